@@ -1,0 +1,22 @@
+//! The vocabulary of every Millstream crate: ids, epochs, resources, key groups, states and time.
+//!
+//! Nothing here does I/O or knows an executor. A type lives here when two components must agree on
+//! it; a type that only one component uses lives in that component.
+
+mod artifact;
+mod hex;
+pub mod ids;
+pub mod key;
+pub mod resource;
+pub mod states;
+pub mod time;
+
+pub use artifact::{ArtifactHash, ArtifactHashError};
+pub use ids::{
+    AllocationId, ExecutionAttemptId, HostId, JobId, LeaderEpoch, OperatorId, ParseIdError, SlotId,
+    TaskManagerId, VertexId,
+};
+pub use key::{Key, KeyGroup, KeyHasher, MaxParallelism};
+pub use resource::{ByteSize, ParseByteSizeError, ResourceProfile};
+pub use states::{ExecutionState, JobStatus};
+pub use time::Timestamp;
