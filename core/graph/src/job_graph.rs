@@ -1,0 +1,170 @@
+//! What the cluster runs: one vertex per operator chain, one edge per exchange.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use millstream_types::{MaxParallelism, OperatorId, VertexId};
+use serde::{Deserialize, Serialize};
+
+use crate::stream_graph::{NodeId, OutputName, Partitioner, RuntimeMode};
+
+/// An edge's place in its [`JobGraph`], from 0.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct EdgeId(pub u32);
+
+/// SHA-256 over everything that must be the same wherever the program builds its graph.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, Default)]
+#[serde(transparent)]
+pub struct Fingerprint(pub [u8; 32]);
+
+impl fmt::Display for Fingerprint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().take(8).try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+/// What the planner was told from outside the program. It is replayed in every host, because the
+/// program's graph may depend on it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct JobSettings {
+    /// The program's arguments.
+    pub args: Vec<String>,
+    /// The parallelism of operators that set none.
+    pub parallelism: u32,
+    /// The maximum parallelism of operators that set none.
+    pub max_parallelism: MaxParallelism,
+    /// Whether operators are chained at all.
+    pub chaining: bool,
+    /// What the configuration asks for; the program may override it.
+    pub runtime_mode: RuntimeMode,
+    /// How long a record may wait in an output buffer, in milliseconds; -1 waits until full.
+    pub buffer_timeout_ms: i64,
+    /// Further configuration that the client gave with the job (`-D`), by key.
+    pub config: BTreeMap<String, String>,
+}
+
+impl Default for JobSettings {
+    fn default() -> Self {
+        Self {
+            args: Vec::new(),
+            parallelism: 1,
+            max_parallelism: MaxParallelism::DEFAULT,
+            chaining: true,
+            runtime_mode: RuntimeMode::Streaming,
+            buffer_timeout_ms: 100,
+            config: BTreeMap::new(),
+        }
+    }
+}
+
+/// One operator of a chain.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ChainedOperator {
+    /// Derived from the uid, or from the place in the graph where there is none.
+    pub id: OperatorId,
+    /// Its node in the StreamGraph.
+    pub node: NodeId,
+    /// Its uid, if it has one.
+    pub uid: Option<String>,
+    /// Its name.
+    pub name: String,
+    /// Whether a part of it lives in the coordinator host.
+    pub coordinated: bool,
+    /// Whether it is a source (and so has no input).
+    pub source: bool,
+}
+
+/// A chain of operators that run in one task.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct JobVertex {
+    /// Derived from its first operator's id.
+    pub id: VertexId,
+    /// The operators' names, joined by arrows.
+    pub name: String,
+    /// The number of subtasks, at least 1.
+    pub parallelism: u32,
+    /// The number of key groups, at least `parallelism`.
+    pub max_parallelism: MaxParallelism,
+    /// The operators, upstream first. Never empty.
+    pub operators: Vec<ChainedOperator>,
+    /// Subtasks of one group may share a slot.
+    pub slot_sharing_group: String,
+}
+
+/// An exchange between two vertices.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct JobEdge {
+    /// Its place in [`JobGraph::edges`].
+    pub id: EdgeId,
+    /// The producing vertex.
+    pub source: VertexId,
+    /// The producing operator there.
+    pub source_node: NodeId,
+    /// Which output of that operator.
+    pub output: OutputName,
+    /// The consuming vertex.
+    pub target: VertexId,
+    /// The consuming operator: always the first of its vertex.
+    pub target_node: NodeId,
+    /// Which input of that operator.
+    pub input: u8,
+    /// How records travel; resolved, never left open.
+    pub partitioner: Partitioner,
+}
+
+/// What the cluster runs.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct JobGraph {
+    /// The name given to `execute`.
+    pub name: String,
+    /// The vertices in topological order.
+    pub vertices: Vec<JobVertex>,
+    /// The exchanges.
+    pub edges: Vec<JobEdge>,
+    /// Batch or streaming; never automatic.
+    pub runtime_mode: RuntimeMode,
+    /// Which `execute()` of the program this graph belongs to, from 0.
+    pub ordinal: u32,
+    /// What `plan_value` computed in the planner, by name.
+    pub plan_values: BTreeMap<String, Vec<u8>>,
+    /// What the planner was told.
+    pub settings: JobSettings,
+    /// Over all of the above.
+    pub fingerprint: Fingerprint,
+}
+
+impl JobGraph {
+    /// The vertex of this id.
+    #[must_use]
+    pub fn vertex(&self, id: VertexId) -> Option<&JobVertex> {
+        self.vertices.iter().find(|vertex| vertex.id == id)
+    }
+
+    /// The exchanges that end at this vertex, by input.
+    pub fn inputs(&self, id: VertexId) -> impl Iterator<Item = &JobEdge> {
+        self.edges.iter().filter(move |edge| edge.target == id)
+    }
+
+    /// The exchanges that start at this vertex.
+    pub fn outputs(&self, id: VertexId) -> impl Iterator<Item = &JobEdge> {
+        self.edges.iter().filter(move |edge| edge.source == id)
+    }
+
+    /// Whether a coordinator host is needed.
+    #[must_use]
+    pub fn needs_coordinator(&self) -> bool {
+        self.vertices.iter().any(|vertex| vertex.operators.iter().any(|o| o.coordinated))
+    }
+
+    /// How many slots the job needs at once: the widest vertex of each slot sharing group.
+    #[must_use]
+    pub fn slots_by_group(&self) -> BTreeMap<&str, u32> {
+        let mut slots = BTreeMap::new();
+        for vertex in &self.vertices {
+            let widest = slots.entry(vertex.slot_sharing_group.as_str()).or_insert(0);
+            *widest = vertex.parallelism.max(*widest);
+        }
+        slots
+    }
+}

@@ -1,0 +1,17 @@
+//! From what the user's program builds to what the cluster runs, as pure functions.
+//!
+//! The program fills a [`StreamGraph`] (one node an operator); [`plan`] checks it, chains operators
+//! that can share a task, derives ids from uids and yields the [`JobGraph`] (one vertex a task
+//! chain). No I/O, no clock, no randomness: the same program gives the same graph in every process
+//! that runs it, and the [`JobGraph::fingerprint`] proves it.
+
+mod job_graph;
+mod stream_graph;
+
+pub use job_graph::{
+    ChainedOperator, EdgeId, Fingerprint, JobEdge, JobGraph, JobSettings, JobVertex,
+};
+pub use stream_graph::{
+    Boundedness, Chaining, NodeId, NodeKind, OutputName, Partitioner, RuntimeMode, StreamEdge,
+    StreamGraph, StreamNode,
+};

@@ -1,0 +1,175 @@
+//! What the user's program builds: one node per operator, one edge per stream between two.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+/// A node's place in its [`StreamGraph`], from 0 in the order of the program.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct NodeId(pub u32);
+
+/// How records travel from the subtasks of one operator to those of the next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum Partitioner {
+    /// Subtask i to subtask i; both sides have the same parallelism.
+    Forward,
+    /// Batches go round all subtasks.
+    Rebalance,
+    /// Batches go round the near subtasks only.
+    Rescale,
+    /// By the key group of the record's key.
+    Hash,
+    /// Every record to every subtask.
+    Broadcast,
+    /// All records to subtask 0.
+    Global,
+    /// By the user's function.
+    Custom,
+}
+
+impl Partitioner {
+    /// Flink's name of it, in plans (`ship_strategy`).
+    #[must_use]
+    pub const fn ship_strategy(self) -> &'static str {
+        match self {
+            Self::Forward => "FORWARD",
+            Self::Rebalance => "REBALANCE",
+            Self::Rescale => "RESCALE",
+            Self::Hash => "HASH",
+            Self::Broadcast => "BROADCAST",
+            Self::Global => "GLOBAL",
+            Self::Custom => "CUSTOM",
+        }
+    }
+}
+
+/// Which of a node's outputs an edge starts from.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum OutputName {
+    /// The operator's own results.
+    Main,
+    /// The side output of this tag.
+    Side(String),
+}
+
+impl fmt::Display for OutputName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Main => f.write_str("main output"),
+            Self::Side(tag) => write!(f, "side output {tag:?}"),
+        }
+    }
+}
+
+/// Whether a source ends by itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Boundedness {
+    /// It ends.
+    Bounded,
+    /// It runs until the job is cancelled.
+    Unbounded,
+}
+
+/// What a node does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum NodeKind {
+    /// Produces records; its split enumerator runs in the coordinator host if `coordinated`.
+    Source {
+        /// Whether it ends.
+        boundedness: Boundedness,
+        /// Whether it has an enumerator in the coordinator host.
+        coordinated: bool,
+    },
+    /// Turns records into records.
+    Operator,
+    /// Ends a stream; its committer runs in the coordinator host if `coordinated`.
+    Sink {
+        /// Whether it has a committer in the coordinator host.
+        coordinated: bool,
+    },
+}
+
+impl NodeKind {
+    /// Whether a part of it lives in the coordinator host.
+    #[must_use]
+    pub const fn is_coordinated(self) -> bool {
+        match self {
+            Self::Source { coordinated, .. } | Self::Sink { coordinated } => coordinated,
+            Self::Operator => false,
+        }
+    }
+}
+
+/// Whether an operator may share a task with its neighbours.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Default)]
+pub enum Chaining {
+    /// With the operators before and after it.
+    #[default]
+    Always,
+    /// With those after it only: it starts a chain.
+    Head,
+    /// With none.
+    Never,
+}
+
+/// STREAMING, BATCH or AUTOMATIC, as in Flink.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Default)]
+pub enum RuntimeMode {
+    /// Every update is emitted.
+    #[default]
+    Streaming,
+    /// Only final results are emitted; all sources must be bounded.
+    Batch,
+    /// Batch if every source is bounded, else streaming.
+    Automatic,
+}
+
+/// One operator.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StreamNode {
+    /// Its place in the graph.
+    pub id: NodeId,
+    /// The name that the user gave; required on stateful operators, unique in the job.
+    pub uid: Option<String>,
+    /// Shown in plans, logs and REST.
+    pub name: String,
+    /// What it does.
+    pub kind: NodeKind,
+    /// Whether it keeps keyed state.
+    pub stateful: bool,
+    /// `None` takes the job's default.
+    pub parallelism: Option<u32>,
+    /// `None` takes the job's default.
+    pub max_parallelism: Option<u32>,
+    /// `None` takes the group of its inputs if they agree, else `default`.
+    pub slot_sharing_group: Option<String>,
+    /// Whether it may share a task.
+    pub chaining: Chaining,
+    /// The Rust type of its results; part of the fingerprint, shown in plans.
+    pub output_type: String,
+}
+
+/// A stream from one operator to another.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StreamEdge {
+    /// Where it starts.
+    pub source: NodeId,
+    /// From which output.
+    pub output: OutputName,
+    /// Where it ends.
+    pub target: NodeId,
+    /// At which input: 0, or 1 for the second input of a connected operator.
+    pub input: u8,
+    /// How records travel. `None` is forward if both sides have one parallelism, else rebalance.
+    pub partitioner: Option<Partitioner>,
+}
+
+/// What the user's program built up to one `execute()`.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct StreamGraph {
+    /// The operators; a node's id is its index.
+    pub nodes: Vec<StreamNode>,
+    /// The streams between them.
+    pub edges: Vec<StreamEdge>,
+}
