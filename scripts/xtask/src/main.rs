@@ -1,0 +1,69 @@
+//! The workspace's own checks: `cargo xtask tidy`, `cargo xtask layers`, `cargo xtask ci`.
+//!
+//! `tidy` holds the sources to their size budgets, `layers` holds the crates to the order that
+//! the root `Cargo.toml` declares, and `ci` runs everything that CI runs. The first two are also
+//! tests of this package, so a plain `cargo test` notices what they notice.
+#![expect(clippy::print_stdout, clippy::print_stderr, reason = "a command line tool prints")]
+
+mod ci;
+mod layers;
+mod source;
+mod tidy;
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::{Context, Result, bail};
+
+const USAGE: &str = "usage: cargo xtask <command>
+
+  tidy      size budgets, module docs and forbidden words
+  layers    every dependency goes down to a lower layer
+  ci        fmt, tidy, layers, clippy, docs, build, tests: what CI runs, in the release profile";
+
+fn main() -> ExitCode {
+    match run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run() -> Result<()> {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let root = workspace_root()?;
+    match arguments.first().map(String::as_str) {
+        Some("tidy") => tidy::command(&root),
+        Some("layers") => layers::command(&root),
+        Some("ci") => ci::command(&root),
+        Some("help" | "-h" | "--help") => {
+            println!("{USAGE}");
+            Ok(())
+        }
+        Some(other) => bail!("unknown command `{other}`\n{USAGE}"),
+        None => bail!("a command is missing\n{USAGE}"),
+    }
+}
+
+/// The folder of the workspace's `Cargo.toml`, two above this package.
+fn workspace_root() -> Result<PathBuf> {
+    let package = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let root = package.parent().and_then(Path::parent);
+    root.map(Path::to_path_buf).context("failed to find the workspace above scripts/xtask")
+}
+
+/// Prints every fault and fails when there is one.
+fn refuse(check: &str, faults: &[String]) -> Result<()> {
+    for fault in faults {
+        eprintln!("{fault}");
+    }
+    match faults.len() {
+        0 => {
+            println!("{check}: ok");
+            Ok(())
+        }
+        count => bail!("{check}: {count} fault(s), listed above"),
+    }
+}

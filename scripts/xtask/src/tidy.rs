@@ -1,0 +1,304 @@
+//! Holds every file to its budgets: size, line width, function length, module docs, and words
+//! that must not be in the repository.
+//!
+//! Tests do not count towards the size of a file or of a crate: a trailing `#[cfg(test)] mod
+//! tests`, a file `tests.rs`, and whatever lies in a folder `tests/`. Function length and line
+//! width hold everywhere. A line inside a multi-line string, and one with a web address, may be
+//! as wide as it likes, because breaking it would change it.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+
+use crate::source::{Source, is_name};
+
+/// Above this a file is worth a warning.
+const FILE_LINES_WARN: usize = 500;
+const FILE_LINES_MAX: usize = 800;
+const FUNCTION_LINES_MAX: usize = 70;
+const LINE_COLUMNS_MAX: usize = 100;
+const CRATE_LINES_MAX: usize = 10_000;
+
+/// Code that promises what does not exist.
+const UNFINISHED: [&str; 3] = ["todo!", "unimplemented!", "#[ignore"];
+/// Notes to self; an issue is the place for them. Written in two parts to pass their own check.
+const NOTES: [&str; 2] = [concat!("TO", "DO"), concat!("FIX", "ME")];
+/// Paths of somebody's machine.
+const MACHINE_PATHS: [&str; 2] = [concat!("/wo", "rk/"), concat!("/ro", "ot/")];
+/// What is text, and so is searched for machine paths.
+const TEXT_EXTENSIONS: [&str; 11] =
+    ["rs", "md", "toml", "sh", "yaml", "yml", "proto", "json", "tsv", "txt", "java"];
+/// Folders that hold nothing of ours.
+const SKIPPED_FOLDERS: [&str; 3] = ["target", "dist", ".git"];
+
+/// What one pass over the workspace found.
+#[derive(Default)]
+pub struct Report {
+    pub faults: Vec<String>,
+    pub warnings: Vec<String>,
+}
+
+/// Runs the check and prints what it found.
+pub fn command(root: &Path) -> Result<()> {
+    let report = check(root)?;
+    for warning in &report.warnings {
+        println!("warning: {warning}");
+    }
+    crate::refuse("tidy", &report.faults)
+}
+
+/// Checks every text file below `root`.
+pub fn check(root: &Path) -> Result<Report> {
+    let mut files = Vec::new();
+    list_files(root, &mut files)?;
+    files.sort();
+    let crates: Vec<PathBuf> = files
+        .iter()
+        .filter(|file| file.file_name().is_some_and(|name| name == "Cargo.toml"))
+        .filter_map(|file| file.parent().map(Path::to_path_buf))
+        .collect();
+    let mut report = Report::default();
+    let mut lines_by_crate: BTreeMap<PathBuf, usize> = BTreeMap::new();
+    for file in &files {
+        let bytes = fs::read(file).with_context(|| format!("failed to read {}", file.display()))?;
+        let text = String::from_utf8_lossy(&bytes);
+        let name = file.strip_prefix(root).unwrap_or(file).display().to_string();
+        check_paths(&name, &text, &mut report);
+        if file.extension().is_some_and(|extension| extension == "rs") {
+            let lines = check_rust(&name, &text, &mut report);
+            let owner = crates.iter().filter(|folder| file.starts_with(folder)).max();
+            *lines_by_crate.entry(owner.cloned().unwrap_or_default()).or_default() += lines;
+        }
+    }
+    for (folder, lines) in lines_by_crate {
+        if lines > CRATE_LINES_MAX {
+            let name = folder.strip_prefix(root).unwrap_or(&folder).display();
+            report.faults.push(format!(
+                "{name}: the crate has {lines} lines without tests, at most {CRATE_LINES_MAX}"
+            ));
+        }
+    }
+    Ok(report)
+}
+
+fn list_files(folder: &Path, files: &mut Vec<PathBuf>) -> Result<()> {
+    let reading = || format!("failed to list {}", folder.display());
+    for entry in fs::read_dir(folder).with_context(reading)? {
+        let entry = entry.with_context(reading)?;
+        let path = entry.path();
+        let kind = entry.file_type().with_context(reading)?;
+        if kind.is_dir() {
+            let name = entry.file_name();
+            if !SKIPPED_FOLDERS.iter().any(|skipped| name == *skipped) {
+                list_files(&path, files)?;
+            }
+        } else if kind.is_file() {
+            let extension = path.extension().and_then(|extension| extension.to_str());
+            if extension.is_some_and(|extension| TEXT_EXTENSIONS.contains(&extension)) {
+                files.push(path);
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Checks one Rust file and returns how many lines of it count towards its crate.
+fn check_rust(name: &str, text: &str, report: &mut Report) -> usize {
+    let source = Source::parse(text);
+    if !text.starts_with("//!") {
+        report.faults.push(format!("{name}:1: a file opens with `//!` and what it is for"));
+    }
+    check_lines(name, &source, report);
+    for function in source.functions() {
+        let lines = function.last_line - function.first_line + 1;
+        if lines > FUNCTION_LINES_MAX {
+            report.faults.push(format!(
+                "{name}:{}: fn {} has {lines} lines, at most {FUNCTION_LINES_MAX}",
+                function.first_line + 1,
+                function.name
+            ));
+        }
+    }
+    if is_test_file(name) {
+        return 0;
+    }
+    let lines = source.lines_without_tests();
+    if lines > FILE_LINES_MAX {
+        report
+            .faults
+            .push(format!("{name}: {lines} lines without tests, at most {FILE_LINES_MAX}"));
+    } else if lines > FILE_LINES_WARN {
+        report
+            .warnings
+            .push(format!("{name}: {lines} lines without tests, better {FILE_LINES_WARN}"));
+    }
+    lines
+}
+
+fn check_lines(name: &str, source: &Source, report: &mut Report) {
+    for (number, line) in source.lines().iter().enumerate() {
+        let mut fault = |what: String| report.faults.push(format!("{name}:{}: {what}", number + 1));
+        let columns = line.chars().count();
+        let may_be_wide = source.starts_in_literal(number) || line.contains("://");
+        if columns > LINE_COLUMNS_MAX && !may_be_wide {
+            fault(format!("{columns} columns, at most {LINE_COLUMNS_MAX}"));
+        }
+        let code = source.code(number);
+        for word in UNFINISHED.iter().filter(|word| has_word(&code, word)) {
+            fault(format!("`{word}` stands for something that does not exist yet"));
+        }
+        for word in NOTES.iter().filter(|word| has_word(line, word)) {
+            fault(format!("`{word}` belongs into an issue"));
+        }
+    }
+}
+
+fn check_paths(name: &str, text: &str, report: &mut Report) {
+    for (number, line) in text.lines().enumerate() {
+        for path in MACHINE_PATHS.iter().filter(|path| has_path(line, path)) {
+            report.faults.push(format!("{name}:{}: `{path}` is a path of one machine", number + 1));
+        }
+    }
+}
+
+fn is_test_file(name: &str) -> bool {
+    let path = Path::new(name);
+    path.file_name().is_some_and(|file| file == "tests.rs")
+        || path.components().any(|part| part.as_os_str() == "tests")
+}
+
+/// Whether `word` stands in `text` and is not the middle of a longer name.
+fn has_word(text: &str, word: &str) -> bool {
+    text.match_indices(word).any(|(at, _)| {
+        let before = text.get(..at).and_then(|text| text.chars().next_back());
+        let after = text.get(at + word.len()..).and_then(|text| text.chars().next());
+        let ends_in_name = word.chars().next_back().is_some_and(is_name);
+        let goes_on = before.is_some_and(is_name) || (ends_in_name && after.is_some_and(is_name));
+        !goes_on
+    })
+}
+
+/// Whether the absolute path `path` stands in `text`, not as the middle of a longer path.
+fn has_path(text: &str, path: &str) -> bool {
+    text.match_indices(path).any(|(at, _)| {
+        let before = text.get(..at).and_then(|text| text.chars().next_back());
+        !before.is_some_and(|c| is_name(c) || matches!(c, '.' | '-' | '/' | '}' | '*' | '~'))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn faults_of(text: &str) -> Vec<String> {
+        let mut report = Report::default();
+        check_rust("a.rs", text, &mut report);
+        check_paths("a.rs", text, &mut report);
+        report.faults
+    }
+
+    fn assert_one_fault(text: &str, expected: &str) {
+        let faults = faults_of(text);
+        assert!(faults.len() == 1 && faults[0].contains(expected), "{faults:?}");
+    }
+
+    #[test]
+    fn this_workspace_is_tidy() {
+        let report = check(&crate::workspace_root().unwrap()).unwrap();
+        assert!(report.faults.is_empty(), "\n{}", report.faults.join("\n"));
+    }
+
+    #[test]
+    fn a_clean_file_has_no_fault() {
+        assert_eq!(faults_of("//! a\nfn a() {}\n"), Vec::<String>::new());
+    }
+
+    #[test]
+    fn module_docs_are_required() {
+        assert_one_fault("fn a() {}\n", "opens with `//!`");
+    }
+
+    #[test]
+    fn a_file_has_a_limit_that_its_tests_do_not_use_up() {
+        let long = |lines: usize| "// x\n".repeat(lines);
+        assert_eq!(faults_of(&format!("//! a\n{}", long(799))), Vec::<String>::new());
+        assert_one_fault(&format!("//! a\n{}", long(800)), "801 lines without tests");
+        let tested = format!("//! a\n#[cfg(test)]\nmod tests {{\n{}}}\n", long(2000));
+        assert_eq!(faults_of(&tested), Vec::<String>::new());
+    }
+
+    #[test]
+    fn a_large_file_gets_a_warning() {
+        let mut report = Report::default();
+        check_rust("a.rs", &format!("//! a\n{}", "// x\n".repeat(500)), &mut report);
+        assert_eq!((report.faults.len(), report.warnings.len()), (0, 1));
+    }
+
+    #[test]
+    fn a_test_file_does_not_count() {
+        let mut report = Report::default();
+        let text = format!("//! a\n{}", "// x\n".repeat(2000));
+        assert_eq!(check_rust("core/a/src/b/tests.rs", &text, &mut report), 0);
+        assert_eq!(check_rust("core/a/tests/c.rs", &text, &mut report), 0);
+        assert!(report.faults.is_empty());
+    }
+
+    #[test]
+    fn a_long_function_is_named() {
+        let body = "    x();\n".repeat(68);
+        assert_eq!(faults_of(&format!("//! a\nfn a() {{\n{body}}}\n")), Vec::<String>::new());
+        let body = "    x();\n".repeat(69);
+        assert_one_fault(&format!("//! a\nfn a() {{\n{body}}}\n"), "a.rs:2: fn a has 71 lines");
+    }
+
+    #[test]
+    fn a_wide_line_is_refused_outside_strings_and_addresses() {
+        let wide = "x".repeat(98);
+        assert_one_fault(&format!("//! a\n// {wide}\n"), "a.rs:2: 101 columns");
+        assert_eq!(faults_of(&format!("//! a\n// https://{wide}\n")), Vec::<String>::new());
+        let golden = format!("//! a\nconst A: &str = \"\n{wide}{wide}\n\";\n");
+        assert_eq!(faults_of(&golden), Vec::<String>::new());
+    }
+
+    #[test]
+    fn unfinished_code_is_refused() {
+        assert_one_fault("//! a\nfn a() { todo!() }\n", "`todo!`");
+        assert_one_fault("//! a\nfn a() { unimplemented!() }\n", "`unimplemented!`");
+        assert_one_fault("//! a\n#[ignore = \"slow\"]\nfn a() {}\n", "`#[ignore`");
+        assert_eq!(faults_of("//! a\nconst A: &str = \"todo!\"; // todo!\n"), Vec::<String>::new());
+    }
+
+    #[test]
+    fn notes_belong_into_issues() {
+        let [first, second] = NOTES;
+        assert_one_fault(&format!("//! a\n// {first}: more\n"), "belongs into an issue");
+        assert_one_fault(&format!("//! a\n// {second} more\n"), "belongs into an issue");
+        assert_eq!(faults_of(&format!("//! a\n// {first}S\n")), Vec::<String>::new());
+    }
+
+    #[test]
+    fn machine_paths_are_refused() {
+        for path in MACHINE_PATHS {
+            assert_one_fault(&format!("//! a\n// see `{path}main`\n"), "path of one machine");
+            let relative = format!("//! a\n// see some{path}main\n");
+            assert_eq!(faults_of(&relative), Vec::<String>::new());
+        }
+    }
+
+    #[test]
+    fn a_crate_has_a_limit() {
+        let root = std::env::temp_dir().join(format!("xtask-tidy-{}", std::process::id()));
+        fs::create_dir_all(root.join("src")).unwrap();
+        fs::write(root.join("Cargo.toml"), "").unwrap();
+        let text = format!("//! a\n{}", "// x\n".repeat(779));
+        for number in 0..13 {
+            fs::write(root.join(format!("src/f{number}.rs")), &text).unwrap();
+        }
+        let faults = check(&root).map(|report| report.faults);
+        fs::remove_dir_all(&root).unwrap();
+        let faults = faults.unwrap();
+        assert!(faults.len() == 1 && faults[0].contains("10140 lines"), "{faults:?}");
+    }
+}
