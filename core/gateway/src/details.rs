@@ -1,0 +1,251 @@
+//! A job as it looks from outside: the snapshot that a JobMaster publishes and REST renders.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+
+use millstream_graph::JobGraph;
+use millstream_types::{
+    ArtifactHash, ExecutionState, HostId, JobId, JobStatus, TaskManagerId, Timestamp, VertexId,
+};
+use serde::{Deserialize, Serialize};
+
+/// What sort of thing went wrong.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum CauseKind {
+    /// User code returned an error.
+    Error,
+    /// User code panicked.
+    Panic,
+    /// A process died of a signal.
+    Signal,
+    /// A process exited by itself.
+    Exit,
+    /// A process was over its memory limit and was killed.
+    Memory,
+    /// The program builds another graph than it was planned as, or speaks another protocol.
+    Mismatch,
+    /// A process or worker could not be started, or an artifact not be fetched.
+    Start,
+    /// A worker is gone or silent.
+    WorkerLost,
+    /// No slots came in time.
+    NoSlots,
+    /// A task did not stop when told to.
+    Stuck,
+    /// A connection between two hosts failed.
+    Exchange,
+    /// Publishing a sink's results failed.
+    Commit,
+    /// It was asked for.
+    Requested,
+}
+
+impl CauseKind {
+    /// The name in REST answers (`exceptionName`).
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Error => "UserError",
+            Self::Panic => "UserPanic",
+            Self::Signal => "HostKilled",
+            Self::Exit => "HostExited",
+            Self::Memory => "MemoryLimitExceeded",
+            Self::Mismatch => "ArtifactMismatch",
+            Self::Start => "HostStartFailed",
+            Self::WorkerLost => "TaskManagerLost",
+            Self::NoSlots => "NoResourceAvailable",
+            Self::Stuck => "TaskNotStopping",
+            Self::Exchange => "ExchangeFailed",
+            Self::Commit => "CommitFailed",
+            Self::Requested => "Requested",
+        }
+    }
+}
+
+/// Why something ended: one sentence for people, detail for those who debug.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FailureCause {
+    /// What sort of thing.
+    pub kind: CauseKind,
+    /// One sentence.
+    pub message: String,
+    /// Place of a panic, chain of causes, last lines of standard error. May be empty.
+    pub detail: String,
+}
+
+impl FailureCause {
+    /// A cause without detail.
+    #[must_use]
+    pub fn new(kind: CauseKind, message: impl Into<String>) -> Self {
+        Self { kind, message: message.into(), detail: String::new() }
+    }
+
+    /// With detail.
+    #[must_use]
+    pub fn with_detail(mut self, detail: impl Into<String>) -> Self {
+        self.detail = detail.into();
+        self
+    }
+}
+
+impl fmt::Display for FailureCause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+/// A subtask's counters; exact once its state is terminal.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct TaskMetrics {
+    /// Records that entered from other tasks.
+    pub records_in: u64,
+    /// Records that left to other tasks.
+    pub records_out: u64,
+    /// Bytes that entered from other processes.
+    pub bytes_in: u64,
+    /// Bytes that left to other processes.
+    pub bytes_out: u64,
+    /// Time spent working.
+    pub busy_ns: u64,
+    /// Time without input.
+    pub idle_ns: u64,
+    /// Time with output that nobody takes.
+    pub backpressured_ns: u64,
+    /// Bad records that were dropped.
+    pub records_dropped: u64,
+    /// Batches that wait at the inputs.
+    pub buffers_in: u64,
+    /// Batches that wait at the outputs.
+    pub buffers_out: u64,
+    /// Counters that user code made, by name.
+    pub user: BTreeMap<String, i64>,
+}
+
+/// Where a subtask runs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TaskLocation {
+    /// The worker.
+    pub task_manager: TaskManagerId,
+    /// The worker's address.
+    pub address: String,
+    /// The process.
+    pub host: HostId,
+}
+
+/// One subtask's current attempt.
+#[derive(Debug, Clone, PartialEq)]
+pub struct SubtaskDetails {
+    /// Its number, from 0.
+    pub subtask: u32,
+    /// How many attempts came before.
+    pub attempt: u32,
+    /// Its state.
+    pub state: ExecutionState,
+    /// When it entered each state.
+    pub state_times: BTreeMap<ExecutionState, Timestamp>,
+    /// Where it runs, once it has a slot.
+    pub location: Option<TaskLocation>,
+    /// Its counters.
+    pub metrics: TaskMetrics,
+    /// Share of the last second spent working, idle and backpressured, in milliseconds.
+    pub busy_ms_per_second: f64,
+    /// See `busy_ms_per_second`.
+    pub idle_ms_per_second: f64,
+    /// See `busy_ms_per_second`.
+    pub backpressured_ms_per_second: f64,
+}
+
+/// One vertex.
+#[derive(Debug, Clone, PartialEq)]
+pub struct VertexDetails {
+    /// The vertex of the graph.
+    pub id: VertexId,
+    /// Its subtasks.
+    pub subtasks: Vec<SubtaskDetails>,
+}
+
+/// One failure that a job saw.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ExceptionEntry {
+    /// When.
+    pub timestamp: Timestamp,
+    /// Why.
+    pub cause: FailureCause,
+    /// Which task, as `name (2/4)`; none for a failure of the whole job.
+    pub task: Option<String>,
+    /// Where.
+    pub location: Option<TaskLocation>,
+}
+
+/// A job as it is now.
+#[derive(Debug, Clone)]
+pub struct JobDetails {
+    /// The job.
+    pub job: JobId,
+    /// Its plan.
+    pub graph: Arc<JobGraph>,
+    /// Its executable.
+    pub artifact: ArtifactHash,
+    /// Its state.
+    pub status: JobStatus,
+    /// When it entered each state first.
+    pub status_times: BTreeMap<JobStatus, Timestamp>,
+    /// When it was submitted.
+    pub start_time: Timestamp,
+    /// When it ended.
+    pub end_time: Option<Timestamp>,
+    /// Its vertices, in the graph's order.
+    pub vertices: Vec<VertexDetails>,
+    /// Its failures, newest first.
+    pub exceptions: Vec<ExceptionEntry>,
+    /// Whether older failures were dropped.
+    pub exceptions_truncated: bool,
+    /// How often it was restarted.
+    pub restarts: u32,
+    /// What it waits for, in one sentence, if it waits.
+    pub waiting_for: Option<String>,
+}
+
+/// A job as lists show it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct JobOverview {
+    /// The job.
+    pub job: JobId,
+    /// Its name.
+    pub name: String,
+    /// Its state.
+    pub status: JobStatus,
+    /// When it was submitted.
+    pub start_time: Timestamp,
+    /// When it ended.
+    pub end_time: Option<Timestamp>,
+    /// When its state last changed.
+    pub last_modification: Timestamp,
+    /// How many subtasks are in each state.
+    pub tasks: BTreeMap<ExecutionState, u32>,
+    /// Whether it is a batch job.
+    pub batch: bool,
+}
+
+impl JobDetails {
+    /// The short form for lists.
+    #[must_use]
+    pub fn overview(&self) -> JobOverview {
+        let mut tasks = BTreeMap::new();
+        for subtask in self.vertices.iter().flat_map(|vertex| &vertex.subtasks) {
+            *tasks.entry(subtask.state).or_insert(0) += 1;
+        }
+        let newest = self.status_times.values().max().copied();
+        JobOverview {
+            job: self.job,
+            name: self.graph.name.clone(),
+            status: self.status,
+            start_time: self.start_time,
+            end_time: self.end_time,
+            last_modification: newest.unwrap_or(self.start_time),
+            tasks,
+            batch: self.graph.runtime_mode == millstream_graph::RuntimeMode::Batch,
+        }
+    }
+}

@@ -1,0 +1,36 @@
+//! What components ask of each other: traits and messages, no implementation.
+//!
+//! A component holds `Arc<dyn …Gateway>` of the others and never knows whether it calls an actor of
+//! its own process or a stream to another one. A call that only informs is a *post*: it waits for
+//! room in the receiver's bounded mailbox and no longer. A call to a worker never waits at all: it
+//! is queued on the worker's connection, and a queue that is full counts as a lost connection.
+
+mod details;
+mod dispatcher;
+mod job_master;
+mod resource_manager;
+mod task_manager;
+#[cfg(feature = "test-util")]
+pub mod testing;
+
+pub use details::{
+    CauseKind, ExceptionEntry, FailureCause, JobDetails, JobOverview, SubtaskDetails, TaskLocation,
+    TaskMetrics, VertexDetails,
+};
+pub use dispatcher::{
+    ClusterOverview, DispatcherGateway, JobMasterFactory, JobSubmission, SubmitJobError,
+    UnknownJob,
+};
+pub use job_master::{HostExit, JobMasterEvent, JobMasterGateway};
+pub use resource_manager::{
+    AllocatedSlot, RegistrationRefused, ResourceManagerGateway, SlotRequirement,
+    TaskManagerDetails, TaskManagerHeartbeat, TaskManagerRegistration,
+};
+pub use task_manager::{
+    FileChunk, FileError, FileInfo, HostCommand, StartHost, TaskManagerGateway, TaskManagerGone,
+};
+
+/// The receiver has stopped and will take no more messages; retrying cannot help.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the component has stopped")]
+pub struct Stopped;
