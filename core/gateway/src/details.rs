@@ -1,99 +1,14 @@
 //! A job as it looks from outside: the snapshot that a JobMaster publishes and REST renders.
 
 use std::collections::BTreeMap;
-use std::fmt;
 use std::sync::Arc;
 
 use millstream_graph::JobGraph;
 use millstream_types::{
-    ArtifactHash, ExecutionState, HostId, JobId, JobStatus, TaskManagerId, Timestamp, VertexId,
+    ArtifactHash, ExecutionState, FailureCause, HostId, JobId, JobStatus, TaskManagerId, Timestamp,
+    VertexId,
 };
 use serde::{Deserialize, Serialize};
-
-/// What sort of thing went wrong.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub enum CauseKind {
-    /// User code returned an error.
-    Error,
-    /// User code panicked.
-    Panic,
-    /// A process died of a signal.
-    Signal,
-    /// A process exited by itself.
-    Exit,
-    /// A process was over its memory limit and was killed.
-    Memory,
-    /// The program builds another graph than it was planned as, or speaks another protocol.
-    Mismatch,
-    /// A process or worker could not be started, or an artifact not be fetched.
-    Start,
-    /// A worker is gone or silent.
-    WorkerLost,
-    /// No slots came in time.
-    NoSlots,
-    /// A task did not stop when told to.
-    Stuck,
-    /// A connection between two hosts failed.
-    Exchange,
-    /// Publishing a sink's results failed.
-    Commit,
-    /// It was asked for.
-    Requested,
-}
-
-impl CauseKind {
-    /// The name in REST answers (`exceptionName`).
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Error => "UserError",
-            Self::Panic => "UserPanic",
-            Self::Signal => "HostKilled",
-            Self::Exit => "HostExited",
-            Self::Memory => "MemoryLimitExceeded",
-            Self::Mismatch => "ArtifactMismatch",
-            Self::Start => "HostStartFailed",
-            Self::WorkerLost => "TaskManagerLost",
-            Self::NoSlots => "NoResourceAvailable",
-            Self::Stuck => "TaskNotStopping",
-            Self::Exchange => "ExchangeFailed",
-            Self::Commit => "CommitFailed",
-            Self::Requested => "Requested",
-        }
-    }
-}
-
-/// Why something ended: one sentence for people, detail for those who debug.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct FailureCause {
-    /// What sort of thing.
-    pub kind: CauseKind,
-    /// One sentence.
-    pub message: String,
-    /// Place of a panic, chain of causes, last lines of standard error. May be empty.
-    pub detail: String,
-}
-
-impl FailureCause {
-    /// A cause without detail.
-    #[must_use]
-    pub fn new(kind: CauseKind, message: impl Into<String>) -> Self {
-        Self { kind, message: message.into(), detail: String::new() }
-    }
-
-    /// With detail.
-    #[must_use]
-    pub fn with_detail(mut self, detail: impl Into<String>) -> Self {
-        self.detail = detail.into();
-        self
-    }
-}
-
-impl fmt::Display for FailureCause {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.message)
-    }
-}
 
 /// A subtask's counters; exact once its state is terminal.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]

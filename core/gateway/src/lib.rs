@@ -7,6 +7,7 @@
 
 mod details;
 mod dispatcher;
+mod job_manager;
 mod job_master;
 mod resource_manager;
 mod task_manager;
@@ -14,14 +15,18 @@ mod task_manager;
 pub mod testing;
 
 pub use details::{
-    CauseKind, ExceptionEntry, FailureCause, JobDetails, JobOverview, SubtaskDetails, TaskLocation,
-    TaskMetrics, VertexDetails,
+    ExceptionEntry, JobDetails, JobOverview, SubtaskDetails, TaskLocation, TaskMetrics,
+    VertexDetails,
 };
 pub use dispatcher::{
-    ClusterOverview, DispatcherGateway, JobMasterFactory, JobSubmission, SubmitJobError,
-    UnknownJob,
+    ClusterOverview, DispatcherGateway, JobMasterFactory, JobSubmission, SubmitJobError, UnknownJob,
+};
+pub use job_manager::{
+    ArtifactLocator, ConnectError, ConnectionLost, JobManagerConnection, JobManagerConnector,
+    JobManagerSender,
 };
 pub use job_master::{HostExit, JobMasterEvent, JobMasterGateway};
+pub use millstream_types::{CauseKind, FailureCause};
 pub use resource_manager::{
     AllocatedSlot, RegistrationRefused, ResourceManagerGateway, SlotRequirement,
     TaskManagerDetails, TaskManagerHeartbeat, TaskManagerRegistration,

@@ -4,6 +4,7 @@
 //! it; a type that only one component uses lives in that component.
 
 mod artifact;
+mod cause;
 mod hex;
 pub mod ids;
 pub mod key;
@@ -12,6 +13,7 @@ pub mod states;
 pub mod time;
 
 pub use artifact::{ArtifactHash, ArtifactHashError};
+pub use cause::{CauseKind, FailureCause};
 pub use ids::{
     AllocationId, ExecutionAttemptId, HostId, JobId, LeaderEpoch, OperatorId, ParseIdError, SlotId,
     TaskManagerId, VertexId,
