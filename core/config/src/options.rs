@@ -1,0 +1,259 @@
+//! The table of options: one constant each, with key, type, default and what it does.
+//!
+//! Keys are Flink's where the meaning is Flink's; our own start with `millstream.`. The sentence
+//! over a constant is also its line in `docs/configuration.md`. A test fails for a constant here
+//! that no code reads, so an option arrives together with its effect.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use millstream_types::ByteSize;
+
+use crate::option::{ConfigOption, OptionInfo};
+use crate::values::{LogLevel, PortRange, RestartStrategyType, RuntimeMode, Scheduler, Seconds};
+
+macro_rules! options {
+    (
+        $(
+            $(#[doc = $doc:literal])+
+            $name:ident: $type:ty = $key:literal
+            $(, default $default:literal)?
+            $(, else $fallback:literal)?;
+        )+
+    ) => {
+        $(
+            $(#[doc = $doc])+
+            pub const $name: ConfigOption<$type> = ConfigOption::new(
+                stringify!($name),
+                $key,
+                options!(@maybe $($default)?),
+                options!(@maybe $($fallback)?),
+                concat!($($doc),+),
+            );
+        )+
+
+        /// Every option, in the order of the reference.
+        pub const ALL: &[OptionInfo] = &[$(*$name.info()),+];
+    };
+    (@maybe) => { None };
+    (@maybe $value:literal) => { Some($value) };
+}
+
+options! {
+    /// The host at which workers and clients reach the JobManager.
+    JOBMANAGER_RPC_ADDRESS: String = "jobmanager.rpc.address", default "localhost";
+    /// The port of the JobManager's RPC server.
+    JOBMANAGER_RPC_PORT: u16 = "jobmanager.rpc.port", default "6123";
+    /// The local address that the JobManager's RPC server binds to; not Flink's 0.0.0.0, because
+    /// a server is open to others only when somebody says so.
+    JOBMANAGER_BIND_HOST: String = "jobmanager.bind-host", default "localhost";
+    /// How a job's tasks are placed; Adaptive and AdaptiveBatch are not supported yet.
+    JOBMANAGER_SCHEDULER: Scheduler = "jobmanager.scheduler", default "Default";
+    /// How long a call between processes may take.
+    PEKKO_ASK_TIMEOUT: Duration = "pekko.ask.timeout", default "10 s";
+    /// The time between two heartbeats.
+    HEARTBEAT_INTERVAL: Duration = "heartbeat.interval", default "10 s";
+    /// How long a process may be silent before it counts as lost; a closed connection is noticed
+    /// at once.
+    HEARTBEAT_TIMEOUT: Duration = "heartbeat.timeout", default "50 s";
+    /// How many finished jobs the JobManager remembers.
+    JOBSTORE_MAX_CAPACITY: u32 = "jobstore.max-capacity", default "2147483647";
+    /// How long the JobManager remembers a finished job.
+    JOBSTORE_EXPIRATION_TIME: Seconds = "jobstore.expiration-time", default "3600";
+
+    /// The host at which clients reach the REST server.
+    REST_ADDRESS: String = "rest.address", default "localhost", else "jobmanager.rpc.address";
+    /// The port at which clients reach the REST server.
+    REST_PORT: u16 = "rest.port", default "8081";
+    /// The ports that the REST server tries to bind, in order.
+    REST_BIND_PORT: PortRange = "rest.bind-port", default "8081", else "rest.port";
+    /// The local address that the REST server binds to.
+    REST_BIND_ADDRESS: String = "rest.bind-address", default "localhost";
+    /// How often a client repeats a REST call that failed for want of a connection.
+    REST_RETRY_MAX_ATTEMPTS: u32 = "rest.retry.max-attempts", default "20";
+    /// How long a client waits before it repeats a REST call.
+    REST_RETRY_DELAY: Duration = "rest.retry.delay", default "3 s";
+    /// How long a client tries to connect to the REST server.
+    REST_CONNECTION_TIMEOUT: Duration = "rest.connection-timeout", default "15 s";
+    /// The largest request that the REST server accepts, and so the largest artifact.
+    REST_SERVER_MAX_CONTENT_LENGTH: ByteSize = "rest.server.max-content-length", default "100 mb";
+    /// How long a REST request may wait for the JobManager.
+    WEB_TIMEOUT: Duration = "web.timeout", default "10 min";
+    /// Where uploaded artifacts are kept; unset: below `web.tmpdir`, and lost with the JobManager.
+    WEB_UPLOAD_DIR: Option<PathBuf> = "web.upload.dir";
+    /// Where the REST server keeps temporary files.
+    WEB_TMPDIR: PathBuf = "web.tmpdir", default "/tmp";
+    /// Whether artifacts may be uploaded and run over REST.
+    WEB_SUBMIT_ENABLE: bool = "web.submit.enable", default "true";
+    /// Whether jobs may be cancelled over REST.
+    WEB_CANCEL_ENABLE: bool = "web.cancel.enable", default "true";
+    /// How often a user interface should ask again.
+    WEB_REFRESH_INTERVAL: Duration = "web.refresh-interval", default "3 s";
+    /// How many failures of a job are remembered.
+    WEB_EXCEPTION_HISTORY_SIZE: u32 = "web.exception-history-size", default "16";
+
+    /// The host at which other processes reach this worker; unset: the local address of its
+    /// connection to the JobManager.
+    TASKMANAGER_HOST: Option<String> = "taskmanager.host";
+    /// The local address that the worker's servers bind to; not Flink's 0.0.0.0.
+    TASKMANAGER_BIND_HOST: String = "taskmanager.bind-host", default "localhost";
+    /// The ports that the worker's RPC server tries to bind, in order; 0: any free one.
+    TASKMANAGER_RPC_PORT: PortRange = "taskmanager.rpc.port", default "0";
+    /// The ports that the task hosts' data servers try to bind, in order; 0: any free one. Each
+    /// host has a server of its own, so that a single port allows a single host.
+    TASKMANAGER_DATA_PORT: PortRange = "taskmanager.data.port", default "0";
+    /// How many slots the worker offers.
+    TASKMANAGER_NUMBER_OF_TASK_SLOTS: u32 = "taskmanager.numberOfTaskSlots", default "1";
+    /// The worker's id; unset: generated from its host and port.
+    TASKMANAGER_RESOURCE_ID: Option<String> = "taskmanager.resource-id";
+    /// The memory of the worker with all its task hosts. The slots share what
+    /// `millstream.taskmanager.memory.overhead` leaves. The default is what Flink's shipped
+    /// configuration file says.
+    TASKMANAGER_MEMORY_PROCESS_SIZE: ByteSize =
+        "taskmanager.memory.process.size", default "1728 mb";
+    /// The memory that the slots share, without the overhead; set, it replaces
+    /// `taskmanager.memory.process.size`.
+    TASKMANAGER_MEMORY_FLINK_SIZE: Option<ByteSize> = "taskmanager.memory.flink.size";
+    /// The memory that the slots share, as in old files; set, it replaces
+    /// `taskmanager.memory.flink.size`. There is one budget per task host and no heap within it.
+    TASKMANAGER_MEMORY_TASK_HEAP_SIZE: Option<ByteSize> = "taskmanager.memory.task.heap.size";
+    /// How long a worker tries to register before it stops.
+    TASKMANAGER_REGISTRATION_TIMEOUT: Duration =
+        "taskmanager.registration.timeout", default "5 min";
+    /// Where a process keeps temporary files; several are used in turn.
+    IO_TMP_DIRS: Vec<PathBuf> = "io.tmp.dirs", default "/tmp";
+
+    /// How long a job waits for slots before it fails.
+    SLOT_REQUEST_TIMEOUT: Duration = "slot.request.timeout", default "5 min";
+    /// How long a job keeps a slot that it does not use.
+    SLOT_IDLE_TIMEOUT: Duration = "slot.idle.timeout", default "50 s";
+    /// How long the ResourceManager waits for a worker that was started to register.
+    RESOURCEMANAGER_TASKMANAGER_REGISTRATION_TIMEOUT: Duration =
+        "resourcemanager.taskmanager-registration.timeout", default "5 min";
+    /// How long after its start a standalone cluster waits for workers before it refuses a job
+    /// for want of slots at once; unset: `slot.request.timeout`.
+    RESOURCEMANAGER_STANDALONE_START_UP_TIME: Option<Duration> =
+        "resourcemanager.standalone.start-up-time";
+
+    /// The parallelism of jobs that do not say theirs.
+    PARALLELISM_DEFAULT: u32 = "parallelism.default", default "1";
+    /// The maximum parallelism of operators that do not say theirs; -1: derived from the
+    /// parallelism.
+    PIPELINE_MAX_PARALLELISM: i32 = "pipeline.max-parallelism", default "-1";
+    /// The name of the job; unset: the program says it.
+    PIPELINE_NAME: Option<String> = "pipeline.name";
+    /// Whether operators are chained into one task where they can be.
+    PIPELINE_OPERATOR_CHAINING_ENABLED: bool =
+        "pipeline.operator-chaining.enabled", default "true";
+    /// Whether a job emits every update or, over bounded sources, only final results.
+    EXECUTION_RUNTIME_MODE: RuntimeMode = "execution.runtime-mode", default "STREAMING";
+    /// Whether the client waits for the job's end.
+    EXECUTION_ATTACHED: bool = "execution.attached", default "false";
+    /// Whether an attached client that is interrupted cancels its job.
+    EXECUTION_SHUTDOWN_ON_ATTACHED_EXIT: bool =
+        "execution.shutdown-on-attached-exit", default "false";
+    /// How long a record may wait in a buffer that is not full; 0 sends each batch at once.
+    EXECUTION_BUFFER_TIMEOUT_INTERVAL: Duration =
+        "execution.buffer-timeout.interval", default "100 ms";
+    /// Whether buffers that are not full are sent after the interval; if not, only full ones are.
+    EXECUTION_BUFFER_TIMEOUT_ENABLED: bool = "execution.buffer-timeout.enabled", default "true";
+    /// What happens to a job after a failure; unset: the job says it, else none. Exponential delay
+    /// and failure rate are not supported yet.
+    RESTART_STRATEGY_TYPE: Option<RestartStrategyType> = "restart-strategy.type";
+    /// How often a job restarts before it fails.
+    RESTART_STRATEGY_FIXED_DELAY_ATTEMPTS: u32 =
+        "restart-strategy.fixed-delay.attempts", default "1";
+    /// How long a job waits before it restarts.
+    RESTART_STRATEGY_FIXED_DELAY_DELAY: Duration =
+        "restart-strategy.fixed-delay.delay", default "1 s";
+    /// How long a client waits for the cluster.
+    CLIENT_TIMEOUT: Duration = "client.timeout", default "1 min";
+
+    /// Where the scripts put log files; unset: `log` in the installation.
+    ENV_LOG_DIR: Option<PathBuf> = "env.log.dir";
+    /// From which importance on log lines are written.
+    ENV_LOG_LEVEL: LogLevel = "env.log.level", default "INFO";
+    /// How many old log files the scripts keep.
+    ENV_LOG_MAX: u32 = "env.log.max", default "10";
+    /// Where the scripts put pid files.
+    ENV_PID_DIR: PathBuf = "env.pid.dir", default "/tmp";
+    /// Options of ssh when the scripts start and stop processes on other hosts.
+    ENV_SSH_OPTS: Option<String> = "env.ssh.opts";
+
+    /// Whether servers may bind to an address that other hosts can reach although nothing
+    /// encrypts or authenticates; without it such a bind is refused.
+    ALLOW_INSECURE_NON_LOOPBACK_BIND: bool =
+        "millstream.allow-insecure-non-loopback-bind", default "false";
+    /// How long a program may plan its job when the JobManager runs it for a REST call.
+    PLAN_TIMEOUT: Duration = "millstream.plan.timeout", default "30 s";
+    /// How much memory a program may use while it plans.
+    PLAN_MEMORY: ByteSize = "millstream.plan.memory", default "1 gb";
+    /// How long a task host may take from its start until it is ready for tasks.
+    HOST_START_TIMEOUT: Duration = "millstream.host.start-timeout", default "30 s";
+    /// How much memory the coordinator host of a job may use.
+    COORDINATOR_MEMORY: ByteSize = "millstream.coordinator.memory", default "256 mb";
+    /// How long a task may take to obey a cancellation before its task host is killed.
+    TASK_CANCEL_TIMEOUT: Duration = "millstream.task.cancel-timeout", default "5 s";
+    /// How many batches a channel between processes may hold that the receiver has not consumed.
+    NETWORK_EXCHANGE_CREDITS: u32 = "millstream.network.exchange-credits", default "8";
+    /// The memory of a worker beside its task hosts.
+    TASKMANAGER_MEMORY_OVERHEAD: ByteSize =
+        "millstream.taskmanager.memory.overhead", default "128 mb";
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+    use crate::flink;
+
+    /// Where our default is another than Flink's, each explained in the option's sentence.
+    const OTHER_DEFAULTS: [(&str, &str); 7] = [
+        ("jobmanager.rpc.address", "none in Flink, localhost in its shipped file"),
+        ("jobmanager.bind-host", "secure by default"),
+        ("rest.address", "the JobManager's address in Flink, too"),
+        ("rest.bind-address", "secure by default"),
+        ("taskmanager.bind-host", "secure by default"),
+        ("taskmanager.memory.process.size", "none in Flink, 1728m in its shipped file"),
+        ("jobstore.max-capacity", "infinite is Flink's name of the number"),
+    ];
+
+    #[test]
+    fn every_default_is_a_value() {
+        for option in ALL {
+            let Some(default) = option.default else { continue };
+            assert_eq!((option.check)(default), Ok(()), "{}", option.key);
+        }
+    }
+
+    #[test]
+    fn keys_and_constants_are_unique_and_fallbacks_exist() {
+        let keys: HashSet<_> = ALL.iter().map(|option| option.key).collect();
+        assert_eq!(keys.len(), ALL.len());
+        for fallback in ALL.iter().filter_map(|option| option.fallback) {
+            assert!(keys.contains(fallback), "{fallback}");
+        }
+    }
+
+    #[test]
+    fn an_option_is_flinks_or_carries_our_prefix() {
+        for option in ALL {
+            let of_flink = flink::keys().iter().any(|known| known.key == option.key);
+            assert_ne!(of_flink, option.key.starts_with("millstream."), "{}", option.key);
+        }
+    }
+
+    #[test]
+    fn defaults_are_flinks() {
+        let differ = |key: &str| OTHER_DEFAULTS.iter().any(|(other, _)| *other == key);
+        for known in flink::keys() {
+            let Some(option) = ALL.iter().find(|option| option.key == known.key) else { continue };
+            let ours = option.default.unwrap_or_default();
+            let same = ours == known.default
+                || option.key == "rest.server.max-content-length" && known.default == "104857600"
+                || matches!(option.key, "io.tmp.dirs" | "web.tmpdir") && ours == "/tmp";
+            assert_eq!(same, !differ(option.key), "{}: {ours} {}", option.key, known.default);
+        }
+    }
+}

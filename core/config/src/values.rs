@@ -1,0 +1,379 @@
+//! The types of options, each read as Flink reads it.
+
+use std::fmt;
+use std::ops::RangeInclusive;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use millstream_types::ByteSize;
+
+use crate::option::OptionValue;
+use crate::syntax;
+
+impl OptionValue for bool {
+    const KIND: &'static str = "boolean";
+
+    fn read(text: &str) -> Result<Self, String> {
+        one_of(text, &[("true", true), ("false", false)])
+    }
+}
+
+macro_rules! whole_number {
+    ($($type:ty),+) => {$(
+        impl OptionValue for $type {
+            const KIND: &'static str = "whole number";
+
+            fn read(text: &str) -> Result<Self, String> {
+                let range = || format!("a whole number from {} to {}", Self::MIN, Self::MAX);
+                text.trim().parse().map_err(|_| format!("expected {}", range()))
+            }
+        }
+    )+};
+}
+
+whole_number!(u16, i32, u32, u64);
+
+impl OptionValue for String {
+    const KIND: &'static str = "text";
+
+    fn read(text: &str) -> Result<Self, String> {
+        Ok(text.to_owned())
+    }
+}
+
+impl OptionValue for PathBuf {
+    const KIND: &'static str = "path";
+
+    fn read(text: &str) -> Result<Self, String> {
+        Ok(Self::from(text))
+    }
+}
+
+/// Directories, separated by commas or colons.
+impl OptionValue for Vec<PathBuf> {
+    const KIND: &'static str = "paths";
+
+    fn read(text: &str) -> Result<Self, String> {
+        let paths = text.split([',', ':']).map(str::trim).filter(|path| !path.is_empty());
+        Ok(paths.map(PathBuf::from).collect())
+    }
+}
+
+/// `[a, b]` as in YAML, or `a;b` as in old files.
+impl OptionValue for Vec<String> {
+    const KIND: &'static str = "list";
+
+    fn read(text: &str) -> Result<Self, String> {
+        syntax::read_list(text).map_err(|reason| format!("expected [a, b] or a;b; {reason}"))
+    }
+}
+
+impl OptionValue for ByteSize {
+    const KIND: &'static str = "size";
+
+    fn read(text: &str) -> Result<Self, String> {
+        text.parse()
+            .map_err(|_| "expected a number and a unit, such as 512 kb, 64 mb or 1 gb".into())
+    }
+}
+
+impl OptionValue for Duration {
+    const KIND: &'static str = "duration";
+
+    fn read(text: &str) -> Result<Self, String> {
+        read_duration(text, Duration::from_millis(1)).ok_or_else(|| {
+            "expected a number and a unit, such as 500 ms, 10 s, 5 min, 1 h or 1 d".into()
+        })
+    }
+}
+
+/// A duration whose bare numbers are seconds; other durations take them for milliseconds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Seconds(Duration);
+
+impl Seconds {
+    /// The duration.
+    #[must_use]
+    pub const fn duration(self) -> Duration {
+        self.0
+    }
+}
+
+impl OptionValue for Seconds {
+    const KIND: &'static str = "seconds";
+
+    fn read(text: &str) -> Result<Self, String> {
+        read_duration(text, Duration::from_secs(1))
+            .map(Self)
+            .ok_or_else(|| "expected a number of seconds, such as 3600, or 1 h".into())
+    }
+}
+
+const NANOS_OF_UNITS: [(&[&str], u64); 7] = [
+    (&["d", "day", "days"], 86_400_000_000_000),
+    (&["h", "hour", "hours"], 3_600_000_000_000),
+    (&["m", "min", "minute", "minutes"], 60_000_000_000),
+    (&["s", "sec", "secs", "second", "seconds"], 1_000_000_000),
+    (&["ms", "milli", "millis", "millisecond", "milliseconds"], 1_000_000),
+    (&["µs", "us", "micro", "micros", "microsecond", "microseconds"], 1_000),
+    (&["ns", "nano", "nanos", "nanosecond", "nanoseconds"], 1),
+];
+
+fn read_duration(text: &str, bare_unit: Duration) -> Option<Duration> {
+    let trimmed = text.trim();
+    let digits = trimmed.bytes().take_while(u8::is_ascii_digit).count();
+    let (number, unit) = trimmed.split_at_checked(digits)?;
+    let number: u64 = number.parse().ok()?;
+    let unit = unit.trim().to_lowercase();
+    let nanos = match unit.as_str() {
+        "" => bare_unit.as_nanos(),
+        unit => NANOS_OF_UNITS.iter().find(|(names, _)| names.contains(&unit))?.1.into(),
+    };
+    let nanos = u128::from(number).checked_mul(nanos)?;
+    // What people write for "never" must not overflow an instant that it is added to.
+    let seconds = u64::try_from(nanos / 1_000_000_000).ok()?.min(u64::from(u32::MAX));
+    Some(Duration::new(seconds, u32::try_from(nanos % 1_000_000_000).ok()?))
+}
+
+/// Ports to try in order: `8081`, `50100-50200`, `8081,9000-9010`; 0 lets the system choose.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PortRange(Vec<RangeInclusive<u16>>);
+
+impl PortRange {
+    /// Just this port.
+    #[must_use]
+    pub fn one(port: u16) -> Self {
+        Self(vec![port..=port])
+    }
+
+    /// The ports in the order in which to try them; never none.
+    pub fn ports(&self) -> impl Iterator<Item = u16> + '_ {
+        self.0.iter().cloned().flatten()
+    }
+}
+
+impl fmt::Display for PortRange {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, range) in self.0.iter().enumerate() {
+            let comma = if index == 0 { "" } else { "," };
+            let (first, last) = (range.start(), range.end());
+            match first == last {
+                true => write!(f, "{comma}{first}")?,
+                false => write!(f, "{comma}{first}-{last}")?,
+            }
+        }
+        Ok(())
+    }
+}
+
+impl OptionValue for PortRange {
+    const KIND: &'static str = "ports";
+
+    fn read(text: &str) -> Result<Self, String> {
+        let range = |part: &str| {
+            let (first, last) = part.split_once('-').unwrap_or((part, part));
+            let range: RangeInclusive<u16> =
+                first.trim().parse().ok()?..=last.trim().parse().ok()?;
+            (!range.is_empty()).then_some(range)
+        };
+        text.split(',')
+            .map(range)
+            .collect::<Option<Vec<_>>>()
+            .map(Self)
+            .ok_or_else(|| "expected a port, a range or several, such as 8081,9000-9010".into())
+    }
+}
+
+/// Whether a job emits every update or only final results, as in Flink.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RuntimeMode {
+    /// Every update is emitted.
+    Streaming,
+    /// Only final results are emitted; all sources must be bounded.
+    Batch,
+    /// Batch if every source is bounded, else streaming.
+    Automatic,
+}
+
+impl OptionValue for RuntimeMode {
+    const KIND: &'static str = "STREAMING, BATCH or AUTOMATIC";
+
+    fn read(text: &str) -> Result<Self, String> {
+        let names = [
+            ("STREAMING", Self::Streaming),
+            ("BATCH", Self::Batch),
+            ("AUTOMATIC", Self::Automatic),
+        ];
+        one_of(text, &names)
+    }
+}
+
+/// What happens to a job after a failure.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RestartStrategyType {
+    /// It fails.
+    None,
+    /// It restarts a number of times, after the same delay each time.
+    FixedDelay,
+}
+
+impl OptionValue for RestartStrategyType {
+    const KIND: &'static str = "none or fixed-delay";
+
+    fn read(text: &str) -> Result<Self, String> {
+        let names = [
+            ("none", Self::None),
+            ("off", Self::None),
+            ("disable", Self::None),
+            ("fixed-delay", Self::FixedDelay),
+            ("fixeddelay", Self::FixedDelay),
+        ];
+        let lacking = ["exponential-delay", "exponentialdelay", "failure-rate", "failurerate"];
+        if lacking.contains(&text.trim().to_ascii_lowercase().as_str()) {
+            return Err("it is not supported yet, use fixed-delay or none".into());
+        }
+        one_of(text, &names)
+    }
+}
+
+/// How a job's tasks are placed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Scheduler {
+    /// With the parallelism that the job asks for.
+    Default,
+}
+
+impl OptionValue for Scheduler {
+    const KIND: &'static str = "Default";
+
+    fn read(text: &str) -> Result<Self, String> {
+        if ["adaptive", "adaptivebatch"].contains(&text.trim().to_ascii_lowercase().as_str()) {
+            return Err("it is not supported yet, use Default".into());
+        }
+        one_of(text, &[("Default", Self::Default)])
+    }
+}
+
+/// From which importance on a process writes log lines.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogLevel {
+    /// Only what somebody must act on.
+    Error,
+    /// Also what was unexpected but recovered.
+    Warn,
+    /// Also the life cycle of processes and jobs.
+    Info,
+    /// Also the reasoning of the components.
+    Debug,
+    /// Everything.
+    Trace,
+    /// Nothing.
+    Off,
+}
+
+impl LogLevel {
+    /// Its name in lower case, as log filters write it.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Error => "error",
+            Self::Warn => "warn",
+            Self::Info => "info",
+            Self::Debug => "debug",
+            Self::Trace => "trace",
+            Self::Off => "off",
+        }
+    }
+}
+
+impl OptionValue for LogLevel {
+    const KIND: &'static str = "ERROR, WARN, INFO, DEBUG, TRACE or OFF";
+
+    fn read(text: &str) -> Result<Self, String> {
+        let names = [
+            ("ERROR", Self::Error),
+            ("WARN", Self::Warn),
+            ("INFO", Self::Info),
+            ("DEBUG", Self::Debug),
+            ("TRACE", Self::Trace),
+            ("OFF", Self::Off),
+        ];
+        one_of(text, &names)
+    }
+}
+
+fn one_of<T: Copy>(text: &str, names: &[(&str, T)]) -> Result<T, String> {
+    let found = names.iter().find(|(name, _)| name.eq_ignore_ascii_case(text.trim()));
+    found.map(|(_, value)| *value).ok_or_else(|| {
+        let names: Vec<&str> = names.iter().map(|(name, _)| *name).collect();
+        format!("expected {}", names.join(", "))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_read_as_flink_reads_them() {
+        for (text, millis) in [
+            ("10 s", 10_000),
+            ("500ms", 500),
+            ("5 min", 300_000),
+            ("2m", 120_000),
+            ("1 H", 3_600_000),
+            ("1 d", 86_400_000),
+            ("42", 42),
+            (" 7 seconds ", 7_000),
+        ] {
+            assert_eq!(Duration::read(text), Ok(Duration::from_millis(millis)), "{text}");
+        }
+        assert_eq!(Duration::read("3 µs"), Ok(Duration::from_micros(3)));
+        for text in ["", "s", "-1 s", "1.5 s", "1 fortnight", "99999999999999999999 s", "1e3"] {
+            assert!(Duration::read(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn an_endless_duration_can_still_be_added_to_now() {
+        let endless = Duration::read("9223372036854775807 ms").unwrap();
+        assert!(endless > Duration::from_secs(100 * 365 * 86_400));
+        assert!(std::time::Instant::now().checked_add(endless).is_some());
+    }
+
+    #[test]
+    fn bare_seconds_are_seconds() {
+        assert_eq!(Seconds::read("3600").unwrap().duration(), Duration::from_secs(3600));
+        assert_eq!(Seconds::read("1 h").unwrap().duration(), Duration::from_secs(3600));
+    }
+
+    #[test]
+    fn port_ranges_list_their_ports_in_order() {
+        let ports = |text| PortRange::read(text).map(|range| range.ports().collect::<Vec<_>>());
+        assert_eq!(ports("8081"), Ok(vec![8081]));
+        assert_eq!(ports("0"), Ok(vec![0]));
+        assert_eq!(ports("9, 5-7"), Ok(vec![9, 5, 6, 7]));
+        for text in ["", "65536", "7-5", "1-2-3", ",", "-", "a"] {
+            assert!(ports(text).is_err(), "{text}");
+        }
+        assert_eq!(PortRange::read("9,5-7").unwrap().to_string(), "9,5-7");
+    }
+
+    #[test]
+    fn lists_read_in_both_spellings() {
+        let list = |text| Vec::<String>::read(text).unwrap();
+        assert_eq!(list("a; b;c"), ["a", "b", "c"]);
+        assert_eq!(list("[a, 'b;c', \"d, e\"]"), ["a", "b;c", "d, e"]);
+        assert_eq!(list("a"), ["a"]);
+        assert!(list("").is_empty());
+        assert!(list("[]").is_empty());
+        assert!(Vec::<String>::read("[a, {b: c}]").is_err());
+    }
+
+    #[test]
+    fn a_lacking_strategy_says_what_to_use() {
+        let reason = RestartStrategyType::read("exponential-delay").unwrap_err();
+        assert!(reason.contains("use fixed-delay or none"), "{reason}");
+        assert_eq!(RestartStrategyType::read("FixedDelay"), Ok(RestartStrategyType::FixedDelay));
+    }
+}
