@@ -1,0 +1,212 @@
+import org.apache.flink.api.common.functions.MapFunction;
+import org.apache.flink.api.common.typeinfo.TypeInformation;
+import org.apache.flink.api.common.typeinfo.Types;
+import org.apache.flink.api.java.tuple.Tuple2;
+import org.apache.flink.connector.file.src.FileSource;
+import org.apache.flink.connector.file.src.reader.TextLineInputFormat;
+import org.apache.flink.api.common.eventtime.WatermarkStrategy;
+import org.apache.flink.core.fs.Path;
+import org.apache.flink.streaming.api.datastream.DataStream;
+import org.apache.flink.streaming.api.datastream.SingleOutputStreamOperator;
+import org.apache.flink.streaming.api.environment.StreamExecutionEnvironment;
+import org.apache.flink.util.ParameterTool;
+
+/** Apache Flink's side of the paired benchmarks; README.md says what every job computes. */
+public final class BenchJob {
+    private static final TypeInformation<Tuple2<Long, Long>> PAIR =
+            Types.TUPLE(Types.LONG, Types.LONG);
+    private static final TypeInformation<Tuple2<String, Long>> COUNTED =
+            Types.TUPLE(Types.STRING, Types.LONG);
+
+    private final StreamExecutionEnvironment env;
+    private final long records;
+    private final long keys;
+    private final long seed;
+    private final String input;
+    private final String output;
+
+    private BenchJob(StreamExecutionEnvironment env, ParameterTool args) {
+        this.env = env;
+        records = args.getLong("records", 0);
+        keys = args.getLong("keys", 1);
+        seed = args.getLong("seed", 0);
+        input = args.get("input", "");
+        output = args.getRequired("output");
+    }
+
+    public static void main(String[] arguments) throws Exception {
+        ParameterTool args = ParameterTool.fromArgs(arguments);
+        StreamExecutionEnvironment env = StreamExecutionEnvironment.getExecutionEnvironment();
+        env.setParallelism(args.getInt("parallelism"));
+        env.getConfig().enableObjectReuse();
+        String job = args.getRequired("job");
+        new BenchJob(env, args).build(job);
+        env.execute(job);
+    }
+
+    private void build(String job) {
+        switch (job) {
+            case "chain":
+                chain();
+                break;
+            case "rebalance":
+                finishPairs(pairs().rebalance());
+                break;
+            case "hash":
+                finishPairs(pairs().keyBy(pair -> pair.f0, Types.LONG));
+                break;
+            case "wide-rebalance":
+                finishWide(wide("default").rebalance());
+                break;
+            case "wide-hash":
+                finishWide(wide("default").keyBy(record -> record.key, Types.LONG));
+                break;
+            case "wide-wire":
+                // Two groups never share a slot: every record crosses from one worker to the other.
+                finishWide(wide("left").rebalance()).slotSharingGroup("right");
+                break;
+            case "keyed-sum":
+                keyedSum();
+                break;
+            case "word-count":
+                wordCount();
+                break;
+            case "stamp":
+                numbers().map(new Stamp(output)).sinkTo(new DigestSink<>(output, number -> number));
+                break;
+            default:
+                throw new IllegalArgumentException("there is no job " + job);
+        }
+    }
+
+    private SingleOutputStreamOperator<Long> numbers() {
+        return env.fromSequence(0, records - 1);
+    }
+
+    private void chain() {
+        numbers()
+                .map(number -> number * 3 + 1)
+                .returns(Types.LONG)
+                .filter(number -> (number & 15) != 0)
+                .map(number -> number ^ (number >>> 7))
+                .returns(Types.LONG)
+                .sinkTo(new DigestSink<>(output, number -> number));
+    }
+
+    private SingleOutputStreamOperator<Tuple2<Long, Long>> pairs() {
+        return numbers().map(new MakePair(seed)).returns(PAIR);
+    }
+
+    private void finishPairs(DataStream<Tuple2<Long, Long>> pairs) {
+        pairs.map(
+                        pair -> {
+                            pair.f1 = pair.f1 + 1;
+                            return pair;
+                        })
+                .returns(PAIR)
+                .sinkTo(new DigestSink<>(output, pair -> Records.pair(pair.f0, pair.f1)));
+    }
+
+    private SingleOutputStreamOperator<Wide> wide(String group) {
+        return numbers()
+                .slotSharingGroup(group)
+                .map(new MakeWide(seed))
+                .returns(new WideType());
+    }
+
+    private SingleOutputStreamOperator<Wide> finishWide(DataStream<Wide> records) {
+        SingleOutputStreamOperator<Wide> added =
+                records.map(
+                                record -> {
+                                    record.value++;
+                                    return record;
+                                })
+                        .returns(new WideType());
+        added.sinkTo(new DigestSink<>(output, Wide::word));
+        return added;
+    }
+
+    private void keyedSum() {
+        numbers()
+                .map(new MakeOne(seed, keys))
+                .returns(PAIR)
+                .keyBy(pair -> pair.f0, Types.LONG)
+                .reduce(
+                        (sum, pair) -> {
+                            sum.f1 = sum.f1 + pair.f1;
+                            return sum;
+                        })
+                .sinkTo(new DigestSink<>(output, pair -> Records.pair(pair.f0, pair.f1)));
+    }
+
+    private void wordCount() {
+        // Latin-1 maps every byte to one character: the same words, and Flink decodes it fastest.
+        FileSource<String> source =
+                FileSource.forRecordStreamFormat(
+                                new TextLineInputFormat("ISO-8859-1"), new Path(input))
+                        .build();
+        env.fromSource(source, WatermarkStrategy.noWatermarks(), "text")
+                .flatMap(new SplitWords())
+                .returns(COUNTED)
+                .keyBy(word -> word.f0, Types.STRING)
+                .reduce(
+                        (sum, word) -> {
+                            sum.f1 = sum.f1 + word.f1;
+                            return sum;
+                        })
+                .sinkTo(
+                        new DigestSink<>(
+                                output, word -> Records.pair(Records.hash(word.f0), word.f1)));
+    }
+
+    /** One object serves all records: the exchange behind it serializes at once. */
+    private static final class MakePair implements MapFunction<Long, Tuple2<Long, Long>> {
+        private final long seed;
+        private final Tuple2<Long, Long> pair = Tuple2.of(0L, 0L);
+
+        MakePair(long seed) {
+            this.seed = seed;
+        }
+
+        @Override
+        public Tuple2<Long, Long> map(Long index) {
+            pair.f0 = Records.scramble(seed, index);
+            pair.f1 = index;
+            return pair;
+        }
+    }
+
+    private static final class MakeOne implements MapFunction<Long, Tuple2<Long, Long>> {
+        private final long seed;
+        private final long keys;
+        private final Tuple2<Long, Long> pair = Tuple2.of(0L, 1L);
+
+        MakeOne(long seed, long keys) {
+            this.seed = seed;
+            this.keys = keys;
+        }
+
+        @Override
+        public Tuple2<Long, Long> map(Long index) {
+            pair.f0 = Records.key(seed, index, keys);
+            return pair;
+        }
+    }
+
+    private static final class MakeWide implements MapFunction<Long, Wide> {
+        private final long seed;
+        private transient Wide record;
+
+        MakeWide(long seed) {
+            this.seed = seed;
+        }
+
+        @Override
+        public Wide map(Long index) {
+            if (record == null) {
+                record = new Wide();
+            }
+            return record.fill(seed, index);
+        }
+    }
+}

@@ -1,0 +1,112 @@
+//! Runs rows of the benchmark matrix beside Apache Flink: one JSON line per row on standard output,
+//! progress on standard error. `paired.sh` prepares both sides and calls this.
+
+use anyhow::{Context, Result, bail};
+use clap::{Parser, ValueEnum};
+use millstream_benches::engine::Engine;
+use millstream_benches::measure::{Idle, Pairing};
+use millstream_benches::report::Line;
+use millstream_benches::{rows, text};
+use std::io::Write;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+/// Pairs Millstream with Apache Flink.
+#[derive(Parser)]
+#[command(name = "paired.sh")]
+struct Options {
+    /// Rounds of every row.
+    #[arg(long, default_value_t = 5)]
+    rounds: u32,
+    /// Runs one side alone: no ratio.
+    #[arg(long)]
+    only: Option<Side>,
+    /// Where downloads and generated text are kept.
+    #[arg(long)]
+    cache: PathBuf,
+    /// Flink's home.
+    #[arg(long)]
+    flink_home: Option<PathBuf>,
+    /// The jar of Flink's jobs.
+    #[arg(long)]
+    flink_jobs: Option<PathBuf>,
+    /// Our home, with `bin` and `conf`.
+    #[arg(long)]
+    millstream_home: Option<PathBuf>,
+    /// Our job's executable.
+    #[arg(long)]
+    millstream_job: Option<PathBuf>,
+    /// Names of rows; all of them when none is given.
+    rows: Vec<String>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Side {
+    Peer,
+    Ours,
+}
+
+fn main() -> ExitCode {
+    match run(Options::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            say(&format!("paired.sh: {error:#}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(options: Options) -> Result<()> {
+    let rows = choose(&options.rows)?;
+    let peer = match options.only {
+        Some(Side::Ours) => None,
+        _ => Some(Engine::flink(
+            options.flink_home.context("--flink-home is missing")?,
+            options.flink_jobs.context("--flink-jobs is missing")?,
+        )),
+    };
+    let ours = match options.only {
+        Some(Side::Peer) => None,
+        _ => Some(Engine::millstream(
+            options.millstream_home.context("--millstream-home is missing")?,
+            options.millstream_job.context("--millstream-job is missing")?,
+        )),
+    };
+    let text = text::directory(&options.cache)?;
+    let pairing = Pairing { peer, ours, rounds: options.rounds, text, progress: say };
+    let mut idle = Idle::default();
+    let mut failed = 0;
+    for row in rows {
+        match pairing.measure(&row, &mut idle) {
+            Ok(rounds) => {
+                let line = serde_json::to_string(&Line::new(&row, &rounds))?;
+                writeln!(std::io::stdout(), "{line}")?;
+            }
+            Err(error) => {
+                failed += 1;
+                say(&format!("{}: no number counts: {error:#}", row.name));
+            }
+        }
+    }
+    if failed > 0 {
+        bail!("{failed} of the rows failed");
+    }
+    Ok(())
+}
+
+fn choose(names: &[String]) -> Result<Vec<rows::Row>> {
+    let all = rows::all();
+    for name in names {
+        if !all.iter().any(|row| row.name == name) {
+            let known: Vec<_> = all.iter().map(|row| row.name).collect();
+            bail!("there is no row {name}; the rows are {}", known.join(" "));
+        }
+    }
+    let chosen = |row: &rows::Row| names.is_empty() || names.iter().any(|name| name == row.name);
+    Ok(all.into_iter().filter(chosen).collect())
+}
+
+fn say(text: &str) {
+    // Progress that nobody reads must not end a measurement.
+    writeln!(std::io::stderr(), "{text}").ok();
+}

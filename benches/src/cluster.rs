@@ -1,0 +1,325 @@
+//! A running cluster of either engine on loopback, and jobs on it.
+
+use crate::engine::Engine;
+use crate::http;
+use crate::process::{self, Daemon};
+use crate::records::Digest;
+use crate::rows::{Job, SEED, Throughput};
+use anyhow::{Context, Result, bail};
+use serde_json::{Value, json};
+use std::fs;
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+use tempfile::TempDir;
+
+const START_LIMIT: Duration = Duration::from_secs(120);
+const JOB_LIMIT: Duration = Duration::from_secs(300);
+
+/// The directory of one cluster: `conf`, `log`, `pid`, `tmp` and the output of its jobs.
+pub struct RunDirectory {
+    directory: TempDir,
+    /// Where REST answers once the cluster runs.
+    pub rest: SocketAddr,
+}
+
+impl RunDirectory {
+    /// Configures a cluster on free ports of loopback.
+    pub fn new(engine: &Engine, slots: u32, tuning: &[(&str, &str)]) -> Result<Self> {
+        let directory = tempfile::Builder::new().prefix(engine.name).tempdir()?;
+        let path = directory.path();
+        for name in ["conf", "log", "pid", "tmp", "out"] {
+            fs::create_dir(path.join(name))?;
+        }
+        for entry in fs::read_dir(engine.home.join("conf"))? {
+            let entry = entry?;
+            fs::copy(entry.path(), path.join("conf").join(entry.file_name()))?;
+        }
+        let [rest, rpc] = free_ports()?;
+        let mut config = format!(
+            "rest.address: 127.0.0.1\nrest.bind-address: 127.0.0.1\nrest.port: {rest}\n\
+             jobmanager.rpc.address: 127.0.0.1\njobmanager.rpc.port: {rpc}\n\
+             jobmanager.bind-host: 127.0.0.1\ntaskmanager.bind-host: 127.0.0.1\n\
+             taskmanager.host: 127.0.0.1\ntaskmanager.numberOfTaskSlots: {slots}\n\
+             io.tmp.dirs: {}\n",
+            path.join("tmp").display()
+        );
+        config.push_str(&shipped_java_options(&path.join("conf/config.yaml")));
+        for (key, value) in tuning {
+            config.push_str(&format!("{key}: {value}\n"));
+        }
+        fs::write(path.join("conf/config.yaml"), config)?;
+        fs::write(path.join("conf/masters"), format!("localhost:{rest}\n"))?;
+        fs::write(path.join("conf/workers"), "localhost\n")?;
+        Ok(Self { directory, rest: SocketAddr::from((Ipv4Addr::LOCALHOST, rest)) })
+    }
+
+    /// Where it is.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        self.directory.path()
+    }
+
+    /// Waits until `workers` TaskManagers have registered `slots` slots.
+    pub fn wait_for_workers(&self, workers: u32, slots: u32) -> Result<()> {
+        let start = Instant::now();
+        loop {
+            // Nothing answers before the JobManager is up.
+            let overview = http::get(self.rest, "/overview").unwrap_or_default();
+            let number = |key: &str| overview.get(key).and_then(Value::as_u64).unwrap_or(0);
+            let (workers, slots) = (u64::from(workers), u64::from(slots));
+            if number("taskmanagers") == workers && number("slots-total") == slots {
+                return Ok(());
+            }
+            if start.elapsed() > START_LIMIT {
+                bail!("the cluster did not start; logs in {}", self.keep_logs().display());
+            }
+            std::thread::sleep(Duration::from_millis(2));
+        }
+    }
+
+    /// Copies the logs to where they outlive this run.
+    fn keep_logs(&self) -> PathBuf {
+        let kept = std::env::temp_dir().join(format!("paired-logs-{}", std::process::id()));
+        let copy = || -> std::io::Result<()> {
+            fs::create_dir_all(&kept)?;
+            for entry in fs::read_dir(self.path().join("log"))? {
+                let entry = entry?;
+                fs::copy(entry.path(), kept.join(entry.file_name()))?;
+            }
+            Ok(())
+        };
+        // Without logs the error still says what went wrong.
+        copy().ok();
+        kept
+    }
+}
+
+/// One JobManager and its TaskManagers, in the foreground.
+pub struct Cluster {
+    // Fields drop in this order: workers first, the directory last.
+    workers: Vec<Daemon>,
+    jobmanager: Daemon,
+    run: RunDirectory,
+    engine: Engine,
+    outputs: u32,
+}
+
+/// A finished job.
+pub struct Finished {
+    /// What its sinks got.
+    pub digest: Digest,
+    /// CPU time of all worker processes from before the submission until after the end.
+    pub cpu: Duration,
+    /// From before the submission until the end.
+    pub took: Duration,
+}
+
+impl Cluster {
+    /// Starts a cluster for throughput: tuned, with 4 GiB for its workers together.
+    pub fn tuned(engine: &Engine, workers: u32, slots: u32) -> Result<Self> {
+        let memory = format!("{}m", 4_096 / workers.max(1));
+        let mut tuning = engine.tuning.to_vec();
+        tuning.push(("taskmanager.memory.process.size", &memory));
+        tuning.push(("jobmanager.memory.process.size", "1600m"));
+        Self::start(engine, workers, slots, &tuning, true)
+    }
+
+    /// Starts a cluster of one TaskManager with the sizes that the default configuration has.
+    pub fn standard(engine: &Engine) -> Result<Self> {
+        let sizes = [
+            ("taskmanager.memory.process.size", "1728m"),
+            ("jobmanager.memory.process.size", "1600m"),
+        ];
+        Self::start(engine, 1, 1, &sizes, false)
+    }
+
+    fn start(
+        engine: &Engine,
+        workers: u32,
+        slots: u32,
+        tuning: &[(&str, &str)],
+        throughput: bool,
+    ) -> Result<Self> {
+        let run = RunDirectory::new(engine, slots, tuning)?;
+        let daemon = |script: &str, number: u32| {
+            let mut command = engine.command(script, run.path(), throughput);
+            command.arg("start-foreground");
+            Daemon::start(command, &run.path().join(format!("log/{script}-{number}.out")))
+        };
+        let jobmanager = daemon("jobmanager.sh", 0)?;
+        let started: Result<Vec<_>> =
+            (0..workers).map(|number| daemon("taskmanager.sh", number)).collect();
+        let workers_started = started?;
+        run.wait_for_workers(workers, workers * slots)?;
+        let engine = engine.clone();
+        Ok(Self { workers: workers_started, jobmanager, run, engine, outputs: 0 })
+    }
+
+    /// Resident memory of the JobManager and of the first TaskManager, in bytes.
+    pub fn resident_bytes(&self) -> Result<(u64, u64)> {
+        let worker = self.workers.first().context("the cluster has no worker")?;
+        Ok((
+            process::resident_bytes(self.jobmanager.pid())?,
+            process::resident_bytes(worker.pid())?,
+        ))
+    }
+
+    /// Uploads the artifact and says under which id it runs.
+    pub fn upload(&self) -> Result<String> {
+        let path = &self.engine.artifact;
+        let name = path.file_name().context("the artifact has no name")?.to_string_lossy();
+        let content = fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
+        let answer = http::upload(self.run.rest, "/jars/upload", &name, &content)?;
+        let stored = answer.get("filename").and_then(Value::as_str).context("no filename")?;
+        Ok(stored.rsplit('/').next().unwrap_or(stored).to_owned())
+    }
+
+    /// Runs a throughput job from submission to end.
+    pub fn run(&mut self, artifact: &str, row: &Throughput, text: &Path) -> Result<Finished> {
+        let output = self.output()?;
+        let mut args = arguments(row.job, row.records, row.parallelism, &output);
+        args.extend(["--keys".into(), row.keys.to_string()]);
+        args.extend(["--input".into(), text.display().to_string()]);
+        let before = self.worker_cpu()?;
+        let start = Instant::now();
+        let job = self.submit(artifact, &args)?;
+        self.wait_until_finished(&job)?;
+        let took = start.elapsed();
+        let cpu = self.worker_cpu()? - before;
+        Ok(Finished { digest: Digest::read(&output)?, cpu, took })
+    }
+
+    /// Submits the stamp job by the command line or over REST; seconds until its first record.
+    pub fn first_record_s(&mut self, artifact: Option<&str>) -> Result<f64> {
+        let output = self.output()?;
+        let args = arguments(Job::Stamp, 1_000, 1, &output);
+        let start = std::time::SystemTime::now();
+        let jobs = match artifact {
+            Some(artifact) => vec![self.submit(artifact, &args)?],
+            None => {
+                let mut command = self.cli();
+                command.args(["run", "-d"]).arg(&self.engine.artifact).args(&args);
+                check(command)?;
+                self.jobs()?
+            }
+        };
+        for job in &jobs {
+            self.wait_until_finished(job)?;
+        }
+        let stamp = fs::read_to_string(output.join("first")).context("no record was stamped")?;
+        let first = Duration::from_micros(stamp.trim().parse()?);
+        Ok((first.saturating_sub(start.duration_since(std::time::UNIX_EPOCH)?)).as_secs_f64())
+    }
+
+    /// CPU-seconds of one `list`, over `times` calls.
+    pub fn list_cpu_s(&self, times: u32) -> Result<f64> {
+        let before = process::children_cpu();
+        for _ in 0..times {
+            let mut command = self.cli();
+            command.arg("list");
+            check(command)?;
+        }
+        Ok((process::children_cpu() - before).as_secs_f64() / f64::from(times))
+    }
+
+    fn cli(&self) -> std::process::Command {
+        self.engine.command(self.engine.cli, self.run.path(), false)
+    }
+
+    fn output(&mut self) -> Result<PathBuf> {
+        self.outputs += 1;
+        let output = self.run.path().join("out").join(self.outputs.to_string());
+        fs::create_dir(&output)?;
+        Ok(output)
+    }
+
+    fn submit(&self, artifact: &str, args: &[String]) -> Result<String> {
+        let path = format!("/jars/{artifact}/run");
+        let answer = http::post(self.run.rest, &path, &json!({ "programArgsList": args }))?;
+        let job = answer.get("jobid").and_then(Value::as_str);
+        Ok(job.with_context(|| format!("no job id in {answer}"))?.to_owned())
+    }
+
+    fn jobs(&self) -> Result<Vec<String>> {
+        let answer = http::get(self.run.rest, "/jobs")?;
+        let jobs = answer.get("jobs").and_then(Value::as_array).context("no jobs")?;
+        let ids = jobs.iter().filter_map(|job| job.get("id").and_then(Value::as_str));
+        Ok(ids.map(str::to_owned).collect())
+    }
+
+    fn wait_until_finished(&self, job: &str) -> Result<()> {
+        let start = Instant::now();
+        loop {
+            let answer = http::get(self.run.rest, &format!("/jobs/{job}"))?;
+            match answer.get("state").and_then(Value::as_str).unwrap_or_default() {
+                "FINISHED" => return Ok(()),
+                state @ ("FAILED" | "CANCELED" | "SUSPENDED") => {
+                    let path = format!("/jobs/{job}/exceptions");
+                    let why = http::get(self.run.rest, &path).unwrap_or_default();
+                    bail!("job {job} of {} is {state}: {why}", self.engine.name);
+                }
+                _ => {}
+            }
+            if start.elapsed() > JOB_LIMIT {
+                let logs = self.run.keep_logs();
+                bail!(
+                    "job {job} of {} takes too long; logs in {}",
+                    self.engine.name,
+                    logs.display()
+                );
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    /// CPU time of all worker processes. Hosts of a job that ended are waited for first.
+    fn worker_cpu(&self) -> Result<Duration> {
+        let mut all = Duration::ZERO;
+        for worker in &self.workers {
+            process::wait_for_childless(worker.pid(), Duration::from_secs(5))?;
+            all += process::tree_cpu(worker.pid())?;
+        }
+        Ok(all)
+    }
+}
+
+fn arguments(job: Job, records: u64, parallelism: u32, output: &Path) -> Vec<String> {
+    let pairs = [
+        ("--job", job.name().to_owned()),
+        ("--records", records.to_string()),
+        ("--parallelism", parallelism.to_string()),
+        ("--seed", SEED.to_string()),
+        ("--output", output.display().to_string()),
+    ];
+    pairs.into_iter().flat_map(|(name, value)| [name.to_owned(), value]).collect()
+}
+
+/// Runs a command to its end; what it printed is only of interest when it failed.
+pub fn check(mut command: std::process::Command) -> Result<()> {
+    let output = command.output().with_context(|| format!("cannot start {command:?}"))?;
+    if !output.status.success() {
+        let said = String::from_utf8_lossy(&output.stderr);
+        bail!("{command:?} ended with {}: {}", output.status, said.trim());
+    }
+    Ok(())
+}
+
+/// The block `env` of a shipped configuration: Flink needs the options in it to run on a JDK of 17.
+fn shipped_java_options(config: &Path) -> String {
+    let config = fs::read_to_string(config).unwrap_or_default();
+    let mut lines = config.lines().skip_while(|line| !line.starts_with("env:"));
+    let head = lines.next().map(str::to_owned);
+    let block = lines.take_while(|line| line.starts_with(' ')).map(str::to_owned);
+    head.into_iter().chain(block).map(|line| line + "\n").collect()
+}
+
+fn free_ports<const N: usize>() -> Result<[u16; N]> {
+    let listeners: Vec<TcpListener> =
+        (0..N).map(|_| TcpListener::bind("127.0.0.1:0")).collect::<std::io::Result<_>>()?;
+    let ports: Vec<u16> = listeners
+        .iter()
+        .map(|listener| listener.local_addr().map(|address| address.port()))
+        .collect::<std::io::Result<_>>()?;
+    ports.try_into().map_err(|_| anyhow::anyhow!("too few free ports"))
+}

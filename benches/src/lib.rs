@@ -1,0 +1,18 @@
+//! Benchmarks beside Apache Flink: what `paired.sh` runs.
+//!
+//! One [`engine::Engine`] describes an installation, Flink's or ours: both have the same scripts,
+//! configuration keys, command line and REST interface, so everything else is written once.
+//! [`rows`] says what is measured, [`measure`] runs it A/B/A/B, [`probe`] finds the physical limit
+//! in the same rounds, [`report`] turns the rounds into one JSON line. Nothing here is a library
+//! for others, and nothing but this machine's loopback is ever spoken to.
+
+pub mod cluster;
+pub mod engine;
+pub mod http;
+pub mod measure;
+pub mod probe;
+pub mod process;
+pub mod records;
+pub mod report;
+pub mod rows;
+pub mod text;

@@ -1,0 +1,205 @@
+//! Runs a row: both sides in turn, round after round, and the limit in the same rounds.
+
+use crate::cluster::{self, Cluster, RunDirectory};
+use crate::engine::Engine;
+use crate::probe;
+use crate::process;
+use crate::records::Digest;
+use crate::report::Round;
+use crate::rows::{Kind, Row, Throughput};
+use anyhow::{Context, Result, bail};
+use std::fs;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+/// How long a daemon rests before its memory counts.
+const IDLE: Duration = Duration::from_secs(10);
+
+/// The two engines and how often each runs.
+pub struct Pairing {
+    /// Apache Flink; absent when only our side is run.
+    pub peer: Option<Engine>,
+    /// Millstream; absent when only Flink's side is run.
+    pub ours: Option<Engine>,
+    /// Rounds of every row.
+    pub rounds: u32,
+    /// The directory of WordCount's text.
+    pub text: PathBuf,
+    /// Where progress goes.
+    pub progress: fn(&str),
+}
+
+/// The memory of both daemons, each a row of its own, measured in the same rounds.
+#[derive(Default)]
+pub struct Idle {
+    jobmanager: Vec<Round>,
+    taskmanager: Vec<Round>,
+}
+
+impl Pairing {
+    /// All rounds of one row. `idle` keeps what a row finds for the other.
+    pub fn measure(&self, row: &Row, idle: &mut Idle) -> Result<Vec<Round>> {
+        match &row.kind {
+            Kind::Throughput(throughput) => self.throughput(row, throughput),
+            Kind::ColdStart => self.rounds(row, cold_start_s),
+            Kind::List => self.list(row),
+            Kind::Submit { rest } => self.submit(row, *rest),
+            Kind::IdleJobManager | Kind::IdleTaskManager => self.idle(row, idle),
+        }
+    }
+
+    fn throughput(&self, row: &Row, throughput: &Throughput) -> Result<Vec<Round>> {
+        let sides = self.map_sides(|engine| self.warm(engine, throughput))?;
+        let (mut peer, mut ours) = sides;
+        let mut rounds = Vec::new();
+        for number in 1..=self.rounds {
+            let found = probe::throughput(throughput, &self.text)?;
+            let rate = |cpu: Duration| found.records as f64 / cpu.as_secs_f64();
+            let run = |side: &mut Option<(Cluster, String)>| -> Result<Option<f64>> {
+                let Some((cluster, artifact)) = side else { return Ok(None) };
+                let finished = cluster.run(artifact, throughput, &self.text)?;
+                same(found.digest, finished.digest)?;
+                Ok(Some(rate(finished.cpu)))
+            };
+            let round =
+                Round { peer: run(&mut peer)?, ours: run(&mut ours)?, limit: rate(found.cpu) };
+            self.say(row, number, &round);
+            rounds.push(round);
+        }
+        Ok(rounds)
+    }
+
+    /// A cluster with the artifact on it, whose jobs have run for the engine's warm-up time.
+    fn warm(&self, engine: &Engine, row: &Throughput) -> Result<(Cluster, String)> {
+        let mut cluster = Cluster::tuned(engine, row.workers, row.slots)?;
+        let artifact = cluster.upload()?;
+        let mut warm = Duration::ZERO;
+        loop {
+            warm += cluster.run(&artifact, row, &self.text)?.took;
+            if warm >= Duration::from_secs(engine.warm_up_s) {
+                return Ok((cluster, artifact));
+            }
+        }
+    }
+
+    fn list(&self, row: &Row) -> Result<Vec<Round>> {
+        let (peer, ours) = self.map_sides(Cluster::standard)?;
+        self.collect(row, || {
+            let list = |cluster: &Cluster| cluster.list_cpu_s(3);
+            Ok((peer.as_ref().map(list).transpose()?, ours.as_ref().map(list).transpose()?))
+        })
+    }
+
+    fn submit(&self, row: &Row, rest: bool) -> Result<Vec<Round>> {
+        let (mut peer, mut ours) = self.map_sides(|engine| {
+            let mut cluster = Cluster::standard(engine)?;
+            let artifact = rest.then(|| cluster.upload()).transpose()?;
+            // A warm cluster has run jobs before.
+            for _ in 0..5 {
+                cluster.first_record_s(artifact.as_deref())?;
+            }
+            Ok((cluster, artifact))
+        })?;
+        let submit = |side: &mut Option<(Cluster, Option<String>)>| -> Result<Option<f64>> {
+            let Some((cluster, artifact)) = side else { return Ok(None) };
+            cluster.first_record_s(artifact.as_deref()).map(Some)
+        };
+        self.collect(row, || Ok((submit(&mut peer)?, submit(&mut ours)?)))
+    }
+
+    fn idle(&self, row: &Row, idle: &mut Idle) -> Result<Vec<Round>> {
+        if idle.jobmanager.is_empty() {
+            for _ in 0..self.rounds {
+                let (peer, ours) = self.map_sides(|engine| {
+                    let cluster = Cluster::standard(engine)?;
+                    std::thread::sleep(IDLE);
+                    cluster.resident_bytes()
+                })?;
+                let limit = probe::simple(&row.kind)?;
+                let round = |choose: fn((u64, u64)) -> u64| {
+                    let bytes = |pair: Option<(u64, u64)>| pair.map(|pair| choose(pair) as f64);
+                    Round { peer: bytes(peer), ours: bytes(ours), limit }
+                };
+                idle.jobmanager.push(round(|(jobmanager, _)| jobmanager));
+                idle.taskmanager.push(round(|(_, taskmanager)| taskmanager));
+            }
+        }
+        let rounds = match row.kind {
+            Kind::IdleJobManager => &idle.jobmanager,
+            _ => &idle.taskmanager,
+        };
+        for (number, round) in (1..).zip(rounds) {
+            self.say(row, number, round);
+        }
+        Ok(rounds.clone())
+    }
+
+    fn rounds(&self, row: &Row, one: impl Fn(&Engine) -> Result<f64>) -> Result<Vec<Round>> {
+        self.collect(row, || self.map_sides(&one))
+    }
+
+    fn collect(
+        &self,
+        row: &Row,
+        mut one: impl FnMut() -> Result<(Option<f64>, Option<f64>)>,
+    ) -> Result<Vec<Round>> {
+        let mut rounds = Vec::new();
+        for number in 1..=self.rounds {
+            let (peer, ours) = one()?;
+            let round = Round { peer, ours, limit: probe::simple(&row.kind)? };
+            self.say(row, number, &round);
+            rounds.push(round);
+        }
+        Ok(rounds)
+    }
+
+    fn map_sides<T>(&self, one: impl Fn(&Engine) -> Result<T>) -> Result<(Option<T>, Option<T>)> {
+        let side = |engine: &Option<Engine>| {
+            let one = |engine: &Engine| one(engine).with_context(|| engine.name);
+            engine.as_ref().map(one).transpose()
+        };
+        Ok((side(&self.peer)?, side(&self.ours)?))
+    }
+
+    fn say(&self, row: &Row, number: u32, round: &Round) {
+        let figure =
+            |value: Option<f64>| value.map_or("-".to_owned(), |value| format!("{value:.4}"));
+        (self.progress)(&format!(
+            "{} round {number}: flink {}, ours {}, limit {} {}",
+            row.name,
+            figure(round.peer),
+            figure(round.ours),
+            figure(Some(round.limit)),
+            row.kind.unit()
+        ));
+    }
+}
+
+fn same(expected: Digest, got: Digest) -> Result<()> {
+    if expected != got {
+        bail!("the sinks got {got} (records, checksum) instead of {expected}");
+    }
+    Ok(())
+}
+
+/// The start script until the worker is registered; then everything is stopped again.
+fn cold_start_s(engine: &Engine) -> Result<f64> {
+    let sizes =
+        [("taskmanager.memory.process.size", "1728m"), ("jobmanager.memory.process.size", "1600m")];
+    let run = RunDirectory::new(engine, 1, &sizes)?;
+    let start = Instant::now();
+    let started = cluster::check(engine.command("start-cluster.sh", run.path(), false))
+        .and_then(|()| run.wait_for_workers(1, 1))
+        .map(|()| start.elapsed().as_secs_f64());
+    // Whether it started or not: nothing may be left.
+    let stopped = cluster::check(engine.command("stop-cluster.sh", run.path(), false));
+    for entry in fs::read_dir(run.path().join("pid"))? {
+        for pid in fs::read_to_string(entry?.path())?.split_whitespace() {
+            if let Ok(pid) = pid.parse() {
+                process::end(pid);
+            }
+        }
+    }
+    stopped?;
+    started
+}

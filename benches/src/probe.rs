@@ -1,0 +1,279 @@
+//! The physical limit of every row: the same work written by hand, without an engine.
+//!
+//! A probe of a throughput row also computes what the sinks must have got, so the two engines are
+//! compared with a third, independent answer and not only with each other.
+
+use crate::process::{own_cpu, resident_bytes};
+use crate::records::{self, Digest, Wide};
+use crate::rows::{Job, Kind, SEED, Throughput};
+use anyhow::{Context, Result, bail};
+use hashbrown::HashMap;
+use std::fs;
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::ops::Range;
+use std::path::Path;
+use std::process::Command;
+use std::sync::mpsc::sync_channel;
+use std::time::{Duration, Instant};
+
+const BATCH_RECORDS: u64 = 1_024;
+const BATCHES_IN_FLIGHT: usize = 8;
+const WIDE_BYTES: usize = 100;
+/// Records in one write of 32 KiB.
+const WRITE_RECORDS: usize = 327;
+
+/// What a throughput probe found.
+pub struct Found {
+    /// What the sink must have got.
+    pub digest: Digest,
+    /// Records that went in; words for WordCount.
+    pub records: u64,
+    /// CPU time of all threads.
+    pub cpu: Duration,
+}
+
+/// Does the work of `row` by hand.
+pub fn throughput(row: &Throughput, text: &Path) -> Result<Found> {
+    let before = own_cpu();
+    let (digest, records) = match row.job {
+        Job::Chain => (chain(row.records), row.records),
+        Job::Rebalance | Job::Hash => (hand_over_pairs(row.records), row.records),
+        Job::WideRebalance | Job::WideHash => (half_wire(row.records)?, row.records),
+        Job::WideWire => (wire(0..row.records)?, row.records),
+        Job::KeyedSum => (keyed_sum(row.records, row.keys), row.records),
+        Job::WordCount => {
+            let digest = word_count(text)?;
+            (digest, digest.count)
+        }
+        Job::Stamp => bail!("the stamp job has no throughput"),
+    };
+    Ok(Found { digest, records, cpu: own_cpu() - before })
+}
+
+/// The limit of a row that is no throughput: seconds or bytes.
+pub fn simple(kind: &Kind) -> Result<f64> {
+    match kind {
+        Kind::ColdStart | Kind::Submit { .. } => {
+            let start = Instant::now();
+            spawn_nothing()?;
+            Ok(start.elapsed().as_secs_f64())
+        }
+        Kind::List => {
+            let before = crate::process::children_cpu();
+            // One start is below the clock's resolution.
+            (0..20).try_for_each(|_| spawn_nothing())?;
+            Ok((crate::process::children_cpu() - before).as_secs_f64() / 20.0)
+        }
+        Kind::IdleJobManager | Kind::IdleTaskManager => {
+            let mut sleeper = Command::new("sleep").arg("60").spawn()?;
+            std::thread::sleep(Duration::from_millis(100));
+            let bytes = resident_bytes(sleeper.id());
+            sleeper.kill()?;
+            sleeper.wait()?;
+            Ok(bytes? as f64)
+        }
+        Kind::Throughput(_) => bail!("a throughput row has a probe of its own"),
+    }
+}
+
+/// fork, exec and wait: the least that a command costs.
+fn spawn_nothing() -> Result<()> {
+    Command::new("true").status().context("cannot run `true`")?;
+    Ok(())
+}
+
+/// The fused loop.
+fn chain(records: u64) -> Digest {
+    let mut digest = Digest::default();
+    for number in 0..records {
+        if let Some(number) = records::chain(number) {
+            digest.add(number);
+        }
+    }
+    digest
+}
+
+fn hand_over_pairs(records: u64) -> Digest {
+    let make = |index| (records::scramble(SEED, index), index);
+    hand_over(0..records, make, |(key, value)| records::pair(key, value + 1))
+}
+
+/// Batches from one thread to another.
+fn hand_over<T: Copy + Send>(
+    records: Range<u64>,
+    make: impl Fn(u64) -> T + Send,
+    word: impl Fn(T) -> u64,
+) -> Digest {
+    let (batches, incoming) = sync_channel::<Vec<T>>(BATCHES_IN_FLIGHT);
+    let (empties, returned) = sync_channel::<Vec<T>>(BATCHES_IN_FLIGHT + 2);
+    let mut digest = Digest::default();
+    std::thread::scope(|scope| {
+        scope.spawn(move || {
+            let mut index = records.start;
+            while index < records.end {
+                let mut batch = returned.try_recv().unwrap_or_default();
+                let end = records.end.min(index + BATCH_RECORDS);
+                batch.extend((index..end).map(&make));
+                index = end;
+                if batches.send(batch).is_err() {
+                    return;
+                }
+            }
+        });
+        for mut batch in incoming {
+            batch.drain(..).for_each(|record| digest.add(word(record)));
+            // The producer may have finished; then nobody wants the buffer back.
+            empties.try_send(batch).ok();
+        }
+    });
+    digest
+}
+
+/// Two subtasks on two workers: every other record finds its target in its own process.
+fn half_wire(records: u64) -> Result<Digest> {
+    let mut digest = wire(0..records / 2)?;
+    let word = |record: Wide| Wide { value: record.value + 1, ..record }.word();
+    let local = hand_over(records / 2..records, |index| Wide::new(SEED, index), word);
+    digest.merge(local);
+    Ok(digest)
+}
+
+/// Records of 100 bytes over loopback TCP, 32 KiB a write.
+fn wire(records: Range<u64>) -> Result<Digest> {
+    let listener = TcpListener::bind("127.0.0.1:0")?;
+    let address = listener.local_addr()?;
+    std::thread::scope(|scope| {
+        let sender = scope.spawn(move || -> Result<()> {
+            let mut stream = TcpStream::connect(address)?;
+            let mut buffer = Vec::with_capacity(WRITE_RECORDS * WIDE_BYTES);
+            for index in records {
+                encode(&Wide::new(SEED, index), &mut buffer);
+                if buffer.len() == WRITE_RECORDS * WIDE_BYTES {
+                    stream.write_all(&buffer)?;
+                    buffer.clear();
+                }
+            }
+            Ok(stream.write_all(&buffer)?)
+        });
+        let digest = receive(listener.accept()?.0)?;
+        match sender.join() {
+            Ok(sent) => sent.map(|()| digest),
+            Err(_) => bail!("the sending thread of the probe panicked"),
+        }
+    })
+}
+
+fn encode(record: &Wide, buffer: &mut Vec<u8>) {
+    buffer.extend_from_slice(&record.key.to_le_bytes());
+    buffer.extend_from_slice(&record.value.to_le_bytes());
+    for word in record.payload {
+        buffer.extend_from_slice(&word.to_le_bytes());
+    }
+    buffer.extend_from_slice(&record.tail.to_le_bytes());
+}
+
+fn receive(mut stream: TcpStream) -> Result<Digest> {
+    let mut digest = Digest::default();
+    let mut buffer = vec![0; WRITE_RECORDS * WIDE_BYTES];
+    let mut filled = 0;
+    loop {
+        let read = stream.read(buffer.get_mut(filled..).unwrap_or_default())?;
+        if read == 0 {
+            return Ok(digest);
+        }
+        filled += read;
+        let whole = filled - filled % WIDE_BYTES;
+        for bytes in buffer.get(..whole).unwrap_or_default().chunks_exact(WIDE_BYTES) {
+            let record = decode(bytes).context("a record is too short")?;
+            digest.add(Wide { value: record.value + 1, ..record }.word());
+        }
+        buffer.copy_within(whole..filled, 0);
+        filled -= whole;
+    }
+}
+
+fn decode(bytes: &[u8]) -> Option<Wide> {
+    let (words, rest) = bytes.as_chunks::<8>();
+    let [key, value, payload @ ..] = words else { return None };
+    let payload: &[[u8; 8]; 10] = payload.try_into().ok()?;
+    Some(Wide {
+        key: u64::from_le_bytes(*key),
+        value: u64::from_le_bytes(*value),
+        payload: payload.map(u64::from_le_bytes),
+        tail: u32::from_le_bytes(rest.try_into().ok()?),
+    })
+}
+
+/// A hash map, one probe per record.
+fn keyed_sum(records: u64, keys: u64) -> Digest {
+    let mut sums: HashMap<u64, u64> = HashMap::new();
+    let mut digest = Digest::default();
+    for index in 0..records {
+        let key = records::key(SEED, index, keys);
+        let sum = sums.entry(key).or_insert(0);
+        *sum += 1;
+        digest.add(records::pair(key, *sum));
+    }
+    digest
+}
+
+/// Tokenise, then one probe per word.
+fn word_count(text: &Path) -> Result<Digest> {
+    let mut counts: HashMap<Vec<u8>, u64> = HashMap::new();
+    let mut digest = Digest::default();
+    for entry in fs::read_dir(text)? {
+        let mut content = fs::read(entry?.path())?;
+        content.make_ascii_lowercase();
+        for word in content.split(|byte| !byte.is_ascii_alphanumeric()) {
+            if word.is_empty() {
+                continue;
+            }
+            let count = counts.entry_ref(word).or_insert(0);
+            *count += 1;
+            digest.add(records::pair(records::hash(word), *count));
+        }
+    }
+    Ok(digest)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hand_over_and_loop_agree() {
+        let mut digest = Digest::default();
+        for index in 0..5_000 {
+            digest.add(records::pair(records::scramble(SEED, index), index + 1));
+        }
+        assert_eq!(hand_over_pairs(5_000), digest);
+    }
+
+    #[test]
+    fn every_record_arrives_over_the_wire() {
+        let mut digest = Digest::default();
+        for index in 0..1_000 {
+            let record = Wide::new(SEED, index);
+            digest.add(Wide { value: record.value + 1, ..record }.word());
+        }
+        assert_eq!(wire(0..1_000).unwrap(), digest);
+        assert_eq!(half_wire(1_000).unwrap(), digest);
+    }
+
+    #[test]
+    fn a_running_sum_emits_every_record() {
+        assert_eq!(keyed_sum(1_000, 10).count, 1_000);
+    }
+
+    #[test]
+    fn words_are_lower_cased_runs_of_letters_and_digits() {
+        let directory = tempfile::tempdir().unwrap();
+        fs::write(directory.path().join("a"), b"Ab-ab \xff 7x\n").unwrap();
+        let mut digest = Digest::default();
+        for (word, count) in [(b"ab", 1), (b"ab", 2), (b"7x", 1)] {
+            digest.add(records::pair(records::hash(word), count));
+        }
+        assert_eq!(word_count(directory.path()).unwrap(), digest);
+    }
+}

@@ -1,0 +1,202 @@
+//! Processes as the kernel sees them: CPU time, memory, and a way to end what was started.
+
+use anyhow::{Context, Result, bail};
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+/// CPU time of `root` and everything below it, dead children that were waited for included.
+///
+/// A child's time moves to its parent when it is waited for; a reading that a death fell into is
+/// taken again, so that nothing counts twice or not at all.
+pub fn tree_cpu(root: u32) -> Result<Duration> {
+    for _ in 0..100 {
+        let (before, _) = tree(root)?;
+        let (after, ticks) = tree(root)?;
+        if before == after {
+            return Ok(Duration::from_nanos(ticks * 1_000_000_000 / ticks_per_second()));
+        }
+    }
+    bail!("the children of process {root} never stood still")
+}
+
+/// Waits until `root` has no children, for at most `limit`.
+pub fn wait_for_childless(root: u32, limit: Duration) -> Result<()> {
+    let start = Instant::now();
+    while tree(root)?.0.len() > 1 && start.elapsed() < limit {
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    Ok(())
+}
+
+/// The processes of a tree and the ticks that they used.
+fn tree(root: u32) -> Result<(Vec<u32>, u64)> {
+    let mut all = BTreeMap::new();
+    for entry in std::fs::read_dir("/proc")? {
+        let Ok(pid) = entry?.file_name().to_string_lossy().parse::<u32>() else { continue };
+        if let Ok(stat) = std::fs::read_to_string(format!("/proc/{pid}/stat"))
+            && let Some(stat) = Stat::parse(&stat)
+        {
+            all.insert(pid, stat);
+        }
+    }
+    let stat = all.get(&root).with_context(|| format!("process {root} is gone"))?;
+    let (mut members, mut ticks, mut next) = (vec![root], stat.ticks, 0);
+    while let Some(&parent) = members.get(next) {
+        next += 1;
+        for (&pid, stat) in all.iter().filter(|(_, stat)| stat.parent == parent) {
+            members.push(pid);
+            ticks += stat.ticks;
+        }
+    }
+    Ok((members, ticks))
+}
+
+/// The part of `/proc/<pid>/stat` that matters here.
+#[derive(Debug, PartialEq)]
+struct Stat {
+    parent: u32,
+    ticks: u64,
+}
+
+impl Stat {
+    fn parse(line: &str) -> Option<Self> {
+        // The command's name stands in parentheses and may hold anything, a parenthesis too.
+        let fields: Vec<&str> = line.rsplit_once(')')?.1.split_whitespace().collect();
+        let times = fields.get(11..15)?.iter().map(|time| time.parse::<u64>().ok());
+        Some(Self { parent: fields.get(1)?.parse().ok()?, ticks: times.sum::<Option<u64>>()? })
+    }
+}
+
+/// Resident memory of one process in bytes.
+pub fn resident_bytes(pid: u32) -> Result<u64> {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status"))
+        .with_context(|| format!("process {pid} is gone"))?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    let kib = line.and_then(|line| line.trim().trim_end_matches(" kB").parse::<u64>().ok());
+    Ok(kib.with_context(|| format!("process {pid} shows no VmRSS"))? * 1024)
+}
+
+/// CPU time of this process, all threads.
+#[must_use]
+pub fn own_cpu() -> Duration {
+    usage(libc::RUSAGE_SELF)
+}
+
+/// CPU time of all children that were waited for, and of theirs.
+#[must_use]
+pub fn children_cpu() -> Duration {
+    usage(libc::RUSAGE_CHILDREN)
+}
+
+fn usage(who: libc::c_int) -> Duration {
+    let mut usage = std::mem::MaybeUninit::<libc::rusage>::zeroed();
+    // SAFETY: the kernel fills the struct that the pointer leads to; all-zero is valid besides.
+    let usage = unsafe {
+        libc::getrusage(who, usage.as_mut_ptr());
+        usage.assume_init()
+    };
+    let time = |time: libc::timeval| {
+        Duration::from_secs(time.tv_sec as u64) + Duration::from_micros(time.tv_usec as u64)
+    };
+    time(usage.ru_utime) + time(usage.ru_stime)
+}
+
+fn ticks_per_second() -> u64 {
+    // SAFETY: sysconf reads a constant.
+    u64::try_from(unsafe { libc::sysconf(libc::_SC_CLK_TCK) }).unwrap_or(100).max(1)
+}
+
+/// Asks a process to end, and kills it when it has not after five seconds.
+pub fn end(pid: u32) {
+    for (signal, patience_ms) in [(libc::SIGTERM, 5_000), (libc::SIGKILL, 5_000)] {
+        // SAFETY: a signal to a process that this program started, by its id.
+        unsafe { libc::kill(pid as libc::pid_t, signal) };
+        let start = Instant::now();
+        while start.elapsed() < Duration::from_millis(patience_ms) {
+            if !is_alive(pid) {
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+}
+
+/// Whether a process exists and is no zombie.
+#[must_use]
+pub fn is_alive(pid: u32) -> bool {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"));
+    stat.is_ok_and(|stat| !stat.rsplit_once(')').is_some_and(|(_, rest)| rest.starts_with(" Z")))
+}
+
+/// A process in the foreground that dies with this program, whatever ends it.
+pub struct Daemon {
+    child: Child,
+}
+
+impl Daemon {
+    /// Starts `command` with its output going to `log`.
+    pub fn start(mut command: Command, log: &Path) -> Result<Self> {
+        let out = File::create(log)?;
+        command.stdin(Stdio::null()).stderr(out.try_clone()?).stdout(out);
+        // SAFETY: prctl is async-signal-safe and touches nothing of the parent.
+        unsafe {
+            command.pre_exec(|| {
+                libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL);
+                Ok(())
+            });
+        }
+        let child = command.spawn().with_context(|| format!("cannot start {command:?}"))?;
+        Ok(Self { child })
+    }
+
+    /// The process; the scripts replace themselves with it.
+    #[must_use]
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        end(self.pid());
+        // It is dead or unkillable by now; waiting only clears the zombie.
+        self.child.wait().ok();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stat_line_is_read_behind_its_odd_name() {
+        let line = "7 (a) b) S 3 7 7 0 -1 4194304 90 0 0 0 11 22 33 44 20 0 1 0 5 6 7";
+        assert_eq!(Stat::parse(line), Some(Stat { parent: 3, ticks: 110 }));
+        assert_eq!(Stat::parse("7 (short) S 3"), None);
+    }
+
+    #[test]
+    fn a_dead_child_stays_in_the_tree() {
+        let before = tree_cpu(std::process::id()).unwrap();
+        let spin = "i=0; while [ $i -lt 200000 ]; do i=$((i+1)); done";
+        assert!(Command::new("sh").args(["-c", spin]).status().unwrap().success());
+        assert!(tree_cpu(std::process::id()).unwrap() > before);
+        assert!(children_cpu() > Duration::ZERO);
+    }
+
+    #[test]
+    fn a_dropped_daemon_is_dead() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut command = Command::new("sleep");
+        command.arg("60");
+        let daemon = Daemon::start(command, &directory.path().join("log")).unwrap();
+        let pid = daemon.pid();
+        assert!(is_alive(pid));
+        drop(daemon);
+        assert!(!is_alive(pid));
+    }
+}

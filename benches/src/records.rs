@@ -1,0 +1,156 @@
+//! The generator and the checksum of every throughput row, the same as `flink/Records.java`.
+//!
+//! Record `i` of a run is a function of `i` and the seed alone, whichever subtask makes it, so both
+//! engines may hand out the indices as they like. README.md spells the functions out.
+
+use anyhow::{Context, Result};
+use std::path::Path;
+
+const GOLDEN: u64 = 0x9E37_79B9_7F4A_7C15;
+const PAIR: u64 = 0xD6E8_FEB8_6659_FD93;
+
+/// SplitMix64 of a counter.
+#[must_use]
+pub fn scramble(seed: u64, index: u64) -> u64 {
+    let mut z = index.wrapping_add(seed).wrapping_mul(GOLDEN);
+    z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+    z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+    z ^ (z >> 31)
+}
+
+/// A key below `keys`, which is less than 2^31.
+#[must_use]
+pub fn key(seed: u64, index: u64, keys: u64) -> u64 {
+    ((scramble(seed, index) >> 32) * keys) >> 32
+}
+
+/// The chain's two maps and its filter.
+#[must_use]
+pub fn chain(number: u64) -> Option<u64> {
+    let tripled = number.wrapping_mul(3).wrapping_add(1);
+    (tripled & 15 != 0).then_some(tripled ^ (tripled >> 7))
+}
+
+/// Two words of a record as one.
+#[must_use]
+pub fn pair(first: u64, second: u64) -> u64 {
+    first.wrapping_mul(PAIR).wrapping_add(second)
+}
+
+/// FNV-1a of a word.
+#[must_use]
+pub fn hash(word: &[u8]) -> u64 {
+    word.iter().fold(0xCBF2_9CE4_8422_2325, |hash, &byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01B3)
+    })
+}
+
+/// A record of exactly 100 bytes: a key, a value and a payload that does not compress.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Wide {
+    /// What the hash exchange partitions by.
+    pub key: u64,
+    /// The record's index, plus one behind the exchange.
+    pub value: u64,
+    /// The first 80 bytes of the payload.
+    pub payload: [u64; 10],
+    /// The last four bytes of the payload.
+    pub tail: u32,
+}
+
+impl Wide {
+    /// The record of `index`.
+    #[must_use]
+    pub fn new(seed: u64, index: u64) -> Self {
+        let key = scramble(seed, index);
+        let payload = std::array::from_fn(|word| key.wrapping_mul(2 * word as u64 + 3));
+        Self { key, value: index, payload, tail: (key >> 32) as u32 }
+    }
+
+    /// What the checksum covers: key, value and the last two fields of the payload.
+    #[must_use]
+    pub fn word(&self) -> u64 {
+        pair(self.key, self.value) ^ self.payload[9] ^ u64::from(self.tail)
+    }
+}
+
+/// How many records a sink got, and a checksum that does not depend on their order.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Digest {
+    /// Records.
+    pub count: u64,
+    /// The wrapping sum of every record's fold.
+    pub checksum: u64,
+}
+
+impl Digest {
+    /// Adds the record that `word` stands for.
+    #[inline]
+    pub fn add(&mut self, word: u64) {
+        let hash = word.wrapping_mul(GOLDEN);
+        self.count += 1;
+        self.checksum = self.checksum.wrapping_add(hash ^ (hash >> 32));
+    }
+
+    /// Adds what another sink got.
+    pub fn merge(&mut self, other: Self) {
+        self.count += other.count;
+        self.checksum = self.checksum.wrapping_add(other.checksum);
+    }
+
+    /// Reads what the sink's subtasks wrote: a file each, named by the subtask's number.
+    pub fn read(directory: &Path) -> Result<Self> {
+        let mut all = Self::default();
+        for entry in std::fs::read_dir(directory)? {
+            let entry = entry?;
+            if entry.file_name().to_string_lossy().parse::<u32>().is_err() {
+                continue;
+            }
+            let text = std::fs::read_to_string(entry.path())?;
+            all.merge(Self::parse(&text).with_context(|| format!("{text:?} is no digest"))?);
+        }
+        Ok(all)
+    }
+
+    fn parse(text: &str) -> Option<Self> {
+        let (count, checksum) = text.trim().split_once(' ')?;
+        Some(Self { count: count.parse().ok()?, checksum: checksum.parse().ok()? })
+    }
+}
+
+impl std::fmt::Display for Digest {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} {}", self.count, self.checksum)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_generator_is_a_format() {
+        assert_eq!(scramble(42, 0), 0x134F_7096_9181_75CE);
+        assert_eq!(key(42, 7, 1_000), 465);
+        assert_eq!(size_of::<Wide>(), 104);
+    }
+
+    #[test]
+    fn the_digest_does_not_depend_on_the_order() {
+        let (mut forward, mut backward) = (Digest::default(), Digest::default());
+        (0..100).for_each(|word| forward.add(word));
+        (0..100).rev().for_each(|word| backward.add(word));
+        assert_eq!(forward, backward);
+        assert_ne!(forward.checksum, 0);
+    }
+
+    #[test]
+    fn digests_of_all_subtasks_add_up() {
+        let directory = tempfile::tempdir().unwrap();
+        std::fs::write(directory.path().join("0"), "2 18446744073709551615\n").unwrap();
+        std::fs::write(directory.path().join("1"), "3 3\n").unwrap();
+        std::fs::write(directory.path().join("first"), "no digest").unwrap();
+        let all = Digest::read(directory.path()).unwrap();
+        assert_eq!(all, Digest { count: 5, checksum: 2 });
+    }
+}
