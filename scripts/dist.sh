@@ -1,0 +1,64 @@
+#!/usr/bin/env bash
+# Makes a tarball of bin/, conf/ and examples/ whose binaries run with glibc 2.17 and newer: Hadoop
+# nodes are old. The tarball is dist/millstream-<version>-<machine>.tar.gz, or lies in $1.
+
+set -euo pipefail
+cd "$(dirname "$(readlink -f "$0")")/.."
+
+GLIBC=2.17
+machine=$(uname -m)
+target=$machine-unknown-linux-gnu
+cache=${XDG_CACHE_HOME:-$HOME/.cache}/millstream
+tools=$cache/zigbuild-0.24.0-0.17.0
+output=${1:-dist}
+
+scripts/setup.sh --dist
+if [[ ! -x $tools/bin/cargo-zigbuild ]]; then
+    rm -rf "$tools.new" "$tools"
+    python3 -m pip install --quiet --disable-pip-version-check --root-user-action ignore \
+        --target "$tools.new" cargo-zigbuild==0.24.0 ziglang==0.17.0
+    mv "$tools.new" "$tools"
+fi
+export CARGO_ZIGBUILD_ZIG_PATH=$tools/ziglang/zig
+export PATH=$tools/bin:$PATH
+
+version=$(sed -n '/^\[workspace.package\]/,/^\[/s/^version = "\(.*\)"/\1/p' Cargo.toml)
+[[ -n $version ]] || { echo "error: no version in Cargo.toml" >&2; exit 1; }
+name=millstream-$version-$machine
+stage=$(mktemp -d)
+trap 'rm -rf "$stage"' EXIT
+mkdir -p "$stage/$name"/{bin,conf,examples}
+
+# Builds package $1 and copies its executables into folder $2 of the tarball.
+build() {
+    local executable
+    cargo zigbuild --release --target "$target.$GLIBC" --package "$1" --bins --examples \
+        --message-format json-render-diagnostics >"$stage/messages"
+    sed -n 's/.*"executable":"\([^"]*\)".*/\1/p' "$stage/messages" >"$stage/executables"
+    [[ -s $stage/executables ]] || { echo "error: package $1 made no executable" >&2; exit 1; }
+    while IFS= read -r executable; do
+        strip -o "$stage/$name/$2/${executable##*/}" "$executable"
+    done <"$stage/executables"
+}
+build millstream-cli bin
+build millstream-examples examples
+
+for script in config start-cluster stop-cluster jobmanager taskmanager; do
+    cp -p "scripts/$script.sh" "$stage/$name/bin/"
+done
+cp -p scripts/conf/* "$stage/$name/conf/"
+cp -p README.md "$stage/$name/"
+
+# A binary that needs a newer glibc than promised would fail on the first old node: look now.
+for binary in "$stage/$name"/bin/millstream "$stage/$name"/examples/*; do
+    newest=$(objdump -T "$binary" | sed -n 's/.*GLIBC_\([0-9.]*\).*/\1/p' | sort -Vu | tail -n 1)
+    if [[ $(printf '%s\n' "$GLIBC" "$newest" | sort -V | tail -n 1) != "$GLIBC" ]]; then
+        echo "error: ${binary##*/} needs glibc $newest, at most $GLIBC is promised" >&2
+        exit 1
+    fi
+    echo "${binary#"$stage/$name/"}: glibc $newest, $(($(stat -c %s "$binary") / 1024)) KiB"
+done
+
+mkdir -p "$output"
+tar -C "$stage" --owner=0 --group=0 -czf "$output/$name.tar.gz" "$name"
+echo "$output/$name.tar.gz"
