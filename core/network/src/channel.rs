@@ -1,0 +1,227 @@
+//! The producing end of a channel.
+
+use std::any::Any;
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::task::Waker;
+
+use millstream_types::HostId;
+
+use crate::batch::Batch;
+use crate::connection::ConnectionHandle;
+use crate::counters::TaskCounters;
+use crate::exchange::ExchangeError;
+use crate::inbox::Inbox;
+use crate::wire::{self, Data, Element, Event};
+
+/// Names a channel: which edge of the job graph, from which subtask, to which.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ChannelId {
+    /// The edge's number, below 2^24.
+    pub edge: u32,
+    /// The producing subtask, below 2^20.
+    pub from: u32,
+    /// The consuming subtask, below 2^20.
+    pub to: u32,
+}
+
+impl ChannelId {
+    /// The number that stands for it on the wire.
+    #[must_use]
+    pub const fn number(self) -> u64 {
+        (self.edge as u64) << 40 | (self.from as u64 & 0xf_ffff) << 20 | self.to as u64 & 0xf_ffff
+    }
+}
+
+/// Where a channel leads once its consumer is there.
+#[derive(Debug)]
+pub(crate) enum Target {
+    Local { inbox: Arc<dyn Any + Send + Sync>, channel: u32 },
+    Remote(ConnectionHandle),
+}
+
+/// The part of a channel that both ends share: its credits and its target.
+#[derive(Debug, Default)]
+pub(crate) struct Outlet {
+    credits: AtomicU32,
+    producer_waits: AtomicBool,
+    waker: Mutex<Option<Waker>>,
+    target: OnceLock<Target>,
+    lost: OnceLock<String>,
+}
+
+impl Outlet {
+    pub(crate) fn attach(&self, target: Target) {
+        let _ = self.target.set(target);
+        self.wake();
+    }
+
+    pub(crate) fn grant(&self, batches: u32) {
+        self.credits.fetch_add(batches, Ordering::AcqRel);
+        self.wake();
+    }
+
+    pub(crate) fn leads_to(&self, peer: HostId) -> bool {
+        matches!(self.target.get(), Some(Target::Remote(to)) if to.peer() == peer)
+    }
+
+    pub(crate) fn lose(&self, why: String) {
+        let _ = self.lost.set(why);
+        self.wake();
+    }
+
+    fn wake(&self) {
+        if self.producer_waits.swap(false, Ordering::AcqRel) {
+            let waker = self.waker.lock().unwrap_or_else(PoisonError::into_inner).clone();
+            if let Some(waker) = waker {
+                waker.wake();
+            }
+        }
+    }
+
+    fn set_waker(&self, waker: Waker) {
+        *self.waker.lock().unwrap_or_else(PoisonError::into_inner) = Some(waker);
+    }
+
+    fn take_credit(&self) -> bool {
+        let taken = self
+            .credits
+            .fetch_update(Ordering::AcqRel, Ordering::Acquire, |credits| credits.checked_sub(1));
+        taken.is_ok()
+    }
+}
+
+/// Whether a producer may go on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Flow {
+    /// Yes: everything is on its way.
+    Ready,
+    /// Not before what waits has found credits; the task's waker will be called then.
+    Full,
+}
+
+/// The producing end of one channel. It takes everything and keeps what has no credit yet; a
+/// producer stops giving it more once it says [`Flow::Full`].
+#[derive(Debug)]
+pub struct ChannelWriter<T> {
+    number: u64,
+    outlet: Arc<Outlet>,
+    local: Option<(Arc<Inbox<T>>, u32)>,
+    waiting: VecDeque<Element<T>>,
+    counters: Arc<TaskCounters>,
+}
+
+impl<T: Data> ChannelWriter<T> {
+    pub(crate) fn new(
+        channel: ChannelId,
+        outlet: Arc<Outlet>,
+        waker: Waker,
+        counters: Arc<TaskCounters>,
+    ) -> Self {
+        outlet.set_waker(waker);
+        Self { number: channel.number(), outlet, local: None, waiting: VecDeque::new(), counters }
+    }
+
+    /// Sends a batch, or keeps it until there is a credit.
+    ///
+    /// # Errors
+    /// The consumer's process is gone, or a record cannot be encoded.
+    pub fn send_batch(&mut self, batch: Batch<T>) -> Result<Flow, ExchangeError> {
+        if self.waiting.is_empty() && self.outlet.take_credit() {
+            self.transmit(Element::Data(batch))?;
+            return Ok(Flow::Ready);
+        }
+        self.waiting.push_back(Element::Data(batch));
+        self.drain()
+    }
+
+    /// Sends an event behind everything that was sent before it.
+    ///
+    /// # Errors
+    /// The consumer's process is gone.
+    pub fn send_event(&mut self, event: Event) -> Result<Flow, ExchangeError> {
+        self.waiting.push_back(Element::Event(event));
+        self.drain()
+    }
+
+    /// How many batches and events wait for credits.
+    #[must_use]
+    pub fn waiting(&self) -> usize {
+        self.waiting.len()
+    }
+
+    /// Sends what waits as far as there are credits.
+    ///
+    /// # Errors
+    /// The consumer's process is gone, or a record cannot be encoded.
+    pub fn drain(&mut self) -> Result<Flow, ExchangeError> {
+        loop {
+            while let Some(next) = self.waiting.front() {
+                let may_send = match next {
+                    Element::Data(_) => self.outlet.take_credit(),
+                    Element::Event(_) => self.outlet.target.get().is_some(),
+                };
+                if !may_send {
+                    break;
+                }
+                if let Some(element) = self.waiting.pop_front() {
+                    self.transmit(element)?;
+                }
+            }
+            if let Some(why) = self.outlet.lost.get() {
+                return Err(ExchangeError::Lost(why.clone()));
+            }
+            if self.waiting.is_empty() {
+                return Ok(Flow::Ready);
+            }
+            // Announce the wait first, then look again: a grant in between is not lost.
+            if self.outlet.producer_waits.swap(true, Ordering::AcqRel) || !self.can_send() {
+                return Ok(Flow::Full);
+            }
+        }
+    }
+
+    fn can_send(&self) -> bool {
+        self.outlet.lost.get().is_some()
+            || match self.waiting.front() {
+                None => true,
+                Some(Element::Data(_)) => self.outlet.credits.load(Ordering::Acquire) > 0,
+                Some(Element::Event(_)) => self.outlet.target.get().is_some(),
+            }
+    }
+
+    /// Sends one element. Its credit is taken; credits come only after the target is attached.
+    fn transmit(&mut self, element: Element<T>) -> Result<(), ExchangeError> {
+        if let Element::Data(batch) = &element {
+            self.counters.add_records_out(batch.len() as u64);
+        }
+        if self.local.is_none() {
+            match self.outlet.target.get() {
+                Some(Target::Remote(connection)) => {
+                    let frame = match &element {
+                        Element::Data(batch) => wire::data_frame(self.number, batch)?,
+                        Element::Event(event) => wire::event_frame(self.number, *event),
+                    };
+                    self.counters.add_bytes_out(frame.len() as u64);
+                    connection.send(frame);
+                    return Ok(());
+                }
+                Some(Target::Local { inbox, channel }) => {
+                    let inbox = Arc::clone(inbox).downcast::<Inbox<T>>().map_err(|_| {
+                        ExchangeError::Lost("the two ends disagree on the record type".into())
+                    })?;
+                    self.local = Some((inbox, *channel));
+                }
+                None => return Err(ExchangeError::Lost("a credit came before its grantor".into())),
+            }
+        }
+        if let Some((inbox, channel)) = &self.local {
+            match element {
+                Element::Data(batch) => inbox.push_batch(*channel, batch),
+                Element::Event(event) => inbox.push_event(*channel, event),
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,317 @@
+//! The registry of one process's channels and its connections to the other hosts of the job.
+
+use std::any::Any;
+use std::collections::{BTreeMap, HashMap};
+use std::net::{SocketAddr, TcpListener as StdListener};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::Waker;
+use std::time::Duration;
+
+use bytes::Bytes;
+use millstream_types::HostId;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{Semaphore, mpsc};
+
+use crate::channel::{ChannelId, ChannelWriter, Outlet, Target};
+use crate::connection::{self, ConnectionHandle};
+use crate::counters::TaskCounters;
+use crate::inbox::{FrameSink, Inbox, RemoteDelivery};
+use crate::wire::{self, Data, Head, Kind, WireError};
+
+const STRANGERS_MAX: usize = 64;
+const DIAL_ATTEMPTS: u32 = 5;
+
+/// Why data cannot be exchanged.
+#[derive(Debug, thiserror::Error)]
+pub enum ExchangeError {
+    /// The data port could not be opened.
+    #[error("failed to open the data port on {address}")]
+    Bind {
+        /// Where.
+        address: String,
+        /// What the system said.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The other end of a channel is gone.
+    #[error("lost the connection to a downstream task: {0}")]
+    Lost(String),
+    /// A record could not be encoded.
+    #[error(transparent)]
+    Wire(#[from] WireError),
+}
+
+/// Who this process is among the hosts of its job attempt.
+#[derive(Debug, Clone)]
+pub struct ExchangeConfig {
+    /// This host.
+    pub host: HostId,
+    /// The secret that the hosts of one job attempt share.
+    pub token: [u8; 32],
+    /// Where to listen, port 0 for a free one; `None` for a job in one process.
+    pub bind: Option<SocketAddr>,
+}
+
+/// Another host and where its data port is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PeerAddress {
+    /// The host.
+    pub host: HostId,
+    /// Its data port.
+    pub address: String,
+}
+
+/// What connections need: channels by number.
+#[derive(Debug)]
+pub(crate) struct Registry {
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    outlets: HashMap<u64, Arc<Outlet>>,
+    sinks: HashMap<u64, Sink>,
+    connections: BTreeMap<HostId, ConnectionHandle>,
+    connected: BTreeMap<HostId, bool>,
+}
+
+struct Sink {
+    inbox: Arc<dyn FrameSink>,
+    channel: u32,
+    from: HostId,
+}
+
+impl std::fmt::Debug for State {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("State")
+            .field("outlets", &self.outlets.len())
+            .field("sinks", &self.sinks.len())
+            .field("connections", &self.connections.len())
+            .finish()
+    }
+}
+
+impl Registry {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn outlet(&self, number: u64) -> Arc<Outlet> {
+        Arc::clone(self.lock().outlets.entry(number).or_default())
+    }
+
+    fn handle(&self, peer: HostId) -> ConnectionHandle {
+        let mut state = self.lock();
+        state.connections.entry(peer).or_insert_with(|| ConnectionHandle::new(peer)).clone()
+    }
+
+    pub(crate) fn on_frame(
+        &self,
+        from: &ConnectionHandle,
+        head: Head,
+        payload: Bytes,
+    ) -> Result<(), WireError> {
+        match head.kind {
+            Kind::Hello => Err(WireError("a hello came twice")),
+            Kind::Credit => {
+                let batches = wire::decode_credit(&payload)?;
+                let outlet = self.outlet(head.channel);
+                outlet.attach(Target::Remote(from.clone()));
+                outlet.grant(batches);
+                Ok(())
+            }
+            Kind::Data => self.deliver(head.channel, RemoteDelivery::Data(payload)),
+            Kind::Event => {
+                let event = wire::decode_event(&payload)?;
+                self.deliver(head.channel, RemoteDelivery::Event(event))
+            }
+        }
+    }
+
+    fn deliver(&self, number: u64, delivery: RemoteDelivery) -> Result<(), WireError> {
+        let sink = self.lock().sinks.get(&number).map(|s| (Arc::clone(&s.inbox), s.channel));
+        match sink {
+            Some((inbox, channel)) => inbox.deliver(channel, delivery),
+            None => Err(WireError("data came for a channel that nobody reads")),
+        }
+    }
+
+    /// Tells both ends of every channel to `peer` that it is gone.
+    fn lose(&self, peer: HostId, why: &str) {
+        let state = self.lock();
+        for sink in state.sinks.values().filter(|sink| sink.from == peer) {
+            let _ = sink.inbox.deliver(sink.channel, RemoteDelivery::Lost(why.to_owned()));
+        }
+        for outlet in state.outlets.values().filter(|outlet| outlet.leads_to(peer)) {
+            outlet.lose(why.to_owned());
+        }
+    }
+}
+
+/// One process's end of all exchanges of its job. Dropping it closes the port and connections.
+#[derive(Debug)]
+pub struct Exchange {
+    registry: Arc<Registry>,
+    own: HostId,
+    address: Option<SocketAddr>,
+    dial: Option<mpsc::UnboundedSender<PeerAddress>>,
+}
+
+impl Exchange {
+    /// Opens the data port, if there is to be one, and serves it on a thread of its own.
+    ///
+    /// # Errors
+    /// [`ExchangeError::Bind`].
+    pub fn start(config: ExchangeConfig) -> Result<Self, ExchangeError> {
+        let registry = Arc::new(Registry { state: Mutex::default() });
+        let own = config.host;
+        let Some(bind) = config.bind else {
+            return Ok(Self { registry, own, address: None, dial: None });
+        };
+        let failed = |source| ExchangeError::Bind { address: bind.to_string(), source };
+        let listener = StdListener::bind(bind).map_err(failed)?;
+        listener.set_nonblocking(true).map_err(failed)?;
+        let address = listener.local_addr().map_err(failed)?;
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_io()
+            .enable_time()
+            .build()
+            .map_err(failed)?;
+        // The senders are this process's own deployments; connections are at most one per host.
+        let (dial, dialled) = mpsc::unbounded_channel();
+        let served = Arc::clone(&registry);
+        std::thread::Builder::new()
+            .name("exchange".to_owned())
+            .spawn(move || runtime.block_on(serve(listener, dialled, served, config)))
+            .map_err(failed)?;
+        Ok(Self { registry, own, address: Some(address), dial: Some(dial) })
+    }
+
+    /// Where the data port listens.
+    #[must_use]
+    pub const fn address(&self) -> Option<SocketAddr> {
+        self.address
+    }
+
+    /// Connects to the peers that exchange data with this host. Of two hosts the one with the
+    /// smaller id dials, so a pair has one connection. Peers that are known already are skipped.
+    pub fn connect(&self, peers: impl IntoIterator<Item = PeerAddress>) {
+        for peer in peers.into_iter().filter(|peer| self.own < peer.host) {
+            let fresh = self.registry.lock().connected.insert(peer.host, true).is_none();
+            if let (true, Some(dial)) = (fresh, &self.dial) {
+                let _ = dial.send(peer);
+            }
+        }
+    }
+
+    /// The producing end of a channel; `waker` wakes its task.
+    #[must_use]
+    pub fn writer<T: Data>(
+        &self,
+        channel: ChannelId,
+        waker: Waker,
+        counters: Arc<TaskCounters>,
+    ) -> ChannelWriter<T> {
+        ChannelWriter::new(channel, self.registry.outlet(channel.number()), waker, counters)
+    }
+
+    /// Brings an inbox's channels to their producers, which run in the given hosts. The inbox's
+    /// channel numbers are those of the channels, in order.
+    pub fn attach<T: Data>(&self, inbox: &Arc<Inbox<T>>, channels: &[(ChannelId, HostId)]) {
+        for (at, (channel, host)) in (0..).zip(channels) {
+            if *host == self.own {
+                let outlet = self.registry.outlet(channel.number());
+                let shared: Arc<dyn Any + Send + Sync> = Arc::clone(inbox) as _;
+                outlet.attach(Target::Local { inbox: shared, channel: at });
+                inbox.connect_local(at, outlet);
+            } else {
+                let sink = Sink { inbox: Arc::clone(inbox) as _, channel: at, from: *host };
+                self.registry.lock().sinks.insert(channel.number(), sink);
+                inbox.connect_remote(at, self.registry.handle(*host));
+            }
+        }
+    }
+}
+
+async fn serve(
+    listener: StdListener,
+    mut dialled: mpsc::UnboundedReceiver<PeerAddress>,
+    registry: Arc<Registry>,
+    config: ExchangeConfig,
+) {
+    let Ok(listener) = TcpListener::from_std(listener) else { return };
+    let strangers = Arc::new(Semaphore::new(STRANGERS_MAX));
+    loop {
+        tokio::select! {
+            accepted = listener.accept() => {
+                let Ok((stream, _)) = accepted else {
+                    // Out of descriptors, most likely: let some close first.
+                    tokio::time::sleep(Duration::from_millis(10)).await;
+                    continue;
+                };
+                let Ok(permit) = Arc::clone(&strangers).try_acquire_owned() else { continue };
+                let (registry, config) = (Arc::clone(&registry), config.clone());
+                tokio::spawn(async move { accept(stream, registry, config, permit).await });
+            }
+            peer = dialled.recv() => {
+                let Some(peer) = peer else { return };
+                let (registry, config) = (Arc::clone(&registry), config.clone());
+                tokio::spawn(async move { dial(peer, registry, config).await });
+            }
+        }
+    }
+}
+
+async fn accept(
+    mut stream: TcpStream,
+    registry: Arc<Registry>,
+    config: ExchangeConfig,
+    permit: tokio::sync::OwnedSemaphorePermit,
+) {
+    match connection::shake_hands(&mut stream, &config.token, config.host, true).await {
+        Ok(peer) if peer < config.host => {
+            drop(permit);
+            let first = registry.lock().connected.insert(peer, true).is_none();
+            if first {
+                converse(stream, peer, &registry).await;
+            } else {
+                tracing::warn!(%peer, "refused a second connection of one host");
+            }
+        }
+        Ok(peer) => tracing::warn!(%peer, "refused a connection in the wrong direction"),
+        Err(error) => tracing::warn!(%error, "refused a connection to the data port"),
+    }
+}
+
+async fn dial(peer: PeerAddress, registry: Arc<Registry>, config: ExchangeConfig) {
+    let mut delay = Duration::from_millis(5);
+    for attempt in 1..=DIAL_ATTEMPTS {
+        let connected = async {
+            let mut stream = TcpStream::connect(&peer.address).await?;
+            let host =
+                connection::shake_hands(&mut stream, &config.token, config.host, false).await?;
+            if host == peer.host {
+                Ok(stream)
+            } else {
+                Err(connection::ConnectionError::Wire(WireError("another host answered")))
+            }
+        };
+        match connected.await {
+            Ok(stream) => return converse(stream, peer.host, &registry).await,
+            Err(error) if attempt == DIAL_ATTEMPTS => {
+                registry
+                    .lose(peer.host, &format!("host {} at {}: {error}", peer.host, peer.address));
+            }
+            Err(_) => {
+                tokio::time::sleep(delay).await;
+                delay *= 3;
+            }
+        }
+    }
+}
+
+async fn converse(stream: TcpStream, peer: HostId, registry: &Registry) {
+    let handle = registry.handle(peer);
+    let error = connection::run(stream, handle, registry).await;
+    registry.lose(peer, &format!("host {peer}: {error}"));
+}

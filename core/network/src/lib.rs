@@ -1,0 +1,27 @@
+//! How records move between tasks: in batches, through channels whose consumer grants credits.
+//!
+//! A producing task holds one [`ChannelWriter`] per consuming subtask, a consuming task one
+//! [`Inbox`] per input. [`Exchange`] is the process's registry that brings the two ends together:
+//! in one process a [`Batch`] changes hands as it is; between processes it is encoded once and
+//! travels as a frame of the one TCP connection that the two processes share.
+//!
+//! # Invariants
+//! - A producer sends a batch only for a credit, so an inbox never holds more than what it granted.
+//! - Data and events of one channel arrive in the order in which they were sent.
+//! - Nothing here blocks: who finds no input or no credit is woken through its task's `Waker`.
+//! - Bytes from another process never panic, and a length alone never allocates.
+
+mod batch;
+mod channel;
+mod connection;
+mod counters;
+mod exchange;
+mod inbox;
+mod wire;
+
+pub use batch::{BATCH_BYTES, BATCH_RECORDS, Batch, batch_capacity};
+pub use channel::{ChannelId, ChannelWriter, Flow};
+pub use counters::{CounterValues, TaskCounters};
+pub use exchange::{Exchange, ExchangeConfig, ExchangeError, PeerAddress};
+pub use inbox::{Inbox, InboxError, Received};
+pub use wire::{Data, Element, Event, WireError};

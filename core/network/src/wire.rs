@@ -1,0 +1,252 @@
+//! What travels between tasks and how it looks between processes.
+//!
+//! A frame is a 16-byte head (little endian: `u32` payload length, `u8` kind, 3 bytes zero, `u64`
+//! channel number) and its payload. A connection starts with a hello frame of each side; nothing
+//! else is read before it. Kinds:
+//!
+//! | kind | payload |
+//! |---|---|
+//! | hello | magic, version `u32`, job attempt's 32-byte token, sender's 16-byte host id |
+//! | data | `u32` number of records, `u8` whether timed, then times (8 bytes each), then records |
+//! | event | `u8` which, `i64` value |
+//! | credit | `u32` number of batches |
+
+use bytes::{Buf, BufMut, Bytes, BytesMut};
+use millstream_types::Timestamp;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::batch::Batch;
+
+/// The most bytes of a frame's payload.
+pub(crate) const PAYLOAD_BYTES_MAX: usize = 64 << 20;
+/// The bytes of a frame's head.
+pub(crate) const HEAD_BYTES: usize = 16;
+
+/// A type whose values can move between tasks. Serde's derives are all that it takes.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` cannot travel between tasks",
+    note = "records are `'static + Send` and derive serde's `Serialize` and `Deserialize`"
+)]
+pub trait Data: Serialize + DeserializeOwned + Send + 'static {}
+
+impl<T: Serialize + DeserializeOwned + Send + 'static> Data for T {}
+
+/// What travels beside the records, in order with them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Event {
+    /// No record before this time will follow.
+    Watermark(Timestamp),
+    /// The boundary of a checkpoint.
+    Barrier(u64),
+    /// Whether the channel takes part in the watermark.
+    Idle(bool),
+    /// Nothing will follow.
+    EndOfInput,
+}
+
+/// A batch or an event.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Element<T> {
+    /// Records.
+    Data(Batch<T>),
+    /// What travels beside them.
+    Event(Event),
+}
+
+/// Bytes from another process that are not what they should be.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("malformed data from another host: {0}")]
+pub struct WireError(pub(crate) &'static str);
+
+/// What a frame holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub(crate) enum Kind {
+    Hello = 1,
+    Data = 2,
+    Event = 3,
+    Credit = 4,
+}
+
+/// A frame's head.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Head {
+    pub(crate) length: usize,
+    pub(crate) kind: Kind,
+    pub(crate) channel: u64,
+}
+
+impl Head {
+    pub(crate) fn decode(mut bytes: &[u8]) -> Result<Self, WireError> {
+        if bytes.len() < HEAD_BYTES {
+            return Err(WireError("a frame's head is cut off"));
+        }
+        let length = bytes.get_u32_le() as usize;
+        let kind = match bytes.get_u8() {
+            1 => Kind::Hello,
+            2 => Kind::Data,
+            3 => Kind::Event,
+            4 => Kind::Credit,
+            _ => return Err(WireError("a frame is of an unknown kind")),
+        };
+        bytes.advance(3);
+        let channel = bytes.get_u64_le();
+        if length > PAYLOAD_BYTES_MAX {
+            return Err(WireError("a frame is longer than 64 MiB"));
+        }
+        Ok(Self { length, kind, channel })
+    }
+}
+
+/// Builds a frame around what `payload` writes.
+pub(crate) fn frame(kind: Kind, channel: u64, payload: impl FnOnce(&mut BytesMut)) -> Bytes {
+    let mut bytes = BytesMut::with_capacity(64);
+    bytes.put_bytes(0, HEAD_BYTES);
+    payload(&mut bytes);
+    let length = u32::try_from(bytes.len() - HEAD_BYTES).unwrap_or(u32::MAX);
+    let mut head = BytesMut::with_capacity(HEAD_BYTES);
+    head.put_u32_le(length);
+    head.put_u8(kind as u8);
+    head.put_bytes(0, 3);
+    head.put_u64_le(channel);
+    if let Some(start) = bytes.get_mut(..HEAD_BYTES) {
+        start.copy_from_slice(&head);
+    }
+    bytes.freeze()
+}
+
+pub(crate) fn credit_frame(channel: u64, batches: u32) -> Bytes {
+    frame(Kind::Credit, channel, |bytes| bytes.put_u32_le(batches))
+}
+
+pub(crate) fn decode_credit(mut payload: &[u8]) -> Result<u32, WireError> {
+    if payload.len() == 4 {
+        Ok(payload.get_u32_le())
+    } else {
+        Err(WireError("a credit frame is not 4 bytes"))
+    }
+}
+
+pub(crate) fn event_frame(channel: u64, event: Event) -> Bytes {
+    let (which, value) = match event {
+        Event::Watermark(time) => (1, time.as_millis()),
+        Event::Barrier(checkpoint) => (2, checkpoint.cast_signed()),
+        Event::Idle(idle) => (3, i64::from(idle)),
+        Event::EndOfInput => (4, 0),
+    };
+    frame(Kind::Event, channel, |bytes| {
+        bytes.put_u8(which);
+        bytes.put_i64_le(value);
+    })
+}
+
+pub(crate) fn decode_event(mut payload: &[u8]) -> Result<Event, WireError> {
+    if payload.len() != 9 {
+        return Err(WireError("an event frame is not 9 bytes"));
+    }
+    let which = payload.get_u8();
+    let value = payload.get_i64_le();
+    match which {
+        1 => Ok(Event::Watermark(Timestamp::from_millis(value))),
+        2 => Ok(Event::Barrier(value.cast_unsigned())),
+        3 => Ok(Event::Idle(value != 0)),
+        4 => Ok(Event::EndOfInput),
+        _ => Err(WireError("an event is of an unknown kind")),
+    }
+}
+
+/// Encodes a batch as one frame.
+pub(crate) fn data_frame<T: Data>(channel: u64, batch: &Batch<T>) -> Result<Bytes, WireError> {
+    let records = bitcode::serialize(&batch.records)
+        .map_err(|_| WireError("a record's Serialize implementation failed"))?;
+    let times = batch.timestamps.len() * 8;
+    if records.len() + times + 5 > PAYLOAD_BYTES_MAX {
+        return Err(WireError("a batch is longer than 64 MiB"));
+    }
+    Ok(frame(Kind::Data, channel, |bytes| {
+        bytes.reserve(records.len() + times + 5);
+        bytes.put_u32_le(u32::try_from(batch.len()).unwrap_or(u32::MAX));
+        bytes.put_u8(u8::from(batch.is_timed()));
+        for time in &batch.timestamps {
+            bytes.put_i64_le(*time);
+        }
+        bytes.extend_from_slice(&records);
+    }))
+}
+
+/// Decodes a data frame's payload.
+pub(crate) fn decode_data<T: Data>(mut payload: &[u8]) -> Result<Batch<T>, WireError> {
+    if payload.len() < 5 {
+        return Err(WireError("a data frame is cut off"));
+    }
+    let count = payload.get_u32_le() as usize;
+    let timed = payload.get_u8() != 0;
+    let mut timestamps = Vec::new();
+    if timed {
+        let Some((times, records)) = payload.split_at_checked(count.saturating_mul(8)) else {
+            return Err(WireError("a data frame's times are cut off"));
+        };
+        timestamps.extend(times.as_chunks::<8>().0.iter().map(|time| i64::from_le_bytes(*time)));
+        payload = records;
+    }
+    let records: Vec<T> = bitcode::deserialize(payload)
+        .map_err(|_| WireError("a batch could not be decoded as its record type"))?;
+    if records.len() != count {
+        return Err(WireError("a batch has another number of records than it says"));
+    }
+    Ok(Batch { records, timestamps })
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn a_batch_survives_its_frame() {
+        let batch = Batch {
+            records: vec![(1u64, "a".to_owned()), (2, String::new())],
+            timestamps: vec![5, -6],
+        };
+        let frame = data_frame(77, &batch).unwrap();
+        let head = Head::decode(&frame).unwrap();
+        assert_eq!((head.kind, head.channel), (Kind::Data, 77));
+        assert_eq!(frame.len(), HEAD_BYTES + head.length);
+        assert_eq!(decode_data(&frame[HEAD_BYTES..]), Ok(batch));
+    }
+
+    #[test]
+    fn events_survive_their_frames() {
+        for event in [
+            Event::Watermark(Timestamp::MIN),
+            Event::Barrier(u64::MAX),
+            Event::Idle(true),
+            Event::EndOfInput,
+        ] {
+            let frame = event_frame(1, event);
+            assert_eq!(decode_event(&frame[HEAD_BYTES..]), Ok(event));
+        }
+    }
+
+    #[test]
+    fn a_length_over_the_limit_is_refused_from_the_head_alone() {
+        let mut head = [0u8; HEAD_BYTES];
+        head[..4].copy_from_slice(&u32::MAX.to_le_bytes());
+        head[4] = Kind::Data as u8;
+        assert!(Head::decode(&head).is_err());
+    }
+
+    proptest! {
+        #[test]
+        fn random_bytes_are_refused_or_decoded_and_never_panic(
+            bytes in proptest::collection::vec(any::<u8>(), 0..200)
+        ) {
+            let _ = Head::decode(&bytes);
+            let _ = decode_event(&bytes);
+            let _ = decode_credit(&bytes);
+            let _ = decode_data::<(u64, String, Option<Vec<u32>>)>(&bytes);
+        }
+    }
+}

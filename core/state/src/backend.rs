@@ -1,0 +1,127 @@
+//! An operator's keyed states and its current key.
+
+use std::any::Any;
+use std::ops::Range;
+
+use millstream_types::{Key, MaxParallelism};
+
+use crate::handles::{ListState, MapState, ValueState};
+use crate::table::GroupTable;
+
+/// Why a state cannot be used.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum StateError {
+    /// Two states of one operator have one name.
+    #[error("state {0:?} is declared twice in one operator: give each state a name of its own")]
+    Duplicate(String),
+    /// A handle is used in another operator than the one that declared it.
+    #[error("state {0:?} belongs to another operator: declare it where it is used")]
+    Foreign(&'static str),
+}
+
+/// What a state handle works on: the keyed states and the key of the record at hand.
+pub trait KeyedContext {
+    /// The key's type.
+    type Key: Key;
+
+    /// The operator's states.
+    fn backend(&mut self) -> &mut KeyedBackend<Self::Key>;
+}
+
+/// The keyed states of one operator's subtask.
+#[derive(Debug)]
+pub struct KeyedBackend<K> {
+    groups: Range<u16>,
+    max_parallelism: MaxParallelism,
+    names: Vec<&'static str>,
+    tables: Vec<Box<dyn Any + Send>>,
+    current: Option<(K, u64)>,
+}
+
+impl<K: Key> KeyedBackend<K> {
+    /// No state yet, for these key groups.
+    #[must_use]
+    pub fn new(groups: Range<u16>, max_parallelism: MaxParallelism) -> Self {
+        Self { groups, max_parallelism, names: Vec::new(), tables: Vec::new(), current: None }
+    }
+
+    /// Declares a state that holds one value per key.
+    ///
+    /// # Errors
+    /// [`StateError::Duplicate`].
+    pub fn value<V: Send + 'static>(
+        &mut self,
+        name: &'static str,
+    ) -> Result<ValueState<V>, StateError> {
+        self.declare::<V>(name).map(ValueState::new)
+    }
+
+    /// Declares a state that holds a list per key.
+    ///
+    /// # Errors
+    /// [`StateError::Duplicate`].
+    pub fn list<V: Send + 'static>(
+        &mut self,
+        name: &'static str,
+    ) -> Result<ListState<V>, StateError> {
+        self.declare::<Vec<V>>(name).map(ListState::new)
+    }
+
+    /// Declares a state that holds a map per key.
+    ///
+    /// # Errors
+    /// [`StateError::Duplicate`].
+    pub fn map<M, V>(&mut self, name: &'static str) -> Result<MapState<M, V>, StateError>
+    where
+        M: Key + std::hash::Hash,
+        V: Send + 'static,
+    {
+        self.declare::<hashbrown::HashMap<M, V>>(name).map(MapState::new)
+    }
+
+    fn declare<V: Send + 'static>(&mut self, name: &'static str) -> Result<Slot, StateError> {
+        if self.names.contains(&name) {
+            return Err(StateError::Duplicate(name.to_owned()));
+        }
+        let table = GroupTable::<K, V>::new(self.groups.clone(), self.max_parallelism);
+        self.names.push(name);
+        self.tables.push(Box::new(table));
+        Ok(Slot { index: self.tables.len() - 1, name })
+    }
+
+    /// Makes this key the current one.
+    #[inline]
+    pub fn set_key(&mut self, key: K, hash: u64) {
+        self.current = Some((key, hash));
+    }
+
+    /// The current key.
+    ///
+    /// # Panics
+    /// Outside of a record's processing: an operator always sets the key first.
+    #[inline]
+    #[must_use]
+    pub fn key(&self) -> &K {
+        &self.current.as_ref().expect("the operator sets the key before user code runs").0
+    }
+
+    /// The table of a declared state with the current key and its hash.
+    #[inline]
+    pub(crate) fn at<V: Send + 'static>(
+        &mut self,
+        slot: Slot,
+    ) -> Result<(&mut GroupTable<K, V>, u64, &K), StateError> {
+        let table = self.tables.get_mut(slot.index).and_then(|table| table.downcast_mut());
+        match (table, &self.current) {
+            (Some(table), Some((key, hash))) => Ok((table, *hash, key)),
+            (None, _) | (_, None) => Err(StateError::Foreign(slot.name)),
+        }
+    }
+}
+
+/// Which table a handle means.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Slot {
+    index: usize,
+    name: &'static str,
+}

@@ -1,0 +1,170 @@
+//! What user code holds: typed names of states, used with the context of the record at hand.
+
+use std::marker::PhantomData;
+
+use hashbrown::HashMap;
+use millstream_types::Key;
+
+use crate::backend::{KeyedContext, Slot, StateError};
+
+/// One value per key.
+#[derive(Debug)]
+pub struct ValueState<V> {
+    slot: Slot,
+    value: PhantomData<fn() -> V>,
+}
+
+impl<V: Send + 'static> ValueState<V> {
+    pub(crate) const fn new(slot: Slot) -> Self {
+        Self { slot, value: PhantomData }
+    }
+
+    /// The current key's value.
+    ///
+    /// # Errors
+    /// [`StateError::Foreign`].
+    #[inline]
+    pub fn get<'a, C: KeyedContext>(&self, ctx: &'a mut C) -> Result<Option<&'a V>, StateError> {
+        let (table, hash, key) = ctx.backend().at::<V>(self.slot)?;
+        Ok(table.get(hash, key))
+    }
+
+    /// The current key's value to change in place, made by `vacant` if there is none.
+    ///
+    /// # Errors
+    /// [`StateError::Foreign`].
+    #[inline]
+    pub fn get_or_insert_with<'a, C: KeyedContext>(
+        &self,
+        ctx: &'a mut C,
+        vacant: impl FnOnce() -> V,
+    ) -> Result<&'a mut V, StateError> {
+        let (table, hash, key) = ctx.backend().at::<V>(self.slot)?;
+        Ok(table.get_or_insert_with(hash, key, vacant).0)
+    }
+
+    /// Sets the current key's value.
+    ///
+    /// # Errors
+    /// [`StateError::Foreign`].
+    #[inline]
+    pub fn set<C: KeyedContext>(&self, ctx: &mut C, value: V) -> Result<(), StateError> {
+        let (table, hash, key) = ctx.backend().at::<V>(self.slot)?;
+        table.insert(hash, key, value);
+        Ok(())
+    }
+
+    /// Forgets the current key's value.
+    ///
+    /// # Errors
+    /// [`StateError::Foreign`].
+    pub fn clear<C: KeyedContext>(&self, ctx: &mut C) -> Result<(), StateError> {
+        let (table, hash, key) = ctx.backend().at::<V>(self.slot)?;
+        table.remove(hash, key);
+        Ok(())
+    }
+}
+
+/// A list per key.
+#[derive(Debug)]
+pub struct ListState<V> {
+    slot: Slot,
+    value: PhantomData<fn() -> V>,
+}
+
+impl<V: Send + 'static> ListState<V> {
+    pub(crate) const fn new(slot: Slot) -> Self {
+        Self { slot, value: PhantomData }
+    }
+
+    /// The current key's list; empty if nothing was added.
+    ///
+    /// # Errors
+    /// [`StateError::Foreign`].
+    pub fn get<'a, C: KeyedContext>(&self, ctx: &'a mut C) -> Result<&'a [V], StateError> {
+        let (table, hash, key) = ctx.backend().at::<Vec<V>>(self.slot)?;
+        Ok(table.get(hash, key).map_or(&[], Vec::as_slice))
+    }
+
+    /// Appends to the current key's list.
+    ///
+    /// # Errors
+    /// [`StateError::Foreign`].
+    pub fn add<C: KeyedContext>(&self, ctx: &mut C, value: V) -> Result<(), StateError> {
+        let (table, hash, key) = ctx.backend().at::<Vec<V>>(self.slot)?;
+        table.get_or_insert_with(hash, key, Vec::new).0.push(value);
+        Ok(())
+    }
+
+    /// Takes the current key's list and leaves it empty.
+    ///
+    /// # Errors
+    /// [`StateError::Foreign`].
+    pub fn take<C: KeyedContext>(&self, ctx: &mut C) -> Result<Vec<V>, StateError> {
+        let (table, hash, key) = ctx.backend().at::<Vec<V>>(self.slot)?;
+        Ok(table.remove(hash, key).unwrap_or_default())
+    }
+}
+
+/// A map per key.
+#[derive(Debug)]
+pub struct MapState<M, V> {
+    slot: Slot,
+    value: PhantomData<fn() -> (M, V)>,
+}
+
+impl<M: Key + std::hash::Hash, V: Send + 'static> MapState<M, V> {
+    pub(crate) const fn new(slot: Slot) -> Self {
+        Self { slot, value: PhantomData }
+    }
+
+    /// An entry of the current key's map.
+    ///
+    /// # Errors
+    /// [`StateError::Foreign`].
+    pub fn get<'a, C: KeyedContext>(
+        &self,
+        ctx: &'a mut C,
+        name: &M,
+    ) -> Result<Option<&'a V>, StateError> {
+        let (table, hash, key) = ctx.backend().at::<HashMap<M, V>>(self.slot)?;
+        Ok(table.get(hash, key).and_then(|map| map.get(name)))
+    }
+
+    /// Sets an entry of the current key's map.
+    ///
+    /// # Errors
+    /// [`StateError::Foreign`].
+    pub fn put<C: KeyedContext>(&self, ctx: &mut C, name: M, value: V) -> Result<(), StateError> {
+        let (table, hash, key) = ctx.backend().at::<HashMap<M, V>>(self.slot)?;
+        table.get_or_insert_with(hash, key, HashMap::new).0.insert(name, value);
+        Ok(())
+    }
+
+    /// Removes an entry of the current key's map; its value if it was there. A map that becomes
+    /// empty is forgotten.
+    ///
+    /// # Errors
+    /// [`StateError::Foreign`].
+    pub fn remove<C: KeyedContext>(&self, ctx: &mut C, name: &M) -> Result<Option<V>, StateError> {
+        let (table, hash, key) = ctx.backend().at::<HashMap<M, V>>(self.slot)?;
+        let Some(map) = table.get_mut(hash, key) else { return Ok(None) };
+        let value = map.remove(name);
+        if map.is_empty() {
+            table.remove(hash, key);
+        }
+        Ok(value)
+    }
+
+    /// The entries of the current key's map, in no order.
+    ///
+    /// # Errors
+    /// [`StateError::Foreign`].
+    pub fn iter<'a, C: KeyedContext>(
+        &self,
+        ctx: &'a mut C,
+    ) -> Result<impl Iterator<Item = (&'a M, &'a V)> + use<'a, M, V, C>, StateError> {
+        let (table, hash, key) = ctx.backend().at::<HashMap<M, V>>(self.slot)?;
+        Ok(table.get(hash, key).into_iter().flatten())
+    }
+}

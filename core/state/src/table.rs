@@ -1,0 +1,155 @@
+//! A hash table per key group.
+
+use std::ops::Range;
+
+use hashbrown::HashTable;
+use hashbrown::hash_table::Entry;
+use millstream_types::{Key, KeyGroup, MaxParallelism};
+
+/// Values by key, for a range of key groups. The stable hash of a key is computed once by the
+/// caller: its middle bits choose the group, its low bits the bucket, its top bits the tag.
+#[derive(Debug)]
+pub struct GroupTable<K, V> {
+    max_parallelism: MaxParallelism,
+    first: u16,
+    groups: Vec<HashTable<(K, V)>>,
+}
+
+impl<K: Key, V> GroupTable<K, V> {
+    /// A table for these groups of `max_parallelism`.
+    #[must_use]
+    pub fn new(groups: Range<u16>, max_parallelism: MaxParallelism) -> Self {
+        Self {
+            max_parallelism,
+            first: groups.start,
+            groups: groups.map(|_| HashTable::new()).collect(),
+        }
+    }
+
+    #[inline]
+    fn group(&self, hash: u64) -> usize {
+        let group = KeyGroup::of_hash(hash, self.max_parallelism).get();
+        usize::from(group.wrapping_sub(self.first))
+    }
+
+    #[inline]
+    fn owned(&mut self, hash: u64) -> &mut HashTable<(K, V)> {
+        let group = self.group(hash);
+        self.groups.get_mut(group).expect("a record reached the owner of its key group")
+    }
+
+    /// The value of a key, made by `vacant` if there is none; `true` if it was there.
+    ///
+    /// # Panics
+    /// If the key's group is not one of this table's: the record was sent to the wrong subtask.
+    #[inline]
+    pub fn get_or_insert_with(
+        &mut self,
+        hash: u64,
+        key: &K,
+        vacant: impl FnOnce() -> V,
+    ) -> (&mut V, bool) {
+        match self.owned(hash).entry(hash, |(k, _)| k == key, |(k, _)| k.stable_hash()) {
+            Entry::Occupied(entry) => (&mut entry.into_mut().1, true),
+            Entry::Vacant(entry) => {
+                (&mut entry.insert((key.clone(), vacant())).into_mut().1, false)
+            }
+        }
+    }
+
+    /// The value of a key.
+    #[inline]
+    #[must_use]
+    pub fn get(&self, hash: u64, key: &K) -> Option<&V> {
+        self.groups.get(self.group(hash))?.find(hash, |(k, _)| k == key).map(|(_, value)| value)
+    }
+
+    /// The value of a key, to change it.
+    #[inline]
+    pub fn get_mut(&mut self, hash: u64, key: &K) -> Option<&mut V> {
+        let group = self.group(hash);
+        let table = self.groups.get_mut(group)?;
+        table.find_mut(hash, |(k, _)| k == key).map(|(_, value)| value)
+    }
+
+    /// Sets the value of a key.
+    ///
+    /// # Panics
+    /// As [`GroupTable::get_or_insert_with`].
+    pub fn insert(&mut self, hash: u64, key: &K, value: V) {
+        match self.owned(hash).entry(hash, |(k, _)| k == key, |(k, _)| k.stable_hash()) {
+            Entry::Occupied(entry) => entry.into_mut().1 = value,
+            Entry::Vacant(entry) => {
+                entry.insert((key.clone(), value));
+            }
+        }
+    }
+
+    /// Forgets a key; its value if it had one.
+    pub fn remove(&mut self, hash: u64, key: &K) -> Option<V> {
+        let group = self.group(hash);
+        let table = self.groups.get_mut(group)?;
+        let entry = table.find_entry(hash, |(k, _)| k == key).ok()?;
+        Some(entry.remove().0.1)
+    }
+
+    /// The number of keys.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.groups.iter().map(HashTable::len).sum()
+    }
+
+    /// Whether there is no key.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.groups.iter().all(HashTable::is_empty)
+    }
+
+    /// Takes the last group out, with all its keys; `None` once all are taken.
+    pub fn pop_group(&mut self) -> Option<impl Iterator<Item = (K, V)> + use<K, V>> {
+        self.groups.pop().map(HashTable::into_iter)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn table() -> GroupTable<u64, u64> {
+        GroupTable::new(0..128, MaxParallelism::DEFAULT)
+    }
+
+    proptest! {
+        #[test]
+        fn behaves_like_a_map(steps in proptest::collection::vec((0..4u8, 0..50u64, any::<u64>()), 0..400)) {
+            let mut table = table();
+            let mut model = HashMap::new();
+            for (step, key, value) in steps {
+                let hash = key.stable_hash();
+                match step {
+                    0 => {
+                        table.insert(hash, &key, value);
+                        model.insert(key, value);
+                    }
+                    1 => {
+                        let (found, was_there) = table.get_or_insert_with(hash, &key, || value);
+                        prop_assert_eq!(was_there, model.contains_key(&key));
+                        prop_assert_eq!(*found, *model.entry(key).or_insert(value));
+                    }
+                    2 => prop_assert_eq!(table.remove(hash, &key), model.remove(&key)),
+                    _ => prop_assert_eq!(table.get(hash, &key), model.get(&key)),
+                }
+                prop_assert_eq!(table.len(), model.len());
+            }
+            let mut taken = HashMap::new();
+            while let Some(group) = table.pop_group() {
+                taken.extend(group);
+            }
+            prop_assert_eq!(taken, model);
+        }
+    }
+}
