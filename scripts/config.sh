@@ -48,12 +48,18 @@ find_home() {
     export MILLSTREAM_HOME MILLSTREAM_CONF_DIR=$CONF_DIR MILLSTREAM_LOG_DIR=$LOG_DIR
 }
 
-# Fills CONFIG with the scalars of the configuration file under their flat keys. The engine reads
-# the file again and judges it; what this reader does not understand, it skips.
+# Fills CONFIG from the configuration file and MILLSTREAM_PROPERTIES, in the engine's order.
 read_config() {
     local file=$CONF_DIR/config.yaml
-    [[ -f $CONF_DIR/flink-conf.yaml ]] && file=$CONF_DIR/flink-conf.yaml
+    [[ -f $file ]] || file=$CONF_DIR/flink-conf.yaml
     [[ -f $file ]] || fail "no config.yaml in $CONF_DIR; set MILLSTREAM_CONF_DIR"
+    read_settings <"$file"
+    [[ -z $MILLSTREAM_PROPERTIES ]] || read_settings <<<"$MILLSTREAM_PROPERTIES"
+}
+
+# Enters the scalars of the YAML on standard input into CONFIG, under their flat keys. The engine
+# reads the same again and judges it; what this reader does not understand, it skips.
+read_settings() {
     local pattern='^( *)([^][:space:]"#'\''-][^:#]*|"[^"]*"|'\''[^'\'']*'\''):([[:space:]]+(.*))?$'
     local line key indent depth=0
     local -a indents prefixes
@@ -72,7 +78,7 @@ read_config() {
             ((depth += 1))
             indents[depth]=$indent
         fi
-    done <"$file"
+    done
 }
 
 # Sets REPLY to the YAML scalar $1 without blanks, trailing comment and quotes.
@@ -235,13 +241,10 @@ launch() {
 find_rest() {
     REST_SCHEME=http
     [[ ${CONFIG[security.ssl.rest.enabled]} == true ]] && REST_SCHEME=https
-    REST_HOST=${CONFIG[rest.address]:-localhost}
-    case ${CONFIG[rest.bind-address]} in
-    '') REST_PROBE=$REST_HOST ;;
-    0.0.0.0) REST_PROBE=127.0.0.1 ;;
-    ::) REST_PROBE=::1 ;;
-    *) REST_PROBE=${CONFIG[rest.bind-address]} ;;
-    esac
+    REST_HOST=${CONFIG[rest.address]:-${CONFIG[jobmanager.rpc.address]:-localhost}}
+    REST_PROBE=${CONFIG[rest.bind-address]:-localhost}
+    [[ $REST_PROBE != 0.0.0.0 ]] || REST_PROBE=127.0.0.1
+    [[ $REST_PROBE != :: ]] || REST_PROBE=::1
     REST_PORT=${CONFIG[rest.bind-port]:-${CONFIG[rest.port]:-8081}}
     [[ $REST_PORT =~ ^[1-9][0-9]*$ ]] || REST_PORT=''
 }
