@@ -139,10 +139,10 @@ on_host() {
 
 # ---- processes ---------------------------------------------------------------------------------
 
-# Waits 10 ms. The pipe never has data, so that the built-in read waits and no process is started.
+# Waits 5 ms. The pipe never has data, so that the built-in read waits and no process is started.
 nap() {
     [[ -n $NAP_FD ]] || exec {NAP_FD}<> <(:)
-    read -r -t 0.01 -u "$NAP_FD" || :
+    read -r -t 0.005 -u "$NAP_FD" || :
 }
 
 # Whether process $2 is a living daemon $1, and not a zombie or a stranger with its old pid.
@@ -352,7 +352,7 @@ start_taskmanagers() {
         logs+=("$LOG")
     done
     for ((number = 0; number < count; number++)); do
-        until is_registered "${logs[number]}" || ((naps >= 10)); do
+        until is_registered "${logs[number]}" || ((naps >= 20)); do
             kill -0 "${pids[number]}" 2>/dev/null || break
             nap
             ((naps += 1))
