@@ -1,0 +1,13 @@
+//! The file that a new installation starts with loads, and every line of it has an effect.
+
+use std::path::Path;
+
+use millstream_config::Loader;
+
+#[test]
+fn the_shipped_file_loads_without_a_warning() {
+    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../scripts/conf");
+    let loaded = Loader::new().with_conf_dir(directory).load().expect("the shipped file is valid");
+    assert_eq!(loaded.warnings, Vec::<String>::new());
+    assert_eq!(loaded.configuration.text("rest.port"), Some("8081"));
+}
