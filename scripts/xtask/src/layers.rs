@@ -3,7 +3,8 @@
 //! `[workspace.metadata.layers]` gives every member a number. A normal or build dependency must
 //! have a lower number than its dependent, and nothing in `core/` may depend on a crate of an
 //! `rm-*` folder: the engine must not know which resource manager it runs on. Dev-dependencies
-//! are free, because tests may look at the parts above.
+//! are free, because tests may look at the parts above. The code map of `docs/ARCHITECTURE.md` has
+//! a row for every member, with its layer.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -12,9 +13,20 @@ use std::process::Command;
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 
+/// The document with the code map.
+const MAP: &str = "docs/ARCHITECTURE.md";
+
 /// Runs the check and prints what it found.
 pub fn command(root: &Path) -> Result<()> {
-    crate::refuse("layers", &faults_of(&read_metadata(root)?))
+    crate::refuse("layers", &check(root)?)
+}
+
+fn check(root: &Path) -> Result<Vec<String>> {
+    let metadata = read_metadata(root)?;
+    let map = std::fs::read_to_string(root.join(MAP)).with_context(|| format!("no {MAP}"))?;
+    let mut faults = faults_of(&metadata);
+    faults.extend(missing_rows(&metadata, &map));
+    Ok(faults)
 }
 
 fn read_metadata(root: &Path) -> Result<Value> {
@@ -72,6 +84,16 @@ fn broken_edge(name: &str, dependent: &Member, other: &str, below: &Member) -> O
     })
 }
 
+/// Every member without its row in the code map.
+fn missing_rows(metadata: &Value, map: &str) -> Vec<String> {
+    let packages = metadata["packages"].as_array().map_or(&[][..], Vec::as_slice);
+    let rows = packages.iter().filter_map(|package| {
+        let member = member(package, metadata);
+        Some(format!("| {} | `{}` |", member.layer?, member.folder.display()))
+    });
+    rows.filter(|row| !map.contains(row)).map(|row| format!("{MAP} lacks the row {row}")).collect()
+}
+
 fn member(package: &Value, metadata: &Value) -> Member {
     let root = Path::new(metadata["workspace_root"].as_str().unwrap_or_default());
     let manifest = Path::new(package["manifest_path"].as_str().unwrap_or_default());
@@ -123,8 +145,7 @@ mod tests {
 
     #[test]
     fn this_workspace_keeps_its_layers() {
-        let metadata = read_metadata(&crate::workspace_root().unwrap()).unwrap();
-        let faults = faults_of(&metadata);
+        let faults = check(&crate::workspace_root().unwrap()).unwrap();
         assert!(faults.is_empty(), "\n{}", faults.join("\n"));
     }
 
@@ -151,6 +172,16 @@ mod tests {
     #[test]
     fn core_knows_no_driver() {
         assert_one_fault(&workspace("high", "rm-x", None), "high in core/ depends on rm-x");
+    }
+
+    #[test]
+    fn the_code_map_names_every_member() {
+        let metadata = workspace("high", "low", None);
+        let map = "| 0 | `core/low` | a |\n| 2 | `core/high` | b |\n| 1 | `rm-x` | c |";
+        assert_eq!(
+            missing_rows(&metadata, map),
+            ["docs/ARCHITECTURE.md lacks the row | 2 | `core/peer` |"]
+        );
     }
 
     #[test]
