@@ -1,0 +1,438 @@
+//! Carries out what slot manager and worker fleet decide.
+//!
+//! One task owns both. It never waits for a JobMaster: each has a courier, a task that delivers its
+//! events in order. A JobMaster that has ended, or leaves [`UNREAD_MAX`] events unread, counts as
+//! gone and loses its slots.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use futures::future::BoxFuture;
+use millstream_gateway::{
+    AllocatedSlot, CauseKind, FailureCause, JobMasterEvent, JobMasterGateway, RegistrationRefused,
+    ResourceManagerGateway, SlotRequirement, Stopped, TaskManagerDetails, TaskManagerGateway,
+    TaskManagerHeartbeat, TaskManagerRegistration,
+};
+use millstream_rm_driver::{DriverEvent, DriverEventReceiver, ResourceManagerDriver};
+use millstream_types::{AllocationId, JobId, TaskManagerId, Timestamp};
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinHandle;
+use tracing::{info, warn};
+
+use crate::slot_manager::{Action, Event, SlotManager};
+use crate::worker_fleet::{self, WorkerFleet};
+
+/// How many events a JobMaster may leave unread.
+const UNREAD_MAX: usize = 1024;
+/// How many messages may wait for the ResourceManager.
+const MESSAGES_MAX: usize = 1024;
+/// How often timeouts are looked at.
+const TICK: Duration = Duration::from_secs(1);
+/// More slots than any real worker has; keeps a mad registration from eating the memory.
+const SLOTS_MAX: u32 = 4096;
+
+/// What the ResourceManager is told at its start.
+#[derive(Debug, Clone)]
+pub struct ResourceManagerConfig {
+    /// How long a started worker may take to register
+    /// (`resourcemanager.taskmanager-registration.timeout`).
+    pub registration_timeout: Duration,
+    /// How long to wait after a failed start (`resourcemanager.start-worker.retry-interval`).
+    pub start_retry_interval: Duration,
+    /// Grants are named from here upwards; random, so that names differ from those of an earlier
+    /// leader.
+    pub first_allocation: u128,
+}
+
+impl ResourceManagerConfig {
+    /// Flink's defaults, and the given first name of a grant.
+    #[must_use]
+    pub const fn new(first_allocation: u128) -> Self {
+        Self {
+            registration_timeout: Duration::from_secs(300),
+            start_retry_interval: Duration::from_secs(3),
+            first_allocation,
+        }
+    }
+}
+
+/// Why the ResourceManager ended by itself.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ResourceManagerError {
+    /// The driver cannot go on; the process should end.
+    #[error("the ResourceManager's driver failed: {0}")]
+    Driver(String),
+}
+
+enum Message {
+    Declare {
+        owner: Arc<dyn JobMasterGateway>,
+        requirements: Vec<SlotRequirement>,
+    },
+    Release(Vec<AllocationId>),
+    Register {
+        registration: TaskManagerRegistration,
+        gateway: Arc<dyn TaskManagerGateway>,
+        reply: oneshot::Sender<Result<(), RegistrationRefused>>,
+    },
+    Heartbeat(TaskManagerId, TaskManagerHeartbeat),
+    Lost(Arc<dyn TaskManagerGateway>, FailureCause),
+    TaskManagers(oneshot::Sender<Vec<TaskManagerDetails>>),
+    JobMasterGone(Arc<dyn JobMasterGateway>),
+    Stop,
+}
+
+/// The ResourceManager, as everyone else sees it.
+#[derive(Debug, Clone)]
+pub struct ResourceManagerHandle {
+    messages: mpsc::Sender<Message>,
+}
+
+impl ResourceManagerHandle {
+    async fn send(&self, message: Message) -> Result<(), Stopped> {
+        self.messages.send(message).await.map_err(|_| Stopped)
+    }
+
+    /// Ends the ResourceManager; workers go on. Ending it twice changes nothing.
+    pub async fn stop(&self) {
+        let _ = self.send(Message::Stop).await;
+    }
+}
+
+impl ResourceManagerGateway for ResourceManagerHandle {
+    fn declare(
+        &self,
+        owner: Arc<dyn JobMasterGateway>,
+        requirements: Vec<SlotRequirement>,
+    ) -> BoxFuture<'_, Result<(), Stopped>> {
+        Box::pin(self.send(Message::Declare { owner, requirements }))
+    }
+
+    fn release(&self, allocations: Vec<AllocationId>) -> BoxFuture<'_, Result<(), Stopped>> {
+        Box::pin(self.send(Message::Release(allocations)))
+    }
+
+    fn register(
+        &self,
+        registration: TaskManagerRegistration,
+        gateway: Arc<dyn TaskManagerGateway>,
+    ) -> BoxFuture<'_, Result<(), RegistrationRefused>> {
+        Box::pin(async move {
+            let stopped = || RegistrationRefused(Stopped.to_string());
+            let (reply, answer) = oneshot::channel();
+            let message = Message::Register { registration, gateway, reply };
+            self.send(message).await.map_err(|_| stopped())?;
+            answer.await.unwrap_or_else(|_| Err(stopped()))
+        })
+    }
+
+    fn heartbeat(
+        &self,
+        task_manager: TaskManagerId,
+        heartbeat: TaskManagerHeartbeat,
+    ) -> BoxFuture<'_, Result<(), Stopped>> {
+        Box::pin(self.send(Message::Heartbeat(task_manager, heartbeat)))
+    }
+
+    fn lost(
+        &self,
+        gateway: Arc<dyn TaskManagerGateway>,
+        cause: FailureCause,
+    ) -> BoxFuture<'_, Result<(), Stopped>> {
+        Box::pin(self.send(Message::Lost(gateway, cause)))
+    }
+
+    fn task_managers(&self) -> BoxFuture<'_, Result<Vec<TaskManagerDetails>, Stopped>> {
+        Box::pin(async move {
+            let (reply, answer) = oneshot::channel();
+            self.send(Message::TaskManagers(reply)).await?;
+            answer.await.map_err(|_| Stopped)
+        })
+    }
+}
+
+/// Starts the ResourceManager on the current runtime. The task ends after
+/// [`ResourceManagerHandle::stop`], or with the driver's fatal error.
+#[must_use]
+pub fn start_resource_manager(
+    config: &ResourceManagerConfig,
+    driver: Box<dyn ResourceManagerDriver>,
+    events: DriverEventReceiver,
+) -> (ResourceManagerHandle, JoinHandle<Result<(), ResourceManagerError>>) {
+    let (messages, received) = mpsc::channel(MESSAGES_MAX);
+    let obtainable = driver.obtainable();
+    let fleet = obtainable.map(|kind| {
+        WorkerFleet::new(kind, config.registration_timeout, config.start_retry_interval)
+    });
+    let actor = Actor {
+        slots: SlotManager::new(obtainable, config.first_allocation),
+        fleet,
+        driver,
+        workers: BTreeMap::new(),
+        jobs: BTreeMap::new(),
+        to_self: messages.downgrade(),
+    };
+    let task = tokio::spawn(actor.run(received, events));
+    (ResourceManagerHandle { messages }, task)
+}
+
+#[derive(Debug)]
+struct Worker {
+    registration: TaskManagerRegistration,
+    gateway: Arc<dyn TaskManagerGateway>,
+    registered_at: Timestamp,
+    last_heartbeat: Timestamp,
+    heartbeat: TaskManagerHeartbeat,
+}
+
+#[derive(Debug)]
+struct Job {
+    owner: Arc<dyn JobMasterGateway>,
+    courier: mpsc::Sender<JobMasterEvent>,
+}
+
+#[derive(Debug)]
+struct Actor {
+    slots: SlotManager,
+    fleet: Option<WorkerFleet>,
+    driver: Box<dyn ResourceManagerDriver>,
+    workers: BTreeMap<TaskManagerId, Worker>,
+    jobs: BTreeMap<JobId, Job>,
+    to_self: mpsc::WeakSender<Message>,
+}
+
+impl Actor {
+    async fn run(
+        mut self,
+        mut messages: mpsc::Receiver<Message>,
+        mut events: DriverEventReceiver,
+    ) -> Result<(), ResourceManagerError> {
+        let mut tick = tokio::time::interval(TICK);
+        let mut driver_lives = true;
+        loop {
+            tokio::select! {
+                message = messages.recv() => match message {
+                    None | Some(Message::Stop) => return Ok(()),
+                    Some(message) => self.on_message(message),
+                },
+                event = events.next(), if driver_lives => match event {
+                    None => driver_lives = false,
+                    Some(event) => self.on_driver_event(event)?,
+                },
+                _ = tick.tick() => {}
+            }
+            self.drive();
+        }
+    }
+
+    fn on_message(&mut self, message: Message) {
+        match message {
+            Message::Declare { owner, requirements } => {
+                let job = owner.job();
+                self.remember(owner);
+                self.apply(Event::Declared { job, requirements });
+            }
+            Message::Release(allocations) => self.apply(Event::Released(allocations)),
+            Message::Register { registration, gateway, reply } => {
+                let _ = reply.send(self.register(registration, gateway));
+            }
+            Message::Heartbeat(id, heartbeat) => {
+                if let Some(worker) = self.workers.get_mut(&id) {
+                    worker.heartbeat = heartbeat;
+                    worker.last_heartbeat = Timestamp::now();
+                }
+            }
+            Message::Lost(gateway, cause) => {
+                let current = self.workers.get(gateway.id());
+                if current.is_some_and(|worker| same(&worker.gateway, &gateway)) {
+                    self.lose(&gateway.id().clone(), cause);
+                }
+            }
+            Message::TaskManagers(reply) => {
+                let _ = reply.send(self.details());
+            }
+            Message::JobMasterGone(owner) => {
+                let job = owner.job();
+                if self.jobs.get(&job).is_some_and(|known| same(&known.owner, &owner)) {
+                    self.apply(Event::JobGone(job));
+                }
+            }
+            Message::Stop => {}
+        }
+    }
+
+    fn on_driver_event(&mut self, event: DriverEvent) -> Result<(), ResourceManagerError> {
+        let now = Instant::now();
+        match event {
+            DriverEvent::Recovered(workers) => {
+                info!(workers = workers.len(), "driver is ready");
+                if let Some(fleet) = &mut self.fleet {
+                    workers.into_iter().for_each(|worker| fleet.on_starting(now, None, worker));
+                }
+            }
+            DriverEvent::Allocated { request, worker } => {
+                info!(%request, %worker, "worker is starting");
+                if let Some(fleet) = &mut self.fleet {
+                    fleet.on_starting(now, Some(request), worker);
+                }
+            }
+            DriverEvent::RequestFailed { request, reason } => {
+                warn!(%request, reason, "no worker could be obtained");
+                if let Some(fleet) = &mut self.fleet {
+                    fleet.on_request_failed(now, request);
+                }
+            }
+            DriverEvent::Terminated { worker, reason } => {
+                if let Some(fleet) = &mut self.fleet {
+                    fleet.on_terminated(now, &worker);
+                }
+                self.lose(&worker, FailureCause::new(CauseKind::WorkerLost, reason));
+            }
+            DriverEvent::Fatal { reason } => return Err(ResourceManagerError::Driver(reason)),
+        }
+        Ok(())
+    }
+
+    fn register(
+        &mut self,
+        registration: TaskManagerRegistration,
+        gateway: Arc<dyn TaskManagerGateway>,
+    ) -> Result<(), RegistrationRefused> {
+        let (id, slots) = (registration.id.clone(), registration.slots);
+        let profile = registration.slot_profile;
+        if slots == 0 || slots > SLOTS_MAX {
+            return Err(RegistrationRefused(format!(
+                "it offers {slots} slots, but must offer 1 to {SLOTS_MAX} \
+                 (taskmanager.numberOfTaskSlots)"
+            )));
+        }
+        if !profile.cpu_cores.is_finite() || profile.cpu_cores < 0.0 || id.as_str().is_empty() {
+            return Err(RegistrationRefused("its name or its slot profile is malformed".into()));
+        }
+        info!(worker = %id, slots, slot = %profile, "TaskManager registered");
+        if let Some(fleet) = &mut self.fleet {
+            fleet.on_registered(&id);
+        }
+        let now = Timestamp::now();
+        let heartbeat = TaskManagerHeartbeat::default();
+        let worker =
+            Worker { registration, gateway, registered_at: now, last_heartbeat: now, heartbeat };
+        self.workers.insert(id.clone(), worker);
+        self.apply(Event::Registered { worker: id, slots, profile });
+        Ok(())
+    }
+
+    fn lose(&mut self, id: &TaskManagerId, cause: FailureCause) {
+        if self.workers.remove(id).is_some() {
+            warn!(worker = %id, cause = %cause, "TaskManager lost");
+            self.apply(Event::Lost { worker: id.clone(), cause });
+        }
+    }
+
+    fn apply(&mut self, event: Event) {
+        let actions = self.slots.on_event(event);
+        for action in actions {
+            match action {
+                Action::Grant { job, slots } => {
+                    info!(%job, slots = slots.len(), "slots granted");
+                    let slots = slots.into_iter().filter_map(|grant| self.allocated(grant));
+                    let slots = slots.collect();
+                    self.tell(job, JobMasterEvent::SlotsGranted(slots));
+                }
+                Action::TellLost { job, worker, cause } => {
+                    self.tell(job, JobMasterEvent::TaskManagerLost { task_manager: worker, cause });
+                }
+                Action::TellNotEnough { job, reason } => {
+                    info!(%job, reason, "not enough slots");
+                    self.tell(job, JobMasterEvent::NotEnoughSlots(reason));
+                }
+                Action::TellEnough(job) => self.tell(job, JobMasterEvent::EnoughSlots),
+            }
+        }
+        let slots = &self.slots;
+        self.jobs.retain(|job, _| slots.knows(*job));
+    }
+
+    fn allocated(&self, grant: crate::slot_manager::Grant) -> Option<AllocatedSlot> {
+        let worker = self.workers.get(&grant.slot.task_manager)?;
+        Some(AllocatedSlot {
+            allocation: grant.allocation,
+            slot: grant.slot,
+            profile: grant.profile,
+            address: worker.registration.address.clone(),
+            gateway: worker.gateway.clone(),
+        })
+    }
+
+    /// Brings the driver's workers in line with what the slot manager lacks.
+    fn drive(&mut self) {
+        let Some(fleet) = &mut self.fleet else { return };
+        let (missing, idle) = (self.slots.workers_missing(), self.slots.idle_workers());
+        for action in fleet.reconcile(Instant::now(), missing, &idle) {
+            match action {
+                worker_fleet::Action::Request(kind) => {
+                    fleet.on_requested(self.driver.request(kind))
+                }
+                worker_fleet::Action::Withdraw(request) => self.driver.withdraw(request),
+                worker_fleet::Action::Release(worker) => self.driver.release(&worker),
+            }
+        }
+    }
+
+    fn tell(&mut self, job: JobId, event: JobMasterEvent) {
+        let Some(known) = self.jobs.get(&job) else { return };
+        let Err(error) = known.courier.try_send(event) else { return };
+        let owner = known.owner.clone();
+        if let mpsc::error::TrySendError::Full(_) = error {
+            warn!(%job, unread = UNREAD_MAX, "JobMaster does not read its events");
+        }
+        // The actor must not wait for its own mailbox.
+        let to_self = self.to_self.clone();
+        tokio::spawn(async move { report_gone(&to_self, owner).await });
+    }
+
+    fn remember(&mut self, owner: Arc<dyn JobMasterGateway>) {
+        let job = owner.job();
+        if self.jobs.get(&job).is_some_and(|known| same(&known.owner, &owner)) {
+            return;
+        }
+        let (courier, mut undelivered) = mpsc::channel(UNREAD_MAX);
+        let (receiver, to_self) = (owner.clone(), self.to_self.clone());
+        tokio::spawn(async move {
+            while let Some(event) = undelivered.recv().await {
+                if receiver.post(event).await.is_err() {
+                    return report_gone(&to_self, receiver).await;
+                }
+            }
+        });
+        self.jobs.insert(job, Job { owner, courier });
+    }
+
+    fn details(&self) -> Vec<TaskManagerDetails> {
+        self.workers
+            .iter()
+            .map(|(id, worker)| TaskManagerDetails {
+                registration: worker.registration.clone(),
+                registered_at: worker.registered_at,
+                last_heartbeat: worker.last_heartbeat,
+                heartbeat: worker.heartbeat,
+                allocated: self.slots.allocated(id),
+                gateway: worker.gateway.clone(),
+            })
+            .collect()
+    }
+}
+
+async fn report_gone(to_self: &mpsc::WeakSender<Message>, owner: Arc<dyn JobMasterGateway>) {
+    if let Some(messages) = to_self.upgrade() {
+        let _ = messages.send(Message::JobMasterGone(owner)).await;
+    }
+}
+
+fn same<T: ?Sized>(a: &Arc<T>, b: &Arc<T>) -> bool {
+    std::ptr::addr_eq(Arc::as_ptr(a), Arc::as_ptr(b))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,181 @@
+use millstream_gateway::JobDetails;
+use millstream_gateway::testing::{TestingJobMaster, TestingTaskManager};
+use millstream_graph::{Fingerprint, JobGraph, JobSettings, RuntimeMode};
+use millstream_rm_driver::driver_events;
+use millstream_rm_driver::testing::TestingDriver;
+use millstream_types::{ArtifactHash, ByteSize, JobStatus, ResourceProfile};
+
+use super::*;
+
+const SLOT: ResourceProfile = ResourceProfile { cpu_cores: 1.0, memory: ByteSize::from_mib(256) };
+
+fn job_master(number: u128) -> (Arc<TestingJobMaster>, mpsc::UnboundedReceiver<JobMasterEvent>) {
+    TestingJobMaster::new(JobDetails {
+        job: JobId::from_u128(number),
+        graph: Arc::new(JobGraph {
+            name: "job".into(),
+            vertices: vec![],
+            edges: vec![],
+            runtime_mode: RuntimeMode::Streaming,
+            ordinal: 0,
+            plan_values: BTreeMap::new(),
+            settings: JobSettings::default(),
+            fingerprint: Fingerprint::default(),
+        }),
+        artifact: ArtifactHash::new([0; 32]),
+        status: JobStatus::Running,
+        status_times: BTreeMap::new(),
+        start_time: Timestamp::from_millis(0),
+        end_time: None,
+        vertices: vec![],
+        exceptions: vec![],
+        exceptions_truncated: false,
+        restarts: 0,
+        waiting_for: None,
+    })
+}
+
+fn registration(name: &str, slots: u32) -> TaskManagerRegistration {
+    TaskManagerRegistration {
+        id: TaskManagerId::new(name),
+        address: "127.0.0.1".into(),
+        data_port: 0,
+        slots,
+        slot_profile: SLOT,
+        memory_process: ByteSize::from_mib(1024),
+        cpu_cores: 2,
+        physical_memory: ByteSize::from_mib(4096),
+        pid: 1,
+    }
+}
+
+fn need(count: u32) -> Vec<SlotRequirement> {
+    vec![SlotRequirement { profile: SLOT, count }]
+}
+
+/// A driver without workers on demand, as in a standalone cluster.
+#[derive(Debug)]
+struct Fixed;
+
+impl ResourceManagerDriver for Fixed {
+    fn obtainable(&self) -> Option<millstream_rm_driver::WorkerRequest> {
+        None
+    }
+    fn request(
+        &mut self,
+        _worker: millstream_rm_driver::WorkerRequest,
+    ) -> millstream_rm_driver::RequestId {
+        unreachable!("a fixed set is never asked")
+    }
+    fn withdraw(&mut self, _request: millstream_rm_driver::RequestId) {}
+    fn release(&mut self, _worker: &TaskManagerId) {}
+}
+
+fn standalone() -> ResourceManagerHandle {
+    let (_, events) = driver_events();
+    start_resource_manager(&ResourceManagerConfig::new(1), Box::new(Fixed), events).0
+}
+
+#[tokio::test]
+async fn a_declared_slot_arrives_with_its_workers_gateway() {
+    let manager = standalone();
+    let (worker, _calls) = TestingTaskManager::new("w");
+    manager.register(registration("w", 2), worker.clone()).await.unwrap();
+    let (master, mut events) = job_master(1);
+    manager.declare(master.clone(), need(2)).await.unwrap();
+    let Some(JobMasterEvent::SlotsGranted(slots)) = events.recv().await else { panic!() };
+    assert_eq!(slots.len(), 2);
+    assert_eq!(slots[0].gateway.id(), worker.id());
+    let details = manager.task_managers().await.unwrap();
+    assert_eq!(details[0].allocated.len(), 2);
+
+    manager.declare(master, vec![]).await.unwrap();
+    let allocations = slots.iter().map(|slot| slot.allocation).collect();
+    manager.release(allocations).await.unwrap();
+    assert!(manager.task_managers().await.unwrap()[0].allocated.is_empty());
+}
+
+#[tokio::test]
+async fn a_lost_worker_is_told_once_and_a_late_report_about_its_former_self_is_ignored() {
+    let manager = standalone();
+    let (old, _old_calls) = TestingTaskManager::new("w");
+    let (new, _new_calls) = TestingTaskManager::new("w");
+    manager.register(registration("w", 1), old.clone()).await.unwrap();
+    let (master, mut events) = job_master(1);
+    manager.declare(master, need(1)).await.unwrap();
+    assert!(matches!(events.recv().await, Some(JobMasterEvent::SlotsGranted(_))));
+    manager.register(registration("w", 1), new.clone()).await.unwrap();
+    assert!(matches!(events.recv().await, Some(JobMasterEvent::TaskManagerLost { .. })));
+    assert!(matches!(events.recv().await, Some(JobMasterEvent::SlotsGranted(_))));
+
+    let cause = FailureCause::new(CauseKind::WorkerLost, "the connection broke");
+    manager.lost(old, cause.clone()).await.unwrap();
+    assert_eq!(manager.task_managers().await.unwrap().len(), 1);
+    manager.lost(new, cause).await.unwrap();
+    assert!(manager.task_managers().await.unwrap().is_empty());
+    let Some(JobMasterEvent::TaskManagerLost { cause, .. }) = events.recv().await else { panic!() };
+    assert_eq!(cause.message, "the connection broke");
+}
+
+#[tokio::test]
+async fn a_job_master_that_ended_loses_its_slots() {
+    let manager = standalone();
+    let (worker, _calls) = TestingTaskManager::new("w");
+    manager.register(registration("w", 1), worker).await.unwrap();
+    let (master, events) = job_master(1);
+    drop(events);
+    manager.declare(master, need(1)).await.unwrap();
+    let (second, mut events) = job_master(2);
+    manager.declare(second, need(1)).await.unwrap();
+    assert!(matches!(events.recv().await, Some(JobMasterEvent::SlotsGranted(_))));
+}
+
+#[tokio::test]
+async fn malformed_registrations_are_refused_with_the_reason() {
+    let manager = standalone();
+    for slots in [0, u32::MAX] {
+        let (worker, _calls) = TestingTaskManager::new("w");
+        let error = manager.register(registration("w", slots), worker).await.unwrap_err();
+        assert!(error.to_string().contains("taskmanager.numberOfTaskSlots"), "{error}");
+    }
+    let (worker, _calls) = TestingTaskManager::new("w");
+    let mut bad = registration("w", 1);
+    bad.slot_profile.cpu_cores = f64::NAN;
+    assert!(manager.register(bad, worker).await.is_err());
+}
+
+#[tokio::test(start_paused = true)]
+async fn missing_workers_are_requested_and_idle_ones_released() {
+    let (events, received) = driver_events();
+    let (driver, outside) = TestingDriver::new(2, events);
+    let config = ResourceManagerConfig::new(1);
+    let (manager, _task) = start_resource_manager(&config, Box::new(driver), received);
+    let (master, mut events) = job_master(1);
+    manager.declare(master.clone(), need(3)).await.unwrap();
+    manager.task_managers().await.unwrap();
+    tokio::time::sleep(TICK).await;
+    assert_eq!(outside.open_requests().len(), 2);
+    for name in ["a", "b"] {
+        assert!(outside.allocate(name));
+        tokio::time::sleep(TICK).await;
+        let (worker, _calls) = TestingTaskManager::new(name);
+        manager.register(registration(name, 2), worker).await.unwrap();
+    }
+    let Some(JobMasterEvent::SlotsGranted(slots)) = events.recv().await else { panic!() };
+    manager.declare(master, vec![]).await.unwrap();
+    manager.release(slots.iter().map(|slot| slot.allocation).collect()).await.unwrap();
+    tokio::time::sleep(TICK).await;
+    assert_eq!(outside.released().len(), 2);
+}
+
+#[tokio::test]
+async fn a_fatal_driver_ends_the_resource_manager() {
+    let (events, received) = driver_events();
+    let (driver, _outside) = TestingDriver::new(1, events.clone());
+    let config = ResourceManagerConfig::new(1);
+    let (manager, task) = start_resource_manager(&config, Box::new(driver), received);
+    events.post(DriverEvent::Fatal { reason: "the token expired".into() }).await;
+    let error = task.await.unwrap().unwrap_err();
+    assert_eq!(error.to_string(), "the ResourceManager's driver failed: the token expired");
+    assert_eq!(manager.release(vec![]).await, Err(Stopped));
+}

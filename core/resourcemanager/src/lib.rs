@@ -1,0 +1,15 @@
+//! Which workers exist, which slots they have, and which job each slot belongs to.
+//!
+//! JobMasters declare how many slots of which profile they need; the [`slot_manager`] matches them
+//! with the slots of registered workers, oldest job first. Where workers can be started on demand,
+//! the [`worker_fleet`] turns what is missing into requests to a
+//! [`ResourceManagerDriver`](millstream_rm_driver::ResourceManagerDriver). Both are pure; the actor
+//! behind [`ResourceManagerHandle`] carries their decisions out.
+
+mod actor;
+pub mod slot_manager;
+pub mod worker_fleet;
+
+pub use actor::{
+    ResourceManagerConfig, ResourceManagerError, ResourceManagerHandle, start_resource_manager,
+};

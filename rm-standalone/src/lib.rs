@@ -1,0 +1,53 @@
+//! Workers that an administrator starts: the driver of a standalone cluster.
+//!
+//! The set of workers is whatever registers, from `bin/taskmanager.sh` or from a process manager.
+//! Nothing here starts or stops one: requests stay open for ever and are never fulfilled, a release
+//! does nothing. A worker's end is noticed by its connection to the ResourceManager, not here.
+
+use millstream_rm_driver::{
+    DriverEvent, DriverEvents, RequestId, ResourceManagerDriver, WorkerRequest,
+};
+use millstream_types::TaskManagerId;
+
+/// The driver of a fixed set of workers.
+#[derive(Debug)]
+pub struct StandaloneDriver {
+    requests: u64,
+    // Kept so that the ResourceManager does not take the driver for dead.
+    _events: DriverEvents,
+}
+
+impl StandaloneDriver {
+    /// A driver; it reports at once that there is nothing to recover.
+    #[must_use]
+    pub fn new(events: DriverEvents) -> Self {
+        // The first event always finds room.
+        let _ = events.try_post(DriverEvent::Recovered(Vec::new()));
+        Self { requests: 0, _events: events }
+    }
+}
+
+impl ResourceManagerDriver for StandaloneDriver {
+    fn obtainable(&self) -> Option<WorkerRequest> {
+        None
+    }
+
+    fn request(&mut self, _worker: WorkerRequest) -> RequestId {
+        self.requests += 1;
+        RequestId::new(self.requests)
+    }
+
+    fn withdraw(&mut self, _request: RequestId) {}
+
+    fn release(&mut self, _worker: &TaskManagerId) {}
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn the_standalone_driver_keeps_the_driver_contract() {
+        millstream_rm_driver::conformance::run(StandaloneDriver::new).await;
+    }
+}
