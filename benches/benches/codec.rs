@@ -1,5 +1,5 @@
-//! Question: what does encoding and decoding a batch cost, per record, for the shapes that the paired
-//! rows send between processes?
+//! Question: what does encoding and decoding a batch cost, per record, for the shapes that the
+//! paired rows send between processes?
 //!
 //! Method: one full batch at a time through bitcode's serde interface, the codec of the exchange.
 //!

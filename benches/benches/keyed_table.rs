@@ -1,14 +1,14 @@
 //! Question: what does one probe of keyed heap state cost, hash included, when every record changes
 //! the value of its key?
 //!
-//! Method: a running sum over 65,536 generated keys per iteration, tables of 1,000 keys (all of them
-//! in the cache) and of 1,000,000 keys (none), filled before the clock starts.
+//! Method: a running sum over 65,536 generated keys per iteration, tables of 1,000 keys (all of
+//! them in the cache) and of 1,000,000 keys (few), filled before the clock starts.
 //!
 //! Machine: any; figures are comparable on one machine only.
 //!
-//! Bound on paper: hashing is two multiplications, about 2 ns; a probe that stays in the cache reads
-//! two lines of it, about 3 ns; one that does not waits for two lines of memory, about 80 ns each, of
-//! which the processor overlaps four to eight: 20 to 40 ns. So 5 and 25 ns per record.
+//! Bound on paper: hashing is two multiplications, about 2 ns; a probe that stays in the cache
+//! reads two lines of it, about 3 ns; one that does not waits for two lines of memory, about 80 ns
+//! each, of which the processor overlaps four to eight: 20 to 40 ns. So 5 and 25 ns per record.
 
 use std::hint::black_box;
 

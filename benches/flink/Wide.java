@@ -33,8 +33,9 @@ final class Wide {
 
     /** What the checksum covers: key, value and the last two fields of the payload. */
     long word() {
-        long last = (long) LONGS.get(payload, 72) ^ Integer.toUnsignedLong((int) INTS.get(payload, 80));
-        return Records.pair(key, value) ^ last;
+        long last = (long) LONGS.get(payload, 72);
+        long tail = Integer.toUnsignedLong((int) INTS.get(payload, 80));
+        return Records.pair(key, value) ^ last ^ tail;
     }
 
     /** Written by hand, because Flink's own serializers for tuples and POJOs are slower here. */

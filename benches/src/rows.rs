@@ -1,8 +1,8 @@
 //! The rows: what is measured, in which shape of cluster and over how many records.
 //!
 //! The counts are the same on both sides. They are chosen so that a round takes Flink 5 to 20
-//! CPU-seconds; 0.2 to 2 remain for an engine ten to forty times as fast, against a clock that ticks
-//! every 10 ms.
+//! CPU-seconds; 0.2 to 2 remain for an engine ten to forty times as fast, against a clock that
+//! ticks every 10 ms.
 
 /// Seed of every generator.
 pub const SEED: u64 = 42;
