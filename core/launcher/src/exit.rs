@@ -1,0 +1,298 @@
+//! Why a host ended, in one sentence; pure.
+//!
+//! Order of belief: what we did to the process, then what it said of itself in its last message,
+//! then what the signal, the exit code and the last lines of standard error tell.
+
+use std::os::unix::process::ExitStatusExt;
+use std::process::ExitStatus;
+use std::time::Duration;
+
+use millstream_protocol::host::Failure;
+use millstream_types::{ByteSize, CauseKind, FailureCause};
+
+/// How a host ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HostExit {
+    /// The exit code, unless a signal ended it.
+    pub exit_code: Option<i32>,
+    /// The signal that ended it.
+    pub signal: Option<i32>,
+    /// Why, in one sentence; also when it was asked to end.
+    pub cause: FailureCause,
+    /// The last that it wrote to standard error, at most 8 KiB.
+    pub stderr_tail: String,
+}
+
+/// Why we killed a host.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum KillReason {
+    /// It was told to stop and did not within this time (zero: it was killed at once).
+    Requested { waited: Duration },
+    /// It used too much memory.
+    Memory { used: ByteSize, limit: ByteSize },
+    /// It never said hello.
+    SilentStart(Duration),
+    /// It speaks another version; the sentence says which.
+    Mismatch(String),
+    /// What it sent is not the protocol.
+    Malformed(String),
+    /// It does not read what it is sent.
+    NotReading(Duration),
+    /// More messages wait for it than may.
+    QueueFull,
+    /// It closed its connection and went on.
+    Closed,
+}
+
+/// All that is known of an ended host.
+#[derive(Debug)]
+pub(crate) struct ExitFacts<'a> {
+    pub(crate) status: Option<ExitStatus>,
+    pub(crate) killed: Option<KillReason>,
+    pub(crate) asked_to_stop: bool,
+    pub(crate) said_hello: bool,
+    pub(crate) failure: Option<Failure>,
+    pub(crate) stderr_tail: &'a str,
+    pub(crate) memory_limit: Option<ByteSize>,
+}
+
+impl ExitFacts<'_> {
+    pub(crate) fn into_exit(self) -> HostExit {
+        let cause = self.cause();
+        // What the process said of itself is complete; otherwise its last words are the detail.
+        let cause = match cause {
+            cause if cause.detail.is_empty() => cause.with_detail(self.stderr_tail),
+            cause => cause,
+        };
+        HostExit {
+            exit_code: self.status.and_then(|status| status.code()),
+            signal: self.status.and_then(|status| status.signal()),
+            cause,
+            stderr_tail: self.stderr_tail.to_owned(),
+        }
+    }
+
+    fn cause(&self) -> FailureCause {
+        if let Some(reason) = &self.killed {
+            return self.kill_cause(reason);
+        }
+        if let Some(failure) = &self.failure {
+            return failure_cause(failure);
+        }
+        let Some(status) = self.status else {
+            return FailureCause::new(CauseKind::Exit, "the host is gone, its status is unknown");
+        };
+        if self.asked_to_stop && status.success() {
+            return FailureCause::new(CauseKind::Requested, "the host was stopped");
+        }
+        if let Some(cause) = self.cause_from_stderr() {
+            return cause;
+        }
+        match (status.signal(), status.code()) {
+            (Some(signal), _) => FailureCause::new(CauseKind::Signal, signal_sentence(signal)),
+            (None, code) if self.said_hello => FailureCause::new(
+                CauseKind::Exit,
+                format!("the host exited by itself with code {}", code.unwrap_or(-1)),
+            ),
+            (None, code) => FailureCause::new(
+                CauseKind::Start,
+                format!(
+                    "the program exited with code {} before it said hello: it is not a Millstream \
+                     program; its main function must be the one of #[millstream::main]",
+                    code.unwrap_or(-1)
+                ),
+            ),
+        }
+    }
+
+    fn kill_cause(&self, reason: &KillReason) -> FailureCause {
+        match reason {
+            KillReason::Requested { waited } if waited.is_zero() => {
+                FailureCause::new(CauseKind::Requested, "the host was killed as asked")
+            }
+            KillReason::Requested { waited } => FailureCause::new(
+                CauseKind::Requested,
+                format!("the host did not stop within {waited:?} and was killed"),
+            ),
+            KillReason::Memory { used, limit } => FailureCause::new(
+                CauseKind::Memory,
+                format!("the host was killed for its memory: it used {used} of {limit}"),
+            ),
+            KillReason::SilentStart(timeout) => FailureCause::new(
+                CauseKind::Start,
+                format!(
+                    "the program did not say hello within {timeout:?} and was killed: it is not a \
+                     Millstream program, or it hangs before its main function"
+                ),
+            ),
+            KillReason::Mismatch(sentence) => {
+                FailureCause::new(CauseKind::Mismatch, sentence.clone())
+            }
+            KillReason::Malformed(what) => FailureCause::new(
+                CauseKind::Mismatch,
+                format!("the host was killed: it does not keep to the host protocol: {what}"),
+            ),
+            KillReason::NotReading(timeout) => FailureCause::new(
+                CauseKind::Stuck,
+                format!("the host was killed: it did not read a message within {timeout:?}"),
+            ),
+            KillReason::QueueFull => FailureCause::new(
+                CauseKind::Stuck,
+                "the host was killed: it reads messages more slowly than they come",
+            ),
+            KillReason::Closed => FailureCause::new(
+                CauseKind::Exit,
+                "the host closed its connection without ending and was killed",
+            ),
+        }
+    }
+
+    fn cause_from_stderr(&self) -> Option<FailureCause> {
+        if self.status.is_some_and(|status| status.success()) {
+            return None;
+        }
+        if let Some(line) = self.last_line_with("has overflowed its stack") {
+            let sentence = format!("a stack overflow ended the host: {line}");
+            return Some(FailureCause::new(CauseKind::Signal, sentence));
+        }
+        if let Some(line) = self.last_line_with("memory allocation of ") {
+            let limit = self.memory_limit.map(|limit| format!(", its limit is {limit}"));
+            let sentence =
+                format!("the host ran out of memory: {line}{}", limit.unwrap_or_default());
+            return Some(FailureCause::new(CauseKind::Memory, sentence));
+        }
+        // Panics are caught and reported; one that ends the process was in a place of its own
+        // (a thread of the user's, a destructor) or the program aborts on panic.
+        let at = self.stderr_tail.rfind(" panicked at ")?;
+        let mut lines = self.stderr_tail.get(at..)?.lines();
+        let place = lines.next()?.trim_start_matches(" panicked at ").trim_end_matches(':');
+        let message = lines.next().unwrap_or_default();
+        let sentence = format!("the host panicked at {place}: {message}");
+        Some(FailureCause::new(CauseKind::Panic, sentence))
+    }
+
+    fn last_line_with(&self, text: &str) -> Option<&str> {
+        self.stderr_tail.lines().rev().find(|line| line.contains(text)).map(str::trim)
+    }
+}
+
+fn failure_cause(failure: &Failure) -> FailureCause {
+    let kind = match failure.kind.as_str() {
+        "panic" => CauseKind::Panic,
+        "error" => CauseKind::Error,
+        "fingerprint" | "mismatch" | "version" => CauseKind::Mismatch,
+        other => CauseKind::from_name(other).unwrap_or(CauseKind::Exit),
+    };
+    FailureCause::new(kind, failure.message.clone()).with_detail(failure.detail.clone())
+}
+
+fn signal_sentence(signal: i32) -> String {
+    let (name, meaning) = match signal {
+        libc::SIGABRT => ("SIGABRT", "it aborted"),
+        libc::SIGSEGV => ("SIGSEGV", "it touched memory that it may not"),
+        libc::SIGBUS => ("SIGBUS", "it touched memory that is not there"),
+        libc::SIGILL => ("SIGILL", "it ran an instruction that this machine does not have"),
+        libc::SIGFPE => ("SIGFPE", "a calculation went wrong"),
+        libc::SIGKILL => ("SIGKILL", "someone or, for lack of memory, the kernel killed it"),
+        libc::SIGTERM => ("SIGTERM", "someone asked it to end"),
+        libc::SIGINT => ("SIGINT", "someone interrupted it"),
+        libc::SIGHUP => ("SIGHUP", "its terminal is gone"),
+        libc::SIGQUIT => ("SIGQUIT", "someone asked it to end"),
+        libc::SIGPIPE => ("SIGPIPE", "nobody reads what it writes"),
+        libc::SIGXCPU => ("SIGXCPU", "it used up its CPU time"),
+        libc::SIGXFSZ => ("SIGXFSZ", "a file became too long"),
+        libc::SIGSYS => ("SIGSYS", "it made a forbidden system call"),
+        libc::SIGTRAP => ("SIGTRAP", "it hit a breakpoint"),
+        other => return format!("signal {other} ended the host"),
+    };
+    format!("signal {name} ended the host: {meaning}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn facts(status: i32, stderr_tail: &str) -> ExitFacts<'_> {
+        ExitFacts {
+            status: Some(ExitStatus::from_raw(status)),
+            killed: None,
+            asked_to_stop: false,
+            said_hello: true,
+            failure: None,
+            stderr_tail,
+            memory_limit: Some(ByteSize::from_mib(64)),
+        }
+    }
+
+    fn check(facts: ExitFacts<'_>, kind: CauseKind, sentence: &str) {
+        let exit = facts.into_exit();
+        assert_eq!((exit.cause.kind, exit.cause.message.as_str()), (kind, sentence));
+    }
+
+    #[test]
+    fn our_own_kill_explains_the_signal() {
+        let limit = ByteSize::from_mib(64);
+        let killed = KillReason::Memory { used: ByteSize::from_mib(80), limit };
+        check(
+            ExitFacts { killed: Some(killed), ..facts(libc::SIGKILL, "") },
+            CauseKind::Memory,
+            "the host was killed for its memory: it used 80 mb of 64 mb",
+        );
+        check(
+            facts(libc::SIGKILL, ""),
+            CauseKind::Signal,
+            "signal SIGKILL ended the host: someone or, for lack of memory, the kernel killed it",
+        );
+    }
+
+    #[test]
+    fn what_the_host_said_beats_what_is_guessed() {
+        let failure = Failure {
+            kind: "panic".to_owned(),
+            message: "map panicked: boom".to_owned(),
+            detail: "src/main.rs:7".to_owned(),
+        };
+        let exit = ExitFacts { failure: Some(failure), ..facts(101 << 8, "noise") }.into_exit();
+        assert_eq!(exit.cause.kind, CauseKind::Panic);
+        assert_eq!(exit.cause.detail, "src/main.rs:7");
+        assert_eq!(exit.exit_code, Some(101));
+    }
+
+    #[test]
+    fn standard_error_tells_signals_apart() {
+        check(
+            facts(libc::SIGABRT, "\nthread 'slot-0' has overflowed its stack\nfatal runtime error"),
+            CauseKind::Signal,
+            "a stack overflow ended the host: thread 'slot-0' has overflowed its stack",
+        );
+        check(
+            facts(libc::SIGABRT, "memory allocation of 1048576 bytes failed\n"),
+            CauseKind::Memory,
+            "the host ran out of memory: memory allocation of 1048576 bytes failed, its limit is \
+             64 mb",
+        );
+        check(
+            facts(libc::SIGABRT, "thread 'x' (7) panicked at src/a.rs:1:2:\nboom\nnote: run with"),
+            CauseKind::Panic,
+            "the host panicked at src/a.rs:1:2: boom",
+        );
+        check(
+            facts(libc::SIGABRT, ""),
+            CauseKind::Signal,
+            "signal SIGABRT ended the host: it aborted",
+        );
+    }
+
+    #[test]
+    fn exits_are_told_apart() {
+        check(facts(7 << 8, ""), CauseKind::Exit, "the host exited by itself with code 7");
+        check(
+            ExitFacts { asked_to_stop: true, ..facts(0, "thread 'x' panicked at y:\nz") },
+            CauseKind::Requested,
+            "the host was stopped",
+        );
+        let exit = ExitFacts { said_hello: false, ..facts(0, "") }.into_exit();
+        assert_eq!(exit.cause.kind, CauseKind::Start);
+        assert!(exit.cause.message.contains("is not a Millstream program"));
+    }
+}

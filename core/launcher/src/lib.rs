@@ -1,0 +1,43 @@
+//! Starts an artifact's process, talks to it, watches it and leaves nothing of it behind.
+//!
+//! Everyone who runs users' code does it through [`HostProcess`]: the TaskManager (task hosts), the
+//! JobManager (coordinator hosts, plans) and the command line (the client role). One thread of the
+//! process, the *supervisor*, forks all hosts (a host dies with the thread that forked it), watches
+//! their memory and kills what they leave behind. [`HostManager`] keeps many hosts by name.
+//! [`inspect_artifact`] says before anything is started whether a file can be run here.
+//!
+//! # How a host ends
+//! The exit is noticed; its children, daemonised ones too, are killed and reaped; what it said last
+//! is delivered; its temporary directory is removed; then comes [`HostProcessEvent::Exited`], the
+//! last event, with the cause in one sentence.
+//!
+//! # What it does not do
+//! It does not sandbox: a host has all rights of the user that runs the engine. A process that
+//! cleans its environment and detaches within half a second of its start may escape the sweep.
+
+mod artifact;
+mod exit;
+mod frames;
+mod manager;
+mod proc_fs;
+mod process;
+mod spawn;
+mod spec;
+mod supervisor;
+mod sweep;
+
+pub use artifact::{ArtifactError, ArtifactInfo, GlibcVersion, inspect_artifact};
+pub use exit::HostExit;
+pub use manager::{DuplicateHost, HostLaunch, HostListener, HostManager};
+pub use proc_fs::{ProcessUsage, machine_cores, machine_memory, own_usage};
+pub use process::{HostEvents, HostGone, HostProcess, HostProcessEvent};
+pub use spawn::SpawnError;
+pub use spec::{HostEnvironment, HostOutput, HostSpec};
+pub use supervisor::adopt_orphans;
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+/// Locks; what a panicked holder left is as good as any other value here.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

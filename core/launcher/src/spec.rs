@@ -1,0 +1,98 @@
+//! What to start and under which limits.
+
+use std::ffi::{OsStr, OsString};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use millstream_types::{ByteSize, HostId};
+
+/// The environment variable that marks a host's process and everything that it starts.
+pub(crate) const HOST_MARK_VARIABLE: &str = "MILLSTREAM_HOST_ID";
+
+/// What a clean environment keeps of the parent's.
+const KEPT_VARIABLES: [&str; 8] =
+    ["PATH", "HOME", "USER", "LANG", "LC_ALL", "TZ", "RUST_BACKTRACE", "LD_LIBRARY_PATH"];
+
+/// What the process inherits of its parent's environment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum HostEnvironment {
+    /// Only `PATH`, `HOME`, `USER`, `LANG`, `LC_ALL`, `TZ`, `RUST_BACKTRACE` and
+    /// `LD_LIBRARY_PATH`.
+    Clean,
+    /// All of it: the user's own shell, for the client role.
+    Inherited,
+}
+
+/// Where standard output and standard error go.
+#[derive(Debug, Clone)]
+pub enum HostOutput {
+    /// Appended to these files; they may be one and the same. The tail of standard error becomes
+    /// part of the exit's cause.
+    Files {
+        /// Standard output.
+        stdout: PathBuf,
+        /// Standard error.
+        stderr: PathBuf,
+    },
+    /// The parent's own.
+    Inherited,
+}
+
+/// One process to start.
+#[derive(Debug, Clone)]
+pub struct HostSpec {
+    /// Its name, unique among all hosts of this machine.
+    pub host: HostId,
+    /// The executable.
+    pub executable: PathBuf,
+    /// Its arguments; artifacts take none, they learn everything from `Begin`.
+    pub args: Vec<OsString>,
+    /// What it inherits.
+    pub environment: HostEnvironment,
+    /// Variables that it gets beside.
+    pub variables: Vec<(OsString, OsString)>,
+    /// Created for it, its `TMPDIR`, removed with all contents when it has ended.
+    pub temp_dir: Option<PathBuf>,
+    /// Where its output goes.
+    pub output: HostOutput,
+    /// Resident memory, of all its children too, above which it is killed.
+    pub memory_limit: Option<ByteSize>,
+    /// How long it may take to say hello.
+    pub start_timeout: Duration,
+    /// How long it may leave a message unread.
+    pub drain_timeout: Duration,
+}
+
+impl HostSpec {
+    /// A host with a clean environment, inherited output, no memory limit and usual deadlines.
+    #[must_use]
+    pub fn new(host: HostId, executable: impl Into<PathBuf>) -> Self {
+        Self {
+            host,
+            executable: executable.into(),
+            args: Vec::new(),
+            environment: HostEnvironment::Clean,
+            variables: Vec::new(),
+            temp_dir: None,
+            output: HostOutput::Inherited,
+            memory_limit: None,
+            start_timeout: Duration::from_secs(30),
+            drain_timeout: Duration::from_secs(30),
+        }
+    }
+
+    /// `RLIMIT_DATA`: the backstop for growth that is faster than the watchdog. It counts reserved
+    /// memory (thread stacks, allocator arenas), not touched memory, so it gets a quarter and
+    /// 256 MiB on top of the limit.
+    pub(crate) fn data_limit(&self) -> Option<u64> {
+        let limit = self.memory_limit?.as_bytes();
+        Some(limit.saturating_add(limit / 4).saturating_add(256 << 20))
+    }
+
+    /// What the process inherits when its environment is clean.
+    pub(crate) fn kept_variables() -> impl Iterator<Item = (&'static OsStr, OsString)> {
+        KEPT_VARIABLES
+            .into_iter()
+            .filter_map(|name| std::env::var_os(name).map(|value| (OsStr::new(name), value)))
+    }
+}
