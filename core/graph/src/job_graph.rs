@@ -58,7 +58,7 @@ impl Default for JobSettings {
     }
 }
 
-/// One operator of a chain.
+/// One operator of a chain. Chains may branch.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ChainedOperator {
     /// Derived from the uid, or from the place in the graph where there is none.
@@ -67,12 +67,16 @@ pub struct ChainedOperator {
     pub node: NodeId,
     /// Its uid, if it has one.
     pub uid: Option<String>,
-    /// Its name.
+    /// Its name as plans, logs and metrics show it: `Source: x`, `map`, `Sink: y`.
     pub name: String,
     /// Whether a part of it lives in the coordinator host.
     pub coordinated: bool,
     /// Whether it is a source (and so has no input).
     pub source: bool,
+    /// The operator of its chain that feeds it; none for the first.
+    pub upstream: Option<NodeId>,
+    /// The Rust type of its results.
+    pub output_type: String,
 }
 
 /// A chain of operators that run in one task.
@@ -80,7 +84,7 @@ pub struct ChainedOperator {
 pub struct JobVertex {
     /// Derived from its first operator's id.
     pub id: VertexId,
-    /// The operators' names, joined by arrows.
+    /// The operators' names as Flink joins them: `a -> b`, `a -> (b -> c, d)`.
     pub name: String,
     /// The number of subtasks, at least 1.
     pub parallelism: u32,
@@ -130,7 +134,7 @@ pub struct JobGraph {
     pub plan_values: BTreeMap<String, Vec<u8>>,
     /// What the planner was told.
     pub settings: JobSettings,
-    /// Over all of the above.
+    /// Over all of the above and the StreamGraph that it was planned from.
     pub fingerprint: Fingerprint,
 }
 

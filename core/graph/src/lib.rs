@@ -5,12 +5,24 @@
 //! chain). No I/O, no clock, no randomness: the same program gives the same graph in every process
 //! that runs it, and the [`JobGraph::fingerprint`] proves it.
 
+mod difference;
+mod error;
+mod identity;
 mod job_graph;
+mod planner;
+mod render;
+mod resolve;
 mod stream_graph;
+#[cfg(test)]
+mod testing;
 
+pub use difference::fingerprint_difference;
+pub use error::PlanError;
 pub use job_graph::{
     ChainedOperator, EdgeId, Fingerprint, JobEdge, JobGraph, JobSettings, JobVertex,
 };
+pub use planner::{MAX_NAME_BYTES, chained_edges, plan};
+pub use render::{plan_json, plan_text};
 pub use stream_graph::{
     Boundedness, Chaining, NodeId, NodeKind, OutputName, Partitioner, RuntimeMode, StreamEdge,
     StreamGraph, StreamNode,

@@ -142,7 +142,7 @@ pub struct StreamNode {
     pub parallelism: Option<u32>,
     /// `None` takes the job's default.
     pub max_parallelism: Option<u32>,
-    /// `None` takes the group of its inputs if they agree, else `default`.
+    /// `None` takes the group of its inputs if they agree, or `default` if one of them is in it.
     pub slot_sharing_group: Option<String>,
     /// Whether it may share a task.
     pub chaining: Chaining,

@@ -118,6 +118,8 @@ fn vertex_to_message(vertex: &graph::JobVertex) -> job::JobVertex {
                 name: operator.name.clone(),
                 coordinated: operator.coordinated,
                 source: operator.source,
+                upstream: operator.upstream.map(|node| node.0),
+                output_type: operator.output_type.clone(),
             })
             .collect(),
         slot_sharing_group: vertex.slot_sharing_group.clone(),
@@ -198,11 +200,23 @@ fn vertex_from_message(vertex: job::JobVertex) -> Result<graph::JobVertex, Malfo
                 name: operator.name,
                 coordinated: operator.coordinated,
                 source: operator.source,
+                upstream: operator.upstream.map(graph::NodeId),
+                output_type: operator.output_type,
             })
         })
         .collect::<Result<_, MalformedJobGraph>>()?;
     if operators.is_empty() {
         return Err(malformed(format!("vertex {:?} has no operator", vertex.name)));
+    }
+    let mut before = BTreeSet::new();
+    for operator in &operators {
+        if operator.upstream.is_some_and(|node| !before.contains(&node))
+            || operator.upstream.is_none() != before.is_empty()
+            || !before.insert(operator.node)
+        {
+            let name = &operator.name;
+            return Err(malformed(format!("operator {name:?} is not in the order of its chain")));
+        }
     }
     Ok(graph::JobVertex {
         id: vertex_id(&vertex.id)?,

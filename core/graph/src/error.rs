@@ -1,0 +1,174 @@
+//! Why a program's graph cannot become a job: one sentence per fault, for the program's author.
+
+use crate::planner::MAX_NAME_BYTES;
+use crate::stream_graph::OutputName;
+
+/// Why there is no [`crate::JobGraph`]. Planning again cannot help; the program must change.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum PlanError {
+    /// The program calls `execute` without any operator.
+    #[error("the job has no operators: add a source before calling execute")]
+    Empty,
+    /// More of something than one job may have.
+    #[error("the job has {count} {what}, but {limit} is the limit")]
+    TooMany {
+        /// What there is too much of.
+        what: &'static str,
+        /// How much there is.
+        count: u64,
+        /// How much is allowed.
+        limit: u64,
+    },
+    /// A name is too long to be shown and stored.
+    #[error("the {what} {start:?}... has {bytes} bytes, but {} is the limit", MAX_NAME_BYTES)]
+    NameTooLong {
+        /// Whose name.
+        what: &'static str,
+        /// How it begins.
+        start: String,
+        /// Its length.
+        bytes: usize,
+    },
+    /// A node's id is not its index.
+    #[error("the operator at place {place} has the number {id}: operators are numbered in order")]
+    Misnumbered {
+        /// Its index.
+        place: usize,
+        /// Its id.
+        id: u32,
+    },
+    /// An edge starts or ends at a node that is not in the graph.
+    #[error(
+        "the edge from operator {source_node} to operator {target_node} has an end outside of the \
+         job, which has {nodes} operators: connect only streams of one environment"
+    )]
+    DanglingEdge {
+        /// Where it starts.
+        source_node: u32,
+        /// Where it ends.
+        target_node: u32,
+        /// How many operators there are.
+        nodes: usize,
+    },
+    /// Records would go round for ever.
+    #[error("the operators {} form a cycle: remove one of these connections", chain(.0))]
+    Cycle(Vec<String>),
+    /// A source is fed.
+    #[error("{source_operator} is a source, but {input_operator} is connected to its input")]
+    SourceWithInput {
+        /// The source.
+        source_operator: String,
+        /// What feeds it.
+        input_operator: String,
+    },
+    /// An operator has no input, or its second without its first.
+    #[error("{operator} has nothing connected to its first input: connect a stream to it")]
+    MissingInput {
+        /// The operator.
+        operator: String,
+    },
+    /// An edge ends at an input that no operator has.
+    #[error("{operator} has an edge to its input {input}, but operators have inputs 0 and 1")]
+    NoSuchInput {
+        /// The operator.
+        operator: String,
+        /// The input.
+        input: u8,
+    },
+    /// No subtask would run it.
+    #[error("{operator} has parallelism 0: set at least 1")]
+    ZeroParallelism {
+        /// The operator.
+        operator: String,
+    },
+    /// More subtasks than key groups.
+    #[error(
+        "{operator} has parallelism {parallelism}, above its maximum parallelism \
+         {max_parallelism}: lower the one or raise the other"
+    )]
+    AboveMaxParallelism {
+        /// The operator.
+        operator: String,
+        /// Its parallelism.
+        parallelism: u32,
+        /// Its number of key groups.
+        max_parallelism: u32,
+    },
+    /// A number of key groups that cannot be.
+    #[error("{operator} has maximum parallelism {max_parallelism}, which is not in 1 to 32768")]
+    InvalidMaxParallelism {
+        /// The operator.
+        operator: String,
+        /// The number.
+        max_parallelism: u32,
+    },
+    /// Two operators have one uid, so their state could not be told apart.
+    #[error("the operators {first:?} and {second:?} both have the uid {uid:?}: make uids unique")]
+    DuplicateUid {
+        /// The uid.
+        uid: String,
+        /// One operator's name.
+        first: String,
+        /// The other's.
+        second: String,
+    },
+    /// State without a name that survives changes of the program.
+    #[error("{operator} keeps state but has no uid: give it one, its state is found by it")]
+    StatefulWithoutUid {
+        /// The operator.
+        operator: String,
+    },
+    /// A batch job that would never end.
+    #[error(
+        "{operator} never ends, which batch mode cannot run: bound it, or use streaming mode \
+         (execution.runtime-mode)"
+    )]
+    UnboundedInBatch {
+        /// The source.
+        operator: String,
+    },
+    /// An operator could be in either of two slot sharing groups.
+    #[error(
+        "{operator} has inputs of the slot sharing groups {first:?} and {second:?} and names none \
+         itself: set its slot sharing group"
+    )]
+    SlotSharingGroupConflict {
+        /// The operator.
+        operator: String,
+        /// One input's group.
+        first: String,
+        /// Another input's group.
+        second: String,
+    },
+    /// Forward pairs subtasks, which needs as many on both sides.
+    #[error(
+        "the {output} of {source_operator} (parallelism {source_parallelism}) is forwarded to \
+         {target_operator} (parallelism {target_parallelism}): use rebalance or rescale, or make \
+         both parallelisms the same"
+    )]
+    ForwardBetweenParallelisms {
+        /// Which output.
+        output: OutputName,
+        /// Where it starts.
+        source_operator: String,
+        /// With how many subtasks.
+        source_parallelism: u32,
+        /// Where it ends.
+        target_operator: String,
+        /// With how many subtasks.
+        target_parallelism: u32,
+    },
+}
+
+/// At most eight names with arrows between them, back to the first.
+fn chain(names: &[String]) -> String {
+    let mut text = String::new();
+    for name in names.iter().take(8) {
+        text.push_str(&format!("{name:?} -> "));
+    }
+    if names.len() > 8 {
+        text.push_str("... -> ");
+    }
+    text + &names.first().map_or_else(String::new, |first| format!("{first:?}"))
+}

@@ -1,0 +1,179 @@
+//! Plans as Flink's JSON (`/jobs/:j/plan`) and as text for people.
+
+use std::collections::HashMap;
+use std::fmt::Write as _;
+
+use millstream_types::{JobId, VertexId};
+use serde_json::{Value, json};
+
+use crate::job_graph::{ChainedOperator, JobEdge, JobGraph, JobVertex};
+use crate::stream_graph::{NodeId, OutputName, Partitioner, RuntimeMode};
+
+/// Deeper levels of a chain are not indented any further; text would grow with their square.
+const INDENTED_LEVELS_MAX: usize = 40;
+
+/// The plan as Flink writes it.
+#[must_use]
+pub fn plan_json(graph: &JobGraph, job: JobId) -> Value {
+    let inputs = inputs_by_vertex(graph);
+    let nodes: Vec<Value> = graph
+        .vertices
+        .iter()
+        .map(|vertex| node_json(vertex, inputs.get(&vertex.id), graph.runtime_mode))
+        .collect();
+    json!({
+        "jid": job,
+        "name": graph.name,
+        "type": mode_name(graph.runtime_mode),
+        "nodes": nodes,
+    })
+}
+
+fn node_json(vertex: &JobVertex, inputs: Option<&Vec<&JobEdge>>, mode: RuntimeMode) -> Value {
+    let mut node = json!({
+        "id": vertex.id,
+        "parallelism": vertex.parallelism,
+        "operator": "",
+        "operator_strategy": "",
+        "description": escaped(&chain_tree(vertex, |operator| operator.name.clone())),
+        "optimizer_properties": {},
+    });
+    if let (Some(inputs), Some(fields)) = (inputs, node.as_object_mut()) {
+        let inputs = inputs.iter().enumerate().map(|(num, edge)| input_json(num, edge, mode));
+        fields.insert("inputs".to_owned(), inputs.collect());
+    }
+    node
+}
+
+fn input_json(num: usize, edge: &JobEdge, mode: RuntimeMode) -> Value {
+    json!({
+        "num": num,
+        "id": edge.source,
+        "ship_strategy": edge.partitioner.ship_strategy(),
+        "exchange": if mode == RuntimeMode::Batch { "blocking" } else { "pipelined_bounded" },
+    })
+}
+
+fn mode_name(mode: RuntimeMode) -> &'static str {
+    match mode {
+        RuntimeMode::Streaming => "STREAMING",
+        RuntimeMode::Batch => "BATCH",
+        RuntimeMode::Automatic => "AUTOMATIC",
+    }
+}
+
+fn inputs_by_vertex(graph: &JobGraph) -> HashMap<VertexId, Vec<&JobEdge>> {
+    let mut inputs: HashMap<VertexId, Vec<&JobEdge>> = HashMap::new();
+    for edge in &graph.edges {
+        inputs.entry(edge.target).or_default().push(edge);
+    }
+    inputs
+}
+
+/// Escapes for HTML, a line's end becomes `<br/>`: Flink's front end shows descriptions as HTML.
+fn escaped(text: &str) -> String {
+    let mut html = String::with_capacity(text.len() + 8);
+    for c in text.chars() {
+        match c {
+            '&' => html.push_str("&amp;"),
+            '<' => html.push_str("&lt;"),
+            '>' => html.push_str("&gt;"),
+            '"' => html.push_str("&quot;"),
+            '\'' => html.push_str("&#39;"),
+            '\\' => html.push_str("&#92;"),
+            '\n' => html.push_str("<br/>"),
+            c => html.push(c),
+        }
+    }
+    html
+}
+
+/// A chain as a tree, one line an operator, as Flink draws it.
+fn chain_tree(vertex: &JobVertex, label: impl Fn(&ChainedOperator) -> String) -> String {
+    let mut children: HashMap<NodeId, Vec<&ChainedOperator>> = HashMap::new();
+    for operator in &vertex.operators {
+        if let Some(upstream) = operator.upstream {
+            children.entry(upstream).or_default().push(operator);
+        }
+    }
+    let mut tree = String::new();
+    let mut lines: Vec<(&ChainedOperator, String, &str, &str)> =
+        vertex.operators.first().map(|head| (head, String::new(), "", "")).into_iter().collect();
+    while let Some((operator, indent, branch, trunk)) = lines.pop() {
+        let _ = writeln!(tree, "{indent}{branch}{}", label(operator));
+        let mut deeper = indent;
+        if deeper.len() < INDENTED_LEVELS_MAX * 3 {
+            deeper.push_str(trunk);
+        }
+        let below = children.remove(&operator.node).unwrap_or_default();
+        for (place, child) in below.iter().rev().enumerate() {
+            let (branch, trunk) = if place == 0 { ("+- ", "   ") } else { (":- ", ":  ") };
+            lines.push((child, deeper.clone(), branch, trunk));
+        }
+    }
+    tree
+}
+
+/// The plan for people: each vertex with its operators and where its records come from.
+#[must_use]
+pub fn plan_text(graph: &JobGraph) -> String {
+    let slots: u32 = graph.slots_by_group().values().sum();
+    let mut text = format!(
+        "Job {:?}: {}, {} vertices, {} exchanges, needs {slots} slots, fingerprint {}\n",
+        graph.name,
+        mode_name(graph.runtime_mode),
+        graph.vertices.len(),
+        graph.edges.len(),
+        graph.fingerprint,
+    );
+    let numbers: HashMap<VertexId, usize> =
+        graph.vertices.iter().enumerate().map(|(at, vertex)| (vertex.id, at + 1)).collect();
+    let inputs = inputs_by_vertex(graph);
+    for (at, vertex) in graph.vertices.iter().enumerate() {
+        let _ = writeln!(
+            text,
+            "\nVertex {}, id {}, parallelism {} (at most {}), slot sharing group {:?}",
+            at + 1,
+            vertex.id,
+            vertex.parallelism,
+            vertex.max_parallelism.get(),
+            vertex.slot_sharing_group,
+        );
+        for edge in inputs.get(&vertex.id).into_iter().flatten() {
+            let from = numbers.get(&edge.source).copied().unwrap_or_default();
+            let _ = writeln!(text, "  <- vertex {from}{}", how(edge));
+        }
+        for line in chain_tree(vertex, operator_text).lines() {
+            let _ = writeln!(text, "  {line}");
+        }
+    }
+    text
+}
+
+fn how(edge: &JobEdge) -> String {
+    let mut how = match edge.partitioner {
+        Partitioner::Forward => ", subtask to subtask (FORWARD)".to_owned(),
+        other => format!(" by {}", other.ship_strategy()),
+    };
+    if let OutputName::Side(_) = edge.output {
+        let _ = write!(how, ", {}", edge.output);
+    }
+    if edge.input > 0 {
+        how.push_str(", into the second input");
+    }
+    how
+}
+
+fn operator_text(operator: &ChainedOperator) -> String {
+    let mut text = operator.name.clone();
+    if let Some(uid) = &operator.uid {
+        let _ = write!(text, " (uid {uid:?})");
+    }
+    if !operator.output_type.is_empty() {
+        let _ = write!(text, ": {}", operator.output_type);
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,299 @@
+//! One test for each fault that a program can have.
+
+use expect_test::{Expect, expect};
+
+use crate::stream_graph::{NodeId, NodeKind, OutputName, Partitioner, RuntimeMode};
+use crate::testing::{BOUNDED, Builder, SINK, UNBOUNDED, settings, word_count};
+use crate::{JobSettings, plan};
+
+fn check(graph: &Builder, settings: &JobSettings, expected: Expect) {
+    let error = graph.try_plan_with(settings).unwrap_err();
+    expected.assert_eq(&format!("{error}\n"));
+}
+
+fn check_edited(edit: impl FnOnce(&mut Builder), expected: Expect) {
+    let mut graph = word_count();
+    edit(&mut graph);
+    check(&graph, &settings(2), expected);
+}
+
+const LINES: NodeId = NodeId(0);
+const WORDS: NodeId = NodeId(1);
+const COUNT: NodeId = NodeId(2);
+
+#[test]
+fn an_empty_job_is_refused() {
+    check(
+        &Builder::default(),
+        &settings(1),
+        expect![[r#"
+        the job has no operators: add a source before calling execute
+    "#]],
+    );
+}
+
+#[test]
+fn a_cycle_is_refused_with_its_operators() {
+    check_edited(
+        |graph| graph.edge(COUNT, WORDS, None),
+        expect![[r#"
+        the operators "count" -> "words" -> "count" form a cycle: remove one of these connections
+    "#]],
+    );
+}
+
+#[test]
+fn an_operator_that_feeds_itself_is_a_cycle() {
+    check_edited(
+        |graph| graph.edge(COUNT, COUNT, None),
+        expect![[r#"
+        the operators "count" -> "count" form a cycle: remove one of these connections
+    "#]],
+    );
+}
+
+#[test]
+fn a_long_cycle_is_cut() {
+    let mut graph = Builder::default();
+    let source = graph.source("in");
+    let first = graph.operator("step 0", [source]);
+    let last = (1..5_000).fold(first, |at, n| graph.operator(&format!("step {n}"), [at]));
+    graph.edge(last, first, None);
+    graph.sink("out", last);
+    check(
+        &graph,
+        &settings(1),
+        expect![[r#"
+        the operators "step 1" -> "step 2" -> "step 3" -> "step 4" -> "step 5" -> "step 6" -> "step 7" -> "step 8" -> ... -> "step 1" form a cycle: remove one of these connections
+    "#]],
+    );
+}
+
+#[test]
+fn dangling_edges_are_refused() {
+    check_edited(
+        |graph| graph.edge(COUNT, NodeId(7), None),
+        expect![[r#"
+        the edge from operator 2 to operator 7 has an end outside of the job, which has 4 operators: connect only streams of one environment
+    "#]],
+    );
+    check_edited(
+        |graph| graph.edge(NodeId(u32::MAX), COUNT, None),
+        expect![[r#"
+        the edge from operator 4294967295 to operator 2 has an end outside of the job, which has 4 operators: connect only streams of one environment
+    "#]],
+    );
+}
+
+#[test]
+fn misnumbered_nodes_are_refused() {
+    check_edited(
+        |graph| graph.at(COUNT).id = NodeId(1),
+        expect![[r#"
+        the operator at place 2 has the number 1: operators are numbered in order
+    "#]],
+    );
+}
+
+#[test]
+fn a_source_with_an_input_is_refused() {
+    check_edited(
+        |graph| graph.at(WORDS).kind = BOUNDED,
+        expect![[r#"
+        operator "words" is a source, but operator "lines" is connected to its input
+    "#]],
+    );
+}
+
+#[test]
+fn missing_inputs_are_refused() {
+    let mut graph = word_count();
+    graph.node(SINK, "nothing");
+    check(
+        &graph,
+        &settings(1),
+        expect![[r#"
+        operator "nothing" has nothing connected to its first input: connect a stream to it
+    "#]],
+    );
+    check_edited(
+        |graph| graph.last_edge().input = 1,
+        expect![[r#"
+        operator "out" has nothing connected to its first input: connect a stream to it
+    "#]],
+    );
+    check_edited(
+        |graph| graph.last_edge().input = 2,
+        expect![[r#"
+        operator "out" has an edge to its input 2, but operators have inputs 0 and 1
+    "#]],
+    );
+}
+
+#[test]
+fn impossible_parallelism_is_refused() {
+    check_edited(
+        |graph| graph.at(COUNT).parallelism = Some(0),
+        expect![[r#"
+        operator "count" (uid "count") has parallelism 0: set at least 1
+    "#]],
+    );
+    check_edited(
+        |graph| graph.at(WORDS).parallelism = Some(129),
+        expect![[r#"
+        operator "words" has parallelism 129, above its maximum parallelism 128: lower the one or raise the other
+    "#]],
+    );
+    check_edited(
+        |graph| graph.at(COUNT).max_parallelism = Some(1),
+        expect![[r#"
+        operator "count" (uid "count") has parallelism 2, above its maximum parallelism 1: lower the one or raise the other
+    "#]],
+    );
+    check_edited(
+        |graph| graph.at(COUNT).max_parallelism = Some(0),
+        expect![[r#"
+        operator "count" (uid "count") has maximum parallelism 0, which is not in 1 to 32768
+    "#]],
+    );
+    check_edited(
+        |graph| graph.at(COUNT).max_parallelism = Some(32_769),
+        expect![[r#"
+        operator "count" (uid "count") has maximum parallelism 32769, which is not in 1 to 32768
+    "#]],
+    );
+    check(
+        &word_count(),
+        &settings(0),
+        expect![[r#"
+        operator "lines" has parallelism 0: set at least 1
+    "#]],
+    );
+}
+
+#[test]
+fn uids_are_unique_and_state_has_one() {
+    check_edited(
+        |graph| graph.at(WORDS).uid = Some("count".to_owned()),
+        expect![[r#"
+        the operators "words" and "count" both have the uid "count": make uids unique
+    "#]],
+    );
+    check_edited(
+        |graph| graph.at(COUNT).uid = None,
+        expect![[r#"
+        operator "count" keeps state but has no uid: give it one, its state is found by it
+    "#]],
+    );
+}
+
+#[test]
+fn batch_mode_needs_an_end() {
+    let mut graph = word_count();
+    let mode = |runtime_mode| JobSettings { runtime_mode, ..JobSettings::default() };
+    let resolved = |graph: &Builder, asked| graph.try_plan_with(&mode(asked)).unwrap().runtime_mode;
+    assert_eq!(resolved(&graph, RuntimeMode::Automatic), RuntimeMode::Batch);
+    assert_eq!(resolved(&graph, RuntimeMode::Batch), RuntimeMode::Batch);
+    assert_eq!(resolved(&graph, RuntimeMode::Streaming), RuntimeMode::Streaming);
+    graph.at(LINES).kind = UNBOUNDED;
+    assert_eq!(resolved(&graph, RuntimeMode::Automatic), RuntimeMode::Streaming);
+    check(
+        &graph,
+        &mode(RuntimeMode::Batch),
+        expect![[r#"
+        operator "lines" never ends, which batch mode cannot run: bound it, or use streaming mode (execution.runtime-mode)
+    "#]],
+    );
+}
+
+#[test]
+fn groups_are_inherited_unless_they_conflict() {
+    let groups = |a: Option<&str>, b: Option<&str>| {
+        let mut graph = Builder::default();
+        let (left, right) = (graph.source("left"), graph.source("right"));
+        graph.at(left).slot_sharing_group = a.map(str::to_owned);
+        graph.at(right).slot_sharing_group = b.map(str::to_owned);
+        let both = graph.operator("both", [left, right]);
+        graph.sink("out", both);
+        graph
+    };
+    let inherited = |graph: Builder| graph.plan().vertices[2].slot_sharing_group.clone();
+    assert_eq!(inherited(groups(None, None)), "default");
+    assert_eq!(inherited(groups(Some("a"), Some("a"))), "a");
+    assert_eq!(inherited(groups(Some("a"), None)), "default");
+    let mut conflict = groups(Some("a"), Some("b"));
+    check(
+        &conflict,
+        &settings(1),
+        expect![[r#"
+        operator "both" has inputs of the slot sharing groups "a" and "b" and names none itself: set its slot sharing group
+    "#]],
+    );
+    conflict.at(NodeId(2)).slot_sharing_group = Some("c".to_owned());
+    assert_eq!(inherited(conflict), "c");
+}
+
+#[test]
+fn forward_needs_one_parallelism() {
+    check_edited(
+        |graph| {
+            graph.last_edge().partitioner = Some(Partitioner::Forward);
+            graph.at(COUNT).parallelism = Some(3);
+        },
+        expect![[r#"
+            the main output of operator "count" (uid "count") (parallelism 3) is forwarded to operator "out" (parallelism 2): use rebalance or rescale, or make both parallelisms the same
+        "#]],
+    );
+}
+
+#[test]
+fn limits_are_kept() {
+    check_edited(
+        |graph| graph.at(WORDS).name = "é".repeat(501),
+        expect![[r#"
+        the operator name "éééééééééééééééééééééééééééééééééééééééé"... has 1002 bytes, but 1000 is the limit
+    "#]],
+    );
+    check_edited(
+        |graph| graph.at(WORDS).uid = Some("u".repeat(1_001)),
+        expect![[r#"
+        the uid "uuuuuuuuuuuuuuuuuuuuuuuuuuuuuuuuuuuuuuuu"... has 1001 bytes, but 1000 is the limit
+    "#]],
+    );
+    check_edited(
+        |graph| graph.last_edge().output = OutputName::Side("t".repeat(1_001)),
+        expect![[r#"
+            the side output "tttttttttttttttttttttttttttttttttttttttt"... has 1001 bytes, but 1000 is the limit
+        "#]],
+    );
+    check_edited(
+        |graph| (0..10_000).for_each(|_| _ = graph.node(NodeKind::Operator, "more")),
+        expect![[r#"
+            the job has 10004 operators, but 10000 is the limit
+        "#]],
+    );
+    check_edited(
+        |graph| (0..100_000).for_each(|_| graph.edge(LINES, WORDS, None)),
+        expect![[r#"
+        the job has 100003 connections, but 100000 is the limit
+    "#]],
+    );
+    check_edited(
+        |graph| {
+            for _ in 0..4 {
+                let source = graph.source("wide");
+                graph.at(source).parallelism = Some(32_768);
+                graph.at(source).max_parallelism = Some(32_768);
+            }
+        },
+        expect![[r#"
+            the job has 131080 subtasks, but 100000 is the limit
+        "#]],
+    );
+    let values = [("v".to_owned(), vec![0; (16 << 20) + 1])].into();
+    let error = plan(&word_count().0, "test", 0, values, &settings(1)).unwrap_err();
+    expect![[r#"
+        the job has 16777218 bytes of plan values, but 16777216 is the limit
+    "#]]
+    .assert_eq(&format!("{error}\n"));
+}
