@@ -101,6 +101,17 @@ pub enum Flow {
     Full,
 }
 
+impl Flow {
+    /// Ready if both are.
+    #[must_use]
+    pub const fn and(self, other: Self) -> Self {
+        match (self, other) {
+            (Self::Ready, Self::Ready) => Self::Ready,
+            (Self::Full, _) | (_, Self::Full) => Self::Full,
+        }
+    }
+}
+
 /// The producing end of one channel. It takes everything and keeps what has no credit yet; a
 /// producer stops giving it more once it says [`Flow::Full`].
 #[derive(Debug)]

@@ -1,0 +1,112 @@
+//! Two streams as the inputs of one operator.
+
+use std::rc::Rc;
+use std::sync::Arc;
+
+use millstream_graph::NodeKind;
+use millstream_network::Data;
+use millstream_state::KeyedBackend;
+
+use crate::Result;
+use crate::key::KeySelector;
+use crate::operators::connected::{Keyed, KeyedCoProcess, Pair, TwoInputBody, TwoInputFunction};
+use crate::operators::{BadRecords, Policy};
+use crate::program::{OperatorMaker, TwoInputMaker};
+use crate::stage::Output;
+use crate::stream::{Function, KeyedStream, NewNode, Stream, groups, inbox};
+use crate::task::OperatorContext;
+
+/// Two streams of any types; see [`Stream::connect`].
+#[must_use = "streams that nothing reads are discarded"]
+pub struct ConnectedStreams<A, B> {
+    pub(crate) left: Stream<A>,
+    pub(crate) right: Stream<B>,
+}
+
+/// Two streams with one key type; see [`KeyedStream::connect`].
+#[must_use = "streams that nothing reads are discarded"]
+pub struct KeyedConnectedStreams<A, B, S, U> {
+    pub(crate) left: KeyedStream<A, S>,
+    pub(crate) right: KeyedStream<B, U>,
+}
+
+fn two_inputs<A: Data, B: Data, F>(
+    (left, right): (Stream<A>, Stream<B>),
+    (name, uid): (&'static str, Option<String>),
+    make: impl Fn(&OperatorContext<'_>) -> Result<F> + Send + Sync + 'static,
+) -> Stream<F::Out>
+where
+    F: TwoInputFunction<A, B> + 'static,
+    F::Out: Data,
+{
+    let policies: (Policy<A>, Policy<B>) = (left.on_error.clone(), right.on_error.clone());
+    let maker: TwoInputMaker = Arc::new(move |ctx, inputs, outputs| {
+        let inboxes = (inbox::<A>(ctx.task, &inputs, 0), inbox::<B>(ctx.task, &inputs, 1));
+        let bad = (BadRecords::of(&policies.0, ctx), BadRecords::of(&policies.1, ctx));
+        Ok(Box::new(TwoInputBody::new(inboxes, make(ctx)?, Output::new(outputs)?, bad)))
+    });
+    let builder = Rc::clone(&left.builder);
+    let node = builder.borrow_mut().add(NewNode {
+        name,
+        stateful: uid.is_some(),
+        uid,
+        kind: NodeKind::Operator,
+        output_type: std::any::type_name::<F::Out>(),
+        maker: OperatorMaker::TwoInput(maker),
+        coordinator: None,
+    });
+    builder.borrow_mut().connect(left.origins, node, 0);
+    builder.borrow_mut().connect(right.origins, node, 1);
+    Stream::of_node(builder, node)
+}
+
+impl<A: Data, B: Data> ConnectedStreams<A, B> {
+    /// Turns each record of either stream into one result.
+    pub fn map<O, F, G>(self, mut left: F, mut right: G) -> Stream<O>
+    where
+        O: Data,
+        F: FnMut(A) -> Result<O> + Function,
+        G: FnMut(B) -> Result<O> + Function,
+    {
+        self.flat_map(move |record| left(record).map(Some), move |record| right(record).map(Some))
+    }
+
+    /// Turns each record of either stream into any number of results. One record's results are
+    /// collected before they are sent.
+    pub fn flat_map<O, F, G, X, Y>(self, left: F, right: G) -> Stream<O>
+    where
+        O: Data,
+        X: IntoIterator<Item = O> + 'static,
+        Y: IntoIterator<Item = O> + 'static,
+        F: FnMut(A) -> Result<X> + Function,
+        G: FnMut(B) -> Result<Y> + Function,
+    {
+        two_inputs((self.left, self.right), ("Co-Flat Map", None), move |_| {
+            Ok(Pair { left: left.clone(), right: right.clone() })
+        })
+    }
+}
+
+impl<A, B, S, U> KeyedConnectedStreams<A, B, S, U>
+where
+    A: Data,
+    B: Data,
+    S: KeySelector<A> + Sync,
+    U: KeySelector<B, Key = S::Key> + Sync,
+{
+    /// Runs a function with state on each record of either stream; both share the key's state.
+    pub fn process<P, F>(self, uid: &str, make: F) -> Stream<P::Out>
+    where
+        P: KeyedCoProcess<S::Key, A, B> + 'static,
+        P::Out: Data,
+        F: Fn(&mut KeyedBackend<S::Key>) -> Result<P> + Function,
+    {
+        let (left, left_key) = self.left.partitioned();
+        let (right, right_key) = self.right.partitioned();
+        two_inputs((left, right), ("Co-Process", Some(uid.to_owned())), move |ctx| {
+            let mut backend = KeyedBackend::new(groups(ctx.task), ctx.task.max_parallelism);
+            let process = make(&mut backend)?;
+            Ok(Keyed { process, left: left_key.clone(), right: right_key.clone(), backend })
+        })
+    }
+}

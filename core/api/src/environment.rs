@@ -1,0 +1,229 @@
+//! The environment of a build function: where streams start and jobs are executed.
+
+use std::collections::BTreeMap;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use millstream_graph::{JobGraph, JobSettings, NodeKind, RuntimeMode, plan};
+use millstream_types::{JobId, JobStatus, MaxParallelism};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::Result;
+use crate::body::Upstream;
+use crate::coordinator::{OperatorCoordinator, SourceCoordinator};
+use crate::operators::source::{SourceBody, SplitRequests};
+use crate::program::{CoordinatorMaker, OperatorMaker, Program, SourceMaker};
+use crate::source::{ReaderContext, Source};
+use crate::stage::Output;
+use crate::stream::{Builder, NewNode, Shared, Stream};
+
+/// How a job ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct JobResult {
+    /// The job.
+    pub job: JobId,
+    /// Its last state: always [`JobStatus::Finished`], other ends are errors.
+    pub status: JobStatus,
+    /// From submission to end.
+    pub runtime: Duration,
+}
+
+/// A job that was submitted and not waited for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct JobClient {
+    /// The job.
+    pub job: JobId,
+}
+
+/// What became of a graph that was handed over.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Execution {
+    /// It runs.
+    Submitted(JobId),
+    /// It ran and finished.
+    Finished(JobResult),
+}
+
+/// What stands behind an environment: the role of the process.
+pub trait Executor {
+    /// What the planner was told from outside.
+    fn settings(&self) -> JobSettings;
+
+    /// A plan value of an earlier run of the program, encoded; `None` where it is to be computed.
+    fn plan_value(&self, name: &str) -> Option<Vec<u8>>;
+
+    /// Does with the job what the role does. In a host it never returns.
+    ///
+    /// # Errors
+    /// The job was refused, failed or was cancelled.
+    fn execute(&mut self, program: Program, graph: JobGraph, wait: bool) -> Result<Execution>;
+}
+
+/// Where streams start and jobs are executed; given to the build function.
+///
+/// The build function runs again in every process of the job, so it must build the same graph each
+/// time: what differs from run to run goes through [`Environment::plan_value`].
+pub struct Environment {
+    executor: Box<dyn Executor>,
+    builder: Shared,
+    settings: JobSettings,
+    plan_values: BTreeMap<String, Vec<u8>>,
+    executes: u32,
+}
+
+impl Environment {
+    /// An environment in front of a role. The facade makes it; tests may.
+    #[must_use]
+    pub fn new(executor: Box<dyn Executor>) -> Self {
+        let settings = executor.settings();
+        Self {
+            executor,
+            builder: Shared::default(),
+            settings,
+            plan_values: BTreeMap::new(),
+            executes: 0,
+        }
+    }
+
+    /// How many jobs were executed so far.
+    #[must_use]
+    pub const fn executes(&self) -> u32 {
+        self.executes
+    }
+
+    /// The parallelism of operators that set none.
+    pub const fn set_parallelism(&mut self, parallelism: u32) {
+        self.settings.parallelism = parallelism;
+    }
+
+    /// The number of key groups of operators that set none.
+    ///
+    /// # Errors
+    /// It is zero or above 32,768.
+    pub fn set_max_parallelism(&mut self, max_parallelism: u32) -> Result<()> {
+        self.settings.max_parallelism = MaxParallelism::new(max_parallelism).ok_or_else(|| {
+            anyhow::anyhow!("a maximum parallelism is from 1 to 32768, not {max_parallelism}")
+        })?;
+        Ok(())
+    }
+
+    /// Streaming, batch, or batch if all sources are bounded.
+    pub const fn set_runtime_mode(&mut self, mode: RuntimeMode) {
+        self.settings.runtime_mode = mode;
+    }
+
+    /// Gives every operator a task of its own.
+    pub const fn disable_chaining(&mut self) {
+        self.settings.chaining = false;
+    }
+
+    /// How long a record may wait in an output buffer; `None` until the buffer is full.
+    pub fn set_buffer_timeout(&mut self, timeout: Option<Duration>) {
+        let millis = |timeout: Duration| i64::try_from(timeout.as_millis()).unwrap_or(i64::MAX);
+        self.settings.buffer_timeout_ms = timeout.map_or(-1, millis);
+    }
+
+    /// A value that may differ from run to run (the clock, a directory listing). It is computed
+    /// once, when the job is planned, and the same wherever the program runs again.
+    ///
+    /// # Errors
+    /// `compute` failed, the name was used before, or the value cannot be encoded.
+    pub fn plan_value<V: Serialize + DeserializeOwned>(
+        &mut self,
+        name: &str,
+        compute: impl FnOnce() -> Result<V>,
+    ) -> Result<V> {
+        if self.plan_values.contains_key(name) {
+            return Err(anyhow::anyhow!("plan value {name:?} is asked for twice: rename one"));
+        }
+        let bytes = match self.executor.plan_value(name) {
+            Some(bytes) => bytes,
+            None => postcard::to_stdvec(&compute()?)?,
+        };
+        let value = postcard::from_bytes(&bytes)
+            .map_err(|error| anyhow::anyhow!("plan value {name:?} is of another type: {error}"))?;
+        self.plan_values.insert(name.to_owned(), bytes);
+        Ok(value)
+    }
+
+    /// Starts a stream from a source. The uid names the source's state across versions of the job.
+    pub fn source<S: Source>(&mut self, uid: &str, source: S) -> Stream<S::Out> {
+        let coordinated = source.has_enumerator();
+        let boundedness = source.boundedness();
+        let readers = Arc::new(source);
+        let enumerators = Arc::clone(&readers);
+        let maker: SourceMaker = Arc::new(move |ctx, outputs| {
+            let reader = readers.reader(&ReaderContext {
+                subtask: ctx.task.subtask,
+                parallelism: ctx.task.parallelism,
+                waker: ctx.task.waker.clone(),
+                dropped: ctx.task.counter("numRecordsDropped"),
+            })?;
+            let splits = coordinated.then(|| SplitRequests {
+                operator: ctx.operator,
+                subtask: ctx.task.subtask,
+                to_coordinator: Arc::clone(ctx.to_coordinator),
+                from_coordinator: Arc::clone(ctx.from_coordinator),
+                requested: false,
+                no_more: false,
+            });
+            let output = Output::new(outputs)?;
+            Ok(Box::new(SourceBody { reader, output, splits, state: Upstream::Reading }))
+        });
+        let coordinator: CoordinatorMaker = Arc::new(move |_info| {
+            let enumerator = enumerators.enumerator()?;
+            Ok(enumerator.map(|enumerator| {
+                Box::new(SourceCoordinator::new(enumerator)) as Box<dyn OperatorCoordinator>
+            }))
+        });
+        let node = self.builder.borrow_mut().add(NewNode {
+            name: "Source",
+            uid: Some(uid.to_owned()),
+            kind: NodeKind::Source { boundedness, coordinated },
+            stateful: false,
+            output_type: std::any::type_name::<S::Out>(),
+            maker: OperatorMaker::Source(maker),
+            coordinator: coordinated.then_some(coordinator),
+        });
+        Stream::of_node(Rc::clone(&self.builder), node)
+    }
+
+    /// Runs what was built since the last call and waits for its end.
+    ///
+    /// # Errors
+    /// The graph is faulty (all faults are named), or the job was refused, failed or cancelled.
+    pub fn execute(&mut self, name: &str) -> Result<JobResult> {
+        match self.run(name, true)? {
+            Execution::Finished(result) => Ok(result),
+            Execution::Submitted(job) => {
+                Ok(JobResult { job, status: JobStatus::Running, runtime: Duration::ZERO })
+            }
+        }
+    }
+
+    /// Submits what was built since the last call and does not wait.
+    ///
+    /// # Errors
+    /// The graph is faulty, or the job was refused.
+    pub fn execute_async(&mut self, name: &str) -> Result<JobClient> {
+        match self.run(name, false)? {
+            Execution::Submitted(job) | Execution::Finished(JobResult { job, .. }) => {
+                Ok(JobClient { job })
+            }
+        }
+    }
+
+    fn run(&mut self, name: &str, wait: bool) -> Result<Execution> {
+        let Builder { program, faults } = std::mem::take(&mut *self.builder.borrow_mut());
+        if !faults.is_empty() {
+            return Err(anyhow::anyhow!("job {name:?}: {}", faults.join("; ")));
+        }
+        let ordinal = self.executes;
+        let values = self.plan_values.clone();
+        let graph = plan(program.graph(), name, ordinal, values, &self.settings)?;
+        self.executes += 1;
+        self.executor.execute(program, graph, wait)
+    }
+}

@@ -1,0 +1,52 @@
+//! How an operator finds a record's key.
+
+use millstream_types::Key;
+
+/// Finds the key of a record. Made by [`Stream::key_by`](crate::Stream::key_by) and
+/// [`Stream::key_by_ref`](crate::Stream::key_by_ref).
+pub trait KeySelector<T>: Clone + Send + 'static {
+    /// The key's type.
+    type Key: Key;
+
+    /// Calls `f` with the record's key.
+    fn with<R>(&self, record: &T, f: impl FnOnce(&Self::Key) -> R) -> R;
+
+    /// The record's key as a value of its own.
+    fn owned(&self, record: &T) -> Self::Key;
+}
+
+/// A key that is computed from the record.
+#[derive(Debug, Clone)]
+pub struct ByValue<F>(pub(crate) F);
+
+impl<T, K: Key, F: Fn(&T) -> K + Clone + Send + 'static> KeySelector<T> for ByValue<F> {
+    type Key = K;
+
+    #[inline]
+    fn with<R>(&self, record: &T, f: impl FnOnce(&K) -> R) -> R {
+        f(&(self.0)(record))
+    }
+
+    #[inline]
+    fn owned(&self, record: &T) -> K {
+        (self.0)(record)
+    }
+}
+
+/// A key that is a part of the record; it is cloned only for a key that is new.
+#[derive(Debug, Clone)]
+pub struct ByRef<F>(pub(crate) F);
+
+impl<T, K: Key, F: Fn(&T) -> &K + Clone + Send + 'static> KeySelector<T> for ByRef<F> {
+    type Key = K;
+
+    #[inline]
+    fn with<R>(&self, record: &T, f: impl FnOnce(&K) -> R) -> R {
+        f((self.0)(record))
+    }
+
+    #[inline]
+    fn owned(&self, record: &T) -> K {
+        (self.0)(record).clone()
+    }
+}

@@ -1,0 +1,55 @@
+//! What users write: a build function that makes streams, and the traits of connectors.
+//!
+//! Users reach this crate through the facade `millstream`, whose pages have running examples. A
+//! build function gets an [`Environment`], starts [`Stream`]s from sources, transforms them and
+//! ends them in sinks. Nothing runs while it builds: the calls fill a [`Program`] from which the
+//! planner takes the graph and the task hosts their operators.
+//!
+//! The runtime drives tasks as [`TaskBody`]s and coordinators as [`OperatorCoordinator`]s; record
+//! types are hidden behind them, so that only an operator's own code is compiled per job.
+
+mod args;
+mod body;
+mod connected;
+mod coordinator;
+mod environment;
+mod key;
+mod operators;
+mod program;
+mod side;
+mod sink;
+mod source;
+mod stage;
+mod stream;
+mod task;
+mod writer;
+
+pub use anyhow::{Context as ErrorContext, Error, anyhow as error, bail, ensure};
+pub use args::Args;
+pub use connected::{ConnectedStreams, KeyedConnectedStreams};
+pub use coordinator::{OperatorCoordinator, Replies};
+pub use environment::{Environment, Execution, Executor, JobClient, JobResult};
+pub use key::{ByRef, ByValue, KeySelector};
+pub use millstream_graph::{Boundedness, RuntimeMode};
+pub use millstream_network::{Batch, Data, Event, Flow};
+pub use millstream_state::{KeyedBackend, ListState, MapState, StateError, ValueState};
+pub use millstream_types::{JobId, JobStatus, Key, KeyHasher};
+pub use operators::OnError;
+pub use operators::connected::KeyedCoProcess;
+pub use operators::keyed::{Context, KeyedProcess};
+pub use program::{Built, Program};
+pub use side::{OutputTag, Side};
+pub use sink::{Committer, CommitterInfo, NoCommitter, Sink, SinkWriter, WriterInfo};
+pub use source::{
+    NextSplit, NoEnumerator, Polled, ReaderContext, Source, SourceReader, SplitEnumerator,
+};
+pub use stage::{ErasedStage, Outputs, Stage, erase, reveal};
+pub use stream::{Function, KeyedStream, Stream, StreamSink};
+pub use task::{
+    Counter, EventMailbox, EventSender, InputChannel, InputContext, OperatorContext, Step,
+    TaskBody, TaskContext,
+};
+pub use writer::{WriterContext, sources, targets};
+
+/// What a user's function returns.
+pub type Result<T, E = Error> = std::result::Result<T, E>;

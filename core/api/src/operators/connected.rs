@@ -1,0 +1,254 @@
+//! Operators with two inputs.
+
+use std::sync::Arc;
+use std::time::Instant;
+use std::vec::IntoIter;
+
+use millstream_network::{Batch, Data, Event, Flow, Inbox, batch_capacity};
+use millstream_state::KeyedBackend;
+use millstream_types::Key;
+
+use crate::Result;
+use crate::body::{EndCount, Upstream};
+use crate::key::KeySelector;
+use crate::operators::keyed::Context;
+use crate::operators::{BadRecords, continue_while};
+use crate::stage::Output;
+use crate::task::{Step, TaskBody};
+
+/// What a two-input operator does with a record of either side.
+pub(crate) trait TwoInputFunction<A, B>: Send {
+    type Out: Send + 'static;
+
+    fn left(&mut self, record: A, sink: &mut TwoInputSink<'_, Self::Out>) -> Result<()>;
+    fn right(&mut self, record: B, sink: &mut TwoInputSink<'_, Self::Out>) -> Result<()>;
+}
+
+/// Where a two-input function's results go.
+pub(crate) struct TwoInputSink<'a, O> {
+    pub(crate) results: &'a mut Vec<O>,
+    pub(crate) output: &'a mut Output<O>,
+    pub(crate) timestamp: Option<i64>,
+}
+
+/// Two plain functions.
+pub(crate) struct Pair<F, G> {
+    pub(crate) left: F,
+    pub(crate) right: G,
+}
+
+impl<A, B, O, F, G, X, Y> TwoInputFunction<A, B> for Pair<F, G>
+where
+    O: Send + 'static,
+    X: IntoIterator<Item = O>,
+    Y: IntoIterator<Item = O>,
+    F: FnMut(A) -> Result<X> + Send,
+    G: FnMut(B) -> Result<Y> + Send,
+{
+    type Out = O;
+
+    fn left(&mut self, record: A, sink: &mut TwoInputSink<'_, O>) -> Result<()> {
+        sink.results.extend((self.left)(record)?);
+        Ok(())
+    }
+
+    fn right(&mut self, record: B, sink: &mut TwoInputSink<'_, O>) -> Result<()> {
+        sink.results.extend((self.right)(record)?);
+        Ok(())
+    }
+}
+
+/// A function on two keyed streams of one key type that share its state.
+pub trait KeyedCoProcess<K: Key, A, B>: Send {
+    /// What it emits.
+    type Out: Send + 'static;
+
+    /// Processes a record of the first stream.
+    ///
+    /// # Errors
+    /// The task fails.
+    fn process_left(&mut self, record: A, ctx: &mut Context<'_, K, Self::Out>) -> Result<()>;
+
+    /// Processes a record of the second stream.
+    ///
+    /// # Errors
+    /// The task fails.
+    fn process_right(&mut self, record: B, ctx: &mut Context<'_, K, Self::Out>) -> Result<()>;
+}
+
+/// A keyed function with its state and how to find the keys.
+pub(crate) struct Keyed<P, S, U, K> {
+    pub(crate) process: P,
+    pub(crate) left: S,
+    pub(crate) right: U,
+    pub(crate) backend: KeyedBackend<K>,
+}
+
+impl<A, B, P, S, U, K> TwoInputFunction<A, B> for Keyed<P, S, U, K>
+where
+    K: Key,
+    S: KeySelector<A, Key = K>,
+    U: KeySelector<B, Key = K>,
+    P: KeyedCoProcess<K, A, B>,
+{
+    type Out = P::Out;
+
+    fn left(&mut self, record: A, sink: &mut TwoInputSink<'_, P::Out>) -> Result<()> {
+        let key = self.left.owned(&record);
+        let hash = key.stable_hash();
+        self.backend.set_key(key, hash);
+        self.process.process_left(record, &mut Context::of(&mut self.backend, sink))
+    }
+
+    fn right(&mut self, record: B, sink: &mut TwoInputSink<'_, P::Out>) -> Result<()> {
+        let key = self.right.owned(&record);
+        let hash = key.stable_hash();
+        self.backend.set_key(key, hash);
+        self.process.process_right(record, &mut Context::of(&mut self.backend, sink))
+    }
+}
+
+enum Pending<A, B> {
+    Left(IntoIter<A>, IntoIter<i64>),
+    Right(IntoIter<B>, IntoIter<i64>),
+}
+
+/// The body of a task whose first operator has two inputs.
+pub(crate) struct TwoInputBody<A, B, F: TwoInputFunction<A, B>> {
+    pub(crate) left: Arc<Inbox<A>>,
+    pub(crate) right: Arc<Inbox<B>>,
+    function: F,
+    output: Output<F::Out>,
+    bad_left: BadRecords<A>,
+    bad_right: BadRecords<B>,
+    pending: Pending<A, B>,
+    results: Vec<F::Out>,
+    ends: EndCount,
+    state: Upstream,
+    right_next: bool,
+}
+
+impl<A: Data, B: Data, F: TwoInputFunction<A, B>> TwoInputBody<A, B, F> {
+    pub(crate) fn new(
+        inboxes: (Arc<Inbox<A>>, Arc<Inbox<B>>),
+        function: F,
+        output: Output<F::Out>,
+        bad: (BadRecords<A>, BadRecords<B>),
+    ) -> Self {
+        let ends = EndCount::new(inboxes.0.channels() + inboxes.1.channels());
+        Self {
+            left: inboxes.0,
+            right: inboxes.1,
+            function,
+            output,
+            bad_left: bad.0,
+            bad_right: bad.1,
+            pending: Pending::Left(Vec::new().into_iter(), Vec::new().into_iter()),
+            results: Vec::new(),
+            ends,
+            state: Upstream::Reading,
+            right_next: false,
+        }
+    }
+
+    fn advance(&mut self) -> Result<Option<Flow>> {
+        let capacity = batch_capacity::<F::Out>();
+        let mut more = true;
+        while more && self.results.len() < capacity {
+            more = self.process_one()?;
+        }
+        if self.results.is_empty() && !more {
+            return self.output.flush_sides().map(|flow| (flow == Flow::Full).then_some(flow));
+        }
+        self.output.push_all(&mut self.results).map(Some)
+    }
+
+    /// Processes the next record of the batch at hand; `false` if there is none.
+    fn process_one(&mut self) -> Result<bool> {
+        let (results, output) = (&mut self.results, &mut self.output);
+        match &mut self.pending {
+            Pending::Left(records, timestamps) => {
+                let Some(record) = records.next() else { return Ok(false) };
+                let kept = self.bad_left.keep(&record);
+                let timestamp = timestamps.next();
+                let mut sink = TwoInputSink { results, output, timestamp };
+                if let Err(error) = self.function.left(record, &mut sink) {
+                    self.bad_left.refuse(error, kept, &mut self.output)?;
+                }
+            }
+            Pending::Right(records, timestamps) => {
+                let Some(record) = records.next() else { return Ok(false) };
+                let kept = self.bad_right.keep(&record);
+                let timestamp = timestamps.next();
+                let mut sink = TwoInputSink { results, output, timestamp };
+                if let Err(error) = self.function.right(record, &mut sink) {
+                    self.bad_right.refuse(error, kept, &mut self.output)?;
+                }
+            }
+        }
+        Ok(true)
+    }
+
+    /// Takes one delivery of either side, by turns; `None` if neither has one.
+    fn receive(&mut self) -> Result<Option<Flow>> {
+        for _ in 0..2 {
+            self.right_next = !self.right_next;
+            let event = if self.right_next {
+                match self.right.receive()? {
+                    millstream_network::Received::Nothing => continue,
+                    millstream_network::Received::Event(_, event) => event,
+                    millstream_network::Received::Batch(_, Batch { records, timestamps }) => {
+                        self.pending = Pending::Right(records.into_iter(), timestamps.into_iter());
+                        return continue_while(Flow::Ready, || self.advance()).map(Some);
+                    }
+                }
+            } else {
+                match self.left.receive()? {
+                    millstream_network::Received::Nothing => continue,
+                    millstream_network::Received::Event(_, event) => event,
+                    millstream_network::Received::Batch(_, Batch { records, timestamps }) => {
+                        self.pending = Pending::Left(records.into_iter(), timestamps.into_iter());
+                        return continue_while(Flow::Ready, || self.advance()).map(Some);
+                    }
+                }
+            };
+            if self.ends.on_event(event) {
+                self.state = Upstream::Ending;
+                return self.output.event(Event::EndOfInput).map(Some);
+            }
+            return Ok(Some(Flow::Ready));
+        }
+        Ok(None)
+    }
+}
+
+impl<A: Data, B: Data, F: TwoInputFunction<A, B>> TaskBody for TwoInputBody<A, B, F> {
+    fn open(&mut self) -> Result<()> {
+        self.output.open()
+    }
+
+    fn step(&mut self) -> Result<Step> {
+        if self.ends.nothing_ever_comes() && self.state == Upstream::Reading {
+            self.state = Upstream::Ending;
+            let flow = self.output.event(Event::EndOfInput)?;
+            return Ok(self.state.after(flow));
+        }
+        if self.state.must_resume() {
+            let flow = self.output.resume()?;
+            let flow = continue_while(flow, || self.advance())?;
+            return Ok(self.state.after(flow));
+        }
+        match self.receive()? {
+            Some(flow) => Ok(self.state.after(flow)),
+            None => Ok(Step::Idle(None)),
+        }
+    }
+
+    fn tick(&mut self, now: Instant) -> Result<Option<Instant>> {
+        self.output.tick(now)
+    }
+
+    fn inputs_waiting(&self) -> usize {
+        self.left.waiting() + self.right.waiting()
+    }
+}

@@ -1,0 +1,105 @@
+//! `flat_map`: one record in, any number out, with a cursor inside the record's results.
+
+use std::time::Instant;
+use std::vec::IntoIter;
+
+use millstream_network::{Batch, Event, Flow, batch_capacity};
+
+use crate::Result;
+use crate::operators::{BadRecords, continue_while};
+use crate::stage::{Output, Stage};
+
+/// Keeps the iterator of the record at hand, so that a record with a million results needs no more
+/// memory than one with a thousand.
+pub(crate) struct FlatMapStage<I, It: IntoIterator, F> {
+    pub(crate) function: F,
+    pub(crate) bad: BadRecords<I>,
+    pub(crate) output: Output<It::Item>,
+    pub(crate) records: IntoIter<I>,
+    pub(crate) timestamps: IntoIter<i64>,
+    pub(crate) current: Option<(It::IntoIter, Option<i64>)>,
+    pub(crate) results: Batch<It::Item>,
+}
+
+impl<I, It, F> FlatMapStage<I, It, F>
+where
+    I: Send + 'static,
+    It: IntoIterator,
+    It::IntoIter: Send,
+    It::Item: Send + 'static,
+    F: FnMut(I) -> Result<It> + Send,
+{
+    /// Fills one batch of results; `None` when there is nothing left to do.
+    fn advance(&mut self) -> Result<Option<Flow>> {
+        let capacity = batch_capacity::<It::Item>();
+        loop {
+            if let Some((results, timestamp)) = &mut self.current {
+                let room = capacity - self.results.len();
+                let before = self.results.len();
+                self.results.records.extend(results.by_ref().take(room));
+                if let Some(timestamp) = timestamp {
+                    let added = self.results.len() - before;
+                    self.results.timestamps.extend(std::iter::repeat_n(*timestamp, added));
+                }
+                if self.results.len() >= capacity {
+                    return self.flush().map(Some);
+                }
+                self.current = None;
+            }
+            let Some(record) = self.records.next() else {
+                let left = !self.results.is_empty();
+                return if left { self.flush().map(Some) } else { Ok(None) };
+            };
+            let timestamp = self.timestamps.next();
+            let kept = self.bad.keep(&record);
+            match (self.function)(record) {
+                Ok(results) => self.current = Some((results.into_iter(), timestamp)),
+                Err(error) => self.bad.refuse(error, kept, &mut self.output)?,
+            }
+        }
+    }
+
+    fn flush(&mut self) -> Result<Flow> {
+        let capacity = self.results.records.capacity();
+        let results = std::mem::take(&mut self.results);
+        self.results.records.reserve(capacity);
+        self.output.push(results)
+    }
+
+    fn run(&mut self, flow: Flow) -> Result<Flow> {
+        let flow = continue_while(flow, || self.advance())?;
+        Ok(flow.and(self.output.flush_sides()?))
+    }
+}
+
+impl<I, It, F> Stage<I> for FlatMapStage<I, It, F>
+where
+    I: Send + 'static,
+    It: IntoIterator,
+    It::IntoIter: Send,
+    It::Item: Send + 'static,
+    F: FnMut(I) -> Result<It> + Send,
+{
+    fn open(&mut self) -> Result<()> {
+        self.output.open()
+    }
+
+    fn push(&mut self, batch: Batch<I>) -> Result<Flow> {
+        self.records = batch.records.into_iter();
+        self.timestamps = batch.timestamps.into_iter();
+        self.run(Flow::Ready)
+    }
+
+    fn event(&mut self, event: Event) -> Result<Flow> {
+        self.output.event(event)
+    }
+
+    fn resume(&mut self) -> Result<Flow> {
+        let flow = self.output.resume()?;
+        self.run(flow)
+    }
+
+    fn tick(&mut self, now: Instant) -> Result<Option<Instant>> {
+        self.output.tick(now)
+    }
+}

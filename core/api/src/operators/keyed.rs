@@ -1,0 +1,284 @@
+//! Operators on keyed streams: `reduce` and `process`.
+
+use std::time::Instant;
+use std::vec::IntoIter;
+
+use millstream_network::{Batch, Event, Flow, batch_capacity};
+use millstream_state::{GroupTable, KeyedBackend, KeyedContext};
+use millstream_types::Key;
+
+use crate::Result;
+use crate::key::KeySelector;
+use crate::operators::connected::TwoInputSink;
+use crate::operators::{BadRecords, continue_while};
+use crate::side::OutputTag;
+use crate::stage::{Output, Stage};
+
+/// Combines the records of a key into one of their type.
+pub(crate) struct ReduceStage<T, S: KeySelector<T>, F> {
+    pub(crate) selector: S,
+    pub(crate) function: F,
+    pub(crate) table: GroupTable<S::Key, T>,
+    pub(crate) bad: BadRecords<T>,
+    pub(crate) output: Output<T>,
+    pub(crate) hashes: Vec<u64>,
+    /// Emits final values at the end of input instead of every update.
+    pub(crate) final_only: bool,
+    pub(crate) ending: bool,
+    pub(crate) draining: Option<Drain<T>>,
+}
+
+/// The final values of the key group at hand.
+pub(crate) type Drain<T> = Box<dyn Iterator<Item = T> + Send>;
+
+impl<T, S, F> ReduceStage<T, S, F>
+where
+    T: Clone + Send + 'static,
+    S: KeySelector<T>,
+    F: FnMut(&mut T, T) -> Result<()> + Send,
+{
+    /// Adds one record; the key's value after it if it is to be emitted, or `None` if the record
+    /// was refused.
+    #[inline]
+    fn add(&mut self, record: T, hash: u64) -> Result<Option<T>> {
+        let kept = self.bad.keep(&record);
+        let table = &mut self.table;
+        match self.selector.with(&record, |key| table.get_mut(hash, key)) {
+            Some(value) => match (self.function)(value, record) {
+                Ok(()) if self.final_only => Ok(None),
+                Ok(()) => Ok(Some(value.clone())),
+                Err(error) => self.bad.refuse(error, kept, &mut self.output).map(|()| None),
+            },
+            None => {
+                let key = self.selector.owned(&record);
+                let emitted = (!self.final_only).then(|| record.clone());
+                self.table.insert(hash, &key, record);
+                Ok(emitted)
+            }
+        }
+    }
+
+    /// One batch of final values; `None` once all have left.
+    fn drain(&mut self) -> Result<Option<Flow>> {
+        let capacity = batch_capacity::<T>();
+        let mut results = Vec::new();
+        while results.len() < capacity {
+            if let Some(values) = &mut self.draining {
+                let room = capacity - results.len();
+                results.extend(values.by_ref().take(room));
+                if results.len() < capacity {
+                    self.draining = None;
+                }
+            } else if let Some(group) = self.table.pop_group() {
+                self.draining = Some(Box::new(group.map(|(_, value)| value)));
+            } else {
+                break;
+            }
+        }
+        if results.is_empty() { Ok(None) } else { self.output.push(Batch::of(results)).map(Some) }
+    }
+
+    fn run(&mut self, flow: Flow) -> Result<Flow> {
+        let flow = continue_while(flow, || self.drain())?;
+        if flow == Flow::Full {
+            return Ok(flow);
+        }
+        self.ending = false;
+        self.output.event(Event::EndOfInput)
+    }
+}
+
+impl<T, S, F> Stage<T> for ReduceStage<T, S, F>
+where
+    T: Clone + Send + 'static,
+    S: KeySelector<T>,
+    F: FnMut(&mut T, T) -> Result<()> + Send,
+{
+    fn open(&mut self) -> Result<()> {
+        self.output.open()
+    }
+
+    fn push(&mut self, batch: Batch<T>) -> Result<Flow> {
+        let mut hashes = std::mem::take(&mut self.hashes);
+        hashes.clear();
+        let selector = &self.selector;
+        hashes.extend(batch.records.iter().map(|record| selector.with(record, Key::stable_hash)));
+        let mut failed = None;
+        // Collected in place: the updates take the place of the records.
+        let records = batch
+            .records
+            .into_iter()
+            .zip(hashes.iter().copied())
+            .map_while(|(record, hash)| match self.add(record, hash) {
+                Ok(update) => Some(update),
+                Err(error) => {
+                    failed = Some(error);
+                    None
+                }
+            })
+            .flatten()
+            .collect();
+        self.hashes = hashes;
+        if let Some(error) = failed {
+            return Err(error);
+        }
+        let timestamps = if self.final_only { Vec::new() } else { batch.timestamps };
+        let flow = self.output.push(Batch { records, timestamps })?;
+        Ok(flow.and(self.output.flush_sides()?))
+    }
+
+    fn event(&mut self, event: Event) -> Result<Flow> {
+        if event == Event::EndOfInput && self.final_only {
+            self.ending = true;
+            return self.run(Flow::Ready);
+        }
+        self.output.event(event)
+    }
+
+    fn resume(&mut self) -> Result<Flow> {
+        let flow = self.output.resume()?;
+        if self.ending { self.run(flow) } else { Ok(flow) }
+    }
+
+    fn tick(&mut self, now: Instant) -> Result<Option<Instant>> {
+        self.output.tick(now)
+    }
+}
+
+/// What a keyed function can do with the record at hand.
+pub struct Context<'a, K, O> {
+    backend: &'a mut KeyedBackend<K>,
+    results: &'a mut Vec<O>,
+    output: &'a mut Output<O>,
+    timestamp: Option<i64>,
+}
+
+impl<'a, K, O> Context<'a, K, O> {
+    pub(crate) fn of(backend: &'a mut KeyedBackend<K>, sink: &'a mut TwoInputSink<'_, O>) -> Self {
+        let TwoInputSink { results, output, timestamp } = sink;
+        Self { backend, results, output, timestamp: *timestamp }
+    }
+}
+
+impl<K: Key, O: Send + 'static> Context<'_, K, O> {
+    /// Emits a result.
+    #[inline]
+    pub fn emit(&mut self, result: O) {
+        self.results.push(result);
+    }
+
+    /// Emits a record to a side output; dropped if nobody reads it.
+    ///
+    /// # Errors
+    /// The tag's name is used with another record type.
+    pub fn emit_to<S: Send + 'static>(&mut self, tag: &OutputTag<S>, record: S) -> Result<()> {
+        self.output.emit_side(tag, record)
+    }
+
+    /// The key of the record at hand.
+    #[must_use]
+    pub fn key(&self) -> &K {
+        self.backend.key()
+    }
+
+    /// The record's event time in milliseconds, if it has one.
+    #[must_use]
+    pub const fn timestamp(&self) -> Option<i64> {
+        self.timestamp
+    }
+}
+
+impl<K: Key, O> KeyedContext for Context<'_, K, O> {
+    type Key = K;
+
+    fn backend(&mut self) -> &mut KeyedBackend<K> {
+        self.backend
+    }
+}
+
+/// A function on a keyed stream, with state. One instance per subtask serves all its keys; what
+/// belongs to a key lives in state handles.
+pub trait KeyedProcess<K: Key, I>: Send {
+    /// What it emits.
+    type Out: Send + 'static;
+
+    /// Processes one record.
+    ///
+    /// # Errors
+    /// The record is refused; see [`OnError`](crate::OnError).
+    fn process(&mut self, record: I, ctx: &mut Context<'_, K, Self::Out>) -> Result<()>;
+}
+
+/// Runs a [`KeyedProcess`].
+pub(crate) struct ProcessStage<I, S: KeySelector<I>, P: KeyedProcess<S::Key, I>> {
+    pub(crate) selector: S,
+    pub(crate) process: P,
+    pub(crate) backend: KeyedBackend<S::Key>,
+    pub(crate) bad: BadRecords<I>,
+    pub(crate) output: Output<P::Out>,
+    pub(crate) records: IntoIter<I>,
+    pub(crate) timestamps: IntoIter<i64>,
+    pub(crate) results: Vec<P::Out>,
+}
+
+impl<I, S, P> ProcessStage<I, S, P>
+where
+    I: Send + 'static,
+    S: KeySelector<I>,
+    P: KeyedProcess<S::Key, I>,
+{
+    fn advance(&mut self) -> Result<Option<Flow>> {
+        let capacity = batch_capacity::<P::Out>();
+        while self.results.len() < capacity {
+            let Some(record) = self.records.next() else { break };
+            let timestamp = self.timestamps.next();
+            let key = self.selector.owned(&record);
+            let hash = key.stable_hash();
+            self.backend.set_key(key, hash);
+            let kept = self.bad.keep(&record);
+            let mut ctx = Context {
+                backend: &mut self.backend,
+                results: &mut self.results,
+                output: &mut self.output,
+                timestamp,
+            };
+            if let Err(error) = self.process.process(record, &mut ctx) {
+                self.bad.refuse(error, kept, &mut self.output)?;
+            }
+        }
+        if self.results.is_empty() && self.records.len() == 0 {
+            return self.output.flush_sides().map(|flow| (flow == Flow::Full).then_some(flow));
+        }
+        self.output.push_all(&mut self.results).map(Some)
+    }
+}
+
+impl<I, S, P> Stage<I> for ProcessStage<I, S, P>
+where
+    I: Send + 'static,
+    S: KeySelector<I>,
+    P: KeyedProcess<S::Key, I>,
+{
+    fn open(&mut self) -> Result<()> {
+        self.output.open()
+    }
+
+    fn push(&mut self, batch: Batch<I>) -> Result<Flow> {
+        self.records = batch.records.into_iter();
+        self.timestamps = batch.timestamps.into_iter();
+        continue_while(Flow::Ready, || self.advance())
+    }
+
+    fn event(&mut self, event: Event) -> Result<Flow> {
+        self.output.event(event)
+    }
+
+    fn resume(&mut self) -> Result<Flow> {
+        let flow = self.output.resume()?;
+        continue_while(flow, || self.advance())
+    }
+
+    fn tick(&mut self, now: Instant) -> Result<Option<Instant>> {
+        self.output.tick(now)
+    }
+}

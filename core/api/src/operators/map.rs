@@ -1,0 +1,99 @@
+//! `map` and `filter`: one record in, at most one out, in place where the types allow it.
+
+use std::time::Instant;
+
+use millstream_network::{Batch, Event, Flow};
+
+use crate::Result;
+use crate::operators::{BadRecords, Policy};
+use crate::stage::{Output, Stage};
+
+/// Turns each record into one or none.
+pub(crate) struct MapStage<I, O, F> {
+    pub(crate) function: F,
+    pub(crate) bad: BadRecords<I>,
+    pub(crate) output: Output<O>,
+}
+
+impl<I, O, F> MapStage<I, O, F>
+where
+    I: Send + 'static,
+    O: Send + 'static,
+    F: FnMut(I) -> Result<Option<O>> + Send,
+{
+    /// The common case: no event times and nothing to keep. The results take the place of the
+    /// records when they are of one size (std collects in place).
+    fn apply_untimed(&mut self, records: Vec<I>) -> Result<Vec<O>> {
+        let (function, bad, output) = (&mut self.function, &self.bad, &mut self.output);
+        let mut failed = None;
+        let results = records
+            .into_iter()
+            .map_while(|record| match function(record) {
+                Ok(result) => Some(result),
+                Err(error) => match bad.refuse(error, None, output) {
+                    Ok(()) => Some(None),
+                    Err(error) => {
+                        failed = Some(error);
+                        None
+                    }
+                },
+            })
+            .flatten()
+            .collect();
+        match failed {
+            None => Ok(results),
+            Some(error) => Err(error),
+        }
+    }
+
+    fn apply(&mut self, batch: Batch<I>) -> Result<Batch<O>> {
+        let timed = batch.is_timed();
+        let mut timestamps = batch.timestamps.into_iter();
+        let mut result =
+            Batch { records: Vec::with_capacity(batch.records.len()), timestamps: Vec::new() };
+        for record in batch.records {
+            let timestamp = timestamps.next();
+            let kept = self.bad.keep(&record);
+            match (self.function)(record) {
+                Ok(Some(mapped)) => {
+                    result.records.push(mapped);
+                    result.timestamps.extend(timestamp.filter(|_| timed));
+                }
+                Ok(None) => {}
+                Err(error) => self.bad.refuse(error, kept, &mut self.output)?,
+            }
+        }
+        Ok(result)
+    }
+}
+
+impl<I, O, F> Stage<I> for MapStage<I, O, F>
+where
+    I: Send + 'static,
+    O: Send + 'static,
+    F: FnMut(I) -> Result<Option<O>> + Send,
+{
+    fn open(&mut self) -> Result<()> {
+        self.output.open()
+    }
+
+    fn push(&mut self, batch: Batch<I>) -> Result<Flow> {
+        let plain = !batch.is_timed() && !matches!(self.bad.policy, Policy::SideOutput { .. });
+        let batch =
+            if plain { Batch::of(self.apply_untimed(batch.records)?) } else { self.apply(batch)? };
+        let flow = self.output.push(batch)?;
+        Ok(flow.and(self.output.flush_sides()?))
+    }
+
+    fn event(&mut self, event: Event) -> Result<Flow> {
+        self.output.event(event)
+    }
+
+    fn resume(&mut self) -> Result<Flow> {
+        self.output.resume()
+    }
+
+    fn tick(&mut self, now: Instant) -> Result<Option<Instant>> {
+        self.output.tick(now)
+    }
+}

@@ -1,0 +1,115 @@
+//! The operators behind the methods of a stream: one stage each, its closure monomorphised.
+
+pub(crate) mod connected;
+pub(crate) mod flat_map;
+pub(crate) mod keyed;
+pub(crate) mod map;
+pub(crate) mod sink;
+pub(crate) mod source;
+
+use std::sync::Arc;
+
+use millstream_network::{Flow, TaskCounters};
+
+use crate::Result;
+use crate::side::OutputTag;
+use crate::stage::Output;
+
+/// What becomes of a record that an operator's function refuses. Given to
+/// [`Stream::on_error`](crate::Stream::on_error).
+pub struct OnError<I>(pub(crate) Policy<I>);
+
+pub(crate) enum Policy<I> {
+    Fail,
+    Drop,
+    SideOutput { tag: OutputTag<I>, clone: fn(&I) -> I },
+}
+
+impl<I> OnError<I> {
+    /// The task fails, and the job with it or after its restarts. The default.
+    #[must_use]
+    pub const fn fail() -> Self {
+        Self(Policy::Fail)
+    }
+
+    /// The record is dropped and counted (`numRecordsDropped`).
+    #[must_use]
+    pub const fn drop_record() -> Self {
+        Self(Policy::Drop)
+    }
+
+    /// The record goes to a side output. Costs one clone per record.
+    #[must_use]
+    pub const fn side_output(tag: &OutputTag<I>) -> Self
+    where
+        I: Clone,
+    {
+        Self(Policy::SideOutput { tag: *tag, clone: I::clone })
+    }
+}
+
+impl<I> Clone for Policy<I> {
+    fn clone(&self) -> Self {
+        match self {
+            Self::Fail => Self::Fail,
+            Self::Drop => Self::Drop,
+            Self::SideOutput { tag, clone } => Self::SideOutput { tag: *tag, clone: *clone },
+        }
+    }
+}
+
+/// A policy inside a task.
+pub(crate) struct BadRecords<I> {
+    pub(crate) policy: Policy<I>,
+    pub(crate) operator: String,
+    pub(crate) counters: Arc<TaskCounters>,
+}
+
+impl<I: Send + 'static> BadRecords<I> {
+    /// A copy of the record, if it may be needed when the function has consumed it.
+    #[inline]
+    pub(crate) fn keep(&self, record: &I) -> Option<I> {
+        match &self.policy {
+            Policy::Fail | Policy::Drop => None,
+            Policy::SideOutput { clone, .. } => Some(clone(record)),
+        }
+    }
+
+    /// Applies the policy.
+    ///
+    /// # Errors
+    /// The policy is to fail.
+    #[cold]
+    pub(crate) fn refuse<O: 'static>(
+        &self,
+        error: crate::Error,
+        kept: Option<I>,
+        output: &mut Output<O>,
+    ) -> Result<()> {
+        match (&self.policy, kept) {
+            (Policy::SideOutput { tag, .. }, Some(record)) => output.emit_side(tag, record),
+            (Policy::Drop | Policy::SideOutput { .. }, _) => {
+                self.counters.add_records_dropped(1);
+                Ok(())
+            }
+            (Policy::Fail, _) => {
+                Err(error.context(format!("operator {:?} failed on a record", self.operator)))
+            }
+        }
+    }
+}
+
+/// How far an operator got with what it was given.
+pub(crate) fn continue_while(
+    output_ready: Flow,
+    mut advance: impl FnMut() -> Result<Option<Flow>>,
+) -> Result<Flow> {
+    let mut flow = output_ready;
+    while flow == Flow::Ready {
+        match advance()? {
+            Some(next) => flow = next,
+            None => return Ok(Flow::Ready),
+        }
+    }
+    Ok(flow)
+}

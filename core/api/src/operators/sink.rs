@@ -1,0 +1,63 @@
+//! The last stage of a chain that ends in a sink.
+
+use std::time::Instant;
+
+use millstream_network::{Batch, Event, Flow};
+use millstream_types::OperatorId;
+use serde::Serialize;
+
+use crate::Result;
+use crate::coordinator::encode;
+use crate::sink::SinkWriter;
+use crate::stage::Stage;
+use crate::task::EventSender;
+
+/// Hands batches to a writer.
+pub(crate) struct SinkStage<W> {
+    pub(crate) writer: W,
+    pub(crate) operator: OperatorId,
+    pub(crate) name: String,
+    pub(crate) subtask: u32,
+    /// `None` for a sink without a committer.
+    pub(crate) to_committer: Option<EventSender>,
+}
+
+impl<W> SinkStage<W> {
+    fn explain(&self, error: crate::Error) -> crate::Error {
+        error.context(format!("sink {:?} failed", self.name))
+    }
+}
+
+impl<T, W> Stage<T> for SinkStage<W>
+where
+    T: Send + 'static,
+    W: SinkWriter<T>,
+    W::Committable: Serialize,
+{
+    fn open(&mut self) -> Result<()> {
+        Ok(())
+    }
+
+    fn push(&mut self, batch: Batch<T>) -> Result<Flow> {
+        self.writer.write(batch).map_err(|error| self.explain(error))?;
+        Ok(Flow::Ready)
+    }
+
+    fn event(&mut self, event: Event) -> Result<Flow> {
+        if event == Event::EndOfInput {
+            let committables = self.writer.finish().map_err(|error| self.explain(error))?;
+            if let Some(send) = &self.to_committer {
+                send(self.operator, self.subtask, encode(&committables)?);
+            }
+        }
+        Ok(Flow::Ready)
+    }
+
+    fn resume(&mut self) -> Result<Flow> {
+        Ok(Flow::Ready)
+    }
+
+    fn tick(&mut self, now: Instant) -> Result<Option<Instant>> {
+        self.writer.tick(now).map_err(|error| self.explain(error))
+    }
+}

@@ -1,0 +1,122 @@
+//! The body of a task that starts with a source.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use millstream_network::{Batch, Event, Flow};
+use millstream_types::OperatorId;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::Result;
+use crate::body::Upstream;
+use crate::coordinator::{SourceEvent, decode, encode};
+use crate::source::{Polled, SourceReader};
+use crate::stage::Output;
+use crate::task::{EventMailbox, EventSender, Step, TaskBody};
+
+/// How a reader gets its splits.
+pub(crate) struct SplitRequests {
+    pub(crate) operator: OperatorId,
+    pub(crate) subtask: u32,
+    pub(crate) to_coordinator: EventSender,
+    pub(crate) from_coordinator: Arc<EventMailbox>,
+    pub(crate) requested: bool,
+    pub(crate) no_more: bool,
+}
+
+/// Polls a reader.
+pub(crate) struct SourceBody<R: SourceReader> {
+    pub(crate) reader: R,
+    pub(crate) output: Output<R::Out>,
+    /// `None` for a source without an enumerator.
+    pub(crate) splits: Option<SplitRequests>,
+    pub(crate) state: Upstream,
+}
+
+impl<R: SourceReader> SourceBody<R>
+where
+    R::Split: Serialize + DeserializeOwned,
+{
+    fn take_splits(&mut self) -> Result<()> {
+        let Some(splits) = &mut self.splits else { return Ok(()) };
+        while let Some(payload) = splits.from_coordinator.pop() {
+            match decode::<SourceEvent<R::Split>>(&payload)? {
+                SourceEvent::Split(split) => {
+                    splits.requested = false;
+                    self.reader.add_split(split)?;
+                }
+                SourceEvent::NoMoreSplits => splits.no_more = true,
+                SourceEvent::RequestSplit => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// The reader has nothing to read; `true` if it never will.
+    fn needs_split(&mut self) -> Result<bool> {
+        let Some(splits) = &mut self.splits else { return Ok(true) };
+        if splits.no_more {
+            return Ok(true);
+        }
+        if !splits.requested {
+            splits.requested = true;
+            let request = encode(&SourceEvent::<R::Split>::RequestSplit)?;
+            (splits.to_coordinator)(splits.operator, splits.subtask, request);
+        }
+        Ok(false)
+    }
+
+    fn end(&mut self) -> Result<Step> {
+        self.state = Upstream::Ending;
+        let flow = self.output.event(Event::EndOfInput)?;
+        Ok(self.state.after(flow))
+    }
+}
+
+impl<R: SourceReader> TaskBody for SourceBody<R>
+where
+    R::Split: Serialize + DeserializeOwned,
+{
+    fn open(&mut self) -> Result<()> {
+        self.output.open()
+    }
+
+    fn step(&mut self) -> Result<Step> {
+        if self.state.must_resume() {
+            let flow = self.output.resume()?;
+            return Ok(self.state.after(flow));
+        }
+        self.take_splits()?;
+        let mut batch = Batch::new();
+        let polled = self.reader.poll(&mut batch)?;
+        let flow = if batch.is_empty() { Flow::Ready } else { self.output.push(batch)? };
+        if flow == Flow::Full && polled != Polled::Finished {
+            return Ok(self.state.after(flow));
+        }
+        match polled {
+            Polled::Ready => Ok(Step::Progress),
+            Polled::Pending(until) => Ok(Step::Idle(until)),
+            Polled::NeedSplit => {
+                if self.needs_split()? {
+                    self.end()
+                } else {
+                    Ok(Step::Idle(None))
+                }
+            }
+            Polled::Finished if flow == Flow::Full => {
+                // The end waits until the records have left; a finished reader is polled again.
+                Ok(self.state.after(flow))
+            }
+            Polled::Finished => self.end(),
+        }
+    }
+
+    fn tick(&mut self, now: Instant) -> Result<Option<Instant>> {
+        self.output.tick(now)
+    }
+
+    fn inputs_waiting(&self) -> usize {
+        0
+    }
+}

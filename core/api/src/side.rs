@@ -1,0 +1,99 @@
+//! Side outputs: named, typed streams beside an operator's main one.
+
+use std::any::Any;
+use std::marker::PhantomData;
+use std::time::Instant;
+
+use millstream_network::{Batch, Event, Flow};
+
+use crate::Result;
+use crate::stage::{ErasedStage, Stage, reveal};
+
+/// Names a side output and the type of its records. Usually a `static`.
+#[derive(Debug)]
+pub struct OutputTag<T> {
+    name: &'static str,
+    record: PhantomData<fn() -> T>,
+}
+
+impl<T> OutputTag<T> {
+    /// A tag of this name; names are unique within an operator.
+    #[must_use]
+    pub const fn new(name: &'static str) -> Self {
+        Self { name, record: PhantomData }
+    }
+
+    /// The name.
+    #[must_use]
+    pub const fn name(&self) -> &'static str {
+        self.name
+    }
+}
+
+impl<T> Clone for OutputTag<T> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<T> Copy for OutputTag<T> {}
+
+/// A side output inside a task: what was emitted and not yet sent, and who reads it.
+#[allow(missing_docs, reason = "the methods are those of Stage, without the record type")]
+pub trait Side: Send {
+    fn open(&mut self) -> Result<()>;
+    fn flush(&mut self) -> Result<Flow>;
+    fn event(&mut self, event: Event) -> Result<Flow>;
+    fn resume(&mut self) -> Result<Flow>;
+    fn tick(&mut self, now: Instant) -> Result<Option<Instant>>;
+    fn as_any(&mut self) -> &mut dyn Any;
+}
+
+/// A side output whose record type is known.
+pub(crate) struct SideBuffer<S> {
+    pub(crate) buffer: Vec<S>,
+    stage: Box<dyn Stage<S>>,
+}
+
+impl<S: Send + 'static> SideBuffer<S> {
+    /// The side output that `stage` reads.
+    pub(crate) fn erased(stage: ErasedStage) -> Result<Box<dyn Side>> {
+        Ok(Box::new(Self { buffer: Vec::new(), stage: reveal::<S>(stage)? }))
+    }
+
+    /// The buffer behind `side`.
+    pub(crate) fn of<'a>(side: &'a mut Box<dyn Side>, tag: &str) -> Result<&'a mut Self> {
+        side.as_any()
+            .downcast_mut()
+            .ok_or_else(|| anyhow::anyhow!("side output {tag:?} is used with two record types"))
+    }
+}
+
+impl<S: Send + 'static> Side for SideBuffer<S> {
+    fn open(&mut self) -> Result<()> {
+        self.stage.open()
+    }
+
+    fn flush(&mut self) -> Result<Flow> {
+        if self.buffer.is_empty() {
+            return Ok(Flow::Ready);
+        }
+        self.stage.push(Batch::of(std::mem::take(&mut self.buffer)))
+    }
+
+    fn event(&mut self, event: Event) -> Result<Flow> {
+        self.stage.event(event)
+    }
+
+    fn resume(&mut self) -> Result<Flow> {
+        self.stage.resume()
+    }
+
+    fn tick(&mut self, now: Instant) -> Result<Option<Instant>> {
+        self.stage.tick(now)
+    }
+
+    fn as_any(&mut self) -> &mut dyn Any {
+        self
+    }
+}

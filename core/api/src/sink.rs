@@ -1,0 +1,135 @@
+//! What a sink connector implements: writers in the tasks, a committer in the coordinator host.
+
+use millstream_network::Batch;
+use millstream_types::{JobId, OperatorId};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use std::time::Instant;
+
+use crate::Result;
+
+/// What a writer knows of its surroundings.
+#[derive(Debug, Clone)]
+pub struct WriterInfo {
+    /// The job; with the operator and attempt it names what the writer leaves behind.
+    pub job: JobId,
+    /// The sink's operator.
+    pub operator: OperatorId,
+    /// The subtask's number, from 0.
+    pub subtask: u32,
+    /// The number of subtasks.
+    pub parallelism: u32,
+    /// How often the job was restarted.
+    pub attempt: u32,
+}
+
+/// What a committer knows of its surroundings.
+#[derive(Debug, Clone)]
+pub struct CommitterInfo {
+    /// The job.
+    pub job: JobId,
+    /// The sink's operator.
+    pub operator: OperatorId,
+    /// How often the job was restarted. What earlier attempts wrote is to be discarded.
+    pub attempt: u32,
+}
+
+/// A sink for records.
+pub trait Sink<T>: Send + Sync + 'static {
+    /// What a writer has to say to the committer.
+    type Committable: Serialize + DeserializeOwned + Send + 'static;
+    /// Writes records.
+    type Writer: SinkWriter<T, Committable = Self::Committable>;
+    /// Publishes what was written.
+    type Committer: Committer<Committable = Self::Committable>;
+
+    /// A writer for one subtask. Runs in the task host.
+    ///
+    /// # Errors
+    /// The task fails.
+    fn writer(&self, info: &WriterInfo) -> Result<Self::Writer>;
+
+    /// The committer, or `None` if writing is all. Runs in the coordinator host, before any
+    /// writer.
+    ///
+    /// # Errors
+    /// The job fails.
+    fn committer(&self, info: &CommitterInfo) -> Result<Option<Self::Committer>>;
+
+    /// Whether [`Sink::committer`] gives one; known when the job is planned.
+    fn has_committer(&self) -> bool;
+}
+
+/// Writes records on its task's thread.
+pub trait SinkWriter<T>: Send {
+    /// What it has to say to the committer.
+    type Committable;
+
+    /// Writes a batch.
+    ///
+    /// # Errors
+    /// The task fails.
+    fn write(&mut self, batch: Batch<T>) -> Result<()>;
+
+    /// Looks at the clock; the answer is when to look again.
+    ///
+    /// # Errors
+    /// The task fails.
+    fn tick(&mut self, now: Instant) -> Result<Option<Instant>> {
+        let _ = now;
+        Ok(None)
+    }
+
+    /// All records were written: makes them durable and names them.
+    ///
+    /// # Errors
+    /// The task fails.
+    fn finish(&mut self) -> Result<Vec<Self::Committable>>;
+}
+
+/// Publishes what a job's writers wrote. Every call may be repeated by a later attempt.
+pub trait Committer: Send {
+    /// What the writers say.
+    type Committable;
+
+    /// Before any writer starts: discards what earlier attempts of the job left.
+    ///
+    /// # Errors
+    /// The job fails.
+    fn open(&mut self) -> Result<()>;
+
+    /// All tasks have finished: publishes everything, or nothing with an error.
+    ///
+    /// # Errors
+    /// The job fails.
+    fn commit(&mut self, committables: Vec<Self::Committable>) -> Result<()>;
+
+    /// The attempt is over without success: discards what it wrote.
+    ///
+    /// # Errors
+    /// Something was left behind; the error says what.
+    fn abort(&mut self) -> Result<()>;
+}
+
+/// The committer of a sink that has none.
+#[derive(Debug)]
+pub struct NoCommitter<C> {
+    never: std::convert::Infallible,
+    committable: std::marker::PhantomData<fn() -> C>,
+}
+
+impl<C> Committer for NoCommitter<C> {
+    type Committable = C;
+
+    fn open(&mut self) -> Result<()> {
+        match self.never {}
+    }
+
+    fn commit(&mut self, _committables: Vec<C>) -> Result<()> {
+        match self.never {}
+    }
+
+    fn abort(&mut self) -> Result<()> {
+        match self.never {}
+    }
+}

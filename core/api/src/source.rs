@@ -1,0 +1,143 @@
+//! What a source connector implements: an enumerator that finds splits, readers that read them.
+//!
+//! The enumerator lives in the job's coordinator host, one for all subtasks; readers live in the
+//! tasks. A reader asks for a split when it has none, so fast readers get more. A source whose
+//! subtasks need nothing from each other (a generator) has no enumerator: [`NoEnumerator`].
+
+use std::marker::PhantomData;
+use std::task::Waker;
+use std::time::{Duration, Instant};
+
+use millstream_graph::Boundedness;
+use millstream_network::{Batch, Data};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::Result;
+use crate::task::Counter;
+
+/// What a reader knows of its surroundings.
+#[derive(Debug, Clone)]
+pub struct ReaderContext {
+    /// The subtask's number, from 0.
+    pub subtask: u32,
+    /// The number of subtasks.
+    pub parallelism: u32,
+    /// Wakes the task when the reader has more, after [`Polled::Pending`].
+    pub waker: Waker,
+    /// Counts records that the reader dropped because they could not be read.
+    pub dropped: Counter,
+}
+
+/// A source of records.
+pub trait Source: Send + Sync + 'static {
+    /// Its records.
+    type Out: Data;
+    /// A piece of work for one reader.
+    type Split: Serialize + DeserializeOwned + Send + 'static;
+    /// Reads splits.
+    type Reader: SourceReader<Out = Self::Out, Split = Self::Split>;
+    /// Finds splits.
+    type Enumerator: SplitEnumerator<Split = Self::Split>;
+
+    /// Whether it ends by itself.
+    fn boundedness(&self) -> Boundedness;
+
+    /// A reader for one subtask. Runs in the task host.
+    ///
+    /// # Errors
+    /// The task fails.
+    fn reader(&self, ctx: &ReaderContext) -> Result<Self::Reader>;
+
+    /// The enumerator, or `None` if readers need no splits. Runs in the coordinator host.
+    ///
+    /// # Errors
+    /// The job fails.
+    fn enumerator(&self) -> Result<Option<Self::Enumerator>>;
+
+    /// Whether [`Source::enumerator`] gives one; known when the job is planned.
+    fn has_enumerator(&self) -> bool;
+}
+
+/// How a poll went.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Polled {
+    /// Records were added, or progress was made; poll again.
+    Ready,
+    /// Nothing now: the waker will be called, or poll again at the given time.
+    Pending(Option<Instant>),
+    /// All splits are read; give me another, or end me if there is none.
+    NeedSplit,
+    /// Nothing will follow.
+    Finished,
+}
+
+/// Reads splits on its task's thread. Blocking I/O belongs on a thread of the reader's own that
+/// calls the waker.
+pub trait SourceReader: Send {
+    /// Its records.
+    type Out: Data;
+    /// What it reads.
+    type Split;
+
+    /// Takes a split; called after [`Polled::NeedSplit`].
+    ///
+    /// # Errors
+    /// The task fails.
+    fn add_split(&mut self, split: Self::Split) -> Result<()>;
+
+    /// Adds records to the empty `batch`, about one batch's worth, without blocking.
+    ///
+    /// # Errors
+    /// The task fails.
+    fn poll(&mut self, batch: &mut Batch<Self::Out>) -> Result<Polled>;
+}
+
+/// What an enumerator has for a reader that asked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum NextSplit<S> {
+    /// Read this.
+    Split(S),
+    /// Nothing now; the reader waits for the next discovery.
+    Later,
+    /// There will never be more.
+    NoMore,
+}
+
+/// Finds splits and hands them out.
+pub trait SplitEnumerator: Send {
+    /// What it finds.
+    type Split;
+
+    /// Looks for work: once at the start, then again after the time that it answered; `None` ends
+    /// the search.
+    ///
+    /// # Errors
+    /// The job fails.
+    fn discover(&mut self) -> Result<Option<Duration>>;
+
+    /// The next split for a subtask that has none.
+    ///
+    /// # Errors
+    /// The job fails.
+    fn next_split(&mut self, subtask: u32) -> Result<NextSplit<Self::Split>>;
+}
+
+/// The enumerator of a source that has none.
+#[derive(Debug)]
+pub struct NoEnumerator<S> {
+    never: std::convert::Infallible,
+    split: PhantomData<fn() -> S>,
+}
+
+impl<S> SplitEnumerator for NoEnumerator<S> {
+    type Split = S;
+
+    fn discover(&mut self) -> Result<Option<Duration>> {
+        match self.never {}
+    }
+
+    fn next_split(&mut self, _subtask: u32) -> Result<NextSplit<S>> {
+        match self.never {}
+    }
+}

@@ -1,0 +1,221 @@
+//! The inside of a task: operators as stages that push batches into each other.
+//!
+//! A [`Stage`] owns everything downstream of it, so a chain is one value and a call through it
+//! costs one virtual call per batch and operator. A stage that cannot hand on more says
+//! [`Flow::Full`]; it has accepted what it was given, keeps its own cursor, and goes on when it is
+//! resumed. Whoever pushes stops until then, so nothing is buffered without bound.
+
+use std::any::Any;
+use std::time::Instant;
+
+use millstream_network::{Batch, Event, Flow};
+
+use crate::Result;
+use crate::side::{OutputTag, Side, SideBuffer};
+
+/// One operator with all that follows it in its task.
+///
+/// `push` and `event` are called only while the last answer was [`Flow::Ready`]; after
+/// [`Flow::Full`] only `resume` is, until it answers [`Flow::Ready`].
+pub trait Stage<I>: Send {
+    /// Before the first record.
+    ///
+    /// # Errors
+    /// The operator cannot start; the task fails.
+    fn open(&mut self) -> Result<()>;
+
+    /// Takes a batch.
+    ///
+    /// # Errors
+    /// The task fails.
+    fn push(&mut self, batch: Batch<I>) -> Result<Flow>;
+
+    /// Takes an event. End of input comes last, and once it has been answered with
+    /// [`Flow::Ready`], or a later resume was, everything has left the stage.
+    ///
+    /// # Errors
+    /// The task fails.
+    fn event(&mut self, event: Event) -> Result<Flow>;
+
+    /// Goes on after [`Flow::Full`].
+    ///
+    /// # Errors
+    /// The task fails.
+    fn resume(&mut self) -> Result<Flow>;
+
+    /// Looks at the clock: sends what has waited long enough. The answer is when to look again.
+    ///
+    /// # Errors
+    /// The task fails.
+    fn tick(&mut self, now: Instant) -> Result<Option<Instant>>;
+}
+
+/// The stage of an output that nobody reads.
+pub(crate) struct Discard;
+
+impl<I> Stage<I> for Discard {
+    fn open(&mut self) -> Result<()> {
+        Ok(())
+    }
+
+    fn push(&mut self, _batch: Batch<I>) -> Result<Flow> {
+        Ok(Flow::Ready)
+    }
+
+    fn event(&mut self, _event: Event) -> Result<Flow> {
+        Ok(Flow::Ready)
+    }
+
+    fn resume(&mut self) -> Result<Flow> {
+        Ok(Flow::Ready)
+    }
+
+    fn tick(&mut self, _now: Instant) -> Result<Option<Instant>> {
+        Ok(None)
+    }
+}
+
+/// The stage of an output that several read.
+pub(crate) struct FanOut<I> {
+    pub(crate) branches: Vec<Box<dyn Stage<I>>>,
+    pub(crate) clone: fn(&Batch<I>) -> Batch<I>,
+}
+
+impl<I: Send> Stage<I> for FanOut<I> {
+    fn open(&mut self) -> Result<()> {
+        self.branches.iter_mut().try_for_each(|branch| branch.open())
+    }
+
+    fn push(&mut self, batch: Batch<I>) -> Result<Flow> {
+        let mut flow = Flow::Ready;
+        if let Some((last, others)) = self.branches.split_last_mut() {
+            for branch in others {
+                flow = flow.and(branch.push((self.clone)(&batch))?);
+            }
+            flow = flow.and(last.push(batch)?);
+        }
+        Ok(flow)
+    }
+
+    fn event(&mut self, event: Event) -> Result<Flow> {
+        self.branches
+            .iter_mut()
+            .try_fold(Flow::Ready, |flow, branch| Ok(flow.and(branch.event(event)?)))
+    }
+
+    fn resume(&mut self) -> Result<Flow> {
+        self.branches
+            .iter_mut()
+            .try_fold(Flow::Ready, |flow, branch| Ok(flow.and(branch.resume()?)))
+    }
+
+    fn tick(&mut self, now: Instant) -> Result<Option<Instant>> {
+        self.branches.iter_mut().try_fold(None, |next, branch| Ok(earlier(next, branch.tick(now)?)))
+    }
+}
+
+/// The earlier of two deadlines.
+pub(crate) fn earlier(left: Option<Instant>, right: Option<Instant>) -> Option<Instant> {
+    match (left, right) {
+        (Some(left), Some(right)) => Some(left.min(right)),
+        (one, None) | (None, one) => one,
+    }
+}
+
+/// A boxed stage of some record type, its type hidden; see [`erase`] and [`Outputs`].
+pub type ErasedStage = Box<dyn Any + Send>;
+
+/// Hides a stage's record type.
+#[must_use]
+pub fn erase<I: 'static>(stage: Box<dyn Stage<I>>) -> ErasedStage {
+    Box::new(stage)
+}
+
+/// Finds a stage's record type again.
+///
+/// # Errors
+/// The stage takes another record type: the graph connects what does not fit.
+pub fn reveal<I: 'static>(stage: ErasedStage) -> Result<Box<dyn Stage<I>>> {
+    stage.downcast::<Box<dyn Stage<I>>>().map(|stage| *stage).map_err(|_| {
+        anyhow::anyhow!(
+            "the graph connects a stream of {} to an operator of another type",
+            std::any::type_name::<I>()
+        )
+    })
+}
+
+/// Where an operator's results go, their types hidden.
+#[derive(Default)]
+pub struct Outputs {
+    /// Who reads the main output; `None` if nobody does.
+    pub main: Option<ErasedStage>,
+    /// Who reads the side outputs, by tag.
+    pub sides: Vec<(String, Box<dyn Side>)>,
+}
+
+/// Where an operator's results go.
+pub(crate) struct Output<O> {
+    main: Box<dyn Stage<O>>,
+    sides: Vec<(String, Box<dyn Side>)>,
+}
+
+impl<O: 'static> Output<O> {
+    /// Gives the main output its type.
+    pub(crate) fn new(outputs: Outputs) -> Result<Self> {
+        let main: Box<dyn Stage<O>> = match outputs.main {
+            Some(stage) => reveal(stage)?,
+            None => Box::new(Discard),
+        };
+        Ok(Self { main, sides: outputs.sides })
+    }
+
+    pub(crate) fn open(&mut self) -> Result<()> {
+        self.main.open()?;
+        self.sides.iter_mut().try_for_each(|(_, side)| side.open())
+    }
+
+    pub(crate) fn push(&mut self, batch: Batch<O>) -> Result<Flow> {
+        if batch.is_empty() {
+            return Ok(Flow::Ready);
+        }
+        self.main.push(batch)
+    }
+
+    /// Sends on what process calls left in `buffer`.
+    pub(crate) fn push_all(&mut self, buffer: &mut Vec<O>) -> Result<Flow> {
+        let flow = self.push(Batch::of(std::mem::take(buffer)))?;
+        Ok(flow.and(self.flush_sides()?))
+    }
+
+    /// Keeps a record for a side output; [`Output::flush_sides`] sends it on.
+    pub(crate) fn emit_side<S: Send + 'static>(
+        &mut self,
+        tag: &OutputTag<S>,
+        record: S,
+    ) -> Result<()> {
+        let Some((_, side)) = self.sides.iter_mut().find(|(name, _)| name == tag.name()) else {
+            return Ok(());
+        };
+        SideBuffer::<S>::of(side, tag.name())?.buffer.push(record);
+        Ok(())
+    }
+
+    pub(crate) fn flush_sides(&mut self) -> Result<Flow> {
+        self.sides.iter_mut().try_fold(Flow::Ready, |flow, (_, side)| Ok(flow.and(side.flush()?)))
+    }
+
+    pub(crate) fn event(&mut self, event: Event) -> Result<Flow> {
+        let flow = self.main.event(event)?;
+        self.sides.iter_mut().try_fold(flow, |flow, (_, side)| Ok(flow.and(side.event(event)?)))
+    }
+
+    pub(crate) fn resume(&mut self) -> Result<Flow> {
+        let flow = self.main.resume()?;
+        self.sides.iter_mut().try_fold(flow, |flow, (_, side)| Ok(flow.and(side.resume()?)))
+    }
+
+    pub(crate) fn tick(&mut self, now: Instant) -> Result<Option<Instant>> {
+        let next = self.main.tick(now)?;
+        self.sides.iter_mut().try_fold(next, |next, (_, side)| Ok(earlier(next, side.tick(now)?)))
+    }
+}

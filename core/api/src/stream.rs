@@ -1,0 +1,600 @@
+//! Streams: what a build function calls to say what happens to records.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use millstream_graph::{
+    Chaining, NodeId, NodeKind, OutputName, Partitioner, StreamEdge, StreamNode,
+};
+use millstream_network::{Batch, Data, Inbox};
+use millstream_types::{Key, KeyGroup};
+
+use crate::Result;
+use crate::body::OneInputBody;
+use crate::connected::{ConnectedStreams, KeyedConnectedStreams};
+use crate::coordinator::{OperatorCoordinator, SinkCoordinator};
+use crate::key::{ByRef, ByValue, KeySelector};
+use crate::operators::flat_map::FlatMapStage;
+use crate::operators::keyed::{KeyedProcess, ProcessStage, ReduceStage};
+use crate::operators::map::MapStage;
+use crate::operators::sink::SinkStage;
+use crate::operators::{BadRecords, OnError, Policy};
+use crate::program::{
+    CoordinatorMaker, InputMaker, Node, OperatorMaker, OutputMaker, Program, StageMaker,
+    WriterMaker,
+};
+use crate::side::OutputTag;
+use crate::sink::{Sink, WriterInfo};
+use crate::stage::{Output, erase, reveal};
+use crate::task::{InputContext, OperatorContext, TaskContext};
+use crate::writer;
+
+use millstream_state::{GroupTable, KeyedBackend};
+
+/// What a user's function is: each subtask gets a clone of it.
+pub trait Function: Clone + Send + Sync + 'static {}
+
+impl<F: Clone + Send + Sync + 'static> Function for F {}
+
+/// The program while it is built, and what went wrong so far.
+#[derive(Default)]
+pub(crate) struct Builder {
+    pub(crate) program: Program,
+    pub(crate) faults: Vec<String>,
+}
+
+pub(crate) type Shared = Rc<RefCell<Builder>>;
+
+/// How a node is added.
+pub(crate) struct NewNode {
+    pub(crate) name: &'static str,
+    pub(crate) uid: Option<String>,
+    pub(crate) kind: NodeKind,
+    pub(crate) stateful: bool,
+    pub(crate) output_type: &'static str,
+    pub(crate) maker: OperatorMaker,
+    pub(crate) coordinator: Option<CoordinatorMaker>,
+}
+
+impl Builder {
+    pub(crate) fn add(&mut self, new: NewNode) -> NodeId {
+        let id = NodeId(u32::try_from(self.program.nodes.len()).unwrap_or(u32::MAX));
+        self.program.graph.nodes.push(StreamNode {
+            id,
+            name: new.uid.clone().unwrap_or_else(|| new.name.to_owned()),
+            uid: new.uid,
+            kind: new.kind,
+            stateful: new.stateful,
+            parallelism: None,
+            max_parallelism: None,
+            slot_sharing_group: None,
+            chaining: Chaining::Always,
+            output_type: new.output_type.to_owned(),
+        });
+        self.program.nodes.push(Node { maker: new.maker, coordinator: new.coordinator });
+        id
+    }
+
+    pub(crate) fn connect(&mut self, origins: Vec<Origin>, target: NodeId, input: u8) {
+        for origin in origins {
+            self.program.graph.edges.push(StreamEdge {
+                source: origin.node,
+                output: origin.output,
+                target,
+                input,
+                partitioner: origin.partitioner,
+            });
+            self.program.writers.push(origin.writer);
+        }
+    }
+
+    fn edit(&mut self, origins: &[Origin], what: &str, edit: impl FnOnce(&mut StreamNode)) {
+        let node = match origins {
+            [Origin { node, output: OutputName::Main, partitioner: None, .. }] => Some(node.0),
+            _ => None,
+        };
+        match node.and_then(|at| self.program.graph.nodes.get_mut(at as usize)) {
+            Some(node) => edit(node),
+            None => self.faults.push(format!(
+                "{what} must follow an operator directly, not a union, a side output or a \
+                 partitioning"
+            )),
+        }
+    }
+}
+
+/// Where a stream comes from.
+#[derive(Clone)]
+pub(crate) struct Origin {
+    pub(crate) node: NodeId,
+    pub(crate) output: OutputName,
+    pub(crate) partitioner: Option<Partitioner>,
+    pub(crate) writer: WriterMaker,
+}
+
+/// A stream of records of one type.
+///
+/// Methods consume the stream and give the next one; [`Clone::clone`] reads it twice, for which its
+/// records must be `Clone`. Methods that configure (`name`, `parallelism`, ...) speak of the
+/// operator that produced the stream.
+#[must_use = "a stream that nothing reads is discarded"]
+pub struct Stream<T> {
+    pub(crate) builder: Shared,
+    pub(crate) origins: Vec<Origin>,
+    pub(crate) on_error: Policy<T>,
+}
+
+impl<T: Data + Clone> Clone for Stream<T> {
+    fn clone(&self) -> Self {
+        let mut builder = self.builder.borrow_mut();
+        for origin in &self.origins {
+            let output = (origin.node, origin.output.clone());
+            builder.program.outputs.insert(output, OutputMaker::shared::<T>());
+        }
+        drop(builder);
+        Self {
+            builder: Rc::clone(&self.builder),
+            origins: self.origins.clone(),
+            on_error: self.on_error.clone(),
+        }
+    }
+}
+
+/// The stage that reads an operator's one input, behind a fresh inbox.
+fn input<T: Data>() -> InputMaker {
+    |task, inputs, stage| {
+        let inbox = inbox::<T>(task, &inputs, 0);
+        Ok(Box::new(OneInputBody::new(inbox, reveal::<T>(stage)?)))
+    }
+}
+
+/// The most batches that wait at one channel.
+const CHANNEL_CREDITS: u32 = 8;
+
+/// An inbox for one input, its channels attached to their producers.
+pub(crate) fn inbox<T: Data>(
+    task: &TaskContext,
+    inputs: &InputContext<'_>,
+    input: usize,
+) -> Arc<Inbox<T>> {
+    let channels = inputs.inputs.get(input).map_or(&[][..], Vec::as_slice);
+    let numbers: Vec<u64> = channels.iter().map(|(channel, _)| channel.number()).collect();
+    let counters = Arc::clone(&task.counters);
+    let inbox = Inbox::new(&numbers, CHANNEL_CREDITS, task.waker.clone(), counters);
+    inputs.exchange.attach(&inbox, channels);
+    inbox
+}
+
+impl<T> BadRecords<T> {
+    pub(crate) fn of(policy: &Policy<T>, ctx: &OperatorContext<'_>) -> Self {
+        Self {
+            policy: policy.clone(),
+            operator: ctx.name.to_owned(),
+            counters: Arc::clone(&ctx.task.counters),
+        }
+    }
+}
+
+/// What every typed operator is given when it is built.
+pub(crate) fn groups(task: &TaskContext) -> std::ops::Range<u16> {
+    KeyGroup::range_of(task.subtask, task.max_parallelism, task.parallelism)
+}
+
+impl<T: Data> Stream<T> {
+    /// The main output of a fresh node.
+    pub(crate) fn of_node(builder: Shared, node: NodeId) -> Self {
+        Self::of_output(builder, node, OutputName::Main)
+    }
+
+    fn of_output(builder: Shared, node: NodeId, output: OutputName) -> Self {
+        let key = (node, output.clone());
+        builder.borrow_mut().program.outputs.entry(key).or_insert_with(OutputMaker::single::<T>);
+        let writer: WriterMaker = Arc::new(writer::plain::<T>);
+        let origin = Origin { node, output, partitioner: None, writer };
+        Self { builder, origins: vec![origin], on_error: Policy::Fail }
+    }
+
+    fn operator<O: Data>(
+        self,
+        name: &'static str,
+        uid: Option<String>,
+        stateful: bool,
+        stage: StageMaker,
+    ) -> Stream<O> {
+        let builder = Rc::clone(&self.builder);
+        let node = {
+            let mut builder = builder.borrow_mut();
+            let node = builder.add(NewNode {
+                name,
+                uid,
+                kind: NodeKind::Operator,
+                stateful,
+                output_type: std::any::type_name::<O>(),
+                maker: OperatorMaker::Stage { stage, input: input::<T>() },
+                coordinator: None,
+            });
+            builder.connect(self.origins, node, 0);
+            node
+        };
+        Stream::of_node(builder, node)
+    }
+
+    fn map_stage<O, F>(self, name: &'static str, function: F) -> Stream<O>
+    where
+        O: Data,
+        F: FnMut(T) -> Result<Option<O>> + Function,
+    {
+        let policy = self.on_error.clone();
+        self.operator(
+            name,
+            None,
+            false,
+            Arc::new(move |ctx, outputs| {
+                Ok(erase::<T>(Box::new(MapStage {
+                    function: function.clone(),
+                    bad: BadRecords::of(&policy, ctx),
+                    output: Output::new(outputs)?,
+                })))
+            }),
+        )
+    }
+
+    /// Turns each record into another.
+    pub fn map<O: Data, F: FnMut(T) -> Result<O> + Function>(self, mut function: F) -> Stream<O> {
+        self.map_stage("Map", move |record| function(record).map(Some))
+    }
+
+    /// Keeps the records that `keep` says yes to.
+    pub fn filter<F: FnMut(&T) -> Result<bool> + Function>(self, mut keep: F) -> Self {
+        self.map_stage("Filter", move |record| Ok(keep(&record)?.then_some(record)))
+    }
+
+    /// Turns each record into any number of others. The results are taken from the iterator as
+    /// fast as they can be sent, so it may be long.
+    pub fn flat_map<It, F>(self, function: F) -> Stream<It::Item>
+    where
+        It: IntoIterator + 'static,
+        It::IntoIter: Send + 'static,
+        It::Item: Data,
+        F: FnMut(T) -> Result<It> + Function,
+    {
+        let policy = self.on_error.clone();
+        self.operator(
+            "Flat Map",
+            None,
+            false,
+            Arc::new(move |ctx, outputs| {
+                Ok(erase::<T>(Box::new(FlatMapStage::<T, It, F> {
+                    function: function.clone(),
+                    bad: BadRecords::of(&policy, ctx),
+                    output: Output::new(outputs)?,
+                    records: Vec::new().into_iter(),
+                    timestamps: Vec::new().into_iter(),
+                    current: None,
+                    results: Batch::new(),
+                })))
+            }),
+        )
+    }
+
+    /// What becomes of records that the next operator's function refuses.
+    pub fn on_error(mut self, policy: OnError<T>) -> Self {
+        self.on_error = policy.0;
+        self
+    }
+
+    /// Partitions by a key that is computed from the record.
+    pub fn key_by<K, F>(self, key: F) -> KeyedStream<T, ByValue<F>>
+    where
+        K: Key,
+        F: Fn(&T) -> K + Function,
+    {
+        KeyedStream { stream: self, selector: ByValue(key) }
+    }
+
+    /// Partitions by a key that is a part of the record; it is cloned once per distinct key only.
+    pub fn key_by_ref<K, F>(self, key: F) -> KeyedStream<T, ByRef<F>>
+    where
+        K: Key,
+        F: Fn(&T) -> &K + Function,
+    {
+        KeyedStream { stream: self, selector: ByRef(key) }
+    }
+
+    /// This stream's records and those of another, in one.
+    pub fn union(mut self, other: Self) -> Self {
+        self.origins.extend(other.origins);
+        self
+    }
+
+    /// This stream and another, of any type, as the two inputs of one operator.
+    pub fn connect<B: Data>(self, other: Stream<B>) -> ConnectedStreams<T, B> {
+        ConnectedStreams { left: self, right: other }
+    }
+
+    /// The records that the operator emitted to `tag`.
+    pub fn side_output<S: Data>(&self, tag: &OutputTag<S>) -> Stream<S> {
+        let node = match self.origins.as_slice() {
+            [Origin { node, output: OutputName::Main, .. }] => *node,
+            _ => {
+                let fault = format!("side_output({:?}) must follow an operator", tag.name());
+                self.builder.borrow_mut().faults.push(fault);
+                NodeId(0)
+            }
+        };
+        let output = OutputName::Side(tag.name().to_owned());
+        Stream::of_output(Rc::clone(&self.builder), node, output)
+    }
+
+    fn partition(mut self, partitioner: Partitioner, writer: &WriterMaker) -> Self {
+        for origin in &mut self.origins {
+            origin.partitioner = Some(partitioner);
+            origin.writer = Arc::clone(writer);
+        }
+        self
+    }
+
+    fn partition_plainly(self, partitioner: Partitioner) -> Self {
+        let writer: WriterMaker = Arc::new(writer::plain::<T>);
+        self.partition(partitioner, &writer)
+    }
+
+    /// Sends records round all subtasks of the next operator.
+    pub fn rebalance(self) -> Self {
+        self.partition_plainly(Partitioner::Rebalance)
+    }
+
+    /// Sends records round those subtasks of the next operator that are near.
+    pub fn rescale(self) -> Self {
+        self.partition_plainly(Partitioner::Rescale)
+    }
+
+    /// Sends all records to the first subtask of the next operator.
+    pub fn global(self) -> Self {
+        self.partition_plainly(Partitioner::Global)
+    }
+
+    /// Sends records to the subtask of the same number; both sides must be equally parallel.
+    pub fn forward(self) -> Self {
+        self.partition_plainly(Partitioner::Forward)
+    }
+
+    /// Sends every record to every subtask of the next operator.
+    pub fn broadcast(self) -> Self
+    where
+        T: Clone,
+    {
+        let writer: WriterMaker = Arc::new(|ctx| Ok(writer::broadcast::<T>(ctx)));
+        self.partition(Partitioner::Broadcast, &writer)
+    }
+
+    /// Sends each record to the subtask that `choose` names; it is given the record and the number
+    /// of subtasks, and fails the task by naming one that does not exist.
+    pub fn partition_custom<F: FnMut(&T, usize) -> usize + Function>(self, choose: F) -> Self {
+        let writer: WriterMaker =
+            Arc::new(move |ctx| Ok(writer::by_function::<T>(ctx, choose.clone())));
+        self.partition(Partitioner::Custom, &writer)
+    }
+
+    /// Ends the stream in a sink. The uid names the sink's state across versions of the job.
+    pub fn sink<S: Sink<T>>(self, uid: &str, sink: S) -> StreamSink {
+        let sink = Arc::new(sink);
+        let coordinated = sink.has_committer();
+        let (writers, committers) = (Arc::clone(&sink), sink);
+        let stage: StageMaker = Arc::new(move |ctx, _outputs| {
+            let writer = writers.writer(&WriterInfo {
+                job: ctx.task.job,
+                operator: ctx.operator,
+                subtask: ctx.task.subtask,
+                parallelism: ctx.task.parallelism,
+                attempt: ctx.task.attempt,
+            })?;
+            Ok(erase::<T>(Box::new(SinkStage {
+                writer,
+                operator: ctx.operator,
+                name: ctx.name.to_owned(),
+                subtask: ctx.task.subtask,
+                to_committer: coordinated.then(|| Arc::clone(ctx.to_coordinator)),
+            })))
+        });
+        let coordinator: CoordinatorMaker = Arc::new(move |info| {
+            let committer = committers.committer(info)?;
+            Ok(committer.map(|committer| {
+                Box::new(SinkCoordinator::new(committer)) as Box<dyn OperatorCoordinator>
+            }))
+        });
+        let builder = Rc::clone(&self.builder);
+        let node = builder.borrow_mut().add(NewNode {
+            name: "Sink",
+            uid: Some(uid.to_owned()),
+            kind: NodeKind::Sink { coordinated },
+            stateful: false,
+            output_type: "()",
+            maker: OperatorMaker::Stage { stage, input: input::<T>() },
+            coordinator: coordinated.then_some(coordinator),
+        });
+        builder.borrow_mut().connect(self.origins, node, 0);
+        StreamSink { builder, node }
+    }
+
+    /// Names the operator in plans, logs and metrics.
+    pub fn name(self, name: &str) -> Self {
+        self.edit("name()", |node| name.clone_into(&mut node.name))
+    }
+
+    /// Names the operator across versions of the job; unique in it. Operators with state are given
+    /// theirs when they are made.
+    pub fn uid(self, uid: &str) -> Self {
+        self.edit("uid()", |node| node.uid = Some(uid.to_owned()))
+    }
+
+    /// The number of subtasks; checked when the job is planned.
+    pub fn parallelism(self, parallelism: u32) -> Self {
+        self.edit("parallelism()", |node| node.parallelism = Some(parallelism))
+    }
+
+    /// The number of key groups: the most subtasks that it can ever have with its state.
+    pub fn max_parallelism(self, max_parallelism: u32) -> Self {
+        self.edit("max_parallelism()", |node| node.max_parallelism = Some(max_parallelism))
+    }
+
+    /// Subtasks share slots only within their group.
+    pub fn slot_sharing_group(self, group: &str) -> Self {
+        self.edit("slot_sharing_group()", |node| node.slot_sharing_group = Some(group.to_owned()))
+    }
+
+    /// Gives the operator a task of its own.
+    pub fn disable_chaining(self) -> Self {
+        self.edit("disable_chaining()", |node| node.chaining = Chaining::Never)
+    }
+
+    /// Lets a task begin with the operator.
+    pub fn start_new_chain(self) -> Self {
+        self.edit("start_new_chain()", |node| node.chaining = Chaining::Head)
+    }
+
+    fn edit(self, what: &str, edit: impl FnOnce(&mut StreamNode)) -> Self {
+        self.builder.borrow_mut().edit(&self.origins, what, edit);
+        self
+    }
+}
+
+/// The end of a stream; its methods configure the sink.
+pub struct StreamSink {
+    builder: Shared,
+    node: NodeId,
+}
+
+impl StreamSink {
+    fn edit(self, edit: impl FnOnce(&mut StreamNode)) -> Self {
+        let at = self.node.0 as usize;
+        if let Some(node) = self.builder.borrow_mut().program.graph.nodes.get_mut(at) {
+            edit(node);
+        }
+        self
+    }
+
+    /// Names the sink in plans, logs and metrics.
+    pub fn name(self, name: &str) -> Self {
+        self.edit(|node| name.clone_into(&mut node.name))
+    }
+
+    /// The number of subtasks.
+    pub fn parallelism(self, parallelism: u32) -> Self {
+        self.edit(|node| node.parallelism = Some(parallelism))
+    }
+
+    /// Subtasks share slots only within their group.
+    pub fn slot_sharing_group(self, group: &str) -> Self {
+        self.edit(|node| node.slot_sharing_group = Some(group.to_owned()))
+    }
+
+    /// Gives the sink a task of its own.
+    pub fn disable_chaining(self) -> Self {
+        self.edit(|node| node.chaining = Chaining::Never)
+    }
+}
+
+/// A stream that is partitioned by a key.
+#[must_use = "a stream that nothing reads is discarded"]
+pub struct KeyedStream<T, S> {
+    pub(crate) stream: Stream<T>,
+    pub(crate) selector: S,
+}
+
+impl<T: Data, S: KeySelector<T> + Sync> KeyedStream<T, S> {
+    /// The stream with its partitioning set.
+    pub(crate) fn partitioned(self) -> (Stream<T>, S) {
+        let selector = self.selector.clone();
+        let writer: WriterMaker = Arc::new(move |ctx| {
+            let (groups, parallelism) = (ctx.target_max_parallelism, ctx.target_parallelism);
+            let owners: Vec<u32> = (0..groups.get())
+                .map(|group| u16::try_from(group).unwrap_or(u16::MAX))
+                .map(|group| KeyGroup::new(group).owner(groups, parallelism))
+                .collect();
+            let selector = selector.clone();
+            Ok(writer::by_function::<T>(ctx, move |record, _| {
+                let hash = selector.with(record, Key::stable_hash);
+                let group = KeyGroup::of_hash(hash, groups).get();
+                owners.get(usize::from(group)).map_or(usize::MAX, |owner| *owner as usize)
+            }))
+        });
+        (self.stream.partition(Partitioner::Hash, &writer), self.selector)
+    }
+
+    /// What becomes of records that the next operator's function refuses.
+    pub fn on_error(mut self, policy: OnError<T>) -> Self {
+        self.stream.on_error = policy.0;
+        self
+    }
+
+    /// Combines the records of each key: `combine` adds a record to the key's value. In streaming
+    /// mode every update is emitted, in batch mode the final value.
+    pub fn reduce<F>(self, uid: &str, combine: F) -> Stream<T>
+    where
+        T: Clone,
+        F: FnMut(&mut T, T) -> Result<()> + Function,
+    {
+        let (stream, selector) = self.partitioned();
+        let policy = stream.on_error.clone();
+        stream.operator(
+            "Reduce",
+            Some(uid.to_owned()),
+            true,
+            Arc::new(move |ctx, outputs| {
+                Ok(erase::<T>(Box::new(ReduceStage {
+                    selector: selector.clone(),
+                    function: combine.clone(),
+                    table: GroupTable::new(groups(ctx.task), ctx.task.max_parallelism),
+                    bad: BadRecords::of(&policy, ctx),
+                    output: Output::new(outputs)?,
+                    hashes: Vec::new(),
+                    final_only: ctx.task.batch,
+                    ending: false,
+                    draining: None,
+                })))
+            }),
+        )
+    }
+
+    /// Runs a function with state on each record. `make` makes one instance per subtask and
+    /// declares its states.
+    pub fn process<P, F>(self, uid: &str, make: F) -> Stream<P::Out>
+    where
+        P: KeyedProcess<S::Key, T> + 'static,
+        P::Out: Data,
+        F: Fn(&mut KeyedBackend<S::Key>) -> Result<P> + Function,
+    {
+        let (stream, selector) = self.partitioned();
+        let policy = stream.on_error.clone();
+        stream.operator(
+            "Process",
+            Some(uid.to_owned()),
+            true,
+            Arc::new(move |ctx, outputs| {
+                let mut backend = KeyedBackend::new(groups(ctx.task), ctx.task.max_parallelism);
+                let process = make(&mut backend)?;
+                Ok(erase::<T>(Box::new(ProcessStage {
+                    selector: selector.clone(),
+                    process,
+                    backend,
+                    bad: BadRecords::of(&policy, ctx),
+                    output: Output::new(outputs)?,
+                    records: Vec::new().into_iter(),
+                    timestamps: Vec::new().into_iter(),
+                    results: Vec::new(),
+                })))
+            }),
+        )
+    }
+
+    /// This stream and another one of the same key, as the two inputs of one operator.
+    pub fn connect<B, U>(self, other: KeyedStream<B, U>) -> KeyedConnectedStreams<T, B, S, U>
+    where
+        B: Data,
+        U: KeySelector<B, Key = S::Key> + Sync,
+    {
+        KeyedConnectedStreams { left: self, right: other }
+    }
+}

@@ -1,0 +1,148 @@
+//! What an operator knows of the task that it runs in, and the task's body for the runtime.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::Waker;
+use std::time::{Duration, Instant};
+
+use millstream_network::{Exchange, TaskCounters};
+use millstream_types::{HostId, JobId, MaxParallelism, OperatorId};
+
+use crate::Result;
+
+/// A counter that user code made; its value is shown with the task's own counters.
+#[derive(Debug, Clone, Default)]
+pub struct Counter(Arc<AtomicI64>);
+
+impl Counter {
+    /// Adds to it.
+    pub fn add(&self, amount: i64) {
+        self.0.fetch_add(amount, Ordering::Relaxed);
+    }
+
+    /// Its value.
+    #[must_use]
+    pub fn get(&self) -> i64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// Messages between one operator's subtask and its coordinator, already encoded. The coordinator
+/// answers what it was asked, so the queue is as short as the subtask's own requests are few.
+#[derive(Debug, Default)]
+pub struct EventMailbox(Mutex<VecDeque<Vec<u8>>>);
+
+impl EventMailbox {
+    /// Adds a message; the caller wakes the task.
+    pub fn push(&self, payload: Vec<u8>) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).push_back(payload);
+    }
+
+    /// Takes the oldest message.
+    #[must_use]
+    pub fn pop(&self) -> Option<Vec<u8>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).pop_front()
+    }
+}
+
+/// Sends a message to an operator's coordinator: operator, subtask, encoded message.
+pub type EventSender = Arc<dyn Fn(OperatorId, u32, Vec<u8>) + Send + Sync>;
+
+/// What a task's operators share.
+#[derive(Clone)]
+pub struct TaskContext {
+    /// The job.
+    pub job: JobId,
+    /// The task's name with its number, as `Map (2/4)`.
+    pub name: String,
+    /// The subtask's number, from 0.
+    pub subtask: u32,
+    /// The number of subtasks.
+    pub parallelism: u32,
+    /// The number of key groups.
+    pub max_parallelism: MaxParallelism,
+    /// How many attempts came before.
+    pub attempt: u32,
+    /// The task's counters.
+    pub counters: Arc<TaskCounters>,
+    /// Wakes the task.
+    pub waker: Waker,
+    /// User counters by name.
+    pub user_counters: Arc<Mutex<BTreeMap<String, Counter>>>,
+    /// How long a record may wait in an output buffer; `None` until the buffer is full.
+    pub buffer_timeout: Option<Duration>,
+    /// Whether only final results are emitted.
+    pub batch: bool,
+}
+
+impl TaskContext {
+    /// The user counter of this name, shared by all operators of the task.
+    #[must_use]
+    pub fn counter(&self, name: &str) -> Counter {
+        let mut counters = self.user_counters.lock().unwrap_or_else(PoisonError::into_inner);
+        counters.entry(name.to_owned()).or_default().clone()
+    }
+}
+
+/// What building one operator of a task takes.
+pub struct OperatorContext<'a> {
+    /// The task.
+    pub task: &'a TaskContext,
+    /// The operator.
+    pub operator: OperatorId,
+    /// The operator's name.
+    pub name: &'a str,
+    /// To its coordinator.
+    pub to_coordinator: &'a EventSender,
+    /// From its coordinator.
+    pub from_coordinator: &'a Arc<EventMailbox>,
+}
+
+/// A channel that ends at a task: its name and the host that its producer runs in.
+pub type InputChannel = (millstream_network::ChannelId, HostId);
+
+/// What building a task's inputs takes.
+pub struct InputContext<'a> {
+    /// The process's channels.
+    pub exchange: &'a Exchange,
+    /// The channels of each input.
+    pub inputs: Vec<Vec<InputChannel>>,
+}
+
+/// How a step went.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Step {
+    /// Something was done; there may be more.
+    Progress,
+    /// No input now; the waker will be called, or look again at the given time.
+    Idle(Option<Instant>),
+    /// The output takes no more; the waker will be called.
+    Full,
+    /// All input was processed and everything was sent.
+    Finished,
+}
+
+/// One task: a synchronous state machine that a slot's thread steps.
+pub trait TaskBody: Send {
+    /// Opens the operators.
+    ///
+    /// # Errors
+    /// The task fails.
+    fn open(&mut self) -> Result<()>;
+
+    /// Does a bounded piece of work: about one batch.
+    ///
+    /// # Errors
+    /// The task fails.
+    fn step(&mut self) -> Result<Step>;
+
+    /// Sends what has waited long enough; the answer is when to look again.
+    ///
+    /// # Errors
+    /// The task fails.
+    fn tick(&mut self, now: Instant) -> Result<Option<Instant>>;
+
+    /// How many batches wait at the inputs.
+    fn inputs_waiting(&self) -> usize;
+}

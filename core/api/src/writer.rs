@@ -1,0 +1,360 @@
+//! The last stage of a task's output: spreads records over the channels of one exchange.
+//!
+//! Records are scattered into private buffers, one per channel, and copied out when a buffer is
+//! full or has waited for the buffer timeout. (Scattering straight into buffers that the consumer's
+//! core had read last was up to twice as slow.) Whole batches that can travel as they are do.
+
+use std::time::{Duration, Instant};
+
+use millstream_graph::{EdgeId, Partitioner};
+use millstream_network::{
+    Batch, ChannelId, ChannelWriter, Data, Event, Exchange, Flow, batch_capacity,
+};
+use millstream_types::MaxParallelism;
+
+use crate::Result;
+use crate::stage::{ErasedStage, Stage, erase};
+use crate::task::TaskContext;
+
+/// What building one edge's writer takes.
+pub struct WriterContext<'a> {
+    /// The producing task.
+    pub task: &'a TaskContext,
+    /// The process's channels.
+    pub exchange: &'a Exchange,
+    /// The edge.
+    pub edge: EdgeId,
+    /// How records travel.
+    pub partitioner: Partitioner,
+    /// The consuming vertex's parallelism.
+    pub target_parallelism: u32,
+    /// The consuming vertex's key groups.
+    pub target_max_parallelism: MaxParallelism,
+}
+
+/// The consuming subtasks that subtask `from` of `producers` sends to.
+#[must_use]
+pub fn targets(partitioner: Partitioner, from: u32, producers: u32, consumers: u32) -> Vec<u32> {
+    match partitioner {
+        Partitioner::Forward => vec![from],
+        Partitioner::Global => vec![0],
+        Partitioner::Rescale if consumers >= producers => {
+            (from * consumers / producers..(from + 1) * consumers / producers).collect()
+        }
+        Partitioner::Rescale => vec![from * consumers / producers],
+        Partitioner::Rebalance
+        | Partitioner::Hash
+        | Partitioner::Broadcast
+        | Partitioner::Custom => (0..consumers).collect(),
+    }
+}
+
+/// The producing subtasks that subtask `to` of `consumers` receives from.
+#[must_use]
+pub fn sources(partitioner: Partitioner, to: u32, producers: u32, consumers: u32) -> Vec<u32> {
+    (0..producers)
+        .filter(|from| match partitioner {
+            Partitioner::Forward => *from == to,
+            Partitioner::Global => to == 0,
+            Partitioner::Rescale => targets(partitioner, *from, producers, consumers).contains(&to),
+            Partitioner::Rebalance
+            | Partitioner::Hash
+            | Partitioner::Broadcast
+            | Partitioner::Custom => true,
+        })
+        .collect()
+}
+
+/// Decides which channels a batch's records go to.
+pub(crate) trait Route<T>: Send {
+    fn route(&mut self, batch: Batch<T>, lanes: &mut Lanes<T>) -> Result<()>;
+}
+
+struct Lane<T> {
+    channel: ChannelWriter<T>,
+    buffer: Batch<T>,
+}
+
+/// The channels of one exchange with their buffers.
+pub(crate) struct Lanes<T> {
+    lanes: Vec<Lane<T>>,
+    capacity: usize,
+    flow: Flow,
+}
+
+impl<T: Data> Lanes<T> {
+    fn len(&self) -> usize {
+        self.lanes.len()
+    }
+
+    #[inline]
+    fn put(&mut self, lane: usize, record: T) -> Result<()> {
+        let Some(target) = self.lanes.get_mut(lane) else { return Err(no_lane(lane)) };
+        target.buffer.records.push(record);
+        if target.buffer.len() >= self.capacity { self.flush(lane) } else { Ok(()) }
+    }
+
+    #[inline]
+    fn put_timed(&mut self, lane: usize, record: T, timestamp: i64) -> Result<()> {
+        let Some(target) = self.lanes.get_mut(lane) else { return Err(no_lane(lane)) };
+        target.buffer.timestamps.push(timestamp);
+        self.put(lane, record)
+    }
+
+    /// Sends a whole batch through one lane, as it is if it is large.
+    fn put_batch(&mut self, lane: usize, mut batch: Batch<T>) -> Result<()> {
+        let Some(target) = self.lanes.get_mut(lane) else { return Err(no_lane(lane)) };
+        let large = batch.len() * 2 >= self.capacity;
+        if large || target.buffer.len() + batch.len() > self.capacity {
+            self.flush(lane)?;
+        }
+        let Some(target) = self.lanes.get_mut(lane) else { return Err(no_lane(lane)) };
+        if large {
+            self.flow = self.flow.and(target.channel.send_batch(batch)?);
+        } else {
+            target.buffer.records.append(&mut batch.records);
+            target.buffer.timestamps.append(&mut batch.timestamps);
+        }
+        Ok(())
+    }
+
+    fn flush(&mut self, lane: usize) -> Result<()> {
+        let Some(target) = self.lanes.get_mut(lane) else { return Err(no_lane(lane)) };
+        if target.buffer.is_empty() {
+            return Ok(());
+        }
+        let mut records = Vec::with_capacity(target.buffer.len());
+        records.append(&mut target.buffer.records);
+        let timestamps = std::mem::take(&mut target.buffer.timestamps);
+        let sent = target.channel.send_batch(Batch { records, timestamps })?;
+        self.flow = self.flow.and(sent);
+        Ok(())
+    }
+
+    fn flush_all(&mut self) -> Result<()> {
+        (0..self.len()).try_for_each(|lane| self.flush(lane))
+    }
+
+    fn is_empty(&self) -> bool {
+        self.lanes.iter().all(|lane| lane.buffer.is_empty())
+    }
+}
+
+#[cold]
+fn no_lane(lane: usize) -> crate::Error {
+    anyhow::anyhow!("the partitioner chose subtask {lane}, which does not exist")
+}
+
+struct ExchangeWriter<T, R> {
+    route: R,
+    lanes: Lanes<T>,
+    timeout: Option<Duration>,
+    oldest: Option<Instant>,
+}
+
+impl<T: Data, R: Route<T>> Stage<T> for ExchangeWriter<T, R> {
+    fn open(&mut self) -> Result<()> {
+        Ok(())
+    }
+
+    fn push(&mut self, batch: Batch<T>) -> Result<Flow> {
+        self.lanes.flow = Flow::Ready;
+        self.route.route(batch, &mut self.lanes)?;
+        if self.timeout == Some(Duration::ZERO) {
+            self.lanes.flush_all()?;
+        }
+        Ok(self.lanes.flow)
+    }
+
+    fn event(&mut self, event: Event) -> Result<Flow> {
+        self.lanes.flow = Flow::Ready;
+        self.lanes.flush_all()?;
+        for lane in &mut self.lanes.lanes {
+            self.lanes.flow = self.lanes.flow.and(lane.channel.send_event(event)?);
+        }
+        Ok(self.lanes.flow)
+    }
+
+    fn resume(&mut self) -> Result<Flow> {
+        self.lanes
+            .lanes
+            .iter_mut()
+            .try_fold(Flow::Ready, |flow, lane| Ok(flow.and(lane.channel.drain()?)))
+    }
+
+    fn tick(&mut self, now: Instant) -> Result<Option<Instant>> {
+        let Some(timeout) = self.timeout else { return Ok(None) };
+        if self.lanes.is_empty() {
+            self.oldest = None;
+            return Ok(None);
+        }
+        let oldest = *self.oldest.get_or_insert(now);
+        let due = oldest + timeout;
+        if now < due {
+            return Ok(Some(due));
+        }
+        self.lanes.flush_all()?;
+        self.oldest = None;
+        Ok(None)
+    }
+}
+
+struct OneLane;
+
+impl<T: Data> Route<T> for OneLane {
+    fn route(&mut self, batch: Batch<T>, lanes: &mut Lanes<T>) -> Result<()> {
+        lanes.put_batch(0, batch)
+    }
+}
+
+/// Large batches go round whole; small ones record by record, so that few records spread too.
+struct RoundRobin {
+    next: usize,
+}
+
+impl RoundRobin {
+    fn advance(&mut self, lanes: usize) -> usize {
+        let lane = self.next;
+        self.next = if lane + 1 >= lanes { 0 } else { lane + 1 };
+        lane
+    }
+}
+
+impl<T: Data> Route<T> for RoundRobin {
+    fn route(&mut self, batch: Batch<T>, lanes: &mut Lanes<T>) -> Result<()> {
+        if batch.len() * 4 >= lanes.capacity {
+            let lane = self.advance(lanes.len());
+            return lanes.put_batch(lane, batch);
+        }
+        let count = lanes.len();
+        each(batch, lanes, |_| self.advance(count))
+    }
+}
+
+/// Puts every record where `choose` says.
+#[inline]
+fn each<T: Data>(
+    batch: Batch<T>,
+    lanes: &mut Lanes<T>,
+    mut choose: impl FnMut(&T) -> usize,
+) -> Result<()> {
+    if batch.is_timed() {
+        for (record, timestamp) in batch.records.into_iter().zip(batch.timestamps) {
+            let lane = choose(&record);
+            lanes.put_timed(lane, record, timestamp)?;
+        }
+    } else {
+        for record in batch.records {
+            let lane = choose(&record);
+            lanes.put(lane, record)?;
+        }
+    }
+    Ok(())
+}
+
+/// Every record to every lane.
+struct ToAll<T> {
+    clone: fn(&Batch<T>) -> Batch<T>,
+}
+
+impl<T: Data> Route<T> for ToAll<T> {
+    fn route(&mut self, batch: Batch<T>, lanes: &mut Lanes<T>) -> Result<()> {
+        let last = lanes.len().saturating_sub(1);
+        for lane in 0..last {
+            lanes.put_batch(lane, (self.clone)(&batch))?;
+        }
+        lanes.put_batch(last, batch)
+    }
+}
+
+/// To the lane that the function names.
+struct ByFunction<F>(F);
+
+impl<T: Data, F: FnMut(&T, usize) -> usize + Send> Route<T> for ByFunction<F> {
+    fn route(&mut self, batch: Batch<T>, lanes: &mut Lanes<T>) -> Result<()> {
+        let count = lanes.len();
+        each(batch, lanes, |record| (self.0)(record, count))
+    }
+}
+
+fn build<T: Data, R: Route<T> + 'static>(ctx: &WriterContext<'_>, route: R) -> ErasedStage {
+    let (task, from) = (ctx.task, ctx.task.subtask);
+    let lanes = targets(ctx.partitioner, from, task.parallelism, ctx.target_parallelism)
+        .into_iter()
+        .map(|to| {
+            let id = ChannelId { edge: ctx.edge.0, from, to };
+            let counters = std::sync::Arc::clone(&task.counters);
+            let channel = ctx.exchange.writer(id, task.waker.clone(), counters);
+            Lane { channel, buffer: Batch::new() }
+        })
+        .collect();
+    erase::<T>(Box::new(ExchangeWriter {
+        route,
+        lanes: Lanes { lanes, capacity: batch_capacity::<T>(), flow: Flow::Ready },
+        timeout: task.buffer_timeout,
+        oldest: None,
+    }))
+}
+
+/// A writer that does not look at the records.
+pub(crate) fn plain<T: Data>(ctx: &WriterContext<'_>) -> Result<ErasedStage> {
+    match ctx.partitioner {
+        Partitioner::Forward | Partitioner::Global => Ok(build::<T, _>(ctx, OneLane)),
+        Partitioner::Rebalance | Partitioner::Rescale => {
+            // Subtasks start at different lanes, so that the first batches spread too.
+            let next = ctx.task.subtask as usize;
+            let lanes = targets(
+                ctx.partitioner,
+                ctx.task.subtask,
+                ctx.task.parallelism,
+                ctx.target_parallelism,
+            );
+            Ok(build::<T, _>(ctx, RoundRobin { next: next % lanes.len().max(1) }))
+        }
+        Partitioner::Hash | Partitioner::Broadcast | Partitioner::Custom => Err(anyhow::anyhow!(
+            "a {} exchange needs its function",
+            ctx.partitioner.ship_strategy()
+        )),
+    }
+}
+
+/// A writer that sends everything everywhere.
+pub(crate) fn broadcast<T: Data + Clone>(ctx: &WriterContext<'_>) -> ErasedStage {
+    build::<T, _>(ctx, ToAll { clone: Batch::clone })
+}
+
+/// A writer that sends each record where a function says; `choose` is given the number of subtasks.
+pub(crate) fn by_function<T: Data>(
+    ctx: &WriterContext<'_>,
+    choose: impl FnMut(&T, usize) -> usize + Send + 'static,
+) -> ErasedStage {
+    build::<T, _>(ctx, ByFunction(choose))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn both_ends_agree_on_the_channels() {
+        for partitioner in [
+            Partitioner::Forward,
+            Partitioner::Global,
+            Partitioner::Rescale,
+            Partitioner::Rebalance,
+        ] {
+            for (producers, consumers) in [(1, 1), (2, 2), (2, 5), (5, 2), (4, 8), (7, 3)] {
+                if partitioner == Partitioner::Forward && producers != consumers {
+                    continue;
+                }
+                for to in 0..consumers {
+                    let sources = sources(partitioner, to, producers, consumers);
+                    for from in 0..producers {
+                        let targets = targets(partitioner, from, producers, consumers);
+                        assert_eq!(targets.contains(&to), sources.contains(&from));
+                    }
+                }
+            }
+        }
+    }
+}
