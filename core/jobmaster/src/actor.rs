@@ -1,0 +1,228 @@
+//! The actor of one job: feeds the decider and carries out what it decides.
+//!
+//! Calls to workers are queued on their connections and never wait. What the ResourceManager is
+//! told goes through a slot that holds only the newest declaration and what is to be released, so
+//! neither component ever waits for room in the other's mailbox while its own is full.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use futures::StreamExt;
+use futures::future::BoxFuture;
+use millstream_gateway::{
+    CauseKind, FailureCause, JobDetails, JobMasterEvent, JobMasterFactory, JobMasterGateway,
+    JobSubmission, ResourceManagerGateway, SlotRequirement, Stopped, TaskManagerGateway,
+    TaskManagerGone,
+};
+use millstream_types::{AllocationId, JobId, Timestamp};
+use tokio::sync::{Notify, mpsc, watch};
+use tokio_util::time::DelayQueue;
+use tracing::{Instrument, debug, info, info_span};
+
+use crate::config::JobMasterConfig;
+use crate::ids::OsIds;
+use crate::master::{Action, Event, JobMaster, Timer};
+
+/// How many events may wait; more make their senders wait.
+const MAILBOX_EVENTS_MAX: usize = 1024;
+
+/// How many events are handled before the outside sees what they changed.
+const EVENTS_PER_TURN: usize = 64;
+
+/// Starts JobMasters in this process.
+#[derive(Debug, Clone)]
+pub struct Factory {
+    /// Gives slots.
+    pub resource_manager: Arc<dyn ResourceManagerGateway>,
+    /// Starts coordinator hosts: like a worker, but without slots. Its name is no worker's.
+    pub coordinator_hosts: Arc<dyn TaskManagerGateway>,
+    /// What the cluster's configuration says.
+    pub config: JobMasterConfig,
+}
+
+impl JobMasterFactory for Factory {
+    /// Must be called within a Tokio runtime.
+    fn start(&self, submission: JobSubmission) -> Arc<dyn JobMasterGateway> {
+        let job = submission.job;
+        let master = JobMaster::new(
+            submission,
+            &self.config,
+            Arc::clone(&self.coordinator_hosts),
+            Box::new(OsIds),
+            Timestamp::now(),
+        );
+        let (events, mailbox) = mpsc::channel(MAILBOX_EVENTS_MAX);
+        let (published, details) = watch::channel(Arc::new(master.details()));
+        let handle = Arc::new(Handle { job, events, details });
+        let owner: Arc<dyn JobMasterGateway> = handle.clone();
+        let resources = Arc::new(Resources::default());
+        let teller =
+            Arc::clone(&resources).tell(Arc::clone(&self.resource_manager), Arc::clone(&owner));
+        let actor =
+            Actor { master, owner, published, resources, timers: DelayQueue::new(), ended: false };
+        let span = info_span!("job", %job);
+        tokio::spawn(async move { tokio::join!(actor.run(mailbox), teller) }.instrument(span));
+        handle
+    }
+}
+
+/// How others reach the actor.
+#[derive(Debug)]
+struct Handle {
+    job: JobId,
+    events: mpsc::Sender<JobMasterEvent>,
+    details: watch::Receiver<Arc<JobDetails>>,
+}
+
+impl JobMasterGateway for Handle {
+    fn job(&self) -> JobId {
+        self.job
+    }
+
+    fn post(&self, event: JobMasterEvent) -> BoxFuture<'_, Result<(), Stopped>> {
+        Box::pin(async move { self.events.send(event).await.map_err(|_| Stopped) })
+    }
+
+    fn details(&self) -> watch::Receiver<Arc<JobDetails>> {
+        self.details.clone()
+    }
+}
+
+/// What the ResourceManager has not been told yet. Declarations replace each other.
+#[derive(Debug, Default)]
+struct Resources {
+    untold: Mutex<Untold>,
+    changed: Notify,
+}
+
+#[derive(Debug, Default)]
+struct Untold {
+    declaration: Option<Vec<SlotRequirement>>,
+    release: Vec<AllocationId>,
+    /// The job has ended: nothing will be added.
+    last: bool,
+}
+
+impl Resources {
+    fn change(&self, change: impl FnOnce(&mut Untold)) {
+        change(&mut self.untold.lock().unwrap_or_else(PoisonError::into_inner));
+        self.changed.notify_one();
+    }
+
+    /// Tells the ResourceManager until the job has ended and all is said.
+    async fn tell(
+        self: Arc<Self>,
+        resource_manager: Arc<dyn ResourceManagerGateway>,
+        owner: Arc<dyn JobMasterGateway>,
+    ) {
+        loop {
+            let untold = {
+                let mut untold = self.untold.lock().unwrap_or_else(PoisonError::into_inner);
+                let last = untold.last;
+                Untold { last, ..std::mem::take(&mut *untold) }
+            };
+            if let Some(slots) = untold.declaration
+                && resource_manager.declare(Arc::clone(&owner), slots).await.is_err()
+            {
+                debug!("the ResourceManager has stopped");
+            }
+            if !untold.release.is_empty() && resource_manager.release(untold.release).await.is_err()
+            {
+                debug!("the ResourceManager has stopped");
+            }
+            if untold.last {
+                return;
+            }
+            self.changed.notified().await;
+        }
+    }
+}
+
+/// Owns the decider.
+struct Actor {
+    master: JobMaster,
+    owner: Arc<dyn JobMasterGateway>,
+    published: watch::Sender<Arc<JobDetails>>,
+    resources: Arc<Resources>,
+    timers: DelayQueue<Timer>,
+    ended: bool,
+}
+
+impl Actor {
+    async fn run(mut self, mut mailbox: mpsc::Receiver<JobMasterEvent>) {
+        info!("job starts");
+        self.handle([Event::Start]);
+        let mut news = Vec::new();
+        while !self.ended {
+            tokio::select! {
+                // The handle that this actor owns keeps the mailbox open.
+                _ = mailbox.recv_many(&mut news, EVENTS_PER_TURN) => {
+                    self.handle(news.drain(..).map(Event::Gateway));
+                }
+                Some(expired) = self.timers.next(), if !self.timers.is_empty() => {
+                    self.handle([Event::Timer(expired.into_inner())]);
+                }
+            }
+        }
+        // Slots that were granted meanwhile go back.
+        mailbox.close();
+        while let Some(late) = mailbox.recv().await {
+            self.handle([Event::Gateway(late)]);
+        }
+        self.resources.change(|untold| untold.last = true);
+    }
+
+    /// Hands events to the decider and carries out what it says.
+    fn handle(&mut self, events: impl IntoIterator<Item = Event>) {
+        let mut publish = false;
+        for event in events {
+            let mut queue = VecDeque::from([event]);
+            while let Some(event) = queue.pop_front() {
+                for action in self.master.on_event(Timestamp::now(), event) {
+                    // The loss is reported by the ResourceManager too; to hear of it twice is
+                    // harmless, never to hear of it is not.
+                    if let Err(TaskManagerGone(task_manager)) = self.carry_out(action, &mut publish)
+                    {
+                        let message = format!("TaskManager {task_manager} cannot be reached");
+                        let cause = FailureCause::new(CauseKind::WorkerLost, message);
+                        let lost = JobMasterEvent::TaskManagerLost { task_manager, cause };
+                        queue.push_back(Event::Gateway(lost));
+                    }
+                }
+            }
+        }
+        if publish {
+            let details = self.master.details();
+            if self.published.borrow().status != details.status {
+                info!(status = %details.status, "job status changed");
+            }
+            self.published.send_replace(Arc::new(details));
+        }
+    }
+
+    fn carry_out(&mut self, action: Action, publish: &mut bool) -> Result<(), TaskManagerGone> {
+        match action {
+            Action::DeclareSlots(slots) => {
+                self.resources.change(|untold| untold.declaration = Some(slots));
+            }
+            Action::ReleaseSlots(slots) => {
+                self.resources.change(|untold| untold.release.extend(slots));
+            }
+            Action::StartHost(on, start) => {
+                info!(host = %start.host, worker = %on.id(), slots = ?start.slots, "starting host");
+                on.start_host(Arc::clone(&self.owner), *start)?;
+            }
+            Action::Command(on, command) => on.command(command)?,
+            Action::StopHost(on, host, grace) => {
+                debug!(%host, worker = %on.id(), ?grace, "stopping host");
+                on.stop_host(host, grace)?;
+            }
+            Action::SetTimer(timer, after) => {
+                self.timers.insert(timer, after);
+            }
+            Action::Publish => *publish = true,
+            Action::End => self.ended = true,
+        }
+        Ok(())
+    }
+}

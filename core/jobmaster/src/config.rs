@@ -1,0 +1,187 @@
+//! What a JobMaster can be told, for the cluster and for one job.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use millstream_config::{ConfigError, Configuration, RestartStrategyType, options};
+use millstream_graph::{JobGraph, RuntimeMode};
+
+/// Keys that a job may set for itself; everything else in its settings is for others.
+const JOB_KEYS: [&str; 3] =
+    ["restart-strategy", "slot.request.timeout", "millstream.task.cancel-timeout"];
+
+/// What follows a failure.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RestartStrategy {
+    /// The job fails.
+    None,
+    /// The job restarts.
+    FixedDelay {
+        /// How often at most.
+        attempts: u32,
+        /// How long after the failure at least.
+        delay: Duration,
+    },
+}
+
+/// When vertices are deployed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SchedulingStrategy {
+    /// All at once.
+    Eager,
+    /// Sources first, and each other vertex once all its producers run.
+    LazyFromSource,
+}
+
+/// Settings of JobMasters.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct JobMasterConfig {
+    /// How long a job waits for slots before that counts as a failure.
+    pub slot_request_timeout: Duration,
+    /// How long a host may take from its start until it is ready.
+    pub host_start_timeout: Duration,
+    /// How long a task may take to obey a cancellation before its host is killed.
+    pub cancel_timeout: Duration,
+    /// How long the coordinator host may take to discard what was not published.
+    pub abort_timeout: Duration,
+    /// How long a host that did obey may take to exit before it is killed.
+    pub stop_grace: Duration,
+    /// How long a broken exchange waits for the news of what broke it.
+    pub exchange_hold: Duration,
+    /// The least time between two publications of metrics.
+    pub publish_interval: Duration,
+    /// How many failures are remembered.
+    pub exception_history_size: usize,
+    /// When vertices are deployed; unset: eager, and lazily in batch mode.
+    pub scheduling: Option<SchedulingStrategy>,
+    /// What follows a failure; unset: nothing does.
+    pub restart_strategy: Option<RestartStrategyType>,
+    /// How often a job with fixed delay restarts.
+    pub restart_attempts: u32,
+    /// How long after a failure a job with fixed delay restarts.
+    pub restart_delay: Duration,
+}
+
+impl Default for JobMasterConfig {
+    fn default() -> Self {
+        Self {
+            slot_request_timeout: Duration::from_secs(300),
+            host_start_timeout: Duration::from_secs(30),
+            cancel_timeout: Duration::from_secs(2),
+            abort_timeout: Duration::from_secs(10),
+            stop_grace: Duration::from_secs(1),
+            exchange_hold: Duration::from_millis(500),
+            publish_interval: Duration::from_millis(100),
+            exception_history_size: 16,
+            scheduling: None,
+            restart_strategy: None,
+            restart_attempts: 1,
+            restart_delay: Duration::from_secs(1),
+        }
+    }
+}
+
+impl JobMasterConfig {
+    /// What the cluster's configuration says.
+    ///
+    /// # Errors
+    /// A value does not parse; after a load that cannot happen.
+    pub fn from_configuration(configuration: &Configuration) -> Result<Self, ConfigError> {
+        Ok(Self {
+            slot_request_timeout: configuration.get(&options::SLOT_REQUEST_TIMEOUT)?,
+            host_start_timeout: configuration.get(&options::HOST_START_TIMEOUT)?,
+            cancel_timeout: configuration.get(&options::TASK_CANCEL_TIMEOUT)?,
+            exception_history_size: configuration.get(&options::WEB_EXCEPTION_HISTORY_SIZE)?
+                as usize,
+            restart_strategy: configuration.get(&options::RESTART_STRATEGY_TYPE)?,
+            restart_attempts: configuration.get(&options::RESTART_STRATEGY_FIXED_DELAY_ATTEMPTS)?,
+            restart_delay: configuration.get(&options::RESTART_STRATEGY_FIXED_DELAY_DELAY)?,
+            ..Self::default()
+        })
+    }
+
+    /// The same with what the job itself sets.
+    ///
+    /// # Errors
+    /// The job sets one of its keys to what it cannot be.
+    pub fn for_job(&self, settings: &BTreeMap<String, String>) -> Result<Self, ConfigError> {
+        let ours = |key: &str| JOB_KEYS.iter().any(|known| key.starts_with(known));
+        let set = settings.iter().filter(|(key, _)| ours(key));
+        let set = Configuration::from_pairs(set.map(|(key, value)| (key.clone(), value.clone())))?;
+        let mut config = self.clone();
+        macro_rules! override_with {
+            ($field:ident, $option:ident) => {
+                if set.text(options::$option.key()).is_some() {
+                    config.$field = set.get(&options::$option)?;
+                }
+            };
+        }
+        override_with!(slot_request_timeout, SLOT_REQUEST_TIMEOUT);
+        override_with!(cancel_timeout, TASK_CANCEL_TIMEOUT);
+        override_with!(restart_strategy, RESTART_STRATEGY_TYPE);
+        override_with!(restart_attempts, RESTART_STRATEGY_FIXED_DELAY_ATTEMPTS);
+        override_with!(restart_delay, RESTART_STRATEGY_FIXED_DELAY_DELAY);
+        Ok(config)
+    }
+
+    /// What follows a failure.
+    #[must_use]
+    pub fn restart_strategy(&self) -> RestartStrategy {
+        match self.restart_strategy {
+            None | Some(RestartStrategyType::None) => RestartStrategy::None,
+            Some(RestartStrategyType::FixedDelay) => RestartStrategy::FixedDelay {
+                attempts: self.restart_attempts,
+                delay: self.restart_delay,
+            },
+        }
+    }
+
+    /// When the vertices of `graph` are deployed.
+    #[must_use]
+    pub fn scheduling_of(&self, graph: &JobGraph) -> SchedulingStrategy {
+        self.scheduling.unwrap_or(match graph.runtime_mode {
+            RuntimeMode::Batch => SchedulingStrategy::LazyFromSource,
+            RuntimeMode::Streaming | RuntimeMode::Automatic => SchedulingStrategy::Eager,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn settings(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
+        pairs.iter().map(|(key, value)| ((*key).into(), (*value).into())).collect()
+    }
+
+    #[test]
+    fn without_a_strategy_a_job_does_not_restart() {
+        let config = JobMasterConfig::from_configuration(&Configuration::new()).unwrap();
+        assert_eq!(config.restart_strategy(), RestartStrategy::None);
+        assert_eq!(config.slot_request_timeout, Duration::from_secs(300));
+    }
+
+    #[test]
+    fn a_job_overrides_single_keys_of_the_cluster() {
+        let cluster =
+            JobMasterConfig { restart_delay: Duration::from_secs(7), ..JobMasterConfig::default() };
+        let job = cluster
+            .for_job(&settings(&[
+                ("restart-strategy.type", "fixed-delay"),
+                ("restart-strategy.fixed-delay.attempts", "3"),
+                ("parallelism.default", "not for us"),
+            ]))
+            .unwrap();
+        let delay = Duration::from_secs(7);
+        assert_eq!(job.restart_strategy(), RestartStrategy::FixedDelay { attempts: 3, delay });
+        let none = job.for_job(&settings(&[("restart-strategy", "none")])).unwrap();
+        assert_eq!(none.restart_strategy(), RestartStrategy::None);
+    }
+
+    #[test]
+    fn a_value_that_is_none_names_its_key() {
+        let wrong = settings(&[("restart-strategy.fixed-delay.delay", "soon")]);
+        let error = JobMasterConfig::default().for_job(&wrong).unwrap_err().to_string();
+        assert!(error.contains("restart-strategy.fixed-delay.delay"), "{error}");
+    }
+}

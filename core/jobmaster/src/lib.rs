@@ -1,0 +1,28 @@
+//! The master of one job: it gets slots, starts hosts, deploys tasks, and brings the job to its end.
+//!
+//! [`JobMaster`] decides: events and the time in, [`Action`]s out, no I/O. A thin actor per job
+//! carries the actions out; [`Factory`] starts it. The job's picture is the [`ExecutionGraph`].
+//!
+//! # Invariants
+//! - Every attempt of a job runs in hosts of its own: what an earlier host says is stale.
+//! - A status that nothing follows (`FINISHED`, `FAILED`, `CANCELED`) is reached once, and only
+//!   after every host that was started has ended and everything unpublished was discarded.
+//! - Every slot that was granted is given back, or its worker was lost.
+//!
+//! It does not store the job, choose workers, or start processes itself.
+
+mod actor;
+mod causes;
+mod config;
+mod execution_graph;
+mod history;
+mod hosts;
+mod ids;
+mod master;
+mod slots;
+
+pub use actor::Factory;
+pub use config::{JobMasterConfig, RestartStrategy, SchedulingStrategy};
+pub use execution_graph::{Execution, ExecutionGraph, ExecutionVertex, Place, Subtask};
+pub use ids::{IdSource, OsIds};
+pub use master::{Action, Event, JobMaster, Timer, TimerKind};

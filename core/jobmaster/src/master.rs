@@ -1,0 +1,360 @@
+//! The decider of one job: what happens in, what to do out.
+//!
+//! ```text
+//! New -> WaitingForSlots -> StartingHosts -> Running -> Committing --(outcome: Finish)--+
+//!              ^     \            |             |            |                          |
+//!              |      +-----------+-- failure or cancel -----+                          |
+//!              |                  v                                                     v
+//!              |           CancellingTasks -------> Aborting ------------------> StoppingHosts
+//!              |                  (outcome: Cancel, Fail, Restart)                      |
+//!              +---- WaitingForRestart <--------------------------------------- Restart-+-> Ended
+//! ```
+//! `Committing` and `Aborting` are passed only by jobs with a coordinator host. A job's status is
+//! what Flink calls these phases; a phase says what is being waited for.
+
+mod ending;
+#[cfg(test)]
+pub(crate) mod fixture;
+mod messages;
+mod schedule;
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use millstream_gateway::{
+    CauseKind, ExceptionEntry, FailureCause, HostCommand, JobDetails, JobMasterEvent,
+    JobSubmission, SlotRequirement, StartHost, TaskManagerGateway,
+};
+use millstream_graph::JobGraph;
+use millstream_protocol::job;
+use millstream_types::{AllocationId, HostId, JobStatus, Timestamp};
+
+use crate::config::{JobMasterConfig, SchedulingStrategy};
+use crate::execution_graph::ExecutionGraph;
+use crate::history::History;
+use crate::hosts::Hosts;
+use crate::ids::IdSource;
+use crate::slots::SlotPool;
+
+/// What happens to a job.
+#[derive(Debug)]
+pub enum Event {
+    /// It shall run; the first event and only once.
+    Start,
+    /// News from other components.
+    Gateway(JobMasterEvent),
+    /// A timer that was set has run out.
+    Timer(Timer),
+}
+
+/// What is to be done. Worker and coordinator host are reached through the same gateway.
+#[derive(Debug)]
+pub enum Action {
+    /// Replace what the job asks the ResourceManager for.
+    DeclareSlots(Vec<SlotRequirement>),
+    /// Give slots back.
+    ReleaseSlots(Vec<AllocationId>),
+    /// Start a process.
+    StartHost(Arc<dyn TaskManagerGateway>, Box<StartHost>),
+    /// Tell a process something.
+    Command(Arc<dyn TaskManagerGateway>, HostCommand),
+    /// End a process; after so long, by force.
+    StopHost(Arc<dyn TaskManagerGateway>, HostId, Duration),
+    /// Hand back the timer after so long.
+    SetTimer(Timer, Duration),
+    /// Show [`JobMaster::details`] to the world.
+    Publish,
+    /// The job has ended; late news is still to be handed in, nothing else will come of it.
+    End,
+}
+
+/// A timer. One that was set in an earlier phase is ignored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Timer {
+    /// What for.
+    pub kind: TimerKind,
+    /// When it was set; grows with every change of phase.
+    pub round: u64,
+}
+
+/// What a timer is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TimerKind {
+    /// Slots did not come.
+    SlotRequest,
+    /// Hosts did not get ready.
+    HostStart,
+    /// Nothing explained a broken exchange.
+    ExchangeHold,
+    /// Tasks did not stop.
+    Cancel,
+    /// The coordinator host did not discard what was not published.
+    Abort,
+    /// It is time to restart.
+    Restart,
+    /// It is time to show metrics.
+    Publish,
+}
+
+/// What a job waits for.
+#[derive(Debug)]
+enum Phase {
+    New,
+    WaitingForSlots {
+        /// What the ResourceManager says of it.
+        shortage: Option<String>,
+    },
+    StartingHosts,
+    Running {
+        /// A broken exchange, until what broke it is known.
+        held: Option<ExceptionEntry>,
+        /// A host that ended although its tasks had no need of it any more.
+        exited: Option<ExceptionEntry>,
+    },
+    Committing,
+    CancellingTasks {
+        then: Outcome,
+    },
+    Aborting {
+        then: Outcome,
+        /// Whether the coordinator host was started only for this.
+        fresh: bool,
+    },
+    StoppingHosts {
+        then: Outcome,
+    },
+    WaitingForRestart,
+    Ended,
+}
+
+/// What follows the end of an attempt.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Outcome {
+    Finish,
+    Cancel,
+    Fail,
+    Restart { due: Timestamp },
+}
+
+/// What the outside has not seen yet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Unseen {
+    Nothing,
+    Metrics,
+    State,
+}
+
+/// The master of one job, as a decider.
+pub struct JobMaster {
+    submission: JobSubmission,
+    /// The graph as hosts are told it.
+    graph_message: job::JobGraph,
+    config: JobMasterConfig,
+    /// Why the job cannot even start.
+    refused: Option<FailureCause>,
+    scheduling: SchedulingStrategy,
+    coordinators: Arc<dyn TaskManagerGateway>,
+    ids: Box<dyn IdSource>,
+
+    now: Timestamp,
+    start_time: Timestamp,
+    status: JobStatus,
+    status_times: BTreeMap<JobStatus, Timestamp>,
+    phase: Phase,
+    round: u64,
+    restarts: u32,
+    slots: SlotPool,
+    hosts: Hosts,
+    executions: ExecutionGraph,
+    history: History,
+    /// Whether tasks of this attempt were deployed, so that output may have to be discarded.
+    may_have_output: bool,
+    /// How many `Settled` the coordinator host owes.
+    settles_due: u32,
+
+    unseen: Unseen,
+    published_at: Timestamp,
+    publish_timer_set: bool,
+    actions: Vec<Action>,
+}
+
+impl JobMaster {
+    /// The master of `submission`, submitted now. `coordinators` starts the coordinator host.
+    #[must_use]
+    pub fn new(
+        submission: JobSubmission,
+        cluster: &JobMasterConfig,
+        coordinators: Arc<dyn TaskManagerGateway>,
+        ids: Box<dyn IdSource>,
+        now: Timestamp,
+    ) -> Self {
+        let graph: &JobGraph = &submission.graph;
+        let (config, refused) = match cluster.for_job(&graph.settings.config) {
+            Ok(config) => (config, None),
+            Err(error) => {
+                let cause = FailureCause::new(CauseKind::Error, error.to_string());
+                (cluster.clone(), Some(cause))
+            }
+        };
+        Self {
+            graph_message: graph.into(),
+            scheduling: config.scheduling_of(graph),
+            slots: SlotPool::new(graph),
+            executions: ExecutionGraph::new(graph, now),
+            history: History::new(config.exception_history_size),
+            submission,
+            config,
+            refused,
+            coordinators,
+            ids,
+            now,
+            start_time: now,
+            status: JobStatus::Initializing,
+            status_times: BTreeMap::from([(JobStatus::Initializing, now)]),
+            phase: Phase::New,
+            round: 0,
+            restarts: 0,
+            hosts: Hosts::default(),
+            may_have_output: false,
+            settles_due: 0,
+            unseen: Unseen::Nothing,
+            published_at: now,
+            publish_timer_set: false,
+            actions: Vec::new(),
+        }
+    }
+
+    /// Takes an event in and says what to do, in this order.
+    pub fn on_event(&mut self, now: Timestamp, event: Event) -> Vec<Action> {
+        self.now = now;
+        match event {
+            Event::Start => self.start(),
+            Event::Gateway(news) => self.on_news(news),
+            Event::Timer(timer) => self.on_timer(timer),
+        }
+        self.publish();
+        std::mem::take(&mut self.actions)
+    }
+
+    fn on_news(&mut self, news: JobMasterEvent) {
+        match news {
+            JobMasterEvent::SlotsGranted(slots) => self.on_slots_granted(slots),
+            JobMasterEvent::NotEnoughSlots(sentence) => self.on_shortage(Some(sentence)),
+            JobMasterEvent::EnoughSlots => self.on_shortage(None),
+            JobMasterEvent::TaskManagerLost { task_manager, cause } => {
+                self.on_task_manager_lost(&task_manager, &cause);
+            }
+            JobMasterEvent::HostMessage { host, message } => self.on_host_message(host, message),
+            JobMasterEvent::HostExited(exit) => self.on_host_exited(&exit),
+            JobMasterEvent::Cancel => self.on_cancel(),
+        }
+    }
+
+    fn on_timer(&mut self, timer: Timer) {
+        if timer.kind == TimerKind::Publish {
+            self.publish_timer_set = false;
+            return;
+        }
+        if timer.round != self.round {
+            return;
+        }
+        match timer.kind {
+            TimerKind::SlotRequest => self.on_slots_late(),
+            TimerKind::HostStart => self.on_hosts_late(),
+            TimerKind::ExchangeHold => self.on_exchange_unexplained(),
+            TimerKind::Cancel => self.on_tasks_stuck(),
+            TimerKind::Abort => self.on_abort_late(),
+            TimerKind::Restart => self.restart(),
+            TimerKind::Publish => {}
+        }
+    }
+
+    fn enter(&mut self, phase: Phase) {
+        self.round += 1;
+        self.phase = phase;
+        self.unseen = Unseen::State;
+    }
+
+    fn set_status(&mut self, status: JobStatus) {
+        self.status = status;
+        self.status_times.entry(status).or_insert(self.now);
+        self.unseen = Unseen::State;
+    }
+
+    fn set_timer(&mut self, kind: TimerKind, after: Duration) {
+        self.actions.push(Action::SetTimer(Timer { kind, round: self.round }, after));
+    }
+
+    /// A failure that is seen now and is not one task's.
+    fn entry(&self, cause: FailureCause) -> ExceptionEntry {
+        ExceptionEntry { timestamp: self.now, cause, task: None, location: None }
+    }
+
+    /// Changes of state are shown at once, metrics at most once in an interval.
+    fn publish(&mut self) {
+        if self.unseen == Unseen::Nothing {
+            return;
+        }
+        let since = self.now.saturating_since(self.published_at);
+        let wait = self.config.publish_interval.saturating_sub(since);
+        if self.unseen == Unseen::State || wait.is_zero() {
+            self.unseen = Unseen::Nothing;
+            self.published_at = self.now;
+            self.actions.push(Action::Publish);
+        } else if !self.publish_timer_set {
+            self.publish_timer_set = true;
+            self.set_timer(TimerKind::Publish, wait);
+        }
+    }
+
+    /// The job as it is now.
+    #[must_use]
+    pub fn details(&self) -> JobDetails {
+        let ended = self.status.is_globally_terminal();
+        JobDetails {
+            job: self.submission.job,
+            graph: Arc::clone(&self.submission.graph),
+            artifact: self.submission.artifact,
+            status: self.status,
+            status_times: self.status_times.clone(),
+            start_time: self.start_time,
+            end_time: ended.then(|| self.status_times.get(&self.status).copied()).flatten(),
+            vertices: self.executions.details(),
+            exceptions: self.history.entries(),
+            exceptions_truncated: self.history.is_truncated(),
+            restarts: self.restarts,
+            waiting_for: self.waiting_for(),
+        }
+    }
+
+    fn waiting_for(&self) -> Option<String> {
+        match &self.phase {
+            Phase::New | Phase::Running { .. } | Phase::Ended => None,
+            Phase::WaitingForSlots { shortage } => {
+                let slots = format!("{} of {} slots", self.slots.missing(), self.slots.needed());
+                Some(match shortage {
+                    Some(sentence) => format!("{slots}: {sentence}"),
+                    None => slots,
+                })
+            }
+            Phase::StartingHosts => {
+                let starting = self.hosts.iter().filter(|(_, host)| !host.is_ready()).count();
+                Some(format!("{starting} of {} processes to start", self.hosts.len()))
+            }
+            Phase::Committing => Some("its sinks to publish their results".to_owned()),
+            Phase::CancellingTasks { .. } => {
+                Some(format!("{} tasks to stop", self.executions.active()))
+            }
+            Phase::Aborting { .. } => {
+                Some("its sinks to discard what they did not publish".to_owned())
+            }
+            Phase::StoppingHosts { .. } => Some(format!("{} processes to end", self.hosts.len())),
+            Phase::WaitingForRestart => {
+                Some(format!("its restart, {:?} after the failure", self.config.restart_delay))
+            }
+        }
+    }
+}
