@@ -1,0 +1,163 @@
+//! `#[derive(Key)]`.
+
+use proc_macro2::TokenStream;
+use quote::{ToTokens, format_ident, quote, quote_spanned};
+use syn::spanned::Spanned;
+use syn::{Data, DataEnum, DeriveInput, Error, Fields, Index, Member, parse_quote};
+
+pub(crate) fn expand(item: TokenStream) -> Result<TokenStream, Error> {
+    let mut input: DeriveInput = syn::parse2(item)?;
+    if let Some(lifetime) = input.generics.lifetimes().next() {
+        let text = "a key owns its data: it has no lifetime parameters";
+        return Err(Error::new_spanned(lifetime, text));
+    }
+    let body = match &input.data {
+        Data::Struct(data) => struct_body(&data.fields),
+        Data::Enum(data) => enum_body(data),
+        Data::Union(data) => {
+            let text = "a union cannot be a key: nobody knows which of its fields is valid";
+            return Err(Error::new_spanned(data.union_token, text));
+        }
+    };
+    for parameter in input.generics.type_params_mut() {
+        parameter.bounds.push(parse_quote!(::millstream::Key));
+    }
+    let name = &input.ident;
+    let (impl_generics, type_generics, where_clause) = input.generics.split_for_impl();
+    Ok(quote! {
+        #[automatically_derived]
+        impl #impl_generics ::millstream::Key for #name #type_generics #where_clause {
+            #[inline]
+            fn write(&self, hasher: &mut ::millstream::KeyHasher) {
+                #body
+            }
+        }
+    })
+}
+
+fn members(fields: &Fields) -> impl Iterator<Item = (Member, &syn::Field)> {
+    fields.iter().enumerate().map(|(at, field)| match &field.ident {
+        Some(name) => (Member::Named(name.clone()), field),
+        None => (Member::Unnamed(Index::from(at)), field),
+    })
+}
+
+/// The call's place is the field's type, where the compiler says that it is no key.
+fn write(field: &syn::Field, value: &dyn ToTokens) -> TokenStream {
+    quote_spanned! {field.ty.span()=> ::millstream::Key::write(#value, hasher); }
+}
+
+fn struct_body(fields: &Fields) -> TokenStream {
+    members(fields).map(|(member, field)| write(field, &quote!(&self.#member))).collect()
+}
+
+fn enum_body(data: &DataEnum) -> TokenStream {
+    if data.variants.is_empty() {
+        return quote! { match *self {} };
+    }
+    let arms = (0u64..).zip(&data.variants).map(|(index, variant)| {
+        let name = &variant.ident;
+        let (mut patterns, mut writes) = (TokenStream::new(), TokenStream::new());
+        for (at, (member, field)) in members(&variant.fields).enumerate() {
+            let value = format_ident!("value{at}");
+            patterns.extend(quote! { #member: #value, });
+            writes.extend(write(field, &value));
+        }
+        quote! {
+            Self::#name { #patterns } => {
+                hasher.write_word(#index);
+                #writes
+            }
+        }
+    });
+    quote! { match self { #(#arms)* } }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(item: TokenStream, expected: TokenStream) {
+        assert_eq!(expand(item).unwrap().to_string(), expected.to_string());
+    }
+
+    #[test]
+    fn a_structs_words_are_its_fields_in_order() {
+        check(
+            quote! { struct Place { country: String, zip: u32 } },
+            quote! {
+                #[automatically_derived]
+                impl ::millstream::Key for Place {
+                    #[inline]
+                    fn write(&self, hasher: &mut ::millstream::KeyHasher) {
+                        ::millstream::Key::write(&self.country, hasher);
+                        ::millstream::Key::write(&self.zip, hasher);
+                    }
+                }
+            },
+        );
+    }
+
+    #[test]
+    fn type_parameters_are_keys_and_bounds_stay() {
+        check(
+            quote! { struct Pair<A: Ord, B = u8, const N: usize = 1>(A, [B; N]) where B: Copy; },
+            quote! {
+                #[automatically_derived]
+                impl<A: Ord + ::millstream::Key, B: ::millstream::Key, const N: usize>
+                    ::millstream::Key for Pair<A, B, N>
+                where
+                    B: Copy
+                {
+                    #[inline]
+                    fn write(&self, hasher: &mut ::millstream::KeyHasher) {
+                        ::millstream::Key::write(&self.0, hasher);
+                        ::millstream::Key::write(&self.1, hasher);
+                    }
+                }
+            },
+        );
+    }
+
+    #[test]
+    fn an_enums_words_are_its_variants_index_and_fields() {
+        check(
+            quote! { enum Id { None, Number(u64), Named { first: String, last: String } } },
+            quote! {
+                #[automatically_derived]
+                impl ::millstream::Key for Id {
+                    #[inline]
+                    fn write(&self, hasher: &mut ::millstream::KeyHasher) {
+                        match self {
+                            Self::None {} => {
+                                hasher.write_word(0u64);
+                            }
+                            Self::Number { 0: value0, } => {
+                                hasher.write_word(1u64);
+                                ::millstream::Key::write(value0, hasher);
+                            }
+                            Self::Named { first: value0, last: value1, } => {
+                                hasher.write_word(2u64);
+                                ::millstream::Key::write(value0, hasher);
+                                ::millstream::Key::write(value1, hasher);
+                            }
+                        }
+                    }
+                }
+            },
+        );
+    }
+
+    #[test]
+    fn what_cannot_be_a_key_is_refused() {
+        let error = |item| expand(item).unwrap_err().to_string();
+        assert_eq!(
+            error(quote! { union Bits { int: u32, float: f32 } }),
+            "a union cannot be a key: nobody knows which of its fields is valid"
+        );
+        assert_eq!(
+            error(quote! { struct Text<'a>(&'a str); }),
+            "a key owns its data: it has no lifetime parameters"
+        );
+    }
+}

@@ -1,0 +1,39 @@
+//! The macros of the facade: `#[millstream::main]` and `#[derive(Key)]`.
+//!
+//! Both name everything by its path in the facade (`::millstream::…`), so a user's crate needs no
+//! other dependency. Each macro is a function from tokens to tokens or an error with a place, and
+//! is tested as such.
+
+mod key;
+mod main_function;
+
+use proc_macro::TokenStream;
+
+/// Makes a build function the program's entry.
+///
+/// ```ignore
+/// #[millstream::main]
+/// fn job(env: &mut Environment, args: Args) -> Result<()> {
+///     …
+/// }
+/// ```
+///
+/// The function stays as it is. Beside it appears the `main` that finds out which role the process
+/// has (a local run, the client of a cluster, a task host, …) before any of the program's own code
+/// runs. The function may itself be called `main`.
+#[proc_macro_attribute]
+pub fn main(options: TokenStream, item: TokenStream) -> TokenStream {
+    main_function::expand(options.into(), item.into())
+        .unwrap_or_else(syn::Error::into_compile_error)
+        .into()
+}
+
+/// Makes a struct or enum of keys a key.
+///
+/// A struct's words are those of its fields in order; an enum's are its variant's index and then
+/// the variant's fields. They decide which subtask owns a key's state, so reordering fields or
+/// variants makes old state unreadable.
+#[proc_macro_derive(Key)]
+pub fn derive_key(item: TokenStream) -> TokenStream {
+    key::expand(item.into()).unwrap_or_else(syn::Error::into_compile_error).into()
+}
