@@ -1,0 +1,156 @@
+//! From the job graph to one task: its operators built from the last to the first.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use std::time::Duration;
+
+use millstream_api::{
+    Built, ErasedStage, EventMailbox, EventSender, InputChannel, InputContext, OperatorContext,
+    Program, Result, TaskBody, TaskContext, WriterContext, bail, error, sources,
+};
+use millstream_graph::{
+    ChainedOperator, JobEdge, JobGraph, JobVertex, NodeId, OutputName, RuntimeMode, StreamEdge,
+    chained_edges,
+};
+use millstream_network::{ChannelId, Exchange};
+use millstream_types::{HostId, OperatorId, VertexId};
+
+/// A program with the plan that was made of it.
+#[derive(Debug)]
+pub(crate) struct Blueprint {
+    pub(crate) program: Program,
+    pub(crate) graph: JobGraph,
+    chained: Vec<StreamEdge>,
+}
+
+impl Blueprint {
+    pub(crate) fn new(program: Program, graph: JobGraph) -> Self {
+        let chained = chained_edges(program.graph(), &graph);
+        Self { program, graph, chained }
+    }
+
+    pub(crate) fn vertex(&self, id: VertexId) -> Result<&JobVertex> {
+        self.graph.vertex(id).ok_or_else(|| error!("the job graph has no vertex {id}"))
+    }
+
+    /// How long records may wait in output buffers.
+    pub(crate) fn buffer_timeout(&self) -> Option<Duration> {
+        u64::try_from(self.graph.settings.buffer_timeout_ms).ok().map(Duration::from_millis)
+    }
+
+    pub(crate) fn is_batch(&self) -> bool {
+        self.graph.runtime_mode == RuntimeMode::Batch
+    }
+
+    /// The channels of each input of a subtask, with the hosts of their producers.
+    pub(crate) fn inputs(
+        &self,
+        vertex: &JobVertex,
+        subtask: u32,
+        placements: &HashMap<(VertexId, u32), HostId>,
+    ) -> Result<Vec<Vec<InputChannel>>> {
+        let mut inputs: Vec<Vec<InputChannel>> = Vec::new();
+        for edge in self.graph.inputs(vertex.id) {
+            let producers = self.vertex(edge.source)?.parallelism;
+            let at = usize::from(edge.input);
+            if inputs.len() <= at {
+                inputs.resize_with(at + 1, Vec::new);
+            }
+            let Some(channels) = inputs.get_mut(at) else { continue };
+            for from in sources(edge.partitioner, subtask, producers, vertex.parallelism) {
+                let host = placements.get(&(edge.source, from)).ok_or_else(|| {
+                    error!("subtask {from} of vertex {} is not placed yet", edge.source)
+                })?;
+                channels.push((ChannelId { edge: edge.id.0, from, to: subtask }, *host));
+            }
+        }
+        Ok(inputs)
+    }
+}
+
+/// What building one task takes.
+pub(crate) struct TaskParts {
+    pub(crate) blueprint: Arc<Blueprint>,
+    pub(crate) exchange: Arc<Exchange>,
+    pub(crate) vertex: VertexId,
+    pub(crate) context: TaskContext,
+    pub(crate) inputs: Vec<Vec<InputChannel>>,
+    pub(crate) to_coordinator: EventSender,
+    pub(crate) mailboxes: BTreeMap<OperatorId, Arc<EventMailbox>>,
+}
+
+impl TaskParts {
+    /// Builds the task's operators, last first.
+    ///
+    /// # Errors
+    /// User code that sets an operator up failed.
+    pub(crate) fn build(mut self) -> Result<Box<dyn TaskBody>> {
+        let blueprint = Arc::clone(&self.blueprint);
+        let vertex = blueprint.vertex(self.vertex)?;
+        let mut built: HashMap<NodeId, ErasedStage> = HashMap::new();
+        for (at, operator) in vertex.operators.iter().enumerate().rev() {
+            let readers = self.readers(&blueprint, vertex, operator.node, &mut built)?;
+            let outputs = blueprint.program.build_outputs(operator.node, readers)?;
+            let inputs = (at == 0 && !operator.source).then(|| InputContext {
+                exchange: &self.exchange,
+                inputs: std::mem::take(&mut self.inputs),
+            });
+            let ctx = OperatorContext {
+                task: &self.context,
+                operator: operator.id,
+                name: &operator.name,
+                to_coordinator: &self.to_coordinator,
+                from_coordinator: self.mailbox(operator)?,
+            };
+            match blueprint.program.build_operator(operator.node, &ctx, inputs, outputs)? {
+                Built::Body(body) if at == 0 => return Ok(body),
+                Built::Stage(stage) if at > 0 => {
+                    built.insert(operator.node, stage);
+                }
+                Built::Body(_) | Built::Stage(_) => {
+                    bail!("operator {:?} cannot stand at this place of a chain", operator.name)
+                }
+            }
+        }
+        bail!("vertex {:?} has no operator", vertex.name)
+    }
+
+    fn mailbox(&self, operator: &ChainedOperator) -> Result<&Arc<EventMailbox>> {
+        self.mailboxes.get(&operator.id).ok_or_else(|| error!("operator without a mailbox"))
+    }
+
+    /// The stages that read a node's outputs: chained operators and edges to other tasks.
+    fn readers(
+        &self,
+        blueprint: &Blueprint,
+        vertex: &JobVertex,
+        node: NodeId,
+        built: &mut HashMap<NodeId, ErasedStage>,
+    ) -> Result<Vec<(OutputName, Vec<ErasedStage>)>> {
+        let mut readers: BTreeMap<OutputName, Vec<ErasedStage>> = BTreeMap::new();
+        for edge in blueprint.chained.iter().filter(|edge| edge.source == node) {
+            let stage = built
+                .remove(&edge.target)
+                .ok_or_else(|| error!("the chain of {:?} is out of order", vertex.name))?;
+            readers.entry(edge.output.clone()).or_default().push(stage);
+        }
+        for edge in blueprint.graph.outputs(vertex.id).filter(|edge| edge.source_node == node) {
+            let stage = self.writer(blueprint, edge)?;
+            readers.entry(edge.output.clone()).or_default().push(stage);
+        }
+        Ok(readers.into_iter().collect())
+    }
+
+    fn writer(&self, blueprint: &Blueprint, edge: &JobEdge) -> Result<ErasedStage> {
+        let target = blueprint.vertex(edge.target)?;
+        let ctx = WriterContext {
+            task: &self.context,
+            exchange: &self.exchange,
+            edge: edge.id,
+            partitioner: edge.partitioner,
+            target_parallelism: target.parallelism,
+            target_max_parallelism: target.max_parallelism,
+        };
+        blueprint.program.build_writer(edge, &ctx)
+    }
+}

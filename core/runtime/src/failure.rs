@@ -1,0 +1,92 @@
+//! From errors and panics of user code to causes that people understand.
+
+use std::any::Any;
+use std::cell::RefCell;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Once;
+
+use millstream_api::Error;
+use millstream_network::{ExchangeError, InboxError};
+use millstream_protocol::host::Failure;
+
+thread_local! {
+    /// Where the last panic of this thread was, written by the hook.
+    static PLACE: RefCell<Option<String>> = const { RefCell::new(None) };
+}
+
+static HOOK: Once = Once::new();
+
+/// Notes the place of each panic beside what the hook before it does (printing to standard error).
+pub fn install_panic_hook() {
+    HOOK.call_once(|| {
+        let before = std::panic::take_hook();
+        std::panic::set_hook(Box::new(move |info| {
+            let place = info.location().map(ToString::to_string);
+            PLACE.with(|slot| *slot.borrow_mut() = place);
+            before(info);
+        }));
+    });
+}
+
+fn panic_message(payload: &(dyn Any + Send)) -> &str {
+    payload
+        .downcast_ref::<&str>()
+        .copied()
+        .or_else(|| payload.downcast_ref::<String>().map(String::as_str))
+        .unwrap_or("(a panic without a message)")
+}
+
+/// Runs user code; its panic becomes a failure.
+pub(crate) fn guard<R>(run: impl FnOnce() -> millstream_api::Result<R>) -> Result<R, Failure> {
+    match catch_unwind(AssertUnwindSafe(run)) {
+        Ok(Ok(value)) => Ok(value),
+        Ok(Err(error)) => Err(of_error(&error)),
+        Err(payload) => Err(of_panic(payload.as_ref())),
+    }
+}
+
+fn of_panic(payload: &(dyn Any + Send)) -> Failure {
+    let place = PLACE.with(|slot| slot.borrow_mut().take());
+    let message = panic_message(payload);
+    let message = match &place {
+        Some(place) => format!("user code panicked at {place}: {message}"),
+        None => format!("user code panicked: {message}"),
+    };
+    Failure { kind: "panic".to_owned(), message, detail: String::new() }
+}
+
+/// One sentence from an error and its causes.
+pub(crate) fn of_error(error: &Error) -> Failure {
+    let exchange = error.chain().any(|cause| {
+        matches!(cause.downcast_ref(), Some(ExchangeError::Lost(_)))
+            || matches!(cause.downcast_ref(), Some(InboxError::Lost(_)))
+    });
+    let kind = if exchange { "exchange" } else { "error" };
+    Failure { kind: kind.to_owned(), message: format!("{error:#}"), detail: String::new() }
+}
+
+/// A failure of the host itself.
+pub(crate) fn of_kind(kind: &str, message: impl Into<String>) -> Failure {
+    Failure { kind: kind.to_owned(), message: message.into(), detail: String::new() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_panic_is_told_with_its_message_and_place() {
+        install_panic_hook();
+        let failure = guard(|| -> millstream_api::Result<()> { panic!("no {}", "luck") });
+        let failure = failure.unwrap_err();
+        assert_eq!(failure.kind, "panic");
+        assert!(failure.message.starts_with("user code panicked at "), "{failure:?}");
+        assert!(failure.message.ends_with(": no luck"), "{failure:?}");
+    }
+
+    #[test]
+    fn an_error_is_told_with_its_causes() {
+        let error = millstream_api::error!("disk full").context("sink \"x\" failed");
+        assert_eq!(of_error(&error).message, "sink \"x\" failed: disk full");
+    }
+}

@@ -1,0 +1,24 @@
+//! What runs inside an artifact's process: tasks on slot threads, coordinators, and the roles.
+//!
+//! [`TaskHost`] and [`CoordinatorHost`] are driven by messages of the host protocol and answer with
+//! them; over a socket in a child process ([`roles`]), over channels in a job of one process. A
+//! [`slot`] is a thread; the tasks of one slot run on it by turns, as synchronous state machines.
+//!
+//! # Invariants
+//! - A panic or an error of user code ends its task and no other.
+//! - A task's terminal report is its last word and carries its final counters.
+//! - What a task sent to its coordinator arrives there before the task's end is known.
+
+mod build;
+mod coordinator_host;
+mod failure;
+mod link;
+mod roles;
+mod slot;
+mod task_host;
+
+pub use coordinator_host::CoordinatorHost;
+pub use failure::install_panic_hook;
+pub use link::{Outbox, ToControl};
+pub use roles::{BuildFunction, inherited_socket, run_child};
+pub use task_host::{TaskHost, TaskHostConfig};

@@ -1,0 +1,325 @@
+//! The roles of an artifact that its parent process started.
+//!
+//! The parent leaves one end of a socket in the child and its number in the environment. The child
+//! says hello, hears its role in `Begin`, and only then runs user code. Plan, client and
+//! application hand their graphs over at each `execute()`; a host runs the build function up to the
+//! `execute()` that its graph came from and stays in it until it is told to stop.
+
+use std::cell::RefCell;
+use std::os::fd::{FromRawFd, OwnedFd, RawFd};
+use std::os::unix::net::UnixStream;
+use std::process::ExitCode;
+use std::rc::Rc;
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use millstream_api::{
+    Args, Environment, Execution, Executor, JobResult, Program, Result, bail, error,
+};
+use millstream_graph::{JobGraph, JobSettings, fingerprint_difference};
+use millstream_protocol::host::{
+    Answer, Begin, Failure, Finished, Hello, Role, ToHost, answer, from_host, to_host,
+};
+use millstream_protocol::{HOST_PROTOCOL, HOST_SOCKET_VARIABLE};
+use millstream_types::{HostId, JobId, JobStatus};
+
+use crate::coordinator_host::CoordinatorHost;
+use crate::failure::{self, guard};
+use crate::link::{self, Outbox, ToControl};
+use crate::task_host::{TaskHost, TaskHostConfig};
+
+/// What a user writes: builds streams and executes them.
+pub type BuildFunction = fn(&mut Environment, Args) -> Result<()>;
+
+/// The socket to the parent, if there is a parent. Takes it out of the environment, so that what
+/// user code starts does not find it. Call it first thing in `main`, on its only thread.
+#[must_use]
+pub fn inherited_socket() -> Option<UnixStream> {
+    let number: RawFd = std::env::var(HOST_SOCKET_VARIABLE).ok()?.parse().ok()?;
+    // SAFETY: no other thread runs yet, so nobody reads the environment meanwhile.
+    unsafe { std::env::remove_var(HOST_SOCKET_VARIABLE) };
+    // SAFETY: fcntl only looks at the descriptor; a number that is none is refused.
+    let set = unsafe { libc::fcntl(number, libc::F_SETFD, libc::FD_CLOEXEC) };
+    if set < 0 {
+        return None;
+    }
+    // SAFETY: the parent left the descriptor for this process, and nobody else here owns it.
+    Some(UnixStream::from(unsafe { OwnedFd::from_raw_fd(number) }))
+}
+
+struct Parent {
+    control: Sender<ToControl>,
+    messages: Receiver<ToControl>,
+    outbox: Outbox,
+    writer: JoinHandle<()>,
+}
+
+impl Parent {
+    fn connect(socket: UnixStream) -> std::io::Result<Self> {
+        let (control, messages) = channel();
+        let (outbox, outgoing) = Outbox::new();
+        link::read_parent(socket.try_clone()?, control.clone())?;
+        let writer = link::write_parent(socket, outgoing)?;
+        Ok(Self { control, messages, outbox, writer })
+    }
+
+    fn next(&self) -> Option<ToHost> {
+        match self.messages.recv() {
+            Ok(ToControl::Parent(message)) => Some(*message),
+            Ok(ToControl::ParentGone | ToControl::Task(_)) | Err(_) => None,
+        }
+    }
+
+    /// Ends the process once everything is written that was sent. User code's threads and values
+    /// end with it; nothing of theirs runs any more.
+    fn exit(self, code: i32) -> ! {
+        let Self { outbox, writer, .. } = self;
+        drop(outbox);
+        // A writer blocked by a parent that does not read must not keep the process.
+        let (done, finished) = channel::<()>();
+        std::thread::spawn(move || {
+            let _ = writer.join();
+            drop(done);
+        });
+        let _ = finished.recv_timeout(Duration::from_secs(5));
+        std::process::exit(code)
+    }
+
+    fn fail(self, failure: Failure) -> ! {
+        self.outbox.send(from_host::Message::Failure(failure));
+        self.exit(1)
+    }
+}
+
+/// Runs the role that the parent gives; never returns to user code.
+pub fn run_child(socket: UnixStream, build: BuildFunction) -> ExitCode {
+    failure::install_panic_hook();
+    let Ok(parent) = Parent::connect(socket) else { return ExitCode::FAILURE };
+    parent.outbox.send(from_host::Message::Hello(Hello {
+        major: HOST_PROTOCOL.major,
+        minor: HOST_PROTOCOL.minor,
+        engine_version: env!("CARGO_PKG_VERSION").to_owned(),
+        pid: std::process::id(),
+    }));
+    let Some(ToHost { message: Some(to_host::Message::Begin(begin)) }) = parent.next() else {
+        return ExitCode::FAILURE;
+    };
+    if begin.major != HOST_PROTOCOL.major {
+        let message = format!(
+            "the artifact speaks host protocol {HOST_PROTOCOL}, the cluster {}.{}: rebuild the \
+             artifact with the cluster's version of millstream",
+            begin.major, begin.minor
+        );
+        parent.fail(failure::of_kind("mismatch", message));
+    }
+    match begin.role() {
+        Role::Plan | Role::Client | Role::Application => hand_over(parent, begin, build),
+        Role::TaskHost | Role::Coordinator => run_host(parent, begin, build),
+        Role::Unspecified => {
+            parent.fail(failure::of_kind("mismatch", "the parent gave a role that is unknown"))
+        }
+    }
+}
+
+fn settings_of(begin: &Begin) -> Result<JobSettings> {
+    let settings = begin.settings.clone().ok_or_else(|| error!("the parent gave no settings"))?;
+    Ok(settings.try_into()?)
+}
+
+/// A role that its environment drives and that the caller takes the parent back from.
+struct Shared<R>(Rc<RefCell<R>>);
+
+impl<R> Shared<R> {
+    fn new(role: R) -> Self {
+        Self(Rc::new(RefCell::new(role)))
+    }
+
+    fn handle(&self) -> Box<Self> {
+        Box::new(Self(Rc::clone(&self.0)))
+    }
+}
+
+/// Plan, client and application: graphs go to the parent, answers come back.
+struct HandOver {
+    parent: Option<Parent>,
+    settings: JobSettings,
+    plan_only: bool,
+}
+
+impl Executor for Shared<HandOver> {
+    fn settings(&self) -> JobSettings {
+        self.0.borrow().settings.clone()
+    }
+
+    fn plan_value(&self, _name: &str) -> Option<Vec<u8>> {
+        None
+    }
+
+    fn execute(&mut self, _program: Program, graph: JobGraph, wait: bool) -> Result<Execution> {
+        let mut this = self.0.borrow_mut();
+        let plan_only = this.plan_only;
+        let planned = from_host::Message::Planned((&graph).into());
+        if let Some(parent) = this.parent.take_if(|_| plan_only) {
+            parent.outbox.send(planned);
+            parent.exit(0);
+        }
+        let Some(parent) = &this.parent else { bail!("the parent process is gone") };
+        parent.outbox.send(planned);
+        loop {
+            let Some(ToHost { message }) = parent.next() else {
+                bail!("the client that started this program is gone")
+            };
+            let Some(to_host::Message::Answer(Answer { answer: Some(answer) })) = message else {
+                continue;
+            };
+            match answer {
+                answer::Answer::Refused(failure) => bail!("{}", failure.message),
+                answer::Answer::Submitted(submitted) if !wait => {
+                    return Ok(Execution::Submitted(JobId::try_from(submitted.job_id.as_slice())?));
+                }
+                answer::Answer::Submitted(_) => {}
+                answer::Answer::Result(result) => return finished(&result),
+            }
+        }
+    }
+}
+
+fn finished(result: &millstream_protocol::host::JobResult) -> Result<Execution> {
+    let job = JobId::try_from(result.job_id.as_slice())?;
+    match JobStatus::from_name(&result.status) {
+        Some(JobStatus::Finished) => Ok(Execution::Finished(JobResult {
+            job,
+            status: JobStatus::Finished,
+            runtime: Duration::from_millis(result.runtime_ms),
+        })),
+        _ => {
+            let cause = result.cause.as_ref().map_or("no cause was given", |cause| &cause.message);
+            bail!("job {job} ended {}: {cause}", result.status)
+        }
+    }
+}
+
+fn hand_over(parent: Parent, begin: Begin, build: BuildFunction) -> ExitCode {
+    let settings = match settings_of(&begin) {
+        Ok(settings) => settings,
+        Err(error) => parent.fail(failure::of_error(&error)),
+    };
+    let args = Args::new(settings.args.clone());
+    let plan_only = begin.role() == Role::Plan;
+    let shared = Shared::new(HandOver { parent: Some(parent), settings, plan_only });
+    let mut environment = Environment::new(shared.handle());
+    let built = guard(|| build(&mut environment, args));
+    let executes = environment.executes();
+    let Some(parent) = shared.0.borrow_mut().parent.take() else { return ExitCode::FAILURE };
+    let code = i32::from(built.is_err());
+    let message = Finished { failure: built.err(), executes };
+    parent.outbox.send(from_host::Message::Finished(message));
+    parent.exit(code)
+}
+
+/// Task host and coordinator host: runs the build function up to its graph's `execute()`.
+struct HostExecutor {
+    parent: Option<Parent>,
+    begin: Begin,
+    planned: JobGraph,
+}
+
+impl Executor for Shared<HostExecutor> {
+    fn settings(&self) -> JobSettings {
+        self.0.borrow().planned.settings.clone()
+    }
+
+    fn plan_value(&self, name: &str) -> Option<Vec<u8>> {
+        self.0.borrow().planned.plan_values.get(name).cloned()
+    }
+
+    fn execute(&mut self, program: Program, graph: JobGraph, wait: bool) -> Result<Execution> {
+        let mut this = self.0.borrow_mut();
+        let job = JobId::try_from(this.begin.job_id.as_slice())?;
+        if graph.ordinal < this.planned.ordinal {
+            return Ok(if wait {
+                let (status, runtime) = (JobStatus::Finished, Duration::ZERO);
+                Execution::Finished(JobResult { job, status, runtime })
+            } else {
+                Execution::Submitted(job)
+            });
+        }
+        let Some(parent) = this.parent.take() else { bail!("the parent process is gone") };
+        if let Some(difference) = fingerprint_difference(&this.planned, &graph) {
+            let message = format!(
+                "the program builds another graph here than where it was planned: {difference}; \
+                 what differs from run to run must go through plan_value()"
+            );
+            parent.fail(failure::of_kind("mismatch", message));
+        }
+        let failed = match this.begin.role() {
+            Role::Coordinator => coordinate(&parent, &this.begin, job, &program, &graph),
+            _ => run_tasks(&parent, &this.begin, job, program, graph),
+        };
+        match failed {
+            Ok(()) => parent.exit(0),
+            Err(failure) => parent.fail(failure),
+        }
+    }
+}
+
+fn coordinate(
+    parent: &Parent,
+    begin: &Begin,
+    job: JobId,
+    program: &Program,
+    graph: &JobGraph,
+) -> Result<(), Failure> {
+    let outbox = parent.outbox.clone();
+    CoordinatorHost::start(job, begin.attempt, program, graph, outbox)?.run(&parent.messages)
+}
+
+fn run_tasks(
+    parent: &Parent,
+    begin: &Begin,
+    job: JobId,
+    program: Program,
+    graph: JobGraph,
+) -> Result<(), Failure> {
+    let host = guard(|| {
+        let config = TaskHostConfig {
+            job,
+            host: HostId::try_from(begin.host_id.as_slice())?,
+            attempt: begin.attempt,
+            token: <[u8; 32]>::try_from(begin.exchange_token.as_slice())
+                .map_err(|_| error!("the exchange token is not 32 bytes"))?,
+            bind: Some(begin.bind_address.parse().map_err(|_| {
+                error!("{:?} is not an address for the data port", begin.bind_address)
+            })?),
+        };
+        TaskHost::start(config, program, graph, parent.control.clone(), parent.outbox.clone())
+    })?;
+    host.run(&parent.messages);
+    Ok(())
+}
+
+fn run_host(parent: Parent, begin: Begin, build: BuildFunction) -> ExitCode {
+    let planned = begin.job_graph.clone().ok_or_else(|| error!("the parent gave no job graph"));
+    let planned = planned.and_then(|graph| Ok(JobGraph::try_from(graph)?));
+    let planned = match planned {
+        Ok(planned) => planned,
+        Err(error) => parent.fail(failure::of_error(&error)),
+    };
+    let args = Args::new(planned.settings.args.clone());
+    let wanted = planned.ordinal + 1;
+    let shared = Shared::new(HostExecutor { parent: Some(parent), begin, planned });
+    let mut environment = Environment::new(shared.handle());
+    let built = guard(|| build(&mut environment, args));
+    let Some(parent) = shared.0.borrow_mut().parent.take() else { return ExitCode::FAILURE };
+    let failure = built.err().unwrap_or_else(|| {
+        failure::of_kind(
+            "mismatch",
+            format!(
+                "the program called execute {} times here, where it was planned at least {wanted}",
+                environment.executes()
+            ),
+        )
+    });
+    parent.fail(failure)
+}

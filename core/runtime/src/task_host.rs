@@ -1,0 +1,334 @@
+//! A job's tasks in one process: builds them, runs them on slot threads, reports on them.
+
+use std::collections::{BTreeMap, HashMap};
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
+use std::sync::{Arc, PoisonError};
+use std::task::Waker;
+use std::time::{Duration, Instant};
+
+use millstream_api::{EventMailbox, EventSender, Program, Result, TaskContext, error};
+use millstream_graph::JobGraph;
+use millstream_network::{Exchange, ExchangeConfig, PeerAddress, TaskCounters};
+use millstream_protocol::host::{
+    self, Execution, Failure, Metrics, OperatorEvent, Ready, TaskId, TaskMetrics, TaskState,
+    from_host, to_host,
+};
+use millstream_types::{ExecutionAttemptId, HostId, JobId, OperatorId, VertexId};
+
+use crate::build::{Blueprint, TaskParts};
+use crate::failure;
+use crate::link::{Outbox, ToControl};
+use crate::slot::{NewTask, Slot, TaskReport, UserCounters};
+
+/// How often metrics are sent while something runs.
+const METRICS_EVERY: Duration = Duration::from_millis(250);
+
+/// Who a task host is.
+#[derive(Debug, Clone)]
+pub struct TaskHostConfig {
+    /// The job.
+    pub job: JobId,
+    /// This host.
+    pub host: HostId,
+    /// How often the job was restarted.
+    pub attempt: u32,
+    /// The secret of the job attempt's hosts.
+    pub token: [u8; 32],
+    /// Where to listen for other hosts; `None` for a job of one process.
+    pub bind: Option<SocketAddr>,
+}
+
+struct HostedTask {
+    slot: u32,
+    name: String,
+    waker: Waker,
+    counters: Arc<TaskCounters>,
+    user_counters: UserCounters,
+    inputs_waiting: Arc<AtomicU64>,
+    mailboxes: BTreeMap<OperatorId, Arc<EventMailbox>>,
+    ended: bool,
+}
+
+/// One job's tasks in this process.
+pub struct TaskHost {
+    config: TaskHostConfig,
+    blueprint: Arc<Blueprint>,
+    exchange: Arc<Exchange>,
+    control: Sender<ToControl>,
+    outbox: Outbox,
+    slots: BTreeMap<u32, Slot>,
+    tasks: BTreeMap<ExecutionAttemptId, HostedTask>,
+    placements: HashMap<(VertexId, u32), HostId>,
+}
+
+impl TaskHost {
+    /// Opens the data port and says that the host is ready. `control` is the sending end of what
+    /// [`TaskHost::run`] reads.
+    ///
+    /// # Errors
+    /// The data port cannot be opened.
+    pub fn start(
+        config: TaskHostConfig,
+        program: Program,
+        graph: JobGraph,
+        control: Sender<ToControl>,
+        outbox: Outbox,
+    ) -> Result<Self> {
+        failure::install_panic_hook();
+        let exchange = Exchange::start(ExchangeConfig {
+            host: config.host,
+            token: config.token,
+            bind: config.bind,
+        })?;
+        let address = exchange.address().map_or_else(String::new, |address| address.to_string());
+        outbox.send(from_host::Message::Ready(Ready { data_address: address }));
+        Ok(Self {
+            config,
+            blueprint: Arc::new(Blueprint::new(program, graph)),
+            exchange: Arc::new(exchange),
+            control,
+            outbox,
+            slots: BTreeMap::new(),
+            tasks: BTreeMap::new(),
+            placements: HashMap::new(),
+        })
+    }
+
+    /// Does what the parent says until it says stop or is gone.
+    pub fn run(mut self, control: &Receiver<ToControl>) {
+        let mut next_metrics = Instant::now() + METRICS_EVERY;
+        loop {
+            let wait = next_metrics.saturating_duration_since(Instant::now());
+            match control.recv_timeout(wait) {
+                Ok(ToControl::Parent(message)) => {
+                    if !self.on_parent(message.message) {
+                        return;
+                    }
+                }
+                Ok(ToControl::ParentGone) | Err(RecvTimeoutError::Disconnected) => return,
+                Ok(ToControl::Task(report)) => self.on_report(report),
+                Err(RecvTimeoutError::Timeout) => {}
+            }
+            if Instant::now() >= next_metrics {
+                self.send_metrics();
+                next_metrics = Instant::now() + METRICS_EVERY;
+            }
+        }
+    }
+
+    /// `false` when the host is to stop.
+    fn on_parent(&mut self, message: Option<to_host::Message>) -> bool {
+        match message {
+            Some(to_host::Message::Deploy(deploy)) => self.deploy(deploy),
+            Some(to_host::Message::Cancel(cancel)) => self.cancel(&cancel),
+            Some(to_host::Message::OperatorEvent(event)) => self.on_operator_event(event),
+            Some(to_host::Message::Shutdown(_)) => return false,
+            Some(
+                to_host::Message::Begin(_)
+                | to_host::Message::Commit(_)
+                | to_host::Message::Abort(_)
+                | to_host::Message::Answer(_),
+            )
+            | None => {}
+        }
+        true
+    }
+
+    fn deploy(&mut self, deploy: host::Deploy) {
+        let peers = deploy.peers.iter().filter_map(|peer| {
+            let host = HostId::try_from(peer.host_id.as_slice()).ok()?;
+            Some(PeerAddress { host, address: peer.data_address.clone() })
+        });
+        self.exchange.connect(peers);
+        for placement in deploy.placements {
+            let vertex = VertexId::try_from(placement.vertex.as_slice());
+            let host = HostId::try_from(placement.host_id.as_slice());
+            if let (Ok(vertex), Ok(host)) = (vertex, host) {
+                self.placements.insert((vertex, placement.subtask), host);
+            }
+        }
+        for task in deploy.tasks {
+            let Ok(vertex) = VertexId::try_from(task.vertex.as_slice()) else { continue };
+            let (subtask, attempt) = (task.subtask, task.attempt);
+            let id = ExecutionAttemptId { vertex, subtask, attempt };
+            if let Err(error) = self.start_task(id, task.slot) {
+                let cause = Some(failure::of_error(&error));
+                self.send_state(id, Execution::Failed, cause, None);
+            }
+        }
+    }
+
+    fn start_task(&mut self, id: ExecutionAttemptId, slot: u32) -> Result<()> {
+        if self.tasks.contains_key(&id) {
+            return Ok(());
+        }
+        let blueprint = Arc::clone(&self.blueprint);
+        let vertex = blueprint.vertex(id.vertex)?;
+        let inputs = blueprint.inputs(vertex, id.subtask, &self.placements)?;
+        if !self.slots.contains_key(&slot) {
+            self.slots.insert(slot, Slot::start(slot, self.control.clone())?);
+        }
+        let thread = self.slots.get(&slot).ok_or_else(|| error!("slot {slot} is missing"))?;
+        let (waker, wake) = thread.waker();
+        let counters = Arc::new(TaskCounters::default());
+        let user_counters = UserCounters::default();
+        let name = format!("{} ({}/{})", vertex.name, id.subtask + 1, vertex.parallelism);
+        let mailboxes: BTreeMap<_, Arc<EventMailbox>> =
+            vertex.operators.iter().map(|operator| (operator.id, Arc::default())).collect();
+        let parts = TaskParts {
+            blueprint: Arc::clone(&blueprint),
+            exchange: Arc::clone(&self.exchange),
+            vertex: id.vertex,
+            context: TaskContext {
+                job: self.config.job,
+                name: name.clone(),
+                subtask: id.subtask,
+                parallelism: vertex.parallelism,
+                max_parallelism: vertex.max_parallelism,
+                attempt: id.attempt,
+                counters: Arc::clone(&counters),
+                waker: waker.clone(),
+                user_counters: Arc::clone(&user_counters),
+                buffer_timeout: blueprint.buffer_timeout(),
+                batch: blueprint.is_batch(),
+            },
+            inputs,
+            to_coordinator: self.event_sender(),
+            mailboxes: mailboxes.clone(),
+        };
+        let inputs_waiting = Arc::new(AtomicU64::new(0));
+        thread.run(NewTask {
+            id,
+            wake,
+            counters: Arc::clone(&counters),
+            build: Box::new(move || parts.build()),
+            inputs_waiting: Arc::clone(&inputs_waiting),
+        });
+        let hosted = HostedTask {
+            slot,
+            name,
+            waker,
+            counters,
+            user_counters,
+            inputs_waiting,
+            mailboxes,
+            ended: false,
+        };
+        self.tasks.insert(id, hosted);
+        Ok(())
+    }
+
+    fn event_sender(&self) -> EventSender {
+        let control = self.control.clone();
+        Arc::new(move |operator, subtask, payload| {
+            let report = TaskReport::OperatorEvent(operator, subtask, payload);
+            let _ = control.send(ToControl::Task(report));
+        })
+    }
+
+    fn cancel(&self, cancel: &host::Cancel) {
+        if cancel.tasks.is_empty() {
+            self.slots.values().for_each(Slot::cancel_all);
+        }
+        for task in &cancel.tasks {
+            let Ok(vertex) = VertexId::try_from(task.vertex.as_slice()) else { continue };
+            let (subtask, attempt) = (task.subtask, task.attempt);
+            let id = ExecutionAttemptId { vertex, subtask, attempt };
+            let slot = self.tasks.get(&id).and_then(|task| self.slots.get(&task.slot));
+            if let Some(slot) = slot {
+                slot.cancel(id);
+            }
+        }
+    }
+
+    fn on_operator_event(&self, event: OperatorEvent) {
+        let Ok(operator) = OperatorId::try_from(event.operator_id.as_slice()) else { return };
+        let hosted = self.tasks.iter().find_map(|(id, task)| {
+            let mailbox = task.mailboxes.get(&operator)?;
+            (id.subtask == event.subtask && !task.ended).then_some((task, mailbox))
+        });
+        if let Some((task, mailbox)) = hosted {
+            mailbox.push(event.payload);
+            task.waker.wake_by_ref();
+        }
+    }
+
+    fn on_report(&mut self, report: TaskReport) {
+        match report {
+            TaskReport::OperatorEvent(operator, subtask, payload) => {
+                self.outbox.send(from_host::Message::OperatorEvent(OperatorEvent {
+                    operator_id: operator.as_bytes().to_vec(),
+                    subtask,
+                    payload,
+                }));
+            }
+            TaskReport::State(id, state, cause) => {
+                let terminal =
+                    matches!(state, Execution::Finished | Execution::Canceled | Execution::Failed);
+                let mut metrics = None;
+                if let Some(task) = self.tasks.get_mut(&id) {
+                    task.ended = terminal;
+                    if let Some(cause) = &cause {
+                        tracing::warn!(task = %task.name, cause = %cause.message, "task failed");
+                    }
+                }
+                if terminal {
+                    metrics = self.tasks.get(&id).map(|task| task_metrics(id, task));
+                }
+                self.send_state(id, state, cause, metrics);
+            }
+        }
+    }
+
+    fn send_state(
+        &self,
+        id: ExecutionAttemptId,
+        state: Execution,
+        cause: Option<Failure>,
+        metrics: Option<TaskMetrics>,
+    ) {
+        self.outbox.send(from_host::Message::TaskState(TaskState {
+            task: Some(task_id(id)),
+            state: state.into(),
+            cause,
+            metrics,
+        }));
+    }
+
+    fn send_metrics(&self) {
+        let running = self.tasks.iter().filter(|(_, task)| !task.ended);
+        let tasks: Vec<_> = running.map(|(id, task)| task_metrics(*id, task)).collect();
+        if !tasks.is_empty() {
+            self.outbox.send(from_host::Message::Metrics(Metrics { tasks }));
+        }
+    }
+}
+
+fn task_id(id: ExecutionAttemptId) -> TaskId {
+    let vertex = id.vertex.as_bytes().to_vec();
+    TaskId { vertex, subtask: id.subtask, attempt: id.attempt }
+}
+
+fn task_metrics(id: ExecutionAttemptId, task: &HostedTask) -> TaskMetrics {
+    let values = task.counters.values();
+    let user = task.user_counters.lock().unwrap_or_else(PoisonError::into_inner);
+    TaskMetrics {
+        task: Some(task_id(id)),
+        records_in: values.records_in,
+        records_out: values.records_out,
+        bytes_in: values.bytes_in,
+        bytes_out: values.bytes_out,
+        busy_ns: values.busy_ns,
+        idle_ns: values.idle_ns,
+        backpressured_ns: values.backpressured_ns,
+        records_dropped: values.records_dropped,
+        user: user
+            .iter()
+            .map(|(name, counter)| host::Counter { name: name.clone(), value: counter.get() })
+            .collect(),
+        buffers_in: task.inputs_waiting.load(Ordering::Relaxed),
+        buffers_out: 0,
+    }
+}
