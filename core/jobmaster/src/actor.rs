@@ -210,7 +210,7 @@ impl Actor {
             }
             Action::StartHost(on, start) => {
                 info!(host = %start.host, worker = %on.id(), slots = ?start.slots, "starting host");
-                on.start_host(Arc::clone(&self.owner), *start)?;
+                on.start_host(Arc::clone(&self.owner), start)?;
             }
             Action::Command(on, command) => on.command(command)?,
             Action::StopHost(on, host, grace) => {
@@ -226,3 +226,6 @@ impl Actor {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests;

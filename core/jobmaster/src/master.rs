@@ -16,6 +16,8 @@ mod ending;
 #[cfg(test)]
 pub(crate) mod fixture;
 mod messages;
+#[cfg(test)]
+mod random_tests;
 mod schedule;
 #[cfg(test)]
 mod tests;
@@ -40,6 +42,7 @@ use crate::ids::IdSource;
 use crate::slots::SlotPool;
 
 /// What happens to a job.
+#[expect(clippy::large_enum_variant, reason = "one at a time")]
 #[derive(Debug)]
 pub enum Event {
     /// It shall run; the first event and only once.
@@ -58,7 +61,7 @@ pub enum Action {
     /// Give slots back.
     ReleaseSlots(Vec<AllocationId>),
     /// Start a process.
-    StartHost(Arc<dyn TaskManagerGateway>, Box<StartHost>),
+    StartHost(Arc<dyn TaskManagerGateway>, StartHost),
     /// Tell a process something.
     Command(Arc<dyn TaskManagerGateway>, HostCommand),
     /// End a process; after so long, by force.
@@ -100,6 +103,7 @@ pub enum TimerKind {
 }
 
 /// What a job waits for.
+#[expect(clippy::large_enum_variant, reason = "one per job")]
 #[derive(Debug)]
 enum Phase {
     New,
@@ -145,6 +149,20 @@ enum Unseen {
     Nothing,
     Metrics,
     State,
+}
+
+/// Whether a job may go from one status to the other at once.
+fn may_follow(from: JobStatus, to: JobStatus) -> bool {
+    use JobStatus as S;
+    match from {
+        S::Initializing => matches!(to, S::Created | S::Cancelling),
+        S::Created => matches!(to, S::Running | S::Failing | S::Cancelling),
+        S::Running => matches!(to, S::Failing | S::Restarting | S::Cancelling | S::Finished),
+        S::Restarting => matches!(to, S::Running | S::Cancelling),
+        S::Failing => matches!(to, S::Failed | S::Cancelling),
+        S::Cancelling => matches!(to, S::Canceled),
+        S::Failed | S::Canceled | S::Finished | S::Suspended | S::Reconciling => false,
+    }
 }
 
 /// The master of one job, as a decider.
@@ -279,6 +297,7 @@ impl JobMaster {
     }
 
     fn set_status(&mut self, status: JobStatus) {
+        debug_assert!(may_follow(self.status, status), "{} -> {status}", self.status);
         self.status = status;
         self.status_times.entry(status).or_insert(self.now);
         self.unseen = Unseen::State;

@@ -161,7 +161,7 @@ impl Job {
         for action in &actions {
             match action {
                 Action::StartHost(on, start) => {
-                    self.started.push((on.id().to_string(), (**start).clone()));
+                    self.started.push((on.id().to_string(), start.clone()));
                 }
                 Action::SetTimer(timer, after) => self.timers.push((*timer, *after)),
                 _ => {}

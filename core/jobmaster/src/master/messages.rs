@@ -19,6 +19,8 @@ impl JobMaster {
     pub(super) fn on_host_message(&mut self, id: HostId, message: FromHost) {
         let Some(host) = self.hosts.get(id) else { return };
         let coordinates = host.role == Role::Coordinator;
+        // One that cannot go on, or is being stopped, has nothing settled any more.
+        let settles = coordinates && host.is_ready();
         match message.message {
             Some(from_host::Message::Ready(ready)) => self.on_host_ready(id, ready.data_address),
             Some(from_host::Message::TaskState(state)) => self.on_task_state(id, state),
@@ -26,7 +28,7 @@ impl JobMaster {
             Some(from_host::Message::OperatorEvent(event)) => {
                 self.on_operator_event(id, coordinates, event);
             }
-            Some(from_host::Message::Settled(settled)) if coordinates => self.on_settled(settled),
+            Some(from_host::Message::Settled(settled)) if settles => self.on_settled(settled),
             Some(from_host::Message::Failure(failure)) => {
                 self.on_host_broken(id, causes::of_failure(failure));
             }
@@ -201,13 +203,9 @@ impl JobMaster {
         self.unseen = Unseen::State;
         let coordinates = gone.iter().any(|(_, host)| host.role == Role::Coordinator);
         let location = gone.iter().find_map(|(id, host)| host.location(*id));
-        let mut ids = Vec::new();
-        for (id, host) in gone {
-            // What it had already said to be its end was handled then.
-            if host.state != State::Broken || host.role == Role::Coordinator {
-                ids.push(id);
-            }
-        }
+        let expected = |state: &State| matches!(state, State::Stopping | State::Broken);
+        let unasked = gone.iter().any(|(_, host)| !expected(&host.state));
+        let ids: Vec<HostId> = gone.iter().map(|(id, _)| *id).collect();
         let entry =
             ExceptionEntry { timestamp: self.now, cause: cause.clone(), task: None, location };
         if coordinates {
@@ -216,7 +214,20 @@ impl JobMaster {
         match self.phase {
             Phase::Aborting { then, fresh } if coordinates => self.abort_again(then, fresh),
             Phase::StoppingHosts { then } => self.end_if_stopped(then),
-            _ => self.on_host_lost(&ids, coordinates, entry),
+            Phase::CancellingTasks { .. } => {
+                if unasked {
+                    self.history.add_consequence(entry.clone());
+                }
+                self.on_host_lost(&ids, coordinates, entry);
+            }
+            Phase::New
+            | Phase::WaitingForSlots { .. }
+            | Phase::StartingHosts
+            | Phase::Running { .. }
+            | Phase::Committing
+            | Phase::Aborting { .. }
+            | Phase::WaitingForRestart
+            | Phase::Ended => self.on_host_lost(&ids, coordinates, entry),
         }
     }
 

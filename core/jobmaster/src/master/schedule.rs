@@ -26,6 +26,9 @@ struct Share {
 
 impl JobMaster {
     pub(super) fn start(&mut self) {
+        if !matches!(self.phase, Phase::New) {
+            return;
+        }
         self.set_status(JobStatus::Created);
         if let Some(cause) = self.refused.take() {
             self.history.add(self.entry(cause));
@@ -181,7 +184,7 @@ impl JobMaster {
             slots,
             begin,
         };
-        self.actions.push(Action::StartHost(Arc::clone(&on), Box::new(start)));
+        self.actions.push(Action::StartHost(Arc::clone(&on), start));
         self.hosts.insert(host, Host { on, role, state: hosts::State::Starting });
     }
 

@@ -1,0 +1,492 @@
+//! One job in a small random world: workers that die, hosts that crash, hang or lie still, news
+//! that overtakes other news, a user who cancels. Whatever happens, the invariants hold.
+//!
+//! A failure prints its seed; `SIM_SEED=<seed>` replays that one alone, `SIM_SEEDS=<count>` runs
+//! more of them.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::time::Duration;
+
+use millstream_gateway::{AllocatedSlot, CauseKind, FailureCause, HostExit, JobMasterEvent};
+use millstream_protocol::host::{
+    Execution, FromHost, Ready, Settled, Task, TaskId, TaskState, from_host, to_host,
+};
+use millstream_types::{AllocationId, HostId, JobStatus, TaskManagerId, Timestamp};
+
+use super::fixture::{Job, coordinated, failure, pipeline, with_restarts};
+use super::{Action, Event, Timer};
+use crate::config::{JobMasterConfig, SchedulingStrategy};
+
+const SEEDS: u64 = 1_000;
+const CHAOS_STEPS: usize = 150;
+const CALM_STEPS_MAX: usize = 2_000;
+const SLOTS_PER_WORKER: u32 = 2;
+
+/// xorshift64*
+struct Random(u64);
+
+impl Random {
+    fn new(seed: u64) -> Self {
+        Self(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1)
+    }
+
+    fn below(&mut self, bound: usize) -> usize {
+        self.0 ^= self.0 >> 12;
+        self.0 ^= self.0 << 25;
+        self.0 ^= self.0 >> 27;
+        ((self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 33) as usize) % bound
+    }
+
+    fn one_in(&mut self, bound: usize) -> bool {
+        self.below(bound) == 0
+    }
+
+    fn pick<T: Clone>(&mut self, from: &[T]) -> Option<T> {
+        if from.is_empty() { None } else { Some(from[self.below(from.len())].clone()) }
+    }
+}
+
+/// A process as it really is.
+struct Process {
+    on: String,
+    ready: bool,
+    stopping: bool,
+    hangs: bool,
+    /// Its tasks and how far they are; those that ended are gone.
+    tasks: Vec<(Task, Execution)>,
+    cancelled: bool,
+    /// Commits and aborts that it has not answered.
+    settles: usize,
+}
+
+struct World {
+    random: Random,
+    job: Job,
+    coordinated: bool,
+    /// What is on its way to the JobMaster, in order per sender.
+    streams: BTreeMap<String, VecDeque<JobMasterEvent>>,
+    timers: Vec<(Timestamp, Timer)>,
+    processes: BTreeMap<HostId, Process>,
+    workers: BTreeSet<String>,
+    workers_ever: u32,
+    free: Vec<(String, u32)>,
+    declared: u32,
+    granted: BTreeMap<AllocationId, AllocatedSlot>,
+
+    // What the JobMaster must not forget.
+    hosts_ever: BTreeSet<HostId>,
+    hosts_gone: BTreeSet<HostId>,
+    hosts_stopped: BTreeSet<HostId>,
+    released: BTreeSet<AllocationId>,
+    lost: BTreeSet<AllocationId>,
+    attempts: Vec<u32>,
+    ended: u32,
+    status: JobStatus,
+    deployed: bool,
+    aborted: bool,
+    published: bool,
+}
+
+impl World {
+    fn new(seed: u64) -> Self {
+        let mut random = Random::new(seed);
+        let parallelism = 1 + random.below(4) as u32;
+        let coordinated_job = !random.one_in(3);
+        let graph = if coordinated_job { coordinated(parallelism) } else { pipeline(parallelism) };
+        let graph = with_restarts(graph, random.below(4) as u32);
+        let scheduling = random.one_in(3).then_some(SchedulingStrategy::LazyFromSource);
+        let config = JobMasterConfig { scheduling, ..JobMasterConfig::default() };
+        let mut world = Self {
+            random,
+            job: Job::with_config(graph, &config),
+            coordinated: coordinated_job,
+            streams: BTreeMap::new(),
+            timers: Vec::new(),
+            processes: BTreeMap::new(),
+            workers: BTreeSet::new(),
+            workers_ever: 0,
+            free: Vec::new(),
+            declared: 0,
+            granted: BTreeMap::new(),
+            hosts_ever: BTreeSet::new(),
+            hosts_gone: BTreeSet::new(),
+            hosts_stopped: BTreeSet::new(),
+            released: BTreeSet::new(),
+            lost: BTreeSet::new(),
+            attempts: Vec::new(),
+            ended: 0,
+            status: JobStatus::Initializing,
+            deployed: false,
+            aborted: false,
+            published: false,
+        };
+        world.add_worker();
+        world.add_worker();
+        world
+    }
+
+    fn add_worker(&mut self) {
+        self.workers_ever += 1;
+        let name = format!("tm{}", self.workers_ever);
+        self.free.extend((0..SLOTS_PER_WORKER).map(|slot| (name.clone(), slot)));
+        self.workers.insert(name);
+    }
+
+    fn post(&mut self, from: &str, news: JobMasterEvent) {
+        self.streams.entry(from.to_owned()).or_default().push_back(news);
+    }
+
+    fn says(&mut self, host: HostId, message: from_host::Message) {
+        let from = self.processes[&host].on.clone();
+        let message = FromHost { message: Some(message) };
+        self.post(&from, JobMasterEvent::HostMessage { host, message });
+    }
+
+    // --- the JobMaster's side ---
+
+    fn event(&mut self, event: Event) {
+        match &event {
+            Event::Gateway(JobMasterEvent::HostExited(exit)) => {
+                self.hosts_gone.insert(exit.host);
+            }
+            Event::Gateway(JobMasterEvent::TaskManagerLost { task_manager, .. }) => {
+                let lost = self.job.started.iter().filter(|(on, _)| on == task_manager.as_str());
+                self.hosts_gone.extend(lost.map(|(_, start)| start.host));
+            }
+            Event::Gateway(_) | Event::Start | Event::Timer(_) => {}
+        }
+        let actions = self.job.event(event);
+        let shown = actions.iter().any(|action| matches!(action, Action::Publish));
+        actions.into_iter().for_each(|action| self.carry_out(action));
+        assert!(shown || self.job.details().status == self.status, "a status nobody sees");
+        self.check_progress();
+    }
+
+    fn carry_out(&mut self, action: Action) {
+        match action {
+            Action::DeclareSlots(slots) => {
+                self.declared = slots.iter().map(|slots| slots.count).sum();
+            }
+            Action::ReleaseSlots(slots) => slots.into_iter().for_each(|slot| self.release(slot)),
+            Action::StartHost(on, start) => {
+                assert!(self.hosts_ever.insert(start.host), "a host is started twice");
+                assert_eq!(self.ended, 0, "a host is started after the end");
+                self.start_process(on.id().as_str(), start.host);
+            }
+            Action::Command(_, command) => {
+                assert!(!self.hosts_gone.contains(&command.host), "a dead host is told something");
+                assert!(!self.hosts_stopped.contains(&command.host), "told after its stop");
+                let message = command.message.message.expect("a command has a message");
+                self.hear(command.host, message);
+            }
+            Action::StopHost(_, host, _) => {
+                assert!(!self.hosts_gone.contains(&host), "a dead host is stopped");
+                assert!(self.hosts_stopped.insert(host), "a host is stopped twice");
+                if let Some(process) = self.processes.get_mut(&host) {
+                    process.stopping = true;
+                }
+            }
+            Action::SetTimer(timer, after) => {
+                self.timers.push((self.job.now.saturating_add(after), timer));
+            }
+            Action::Publish => {}
+            Action::End => {
+                self.ended += 1;
+                assert!(self.hosts_ever.is_subset(&self.hosts_gone), "a host outlives the job");
+            }
+        }
+    }
+
+    fn release(&mut self, allocation: AllocationId) {
+        assert!(self.released.insert(allocation), "a slot is released twice");
+        if let Some(slot) = self.granted.remove(&allocation) {
+            self.free.push((slot.slot.task_manager.as_str().to_owned(), slot.slot.index));
+        } else {
+            assert!(self.lost.contains(&allocation), "a slot is released that was never granted");
+        }
+    }
+
+    fn start_process(&mut self, on: &str, host: HostId) {
+        if on != "coordinators" && !self.workers.contains(on) {
+            return; // The news of the worker's loss is on its way.
+        }
+        let process = Process {
+            on: on.to_owned(),
+            ready: false,
+            stopping: false,
+            hangs: self.random.one_in(20),
+            tasks: Vec::new(),
+            cancelled: false,
+            settles: 0,
+        };
+        self.processes.insert(host, process);
+    }
+
+    fn hear(&mut self, host: HostId, message: to_host::Message) {
+        match &message {
+            to_host::Message::Deploy(_) => (self.deployed, self.aborted) = (true, false),
+            to_host::Message::Abort(_) => self.aborted = true,
+            _ => {}
+        }
+        let Some(process) = self.processes.get_mut(&host) else { return };
+        assert!(process.ready, "a host is told something before it is ready");
+        match message {
+            to_host::Message::Deploy(deploy) => {
+                let tasks = deploy.tasks.into_iter();
+                process.tasks.extend(tasks.map(|task| (task, Execution::Unspecified)));
+            }
+            to_host::Message::Cancel(_) => process.cancelled = true,
+            to_host::Message::Commit(_) | to_host::Message::Abort(_) => process.settles += 1,
+            other => panic!("unexpected {other:?}"),
+        }
+    }
+
+    fn check_progress(&mut self) {
+        let details = self.job.details();
+        let attempts: Vec<u32> = details
+            .vertices
+            .iter()
+            .flat_map(|vertex| vertex.subtasks.iter().map(|subtask| subtask.attempt))
+            .collect();
+        assert!(attempts.iter().all(|attempt| *attempt == details.restarts));
+        if self.attempts != attempts {
+            assert!(self.attempts.iter().zip(&attempts).all(|(old, new)| old < new));
+            assert!(!self.coordinated || !self.deployed || self.was_cleaned_up());
+            self.deployed = false;
+            self.attempts = attempts;
+        }
+        if details.status != self.status {
+            assert!(!self.status.is_globally_terminal(), "a status follows {}", self.status);
+            self.status = details.status;
+        }
+        assert_eq!(self.status.is_globally_terminal(), self.ended > 0);
+        assert!(self.ended <= 1, "the job ends twice");
+    }
+
+    /// Whether what the attempt left was discarded, or the job says that it could not be.
+    fn was_cleaned_up(&self) -> bool {
+        let details = self.job.details();
+        let given_up = |message: &str| message.contains("may be left behind");
+        self.aborted || details.exceptions.iter().any(|entry| given_up(&entry.cause.message))
+    }
+
+    // --- the world's side ---
+
+    fn deliver(&mut self) -> bool {
+        let waiting: Vec<String> = self.streams.keys().cloned().collect();
+        let Some(from) = self.random.pick(&waiting) else { return false };
+        let stream = self.streams.get_mut(&from).expect("picked from the keys");
+        let news = stream.pop_front().expect("streams are never empty");
+        if stream.is_empty() {
+            self.streams.remove(&from);
+        }
+        self.event(Event::Gateway(news));
+        true
+    }
+
+    fn time_passes(&mut self) -> bool {
+        let earliest = self.timers.iter().enumerate().min_by_key(|(_, (due, _))| *due);
+        let Some((at, _)) = earliest else { return false };
+        let (due, timer) = self.timers.swap_remove(at);
+        self.job.now = self.job.now.max(due);
+        self.event(Event::Timer(timer));
+        true
+    }
+
+    fn grant(&mut self) -> bool {
+        let held = self.granted.len() as u32;
+        let missing = (self.declared.saturating_sub(held) as usize).min(self.free.len());
+        if missing == 0 {
+            return false;
+        }
+        let count = 1 + self.random.below(missing);
+        let mut slots = Vec::new();
+        for _ in 0..count {
+            let at = self.random.below(self.free.len());
+            let (worker, index) = self.free.swap_remove(at);
+            let slot = self.job.slot(&worker, index);
+            self.granted.insert(slot.allocation, slot.clone());
+            slots.push(slot);
+        }
+        self.post("resourcemanager", JobMasterEvent::SlotsGranted(slots));
+        true
+    }
+
+    /// A process does the next thing that it would do; `false` if it waits.
+    fn act(&mut self, host: HostId, faults: bool) -> bool {
+        let process = &self.processes[&host];
+        if process.stopping {
+            self.exit(host, FailureCause::new(CauseKind::Requested, "was told to end"));
+            return true;
+        }
+        if process.hangs && (process.ready || !faults) {
+            return false;
+        }
+        if !process.ready {
+            self.processes.get_mut(&host).expect("it lives").ready = true;
+            let data_address = format!("{host}:1");
+            self.says(host, from_host::Message::Ready(Ready { data_address }));
+            return true;
+        }
+        if process.settles > 0 {
+            self.processes.get_mut(&host).expect("it lives").settles -= 1;
+            let failed = faults && self.random.one_in(10);
+            let failure = failed.then(|| failure("commit", "disk full"));
+            self.published |= failure.is_none();
+            self.says(host, from_host::Message::Settled(Settled { failure }));
+            return true;
+        }
+        self.step_task(host, faults)
+    }
+
+    fn step_task(&mut self, host: HostId, faults: bool) -> bool {
+        let process = &self.processes[&host];
+        if process.tasks.is_empty() {
+            return false;
+        }
+        let at = self.random.below(process.tasks.len());
+        let (task, state) = process.tasks[at].clone();
+        let failed = faults && self.random.one_in(30);
+        let (next, cause) = match state {
+            _ if process.cancelled => (Execution::Canceled, None),
+            _ if failed => {
+                let kind = self.random.pick(&["panic", "error", "exchange"]).expect("three kinds");
+                (Execution::Failed, Some(failure(kind, kind)))
+            }
+            Execution::Unspecified => (Execution::Initializing, None),
+            Execution::Initializing => (Execution::Running, None),
+            _ => (Execution::Finished, None),
+        };
+        let process = self.processes.get_mut(&host).expect("it lives");
+        match next {
+            Execution::Initializing | Execution::Running => process.tasks[at].1 = next,
+            _ => drop(process.tasks.swap_remove(at)),
+        }
+        let task = TaskId { vertex: task.vertex, subtask: task.subtask, attempt: task.attempt };
+        let report = TaskState { task: Some(task), state: next.into(), cause, metrics: None };
+        self.says(host, from_host::Message::TaskState(report));
+        true
+    }
+
+    fn exit(&mut self, host: HostId, cause: FailureCause) {
+        let process = self.processes.remove(&host).expect("it lives");
+        let stderr_tail = String::new();
+        self.post(&process.on, JobMasterEvent::HostExited(HostExit { host, cause, stderr_tail }));
+    }
+
+    fn kill_worker(&mut self) {
+        let workers: Vec<String> = self.workers.iter().cloned().collect();
+        let Some(worker) = self.random.pick(&workers) else { return };
+        self.workers.remove(&worker);
+        self.streams.remove(&worker);
+        self.free.retain(|(on, _)| *on != worker);
+        self.processes.retain(|_, process| process.on != worker);
+        let on = |slot: &AllocatedSlot| slot.slot.task_manager.as_str() == worker;
+        let lost = self.granted.extract_if(.., |_, slot| on(slot));
+        self.lost.extend(lost.map(|(allocation, _)| allocation));
+        let news = JobMasterEvent::TaskManagerLost {
+            task_manager: TaskManagerId::new(worker),
+            cause: FailureCause::new(CauseKind::WorkerLost, "the connection broke"),
+        };
+        self.post("resourcemanager", news);
+        self.add_worker();
+    }
+
+    fn chaos(&mut self) {
+        let hosts: Vec<HostId> = self.processes.keys().copied().collect();
+        match self.random.below(100) {
+            0..45 => {
+                self.deliver();
+            }
+            45..80 => {
+                if let Some(host) = self.random.pick(&hosts) {
+                    self.act(host, true);
+                }
+            }
+            80..90 => {
+                self.grant();
+            }
+            90..93 => {
+                self.time_passes();
+            }
+            93..95 => {
+                if let Some(host) = self.random.pick(&hosts) {
+                    self.exit(host, FailureCause::new(CauseKind::Signal, "killed by signal 9"));
+                }
+            }
+            95 => {
+                if let Some(host) = self.random.pick(&hosts) {
+                    self.says(host, from_host::Message::Failure(failure("error", "cannot go on")));
+                }
+            }
+            96 => self.kill_worker(),
+            97 if self.random.one_in(3) => self.post("user", JobMasterEvent::Cancel),
+            _ => self.job.now = self.job.now.saturating_add(Duration::from_millis(50)),
+        }
+    }
+
+    /// Everything that can happen happens; time passes only when nothing else does.
+    fn calm(&mut self) {
+        for _ in 0..CALM_STEPS_MAX {
+            if self.ended > 0 {
+                return;
+            }
+            let hosts: Vec<HostId> = self.processes.keys().copied().collect();
+            let acted = hosts.into_iter().fold(false, |acted, host| self.act(host, false) | acted);
+            while (self.workers.len() as u32) * SLOTS_PER_WORKER < 4 {
+                self.add_worker();
+            }
+            if !(self.deliver() | self.grant() | acted || self.time_passes()) {
+                // A host of a running job hangs for ever: only a user can end that.
+                self.post("user", JobMasterEvent::Cancel);
+            }
+        }
+        panic!("the job does not end: {:?}", self.job.details());
+    }
+
+    fn run(&mut self) {
+        self.event(Event::Start);
+        for _ in 0..CHAOS_STEPS {
+            self.chaos();
+        }
+        self.calm();
+        while self.deliver() || self.time_passes() {}
+        assert!(self.granted.is_empty(), "slots leak: {:?}", self.granted.keys());
+        if self.status == JobStatus::Finished {
+            assert!(!self.coordinated || self.published, "finished without publication");
+        } else {
+            assert!(!self.coordinated || !self.deployed || self.was_cleaned_up());
+        }
+    }
+}
+
+fn number(variable: &str) -> Option<u64> {
+    std::env::var(variable).ok()?.parse().ok()
+}
+
+#[test]
+fn whatever_happens_a_job_ends_once_and_leaves_nothing() {
+    let seeds = match number("SIM_SEED") {
+        Some(seed) => seed..seed + 1,
+        None => 0..number("SIM_SEEDS").unwrap_or(SEEDS),
+    };
+    let mut ends: BTreeMap<JobStatus, u32> = BTreeMap::new();
+    let all = seeds.end - seeds.start == SEEDS;
+    for seed in seeds {
+        let run = || {
+            let mut world = World::new(seed);
+            world.run();
+            world.status
+        };
+        match std::panic::catch_unwind(run) {
+            Ok(status) => *ends.entry(status).or_default() += 1,
+            Err(panic) => {
+                eprintln!("replay with SIM_SEED={seed}");
+                std::panic::resume_unwind(panic);
+            }
+        }
+    }
+    for status in [JobStatus::Finished, JobStatus::Failed, JobStatus::Canceled] {
+        assert!(!all || ends.get(&status) > Some(&10), "too few jobs end {status}: {ends:?}");
+    }
+}
