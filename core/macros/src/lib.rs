@@ -1,11 +1,12 @@
-//! The macros of the facade: `#[millstream::main]` and `#[derive(Key)]`.
+//! The macros of the facade: `#[millstream::main]`, `#[millstream::record]`, `#[derive(Key)]`.
 //!
-//! Both name everything by its path in the facade (`::millstream::…`), so a user's crate needs no
+//! They name everything by its path in the facade (`::millstream::…`), so a user's crate needs no
 //! other dependency. Each macro is a function from tokens to tokens or an error with a place, and
 //! is tested as such.
 
 mod key;
 mod main_function;
+mod record;
 
 use proc_macro::TokenStream;
 
@@ -36,4 +37,15 @@ pub fn main(options: TokenStream, item: TokenStream) -> TokenStream {
 #[proc_macro_derive(Key)]
 pub fn derive_key(item: TokenStream) -> TokenStream {
     key::expand(item.into()).unwrap_or_else(syn::Error::into_compile_error).into()
+}
+
+/// Makes a struct or enum a record: clonable, printable, and able to travel between tasks.
+///
+/// It derives `Clone`, `Debug` and, through the facade, serde's `Serialize` and `Deserialize`; serde
+/// itself need not be a dependency. Serde's own attributes work as always.
+#[proc_macro_attribute]
+pub fn record(options: TokenStream, item: TokenStream) -> TokenStream {
+    record::expand(options.into(), item.into())
+        .unwrap_or_else(syn::Error::into_compile_error)
+        .into()
 }

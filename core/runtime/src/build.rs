@@ -18,13 +18,13 @@ use millstream_types::{HostId, OperatorId, VertexId};
 /// A program with the plan that was made of it.
 #[derive(Debug)]
 pub(crate) struct Blueprint {
-    pub(crate) program: Program,
+    pub(crate) program: Arc<Program>,
     pub(crate) graph: JobGraph,
     chained: Vec<StreamEdge>,
 }
 
 impl Blueprint {
-    pub(crate) fn new(program: Program, graph: JobGraph) -> Self {
+    pub(crate) fn new(program: Arc<Program>, graph: JobGraph) -> Self {
         let chained = chained_edges(program.graph(), &graph);
         Self { program, graph, chained }
     }

@@ -10,6 +10,7 @@ use std::os::fd::{FromRawFd, OwnedFd, RawFd};
 use std::os::unix::net::UnixStream;
 use std::process::ExitCode;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -293,7 +294,7 @@ fn run_tasks(
                 error!("{:?} is not an address for the data port", begin.bind_address)
             })?),
         };
-        TaskHost::start(config, program, graph, parent.control.clone(), parent.outbox.clone())
+        TaskHost::start(config, Arc::new(program), graph, parent.control.clone(), parent.outbox.clone())
     })?;
     host.run(&parent.messages);
     Ok(())

@@ -71,7 +71,7 @@ impl TaskHost {
     /// The data port cannot be opened.
     pub fn start(
         config: TaskHostConfig,
-        program: Program,
+        program: Arc<Program>,
         graph: JobGraph,
         control: Sender<ToControl>,
         outbox: Outbox,

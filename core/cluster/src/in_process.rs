@@ -1,0 +1,161 @@
+//! Hosts that are threads of this process, behind the contract of a worker.
+
+use std::collections::BTreeMap;
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use futures::future::BoxFuture;
+use millstream_api::Program;
+use millstream_gateway::{
+    CauseKind, FailureCause, FileChunk, FileError, FileInfo, HostCommand, HostExit, JobMasterEvent,
+    JobMasterGateway, StartHost, TaskManagerGateway, TaskManagerGone,
+};
+use millstream_graph::JobGraph;
+use millstream_protocol::host::{Begin, Failure, Role, Shutdown, ToHost, to_host};
+use millstream_runtime::{CoordinatorHost, Outbox, TaskHost, TaskHostConfig, ToControl};
+use millstream_types::{ArtifactHash, HostId, JobId, TaskManagerId};
+use tokio::runtime::Handle;
+
+/// Starts a program's hosts as threads.
+#[derive(Debug)]
+pub(crate) struct InProcessHosts {
+    id: TaskManagerId,
+    program: Arc<Program>,
+    runtime: Handle,
+    hosts: Mutex<BTreeMap<HostId, Sender<ToControl>>>,
+}
+
+impl InProcessHosts {
+    pub(crate) fn new(id: &str, program: Arc<Program>, runtime: Handle) -> Arc<Self> {
+        let id = TaskManagerId::new(id);
+        Arc::new(Self { id, program, runtime, hosts: Mutex::default() })
+    }
+
+    fn send(&self, host: HostId, message: to_host::Message) {
+        let hosts = self.hosts.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(control) = hosts.get(&host) {
+            let message = Box::new(ToHost { message: Some(message) });
+            let _ = control.send(ToControl::Parent(message));
+        }
+    }
+}
+
+impl TaskManagerGateway for InProcessHosts {
+    fn id(&self) -> &TaskManagerId {
+        &self.id
+    }
+
+    fn start_host(
+        &self,
+        owner: Arc<dyn JobMasterGateway>,
+        start: StartHost,
+    ) -> Result<(), TaskManagerGone> {
+        let (control, messages) = channel();
+        let mut hosts = self.hosts.lock().unwrap_or_else(PoisonError::into_inner);
+        hosts.insert(start.host, control.clone());
+        drop(hosts);
+        let host = HostThread {
+            program: Arc::clone(&self.program),
+            owner,
+            runtime: self.runtime.clone(),
+            host: start.host,
+            control,
+            messages,
+        };
+        let spawned = std::thread::Builder::new()
+            .name("host".to_owned())
+            .spawn(move || host.run(start.begin));
+        spawned.map(|_| ()).map_err(|_| TaskManagerGone(self.id.clone()))
+    }
+
+    fn command(&self, command: HostCommand) -> Result<(), TaskManagerGone> {
+        if let Some(message) = command.message.message {
+            self.send(command.host, message);
+        }
+        Ok(())
+    }
+
+    fn stop_host(&self, host: HostId, _grace: Duration) -> Result<(), TaskManagerGone> {
+        self.send(host, to_host::Message::Shutdown(Shutdown {}));
+        self.hosts.lock().unwrap_or_else(PoisonError::into_inner).remove(&host);
+        Ok(())
+    }
+
+    fn release_artifact(&self, _artifact: ArtifactHash) -> Result<(), TaskManagerGone> {
+        Ok(())
+    }
+
+    fn list_files(&self) -> BoxFuture<'static, Result<Vec<FileInfo>, FileError>> {
+        Box::pin(async { Ok(Vec::new()) })
+    }
+
+    fn read_file(
+        &self,
+        name: String,
+        _offset: u64,
+        _length: u32,
+    ) -> BoxFuture<'static, Result<FileChunk, FileError>> {
+        Box::pin(async { Err(FileError::NotFound(name)) })
+    }
+}
+
+/// One host's control thread.
+struct HostThread {
+    program: Arc<Program>,
+    owner: Arc<dyn JobMasterGateway>,
+    runtime: Handle,
+    host: HostId,
+    control: Sender<ToControl>,
+    messages: Receiver<ToControl>,
+}
+
+impl HostThread {
+    fn run(self, begin: Begin) {
+        let (outbox, outgoing) = Outbox::new();
+        let (owner, runtime, host) = (Arc::clone(&self.owner), self.runtime.clone(), self.host);
+        let courier = std::thread::spawn(move || {
+            for message in outgoing {
+                let event = JobMasterEvent::HostMessage { host, message };
+                if runtime.block_on(owner.post(event)).is_err() {
+                    return;
+                }
+            }
+        });
+        let (owner, runtime) = (Arc::clone(&self.owner), self.runtime.clone());
+        let cause = match self.serve(&begin, &outbox) {
+            Ok(()) => FailureCause::new(CauseKind::Requested, "the host was told to stop"),
+            Err(failure) => FailureCause::new(CauseKind::Error, failure.message),
+        };
+        drop(outbox);
+        // Everything that the host said arrives before its end does.
+        let _ = courier.join();
+        let exit = HostExit { host, cause, stderr_tail: String::new() };
+        let _ = runtime.block_on(owner.post(JobMasterEvent::HostExited(exit)));
+    }
+
+    fn serve(self, begin: &Begin, outbox: &Outbox) -> Result<(), Failure> {
+        let malformed =
+            |message: String| Failure { kind: "error".to_owned(), message, detail: String::new() };
+        let job = JobId::try_from(begin.job_id.as_slice())
+            .map_err(|error| malformed(error.to_string()))?;
+        let graph = begin.job_graph.clone().unwrap_or_default();
+        let graph = JobGraph::try_from(graph).map_err(|error| malformed(error.to_string()))?;
+        if begin.role() == Role::Coordinator {
+            let (program, attempt) = (&self.program, begin.attempt);
+            return CoordinatorHost::start(job, attempt, program, &graph, outbox.clone())?
+                .run(&self.messages);
+        }
+        let config = TaskHostConfig {
+            job,
+            host: self.host,
+            attempt: begin.attempt,
+            token: [0; 32],
+            bind: None,
+        };
+        let host = TaskHost::start(config, self.program, graph, self.control, outbox.clone())
+            .map_err(|error| malformed(format!("{error:#}")))?;
+        host.run(&self.messages);
+        Ok(())
+    }
+}

@@ -1,0 +1,164 @@
+//! A job in one process, with nothing started.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use millstream_api::{JobResult, Program};
+use millstream_gateway::{
+    FailureCause, JobDetails, JobMasterFactory, JobMasterGateway, JobSubmission,
+    ResourceManagerGateway, TaskManagerRegistration,
+};
+use millstream_graph::JobGraph;
+use millstream_jobmaster::{Factory, IdSource, JobMasterConfig, OsIds};
+use millstream_resourcemanager::{ResourceManagerConfig, start_resource_manager};
+use millstream_rm_standalone::StandaloneDriver;
+use millstream_types::{ArtifactHash, ByteSize, JobId, JobStatus, ResourceProfile, TaskManagerId};
+use tokio::sync::watch;
+
+use crate::in_process::InProcessHosts;
+
+/// How a job that did not finish ended.
+#[derive(Debug, thiserror::Error)]
+pub enum JobFailed {
+    /// Its state says how, the cause why.
+    #[error("job {name:?} ended {status}: {cause}")]
+    Ended {
+        /// The job's name.
+        name: String,
+        /// Failed or cancelled.
+        status: JobStatus,
+        /// The newest cause, or that there is none.
+        cause: String,
+    },
+    /// The process cannot start threads or the like.
+    #[error("failed to start the cluster of this process")]
+    Start(#[source] std::io::Error),
+}
+
+/// A job that runs in this process. Dropping it abandons the job.
+#[derive(Debug)]
+pub struct MiniCluster {
+    job: Arc<dyn JobMasterGateway>,
+    runtime: tokio::runtime::Runtime,
+}
+
+impl MiniCluster {
+    /// Starts the job with as many slots as it needs.
+    ///
+    /// # Errors
+    /// [`JobFailed::Start`].
+    pub fn start(
+        program: Program,
+        graph: JobGraph,
+        config: JobMasterConfig,
+    ) -> Result<Self, JobFailed> {
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(1)
+            .thread_name("mini-cluster")
+            .enable_time()
+            .build()
+            .map_err(JobFailed::Start)?;
+        let job = runtime.block_on(start(Arc::new(program), graph, config));
+        Ok(Self { job, runtime })
+    }
+
+    /// The job.
+    #[must_use]
+    pub fn job(&self) -> JobId {
+        self.job.job()
+    }
+
+    /// What the job looks like from outside.
+    #[must_use]
+    pub fn details(&self) -> watch::Receiver<Arc<JobDetails>> {
+        self.job.details()
+    }
+
+    /// Waits for the job's end.
+    ///
+    /// # Errors
+    /// [`JobFailed::Ended`].
+    pub fn wait(self) -> Result<JobResult, JobFailed> {
+        let mut details = self.job.details();
+        let ended = self.runtime.block_on(async {
+            let ended = details.wait_for(|details| details.status.is_globally_terminal()).await;
+            ended.map(|details| Arc::clone(&details)).ok()
+        });
+        let details = ended.unwrap_or_else(|| Arc::clone(&self.job.details().borrow()));
+        // A task that is stuck in user code must not keep the process.
+        self.runtime.shutdown_timeout(Duration::from_secs(1));
+        result_of(&details)
+    }
+}
+
+fn result_of(details: &JobDetails) -> Result<JobResult, JobFailed> {
+    if details.status == JobStatus::Finished {
+        let end = details.end_time.unwrap_or(details.start_time);
+        let runtime = end.saturating_since(details.start_time);
+        return Ok(JobResult { job: details.job, status: details.status, runtime });
+    }
+    let newest = details.exceptions.first();
+    let cause = newest.map_or_else(
+        || "no cause was recorded".to_owned(),
+        |entry| match &entry.task {
+            Some(task) => format!("{task}: {}", explain(&entry.cause)),
+            None => explain(&entry.cause),
+        },
+    );
+    let name = details.graph.name.clone();
+    Err(JobFailed::Ended { name, status: details.status, cause })
+}
+
+fn explain(cause: &FailureCause) -> String {
+    if cause.detail.is_empty() {
+        cause.message.clone()
+    } else {
+        format!("{}\n{}", cause.message, cause.detail)
+    }
+}
+
+async fn start(
+    program: Arc<Program>,
+    graph: JobGraph,
+    config: JobMasterConfig,
+) -> Arc<dyn JobMasterGateway> {
+    let handle = tokio::runtime::Handle::current();
+    let (events, received) = millstream_rm_driver::driver_events();
+    let driver = Box::new(StandaloneDriver::new(events));
+    let first = ResourceManagerConfig::new(u128::from_be_bytes(random()));
+    let (resources, _) = start_resource_manager(&first, driver, received);
+    let slots = graph.slots_by_group().values().sum();
+    let worker = InProcessHosts::new("local", Arc::clone(&program), handle.clone());
+    let registration = TaskManagerRegistration {
+        id: TaskManagerId::new("local"),
+        address: "localhost".to_owned(),
+        data_port: 0,
+        slots,
+        slot_profile: ResourceProfile { cpu_cores: 1.0, memory: ByteSize::from_mib(1024) },
+        memory_process: ByteSize::from_mib(1024),
+        cpu_cores: 1,
+        physical_memory: ByteSize::from_mib(1024),
+        pid: std::process::id(),
+    };
+    if let Err(refused) = resources.register(registration, worker).await {
+        tracing::error!(%refused, "the process's own worker was refused");
+    }
+    let factory = Factory {
+        resource_manager: Arc::new(resources),
+        coordinator_hosts: InProcessHosts::new("local-coordinators", program, handle),
+        config,
+    };
+    factory.start(JobSubmission {
+        job: JobId::from_bytes(random()),
+        graph: Arc::new(graph),
+        artifact: ArtifactHash::new([0; 32]),
+        artifact_size: 0,
+    })
+}
+
+/// What nobody else draws.
+fn random() -> [u8; 16] {
+    let mut bytes = [0; 16];
+    OsIds.fill(&mut bytes);
+    bytes
+}

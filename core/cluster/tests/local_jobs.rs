@@ -1,0 +1,482 @@
+//! Jobs in one process: what each operator and each way of partitioning does to records.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::sync::{Arc, Mutex};
+
+use millstream_api::*;
+use millstream_cluster::MiniCluster;
+use millstream_graph::{JobGraph, JobSettings};
+use millstream_jobmaster::JobMasterConfig;
+
+/// Counts from 0, its subtasks by turns.
+struct Numbers(u64);
+
+struct NumbersReader {
+    next: u64,
+    end: u64,
+    step: u64,
+}
+
+impl Source for Numbers {
+    type Out = u64;
+    type Split = ();
+    type Reader = NumbersReader;
+    type Enumerator = NoEnumerator<()>;
+
+    fn boundedness(&self) -> Boundedness {
+        Boundedness::Bounded
+    }
+
+    fn reader(&self, ctx: &ReaderContext) -> Result<NumbersReader> {
+        let (next, step) = (u64::from(ctx.subtask), u64::from(ctx.parallelism));
+        Ok(NumbersReader { next, end: self.0, step })
+    }
+
+    fn enumerator(&self) -> Result<Option<Self::Enumerator>> {
+        Ok(None)
+    }
+
+    fn has_enumerator(&self) -> bool {
+        false
+    }
+}
+
+impl SourceReader for NumbersReader {
+    type Out = u64;
+    type Split = ();
+
+    fn add_split(&mut self, (): ()) -> Result<()> {
+        Ok(())
+    }
+
+    fn poll(&mut self, batch: &mut Batch<u64>) -> Result<Polled> {
+        while self.next < self.end && batch.len() < 1000 {
+            batch.records.push(self.next);
+            self.next += self.step;
+        }
+        Ok(if batch.is_empty() { Polled::Finished } else { Polled::Ready })
+    }
+}
+
+/// Hands records to the test, through the committer like any other sink.
+#[derive(Clone)]
+struct Collect<T>(Arc<Mutex<Vec<(u32, T)>>>);
+
+impl<T> Collect<T> {
+    fn new() -> Self {
+        Self(Arc::default())
+    }
+
+    fn records(&self) -> Vec<T>
+    where
+        T: Clone + Ord,
+    {
+        let mut records: Vec<T> = self.0.lock().unwrap().iter().map(|(_, r)| r.clone()).collect();
+        records.sort();
+        records
+    }
+
+    fn by_subtask(&self, subtask: u32) -> usize {
+        self.0.lock().unwrap().iter().filter(|(at, _)| *at == subtask).count()
+    }
+}
+
+struct CollectWriter<T> {
+    subtask: u32,
+    records: Vec<T>,
+}
+
+struct CollectCommitter<T>(Arc<Mutex<Vec<(u32, T)>>>);
+
+impl<T: Data + Sync> Sink<T> for Collect<T> {
+    type Committable = (u32, T);
+    type Writer = CollectWriter<T>;
+    type Committer = CollectCommitter<T>;
+
+    fn writer(&self, info: &WriterInfo) -> Result<CollectWriter<T>> {
+        Ok(CollectWriter { subtask: info.subtask, records: Vec::new() })
+    }
+
+    fn committer(&self, _info: &CommitterInfo) -> Result<Option<CollectCommitter<T>>> {
+        Ok(Some(CollectCommitter(Arc::clone(&self.0))))
+    }
+
+    fn has_committer(&self) -> bool {
+        true
+    }
+}
+
+impl<T: Data> SinkWriter<T> for CollectWriter<T> {
+    type Committable = (u32, T);
+
+    fn write(&mut self, batch: Batch<T>) -> Result<()> {
+        self.records.extend(batch.records);
+        Ok(())
+    }
+
+    fn finish(&mut self) -> Result<Vec<(u32, T)>> {
+        Ok(self.records.drain(..).map(|record| (self.subtask, record)).collect())
+    }
+}
+
+impl<T: Data> Committer for CollectCommitter<T> {
+    type Committable = (u32, T);
+
+    fn open(&mut self) -> Result<()> {
+        Ok(())
+    }
+
+    fn commit(&mut self, committables: Vec<(u32, T)>) -> Result<()> {
+        self.0.lock().unwrap().extend(committables);
+        Ok(())
+    }
+
+    fn abort(&mut self) -> Result<()> {
+        Ok(())
+    }
+}
+
+struct Local(JobSettings, Rc<RefCell<Option<(u32, Vec<u64>)>>>);
+
+impl Executor for Local {
+    fn settings(&self) -> JobSettings {
+        self.0.clone()
+    }
+
+    fn plan_value(&self, _name: &str) -> Option<Vec<u8>> {
+        None
+    }
+
+    fn execute(&mut self, program: Program, graph: JobGraph, _wait: bool) -> Result<Execution> {
+        let config = JobMasterConfig::default().for_job(&graph.settings.config)?;
+        let cluster = MiniCluster::start(program, graph, config)?;
+        let details = cluster.details();
+        let result = cluster.wait();
+        let details = details.borrow();
+        let dropped = details.vertices.iter().flat_map(|vertex| &vertex.subtasks);
+        let dropped = dropped.map(|subtask| subtask.metrics.records_dropped).collect();
+        *self.1.borrow_mut() = Some((details.restarts, dropped));
+        Ok(Execution::Finished(result?))
+    }
+}
+
+/// Runs a job at a parallelism; the error's text if it failed, and restarts and dropped records.
+fn run_with(
+    settings: JobSettings,
+    build: impl FnOnce(&mut Environment) -> Result<()>,
+) -> (Result<()>, u32, u64) {
+    let seen = Rc::default();
+    let mut env = Environment::new(Box::new(Local(settings, Rc::clone(&seen))));
+    let result = build(&mut env).and_then(|()| env.execute("test").map(drop));
+    let (restarts, dropped) = seen.borrow_mut().take().unwrap_or_default();
+    (result, restarts, dropped.into_iter().sum())
+}
+
+fn run(parallelism: u32, build: impl FnOnce(&mut Environment) -> Result<()>) {
+    let settings = JobSettings { parallelism, ..JobSettings::default() };
+    run_with(settings, build).0.unwrap();
+}
+
+#[test]
+fn stateless_operators_do_what_they_say() {
+    for parallelism in [1, 3] {
+        let out = Collect::new();
+        run(parallelism, |env| {
+            env.source("numbers", Numbers(10_000))
+                .map(|n| Ok(n * 2))
+                .filter(|n| Ok(n % 3 == 0))
+                .flat_map(|n| Ok([n, n + 1]))
+                .sink("out", out.clone());
+            Ok(())
+        });
+        let mut expected: Vec<u64> =
+            (0..10_000).map(|n| n * 2).filter(|n| n % 3 == 0).flat_map(|n| [n, n + 1]).collect();
+        expected.sort_unstable();
+        assert_eq!(out.records(), expected);
+    }
+}
+
+type Spread = fn(Stream<u64>) -> Stream<u64>;
+
+#[test]
+fn every_partitioning_delivers_every_record_once() {
+    let spreads: [(&str, Spread); 6] = [
+        ("forward", Stream::forward),
+        ("rebalance", Stream::rebalance),
+        ("rescale", Stream::rescale),
+        ("global", Stream::global),
+        ("custom", |s| s.partition_custom(|n, count| usize::try_from(*n).unwrap() % count)),
+        ("unsaid", |s| s),
+    ];
+    for (name, spread) in spreads {
+        let out = Collect::new();
+        run(4, |env| {
+            let numbers = env.source("numbers", Numbers(100_000)).disable_chaining();
+            spread(numbers).map(Ok).disable_chaining().sink("out", out.clone());
+            Ok(())
+        });
+        assert_eq!(out.records(), (0..100_000).collect::<Vec<_>>(), "{name}");
+        let busy = (0..4).filter(|subtask| out.by_subtask(*subtask) > 0).count();
+        assert_eq!(busy, if name == "global" { 1 } else { 4 }, "{name}");
+    }
+}
+
+#[test]
+fn few_records_spread_too() {
+    let out = Collect::new();
+    run(4, |env| {
+        let numbers = env.source("numbers", Numbers(40)).parallelism(1);
+        numbers.rebalance().map(Ok).sink("out", out.clone());
+        Ok(())
+    });
+    assert!((0..4).all(|subtask| out.by_subtask(subtask) == 10));
+}
+
+#[test]
+fn broadcast_delivers_every_record_to_every_subtask() {
+    let out = Collect::new();
+    run(3, |env| {
+        env.source("numbers", Numbers(5_000)).broadcast().map(Ok).sink("out", out.clone());
+        Ok(())
+    });
+    assert!((0..3).all(|subtask| out.by_subtask(subtask) == 5_000));
+}
+
+#[test]
+fn reduce_emits_updates_in_streaming_and_final_values_in_batch() {
+    for (mode, parallelism) in
+        [(RuntimeMode::Streaming, 1), (RuntimeMode::Streaming, 3), (RuntimeMode::Batch, 2)]
+    {
+        let out = Collect::new();
+        run(parallelism, |env| {
+            env.set_runtime_mode(mode);
+            env.source("numbers", Numbers(50_000))
+                .map(|n| Ok((n % 777, 1u64)))
+                .key_by(|(key, _)| *key)
+                .reduce("count", |total, next| {
+                    total.1 += next.1;
+                    Ok(())
+                })
+                .sink("out", out.clone());
+            Ok(())
+        });
+        let records = out.records();
+        let total = |key: u64| 50_000 / 777 + u64::from(key < 50_000 % 777);
+        let expected: Vec<(u64, u64)> = match mode {
+            RuntimeMode::Batch => (0..777).map(|key| (key, total(key))).collect(),
+            _ => (0..777).flat_map(|key| (1..=total(key)).map(move |n| (key, n))).collect(),
+        };
+        assert_eq!(records, expected, "{mode:?} at {parallelism}");
+    }
+}
+
+struct Distinct {
+    seen: MapState<u64, ()>,
+    last: ValueState<u64>,
+    all: ListState<u64>,
+}
+
+static REPEATED: OutputTag<(u64, u64)> = OutputTag::new("repeated");
+
+impl KeyedProcess<u64, u64> for Distinct {
+    type Out = u64;
+
+    fn process(&mut self, record: u64, ctx: &mut Context<'_, u64, u64>) -> Result<()> {
+        if self.seen.get(ctx, &record)?.is_some() {
+            let before = self.last.get(ctx)?.copied().unwrap_or_default();
+            return ctx.emit_to(&REPEATED, (record, before));
+        }
+        self.seen.put(ctx, record, ())?;
+        self.last.set(ctx, record)?;
+        self.all.add(ctx, record)?;
+        let count = self.all.get(ctx)?.len() as u64;
+        ctx.emit(count);
+        Ok(())
+    }
+}
+
+#[test]
+fn a_keyed_process_has_state_and_side_outputs() {
+    let (out, repeated) = (Collect::new(), Collect::new());
+    run(2, |env| {
+        let distinct = env
+            .source("numbers", Numbers(3_000))
+            .map(|n| Ok(n % 1_000))
+            .key_by(|n| n % 10)
+            .process("distinct", |states| {
+                Ok(Distinct {
+                    seen: states.map("seen")?,
+                    last: states.value("last")?,
+                    all: states.list("all")?,
+                })
+            });
+        distinct.side_output(&REPEATED).sink("repeated", repeated.clone());
+        distinct.sink("out", out.clone());
+        Ok(())
+    });
+    let expected: Vec<u64> = (1..=100).flat_map(|n| [n; 10]).collect();
+    assert_eq!(out.records(), expected);
+    assert_eq!(repeated.records().len(), 2_000);
+}
+
+#[test]
+fn union_connect_and_clones_bring_streams_together() {
+    let (united, connected, twice) = (Collect::new(), Collect::new(), Collect::new());
+    run(2, |env| {
+        let low = env.source("low", Numbers(100));
+        let high = env.source("high", Numbers(100)).map(|n| Ok(n + 100));
+        low.clone().union(high.clone()).sink("united", united.clone());
+        let words = high.clone().map(|n| Ok(n.to_string()));
+        low.clone()
+            .connect(words)
+            .map(|n| Ok(n), |word| Ok(word.parse()?))
+            .sink("connected", connected.clone());
+        low.clone().union(low).union(high).sink("twice", twice.clone());
+        Ok(())
+    });
+    assert_eq!(united.records(), (0..200).collect::<Vec<u64>>());
+    assert_eq!(connected.records(), (0..200).collect::<Vec<u64>>());
+    assert_eq!(twice.records().len(), 300);
+}
+
+struct Limit {
+    limit: ValueState<u64>,
+}
+
+impl KeyedCoProcess<u64, u64, (u64, u64)> for Limit {
+    type Out = (u64, u64);
+
+    fn process_left(&mut self, record: u64, ctx: &mut Context<'_, u64, Self::Out>) -> Result<()> {
+        let limit = self.limit.get(ctx)?.copied().unwrap_or_default();
+        ctx.emit((record, limit));
+        Ok(())
+    }
+
+    fn process_right(
+        &mut self,
+        record: (u64, u64),
+        ctx: &mut Context<'_, u64, Self::Out>,
+    ) -> Result<()> {
+        self.limit.set(ctx, record.1).map_err(Into::into)
+    }
+}
+
+#[test]
+fn keyed_streams_connect_by_key() {
+    let out = Collect::new();
+    run(2, |env| {
+        let limits = env.source("limits", Numbers(10)).map(|n| Ok((n, n * 7)));
+        let values = env.source("values", Numbers(10_000));
+        values
+            .key_by(|n| n % 10)
+            .connect(limits.key_by(|(key, _)| *key))
+            .process("limit", |states| Ok(Limit { limit: states.value("limit")? }))
+            .sink("out", out.clone());
+        Ok(())
+    });
+    let records = out.records();
+    assert_eq!(records.len(), 10_000);
+    assert!(records.iter().all(|(n, limit)| *limit == 0 || *limit == (n % 10) * 7));
+}
+
+#[test]
+fn a_flat_map_with_a_million_results_is_suspended_and_resumed() {
+    let out = Collect::new();
+    run(1, |env| {
+        env.source("numbers", Numbers(3))
+            .flat_map(|n| Ok((0..1_000_000u64).map(move |i| n * 1_000_000 + i)))
+            .disable_chaining()
+            .filter(|n| Ok(n % 1_000 == 0))
+            .disable_chaining()
+            .sink("out", out.clone());
+        Ok(())
+    });
+    assert_eq!(out.records(), (0..3_000).map(|n| n * 1_000).collect::<Vec<u64>>());
+}
+
+#[test]
+fn a_bad_record_fails_the_task_is_dropped_or_goes_aside() {
+    static BAD: OutputTag<u64> = OutputTag::new("bad");
+    fn odd_only(n: u64) -> Result<u64> {
+        ensure!(n % 2 == 1, "{n} is even");
+        Ok(n)
+    }
+    let (failed, ..) = run_with(JobSettings::default(), |env| {
+        env.source("numbers", Numbers(10)).map(odd_only).sink("out", Collect::new());
+        Ok(())
+    });
+    let error = failed.unwrap_err().to_string();
+    assert!(error.contains("operator \"Map\" failed on a record: 0 is even"), "{error}");
+
+    let out = Collect::new();
+    let (result, _, dropped) = run_with(JobSettings::default(), |env| {
+        let numbers = env.source("numbers", Numbers(10)).on_error(OnError::drop_record());
+        numbers.map(odd_only).sink("out", out.clone());
+        Ok(())
+    });
+    result.unwrap();
+    assert_eq!((out.records(), dropped), (vec![1, 3, 5, 7, 9], 5));
+
+    let (out, bad) = (Collect::new(), Collect::new());
+    run(2, |env| {
+        let numbers = env.source("numbers", Numbers(10)).on_error(OnError::side_output(&BAD));
+        let good = numbers.flat_map(|n| odd_only(n).map(Some));
+        good.side_output(&BAD).sink("bad", bad.clone());
+        good.sink("out", out.clone());
+        Ok(())
+    });
+    assert_eq!((out.records(), bad.records()), (vec![1, 3, 5, 7, 9], vec![0, 2, 4, 6, 8]));
+}
+
+#[test]
+fn a_panic_fails_the_job_with_its_message_and_place() {
+    let (failed, ..) = run_with(JobSettings::default(), |env| {
+        env.source("numbers", Numbers(10))
+            .map(|n| if n == 7 { panic!("seven") } else { Ok(n) })
+            .sink("out", Collect::new());
+        Ok(())
+    });
+    let error = failed.unwrap_err().to_string();
+    assert!(error.contains("user code panicked at core/cluster/tests/local_jobs.rs"), "{error}");
+    assert!(error.contains(": seven"), "{error}");
+}
+
+#[test]
+fn a_restart_begins_anew_and_its_output_is_exact() {
+    let mut settings = JobSettings { parallelism: 2, ..JobSettings::default() };
+    let config = &mut settings.config;
+    config.insert("restart-strategy.type".into(), "fixed-delay".into());
+    config.insert("restart-strategy.fixed-delay.attempts".into(), "2".into());
+    config.insert("restart-strategy.fixed-delay.delay".into(), "10 ms".into());
+    let (out, failures) = (Collect::new(), Arc::new(Mutex::new(2)));
+    let left = Arc::clone(&failures);
+    let (result, restarts, _) = run_with(settings, |env| {
+        env.source("numbers", Numbers(10_000))
+            .map(move |n| {
+                let mut left = left.lock().unwrap();
+                if n == 9_000 && *left > 0 {
+                    *left -= 1;
+                    bail!("not yet");
+                }
+                Ok(n)
+            })
+            .sink("out", out.clone());
+        Ok(())
+    });
+    result.unwrap();
+    assert_eq!(restarts, 2);
+    assert_eq!(out.records(), (0..10_000).collect::<Vec<u64>>());
+}
+
+#[test]
+fn faults_of_the_graph_are_told_in_one_sentence() {
+    let (result, ..) = run_with(JobSettings::default(), |env| {
+        let low = env.source("low", Numbers(1));
+        let high = env.source("high", Numbers(1));
+        low.union(high).name("both").sink("out", Collect::new());
+        Ok(())
+    });
+    let error = result.unwrap_err().to_string();
+    assert!(error.contains("name() must follow an operator directly"), "{error}");
+}
