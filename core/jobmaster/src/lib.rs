@@ -1,4 +1,4 @@
-//! The master of one job: it gets slots, starts hosts, deploys tasks, and brings the job to its end.
+//! The master of one job: gets slots, starts hosts, deploys tasks, brings the job to its end.
 //!
 //! [`JobMaster`] decides: events and the time in, [`Action`]s out, no I/O. A thin actor per job
 //! carries the actions out; [`Factory`] starts it. The job's picture is the [`ExecutionGraph`].

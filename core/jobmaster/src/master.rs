@@ -107,10 +107,7 @@ pub enum TimerKind {
 #[derive(Debug)]
 enum Phase {
     New,
-    WaitingForSlots {
-        /// What the ResourceManager says of it.
-        shortage: Option<String>,
-    },
+    WaitingForSlots,
     StartingHosts,
     Running {
         /// A broken exchange, until what broke it is known.
@@ -185,6 +182,8 @@ pub struct JobMaster {
     round: u64,
     restarts: u32,
     slots: SlotPool,
+    /// Why slots may never come; the ResourceManager says it once, whatever the phase.
+    shortage: Option<String>,
     hosts: Hosts,
     executions: ExecutionGraph,
     history: History,
@@ -235,6 +234,7 @@ impl JobMaster {
             phase: Phase::New,
             round: 0,
             restarts: 0,
+            shortage: None,
             hosts: Hosts::default(),
             may_have_output: false,
             settles_due: 0,
@@ -352,9 +352,9 @@ impl JobMaster {
     fn waiting_for(&self) -> Option<String> {
         match &self.phase {
             Phase::New | Phase::Running { .. } | Phase::Ended => None,
-            Phase::WaitingForSlots { shortage } => {
+            Phase::WaitingForSlots => {
                 let slots = format!("{} of {} slots", self.slots.missing(), self.slots.needed());
-                Some(match shortage {
+                Some(match &self.shortage {
                     Some(sentence) => format!("{slots}: {sentence}"),
                     None => slots,
                 })

@@ -50,7 +50,7 @@ impl JobMaster {
                 }
             }
             Phase::New
-            | Phase::WaitingForSlots { .. }
+            | Phase::WaitingForSlots
             | Phase::StartingHosts
             | Phase::Running { .. }
             | Phase::CancellingTasks { .. }
@@ -83,7 +83,7 @@ impl JobMaster {
     pub(super) fn on_cancel(&mut self) {
         match &mut self.phase {
             Phase::New
-            | Phase::WaitingForSlots { .. }
+            | Phase::WaitingForSlots
             | Phase::StartingHosts
             | Phase::Running { .. }
             | Phase::Committing

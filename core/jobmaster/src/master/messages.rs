@@ -84,7 +84,7 @@ impl JobMaster {
             Phase::Running { .. } => self.on_progress(id, subtask, state, cause),
             Phase::CancellingTasks { .. } => self.abort_if_stopped(),
             Phase::New
-            | Phase::WaitingForSlots { .. }
+            | Phase::WaitingForSlots
             | Phase::StartingHosts
             | Phase::Committing
             | Phase::Aborting { .. }
@@ -221,7 +221,7 @@ impl JobMaster {
                 self.on_host_lost(&ids, coordinates, entry);
             }
             Phase::New
-            | Phase::WaitingForSlots { .. }
+            | Phase::WaitingForSlots
             | Phase::StartingHosts
             | Phase::Running { .. }
             | Phase::Committing
@@ -251,7 +251,7 @@ impl JobMaster {
             Phase::Committing if coordinates => self.fail(entry),
             Phase::CancellingTasks { .. } => self.abort_if_stopped(),
             Phase::New
-            | Phase::WaitingForSlots { .. }
+            | Phase::WaitingForSlots
             | Phase::Committing
             | Phase::Aborting { .. }
             | Phase::StoppingHosts { .. }

@@ -46,7 +46,7 @@ impl JobMaster {
         self.settles_due = 0;
         let first = self.executions.deployable(self.is_eager());
         self.executions.schedule(self.now, &first);
-        self.enter(Phase::WaitingForSlots { shortage: None });
+        self.enter(Phase::WaitingForSlots);
         self.actions.push(Action::DeclareSlots(self.slots.requirements()));
         if self.slots.missing() == 0 {
             self.start_hosts();
@@ -70,7 +70,7 @@ impl JobMaster {
                 granted.into_iter().map(|slot| slot.allocation).collect()
             }
             // After a loss, replacements are welcome before the next attempt starts.
-            Phase::WaitingForSlots { .. }
+            Phase::WaitingForSlots
             | Phase::StartingHosts
             | Phase::Running { .. }
             | Phase::Committing
@@ -82,7 +82,7 @@ impl JobMaster {
         if !surplus.is_empty() {
             self.actions.push(Action::ReleaseSlots(surplus));
         }
-        if matches!(self.phase, Phase::WaitingForSlots { .. }) {
+        if matches!(self.phase, Phase::WaitingForSlots) {
             self.unseen = Unseen::State;
             if self.slots.missing() == 0 {
                 self.start_hosts();
@@ -91,21 +91,21 @@ impl JobMaster {
     }
 
     pub(super) fn on_shortage(&mut self, sentence: Option<String>) {
-        if let Phase::WaitingForSlots { shortage } = &mut self.phase {
-            *shortage = sentence;
-            self.unseen = Unseen::State;
-        }
+        self.shortage = sentence;
+        self.unseen = Unseen::State;
     }
 
     pub(super) fn on_slots_late(&mut self) {
-        let Phase::WaitingForSlots { shortage } = &self.phase else { return };
+        if !matches!(self.phase, Phase::WaitingForSlots) {
+            return;
+        }
         let needed = self.slots.needed();
         let mut message = format!(
             "the job needs {needed} slots and got {} within {:?}",
             needed - self.slots.missing(),
             self.config.slot_request_timeout
         );
-        if let Some(sentence) = shortage {
+        if let Some(sentence) = &self.shortage {
             message = format!("{message}: {sentence}");
         }
         let entry = self.entry(FailureCause::new(CauseKind::NoSlots, message));
@@ -204,7 +204,7 @@ impl JobMaster {
             }
             Phase::Aborting { fresh: true, .. } => self.command_abort(),
             Phase::New
-            | Phase::WaitingForSlots { .. }
+            | Phase::WaitingForSlots
             | Phase::Running { .. }
             | Phase::Committing
             | Phase::CancellingTasks { .. }
