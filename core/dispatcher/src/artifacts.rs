@@ -1,0 +1,376 @@
+//! Executables by the hash of their bytes.
+//!
+//! An upload goes to a file of a random name; once its bytes are on the disk and its hash is known,
+//! it is renamed to that hash, so there is one copy per executable and never half of one. A job
+//! and an uploaded jar *hold* an artifact; one that nobody holds is deleted a little later: soon
+//! after its last use, or in ten minutes if it was never used.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use futures::future::BoxFuture;
+use millstream_gateway::ArtifactLocator;
+use millstream_types::{ArtifactHash, ByteSize};
+use sha2::{Digest as _, Sha256};
+use tokio::fs::File;
+use tokio::io::AsyncWriteExt as _;
+use tracing::{info, warn};
+
+use crate::random;
+
+/// How long an artifact stays after its last use; a repeated submission finds it there.
+const UNUSED_FOR: Duration = Duration::from_secs(3);
+/// How long an upload may wait for its first use.
+const NEVER_USED_FOR: Duration = Duration::from_secs(600);
+
+/// Why bytes were not stored.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// It is longer than allowed.
+    #[error("the artifact is larger than {limit} (rest.server.max-content-length)")]
+    TooLarge {
+        /// What is allowed.
+        limit: ByteSize,
+    },
+    /// The bytes are not those that were announced.
+    #[error("the artifact's SHA-256 is {actual}, not {expected}: it was damaged on the way")]
+    WrongHash {
+        /// What was announced.
+        expected: ArtifactHash,
+        /// What came.
+        actual: ArtifactHash,
+    },
+    /// There is no byte in it.
+    #[error("the artifact is empty")]
+    Empty,
+    /// There is no room.
+    #[error("the disk of {directory} is full: make room, or set web.upload.dir")]
+    Full {
+        /// Where.
+        directory: PathBuf,
+    },
+    /// The system refused something else.
+    #[error("failed to write to {directory}: {source}")]
+    Io {
+        /// Where.
+        directory: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+}
+
+#[derive(Debug)]
+struct Entry {
+    size: u64,
+    holders: u32,
+    /// When it was stored or last held.
+    since: Instant,
+    used: bool,
+}
+
+#[derive(Debug)]
+struct Inner {
+    directory: PathBuf,
+    size_max: ByteSize,
+    entries: Mutex<BTreeMap<ArtifactHash, Entry>>,
+}
+
+/// The store; clones are the same store.
+#[derive(Debug, Clone)]
+pub struct ArtifactStore {
+    inner: Arc<Inner>,
+}
+
+impl ArtifactStore {
+    /// Opens the store in this directory, which is created and must belong to nobody else. What an
+    /// earlier process left there stays if it is whole; the rest is deleted.
+    ///
+    /// # Errors
+    /// The directory cannot be made or read.
+    pub fn open(directory: &Path, size_max: ByteSize) -> Result<Self, StoreError> {
+        let entries = read_directory(directory).map_err(|error| fault(directory, error))?;
+        let directory = directory.to_owned();
+        let entries = Mutex::new(entries);
+        Ok(Self { inner: Arc::new(Inner { directory, size_max, entries }) })
+    }
+
+    /// The largest artifact that it takes.
+    #[must_use]
+    pub fn size_max(&self) -> ByteSize {
+        self.inner.size_max
+    }
+
+    /// Starts an upload.
+    ///
+    /// # Errors
+    /// The file cannot be created.
+    pub async fn upload(&self) -> Result<Upload, StoreError> {
+        let path = self.inner.directory.join(format!("{}.part", random::uuid()));
+        let created = File::options().write(true).create_new(true).mode(0o600).open(&path).await;
+        let file = created.map_err(|error| fault(&self.inner.directory, error))?;
+        let partial = Partial(path);
+        Ok(Upload { store: self.clone(), partial, file, hash: Sha256::new(), size: 0 })
+    }
+
+    /// Keeps an artifact until it is released as often; its size, or nothing if it is not there.
+    #[must_use]
+    pub fn hold(&self, artifact: ArtifactHash) -> Option<u64> {
+        let mut entries = self.entries();
+        let entry = entries.get_mut(&artifact)?;
+        entry.holders += 1;
+        entry.used = true;
+        Some(entry.size)
+    }
+
+    /// Undoes one [`hold`](Self::hold).
+    pub fn release(&self, artifact: ArtifactHash) {
+        if let Some(entry) = self.entries().get_mut(&artifact) {
+            entry.holders = entry.holders.saturating_sub(1);
+            entry.since = Instant::now();
+        }
+    }
+
+    /// Whether it is there; if so, it stays for ten minutes more.
+    #[must_use]
+    pub fn contains(&self, artifact: ArtifactHash) -> bool {
+        let mut entries = self.entries();
+        let Some(entry) = entries.get_mut(&artifact) else { return false };
+        entry.since = Instant::now();
+        entry.used = false;
+        true
+    }
+
+    /// The file of an artifact.
+    #[must_use]
+    pub fn path(&self, artifact: ArtifactHash) -> Option<PathBuf> {
+        self.entries().contains_key(&artifact).then(|| self.path_of(artifact))
+    }
+
+    /// Deletes what nobody holds any more and says what it was.
+    pub async fn sweep(&self, now: Instant) -> Vec<ArtifactHash> {
+        let mut dropped = Vec::new();
+        self.entries().retain(|artifact, entry| {
+            let patience = if entry.used { UNUSED_FOR } else { NEVER_USED_FOR };
+            let keep = entry.holders > 0 || now.duration_since(entry.since) < patience;
+            if !keep {
+                dropped.push(*artifact);
+                // Deleted under the lock: an upload of the same bytes must not lose its file.
+                if let Err(error) = std::fs::remove_file(self.path_of(*artifact)) {
+                    warn!(%artifact, %error, "an unused artifact could not be deleted");
+                }
+            }
+            keep
+        });
+        dropped
+    }
+
+    fn entries(&self) -> MutexGuard<'_, BTreeMap<ArtifactHash, Entry>> {
+        self.inner.entries.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn path_of(&self, artifact: ArtifactHash) -> PathBuf {
+        self.inner.directory.join(artifact.to_string())
+    }
+}
+
+impl ArtifactLocator for ArtifactStore {
+    fn locate(&self, artifact: ArtifactHash) -> BoxFuture<'_, Option<PathBuf>> {
+        Box::pin(async move { self.path(artifact) })
+    }
+}
+
+/// A file that goes unless it is kept.
+#[derive(Debug)]
+struct Partial(PathBuf);
+
+impl Drop for Partial {
+    fn drop(&mut self) {
+        // Renamed when the upload was finished; then there is nothing to delete.
+        let _ = std::fs::remove_file(&self.0);
+    }
+}
+
+/// An upload under way; dropping it deletes what came so far.
+#[derive(Debug)]
+pub struct Upload {
+    store: ArtifactStore,
+    partial: Partial,
+    file: File,
+    hash: Sha256,
+    size: u64,
+}
+
+impl Upload {
+    /// Takes the next bytes. After an error, or when cancelled, the upload is to be dropped.
+    ///
+    /// # Errors
+    /// Too many bytes, or the disk does not take them.
+    pub async fn write(&mut self, bytes: &[u8]) -> Result<(), StoreError> {
+        self.size = self.size.saturating_add(bytes.len() as u64);
+        let limit = self.store.inner.size_max;
+        if self.size > limit.as_bytes() {
+            return Err(StoreError::TooLarge { limit });
+        }
+        self.hash.update(bytes);
+        let written = self.file.write_all(bytes).await;
+        written.map_err(|error| fault(&self.store.inner.directory, error))
+    }
+
+    /// Makes it durable under its hash, which must be `expected` if that is given; hash and size.
+    ///
+    /// # Errors
+    /// It is empty or not what was announced, or the disk does not take it.
+    pub async fn finish(
+        mut self,
+        expected: Option<ArtifactHash>,
+    ) -> Result<(ArtifactHash, u64), StoreError> {
+        let actual = ArtifactHash::new(std::mem::take(&mut self.hash).finalize().into());
+        if self.size == 0 {
+            return Err(StoreError::Empty);
+        }
+        if let Some(expected) = expected.filter(|expected| *expected != actual) {
+            return Err(StoreError::WrongHash { expected, actual });
+        }
+        let directory = self.store.inner.directory.clone();
+        self.persist(actual).await.map_err(|error| fault(&directory, error))?;
+        info!(artifact = %actual, bytes = self.size, "artifact stored");
+        Ok((actual, self.size))
+    }
+
+    async fn persist(&mut self, actual: ArtifactHash) -> io::Result<()> {
+        self.file.flush().await?;
+        self.file.set_permissions(std::fs::Permissions::from_mode(0o500)).await?;
+        self.file.sync_all().await?;
+        let directory = File::open(&self.store.inner.directory).await?;
+        {
+            let mut entries = self.store.entries();
+            // Under the lock, so that a sweep does not come between the file and its entry.
+            std::fs::rename(&self.partial.0, self.store.path_of(actual))?;
+            let since = Instant::now();
+            let fresh = Entry { size: self.size, holders: 0, since, used: false };
+            let entry = entries.entry(actual).or_insert(fresh);
+            (entry.since, entry.used) = (since, false);
+        }
+        directory.sync_all().await
+    }
+}
+
+fn fault(directory: &Path, source: io::Error) -> StoreError {
+    let directory = directory.to_owned();
+    match source.kind() {
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => StoreError::Full { directory },
+        _ => StoreError::Io { directory, source },
+    }
+}
+
+fn read_directory(directory: &Path) -> io::Result<BTreeMap<ArtifactHash, Entry>> {
+    std::fs::create_dir_all(directory)?;
+    std::fs::set_permissions(directory, std::fs::Permissions::from_mode(0o700))?;
+    let mut entries = BTreeMap::new();
+    for file in std::fs::read_dir(directory)? {
+        let file = file?;
+        let metadata = file.metadata()?;
+        if !metadata.is_file() {
+            continue;
+        }
+        let name = file.file_name();
+        let hash = name.to_str().and_then(|name| name.parse::<ArtifactHash>().ok());
+        match hash {
+            Some(hash) if hash_file(&file.path())? == hash => {
+                let (size, since) = (metadata.len(), Instant::now());
+                entries.insert(hash, Entry { size, holders: 0, since, used: false });
+            }
+            _ => std::fs::remove_file(file.path())?,
+        }
+    }
+    Ok(entries)
+}
+
+fn hash_file(path: &Path) -> io::Result<ArtifactHash> {
+    let mut hash = Sha256::new();
+    io::copy(&mut std::fs::File::open(path)?, &mut hash)?;
+    Ok(ArtifactHash::new(hash.finalize().into()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn store(limit: u64) -> (tempfile::TempDir, ArtifactStore) {
+        let directory = tempfile::tempdir().unwrap();
+        let limit = ByteSize::from_bytes(limit);
+        let store = ArtifactStore::open(&directory.path().join("artifacts"), limit).unwrap();
+        (directory, store)
+    }
+
+    fn files(store: &ArtifactStore) -> Vec<String> {
+        std::fs::read_dir(&store.inner.directory)
+            .unwrap()
+            .map(|file| file.unwrap().file_name().into_string().unwrap())
+            .collect()
+    }
+
+    async fn put(store: &ArtifactStore, bytes: &[u8]) -> ArtifactHash {
+        let mut upload = store.upload().await.unwrap();
+        upload.write(bytes).await.unwrap();
+        upload.finish(None).await.unwrap().0
+    }
+
+    #[tokio::test]
+    async fn two_uploads_of_the_same_bytes_are_one_file_named_by_its_hash() {
+        let (_directory, store) = store(100);
+        let first = put(&store, b"abc").await;
+        let second = put(&store, b"abc").await;
+        assert_eq!(first, second);
+        let abc = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
+        assert_eq!(files(&store), [abc]);
+        assert_eq!(std::fs::read(store.path(first).unwrap()).unwrap(), b"abc");
+    }
+
+    #[tokio::test]
+    async fn refused_and_abandoned_uploads_leave_no_file() {
+        let (_directory, store) = store(4);
+        let mut upload = store.upload().await.unwrap();
+        let error = upload.write(b"12345").await.unwrap_err();
+        assert!(error.to_string().contains("rest.server.max-content-length"), "{error}");
+        drop(upload);
+        let mut upload = store.upload().await.unwrap();
+        upload.write(b"123").await.unwrap();
+        let wrong = upload.finish(Some(ArtifactHash::new([7; 32]))).await;
+        assert!(matches!(wrong, Err(StoreError::WrongHash { .. })));
+        let empty = store.upload().await.unwrap().finish(None).await;
+        assert!(matches!(empty, Err(StoreError::Empty)));
+        drop(store.upload().await.unwrap());
+        assert_eq!(files(&store), [""; 0]);
+    }
+
+    #[tokio::test]
+    async fn what_nobody_holds_goes_and_what_a_job_holds_stays() {
+        let (_directory, store) = store(100);
+        let (held, unused) = (put(&store, b"held").await, put(&store, b"unused").await);
+        assert_eq!(store.hold(held), Some(4));
+        assert_eq!(store.sweep(Instant::now()).await, []);
+        let later = Instant::now() + NEVER_USED_FOR;
+        assert_eq!(store.sweep(later).await, [unused]);
+        assert_eq!(store.hold(unused), None);
+        store.release(held);
+        assert_eq!(store.sweep(Instant::now() + UNUSED_FOR).await, [held]);
+        assert_eq!(files(&store), [""; 0]);
+    }
+
+    #[tokio::test]
+    async fn a_restarted_store_knows_whole_files_and_deletes_the_rest() {
+        let (_directory, store) = store(100);
+        let kept = put(&store, b"kept").await;
+        let directory = store.inner.directory.clone();
+        std::fs::write(directory.join("x.part"), b"half").unwrap();
+        std::fs::write(directory.join(ArtifactHash::new([1; 32]).to_string()), b"bad").unwrap();
+        let store = ArtifactStore::open(&directory, ByteSize::from_bytes(100)).unwrap();
+        assert!(store.contains(kept));
+        assert_eq!(files(&store), [kept.to_string()]);
+    }
+}

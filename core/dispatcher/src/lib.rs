@@ -1,0 +1,21 @@
+//! Where jobs come from outside: submission, artifacts, REST, and one JobMaster per job.
+//!
+//! [`start_dispatcher`] starts the actor that knows all jobs, running and lately ended;
+//! [`ArtifactStore`] keeps executables by their hash; [`RestServer`] speaks Flink's REST API and
+//! our own submission. User code never runs here: planning a program is left to a [`Planner`].
+
+mod artifacts;
+mod dispatcher;
+mod ended_jobs;
+mod jars;
+mod java;
+mod planner;
+mod program_args;
+mod random;
+mod rest;
+
+pub use artifacts::{ArtifactStore, StoreError, Upload};
+pub use dispatcher::{DispatcherConfig, DispatcherHandle, start_dispatcher};
+pub use jars::{Jar, JarId, JarStore};
+pub use planner::{PlanFailed, Planner};
+pub use rest::{BindError, LogFiles, RestConfig, RestServer, RestServices};

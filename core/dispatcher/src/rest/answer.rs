@@ -1,0 +1,185 @@
+//! Answers and errors in Flink's shape, and bodies read within limits.
+
+use std::time::Duration;
+
+use axum::body::{Body, Bytes};
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use http_body_util::{BodyExt as _, LengthLimitError, Limited};
+use millstream_gateway::{Stopped, SubmitJobError, UnknownJob};
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+
+use crate::artifacts::StoreError;
+
+/// The largest JSON body.
+const JSON_BYTES_MAX: usize = 1 << 20;
+/// How long a client may take to send a small body.
+const BODY_DEADLINE: Duration = Duration::from_secs(30);
+/// How long a client may send nothing in the middle of a large one.
+const CHUNK_DEADLINE: Duration = Duration::from_secs(20);
+
+/// A JSON answer.
+#[derive(Debug)]
+pub(super) struct Json(pub StatusCode, pub Value);
+
+impl Json {
+    /// `{}`.
+    pub(super) fn empty() -> Self {
+        Self::from(json!({}))
+    }
+
+    /// `{}` for something that goes on after the answer.
+    pub(super) fn accepted() -> Self {
+        Self(StatusCode::ACCEPTED, json!({}))
+    }
+}
+
+impl From<Value> for Json {
+    fn from(value: Value) -> Self {
+        Self(StatusCode::OK, value)
+    }
+}
+
+impl IntoResponse for Json {
+    fn into_response(self) -> Response {
+        let mut response = Response::new(Body::from(self.1.to_string()));
+        *response.status_mut() = self.0;
+        let json = HeaderValue::from_static("application/json; charset=UTF-8");
+        response.headers_mut().insert(header::CONTENT_TYPE, json);
+        response
+    }
+}
+
+/// A refusal: a status and one sentence.
+#[derive(Debug)]
+pub(super) struct RestError {
+    pub(super) status: StatusCode,
+    pub(super) message: String,
+}
+
+pub(super) type Answer = Result<Json, RestError>;
+
+impl RestError {
+    pub(super) fn new(status: StatusCode, message: impl Into<String>) -> Self {
+        Self { status, message: message.into() }
+    }
+
+    pub(super) fn bad(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, message)
+    }
+
+    pub(super) fn not_found(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::NOT_FOUND, message)
+    }
+}
+
+impl IntoResponse for RestError {
+    fn into_response(self) -> Response {
+        let mut response = Json(self.status, json!({ "errors": [self.message] })).into_response();
+        if self.status == StatusCode::PAYLOAD_TOO_LARGE {
+            // The rest of the body is not read, so the connection cannot be used again.
+            let close = HeaderValue::from_static("close");
+            response.headers_mut().insert(header::CONNECTION, close);
+        }
+        response
+    }
+}
+
+impl From<UnknownJob> for RestError {
+    fn from(error: UnknownJob) -> Self {
+        Self::not_found(format!("Job {} not found", error.0))
+    }
+}
+
+impl From<Stopped> for RestError {
+    fn from(_: Stopped) -> Self {
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, "the cluster is shutting down")
+    }
+}
+
+impl From<SubmitJobError> for RestError {
+    fn from(error: SubmitJobError) -> Self {
+        let status = match &error {
+            SubmitJobError::Duplicate { .. } => StatusCode::CONFLICT,
+            SubmitJobError::UnknownArtifact { .. } => StatusCode::NOT_FOUND,
+            SubmitJobError::ShuttingDown => StatusCode::SERVICE_UNAVAILABLE,
+        };
+        Self::new(status, error.to_string())
+    }
+}
+
+impl From<StoreError> for RestError {
+    fn from(error: StoreError) -> Self {
+        let status = match &error {
+            StoreError::TooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
+            StoreError::WrongHash { .. } | StoreError::Empty => StatusCode::BAD_REQUEST,
+            StoreError::Full { .. } => StatusCode::INSUFFICIENT_STORAGE,
+            StoreError::Io { .. } => StatusCode::INTERNAL_SERVER_ERROR,
+        };
+        Self::new(status, error.to_string())
+    }
+}
+
+/// Reads an id of the path or of the query.
+pub(super) fn parse_id<T: std::str::FromStr>(name: &str, text: &str) -> Result<T, RestError> {
+    text.parse().map_err(|_| {
+        let shown: String = text.chars().take(64).collect();
+        RestError::bad(format!("Cannot resolve path parameter ({name}) from value {shown:?}."))
+    })
+}
+
+/// Reads a body of at most `limit` bytes.
+pub(super) async fn read_body(body: Body, limit: usize) -> Result<Bytes, RestError> {
+    match tokio::time::timeout(BODY_DEADLINE, Limited::new(body, limit).collect()).await {
+        Ok(Ok(collected)) => Ok(collected.to_bytes()),
+        Ok(Err(error)) if error.is::<LengthLimitError>() => Err(RestError::new(
+            StatusCode::PAYLOAD_TOO_LARGE,
+            format!("the request's body is larger than {limit} bytes"),
+        )),
+        Ok(Err(_)) => Err(RestError::bad("the request's body ended early or is malformed")),
+        Err(_) => Err(too_slow()),
+    }
+}
+
+/// Reads a JSON body; an empty one is the default.
+pub(super) async fn read_json<T: DeserializeOwned + Default>(body: Body) -> Result<T, RestError> {
+    let bytes = read_body(body, JSON_BYTES_MAX).await?;
+    if bytes.trim_ascii().is_empty() {
+        return Ok(T::default());
+    }
+    serde_json::from_slice(&bytes)
+        .map_err(|error| RestError::bad(format!("the request's body is not as expected: {error}")))
+}
+
+/// The next bytes of a large body; none at its end. Trailers are skipped.
+pub(super) async fn next_chunk(body: &mut Body) -> Result<Option<Bytes>, RestError> {
+    loop {
+        let frame = tokio::time::timeout(CHUNK_DEADLINE, body.frame()).await;
+        match frame.map_err(|_| too_slow())? {
+            None => return Ok(None),
+            Some(Err(_)) => return Err(RestError::bad("the upload ended early or is malformed")),
+            Some(Ok(frame)) => {
+                if let Ok(data) = frame.into_data() {
+                    return Ok(Some(data));
+                }
+            }
+        }
+    }
+}
+
+/// Reads a body to its end without keeping it, as far as `limit`, so that the client reads the
+/// answer instead of an error about a closed connection.
+pub(super) async fn discard(mut body: Body, limit: u64) {
+    let mut seen = 0_u64;
+    while let Ok(Some(bytes)) = next_chunk(&mut body).await {
+        seen = seen.saturating_add(bytes.len() as u64);
+        if seen > limit {
+            return;
+        }
+    }
+}
+
+pub(super) fn too_slow() -> RestError {
+    RestError::new(StatusCode::REQUEST_TIMEOUT, "the request's body came too slowly")
+}

@@ -1,0 +1,227 @@
+//! Uploaded programs: upload, list, delete, plan and run.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use axum::body::Body;
+use axum::extract::{FromRequest as _, Multipart, Path, RawQuery, Request, State};
+use axum::http::StatusCode;
+use millstream_gateway::{DispatcherGateway as _, JobSubmission};
+use millstream_graph::JobGraph;
+use millstream_types::{ArtifactHash, JobId};
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::answer::{Answer, RestError, parse_id, read_json, too_slow};
+use super::settings::job_settings;
+use super::{Context, Shared};
+use crate::jars::{Jar, JarId};
+use crate::{program_args, random};
+use millstream_graph::plan_json;
+
+/// How long the client may send nothing.
+const PART_DEADLINE: std::time::Duration = std::time::Duration::from_secs(20);
+
+fn enabled(context: &Context) -> Result<(), RestError> {
+    if context.config.web_submit {
+        return Ok(());
+    }
+    let message = "submitting from the web is switched off (web.submit.enable)";
+    Err(RestError::new(StatusCode::FORBIDDEN, message))
+}
+
+pub(super) async fn list(State(context): Shared, request: Request) -> Answer {
+    enabled(&context)?;
+    let host = request.headers().get("host").and_then(|host| host.to_str().ok());
+    let row = |jar: &Jar| {
+        json!({
+            "id": jar.id,
+            "name": jar.name,
+            "uploaded": jar.uploaded.as_millis(),
+            "entry": [{ "name": jar.name, "description": null }],
+        })
+    };
+    let jars = context.services.jars.all();
+    Ok(json!({
+        "address": format!("http://{}", host.unwrap_or("localhost")),
+        "files": jars.iter().map(row).collect::<Vec<Value>>(),
+    })
+    .into())
+}
+
+pub(super) async fn upload(State(context): Shared, request: Request) -> Answer {
+    enabled(&context)?;
+    let _permit = context.uploads.acquire().await;
+    let mut parts = Multipart::from_request(request, &()).await.map_err(|_| {
+        RestError::bad("an upload is multipart/form-data with a boundary and one file in it")
+    })?;
+    let mut uploaded: Option<(String, ArtifactHash)> = None;
+    while let Some(mut part) = timed(parts.next_field()).await? {
+        if uploaded.is_some() {
+            return Err(RestError::bad("an upload has exactly one file in it"));
+        }
+        let name = part.file_name().unwrap_or("artifact").to_owned();
+        let mut upload = context.services.artifacts.upload().await?;
+        while let Some(bytes) = timed(part.chunk()).await? {
+            upload.write(&bytes).await?;
+        }
+        let (hash, _) = upload.finish(None).await?;
+        uploaded = Some((name, hash));
+    }
+    let (name, hash) = uploaded.ok_or_else(|| RestError::bad("the upload has no file in it"))?;
+    let jars = context.services.jars.clone();
+    let added = tokio::task::spawn_blocking(move || jars.add(&name, hash)).await;
+    let jar = added.map_err(std::io::Error::other).flatten().map_err(|error| {
+        let message = format!("the upload could not be kept: {error}");
+        RestError::new(StatusCode::INTERNAL_SERVER_ERROR, message)
+    })?;
+    let path = context.services.jars.path(&jar.id);
+    Ok(json!({ "filename": path.to_string_lossy(), "status": "success" }).into())
+}
+
+async fn timed<T>(
+    step: impl Future<Output = Result<T, axum::extract::multipart::MultipartError>>,
+) -> Result<T, RestError> {
+    match tokio::time::timeout(PART_DEADLINE, step).await {
+        Ok(Ok(value)) => Ok(value),
+        Ok(Err(_)) => Err(RestError::bad("the upload is not well-formed multipart/form-data")),
+        Err(_) => Err(too_slow()),
+    }
+}
+
+pub(super) async fn remove(State(context): Shared, Path(id): Path<String>) -> Answer {
+    enabled(&context)?;
+    if context.services.jars.remove(&JarId::new(id.clone())) {
+        return Ok(super::answer::Json::empty());
+    }
+    Err(unknown_jar(&id))
+}
+
+fn unknown_jar(id: &str) -> RestError {
+    let shown: String = id.chars().take(64).collect();
+    RestError::not_found(format!("there is no uploaded jar {shown:?}"))
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct RunBody {
+    entry_class: Option<String>,
+    program_args: Option<String>,
+    program_args_list: Option<Vec<String>>,
+    parallelism: Option<u32>,
+    job_id: Option<String>,
+    savepoint_path: Option<String>,
+    flink_configuration: Option<BTreeMap<String, Value>>,
+}
+
+/// What is to be planned or run: the body first, then the query.
+struct RunRequest {
+    entry: Option<String>,
+    args: Vec<String>,
+    parallelism: Option<u32>,
+    job: JobId,
+    config: BTreeMap<String, String>,
+}
+
+impl RunRequest {
+    fn new(query: Option<&str>, body: RunBody) -> Result<Self, RestError> {
+        let query = axum::extract::Query::<Vec<(String, String)>>::try_from_uri(
+            &format!("/?{}", query.unwrap_or_default())
+                .parse()
+                .map_err(|_| RestError::bad("the query is malformed"))?,
+        )
+        .map_err(|_| RestError::bad("the query is malformed"))?
+        .0;
+        let first = |name: &str| query.iter().find(|(key, _)| key == name).map(|(_, v)| v.clone());
+
+        let text = body.program_args.or_else(|| first("program-args"));
+        let list = body.program_args_list.unwrap_or_else(|| {
+            query.iter().filter(|(key, _)| key == "programArg").map(|(_, v)| v.clone()).collect()
+        });
+        let split = program_args::split(text.as_deref().unwrap_or_default());
+        if !list.is_empty() && !split.is_empty() {
+            return Err(RestError::bad(
+                "programArgs and programArgsList are both given: use programArgsList alone",
+            ));
+        }
+        let savepoint = body.savepoint_path.or_else(|| first("savepointPath"));
+        if savepoint.is_some_and(|path| !path.is_empty()) {
+            return Err(RestError::bad("this version cannot start from a savepoint yet"));
+        }
+        let parallelism = match (body.parallelism, first("parallelism")) {
+            (Some(parallelism), _) => Some(parallelism),
+            (None, Some(text)) => Some(
+                text.parse()
+                    .map_err(|_| RestError::bad("parallelism must be a whole number above zero"))?,
+            ),
+            (None, None) => None,
+        };
+        let job = match body.job_id.or_else(|| first("jobId")) {
+            Some(text) => parse_id("jobId", &text)?,
+            None => JobId::from_bytes(random::bytes()),
+        };
+        let as_text = |value: Value| match value {
+            Value::String(text) => text,
+            other => other.to_string(),
+        };
+        let config = body.flink_configuration.unwrap_or_default();
+        Ok(Self {
+            entry: body.entry_class.or_else(|| first("entry-class")).filter(|e| !e.is_empty()),
+            args: if list.is_empty() { split } else { list },
+            parallelism,
+            job,
+            config: config.into_iter().map(|(key, value)| (key, as_text(value))).collect(),
+        })
+    }
+}
+
+/// Plans a jar as the request says.
+async fn planned(
+    context: &Context,
+    id: &str,
+    query: Option<&str>,
+    body: Body,
+) -> Result<(JobId, JobGraph, ArtifactHash), RestError> {
+    enabled(context)?;
+    let jar = context.services.jars.get(&JarId::new(id)).ok_or_else(|| unknown_jar(id))?;
+    let request = RunRequest::new(query, read_json(body).await?)?;
+    let settings = job_settings(
+        &context.config.configuration,
+        request.args,
+        request.config,
+        request.parallelism,
+    )?;
+    let path = context.services.artifacts.path(jar.artifact).ok_or_else(|| unknown_jar(id))?;
+    let _permit = context.plans.acquire().await;
+    let plan = context.services.planner.plan(path, settings, request.entry).await;
+    let graph = plan.map_err(|failed| {
+        let mut message = failed.message;
+        if !failed.detail.is_empty() {
+            message = format!("{message}\n{}", failed.detail);
+        }
+        RestError::bad(message)
+    })?;
+    Ok((request.job, graph, jar.artifact))
+}
+
+pub(super) async fn plan(
+    State(context): Shared,
+    Path(id): Path<String>,
+    RawQuery(query): RawQuery,
+    body: Body,
+) -> Answer {
+    let (job, graph, _) = planned(&context, &id, query.as_deref(), body).await?;
+    Ok(json!({ "plan": plan_json(&graph, job) }).into())
+}
+
+pub(super) async fn run(
+    State(context): Shared,
+    Path(id): Path<String>,
+    RawQuery(query): RawQuery,
+    body: Body,
+) -> Answer {
+    let (job, graph, artifact) = planned(&context, &id, query.as_deref(), body).await?;
+    let submission = JobSubmission { job, graph: Arc::new(graph), artifact, artifact_size: 0 };
+    let job = context.services.dispatcher.submit(submission).await?;
+    Ok(json!({ "jobid": job }).into())
+}

@@ -1,0 +1,124 @@
+//! REST: Flink's API and our own submission, over HTTP/1.1.
+//!
+//! [`routes`] is the table of endpoints, each served bare and below `/v1`; [`guard`] refuses what a
+//! browser may not do; [`server`] owns the sockets and their limits. Handlers look things up and
+//! leave the shape of answers to [`render`], which is pure. Every error has Flink's shape,
+//! `{"errors": ["one sentence"]}`.
+
+mod answer;
+mod cluster;
+mod guard;
+mod jars;
+mod jobs;
+mod logs;
+mod metrics;
+mod render;
+mod routes;
+mod server;
+mod settings;
+mod submission;
+mod vertices;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use millstream_config::{ConfigError, Configuration, options};
+use millstream_gateway::ResourceManagerGateway;
+use millstream_types::ByteSize;
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+
+use crate::artifacts::ArtifactStore;
+use crate::dispatcher::DispatcherHandle;
+use crate::jars::JarStore;
+use crate::planner::Planner;
+
+pub use server::{BindError, RestServer};
+
+/// How many programs may be planned at once.
+const PLANS_MAX: usize = 2;
+/// How many artifacts may be uploaded at once.
+const UPLOADS_MAX: usize = 8;
+
+/// The JobManager's own log files.
+#[derive(Debug, Clone, Default)]
+pub struct LogFiles {
+    /// Where they are; none: nothing is shown.
+    pub directory: Option<PathBuf>,
+    /// The name of the log, if it is a file.
+    pub log: Option<String>,
+    /// The name of the file that standard output goes to, if it is one.
+    pub stdout: Option<String>,
+}
+
+/// What REST is told at its start.
+#[derive(Debug, Clone)]
+pub struct RestConfig {
+    /// The cluster's configuration: shown with secrets hidden, and the default of jobs run here.
+    pub configuration: Configuration,
+    /// The JobManager's log files.
+    pub logs: LogFiles,
+    /// The source revision, for `flink-commit`.
+    pub revision: String,
+    /// Names by which clients may address this server besides `localhost` and IP addresses.
+    pub host_names: Vec<String>,
+    refresh_interval_ms: u64,
+    content_length_max: ByteSize,
+    web_submit: bool,
+    web_cancel: bool,
+}
+
+impl RestConfig {
+    /// Reads the options that REST has; the rest is to be filled in.
+    ///
+    /// # Errors
+    /// An option does not parse.
+    pub fn new(configuration: Configuration) -> Result<Self, ConfigError> {
+        let refresh = configuration.get(&options::WEB_REFRESH_INTERVAL)?;
+        Ok(Self {
+            logs: LogFiles::default(),
+            revision: "unknown".to_owned(),
+            host_names: vec![configuration.get(&options::REST_ADDRESS)?],
+            refresh_interval_ms: u64::try_from(refresh.as_millis()).unwrap_or(u64::MAX),
+            content_length_max: configuration.get(&options::REST_SERVER_MAX_CONTENT_LENGTH)?,
+            web_submit: configuration.get(&options::WEB_SUBMIT_ENABLE)?,
+            web_cancel: configuration.get(&options::WEB_CANCEL_ENABLE)?,
+            configuration,
+        })
+    }
+}
+
+/// Whom REST asks.
+#[derive(Debug, Clone)]
+pub struct RestServices {
+    /// The jobs.
+    pub dispatcher: DispatcherHandle,
+    /// The workers.
+    pub resource_manager: Arc<dyn ResourceManagerGateway>,
+    /// The executables.
+    pub artifacts: ArtifactStore,
+    /// The uploaded ones.
+    pub jars: JarStore,
+    /// Who plans them.
+    pub planner: Arc<dyn Planner>,
+    /// Cancelled by `DELETE /cluster`; whoever holds it then ends the cluster.
+    pub shutdown_requested: CancellationToken,
+}
+
+/// What every handler sees.
+#[derive(Debug)]
+struct Context {
+    config: RestConfig,
+    services: RestServices,
+    plans: Semaphore,
+    uploads: Semaphore,
+}
+
+type Shared = axum::extract::State<Arc<Context>>;
+
+impl Context {
+    fn new(config: RestConfig, services: RestServices) -> Self {
+        let (plans, uploads) = (Semaphore::new(PLANS_MAX), Semaphore::new(UPLOADS_MAX));
+        Self { config, services, plans, uploads }
+    }
+}

@@ -1,0 +1,177 @@
+//! The shape of answers: pure functions from what components report to Flink's JSON.
+//!
+//! Fields are those of Flink 1.20 and 2.x together, so that the clients of both find theirs.
+
+pub(super) mod job;
+pub(super) mod vertex;
+pub(super) mod worker;
+
+use std::collections::BTreeMap;
+
+use millstream_gateway::{SubtaskDetails, TaskLocation};
+use millstream_types::{ExecutionState, Timestamp};
+use serde_json::{Map, Value, json};
+
+/// Our version, where Flink's stands.
+pub(super) const VERSION: &str = env!("CARGO_PKG_VERSION");
+
+/// Milliseconds from `start` to `end`, or to now.
+pub(super) fn duration(start: Timestamp, end: Option<Timestamp>, now: Timestamp) -> i64 {
+    end.unwrap_or(now).as_millis().saturating_sub(start.as_millis()).max(0)
+}
+
+/// A time, or -1.
+pub(super) fn or_unset(time: Option<Timestamp>) -> i64 {
+    time.map_or(-1, Timestamp::as_millis)
+}
+
+/// How many subtasks are in each state, zeros included, by upper-case name.
+pub(super) fn count_states<'a>(subtasks: impl Iterator<Item = &'a SubtaskDetails>) -> Value {
+    let mut counts: BTreeMap<&str, u32> =
+        ExecutionState::ALL.iter().map(|state| (state.as_str(), 0)).collect();
+    for subtask in subtasks {
+        *counts.entry(subtask.state.as_str()).or_insert(0) += 1;
+    }
+    json!(counts)
+}
+
+/// What subtasks transferred and how they spent their time.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct IoMetrics {
+    pub(super) read_bytes: u64,
+    pub(super) write_bytes: u64,
+    pub(super) read_records: u64,
+    pub(super) write_records: u64,
+    pub(super) backpressured_ms: u64,
+    pub(super) idle_ms: u64,
+    pub(super) busy_ms: u64,
+}
+
+impl IoMetrics {
+    pub(super) fn of<'a>(subtasks: impl IntoIterator<Item = &'a SubtaskDetails>) -> Self {
+        let mut sum = Self::default();
+        for metrics in subtasks.into_iter().map(|subtask| &subtask.metrics) {
+            sum.read_bytes = sum.read_bytes.saturating_add(metrics.bytes_in);
+            sum.write_bytes = sum.write_bytes.saturating_add(metrics.bytes_out);
+            sum.read_records = sum.read_records.saturating_add(metrics.records_in);
+            sum.write_records = sum.write_records.saturating_add(metrics.records_out);
+            sum.backpressured_ms += metrics.backpressured_ns / 1_000_000;
+            sum.idle_ms += metrics.idle_ns / 1_000_000;
+            sum.busy_ms += metrics.busy_ns / 1_000_000;
+        }
+        sum
+    }
+
+    fn named(&self) -> [(&'static str, u64); 7] {
+        [
+            ("read-bytes", self.read_bytes),
+            ("write-bytes", self.write_bytes),
+            ("read-records", self.read_records),
+            ("write-records", self.write_records),
+            ("accumulated-backpressured-time", self.backpressured_ms),
+            ("accumulated-idle-time", self.idle_ms),
+            ("accumulated-busy-time", self.busy_ms),
+        ]
+    }
+
+    #[expect(clippy::cast_precision_loss, reason = "milliseconds are far below 2^53")]
+    pub(super) fn json(&self) -> Value {
+        json!({
+            "read-bytes": self.read_bytes,
+            "read-bytes-complete": true,
+            "write-bytes": self.write_bytes,
+            "write-bytes-complete": true,
+            "read-records": self.read_records,
+            "read-records-complete": true,
+            "write-records": self.write_records,
+            "write-records-complete": true,
+            "accumulated-backpressured-time": self.backpressured_ms,
+            "accumulated-idle-time": self.idle_ms,
+            "accumulated-busy-time": self.busy_ms as f64,
+        })
+    }
+
+    /// Distribution of each of them over these subtasks.
+    pub(super) fn aggregated<'a>(subtasks: impl IntoIterator<Item = &'a SubtaskDetails>) -> Value {
+        let each: Vec<Self> = subtasks.into_iter().map(|subtask| Self::of([subtask])).collect();
+        let names = Self::default().named().map(|(name, _)| name);
+        let values = |at: usize| {
+            each.iter().filter_map(|one| one.named().get(at).map(|(_, value)| *value)).collect()
+        };
+        (0..).zip(names).map(|(at, name)| (name.to_owned(), distribution(values(at)))).collect()
+    }
+}
+
+/// Smallest, largest, mean, sum and quantiles, all whole numbers.
+pub(super) fn distribution(mut values: Vec<u64>) -> Value {
+    values.sort_unstable();
+    let sum = values.iter().fold(0_u64, |sum, value| sum.saturating_add(*value));
+    let quantile = |percent: usize| {
+        // Between the two neighbours, weighted, as Flink does it.
+        let position = percent * (values.len() + 1);
+        let (at, rest) = (position / 100, (position % 100) as u64);
+        let clamped = |at: usize| {
+            let at = at.clamp(1, values.len().max(1)) - 1;
+            values.get(at).copied().unwrap_or(0)
+        };
+        let (low, high) = (clamped(at), clamped(at + 1));
+        low.saturating_add((high - low).saturating_mul(rest) / 100)
+    };
+    json!({
+        "min": values.first().copied().unwrap_or(0),
+        "max": values.last().copied().unwrap_or(0),
+        "avg": sum / (values.len() as u64).max(1),
+        "sum": sum,
+        "median": quantile(50),
+        "p25": quantile(25),
+        "p75": quantile(75),
+        "p95": quantile(95),
+    })
+}
+
+/// Counters that user code made, summed by name.
+pub(super) fn accumulators<'a>(subtasks: impl IntoIterator<Item = &'a SubtaskDetails>) -> Value {
+    let mut sums: BTreeMap<&str, i64> = BTreeMap::new();
+    for (name, count) in subtasks.into_iter().flat_map(|subtask| &subtask.metrics.user) {
+        let sum = sums.entry(name).or_insert(0);
+        *sum = sum.saturating_add(*count);
+    }
+    let row = |(name, sum): (&str, i64)| json!({ "name": name, "type": "LongCounter", "value": sum.to_string() });
+    sums.into_iter().map(row).collect()
+}
+
+/// Where a task runs, in the fields of both versions of Flink.
+pub(super) fn location(location: Option<&TaskLocation>) -> Map<String, Value> {
+    let (host, worker) = match location {
+        Some(location) => (location.address.as_str(), location.task_manager.as_str()),
+        None => ("(unassigned)", "(unassigned)"),
+    };
+    let mut fields = Map::new();
+    fields.insert("host".into(), host.into());
+    fields.insert("endpoint".into(), host.into());
+    fields.insert("taskmanager-id".into(), worker.into());
+    fields
+}
+
+/// Adds the fields of one object to another.
+pub(super) fn merge(into: &mut Value, fields: Map<String, Value>) {
+    if let Value::Object(object) = into {
+        object.extend(fields);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn distributions_are_those_of_flink() {
+        let golden = json!({
+            "p25": 71247, "min": 71247, "avg": 71429, "median": 71429, "max": 71612,
+            "sum": 142_859, "p95": 71612, "p75": 71612
+        });
+        assert_eq!(distribution(vec![71612, 71247]), golden);
+        assert_eq!(distribution(vec![])["sum"], 0);
+        assert_eq!(distribution(vec![u64::MAX, u64::MAX])["median"], u64::MAX);
+    }
+}

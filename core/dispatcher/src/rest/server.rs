@@ -1,0 +1,310 @@
+//! The sockets of REST: binding, limits against slow and idle clients, and the end.
+//!
+//! A connection is *idle* while no request is being answered on it. When there are too many
+//! connections, the one that is idle longest is closed for the new one, so clients that only hold
+//! connections open, or send a head byte by byte, keep nobody out.
+
+use std::io;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context as TaskContext, Poll};
+use std::time::{Duration, Instant};
+
+use axum::Router;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinSet;
+use tokio::time::Sleep;
+use tokio_util::sync::CancellationToken;
+use tower::ServiceExt as _;
+use tracing::{debug, info, warn};
+
+use super::routes::router;
+use super::{Context, RestConfig, RestServices};
+
+/// How many connections may be open.
+const CONNECTIONS_MAX: usize = 512;
+/// How long a client may take for the head of a request.
+const HEAD_DEADLINE: Duration = Duration::from_secs(10);
+/// How long neither side may make progress in the middle of a request.
+const STALL_DEADLINE: Duration = Duration::from_secs(60);
+/// The longest head of a request, in bytes.
+const HEAD_BYTES_MAX: usize = 64 << 10;
+/// The most headers of a request.
+const HEADERS_MAX: usize = 100;
+/// How long answers under way may take at the end.
+const DRAIN_DEADLINE: Duration = Duration::from_secs(5);
+
+/// Why REST has no port.
+#[derive(Debug, thiserror::Error)]
+pub enum BindError {
+    /// Every allowed port is in use.
+    #[error(
+        "the REST port {ports} of {address} is taken: stop what uses it, or set rest.bind-port to \
+         another port or a range"
+    )]
+    Taken {
+        /// Where.
+        address: String,
+        /// What was tried.
+        ports: String,
+    },
+    /// The address is not this machine's, or may not be used.
+    #[error("REST cannot listen on {address} (rest.bind-address): {source}")]
+    Address {
+        /// Where.
+        address: String,
+        /// What the system said.
+        source: io::Error,
+    },
+}
+
+/// A bound port that nobody serves yet.
+#[derive(Debug)]
+pub struct RestServer {
+    listener: TcpListener,
+    address: SocketAddr,
+}
+
+impl RestServer {
+    /// Binds the first free port; 0 is any free port.
+    ///
+    /// # Errors
+    /// None is free, or the address cannot be used.
+    pub async fn bind(
+        address: &str,
+        ports: impl IntoIterator<Item = u16>,
+    ) -> Result<Self, BindError> {
+        let (mut first, mut last) = (None, 0);
+        for port in ports {
+            match TcpListener::bind((address, port)).await {
+                Ok(listener) => {
+                    let bound = listener.local_addr();
+                    let bound = bound.map_err(|source| Self::unusable(address, source))?;
+                    return Ok(Self { listener, address: bound });
+                }
+                Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
+                    (first, last) = (first.or(Some(port)), port);
+                }
+                Err(source) => return Err(Self::unusable(address, source)),
+            }
+        }
+        let first = first.unwrap_or(last);
+        let ports = if first == last { first.to_string() } else { format!("{first}-{last}") };
+        Err(BindError::Taken { address: address.to_owned(), ports })
+    }
+
+    fn unusable(address: &str, source: io::Error) -> BindError {
+        BindError::Address { address: address.to_owned(), source }
+    }
+
+    /// Where it listens.
+    #[must_use]
+    pub fn local_addr(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Serves until `stop` is cancelled; answers under way get a few seconds more.
+    pub async fn serve(self, config: RestConfig, services: RestServices, stop: CancellationToken) {
+        info!(address = %self.address, "REST listens");
+        let app = router(Arc::new(Context::new(config, services)));
+        let connections = Arc::new(Connections::default());
+        let mut tasks = JoinSet::new();
+        loop {
+            tokio::select! {
+                () = stop.cancelled() => break,
+                Some(_) = tasks.join_next(), if !tasks.is_empty() => {}
+                accepted = self.listener.accept() => match accepted {
+                    Ok((stream, _)) => {
+                        let connection = connections.open();
+                        tasks.spawn(serve_connection(stream, app.clone(), connection, stop.clone()));
+                    }
+                    Err(error) => {
+                        // Out of file descriptors, most likely.
+                        warn!(%error, "REST cannot accept a connection");
+                        tokio::time::sleep(Duration::from_millis(50)).await;
+                    }
+                },
+            }
+        }
+        drop(self.listener);
+        let drained = async { while tasks.join_next().await.is_some() {} };
+        let _ = tokio::time::timeout(DRAIN_DEADLINE, drained).await;
+    }
+}
+
+async fn serve_connection(
+    stream: TcpStream,
+    app: Router,
+    connection: Connection,
+    stop: CancellationToken,
+) {
+    let _ = stream.set_nodelay(true);
+    let activity = connection.activity.clone();
+    let service = tower::service_fn(move |request| {
+        let (app, busy) = (app.clone(), activity.begin());
+        async move {
+            let response = app.oneshot(request).await;
+            drop(busy);
+            response
+        }
+    });
+    let mut http = hyper::server::conn::http1::Builder::new();
+    // Without a timer hyper ignores the head's deadline.
+    http.timer(TokioTimer::new())
+        .header_read_timeout(HEAD_DEADLINE)
+        .max_buf_size(HEAD_BYTES_MAX)
+        .max_headers(HEADERS_MAX);
+    let stream = TokioIo::new(Stalling::new(stream));
+    let served = http.serve_connection(stream, TowerToHyperService::new(service));
+    tokio::pin!(served);
+    tokio::select! {
+        result = served.as_mut() => {
+            if let Err(error) = result {
+                debug!(%error, "REST connection ended");
+            }
+        }
+        () = connection.evicted.cancelled() => debug!("idle REST connection closed"),
+        () = stop.cancelled() => {
+            served.as_mut().graceful_shutdown();
+            let _ = served.await;
+        }
+    }
+}
+
+/// Who is connected.
+#[derive(Debug, Default)]
+struct Connections {
+    next: AtomicU64,
+    open: Mutex<Vec<(u64, Arc<Activity>, CancellationToken)>>,
+}
+
+impl Connections {
+    /// Takes a connection in; when there are too many, the one that is idle longest goes.
+    fn open(self: &Arc<Self>) -> Connection {
+        let id = self.next.fetch_add(1, Ordering::Relaxed);
+        let (activity, evicted) = (Arc::new(Activity::default()), CancellationToken::new());
+        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        if open.len() >= CONNECTIONS_MAX {
+            let idle = (0..open.len())
+                .filter_map(|at| open.get(at)?.1.idle_since().map(|since| (since, at)))
+                .min();
+            let (_, _, victim) = open.remove(idle.map_or(0, |(_, at)| at));
+            victim.cancel();
+        }
+        open.push((id, activity.clone(), evicted.clone()));
+        Connection { id, activity, evicted, connections: self.clone() }
+    }
+}
+
+#[derive(Debug)]
+struct Connection {
+    id: u64,
+    activity: Arc<Activity>,
+    evicted: CancellationToken,
+    connections: Arc<Connections>,
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        let mut open = self.connections.open.lock().unwrap_or_else(PoisonError::into_inner);
+        open.retain(|(id, _, _)| *id != self.id);
+    }
+}
+
+/// Whether a connection is answering a request.
+#[derive(Debug)]
+struct Activity {
+    requests: AtomicUsize,
+    idle_since: Mutex<Instant>,
+}
+
+impl Default for Activity {
+    fn default() -> Self {
+        Self { requests: AtomicUsize::new(0), idle_since: Mutex::new(Instant::now()) }
+    }
+}
+
+impl Activity {
+    fn begin(self: &Arc<Self>) -> Busy {
+        self.requests.fetch_add(1, Ordering::Relaxed);
+        Busy(self.clone())
+    }
+
+    fn idle_since(&self) -> Option<Instant> {
+        let idle = self.requests.load(Ordering::Relaxed) == 0;
+        idle.then(|| *self.idle_since.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+struct Busy(Arc<Activity>);
+
+impl Drop for Busy {
+    fn drop(&mut self) {
+        *self.0.idle_since.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
+        self.0.requests.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// A stream that fails when a read or a write waits too long.
+struct Stalling {
+    stream: TcpStream,
+    patience: Pin<Box<Sleep>>,
+}
+
+impl Stalling {
+    fn new(stream: TcpStream) -> Self {
+        Self { stream, patience: Box::pin(tokio::time::sleep(STALL_DEADLINE)) }
+    }
+
+    fn judge<T>(
+        &mut self,
+        outcome: Poll<io::Result<T>>,
+        cx: &mut TaskContext<'_>,
+    ) -> Poll<io::Result<T>> {
+        if outcome.is_ready() {
+            self.patience.as_mut().reset(tokio::time::Instant::now() + STALL_DEADLINE);
+            return outcome;
+        }
+        match self.patience.as_mut().poll(cx) {
+            Poll::Ready(()) => Poll::Ready(Err(io::ErrorKind::TimedOut.into())),
+            Poll::Pending => Poll::Pending,
+        }
+    }
+}
+
+impl AsyncRead for Stalling {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut TaskContext<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let outcome = Pin::new(&mut self.stream).poll_read(cx, buffer);
+        // hyper reads ahead while a request is answered; that it waits says nothing.
+        if outcome.is_ready() { self.judge(outcome, cx) } else { outcome }
+    }
+}
+
+impl AsyncWrite for Stalling {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut TaskContext<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let outcome = Pin::new(&mut self.stream).poll_write(cx, bytes);
+        self.judge(outcome, cx)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut TaskContext<'_>) -> Poll<io::Result<()>> {
+        let outcome = Pin::new(&mut self.stream).poll_flush(cx);
+        self.judge(outcome, cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut TaskContext<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}

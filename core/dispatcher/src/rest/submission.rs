@@ -1,0 +1,100 @@
+//! Our own submission: an artifact by its hash, then a JobGraph that names it.
+
+use std::sync::Arc;
+
+use axum::body::Body;
+use axum::extract::{Path, Query, State};
+use axum::http::StatusCode;
+use axum::response::{IntoResponse as _, Response};
+use millstream_gateway::{DispatcherGateway as _, JobSubmission, SubmitJobError};
+use millstream_graph::JobGraph;
+use millstream_launcher::inspect_artifact;
+use millstream_types::{ArtifactHash, JobId};
+use prost::Message as _;
+use serde::Deserialize;
+use serde_json::json;
+
+use super::Shared;
+use super::answer::{Answer, RestError, discard, next_chunk, parse_id, read_body};
+use crate::random;
+
+/// The largest JobGraph message, in bytes.
+const GRAPH_BYTES_MAX: usize = 32 << 20;
+
+/// Whether an artifact is there: 200 or 404.
+pub(super) async fn has_artifact(State(context): Shared, Path(hash): Path<String>) -> Response {
+    match parse_id::<ArtifactHash>("sha256", &hash) {
+        Ok(hash) if context.services.artifacts.contains(hash) => StatusCode::OK.into_response(),
+        Ok(_) => StatusCode::NOT_FOUND.into_response(),
+        Err(error) => error.into_response(),
+    }
+}
+
+/// Stores an artifact: 200 if it was there, 201 if it is new.
+pub(super) async fn put_artifact(
+    State(context): Shared,
+    Path(hash): Path<String>,
+    mut body: Body,
+) -> Answer {
+    let expected: ArtifactHash = parse_id("sha256", &hash)?;
+    let store = &context.services.artifacts;
+    let answer = |status| super::answer::Json(status, json!({ "sha256": expected }));
+    if store.contains(expected) {
+        discard(body, store.size_max().as_bytes()).await;
+        return Ok(answer(StatusCode::OK));
+    }
+    let _permit = context.uploads.acquire().await;
+    let mut upload = store.upload().await?;
+    while let Some(bytes) = next_chunk(&mut body).await? {
+        upload.write(&bytes).await?;
+    }
+    upload.finish(Some(expected)).await?;
+    Ok(answer(StatusCode::CREATED))
+}
+
+#[derive(Debug, Deserialize)]
+pub(super) struct SubmitQuery {
+    artifact: Option<String>,
+    #[serde(rename = "job-id")]
+    job_id: Option<String>,
+}
+
+/// Starts a job from its graph (`millstream.job.v1.JobGraph`).
+pub(super) async fn submit(
+    State(context): Shared,
+    Query(query): Query<SubmitQuery>,
+    body: Body,
+) -> Answer {
+    let artifact = query.artifact.as_deref().ok_or_else(|| {
+        RestError::bad("the query must name the artifact: ?artifact=<its SHA-256>")
+    })?;
+    let artifact: ArtifactHash = parse_id("artifact", artifact)?;
+    let job = match query.job_id.as_deref() {
+        Some(text) => parse_id("job-id", text)?,
+        None => JobId::from_bytes(random::bytes()),
+    };
+    let bytes = read_body(body, GRAPH_BYTES_MAX).await?;
+    let message = millstream_protocol::job::JobGraph::decode(bytes).map_err(|_| {
+        RestError::bad("the body is not a job graph (protobuf millstream.job.v1.JobGraph)")
+    })?;
+    let graph = JobGraph::try_from(message).map_err(|error| RestError::bad(error.to_string()))?;
+
+    let path = context.services.artifacts.path(artifact);
+    let path = path.ok_or(SubmitJobError::UnknownArtifact { artifact })?;
+    let inspected = tokio::task::spawn_blocking(move || inspect_artifact(&path)).await;
+    if let Ok(Err(error)) = inspected {
+        return Err(RestError::bad(error.to_string()));
+    }
+    let submission = JobSubmission { job, graph: Arc::new(graph), artifact, artifact_size: 0 };
+    let job = context.services.dispatcher.submit(submission).await?;
+    Ok(json!({ "jobid": job }).into())
+}
+
+/// A Java program cannot run here, and its client prints why.
+pub(super) async fn java(State(context): Shared, body: Body) -> RestError {
+    discard(body, context.config.content_length_max.as_bytes()).await;
+    RestError::bad(
+        "this cluster runs Rust programs and cannot execute a Java job graph: upload an artifact \
+         with POST /jars/upload and start it with POST /jars/:jarid/run, or use millstream run",
+    )
+}
