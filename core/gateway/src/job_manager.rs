@@ -32,6 +32,11 @@ pub enum ConnectError {
 #[error("the connection to the JobManager is lost: {0}")]
 pub struct ConnectionLost(pub String);
 
+/// The bytes of an artifact did not come; a new attempt may get them.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct FetchError(pub String);
+
 /// Connects a worker to its master.
 pub trait JobManagerConnector: Send + Sync + std::fmt::Debug {
     /// Connects and registers, with a deadline. Cancel-safe: an unfinished registration is undone.
@@ -76,7 +81,7 @@ pub trait JobManagerSender: Send + Sync + std::fmt::Debug {
     fn fetch_artifact(
         &self,
         artifact: ArtifactHash,
-    ) -> BoxStream<'static, Result<Vec<u8>, ConnectionLost>>;
+    ) -> BoxStream<'static, Result<Vec<u8>, FetchError>>;
 }
 
 /// Finds artifacts in the master's store.

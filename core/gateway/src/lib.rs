@@ -22,8 +22,8 @@ pub use dispatcher::{
     ClusterOverview, DispatcherGateway, JobMasterFactory, JobSubmission, SubmitJobError, UnknownJob,
 };
 pub use job_manager::{
-    ArtifactLocator, ConnectError, ConnectionLost, JobManagerConnection, JobManagerConnector,
-    JobManagerSender,
+    ArtifactLocator, ConnectError, ConnectionLost, FetchError, JobManagerConnection,
+    JobManagerConnector, JobManagerSender,
 };
 pub use job_master::{HostExit, JobMasterEvent, JobMasterGateway};
 pub use millstream_types::{CauseKind, FailureCause};

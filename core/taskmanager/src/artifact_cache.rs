@@ -13,7 +13,7 @@ use std::sync::{Arc, Mutex};
 
 use futures::StreamExt;
 use futures::stream::BoxStream;
-use millstream_gateway::ConnectionLost;
+use millstream_gateway::FetchError;
 use millstream_types::{ArtifactHash, ByteSize, CauseKind, FailureCause};
 use sha2::{Digest, Sha256};
 use tempfile::NamedTempFile;
@@ -26,7 +26,7 @@ pub(crate) enum CacheError {
     #[error("the artifact has {size} but the cache of this TaskManager holds only {limit}")]
     TooLarge { size: ByteSize, limit: ByteSize },
     #[error("failed to fetch artifact {artifact}: {source}")]
-    Fetch { artifact: ArtifactHash, source: ConnectionLost },
+    Fetch { artifact: ArtifactHash, source: FetchError },
     #[error("artifact {artifact} arrived damaged: {received} of {expected} bytes, hash {actual}")]
     Damaged { artifact: ArtifactHash, received: u64, expected: u64, actual: ArtifactHash },
     #[error("failed to store artifact {artifact}: {source}")]
@@ -99,7 +99,7 @@ impl ArtifactCache {
         self: &Arc<Self>,
         artifact: ArtifactHash,
         size: u64,
-        fetch: impl FnOnce() -> BoxStream<'static, Result<Vec<u8>, ConnectionLost>>,
+        fetch: impl FnOnce() -> BoxStream<'static, Result<Vec<u8>, FetchError>>,
     ) -> Result<ArtifactLease, CacheError> {
         let present = self.enter(artifact, size)?;
         let lease = ArtifactLease { cache: Arc::clone(self), artifact };
@@ -176,7 +176,7 @@ impl ArtifactCache {
         &self,
         artifact: ArtifactHash,
         expected: u64,
-        mut chunks: BoxStream<'static, Result<Vec<u8>, ConnectionLost>>,
+        mut chunks: BoxStream<'static, Result<Vec<u8>, FetchError>>,
     ) -> Result<(), CacheError> {
         let failed = |source| CacheError::Store { artifact, source };
         let dir = self.dir.clone();
@@ -248,7 +248,7 @@ mod tests {
         ArtifactHash::new(Sha256::digest(bytes).into())
     }
 
-    fn chunks(bytes: &[u8]) -> BoxStream<'static, Result<Vec<u8>, ConnectionLost>> {
+    fn chunks(bytes: &[u8]) -> BoxStream<'static, Result<Vec<u8>, FetchError>> {
         FETCHES.fetch_add(1, Ordering::Relaxed);
         let chunks: Vec<_> = bytes.chunks(3).map(|chunk| Ok(chunk.to_vec())).collect();
         futures::stream::iter(chunks).boxed()
@@ -292,7 +292,7 @@ mod tests {
             assert!(matches!(result, Err(CacheError::Damaged { .. })), "{result:?}");
         }
         let broken = || {
-            let lost = Err(ConnectionLost("reset".to_owned()));
+            let lost = Err(FetchError("reset".to_owned()));
             futures::stream::iter([Ok(b"rig".to_vec()), lost]).boxed()
         };
         let result = cache.lease(artifact(b"right!"), 6, broken).await;
