@@ -33,6 +33,7 @@ pub use resource_manager::{
 };
 pub use task_manager::{
     FileChunk, FileError, FileInfo, HostCommand, StartHost, TaskManagerGateway, TaskManagerGone,
+    WORKER_LOG, WORKER_STDOUT,
 };
 
 /// The receiver has stopped and will take no more messages; retrying cannot help.

@@ -49,6 +49,12 @@ pub struct FileInfo {
     pub modified: Timestamp,
 }
 
+/// What [`TaskManagerGateway::read_file`] calls the worker's own log, whatever its file is called.
+pub const WORKER_LOG: &str = ".log";
+
+/// What [`TaskManagerGateway::read_file`] calls the file of the worker's standard output.
+pub const WORKER_STDOUT: &str = ".out";
+
 /// A part of a file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FileChunk {
