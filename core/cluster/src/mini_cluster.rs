@@ -11,7 +11,9 @@ use millstream_gateway::{
 use millstream_graph::JobGraph;
 use millstream_jobmaster::{Factory, IdSource, JobMasterConfig, OsIds};
 use millstream_resourcemanager::{ResourceManagerConfig, start_resource_manager};
-use millstream_rm_standalone::StandaloneDriver;
+use millstream_rm_driver::{
+    DriverEvent, DriverEvents, RequestId, ResourceManagerDriver, WorkerRequest, driver_events,
+};
 use millstream_types::{ArtifactHash, ByteSize, JobId, JobStatus, ResourceProfile, TaskManagerId};
 use tokio::sync::watch;
 
@@ -123,8 +125,9 @@ async fn start(
     config: JobMasterConfig,
 ) -> Arc<dyn JobMasterGateway> {
     let handle = tokio::runtime::Handle::current();
-    let (events, received) = millstream_rm_driver::driver_events();
-    let driver = Box::new(StandaloneDriver::new(events));
+    let (events, received) = driver_events();
+    events.post(DriverEvent::Recovered(Vec::new())).await;
+    let driver = Box::new(NoOtherWorkers { _events: events });
     let first = ResourceManagerConfig::new(u128::from_be_bytes(random()));
     let (resources, _) = start_resource_manager(&first, driver, received);
     let slots = graph.slots_by_group().values().sum();
@@ -161,4 +164,24 @@ fn random() -> [u8; 16] {
     let mut bytes = [0; 16];
     OsIds.fill(&mut bytes);
     bytes
+}
+
+/// The driver of a process that has its one worker and never gets another.
+#[derive(Debug)]
+struct NoOtherWorkers {
+    _events: DriverEvents,
+}
+
+impl ResourceManagerDriver for NoOtherWorkers {
+    fn obtainable(&self) -> Option<WorkerRequest> {
+        None
+    }
+
+    fn request(&mut self, _worker: WorkerRequest) -> RequestId {
+        RequestId::new(0)
+    }
+
+    fn withdraw(&mut self, _request: RequestId) {}
+
+    fn release(&mut self, _worker: &TaskManagerId) {}
 }

@@ -1,5 +1,7 @@
 //! Jobs in one process: what each operator and each way of partitioning does to records.
 
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test ends where a step fails")]
+
 use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::{Arc, Mutex};
@@ -137,7 +139,10 @@ impl<T: Data> Committer for CollectCommitter<T> {
     }
 }
 
-struct Local(JobSettings, Rc<RefCell<Option<(u32, Vec<u64>)>>>);
+/// Restarts and dropped records per subtask.
+type Seen = Rc<RefCell<Option<(u32, Vec<u64>)>>>;
+
+struct Local(JobSettings, Seen);
 
 impl Executor for Local {
     fn settings(&self) -> JobSettings {
@@ -166,7 +171,7 @@ fn run_with(
     settings: JobSettings,
     build: impl FnOnce(&mut Environment) -> Result<()>,
 ) -> (Result<()>, u32, u64) {
-    let seen = Rc::default();
+    let seen = Seen::default();
     let mut env = Environment::new(Box::new(Local(settings, Rc::clone(&seen))));
     let result = build(&mut env).and_then(|()| env.execute("test").map(drop));
     let (restarts, dropped) = seen.borrow_mut().take().unwrap_or_default();

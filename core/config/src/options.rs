@@ -193,7 +193,7 @@ options! {
     /// How much memory the coordinator host of a job may use.
     COORDINATOR_MEMORY: ByteSize = "millstream.coordinator.memory", default "256 mb";
     /// How long a task may take to obey a cancellation before its task host is killed.
-    TASK_CANCEL_TIMEOUT: Duration = "millstream.task.cancel-timeout", default "5 s";
+    TASK_CANCEL_TIMEOUT: Duration = "millstream.task.cancel-timeout", default "2 s";
     /// How many batches a channel between processes may hold that the receiver has not consumed.
     NETWORK_EXCHANGE_CREDITS: u32 = "millstream.network.exchange-credits", default "8";
     /// The memory of a worker beside its task hosts.
