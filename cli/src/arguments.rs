@@ -1,0 +1,270 @@
+//! The command line: Flink's verbs and option names.
+//!
+//! Two habits of Flink's parser are kept that clap does not know: `-sae` is one option of three
+//! letters, and whatever follows the artifact belongs to the program.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+/// What `--version` prints.
+pub(crate) fn version() -> String {
+    let commit = option_env!("MILLSTREAM_COMMIT").unwrap_or("unknown");
+    format!("Version: {}, Commit ID: {commit}", env!("CARGO_PKG_VERSION"))
+}
+
+/// Runs and watches jobs on a Millstream cluster.
+#[derive(Debug, Parser)]
+#[command(name = "millstream", disable_version_flag = true, disable_help_subcommand = true)]
+pub(crate) struct CommandLine {
+    /// Shows version and commit.
+    #[arg(short = 'v', long)]
+    pub(crate) version: bool,
+    #[command(subcommand)]
+    pub(crate) verb: Option<Verb>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Verb {
+    /// Runs a program on the cluster.
+    Run(RunArguments),
+    /// Shows the plan of a program without running it.
+    Info(InfoArguments),
+    /// Lists jobs: running and scheduled ones, if no option says otherwise.
+    List(ListArguments),
+    /// Cancels a running job.
+    Cancel(CancelArguments),
+    /// Runs a JobManager; the scripts use it.
+    #[command(name = "jobmanager", hide = true)]
+    JobManager(DaemonArguments),
+    /// Runs a TaskManager; the scripts use it.
+    #[command(name = "taskmanager", hide = true)]
+    TaskManager(DaemonArguments),
+}
+
+/// Which cluster is meant.
+#[derive(Debug, Default, Args)]
+pub(crate) struct ClusterArguments {
+    /// The JobManager's REST address, instead of rest.address and rest.port.
+    #[arg(short = 'm', long, value_name = "host:port")]
+    pub(crate) jobmanager: Option<String>,
+    /// Sets a configuration option for this command.
+    #[arg(short = 'D', value_name = "key=value")]
+    pub(crate) properties: Vec<String>,
+    /// Where to run; this version knows `remote`, a cluster that runs already.
+    #[arg(short = 't', long, visible_short_alias = 'e', alias = "executor")]
+    pub(crate) target: Option<String>,
+}
+
+/// How a program is planned.
+#[derive(Debug, Default, Args)]
+pub(crate) struct ProgramArguments {
+    /// Which of the program's build functions to use, if it has several.
+    #[arg(short = 'c', long, value_name = "name")]
+    pub(crate) class: Option<String>,
+    /// The parallelism of operators that set none.
+    #[arg(short = 'p', long)]
+    pub(crate) parallelism: Option<u32>,
+    /// The program, and after it its own arguments.
+    #[arg(
+        required = true,
+        num_args = 1..,
+        trailing_var_arg = true,
+        value_names = ["artifact", "arguments"]
+    )]
+    pub(crate) program: Vec<String>,
+}
+
+impl ProgramArguments {
+    /// The executable and its arguments.
+    pub(crate) fn split(&self) -> (PathBuf, &[String]) {
+        match self.program.split_first() {
+            Some((artifact, arguments)) => (PathBuf::from(artifact), arguments),
+            None => (PathBuf::new(), &[]),
+        }
+    }
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct RunArguments {
+    /// Returns once the job is accepted.
+    #[arg(short = 'd', long)]
+    pub(crate) detached: bool,
+    /// Cancels the job when this command is interrupted (-sae).
+    #[arg(long = "shutdownOnAttachedExit")]
+    pub(crate) shutdown_on_attached_exit: bool,
+    #[command(flatten)]
+    pub(crate) cluster: ClusterArguments,
+    #[command(flatten)]
+    pub(crate) program: ProgramArguments,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct InfoArguments {
+    /// Prints the plan as Flink's JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// Sets a configuration option for this command.
+    #[arg(short = 'D', value_name = "key=value")]
+    pub(crate) properties: Vec<String>,
+    #[command(flatten)]
+    pub(crate) program: ProgramArguments,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ListArguments {
+    /// Lists all jobs, ended ones too.
+    #[arg(short = 'a', long)]
+    pub(crate) all: bool,
+    /// Lists running jobs.
+    #[arg(short = 'r', long)]
+    pub(crate) running: bool,
+    /// Lists scheduled jobs.
+    #[arg(short = 's', long)]
+    pub(crate) scheduled: bool,
+    #[command(flatten)]
+    pub(crate) cluster: ClusterArguments,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct CancelArguments {
+    /// The job's id.
+    #[arg(value_name = "job id")]
+    pub(crate) job: Option<String>,
+    #[command(flatten)]
+    pub(crate) cluster: ClusterArguments,
+}
+
+/// The daemons' options.
+#[derive(Debug, Args)]
+pub(crate) struct DaemonArguments {
+    /// The directory of the configuration.
+    #[arg(short = 'c', long = "configDir", value_name = "directory")]
+    pub(crate) conf_dir: Option<PathBuf>,
+    /// The file that log lines are appended to, instead of standard error.
+    #[arg(long, value_name = "file")]
+    pub(crate) log_file: Option<PathBuf>,
+    /// Sets a configuration option of this process.
+    #[arg(short = 'D', value_name = "key=value")]
+    pub(crate) properties: Vec<String>,
+}
+
+/// Options of `run` that take the next word.
+const VALUE_OPTIONS: [&str; 10] =
+    ["-p", "--parallelism", "-c", "--class", "-D", "-m", "--jobmanager", "-t", "-e", "--target"];
+
+/// Writes Flink's option of three letters as clap can read it. What follows the artifact is left
+/// alone.
+pub(crate) fn normalized(arguments: impl IntoIterator<Item = OsString>) -> Vec<OsString> {
+    let mut arguments = arguments.into_iter();
+    let mut normalized: Vec<OsString> = arguments.by_ref().take(2).collect();
+    if normalized.get(1).is_none_or(|verb| verb != "run") {
+        normalized.extend(arguments);
+        return normalized;
+    }
+    while let Some(argument) = arguments.next() {
+        let is_option = argument.as_encoded_bytes().starts_with(b"-");
+        let takes_value = VALUE_OPTIONS.iter().any(|option| argument == *option);
+        match argument == "-sae" {
+            true => normalized.push("--shutdownOnAttachedExit".into()),
+            false => normalized.push(argument),
+        }
+        if takes_value {
+            normalized.extend(arguments.next());
+        }
+        if !is_option {
+            break;
+        }
+    }
+    normalized.extend(arguments);
+    normalized
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(line: &str) -> Result<CommandLine, clap::Error> {
+        CommandLine::try_parse_from(normalized(line.split_whitespace().map(OsString::from)))
+    }
+
+    fn run(line: &str) -> RunArguments {
+        match parse(line).unwrap().verb {
+            Some(Verb::Run(arguments)) => arguments,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn the_definition_is_sound() {
+        use clap::CommandFactory as _;
+        CommandLine::command().debug_assert();
+    }
+
+    #[test]
+    fn run_takes_flinks_options() {
+        let arguments =
+            run("millstream run -d -sae -p 4 -c wordcount -D a=b -Dc=d -m host:1 job x");
+        assert!(arguments.detached && arguments.shutdown_on_attached_exit);
+        assert_eq!(arguments.program.parallelism, Some(4));
+        assert_eq!(arguments.program.class.as_deref(), Some("wordcount"));
+        assert_eq!(arguments.cluster.properties, ["a=b", "c=d"]);
+        assert_eq!(arguments.cluster.jobmanager.as_deref(), Some("host:1"));
+        assert_eq!(arguments.program.program, ["job", "x"]);
+    }
+
+    #[test]
+    fn what_follows_the_artifact_is_the_programs() {
+        let arguments = run("millstream run job -p 3 -d -sae --input file -- -D x=y");
+        assert!(!arguments.detached && arguments.program.parallelism.is_none());
+        let (artifact, rest) = arguments.program.split();
+        assert_eq!(artifact, PathBuf::from("job"));
+        assert_eq!(rest, ["-p", "3", "-d", "-sae", "--input", "file", "--", "-D", "x=y"]);
+    }
+
+    #[test]
+    fn the_long_names_are_flinks() {
+        let arguments =
+            run("millstream run --detached --shutdownOnAttachedExit --parallelism 2 --class x \
+             --jobmanager h:1 --target remote job");
+        assert!(arguments.detached && arguments.shutdown_on_attached_exit);
+        assert_eq!(arguments.program.parallelism, Some(2));
+        assert_eq!(arguments.cluster.target.as_deref(), Some("remote"));
+    }
+
+    #[test]
+    fn list_and_cancel_take_flinks_options() {
+        let Some(Verb::List(list)) = parse("millstream list -a -r -s -m h:1").unwrap().verb else {
+            panic!("not list")
+        };
+        assert!(list.all && list.running && list.scheduled);
+        let Some(Verb::Cancel(cancel)) = parse("millstream cancel -m h:1 00ff").unwrap().verb
+        else {
+            panic!("not cancel")
+        };
+        assert_eq!(cancel.job.as_deref(), Some("00ff"));
+        assert!(matches!(parse("millstream cancel").unwrap().verb, Some(Verb::Cancel(_))));
+    }
+
+    #[test]
+    fn daemons_take_the_scripts_options() {
+        let line = "millstream taskmanager --log-file /tmp/x.log -D a=b -D c=d -c /conf";
+        let Some(Verb::TaskManager(daemon)) = parse(line).unwrap().verb else {
+            panic!("not taskmanager")
+        };
+        assert_eq!(daemon.properties, ["a=b", "c=d"]);
+        assert_eq!(daemon.log_file, Some(PathBuf::from("/tmp/x.log")));
+        assert_eq!(daemon.conf_dir, Some(PathBuf::from("/conf")));
+    }
+
+    #[test]
+    fn versions_and_mistakes() {
+        assert!(parse("millstream --version").unwrap().version);
+        assert!(parse("millstream -v").unwrap().version);
+        assert!(parse("millstream").unwrap().verb.is_none());
+        for mistake in ["millstream fly", "millstream run", "millstream run -p x job"] {
+            assert!(parse(mistake).is_err(), "{mistake}");
+        }
+    }
+}

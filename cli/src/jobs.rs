@@ -1,0 +1,213 @@
+//! `list` and `cancel`.
+
+use std::process::ExitCode;
+
+use anyhow::{Context as _, Result, bail};
+use hyper::{Method, StatusCode};
+use millstream_types::{JobId, JobStatus};
+use serde_json::Value;
+
+use crate::arguments::{CancelArguments, ClusterArguments, ListArguments};
+use crate::rest::{Content, RestClient};
+use crate::{console, runtime, settings};
+
+fn client(cluster: &ClusterArguments) -> Result<RestClient> {
+    settings::check_target(cluster)?;
+    RestClient::new(cluster, &settings::load(&cluster.properties)?)
+}
+
+/// A job as `list` shows it.
+#[derive(Debug)]
+struct ListedJob {
+    id: String,
+    name: String,
+    state: JobStatus,
+    start_time: i64,
+}
+
+impl ListedJob {
+    fn read(job: &Value) -> Option<Self> {
+        let text = |field: &str| job.get(field).and_then(Value::as_str);
+        Some(Self {
+            id: text("jid")?.to_owned(),
+            name: text("name")?.to_owned(),
+            state: JobStatus::from_name(text("state")?)?,
+            start_time: job.get("start-time")?.as_i64()?,
+        })
+    }
+}
+
+/// Lists jobs as Flink does.
+pub(crate) fn list(arguments: &ListArguments) -> Result<ExitCode> {
+    let client = client(&arguments.cluster)?;
+    console::print(format_args!("Waiting for response..."));
+    let answer = runtime()?.block_on(client.get("/v1/jobs/overview"))?;
+    let jobs = answer.get("jobs").and_then(Value::as_array);
+    let jobs: Option<Vec<ListedJob>> =
+        jobs.and_then(|jobs| jobs.iter().map(ListedJob::read).collect());
+    let jobs = jobs.context("the JobManager's list of jobs is malformed")?;
+    console::print(format_args!("{}", render(arguments, jobs, local_time).trim_end()));
+    Ok(ExitCode::SUCCESS)
+}
+
+fn render(
+    arguments: &ListArguments,
+    mut jobs: Vec<ListedJob>,
+    time: impl Fn(i64) -> String,
+) -> String {
+    jobs.sort_by_key(|job| job.start_time);
+    let usual = !(arguments.running || arguments.scheduled || arguments.all);
+    let is_scheduled = |state| state == JobStatus::Created;
+    let is_running = |state: JobStatus| !is_scheduled(state) && !state.is_globally_terminal();
+    let mut text = String::new();
+    let mut section = |title: &str, none: &str, wanted: &dyn Fn(JobStatus) -> bool| {
+        let lines: Vec<String> = jobs
+            .iter()
+            .filter(|job| wanted(job.state))
+            .map(|job| {
+                format!("{} : {} : {} ({})\n", time(job.start_time), job.id, job.name, job.state)
+            })
+            .collect();
+        if lines.is_empty() {
+            text += none;
+            text.push('\n');
+        } else {
+            text += &format!("{title:-^62}\n{}{:-^62}\n", lines.concat(), "");
+        }
+    };
+    if usual || arguments.running || arguments.all {
+        section(" Running/Restarting Jobs ", "No running jobs.", &is_running);
+    }
+    if usual || arguments.scheduled || arguments.all {
+        section(" Scheduled Jobs ", "No scheduled jobs.", &is_scheduled);
+    }
+    if arguments.all {
+        section(" Terminated Jobs ", "No terminated jobs.", &JobStatus::is_globally_terminal);
+    }
+    text
+}
+
+/// `dd.MM.yyyy HH:mm:ss` in this machine's time zone.
+fn local_time(millis: i64) -> String {
+    let seconds: libc::time_t = millis.div_euclid(1000);
+    // SAFETY: all fields of `tm` may be zero.
+    let mut time: libc::tm = unsafe { std::mem::zeroed() };
+    // SAFETY: both pointers are valid for the call; it writes only to `time`.
+    if unsafe { libc::localtime_r(&raw const seconds, &raw mut time) }.is_null() {
+        return format!("{millis} ms");
+    }
+    format!(
+        "{:02}.{:02}.{:04} {:02}:{:02}:{:02}",
+        time.tm_mday,
+        time.tm_mon + 1,
+        time.tm_year + 1900,
+        time.tm_hour,
+        time.tm_min,
+        time.tm_sec
+    )
+}
+
+/// Cancels a job.
+pub(crate) fn cancel(arguments: &CancelArguments) -> Result<ExitCode> {
+    let Some(job) = &arguments.job else {
+        bail!("no job was named: write the id that `millstream list` shows after cancel");
+    };
+    let job: JobId = job.parse()?;
+    let client = client(&arguments.cluster)?;
+    console::print(format_args!("Cancelling job {job}."));
+    runtime()?.block_on(request_cancel(&client, job))?;
+    console::print(format_args!("Cancelled job {job}."));
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Asks for a job's end.
+pub(crate) async fn request_cancel(client: &RestClient, job: JobId) -> Result<()> {
+    let path = format!("/v1/jobs/{job}?mode=cancel");
+    let answer = client.call(Method::PATCH, &path, &Content::None).await?;
+    match answer.status {
+        StatusCode::NOT_FOUND => bail!("job {job} is not known: `millstream list -a` shows all"),
+        _ => answer.into_json().map(drop),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use expect_test::{Expect, expect};
+
+    use super::*;
+
+    fn check(options: &str, states: &[JobStatus], expected: Expect) {
+        let arguments = ListArguments {
+            all: options.contains('a'),
+            running: options.contains('r'),
+            scheduled: options.contains('s'),
+            cluster: ClusterArguments::default(),
+        };
+        let job = |(at, state): (usize, &JobStatus)| ListedJob {
+            id: format!("{at:032x}"),
+            name: format!("job {at}"),
+            state: *state,
+            start_time: 1_000 - i64::try_from(at).unwrap(),
+        };
+        let jobs = states.iter().enumerate().map(job).collect();
+        expected.assert_eq(&render(&arguments, jobs, |millis| format!("[{millis}]")));
+    }
+
+    #[test]
+    fn jobs_are_listed_as_flink_does() {
+        use JobStatus::{Created, Finished, Restarting, Running};
+        let states = [Running, Finished, Created, Restarting];
+        check("", &states, expect![[r#"
+            ------------------ Running/Restarting Jobs -------------------
+            [997] : 00000000000000000000000000000003 : job 3 (RESTARTING)
+            [1000] : 00000000000000000000000000000000 : job 0 (RUNNING)
+            --------------------------------------------------------------
+            ----------------------- Scheduled Jobs -----------------------
+            [998] : 00000000000000000000000000000002 : job 2 (CREATED)
+            --------------------------------------------------------------
+        "#]]);
+        check("r", &states, expect![[r#"
+            ------------------ Running/Restarting Jobs -------------------
+            [997] : 00000000000000000000000000000003 : job 3 (RESTARTING)
+            [1000] : 00000000000000000000000000000000 : job 0 (RUNNING)
+            --------------------------------------------------------------
+        "#]]);
+        check("a", &states, expect![[r#"
+            ------------------ Running/Restarting Jobs -------------------
+            [997] : 00000000000000000000000000000003 : job 3 (RESTARTING)
+            [1000] : 00000000000000000000000000000000 : job 0 (RUNNING)
+            --------------------------------------------------------------
+            ----------------------- Scheduled Jobs -----------------------
+            [998] : 00000000000000000000000000000002 : job 2 (CREATED)
+            --------------------------------------------------------------
+            ---------------------- Terminated Jobs -----------------------
+            [999] : 00000000000000000000000000000001 : job 1 (FINISHED)
+            --------------------------------------------------------------
+        "#]]);
+        check("", &[], expect![[r#"
+            No running jobs.
+            No scheduled jobs.
+        "#]]);
+        check("a", &[], expect![[r#"
+            No running jobs.
+            No scheduled jobs.
+            No terminated jobs.
+        "#]]);
+    }
+
+    #[test]
+    fn malformed_jobs_are_refused() {
+        let read = |text: &str| ListedJob::read(&serde_json::from_str(text).unwrap());
+        let good = r#"{"jid":"0","name":"n","state":"RUNNING","start-time":1}"#;
+        assert!(read(good).is_some());
+        assert!(read(&good.replace("RUNNING", "FLYING")).is_none());
+        assert!(read("{}").is_none() && read("3").is_none());
+    }
+
+    #[test]
+    fn times_are_written_as_flink_writes_them() {
+        let text = local_time(1_795_218_058_373);
+        assert_eq!(text.len(), "21.11.2026 09:00:00".len());
+        assert!(text.contains(".2026 "), "{text}");
+    }
+}

@@ -1,0 +1,63 @@
+//! The `millstream` binary: Flink's verbs for people and scripts, and the daemons' entry points.
+//!
+//! A verb does as little as it can before it talks: no logging, no thread pool, one connection per
+//! call. Whatever goes wrong is one sentence on standard error and exit code 1, 130 after an
+//! interruption.
+
+mod arguments;
+mod console;
+mod daemon;
+mod jobs;
+mod plan;
+mod program;
+mod progress;
+mod rest;
+mod run;
+mod settings;
+mod submission;
+
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+use clap::{CommandFactory as _, Parser as _};
+
+use crate::arguments::{CommandLine, Verb, normalized, version};
+
+fn main() -> ExitCode {
+    execute(std::env::args_os()).unwrap_or_else(|error| {
+        console::complain(format_args!("{error:#}"));
+        ExitCode::FAILURE
+    })
+}
+
+fn execute(arguments: impl Iterator<Item = OsString>) -> anyhow::Result<ExitCode> {
+    let command_line = match CommandLine::try_parse_from(normalized(arguments)) {
+        Ok(command_line) => command_line,
+        Err(error) => {
+            let _ = error.print();
+            // Flink's tools exit with 1 where clap would with 2.
+            return Ok(if error.use_stderr() { ExitCode::FAILURE } else { ExitCode::SUCCESS });
+        }
+    };
+    if command_line.version {
+        console::print(format_args!("{}", version()));
+        return Ok(ExitCode::SUCCESS);
+    }
+    match command_line.verb {
+        None => {
+            console::print(format_args!("{}", CommandLine::command().render_help()));
+            anyhow::bail!("please specify an action, such as run or list");
+        }
+        Some(Verb::Run(arguments)) => run::run(&arguments),
+        Some(Verb::Info(arguments)) => plan::info(&arguments),
+        Some(Verb::List(arguments)) => jobs::list(&arguments),
+        Some(Verb::Cancel(arguments)) => jobs::cancel(&arguments),
+        Some(Verb::JobManager(arguments)) => daemon::job_manager(&arguments),
+        Some(Verb::TaskManager(arguments)) => daemon::task_manager(&arguments),
+    }
+}
+
+/// A runtime for one command: this thread alone.
+fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
+    Ok(tokio::runtime::Builder::new_current_thread().enable_all().build()?)
+}

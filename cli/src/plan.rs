@@ -1,0 +1,48 @@
+//! `info`: the plan of a program, without a cluster.
+
+use std::process::ExitCode;
+
+use anyhow::{Result, bail};
+use millstream_graph::{JobGraph, plan_json, plan_text};
+use millstream_protocol::host::Role;
+use millstream_types::JobId;
+
+use crate::arguments::InfoArguments;
+use crate::program::{Program, ProgramEvent};
+use crate::{console, runtime, settings};
+
+/// Shows the plan of the program's first `execute`.
+pub(crate) fn info(arguments: &InfoArguments) -> Result<ExitCode> {
+    let configuration = settings::load(&arguments.properties)?;
+    let settings =
+        settings::job_settings(&configuration, &arguments.properties, &arguments.program)?;
+    let (artifact, _) = arguments.program.split();
+    let entry = arguments.program.class.as_deref();
+    let graph = runtime()?.block_on(async {
+        let mut program = Program::start(&artifact, Role::Plan, &settings, entry).await?;
+        match program.next().await {
+            ProgramEvent::Planned(graph) => Ok(JobGraph::try_from(*graph)?),
+            ProgramEvent::Failed(error) => Err(error),
+            ProgramEvent::Finished { .. } | ProgramEvent::Interrupted | ProgramEvent::Ended => {
+                bail!("{}", never_executed(&artifact))
+            }
+        }
+    })?;
+    if arguments.json {
+        // The plan of a job that is not submitted has no id yet.
+        let plan = plan_json(&graph, JobId::from_u128(0));
+        console::print(format_args!("{:-^62}\n{plan}\n{:-^62}", " Execution Plan ", ""));
+    } else {
+        console::print(format_args!("{}", plan_text(&graph).trim_end()));
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Why there is nothing to plan or to run.
+pub(crate) fn never_executed(artifact: &std::path::Path) -> String {
+    format!(
+        "the program {} ended without calling execute: end its build function with \
+         env.execute(..)",
+        artifact.display()
+    )
+}

@@ -1,0 +1,205 @@
+//! The line that shows how an attached job is doing.
+
+use std::collections::VecDeque;
+use std::io::{IsTerminal as _, Write as _};
+use std::time::{Duration, Instant};
+
+use millstream_types::{ExecutionState, JobStatus};
+use serde_json::Value;
+
+/// A rate is measured over this long: workers report about once a second.
+const RATE_WINDOW: Duration = Duration::from_secs(4);
+/// For how long a job may wait before a log, where no line is live, hears of it.
+const PATIENCE: Duration = Duration::from_secs(3);
+
+/// How one job is doing.
+#[derive(Debug)]
+pub(crate) struct Progress {
+    live: bool,
+    started: Instant,
+    samples: VecDeque<(Instant, u64)>,
+    waits_since: Option<Instant>,
+    said_waiting: bool,
+}
+
+impl Progress {
+    /// Live if standard error is a terminal.
+    pub(crate) fn new() -> Self {
+        Self {
+            live: std::io::stderr().is_terminal(),
+            started: Instant::now(),
+            samples: VecDeque::new(),
+            waits_since: None,
+            said_waiting: false,
+        }
+    }
+
+    /// Shows the job as REST describes it.
+    pub(crate) fn show(&mut self, status: JobStatus, details: &Value) {
+        let now = Instant::now();
+        let line = self.line(now, status, details);
+        if self.live {
+            let _ = write!(std::io::stderr().lock(), "\r\x1b[2K{line}");
+        } else if let Some(waiting) = self.news_of_waiting(now, details) {
+            let _ = writeln!(std::io::stderr().lock(), "{waiting}");
+        }
+    }
+
+    /// Makes room for lines that stay.
+    pub(crate) fn clear(&self) {
+        if self.live {
+            let _ = write!(std::io::stderr().lock(), "\r\x1b[2K");
+        }
+    }
+
+    fn line(&mut self, now: Instant, status: JobStatus, details: &Value) -> String {
+        let seconds = now.duration_since(self.started).as_secs();
+        let (running, total) = tasks(details);
+        let mut line =
+            format!("{status} {}:{:02}, {running}/{total} tasks run", seconds / 60, seconds % 60);
+        let records = records(details);
+        if let Some(rate) = self.rate(now, records) {
+            line += &format!(", {} records/s, {} records", grouped(rate), grouped(records));
+        }
+        match waiting_for(details) {
+            Some(waiting) if running < total => line + ", " + waiting,
+            Some(_) | None => line,
+        }
+    }
+
+    /// Records a second; none before there is something to compare with.
+    fn rate(&mut self, now: Instant, records: u64) -> Option<u64> {
+        if self.samples.back().is_some_and(|(_, before)| *before > records) {
+            // The job was restarted.
+            self.samples.clear();
+        }
+        self.samples.push_back((now, records));
+        while self.samples.get(1).is_some_and(|(at, _)| now.duration_since(*at) >= RATE_WINDOW) {
+            self.samples.pop_front();
+        }
+        let (since, before) = *self.samples.front()?;
+        let elapsed = u64::try_from(now.duration_since(since).as_millis()).ok()?;
+        if records == 0 || elapsed < 200 {
+            return None;
+        }
+        Some((records - before).saturating_mul(1000) / elapsed)
+    }
+
+    /// What a job waits for, once, if it does so for long.
+    fn news_of_waiting(&mut self, now: Instant, details: &Value) -> Option<String> {
+        let Some(waiting) = waiting_for(details) else {
+            self.waits_since = None;
+            return None;
+        };
+        let since = *self.waits_since.get_or_insert(now);
+        if self.said_waiting || now.duration_since(since) < PATIENCE {
+            return None;
+        }
+        self.said_waiting = true;
+        Some(waiting.to_owned())
+    }
+}
+
+fn waiting_for(details: &Value) -> Option<&str> {
+    details.pointer("/millstream/waiting-for").and_then(Value::as_str)
+}
+
+/// How many subtasks run, and how many there are.
+fn tasks(details: &Value) -> (u64, u64) {
+    let counts = details.get("vertices").and_then(Value::as_array).into_iter().flatten();
+    let counts = counts.filter_map(|vertex| vertex.get("tasks")?.as_object());
+    let mut sums = (0, 0);
+    for (state, count) in counts.flatten() {
+        let count = count.as_u64().unwrap_or(0);
+        if state == ExecutionState::Running.as_str() {
+            sums.0 += count;
+        }
+        sums.1 += count;
+    }
+    sums
+}
+
+/// What went over the busiest exchange.
+fn records(details: &Value) -> u64 {
+    let vertices = details.get("vertices").and_then(Value::as_array).into_iter().flatten();
+    let metrics = vertices.filter_map(|vertex| vertex.get("metrics"));
+    let count = |metrics: &Value, name| metrics.get(name).and_then(Value::as_u64).unwrap_or(0);
+    metrics.map(|m| count(m, "read-records").max(count(m, "write-records"))).max().unwrap_or(0)
+}
+
+/// `1234567` as `1,234,567`.
+fn grouped(number: u64) -> String {
+    let digits = number.to_string();
+    let mut text = String::with_capacity(digits.len() * 4 / 3);
+    for (at, digit) in digits.chars().enumerate() {
+        if at > 0 && (digits.len() - at).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn details(records: u64) -> Value {
+        json!({
+            "vertices": [
+                {
+                    "tasks": { "RUNNING": 2, "CREATED": 0 },
+                    "metrics": { "read-records": 0, "write-records": records },
+                },
+                {
+                    "tasks": { "RUNNING": 1, "SCHEDULED": 1 },
+                    "metrics": { "read-records": records / 2, "write-records": 0 },
+                },
+            ],
+            "millstream": { "waiting-for": "waiting for 1 slot" },
+        })
+    }
+
+    #[test]
+    fn the_line_shows_tasks_records_and_what_is_awaited() {
+        let mut progress = Progress::new();
+        let at = |millis| progress.started + Duration::from_millis(millis);
+        let times = [at(0), at(1_000), at(61_000)];
+        let mut line = |now, records| progress.line(now, JobStatus::Running, &details(records));
+        assert_eq!(line(times[0], 0), "RUNNING 0:00, 3/4 tasks run, waiting for 1 slot");
+        assert_eq!(
+            line(times[1], 1_500_000),
+            "RUNNING 0:01, 3/4 tasks run, 1,500,000 records/s, 1,500,000 records, \
+             waiting for 1 slot"
+        );
+        // Half a minute later the counters are those of a restarted job.
+        assert!(!line(times[2], 10).contains("records/s"));
+    }
+
+    #[test]
+    fn a_log_hears_once_of_a_long_wait() {
+        let mut progress = Progress::new();
+        let start = progress.started;
+        let details = details(0);
+        let mut news =
+            |seconds| progress.news_of_waiting(start + Duration::from_secs(seconds), &details);
+        let heard = [news(0), news(1), news(4), news(9)].map(|news| news.is_some());
+        assert_eq!(heard, [false, false, true, false]);
+    }
+
+    #[test]
+    fn numbers_are_grouped() {
+        assert_eq!([0, 999, 1_000, 12_345_678].map(grouped), ["0", "999", "1,000", "12,345,678"]);
+    }
+
+    #[test]
+    fn malformed_details_are_no_failure() {
+        let mut progress = Progress::new();
+        for details in [json!(null), json!({ "vertices": 3 }), json!({ "vertices": [null, {}] })] {
+            let line = progress.line(progress.started, JobStatus::Created, &details);
+            assert_eq!(line, "CREATED 0:00, 0/0 tasks run");
+        }
+    }
+}

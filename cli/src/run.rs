@@ -1,0 +1,363 @@
+//! `run`: the program plans here, its jobs run on the cluster.
+//!
+//! The program is our child in the client role. Each graph that it hands over is submitted, with
+//! an id of ours, so that a repeated or interrupted submission can be found again. The program is
+//! told at once that the job was accepted (`execute_async` returns then), and how it ended when
+//! it has (`execute` returns then).
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use anyhow::{Context as _, Result, anyhow};
+use hyper::{Method, StatusCode};
+use millstream_config::options;
+use millstream_protocol::host::{Failure, JobResult, Role, Submitted, answer};
+use millstream_protocol::job::JobGraph;
+use millstream_types::{JobId, JobStatus};
+use serde_json::Value;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, sleep_until, timeout};
+
+use crate::arguments::RunArguments;
+use crate::jobs::request_cancel;
+use crate::plan::never_executed;
+use crate::program::{Program, ProgramEvent, random_id};
+use crate::progress::Progress;
+use crate::rest::{Content, RestClient};
+use crate::submission::Artifact;
+use crate::{console, runtime, settings};
+
+/// A job is asked after at this interval, growing from the shortest to the longest.
+const POLL_SHORTEST: Duration = Duration::from_millis(20);
+const POLL_LONGEST: Duration = Duration::from_millis(500);
+/// With `-sae` the cluster cancels the job when it hears nothing of us for the latter.
+const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(30);
+const HEARTBEAT_TIMEOUT: Duration = Duration::from_secs(180);
+/// How long an interrupted command waits for the end of what it cancels.
+const CANCEL_PATIENCE: Duration = Duration::from_secs(60);
+
+/// Runs a program's jobs.
+pub(crate) fn run(arguments: &RunArguments) -> Result<ExitCode> {
+    settings::check_target(&arguments.cluster)?;
+    let configuration = settings::load(&arguments.cluster.properties)?;
+    let job_settings =
+        settings::job_settings(&configuration, &arguments.cluster.properties, &arguments.program)?;
+    // Flink's default of this option is for clusters; its command line waits unless told not to.
+    let set_detached = configuration.text(options::EXECUTION_ATTACHED.key()).is_some()
+        && !configuration.get(&options::EXECUTION_ATTACHED)?;
+    let cancels_on_exit = arguments.shutdown_on_attached_exit
+        || configuration.get(&options::EXECUTION_SHUTDOWN_ON_ATTACHED_EXIT)?;
+    let client = RestClient::new(&arguments.cluster, &configuration)?;
+    let (path, _) = arguments.program.split();
+    let entry = arguments.program.class.as_deref();
+    runtime()?.block_on(async {
+        let program = Program::start(&path, Role::Client, &job_settings, entry).await?;
+        // Reading the file takes as long as planning, so both are done at once.
+        let hashed = path.clone();
+        let hashing = tokio::task::spawn_blocking(move || Artifact::read(&hashed));
+        let mut session = Session {
+            client,
+            path,
+            program,
+            hashing: Some(hashing),
+            artifact: None,
+            detached: arguments.detached || set_detached,
+            cancels_on_exit,
+            watched: Vec::new(),
+            first_error: None,
+        };
+        let signal = tokio::select! {
+            outcome = session.drive() => match outcome? {
+                Ended::Normally => return Ok(ExitCode::SUCCESS),
+                Ended::Interrupted => libc::SIGINT,
+            },
+            signal = interruption() => signal?,
+        };
+        tokio::select! {
+            () = session.on_interruption() => {}
+            _ = interruption() => {}
+        }
+        Ok(ExitCode::from(u8::try_from(128 + signal).unwrap_or(1)))
+    })
+}
+
+/// Waits for Ctrl-C or a polite kill and says which.
+async fn interruption() -> Result<i32> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    tokio::select! {
+        _ = terminate.recv() => Ok(libc::SIGTERM),
+        _ = interrupt.recv() => Ok(libc::SIGINT),
+    }
+}
+
+enum Ended {
+    Normally,
+    Interrupted,
+}
+
+/// A job whose end we wait for.
+struct WatchedJob {
+    job: JobId,
+    progress: Progress,
+}
+
+struct Session {
+    client: RestClient,
+    path: PathBuf,
+    program: Program,
+    hashing: Option<JoinHandle<Result<Artifact>>>,
+    artifact: Option<Artifact>,
+    detached: bool,
+    cancels_on_exit: bool,
+    watched: Vec<WatchedJob>,
+    first_error: Option<anyhow::Error>,
+}
+
+impl Session {
+    /// Until the program and the jobs that we wait for have ended.
+    async fn drive(&mut self) -> Result<Ended> {
+        let mut program_runs = true;
+        let mut poll_interval = POLL_SHORTEST;
+        let mut next_poll = Instant::now();
+        let mut next_heartbeat = Instant::now();
+        while program_runs || !self.watched.is_empty() {
+            let waits = !self.watched.is_empty();
+            tokio::select! {
+                event = self.program.next(), if program_runs => match event {
+                    ProgramEvent::Planned(graph) => {
+                        self.on_planned(&graph).await;
+                        poll_interval = POLL_SHORTEST;
+                        next_poll = Instant::now() + poll_interval;
+                        next_heartbeat = Instant::now();
+                    }
+                    ProgramEvent::Finished { executes: 0 } => {
+                        self.fail(anyhow!("{}", never_executed(&self.path)));
+                    }
+                    ProgramEvent::Finished { .. } => {}
+                    ProgramEvent::Failed(error) => self.fail(error),
+                    ProgramEvent::Interrupted => return Ok(Ended::Interrupted),
+                    ProgramEvent::Ended => program_runs = false,
+                },
+                () = sleep_until(next_poll), if waits => {
+                    self.poll().await;
+                    poll_interval = (poll_interval * 2).min(POLL_LONGEST);
+                    next_poll = Instant::now() + poll_interval;
+                }
+                () = sleep_until(next_heartbeat), if waits && self.cancels_on_exit => {
+                    self.send_heartbeats().await;
+                    next_heartbeat = Instant::now() + HEARTBEAT_INTERVAL;
+                }
+            }
+        }
+        self.first_error.take().map_or(Ok(Ended::Normally), Err)
+    }
+
+    /// The first failure is what the command ends with; what follows is its consequence.
+    fn fail(&mut self, error: anyhow::Error) {
+        self.first_error.get_or_insert(error);
+    }
+
+    async fn on_planned(&mut self, graph: &JobGraph) {
+        let job = match random_id() {
+            Ok(id) => JobId::from_bytes(id),
+            Err(error) => return self.refuse(error),
+        };
+        if !self.detached {
+            // Before it is submitted: an interruption meanwhile must find it.
+            self.watched.push(WatchedJob { job, progress: Progress::new() });
+        }
+        if let Err(error) = self.submit(job, graph).await {
+            self.watched.retain(|watched| watched.job != job);
+            return self.refuse(error);
+        }
+        console::print(format_args!("Job has been submitted with JobID {job}"));
+        let job_id = job.as_bytes().to_vec();
+        self.program.answer(answer::Answer::Submitted(Submitted { job_id: job_id.clone() }));
+        if self.detached {
+            // Nobody waits for the end, so the program goes on as if it had come.
+            let status = JobStatus::Finished.as_str().to_owned();
+            let result = JobResult { job_id, status, runtime_ms: 0, cause: None };
+            self.program.answer(answer::Answer::Result(result));
+        }
+    }
+
+    fn refuse(&mut self, error: anyhow::Error) {
+        let failure = Failure {
+            kind: "error".to_owned(),
+            message: format!("{error:#}"),
+            detail: String::new(),
+        };
+        self.program.answer(answer::Answer::Refused(failure));
+        self.fail(error);
+    }
+
+    async fn submit(&mut self, job: JobId, graph: &JobGraph) -> Result<()> {
+        if let Some(hashing) = self.hashing.take() {
+            self.artifact = Some(hashing.await.context("failed to read the program")??);
+        }
+        let artifact = self.artifact.as_ref().context("the program could not be read")?;
+        artifact.submit(&self.client, job, graph).await
+    }
+
+    async fn poll(&mut self) {
+        let mut at = 0;
+        while let Some(watched) = self.watched.get_mut(at) {
+            let ended = match look_at(&self.client, watched).await {
+                Ok(None) => {
+                    at += 1;
+                    continue;
+                }
+                Ok(Some(ended)) => ended,
+                Err(error) => JobEnd { status: None, runtime_ms: 0, error: Some(error) },
+            };
+            let watched = self.watched.remove(at);
+            watched.progress.clear();
+            self.on_job_end(watched.job, ended);
+        }
+    }
+
+    fn on_job_end(&mut self, job: JobId, ended: JobEnd) {
+        let cause = ended.error.as_ref().map(|error| Failure {
+            kind: "error".to_owned(),
+            message: format!("{error:#}"),
+            detail: String::new(),
+        });
+        let status = ended.status.unwrap_or(JobStatus::Failed).as_str().to_owned();
+        let job_id = job.as_bytes().to_vec();
+        let runtime_ms = ended.runtime_ms;
+        let result = JobResult { job_id, status, runtime_ms, cause };
+        self.program.answer(answer::Answer::Result(result));
+        match ended.error {
+            Some(error) => self.fail(error),
+            None => console::print(format_args!(
+                "Program execution finished\nJob with JobID {job} has finished.\n\
+                 Job Runtime: {runtime_ms} ms"
+            )),
+        }
+    }
+
+    async fn send_heartbeats(&self) {
+        let expires = SystemTime::now() + HEARTBEAT_TIMEOUT;
+        let expires = expires.duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();
+        let body = format!("{{\"expiredTimestamp\":{expires}}}");
+        for watched in &self.watched {
+            let path = format!("/v1/jobs/{}/clientHeartbeat", watched.job);
+            let content = Content::Bytes {
+                kind: "application/json",
+                bytes: body.clone().into_bytes().into(),
+            };
+            // The next poll says what is wrong, if anything is.
+            let _ = self.client.call(Method::PATCH, &path, &content).await;
+        }
+    }
+
+    /// Cancels what we wait for, or says that it goes on.
+    async fn on_interruption(&mut self) {
+        self.program.stop();
+        for watched in &self.watched {
+            watched.progress.clear();
+            let job = watched.job;
+            if !self.cancels_on_exit {
+                console::warn(format_args!(
+                    "job {job} goes on; `millstream cancel {job}` cancels it"
+                ));
+                continue;
+            }
+            console::print(format_args!("Cancelling job {job}."));
+            let ended = timeout(CANCEL_PATIENCE, cancel(&self.client, job)).await;
+            match ended {
+                Ok(Ok(())) => console::print(format_args!("Cancelled job {job}.")),
+                Ok(Err(error)) => console::complain(format_args!("{error:#}")),
+                Err(_) => console::complain(format_args!("job {job} is still being cancelled")),
+            }
+        }
+    }
+}
+
+/// Cancels a job and waits for its end.
+async fn cancel(client: &RestClient, job: JobId) -> Result<()> {
+    request_cancel(client, job).await?;
+    loop {
+        let answer = client.get(&format!("/v1/jobs/{job}/status")).await?;
+        let status = answer.get("status").and_then(Value::as_str);
+        if status.and_then(JobStatus::from_name).is_none_or(JobStatus::is_globally_terminal) {
+            return Ok(());
+        }
+        tokio::time::sleep(POLL_SHORTEST).await;
+    }
+}
+
+/// How a job ended, as far as we know.
+struct JobEnd {
+    status: Option<JobStatus>,
+    runtime_ms: u64,
+    error: Option<anyhow::Error>,
+}
+
+/// Asks how a job is doing; something once it has ended.
+async fn look_at(client: &RestClient, watched: &mut WatchedJob) -> Result<Option<JobEnd>> {
+    let job = watched.job;
+    let answer = client.call(Method::GET, &format!("/v1/jobs/{job}"), &Content::None).await?;
+    if answer.status == StatusCode::NOT_FOUND {
+        return Err(anyhow!("the cluster does not know job {job} any more: was it restarted?"));
+    }
+    let details = answer.into_json()?;
+    let status = details.get("state").and_then(Value::as_str).and_then(JobStatus::from_name);
+    let status = status.with_context(|| format!("the answer about job {job} is malformed"))?;
+    if !status.is_globally_terminal() {
+        watched.progress.show(status, &details);
+        return Ok(None);
+    }
+    let error = match status {
+        JobStatus::Finished => None,
+        JobStatus::Canceled => Some(anyhow!("job {job} was cancelled")),
+        _ => {
+            let exceptions = client.get(&format!("/v1/jobs/{job}/exceptions")).await;
+            Some(anyhow!("job {job} failed: {}", cause(&exceptions.unwrap_or_default())))
+        }
+    };
+    let runtime_ms = details.get("duration").and_then(Value::as_u64).unwrap_or(0);
+    Ok(Some(JobEnd { status: Some(status), runtime_ms, error }))
+}
+
+/// The newest failure in one sentence: what, and in which task.
+fn cause(exceptions: &Value) -> String {
+    let newest = exceptions.pointer("/exceptionHistory/entries/0").unwrap_or(&Value::Null);
+    let text = |field: &str| newest.get(field).and_then(Value::as_str).unwrap_or_default();
+    let mut lines = text("stacktrace").lines();
+    let first = lines.next().unwrap_or_default();
+    let kind = format!("{}: ", text("exceptionName"));
+    let mut sentence = first.strip_prefix(kind.as_str()).unwrap_or(first).to_owned();
+    if sentence.is_empty() {
+        return "no cause is known; the JobManager's log may tell".to_owned();
+    }
+    let task = text("taskName");
+    if !task.is_empty() {
+        sentence += &format!(" (task {task})");
+    }
+    sentence
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_cause_is_one_sentence() {
+        let exceptions = json!({ "exceptionHistory": { "entries": [
+            {
+                "exceptionName": "UserPanic",
+                "stacktrace": "UserPanic: map panicked at src/main.rs:7: boom\n\tat somewhere",
+                "taskName": "map (2/4)",
+            },
+            { "exceptionName": "UserError", "stacktrace": "UserError: older" },
+        ] } });
+        assert_eq!(cause(&exceptions), "map panicked at src/main.rs:7: boom (task map (2/4))");
+        assert!(cause(&json!({})).starts_with("no cause is known"));
+    }
+}

@@ -1,0 +1,132 @@
+//! From options and configuration files to what a command needs to know.
+
+use anyhow::{Result, bail};
+use millstream_config::{Configuration, Loader, RuntimeMode, options};
+use millstream_graph::JobSettings;
+use millstream_types::MaxParallelism;
+
+use crate::arguments::{ClusterArguments, ProgramArguments};
+use crate::console;
+
+/// Loads the configuration of this process with the options of the command line on top.
+pub(crate) fn load(properties: &[String]) -> Result<Configuration> {
+    let loaded = Loader::from_process().with_dynamic_properties(properties).load()?;
+    for warning in &loaded.warnings {
+        console::warn(format_args!("{warning}"));
+    }
+    Ok(loaded.configuration)
+}
+
+/// Refuses targets that this version cannot reach.
+pub(crate) fn check_target(cluster: &ClusterArguments) -> Result<()> {
+    match cluster.target.as_deref() {
+        None | Some("remote") => Ok(()),
+        Some("local") => {
+            bail!("target local needs no cluster: start the program itself and it runs here")
+        }
+        Some(target) => bail!("target {target:?} is not supported yet: use remote"),
+    }
+}
+
+/// What the program is told when it plans.
+pub(crate) fn job_settings(
+    configuration: &Configuration,
+    properties: &[String],
+    program: &ProgramArguments,
+) -> Result<JobSettings> {
+    let parallelism = match program.parallelism {
+        Some(parallelism) => parallelism,
+        None => configuration.get(&options::PARALLELISM_DEFAULT)?,
+    };
+    if parallelism == 0 {
+        bail!("the parallelism is 0: set at least 1 with -p or parallelism.default");
+    }
+    let runtime_mode = match configuration.get(&options::EXECUTION_RUNTIME_MODE)? {
+        RuntimeMode::Streaming => millstream_graph::RuntimeMode::Streaming,
+        RuntimeMode::Batch => millstream_graph::RuntimeMode::Batch,
+        RuntimeMode::Automatic => millstream_graph::RuntimeMode::Automatic,
+    };
+    let (_, args) = program.split();
+    // Only what was said for this job: the cluster has a file of its own. Old names become new.
+    let own = Loader::new().with_dynamic_properties(properties).load()?.configuration;
+    Ok(JobSettings {
+        args: args.to_vec(),
+        parallelism,
+        max_parallelism: max_parallelism(configuration, parallelism)?,
+        chaining: configuration.get(&options::PIPELINE_OPERATOR_CHAINING_ENABLED)?,
+        runtime_mode,
+        buffer_timeout_ms: buffer_timeout_ms(configuration)?,
+        config: own.pairs().map(|(key, value)| (key.to_owned(), value.to_owned())).collect(),
+    })
+}
+
+/// Unset, it is half as much again as the parallelism, rounded up to a power of two, but not less
+/// than the default; as in Flink.
+fn max_parallelism(configuration: &Configuration, parallelism: u32) -> Result<MaxParallelism> {
+    let configured = configuration.get(&options::PIPELINE_MAX_PARALLELISM)?;
+    if configured == -1 {
+        let derived = parallelism.saturating_add(parallelism / 2).checked_next_power_of_two();
+        let largest = MaxParallelism::MAX.get();
+        let count = derived.unwrap_or(largest).clamp(MaxParallelism::DEFAULT.get(), largest);
+        return Ok(MaxParallelism::new(count).unwrap_or(MaxParallelism::MAX));
+    }
+    match u32::try_from(configured).ok().and_then(MaxParallelism::new) {
+        Some(count) => Ok(count),
+        None => bail!("pipeline.max-parallelism is {configured}: set -1 or 1 to 32768"),
+    }
+}
+
+fn buffer_timeout_ms(configuration: &Configuration) -> Result<i64> {
+    if !configuration.get(&options::EXECUTION_BUFFER_TIMEOUT_ENABLED)? {
+        return Ok(-1);
+    }
+    let interval = configuration.get(&options::EXECUTION_BUFFER_TIMEOUT_INTERVAL)?;
+    Ok(i64::try_from(interval.as_millis()).unwrap_or(i64::MAX))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn settings(properties: &[&str], parallelism: Option<u32>) -> Result<JobSettings> {
+        let properties: Vec<String> = properties.iter().map(|&text| text.to_owned()).collect();
+        let program = ProgramArguments {
+            parallelism,
+            program: ["job", "--input", "x"].map(str::to_owned).to_vec(),
+            ..ProgramArguments::default()
+        };
+        let loader = Loader::new().with_dynamic_properties(&properties);
+        let configuration = loader.load().unwrap().configuration;
+        job_settings(&configuration, &properties, &program)
+    }
+
+    #[test]
+    fn the_option_wins_over_the_configuration() {
+        let set = settings(&["parallelism.default=3"], None).unwrap();
+        assert_eq!((set.parallelism, set.args), (3, vec!["--input".to_owned(), "x".to_owned()]));
+        assert_eq!(settings(&["parallelism.default=3"], Some(2)).unwrap().parallelism, 2);
+        assert!(settings(&[], Some(0)).is_err());
+    }
+
+    #[test]
+    fn the_number_of_key_groups_is_derived_as_in_flink() {
+        for (parallelism, groups) in [(1, 128), (86, 256), (200, 512), (30_000, 32_768)] {
+            let derived = settings(&[], Some(parallelism)).unwrap().max_parallelism;
+            assert_eq!(derived.get(), groups, "of {parallelism}");
+        }
+        let set = settings(&["pipeline.max-parallelism=7"], None).unwrap();
+        assert_eq!(set.max_parallelism.get(), 7);
+        assert!(settings(&["pipeline.max-parallelism=0"], None).is_err());
+    }
+
+    #[test]
+    fn what_was_said_for_the_job_travels_with_it() {
+        let set =
+            settings(&["restart-strategy=fixed-delay", "execution.buffer-timeout=5 ms"], None)
+                .unwrap();
+        assert_eq!(set.buffer_timeout_ms, 5);
+        assert_eq!(set.config["restart-strategy.type"], "fixed-delay");
+        let set = settings(&["execution.buffer-timeout.enabled=false"], None).unwrap();
+        assert_eq!(set.buffer_timeout_ms, -1);
+    }
+}
