@@ -1,0 +1,218 @@
+//! A registered worker as the master's components see it.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use futures::future::BoxFuture;
+use millstream_gateway::{
+    FileChunk, FileError, FileInfo, HostCommand, JobMasterGateway, StartHost, TaskManagerGateway,
+    TaskManagerGone,
+};
+use millstream_protocol::cluster::{self, ToTaskManager, to_task_manager};
+use millstream_types::{ArtifactHash, HostId, LeaderEpoch, TaskManagerId};
+use tokio::sync::{mpsc, oneshot};
+use tokio_util::sync::CancellationToken;
+
+use crate::{convert, lock};
+
+/// So many commands may wait for one worker; more count as a lost connection.
+pub(crate) const COMMANDS_MAX: usize = 8192;
+/// How long a worker may take to answer a request for its files.
+const FILE_DEADLINE: Duration = Duration::from_secs(30);
+
+/// See the module.
+#[derive(Debug)]
+pub(crate) struct RemoteTaskManager {
+    pub(crate) link: Arc<WorkerLink>,
+}
+
+/// What the gateway and the worker's session share.
+#[derive(Debug)]
+pub(crate) struct WorkerLink {
+    id: TaskManagerId,
+    epoch: LeaderEpoch,
+    commands: mpsc::Sender<ToTaskManager>,
+    owners: Mutex<HashMap<HostId, Arc<dyn JobMasterGateway>>>,
+    requests: Mutex<HashMap<u64, oneshot::Sender<FileAnswer>>>,
+    next_request: AtomicU64,
+    /// Cancelled when the connection is over, or shall be.
+    pub(crate) closed: CancellationToken,
+}
+
+/// What a worker answers about its files.
+#[derive(Debug)]
+pub(crate) enum FileAnswer {
+    List(Vec<cluster::FileInfo>),
+    Chunk(cluster::FileChunk),
+}
+
+impl WorkerLink {
+    pub(crate) fn new(
+        id: TaskManagerId,
+        epoch: LeaderEpoch,
+        closed: CancellationToken,
+    ) -> (Arc<Self>, mpsc::Receiver<ToTaskManager>) {
+        let (commands, queued) = mpsc::channel(COMMANDS_MAX);
+        let link = Self {
+            id,
+            epoch,
+            commands,
+            owners: Mutex::default(),
+            requests: Mutex::default(),
+            next_request: AtomicU64::new(1),
+            closed,
+        };
+        (Arc::new(link), queued)
+    }
+
+    pub(crate) fn id(&self) -> &TaskManagerId {
+        &self.id
+    }
+
+    pub(crate) fn gone(&self) -> TaskManagerGone {
+        TaskManagerGone(self.id.clone())
+    }
+
+    fn send(&self, message: to_task_manager::Message) -> Result<(), TaskManagerGone> {
+        if self.closed.is_cancelled() {
+            return Err(self.gone());
+        }
+        let message = ToTaskManager { epoch: self.epoch.get(), message: Some(message) };
+        self.commands.try_send(message).map_err(|_| {
+            self.closed.cancel();
+            self.gone()
+        })
+    }
+
+    pub(crate) fn owner(&self, host: HostId) -> Option<Arc<dyn JobMasterGateway>> {
+        lock(&self.owners).get(&host).cloned()
+    }
+
+    pub(crate) fn remove_owner(&self, host: HostId) -> Option<Arc<dyn JobMasterGateway>> {
+        lock(&self.owners).remove(&host)
+    }
+
+    pub(crate) fn answer(&self, request: u64, answer: FileAnswer) {
+        if let Some(asked) = lock(&self.requests).remove(&request) {
+            // Whoever asked may have gone away.
+            let _ = asked.send(answer);
+        }
+    }
+
+    /// Ends the connection and forgets everyone who waits for something from it.
+    pub(crate) fn close(&self) {
+        self.closed.cancel();
+        lock(&self.owners).clear();
+        lock(&self.requests).clear();
+    }
+
+    async fn ask(
+        &self,
+        message: impl FnOnce(u64) -> to_task_manager::Message,
+    ) -> Result<FileAnswer, FileError> {
+        let request = self.next_request.fetch_add(1, Ordering::Relaxed);
+        let (asked, answer) = oneshot::channel();
+        lock(&self.requests).insert(request, asked);
+        let _forget = Forget { link: self, request };
+        self.send(message(request))?;
+        match tokio::time::timeout(FILE_DEADLINE, answer).await {
+            Ok(Ok(answer)) => Ok(answer),
+            Ok(Err(_)) => Err(self.gone().into()),
+            Err(_) => {
+                let reason = format!("the TaskManager did not answer within {FILE_DEADLINE:?}");
+                Err(FileError::Unreadable { name: "log directory".to_owned(), reason })
+            }
+        }
+    }
+}
+
+/// Forgets a request when whoever asked goes away.
+struct Forget<'a> {
+    link: &'a WorkerLink,
+    request: u64,
+}
+
+impl Drop for Forget<'_> {
+    fn drop(&mut self) {
+        lock(&self.link.requests).remove(&self.request);
+    }
+}
+
+impl TaskManagerGateway for RemoteTaskManager {
+    fn id(&self) -> &TaskManagerId {
+        &self.link.id
+    }
+
+    fn start_host(
+        &self,
+        owner: Arc<dyn JobMasterGateway>,
+        start: StartHost,
+    ) -> Result<(), TaskManagerGone> {
+        let host = start.host;
+        lock(&self.link.owners).insert(host, owner);
+        let message = to_task_manager::Message::StartHost(convert::start_host(start));
+        self.link.send(message).inspect_err(|_| drop(self.link.remove_owner(host)))
+    }
+
+    fn command(&self, command: HostCommand) -> Result<(), TaskManagerGone> {
+        self.link.send(to_task_manager::Message::HostCommand(cluster::HostCommand {
+            host_id: command.host.as_bytes().to_vec(),
+            message: Some(command.message),
+        }))
+    }
+
+    fn stop_host(&self, host: HostId, grace: Duration) -> Result<(), TaskManagerGone> {
+        self.link.send(to_task_manager::Message::StopHost(cluster::StopHost {
+            host_id: host.as_bytes().to_vec(),
+            grace_ms: u64::try_from(grace.as_millis()).unwrap_or(u64::MAX),
+        }))
+    }
+
+    fn release_artifact(&self, artifact: ArtifactHash) -> Result<(), TaskManagerGone> {
+        let sha256 = artifact.to_string();
+        self.link
+            .send(to_task_manager::Message::ReleaseArtifact(cluster::ReleaseArtifact { sha256 }))
+    }
+
+    fn list_files(&self) -> BoxFuture<'static, Result<Vec<FileInfo>, FileError>> {
+        let link = Arc::clone(&self.link);
+        Box::pin(async move {
+            let ask =
+                |request_id| to_task_manager::Message::ListFiles(cluster::ListFiles { request_id });
+            match link.ask(ask).await? {
+                FileAnswer::List(files) => Ok(files.into_iter().map(convert::file_info).collect()),
+                FileAnswer::Chunk(_) => Err(link.gone().into()),
+            }
+        })
+    }
+
+    fn read_file(
+        &self,
+        name: String,
+        offset: u64,
+        length: u32,
+    ) -> BoxFuture<'static, Result<FileChunk, FileError>> {
+        let link = Arc::clone(&self.link);
+        Box::pin(async move {
+            let asked = name.clone();
+            let ask = |request_id| {
+                let read = cluster::ReadFile { request_id, name: asked, offset, length };
+                to_task_manager::Message::ReadFile(read)
+            };
+            match link.ask(ask).await? {
+                FileAnswer::Chunk(cluster::FileChunk { data, last, error: None, .. }) => {
+                    Ok(FileChunk { data, last })
+                }
+                FileAnswer::Chunk(cluster::FileChunk { error: Some(reason), .. })
+                    if !reason.is_empty() =>
+                {
+                    Err(FileError::Unreadable { name, reason })
+                }
+                FileAnswer::Chunk(_) => Err(FileError::NotFound(name)),
+                FileAnswer::List(_) => Err(link.gone().into()),
+            }
+        })
+    }
+}

@@ -1,0 +1,190 @@
+//! The master's port: workers attach here and fetch artifacts.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use futures::stream::BoxStream;
+use futures::{StreamExt, stream};
+use millstream_gateway::{ArtifactLocator, ResourceManagerGateway};
+use millstream_protocol::cluster::cluster_server::{Cluster, ClusterServer as Service};
+use millstream_protocol::cluster::{ArtifactChunk, FetchArtifactRequest, FromTaskManager};
+use millstream_types::{ArtifactHash, LeaderEpoch};
+use tokio::io::AsyncReadExt;
+use tokio::net::TcpListener;
+use tokio::sync::oneshot;
+use tokio_util::sync::CancellationToken;
+use tonic::{Request, Response, Status, Streaming, async_trait};
+
+use crate::session::{Outgoing, Session};
+use crate::{CONNECTION_WINDOW_BYTES, MESSAGE_BYTES_MAX, STREAM_WINDOW_BYTES, incoming};
+
+const CHUNK_BYTES: usize = 512 << 10;
+/// Streams of one connection: its own and the artifacts that it fetches.
+const STREAMS_MAX: u32 = 64;
+const HEADER_BYTES_MAX: u32 = 16 << 10;
+/// When nothing comes, HTTP/2 asks whether anybody is there.
+const PING_INTERVAL: Duration = Duration::from_secs(20);
+const PING_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// Limits and deadlines of the master's port.
+#[derive(Debug, Clone)]
+pub struct ClusterServerConfig {
+    /// The leader that this process is.
+    pub epoch: LeaderEpoch,
+    /// How often each side shows that it lives (`heartbeat.interval`).
+    pub heartbeat_interval: Duration,
+    /// After how much silence the other side is lost (`heartbeat.timeout`).
+    pub heartbeat_timeout: Duration,
+    /// How long a new stream may take to register.
+    pub registration_deadline: Duration,
+    /// How many connections there may be.
+    pub connections_max: usize,
+}
+
+impl ClusterServerConfig {
+    /// Usual limits.
+    #[must_use]
+    pub fn new(epoch: LeaderEpoch) -> Self {
+        Self {
+            epoch,
+            heartbeat_interval: Duration::from_secs(10),
+            heartbeat_timeout: Duration::from_secs(50),
+            registration_deadline: Duration::from_secs(10),
+            connections_max: 4096,
+        }
+    }
+}
+
+/// What was counted at the port.
+#[derive(Debug, Default)]
+pub struct RpcStatistics {
+    /// Messages and calls of another epoch, refused.
+    pub stale_messages: AtomicU64,
+}
+
+/// Why the port is closed.
+#[derive(Debug, thiserror::Error)]
+#[error("the JobManager's RPC server failed")]
+pub struct ServeError(#[source] tonic::transport::Error);
+
+/// The master's side.
+#[derive(Debug)]
+pub struct ClusterServer {
+    config: ClusterServerConfig,
+    resource_manager: Arc<dyn ResourceManagerGateway>,
+    artifacts: Arc<dyn ArtifactLocator>,
+    statistics: Arc<RpcStatistics>,
+}
+
+impl ClusterServer {
+    /// A server that registers workers with `resource_manager` and hands out `artifacts`.
+    #[must_use]
+    pub fn new(
+        config: ClusterServerConfig,
+        resource_manager: Arc<dyn ResourceManagerGateway>,
+        artifacts: Arc<dyn ArtifactLocator>,
+    ) -> Self {
+        Self { config, resource_manager, artifacts, statistics: Arc::default() }
+    }
+
+    /// What is counted while it serves.
+    #[must_use]
+    pub fn statistics(&self) -> Arc<RpcStatistics> {
+        Arc::clone(&self.statistics)
+    }
+
+    /// Serves until `shutdown`; every stream has ended then.
+    ///
+    /// # Errors
+    /// The transport fails.
+    pub async fn serve(
+        self,
+        listener: TcpListener,
+        shutdown: CancellationToken,
+    ) -> Result<(), ServeError> {
+        // Streams end with the server, also when this future is dropped.
+        let shutdown = shutdown.child_token();
+        let _end = shutdown.clone().drop_guard();
+        let incoming = incoming::accept(listener, self.config.connections_max, shutdown.clone());
+        let calls = Calls {
+            session: Session {
+                config: self.config,
+                resource_manager: self.resource_manager,
+                statistics: self.statistics,
+                shutdown: shutdown.clone(),
+            },
+            artifacts: self.artifacts,
+        };
+        let service = Service::new(calls)
+            .max_decoding_message_size(MESSAGE_BYTES_MAX)
+            .max_encoding_message_size(MESSAGE_BYTES_MAX);
+        tonic::transport::Server::builder()
+            .max_concurrent_streams(STREAMS_MAX)
+            .http2_max_header_list_size(HEADER_BYTES_MAX)
+            .initial_stream_window_size(STREAM_WINDOW_BYTES)
+            .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
+            .http2_keepalive_interval(Some(PING_INTERVAL))
+            .http2_keepalive_timeout(Some(PING_TIMEOUT))
+            .add_service(service)
+            .serve_with_incoming_shutdown(incoming, shutdown.cancelled_owned())
+            .await
+            .map_err(ServeError)
+    }
+}
+
+/// The calls of the service.
+struct Calls {
+    session: Session,
+    artifacts: Arc<dyn ArtifactLocator>,
+}
+
+#[async_trait]
+impl Cluster for Calls {
+    type AttachStream = Outgoing;
+    type FetchArtifactStream = BoxStream<'static, Result<ArtifactChunk, Status>>;
+
+    async fn attach(
+        &self,
+        request: Request<Streaming<FromTaskManager>>,
+    ) -> Result<Response<Outgoing>, Status> {
+        let (answer, answered) = oneshot::channel();
+        // A task of its own: this call is dropped when the worker goes away, its session must then
+        // still report the loss.
+        tokio::spawn(self.session.clone().run(request.into_inner(), answer));
+        let outgoing = answered.await.map_err(|_| Status::internal("the session ended"))??;
+        Ok(Response::new(outgoing))
+    }
+
+    async fn fetch_artifact(
+        &self,
+        request: Request<FetchArtifactRequest>,
+    ) -> Result<Response<Self::FetchArtifactStream>, Status> {
+        let FetchArtifactRequest { epoch, sha256 } = request.into_inner();
+        if epoch != self.session.config.epoch.get() {
+            self.session.statistics.stale_messages.fetch_add(1, Ordering::Relaxed);
+            return Err(Status::failed_precondition("another JobManager leads"));
+        }
+        let artifact: ArtifactHash = sha256
+            .parse()
+            .map_err(|_| Status::invalid_argument("the name of the artifact is no hash"))?;
+        let missing = || Status::not_found(format!("artifact {artifact} is not in the store"));
+        let path = self.artifacts.locate(artifact).await.ok_or_else(missing)?;
+        Ok(Response::new(read(&path).await?))
+    }
+}
+
+async fn read(path: &Path) -> Result<BoxStream<'static, Result<ArtifactChunk, Status>>, Status> {
+    let failed = |error: std::io::Error| {
+        Status::internal(format!("the JobManager failed to read the artifact: {error}"))
+    };
+    let file = tokio::fs::File::open(path).await.map_err(failed)?;
+    let chunks = stream::try_unfold(file, move |mut file| async move {
+        let mut data = Vec::with_capacity(CHUNK_BYTES);
+        let mut part = (&mut file).take(CHUNK_BYTES as u64);
+        let count = part.read_to_end(&mut data).await.map_err(failed)?;
+        Ok((count > 0).then_some((ArtifactChunk { data }, file)))
+    });
+    Ok(chunks.boxed())
+}
