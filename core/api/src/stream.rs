@@ -523,6 +523,11 @@ impl<T: Data, S: KeySelector<T> + Sync> KeyedStream<T, S> {
         (self.stream.partition(Partitioner::Hash, &writer), self.selector)
     }
 
+    /// The stream as it is partitioned, for operators without state.
+    pub fn into_stream(self) -> Stream<T> {
+        self.partitioned().0
+    }
+
     /// What becomes of records that the next operator's function refuses.
     pub fn on_error(mut self, policy: OnError<T>) -> Self {
         self.stream.on_error = policy.0;

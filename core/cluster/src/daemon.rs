@@ -1,0 +1,154 @@
+//! What both daemons have in common: addresses that are safe, signals, log files.
+
+use std::net::ToSocketAddrs;
+use std::path::{Path, PathBuf};
+
+use millstream_config::{ConfigError, Configuration, options};
+use millstream_taskmanager::LogDirectory;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+
+/// Why a daemon cannot start or go on.
+#[derive(Debug, thiserror::Error)]
+pub enum DaemonError {
+    /// The configuration has a value that cannot be used.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// Others could reach a port that asks nobody who they are.
+    #[error(
+        "{key}: {address} is not a loopback address and this version has no TLS: bind to \
+         localhost, or set {allow}: true if everyone who reaches the machine may run code on it",
+        allow = options::ALLOW_INSECURE_NON_LOOPBACK_BIND.key()
+    )]
+    OpenBind {
+        /// The option that names the address.
+        key: &'static str,
+        /// The address.
+        address: String,
+    },
+    /// A port is taken or an address is not this machine's.
+    #[error("failed to listen on {address} ({key}): {reason}")]
+    Bind {
+        /// The option that names the port.
+        key: &'static str,
+        /// Where.
+        address: String,
+        /// What the system said.
+        reason: String,
+    },
+    /// A directory or signal handler could not be made, or a part of the process failed.
+    #[error("{what}")]
+    Failed {
+        /// What was attempted.
+        what: String,
+        /// Why it failed.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// The JobManager does not want this worker, or there is none.
+    #[error("{0}")]
+    Refused(String),
+}
+
+impl DaemonError {
+    pub(crate) fn failed(
+        what: impl Into<String>,
+        source: impl Into<Box<dyn std::error::Error + Send + Sync>>,
+    ) -> Self {
+        Self::Failed { what: what.into(), source: source.into() }
+    }
+}
+
+/// Where a daemon writes: the log file that the launch scripts name, and `.out` beside it.
+#[derive(Debug, Clone, Default)]
+pub struct DaemonFiles {
+    /// The log; standard error when there is none.
+    pub log: Option<PathBuf>,
+}
+
+impl DaemonFiles {
+    /// The log's directory and the names in it. Without a log file hosts write below `fallback`.
+    pub(crate) fn directory(&self, fallback: &Path) -> LogDirectory {
+        let named = self.log.as_ref().and_then(|log| {
+            let name = log.file_name()?.to_str()?.to_owned();
+            Some((log.parent()?.to_owned(), name))
+        });
+        let (dir, log_name) =
+            named.unwrap_or_else(|| (fallback.to_owned(), "millstream.log".to_owned()));
+        let out_name = match log_name.strip_suffix(".log") {
+            Some(stem) => format!("{stem}.out"),
+            None => format!("{log_name}.out"),
+        };
+        LogDirectory { dir, log_name, out_name }
+    }
+}
+
+/// Refuses an address that others reach, unless the configuration allows it.
+pub(crate) fn refuse_open_bind(
+    configuration: &Configuration,
+    key: &'static str,
+    address: &str,
+) -> Result<(), DaemonError> {
+    if configuration.get(&options::ALLOW_INSECURE_NON_LOOPBACK_BIND)? {
+        return Ok(());
+    }
+    let resolved = (address, 0).to_socket_addrs().map_err(|error| DaemonError::Bind {
+        key,
+        address: address.to_owned(),
+        reason: error.to_string(),
+    })?;
+    if resolved.into_iter().all(|socket| socket.ip().is_loopback()) {
+        Ok(())
+    } else {
+        Err(DaemonError::OpenBind { key, address: address.to_owned() })
+    }
+}
+
+/// Cancels `stop` at the first SIGTERM or SIGINT.
+pub(crate) fn stop_at_signals(stop: CancellationToken) -> Result<(), DaemonError> {
+    let handler =
+        |kind| signal(kind).map_err(|error| DaemonError::failed("failed to handle signals", error));
+    let (mut terminate, mut interrupt) =
+        (handler(SignalKind::terminate())?, handler(SignalKind::interrupt())?);
+    tokio::spawn(async move {
+        tokio::select! {
+            _ = terminate.recv() => tracing::info!("SIGTERM: stopping"),
+            _ = interrupt.recv() => tracing::info!("SIGINT: stopping"),
+        }
+        stop.cancel();
+    });
+    Ok(())
+}
+
+/// Makes this process the parent of what its hosts leave behind.
+pub(crate) async fn adopt_orphans() -> Result<(), DaemonError> {
+    let adopted = millstream_launcher::adopt_orphans().await;
+    adopted.map_err(|error| DaemonError::failed("failed to become a subreaper", error))
+}
+
+/// The first of `io.tmp.dirs`.
+pub(crate) fn temp_base(configuration: &Configuration) -> Result<PathBuf, DaemonError> {
+    let dirs = configuration.get(&options::IO_TMP_DIRS)?;
+    Ok(dirs.into_iter().next().unwrap_or_else(std::env::temp_dir))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_loopback_is_bound_without_being_told_twice() {
+        let closed = Configuration::new();
+        for address in ["localhost", "127.0.0.1", "::1"] {
+            assert!(refuse_open_bind(&closed, "rest.bind-address", address).is_ok(), "{address}");
+        }
+        let error = refuse_open_bind(&closed, "rest.bind-address", "0.0.0.0").unwrap_err();
+        assert!(error.to_string().starts_with("rest.bind-address: 0.0.0.0 is not"), "{error}");
+        let open = Configuration::from_pairs([(
+            options::ALLOW_INSECURE_NON_LOOPBACK_BIND.key().to_owned(),
+            "true".to_owned(),
+        )])
+        .unwrap();
+        assert!(refuse_open_bind(&open, "rest.bind-address", "0.0.0.0").is_ok());
+    }
+}
