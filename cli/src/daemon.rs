@@ -1,17 +1,80 @@
 //! The entry points of the daemons.
 
+use std::fs::File;
+use std::path::Path;
 use std::process::ExitCode;
+use std::sync::Mutex;
 
-use anyhow::{Result, bail};
+use anyhow::{Context as _, Result};
+use millstream_cluster::{DaemonError, DaemonFiles, run_job_manager, run_task_manager};
+use millstream_config::{Configuration, Loader, options};
+use millstream_rm_driver::driver_events;
+use millstream_rm_standalone::StandaloneDriver;
+use tracing_subscriber::EnvFilter;
 
 use crate::arguments::DaemonArguments;
 
+/// Both daemons wait most of the time; user code runs in their children.
+const THREADS: usize = 2;
+
 /// Runs a JobManager until it is told to stop.
-pub(crate) fn job_manager(_arguments: &DaemonArguments) -> Result<ExitCode> {
-    bail!("this build has no JobManager")
+pub(crate) fn job_manager(arguments: &DaemonArguments) -> Result<ExitCode> {
+    run(arguments, |configuration, files| {
+        run_job_manager(configuration, files, || {
+            let (events, received) = driver_events();
+            (Box::new(StandaloneDriver::new(events)), received)
+        })
+    })
 }
 
 /// Runs a TaskManager until it is told to stop.
-pub(crate) fn task_manager(_arguments: &DaemonArguments) -> Result<ExitCode> {
-    bail!("this build has no TaskManager")
+pub(crate) fn task_manager(arguments: &DaemonArguments) -> Result<ExitCode> {
+    run(arguments, run_task_manager)
+}
+
+fn run<F: Future<Output = Result<(), DaemonError>>>(
+    arguments: &DaemonArguments,
+    daemon: impl FnOnce(Configuration, DaemonFiles) -> F,
+) -> Result<ExitCode> {
+    let mut loader = Loader::from_process();
+    if let Some(dir) = &arguments.conf_dir {
+        loader = loader.with_conf_dir(dir);
+    }
+    let loaded = loader.with_dynamic_properties(&arguments.properties).load()?;
+    let level = loaded.configuration.get(&options::ENV_LOG_LEVEL)?;
+    log_to(arguments.log_file.as_deref(), level.as_str())?;
+    for warning in &loaded.warnings {
+        tracing::warn!("{warning}");
+    }
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(THREADS)
+        .thread_name("daemon")
+        .enable_all()
+        .build()
+        .context("failed to start threads")?;
+    let files = DaemonFiles { log: arguments.log_file.clone() };
+    let result = runtime.block_on(daemon(loaded.configuration, files));
+    if let Err(error) = &result {
+        let error: &dyn std::error::Error = error;
+        tracing::error!(error, "the daemon ends");
+    }
+    result?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Sends log lines to a file, or to standard error. A line that cannot be written (the disk is
+/// full) is lost and nothing else is.
+fn log_to(file: Option<&Path>, level: &str) -> Result<()> {
+    let filter = EnvFilter::try_new(level).context("env.log.level")?;
+    let subscriber = tracing_subscriber::fmt().with_env_filter(filter).with_ansi(false);
+    match file {
+        None => subscriber.with_writer(std::io::stderr).init(),
+        Some(path) => {
+            let opened = File::options().create(true).append(true).open(path);
+            let file = opened
+                .with_context(|| format!("failed to open the log file {}", path.display()))?;
+            subscriber.with_writer(Mutex::new(file)).log_internal_errors(false).init();
+        }
+    }
+    Ok(())
 }
