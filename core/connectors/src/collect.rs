@@ -1,0 +1,114 @@
+//! Collects records in memory, for tests of jobs that run in the test's own process.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use millstream_api::{Batch, CommitterInfo, NoCommitter, Result, Sink, SinkWriter, WriterInfo};
+
+/// What the subtasks of the latest attempt have collected.
+#[derive(Debug)]
+struct Collected<T> {
+    attempt: u32,
+    records: Vec<T>,
+}
+
+/// Collects records. Keep a clone, run the job in local mode, then [`CollectSink::take`] them.
+///
+/// Records appear when a subtask has finished; those of an attempt that failed are dropped. On a
+/// cluster the records stay in the task hosts, out of reach.
+#[derive(Debug)]
+pub struct CollectSink<T> {
+    collected: Arc<Mutex<Collected<T>>>,
+}
+
+impl<T> Clone for CollectSink<T> {
+    fn clone(&self) -> Self {
+        Self { collected: Arc::clone(&self.collected) }
+    }
+}
+
+impl<T> Default for CollectSink<T> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl<T> CollectSink<T> {
+    /// A sink without records.
+    #[must_use]
+    pub fn new() -> Self {
+        let collected = Collected { attempt: 0, records: Vec::new() };
+        Self { collected: Arc::new(Mutex::new(collected)) }
+    }
+
+    /// Takes the records that were collected; their order between subtasks is by chance.
+    #[must_use]
+    pub fn take(&self) -> Vec<T> {
+        let mut collected = self.collected.lock().unwrap_or_else(PoisonError::into_inner);
+        std::mem::take(&mut collected.records)
+    }
+}
+
+impl<T: Send + 'static> Sink<T> for CollectSink<T> {
+    type Committable = ();
+    type Writer = CollectWriter<T>;
+    type Committer = NoCommitter<()>;
+
+    fn writer(&self, info: &WriterInfo) -> Result<CollectWriter<T>> {
+        Ok(CollectWriter { sink: self.clone(), attempt: info.attempt, records: Vec::new() })
+    }
+
+    fn committer(&self, _info: &CommitterInfo) -> Result<Option<NoCommitter<()>>> {
+        Ok(None)
+    }
+
+    fn has_committer(&self) -> bool {
+        false
+    }
+}
+
+/// Collects the records of one subtask.
+#[derive(Debug)]
+pub struct CollectWriter<T> {
+    sink: CollectSink<T>,
+    attempt: u32,
+    records: Vec<T>,
+}
+
+impl<T: Send> SinkWriter<T> for CollectWriter<T> {
+    type Committable = ();
+
+    fn write(&mut self, mut batch: Batch<T>) -> Result<()> {
+        self.records.append(&mut batch.records);
+        Ok(())
+    }
+
+    fn finish(&mut self) -> Result<Vec<()>> {
+        let mut collected = self.sink.collected.lock().unwrap_or_else(PoisonError::into_inner);
+        if collected.attempt < self.attempt {
+            collected.attempt = self.attempt;
+            collected.records.clear();
+        }
+        if collected.attempt == self.attempt {
+            collected.records.append(&mut self.records);
+        }
+        Ok(Vec::new())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::writer_info;
+
+    #[test]
+    fn only_the_latest_attempt_counts() {
+        let sink = CollectSink::new();
+        for (subtask, attempt) in [(0, 0), (0, 1), (1, 0), (1, 1)] {
+            let mut writer = sink.writer(&writer_info(subtask, 2, attempt)).unwrap();
+            writer.write(Batch::of(vec![(subtask, attempt)])).unwrap();
+            assert!(writer.finish().unwrap().is_empty());
+        }
+        assert_eq!(sink.take(), [(0, 1), (1, 1)]);
+        assert!(sink.take().is_empty());
+    }
+}

@@ -1,0 +1,79 @@
+//! Throws records away and counts them.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use millstream_api::{Batch, CommitterInfo, NoCommitter, Result, Sink, SinkWriter, WriterInfo};
+
+/// Throws records away. Where the job runs in this process, [`DiscardSink::count`] says how many.
+#[derive(Debug, Clone, Default)]
+pub struct DiscardSink {
+    count: Arc<AtomicU64>,
+}
+
+impl DiscardSink {
+    /// A sink that has seen nothing.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// How many records this sink and its clones have thrown away in this process.
+    #[must_use]
+    pub fn count(&self) -> u64 {
+        self.count.load(Ordering::Relaxed)
+    }
+}
+
+impl<T: Send + 'static> Sink<T> for DiscardSink {
+    type Committable = ();
+    type Writer = DiscardWriter;
+    type Committer = NoCommitter<()>;
+
+    fn writer(&self, _info: &WriterInfo) -> Result<DiscardWriter> {
+        Ok(DiscardWriter { count: Arc::clone(&self.count) })
+    }
+
+    fn committer(&self, _info: &CommitterInfo) -> Result<Option<NoCommitter<()>>> {
+        Ok(None)
+    }
+
+    fn has_committer(&self) -> bool {
+        false
+    }
+}
+
+/// Counts the records of one subtask.
+#[derive(Debug)]
+pub struct DiscardWriter {
+    count: Arc<AtomicU64>,
+}
+
+impl<T> SinkWriter<T> for DiscardWriter {
+    type Committable = ();
+
+    fn write(&mut self, batch: Batch<T>) -> Result<()> {
+        self.count.fetch_add(batch.len() as u64, Ordering::Relaxed);
+        Ok(())
+    }
+
+    fn finish(&mut self) -> Result<Vec<()>> {
+        Ok(Vec::new())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::writer_info;
+
+    #[test]
+    fn all_subtasks_count_together() {
+        let sink = DiscardSink::new();
+        for subtask in 0..3 {
+            let mut writer = Sink::<u64>::writer(&sink, &writer_info(subtask, 3, 0)).unwrap();
+            writer.write(Batch::of(vec![1u64, 2])).unwrap();
+        }
+        assert_eq!(sink.count(), 6);
+    }
+}

@@ -1,0 +1,251 @@
+//! What turns bytes of a file into records.
+
+use std::fmt;
+use std::marker::PhantomData;
+
+use millstream_api::{Data, Result};
+use serde::{Deserialize, Serialize};
+
+use crate::lines::Chunk;
+
+/// A format of files.
+pub trait Format: Send + Sync + 'static {
+    /// Its records.
+    type Out: Data;
+    /// Reads it.
+    type Decoder: Decoder<Out = Self::Out>;
+
+    /// Whether a file may be cut after any line.
+    fn may_cut_files(&self) -> bool;
+
+    /// Whether the first line of a file must be seen to read the rest: then each range that begins
+    /// further on is preceded by that line.
+    fn has_head_line(&self) -> bool;
+
+    /// A decoder for one reader.
+    fn decoder(&self) -> Self::Decoder;
+}
+
+/// Turns the chunks of one range after another into records.
+pub trait Decoder: Send {
+    /// Its records.
+    type Out;
+
+    /// The next record of `chunk` from byte `at`, which it moves on; `None` when there is no more
+    /// in it. What a decoder keeps of a chunk ends with its range.
+    fn next(&mut self, chunk: &Chunk, at: &mut usize) -> Option<Result<Self::Out, BadRecord>>;
+}
+
+/// A record that does not parse.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BadRecord {
+    /// The file.
+    pub file: String,
+    /// Where in it the record begins.
+    pub offset: u64,
+    /// What was wrong.
+    pub reason: String,
+    /// The record as it was read.
+    pub bytes: Vec<u8>,
+}
+
+/// How much of a bad record a message shows.
+const SHOWN_BYTES_MAX: usize = 80;
+
+impl fmt::Display for BadRecord {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let shown = self.bytes.get(..SHOWN_BYTES_MAX).unwrap_or(&self.bytes);
+        let more = if shown.len() < self.bytes.len() { "..." } else { "" };
+        write!(
+            f,
+            "the record at byte {} of {} does not parse: {}: {:?}{more}",
+            self.offset,
+            self.file,
+            self.reason,
+            String::from_utf8_lossy(shown),
+        )
+    }
+}
+
+impl std::error::Error for BadRecord {}
+
+/// Turns one line into a record.
+pub trait LineParser: Clone + Send + Sync + 'static {
+    /// The record.
+    type Out: Data;
+
+    /// The record of a line without its end, or `None` if the line holds none.
+    ///
+    /// # Errors
+    /// The line does not parse; the message says what is wrong with it, not where it is.
+    fn parse(&self, line: &[u8]) -> Result<Option<Self::Out>, String>;
+}
+
+/// One record per line.
+#[derive(Debug, Clone, Copy)]
+pub struct Lines<P>(pub P);
+
+/// A line's bytes.
+#[derive(Debug, Clone, Copy)]
+pub struct ByteLine;
+
+impl LineParser for ByteLine {
+    type Out = Vec<u8>;
+
+    #[inline]
+    fn parse(&self, line: &[u8]) -> Result<Option<Vec<u8>>, String> {
+        Ok(Some(line.to_vec()))
+    }
+}
+
+/// A line's text.
+#[derive(Debug, Clone, Copy)]
+pub struct TextLine {
+    /// Whether bytes that are not UTF-8 make the line bad.
+    pub(crate) strict: bool,
+}
+
+impl LineParser for TextLine {
+    type Out = String;
+
+    #[inline]
+    fn parse(&self, line: &[u8]) -> Result<Option<String>, String> {
+        match str::from_utf8(line) {
+            Ok(text) => Ok(Some(text.to_owned())),
+            Err(error) if self.strict => Err(error.to_string()),
+            Err(_) => Ok(Some(String::from_utf8_lossy(line).into_owned())),
+        }
+    }
+}
+
+/// A line of JSON.
+pub struct JsonLine<T>(PhantomData<fn() -> T>);
+
+impl<T> JsonLine<T> {
+    pub(crate) const fn new() -> Self {
+        Self(PhantomData)
+    }
+}
+
+impl<T> Clone for JsonLine<T> {
+    fn clone(&self) -> Self {
+        Self::new()
+    }
+}
+
+impl<T: Data> LineParser for JsonLine<T> {
+    type Out = T;
+
+    fn parse(&self, line: &[u8]) -> Result<Option<T>, String> {
+        if line.trim_ascii().is_empty() {
+            return Ok(None);
+        }
+        serde_json::from_slice(line).map(Some).map_err(|error| error.to_string())
+    }
+}
+
+/// A line through a function.
+#[derive(Debug, Clone, Copy)]
+pub struct ParsedLine<P>(pub(crate) P);
+
+impl<T, P> LineParser for ParsedLine<P>
+where
+    T: Data,
+    P: Fn(&[u8]) -> Result<T> + Clone + Send + Sync + 'static,
+{
+    type Out = T;
+
+    #[inline]
+    fn parse(&self, line: &[u8]) -> Result<Option<T>, String> {
+        (self.0)(line).map(Some).map_err(|error| format!("{error:#}"))
+    }
+}
+
+impl<P: LineParser> Format for Lines<P> {
+    type Out = P::Out;
+    type Decoder = LinesDecoder<P>;
+
+    fn may_cut_files(&self) -> bool {
+        true
+    }
+
+    fn has_head_line(&self) -> bool {
+        false
+    }
+
+    fn decoder(&self) -> LinesDecoder<P> {
+        LinesDecoder(self.0.clone())
+    }
+}
+
+/// Gives each line to a parser.
+#[derive(Debug)]
+pub struct LinesDecoder<P>(P);
+
+impl<P: LineParser> Decoder for LinesDecoder<P> {
+    type Out = P::Out;
+
+    #[inline]
+    fn next(&mut self, chunk: &Chunk, at: &mut usize) -> Option<Result<P::Out, BadRecord>> {
+        loop {
+            let rest = chunk.bytes().get(*at..)?;
+            if rest.is_empty() {
+                return None;
+            }
+            let offset = chunk.offset + *at as u64;
+            let line = match memchr::memchr(b'\n', rest) {
+                Some(end) => {
+                    *at += end + 1;
+                    rest.get(..end)?
+                }
+                None => {
+                    *at += rest.len();
+                    rest
+                }
+            };
+            let line = line.strip_suffix(b"\r").unwrap_or(line);
+            match self.0.parse(line) {
+                Ok(Some(record)) => return Some(Ok(record)),
+                Ok(None) => {}
+                Err(reason) => {
+                    let file = chunk.origin.display().to_string();
+                    return Some(Err(BadRecord { file, offset, reason, bytes: line.to_vec() }));
+                }
+            }
+        }
+    }
+}
+
+/// A format whose bad records are values.
+#[derive(Debug, Clone, Copy)]
+pub struct Kept<F>(pub(crate) F);
+
+impl<F: Format> Format for Kept<F> {
+    type Out = Result<F::Out, BadRecord>;
+    type Decoder = KeptDecoder<F::Decoder>;
+
+    fn may_cut_files(&self) -> bool {
+        self.0.may_cut_files()
+    }
+
+    fn has_head_line(&self) -> bool {
+        self.0.has_head_line()
+    }
+
+    fn decoder(&self) -> Self::Decoder {
+        KeptDecoder(self.0.decoder())
+    }
+}
+
+/// Makes values of bad records.
+#[derive(Debug)]
+pub struct KeptDecoder<D>(D);
+
+impl<D: Decoder> Decoder for KeptDecoder<D> {
+    type Out = Result<D::Out, BadRecord>;
+
+    #[inline]
+    fn next(&mut self, chunk: &Chunk, at: &mut usize) -> Option<Result<Self::Out, BadRecord>> {
+        self.0.next(chunk, at).map(Ok)
+    }
+}

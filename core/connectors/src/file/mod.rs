@@ -1,0 +1,294 @@
+//! Records of a file or of the files of a directory.
+//!
+//! The enumerator ([`enumerator`]) lists the files and cuts them into byte ranges; a line belongs
+//! to the range in which it begins, so every line is read exactly once wherever the cuts fall.
+//! Readers ([`reader`]) ask for ranges, read them on a thread of their own ([`fetch`]) and turn lines into
+//! records ([`format`], [`csv`]).
+//!
+//! Not done here: decompression, and files that are read while they are written. Put files into a
+//! watched directory by renaming them.
+
+pub(crate) mod csv;
+pub(crate) mod enumerator;
+mod fetch;
+pub(crate) mod format;
+pub(crate) mod reader;
+
+use std::ffi::OsString;
+use std::io;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use millstream_api::{Boundedness, Data, ReaderContext, Result, Source};
+use serde::{Deserialize, Serialize};
+
+use crate::file::csv::Csv;
+use crate::file::enumerator::FileEnumerator;
+use crate::file::format::{ByteLine, Format, JsonLine, Kept, Lines, ParsedLine, TextLine};
+use crate::file::reader::FileReader;
+use crate::lines::LINE_BYTES_MAX;
+
+/// How large a split is unless the user says otherwise: small enough that subtasks end together.
+const SPLIT_BYTES: u64 = 16 << 20;
+
+/// Why a file source failed.
+#[derive(Debug, thiserror::Error)]
+pub enum FileError {
+    /// The path to read does not exist.
+    #[error("there is no file or directory {path}", path = path.display())]
+    Missing {
+        /// The path, absolute.
+        path: PathBuf,
+    },
+    /// The path is a device, a pipe or the like.
+    #[error("{path} is neither a file nor a directory", path = path.display())]
+    NotAFile {
+        /// The path.
+        path: PathBuf,
+    },
+    /// The file was there when the files were listed.
+    #[error("file {path} was removed after it had been listed", path = path.display())]
+    Vanished {
+        /// The file.
+        path: PathBuf,
+    },
+    /// Directories in directories without end.
+    #[error(
+        "{path} lies more than {levels} directories deep: is there a symbolic link in a circle?",
+        path = path.display()
+    )]
+    TooDeep {
+        /// The directory.
+        path: PathBuf,
+        /// The limit.
+        levels: usize,
+    },
+    /// The system refused.
+    #[error("failed to {action} {path}", path = path.display())]
+    Io {
+        /// What was attempted.
+        action: &'static str,
+        /// On what.
+        path: PathBuf,
+        /// Why not.
+        #[source]
+        source: io::Error,
+    },
+    /// A line has no end in sight.
+    #[error(
+        "the line at byte {offset} of {path} is longer than {limit} bytes: is it a text file? \
+         line_bytes_max() raises the limit",
+        path = path.display()
+    )]
+    LongLine {
+        /// The file.
+        path: PathBuf,
+        /// Where the line begins.
+        offset: u64,
+        /// The limit.
+        limit: usize,
+    },
+    /// The thread that read died; its panic message is in the process's log.
+    #[error("the thread that reads files died")]
+    ReaderDied,
+}
+
+/// What becomes of a record that does not parse. To get it as a value instead, see
+/// [`FileSource::keep_bad_records`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum OnBadRecord {
+    /// The task fails, naming the file, the place and what was wrong.
+    #[default]
+    Fail,
+    /// It is dropped and counted in `numRecordsDropped`.
+    Drop,
+}
+
+/// A piece of a file: the lines that begin in it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FileRange {
+    pub(crate) path: OsString,
+    pub(crate) start: u64,
+    pub(crate) end: u64,
+}
+
+/// What a reader reads at a time: a piece of one large file, or several small files.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FileSplit {
+    pub(crate) ranges: Vec<FileRange>,
+}
+
+/// Reads the records of a file, or of all files in a directory and the directories below.
+///
+/// Files and directories whose names begin with `.` or `_` are left out. Paths are those of the
+/// machines that the tasks run on; a relative one starts at their working directory, so make it
+/// absolute through `Environment::plan_value`.
+#[derive(Debug, Clone)]
+pub struct FileSource<F> {
+    path: PathBuf,
+    format: F,
+    split_bytes: u64,
+    line_bytes_max: usize,
+    watch: Option<Duration>,
+    on_bad_record: OnBadRecord,
+}
+
+impl FileSource<()> {
+    /// Lines as bytes, without their end (`\n` or `\r\n`). No line is bad.
+    #[must_use]
+    pub fn byte_lines(path: impl Into<PathBuf>) -> FileSource<Lines<ByteLine>> {
+        FileSource::with_format(path, Lines(ByteLine))
+    }
+
+    /// Lines as text, without their end (`\n` or `\r\n`). What is not UTF-8 becomes U+FFFD; see
+    /// [`FileSource::strict`].
+    #[must_use]
+    pub fn text(path: impl Into<PathBuf>) -> FileSource<Lines<TextLine>> {
+        FileSource::with_format(path, Lines(TextLine { strict: false }))
+    }
+
+    /// One JSON value per line. Blank lines are skipped.
+    #[must_use]
+    pub fn json_lines<T: Data>(path: impl Into<PathBuf>) -> FileSource<Lines<JsonLine<T>>> {
+        FileSource::with_format(path, Lines(JsonLine::new()))
+    }
+
+    /// Lines through a function, which sees the bytes of the line without its end. The fastest way
+    /// to read a format of one's own: the line itself is never copied.
+    #[must_use]
+    pub fn parse_lines<T, P>(path: impl Into<PathBuf>, parse: P) -> FileSource<Lines<ParsedLine<P>>>
+    where
+        T: Data,
+        P: Fn(&[u8]) -> Result<T> + Clone + Send + Sync + 'static,
+    {
+        FileSource::with_format(path, Lines(ParsedLine(parse)))
+    }
+
+    /// Records of CSV. The first line of each file names the fields, unless
+    /// [`FileSource::headers`] says otherwise. A file is read as one piece, because nothing tells a
+    /// line end in quotes from another in the middle of a file; see
+    /// [`FileSource::split_at_newlines`].
+    #[must_use]
+    pub fn csv<T: Data>(path: impl Into<PathBuf>) -> FileSource<Csv<T>> {
+        FileSource::with_format(path, Csv::new())
+    }
+}
+
+impl FileSource<Lines<TextLine>> {
+    /// Makes a line that is not UTF-8 a bad record.
+    #[must_use]
+    pub const fn strict(mut self) -> Self {
+        self.format.0.strict = true;
+        self
+    }
+}
+
+impl<T: Data> FileSource<Csv<T>> {
+    /// Whether the first line of each file names the fields. Without names, fields are taken in
+    /// order.
+    #[must_use]
+    pub const fn headers(mut self, headers: bool) -> Self {
+        self.format.headers = headers;
+        self
+    }
+
+    /// What separates fields; a comma unless said otherwise.
+    #[must_use]
+    pub const fn delimiter(mut self, delimiter: u8) -> Self {
+        self.format.delimiter = delimiter;
+        self
+    }
+
+    /// Promises that no field holds a line end, so that large files can be cut.
+    #[must_use]
+    pub const fn split_at_newlines(mut self) -> Self {
+        self.format.newlines_end_records = true;
+        self
+    }
+}
+
+impl<F: Format> FileSource<F> {
+    /// Records in a format of one's own.
+    #[must_use]
+    pub fn with_format(path: impl Into<PathBuf>, format: F) -> Self {
+        Self {
+            path: path.into(),
+            format,
+            split_bytes: SPLIT_BYTES,
+            line_bytes_max: LINE_BYTES_MAX,
+            watch: None,
+            on_bad_record: OnBadRecord::default(),
+        }
+    }
+
+    /// How large the pieces are that files are cut into: 16 MiB unless said otherwise, at least 1.
+    #[must_use]
+    pub fn split_bytes(mut self, bytes: u64) -> Self {
+        self.split_bytes = bytes.max(1);
+        self
+    }
+
+    /// The longest line; a longer one fails the task. 16 MiB unless said otherwise.
+    #[must_use]
+    pub const fn line_bytes_max(mut self, bytes: usize) -> Self {
+        self.line_bytes_max = bytes;
+        self
+    }
+
+    /// Looks for new files again and again; the source never ends. A file is read once as a whole,
+    /// and again if its modification time has changed.
+    #[must_use]
+    pub const fn watch(mut self, every: Duration) -> Self {
+        self.watch = Some(every);
+        self
+    }
+
+    /// What becomes of a record that does not parse: the task fails unless said otherwise.
+    #[must_use]
+    pub const fn on_bad_record(mut self, policy: OnBadRecord) -> Self {
+        self.on_bad_record = policy;
+        self
+    }
+
+    /// Hands on each record as `Ok`, and one that does not parse as
+    /// `Err` of a [`BadRecord`](crate::BadRecord).
+    #[must_use]
+    pub fn keep_bad_records(self) -> FileSource<Kept<F>> {
+        FileSource {
+            path: self.path,
+            format: Kept(self.format),
+            split_bytes: self.split_bytes,
+            line_bytes_max: self.line_bytes_max,
+            watch: self.watch,
+            on_bad_record: self.on_bad_record,
+        }
+    }
+}
+
+impl<F: Format> Source for FileSource<F> {
+    type Out = F::Out;
+    type Split = FileSplit;
+    type Reader = FileReader<F>;
+    type Enumerator = FileEnumerator;
+
+    fn boundedness(&self) -> Boundedness {
+        match self.watch {
+            None => Boundedness::Bounded,
+            Some(_) => Boundedness::Unbounded,
+        }
+    }
+
+    fn reader(&self, ctx: &ReaderContext) -> Result<FileReader<F>> {
+        let (format, limit) = (&self.format, self.line_bytes_max);
+        Ok(FileReader::new(format, limit, self.on_bad_record, ctx.clone()))
+    }
+
+    fn enumerator(&self) -> Result<Option<FileEnumerator>> {
+        let split_bytes = self.format.may_cut_files().then_some(self.split_bytes);
+        Ok(Some(FileEnumerator::new(self.path.clone(), split_bytes, self.watch)))
+    }
+
+    fn has_enumerator(&self) -> bool {
+        true
+    }
+}

@@ -1,0 +1,230 @@
+//! Files that appear all at once when the job has finished.
+//!
+//! ```text
+//! output/.millstream-<job>-<operator>/attempt-<n>/part-<subtask>-<number>   while the job runs
+//! output/part-<job>-<operator>-<subtask>-<number><suffix>                   when it has finished
+//! ```
+//!
+//! In published names, job and operator are the first 8 digits of their ids, so several jobs and
+//! several sinks can share a directory, and a job's own files are known by their names.
+//!
+//! # Invariants
+//! - Whoever does not read names that begin with a dot sees a job's files only after every one of
+//!   them is complete and on disk.
+//! - Before an attempt writes anything, all that earlier attempts of the job wrote is gone, what
+//!   they had published already too. So a bounded job's output is exact whenever it is restarted.
+//! - The hidden directory goes last: while it exists, publishing is not over.
+//! - Files of others are never touched; a published file never replaces one that is there.
+
+pub(crate) mod committer;
+pub(crate) mod encoder;
+pub(crate) mod writer;
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use millstream_api::{CommitterInfo, JobId, Result, Sink, WriterInfo};
+use millstream_types::OperatorId;
+
+use crate::file_sink::committer::FileCommitter;
+use crate::file_sink::encoder::{CsvRecords, DisplayLines, Encoder, JsonLines, RecordsWith};
+use crate::file_sink::writer::{FileWriter, FinishedFile};
+
+/// How large a file gets before the next one is begun, unless the user says otherwise.
+const ROLL_BYTES: u64 = 128 << 20;
+
+/// Why a file sink failed.
+#[derive(Debug, thiserror::Error)]
+pub enum FileSinkError {
+    /// The system refused; retrying helps if the reason goes away.
+    #[error("failed to {action} {path}", path = path.display())]
+    Io {
+        /// What was attempted.
+        action: &'static str,
+        /// On what.
+        path: PathBuf,
+        /// Why not.
+        #[source]
+        source: io::Error,
+    },
+    /// Publishing would replace a file.
+    #[error("{path} exists already and is not replaced: remove it first", path = path.display())]
+    Exists {
+        /// The file.
+        path: PathBuf,
+    },
+    /// Another attempt of the job has taken over and removed what this one wrote to.
+    #[error(
+        "directory {path} of this attempt is gone: another attempt runs, or it was removed",
+        path = path.display()
+    )]
+    AttemptGone {
+        /// The directory.
+        path: PathBuf,
+    },
+}
+
+impl FileSinkError {
+    pub(crate) fn io(action: &'static str, path: &Path, source: io::Error) -> Self {
+        Self::Io { action, path: path.to_path_buf(), source }
+    }
+}
+
+/// Writes records to files of a directory, which is made if it does not exist.
+///
+/// Paths are those of the machines that the tasks and the coordinator run on, and must lead to the
+/// same directory on all of them; make a relative one absolute through `Environment::plan_value`.
+#[derive(Debug, Clone)]
+pub struct FileSink<E> {
+    directory: PathBuf,
+    encoder: E,
+    rolling: Rolling,
+    suffix: String,
+}
+
+/// When a file is closed and the next one begun.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Rolling {
+    pub(crate) bytes: u64,
+    pub(crate) after: Option<Duration>,
+}
+
+impl FileSink<()> {
+    /// One line per record, as `Display` writes it.
+    #[must_use]
+    pub fn lines(directory: impl Into<PathBuf>) -> FileSink<DisplayLines> {
+        FileSink::with_encoder(directory, DisplayLines)
+    }
+
+    /// One JSON value per line.
+    #[must_use]
+    pub fn json_lines(directory: impl Into<PathBuf>) -> FileSink<JsonLines> {
+        FileSink::with_encoder(directory, JsonLines)
+    }
+
+    /// CSV; each file begins with the names of the fields if the records have names.
+    #[must_use]
+    pub fn csv(directory: impl Into<PathBuf>) -> FileSink<CsvRecords> {
+        FileSink::with_encoder(directory, CsvRecords)
+    }
+
+    /// What `write` adds to the buffer for each record, line end included.
+    ///
+    /// ```
+    /// use std::io::Write;
+    /// use millstream_connectors::FileSink;
+    ///
+    /// let sink = FileSink::with("/tmp/counts", |(word, count): &(String, u64), out| {
+    ///     Ok(writeln!(out, "{word} {count}")?)
+    /// });
+    /// ```
+    #[must_use]
+    pub fn with<T, F>(directory: impl Into<PathBuf>, write: F) -> FileSink<RecordsWith<F>>
+    where
+        F: FnMut(&T, &mut Vec<u8>) -> Result<()> + Clone + Send + Sync + 'static,
+    {
+        FileSink::with_encoder(directory, RecordsWith(write))
+    }
+}
+
+impl<E> FileSink<E> {
+    /// Records in a format of one's own.
+    #[must_use]
+    pub fn with_encoder(directory: impl Into<PathBuf>, encoder: E) -> Self {
+        let rolling = Rolling { bytes: ROLL_BYTES, after: None };
+        Self { directory: directory.into(), encoder, rolling, suffix: String::new() }
+    }
+
+    /// Begins the next file when one has about this size: 128 MiB unless said otherwise.
+    #[must_use]
+    pub const fn roll_at_bytes(mut self, bytes: u64) -> Self {
+        self.rolling.bytes = bytes;
+        self
+    }
+
+    /// Begins the next file when one is this old; never unless said otherwise.
+    #[must_use]
+    pub const fn roll_after(mut self, age: Duration) -> Self {
+        self.rolling.after = Some(age);
+        self
+    }
+
+    /// The end of published names, as `.csv`.
+    #[must_use]
+    pub fn suffix(mut self, suffix: &str) -> Self {
+        suffix.clone_into(&mut self.suffix);
+        self
+    }
+}
+
+impl<T, E> Sink<T> for FileSink<E>
+where
+    T: Send + 'static,
+    E: Encoder<T>,
+{
+    type Committable = FinishedFile;
+    type Writer = FileWriter<E>;
+    type Committer = FileCommitter;
+
+    fn writer(&self, info: &WriterInfo) -> Result<FileWriter<E>> {
+        let places = Places::new(&self.directory, info.job, info.operator, info.attempt);
+        Ok(FileWriter::new(places, self.encoder.clone(), self.rolling, info.subtask))
+    }
+
+    fn committer(&self, info: &CommitterInfo) -> Result<Option<FileCommitter>> {
+        let places = Places::new(&self.directory, info.job, info.operator, info.attempt);
+        Ok(Some(FileCommitter::new(places, self.suffix.clone())))
+    }
+
+    fn has_committer(&self) -> bool {
+        true
+    }
+}
+
+/// Where one attempt of a job puts its files.
+#[derive(Debug, Clone)]
+pub(crate) struct Places {
+    /// What the user named.
+    pub(crate) output: PathBuf,
+    /// What attempts of this job write to.
+    pub(crate) hidden: PathBuf,
+    /// What this attempt writes to.
+    pub(crate) attempt: PathBuf,
+    /// How the names of published files begin.
+    prefix: String,
+}
+
+impl Places {
+    fn new(output: &Path, job: JobId, operator: OperatorId, attempt: u32) -> Self {
+        let (job, operator) = (job.to_string(), operator.to_string());
+        let hidden = output.join(format!(".millstream-{job}-{operator}"));
+        let attempt = hidden.join(format!("attempt-{attempt}"));
+        let prefix = format!("part-{job:.8}-{operator:.8}-");
+        Self { output: output.to_path_buf(), hidden, attempt, prefix }
+    }
+
+    /// The name of a file while the attempt runs.
+    pub(crate) fn in_progress(&self, subtask: u32, number: u32) -> PathBuf {
+        self.attempt.join(format!("part-{subtask}-{number}.inprogress"))
+    }
+
+    /// The name of a file that is complete but not published.
+    pub(crate) fn finished(&self, file: FinishedFile) -> PathBuf {
+        self.attempt.join(format!("part-{}-{}", file.subtask, file.number))
+    }
+
+    /// The name of a published file.
+    pub(crate) fn published(&self, file: FinishedFile, suffix: &str) -> PathBuf {
+        let (prefix, FinishedFile { subtask, number }) = (&self.prefix, file);
+        self.output.join(format!("{prefix}{subtask}-{number}{suffix}"))
+    }
+
+    /// Whether this is the name of a file that an attempt of this job published.
+    pub(crate) fn is_published_name(&self, name: &str) -> bool {
+        name.starts_with(&self.prefix)
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,236 @@
+//! Writers and committers of a job, its restarts and its failures.
+
+use std::fs;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use millstream_api::{Batch, Committer, Sink, SinkWriter};
+use serde::Serialize;
+
+use super::*;
+use crate::testing::{committer_info, writer_info};
+
+const PUBLISHED: &str = "part-abababab-cdcdcdcd-";
+
+type Lines = FileSink<DisplayLines>;
+
+fn committer(sink: &Lines, attempt: u32) -> FileCommitter {
+    Sink::<String>::committer(sink, &committer_info(attempt)).unwrap().unwrap()
+}
+
+fn writer(sink: &Lines, subtask: u32, attempt: u32) -> FileWriter<DisplayLines> {
+    Sink::<String>::writer(sink, &writer_info(subtask, 2, attempt)).unwrap()
+}
+
+/// Names and contents, hidden ones included.
+fn contents(directory: &Path) -> Vec<(String, String)> {
+    let mut files: Vec<_> = fs::read_dir(directory)
+        .unwrap()
+        .map(|entry| {
+            let entry = entry.unwrap();
+            let text = fs::read_to_string(entry.path()).unwrap_or_default();
+            (entry.file_name().into_string().unwrap(), text)
+        })
+        .collect();
+    files.sort();
+    files
+}
+
+fn file(name: &str, text: &str) -> (String, String) {
+    (format!("{PUBLISHED}{name}"), text.to_owned())
+}
+
+#[test]
+fn files_appear_when_all_are_complete() {
+    let directory = tempfile::tempdir().unwrap();
+    let output = directory.path().join("deep/output");
+    let sink = FileSink::lines(&output).suffix(".txt");
+    let mut committer = committer(&sink, 0);
+    committer.open().unwrap();
+    let mut files = Vec::new();
+    for subtask in 0..2 {
+        let mut writer = writer(&sink, subtask, 0);
+        writer.write(Batch::of(vec![format!("of {subtask}"), "x".to_owned()])).unwrap();
+        files.extend(SinkWriter::<String>::finish(&mut writer).unwrap());
+    }
+    let hidden = contents(&output);
+    assert_eq!(hidden.len(), 1);
+    assert!(hidden[0].0.starts_with(".millstream-abab"), "{hidden:?}");
+    committer.commit(files).unwrap();
+    let expected = [file("0-0.txt", "of 0\nx\n"), file("1-0.txt", "of 1\nx\n")];
+    assert_eq!(contents(&output), expected);
+}
+
+#[test]
+fn a_subtask_without_records_makes_no_file() {
+    let directory = tempfile::tempdir().unwrap();
+    let sink = FileSink::lines(directory.path());
+    let mut committer = committer(&sink, 0);
+    committer.open().unwrap();
+    let mut writer = writer(&sink, 0, 0);
+    writer.write(Batch::<String>::new()).unwrap();
+    assert!(SinkWriter::<String>::finish(&mut writer).unwrap().is_empty());
+    committer.commit(Vec::new()).unwrap();
+    assert!(contents(directory.path()).is_empty());
+}
+
+#[test]
+fn a_restart_discards_what_earlier_attempts_wrote_and_published() {
+    let directory = tempfile::tempdir().unwrap();
+    let sink = FileSink::lines(directory.path());
+    let foreign = ("part-0-0".to_owned(), "of another\n".to_owned());
+    fs::write(directory.path().join(&foreign.0), &foreign.1).unwrap();
+
+    // The first attempt publishes everything, the second dies while it writes.
+    let mut first = committer(&sink, 0);
+    first.open().unwrap();
+    let mut early = writer(&sink, 0, 0);
+    early.write(Batch::of(vec!["early".to_owned()])).unwrap();
+    first.commit(SinkWriter::<String>::finish(&mut early).unwrap()).unwrap();
+    let mut second = committer(&sink, 1);
+    second.open().unwrap();
+    assert_eq!(contents(directory.path()).len(), 2);
+    let mut dying = writer(&sink, 1, 1);
+    dying.write(Batch::of(vec!["dying".to_owned()])).unwrap();
+
+    let mut third = committer(&sink, 2);
+    third.open().unwrap();
+    // A task of the attempt before that still runs cannot write any more.
+    let error = SinkWriter::<String>::finish(&mut dying).unwrap_err().to_string();
+    assert!(error.contains("failed to rename"), "{error}");
+    let mut late = writer(&sink, 1, 1);
+    let error = late.write(Batch::of(vec!["late".to_owned()])).unwrap_err().to_string();
+    assert!(error.contains("attempt-1 of this attempt is gone"), "{error}");
+
+    let mut good = writer(&sink, 0, 2);
+    good.write(Batch::of(vec!["good".to_owned()])).unwrap();
+    third.commit(SinkWriter::<String>::finish(&mut good).unwrap()).unwrap();
+    assert_eq!(contents(directory.path()), [foreign, file("0-0", "good\n")]);
+}
+
+#[test]
+fn a_commit_that_fails_halfway_publishes_nothing() {
+    let directory = tempfile::tempdir().unwrap();
+    let sink = FileSink::lines(directory.path());
+    let mut committer = committer(&sink, 0);
+    committer.open().unwrap();
+    let mut files = Vec::new();
+    for subtask in 0..2 {
+        let mut writer = writer(&sink, subtask, 0);
+        writer.write(Batch::of(vec!["x".to_owned()])).unwrap();
+        files.extend(SinkWriter::<String>::finish(&mut writer).unwrap());
+    }
+    let places =
+        Places::new(directory.path(), committer_info(0).job, committer_info(0).operator, 0);
+    fs::remove_file(places.finished(files[1])).unwrap();
+    let error = committer.commit(files).unwrap_err().to_string();
+    assert!(error.contains("failed to publish") && error.contains("part-1-0"), "{error}");
+    assert!(contents(directory.path()).is_empty());
+}
+
+#[test]
+fn abort_leaves_nothing_and_may_be_repeated() {
+    let directory = tempfile::tempdir().unwrap();
+    let sink = FileSink::lines(directory.path().join("output"));
+    let mut committer = committer(&sink, 0);
+    committer.abort().unwrap();
+    committer.open().unwrap();
+    let mut writer = writer(&sink, 0, 0);
+    writer.write(Batch::of(vec!["x".to_owned()])).unwrap();
+    committer.abort().unwrap();
+    committer.abort().unwrap();
+    assert!(contents(&directory.path().join("output")).is_empty());
+}
+
+#[test]
+fn a_file_of_the_same_name_is_not_replaced() {
+    let directory = tempfile::tempdir().unwrap();
+    let sink = FileSink::lines(directory.path());
+    let mut committer = committer(&sink, 0);
+    committer.open().unwrap();
+    let mut writer = writer(&sink, 0, 0);
+    writer.write(Batch::of(vec!["x".to_owned()])).unwrap();
+    let files = SinkWriter::<String>::finish(&mut writer).unwrap();
+    fs::write(directory.path().join(format!("{PUBLISHED}0-0")), "other\n").unwrap();
+    let error = committer.commit(files).unwrap_err().to_string();
+    assert!(error.contains("exists already"), "{error}");
+    assert!(contents(directory.path()).contains(&file("0-0", "other\n")));
+}
+
+#[test]
+fn files_roll_by_size_and_by_time() {
+    let directory = tempfile::tempdir().unwrap();
+    let age = Duration::from_secs(60);
+    let sink = FileSink::lines(directory.path()).roll_at_bytes(10).roll_after(age);
+    let mut committer = committer(&sink, 0);
+    committer.open().unwrap();
+    let mut writer = writer(&sink, 0, 0);
+    let tick = |writer: &mut FileWriter<_>, now| SinkWriter::<String>::tick(writer, now).unwrap();
+    assert_eq!(tick(&mut writer, Instant::now()), None);
+    for text in ["0123456789", "short", "x"] {
+        writer.write(Batch::of(vec![text.to_owned()])).unwrap();
+        let now = Instant::now();
+        if text == "short" {
+            assert!(tick(&mut writer, now).is_some_and(|at| at > now && at <= now + age));
+            assert_eq!(tick(&mut writer, now + age), None);
+        }
+    }
+    committer.commit(SinkWriter::<String>::finish(&mut writer).unwrap()).unwrap();
+    let expected = [file("0-0", "0123456789\n"), file("0-1", "short\n"), file("0-2", "x\n")];
+    assert_eq!(contents(directory.path()), expected);
+}
+
+#[derive(Serialize)]
+struct City {
+    name: &'static str,
+    people: u32,
+}
+
+fn encoded<E: Encoder<City>>(sink: &FileSink<E>) -> Vec<String> {
+    let info = writer_info(0, 1, 0);
+    let mut committer = sink.committer(&committer_info(0)).unwrap().unwrap();
+    committer.open().unwrap();
+    let mut writer = sink.writer(&info).unwrap();
+    for batch in [1, 2] {
+        let cities = (0..batch).map(|_| City { name: "a,b", people: batch });
+        writer.write(Batch::of(cities.collect())).unwrap();
+    }
+    committer.commit(writer.finish().unwrap()).unwrap();
+    contents(&sink.directory).into_iter().map(|(_, text)| text).collect()
+}
+
+#[test]
+fn records_are_written_as_json_csv_or_by_a_function() {
+    let directory = tempfile::tempdir().unwrap();
+    let at = |name: &str| directory.path().join(name);
+    let json = encoded(&FileSink::json_lines(at("json")));
+    let row = |people| format!("{{\"name\":\"a,b\",\"people\":{people}}}\n");
+    assert_eq!(json, [format!("{}{}{}", row(1), row(2), row(2))]);
+    let csv = encoded(&FileSink::csv(at("csv")));
+    assert_eq!(csv, ["name,people\n\"a,b\",1\n\"a,b\",2\n\"a,b\",2\n"]);
+    let rolled = encoded(&FileSink::csv(at("rolled")).roll_at_bytes(1));
+    assert_eq!(rolled, ["name,people\n\"a,b\",1\n", "name,people\n\"a,b\",2\n\"a,b\",2\n"]);
+    let with = FileSink::with(at("with"), |city: &City, out: &mut Vec<u8>| {
+        out.extend(city.people.to_string().bytes());
+        Ok(())
+    });
+    assert_eq!(encoded(&with), ["122"]);
+}
+
+#[test]
+fn what_the_system_refuses_names_the_file() {
+    let directory = tempfile::tempdir().unwrap();
+    let blocked = directory.path().join("blocked");
+    fs::write(&blocked, "a file").unwrap();
+    let sink = FileSink::lines(&blocked);
+    let error = committer(&sink, 0).open().unwrap_err().to_string();
+    assert!(error.contains("blocked"), "{error}");
+
+    let sink = FileSink::lines(directory.path());
+    committer(&sink, 0).open().unwrap();
+    let mut full = writer(&sink, 0, 0);
+    full.write_to_full_disk();
+    full.write(Batch::of(vec!["x".to_owned()])).unwrap();
+    let error = format!("{:#}", SinkWriter::<String>::finish(&mut full).unwrap_err());
+    assert_eq!(error, "failed to write to /dev/full: No space left on device (os error 28)");
+}

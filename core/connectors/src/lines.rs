@@ -1,0 +1,286 @@
+//! Cuts the bytes of a file or a connection into chunks of whole lines.
+
+use std::io::{self, ErrorKind, Read};
+use std::path::Path;
+use std::sync::Arc;
+
+/// How much is read at once.
+const CHUNK_BYTES: usize = 256 << 10;
+
+/// The longest line unless the user says otherwise.
+pub(crate) const LINE_BYTES_MAX: usize = 16 << 20;
+
+/// Whole lines of one input; only the last line of a file may lack its newline.
+#[derive(Debug, Clone)]
+pub struct Chunk {
+    /// The file, or what stands for it in messages.
+    pub(crate) origin: Arc<Path>,
+    /// Where in the file the first byte is.
+    pub(crate) offset: u64,
+    /// The bytes; those from `len` on mean nothing.
+    pub(crate) buffer: Vec<u8>,
+    /// How many of them count.
+    pub(crate) len: usize,
+    /// Whether this ends a range: what the decoder still holds is a whole record.
+    pub(crate) ends_range: bool,
+}
+
+impl Chunk {
+    /// The bytes.
+    #[must_use]
+    pub fn bytes(&self) -> &[u8] {
+        self.buffer.get(..self.len).unwrap_or_default()
+    }
+
+    /// Where in the file the first byte is.
+    #[must_use]
+    pub const fn offset(&self) -> u64 {
+        self.offset
+    }
+
+    /// The file, or what stands for it in messages.
+    #[must_use]
+    pub fn origin(&self) -> &Path {
+        &self.origin
+    }
+
+    /// Whether this ends a range of a file: what a decoder still holds is a whole record.
+    #[must_use]
+    pub const fn ends_range(&self) -> bool {
+        self.ends_range
+    }
+}
+
+/// Why no lines could be cut.
+#[derive(Debug)]
+pub(crate) enum CutError {
+    /// Reading failed.
+    Io(io::Error),
+    /// The line that begins at this offset is longer than the limit.
+    LongLine(u64),
+}
+
+/// Cuts what it reads into chunks of the lines that begin before an offset.
+pub(crate) struct LineCutter<R> {
+    input: R,
+    origin: Arc<Path>,
+    /// What was read and not yet cut off, in the first `filled` bytes; the rest is room.
+    buffer: Vec<u8>,
+    filled: usize,
+    /// Where in the file the buffer begins.
+    offset: u64,
+    /// Lines that begin here or later belong to someone else.
+    end: u64,
+    line_bytes_max: usize,
+    done: bool,
+}
+
+impl<R: Read> LineCutter<R> {
+    /// Cuts `input`, whose next byte is the byte `offset` of the file, up to the lines that begin
+    /// before `end`.
+    pub(crate) const fn new(
+        input: R,
+        origin: Arc<Path>,
+        offset: u64,
+        end: u64,
+        line_bytes_max: usize,
+    ) -> Self {
+        let buffer = Vec::new();
+        Self { input, origin, buffer, filled: 0, offset, end, line_bytes_max, done: false }
+    }
+
+    /// Drops everything up to and with the first newline.
+    pub(crate) fn skip_line(&mut self) -> Result<(), CutError> {
+        loop {
+            let before = self.filled;
+            let added = self.fill()?;
+            let found = memchr::memchr(b'\n', self.bytes_from(before)).map(|at| before + at + 1);
+            let dropped = found.unwrap_or(self.filled);
+            self.buffer.copy_within(dropped..self.filled, 0);
+            self.filled -= dropped;
+            self.offset += dropped as u64;
+            if found.is_some() || added == 0 {
+                self.done = added == 0 || self.offset >= self.end;
+                return Ok(());
+            }
+        }
+    }
+
+    /// The next chunk, in exchange for a buffer to read on with; `None` at the end. Reads once
+    /// unless that gives no whole line.
+    pub(crate) fn next_chunk(&mut self, spare: Vec<u8>) -> Result<Option<Chunk>, CutError> {
+        // What is left of earlier reads holds no newline, except after a skipped line.
+        let mut searched = 0;
+        while !self.done {
+            let cut = self.cut(searched);
+            if let Some(cut) = cut {
+                return Ok(Some(self.split_off(cut, spare)));
+            }
+            searched = self.filled;
+            if self.filled > self.line_bytes_max {
+                return Err(CutError::LongLine(self.offset));
+            }
+            if self.fill()? == 0 {
+                self.done = true;
+                let rest = self.filled;
+                return Ok((rest > 0).then(|| self.split_off(rest, spare)));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Where the lines that are ours and whole end; bytes before `searched` hold no newline.
+    fn cut(&mut self, searched: usize) -> Option<usize> {
+        // The line that holds the byte before `end` is the last of ours.
+        let last = self.end.saturating_sub(1).saturating_sub(self.offset);
+        let last = usize::try_from(last).unwrap_or(usize::MAX);
+        if last < self.filled {
+            let from = last.max(searched);
+            let found = memchr::memchr(b'\n', self.bytes_from(from)).map(|at| from + at + 1);
+            if found.is_some() {
+                self.done = true;
+                return found;
+            }
+        }
+        memchr::memrchr(b'\n', self.bytes_from(searched)).map(|at| searched + at + 1)
+    }
+
+    fn bytes_from(&self, from: usize) -> &[u8] {
+        self.buffer.get(from..self.filled).unwrap_or_default()
+    }
+
+    /// Hands out the first `cut` bytes and goes on with `spare`, beginning with what is left.
+    fn split_off(&mut self, cut: usize, mut spare: Vec<u8>) -> Chunk {
+        let rest = self.filled - cut;
+        if spare.len() < rest.max(CHUNK_BYTES) {
+            spare.resize(rest.max(CHUNK_BYTES), 0);
+        }
+        if let (Some(to), Some(from)) = (spare.get_mut(..rest), self.buffer.get(cut..self.filled)) {
+            to.copy_from_slice(from);
+        }
+        let chunk = Chunk {
+            origin: Arc::clone(&self.origin),
+            offset: self.offset,
+            buffer: std::mem::replace(&mut self.buffer, spare),
+            len: cut,
+            ends_range: false,
+        };
+        self.filled = rest;
+        self.offset += cut as u64;
+        chunk
+    }
+
+    /// Reads once behind what there is, making room if there is none; 0 at the end.
+    fn fill(&mut self) -> Result<usize, CutError> {
+        if self.filled == self.buffer.len() {
+            self.buffer.resize((self.filled * 2).max(CHUNK_BYTES), 0);
+        }
+        loop {
+            let room = self.buffer.get_mut(self.filled..).unwrap_or_default();
+            match self.input.read(room) {
+                Ok(added) => {
+                    self.filled += added;
+                    return Ok(added);
+                }
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) => return Err(CutError::Io(error)),
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Gives few bytes at a time, as a socket does.
+    struct Dribble<'a>(&'a [u8], usize);
+
+    impl Read for Dribble<'_> {
+        fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+            let len = self.0.len().min(self.1).min(into.len());
+            into[..len].copy_from_slice(&self.0[..len]);
+            self.0 = &self.0[len..];
+            Ok(len)
+        }
+    }
+
+    /// The lines that begin in `start..end`, read `step` bytes at a time.
+    fn lines(text: &[u8], start: usize, end: usize, step: usize) -> Vec<(u64, Vec<u8>)> {
+        let from = start.saturating_sub(1);
+        let input = Dribble(&text[from..], step);
+        let origin = Arc::from(Path::new("text"));
+        let mut cutter = LineCutter::new(input, origin, from as u64, end as u64, 1 << 20);
+        if start > 0 {
+            cutter.skip_line().unwrap();
+        }
+        let mut lines = Vec::new();
+        while let Some(chunk) = cutter.next_chunk(Vec::new()).unwrap() {
+            let mut offset = chunk.offset;
+            for line in chunk.bytes().split_inclusive(|byte| *byte == b'\n') {
+                lines.push((offset, line.to_vec()));
+                offset += line.len() as u64;
+            }
+        }
+        lines
+    }
+
+    fn all_lines(text: &[u8]) -> Vec<(u64, Vec<u8>)> {
+        let mut offset = 0;
+        let pieces = text.split_inclusive(|byte| *byte == b'\n');
+        pieces
+            .map(|line| {
+                let at = offset;
+                offset += line.len() as u64;
+                (at, line.to_vec())
+            })
+            .collect()
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn cut_anywhere_every_line_comes_once(
+            text in "([a-z]{0,5}\r?\n|[\n]|[a-z]{0,20}){0,12}",
+            cuts in proptest::collection::vec(0usize..64, 0..4),
+            step in 1usize..9,
+        ) {
+            let text = text.as_bytes();
+            let mut cuts: Vec<usize> = cuts.into_iter().map(|cut| cut.min(text.len())).collect();
+            cuts.extend([0, text.len()]);
+            cuts.sort_unstable();
+            let ranges = cuts.windows(2).filter(|range| range[0] < range[1]);
+            let found: Vec<_> =
+                ranges.flat_map(|range| lines(text, range[0], range[1], step)).collect();
+            proptest::prop_assert_eq!(found, all_lines(text));
+        }
+    }
+
+    #[test]
+    fn two_ranges_at_every_offset() {
+        let text = b"first\n\nthird line\r\n\nlast without newline";
+        for cut in 1..text.len() {
+            for step in [1, 3, 1000] {
+                let mut found = lines(text, 0, cut, step);
+                found.extend(lines(text, cut, text.len(), step));
+                assert_eq!(found, all_lines(text), "cut at {cut}, {step} bytes at a time");
+            }
+        }
+    }
+
+    #[test]
+    fn a_line_may_be_longer_than_a_chunk() {
+        let mut text = vec![b'x'; 3 * CHUNK_BYTES];
+        text.extend(b"\nend\n");
+        assert_eq!(lines(&text, 0, text.len(), usize::MAX), all_lines(&text));
+        assert_eq!(lines(&text, 5, text.len(), usize::MAX), all_lines(&text)[1..]);
+    }
+
+    #[test]
+    fn a_line_over_the_limit_is_refused_with_its_place() {
+        let text = [b"ok\n".to_vec(), vec![b'x'; 2 * CHUNK_BYTES]].concat();
+        let origin = Arc::from(Path::new("text"));
+        let mut cutter = LineCutter::new(&text[..], origin, 0, u64::MAX, 1000);
+        assert_eq!(cutter.next_chunk(Vec::new()).unwrap().unwrap().bytes(), b"ok\n");
+        assert!(matches!(cutter.next_chunk(Vec::new()), Err(CutError::LongLine(3))));
+    }
+}

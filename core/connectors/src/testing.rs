@@ -1,0 +1,111 @@
+//! What the tests of connectors drive readers and writers with.
+
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::task::{Wake, Waker};
+use std::time::{Duration, Instant};
+
+use millstream_api::{
+    Batch, CommitterInfo, Counter, NextSplit, Polled, ReaderContext, Result, Source, SourceReader,
+    SplitEnumerator, WriterInfo,
+};
+use millstream_types::{JobId, OperatorId};
+
+/// How long a test waits for what must come.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+struct Bell(SyncSender<()>);
+
+impl Wake for Bell {
+    fn wake(self: Arc<Self>) {
+        let _rung_already = self.0.try_send(());
+    }
+}
+
+/// The task's side of a waker.
+pub(crate) struct Woken(Receiver<()>);
+
+impl Woken {
+    /// Waits until the waker is called.
+    pub(crate) fn wait(&self) {
+        self.0.recv_timeout(PATIENCE).expect("the reader wakes its task");
+    }
+}
+
+/// The context of a reader, and what its waker rings.
+pub(crate) fn context(subtask: u32, parallelism: u32) -> (ReaderContext, Woken) {
+    let (sender, receiver) = sync_channel(1);
+    let waker = Waker::from(Arc::new(Bell(sender)));
+    let ctx = ReaderContext { subtask, parallelism, waker, dropped: Counter::default() };
+    (ctx, Woken(receiver))
+}
+
+fn step<R: SourceReader>(
+    reader: &mut R,
+    records: &mut Vec<R::Out>,
+    woken: &Woken,
+) -> Result<Polled> {
+    let mut batch = Batch::new();
+    let polled = reader.poll(&mut batch)?;
+    records.append(&mut batch.records);
+    match polled {
+        Polled::Pending(Some(until)) => {
+            std::thread::sleep(until.saturating_duration_since(Instant::now()));
+        }
+        Polled::Pending(None) => woken.wait(),
+        Polled::Ready | Polled::NeedSplit | Polled::Finished => {}
+    }
+    Ok(polled)
+}
+
+/// Reads everything that a reader without splits has.
+pub(crate) fn read_reader<R: SourceReader>(mut reader: R, woken: &Woken) -> Result<Vec<R::Out>> {
+    let mut records = Vec::new();
+    while step(&mut reader, &mut records, woken)? != Polled::Finished {}
+    Ok(records)
+}
+
+/// Reads everything that the splits hold which an enumerator has now.
+pub(crate) fn read_splits<R, E>(reader: &mut R, found: &mut E, woken: &Woken) -> Result<Vec<R::Out>>
+where
+    R: SourceReader,
+    E: SplitEnumerator<Split = R::Split>,
+{
+    let mut records = Vec::new();
+    loop {
+        if step(reader, &mut records, woken)? == Polled::NeedSplit {
+            match found.next_split(0)? {
+                NextSplit::Split(split) => reader.add_split(split)?,
+                NextSplit::Later | NextSplit::NoMore => return Ok(records),
+            }
+        }
+    }
+}
+
+/// Reads a source with an enumerator to its end with one subtask; also how many were dropped.
+pub(crate) fn read_source<S: Source>(source: &S) -> Result<(Vec<S::Out>, i64)> {
+    let (ctx, woken) = context(0, 1);
+    let mut enumerator = source.enumerator()?.expect("the source has an enumerator");
+    enumerator.discover()?;
+    let mut reader = source.reader(&ctx)?;
+    let records = read_splits(&mut reader, &mut enumerator, &woken)?;
+    Ok((records, ctx.dropped.get()))
+}
+
+fn job() -> JobId {
+    JobId::from_bytes([0xab; 16])
+}
+
+fn operator() -> OperatorId {
+    OperatorId::from_bytes([0xcd; 16])
+}
+
+/// What a writer is told.
+pub(crate) fn writer_info(subtask: u32, parallelism: u32, attempt: u32) -> WriterInfo {
+    WriterInfo { job: job(), operator: operator(), subtask, parallelism, attempt }
+}
+
+/// What a committer is told.
+pub(crate) fn committer_info(attempt: u32) -> CommitterInfo {
+    CommitterInfo { job: job(), operator: operator(), attempt }
+}
