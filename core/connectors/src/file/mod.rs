@@ -2,8 +2,8 @@
 //!
 //! The enumerator ([`enumerator`]) lists the files and cuts them into byte ranges; a line belongs
 //! to the range in which it begins, so every line is read exactly once wherever the cuts fall.
-//! Readers ([`reader`]) ask for ranges, read them on a thread of their own ([`fetch`]) and turn lines into
-//! records ([`format`], [`csv`]).
+//! Readers ([`reader`]) ask for ranges, read them on a thread of their own ([`fetch`]) and turn
+//! lines into records ([`format`], [`csv`]).
 //!
 //! Not done here: decompression, and files that are read while they are written. Put files into a
 //! watched directory by renaming them.
