@@ -157,7 +157,10 @@ mod tests {
     fn jobs_are_listed_as_flink_does() {
         use JobStatus::{Created, Finished, Restarting, Running};
         let states = [Running, Finished, Created, Restarting];
-        check("", &states, expect![[r#"
+        check(
+            "",
+            &states,
+            expect![[r#"
             ------------------ Running/Restarting Jobs -------------------
             [997] : 00000000000000000000000000000003 : job 3 (RESTARTING)
             [1000] : 00000000000000000000000000000000 : job 0 (RUNNING)
@@ -165,14 +168,22 @@ mod tests {
             ----------------------- Scheduled Jobs -----------------------
             [998] : 00000000000000000000000000000002 : job 2 (CREATED)
             --------------------------------------------------------------
-        "#]]);
-        check("r", &states, expect![[r#"
+        "#]],
+        );
+        check(
+            "r",
+            &states,
+            expect![[r#"
             ------------------ Running/Restarting Jobs -------------------
             [997] : 00000000000000000000000000000003 : job 3 (RESTARTING)
             [1000] : 00000000000000000000000000000000 : job 0 (RUNNING)
             --------------------------------------------------------------
-        "#]]);
-        check("a", &states, expect![[r#"
+        "#]],
+        );
+        check(
+            "a",
+            &states,
+            expect![[r#"
             ------------------ Running/Restarting Jobs -------------------
             [997] : 00000000000000000000000000000003 : job 3 (RESTARTING)
             [1000] : 00000000000000000000000000000000 : job 0 (RUNNING)
@@ -183,16 +194,25 @@ mod tests {
             ---------------------- Terminated Jobs -----------------------
             [999] : 00000000000000000000000000000001 : job 1 (FINISHED)
             --------------------------------------------------------------
-        "#]]);
-        check("", &[], expect![[r#"
+        "#]],
+        );
+        check(
+            "",
+            &[],
+            expect![[r#"
             No running jobs.
             No scheduled jobs.
-        "#]]);
-        check("a", &[], expect![[r#"
+        "#]],
+        );
+        check(
+            "a",
+            &[],
+            expect![[r#"
             No running jobs.
             No scheduled jobs.
             No terminated jobs.
-        "#]]);
+        "#]],
+        );
     }
 
     #[test]

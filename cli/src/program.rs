@@ -46,7 +46,7 @@ impl Program {
         // A name without a slash would be looked up in PATH, and a relative one moves with the
         // working directory.
         let path = std::path::absolute(path)?;
-        inspect_artifact(&path)?;
+        inspect_artifact(&path).with_context(|| format!("cannot run {}", path.display()))?;
         let host = HostId::from_bytes(random_id()?);
         let spec = HostSpec {
             environment: HostEnvironment::Inherited,

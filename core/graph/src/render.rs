@@ -119,7 +119,7 @@ fn chain_tree(vertex: &JobVertex, label: impl Fn(&ChainedOperator) -> String) ->
 pub fn plan_text(graph: &JobGraph) -> String {
     let slots: u32 = graph.slots_by_group().values().sum();
     let mut text = format!(
-        "Job {:?}: {}, {} vertices, {} exchanges, needs {slots} slots, fingerprint {}\n",
+        "Job {:?}: {}, vertices {}, exchanges {}, slots {slots}, fingerprint {}\n",
         graph.name,
         mode_name(graph.runtime_mode),
         graph.vertices.len(),
