@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio_stream::wrappers::ReceiverStream;
@@ -70,6 +70,11 @@ async fn speaks_http2(stream: &TcpStream) -> bool {
         }
         if count == PREFACE.len() {
             return true;
+        }
+        // What was sent before the other side closed is still there to be peeked at.
+        match stream.ready(Interest::READABLE).await {
+            Ok(ready) if !ready.is_read_closed() => {}
+            Ok(_) | Err(_) => return false,
         }
         tokio::time::sleep(PREFACE_RETRY).await;
     }
