@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures::future::BoxFuture;
+use millstream_config::{ConfigError, Configuration, options};
 use millstream_gateway::{
     CauseKind, DispatcherGateway, ExceptionEntry, FailureCause, JobDetails, JobMasterEvent,
     JobMasterFactory, JobMasterGateway, JobOverview, JobSubmission, ResourceManagerGateway,
@@ -38,6 +39,21 @@ pub struct DispatcherConfig {
 impl Default for DispatcherConfig {
     fn default() -> Self {
         Self { ended_jobs_max: usize::MAX, ended_jobs_expiration: Duration::from_secs(3600) }
+    }
+}
+
+impl DispatcherConfig {
+    /// Reads its options.
+    ///
+    /// # Errors
+    /// An option does not parse.
+    pub fn new(configuration: &Configuration) -> Result<Self, ConfigError> {
+        let max = configuration.get(&options::JOBSTORE_MAX_CAPACITY)?;
+        let expiration = configuration.get(&options::JOBSTORE_EXPIRATION_TIME)?;
+        Ok(Self {
+            ended_jobs_max: usize::try_from(max).unwrap_or(usize::MAX),
+            ended_jobs_expiration: expiration.duration(),
+        })
     }
 }
 

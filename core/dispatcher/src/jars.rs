@@ -177,7 +177,7 @@ mod tests {
         assert_eq!(jars.path(&jar.id).parent().unwrap(), directory.path().join("j"));
 
         let (artifacts, jars) = open();
-        assert_eq!(jars.all(), [jar.clone()]);
+        assert_eq!(jars.all(), std::slice::from_ref(&jar));
         let far = std::time::Instant::now() + std::time::Duration::from_secs(3600);
         assert_eq!(artifacts.sweep(far).await, []);
         assert!(jars.remove(&jar.id));

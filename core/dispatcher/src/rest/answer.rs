@@ -19,6 +19,14 @@ const BODY_DEADLINE: Duration = Duration::from_secs(30);
 /// How long a client may send nothing in the middle of a large one.
 const CHUNK_DEADLINE: Duration = Duration::from_secs(20);
 
+/// How long a whole upload may take.
+const UPLOAD_DEADLINE: Duration = Duration::from_secs(600);
+
+/// Runs an upload up to its deadline.
+pub(super) async fn within_deadline(upload: impl Future<Output = Answer>) -> Answer {
+    tokio::time::timeout(UPLOAD_DEADLINE, upload).await.unwrap_or_else(|_| Err(too_slow()))
+}
+
 /// A JSON answer.
 #[derive(Debug)]
 pub(super) struct Json(pub StatusCode, pub Value);

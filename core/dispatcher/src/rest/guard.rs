@@ -23,7 +23,7 @@ pub(super) async fn guard(
     next: Next,
 ) -> Response {
     let mut response = match check(&context.config.host_names, &request) {
-        Ok(()) => next.run(request).await,
+        Ok(()) => in_shape(next.run(request).await).await,
         Err(refusal) => refusal.into_response(),
     };
     const ALWAYS: [(HeaderName, &str); 3] = [
@@ -35,6 +35,20 @@ pub(super) async fn guard(
         response.headers_mut().insert(name, HeaderValue::from_static(value));
     }
     response
+}
+
+/// Gives refusals that were made before a handler ran the shape of all others.
+async fn in_shape(response: Response) -> Response {
+    const REFUSAL_BYTES_MAX: usize = 4096;
+    let status = response.status();
+    let kind = response.headers().get(header::CONTENT_TYPE);
+    let refusal = status.is_client_error() || status.is_server_error();
+    if !refusal || kind.is_some_and(|kind| kind.as_bytes().starts_with(b"application/json")) {
+        return response;
+    }
+    let text = axum::body::to_bytes(response.into_body(), REFUSAL_BYTES_MAX).await;
+    let text = String::from_utf8_lossy(&text.unwrap_or_default()).into_owned();
+    RestError::new(status, text).into_response()
 }
 
 fn check(host_names: &[String], request: &Request) -> Result<(), RestError> {

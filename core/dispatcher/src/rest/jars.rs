@@ -2,17 +2,19 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use axum::body::Body;
 use axum::extract::{FromRequest as _, Multipart, Path, RawQuery, Request, State};
 use axum::http::StatusCode;
+use futures::StreamExt as _;
 use millstream_gateway::{DispatcherGateway as _, JobSubmission};
 use millstream_graph::JobGraph;
 use millstream_types::{ArtifactHash, JobId};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::answer::{Answer, RestError, parse_id, read_json, too_slow};
+use super::answer::{Answer, RestError, parse_id, read_json, too_slow, within_deadline};
 use super::settings::job_settings;
 use super::{Context, Shared};
 use crate::jars::{Jar, JarId};
@@ -21,6 +23,8 @@ use millstream_graph::plan_json;
 
 /// How long the client may send nothing.
 const PART_DEADLINE: std::time::Duration = std::time::Duration::from_secs(20);
+/// How much of an upload may be kept in memory.
+const KEPT_BYTES_MAX: usize = 1 << 20;
 
 fn enabled(context: &Context) -> Result<(), RestError> {
     if context.config.web_submit {
@@ -51,7 +55,13 @@ pub(super) async fn list(State(context): Shared, request: Request) -> Answer {
 
 pub(super) async fn upload(State(context): Shared, request: Request) -> Answer {
     enabled(&context)?;
+    within_deadline(store(&context, request)).await
+}
+
+async fn store(context: &Context, request: Request) -> Answer {
     let _permit = context.uploads.acquire().await;
+    let progress = Arc::<AtomicUsize>::default();
+    let request = request.map(|body| without_endless_heads(body, progress.clone()));
     let mut parts = Multipart::from_request(request, &()).await.map_err(|_| {
         RestError::bad("an upload is multipart/form-data with a boundary and one file in it")
     })?;
@@ -63,6 +73,7 @@ pub(super) async fn upload(State(context): Shared, request: Request) -> Answer {
         let name = part.file_name().unwrap_or("artifact").to_owned();
         let mut upload = context.services.artifacts.upload().await?;
         while let Some(bytes) = timed(part.chunk()).await? {
+            progress.store(0, Ordering::Relaxed);
             upload.write(&bytes).await?;
         }
         let (hash, _) = upload.finish(None).await?;
@@ -77,6 +88,20 @@ pub(super) async fn upload(State(context): Shared, request: Request) -> Answer {
     })?;
     let path = context.services.jars.path(&jar.id);
     Ok(json!({ "filename": path.to_string_lossy(), "status": "success" }).into())
+}
+
+/// Ends a body that goes on for ever where the parser would have to keep all of it: before the
+/// first part, in a part's head, or after the last part. `kept` counts what it may have kept.
+fn without_endless_heads(body: Body, kept: Arc<AtomicUsize>) -> Body {
+    let checked = body.into_data_stream().map(move |bytes| {
+        let bytes = bytes.map_err(std::io::Error::other)?;
+        let before = kept.fetch_add(bytes.len(), Ordering::Relaxed);
+        if before > KEPT_BYTES_MAX {
+            return Err(std::io::Error::other("a part of an upload has an endless head"));
+        }
+        Ok(bytes)
+    });
+    Body::from_stream(checked)
 }
 
 async fn timed<T>(

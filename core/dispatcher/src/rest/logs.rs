@@ -15,7 +15,9 @@ use axum::body::Body;
 use axum::extract::{Path, State};
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::Response;
-use millstream_gateway::{FileChunk, FileError, FileInfo, TaskManagerGateway};
+use millstream_gateway::{
+    FileChunk, FileError, FileInfo, TaskManagerGateway, WORKER_LOG, WORKER_STDOUT,
+};
 use millstream_types::Timestamp;
 use serde_json::{Value, json};
 use tokio::io::AsyncReadExt as _;
@@ -165,26 +167,14 @@ pub(super) async fn task_manager_file(
 }
 
 pub(super) async fn task_manager_log(State(context): Shared, Path(id): Path<String>) -> FileAnswer {
-    newest(&context, &id, ".log").await
+    worker_file(cluster::find(&context, &id).await?.gateway, WORKER_LOG.to_owned()).await
 }
 
 pub(super) async fn task_manager_stdout(
     State(context): Shared,
     Path(id): Path<String>,
 ) -> FileAnswer {
-    newest(&context, &id, ".out").await
-}
-
-/// The newest file of a kind: the worker's own, as long as it has its own directory.
-async fn newest(context: &Context, id: &str, suffix: &str) -> FileAnswer {
-    let gateway = cluster::find(context, id).await?.gateway;
-    let files = within(gateway.list_files()).await?;
-    let own = files.into_iter().filter(|file| file.name.ends_with(suffix));
-    let preferred = |file: &FileInfo| (file.name.contains("taskmanager"), file.modified);
-    let Some(file) = own.max_by_key(preferred) else {
-        return Err(RestError::not_found(format!("TaskManager {id:?} has no {suffix} file")));
-    };
-    worker_file(gateway, file.name).await
+    worker_file(cluster::find(&context, &id).await?.gateway, WORKER_STDOUT.to_owned()).await
 }
 
 /// Streams a worker's file, piece by piece.

@@ -38,7 +38,7 @@ pub use server::{BindError, RestServer};
 /// How many programs may be planned at once.
 const PLANS_MAX: usize = 2;
 /// How many artifacts may be uploaded at once.
-const UPLOADS_MAX: usize = 8;
+const UPLOADS_MAX: usize = 32;
 
 /// The JobManager's own log files.
 #[derive(Debug, Clone, Default)]

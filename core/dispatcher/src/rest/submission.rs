@@ -14,8 +14,8 @@ use prost::Message as _;
 use serde::Deserialize;
 use serde_json::json;
 
-use super::Shared;
-use super::answer::{Answer, RestError, discard, next_chunk, parse_id, read_body};
+use super::answer::{Answer, RestError, discard, next_chunk, parse_id, read_body, within_deadline};
+use super::{Context, Shared};
 use crate::random;
 
 /// The largest JobGraph message, in bytes.
@@ -34,9 +34,13 @@ pub(super) async fn has_artifact(State(context): Shared, Path(hash): Path<String
 pub(super) async fn put_artifact(
     State(context): Shared,
     Path(hash): Path<String>,
-    mut body: Body,
+    body: Body,
 ) -> Answer {
-    let expected: ArtifactHash = parse_id("sha256", &hash)?;
+    within_deadline(store(&context, &hash, body)).await
+}
+
+async fn store(context: &Context, hash: &str, mut body: Body) -> Answer {
+    let expected: ArtifactHash = parse_id("sha256", hash)?;
     let store = &context.services.artifacts;
     let answer = |status| super::answer::Json(status, json!({ "sha256": expected }));
     if store.contains(expected) {

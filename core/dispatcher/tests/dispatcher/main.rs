@@ -1,0 +1,16 @@
+//! The Dispatcher with REST before it, over real sockets, between testing neighbours.
+
+#[cfg(test)]
+mod errors;
+#[cfg(test)]
+mod hostile;
+#[cfg(test)]
+mod jars;
+#[cfg(test)]
+mod jobs;
+#[cfg(test)]
+mod shapes;
+#[cfg(test)]
+mod submission;
+#[cfg(test)]
+mod world;

@@ -1,0 +1,542 @@
+//! A Dispatcher whose JobMasters, workers and planner are the test's, and an HTTP client.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
+
+use futures::future::BoxFuture;
+use millstream_config::Configuration;
+use millstream_dispatcher::{
+    ArtifactStore, DispatcherConfig, DispatcherHandle, JarStore, LogFiles, PlanFailed, Planner,
+    RestConfig, RestServer, RestServices, start_dispatcher,
+};
+use millstream_gateway::{
+    CauseKind, DispatcherGateway as _, ExceptionEntry, FailureCause, FileChunk, FileError,
+    FileInfo, HostCommand, JobDetails, JobMasterEvent, JobMasterFactory, JobMasterGateway,
+    JobSubmission, RegistrationRefused, ResourceManagerGateway, SlotRequirement, StartHost,
+    Stopped, SubtaskDetails, TaskLocation, TaskManagerDetails, TaskManagerGateway, TaskManagerGone,
+    TaskManagerHeartbeat, TaskManagerRegistration, TaskMetrics, VertexDetails,
+};
+use millstream_graph::{JobGraph, JobSettings, NodeId, NodeKind, Partitioner, StreamGraph};
+use millstream_types::{
+    AllocationId, ArtifactHash, ByteSize, ExecutionState, HostId, JobId, JobStatus,
+    ResourceProfile, TaskManagerId, Timestamp,
+};
+use serde_json::Value;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+pub const TASK_MANAGER: &str = "127.0.0.1:40001-abc";
+
+/// A JobMaster that does what the test says.
+#[derive(Debug)]
+pub struct FakeJobMaster {
+    job: JobId,
+    /// None once it is dead.
+    publisher: Mutex<Option<watch::Sender<Arc<JobDetails>>>>,
+    details: watch::Receiver<Arc<JobDetails>>,
+}
+
+impl FakeJobMaster {
+    fn publish(&self, change: impl FnOnce(&mut JobDetails)) {
+        let publisher = self.publisher.lock().unwrap();
+        publisher.as_ref().unwrap().send_modify(|details| change(Arc::make_mut(details)));
+    }
+
+    pub fn set(&self, status: JobStatus) {
+        self.publish(|details| {
+            details.status = status;
+            details.status_times.insert(status, Timestamp::now());
+            if status.is_globally_terminal() {
+                details.end_time = Some(Timestamp::now());
+            }
+        });
+    }
+
+    pub fn fail(&self) {
+        self.publish(|details| details.exceptions = vec![exception()]);
+        self.set(JobStatus::Failed);
+    }
+
+    /// Ends without a word.
+    pub fn die(&self) {
+        self.publisher.lock().unwrap().take();
+    }
+}
+
+impl JobMasterGateway for FakeJobMaster {
+    fn job(&self) -> JobId {
+        self.job
+    }
+
+    fn post(&self, event: JobMasterEvent) -> BoxFuture<'_, Result<(), Stopped>> {
+        if matches!(event, JobMasterEvent::Cancel) {
+            self.set(JobStatus::Canceled);
+        }
+        Box::pin(async { Ok(()) })
+    }
+
+    fn details(&self) -> watch::Receiver<Arc<JobDetails>> {
+        self.details.clone()
+    }
+}
+
+#[derive(Debug, Default)]
+pub struct FakeFactory {
+    pub masters: Mutex<BTreeMap<JobId, Arc<FakeJobMaster>>>,
+    pub submissions: Mutex<Vec<JobSubmission>>,
+}
+
+impl FakeFactory {
+    pub fn master(&self, job: JobId) -> Arc<FakeJobMaster> {
+        self.masters.lock().unwrap()[&job].clone()
+    }
+}
+
+impl JobMasterFactory for FakeFactory {
+    fn start(&self, submission: JobSubmission) -> Arc<dyn JobMasterGateway> {
+        let (publisher, details) = watch::channel(Arc::new(running(&submission)));
+        let publisher = Mutex::new(Some(publisher));
+        let master = Arc::new(FakeJobMaster { job: submission.job, publisher, details });
+        self.masters.lock().unwrap().insert(submission.job, master.clone());
+        self.submissions.lock().unwrap().push(submission);
+        master
+    }
+}
+
+fn location() -> TaskLocation {
+    TaskLocation {
+        task_manager: TaskManagerId::new(TASK_MANAGER),
+        address: "127.0.0.1:40001".into(),
+        host: HostId::from_u128(1),
+    }
+}
+
+fn exception() -> ExceptionEntry {
+    ExceptionEntry {
+        timestamp: Timestamp::now(),
+        cause: FailureCause::new(CauseKind::Panic, "probe failure at 150")
+            .with_detail("src/main.rs:23:9\nstack"),
+        task: Some("slow (2/2)".into()),
+        location: Some(location()),
+    }
+}
+
+fn running(submission: &JobSubmission) -> JobDetails {
+    let start = Timestamp::from_millis(Timestamp::now().as_millis() - 5_000);
+    let at = |offset: u64| start.saturating_add(std::time::Duration::from_millis(offset));
+    let subtask = |number: u32| SubtaskDetails {
+        subtask: number,
+        attempt: 0,
+        state: ExecutionState::Running,
+        state_times: BTreeMap::from([
+            (ExecutionState::Created, at(0)),
+            (ExecutionState::Scheduled, at(10)),
+            (ExecutionState::Deploying, at(20)),
+            (ExecutionState::Initializing, at(30)),
+            (ExecutionState::Running, at(40)),
+        ]),
+        location: Some(location()),
+        metrics: TaskMetrics {
+            records_in: 10 * (u64::from(number) + 1),
+            records_out: 7,
+            bytes_in: 100,
+            bytes_out: 70,
+            busy_ns: 3_000_000,
+            idle_ns: 4_000_000,
+            backpressured_ns: 5_000_000,
+            user: BTreeMap::from([("seen".to_owned(), 21)]),
+            ..TaskMetrics::default()
+        },
+        busy_ms_per_second: 100.0,
+        idle_ms_per_second: 300.0,
+        backpressured_ms_per_second: 600.0 * f64::from(number),
+    };
+    let vertex = |vertex: &millstream_graph::JobVertex| VertexDetails {
+        id: vertex.id,
+        subtasks: (0..vertex.parallelism).map(subtask).collect(),
+    };
+    JobDetails {
+        job: submission.job,
+        graph: submission.graph.clone(),
+        artifact: submission.artifact,
+        status: JobStatus::Running,
+        status_times: BTreeMap::from([
+            (JobStatus::Initializing, at(0)),
+            (JobStatus::Created, at(5)),
+            (JobStatus::Running, at(10)),
+        ]),
+        start_time: start,
+        end_time: None,
+        vertices: submission.graph.vertices.iter().map(vertex).collect(),
+        exceptions: vec![],
+        exceptions_truncated: false,
+        restarts: 0,
+        waiting_for: None,
+    }
+}
+
+/// A worker with two log files.
+#[derive(Debug)]
+struct FakeWorker {
+    id: TaskManagerId,
+    released: Arc<Mutex<Vec<ArtifactHash>>>,
+}
+
+impl TaskManagerGateway for FakeWorker {
+    fn id(&self) -> &TaskManagerId {
+        &self.id
+    }
+
+    fn start_host(
+        &self,
+        _owner: Arc<dyn JobMasterGateway>,
+        _start: StartHost,
+    ) -> Result<(), TaskManagerGone> {
+        Ok(())
+    }
+
+    fn command(&self, _command: HostCommand) -> Result<(), TaskManagerGone> {
+        Ok(())
+    }
+
+    fn stop_host(&self, _host: HostId, _grace: std::time::Duration) -> Result<(), TaskManagerGone> {
+        Ok(())
+    }
+
+    fn release_artifact(&self, artifact: ArtifactHash) -> Result<(), TaskManagerGone> {
+        self.released.lock().unwrap().push(artifact);
+        Ok(())
+    }
+
+    fn list_files(&self) -> BoxFuture<'static, Result<Vec<FileInfo>, FileError>> {
+        let modified = Timestamp::from_millis(1);
+        Box::pin(async move { Ok(vec![FileInfo { name: "tm.log".into(), size: 3, modified }]) })
+    }
+
+    /// The log has 2,500,000 bytes.
+    fn read_file(
+        &self,
+        name: String,
+        offset: u64,
+        length: u32,
+    ) -> BoxFuture<'static, Result<FileChunk, FileError>> {
+        Box::pin(async move {
+            if name != ".log" && name != "tm.log" {
+                return Err(FileError::NotFound(name));
+            }
+            let rest = 2_500_000_u64.saturating_sub(offset);
+            let count = rest.min(length.into());
+            let data = vec![b'x'; usize::try_from(count).unwrap()];
+            Ok(FileChunk { data, last: count == rest })
+        })
+    }
+}
+
+#[derive(Debug)]
+struct FakeResourceManager {
+    released: Arc<Mutex<Vec<ArtifactHash>>>,
+}
+
+impl ResourceManagerGateway for FakeResourceManager {
+    fn declare(
+        &self,
+        _owner: Arc<dyn JobMasterGateway>,
+        _requirements: Vec<SlotRequirement>,
+    ) -> BoxFuture<'_, Result<(), Stopped>> {
+        Box::pin(async { Ok(()) })
+    }
+
+    fn release(&self, _allocations: Vec<AllocationId>) -> BoxFuture<'_, Result<(), Stopped>> {
+        Box::pin(async { Ok(()) })
+    }
+
+    fn register(
+        &self,
+        _registration: TaskManagerRegistration,
+        _gateway: Arc<dyn TaskManagerGateway>,
+    ) -> BoxFuture<'_, Result<(), RegistrationRefused>> {
+        Box::pin(async { Ok(()) })
+    }
+
+    fn heartbeat(
+        &self,
+        _task_manager: TaskManagerId,
+        _heartbeat: TaskManagerHeartbeat,
+    ) -> BoxFuture<'_, Result<(), Stopped>> {
+        Box::pin(async { Ok(()) })
+    }
+
+    fn lost(
+        &self,
+        _gateway: Arc<dyn TaskManagerGateway>,
+        _cause: FailureCause,
+    ) -> BoxFuture<'_, Result<(), Stopped>> {
+        Box::pin(async { Ok(()) })
+    }
+
+    fn task_managers(&self) -> BoxFuture<'_, Result<Vec<TaskManagerDetails>, Stopped>> {
+        let id = TaskManagerId::new(TASK_MANAGER);
+        let gateway = FakeWorker { id: id.clone(), released: self.released.clone() };
+        let details = TaskManagerDetails {
+            registration: TaskManagerRegistration {
+                id,
+                address: "127.0.0.1".into(),
+                data_port: 0,
+                slots: 4,
+                slot_profile: ResourceProfile { cpu_cores: 1.0, memory: ByteSize::from_mib(256) },
+                memory_process: ByteSize::from_mib(1200),
+                cpu_cores: 2,
+                physical_memory: ByteSize::from_mib(8000),
+                pid: 7,
+            },
+            registered_at: Timestamp::now(),
+            last_heartbeat: Timestamp::now(),
+            heartbeat: TaskManagerHeartbeat::default(),
+            allocated: vec![(0, JobId::from_u128(1)), (1, JobId::from_u128(1))],
+            gateway: Arc::new(gateway),
+        };
+        Box::pin(async move { Ok(vec![details]) })
+    }
+}
+
+/// What the planner was asked.
+pub type Planned = (PathBuf, JobSettings, Option<String>);
+
+#[derive(Debug, Default)]
+pub struct FakePlanner {
+    pub asked: Mutex<Vec<Planned>>,
+}
+
+impl Planner for FakePlanner {
+    /// The entry `broken` has no plan.
+    fn plan(
+        &self,
+        artifact: PathBuf,
+        settings: JobSettings,
+        entry: Option<String>,
+    ) -> BoxFuture<'_, Result<JobGraph, PlanFailed>> {
+        let broken = entry.as_deref() == Some("broken");
+        self.asked.lock().unwrap().push((artifact, settings, entry));
+        let failed = PlanFailed { message: "the program panicked".into(), detail: "here".into() };
+        Box::pin(async move { if broken { Err(failed) } else { Ok(graph()) } })
+    }
+}
+
+/// A source and a keyed sum of two subtasks each, with a name that is HTML.
+pub fn graph() -> JobGraph {
+    let node = |id: u32, name: &str, kind: NodeKind| millstream_graph::StreamNode {
+        id: NodeId(id),
+        uid: Some(name.to_owned()),
+        name: name.to_owned(),
+        kind,
+        stateful: false,
+        parallelism: Some(2),
+        max_parallelism: None,
+        slot_sharing_group: None,
+        chaining: millstream_graph::Chaining::Always,
+        output_type: "u64".into(),
+    };
+    let source = NodeKind::Source {
+        boundedness: millstream_graph::Boundedness::Unbounded,
+        coordinated: false,
+    };
+    let stream = StreamGraph {
+        nodes: vec![
+            node(0, "Source: <b>numbers</b>", source),
+            node(1, "count", NodeKind::Sink { coordinated: false }),
+        ],
+        edges: vec![millstream_graph::StreamEdge {
+            source: NodeId(0),
+            output: millstream_graph::OutputName::Main,
+            target: NodeId(1),
+            input: 0,
+            partitioner: Some(Partitioner::Hash),
+        }],
+    };
+    let settings = JobSettings {
+        parallelism: 2,
+        config: BTreeMap::from([("my.password".to_owned(), "hunter2".to_owned())]),
+        ..JobSettings::default()
+    };
+    millstream_graph::plan(&stream, "probe-a", 0, BTreeMap::new(), &settings).unwrap()
+}
+
+pub struct World {
+    pub directory: tempfile::TempDir,
+    pub address: SocketAddr,
+    pub dispatcher: DispatcherHandle,
+    pub artifacts: ArtifactStore,
+    pub factory: Arc<FakeFactory>,
+    pub planner: Arc<FakePlanner>,
+    pub released: Arc<Mutex<Vec<ArtifactHash>>>,
+    pub shutdown: CancellationToken,
+    pub stop: CancellationToken,
+}
+
+impl World {
+    pub async fn start() -> Self {
+        Self::configured(&[], DispatcherConfig::default()).await
+    }
+
+    pub async fn configured(pairs: &[(&str, &str)], config: DispatcherConfig) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let logs = directory.path().join("log");
+        std::fs::create_dir(&logs).unwrap();
+        std::fs::write(logs.join("jm.log"), "a line\n").unwrap();
+        std::fs::write(directory.path().join("secret"), "secret").unwrap();
+        std::os::unix::fs::symlink("../secret", logs.join("link.log")).unwrap();
+
+        let limit = ByteSize::from_mib(4);
+        let artifacts = ArtifactStore::open(&directory.path().join("artifacts"), limit).unwrap();
+        let jars = JarStore::open(&directory.path().join("jars"), artifacts.clone()).unwrap();
+        let (factory, planner) = (Arc::<FakeFactory>::default(), Arc::<FakePlanner>::default());
+        let released = Arc::<Mutex<Vec<ArtifactHash>>>::default();
+        let resource_manager = Arc::new(FakeResourceManager { released: released.clone() });
+        let (dispatcher, _) =
+            start_dispatcher(&config, artifacts.clone(), factory.clone(), resource_manager.clone());
+        let configuration = Configuration::from_pairs(pairs.iter().copied()).unwrap();
+        let mut rest = RestConfig::new(configuration).unwrap();
+        rest.logs = LogFiles { directory: Some(logs), log: Some("jm.log".into()), stdout: None };
+        let shutdown = CancellationToken::new();
+        let services = RestServices {
+            dispatcher: dispatcher.clone(),
+            resource_manager,
+            artifacts: artifacts.clone(),
+            jars,
+            planner: planner.clone(),
+            shutdown_requested: shutdown.clone(),
+        };
+        let server = RestServer::bind("127.0.0.1", [0]).await.unwrap();
+        let (address, stop) = (server.local_addr(), CancellationToken::new());
+        tokio::spawn(server.serve(rest, services, stop.clone()));
+        Self {
+            directory,
+            address,
+            dispatcher,
+            artifacts,
+            factory,
+            planner,
+            released,
+            shutdown,
+            stop,
+        }
+    }
+
+    /// Stores these bytes.
+    pub async fn artifact(&self, bytes: &[u8]) -> ArtifactHash {
+        let mut upload = self.artifacts.upload().await.unwrap();
+        upload.write(bytes).await.unwrap();
+        upload.finish(None).await.unwrap().0
+    }
+
+    pub fn submission(job: u128, artifact: ArtifactHash) -> JobSubmission {
+        let graph = Arc::new(graph());
+        JobSubmission { job: JobId::from_u128(job), graph, artifact, artifact_size: 0 }
+    }
+
+    /// Submits a job of this number.
+    pub async fn job(&self, number: u128) -> JobId {
+        let artifact = self.artifact(b"program").await;
+        self.dispatcher.submit(Self::submission(number, artifact)).await.unwrap()
+    }
+
+    pub async fn get(&self, path: &str) -> Response {
+        self.send("GET", path, &[], b"").await
+    }
+
+    pub async fn send(
+        &self,
+        method: &str,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: &[u8],
+    ) -> Response {
+        let mut head = format!("{method} {path} HTTP/1.1\r\nConnection: close\r\n");
+        if headers.iter().all(|(name, _)| !name.eq_ignore_ascii_case("host")) {
+            head += &format!("Host: {}\r\n", self.address);
+        }
+        for (name, value) in headers {
+            head += &format!("{name}: {value}\r\n");
+        }
+        if !body.is_empty() {
+            head += &format!("Content-Length: {}\r\n", body.len());
+        }
+        let mut bytes = (head + "\r\n").into_bytes();
+        bytes.extend(body);
+        self.raw(&bytes).await.unwrap_or_else(|| panic!("no answer to {method} {path}"))
+    }
+
+    /// Sends these bytes and reads an answer until the connection closes.
+    pub async fn raw(&self, bytes: &[u8]) -> Option<Response> {
+        let mut stream = TcpStream::connect(self.address).await.unwrap();
+        // The server may refuse early and close.
+        let _ = stream.write_all(bytes).await;
+        let mut answer = Vec::new();
+        let _ = stream.read_to_end(&mut answer).await;
+        Response::parse(&answer)
+    }
+}
+
+#[derive(Debug)]
+pub struct Response {
+    pub status: u16,
+    pub headers: BTreeMap<String, String>,
+    pub body: Vec<u8>,
+}
+
+impl Response {
+    fn parse(bytes: &[u8]) -> Option<Self> {
+        let split = bytes.windows(4).position(|window| window == b"\r\n\r\n")?;
+        let head = String::from_utf8(bytes[..split].to_vec()).unwrap();
+        let mut lines = head.split("\r\n");
+        let status = lines.next()?.split(' ').nth(1)?.parse().ok()?;
+        let headers: BTreeMap<String, String> = lines
+            .filter_map(|line| line.split_once(": "))
+            .map(|(name, value)| (name.to_ascii_lowercase(), value.to_owned()))
+            .collect();
+        let mut body = bytes[split + 4..].to_vec();
+        if headers.get("transfer-encoding").is_some_and(|coding| coding == "chunked") {
+            body = unchunked(&body);
+        }
+        Some(Self { status, headers, body })
+    }
+
+    pub fn json(&self) -> Value {
+        assert_eq!(self.headers["content-type"], "application/json; charset=UTF-8");
+        serde_json::from_slice(&self.body).unwrap()
+    }
+
+    /// The one sentence of an error.
+    pub fn error(&self) -> String {
+        let json = self.json();
+        let object = json.as_object().unwrap();
+        assert_eq!(object.len(), 1, "{json}");
+        let errors = object["errors"].as_array().unwrap();
+        assert_eq!(errors.len(), 1, "{json}");
+        errors[0].as_str().unwrap().to_owned()
+    }
+}
+
+fn unchunked(mut rest: &[u8]) -> Vec<u8> {
+    let mut body = Vec::new();
+    while let Some(end) = rest.windows(2).position(|window| window == b"\r\n") {
+        let length = std::str::from_utf8(&rest[..end]).unwrap();
+        let length = usize::from_str_radix(length, 16).unwrap();
+        body.extend(&rest[end + 2..end + 2 + length]);
+        rest = &rest[end + 2 + length + 2..];
+    }
+    body
+}
+
+/// Waits until something holds.
+pub async fn until<F: Future<Output = bool>>(what: &str, mut holds: impl FnMut() -> F) {
+    let deadline = tokio::time::Instant::now() + std::time::Duration::from_secs(20);
+    while !holds().await {
+        assert!(tokio::time::Instant::now() < deadline, "never: {what}");
+        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+    }
+}
