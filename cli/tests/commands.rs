@@ -1,6 +1,8 @@
 //! The binary against a stand-in for the cluster's REST server, with a program that says what an
 //! artifact says.
 
+#![expect(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
+
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
