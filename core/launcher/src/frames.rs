@@ -16,33 +16,44 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
 
 use crate::exit::KillReason;
 
-/// At most so many messages wait in each direction.
-pub(crate) const QUEUE_MESSAGES_MAX: usize = 1024;
-/// And so many bytes; a longer message waits alone.
-const QUEUE_BYTES_MAX: u32 = 8 << 20;
+/// A queue's limits. A message over the limit of bytes waits alone.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Limits {
+    pub(crate) messages: usize,
+    bytes: u32,
+}
+
+/// What a host said and nobody has taken yet: users' code says it, so it is kept short.
+pub(crate) const FROM_HOST: Limits = Limits { messages: 1024, bytes: 8 << 20 };
+/// What a host has not read yet; over this it is stuck. Bursts of splits are not.
+pub(crate) const TO_HOST: Limits = Limits { messages: 8192, bytes: 64 << 20 };
 
 /// What travels through a queue, with its share of the queue's bytes.
 pub(crate) type Queued<T> = (T, OwnedSemaphorePermit);
 
 /// The byte limit of one queue.
 #[derive(Debug, Clone)]
-pub(crate) struct ByteLimit(Arc<Semaphore>);
+pub(crate) struct ByteLimit {
+    permits: Arc<Semaphore>,
+    bytes: u32,
+}
 
 impl ByteLimit {
-    pub(crate) fn new() -> Self {
-        Self(Arc::new(Semaphore::new(QUEUE_BYTES_MAX as usize)))
+    pub(crate) fn new(limits: Limits) -> Self {
+        let permits = Arc::new(Semaphore::new(limits.bytes as usize));
+        Self { permits, bytes: limits.bytes }
     }
 
-    fn share(length: usize) -> u32 {
-        u32::try_from(length).unwrap_or(u32::MAX).min(QUEUE_BYTES_MAX)
+    fn share(&self, length: usize) -> u32 {
+        u32::try_from(length).unwrap_or(u32::MAX).min(self.bytes)
     }
 
     async fn acquire(&self, length: usize) -> Option<OwnedSemaphorePermit> {
-        Arc::clone(&self.0).acquire_many_owned(Self::share(length)).await.ok()
+        Arc::clone(&self.permits).acquire_many_owned(self.share(length)).await.ok()
     }
 
     pub(crate) fn try_acquire(&self, length: usize) -> Option<OwnedSemaphorePermit> {
-        Arc::clone(&self.0).try_acquire_many_owned(Self::share(length)).ok()
+        Arc::clone(&self.permits).try_acquire_many_owned(self.share(length)).ok()
     }
 }
 
@@ -61,7 +72,7 @@ pub(crate) async fn read(
     messages: mpsc::Sender<Queued<FromHost>>,
     greeted: watch::Sender<bool>,
 ) -> Heard {
-    let limit = ByteLimit::new();
+    let limit = ByteLimit::new(FROM_HOST);
     let mut heard = Heard::default();
     loop {
         let payload = match read_frame(&mut socket).await {

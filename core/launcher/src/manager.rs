@@ -15,10 +15,8 @@ use millstream_types::{ByteSize, CauseKind, FailureCause, HostId};
 use tokio::sync::{mpsc, watch};
 
 use crate::exit::HostExit;
+use crate::frames::TO_HOST;
 use crate::{HostProcess, HostProcessEvent, HostSpec, ProcessUsage, lock};
-
-/// So many messages may wait while a host is being prepared.
-const EARLY_MESSAGES_MAX: usize = 1024;
 
 /// A host that is ready to be started.
 pub struct HostLaunch {
@@ -75,6 +73,19 @@ struct Entry {
     process: Arc<OnceLock<HostProcess>>,
 }
 
+impl Entry {
+    /// Of several requests the strictest counts.
+    fn stop(&self, grace: Duration) {
+        self.stop.send_if_modified(|asked| {
+            let stricter = asked.is_none_or(|asked| grace < asked);
+            if stricter {
+                *asked = Some(grace);
+            }
+            stricter
+        });
+    }
+}
+
 impl HostManager {
     /// Prepares and starts a host. `prepare` is dropped when the host is stopped meanwhile.
     ///
@@ -86,7 +97,7 @@ impl HostManager {
         prepare: BoxFuture<'static, Result<HostLaunch, FailureCause>>,
         listener: Arc<dyn HostListener>,
     ) -> Result<(), DuplicateHost> {
-        let (messages, queued) = mpsc::channel(EARLY_MESSAGES_MAX);
+        let (messages, queued) = mpsc::channel(TO_HOST.messages);
         let (stop, stopped) = watch::channel(None);
         let process = Arc::new(OnceLock::new());
         {
@@ -119,21 +130,24 @@ impl HostManager {
         if let Some(entry) = entries.get(&host)
             && let Err(mpsc::error::TrySendError::Full(_)) = entry.messages.try_send(message)
         {
-            entry.stop.send_replace(Some(Duration::ZERO));
+            match entry.process.get() {
+                Some(process) => process.overrun(),
+                None => entry.stop(Duration::ZERO),
+            }
         }
     }
 
     /// Asks a host to end and kills it after `grace`; its exit is reported.
     pub fn stop(&self, host: HostId, grace: Duration) {
         if let Some(entry) = lock(&self.hosts.entries).get(&host) {
-            entry.stop.send_replace(Some(grace));
+            entry.stop(grace);
         }
     }
 
     /// Kills all hosts; each exit is reported.
     pub fn kill_all(&self) {
         for entry in lock(&self.hosts.entries).values() {
-            entry.stop.send_replace(Some(Duration::ZERO));
+            entry.stop(Duration::ZERO);
         }
     }
 

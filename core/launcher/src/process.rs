@@ -20,7 +20,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 
 use crate::exit::{ExitFacts, HostExit, KillReason};
-use crate::frames::{self, ByteLimit, Heard, QUEUE_MESSAGES_MAX, Queued};
+use crate::frames::{self, ByteLimit, FROM_HOST, Heard, Queued, TO_HOST};
 use crate::spawn::{self, SpawnError};
 use crate::supervisor::{self, HostControl};
 use crate::{HostOutput, HostSpec, ProcessUsage};
@@ -85,8 +85,8 @@ impl HostProcess {
         let temp_dir = spec.temp_dir.clone().map(TempDir::create).transpose()?;
         let stderr = StderrTail::of(&spec.output);
         let (control, ours) = start(&spec).await?;
-        let (frames, queued_frames) = mpsc::channel(QUEUE_MESSAGES_MAX);
-        let (messages, queued_messages) = mpsc::channel(QUEUE_MESSAGES_MAX);
+        let (frames, queued_frames) = mpsc::channel(TO_HOST.messages);
+        let (messages, queued_messages) = mpsc::channel(FROM_HOST.messages);
         let (exited, exit) = oneshot::channel();
         let (stop, stopped) = watch::channel(None);
         let guard = Guard { control: Arc::clone(&control), ended: false };
@@ -94,7 +94,7 @@ impl HostProcess {
         let socket = Socket::new(ours).map_err(SpawnError::Prepare)?;
         tokio::spawn(actor.run(socket, queued_frames, messages, exited));
         let stop = Arc::new(stop);
-        let handle = Self { control, frames, limit: ByteLimit::new(), stop };
+        let handle = Self { control, frames, limit: ByteLimit::new(TO_HOST), stop };
         Ok((handle, HostEvents { messages: queued_messages, exit: Some(exit) }))
     }
 
@@ -116,15 +116,20 @@ impl HostProcess {
             return Err(HostGone);
         };
         let Some(share) = self.limit.try_acquire(frame.len()) else {
-            self.control.kill(KillReason::QueueFull);
+            self.overrun();
             return Err(HostGone);
         };
         self.frames.try_send((frame, share)).map_err(|error| {
             if matches!(error, mpsc::error::TrySendError::Full(_)) {
-                self.control.kill(KillReason::QueueFull);
+                self.overrun();
             }
             HostGone
         })
+    }
+
+    /// More messages wait for the host than may: it is stuck.
+    pub(crate) fn overrun(&self) {
+        self.control.kill(KillReason::QueueFull);
     }
 
     /// Asks the host to end and kills it after `grace`; zero kills it at once.
