@@ -1,0 +1,64 @@
+//! The role of a program that nobody started: it runs its jobs itself.
+
+use std::cell::RefCell;
+use std::io::Write;
+use std::process::ExitCode;
+use std::rc::Rc;
+
+use millstream_api::{Args, Environment, Execution, Executor, Program, Result};
+use millstream_cluster::MiniCluster;
+use millstream_graph::{JobGraph, JobSettings};
+use millstream_jobmaster::JobMasterConfig;
+use millstream_runtime::BuildFunction;
+
+/// Jobs that were started and not waited for.
+type Running = Rc<RefCell<Vec<MiniCluster>>>;
+
+struct Local {
+    settings: JobSettings,
+    running: Running,
+}
+
+impl Executor for Local {
+    fn settings(&self) -> JobSettings {
+        self.settings.clone()
+    }
+
+    fn plan_value(&self, _name: &str) -> Option<Vec<u8>> {
+        None
+    }
+
+    fn execute(&mut self, program: Program, graph: JobGraph, wait: bool) -> Result<Execution> {
+        let config = JobMasterConfig::default().for_job(&graph.settings.config)?;
+        let cluster = MiniCluster::start(program, graph, config)?;
+        if wait {
+            return Ok(Execution::Finished(cluster.wait()?));
+        }
+        let job = cluster.job();
+        self.running.borrow_mut().push(cluster);
+        Ok(Execution::Submitted(job))
+    }
+}
+
+/// Runs the build function and waits for every job that it started.
+pub(crate) fn run(build: BuildFunction) -> ExitCode {
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let settings = JobSettings {
+        args: args.clone(),
+        parallelism: u32::try_from(cores).unwrap_or(1),
+        ..JobSettings::default()
+    };
+    let running = Running::default();
+    let executor = Local { settings, running: Rc::clone(&running) };
+    let mut environment = Environment::new(Box::new(executor));
+    let built = build(&mut environment, Args::new(args));
+    let waited = running.take().into_iter().try_for_each(|job| job.wait().map(drop));
+    match built.and(waited.map_err(Into::into)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            let _ = writeln!(std::io::stderr(), "{error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
