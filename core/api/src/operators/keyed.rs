@@ -103,25 +103,15 @@ where
         hashes.clear();
         let selector = &self.selector;
         hashes.extend(batch.records.iter().map(|record| selector.with(record, Key::stable_hash)));
-        let mut failed = None;
         // Collected in place: the updates take the place of the records.
-        let records = batch
+        let records: Result<Vec<T>> = batch
             .records
             .into_iter()
             .zip(hashes.iter().copied())
-            .map_while(|(record, hash)| match self.add(record, hash) {
-                Ok(update) => Some(update),
-                Err(error) => {
-                    failed = Some(error);
-                    None
-                }
-            })
-            .flatten()
+            .filter_map(|(record, hash)| self.add(record, hash).transpose())
             .collect();
         self.hashes = hashes;
-        if let Some(error) = failed {
-            return Err(error);
-        }
+        let records = records?;
         let timestamps = if self.final_only { Vec::new() } else { batch.timestamps };
         let flow = self.output.push(Batch { records, timestamps })?;
         Ok(flow.and(self.output.flush_sides()?))

@@ -25,25 +25,13 @@ where
     /// records when they are of one size (std collects in place).
     fn apply_untimed(&mut self, records: Vec<I>) -> Result<Vec<O>> {
         let (function, bad, output) = (&mut self.function, &self.bad, &mut self.output);
-        let mut failed = None;
-        let results = records
+        records
             .into_iter()
-            .map_while(|record| match function(record) {
-                Ok(result) => Some(result),
-                Err(error) => match bad.refuse(error, None, output) {
-                    Ok(()) => Some(None),
-                    Err(error) => {
-                        failed = Some(error);
-                        None
-                    }
-                },
+            .filter_map(|record| match function(record) {
+                Ok(result) => result.map(Ok),
+                Err(error) => bad.refuse(error, None, output).err().map(Err),
             })
-            .flatten()
-            .collect();
-        match failed {
-            None => Ok(results),
-            Some(error) => Err(error),
-        }
+            .collect()
     }
 
     fn apply(&mut self, batch: Batch<I>) -> Result<Batch<O>> {
