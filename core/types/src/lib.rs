@@ -10,6 +10,7 @@ pub mod ids;
 pub mod key;
 pub mod resource;
 pub mod states;
+mod text;
 pub mod time;
 
 pub use artifact::{ArtifactHash, ArtifactHashError};
@@ -21,4 +22,5 @@ pub use ids::{
 pub use key::{Key, KeyGroup, KeyHasher, MaxParallelism};
 pub use resource::{ByteSize, ParseByteSizeError, ResourceProfile};
 pub use states::{ExecutionState, JobStatus};
+pub use text::Str;
 pub use time::Timestamp;
