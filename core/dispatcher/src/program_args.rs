@@ -1,7 +1,7 @@
 //! Splits `programArgs` into arguments as Flink does.
 //!
-//! The rule (1.20) is that of the pattern `([^"']\S*|".+?"|'.+?')\s*`, searched for again and again;
-//! every match, without surrounding white space and without any quotes, is one argument. Nothing
+//! The rule (1.20) is that of the pattern `([^"']\S*|".+?"|'.+?')\s*`, searched for again and
+//! again; every match, without surrounding white space and without any quotes, is one argument. Nothing
 //! escapes a quote; `programArgsList` is the way to pass anything.
 
 /// The arguments in `text`.
@@ -27,7 +27,8 @@ pub(crate) fn split(text: &str) -> Vec<String> {
     arguments
 }
 
-/// One past the quote that closes the one at `at`; between them at least one character, no new line.
+/// One past the quote that closes the one at `at`; between them at least one character and no
+/// new line.
 fn quoted_end(chars: &[char], at: usize) -> Option<usize> {
     let quote = chars.get(at)?;
     for (offset, c) in chars.iter().enumerate().skip(at + 1) {

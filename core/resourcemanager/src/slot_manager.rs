@@ -9,8 +9,8 @@
 //! - a slot belongs to at most one job, and a grant's id is never used again;
 //! - a job's slots stay its own until it releases them, it ends or their worker is lost.
 //!
-//! Matching is best fit, biggest requirement first. That is exact as long as profiles can be ordered
-//! (one kind of slot, or kinds that grow in all dimensions); it does not search for more.
+//! Matching is best fit, biggest requirement first. That is exact as long as profiles can be
+//! ordered (one kind of slot, or kinds that grow in all dimensions); it does not search for more.
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -57,7 +57,10 @@ fn text(body: Body, length: Option<u64>) -> Response {
 
 fn listing(mut files: Vec<FileInfo>) -> Json {
     files.sort_by(|a, b| a.name.cmp(&b.name));
-    let row = |file: &FileInfo| json!({ "name": file.name, "size": file.size, "mtime": file.modified.as_millis() });
+    let row = |file: &FileInfo| {
+        let modified = file.modified.as_millis();
+        json!({ "name": file.name, "size": file.size, "mtime": modified })
+    };
     let rows: Vec<Value> = files.iter().map(row).collect();
     json!({ "logs": rows }).into()
 }

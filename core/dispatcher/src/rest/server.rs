@@ -121,7 +121,8 @@ impl RestServer {
                 accepted = self.listener.accept() => match accepted {
                     Ok((stream, _)) => {
                         let connection = connections.open();
-                        tasks.spawn(serve_connection(stream, app.clone(), connection, stop.clone()));
+                        let (app, stop) = (app.clone(), stop.clone());
+                        tasks.spawn(serve_connection(stream, app, connection, stop));
                     }
                     Err(error) => {
                         // Out of file descriptors, most likely.

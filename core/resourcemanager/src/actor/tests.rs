@@ -1,3 +1,5 @@
+//! The actor between testing JobMasters, workers and drivers.
+
 use millstream_gateway::JobDetails;
 use millstream_gateway::testing::{TestingJobMaster, TestingTaskManager};
 use millstream_graph::{Fingerprint, JobGraph, JobSettings, RuntimeMode};

@@ -1,3 +1,5 @@
+//! Matching by events and actions, and a random world that checks the invariants.
+
 use millstream_types::ByteSize;
 
 use super::*;

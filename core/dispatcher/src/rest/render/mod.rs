@@ -136,7 +136,10 @@ pub(super) fn accumulators<'a>(subtasks: impl IntoIterator<Item = &'a SubtaskDet
         let sum = sums.entry(name).or_insert(0);
         *sum = sum.saturating_add(*count);
     }
-    let row = |(name, sum): (&str, i64)| json!({ "name": name, "type": "LongCounter", "value": sum.to_string() });
+    let row = |(name, sum): (&str, i64)| {
+        let value = sum.to_string();
+        json!({ "name": name, "type": "LongCounter", "value": value })
+    };
     sums.into_iter().map(row).collect()
 }
 
