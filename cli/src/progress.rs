@@ -62,15 +62,15 @@ impl Progress {
             line += &format!(", {} records/s, {} records", grouped(rate), grouped(records));
         }
         match waiting_for(details) {
-            Some(waiting) if running < total => line + ", " + waiting,
+            Some(waiting) if running < total => line + ", waiting for " + waiting,
             Some(_) | None => line,
         }
     }
 
     /// Records a second; none before there is something to compare with.
     fn rate(&mut self, now: Instant, records: u64) -> Option<u64> {
-        if self.samples.back().is_some_and(|(_, before)| *before > records) {
-            // The job was restarted.
+        if records == 0 || self.samples.back().is_some_and(|(_, before)| *before > records) {
+            // Nothing flows yet, or the job was restarted: the rate is of what comes.
             self.samples.clear();
         }
         self.samples.push_back((now, records));
@@ -96,7 +96,7 @@ impl Progress {
             return None;
         }
         self.said_waiting = true;
-        Some(waiting.to_owned())
+        Some(format!("waiting for {waiting}"))
     }
 }
 
@@ -158,7 +158,7 @@ mod tests {
                     "metrics": { "read-records": records / 2, "write-records": 0 },
                 },
             ],
-            "millstream": { "waiting-for": "waiting for 1 slot" },
+            "millstream": { "waiting-for": "1 of 2 slots" },
         })
     }
 
@@ -168,11 +168,11 @@ mod tests {
         let at = |millis| progress.started + Duration::from_millis(millis);
         let times = [at(0), at(1_000), at(61_000)];
         let mut line = |now, records| progress.line(now, JobStatus::Running, &details(records));
-        assert_eq!(line(times[0], 0), "RUNNING 0:00, 3/4 tasks run, waiting for 1 slot");
+        assert_eq!(line(times[0], 0), "RUNNING 0:00, 3/4 tasks run, waiting for 1 of 2 slots");
         assert_eq!(
             line(times[1], 1_500_000),
             "RUNNING 0:01, 3/4 tasks run, 1,500,000 records/s, 1,500,000 records, \
-             waiting for 1 slot"
+             waiting for 1 of 2 slots"
         );
         // Half a minute later the counters are those of a restarted job.
         assert!(!line(times[2], 10).contains("records/s"));
