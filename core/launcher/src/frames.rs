@@ -1,7 +1,7 @@
 //! The two directions of a host's socket, each with a queue that is limited in messages and bytes.
 //!
 //! From the host: when the consumer is slow, the queue fills, nothing more is read, and the host's
-//! writes block. To the host: sending never waits; a host that does not read is stuck and is killed.
+//! writes block. To the host: sending never waits; one that does not read is stuck and is killed.
 
 use std::sync::Arc;
 use std::time::Duration;

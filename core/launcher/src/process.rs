@@ -307,8 +307,8 @@ impl Actor {
                 status = &mut exit => return (status.ok(), heard),
                 greeted = greeting.wait_for(|greeted| *greeted), if awaits_hello => {
                     awaits_hello = false;
-                    if greeted.is_ok() && matches!(deadline, Some((_, KillReason::SilentStart(_)))) {
-                        deadline = None;
+                    if greeted.is_ok() {
+                        deadline.take_if(|(_, why)| matches!(why, KillReason::SilentStart(_)));
                     }
                 }
                 ended = reader.as_mut(), if heard.is_none() => {

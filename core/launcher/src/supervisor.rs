@@ -1,8 +1,8 @@
 //! The one thread that forks all hosts, watches their memory and sweeps up after them.
 //!
-//! The kernel kills a host when the *thread* that forked it ends (`PDEATHSIG`), so this thread lives
-//! as long as the process. Everything about process ids happens on it alone: no id is freed, and so
-//! none reused, between looking at it and killing it.
+//! The kernel kills a host when the *thread* that forked it ends (`PDEATHSIG`), so this thread
+//! lives as long as the process. Everything about process ids happens on it alone: no id is freed,
+//! and so none reused, between looking at it and killing it.
 
 use std::collections::{HashMap, HashSet};
 use std::fs::File;

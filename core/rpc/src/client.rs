@@ -20,6 +20,7 @@ use millstream_protocol::cluster::{
 use millstream_types::{ArtifactHash, LeaderEpoch};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
+use tokio_util::sync::{CancellationToken, DropGuard};
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Status, Streaming};
 
@@ -80,16 +81,20 @@ impl GrpcJobManager {
         // It has room: nothing was sent before.
         let _ = queue.try_send(FromTaskManager { epoch: 0, message: Some(register) });
         let failed = |status: Status| self.unreachable(sentence(&status));
-        let attached = client.attach(ReceiverStream::new(queued)).await.map_err(failed)?;
+        // Whoever holds the sending half must not wait for a connection that was given up.
+        let closed = CancellationToken::new();
+        let end = closed.clone().drop_guard();
+        let messages = ReceiverStream::new(queued).take_until(closed.clone().cancelled_owned());
+        let attached = client.attach(messages).await.map_err(failed)?;
         let mut incoming = attached.into_inner();
         let first = incoming.message().await.map_err(failed)?;
         let (epoch, registered) = self.check_answer(first)?;
-        let sender = GrpcSender { epoch, queue, client };
+        let sender = GrpcSender { epoch, queue, client, closed };
         Ok(JobManagerConnection {
             epoch,
             heartbeat_interval: Duration::from_millis(registered.heartbeat_interval_ms.max(1)),
             heartbeat_timeout: Duration::from_millis(registered.heartbeat_timeout_ms.max(1)),
-            incoming: self.fenced(epoch, incoming),
+            incoming: self.fenced(epoch, incoming, end),
             outgoing: Arc::new(sender),
         })
     }
@@ -117,16 +122,19 @@ impl GrpcJobManager {
         }
     }
 
-    /// What the master says, until something of another leader comes.
+    /// What the master says, until something of another leader comes. The connection ends when it
+    /// is dropped.
     fn fenced(
         &self,
         epoch: LeaderEpoch,
         incoming: Streaming<ToTaskManager>,
+        end: DropGuard,
     ) -> BoxStream<'static, Result<to_task_manager::Message, ConnectionLost>> {
         let stale_messages = Arc::clone(&self.stale_messages);
         incoming
             .map_err(|status| ConnectionLost(sentence(&status)))
             .and_then(move |message| {
+                let _held = &end;
                 let stale = message.epoch != epoch.get();
                 if stale {
                     stale_messages.fetch_add(1, Ordering::Relaxed);
@@ -160,6 +168,7 @@ struct GrpcSender {
     epoch: LeaderEpoch,
     queue: mpsc::Sender<FromTaskManager>,
     client: ClusterClient<Channel>,
+    closed: CancellationToken,
 }
 
 impl JobManagerSender for GrpcSender {
@@ -169,8 +178,11 @@ impl JobManagerSender for GrpcSender {
     ) -> BoxFuture<'_, Result<(), ConnectionLost>> {
         let message = FromTaskManager { epoch: self.epoch.get(), message: Some(message) };
         Box::pin(async move {
-            let closed = |_| ConnectionLost("it is closed".to_owned());
-            self.queue.send(message).await.map_err(closed)
+            let sent = self.closed.run_until_cancelled(self.queue.send(message)).await;
+            match sent {
+                Some(Ok(())) => Ok(()),
+                Some(Err(_)) | None => Err(ConnectionLost("it is closed".to_owned())),
+            }
         })
     }
 

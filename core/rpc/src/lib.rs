@@ -8,8 +8,8 @@
 //! # Loss
 //! A broken stream is noticed at once, a silent one after the heartbeat timeout, and a worker that
 //! does not take its messages when its queue is full. In each case the ResourceManager is told
-//! ([`lost`](millstream_gateway::ResourceManagerGateway::lost)), once; it tells every JobMaster that
-//! has slots there. The worker, for its part, kills its hosts.
+//! ([`lost`](millstream_gateway::ResourceManagerGateway::lost)), once; it tells every JobMaster
+//! that has slots there. The worker, for its part, kills its hosts.
 //!
 //! # Fencing
 //! Every message carries the leader's epoch. One of another epoch is counted, not looked at, and

@@ -96,7 +96,8 @@ impl Drop for HostFiles {
             // It was never started.
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(error) => {
-                tracing::warn!(file = %self.stderr.display(), %error, "standard error was not kept");
+                let file = self.stderr.display();
+                tracing::warn!(%file, %error, "standard error was not kept");
                 let _ = std::fs::remove_file(&self.stderr);
             }
             Ok(()) => {}

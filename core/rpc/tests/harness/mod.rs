@@ -18,7 +18,9 @@ use millstream_gateway::{
 };
 use millstream_graph::{Fingerprint, JobGraph, JobSettings, RuntimeMode};
 use millstream_protocol::frame::{read_blocking, write_blocking};
-use millstream_protocol::host::{Begin, FromHost, Hello, Ready, ToHost, from_host, to_host};
+use millstream_protocol::host::{
+    Begin, FromHost, Hello, OperatorEvent, Ready, ToHost, from_host, to_host,
+};
 use millstream_protocol::{HOST_PROTOCOL, HOST_SOCKET_VARIABLE};
 use millstream_rpc::{ClusterServer, ClusterServerConfig, GrpcJobManager, RpcStatistics};
 use millstream_taskmanager::{
@@ -394,6 +396,12 @@ pub fn behave() {
     if std::env::var(BEHAVIOUR).unwrap() == "abort" {
         std::io::Write::write_all(&mut std::io::stderr(), b"last words\n").unwrap();
         std::process::abort();
+    }
+    if std::env::var(BEHAVIOUR).unwrap() == "chatter" {
+        loop {
+            let event = OperatorEvent { payload: vec![0; 64 << 10], ..OperatorEvent::default() };
+            say(&mut socket, from_host::Message::OperatorEvent(event));
+        }
     }
     say(&mut socket, from_host::Message::Ready(Ready { data_address: begin.bind_address }));
     loop {
