@@ -41,8 +41,8 @@ pub fn derive_key(item: TokenStream) -> TokenStream {
 
 /// Makes a struct or enum a record: clonable, printable, and able to travel between tasks.
 ///
-/// It derives `Clone`, `Debug` and, through the facade, serde's `Serialize` and `Deserialize`; serde
-/// itself need not be a dependency. Serde's own attributes work as always.
+/// It derives `Clone`, `Debug` and, through the facade, serde's `Serialize` and `Deserialize`;
+/// serde itself need not be a dependency. Serde's own attributes work as always.
 #[proc_macro_attribute]
 pub fn record(options: TokenStream, item: TokenStream) -> TokenStream {
     record::expand(options.into(), item.into())
