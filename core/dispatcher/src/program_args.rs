@@ -1,8 +1,8 @@
 //! Splits `programArgs` into arguments as Flink does.
 //!
 //! The rule (1.20) is that of the pattern `([^"']\S*|".+?"|'.+?')\s*`, searched for again and
-//! again; every match, without surrounding white space and without any quotes, is one argument. Nothing
-//! escapes a quote; `programArgsList` is the way to pass anything.
+//! again; every match, without surrounding white space and without any quotes, is one argument.
+//! Nothing escapes a quote; `programArgsList` is the way to pass anything.
 
 /// The arguments in `text`.
 pub(crate) fn split(text: &str) -> Vec<String> {

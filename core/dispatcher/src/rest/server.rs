@@ -5,7 +5,7 @@
 //! connections open, or send a head byte by byte, keep nobody out.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -79,9 +79,11 @@ impl RestServer {
         address: &str,
         ports: impl IntoIterator<Item = u16>,
     ) -> Result<Self, BindError> {
+        // One address alone: binding another one of the same name would hide that a port is taken.
+        let ip = resolve(address).await.map_err(|source| Self::unusable(address, source))?;
         let (mut first, mut last) = (None, 0);
         for port in ports {
-            match TcpListener::bind((address, port)).await {
+            match TcpListener::bind((ip, port)).await {
                 Ok(listener) => {
                     let bound = listener.local_addr();
                     let bound = bound.map_err(|source| Self::unusable(address, source))?;
@@ -136,6 +138,14 @@ impl RestServer {
         let drained = async { while tasks.join_next().await.is_some() {} };
         let _ = tokio::time::timeout(DRAIN_DEADLINE, drained).await;
     }
+}
+
+/// The IPv4 address of a name, or else its first one; clients try IPv4 too.
+async fn resolve(address: &str) -> io::Result<IpAddr> {
+    let mut found: Vec<IpAddr> =
+        tokio::net::lookup_host((address, 0)).await?.map(|address| address.ip()).collect();
+    found.sort_by_key(IpAddr::is_ipv6);
+    found.into_iter().next().ok_or_else(|| io::ErrorKind::AddrNotAvailable.into())
 }
 
 async fn serve_connection(
