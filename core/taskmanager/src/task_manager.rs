@@ -198,7 +198,12 @@ impl TaskManager {
         match news {
             News::Connected(Ok(connection)) => {
                 let heartbeat_timeout = connection.heartbeat_timeout;
-                tracing::info!(worker = %self.config.id, epoch = %connection.epoch, "Successful registration at resource manager");
+                // Flink's words: the start script waits for them.
+                tracing::info!(
+                    worker = %self.config.id,
+                    epoch = %connection.epoch,
+                    "Successful registration at resource manager"
+                );
                 let heartbeats = self.heartbeats(&connection);
                 self.link = Link::Connected { connection, _heartbeats: heartbeats };
                 self.decide(Event::Connected { heartbeat_timeout })
