@@ -42,7 +42,7 @@ mod tests {
         .unwrap();
         let text = expanded.to_string();
         assert!(text.contains(":: millstream :: serde :: Serialize"), "{text}");
-        assert!(text.ends_with("struct Click { page : u32 }"), "{text}");
+        assert!(text.contains("struct Click { page : u32"), "{text}");
     }
 
     #[test]
