@@ -160,6 +160,7 @@ impl Environment {
                 parallelism: ctx.task.parallelism,
                 waker: ctx.task.waker.clone(),
                 dropped: ctx.task.counter("numRecordsDropped"),
+                replaced: ctx.task.counter("numRecordsReplaced"),
             })?;
             let splits = coordinated.then(|| SplitRequests {
                 operator: ctx.operator,

@@ -27,6 +27,8 @@ pub struct ReaderContext {
     pub waker: Waker,
     /// Counts records that the reader dropped because they could not be read.
     pub dropped: Counter,
+    /// Counts records in which the reader replaced what could not be read.
+    pub replaced: Counter,
 }
 
 /// A source of records.

@@ -10,6 +10,18 @@ use millstream_api::{
 
 /// Prints a line per record, as `2> record` if the sink has several subtasks (this one is the
 /// second).
+///
+/// ```
+/// use millstream_connectors::PrintSink;
+/// use std::io::Write;
+///
+/// let words = PrintSink::new::<String>();
+/// let pairs = PrintSink::debug::<(u64, u64)>();
+/// let counts = PrintSink::with(|(word, count): &(String, u64), out: &mut Vec<u8>| {
+///     write!(out, "{word}: {count}")
+/// });
+/// # let _ = (words, pairs, counts);
+/// ```
 #[derive(Debug, Clone, Copy)]
 pub struct PrintSink<F> {
     print: F,

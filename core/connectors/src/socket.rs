@@ -65,8 +65,14 @@ pub enum SocketError {
 
 /// Connects to a TCP server and reads lines of text until the server closes the connection.
 ///
-/// Only the first subtask reads, the others end at once. What is not UTF-8 becomes U+FFFD. A broken
-/// connection fails the task, and what was read before the restart is not read again.
+/// Only the first subtask reads, the others end at once. What is not UTF-8 becomes U+FFFD, and such
+/// lines are counted in `numRecordsReplaced`. A broken connection fails the task, and what was read
+/// before the restart is not read again.
+///
+/// ```
+/// let lines = millstream_connectors::SocketSource::lines("localhost", 9999);
+/// # let _ = lines;
+/// ```
 #[derive(Debug, Clone)]
 pub struct SocketSource {
     host: String,
@@ -97,7 +103,7 @@ impl Source for SocketSource {
             0 => Some(Connection::open(self, &address, ctx)?),
             _ => None,
         };
-        let decoder = Lines(TextLine { strict: false }).decoder();
+        let decoder = Lines(TextLine::default()).decoder(ctx);
         Ok(SocketReader { address, connection, decoder, chunk: None })
     }
 

@@ -36,7 +36,8 @@ impl Woken {
 pub(crate) fn context(subtask: u32, parallelism: u32) -> (ReaderContext, Woken) {
     let (sender, receiver) = sync_channel(1);
     let waker = Waker::from(Arc::new(Bell(sender)));
-    let ctx = ReaderContext { subtask, parallelism, waker, dropped: Counter::default() };
+    let (dropped, replaced) = (Counter::default(), Counter::default());
+    let ctx = ReaderContext { subtask, parallelism, waker, dropped, replaced };
     (ctx, Woken(receiver))
 }
 

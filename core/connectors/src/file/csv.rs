@@ -4,7 +4,7 @@ use std::marker::PhantomData;
 
 use csv::ByteRecord;
 use csv_core::ReadRecordResult;
-use millstream_api::Data;
+use millstream_api::{Data, ReaderContext};
 
 use crate::file::format::{BadRecord, Decoder, Format};
 use crate::lines::Chunk;
@@ -35,7 +35,7 @@ impl<T: Data> Format for Csv<T> {
         self.headers
     }
 
-    fn decoder(&self) -> CsvDecoder<T> {
+    fn decoder(&self, _ctx: &ReaderContext) -> CsvDecoder<T> {
         CsvDecoder {
             parser: csv_core::ReaderBuilder::new().delimiter(self.delimiter).build(),
             delimiter: self.delimiter,

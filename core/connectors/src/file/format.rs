@@ -3,7 +3,7 @@
 use std::fmt;
 use std::marker::PhantomData;
 
-use millstream_api::{Data, Result};
+use millstream_api::{Counter, Data, ReaderContext, Result};
 use serde::{Deserialize, Serialize};
 
 use crate::lines::Chunk;
@@ -23,7 +23,7 @@ pub trait Format: Send + Sync + 'static {
     fn has_head_line(&self) -> bool;
 
     /// A decoder for one reader.
-    fn decoder(&self) -> Self::Decoder;
+    fn decoder(&self, ctx: &ReaderContext) -> Self::Decoder;
 }
 
 /// Turns the chunks of one range after another into records.
@@ -79,6 +79,13 @@ pub trait LineParser: Clone + Send + Sync + 'static {
     /// # Errors
     /// The line does not parse; the message says what is wrong with it, not where it is.
     fn parse(&self, line: &[u8]) -> Result<Option<Self::Out>, String>;
+
+    /// The parser of one reader.
+    #[must_use]
+    fn for_reader(&self, ctx: &ReaderContext) -> Self {
+        let _ = ctx;
+        self.clone()
+    }
 }
 
 /// One record per line.
@@ -99,10 +106,11 @@ impl LineParser for ByteLine {
 }
 
 /// A line's text.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Default)]
 pub struct TextLine {
     /// Whether bytes that are not UTF-8 make the line bad.
     pub(crate) strict: bool,
+    replaced: Counter,
 }
 
 impl LineParser for TextLine {
@@ -113,8 +121,15 @@ impl LineParser for TextLine {
         match str::from_utf8(line) {
             Ok(text) => Ok(Some(text.to_owned())),
             Err(error) if self.strict => Err(error.to_string()),
-            Err(_) => Ok(Some(String::from_utf8_lossy(line).into_owned())),
+            Err(_) => {
+                self.replaced.add(1);
+                Ok(Some(String::from_utf8_lossy(line).into_owned()))
+            }
         }
+    }
+
+    fn for_reader(&self, ctx: &ReaderContext) -> Self {
+        Self { strict: self.strict, replaced: ctx.replaced.clone() }
     }
 }
 
@@ -173,8 +188,8 @@ impl<P: LineParser> Format for Lines<P> {
         false
     }
 
-    fn decoder(&self) -> LinesDecoder<P> {
-        LinesDecoder(self.0.clone())
+    fn decoder(&self, ctx: &ReaderContext) -> LinesDecoder<P> {
+        LinesDecoder(self.0.for_reader(ctx))
     }
 }
 
@@ -232,8 +247,8 @@ impl<F: Format> Format for Kept<F> {
         self.0.has_head_line()
     }
 
-    fn decoder(&self) -> Self::Decoder {
-        KeptDecoder(self.0.decoder())
+    fn decoder(&self, ctx: &ReaderContext) -> Self::Decoder {
+        KeptDecoder(self.0.decoder(ctx))
     }
 }
 

@@ -123,6 +123,22 @@ pub struct FileSplit {
 /// Files and directories whose names begin with `.` or `_` are left out. Paths are those of the
 /// machines that the tasks run on; a relative one starts at their working directory, so make it
 /// absolute through `Environment::plan_value`.
+///
+/// ```
+/// use millstream_connectors::{FileSource, OnBadRecord};
+/// use std::time::Duration;
+///
+/// let text = FileSource::text("/data/book.txt");
+/// let bytes = FileSource::byte_lines("/data/logs").watch(Duration::from_secs(10));
+/// let visits = FileSource::json_lines::<(String, u64)>("/data/visits.json");
+/// let prices = FileSource::csv::<(String, f64)>("/data/prices.csv")
+///     .delimiter(b';')
+///     .on_bad_record(OnBadRecord::Drop);
+/// let numbers = FileSource::parse_lines("/data/numbers", |line: &[u8]| {
+///     Ok(str::from_utf8(line)?.parse::<i64>()?)
+/// });
+/// # let _ = (text, bytes, visits, prices, numbers);
+/// ```
 #[derive(Debug, Clone)]
 pub struct FileSource<F> {
     path: PathBuf,
@@ -140,11 +156,11 @@ impl FileSource<()> {
         FileSource::with_format(path, Lines(ByteLine))
     }
 
-    /// Lines as text, without their end (`\n` or `\r\n`). What is not UTF-8 becomes U+FFFD; see
-    /// [`FileSource::strict`].
+    /// Lines as text, without their end (`\n` or `\r\n`). What is not UTF-8 becomes U+FFFD, and
+    /// such lines are counted in `numRecordsReplaced`; see [`FileSource::strict`].
     #[must_use]
     pub fn text(path: impl Into<PathBuf>) -> FileSource<Lines<TextLine>> {
-        FileSource::with_format(path, Lines(TextLine { strict: false }))
+        FileSource::with_format(path, Lines(TextLine::default()))
     }
 
     /// One JSON value per line. Blank lines are skipped.

@@ -31,7 +31,7 @@ impl<F: Format> FileReader<F> {
         ctx: ReaderContext,
     ) -> Self {
         let options = ReadOptions { line_bytes_max, head_line: format.has_head_line() };
-        let decoder = format.decoder();
+        let decoder = format.decoder(&ctx);
         Self { decoder, options, on_bad_record, ctx, fetch: None, chunk: None }
     }
 

@@ -75,6 +75,16 @@ impl FileSinkError {
 ///
 /// Paths are those of the machines that the tasks and the coordinator run on, and must lead to the
 /// same directory on all of them; make a relative one absolute through `Environment::plan_value`.
+///
+/// ```
+/// use millstream_connectors::FileSink;
+/// use std::time::Duration;
+///
+/// let lines = FileSink::lines("/data/lines").suffix(".txt");
+/// let json = FileSink::json_lines("/data/json").roll_at_bytes(1 << 30);
+/// let csv = FileSink::csv("/data/csv").roll_after(Duration::from_secs(3600));
+/// # let _ = (lines, json, csv);
+/// ```
 #[derive(Debug, Clone)]
 pub struct FileSink<E> {
     directory: PathBuf,

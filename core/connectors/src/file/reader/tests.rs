@@ -3,12 +3,12 @@
 use std::fs;
 use std::path::PathBuf;
 
-use millstream_api::{SourceReader, bail};
+use millstream_api::{Source, SourceReader, SplitEnumerator, bail};
 use serde::{Deserialize, Serialize};
 use tempfile::TempDir;
 
 use crate::file::{FileRange, FileSource, FileSplit, OnBadRecord};
-use crate::testing::{context, read_source};
+use crate::testing::{context, read_source, read_splits};
 
 fn file(bytes: impl AsRef<[u8]>) -> (TempDir, PathBuf) {
     let directory = tempfile::tempdir().unwrap();
@@ -45,6 +45,14 @@ fn text_that_is_not_utf8_is_replaced_or_refused() {
     let (lines, dropped) = read_source(&FileSource::text(&path)).unwrap();
     assert_eq!(lines, ["ok", "bad \u{fffd}", "\u{e4}"]);
     assert_eq!(dropped, 0);
+
+    let (ctx, woken) = context(0, 1);
+    let source = FileSource::text(&path);
+    let mut enumerator = source.enumerator().unwrap().unwrap();
+    enumerator.discover().unwrap();
+    let mut reader = source.reader(&ctx).unwrap();
+    read_splits(&mut reader, &mut enumerator, &woken).unwrap();
+    assert_eq!(ctx.replaced.get(), 1);
 
     let strict = FileSource::text(&path).strict();
     let error = read_source(&strict).unwrap_err().to_string();
@@ -142,7 +150,7 @@ fn csv_records_of_any_size_are_read() {
 fn a_file_that_vanished_is_named() {
     let (ctx, woken) = context(0, 1);
     let source = FileSource::text("/nowhere");
-    let mut reader = millstream_api::Source::reader(&source, &ctx).unwrap();
+    let mut reader = source.reader(&ctx).unwrap();
     let range = FileRange { path: "/nowhere/gone.txt".into(), start: 0, end: 10 };
     reader.add_split(FileSplit { ranges: vec![range] }).unwrap();
     let error = crate::testing::read_reader(reader, &woken).unwrap_err().to_string();
