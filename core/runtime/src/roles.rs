@@ -6,6 +6,7 @@
 //! `execute()` that its graph came from and stays in it until it is told to stop.
 
 use std::cell::RefCell;
+use std::net::{SocketAddr, ToSocketAddrs};
 use std::os::fd::{FromRawFd, OwnedFd, RawFd};
 use std::os::unix::net::UnixStream;
 use std::process::ExitCode;
@@ -276,6 +277,13 @@ fn coordinate(
     CoordinatorHost::start(job, begin.attempt, program, graph, outbox)?.run(&parent.messages)
 }
 
+/// The first address of the data port's host name.
+fn resolve(address: &str) -> Result<SocketAddr> {
+    let resolved = address.to_socket_addrs();
+    let resolved = resolved.map_err(|e| error!("data port {address:?} cannot be bound: {e}"))?;
+    resolved.into_iter().next().ok_or_else(|| error!("data port {address:?} has no address"))
+}
+
 fn run_tasks(
     parent: &Parent,
     begin: &Begin,
@@ -290,11 +298,15 @@ fn run_tasks(
             attempt: begin.attempt,
             token: <[u8; 32]>::try_from(begin.exchange_token.as_slice())
                 .map_err(|_| error!("the exchange token is not 32 bytes"))?,
-            bind: Some(begin.bind_address.parse().map_err(|_| {
-                error!("{:?} is not an address for the data port", begin.bind_address)
-            })?),
+            bind: Some(resolve(&begin.bind_address)?),
         };
-        TaskHost::start(config, Arc::new(program), graph, parent.control.clone(), parent.outbox.clone())
+        TaskHost::start(
+            config,
+            Arc::new(program),
+            graph,
+            parent.control.clone(),
+            parent.outbox.clone(),
+        )
     })?;
     host.run(&parent.messages);
     Ok(())
