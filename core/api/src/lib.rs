@@ -14,6 +14,7 @@ mod connected;
 mod coordinator;
 mod environment;
 mod key;
+mod keyed_stream;
 mod operators;
 mod program;
 mod side;
@@ -30,6 +31,7 @@ pub use connected::{ConnectedStreams, KeyedConnectedStreams};
 pub use coordinator::{OperatorCoordinator, Replies};
 pub use environment::{Environment, Execution, Executor, JobClient, JobResult};
 pub use key::{ByRef, ByValue, KeySelector};
+pub use keyed_stream::KeyedStream;
 pub use millstream_graph::{Boundedness, RuntimeMode};
 pub use millstream_network::{Batch, Data, Event, Flow};
 pub use millstream_state::{KeyedBackend, ListState, MapState, StateError, ValueState};
@@ -44,7 +46,7 @@ pub use source::{
     NextSplit, NoEnumerator, Polled, ReaderContext, Source, SourceReader, SplitEnumerator,
 };
 pub use stage::{ErasedStage, Outputs, Stage, erase, reveal};
-pub use stream::{Function, KeyedStream, Stream, StreamSink};
+pub use stream::{Function, Stream, StreamSink};
 pub use task::{
     Counter, EventMailbox, EventSender, InputChannel, InputContext, OperatorContext, Step,
     TaskBody, TaskContext,

@@ -12,11 +12,11 @@ use millstream_types::{Key, KeyGroup};
 
 use crate::Result;
 use crate::body::OneInputBody;
-use crate::connected::{ConnectedStreams, KeyedConnectedStreams};
+use crate::connected::ConnectedStreams;
 use crate::coordinator::{OperatorCoordinator, SinkCoordinator};
-use crate::key::{ByRef, ByValue, KeySelector};
+use crate::key::{ByRef, ByValue};
+use crate::keyed_stream::KeyedStream;
 use crate::operators::flat_map::FlatMapStage;
-use crate::operators::keyed::{KeyedProcess, ProcessStage, ReduceStage};
 use crate::operators::map::MapStage;
 use crate::operators::sink::SinkStage;
 use crate::operators::{BadRecords, OnError, Policy};
@@ -29,8 +29,6 @@ use crate::sink::{Sink, WriterInfo};
 use crate::stage::{Output, erase, reveal};
 use crate::task::{InputContext, OperatorContext, TaskContext};
 use crate::writer;
-
-use millstream_state::{GroupTable, KeyedBackend};
 
 /// What a user's function is: each subtask gets a clone of it.
 pub trait Function: Clone + Send + Sync + 'static {}
@@ -118,6 +116,29 @@ pub(crate) struct Origin {
 /// Methods consume the stream and give the next one; [`Clone::clone`] reads it twice, for which its
 /// records must be `Clone`. Methods that configure (`name`, `parallelism`, ...) speak of the
 /// operator that produced the stream.
+///
+/// ```
+/// # use millstream::{prelude::*, testing};
+/// # let env = &mut testing::environment();
+/// let numbers = env
+///     .source("numbers", Datagen::sequence(0..6))
+///     .name("Numbers from 0")
+///     .parallelism(2)
+///     .slot_sharing_group("sources");
+/// let squares = numbers
+///     .map(|n| Ok(n * n))
+///     .name("Square")
+///     .uid("square") // keeps its metrics and ids when the job changes
+///     .max_parallelism(256)
+///     .start_new_chain();
+/// let (odd, sum) = (CollectSink::new(), CollectSink::new());
+/// squares.clone().filter(|n| Ok(n % 2 == 1)).disable_chaining().sink("odd", odd.clone());
+/// squares.key_by(|_| ()).reduce("add", |sum, n| Ok(*sum += n)).sink("sum", sum.clone());
+/// env.execute("squares")?;
+/// assert_eq!(odd.take().len(), 3);
+/// assert_eq!(sum.take().last(), Some(&55));
+/// # Ok::<(), millstream::Error>(())
+/// ```
 #[must_use = "a stream that nothing reads is discarded"]
 pub struct Stream<T> {
     pub(crate) builder: Shared,
@@ -195,7 +216,7 @@ impl<T: Data> Stream<T> {
         Self { builder, origins: vec![origin], on_error: Policy::Fail }
     }
 
-    fn operator<O: Data>(
+    pub(crate) fn operator<O: Data>(
         self,
         name: &'static str,
         uid: Option<String>,
@@ -241,17 +262,35 @@ impl<T: Data> Stream<T> {
     }
 
     /// Turns each record into another.
+    ///
+    /// ```
+    /// # use millstream::{prelude::*, testing::run_on};
+    /// let doubled = run_on([1, 2], |numbers| numbers.map(|n| Ok(n * 2)));
+    /// assert_eq!(doubled.unwrap(), [2, 4]);
+    /// ```
     pub fn map<O: Data, F: FnMut(T) -> Result<O> + Function>(self, mut function: F) -> Stream<O> {
         self.map_stage("Map", move |record| function(record).map(Some))
     }
 
     /// Keeps the records that `keep` says yes to.
+    ///
+    /// ```
+    /// # use millstream::{prelude::*, testing::run_on};
+    /// let even = run_on([1, 2, 3, 4], |numbers| numbers.filter(|n| Ok(n % 2 == 0)));
+    /// assert_eq!(even.unwrap(), [2, 4]);
+    /// ```
     pub fn filter<F: FnMut(&T) -> Result<bool> + Function>(self, mut keep: F) -> Self {
         self.map_stage("Filter", move |record| Ok(keep(&record)?.then_some(record)))
     }
 
     /// Turns each record into any number of others. The results are taken from the iterator as
     /// fast as they can be sent, so it may be long.
+    ///
+    /// ```
+    /// # use millstream::{prelude::*, testing::run_on};
+    /// let counts = run_on([1, 3], |numbers| numbers.flat_map(|n| Ok(0..n)));
+    /// assert_eq!(counts.unwrap(), [0, 0, 1, 2]);
+    /// ```
     pub fn flat_map<It, F>(self, function: F) -> Stream<It::Item>
     where
         It: IntoIterator + 'static,
@@ -279,12 +318,28 @@ impl<T: Data> Stream<T> {
     }
 
     /// What becomes of records that the next operator's function refuses.
+    ///
+    /// ```
+    /// # use millstream::{prelude::*, testing::run_on};
+    /// let numbers = run_on(["1".to_owned(), "one".to_owned()], |words| {
+    ///     words.on_error(OnError::drop_record()).map(|word| Ok(word.parse::<u32>()?))
+    /// });
+    /// assert_eq!(numbers.unwrap(), [1]);
+    /// ```
     pub fn on_error(mut self, policy: OnError<T>) -> Self {
         self.on_error = policy.0;
         self
     }
 
     /// Partitions by a key that is computed from the record.
+    ///
+    /// ```
+    /// # use millstream::{prelude::*, testing::run_on};
+    /// let sums = run_on([1, 2, 3, 4], |numbers| {
+    ///     numbers.key_by(|n| n % 2).reduce("sum", |sum, n| Ok(*sum += n))
+    /// });
+    /// assert_eq!(sums.unwrap(), [1, 2, 4, 6]);
+    /// ```
     pub fn key_by<K, F>(self, key: F) -> KeyedStream<T, ByValue<F>>
     where
         K: Key,
@@ -294,6 +349,15 @@ impl<T: Data> Stream<T> {
     }
 
     /// Partitions by a key that is a part of the record; it is cloned once per distinct key only.
+    ///
+    /// ```
+    /// # use millstream::{prelude::*, testing::run_on};
+    /// let words = [("to".to_owned(), 1), ("be".to_owned(), 1), ("to".to_owned(), 1)];
+    /// let counts = run_on(words, |words| {
+    ///     words.key_by_ref(|(word, _)| word).reduce("count", |total, next| Ok(total.1 += next.1))
+    /// });
+    /// assert_eq!(counts.unwrap().last(), Some(&("to".to_owned(), 2)));
+    /// ```
     pub fn key_by_ref<K, F>(self, key: F) -> KeyedStream<T, ByRef<F>>
     where
         K: Key,
@@ -303,17 +367,42 @@ impl<T: Data> Stream<T> {
     }
 
     /// This stream's records and those of another, in one.
+    ///
+    /// ```
+    /// # use millstream::{prelude::*, testing::run_on};
+    /// let both = run_on([1, 2], |n| n.clone().union(n.map(|n| Ok(n * 10))));
+    /// assert_eq!(both.unwrap().len(), 4);
+    /// ```
     pub fn union(mut self, other: Self) -> Self {
         self.origins.extend(other.origins);
         self
     }
 
     /// This stream and another, of any type, as the two inputs of one operator.
+    ///
+    /// ```
+    /// # use millstream::{prelude::*, testing::run_on};
+    /// let both = run_on([1, 2], |numbers| {
+    ///     let names = numbers.clone().map(|n| Ok(format!("number {n}")));
+    ///     numbers.connect(names).map(|n| Ok(n.to_string()), Ok)
+    /// });
+    /// assert_eq!(both.unwrap().len(), 4);
+    /// ```
     pub fn connect<B: Data>(self, other: Stream<B>) -> ConnectedStreams<T, B> {
         ConnectedStreams { left: self, right: other }
     }
 
     /// The records that the operator emitted to `tag`.
+    ///
+    /// ```
+    /// # use millstream::{prelude::*, testing::run_on};
+    /// static BAD: OutputTag<String> = OutputTag::new("bad");
+    /// let bad = run_on(["1".to_owned(), "one".to_owned()], |words| {
+    ///     let policy = OnError::side_output(&BAD);
+    ///     words.on_error(policy).map(|word| Ok(word.parse::<u32>()?)).side_output(&BAD)
+    /// });
+    /// assert_eq!(bad.unwrap(), ["one"]);
+    /// ```
     pub fn side_output<S: Data>(&self, tag: &OutputTag<S>) -> Stream<S> {
         let node = match self.origins.as_slice() {
             [Origin { node, output: OutputName::Main, .. }] => *node,
@@ -327,7 +416,7 @@ impl<T: Data> Stream<T> {
         Stream::of_output(Rc::clone(&self.builder), node, output)
     }
 
-    fn partition(mut self, partitioner: Partitioner, writer: &WriterMaker) -> Self {
+    pub(crate) fn partition(mut self, partitioner: Partitioner, writer: &WriterMaker) -> Self {
         for origin in &mut self.origins {
             origin.partitioner = Some(partitioner);
             origin.writer = Arc::clone(writer);
@@ -341,26 +430,56 @@ impl<T: Data> Stream<T> {
     }
 
     /// Sends records round all subtasks of the next operator.
+    ///
+    /// ```
+    /// # use millstream::{prelude::*, testing::run_on};
+    /// let same = run_on([1, 2, 3], |n| n.rebalance().map(Ok).parallelism(2));
+    /// assert_eq!(same.unwrap().len(), 3);
+    /// ```
     pub fn rebalance(self) -> Self {
         self.partition_plainly(Partitioner::Rebalance)
     }
 
     /// Sends records round those subtasks of the next operator that are near.
+    ///
+    /// ```
+    /// # use millstream::{prelude::*, testing::run_on};
+    /// let same = run_on([1, 2, 3], |n| n.rescale().map(Ok).parallelism(2));
+    /// assert_eq!(same.unwrap().len(), 3);
+    /// ```
     pub fn rescale(self) -> Self {
         self.partition_plainly(Partitioner::Rescale)
     }
 
     /// Sends all records to the first subtask of the next operator.
+    ///
+    /// ```
+    /// # use millstream::{prelude::*, testing::run_on};
+    /// let same = run_on([1, 2, 3], |n| n.global().map(Ok).parallelism(2));
+    /// assert_eq!(same.unwrap(), [1, 2, 3]);
+    /// ```
     pub fn global(self) -> Self {
         self.partition_plainly(Partitioner::Global)
     }
 
     /// Sends records to the subtask of the same number; both sides must be equally parallel.
+    ///
+    /// ```
+    /// # use millstream::{prelude::*, testing::run_on};
+    /// let same = run_on([1, 2, 3], |n| n.forward().map(Ok));
+    /// assert_eq!(same.unwrap(), [1, 2, 3]);
+    /// ```
     pub fn forward(self) -> Self {
         self.partition_plainly(Partitioner::Forward)
     }
 
     /// Sends every record to every subtask of the next operator.
+    ///
+    /// ```
+    /// # use millstream::{prelude::*, testing::run_on};
+    /// let twice = run_on([1, 2, 3], |n| n.broadcast().map(Ok).parallelism(2));
+    /// assert_eq!(twice.unwrap().len(), 6);
+    /// ```
     pub fn broadcast(self) -> Self
     where
         T: Clone,
@@ -371,6 +490,14 @@ impl<T: Data> Stream<T> {
 
     /// Sends each record to the subtask that `choose` names; it is given the record and the number
     /// of subtasks, and fails the task by naming one that does not exist.
+    ///
+    /// ```
+    /// # use millstream::{prelude::*, testing::run_on};
+    /// let same = run_on([1, 2, 3], |numbers| {
+    ///     numbers.partition_custom(|n, subtasks| n % subtasks).map(Ok).parallelism(2)
+    /// });
+    /// assert_eq!(same.unwrap().len(), 3);
+    /// ```
     pub fn partition_custom<F: FnMut(&T, usize) -> usize + Function>(self, choose: F) -> Self {
         let writer: WriterMaker =
             Arc::new(move |ctx| Ok(writer::by_function::<T>(ctx, choose.clone())));
@@ -378,6 +505,16 @@ impl<T: Data> Stream<T> {
     }
 
     /// Ends the stream in a sink. The uid names the sink's state across versions of the job.
+    ///
+    /// ```
+    /// # use millstream::{prelude::*, testing};
+    /// # let env = &mut testing::environment();
+    /// let collected = CollectSink::new();
+    /// env.source("numbers", Datagen::sequence(0..3)).sink("collect", collected.clone());
+    /// env.execute("collect")?;
+    /// assert_eq!(collected.take(), [0, 1, 2]);
+    /// # Ok::<(), millstream::Error>(())
+    /// ```
     pub fn sink<S: Sink<T>>(self, uid: &str, sink: S) -> StreamSink {
         let sink = Arc::new(sink);
         let coordinated = sink.has_committer();
@@ -461,6 +598,20 @@ impl<T: Data> Stream<T> {
 }
 
 /// The end of a stream; its methods configure the sink.
+///
+/// ```
+/// # use millstream::{prelude::*, testing};
+/// # let env = &mut testing::environment();
+/// let numbers = env.source("numbers", Datagen::sequence(0..6));
+/// numbers
+///     .sink("nowhere", DiscardSink::new())
+///     .name("Nowhere")
+///     .parallelism(1)
+///     .slot_sharing_group("sinks")
+///     .disable_chaining();
+/// env.execute("to nowhere")?;
+/// # Ok::<(), millstream::Error>(())
+/// ```
 pub struct StreamSink {
     builder: Shared,
     node: NodeId,
@@ -493,113 +644,5 @@ impl StreamSink {
     /// Gives the sink a task of its own.
     pub fn disable_chaining(self) -> Self {
         self.edit(|node| node.chaining = Chaining::Never)
-    }
-}
-
-/// A stream that is partitioned by a key.
-#[must_use = "a stream that nothing reads is discarded"]
-pub struct KeyedStream<T, S> {
-    pub(crate) stream: Stream<T>,
-    pub(crate) selector: S,
-}
-
-impl<T: Data, S: KeySelector<T> + Sync> KeyedStream<T, S> {
-    /// The stream with its partitioning set.
-    pub(crate) fn partitioned(self) -> (Stream<T>, S) {
-        let selector = self.selector.clone();
-        let writer: WriterMaker = Arc::new(move |ctx| {
-            let (groups, parallelism) = (ctx.target_max_parallelism, ctx.target_parallelism);
-            let owners: Vec<u32> = (0..groups.get())
-                .map(|group| u16::try_from(group).unwrap_or(u16::MAX))
-                .map(|group| KeyGroup::new(group).owner(groups, parallelism))
-                .collect();
-            let selector = selector.clone();
-            Ok(writer::by_function::<T>(ctx, move |record, _| {
-                let hash = selector.with(record, Key::stable_hash);
-                let group = KeyGroup::of_hash(hash, groups).get();
-                owners.get(usize::from(group)).map_or(usize::MAX, |owner| *owner as usize)
-            }))
-        });
-        (self.stream.partition(Partitioner::Hash, &writer), self.selector)
-    }
-
-    /// The stream as it is partitioned, for operators without state.
-    pub fn into_stream(self) -> Stream<T> {
-        self.partitioned().0
-    }
-
-    /// What becomes of records that the next operator's function refuses.
-    pub fn on_error(mut self, policy: OnError<T>) -> Self {
-        self.stream.on_error = policy.0;
-        self
-    }
-
-    /// Combines the records of each key: `combine` adds a record to the key's value. In streaming
-    /// mode every update is emitted, in batch mode the final value.
-    pub fn reduce<F>(self, uid: &str, combine: F) -> Stream<T>
-    where
-        T: Clone,
-        F: FnMut(&mut T, T) -> Result<()> + Function,
-    {
-        let (stream, selector) = self.partitioned();
-        let policy = stream.on_error.clone();
-        stream.operator(
-            "Reduce",
-            Some(uid.to_owned()),
-            true,
-            Arc::new(move |ctx, outputs| {
-                Ok(erase::<T>(Box::new(ReduceStage {
-                    selector: selector.clone(),
-                    function: combine.clone(),
-                    table: GroupTable::new(groups(ctx.task), ctx.task.max_parallelism),
-                    bad: BadRecords::of(&policy, ctx),
-                    output: Output::new(outputs)?,
-                    hashes: Vec::new(),
-                    final_only: ctx.task.batch,
-                    ending: false,
-                    draining: None,
-                })))
-            }),
-        )
-    }
-
-    /// Runs a function with state on each record. `make` makes one instance per subtask and
-    /// declares its states.
-    pub fn process<P, F>(self, uid: &str, make: F) -> Stream<P::Out>
-    where
-        P: KeyedProcess<S::Key, T> + 'static,
-        P::Out: Data,
-        F: Fn(&mut KeyedBackend<S::Key>) -> Result<P> + Function,
-    {
-        let (stream, selector) = self.partitioned();
-        let policy = stream.on_error.clone();
-        stream.operator(
-            "Process",
-            Some(uid.to_owned()),
-            true,
-            Arc::new(move |ctx, outputs| {
-                let mut backend = KeyedBackend::new(groups(ctx.task), ctx.task.max_parallelism);
-                let process = make(&mut backend)?;
-                Ok(erase::<T>(Box::new(ProcessStage {
-                    selector: selector.clone(),
-                    process,
-                    backend,
-                    bad: BadRecords::of(&policy, ctx),
-                    output: Output::new(outputs)?,
-                    records: Vec::new().into_iter(),
-                    timestamps: Vec::new().into_iter(),
-                    results: Vec::new(),
-                })))
-            }),
-        )
-    }
-
-    /// This stream and another one of the same key, as the two inputs of one operator.
-    pub fn connect<B, U>(self, other: KeyedStream<B, U>) -> KeyedConnectedStreams<T, B, S, U>
-    where
-        B: Data,
-        U: KeySelector<B, Key = S::Key> + Sync,
-    {
-        KeyedConnectedStreams { left: self, right: other }
     }
 }

@@ -24,6 +24,8 @@
 
 #[cfg(feature = "local")]
 mod local;
+#[cfg(feature = "local")]
+pub mod testing;
 
 pub use millstream_api::{
     Args, Batch, Boundedness, ByRef, ByValue, ConnectedStreams, Context, Data, Environment, Error,

@@ -12,7 +12,7 @@ use millstream_jobmaster::JobMasterConfig;
 use millstream_runtime::BuildFunction;
 
 /// Jobs that were started and not waited for.
-type Running = Rc<RefCell<Vec<MiniCluster>>>;
+pub(crate) type Running = Rc<RefCell<Vec<MiniCluster>>>;
 
 struct Local {
     settings: JobSettings,
@@ -40,18 +40,19 @@ impl Executor for Local {
     }
 }
 
+/// An environment whose jobs run here.
+pub(crate) fn environment(args: Vec<String>, parallelism: u32, running: &Running) -> Environment {
+    let settings = JobSettings { args, parallelism, ..JobSettings::default() };
+    Environment::new(Box::new(Local { settings, running: Rc::clone(running) }))
+}
+
 /// Runs the build function and waits for every job that it started.
 pub(crate) fn run(build: BuildFunction) -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).collect();
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    let settings = JobSettings {
-        args: args.clone(),
-        parallelism: u32::try_from(cores).unwrap_or(1),
-        ..JobSettings::default()
-    };
     let running = Running::default();
-    let executor = Local { settings, running: Rc::clone(&running) };
-    let mut environment = Environment::new(Box::new(executor));
+    let parallelism = u32::try_from(cores).unwrap_or(1);
+    let mut environment = environment(args.clone(), parallelism, &running);
     let built = build(&mut environment, Args::new(args));
     let waited = running.take().into_iter().try_for_each(|job| job.wait().map(drop));
     match built.and(waited.map_err(Into::into)) {

@@ -1,0 +1,64 @@
+//! Jobs in tests: run in the test's own process, their records at hand.
+//!
+//! ```
+//! use millstream::prelude::*;
+//! use millstream::testing;
+//!
+//! /// The part of a job that is worth testing: streams in, streams out.
+//! fn squares_of_even(numbers: Stream<u64>) -> Stream<u64> {
+//!     numbers.filter(|n| Ok(n % 2 == 0)).map(|n| Ok(n * n))
+//! }
+//!
+//! assert_eq!(testing::run_on([1, 2, 3, 4], squares_of_even)?, [4, 16]);
+//! # Ok::<(), millstream::Error>(())
+//! ```
+
+use crate::connectors::{CollectSink, Datagen};
+use crate::{Data, Environment, Result, Stream};
+
+/// An environment whose jobs run in this process, with parallelism 1 unless the job says otherwise.
+/// A job that was not waited for ends with its environment.
+///
+/// ```
+/// use millstream::prelude::*;
+///
+/// let mut env = millstream::testing::environment();
+/// let numbers = CollectSink::new();
+/// env.source("numbers", Datagen::sequence(0..3)).sink("collect", numbers.clone());
+/// env.execute("collect numbers")?;
+/// assert_eq!(numbers.take(), [0, 1, 2]);
+/// # Ok::<(), millstream::Error>(())
+/// ```
+#[must_use]
+pub fn environment() -> Environment {
+    crate::local::environment(Vec::new(), 1, &crate::local::Running::default())
+}
+
+/// Makes a stream of `records`, gives it to `transform`, and returns what comes out, in order as
+/// far as the operators keep it.
+///
+/// ```
+/// let doubled = millstream::testing::run_on([1, 2], |numbers| numbers.map(|n| Ok(n * 2)));
+/// assert_eq!(doubled.unwrap(), [2, 4]);
+/// ```
+///
+/// # Errors
+/// The job was refused or failed.
+pub fn run_on<T, O>(
+    records: impl IntoIterator<Item = T>,
+    transform: impl FnOnce(Stream<T>) -> Stream<O>,
+) -> Result<Vec<O>>
+where
+    T: Data + Clone + Sync,
+    O: Data,
+{
+    let records: Vec<T> = records.into_iter().collect();
+    let count = u64::try_from(records.len())?;
+    let nth = move |at| usize::try_from(at).ok().and_then(|at| records.get(at).cloned());
+    let mut env = environment();
+    let source = env.source("records", Datagen::from_fn(nth).count(count));
+    let collected = CollectSink::new();
+    transform(source.flat_map(Ok)).sink("collect", collected.clone());
+    env.execute("test")?;
+    Ok(collected.take())
+}
