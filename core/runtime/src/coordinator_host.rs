@@ -47,7 +47,7 @@ impl CoordinatorHost {
             coordinators.extend(built.map(|coordinator| (operator.id, coordinator)));
         }
         outbox.send(from_host::Message::Ready(Ready::default()));
-        Ok(Self { coordinators, outbox, next_tick: Some(Instant::now()) })
+        Ok(Self { coordinators, outbox, next_tick: None })
     }
 
     /// Does what the parent says until it says stop or is gone.
@@ -113,6 +113,9 @@ impl CoordinatorHost {
             )
         })?;
         send(&self.outbox, operator, replies);
+        // The first reader that asks starts the search for splits; one that is started only to
+        // discard never searches.
+        self.next_tick.get_or_insert_with(Instant::now);
         Ok(())
     }
 

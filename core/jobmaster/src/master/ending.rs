@@ -170,23 +170,22 @@ impl JobMaster {
         if self.executions.active() > 0 {
             return;
         }
-        if !self.may_have_output || !self.submission.graph.needs_coordinator() {
-            self.stop_hosts(then);
-            return;
-        }
-        let coordinator = self.hosts.coordinator().map(|(id, host)| (id, host.is_ready()));
+        let coordinator = self.hosts.coordinator().map(|(_, host)| host.is_ready());
         match coordinator {
-            Some((id, ready)) => {
+            Some(true) => {
                 self.enter(Phase::Aborting { then, fresh: false });
-                if ready {
-                    self.command_abort();
-                } else {
-                    // It cannot go on; a fresh one follows when it is gone.
-                    self.stop_host(id, Duration::ZERO);
-                }
+                self.command_abort();
                 self.set_timer(TimerKind::Abort, self.config.abort_timeout);
             }
-            None => self.abort_in_fresh_host(then),
+            // It may be opening its committers: it is told to discard when it has.
+            Some(false) => {
+                self.enter(Phase::Aborting { then, fresh: false });
+                self.set_timer(TimerKind::Abort, self.config.cancel_timeout);
+            }
+            None if self.may_have_output && self.submission.graph.needs_coordinator() => {
+                self.abort_in_fresh_host(then);
+            }
+            None => self.stop_hosts(then),
         }
     }
 
@@ -207,7 +206,9 @@ impl JobMaster {
 
     /// The coordinator host ended before it had discarded everything.
     pub(super) fn abort_again(&mut self, then: Outcome, fresh: bool) {
-        if fresh {
+        if !self.may_have_output {
+            self.stop_hosts(then);
+        } else if fresh {
             self.give_up_aborting(then, "the coordinator host ended twice");
         } else {
             self.abort_in_fresh_host(then);
@@ -216,6 +217,10 @@ impl JobMaster {
 
     pub(super) fn on_abort_late(&mut self) {
         if let Phase::Aborting { then, .. } = self.phase {
+            if !self.may_have_output {
+                self.stop_hosts(then);
+                return;
+            }
             self.give_up_aborting(then, "the coordinator host did not answer in time");
         }
     }

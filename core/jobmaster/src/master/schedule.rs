@@ -202,13 +202,12 @@ impl JobMaster {
                     self.deploy();
                 }
             }
-            Phase::Aborting { fresh: true, .. } => self.command_abort(),
+            Phase::Aborting { .. } => self.command_abort(),
             Phase::New
             | Phase::WaitingForSlots
             | Phase::Running { .. }
             | Phase::Committing
             | Phase::CancellingTasks { .. }
-            | Phase::Aborting { fresh: false, .. }
             | Phase::StoppingHosts { .. }
             | Phase::WaitingForRestart
             | Phase::Ended => {}

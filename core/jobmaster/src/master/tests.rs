@@ -357,6 +357,35 @@ fn a_dead_coordinator_host_fails_the_job_and_a_fresh_one_discards_its_output() {
 }
 
 #[test]
+fn a_coordinator_host_that_starts_while_the_job_fails_discards_what_it_opened() {
+    let mut job = Job::new(coordinated(1));
+    job.start();
+    job.grant(&[("tm1", 0)]);
+    let (task_host, coordinators) = (job.host("tm1"), job.host("coordinators"));
+    let actions = job.exits(task_host, killed(), "");
+    assert!(stops(&actions).is_empty(), "it may be making what it must remove");
+    let actions = job.ready("coordinators");
+    let abort = commands(&actions);
+    assert!(matches!(abort.as_slice(), [(to, to_host::Message::Abort(_))] if *to == coordinators));
+    assert_eq!(stops(&job.says(coordinators, settled())).len(), 1);
+    job.obeys("coordinators");
+    assert_eq!(job.status(), JobStatus::Failed);
+    assert_eq!(job.causes(), [killed().message]);
+}
+
+#[test]
+fn a_coordinator_host_that_never_got_ready_has_nothing_to_discard() {
+    let mut job = Job::new(coordinated(1));
+    job.start();
+    job.grant(&[("tm1", 0)]);
+    let host = job.host("coordinators");
+    job.exits(host, killed(), "");
+    job.obeys("tm1");
+    assert_eq!(job.status(), JobStatus::Failed);
+    assert_eq!(job.causes(), [killed().message]);
+}
+
+#[test]
 fn a_job_ends_even_if_nobody_can_discard_its_output() {
     let mut job = Job::running_on(coordinated(1), &[("tm1", 0)]);
     let host = job.host("coordinators");
