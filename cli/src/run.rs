@@ -178,7 +178,7 @@ impl Session {
         self.program.answer(answer::Answer::Submitted(Submitted { job_id: job_id.clone() }));
         if self.detached {
             // Nobody waits for the end, so the program goes on as if it had come.
-            let status = JobStatus::Finished.as_str().to_owned();
+            let status = JobStatus::Running.as_str().to_owned();
             let result = JobResult { job_id, status, runtime_ms: 0, cause: None };
             self.program.answer(answer::Answer::Result(result));
         }

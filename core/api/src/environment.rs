@@ -20,6 +20,17 @@ use crate::stage::Output;
 use crate::stream::{Builder, NewNode, Shared, Stream};
 
 /// How a job ended.
+///
+/// ```
+/// # use millstream::{prelude::*, testing};
+/// # let env = &mut testing::environment();
+/// use millstream::JobStatus;
+///
+/// env.source("numbers", Datagen::sequence(0..6)).sink("nowhere", DiscardSink::new());
+/// let result = env.execute("to nowhere")?;
+/// assert_eq!(result.status, JobStatus::Finished);
+/// # Ok::<(), millstream::Error>(())
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct JobResult {
     /// The job.
@@ -31,6 +42,15 @@ pub struct JobResult {
 }
 
 /// A job that was submitted and not waited for.
+///
+/// ```
+/// # use millstream::{prelude::*, testing};
+/// # let env = &mut testing::environment();
+/// env.source("numbers", Datagen::sequence(0..6)).sink("nowhere", DiscardSink::new());
+/// let job = env.execute_async("to nowhere")?.job;
+/// assert_eq!(job.to_string().len(), 32);
+/// # Ok::<(), millstream::Error>(())
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct JobClient {
     /// The job.
@@ -65,6 +85,25 @@ pub trait Executor {
 ///
 /// The build function runs again in every process of the job, so it must build the same graph each
 /// time: what differs from run to run goes through [`Environment::plan_value`].
+///
+/// ```
+/// # use millstream::{prelude::*, testing};
+/// # let env = &mut testing::environment();
+/// env.set_parallelism(2);
+/// env.set_max_parallelism(256)?;
+/// env.set_runtime_mode(RuntimeMode::Batch);
+/// env.set_buffer_timeout(Some(std::time::Duration::from_millis(10)));
+/// env.disable_chaining(); // for this example only: it costs speed
+/// let sums = CollectSink::new();
+/// env.source("numbers", Datagen::sequence(0..6))
+///     .key_by(|n| n % 2)
+///     .reduce("sum", |sum, n| Ok(*sum += n))
+///     .sink("sums", sums.clone());
+/// env.execute("sums")?;
+/// assert_eq!(sums.take().iter().sum::<u64>(), 15);
+/// assert_eq!(env.executes(), 1);
+/// # Ok::<(), millstream::Error>(())
+/// ```
 pub struct Environment {
     executor: Box<dyn Executor>,
     builder: Shared,
@@ -130,6 +169,19 @@ impl Environment {
     ///
     /// # Errors
     /// `compute` failed, the name was used before, or the value cannot be encoded.
+    ///
+    /// ```
+    /// # use millstream::{prelude::*, testing};
+    /// # let env = &mut testing::environment();
+    /// let started = env.plan_value("started", || Ok(std::time::SystemTime::now()))?;
+    /// let stamped = CollectSink::new();
+    /// env.source("numbers", Datagen::sequence(0..1))
+    ///     .map(move |n| Ok((n, started))) // the same time in every process of the job
+    ///     .sink("stamped", stamped.clone());
+    /// env.execute("stamp")?;
+    /// assert_eq!(stamped.take(), [(0, started)]);
+    /// # Ok::<(), millstream::Error>(())
+    /// ```
     pub fn plan_value<V: Serialize + DeserializeOwned>(
         &mut self,
         name: &str,
@@ -149,6 +201,18 @@ impl Environment {
     }
 
     /// Starts a stream from a source. The uid names the source's state across versions of the job.
+    ///
+    /// ```
+    /// # use millstream::{prelude::*, testing};
+    /// # let env = &mut testing::environment();
+    /// let lengths = CollectSink::new();
+    /// env.source("words", Datagen::from_fn(|n| format!("word {n}")).count(11))
+    ///     .map(|word| Ok(word.len()))
+    ///     .sink("lengths", lengths.clone());
+    /// env.execute("lengths")?;
+    /// assert_eq!(lengths.take().last(), Some(&7));
+    /// # Ok::<(), millstream::Error>(())
+    /// ```
     pub fn source<S: Source>(&mut self, uid: &str, source: S) -> Stream<S::Out> {
         let coordinated = source.has_enumerator();
         let boundedness = source.boundedness();
@@ -195,6 +259,18 @@ impl Environment {
     ///
     /// # Errors
     /// The graph is faulty (all faults are named), or the job was refused, failed or cancelled.
+    ///
+    /// ```
+    /// # use millstream::{prelude::*, testing};
+    /// # let env = &mut testing::environment();
+    /// env.source("numbers", Datagen::sequence(0..6)).sink("nowhere", DiscardSink::new());
+    /// let result = env.execute("a first job")?;
+    /// println!("job {} took {:?}", result.job, result.runtime);
+    /// // A program may run several jobs, one after the other.
+    /// env.source("numbers", Datagen::sequence(0..6)).sink("nowhere", DiscardSink::new());
+    /// env.execute("a second job")?;
+    /// # Ok::<(), millstream::Error>(())
+    /// ```
     pub fn execute(&mut self, name: &str) -> Result<JobResult> {
         match self.run(name, true)? {
             Execution::Finished(result) => Ok(result),
@@ -208,6 +284,15 @@ impl Environment {
     ///
     /// # Errors
     /// The graph is faulty, or the job was refused.
+    ///
+    /// ```
+    /// # use millstream::{prelude::*, testing};
+    /// # let env = &mut testing::environment();
+    /// env.source("numbers", Datagen::sequence(0..6)).sink("nowhere", DiscardSink::new());
+    /// let client = env.execute_async("in the background")?;
+    /// println!("job {} runs", client.job);
+    /// # Ok::<(), millstream::Error>(())
+    /// ```
     pub fn execute_async(&mut self, name: &str) -> Result<JobClient> {
         match self.run(name, false)? {
             Execution::Submitted(job) | Execution::Finished(JobResult { job, .. }) => {
@@ -222,8 +307,10 @@ impl Environment {
             return Err(anyhow::anyhow!("job {name:?}: {}", faults.join("; ")));
         }
         let ordinal = self.executes;
+        let name =
+            self.settings.config.get("pipeline.name").map_or(name, String::as_str).to_owned();
         let values = self.plan_values.clone();
-        let graph = plan(program.graph(), name, ordinal, values, &self.settings)?;
+        let graph = plan(program.graph(), &name, ordinal, values, &self.settings)?;
         self.executes += 1;
         self.executor.execute(program, graph, wait)
     }

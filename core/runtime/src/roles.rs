@@ -168,6 +168,7 @@ impl Executor for Shared<HandOver> {
         }
         let Some(parent) = &this.parent else { bail!("the parent process is gone") };
         parent.outbox.send(planned);
+        let mut submitted_as = None;
         loop {
             let Some(ToHost { message }) = parent.next() else {
                 bail!("the client that started this program is gone")
@@ -180,8 +181,13 @@ impl Executor for Shared<HandOver> {
                 answer::Answer::Submitted(submitted) if !wait => {
                     return Ok(Execution::Submitted(JobId::try_from(submitted.job_id.as_slice())?));
                 }
-                answer::Answer::Submitted(_) => {}
-                answer::Answer::Result(result) => return finished(&result),
+                answer::Answer::Submitted(submitted) => submitted_as = Some(submitted.job_id),
+                // A job that was not waited for may end while another one is.
+                answer::Answer::Result(result) => {
+                    if submitted_as.as_ref().is_none_or(|job| *job == result.job_id) {
+                        return finished(&result);
+                    }
+                }
             }
         }
     }
@@ -195,6 +201,8 @@ fn finished(result: &millstream_protocol::host::JobResult) -> Result<Execution> 
             status: JobStatus::Finished,
             runtime: Duration::from_millis(result.runtime_ms),
         })),
+        // The client was told not to wait.
+        Some(JobStatus::Running) => Ok(Execution::Submitted(job)),
         _ => {
             let cause = result.cause.as_ref().map_or("no cause was given", |cause| &cause.message);
             bail!("job {job} ended {}: {cause}", result.status)
