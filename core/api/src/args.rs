@@ -7,6 +7,18 @@ use crate::Result;
 
 /// The arguments after the artifact on the command line (or of the program, run locally), as
 /// `--name value` or `--name=value` pairs.
+///
+/// ```
+/// # use millstream::Args;
+/// let args = Args::new(["--input", "words.txt", "--limit=10", "--verbose"]);
+/// assert_eq!(args.required("input")?, "words.txt");
+/// assert_eq!(args.optional::<u64>("limit")?, Some(10));
+/// assert_eq!(args.optional("output")?.unwrap_or("counts".to_owned()), "counts");
+/// assert!(args.has("verbose"));
+/// assert_eq!(args.all().len(), 4);
+/// assert!(args.required("output").is_err());
+/// # Ok::<(), millstream::Error>(())
+/// ```
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Args(Vec<String>);
 

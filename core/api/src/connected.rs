@@ -18,13 +18,23 @@ use crate::stream::{Function, NewNode, Stream, groups, inbox};
 use crate::task::OperatorContext;
 
 /// Two streams of any types; see [`Stream::connect`].
+///
+/// ```
+/// # use millstream::{prelude::*, testing::run_on};
+/// let shown = run_on([1, 2], |numbers| {
+///     let names = numbers.clone().map(|n| Ok(format!("number {n}")));
+///     numbers.connect(names).map(|number| Ok(number.to_string()), |name| Ok(name))
+/// });
+/// assert_eq!(shown.unwrap().len(), 4);
+/// ```
 #[must_use = "streams that nothing reads are discarded"]
 pub struct ConnectedStreams<A, B> {
     pub(crate) left: Stream<A>,
     pub(crate) right: Stream<B>,
 }
 
-/// Two streams with one key type; see [`KeyedStream::connect`].
+/// Two streams with one key type; see [`KeyedStream::connect`], and
+/// [`KeyedCoProcess`] for an example.
 #[must_use = "streams that nothing reads are discarded"]
 pub struct KeyedConnectedStreams<A, B, S, U> {
     pub(crate) left: KeyedStream<A, S>,
@@ -63,6 +73,15 @@ where
 
 impl<A: Data, B: Data> ConnectedStreams<A, B> {
     /// Turns each record of either stream into one result.
+    ///
+    /// ```
+    /// # use millstream::{prelude::*, testing::run_on};
+    /// let signed = run_on([1u32, 2], |ups| {
+    ///     let downs = ups.clone();
+    ///     ups.connect(downs).map(|up| Ok(i64::from(up)), |down| Ok(-i64::from(down)))
+    /// });
+    /// assert_eq!(signed.unwrap().iter().sum::<i64>(), 0);
+    /// ```
     pub fn map<O, F, G>(self, mut left: F, mut right: G) -> Stream<O>
     where
         O: Data,
@@ -74,6 +93,15 @@ impl<A: Data, B: Data> ConnectedStreams<A, B> {
 
     /// Turns each record of either stream into any number of results. One record's results are
     /// collected before they are sent.
+    ///
+    /// ```
+    /// # use millstream::{prelude::*, testing::run_on};
+    /// let some = run_on([1, 2, 3], |numbers| {
+    ///     let others = numbers.clone();
+    ///     numbers.connect(others).flat_map(|n| Ok(vec![n; 2]), |n| Ok((n > 2).then_some(n)))
+    /// });
+    /// assert_eq!(some.unwrap().len(), 7);
+    /// ```
     pub fn flat_map<O, F, G, X, Y>(self, left: F, right: G) -> Stream<O>
     where
         O: Data,
@@ -96,6 +124,7 @@ where
     U: KeySelector<B, Key = S::Key> + Sync,
 {
     /// Runs a function with state on each record of either stream; both share the key's state.
+    /// See [`KeyedCoProcess`] for an example.
     pub fn process<P, F>(self, uid: &str, make: F) -> Stream<P::Out>
     where
         P: KeyedCoProcess<S::Key, A, B> + 'static,

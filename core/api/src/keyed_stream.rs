@@ -18,6 +18,14 @@ use crate::stream::{Function, Stream, groups};
 use crate::writer;
 
 /// A stream that is partitioned by a key.
+///
+/// ```
+/// # use millstream::{prelude::*, testing::run_on};
+/// let totals = run_on([("a", 1), ("b", 2), ("a", 3)].map(|(k, n)| (k.to_owned(), n)), |pairs| {
+///     pairs.key_by_ref(|(key, _)| key).reduce("total", |total, next| Ok(total.1 += next.1))
+/// });
+/// assert_eq!(totals.unwrap().last(), Some(&("a".to_owned(), 4)));
+/// ```
 #[must_use = "a stream that nothing reads is discarded"]
 pub struct KeyedStream<T, S> {
     pub(crate) stream: Stream<T>,

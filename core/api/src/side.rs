@@ -10,6 +10,39 @@ use crate::Result;
 use crate::stage::{ErasedStage, Stage, reveal};
 
 /// Names a side output and the type of its records. Usually a `static`.
+///
+/// ```
+/// # use millstream::{prelude::*, testing};
+/// # let env = &mut testing::environment();
+/// static LATE: OutputTag<u64> = OutputTag::new("late");
+///
+/// /// Sends what is smaller than the record before it elsewhere.
+/// struct Ascending(ValueState<u64>);
+///
+/// impl KeyedProcess<(), u64> for Ascending {
+///     type Out = u64;
+///
+///     fn process(&mut self, n: u64, ctx: &mut Context<'_, (), u64>) -> Result<()> {
+///         if self.0.get(ctx)?.is_some_and(|last| n < *last) {
+///             return ctx.emit_to(&LATE, n);
+///         }
+///         self.0.set(ctx, n)?;
+///         ctx.emit(n);
+///         Ok(())
+///     }
+/// }
+///
+/// let (ascending, late) = (CollectSink::new(), CollectSink::new());
+/// let stream = env
+///     .source("numbers", Datagen::from_fn(|n| [3, 1, 4][n as usize]).count(3))
+///     .key_by(|_| ())
+///     .process("ascending", |states| Ok(Ascending(states.value("last")?)));
+/// stream.side_output(&LATE).sink("late", late.clone());
+/// stream.sink("in order", ascending.clone());
+/// env.execute("order")?;
+/// assert_eq!((ascending.take(), late.take()), (vec![3, 4], vec![1]));
+/// # Ok::<(), millstream::Error>(())
+/// ```
 #[derive(Debug)]
 pub struct OutputTag<T> {
     name: &'static str,
@@ -18,6 +51,12 @@ pub struct OutputTag<T> {
 
 impl<T> OutputTag<T> {
     /// A tag of this name; names are unique within an operator.
+    ///
+    /// ```
+    /// # use millstream::OutputTag;
+    /// static LATE: OutputTag<u64> = OutputTag::new("late");
+    /// assert_eq!(LATE.name(), "late");
+    /// ```
     #[must_use]
     pub const fn new(name: &'static str) -> Self {
         Self { name, record: PhantomData }

@@ -35,6 +35,78 @@ pub struct CommitterInfo {
 }
 
 /// A sink for records.
+///
+/// ```
+/// # use millstream::{connectors::*, testing, Result};
+/// # use std::sync::{Arc, Mutex};
+/// /// Sums what each subtask gets; the committer publishes the total once the job has finished.
+/// #[derive(Clone, Default)]
+/// struct Total(Arc<Mutex<Option<u64>>>);
+///
+/// impl Sink<u64> for Total {
+///     type Committable = u64;
+///     type Writer = Summer;
+///     type Committer = Publisher;
+///
+///     fn writer(&self, _info: &WriterInfo) -> Result<Summer> {
+///         Ok(Summer { sum: 0 })
+///     }
+///
+///     fn committer(&self, _info: &CommitterInfo) -> Result<Option<Publisher>> {
+///         Ok(Some(Publisher { place: self.clone() }))
+///     }
+///
+///     fn has_committer(&self) -> bool {
+///         true
+///     }
+/// }
+///
+/// struct Summer {
+///     sum: u64,
+/// }
+///
+/// impl SinkWriter<u64> for Summer {
+///     type Committable = u64;
+///
+///     fn write(&mut self, batch: Batch<u64>) -> Result<()> {
+///         self.sum += batch.records.iter().sum::<u64>();
+///         Ok(())
+///     }
+///
+///     fn finish(&mut self) -> Result<Vec<u64>> {
+///         Ok(vec![self.sum])
+///     }
+/// }
+///
+/// struct Publisher {
+///     place: Total,
+/// }
+///
+/// impl Committer for Publisher {
+///     type Committable = u64;
+///
+///     fn open(&mut self) -> Result<()> {
+///         self.abort() // whatever an earlier attempt left
+///     }
+///
+///     fn commit(&mut self, sums: Vec<u64>) -> Result<()> {
+///         *self.place.0.lock().unwrap() = Some(sums.into_iter().sum());
+///         Ok(())
+///     }
+///
+///     fn abort(&mut self) -> Result<()> {
+///         *self.place.0.lock().unwrap() = None;
+///         Ok(())
+///     }
+/// }
+///
+/// let total = Total::default();
+/// let mut env = testing::environment();
+/// env.source("numbers", Datagen::sequence(0..100)).sink("total", total.clone());
+/// env.execute("total")?;
+/// assert_eq!(*total.0.lock().unwrap(), Some(4_950));
+/// # Ok::<(), millstream::Error>(())
+/// ```
 pub trait Sink<T>: Send + Sync + 'static {
     /// What a writer has to say to the committer.
     type Committable: Serialize + DeserializeOwned + Send + 'static;
@@ -61,6 +133,8 @@ pub trait Sink<T>: Send + Sync + 'static {
 }
 
 /// Writes records on its task's thread.
+///
+/// See [`Sink`] for an example.
 pub trait SinkWriter<T>: Send {
     /// What it has to say to the committer.
     type Committable;
@@ -88,6 +162,8 @@ pub trait SinkWriter<T>: Send {
 }
 
 /// Publishes what a job's writers wrote. Every call may be repeated by a later attempt.
+///
+/// See [`Sink`] for an example.
 pub trait Committer: Send {
     /// What the writers say.
     type Committable;
@@ -112,6 +188,52 @@ pub trait Committer: Send {
 }
 
 /// The committer of a sink that has none.
+///
+/// ```
+/// # use millstream::{connectors::*, testing, Result};
+/// # use std::sync::mpsc;
+/// /// Hands records to whoever holds the other end.
+/// struct Channel(mpsc::Sender<u64>);
+///
+/// impl Sink<u64> for Channel {
+///     type Committable = ();
+///     type Writer = ChannelWriter;
+///     type Committer = NoCommitter<()>;
+///
+///     fn writer(&self, _info: &WriterInfo) -> Result<ChannelWriter> {
+///         Ok(ChannelWriter(self.0.clone()))
+///     }
+///
+///     fn committer(&self, _info: &CommitterInfo) -> Result<Option<NoCommitter<()>>> {
+///         Ok(None)
+///     }
+///
+///     fn has_committer(&self) -> bool {
+///         false
+///     }
+/// }
+///
+/// struct ChannelWriter(mpsc::Sender<u64>);
+///
+/// impl SinkWriter<u64> for ChannelWriter {
+///     type Committable = ();
+///
+///     fn write(&mut self, batch: Batch<u64>) -> Result<()> {
+///         Ok(batch.records.into_iter().try_for_each(|record| self.0.send(record))?)
+///     }
+///
+///     fn finish(&mut self) -> Result<Vec<()>> {
+///         Ok(Vec::new())
+///     }
+/// }
+///
+/// let (sender, receiver) = mpsc::channel();
+/// let mut env = testing::environment();
+/// env.source("numbers", Datagen::sequence(0..3)).sink("channel", Channel(sender));
+/// env.execute("channel")?;
+/// assert_eq!(receiver.try_iter().collect::<Vec<_>>(), [0, 1, 2]);
+/// # Ok::<(), millstream::Error>(())
+/// ```
 #[derive(Debug)]
 pub struct NoCommitter<C> {
     never: std::convert::Infallible,

@@ -32,6 +32,83 @@ pub struct ReaderContext {
 }
 
 /// A source of records.
+///
+/// ```
+/// # use millstream::{connectors::*, testing, Boundedness, Result};
+/// # use std::ops::Range;
+/// /// Numbers up to 100, ten at a time to whichever subtask is free.
+/// struct Numbers;
+///
+/// impl Source for Numbers {
+///     type Out = u64;
+///     type Split = Range<u64>;
+///     type Reader = NumberReader;
+///     type Enumerator = Tens;
+///
+///     fn boundedness(&self) -> Boundedness {
+///         Boundedness::Bounded
+///     }
+///
+///     fn reader(&self, _ctx: &ReaderContext) -> Result<NumberReader> {
+///         Ok(NumberReader { range: 0..0 })
+///     }
+///
+///     fn enumerator(&self) -> Result<Option<Tens>> {
+///         Ok(Some(Tens { next: 0 }))
+///     }
+///
+///     fn has_enumerator(&self) -> bool {
+///         true
+///     }
+/// }
+///
+/// struct Tens {
+///     next: u64,
+/// }
+///
+/// impl SplitEnumerator for Tens {
+///     type Split = Range<u64>;
+///
+///     fn discover(&mut self) -> Result<Option<std::time::Duration>> {
+///         Ok(None) // there is nothing to look for
+///     }
+///
+///     fn next_split(&mut self, _subtask: u32) -> Result<NextSplit<Range<u64>>> {
+///         let start = self.next;
+///         self.next += 10;
+///         Ok(if start < 100 { NextSplit::Split(start..start + 10) } else { NextSplit::NoMore })
+///     }
+/// }
+///
+/// struct NumberReader {
+///     range: Range<u64>,
+/// }
+///
+/// impl SourceReader for NumberReader {
+///     type Out = u64;
+///     type Split = Range<u64>;
+///
+///     fn add_split(&mut self, split: Range<u64>) -> Result<()> {
+///         self.range = split;
+///         Ok(())
+///     }
+///
+///     fn poll(&mut self, batch: &mut Batch<u64>) -> Result<Polled> {
+///         if self.range.is_empty() {
+///             return Ok(Polled::NeedSplit);
+///         }
+///         batch.records.extend(&mut self.range);
+///         Ok(Polled::Ready)
+///     }
+/// }
+///
+/// let numbers = CollectSink::new();
+/// let mut env = testing::environment();
+/// env.source("numbers", Numbers).sink("collect", numbers.clone());
+/// env.execute("numbers")?;
+/// assert_eq!(numbers.take().iter().sum::<u64>(), 4_950);
+/// # Ok::<(), millstream::Error>(())
+/// ```
 pub trait Source: Send + Sync + 'static {
     /// Its records.
     type Out: Data;
@@ -76,6 +153,8 @@ pub enum Polled {
 
 /// Reads splits on its task's thread. Blocking I/O belongs on a thread of the reader's own that
 /// calls the waker.
+///
+/// See [`Source`] for an example.
 pub trait SourceReader: Send {
     /// Its records.
     type Out: Data;
@@ -107,6 +186,8 @@ pub enum NextSplit<S> {
 }
 
 /// Finds splits and hands them out.
+///
+/// See [`Source`] for an example.
 pub trait SplitEnumerator: Send {
     /// What it finds.
     type Split;
@@ -126,6 +207,59 @@ pub trait SplitEnumerator: Send {
 }
 
 /// The enumerator of a source that has none.
+///
+/// ```
+/// # use millstream::{connectors::*, testing, Boundedness, Result};
+/// /// The number of the subtask, once.
+/// struct Subtask;
+///
+/// impl Source for Subtask {
+///     type Out = u32;
+///     type Split = ();
+///     type Reader = Once;
+///     type Enumerator = NoEnumerator<()>;
+///
+///     fn boundedness(&self) -> Boundedness {
+///         Boundedness::Bounded
+///     }
+///
+///     fn reader(&self, ctx: &ReaderContext) -> Result<Once> {
+///         Ok(Once(Some(ctx.subtask)))
+///     }
+///
+///     fn enumerator(&self) -> Result<Option<NoEnumerator<()>>> {
+///         Ok(None)
+///     }
+///
+///     fn has_enumerator(&self) -> bool {
+///         false
+///     }
+/// }
+///
+/// struct Once(Option<u32>);
+///
+/// impl SourceReader for Once {
+///     type Out = u32;
+///     type Split = ();
+///
+///     fn add_split(&mut self, _split: ()) -> Result<()> {
+///         Ok(())
+///     }
+///
+///     fn poll(&mut self, batch: &mut Batch<u32>) -> Result<Polled> {
+///         batch.records.extend(self.0.take());
+///         Ok(Polled::Finished)
+///     }
+/// }
+///
+/// let subtasks = CollectSink::new();
+/// let mut env = testing::environment();
+/// env.set_parallelism(2);
+/// env.source("subtasks", Subtask).sink("collect", subtasks.clone());
+/// env.execute("subtasks")?;
+/// assert_eq!(subtasks.take().iter().sum::<u32>(), 1);
+/// # Ok::<(), millstream::Error>(())
+/// ```
 #[derive(Debug)]
 pub struct NoEnumerator<S> {
     never: std::convert::Infallible,

@@ -59,6 +59,58 @@ where
 }
 
 /// A function on two keyed streams of one key type that share its state.
+///
+/// ```
+/// # use millstream::{prelude::*, testing};
+/// # let env = &mut testing::environment();
+/// /// Joins each user's clicks with the user's name, whichever comes first.
+/// struct Join {
+///     name: ValueState<String>,
+///     clicks: ListState<u64>,
+/// }
+///
+/// impl KeyedCoProcess<u32, (u32, String), (u32, u64)> for Join {
+///     type Out = (String, u64);
+///
+///     fn process_left(
+///         &mut self,
+///         (_, name): (u32, String),
+///         ctx: &mut Context<'_, u32, Self::Out>,
+///     ) -> Result<()> {
+///         for click in self.clicks.take(ctx)? {
+///             ctx.emit((name.clone(), click));
+///         }
+///         Ok(self.name.set(ctx, name)?)
+///     }
+///
+///     fn process_right(
+///         &mut self,
+///         (_, click): (u32, u64),
+///         ctx: &mut Context<'_, u32, Self::Out>,
+///     ) -> Result<()> {
+///         match self.name.get(ctx)?.cloned() {
+///             Some(name) => ctx.emit((name, click)),
+///             None => self.clicks.add(ctx, click)?,
+///         }
+///         Ok(())
+///     }
+/// }
+///
+/// let name = |user: u64| (user as u32, format!("user {user}"));
+/// let names = env.source("names", Datagen::from_fn(name).count(3));
+/// let clicks = env.source("clicks", Datagen::from_fn(|n| ((n % 3) as u32, n)).count(9));
+/// let joined = CollectSink::new();
+/// names
+///     .key_by(|(user, _)| *user)
+///     .connect(clicks.key_by(|(user, _)| *user))
+///     .process("join", |states| {
+///         Ok(Join { name: states.value("name")?, clicks: states.list("clicks")? })
+///     })
+///     .sink("joined", joined.clone());
+/// env.execute("join")?;
+/// assert_eq!(joined.take().len(), 9);
+/// # Ok::<(), millstream::Error>(())
+/// ```
 pub trait KeyedCoProcess<K: Key, A, B>: Send {
     /// What it emits.
     type Out: Send + 'static;

@@ -1,5 +1,6 @@
 //! Operators on keyed streams: `reduce` and `process`.
 
+use std::hint::black_box;
 use std::time::Instant;
 use std::vec::IntoIter;
 
@@ -22,11 +23,19 @@ pub(crate) struct ReduceStage<T, S: KeySelector<T>, F> {
     pub(crate) bad: BadRecords<T>,
     pub(crate) output: Output<T>,
     pub(crate) hashes: Vec<u64>,
+    /// The buffer of the batch before, for the next results.
+    pub(crate) spare: Vec<T>,
     /// Emits final values at the end of input instead of every update.
     pub(crate) final_only: bool,
     pub(crate) ending: bool,
     pub(crate) draining: Option<Drain<T>>,
 }
+
+/// How many records are looked up before they are added.
+const LOOK_AHEAD: usize = 32;
+
+/// A table of this size fits into a core's own cache.
+const CACHE_BYTES: usize = 1 << 20;
 
 /// The final values of the key group at hand.
 pub(crate) type Drain<T> = Box<dyn Iterator<Item = T> + Send>;
@@ -37,25 +46,58 @@ where
     S: KeySelector<T>,
     F: FnMut(&mut T, T) -> Result<()> + Send,
 {
-    /// Adds one record; the key's value after it if it is to be emitted, or `None` if the record
-    /// was refused.
+    /// Adds one record and emits the key's value after it; `false` if nothing is emitted.
     #[inline]
-    fn add(&mut self, record: T, hash: u64) -> Result<Option<T>> {
+    fn add(&mut self, record: T, hash: u64, results: &mut Vec<T>) -> Result<bool> {
         let kept = self.bad.keep(&record);
         let table = &mut self.table;
-        match self.selector.with(&record, |key| table.get_mut(hash, key)) {
+        let value = match self.selector.with(&record, |key| table.get_mut(hash, key)) {
             Some(value) => match (self.function)(value, record) {
-                Ok(()) if self.final_only => Ok(None),
-                Ok(()) => Ok(Some(value.clone())),
-                Err(error) => self.bad.refuse(error, kept, &mut self.output).map(|()| None),
+                Ok(()) => value,
+                Err(error) => {
+                    self.bad.refuse(error, kept, &mut self.output)?;
+                    return Ok(false);
+                }
             },
-            None => {
-                let key = self.selector.owned(&record);
-                let emitted = (!self.final_only).then(|| record.clone());
-                self.table.insert(hash, &key, record);
-                Ok(emitted)
+            None => table.insert_new(hash, self.selector.owned(&record), record),
+        };
+        if !self.final_only {
+            results.push(value.clone());
+        }
+        Ok(!self.final_only)
+    }
+
+    /// Looks up the keys of records to come, so that the waits for memory overlap: a quarter of
+    /// the time once a table is larger than a core's cache.
+    fn look_ahead(&self, records: &[T], hashes: &[u64]) {
+        let is_known = |record: &T, hash: u64| {
+            self.selector.with(record, |key| self.table.get(hash, key).is_some())
+        };
+        let pairs = records.iter().zip(hashes);
+        black_box(pairs.filter(|(record, hash)| is_known(record, **hash)).count());
+    }
+
+    /// Adds a batch of records; the updates.
+    fn add_all(&mut self, mut batch: Batch<T>, hashes: &[u64]) -> Result<Batch<T>> {
+        let mut updates =
+            Batch { records: std::mem::take(&mut self.spare), timestamps: Vec::new() };
+        let large = self.table.bytes() > CACHE_BYTES;
+        let mut timestamps = batch.timestamps.into_iter();
+        let mut records = batch.records.drain(..);
+        for hashes in hashes.chunks(LOOK_AHEAD) {
+            if large {
+                self.look_ahead(records.as_slice(), hashes);
+            }
+            for (hash, record) in hashes.iter().zip(records.by_ref()) {
+                let timestamp = timestamps.next();
+                if self.add(record, *hash, &mut updates.records)? {
+                    updates.timestamps.extend(timestamp);
+                }
             }
         }
+        drop(records);
+        self.spare = batch.records;
+        Ok(updates)
     }
 
     /// One batch of final values; `None` once all have left.
@@ -103,17 +145,9 @@ where
         hashes.clear();
         let selector = &self.selector;
         hashes.extend(batch.records.iter().map(|record| selector.with(record, Key::stable_hash)));
-        // Collected in place: the updates take the place of the records.
-        let records: Result<Vec<T>> = batch
-            .records
-            .into_iter()
-            .zip(hashes.iter().copied())
-            .filter_map(|(record, hash)| self.add(record, hash).transpose())
-            .collect();
+        let updates = self.add_all(batch, &hashes);
         self.hashes = hashes;
-        let records = records?;
-        let timestamps = if self.final_only { Vec::new() } else { batch.timestamps };
-        let flow = self.output.push(Batch { records, timestamps })?;
+        let flow = self.output.push(updates?)?;
         Ok(flow.and(self.output.flush_sides()?))
     }
 
@@ -136,6 +170,26 @@ where
 }
 
 /// What a keyed function can do with the record at hand.
+///
+/// ```
+/// # use millstream::{prelude::*, testing::run_on};
+/// struct Describe;
+///
+/// impl KeyedProcess<bool, u32> for Describe {
+///     type Out = String;
+///
+///     fn process(&mut self, n: u32, ctx: &mut Context<'_, bool, String>) -> Result<()> {
+///         let parity = if *ctx.key() { "even" } else { "odd" };
+///         let time = ctx.timestamp().map_or(String::new(), |time| format!(" at {time}"));
+///         ctx.emit(format!("{n} is {parity}{time}"));
+///         Ok(())
+///     }
+/// }
+///
+/// let described =
+///     run_on([1, 2], |numbers| numbers.key_by(|n| n % 2 == 0).process("say", |_| Ok(Describe)));
+/// assert_eq!(described.unwrap(), ["1 is odd", "2 is even"]);
+/// ```
 pub struct Context<'a, K, O> {
     backend: &'a mut KeyedBackend<K>,
     results: &'a mut Vec<O>,
@@ -188,6 +242,37 @@ impl<K: Key, O> KeyedContext for Context<'_, K, O> {
 
 /// A function on a keyed stream, with state. One instance per subtask serves all its keys; what
 /// belongs to a key lives in state handles.
+///
+/// ```
+/// # use millstream::{prelude::*, testing::run_on};
+/// /// The word and how often it came, each time that it comes.
+/// struct Count {
+///     seen: ValueState<u64>,
+/// }
+///
+/// impl KeyedProcess<String, String> for Count {
+///     type Out = (String, u64);
+///
+///     fn process(
+///         &mut self,
+///         word: String,
+///         ctx: &mut Context<'_, String, (String, u64)>,
+///     ) -> Result<()> {
+///         let seen = self.seen.get_or_insert_with(ctx, || 0)?;
+///         *seen += 1;
+///         let result = (word, *seen);
+///         ctx.emit(result);
+///         Ok(())
+///     }
+/// }
+///
+/// let counts = run_on(["to", "be", "to"].map(str::to_owned), |words| {
+///     words
+///         .key_by_ref(|word| word)
+///         .process("count", |states| Ok(Count { seen: states.value("seen")? }))
+/// });
+/// assert_eq!(counts.unwrap().last(), Some(&("to".to_owned(), 2)));
+/// ```
 pub trait KeyedProcess<K: Key, I>: Send {
     /// What it emits.
     type Out: Send + 'static;

@@ -17,6 +17,21 @@ use crate::stage::Output;
 
 /// What becomes of a record that an operator's function refuses. Given to
 /// [`Stream::on_error`](crate::Stream::on_error).
+///
+/// ```
+/// # use millstream::{prelude::*, testing::run_on};
+/// fn numbers(policy: OnError<String>) -> Result<Vec<u32>> {
+///     run_on(["1".to_owned(), "one".to_owned(), "2".to_owned()], |words| {
+///         words.on_error(policy).map(|word| Ok(word.parse()?))
+///     })
+/// }
+///
+/// static BAD: OutputTag<String> = OutputTag::new("bad");
+/// assert!(numbers(OnError::fail()).is_err());
+/// assert_eq!(numbers(OnError::drop_record())?, [1, 2]);
+/// assert_eq!(numbers(OnError::side_output(&BAD))?, [1, 2]); // "one": Stream::side_output(&BAD)
+/// # Ok::<(), millstream::Error>(())
+/// ```
 pub struct OnError<I>(pub(crate) Policy<I>);
 
 pub(crate) enum Policy<I> {
