@@ -111,7 +111,6 @@ impl<T: Data, S: KeySelector<T> + Sync> KeyedStream<T, S> {
                     output: Output::new(outputs)?,
                     hashes: Vec::new(),
                     spare: Vec::new(),
-                    spare: Vec::new(),
                     final_only: ctx.task.batch,
                     ending: false,
                     draining: None,
