@@ -15,6 +15,16 @@ struct Collected<T> {
 ///
 /// Records appear when a subtask has finished; those of an attempt that failed are dropped. On a
 /// cluster the records stay in the task hosts, out of reach.
+///
+/// ```
+/// # use millstream::{prelude::*, testing};
+/// # let env = &mut testing::environment();
+/// let squares = CollectSink::new();
+/// env.source("numbers", Datagen::sequence(0..4)).map(|n| Ok(n * n)).sink("all", squares.clone());
+/// env.execute("squares")?;
+/// assert_eq!(squares.take(), [0, 1, 4, 9]);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug)]
 pub struct CollectSink<T> {
     collected: Arc<Mutex<Collected<T>>>,

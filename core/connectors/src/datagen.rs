@@ -14,7 +14,7 @@ const PAUSE_MIN: Duration = Duration::from_millis(1);
 /// numbers `s`, `s + p`, `s + 2p` and so on.
 ///
 /// ```
-/// use millstream_connectors::Datagen;
+/// use millstream::connectors::Datagen;
 ///
 /// let numbers = Datagen::sequence(0..1_000_000);
 /// let squares = Datagen::from_fn(|i| i * i).count(100);
@@ -30,6 +30,14 @@ pub struct Datagen<F> {
 }
 
 /// Pseudo-random numbers for one record.
+///
+/// ```
+/// # use millstream::connectors::Random;
+/// let mut random = Random::new(42, 0);
+/// assert_eq!(random.next_u64(), Random::new(42, 0).next_u64()); // the same in every run
+/// assert!(random.below(6) < 6);
+/// assert!((0.0..1.0).contains(&random.unit()));
+/// ```
 #[derive(Debug, Clone)]
 pub struct Random(u64);
 
@@ -71,6 +79,16 @@ const fn mix(mut z: u64) -> u64 {
 
 impl Datagen<()> {
     /// The numbers of a range.
+    ///
+    /// ```
+    /// # use millstream::{prelude::*, testing};
+    /// # let env = &mut testing::environment();
+    /// let numbers = CollectSink::new();
+    /// env.source("numbers", Datagen::sequence(7..10)).sink("collect", numbers.clone());
+    /// env.execute("numbers")?;
+    /// assert_eq!(numbers.take(), [7, 8, 9]);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn sequence(
         range: std::ops::Range<u64>,
@@ -80,12 +98,33 @@ impl Datagen<()> {
     }
 
     /// What a function makes of each number, without end unless [`Datagen::count`] sets one.
+    ///
+    /// ```
+    /// # use millstream::{prelude::*, testing};
+    /// # let env = &mut testing::environment();
+    /// let words = CollectSink::new();
+    /// env.source("words", Datagen::from_fn(|n| format!("word {n}")).count(2)).sink("all", words.clone());
+    /// env.execute("words")?;
+    /// assert_eq!(words.take(), ["word 0", "word 1"]);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub const fn from_fn<T, F: Fn(u64) -> T>(function: F) -> Datagen<F> {
         Datagen { function, count: None, rate: None }
     }
 
     /// The same with pseudo-random numbers, which depend on the seed and the record's number alone.
+    ///
+    /// ```
+    /// # use millstream::{prelude::*, testing};
+    /// # let env = &mut testing::environment();
+    /// let dice = CollectSink::new();
+    /// let throws = Datagen::random(42, |_, random| random.below(6) + 1).count(100);
+    /// env.source("throws", throws).sink("dice", dice.clone());
+    /// env.execute("throw dice")?;
+    /// assert!(dice.take().iter().all(|die| (1..=6).contains(die)));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn random<T, F>(
         seed: u64,
@@ -107,6 +146,17 @@ impl<F> Datagen<F> {
     }
 
     /// Makes this many records per second over all subtasks, evenly; after a stall it catches up.
+    ///
+    /// ```
+    /// # use millstream::{prelude::*, testing};
+    /// # let env = &mut testing::environment();
+    /// let started = std::time::Instant::now();
+    /// env.source("numbers", Datagen::sequence(0..20).rate_per_second(200))
+    ///     .sink("nowhere", DiscardSink::new());
+    /// env.execute("slowly")?;
+    /// assert!(started.elapsed().as_millis() >= 50);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn rate_per_second(mut self, records: u64) -> Self {
         self.rate = Some(records as f64);

@@ -6,6 +6,16 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use millstream_api::{Batch, CommitterInfo, NoCommitter, Result, Sink, SinkWriter, WriterInfo};
 
 /// Throws records away. Where the job runs in this process, [`DiscardSink::count`] says how many.
+///
+/// ```
+/// # use millstream::{prelude::*, testing};
+/// # let env = &mut testing::environment();
+/// let nowhere = DiscardSink::new();
+/// env.source("numbers", Datagen::sequence(0..1_000)).sink("nowhere", nowhere.clone());
+/// env.execute("to nowhere")?;
+/// assert_eq!(nowhere.count(), 1_000);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug, Clone, Default)]
 pub struct DiscardSink {
     count: Arc<AtomicU64>,

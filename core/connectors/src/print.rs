@@ -12,15 +12,18 @@ use millstream_api::{
 /// second).
 ///
 /// ```
-/// use millstream_connectors::PrintSink;
+/// # use millstream::{prelude::*, testing};
+/// # let env = &mut testing::environment();
 /// use std::io::Write;
 ///
-/// let words = PrintSink::new::<String>();
-/// let pairs = PrintSink::debug::<(u64, u64)>();
-/// let counts = PrintSink::with(|(word, count): &(String, u64), out: &mut Vec<u8>| {
-///     write!(out, "{word}: {count}")
-/// });
-/// # let _ = (words, pairs, counts);
+/// let pairs = env.source("pairs", Datagen::from_fn(|n| (n, n * n)).count(3));
+/// pairs.clone().map(|(_, square)| Ok(square)).sink("squares", PrintSink::new());
+/// pairs.clone().sink("pairs as they are", PrintSink::debug());
+/// pairs.sink("sentences", PrintSink::with(|(n, square): &(u64, u64), out: &mut Vec<u8>| {
+///     write!(out, "{n} times {n} is {square}")
+/// }));
+/// env.execute("print")?;
+/// # Ok::<(), millstream::Error>(())
 /// ```
 #[derive(Debug, Clone, Copy)]
 pub struct PrintSink<F> {

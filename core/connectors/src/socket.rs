@@ -70,8 +70,19 @@ pub enum SocketError {
 /// before the restart is not read again.
 ///
 /// ```
-/// let lines = millstream_connectors::SocketSource::lines("localhost", 9999);
-/// # let _ = lines;
+/// # use millstream::{prelude::*, testing};
+/// # let env = &mut testing::environment();
+/// use std::io::Write;
+///
+/// let server = std::net::TcpListener::bind("127.0.0.1:0")?;
+/// let port = server.local_addr()?.port();
+/// let peer = std::thread::spawn(move || server.accept()?.0.write_all(b"to be\nor not\n"));
+/// let lines = CollectSink::new();
+/// env.source("words", SocketSource::lines("127.0.0.1", port)).sink("lines", lines.clone());
+/// env.execute("read lines")?;
+/// assert_eq!(lines.take(), ["to be", "or not"]);
+/// # peer.join().unwrap()?;
+/// # Ok::<(), millstream::Error>(())
 /// ```
 #[derive(Debug, Clone)]
 pub struct SocketSource {

@@ -9,6 +9,17 @@ use crate::handles::{ListState, MapState, ValueState};
 use crate::table::GroupTable;
 
 /// Why a state cannot be used.
+///
+/// ```
+/// # use millstream_state::*;
+/// # use millstream_types::{Key, MaxParallelism};
+/// # let mut states = KeyedBackend::<u32>::new(0..128, MaxParallelism::DEFAULT);
+/// let first: ValueState<u64> = states.value("count")?;
+/// let second = states.value::<u64>("count").unwrap_err();
+/// assert!(matches!(second, StateError::Duplicate(name) if name == "count"));
+/// # let _ = first;
+/// # Ok::<(), StateError>(())
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum StateError {
     /// Two states of one operator have one name.
@@ -29,6 +40,18 @@ pub trait KeyedContext {
 }
 
 /// The keyed states of one operator's subtask.
+///
+/// ```
+/// # use millstream_state::*;
+/// # use millstream_types::{Key, MaxParallelism};
+/// # let mut states = KeyedBackend::<u32>::new(0..128, MaxParallelism::DEFAULT);
+/// let last: ValueState<String> = states.value("last")?;
+/// let all: ListState<String> = states.list("all")?;
+/// let counts: MapState<String, u64> = states.map("counts")?;
+/// assert!(states.value::<u64>("last").is_err()); // each state has a name of its own
+/// # let _ = (last, all, counts);
+/// # Ok::<(), StateError>(())
+/// ```
 #[derive(Debug)]
 pub struct KeyedBackend<K> {
     groups: Range<u16>,
@@ -116,6 +139,14 @@ impl<K: Key> KeyedBackend<K> {
             (Some(table), Some((key, hash))) => Ok((table, *hash, key)),
             (None, _) | (_, None) => Err(StateError::Foreign(slot.name)),
         }
+    }
+}
+
+impl<K: Key> KeyedContext for KeyedBackend<K> {
+    type Key = K;
+
+    fn backend(&mut self) -> &mut Self {
+        self
     }
 }
 

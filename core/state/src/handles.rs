@@ -8,6 +8,23 @@ use millstream_types::Key;
 use crate::backend::{KeyedContext, Slot, StateError};
 
 /// One value per key.
+///
+/// ```
+/// # use millstream_state::*;
+/// # use millstream_types::{Key, MaxParallelism};
+/// # let mut states = KeyedBackend::<u32>::new(0..128, MaxParallelism::DEFAULT);
+/// let count: ValueState<u64> = states.value("count")?;
+/// # let ctx = &mut states;
+/// # ctx.set_key(7, 7u32.stable_hash());
+/// // In a keyed function, for the key of the record at hand:
+/// assert_eq!(count.get(ctx)?, None);
+/// count.set(ctx, 1)?;
+/// *count.get_or_insert_with(ctx, || 0)? += 1;
+/// assert_eq!(count.get(ctx)?, Some(&2));
+/// count.clear(ctx)?;
+/// assert_eq!(count.get(ctx)?, None);
+/// # Ok::<(), StateError>(())
+/// ```
 #[derive(Debug)]
 pub struct ValueState<V> {
     slot: Slot,
@@ -66,6 +83,22 @@ impl<V: Send + 'static> ValueState<V> {
 }
 
 /// A list per key.
+///
+/// ```
+/// # use millstream_state::*;
+/// # use millstream_types::{Key, MaxParallelism};
+/// # let mut states = KeyedBackend::<u32>::new(0..128, MaxParallelism::DEFAULT);
+/// let names: ListState<String> = states.list("names")?;
+/// # let ctx = &mut states;
+/// # ctx.set_key(7, 7u32.stable_hash());
+/// // In a keyed function, for the key of the record at hand:
+/// names.add(ctx, "a".to_owned())?;
+/// names.add(ctx, "b".to_owned())?;
+/// assert_eq!(names.get(ctx)?, ["a", "b"]);
+/// assert_eq!(names.take(ctx)?.len(), 2);
+/// assert!(names.get(ctx)?.is_empty());
+/// # Ok::<(), StateError>(())
+/// ```
 #[derive(Debug)]
 pub struct ListState<V> {
     slot: Slot,
@@ -107,6 +140,22 @@ impl<V: Send + 'static> ListState<V> {
 }
 
 /// A map per key.
+///
+/// ```
+/// # use millstream_state::*;
+/// # use millstream_types::{Key, MaxParallelism};
+/// # let mut states = KeyedBackend::<u32>::new(0..128, MaxParallelism::DEFAULT);
+/// let counts: MapState<String, u64> = states.map("counts")?;
+/// # let ctx = &mut states;
+/// # ctx.set_key(7, 7u32.stable_hash());
+/// // In a keyed function, for the key of the record at hand:
+/// let (a, b) = ("a".to_owned(), "b".to_owned());
+/// counts.put(ctx, a.clone(), 1)?;
+/// assert_eq!(counts.get(ctx, &a)?, Some(&1));
+/// assert_eq!(counts.remove(ctx, &b)?, None);
+/// assert_eq!(counts.iter(ctx)?.map(|(_, count)| count).sum::<u64>(), 1);
+/// # Ok::<(), StateError>(())
+/// ```
 #[derive(Debug)]
 pub struct MapState<M, V> {
     slot: Slot,

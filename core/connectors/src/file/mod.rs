@@ -125,7 +125,7 @@ pub struct FileSplit {
 /// absolute through `Environment::plan_value`.
 ///
 /// ```
-/// use millstream_connectors::{FileSource, OnBadRecord};
+/// use millstream::connectors::{FileSource, OnBadRecord};
 /// use std::time::Duration;
 ///
 /// let text = FileSource::text("/data/book.txt");
@@ -151,6 +151,20 @@ pub struct FileSource<F> {
 
 impl FileSource<()> {
     /// Lines as bytes, without their end (`\n` or `\r\n`). No line is bad.
+    ///
+    /// ```
+    /// # use millstream::{prelude::*, testing};
+    /// # let env = &mut testing::environment();
+    /// # let directory = tempfile::tempdir()?;
+    /// # let directory = directory.path();
+    /// let file = directory.join("bytes");
+    /// std::fs::write(&file, b"caf\xe9\r\nt\xe9\n")?;
+    /// let lines = CollectSink::new();
+    /// env.source("bytes", FileSource::byte_lines(file)).sink("lines", lines.clone());
+    /// env.execute("bytes")?;
+    /// assert_eq!(lines.take(), [b"caf\xe9".to_vec(), b"t\xe9".to_vec()]);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn byte_lines(path: impl Into<PathBuf>) -> FileSource<Lines<ByteLine>> {
         FileSource::with_format(path, Lines(ByteLine))
@@ -158,12 +172,48 @@ impl FileSource<()> {
 
     /// Lines as text, without their end (`\n` or `\r\n`). What is not UTF-8 becomes U+FFFD, and
     /// such lines are counted in `numRecordsReplaced`; see [`FileSource::strict`].
+    ///
+    /// ```
+    /// # use millstream::{prelude::*, testing};
+    /// # let env = &mut testing::environment();
+    /// # let directory = tempfile::tempdir()?;
+    /// # let directory = directory.path();
+    /// let file = directory.join("text");
+    /// std::fs::write(&file, "to be\nor not to be\n")?;
+    /// let lines = CollectSink::new();
+    /// env.source("text", FileSource::text(file)).sink("lines", lines.clone());
+    /// env.execute("text")?;
+    /// assert_eq!(lines.take(), ["to be", "or not to be"]);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn text(path: impl Into<PathBuf>) -> FileSource<Lines<TextLine>> {
         FileSource::with_format(path, Lines(TextLine::default()))
     }
 
     /// One JSON value per line. Blank lines are skipped.
+    ///
+    /// ```
+    /// # use millstream::{prelude::*, testing};
+    /// # let env = &mut testing::environment();
+    /// # let directory = tempfile::tempdir()?;
+    /// # let directory = directory.path();
+    /// #[millstream::record]
+    /// struct Visit {
+    ///     page: String,
+    ///     seconds: u32,
+    /// }
+    ///
+    /// let file = directory.join("visits.json");
+    /// std::fs::write(&file, r#"{"page": "home", "seconds": 7}"#)?;
+    /// let seconds = CollectSink::new();
+    /// env.source("visits", FileSource::json_lines::<Visit>(file))
+    ///     .map(|visit| Ok(visit.seconds))
+    ///     .sink("seconds", seconds.clone());
+    /// env.execute("visits")?;
+    /// assert_eq!(seconds.take(), [7]);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn json_lines<T: Data>(path: impl Into<PathBuf>) -> FileSource<Lines<JsonLine<T>>> {
         FileSource::with_format(path, Lines(JsonLine::new()))
@@ -171,6 +221,21 @@ impl FileSource<()> {
 
     /// Lines through a function, which sees the bytes of the line without its end. The fastest way
     /// to read a format of one's own: the line itself is never copied.
+    ///
+    /// ```
+    /// # use millstream::{prelude::*, testing};
+    /// # let env = &mut testing::environment();
+    /// # let directory = tempfile::tempdir()?;
+    /// # let directory = directory.path();
+    /// let file = directory.join("numbers");
+    /// std::fs::write(&file, "1\n2\n")?;
+    /// let parse = |line: &[u8]| Ok(std::str::from_utf8(line)?.parse::<u32>()?);
+    /// let numbers = CollectSink::new();
+    /// env.source("lines", FileSource::parse_lines(file, parse)).sink("numbers", numbers.clone());
+    /// env.execute("numbers")?;
+    /// assert_eq!(numbers.take(), [1, 2]);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn parse_lines<T, P>(path: impl Into<PathBuf>, parse: P) -> FileSource<Lines<ParsedLine<P>>>
     where
@@ -184,6 +249,30 @@ impl FileSource<()> {
     /// [`FileSource::headers`] says otherwise. A file is read as one piece, because nothing tells a
     /// line end in quotes from another in the middle of a file; see
     /// [`FileSource::split_at_newlines`].
+    ///
+    /// ```
+    /// # use millstream::{prelude::*, testing};
+    /// # let env = &mut testing::environment();
+    /// # let directory = tempfile::tempdir()?;
+    /// # let directory = directory.path();
+    /// #[millstream::record]
+    /// struct Price {
+    ///     item: String,
+    ///     cents: u64,
+    /// }
+    ///
+    /// std::fs::write(directory.join("monday.csv"), "item;cents\ntea;250\n")?;
+    /// std::fs::write(directory.join("tuesday.csv"), "cents;item\n300;tea\nfree;water\n")?;
+    /// let source = FileSource::csv::<Price>(directory)
+    ///     .delimiter(b';')
+    ///     .split_at_newlines()
+    ///     .on_bad_record(OnBadRecord::Drop);
+    /// let cents = CollectSink::new();
+    /// env.source("prices", source).map(|price| Ok(price.cents)).sink("cents", cents.clone());
+    /// env.execute("prices")?;
+    /// assert_eq!(cents.take().iter().sum::<u64>(), 550);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn csv<T: Data>(path: impl Into<PathBuf>) -> FileSource<Csv<T>> {
         FileSource::with_format(path, Csv::new())
@@ -192,6 +281,21 @@ impl FileSource<()> {
 
 impl FileSource<Lines<TextLine>> {
     /// Makes a line that is not UTF-8 a bad record.
+    ///
+    /// ```
+    /// # use millstream::{prelude::*, testing};
+    /// # let env = &mut testing::environment();
+    /// # let directory = tempfile::tempdir()?;
+    /// # let directory = directory.path();
+    /// let file = directory.join("text");
+    /// std::fs::write(&file, b"to be\ncaf\xe9\n")?;
+    /// let lines = CollectSink::new();
+    /// env.source("text", FileSource::text(file).strict().on_bad_record(OnBadRecord::Drop))
+    ///     .sink("lines", lines.clone());
+    /// env.execute("text")?;
+    /// assert_eq!(lines.take(), ["to be"]);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub const fn strict(mut self) -> Self {
         self.format.0.strict = true;
@@ -202,6 +306,21 @@ impl FileSource<Lines<TextLine>> {
 impl<T: Data> FileSource<Csv<T>> {
     /// Whether the first line of each file names the fields. Without names, fields are taken in
     /// order.
+    ///
+    /// ```
+    /// # use millstream::{prelude::*, testing};
+    /// # let env = &mut testing::environment();
+    /// # let directory = tempfile::tempdir()?;
+    /// # let directory = directory.path();
+    /// let file = directory.join("prices.csv");
+    /// std::fs::write(&file, "tea,250\nwater,0\n")?;
+    /// let prices = CollectSink::new();
+    /// env.source("prices", FileSource::csv::<(String, u64)>(file).headers(false))
+    ///     .sink("collect", prices.clone());
+    /// env.execute("prices")?;
+    /// assert_eq!(prices.take(), [("tea".to_owned(), 250), ("water".to_owned(), 0)]);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub const fn headers(mut self, headers: bool) -> Self {
         self.format.headers = headers;
@@ -268,6 +387,23 @@ impl<F: Format> FileSource<F> {
 
     /// Hands on each record as `Ok`, and one that does not parse as
     /// `Err` of a [`BadRecord`](crate::BadRecord).
+    ///
+    /// ```
+    /// # use millstream::{prelude::*, testing};
+    /// # let env = &mut testing::environment();
+    /// # let directory = tempfile::tempdir()?;
+    /// # let directory = directory.path();
+    /// let file = directory.join("numbers");
+    /// std::fs::write(&file, "1\none\n")?;
+    /// let (good, bad) = (CollectSink::new(), CollectSink::new());
+    /// let records = env.source("numbers", FileSource::json_lines::<u32>(file).keep_bad_records());
+    /// records.clone().flat_map(|record| Ok(record.ok())).sink("good", good.clone());
+    /// records.flat_map(|record| Ok(record.err())).sink("bad", bad.clone());
+    /// env.execute("numbers")?;
+    /// assert_eq!(good.take(), [1]);
+    /// assert_eq!(bad.take()[0].bytes, b"one");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn keep_bad_records(self) -> FileSource<Kept<F>> {
         FileSource {

@@ -7,6 +7,30 @@ use millstream_api::Result;
 use serde::Serialize;
 
 /// A format that a file sink writes.
+///
+/// ```
+/// # use millstream::{prelude::*, testing};
+/// # let env = &mut testing::environment();
+/// # let directory = tempfile::tempdir()?;
+/// # let directory = directory.path();
+/// /// The bytes of numbers, one after the other.
+/// #[derive(Clone)]
+/// struct LittleEndian;
+///
+/// impl Encoder<u64> for LittleEndian {
+///     fn encode(&mut self, records: &[u64], _begins_file: bool, out: &mut Vec<u8>) -> Result<()> {
+///         out.extend(records.iter().flat_map(|number| number.to_le_bytes()));
+///         Ok(())
+///     }
+/// }
+///
+/// let numbers = env.source("numbers", Datagen::sequence(0..3));
+/// numbers.sink("file", FileSink::with_encoder(directory, LittleEndian).roll_at_bytes(1 << 20));
+/// env.execute("write numbers")?;
+/// let file = std::fs::read_dir(directory)?.next().unwrap()?.path();
+/// assert_eq!(std::fs::metadata(file)?.len(), 24);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub trait Encoder<T>: Clone + Send + Sync + 'static {
     /// Adds `records` to `out`; `begins_file` says that nothing was written to the file yet.
     ///

@@ -77,7 +77,7 @@ impl FileSinkError {
 /// same directory on all of them; make a relative one absolute through `Environment::plan_value`.
 ///
 /// ```
-/// use millstream_connectors::FileSink;
+/// use millstream::connectors::FileSink;
 /// use std::time::Duration;
 ///
 /// let lines = FileSink::lines("/data/lines").suffix(".txt");
@@ -102,18 +102,63 @@ pub(crate) struct Rolling {
 
 impl FileSink<()> {
     /// One line per record, as `Display` writes it.
+    ///
+    /// ```
+    /// # use millstream::{prelude::*, testing};
+    /// # let env = &mut testing::environment();
+    /// # let directory = tempfile::tempdir()?;
+    /// # let directory = directory.path();
+    /// let numbers = env.source("numbers", Datagen::sequence(0..3));
+    /// numbers.sink("file", FileSink::lines(directory).suffix(".txt"));
+    /// env.execute("write lines")?;
+    /// let file = std::fs::read_dir(directory)?.next().unwrap()?.path();
+    /// assert_eq!(std::fs::read_to_string(file)?, "0\n1\n2\n");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn lines(directory: impl Into<PathBuf>) -> FileSink<DisplayLines> {
         FileSink::with_encoder(directory, DisplayLines)
     }
 
     /// One JSON value per line.
+    ///
+    /// ```
+    /// # use millstream::{prelude::*, testing};
+    /// # let env = &mut testing::environment();
+    /// # let directory = tempfile::tempdir()?;
+    /// # let directory = directory.path();
+    /// let pairs = env.source("pairs", Datagen::from_fn(|n| (n, n * n)).count(2));
+    /// pairs.sink("file", FileSink::json_lines(directory).suffix(".json"));
+    /// env.execute("write JSON")?;
+    /// let file = std::fs::read_dir(directory)?.next().unwrap()?.path();
+    /// assert_eq!(std::fs::read_to_string(file)?, "[0,0]\n[1,1]\n");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn json_lines(directory: impl Into<PathBuf>) -> FileSink<JsonLines> {
         FileSink::with_encoder(directory, JsonLines)
     }
 
     /// CSV; each file begins with the names of the fields if the records have names.
+    ///
+    /// ```
+    /// # use millstream::{prelude::*, testing};
+    /// # let env = &mut testing::environment();
+    /// # let directory = tempfile::tempdir()?;
+    /// # let directory = directory.path();
+    /// #[millstream::record]
+    /// struct Square {
+    ///     n: u64,
+    ///     square: u64,
+    /// }
+    ///
+    /// let squares = env.source("squares", Datagen::from_fn(|n| Square { n, square: n * n }).count(2));
+    /// squares.sink("file", FileSink::csv(directory).suffix(".csv"));
+    /// env.execute("write CSV")?;
+    /// let file = std::fs::read_dir(directory)?.next().unwrap()?.path();
+    /// assert_eq!(std::fs::read_to_string(file)?, "n,square\n0,0\n1,1\n");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn csv(directory: impl Into<PathBuf>) -> FileSink<CsvRecords> {
         FileSink::with_encoder(directory, CsvRecords)
@@ -123,7 +168,7 @@ impl FileSink<()> {
     ///
     /// ```
     /// use std::io::Write;
-    /// use millstream_connectors::FileSink;
+    /// use millstream::connectors::FileSink;
     ///
     /// let sink = FileSink::with("/tmp/counts", |(word, count): &(String, u64), out| {
     ///     Ok(writeln!(out, "{word} {count}")?)
