@@ -177,7 +177,7 @@ impl Session {
         let job_id = job.as_bytes().to_vec();
         self.program.answer(answer::Answer::Submitted(Submitted { job_id: job_id.clone() }));
         if self.detached {
-            // Nobody waits for the end, so the program goes on as if it had come.
+            // Nobody waits for the end: the program goes on while the job runs.
             let status = JobStatus::Running.as_str().to_owned();
             let result = JobResult { job_id, status, runtime_ms: 0, cause: None };
             self.program.answer(answer::Answer::Result(result));
