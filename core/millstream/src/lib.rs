@@ -7,9 +7,8 @@
 //! ```
 //! use millstream::prelude::*;
 //!
-//! # fn main() -> std::process::ExitCode { millstream::__private::run(job) }
-//! // #[millstream::main] goes here
-//! fn job(env: &mut Environment, _args: Args) -> Result<()> {
+//! #[millstream::main]
+//! fn main(env: &mut Environment, _args: Args) -> Result<()> {
 //!     let numbers = env.source("numbers", Datagen::sequence(0..1_000));
 //!     numbers
 //!         .filter(|n| Ok(n % 2 == 0))
@@ -27,6 +26,7 @@ mod local;
 #[cfg(feature = "local")]
 pub mod testing;
 
+#[doc(inline)]
 pub use millstream_api::{
     Args, Batch, Boundedness, ByRef, ByValue, ConnectedStreams, Context, Data, Environment, Error,
     ErrorContext, Function, JobClient, JobId, JobResult, JobStatus, Key, KeyHasher, KeySelector,
@@ -34,23 +34,45 @@ pub use millstream_api::{
     MapState, OnError, OutputTag, Result, RuntimeMode, StateError, Stream, StreamSink, ValueState,
     bail, ensure, error,
 };
+#[doc(inline)]
 pub use millstream_macros::{Key, main, record};
+#[doc(inline)]
 pub use millstream_types::Str;
 #[doc(no_inline)]
 pub use serde;
 
 /// Sources and sinks that come with the engine, and what it takes to write others.
 pub mod connectors {
+    #[doc(inline)]
     pub use millstream_api::{
         Batch, Committer, CommitterInfo, NextSplit, NoCommitter, NoEnumerator, Polled,
         ReaderContext, Sink, SinkWriter, Source, SourceReader, SplitEnumerator, WriterInfo,
     };
+    #[doc(inline)]
     pub use millstream_connectors::*;
 }
 
 /// What most jobs use.
+///
+/// ```
+/// use millstream::prelude::*;
+///
+/// /// Part of a job: how often each word came.
+/// fn count(words: Stream<Str>) -> Stream<(Str, u64)> {
+///     words
+///         .map(|word| Ok((word, 1)))
+///         .key_by_ref(|(word, _)| word)
+///         .reduce("count", |total, next| Ok(total.1 += next.1))
+/// }
+///
+/// let counts = millstream::testing::run_on(["to", "be", "to"].map(Str::from), count)?;
+/// assert_eq!(counts.last(), Some(&("to".into(), 2)));
+/// # Ok::<(), millstream::Error>(())
+/// ```
 pub mod prelude {
+    #[doc(no_inline)]
     pub use crate::connectors::*;
+    #[doc(no_inline)]
     pub use crate::{
         Args, Context, Environment, ErrorContext, KeyedBackend, KeyedCoProcess, KeyedProcess,
         ListState, MapState, OnError, OutputTag, Result, RuntimeMode, Str, Stream, ValueState,
