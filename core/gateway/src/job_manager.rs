@@ -77,7 +77,8 @@ pub trait JobManagerSender: Send + Sync + std::fmt::Debug {
         message: from_task_manager::Message,
     ) -> BoxFuture<'_, Result<(), ConnectionLost>>;
 
-    /// The bytes of an artifact, in order, in chunks of at most 1 MiB. The receiver checks the hash.
+    /// The bytes of an artifact, in order, in chunks of at most 1 MiB. The receiver checks their
+    /// hash.
     fn fetch_artifact(
         &self,
         artifact: ArtifactHash,

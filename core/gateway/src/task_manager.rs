@@ -104,7 +104,8 @@ pub trait TaskManagerGateway: Send + Sync + std::fmt::Debug {
     /// The connection is gone.
     fn command(&self, command: HostCommand) -> Result<(), TaskManagerGone>;
 
-    /// Ends a host and everything that it started; `HostExited` follows. After `grace` it is killed.
+    /// Ends a host and everything that it started; `HostExited` follows. After `grace` it is
+    /// killed.
     ///
     /// # Errors
     /// The connection is gone.

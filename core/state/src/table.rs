@@ -85,6 +85,15 @@ impl<K: Key, V> GroupTable<K, V> {
         }
     }
 
+    /// Adds a key that has no value.
+    ///
+    /// # Panics
+    /// As [`GroupTable::get_or_insert_with`].
+    pub fn insert_new(&mut self, hash: u64, key: K, value: V) -> &mut V {
+        let table = self.owned(hash);
+        &mut table.insert_unique(hash, (key, value), |(k, _)| k.stable_hash()).into_mut().1
+    }
+
     /// Forgets a key; its value if it had one.
     pub fn remove(&mut self, hash: u64, key: &K) -> Option<V> {
         let group = self.group(hash);
@@ -97,6 +106,12 @@ impl<K: Key, V> GroupTable<K, V> {
     #[must_use]
     pub fn len(&self) -> usize {
         self.groups.iter().map(HashTable::len).sum()
+    }
+
+    /// About how much memory the entries take, without what they point to.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.groups.iter().map(HashTable::num_buckets).sum::<usize>() * size_of::<(K, V)>()
     }
 
     /// Whether there is no key.
@@ -125,7 +140,9 @@ mod tests {
 
     proptest! {
         #[test]
-        fn behaves_like_a_map(steps in proptest::collection::vec((0..4u8, 0..50u64, any::<u64>()), 0..400)) {
+        fn behaves_like_a_map(
+            steps in proptest::collection::vec((0..4u8, 0..50u64, any::<u64>()), 0..400)
+        ) {
             let mut table = table();
             let mut model = HashMap::new();
             for (step, key, value) in steps {

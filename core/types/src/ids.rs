@@ -77,9 +77,10 @@ macro_rules! id128 {
 
             /// Accepts exactly 16 bytes, as they stand in protobuf messages.
             fn try_from(bytes: &[u8]) -> Result<Self, Self::Error> {
+                let text = || format!("{} bytes", bytes.len());
                 <[u8; 16]>::try_from(bytes)
                     .map(Self)
-                    .map_err(|_| ParseIdError { kind: $kind, text: format!("{} bytes", bytes.len()) })
+                    .map_err(|_| ParseIdError { kind: $kind, text: text() })
             }
         }
 
