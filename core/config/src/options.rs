@@ -10,7 +10,7 @@ use std::time::Duration;
 use millstream_types::ByteSize;
 
 use crate::option::{ConfigOption, OptionInfo};
-use crate::values::{LogLevel, PortRange, RestartStrategyType, RuntimeMode, Scheduler, Seconds};
+use crate::values::{LogLevel, PortRange, RestartStrategyType, RuntimeMode, Seconds};
 
 macro_rules! options {
     (
@@ -47,8 +47,6 @@ options! {
     /// The local address that the JobManager's RPC server binds to; not Flink's 0.0.0.0, because
     /// a server is open to others only when somebody says so.
     JOBMANAGER_BIND_HOST: String = "jobmanager.bind-host", default "localhost";
-    /// How a job's tasks are placed; Adaptive and AdaptiveBatch are not supported yet.
-    JOBMANAGER_SCHEDULER: Scheduler = "jobmanager.scheduler", default "Default";
     /// How long a call between processes may take.
     PEKKO_ASK_TIMEOUT: Duration = "pekko.ask.timeout", default "10 s";
     /// The time between two heartbeats.
@@ -77,12 +75,8 @@ options! {
     REST_CONNECTION_TIMEOUT: Duration = "rest.connection-timeout", default "15 s";
     /// The largest request that the REST server accepts, and so the largest artifact.
     REST_SERVER_MAX_CONTENT_LENGTH: ByteSize = "rest.server.max-content-length", default "100 mb";
-    /// How long a REST request may wait for the JobManager.
-    WEB_TIMEOUT: Duration = "web.timeout", default "10 min";
     /// Where uploaded artifacts are kept; unset: below `web.tmpdir`, and lost with the JobManager.
     WEB_UPLOAD_DIR: Option<PathBuf> = "web.upload.dir";
-    /// Where the REST server keeps temporary files.
-    WEB_TMPDIR: PathBuf = "web.tmpdir", default "/tmp";
     /// Whether artifacts may be uploaded and run over REST.
     WEB_SUBMIT_ENABLE: bool = "web.submit.enable", default "true";
     /// Whether jobs may be cancelled over REST.
@@ -97,8 +91,6 @@ options! {
     TASKMANAGER_HOST: Option<String> = "taskmanager.host";
     /// The local address that the worker's servers bind to; not Flink's 0.0.0.0.
     TASKMANAGER_BIND_HOST: String = "taskmanager.bind-host", default "localhost";
-    /// The ports that the worker's RPC server tries to bind, in order; 0: any free one.
-    TASKMANAGER_RPC_PORT: PortRange = "taskmanager.rpc.port", default "0";
     /// The ports that the task hosts' data servers try to bind, in order; 0: any free one. Each
     /// host has a server of its own, so that a single port allows a single host.
     TASKMANAGER_DATA_PORT: PortRange = "taskmanager.data.port", default "0";
@@ -125,15 +117,9 @@ options! {
 
     /// How long a job waits for slots before it fails.
     SLOT_REQUEST_TIMEOUT: Duration = "slot.request.timeout", default "5 min";
-    /// How long a job keeps a slot that it does not use.
-    SLOT_IDLE_TIMEOUT: Duration = "slot.idle.timeout", default "50 s";
     /// How long the ResourceManager waits for a worker that was started to register.
     RESOURCEMANAGER_TASKMANAGER_REGISTRATION_TIMEOUT: Duration =
         "resourcemanager.taskmanager-registration.timeout", default "5 min";
-    /// How long after its start a standalone cluster waits for workers before it refuses a job
-    /// for want of slots at once; unset: `slot.request.timeout`.
-    RESOURCEMANAGER_STANDALONE_START_UP_TIME: Option<Duration> =
-        "resourcemanager.standalone.start-up-time";
 
     /// The parallelism of jobs that do not say theirs.
     PARALLELISM_DEFAULT: u32 = "parallelism.default", default "1";
@@ -194,8 +180,6 @@ options! {
     COORDINATOR_MEMORY: ByteSize = "millstream.coordinator.memory", default "256 mb";
     /// How long a task may take to obey a cancellation before its task host is killed.
     TASK_CANCEL_TIMEOUT: Duration = "millstream.task.cancel-timeout", default "2 s";
-    /// How many batches a channel between processes may hold that the receiver has not consumed.
-    NETWORK_EXCHANGE_CREDITS: u32 = "millstream.network.exchange-credits", default "8";
     /// The memory of a worker beside its task hosts.
     TASKMANAGER_MEMORY_OVERHEAD: ByteSize =
         "millstream.taskmanager.memory.overhead", default "128 mb";

@@ -236,24 +236,6 @@ impl OptionValue for RestartStrategyType {
     }
 }
 
-/// How a job's tasks are placed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Scheduler {
-    /// With the parallelism that the job asks for.
-    Default,
-}
-
-impl OptionValue for Scheduler {
-    const KIND: &'static str = "Default";
-
-    fn read(text: &str) -> Result<Self, String> {
-        if ["adaptive", "adaptivebatch"].contains(&text.trim().to_ascii_lowercase().as_str()) {
-            return Err("it is not supported yet, use Default".into());
-        }
-        one_of(text, &[("Default", Self::Default)])
-    }
-}
-
 /// From which importance on a process writes log lines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LogLevel {
