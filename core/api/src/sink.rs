@@ -107,6 +107,10 @@ pub struct CommitterInfo {
 /// assert_eq!(*total.0.lock().unwrap(), Some(4_950));
 /// # Ok::<(), millstream::Error>(())
 /// ```
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` does not take records of type `{T}`",
+    note = "map the stream's records to what the sink takes"
+)]
 pub trait Sink<T>: Send + Sync + 'static {
     /// What a writer has to say to the committer.
     type Committable: Serialize + DeserializeOwned + Send + 'static;

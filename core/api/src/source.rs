@@ -109,6 +109,7 @@ pub struct ReaderContext {
 /// assert_eq!(numbers.take().iter().sum::<u64>(), 4_950);
 /// # Ok::<(), millstream::Error>(())
 /// ```
+#[diagnostic::on_unimplemented(message = "`{Self}` is not a source")]
 pub trait Source: Send + Sync + 'static {
     /// Its records.
     type Out: Data;

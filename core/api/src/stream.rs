@@ -31,6 +31,23 @@ use crate::task::{InputContext, OperatorContext, TaskContext};
 use crate::writer;
 
 /// What a user's function is: each subtask gets a clone of it.
+///
+/// ```
+/// # use millstream::{prelude::*, testing::run_on, Function};
+/// /// A part of a job that takes a function.
+/// fn apply<F: FnMut(u64) -> Result<u64> + Function>(n: Stream<u64>, function: F) -> Stream<u64> {
+///     n.map(function)
+/// }
+///
+/// let mut seen = 0; // moves into the function; each subtask counts its own records
+/// let numbered = run_on([7, 7], |sevens| {
+///     apply(sevens, move |n| {
+///         seen += 1;
+///         Ok(n + seen)
+///     })
+/// });
+/// assert_eq!(numbered.unwrap(), [8, 9]);
+/// ```
 pub trait Function: Clone + Send + Sync + 'static {}
 
 impl<F: Clone + Send + Sync + 'static> Function for F {}

@@ -26,10 +26,13 @@ pub(crate) const HEAD_BYTES: usize = 16;
 /// A type whose values can move between tasks. Serde's derives are all that it takes.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot travel between tasks",
-    note = "records are `'static + Send` and derive serde's `Serialize` and `Deserialize`"
+    label = "not a record",
+    note = "put `#[millstream::record]` before its definition, or derive serde's `Serialize` and \
+            `Deserialize`; records own what they hold (`'static`) and are `Send`"
 )]
 pub trait Data: Serialize + DeserializeOwned + Send + 'static {}
 
+#[diagnostic::do_not_recommend]
 impl<T: Serialize + DeserializeOwned + Send + 'static> Data for T {}
 
 /// What travels beside the records, in order with them.

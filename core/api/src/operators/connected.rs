@@ -111,6 +111,10 @@ where
 /// assert_eq!(joined.take().len(), 9);
 /// # Ok::<(), millstream::Error>(())
 /// ```
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` does not process records of types `{A}` and `{B}` with keys of type `{K}`",
+    note = "implement `KeyedCoProcess<{K}, {A}, {B}>` for it"
+)]
 pub trait KeyedCoProcess<K: Key, A, B>: Send {
     /// What it emits.
     type Out: Send + 'static;

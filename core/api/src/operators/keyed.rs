@@ -273,6 +273,10 @@ impl<K: Key, O> KeyedContext for Context<'_, K, O> {
 /// });
 /// assert_eq!(counts.unwrap().last(), Some(&("to".to_owned(), 2)));
 /// ```
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` does not process records of type `{I}` with keys of type `{K}`",
+    note = "implement `KeyedProcess<{K}, {I}>` for it"
+)]
 pub trait KeyedProcess<K: Key, I>: Send {
     /// What it emits.
     type Out: Send + 'static;

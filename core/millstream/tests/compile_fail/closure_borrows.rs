@@ -1,0 +1,10 @@
+//! Functions outlive the build function.
+
+use millstream::prelude::*;
+
+fn job(numbers: Stream<u64>) {
+    let step = 2;
+    numbers.map(|number| Ok(number + step)).sink("numbers", DiscardSink::new());
+}
+
+fn main() {}

@@ -1,0 +1,17 @@
+//! What is emitted to a tag is of its type.
+
+use millstream::prelude::*;
+
+static BAD: OutputTag<String> = OutputTag::new("bad");
+
+struct Split;
+
+impl KeyedProcess<u64, u64> for Split {
+    type Out = u64;
+
+    fn process(&mut self, number: u64, ctx: &mut Context<'_, u64, u64>) -> Result<()> {
+        ctx.emit_to(&BAD, number)
+    }
+}
+
+fn main() {}

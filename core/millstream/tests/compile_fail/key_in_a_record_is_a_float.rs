@@ -1,0 +1,9 @@
+//! A part of a record that is a float is no key either.
+
+use millstream::prelude::*;
+
+fn job(prices: Stream<(f32, u64)>) {
+    prices.key_by_ref(|(price, _)| price).reduce("sum", |sum, next| Ok(sum.1 += next.1));
+}
+
+fn main() {}

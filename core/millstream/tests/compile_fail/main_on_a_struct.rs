@@ -1,0 +1,6 @@
+//! The entry is a function.
+
+#[millstream::main]
+struct Job;
+
+fn main() {}

@@ -1,0 +1,9 @@
+//! Records own their data.
+
+use millstream::prelude::*;
+
+fn job(words: Stream<String>) {
+    words.map(|word| Ok(word.as_str())).sink("words", DiscardSink::new());
+}
+
+fn main() {}

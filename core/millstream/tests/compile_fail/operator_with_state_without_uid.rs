@@ -1,0 +1,20 @@
+//! An operator with state names it.
+
+use millstream::prelude::*;
+
+struct Pass;
+
+impl KeyedProcess<u64, u64> for Pass {
+    type Out = u64;
+
+    fn process(&mut self, number: u64, ctx: &mut Context<'_, u64, u64>) -> Result<()> {
+        ctx.emit(number);
+        Ok(())
+    }
+}
+
+fn job(numbers: Stream<u64>) {
+    numbers.key_by(|number| *number).process(|_| Ok(Pass)).sink("numbers", DiscardSink::new());
+}
+
+fn main() {}

@@ -1,0 +1,20 @@
+//! A keyed function is of the stream's types.
+
+use millstream::prelude::*;
+
+struct Pass;
+
+impl KeyedProcess<u64, u64> for Pass {
+    type Out = u64;
+
+    fn process(&mut self, number: u64, ctx: &mut Context<'_, u64, u64>) -> Result<()> {
+        ctx.emit(number);
+        Ok(())
+    }
+}
+
+fn job(words: Stream<String>) {
+    words.key_by(|word| word.len()).process("pass", |_| Ok(Pass)).sink("all", DiscardSink::new());
+}
+
+fn main() {}

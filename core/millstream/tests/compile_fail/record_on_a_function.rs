@@ -1,0 +1,6 @@
+//! A record is data.
+
+#[millstream::record]
+fn visit() {}
+
+fn main() {}

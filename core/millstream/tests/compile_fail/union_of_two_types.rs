@@ -1,0 +1,9 @@
+//! A union is of one type.
+
+use millstream::prelude::*;
+
+fn job(numbers: Stream<u64>, words: Stream<String>) {
+    numbers.union(words).sink("both", DiscardSink::new());
+}
+
+fn main() {}
