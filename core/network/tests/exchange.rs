@@ -1,5 +1,7 @@
 //! Two hosts on loopback: credits, order, loss, and strangers at the door.
 
+#![expect(clippy::unwrap_used, reason = "a test ends where a step fails")]
+
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::sync::Arc;
