@@ -1,8 +1,8 @@
 //! What runs inside an artifact's process: tasks on slot threads, coordinators, and the roles.
 //!
 //! [`TaskHost`] and [`CoordinatorHost`] are driven by messages of the host protocol and answer with
-//! them; over a socket in a child process ([`roles`]), over channels in a job of one process. A
-//! [`slot`] is a thread; the tasks of one slot run on it by turns, as synchronous state machines.
+//! them; over a socket in a child process ([`run_child`]), over channels in a job of one process. A
+//! slot is a thread; the tasks of one slot run on it by turns, as synchronous state machines.
 //!
 //! # Invariants
 //! - A panic or an error of user code ends its task and no other.
