@@ -1,0 +1,26 @@
+//! The jobs of the system tests: `--job NAME` and the job's own options.
+
+mod misbehave;
+mod neighbour;
+mod pressure;
+
+use millstream::prelude::*;
+
+#[millstream::main]
+fn jobs(env: &mut Environment, args: Args) -> Result<()> {
+    match args.required("job")? {
+        "misbehave" => misbehave::build(env, &args),
+        "neighbour" => neighbour::build(env, &args),
+        "pressure" => pressure::build(env, &args),
+        "parse" => parse(env, &args),
+        other => Err(millstream::error!("there is no job {other:?}")),
+    }
+}
+
+/// Reads a file of one JSON number per line and fails at the first line that is none.
+fn parse(env: &mut Environment, args: &Args) -> Result<()> {
+    env.source("numbers", FileSource::json_lines::<u64>(args.required("input")?))
+        .sink("none", DiscardSink::new());
+    env.execute("parse")?;
+    Ok(())
+}

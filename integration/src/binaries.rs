@@ -1,0 +1,50 @@
+//! The built programs that tests run.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::OnceLock;
+
+/// Where cargo puts this profile's programs.
+fn profile_dir() -> PathBuf {
+    let test = std::env::current_exe().unwrap();
+    test.ancestors().nth(2).unwrap().to_owned()
+}
+
+/// A program of this workspace: the engine `millstream`, or one of this package.
+///
+/// # Panics
+/// It does not exist and cannot be built.
+#[must_use]
+pub fn binary(name: &str) -> PathBuf {
+    built(profile_dir().join(name))
+}
+
+/// A program of the package `millstream-examples`.
+///
+/// # Panics
+/// It does not exist and cannot be built.
+#[must_use]
+pub fn example(name: &str) -> PathBuf {
+    built(profile_dir().join("examples").join(name))
+}
+
+fn built(path: PathBuf) -> PathBuf {
+    if !path.exists() {
+        static BUILT: OnceLock<()> = OnceLock::new();
+        BUILT.get_or_init(build);
+    }
+    assert!(path.exists(), "{} was not built", path.display());
+    path
+}
+
+/// Cargo builds the binaries of a test's own package only; CI has built the others before.
+fn build() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
+    let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    cargo.current_dir(root).args(["build", "--bins", "--examples"]);
+    cargo.args(["--package", "millstream-cli", "--package", "millstream-examples"]);
+    if profile_dir().ends_with("release") {
+        cargo.arg("--release");
+    }
+    assert!(cargo.status().unwrap().success(), "failed to build the programs that tests run");
+}

@@ -1,0 +1,100 @@
+//! Running `millstream` and other commands as a user would.
+
+use std::os::unix::process::CommandExt;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use crate::wait::{scale, until};
+
+/// How long any command may take in CI, and in the long run.
+const DEADLINES: (Duration, Duration) = (Duration::from_secs(90), Duration::from_secs(600));
+
+/// How a command ended.
+#[derive(Debug, Clone)]
+pub struct Outcome {
+    /// The exit code; none after a signal.
+    pub code: Option<i32>,
+    /// All of standard output.
+    pub stdout: String,
+    /// All of standard error.
+    pub stderr: String,
+}
+
+impl Outcome {
+    /// Runs a command to its end.
+    ///
+    /// # Panics
+    /// It cannot be started or does not end.
+    #[must_use]
+    pub fn of(mut command: Command) -> Self {
+        let name = format!("{command:?}");
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        dies_with_us(&mut command);
+        let child = command.spawn().unwrap_or_else(|error| panic!("{name}: {error}"));
+        let pid = child.id();
+        let waiting = std::thread::spawn(move || child.wait_with_output());
+        let (start, deadline) = (Instant::now(), scale(DEADLINES.0, DEADLINES.1));
+        while !waiting.is_finished() && start.elapsed() < deadline {
+            std::thread::sleep(Duration::from_millis(2));
+        }
+        if !waiting.is_finished() {
+            kill(pid, libc::SIGKILL);
+            until("a killed command ends", deadline, || waiting.is_finished().then_some(()));
+            panic!("{name} did not end within {deadline:?}");
+        }
+        let output = waiting.join().unwrap().unwrap();
+        Self {
+            code: output.status.code(),
+            stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
+            stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+        }
+    }
+
+    /// Itself, if it was a success.
+    ///
+    /// # Panics
+    /// It was none.
+    #[must_use = "only to be asked for its success, it is dropped with `let _`"]
+    pub fn success(self) -> Self {
+        assert_eq!(self.code, Some(0), "{self:#?}");
+        self
+    }
+
+    /// The complaint of a command that failed as it should: one line on standard error.
+    ///
+    /// # Panics
+    /// It did not fail with exit code 1.
+    #[must_use]
+    pub fn complaint(&self) -> &str {
+        assert_eq!(self.code, Some(1), "{self:#?}");
+        self.stderr.lines().last().unwrap_or_default()
+    }
+
+    /// The id of the job that `run` has submitted.
+    ///
+    /// # Panics
+    /// It submitted none.
+    #[must_use]
+    pub fn job_id(&self) -> String {
+        let id = self.stdout.split_once("JobID ").map(|(_, rest)| rest.split_whitespace().next());
+        id.flatten().unwrap_or_else(|| panic!("no job in {self:#?}")).to_owned()
+    }
+}
+
+/// Has the kernel kill the process when the thread that starts it ends.
+pub(crate) fn dies_with_us(command: &mut Command) {
+    // SAFETY: prctl is async-signal-safe and touches nothing of this process.
+    unsafe {
+        command.pre_exec(|| {
+            libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL);
+            Ok(())
+        });
+    }
+}
+
+/// Sends a signal to one process.
+pub(crate) fn kill(pid: u32, signal: i32) {
+    let pid = libc::pid_t::try_from(pid).unwrap();
+    // SAFETY: takes no pointers. The process may be gone already.
+    unsafe { libc::kill(pid, signal) };
+}

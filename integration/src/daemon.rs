@@ -1,0 +1,88 @@
+//! One JobManager or TaskManager process.
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::Duration;
+
+use crate::command_line::{dies_with_us, kill};
+use crate::wait::until;
+
+/// A daemon that the harness started; killed when dropped.
+#[derive(Debug)]
+pub struct Daemon {
+    /// What it is, as in its log's name.
+    pub name: String,
+    /// Its log.
+    pub log: PathBuf,
+    child: Child,
+}
+
+impl Daemon {
+    /// Starts `command`, which is the whole command line, with its output beside the log.
+    pub(crate) fn start(name: String, log: PathBuf, mut command: Command) -> Self {
+        let out = File::options().create(true).append(true).open(log.with_extension("out"));
+        let out = out.unwrap();
+        command.stdin(Stdio::null()).stdout(out.try_clone().unwrap()).stderr(out);
+        dies_with_us(&mut command);
+        let child = command.spawn().unwrap();
+        Self { name, log, child }
+    }
+
+    /// Its process.
+    #[must_use]
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Kills it with signal 9 and waits until it is gone.
+    ///
+    /// # Panics
+    /// It cannot be waited for.
+    pub fn kill(&mut self) {
+        let _ = self.child.kill();
+        self.child.wait().unwrap();
+    }
+
+    /// Asks it to end and waits until it has.
+    ///
+    /// # Panics
+    /// It did not end within half a minute.
+    pub fn stop(&mut self) -> ExitStatus {
+        kill(self.pid(), libc::SIGTERM);
+        self.ended(Duration::from_secs(30))
+    }
+
+    /// Waits for its end.
+    ///
+    /// # Panics
+    /// It did not end within the deadline.
+    pub fn ended(&mut self, deadline: Duration) -> ExitStatus {
+        let what = format!("{} has ended", self.name);
+        until(&what, deadline, || self.child.try_wait().unwrap())
+    }
+
+    /// How it ended, if it has.
+    ///
+    /// # Panics
+    /// It cannot be asked.
+    pub fn exit(&mut self) -> Option<ExitStatus> {
+        self.child.try_wait().unwrap()
+    }
+
+    /// What it has logged and printed so far.
+    #[must_use]
+    pub fn logged(&self) -> String {
+        let read = |path: &Path| std::fs::read(path).unwrap_or_default();
+        let mut text = read(&self.log);
+        text.extend(read(&self.log.with_extension("out")));
+        String::from_utf8_lossy(&text).into_owned()
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}

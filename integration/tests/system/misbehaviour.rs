@@ -1,0 +1,148 @@
+//! User code goes wrong in every way that it can: the job says why, nobody else notices, nothing is
+//! left.
+
+use std::time::Duration;
+
+use millstream_integration::{Census, Cluster, Outcome, until};
+
+use crate::neighbour::Neighbour;
+
+/// When all must be as before.
+const CLEAN_DEADLINE: Duration = Duration::from_secs(5);
+
+/// One worker with room for two jobs of two subtasks each, after a first job, so that what is made
+/// once has been made.
+fn cluster() -> (Cluster, Census) {
+    let cluster = Cluster::builder().slots_with_memory(4, 128).start();
+    let first = Neighbour::start(&cluster, "first", 100, 0, &["-p", "2"]);
+    first.finish();
+    // Uploaded artifacts go when nobody has needed them for three seconds.
+    let census = settled(&cluster);
+    (cluster, census)
+}
+
+/// The census once hosts and artifacts of the first job are gone.
+fn settled(cluster: &Cluster) -> Census {
+    until("the first job has left nothing", Duration::from_secs(10), || {
+        let census = cluster.census();
+        let artifact = |path: &std::path::PathBuf| {
+            path.parent().is_some_and(|parent| parent.ends_with("artifacts"))
+        };
+        let clean = census.processes.len() == 2 && !census.files.iter().any(artifact);
+        clean.then_some(census)
+    })
+}
+
+/// Runs the bad job beside a good one, and gives how the bad one ended.
+fn run_beside_neighbour(how: &str, expected: &str) -> Outcome {
+    let (cluster, before) = cluster();
+    let neighbour = Neighbour::start(&cluster, "neighbour", 12_000, 8_000, &["-p", "2"]);
+    let output = cluster.data("bad");
+    let arguments = ["--job", "misbehave", "--how", how, "--output", output.to_str().unwrap()];
+    let outcome = cluster.run_job(&["-p", "2"], &arguments);
+    check_complaint(&cluster, &outcome, how, expected);
+    neighbour.finish_undisturbed();
+    cluster.wait_until_as_before(&before, CLEAN_DEADLINE);
+    assert_nothing_written(&output);
+    outcome
+}
+
+fn check_complaint(cluster: &Cluster, outcome: &Outcome, how: &str, expected: &str) {
+    let complaint = outcome.complaint();
+    eprintln!("{how}: {complaint}");
+    assert!(complaint.contains(expected), "{how}: {complaint:?} lacks {expected:?}");
+    let job = cluster.job(&outcome.job_id());
+    assert_eq!(job.status(), "FAILED");
+    let causes = job.causes();
+    assert!(causes.first().is_some_and(|cause| cause.contains(expected)), "{how}: {causes:?}");
+}
+
+fn assert_nothing_written(output: &std::path::Path) {
+    let left: Vec<_> = std::fs::read_dir(output).into_iter().flatten().flatten().collect();
+    assert!(left.is_empty(), "{left:?}");
+}
+
+#[test]
+fn a_panic_is_told_with_its_place() {
+    let outcome = run_beside_neighbour("panic", "the chosen number is here");
+    assert!(outcome.complaint().contains("jobs/misbehave.rs:"), "{}", outcome.complaint());
+}
+
+#[test]
+fn an_error_is_told() {
+    let _ = run_beside_neighbour("error", "the chosen number came");
+}
+
+#[test]
+fn an_abort_is_told() {
+    let _ = run_beside_neighbour("abort", "SIGABRT");
+}
+
+#[test]
+fn a_stack_overflow_is_told() {
+    let _ = run_beside_neighbour("overflow", "has overflowed its stack");
+}
+
+#[test]
+fn an_exit_is_told_with_its_code() {
+    let _ = run_beside_neighbour("exit", "exited by itself with code 7");
+}
+
+#[test]
+fn a_wild_pointer_is_told() {
+    let _ = run_beside_neighbour("segfault", "SIGSEGV");
+}
+
+#[test]
+fn a_leak_ends_at_the_limit() {
+    let _ = run_beside_neighbour("leak", "memory");
+}
+
+#[test]
+fn children_and_daemons_of_user_code_are_swept() {
+    let _ = run_beside_neighbour("children", "SIGABRT");
+}
+
+#[test]
+fn a_committer_that_panics_is_told() {
+    let _ = run_beside_neighbour("committer-panic", "the chosen number is here");
+}
+
+#[test]
+fn a_committer_that_aborts_is_told() {
+    let _ = run_beside_neighbour("committer-abort", "SIGABRT");
+}
+
+/// User code that never comes back is ended by a cancellation.
+fn cancel_beside_neighbour(how: &str) {
+    let (cluster, before) = cluster();
+    let neighbour = Neighbour::start(&cluster, "neighbour", 32_000, 8_000, &["-p", "2"]);
+    let (output, marker) = (cluster.data("bad"), cluster.data("marker"));
+    let arguments = [
+        ["--job", "misbehave", "--how", how],
+        ["--output", output.to_str().unwrap(), "--marker", marker.to_str().unwrap()],
+    ]
+    .concat();
+    let job = cluster.submit_job(&["-p", "2"], &arguments);
+    until("user code blocks", Duration::from_secs(20), || marker.exists().then_some(()));
+    let _ = cluster.millstream(&["cancel", &job.id]).success();
+    job.wait_for("CANCELED");
+    neighbour.finish_undisturbed();
+    cluster.wait_until_as_before(&before, CLEAN_DEADLINE);
+    assert_nothing_written(&output);
+}
+
+#[test]
+fn a_block_for_ever_ends_with_a_cancellation() {
+    cancel_beside_neighbour("block");
+}
+
+#[test]
+fn a_host_without_descriptors_ends_with_a_cancellation() {
+    cancel_beside_neighbour("close");
+}
+
+#[test]
+fn a_stopped_process_ends_with_a_cancellation() {
+    cancel_beside_neighbour("stop");
+}
