@@ -16,3 +16,4 @@ pub mod records;
 pub mod report;
 pub mod rows;
 pub mod text;
+pub mod words;

@@ -10,6 +10,7 @@ const GOLDEN: u64 = 0x9E37_79B9_7F4A_7C15;
 const PAIR: u64 = 0xD6E8_FEB8_6659_FD93;
 
 /// SplitMix64 of a counter.
+#[inline]
 #[must_use]
 pub fn scramble(seed: u64, index: u64) -> u64 {
     let mut z = index.wrapping_add(seed).wrapping_mul(GOLDEN);
@@ -19,12 +20,14 @@ pub fn scramble(seed: u64, index: u64) -> u64 {
 }
 
 /// A key below `keys`, which is less than 2^31.
+#[inline]
 #[must_use]
 pub fn key(seed: u64, index: u64, keys: u64) -> u64 {
     ((scramble(seed, index) >> 32) * keys) >> 32
 }
 
 /// The chain's two maps and its filter.
+#[inline]
 #[must_use]
 pub fn chain(number: u64) -> Option<u64> {
     let tripled = number.wrapping_mul(3).wrapping_add(1);
@@ -32,12 +35,14 @@ pub fn chain(number: u64) -> Option<u64> {
 }
 
 /// Two words of a record as one.
+#[inline]
 #[must_use]
 pub fn pair(first: u64, second: u64) -> u64 {
     first.wrapping_mul(PAIR).wrapping_add(second)
 }
 
 /// FNV-1a of a word.
+#[inline]
 #[must_use]
 pub fn hash(word: &[u8]) -> u64 {
     word.iter().fold(0xCBF2_9CE4_8422_2325, |hash, &byte| {
@@ -60,6 +65,7 @@ pub struct Wide {
 
 impl Wide {
     /// The record of `index`.
+    #[inline]
     #[must_use]
     pub fn new(seed: u64, index: u64) -> Self {
         let key = scramble(seed, index);
@@ -68,6 +74,7 @@ impl Wide {
     }
 
     /// What the checksum covers: key, value and the last two fields of the payload.
+    #[inline]
     #[must_use]
     pub fn word(&self) -> u64 {
         pair(self.key, self.value) ^ self.payload[9] ^ u64::from(self.tail)
