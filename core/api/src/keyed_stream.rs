@@ -110,7 +110,6 @@ impl<T: Data, S: KeySelector<T> + Sync> KeyedStream<T, S> {
                     bad: BadRecords::of(&policy, ctx),
                     output: Output::new(outputs)?,
                     hashes: Vec::new(),
-                    spare: Vec::new(),
                     final_only: ctx.task.batch,
                     ending: false,
                     draining: None,

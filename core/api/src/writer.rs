@@ -118,6 +118,8 @@ impl<T: Data> Lanes<T> {
         Ok(())
     }
 
+    /// Kept out of the loop over the records.
+    #[inline(never)]
     fn flush(&mut self, lane: usize) -> Result<()> {
         let Some(target) = self.lanes.get_mut(lane) else { return Err(no_lane(lane)) };
         if target.buffer.is_empty() {

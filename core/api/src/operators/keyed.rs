@@ -1,6 +1,5 @@
 //! Operators on keyed streams: `reduce` and `process`.
 
-use std::hint::black_box;
 use std::time::Instant;
 use std::vec::IntoIter;
 
@@ -23,18 +22,16 @@ pub(crate) struct ReduceStage<T, S: KeySelector<T>, F> {
     pub(crate) bad: BadRecords<T>,
     pub(crate) output: Output<T>,
     pub(crate) hashes: Vec<u64>,
-    /// The buffer of the batch before, for the next results.
-    pub(crate) spare: Vec<T>,
     /// Emits final values at the end of input instead of every update.
     pub(crate) final_only: bool,
     pub(crate) ending: bool,
     pub(crate) draining: Option<Drain<T>>,
 }
 
-/// How many records are looked up before they are added.
+/// How many records lie between asking for an entry and using it.
 const LOOK_AHEAD: usize = 32;
 
-/// A table of this size fits into a core's own cache.
+/// A table of this size fits into a core's own cache, where asking ahead only costs.
 const CACHE_BYTES: usize = 1 << 20;
 
 /// The final values of the key group at hand.
@@ -46,58 +43,50 @@ where
     S: KeySelector<T>,
     F: FnMut(&mut T, T) -> Result<()> + Send,
 {
-    /// Adds one record and emits the key's value after it; `false` if nothing is emitted.
+    /// Adds one record; the key's value after it if it is to be emitted, or `None` if the record
+    /// was refused.
     #[inline]
-    fn add(&mut self, record: T, hash: u64, results: &mut Vec<T>) -> Result<bool> {
+    fn add(&mut self, record: T, hash: u64) -> Result<Option<T>> {
         let kept = self.bad.keep(&record);
         let table = &mut self.table;
-        let value = match self.selector.with(&record, |key| table.get_mut(hash, key)) {
+        match self.selector.with(&record, |key| table.get_mut(hash, key)) {
             Some(value) => match (self.function)(value, record) {
-                Ok(()) => value,
-                Err(error) => {
-                    self.bad.refuse(error, kept, &mut self.output)?;
-                    return Ok(false);
-                }
+                Ok(()) if self.final_only => Ok(None),
+                Ok(()) => Ok(Some(value.clone())),
+                Err(error) => self.bad.refuse(error, kept, &mut self.output).map(|()| None),
             },
-            None => table.insert_new(hash, self.selector.owned(&record), record),
-        };
-        if !self.final_only {
-            results.push(value.clone());
+            None => {
+                let emitted = (!self.final_only).then(|| record.clone());
+                self.table.insert_new(hash, self.selector.owned(&record), record);
+                Ok(emitted)
+            }
         }
-        Ok(!self.final_only)
     }
 
-    /// Looks up the keys of records to come, so that the waits for memory overlap: a quarter of
-    /// the time once a table is larger than a core's cache.
-    fn look_ahead(&self, records: &[T], hashes: &[u64]) {
-        let is_known = |record: &T, hash: u64| {
-            self.selector.with(record, |key| self.table.get(hash, key).is_some())
-        };
-        let pairs = records.iter().zip(hashes);
-        black_box(pairs.filter(|(record, hash)| is_known(record, **hash)).count());
-    }
-
-    /// Adds a batch of records; the updates.
-    fn add_all(&mut self, mut batch: Batch<T>, hashes: &[u64]) -> Result<Batch<T>> {
-        let mut updates =
-            Batch { records: std::mem::take(&mut self.spare), timestamps: Vec::new() };
+    /// Adds a batch of records, collecting in place: the updates take the place of the records.
+    fn add_all(&mut self, batch: Batch<T>, hashes: &[u64]) -> Result<Batch<T>> {
+        let Batch { records, mut timestamps } = batch;
         let large = self.table.bytes() > CACHE_BYTES;
-        let mut timestamps = batch.timestamps.into_iter();
-        let mut records = batch.records.drain(..);
-        for hashes in hashes.chunks(LOOK_AHEAD) {
-            if large {
-                self.look_ahead(records.as_slice(), hashes);
-            }
-            for (hash, record) in hashes.iter().zip(records.by_ref()) {
-                let timestamp = timestamps.next();
-                if self.add(record, *hash, &mut updates.records)? {
-                    updates.timestamps.extend(timestamp);
+        let mut ahead = hashes.get(LOOK_AHEAD..).unwrap_or_default().iter();
+        let mut emitted = Vec::new();
+        let timed = !timestamps.is_empty();
+        let records: Result<Vec<T>> = records
+            .into_iter()
+            .zip(hashes)
+            .filter_map(|(record, hash)| {
+                if large && let Some(hash) = ahead.next() {
+                    self.table.prefetch(*hash);
                 }
-            }
-        }
-        drop(records);
-        self.spare = batch.records;
-        Ok(updates)
+                let update = self.add(record, *hash).transpose();
+                if timed {
+                    emitted.push(update.is_some());
+                }
+                update
+            })
+            .collect();
+        let mut emitted = emitted.into_iter();
+        timestamps.retain(|_| emitted.next().unwrap_or(false));
+        Ok(Batch { records: records?, timestamps })
     }
 
     /// One batch of final values; `None` once all have left.
