@@ -149,6 +149,22 @@ impl Environment {
     }
 
     /// Streaming, batch, or batch if all sources are bounded.
+    ///
+    /// ```
+    /// # use millstream::{prelude::*, testing};
+    /// for (mode, sums) in [(RuntimeMode::Streaming, vec![0, 1, 3]), (RuntimeMode::Batch, vec![3])] {
+    ///     let mut env = testing::environment();
+    ///     env.set_runtime_mode(mode);
+    ///     let collected = CollectSink::new();
+    ///     env.source("numbers", Datagen::sequence(0..3))
+    ///         .key_by(|_| ())
+    ///         .reduce("sum", |sum, n| Ok(*sum += n))
+    ///         .sink("collect", collected.clone());
+    ///     env.execute("sum")?;
+    ///     assert_eq!(collected.take(), sums);
+    /// }
+    /// # Ok::<(), millstream::Error>(())
+    /// ```
     pub const fn set_runtime_mode(&mut self, mode: RuntimeMode) {
         self.settings.runtime_mode = mode;
     }

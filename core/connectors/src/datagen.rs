@@ -103,7 +103,8 @@ impl Datagen<()> {
     /// # use millstream::{prelude::*, testing};
     /// # let env = &mut testing::environment();
     /// let words = CollectSink::new();
-    /// env.source("words", Datagen::from_fn(|n| format!("word {n}")).count(2)).sink("all", words.clone());
+    /// let source = Datagen::from_fn(|n| format!("word {n}")).count(2);
+    /// env.source("words", source).sink("all", words.clone());
     /// env.execute("words")?;
     /// assert_eq!(words.take(), ["word 0", "word 1"]);
     /// # Ok::<(), Box<dyn std::error::Error>>(())

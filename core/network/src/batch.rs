@@ -22,6 +22,14 @@ pub const fn batch_capacity<T>() -> usize {
 }
 
 /// Records in order, with their event times beside them if they have any.
+///
+/// ```
+/// # use millstream_network::Batch;
+/// let mut batch = Batch::of(vec![1, 2, 3]);
+/// batch.records.push(4);
+/// assert_eq!(batch.records.iter().sum::<i32>(), 10);
+/// assert!(batch.timestamps.is_empty());
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Batch<T> {
     /// The records.

@@ -24,6 +24,14 @@ pub(crate) const PAYLOAD_BYTES_MAX: usize = 64 << 20;
 pub(crate) const HEAD_BYTES: usize = 16;
 
 /// A type whose values can move between tasks. Serde's derives are all that it takes.
+///
+/// ```
+/// # use millstream_network::Data;
+/// fn travels<T: Data>() {}
+///
+/// travels::<(u64, String)>();
+/// travels::<Option<Vec<f64>>>();
+/// ```
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot travel between tasks",
     label = "not a record",

@@ -4,6 +4,13 @@ use crate::key::{Key, KeyHasher};
 
 /// Text that is stored in place up to 24 bytes. Counting words with it takes two thirds of the time
 /// that it takes with `String`. As a key it is the same as a `String`.
+///
+/// ```
+/// # use millstream_types::{Key, Str};
+/// let word = Str::from("word");
+/// assert_eq!(word, "word");
+/// assert_eq!(word.stable_hash(), "word".stable_hash());
+/// ```
 pub type Str = compact_str::CompactString;
 
 impl Key for Str {

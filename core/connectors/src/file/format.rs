@@ -70,6 +70,36 @@ impl fmt::Display for BadRecord {
 impl std::error::Error for BadRecord {}
 
 /// Turns one line into a record.
+///
+/// ```
+/// # use millstream::{prelude::*, testing};
+/// # let env = &mut testing::environment();
+/// # let directory = tempfile::tempdir()?;
+/// # let file = directory.path().join("pairs");
+/// /// `key=value`; lines that begin with `#` hold nothing.
+/// #[derive(Clone)]
+/// struct Pair;
+///
+/// impl LineParser for Pair {
+///     type Out = (String, String);
+///
+///     fn parse(&self, line: &[u8]) -> Result<Option<(String, String)>, String> {
+///         let line = str::from_utf8(line).map_err(|error| error.to_string())?;
+///         if line.starts_with('#') {
+///             return Ok(None);
+///         }
+///         let (key, value) = line.split_once('=').ok_or("there is no `=` in it")?;
+///         Ok(Some((key.to_owned(), value.to_owned())))
+///     }
+/// }
+///
+/// std::fs::write(&file, "# what to drink\ndrink=tea\n")?;
+/// let pairs = CollectSink::new();
+/// env.source("pairs", FileSource::with_format(file, Lines(Pair))).sink("collect", pairs.clone());
+/// env.execute("pairs")?;
+/// assert_eq!(pairs.take(), [("drink".to_owned(), "tea".to_owned())]);
+/// # Ok::<(), millstream::Error>(())
+/// ```
 pub trait LineParser: Clone + Send + Sync + 'static {
     /// The record.
     type Out: Data;

@@ -152,7 +152,8 @@ impl FileSink<()> {
     ///     square: u64,
     /// }
     ///
-    /// let squares = env.source("squares", Datagen::from_fn(|n| Square { n, square: n * n }).count(2));
+    /// let source = Datagen::from_fn(|n| Square { n, square: n * n }).count(2);
+    /// let squares = env.source("squares", source);
     /// squares.sink("file", FileSink::csv(directory).suffix(".csv"));
     /// env.execute("write CSV")?;
     /// let file = std::fs::read_dir(directory)?.next().unwrap()?.path();
