@@ -3,7 +3,7 @@
 use std::fs;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::{Duration, Instant};
 
@@ -104,6 +104,7 @@ impl ClusterBuilder {
         fs::write(dir.path().join("conf/workers"), "localhost\n".repeat(self.task_managers))
             .unwrap();
         Cluster {
+            guardian: guardian(&dir),
             dir: Some(dir),
             rest: Rest { port: rest },
             rpc_port: rpc,
@@ -118,6 +119,7 @@ impl ClusterBuilder {
 /// A JobManager and TaskManagers that live as long as the test that owns this value.
 #[derive(Debug)]
 pub struct Cluster {
+    guardian: Child,
     dir: Option<TempDir>,
     /// Its REST interface.
     pub rest: Rest,
@@ -157,7 +159,7 @@ impl Cluster {
 
     /// The variable that every process of this cluster has in its environment.
     fn mark(&self) -> String {
-        format!("HOME={}", self.dir().join("home").display())
+        mark(self.dir())
     }
 
     /// A command in this cluster's environment.
@@ -359,6 +361,8 @@ impl Cluster {
 
 impl Drop for Cluster {
     fn drop(&mut self) {
+        let _ = self.guardian.kill();
+        let _ = self.guardian.wait();
         self.task_managers.clear();
         self.job_manager = None;
         let mark = self.mark();
@@ -377,6 +381,20 @@ impl Drop for Cluster {
             eprintln!("the logs of this cluster are in {}", dir.keep().join("log").display());
         }
     }
+}
+
+fn mark(dir: &Path) -> String {
+    format!("HOME={}", dir.join("home").display())
+}
+
+/// Kills what is left of a cluster when this process ends without a word; it has the only pipe to it.
+fn guardian(dir: &TempDir) -> Child {
+    let script = "trap '' INT TERM; cat; for process in /proc/[0-9]*; do \
+        tr '\\0' '\\n' <$process/environ | grep -qx \"$0\" && kill -9 ${process#/proc/}; done";
+    let mut command = Command::new("sh");
+    command.args(["-c", script, &mark(dir.path())]);
+    command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
+    command.spawn().unwrap()
 }
 
 fn parent(pid: u32) -> Option<u32> {

@@ -1,6 +1,12 @@
 //! System tests: what a user of a standalone cluster relies on, on real processes.
 
+mod backpressure;
+mod bad_artifacts;
+mod bad_bytes;
+mod bad_surroundings;
 mod kills;
+mod many_jobs;
 mod misbehaviour;
 mod neighbour;
+mod scripts;
 mod word_count;
