@@ -152,7 +152,10 @@ impl Environment {
     ///
     /// ```
     /// # use millstream::{prelude::*, testing};
-    /// for (mode, sums) in [(RuntimeMode::Streaming, vec![0, 1, 3]), (RuntimeMode::Batch, vec![3])] {
+    /// let (every_update, final_value) = (vec![0, 1, 3], vec![3]);
+    /// for (mode, sums) in
+    ///     [(RuntimeMode::Streaming, every_update), (RuntimeMode::Batch, final_value)]
+    /// {
     ///     let mut env = testing::environment();
     ///     env.set_runtime_mode(mode);
     ///     let collected = CollectSink::new();
