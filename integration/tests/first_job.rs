@@ -5,6 +5,8 @@
 //! it. Only places differ from what a reader does: ports are free ones, and what is built goes to
 //! the target folder of this test, whose libraries are there already. Nothing is downloaded.
 
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
+
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
