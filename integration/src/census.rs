@@ -107,7 +107,10 @@ fn list(directory: &Path, files: &mut BTreeSet<PathBuf>) {
         if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
             list(&entry.path(), files);
         }
-        files.insert(entry.path());
+        // A worker makes the place for its hosts when it needs it first, and keeps it.
+        if entry.file_name() != "hosts" {
+            files.insert(entry.path());
+        }
     }
 }
 

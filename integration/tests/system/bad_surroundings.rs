@@ -111,7 +111,7 @@ fn a_full_disk_for_uploads_is_told_and_passes() {
     let program = example("word_count");
     let outcome = cluster.run(&[], &program, &arguments);
     eprintln!("{}", outcome.complaint());
-    assert!(outcome.complaint().contains("space"), "{outcome:?}");
+    assert!(outcome.complaint().contains("is full"), "{outcome:?}");
     neighbour.finish_undisturbed();
     until("there is room again", Duration::from_secs(10), || {
         (cluster.run(&[], &program, &arguments).code == Some(0)).then_some(())
