@@ -364,9 +364,10 @@ impl JobMaster {
                 Some(format!("{starting} of {} processes to start", self.hosts.len()))
             }
             Phase::Committing => Some("its sinks to publish their results".to_owned()),
-            Phase::CancellingTasks { .. } => {
-                Some(format!("{} tasks to stop", self.executions.active()))
-            }
+            Phase::CancellingTasks { .. } => Some(match self.executions.active() {
+                1 => "one task to stop".to_owned(),
+                active => format!("{active} tasks to stop"),
+            }),
             Phase::Aborting { .. } => {
                 Some("its sinks to discard what they did not publish".to_owned())
             }

@@ -143,7 +143,9 @@ impl Session {
                 Ok(Ok(Some(message))) => message,
                 Ok(Ok(None)) => return lost(link.id(), "it closed the connection"),
                 Ok(Err(status)) => {
-                    return lost(link.id(), &format!("the connection broke: {}", status.message()));
+                    // The transport's own words mean nothing to who reads why a job failed.
+                    tracing::debug!(worker = %link.id(), %status, "the connection broke");
+                    return lost(link.id(), "its connection broke");
                 }
                 Err(_) => {
                     let timeout = self.config.heartbeat_timeout;

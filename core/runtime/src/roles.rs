@@ -257,10 +257,8 @@ impl Executor for Shared<HostExecutor> {
         }
         let Some(parent) = this.parent.take() else { bail!("the parent process is gone") };
         if let Some(difference) = fingerprint_difference(&this.planned, &graph) {
-            let message = format!(
-                "the program builds another graph here than where it was planned: {difference}; \
-                 what differs from run to run must go through plan_value()"
-            );
+            let message =
+                format!("{difference}; what differs from run to run must go through plan_value()");
             parent.fail(failure::of_kind("mismatch", message));
         }
         let failed = match this.begin.role() {

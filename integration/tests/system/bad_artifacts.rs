@@ -89,8 +89,12 @@ fn hosts_that_do_not_get_to_work_fail_their_job() {
     let before = cluster.census();
     let cases = [
         ("host-panic", "the chosen number is here"),
-        ("host-hang", "2s"),
-        ("plan-differs", "plan_value"),
+        ("host-hang", "was not ready within 2s"),
+        (
+            "plan-differs",
+            "failed: the program builds another graph here than when it was planned: \
+             operator 1 is \"only in hosts\"",
+        ),
     ];
     for (how, expected) in cases {
         let outcome = cluster.run_job(&[], &["--job", "misbehave", "--how", how]);
