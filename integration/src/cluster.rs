@@ -12,7 +12,7 @@ use tempfile::TempDir;
 
 use crate::binaries::binary;
 use crate::census::{Census, processes_marked};
-use crate::command_line::{Outcome, kill};
+use crate::command_line::{Outcome, Started, kill};
 use crate::daemon::Daemon;
 use crate::job::Job;
 use crate::rest::Rest;
@@ -243,9 +243,15 @@ impl Cluster {
     /// Runs `millstream` with these arguments.
     #[must_use]
     pub fn millstream(&self, arguments: &[&str]) -> Outcome {
+        self.start_millstream(arguments).finish()
+    }
+
+    /// Starts `millstream` with these arguments.
+    #[must_use]
+    pub fn start_millstream(&self, arguments: &[&str]) -> Started {
         let mut command = self.command(&binary("millstream"));
         command.args(arguments).env("MILLSTREAM_TEST_CLIENT", "1");
-        Outcome::of(command)
+        Started::new(command)
     }
 
     /// Runs a program with `millstream run` and waits for its end.
@@ -387,7 +393,8 @@ fn mark(dir: &Path) -> String {
     format!("HOME={}", dir.join("home").display())
 }
 
-/// Kills what is left of a cluster when this process ends without a word; it has the only pipe to it.
+/// Kills what is left of a cluster when this process ends without a word. It notices by its standard
+/// input, to which only this process writes.
 fn guardian(dir: &TempDir) -> Child {
     let script = "trap '' INT TERM; cat; for process in /proc/[0-9]*; do \
         tr '\\0' '\\n' <$process/environ | grep -qx \"$0\" && kill -9 ${process#/proc/}; done";

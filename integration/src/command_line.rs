@@ -1,10 +1,11 @@
 //! Running `millstream` and other commands as a user would.
 
 use std::os::unix::process::CommandExt;
-use std::process::{Command, Stdio};
+use std::process::{Command, Output, Stdio};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use crate::wait::{scale, until};
+use crate::wait::scale;
 
 /// How long any command may take in CI, and in the long run.
 const DEADLINES: (Duration, Duration) = (Duration::from_secs(90), Duration::from_secs(600));
@@ -20,34 +21,66 @@ pub struct Outcome {
     pub stderr: String,
 }
 
+/// A command that runs.
+#[derive(Debug)]
+pub struct Started {
+    name: String,
+    pid: u32,
+    end: JoinHandle<std::io::Result<Output>>,
+}
+
+impl Started {
+    /// Starts a command.
+    ///
+    /// # Panics
+    /// It cannot be started.
+    #[must_use]
+    pub fn new(mut command: Command) -> Self {
+        let name = format!("{command:?}");
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        dies_with_us(&mut command);
+        let child = command.spawn().unwrap_or_else(|error| panic!("{name}: {error}"));
+        let pid = child.id();
+        let end = std::thread::spawn(move || child.wait_with_output());
+        Self { name, pid, end }
+    }
+
+    /// Presses Ctrl-C.
+    pub fn interrupt(&self) {
+        kill(self.pid, libc::SIGINT);
+    }
+
+    /// Waits for its end.
+    ///
+    /// # Panics
+    /// It does not end.
+    #[must_use]
+    pub fn finish(self) -> Outcome {
+        let (start, deadline) = (Instant::now(), scale(DEADLINES.0, DEADLINES.1));
+        while !self.end.is_finished() && start.elapsed() < deadline {
+            std::thread::sleep(Duration::from_millis(2));
+        }
+        if !self.end.is_finished() {
+            kill(self.pid, libc::SIGKILL);
+            panic!("{} did not end within {deadline:?}", self.name);
+        }
+        let output = self.end.join().unwrap().unwrap();
+        Outcome {
+            code: output.status.code(),
+            stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
+            stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+        }
+    }
+}
+
 impl Outcome {
     /// Runs a command to its end.
     ///
     /// # Panics
     /// It cannot be started or does not end.
     #[must_use]
-    pub fn of(mut command: Command) -> Self {
-        let name = format!("{command:?}");
-        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        dies_with_us(&mut command);
-        let child = command.spawn().unwrap_or_else(|error| panic!("{name}: {error}"));
-        let pid = child.id();
-        let waiting = std::thread::spawn(move || child.wait_with_output());
-        let (start, deadline) = (Instant::now(), scale(DEADLINES.0, DEADLINES.1));
-        while !waiting.is_finished() && start.elapsed() < deadline {
-            std::thread::sleep(Duration::from_millis(2));
-        }
-        if !waiting.is_finished() {
-            kill(pid, libc::SIGKILL);
-            until("a killed command ends", deadline, || waiting.is_finished().then_some(()));
-            panic!("{name} did not end within {deadline:?}");
-        }
-        let output = waiting.join().unwrap().unwrap();
-        Self {
-            code: output.status.code(),
-            stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
-            stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
-        }
+    pub fn of(command: Command) -> Self {
+        Started::new(command).finish()
     }
 
     /// Itself, if it was a success.

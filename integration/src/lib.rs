@@ -1,12 +1,13 @@
 //! System tests of Millstream: a cluster of real processes, driven as a user would drive it.
 //!
-//! [`Cluster`] starts the built binaries on free loopback ports in a directory of its own, runs jobs
-//! through the command line, looks at them through REST, and kills with `kill -9`. [`Census`] counts
-//! processes, descriptors, files and ports, so that a test can say that nothing was left. Whatever
-//! a test started dies with it; after a failure its directory with all logs stays and is named.
+//! [`Cluster`] starts the built binaries on free loopback ports in a directory of its own, runs
+//! jobs through the command line, looks at them through REST, and kills with `kill -9`. [`Census`]
+//! counts processes, descriptors, files and ports, so that a test can say that nothing was left.
+//! Whatever a test started dies with it; after a failure its directory with all logs stays and is
+//! named.
 //!
-//! Tests wait for conditions ([`until`]), never for seconds. With `MILLSTREAM_SOAK=1` the same tests
-//! run with larger numbers ([`scale`]).
+//! Tests wait for conditions ([`until`]), never for seconds. With `MILLSTREAM_SOAK=1` the same
+//! tests run with larger numbers ([`scale`]).
 
 #![expect(
     clippy::unwrap_used,
@@ -28,7 +29,7 @@ mod wait;
 pub use binaries::{binary, example};
 pub use census::{Census, process_memory, processes_marked};
 pub use cluster::{Cluster, ClusterBuilder, free_port};
-pub use command_line::Outcome;
+pub use command_line::{Outcome, Started};
 pub use daemon::Daemon;
 pub use job::Job;
 pub use rest::{Answer, Rest};

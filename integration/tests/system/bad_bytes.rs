@@ -20,8 +20,10 @@ const GROWTH_MAX: u64 = 64 << 20;
 const BEGINNINGS: [&[u8]; 8] = [
     b"",
     b"GET /v1/overview HTTP/1.1\r\nHost: localhost\r\n",
-    b"POST /v1/jars/upload HTTP/1.1\r\nHost: localhost\r\nContent-Length: 18446744073709551615\r\n\r\n",
-    b"POST /v1/millstream/jobs HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\nfffffff\r\n",
+    b"POST /v1/jars/upload HTTP/1.1\r\nHost: localhost\r\n\
+      Content-Length: 18446744073709551615\r\n\r\n",
+    b"POST /v1/millstream/jobs HTTP/1.1\r\nHost: localhost\r\n\
+      Transfer-Encoding: chunked\r\n\r\nfffffff\r\n",
     b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
     b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0",
     b"\xff\xff\xff\xff",

@@ -1,5 +1,11 @@
 //! System tests: what a user of a standalone cluster relies on, on real processes.
 
+#![expect(
+    clippy::unwrap_used,
+    clippy::print_stderr,
+    reason = "what helpers of tests unwrap fails the test, and what was said is worth reading"
+)]
+
 mod backpressure;
 mod bad_artifacts;
 mod bad_bytes;

@@ -1,9 +1,10 @@
-//! The scripts that start and stop a cluster, and the quick start of the README.
+//! Starting, stopping and interrupting as people do it: scripts, signals, Ctrl-C, the quick start.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::Duration;
 
-use millstream_integration::{Cluster, Outcome};
+use millstream_integration::{Cluster, Outcome, binary, until};
 
 use crate::neighbour::Neighbour;
 
@@ -53,4 +54,47 @@ fn the_quick_start_shows_ten_words() {
     assert!(said.contains("REST answers at http://localhost:"), "{said}");
     let left = millstream_integration::processes_marked("MILLSTREAM_TEST=quickstart");
     assert!(left.is_empty(), "{left:?}");
+}
+
+#[test]
+fn a_cluster_that_is_told_to_stop_leaves_nothing() {
+    let mut cluster = Cluster::builder().task_managers(2).start();
+    let neighbour = Neighbour::start(&cluster, "endless", 1_000_000, 1_000, &["-p", "3"]);
+    let mut worker = cluster.task_managers.remove(0);
+    assert!(worker.stop().success(), "{}", worker.logged());
+    neighbour.job.wait_for("FAILED");
+    let again = Neighbour::start(&cluster, "again", 1_000_000, 1_000, &["-p", "2"]);
+    assert_eq!(again.job.status(), "RUNNING");
+    let mut master = cluster.job_manager.take().unwrap();
+    assert!(master.stop().success(), "{}", master.logged());
+    let mut worker = cluster.task_managers.remove(0);
+    assert!(worker.stop().success(), "{}", worker.logged());
+    let left = cluster.census();
+    assert!(left.processes.is_empty() && left.ports.is_empty(), "{left:?}");
+    assert!(left.files.iter().all(|path| path.starts_with(cluster.dir().join("log"))), "{left:?}");
+}
+
+/// Interrupts an attached `run` and gives the job's state some time later.
+fn interrupted(options: &[&str], last: &str) {
+    let cluster = Cluster::builder().start();
+    let (program, output) = (binary("jobs"), cluster.data("sums"));
+    let arguments = ["--job", "neighbour", "--records", "1000000", "--rate", "1000", "--output"];
+    let run =
+        [&["run"], options, &[program.to_str().unwrap()], &arguments, &[output.to_str().unwrap()]];
+    let command = cluster.start_millstream(&run.concat());
+    until("the job runs", Duration::from_secs(20), || {
+        (cluster.overview("jobs-running") == Some(1)).then_some(())
+    });
+    let job = cluster.newest_job();
+    job.wait_for_tasks();
+    command.interrupt();
+    let outcome = command.finish();
+    assert_eq!(outcome.code, Some(130), "{outcome:?}");
+    assert_eq!(job.status(), last, "{outcome:?}");
+}
+
+#[test]
+fn ctrl_c_cancels_if_it_was_told_to() {
+    interrupted(&["-sae"], "CANCELED");
+    interrupted(&[], "RUNNING");
 }

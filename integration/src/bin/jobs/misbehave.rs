@@ -67,7 +67,7 @@ fn go_wrong(how: &str) -> Result<()> {
         "exit" => exit(7),
         "segfault" => {
             // SAFETY: none; the process is meant to be killed for it.
-            unsafe { black_box(8 as *mut u64).write_volatile(1) };
+            unsafe { black_box(std::ptr::dangling_mut::<u64>()).write_volatile(1) };
         }
         "leak" => leak(),
         "children" => {
