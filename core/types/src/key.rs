@@ -94,7 +94,7 @@ impl KeyHasher {
 
 /// Up to 7 bytes as a little-endian word, by two loads that may overlap instead of a loop.
 #[inline]
-fn padded_word(bytes: &[u8]) -> u64 {
+pub(crate) fn padded_word(bytes: &[u8]) -> u64 {
     let len = bytes.len();
     if let (Some(first), Some(last)) = (bytes.first_chunk(), bytes.last_chunk()) {
         let last = u64::from(u32::from_le_bytes(*last));
