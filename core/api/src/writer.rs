@@ -87,14 +87,14 @@ impl<T: Data> Lanes<T> {
         self.lanes.len()
     }
 
-    #[inline]
+    #[inline(always)]
     fn put(&mut self, lane: usize, record: T) -> Result<()> {
         let Some(target) = self.lanes.get_mut(lane) else { return Err(no_lane(lane)) };
         target.buffer.records.push(record);
         if target.buffer.len() >= self.capacity { self.flush(lane) } else { Ok(()) }
     }
 
-    #[inline]
+    #[inline(always)]
     fn put_timed(&mut self, lane: usize, record: T, timestamp: i64) -> Result<()> {
         let Some(target) = self.lanes.get_mut(lane) else { return Err(no_lane(lane)) };
         target.buffer.timestamps.push(timestamp);

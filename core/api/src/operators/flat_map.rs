@@ -34,9 +34,12 @@ where
         let capacity = batch_capacity::<It::Item>();
         loop {
             if let Some((results, timestamp)) = &mut self.current {
-                let room = capacity - self.results.len();
                 let before = self.results.len();
-                self.results.records.extend(results.by_ref().take(room));
+                while self.results.len() < capacity
+                    && let Some(result) = results.next()
+                {
+                    self.results.records.push(result);
+                }
                 if let Some(timestamp) = timestamp {
                     let added = self.results.len() - before;
                     self.results.timestamps.extend(std::iter::repeat_n(*timestamp, added));

@@ -1,5 +1,6 @@
 //! Operators on keyed streams: `reduce` and `process`.
 
+use std::mem::needs_drop;
 use std::time::Instant;
 use std::vec::IntoIter;
 
@@ -43,50 +44,58 @@ where
     S: KeySelector<T>,
     F: FnMut(&mut T, T) -> Result<()> + Send,
 {
-    /// Adds one record; the key's value after it if it is to be emitted, or `None` if the record
-    /// was refused.
+    /// Adds one record, and the key's value after it to the updates if it is to be emitted.
     #[inline]
-    fn add(&mut self, record: T, hash: u64) -> Result<Option<T>> {
+    fn add(&mut self, record: T, hash: u64, updates: &mut Vec<T>) -> Result<()> {
         let kept = self.bad.keep(&record);
-        let table = &mut self.table;
-        match self.selector.with(&record, |key| table.get_mut(hash, key)) {
-            Some(value) => match (self.function)(value, record) {
-                Ok(()) if self.final_only => Ok(None),
-                Ok(()) => Ok(Some(value.clone())),
-                Err(error) => self.bad.refuse(error, kept, &mut self.output).map(|()| None),
-            },
-            None => {
-                let emitted = (!self.final_only).then(|| record.clone());
-                self.table.insert_new(hash, self.selector.owned(&record), record);
-                Ok(emitted)
+        let (table, emits) = (&mut self.table, !self.final_only);
+        let added = match self.selector.with(&record, |key| table.get_mut(hash, key)) {
+            Some(value) if needs_drop::<T>() => (self.function)(value, record).map(|()| {
+                if emits {
+                    updates.push(value.clone());
+                }
+            }),
+            // What is cheap to copy is changed in registers: reading a value as a whole right
+            // after a part of it was written would make the processor wait for the write.
+            Some(value) => {
+                let mut copy = value.clone();
+                (self.function)(&mut copy, record).map(|()| {
+                    *value = copy.clone();
+                    if emits {
+                        updates.push(copy);
+                    }
+                })
             }
-        }
+            None => {
+                let value = table.insert_new(hash, self.selector.owned(&record), record);
+                if emits {
+                    updates.push(value.clone());
+                }
+                Ok(())
+            }
+        };
+        added.or_else(|error| self.bad.refuse(error, kept, &mut self.output))
     }
 
-    /// Adds a batch of records, collecting in place: the updates take the place of the records.
+    /// Adds a batch of records; the updates.
     fn add_all(&mut self, batch: Batch<T>, hashes: &[u64]) -> Result<Batch<T>> {
-        let Batch { records, mut timestamps } = batch;
         let large = self.table.bytes() > CACHE_BYTES;
         let mut ahead = hashes.get(LOOK_AHEAD..).unwrap_or_default().iter();
-        let mut emitted = Vec::new();
-        let timed = !timestamps.is_empty();
-        let records: Result<Vec<T>> = records
-            .into_iter()
-            .zip(hashes)
-            .filter_map(|(record, hash)| {
-                if large && let Some(hash) = ahead.next() {
-                    self.table.prefetch(*hash);
-                }
-                let update = self.add(record, *hash).transpose();
-                if timed {
-                    emitted.push(update.is_some());
-                }
-                update
-            })
-            .collect();
-        let mut emitted = emitted.into_iter();
-        timestamps.retain(|_| emitted.next().unwrap_or(false));
-        Ok(Batch { records: records?, timestamps })
+        let mut updates = Batch::of(Vec::with_capacity(batch.len()));
+        let mut timestamps = batch.timestamps.into_iter();
+        for (record, hash) in batch.records.into_iter().zip(hashes) {
+            if large && let Some(hash) = ahead.next() {
+                self.table.prefetch(*hash);
+            }
+            let before = updates.len();
+            self.add(record, *hash, &mut updates.records)?;
+            if let Some(timestamp) = timestamps.next()
+                && updates.len() > before
+            {
+                updates.timestamps.push(timestamp);
+            }
+        }
+        Ok(updates)
     }
 
     /// One batch of final values; `None` once all have left.
