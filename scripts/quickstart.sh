@@ -4,6 +4,8 @@
 # and where REST answers, and stops everything.
 #
 # usage: quickstart.sh [--keep]     --keep: leave the cluster running
+#
+# With MILLSTREAM_BINARY set, nothing is installed or built: that engine runs the example beside it.
 
 set -euo pipefail
 cd "$(dirname "$(readlink -f "$0")")/.."
@@ -13,17 +15,22 @@ case ${1:-} in
 '') ;;
 --keep) keep=yes ;;
 *)
-    sed -n '2,6s/^# \{0,1\}//p' "$0" >&2
+    sed -n '2,8s/^# \{0,1\}//p' "$0" >&2
     exit 2
     ;;
 esac
 
-scripts/setup.sh
-echo "Building Millstream (release)."
-cargo build --release --package millstream-cli --package millstream-examples --bins --examples
-binaries=${CARGO_TARGET_DIR:-target}/release
-[[ $binaries == /* ]] || binaries=$PWD/$binaries
-engine=$binaries/millstream
+if [[ -n ${MILLSTREAM_BINARY:-} ]]; then
+    engine=$(readlink -f "$MILLSTREAM_BINARY")
+    binaries=${engine%/*}
+else
+    scripts/setup.sh
+    echo "Building Millstream (release)."
+    cargo build --release --package millstream-cli --package millstream-examples --bins --examples
+    binaries=${CARGO_TARGET_DIR:-target}/release
+    [[ $binaries == /* ]] || binaries=$PWD/$binaries
+    engine=$binaries/millstream
+fi
 word_count=$binaries/examples/word_count
 [[ -x $word_count ]] || word_count=$binaries/word_count
 

@@ -5,10 +5,10 @@ use std::time::Duration;
 use serde_json::Value;
 
 use crate::rest::Rest;
-use crate::wait::until;
+use crate::wait::{scale, until};
 
-/// How long a job of a test may take to get somewhere.
-const DEADLINE: Duration = Duration::from_secs(60);
+/// How long a job of a test may take to get somewhere, in CI and in the long run.
+const DEADLINES: (Duration, Duration) = (Duration::from_secs(60), Duration::from_secs(600));
 
 /// A submitted job.
 #[derive(Debug, Clone)]
@@ -41,7 +41,7 @@ impl Job {
     /// # Panics
     /// It is not, or it has ended in another.
     pub fn wait_for(&self, wanted: &str) {
-        until(&format!("job {} is {wanted}", self.id), DEADLINE, || {
+        until(&format!("job {} is {wanted}", self.id), scale(DEADLINES.0, DEADLINES.1), || {
             let status = self.status();
             if status == wanted {
                 return Some(());
@@ -57,16 +57,21 @@ impl Job {
     /// # Panics
     /// They do not.
     pub fn wait_for_tasks(&self) {
-        until(&format!("all tasks of job {} run", self.id), DEADLINE, || {
-            let details = self.details();
-            let vertices = details["vertices"].as_array()?;
-            let count = |vertex: &Value, state: &str| vertex["tasks"][state].as_u64().unwrap_or(0);
-            let run = |vertex: &Value| {
-                let reached = count(vertex, "RUNNING") + count(vertex, "FINISHED");
-                Some(reached) == vertex["parallelism"].as_u64()
-            };
-            vertices.iter().all(run).then_some(())
-        });
+        until(
+            &format!("all tasks of job {} run", self.id),
+            scale(DEADLINES.0, DEADLINES.1),
+            || {
+                let details = self.details();
+                let vertices = details["vertices"].as_array()?;
+                let count =
+                    |vertex: &Value, state: &str| vertex["tasks"][state].as_u64().unwrap_or(0);
+                let run = |vertex: &Value| {
+                    let reached = count(vertex, "RUNNING") + count(vertex, "FINISHED");
+                    Some(reached) == vertex["parallelism"].as_u64()
+                };
+                vertices.iter().all(run).then_some(())
+            },
+        );
     }
 
     /// The first lines of its failures, the newest first.
