@@ -18,6 +18,19 @@ finish() {
 }
 trap finish EXIT
 
+# Our home is laid out as the distribution is.
+home=$TMPDIR/home
+release=${CARGO_TARGET_DIR:-$here/../target}/release
+cargo build --quiet --release --manifest-path "$here/../Cargo.toml" \
+    -p millstream-cli -p millstream-benches --bins
+mkdir -p "$home/bin"
+cp -rp "$here/../scripts/conf" "$home/"
+for script in config start-cluster stop-cluster jobmanager taskmanager; do
+    cp -p "$here/../scripts/$script.sh" "$home/bin/"
+done
+strip -o "$home/bin/millstream" "$release/millstream"
+strip -o "$home/bench_job" "$release/bench_job"
+
 mapfile -t flink < <("$here/flink/install.sh" "$cache")
-cargo run --quiet --release --manifest-path "$here/Cargo.toml" --bin paired -- \
-    --cache "$cache" --flink-home "${flink[0]}" --flink-jobs "${flink[1]}" "$@"
+"$release/paired" --cache "$cache" --flink-home "${flink[0]}" --flink-jobs "${flink[1]}" \
+    --millstream-home "$home" --millstream-job "$home/bench_job" "$@"
