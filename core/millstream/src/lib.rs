@@ -26,6 +26,12 @@ mod local;
 #[cfg(feature = "local")]
 pub mod testing;
 
+/// Batches are allocated by one thread and freed by another, and `String`s one by one: glibc's
+/// allocator makes a chain a third slower and a count of `String`s 1.6 times.
+#[cfg(feature = "mimalloc")]
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 #[doc(inline)]
 pub use millstream_api::{
     Args, Batch, Boundedness, ByRef, ByValue, ConnectedStreams, Context, Data, Environment, Error,
