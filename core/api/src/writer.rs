@@ -125,10 +125,7 @@ impl<T: Data> Lanes<T> {
         if target.buffer.is_empty() {
             return Ok(());
         }
-        let mut records = Vec::with_capacity(target.buffer.len());
-        records.append(&mut target.buffer.records);
-        let timestamps = std::mem::take(&mut target.buffer.timestamps);
-        let sent = target.channel.send_batch(Batch { records, timestamps })?;
+        let sent = target.channel.send_all_of(&mut target.buffer)?;
         self.flow = self.flow.and(sent);
         Ok(())
     }

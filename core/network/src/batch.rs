@@ -63,6 +63,12 @@ impl<T> Batch<T> {
         self.records.is_empty()
     }
 
+    /// Drops the first `count` records.
+    pub(crate) fn remove_first(&mut self, count: usize) {
+        self.records.drain(..count.min(self.records.len()));
+        self.timestamps.drain(..count.min(self.timestamps.len()));
+    }
+
     /// Whether the records have event times.
     #[must_use]
     pub const fn is_timed(&self) -> bool {

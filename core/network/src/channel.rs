@@ -1,6 +1,7 @@
 //! The producing end of a channel.
 
 use std::any::Any;
+use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
@@ -13,7 +14,11 @@ use crate::connection::ConnectionHandle;
 use crate::counters::TaskCounters;
 use crate::exchange::ExchangeError;
 use crate::inbox::Inbox;
-use crate::wire::{self, Data, Element, Event};
+use crate::wire::{self, Data, Element, Event, FrameBuffer};
+
+thread_local! {
+    static FRAME_BUFFER: RefCell<FrameBuffer> = RefCell::default();
+}
 
 /// Names a channel: which edge of the job graph, from which subtask, to which.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -141,10 +146,32 @@ impl<T: Data> ChannelWriter<T> {
     pub fn send_batch(&mut self, batch: Batch<T>) -> Result<Flow, ExchangeError> {
         if self.waiting.is_empty() && self.outlet.take_credit() {
             self.transmit(Element::Data(batch))?;
-            return Ok(Flow::Ready);
+        } else {
+            self.waiting.push_back(Element::Data(batch));
         }
-        self.waiting.push_back(Element::Data(batch));
-        self.drain()
+        if self.waiting.is_empty() { Ok(Flow::Ready) } else { self.drain() }
+    }
+
+    /// Sends the records of `buffer`, which keeps its room: to another process they are encoded
+    /// from where they are, else they are copied.
+    ///
+    /// # Errors
+    /// The consumer's process is gone, or a record cannot be encoded.
+    pub fn send_all_of(&mut self, buffer: &mut Batch<T>) -> Result<Flow, ExchangeError> {
+        if self.waiting.is_empty()
+            && let Some(Target::Remote(connection)) = self.outlet.target.get()
+            && self.outlet.take_credit()
+        {
+            let count = self.transmit_remote(connection, buffer)?;
+            buffer.remove_first(count);
+            if buffer.is_empty() {
+                return Ok(Flow::Ready);
+            }
+        }
+        let mut batch = Batch::of(Vec::with_capacity(buffer.len()));
+        batch.records.append(&mut buffer.records);
+        batch.timestamps = std::mem::take(&mut buffer.timestamps);
+        self.send_batch(batch)
     }
 
     /// Sends an event behind everything that was sent before it.
@@ -203,19 +230,25 @@ impl<T: Data> ChannelWriter<T> {
     }
 
     /// Sends one element. Its credit is taken; credits come only after the target is attached.
+    /// What does not fit into one frame waits first for the next credit.
     fn transmit(&mut self, element: Element<T>) -> Result<(), ExchangeError> {
-        if let Element::Data(batch) = &element {
-            self.counters.add_records_out(batch.len() as u64);
-        }
         if self.local.is_none() {
             match self.outlet.target.get() {
                 Some(Target::Remote(connection)) => {
-                    let frame = match &element {
-                        Element::Data(batch) => wire::data_frame(self.number, batch)?,
-                        Element::Event(event) => wire::event_frame(self.number, *event),
-                    };
-                    self.counters.add_bytes_out(frame.len() as u64);
-                    connection.send(frame);
+                    match element {
+                        Element::Data(mut batch) => {
+                            let count = self.transmit_remote(connection, &batch)?;
+                            if count < batch.len() {
+                                batch.remove_first(count);
+                                self.waiting.push_front(Element::Data(batch));
+                            }
+                        }
+                        Element::Event(event) => {
+                            let frame = wire::event_frame(self.number, event);
+                            self.counters.add_bytes_out(frame.len() as u64);
+                            connection.send(&frame);
+                        }
+                    }
                     return Ok(());
                 }
                 Some(Target::Local { inbox, channel }) => {
@@ -229,10 +262,28 @@ impl<T: Data> ChannelWriter<T> {
         }
         if let Some((inbox, channel)) = &self.local {
             match element {
-                Element::Data(batch) => inbox.push_batch(*channel, batch),
+                Element::Data(batch) => {
+                    self.counters.add_records_out(batch.len() as u64);
+                    inbox.push_batch(*channel, batch);
+                }
                 Element::Event(event) => inbox.push_event(*channel, event),
             }
         }
         Ok(())
+    }
+
+    /// Sends the first records of a batch, as many as fit into a frame, and says how many.
+    fn transmit_remote(
+        &self,
+        connection: &ConnectionHandle,
+        batch: &Batch<T>,
+    ) -> Result<usize, ExchangeError> {
+        FRAME_BUFFER.with_borrow_mut(|buffer| {
+            let (frame, count) = buffer.data_frame(self.number, batch)?;
+            self.counters.add_records_out(count as u64);
+            self.counters.add_bytes_out(frame.len() as u64);
+            connection.send(frame);
+            Ok(count)
+        })
     }
 }

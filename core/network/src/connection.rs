@@ -1,14 +1,14 @@
 //! One TCP connection to another host of the same job: a queue out, frames in.
 
 use std::collections::VecDeque;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::io::ErrorKind::WouldBlock;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::{Buf, BufMut, Bytes, BytesMut};
 use millstream_types::HostId;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
-use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::sync::Notify;
 
 use crate::exchange::Registry;
@@ -20,21 +20,31 @@ const HELLO_BYTES: usize = 8 + 4 + 32 + 16;
 const HELLO_DEADLINE: Duration = Duration::from_secs(10);
 const WRITE_BYTES: usize = 256 << 10;
 
-/// The frames that wait to be written to one peer. What may be queued is bounded by the credits of
-/// the channels that share the connection.
+/// What is to be written to one peer. A sender writes by itself as long as nobody else does and the
+/// socket takes it: that spares a change of threads per batch. What is left waits for the
+/// connection's own task; how much that can be is bounded by the credits of its channels.
 #[derive(Debug, Clone)]
 pub(crate) struct ConnectionHandle(Arc<Outgoing>);
 
 #[derive(Debug)]
 struct Outgoing {
     peer: HostId,
-    frames: Mutex<VecDeque<Bytes>>,
+    state: Mutex<State>,
     arrived: Notify,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    /// There while there is a connection.
+    stream: Option<Arc<TcpStream>>,
+    /// Whether somebody writes: only they may, and whoever else has a frame queues it.
+    writing: bool,
+    frames: VecDeque<Bytes>,
 }
 
 impl ConnectionHandle {
     pub(crate) fn new(peer: HostId) -> Self {
-        let outgoing = Outgoing { peer, frames: Mutex::default(), arrived: Notify::new() };
+        let outgoing = Outgoing { peer, state: Mutex::default(), arrived: Notify::new() };
         Self(Arc::new(outgoing))
     }
 
@@ -42,26 +52,66 @@ impl ConnectionHandle {
         self.0.peer
     }
 
-    pub(crate) fn send(&self, frame: Bytes) {
-        let mut frames = self.0.frames.lock().unwrap_or_else(PoisonError::into_inner);
-        frames.push_back(frame);
-        let first = frames.len() == 1;
-        drop(frames);
-        if first {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn send(&self, frame: &[u8]) {
+        let mut state = self.lock();
+        let stream = state.stream.clone().filter(|_| !state.writing && state.frames.is_empty());
+        let Some(stream) = stream else {
+            state.frames.push_back(Bytes::copy_from_slice(frame));
+            let first = state.frames.len() == 1 && !state.writing;
+            drop(state);
+            if first {
+                self.0.arrived.notify_one();
+            }
+            return;
+        };
+        state.writing = true;
+        drop(state);
+
+        // An error shows again to the connection's task, which tells it to all channels.
+        let written = stream.try_write(frame).unwrap_or(0);
+        let mut state = self.lock();
+        state.writing = false;
+        match frame.get(written..) {
+            None | Some([]) => {}
+            Some(left) => state.frames.push_front(Bytes::copy_from_slice(left)),
+        }
+        let more = !state.frames.is_empty();
+        drop(state);
+        if more {
             self.0.arrived.notify_one();
         }
     }
 
+    /// What waits, once there is something and nobody else writes; [`Self::finish`] must follow.
     async fn take(&self) -> VecDeque<Bytes> {
         loop {
             let arrived = self.0.arrived.notified();
-            let frames =
-                std::mem::take(&mut *self.0.frames.lock().unwrap_or_else(PoisonError::into_inner));
-            if !frames.is_empty() {
-                return frames;
+            {
+                let mut state = self.lock();
+                if !state.frames.is_empty() && !state.writing {
+                    state.writing = true;
+                    return std::mem::take(&mut state.frames);
+                }
             }
             arrived.await;
         }
+    }
+
+    fn finish(&self) {
+        self.lock().writing = false;
+    }
+}
+
+/// Closes the connection although handles live on, however its task ends.
+struct Detach<'a>(&'a ConnectionHandle);
+
+impl Drop for Detach<'_> {
+    fn drop(&mut self) {
+        self.0.lock().stream = None;
     }
 }
 
@@ -145,47 +195,73 @@ pub(crate) async fn run(
     registry: &Registry,
 ) -> ConnectionError {
     let _ = stream.set_nodelay(true);
-    let (reader, writer) = stream.into_split();
+    let stream = Arc::new(stream);
+    handle.lock().stream = Some(Arc::clone(&stream));
+    let _detach = Detach(&handle);
     let result = tokio::select! {
-        result = write_frames(writer, &handle) => result,
-        result = read_frames(reader, &handle, registry) => result,
+        result = write_frames(&stream, &handle) => result,
+        result = read_frames(&stream, &handle, registry) => result,
     };
-    result.err().unwrap_or_else(|| std::io::Error::from(std::io::ErrorKind::UnexpectedEof).into())
+    result.err().unwrap_or_else(closed)
 }
 
+fn closed() -> ConnectionError {
+    std::io::Error::from(std::io::ErrorKind::UnexpectedEof).into()
+}
+
+/// Writes what senders could not write by themselves.
 async fn write_frames(
-    mut writer: OwnedWriteHalf,
+    stream: &TcpStream,
     handle: &ConnectionHandle,
 ) -> Result<(), ConnectionError> {
     let mut small = BytesMut::new();
     loop {
         for frame in handle.take().await {
             if small.len() + frame.len() > WRITE_BYTES && !small.is_empty() {
-                writer.write_all(&small).await?;
+                write_all(stream, &small).await?;
                 small.clear();
             }
             if frame.len() >= WRITE_BYTES / 8 {
-                writer.write_all(&small).await?;
+                write_all(stream, &small).await?;
                 small.clear();
-                writer.write_all(&frame).await?;
+                write_all(stream, &frame).await?;
             } else {
                 small.extend_from_slice(&frame);
             }
         }
-        writer.write_all(&small).await?;
+        write_all(stream, &small).await?;
         small.clear();
+        handle.finish();
     }
 }
 
+/// Not cancel-safe: a part may have been written.
+async fn write_all(stream: &TcpStream, mut bytes: &[u8]) -> Result<(), ConnectionError> {
+    while !bytes.is_empty() {
+        stream.writable().await?;
+        match stream.try_write(bytes) {
+            Ok(0) => return Err(closed()),
+            Ok(written) => bytes.advance(written),
+            Err(error) if error.kind() == WouldBlock => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(())
+}
+
 async fn read_frames(
-    mut reader: OwnedReadHalf,
+    stream: &TcpStream,
     handle: &ConnectionHandle,
     registry: &Registry,
 ) -> Result<(), ConnectionError> {
     let mut buffer = BytesMut::with_capacity(WRITE_BYTES);
     loop {
-        if reader.read_buf(&mut buffer).await? == 0 {
-            return Err(std::io::Error::from(std::io::ErrorKind::UnexpectedEof).into());
+        stream.readable().await?;
+        match stream.try_read_buf(&mut buffer) {
+            Ok(0) => return Err(closed()),
+            Ok(_) => {}
+            Err(error) if error.kind() == WouldBlock => continue,
+            Err(error) => return Err(error.into()),
         }
         while buffer.len() >= HEAD_BYTES {
             let head = Head::decode(&buffer)?;

@@ -16,7 +16,7 @@ use crate::channel::{ChannelId, ChannelWriter, Outlet, Target};
 use crate::connection::{self, ConnectionHandle};
 use crate::counters::TaskCounters;
 use crate::inbox::{FrameSink, Inbox, RemoteDelivery};
-use crate::wire::{self, Data, Head, Kind, WireError};
+use crate::wire::{self, Data, EncodeError, Head, Kind, WireError};
 
 const STRANGERS_MAX: usize = 64;
 const DIAL_ATTEMPTS: u32 = 5;
@@ -38,7 +38,7 @@ pub enum ExchangeError {
     Lost(String),
     /// A record could not be encoded.
     #[error(transparent)]
-    Wire(#[from] WireError),
+    Encode(#[from] EncodeError),
 }
 
 /// Who this process is among the hosts of its job attempt.

@@ -151,7 +151,7 @@ impl<T: Data> Inbox<T> {
 
     pub(crate) fn connect_remote(&self, channel: u32, connection: ConnectionHandle) {
         if let Some(end) = self.channels.get(channel as usize) {
-            connection.send(wire::credit_frame(end.number, self.credits));
+            connection.send(&wire::credit_frame(end.number, self.credits));
             let _ = end.upstream.set(Upstream::Remote(connection));
         }
     }
@@ -193,7 +193,7 @@ impl<T: Data> Inbox<T> {
             Some(Upstream::Remote(connection)) => {
                 let owed = end.owed.load(Ordering::Relaxed) + 1;
                 if owed * 2 >= self.credits {
-                    connection.send(wire::credit_frame(end.number, owed));
+                    connection.send(&wire::credit_frame(end.number, owed));
                     end.owed.store(0, Ordering::Relaxed);
                 } else {
                     end.owed.store(owed, Ordering::Relaxed);

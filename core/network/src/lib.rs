@@ -17,6 +17,7 @@ mod connection;
 mod counters;
 mod exchange;
 mod inbox;
+mod rows;
 mod wire;
 
 pub use batch::{BATCH_BYTES, BATCH_RECORDS, Batch, batch_capacity};
@@ -24,4 +25,4 @@ pub use channel::{ChannelId, ChannelWriter, Flow};
 pub use counters::{CounterValues, TaskCounters};
 pub use exchange::{Exchange, ExchangeConfig, ExchangeError, PeerAddress};
 pub use inbox::{Inbox, InboxError, Received};
-pub use wire::{Data, Element, Event, WireError};
+pub use wire::{Data, Element, EncodeError, Event, WireError};

@@ -7,21 +7,30 @@
 //! | kind | payload |
 //! |---|---|
 //! | hello | magic, version `u32`, job attempt's 32-byte token, sender's 16-byte host id |
-//! | data | `u32` number of records, `u8` whether timed, then times (8 bytes each), then records |
+//! | data | `u32` number of records, `u8` whether timed, records as rows, times (8 bytes each) |
 //! | event | `u8` which, `i64` value |
 //! | credit | `u32` number of batches |
+
+use std::any::type_name;
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use millstream_types::Timestamp;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::batch::Batch;
+use crate::batch::{BATCH_BYTES, BATCH_RECORDS, Batch};
+use crate::rows::{self, RowError};
 
 /// The most bytes of a frame's payload.
 pub(crate) const PAYLOAD_BYTES_MAX: usize = 64 << 20;
+/// A data frame takes no more records once its payload has this many bytes.
+const DATA_BYTES: usize = 1 << 20;
 /// The bytes of a frame's head.
 pub(crate) const HEAD_BYTES: usize = 16;
+/// What a data frame says before its records.
+const COUNT_BYTES: usize = 5;
+/// The most bytes of a frame.
+const FRAME_BYTES_MAX: usize = HEAD_BYTES + PAYLOAD_BYTES_MAX;
 
 /// A type whose values can move between tasks. Serde's derives are all that it takes.
 ///
@@ -70,6 +79,39 @@ pub enum Element<T> {
 #[error("malformed data from another host: {0}")]
 pub struct WireError(pub(crate) &'static str);
 
+/// Why a record cannot be sent to another process.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum EncodeError {
+    /// Its type's `Serialize` refused, or needs a format that describes itself.
+    #[error("a record of type {kind} cannot be sent to another process: {why}")]
+    Record {
+        /// The record's type.
+        kind: &'static str,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// It does not fit into a frame.
+    #[error(
+        "a record of type {kind} takes more than the {PAYLOAD_BYTES_MAX} bytes that can be sent to \
+         another process at once: split it, or send where it lies instead"
+    )]
+    TooLong {
+        /// The record's type.
+        kind: &'static str,
+    },
+}
+
+impl EncodeError {
+    #[cold]
+    fn new<T>(why: RowError) -> Self {
+        let kind = type_name::<T>();
+        match why {
+            RowError::Full => Self::TooLong { kind },
+            why => Self::Record { kind, why: why.to_string() },
+        }
+    }
+}
+
 /// What a frame holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
@@ -112,19 +154,18 @@ impl Head {
 
 /// Builds a frame around what `payload` writes.
 pub(crate) fn frame(kind: Kind, channel: u64, payload: impl FnOnce(&mut BytesMut)) -> Bytes {
-    let mut bytes = BytesMut::with_capacity(64);
-    bytes.put_bytes(0, HEAD_BYTES);
+    let mut bytes = BytesMut::zeroed(HEAD_BYTES);
     payload(&mut bytes);
     let length = u32::try_from(bytes.len() - HEAD_BYTES).unwrap_or(u32::MAX);
-    let mut head = BytesMut::with_capacity(HEAD_BYTES);
-    head.put_u32_le(length);
-    head.put_u8(kind as u8);
-    head.put_bytes(0, 3);
-    head.put_u64_le(channel);
-    if let Some(start) = bytes.get_mut(..HEAD_BYTES) {
-        start.copy_from_slice(&head);
-    }
+    put_head(&mut bytes.as_mut(), kind, channel, length);
     bytes.freeze()
+}
+
+fn put_head(out: &mut impl BufMut, kind: Kind, channel: u64, length: u32) {
+    out.put_u32_le(length);
+    out.put_u8(kind as u8);
+    out.put_bytes(0, 3);
+    out.put_u64_le(channel);
 }
 
 pub(crate) fn credit_frame(channel: u64, batches: u32) -> Bytes {
@@ -167,43 +208,99 @@ pub(crate) fn decode_event(mut payload: &[u8]) -> Result<Event, WireError> {
     }
 }
 
-/// Encodes a batch as one frame.
-pub(crate) fn data_frame<T: Data>(channel: u64, batch: &Batch<T>) -> Result<Bytes, WireError> {
-    let records = bitcode::serialize(&batch.records)
-        .map_err(|_| WireError("a record's Serialize implementation failed"))?;
-    let times = batch.timestamps.len() * 8;
-    if records.len() + times + 5 > PAYLOAD_BYTES_MAX {
-        return Err(WireError("a batch is longer than 64 MiB"));
-    }
-    Ok(frame(Kind::Data, channel, |bytes| {
-        bytes.reserve(records.len() + times + 5);
-        bytes.put_u32_le(u32::try_from(batch.len()).unwrap_or(u32::MAX));
-        bytes.put_u8(u8::from(batch.is_timed()));
-        for time in &batch.timestamps {
-            bytes.put_i64_le(*time);
+/// Where a thread encodes its frames: kept for the next one, warm in the cache and with its bytes
+/// initialized.
+#[derive(Debug, Default)]
+pub(crate) struct FrameBuffer {
+    bytes: Vec<u8>,
+}
+
+impl FrameBuffer {
+    /// Encodes the first records of a batch: all of them, unless they are long. Returns the frame
+    /// and how many records it holds.
+    pub(crate) fn data_frame<T: Data>(
+        &mut self,
+        channel: u64,
+        batch: &Batch<T>,
+    ) -> Result<(&[u8], usize), EncodeError> {
+        if self.bytes.len() > 2 * DATA_BYTES {
+            // It held a giant once; that is no reason to keep so much.
+            self.bytes = Vec::new();
         }
-        bytes.extend_from_slice(&records);
-    }))
+        let mut end = HEAD_BYTES + COUNT_BYTES;
+        let mut count = 0;
+        for record in &batch.records {
+            end = match self.append(record, end) {
+                Ok(end) => end,
+                Err(RowError::Full) if count > 0 => break,
+                Err(why) => return Err(EncodeError::new::<T>(why)),
+            };
+            count += 1;
+            if end >= DATA_BYTES {
+                break;
+            }
+        }
+        for time in batch.timestamps.iter().take(count) {
+            end = self.append(time, end).map_err(EncodeError::new::<T>)?;
+        }
+        let length = end - HEAD_BYTES;
+        let (Ok(length), Ok(number)) = (u32::try_from(length), u32::try_from(count)) else {
+            return Err(EncodeError::new::<T>(RowError::Full));
+        };
+        let mut start = self.bytes.get_mut(..end).unwrap_or_default();
+        put_head(&mut start, Kind::Data, channel, length);
+        start.put_u32_le(number);
+        start.put_u8(u8::from(batch.is_timed()));
+        Ok((self.bytes.get(..end).unwrap_or_default(), count))
+    }
+
+    /// Writes a row at `start`; returns where it ends.
+    #[inline]
+    fn append<T: Serialize>(&mut self, record: &T, start: usize) -> Result<usize, RowError> {
+        loop {
+            let room = self.bytes.get_mut(start..).unwrap_or_default();
+            match rows::encode(record, room).map(|rest| rest.len()) {
+                Ok(left) => return Ok(self.bytes.len() - left),
+                Err(RowError::Full) => self.grow()?,
+                Err(why) => return Err(why),
+            }
+        }
+    }
+
+    #[cold]
+    fn grow(&mut self) -> Result<(), RowError> {
+        let length = self.bytes.len();
+        if length >= FRAME_BYTES_MAX {
+            return Err(RowError::Full);
+        }
+        self.bytes.resize((length * 2).clamp(BATCH_BYTES * 2, FRAME_BYTES_MAX), 0);
+        Ok(())
+    }
 }
 
 /// Decodes a data frame's payload.
 pub(crate) fn decode_data<T: Data>(mut payload: &[u8]) -> Result<Batch<T>, WireError> {
-    if payload.len() < 5 {
+    if payload.len() < COUNT_BYTES {
         return Err(WireError("a data frame is cut off"));
     }
     let count = payload.get_u32_le() as usize;
     let timed = payload.get_u8() != 0;
     let mut timestamps = Vec::new();
     if timed {
-        let Some((times, records)) = payload.split_at_checked(count.saturating_mul(8)) else {
+        let at = payload.len().checked_sub(count.saturating_mul(8));
+        let Some((rows, times)) = at.and_then(|at| payload.split_at_checked(at)) else {
             return Err(WireError("a data frame's times are cut off"));
         };
         timestamps.extend(times.as_chunks::<8>().0.iter().map(|time| i64::from_le_bytes(*time)));
-        payload = records;
+        payload = rows;
     }
-    let records: Vec<T> = bitcode::deserialize(payload)
-        .map_err(|_| WireError("a batch could not be decoded as its record type"))?;
-    if records.len() != count {
+    let mut records = Vec::with_capacity(count.min(BATCH_RECORDS));
+    for _ in 0..count {
+        let record = rows::decode(&mut payload)
+            .map_err(|_| WireError("a batch could not be decoded as its record type"))?;
+        records.push(record);
+    }
+    if !payload.is_empty() {
         return Err(WireError("a batch has another number of records than it says"));
     }
     Ok(Batch { records, timestamps })
@@ -221,11 +318,38 @@ mod tests {
             records: vec![(1u64, "a".to_owned()), (2, String::new())],
             timestamps: vec![5, -6],
         };
-        let frame = data_frame(77, &batch).unwrap();
-        let head = Head::decode(&frame).unwrap();
+        let mut buffer = FrameBuffer::default();
+        let (frame, count) = buffer.data_frame(77, &batch).unwrap();
+        assert_eq!(count, 2);
+        let head = Head::decode(frame).unwrap();
         assert_eq!((head.kind, head.channel), (Kind::Data, 77));
         assert_eq!(frame.len(), HEAD_BYTES + head.length);
         assert_eq!(decode_data(&frame[HEAD_BYTES..]), Ok(batch));
+    }
+
+    #[test]
+    fn long_records_are_spread_over_frames() {
+        let text = |length: usize| "x".repeat(length);
+        let longest = PAYLOAD_BYTES_MAX - COUNT_BYTES - size_of::<u32>() - size_of::<i64>();
+        let records = vec![text(10), text(DATA_BYTES), text(1), text(2), text(longest)];
+        let mut batch = Batch { timestamps: (0..5).collect(), records };
+        let mut frames = Vec::new();
+        let mut buffer = FrameBuffer::default();
+        while !batch.is_empty() {
+            let (frame, count) = buffer.data_frame(1, &batch).unwrap();
+            assert!(Head::decode(frame).is_ok());
+            let part = Batch {
+                records: batch.records.drain(..count).collect(),
+                timestamps: batch.timestamps.drain(..count).collect(),
+            };
+            assert_eq!(decode_data(&frame[HEAD_BYTES..]), Ok(part));
+            frames.push(count);
+        }
+        assert_eq!(frames, [2, 2, 1]);
+
+        let longer = Batch { timestamps: vec![1], records: vec![text(longest + 1)] };
+        let error = buffer.data_frame(1, &longer).unwrap_err();
+        assert_eq!(error, EncodeError::TooLong { kind: "alloc::string::String" });
     }
 
     #[test]

@@ -61,6 +61,20 @@ fn next(inbox: &Inbox<Record>) -> Received<Record> {
     })
 }
 
+/// The next batch, for which the writer may have to send first.
+fn next_batch(writer: &mut ChannelWriter<Record>, inbox: &Inbox<Record>) -> Batch<Record> {
+    eventually(|| {
+        writer.drain().unwrap();
+        match inbox.receive().unwrap() {
+            Received::Batch(0, batch) => Some(batch),
+            received => {
+                assert!(matches!(received, Received::Nothing), "{received:?} came, no batch");
+                None
+            }
+        }
+    })
+}
+
 #[test]
 fn batches_and_events_arrive_in_order_and_no_faster_than_they_are_read() {
     let (low, high) = pair();
@@ -74,21 +88,34 @@ fn batches_and_events_arrive_in_order_and_no_faster_than_they_are_read() {
     }
     assert_eq!(writer.send_batch(record(4)).unwrap(), Flow::Full, "four credits are used up");
     for number in 0..1000 {
-        let received = eventually(|| {
-            writer.drain().unwrap();
-            match inbox.receive().unwrap() {
-                Received::Nothing => None,
-                received => Some(received),
-            }
-        });
-        let Received::Batch(0, batch) = received else { panic!("an event came") };
-        assert_eq!(batch, record(number));
+        assert_eq!(next_batch(&mut writer, &inbox), record(number));
         if number + 5 < 1000 {
             writer.send_batch(record(number + 5)).unwrap();
         }
     }
     eventually(|| (writer.send_event(Event::EndOfInput).unwrap() == Flow::Ready).then_some(()));
     assert!(matches!(next(&inbox), Received::Event(0, Event::EndOfInput)));
+}
+
+#[test]
+fn a_batch_of_long_records_takes_as_many_credits_as_it_has_frames() {
+    let (low, high) = pair();
+    let (mut writer, inbox) = ends(&low, &high);
+    let record = |number: u64| (number, "x".repeat(1 << 20));
+    let one = |number: u64| Batch::of(vec![record(number)]);
+    writer.send_batch(Batch::of((0..10).map(record).collect())).unwrap();
+    assert_eq!(next_batch(&mut writer, &inbox), one(0));
+    assert_eq!(writer.drain().unwrap(), Flow::Full, "four credits are used up");
+    for number in 1..10 {
+        assert_eq!(next_batch(&mut writer, &inbox), one(number));
+    }
+    let mut buffer = Batch::of((10..20).map(record).collect());
+    writer.send_all_of(&mut buffer).unwrap();
+    assert!(buffer.is_empty(), "all of it was taken");
+    for number in 10..20 {
+        assert_eq!(next_batch(&mut writer, &inbox), one(number));
+    }
+    assert_eq!(writer.drain().unwrap(), Flow::Ready);
 }
 
 #[test]
