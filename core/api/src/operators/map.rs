@@ -21,17 +21,23 @@ where
     O: Send + 'static,
     F: FnMut(I) -> Result<Option<O>> + Send,
 {
-    /// The common case: no event times and nothing to keep. The results take the place of the
-    /// records when they are of one size (std collects in place).
+    /// The common case: no event times and nothing to keep. Results that are no larger than the
+    /// records take their place (std collects in place).
     fn apply_untimed(&mut self, records: Vec<I>) -> Result<Vec<O>> {
         let (function, bad, output) = (&mut self.function, &self.bad, &mut self.output);
-        records
-            .into_iter()
-            .filter_map(|record| match function(record) {
-                Ok(result) => result.map(Ok),
-                Err(error) => bad.refuse(error, None, output).err().map(Err),
-            })
-            .collect()
+        let count = records.len();
+        let results = records.into_iter().filter_map(|record| match function(record) {
+            Ok(result) => result.map(Ok),
+            Err(error) => bad.refuse(error, None, output).err().map(Err),
+        });
+        if const { size_of::<O>() <= size_of::<I>() } {
+            return results.collect();
+        }
+        let mut collected = Vec::with_capacity(count);
+        for result in results {
+            collected.push(result?);
+        }
+        Ok(collected)
     }
 
     fn apply(&mut self, batch: Batch<I>) -> Result<Batch<O>> {
