@@ -1,6 +1,6 @@
 //! The built programs that tests run.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Command;
 use std::sync::OnceLock;
 
@@ -37,11 +37,18 @@ fn built(path: PathBuf) -> PathBuf {
     path
 }
 
+/// The folder of the workspace whose tests run. Cargo says it when they run: what it said when they
+/// were built may be another checkout that shares this one's target directory.
+#[must_use]
+pub fn workspace() -> PathBuf {
+    let package = std::env::var_os("CARGO_MANIFEST_DIR").expect("tests are run by cargo");
+    PathBuf::from(package).parent().unwrap().to_owned()
+}
+
 /// Cargo builds the binaries of a test's own package only; CI has built the others before.
 fn build() {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
     let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    cargo.current_dir(root).args(["build", "--bins", "--examples"]);
+    cargo.current_dir(workspace()).args(["build", "--bins", "--examples"]);
     cargo.args(["--package", "millstream-cli", "--package", "millstream-examples"]);
     if profile_dir().ends_with("release") {
         cargo.arg("--release");

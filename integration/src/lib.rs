@@ -26,7 +26,7 @@ mod rest;
 mod text;
 mod wait;
 
-pub use binaries::{binary, example};
+pub use binaries::{binary, example, workspace};
 pub use census::{Census, process_memory, processes_marked};
 pub use cluster::{Cluster, ClusterBuilder, free_port};
 pub use command_line::{Outcome, Started};

@@ -12,7 +12,7 @@ use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use millstream_integration::free_port;
+use millstream_integration::{free_port, workspace};
 
 /// What stands between the outputs of two blocks.
 const BLOCK: &str = "@@ block";
@@ -96,7 +96,7 @@ struct Place {
 
 impl Place {
     fn new() -> Self {
-        let checkout = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_owned();
+        let checkout = workspace();
         let place =
             Self { directory: tempfile::tempdir().unwrap(), checkout, rest_port: free_port() };
         for folder in ["conf", "target/log", ".cargo"] {

@@ -6,7 +6,8 @@ use millstream_config::Loader;
 
 #[test]
 fn the_shipped_file_loads_without_a_warning() {
-    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../scripts/conf");
+    let directory =
+        Path::new(&std::env::var("CARGO_MANIFEST_DIR").unwrap()).join("../../scripts/conf");
     let loaded = Loader::new().with_conf_dir(directory).load().expect("the shipped file is valid");
     assert_eq!(loaded.warnings, Vec::<String>::new());
     assert_eq!(loaded.configuration.text("rest.port"), Some("8081"));

@@ -1,15 +1,15 @@
 //! Starting, stopping and interrupting as people do it: scripts, signals, Ctrl-C, the quick start.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
 
-use millstream_integration::{Cluster, Outcome, binary, example, until};
+use millstream_integration::{Cluster, Outcome, binary, example, until, workspace};
 
 use crate::neighbour::Neighbour;
 
 fn script(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().join("scripts").join(name)
+    workspace().join("scripts").join(name)
 }
 
 fn run(cluster: &Cluster, name: &str, arguments: &[&str]) -> String {

@@ -49,8 +49,9 @@ fn run() -> Result<()> {
 
 /// The folder of the workspace's `Cargo.toml`, two above this package.
 fn workspace_root() -> Result<PathBuf> {
-    let package = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let root = package.parent().and_then(Path::parent);
+    // Not what it was when this was built: checkouts may share a target directory.
+    let package = std::env::var_os("CARGO_MANIFEST_DIR").context("run this by `cargo run`")?;
+    let root = Path::new(&package).parent().and_then(Path::parent);
     root.map(Path::to_path_buf).context("failed to find the workspace above scripts/xtask")
 }
 
