@@ -22,7 +22,7 @@ trap finish EXIT
 home=$TMPDIR/home
 release=${CARGO_TARGET_DIR:-$here/../target}/release
 cargo build --quiet --release --manifest-path "$here/../Cargo.toml" \
-    -p millstream-cli -p millstream-benches --bins
+    --workspace --bins --examples
 mkdir -p "$home/bin"
 cp -rp "$here/../scripts/conf" "$home/"
 for script in config start-cluster stop-cluster jobmanager taskmanager; do

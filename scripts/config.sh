@@ -209,7 +209,7 @@ launch() {
     local daemon=$1 pid running=0
     shift
     [[ -x $BINARY ]] ||
-        fail "no engine at $BINARY: \`cargo build --release -p millstream-cli\` makes it"
+        fail "no engine at $BINARY: \`cargo build --release --workspace --bins\` makes it"
     [[ -d $LOG_DIR ]] || mkdir -p "$LOG_DIR" || fail "failed to make the log directory $LOG_DIR"
     lock_pids
     read_pids "$daemon"

@@ -29,19 +29,13 @@ stage=$(mktemp -d)
 trap 'rm -rf "$stage"' EXIT
 mkdir -p "$stage/$name"/{bin,conf,examples}
 
-# Builds package $1 and copies its executables into folder $2 of the tarball.
-build() {
-    local executable
-    cargo zigbuild --release --target "$target.$GLIBC" --package "$1" --bins --examples \
-        --message-format json-render-diagnostics >"$stage/messages"
-    sed -n 's/.*"executable":"\([^"]*\)".*/\1/p' "$stage/messages" >"$stage/executables"
-    [[ -s $stage/executables ]] || { echo "error: package $1 made no executable" >&2; exit 1; }
-    while IFS= read -r executable; do
-        strip -o "$stage/$name/$2/${executable##*/}" "$executable"
-    done <"$stage/executables"
-}
-build millstream-cli bin
-build millstream-examples examples
+cargo zigbuild --release --target "$target.$GLIBC" --workspace \
+    --bin millstream --example word_count --example datagen_print
+built=${CARGO_TARGET_DIR:-target}/$target/release
+strip -o "$stage/$name/bin/millstream" "$built/millstream"
+for example in word_count datagen_print; do
+    strip -o "$stage/$name/examples/$example" "$built/examples/$example"
+done
 
 for script in config start-cluster stop-cluster jobmanager taskmanager; do
     cp -p "scripts/$script.sh" "$stage/$name/bin/"

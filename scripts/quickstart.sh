@@ -26,7 +26,8 @@ if [[ -n ${MILLSTREAM_BINARY:-} ]]; then
 else
     scripts/setup.sh
     echo "Building Millstream (release)."
-    cargo build --release --package millstream-cli --package millstream-examples --bins --examples
+    # With the features of the whole workspace, as everywhere: nothing is compiled twice.
+    cargo build --release --workspace --bin millstream --example word_count
     binaries=${CARGO_TARGET_DIR:-target}/release
     [[ $binaries == /* ]] || binaries=$PWD/$binaries
     engine=$binaries/millstream

@@ -49,7 +49,7 @@ pub fn workspace() -> PathBuf {
 fn build() {
     let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     cargo.current_dir(workspace()).args(["build", "--bins", "--examples"]);
-    cargo.args(["--package", "millstream-cli", "--package", "millstream-examples"]);
+    cargo.arg("--workspace");
     if profile_dir().ends_with("release") {
         cargo.arg("--release");
     }
