@@ -132,6 +132,26 @@ impl Environment {
         self.executes
     }
 
+    /// Which of the program's jobs to build, if it was said with `-c`. What the names mean is the
+    /// program's own affair.
+    ///
+    /// ```
+    /// # use millstream::{prelude::*, testing};
+    /// fn build(env: &mut Environment) -> Result<()> {
+    ///     match env.entry() {
+    ///         None | Some("forwards") => Ok(()), // builds the one job
+    ///         Some("backwards") => Ok(()),       // builds the other
+    ///         Some(other) => Err(millstream::error!("there is no job {other:?}")),
+    ///     }
+    /// }
+    /// # build(&mut testing::environment())?;
+    /// # Ok::<(), millstream::Error>(())
+    /// ```
+    #[must_use]
+    pub fn entry(&self) -> Option<&str> {
+        self.settings.entry.as_deref()
+    }
+
     /// The parallelism of operators that set none.
     pub const fn set_parallelism(&mut self, parallelism: u32) {
         self.settings.parallelism = parallelism;
