@@ -206,6 +206,7 @@ impl<T: Data> ChannelWriter<T> {
     fn transmit(&mut self, element: Element<T>) -> Result<(), ExchangeError> {
         if let Element::Data(batch) = &element {
             self.counters.add_records_out(batch.len() as u64);
+            self.counters.add_buffers_out(1);
         }
         if self.local.is_none() {
             match self.outlet.target.get() {
