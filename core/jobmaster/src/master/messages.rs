@@ -238,7 +238,10 @@ impl JobMaster {
     fn on_host_lost(&mut self, ids: &[HostId], coordinates: bool, mut entry: ExceptionEntry) {
         let active: Vec<Subtask> =
             ids.iter().flat_map(|id| self.executions.active_on(*id)).collect();
-        if let [only] = active.as_slice() {
+        // Before they are all ready, hosts run the build function and no task.
+        if let [only] = active.as_slice()
+            && !matches!(self.phase, Phase::StartingHosts)
+        {
             entry.task = Some(self.executions.name(*only));
         }
         self.executions.fail(self.now, &active);

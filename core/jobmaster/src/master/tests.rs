@@ -326,6 +326,23 @@ fn a_host_that_says_why_it_cannot_go_on_is_believed() {
 }
 
 #[test]
+fn a_build_function_that_fails_in_a_host_is_no_tasks_fault() {
+    let mut job = Job::new(graph(&[("Only", 1, "x")]));
+    job.start();
+    job.grant(&[("tm1", 0)]);
+    let host = job.host("tm1");
+    job.says(host, from_host::Message::Failure(failure("panic", "boom")));
+    let entry = job.details().exceptions[0].clone();
+    assert_eq!((entry.cause.message.as_str(), entry.task), ("boom", None));
+    assert_eq!(entry.location.unwrap().host, host);
+    let mut job = Job::running_on(graph(&[("Only", 1, "x")]), &[("tm1", 0)]);
+    let host = job.host("tm1");
+    job.exits(host, killed(), "");
+    let task = job.details().exceptions[0].task.clone();
+    assert_eq!(task.as_deref(), Some("Only (1/1)"), "the one that ran there");
+}
+
+#[test]
 fn an_artifact_of_another_protocol_is_refused_with_both_versions() {
     let mut job = Job::new(pipeline(1));
     job.start();
