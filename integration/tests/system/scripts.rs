@@ -40,6 +40,21 @@ fn scripts_start_and_stop_a_cluster() {
 }
 
 #[test]
+fn the_setup_names_what_a_machine_lacks() {
+    let cluster = Cluster::builder().prepare();
+    let tools = cluster.data("tools");
+    std::fs::create_dir(&tools).unwrap();
+    for tool in ["cargo", "cc", "ld", "flock", "ps"] {
+        std::os::unix::fs::symlink("/bin/true", tools.join(tool)).unwrap();
+    }
+    let mut command = cluster.command(Path::new("/bin/bash"));
+    command.arg(script("setup.sh")).env("PATH", &tools);
+    let outcome = Outcome::of(command);
+    assert_eq!(outcome.code, Some(1), "{outcome:?}");
+    assert!(outcome.stderr.contains("install curl"), "{outcome:?}");
+}
+
+#[test]
 fn the_quick_start_shows_ten_words() {
     let mut command = Command::new(script("quickstart.sh"));
     // Built already: another build under the running tests would take their programs away.
