@@ -100,7 +100,7 @@ fn is_lost(error: &FrameError) -> bool {
 }
 
 fn end_without_socket() -> ! {
-    eprintln!("the socket to the parent process was closed in this process: it ends");
+    tracing::error!("the socket to the parent process was closed in this process: it ends");
     std::process::exit(HOST_SOCKET_LOST)
 }
 
