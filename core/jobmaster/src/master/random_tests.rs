@@ -299,9 +299,8 @@ impl World {
     /// All processes that do not hang do.
     fn show_life(&mut self) {
         let alive = self.processes.iter().filter(|(_, it)| it.ready && !it.stopping && !it.hangs);
-        for host in alive.map(|(host, _)| *host).collect::<Vec<_>>() {
-            self.says(host, from_host::Message::Alive(Alive {}));
-        }
+        let alive: Vec<HostId> = alive.map(|(host, _)| *host).collect();
+        alive.into_iter().for_each(|host| self.says(host, from_host::Message::Alive(Alive {})));
     }
 
     fn grant(&mut self) -> bool {
