@@ -12,12 +12,13 @@ use serde::de::DeserializeOwned;
 
 use crate::Result;
 use crate::body::Upstream;
+use crate::builder::{Builder, NewNode, Shared};
 use crate::coordinator::{OperatorCoordinator, SourceCoordinator};
 use crate::operators::source::{SourceBody, SplitRequests};
 use crate::program::{CoordinatorMaker, OperatorMaker, Program, SourceMaker};
 use crate::source::{ReaderContext, Source};
 use crate::stage::Output;
-use crate::stream::{Builder, NewNode, Shared, Stream};
+use crate::stream::Stream;
 
 /// How a job ended.
 ///
