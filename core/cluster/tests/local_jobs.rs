@@ -6,6 +6,7 @@ use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use millstream_api::*;
 use millstream_cluster::MiniCluster;
@@ -144,11 +145,15 @@ impl<T: Data> Committer for CollectCommitter<T> {
 /// The job as it was when it ended.
 type Seen = Rc<RefCell<Option<Arc<JobDetails>>>>;
 
-struct Local(JobSettings, Seen);
+struct Local {
+    settings: JobSettings,
+    config: JobMasterConfig,
+    seen: Seen,
+}
 
 impl Executor for Local {
     fn settings(&self) -> JobSettings {
-        self.0.clone()
+        self.settings.clone()
     }
 
     fn plan_value(&self, _name: &str) -> Option<Vec<u8>> {
@@ -156,11 +161,11 @@ impl Executor for Local {
     }
 
     fn execute(&mut self, program: Program, graph: JobGraph, _wait: bool) -> Result<Execution> {
-        let config = JobMasterConfig::default().for_job(&graph.settings.config)?;
+        let config = self.config.for_job(&graph.settings.config)?;
         let cluster = MiniCluster::start(program, graph, config)?;
         let details = cluster.details();
         let result = cluster.wait();
-        *self.1.borrow_mut() = Some(Arc::clone(&details.borrow()));
+        *self.seen.borrow_mut() = Some(Arc::clone(&details.borrow()));
         Ok(Execution::Finished(result?))
     }
 }
@@ -170,8 +175,17 @@ fn run_and_see(
     settings: JobSettings,
     build: impl FnOnce(&mut Environment) -> Result<()>,
 ) -> (Result<()>, Option<Arc<JobDetails>>) {
+    run_under(JobMasterConfig::default(), settings, build)
+}
+
+fn run_under(
+    config: JobMasterConfig,
+    settings: JobSettings,
+    build: impl FnOnce(&mut Environment) -> Result<()>,
+) -> (Result<()>, Option<Arc<JobDetails>>) {
     let seen = Seen::default();
-    let mut env = Environment::new(Box::new(Local(settings, Rc::clone(&seen))));
+    let local = Local { settings, config, seen: Rc::clone(&seen) };
+    let mut env = Environment::new(Box::new(local));
     let result = build(&mut env).and_then(|()| env.execute("test").map(drop));
     (result, seen.borrow_mut().take())
 }
@@ -246,6 +260,26 @@ impl SinkWriter<u64> for CountBatches {
     fn finish(&mut self) -> Result<Vec<()>> {
         Ok(Vec::new())
     }
+}
+
+/// The coordinators have nothing to say for longer than hosts may be silent, and user code blocks.
+#[test]
+fn a_job_with_nothing_to_say_is_alive() {
+    let out = Collect::new();
+    let heartbeat_timeout = Duration::from_secs(2);
+    let config = JobMasterConfig { heartbeat_timeout, ..JobMasterConfig::default() };
+    let (result, seen) = run_under(config, JobSettings::default(), |env| {
+        let number = env.source("numbers", Numbers(1));
+        let slow = number.map(move |n| {
+            std::thread::sleep(heartbeat_timeout * 2);
+            Ok(n)
+        });
+        slow.sink("out", out.clone());
+        Ok(())
+    });
+    result.unwrap();
+    assert_eq!(out.records(), [0]);
+    assert_eq!(seen.unwrap().exceptions.len(), 0);
 }
 
 #[test]
