@@ -29,6 +29,11 @@ stage=$(mktemp -d)
 trap 'rm -rf "$stage"' EXIT
 mkdir -p "$stage/$name"/{bin,conf,examples}
 
+# What `millstream --version` says it was built from; a source tree without git does not know.
+: "${MILLSTREAM_COMMIT:=$(git rev-parse --short HEAD 2>/dev/null || true)}"
+: "${MILLSTREAM_COMMIT:=unknown}"
+export MILLSTREAM_COMMIT
+
 cargo zigbuild --release --target "$target.$GLIBC" --workspace \
     --bin millstream --example word_count --example datagen_print
 built=${CARGO_TARGET_DIR:-target}/$target/release
@@ -42,6 +47,11 @@ for script in config start-cluster stop-cluster jobmanager taskmanager; do
 done
 cp -p scripts/conf/* "$stage/$name/conf/"
 cp -p README.md "$stage/$name/"
+
+"$stage/$name/bin/millstream" --version | grep -F "Commit ID: $MILLSTREAM_COMMIT" || {
+    echo "error: the binary does not say that it was built from $MILLSTREAM_COMMIT" >&2
+    exit 1
+}
 
 # A binary that needs a newer glibc than promised would fail on the first old node: look now.
 for binary in "$stage/$name"/bin/millstream "$stage/$name"/examples/*; do

@@ -20,6 +20,7 @@ need cc gcc
 need ld binutils
 need flock util-linux
 need ps procps
+need curl curl
 # gcc alone brings no headers and no start files, and nothing links without them.
 [[ -e /usr/include/features.h ]] || missing+=(libc6-dev)
 if [[ ${1:-} == --dist ]]; then

@@ -60,7 +60,7 @@ pub(crate) struct ClusterArguments {
 /// How a program is planned.
 #[derive(Debug, Default, Args)]
 pub(crate) struct ProgramArguments {
-    /// Which of the program's build functions to use, if it has several.
+    /// Which of the program's jobs to run, if it has several; it reads the name with env.entry().
     #[arg(short = 'c', long, value_name = "name")]
     pub(crate) class: Option<String>,
     /// The parallelism of operators that set none.

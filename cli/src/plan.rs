@@ -17,9 +17,8 @@ pub(crate) fn info(arguments: &InfoArguments) -> Result<ExitCode> {
     let settings =
         settings::job_settings(&configuration, &arguments.properties, &arguments.program)?;
     let (artifact, _) = arguments.program.split();
-    let entry = arguments.program.class.as_deref();
     let graph = runtime()?.block_on(async {
-        let mut program = Program::start(&artifact, Role::Plan, &settings, entry).await?;
+        let mut program = Program::start(&artifact, Role::Plan, &settings).await?;
         match program.next().await {
             ProgramEvent::Planned(graph) => Ok(JobGraph::try_from(*graph)?),
             ProgramEvent::Failed(error) => Err(error),

@@ -37,12 +37,7 @@ pub(crate) struct Program {
 
 impl Program {
     /// Starts a program. It runs in this shell's environment and writes to this terminal.
-    pub(crate) async fn start(
-        path: &Path,
-        role: Role,
-        settings: &JobSettings,
-        entry: Option<&str>,
-    ) -> Result<Self> {
+    pub(crate) async fn start(path: &Path, role: Role, settings: &JobSettings) -> Result<Self> {
         // A name without a slash would be looked up in PATH, and a relative one moves with the
         // working directory.
         let path = std::path::absolute(path)?;
@@ -58,7 +53,6 @@ impl Program {
             major: HOST_PROTOCOL.major,
             minor: HOST_PROTOCOL.minor,
             settings: Some(settings.into()),
-            entry: entry.map(str::to_owned),
             host_id: host.as_bytes().to_vec(),
             ..Begin::default()
         };

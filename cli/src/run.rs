@@ -51,9 +51,8 @@ pub(crate) fn run(arguments: &RunArguments) -> Result<ExitCode> {
         || configuration.get(&options::EXECUTION_SHUTDOWN_ON_ATTACHED_EXIT)?;
     let client = RestClient::new(&arguments.cluster, &configuration)?;
     let (path, _) = arguments.program.split();
-    let entry = arguments.program.class.as_deref();
     runtime()?.block_on(async {
-        let program = Program::start(&path, Role::Client, &job_settings, entry).await?;
+        let program = Program::start(&path, Role::Client, &job_settings).await?;
         // Reading the file takes as long as planning, so both are done at once.
         let hashed = path.clone();
         let hashing = tokio::task::spawn_blocking(move || Artifact::read(&hashed));

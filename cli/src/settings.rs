@@ -51,6 +51,7 @@ pub(crate) fn job_settings(
     let own = Loader::new().with_dynamic_properties(properties).load()?.configuration;
     Ok(JobSettings {
         args: args.to_vec(),
+        entry: program.class.clone(),
         parallelism,
         max_parallelism: max_parallelism(configuration, parallelism)?,
         chaining: configuration.get(&options::PIPELINE_OPERATOR_CHAINING_ENABLED)?,

@@ -8,13 +8,14 @@ use millstream_network::Data;
 use millstream_state::KeyedBackend;
 
 use crate::Result;
+use crate::builder::NewNode;
 use crate::key::KeySelector;
 use crate::keyed_stream::KeyedStream;
 use crate::operators::connected::{Keyed, KeyedCoProcess, Pair, TwoInputBody, TwoInputFunction};
 use crate::operators::{BadRecords, Policy};
 use crate::program::{OperatorMaker, TwoInputMaker};
 use crate::stage::Output;
-use crate::stream::{Function, NewNode, Stream, groups, inbox};
+use crate::stream::{Function, Stream, groups, inbox};
 use crate::task::OperatorContext;
 
 /// Two streams of any types; see [`Stream::connect`].

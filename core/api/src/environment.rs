@@ -12,12 +12,13 @@ use serde::de::DeserializeOwned;
 
 use crate::Result;
 use crate::body::Upstream;
+use crate::builder::{Builder, NewNode, Shared};
 use crate::coordinator::{OperatorCoordinator, SourceCoordinator};
 use crate::operators::source::{SourceBody, SplitRequests};
 use crate::program::{CoordinatorMaker, OperatorMaker, Program, SourceMaker};
 use crate::source::{ReaderContext, Source};
 use crate::stage::Output;
-use crate::stream::{Builder, NewNode, Shared, Stream};
+use crate::stream::Stream;
 
 /// How a job ended.
 ///
@@ -130,6 +131,26 @@ impl Environment {
     #[must_use]
     pub const fn executes(&self) -> u32 {
         self.executes
+    }
+
+    /// Which of the program's jobs to build, if it was said with `-c`. What the names mean is the
+    /// program's own affair.
+    ///
+    /// ```
+    /// # use millstream::{prelude::*, testing};
+    /// fn build(env: &mut Environment) -> Result<()> {
+    ///     match env.entry() {
+    ///         None | Some("forwards") => Ok(()), // builds the one job
+    ///         Some("backwards") => Ok(()),       // builds the other
+    ///         Some(other) => Err(millstream::error!("there is no job {other:?}")),
+    ///     }
+    /// }
+    /// # build(&mut testing::environment())?;
+    /// # Ok::<(), millstream::Error>(())
+    /// ```
+    #[must_use]
+    pub fn entry(&self) -> Option<&str> {
+        self.settings.entry.as_deref()
     }
 
     /// The parallelism of operators that set none.

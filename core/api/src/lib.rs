@@ -10,6 +10,7 @@
 
 mod args;
 mod body;
+mod builder;
 mod connected;
 mod coordinator;
 mod environment;

@@ -1,31 +1,31 @@
 //! Streams: what a build function calls to say what happens to records.
+//!
+//! Here is what makes streams of streams; how records spread over subtasks is in [`partitioning`],
+//! the end in a [`sink`], what needs a key in [`crate::keyed_stream`], what has two inputs in
+//! [`crate::connected`].
 
-use std::cell::RefCell;
+mod partitioning;
+mod sink;
+
 use std::rc::Rc;
 use std::sync::Arc;
 
-use millstream_graph::{
-    Chaining, NodeId, NodeKind, OutputName, Partitioner, StreamEdge, StreamNode,
-};
+use millstream_graph::{Chaining, NodeId, NodeKind, OutputName, StreamNode};
 use millstream_network::{Batch, Data, Inbox};
 use millstream_types::{Key, KeyGroup};
 
+pub use self::sink::StreamSink;
 use crate::Result;
 use crate::body::OneInputBody;
+use crate::builder::{NewNode, Origin, Shared};
 use crate::connected::ConnectedStreams;
-use crate::coordinator::{OperatorCoordinator, SinkCoordinator};
 use crate::key::{ByRef, ByValue};
 use crate::keyed_stream::KeyedStream;
 use crate::operators::flat_map::FlatMapStage;
 use crate::operators::map::MapStage;
-use crate::operators::sink::SinkStage;
 use crate::operators::{BadRecords, OnError, Policy};
-use crate::program::{
-    CoordinatorMaker, InputMaker, Node, OperatorMaker, OutputMaker, Program, StageMaker,
-    WriterMaker,
-};
+use crate::program::{InputMaker, OperatorMaker, OutputMaker, StageMaker, WriterMaker};
 use crate::side::OutputTag;
-use crate::sink::{Sink, WriterInfo};
 use crate::stage::{Output, erase, reveal};
 use crate::task::{InputContext, OperatorContext, TaskContext};
 use crate::writer;
@@ -51,82 +51,6 @@ use crate::writer;
 pub trait Function: Clone + Send + Sync + 'static {}
 
 impl<F: Clone + Send + Sync + 'static> Function for F {}
-
-/// The program while it is built, and what went wrong so far.
-#[derive(Default)]
-pub(crate) struct Builder {
-    pub(crate) program: Program,
-    pub(crate) faults: Vec<String>,
-}
-
-pub(crate) type Shared = Rc<RefCell<Builder>>;
-
-/// How a node is added.
-pub(crate) struct NewNode {
-    pub(crate) name: &'static str,
-    pub(crate) uid: Option<String>,
-    pub(crate) kind: NodeKind,
-    pub(crate) stateful: bool,
-    pub(crate) output_type: &'static str,
-    pub(crate) maker: OperatorMaker,
-    pub(crate) coordinator: Option<CoordinatorMaker>,
-}
-
-impl Builder {
-    pub(crate) fn add(&mut self, new: NewNode) -> NodeId {
-        let id = NodeId(u32::try_from(self.program.nodes.len()).unwrap_or(u32::MAX));
-        self.program.graph.nodes.push(StreamNode {
-            id,
-            name: new.uid.clone().unwrap_or_else(|| new.name.to_owned()),
-            uid: new.uid,
-            kind: new.kind,
-            stateful: new.stateful,
-            parallelism: None,
-            max_parallelism: None,
-            slot_sharing_group: None,
-            chaining: Chaining::Always,
-            output_type: new.output_type.to_owned(),
-        });
-        self.program.nodes.push(Node { maker: new.maker, coordinator: new.coordinator });
-        id
-    }
-
-    pub(crate) fn connect(&mut self, origins: Vec<Origin>, target: NodeId, input: u8) {
-        for origin in origins {
-            self.program.graph.edges.push(StreamEdge {
-                source: origin.node,
-                output: origin.output,
-                target,
-                input,
-                partitioner: origin.partitioner,
-            });
-            self.program.writers.push(origin.writer);
-        }
-    }
-
-    fn edit(&mut self, origins: &[Origin], what: &str, edit: impl FnOnce(&mut StreamNode)) {
-        let node = match origins {
-            [Origin { node, output: OutputName::Main, partitioner: None, .. }] => Some(node.0),
-            _ => None,
-        };
-        match node.and_then(|at| self.program.graph.nodes.get_mut(at as usize)) {
-            Some(node) => edit(node),
-            None => self.faults.push(format!(
-                "{what} must follow an operator directly, not a union, a side output or a \
-                 partitioning"
-            )),
-        }
-    }
-}
-
-/// Where a stream comes from.
-#[derive(Clone)]
-pub(crate) struct Origin {
-    pub(crate) node: NodeId,
-    pub(crate) output: OutputName,
-    pub(crate) partitioner: Option<Partitioner>,
-    pub(crate) writer: WriterMaker,
-}
 
 /// A stream of records of one type.
 ///
@@ -433,145 +357,6 @@ impl<T: Data> Stream<T> {
         Stream::of_output(Rc::clone(&self.builder), node, output)
     }
 
-    pub(crate) fn partition(mut self, partitioner: Partitioner, writer: &WriterMaker) -> Self {
-        for origin in &mut self.origins {
-            origin.partitioner = Some(partitioner);
-            origin.writer = Arc::clone(writer);
-        }
-        self
-    }
-
-    fn partition_plainly(self, partitioner: Partitioner) -> Self {
-        let writer: WriterMaker = Arc::new(writer::plain::<T>);
-        self.partition(partitioner, &writer)
-    }
-
-    /// Sends records round all subtasks of the next operator.
-    ///
-    /// ```
-    /// # use millstream::{prelude::*, testing::run_on};
-    /// let same = run_on([1, 2, 3], |n| n.rebalance().map(Ok).parallelism(2));
-    /// assert_eq!(same.unwrap().len(), 3);
-    /// ```
-    pub fn rebalance(self) -> Self {
-        self.partition_plainly(Partitioner::Rebalance)
-    }
-
-    /// Sends records round those subtasks of the next operator that are near.
-    ///
-    /// ```
-    /// # use millstream::{prelude::*, testing::run_on};
-    /// let same = run_on([1, 2, 3], |n| n.rescale().map(Ok).parallelism(2));
-    /// assert_eq!(same.unwrap().len(), 3);
-    /// ```
-    pub fn rescale(self) -> Self {
-        self.partition_plainly(Partitioner::Rescale)
-    }
-
-    /// Sends all records to the first subtask of the next operator.
-    ///
-    /// ```
-    /// # use millstream::{prelude::*, testing::run_on};
-    /// let same = run_on([1, 2, 3], |n| n.global().map(Ok).parallelism(2));
-    /// assert_eq!(same.unwrap(), [1, 2, 3]);
-    /// ```
-    pub fn global(self) -> Self {
-        self.partition_plainly(Partitioner::Global)
-    }
-
-    /// Sends records to the subtask of the same number; both sides must be equally parallel.
-    ///
-    /// ```
-    /// # use millstream::{prelude::*, testing::run_on};
-    /// let same = run_on([1, 2, 3], |n| n.forward().map(Ok));
-    /// assert_eq!(same.unwrap(), [1, 2, 3]);
-    /// ```
-    pub fn forward(self) -> Self {
-        self.partition_plainly(Partitioner::Forward)
-    }
-
-    /// Sends every record to every subtask of the next operator.
-    ///
-    /// ```
-    /// # use millstream::{prelude::*, testing::run_on};
-    /// let twice = run_on([1, 2, 3], |n| n.broadcast().map(Ok).parallelism(2));
-    /// assert_eq!(twice.unwrap().len(), 6);
-    /// ```
-    pub fn broadcast(self) -> Self
-    where
-        T: Clone,
-    {
-        let writer: WriterMaker = Arc::new(|ctx| Ok(writer::broadcast::<T>(ctx)));
-        self.partition(Partitioner::Broadcast, &writer)
-    }
-
-    /// Sends each record to the subtask that `choose` names; it is given the record and the number
-    /// of subtasks, and fails the task by naming one that does not exist.
-    ///
-    /// ```
-    /// # use millstream::{prelude::*, testing::run_on};
-    /// let same = run_on([1, 2, 3], |numbers| {
-    ///     numbers.partition_custom(|n, subtasks| n % subtasks).map(Ok).parallelism(2)
-    /// });
-    /// assert_eq!(same.unwrap().len(), 3);
-    /// ```
-    pub fn partition_custom<F: FnMut(&T, usize) -> usize + Function>(self, choose: F) -> Self {
-        let writer: WriterMaker =
-            Arc::new(move |ctx| Ok(writer::by_function::<T>(ctx, choose.clone())));
-        self.partition(Partitioner::Custom, &writer)
-    }
-
-    /// Ends the stream in a sink. The uid names the sink's state across versions of the job.
-    ///
-    /// ```
-    /// # use millstream::{prelude::*, testing};
-    /// # let env = &mut testing::environment();
-    /// let collected = CollectSink::new();
-    /// env.source("numbers", Datagen::sequence(0..3)).sink("collect", collected.clone());
-    /// env.execute("collect")?;
-    /// assert_eq!(collected.take(), [0, 1, 2]);
-    /// # Ok::<(), millstream::Error>(())
-    /// ```
-    pub fn sink<S: Sink<T>>(self, uid: &str, sink: S) -> StreamSink {
-        let sink = Arc::new(sink);
-        let coordinated = sink.has_committer();
-        let (writers, committers) = (Arc::clone(&sink), sink);
-        let stage: StageMaker = Arc::new(move |ctx, _outputs| {
-            let writer = writers.writer(&WriterInfo {
-                job: ctx.task.job,
-                operator: ctx.operator,
-                subtask: ctx.task.subtask,
-                parallelism: ctx.task.parallelism,
-                attempt: ctx.task.attempt,
-            })?;
-            Ok(erase::<T>(Box::new(SinkStage {
-                writer,
-                operator: ctx.operator,
-                name: ctx.name.to_owned(),
-                subtask: ctx.task.subtask,
-                to_committer: coordinated.then(|| Arc::clone(ctx.to_coordinator)),
-            })))
-        });
-        let coordinator: CoordinatorMaker = Arc::new(move |info| {
-            let committer = committers.committer(info)?;
-            Ok(committer.map(|committer| {
-                Box::new(SinkCoordinator::new(committer)) as Box<dyn OperatorCoordinator>
-            }))
-        });
-        let builder = Rc::clone(&self.builder);
-        let node = builder.borrow_mut().add(NewNode {
-            name: "Sink",
-            uid: Some(uid.to_owned()),
-            kind: NodeKind::Sink { coordinated },
-            stateful: false,
-            output_type: "()",
-            maker: OperatorMaker::Stage { stage, input: input::<T>() },
-            coordinator: coordinated.then_some(coordinator),
-        });
-        builder.borrow_mut().connect(self.origins, node, 0);
-        StreamSink { builder, node }
-    }
-
     /// Names the operator in plans, logs and metrics.
     pub fn name(self, name: &str) -> Self {
         self.edit("name()", |node| name.clone_into(&mut node.name))
@@ -611,55 +396,5 @@ impl<T: Data> Stream<T> {
     fn edit(self, what: &str, edit: impl FnOnce(&mut StreamNode)) -> Self {
         self.builder.borrow_mut().edit(&self.origins, what, edit);
         self
-    }
-}
-
-/// The end of a stream; its methods configure the sink.
-///
-/// ```
-/// # use millstream::{prelude::*, testing};
-/// # let env = &mut testing::environment();
-/// let numbers = env.source("numbers", Datagen::sequence(0..6));
-/// numbers
-///     .sink("nowhere", DiscardSink::new())
-///     .name("Nowhere")
-///     .parallelism(1)
-///     .slot_sharing_group("sinks")
-///     .disable_chaining();
-/// env.execute("to nowhere")?;
-/// # Ok::<(), millstream::Error>(())
-/// ```
-pub struct StreamSink {
-    builder: Shared,
-    node: NodeId,
-}
-
-impl StreamSink {
-    fn edit(self, edit: impl FnOnce(&mut StreamNode)) -> Self {
-        let at = self.node.0 as usize;
-        if let Some(node) = self.builder.borrow_mut().program.graph.nodes.get_mut(at) {
-            edit(node);
-        }
-        self
-    }
-
-    /// Names the sink in plans, logs and metrics.
-    pub fn name(self, name: &str) -> Self {
-        self.edit(|node| name.clone_into(&mut node.name))
-    }
-
-    /// The number of subtasks.
-    pub fn parallelism(self, parallelism: u32) -> Self {
-        self.edit(|node| node.parallelism = Some(parallelism))
-    }
-
-    /// Subtasks share slots only within their group.
-    pub fn slot_sharing_group(self, group: &str) -> Self {
-        self.edit(|node| node.slot_sharing_group = Some(group.to_owned()))
-    }
-
-    /// Gives the sink a task of its own.
-    pub fn disable_chaining(self) -> Self {
-        self.edit(|node| node.chaining = Chaining::Never)
     }
 }

@@ -113,6 +113,7 @@ struct HostThread {
 impl HostThread {
     fn run(self, begin: Begin) {
         let (outbox, outgoing) = Outbox::new();
+        outbox.show_life(begin.heartbeat_interval_ms);
         let (owner, runtime, host) = (Arc::clone(&self.owner), self.runtime.clone(), self.host);
         let courier = std::thread::spawn(move || {
             for message in outgoing {

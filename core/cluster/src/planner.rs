@@ -36,12 +36,7 @@ impl ChildPlanner {
         })
     }
 
-    async fn run(
-        &self,
-        artifact: PathBuf,
-        settings: JobSettings,
-        entry: Option<String>,
-    ) -> Result<JobGraph, PlanFailed> {
+    async fn run(&self, artifact: PathBuf, settings: JobSettings) -> Result<JobGraph, PlanFailed> {
         let path = artifact.clone();
         let inspected = tokio::task::spawn_blocking(move || inspect_artifact(&path)).await;
         match inspected {
@@ -69,7 +64,6 @@ impl ChildPlanner {
             major: HOST_PROTOCOL.major,
             minor: HOST_PROTOCOL.minor,
             settings: Some((&settings).into()),
-            entry,
             host_id: host.as_bytes().to_vec(),
             ..Begin::default()
         };
@@ -92,9 +86,8 @@ impl Planner for ChildPlanner {
         &self,
         artifact: PathBuf,
         settings: JobSettings,
-        entry: Option<String>,
     ) -> BoxFuture<'_, Result<JobGraph, PlanFailed>> {
-        Box::pin(self.run(artifact, settings, entry))
+        Box::pin(self.run(artifact, settings))
     }
 }
 

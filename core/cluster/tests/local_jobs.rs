@@ -4,10 +4,13 @@
 
 use std::cell::RefCell;
 use std::rc::Rc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use millstream_api::*;
 use millstream_cluster::MiniCluster;
+use millstream_gateway::JobDetails;
 use millstream_graph::{JobGraph, JobSettings};
 use millstream_jobmaster::JobMasterConfig;
 
@@ -139,14 +142,18 @@ impl<T: Data> Committer for CollectCommitter<T> {
     }
 }
 
-/// Restarts and dropped records per subtask.
-type Seen = Rc<RefCell<Option<(u32, Vec<u64>)>>>;
+/// The job as it was when it ended.
+type Seen = Rc<RefCell<Option<Arc<JobDetails>>>>;
 
-struct Local(JobSettings, Seen);
+struct Local {
+    settings: JobSettings,
+    config: JobMasterConfig,
+    seen: Seen,
+}
 
 impl Executor for Local {
     fn settings(&self) -> JobSettings {
-        self.0.clone()
+        self.settings.clone()
     }
 
     fn plan_value(&self, _name: &str) -> Option<Vec<u8>> {
@@ -154,16 +161,33 @@ impl Executor for Local {
     }
 
     fn execute(&mut self, program: Program, graph: JobGraph, _wait: bool) -> Result<Execution> {
-        let config = JobMasterConfig::default().for_job(&graph.settings.config)?;
+        let config = self.config.for_job(&graph.settings.config)?;
         let cluster = MiniCluster::start(program, graph, config)?;
         let details = cluster.details();
         let result = cluster.wait();
-        let details = details.borrow();
-        let dropped = details.vertices.iter().flat_map(|vertex| &vertex.subtasks);
-        let dropped = dropped.map(|subtask| subtask.metrics.records_dropped).collect();
-        *self.1.borrow_mut() = Some((details.restarts, dropped));
+        *self.seen.borrow_mut() = Some(Arc::clone(&details.borrow()));
         Ok(Execution::Finished(result?))
     }
+}
+
+/// Runs a job at a parallelism: its result, and how it looked at its end if it was planned.
+fn run_and_see(
+    settings: JobSettings,
+    build: impl FnOnce(&mut Environment) -> Result<()>,
+) -> (Result<()>, Option<Arc<JobDetails>>) {
+    run_under(JobMasterConfig::default(), settings, build)
+}
+
+fn run_under(
+    config: JobMasterConfig,
+    settings: JobSettings,
+    build: impl FnOnce(&mut Environment) -> Result<()>,
+) -> (Result<()>, Option<Arc<JobDetails>>) {
+    let seen = Seen::default();
+    let local = Local { settings, config, seen: Rc::clone(&seen) };
+    let mut env = Environment::new(Box::new(local));
+    let result = build(&mut env).and_then(|()| env.execute("test").map(drop));
+    (result, seen.borrow_mut().take())
 }
 
 /// Runs a job at a parallelism; the error's text if it failed, and restarts and dropped records.
@@ -171,11 +195,11 @@ fn run_with(
     settings: JobSettings,
     build: impl FnOnce(&mut Environment) -> Result<()>,
 ) -> (Result<()>, u32, u64) {
-    let seen = Seen::default();
-    let mut env = Environment::new(Box::new(Local(settings, Rc::clone(&seen))));
-    let result = build(&mut env).and_then(|()| env.execute("test").map(drop));
-    let (restarts, dropped) = seen.borrow_mut().take().unwrap_or_default();
-    (result, restarts, dropped.into_iter().sum())
+    let (result, seen) = run_and_see(settings, build);
+    let vertices = seen.iter().flat_map(|details| &details.vertices);
+    let subtasks = vertices.flat_map(|vertex| &vertex.subtasks);
+    let dropped = subtasks.map(|subtask| subtask.metrics.records_dropped).sum();
+    (result, seen.map_or(0, |details| details.restarts), dropped)
 }
 
 fn run(parallelism: u32, build: impl FnOnce(&mut Environment) -> Result<()>) {
@@ -199,6 +223,84 @@ fn stateless_operators_do_what_they_say() {
             (0..10_000).map(|n| n * 2).filter(|n| n % 3 == 0).flat_map(|n| [n, n + 1]).collect();
         expected.sort_unstable();
         assert_eq!(out.records(), expected);
+    }
+}
+
+/// Counts the batches that reach its writers.
+#[derive(Clone, Default)]
+struct CountBatches(Arc<AtomicU64>);
+
+impl Sink<u64> for CountBatches {
+    type Committable = ();
+    type Writer = Self;
+    type Committer = NoCommitter<()>;
+
+    fn writer(&self, _info: &WriterInfo) -> Result<Self> {
+        Ok(self.clone())
+    }
+
+    fn committer(&self, _info: &CommitterInfo) -> Result<Option<NoCommitter<()>>> {
+        Ok(None)
+    }
+
+    fn has_committer(&self) -> bool {
+        false
+    }
+}
+
+impl SinkWriter<u64> for CountBatches {
+    type Committable = ();
+
+    fn write(&mut self, batch: Batch<u64>) -> Result<()> {
+        drop(batch);
+        self.0.fetch_add(1, Ordering::Relaxed);
+        Ok(())
+    }
+
+    fn finish(&mut self) -> Result<Vec<()>> {
+        Ok(Vec::new())
+    }
+}
+
+/// The coordinators have nothing to say for longer than hosts may be silent, and user code blocks.
+#[test]
+fn a_job_with_nothing_to_say_is_alive() {
+    let out = Collect::new();
+    let heartbeat_timeout = Duration::from_secs(2);
+    let config = JobMasterConfig { heartbeat_timeout, ..JobMasterConfig::default() };
+    let (result, seen) = run_under(config, JobSettings::default(), |env| {
+        let number = env.source("numbers", Numbers(1));
+        let slow = number.map(move |n| {
+            std::thread::sleep(heartbeat_timeout * 2);
+            Ok(n)
+        });
+        slow.sink("out", out.clone());
+        Ok(())
+    });
+    result.unwrap();
+    assert_eq!(out.records(), [0]);
+    assert_eq!(seen.unwrap().exceptions.len(), 0);
+}
+
+#[test]
+fn batches_that_leave_a_task_are_counted_exactly() {
+    let spreads: [Spread; 3] = [Stream::forward, Stream::rebalance, Stream::broadcast];
+    for spread in spreads {
+        let received = CountBatches::default();
+        let settings = JobSettings { parallelism: 3, ..JobSettings::default() };
+        let (result, seen) = run_and_see(settings, |env| {
+            let numbers = env.source("numbers", Numbers(100_000)).disable_chaining();
+            spread(numbers).sink("received", received.clone());
+            Ok(())
+        });
+        result.unwrap();
+        let details = seen.unwrap();
+        let sent = |vertex: usize| -> u64 {
+            let subtasks = details.vertices[vertex].subtasks.iter();
+            subtasks.map(|subtask| subtask.metrics.buffers_out).sum()
+        };
+        assert_eq!((sent(0), sent(1)), (received.0.load(Ordering::Relaxed), 0));
+        assert!(sent(0) >= 3);
     }
 }
 

@@ -18,12 +18,10 @@ pub struct PlanFailed {
 /// Runs a program up to its first `execute()`, in a process of its own, under limits and a
 /// deadline.
 pub trait Planner: Send + Sync + std::fmt::Debug {
-    /// The plan of the program in this file. `entry` names one of several jobs of a program.
-    /// Cancel-safe: the process is ended.
+    /// The plan of the program in this file. Cancel-safe: the process is ended.
     fn plan(
         &self,
         artifact: PathBuf,
         settings: JobSettings,
-        entry: Option<String>,
     ) -> BoxFuture<'_, Result<JobGraph, PlanFailed>>;
 }

@@ -31,7 +31,7 @@ pub struct TaskMetrics {
     pub records_dropped: u64,
     /// Batches that wait at the inputs.
     pub buffers_in: u64,
-    /// Batches that wait at the outputs.
+    /// Batches that left to other tasks.
     pub buffers_out: u64,
     /// Counters that user code made, by name.
     pub user: BTreeMap<String, i64>,

@@ -63,6 +63,7 @@ fn settings_difference(planned: &JobSettings, rebuilt: &JobSettings) -> Option<S
     let keys = planned.config.keys().chain(rebuilt.config.keys());
     first!(
         quoted("the list of arguments", &planned.args, &rebuilt.args),
+        optional("the job to build", &planned.entry, &rebuilt.entry),
         plain("the default parallelism", &planned.parallelism, &rebuilt.parallelism),
         plain("the default maximum parallelism", &planned_max, &rebuilt_max),
         plain("whether operators are chained", &planned.chaining, &rebuilt.chaining),

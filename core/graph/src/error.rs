@@ -104,13 +104,13 @@ pub enum PlanError {
         max_parallelism: u32,
     },
     /// Two operators have one uid, so their state could not be told apart.
-    #[error("the operators {first:?} and {second:?} both have the uid {uid:?}: make uids unique")]
+    #[error("{first} and {second} both have the uid {uid:?}: make uids unique")]
     DuplicateUid {
         /// The uid.
         uid: String,
-        /// One operator's name.
+        /// One operator: its kind and name.
         first: String,
-        /// The other's.
+        /// The other.
         second: String,
     },
     /// State without a name that survives changes of the program.

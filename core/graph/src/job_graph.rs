@@ -30,6 +30,8 @@ impl fmt::Display for Fingerprint {
 pub struct JobSettings {
     /// The program's arguments.
     pub args: Vec<String>,
+    /// Which of the program's jobs to build (`-c`), if it was said; the program knows the names.
+    pub entry: Option<String>,
     /// The parallelism of operators that set none.
     pub parallelism: u32,
     /// The maximum parallelism of operators that set none.
@@ -48,6 +50,7 @@ impl Default for JobSettings {
     fn default() -> Self {
         Self {
             args: Vec::new(),
+            entry: None,
             parallelism: 1,
             max_parallelism: MaxParallelism::DEFAULT,
             chaining: true,

@@ -69,6 +69,17 @@ fn describe(node: &StreamNode) -> String {
     }
 }
 
+/// How errors call one of two operators whose names may be the same.
+fn kind_and_name(node: &StreamNode) -> String {
+    let kind = match (node.kind, node.stateful) {
+        (NodeKind::Source { .. }, _) => "source",
+        (NodeKind::Sink { .. }, _) => "sink",
+        (NodeKind::Operator, true) => "operator with state",
+        (NodeKind::Operator, false) => "operator",
+    };
+    format!("{kind} {:?}", node.name)
+}
+
 fn limit(what: &'static str, count: u64, limit: u64) -> Result<(), PlanError> {
     if count > limit { Err(PlanError::TooMany { what, count, limit }) } else { Ok(()) }
 }
@@ -216,15 +227,15 @@ fn check_inputs(graph: &StreamGraph, nodes: &[ResolvedNode<'_>]) -> Result<(), P
 }
 
 fn check_uids(graph: &StreamGraph) -> Result<(), PlanError> {
-    let mut owners: HashMap<&str, &str> = HashMap::new();
+    let mut owners: HashMap<&str, &StreamNode> = HashMap::new();
     for node in &graph.nodes {
         match &node.uid {
             Some(uid) => {
-                if let Some(first) = owners.insert(uid, &node.name) {
+                if let Some(first) = owners.insert(uid, node) {
                     return Err(PlanError::DuplicateUid {
                         uid: uid.clone(),
-                        first: first.to_owned(),
-                        second: node.name.clone(),
+                        first: kind_and_name(first),
+                        second: kind_and_name(node),
                     });
                 }
             }

@@ -40,6 +40,10 @@ pub struct JobMasterConfig {
     pub slot_request_timeout: Duration,
     /// How long a host may take from its start until it is ready.
     pub host_start_timeout: Duration,
+    /// How long a host may say nothing at all before it is killed.
+    pub heartbeat_timeout: Duration,
+    /// How often a host gives a sign of life.
+    pub heartbeat_interval: Duration,
     /// How long a task may take to obey a cancellation before its host is killed.
     pub cancel_timeout: Duration,
     /// How long the coordinator host may take to discard what was not published.
@@ -67,6 +71,8 @@ impl Default for JobMasterConfig {
         Self {
             slot_request_timeout: Duration::from_secs(300),
             host_start_timeout: Duration::from_secs(30),
+            heartbeat_timeout: Duration::from_secs(50),
+            heartbeat_interval: Duration::from_secs(10),
             cancel_timeout: Duration::from_secs(2),
             abort_timeout: Duration::from_secs(10),
             stop_grace: Duration::from_secs(1),
@@ -90,6 +96,8 @@ impl JobMasterConfig {
         Ok(Self {
             slot_request_timeout: configuration.get(&options::SLOT_REQUEST_TIMEOUT)?,
             host_start_timeout: configuration.get(&options::HOST_START_TIMEOUT)?,
+            heartbeat_timeout: configuration.get(&options::HEARTBEAT_TIMEOUT)?,
+            heartbeat_interval: configuration.get(&options::HEARTBEAT_INTERVAL)?,
             cancel_timeout: configuration.get(&options::TASK_CANCEL_TIMEOUT)?,
             exception_history_size: configuration.get(&options::WEB_EXCEPTION_HISTORY_SIZE)?
                 as usize,
@@ -122,6 +130,13 @@ impl JobMasterConfig {
         override_with!(restart_attempts, RESTART_STRATEGY_FIXED_DELAY_ATTEMPTS);
         override_with!(restart_delay, RESTART_STRATEGY_FIXED_DELAY_DELAY);
         Ok(config)
+    }
+
+    /// How often hosts give signs of life and are checked for them: several times before their
+    /// silence counts, however the cluster is configured.
+    #[must_use]
+    pub fn sign_of_life_interval(&self) -> Duration {
+        self.heartbeat_interval.min(self.heartbeat_timeout / 4)
     }
 
     /// What follows a failure.

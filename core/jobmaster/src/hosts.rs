@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use millstream_gateway::{TaskLocation, TaskManagerGateway};
 use millstream_types::{HostId, TaskManagerId};
@@ -40,6 +41,8 @@ pub(crate) struct Host {
     pub(crate) on: Arc<dyn TaskManagerGateway>,
     pub(crate) role: Role,
     pub(crate) state: State,
+    /// For how long nothing was heard of it, as far as anyone listened.
+    pub(crate) silent_for: Duration,
 }
 
 impl Host {
@@ -96,6 +99,10 @@ impl Hosts {
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = (HostId, &Host)> {
         self.0.iter().map(|(id, host)| (*id, host))
+    }
+
+    pub(crate) fn iter_mut(&mut self) -> impl Iterator<Item = (HostId, &mut Host)> {
+        self.0.iter_mut().map(|(id, host)| (*id, host))
     }
 
     /// The coordinator host, if one is up.

@@ -19,6 +19,7 @@ mod messages;
 #[cfg(test)]
 mod random_tests;
 mod schedule;
+mod silence;
 #[cfg(test)]
 mod tests;
 
@@ -92,6 +93,8 @@ pub enum TimerKind {
     HostStart,
     /// Nothing explained a broken exchange.
     ExchangeHold,
+    /// Hosts had time for a sign of life.
+    Heartbeat,
     /// Tasks did not stop.
     Cancel,
     /// The coordinator host did not discard what was not published.
@@ -185,6 +188,8 @@ pub struct JobMaster {
     /// Why slots may never come; the ResourceManager says it once, whatever the phase.
     shortage: Option<String>,
     hosts: Hosts,
+    /// When the present interval for signs of life began.
+    signs_expected_since: Timestamp,
     executions: ExecutionGraph,
     history: History,
     /// Whether tasks of this attempt were deployed, so that output may have to be discarded.
@@ -236,6 +241,7 @@ impl JobMaster {
             restarts: 0,
             shortage: None,
             hosts: Hosts::default(),
+            signs_expected_since: now,
             may_have_output: false,
             settles_due: 0,
             unseen: Unseen::Nothing,
@@ -283,6 +289,7 @@ impl JobMaster {
             TimerKind::SlotRequest => self.on_slots_late(),
             TimerKind::HostStart => self.on_hosts_late(),
             TimerKind::ExchangeHold => self.on_exchange_unexplained(),
+            TimerKind::Heartbeat => self.on_heartbeat(),
             TimerKind::Cancel => self.on_tasks_stuck(),
             TimerKind::Abort => self.on_abort_late(),
             TimerKind::Restart => self.restart(),

@@ -7,8 +7,13 @@ use std::os::unix::process::ExitStatusExt;
 use std::process::ExitStatus;
 use std::time::Duration;
 
+use millstream_protocol::HOST_SOCKET_LOST;
 use millstream_protocol::host::Failure;
 use millstream_types::{ByteSize, CauseKind, FailureCause};
+
+/// What only user code can do: the engine's part of a host never closes its socket.
+const CLOSED: &str =
+    "user code closed the file descriptors of its process, its connection to the engine too";
 
 /// How a host ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -85,6 +90,11 @@ impl ExitFacts<'_> {
         if self.asked_to_stop && status.success() {
             return FailureCause::new(CauseKind::Requested, "the host was stopped");
         }
+        if status.code() == Some(HOST_SOCKET_LOST) && self.said_hello {
+            let code = HOST_SOCKET_LOST;
+            let sentence = format!("{CLOSED}, and the host ended (exit code {code})");
+            return FailureCause::new(CauseKind::Exit, sentence);
+        }
         if let Some(cause) = self.cause_from_stderr() {
             return cause;
         }
@@ -140,10 +150,9 @@ impl ExitFacts<'_> {
                 CauseKind::Stuck,
                 "the host was killed: it reads messages more slowly than they come",
             ),
-            KillReason::Closed => FailureCause::new(
-                CauseKind::Exit,
-                "the host closed its connection without ending and was killed",
-            ),
+            KillReason::Closed => {
+                FailureCause::new(CauseKind::Exit, format!("{CLOSED}, and the host was killed"))
+            }
         }
     }
 
@@ -290,6 +299,12 @@ mod tests {
             ExitFacts { asked_to_stop: true, ..facts(0, "thread 'x' panicked at y:\nz") },
             CauseKind::Requested,
             "the host was stopped",
+        );
+        check(
+            facts(HOST_SOCKET_LOST << 8, "thread 'x' panicked at y:\nz"),
+            CauseKind::Exit,
+            "user code closed the file descriptors of its process, its connection to the engine \
+             too, and the host ended (exit code 113)",
         );
         let exit = ExitFacts { said_hello: false, ..facts(0, "") }.into_exit();
         assert_eq!(exit.cause.kind, CauseKind::Start);

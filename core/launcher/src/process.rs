@@ -28,8 +28,8 @@ use crate::{HostOutput, HostSpec, ProcessUsage};
 /// The kernel says "text file busy" while another fork still holds the freshly written file.
 const BUSY_RETRIES_MAX: u32 = 100;
 const BUSY_RETRY_INTERVAL: Duration = Duration::from_millis(20);
-/// How long a process may live on after it closed its socket.
-const CLOSED_GRACE: Duration = Duration::from_secs(5);
+/// How long a process may live on after it closed its socket: one that exits closes it just before.
+const CLOSED_GRACE: Duration = Duration::from_secs(1);
 /// How often an old kernel without process descriptors is asked.
 const WAIT_INTERVAL: Duration = Duration::from_millis(20);
 const STDERR_TAIL_BYTES_MAX: u64 = 8 << 10;

@@ -60,7 +60,7 @@ async fn bad_ends_have_their_cause() {
     check("overflow", CauseKind::Signal, "thread 'slot-3'").await;
     check("exit", CauseKind::Exit, "exited by itself with code 7").await;
     check("failure", CauseKind::Panic, "map panicked: of its own").await;
-    check("closed", CauseKind::Exit, "closed its connection").await;
+    check("closed", CauseKind::Exit, "user code closed the file descriptors").await;
 }
 
 #[tokio::test]

@@ -264,6 +264,7 @@ impl<T: Data> ChannelWriter<T> {
             match element {
                 Element::Data(batch) => {
                     self.counters.add_records_out(batch.len() as u64);
+                    self.counters.add_buffers_out(1);
                     inbox.push_batch(*channel, batch);
                 }
                 Element::Event(event) => inbox.push_event(*channel, event),
@@ -281,6 +282,7 @@ impl<T: Data> ChannelWriter<T> {
         FRAME_BUFFER.with_borrow_mut(|buffer| {
             let (frame, count) = buffer.data_frame(self.number, batch)?;
             self.counters.add_records_out(count as u64);
+            self.counters.add_buffers_out(1);
             self.counters.add_bytes_out(frame.len() as u64);
             connection.send(frame);
             Ok(count)

@@ -32,6 +32,8 @@ counters!(
     records_in / add_records_in,
     /// Records that left to other tasks.
     records_out / add_records_out,
+    /// Batches that left to other tasks; one of long records leaves in several.
+    buffers_out / add_buffers_out,
     /// Bytes that entered from other processes.
     bytes_in / add_bytes_in,
     /// Bytes that left to other processes.

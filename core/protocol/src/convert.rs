@@ -52,6 +52,7 @@ impl From<&graph::JobSettings> for job::JobSettings {
     fn from(settings: &graph::JobSettings) -> Self {
         Self {
             args: settings.args.clone(),
+            entry: settings.entry.clone(),
             parallelism: settings.parallelism,
             max_parallelism: settings.max_parallelism.get(),
             chaining: settings.chaining,
@@ -68,6 +69,7 @@ impl TryFrom<job::JobSettings> for graph::JobSettings {
     fn try_from(settings: job::JobSettings) -> Result<Self, Self::Error> {
         Ok(Self {
             args: settings.args,
+            entry: settings.entry,
             parallelism: settings.parallelism,
             max_parallelism: max_parallelism(settings.max_parallelism)?,
             chaining: settings.chaining,

@@ -61,3 +61,7 @@ impl std::fmt::Display for Version {
 /// The environment variable that names the inherited socket's descriptor; its presence says that
 /// the process is a child of the engine and must not take its own role.
 pub const HOST_SOCKET_VARIABLE: &str = "MILLSTREAM_HOST_SOCKET";
+
+/// The code that a host exits with when its own end of the socket is gone, so that it cannot say
+/// so: user code has closed the descriptors of its process.
+pub const HOST_SOCKET_LOST: i32 = 113;

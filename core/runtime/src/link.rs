@@ -1,11 +1,15 @@
 //! How a host's control thread hears and speaks.
 
-use std::io::Read;
+use std::io::{self, Read};
 use std::os::unix::net::UnixStream;
-use std::sync::mpsc::{Receiver, Sender, SyncSender, sync_channel};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, SyncSender, sync_channel};
+use std::time::Duration;
 
+use millstream_protocol::HOST_SOCKET_LOST;
 use millstream_protocol::frame::{self, FrameError};
-use millstream_protocol::host::{FromHost, ToHost, from_host};
+use millstream_protocol::host::{Alive, FromHost, ToHost, from_host};
 
 use crate::slot::TaskReport;
 
@@ -24,22 +28,80 @@ pub enum ToControl {
 /// Messages that wait for the parent to read; one that stops reading stops the host.
 const OUTBOX_MESSAGES: usize = 1024;
 
+/// A host writes so often even if it might be silent longer: a write is how a socket that user code
+/// has closed is noticed.
+const SILENCE_MAX: Duration = Duration::from_secs(1);
+
 /// Where a host's messages go.
 #[derive(Debug, Clone)]
-pub struct Outbox(SyncSender<FromHost>);
+pub struct Outbox {
+    messages: SyncSender<FromHost>,
+    /// In milliseconds; zero: for ever.
+    silence_max: Arc<AtomicU64>,
+}
 
 impl Outbox {
     /// An outbox and what takes the messages out of it.
     #[must_use]
-    pub fn new() -> (Self, Receiver<FromHost>) {
-        let (sender, receiver) = sync_channel(OUTBOX_MESSAGES);
-        (Self(sender), receiver)
+    pub fn new() -> (Self, Outgoing) {
+        let (sender, messages) = sync_channel(OUTBOX_MESSAGES);
+        let silence_max = Arc::<AtomicU64>::default();
+        let outgoing = Outgoing { messages, silence_max: Arc::clone(&silence_max) };
+        (Self { messages: sender, silence_max }, outgoing)
+    }
+
+    /// Signs of life are given now and from now on at least so often. No user code is involved in
+    /// it, so none can hold it up; zero: none are given.
+    pub fn show_life(&self, interval_ms: u64) {
+        let most = u64::try_from(SILENCE_MAX.as_millis()).unwrap_or(u64::MAX);
+        self.silence_max.store(interval_ms.min(most), Ordering::Relaxed);
+        if interval_ms > 0 {
+            self.send(from_host::Message::Alive(Alive {}));
+        }
     }
 
     /// Sends a message, waiting for room. A parent that is gone is noticed by the reading side.
     pub(crate) fn send(&self, message: from_host::Message) {
-        let _ = self.0.send(FromHost { message: Some(message) });
+        let _ = self.messages.send(FromHost { message: Some(message) });
     }
+}
+
+/// What is to be said, in order; ends with the last outbox.
+#[derive(Debug)]
+pub struct Outgoing {
+    messages: Receiver<FromHost>,
+    silence_max: Arc<AtomicU64>,
+}
+
+impl Iterator for Outgoing {
+    type Item = FromHost;
+
+    fn next(&mut self) -> Option<FromHost> {
+        let silence_max = Duration::from_millis(self.silence_max.load(Ordering::Relaxed));
+        if silence_max.is_zero() {
+            return self.messages.recv().ok();
+        }
+        match self.messages.recv_timeout(silence_max) {
+            Ok(message) => Some(message),
+            Err(RecvTimeoutError::Timeout) => {
+                Some(FromHost { message: Some(from_host::Message::Alive(Alive {})) })
+            }
+            Err(RecvTimeoutError::Disconnected) => None,
+        }
+    }
+}
+
+/// Whether the error says that the socket is not there any more, on our side: nobody here closes
+/// it, so user code did, and nothing can be said or heard any more.
+fn is_lost(error: &FrameError) -> bool {
+    let lost =
+        |error: &io::Error| matches!(error.raw_os_error(), Some(libc::EBADF | libc::ENOTSOCK));
+    matches!(error, FrameError::Io(error) if lost(error))
+}
+
+fn end_without_socket() -> ! {
+    tracing::error!("the socket to the parent process was closed in this process: it ends");
+    std::process::exit(HOST_SOCKET_LOST)
 }
 
 /// Reads the parent's messages on a thread until it is gone.
@@ -57,6 +119,7 @@ pub(crate) fn read_parent(
                         return;
                     }
                 }
+                Err(error) if is_lost(&error) => end_without_socket(),
                 Err(error) => {
                     if !matches!(error, FrameError::Closed) {
                         tracing::error!(%error, "failed to read from the parent process");
@@ -73,13 +136,41 @@ pub(crate) fn read_parent(
 /// Writes messages to the parent on a thread; ends when the outbox is dropped and empty.
 pub(crate) fn write_parent(
     mut socket: UnixStream,
-    messages: Receiver<FromHost>,
+    messages: Outgoing,
 ) -> std::io::Result<std::thread::JoinHandle<()>> {
     std::thread::Builder::new().name("parent-writer".to_owned()).spawn(move || {
         for message in messages {
-            if frame::write_blocking(&mut socket, &message).is_err() {
-                return;
+            match frame::write_blocking(&mut socket, &message) {
+                Ok(()) => {}
+                Err(error) if is_lost(&error) => end_without_socket(),
+                Err(_) => return,
             }
         }
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn is_alive(message: Option<FromHost>) -> bool {
+        matches!(message, Some(FromHost { message: Some(from_host::Message::Alive(_)) }))
+    }
+
+    #[test]
+    fn an_outbox_in_use_gives_signs_of_life() {
+        let (outbox, mut outgoing) = Outbox::new();
+        outbox.show_life(5);
+        assert!((0..3).all(|_| is_alive(outgoing.next())));
+        drop(outbox);
+        assert!(outgoing.next().is_none(), "the end is the end");
+    }
+
+    #[test]
+    fn an_outbox_that_shows_no_life_waits_for_messages() {
+        let (outbox, mut outgoing) = Outbox::new();
+        outbox.show_life(0);
+        drop(outbox);
+        assert!(outgoing.next().is_none());
+    }
 }

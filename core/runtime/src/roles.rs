@@ -319,6 +319,7 @@ fn run_tasks(
 }
 
 fn run_host(parent: Parent, begin: Begin, build: BuildFunction) -> ExitCode {
+    parent.outbox.show_life(begin.heartbeat_interval_ms);
     let planned = begin.job_graph.clone().ok_or_else(|| error!("the parent gave no job graph"));
     let planned = planned.and_then(|graph| Ok(JobGraph::try_from(graph)?));
     let planned = match planned {

@@ -329,6 +329,6 @@ fn task_metrics(id: ExecutionAttemptId, task: &HostedTask) -> TaskMetrics {
             .map(|(name, counter)| host::Counter { name: name.clone(), value: counter.get() })
             .collect(),
         buffers_in: task.inputs_waiting.load(Ordering::Relaxed),
-        buffers_out: 0,
+        buffers_out: values.buffers_out,
     }
 }

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use millstream_integration::{Cluster, Job, process_memory, scale, until};
+use serde_json::Value;
 
 /// No process may grow by more.
 const GROWTH_MAX: u64 = 64 << 20;
@@ -37,15 +38,57 @@ fn ratio(cluster: &Cluster, job: &Job, vertex: &str, name: &str) -> f64 {
     cluster.rest.get(&path).json["subtasks"][0][name].as_f64().unwrap_or(0.0)
 }
 
+/// How many records the sink has read.
+fn read_by_sink(job: &Job) -> f64 {
+    let details = job.details();
+    let sink = |vertex: &&Value| vertex["name"].as_str().is_some_and(|name| name.contains("slow"));
+    let sink = details["vertices"].as_array().and_then(|vertices| vertices.iter().find(sink));
+    sink.and_then(|sink| sink["metrics"]["read-records"].as_f64()).unwrap_or(0.0)
+}
+
+/// How many records a second the sink reads while `watch` watches. What the source makes passes
+/// there: in a steady run both are equally fast.
+fn records_per_second(job: &Job, watch: impl FnOnce()) -> f64 {
+    let (start, before) = (Instant::now(), read_by_sink(job));
+    watch();
+    (read_by_sink(job) - before) / start.elapsed().as_secs_f64()
+}
+
+fn start_pressure(cluster: &Cluster, pause_ns_per_record: u64) -> Job {
+    let pause = pause_ns_per_record.to_string();
+    let arguments = ["--job", "pressure", "--apart", "--fan-out", "1000", "--pause-ms", "0"];
+    let arguments = [&arguments[..], &["--pause-ns-per-record", &pause]].concat();
+    let job = cluster.submit_job(&[], &arguments);
+    job.wait_for_tasks();
+    until("the sink reads", Duration::from_secs(20), || (read_by_sink(&job) > 0.0).then_some(()));
+    job
+}
+
+/// How fast the job is when its sink does not wait.
+fn free_records_per_second(cluster: &Cluster) -> f64 {
+    let job = start_pressure(cluster, 0);
+    let rate = records_per_second(&job, || {
+        std::thread::sleep(scale(Duration::from_secs(2), Duration::from_secs(10)));
+    });
+    let _ = cluster.millstream(&["cancel", &job.id]).success();
+    job.wait_for("CANCELED");
+    assert!(rate > 10_000.0, "{rate} records a second");
+    rate
+}
+
 #[test]
 fn a_slow_sink_holds_a_fast_source_back_across_processes() {
     let cluster = Cluster::builder().task_managers(3).slots_with_memory(1, 256).start();
-    let job = cluster.submit_job(&[], &["--job", "pressure", "--apart", "--fan-out", "1000"]);
-    job.wait_for_tasks();
+    let free = free_records_per_second(&cluster);
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a pause")]
+    let job = start_pressure(&cluster, (100.0 * 1e9 / free) as u64);
     let workers: BTreeSet<String> =
         job.subtasks().iter().map(|subtask| subtask["taskmanager-id"].to_string()).collect();
     assert_eq!(workers.len(), 3, "{workers:?}");
-    assert_nothing_grows(&cluster, &job);
+    let slow = records_per_second(&job, || assert_nothing_grows(&cluster, &job));
+    let share = 100.0 * slow / free;
+    eprintln!("free {free:.0} records/s, slow {slow:.0} records/s: {share:.2} %");
+    assert!((0.2..3.0).contains(&share), "the sink is to be at 1 % of the source's speed");
     let vertices = job.vertices();
     let vertex = |name: &str| {
         let found = vertices.iter().find(|(vertex, _)| vertex.contains(name));

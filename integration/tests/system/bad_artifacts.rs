@@ -99,6 +99,7 @@ fn hosts_that_do_not_get_to_work_fail_their_job() {
     for (how, expected) in cases {
         let outcome = cluster.run_job(&[], &["--job", "misbehave", "--how", how]);
         check(&mut cluster, &before, how, &outcome, expected);
+        assert!(!outcome.complaint().contains("(task"), "no task ran: {}", outcome.complaint());
     }
     assert_works(&mut cluster);
 }

@@ -1,9 +1,9 @@
 //! User code goes wrong in every way that it can: the job says why, nobody else notices, nothing is
 //! left.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use millstream_integration::{Census, Cluster, Outcome, until};
+use millstream_integration::{Census, Cluster, ClusterBuilder, Outcome, until};
 
 use crate::neighbour::Neighbour;
 
@@ -13,7 +13,11 @@ const CLEAN_DEADLINE: Duration = Duration::from_secs(5);
 /// One worker with room for two jobs of two subtasks each, after a first job, so that what is made
 /// once has been made.
 fn cluster() -> (Cluster, Census) {
-    let cluster = Cluster::builder().slots_with_memory(4, 128).start();
+    cluster_of(Cluster::builder())
+}
+
+fn cluster_of(builder: ClusterBuilder) -> (Cluster, Census) {
+    let cluster = builder.slots_with_memory(4, 128).start();
     let first = Neighbour::start(&cluster, "first", 100, 0, &["-p", "2"]);
     first.finish();
     // Uploaded artifacts go when nobody has needed them for three seconds.
@@ -35,8 +39,12 @@ fn settled(cluster: &Cluster) -> Census {
 
 /// Runs the bad job beside a good one, and gives how the bad one ended.
 fn run_beside_neighbour(how: &str, expected: &str) -> Outcome {
-    let (cluster, before) = cluster();
-    let neighbour = Neighbour::start(&cluster, "neighbour", 12_000, 8_000, &["-p", "2"]);
+    run_beside(Cluster::builder(), 12_000, how, expected)
+}
+
+fn run_beside(builder: ClusterBuilder, records: u64, how: &str, expected: &str) -> Outcome {
+    let (cluster, before) = cluster_of(builder);
+    let neighbour = Neighbour::start(&cluster, "neighbour", records, 8_000, &["-p", "2"]);
     let output = cluster.data("bad");
     let arguments = ["--job", "misbehave", "--how", how, "--output", output.to_str().unwrap()];
     let outcome = cluster.run_job(&["-p", "2"], &arguments);
@@ -138,8 +146,30 @@ fn a_block_for_ever_ends_with_a_cancellation() {
 }
 
 #[test]
-fn a_host_without_descriptors_ends_with_a_cancellation() {
-    cancel_beside_neighbour("close");
+fn closed_descriptors_are_told_at_once() {
+    let start = Instant::now();
+    let _ = run_beside_neighbour("close", "user code closed the file descriptors of its process");
+    assert!(start.elapsed() < Duration::from_secs(30), "not after heartbeat.timeout");
+}
+
+#[test]
+fn closed_descriptors_of_a_coordinator_host_are_told_at_once() {
+    let _ = run_beside_neighbour("committer-close", "user code closed the file descriptors");
+}
+
+#[test]
+fn a_stopped_process_is_told_after_the_heartbeat_timeout() {
+    let builder = Cluster::builder().set("heartbeat.timeout", "5 s");
+    let expected = "said nothing for 5s and was killed: its process was stopped";
+    let _ = run_beside(builder.set("heartbeat.interval", "500 ms"), 64_000, "stop", expected);
+}
+
+#[test]
+fn a_stopped_coordinator_process_is_told_after_the_heartbeat_timeout() {
+    let builder = Cluster::builder().set("heartbeat.timeout", "5 s");
+    let expected = "the coordinator host said nothing for 5s and was killed";
+    let builder = builder.set("heartbeat.interval", "500 ms");
+    let _ = run_beside(builder, 64_000, "committer-late-stop", expected);
 }
 
 #[test]

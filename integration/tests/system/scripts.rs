@@ -1,6 +1,6 @@
 //! Starting, stopping and interrupting as people do it: scripts, signals, Ctrl-C, the quick start.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
@@ -37,6 +37,21 @@ fn scripts_start_and_stop_a_cluster() {
     let not_logs = left.files.iter().filter(|path| !path.starts_with(cluster.dir().join("log")));
     assert_eq!(not_logs.count(), 0, "{left:?}");
     assert_eq!(std::fs::read_dir(cluster.dir().join("pid")).unwrap().count(), 0);
+}
+
+#[test]
+fn the_setup_names_what_a_machine_lacks() {
+    let cluster = Cluster::builder().prepare();
+    let tools = cluster.data("tools");
+    std::fs::create_dir(&tools).unwrap();
+    for tool in ["cargo", "cc", "ld", "flock", "ps"] {
+        std::os::unix::fs::symlink("/bin/true", tools.join(tool)).unwrap();
+    }
+    let mut command = cluster.command(Path::new("/bin/bash"));
+    command.arg(script("setup.sh")).env("PATH", &tools);
+    let outcome = Outcome::of(command);
+    assert_eq!(outcome.code, Some(1), "{outcome:?}");
+    assert!(outcome.stderr.contains("install curl"), "{outcome:?}");
 }
 
 #[test]

@@ -4,8 +4,9 @@ use std::path::Path;
 use std::process::Command;
 
 use millstream_integration::{
-    Cluster, Outcome, example, make_text, reference_counts, scale, sorted_lines,
+    Cluster, Outcome, binary, example, make_text, reference_counts, scale, sorted_lines,
 };
+use serde_json::json;
 
 fn arguments<'a>(input: &'a Path, output: &'a Path) -> [&'a str; 4] {
     ["--input", input.to_str().unwrap(), "--output", output.to_str().unwrap()]
@@ -32,6 +33,28 @@ fn words_are_counted_exactly_at_every_parallelism_and_locally() {
     local.args(arguments(&text, &output));
     let _ = Outcome::of(local).success();
     assert!(sorted_lines(&output) == expected, "wrong counts locally");
+}
+
+/// A program that builds another job for another name must build the same one in its hosts.
+#[test]
+fn one_program_has_several_jobs_by_name() {
+    let cluster = Cluster::builder().start();
+    let output = cluster.data("sums");
+    let arguments = ["--records", "1000", "--rate", "0", "--groups", "10", "--output"];
+    let arguments = [&arguments[..], &[output.to_str().unwrap()]].concat();
+    let _ = cluster.run_job(&["-p", "2", "-c", "neighbour"], &arguments).success();
+    assert_eq!(sorted_lines(&output).len(), 10);
+    let jar = cluster.rest.upload_jar(&binary("jobs"));
+    let over_rest = cluster.data("sums-over-rest");
+    let arguments = [&arguments[..7], &[over_rest.to_str().unwrap()]].concat();
+    let request = json!({ "entryClass": "neighbour", "programArgsList": arguments });
+    let answer = cluster.rest.post(&format!("/v1/jars/{jar}/run"), &request);
+    assert_eq!(answer.status, 200, "{}", answer.text);
+    cluster.job(answer.json["jobid"].as_str().unwrap()).wait_for("FINISHED");
+    assert_eq!(sorted_lines(&over_rest), sorted_lines(&output));
+    let refused = cluster.run_job(&["-c", "nonsense"], &[]);
+    let complaint = refused.complaint();
+    assert!(complaint.contains("there is no job \"nonsense\""), "{complaint}");
 }
 
 #[test]

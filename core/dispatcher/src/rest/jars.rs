@@ -9,7 +9,7 @@ use axum::extract::{FromRequest as _, Multipart, Path, RawQuery, Request, State}
 use axum::http::StatusCode;
 use futures::StreamExt as _;
 use millstream_gateway::{DispatcherGateway as _, JobSubmission};
-use millstream_graph::JobGraph;
+use millstream_graph::{JobGraph, JobSettings};
 use millstream_types::{ArtifactHash, JobId};
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -216,9 +216,10 @@ async fn planned(
         request.config,
         request.parallelism,
     )?;
+    let settings = JobSettings { entry: request.entry, ..settings };
     let path = context.services.artifacts.path(jar.artifact).ok_or_else(|| unknown_jar(id))?;
     let _permit = context.plans.acquire().await;
-    let plan = context.services.planner.plan(path, settings, request.entry).await;
+    let plan = context.services.planner.plan(path, settings).await;
     let graph = plan.map_err(|failed| {
         let mut message = failed.message;
         if !failed.detail.is_empty() {

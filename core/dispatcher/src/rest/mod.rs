@@ -77,7 +77,7 @@ impl RestConfig {
         let refresh = configuration.get(&options::WEB_REFRESH_INTERVAL)?;
         Ok(Self {
             logs: LogFiles::default(),
-            revision: "unknown".to_owned(),
+            revision: option_env!("MILLSTREAM_COMMIT").unwrap_or("unknown").to_owned(),
             host_names: vec![configuration.get(&options::REST_ADDRESS)?],
             refresh_interval_ms: u64::try_from(refresh.as_millis()).unwrap_or(u64::MAX),
             content_length_max: configuration.get(&options::REST_SERVER_MAX_CONTENT_LENGTH)?,

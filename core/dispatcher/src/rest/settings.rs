@@ -42,6 +42,7 @@ pub(super) fn job_settings(
     let timeout_ms = i64::try_from(timeout.as_millis()).unwrap_or(i64::MAX);
     Ok(JobSettings {
         args,
+        entry: None,
         parallelism,
         max_parallelism,
         chaining: all.get(&options::PIPELINE_OPERATOR_CHAINING_ENABLED).map_err(bad)?,

@@ -69,13 +69,14 @@ async fn a_run_takes_arguments_from_body_or_query_as_flink_does() {
     assert_eq!(answer.status, 200);
 
     let asked = world.planner.asked.lock().unwrap().clone();
-    let args: Vec<_> = asked.iter().map(|(_, settings, _)| settings.args.clone()).collect();
+    let args: Vec<_> = asked.iter().map(|(_, settings)| settings.args.clone()).collect();
     let expected: [&[&str]; 3] = [&["--input", "a b", "c"], &["x", "y"], &["p", "q"]];
     assert_eq!(args, expected);
-    let parallelism: Vec<_> = asked.iter().map(|(_, settings, _)| settings.parallelism).collect();
+    let parallelism: Vec<_> = asked.iter().map(|(_, settings)| settings.parallelism).collect();
     assert_eq!(parallelism, [2, 5, 3]);
     assert_eq!(asked[0].1.max_parallelism.get(), 64);
-    assert_eq!(asked[0].2.as_deref(), Some("main"));
+    let entries: Vec<_> = asked.iter().map(|(_, settings)| settings.entry.as_deref()).collect();
+    assert_eq!(entries, [Some("main"), Some("other"), None]);
     assert_eq!(std::fs::read(&asked[0].0).unwrap(), b"program");
 }
 

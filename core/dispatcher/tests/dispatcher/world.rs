@@ -304,7 +304,7 @@ impl ResourceManagerGateway for FakeResourceManager {
 }
 
 /// What the planner was asked.
-pub type Planned = (PathBuf, JobSettings, Option<String>);
+pub type Planned = (PathBuf, JobSettings);
 
 #[derive(Debug, Default)]
 pub struct FakePlanner {
@@ -317,10 +317,9 @@ impl Planner for FakePlanner {
         &self,
         artifact: PathBuf,
         settings: JobSettings,
-        entry: Option<String>,
     ) -> BoxFuture<'_, Result<JobGraph, PlanFailed>> {
-        let broken = entry.as_deref() == Some("broken");
-        self.asked.lock().unwrap().push((artifact, settings, entry));
+        let broken = settings.entry.as_deref() == Some("broken");
+        self.asked.lock().unwrap().push((artifact, settings));
         let failed = PlanFailed { message: "the program panicked".into(), detail: "here".into() };
         Box::pin(async move { if broken { Err(failed) } else { Ok(graph()) } })
     }

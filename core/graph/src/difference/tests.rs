@@ -118,6 +118,12 @@ fn settings_and_plan_values_are_named() {
     "#]],
     );
     check(
+        &planned("test", &[], JobSettings { entry: Some("other".to_owned()), ..settings(2) }),
+        expect![[r#"
+        the job to build is "other", but none was planned
+    "#]],
+    );
+    check(
         &planned("test", &[("now", 1)], settings(2)),
         expect![[r#"
         it asks for the plan value "now", which was not planned

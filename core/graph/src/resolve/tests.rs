@@ -176,7 +176,16 @@ fn uids_are_unique_and_state_has_one() {
     check_edited(
         |graph| graph.at(WORDS).uid = Some("count".to_owned()),
         expect![[r#"
-        the operators "words" and "count" both have the uid "count": make uids unique
+        operator "words" and operator with state "count" both have the uid "count": make uids unique
+    "#]],
+    );
+    check_edited(
+        |graph| {
+            graph.at(LINES).uid = Some("count".to_owned());
+            graph.at(LINES).name = "count".to_owned();
+        },
+        expect![[r#"
+        source "count" and operator with state "count" both have the uid "count": make uids unique
     "#]],
     );
     check_edited(

@@ -21,6 +21,7 @@ impl JobMaster {
         match self.hosts.coordinator().map(|(id, _)| id) {
             Some(coordinator) => {
                 self.enter(Phase::Committing);
+                self.expect_signs_of_life();
                 self.settles_due += 1;
                 self.command(coordinator, to_host::Message::Commit(Commit {}));
             }
@@ -232,7 +233,7 @@ impl JobMaster {
         self.stop_hosts(then);
     }
 
-    fn stop_host(&mut self, id: HostId, grace: Duration) {
+    pub(super) fn stop_host(&mut self, id: HostId, grace: Duration) {
         if let Some(host) = self.hosts.get_mut(id)
             && host.state != State::Stopping
         {

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use millstream_gateway::{
     CauseKind, ExceptionEntry, FailureCause, HostCommand, HostExit, TaskMetrics,
@@ -17,7 +18,8 @@ use crate::hosts::{Host, Role, State};
 
 impl JobMaster {
     pub(super) fn on_host_message(&mut self, id: HostId, message: FromHost) {
-        let Some(host) = self.hosts.get(id) else { return };
+        let Some(host) = self.hosts.get_mut(id) else { return };
+        host.silent_for = Duration::ZERO;
         let coordinates = host.role == Role::Coordinator;
         // One that cannot go on, or is being stopped, has nothing settled any more.
         let settles = coordinates && host.is_ready();
@@ -49,9 +51,10 @@ impl JobMaster {
                 );
                 self.on_host_broken(id, FailureCause::new(CauseKind::Mismatch, message));
             }
-            // A plan, an unexpected answer, or a message of a newer minor version.
+            // A sign of life, a plan, an unexpected answer, or a message of a newer minor version.
             Some(
                 from_host::Message::Hello(_)
+                | from_host::Message::Alive(_)
                 | from_host::Message::Planned(_)
                 | from_host::Message::Settled(_),
             )
@@ -235,7 +238,10 @@ impl JobMaster {
     fn on_host_lost(&mut self, ids: &[HostId], coordinates: bool, mut entry: ExceptionEntry) {
         let active: Vec<Subtask> =
             ids.iter().flat_map(|id| self.executions.active_on(*id)).collect();
-        if let [only] = active.as_slice() {
+        // Before they are all ready, hosts run the build function and no task.
+        if let [only] = active.as_slice()
+            && !matches!(self.phase, Phase::StartingHosts)
+        {
             entry.task = Some(self.executions.name(*only));
         }
         self.executions.fail(self.now, &active);

@@ -9,12 +9,12 @@ use std::time::Duration;
 
 use millstream_gateway::{AllocatedSlot, CauseKind, FailureCause, HostExit, JobMasterEvent};
 use millstream_protocol::host::{
-    Execution, FromHost, Ready, Settled, Task, TaskId, TaskState, from_host, to_host,
+    Alive, Execution, FromHost, Ready, Settled, Task, TaskId, TaskState, from_host, to_host,
 };
 use millstream_types::{AllocationId, HostId, JobStatus, TaskManagerId, Timestamp};
 
 use super::fixture::{Job, coordinated, failure, pipeline, with_restarts};
-use super::{Action, Event, Timer};
+use super::{Action, Event, Timer, TimerKind};
 use crate::config::{JobMasterConfig, SchedulingStrategy};
 
 const SEEDS: u64 = 1_000;
@@ -290,7 +290,17 @@ impl World {
         let (due, timer) = self.timers.swap_remove(at);
         self.job.now = self.job.now.max(due);
         self.event(Event::Timer(timer));
+        if timer.kind == TimerKind::Heartbeat {
+            self.show_life();
+        }
         true
+    }
+
+    /// All processes that do not hang do.
+    fn show_life(&mut self) {
+        let alive = self.processes.iter().filter(|(_, it)| it.ready && !it.stopping && !it.hangs);
+        let alive: Vec<HostId> = alive.map(|(host, _)| *host).collect();
+        alive.into_iter().for_each(|host| self.says(host, from_host::Message::Alive(Alive {})));
     }
 
     fn grant(&mut self) -> bool {
@@ -436,10 +446,8 @@ impl World {
             while (self.workers.len() as u32) * SLOTS_PER_WORKER < 4 {
                 self.add_worker();
             }
-            if !(self.deliver() | self.grant() | acted || self.time_passes()) {
-                // A host of a running job hangs for ever: only a user can end that.
-                self.post("user", JobMasterEvent::Cancel);
-            }
+            let moved = self.deliver() | self.grant() | acted || self.time_passes();
+            assert!(moved, "the job waits for nothing: {:?}", self.job.details());
         }
         panic!("the job does not end: {:?}", self.job.details());
     }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use millstream_gateway::{
     AllocatedSlot, CauseKind, FailureCause, HostCommand, StartHost, TaskLocation,
@@ -22,6 +23,10 @@ struct Share {
     on: Arc<dyn TaskManagerGateway>,
     address: String,
     slots: Vec<u32>,
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX).max(1)
 }
 
 impl JobMaster {
@@ -165,6 +170,7 @@ impl JobMaster {
             host_id: host.as_bytes().to_vec(),
             attempt: self.restarts,
             exchange_token,
+            heartbeat_interval_ms: millis(self.config.sign_of_life_interval()),
             ..Begin::default()
         }
     }
@@ -185,7 +191,8 @@ impl JobMaster {
             begin,
         };
         self.actions.push(Action::StartHost(Arc::clone(&on), start));
-        self.hosts.insert(host, Host { on, role, state: hosts::State::Starting });
+        let (state, silent_for) = (hosts::State::Starting, Duration::ZERO);
+        self.hosts.insert(host, Host { on, role, state, silent_for });
     }
 
     pub(super) fn on_host_ready(&mut self, id: HostId, data_address: String) {
@@ -199,6 +206,7 @@ impl JobMaster {
                 self.unseen = Unseen::State;
                 if self.hosts.iter().all(|(_, host)| host.is_ready()) {
                     self.enter(Phase::Running { held: None, exited: None });
+                    self.expect_signs_of_life();
                     self.deploy();
                 }
             }

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use millstream_gateway::{CauseKind, FailureCause, JobMasterEvent};
 use millstream_protocol::host::{
-    Execution, Hello, Metrics, OperatorEvent, Settled, TaskId, TaskMetrics, TaskState, from_host,
-    to_host,
+    Alive, Execution, Hello, Metrics, OperatorEvent, Settled, TaskId, TaskMetrics, TaskState,
+    from_host, to_host,
 };
 use millstream_types::{ExecutionState, JobStatus};
 
@@ -326,6 +326,23 @@ fn a_host_that_says_why_it_cannot_go_on_is_believed() {
 }
 
 #[test]
+fn a_build_function_that_fails_in_a_host_is_no_tasks_fault() {
+    let mut job = Job::new(graph(&[("Only", 1, "x")]));
+    job.start();
+    job.grant(&[("tm1", 0)]);
+    let host = job.host("tm1");
+    job.says(host, from_host::Message::Failure(failure("panic", "boom")));
+    let entry = job.details().exceptions[0].clone();
+    assert_eq!((entry.cause.message.as_str(), entry.task), ("boom", None));
+    assert_eq!(entry.location.unwrap().host, host);
+    let mut job = Job::running_on(graph(&[("Only", 1, "x")]), &[("tm1", 0)]);
+    let host = job.host("tm1");
+    job.exits(host, killed(), "");
+    let task = job.details().exceptions[0].task.clone();
+    assert_eq!(task.as_deref(), Some("Only (1/1)"), "the one that ran there");
+}
+
+#[test]
 fn an_artifact_of_another_protocol_is_refused_with_both_versions() {
     let mut job = Job::new(pipeline(1));
     job.start();
@@ -411,6 +428,98 @@ fn a_lost_worker_is_told_nothing_and_gets_no_slot_back() {
     assert!(commands(&actions).iter().all(|(host, _)| *host != dead));
     assert!(stops(&actions).iter().all(|(host, _)| *host != dead));
     assert_eq!(released(&actions).len(), 1);
+}
+
+// --- silence ---
+
+/// So many intervals pass, in each of which these hosts give a sign of life.
+fn intervals(job: &mut Job, count: u32, alive: &[&str]) -> Vec<Action> {
+    let mut actions = Vec::new();
+    for _ in 0..count {
+        for worker in alive {
+            let host = job.host(worker);
+            job.says(host, from_host::Message::Alive(Alive {}));
+        }
+        actions = job.time_out(TimerKind::Heartbeat);
+    }
+    actions
+}
+
+#[test]
+fn a_host_that_says_nothing_is_killed_and_fails_the_job() {
+    let mut job = Job::running_on(coordinated(2), &[("tm1", 0), ("tm2", 0)]);
+    assert!(
+        intervals(&mut job, 4, &["tm2", "coordinators"])
+            .iter()
+            .all(|action| { matches!(action, Action::SetTimer(..)) })
+    );
+    let actions = intervals(&mut job, 1, &["tm2", "coordinators"]);
+    assert_eq!(job.status(), JobStatus::Failing);
+    let (silent, other) = (job.host("tm1"), job.host("tm2"));
+    assert_eq!(stops(&actions), [(silent, Duration::ZERO)]);
+    let told = commands(&actions);
+    assert!(
+        matches!(told.as_slice(), [(to, to_host::Message::Cancel(_))] if *to == other),
+        "the other one alone is told to stop"
+    );
+    let cause = job.causes().remove(0);
+    assert!(
+        cause.starts_with("the task host on TaskManager tm1 said nothing for 50s and was killed"),
+        "{cause}"
+    );
+    assert_eq!(job.details().exceptions[0].cause.kind, CauseKind::Stuck);
+    job.reports((0, 1), Execution::Canceled, None);
+    let actions = job.reports((1, 1), Execution::Canceled, None);
+    assert!(commands(&actions).is_empty(), "it may still write until it is gone");
+    assert!(commands(&job.obeys("tm1")).iter().any(is_abort));
+    assert_eq!(job.causes().len(), 1);
+}
+
+#[test]
+fn a_silent_host_is_a_reason_to_restart() {
+    let mut job = Job::running_on(with_restarts(pipeline(1), 1), &[("tm1", 0)]);
+    intervals(&mut job, 5, &[]);
+    assert_eq!(job.status(), JobStatus::Restarting);
+    job.obeys("tm1");
+    let before = job.started.len();
+    job.time_out(TimerKind::Restart);
+    job.run_hosts(before);
+    intervals(&mut job, 20, &["tm1"]);
+    assert_eq!(job.status(), JobStatus::Running, "the new one is heard");
+}
+
+#[test]
+fn a_silent_coordinator_host_fails_the_job_while_it_publishes_too() {
+    let mut job = Job::running_on(coordinated(1), &[("tm1", 0)]);
+    job.all_report(Execution::Finished);
+    intervals(&mut job, 5, &["tm1"]);
+    assert_eq!(job.status(), JobStatus::Failing);
+    assert!(job.causes()[0].starts_with("the coordinator host said nothing"), "{:?}", job.causes());
+}
+
+#[test]
+fn a_silent_host_without_work_explains_what_breaks_without_it() {
+    let mut job =
+        Job::running_on(graph(&[("A", 1, "x"), ("B", 1, "y")]), &[("tm1", 0), ("tm2", 0)]);
+    job.reports((0, 0), Execution::Finished, None);
+    let actions = intervals(&mut job, 5, &["tm2"]);
+    assert_eq!(stops(&actions), [(job.host("tm1"), Duration::ZERO)]);
+    assert_eq!(job.status(), JobStatus::Running);
+    job.obeys("tm1");
+    job.reports((1, 0), Execution::Failed, Some(failure("exchange", "connection reset")));
+    assert!(job.causes()[0].contains("said nothing"), "{:?}", job.causes());
+}
+
+#[test]
+fn time_in_which_the_jobmaster_slept_is_nobodys_silence() {
+    let mut job = Job::running_on(pipeline(1), &[("tm1", 0)]);
+    for _ in 0..4 {
+        job.now = job.now.saturating_add(Duration::from_secs(3600));
+        job.time_out(TimerKind::Heartbeat);
+    }
+    assert_eq!(job.status(), JobStatus::Running, "four intervals are 40 s");
+    job.time_out(TimerKind::Heartbeat);
+    assert_eq!(job.status(), JobStatus::Failing);
 }
 
 // --- restarts ---

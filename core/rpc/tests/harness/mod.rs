@@ -244,6 +244,7 @@ impl Master {
 pub fn job_master() -> (Arc<TestingJobMaster>, UnboundedReceiver<JobMasterEvent>) {
     let settings = JobSettings {
         args: Vec::new(),
+        entry: None,
         parallelism: 1,
         max_parallelism: MaxParallelism::DEFAULT,
         chaining: true,

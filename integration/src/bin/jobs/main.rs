@@ -1,4 +1,4 @@
-//! The jobs of the system tests: `--job NAME` and the job's own options.
+//! The jobs of the system tests: `--job NAME`, or `-c NAME`, and the job's own options.
 
 mod misbehave;
 mod neighbour;
@@ -8,7 +8,8 @@ use millstream::prelude::*;
 
 #[millstream::main]
 fn jobs(env: &mut Environment, args: Args) -> Result<()> {
-    match args.required("job")? {
+    let entry = env.entry().map(str::to_owned);
+    match entry.map_or_else(|| args.required("job").map(str::to_owned), Ok)?.as_str() {
         "misbehave" => misbehave::build(env, &args),
         "neighbour" => neighbour::build(env, &args),
         "pressure" => pressure::build(env, &args),

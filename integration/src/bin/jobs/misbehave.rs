@@ -83,6 +83,12 @@ fn go_wrong(how: &str) -> Result<()> {
             // SAFETY: takes no pointers; the process stops.
             unsafe { libc::raise(libc::SIGSTOP) };
         }
+        "late-stop" => {
+            std::thread::spawn(|| {
+                std::thread::sleep(Duration::from_secs(1));
+                go_wrong("stop")
+            });
+        }
         "block" => block(),
         _ => {}
     }

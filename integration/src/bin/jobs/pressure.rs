@@ -1,5 +1,5 @@
 //! A source that is faster than its sink: one number becomes many records of about 100 bytes, and
-//! the sink takes its time with each batch.
+//! the sink takes its time with each batch, or with each record.
 
 use std::time::Duration;
 
@@ -8,7 +8,10 @@ use millstream::prelude::*;
 
 pub(crate) fn build(env: &mut Environment, args: &Args) -> Result<()> {
     let fan_out: u64 = args.optional("fan-out")?.unwrap_or(1_000);
-    let pause = Duration::from_millis(args.optional("pause-ms")?.unwrap_or(10));
+    let pause = Pause {
+        per_batch: Duration::from_millis(args.optional("pause-ms")?.unwrap_or(10)),
+        per_record: Duration::from_nanos(args.optional("pause-ns-per-record")?.unwrap_or(0)),
+    };
     let apart = args.has("apart");
     if args.has("unchained") {
         env.disable_chaining();
@@ -26,7 +29,13 @@ pub(crate) fn build(env: &mut Environment, args: &Args) -> Result<()> {
     Ok(())
 }
 
-struct SlowSink(Duration);
+#[derive(Clone, Copy)]
+struct Pause {
+    per_batch: Duration,
+    per_record: Duration,
+}
+
+struct SlowSink(Pause);
 
 impl Sink<String> for SlowSink {
     type Committable = ();
@@ -46,13 +55,17 @@ impl Sink<String> for SlowSink {
     }
 }
 
-struct SlowWriter(Duration);
+struct SlowWriter(Pause);
 
 impl SinkWriter<String> for SlowWriter {
     type Committable = ();
 
     fn write(&mut self, batch: Batch<String>) -> Result<()> {
-        std::thread::sleep(self.0);
+        let records = u32::try_from(batch.len())?;
+        let pause = self.0.per_batch + self.0.per_record * records;
+        if !pause.is_zero() {
+            std::thread::sleep(pause);
+        }
         drop(batch);
         Ok(())
     }

@@ -270,12 +270,12 @@ pub(in crate::rest) fn metrics(subtask: &SubtaskDetails) -> Vec<(String, f64)> {
         ("numRecordsOut", metrics.records_out),
         ("numBytesIn", metrics.bytes_in),
         ("numBytesOut", metrics.bytes_out),
+        ("numBuffersOut", metrics.buffers_out),
         ("numRecordsDropped", metrics.records_dropped),
         ("accumulateBusyTimeMs", metrics.busy_ns / 1_000_000),
         ("accumulateIdleTimeMs", metrics.idle_ns / 1_000_000),
         ("accumulateBackPressuredTimeMs", metrics.backpressured_ns / 1_000_000),
         ("buffers.inputQueueLength", metrics.buffers_in),
-        ("buffers.outputQueueLength", metrics.buffers_out),
     ];
     let rates = [
         ("busyTimeMsPerSecond", subtask.busy_ms_per_second),
