@@ -80,6 +80,8 @@ pub(crate) struct Lanes<T> {
     lanes: Vec<Lane<T>>,
     capacity: usize,
     flow: Flow,
+    /// The lanes of the records of a batch, kept for its room.
+    chosen: Vec<usize>,
 }
 
 impl<T: Data> Lanes<T> {
@@ -90,6 +92,22 @@ impl<T: Data> Lanes<T> {
     #[inline(always)]
     fn put(&mut self, lane: usize, record: T) -> Result<()> {
         let Some(target) = self.lanes.get_mut(lane) else { return Err(no_lane(lane)) };
+        let records = &mut target.buffer.records;
+        let length = records.len();
+        // As `push`, but without a call on the way that would make the compiler copy twice.
+        let Some(place) = records.spare_capacity_mut().first_mut() else {
+            return self.put_first(lane, record);
+        };
+        place.write(record);
+        // SAFETY: there was room for one more, and now a record is in it.
+        unsafe { records.set_len(length + 1) };
+        if length + 1 >= self.capacity { self.flush(lane) } else { Ok(()) }
+    }
+
+    #[cold]
+    fn put_first(&mut self, lane: usize, record: T) -> Result<()> {
+        let Some(target) = self.lanes.get_mut(lane) else { return Err(no_lane(lane)) };
+        target.buffer.records.reserve(self.capacity);
         target.buffer.records.push(record);
         if target.buffer.len() >= self.capacity { self.flush(lane) } else { Ok(()) }
     }
@@ -230,24 +248,28 @@ impl<T: Data> Route<T> for RoundRobin {
     }
 }
 
-/// Puts every record where `choose` says.
+/// Puts every record where `choose` says. All are asked first: a record whose address is taken
+/// while it moves is copied once more.
 #[inline]
 fn each<T: Data>(
     batch: Batch<T>,
     lanes: &mut Lanes<T>,
-    mut choose: impl FnMut(&T) -> usize,
+    choose: impl FnMut(&T) -> usize,
 ) -> Result<()> {
-    if batch.is_timed() {
-        for (record, timestamp) in batch.records.into_iter().zip(batch.timestamps) {
-            let lane = choose(&record);
-            lanes.put_timed(lane, record, timestamp)?;
+    let mut chosen = std::mem::take(&mut lanes.chosen);
+    chosen.clear();
+    chosen.extend(batch.records.iter().map(choose));
+    let records = batch.records.into_iter().zip(&chosen);
+    if batch.timestamps.is_empty() {
+        for (record, lane) in records {
+            lanes.put(*lane, record)?;
         }
     } else {
-        for record in batch.records {
-            let lane = choose(&record);
-            lanes.put(lane, record)?;
+        for ((record, lane), timestamp) in records.zip(batch.timestamps) {
+            lanes.put_timed(*lane, record, timestamp)?;
         }
     }
+    lanes.chosen = chosen;
     Ok(())
 }
 
@@ -289,7 +311,12 @@ fn build<T: Data, R: Route<T> + 'static>(ctx: &WriterContext<'_>, route: R) -> E
         .collect();
     erase::<T>(Box::new(ExchangeWriter {
         route,
-        lanes: Lanes { lanes, capacity: batch_capacity::<T>(), flow: Flow::Ready },
+        lanes: Lanes {
+            lanes,
+            capacity: batch_capacity::<T>(),
+            flow: Flow::Ready,
+            chosen: Vec::new(),
+        },
         timeout: task.buffer_timeout,
         oldest: None,
     }))

@@ -273,6 +273,9 @@ async fn read_frames(
             registry.on_frame(handle, head, payload)?;
         }
         buffer.reserve(WRITE_BYTES);
+        // Tasks that want this core go first, and what arrives meanwhile is read at once. Woken for
+        // every packet, this thread took a quarter of their time.
+        std::thread::yield_now();
     }
 }
 

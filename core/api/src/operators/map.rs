@@ -25,19 +25,24 @@ where
     /// records take their place (std collects in place).
     fn apply_untimed(&mut self, records: Vec<I>) -> Result<Vec<O>> {
         let (function, bad, output) = (&mut self.function, &self.bad, &mut self.output);
-        let count = records.len();
-        let results = records.into_iter().filter_map(|record| match function(record) {
-            Ok(result) => result.map(Ok),
-            Err(error) => bad.refuse(error, None, output).err().map(Err),
-        });
         if const { size_of::<O>() <= size_of::<I>() } {
-            return results.collect();
+            return records
+                .into_iter()
+                .filter_map(|record| match function(record) {
+                    Ok(result) => result.map(Ok),
+                    Err(error) => bad.refuse(error, None, output).err().map(Err),
+                })
+                .collect();
         }
-        let mut collected = Vec::with_capacity(count);
-        for result in results {
-            collected.push(result?);
+        let mut results = Vec::with_capacity(records.len());
+        for record in records {
+            match function(record) {
+                Ok(Some(result)) => results.push(result),
+                Ok(None) => {}
+                Err(error) => bad.refuse(error, None, output)?,
+            }
         }
-        Ok(collected)
+        Ok(results)
     }
 
     fn apply(&mut self, batch: Batch<I>) -> Result<Batch<O>> {
