@@ -1,0 +1,372 @@
+//! A connection: opened once, then many calls at a time.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use prost::Message;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::timeout;
+
+use super::Protocol;
+use super::digest_md5::{DigestError, Layer, Protection};
+use super::error::{IpcError, RemoteError};
+use super::frames::{
+    CONTEXT, Delimited, preamble, put_frame, request_header, take_frame, take_message,
+};
+use super::sasl::{Handshake, Refusal, Step, Unwrapper, wrapped};
+use crate::credentials::Token;
+use crate::proto::common::{
+    IpcConnectionContextProto, RequestHeaderProto, RpcResponseHeaderProto, RpcSaslProto,
+    RpcStatusProto, UserInformationProto,
+};
+
+/// How many calls may wait to be written.
+const CALLS_MAX: usize = 64;
+const READ_BYTES: usize = 16 << 10;
+const PROTOCOL_VERSION: u64 = 1;
+
+/// As whom a connection speaks.
+#[derive(Debug, Clone)]
+pub enum Identity {
+    /// A name that the server believes: clients of a cluster without security.
+    User(String),
+    /// Whom a token says: containers, on every cluster.
+    Token(Token),
+}
+
+/// How long to wait, and how to protect.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// For connecting, and again for identification.
+    pub connect_timeout: Duration,
+    /// For the answer to a call.
+    pub call_timeout: Duration,
+    /// The most protection to agree to (`hadoop.rpc.protection`).
+    pub protection: Protection,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            connect_timeout: Duration::from_secs(20),
+            call_timeout: Duration::from_secs(120),
+            protection: Protection::Privacy,
+        }
+    }
+}
+
+/// A connection to one protocol of one server as one identity; closed when the last clone is
+/// dropped.
+#[derive(Debug, Clone)]
+pub struct Connection {
+    address: Arc<str>,
+    protocol: Protocol,
+    call_timeout: Duration,
+    calls: mpsc::Sender<Call>,
+}
+
+#[derive(Debug)]
+struct Call {
+    header: RequestHeaderProto,
+    /// Its length first.
+    request: BytesMut,
+    answer: oneshot::Sender<Result<Bytes, Fate>>,
+}
+
+/// Why calls got no answer; every one that waits is told.
+#[derive(Debug, Clone)]
+enum Fate {
+    Remote(RemoteError),
+    Broken(String),
+    Foreign(String),
+}
+
+impl Fate {
+    fn into_error(self, address: &str) -> IpcError {
+        let address = address.to_owned();
+        match self {
+            Self::Remote(error) => IpcError::Remote(error),
+            Self::Broken(why) => IpcError::Broken { address, why },
+            Self::Foreign(why) => IpcError::Foreign { address, why },
+        }
+    }
+}
+
+impl Connection {
+    /// Connects to `host:port` and identifies. A name is only shown with the first call, and only
+    /// its answer tells whether the server takes it.
+    ///
+    /// # Errors
+    /// Nobody answers, in time or as expected, or the identity is refused.
+    pub async fn open(
+        address: &str,
+        protocol: Protocol,
+        identity: Identity,
+        options: &Options,
+    ) -> Result<Self, IpcError> {
+        let limit = options.connect_timeout;
+        let late = |what: &str| IpcError::Timeout {
+            address: address.to_owned(),
+            what: what.to_owned(),
+            after: limit,
+        };
+        let stream = timeout(limit, TcpStream::connect(address))
+            .await
+            .map_err(|_| late("the connection request"))?
+            .map_err(|why| IpcError::Connect { address: address.to_owned(), why })?;
+        let _ = stream.set_nodelay(true);
+
+        let mut client_id = [0; 16];
+        getrandom::fill(&mut client_id).map_err(|_| {
+            let (address, why) = (address.to_owned(), DigestError::NoRandomness);
+            IpcError::Identify { address, why }
+        })?;
+        let mut wire = Wire::new(address, stream);
+        let mut context =
+            IpcConnectionContextProto { user_info: None, protocol: Some(protocol.0.to_owned()) };
+        match identity {
+            Identity::User(user) => {
+                wire.out.extend_from_slice(&preamble(false));
+                context.user_info =
+                    Some(UserInformationProto { effective_user: Some(user), real_user: None });
+            }
+            Identity::Token(token) => {
+                let handshake = wire.identify(&token, options.protection);
+                timeout(limit, handshake).await.map_err(|_| late("the identification"))??;
+            }
+        }
+        let header = request_header(CONTEXT, &client_id, -1);
+        wire.put(|out| put_frame(out, &header, &[&context]));
+
+        let (calls, waiting) = mpsc::channel(CALLS_MAX);
+        let task = Task { wire, client_id, next: 0, pending: HashMap::new() };
+        tokio::spawn(task.run(waiting));
+        let address = address.into();
+        Ok(Self { address, protocol, call_timeout: options.call_timeout, calls })
+    }
+
+    /// Calls a method. Dropping the future forgets the answer, not the call.
+    ///
+    /// # Errors
+    /// The server's exception; or no answer, and then nobody knows whether the call was carried
+    /// out.
+    pub async fn call<Q, A>(&self, method: &str, request: &Q) -> Result<A, IpcError>
+    where
+        Q: Message,
+        A: Message + Default,
+    {
+        let header = RequestHeaderProto {
+            method_name: method.to_owned(),
+            declaring_class_protocol_name: self.protocol.0.to_owned(),
+            client_protocol_version: PROTOCOL_VERSION,
+        };
+        let mut bytes = BytesMut::new();
+        request.put_delimited(&mut bytes);
+        let (answer, answered) = oneshot::channel();
+        let call = Call { header, request: bytes, answer };
+        let exchange = async {
+            let closed = || Fate::Broken("it was closed before".to_owned());
+            self.calls.send(call).await.map_err(|_| closed())?;
+            answered.await.unwrap_or_else(|_| Err(closed()))
+        };
+        let mut answer = timeout(self.call_timeout, exchange)
+            .await
+            .map_err(|_| IpcError::Timeout {
+                address: self.address.to_string(),
+                what: method.to_owned(),
+                after: self.call_timeout,
+            })?
+            .map_err(|fate| fate.into_error(&self.address))?;
+        take_message(&mut answer)
+            .map_err(|why| IpcError::Foreign { address: self.address.to_string(), why })
+    }
+}
+
+/// The socket with what was read and not yet understood, and what protects it.
+struct Wire {
+    address: String,
+    stream: TcpStream,
+    raw: BytesMut,
+    out: BytesMut,
+    protection: Option<(Layer, Unwrapper)>,
+}
+
+impl Wire {
+    fn new(address: &str, stream: TcpStream) -> Self {
+        let (raw, out) = (BytesMut::new(), BytesMut::new());
+        Self { address: address.to_owned(), stream, raw, out, protection: None }
+    }
+
+    /// Adds a frame to what is sent next.
+    fn put(&mut self, frame: impl FnOnce(&mut BytesMut)) {
+        match &mut self.protection {
+            None => frame(&mut self.out),
+            Some((layer, _)) => {
+                let mut plain = BytesMut::new();
+                frame(&mut plain);
+                self.out.extend_from_slice(&wrapped(layer.wrap(&plain)));
+            }
+        }
+    }
+
+    async fn flush(&mut self) -> Result<(), Fate> {
+        let written = self.stream.write_all_buf(&mut self.out).await;
+        written.map_err(|error| Fate::Broken(error.to_string()))
+    }
+
+    /// Reads more. Cancel-safe.
+    async fn read(&mut self) -> Result<(), Fate> {
+        self.raw.reserve(READ_BYTES);
+        match self.stream.read_buf(&mut self.raw).await {
+            Ok(0) => Err(Fate::Broken("the server closed it".to_owned())),
+            Ok(_) => Ok(()),
+            Err(error) => Err(Fate::Broken(error.to_string())),
+        }
+    }
+
+    /// The next answer, if it is there: its header and what follows it.
+    fn take(&mut self) -> Result<Option<(RpcResponseHeaderProto, Bytes)>, Fate> {
+        loop {
+            let open = match &mut self.protection {
+                None => &mut self.raw,
+                Some((_, unwrapper)) => &mut unwrapper.open,
+            };
+            if let Some(mut frame) = take_frame(open).map_err(Fate::Foreign)? {
+                let header = take_message(&mut frame).map_err(Fate::Foreign)?;
+                return Ok(Some((header, frame)));
+            }
+            let Some((layer, unwrapper)) = &mut self.protection else { return Ok(None) };
+            let Some(mut frame) = take_frame(&mut self.raw).map_err(Fate::Foreign)? else {
+                return Ok(None);
+            };
+            let header: RpcResponseHeaderProto = take_message(&mut frame).map_err(Fate::Foreign)?;
+            if header.status() != RpcStatusProto::Success {
+                return Err(Fate::Remote(RemoteError::new(&self.address, &header, true)));
+            }
+            let message: RpcSaslProto = take_message(&mut frame).map_err(Fate::Foreign)?;
+            unwrapper.take(layer, &message).map_err(|refusal| match refusal {
+                Refusal::Identify(error) => Fate::Broken(error.to_string()),
+                Refusal::Foreign(why) => Fate::Foreign(why),
+            })?;
+        }
+    }
+
+    async fn next(&mut self) -> Result<(RpcResponseHeaderProto, Bytes), Fate> {
+        loop {
+            if let Some(answer) = self.take()? {
+                return Ok(answer);
+            }
+            self.read().await?;
+        }
+    }
+
+    /// Shows the token.
+    async fn identify(&mut self, token: &Token, most: Protection) -> Result<(), IpcError> {
+        let address = self.address.clone();
+        let failed = |fate: Fate| fate.into_error(&address);
+        let mut handshake = Handshake::new(token, most);
+        self.out.extend_from_slice(&preamble(true));
+        self.out.extend_from_slice(&Handshake::open());
+        loop {
+            self.flush().await.map_err(failed)?;
+            let (header, mut body) = self.next().await.map_err(failed)?;
+            if header.status() != RpcStatusProto::Success {
+                return Err(RemoteError::new(&address, &header, true).into());
+            }
+            let message = take_message(&mut body).map_err(|why| failed(Fate::Foreign(why)))?;
+            match handshake.on_message(message) {
+                Ok(Step::Send(frame)) => self.out.extend_from_slice(&frame),
+                Ok(Step::Done(layer)) => {
+                    let unwrapper = Unwrapper { open: BytesMut::new() };
+                    self.protection = layer.map(|layer| (layer, unwrapper));
+                    return Ok(());
+                }
+                Err(Refusal::Identify(why)) => return Err(IpcError::Identify { address, why }),
+                Err(Refusal::Foreign(why)) => return Err(failed(Fate::Foreign(why))),
+            }
+        }
+    }
+}
+
+/// Writes calls and hands out answers until the connection or everybody who may call is gone.
+struct Task {
+    wire: Wire,
+    client_id: [u8; 16],
+    next: i32,
+    pending: HashMap<i32, oneshot::Sender<Result<Bytes, Fate>>>,
+}
+
+impl Task {
+    async fn run(mut self, mut calls: mpsc::Receiver<Call>) {
+        let fate = loop {
+            let step = tokio::select! {
+                call = calls.recv() => match call {
+                    Some(call) => self.send(call).await,
+                    None => return,
+                },
+                read = self.wire.read() => match read {
+                    Ok(()) => self.answer(),
+                    Err(fate) => Err(fate),
+                },
+            };
+            if let Err(fate) = step {
+                break fate;
+            }
+        };
+        tracing::debug!(address = self.wire.address, ?fate, "a connection ended");
+        calls.close();
+        for answer in self.pending.into_values() {
+            let _ = answer.send(Err(fate.clone()));
+        }
+        while let Some(call) = calls.recv().await {
+            let _ = call.answer.send(Err(fate.clone()));
+        }
+    }
+
+    async fn send(&mut self, call: Call) -> Result<(), Fate> {
+        // Who waited too long is gone; a server that never answers must not fill memory.
+        self.pending.retain(|_, answer| !answer.is_closed());
+        let id = self.next;
+        self.next = id.checked_add(1).unwrap_or(0);
+        let header = request_header(id, &self.client_id, 0);
+        self.wire.put(|out| put_call(out, &header, &call));
+        self.pending.insert(id, call.answer);
+        self.wire.flush().await
+    }
+
+    fn answer(&mut self) -> Result<(), Fate> {
+        while let Some((header, body)) = self.wire.take()? {
+            let fatal = header.status() == RpcStatusProto::Fatal;
+            let answer = if header.status() == RpcStatusProto::Success {
+                Ok(body)
+            } else {
+                Err(Fate::Remote(RemoteError::new(&self.wire.address, &header, fatal)))
+            };
+            if fatal {
+                return answer.map(drop);
+            }
+            // Numbers of what is no call are negative and come as unsigned.
+            if let Some(waiting) = self.pending.remove(&header.call_id.cast_signed()) {
+                let _ = waiting.send(answer);
+            }
+        }
+        Ok(())
+    }
+}
+
+fn put_call(out: &mut BytesMut, header: &crate::proto::common::RpcRequestHeaderProto, call: &Call) {
+    put_frame(out, header, &[&call.header, &Encoded(&call.request)]);
+}
+
+/// A message that was encoded before.
+struct Encoded<'a>(&'a [u8]);
+
+impl Delimited for Encoded<'_> {
+    fn put_delimited(&self, out: &mut BytesMut) {
+        out.extend_from_slice(self.0);
+    }
+}

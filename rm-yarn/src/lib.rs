@@ -1,0 +1,21 @@
+//! Millstream on YARN: containers as workers.
+//!
+//! From the bottom up: [`credentials`] reads what a container is given, [`ipc`] speaks Hadoop's RPC
+//! with it. Facts about the protocols are from the message descriptors and the behaviour of
+//! Hadoop 3.5.0; 2.10 and everything since speaks the same.
+
+pub mod credentials;
+pub mod ipc;
+
+/// The messages of Hadoop, named as there.
+#[allow(missing_docs, clippy::all, reason = "generated from proto/hadoop")]
+pub mod proto {
+    /// Of IPC and credentials.
+    pub mod common {
+        include!(concat!(env!("OUT_DIR"), "/hadoop.common.rs"));
+    }
+    /// Of YARN.
+    pub mod yarn {
+        include!(concat!(env!("OUT_DIR"), "/hadoop.yarn.rs"));
+    }
+}
