@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Installs what building and testing needs and this machine lacks; does nothing when all is there.
 #
-# usage: setup.sh [--dist]     --dist: also what scripts/dist.sh needs
+# usage: setup.sh [--dist | --test]     --dist: also what scripts/dist.sh needs
+#                                       --test: also what the daemons of Hadoop need in tests
 
 set -euo pipefail
 
@@ -23,6 +24,10 @@ need ps procps
 need curl curl
 # gcc alone brings no headers and no start files, and nothing links without them.
 [[ -e /usr/include/features.h ]] || missing+=(libc6-dev)
+if [[ ${1:-} == --test ]]; then
+    need java openjdk-17-jre-headless
+    need mvn maven
+fi
 if [[ ${1:-} == --dist ]]; then
     need python3 python3
     python3 -m pip --version >/dev/null 2>&1 || missing+=(python3-pip)

@@ -8,7 +8,7 @@ set -euo pipefail
 cd "$(dirname "$(readlink -f "$0")")/.."
 
 export MILLSTREAM_SOAK=1
-scripts/setup.sh
+scripts/setup.sh --test
 cargo build --release --workspace --bins --examples
 (($# > 0)) || set -- --workspace
 time cargo test --release --no-fail-fast "$@"

@@ -21,6 +21,6 @@ if [[ ${CI:-} == true ]]; then
     export CARGO_INCREMENTAL=0
 fi
 
-scripts/setup.sh
+scripts/setup.sh --test
 # The release profile here too: one profile, every dependency compiled once.
 cargo run --quiet --release --package xtask -- ci

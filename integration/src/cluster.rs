@@ -389,13 +389,13 @@ impl Drop for Cluster {
     }
 }
 
-fn mark(dir: &Path) -> String {
+pub(crate) fn mark(dir: &Path) -> String {
     format!("HOME={}", dir.join("home").display())
 }
 
 /// Kills what is left of a cluster when this process ends without a word, which it notices by its
 /// standard input: nobody else can write there.
-fn guardian(dir: &TempDir) -> Child {
+pub(crate) fn guardian(dir: &TempDir) -> Child {
     let script = "trap '' INT TERM; cat; for process in /proc/[0-9]*; do \
         tr '\\0' '\\n' <$process/environ | grep -qx \"$0\" && kill -9 ${process#/proc/}; done";
     let mut command = Command::new("sh");
