@@ -9,7 +9,7 @@ use millstream_graph::{
     Boundedness, Chaining, JobSettings, NodeId, NodeKind, OutputName, Partitioner, StreamEdge,
     StreamGraph, StreamNode, plan,
 };
-use millstream_protocol::frame::{read_blocking, write_blocking};
+use millstream_protocol::frame::{FrameError, read_blocking, write_blocking};
 use millstream_protocol::host::{
     Failure, Finished, FromHost, Hello, ToHost, answer, from_host, to_host,
 };
@@ -23,7 +23,11 @@ impl Parent {
     }
 
     fn hear(&mut self) -> to_host::Message {
-        let message: ToHost = read_blocking(&mut self.0).expect("the parent answers");
+        let message: ToHost = match read_blocking(&mut self.0) {
+            // Who only wants the plan goes away once it has it.
+            Err(FrameError::Closed) => std::process::exit(0),
+            answer => answer.expect("the parent answers"),
+        };
         message.message.expect("it is one that this version knows")
     }
 
