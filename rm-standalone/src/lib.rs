@@ -4,8 +4,9 @@
 //! Nothing here starts or stops one: requests stay open for ever and are never fulfilled, a release
 //! does nothing. A worker's end is noticed by its connection to the ResourceManager, not here.
 
+use futures::future::BoxFuture;
 use millstream_rm_driver::{
-    DriverEvent, DriverEvents, RequestId, ResourceManagerDriver, WorkerRequest,
+    ClusterStatus, DriverEvent, DriverEvents, RequestId, ResourceManagerDriver, WorkerRequest,
 };
 use millstream_types::TaskManagerId;
 
@@ -40,6 +41,14 @@ impl ResourceManagerDriver for StandaloneDriver {
     fn withdraw(&mut self, _request: RequestId) {}
 
     fn release(&mut self, _worker: &TaskManagerId) {}
+
+    fn deregister(
+        &mut self,
+        _status: ClusterStatus,
+        _diagnostics: String,
+    ) -> BoxFuture<'static, ()> {
+        Box::pin(std::future::ready(()))
+    }
 }
 
 #[cfg(test)]

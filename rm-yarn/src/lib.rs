@@ -1,11 +1,16 @@
 //! Millstream on YARN: containers as workers.
 //!
 //! From the bottom up: [`credentials`] reads what a container is given, [`ipc`] speaks Hadoop's RPC
-//! with it. Facts about the protocols are from the message descriptors and the behaviour of
+//! with it,
+//! [`resource_manager`] finds the ResourceManager that answers, [`launch`] says what
+//! a worker runs. Facts about the protocols are from the message descriptors and the behaviour of
 //! Hadoop 3.5.0; 2.10 and everything since speaks the same.
 
 pub mod credentials;
+pub mod ids;
 pub mod ipc;
+pub mod launch;
+pub mod resource_manager;
 
 /// The messages of Hadoop, named as there.
 #[allow(missing_docs, clippy::all, reason = "generated from proto/hadoop")]

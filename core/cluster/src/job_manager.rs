@@ -13,7 +13,7 @@ use millstream_dispatcher::{
 use millstream_gateway::{ArtifactLocator, ResourceManagerGateway};
 use millstream_jobmaster::{Factory, IdSource, JobMasterConfig, OsIds};
 use millstream_resourcemanager::{ResourceManagerConfig, start_resource_manager};
-use millstream_rm_driver::{DriverEventReceiver, ResourceManagerDriver};
+use millstream_rm_driver::{ClusterStatus, DriverEventReceiver, ResourceManagerDriver};
 use millstream_rpc::{ClusterServer, ClusterServerConfig};
 use millstream_taskmanager::{
     CoordinatorHosts, CoordinatorHostsConfig, HostSettings, LogDirectory, WorkingDir,
@@ -107,9 +107,12 @@ pub async fn run_job_manager(
     serving.cancel();
     let _ = rest_served.await;
     let _ = rpc_served.await;
-    resources.stop().await;
     match failed {
-        None => Ok(()),
+        None => {
+            resources.stop(ClusterStatus::Succeeded, String::new()).await;
+            let _ = resources_ended.await;
+            Ok(())
+        }
         Some(error) => Err(DaemonError::failed("the ResourceManager failed", error)),
     }
 }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::future::BoxFuture;
 use millstream_api::{JobResult, Program};
 use millstream_gateway::{
     FailureCause, JobDetails, JobMasterFactory, JobMasterGateway, JobSubmission,
@@ -12,7 +13,8 @@ use millstream_graph::JobGraph;
 use millstream_jobmaster::{Factory, IdSource, JobMasterConfig, OsIds};
 use millstream_resourcemanager::{ResourceManagerConfig, start_resource_manager};
 use millstream_rm_driver::{
-    DriverEvent, DriverEvents, RequestId, ResourceManagerDriver, WorkerRequest, driver_events,
+    ClusterStatus, DriverEvent, DriverEvents, RequestId, ResourceManagerDriver, WorkerRequest,
+    driver_events,
 };
 use millstream_types::{ArtifactHash, ByteSize, JobId, JobStatus, ResourceProfile, TaskManagerId};
 use tokio::sync::watch;
@@ -184,4 +186,8 @@ impl ResourceManagerDriver for NoOtherWorkers {
     fn withdraw(&mut self, _request: RequestId) {}
 
     fn release(&mut self, _worker: &TaskManagerId) {}
+
+    fn deregister(&mut self, _: ClusterStatus, _: String) -> BoxFuture<'static, ()> {
+        Box::pin(std::future::ready(()))
+    }
 }

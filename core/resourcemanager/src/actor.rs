@@ -14,7 +14,9 @@ use millstream_gateway::{
     ResourceManagerGateway, SlotRequirement, Stopped, TaskManagerDetails, TaskManagerGateway,
     TaskManagerHeartbeat, TaskManagerRegistration,
 };
-use millstream_rm_driver::{DriverEvent, DriverEventReceiver, ResourceManagerDriver};
+use millstream_rm_driver::{
+    ClusterStatus, DriverEvent, DriverEventReceiver, ResourceManagerDriver,
+};
 use millstream_types::{AllocationId, JobId, TaskManagerId, Timestamp};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
@@ -80,7 +82,7 @@ enum Message {
     Lost(Arc<dyn TaskManagerGateway>, FailureCause),
     TaskManagers(oneshot::Sender<Vec<TaskManagerDetails>>),
     JobMasterGone(Arc<dyn JobMasterGateway>),
-    Stop,
+    Stop(ClusterStatus, String),
 }
 
 /// The ResourceManager, as everyone else sees it.
@@ -94,9 +96,10 @@ impl ResourceManagerHandle {
         self.messages.send(message).await.map_err(|_| Stopped)
     }
 
-    /// Ends the ResourceManager; workers go on. Ending it twice changes nothing.
-    pub async fn stop(&self) {
-        let _ = self.send(Message::Stop).await;
+    /// Ends the ResourceManager: the external manager is told that the cluster ended, how, and
+    /// more about it in words. Ending it twice changes nothing.
+    pub async fn stop(&self, status: ClusterStatus, diagnostics: String) {
+        let _ = self.send(Message::Stop(status, diagnostics)).await;
     }
 }
 
@@ -213,7 +216,11 @@ impl Actor {
         loop {
             tokio::select! {
                 message = messages.recv() => match message {
-                    None | Some(Message::Stop) => return Ok(()),
+                    None => return Ok(()),
+                    Some(Message::Stop(status, diagnostics)) => {
+                        self.driver.deregister(status, diagnostics).await;
+                        return Ok(());
+                    }
                     Some(message) => self.on_message(message),
                 },
                 event = events.next(), if driver_lives => match event {
@@ -258,7 +265,7 @@ impl Actor {
                     self.apply(Event::JobGone(job));
                 }
             }
-            Message::Stop => {}
+            Message::Stop(..) => {}
         }
     }
 

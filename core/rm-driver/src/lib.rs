@@ -15,6 +15,7 @@
 
 use std::fmt;
 
+use futures::future::BoxFuture;
 use millstream_types::{ByteSize, ResourceProfile, TaskManagerId};
 use tokio::sync::mpsc;
 
@@ -125,6 +126,17 @@ pub fn driver_events() -> (DriverEvents, DriverEventReceiver) {
     (DriverEvents(sender), DriverEventReceiver(receiver))
 }
 
+/// How the cluster ended, as the external manager's books will say.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ClusterStatus {
+    /// As intended: its jobs finished, or somebody stopped it.
+    Succeeded,
+    /// A job, or the cluster itself, failed.
+    Failed,
+    /// Somebody cancelled the job that the cluster existed for.
+    Cancelled,
+}
+
 /// Obtains workers from one external manager (YARN, Mesos, or a fixed standalone set).
 ///
 /// A driver never decides *how many* workers exist; the SlotManager does. Calls return at once,
@@ -144,4 +156,9 @@ pub trait ResourceManagerDriver: Send + fmt::Debug {
 
     /// Ends a worker and gives its resources back. One that is unknown is ignored.
     fn release(&mut self, worker: &TaskManagerId);
+
+    /// Gives everything back and tells the external manager that the cluster has ended, and how;
+    /// nothing may be requested after it. Done when the manager knows, or cannot be told: then
+    /// with a warning in the log.
+    fn deregister(&mut self, status: ClusterStatus, diagnostics: String) -> BoxFuture<'static, ()>;
 }

@@ -3,9 +3,12 @@
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use futures::future::BoxFuture;
 use millstream_types::{ByteSize, ResourceProfile, TaskManagerId};
 
-use crate::{DriverEvent, DriverEvents, RequestId, ResourceManagerDriver, WorkerRequest};
+use crate::{
+    ClusterStatus, DriverEvent, DriverEvents, RequestId, ResourceManagerDriver, WorkerRequest,
+};
 
 #[derive(Debug, Default)]
 struct World {
@@ -13,6 +16,7 @@ struct World {
     open: BTreeSet<RequestId>,
     workers: BTreeSet<TaskManagerId>,
     released: Vec<TaskManagerId>,
+    ended: Option<(ClusterStatus, String)>,
 }
 
 /// What the test sees of a [`TestingDriver`] and does in the external manager's place.
@@ -37,6 +41,12 @@ impl TestingManager {
     #[must_use]
     pub fn released(&self) -> Vec<TaskManagerId> {
         self.world().released.clone()
+    }
+
+    /// How the cluster ended, if it has.
+    #[must_use]
+    pub fn ended(&self) -> Option<(ClusterStatus, String)> {
+        self.world().ended.clone()
     }
 
     /// Answers the oldest open request with a worker of this name; false when there is none.
@@ -121,5 +131,9 @@ impl ResourceManagerDriver for TestingDriver {
         if world.workers.remove(worker) {
             world.released.push(worker.clone());
         }
+    }
+    fn deregister(&mut self, status: ClusterStatus, diagnostics: String) -> BoxFuture<'static, ()> {
+        self.manager.world().ended = Some((status, diagnostics));
+        Box::pin(std::future::ready(()))
     }
 }

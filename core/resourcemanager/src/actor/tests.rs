@@ -71,6 +71,20 @@ impl ResourceManagerDriver for Fixed {
     }
     fn withdraw(&mut self, _request: millstream_rm_driver::RequestId) {}
     fn release(&mut self, _worker: &TaskManagerId) {}
+    fn deregister(&mut self, _: ClusterStatus, _: String) -> BoxFuture<'static, ()> {
+        Box::pin(std::future::ready(()))
+    }
+}
+
+#[tokio::test]
+async fn the_external_manager_hears_how_the_cluster_ended() {
+    let (events, received) = driver_events();
+    let (driver, world) = TestingDriver::new(1, events);
+    let config = ResourceManagerConfig::new(1);
+    let (manager, ended) = start_resource_manager(&config, Box::new(driver), received);
+    manager.stop(ClusterStatus::Failed, "a job failed".to_owned()).await;
+    ended.await.unwrap().unwrap();
+    assert_eq!(world.ended(), Some((ClusterStatus::Failed, "a job failed".to_owned())));
 }
 
 fn standalone() -> ResourceManagerHandle {
