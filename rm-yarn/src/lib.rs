@@ -1,15 +1,20 @@
 //! Millstream on YARN: containers as workers.
 //!
 //! From the bottom up: [`credentials`] reads what a container is given, [`ipc`] speaks Hadoop's RPC
-//! with it,
-//! [`resource_manager`] finds the ResourceManager that answers, [`launch`] says what
-//! a worker runs. Facts about the protocols are from the message descriptors and the behaviour of
+//! with it, [`resource_manager`] finds the ResourceManager that answers. The application master
+//! decides what is said to it and which containers are started, `node_manager` starts them with
+//! what [`launch`] says a worker runs, `completion` puts their ends into words, and
+//! [`driver`] is all that as the driver of a cluster. Facts about the protocols are from the message descriptors and the behaviour of
 //! Hadoop 3.5.0; 2.10 and everything since speaks the same.
 
+mod application_master;
+mod completion;
 pub mod credentials;
+pub mod driver;
 pub mod ids;
 pub mod ipc;
 pub mod launch;
+mod node_manager;
 pub mod resource_manager;
 
 /// The messages of Hadoop, named as there.
