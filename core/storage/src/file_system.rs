@@ -162,7 +162,8 @@ pub trait FileWriter: Send {
     /// Adds bytes.
     fn write(&mut self, bytes: Bytes) -> BoxFuture<'_, Result<()>>;
 
-    /// Makes all bytes so far survive whatever befalls us; readers that open the file now see them.
+    /// Makes all bytes so far survive whatever befalls us. Whether readers see them before the file
+    /// is closed, or are refused until then, is the file system's to say.
     fn sync(&mut self) -> BoxFuture<'_, Result<()>>;
 
     /// Completes the file: all bytes are kept, and it can be renamed. It can take half a second on
