@@ -124,6 +124,20 @@ pub trait FileSystem: Debug + Send + Sync {
         if_exists: IfExists,
     ) -> BoxFuture<'a, Result<()>>;
 
+    /// Renames several, each at once for everybody, all durably; stops at the first failure.
+    fn publish_all<'a>(
+        &'a self,
+        renames: &'a [(FilePath, FilePath)],
+        if_exists: IfExists,
+    ) -> BoxFuture<'a, Result<()>> {
+        Box::pin(async move {
+            for (from, to) in renames {
+                self.publish(from, to, if_exists).await?;
+            }
+            Ok(())
+        })
+    }
+
     /// Makes a directory and those above it that are missing, all with exactly these permission
     /// bits, or with what the user's mask leaves of `rwxrwxrwx`. Those that are there stay as they
     /// are.
