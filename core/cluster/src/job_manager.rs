@@ -12,6 +12,7 @@ use millstream_dispatcher::{
 };
 use millstream_gateway::{ArtifactLocator, ResourceManagerGateway};
 use millstream_jobmaster::{Factory, IdSource, JobMasterConfig, OsIds};
+use millstream_resourcemanager::worker_fleet::FleetConfig;
 use millstream_resourcemanager::{ResourceManagerConfig, start_resource_manager};
 use millstream_rm_driver::{ClusterStatus, DriverEventReceiver, ResourceManagerDriver};
 use millstream_rpc::{ClusterServer, ClusterServerConfig};
@@ -63,9 +64,8 @@ pub async fn run_job_manager(
     let logs = files.directory(dir.path());
     let hosts = Arc::new(coordinator_hosts(&configuration, dir.path(), &logs, &located)?);
     let resource_config = ResourceManagerConfig {
-        registration_timeout: configuration
-            .get(&options::RESOURCEMANAGER_TASKMANAGER_REGISTRATION_TIMEOUT)?,
-        ..ResourceManagerConfig::new(u128::from_be_bytes(random()))
+        fleet: fleet_config(&configuration)?,
+        first_allocation: u128::from_be_bytes(random()),
     };
     let (driver, events) = make_driver();
     let (resources, mut resources_ended) = start_resource_manager(&resource_config, driver, events);
@@ -145,6 +145,21 @@ fn coordinator_hosts(
         memory_limit: configuration.get(&options::COORDINATOR_MEMORY)?,
     };
     Ok(CoordinatorHosts::new(config, Arc::clone(artifacts)))
+}
+
+fn fleet_config(configuration: &Configuration) -> Result<FleetConfig, DaemonError> {
+    Ok(FleetConfig {
+        registration_timeout: configuration
+            .get(&options::RESOURCEMANAGER_TASKMANAGER_REGISTRATION_TIMEOUT)?,
+        start_failures_max: configuration
+            .get(&options::RESOURCEMANAGER_START_WORKER_MAX_FAILURE_RATE)?,
+        start_retry_interval: configuration
+            .get(&options::RESOURCEMANAGER_START_WORKER_RETRY_INTERVAL)?,
+        idle_timeout: configuration.get(&options::RESOURCEMANAGER_TASKMANAGER_TIMEOUT)?,
+        slots_min: configuration.get(&options::SLOTMANAGER_NUMBER_OF_SLOTS_MIN)?,
+        slots_max: configuration.get(&options::SLOTMANAGER_NUMBER_OF_SLOTS_MAX)?,
+        redundant: configuration.get(&options::SLOTMANAGER_REDUNDANT_TASKMANAGER_NUM)?,
+    })
 }
 
 fn dispatcher_config(configuration: &Configuration) -> Result<DispatcherConfig, DaemonError> {
