@@ -104,4 +104,5 @@ fn submission_endpoints() -> Router<Arc<Context>> {
             put(submission::put_artifact).head(submission::has_artifact),
         )
         .route("/millstream/jobs", post(submission::submit))
+        .route("/millstream/lease", put(cluster::renew_lease))
 }

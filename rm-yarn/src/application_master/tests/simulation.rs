@@ -61,6 +61,8 @@ struct Yarn {
     /// Told in the last answer; told again by a successor.
     told: Vec<ContainerStatusProto>,
     blacklist: BTreeSet<String>,
+    /// To be killed with the next heartbeats of their nodes.
+    doomed: BTreeSet<ContainerId>,
 }
 
 fn status(container: ContainerId, exit_status: i32) -> ContainerStatusProto {
@@ -126,7 +128,11 @@ impl Yarn {
             self.asks.insert(ask.allocation_request_id(), ask.num_containers());
         }
         for id in &request.release {
-            self.end(ContainerId::from(id), -100);
+            let id = ContainerId::from(id);
+            match self.live.get(&id) {
+                Some((_, Stage::Running)) => drop(self.doomed.insert(id)),
+                Some(_) | None => self.end(id, -100),
+            }
         }
         let nothing = ResourceBlacklistRequestProto::default();
         let blacklist = request.blacklist_request.as_ref().unwrap_or(&nothing);
@@ -163,6 +169,7 @@ impl Yarn {
         self.registered = false;
         self.asks.clear();
         self.blacklist.clear();
+        self.doomed.clear();
         self.live.retain(|_, (_, stage)| *stage == Stage::Running);
         if numbers.percent(50) {
             self.ended.append(&mut self.told);
@@ -215,7 +222,11 @@ impl World {
                     self.call = Some(action);
                 }
                 Action::Start(start) => self.starts.push(start),
-                Action::Stop { container, .. } => self.yarn.end(container, -105),
+                // A node may be deaf; the ResourceManager knows of it too.
+                Action::Stop { container, .. } if self.numbers.percent(50) => {
+                    self.yarn.end(container, -105);
+                }
+                Action::Stop { .. } => {}
                 Action::Post(event) => self.on_event(event),
                 Action::NodeToken { .. } | Action::NewToken(_) | Action::OtherToken => {}
                 Action::Finish(_) | Action::End => panic!("{action:?}"),
@@ -301,6 +312,9 @@ impl World {
                     Event::Registered(Ok(Box::default()))
                 }
             }
+            Action::Allocate(_) if fault == 5 => {
+                Event::Allocated(Err(remote("YarnException", "UnknownHostException")))
+            }
             Action::Allocate(request) => {
                 let (yarn, numbers) = (&mut self.yarn, &mut self.numbers);
                 let mut answer = yarn.allocate(&request, self.faults, numbers);
@@ -330,6 +344,11 @@ impl World {
 
     fn step(&mut self) {
         self.now += Duration::from_millis(20);
+        if self.numbers.percent(20)
+            && let Some(doomed) = self.yarn.doomed.pop_first()
+        {
+            self.yarn.end(doomed, -100);
+        }
         for _ in 0..3 {
             match self.numbers.below(4) {
                 0 => self.answer(),
@@ -356,6 +375,8 @@ impl World {
         let held: BTreeSet<TaskManagerId> = self.master.held.keys().map(|id| worker(*id)).collect();
         assert_eq!(held, self.workers, "what is held is what was told");
         assert!(self.master.requests.keys().eq(&self.open), "what is asked for is what is open");
+        let given_back = |id: &ContainerId| self.master.released.contains_key(id);
+        assert!(!self.master.held.keys().any(given_back), "what is held is not given back");
         if self.call.is_some() {
             return;
         }
