@@ -16,11 +16,13 @@
 mod authority;
 mod identity;
 mod secret;
+mod stream;
 mod tls;
 
 pub use authority::{Authority, CLUSTER_LIFETIME, Credentials, SecurityError};
 pub use identity::{Identity, Role};
 pub use secret::{Secret, SecretBytes};
+pub use stream::Stream;
 pub use tls::{peer_identity, server_name};
 
 pub use rustls;
