@@ -18,4 +18,4 @@ pub use artifacts::{ArtifactStore, StoreError, Upload};
 pub use dispatcher::{DispatcherConfig, DispatcherHandle, start_dispatcher};
 pub use jars::{Jar, JarId, JarStore};
 pub use planner::{PlanFailed, Planner};
-pub use rest::{BindError, LogFiles, RestConfig, RestServer, RestServices};
+pub use rest::{BindError, LogFiles, ProxyServer, RestConfig, RestServer, RestServices};
