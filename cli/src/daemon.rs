@@ -6,7 +6,9 @@ use std::process::ExitCode;
 use std::sync::Mutex;
 
 use anyhow::{Context as _, Result};
-use millstream_cluster::{DaemonError, DaemonFiles, run_job_manager, run_task_manager};
+use millstream_cluster::{
+    DaemonError, DaemonFiles, JobManagerSetup, run_job_manager, run_task_manager,
+};
 use millstream_config::{Configuration, Loader, options};
 use millstream_rm_driver::driver_events;
 use millstream_rm_standalone::StandaloneDriver;
@@ -20,9 +22,9 @@ const THREADS: usize = 2;
 /// Runs a JobManager until it is told to stop.
 pub(crate) fn job_manager(arguments: &DaemonArguments) -> Result<ExitCode> {
     run(arguments, |configuration, files| {
-        run_job_manager(configuration, files, || {
+        run_job_manager(configuration, files, JobManagerSetup::session(), |_| {
             let (events, received) = driver_events();
-            (Box::new(StandaloneDriver::new(events)), received)
+            Ok((Box::new(StandaloneDriver::new(events)), received))
         })
     })
 }

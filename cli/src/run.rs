@@ -12,6 +12,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use anyhow::{Context as _, Result, anyhow};
 use hyper::{Method, StatusCode};
 use millstream_config::options;
+use millstream_launcher::{Program, ProgramEvent};
 use millstream_protocol::host::{Failure, JobResult, Role, Submitted, answer};
 use millstream_protocol::job::JobGraph;
 use millstream_types::{JobId, JobStatus};
@@ -23,7 +24,7 @@ use tokio::time::{Instant, sleep_until, timeout};
 use crate::arguments::RunArguments;
 use crate::jobs::request_cancel;
 use crate::plan::never_executed;
-use crate::program::{Program, ProgramEvent, random_id};
+use crate::program::{self, random_id};
 use crate::progress::Progress;
 use crate::rest::{Content, RestClient};
 use crate::submission::Artifact;
@@ -52,7 +53,7 @@ pub(crate) fn run(arguments: &RunArguments) -> Result<ExitCode> {
     let client = RestClient::new(&arguments.cluster, &configuration)?;
     let (path, _) = arguments.program.split();
     runtime()?.block_on(async {
-        let program = Program::start(&path, Role::Client, &job_settings).await?;
+        let program = program::start(&path, Role::Client, &job_settings).await?;
         // Reading the file takes as long as planning, so both are done at once.
         let hashed = path.clone();
         let hashing = tokio::task::spawn_blocking(move || Artifact::read(&hashed));
@@ -136,7 +137,7 @@ impl Session {
                         self.fail(anyhow!("{}", never_executed(&self.path)));
                     }
                     ProgramEvent::Finished { .. } => {}
-                    ProgramEvent::Failed(error) => self.fail(error),
+                    ProgramEvent::Failed(error) => self.fail(error.into()),
                     ProgramEvent::Interrupted => return Ok(Ended::Interrupted),
                     ProgramEvent::Ended => program_runs = false,
                 },

@@ -104,7 +104,7 @@ impl ClusterBuilder {
         fs::write(dir.path().join("conf/workers"), "localhost\n".repeat(self.task_managers))
             .unwrap();
         Cluster {
-            guardian: guardian(&dir),
+            guardian: guardian(dir.path()),
             dir: Some(dir),
             rest: Rest { port: rest },
             rpc_port: rpc,
@@ -395,11 +395,11 @@ pub(crate) fn mark(dir: &Path) -> String {
 
 /// Kills what is left of a cluster when this process ends without a word, which it notices by its
 /// standard input: nobody else can write there.
-pub(crate) fn guardian(dir: &TempDir) -> Child {
+pub(crate) fn guardian(dir: &Path) -> Child {
     let script = "trap '' INT TERM; cat; for process in /proc/[0-9]*; do \
         tr '\\0' '\\n' <$process/environ | grep -qx \"$0\" && kill -9 ${process#/proc/}; done";
     let mut command = Command::new("sh");
-    command.args(["-c", script, &mark(dir.path())]);
+    command.args(["-c", script, &mark(dir)]);
     command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
     command.spawn().unwrap()
 }

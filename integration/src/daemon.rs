@@ -1,4 +1,4 @@
-//! One JobManager or TaskManager process.
+//! One process of a cluster: a JobManager, a TaskManager, a daemon of Hadoop.
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -42,6 +42,16 @@ impl Daemon {
     pub fn kill(&mut self) {
         let _ = self.child.kill();
         self.child.wait().unwrap();
+    }
+
+    /// Stops it where it is, as a machine that hangs; [`Daemon::resume`] lets it go on.
+    pub fn pause(&self) {
+        kill(self.pid(), libc::SIGSTOP);
+    }
+
+    /// Lets it go on after a pause.
+    pub fn resume(&self) {
+        kill(self.pid(), libc::SIGCONT);
     }
 
     /// Asks it to end and waits until it has.

@@ -6,6 +6,8 @@
 //! Whatever a test started dies with it; after a failure its directory with all logs stays and is
 //! named.
 //!
+//! [`Hadoop`] is the same for HDFS and YARN: real daemons of Hadoop 3.5.0.
+//!
 //! Tests wait for conditions ([`until`]), never for seconds. With `MILLSTREAM_SOAK=1` the same
 //! tests run with larger numbers ([`scale`]).
 
@@ -32,7 +34,7 @@ pub use census::{Census, process_memory, processes_marked};
 pub use cluster::{Cluster, ClusterBuilder, free_port};
 pub use command_line::{Outcome, Started};
 pub use daemon::Daemon;
-pub use hadoop::Hadoop;
+pub use hadoop::{Hadoop, HadoopBuilder, USER};
 pub use job::Job;
 pub use rest::{Answer, Rest};
 pub use text::{make_text, reference_counts, sorted_lines};

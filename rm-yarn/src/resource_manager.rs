@@ -116,6 +116,11 @@ impl ResourceManager {
         &self.addresses
     }
 
+    /// What it shows.
+    pub(crate) fn identity(&self) -> &Identity {
+        &self.identity
+    }
+
     /// Shows this from the next connection on; the present one stays as it is.
     pub fn identify_as(&mut self, identity: Identity) {
         self.identity = identity;

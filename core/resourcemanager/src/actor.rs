@@ -296,6 +296,9 @@ impl Actor {
                 }
                 self.lose(&worker, FailureCause::new(CauseKind::WorkerLost, reason));
             }
+            DriverEvent::Draining { worker, reason, .. } => {
+                info!(%worker, reason, "worker will be taken away");
+            }
             DriverEvent::Fatal { reason } => return Err(ResourceManagerError::Driver(reason)),
         }
         Ok(())

@@ -70,6 +70,16 @@ pub(super) async fn shut_down(State(context): Shared) -> Json {
     Json::empty()
 }
 
+/// The client for which the cluster exists lives: the answer says for how long that counts.
+pub(super) async fn renew_lease(State(context): Shared) -> Answer {
+    let lease = context.services.lease.as_ref().ok_or_else(|| {
+        RestError::not_found("this cluster does not depend on a client".to_owned())
+    })?;
+    lease.renew();
+    let timeout = u64::try_from(lease.timeout().as_millis()).unwrap_or(u64::MAX);
+    Ok(json!({ "timeout-ms": timeout }).into())
+}
+
 /// Cached results of batch jobs, which do not exist.
 pub(super) async fn datasets() -> Json {
     json!({ "dataSets": [] }).into()

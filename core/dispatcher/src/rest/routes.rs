@@ -114,4 +114,5 @@ fn changing() -> Router<Arc<Context>> {
             put(submission::put_artifact).head(submission::has_artifact),
         )
         .route("/millstream/jobs", post(submission::submit))
+        .route("/millstream/lease", put(cluster::renew_lease))
 }

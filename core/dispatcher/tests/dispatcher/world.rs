@@ -410,6 +410,7 @@ impl World {
             artifacts: artifacts.clone(),
             jars,
             planner: planner.clone(),
+            lease: None,
             shutdown_requested: shutdown.clone(),
         };
         let server = RestServer::bind("127.0.0.1", [0]).await.unwrap();

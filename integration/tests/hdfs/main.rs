@@ -1,0 +1,35 @@
+//! HDFS on real daemons of Hadoop.
+
+#![expect(clippy::unwrap_used, reason = "a test ends where a step fails")]
+
+use millstream_integration::{Hadoop, USER};
+
+#[test]
+fn daemons_are_killed_paused_and_restarted() {
+    let start = std::time::Instant::now();
+    let mut hadoop = Hadoop::start(2);
+    eprintln!("started after {:?}", start.elapsed());
+    let home = format!("/user/{USER}");
+    let owner = |hadoop: &Hadoop| {
+        let status = hadoop.webhdfs("GET", &home, "GETFILESTATUS");
+        status["FileStatus"]["owner"].as_str().unwrap().to_owned()
+    };
+    assert_eq!(owner(&hadoop), USER);
+    let names: Vec<String> = hadoop.names().map(str::to_owned).collect();
+    for name in &names {
+        let before = hadoop.daemon(name).pid();
+        hadoop.restart(name);
+        assert_ne!(hadoop.daemon(name).pid(), before);
+    }
+    hadoop.wait_until_ready();
+    eprintln!("restarted after {:?}", start.elapsed());
+    assert_eq!(owner(&hadoop), USER);
+    hadoop.daemon("namenode").pause();
+    hadoop.daemon("namenode").resume();
+    hadoop.wait_until_ready();
+    hadoop.dfs_admin(&["-report"]);
+    eprintln!("reported after {:?}", start.elapsed());
+    let dir = hadoop.dir().to_owned();
+    drop(hadoop);
+    assert!(!dir.exists());
+}
