@@ -46,6 +46,7 @@ pub enum SecurityError {
 }
 
 /// A cluster's certificate authority. Who holds it can be anybody in the cluster.
+#[derive(PartialEq, Eq)]
 pub struct Authority {
     cluster: String,
     certificate: CertificateDer<'static>,

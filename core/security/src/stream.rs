@@ -44,6 +44,25 @@ impl Stream {
         Ok(Self::Secured(Box::new(stream.into())))
     }
 
+    /// The socket and what TLS knows about it, for who drives them himself. Bytes that the peer has
+    /// sent may wait in there already, decrypted.
+    #[must_use]
+    pub fn into_parts(self) -> (TcpStream, Option<rustls::Connection>) {
+        match self {
+            Self::Plain(stream) => (stream, None),
+            Self::Secured(stream) => match *stream {
+                TlsStream::Client(stream) => {
+                    let (socket, session) = stream.into_inner();
+                    (socket, Some(session.into()))
+                }
+                TlsStream::Server(stream) => {
+                    let (socket, session) = stream.into_inner();
+                    (socket, Some(session.into()))
+                }
+            },
+        }
+    }
+
     /// Who the peer is, if that is known.
     #[must_use]
     pub fn peer(&self) -> Option<Identity> {
