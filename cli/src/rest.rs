@@ -84,8 +84,13 @@ impl RestClient {
             Some(address) => read_address(address, port)?,
             None => (configuration.get(&options::REST_ADDRESS)?, port),
         };
+        Self::at(&host, port, configuration)
+    }
+
+    /// The server at this address.
+    pub(crate) fn at(host: &str, port: u16, configuration: &Configuration) -> Result<Self> {
         Ok(Self {
-            host,
+            host: host.to_owned(),
             port,
             connection_timeout: configuration.get(&options::REST_CONNECTION_TIMEOUT)?,
             call_timeout: configuration.get(&options::CLIENT_TIMEOUT)?,
@@ -103,7 +108,8 @@ impl RestClient {
         Ok(self)
     }
 
-    fn address(&self) -> String {
+    /// `host:port`.
+    pub(crate) fn address(&self) -> String {
         if self.host.contains(':') {
             format!("[{}]:{}", self.host, self.port)
         } else {
@@ -222,9 +228,6 @@ impl RestClient {
 /// Reads `host:port`, `[::1]:port`, `host`, and any of them after `http://`.
 fn read_address(address: &str, default_port: u16) -> Result<(String, u16)> {
     let wrong = || anyhow!("{address:?} is no address: write -m host:port");
-    if address == "yarn-cluster" {
-        bail!("clusters on YARN are not supported yet: write -m host:port");
-    }
     let text = address.strip_prefix("http://").unwrap_or(address).trim_end_matches('/');
     let (host, port) = match text.strip_prefix('[') {
         Some(bracketed) => {

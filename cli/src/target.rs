@@ -141,14 +141,9 @@ mod tests {
     fn resolved(target: Option<&str>, properties: &[&str]) -> Result<Target> {
         let location = tempfile::tempdir().unwrap();
         let mut properties: Vec<String> = properties.iter().map(|text| text.to_string()).collect();
-        properties.push(format!(
-            "yarn.properties-file.location={}",
-            location.path().display()
-        ));
-        let cluster = ClusterArguments {
-            target: target.map(str::to_owned),
-            ..ClusterArguments::default()
-        };
+        properties.push(format!("yarn.properties-file.location={}", location.path().display()));
+        let cluster =
+            ClusterArguments { target: target.map(str::to_owned), ..ClusterArguments::default() };
         super::target(&cluster, &settings::load(&properties).unwrap())
     }
 

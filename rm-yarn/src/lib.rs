@@ -15,6 +15,7 @@ pub mod client;
 mod completion;
 pub mod container;
 pub mod credentials;
+pub mod deployer;
 pub mod driver;
 pub mod ids;
 pub mod ipc;

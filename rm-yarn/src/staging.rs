@@ -130,11 +130,7 @@ impl<'a> Staging<'a> {
     }
 
     /// Beside a file that somebody put in its place, under a name that nobody can foresee.
-    async fn planted(
-        &self,
-        executable: &Executable,
-        link: &str,
-    ) -> Result<Resource, StagingError> {
+    async fn planted(&self, executable: &Executable, link: &str) -> Result<Resource, StagingError> {
         let directory = self.root.join(CACHE).join(random_name());
         self.files.make_directories(&directory, Some(PRIVATE_DIRECTORY)).await?;
         self.file(&executable.path, &directory, link).await
@@ -250,7 +246,8 @@ impl<'a> Staging<'a> {
         loop {
             let mut piece = bytes::BytesMut::with_capacity(PIECE_BYTES);
             while piece.len() < PIECE_BYTES && file.read_buf(&mut piece).await.map_err(failed)? > 0
-            {}
+            {
+            }
             if piece.is_empty() {
                 break;
             }

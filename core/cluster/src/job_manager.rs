@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use millstream_config::{Configuration, options};
+use millstream_config::{Configuration, PortRange, options};
 use millstream_dispatcher::{
     ArtifactStore, ClientLease, DispatcherConfig, DispatcherHandle, JarStore, LogFiles, RestConfig,
     RestServer, RestServices, start_dispatcher,
@@ -54,13 +54,15 @@ pub struct JobManagerSetup {
     pub lease: Option<Duration>,
     /// Variables of the processes that run user code here.
     pub variables: Vec<(OsString, OsString)>,
+    /// The ports that the RPC server tries, if not `jobmanager.rpc.port`.
+    pub rpc_ports: Option<PortRange>,
 }
 
 impl JobManagerSetup {
     /// A session that nobody owns.
     #[must_use]
     pub fn session() -> Self {
-        Self { lifecycle: Lifecycle::Session, lease: None, variables: Vec::new() }
+        Self { lifecycle: Lifecycle::Session, lease: None, variables: Vec::new(), rpc_ports: None }
     }
 }
 
@@ -79,7 +81,7 @@ pub async fn run_job_manager(
     let stop = CancellationToken::new();
     daemon::stop_at_signals(stop.clone())?;
     let rest = bind_rest(&configuration).await?;
-    let rpc = bind_rpc(&configuration).await?;
+    let rpc = bind_rpc(&configuration, setup.rpc_ports.as_ref()).await?;
     let endpoints = Endpoints { rest: rest.local_addr(), rpc: local_address(&rpc)? };
     let dir = working_dir(&configuration)?;
     let (artifacts, jars) = open_stores(&configuration, dir.path())?;
@@ -277,15 +279,37 @@ async fn bind_rest(configuration: &Configuration) -> Result<RestServer, DaemonEr
     })
 }
 
-async fn bind_rpc(configuration: &Configuration) -> Result<TcpListener, DaemonError> {
+async fn bind_rpc(
+    configuration: &Configuration,
+    ports: Option<&PortRange>,
+) -> Result<TcpListener, DaemonError> {
     let address = configuration.get(&options::JOBMANAGER_BIND_HOST)?;
     daemon::refuse_open_bind(configuration, options::JOBMANAGER_BIND_HOST.key(), &address)?;
-    let port = configuration.get(&options::JOBMANAGER_RPC_PORT)?;
-    TcpListener::bind((address.as_str(), port)).await.map_err(|error| DaemonError::Bind {
-        key: options::JOBMANAGER_RPC_PORT.key(),
-        address: format!("{address}:{port}"),
-        reason: error.to_string(),
-    })
+    let (key, ports) = match ports {
+        Some(ports) => (options::YARN_APPLICATION_MASTER_PORT.key(), ports.ports().collect()),
+        None => {
+            let port = configuration.get(&options::JOBMANAGER_RPC_PORT)?;
+            (options::JOBMANAGER_RPC_PORT.key(), vec![port])
+        }
+    };
+    let mut refused = None;
+    for port in ports {
+        match TcpListener::bind((address.as_str(), port)).await {
+            Ok(listener) => return Ok(listener),
+            Err(error) => {
+                refused = Some(DaemonError::Bind {
+                    key,
+                    address: format!("{address}:{port}"),
+                    reason: error.to_string(),
+                });
+            }
+        }
+    }
+    Err(refused.unwrap_or_else(|| DaemonError::Bind {
+        key,
+        address,
+        reason: "no port is allowed".to_owned(),
+    }))
 }
 
 fn open_stores(

@@ -25,4 +25,4 @@ pub use job_manager::{Driver, Endpoints, JobManagerSetup, run_job_manager};
 pub use lifecycle::{Application, Lifecycle, PlannedJob};
 pub use mini_cluster::{JobFailed, MiniCluster};
 #[cfg(feature = "daemons")]
-pub use task_manager::run_task_manager;
+pub use task_manager::{TaskManagerSetup, run_task_manager};

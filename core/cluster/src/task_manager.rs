@@ -1,5 +1,6 @@
 //! The TaskManager process: a worker, and the way to its JobManager.
 
+use std::ffi::OsString;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,6 +13,13 @@ use tokio_util::sync::CancellationToken;
 
 use crate::daemon::{self, DaemonError, DaemonFiles};
 
+/// What distinguishes one TaskManager from another, beside its configuration.
+#[derive(Debug, Default)]
+pub struct TaskManagerSetup {
+    /// Variables of the task hosts.
+    pub variables: Vec<(OsString, OsString)>,
+}
+
 /// Runs a TaskManager until it is told to stop, or finds no JobManager for too long.
 ///
 /// # Errors
@@ -19,6 +27,7 @@ use crate::daemon::{self, DaemonError, DaemonFiles};
 pub async fn run_task_manager(
     configuration: Configuration,
     files: DaemonFiles,
+    setup: TaskManagerSetup,
 ) -> Result<(), DaemonError> {
     daemon::adopt_orphans().await?;
     let stop = CancellationToken::new();
@@ -29,7 +38,7 @@ pub async fn run_task_manager(
     let dir = WorkingDir::create(&base, "millstream-taskmanager").map_err(|error| {
         DaemonError::failed(format!("failed to make a directory in {}", base.display()), error)
     })?;
-    let config = worker(&configuration, &files, bind_host, dir.path())?;
+    let config = worker(&configuration, &files, setup, bind_host, dir.path())?;
     let master = format!(
         "{}:{}",
         configuration.get(&options::JOBMANAGER_RPC_ADDRESS)?,
@@ -47,6 +56,7 @@ pub async fn run_task_manager(
 fn worker(
     configuration: &Configuration,
     files: &DaemonFiles,
+    setup: TaskManagerSetup,
     bind_host: String,
     dir: &std::path::Path,
 ) -> Result<TaskManagerConfig, DaemonError> {
@@ -76,7 +86,7 @@ fn worker(
         hosts: HostSettings {
             temp_dir: dir.join("hosts"),
             logs: files.directory(dir),
-            variables: Vec::new(),
+            variables: setup.variables,
             start_timeout: configuration.get(&options::HOST_START_TIMEOUT)?,
             drain_timeout: configuration.get(&options::PEKKO_ASK_TIMEOUT)?,
         },

@@ -1,0 +1,259 @@
+//! The name of a file, with the file system that it is on.
+
+use std::ffi::{OsStr, OsString};
+use std::fmt;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Component, Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+/// The local disk's scheme.
+const LOCAL: &str = "file";
+
+/// A path, and which file system it is on: `hdfs://namenode:8020/data/in`, `hdfs://nameservice/in`,
+/// `hdfs:///in` on the default one; `file:///data/in` or a plain path on the local disk.
+///
+/// Names are taken as they are: nothing is decoded, `%20` are three characters. Local paths may be
+/// relative and hold any bytes.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct FilePath {
+    /// None for the local disk.
+    remote: Option<Remote>,
+    path: OsString,
+}
+
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+struct Remote {
+    scheme: String,
+    authority: String,
+}
+
+impl FilePath {
+    /// Of a scheme, an authority such as `namenode:8020`, and an absolute path.
+    #[must_use]
+    pub fn remote(scheme: &str, authority: &str, path: &str) -> Self {
+        let remote = Remote { scheme: scheme.to_owned(), authority: authority.to_owned() };
+        Self { remote: Some(remote), path: normal(OsStr::new(path)) }
+    }
+
+    /// Which kind of file system: `file`, `hdfs`.
+    #[must_use]
+    pub fn scheme(&self) -> &str {
+        self.remote.as_ref().map_or(LOCAL, |remote| &remote.scheme)
+    }
+
+    /// Which one of its kind; empty for the local disk and for the default one.
+    #[must_use]
+    pub fn authority(&self) -> &str {
+        self.remote.as_ref().map_or("", |remote| &remote.authority)
+    }
+
+    /// The path on its file system.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        Path::new(&self.path)
+    }
+
+    /// The path if it is on the local disk.
+    #[must_use]
+    pub fn local(&self) -> Option<&Path> {
+        self.remote.is_none().then(|| self.path())
+    }
+
+    /// Something below this.
+    #[must_use]
+    pub fn join(&self, name: impl AsRef<OsStr>) -> Self {
+        let name = name.as_ref().as_bytes();
+        // A name from elsewhere never leads out of the directory as `Path::join` would let it.
+        let start = name.iter().position(|byte| *byte != b'/').unwrap_or(name.len());
+        let name = OsStr::from_bytes(name.get(start..).unwrap_or_default());
+        Self { remote: self.remote.clone(), path: self.path().join(name).into_os_string() }
+    }
+
+    /// The directory that it is in.
+    #[must_use]
+    pub fn parent(&self) -> Option<Self> {
+        let parent = self.path().parent()?;
+        Some(Self { remote: self.remote.clone(), path: parent.as_os_str().to_owned() })
+    }
+
+    /// Its last part.
+    #[must_use]
+    pub fn file_name(&self) -> Option<&OsStr> {
+        self.path().file_name()
+    }
+
+    /// The same path, absolute if it is local.
+    #[must_use]
+    pub fn absolute(&self) -> Self {
+        match self.local().map(std::path::absolute) {
+            Some(Ok(path)) => Self { remote: None, path: path.into_os_string() },
+            Some(Err(_)) | None => self.clone(),
+        }
+    }
+
+    fn parse(text: &OsStr) -> Self {
+        let Some((scheme, rest)) = split_scheme(text) else {
+            return Self { remote: None, path: text.to_owned() };
+        };
+        let (authority, path) = match rest.strip_prefix(b"//") {
+            Some(rest) => {
+                let slash = rest.iter().position(|byte| *byte == b'/').unwrap_or(rest.len());
+                rest.split_at_checked(slash).unwrap_or((rest, b""))
+            }
+            None => (&b""[..], rest),
+        };
+        let path = if path.is_empty() { OsStr::new("/") } else { OsStr::from_bytes(path) };
+        if scheme == LOCAL {
+            return Self { remote: None, path: path.to_owned() };
+        }
+        let authority = String::from_utf8_lossy(authority).into_owned();
+        let remote = Remote { scheme: scheme.to_owned(), authority };
+        Self { remote: Some(remote), path: normal(path) }
+    }
+}
+
+/// `hdfs` of `hdfs://…` or `hdfs:/…`, and the rest. A single letter is no scheme.
+fn split_scheme(text: &OsStr) -> Option<(&str, &[u8])> {
+    let bytes = text.as_bytes();
+    let colon = bytes.iter().position(|byte| *byte == b':')?;
+    let (scheme, rest) = bytes.split_at_checked(colon)?;
+    let rest = rest.strip_prefix(b":").filter(|rest| rest.starts_with(b"/"))?;
+    let ordinary = |byte: &u8| byte.is_ascii_alphanumeric() || b"+-.".contains(byte);
+    let is_scheme = scheme.len() > 1
+        && scheme.first().is_some_and(u8::is_ascii_alphabetic)
+        && scheme.iter().all(ordinary);
+    let scheme = std::str::from_utf8(scheme).ok().filter(|_| is_scheme)?;
+    Some((scheme, rest))
+}
+
+/// Absolute, with single slashes and none at the end. `..` stays: file systems refuse it.
+fn normal(path: &OsStr) -> OsString {
+    let mut normal = PathBuf::from("/");
+    for part in Path::new(path).components() {
+        match part {
+            Component::Normal(name) => normal.push(name),
+            Component::ParentDir => normal.push(".."),
+            Component::RootDir | Component::CurDir | Component::Prefix(_) => {}
+        }
+    }
+    normal.into_os_string()
+}
+
+impl fmt::Display for FilePath {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(Remote { scheme, authority }) = &self.remote {
+            write!(f, "{scheme}://{authority}")?;
+        }
+        write!(f, "{}", self.path().display())
+    }
+}
+
+impl fmt::Debug for FilePath {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?}", self.to_string())
+    }
+}
+
+impl From<&OsStr> for FilePath {
+    fn from(text: &OsStr) -> Self {
+        Self::parse(text)
+    }
+}
+
+impl From<OsString> for FilePath {
+    fn from(text: OsString) -> Self {
+        Self::parse(&text)
+    }
+}
+
+impl From<&str> for FilePath {
+    fn from(text: &str) -> Self {
+        Self::parse(OsStr::new(text))
+    }
+}
+
+impl From<String> for FilePath {
+    fn from(text: String) -> Self {
+        Self::parse(OsStr::new(&text))
+    }
+}
+
+impl From<&String> for FilePath {
+    fn from(text: &String) -> Self {
+        Self::parse(OsStr::new(text))
+    }
+}
+
+impl From<&Path> for FilePath {
+    fn from(path: &Path) -> Self {
+        Self::parse(path.as_os_str())
+    }
+}
+
+impl From<PathBuf> for FilePath {
+    fn from(path: PathBuf) -> Self {
+        Self::parse(path.as_os_str())
+    }
+}
+
+impl From<&PathBuf> for FilePath {
+    fn from(path: &PathBuf) -> Self {
+        Self::parse(path.as_os_str())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn urls_and_plain_paths() {
+        for (text, scheme, authority, path, shown) in [
+            ("hdfs://nn:8020/a/b", "hdfs", "nn:8020", "/a/b", "hdfs://nn:8020/a/b"),
+            ("hdfs://ns1//a//b/", "hdfs", "ns1", "/a/b", "hdfs://ns1/a/b"),
+            ("hdfs:///a b%20c", "hdfs", "", "/a b%20c", "hdfs:///a b%20c"),
+            ("hdfs:/a", "hdfs", "", "/a", "hdfs:///a"),
+            ("hdfs://nn:8020", "hdfs", "nn:8020", "/", "hdfs://nn:8020/"),
+            ("hdfs://nn/a/./../b", "hdfs", "nn", "/a/../b", "hdfs://nn/a/../b"),
+            ("file:///a/b", "file", "", "/a/b", "/a/b"),
+            ("file:/a", "file", "", "/a", "/a"),
+            ("/a//b", "file", "", "/a//b", "/a//b"),
+            ("a/b:c", "file", "", "a/b:c", "a/b:c"),
+            ("c:/a", "file", "", "c:/a", "c:/a"),
+            ("time:12", "file", "", "time:12", "time:12"),
+            ("", "file", "", "", ""),
+        ] {
+            let parsed = FilePath::from(text);
+            let parts = (parsed.scheme(), parsed.authority(), parsed.path());
+            assert_eq!(parts, (scheme, authority, Path::new(path)), "{text}");
+            assert_eq!(parsed.to_string(), shown);
+        }
+    }
+
+    #[test]
+    fn names_below_and_above() {
+        let directory = FilePath::from("hdfs://nn/data");
+        let file = directory.join("part-1");
+        assert_eq!(file.to_string(), "hdfs://nn/data/part-1");
+        assert_eq!(file.parent(), Some(directory.clone()));
+        assert_eq!(file.file_name(), Some(OsStr::new("part-1")));
+        assert_eq!(directory.join("/etc").to_string(), "hdfs://nn/data/etc");
+        assert_eq!(FilePath::from("hdfs://nn").parent(), None);
+        assert!(FilePath::from("x").absolute().path().is_absolute());
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn any_bytes_are_a_path(bytes in proptest::collection::vec(proptest::num::u8::ANY, 0..40)) {
+            let path = FilePath::from(OsStr::from_bytes(&bytes));
+            let _ = (path.to_string(), path.join("x").parent(), path.absolute());
+        }
+
+        #[test]
+        fn what_is_shown_is_read_again(path in "[a-z]{2,4}://[a-z0-9.:]{0,8}(/[a-z .%]{1,5}){0,3}") {
+            let parsed = FilePath::from(path.as_str());
+            proptest::prop_assert_eq!(FilePath::from(parsed.to_string()), parsed);
+        }
+    }
+}
