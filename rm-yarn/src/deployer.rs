@@ -390,8 +390,13 @@ fn waits_for(report: &ApplicationReportProto) -> String {
     let application = report.application_id.map(ApplicationId::from);
     let application = application.map_or_else(String::new, |id| id.to_string());
     let detail = report.diagnostics().trim();
-    // The ResourceManager's own sentence, which names limits and free resources.
-    let detail = detail.lines().next_back().unwrap_or_default().trim();
+    // The ResourceManager's own sentence, which names limits, without its time and its details.
+    let detail = detail.lines().next_back().unwrap_or_default();
+    let detail =
+        detail.strip_prefix('[').and_then(|rest| rest.split_once("] ")).map_or(detail, |x| x.1);
+    let ends = ["  Last Node", " Details :", "; Details"];
+    let end = ends.iter().filter_map(|end| detail.find(end)).min().unwrap_or(detail.len());
+    let detail = detail.get(..end).unwrap_or(detail).trim().trim_end_matches('.');
     let detail = match detail.is_empty() || detail == "N/A" {
         true => format!("queue {} has not given it a container yet", report.queue()),
         false => detail.to_owned(),
@@ -509,6 +514,26 @@ mod tests {
         assert!(refusal(resource(8192, 1), &[2048]).contains("maximum-allocation-mb and -vcores"));
         let error = refusal(resource(8192, 8), &[512, 768]);
         assert!(error.contains("fits on no node: the largest has 768 MB"), "{error}");
+    }
+
+    #[test]
+    fn a_wait_is_explained_in_one_sentence() {
+        let said = |diagnostics: &str| {
+            waits_for(&ApplicationReportProto {
+                diagnostics: Some(diagnostics.to_owned()),
+                queue: Some("root.default".to_owned()),
+                ..ApplicationReportProto::default()
+            })
+        };
+        assert_eq!(
+            said(
+                "[Sat Nov 21 16:26:43 +0000 2026] Application is Activated, waiting for resources \
+                 to be assigned for AM.  Last Node which was processed : localhost:1 ( x ). \
+                 Details : AM Partition = <DEFAULT_PARTITION> ; Queue's capacity = 100.0 % ;"
+            ),
+            "waiting for : Application is Activated, waiting for resources to be assigned for AM"
+        );
+        assert!(said("N/A").ends_with("queue root.default has not given it a container yet"));
     }
 
     fn why(diagnostics: &str) -> String {
