@@ -136,8 +136,7 @@ impl Hdfs {
             .overwrite(overwrite)
             .create_parent(false);
         let write = &write;
-        let writer =
-            |file| HdfsWriter::new(self.clone(), path.clone(), write.clone(), file);
+        let writer = |file| HdfsWriter::new(self.clone(), path.clone(), write.clone(), file);
         let client = self.calls.enduring();
         let created = within(WRITE_DEADLINE, client.create(name, write)).await;
         let failure = match created {

@@ -95,7 +95,9 @@ impl HdfsWriter {
     async fn begin_again(&mut self, mut error: StorageError) -> Result<()> {
         let name = name("create", &self.path)?.to_owned();
         for beginning in 0..BEGINNINGS_MAX {
-            let (StorageError::Lost { .. }, Some(kept)) = (&error, self.kept.clone()) else { break };
+            let (StorageError::Lost { .. }, Some(kept)) = (&error, self.kept.clone()) else {
+                break;
+            };
             info!(path = %self.path, %error, "a file on HDFS is begun again");
             tokio::time::sleep(PAUSE * beginning.min(5)).await;
             let named = name.as_str();

@@ -40,7 +40,9 @@ fn main() -> ExitCode {
     let done = match words.as_slice() {
         ["start", rest @ ..] => start(rest),
         ["serve", rest @ ..] => serve(rest),
-        ["stop" | "status"] | ["kill" | "pause" | "resume" | "restart", _] => tell(&words.join(" ")),
+        ["stop" | "status"] | ["kill" | "pause" | "resume" | "restart", _] => {
+            tell(&words.join(" "))
+        }
         _ => Err(USAGE.to_owned()),
     };
     match done {

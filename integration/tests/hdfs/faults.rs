@@ -1,7 +1,7 @@
 //! Daemons that die and come back, quotas, permissions and safe mode.
 
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bytes::Bytes;
 use millstream_hadoop_config::HadoopConfiguration;
@@ -91,13 +91,11 @@ fn readers_go_on_over_a_restart_of_the_name_node(hadoop: &mut Hadoop, files: &Hd
 
 fn writers_go_on_or_say_that_they_are_lost(hadoop: &mut Hadoop, files: &Hdfs) {
     let expected = bytes(12 * MIB);
-    let mut kept = 0;
     for (round, at) in [3 * MIB, 11 * MIB, 12 * MIB].into_iter().enumerate() {
         let path = home(hadoop, &format!("write-{round}"));
         let restart = || hadoop.restart("namenode");
         match write_slowly(files, &path, &expected, once_at(at, restart)) {
             Ok(()) => {
-                kept += 1;
                 let read = block_on(read_all(files, &path, 64 << 20)).unwrap();
                 assert!(read == expected, "what was kept differs");
             }
@@ -108,7 +106,6 @@ fn writers_go_on_or_say_that_they_are_lost(hadoop: &mut Hadoop, files: &Hdfs) {
         let replaced = write_all(files, &path, CreateOptions::REPLACE, expected.slice(..10));
         block_on(replaced).unwrap();
     }
-    eprintln!("{kept} of 3 writers survived the restart of the NameNode");
 }
 
 fn calls_wait_for_a_name_node_that_starts(hadoop: &mut Hadoop, files: &Hdfs) {
@@ -123,9 +120,8 @@ fn calls_wait_for_a_name_node_that_starts(hadoop: &mut Hadoop, files: &Hdfs) {
     let error = block_on(impatient.create(&to, CreateOptions::NEW)).err().unwrap();
     assert!(error.is_transient(), "{error}");
     let (waiting, renamed) = (files.clone(), (from.clone(), to.clone()));
-    let waiting = thread::spawn(move || {
-        block_on(waiting.publish(&renamed.0, &renamed.1, IfExists::Refuse))
-    });
+    let waiting =
+        thread::spawn(move || block_on(waiting.publish(&renamed.0, &renamed.1, IfExists::Refuse)));
     hadoop.restart("namenode");
     waiting.join().unwrap().unwrap();
     hadoop.wait_until_ready();
@@ -161,15 +157,14 @@ fn a_name_node_that_hangs_ends_calls(hadoop: &mut Hadoop, files: &Hdfs) {
     let path = home(hadoop, "hangs");
     put(files, &path, bytes(1)).unwrap();
     hadoop.daemon("namenode").pause();
-    let start = Instant::now();
     let impatient = files.clone().patience(Duration::from_millis(100));
-    let error = block_on(impatient.status(&path)).unwrap_err();
-    assert!(error.is_transient() && error.to_string().contains("gave no answer"), "{error}");
-    let other = home(hadoop, "other");
+    let (other, looking, seen) = (home(hadoop, "other"), impatient.clone(), path.clone());
+    let looking = thread::spawn(move || block_on(looking.status(&seen)).unwrap_err());
     let error = block_on(impatient.set_permission(&path, 0o600)).unwrap_err();
     assert!(matches!(error, StorageError::OutcomeUnknown { .. }), "{error}");
+    let error = looking.join().unwrap();
+    assert!(error.is_transient() && error.to_string().contains("gave no answer"), "{error}");
     hadoop.daemon("namenode").resume();
-    eprintln!("two calls to a NameNode that hangs ended after {:?}", start.elapsed());
     block_on(files.publish(&path, &other, IfExists::Refuse)).unwrap();
 }
 

@@ -4,9 +4,7 @@ use std::process::Command;
 
 use bytes::Bytes;
 use millstream_integration::{Hadoop, Outcome, USER, example, make_text, reference_counts};
-use millstream_storage::{
-    CreateOptions, FilePath, FileSystem, block_on, read_all, write_all,
-};
+use millstream_storage::{CreateOptions, FilePath, FileSystem, block_on, read_all, write_all};
 
 use crate::{files, hdfs, home};
 
