@@ -145,7 +145,7 @@ impl HdfsWriter {
                 client.set_replication(name, copies).await
             });
             if let Err(failure) = set.await {
-                warn!(path = %self.path, ?failure, "a file on HDFS has fewer copies than it should");
+                warn!(path = %self.path, ?failure, "a file on HDFS lacks copies");
             }
         }
         Ok(())

@@ -85,6 +85,7 @@ fn start(options: &[&str]) -> Result<String, String> {
     serve.stderr(File::create(&log).unwrap());
     // Ctrl-C here is not for it.
     serve.process_group(0);
+    #[expect(clippy::zombie_processes, reason = "it outlives this program")]
     let mut started = serve.spawn().unwrap();
     let mut word = String::new();
     let out = started.stdout.take().unwrap();

@@ -2,7 +2,7 @@
 //! all that they write in one directory.
 //!
 //! A NameNode and two DataNodes, a ResourceManager and so many NodeManagers start at the same time.
-//! The user that runs them is HDFS's superuser; tests are [`USER`], who has a home and nothing else.
+//! The user that runs them is HDFS's superuser; tests are [`USER`], who has a home and no more.
 //! Each daemon can be killed, paused and restarted on its old ports, and goes on with its old data.
 
 mod java;
@@ -49,8 +49,8 @@ impl HadoopBuilder {
     }
 
     /// As clusters are: a NodeManager's heartbeat each second, its check of virtual memory, half a
-    /// minute between attempts to reconnect, slow closes of files, ten minutes until a silent daemon
-    /// counts as dead.
+    /// minute between attempts to reconnect, slow closes of files, ten minutes until a silent
+    /// daemon counts as dead.
     #[must_use]
     pub fn defaults(mut self) -> Self {
         self.quick = false;
