@@ -1,7 +1,7 @@
 //! The command line: Flink's verbs and option names.
 //!
-//! Two habits of Flink's parser are kept that clap does not know: `-sae` is one option of three
-//! letters, and whatever follows the artifact belongs to the program.
+//! Two habits of Flink's parser are kept that clap does not know: `-sae` and `-yid` are single
+//! options of several letters, and whatever follows the artifact belongs to the program.
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -29,12 +29,23 @@ pub(crate) struct CommandLine {
 pub(crate) enum Verb {
     /// Runs a program on the cluster.
     Run(RunArguments),
+    /// Runs a program in a cluster of its own, where its build function runs too.
+    RunApplication(RunArguments),
     /// Shows the plan of a program without running it.
     Info(InfoArguments),
     /// Lists jobs: running and scheduled ones, if no option says otherwise.
     List(ListArguments),
     /// Cancels a running job.
     Cancel(CancelArguments),
+    /// Starts a session on YARN; yarn-session.sh uses it.
+    #[command(name = "yarn-session", hide = true)]
+    YarnSession(YarnSessionArguments),
+    /// Runs a JobManager in a container of YARN.
+    #[command(name = "yarn-jobmanager", hide = true)]
+    YarnJobManager(ContainerArguments),
+    /// Runs a TaskManager in a container of YARN.
+    #[command(name = "yarn-taskmanager", hide = true)]
+    YarnTaskManager(ContainerArguments),
     /// Runs a JobManager; the scripts use it.
     #[command(name = "jobmanager", hide = true)]
     JobManager(DaemonArguments),
@@ -52,9 +63,102 @@ pub(crate) struct ClusterArguments {
     /// Sets a configuration option for this command.
     #[arg(short = 'D', value_name = "key=value")]
     pub(crate) properties: Vec<String>,
-    /// Where to run; this version knows `remote`, a cluster that runs already.
+    /// Where to run: remote (a cluster that runs already), yarn-session, yarn-per-job or
+    /// yarn-application.
     #[arg(short = 't', long, visible_short_alias = 'e', alias = "executor")]
     pub(crate) target: Option<String>,
+    #[command(flatten)]
+    pub(crate) yarn: YarnArguments,
+}
+
+/// The options of Flink's old command line for YARN; `-D` says the same.
+#[derive(Debug, Default, Args)]
+pub(crate) struct YarnArguments {
+    #[arg(long = "yarnapplicationId", hide = true)]
+    pub(crate) application_id: Option<String>,
+    #[arg(long = "yarnapplicationType", hide = true)]
+    pub(crate) application_type: Option<String>,
+    #[arg(long = "yarnjobManagerMemory", hide = true)]
+    pub(crate) job_manager_memory: Option<String>,
+    #[arg(long = "yarntaskManagerMemory", hide = true)]
+    pub(crate) task_manager_memory: Option<String>,
+    #[arg(long = "yarnslots", hide = true)]
+    pub(crate) slots: Option<String>,
+    #[arg(long = "yarnname", hide = true)]
+    pub(crate) name: Option<String>,
+    #[arg(long = "yarnqueue", hide = true)]
+    pub(crate) queue: Option<String>,
+    #[arg(long = "yarnnodeLabel", hide = true)]
+    pub(crate) node_label: Option<String>,
+    #[arg(long = "yarnship", hide = true)]
+    pub(crate) ship: Vec<String>,
+    #[arg(long = "yarnjar", hide = true)]
+    pub(crate) jar: Option<String>,
+    #[arg(long = "yarnD", hide = true)]
+    pub(crate) properties: Vec<String>,
+    #[arg(long = "yarndetached", hide = true)]
+    pub(crate) detached: bool,
+}
+
+/// The options of `yarn-session.sh`.
+#[derive(Debug, Default, Args)]
+pub(crate) struct YarnSessionArguments {
+    /// The memory of the JobManager's container (-jm), in MB or with a unit.
+    #[arg(long = "jobManagerMemory")]
+    pub(crate) job_manager_memory: Option<String>,
+    /// The memory of each TaskManager's container (-tm), in MB or with a unit.
+    #[arg(long = "taskManagerMemory")]
+    pub(crate) task_manager_memory: Option<String>,
+    /// The slots of each TaskManager.
+    #[arg(short = 's', long)]
+    pub(crate) slots: Option<String>,
+    /// The application's name (-nm).
+    #[arg(long)]
+    pub(crate) name: Option<String>,
+    /// The application's type (-at).
+    #[arg(long = "applicationType")]
+    pub(crate) application_type: Option<String>,
+    /// The queue (-qu).
+    #[arg(long)]
+    pub(crate) queue: Option<String>,
+    /// The node label (-nl).
+    #[arg(long = "nodeLabel")]
+    pub(crate) node_label: Option<String>,
+    /// Files and directories for every container.
+    #[arg(short = 't', long)]
+    pub(crate) ship: Vec<String>,
+    /// The engine's binary, instead of this one.
+    #[arg(short = 'j', long)]
+    pub(crate) jar: Option<PathBuf>,
+    /// Returns once the session runs (also -yd).
+    #[arg(short = 'd', long)]
+    pub(crate) detached: bool,
+    /// Attaches to this session (-id) instead of starting one.
+    #[arg(long = "applicationId")]
+    pub(crate) application_id: Option<String>,
+    /// Shows what the nodes have free, and starts nothing.
+    #[arg(short = 'q', long)]
+    pub(crate) query: bool,
+    /// Of ZooKeeper, for high availability.
+    #[arg(short = 'z', long = "zookeeperNamespace")]
+    pub(crate) zookeeper_namespace: Option<String>,
+    /// Sets a configuration option.
+    #[arg(short = 'D', value_name = "key=value")]
+    pub(crate) properties: Vec<String>,
+    /// Accepted for old scripts: the number of containers follows the jobs.
+    #[arg(short = 'n', long, hide = true)]
+    pub(crate) container: Option<String>,
+    /// Accepted for old scripts (-st).
+    #[arg(long, hide = true)]
+    pub(crate) streaming: bool,
+}
+
+/// The options of a process in a container; all else is in its credentials.
+#[derive(Debug, Args)]
+pub(crate) struct ContainerArguments {
+    /// The file that log lines are appended to.
+    #[arg(long, value_name = "file")]
+    pub(crate) log_file: PathBuf,
 }
 
 /// How a program is planned.
@@ -150,35 +254,100 @@ pub(crate) struct DaemonArguments {
     pub(crate) properties: Vec<String>,
 }
 
-/// Options of `run` that take the next word.
-const VALUE_OPTIONS: [&str; 10] =
-    ["-p", "--parallelism", "-c", "--class", "-D", "-m", "--jobmanager", "-t", "-e", "--target"];
+/// Options of `run` that take the next word, by the names that clap knows.
+const VALUE_OPTIONS: [&str; 21] = [
+    "-p",
+    "--parallelism",
+    "-c",
+    "--class",
+    "-D",
+    "-m",
+    "--jobmanager",
+    "-t",
+    "-e",
+    "--target",
+    "--yarnapplicationId",
+    "--yarnapplicationType",
+    "--yarnjobManagerMemory",
+    "--yarntaskManagerMemory",
+    "--yarnslots",
+    "--yarnname",
+    "--yarnqueue",
+    "--yarnnodeLabel",
+    "--yarnship",
+    "--yarnjar",
+    "--yarnD",
+];
 
-/// Writes Flink's option of three letters as clap can read it. What follows the artifact is left
-/// alone.
+/// Flink's options of several letters behind one dash, and what clap calls them.
+const RENAMED: [(&str, &str); 13] = [
+    ("-sae", "--shutdownOnAttachedExit"),
+    ("-yid", "--yarnapplicationId"),
+    ("-yat", "--yarnapplicationType"),
+    ("-yjm", "--yarnjobManagerMemory"),
+    ("-ytm", "--yarntaskManagerMemory"),
+    ("-ys", "--yarnslots"),
+    ("-ynm", "--yarnname"),
+    ("-yqu", "--yarnqueue"),
+    ("-ynl", "--yarnnodeLabel"),
+    ("-yt", "--yarnship"),
+    ("-yj", "--yarnjar"),
+    ("-yD", "--yarnD"),
+    ("-yd", "--yarndetached"),
+];
+
+/// The same for `yarn-session`.
+const RENAMED_SESSION: [(&str, &str); 9] = [
+    ("-jm", "--jobManagerMemory"),
+    ("-tm", "--taskManagerMemory"),
+    ("-nm", "--name"),
+    ("-at", "--applicationType"),
+    ("-qu", "--queue"),
+    ("-nl", "--nodeLabel"),
+    ("-id", "--applicationId"),
+    ("-yd", "--detached"),
+    ("-st", "--streaming"),
+];
+
+/// Writes Flink's options of several letters as clap can read them. What follows an artifact is
+/// left alone.
 pub(crate) fn normalized(arguments: impl IntoIterator<Item = OsString>) -> Vec<OsString> {
     let mut arguments = arguments.into_iter();
     let mut normalized: Vec<OsString> = arguments.by_ref().take(2).collect();
-    if normalized.get(1).is_none_or(|verb| verb != "run") {
-        normalized.extend(arguments);
-        return normalized;
-    }
+    let verb = normalized.get(1).and_then(|verb| verb.to_str()).unwrap_or_default();
+    let runs = matches!(verb, "run" | "run-application" | "info");
+    let renamed = match verb {
+        "yarn-session" => RENAMED_SESSION.as_slice(),
+        _ => RENAMED.as_slice(),
+    };
     while let Some(argument) = arguments.next() {
         let is_option = argument.as_encoded_bytes().starts_with(b"-");
+        let argument = match argument.to_str() {
+            Some(text) => rename(text, renamed),
+            None => argument,
+        };
         let takes_value = VALUE_OPTIONS.iter().any(|option| argument == *option);
-        match argument == "-sae" {
-            true => normalized.push("--shutdownOnAttachedExit".into()),
-            false => normalized.push(argument),
-        }
-        if takes_value {
+        normalized.push(argument);
+        if runs && takes_value {
             normalized.extend(arguments.next());
         }
-        if !is_option {
+        if runs && !is_option {
             break;
         }
     }
     normalized.extend(arguments);
     normalized
+}
+
+fn rename(argument: &str, renamed: &[(&str, &str)]) -> OsString {
+    if let Some((_, long)) = renamed.iter().find(|(short, _)| argument == *short) {
+        return OsString::from(long);
+    }
+    // The one option whose value Flink's users write without a blank.
+    match argument.strip_prefix("-yD") {
+        Some(property) => OsString::from(format!("--yarnD={property}")),
+        None => OsString::from(argument),
+    }
 }
 
 #[cfg(test)]
@@ -231,6 +400,33 @@ mod tests {
         assert!(arguments.detached && arguments.shutdown_on_attached_exit);
         assert_eq!(arguments.program.parallelism, Some(2));
         assert_eq!(arguments.cluster.target.as_deref(), Some("remote"));
+    }
+
+    #[test]
+    fn flinks_old_options_for_yarn_are_read() {
+        let line = "millstream run -m yarn-cluster -yid application_1_2 -yjm 512 -ytm 1g -ys 2 \
+                    -ynm n -yqu q -ynl l -yat t -yt a -yt b -yDk=v -yD k2=v2 -yd job -yid x";
+        let arguments = run(line);
+        let yarn = &arguments.cluster.yarn;
+        assert_eq!(yarn.application_id.as_deref(), Some("application_1_2"));
+        assert_eq!((yarn.ship.len(), yarn.detached), (2, true));
+        assert_eq!(yarn.properties, ["k=v", "k2=v2"]);
+        assert_eq!(arguments.program.program, ["job", "-yid", "x"]);
+        let listed = parse("millstream list -yid application_1_2").unwrap().verb;
+        let Some(Verb::List(list)) = listed else { panic!("not list") };
+        assert_eq!(list.cluster.yarn.application_id.as_deref(), Some("application_1_2"));
+    }
+
+    #[test]
+    fn a_session_takes_flinks_options() {
+        let line = "millstream yarn-session -jm 512 -tm 1024m -s 2 -nm n -at t -qu q -nl l -t f \
+                    -d -id application_1_2 -z ns -n 4 -st -D a=b";
+        let Some(Verb::YarnSession(session)) = parse(line).unwrap().verb else {
+            panic!("not yarn-session")
+        };
+        assert_eq!(session.job_manager_memory.as_deref(), Some("512"));
+        assert_eq!((session.ship.len(), session.detached, session.streaming), (1, true, true));
+        assert_eq!(session.application_id.as_deref(), Some("application_1_2"));
     }
 
     #[test]

@@ -6,7 +6,9 @@ use std::process::ExitCode;
 use std::sync::Mutex;
 
 use anyhow::{Context as _, Result};
-use millstream_cluster::{DaemonError, DaemonFiles, run_job_manager, run_task_manager};
+use millstream_cluster::{
+    DaemonError, DaemonFiles, JobManagerSetup, TaskManagerSetup, run_job_manager, run_task_manager,
+};
 use millstream_config::{Configuration, Loader, options};
 use millstream_rm_driver::driver_events;
 use millstream_rm_standalone::StandaloneDriver;
@@ -20,16 +22,18 @@ const THREADS: usize = 2;
 /// Runs a JobManager until it is told to stop.
 pub(crate) fn job_manager(arguments: &DaemonArguments) -> Result<ExitCode> {
     run(arguments, |configuration, files| {
-        run_job_manager(configuration, files, || {
+        run_job_manager(configuration, files, JobManagerSetup::session(), |_| {
             let (events, received) = driver_events();
-            (Box::new(StandaloneDriver::new(events)), received)
+            Ok((Box::new(StandaloneDriver::new(events)), received))
         })
     })
 }
 
 /// Runs a TaskManager until it is told to stop.
 pub(crate) fn task_manager(arguments: &DaemonArguments) -> Result<ExitCode> {
-    run(arguments, run_task_manager)
+    run(arguments, |configuration, files| {
+        run_task_manager(configuration, files, TaskManagerSetup::default())
+    })
 }
 
 fn run<F: Future<Output = Result<(), DaemonError>>>(
@@ -46,14 +50,30 @@ fn run<F: Future<Output = Result<(), DaemonError>>>(
     for warning in &loaded.warnings {
         tracing::warn!("{warning}");
     }
+    let files = DaemonFiles { log: arguments.log_file.clone() };
+    block_on(daemon(loaded.configuration, files))
+}
+
+/// Runs a daemon whose configuration came some other way, with this log file.
+pub(crate) fn run_configured<F: Future<Output = Result<(), DaemonError>>>(
+    configuration: Configuration,
+    log_file: &Path,
+    daemon: impl FnOnce(Configuration, DaemonFiles) -> F,
+) -> Result<ExitCode> {
+    let level = configuration.get(&options::ENV_LOG_LEVEL)?;
+    log_to(Some(log_file), level.as_str())?;
+    let files = DaemonFiles { log: Some(log_file.to_owned()) };
+    block_on(daemon(configuration, files))
+}
+
+fn block_on(daemon: impl Future<Output = Result<(), DaemonError>>) -> Result<ExitCode> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(THREADS)
         .thread_name("daemon")
         .enable_all()
         .build()
         .context("failed to start threads")?;
-    let files = DaemonFiles { log: arguments.log_file.clone() };
-    let result = runtime.block_on(daemon(loaded.configuration, files));
+    let result = runtime.block_on(daemon);
     if let Err(error) = &result {
         let error: &dyn std::error::Error = error;
         tracing::error!(error, "the daemon ends");

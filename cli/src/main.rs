@@ -15,6 +15,8 @@ mod rest;
 mod run;
 mod settings;
 mod submission;
+mod target;
+mod yarn;
 
 use std::ffi::OsString;
 use std::process::ExitCode;
@@ -49,6 +51,10 @@ fn execute(arguments: impl Iterator<Item = OsString>) -> anyhow::Result<ExitCode
             anyhow::bail!("please specify an action, such as run or list");
         }
         Some(Verb::Run(arguments)) => run::run(&arguments),
+        Some(Verb::RunApplication(arguments)) => run::run_application(&arguments),
+        Some(Verb::YarnSession(arguments)) => yarn::session::run(&arguments),
+        Some(Verb::YarnJobManager(arguments)) => yarn::containers::job_manager(&arguments),
+        Some(Verb::YarnTaskManager(arguments)) => yarn::containers::task_manager(&arguments),
         Some(Verb::Info(arguments)) => plan::info(&arguments),
         Some(Verb::List(arguments)) => jobs::list(&arguments),
         Some(Verb::Cancel(arguments)) => jobs::cancel(&arguments),

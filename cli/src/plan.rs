@@ -4,12 +4,12 @@ use std::process::ExitCode;
 
 use anyhow::{Result, bail};
 use millstream_graph::{JobGraph, plan_json, plan_text};
+use millstream_launcher::ProgramEvent;
 use millstream_protocol::host::Role;
 use millstream_types::JobId;
 
 use crate::arguments::InfoArguments;
-use crate::program::{Program, ProgramEvent};
-use crate::{console, runtime, settings};
+use crate::{console, program, runtime, settings};
 
 /// Shows the plan of the program's first `execute`.
 pub(crate) fn info(arguments: &InfoArguments) -> Result<ExitCode> {
@@ -18,10 +18,10 @@ pub(crate) fn info(arguments: &InfoArguments) -> Result<ExitCode> {
         settings::job_settings(&configuration, &arguments.properties, &arguments.program)?;
     let (artifact, _) = arguments.program.split();
     let graph = runtime()?.block_on(async {
-        let mut program = Program::start(&artifact, Role::Plan, &settings).await?;
+        let mut program = program::start(&artifact, Role::Plan, &settings).await?;
         match program.next().await {
             ProgramEvent::Planned(graph) => Ok(JobGraph::try_from(*graph)?),
-            ProgramEvent::Failed(error) => Err(error),
+            ProgramEvent::Failed(error) => Err(error.into()),
             ProgramEvent::Finished { .. } | ProgramEvent::Interrupted | ProgramEvent::Ended => {
                 bail!("{}", never_executed(&artifact))
             }

@@ -4,6 +4,7 @@
 //! wrong. Once the cluster has answered, a connection that fails and "no leader" (503) are retried
 //! as `rest.retry.*` says: its master may be on the way back.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
@@ -17,6 +18,8 @@ use hyper::header::{ACCEPT, CONTENT_LENGTH, CONTENT_TYPE, HOST};
 use hyper::{Method, Request, StatusCode};
 use hyper_util::rt::TokioIo;
 use millstream_config::{Configuration, options};
+use millstream_security::rustls::ClientConfig;
+use millstream_security::{Credentials, Role, Stream};
 use serde_json::Value;
 use tokio::fs::File;
 use tokio::net::TcpStream;
@@ -70,6 +73,7 @@ pub(crate) struct RestClient {
     retries_max: u32,
     retry_delay: Duration,
     answered: AtomicBool,
+    tls: Option<Arc<ClientConfig>>,
 }
 
 impl RestClient {
@@ -80,15 +84,27 @@ impl RestClient {
             Some(address) => read_address(address, port)?,
             None => (configuration.get(&options::REST_ADDRESS)?, port),
         };
+        Self::at(&host, port, configuration)
+    }
+
+    /// The server at this address.
+    pub(crate) fn at(host: &str, port: u16, configuration: &Configuration) -> Result<Self> {
         Ok(Self {
-            host,
+            host: host.to_owned(),
             port,
             connection_timeout: configuration.get(&options::REST_CONNECTION_TIMEOUT)?,
             call_timeout: configuration.get(&options::CLIENT_TIMEOUT)?,
             retries_max: configuration.get(&options::REST_RETRY_MAX_ATTEMPTS)?,
             retry_delay: configuration.get(&options::REST_RETRY_DELAY)?,
             answered: AtomicBool::new(false),
+            tls: None,
         })
+    }
+
+    /// The same with TLS, as this client: only the JobManager of its cluster is talked to.
+    pub(crate) fn secured(mut self, credentials: &Credentials) -> Result<Self> {
+        self.tls = Some(credentials.client_config(Role::JobManager, None)?);
+        Ok(self)
     }
 
     fn address(&self) -> String {
@@ -160,8 +176,11 @@ impl RestClient {
         }
     }
 
-    async fn connect(&self) -> Result<TcpStream> {
-        let connect = TcpStream::connect((self.host.as_str(), self.port));
+    async fn connect(&self) -> Result<Stream> {
+        let connect = async {
+            let stream = TcpStream::connect((self.host.as_str(), self.port)).await?;
+            Stream::connect(stream, self.tls.clone()).await
+        };
         let reason = match tokio::time::timeout(self.connection_timeout, connect).await {
             Ok(Ok(stream)) => return Ok(stream),
             Ok(Err(error)) => error.to_string(),
@@ -207,9 +226,6 @@ impl RestClient {
 /// Reads `host:port`, `[::1]:port`, `host`, and any of them after `http://`.
 fn read_address(address: &str, default_port: u16) -> Result<(String, u16)> {
     let wrong = || anyhow!("{address:?} is no address: write -m host:port");
-    if address == "yarn-cluster" {
-        bail!("clusters on YARN are not supported yet: write -m host:port");
-    }
     let text = address.strip_prefix("http://").unwrap_or(address).trim_end_matches('/');
     let (host, port) = match text.strip_prefix('[') {
         Some(bracketed) => {

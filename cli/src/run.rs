@@ -12,6 +12,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use anyhow::{Context as _, Result, anyhow};
 use hyper::{Method, StatusCode};
 use millstream_config::options;
+use millstream_launcher::{Program, ProgramEvent};
 use millstream_protocol::host::{Failure, JobResult, Role, Submitted, answer};
 use millstream_protocol::job::JobGraph;
 use millstream_types::{JobId, JobStatus};
@@ -23,55 +24,65 @@ use tokio::time::{Instant, sleep_until, timeout};
 use crate::arguments::RunArguments;
 use crate::jobs::request_cancel;
 use crate::plan::never_executed;
-use crate::program::{Program, ProgramEvent, random_id};
+use crate::program::{self, random_id};
 use crate::progress::Progress;
 use crate::rest::{Content, RestClient};
 use crate::submission::Artifact;
-use crate::{console, runtime, settings};
+use crate::target::{self, Target};
+use crate::yarn::per_job::PerJob;
+use crate::{console, runtime, settings, yarn};
 
 /// A job is asked after at this interval, growing from the shortest to the longest.
 const POLL_SHORTEST: Duration = Duration::from_millis(20);
 const POLL_LONGEST: Duration = Duration::from_millis(500);
-/// With `-sae` the cluster cancels the job when it hears nothing of us for the latter.
-const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(30);
-const HEARTBEAT_TIMEOUT: Duration = Duration::from_secs(180);
 /// How long an interrupted command waits for the end of what it cancels.
 const CANCEL_PATIENCE: Duration = Duration::from_secs(60);
 
 /// Runs a program's jobs.
 pub(crate) fn run(arguments: &RunArguments) -> Result<ExitCode> {
-    settings::check_target(&arguments.cluster)?;
-    let configuration = settings::load(&arguments.cluster.properties)?;
-    let job_settings =
-        settings::job_settings(&configuration, &arguments.cluster.properties, &arguments.program)?;
+    let (configuration, properties) = target::configuration(&arguments.cluster)?;
+    let target = target::target(&arguments.cluster, &configuration)?;
+    if target == Target::YarnApplication {
+        return yarn::application::run(arguments, &configuration, &properties);
+    }
+    let job_settings = settings::job_settings(&configuration, &properties, &arguments.program)?;
     // Flink's default of this option is for clusters; its command line waits unless told not to.
     let set_detached = configuration.text(options::EXECUTION_ATTACHED.key()).is_some()
         && !configuration.get(&options::EXECUTION_ATTACHED)?;
+    let detached = arguments.detached || set_detached;
     let cancels_on_exit = arguments.shutdown_on_attached_exit
         || configuration.get(&options::EXECUTION_SHUTDOWN_ON_ATTACHED_EXIT)?;
-    let client = RestClient::new(&arguments.cluster, &configuration)?;
     let (path, _) = arguments.program.split();
     runtime()?.block_on(async {
-        let program = Program::start(&path, Role::Client, &job_settings).await?;
+        let place = match target {
+            Target::YarnPerJob => Place::OwnCluster(Box::new(PerJob::new(&configuration)?)),
+            _ => Place::Running(target::running_cluster(&arguments.cluster, &configuration).await?),
+        };
+        let program = program::start(&path, Role::Client, &job_settings).await?;
         // Reading the file takes as long as planning, so both are done at once.
         let hashed = path.clone();
         let hashing = tokio::task::spawn_blocking(move || Artifact::read(&hashed));
         let mut session = Session {
-            client,
+            place,
             path,
             program,
             hashing: Some(hashing),
             artifact: None,
-            detached: arguments.detached || set_detached,
+            detached,
             cancels_on_exit,
+            heartbeat_interval: configuration.get(&options::CLIENT_HEARTBEAT_INTERVAL)?,
+            heartbeat_timeout: configuration.get(&options::CLIENT_HEARTBEAT_TIMEOUT)?,
             watched: Vec::new(),
             first_error: None,
         };
         let signal = tokio::select! {
-            outcome = session.drive() => match outcome? {
-                Ended::Normally => return Ok(ExitCode::SUCCESS),
-                Ended::Interrupted => libc::SIGINT,
-            },
+            outcome = session.drive() => {
+                session.place.finish().await;
+                match outcome? {
+                    Ended::Normally => return Ok(ExitCode::SUCCESS),
+                    Ended::Interrupted => libc::SIGINT,
+                }
+            }
             signal = interruption() => signal?,
         };
         tokio::select! {
@@ -82,8 +93,38 @@ pub(crate) fn run(arguments: &RunArguments) -> Result<ExitCode> {
     })
 }
 
+/// Runs a program in a cluster of its own, build function and all.
+pub(crate) fn run_application(arguments: &RunArguments) -> Result<ExitCode> {
+    let (configuration, properties) = target::configuration(&arguments.cluster)?;
+    yarn::application::run(arguments, &configuration, &properties)
+}
+
+/// Where the jobs run.
+enum Place {
+    /// A cluster that runs already.
+    Running(RestClient),
+    /// A cluster that is deployed for the program's one job.
+    OwnCluster(Box<PerJob>),
+}
+
+impl Place {
+    fn client(&self) -> Option<&RestClient> {
+        match self {
+            Self::Running(client) => Some(client),
+            Self::OwnCluster(per_job) => per_job.client(),
+        }
+    }
+
+    /// Lets a cluster of our own go, which keeps its result for us.
+    async fn finish(&mut self) {
+        if let Self::OwnCluster(per_job) = self {
+            per_job.finish().await;
+        }
+    }
+}
+
 /// Waits for Ctrl-C or a polite kill and says which.
-async fn interruption() -> Result<i32> {
+pub(crate) async fn interruption() -> Result<i32> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     tokio::select! {
@@ -104,13 +145,15 @@ struct WatchedJob {
 }
 
 struct Session {
-    client: RestClient,
+    place: Place,
     path: PathBuf,
     program: Program,
     hashing: Option<JoinHandle<Result<Artifact>>>,
     artifact: Option<Artifact>,
     detached: bool,
     cancels_on_exit: bool,
+    heartbeat_interval: Duration,
+    heartbeat_timeout: Duration,
     watched: Vec<WatchedJob>,
     first_error: Option<anyhow::Error>,
 }
@@ -136,7 +179,7 @@ impl Session {
                         self.fail(anyhow!("{}", never_executed(&self.path)));
                     }
                     ProgramEvent::Finished { .. } => {}
-                    ProgramEvent::Failed(error) => self.fail(error),
+                    ProgramEvent::Failed(error) => self.fail(error.into()),
                     ProgramEvent::Interrupted => return Ok(Ended::Interrupted),
                     ProgramEvent::Ended => program_runs = false,
                 },
@@ -145,13 +188,18 @@ impl Session {
                     poll_interval = (poll_interval * 2).min(POLL_LONGEST);
                     next_poll = Instant::now() + poll_interval;
                 }
-                () = sleep_until(next_heartbeat), if waits && self.cancels_on_exit => {
+                () = sleep_until(next_heartbeat), if waits && self.depends_on_us() => {
                     self.send_heartbeats().await;
-                    next_heartbeat = Instant::now() + HEARTBEAT_INTERVAL;
+                    next_heartbeat = Instant::now() + self.heartbeat_interval;
                 }
             }
         }
         self.first_error.take().map_or(Ok(Ended::Normally), Err)
+    }
+
+    /// Whether what we wait for ends when we do.
+    fn depends_on_us(&self) -> bool {
+        self.cancels_on_exit || matches!(self.place, Place::OwnCluster(_))
     }
 
     /// The first failure is what the command ends with; what follows is its consequence.
@@ -198,13 +246,20 @@ impl Session {
             self.artifact = Some(hashing.await.context("failed to read the program")??);
         }
         let artifact = self.artifact.as_ref().context("the program could not be read")?;
-        artifact.submit(&self.client, job, graph).await
+        match &mut self.place {
+            Place::Running(client) => artifact.submit(client, job, graph).await,
+            Place::OwnCluster(per_job) => {
+                per_job.submit(job, graph, artifact, !self.detached).await
+            }
+        }
     }
 
     async fn poll(&mut self) {
+        let Some(client) = self.place.client() else { return };
         let mut at = 0;
+        let mut all_ended = Vec::new();
         while let Some(watched) = self.watched.get_mut(at) {
-            let ended = match look_at(&self.client, watched).await {
+            let ended = match look_at(client, watched).await {
                 Ok(None) => {
                     at += 1;
                     continue;
@@ -214,7 +269,10 @@ impl Session {
             };
             let watched = self.watched.remove(at);
             watched.progress.clear();
-            self.on_job_end(watched.job, ended);
+            all_ended.push((watched.job, ended));
+        }
+        for (job, ended) in all_ended {
+            self.on_job_end(job, ended);
         }
     }
 
@@ -239,7 +297,13 @@ impl Session {
     }
 
     async fn send_heartbeats(&self) {
-        let expires = SystemTime::now() + HEARTBEAT_TIMEOUT;
+        let Some(client) = self.place.client() else { return };
+        // The next poll says what is wrong, if anything is.
+        if let Place::OwnCluster(_) = self.place {
+            let _ = client.call(Method::PUT, "/v1/millstream/lease", &Content::None).await;
+            return;
+        }
+        let expires = SystemTime::now() + self.heartbeat_timeout;
         let expires = expires.duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();
         let body = format!("{{\"expiredTimestamp\":{expires}}}");
         for watched in &self.watched {
@@ -248,8 +312,7 @@ impl Session {
                 kind: "application/json",
                 bytes: body.clone().into_bytes().into(),
             };
-            // The next poll says what is wrong, if anything is.
-            let _ = self.client.call(Method::PATCH, &path, &content).await;
+            let _ = client.call(Method::PATCH, &path, &content).await;
         }
     }
 
@@ -258,6 +321,13 @@ impl Session {
         self.program.stop();
         for watched in &self.watched {
             watched.progress.clear();
+        }
+        let client = match &mut self.place {
+            Place::Running(client) => client,
+            Place::OwnCluster(per_job) if !self.detached => return per_job.abandon().await,
+            Place::OwnCluster(_) => return,
+        };
+        for watched in &self.watched {
             let job = watched.job;
             if !self.cancels_on_exit {
                 console::warn(format_args!(
@@ -266,7 +336,7 @@ impl Session {
                 continue;
             }
             console::print(format_args!("Cancelling job {job}."));
-            let ended = timeout(CANCEL_PATIENCE, cancel(&self.client, job)).await;
+            let ended = timeout(CANCEL_PATIENCE, cancel(client, job)).await;
             match ended {
                 Ok(Ok(())) => console::print(format_args!("Cancelled job {job}.")),
                 Ok(Err(error)) => console::complain(format_args!("{error:#}")),

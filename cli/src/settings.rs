@@ -5,7 +5,7 @@ use millstream_config::{Configuration, Loader, RuntimeMode, options};
 use millstream_graph::JobSettings;
 use millstream_types::MaxParallelism;
 
-use crate::arguments::{ClusterArguments, ProgramArguments};
+use crate::arguments::ProgramArguments;
 use crate::console;
 
 /// Loads the configuration of this process with the options of the command line on top.
@@ -15,17 +15,6 @@ pub(crate) fn load(properties: &[String]) -> Result<Configuration> {
         console::warn(format_args!("{warning}"));
     }
     Ok(loaded.configuration)
-}
-
-/// Refuses targets that this version cannot reach.
-pub(crate) fn check_target(cluster: &ClusterArguments) -> Result<()> {
-    match cluster.target.as_deref() {
-        None | Some("remote") => Ok(()),
-        Some("local") => {
-            bail!("target local needs no cluster: start the program itself and it runs here")
-        }
-        Some(target) => bail!("target {target:?} is not supported yet: use remote"),
-    }
 }
 
 /// What the program is told when it plans.

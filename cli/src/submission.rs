@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, Result};
 use bytes::Bytes;
 use hyper::{Method, StatusCode};
+use millstream_rm_yarn::staging::Executable;
 use millstream_types::{ArtifactHash, JobId};
 use prost::Message as _;
 use sha2::{Digest as _, Sha256};
@@ -29,6 +30,11 @@ impl Artifact {
         let size = std::io::copy(&mut file, &mut hash).with_context(failed)?;
         let hash = ArtifactHash::new(hash.finalize().into());
         Ok(Self { path: path.to_owned(), hash, size })
+    }
+
+    /// As what a deployment stages.
+    pub(crate) fn to_executable(&self) -> Executable {
+        Executable { path: self.path.clone(), hash: self.hash, size: self.size }
     }
 
     /// Uploads the executable unless the cluster has it.

@@ -7,7 +7,9 @@
 use std::fmt;
 use std::str::FromStr;
 
-use crate::proto::yarn::{ApplicationAttemptIdProto, ApplicationIdProto, ContainerIdProto};
+use crate::proto::yarn::{
+    ApplicationAttemptIdProto, ApplicationIdProto, ContainerIdProto, NodeIdProto,
+};
 
 const EPOCH_SHIFT: u32 = 40;
 const SEQUENCE_MASK: i64 = (1 << EPOCH_SHIFT) - 1;
@@ -43,6 +45,28 @@ pub struct ContainerId {
     /// The attempt for which it was allocated.
     pub attempt: AttemptId,
     number: i64,
+}
+
+/// A NodeManager, by where it is called.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Node {
+    /// The host's name.
+    pub host: String,
+    /// The port of its RPC.
+    pub port: i32,
+}
+
+impl fmt::Display for Node {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.host, self.port)
+    }
+}
+
+impl From<NodeIdProto> for Node {
+    fn from(id: NodeIdProto) -> Self {
+        let port = id.port();
+        Self { host: id.host.unwrap_or_default(), port }
+    }
 }
 
 impl fmt::Display for ApplicationId {
@@ -144,6 +168,13 @@ impl From<AttemptId> for ApplicationAttemptIdProto {
     }
 }
 
+impl From<ApplicationAttemptIdProto> for AttemptId {
+    fn from(id: ApplicationAttemptIdProto) -> Self {
+        let application = id.application_id.unwrap_or_default().into();
+        Self { application, number: id.attempt_id() }
+    }
+}
+
 impl From<ContainerId> for ContainerIdProto {
     fn from(id: ContainerId) -> Self {
         Self { app_id: None, app_attempt_id: Some(id.attempt.into()), id: Some(id.number) }
@@ -153,9 +184,7 @@ impl From<ContainerId> for ContainerIdProto {
 impl From<&ContainerIdProto> for ContainerId {
     /// What is missing is 0: such a container is nobody's.
     fn from(id: &ContainerIdProto) -> Self {
-        let attempt = id.app_attempt_id.unwrap_or_default();
-        let application = attempt.application_id.unwrap_or_default().into();
-        let attempt = AttemptId { application, number: attempt.attempt_id() };
+        let attempt = id.app_attempt_id.unwrap_or_default().into();
         // The sign is no part of a number.
         Self { attempt, number: id.id() & i64::MAX }
     }

@@ -1,19 +1,31 @@
 //! Millstream on YARN: containers as workers.
 //!
 //! From the bottom up: [`credentials`] reads what a container is given, [`ipc`] speaks Hadoop's RPC
-//! with it,
-//! [`resource_manager`] finds the ResourceManager that answers, [`launch`] says what
-//! a worker runs. Facts about the protocols are from the message descriptors and the behaviour of
-//! Hadoop 3.5.0; 2.10 and everything since speaks the same.
+//! with it, [`resource_manager`] finds the ResourceManager that answers. On the side of the cluster
+//! the application master decides what is said to it and which containers are started,
+//! `node_manager` starts them with what [`launch`] says a worker runs, `completion` puts their ends
+//! into words, and [`driver`] is all that as the driver of a cluster. On the side of those who
+//! deploy, [`client`] asks what clients ask, [`staging`] brings files where containers find them,
+//! and [`container`] composes what each gets and runs. Facts about the protocols are from the
+//! message descriptors and the behaviour of Hadoop 3.5.0; 2.10 and everything since speaks the
+//! same.
 
+mod application_master;
+pub mod client;
+mod completion;
+pub mod container;
 pub mod credentials;
+pub mod deployer;
+pub mod driver;
 pub mod ids;
 pub mod ipc;
 pub mod launch;
+mod node_manager;
 pub mod resource_manager;
+pub mod staging;
 
 /// The messages of Hadoop, named as there.
-#[allow(missing_docs, clippy::all, reason = "generated from proto/hadoop")]
+#[allow(missing_docs, clippy::all, reason = "generated from proto/")]
 pub mod proto {
     /// Of IPC and credentials.
     pub mod common {
@@ -22,5 +34,9 @@ pub mod proto {
     /// Of YARN.
     pub mod yarn {
         include!(concat!(env!("OUT_DIR"), "/hadoop.yarn.rs"));
+    }
+    /// Of our own containers.
+    pub mod container {
+        include!(concat!(env!("OUT_DIR"), "/millstream.yarn.v1.rs"));
     }
 }

@@ -1,28 +1,36 @@
 //! The JobManager process: Dispatcher, ResourceManager, one JobMaster per job, and their ports.
 
-use std::path::{Path, PathBuf};
+use std::ffi::OsString;
+use std::net::{IpAddr, SocketAddr};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures::future::BoxFuture;
-use millstream_config::{Configuration, options};
+use futures::future::OptionFuture;
+use millstream_config::{Configuration, PortRange, options};
 use millstream_dispatcher::{
-    ArtifactStore, DispatcherConfig, DispatcherHandle, JarStore, LogFiles, RestConfig, RestServer,
-    RestServices, start_dispatcher,
+    ArtifactStore, BindError, ClientLease, DispatcherConfig, DispatcherHandle, JarStore, LogFiles,
+    ProxyServer, RestConfig, RestServer, RestServices, start_dispatcher,
 };
 use millstream_gateway::{ArtifactLocator, ResourceManagerGateway};
 use millstream_jobmaster::{Factory, IdSource, JobMasterConfig, OsIds};
-use millstream_resourcemanager::{ResourceManagerConfig, start_resource_manager};
+use millstream_resourcemanager::worker_fleet::FleetConfig;
+use millstream_resourcemanager::{
+    ResourceManagerConfig, ResourceManagerError, start_resource_manager,
+};
 use millstream_rm_driver::{ClusterStatus, DriverEventReceiver, ResourceManagerDriver};
 use millstream_rpc::{ClusterServer, ClusterServerConfig};
+use millstream_security::{Authority, CLUSTER_LIFETIME, Credentials, Role, SecurityError};
 use millstream_taskmanager::{
     CoordinatorHosts, CoordinatorHostsConfig, HostSettings, LogDirectory, WorkingDir,
 };
-use millstream_types::{ArtifactHash, LeaderEpoch, TaskManagerId, Timestamp};
+use millstream_types::{LeaderEpoch, TaskManagerId, Timestamp};
 use tokio::net::TcpListener;
+use tokio::task::JoinError;
 use tokio_util::sync::CancellationToken;
 
 use crate::daemon::{self, DaemonError, DaemonFiles};
+use crate::lifecycle::{Lifecycle, Lifecycles, Outcome};
 use crate::planner::ChildPlanner;
 
 /// The ResourceManager's driver and what it reports; the caller chooses which.
@@ -31,89 +39,189 @@ pub type Driver = (Box<dyn ResourceManagerDriver>, DriverEventReceiver);
 /// How long running jobs may take to end when the process is told to stop.
 const SHUTDOWN_DEADLINE: Duration = Duration::from_secs(20);
 
-#[derive(Debug)]
-struct StoredArtifacts(ArtifactStore);
+/// Where a JobManager listens.
+#[derive(Debug, Clone, Copy)]
+pub struct Endpoints {
+    /// The REST server.
+    pub rest: SocketAddr,
+    /// The RPC server of the workers.
+    pub rpc: SocketAddr,
+    /// What web proxies see, if there are any.
+    pub proxy: Option<SocketAddr>,
+}
 
-impl ArtifactLocator for StoredArtifacts {
-    fn locate(&self, artifact: ArtifactHash) -> BoxFuture<'_, Option<PathBuf>> {
-        Box::pin(async move { self.0.path(artifact) })
+/// What distinguishes one JobManager from another, beside its configuration.
+#[derive(Debug)]
+pub struct JobManagerSetup {
+    /// What the cluster exists for.
+    pub lifecycle: Lifecycle,
+    /// After how much silence of its client the cluster ends, if it depends on one.
+    pub lease: Option<Duration>,
+    /// Variables of the processes that run user code here.
+    pub variables: Vec<(OsString, OsString)>,
+    /// The ports that the RPC server tries, if not `jobmanager.rpc.port`.
+    pub rpc_ports: Option<PortRange>,
+    /// Who issues the certificates of this cluster; without one nothing is encrypted, and only
+    /// loopback addresses may be bound.
+    pub authority: Option<Arc<Authority>>,
+    /// The addresses of a web proxy that may look at the cluster; with any, there is a listener for
+    /// them.
+    pub web_proxies: Vec<IpAddr>,
+}
+
+impl JobManagerSetup {
+    /// A session that nobody owns.
+    #[must_use]
+    pub fn session() -> Self {
+        Self {
+            lifecycle: Lifecycle::Session,
+            lease: None,
+            variables: Vec::new(),
+            rpc_ports: None,
+            authority: None,
+            web_proxies: Vec::new(),
+        }
     }
 }
 
-/// Runs a JobManager until it is told to stop by a signal or by `DELETE /cluster`.
+/// Runs a JobManager until what it exists for has ended, or it is told to stop by a signal or by
+/// `DELETE /cluster`.
 ///
 /// # Errors
 /// A port is taken, a directory cannot be made, or the driver failed.
 pub async fn run_job_manager(
     configuration: Configuration,
     files: DaemonFiles,
-    make_driver: impl FnOnce() -> Driver,
+    setup: JobManagerSetup,
+    make_driver: impl FnOnce(&Endpoints) -> Result<Driver, DaemonError>,
 ) -> Result<(), DaemonError> {
     daemon::adopt_orphans().await?;
     let stop = CancellationToken::new();
     daemon::stop_at_signals(stop.clone())?;
-    let rest = bind_rest(&configuration).await?;
-    let rpc = bind_rpc(&configuration).await?;
-    let base = daemon::temp_base(&configuration)?;
-    let dir = WorkingDir::create(&base, "millstream-jobmanager").map_err(|error| {
-        DaemonError::failed(format!("failed to make a directory in {}", base.display()), error)
-    })?;
+    let Ports { rest, rpc, proxy, credentials } = Ports::bind(&configuration, &setup).await?;
+    let endpoints = Endpoints {
+        rest: rest.local_addr(),
+        rpc: local_address(&rpc)?,
+        proxy: proxy.as_ref().map(ProxyServer::local_addr),
+    };
+    let dir = working_dir(&configuration)?;
     let (artifacts, jars) = open_stores(&configuration, dir.path())?;
-    let located: Arc<dyn ArtifactLocator> = Arc::new(StoredArtifacts(artifacts.clone()));
+    let located: Arc<dyn ArtifactLocator> = Arc::new(artifacts.clone());
     let logs = files.directory(dir.path());
-    let hosts = Arc::new(coordinator_hosts(&configuration, dir.path(), &logs, &located)?);
-    let resource_config = ResourceManagerConfig {
-        registration_timeout: configuration
-            .get(&options::RESOURCEMANAGER_TASKMANAGER_REGISTRATION_TIMEOUT)?,
-        ..ResourceManagerConfig::new(u128::from_be_bytes(random()))
-    };
-    let (driver, events) = make_driver();
-    let (resources, mut resources_ended) = start_resource_manager(&resource_config, driver, events);
+    let hosts = coordinator_hosts(&configuration, dir.path(), &logs, &setup.variables, &located)?;
+    let hosts = Arc::new(hosts);
+    let (driver, events) = make_driver(&endpoints)?;
+    let (resources, mut resources_ended) =
+        start_resource_manager(&resource_config(&configuration)?, driver, events);
     let resource_manager: Arc<dyn ResourceManagerGateway> = Arc::new(resources.clone());
-    let factory = Factory {
-        resource_manager: Arc::clone(&resource_manager),
-        coordinator_hosts: Arc::clone(&hosts) as _,
-        config: JobMasterConfig::from_configuration(&configuration)?,
-    };
     let (dispatcher, _) = start_dispatcher(
         &dispatcher_config(&configuration)?,
         artifacts.clone(),
-        Arc::new(factory),
+        Arc::new(Factory {
+            resource_manager: Arc::clone(&resource_manager),
+            coordinator_hosts: Arc::clone(&hosts) as _,
+            config: JobMasterConfig {
+                authority: setup.authority,
+                ..JobMasterConfig::from_configuration(&configuration)?
+            },
+        }),
         Arc::clone(&resource_manager),
     );
-    let server =
-        ClusterServer::new(server_config(&configuration)?, resource_manager.clone(), located);
-    let serving = CancellationToken::new();
-    let rpc_served = tokio::spawn(server.serve(rpc, serving.clone()));
-    let mut rest_config = RestConfig::new(configuration.clone())?;
-    if files.log.is_some() {
-        rest_config.logs = shown_files(logs);
-    }
+    let lease = setup.lease.map(ClientLease::new);
     let services = RestServices {
         dispatcher: dispatcher.clone(),
-        resource_manager,
-        artifacts,
+        resource_manager: Arc::clone(&resource_manager),
+        artifacts: artifacts.clone(),
         jars,
         planner: Arc::new(ChildPlanner::new(&configuration, dir.path().to_owned())?),
+        lease: lease.clone(),
         shutdown_requested: stop.clone(),
     };
-    tracing::info!("Web frontend listening at http://{}", rest.local_addr());
+    let lifecycles = Lifecycles {
+        dispatcher: dispatcher.clone(),
+        artifacts,
+        variables: setup.variables,
+        temp_dir: dir.path().to_owned(),
+        logs: logs.clone(),
+        memory: configuration.get(&options::PLAN_MEMORY)?,
+    };
+    let rest_config = rest_config(&configuration, files.log.is_some().then_some(logs))?;
+    let mut server = ClusterServer::new(server_config(&configuration)?, resource_manager, located);
+    if let Some(credentials) = &credentials {
+        server = server.secured(credentials).map_err(insecure)?;
+    }
+    let scheme = if credentials.is_some() { "https" } else { "http" };
+    tracing::info!("Web frontend listening at {scheme}://{}", endpoints.rest);
+    let serving = CancellationToken::new();
+    let rpc_served = tokio::spawn(server.serve(rpc, serving.clone()));
+    let proxy_served = proxy.map(|proxy| {
+        tokio::spawn(proxy.serve(rest_config.clone(), services.clone(), serving.clone()))
+    });
     let rest_served = tokio::spawn(rest.serve(rest_config, services, serving.clone()));
-    let failed = tokio::select! {
-        () = stop.cancelled() => None,
-        ended = &mut resources_ended => ended.ok().and_then(Result::err),
+    let ended = tokio::select! {
+        outcome = until_end(&lifecycles, setup.lifecycle, lease.as_ref(), &stop) => Ok(outcome),
+        failed = &mut resources_ended => Err(failed),
     };
     end_jobs(&dispatcher, &hosts).await;
     serving.cancel();
-    let _ = rest_served.await;
-    let _ = rpc_served.await;
-    match failed {
-        None => {
-            resources.stop(ClusterStatus::Succeeded, String::new()).await;
-            let _ = resources_ended.await;
-            Ok(())
+    let _ = tokio::join!(rest_served, rpc_served, OptionFuture::from(proxy_served));
+    let Outcome { status, diagnostics } = ended.map_err(resource_manager_failed)?;
+    tracing::info!(?status, diagnostics, "the cluster ends");
+    resources.stop(status, diagnostics).await;
+    let _ = resources_ended.await;
+    Ok(())
+}
+
+fn resource_manager_failed(
+    ended: Result<Result<(), ResourceManagerError>, JoinError>,
+) -> DaemonError {
+    let what = "the ResourceManager failed";
+    match ended {
+        Ok(Err(error)) => DaemonError::failed(what, error),
+        Ok(Ok(())) => DaemonError::failed(what, "it ended by itself"),
+        Err(error) => DaemonError::failed(what, error),
+    }
+}
+
+/// Waits for the end of what the cluster exists for, of its client, or of somebody's patience. The
+/// result of a job or an application stays readable for the client that waits for it.
+async fn until_end(
+    lifecycles: &Lifecycles,
+    lifecycle: Lifecycle,
+    lease: Option<&ClientLease>,
+    stop: &CancellationToken,
+) -> Outcome {
+    let session = matches!(lifecycle, Lifecycle::Session);
+    let abandoned = async {
+        match lease {
+            Some(lease) => lease.expired().await,
+            None => std::future::pending().await,
         }
-        Some(error) => Err(DaemonError::failed("the ResourceManager failed", error)),
+    };
+    tokio::pin!(abandoned);
+    tokio::select! {
+        outcome = lifecycles.run(lifecycle) => {
+            tracing::info!(diagnostics = outcome.diagnostics, "what the cluster exists for ended");
+            if lease.is_some() {
+                tokio::select! {
+                    () = stop.cancelled() => {}
+                    () = &mut abandoned => tracing::warn!("nobody fetched the result"),
+                }
+            }
+            outcome
+        }
+        () = &mut abandoned => {
+            let why = "the client that the cluster was for has not been heard of \
+                       (client.heartbeat.timeout)";
+            Outcome::new(ClusterStatus::Cancelled, why)
+        }
+        () = stop.cancelled() => match session {
+            true => Outcome::new(ClusterStatus::Succeeded, "the session was stopped"),
+            false => Outcome::new(
+                ClusterStatus::Cancelled,
+                "the cluster was stopped before its job had ended",
+            ),
+        },
     }
 }
 
@@ -131,6 +239,7 @@ fn coordinator_hosts(
     configuration: &Configuration,
     dir: &Path,
     logs: &LogDirectory,
+    variables: &[(OsString, OsString)],
     artifacts: &Arc<dyn ArtifactLocator>,
 ) -> Result<CoordinatorHosts, DaemonError> {
     let config = CoordinatorHostsConfig {
@@ -138,13 +247,28 @@ fn coordinator_hosts(
         hosts: HostSettings {
             temp_dir: dir.to_owned(),
             logs: logs.clone(),
-            variables: Vec::new(),
+            variables: variables.to_vec(),
             start_timeout: configuration.get(&options::HOST_START_TIMEOUT)?,
             drain_timeout: configuration.get(&options::PEKKO_ASK_TIMEOUT)?,
         },
         memory_limit: configuration.get(&options::COORDINATOR_MEMORY)?,
     };
     Ok(CoordinatorHosts::new(config, Arc::clone(artifacts)))
+}
+
+fn fleet_config(configuration: &Configuration) -> Result<FleetConfig, DaemonError> {
+    Ok(FleetConfig {
+        registration_timeout: configuration
+            .get(&options::RESOURCEMANAGER_TASKMANAGER_REGISTRATION_TIMEOUT)?,
+        start_failures_max: configuration
+            .get(&options::RESOURCEMANAGER_START_WORKER_MAX_FAILURE_RATE)?,
+        start_retry_interval: configuration
+            .get(&options::RESOURCEMANAGER_START_WORKER_RETRY_INTERVAL)?,
+        idle_timeout: configuration.get(&options::RESOURCEMANAGER_TASKMANAGER_TIMEOUT)?,
+        slots_min: configuration.get(&options::SLOTMANAGER_NUMBER_OF_SLOTS_MIN)?,
+        slots_max: configuration.get(&options::SLOTMANAGER_NUMBER_OF_SLOTS_MAX)?,
+        redundant: configuration.get(&options::SLOTMANAGER_REDUNDANT_TASKMANAGER_NUM)?,
+    })
 }
 
 fn dispatcher_config(configuration: &Configuration) -> Result<DispatcherConfig, DaemonError> {
@@ -154,31 +278,120 @@ fn dispatcher_config(configuration: &Configuration) -> Result<DispatcherConfig, 
     })
 }
 
+fn working_dir(configuration: &Configuration) -> Result<WorkingDir, DaemonError> {
+    let base = daemon::temp_base(configuration)?;
+    WorkingDir::create(&base, "millstream-jobmanager").map_err(|error| {
+        DaemonError::failed(format!("failed to make a directory in {}", base.display()), error)
+    })
+}
+
+fn resource_config(configuration: &Configuration) -> Result<ResourceManagerConfig, DaemonError> {
+    Ok(ResourceManagerConfig {
+        fleet: fleet_config(configuration)?,
+        first_allocation: u128::from_be_bytes(random()),
+    })
+}
+
+fn rest_config(
+    configuration: &Configuration,
+    logs: Option<LogDirectory>,
+) -> Result<RestConfig, DaemonError> {
+    let mut config = RestConfig::new(configuration.clone())?;
+    if let Some(logs) = logs {
+        config.logs = shown_files(logs);
+    }
+    Ok(config)
+}
+
+fn local_address(listener: &TcpListener) -> Result<SocketAddr, DaemonError> {
+    let address = listener.local_addr();
+    address.map_err(|error| DaemonError::failed("failed to learn the RPC port", error))
+}
+
 fn shown_files(logs: LogDirectory) -> LogFiles {
     let LogDirectory { dir, log_name, out_name } = logs;
     LogFiles { directory: Some(dir), log: Some(log_name), stdout: Some(out_name) }
 }
 
-async fn bind_rest(configuration: &Configuration) -> Result<RestServer, DaemonError> {
-    let address = configuration.get(&options::REST_BIND_ADDRESS)?;
-    daemon::refuse_open_bind(configuration, options::REST_BIND_ADDRESS.key(), &address)?;
-    let ports = configuration.get(&options::REST_BIND_PORT)?;
-    RestServer::bind(&address, ports.ports()).await.map_err(|error| DaemonError::Bind {
-        key: options::REST_BIND_PORT.key(),
-        address,
-        reason: error.to_string(),
-    })
+/// The ports of a JobManager, bound before anything else is done.
+struct Ports {
+    rest: RestServer,
+    rpc: TcpListener,
+    proxy: Option<ProxyServer>,
+    /// As whom it speaks, on a cluster with an authority.
+    credentials: Option<Credentials>,
 }
 
-async fn bind_rpc(configuration: &Configuration) -> Result<TcpListener, DaemonError> {
+impl Ports {
+    async fn bind(
+        configuration: &Configuration,
+        setup: &JobManagerSetup,
+    ) -> Result<Self, DaemonError> {
+        let secured = setup.authority.is_some();
+        let issue = |authority: &Arc<Authority>| {
+            authority.issue(Role::JobManager, "jobmanager", CLUSTER_LIFETIME).map_err(insecure)
+        };
+        let credentials = setup.authority.as_ref().map(issue).transpose()?;
+        let address = configuration.get(&options::REST_BIND_ADDRESS)?;
+        let key = options::REST_BIND_ADDRESS.key();
+        daemon::refuse_open_bind(configuration, key, &address, secured)?;
+        let failed = |error: BindError| DaemonError::Bind {
+            key: options::REST_BIND_PORT.key(),
+            address: address.clone(),
+            reason: error.to_string(),
+        };
+        let ports = configuration.get(&options::REST_BIND_PORT)?;
+        let mut rest = RestServer::bind(&address, ports.ports()).await.map_err(failed)?;
+        if let Some(credentials) = &credentials {
+            rest = rest.secured(credentials).map_err(insecure)?;
+        }
+        let proxies = setup.web_proxies.iter().copied();
+        let proxy = match setup.web_proxies.is_empty() {
+            true => None,
+            false => Some(ProxyServer::bind(&address, [0], proxies).await.map_err(failed)?),
+        };
+        let rpc = bind_rpc(configuration, setup.rpc_ports.as_ref(), secured).await?;
+        Ok(Self { rest, rpc, proxy, credentials })
+    }
+}
+
+fn insecure(error: SecurityError) -> DaemonError {
+    DaemonError::failed("failed to secure the ports", error)
+}
+
+async fn bind_rpc(
+    configuration: &Configuration,
+    ports: Option<&PortRange>,
+    secured: bool,
+) -> Result<TcpListener, DaemonError> {
     let address = configuration.get(&options::JOBMANAGER_BIND_HOST)?;
-    daemon::refuse_open_bind(configuration, options::JOBMANAGER_BIND_HOST.key(), &address)?;
-    let port = configuration.get(&options::JOBMANAGER_RPC_PORT)?;
-    TcpListener::bind((address.as_str(), port)).await.map_err(|error| DaemonError::Bind {
-        key: options::JOBMANAGER_RPC_PORT.key(),
-        address: format!("{address}:{port}"),
-        reason: error.to_string(),
-    })
+    let key = options::JOBMANAGER_BIND_HOST.key();
+    daemon::refuse_open_bind(configuration, key, &address, secured)?;
+    let (key, ports) = match ports {
+        Some(ports) => (options::YARN_APPLICATION_MASTER_PORT.key(), ports.ports().collect()),
+        None => {
+            let port = configuration.get(&options::JOBMANAGER_RPC_PORT)?;
+            (options::JOBMANAGER_RPC_PORT.key(), vec![port])
+        }
+    };
+    let mut refused = None;
+    for port in ports {
+        match TcpListener::bind((address.as_str(), port)).await {
+            Ok(listener) => return Ok(listener),
+            Err(error) => {
+                refused = Some(DaemonError::Bind {
+                    key,
+                    address: format!("{address}:{port}"),
+                    reason: error.to_string(),
+                });
+            }
+        }
+    }
+    Err(refused.unwrap_or_else(|| DaemonError::Bind {
+        key,
+        address,
+        reason: "no port is allowed".to_owned(),
+    }))
 }
 
 fn open_stores(

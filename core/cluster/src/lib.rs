@@ -9,6 +9,8 @@ mod daemon;
 mod in_process;
 #[cfg(feature = "daemons")]
 mod job_manager;
+#[cfg(feature = "daemons")]
+mod lifecycle;
 mod mini_cluster;
 #[cfg(feature = "daemons")]
 mod planner;
@@ -18,7 +20,9 @@ mod task_manager;
 #[cfg(feature = "daemons")]
 pub use daemon::{DaemonError, DaemonFiles};
 #[cfg(feature = "daemons")]
-pub use job_manager::{Driver, run_job_manager};
+pub use job_manager::{Driver, Endpoints, JobManagerSetup, run_job_manager};
+#[cfg(feature = "daemons")]
+pub use lifecycle::{Application, Lifecycle, PlannedJob};
 pub use mini_cluster::{JobFailed, MiniCluster};
 #[cfg(feature = "daemons")]
-pub use task_manager::run_task_manager;
+pub use task_manager::{TaskManagerSetup, run_task_manager};

@@ -137,11 +137,12 @@ const UNLISTED_KEYS: [&str; 31] = [
 ];
 
 /// Below these, users choose the rest of the key; `<name>` keys and maps are added to them.
-const FREE_PREFIXES: [&str; 15] = [
+const FREE_PREFIXES: [&str; 16] = [
     "$internal.",
     "containerized.master.env.",
     "containerized.taskmanager.env.",
     "env.",
+    "flink.yarn.",
     "fs.azure.",
     "fs.gs.",
     "fs.oss.",
@@ -153,6 +154,15 @@ const FREE_PREFIXES: [&str; 15] = [
     "s3a.",
     "sql-gateway.",
     "yarn.application-master.env.",
+];
+
+/// Below these, every key has its effect: the prefix, the end's name, and what it does.
+pub(crate) const HONOURED_PREFIXES: [(&str, &str, &str); 5] = [
+    ("containerized.master.env.", "NAME", "An environment variable of the JobManager's container."),
+    ("containerized.taskmanager.env.", "NAME", "One of the TaskManagers' containers."),
+    ("flink.hadoop.", "key", "A property of Hadoop's configuration, over what its files say."),
+    ("flink.yarn.", "key", "The same for a property whose name begins with `yarn.`."),
+    ("yarn.application-master.env.", "NAME", "The old name of `containerized.master.env.NAME`."),
 ];
 
 struct Catalogue {
@@ -192,6 +202,9 @@ fn read_catalogue() -> Catalogue {
 }
 
 fn status_of_unread(key: &str) -> KeyStatus {
+    if HONOURED_PREFIXES.iter().any(|(prefix, _, _)| key.starts_with(prefix)) {
+        return KeyStatus::Honoured;
+    }
     let of_jvm = JVM_KEYS.contains(&key) || JVM_PREFIXES.iter().any(|p| key.starts_with(p));
     match of_jvm && !LACKING_KEYS.contains(&key) {
         true => KeyStatus::WithoutJvm,
@@ -288,7 +301,8 @@ mod tests {
             ("pekko.throughput", KeyStatus::WithoutJvm),
             ("pekko.framesize", KeyStatus::Lacking),
             ("state.backend.type", KeyStatus::Lacking),
-            ("flink.hadoop.dfs.replication", KeyStatus::Lacking),
+            ("flink.hadoop.dfs.replication", KeyStatus::Honoured),
+            ("containerized.master.env.NAME", KeyStatus::Honoured),
             ("metrics.reporter.prom.port", KeyStatus::Lacking),
             ("pipeline.global-job-parameters.my.own", KeyStatus::Lacking),
             ("external-resource.gpu.amount", KeyStatus::Lacking),

@@ -120,6 +120,25 @@ options! {
     /// How long the ResourceManager waits for a worker that was started to register.
     RESOURCEMANAGER_TASKMANAGER_REGISTRATION_TIMEOUT: Duration =
         "resourcemanager.taskmanager-registration.timeout", default "5 min";
+    /// How long a worker that was started on demand may be idle before it is given back.
+    RESOURCEMANAGER_TASKMANAGER_TIMEOUT: Duration =
+        "resourcemanager.taskmanager-timeout", default "30 s";
+    /// How many workers may fail to start within a minute before no more are requested for a
+    /// while.
+    RESOURCEMANAGER_START_WORKER_MAX_FAILURE_RATE: f64 =
+        "resourcemanager.start-worker.max-failure-rate", default "10.0";
+    /// How long no workers are requested after too many failed to start.
+    RESOURCEMANAGER_START_WORKER_RETRY_INTERVAL: Duration =
+        "resourcemanager.start-worker.retry-interval", default "3 s";
+    /// How many slots workers that are started on demand offer at least, whether anybody needs them
+    /// or not.
+    SLOTMANAGER_NUMBER_OF_SLOTS_MIN: u32 = "slotmanager.number-of-slots.min", default "0";
+    /// How many slots workers that are started on demand offer at most.
+    SLOTMANAGER_NUMBER_OF_SLOTS_MAX: u32 =
+        "slotmanager.number-of-slots.max", default "2147483647";
+    /// How many idle workers stand by, so that a job which lost one goes on without waiting.
+    SLOTMANAGER_REDUNDANT_TASKMANAGER_NUM: u32 =
+        "slotmanager.redundant-taskmanager-num", default "0";
 
     /// The parallelism of jobs that do not say theirs.
     PARALLELISM_DEFAULT: u32 = "parallelism.default", default "1";
@@ -154,6 +173,15 @@ options! {
         "restart-strategy.fixed-delay.delay", default "1 s";
     /// How long a client waits for the cluster.
     CLIENT_TIMEOUT: Duration = "client.timeout", default "1 min";
+    /// How often an attached client says that it lives.
+    CLIENT_HEARTBEAT_INTERVAL: Duration = "client.heartbeat.interval", default "30 s";
+    /// After how much silence of its attached client a job with `-sae`, or a cluster that was
+    /// deployed attached, ends.
+    CLIENT_HEARTBEAT_TIMEOUT: Duration = "client.heartbeat.timeout", default "3 min";
+    /// Where jobs run: `remote`, `local`, `yarn-session`, `yarn-per-job` or `yarn-application`.
+    EXECUTION_TARGET: Option<String> = "execution.target";
+    /// The memory of the JobManager's container, with the programs that plan and coordinate in it.
+    JOBMANAGER_MEMORY_PROCESS_SIZE: ByteSize = "jobmanager.memory.process.size", default "1 gb";
 
     /// Where the scripts put log files; unset: `log` in the installation.
     ENV_LOG_DIR: Option<PathBuf> = "env.log.dir";
@@ -165,6 +193,56 @@ options! {
     ENV_PID_DIR: PathBuf = "env.pid.dir", default "/tmp";
     /// Options of ssh when the scripts start and stop processes on other hosts.
     ENV_SSH_OPTS: Option<String> = "env.ssh.opts";
+
+    /// The application at which a command is aimed.
+    YARN_APPLICATION_ID: Option<String> = "yarn.application.id";
+    /// The application's name; unset: what the cluster is for.
+    YARN_APPLICATION_NAME: Option<String> = "yarn.application.name";
+    /// The application's node label: that of its containers, unless they have their own.
+    YARN_APPLICATION_NODE_LABEL: Option<String> = "yarn.application.node-label";
+    /// The application's priority; -1: the cluster's default.
+    YARN_APPLICATION_PRIORITY: i32 = "yarn.application.priority", default "-1";
+    /// The queue; unset: `default`.
+    YARN_APPLICATION_QUEUE: Option<String> = "yarn.application.queue";
+    /// The application's type; unset: `Millstream`.
+    YARN_APPLICATION_TYPE: Option<String> = "yarn.application.type";
+    /// How often YARN may start the JobManager; without high availability it is started once.
+    YARN_APPLICATION_ATTEMPTS: Option<u32> = "yarn.application-attempts";
+    /// The ports that the JobManager's RPC server tries to bind on YARN; 0: any free one.
+    YARN_APPLICATION_MASTER_PORT: PortRange = "yarn.application-master.port", default "0";
+    /// The virtual cores of the JobManager's container.
+    YARN_APPMASTER_VCORES: u32 = "yarn.appmaster.vcores", default "1";
+    /// The virtual cores of a TaskManager's container; -1: as many as it has slots.
+    YARN_CONTAINERS_VCORES: i32 = "yarn.containers.vcores", default "-1";
+    /// The replication of staged files; -1: the file system's default.
+    YARN_FILE_REPLICATION: i32 = "yarn.file-replication", default "-1";
+    /// How often the JobManager speaks to YARN's ResourceManager when it wants nothing, in seconds.
+    YARN_HEARTBEAT_INTERVAL: u32 = "yarn.heartbeat.interval", default "5";
+    /// How often, at the least, it speaks while it waits for containers.
+    YARN_HEARTBEAT_CONTAINER_REQUEST_INTERVAL: Duration =
+        "yarn.heartbeat.container-request-interval", default "500 ms";
+    /// Who may change and end the application beside its owner: users, a blank, groups; `*`: all.
+    YARN_MODIFY_ACLS: Option<String> = "yarn.modify.acls";
+    /// Where the file that names the last session lies; unset: the system's temporary directory.
+    YARN_PROPERTIES_FILE_LOCATION: Option<PathBuf> = "yarn.properties-file.location";
+    /// Which rolled log files are aggregated while the application runs: a regular expression.
+    YARN_ROLLED_LOGS_INCLUDE_PATTERN: Option<String> = "yarn.rolled-logs.include-pattern";
+    /// Which of these are not.
+    YARN_ROLLED_LOGS_EXCLUDE_PATTERN: Option<String> = "yarn.rolled-logs.exclude-pattern";
+    /// Directories whose files containers find in theirs, already on the cluster's file system.
+    YARN_PROVIDED_LIB_DIRS: Vec<String> = "yarn.provided.lib.dirs", default "";
+    /// Archives that are unpacked in every container.
+    YARN_SHIP_ARCHIVES: Vec<String> = "yarn.ship-archives", default "";
+    /// Files and directories that every container finds in its own.
+    YARN_SHIP_FILES: Vec<String> = "yarn.ship-files", default "";
+    /// Where files are staged; unset: the user's home on the default file system.
+    YARN_STAGING_DIRECTORY: Option<String> = "yarn.staging-directory";
+    /// The application's tags, separated by commas.
+    YARN_TAGS: Option<String> = "yarn.tags";
+    /// The node label of TaskManagers; unset: the application's.
+    YARN_TASKMANAGER_NODE_LABEL: Option<String> = "yarn.taskmanager.node-label";
+    /// Who may see the application and its logs beside its owner: users, a blank, groups; `*`: all.
+    YARN_VIEW_ACLS: Option<String> = "yarn.view.acls";
 
     /// Whether servers may bind to an address that other hosts can reach although nothing
     /// encrypts or authenticates; without it such a bind is refused.
@@ -193,7 +271,8 @@ mod tests {
     use crate::flink;
 
     /// Where our default is another than Flink's, each explained in the option's sentence.
-    const OTHER_DEFAULTS: [(&str, &str); 7] = [
+    const OTHER_DEFAULTS: [(&str, &str); 9] = [
+        ("jobmanager.memory.process.size", "none in Flink; a container must have a size"),
         ("jobmanager.rpc.address", "none in Flink, localhost in its shipped file"),
         ("jobmanager.bind-host", "secure by default"),
         ("rest.address", "the JobManager's address in Flink, too"),
@@ -201,6 +280,7 @@ mod tests {
         ("taskmanager.bind-host", "secure by default"),
         ("taskmanager.memory.process.size", "none in Flink, 1728m in its shipped file"),
         ("jobstore.max-capacity", "infinite is Flink's name of the number"),
+        ("slotmanager.number-of-slots.max", "infinite is Flink's name of the number"),
     ];
 
     #[test]

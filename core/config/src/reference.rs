@@ -33,6 +33,13 @@ pub fn render_reference() -> String {
         options::ALL.iter().partition(|option| option.key.starts_with("millstream."));
     section(&mut page, "Honoured options of Flink", &flinks);
     section(&mut page, "Our own options", &ours);
+    line(
+        &mut page,
+        format_args!("\n## Keys whose end users choose\n\n| key | meaning |\n|---|---|"),
+    );
+    for (prefix, end, meaning) in flink::HONOURED_PREFIXES {
+        line(&mut page, format_args!("| `{prefix}<{end}>` | {meaning} |"));
+    }
     keys(
         &mut page,
         KeyStatus::Lacking,

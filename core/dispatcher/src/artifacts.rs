@@ -116,6 +116,42 @@ impl ArtifactStore {
         Ok(Upload { store: self.clone(), partial, file, hash: Sha256::new(), size: 0 })
     }
 
+    /// Takes in a file of this machine: as a second link to it where the disk allows that, else as
+    /// a copy.
+    ///
+    /// # Errors
+    /// It is empty or cannot be read, or the disk does not take it.
+    pub async fn adopt(&self, file: PathBuf) -> Result<ArtifactHash, StoreError> {
+        let store = self.clone();
+        let adopted = tokio::task::spawn_blocking(move || store.adopt_now(&file)).await;
+        adopted.unwrap_or_else(|error| Err(fault(&self.inner.directory, io::Error::other(error))))
+    }
+
+    fn adopt_now(&self, file: &Path) -> Result<ArtifactHash, StoreError> {
+        let unreadable = |error| fault(file, error);
+        // A link to the file, not to the link that a container's directory has.
+        let file = std::fs::canonicalize(file).map_err(unreadable)?;
+        let hash = hash_file(&file).map_err(|error| fault(&file, error))?;
+        let size = std::fs::metadata(&file).map_err(|error| fault(&file, error))?.len();
+        if size == 0 {
+            return Err(StoreError::Empty);
+        }
+        let failed = |error| fault(&self.inner.directory, error);
+        let mut entries = self.entries();
+        let fresh = Entry { size, holders: 0, since: Instant::now(), used: false };
+        if entries.contains_key(&hash) {
+            return Ok(hash);
+        }
+        let path = self.path_of(hash);
+        if std::fs::hard_link(&file, &path).is_err() {
+            std::fs::copy(&file, &path).map_err(failed)?;
+            let mode = std::fs::Permissions::from_mode(0o500);
+            std::fs::set_permissions(&path, mode).map_err(failed)?;
+        }
+        entries.insert(hash, fresh);
+        Ok(hash)
+    }
+
     /// Keeps an artifact until it is released as often; its size, or nothing if it is not there.
     #[must_use]
     pub fn hold(&self, artifact: ArtifactHash) -> Option<u64> {
@@ -346,6 +382,19 @@ mod tests {
         assert!(matches!(empty, Err(StoreError::Empty)));
         drop(store.upload().await.unwrap());
         assert_eq!(files(&store), [""; 0]);
+    }
+
+    #[tokio::test]
+    async fn a_file_of_this_machine_is_taken_in() {
+        let (directory, store) = store(100);
+        let file = directory.path().join("program");
+        std::fs::write(&file, b"abc").unwrap();
+        let link = directory.path().join("link");
+        std::os::unix::fs::symlink(&file, &link).unwrap();
+        let hash = store.adopt(link).await.unwrap();
+        assert_eq!(store.adopt(file).await.unwrap(), hash);
+        assert_eq!(std::fs::read(store.path(hash).unwrap()).unwrap(), b"abc");
+        assert!(store.adopt(directory.path().join("none")).await.is_err());
     }
 
     #[tokio::test]

@@ -62,6 +62,7 @@ enum Message {
     Cancel(JobId, oneshot::Sender<Result<(), UnknownJob>>),
     Job(JobId, oneshot::Sender<Result<Arc<JobDetails>, UnknownJob>>),
     Jobs(oneshot::Sender<Vec<JobOverview>>),
+    Follow(JobId, oneshot::Sender<Option<watch::Receiver<Arc<JobDetails>>>>),
     ClientHeartbeat(JobId, Timestamp, oneshot::Sender<Result<(), UnknownJob>>),
     Ended(Arc<JobDetails>),
     Shutdown(oneshot::Sender<()>),
@@ -78,6 +79,11 @@ impl DispatcherHandle {
         let (reply, answer) = oneshot::channel();
         self.messages.send(make(reply)).await.ok()?;
         answer.await.ok()
+    }
+
+    /// A job as it is and becomes, none if there is no such job. Its last picture stays.
+    pub async fn follow(&self, job: JobId) -> Option<watch::Receiver<Arc<JobDetails>>> {
+        self.ask(|reply| Message::Follow(job, reply)).await.flatten()
     }
 
     /// The client of a job lives; without another such word by `expires` the job is cancelled.
@@ -190,6 +196,11 @@ impl Actor {
             }
             Message::Job(job, reply) => {
                 let _ = reply.send(self.details(job).ok_or(UnknownJob(job)));
+            }
+            Message::Follow(job, reply) => {
+                let running = self.running.get(&job).map(|running| running.details.clone());
+                let ended = || self.ended.get(job).map(|last| watch::channel(last.clone()).1);
+                let _ = reply.send(running.or_else(ended));
             }
             Message::Jobs(reply) => {
                 let running = self.running.values().map(|job| job.details.borrow().overview());

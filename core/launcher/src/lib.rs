@@ -4,6 +4,7 @@
 //! JobManager (coordinator hosts, plans) and the command line (the client role). One thread of the
 //! process, the *supervisor*, forks all hosts (a host dies with the thread that forked it), watches
 //! their memory and kills what they leave behind. [`HostManager`] keeps many hosts by name.
+//! A [`Program`] is a host that plans: its parent decides what becomes of its graphs.
 //! [`inspect_artifact`] says before anything is started whether a file can be run here.
 //!
 //! # How a host ends
@@ -21,6 +22,7 @@ mod frames;
 mod manager;
 mod proc_fs;
 mod process;
+mod program;
 mod spawn;
 mod spec;
 mod supervisor;
@@ -31,6 +33,7 @@ pub use exit::HostExit;
 pub use manager::{DuplicateHost, HostLaunch, HostListener, HostManager};
 pub use proc_fs::{ProcessUsage, machine_cores, machine_memory, own_usage};
 pub use process::{HostEvents, HostGone, HostProcess, HostProcessEvent};
+pub use program::{Program, ProgramEvent, ProgramFailed};
 pub use spawn::SpawnError;
 pub use spec::{HostEnvironment, HostOutput, HostSpec};
 pub use supervisor::adopt_orphans;

@@ -7,13 +7,15 @@
 //!
 //! # Contract (checked by `conformance`, feature `test-util`)
 //! - no call blocks; outcomes arrive as events;
-//! - [`DriverEvent::Recovered`] is the first event and comes exactly once, with an empty list too;
+//! - [`DriverEvent::Recovered`] is the first event, with an empty list too; it comes again only when
+//!   more workers of an earlier attempt are found;
 //! - a request is answered at most once, by `Allocated` or `RequestFailed`;
 //! - `Allocated` comes before the worker can register;
 //! - every worker that was allocated or recovered and not released is reported when it ends;
 //! - after `release` no event that the driver had not posted before names that worker.
 
 use std::fmt;
+use std::time::Duration;
 
 use futures::future::BoxFuture;
 use millstream_types::{ByteSize, ResourceProfile, TaskManagerId};
@@ -36,6 +38,12 @@ impl RequestId {
     #[must_use]
     pub const fn new(number: u64) -> Self {
         Self(number)
+    }
+
+    /// Its number.
+    #[must_use]
+    pub const fn number(self) -> u64 {
+        self.0
     }
 }
 
@@ -81,6 +89,15 @@ pub enum DriverEvent {
         worker: TaskManagerId,
         /// Why, in one sentence.
         reason: String,
+    },
+    /// A worker will be taken away, or may be: nothing new should run there.
+    Draining {
+        /// The worker.
+        worker: TaskManagerId,
+        /// Why, in one sentence.
+        reason: String,
+        /// How long it has left, if that is known.
+        time_left: Option<Duration>,
     },
     /// The driver cannot go on; the process should end and let its successor try.
     Fatal {

@@ -16,6 +16,9 @@ use millstream_rm_yarn::proto::yarn::{
     SubmitApplicationResponseProto, YarnApplicationStateProto,
 };
 
+mod driver;
+mod modes;
+
 const DEADLINE: Duration = Duration::from_secs(60);
 
 async fn connect(address: &str, identity: Identity) -> Result<Connection, IpcError> {

@@ -31,9 +31,10 @@ use tokio_util::sync::CancellationToken;
 use crate::artifacts::ArtifactStore;
 use crate::dispatcher::DispatcherHandle;
 use crate::jars::JarStore;
+use crate::lease::ClientLease;
 use crate::planner::Planner;
 
-pub use server::{BindError, RestServer};
+pub use server::{BindError, ProxyServer, RestServer};
 
 /// How many programs may be planned at once.
 const PLANS_MAX: usize = 2;
@@ -101,6 +102,8 @@ pub struct RestServices {
     pub jars: JarStore,
     /// Who plans them.
     pub planner: Arc<dyn Planner>,
+    /// The lease of the client for which the cluster exists, if there is one.
+    pub lease: Option<ClientLease>,
     /// Cancelled by `DELETE /cluster`; whoever holds it then ends the cluster.
     pub shutdown_requested: CancellationToken,
 }

@@ -1,0 +1,273 @@
+//! The processes in YARN's containers.
+
+use std::ffi::OsString;
+use std::net::{IpAddr, ToSocketAddrs};
+use std::path::Path;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, anyhow, bail};
+use millstream_cluster::{
+    Application, DaemonError, Driver, Endpoints, JobManagerSetup, Lifecycle, PlannedJob,
+    TaskManagerSetup, run_job_manager, run_task_manager,
+};
+use millstream_config::{Configuration, WorkerMemory, options};
+use millstream_graph::JobSettings;
+use millstream_hadoop_config::HadoopConfiguration;
+use millstream_rm_driver::{WorkerRequest, driver_events};
+use millstream_rm_yarn::container::{ARTIFACT, JOB_GRAPH, Surroundings, TaskManagers, hadoop};
+use millstream_rm_yarn::credentials::AM_RM_TOKEN;
+use millstream_rm_yarn::driver::{YarnDriver, YarnDriverConfig};
+use millstream_rm_yarn::ipc::{Identity, Options};
+use millstream_rm_yarn::proto::container::{Master, master};
+use millstream_rm_yarn::resource_manager::{ResourceManager, Service, addresses};
+use millstream_security::Authority;
+use millstream_storage::{FilePath, FileSystem, LocalFileSystem};
+use millstream_storage_hdfs::Hdfs;
+use millstream_types::{JobId, ResourceProfile};
+use prost::Message as _;
+
+use super::deployment::worker_size;
+use crate::arguments::ContainerArguments;
+use crate::daemon;
+
+/// How long the ResourceManager may be away before the cluster gives up.
+const PATIENCE: Duration = Duration::from_secs(20 * 60);
+/// How long the ResourceManager may take for one answer; one that is stopped must not be waited
+/// for when another is there.
+const CALL_TIMEOUT: Duration = Duration::from_secs(30);
+/// A node on which so many workers failed to start is avoided.
+const NODE_FAILURES_MAX: u32 = 3;
+/// Where user code finds Hadoop's configuration, in the container's directory.
+const HADOOP_CONF: &str = "hadoop-conf";
+
+/// The file system of a path on the cluster.
+pub(crate) fn files(
+    hadoop: &HadoopConfiguration,
+    path: &FilePath,
+    user: &str,
+) -> Result<Arc<dyn FileSystem>> {
+    match path.scheme() {
+        "hdfs" => Ok(Arc::new(Hdfs::open(hadoop, path.authority(), user)?)),
+        "file" => Ok(Arc::new(LocalFileSystem)),
+        scheme => bail!("{path}: there is no file system for {scheme}://, only for hdfs://"),
+    }
+}
+
+/// Runs the JobManager of a container.
+pub(crate) fn job_manager(arguments: &ContainerArguments) -> Result<ExitCode> {
+    let surroundings = Surroundings::from_environment()?;
+    let told = Arc::new(surroundings.master()?);
+    let configuration = master_configuration(&surroundings, &told)?;
+    let authority = Arc::new(surroundings.authority()?);
+    let hadoop = hadoop(&told.hadoop);
+    let variables = user_variables(&surroundings, &hadoop, &told.user)?;
+    let lease = told.attached.then(|| configuration.get(&options::CLIENT_HEARTBEAT_TIMEOUT));
+    let setup = JobManagerSetup {
+        lifecycle: lifecycle(&surroundings, &told)?,
+        lease: lease.transpose()?,
+        variables,
+        rpc_ports: Some(configuration.get(&options::YARN_APPLICATION_MASTER_PORT)?),
+        authority: Some(Arc::clone(&authority)),
+        web_proxies: web_proxies(&hadoop)?,
+    };
+    let staging = FilePath::from(told.staging_dir.as_str());
+    let user = told.user.clone();
+    let driver_config = DriverSource { surroundings, told, authority, hadoop: hadoop.clone() };
+    let kept = configuration.clone();
+    daemon::run_configured(configuration, &arguments.log_file, |configuration, log| async move {
+        let ended = run_job_manager(configuration, log, setup, |endpoints| {
+            let driver = driver_config.driver(&kept, endpoints);
+            driver.map_err(|error| DaemonError::Refused(format!("{error:#}")))
+        })
+        .await;
+        remove_staging(&hadoop, &staging, &user).await;
+        ended
+    })
+}
+
+/// Removes what was staged for this cluster alone. What is left is swept by the owner's next
+/// deployment.
+async fn remove_staging(hadoop: &HadoopConfiguration, staging: &FilePath, user: &str) {
+    let removed = match files(hadoop, staging, user) {
+        Ok(files) => files.delete(staging, true).await.map_err(anyhow::Error::from),
+        Err(error) => Err(error),
+    };
+    if let Err(error) = removed {
+        tracing::warn!(%error, "what was staged is left");
+    }
+}
+
+/// Runs the TaskManager of a container.
+pub(crate) fn task_manager(arguments: &ContainerArguments) -> Result<ExitCode> {
+    let surroundings = Surroundings::from_environment()?;
+    let told = surroundings.worker()?;
+    let bind = surroundings.bind_address();
+    let own = [
+        (options::TASKMANAGER_RESOURCE_ID.key(), surroundings.id.to_string()),
+        (options::TASKMANAGER_HOST.key(), surroundings.host.clone()),
+        (options::TASKMANAGER_BIND_HOST.key(), bind.to_owned()),
+    ];
+    let configuration = configuration(&surroundings, told.configuration, own)?;
+    let hadoop = hadoop(&told.hadoop);
+    let setup = TaskManagerSetup {
+        variables: user_variables(&surroundings, &hadoop, &told.user)?,
+        credentials: Some(surroundings.identity()?),
+    };
+    daemon::run_configured(configuration, &arguments.log_file, |configuration, log| {
+        run_task_manager(configuration, log, setup)
+    })
+}
+
+/// What travelled, and over it what only the container knows.
+fn configuration<const N: usize>(
+    surroundings: &Surroundings,
+    mut pairs: std::collections::BTreeMap<String, String>,
+    own: [(&str, String); N],
+) -> Result<Configuration> {
+    for (key, value) in own {
+        pairs.insert(key.to_owned(), value);
+    }
+    // Gone with the container, whoever ends it.
+    let temporary = surroundings.dir.join("tmp");
+    std::fs::create_dir_all(&temporary)
+        .with_context(|| format!("failed to create {}", temporary.display()))?;
+    pairs
+        .entry(options::IO_TMP_DIRS.key().to_owned())
+        .or_insert_with(|| temporary.display().to_string());
+    Ok(Configuration::from_pairs(pairs)?)
+}
+
+fn master_configuration(surroundings: &Surroundings, told: &Master) -> Result<Configuration> {
+    let bind = surroundings.bind_address().to_owned();
+    let host = surroundings.host.clone();
+    let mut pairs = told.configuration.clone();
+    // The usual ports are taken as soon as two clusters share a node.
+    for key in [options::REST_BIND_PORT.key(), options::TASKMANAGER_DATA_PORT.key()] {
+        pairs.entry(key.to_owned()).or_insert_with(|| "0".to_owned());
+    }
+    let own = [
+        (options::REST_ADDRESS.key(), host.clone()),
+        (options::REST_BIND_ADDRESS.key(), bind.clone()),
+        (options::JOBMANAGER_RPC_ADDRESS.key(), host),
+        (options::JOBMANAGER_BIND_HOST.key(), bind),
+    ];
+    configuration(surroundings, pairs, own)
+}
+
+/// What the processes that run user code get beside a clean environment: how HDFS is reached, and
+/// as whom. Nothing of it is secret.
+fn user_variables(
+    surroundings: &Surroundings,
+    hadoop: &HadoopConfiguration,
+    user: &str,
+) -> Result<Vec<(OsString, OsString)>> {
+    let directory = surroundings.dir.join(HADOOP_CONF);
+    let write = |directory: &Path| {
+        std::fs::create_dir_all(directory)?;
+        std::fs::write(directory.join("core-site.xml"), hadoop.to_xml())
+    };
+    write(&directory).with_context(|| format!("failed to write {}", directory.display()))?;
+    Ok(vec![("HADOOP_CONF_DIR".into(), directory.into()), ("HADOOP_USER_NAME".into(), user.into())])
+}
+
+fn lifecycle(surroundings: &Surroundings, told: &Master) -> Result<Lifecycle> {
+    let artifact = surroundings.dir.join(ARTIFACT);
+    let id = |bytes: &[u8]| {
+        let bytes = <[u8; 16]>::try_from(bytes);
+        bytes.map(JobId::from_bytes).map_err(|_| anyhow!("the container was told no job id"))
+    };
+    Ok(match &told.purpose {
+        None | Some(master::Purpose::Session(_)) => Lifecycle::Session,
+        Some(master::Purpose::Job(job)) => Lifecycle::PerJob(PlannedJob {
+            job: id(&job.job_id)?,
+            graph: surroundings.dir.join(JOB_GRAPH),
+            artifact,
+        }),
+        Some(master::Purpose::Application(application)) => {
+            let settings = application.settings.as_slice();
+            let settings = millstream_protocol::job::JobSettings::decode(settings)?;
+            Lifecycle::Application(Application {
+                artifact,
+                settings: JobSettings::try_from(settings)?,
+                first_job: id(&application.first_job_id)?,
+            })
+        }
+    })
+}
+
+/// The addresses of YARN's web proxies: of a server of its own, or of the ResourceManagers.
+fn web_proxies(hadoop: &HadoopConfiguration) -> Result<Vec<IpAddr>> {
+    let named = match hadoop.get("yarn.web-proxy.address") {
+        Some(address) => vec![address],
+        None => addresses(hadoop, "yarn.resourcemanager.webapp.address", 8088)?,
+    };
+    let resolve = |address: &String| {
+        let resolved = address.to_socket_addrs();
+        if let Err(error) = &resolved {
+            tracing::warn!(address, %error, "a web proxy has no address, and sees nothing");
+        }
+        resolved.into_iter().flatten().map(|address| address.ip())
+    };
+    Ok(named.iter().flat_map(resolve).collect())
+}
+
+/// What the driver is made of once the ports are known.
+struct DriverSource {
+    surroundings: Surroundings,
+    told: Arc<Master>,
+    authority: Arc<Authority>,
+    hadoop: HadoopConfiguration,
+}
+
+impl DriverSource {
+    fn driver(self, configuration: &Configuration, endpoints: &Endpoints) -> Result<Driver> {
+        let Self { surroundings, told, authority, hadoop } = self;
+        let token = surroundings.credentials.token(AM_RM_TOKEN);
+        let token = token.context("the container's credentials hold no token for YARN")?.clone();
+        let node_manager_options = Options { call_timeout: CALL_TIMEOUT, ..Options::default() };
+        let resource_manager = ResourceManager::new(
+            &hadoop,
+            Service::Scheduler,
+            Identity::Token(token),
+            node_manager_options.clone(),
+            PATIENCE,
+        )?;
+        let host = surroundings.host.clone();
+        let rest_port = endpoints.rest.port();
+        let heartbeat = configuration.get(&options::YARN_HEARTBEAT_INTERVAL)?;
+        let config = YarnDriverConfig {
+            resource_manager,
+            node_manager_options,
+            attempt: surroundings.id.attempt,
+            tracking_url: endpoints
+                .proxy
+                .map_or_else(String::new, |proxy| format!("http://{host}:{}", proxy.port())),
+            history_url: String::new(),
+            host,
+            rest_port,
+            worker: worker(configuration)?,
+            vcores: u32::try_from(worker_size(configuration)?.vcores).unwrap_or(1),
+            node_label: configuration.get(&options::YARN_TASKMANAGER_NODE_LABEL)?,
+            heartbeat_interval: Duration::from_secs(heartbeat.max(1).into()),
+            pending_interval: configuration
+                .get(&options::YARN_HEARTBEAT_CONTAINER_REQUEST_INTERVAL)?,
+            node_failures_max: NODE_FAILURES_MAX,
+        };
+        let launch = TaskManagers::new(told, authority, &surroundings.host, endpoints.rpc.port());
+        let (events, received) = driver_events();
+        let driver = YarnDriver::start(config, Box::new(launch), events);
+        Ok((Box::new(driver), received))
+    }
+}
+
+/// The kind of all workers.
+fn worker(configuration: &Configuration) -> Result<WorkerRequest> {
+    let memory = WorkerMemory::from_configuration(configuration)?;
+    let slots = configuration.get(&options::TASKMANAGER_NUMBER_OF_TASK_SLOTS)?;
+    let vcores = f64::from(worker_size(configuration)?.vcores);
+    let slot_profile =
+        ResourceProfile { cpu_cores: vcores / f64::from(slots.max(1)), memory: memory.slot };
+    Ok(WorkerRequest { slots, slot_profile, memory_process: memory.total })
+}

@@ -1,0 +1,263 @@
+//! What a cluster exists for, and so when it ends.
+//!
+//! A session serves whoever comes; a cluster of one job ends with it; a cluster of an application
+//! runs the program's build function beside the Dispatcher and ends when it has returned and its
+//! jobs have ended. The components are the same in all three.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use millstream_dispatcher::{ArtifactStore, DispatcherHandle};
+use millstream_gateway::{DispatcherGateway as _, JobDetails, JobSubmission};
+use millstream_graph::{JobGraph, JobSettings};
+use millstream_jobmaster::{IdSource, OsIds};
+use millstream_launcher::{HostOutput, HostSpec, Program, ProgramEvent};
+use millstream_protocol::host::{Failure, JobResult, Role, Submitted, answer};
+use millstream_rm_driver::ClusterStatus;
+use millstream_taskmanager::LogDirectory;
+use millstream_types::{ArtifactHash, ByteSize, HostId, JobId, JobStatus};
+use prost::Message as _;
+use tokio::task::JoinSet;
+
+/// See the module.
+#[derive(Debug, Clone)]
+pub enum Lifecycle {
+    /// Jobs come over REST until somebody stops the cluster.
+    Session,
+    /// One job that was planned before.
+    PerJob(PlannedJob),
+    /// A program that plans here.
+    Application(Application),
+}
+
+/// A job whose plan and executable are files of this machine.
+#[derive(Debug, Clone)]
+pub struct PlannedJob {
+    /// Its id.
+    pub job: JobId,
+    /// Its plan, a `millstream.job.v1.JobGraph`.
+    pub graph: PathBuf,
+    /// Its executable.
+    pub artifact: PathBuf,
+}
+
+/// A program and how it is run.
+#[derive(Debug, Clone)]
+pub struct Application {
+    /// The executable.
+    pub artifact: PathBuf,
+    /// What it is told when it plans.
+    pub settings: JobSettings,
+    /// The id of its first job; the others follow, so that another run finds them again.
+    pub first_job: JobId,
+}
+
+/// How a cluster ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Outcome {
+    /// For the external manager's books.
+    pub(crate) status: ClusterStatus,
+    /// In one sentence.
+    pub(crate) diagnostics: String,
+}
+
+impl Outcome {
+    pub(crate) fn new(status: ClusterStatus, diagnostics: impl Into<String>) -> Self {
+        Self { status, diagnostics: diagnostics.into() }
+    }
+
+    fn failed(diagnostics: impl std::fmt::Display) -> Self {
+        Self::new(ClusterStatus::Failed, diagnostics.to_string())
+    }
+
+    fn of(job: &JobDetails) -> Self {
+        let name = &job.graph.name;
+        match job.status {
+            JobStatus::Finished => {
+                Self::new(ClusterStatus::Succeeded, format!("job {} ({name}) finished", job.job))
+            }
+            JobStatus::Canceled => {
+                Self::new(ClusterStatus::Cancelled, format!("job {} was cancelled", job.job))
+            }
+            _ => Self::failed(format_args!("job {} ({name}) failed: {}", job.job, cause(job))),
+        }
+    }
+}
+
+fn cause(job: &JobDetails) -> String {
+    let newest = job.exceptions.first();
+    newest.map_or_else(|| "no cause is known".to_owned(), |entry| entry.cause.to_string())
+}
+
+/// Carries a life cycle out.
+#[derive(Debug)]
+pub(crate) struct Lifecycles {
+    pub(crate) dispatcher: DispatcherHandle,
+    pub(crate) artifacts: ArtifactStore,
+    /// What the application's process gets beside a clean environment.
+    pub(crate) variables: Vec<(OsString, OsString)>,
+    pub(crate) temp_dir: PathBuf,
+    pub(crate) logs: LogDirectory,
+    pub(crate) memory: ByteSize,
+}
+
+impl Lifecycles {
+    /// Until what the cluster exists for has ended; never, for a session.
+    pub(crate) async fn run(&self, lifecycle: Lifecycle) -> Outcome {
+        let outcome = match lifecycle {
+            Lifecycle::Session => std::future::pending().await,
+            Lifecycle::PerJob(planned) => self.run_job(planned).await,
+            Lifecycle::Application(application) => self.run_application(application).await,
+        };
+        outcome.unwrap_or_else(Outcome::failed)
+    }
+
+    async fn run_job(&self, planned: PlannedJob) -> Result<Outcome, String> {
+        let file = planned.graph.display();
+        let bytes = std::fs::read(&planned.graph)
+            .map_err(|error| format!("failed to read the job graph {file}: {error}"))?;
+        let graph = millstream_protocol::job::JobGraph::decode(bytes.as_slice())
+            .map_err(|error| format!("{file} is no job graph: {error}"))?;
+        let artifact = self.adopt(planned.artifact).await?;
+        let job = self.submit(planned.job, graph, artifact).await?;
+        let ended = end_of(&self.dispatcher, job).await?;
+        Ok(Outcome::of(&ended))
+    }
+
+    async fn adopt(&self, artifact: PathBuf) -> Result<ArtifactHash, String> {
+        let adopted = self.artifacts.adopt(artifact.clone()).await;
+        adopted.map_err(|error| format!("cannot use {}: {error}", artifact.display()))
+    }
+
+    async fn submit(
+        &self,
+        job: JobId,
+        graph: millstream_protocol::job::JobGraph,
+        artifact: ArtifactHash,
+    ) -> Result<JobId, String> {
+        let graph = JobGraph::try_from(graph).map_err(|error| error.to_string())?;
+        let submission = JobSubmission { job, graph: Arc::new(graph), artifact, artifact_size: 0 };
+        self.dispatcher.submit(submission).await.map_err(|error| error.to_string())
+    }
+
+    async fn run_application(&self, application: Application) -> Result<Outcome, String> {
+        let artifact = self.adopt(application.artifact).await?;
+        let executable = self.artifacts.path(artifact).ok_or("the artifact is gone")?;
+        let mut host = [0; 16];
+        OsIds.fill(&mut host);
+        let output = self.logs.dir.join(&self.logs.out_name);
+        let spec = HostSpec {
+            variables: self.variables.clone(),
+            temp_dir: Some(self.temp_dir.join("application")),
+            output: HostOutput::Files { stdout: output.clone(), stderr: output },
+            memory_limit: Some(self.memory),
+            ..HostSpec::new(HostId::from_bytes(host), executable)
+        };
+        let program = Program::start(spec, Role::Application, &application.settings).await;
+        let mut program = program.map_err(|error| error.to_string())?;
+        let first = u128::from_be_bytes(*application.first_job.as_bytes());
+        let mut jobs = Jobs { lifecycles: self, artifact, first, count: 0, worst: None };
+        let mut ends = JoinSet::new();
+        let mut runs = true;
+        while runs || !ends.is_empty() {
+            tokio::select! {
+                event = program.next(), if runs => match event {
+                    ProgramEvent::Planned(graph) => jobs.start(*graph, &program, &mut ends).await,
+                    ProgramEvent::Finished { executes: 0 } => jobs.note(Outcome::failed(
+                        "the program ended without calling execute: end its build function with \
+                         env.execute(..)",
+                    )),
+                    ProgramEvent::Finished { .. } => {}
+                    ProgramEvent::Failed(error) => jobs.note(Outcome::failed(error)),
+                    ProgramEvent::Interrupted => {
+                        jobs.note(Outcome::failed("the program was interrupted"));
+                    }
+                    ProgramEvent::Ended => runs = false,
+                },
+                Some(ended) = ends.join_next(), if !ends.is_empty() => {
+                    if let Ok(ended) = ended {
+                        jobs.on_end(ended, &program);
+                    }
+                }
+            }
+        }
+        let count = jobs.count;
+        Ok(jobs.worst.unwrap_or_else(|| {
+            Outcome::new(ClusterStatus::Succeeded, format!("the program ended after {count} jobs"))
+        }))
+    }
+}
+
+/// The jobs of an application.
+struct Jobs<'a> {
+    lifecycles: &'a Lifecycles,
+    artifact: ArtifactHash,
+    first: u128,
+    count: u128,
+    /// The first thing that went wrong; what follows is its consequence.
+    worst: Option<Outcome>,
+}
+
+type JobEnd = (JobId, Result<Arc<JobDetails>, String>);
+
+impl Jobs<'_> {
+    fn note(&mut self, outcome: Outcome) {
+        if outcome.status != ClusterStatus::Succeeded {
+            self.worst.get_or_insert(outcome);
+        }
+    }
+
+    /// Starts the next job and tells the program; its end comes through `ends`.
+    async fn start(
+        &mut self,
+        graph: millstream_protocol::job::JobGraph,
+        program: &Program,
+        ends: &mut JoinSet<JobEnd>,
+    ) {
+        let job = JobId::from_u128(self.first.wrapping_add(self.count));
+        self.count += 1;
+        match self.lifecycles.submit(job, graph, self.artifact).await {
+            Ok(job) => {
+                let job_id = job.as_bytes().to_vec();
+                program.answer(answer::Answer::Submitted(Submitted { job_id }));
+                let dispatcher = self.lifecycles.dispatcher.clone();
+                ends.spawn(async move { (job, end_of(&dispatcher, job).await) });
+            }
+            Err(reason) => {
+                program.answer(answer::Answer::Refused(failure(reason.clone())));
+                self.note(Outcome::failed(reason));
+            }
+        }
+    }
+
+    /// A job has ended: the program that waits for it hears how.
+    fn on_end(&mut self, (job, ended): JobEnd, program: &Program) {
+        let job_id = job.as_bytes().to_vec();
+        let (outcome, status, runtime_ms) = match &ended {
+            Ok(details) => {
+                let end = details.end_time.unwrap_or(details.start_time);
+                let runtime = end.as_millis().saturating_sub(details.start_time.as_millis());
+                (Outcome::of(details), details.status, u64::try_from(runtime).unwrap_or(0))
+            }
+            Err(reason) => (Outcome::failed(reason), JobStatus::Failed, 0),
+        };
+        let failed = outcome.status != ClusterStatus::Succeeded;
+        let cause = failed.then(|| failure(outcome.diagnostics.clone()));
+        let status = status.as_str().to_owned();
+        program.answer(answer::Answer::Result(JobResult { job_id, status, runtime_ms, cause }));
+        self.note(outcome);
+    }
+}
+
+/// A job's last picture.
+async fn end_of(dispatcher: &DispatcherHandle, job: JobId) -> Result<Arc<JobDetails>, String> {
+    let gone = || format!("job {job} is not known any more");
+    let mut details = dispatcher.follow(job).await.ok_or_else(gone)?;
+    let last = details.wait_for(|details| details.status.is_globally_terminal()).await;
+    last.map(|details| Arc::clone(&details)).map_err(|_| gone())
+}
+
+fn failure(message: String) -> Failure {
+    Failure { kind: "error".to_owned(), message, detail: String::new() }
+}

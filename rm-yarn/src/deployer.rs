@@ -1,0 +1,538 @@
+//! Brings a cluster up as an application of YARN: checks, stages, submits, and waits with a reason.
+
+use std::fmt;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use millstream_security::{Authority, CLUSTER_LIFETIME, Credentials, Role, SecurityError};
+use millstream_storage::FilePath;
+
+use crate::client::{ClientError, YarnClient};
+use crate::container::{ARTIFACT, ENGINE, JOB_GRAPH, master_context};
+use crate::ids::ApplicationId;
+use crate::ipc::IpcError;
+use crate::proto::container::{Master, Resource};
+use crate::proto::yarn::{
+    ApplicationAccessTypeProto, ApplicationReportProto, ApplicationSubmissionContextProto,
+    FinalApplicationStatusProto, LogAggregationContextProto, NodeReportProto, PriorityProto,
+    QueueStateProto, ResourceProto, YarnApplicationStateProto,
+};
+use crate::staging::{CLIENT_SECRET, Executable, Staging, StagingError};
+
+/// An application's state is asked for at this interval, growing from the first to the second.
+const POLL_SHORTEST: Duration = Duration::from_millis(10);
+const POLL_LONGEST: Duration = Duration::from_millis(250);
+/// After how long a wait is explained, and how often at the most.
+const EXPLAIN_AFTER: Duration = Duration::from_secs(2);
+/// How long the directory of an application that YARN does not know is left alone.
+const UNKNOWN_FOR: Duration = Duration::from_secs(3600);
+
+/// Why a cluster could not be brought up.
+#[derive(Debug, thiserror::Error)]
+pub enum DeployError {
+    /// The ResourceManager did not do what was asked.
+    #[error(transparent)]
+    Client(#[from] ClientError),
+    /// A file could not be staged.
+    #[error(transparent)]
+    Staging(#[from] StagingError),
+    /// The cluster can never serve this; the sentence names the limit.
+    #[error("{0}")]
+    Refused(String),
+    /// The application ended before its cluster was up.
+    #[error("{application} ended before its cluster was up ({state}): {why}")]
+    Ended {
+        /// The application.
+        application: ApplicationId,
+        /// In YARN's words.
+        state: String,
+        /// In one sentence.
+        why: String,
+    },
+    /// The cluster's certificates could not be made or read.
+    #[error(transparent)]
+    Security(#[from] SecurityError),
+}
+
+/// An executable, here or on the cluster's file system.
+#[derive(Debug, Clone)]
+pub enum ArtifactFile {
+    /// A file of this machine.
+    Local(Executable),
+    /// Staged before, by whoever.
+    Staged(FilePath),
+}
+
+/// What runs and with what.
+#[derive(Debug)]
+pub struct Deployment {
+    /// What the JobManager is told; resources and directory are filled in.
+    pub master: Master,
+    /// The engine's binary.
+    pub engine: Executable,
+    /// The job's executable, if the cluster is for one.
+    pub artifact: Option<ArtifactFile>,
+    /// The job's plan, if there is one.
+    pub job_graph: Option<Bytes>,
+    /// As YARN shows it.
+    pub name: String,
+    /// As YARN shows it.
+    pub kind: String,
+    /// Where it is queued.
+    pub queue: String,
+    /// By which it is found.
+    pub tags: Vec<String>,
+    /// None: the queue's default.
+    pub priority: Option<i32>,
+    /// None: the queue's default.
+    pub node_label: Option<String>,
+    /// Who may see it and who may change it.
+    pub acls: Vec<(ApplicationAccessTypeProto, String)>,
+    /// Which rolled logs are aggregated while it runs, and which of these are not.
+    pub rolled_logs: Option<(String, Option<String>)>,
+    /// The JobManager's container.
+    pub master_size: ContainerSize,
+    /// A TaskManager's container.
+    pub worker_size: ContainerSize,
+    /// How often YARN may start the JobManager.
+    pub attempts: i32,
+}
+
+/// What a container has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ContainerSize {
+    /// Memory in MiB.
+    pub memory_mb: i64,
+    /// Virtual cores.
+    pub vcores: i32,
+}
+
+impl fmt::Display for ContainerSize {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} MB and {} virtual cores", self.memory_mb, self.vcores)
+    }
+}
+
+/// A cluster that is up.
+#[derive(Debug, Clone)]
+pub struct Deployed {
+    /// The application.
+    pub id: ApplicationId,
+    /// Where its REST server is.
+    pub host: String,
+    /// Its port.
+    pub port: u16,
+    /// Its web page, through YARN's proxy.
+    pub tracking_url: String,
+}
+
+/// What somebody who waits is told.
+pub type Progress<'a> = &'a mut (dyn FnMut(&str) + Send);
+
+/// Deploys as one user.
+#[derive(Debug)]
+pub struct Deployer<'a> {
+    client: &'a mut YarnClient,
+    staging: Staging<'a>,
+}
+
+impl<'a> Deployer<'a> {
+    /// With this client, and files in these directories.
+    #[must_use]
+    pub fn new(client: &'a mut YarnClient, staging: Staging<'a>) -> Self {
+        Self { client, staging }
+    }
+
+    /// Checks, stages and submits; the application's id, and what its client shows to the cluster,
+    /// which lies in the staging directory for later clients of its owner. What fails leaves nothing behind that the
+    /// next deployment would not use or sweep.
+    ///
+    /// # Errors
+    /// The cluster cannot serve it, or does not answer.
+    pub async fn submit(
+        &mut self,
+        deployment: Deployment,
+    ) -> Result<(ApplicationId, Credentials), DeployError> {
+        let new = self.client.new_application().await?;
+        self.check(&deployment, &new.maximum).await?;
+        // The key of the authority is the JobManager's alone from here on.
+        let authority = Authority::generate(&new.id.to_string())?;
+        let user = deployment.master.user.as_str();
+        let credentials = authority.issue(Role::Client, user, CLUSTER_LIFETIME)?;
+        let staged = self.stage(&deployment, new.id, &credentials).await;
+        let submitted = match staged {
+            Ok((master, files)) => {
+                let submission = submission(new.id, deployment, &authority, &master, &files);
+                self.client.submit(submission).await.map_err(DeployError::from)
+            }
+            Err(error) => Err(error),
+        };
+        if let Err(error) = submitted {
+            // The error matters more than what the next sweep finds.
+            let _ = self.staging.remove(new.id).await;
+            return Err(error);
+        }
+        Ok((new.id, credentials))
+    }
+
+    /// What the owner's client shows to the cluster of an application.
+    ///
+    /// # Errors
+    /// It cannot be read, or is damaged.
+    pub async fn credentials(&self, id: ApplicationId) -> Result<Credentials, DeployError> {
+        let secret = self.staging.client_secret(id).await?;
+        Ok(Credentials::from_secret(secret.expose())?)
+    }
+
+    async fn check(
+        &mut self,
+        deployment: &Deployment,
+        maximum: &ResourceProto,
+    ) -> Result<(), DeployError> {
+        let queue = &deployment.queue;
+        let found = match self.client.queue(queue).await {
+            Ok(found) => found,
+            // What schedulers answer for a queue that is not there differs.
+            Err(ClientError::Ipc(IpcError::Remote(error))) => {
+                tracing::debug!(%error, "no answer about the queue");
+                None
+            }
+            Err(error) => return Err(error.into()),
+        };
+        let Some(found) = found else {
+            return Err(DeployError::Refused(format!(
+                "there is no queue {queue:?}: name another with yarn.application.queue"
+            )));
+        };
+        if found.state() == QueueStateProto::QStopped {
+            return Err(DeployError::Refused(format!("the queue {queue:?} is stopped")));
+        }
+        let nodes = self.client.running_nodes().await?;
+        for (size, what, key) in [
+            (deployment.master_size, "JobManager", "jobmanager.memory.process.size"),
+            (deployment.worker_size, "TaskManager", "taskmanager.memory.process.size"),
+        ] {
+            fits(size, what, key, maximum, &nodes).map_err(DeployError::Refused)?;
+        }
+        Ok(())
+    }
+
+    async fn stage(
+        &self,
+        deployment: &Deployment,
+        id: ApplicationId,
+        credentials: &Credentials,
+    ) -> Result<(Master, Vec<Resource>), DeployError> {
+        let directory = self.staging.application(id);
+        let engine = self.staging.executable(&deployment.engine, ENGINE);
+        let artifact = async {
+            match &deployment.artifact {
+                None => Ok(None),
+                Some(ArtifactFile::Local(file)) => {
+                    self.staging.executable(file, ARTIFACT).await.map(Some)
+                }
+                Some(ArtifactFile::Staged(path)) => {
+                    self.staging.staged(path, ARTIFACT, false).await.map(Some)
+                }
+            }
+        };
+        let graph = async {
+            match &deployment.job_graph {
+                None => Ok(None),
+                Some(bytes) => {
+                    self.staging.bytes(bytes.clone(), &directory, JOB_GRAPH).await.map(Some)
+                }
+            }
+        };
+        let secret = Bytes::from(credentials.to_secret().expose().clone());
+        let secret = self.staging.bytes(secret, &directory, CLIENT_SECRET);
+        // Completing a file can take half a second, so they are completed together.
+        let (engine, artifact, graph, _) = futures::try_join!(engine, artifact, graph, secret)?;
+        let mut master = deployment.master.clone();
+        master.resources.push(engine);
+        master.staging_dir = directory.to_string();
+        Ok((master, artifact.into_iter().chain(graph).collect()))
+    }
+
+    /// Waits until the cluster is up, and says what it waits for.
+    ///
+    /// # Errors
+    /// The application ended instead, or the ResourceManager does not answer.
+    pub async fn wait_until_up(
+        &mut self,
+        id: ApplicationId,
+        progress: Progress<'_>,
+    ) -> Result<Deployed, DeployError> {
+        let start = Instant::now();
+        let mut interval = POLL_SHORTEST;
+        let mut said: Option<(Instant, String)> = None;
+        loop {
+            let report = self.client.report(id).await?;
+            match report.yarn_application_state() {
+                YarnApplicationStateProto::Running => return Ok(deployed(id, &report)),
+                YarnApplicationStateProto::Failed
+                | YarnApplicationStateProto::Killed
+                | YarnApplicationStateProto::Finished => return Err(self.ended(id, &report).await),
+                _ => {}
+            }
+            let due = said.as_ref().map_or(start, |(at, _)| *at) + EXPLAIN_AFTER;
+            if Instant::now() >= due {
+                let text = waits_for(&report);
+                if said.as_ref().is_none_or(|(_, before)| *before != text) {
+                    progress(&text);
+                }
+                said = Some((Instant::now(), text));
+            }
+            tokio::time::sleep(interval).await;
+            interval = (interval * 3 / 2).min(POLL_LONGEST);
+        }
+    }
+
+    async fn ended(&self, id: ApplicationId, report: &ApplicationReportProto) -> DeployError {
+        // Nobody will read it any more.
+        let _ = self.staging.remove(id).await;
+        DeployError::Ended { application: id, state: state(report), why: why_ended(report) }
+    }
+
+    /// Ends an application and removes what was staged for it.
+    ///
+    /// # Errors
+    /// The ResourceManager does not answer.
+    pub async fn kill(&mut self, id: ApplicationId, why: &str) -> Result<(), DeployError> {
+        while !self.client.kill(id, why).await? {
+            tokio::time::sleep(POLL_LONGEST).await;
+        }
+        self.staging.remove(id).await?;
+        Ok(())
+    }
+
+    /// Removes what applications left that had nobody to clean up after them.
+    ///
+    /// # Errors
+    /// The ResourceManager or the file system does not answer.
+    pub async fn sweep(&mut self) -> Result<(), DeployError> {
+        for (id, status) in self.staging.applications().await? {
+            let over = match self.client.report(id).await {
+                Ok(report) => is_over(&report),
+                Err(ClientError::Unknown(_)) => {
+                    status.modified.elapsed().is_ok_and(|age| age > UNKNOWN_FOR)
+                }
+                Err(error) => return Err(error.into()),
+            };
+            if over {
+                self.staging.remove(id).await?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Whether an application has ended.
+#[must_use]
+pub fn is_over(report: &ApplicationReportProto) -> bool {
+    matches!(
+        report.yarn_application_state(),
+        YarnApplicationStateProto::Finished
+            | YarnApplicationStateProto::Failed
+            | YarnApplicationStateProto::Killed
+    )
+}
+
+/// An application's state in YARN's words: that of its end once it has one.
+#[must_use]
+pub fn state(report: &ApplicationReportProto) -> String {
+    let name = report.yarn_application_state().as_str_name().to_owned();
+    match report.final_application_status() {
+        FinalApplicationStatusProto::AppSucceeded => name + "/SUCCEEDED",
+        FinalApplicationStatusProto::AppFailed => name + "/FAILED",
+        FinalApplicationStatusProto::AppKilled => name + "/KILLED",
+        _ => name,
+    }
+}
+
+fn deployed(id: ApplicationId, report: &ApplicationReportProto) -> Deployed {
+    Deployed {
+        id,
+        host: report.host().to_owned(),
+        port: u16::try_from(report.rpc_port()).unwrap_or(0),
+        tracking_url: report.tracking_url().to_owned(),
+    }
+}
+
+/// Refuses containers that no node can ever give.
+fn fits(
+    size: ContainerSize,
+    what: &str,
+    key: &str,
+    maximum: &ResourceProto,
+    nodes: &[NodeReportProto],
+) -> Result<(), String> {
+    let allowed = ContainerSize { memory_mb: maximum.memory(), vcores: maximum.virtual_cores() };
+    if size.memory_mb > allowed.memory_mb || size.vcores > allowed.vcores {
+        return Err(format!(
+            "a {what} of {size} is more than YARN allows for one container, {allowed} \
+             (yarn.scheduler.maximum-allocation-mb and -vcores): lower {key}"
+        ));
+    }
+    let capability = |node: &NodeReportProto| node.capability.clone().unwrap_or_default();
+    let largest = nodes.iter().map(|node| capability(node).memory()).max();
+    match largest {
+        Some(largest) if size.memory_mb > largest => Err(format!(
+            "a {what} of {size} fits on no node: the largest has {largest} MB \
+             (yarn.nodemanager.resource.memory-mb); lower {key}"
+        )),
+        _ => Ok(()),
+    }
+}
+
+/// Why an application is not running yet.
+fn waits_for(report: &ApplicationReportProto) -> String {
+    let application = report.application_id.map(ApplicationId::from);
+    let application = application.map_or_else(String::new, |id| id.to_string());
+    let detail = report.diagnostics().trim();
+    // The ResourceManager's own sentence, which names limits and free resources.
+    let detail = detail.lines().next_back().unwrap_or_default().trim();
+    let detail = match detail.is_empty() || detail == "N/A" {
+        true => format!("queue {} has not given it a container yet", report.queue()),
+        false => detail.to_owned(),
+    };
+    format!("waiting for {application}: {detail}")
+}
+
+/// Why an application ended, as short as what a person needs: the last words of its process if
+/// there are any, or else YARN's.
+#[must_use]
+pub fn why_ended(report: &ApplicationReportProto) -> String {
+    let text = report.diagnostics().trim();
+    let id = report.application_id.map(ApplicationId::from);
+    let hint = id.map(|id| format!("; `yarn logs -applicationId {id}` may tell more"));
+    let hint = hint.unwrap_or_default();
+    if text.is_empty() || text == "N/A" {
+        return format!("YARN gives no reason{hint}");
+    }
+    if let Some(at) = text.find("changed on src filesystem") {
+        let file = text.get(..at).unwrap_or_default().split_whitespace().next_back();
+        let file = file.unwrap_or("a file").trim_matches([',', ':']);
+        return format!("{file} changed after it was staged; deploy again");
+    }
+    let said = text.split_once("Last 4096 bytes of").map(|(_, said)| said);
+    let last = said.and_then(|said| {
+        let mut lines = said.lines().map(str::trim).rev();
+        lines.find(|line| !line.is_empty() && !is_framing(line))
+    });
+    let code = text.split_once("exitCode: ").map(|(_, rest)| {
+        rest.split(|c: char| c != '-' && !c.is_ascii_digit()).next().unwrap_or_default().to_owned()
+    });
+    match (last, code.as_deref()) {
+        (Some(last), _) => format!("{last}{hint}"),
+        (None, Some("126")) => format!(
+            "the node may not execute the engine: is its local directory mounted noexec?{hint}"
+        ),
+        (None, Some(code)) if text.contains("Exception from container-launch") => {
+            format!("the JobManager's process ended with exit code {code}{hint}")
+        }
+        _ => format!("{}{hint}", text.lines().next().unwrap_or_default()),
+    }
+}
+
+/// Lines that YARN adds around what a process said.
+fn is_framing(line: &str) -> bool {
+    line.starts_with("For more detailed output")
+        || line.starts_with(". Failing the application")
+        || line.starts_with("Last 4096 bytes of")
+        || line.ends_with(" :")
+}
+
+fn submission(
+    id: ApplicationId,
+    deployment: Deployment,
+    authority: &Authority,
+    master: &Master,
+    files: &[Resource],
+) -> ApplicationSubmissionContextProto {
+    let logs = deployment.rolled_logs.map(|(include, exclude)| LogAggregationContextProto {
+        rolled_logs_include_pattern: Some(include),
+        rolled_logs_exclude_pattern: exclude.or(Some(String::new())),
+        ..LogAggregationContextProto::default()
+    });
+    let size = deployment.master_size;
+    ApplicationSubmissionContextProto {
+        application_id: Some(id.into()),
+        application_name: Some(deployment.name),
+        queue: Some(deployment.queue),
+        priority: deployment.priority.map(|priority| PriorityProto { priority: Some(priority) }),
+        am_container_spec: Some(master_context(master, files, authority, &deployment.acls)),
+        max_app_attempts: Some(deployment.attempts),
+        resource: Some(ResourceProto {
+            memory: Some(size.memory_mb),
+            virtual_cores: Some(size.vcores),
+            ..ResourceProto::default()
+        }),
+        application_type: Some(deployment.kind),
+        application_tags: deployment.tags,
+        log_aggregation_context: logs,
+        node_label_expression: deployment.node_label,
+        ..ApplicationSubmissionContextProto::default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SIZE: ContainerSize = ContainerSize { memory_mb: 1024, vcores: 2 };
+
+    fn resource(memory: i64, cores: i32) -> ResourceProto {
+        ResourceProto {
+            memory: Some(memory),
+            virtual_cores: Some(cores),
+            ..ResourceProto::default()
+        }
+    }
+
+    fn refusal(maximum: ResourceProto, nodes: &[i64]) -> String {
+        let node = |memory: &i64| NodeReportProto {
+            capability: Some(resource(*memory, 8)),
+            ..NodeReportProto::default()
+        };
+        let nodes: Vec<_> = nodes.iter().map(node).collect();
+        let key = "taskmanager.memory.process.size";
+        fits(SIZE, "TaskManager", key, &maximum, &nodes).err().unwrap_or_default()
+    }
+
+    #[test]
+    fn a_refusal_names_the_limit() {
+        assert_eq!(refusal(resource(1024, 2), &[]), "");
+        assert_eq!(refusal(resource(8192, 8), &[512, 2048]), "");
+        let error = refusal(resource(512, 8), &[2048]);
+        assert!(error.contains("allows for one container, 512 MB and 8 virtual cores"), "{error}");
+        assert!(refusal(resource(8192, 1), &[2048]).contains("maximum-allocation-mb and -vcores"));
+        let error = refusal(resource(8192, 8), &[512, 768]);
+        assert!(error.contains("fits on no node: the largest has 768 MB"), "{error}");
+    }
+
+    fn why(diagnostics: &str) -> String {
+        let diagnostics = Some(diagnostics.to_owned());
+        why_ended(&ApplicationReportProto { diagnostics, ..ApplicationReportProto::default() })
+    }
+
+    #[test]
+    fn why_an_application_ended_is_one_sentence() {
+        let launch = "Application application_1_0001 failed 1 times due to AM Container for \
+            appattempt_1_0001_000001 exited with  exitCode: 1\nFailing this attempt.Diagnostics: \
+            [2026-11-21 10:00:00.000]Exception from container-launch.\nContainer id: container_1\n\
+            Exit code: 1\n\n[2026-11-21 10:00:00.001]Container exited with a non-zero exit code 1. \
+            Error file: prelaunch.err.\nLast 4096 bytes of prelaunch.err :\n\
+            Last 4096 bytes of jobmanager.stderr :\nthe port 8081 is taken\n\n\n\
+            For more detailed output, check the application tracking page: http://rm";
+        assert_eq!(why(launch), "the port 8081 is taken");
+        let silent =
+            launch.replace("the port 8081 is taken", "").replace("exitCode: 1", "exitCode: 126");
+        let silent = silent.replace("Last 4096 bytes of jobmanager.stderr :\n", "");
+        assert!(why(&silent).contains("noexec"), "{}", why(&silent));
+        let changed = "Resource hdfs://nn:1/apps/job changed on src filesystem - expected: 1";
+        assert_eq!(why(changed), "hdfs://nn:1/apps/job changed after it was staged; deploy again");
+        assert_eq!(why("Application killed by user"), "Application killed by user");
+        assert_eq!(why(""), "YARN gives no reason");
+    }
+}

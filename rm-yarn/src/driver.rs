@@ -1,0 +1,351 @@
+//! Workers in YARN's containers: the actor around the [`ApplicationMaster`].
+//!
+//! It carries out what that decides and tells it what happened. Calls to the ResourceManager run
+//! in a task of their own, one at a time; NodeManagers have theirs. So a heartbeat waits for nobody.
+
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
+
+use futures::future::BoxFuture;
+use millstream_rm_driver::{
+    ClusterStatus, DriverEvent, DriverEvents, RequestId, ResourceManagerDriver, WorkerRequest,
+};
+use millstream_types::TaskManagerId;
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinHandle;
+use tokio::time::{sleep_until, timeout};
+
+use crate::application_master::{Action, ApplicationMaster, Event, Settings};
+use crate::ids::AttemptId;
+use crate::ipc::{Identity, Options};
+use crate::launch::WorkerLaunch;
+use crate::node_manager::NodeManagers;
+use crate::proto::yarn::FinishApplicationMasterResponseProto;
+use crate::resource_manager::ResourceManager;
+
+/// How many commands may wait; the actor takes them at once, so that more means it is gone.
+const COMMANDS_MAX: usize = 1 << 16;
+/// How long it may take to tell YARN that the cluster has ended.
+const FINISH_DEADLINE: Duration = Duration::from_secs(120);
+/// How long NodeManagers may take to stop the last containers; the ResourceManager stops them too.
+const STOP_DEADLINE: Duration = Duration::from_secs(5);
+
+/// What the driver is told at its start.
+#[derive(Debug)]
+pub struct YarnDriverConfig {
+    /// The ResourceManager's service for ApplicationMasters, as the AMRMToken, patient for 15
+    /// minutes at least.
+    pub resource_manager: ResourceManager,
+    /// For calls to NodeManagers.
+    pub node_manager_options: Options,
+    /// This attempt.
+    pub attempt: AttemptId,
+    /// The host at which clients reach this cluster.
+    pub host: String,
+    /// The port of its REST server.
+    pub rest_port: u16,
+    /// Where the ResourceManager's web proxy finds it; may be empty.
+    pub tracking_url: String,
+    /// Where its history will be found when it has ended; may be empty.
+    pub history_url: String,
+    /// The kind of all workers.
+    pub worker: WorkerRequest,
+    /// How many virtual cores each of them gets.
+    pub vcores: u32,
+    /// The label of the nodes for workers, if not the queue's own.
+    pub node_label: Option<String>,
+    /// The time between two heartbeats (`yarn.heartbeat.interval`).
+    pub heartbeat_interval: Duration,
+    /// The same while workers are being waited for (`yarn.heartbeat.container-request-interval`).
+    pub pending_interval: Duration,
+    /// A node on which so many workers failed to start is avoided; 0: never.
+    pub node_failures_max: u32,
+}
+
+#[derive(Debug)]
+enum Command {
+    Request { request: RequestId, memory_mb: i64 },
+    Withdraw(RequestId),
+    Release(TaskManagerId),
+    Deregister { status: ClusterStatus, diagnostics: String, done: oneshot::Sender<()> },
+}
+
+/// The driver of a cluster on YARN; it lives in the container of the ApplicationMaster. A worker is
+/// called like its container.
+#[derive(Debug)]
+pub struct YarnDriver {
+    worker: WorkerRequest,
+    requests: u64,
+    commands: mpsc::Sender<Command>,
+}
+
+impl YarnDriver {
+    /// Starts on the current runtime. It registers with YARN in the background; a registration
+    /// that fails is [`DriverEvent::Fatal`].
+    #[must_use]
+    pub fn start(
+        config: YarnDriverConfig,
+        launch: Box<dyn WorkerLaunch>,
+        events: DriverEvents,
+    ) -> Self {
+        let (commands, received) = mpsc::channel(COMMANDS_MAX);
+        let worker = config.worker;
+        let identity = config.resource_manager.identity().clone();
+        let settings = Settings {
+            attempt: config.attempt,
+            host: config.host,
+            rest_port: config.rest_port,
+            tracking_url: config.tracking_url,
+            history_url: config.history_url,
+            vcores: config.vcores,
+            node_label: config.node_label,
+            heartbeat_interval: config.heartbeat_interval,
+            pending_interval: config.pending_interval,
+            node_failures_max: config.node_failures_max,
+        };
+        let (answers, answered) = mpsc::channel(1);
+        let actor = Actor {
+            master: ApplicationMaster::new(settings),
+            resource_manager: Some(config.resource_manager),
+            call: None,
+            answers,
+            identities: [identity.clone(), identity],
+            nodes: NodeManagers::new(launch, config.node_manager_options),
+            events,
+            outbox: VecDeque::new(),
+            done: None,
+        };
+        tokio::spawn(actor.run(received, answered));
+        Self { worker, requests: 0, commands }
+    }
+
+    fn command(&self, command: Command) {
+        if let Err(error) = self.commands.try_send(command) {
+            // Full or closed: the actor has ended, and has said why.
+            tracing::debug!(%error, "the driver has ended");
+        }
+    }
+}
+
+impl ResourceManagerDriver for YarnDriver {
+    fn obtainable(&self) -> Option<WorkerRequest> {
+        Some(self.worker)
+    }
+
+    fn request(&mut self, worker: WorkerRequest) -> RequestId {
+        self.requests += 1;
+        let request = RequestId::new(self.requests);
+        let memory_mb = worker.memory_process.as_bytes().div_ceil(1 << 20);
+        let memory_mb = i64::try_from(memory_mb).unwrap_or(i64::MAX);
+        self.command(Command::Request { request, memory_mb });
+        request
+    }
+
+    fn withdraw(&mut self, request: RequestId) {
+        self.command(Command::Withdraw(request));
+    }
+
+    fn release(&mut self, worker: &TaskManagerId) {
+        self.command(Command::Release(worker.clone()));
+    }
+
+    fn deregister(&mut self, status: ClusterStatus, diagnostics: String) -> BoxFuture<'static, ()> {
+        let (done, ended) = oneshot::channel();
+        self.command(Command::Deregister { status, diagnostics, done });
+        Box::pin(async move {
+            let _ = ended.await;
+        })
+    }
+}
+
+#[derive(Debug)]
+struct Deregistration {
+    until: tokio::time::Instant,
+    done: oneshot::Sender<()>,
+}
+
+/// The ResourceManager comes back with each answer.
+type Answer = (ResourceManager, Event);
+
+#[derive(Debug)]
+struct Actor {
+    master: ApplicationMaster,
+    /// Here between two calls.
+    resource_manager: Option<ResourceManager>,
+    call: Option<JoinHandle<()>>,
+    answers: mpsc::Sender<Answer>,
+    /// What is shown to the ResourceManager, and what was before.
+    identities: [Identity; 2],
+    nodes: NodeManagers,
+    events: DriverEvents,
+    /// Events that the ResourceManager had no room for; as many as there are workers.
+    outbox: VecDeque<DriverEvent>,
+    done: Option<Deregistration>,
+}
+
+impl Actor {
+    async fn run(
+        mut self,
+        mut commands: mpsc::Receiver<Command>,
+        mut answers: mpsc::Receiver<Answer>,
+    ) {
+        let mut event = Some(Event::Tick);
+        let mut dropped = false;
+        loop {
+            if let Some(event) = event.take() {
+                let actions = self.master.on_event(Instant::now(), event);
+                for action in actions {
+                    if action == Action::End {
+                        return self.end().await;
+                    }
+                    self.carry_out(action);
+                }
+            }
+            let deadline = self.master.deadline().map(tokio::time::Instant::from_std);
+            let finish_by = self.done.as_ref().map(|done| done.until);
+            event = tokio::select! {
+                command = commands.recv(), if !dropped => Some(match command {
+                    Some(command) => self.on_command(command),
+                    None => {
+                        dropped = true;
+                        Event::Dropped
+                    }
+                }),
+                Some((resource_manager, event)) = answers.recv() => {
+                    self.resource_manager = Some(resource_manager);
+                    Some(event)
+                }
+                outcomes = self.nodes.next() => {
+                    for (container, outcome) in outcomes {
+                        let event = Event::Started { container, outcome };
+                        let actions = self.master.on_event(Instant::now(), event);
+                        actions.into_iter().for_each(|action| self.carry_out(action));
+                    }
+                    None
+                }
+                () = post_first(&self.events, &self.outbox), if !self.outbox.is_empty() => {
+                    self.outbox.pop_front();
+                    None
+                }
+                () = until(deadline) => Some(Event::Tick),
+                () = until(finish_by) => {
+                    tracing::warn!("YARN could not be told in time how the cluster ended");
+                    return self.end().await;
+                }
+            };
+        }
+    }
+
+    fn on_command(&mut self, command: Command) -> Event {
+        match command {
+            Command::Request { request, memory_mb } => Event::Requested { request, memory_mb },
+            Command::Withdraw(request) => Event::Withdrawn(request),
+            Command::Release(worker) => Event::Released(worker),
+            Command::Deregister { status, diagnostics, done } => {
+                let until = tokio::time::Instant::now() + FINISH_DEADLINE;
+                self.done = Some(Deregistration { until, done });
+                Event::Deregister { status, diagnostics }
+            }
+        }
+    }
+
+    fn carry_out(&mut self, action: Action) {
+        match action {
+            Action::Register(_) | Action::Allocate(_) | Action::Finish(_) => self.call(action),
+            Action::Start(start) => self.nodes.start(start),
+            Action::Stop { container, node } => self.nodes.stop(container, node),
+            Action::NodeToken { node, token } => self.nodes.identify_as(node, token),
+            Action::NewToken(token) => {
+                let [newest, _] = &self.identities;
+                self.identities = [Identity::Token(token), newest.clone()];
+                self.identify();
+            }
+            Action::OtherToken => {
+                self.identities.reverse();
+                self.identify();
+            }
+            Action::Post(event) => self.outbox.push_back(event),
+            Action::End => {}
+        }
+        self.post();
+    }
+
+    fn identify(&mut self) {
+        let [identity, _] = &self.identities;
+        if let Some(manager) = &mut self.resource_manager {
+            manager.identify_as(identity.clone());
+        }
+    }
+
+    /// Posts what there is room for, so that workers are named before they are started.
+    fn post(&mut self) {
+        while let Some(event) = self.outbox.pop_front() {
+            if !self.events.try_post(event.clone()) {
+                return self.outbox.push_front(event);
+            }
+        }
+    }
+
+    fn call(&mut self, action: Action) {
+        let Some(mut manager) = self.resource_manager.take() else { return };
+        let answers = self.answers.clone();
+        self.call = Some(tokio::spawn(async move {
+            if let Some(event) = ask(&mut manager, action).await {
+                let _ = answers.send((manager, event)).await;
+            }
+        }));
+    }
+
+    async fn end(mut self) {
+        if let Some(call) = self.call.take() {
+            call.abort();
+        }
+        let stopped = async {
+            while !self.nodes.is_idle() {
+                self.nodes.next().await;
+            }
+        };
+        if self.done.is_some() && timeout(STOP_DEADLINE, stopped).await.is_err() {
+            tracing::debug!("the last containers are left to the ResourceManager to stop");
+        }
+        while let Some(event) = self.outbox.pop_front() {
+            self.events.post(event).await;
+        }
+        if let Some(Deregistration { done, .. }) = self.done {
+            let _ = done.send(());
+        }
+    }
+}
+
+async fn until(deadline: Option<tokio::time::Instant>) {
+    match deadline {
+        Some(deadline) => sleep_until(deadline).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Cancel-safe: the event is then not posted.
+async fn post_first(events: &DriverEvents, outbox: &VecDeque<DriverEvent>) {
+    if let Some(event) = outbox.front() {
+        events.post(event.clone()).await;
+    }
+}
+
+/// Makes the call that is wanted.
+async fn ask(manager: &mut ResourceManager, action: Action) -> Option<Event> {
+    Some(match action {
+        Action::Register(request) => Event::Registered(
+            manager.call("registerApplicationMaster", &request).await.map(Box::new),
+        ),
+        Action::Allocate(request) => {
+            Event::Allocated(manager.call("allocate", &*request).await.map(Box::new))
+        }
+        Action::Finish(request) => {
+            let answer = manager.call("finishApplicationMaster", &request).await;
+            Event::Finished(
+                answer.map(|it: FinishApplicationMasterResponseProto| it.is_unregistered()),
+            )
+        }
+        _ => return None,
+    })
+}
