@@ -198,6 +198,11 @@ impl Settings {
             ("yarn.nodemanager.resource.memory-mb", "8192"),
             ("yarn.nodemanager.resource.cpu-vcores", "8"),
             ("yarn.nodemanager.disk-health-checker.enable", "false"),
+            // It is looked at once at the start all the same.
+            (
+                "yarn.nodemanager.disk-health-checker.max-disk-utilization-per-disk-percentage",
+                "100",
+            ),
             ("yarn.nodemanager.recovery.enabled", "true"),
             ("yarn.nodemanager.recovery.supervised", "true"),
             // What containers have as HOME marks them as ours; it does not exist, as on many nodes.

@@ -66,7 +66,7 @@ impl WorkerLaunch for Shell {
                 key: Some("x".to_owned()),
                 value: Some(LocalResourceProto::default()),
             }),
-            command => context.command.push(format!("{command} 2><LOG_DIR>/worker.stderr")),
+            command => context.command.push(format!("{{ {command}; }} 2><LOG_DIR>/worker.stderr")),
         }
         Ok(context)
     }
@@ -228,7 +228,10 @@ async fn the_driver_gets_and_keeps_workers_whatever_happens() {
 }
 
 async fn ends_are_told_with_their_causes(hadoop: &Hadoop) {
-    let commands = ["echo out of luck 1>&2; exit 7", "exec tail -c 150m /dev/zero", SLEEP];
+    // The shell that starts the command would read a plain dollar sign itself, and this one would
+    // turn into its last command.
+    let greedy = r"x=\$(head -c 157286400 /dev/zero | tr '\0' x); sleep 600; exit 9";
+    let commands = ["echo out of luck 1>&2; exit 7", greedy, SLEEP];
     let mut master = Master::start(hadoop, &commands).await;
     let worker = master.worker().await;
     let reason = master.end_of(&worker).await;
