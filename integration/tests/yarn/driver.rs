@@ -207,6 +207,8 @@ async fn the_driver_gets_and_keeps_workers_whatever_happens() {
     let mut hadoop = Hadoop::builder()
         .node_managers(2)
         .set("yarn.nodemanager.container-monitor.interval-ms", "500")
+        // By default limits are left to control groups, whether there are any or not.
+        .set("yarn.nodemanager.resource.memory.enforced", "false")
         // Tokens roll while the test runs.
         .set("yarn.resourcemanager.am-rm-tokens.master-key-rolling-interval-secs", "31")
         .start();
