@@ -16,6 +16,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::task::{Wake, Waker};
 use std::thread::Thread;
+use std::time::Duration;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use millstream_benches::records::{Wide, scramble};
@@ -24,9 +25,11 @@ use millstream_network::{
     Batch, ChannelId, ChannelWriter, Data, Exchange, ExchangeConfig, Inbox, PeerAddress, Received,
     TaskCounters, batch_capacity,
 };
+use millstream_security::{Authority, Role, Secret};
 use millstream_types::HostId;
 
 const BATCHES: u32 = 8;
+const LIFETIME: Duration = Duration::from_secs(3600);
 const CHANNEL: ChannelId = ChannelId { edge: 1, from: 0, to: 0 };
 
 struct Unpark(Thread);
@@ -45,7 +48,7 @@ struct Ends<T> {
 }
 
 fn config(host: HostId, bind: Option<SocketAddr>) -> ExchangeConfig {
-    ExchangeConfig { host, token: [7; 32], bind }
+    ExchangeConfig { host, token: Secret::new([7; 32]), credentials: None, bind }
 }
 
 fn ends<T: Data>(producer: Exchange, consumer: Option<Exchange>, from: HostId) -> Ends<T> {
@@ -63,10 +66,15 @@ fn in_process<T: Data>() -> Ends<T> {
     ends(exchange, None, host)
 }
 
-fn over_tcp<T: Data>() -> Ends<T> {
+fn over_tcp<T: Data>(authority: Option<&Authority>) -> Ends<T> {
     let bind = Some(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)));
     let (one, other) = (HostId::from_u128(1), HostId::from_u128(2));
-    let start = |host| Exchange::start(config(host, bind)).expect("loopback has a free port");
+    let start = |host| {
+        let issue = |it: &Authority| it.issue(Role::Host, &format!("job/{host}"), LIFETIME);
+        let credentials = authority.map(|it| issue(it).expect("the name is short"));
+        let config = ExchangeConfig { credentials, ..config(host, bind) };
+        Exchange::start(config).expect("loopback has a free port")
+    };
     let (from, to) = (start(one), start(other));
     let address = |exchange: &Exchange| exchange.address().expect("it listens").to_string();
     from.connect([PeerAddress { host: other, address: address(&to) }]);
@@ -111,8 +119,11 @@ fn all(criterion: &mut Criterion) {
     let wide = |index| Wide::new(SEED, index);
     exchange(criterion, "in_process/16_bytes", in_process(), pair);
     exchange(criterion, "in_process/100_bytes", in_process(), wide);
-    exchange(criterion, "tcp/16_bytes", over_tcp(), pair);
-    exchange(criterion, "tcp/100_bytes", over_tcp(), wide);
+    exchange(criterion, "tcp/16_bytes", over_tcp(None), pair);
+    exchange(criterion, "tcp/100_bytes", over_tcp(None), wide);
+    let authority = Authority::generate("bench").expect("the system has random numbers");
+    exchange(criterion, "tls/16_bytes", over_tcp(Some(&authority)), pair);
+    exchange(criterion, "tls/100_bytes", over_tcp(Some(&authority)), wide);
 }
 
 criterion_group!(benches, all);

@@ -4,6 +4,7 @@
 //! wrong. Once the cluster has answered, a connection that fails and "no leader" (503) are retried
 //! as `rest.retry.*` says: its master may be on the way back.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
@@ -17,6 +18,8 @@ use hyper::header::{ACCEPT, CONTENT_LENGTH, CONTENT_TYPE, HOST};
 use hyper::{Method, Request, StatusCode};
 use hyper_util::rt::TokioIo;
 use millstream_config::{Configuration, options};
+use millstream_security::rustls::ClientConfig;
+use millstream_security::{Credentials, Role, Stream};
 use serde_json::Value;
 use tokio::fs::File;
 use tokio::net::TcpStream;
@@ -70,6 +73,7 @@ pub(crate) struct RestClient {
     retries_max: u32,
     retry_delay: Duration,
     answered: AtomicBool,
+    tls: Option<Arc<ClientConfig>>,
 }
 
 impl RestClient {
@@ -93,11 +97,17 @@ impl RestClient {
             retries_max: configuration.get(&options::REST_RETRY_MAX_ATTEMPTS)?,
             retry_delay: configuration.get(&options::REST_RETRY_DELAY)?,
             answered: AtomicBool::new(false),
+            tls: None,
         })
     }
 
-    /// `host:port`.
-    pub(crate) fn address(&self) -> String {
+    /// The same with TLS, as this client: only the JobManager of its cluster is talked to.
+    pub(crate) fn secured(mut self, credentials: &Credentials) -> Result<Self> {
+        self.tls = Some(credentials.client_config(Role::JobManager, None)?);
+        Ok(self)
+    }
+
+    fn address(&self) -> String {
         if self.host.contains(':') {
             format!("[{}]:{}", self.host, self.port)
         } else {
@@ -166,8 +176,11 @@ impl RestClient {
         }
     }
 
-    async fn connect(&self) -> Result<TcpStream> {
-        let connect = TcpStream::connect((self.host.as_str(), self.port));
+    async fn connect(&self) -> Result<Stream> {
+        let connect = async {
+            let stream = TcpStream::connect((self.host.as_str(), self.port)).await?;
+            Stream::connect(stream, self.tls.clone()).await
+        };
         let reason = match tokio::time::timeout(self.connection_timeout, connect).await {
             Ok(Ok(stream)) => return Ok(stream),
             Ok(Err(error)) => error.to_string(),

@@ -16,7 +16,7 @@ pub enum DaemonError {
     Config(#[from] ConfigError),
     /// Others could reach a port that asks nobody who they are.
     #[error(
-        "{key}: {address} is not a loopback address and this version has no TLS: bind to \
+        "{key}: {address} is not a loopback address and nothing secures this cluster: bind to \
          localhost, or set {allow}: true if everyone who reaches the machine may run code on it",
         allow = options::ALLOW_INSECURE_NON_LOOPBACK_BIND.key()
     )]
@@ -83,13 +83,15 @@ impl DaemonFiles {
     }
 }
 
-/// Refuses an address that others reach, unless the configuration allows it.
+/// Refuses an address that others reach, unless everybody has to show a certificate there or the
+/// configuration allows it.
 pub(crate) fn refuse_open_bind(
     configuration: &Configuration,
     key: &'static str,
     address: &str,
+    secured: bool,
 ) -> Result<(), DaemonError> {
-    if configuration.get(&options::ALLOW_INSECURE_NON_LOOPBACK_BIND)? {
+    if secured || configuration.get(&options::ALLOW_INSECURE_NON_LOOPBACK_BIND)? {
         return Ok(());
     }
     let resolved = (address, 0).to_socket_addrs().map_err(|error| DaemonError::Bind {
@@ -140,15 +142,19 @@ mod tests {
     fn only_loopback_is_bound_without_being_told_twice() {
         let closed = Configuration::new();
         for address in ["localhost", "127.0.0.1", "::1"] {
-            assert!(refuse_open_bind(&closed, "rest.bind-address", address).is_ok(), "{address}");
+            assert!(
+                refuse_open_bind(&closed, "rest.bind-address", address, false).is_ok(),
+                "{address}"
+            );
         }
-        let error = refuse_open_bind(&closed, "rest.bind-address", "0.0.0.0").unwrap_err();
+        let error = refuse_open_bind(&closed, "rest.bind-address", "0.0.0.0", false).unwrap_err();
         assert!(error.to_string().starts_with("rest.bind-address: 0.0.0.0 is not"), "{error}");
         let open = Configuration::from_pairs([(
             options::ALLOW_INSECURE_NON_LOOPBACK_BIND.key().to_owned(),
             "true".to_owned(),
         )])
         .unwrap();
-        assert!(refuse_open_bind(&open, "rest.bind-address", "0.0.0.0").is_ok());
+        assert!(refuse_open_bind(&open, "rest.bind-address", "0.0.0.0", false).is_ok());
+        assert!(refuse_open_bind(&closed, "rest.bind-address", "0.0.0.0", true).is_ok());
     }
 }

@@ -14,6 +14,7 @@ use millstream_gateway::{
 use millstream_graph::JobGraph;
 use millstream_protocol::host::{Begin, Failure, Role, Shutdown, ToHost, to_host};
 use millstream_runtime::{CoordinatorHost, Outbox, TaskHost, TaskHostConfig, ToControl};
+use millstream_security::Secret;
 use millstream_types::{ArtifactHash, HostId, JobId, TaskManagerId};
 use tokio::runtime::Handle;
 
@@ -151,7 +152,8 @@ impl HostThread {
             job,
             host: self.host,
             attempt: begin.attempt,
-            token: [0; 32],
+            token: Secret::new([0; 32]),
+            credentials: None,
             bind: None,
         };
         let host = TaskHost::start(config, self.program, graph, self.control, outbox.clone())

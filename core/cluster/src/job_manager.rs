@@ -1,15 +1,16 @@
 //! The JobManager process: Dispatcher, ResourceManager, one JobMaster per job, and their ports.
 
 use std::ffi::OsString;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::future::OptionFuture;
 use millstream_config::{Configuration, PortRange, options};
 use millstream_dispatcher::{
-    ArtifactStore, ClientLease, DispatcherConfig, DispatcherHandle, JarStore, LogFiles, RestConfig,
-    RestServer, RestServices, start_dispatcher,
+    ArtifactStore, BindError, ClientLease, DispatcherConfig, DispatcherHandle, JarStore, LogFiles,
+    ProxyServer, RestConfig, RestServer, RestServices, start_dispatcher,
 };
 use millstream_gateway::{ArtifactLocator, ResourceManagerGateway};
 use millstream_jobmaster::{Factory, IdSource, JobMasterConfig, OsIds};
@@ -19,6 +20,7 @@ use millstream_resourcemanager::{
 };
 use millstream_rm_driver::{ClusterStatus, DriverEventReceiver, ResourceManagerDriver};
 use millstream_rpc::{ClusterServer, ClusterServerConfig};
+use millstream_security::{Authority, CLUSTER_LIFETIME, Credentials, Role, SecurityError};
 use millstream_taskmanager::{
     CoordinatorHosts, CoordinatorHostsConfig, HostSettings, LogDirectory, WorkingDir,
 };
@@ -44,6 +46,8 @@ pub struct Endpoints {
     pub rest: SocketAddr,
     /// The RPC server of the workers.
     pub rpc: SocketAddr,
+    /// What web proxies see, if there are any.
+    pub proxy: Option<SocketAddr>,
 }
 
 /// What distinguishes one JobManager from another, beside its configuration.
@@ -57,13 +61,26 @@ pub struct JobManagerSetup {
     pub variables: Vec<(OsString, OsString)>,
     /// The ports that the RPC server tries, if not `jobmanager.rpc.port`.
     pub rpc_ports: Option<PortRange>,
+    /// Who issues the certificates of this cluster; without one nothing is encrypted, and only
+    /// loopback addresses may be bound.
+    pub authority: Option<Arc<Authority>>,
+    /// The addresses of a web proxy that may look at the cluster; with any, there is a listener for
+    /// them.
+    pub web_proxies: Vec<IpAddr>,
 }
 
 impl JobManagerSetup {
     /// A session that nobody owns.
     #[must_use]
     pub fn session() -> Self {
-        Self { lifecycle: Lifecycle::Session, lease: None, variables: Vec::new(), rpc_ports: None }
+        Self {
+            lifecycle: Lifecycle::Session,
+            lease: None,
+            variables: Vec::new(),
+            rpc_ports: None,
+            authority: None,
+            web_proxies: Vec::new(),
+        }
     }
 }
 
@@ -81,9 +98,12 @@ pub async fn run_job_manager(
     daemon::adopt_orphans().await?;
     let stop = CancellationToken::new();
     daemon::stop_at_signals(stop.clone())?;
-    let rest = bind_rest(&configuration).await?;
-    let rpc = bind_rpc(&configuration, setup.rpc_ports.as_ref()).await?;
-    let endpoints = Endpoints { rest: rest.local_addr(), rpc: local_address(&rpc)? };
+    let Ports { rest, rpc, proxy, credentials } = Ports::bind(&configuration, &setup).await?;
+    let endpoints = Endpoints {
+        rest: rest.local_addr(),
+        rpc: local_address(&rpc)?,
+        proxy: proxy.as_ref().map(ProxyServer::local_addr),
+    };
     let dir = working_dir(&configuration)?;
     let (artifacts, jars) = open_stores(&configuration, dir.path())?;
     let located: Arc<dyn ArtifactLocator> = Arc::new(artifacts.clone());
@@ -100,7 +120,10 @@ pub async fn run_job_manager(
         Arc::new(Factory {
             resource_manager: Arc::clone(&resource_manager),
             coordinator_hosts: Arc::clone(&hosts) as _,
-            config: JobMasterConfig::from_configuration(&configuration)?,
+            config: JobMasterConfig {
+                authority: setup.authority,
+                ..JobMasterConfig::from_configuration(&configuration)?
+            },
         }),
         Arc::clone(&resource_manager),
     );
@@ -123,10 +146,17 @@ pub async fn run_job_manager(
         memory: configuration.get(&options::PLAN_MEMORY)?,
     };
     let rest_config = rest_config(&configuration, files.log.is_some().then_some(logs))?;
-    let server = ClusterServer::new(server_config(&configuration)?, resource_manager, located);
-    tracing::info!("Web frontend listening at http://{}", endpoints.rest);
+    let mut server = ClusterServer::new(server_config(&configuration)?, resource_manager, located);
+    if let Some(credentials) = &credentials {
+        server = server.secured(credentials).map_err(insecure)?;
+    }
+    let scheme = if credentials.is_some() { "https" } else { "http" };
+    tracing::info!("Web frontend listening at {scheme}://{}", endpoints.rest);
     let serving = CancellationToken::new();
     let rpc_served = tokio::spawn(server.serve(rpc, serving.clone()));
+    let proxy_served = proxy.map(|proxy| {
+        tokio::spawn(proxy.serve(rest_config.clone(), services.clone(), serving.clone()))
+    });
     let rest_served = tokio::spawn(rest.serve(rest_config, services, serving.clone()));
     let ended = tokio::select! {
         outcome = until_end(&lifecycles, setup.lifecycle, lease.as_ref(), &stop) => Ok(outcome),
@@ -134,7 +164,7 @@ pub async fn run_job_manager(
     };
     end_jobs(&dispatcher, &hosts).await;
     serving.cancel();
-    let _ = tokio::join!(rest_served, rpc_served);
+    let _ = tokio::join!(rest_served, rpc_served, OptionFuture::from(proxy_served));
     let Outcome { status, diagnostics } = ended.map_err(resource_manager_failed)?;
     tracing::info!(?status, diagnostics, "the cluster ends");
     resources.stop(status, diagnostics).await;
@@ -283,23 +313,60 @@ fn shown_files(logs: LogDirectory) -> LogFiles {
     LogFiles { directory: Some(dir), log: Some(log_name), stdout: Some(out_name) }
 }
 
-async fn bind_rest(configuration: &Configuration) -> Result<RestServer, DaemonError> {
-    let address = configuration.get(&options::REST_BIND_ADDRESS)?;
-    daemon::refuse_open_bind(configuration, options::REST_BIND_ADDRESS.key(), &address)?;
-    let ports = configuration.get(&options::REST_BIND_PORT)?;
-    RestServer::bind(&address, ports.ports()).await.map_err(|error| DaemonError::Bind {
-        key: options::REST_BIND_PORT.key(),
-        address,
-        reason: error.to_string(),
-    })
+/// The ports of a JobManager, bound before anything else is done.
+struct Ports {
+    rest: RestServer,
+    rpc: TcpListener,
+    proxy: Option<ProxyServer>,
+    /// As whom it speaks, on a cluster with an authority.
+    credentials: Option<Credentials>,
+}
+
+impl Ports {
+    async fn bind(
+        configuration: &Configuration,
+        setup: &JobManagerSetup,
+    ) -> Result<Self, DaemonError> {
+        let secured = setup.authority.is_some();
+        let issue = |authority: &Arc<Authority>| {
+            authority.issue(Role::JobManager, "jobmanager", CLUSTER_LIFETIME).map_err(insecure)
+        };
+        let credentials = setup.authority.as_ref().map(issue).transpose()?;
+        let address = configuration.get(&options::REST_BIND_ADDRESS)?;
+        let key = options::REST_BIND_ADDRESS.key();
+        daemon::refuse_open_bind(configuration, key, &address, secured)?;
+        let failed = |error: BindError| DaemonError::Bind {
+            key: options::REST_BIND_PORT.key(),
+            address: address.clone(),
+            reason: error.to_string(),
+        };
+        let ports = configuration.get(&options::REST_BIND_PORT)?;
+        let mut rest = RestServer::bind(&address, ports.ports()).await.map_err(failed)?;
+        if let Some(credentials) = &credentials {
+            rest = rest.secured(credentials).map_err(insecure)?;
+        }
+        let proxies = setup.web_proxies.iter().copied();
+        let proxy = match setup.web_proxies.is_empty() {
+            true => None,
+            false => Some(ProxyServer::bind(&address, [0], proxies).await.map_err(failed)?),
+        };
+        let rpc = bind_rpc(configuration, setup.rpc_ports.as_ref(), secured).await?;
+        Ok(Self { rest, rpc, proxy, credentials })
+    }
+}
+
+fn insecure(error: SecurityError) -> DaemonError {
+    DaemonError::failed("failed to secure the ports", error)
 }
 
 async fn bind_rpc(
     configuration: &Configuration,
     ports: Option<&PortRange>,
+    secured: bool,
 ) -> Result<TcpListener, DaemonError> {
     let address = configuration.get(&options::JOBMANAGER_BIND_HOST)?;
-    daemon::refuse_open_bind(configuration, options::JOBMANAGER_BIND_HOST.key(), &address)?;
+    let key = options::JOBMANAGER_BIND_HOST.key();
+    daemon::refuse_open_bind(configuration, key, &address, secured)?;
     let (key, ports) = match ports {
         Some(ports) => (options::YARN_APPLICATION_MASTER_PORT.key(), ports.ports().collect()),
         None => {

@@ -7,6 +7,7 @@ use std::time::Duration;
 use millstream_config::{Configuration, WorkerMemory, options};
 use millstream_jobmaster::{IdSource, OsIds};
 use millstream_rpc::GrpcJobManager;
+use millstream_security::Credentials;
 use millstream_taskmanager::{ExitReason, HostSettings, TaskManagerConfig, WorkingDir};
 use millstream_types::{ByteSize, ResourceProfile, TaskManagerId};
 use tokio_util::sync::CancellationToken;
@@ -18,6 +19,8 @@ use crate::daemon::{self, DaemonError, DaemonFiles};
 pub struct TaskManagerSetup {
     /// Variables of the task hosts.
     pub variables: Vec<(OsString, OsString)>,
+    /// As whom it speaks, on a cluster with an authority.
+    pub credentials: Option<Credentials>,
 }
 
 /// Runs a TaskManager until it is told to stop, or finds no JobManager for too long.
@@ -33,19 +36,27 @@ pub async fn run_task_manager(
     let stop = CancellationToken::new();
     daemon::stop_at_signals(stop.clone())?;
     let bind_host = configuration.get(&options::TASKMANAGER_BIND_HOST)?;
-    daemon::refuse_open_bind(&configuration, options::TASKMANAGER_BIND_HOST.key(), &bind_host)?;
+    let key = options::TASKMANAGER_BIND_HOST.key();
+    daemon::refuse_open_bind(&configuration, key, &bind_host, setup.credentials.is_some())?;
     let base = daemon::temp_base(&configuration)?;
     let dir = WorkingDir::create(&base, "millstream-taskmanager").map_err(|error| {
         DaemonError::failed(format!("failed to make a directory in {}", base.display()), error)
     })?;
-    let config = worker(&configuration, &files, setup, bind_host, dir.path())?;
+    let TaskManagerSetup { variables, credentials } = setup;
+    let config = worker(&configuration, &files, variables, bind_host, dir.path())?;
     let master = format!(
         "{}:{}",
         configuration.get(&options::JOBMANAGER_RPC_ADDRESS)?,
         configuration.get(&options::JOBMANAGER_RPC_PORT)?
     );
     tracing::info!(worker = %config.id, %master, slots = config.slots, "TaskManager starts");
-    let connector = Arc::new(GrpcJobManager::new(master));
+    let mut connector = GrpcJobManager::new(master);
+    if let Some(credentials) = &credentials {
+        connector = connector.secured(credentials).map_err(|error| {
+            DaemonError::failed("failed to secure the way to the JobManager", error)
+        })?;
+    }
+    let connector = Arc::new(connector);
     let ended = millstream_taskmanager::run(config, connector, stop).await;
     match ended.map_err(|error| DaemonError::failed("the TaskManager failed", error))? {
         ExitReason::Shutdown => Ok(()),
@@ -56,7 +67,7 @@ pub async fn run_task_manager(
 fn worker(
     configuration: &Configuration,
     files: &DaemonFiles,
-    setup: TaskManagerSetup,
+    variables: Vec<(OsString, OsString)>,
     bind_host: String,
     dir: &std::path::Path,
 ) -> Result<TaskManagerConfig, DaemonError> {
@@ -86,7 +97,7 @@ fn worker(
         hosts: HostSettings {
             temp_dir: dir.join("hosts"),
             logs: files.directory(dir),
-            variables: setup.variables,
+            variables,
             start_timeout: configuration.get(&options::HOST_START_TIMEOUT)?,
             drain_timeout: configuration.get(&options::PEKKO_ASK_TIMEOUT)?,
         },

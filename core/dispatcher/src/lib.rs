@@ -20,4 +20,4 @@ pub use dispatcher::{DispatcherConfig, DispatcherHandle, start_dispatcher};
 pub use jars::{Jar, JarId, JarStore};
 pub use lease::ClientLease;
 pub use planner::{PlanFailed, Planner};
-pub use rest::{BindError, LogFiles, RestConfig, RestServer, RestServices};
+pub use rest::{BindError, LogFiles, ProxyServer, RestConfig, RestServer, RestServices};

@@ -20,7 +20,7 @@ use tokio_util::time::DelayQueue;
 use tracing::{Instrument, debug, info, info_span};
 
 use crate::config::JobMasterConfig;
-use crate::ids::OsIds;
+use crate::ids::{IdSource, OsIds, SecuredIds};
 use crate::master::{Action, Event, JobMaster, Timer};
 
 /// How many events may wait; more make their senders wait.
@@ -44,11 +44,15 @@ impl JobMasterFactory for Factory {
     /// Must be called within a Tokio runtime.
     fn start(&self, submission: JobSubmission) -> Arc<dyn JobMasterGateway> {
         let job = submission.job;
+        let ids: Box<dyn IdSource> = match &self.config.authority {
+            Some(authority) => Box::new(SecuredIds(Arc::clone(authority))),
+            None => Box::new(OsIds),
+        };
         let master = JobMaster::new(
             submission,
             &self.config,
             Arc::clone(&self.coordinator_hosts),
-            Box::new(OsIds),
+            ids,
             Timestamp::now(),
         );
         let (events, mailbox) = mpsc::channel(MAILBOX_EVENTS_MAX);

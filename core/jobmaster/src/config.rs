@@ -1,10 +1,12 @@
 //! What a JobMaster can be told, for the cluster and for one job.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use millstream_config::{ConfigError, Configuration, RestartStrategyType, options};
 use millstream_graph::{JobGraph, RuntimeMode};
+use millstream_security::Authority;
 
 /// Keys that a job may set for itself; everything else in its settings is for others.
 const JOB_KEYS: [&str; 3] =
@@ -64,6 +66,8 @@ pub struct JobMasterConfig {
     pub restart_attempts: u32,
     /// How long after a failure a job with fixed delay restarts.
     pub restart_delay: Duration,
+    /// What issues the hosts' certificates, if the cluster has TLS.
+    pub authority: Option<Arc<Authority>>,
 }
 
 impl Default for JobMasterConfig {
@@ -83,6 +87,7 @@ impl Default for JobMasterConfig {
             restart_strategy: None,
             restart_attempts: 1,
             restart_delay: Duration::from_secs(1),
+            authority: None,
         }
     }
 }

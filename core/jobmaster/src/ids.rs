@@ -1,11 +1,24 @@
-//! Where host ids and exchange tokens come from.
+//! Where host ids, exchange tokens and hosts' certificates come from.
 
-use millstream_types::HostId;
+use std::sync::Arc;
+use std::time::Duration;
+
+use millstream_security::{Authority, Role};
+use millstream_types::{HostId, JobId};
+
+/// How long a host's certificate is good for. Hosts show it only while an attempt starts; after
+/// that their connections live as long as they do.
+const HOST_LIFETIME: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 
 /// A source of bytes that name hosts and keep strangers out of exchanges. Tests seed theirs.
 pub trait IdSource: Send {
     /// Fills `bytes` with what was never given out before and nobody can guess.
     fn fill(&mut self, bytes: &mut [u8]);
+
+    /// What a host is given to show who it is; nothing if the cluster has no TLS.
+    fn host_credentials(&mut self, _job: JobId, _host: HostId) -> Vec<u8> {
+        Vec::new()
+    }
 }
 
 impl dyn IdSource {
@@ -31,5 +44,21 @@ pub struct OsIds;
 impl IdSource for OsIds {
     fn fill(&mut self, bytes: &mut [u8]) {
         getrandom::fill(bytes).expect("the kernel has random bytes once it has booted");
+    }
+}
+
+/// The operating system's random bytes, and certificates of the cluster's authority.
+#[derive(Debug, Clone)]
+pub(crate) struct SecuredIds(pub(crate) Arc<Authority>);
+
+impl IdSource for SecuredIds {
+    fn fill(&mut self, bytes: &mut [u8]) {
+        OsIds.fill(bytes);
+    }
+
+    fn host_credentials(&mut self, job: JobId, host: HostId) -> Vec<u8> {
+        let issued = self.0.issue(Role::Host, &format!("{job}/{host}"), HOST_LIFETIME);
+        let issued = issued.expect("ids are short, and the kernel has random bytes");
+        issued.to_secret().expose().clone()
     }
 }

@@ -1,4 +1,5 @@
-//! One TCP connection to another host of the same job: a queue out, frames in.
+//! One TCP connection to another host of the same job, with TLS if the cluster has it: a queue out,
+//! frames in.
 
 use std::collections::VecDeque;
 use std::io::ErrorKind::WouldBlock;
@@ -6,12 +7,14 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
+use millstream_security::{Credentials, Role, Secret, SecurityError, Stream, rustls};
 use millstream_types::HostId;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::Notify;
 
 use crate::exchange::Registry;
+use crate::socket::{Encrypted, Socket, Written};
 use crate::wire::{self, HEAD_BYTES, Head, Kind, WireError};
 
 const MAGIC: u64 = u64::from_le_bytes(*b"MILLDATA");
@@ -20,9 +23,10 @@ const HELLO_BYTES: usize = 8 + 4 + 32 + 16;
 const HELLO_DEADLINE: Duration = Duration::from_secs(10);
 const WRITE_BYTES: usize = 256 << 10;
 
-/// What is to be written to one peer. A sender writes by itself as long as nobody else does and the
-/// socket takes it: that spares a change of threads per batch. What is left waits for the
-/// connection's own task; how much that can be is bounded by the credits of its channels.
+/// What is to be written to one peer. A sender writes by itself (and before that encrypts) as long
+/// as nobody else does and the socket takes it: that spares a change of threads per batch. What is
+/// left waits for the connection's own task; how much that can be is bounded by the credits of its
+/// channels.
 #[derive(Debug, Clone)]
 pub(crate) struct ConnectionHandle(Arc<Outgoing>);
 
@@ -36,10 +40,18 @@ struct Outgoing {
 #[derive(Debug, Default)]
 struct State {
     /// There while there is a connection.
-    stream: Option<Arc<TcpStream>>,
+    socket: Option<Arc<Socket>>,
     /// Whether somebody writes: only they may, and whoever else has a frame queues it.
     writing: bool,
+    /// Whether the socket still has to take what was encrypted before any of the frames.
+    encrypted: bool,
     frames: VecDeque<Bytes>,
+}
+
+impl State {
+    fn is_empty(&self) -> bool {
+        self.frames.is_empty() && !self.encrypted
+    }
 }
 
 impl ConnectionHandle {
@@ -58,10 +70,10 @@ impl ConnectionHandle {
 
     pub(crate) fn send(&self, frame: &[u8]) {
         let mut state = self.lock();
-        let stream = state.stream.clone().filter(|_| !state.writing && state.frames.is_empty());
-        let Some(stream) = stream else {
+        let socket = state.socket.clone().filter(|_| !state.writing && state.is_empty());
+        let Some(socket) = socket else {
+            let first = state.is_empty() && !state.writing;
             state.frames.push_back(Bytes::copy_from_slice(frame));
-            let first = state.frames.len() == 1 && !state.writing;
             drop(state);
             if first {
                 self.0.arrived.notify_one();
@@ -72,18 +84,25 @@ impl ConnectionHandle {
         drop(state);
 
         // An error shows again to the connection's task, which tells it to all channels.
-        let written = stream.try_write(frame).unwrap_or(0);
+        let written = socket.try_write(frame).unwrap_or_default();
         let mut state = self.lock();
         state.writing = false;
-        match frame.get(written..) {
+        state.encrypted |= written.waiting;
+        match frame.get(written.taken..) {
             None | Some([]) => {}
             Some(left) => state.frames.push_front(Bytes::copy_from_slice(left)),
         }
-        let more = !state.frames.is_empty();
+        let more = !state.is_empty();
         drop(state);
         if more {
             self.0.arrived.notify_one();
         }
+    }
+
+    /// Has the connection's task write what TLS says by itself.
+    fn send_encrypted(&self) {
+        self.lock().encrypted = true;
+        self.0.arrived.notify_one();
     }
 
     /// What waits, once there is something and nobody else writes; [`Self::finish`] must follow.
@@ -92,8 +111,9 @@ impl ConnectionHandle {
             let arrived = self.0.arrived.notified();
             {
                 let mut state = self.lock();
-                if !state.frames.is_empty() && !state.writing {
+                if !state.is_empty() && !state.writing {
                     state.writing = true;
+                    state.encrypted = false;
                     return std::mem::take(&mut state.frames);
                 }
             }
@@ -111,7 +131,7 @@ struct Detach<'a>(&'a ConnectionHandle);
 
 impl Drop for Detach<'_> {
     fn drop(&mut self) {
-        self.0.lock().stream = None;
+        self.0.lock().socket = None;
     }
 }
 
@@ -124,6 +144,40 @@ pub(crate) enum ConnectionError {
     Wire(#[from] WireError),
     #[error("the other side said nothing for 10 s")]
     Silent,
+    #[error(transparent)]
+    Security(#[from] SecurityError),
+    #[error("the certificate of {0} is not that of the host that it says it is")]
+    Impostor(String),
+}
+
+/// Who this host is to its peers.
+#[derive(Debug)]
+pub(crate) struct Party {
+    pub(crate) host: HostId,
+    pub(crate) token: Secret<[u8; 32]>,
+    pub(crate) security: Option<Security>,
+}
+
+/// How this host shows who it is, if the cluster has TLS.
+#[derive(Debug)]
+pub(crate) struct Security {
+    credentials: Credentials,
+    server: Arc<rustls::ServerConfig>,
+    job: String,
+}
+
+impl Security {
+    pub(crate) fn new(credentials: Credentials) -> Result<Self, SecurityError> {
+        let server = credentials.server_config(&[Role::Host])?;
+        let name = &credentials.identity().name;
+        let job = name.split_once('/').map_or_else(String::new, |(job, _)| job.to_owned());
+        Ok(Self { credentials, server, job })
+    }
+
+    /// What the certificate of a host of the same job says.
+    fn name_of(&self, host: HostId) -> String {
+        format!("{}/{host}", self.job)
+    }
 }
 
 fn hello(token: &[u8; 32], host: HostId) -> Bytes {
@@ -166,41 +220,77 @@ fn check_hello(bytes: &[u8], token: &[u8; 32]) -> Result<HostId, WireError> {
     HostId::try_from(host).map_err(|_| WireError("a hello's host id is malformed"))
 }
 
-/// Exchanges hellos; the accepting side reads first, so that a stranger learns nothing.
-pub(crate) async fn shake_hands(
-    stream: &mut TcpStream,
-    token: &[u8; 32],
-    own: HostId,
-    accepting: bool,
-) -> Result<HostId, ConnectionError> {
-    let exchange = async {
-        if !accepting {
-            stream.write_all(&hello(token, own)).await?;
-        }
+impl Party {
+    /// Makes a connection of a socket that was accepted; the other side speaks first, so that a
+    /// stranger learns nothing.
+    pub(crate) async fn accept(
+        &self,
+        stream: TcpStream,
+    ) -> Result<(HostId, Socket), ConnectionError> {
+        let greet = async {
+            let server = self.security.as_ref().map(|security| Arc::clone(&security.server));
+            let mut stream = Stream::accept(stream, server).await?;
+            let peer = self.hear(&mut stream).await?;
+            self.check(&stream, peer)?;
+            stream.write_all(&hello(self.token.expose(), self.host)).await?;
+            stream.flush().await?;
+            Ok((peer, Socket::new(stream)))
+        };
+        tokio::time::timeout(HELLO_DEADLINE, greet).await.unwrap_or(Err(ConnectionError::Silent))
+    }
+
+    /// Makes a connection of a socket that was connected to this host.
+    pub(crate) async fn connect(
+        &self,
+        stream: TcpStream,
+        expected: HostId,
+    ) -> Result<Socket, ConnectionError> {
+        let greet = async {
+            let client = self.security.as_ref().map(|security| {
+                let name = security.name_of(expected);
+                security.credentials.client_config(Role::Host, Some(&name))
+            });
+            let mut stream = Stream::connect(stream, client.transpose()?).await?;
+            stream.write_all(&hello(self.token.expose(), self.host)).await?;
+            stream.flush().await?;
+            if self.hear(&mut stream).await? == expected {
+                Ok(Socket::new(stream))
+            } else {
+                Err(ConnectionError::Wire(WireError("another host answered")))
+            }
+        };
+        tokio::time::timeout(HELLO_DEADLINE, greet).await.unwrap_or(Err(ConnectionError::Silent))
+    }
+
+    async fn hear(&self, stream: &mut Stream) -> Result<HostId, ConnectionError> {
         let mut bytes = [0; HEAD_BYTES + HELLO_BYTES];
         stream.read_exact(&mut bytes).await?;
-        let peer = check_hello(&bytes, token)?;
-        if accepting {
-            stream.write_all(&hello(token, own)).await?;
+        Ok(check_hello(&bytes, self.token.expose())?)
+    }
+
+    /// With TLS a host's certificate must be of this job and of the host that its hello says.
+    fn check(&self, stream: &Stream, peer: HostId) -> Result<(), ConnectionError> {
+        let Some(security) = &self.security else { return Ok(()) };
+        match stream.peer() {
+            Some(identity) if identity.name == security.name_of(peer) => Ok(()),
+            Some(other) => Err(ConnectionError::Impostor(other.to_string())),
+            None => Err(ConnectionError::Impostor("nobody".to_owned())),
         }
-        Ok(peer)
-    };
-    tokio::time::timeout(HELLO_DEADLINE, exchange).await.unwrap_or(Err(ConnectionError::Silent))
+    }
 }
 
 /// Moves frames both ways until the connection breaks.
 pub(crate) async fn run(
-    stream: TcpStream,
+    socket: Socket,
     handle: ConnectionHandle,
     registry: &Registry,
 ) -> ConnectionError {
-    let _ = stream.set_nodelay(true);
-    let stream = Arc::new(stream);
-    handle.lock().stream = Some(Arc::clone(&stream));
+    let socket = Arc::new(socket);
+    handle.lock().socket = Some(Arc::clone(&socket));
     let _detach = Detach(&handle);
     let result = tokio::select! {
-        result = write_frames(&stream, &handle) => result,
-        result = read_frames(&stream, &handle, registry) => result,
+        result = write_frames(&socket, &handle) => result,
+        result = read_frames(&socket, &handle, registry) => result,
     };
     result.err().unwrap_or_else(closed)
 }
@@ -210,59 +300,57 @@ fn closed() -> ConnectionError {
 }
 
 /// Writes what senders could not write by themselves.
-async fn write_frames(
-    stream: &TcpStream,
-    handle: &ConnectionHandle,
-) -> Result<(), ConnectionError> {
+async fn write_frames(socket: &Socket, handle: &ConnectionHandle) -> Result<(), ConnectionError> {
     let mut small = BytesMut::new();
     loop {
         for frame in handle.take().await {
             if small.len() + frame.len() > WRITE_BYTES && !small.is_empty() {
-                write_all(stream, &small).await?;
+                write_all(socket, &small).await?;
                 small.clear();
             }
             if frame.len() >= WRITE_BYTES / 8 {
-                write_all(stream, &small).await?;
+                write_all(socket, &small).await?;
                 small.clear();
-                write_all(stream, &frame).await?;
+                write_all(socket, &frame).await?;
             } else {
                 small.extend_from_slice(&frame);
             }
         }
-        write_all(stream, &small).await?;
+        write_all(socket, &small).await?;
         small.clear();
         handle.finish();
     }
 }
 
 /// Not cancel-safe: a part may have been written.
-async fn write_all(stream: &TcpStream, mut bytes: &[u8]) -> Result<(), ConnectionError> {
-    while !bytes.is_empty() {
-        stream.writable().await?;
-        match stream.try_write(bytes) {
-            Ok(0) => return Err(closed()),
-            Ok(written) => bytes.advance(written),
+async fn write_all(socket: &Socket, mut bytes: &[u8]) -> Result<(), ConnectionError> {
+    loop {
+        while socket.try_flush()? {
+            socket.writable().await?;
+        }
+        if bytes.is_empty() {
+            return Ok(());
+        }
+        socket.writable().await?;
+        // TLS takes all that it is given: not too much at once.
+        match socket.try_write(bytes.get(..WRITE_BYTES).unwrap_or(bytes)) {
+            Ok(Written { taken: 0, .. }) => return Err(closed()),
+            Ok(written) => bytes.advance(written.taken),
             Err(error) if error.kind() == WouldBlock => {}
             Err(error) => return Err(error.into()),
         }
     }
-    Ok(())
 }
 
 async fn read_frames(
-    stream: &TcpStream,
+    socket: &Socket,
     handle: &ConnectionHandle,
     registry: &Registry,
 ) -> Result<(), ConnectionError> {
     let mut buffer = BytesMut::with_capacity(WRITE_BYTES);
+    let mut encrypted = Encrypted::default();
+    socket.begin(&mut buffer)?;
     loop {
-        stream.readable().await?;
-        match stream.try_read_buf(&mut buffer) {
-            Ok(0) => return Err(closed()),
-            Ok(_) => {}
-            Err(error) if error.kind() == WouldBlock => continue,
-            Err(error) => return Err(error.into()),
-        }
         while buffer.len() >= HEAD_BYTES {
             let head = Head::decode(&buffer)?;
             if buffer.len() < HEAD_BYTES + head.length {
@@ -276,6 +364,16 @@ async fn read_frames(
         // Tasks that want this core go first, and what arrives meanwhile is read at once. Woken for
         // every packet, this thread took a quarter of their time.
         std::thread::yield_now();
+        socket.readable().await?;
+        match socket.try_read(&mut encrypted, &mut buffer) {
+            Ok(0) => return Err(closed()),
+            Ok(_) => {}
+            Err(error) if error.kind() == WouldBlock => continue,
+            Err(error) => return Err(error.into()),
+        }
+        if socket.wants_write() {
+            handle.send_encrypted();
+        }
     }
 }
 

@@ -8,14 +8,16 @@ use std::task::Waker;
 use std::time::Duration;
 
 use bytes::Bytes;
+use millstream_security::{Credentials, Secret, SecurityError};
 use millstream_types::HostId;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, mpsc};
 
 use crate::channel::{ChannelId, ChannelWriter, Outlet, Target};
-use crate::connection::{self, ConnectionHandle};
+use crate::connection::{self, ConnectionHandle, Party, Security};
 use crate::counters::TaskCounters;
 use crate::inbox::{FrameSink, Inbox, RemoteDelivery};
+use crate::socket::Socket;
 use crate::wire::{self, Data, EncodeError, Head, Kind, WireError};
 
 const STRANGERS_MAX: usize = 64;
@@ -33,6 +35,9 @@ pub enum ExchangeError {
         #[source]
         source: std::io::Error,
     },
+    /// The host's key and certificate cannot be used.
+    #[error("failed to secure the data port")]
+    Security(#[from] SecurityError),
     /// The other end of a channel is gone.
     #[error("lost the connection to a downstream task: {0}")]
     Lost(String),
@@ -47,7 +52,10 @@ pub struct ExchangeConfig {
     /// This host.
     pub host: HostId,
     /// The secret that the hosts of one job attempt share.
-    pub token: [u8; 32],
+    pub token: Secret<[u8; 32]>,
+    /// The key and certificate of a host named `JOB/HOST`, and then only hosts of the same job that
+    /// have theirs are talked to, with TLS.
+    pub credentials: Option<Credentials>,
     /// Where to listen, port 0 for a free one; `None` for a job in one process.
     pub bind: Option<SocketAddr>,
 }
@@ -161,12 +169,17 @@ impl Exchange {
     /// Opens the data port, if there is to be one, and serves it on a thread of its own.
     ///
     /// # Errors
-    /// [`ExchangeError::Bind`].
+    /// [`ExchangeError::Bind`] and [`ExchangeError::Security`].
     pub fn start(config: ExchangeConfig) -> Result<Self, ExchangeError> {
         let registry = Arc::new(Registry { state: Mutex::default() });
         let own = config.host;
         let Some(bind) = config.bind else {
             return Ok(Self { registry, own, address: None, dial: None });
+        };
+        let party = Party {
+            host: own,
+            token: config.token,
+            security: config.credentials.map(Security::new).transpose()?,
         };
         let failed = |source| ExchangeError::Bind { address: bind.to_string(), source };
         let listener = StdListener::bind(bind).map_err(failed)?;
@@ -182,7 +195,7 @@ impl Exchange {
         let served = Arc::clone(&registry);
         std::thread::Builder::new()
             .name("exchange".to_owned())
-            .spawn(move || runtime.block_on(serve(listener, dialled, served, config)))
+            .spawn(move || runtime.block_on(serve(listener, dialled, served, party)))
             .map_err(failed)?;
         Ok(Self { registry, own, address: Some(address), dial: Some(dial) })
     }
@@ -237,9 +250,10 @@ async fn serve(
     listener: StdListener,
     mut dialled: mpsc::UnboundedReceiver<PeerAddress>,
     registry: Arc<Registry>,
-    config: ExchangeConfig,
+    party: Party,
 ) {
     let Ok(listener) = TcpListener::from_std(listener) else { return };
+    let party = Arc::new(party);
     let strangers = Arc::new(Semaphore::new(STRANGERS_MAX));
     loop {
         tokio::select! {
@@ -250,54 +264,50 @@ async fn serve(
                     continue;
                 };
                 let Ok(permit) = Arc::clone(&strangers).try_acquire_owned() else { continue };
-                let (registry, config) = (Arc::clone(&registry), config.clone());
-                tokio::spawn(async move { accept(stream, registry, config, permit).await });
+                let (registry, party) = (Arc::clone(&registry), Arc::clone(&party));
+                tokio::spawn(async move { accept(stream, &registry, &party, permit).await });
             }
             peer = dialled.recv() => {
                 let Some(peer) = peer else { return };
-                let (registry, config) = (Arc::clone(&registry), config.clone());
-                tokio::spawn(async move { dial(peer, registry, config).await });
+                let (registry, party) = (Arc::clone(&registry), Arc::clone(&party));
+                tokio::spawn(async move { dial(peer, &registry, &party).await });
             }
         }
     }
 }
 
 async fn accept(
-    mut stream: TcpStream,
-    registry: Arc<Registry>,
-    config: ExchangeConfig,
+    stream: TcpStream,
+    registry: &Registry,
+    party: &Party,
     permit: tokio::sync::OwnedSemaphorePermit,
 ) {
-    match connection::shake_hands(&mut stream, &config.token, config.host, true).await {
-        Ok(peer) if peer < config.host => {
+    let _ = stream.set_nodelay(true);
+    match party.accept(stream).await {
+        Ok((peer, socket)) if peer < party.host => {
             drop(permit);
             let first = registry.lock().connected.insert(peer, true).is_none();
             if first {
-                converse(stream, peer, &registry).await;
+                converse(socket, peer, registry).await;
             } else {
                 tracing::warn!(%peer, "refused a second connection of one host");
             }
         }
-        Ok(peer) => tracing::warn!(%peer, "refused a connection in the wrong direction"),
+        Ok((peer, _)) => tracing::warn!(%peer, "refused a connection in the wrong direction"),
         Err(error) => tracing::warn!(%error, "refused a connection to the data port"),
     }
 }
 
-async fn dial(peer: PeerAddress, registry: Arc<Registry>, config: ExchangeConfig) {
+async fn dial(peer: PeerAddress, registry: &Registry, party: &Party) {
     let mut delay = Duration::from_millis(5);
     for attempt in 1..=DIAL_ATTEMPTS {
         let connected = async {
-            let mut stream = TcpStream::connect(&peer.address).await?;
-            let host =
-                connection::shake_hands(&mut stream, &config.token, config.host, false).await?;
-            if host == peer.host {
-                Ok(stream)
-            } else {
-                Err(connection::ConnectionError::Wire(WireError("another host answered")))
-            }
+            let stream = TcpStream::connect(&peer.address).await?;
+            let _ = stream.set_nodelay(true);
+            party.connect(stream, peer.host).await
         };
         match connected.await {
-            Ok(stream) => return converse(stream, peer.host, &registry).await,
+            Ok(socket) => return converse(socket, peer.host, registry).await,
             Err(error) if attempt == DIAL_ATTEMPTS => {
                 registry
                     .lose(peer.host, &format!("host {} at {}: {error}", peer.host, peer.address));
@@ -310,8 +320,8 @@ async fn dial(peer: PeerAddress, registry: Arc<Registry>, config: ExchangeConfig
     }
 }
 
-async fn converse(stream: TcpStream, peer: HostId, registry: &Registry) {
+async fn converse(socket: Socket, peer: HostId, registry: &Registry) {
     let handle = registry.handle(peer);
-    let error = connection::run(stream, handle, registry).await;
+    let error = connection::run(socket, handle, registry).await;
     registry.lose(peer, &format!("host {peer}: {error}"));
 }

@@ -18,6 +18,7 @@ mod counters;
 mod exchange;
 mod inbox;
 mod rows;
+mod socket;
 mod wire;
 
 pub use batch::{BATCH_BYTES, BATCH_RECORDS, Batch, batch_capacity};

@@ -8,6 +8,7 @@
 
 pub mod convert;
 pub mod frame;
+mod secrets;
 
 /// The JobGraph's messages (`job_graph.proto`).
 pub use generated::job::v1 as job;

@@ -8,6 +8,7 @@ use std::time::Duration;
 use futures::future::BoxFuture;
 use futures::stream::BoxStream;
 use futures::{StreamExt, TryFutureExt, TryStreamExt};
+use hyper_util::rt::TokioIo;
 use millstream_gateway::{
     ConnectError, ConnectionLost, FetchError, JobManagerConnection, JobManagerConnector,
     JobManagerSender, TaskManagerRegistration,
@@ -17,7 +18,10 @@ use millstream_protocol::cluster::{
     FetchArtifactRequest, FromTaskManager, Registered, ToTaskManager, from_task_manager,
     to_task_manager,
 };
+use millstream_security::rustls::ClientConfig;
+use millstream_security::{Credentials, Role, SecurityError, Stream};
 use millstream_types::{ArtifactHash, LeaderEpoch};
+use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::{CancellationToken, DropGuard};
@@ -38,6 +42,7 @@ pub struct GrpcJobManager {
     address: String,
     newest_epoch: AtomicU64,
     stale_messages: Arc<AtomicU64>,
+    tls: Option<Arc<ClientConfig>>,
 }
 
 impl GrpcJobManager {
@@ -48,7 +53,17 @@ impl GrpcJobManager {
             address: address.into(),
             newest_epoch: AtomicU64::new(0),
             stale_messages: Arc::default(),
+            tls: None,
         }
+    }
+
+    /// The same with TLS, as this worker: only the JobManager of its cluster is talked to.
+    ///
+    /// # Errors
+    /// The credentials cannot be used.
+    pub fn secured(mut self, credentials: &Credentials) -> Result<Self, SecurityError> {
+        self.tls = Some(credentials.client_config(Role::JobManager, None)?);
+        Ok(self)
     }
 
     /// How many messages of another epoch were refused.
@@ -68,10 +83,14 @@ impl GrpcJobManager {
         let endpoint = Endpoint::from_shared(format!("http://{}", self.address))
             .map_err(|error| self.unreachable(with_sources(&error)))?
             .connect_timeout(CONNECT_DEADLINE)
-            .tcp_nodelay(true)
             .initial_stream_window_size(STREAM_WINDOW_BYTES)
             .initial_connection_window_size(CONNECTION_WINDOW_BYTES);
-        let channel = endpoint.connect().await;
+        let (address, tls) = (self.address.clone(), self.tls.clone());
+        let connector = tower::service_fn(move |_| {
+            let (address, tls) = (address.clone(), tls.clone());
+            async move { connect(&address, tls).await.map(TokioIo::new) }
+        });
+        let channel = endpoint.connect_with_connector(connector).await;
         let channel = channel.map_err(|error| self.unreachable(with_sources(&error)))?;
         let mut client = ClusterClient::new(channel)
             .max_decoding_message_size(MESSAGE_BYTES_MAX)
@@ -202,11 +221,22 @@ impl JobManagerSender for GrpcSender {
     }
 }
 
+async fn connect(address: &str, tls: Option<Arc<ClientConfig>>) -> std::io::Result<Stream> {
+    let stream = TcpStream::connect(address).await?;
+    stream.set_nodelay(true)?;
+    Stream::connect(stream, tls).await
+}
+
 fn sentence(status: &Status) -> String {
-    if status.message().is_empty() {
-        status.code().to_string()
-    } else {
-        status.message().to_owned()
+    let text = match status.message() {
+        "" => status.code().to_string(),
+        message => message.to_owned(),
+    };
+    // What the transport knows: that the other side did not like our certificate, for one.
+    let causes = status.source().map(with_sources).filter(|causes| *causes != text);
+    match causes {
+        Some(causes) => format!("{text}: {causes}"),
+        None => text,
     }
 }
 

@@ -1,7 +1,7 @@
-//! Connections as they are accepted: few enough, and speaking HTTP/2 soon.
+//! Connections as they are accepted: few enough, and of whom they should be.
 //!
-//! Whoever does not begin with HTTP/2's opening words in time is dropped before anything is
-//! allocated for it.
+//! Without TLS, whoever does not begin with HTTP/2's opening words in time is dropped before
+//! anything is allocated for it; with TLS, whoever has not shown a worker's certificate in time.
 
 use std::io;
 use std::pin::Pin;
@@ -9,15 +9,16 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use millstream_security::rustls::ServerConfig;
+use millstream_security::{Identity, Stream};
 use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
-use tonic::transport::server::{Connected, TcpConnectInfo};
+use tonic::transport::server::Connected;
 
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
-const PREFACE_DEADLINE: Duration = Duration::from_secs(10);
 /// A part of the preface cannot be waited for, only asked for again.
 const PREFACE_RETRY: Duration = Duration::from_millis(20);
 /// How long to wait when this process has no descriptor to spare.
@@ -26,21 +27,36 @@ const ACCEPT_RETRY: Duration = Duration::from_millis(100);
 /// A connection that counts against the limit as long as it lives.
 #[derive(Debug)]
 pub(crate) struct Counted {
-    stream: TcpStream,
+    stream: Stream,
+    peer: Peer,
     _permit: OwnedSemaphorePermit,
 }
 
-/// Accepts until `shutdown`.
+/// Who has connected; nobody knows without TLS.
+#[derive(Debug, Clone)]
+pub(crate) struct Peer(pub(crate) Option<Identity>);
+
+impl Connected for Counted {
+    type ConnectInfo = Peer;
+
+    fn connect_info(&self) -> Peer {
+        self.peer.clone()
+    }
+}
+
+/// Accepts until `shutdown`. A new connection must say within `deadline` that it is one of ours.
 pub(crate) fn accept(
     listener: TcpListener,
+    tls: Option<Arc<ServerConfig>>,
     connections_max: usize,
+    deadline: Duration,
     shutdown: CancellationToken,
 ) -> ReceiverStream<io::Result<Counted>> {
     let (ready, incoming) = mpsc::channel(16);
     let permits = Arc::new(Semaphore::new(connections_max));
     tokio::spawn(shutdown.run_until_cancelled_owned(async move {
         loop {
-            let Ok((stream, _)) = listener.accept().await else {
+            let Ok((stream, address)) = listener.accept().await else {
                 tokio::time::sleep(ACCEPT_RETRY).await;
                 continue;
             };
@@ -48,17 +64,31 @@ pub(crate) fn accept(
                 tracing::warn!(connections_max, "too many connections: a new one is dropped");
                 continue;
             };
-            let ready = ready.clone();
+            let (ready, tls) = (ready.clone(), tls.clone());
             tokio::spawn(async move {
-                let greeted = tokio::time::timeout(PREFACE_DEADLINE, speaks_http2(&stream)).await;
-                // Small messages must not wait for more.
-                if greeted.is_ok_and(|greeted| greeted) && stream.set_nodelay(true).is_ok() {
-                    let _ = ready.send(Ok(Counted { stream, _permit: permit })).await;
+                let greeted = tokio::time::timeout(deadline, greet(stream, tls)).await;
+                match greeted.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())) {
+                    Ok((stream, peer)) => {
+                        let _ = ready.send(Ok(Counted { stream, peer, _permit: permit })).await;
+                    }
+                    // An attempt per stranger is no news for anybody but who looks for it.
+                    Err(error) => tracing::debug!(%address, %error, "a stranger was sent away"),
                 }
             });
         }
     }));
     ReceiverStream::new(incoming)
+}
+
+async fn greet(stream: TcpStream, tls: Option<Arc<ServerConfig>>) -> io::Result<(Stream, Peer)> {
+    // Small messages must not wait for more.
+    stream.set_nodelay(true)?;
+    if tls.is_none() && !speaks_http2(&stream).await {
+        return Err(io::ErrorKind::InvalidData.into());
+    }
+    let stream = Stream::accept(stream, tls).await?;
+    let peer = Peer(stream.peer());
+    Ok((stream, peer))
 }
 
 async fn speaks_http2(stream: &TcpStream) -> bool {
@@ -77,14 +107,6 @@ async fn speaks_http2(stream: &TcpStream) -> bool {
             Ok(_) | Err(_) => return false,
         }
         tokio::time::sleep(PREFACE_RETRY).await;
-    }
-}
-
-impl Connected for Counted {
-    type ConnectInfo = TcpConnectInfo;
-
-    fn connect_info(&self) -> Self::ConnectInfo {
-        self.stream.connect_info()
     }
 }
 

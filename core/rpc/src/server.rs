@@ -10,6 +10,8 @@ use futures::{StreamExt, stream};
 use millstream_gateway::{ArtifactLocator, ResourceManagerGateway};
 use millstream_protocol::cluster::cluster_server::{Cluster, ClusterServer as Service};
 use millstream_protocol::cluster::{ArtifactChunk, FetchArtifactRequest, FromTaskManager};
+use millstream_security::rustls::ServerConfig;
+use millstream_security::{Credentials, Role, SecurityError};
 use millstream_types::{ArtifactHash, LeaderEpoch};
 use tokio::io::AsyncReadExt;
 use tokio::net::TcpListener;
@@ -17,6 +19,7 @@ use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, Streaming, async_trait};
 
+use crate::incoming::Peer;
 use crate::session::{Outgoing, Session};
 use crate::{CONNECTION_WINDOW_BYTES, MESSAGE_BYTES_MAX, STREAM_WINDOW_BYTES, incoming};
 
@@ -37,7 +40,7 @@ pub struct ClusterServerConfig {
     pub heartbeat_interval: Duration,
     /// After how much silence the other side is lost (`heartbeat.timeout`).
     pub heartbeat_timeout: Duration,
-    /// How long a new stream may take to register.
+    /// How long a new connection may take to show what it is, and a new stream to register.
     pub registration_deadline: Duration,
     /// How many connections there may be.
     pub connections_max: usize,
@@ -76,6 +79,7 @@ pub struct ClusterServer {
     resource_manager: Arc<dyn ResourceManagerGateway>,
     artifacts: Arc<dyn ArtifactLocator>,
     statistics: Arc<RpcStatistics>,
+    tls: Option<Arc<ServerConfig>>,
 }
 
 impl ClusterServer {
@@ -86,7 +90,17 @@ impl ClusterServer {
         resource_manager: Arc<dyn ResourceManagerGateway>,
         artifacts: Arc<dyn ArtifactLocator>,
     ) -> Self {
-        Self { config, resource_manager, artifacts, statistics: Arc::default() }
+        Self { config, resource_manager, artifacts, statistics: Arc::default(), tls: None }
+    }
+
+    /// The same with TLS, as this JobManager: only workers of its cluster may attach and fetch,
+    /// each under the name in its certificate.
+    ///
+    /// # Errors
+    /// The credentials cannot be used.
+    pub fn secured(mut self, credentials: &Credentials) -> Result<Self, SecurityError> {
+        self.tls = Some(credentials.server_config(&[Role::Worker])?);
+        Ok(self)
     }
 
     /// What is counted while it serves.
@@ -107,7 +121,8 @@ impl ClusterServer {
         // Streams end with the server, also when this future is dropped.
         let shutdown = shutdown.child_token();
         let _end = shutdown.clone().drop_guard();
-        let incoming = incoming::accept(listener, self.config.connections_max, shutdown.clone());
+        let (max, deadline) = (self.config.connections_max, self.config.registration_deadline);
+        let incoming = incoming::accept(listener, self.tls, max, deadline, shutdown.clone());
         let calls = Calls {
             session: Session {
                 config: self.config,
@@ -152,7 +167,9 @@ impl Cluster for Calls {
         let (answer, answered) = oneshot::channel();
         // A task of its own: this call is dropped when the worker goes away, its session must then
         // still report the loss.
-        tokio::spawn(self.session.clone().run(request.into_inner(), answer));
+        let peer = request.extensions().get::<Peer>().and_then(|peer| peer.0.clone());
+        let session = self.session.clone();
+        tokio::spawn(session.run(request.into_inner(), peer, answer));
         let outgoing = answered.await.map_err(|_| Status::internal("the session ended"))??;
         Ok(Response::new(outgoing))
     }

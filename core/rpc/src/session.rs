@@ -11,6 +11,7 @@ use millstream_gateway::{
 use millstream_protocol::cluster::{
     self, FromTaskManager, ToTaskManager, from_task_manager, to_task_manager,
 };
+use millstream_security::Identity;
 use millstream_types::{HostId, TaskManagerId};
 use tokio::sync::{mpsc, oneshot};
 use tokio_stream::wrappers::{IntervalStream, ReceiverStream};
@@ -39,10 +40,11 @@ impl Session {
     pub(crate) async fn run(
         self,
         mut incoming: Streaming<FromTaskManager>,
+        peer: Option<Identity>,
         answer: oneshot::Sender<Result<Outgoing, Status>>,
     ) {
-        let registered =
-            tokio::time::timeout(self.config.registration_deadline, self.register(&mut incoming));
+        let registered = self.register(&mut incoming, peer);
+        let registered = tokio::time::timeout(self.config.registration_deadline, registered);
         let (gateway, queued) = match registered.await {
             Ok(Ok(registered)) => registered,
             Ok(Err(refusal)) => {
@@ -69,6 +71,7 @@ impl Session {
     async fn register(
         &self,
         incoming: &mut Streaming<FromTaskManager>,
+        peer: Option<Identity>,
     ) -> Result<(Arc<RemoteTaskManager>, mpsc::Receiver<ToTaskManager>), Result<String, Status>>
     {
         let first = incoming.message().await.map_err(Err)?;
@@ -80,6 +83,12 @@ impl Session {
             return Err(Err(Status::invalid_argument("the first message must be Register")));
         };
         let registration = convert::registration(register).map_err(Ok)?;
+        if let Some(peer) = peer.filter(|peer| peer.name != registration.id.as_str()) {
+            return Err(Ok(format!(
+                "its name is {}, its certificate says {peer}",
+                registration.id
+            )));
+        }
         let closed = self.shutdown.child_token();
         let (link, queued) = WorkerLink::new(registration.id.clone(), self.config.epoch, closed);
         let gateway = Arc::new(RemoteTaskManager { link });

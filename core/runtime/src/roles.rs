@@ -24,6 +24,7 @@ use millstream_protocol::host::{
     Answer, Begin, Failure, Finished, Hello, Role, ToHost, answer, from_host, to_host,
 };
 use millstream_protocol::{HOST_PROTOCOL, HOST_SOCKET_VARIABLE};
+use millstream_security::{Credentials, Secret};
 use millstream_types::{HostId, JobId, JobStatus};
 
 use crate::coordinator_host::CoordinatorHost;
@@ -303,7 +304,12 @@ fn run_tasks(
             host: HostId::try_from(begin.host_id.as_slice())?,
             attempt: begin.attempt,
             token: <[u8; 32]>::try_from(begin.exchange_token.as_slice())
+                .map(Secret::new)
                 .map_err(|_| error!("the exchange token is not 32 bytes"))?,
+            credentials: match begin.credentials.as_slice() {
+                [] => None,
+                bytes => Some(Credentials::from_secret(bytes)?),
+            },
             bind: Some(resolve(&begin.bind_address)?),
         };
         TaskHost::start(

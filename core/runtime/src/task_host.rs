@@ -15,6 +15,7 @@ use millstream_protocol::host::{
     self, Execution, Failure, Metrics, OperatorEvent, Ready, TaskId, TaskMetrics, TaskState,
     from_host, to_host,
 };
+use millstream_security::{Credentials, Secret};
 use millstream_types::{ExecutionAttemptId, HostId, JobId, OperatorId, VertexId};
 
 use crate::build::{Blueprint, TaskParts};
@@ -35,7 +36,9 @@ pub struct TaskHostConfig {
     /// How often the job was restarted.
     pub attempt: u32,
     /// The secret of the job attempt's hosts.
-    pub token: [u8; 32],
+    pub token: Secret<[u8; 32]>,
+    /// This host's key and certificate, if the cluster has TLS.
+    pub credentials: Option<Credentials>,
     /// Where to listen for other hosts; `None` for a job of one process.
     pub bind: Option<SocketAddr>,
 }
@@ -79,7 +82,8 @@ impl TaskHost {
         failure::install_panic_hook();
         let exchange = Exchange::start(ExchangeConfig {
             host: config.host,
-            token: config.token,
+            token: config.token.clone(),
+            credentials: config.credentials.clone(),
             bind: config.bind,
         })?;
         let address = exchange.address().map_or_else(String::new, |address| address.to_string());

@@ -1,6 +1,7 @@
 //! The cluster as a whole, its configuration and its workers.
 
 use axum::extract::{Path, State};
+use axum::response::Html;
 use millstream_gateway::{DispatcherGateway as _, TaskManagerDetails};
 use millstream_types::JobStatus;
 use serde_json::{Value, json};
@@ -8,6 +9,18 @@ use tracing::info;
 
 use super::answer::{Answer, Json, RestError};
 use super::{Context, Shared, render};
+
+/// Where the ResourceManager's link to the application leads. What it links to is relative, since
+/// the browser knows this server by the proxy's address.
+pub(super) async fn index() -> Html<&'static str> {
+    Html(
+        "<!DOCTYPE html><html><head><title>Millstream</title></head><body><h1>Millstream</h1><ul>\
+         <li><a href=\"overview\">cluster</a><li><a href=\"jobs/overview\">jobs</a>\
+         <li><a href=\"taskmanagers\">TaskManagers</a>\
+         <li><a href=\"jobmanager/config\">configuration</a>\
+         <li><a href=\"jobmanager/log\">log</a></ul></body></html>\n",
+    )
+}
 
 pub(super) async fn overview(State(context): Shared) -> Answer {
     let services = &context.services;

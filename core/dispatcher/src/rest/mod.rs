@@ -34,7 +34,7 @@ use crate::jars::JarStore;
 use crate::lease::ClientLease;
 use crate::planner::Planner;
 
-pub use server::{BindError, RestServer};
+pub use server::{BindError, ProxyServer, RestServer};
 
 /// How many programs may be planned at once.
 const PLANS_MAX: usize = 2;

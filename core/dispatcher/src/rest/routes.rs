@@ -14,9 +14,18 @@ use super::{Context, cluster, jars, jobs, logs, metrics, submission, vertices};
 
 /// Everything that is served.
 pub(super) fn router(context: Arc<Context>) -> Router {
-    Router::new()
-        .merge(endpoints())
-        .nest("/v1", endpoints())
+    let all = || reading().merge(changing());
+    serve(all().nest("/v1", all()), context)
+}
+
+/// What may be looked at through YARN's web proxy, which lets everybody through: none of it changes
+/// anything, or hands out or takes in a program.
+pub(super) fn proxied(context: Arc<Context>) -> Router {
+    serve(reading().nest("/v1", reading()).route("/", get(cluster::index)), context)
+}
+
+fn serve(endpoints: Router<Arc<Context>>, context: Arc<Context>) -> Router {
+    endpoints
         .fallback(unknown)
         .method_not_allowed_fallback(wrong_method)
         .layer(from_fn_with_state(context.clone(), guard))
@@ -38,15 +47,11 @@ fn shown(path: &str) -> String {
     path.chars().take(200).collect()
 }
 
-fn endpoints() -> Router<Arc<Context>> {
-    Router::new().merge(cluster_endpoints()).merge(job_endpoints()).merge(submission_endpoints())
-}
-
-fn cluster_endpoints() -> Router<Arc<Context>> {
+/// What only shows something; nothing but `GET` (and with it `HEAD`) belongs here.
+fn reading() -> Router<Arc<Context>> {
     Router::new()
         .route("/overview", get(cluster::overview))
         .route("/config", get(cluster::config))
-        .route("/cluster", delete(cluster::shut_down))
         .route("/datasets", get(cluster::datasets))
         .route("/jobmanager/config", get(cluster::job_manager_config))
         .route("/jobmanager/environment", get(cluster::environment))
@@ -63,16 +68,15 @@ fn cluster_endpoints() -> Router<Arc<Context>> {
         .route("/taskmanagers/{taskmanagerid}/stdout", get(logs::task_manager_stdout))
         .route("/taskmanagers/{taskmanagerid}/logs", get(logs::task_manager_list))
         .route("/taskmanagers/{taskmanagerid}/logs/{file}", get(logs::task_manager_file))
+        .merge(reading_of_jobs())
 }
 
-fn job_endpoints() -> Router<Arc<Context>> {
+fn reading_of_jobs() -> Router<Arc<Context>> {
     Router::new()
-        .route("/jobs", get(jobs::ids).post(submission::java))
+        .route("/jobs", get(jobs::ids))
         .route("/jobs/overview", get(jobs::overview))
         .route("/jobs/metrics", get(metrics::jobs))
-        .route("/jobs/{jobid}", get(jobs::details).patch(jobs::terminate))
-        .route("/jobs/{jobid}/yarn-cancel", get(jobs::cancel_by_get))
-        .route("/jobs/{jobid}/clientHeartbeat", patch(jobs::client_heartbeat))
+        .route("/jobs/{jobid}", get(jobs::details))
         .route("/jobs/{jobid}/plan", get(jobs::plan))
         .route("/jobs/{jobid}/exceptions", get(jobs::exceptions))
         .route("/jobs/{jobid}/config", get(jobs::config))
@@ -92,8 +96,14 @@ fn job_endpoints() -> Router<Arc<Context>> {
         .route("/jobs/{jobid}/vertices/{vertexid}/subtasks/{subtaskindex}", get(vertices::subtask))
 }
 
-fn submission_endpoints() -> Router<Arc<Context>> {
+/// What changes something or has to do with programs.
+fn changing() -> Router<Arc<Context>> {
     Router::new()
+        .route("/cluster", delete(cluster::shut_down))
+        .route("/jobs", post(submission::java))
+        .route("/jobs/{jobid}", patch(jobs::terminate))
+        .route("/jobs/{jobid}/yarn-cancel", get(jobs::cancel_by_get))
+        .route("/jobs/{jobid}/clientHeartbeat", patch(jobs::client_heartbeat))
         .route("/jars", get(jars::list))
         .route("/jars/upload", post(jars::upload))
         .route("/jars/{jarid}", delete(jars::remove))

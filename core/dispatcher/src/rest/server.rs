@@ -4,6 +4,7 @@
 //! connections, the one that is idle longest is closed for the new one, so clients that only hold
 //! connections open, or send a head byte by byte, keep nobody out.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
@@ -15,6 +16,8 @@ use std::time::{Duration, Instant};
 use axum::Router;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
+use millstream_security::rustls::ServerConfig;
+use millstream_security::{Credentials, Role, SecurityError, Stream};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
@@ -23,12 +26,12 @@ use tokio_util::sync::CancellationToken;
 use tower::ServiceExt as _;
 use tracing::{debug, info, warn};
 
-use super::routes::router;
+use super::routes;
 use super::{Context, RestConfig, RestServices};
 
 /// How many connections may be open.
 const CONNECTIONS_MAX: usize = 512;
-/// How long a client may take for the head of a request.
+/// How long a client may take to show its certificate, and for the head of a request.
 const HEAD_DEADLINE: Duration = Duration::from_secs(10);
 /// How long neither side may make progress in the middle of a request.
 const STALL_DEADLINE: Duration = Duration::from_secs(60);
@@ -68,6 +71,15 @@ pub enum BindError {
 pub struct RestServer {
     listener: TcpListener,
     address: SocketAddr,
+    door: Door,
+}
+
+/// Who may come in, and how.
+#[derive(Debug, Clone, Default)]
+struct Door {
+    tls: Option<Arc<ServerConfig>>,
+    /// From where; from everywhere if nobody said.
+    peers: Option<Arc<BTreeSet<IpAddr>>>,
 }
 
 impl RestServer {
@@ -87,7 +99,7 @@ impl RestServer {
                 Ok(listener) => {
                     let bound = listener.local_addr();
                     let bound = bound.map_err(|source| Self::unusable(address, source))?;
-                    return Ok(Self { listener, address: bound });
+                    return Ok(Self { listener, address: bound, door: Door::default() });
                 }
                 Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
                     (first, last) = (first.or(Some(port)), port);
@@ -110,10 +122,22 @@ impl RestServer {
         self.address
     }
 
+    /// The same with TLS, as this JobManager: only clients of its cluster are answered.
+    ///
+    /// # Errors
+    /// The credentials cannot be used.
+    pub fn secured(mut self, credentials: &Credentials) -> Result<Self, SecurityError> {
+        self.door.tls = Some(credentials.server_config(&[Role::Client])?);
+        Ok(self)
+    }
+
     /// Serves until `stop` is cancelled; answers under way get a few seconds more.
     pub async fn serve(self, config: RestConfig, services: RestServices, stop: CancellationToken) {
-        info!(address = %self.address, "REST listens");
-        let app = router(Arc::new(Context::new(config, services)));
+        info!(address = %self.address, secured = self.door.tls.is_some(), "REST listens");
+        self.answer(routes::router(Arc::new(Context::new(config, services))), stop).await;
+    }
+
+    async fn answer(self, app: Router, stop: CancellationToken) {
         let connections = Arc::new(Connections::default());
         let mut tasks = JoinSet::new();
         loop {
@@ -121,10 +145,17 @@ impl RestServer {
                 () = stop.cancelled() => break,
                 Some(_) = tasks.join_next(), if !tasks.is_empty() => {}
                 accepted = self.listener.accept() => match accepted {
+                    Ok((_, address)) if !self.door.admits(address.ip()) => {
+                        debug!(%address, "a stranger was sent away");
+                    }
                     Ok((stream, _)) => {
                         let connection = connections.open();
-                        let (app, stop) = (app.clone(), stop.clone());
-                        tasks.spawn(serve_connection(stream, app, connection, stop));
+                        let (tls, app, stop) = (self.door.tls.clone(), app.clone(), stop.clone());
+                        tasks.spawn(async move {
+                            if let Some(stream) = greet(stream, tls, &connection, &stop).await {
+                                serve_connection(stream, app, connection, stop).await;
+                            }
+                        });
                     }
                     Err(error) => {
                         // Out of file descriptors, most likely.
@@ -140,6 +171,53 @@ impl RestServer {
     }
 }
 
+/// What YARN's web proxy forwards to: plain HTTP, for the proxy's addresses alone, and nothing but
+/// looking.
+#[derive(Debug)]
+pub struct ProxyServer(RestServer);
+
+impl ProxyServer {
+    /// Binds the first free port; 0 is any free port. Whoever connects from another address than
+    /// `peers` is sent away without a word.
+    ///
+    /// # Errors
+    /// None is free, or the address cannot be used.
+    pub async fn bind(
+        address: &str,
+        ports: impl IntoIterator<Item = u16>,
+        peers: impl IntoIterator<Item = IpAddr>,
+    ) -> Result<Self, BindError> {
+        let mut server = RestServer::bind(address, ports).await?;
+        let peers: BTreeSet<IpAddr> = peers.into_iter().map(|peer| peer.to_canonical()).collect();
+        server.door.peers = Some(Arc::new(peers));
+        Ok(Self(server))
+    }
+
+    /// Where it listens.
+    #[must_use]
+    pub fn local_addr(&self) -> SocketAddr {
+        self.0.address
+    }
+
+    /// Serves until `stop` is cancelled. It says of itself that nothing can be done here.
+    pub async fn serve(
+        self,
+        mut config: RestConfig,
+        services: RestServices,
+        stop: CancellationToken,
+    ) {
+        info!(address = %self.0.address, "REST for YARN's web proxy listens");
+        (config.web_submit, config.web_cancel) = (false, false);
+        self.0.answer(routes::proxied(Arc::new(Context::new(config, services))), stop).await;
+    }
+}
+
+impl Door {
+    fn admits(&self, peer: IpAddr) -> bool {
+        self.peers.as_ref().is_none_or(|peers| peers.contains(&peer.to_canonical()))
+    }
+}
+
 /// The IPv4 address of a name, or else its first one; clients try IPv4 too.
 async fn resolve(address: &str) -> io::Result<IpAddr> {
     let mut found: Vec<IpAddr> =
@@ -148,13 +226,35 @@ async fn resolve(address: &str) -> io::Result<IpAddr> {
     found.into_iter().next().ok_or_else(|| io::ErrorKind::AddrNotAvailable.into())
 }
 
-async fn serve_connection(
+/// Shakes hands, if that is to be done; none if the client does not, or too slowly.
+async fn greet(
     stream: TcpStream,
+    tls: Option<Arc<ServerConfig>>,
+    connection: &Connection,
+    stop: &CancellationToken,
+) -> Option<Stream> {
+    let _ = stream.set_nodelay(true);
+    tokio::select! {
+        greeted = tokio::time::timeout(HEAD_DEADLINE, Stream::accept(stream, tls)) => {
+            match greeted.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())) {
+                Ok(stream) => Some(stream),
+                Err(error) => {
+                    debug!(%error, "a stranger was sent away");
+                    None
+                }
+            }
+        }
+        () = connection.evicted.cancelled() => None,
+        () = stop.cancelled() => None,
+    }
+}
+
+async fn serve_connection(
+    stream: Stream,
     app: Router,
     connection: Connection,
     stop: CancellationToken,
 ) {
-    let _ = stream.set_nodelay(true);
     let activity = connection.activity.clone();
     let service = tower::service_fn(move |request| {
         let (app, busy) = (app.clone(), activity.begin());
@@ -263,12 +363,12 @@ impl Drop for Busy {
 
 /// A stream that fails when a read or a write waits too long.
 struct Stalling {
-    stream: TcpStream,
+    stream: Stream,
     patience: Pin<Box<Sleep>>,
 }
 
 impl Stalling {
-    fn new(stream: TcpStream) -> Self {
+    fn new(stream: Stream) -> Self {
         Self { stream, patience: Box::pin(tokio::time::sleep(STALL_DEADLINE)) }
     }
 

@@ -9,6 +9,8 @@ mod jars;
 #[cfg(test)]
 mod jobs;
 #[cfg(test)]
+mod secured;
+#[cfg(test)]
 mod shapes;
 #[cfg(test)]
 mod submission;

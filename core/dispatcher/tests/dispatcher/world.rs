@@ -9,7 +9,7 @@ use futures::future::BoxFuture;
 use millstream_config::Configuration;
 use millstream_dispatcher::{
     ArtifactStore, DispatcherConfig, DispatcherHandle, JarStore, LogFiles, PlanFailed, Planner,
-    RestConfig, RestServer, RestServices, start_dispatcher,
+    ProxyServer, RestConfig, RestServer, RestServices, start_dispatcher,
 };
 use millstream_gateway::{
     CauseKind, DispatcherGateway as _, ExceptionEntry, FailureCause, FileChunk, FileError,
@@ -19,6 +19,7 @@ use millstream_gateway::{
     TaskManagerHeartbeat, TaskManagerRegistration, TaskMetrics, VertexDetails,
 };
 use millstream_graph::{JobGraph, JobSettings, NodeId, NodeKind, Partitioner, StreamGraph};
+use millstream_security::Credentials;
 use millstream_types::{
     AllocationId, ArtifactHash, ByteSize, ExecutionState, HostId, JobId, JobStatus,
     ResourceProfile, TaskManagerId, Timestamp,
@@ -374,6 +375,8 @@ pub struct World {
     pub released: Arc<Mutex<Vec<ArtifactHash>>>,
     pub shutdown: CancellationToken,
     pub stop: CancellationToken,
+    rest: RestConfig,
+    services: RestServices,
 }
 
 impl World {
@@ -412,7 +415,7 @@ impl World {
         };
         let server = RestServer::bind("127.0.0.1", [0]).await.unwrap();
         let (address, stop) = (server.local_addr(), CancellationToken::new());
-        tokio::spawn(server.serve(rest, services, stop.clone()));
+        tokio::spawn(server.serve(rest.clone(), services.clone(), stop.clone()));
         Self {
             directory,
             address,
@@ -423,7 +426,25 @@ impl World {
             released,
             shutdown,
             stop,
+            rest,
+            services,
         }
+    }
+
+    /// Serves the same on another port, as YARN's web proxy at these addresses sees it, and talks
+    /// to that from now on.
+    pub async fn proxied(&mut self, peers: &[&str]) {
+        let peers = peers.iter().map(|peer| peer.parse().unwrap());
+        let server = ProxyServer::bind("127.0.0.1", [0], peers).await.unwrap();
+        self.address = server.local_addr();
+        tokio::spawn(server.serve(self.rest.clone(), self.services.clone(), self.stop.clone()));
+    }
+
+    /// Serves the same on another port with TLS, and talks to that from now on.
+    pub async fn secured(&mut self, own: &Credentials) {
+        let server = RestServer::bind("127.0.0.1", [0]).await.unwrap().secured(own).unwrap();
+        self.address = server.local_addr();
+        tokio::spawn(server.serve(self.rest.clone(), self.services.clone(), self.stop.clone()));
     }
 
     /// Stores these bytes.

@@ -9,6 +9,7 @@ use millstream_gateway::{
     TaskManagerRegistration,
 };
 use millstream_protocol::host::{FromHost, Ready, from_host, to_host};
+use millstream_security::{Authority, Credentials, Role};
 use millstream_types::{JobStatus, ResourceProfile, SlotId, TaskManagerId};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
@@ -79,13 +80,17 @@ struct Cluster {
 
 impl Cluster {
     fn start() -> Self {
+        Self::configured(JobMasterConfig::default())
+    }
+
+    fn configured(config: JobMasterConfig) -> Self {
         let (tell, told) = unbounded_channel();
         let (coordinator_hosts, _) = TestingTaskManager::new("coordinators");
         let (worker, calls) = TestingTaskManager::new("tm1");
         let factory = Factory {
             resource_manager: Arc::new(TestingResourceManager(tell)),
             coordinator_hosts,
-            config: JobMasterConfig::default(),
+            config,
         };
         Self { job: factory.start(submission(pipeline(1))), told, worker, calls }
     }
@@ -152,6 +157,21 @@ async fn a_job_is_cancelled_through_all_parties() {
     assert!(cluster.told.recv().await.is_none(), "the actor has ended");
     assert_eq!(cluster.job.post(JobMasterEvent::Cancel).await, Err(Stopped));
     assert_eq!(cluster.job.details().borrow().status, JobStatus::Canceled);
+}
+
+#[tokio::test(start_paused = true)]
+async fn with_an_authority_each_host_gets_its_certificate() {
+    let authority = Arc::new(Authority::generate("c").unwrap());
+    let config = JobMasterConfig { authority: Some(authority), ..JobMasterConfig::default() };
+    let mut cluster = Cluster::configured(config);
+    assert_eq!(cluster.declaration().await, 1);
+    cluster.grant().await;
+    let Some(TaskManagerCall::StartHost(start)) = cluster.calls.recv().await else {
+        panic!("expected the start of a host");
+    };
+    let credentials = Credentials::from_secret(&start.begin.credentials).unwrap();
+    let name = format!("{}/{}", cluster.job.job(), start.host);
+    assert_eq!((credentials.identity().role, &credentials.identity().name), (Role::Host, &name));
 }
 
 #[tokio::test(start_paused = true)]

@@ -143,7 +143,12 @@ impl JobMaster {
         self.enter(Phase::StartingHosts);
         let token = self.ids.token().to_vec();
         for share in shares.into_values() {
-            let begin = self.begin(share.host, Role::TaskHost, token.clone());
+            let credentials = self.ids.host_credentials(self.submission.job, share.host);
+            let begin = Begin {
+                exchange_token: token.clone(),
+                credentials,
+                ..self.begin(share.host, Role::TaskHost)
+            };
             let role = hosts::Role::Tasks { address: share.address };
             self.start_host(share.host, share.on, role, share.slots, begin);
         }
@@ -155,12 +160,12 @@ impl JobMaster {
 
     pub(super) fn start_coordinator(&mut self) {
         let host = self.ids.host_id();
-        let begin = self.begin(host, Role::Coordinator, Vec::new());
+        let begin = self.begin(host, Role::Coordinator);
         let on = Arc::clone(&self.coordinators);
         self.start_host(host, on, hosts::Role::Coordinator, Vec::new(), begin);
     }
 
-    fn begin(&self, host: HostId, role: Role, exchange_token: Vec<u8>) -> Begin {
+    fn begin(&self, host: HostId, role: Role) -> Begin {
         Begin {
             role: role.into(),
             major: HOST_PROTOCOL.major,
@@ -169,7 +174,6 @@ impl JobMaster {
             job_graph: Some(self.graph_message.clone()),
             host_id: host.as_bytes().to_vec(),
             attempt: self.restarts,
-            exchange_token,
             heartbeat_interval_ms: millis(self.config.sign_of_life_interval()),
             ..Begin::default()
         }

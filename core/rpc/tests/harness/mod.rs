@@ -23,6 +23,7 @@ use millstream_protocol::host::{
 };
 use millstream_protocol::{HOST_PROTOCOL, HOST_SOCKET_VARIABLE};
 use millstream_rpc::{ClusterServer, ClusterServerConfig, GrpcJobManager, RpcStatistics};
+use millstream_security::{Authority, Credentials, Role};
 use millstream_taskmanager::{
     ExitReason, HostSettings, LogDirectory, TaskManagerConfig, TaskManagerError,
 };
@@ -36,6 +37,8 @@ use tokio::net::TcpListener;
 use tokio::sync::mpsc::{self, UnboundedReceiver, UnboundedSender};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
+
+pub const DAY: Duration = Duration::from_secs(86_400);
 
 pub async fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
     let deadline = Instant::now() + Duration::from_secs(10);
@@ -169,15 +172,27 @@ impl Master {
     }
 
     pub async fn start_on(listener: TcpListener, epoch: u64) -> Self {
-        Self::serve(listener, epoch, None)
+        Self::serve(listener, epoch, None, None)
+    }
+
+    /// With TLS, as the JobManager of this authority's cluster.
+    pub async fn secured(authority: &Authority) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let own = authority.issue(Role::JobManager, "jobmanager", DAY).unwrap();
+        Self::serve(listener, 1, None, Some(&own))
     }
 
     pub async fn refusing(reason: &str) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        Self::serve(listener, 1, Some(reason.to_owned()))
+        Self::serve(listener, 1, Some(reason.to_owned()), None)
     }
 
-    fn serve(listener: TcpListener, epoch: u64, refusal: Option<String>) -> Self {
+    fn serve(
+        listener: TcpListener,
+        epoch: u64,
+        refusal: Option<String>,
+        own: Option<&Credentials>,
+    ) -> Self {
         let address = listener.local_addr().unwrap().to_string();
         let (heard, hears) = mpsc::unbounded_channel();
         let config = ClusterServerConfig {
@@ -190,6 +205,10 @@ impl Master {
         let store = Store::default();
         let resource_manager = Arc::new(TestingResourceManager { heard, refusal });
         let server = ClusterServer::new(config, resource_manager, Arc::new(store.clone()));
+        let server = match own {
+            Some(own) => server.secured(own).unwrap(),
+            None => server,
+        };
         let statistics = server.statistics();
         let shutdown = CancellationToken::new();
         let serving = server.serve(listener, shutdown.clone());
@@ -328,10 +347,18 @@ impl Worker {
     }
 
     pub fn with_timeout(address: &str, timeout: Duration) -> Self {
+        Self::with_connector(GrpcJobManager::new(address), timeout)
+    }
+
+    pub fn secured(address: &str, credentials: &Credentials, timeout: Duration) -> Self {
+        Self::with_connector(GrpcJobManager::new(address).secured(credentials).unwrap(), timeout)
+    }
+
+    fn with_connector(connector: GrpcJobManager, timeout: Duration) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let shutdown = CancellationToken::new();
         let config = worker_config(dir.path(), timeout);
-        let connector = Arc::new(GrpcJobManager::new(address));
+        let connector = Arc::new(connector);
         let run = tokio::spawn(millstream_taskmanager::run(config, connector, shutdown.clone()));
         let _end = shutdown.clone().drop_guard();
         Self { dir, shutdown, done: Box::pin(async { run.await.unwrap() }), _end }

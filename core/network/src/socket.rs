@@ -1,0 +1,156 @@
+//! A connected socket, with TLS or without: bytes in, bytes out, nothing that waits.
+//!
+//! With TLS one lock guards the keys of both directions, so one thread encrypts or decrypts at a
+//! time. What was encrypted waits here for the socket, in order; whoever has the right to write
+//! (see [`connection`](crate::connection)) takes it to the socket.
+
+use std::io::{self, BufRead, Write};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use bytes::BytesMut;
+use millstream_security::Stream;
+use millstream_security::rustls::Connection;
+use tokio::net::TcpStream;
+
+/// What became of bytes that somebody wanted to write.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Written {
+    /// So many are the socket's, or wait here.
+    pub(crate) taken: usize,
+    /// Whether something waits here for the socket.
+    pub(crate) waiting: bool,
+}
+
+#[derive(Debug)]
+pub(crate) struct Socket {
+    stream: TcpStream,
+    tls: Option<Mutex<Connection>>,
+}
+
+/// Room for one read from a socket with TLS.
+#[derive(Debug, Default)]
+pub(crate) struct Encrypted(Vec<u8>);
+
+const READ_BYTES: usize = 256 << 10;
+
+impl Socket {
+    pub(crate) fn new(stream: Stream) -> Self {
+        let (stream, tls) = stream.into_parts();
+        let tls = tls.map(|mut tls| {
+            // How much may wait is bounded by the credits of the channels.
+            tls.set_buffer_limit(None);
+            Mutex::new(tls)
+        });
+        Self { stream, tls }
+    }
+
+    pub(crate) async fn readable(&self) -> io::Result<()> {
+        self.stream.readable().await
+    }
+
+    pub(crate) async fn writable(&self) -> io::Result<()> {
+        self.stream.writable().await
+    }
+
+    /// Writes as much of `bytes` as the socket takes now. With TLS all of them are taken.
+    pub(crate) fn try_write(&self, bytes: &[u8]) -> io::Result<Written> {
+        let Some(tls) = &self.tls else {
+            return Ok(Written { taken: self.stream.try_write(bytes)?, waiting: false });
+        };
+        let mut tls = lock(tls);
+        tls.writer().write_all(bytes)?;
+        // An error shows again to who carries on with what waits.
+        let waiting = self.flush(&mut tls).unwrap_or(true);
+        Ok(Written { taken: bytes.len(), waiting })
+    }
+
+    /// Writes what waits here; whether something still does.
+    pub(crate) fn try_flush(&self) -> io::Result<bool> {
+        match &self.tls {
+            None => Ok(false),
+            Some(tls) => self.flush(&mut lock(tls)),
+        }
+    }
+
+    fn flush(&self, tls: &mut Connection) -> io::Result<bool> {
+        while tls.wants_write() {
+            match tls.write_tls(&mut Outward(&self.stream)) {
+                Ok(_) => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(true),
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(false)
+    }
+
+    /// Reads what is there to the end of `buffer`; nothing at the end of the stream.
+    pub(crate) fn try_read(
+        &self,
+        encrypted: &mut Encrypted,
+        buffer: &mut BytesMut,
+    ) -> io::Result<usize> {
+        let Some(tls) = &self.tls else { return self.stream.try_read_buf(buffer) };
+        encrypted.0.resize(READ_BYTES, 0);
+        let count = self.stream.try_read(&mut encrypted.0)?;
+        decrypt(&mut lock(tls), encrypted.0.get(..count).unwrap_or_default(), buffer)?;
+        Ok(count)
+    }
+
+    /// Adds what came with the end of the handshake.
+    pub(crate) fn begin(&self, buffer: &mut BytesMut) -> io::Result<()> {
+        match &self.tls {
+            None => Ok(()),
+            Some(tls) => decrypt(&mut lock(tls), &[], buffer),
+        }
+    }
+
+    /// Whether something waits for the socket although nobody wrote: TLS answers by itself.
+    pub(crate) fn wants_write(&self) -> bool {
+        self.tls.as_ref().is_some_and(|tls| lock(tls).wants_write())
+    }
+}
+
+fn lock(tls: &Mutex<Connection>) -> MutexGuard<'_, Connection> {
+    tls.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn decrypt(tls: &mut Connection, mut bytes: &[u8], buffer: &mut BytesMut) -> io::Result<()> {
+    loop {
+        let state = tls.process_new_packets();
+        let state = state.map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?;
+        let mut left = state.plaintext_bytes_to_read();
+        while left > 0 {
+            let mut reader = tls.reader();
+            let part = reader.fill_buf()?;
+            let count = part.len();
+            buffer.extend_from_slice(part);
+            reader.consume(count);
+            left = left.saturating_sub(count.max(1));
+        }
+        if state.peer_has_closed() {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        if bytes.is_empty() {
+            return Ok(());
+        }
+        // Some thousand bytes at a time, and never more than a record.
+        tls.read_tls(&mut bytes)?;
+    }
+}
+
+/// The socket as TLS writes to it.
+struct Outward<'a>(&'a TcpStream);
+
+impl Write for Outward<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.try_write(bytes)
+    }
+
+    fn write_vectored(&mut self, parts: &[io::IoSlice<'_>]) -> io::Result<usize> {
+        self.0.try_write_vectored(parts)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}

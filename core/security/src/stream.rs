@@ -1,0 +1,132 @@
+//! A connection with TLS or without, for servers and clients that offer both.
+
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use rustls::{ClientConfig, ServerConfig};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+use tokio_rustls::{TlsAcceptor, TlsConnector, TlsStream};
+
+use crate::{Identity, peer_identity, server_name};
+
+/// What both kinds have in common.
+#[derive(Debug)]
+pub enum Stream {
+    /// Without TLS: nobody knows who the peer is.
+    Plain(TcpStream),
+    /// With TLS: the peer has shown its certificate.
+    Secured(Box<TlsStream<TcpStream>>),
+}
+
+impl Stream {
+    /// Makes a connection of an accepted socket. Has no deadline of its own. With TLS it is over
+    /// when the client has shown a certificate of whom the configuration accepts.
+    ///
+    /// # Errors
+    /// The handshake failed; the client has been told.
+    pub async fn accept(stream: TcpStream, config: Option<Arc<ServerConfig>>) -> io::Result<Self> {
+        let Some(config) = config else { return Ok(Self::Plain(stream)) };
+        let stream = TlsAcceptor::from(config).accept(stream).await?;
+        Ok(Self::Secured(Box::new(stream.into())))
+    }
+
+    /// Makes a connection of a connected socket. Has no deadline of its own. That the server does
+    /// not want this client may show only when something is read.
+    ///
+    /// # Errors
+    /// The handshake failed, or somebody else answered than the configuration expects.
+    pub async fn connect(stream: TcpStream, config: Option<Arc<ClientConfig>>) -> io::Result<Self> {
+        let Some(config) = config else { return Ok(Self::Plain(stream)) };
+        let stream = TlsConnector::from(config).connect(server_name(), stream).await?;
+        Ok(Self::Secured(Box::new(stream.into())))
+    }
+
+    /// The socket and what TLS knows about it, for who drives them himself. Bytes that the peer has
+    /// sent may wait in there already, decrypted.
+    #[must_use]
+    pub fn into_parts(self) -> (TcpStream, Option<rustls::Connection>) {
+        match self {
+            Self::Plain(stream) => (stream, None),
+            Self::Secured(stream) => match *stream {
+                TlsStream::Client(stream) => {
+                    let (socket, session) = stream.into_inner();
+                    (socket, Some(session.into()))
+                }
+                TlsStream::Server(stream) => {
+                    let (socket, session) = stream.into_inner();
+                    (socket, Some(session.into()))
+                }
+            },
+        }
+    }
+
+    /// Who the peer is, if that is known.
+    #[must_use]
+    pub fn peer(&self) -> Option<Identity> {
+        match self {
+            Self::Plain(_) => None,
+            Self::Secured(stream) => peer_identity(stream.get_ref().1),
+        }
+    }
+}
+
+impl AsyncRead for Stream {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Plain(stream) => Pin::new(stream).poll_read(context, buffer),
+            Self::Secured(stream) => Pin::new(stream).poll_read(context, buffer),
+        }
+    }
+}
+
+impl AsyncWrite for Stream {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        match self.get_mut() {
+            Self::Plain(stream) => Pin::new(stream).poll_write(context, buffer),
+            Self::Secured(stream) => Pin::new(stream).poll_write(context, buffer),
+        }
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Plain(stream) => Pin::new(stream).poll_flush(context),
+            Self::Secured(stream) => Pin::new(stream).poll_flush(context),
+        }
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Plain(stream) => Pin::new(stream).poll_shutdown(context),
+            Self::Secured(stream) => Pin::new(stream).poll_shutdown(context),
+        }
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffers: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        match self.get_mut() {
+            Self::Plain(stream) => Pin::new(stream).poll_write_vectored(context, buffers),
+            Self::Secured(stream) => Pin::new(stream).poll_write_vectored(context, buffers),
+        }
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        match self {
+            Self::Plain(stream) => stream.is_write_vectored(),
+            Self::Secured(stream) => stream.is_write_vectored(),
+        }
+    }
+}
