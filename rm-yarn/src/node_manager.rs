@@ -1,8 +1,8 @@
 //! Starts and stops containers at their NodeManagers.
 //!
-//! What is to be done at one node is done by one task at a time, several starts in one call; nodes
-//! do not wait for each other, so that a frozen one delays nobody. Connections live as long as
-//! there is something to do.
+//! Starts at one node are made by one task at a time, several in one call, and so are stops; nodes
+//! do not wait for each other, so that a frozen one delays nobody. A container is only stopped after
+//! its start has ended. Connections live as long as there is something to do.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
@@ -21,8 +21,8 @@ use crate::proto::yarn::{
     StartContainersResponseProto, StopContainersRequestProto, StopContainersResponseProto,
 };
 
-/// At how many nodes something is done at a time.
-const NODES_MAX: usize = 64;
+/// How many tasks talk to nodes at a time.
+const TASKS_MAX: usize = 64;
 /// How many containers are started, or stopped, by one call.
 const BATCH_MAX: usize = 32;
 /// The pauses before a start is tried again.
@@ -67,9 +67,16 @@ pub(crate) struct NodeManagers {
     launch: Arc<dyn WorkerLaunch>,
     options: Options,
     tokens: HashMap<Node, Token>,
-    waiting: BTreeMap<Node, VecDeque<Order>>,
-    busy: BTreeSet<Node>,
-    running: JoinSet<(Node, Outcomes)>,
+    waiting: BTreeMap<Lane, VecDeque<Order>>,
+    busy: BTreeSet<Lane>,
+    running: JoinSet<(Lane, Outcomes)>,
+}
+
+/// What is done one after the other: a dying node's stops must not delay its successor's starts.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+struct Lane {
+    node: Node,
+    starts: bool,
 }
 
 impl NodeManagers {
@@ -91,26 +98,29 @@ impl NodeManagers {
 
     /// Starts a container; [`next`](Self::next) tells how that went.
     pub(crate) fn start(&mut self, start: Box<WorkerStart>) {
-        self.order(start.node.clone(), Order::Start(start));
+        let lane = Lane { node: start.node.clone(), starts: true };
+        self.waiting.entry(lane).or_default().push_back(Order::Start(start));
     }
 
     /// Stops a container, as well as it can.
     pub(crate) fn stop(&mut self, container: ContainerId, node: Node) {
-        self.order(node, Order::Stop(container));
+        let lane = Lane { node, starts: false };
+        self.waiting.entry(lane).or_default().push_back(Order::Stop(container));
     }
 
     /// Whether nothing is left to do.
     pub(crate) fn is_idle(&self) -> bool {
-        self.running.is_empty()
+        self.running.is_empty() && self.waiting.is_empty()
     }
 
-    /// The next outcomes; waits for ever when nothing is being done. Cancel-safe.
+    /// Begins with what was ordered, and waits for the next outcomes; for ever when there is nothing
+    /// to do. Cancel-safe.
     pub(crate) async fn next(&mut self) -> Outcomes {
+        self.dispatch();
         match self.running.join_next().await {
             None => std::future::pending().await,
-            Some(Ok((node, outcomes))) => {
-                self.busy.remove(&node);
-                self.dispatch();
+            Some(Ok((lane, outcomes))) => {
+                self.busy.remove(&lane);
                 outcomes
             }
             Some(Err(error)) => {
@@ -120,31 +130,26 @@ impl NodeManagers {
         }
     }
 
-    fn order(&mut self, node: Node, order: Order) {
-        self.waiting.entry(node).or_default().push_back(order);
-        self.dispatch();
-    }
-
     fn dispatch(&mut self) {
-        while self.running.len() < NODES_MAX {
-            let next = self.waiting.keys().find(|node| !self.busy.contains(*node)).cloned();
-            let Some(node) = next else { return };
-            let Some(queue) = self.waiting.get_mut(&node) else { return };
+        while self.running.len() < TASKS_MAX {
+            let next = self.waiting.keys().find(|lane| !self.busy.contains(*lane)).cloned();
+            let Some(lane) = next else { return };
+            let Some(queue) = self.waiting.get_mut(&lane) else { return };
             let batch: Vec<Order> = queue.drain(..queue.len().min(BATCH_MAX)).collect();
             if queue.is_empty() {
-                self.waiting.remove(&node);
+                self.waiting.remove(&lane);
             }
             let work = Work {
-                address: node.to_string(),
-                token: self.tokens.get(&node).cloned(),
+                address: lane.node.to_string(),
+                token: self.tokens.get(&lane.node).cloned(),
                 options: self.options.clone(),
                 connection: None,
             };
-            self.busy.insert(node.clone());
+            self.busy.insert(lane.clone());
             let launch = Arc::clone(&self.launch);
             self.running.spawn(async move {
-                let outcomes = work.carry_out(&node, batch, &*launch).await;
-                (node, outcomes)
+                let outcomes = work.carry_out(&lane.node, batch, &*launch).await;
+                (lane, outcomes)
             });
         }
     }

@@ -6,6 +6,7 @@
 use std::time::Duration;
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
+use millstream_hadoop_config::HadoopConfiguration;
 use millstream_rm_yarn::credentials::{AM_RM_TOKEN, Token};
 use millstream_rm_yarn::ipc::{Connection, Identity, IpcError, Options, Protocol};
 use millstream_rm_yarn::proto::common::{
@@ -15,6 +16,7 @@ use millstream_rm_yarn::proto::common::{
 use millstream_rm_yarn::proto::yarn::{
     GetClusterMetricsRequestProto, GetNewApplicationResponseProto,
 };
+use millstream_rm_yarn::resource_manager::{ResourceManager, Service};
 use prost::Message;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -249,4 +251,37 @@ async fn nobody_there_is_told_with_the_address() {
     let user = Identity::User("alice".to_owned());
     let error = Connection::open(&address, PROTOCOL, user, &options()).await.unwrap_err();
     assert!(error.to_string().starts_with(&format!("failed to connect to {address}")), "{error}");
+}
+
+#[tokio::test]
+async fn a_frozen_resource_manager_gives_way_to_the_next() {
+    let frozen = Server::start(|mut server| async move {
+        server.greet().await;
+        std::future::pending().await
+    })
+    .await;
+    let awake = Server::start(|mut server| async move {
+        server.greet().await;
+        loop {
+            let call = server.call().await;
+            server.answer(call).await;
+        }
+    })
+    .await;
+    let mut hadoop = HadoopConfiguration::new();
+    hadoop.set("yarn.resourcemanager.ha.enabled", "true");
+    hadoop.set("yarn.resourcemanager.ha.rm-ids", "rm1,rm2");
+    hadoop.set("yarn.resourcemanager.address.rm1", &frozen);
+    hadoop.set("yarn.resourcemanager.address.rm2", &awake);
+    let options = Options { call_timeout: Duration::from_millis(100), ..Options::default() };
+    let user = Identity::User("alice".to_owned());
+    let patience = Duration::from_secs(10);
+    let mut manager =
+        ResourceManager::new(&hadoop, Service::Client, user, options, patience).unwrap();
+    for number in [1, 2] {
+        let request = GetClusterMetricsRequestProto {};
+        let answer: GetNewApplicationResponseProto =
+            manager.call(&number.to_string(), &request).await.unwrap();
+        assert_eq!(answer.application_id.unwrap().id(), number);
+    }
 }

@@ -8,8 +8,8 @@ use std::time::Duration;
 use millstream_types::{ByteSize, ResourceProfile, TaskManagerId};
 
 use crate::{
-    DriverEvent, DriverEventReceiver, DriverEvents, RequestId, ResourceManagerDriver,
-    WorkerRequest, driver_events,
+    ClusterStatus, DriverEvent, DriverEventReceiver, DriverEvents, RequestId,
+    ResourceManagerDriver, WorkerRequest, driver_events,
 };
 
 /// How long the external manager may take to give a worker.
@@ -26,6 +26,7 @@ pub async fn run<D: ResourceManagerDriver>(mut make: impl FnMut(DriverEvents) ->
     unknown_names_are_ignored(&mut make).await;
     withdrawn_requests_leave_nothing(&mut make).await;
     requests_get_distinct_workers_that_release_silences(&mut make).await;
+    a_deregistered_driver_is_silent(&mut make).await;
 }
 
 fn kind(driver: &impl ResourceManagerDriver) -> WorkerRequest {
@@ -114,6 +115,24 @@ async fn requests_get_distinct_workers_that_release_silences<D: ResourceManagerD
         driver.release(worker);
     }
     assert_eq!(next_within(&mut received, SILENCE).await, None, "released workers are silent");
+}
+
+async fn a_deregistered_driver_is_silent<D: ResourceManagerDriver>(
+    make: &mut impl FnMut(DriverEvents) -> D,
+) {
+    let (mut driver, mut received) = start(make).await;
+    let request = driver.request(kind(&driver));
+    if driver.obtainable().is_some() {
+        let event = next_within(&mut received, ALLOCATION_TIMEOUT).await;
+        let answered =
+            matches!(&event, Some(DriverEvent::Allocated { request: r, .. }) if *r == request);
+        assert!(answered, "expected an allocation, got {event:?}");
+    }
+    let ended = driver.deregister(ClusterStatus::Succeeded, "all is well".to_owned());
+    let ended = tokio::time::timeout(ALLOCATION_TIMEOUT, ended).await;
+    assert!(ended.is_ok(), "the end of the cluster was not acknowledged");
+    driver.request(kind(&driver));
+    assert_eq!(next_within(&mut received, SILENCE).await, None, "the cluster has ended");
 }
 
 #[cfg(test)]

@@ -116,7 +116,7 @@ impl ResourceManagerDriver for TestingDriver {
         let number = world.requests;
         world.open.insert(RequestId::new(number));
         drop(world);
-        if self.fulfils {
+        if self.fulfils && self.manager.ended().is_none() {
             let _ = self.manager.allocate(&format!("worker-{number}"));
         }
         RequestId::new(number)

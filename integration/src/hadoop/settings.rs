@@ -198,7 +198,7 @@ impl Settings {
             ("yarn.nodemanager.resource.memory-mb", "8192"),
             ("yarn.nodemanager.resource.cpu-vcores", "8"),
             ("yarn.nodemanager.disk-health-checker.enable", "false"),
-            // Looked at once even so: a disk that is nearly full would have no room for containers.
+            // It is looked at once at the start all the same.
             (
                 "yarn.nodemanager.disk-health-checker.max-disk-utilization-per-disk-percentage",
                 "100",

@@ -36,7 +36,7 @@ impl ApplicationMaster {
         }
         self.pace(before != self.requests.len(), answer.limit.as_ref());
         match command {
-            Some(Ok(AmCommandProto::AmResync)) => self.resync(),
+            Some(Ok(AmCommandProto::AmResync)) => self.resync(now),
             Some(Ok(AmCommandProto::AmShutdown)) => {
                 self.fail("YARN told this attempt to end".to_owned(), actions);
             }

@@ -110,7 +110,7 @@ impl ApplicationMaster {
         }
         let told = std::mem::take(&mut self.told);
         match refusal {
-            Refusal::NotRegistered => return self.resync(),
+            Refusal::NotRegistered => return self.resync(now),
             Refusal::AttemptOver(text) => {
                 return self.fail(format!("YARN has ended this attempt: {text}"), actions);
             }
@@ -171,9 +171,10 @@ impl ApplicationMaster {
     }
 
     /// The ResourceManager has forgotten us, as after its restart.
-    pub(super) fn resync(&mut self) {
+    pub(super) fn resync(&mut self, now: Instant) {
         tracing::info!("the ResourceManager has forgotten this attempt; registering again");
         self.phase = Phase::Unregistered;
+        self.not_before = Some(now + PAUSE_SHORTEST);
         self.untold();
     }
 
