@@ -66,6 +66,8 @@ pub(crate) fn job_manager(arguments: &ContainerArguments) -> Result<ExitCode> {
         lease: lease.transpose()?,
         variables,
         rpc_ports: Some(configuration.get(&options::YARN_APPLICATION_MASTER_PORT)?),
+        authority: None,
+        web_proxies: Vec::new(),
     };
     let staging = FilePath::from(told.staging_dir.as_str());
     let user = told.user.clone();
@@ -106,7 +108,10 @@ pub(crate) fn task_manager(arguments: &ContainerArguments) -> Result<ExitCode> {
     ];
     let configuration = configuration(&surroundings, told.configuration, own)?;
     let hadoop = hadoop(&told.hadoop);
-    let setup = TaskManagerSetup { variables: user_variables(&surroundings, &hadoop, &told.user)? };
+    let setup = TaskManagerSetup {
+        variables: user_variables(&surroundings, &hadoop, &told.user)?,
+        credentials: None,
+    };
     daemon::run_configured(configuration, &arguments.log_file, |configuration, log| {
         run_task_manager(configuration, log, setup)
     })

@@ -16,7 +16,7 @@ pub enum DaemonError {
     Config(#[from] ConfigError),
     /// Others could reach a port that asks nobody who they are.
     #[error(
-        "{key}: {address} is not a loopback address and this version has no TLS: bind to \
+        "{key}: {address} is not a loopback address and this cluster has no TLS: bind to \
          localhost, or set {allow}: true if everyone who reaches the machine may run code on it",
         allow = options::ALLOW_INSECURE_NON_LOOPBACK_BIND.key()
     )]
@@ -83,7 +83,8 @@ impl DaemonFiles {
     }
 }
 
-/// Refuses an address that others reach, unless the configuration allows it.
+/// Refuses an address that others reach, unless the configuration allows it. For ports that ask
+/// nobody who they are; those with TLS may be bound to any address.
 pub(crate) fn refuse_open_bind(
     configuration: &Configuration,
     key: &'static str,

@@ -1,7 +1,7 @@
 //! The JobManager process: Dispatcher, ResourceManager, one JobMaster per job, and their ports.
 
 use std::ffi::OsString;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,7 +9,7 @@ use std::time::Duration;
 use millstream_config::{Configuration, PortRange, options};
 use millstream_dispatcher::{
     ArtifactStore, ClientLease, DispatcherConfig, DispatcherHandle, JarStore, LogFiles, RestConfig,
-    RestServer, RestServices, start_dispatcher,
+    RestServices, start_dispatcher,
 };
 use millstream_gateway::{ArtifactLocator, ResourceManagerGateway};
 use millstream_jobmaster::{Factory, IdSource, JobMasterConfig, OsIds};
@@ -18,17 +18,18 @@ use millstream_resourcemanager::{
 };
 use millstream_rm_driver::{ClusterStatus, DriverEventReceiver, ResourceManagerDriver};
 use millstream_rpc::{ClusterServer, ClusterServerConfig};
+use millstream_security::Authority;
 use millstream_taskmanager::{
     CoordinatorHosts, CoordinatorHostsConfig, HostSettings, LogDirectory, WorkingDir,
 };
 use millstream_types::{LeaderEpoch, TaskManagerId, Timestamp};
-use tokio::net::TcpListener;
 use tokio::task::JoinError;
 use tokio_util::sync::CancellationToken;
 
 use crate::daemon::{self, DaemonError, DaemonFiles};
 use crate::lifecycle::{Lifecycle, Lifecycles, Outcome};
 use crate::planner::ChildPlanner;
+use crate::ports::Ports;
 
 /// The ResourceManager's driver and what it reports; the caller chooses which.
 pub type Driver = (Box<dyn ResourceManagerDriver>, DriverEventReceiver);
@@ -43,6 +44,8 @@ pub struct Endpoints {
     pub rest: SocketAddr,
     /// The RPC server of the workers.
     pub rpc: SocketAddr,
+    /// What YARN's web proxy may look at, if there is to be one.
+    pub proxy: Option<SocketAddr>,
 }
 
 /// What distinguishes one JobManager from another, beside its configuration.
@@ -56,13 +59,24 @@ pub struct JobManagerSetup {
     pub variables: Vec<(OsString, OsString)>,
     /// The ports that the RPC server tries, if not `jobmanager.rpc.port`.
     pub rpc_ports: Option<PortRange>,
+    /// The cluster's authority, and then every port has TLS.
+    pub authority: Option<Arc<Authority>>,
+    /// The addresses of YARN's web proxies; a plain port to look at is opened for them alone.
+    pub web_proxies: Vec<IpAddr>,
 }
 
 impl JobManagerSetup {
     /// A session that nobody owns.
     #[must_use]
     pub fn session() -> Self {
-        Self { lifecycle: Lifecycle::Session, lease: None, variables: Vec::new(), rpc_ports: None }
+        Self {
+            lifecycle: Lifecycle::Session,
+            lease: None,
+            variables: Vec::new(),
+            rpc_ports: None,
+            authority: None,
+            web_proxies: Vec::new(),
+        }
     }
 }
 
@@ -80,16 +94,14 @@ pub async fn run_job_manager(
     daemon::adopt_orphans().await?;
     let stop = CancellationToken::new();
     daemon::stop_at_signals(stop.clone())?;
-    let rest = bind_rest(&configuration).await?;
-    let rpc = bind_rpc(&configuration, setup.rpc_ports.as_ref()).await?;
-    let endpoints = Endpoints { rest: rest.local_addr(), rpc: local_address(&rpc)? };
+    let ports = Ports::bind(&configuration, &setup).await?;
     let dir = working_dir(&configuration)?;
     let (artifacts, jars) = open_stores(&configuration, dir.path())?;
     let located: Arc<dyn ArtifactLocator> = Arc::new(artifacts.clone());
     let logs = files.directory(dir.path());
     let hosts = coordinator_hosts(&configuration, dir.path(), &logs, &setup.variables, &located)?;
     let hosts = Arc::new(hosts);
-    let (driver, events) = make_driver(&endpoints)?;
+    let (driver, events) = make_driver(ports.endpoints())?;
     let (resources, mut resources_ended) =
         start_resource_manager(&resource_config(&configuration)?, driver, events);
     let resource_manager: Arc<dyn ResourceManagerGateway> = Arc::new(resources.clone());
@@ -99,7 +111,10 @@ pub async fn run_job_manager(
         Arc::new(Factory {
             resource_manager: Arc::clone(&resource_manager),
             coordinator_hosts: Arc::clone(&hosts) as _,
-            config: JobMasterConfig::from_configuration(&configuration)?,
+            config: JobMasterConfig {
+                authority: setup.authority,
+                ..JobMasterConfig::from_configuration(&configuration)?
+            },
         }),
         Arc::clone(&resource_manager),
     );
@@ -123,17 +138,15 @@ pub async fn run_job_manager(
     };
     let rest_config = rest_config(&configuration, files.log.is_some().then_some(logs))?;
     let server = ClusterServer::new(server_config(&configuration)?, resource_manager, located);
-    tracing::info!("Web frontend listening at http://{}", endpoints.rest);
     let serving = CancellationToken::new();
-    let rpc_served = tokio::spawn(server.serve(rpc, serving.clone()));
-    let rest_served = tokio::spawn(rest.serve(rest_config, services, serving.clone()));
+    let served = tokio::spawn(ports.serve(server, rest_config, services, serving.clone()));
     let ended = tokio::select! {
         outcome = until_end(&lifecycles, setup.lifecycle, lease.as_ref(), &stop) => Ok(outcome),
         failed = &mut resources_ended => Err(failed),
     };
     end_jobs(&dispatcher, &hosts).await;
     serving.cancel();
-    let _ = tokio::join!(rest_served, rpc_served);
+    let _ = served.await;
     let Outcome { status, diagnostics } = ended.map_err(resource_manager_failed)?;
     tracing::info!(?status, diagnostics, "the cluster ends");
     resources.stop(status, diagnostics).await;
@@ -258,58 +271,9 @@ fn rest_config(
     Ok(config)
 }
 
-fn local_address(listener: &TcpListener) -> Result<SocketAddr, DaemonError> {
-    let address = listener.local_addr();
-    address.map_err(|error| DaemonError::failed("failed to learn the RPC port", error))
-}
-
 fn shown_files(logs: LogDirectory) -> LogFiles {
     let LogDirectory { dir, log_name, out_name } = logs;
     LogFiles { directory: Some(dir), log: Some(log_name), stdout: Some(out_name) }
-}
-
-async fn bind_rest(configuration: &Configuration) -> Result<RestServer, DaemonError> {
-    let address = configuration.get(&options::REST_BIND_ADDRESS)?;
-    daemon::refuse_open_bind(configuration, options::REST_BIND_ADDRESS.key(), &address)?;
-    let ports = configuration.get(&options::REST_BIND_PORT)?;
-    RestServer::bind(&address, ports.ports()).await.map_err(|error| DaemonError::Bind {
-        key: options::REST_BIND_PORT.key(),
-        address,
-        reason: error.to_string(),
-    })
-}
-
-async fn bind_rpc(
-    configuration: &Configuration,
-    ports: Option<&PortRange>,
-) -> Result<TcpListener, DaemonError> {
-    let address = configuration.get(&options::JOBMANAGER_BIND_HOST)?;
-    daemon::refuse_open_bind(configuration, options::JOBMANAGER_BIND_HOST.key(), &address)?;
-    let (key, ports) = match ports {
-        Some(ports) => (options::YARN_APPLICATION_MASTER_PORT.key(), ports.ports().collect()),
-        None => {
-            let port = configuration.get(&options::JOBMANAGER_RPC_PORT)?;
-            (options::JOBMANAGER_RPC_PORT.key(), vec![port])
-        }
-    };
-    let mut refused = None;
-    for port in ports {
-        match TcpListener::bind((address.as_str(), port)).await {
-            Ok(listener) => return Ok(listener),
-            Err(error) => {
-                refused = Some(DaemonError::Bind {
-                    key,
-                    address: format!("{address}:{port}"),
-                    reason: error.to_string(),
-                });
-            }
-        }
-    }
-    Err(refused.unwrap_or_else(|| DaemonError::Bind {
-        key,
-        address,
-        reason: "no port is allowed".to_owned(),
-    }))
 }
 
 fn open_stores(

@@ -15,6 +15,8 @@ mod mini_cluster;
 #[cfg(feature = "daemons")]
 mod planner;
 #[cfg(feature = "daemons")]
+mod ports;
+#[cfg(feature = "daemons")]
 mod task_manager;
 
 #[cfg(feature = "daemons")]

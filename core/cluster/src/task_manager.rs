@@ -7,6 +7,7 @@ use std::time::Duration;
 use millstream_config::{Configuration, WorkerMemory, options};
 use millstream_jobmaster::{IdSource, OsIds};
 use millstream_rpc::GrpcJobManager;
+use millstream_security::Credentials;
 use millstream_taskmanager::{ExitReason, HostSettings, TaskManagerConfig, WorkingDir};
 use millstream_types::{ByteSize, ResourceProfile, TaskManagerId};
 use tokio_util::sync::CancellationToken;
@@ -18,6 +19,8 @@ use crate::daemon::{self, DaemonError, DaemonFiles};
 pub struct TaskManagerSetup {
     /// Variables of the task hosts.
     pub variables: Vec<(OsString, OsString)>,
+    /// The key and certificate of a worker of this id, if the cluster has TLS.
+    pub credentials: Option<Credentials>,
 }
 
 /// Runs a TaskManager until it is told to stop, or finds no JobManager for too long.
@@ -33,7 +36,10 @@ pub async fn run_task_manager(
     let stop = CancellationToken::new();
     daemon::stop_at_signals(stop.clone())?;
     let bind_host = configuration.get(&options::TASKMANAGER_BIND_HOST)?;
-    daemon::refuse_open_bind(&configuration, options::TASKMANAGER_BIND_HOST.key(), &bind_host)?;
+    let credentials = setup.credentials.clone();
+    if credentials.is_none() {
+        daemon::refuse_open_bind(&configuration, options::TASKMANAGER_BIND_HOST.key(), &bind_host)?;
+    }
     let base = daemon::temp_base(&configuration)?;
     let dir = WorkingDir::create(&base, "millstream-taskmanager").map_err(|error| {
         DaemonError::failed(format!("failed to make a directory in {}", base.display()), error)
@@ -45,8 +51,14 @@ pub async fn run_task_manager(
         configuration.get(&options::JOBMANAGER_RPC_PORT)?
     );
     tracing::info!(worker = %config.id, %master, slots = config.slots, "TaskManager starts");
-    let connector = Arc::new(GrpcJobManager::new(master));
-    let ended = millstream_taskmanager::run(config, connector, stop).await;
+    let connector = GrpcJobManager::new(master);
+    let connector = match &credentials {
+        Some(credentials) => connector.secured(credentials),
+        None => Ok(connector),
+    };
+    let connector =
+        connector.map_err(|error| DaemonError::failed("failed to use the certificate", error))?;
+    let ended = millstream_taskmanager::run(config, Arc::new(connector), stop).await;
     match ended.map_err(|error| DaemonError::failed("the TaskManager failed", error))? {
         ExitReason::Shutdown => Ok(()),
         reason => Err(DaemonError::Refused(reason.to_string())),
