@@ -2,15 +2,15 @@
 //!
 //! A word is a run of ASCII letters and digits, lower-cased; whatever else there is separates
 //! words, bytes that are not UTF-8 too. With `--output` the counts become files of a directory, a
-//! line `word count` for each word; without, they are printed.
+//! line `word count` for each word; without, they are printed. Paths may begin with `hdfs://`.
 //!
 //! ```text
 //! cargo run --release --example word_count -- --input FILE [--output DIR]
 //! millstream run word_count --input FILE --output DIR
+//! millstream run word_count --input hdfs:///data/text --output hdfs:///user/me/counts
 //! ```
 
 use std::io::Write;
-use std::path::{PathBuf, absolute};
 
 use millstream::prelude::*;
 
@@ -20,10 +20,10 @@ type Count = (Str, u64);
 #[millstream::main]
 fn word_count(env: &mut Environment, args: Args) -> Result<()> {
     // The program runs again in every process of the job, each with a working directory of its own.
-    let input: PathBuf = env.plan_value("input", || Ok(absolute(args.required("input")?)?))?;
-    let output: Option<PathBuf> = env.plan_value("output", || {
-        let output: Option<PathBuf> = args.optional("output")?;
-        Ok(output.map(absolute).transpose()?)
+    let input: FilePath =
+        env.plan_value("input", || Ok(FilePath::from(args.required("input")?).absolute()))?;
+    let output: Option<FilePath> = env.plan_value("output", || {
+        Ok(args.optional("output")?.map(|output: FilePath| output.absolute()))
     })?;
 
     // In batch mode each word is emitted once, with its final count.

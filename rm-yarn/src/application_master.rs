@@ -127,10 +127,8 @@ pub(crate) enum Action {
     /// Show the token before, or again the newest.
     OtherToken,
     Post(DriverEvent),
-    /// There is nothing left to do; an event may come late.
-    End {
-        registered: bool,
-    },
+    /// There is nothing left to say.
+    End,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -230,8 +228,8 @@ impl ApplicationMaster {
     pub(crate) fn on_event(&mut self, now: Instant, event: Event) -> Vec<Action> {
         let mut actions = Vec::new();
         if self.phase == Phase::Ended {
-            if let Event::Deregister { .. } = event {
-                actions.push(Action::End { registered: false });
+            if let Event::Deregister { .. } | Event::Dropped = event {
+                actions.push(Action::End);
             }
             return actions;
         }
@@ -265,6 +263,11 @@ impl ApplicationMaster {
                 self.dropped = true;
             }
             Event::Tick => {}
+        }
+        let withdrawn = self.withdrawn.is_empty() && !self.calling;
+        if self.dropped && withdrawn && self.finish.is_none() && self.phase != Phase::Ended {
+            self.phase = Phase::Ended;
+            actions.push(Action::End);
         }
         self.next_call(now, &mut actions);
         actions

@@ -195,8 +195,8 @@ impl Actor {
             if let Some(event) = event.take() {
                 let actions = self.master.on_event(Instant::now(), event);
                 for action in actions {
-                    if let Action::End { registered } = action {
-                        return self.end(registered).await;
+                    if action == Action::End {
+                        return self.end().await;
                     }
                     self.carry_out(action);
                 }
@@ -230,7 +230,7 @@ impl Actor {
                 () = until(deadline) => Some(Event::Tick),
                 () = until(finish_by) => {
                     tracing::warn!("YARN could not be told in time how the cluster ended");
-                    return self.end(false).await;
+                    return self.end().await;
                 }
             };
         }
@@ -265,7 +265,7 @@ impl Actor {
                 self.identify();
             }
             Action::Post(event) => self.outbox.push_back(event),
-            Action::End { .. } => {}
+            Action::End => {}
         }
         self.post();
     }
@@ -296,7 +296,7 @@ impl Actor {
         }));
     }
 
-    async fn end(mut self, registered: bool) {
+    async fn end(mut self) {
         if let Some(call) = self.call.take() {
             call.abort();
         }
@@ -305,7 +305,7 @@ impl Actor {
                 self.nodes.next().await;
             }
         };
-        if registered && timeout(STOP_DEADLINE, stopped).await.is_err() {
+        if self.done.is_some() && timeout(STOP_DEADLINE, stopped).await.is_err() {
             tracing::debug!("the last containers are left to the ResourceManager to stop");
         }
         while let Some(event) = self.outbox.pop_front() {

@@ -17,6 +17,10 @@ use crate::ipc::{Connection, Identity, IpcError, Options, Protocol};
 const PAUSE_SHORTEST: Duration = Duration::from_millis(200);
 const PAUSE_LONGEST: Duration = Duration::from_secs(5);
 
+/// How long one that listens may leave a call of an ApplicationMaster unanswered before the next is
+/// asked: it may be frozen.
+const SCHEDULER_SILENCE_MAX: Duration = Duration::from_secs(20);
+
 /// A service of the ResourceManager.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Service {
@@ -103,9 +107,12 @@ impl ResourceManager {
         hadoop: &HadoopConfiguration,
         service: Service,
         identity: Identity,
-        options: Options,
+        mut options: Options,
         patience: Duration,
     ) -> Result<Self, HadoopConfigError> {
+        if service == Service::Scheduler {
+            options.call_timeout = options.call_timeout.min(SCHEDULER_SILENCE_MAX);
+        }
         let addresses = addresses(hadoop, service.key(), service.port())?;
         Ok(Self { addresses, service, identity, options, patience, at: 0, connection: None })
     }

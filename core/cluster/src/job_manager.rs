@@ -13,6 +13,7 @@ use millstream_dispatcher::{
 };
 use millstream_gateway::{ArtifactLocator, ResourceManagerGateway};
 use millstream_jobmaster::{Factory, IdSource, JobMasterConfig, OsIds};
+use millstream_resourcemanager::worker_fleet::FleetConfig;
 use millstream_resourcemanager::{
     ResourceManagerConfig, ResourceManagerError, start_resource_manager,
 };
@@ -238,6 +239,21 @@ fn coordinator_hosts(
     Ok(CoordinatorHosts::new(config, Arc::clone(artifacts)))
 }
 
+fn fleet_config(configuration: &Configuration) -> Result<FleetConfig, DaemonError> {
+    Ok(FleetConfig {
+        registration_timeout: configuration
+            .get(&options::RESOURCEMANAGER_TASKMANAGER_REGISTRATION_TIMEOUT)?,
+        start_failures_max: configuration
+            .get(&options::RESOURCEMANAGER_START_WORKER_MAX_FAILURE_RATE)?,
+        start_retry_interval: configuration
+            .get(&options::RESOURCEMANAGER_START_WORKER_RETRY_INTERVAL)?,
+        idle_timeout: configuration.get(&options::RESOURCEMANAGER_TASKMANAGER_TIMEOUT)?,
+        slots_min: configuration.get(&options::SLOTMANAGER_NUMBER_OF_SLOTS_MIN)?,
+        slots_max: configuration.get(&options::SLOTMANAGER_NUMBER_OF_SLOTS_MAX)?,
+        redundant: configuration.get(&options::SLOTMANAGER_REDUNDANT_TASKMANAGER_NUM)?,
+    })
+}
+
 fn dispatcher_config(configuration: &Configuration) -> Result<DispatcherConfig, DaemonError> {
     Ok(DispatcherConfig {
         ended_jobs_max: configuration.get(&options::JOBSTORE_MAX_CAPACITY)? as usize,
@@ -254,9 +270,8 @@ fn working_dir(configuration: &Configuration) -> Result<WorkingDir, DaemonError>
 
 fn resource_config(configuration: &Configuration) -> Result<ResourceManagerConfig, DaemonError> {
     Ok(ResourceManagerConfig {
-        registration_timeout: configuration
-            .get(&options::RESOURCEMANAGER_TASKMANAGER_REGISTRATION_TIMEOUT)?,
-        ..ResourceManagerConfig::new(u128::from_be_bytes(random()))
+        fleet: fleet_config(configuration)?,
+        first_allocation: u128::from_be_bytes(random()),
     })
 }
 

@@ -120,6 +120,25 @@ options! {
     /// How long the ResourceManager waits for a worker that was started to register.
     RESOURCEMANAGER_TASKMANAGER_REGISTRATION_TIMEOUT: Duration =
         "resourcemanager.taskmanager-registration.timeout", default "5 min";
+    /// How long a worker that was started on demand may be idle before it is given back.
+    RESOURCEMANAGER_TASKMANAGER_TIMEOUT: Duration =
+        "resourcemanager.taskmanager-timeout", default "30 s";
+    /// How many workers may fail to start within a minute before no more are requested for a
+    /// while.
+    RESOURCEMANAGER_START_WORKER_MAX_FAILURE_RATE: f64 =
+        "resourcemanager.start-worker.max-failure-rate", default "10.0";
+    /// How long no workers are requested after too many failed to start.
+    RESOURCEMANAGER_START_WORKER_RETRY_INTERVAL: Duration =
+        "resourcemanager.start-worker.retry-interval", default "3 s";
+    /// How many slots workers that are started on demand offer at least, whether anybody needs them
+    /// or not.
+    SLOTMANAGER_NUMBER_OF_SLOTS_MIN: u32 = "slotmanager.number-of-slots.min", default "0";
+    /// How many slots workers that are started on demand offer at most.
+    SLOTMANAGER_NUMBER_OF_SLOTS_MAX: u32 =
+        "slotmanager.number-of-slots.max", default "2147483647";
+    /// How many idle workers stand by, so that a job which lost one goes on without waiting.
+    SLOTMANAGER_REDUNDANT_TASKMANAGER_NUM: u32 =
+        "slotmanager.redundant-taskmanager-num", default "0";
 
     /// The parallelism of jobs that do not say theirs.
     PARALLELISM_DEFAULT: u32 = "parallelism.default", default "1";
@@ -252,7 +271,7 @@ mod tests {
     use crate::flink;
 
     /// Where our default is another than Flink's, each explained in the option's sentence.
-    const OTHER_DEFAULTS: [(&str, &str); 8] = [
+    const OTHER_DEFAULTS: [(&str, &str); 9] = [
         ("jobmanager.memory.process.size", "none in Flink; a container must have a size"),
         ("jobmanager.rpc.address", "none in Flink, localhost in its shipped file"),
         ("jobmanager.bind-host", "secure by default"),
@@ -261,6 +280,7 @@ mod tests {
         ("taskmanager.bind-host", "secure by default"),
         ("taskmanager.memory.process.size", "none in Flink, 1728m in its shipped file"),
         ("jobstore.max-capacity", "infinite is Flink's name of the number"),
+        ("slotmanager.number-of-slots.max", "infinite is Flink's name of the number"),
     ];
 
     #[test]

@@ -33,6 +33,15 @@ macro_rules! whole_number {
 
 whole_number!(u16, i32, u32, u64);
 
+impl OptionValue for f64 {
+    const KIND: &'static str = "number";
+
+    fn read(text: &str) -> Result<Self, String> {
+        let number = text.trim().parse().ok().filter(|number: &Self| number.is_finite());
+        number.ok_or_else(|| "expected a number".to_owned())
+    }
+}
+
 impl OptionValue for String {
     const KIND: &'static str = "text";
 

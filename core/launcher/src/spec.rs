@@ -10,14 +10,28 @@ use millstream_types::{ByteSize, HostId};
 pub(crate) const HOST_MARK_VARIABLE: &str = "MILLSTREAM_HOST_ID";
 
 /// What a clean environment keeps of the parent's.
-const KEPT_VARIABLES: [&str; 8] =
-    ["PATH", "HOME", "USER", "LANG", "LC_ALL", "TZ", "RUST_BACKTRACE", "LD_LIBRARY_PATH"];
+const KEPT_VARIABLES: [&str; 12] = [
+    "PATH",
+    "HOME",
+    "USER",
+    "LANG",
+    "LC_ALL",
+    "TZ",
+    "RUST_BACKTRACE",
+    "LD_LIBRARY_PATH",
+    // Where HDFS is, and as whom; never the file of tokens, which hold more rights than a job's.
+    "HADOOP_CONF_DIR",
+    "YARN_CONF_DIR",
+    "HADOOP_HOME",
+    "HADOOP_USER_NAME",
+];
 
 /// What the process inherits of its parent's environment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum HostEnvironment {
-    /// Only `PATH`, `HOME`, `USER`, `LANG`, `LC_ALL`, `TZ`, `RUST_BACKTRACE` and
-    /// `LD_LIBRARY_PATH`.
+    /// Only `PATH`, `HOME`, `USER`, `LANG`, `LC_ALL`, `TZ`, `RUST_BACKTRACE`, `LD_LIBRARY_PATH`,
+    /// and what leads to HDFS: `HADOOP_CONF_DIR`, `YARN_CONF_DIR`, `HADOOP_HOME` and
+    /// `HADOOP_USER_NAME`.
     Clean,
     /// All of it: the user's own shell, for the client role.
     Inherited,

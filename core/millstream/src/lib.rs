@@ -56,6 +56,8 @@ pub mod connectors {
     };
     #[doc(inline)]
     pub use millstream_connectors::*;
+    #[doc(inline)]
+    pub use millstream_storage::FilePath;
 }
 
 /// What most jobs use.
@@ -94,10 +96,17 @@ pub mod __private {
 
     /// Finds the process's role and runs it.
     pub fn run(build: BuildFunction) -> ExitCode {
+        register_file_systems();
         match millstream_runtime::inherited_socket() {
             Some(socket) => millstream_runtime::run_child(socket, build),
             None => run_alone(build),
         }
+    }
+
+    /// Makes known what paths may begin with.
+    pub(crate) fn register_file_systems() {
+        #[cfg(feature = "hdfs")]
+        millstream_storage_hdfs::register(millstream_storage::FileSystems::of_process());
     }
 
     #[cfg(feature = "local")]

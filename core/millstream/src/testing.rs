@@ -31,6 +31,7 @@ use crate::{Data, Environment, Result, Stream};
 /// ```
 #[must_use]
 pub fn environment() -> Environment {
+    crate::__private::register_file_systems();
     crate::local::environment(Vec::new(), 1, &crate::local::Running::default())
 }
 

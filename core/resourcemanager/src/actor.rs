@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use futures::future::BoxFuture;
 use millstream_gateway::{
@@ -15,15 +15,16 @@ use millstream_gateway::{
     TaskManagerHeartbeat, TaskManagerRegistration,
 };
 use millstream_rm_driver::{
-    ClusterStatus, DriverEvent, DriverEventReceiver, ResourceManagerDriver,
+    ClusterStatus, DriverEvent, DriverEventReceiver, RequestId, ResourceManagerDriver,
 };
 use millstream_types::{AllocationId, JobId, TaskManagerId, Timestamp};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
+use tokio::time::Instant;
 use tracing::{info, warn};
 
-use crate::slot_manager::{Action, Event, SlotManager};
-use crate::worker_fleet::{self, WorkerFleet};
+use crate::slot_manager::{Action, Event, Obtainable, SlotManager};
+use crate::worker_fleet::{self, FleetConfig, WorkerFleet};
 
 /// How many events a JobMaster may leave unread.
 const UNREAD_MAX: usize = 1024;
@@ -37,11 +38,8 @@ const SLOTS_MAX: u32 = 4096;
 /// What the ResourceManager is told at its start.
 #[derive(Debug, Clone)]
 pub struct ResourceManagerConfig {
-    /// How long a started worker may take to register
-    /// (`resourcemanager.taskmanager-registration.timeout`).
-    pub registration_timeout: Duration,
-    /// How long to wait after a failed start (`resourcemanager.start-worker.retry-interval`).
-    pub start_retry_interval: Duration,
+    /// The rules for workers that are started on demand.
+    pub fleet: FleetConfig,
     /// Grants are named from here upwards; random, so that names differ from those of an earlier
     /// leader.
     pub first_allocation: u128,
@@ -50,12 +48,8 @@ pub struct ResourceManagerConfig {
 impl ResourceManagerConfig {
     /// Flink's defaults, and the given first name of a grant.
     #[must_use]
-    pub const fn new(first_allocation: u128) -> Self {
-        Self {
-            registration_timeout: Duration::from_secs(300),
-            start_retry_interval: Duration::from_secs(3),
-            first_allocation,
-        }
+    pub fn new(first_allocation: u128) -> Self {
+        Self { fleet: FleetConfig::default(), first_allocation }
     }
 }
 
@@ -164,10 +158,10 @@ pub fn start_resource_manager(
     events: DriverEventReceiver,
 ) -> (ResourceManagerHandle, JoinHandle<Result<(), ResourceManagerError>>) {
     let (messages, received) = mpsc::channel(MESSAGES_MAX);
-    let obtainable = driver.obtainable();
-    let fleet = obtainable.map(|kind| {
-        WorkerFleet::new(kind, config.registration_timeout, config.start_retry_interval)
-    });
+    let kind = driver.obtainable();
+    let fleet = kind.map(|kind| WorkerFleet::new(kind, config.fleet.clone()));
+    let slots_max = config.fleet.slots_max;
+    let obtainable = kind.map(|kind| Obtainable { kind, slots_max });
     let actor = Actor {
         slots: SlotManager::new(obtainable, config.first_allocation),
         fleet,
@@ -253,6 +247,9 @@ impl Actor {
             Message::Lost(gateway, cause) => {
                 let current = self.workers.get(gateway.id());
                 if current.is_some_and(|worker| same(&worker.gateway, &gateway)) {
+                    if let Some(fleet) = &mut self.fleet {
+                        fleet.on_lost(Instant::now().into_std(), gateway.id());
+                    }
                     self.lose(&gateway.id().clone(), cause);
                 }
             }
@@ -270,19 +267,15 @@ impl Actor {
     }
 
     fn on_driver_event(&mut self, event: DriverEvent) -> Result<(), ResourceManagerError> {
-        let now = Instant::now();
+        let now = Instant::now().into_std();
         match event {
             DriverEvent::Recovered(workers) => {
                 info!(workers = workers.len(), "driver is ready");
-                if let Some(fleet) = &mut self.fleet {
-                    workers.into_iter().for_each(|worker| fleet.on_starting(now, None, worker));
-                }
+                workers.into_iter().for_each(|worker| self.on_starting(None, worker));
             }
             DriverEvent::Allocated { request, worker } => {
                 info!(%request, %worker, "worker is starting");
-                if let Some(fleet) = &mut self.fleet {
-                    fleet.on_starting(now, Some(request), worker);
-                }
+                self.on_starting(Some(request), worker);
             }
             DriverEvent::RequestFailed { request, reason } => {
                 warn!(%request, reason, "no worker could be obtained");
@@ -291,17 +284,32 @@ impl Actor {
                 }
             }
             DriverEvent::Terminated { worker, reason } => {
+                warn!(%worker, reason, "worker ended");
                 if let Some(fleet) = &mut self.fleet {
                     fleet.on_terminated(now, &worker);
                 }
                 self.lose(&worker, FailureCause::new(CauseKind::WorkerLost, reason));
             }
             DriverEvent::Draining { worker, reason, .. } => {
-                info!(%worker, reason, "worker will be taken away");
+                warn!(%worker, reason, "worker will be taken away");
+                if let Some(fleet) = &mut self.fleet {
+                    fleet.on_draining(&worker);
+                }
+                self.apply(Event::Draining(worker));
             }
             DriverEvent::Fatal { reason } => return Err(ResourceManagerError::Driver(reason)),
         }
         Ok(())
+    }
+
+    fn on_starting(&mut self, request: Option<RequestId>, worker: TaskManagerId) {
+        let Some(fleet) = &mut self.fleet else { return };
+        // Its registration may be read before the news that it exists.
+        let registered = self.workers.contains_key(&worker).then(|| worker.clone());
+        fleet.on_starting(Instant::now().into_std(), request, worker);
+        if let Some(worker) = registered {
+            fleet.on_registered(&worker);
+        }
     }
 
     fn register(
@@ -379,7 +387,7 @@ impl Actor {
     fn drive(&mut self) {
         let Some(fleet) = &mut self.fleet else { return };
         let (missing, idle) = (self.slots.workers_missing(), self.slots.idle_workers());
-        for action in fleet.reconcile(Instant::now(), missing, &idle) {
+        for action in fleet.reconcile(Instant::now().into_std(), missing, &idle) {
             match action {
                 worker_fleet::Action::Request(kind) => {
                     fleet.on_requested(self.driver.request(kind))

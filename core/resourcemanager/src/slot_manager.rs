@@ -44,6 +44,8 @@ pub enum Event {
         /// What each of them offers.
         profile: ResourceProfile,
     },
+    /// A worker will be taken away: its free slots are not granted any more.
+    Draining(TaskManagerId),
     /// A worker is gone with its slots.
     Lost {
         /// The worker.
@@ -103,6 +105,16 @@ struct Slot {
 struct Worker {
     profile: ResourceProfile,
     slots: Vec<Slot>,
+    draining: bool,
+}
+
+/// What can be started on demand.
+#[derive(Debug, Clone, Copy)]
+pub struct Obtainable {
+    /// The kind of worker.
+    pub kind: WorkerRequest,
+    /// How many slots all workers together may have.
+    pub slots_max: u32,
 }
 
 #[derive(Debug)]
@@ -120,16 +132,15 @@ pub struct SlotManager {
     workers: BTreeMap<TaskManagerId, Worker>,
     jobs: BTreeMap<JobId, Job>,
     allocations: BTreeMap<AllocationId, SlotId>,
-    obtainable: Option<WorkerRequest>,
+    obtainable: Option<Obtainable>,
     next_order: u64,
     next_allocation: u128,
 }
 
 impl SlotManager {
-    /// No worker, no job. `obtainable` is the kind of worker that can be started on demand. Grants
-    /// are named from `first_allocation` upwards.
+    /// No worker, no job. Grants are named from `first_allocation` upwards.
     #[must_use]
-    pub fn new(obtainable: Option<WorkerRequest>, first_allocation: u128) -> Self {
+    pub fn new(obtainable: Option<Obtainable>, first_allocation: u128) -> Self {
         Self {
             workers: BTreeMap::new(),
             jobs: BTreeMap::new(),
@@ -163,7 +174,12 @@ impl SlotManager {
                 );
                 self.on_lost(&worker, &cause, &mut actions);
                 let slots = (0..slots).map(|_| Slot { owner: None }).collect();
-                self.workers.insert(worker, Worker { profile, slots });
+                self.workers.insert(worker, Worker { profile, slots, draining: false });
+            }
+            Event::Draining(worker) => {
+                if let Some(worker) = self.workers.get_mut(&worker) {
+                    worker.draining = true;
+                }
             }
             Event::Lost { worker, cause } => self.on_lost(&worker, &cause, &mut actions),
         }
@@ -191,14 +207,15 @@ impl SlotManager {
     /// How many more workers of the obtainable kind would serve all jobs that wait for slots.
     #[must_use]
     pub fn workers_missing(&self) -> u32 {
-        let Some(kind) = self.obtainable else { return 0 };
+        let Some(Obtainable { kind, .. }) = self.obtainable else { return 0 };
         let missing: Vec<_> = self
             .jobs
             .iter()
+            .filter(|(_, state)| self.too_small_for(&state.requirements).is_none())
             .flat_map(|(job, state)| self.missing(*job, &state.requirements))
             .filter(|needed| kind.slot_profile.fits(&needed.profile))
             .collect();
-        let free = self.slots(|slot| slot.owner.is_none());
+        let free = self.free_slots();
         let useful = free
             .iter()
             .filter(|(_, offered)| missing.iter().any(|needed| offered.fits(&needed.profile)));
@@ -266,7 +283,7 @@ impl SlotManager {
             let Some(state) = self.jobs.get(&job) else { continue };
             let missing = self.missing(job, &state.requirements);
             let too_small = self.too_small_for(&state.requirements);
-            let free = self.slots(|slot| slot.owner.is_none());
+            let free = self.free_slots();
             match best_fit(&missing, free) {
                 _ if missing.is_empty() => self.tell(job, None, actions),
                 Some(slots) if !blocked => {
@@ -313,7 +330,13 @@ impl SlotManager {
     /// Why all slots together, and all workers that can be obtained, cannot serve this.
     fn too_small_for(&self, requirements: &[SlotRequirement]) -> Option<String> {
         let needed = count_all(requirements);
-        if let Some(kind) = self.obtainable {
+        if let Some(Obtainable { kind, slots_max }) = self.obtainable {
+            if needed > u64::from(slots_max) {
+                return Some(format!(
+                    "{needed} slots are needed but the cluster may have {slots_max} \
+                     (slotmanager.number-of-slots.max): raise that or lower the parallelism"
+                ));
+            }
             let big = requirements.iter().find(|r| !kind.slot_profile.fits(&r.profile))?;
             return Some(format!(
                 "a slot of {} is needed but a TaskManager's slots offer {}: give workers more \
@@ -321,7 +344,7 @@ impl SlotManager {
                 big.profile, kind.slot_profile
             ));
         }
-        let all = self.slots(|_| true);
+        let all = self.slots(|_, _| true);
         let total = all.len() as u64;
         if best_fit(requirements, all).is_some() {
             return None;
@@ -343,7 +366,7 @@ impl SlotManager {
 
     /// What of `requirements` the job's own slots do not serve.
     fn missing(&self, job: JobId, requirements: &[SlotRequirement]) -> Vec<SlotRequirement> {
-        let mut held = self.slots(|slot| slot.owner.is_some_and(|(owner, _)| owner == job));
+        let mut held = self.slots(|_, slot| slot.owner.is_some_and(|(owner, _)| owner == job));
         let mut missing = Vec::new();
         for needed in biggest_first(requirements) {
             let mut count = needed.count;
@@ -366,16 +389,23 @@ impl SlotManager {
             .collect()
     }
 
+    /// The slots that may be granted, smallest first.
+    fn free_slots(&self) -> Vec<(SlotId, ResourceProfile)> {
+        self.slots(|worker, slot| slot.owner.is_none() && !worker.draining)
+    }
+
     /// The chosen slots, smallest first.
-    fn slots(&self, chosen: impl Fn(&Slot) -> bool) -> Vec<(SlotId, ResourceProfile)> {
+    fn slots(&self, chosen: impl Fn(&Worker, &Slot) -> bool) -> Vec<(SlotId, ResourceProfile)> {
         let mut slots: Vec<_> = self
             .workers
             .iter()
             .flat_map(|(id, worker)| {
-                (0..).zip(&worker.slots).map(move |(index, slot)| (id, index, slot, worker.profile))
+                (0..).zip(&worker.slots).map(move |(index, slot)| (id, index, slot, worker))
             })
-            .filter(|(_, _, slot, _)| chosen(slot))
-            .map(|(id, index, _, profile)| (SlotId { task_manager: id.clone(), index }, profile))
+            .filter(|(_, _, slot, worker)| chosen(worker, slot))
+            .map(|(id, index, _, worker)| {
+                (SlotId { task_manager: id.clone(), index }, worker.profile)
+            })
             .collect();
         slots.sort_by(|(_, a), (_, b)| compare(a, b));
         slots

@@ -1,15 +1,25 @@
 //! Decides which workers to request and to release; pure, given the time.
 //!
 //! Workers that were requested, are starting, or were left by an earlier attempt of the cluster and
-//! have not registered yet all count as coming. One that does not register in time is released and
-//! another is requested; after a failed start the next request waits a while. Workers without a
-//! granted slot are released as soon as nobody waits for slots.
+//! have not registered yet all count as coming. What is coming is brought in line with what is
+//! missing, so that a worker which both times out and ends is replaced once. One that does not
+//! register in time is released; too many failed starts within a minute pause requests.
+//!
+//! A registered worker without a granted slot is released when it has been idle for a while and
+//! nobody waits for slots, but not below the least number of workers. One whose connection broke
+//! counts as gone at once; it is released after a grace in which it may come back, or its end be
+//! reported with the reason.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::{Duration, Instant};
 
 use millstream_rm_driver::{RequestId, WorkerRequest};
 use millstream_types::TaskManagerId;
+
+/// The failure rate is per this time.
+const RATE_INTERVAL: Duration = Duration::from_secs(60);
+/// How long a worker whose connection broke may take to come back.
+const LOST_GRACE: Duration = Duration::from_secs(10);
 
 /// What is to be done.
 #[derive(Debug, Clone, PartialEq)]
@@ -22,34 +32,75 @@ pub enum Action {
     Release(TaskManagerId),
 }
 
+/// The rules of a fleet.
+#[derive(Debug, Clone)]
+pub struct FleetConfig {
+    /// How long a started worker may take to register
+    /// (`resourcemanager.taskmanager-registration.timeout`).
+    pub registration_timeout: Duration,
+    /// How many starts may fail in a minute before requests pause
+    /// (`resourcemanager.start-worker.max-failure-rate`).
+    pub start_failures_max: f64,
+    /// How long requests pause then (`resourcemanager.start-worker.retry-interval`).
+    pub start_retry_interval: Duration,
+    /// How long a worker may be idle (`resourcemanager.taskmanager-timeout`).
+    pub idle_timeout: Duration,
+    /// How many slots there are at least (`slotmanager.number-of-slots.min`).
+    pub slots_min: u32,
+    /// How many slots there are at most (`slotmanager.number-of-slots.max`).
+    pub slots_max: u32,
+    /// How many workers there are beyond what is needed, for quick recovery
+    /// (`slotmanager.redundant-taskmanager-num`).
+    pub redundant: u32,
+}
+
+impl Default for FleetConfig {
+    /// Flink's defaults.
+    fn default() -> Self {
+        Self {
+            registration_timeout: Duration::from_secs(300),
+            start_failures_max: 10.0,
+            start_retry_interval: Duration::from_secs(3),
+            idle_timeout: Duration::from_secs(30),
+            slots_min: 0,
+            slots_max: i32::MAX.cast_unsigned(),
+            redundant: 0,
+        }
+    }
+}
+
 /// See the module.
 #[derive(Debug)]
 pub struct WorkerFleet {
     kind: WorkerRequest,
-    registration_timeout: Duration,
-    retry_interval: Duration,
+    config: FleetConfig,
     requested: BTreeSet<RequestId>,
     /// Not registered yet, and until when they must.
     starting: BTreeMap<TaskManagerId, Instant>,
-    registered: BTreeSet<TaskManagerId>,
+    /// And since when each has been idle, if it is.
+    registered: BTreeMap<TaskManagerId, Option<Instant>>,
+    /// Registered ones that will be taken away.
+    draining: BTreeSet<TaskManagerId>,
+    /// Their connection broke, and until when they may come back.
+    lost: BTreeMap<TaskManagerId, Instant>,
+    /// When starts failed within the last minute.
+    failures: VecDeque<Instant>,
     paused_until: Option<Instant>,
 }
 
 impl WorkerFleet {
     /// No worker yet.
     #[must_use]
-    pub fn new(
-        kind: WorkerRequest,
-        registration_timeout: Duration,
-        retry_interval: Duration,
-    ) -> Self {
+    pub fn new(kind: WorkerRequest, config: FleetConfig) -> Self {
         Self {
             kind,
-            registration_timeout,
-            retry_interval,
+            config,
             requested: BTreeSet::new(),
             starting: BTreeMap::new(),
-            registered: BTreeSet::new(),
+            registered: BTreeMap::new(),
+            draining: BTreeSet::new(),
+            lost: BTreeMap::new(),
+            failures: VecDeque::new(),
             paused_until: None,
         }
     }
@@ -64,45 +115,81 @@ impl WorkerFleet {
         if let Some(request) = request {
             self.requested.remove(&request);
         }
-        if !self.registered.contains(&id) {
-            self.starting.insert(id, now + self.registration_timeout);
+        if !self.registered.contains_key(&id) {
+            self.starting.insert(id, now + self.config.registration_timeout);
         }
     }
 
     /// A request failed.
     pub fn on_request_failed(&mut self, now: Instant, request: RequestId) {
         self.requested.remove(&request);
-        self.paused_until = Some(now + self.retry_interval);
+        self.on_failure(now);
     }
 
     /// A worker registered; one that the driver never named is not ours to release.
     pub fn on_registered(&mut self, id: &TaskManagerId) {
-        if self.starting.remove(id).is_some() {
-            self.registered.insert(id.clone());
+        let ours = self.starting.remove(id).is_some() | self.lost.remove(id).is_some();
+        if ours {
+            self.registered.insert(id.clone(), None);
+        }
+    }
+
+    /// A worker will be taken away.
+    pub fn on_draining(&mut self, id: &TaskManagerId) {
+        self.draining.insert(id.clone());
+    }
+
+    /// The connection to a worker broke.
+    pub fn on_lost(&mut self, now: Instant, id: &TaskManagerId) {
+        if self.registered.remove(id).is_some() {
+            self.lost.insert(id.clone(), now + LOST_GRACE);
         }
     }
 
     /// A worker ended.
     pub fn on_terminated(&mut self, now: Instant, id: &TaskManagerId) {
         if self.starting.remove(id).is_some() {
-            self.paused_until = Some(now + self.retry_interval);
+            self.on_failure(now);
         }
         self.registered.remove(id);
+        self.lost.remove(id);
+        self.draining.remove(id);
     }
 
-    /// Brings what is coming in line with what is missing.
+    fn on_failure(&mut self, now: Instant) {
+        while self.failures.front().is_some_and(|first| now - *first >= RATE_INTERVAL) {
+            self.failures.pop_front();
+        }
+        self.failures.push_back(now);
+        #[expect(clippy::cast_precision_loss, reason = "they are few")]
+        let failures = self.failures.len() as f64;
+        if failures >= self.config.start_failures_max {
+            self.paused_until = Some(now + self.config.start_retry_interval);
+            // More than the rate say nothing new.
+            self.failures.pop_front();
+        }
+    }
+
+    /// Brings what is coming in line with what is missing. `idle` are all workers without a
+    /// granted slot.
     pub fn reconcile(&mut self, now: Instant, missing: u32, idle: &[TaskManagerId]) -> Vec<Action> {
         let mut actions = Vec::new();
-        for (id, _) in self.starting.extract_if(.., |_, until| *until <= now) {
+        for (id, _) in self.starting.extract_if(.., |_, until| *until <= now).collect::<Vec<_>>() {
+            self.on_failure(now);
             actions.push(Action::Release(id));
         }
-        let coming = self.requested.len() + self.starting.len();
-        let missing = missing as usize;
-        if coming < missing && self.paused_until.is_none_or(|until| until <= now) {
-            self.paused_until = None;
-            actions.extend((coming..missing).map(|_| Action::Request(self.kind)));
+        for (id, _) in self.lost.extract_if(.., |_, until| *until <= now) {
+            actions.push(Action::Release(id));
         }
-        for _ in missing..coming {
+        self.note_idle(now, idle);
+        self.release_draining(&mut actions);
+        let coming = self.requested.len() + self.starting.len();
+        let wanted = self.wanted(missing as usize);
+        if coming < wanted && self.paused_until.is_none_or(|until| until <= now) {
+            self.paused_until = None;
+            actions.extend((coming..wanted).map(|_| Action::Request(self.kind)));
+        }
+        for _ in wanted..coming {
             // The newest first; requests before workers that exist already.
             if let Some(request) = self.requested.pop_last() {
                 actions.push(Action::Withdraw(request));
@@ -111,12 +198,57 @@ impl WorkerFleet {
             }
         }
         if missing == 0 {
-            for id in idle.iter().filter(|id| self.registered.contains(*id)) {
-                actions.push(Action::Release(id.clone()));
-            }
-            self.registered.retain(|id| !idle.contains(id));
+            self.release_idle(now, &mut actions);
         }
         actions
+    }
+
+    /// How many workers should be coming.
+    fn wanted(&self, missing: usize) -> usize {
+        let slots = self.kind.slots.max(1);
+        let least = self.config.slots_min.div_ceil(slots) as usize;
+        let most = (self.config.slots_max / slots) as usize;
+        let idle = self.registered.values().filter(|since| since.is_some()).count();
+        let redundant = (self.config.redundant as usize).saturating_sub(idle);
+        let there = self.registered.len();
+        let wanted = (missing + redundant).max(least.saturating_sub(there));
+        wanted.min(most.saturating_sub(there))
+    }
+
+    fn note_idle(&mut self, now: Instant, idle: &[TaskManagerId]) {
+        let idle: BTreeSet<&TaskManagerId> = idle.iter().collect();
+        for (id, since) in &mut self.registered {
+            *since = idle.contains(id).then(|| since.unwrap_or(now));
+        }
+    }
+
+    /// A worker that will be taken away is of no use once it is idle.
+    fn release_draining(&mut self, actions: &mut Vec<Action>) {
+        let draining = &self.draining;
+        let useless = |id: &TaskManagerId, since: &mut Option<Instant>| {
+            since.is_some() && draining.contains(id)
+        };
+        for (id, _) in self.registered.extract_if(.., useless).collect::<Vec<_>>() {
+            self.draining.remove(&id);
+            actions.push(Action::Release(id));
+        }
+    }
+
+    fn release_idle(&mut self, now: Instant, actions: &mut Vec<Action>) {
+        let slots = self.kind.slots.max(1);
+        let least = self.config.slots_min.div_ceil(slots) as usize;
+        let idle = self.registered.values().filter(|since| since.is_some()).count();
+        let spare = idle.saturating_sub(self.config.redundant as usize);
+        let mut surplus = spare.min(self.registered.len().saturating_sub(least));
+        let timeout = self.config.idle_timeout;
+        let idle_too_long = |_: &TaskManagerId, since: &mut Option<Instant>| {
+            let too_long = since.is_some_and(|since| now - since >= timeout) && surplus > 0;
+            surplus -= usize::from(too_long);
+            too_long
+        };
+        for (id, _) in self.registered.extract_if(.., idle_too_long) {
+            actions.push(Action::Release(id));
+        }
     }
 }
 
@@ -134,13 +266,37 @@ mod tests {
         }
     }
 
+    fn config() -> FleetConfig {
+        FleetConfig {
+            registration_timeout: Duration::from_secs(300),
+            start_failures_max: 2.0,
+            start_retry_interval: Duration::from_secs(3),
+            idle_timeout: Duration::from_secs(30),
+            slots_min: 0,
+            slots_max: 20,
+            redundant: 0,
+        }
+    }
+
     fn fleet() -> (WorkerFleet, Instant) {
-        let fleet = WorkerFleet::new(kind(), Duration::from_secs(300), Duration::from_secs(3));
-        (fleet, Instant::now())
+        (WorkerFleet::new(kind(), config()), Instant::now())
     }
 
     fn worker(name: &str) -> TaskManagerId {
         TaskManagerId::new(name)
+    }
+
+    fn seconds(count: u64) -> Duration {
+        Duration::from_secs(count)
+    }
+
+    fn with_workers(config: FleetConfig, names: &[&str]) -> (WorkerFleet, Instant) {
+        let (mut fleet, now) = (WorkerFleet::new(kind(), config), Instant::now());
+        for name in names {
+            fleet.on_starting(now, None, worker(name));
+            fleet.on_registered(&worker(name));
+        }
+        (fleet, now)
     }
 
     #[test]
@@ -166,33 +322,86 @@ mod tests {
     }
 
     #[test]
-    fn a_worker_that_does_not_register_in_time_is_replaced() {
+    fn a_worker_that_times_out_and_then_ends_is_replaced_once() {
         let (mut fleet, now) = fleet();
         fleet.on_starting(now, None, worker("a"));
-        let later = now + Duration::from_secs(300);
+        let later = now + seconds(300);
         let actions = fleet.reconcile(later, 1, &[]);
         assert_eq!(actions, [Action::Release(worker("a")), Action::Request(kind())]);
-    }
-
-    #[test]
-    fn a_failed_start_pauses_requests() {
-        let (mut fleet, now) = fleet();
         fleet.on_requested(RequestId::new(1));
-        fleet.on_request_failed(now, RequestId::new(1));
-        assert_eq!(fleet.reconcile(now, 1, &[]), vec![]);
-        let later = now + Duration::from_secs(3);
-        assert_eq!(fleet.reconcile(later, 1, &[]), [Action::Request(kind())]);
+        fleet.on_terminated(later, &worker("a"));
+        assert_eq!(fleet.reconcile(later, 1, &[]), vec![]);
     }
 
     #[test]
-    fn idle_workers_are_released_unless_they_are_strangers_or_needed() {
+    fn requests_pause_only_when_too_many_starts_failed_within_a_minute() {
         let (mut fleet, now) = fleet();
-        fleet.on_starting(now, None, worker("ours"));
-        fleet.on_registered(&worker("ours"));
+        for (second, expected) in [(0, 1), (59, 0), (62, 0), (200, 1), (259, 0)] {
+            let at = now + seconds(second);
+            fleet.on_requested(RequestId::new(1));
+            fleet.on_request_failed(at, RequestId::new(1));
+            assert_eq!(fleet.reconcile(at, 1, &[]).len(), expected, "at {second} s");
+        }
+        assert_eq!(fleet.reconcile(now + seconds(262), 1, &[]), [Action::Request(kind())]);
+    }
+
+    #[test]
+    fn idle_workers_go_after_a_while_unless_they_are_strangers_or_needed() {
+        let (mut fleet, now) = with_workers(config(), &["ours"]);
         fleet.on_registered(&worker("stranger"));
         let idle = [worker("ours"), worker("stranger")];
-        assert_eq!(fleet.reconcile(now, 1, &idle), [Action::Request(kind())]);
-        assert_eq!(fleet.reconcile(now, 0, &idle), [Action::Release(worker("ours"))]);
         assert_eq!(fleet.reconcile(now, 0, &idle), vec![]);
+        assert_eq!(fleet.reconcile(now + seconds(20), 0, &[]), vec![], "used for a moment");
+        assert_eq!(fleet.reconcile(now + seconds(31), 0, &idle), vec![]);
+        let later = now + seconds(61);
+        assert_eq!(fleet.reconcile(later, 1, &idle), [Action::Request(kind())]);
+        assert_eq!(fleet.reconcile(later, 0, &idle), [Action::Release(worker("ours"))]);
+        assert_eq!(fleet.reconcile(later, 0, &idle), vec![]);
+    }
+
+    #[test]
+    fn least_and_most_slots_are_kept() {
+        let few = FleetConfig { slots_min: 3, slots_max: 7, ..config() };
+        let (mut fleet, now) = with_workers(few.clone(), &[]);
+        assert_eq!(fleet.reconcile(now, 0, &[]).len(), 2, "3 slots are 2 workers");
+        let (mut fleet, now) = with_workers(few, &["a", "b", "c"]);
+        assert_eq!(fleet.reconcile(now, 5, &[]), [], "a fourth would make 8 slots");
+        let idle = ["a", "b", "c"].map(worker);
+        fleet.reconcile(now, 0, &idle);
+        assert_eq!(fleet.reconcile(now + seconds(30), 0, &idle), [Action::Release(worker("a"))]);
+        assert_eq!(fleet.reconcile(now + seconds(90), 0, &idle), []);
+    }
+
+    #[test]
+    fn redundant_workers_stand_by() {
+        let (mut fleet, now) =
+            with_workers(FleetConfig { redundant: 1, ..config() }, &["busy", "spare"]);
+        let idle = [worker("spare")];
+        assert_eq!(fleet.reconcile(now, 0, &idle), []);
+        assert_eq!(fleet.reconcile(now + seconds(60), 0, &idle), []);
+        assert_eq!(fleet.reconcile(now + seconds(61), 0, &[]), [Action::Request(kind())]);
+    }
+
+    #[test]
+    fn a_draining_worker_goes_as_soon_as_it_is_idle() {
+        let (mut fleet, now) = with_workers(config(), &["a", "b"]);
+        fleet.on_draining(&worker("a"));
+        assert_eq!(fleet.reconcile(now, 0, &[worker("b")]), []);
+        let idle = [worker("a"), worker("b")];
+        assert_eq!(fleet.reconcile(now, 0, &idle), [Action::Release(worker("a"))]);
+    }
+
+    #[test]
+    fn a_worker_whose_connection_broke_is_replaced_at_once_and_released_later() {
+        let (mut fleet, now) = with_workers(config(), &["gone", "back", "ended"]);
+        for name in ["gone", "back", "ended"] {
+            fleet.on_lost(now, &worker(name));
+        }
+        assert_eq!(fleet.reconcile(now, 1, &[]), [Action::Request(kind())]);
+        fleet.on_requested(RequestId::new(1));
+        fleet.on_registered(&worker("back"));
+        fleet.on_terminated(now, &worker("ended"));
+        assert_eq!(fleet.reconcile(now, 1, &[]), []);
+        assert_eq!(fleet.reconcile(now + seconds(10), 1, &[]), [Action::Release(worker("gone"))]);
     }
 }

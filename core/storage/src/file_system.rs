@@ -124,6 +124,20 @@ pub trait FileSystem: Debug + Send + Sync {
         if_exists: IfExists,
     ) -> BoxFuture<'a, Result<()>>;
 
+    /// Renames several, each at once for everybody, all durably; stops at the first failure.
+    fn publish_all<'a>(
+        &'a self,
+        renames: &'a [(FilePath, FilePath)],
+        if_exists: IfExists,
+    ) -> BoxFuture<'a, Result<()>> {
+        Box::pin(async move {
+            for (from, to) in renames {
+                self.publish(from, to, if_exists).await?;
+            }
+            Ok(())
+        })
+    }
+
     /// Makes a directory and those above it that are missing, all with exactly these permission
     /// bits, or with what the user's mask leaves of `rwxrwxrwx`. Those that are there stay as they
     /// are.
@@ -162,7 +176,8 @@ pub trait FileWriter: Send {
     /// Adds bytes.
     fn write(&mut self, bytes: Bytes) -> BoxFuture<'_, Result<()>>;
 
-    /// Makes all bytes so far survive whatever befalls us; readers that open the file now see them.
+    /// Makes all bytes so far survive whatever befalls us. Whether readers see them before the file
+    /// is closed, or are refused until then, is the file system's to say.
     fn sync(&mut self) -> BoxFuture<'_, Result<()>>;
 
     /// Completes the file: all bytes are kept, and it can be renamed. It can take half a second on

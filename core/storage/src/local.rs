@@ -1,5 +1,6 @@
 //! The local disk.
 
+use std::collections::HashMap;
 use std::fs::{self, File, Metadata, OpenOptions};
 use std::io::{self, ErrorKind, Write};
 use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt, PermissionsExt};
@@ -86,7 +87,28 @@ impl FileSystem for LocalFileSystem {
         if_exists: IfExists,
     ) -> BoxFuture<'a, Result<()>> {
         let to = to.clone();
-        of_path("rename", from, move |from| publish(from, &to, if_exists))
+        of_path("rename", from, move |from| {
+            rename(from, &to, if_exists)?;
+            sync_directory_of(&to)
+        })
+    }
+
+    fn publish_all<'a>(
+        &'a self,
+        renames: &'a [(FilePath, FilePath)],
+        if_exists: IfExists,
+    ) -> BoxFuture<'a, Result<()>> {
+        let Some((_, first)) = renames.first() else { return Box::pin(async { Ok(()) }) };
+        let renames = renames.to_vec();
+        of_path("rename", first, move |_| {
+            for (from, to) in &renames {
+                rename(from, to, if_exists)?;
+            }
+            // Once for each directory.
+            let directories: HashMap<_, _> =
+                renames.iter().map(|(_, to)| (to.parent(), to)).collect();
+            directories.into_values().try_for_each(sync_directory_of)
+        })
     }
 
     fn make_directories<'a>(
@@ -180,7 +202,7 @@ fn list(directory: &FilePath) -> Result<Vec<FileStatus>> {
     Ok(found)
 }
 
-fn publish(from: &FilePath, to: &FilePath, if_exists: IfExists) -> Result<()> {
+fn rename(from: &FilePath, to: &FilePath, if_exists: IfExists) -> Result<()> {
     let (source, target) = (from.path(), to.path());
     let renamed = match if_exists {
         IfExists::Replace => fs::rename(source, target),
@@ -193,7 +215,12 @@ fn publish(from: &FilePath, to: &FilePath, if_exists: IfExists) -> Result<()> {
             StorageError::NotFound { path: to.parent().unwrap_or_else(|| to.clone()) }
         }
         _ => failed("rename", from, &error),
-    })?;
+    })
+}
+
+/// Makes the names in a file's directory survive a power cut.
+fn sync_directory_of(to: &FilePath) -> Result<()> {
+    let target = to.path();
     let directory = target.parent().filter(|parent| !parent.as_os_str().is_empty());
     let synced = File::open(directory.unwrap_or(Path::new("."))).and_then(|file| file.sync_all());
     synced.map_err(|error| StorageError::OutcomeUnknown {

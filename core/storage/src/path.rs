@@ -1,9 +1,11 @@
 //! The name of a file, with the file system that it is on.
 
+use std::convert::Infallible;
 use std::ffi::{OsStr, OsString};
 use std::fmt;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path, PathBuf};
+use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
@@ -182,6 +184,20 @@ impl From<String> for FilePath {
 impl From<&String> for FilePath {
     fn from(text: &String) -> Self {
         Self::parse(OsStr::new(text))
+    }
+}
+
+impl From<&FilePath> for FilePath {
+    fn from(path: &FilePath) -> Self {
+        path.clone()
+    }
+}
+
+impl FromStr for FilePath {
+    type Err = Infallible;
+
+    fn from_str(text: &str) -> Result<Self, Infallible> {
+        Ok(Self::from(text))
     }
 }
 

@@ -183,7 +183,7 @@ impl ApplicationMaster {
             None => Action::Post(DriverEvent::Fatal { reason }),
             Some(_) => {
                 tracing::warn!(reason, "YARN could not be told how the cluster ended");
-                Action::End { registered: false }
+                Action::End
             }
         });
     }
@@ -198,18 +198,10 @@ impl ApplicationMaster {
         match answer {
             Ok(true) => {
                 self.phase = Phase::Ended;
-                actions.push(Action::End { registered: true });
+                actions.push(Action::End);
             }
             Ok(false) => self.not_before = Some(now + FINISH_PAUSE),
             Err(error) => self.on_refused(now, Refusal::from(&error), actions),
-        }
-    }
-
-    /// Ends when everything that was to be withdrawn is.
-    pub(super) fn end_if_dropped(&mut self, actions: &mut Vec<Action>) {
-        if self.dropped && self.finish.is_none() && self.withdrawn.is_empty() {
-            self.phase = Phase::Ended;
-            actions.push(Action::End { registered: false });
         }
     }
 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use prost::Message;
+use rustix::net::sockopt;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::{mpsc, oneshot};
@@ -27,6 +28,10 @@ use crate::proto::common::{
 /// How many calls may wait to be written.
 const CALLS_MAX: usize = 64;
 const READ_BYTES: usize = 16 << 10;
+/// A host that is gone is noticed after a minute of silence.
+const KEEPALIVE_IDLE: Duration = Duration::from_secs(30);
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
+const KEEPALIVE_PROBES: u32 = 3;
 const PROTOCOL_VERSION: u64 = 1;
 
 /// As whom a connection speaks.
@@ -119,6 +124,7 @@ impl Connection {
             .map_err(|_| late("the connection request"))?
             .map_err(|why| IpcError::Connect { address: address.to_owned(), why })?;
         let _ = stream.set_nodelay(true);
+        keep_alive(&stream);
 
         let mut client_id = [0; 16];
         getrandom::fill(&mut client_id).map_err(|_| {
@@ -184,6 +190,15 @@ impl Connection {
         take_message(&mut answer)
             .map_err(|why| IpcError::Foreign { address: self.address.to_string(), why })
     }
+}
+
+/// Has the system notice, while nothing is said, that the other host is gone. What it does not
+/// support is left out.
+fn keep_alive(stream: &TcpStream) {
+    let _ = sockopt::set_socket_keepalive(stream, true);
+    let _ = sockopt::set_tcp_keepidle(stream, KEEPALIVE_IDLE);
+    let _ = sockopt::set_tcp_keepintvl(stream, KEEPALIVE_INTERVAL);
+    let _ = sockopt::set_tcp_keepcnt(stream, KEEPALIVE_PROBES);
 }
 
 /// The socket with what was read and not yet understood, and what protects it.

@@ -1,13 +1,14 @@
 //! Lists files and cuts them into splits; runs in the coordinator host.
 
 use std::collections::{HashMap, VecDeque};
-use std::fs::{self, Metadata};
-use std::io::{self, ErrorKind};
+use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
-use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use millstream_api::{NextSplit, Result, SplitEnumerator};
+use millstream_storage::{
+    FileKind, FilePath, FileStatus, FileSystem, FileSystems, StorageError, block_on,
+};
 
 use crate::file::{FileError, FileRange, FileSplit};
 
@@ -22,33 +23,39 @@ const TOGETHER_FILES: usize = 256;
 /// A file of which the bytes from `start` on are not handed out yet.
 #[derive(Debug)]
 struct Unread {
-    path: PathBuf,
+    path: FilePath,
     start: u64,
     len: u64,
+    block_bytes: Option<u64>,
 }
 
-/// A file that was found.
-struct Found {
-    path: PathBuf,
-    len: u64,
-    modified: SystemTime,
+impl Unread {
+    /// How much of it goes into a split, which never lies in two blocks.
+    fn next_bytes(&self, split_bytes: Option<u64>) -> u64 {
+        let left = self.len - self.start;
+        let Some(split_bytes) = split_bytes else { return left };
+        let in_block = self.block_bytes.map_or(left, |block| block - self.start % block);
+        left.min(split_bytes).min(in_block)
+    }
 }
+
+/// What tells one version of a file from another.
+type Version = (SystemTime, u64);
 
 /// Finds the files of a [`FileSource`](crate::FileSource).
 #[derive(Debug)]
 pub struct FileEnumerator {
-    path: PathBuf,
+    path: FilePath,
     /// `None`: files are not cut.
     split_bytes: Option<u64>,
     watch: Option<Duration>,
     unread: VecDeque<Unread>,
-    /// The files that were there at the last look, each with the time of the contents that were
-    /// handed out.
-    seen: HashMap<PathBuf, SystemTime>,
+    /// The files that were there at the last look, each with the version that was handed out.
+    seen: HashMap<FilePath, Version>,
 }
 
 impl FileEnumerator {
-    pub(crate) fn new(path: PathBuf, split_bytes: Option<u64>, watch: Option<Duration>) -> Self {
+    pub(crate) fn new(path: FilePath, split_bytes: Option<u64>, watch: Option<Duration>) -> Self {
         let (unread, seen) = (VecDeque::new(), HashMap::new());
         Self { path, split_bytes, watch, unread, seen }
     }
@@ -56,12 +63,11 @@ impl FileEnumerator {
     /// The next range and its size, if it fits into a split that has `taken` bytes already.
     fn next_range(&mut self, taken: u64) -> Option<(FileRange, u64)> {
         let file = self.unread.front_mut()?;
-        let left = file.len - file.start;
-        let size = self.split_bytes.map_or(left, |split_bytes| split_bytes.min(left));
+        let size = file.next_bytes(self.split_bytes);
         if taken > 0 && taken + size > TOGETHER_BYTES {
             return None;
         }
-        let path = file.path.as_os_str().to_owned();
+        let path = file.path.clone();
         let (start, whole) = (file.start, self.split_bytes.is_none());
         file.start += size;
         let end = if whole { u64::MAX } else { file.start };
@@ -77,12 +83,13 @@ impl SplitEnumerator for FileEnumerator {
 
     fn discover(&mut self) -> Result<Option<Duration>> {
         let mut seen = HashMap::new();
-        for Found { path, len, modified } in list(&self.path)? {
-            if self.seen.get(&path) != Some(&modified) && len > 0 {
-                self.unread.push_back(Unread { path: path.clone(), start: 0, len });
+        for FileStatus { path, length: len, modified, block_bytes, .. } in list(&self.path)? {
+            let version = (modified, len);
+            if self.seen.get(&path) != Some(&version) && len > 0 {
+                self.unread.push_back(Unread { path: path.clone(), start: 0, len, block_bytes });
             }
             if self.watch.is_some() {
-                seen.insert(path, modified);
+                seen.insert(path, version);
             }
         }
         self.seen = seen;
@@ -106,64 +113,52 @@ impl SplitEnumerator for FileEnumerator {
 }
 
 /// The file, or all files of the directory in the order of their paths.
-fn list(path: &Path) -> Result<Vec<Found>, FileError> {
-    let metadata = fs::metadata(path).map_err(|error| missing(path, error))?;
+fn list(path: &FilePath) -> Result<Vec<FileStatus>, FileError> {
+    let system = FileSystems::of_process().of(path)?;
+    let status = block_on(system.status(path)).map_err(|error| match error {
+        StorageError::NotFound { path } => FileError::Missing { path: path.absolute() },
+        error => FileError::Storage(error),
+    })?;
     let mut files = Vec::new();
-    if metadata.is_file() {
-        fs::File::open(path).map_err(|error| failed("open", path, error))?;
-        files.push(found(path.to_path_buf(), &metadata)?);
-    } else if metadata.is_dir() {
-        walk(path, 0, &mut files)?;
-    } else {
-        return Err(FileError::NotAFile { path: path.to_path_buf() });
+    match status.kind {
+        FileKind::File => {
+            // That it may not be read is better said now than by a task.
+            block_on(system.open(path))?;
+            files.push(status);
+        }
+        FileKind::Directory => walk(&*system, path, 0, &mut files)?,
+        FileKind::Special => return Err(FileError::NotAFile { path: path.clone() }),
     }
     files.sort_by(|left, right| left.path.cmp(&right.path));
     Ok(files)
 }
 
-fn walk(directory: &Path, depth: usize, files: &mut Vec<Found>) -> Result<(), FileError> {
+fn walk(
+    system: &dyn FileSystem,
+    directory: &FilePath,
+    depth: usize,
+    files: &mut Vec<FileStatus>,
+) -> Result<(), FileError> {
     if depth > DEPTH_MAX {
-        return Err(FileError::TooDeep { path: directory.to_path_buf(), levels: DEPTH_MAX });
+        return Err(FileError::TooDeep { path: directory.clone(), levels: DEPTH_MAX });
     }
-    let entries = match fs::read_dir(directory) {
+    let entries = match block_on(system.list(directory)) {
         Ok(entries) => entries,
-        Err(error) if error.kind() == ErrorKind::NotFound && depth > 0 => return Ok(()),
-        Err(error) => return Err(failed("list directory", directory, error)),
+        Err(StorageError::NotFound { .. }) if depth > 0 => return Ok(()),
+        Err(error) => return Err(error.into()),
     };
     for entry in entries {
-        let entry = entry.map_err(|error| failed("list directory", directory, error))?;
-        if matches!(entry.file_name().as_bytes().first(), Some(b'.' | b'_')) {
+        let name = entry.path.file_name().map(OsStr::as_bytes);
+        if matches!(name.and_then(<[u8]>::first), Some(b'.' | b'_')) {
             continue;
         }
-        let path = entry.path();
-        match fs::metadata(&path) {
-            Ok(metadata) if metadata.is_file() => files.push(found(path, &metadata)?),
-            Ok(metadata) if metadata.is_dir() => walk(&path, depth + 1, files)?,
-            Ok(_) => {}
-            // Removed or renamed since the directory was listed, or a link to nothing.
-            Err(error) if error.kind() == ErrorKind::NotFound => {}
-            Err(error) => return Err(failed("look at", &path, error)),
+        match entry.kind {
+            FileKind::File => files.push(entry),
+            FileKind::Directory => walk(system, &entry.path, depth + 1, files)?,
+            FileKind::Special => {}
         }
     }
     Ok(())
-}
-
-fn found(path: PathBuf, metadata: &Metadata) -> Result<Found, FileError> {
-    let modified = metadata.modified().map_err(|error| failed("look at", &path, error))?;
-    Ok(Found { path, len: metadata.len(), modified })
-}
-
-fn failed(action: &'static str, path: &Path, source: io::Error) -> FileError {
-    FileError::Io { action, path: path.to_path_buf(), source }
-}
-
-fn missing(path: &Path, error: io::Error) -> FileError {
-    match error.kind() {
-        ErrorKind::NotFound => FileError::Missing {
-            path: std::path::absolute(path).unwrap_or_else(|_| path.to_path_buf()),
-        },
-        _ => failed("look at", path, error),
-    }
 }
 
 #[cfg(test)]

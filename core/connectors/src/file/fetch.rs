@@ -1,12 +1,13 @@
 //! The thread that reads the ranges of one split and hands over chunks of whole lines.
 
-use std::fs::File;
-use std::io::{ErrorKind, Seek, SeekFrom};
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::task::Waker;
 use std::thread;
+
+use millstream_storage::{FilePath, FileReader, FileSystems, StorageError, block_on};
 
 use crate::file::{FileError, FileRange, FileSplit};
 use crate::handover::{Intake, Outlet, Taken, handover};
@@ -38,15 +39,11 @@ impl Fetch {
     ) -> Result<Self, FileError> {
         let (outlet, chunks) = handover(waker);
         let (spare, returned) = sync_channel(SPARE_BUFFERS_MAX);
-        let first = split.ranges.first().map(|range| PathBuf::from(&range.path));
         let fetcher = Fetcher { outlet, returned, options };
         thread::Builder::new()
             .name("file-reader".to_owned())
             .spawn(move || fetcher.run(split))
-            .map_err(|source| {
-                let path = first.unwrap_or_default();
-                FileError::Io { action: "start a thread that reads", path, source }
-            })?;
+            .map_err(FileError::Thread)?;
         Ok(Self { chunks, spare })
     }
 
@@ -87,21 +84,20 @@ impl Fetcher {
     }
 
     fn read(&self, range: &FileRange) -> Result<Result<(), FileError>, Unwanted> {
-        let path: Arc<Path> = Arc::from(Path::new(&range.path));
-        let mut file = match open(&path) {
+        let mut file = match Input::open(&range.path) {
             Ok(file) => file,
             Err(error) => return Ok(Err(error)),
         };
         if self.options.head_line && range.start > 0 {
-            let read = self.read_lines(&mut file, &path, 0, 1)?;
+            let read = self.read_lines(&mut file, &range.path, 0, 1)?;
             if read.is_err() {
                 return Ok(read);
             }
         }
-        let read = self.read_lines(&mut file, &path, range.start, range.end)?;
+        let read = self.read_lines(&mut file, &range.path, range.start, range.end)?;
         if read.is_ok() {
-            let (buffer, len) = (Vec::new(), 0);
-            self.send(Chunk { origin: path, offset: range.end, buffer, len, ends_range: true })?;
+            let (origin, buffer, len) = (origin(&range.path), Vec::new(), 0);
+            self.send(Chunk { origin, offset: range.end, buffer, len, ends_range: true })?;
         }
         Ok(read)
     }
@@ -109,18 +105,16 @@ impl Fetcher {
     /// Hands over the lines that begin in `start..end`.
     fn read_lines(
         &self,
-        file: &mut File,
-        path: &Arc<Path>,
+        file: &mut Input,
+        path: &FilePath,
         start: u64,
         end: u64,
     ) -> Result<Result<(), FileError>, Unwanted> {
         // The byte before the range says whether a line begins with the range.
         let from = start.saturating_sub(1);
-        if let Err(error) = file.seek(SeekFrom::Start(from)) {
-            return Ok(Err(self.explain(path, CutError::Io(error))));
-        }
+        file.at = from;
         let limit = self.options.line_bytes_max;
-        let mut cutter = LineCutter::new(file, Arc::clone(path), from, end, limit);
+        let mut cutter = LineCutter::new(file, origin(path), from, end, limit);
         if start > 0
             && let Err(error) = cutter.skip_line()
         {
@@ -139,23 +133,46 @@ impl Fetcher {
         if self.outlet.send(Ok(chunk)) { Ok(()) } else { Err(Unwanted) }
     }
 
-    fn explain(&self, path: &Path, error: CutError) -> FileError {
-        let path = path.to_path_buf();
+    fn explain(&self, path: &FilePath, error: CutError) -> FileError {
         match error {
-            CutError::Io(source) => FileError::Io { action: "read", path, source },
+            CutError::Io(error) => match error.downcast::<StorageError>() {
+                Ok(error) => FileError::Storage(error),
+                Err(error) => FileError::Storage(StorageError::of_io("read", path, &error)),
+            },
             CutError::LongLine(offset) => {
-                FileError::LongLine { path, offset, limit: self.options.line_bytes_max }
+                let limit = self.options.line_bytes_max;
+                FileError::LongLine { path: path.clone(), offset, limit }
             }
         }
     }
 }
 
-fn open(path: &Path) -> Result<File, FileError> {
-    File::open(path).map_err(|source| {
-        let path = path.to_path_buf();
-        match source.kind() {
-            ErrorKind::NotFound => FileError::Vanished { path },
-            _ => FileError::Io { action: "open", path, source },
+/// What stands for a file in messages about its records.
+fn origin(path: &FilePath) -> Arc<Path> {
+    path.local().map_or_else(|| PathBuf::from(path.to_string()).into(), Arc::from)
+}
+
+/// A file that is read on from where one says.
+struct Input {
+    file: Box<dyn FileReader>,
+    at: u64,
+}
+
+impl Input {
+    fn open(path: &FilePath) -> Result<Self, FileError> {
+        let system = FileSystems::of_process().of(path)?;
+        match block_on(system.open(path)) {
+            Ok(file) => Ok(Self { file, at: 0 }),
+            Err(StorageError::NotFound { path }) => Err(FileError::Vanished { path }),
+            Err(error) => Err(error.into()),
         }
-    })
+    }
+}
+
+impl Read for Input {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        let read = block_on(self.file.read_at(self.at, into)).map_err(io::Error::other)?;
+        self.at += read as u64;
+        Ok(read)
+    }
 }

@@ -14,12 +14,11 @@ mod fetch;
 pub(crate) mod format;
 pub(crate) mod reader;
 
-use std::ffi::OsString;
 use std::io;
-use std::path::PathBuf;
 use std::time::Duration;
 
 use millstream_api::{Boundedness, Data, ReaderContext, Result, Source};
+use millstream_storage::{FilePath, StorageError};
 use serde::{Deserialize, Serialize};
 
 use crate::file::csv::Csv;
@@ -35,54 +34,47 @@ const SPLIT_BYTES: u64 = 16 << 20;
 #[derive(Debug, thiserror::Error)]
 pub enum FileError {
     /// The path to read does not exist.
-    #[error("there is no file or directory {path}", path = path.display())]
+    #[error("there is no file or directory {path}")]
     Missing {
         /// The path, absolute.
-        path: PathBuf,
+        path: FilePath,
     },
     /// The path is a device, a pipe or the like.
-    #[error("{path} is neither a file nor a directory", path = path.display())]
+    #[error("{path} is neither a file nor a directory")]
     NotAFile {
         /// The path.
-        path: PathBuf,
+        path: FilePath,
     },
     /// The file was there when the files were listed.
-    #[error("file {path} was removed after it had been listed", path = path.display())]
+    #[error("file {path} was removed after it had been listed")]
     Vanished {
         /// The file.
-        path: PathBuf,
+        path: FilePath,
     },
     /// Directories in directories without end.
     #[error(
-        "{path} lies more than {levels} directories deep: is there a symbolic link in a circle?",
-        path = path.display()
+        "{path} lies more than {levels} directories deep: is there a symbolic link in a circle?"
     )]
     TooDeep {
         /// The directory.
-        path: PathBuf,
+        path: FilePath,
         /// The limit.
         levels: usize,
     },
-    /// The system refused.
-    #[error("failed to {action} {path}", path = path.display())]
-    Io {
-        /// What was attempted.
-        action: &'static str,
-        /// On what.
-        path: PathBuf,
-        /// Why not.
-        #[source]
-        source: io::Error,
-    },
+    /// The file system refused, or is not there.
+    #[error(transparent)]
+    Storage(#[from] StorageError),
+    /// The system has no thread for a reader.
+    #[error("failed to start a thread that reads files")]
+    Thread(#[source] io::Error),
     /// A line has no end in sight.
     #[error(
         "the line at byte {offset} of {path} is longer than {limit} bytes: is it a text file? \
-         line_bytes_max() raises the limit",
-        path = path.display()
+         line_bytes_max() raises the limit"
     )]
     LongLine {
         /// The file.
-        path: PathBuf,
+        path: FilePath,
         /// Where the line begins.
         offset: u64,
         /// The limit.
@@ -107,7 +99,7 @@ pub enum OnBadRecord {
 /// A piece of a file: the lines that begin in it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FileRange {
-    pub(crate) path: OsString,
+    pub(crate) path: FilePath,
     pub(crate) start: u64,
     pub(crate) end: u64,
 }
@@ -120,9 +112,10 @@ pub struct FileSplit {
 
 /// Reads the records of a file, or of all files in a directory and the directories below.
 ///
-/// Files and directories whose names begin with `.` or `_` are left out. Paths are those of the
-/// machines that the tasks run on; a relative one starts at their working directory, so make it
-/// absolute through `Environment::plan_value`.
+/// Files and directories whose names begin with `.` or `_` are left out. A path is on the disk of
+/// the machines that the tasks run on, or on HDFS if it begins with `hdfs://` and the crate
+/// `millstream` has its feature `hdfs`. A relative one starts at the tasks' working directory, so
+/// make it absolute through `Environment::plan_value`.
 ///
 /// ```
 /// use millstream::connectors::{FileSource, OnBadRecord};
@@ -141,7 +134,7 @@ pub struct FileSplit {
 /// ```
 #[derive(Debug, Clone)]
 pub struct FileSource<F> {
-    path: PathBuf,
+    path: FilePath,
     format: F,
     split_bytes: u64,
     line_bytes_max: usize,
@@ -166,7 +159,7 @@ impl FileSource<()> {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     #[must_use]
-    pub fn byte_lines(path: impl Into<PathBuf>) -> FileSource<Lines<ByteLine>> {
+    pub fn byte_lines(path: impl Into<FilePath>) -> FileSource<Lines<ByteLine>> {
         FileSource::with_format(path, Lines(ByteLine))
     }
 
@@ -187,7 +180,7 @@ impl FileSource<()> {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     #[must_use]
-    pub fn text(path: impl Into<PathBuf>) -> FileSource<Lines<TextLine>> {
+    pub fn text(path: impl Into<FilePath>) -> FileSource<Lines<TextLine>> {
         FileSource::with_format(path, Lines(TextLine::default()))
     }
 
@@ -215,7 +208,7 @@ impl FileSource<()> {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     #[must_use]
-    pub fn json_lines<T: Data>(path: impl Into<PathBuf>) -> FileSource<Lines<JsonLine<T>>> {
+    pub fn json_lines<T: Data>(path: impl Into<FilePath>) -> FileSource<Lines<JsonLine<T>>> {
         FileSource::with_format(path, Lines(JsonLine::new()))
     }
 
@@ -237,7 +230,10 @@ impl FileSource<()> {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     #[must_use]
-    pub fn parse_lines<T, P>(path: impl Into<PathBuf>, parse: P) -> FileSource<Lines<ParsedLine<P>>>
+    pub fn parse_lines<T, P>(
+        path: impl Into<FilePath>,
+        parse: P,
+    ) -> FileSource<Lines<ParsedLine<P>>>
     where
         T: Data,
         P: Fn(&[u8]) -> Result<T> + Clone + Send + Sync + 'static,
@@ -274,7 +270,7 @@ impl FileSource<()> {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     #[must_use]
-    pub fn csv<T: Data>(path: impl Into<PathBuf>) -> FileSource<Csv<T>> {
+    pub fn csv<T: Data>(path: impl Into<FilePath>) -> FileSource<Csv<T>> {
         FileSource::with_format(path, Csv::new())
     }
 }
@@ -345,7 +341,7 @@ impl<T: Data> FileSource<Csv<T>> {
 impl<F: Format> FileSource<F> {
     /// Records in a format of one's own.
     #[must_use]
-    pub fn with_format(path: impl Into<PathBuf>, format: F) -> Self {
+    pub fn with_format(path: impl Into<FilePath>, format: F) -> Self {
         Self {
             path: path.into(),
             format,
@@ -357,6 +353,7 @@ impl<F: Format> FileSource<F> {
     }
 
     /// How large the pieces are that files are cut into: 16 MiB unless said otherwise, at least 1.
+    /// On HDFS no piece lies in two blocks.
     #[must_use]
     pub fn split_bytes(mut self, bytes: u64) -> Self {
         self.split_bytes = bytes.max(1);

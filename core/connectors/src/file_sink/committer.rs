@@ -1,10 +1,10 @@
 //! Publishes the files of all subtasks at once, or discards them; runs in the coordinator host.
 
-use std::fs::{self, File};
-use std::io::{self, ErrorKind};
-use std::path::Path;
+use std::collections::HashSet;
+use std::ffi::OsStr;
 
 use millstream_api::{Committer, Result};
+use millstream_storage::{FilePath, FileStatus, IfExists, StorageError, block_on};
 
 use crate::file_sink::writer::FinishedFile;
 use crate::file_sink::{FileSinkError, Places};
@@ -21,44 +21,45 @@ impl FileCommitter {
         Self { places, suffix }
     }
 
+    /// What is in the output directory, if it exists.
+    fn present(&self) -> Result<Vec<FileStatus>, FileSinkError> {
+        match block_on(self.places.system.list(&self.places.output)) {
+            Err(StorageError::NotFound { .. }) => Ok(Vec::new()),
+            listed => Ok(listed?),
+        }
+    }
+
     /// Removes what any attempt of this job has left.
     fn discard(&self) -> Result<(), FileSinkError> {
-        let output = &self.places.output;
-        let entries = match fs::read_dir(output) {
-            Ok(entries) => entries,
-            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
-            Err(error) => return Err(FileSinkError::io("list directory", output, error)),
-        };
-        for entry in entries {
-            let entry =
-                entry.map_err(|error| FileSinkError::io("list directory", output, error))?;
-            let name = entry.file_name();
-            if name.to_str().is_some_and(|name| self.places.is_published_name(name)) {
-                let path = entry.path();
-                unless_gone(fs::remove_file(&path))
-                    .map_err(|error| FileSinkError::io("remove", &path, error))?;
+        for FileStatus { path, .. } in self.present()? {
+            let name = path.file_name().and_then(OsStr::to_str);
+            if name.is_some_and(|name| self.places.is_published_name(name)) {
+                block_on(self.places.system.delete(&path, false))?;
             }
         }
         self.remove_hidden()
     }
 
     fn remove_hidden(&self) -> Result<(), FileSinkError> {
-        let hidden = &self.places.hidden;
-        unless_gone(fs::remove_dir_all(hidden))
-            .map_err(|error| FileSinkError::io("remove directory", hidden, error))
+        block_on(self.places.system.delete(&self.places.hidden, true))?;
+        Ok(())
     }
 
     fn publish(&self, files: &[FinishedFile]) -> Result<(), FileSinkError> {
-        let renames = files
-            .iter()
-            .map(|file| (self.places.finished(*file), self.places.published(*file, &self.suffix)));
-        if let Some((_, path)) = renames.clone().find(|(_, to)| to.exists()) {
-            return Err(FileSinkError::Exists { path });
+        let present: HashSet<FilePath> =
+            self.present()?.into_iter().map(|status| status.path).collect();
+        let pair = |file: &FinishedFile| {
+            (self.places.unpublished(*file), self.places.published(*file, &self.suffix))
+        };
+        let renames: Vec<(FilePath, FilePath)> = files.iter().map(pair).collect();
+        if let Some((_, path)) = renames.iter().find(|(_, to)| present.contains(to)) {
+            return Err(FileSinkError::Exists { path: path.clone() });
         }
-        for (from, to) in renames {
-            fs::rename(&from, &to).map_err(|error| FileSinkError::io("publish", &from, error))?;
-        }
-        sync_directory(&self.places.output)
+        let published = block_on(self.places.system.publish_all(&renames, IfExists::Refuse));
+        published.map_err(|source| match source {
+            StorageError::AlreadyExists { path } => FileSinkError::Exists { path },
+            source => FileSinkError::Publish { path: self.places.output.clone(), source },
+        })
     }
 }
 
@@ -67,9 +68,7 @@ impl Committer for FileCommitter {
 
     fn open(&mut self) -> Result<()> {
         self.discard()?;
-        let attempt = &self.places.attempt;
-        fs::create_dir_all(attempt)
-            .map_err(|error| FileSinkError::io("create directory", attempt, error))?;
+        block_on(self.places.system.make_directories(&self.places.attempt, None))?;
         Ok(())
     }
 
@@ -86,18 +85,4 @@ impl Committer for FileCommitter {
     fn abort(&mut self) -> Result<()> {
         Ok(self.discard()?)
     }
-}
-
-/// A thing that is gone already need not be removed.
-fn unless_gone(removed: io::Result<()>) -> io::Result<()> {
-    match removed {
-        Err(error) if error.kind() != ErrorKind::NotFound => Err(error),
-        Ok(()) | Err(_) => Ok(()),
-    }
-}
-
-/// Makes the renames in a directory survive a power cut.
-fn sync_directory(path: &Path) -> Result<(), FileSinkError> {
-    let synced = File::open(path).and_then(|directory| directory.sync_all());
-    synced.map_err(|error| FileSinkError::io("write to disk the directory", path, error))
 }

@@ -20,11 +20,11 @@ pub(crate) mod committer;
 pub(crate) mod encoder;
 pub(crate) mod writer;
 
-use std::io;
-use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use millstream_api::{CommitterInfo, JobId, Result, Sink, WriterInfo};
+use millstream_storage::{FilePath, FileSystem, FileSystems, StorageError};
 use millstream_types::OperatorId;
 
 use crate::file_sink::committer::FileCommitter;
@@ -37,44 +37,44 @@ const ROLL_BYTES: u64 = 128 << 20;
 /// Why a file sink failed.
 #[derive(Debug, thiserror::Error)]
 pub enum FileSinkError {
-    /// The system refused; retrying helps if the reason goes away.
-    #[error("failed to {action} {path}", path = path.display())]
-    Io {
-        /// What was attempted.
-        action: &'static str,
-        /// On what.
-        path: PathBuf,
+    /// The file system refused, or is not there.
+    #[error(transparent)]
+    Storage(#[from] StorageError),
+    /// A file that is complete could not get its name.
+    #[error("failed to publish {path}")]
+    Publish {
+        /// The file.
+        path: FilePath,
         /// Why not.
         #[source]
-        source: io::Error,
+        source: StorageError,
     },
     /// Publishing would replace a file.
-    #[error("{path} exists already and is not replaced: remove it first", path = path.display())]
+    #[error("{path} exists already and is not replaced: remove it first")]
     Exists {
         /// The file.
-        path: PathBuf,
+        path: FilePath,
     },
     /// Another attempt of the job has taken over and removed what this one wrote to.
-    #[error(
-        "directory {path} of this attempt is gone: another attempt runs, or it was removed",
-        path = path.display()
-    )]
+    #[error("directory {path} of this attempt is gone: another attempt runs, or it was removed")]
     AttemptGone {
         /// The directory.
-        path: PathBuf,
+        path: FilePath,
     },
-}
-
-impl FileSinkError {
-    pub(crate) fn io(action: &'static str, path: &Path, source: io::Error) -> Self {
-        Self::Io { action, path: path.to_path_buf(), source }
-    }
+    /// The thread that completes files could not be started, or died.
+    #[error("the thread that completes {path} died or was not started")]
+    CloserDied {
+        /// The file.
+        path: FilePath,
+    },
 }
 
 /// Writes records to files of a directory, which is made if it does not exist.
 ///
-/// Paths are those of the machines that the tasks and the coordinator run on, and must lead to the
-/// same directory on all of them; make a relative one absolute through `Environment::plan_value`.
+/// A path is on the disk of the machines that the tasks and the coordinator run on, and must lead to
+/// the same directory on all of them, or on HDFS if it begins with `hdfs://` and the crate
+/// `millstream` has its feature `hdfs`. Make a relative one absolute through
+/// `Environment::plan_value`.
 ///
 /// ```
 /// use millstream::connectors::FileSink;
@@ -87,7 +87,7 @@ impl FileSinkError {
 /// ```
 #[derive(Debug, Clone)]
 pub struct FileSink<E> {
-    directory: PathBuf,
+    directory: FilePath,
     encoder: E,
     rolling: Rolling,
     suffix: String,
@@ -116,7 +116,7 @@ impl FileSink<()> {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     #[must_use]
-    pub fn lines(directory: impl Into<PathBuf>) -> FileSink<DisplayLines> {
+    pub fn lines(directory: impl Into<FilePath>) -> FileSink<DisplayLines> {
         FileSink::with_encoder(directory, DisplayLines)
     }
 
@@ -135,7 +135,7 @@ impl FileSink<()> {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     #[must_use]
-    pub fn json_lines(directory: impl Into<PathBuf>) -> FileSink<JsonLines> {
+    pub fn json_lines(directory: impl Into<FilePath>) -> FileSink<JsonLines> {
         FileSink::with_encoder(directory, JsonLines)
     }
 
@@ -161,7 +161,7 @@ impl FileSink<()> {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     #[must_use]
-    pub fn csv(directory: impl Into<PathBuf>) -> FileSink<CsvRecords> {
+    pub fn csv(directory: impl Into<FilePath>) -> FileSink<CsvRecords> {
         FileSink::with_encoder(directory, CsvRecords)
     }
 
@@ -176,7 +176,7 @@ impl FileSink<()> {
     /// });
     /// ```
     #[must_use]
-    pub fn with<T, F>(directory: impl Into<PathBuf>, write: F) -> FileSink<RecordsWith<F>>
+    pub fn with<T, F>(directory: impl Into<FilePath>, write: F) -> FileSink<RecordsWith<F>>
     where
         F: FnMut(&T, &mut Vec<u8>) -> Result<()> + Clone + Send + Sync + 'static,
     {
@@ -187,7 +187,7 @@ impl FileSink<()> {
 impl<E> FileSink<E> {
     /// Records in a format of one's own.
     #[must_use]
-    pub fn with_encoder(directory: impl Into<PathBuf>, encoder: E) -> Self {
+    pub fn with_encoder(directory: impl Into<FilePath>, encoder: E) -> Self {
         let rolling = Rolling { bytes: ROLL_BYTES, after: None };
         Self { directory: directory.into(), encoder, rolling, suffix: String::new() }
     }
@@ -224,12 +224,12 @@ where
     type Committer = FileCommitter;
 
     fn writer(&self, info: &WriterInfo) -> Result<FileWriter<E>> {
-        let places = Places::new(&self.directory, info.job, info.operator, info.attempt);
+        let places = Places::new(&self.directory, info.job, info.operator, info.attempt)?;
         Ok(FileWriter::new(places, self.encoder.clone(), self.rolling, info.subtask))
     }
 
     fn committer(&self, info: &CommitterInfo) -> Result<Option<FileCommitter>> {
-        let places = Places::new(&self.directory, info.job, info.operator, info.attempt);
+        let places = Places::new(&self.directory, info.job, info.operator, info.attempt)?;
         Ok(Some(FileCommitter::new(places, self.suffix.clone())))
     }
 
@@ -241,37 +241,39 @@ where
 /// Where one attempt of a job puts its files.
 #[derive(Debug, Clone)]
 pub(crate) struct Places {
+    pub(crate) system: Arc<dyn FileSystem>,
     /// What the user named.
-    pub(crate) output: PathBuf,
+    pub(crate) output: FilePath,
     /// What attempts of this job write to.
-    pub(crate) hidden: PathBuf,
+    pub(crate) hidden: FilePath,
     /// What this attempt writes to.
-    pub(crate) attempt: PathBuf,
+    pub(crate) attempt: FilePath,
     /// How the names of published files begin.
     prefix: String,
 }
 
 impl Places {
-    fn new(output: &Path, job: JobId, operator: OperatorId, attempt: u32) -> Self {
+    fn new(
+        output: &FilePath,
+        job: JobId,
+        operator: OperatorId,
+        attempt: u32,
+    ) -> Result<Self, FileSinkError> {
+        let system = FileSystems::of_process().of(output)?;
         let (job, operator) = (job.to_string(), operator.to_string());
         let hidden = output.join(format!(".millstream-{job}-{operator}"));
         let attempt = hidden.join(format!("attempt-{attempt}"));
         let prefix = format!("part-{job:.8}-{operator:.8}-");
-        Self { output: output.to_path_buf(), hidden, attempt, prefix }
+        Ok(Self { system, output: output.clone(), hidden, attempt, prefix })
     }
 
-    /// The name of a file while the attempt runs.
-    pub(crate) fn in_progress(&self, subtask: u32, number: u32) -> PathBuf {
-        self.attempt.join(format!("part-{subtask}-{number}.inprogress"))
-    }
-
-    /// The name of a file that is complete but not published.
-    pub(crate) fn finished(&self, file: FinishedFile) -> PathBuf {
+    /// The name of a file until it is published.
+    pub(crate) fn unpublished(&self, file: FinishedFile) -> FilePath {
         self.attempt.join(format!("part-{}-{}", file.subtask, file.number))
     }
 
     /// The name of a published file.
-    pub(crate) fn published(&self, file: FinishedFile, suffix: &str) -> PathBuf {
+    pub(crate) fn published(&self, file: FinishedFile, suffix: &str) -> FilePath {
         let (prefix, FinishedFile { subtask, number }) = (&self.prefix, file);
         self.output.join(format!("{prefix}{subtask}-{number}{suffix}"))
     }

@@ -97,7 +97,7 @@ fn a_restart_discards_what_earlier_attempts_wrote_and_published() {
     third.open().unwrap();
     // A task of the attempt before that still runs cannot write any more.
     let error = SinkWriter::<String>::finish(&mut dying).unwrap_err().to_string();
-    assert!(error.contains("failed to rename"), "{error}");
+    assert!(error.contains("attempt-1 of this attempt is gone"), "{error}");
     let mut late = writer(&sink, 1, 1);
     let error = late.write(Batch::of(vec!["late".to_owned()])).unwrap_err().to_string();
     assert!(error.contains("attempt-1 of this attempt is gone"), "{error}");
@@ -120,10 +120,10 @@ fn a_commit_that_fails_halfway_publishes_nothing() {
         writer.write(Batch::of(vec!["x".to_owned()])).unwrap();
         files.extend(SinkWriter::<String>::finish(&mut writer).unwrap());
     }
-    let places =
-        Places::new(directory.path(), committer_info(0).job, committer_info(0).operator, 0);
-    fs::remove_file(places.finished(files[1])).unwrap();
-    let error = committer.commit(files).unwrap_err().to_string();
+    let (output, info) = (FilePath::from(directory.path()), committer_info(0));
+    let places = Places::new(&output, info.job, info.operator, 0).unwrap();
+    fs::remove_file(places.unpublished(files[1]).path()).unwrap();
+    let error = format!("{:#}", committer.commit(files).unwrap_err());
     assert!(error.contains("failed to publish") && error.contains("part-1-0"), "{error}");
     assert!(contents(directory.path()).is_empty());
 }
@@ -196,7 +196,7 @@ fn encoded<E: Encoder<City>>(sink: &FileSink<E>) -> Vec<String> {
         writer.write(Batch::of(cities.collect())).unwrap();
     }
     committer.commit(writer.finish().unwrap()).unwrap();
-    contents(&sink.directory).into_iter().map(|(_, text)| text).collect()
+    contents(sink.directory.path()).into_iter().map(|(_, text)| text).collect()
 }
 
 #[test]
@@ -232,5 +232,9 @@ fn what_the_system_refuses_names_the_file() {
     full.write_to_full_disk();
     full.write(Batch::of(vec!["x".to_owned()])).unwrap();
     let error = format!("{:#}", SinkWriter::<String>::finish(&mut full).unwrap_err());
-    assert_eq!(error, "failed to write to /dev/full: No space left on device (os error 28)");
+    assert_eq!(
+        error,
+        "no room to write to /dev/full: No space left on device (os error 28); free space or have \
+         the quota raised"
+    );
 }

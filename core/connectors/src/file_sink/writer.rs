@@ -1,11 +1,12 @@
 //! Writes the files of one subtask into the hidden directory of its attempt.
 
-use std::fs::{self, File};
-use std::io::{ErrorKind, Write};
-use std::path::PathBuf;
+use std::mem;
+use std::thread::{self, JoinHandle};
 use std::time::Instant;
 
+use bytes::Bytes;
 use millstream_api::{Batch, Result, SinkWriter};
+use millstream_storage::{CreateOptions, FilePath, StorageError, block_on};
 use serde::{Deserialize, Serialize};
 
 use crate::file_sink::encoder::Encoder;
@@ -13,6 +14,8 @@ use crate::file_sink::{FileSinkError, Places, Rolling};
 
 /// How much is gathered before it is written.
 const BUFFER_BYTES: usize = 256 << 10;
+/// How many files may be completed beside the one that is written.
+const CLOSING_MAX: usize = 4;
 
 /// A file that a writer has completed, as its committer is told of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -22,10 +25,16 @@ pub struct FinishedFile {
 }
 
 struct InProgress {
-    file: File,
-    path: PathBuf,
+    file: Box<dyn millstream_storage::FileWriter>,
+    path: FilePath,
     written: u64,
     opened: Instant,
+}
+
+/// A file that is being completed: it can take as long as a disk needs for all of it.
+struct Closing {
+    path: FilePath,
+    thread: JoinHandle<Result<(), FileSinkError>>,
 }
 
 /// Writes records to one file after another.
@@ -36,6 +45,7 @@ pub struct FileWriter<E> {
     subtask: u32,
     current: Option<InProgress>,
     buffer: Vec<u8>,
+    closing: Vec<Closing>,
     finished: Vec<FinishedFile>,
 }
 
@@ -48,6 +58,7 @@ impl<E> FileWriter<E> {
             subtask,
             current: None,
             buffer: Vec::new(),
+            closing: Vec::new(),
             finished: Vec::new(),
         }
     }
@@ -55,45 +66,72 @@ impl<E> FileWriter<E> {
     /// Lets the file at hand be the device that never has room.
     #[cfg(test)]
     pub(crate) fn write_to_full_disk(&mut self) {
-        let path = PathBuf::from("/dev/full");
-        let file = File::options().write(true).open(&path).unwrap();
+        let path = FilePath::from("/dev/full");
+        let file = block_on(self.places.system.create(&path, CreateOptions::REPLACE)).unwrap();
         self.current = Some(InProgress { file, path, written: 0, opened: Instant::now() });
     }
 
-    /// The next file's number.
-    fn number(&self) -> u32 {
-        u32::try_from(self.finished.len()).unwrap_or(u32::MAX)
+    /// The file at hand, or the next one.
+    fn this_file(&self) -> FinishedFile {
+        let number = u32::try_from(self.finished.len()).unwrap_or(u32::MAX);
+        FinishedFile { subtask: self.subtask, number }
     }
 
     fn begin_file(&self) -> Result<InProgress, FileSinkError> {
-        let path = self.places.in_progress(self.subtask, self.number());
-        let file = File::create_new(&path).map_err(|error| match error.kind() {
-            ErrorKind::NotFound => FileSinkError::AttemptGone { path: self.places.attempt.clone() },
-            _ => FileSinkError::io("create", &path, error),
-        })?;
+        let path = self.places.unpublished(self.this_file());
+        let file = block_on(self.places.system.create(&path, CreateOptions::NEW));
+        let file = file.map_err(|error| self.places.unless_gone(error))?;
         Ok(InProgress { file, path, written: 0, opened: Instant::now() })
     }
 
     fn flush(&mut self) -> Result<(), FileSinkError> {
         let Some(current) = &mut self.current else { return Ok(()) };
-        let written = current.file.write_all(&self.buffer);
-        written.map_err(|error| FileSinkError::io("write to", &current.path, error))?;
-        current.written += self.buffer.len() as u64;
-        self.buffer.clear();
-        Ok(())
+        let room = Vec::with_capacity(self.buffer.capacity());
+        let bytes = Bytes::from(mem::replace(&mut self.buffer, room));
+        current.written += bytes.len() as u64;
+        let written = block_on(current.file.write(bytes));
+        written.map_err(|error| self.places.unless_gone(error))
     }
 
-    /// Completes the file at hand, if there is one.
+    /// Ends the file at hand, if there is one; it is completed while the next one is written.
     fn end_file(&mut self) -> Result<(), FileSinkError> {
         self.flush()?;
-        let Some(current) = self.current.take() else { return Ok(()) };
-        let synced = current.file.sync_all();
-        synced.map_err(|error| FileSinkError::io("write to disk", &current.path, error))?;
-        let finished = FinishedFile { subtask: self.subtask, number: self.number() };
-        let renamed = fs::rename(&current.path, self.places.finished(finished));
-        renamed.map_err(|error| FileSinkError::io("rename", &current.path, error))?;
-        self.finished.push(finished);
+        let Some(InProgress { file, path, .. }) = self.current.take() else { return Ok(()) };
+        while self.closing.len() >= CLOSING_MAX {
+            self.closing.remove(0).wait()?;
+        }
+        let (places, closed) = (self.places.clone(), path.clone());
+        let thread = thread::Builder::new().name("file-closer".to_owned()).spawn(move || {
+            let closed = block_on(async {
+                file.close().await?;
+                // On a local disk the file of an attempt that is over can be written to no end.
+                places.system.status(&closed).await.map(drop)
+            });
+            closed.map_err(|error| places.unless_gone(error))
+        });
+        let thread = thread.map_err(|_refused| FileSinkError::CloserDied { path: path.clone() })?;
+        self.closing.push(Closing { path, thread });
+        self.finished.push(self.this_file());
         Ok(())
+    }
+}
+
+impl Closing {
+    fn wait(self) -> Result<(), FileSinkError> {
+        let Self { path, thread } = self;
+        thread.join().unwrap_or(Err(FileSinkError::CloserDied { path }))
+    }
+}
+
+impl Places {
+    /// What it means that a file of this attempt is not there.
+    fn unless_gone(&self, error: StorageError) -> FileSinkError {
+        match error {
+            StorageError::NotFound { .. } => {
+                FileSinkError::AttemptGone { path: self.attempt.clone() }
+            }
+            error => FileSinkError::Storage(error),
+        }
     }
 }
 
@@ -131,6 +169,9 @@ impl<T, E: Encoder<T>> SinkWriter<T> for FileWriter<E> {
 
     fn finish(&mut self) -> Result<Vec<FinishedFile>> {
         self.end_file()?;
-        Ok(std::mem::take(&mut self.finished))
+        for closing in mem::take(&mut self.closing) {
+            closing.wait()?;
+        }
+        Ok(mem::take(&mut self.finished))
     }
 }

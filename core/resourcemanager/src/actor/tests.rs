@@ -181,7 +181,52 @@ async fn missing_workers_are_requested_and_idle_ones_released() {
     manager.declare(master, vec![]).await.unwrap();
     manager.release(slots.iter().map(|slot| slot.allocation).collect()).await.unwrap();
     tokio::time::sleep(TICK).await;
+    assert!(outside.released().is_empty(), "the next job may come soon");
+    tokio::time::sleep(config.fleet.idle_timeout).await;
     assert_eq!(outside.released().len(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_worker_that_registers_before_it_is_named_is_ours() {
+    let (events, received) = driver_events();
+    let (driver, outside) = TestingDriver::new(1, events);
+    let config = ResourceManagerConfig::new(1);
+    let (manager, _task) = start_resource_manager(&config, Box::new(driver), received);
+    let (master, _events) = job_master(1);
+    manager.declare(master.clone(), need(2)).await.unwrap();
+    tokio::time::sleep(TICK).await;
+    let (worker, _calls) = TestingTaskManager::new("w");
+    manager.register(registration("w", 1), worker.clone()).await.unwrap();
+    assert!(outside.allocate("w"));
+    tokio::time::sleep(TICK).await;
+    let cause = FailureCause::new(CauseKind::WorkerLost, "the connection broke");
+    manager.lost(worker, cause).await.unwrap();
+    tokio::time::sleep(Duration::from_secs(20)).await;
+    assert_eq!(outside.released(), [TaskManagerId::new("w")]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_draining_worker_is_given_back_when_it_is_idle() {
+    let (events, received) = driver_events();
+    let (driver, outside) = TestingDriver::new(1, events.clone());
+    let config = ResourceManagerConfig::new(1);
+    let (manager, _task) = start_resource_manager(&config, Box::new(driver), received);
+    let (master, mut granted) = job_master(1);
+    manager.declare(master.clone(), need(1)).await.unwrap();
+    tokio::time::sleep(TICK).await;
+    assert!(outside.allocate("w"));
+    tokio::time::sleep(TICK).await;
+    let (worker, _calls) = TestingTaskManager::new("w");
+    manager.register(registration("w", 1), worker).await.unwrap();
+    let Some(JobMasterEvent::SlotsGranted(slots)) = granted.recv().await else { panic!() };
+    let (worker, reason) = (TaskManagerId::new("w"), "preempted soon".to_owned());
+    events.post(DriverEvent::Draining { worker, reason, time_left: None }).await;
+    tokio::time::sleep(TICK).await;
+    assert!(outside.released().is_empty());
+    manager.declare(master, vec![]).await.unwrap();
+    manager.release(slots.iter().map(|slot| slot.allocation).collect()).await.unwrap();
+    tokio::time::sleep(TICK).await;
+    assert_eq!(outside.released().len(), 1);
 }
 
 #[tokio::test]

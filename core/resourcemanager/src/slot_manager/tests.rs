@@ -158,7 +158,7 @@ fn a_job_without_need_or_slots_is_forgotten() {
 fn missing_workers_are_counted_by_what_nobody_serves() {
     let kind =
         WorkerRequest { slots: 2, slot_profile: SMALL, memory_process: ByteSize::from_mib(200) };
-    let mut manager = SlotManager::new(Some(kind), 1);
+    let mut manager = SlotManager::new(Some(Obtainable { kind, slots_max: 6 }), 1);
     assert_eq!(manager.on_event(declared(1, 5)), vec![], "new workers can serve it");
     assert_eq!(manager.workers_missing(), 3);
     manager.on_event(registered("a", 2, SMALL));
@@ -167,6 +167,25 @@ fn missing_workers_are_counted_by_what_nobody_serves() {
     let actions = manager.on_event(Event::Declared { job: job(2), requirements });
     assert!(matches!(&actions[..], [Action::TellNotEnough { .. }]), "{actions:?}");
     assert_eq!(manager.workers_missing(), 2, "no worker of this kind would help job 2");
+    let actions = manager.on_event(declared(3, 7));
+    let [Action::TellNotEnough { reason, .. }] = &actions[..] else { panic!("{actions:?}") };
+    assert!(reason.contains("slotmanager.number-of-slots.max"), "{reason}");
+    assert_eq!(manager.workers_missing(), 2, "job 3 would need more than there may be");
+}
+
+#[test]
+fn a_draining_worker_gets_no_further_job() {
+    let kind =
+        WorkerRequest { slots: 2, slot_profile: SMALL, memory_process: ByteSize::from_mib(200) };
+    let mut manager = SlotManager::new(Some(Obtainable { kind, slots_max: 6 }), 1);
+    manager.on_event(registered("a", 2, SMALL));
+    assert_eq!(granted_counts(&manager.on_event(declared(1, 1))), [(job(1), 1)]);
+    manager.on_event(Event::Draining(worker("a")));
+    assert_eq!(manager.on_event(declared(2, 1)), vec![]);
+    assert_eq!(manager.workers_missing(), 1);
+    let actions = manager.on_event(registered("b", 2, SMALL));
+    assert_eq!(granted_counts(&actions), [(job(2), 1)]);
+    assert_eq!(manager.allocated(&worker("a")).len(), 1, "job 1 goes on there");
 }
 
 /// A seeded stream of numbers (splitmix64).

@@ -1,6 +1,8 @@
 //! How files are found and cut.
 
+use std::fs;
 use std::os::unix::fs::symlink;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use millstream_api::Source;
@@ -13,7 +15,7 @@ fn splits(enumerator: &mut FileEnumerator) -> Vec<Vec<(String, u64, u64)>> {
     let mut splits = Vec::new();
     while let NextSplit::Split(split) = enumerator.next_split(0).unwrap() {
         let ranges = split.ranges.into_iter().map(|range| {
-            let name = Path::new(&range.path).file_name().unwrap().to_string_lossy().into_owned();
+            let name = range.path.file_name().unwrap().to_string_lossy().into_owned();
             (name, range.start, range.end)
         });
         splits.push(ranges.collect());
@@ -25,7 +27,7 @@ fn range(name: &str, start: u64, end: u64) -> (String, u64, u64) {
     (name.to_owned(), start, end)
 }
 
-fn refused(path: impl Into<PathBuf>) -> String {
+fn refused(path: impl Into<FilePath>) -> String {
     let mut enumerator = FileEnumerator::new(path.into(), None, None);
     format!("{:#}", enumerator.discover().unwrap_err())
 }
@@ -36,7 +38,7 @@ fn a_large_file_is_cut_and_small_ones_go_together() {
     for (name, len) in [("a", 3 << 20), ("b", 10), ("c", 20), ("d", 0), ("e", 1 << 20)] {
         fs::write(directory.path().join(name), vec![b'x'; len]).unwrap();
     }
-    let mut enumerator = FileEnumerator::new(directory.path().to_path_buf(), Some(2 << 20), None);
+    let mut enumerator = FileEnumerator::new(directory.path().into(), Some(2 << 20), None);
     assert_eq!(enumerator.discover().unwrap(), None);
     assert_eq!(
         splits(&mut enumerator),
@@ -51,11 +53,21 @@ fn a_large_file_is_cut_and_small_ones_go_together() {
 }
 
 #[test]
+fn no_split_lies_in_two_blocks() {
+    let mut enumerator = FileEnumerator::new("/nowhere".into(), Some(16), None);
+    let path = FilePath::from("/a");
+    enumerator.unread.push_back(Unread { path, start: 0, len: 90, block_bytes: Some(40) });
+    let cuts: Vec<_> = splits(&mut enumerator).concat();
+    let ends: Vec<u64> = cuts.into_iter().map(|(_, _, end)| end).collect();
+    assert_eq!(ends, [16, 32, 40, 56, 72, 80, 90]);
+}
+
+#[test]
 fn a_file_that_may_not_be_cut_is_one_split() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("a.csv");
     fs::write(&path, vec![b'x'; 5 << 20]).unwrap();
-    let mut enumerator = FileEnumerator::new(path, None, None);
+    let mut enumerator = FileEnumerator::new(path.into(), None, None);
     enumerator.discover().unwrap();
     assert_eq!(splits(&mut enumerator), [[range("a.csv", 0, u64::MAX)]]);
 }
@@ -70,7 +82,8 @@ fn directories_are_walked_without_hidden_names() {
         fs::write(root.join(name), "x").unwrap();
     }
     symlink(root.join("nothing"), root.join("dangling")).unwrap();
-    let found: Vec<PathBuf> = list(root).unwrap().into_iter().map(|found| found.path).collect();
+    let found = list(&FilePath::from(root)).unwrap();
+    let found: Vec<PathBuf> = found.iter().map(|file| file.path.path().to_owned()).collect();
     assert_eq!(found, [root.join("b"), root.join("deep/er/c")]);
 }
 

@@ -1,0 +1,212 @@
+//! Calls to NameNodes that end: deadlines, patience, and connections that are given up.
+
+use std::panic::AssertUnwindSafe;
+use std::pin::Pin;
+use std::sync::{OnceLock, PoisonError, RwLock};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use futures::FutureExt;
+use hdfs_native::{Client, ClientBuilder, HdfsError};
+use millstream_hadoop_config::HadoopConfiguration;
+use millstream_storage::BoxFuture;
+use tokio::runtime::{Handle, Runtime};
+use tokio::time::Instant;
+use tracing::debug;
+
+use crate::OpenError;
+use crate::address::Address;
+use crate::errors::Failure;
+
+/// How long a NameNode may take for one answer: longer than its long pauses.
+const ANSWER_DEADLINE: Duration = Duration::from_secs(20);
+/// Between two attempts, at first and at last.
+const PAUSES: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(2));
+/// Threads of the library: what it does is mostly waiting.
+const THREADS: usize = 2;
+
+/// The library's client of one cluster, made anew when a connection hangs.
+#[derive(Debug)]
+pub(crate) struct Calls {
+    address: Address,
+    user: String,
+    properties: Vec<(String, String)>,
+    current: RwLock<Current>,
+}
+
+#[derive(Debug, Clone)]
+struct Current {
+    /// How many were given up before it.
+    number: usize,
+    client: Client,
+    /// Another that hides from its files for a while that the NameNode is away.
+    enduring: Client,
+}
+
+impl Calls {
+    pub(crate) fn new(
+        configuration: &HadoopConfiguration,
+        address: Address,
+        user: &str,
+    ) -> Result<Self, OpenError> {
+        let keys = configuration.pairs().map(|(key, _)| key);
+        let mut properties: Vec<(String, String)> =
+            keys.filter_map(|key| Some((key.to_owned(), configuration.get(key)?))).collect();
+        if configuration.get("dfs.client.socket-timeout").is_none() {
+            // A DataNode that hangs is left for another sooner than after a minute.
+            properties.push(("dfs.client.socket-timeout".to_owned(), "20000".to_owned()));
+        }
+        let current = connect(&address, &properties, user, 0)?;
+        let user = user.to_owned();
+        Ok(Self { address, user, properties, current: RwLock::new(current) })
+    }
+
+    fn current(&self) -> Current {
+        self.current.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// The client for what is opened for writing.
+    pub(crate) fn enduring(&self) -> Client {
+        self.current().enduring
+    }
+
+    /// Gives up a client whose connection hangs, and begins with the next NameNode.
+    fn give_up(&self, number: usize) {
+        let mut current = self.current.write().unwrap_or_else(PoisonError::into_inner);
+        if current.number == number
+            && let Ok(next) = connect(&self.address, &self.properties, &self.user, number + 1)
+        {
+            *current = next;
+        }
+    }
+
+    /// One attempt, or as many as the patience allows while nothing has happened, or while it does
+    /// not matter whether it has.
+    pub(crate) async fn call<T, F>(
+        &self,
+        patience: Duration,
+        idempotent: bool,
+        attempt: impl Fn(Client) -> F,
+    ) -> Result<T, Failure>
+    where
+        F: Future<Output = Result<T, HdfsError>>,
+    {
+        let until = Instant::now() + patience;
+        let mut pause = PAUSES.0;
+        loop {
+            let current = self.current();
+            let failure = match within(ANSWER_DEADLINE, attempt(current.client)).await {
+                Ok(done) => return Ok(done),
+                Err(Ended::Failed(failure)) => failure,
+                Err(Ended::Hung) => {
+                    self.give_up(current.number);
+                    let seconds = ANSWER_DEADLINE.as_secs();
+                    Failure::Ambiguous(format!("the NameNode gave no answer for {seconds} s"))
+                }
+            };
+            let again = match &failure {
+                Failure::NotNow(_) => true,
+                Failure::Ambiguous(_) => idempotent,
+                _ => false,
+            };
+            if !again || Instant::now() + pause > until {
+                return Err(failure);
+            }
+            debug!(?failure, "a call to HDFS is tried again");
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(PAUSES.1);
+        }
+    }
+}
+
+/// Why something of the library did not end well.
+#[derive(Debug)]
+pub(crate) enum Ended {
+    Failed(Failure),
+    /// It did not end at all.
+    Hung,
+}
+
+/// The outcome, if there is one in time. The library's panics are outcomes too.
+pub(crate) async fn within<T>(
+    deadline: Duration,
+    call: impl Future<Output = Result<T, HdfsError>>,
+) -> Result<T, Ended> {
+    let call = AssertUnwindSafe(call).catch_unwind();
+    match tokio::time::timeout(deadline, call).await {
+        Ok(Ok(Ok(done))) => Ok(done),
+        Ok(Ok(Err(error))) => Err(Ended::Failed(Failure::of(&error))),
+        Ok(Err(_panic)) => {
+            let reason = "the HDFS client stumbled over what it was told".to_owned();
+            Err(Ended::Failed(Failure::Other(reason)))
+        }
+        Err(_elapsed) => Err(Ended::Hung),
+    }
+}
+
+fn connect(
+    address: &Address,
+    properties: &[(String, String)],
+    user: &str,
+    number: usize,
+) -> Result<Current, OpenError> {
+    let build = |attempts: usize, pause: Duration, pause_max: Duration| {
+        let more = [
+            ("dfs.client.failover.max.attempts", attempts.to_string()),
+            ("dfs.client.failover.sleep.base.millis", pause.as_millis().to_string()),
+            ("dfs.client.failover.sleep.max.millis", pause_max.as_millis().to_string()),
+        ];
+        let more = more.map(|(key, value)| (key.to_owned(), value));
+        let properties = properties.iter().cloned().chain(more);
+        let builder = ClientBuilder::new()
+            .with_url(address.url())
+            // What the environment's directory says is among the properties, or is not wanted.
+            .with_config_dir("/dev/null")
+            .with_config(properties.chain(address.beginning_with(number)))
+            .with_user(user)
+            .with_io_runtime(runtime()?);
+        builder
+            .build()
+            .map_err(|error| OpenError::Address { url: address.url(), reason: error.to_string() })
+    };
+    let count = address.count();
+    // Once around all NameNodes: whether to go on is decided here.
+    let client = build(count * 2 - 1, PAUSES.0, PAUSES.1)?;
+    // About a minute: what fails inside of a file that is being written cannot be tried again.
+    let enduring = build(count * 35, PAUSES.0, PAUSES.1)?;
+    Ok(Current { number, client, enduring })
+}
+
+/// The threads of all clients of this process.
+fn runtime() -> Result<Handle, OpenError> {
+    static RUNTIME: OnceLock<Result<Runtime, String>> = OnceLock::new();
+    let started = RUNTIME.get_or_init(|| {
+        let mut builder = tokio::runtime::Builder::new_multi_thread();
+        builder.worker_threads(THREADS).thread_name("hdfs").enable_all();
+        builder.build().map_err(|error| error.to_string())
+    });
+    let failed = |reason: &String| OpenError::Address {
+        url: "hdfs".to_owned(),
+        reason: format!("its threads cannot be started: {reason}"),
+    };
+    started.as_ref().map(|runtime| runtime.handle().clone()).map_err(failed)
+}
+
+/// Makes a future run on any executor: whatever polls it, its timers and sockets are those of the
+/// library's runtime.
+pub(crate) fn anywhere<'a, T: 'a>(future: impl Future<Output = T> + Send + 'a) -> BoxFuture<'a, T> {
+    Box::pin(Anywhere(Box::pin(future)))
+}
+
+struct Anywhere<F>(Pin<Box<F>>);
+
+impl<F: Future> Future for Anywhere<F> {
+    type Output = F::Output;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<F::Output> {
+        // Whoever holds a client has seen the runtime start.
+        let runtime = runtime().ok();
+        let _entered = runtime.as_ref().map(Handle::enter);
+        self.0.as_mut().poll(context)
+    }
+}
