@@ -26,6 +26,7 @@ mod daemon;
 mod hadoop;
 mod job;
 mod rest;
+mod secrets;
 mod text;
 mod wait;
 
@@ -37,5 +38,6 @@ pub use daemon::Daemon;
 pub use hadoop::{Hadoop, HadoopBuilder, USER};
 pub use job::Job;
 pub use rest::{Answer, Rest};
+pub use secrets::Secrets;
 pub use text::{make_text, reference_counts, sorted_lines};
 pub use wait::{scale, until};

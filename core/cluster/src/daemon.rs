@@ -45,7 +45,8 @@ pub enum DaemonError {
         #[source]
         source: Box<dyn std::error::Error + Send + Sync>,
     },
-    /// The JobManager does not want this worker, or there is none.
+    /// The JobManager does not want this worker, or there is none; or the configuration asks for
+    /// what a cluster like this cannot be.
     #[error("{0}")]
     Refused(String),
 }
@@ -105,6 +106,24 @@ pub(crate) fn refuse_open_bind(
     }
 }
 
+/// Flink's keys that ask for TLS with key stores; who sets one must not get a cluster without.
+const TLS_KEYS: [&str; 3] =
+    ["security.ssl.enabled", "security.ssl.internal.enabled", "security.ssl.rest.enabled"];
+
+/// Refuses to run without TLS where the configuration asks for it.
+pub(crate) fn refuse_missing_tls(configuration: &Configuration) -> Result<(), DaemonError> {
+    let asks = |key: &&&str| {
+        configuration.text(key).is_some_and(|value| value.trim().eq_ignore_ascii_case("true"))
+    };
+    match TLS_KEYS.iter().find(asks) {
+        None => Ok(()),
+        Some(key) => Err(DaemonError::Refused(format!(
+            "{key} is true, but only clusters on YARN have TLS, with keys of their own: remove the \
+             key and keep this cluster on loopback or a network of your own"
+        ))),
+    }
+}
+
 /// Cancels `stop` at the first SIGTERM or SIGINT.
 pub(crate) fn stop_at_signals(stop: CancellationToken) -> Result<(), DaemonError> {
     let handler =
@@ -136,6 +155,17 @@ pub(crate) fn temp_base(configuration: &Configuration) -> Result<PathBuf, Daemon
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn tls_that_is_asked_for_and_not_there_is_no_warning() {
+        let with = |value: &str| {
+            let pairs = [("security.ssl.rest.enabled".to_owned(), value.to_owned())];
+            refuse_missing_tls(&Configuration::from_pairs(pairs).unwrap())
+        };
+        assert!(with("false").is_ok());
+        let error = with("true").unwrap_err().to_string();
+        assert!(error.starts_with("security.ssl.rest.enabled is true, but"), "{error}");
+    }
 
     #[test]
     fn only_loopback_is_bound_without_being_told_twice() {

@@ -29,6 +29,9 @@ impl Ports {
         configuration: &Configuration,
         setup: &JobManagerSetup,
     ) -> Result<Self, DaemonError> {
+        if setup.authority.is_none() {
+            daemon::refuse_missing_tls(configuration)?;
+        }
         let issue = |authority: &Authority| {
             authority.issue(Role::JobManager, NAME, CLUSTER_LIFETIME).map_err(unsecured)
         };

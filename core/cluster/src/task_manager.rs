@@ -38,6 +38,7 @@ pub async fn run_task_manager(
     let bind_host = configuration.get(&options::TASKMANAGER_BIND_HOST)?;
     let credentials = setup.credentials.clone();
     if credentials.is_none() {
+        daemon::refuse_missing_tls(&configuration)?;
         daemon::refuse_open_bind(&configuration, options::TASKMANAGER_BIND_HOST.key(), &bind_host)?;
     }
     let base = daemon::temp_base(&configuration)?;
