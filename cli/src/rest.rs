@@ -102,14 +102,12 @@ impl RestClient {
     }
 
     /// The same with TLS, as this client: only the JobManager of its cluster is talked to.
-    #[expect(dead_code, reason = "clusters on YARN are the first that have credentials")]
     pub(crate) fn secured(mut self, credentials: &Credentials) -> Result<Self> {
         self.tls = Some(credentials.client_config(Role::JobManager, None)?);
         Ok(self)
     }
 
-    /// `host:port`.
-    pub(crate) fn address(&self) -> String {
+    fn address(&self) -> String {
         if self.host.contains(':') {
             format!("[{}]:{}", self.host, self.port)
         } else {

@@ -1,5 +1,6 @@
 //! Running `millstream` and other commands as a user would.
 
+use std::io::Write as _;
 use std::os::unix::process::CommandExt;
 use std::process::{Command, Output, Stdio};
 use std::thread::JoinHandle;
@@ -35,11 +36,25 @@ impl Started {
     /// # Panics
     /// It cannot be started.
     #[must_use]
-    pub fn new(mut command: Command) -> Self {
+    pub fn new(command: Command) -> Self {
+        Self::told(command, "")
+    }
+
+    /// Starts a command that reads this text and then the end of its input.
+    ///
+    /// # Panics
+    /// It cannot be started.
+    #[must_use]
+    pub fn told(mut command: Command, text: &str) -> Self {
         let name = format!("{command:?}");
-        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let input = if text.is_empty() { Stdio::null() } else { Stdio::piped() };
+        command.stdin(input).stdout(Stdio::piped()).stderr(Stdio::piped());
         dies_with_us(&mut command);
-        let child = command.spawn().unwrap_or_else(|error| panic!("{name}: {error}"));
+        let mut child = command.spawn().unwrap_or_else(|error| panic!("{name}: {error}"));
+        if let Some(mut input) = child.stdin.take() {
+            // A command that does not read it has its reason, which its outcome tells.
+            let _ = input.write_all(text.as_bytes());
+        }
         let pid = child.id();
         let end = std::thread::spawn(move || child.wait_with_output());
         Self { name, pid, end }

@@ -11,6 +11,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use millstream_hadoop_config::HadoopConfiguration;
+use millstream_security::{self as security, Authority, CLUSTER_LIFETIME, Role, SecurityError};
 use millstream_types::TaskManagerId;
 use prost::Message;
 
@@ -34,6 +35,8 @@ pub const JOB_GRAPH: &str = "job.graph";
 const VERSION: u32 = 1;
 const MASTER: &str = "millstream.master";
 const WORKER: &str = "millstream.worker";
+const AUTHORITY: &str = "millstream.authority";
+const IDENTITY: &str = "millstream.identity";
 /// Variables of the JobManager's container are keys below this; Flink's old name is the second.
 const MASTER_ENVIRONMENT: [&str; 2] = ["containerized.master.env.", "yarn.application-master.env."];
 const WORKER_ENVIRONMENT: [&str; 1] = ["containerized.taskmanager.env."];
@@ -67,6 +70,9 @@ pub enum ContainerError {
     /// They are another program's.
     #[error("the container's credentials hold no {0}: it was not started by Millstream")]
     Foreign(&'static str),
+    /// A certificate or key in them is damaged.
+    #[error(transparent)]
+    Security(#[from] SecurityError),
     /// Client and engine differ.
     #[error(
         "the container was described in version {0}, and this engine knows version {VERSION}: \
@@ -137,6 +143,24 @@ impl Surroundings {
         }
     }
 
+    /// Who issues the certificates of this cluster: the JobManager alone has that.
+    ///
+    /// # Errors
+    /// The container is not a JobManager's.
+    pub fn authority(&self) -> Result<Authority, ContainerError> {
+        let bytes = self.credentials.secret(AUTHORITY).ok_or(ContainerError::Foreign(AUTHORITY))?;
+        Ok(Authority::from_secret(bytes)?)
+    }
+
+    /// As whom a TaskManager speaks.
+    ///
+    /// # Errors
+    /// The container is not a TaskManager's.
+    pub fn identity(&self) -> Result<security::Credentials, ContainerError> {
+        let bytes = self.credentials.secret(IDENTITY).ok_or(ContainerError::Foreign(IDENTITY))?;
+        Ok(security::Credentials::from_secret(bytes)?)
+    }
+
     /// The address to listen on: the loopback address if that is what the node's name means, and
     /// otherwise all of them, because a node may have another one for its name than for its data.
     #[must_use]
@@ -159,18 +183,19 @@ pub fn hadoop(properties: &BTreeMap<String, String>) -> HadoopConfiguration {
     hadoop
 }
 
-/// The launch context of a JobManager. `files` are for it alone, `secrets` go with what it is
-/// told.
+/// The launch context of a JobManager. `files` are for it alone.
 #[must_use]
 pub fn master_context(
     master: &Master,
     files: &[Resource],
-    secrets: Vec<(String, Vec<u8>)>,
+    authority: &Authority,
     acls: &[(ApplicationAccessTypeProto, String)],
 ) -> ContainerLaunchContextProto {
     let told = Master { version: VERSION, ..master.clone() };
-    let mut secrets = secrets;
-    secrets.push((MASTER.to_owned(), told.encode_to_vec()));
+    let secrets = vec![
+        (MASTER.to_owned(), told.encode_to_vec()),
+        (AUTHORITY.to_owned(), authority.to_secret().expose().clone()),
+    ];
     let acls = acls.iter().map(|(kind, acl)| ApplicationAclMapProto {
         access_type: Some((*kind).into()),
         acl: Some(acl.clone()),
@@ -186,33 +211,39 @@ pub fn master_context(
 #[derive(Debug)]
 pub struct TaskManagers {
     master: Arc<Master>,
+    authority: Arc<Authority>,
     configuration: BTreeMap<String, String>,
 }
 
 impl TaskManagers {
-    /// They find their JobManager at this address.
+    /// They find their JobManager at this address, and each gets a certificate of its own.
     #[must_use]
-    pub fn new(master: Arc<Master>, host: &str, port: u16) -> Self {
+    pub fn new(master: Arc<Master>, authority: Arc<Authority>, host: &str, port: u16) -> Self {
         let mut configuration = master.configuration.clone();
         configuration.insert("jobmanager.rpc.address".to_owned(), host.to_owned());
         configuration.insert("jobmanager.rpc.port".to_owned(), port.to_string());
-        Self { master, configuration }
+        Self { master, authority, configuration }
     }
 }
 
 impl WorkerLaunch for TaskManagers {
     fn context(
         &self,
-        _worker: &TaskManagerId,
+        worker: &TaskManagerId,
         _host: &str,
     ) -> Result<ContainerLaunchContextProto, String> {
+        let identity = self.authority.issue(Role::Worker, worker.as_str(), CLUSTER_LIFETIME);
+        let identity = identity.map_err(|error| error.to_string())?.to_secret();
         let told = Worker {
             version: VERSION,
             configuration: self.configuration.clone(),
             hadoop: self.master.hadoop.clone(),
             user: self.master.user.clone(),
         };
-        let secrets = vec![(WORKER.to_owned(), told.encode_to_vec())];
+        let secrets = vec![
+            (WORKER.to_owned(), told.encode_to_vec()),
+            (IDENTITY.to_owned(), identity.expose().clone()),
+        ];
         let variables = variables(&told.user, &told.configuration, &WORKER_ENVIRONMENT);
         Ok(context("taskmanager", &[&self.master.resources], secrets, variables))
     }
@@ -359,7 +390,8 @@ mod tests {
         let configuration =
             pairs.map(|(key, value)| (key.to_owned(), value.to_owned())).into_iter().collect();
         let master = Master { configuration, user: "alice".to_owned(), ..Master::default() };
-        let context = master_context(&master, &[], Vec::new(), &[]);
+        let authority = Authority::generate("application_1_0001").unwrap();
+        let context = master_context(&master, &[], &authority, &[]);
         let shown = format!("{:?} {:?} {master:?}", context.command, context.environment);
         assert!(shown.contains("exec ./millstream yarn-jobmanager"), "{shown}");
         let value = |name: &str| {
@@ -378,12 +410,17 @@ mod tests {
     #[test]
     fn workers_are_told_where_their_master_is() {
         let master = Arc::new(Master { user: "alice".to_owned(), ..Master::default() });
-        let workers = TaskManagers::new(master, "node", 4711);
+        let authority = Arc::new(Authority::generate("application_1_0001").unwrap());
+        let workers = TaskManagers::new(master, authority, "node", 4711);
         let context = workers.context(&TaskManagerId::new("c"), "other").unwrap();
         let credentials = Credentials::decode(context.tokens()).unwrap();
         let told = Worker::decode(credentials.secret(WORKER).unwrap()).unwrap();
         assert_eq!(told.configuration["jobmanager.rpc.address"], "node");
         assert_eq!(told.configuration["jobmanager.rpc.port"], "4711");
         assert!(credentials.secret(MASTER).is_none() && credentials.tokens.is_empty());
+        assert!(credentials.secret(AUTHORITY).is_none());
+        let identity = credentials.secret(IDENTITY).unwrap();
+        let identity = security::Credentials::from_secret(identity).unwrap();
+        assert_eq!(identity.identity().to_string(), "millstream://application_1_0001/worker/c");
     }
 }

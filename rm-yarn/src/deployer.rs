@@ -4,8 +4,8 @@ use std::fmt;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use millstream_security::{Authority, CLUSTER_LIFETIME, Credentials, Role, SecurityError};
 use millstream_storage::FilePath;
-use tokio::task::JoinError;
 
 use crate::client::{ClientError, YarnClient};
 use crate::container::{ARTIFACT, ENGINE, JOB_GRAPH, master_context};
@@ -17,7 +17,7 @@ use crate::proto::yarn::{
     FinalApplicationStatusProto, LogAggregationContextProto, NodeReportProto, PriorityProto,
     QueueStateProto, ResourceProto, YarnApplicationStateProto,
 };
-use crate::staging::{Executable, Staging, StagingError};
+use crate::staging::{CLIENT_SECRET, Executable, Staging, StagingError};
 
 /// An application's state is asked for at this interval, growing from the first to the second.
 const POLL_SHORTEST: Duration = Duration::from_millis(10);
@@ -49,9 +49,9 @@ pub enum DeployError {
         /// In one sentence.
         why: String,
     },
-    /// A step of ours was lost.
-    #[error("a step of the deployment panicked: {0}")]
-    Lost(#[from] JoinError),
+    /// The cluster's certificates could not be made or read.
+    #[error(transparent)]
+    Security(#[from] SecurityError),
 }
 
 /// An executable, here or on the cluster's file system.
@@ -74,8 +74,6 @@ pub struct Deployment {
     pub artifact: Option<ArtifactFile>,
     /// The job's plan, if there is one.
     pub job_graph: Option<Bytes>,
-    /// Secrets of the JobManager.
-    pub secrets: Vec<(String, Vec<u8>)>,
     /// As YARN shows it.
     pub name: String,
     /// As YARN shows it.
@@ -145,18 +143,26 @@ impl<'a> Deployer<'a> {
         Self { client, staging }
     }
 
-    /// Checks, stages and submits; the application's id. What fails leaves nothing behind that the
+    /// Checks, stages and submits; the application's id, and what its client shows to the cluster,
+    /// which lies in the staging directory for later clients of its owner. What fails leaves nothing behind that the
     /// next deployment would not use or sweep.
     ///
     /// # Errors
     /// The cluster cannot serve it, or does not answer.
-    pub async fn submit(&mut self, deployment: Deployment) -> Result<ApplicationId, DeployError> {
+    pub async fn submit(
+        &mut self,
+        deployment: Deployment,
+    ) -> Result<(ApplicationId, Credentials), DeployError> {
         let new = self.client.new_application().await?;
         self.check(&deployment, &new.maximum).await?;
-        let staged = self.stage(&deployment, new.id).await;
+        // The key of the authority is the JobManager's alone from here on.
+        let authority = Authority::generate(&new.id.to_string())?;
+        let user = deployment.master.user.as_str();
+        let credentials = authority.issue(Role::Client, user, CLUSTER_LIFETIME)?;
+        let staged = self.stage(&deployment, new.id, &credentials).await;
         let submitted = match staged {
             Ok((master, files)) => {
-                let submission = submission(new.id, deployment, &master, &files);
+                let submission = submission(new.id, deployment, &authority, &master, &files);
                 self.client.submit(submission).await.map_err(DeployError::from)
             }
             Err(error) => Err(error),
@@ -166,7 +172,16 @@ impl<'a> Deployer<'a> {
             let _ = self.staging.remove(new.id).await;
             return Err(error);
         }
-        Ok(new.id)
+        Ok((new.id, credentials))
+    }
+
+    /// What the owner's client shows to the cluster of an application.
+    ///
+    /// # Errors
+    /// It cannot be read, or is damaged.
+    pub async fn credentials(&self, id: ApplicationId) -> Result<Credentials, DeployError> {
+        let secret = self.staging.client_secret(id).await?;
+        Ok(Credentials::from_secret(secret.expose())?)
     }
 
     async fn check(
@@ -206,6 +221,7 @@ impl<'a> Deployer<'a> {
         &self,
         deployment: &Deployment,
         id: ApplicationId,
+        credentials: &Credentials,
     ) -> Result<(Master, Vec<Resource>), DeployError> {
         let directory = self.staging.application(id);
         let engine = self.staging.executable(&deployment.engine, ENGINE);
@@ -228,8 +244,10 @@ impl<'a> Deployer<'a> {
                 }
             }
         };
+        let secret = Bytes::from(credentials.to_secret().expose().clone());
+        let secret = self.staging.bytes(secret, &directory, CLIENT_SECRET);
         // Completing a file can take half a second, so they are completed together.
-        let (engine, artifact, graph) = futures::try_join!(engine, artifact, graph)?;
+        let (engine, artifact, graph, _) = futures::try_join!(engine, artifact, graph, secret)?;
         let mut master = deployment.master.clone();
         master.resources.push(engine);
         master.staging_dir = directory.to_string();
@@ -428,6 +446,7 @@ fn is_framing(line: &str) -> bool {
 fn submission(
     id: ApplicationId,
     deployment: Deployment,
+    authority: &Authority,
     master: &Master,
     files: &[Resource],
 ) -> ApplicationSubmissionContextProto {
@@ -442,12 +461,7 @@ fn submission(
         application_name: Some(deployment.name),
         queue: Some(deployment.queue),
         priority: deployment.priority.map(|priority| PriorityProto { priority: Some(priority) }),
-        am_container_spec: Some(master_context(
-            master,
-            files,
-            deployment.secrets,
-            &deployment.acls,
-        )),
+        am_container_spec: Some(master_context(master, files, authority, &deployment.acls)),
         max_app_attempts: Some(deployment.attempts),
         resource: Some(ResourceProto {
             memory: Some(size.memory_mb),

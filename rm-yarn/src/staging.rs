@@ -9,7 +9,10 @@
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
-use millstream_storage::{CreateOptions, FilePath, FileStatus, FileSystem, IfExists, StorageError};
+use millstream_security::SecretBytes;
+use millstream_storage::{
+    CreateOptions, FilePath, FileStatus, FileSystem, IfExists, StorageError, read_all,
+};
 use millstream_types::ArtifactHash;
 use sha2::{Digest as _, Sha256};
 use tokio::io::AsyncReadExt as _;
@@ -20,6 +23,9 @@ use crate::proto::container::Resource;
 /// Below the staging directory, all that is Millstream's.
 const FOLDER: &str = ".millstream";
 const CACHE: &str = "cache";
+/// What the owner's client shows to the cluster, readable for the owner alone.
+pub const CLIENT_SECRET: &str = "client.secret";
+const CLIENT_SECRET_BYTES_MAX: u64 = 64 << 10;
 const PIECE_BYTES: usize = 4 << 20;
 const SHARED_DIRECTORY: u32 = 0o755;
 const EXECUTABLE: u32 = 0o755;
@@ -190,6 +196,16 @@ impl<'a> Staging<'a> {
         writer.write(bytes).await?;
         writer.close().await?;
         self.staged(&path, link, false).await
+    }
+
+    /// What the owner's client shows to an application's cluster, from where it was staged.
+    ///
+    /// # Errors
+    /// It is not there or not readable: the cluster is another user's, or has ended.
+    pub async fn client_secret(&self, id: ApplicationId) -> Result<SecretBytes, StagingError> {
+        let path = self.application(id).join(CLIENT_SECRET);
+        let bytes = read_all(self.files, &path, CLIENT_SECRET_BYTES_MAX).await?;
+        Ok(SecretBytes::new(bytes))
     }
 
     /// A file that is on the cluster's file system already.

@@ -12,7 +12,7 @@ use millstream_storage::FilePath;
 use millstream_types::JobId;
 use tokio::time::{MissedTickBehavior, interval};
 
-use super::{Purpose, Yarn, deployment, session};
+use super::{Purpose, Yarn, client_of, deployment, session};
 use crate::arguments::RunArguments;
 use crate::program::random_id;
 use crate::rest::Content;
@@ -45,9 +45,9 @@ pub(crate) fn run(
     };
     runtime()?.block_on(async {
         let deployment = deployment(&yarn, configuration, purpose, attached, None)?;
-        let up = session::deploy(&mut yarn, deployment).await?;
-        let client = yarn.client_of(&up, configuration)?;
-        console::print(format_args!("JobManager Web Interface: http://{}", client.address()));
+        let (up, credentials) = session::deploy(&mut yarn, deployment).await?;
+        let client = client_of(&up, &credentials, configuration)?;
+        console::print(format_args!("JobManager Web Interface: {}", up.tracking_url));
         if !attached {
             return Ok(ExitCode::SUCCESS);
         }

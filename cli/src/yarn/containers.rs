@@ -1,6 +1,7 @@
 //! The processes in YARN's containers.
 
 use std::ffi::OsString;
+use std::net::{IpAddr, ToSocketAddrs};
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -20,7 +21,8 @@ use millstream_rm_yarn::credentials::AM_RM_TOKEN;
 use millstream_rm_yarn::driver::{YarnDriver, YarnDriverConfig};
 use millstream_rm_yarn::ipc::{Identity, Options};
 use millstream_rm_yarn::proto::container::{Master, master};
-use millstream_rm_yarn::resource_manager::{ResourceManager, Service};
+use millstream_rm_yarn::resource_manager::{ResourceManager, Service, addresses};
+use millstream_security::Authority;
 use millstream_storage::{FilePath, FileSystem, LocalFileSystem};
 use millstream_storage_hdfs::Hdfs;
 use millstream_types::{JobId, ResourceProfile};
@@ -58,6 +60,7 @@ pub(crate) fn job_manager(arguments: &ContainerArguments) -> Result<ExitCode> {
     let surroundings = Surroundings::from_environment()?;
     let told = Arc::new(surroundings.master()?);
     let configuration = master_configuration(&surroundings, &told)?;
+    let authority = Arc::new(surroundings.authority()?);
     let hadoop = hadoop(&told.hadoop);
     let variables = user_variables(&surroundings, &hadoop, &told.user)?;
     let lease = told.attached.then(|| configuration.get(&options::CLIENT_HEARTBEAT_TIMEOUT));
@@ -66,12 +69,12 @@ pub(crate) fn job_manager(arguments: &ContainerArguments) -> Result<ExitCode> {
         lease: lease.transpose()?,
         variables,
         rpc_ports: Some(configuration.get(&options::YARN_APPLICATION_MASTER_PORT)?),
-        authority: None,
-        web_proxies: Vec::new(),
+        authority: Some(Arc::clone(&authority)),
+        web_proxies: web_proxies(&hadoop)?,
     };
     let staging = FilePath::from(told.staging_dir.as_str());
     let user = told.user.clone();
-    let driver_config = DriverSource { surroundings, told, hadoop: hadoop.clone() };
+    let driver_config = DriverSource { surroundings, told, authority, hadoop: hadoop.clone() };
     let kept = configuration.clone();
     daemon::run_configured(configuration, &arguments.log_file, |configuration, log| async move {
         let ended = run_job_manager(configuration, log, setup, |endpoints| {
@@ -110,7 +113,7 @@ pub(crate) fn task_manager(arguments: &ContainerArguments) -> Result<ExitCode> {
     let hadoop = hadoop(&told.hadoop);
     let setup = TaskManagerSetup {
         variables: user_variables(&surroundings, &hadoop, &told.user)?,
-        credentials: None,
+        credentials: Some(surroundings.identity()?),
     };
     daemon::run_configured(configuration, &arguments.log_file, |configuration, log| {
         run_task_manager(configuration, log, setup)
@@ -194,16 +197,33 @@ fn lifecycle(surroundings: &Surroundings, told: &Master) -> Result<Lifecycle> {
     })
 }
 
+/// The addresses of YARN's web proxies: of a server of its own, or of the ResourceManagers.
+fn web_proxies(hadoop: &HadoopConfiguration) -> Result<Vec<IpAddr>> {
+    let named = match hadoop.get("yarn.web-proxy.address") {
+        Some(address) => vec![address],
+        None => addresses(hadoop, "yarn.resourcemanager.webapp.address", 8088)?,
+    };
+    let resolve = |address: &String| {
+        let resolved = address.to_socket_addrs();
+        if let Err(error) = &resolved {
+            tracing::warn!(address, %error, "a web proxy has no address, and sees nothing");
+        }
+        resolved.into_iter().flatten().map(|address| address.ip())
+    };
+    Ok(named.iter().flat_map(resolve).collect())
+}
+
 /// What the driver is made of once the ports are known.
 struct DriverSource {
     surroundings: Surroundings,
     told: Arc<Master>,
+    authority: Arc<Authority>,
     hadoop: HadoopConfiguration,
 }
 
 impl DriverSource {
     fn driver(self, configuration: &Configuration, endpoints: &Endpoints) -> Result<Driver> {
-        let Self { surroundings, told, hadoop } = self;
+        let Self { surroundings, told, authority, hadoop } = self;
         let token = surroundings.credentials.token(AM_RM_TOKEN);
         let token = token.context("the container's credentials hold no token for YARN")?.clone();
         let node_manager_options = Options { call_timeout: CALL_TIMEOUT, ..Options::default() };
@@ -221,7 +241,9 @@ impl DriverSource {
             resource_manager,
             node_manager_options,
             attempt: surroundings.id.attempt,
-            tracking_url: format!("http://{host}:{rest_port}"),
+            tracking_url: endpoints
+                .proxy
+                .map_or_else(String::new, |proxy| format!("http://{host}:{}", proxy.port())),
             history_url: String::new(),
             host,
             rest_port,
@@ -233,7 +255,7 @@ impl DriverSource {
                 .get(&options::YARN_HEARTBEAT_CONTAINER_REQUEST_INTERVAL)?,
             node_failures_max: NODE_FAILURES_MAX,
         };
-        let launch = TaskManagers::new(told, &surroundings.host, endpoints.rpc.port());
+        let launch = TaskManagers::new(told, authority, &surroundings.host, endpoints.rpc.port());
         let (events, received) = driver_events();
         let driver = YarnDriver::start(config, Box::new(launch), events);
         Ok((Box::new(driver), received))

@@ -85,7 +85,6 @@ pub(crate) fn deployment(
         engine: Executable::read(&engine)?,
         artifact,
         job_graph,
-        secrets: Vec::new(),
         name,
         kind: kind.unwrap_or_else(|| "Millstream".to_owned()),
         queue: queue.unwrap_or_else(|| "default".to_owned()),

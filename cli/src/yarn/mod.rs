@@ -18,6 +18,7 @@ use millstream_rm_yarn::deployer::{self, Deployed, Deployer};
 use millstream_rm_yarn::ids::ApplicationId;
 use millstream_rm_yarn::ipc::Options;
 use millstream_rm_yarn::staging::Staging;
+use millstream_security::Credentials;
 use millstream_storage::{FilePath, FileSystem};
 
 pub(crate) use deployment::{Purpose, deployment};
@@ -96,18 +97,20 @@ impl Yarn {
             bail!("{id} has ended ({}): {why}", deployer::state(&report));
         }
         let mut progress = |text: &str| console::warn(format_args!("{text}"));
-        let up = self.deployer().wait_until_up(id, &mut progress).await?;
-        self.client_of(&up, configuration)
+        let mut deployer = self.deployer();
+        let up = deployer.wait_until_up(id, &mut progress).await?;
+        let credentials = deployer.credentials(id).await?;
+        client_of(&up, &credentials, configuration)
     }
+}
 
-    /// A client of a cluster that is up.
-    pub(crate) fn client_of(
-        &self,
-        up: &Deployed,
-        configuration: &Configuration,
-    ) -> Result<RestClient> {
-        RestClient::at(&up.host, up.port, configuration)
-    }
+/// A client of a cluster that is up.
+pub(crate) fn client_of(
+    up: &Deployed,
+    credentials: &Credentials,
+    configuration: &Configuration,
+) -> Result<RestClient> {
+    RestClient::at(&up.host, up.port, configuration)?.secured(credentials)
 }
 
 /// `yarn.staging-directory`, or the user's home on the default file system.

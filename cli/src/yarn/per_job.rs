@@ -13,7 +13,7 @@ use millstream_types::JobId;
 use prost::Message as _;
 use tokio::time::{sleep, timeout};
 
-use super::{Purpose, Yarn, deployment};
+use super::{Purpose, Yarn, client_of, deployment};
 use crate::console;
 use crate::rest::{Content, RestClient};
 use crate::submission::Artifact;
@@ -70,7 +70,7 @@ impl PerJob {
         self.attached = attached;
         let deployment = deployment(&self.yarn, &self.configuration, purpose, attached, None)?;
         let mut deployer = self.yarn.deployer();
-        let id = deployer.submit(deployment).await?;
+        let (id, credentials) = deployer.submit(deployment).await?;
         self.application = Some(id);
         console::print(format_args!("Submitted application {id}"));
         let mut progress = |text: &str| console::warn(format_args!("{text}"));
@@ -79,9 +79,8 @@ impl PerJob {
         if let Err(error) = deployer.sweep().await {
             console::warn(format_args!("earlier applications could not be swept: {error}"));
         }
-        let client = self.yarn.client_of(&up, &self.configuration)?;
-        console::print(format_args!("JobManager Web Interface: http://{}", client.address()));
-        self.client = Some(client);
+        console::print(format_args!("JobManager Web Interface: {}", up.tracking_url));
+        self.client = Some(client_of(&up, &credentials, &self.configuration)?);
         Ok(())
     }
 

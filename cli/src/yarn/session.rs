@@ -10,11 +10,12 @@ use millstream_config::{Configuration, options};
 use millstream_rm_yarn::deployer::{self, Deployed};
 use millstream_rm_yarn::ids::ApplicationId;
 use millstream_rm_yarn::proto::yarn::NodeReportProto;
+use millstream_security::Credentials;
 use tokio::io::{AsyncBufReadExt as _, BufReader, Lines, Stdin};
 use tokio::time::{MissedTickBehavior, interval};
 
 use super::properties_file::PropertiesFile;
-use super::{Purpose, Yarn, deployment};
+use super::{Purpose, Yarn, client_of, deployment};
 use crate::arguments::YarnSessionArguments;
 use crate::rest::{Content, RestClient};
 use crate::target::megabytes;
@@ -78,11 +79,11 @@ async fn start(
     let engine = arguments.jar.clone();
     let attached = !arguments.detached;
     let deployment = deployment(&yarn, configuration, Purpose::Session, attached, engine)?;
-    let up = deploy(&mut yarn, deployment).await?;
-    let client = yarn.client_of(&up, configuration)?;
+    let (up, credentials) = deploy(&mut yarn, deployment).await?;
+    let client = client_of(&up, &credentials, configuration)?;
     let file = PropertiesFile::of(configuration)?;
     file.write(up.id)?;
-    console::print(format_args!("JobManager Web Interface: http://{}", client.address()));
+    console::print(format_args!("JobManager Web Interface: {}", up.tracking_url));
     if arguments.detached {
         let id = up.id;
         console::print(format_args!(
@@ -97,8 +98,11 @@ async fn start(
 }
 
 /// Submits and waits until the cluster is up. Interrupted meanwhile, it ends what it began.
-pub(crate) async fn deploy(yarn: &mut Yarn, deployment: deployer::Deployment) -> Result<Deployed> {
-    let id = yarn.deployer().submit(deployment).await?;
+pub(crate) async fn deploy(
+    yarn: &mut Yarn,
+    deployment: deployer::Deployment,
+) -> Result<(Deployed, Credentials)> {
+    let (id, credentials) = yarn.deployer().submit(deployment).await?;
     console::print(format_args!("Submitted application {id}"));
     let mut progress = |text: &str| console::warn(format_args!("{text}"));
     let up = {
@@ -118,7 +122,7 @@ pub(crate) async fn deploy(yarn: &mut Yarn, deployment: deployer::Deployment) ->
     if let Err(error) = deployer.sweep().await {
         console::warn(format_args!("what earlier applications left could not be swept: {error}"));
     }
-    Ok(up)
+    Ok((up, credentials))
 }
 
 async fn attach(
@@ -132,11 +136,13 @@ async fn attach(
     if deployer::is_over(&report) {
         bail!("{id} has ended ({})", deployer::state(&report));
     }
-    let up = yarn.deployer().wait_until_up(id, &mut progress).await?;
-    let client = yarn.client_of(&up, configuration)?;
+    let mut deployer = yarn.deployer();
+    let up = deployer.wait_until_up(id, &mut progress).await?;
+    let credentials = deployer.credentials(id).await?;
+    let client = client_of(&up, &credentials, configuration)?;
     let file = PropertiesFile::of(configuration)?;
     file.write(id)?;
-    console::print(format_args!("JobManager Web Interface: http://{}", client.address()));
+    console::print(format_args!("JobManager Web Interface: {}", up.tracking_url));
     if detached {
         return Ok(ExitCode::SUCCESS);
     }

@@ -16,7 +16,7 @@ pub enum DaemonError {
     Config(#[from] ConfigError),
     /// Others could reach a port that asks nobody who they are.
     #[error(
-        "{key}: {address} is not a loopback address and this cluster has no TLS: bind to \
+        "{key}: {address} is not a loopback address and nothing secures this cluster: bind to \
          localhost, or set {allow}: true if everyone who reaches the machine may run code on it",
         allow = options::ALLOW_INSECURE_NON_LOOPBACK_BIND.key()
     )]
@@ -45,8 +45,7 @@ pub enum DaemonError {
         #[source]
         source: Box<dyn std::error::Error + Send + Sync>,
     },
-    /// The JobManager does not want this worker, or there is none; or the configuration asks for
-    /// what a cluster like this cannot be.
+    /// The JobManager does not want this worker, or there is none.
     #[error("{0}")]
     Refused(String),
 }
@@ -84,13 +83,36 @@ impl DaemonFiles {
     }
 }
 
-/// Refuses an address that others reach, unless the configuration allows it. For ports that ask
-/// nobody who they are; those with TLS may be bound to any address.
+/// Flink's keys that ask for TLS with key stores; who sets one must not get a cluster without.
+const TLS_KEYS: [&str; 3] =
+    ["security.ssl.enabled", "security.ssl.internal.enabled", "security.ssl.rest.enabled"];
+
+/// Refuses to run without TLS where the configuration asks for it.
+fn refuse_missing_tls(configuration: &Configuration) -> Result<(), DaemonError> {
+    let asks = |key: &&&str| {
+        configuration.text(key).is_some_and(|value| value.trim().eq_ignore_ascii_case("true"))
+    };
+    match TLS_KEYS.iter().find(asks) {
+        None => Ok(()),
+        Some(key) => Err(DaemonError::Refused(format!(
+            "{key} is true, but only clusters on YARN have TLS, with keys of their own: remove the \
+             key and keep this cluster on loopback or a network of your own"
+        ))),
+    }
+}
+
+/// Refuses an address that others reach, unless everybody has to show a certificate there or the
+/// configuration allows it. Without certificates it also refuses a configuration that asks for TLS.
 pub(crate) fn refuse_open_bind(
     configuration: &Configuration,
     key: &'static str,
     address: &str,
+    secured: bool,
 ) -> Result<(), DaemonError> {
+    if secured {
+        return Ok(());
+    }
+    refuse_missing_tls(configuration)?;
     if configuration.get(&options::ALLOW_INSECURE_NON_LOOPBACK_BIND)? {
         return Ok(());
     }
@@ -103,24 +125,6 @@ pub(crate) fn refuse_open_bind(
         Ok(())
     } else {
         Err(DaemonError::OpenBind { key, address: address.to_owned() })
-    }
-}
-
-/// Flink's keys that ask for TLS with key stores; who sets one must not get a cluster without.
-const TLS_KEYS: [&str; 3] =
-    ["security.ssl.enabled", "security.ssl.internal.enabled", "security.ssl.rest.enabled"];
-
-/// Refuses to run without TLS where the configuration asks for it.
-pub(crate) fn refuse_missing_tls(configuration: &Configuration) -> Result<(), DaemonError> {
-    let asks = |key: &&&str| {
-        configuration.text(key).is_some_and(|value| value.trim().eq_ignore_ascii_case("true"))
-    };
-    match TLS_KEYS.iter().find(asks) {
-        None => Ok(()),
-        Some(key) => Err(DaemonError::Refused(format!(
-            "{key} is true, but only clusters on YARN have TLS, with keys of their own: remove the \
-             key and keep this cluster on loopback or a network of your own"
-        ))),
     }
 }
 
@@ -158,12 +162,13 @@ mod tests {
 
     #[test]
     fn tls_that_is_asked_for_and_not_there_is_no_warning() {
-        let with = |value: &str| {
+        let with = |value: &str, secured| {
             let pairs = [("security.ssl.rest.enabled".to_owned(), value.to_owned())];
-            refuse_missing_tls(&Configuration::from_pairs(pairs).unwrap())
+            let configuration = Configuration::from_pairs(pairs).unwrap();
+            refuse_open_bind(&configuration, "rest.bind-address", "localhost", secured)
         };
-        assert!(with("false").is_ok());
-        let error = with("true").unwrap_err().to_string();
+        assert!(with("false", false).is_ok() && with("true", true).is_ok());
+        let error = with("true", false).unwrap_err().to_string();
         assert!(error.starts_with("security.ssl.rest.enabled is true, but"), "{error}");
     }
 
@@ -171,15 +176,19 @@ mod tests {
     fn only_loopback_is_bound_without_being_told_twice() {
         let closed = Configuration::new();
         for address in ["localhost", "127.0.0.1", "::1"] {
-            assert!(refuse_open_bind(&closed, "rest.bind-address", address).is_ok(), "{address}");
+            assert!(
+                refuse_open_bind(&closed, "rest.bind-address", address, false).is_ok(),
+                "{address}"
+            );
         }
-        let error = refuse_open_bind(&closed, "rest.bind-address", "0.0.0.0").unwrap_err();
+        let error = refuse_open_bind(&closed, "rest.bind-address", "0.0.0.0", false).unwrap_err();
         assert!(error.to_string().starts_with("rest.bind-address: 0.0.0.0 is not"), "{error}");
         let open = Configuration::from_pairs([(
             options::ALLOW_INSECURE_NON_LOOPBACK_BIND.key().to_owned(),
             "true".to_owned(),
         )])
         .unwrap();
-        assert!(refuse_open_bind(&open, "rest.bind-address", "0.0.0.0").is_ok());
+        assert!(refuse_open_bind(&open, "rest.bind-address", "0.0.0.0", false).is_ok());
+        assert!(refuse_open_bind(&closed, "rest.bind-address", "0.0.0.0", true).is_ok());
     }
 }

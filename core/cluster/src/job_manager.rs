@@ -6,10 +6,11 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::future::OptionFuture;
 use millstream_config::{Configuration, PortRange, options};
 use millstream_dispatcher::{
-    ArtifactStore, ClientLease, DispatcherConfig, DispatcherHandle, JarStore, LogFiles, RestConfig,
-    RestServices, start_dispatcher,
+    ArtifactStore, BindError, ClientLease, DispatcherConfig, DispatcherHandle, JarStore, LogFiles,
+    ProxyServer, RestConfig, RestServer, RestServices, start_dispatcher,
 };
 use millstream_gateway::{ArtifactLocator, ResourceManagerGateway};
 use millstream_jobmaster::{Factory, IdSource, JobMasterConfig, OsIds};
@@ -19,18 +20,18 @@ use millstream_resourcemanager::{
 };
 use millstream_rm_driver::{ClusterStatus, DriverEventReceiver, ResourceManagerDriver};
 use millstream_rpc::{ClusterServer, ClusterServerConfig};
-use millstream_security::Authority;
+use millstream_security::{Authority, CLUSTER_LIFETIME, Credentials, Role, SecurityError};
 use millstream_taskmanager::{
     CoordinatorHosts, CoordinatorHostsConfig, HostSettings, LogDirectory, WorkingDir,
 };
 use millstream_types::{LeaderEpoch, TaskManagerId, Timestamp};
+use tokio::net::TcpListener;
 use tokio::task::JoinError;
 use tokio_util::sync::CancellationToken;
 
 use crate::daemon::{self, DaemonError, DaemonFiles};
 use crate::lifecycle::{Lifecycle, Lifecycles, Outcome};
 use crate::planner::ChildPlanner;
-use crate::ports::Ports;
 
 /// The ResourceManager's driver and what it reports; the caller chooses which.
 pub type Driver = (Box<dyn ResourceManagerDriver>, DriverEventReceiver);
@@ -45,7 +46,7 @@ pub struct Endpoints {
     pub rest: SocketAddr,
     /// The RPC server of the workers.
     pub rpc: SocketAddr,
-    /// What YARN's web proxy may look at, if there is to be one.
+    /// What web proxies see, if there are any.
     pub proxy: Option<SocketAddr>,
 }
 
@@ -60,9 +61,11 @@ pub struct JobManagerSetup {
     pub variables: Vec<(OsString, OsString)>,
     /// The ports that the RPC server tries, if not `jobmanager.rpc.port`.
     pub rpc_ports: Option<PortRange>,
-    /// The cluster's authority, and then every port has TLS.
+    /// Who issues the certificates of this cluster; without one nothing is encrypted, and only
+    /// loopback addresses may be bound.
     pub authority: Option<Arc<Authority>>,
-    /// The addresses of YARN's web proxies; a plain port to look at is opened for them alone.
+    /// The addresses of a web proxy that may look at the cluster; with any, there is a listener for
+    /// them.
     pub web_proxies: Vec<IpAddr>,
 }
 
@@ -95,14 +98,19 @@ pub async fn run_job_manager(
     daemon::adopt_orphans().await?;
     let stop = CancellationToken::new();
     daemon::stop_at_signals(stop.clone())?;
-    let ports = Ports::bind(&configuration, &setup).await?;
+    let Ports { rest, rpc, proxy, credentials } = Ports::bind(&configuration, &setup).await?;
+    let endpoints = Endpoints {
+        rest: rest.local_addr(),
+        rpc: local_address(&rpc)?,
+        proxy: proxy.as_ref().map(ProxyServer::local_addr),
+    };
     let dir = working_dir(&configuration)?;
     let (artifacts, jars) = open_stores(&configuration, dir.path())?;
     let located: Arc<dyn ArtifactLocator> = Arc::new(artifacts.clone());
     let logs = files.directory(dir.path());
     let hosts = coordinator_hosts(&configuration, dir.path(), &logs, &setup.variables, &located)?;
     let hosts = Arc::new(hosts);
-    let (driver, events) = make_driver(ports.endpoints())?;
+    let (driver, events) = make_driver(&endpoints)?;
     let (resources, mut resources_ended) =
         start_resource_manager(&resource_config(&configuration)?, driver, events);
     let resource_manager: Arc<dyn ResourceManagerGateway> = Arc::new(resources.clone());
@@ -138,16 +146,25 @@ pub async fn run_job_manager(
         memory: configuration.get(&options::PLAN_MEMORY)?,
     };
     let rest_config = rest_config(&configuration, files.log.is_some().then_some(logs))?;
-    let server = ClusterServer::new(server_config(&configuration)?, resource_manager, located);
+    let mut server = ClusterServer::new(server_config(&configuration)?, resource_manager, located);
+    if let Some(credentials) = &credentials {
+        server = server.secured(credentials).map_err(insecure)?;
+    }
+    let scheme = if credentials.is_some() { "https" } else { "http" };
+    tracing::info!("Web frontend listening at {scheme}://{}", endpoints.rest);
     let serving = CancellationToken::new();
-    let served = tokio::spawn(ports.serve(server, rest_config, services, serving.clone()));
+    let rpc_served = tokio::spawn(server.serve(rpc, serving.clone()));
+    let proxy_served = proxy.map(|proxy| {
+        tokio::spawn(proxy.serve(rest_config.clone(), services.clone(), serving.clone()))
+    });
+    let rest_served = tokio::spawn(rest.serve(rest_config, services, serving.clone()));
     let ended = tokio::select! {
         outcome = until_end(&lifecycles, setup.lifecycle, lease.as_ref(), &stop) => Ok(outcome),
         failed = &mut resources_ended => Err(failed),
     };
     end_jobs(&dispatcher, &hosts).await;
     serving.cancel();
-    let _ = served.await;
+    let _ = tokio::join!(rest_served, rpc_served, OptionFuture::from(proxy_served));
     let Outcome { status, diagnostics } = ended.map_err(resource_manager_failed)?;
     tracing::info!(?status, diagnostics, "the cluster ends");
     resources.stop(status, diagnostics).await;
@@ -286,9 +303,95 @@ fn rest_config(
     Ok(config)
 }
 
+fn local_address(listener: &TcpListener) -> Result<SocketAddr, DaemonError> {
+    let address = listener.local_addr();
+    address.map_err(|error| DaemonError::failed("failed to learn the RPC port", error))
+}
+
 fn shown_files(logs: LogDirectory) -> LogFiles {
     let LogDirectory { dir, log_name, out_name } = logs;
     LogFiles { directory: Some(dir), log: Some(log_name), stdout: Some(out_name) }
+}
+
+/// The ports of a JobManager, bound before anything else is done.
+struct Ports {
+    rest: RestServer,
+    rpc: TcpListener,
+    proxy: Option<ProxyServer>,
+    /// As whom it speaks, on a cluster with an authority.
+    credentials: Option<Credentials>,
+}
+
+impl Ports {
+    async fn bind(
+        configuration: &Configuration,
+        setup: &JobManagerSetup,
+    ) -> Result<Self, DaemonError> {
+        let secured = setup.authority.is_some();
+        let issue = |authority: &Arc<Authority>| {
+            authority.issue(Role::JobManager, "jobmanager", CLUSTER_LIFETIME).map_err(insecure)
+        };
+        let credentials = setup.authority.as_ref().map(issue).transpose()?;
+        let address = configuration.get(&options::REST_BIND_ADDRESS)?;
+        let key = options::REST_BIND_ADDRESS.key();
+        daemon::refuse_open_bind(configuration, key, &address, secured)?;
+        let failed = |error: BindError| DaemonError::Bind {
+            key: options::REST_BIND_PORT.key(),
+            address: address.clone(),
+            reason: error.to_string(),
+        };
+        let ports = configuration.get(&options::REST_BIND_PORT)?;
+        let mut rest = RestServer::bind(&address, ports.ports()).await.map_err(failed)?;
+        if let Some(credentials) = &credentials {
+            rest = rest.secured(credentials).map_err(insecure)?;
+        }
+        let proxies = setup.web_proxies.iter().copied();
+        let proxy = match setup.web_proxies.is_empty() {
+            true => None,
+            false => Some(ProxyServer::bind(&address, [0], proxies).await.map_err(failed)?),
+        };
+        let rpc = bind_rpc(configuration, setup.rpc_ports.as_ref(), secured).await?;
+        Ok(Self { rest, rpc, proxy, credentials })
+    }
+}
+
+fn insecure(error: SecurityError) -> DaemonError {
+    DaemonError::failed("failed to secure the ports", error)
+}
+
+async fn bind_rpc(
+    configuration: &Configuration,
+    ports: Option<&PortRange>,
+    secured: bool,
+) -> Result<TcpListener, DaemonError> {
+    let address = configuration.get(&options::JOBMANAGER_BIND_HOST)?;
+    let key = options::JOBMANAGER_BIND_HOST.key();
+    daemon::refuse_open_bind(configuration, key, &address, secured)?;
+    let (key, ports) = match ports {
+        Some(ports) => (options::YARN_APPLICATION_MASTER_PORT.key(), ports.ports().collect()),
+        None => {
+            let port = configuration.get(&options::JOBMANAGER_RPC_PORT)?;
+            (options::JOBMANAGER_RPC_PORT.key(), vec![port])
+        }
+    };
+    let mut refused = None;
+    for port in ports {
+        match TcpListener::bind((address.as_str(), port)).await {
+            Ok(listener) => return Ok(listener),
+            Err(error) => {
+                refused = Some(DaemonError::Bind {
+                    key,
+                    address: format!("{address}:{port}"),
+                    reason: error.to_string(),
+                });
+            }
+        }
+    }
+    Err(refused.unwrap_or_else(|| DaemonError::Bind {
+        key,
+        address,
+        reason: "no port is allowed".to_owned(),
+    }))
 }
 
 fn open_stores(

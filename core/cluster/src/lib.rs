@@ -15,8 +15,6 @@ mod mini_cluster;
 #[cfg(feature = "daemons")]
 mod planner;
 #[cfg(feature = "daemons")]
-mod ports;
-#[cfg(feature = "daemons")]
 mod task_manager;
 
 #[cfg(feature = "daemons")]

@@ -19,7 +19,7 @@ use crate::daemon::{self, DaemonError, DaemonFiles};
 pub struct TaskManagerSetup {
     /// Variables of the task hosts.
     pub variables: Vec<(OsString, OsString)>,
-    /// The key and certificate of a worker of this id, if the cluster has TLS.
+    /// As whom it speaks, on a cluster with an authority.
     pub credentials: Option<Credentials>,
 }
 
@@ -36,30 +36,28 @@ pub async fn run_task_manager(
     let stop = CancellationToken::new();
     daemon::stop_at_signals(stop.clone())?;
     let bind_host = configuration.get(&options::TASKMANAGER_BIND_HOST)?;
-    let credentials = setup.credentials.clone();
-    if credentials.is_none() {
-        daemon::refuse_missing_tls(&configuration)?;
-        daemon::refuse_open_bind(&configuration, options::TASKMANAGER_BIND_HOST.key(), &bind_host)?;
-    }
+    let key = options::TASKMANAGER_BIND_HOST.key();
+    daemon::refuse_open_bind(&configuration, key, &bind_host, setup.credentials.is_some())?;
     let base = daemon::temp_base(&configuration)?;
     let dir = WorkingDir::create(&base, "millstream-taskmanager").map_err(|error| {
         DaemonError::failed(format!("failed to make a directory in {}", base.display()), error)
     })?;
-    let config = worker(&configuration, &files, setup, bind_host, dir.path())?;
+    let TaskManagerSetup { variables, credentials } = setup;
+    let config = worker(&configuration, &files, variables, bind_host, dir.path())?;
     let master = format!(
         "{}:{}",
         configuration.get(&options::JOBMANAGER_RPC_ADDRESS)?,
         configuration.get(&options::JOBMANAGER_RPC_PORT)?
     );
     tracing::info!(worker = %config.id, %master, slots = config.slots, "TaskManager starts");
-    let connector = GrpcJobManager::new(master);
-    let connector = match &credentials {
-        Some(credentials) => connector.secured(credentials),
-        None => Ok(connector),
-    };
-    let connector =
-        connector.map_err(|error| DaemonError::failed("failed to use the certificate", error))?;
-    let ended = millstream_taskmanager::run(config, Arc::new(connector), stop).await;
+    let mut connector = GrpcJobManager::new(master);
+    if let Some(credentials) = &credentials {
+        connector = connector.secured(credentials).map_err(|error| {
+            DaemonError::failed("failed to secure the way to the JobManager", error)
+        })?;
+    }
+    let connector = Arc::new(connector);
+    let ended = millstream_taskmanager::run(config, connector, stop).await;
     match ended.map_err(|error| DaemonError::failed("the TaskManager failed", error))? {
         ExitReason::Shutdown => Ok(()),
         reason => Err(DaemonError::Refused(reason.to_string())),
@@ -69,7 +67,7 @@ pub async fn run_task_manager(
 fn worker(
     configuration: &Configuration,
     files: &DaemonFiles,
-    setup: TaskManagerSetup,
+    variables: Vec<(OsString, OsString)>,
     bind_host: String,
     dir: &std::path::Path,
 ) -> Result<TaskManagerConfig, DaemonError> {
@@ -99,7 +97,7 @@ fn worker(
         hosts: HostSettings {
             temp_dir: dir.join("hosts"),
             logs: files.directory(dir),
-            variables: setup.variables,
+            variables,
             start_timeout: configuration.get(&options::HOST_START_TIMEOUT)?,
             drain_timeout: configuration.get(&options::PEKKO_ASK_TIMEOUT)?,
         },
