@@ -17,6 +17,7 @@ use millstream_rm_yarn::proto::yarn::{
 };
 
 mod driver;
+mod faults;
 mod modes;
 
 const DEADLINE: Duration = Duration::from_secs(60);
