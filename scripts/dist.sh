@@ -42,7 +42,7 @@ for example in word_count datagen_print; do
     strip -o "$stage/$name/examples/$example" "$built/examples/$example"
 done
 
-for script in config start-cluster stop-cluster jobmanager taskmanager; do
+for script in config start-cluster stop-cluster jobmanager taskmanager yarn-session; do
     cp -p "scripts/$script.sh" "$stage/$name/bin/"
 done
 cp -p scripts/conf/* "$stage/$name/conf/"

@@ -74,29 +74,29 @@ pub(crate) struct ClusterArguments {
 /// The options of Flink's old command line for YARN; `-D` says the same.
 #[derive(Debug, Default, Args)]
 pub(crate) struct YarnArguments {
-    #[arg(long = "yarnapplicationId", hide = true)]
+    #[arg(id = "yarnapplicationId", long = "yarnapplicationId", hide = true)]
     pub(crate) application_id: Option<String>,
-    #[arg(long = "yarnapplicationType", hide = true)]
+    #[arg(id = "yarnapplicationType", long = "yarnapplicationType", hide = true)]
     pub(crate) application_type: Option<String>,
-    #[arg(long = "yarnjobManagerMemory", hide = true)]
+    #[arg(id = "yarnjobManagerMemory", long = "yarnjobManagerMemory", hide = true)]
     pub(crate) job_manager_memory: Option<String>,
-    #[arg(long = "yarntaskManagerMemory", hide = true)]
+    #[arg(id = "yarntaskManagerMemory", long = "yarntaskManagerMemory", hide = true)]
     pub(crate) task_manager_memory: Option<String>,
-    #[arg(long = "yarnslots", hide = true)]
+    #[arg(id = "yarnslots", long = "yarnslots", hide = true)]
     pub(crate) slots: Option<String>,
-    #[arg(long = "yarnname", hide = true)]
+    #[arg(id = "yarnname", long = "yarnname", hide = true)]
     pub(crate) name: Option<String>,
-    #[arg(long = "yarnqueue", hide = true)]
+    #[arg(id = "yarnqueue", long = "yarnqueue", hide = true)]
     pub(crate) queue: Option<String>,
-    #[arg(long = "yarnnodeLabel", hide = true)]
+    #[arg(id = "yarnnodeLabel", long = "yarnnodeLabel", hide = true)]
     pub(crate) node_label: Option<String>,
-    #[arg(long = "yarnship", hide = true)]
+    #[arg(id = "yarnship", long = "yarnship", hide = true)]
     pub(crate) ship: Vec<String>,
-    #[arg(long = "yarnjar", hide = true)]
+    #[arg(id = "yarnjar", long = "yarnjar", hide = true)]
     pub(crate) jar: Option<String>,
-    #[arg(long = "yarnD", hide = true)]
+    #[arg(id = "yarnD", long = "yarnD", hide = true)]
     pub(crate) properties: Vec<String>,
-    #[arg(long = "yarndetached", hide = true)]
+    #[arg(id = "yarndetached", long = "yarndetached", hide = true)]
     pub(crate) detached: bool,
 }
 

@@ -106,7 +106,7 @@ impl ClusterBuilder {
         Cluster {
             guardian: guardian(dir.path()),
             dir: Some(dir),
-            rest: Rest { port: rest },
+            rest: Rest::at(rest),
             rpc_port: rpc,
             job_manager: None,
             task_managers: Vec::new(),
@@ -287,7 +287,7 @@ impl Cluster {
     /// A job by its id.
     #[must_use]
     pub fn job(&self, id: &str) -> Job {
-        Job { id: id.to_owned(), rest: self.rest }
+        Job { id: id.to_owned(), rest: self.rest.clone() }
     }
 
     /// The job that was submitted last.

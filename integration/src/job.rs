@@ -15,7 +15,8 @@ const DEADLINES: (Duration, Duration) = (Duration::from_secs(60), Duration::from
 pub struct Job {
     /// Its id.
     pub id: String,
-    pub(crate) rest: Rest,
+    /// Where its cluster answers.
+    pub rest: Rest,
 }
 
 impl Job {

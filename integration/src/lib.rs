@@ -27,6 +27,7 @@ mod hadoop;
 mod job;
 mod on_yarn;
 mod rest;
+mod secrets;
 mod text;
 mod wait;
 
@@ -39,5 +40,6 @@ pub use hadoop::{Hadoop, HadoopBuilder, USER};
 pub use job::Job;
 pub use on_yarn::{OnYarn, application_id};
 pub use rest::{Answer, Rest};
+pub use secrets::Secrets;
 pub use text::{make_text, reference_counts, sorted_lines};
 pub use wait::{scale, until};

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use millstream_hadoop_config::HadoopConfiguration;
+use millstream_security::Credentials;
 use millstream_storage::{CreateOptions, FilePath, FileSystem, block_on, read_all, write_all};
 use millstream_storage_hdfs::Hdfs;
 use serde_json::Value;
@@ -17,6 +18,8 @@ use tempfile::TempDir;
 use crate::binaries::binary;
 use crate::command_line::{Outcome, Started};
 use crate::hadoop::{Hadoop, USER};
+use crate::job::Job;
+use crate::rest::Rest;
 use crate::wait::until;
 
 const DEADLINE: Duration = Duration::from_secs(90);
@@ -189,6 +192,26 @@ impl OnYarn {
             let over = matches!(state.as_str(), "FINISHED" | "FAILED" | "KILLED");
             (over && self.containers() == 0).then(|| format!("{state}/{status}"))
         })
+    }
+
+    /// The REST interface of a cluster, for its owner.
+    ///
+    /// # Panics
+    /// It is not up, or its owner's secret cannot be read.
+    #[must_use]
+    pub fn rest(&self, id: &str) -> Rest {
+        let file = FilePath::from(self.home(".millstream")).join(id).join("client.secret");
+        let secret = block_on(read_all(self.files.as_ref(), &file, FILE_BYTES_MAX)).unwrap();
+        let application = self.application(id);
+        let address = application["amRPCAddress"].as_str().unwrap();
+        let port = address.rsplit(':').next().unwrap().parse().unwrap();
+        Rest::secured(port, &Credentials::from_secret(&secret).unwrap())
+    }
+
+    /// A job of a cluster.
+    #[must_use]
+    pub fn job(&self, application: &str, id: &str) -> Job {
+        Job { id: id.to_owned(), rest: self.rest(application) }
     }
 
     /// How many containers the cluster runs.

@@ -3,8 +3,11 @@
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
+use millstream_security::rustls::{ClientConfig, ClientConnection, StreamOwned};
+use millstream_security::{Credentials, Role, server_name};
 use serde_json::Value;
 
 /// How long a call may take.
@@ -33,13 +36,33 @@ impl Answer {
 }
 
 /// The REST address of a cluster.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct Rest {
     /// On the loopback interface.
     pub port: u16,
+    tls: Option<Arc<ClientConfig>>,
 }
 
+trait Duplex: Read + Write {}
+
+impl<T: Read + Write> Duplex for T {}
+
 impl Rest {
+    /// Without TLS.
+    #[must_use]
+    pub fn at(port: u16) -> Self {
+        Self { port, tls: None }
+    }
+
+    /// With TLS, as this client.
+    ///
+    /// # Panics
+    /// The credentials cannot be used.
+    #[must_use]
+    pub fn secured(port: u16, own: &Credentials) -> Self {
+        Self { port, tls: Some(own.client_config(Role::JobManager, None).unwrap()) }
+    }
+
     /// Makes a call.
     ///
     /// # Errors
@@ -51,9 +74,16 @@ impl Rest {
         kind: &str,
         body: &[u8],
     ) -> std::io::Result<Answer> {
-        let mut stream = TcpStream::connect(("127.0.0.1", self.port))?;
+        let stream = TcpStream::connect(("127.0.0.1", self.port))?;
         stream.set_read_timeout(Some(DEADLINE))?;
         stream.set_write_timeout(Some(DEADLINE))?;
+        let mut stream: Box<dyn Duplex> = match &self.tls {
+            None => Box::new(stream),
+            Some(config) => {
+                let session = ClientConnection::new(Arc::clone(config), server_name());
+                Box::new(StreamOwned::new(session.map_err(std::io::Error::other)?, stream))
+            }
+        };
         let head = format!(
             "{method} {path} HTTP/1.1\r\nHost: localhost:{}\r\nConnection: close\r\n\
              Content-Type: {kind}\r\nContent-Length: {}\r\n\r\n",

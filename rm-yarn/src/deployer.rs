@@ -68,8 +68,14 @@ pub enum ArtifactFile {
 pub struct Deployment {
     /// What the JobManager is told; resources and directory are filled in.
     pub master: Master,
-    /// The engine's binary.
+    /// The engine's binary, unless one of the provided files is it.
     pub engine: Executable,
+    /// Files and directories for every container.
+    pub ship_files: Vec<FilePath>,
+    /// Archives that are unpacked in every container.
+    pub ship_archives: Vec<FilePath>,
+    /// Directories of the cluster's file system whose files every container gets.
+    pub provided: Vec<FilePath>,
     /// The job's executable, if the cluster is for one.
     pub artifact: Option<ArtifactFile>,
     /// The job's plan, if there is one.
@@ -224,7 +230,14 @@ impl<'a> Deployer<'a> {
         credentials: &Credentials,
     ) -> Result<(Master, Vec<Resource>), DeployError> {
         let directory = self.staging.application(id);
-        let engine = self.staging.executable(&deployment.engine, ENGINE);
+        let provided = self.provided(&deployment.provided).await?;
+        let has_engine = provided.iter().any(|resource| resource.link == ENGINE);
+        let engine = async {
+            match has_engine {
+                true => Ok(None),
+                false => self.staging.executable(&deployment.engine, ENGINE).await.map(Some),
+            }
+        };
         let artifact = async {
             match &deployment.artifact {
                 None => Ok(None),
@@ -249,9 +262,23 @@ impl<'a> Deployer<'a> {
         // Completing a file can take half a second, so they are completed together.
         let (engine, artifact, graph, _) = futures::try_join!(engine, artifact, graph, secret)?;
         let mut master = deployment.master.clone();
-        master.resources.push(engine);
+        master.resources.extend(provided.into_iter().chain(engine));
+        for (paths, archive) in [(&deployment.ship_files, false), (&deployment.ship_archives, true)]
+        {
+            for path in paths {
+                master.resources.extend(self.staging.shipped(path, archive, &directory).await?);
+            }
+        }
         master.staging_dir = directory.to_string();
         Ok((master, artifact.into_iter().chain(graph).collect()))
+    }
+
+    async fn provided(&self, directories: &[FilePath]) -> Result<Vec<Resource>, StagingError> {
+        let mut resources = Vec::new();
+        for directory in directories {
+            resources.extend(self.staging.provided(directory).await?);
+        }
+        Ok(resources)
     }
 
     /// Waits until the cluster is up, and says what it waits for.
@@ -390,8 +417,13 @@ fn waits_for(report: &ApplicationReportProto) -> String {
     let application = report.application_id.map(ApplicationId::from);
     let application = application.map_or_else(String::new, |id| id.to_string());
     let detail = report.diagnostics().trim();
-    // The ResourceManager's own sentence, which names limits and free resources.
-    let detail = detail.lines().next_back().unwrap_or_default().trim();
+    // The ResourceManager's own sentence, which names limits, without its time and its details.
+    let detail = detail.lines().next_back().unwrap_or_default();
+    let detail =
+        detail.strip_prefix('[').and_then(|rest| rest.split_once("] ")).map_or(detail, |x| x.1);
+    let ends = ["  Last Node", " Details :", "; Details"];
+    let end = ends.iter().filter_map(|end| detail.find(end)).min().unwrap_or(detail.len());
+    let detail = detail.get(..end).unwrap_or(detail).trim().trim_end_matches('.');
     let detail = match detail.is_empty() || detail == "N/A" {
         true => format!("queue {} has not given it a container yet", report.queue()),
         false => detail.to_owned(),
@@ -414,6 +446,14 @@ pub fn why_ended(report: &ApplicationReportProto) -> String {
         let file = text.get(..at).unwrap_or_default().split_whitespace().next_back();
         let file = file.unwrap_or("a file").trim_matches([',', ':']);
         return format!("{file} changed after it was staged; deploy again");
+    }
+    // Before the process could start: the NodeManager says why.
+    if text.contains("exitCode: -1000")
+        && let Some((_, reason)) = text.split_once("Diagnostics: ")
+    {
+        let reason = reason.lines().next().unwrap_or_default();
+        let reason = reason.split_once(']').map_or(reason, |(_, reason)| reason);
+        return format!("a node could not fetch its files: {reason}{hint}");
     }
     let said = text.split_once("Last 4096 bytes of").map(|(_, said)| said);
     let last = said.and_then(|said| {
@@ -511,6 +551,26 @@ mod tests {
         assert!(error.contains("fits on no node: the largest has 768 MB"), "{error}");
     }
 
+    #[test]
+    fn a_wait_is_explained_in_one_sentence() {
+        let said = |diagnostics: &str| {
+            waits_for(&ApplicationReportProto {
+                diagnostics: Some(diagnostics.to_owned()),
+                queue: Some("root.default".to_owned()),
+                ..ApplicationReportProto::default()
+            })
+        };
+        assert_eq!(
+            said(
+                "[Sat Nov 21 16:26:43 +0000 2026] Application is Activated, waiting for resources \
+                 to be assigned for AM.  Last Node which was processed : localhost:1 ( x ). \
+                 Details : AM Partition = <DEFAULT_PARTITION> ; Queue's capacity = 100.0 % ;"
+            ),
+            "waiting for : Application is Activated, waiting for resources to be assigned for AM"
+        );
+        assert!(said("N/A").ends_with("queue root.default has not given it a container yet"));
+    }
+
     fn why(diagnostics: &str) -> String {
         let diagnostics = Some(diagnostics.to_owned());
         why_ended(&ApplicationReportProto { diagnostics, ..ApplicationReportProto::default() })
@@ -532,6 +592,12 @@ mod tests {
         assert!(why(&silent).contains("noexec"), "{}", why(&silent));
         let changed = "Resource hdfs://nn:1/apps/job changed on src filesystem - expected: 1";
         assert_eq!(why(changed), "hdfs://nn:1/apps/job changed after it was staged; deploy again");
+        let unfetched = "Application application_1_0001 failed 1 times due to AM Container exited \
+            with  exitCode: -1000\nFailing this attempt.Diagnostics: [2026-11-21 16:23:44.258]No \
+            space available in any of the local directories\nFor more detailed output, check";
+        let expected = "a node could not fetch its files: No space available in any of the local \
+                        directories";
+        assert_eq!(why(unfetched), expected);
         assert_eq!(why("Application killed by user"), "Application killed by user");
         assert_eq!(why(""), "YARN gives no reason");
     }

@@ -227,6 +227,72 @@ impl<'a> Staging<'a> {
         self.resource(status, link, archive).await
     }
 
+    /// Files for every container, from here or from the cluster's file system: a file under its
+    /// name, a directory with all that is in it under its own.
+    ///
+    /// # Errors
+    /// One cannot be read, or not be written.
+    pub async fn shipped(
+        &self,
+        path: &FilePath,
+        archive: bool,
+        directory: &FilePath,
+    ) -> Result<Vec<Resource>, StagingError> {
+        let name = path.file_name().and_then(|name| name.to_str()).unwrap_or("shipped").to_owned();
+        let Some(local) = path.local() else {
+            return self.provided_below(path, &name, archive).await;
+        };
+        let failed = |source| StagingError::Local { path: local.to_owned(), source };
+        let mut resources = Vec::new();
+        let mut pending = vec![(local.to_owned(), name)];
+        while let Some((file, link)) = pending.pop() {
+            if !std::fs::metadata(&file).map_err(failed)?.is_dir() {
+                let target = directory.join(link.replace('/', "_"));
+                self.files.make_directories(directory, Some(PRIVATE_DIRECTORY)).await?;
+                self.copy(&file, &target, EXECUTABLE & 0o700).await?;
+                resources.push(self.staged(&target, &link, archive).await?);
+                continue;
+            }
+            for entry in std::fs::read_dir(&file).map_err(failed)? {
+                let entry = entry.map_err(failed)?;
+                let below = entry.file_name();
+                pending.push((entry.path(), format!("{link}/{}", below.to_string_lossy())));
+            }
+        }
+        Ok(resources)
+    }
+
+    /// All files of a directory that is on the cluster's file system already, each under its path
+    /// below that directory.
+    ///
+    /// # Errors
+    /// It cannot be listed.
+    pub async fn provided(&self, directory: &FilePath) -> Result<Vec<Resource>, StagingError> {
+        self.provided_below(directory, "", false).await
+    }
+
+    async fn provided_below(
+        &self,
+        path: &FilePath,
+        name: &str,
+        archive: bool,
+    ) -> Result<Vec<Resource>, StagingError> {
+        let mut resources = Vec::new();
+        let mut pending = vec![(self.files.status(path).await?, name.to_owned())];
+        while let Some((status, link)) = pending.pop() {
+            if !status.is_directory() {
+                resources.push(self.resource(status, &link, archive).await?);
+                continue;
+            }
+            for below in self.files.list(&status.path).await? {
+                let own = below.path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+                let link = if link.is_empty() { own.to_owned() } else { format!("{link}/{own}") };
+                pending.push((below, link));
+            }
+        }
+        Ok(resources)
+    }
+
     async fn resource(
         &self,
         status: FileStatus,

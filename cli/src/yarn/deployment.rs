@@ -2,13 +2,14 @@
 
 use std::path::PathBuf;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 use bytes::Bytes;
 use millstream_config::{Configuration, WorkerMemory, options};
 use millstream_rm_yarn::deployer::{ArtifactFile, ContainerSize, Deployment};
 use millstream_rm_yarn::proto::container::{Application, Job, Master, Session, master};
 use millstream_rm_yarn::proto::yarn::ApplicationAccessTypeProto;
 use millstream_rm_yarn::staging::Executable;
+use millstream_storage::FilePath;
 use millstream_types::{ByteSize, JobId};
 use prost::Message as _;
 
@@ -83,6 +84,9 @@ pub(crate) fn deployment(
     Ok(Deployment {
         master: told,
         engine: Executable::read(&engine)?,
+        ship_files: paths(yarn, &configuration.get(&options::YARN_SHIP_FILES)?),
+        ship_archives: archives(yarn, configuration)?,
+        provided: paths(yarn, &configuration.get(&options::YARN_PROVIDED_LIB_DIRS)?),
         artifact,
         job_graph,
         name,
@@ -123,6 +127,24 @@ fn mebibytes(size: ByteSize) -> i64 {
 
 fn saturated(count: u32) -> i32 {
     i32::try_from(count).unwrap_or(i32::MAX)
+}
+
+fn paths(yarn: &Yarn, texts: &[String]) -> Vec<FilePath> {
+    texts.iter().map(|text| yarn.qualified(FilePath::from(text.as_str()))).collect()
+}
+
+/// YARN unpacks by the name's end.
+fn archives(yarn: &Yarn, configuration: &Configuration) -> Result<Vec<FilePath>> {
+    let names = configuration.get(&options::YARN_SHIP_ARCHIVES)?;
+    let known = [".tar.gz", ".tar", ".tgz", ".zip", ".jar"];
+    if let Some(other) = names.iter().find(|name| !known.iter().any(|end| name.ends_with(end))) {
+        bail!(
+            "{}: {other} is no archive that YARN unpacks ({})",
+            options::YARN_SHIP_ARCHIVES.key(),
+            known.join(", ")
+        );
+    }
+    Ok(paths(yarn, &names))
 }
 
 fn tags(configuration: &Configuration) -> Result<Vec<String>> {

@@ -54,6 +54,13 @@ impl Yarn {
             }
         }
         hadoop.refuse_kerberos()?;
+        let policy = hadoop.get_or("yarn.resourcemanager.application-https.policy", "NONE");
+        if policy.eq_ignore_ascii_case("STRICT") {
+            bail!(
+                "yarn.resourcemanager.application-https.policy is STRICT, but what the web proxy \
+                 sees of a cluster is plain HTTP: ask for LENIENT or NONE"
+            );
+        }
         let user = user_name();
         let client = YarnClient::new(&hadoop, &user, Options::default(), PATIENCE)?;
         let staging = staging_directory(configuration, &hadoop, &user)?;

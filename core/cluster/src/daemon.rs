@@ -83,15 +83,37 @@ impl DaemonFiles {
     }
 }
 
+/// Flink's keys that ask for TLS with key stores; who sets one must not get a cluster without.
+const TLS_KEYS: [&str; 3] =
+    ["security.ssl.enabled", "security.ssl.internal.enabled", "security.ssl.rest.enabled"];
+
+/// Refuses to run without TLS where the configuration asks for it.
+fn refuse_missing_tls(configuration: &Configuration) -> Result<(), DaemonError> {
+    let asks = |key: &&&str| {
+        configuration.text(key).is_some_and(|value| value.trim().eq_ignore_ascii_case("true"))
+    };
+    match TLS_KEYS.iter().find(asks) {
+        None => Ok(()),
+        Some(key) => Err(DaemonError::Refused(format!(
+            "{key} is true, but only clusters on YARN have TLS, with keys of their own: remove the \
+             key and keep this cluster on loopback or a network of your own"
+        ))),
+    }
+}
+
 /// Refuses an address that others reach, unless everybody has to show a certificate there or the
-/// configuration allows it.
+/// configuration allows it. Without certificates it also refuses a configuration that asks for TLS.
 pub(crate) fn refuse_open_bind(
     configuration: &Configuration,
     key: &'static str,
     address: &str,
     secured: bool,
 ) -> Result<(), DaemonError> {
-    if secured || configuration.get(&options::ALLOW_INSECURE_NON_LOOPBACK_BIND)? {
+    if secured {
+        return Ok(());
+    }
+    refuse_missing_tls(configuration)?;
+    if configuration.get(&options::ALLOW_INSECURE_NON_LOOPBACK_BIND)? {
         return Ok(());
     }
     let resolved = (address, 0).to_socket_addrs().map_err(|error| DaemonError::Bind {
@@ -137,6 +159,18 @@ pub(crate) fn temp_base(configuration: &Configuration) -> Result<PathBuf, Daemon
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn tls_that_is_asked_for_and_not_there_is_no_warning() {
+        let with = |value: &str, secured| {
+            let pairs = [("security.ssl.rest.enabled".to_owned(), value.to_owned())];
+            let configuration = Configuration::from_pairs(pairs).unwrap();
+            refuse_open_bind(&configuration, "rest.bind-address", "localhost", secured)
+        };
+        assert!(with("false", false).is_ok() && with("true", true).is_ok());
+        let error = with("true", false).unwrap_err().to_string();
+        assert!(error.starts_with("security.ssl.rest.enabled is true, but"), "{error}");
+    }
 
     #[test]
     fn only_loopback_is_bound_without_being_told_twice() {

@@ -180,7 +180,7 @@ impl Security {
     }
 }
 
-fn hello(token: &[u8; 32], host: HostId) -> Bytes {
+pub(crate) fn hello(token: &[u8; 32], host: HostId) -> Bytes {
     wire::frame(Kind::Hello, 0, |bytes| {
         bytes.put_u64_le(MAGIC);
         bytes.put_u32_le(VERSION);
@@ -195,7 +195,7 @@ fn same(left: &[u8], right: &[u8]) -> bool {
         && left.iter().zip(right).fold(0, |difference, (a, b)| difference | (a ^ b)) == 0
 }
 
-fn check_hello(bytes: &[u8], token: &[u8; 32]) -> Result<HostId, WireError> {
+pub(crate) fn check_hello(bytes: &[u8], token: &[u8; 32]) -> Result<HostId, WireError> {
     let (head, payload) =
         bytes.split_at_checked(HEAD_BYTES).ok_or(WireError("a hello is cut off"))?;
     let head = Head::decode(head)?;
@@ -351,15 +351,7 @@ async fn read_frames(
     let mut encrypted = Encrypted::default();
     socket.begin(&mut buffer)?;
     loop {
-        while buffer.len() >= HEAD_BYTES {
-            let head = Head::decode(&buffer)?;
-            if buffer.len() < HEAD_BYTES + head.length {
-                break;
-            }
-            let mut frame = buffer.split_to(HEAD_BYTES + head.length);
-            let payload = frame.split_off(HEAD_BYTES).freeze();
-            registry.on_frame(handle, head, payload)?;
-        }
+        take_frames(&mut buffer, handle, registry)?;
         buffer.reserve(WRITE_BYTES);
         // Tasks that want this core go first, and what arrives meanwhile is read at once. Woken for
         // every packet, this thread took a quarter of their time.
@@ -375,6 +367,24 @@ async fn read_frames(
             handle.send_encrypted();
         }
     }
+}
+
+/// Hands over the frames that have come whole.
+pub(crate) fn take_frames(
+    buffer: &mut BytesMut,
+    handle: &ConnectionHandle,
+    registry: &Registry,
+) -> Result<(), WireError> {
+    while buffer.len() >= HEAD_BYTES {
+        let head = Head::decode(buffer)?;
+        if buffer.len() < HEAD_BYTES + head.length {
+            break;
+        }
+        let mut frame = buffer.split_to(HEAD_BYTES + head.length);
+        let payload = frame.split_off(HEAD_BYTES).freeze();
+        registry.on_frame(handle, head, payload)?;
+    }
+    Ok(())
 }
 
 #[cfg(test)]

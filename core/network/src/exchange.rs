@@ -108,7 +108,7 @@ impl Registry {
         Arc::clone(self.lock().outlets.entry(number).or_default())
     }
 
-    fn handle(&self, peer: HostId) -> ConnectionHandle {
+    pub(crate) fn handle(&self, peer: HostId) -> ConnectionHandle {
         let mut state = self.lock();
         state.connections.entry(peer).or_insert_with(|| ConnectionHandle::new(peer)).clone()
     }
@@ -128,19 +128,27 @@ impl Registry {
                 outlet.grant(batches);
                 Ok(())
             }
-            Kind::Data => self.deliver(head.channel, RemoteDelivery::Data(payload)),
+            Kind::Data => self.deliver(from, head.channel, RemoteDelivery::Data(payload)),
             Kind::Event => {
                 let event = wire::decode_event(&payload)?;
-                self.deliver(head.channel, RemoteDelivery::Event(event))
+                self.deliver(from, head.channel, RemoteDelivery::Event(event))
             }
         }
     }
 
-    fn deliver(&self, number: u64, delivery: RemoteDelivery) -> Result<(), WireError> {
-        let sink = self.lock().sinks.get(&number).map(|s| (Arc::clone(&s.inbox), s.channel));
+    fn deliver(
+        &self,
+        from: &ConnectionHandle,
+        number: u64,
+        delivery: RemoteDelivery,
+    ) -> Result<(), WireError> {
+        let state = self.lock();
+        let sink = state.sinks.get(&number).filter(|sink| sink.from == from.peer());
+        let sink = sink.map(|sink| (Arc::clone(&sink.inbox), sink.channel));
+        drop(state);
         match sink {
             Some((inbox, channel)) => inbox.deliver(channel, delivery),
-            None => Err(WireError("data came for a channel that nobody reads")),
+            None => Err(WireError("data came for a channel that nobody reads from this host")),
         }
     }
 
@@ -198,6 +206,11 @@ impl Exchange {
             .spawn(move || runtime.block_on(serve(listener, dialled, served, party)))
             .map_err(failed)?;
         Ok(Self { registry, own, address: Some(address), dial: Some(dial) })
+    }
+
+    #[cfg(feature = "test-util")]
+    pub(crate) fn registry(&self) -> &Registry {
+        &self.registry
     }
 
     /// Where the data port listens.

@@ -19,6 +19,8 @@ mod exchange;
 mod inbox;
 mod rows;
 mod socket;
+#[cfg(feature = "test-util")]
+pub mod testing;
 mod wire;
 
 pub use batch::{BATCH_BYTES, BATCH_RECORDS, Batch, batch_capacity};

@@ -27,6 +27,9 @@ pub(crate) const PAYLOAD_BYTES_MAX: usize = 64 << 20;
 const DATA_BYTES: usize = 1 << 20;
 /// The bytes of a frame's head.
 pub(crate) const HEAD_BYTES: usize = 16;
+/// No data frame holds more records, however short they are: a number alone must not keep the
+/// receiver busy.
+const RECORDS_MAX: usize = 1 << 24;
 /// What a data frame says before its records.
 const COUNT_BYTES: usize = 5;
 /// The most bytes of a frame.
@@ -229,7 +232,7 @@ impl FrameBuffer {
         }
         let mut end = HEAD_BYTES + COUNT_BYTES;
         let mut count = 0;
-        for record in &batch.records {
+        for record in batch.records.get(..RECORDS_MAX).unwrap_or(&batch.records) {
             end = match self.append(record, end) {
                 Ok(end) => end,
                 Err(RowError::Full) if count > 0 => break,
@@ -284,6 +287,9 @@ pub(crate) fn decode_data<T: Data>(mut payload: &[u8]) -> Result<Batch<T>, WireE
         return Err(WireError("a data frame is cut off"));
     }
     let count = payload.get_u32_le() as usize;
+    if count > RECORDS_MAX {
+        return Err(WireError("a data frame says that it holds more records than any can"));
+    }
     let timed = payload.get_u8() != 0;
     let mut timestamps = Vec::new();
     if timed {

@@ -2,6 +2,7 @@
 
 use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{OnceLock, PoisonError, RwLock};
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -20,6 +21,9 @@ use crate::errors::Failure;
 
 /// How long a NameNode may take for one answer: longer than its long pauses.
 const ANSWER_DEADLINE: Duration = Duration::from_secs(20);
+/// Who has never been heard of is not waited for much longer than a start takes: most likely the
+/// address is wrong.
+const FIRST_ANSWER_PATIENCE: Duration = Duration::from_secs(15);
 /// Between two attempts, at first and at last.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(2));
 /// Threads of the library: what it does is mostly waiting.
@@ -32,6 +36,8 @@ pub(crate) struct Calls {
     user: String,
     properties: Vec<(String, String)>,
     current: RwLock<Current>,
+    /// Whether any NameNode has ever answered.
+    answered: AtomicBool,
 }
 
 #[derive(Debug, Clone)]
@@ -58,7 +64,8 @@ impl Calls {
         }
         let current = connect(&address, &properties, user, 0)?;
         let user = user.to_owned();
-        Ok(Self { address, user, properties, current: RwLock::new(current) })
+        let (current, answered) = (RwLock::new(current), AtomicBool::new(false));
+        Ok(Self { address, user, properties, current, answered })
     }
 
     fn current(&self) -> Current {
@@ -91,11 +98,16 @@ impl Calls {
     where
         F: Future<Output = Result<T, HdfsError>>,
     {
-        let until = Instant::now() + patience;
+        let start = Instant::now();
         let mut pause = PAUSES.0;
         loop {
             let current = self.current();
-            let failure = match within(ANSWER_DEADLINE, attempt(current.client)).await {
+            let attempt = attempt(current.client).inspect(|outcome| {
+                if !matches!(outcome, Err(HdfsError::IOError(_))) {
+                    self.answered.store(true, Ordering::Relaxed);
+                }
+            });
+            let failure = match within(ANSWER_DEADLINE, attempt).await {
                 Ok(done) => return Ok(done),
                 Err(Ended::Failed(failure)) => failure,
                 Err(Ended::Hung) => {
@@ -109,7 +121,11 @@ impl Calls {
                 Failure::Ambiguous(_) => idempotent,
                 _ => false,
             };
-            if !again || Instant::now() + pause > until {
+            let patience = match self.answered.load(Ordering::Relaxed) {
+                true => patience,
+                false => patience.min(FIRST_ANSWER_PATIENCE),
+            };
+            if !again || start.elapsed() + pause > patience {
                 return Err(failure);
             }
             debug!(?failure, "a call to HDFS is tried again");

@@ -136,12 +136,11 @@ impl Hdfs {
             .overwrite(overwrite)
             .create_parent(false);
         let write = &write;
+        let writer = |file| HdfsWriter::new(self.clone(), path.clone(), write.clone(), file);
         let client = self.calls.enduring();
         let created = within(WRITE_DEADLINE, client.create(name, write)).await;
         let failure = match created {
-            Ok(file) => {
-                return Ok(Box::new(HdfsWriter::new(self.clone(), path.clone(), file)));
-            }
+            Ok(file) => return Ok(Box::new(writer(file))),
             Err(Ended::Failed(failure)) => failure,
             Err(Ended::Hung) => Failure::Ambiguous("the NameNode gave no answer".to_owned()),
         };
@@ -162,7 +161,7 @@ impl Hdfs {
         let client = |client: hdfs_native::Client| async move { client.create(name, write).await };
         let created = self.calls.call(self.patience, overwrite, client).await;
         match created {
-            Ok(file) => Ok(Box::new(HdfsWriter::new(self.clone(), path.clone(), file))),
+            Ok(file) => Ok(Box::new(writer(file))),
             // Perhaps it was the first attempt that made it.
             Err(Failure::AlreadyExists) if lost => {
                 let reason = "it exists now, and may be ours or another's".to_owned();

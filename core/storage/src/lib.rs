@@ -6,7 +6,7 @@
 //! any executor can run, [`block_on`] among them: threads that may block need no runtime.
 //!
 //! # What a file system promises
-//! - [`FileSystem::create`] without replacing succeeds for exactly one of many that race for a name.
+//! - [`FileSystem::create`] without replacing succeeds for exactly one of many that race.
 //! - [`FileSystem::publish`] is atomic and durable: whoever looks at the name sees what was there
 //!   before or the whole new file.
 //! - What a writer has synced survives the death of every process of ours; what it has closed

@@ -19,8 +19,8 @@ const LOCAL: &str = "file";
 /// relative and hold any bytes.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct FilePath {
-    /// None for the local disk.
-    remote: Option<Remote>,
+    /// None for the local disk. In a box, because paths are in every error.
+    remote: Option<Box<Remote>>,
     path: OsString,
 }
 
@@ -35,7 +35,7 @@ impl FilePath {
     #[must_use]
     pub fn remote(scheme: &str, authority: &str, path: &str) -> Self {
         let remote = Remote { scheme: scheme.to_owned(), authority: authority.to_owned() };
-        Self { remote: Some(remote), path: normal(OsStr::new(path)) }
+        Self { remote: Some(Box::new(remote)), path: normal(OsStr::new(path)) }
     }
 
     /// Which kind of file system: `file`, `hdfs`.
@@ -111,7 +111,7 @@ impl FilePath {
         }
         let authority = String::from_utf8_lossy(authority).into_owned();
         let remote = Remote { scheme: scheme.to_owned(), authority };
-        Self { remote: Some(remote), path: normal(path) }
+        Self { remote: Some(Box::new(remote)), path: normal(path) }
     }
 }
 
@@ -144,8 +144,8 @@ fn normal(path: &OsStr) -> OsString {
 
 impl fmt::Display for FilePath {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if let Some(Remote { scheme, authority }) = &self.remote {
-            write!(f, "{scheme}://{authority}")?;
+        if let Some(remote) = &self.remote {
+            write!(f, "{}://{}", remote.scheme, remote.authority)?;
         }
         write!(f, "{}", self.path().display())
     }

@@ -2,7 +2,7 @@
 //! all that they write in one directory.
 //!
 //! A NameNode and two DataNodes, a ResourceManager and so many NodeManagers start at the same time.
-//! The user that runs them is HDFS's superuser; tests are [`USER`], who has a home and nothing else.
+//! The user that runs them is HDFS's superuser; tests are [`USER`], who has a home and no more.
 //! Each daemon can be killed, paused and restarted on its old ports, and goes on with its old data.
 
 mod java;
@@ -29,7 +29,7 @@ pub const USER: &str = "alice";
 /// How many DataNodes there are: as many as a block has copies.
 const DATA_NODES: usize = 2;
 /// A JVM on a busy machine takes its time.
-const START_DEADLINE: Duration = Duration::from_secs(180);
+const START_DEADLINE: Duration = Duration::from_secs(300);
 
 /// What a Hadoop cluster is to be.
 #[derive(Debug, Clone)]
@@ -49,8 +49,8 @@ impl HadoopBuilder {
     }
 
     /// As clusters are: a NodeManager's heartbeat each second, its check of virtual memory, half a
-    /// minute between attempts to reconnect, slow closes of files, ten minutes until a silent daemon
-    /// counts as dead.
+    /// minute between attempts to reconnect, slow closes of files, ten minutes until a silent
+    /// daemon counts as dead.
     #[must_use]
     pub fn defaults(mut self) -> Self {
         self.quick = false;
@@ -96,8 +96,8 @@ impl HadoopBuilder {
             guardian: guardian(&dir),
             dir,
             jars,
-            web: Rest { port: settings.rm_web },
-            name_node_web: Rest { port: settings.name_node_web },
+            web: Rest::at(settings.rm_web),
+            name_node_web: Rest::at(settings.name_node_web),
             daemons: Vec::new(),
             specs: Vec::new(),
             node_managers: self.node_managers,
@@ -224,7 +224,7 @@ impl Hadoop {
     /// # Panics
     /// They are not, or a daemon that is needed has ended.
     pub fn wait_until_ready(&mut self) {
-        self.wait_for("HDFS is ready", Self::hdfs_is_ready);
+        self.wait_for("HDFS is ready, and all know their masters", Self::hdfs_is_ready);
         if self.node_managers > 0 {
             let expected = self.node_managers as u64;
             self.wait_for("the NodeManagers have registered", |hadoop| {
@@ -292,6 +292,24 @@ impl Hadoop {
         let state = &answer.json["beans"][0];
         state["NumLiveDataNodes"].as_u64() == Some(DATA_NODES as u64)
             && state["FSState"] == "Operational"
+            && self.specs.iter().all(Self::knows_its_master)
+    }
+
+    /// Whether a DataNode or NodeManager has been heard: after a restart its master takes it for
+    /// alive before it is.
+    fn knows_its_master(spec: &Spec) -> bool {
+        let Some(web) = spec.ports.last().map(|port| Rest { port: *port }) else { return true };
+        let ask = |path: &str| web.call("GET", path, "text/plain", b"").ok();
+        match spec.kind {
+            Kind::NameNode | Kind::ResourceManager => true,
+            Kind::NodeManager => ask("/ws/v1/node/info").is_some_and(|info| info.status == 200),
+            Kind::DataNode => {
+                let info = ask("/jmx?qry=Hadoop:service=DataNode,name=DataNodeInfo");
+                let actors = info.map(|info| info.json["beans"][0]["BPServiceActorInfo"].clone());
+                let heard = "\"NamenodeHaState\":\"active\"";
+                actors.and_then(|actors| Some(actors.as_str()?.contains(heard))).unwrap_or(false)
+            }
+        }
     }
 
     /// What every cluster has: a place for everybody's temporary files, and the user's home.

@@ -5,6 +5,7 @@
 mod conformance;
 mod daemons;
 mod faults;
+mod word_count;
 
 use std::time::Duration;
 

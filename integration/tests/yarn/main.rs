@@ -16,7 +16,9 @@ use millstream_rm_yarn::proto::yarn::{
     SubmitApplicationResponseProto, YarnApplicationStateProto,
 };
 
+mod bad_input;
 mod driver;
+mod faults;
 mod modes;
 
 const DEADLINE: Duration = Duration::from_secs(60);

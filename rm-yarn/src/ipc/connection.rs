@@ -7,7 +7,7 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use prost::Message;
 use rustix::net::sockopt;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout;
@@ -114,18 +114,30 @@ impl Connection {
         options: &Options,
     ) -> Result<Self, IpcError> {
         let limit = options.connect_timeout;
-        let late = |what: &str| IpcError::Timeout {
-            address: address.to_owned(),
-            what: what.to_owned(),
-            after: limit,
-        };
         let stream = timeout(limit, TcpStream::connect(address))
             .await
-            .map_err(|_| late("the connection request"))?
+            .map_err(|_| IpcError::Timeout {
+                address: address.to_owned(),
+                what: "the connection request".to_owned(),
+                after: limit,
+            })?
             .map_err(|why| IpcError::Connect { address: address.to_owned(), why })?;
         let _ = stream.set_nodelay(true);
         keep_alive(&stream);
+        Self::over(stream, address, protocol, identity, options).await
+    }
 
+    /// Identifies over a stream that is connected to `address` already.
+    ///
+    /// # Errors
+    /// As of [`open`](Self::open).
+    pub async fn over(
+        stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
+        address: &str,
+        protocol: Protocol,
+        identity: Identity,
+        options: &Options,
+    ) -> Result<Self, IpcError> {
         let mut client_id = [0; 16];
         getrandom::fill(&mut client_id).map_err(|_| {
             let (address, why) = (address.to_owned(), DigestError::NoRandomness);
@@ -141,8 +153,12 @@ impl Connection {
                     Some(UserInformationProto { effective_user: Some(user), real_user: None });
             }
             Identity::Token(token) => {
+                let after = options.connect_timeout;
                 let handshake = wire.identify(&token, options.protection);
-                timeout(limit, handshake).await.map_err(|_| late("the identification"))??;
+                timeout(after, handshake).await.map_err(|_| {
+                    let (address, what) = (address.to_owned(), "the identification".to_owned());
+                    IpcError::Timeout { address, what, after }
+                })??;
             }
         }
         let header = request_header(CONTEXT, &client_id, -1);
@@ -202,16 +218,16 @@ fn keep_alive(stream: &TcpStream) {
 }
 
 /// The socket with what was read and not yet understood, and what protects it.
-struct Wire {
+struct Wire<S> {
     address: String,
-    stream: TcpStream,
+    stream: S,
     raw: BytesMut,
     out: BytesMut,
     protection: Option<(Layer, Unwrapper)>,
 }
 
-impl Wire {
-    fn new(address: &str, stream: TcpStream) -> Self {
+impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
+    fn new(address: &str, stream: S) -> Self {
         let (raw, out) = (BytesMut::new(), BytesMut::new());
         Self { address: address.to_owned(), stream, raw, out, protection: None }
     }
@@ -308,14 +324,14 @@ impl Wire {
 }
 
 /// Writes calls and hands out answers until the connection or everybody who may call is gone.
-struct Task {
-    wire: Wire,
+struct Task<S> {
+    wire: Wire<S>,
     client_id: [u8; 16],
     next: i32,
     pending: HashMap<i32, oneshot::Sender<Result<Bytes, Fate>>>,
 }
 
-impl Task {
+impl<S: AsyncRead + AsyncWrite + Unpin> Task<S> {
     async fn run(mut self, mut calls: mpsc::Receiver<Call>) {
         let fate = loop {
             let step = tokio::select! {

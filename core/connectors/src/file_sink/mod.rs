@@ -71,8 +71,8 @@ pub enum FileSinkError {
 
 /// Writes records to files of a directory, which is made if it does not exist.
 ///
-/// A path is on the disk of the machines that the tasks and the coordinator run on, and must lead to
-/// the same directory on all of them, or on HDFS if it begins with `hdfs://` and the crate
+/// A path is on the disk of the machines that the tasks and the coordinator run on, and must lead
+/// to the same directory on all of them, or on HDFS if it begins with `hdfs://` and the crate
 /// `millstream` has its feature `hdfs`. Make a relative one absolute through
 /// `Environment::plan_value`.
 ///

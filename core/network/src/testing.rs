@@ -1,0 +1,54 @@
+//! What a peer says, without a peer: for tests that say what no peer would.
+
+use bytes::BytesMut;
+use millstream_types::HostId;
+
+use crate::batch::Batch;
+use crate::channel::ChannelId;
+use crate::connection::{check_hello, hello, take_frames};
+use crate::exchange::Exchange;
+use crate::wire::{self, Data, EncodeError, Event, FrameBuffer, WireError};
+
+/// A host's hello.
+#[must_use]
+pub fn hello_frame(token: &[u8; 32], host: HostId) -> Vec<u8> {
+    hello(token, host).to_vec()
+}
+
+/// The frame of a short batch.
+///
+/// # Errors
+/// Its records cannot be encoded.
+pub fn data_frame<T: Data>(channel: ChannelId, batch: &Batch<T>) -> Result<Vec<u8>, EncodeError> {
+    let mut buffer = FrameBuffer::default();
+    Ok(buffer.data_frame(channel.number(), batch)?.0.to_vec())
+}
+
+/// The frame of an event.
+#[must_use]
+pub fn event_frame(channel: ChannelId, event: Event) -> Vec<u8> {
+    wire::event_frame(channel.number(), event).to_vec()
+}
+
+/// The frame that grants batches.
+#[must_use]
+pub fn credit_frame(channel: ChannelId, batches: u32) -> Vec<u8> {
+    wire::credit_frame(channel.number(), batches).to_vec()
+}
+
+/// Has an exchange hear bytes that stand for what came from a host after its hello.
+///
+/// # Errors
+/// The bytes would have ended the connection.
+pub fn hear(exchange: &Exchange, from: HostId, bytes: &[u8]) -> Result<(), WireError> {
+    let registry = exchange.registry();
+    take_frames(&mut BytesMut::from(bytes), &registry.handle(from), registry)
+}
+
+/// Whose hello these bytes are, for a host that has this token.
+///
+/// # Errors
+/// They are none.
+pub fn hear_hello(bytes: &[u8], token: &[u8; 32]) -> Result<HostId, WireError> {
+    check_hello(bytes, token)
+}
