@@ -34,6 +34,8 @@ use crate::daemon;
 
 /// How long the ResourceManager may be away before the cluster gives up.
 const PATIENCE: Duration = Duration::from_secs(20 * 60);
+/// How long HDFS may be unable to serve before that is an error.
+const FILES_PATIENCE: Duration = Duration::from_secs(10);
 /// How long the ResourceManager may take for one answer; one that is stopped must not be waited
 /// for when another is there.
 const CALL_TIMEOUT: Duration = Duration::from_secs(30);
@@ -49,7 +51,10 @@ pub(crate) fn files(
     user: &str,
 ) -> Result<Arc<dyn FileSystem>> {
     match path.scheme() {
-        "hdfs" => Ok(Arc::new(Hdfs::open(hadoop, path.authority(), user)?)),
+        "hdfs" => {
+            let hdfs = Hdfs::open(hadoop, path.authority(), user)?;
+            Ok(Arc::new(hdfs.patience(FILES_PATIENCE)))
+        }
         "file" => Ok(Arc::new(LocalFileSystem)),
         scheme => bail!("{path}: there is no file system for {scheme}://, only for hdfs://"),
     }

@@ -29,7 +29,7 @@ pub const USER: &str = "alice";
 /// How many DataNodes there are: as many as a block has copies.
 const DATA_NODES: usize = 2;
 /// A JVM on a busy machine takes its time.
-const START_DEADLINE: Duration = Duration::from_secs(180);
+const START_DEADLINE: Duration = Duration::from_secs(300);
 
 /// What a Hadoop cluster is to be.
 #[derive(Debug, Clone)]
