@@ -245,14 +245,14 @@ fn only_hosts_of_the_same_job_are_talked_to() {
         (of_job(&authority, "k", 1), good(2), "millstream://c/host/j%2F"),
         (good(1), of_job(&authority, "k", 2), "millstream://c/host/k%2F"),
         // Another host of the job says that it is this one.
-        (good(3), good(2), "eof"),
+        (good(3), good(2), "host"),
         (good(1), good(3), "is not let in here"),
         (worker(1), good(2), "CertificateUnknown"),
         (good(1), worker(2), "is not let in here"),
         (of_job(&other, "j", 1), good(2), "BadSignature"),
         (good(1), of_job(&other, "j", 2), "BadSignature"),
-        (None, good(2), "eof"),
-        (good(1), None, "eof"),
+        (None, good(2), "host"),
+        (good(1), None, "host"),
     ] {
         let text = refusal(dialling.clone(), answering.clone());
         assert!(text.contains(why), "{dialling:?} {answering:?}: {text}");

@@ -4,13 +4,18 @@ use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use rustls::{ClientConfig, ServerConfig};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::{TlsAcceptor, TlsConnector, TlsStream};
 
 use crate::{Identity, peer_identity, server_name};
+
+/// How much longer somebody is listened to who is not let in, and for how long.
+const DISMISSED_BYTES_MAX: u64 = 64 << 10;
+const DISMISSAL_MAX: Duration = Duration::from_secs(1);
 
 /// What both kinds have in common.
 #[derive(Debug)]
@@ -29,8 +34,13 @@ impl Stream {
     /// The handshake failed; the client has been told.
     pub async fn accept(stream: TcpStream, config: Option<Arc<ServerConfig>>) -> io::Result<Self> {
         let Some(config) = config else { return Ok(Self::Plain(stream)) };
-        let stream = TlsAcceptor::from(config).accept(stream).await?;
-        Ok(Self::Secured(Box::new(stream.into())))
+        match TlsAcceptor::from(config).accept(stream).into_fallible().await {
+            Ok(stream) => Ok(Self::Secured(Box::new(stream.into()))),
+            Err((error, stream)) => {
+                dismiss(stream).await;
+                Err(error)
+            }
+        }
     }
 
     /// Makes a connection of a connected socket. Has no deadline of its own. That the server does
@@ -71,6 +81,16 @@ impl Stream {
             Self::Secured(stream) => peer_identity(stream.get_ref().1),
         }
     }
+}
+
+/// Ends a connection so that the peer can still read why: one that is closed over what was not read
+/// is reset, and then what was written last may be lost.
+async fn dismiss(mut stream: TcpStream) {
+    let _ = stream.shutdown().await;
+    let mut unread = (&mut stream).take(DISMISSED_BYTES_MAX);
+    let mut nowhere = tokio::io::sink();
+    let drained = tokio::io::copy(&mut unread, &mut nowhere);
+    let _ = tokio::time::timeout(DISMISSAL_MAX, drained).await;
 }
 
 impl AsyncRead for Stream {
