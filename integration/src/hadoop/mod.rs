@@ -298,7 +298,7 @@ impl Hadoop {
     /// Whether a DataNode or NodeManager has been heard: after a restart its master takes it for
     /// alive before it is.
     fn knows_its_master(spec: &Spec) -> bool {
-        let Some(web) = spec.ports.last().map(|port| Rest { port: *port }) else { return true };
+        let Some(web) = spec.ports.last().map(|port| Rest::at(*port)) else { return true };
         let ask = |path: &str| web.call("GET", path, "text/plain", b"").ok();
         match spec.kind {
             Kind::NameNode | Kind::ResourceManager => true,
