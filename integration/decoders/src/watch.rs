@@ -111,3 +111,33 @@ fn watch(name: &str, current: &Weak<AtomicU64>) {
         last = Some(seed);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn good() -> Vec<Vec<u8>> {
+        vec![vec![0, 0, 0, 4, 1, 2, 3, 4]]
+    }
+
+    #[test]
+    #[should_panic(expected = "it panicked")]
+    fn a_decoder_that_panics_is_caught() {
+        run("an indexing decoder", 1, &good(), |bytes| {
+            if !bytes.is_empty() {
+                std::hint::black_box(bytes[bytes[0] as usize]);
+            }
+        });
+    }
+
+    #[test]
+    #[should_panic(expected = "bytes at once")]
+    fn a_decoder_that_believes_a_length_is_caught() {
+        run("a trusting decoder", 1, &good(), |bytes| {
+            if let Some(length) = bytes.first_chunk::<4>() {
+                let length = u32::from_be_bytes(*length) as usize;
+                std::hint::black_box(Vec::<u8>::with_capacity(length));
+            }
+        });
+    }
+}
