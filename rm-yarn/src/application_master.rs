@@ -224,37 +224,52 @@ impl ApplicationMaster {
         }
     }
 
-    /// Takes in what happened and says what follows.
-    pub(crate) fn on_event(&mut self, now: Instant, event: Event) -> Vec<Action> {
+    /// Takes in what happened and says what follows; one call tells of all of it.
+    pub(crate) fn on_events(
+        &mut self,
+        now: Instant,
+        events: impl IntoIterator<Item = Event>,
+    ) -> Vec<Action> {
         let mut actions = Vec::new();
-        if self.phase == Phase::Ended {
-            if let Event::Deregister { .. } | Event::Dropped = event {
+        for event in events {
+            if self.phase != Phase::Ended {
+                self.on_event(now, event, &mut actions);
+            } else if let Event::Deregister { .. } | Event::Dropped = event {
                 actions.push(Action::End);
             }
-            return actions;
         }
+        let withdrawn = self.withdrawn.is_empty() && !self.calling;
+        if self.dropped && withdrawn && self.finish.is_none() && self.phase != Phase::Ended {
+            self.phase = Phase::Ended;
+            actions.push(Action::End);
+        }
+        self.next_call(now, &mut actions);
+        actions
+    }
+
+    fn on_event(&mut self, now: Instant, event: Event, actions: &mut Vec<Action>) {
         match event {
             Event::Requested { request, memory_mb } => {
-                self.on_requested(request, memory_mb, &mut actions);
+                self.on_requested(request, memory_mb, actions);
             }
             Event::Withdrawn(request) => self.withdraw(request),
             Event::Released(worker) => {
                 if let Ok(container) = worker.as_str().parse() {
-                    self.release(container, &mut actions);
+                    self.release(container, actions);
                 }
             }
-            Event::Registered(answer) => self.on_registered(now, answer, &mut actions),
-            Event::Allocated(Ok(answer)) => self.on_allocated(now, *answer, &mut actions),
+            Event::Registered(answer) => self.on_registered(now, answer, actions),
+            Event::Allocated(Ok(answer)) => self.on_allocated(now, *answer, actions),
             Event::Allocated(Err(error)) => {
                 self.calling = false;
-                self.on_refused(now, Refusal::from(&error), &mut actions);
+                self.on_refused(now, Refusal::from(&error), actions);
             }
-            Event::Finished(answer) => self.on_finished(now, answer, &mut actions),
+            Event::Finished(answer) => self.on_finished(now, answer, actions),
             Event::Started { container, outcome } => {
-                self.on_started(now, container, outcome, &mut actions);
+                self.on_started(now, container, outcome, actions);
             }
             Event::Deregister { status, diagnostics } => {
-                self.give_everything_back(&mut actions);
+                self.give_everything_back(actions);
                 self.finish = Some(Finish { status, diagnostics });
             }
             Event::Dropped => {
@@ -264,13 +279,6 @@ impl ApplicationMaster {
             }
             Event::Tick => {}
         }
-        let withdrawn = self.withdrawn.is_empty() && !self.calling;
-        if self.dropped && withdrawn && self.finish.is_none() && self.phase != Phase::Ended {
-            self.phase = Phase::Ended;
-            actions.push(Action::End);
-        }
-        self.next_call(now, &mut actions);
-        actions
     }
 
     /// When to be called again if nothing happens until then.

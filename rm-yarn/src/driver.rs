@@ -25,6 +25,8 @@ use crate::resource_manager::ResourceManager;
 
 /// How many commands may wait; the actor takes them at once, so that more means it is gone.
 const COMMANDS_MAX: usize = 1 << 16;
+/// How many of them are taken in at once.
+const TOGETHER_MAX: usize = 1024;
 /// How long it may take to tell YARN that the cluster has ended.
 const FINISH_DEADLINE: Duration = Duration::from_secs(120);
 /// How long NodeManagers may take to stop the last containers; the ResourceManager stops them too.
@@ -189,45 +191,46 @@ impl Actor {
         mut commands: mpsc::Receiver<Command>,
         mut answers: mpsc::Receiver<Answer>,
     ) {
-        let mut event = Some(Event::Tick);
+        let mut happened = vec![Event::Tick];
         let mut dropped = false;
         loop {
-            if let Some(event) = event.take() {
-                let actions = self.master.on_event(Instant::now(), event);
-                for action in actions {
-                    if action == Action::End {
-                        return self.end().await;
-                    }
-                    self.carry_out(action);
+            for action in self.master.on_events(Instant::now(), happened.drain(..)) {
+                if action == Action::End {
+                    return self.end().await;
                 }
+                self.carry_out(action);
             }
             let deadline = self.master.deadline().map(tokio::time::Instant::from_std);
             let finish_by = self.done.as_ref().map(|done| done.until);
-            event = tokio::select! {
-                command = commands.recv(), if !dropped => Some(match command {
-                    Some(command) => self.on_command(command),
+            tokio::select! {
+                command = commands.recv(), if !dropped => match command {
+                    Some(command) => {
+                        happened.push(self.on_command(command));
+                        // Requests come in crowds, and one call tells of all.
+                        while happened.len() < TOGETHER_MAX
+                            && let Ok(command) = commands.try_recv()
+                        {
+                            happened.push(self.on_command(command));
+                        }
+                    }
                     None => {
                         dropped = true;
-                        Event::Dropped
+                        happened.push(Event::Dropped);
                     }
-                }),
+                },
                 Some((resource_manager, event)) = answers.recv() => {
                     self.resource_manager = Some(resource_manager);
-                    Some(event)
+                    happened.push(event);
                 }
-                outcomes = self.nodes.next() => {
-                    for (container, outcome) in outcomes {
-                        let event = Event::Started { container, outcome };
-                        let actions = self.master.on_event(Instant::now(), event);
-                        actions.into_iter().for_each(|action| self.carry_out(action));
-                    }
-                    None
-                }
+                outcomes = self.nodes.next() => happened.extend(
+                    outcomes
+                        .into_iter()
+                        .map(|(container, outcome)| Event::Started { container, outcome }),
+                ),
                 () = post_first(&self.events, &self.outbox), if !self.outbox.is_empty() => {
                     self.outbox.pop_front();
-                    None
                 }
-                () = until(deadline) => Some(Event::Tick),
+                () = until(deadline) => happened.push(Event::Tick),
                 () = until(finish_by) => {
                     tracing::warn!("YARN could not be told in time how the cluster ended");
                     return self.end().await;

@@ -184,7 +184,7 @@ fn resource_manager_failed(
 }
 
 /// Waits for the end of what the cluster exists for, of its client, or of somebody's patience. The
-/// result of a job or an application stays readable for the client that waits for it.
+/// result of a cluster's one job stays readable for the client that waits for it.
 async fn until_end(
     lifecycles: &Lifecycles,
     lifecycle: Lifecycle,
@@ -192,6 +192,7 @@ async fn until_end(
     stop: &CancellationToken,
 ) -> Outcome {
     let session = matches!(lifecycle, Lifecycle::Session);
+    let keeps_result = matches!(lifecycle, Lifecycle::PerJob(_));
     let abandoned = async {
         match lease {
             Some(lease) => lease.expired().await,
@@ -202,7 +203,7 @@ async fn until_end(
     tokio::select! {
         outcome = lifecycles.run(lifecycle) => {
             tracing::info!(diagnostics = outcome.diagnostics, "what the cluster exists for ended");
-            if lease.is_some() {
+            if lease.is_some() && keeps_result {
                 tokio::select! {
                     () = stop.cancelled() => {}
                     () = &mut abandoned => tracing::warn!("nobody fetched the result"),

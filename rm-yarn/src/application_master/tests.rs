@@ -141,7 +141,7 @@ impl Harness {
         if let Event::Registered(_) | Event::Allocated(_) | Event::Finished(_) = event {
             self.actions.retain(|action| !is_call(action));
         }
-        self.actions.extend(self.master.on_event(self.now, event));
+        self.actions.extend(self.master.on_events(self.now, [event]));
     }
 
     fn request(&mut self, number: u64) {
@@ -289,6 +289,16 @@ fn a_request_is_asked_for_once_so_that_no_count_is_stale() {
     harness.request(3);
     assert_eq!(asks(&harness.allocate(vec![container(1, 1, "a")])), [(3, 1)]);
     assert_eq!(asks(&harness.allocate(vec![])), [], "2 and 3 are on the books");
+}
+
+#[test]
+fn one_call_tells_of_all_that_happened_together() {
+    let mut harness = Harness::new();
+    harness.now += Duration::from_secs(1);
+    let ask = |number| Event::Requested { request: request(number), memory_mb: MEMORY };
+    let actions = harness.master.on_events(harness.now, (1..=300).map(ask));
+    let [Action::Allocate(heartbeat)] = &actions[..] else { panic!("{actions:?}") };
+    assert_eq!(heartbeat.ask.len(), 300);
 }
 
 #[test]

@@ -215,7 +215,7 @@ impl World {
     }
 
     fn event(&mut self, event: Event) {
-        for action in self.master.on_event(self.now, event) {
+        for action in self.master.on_events(self.now, [event]) {
             match action {
                 Action::Register(_) | Action::Allocate(_) => {
                     assert!(self.call.is_none(), "two calls at a time");
