@@ -33,7 +33,7 @@ impl Secrets {
     /// Whether these bytes hold one of the secrets.
     #[must_use]
     pub fn are_in(&self, bytes: &[u8]) -> bool {
-        self.forms.iter().any(|form| contains(bytes, form))
+        self.forms.iter().any(|form| memchr::memmem::find(bytes, form).is_some())
     }
 
     /// The files below a directory that hold one. What cannot be read is not looked at.
@@ -65,19 +65,6 @@ impl Secrets {
             .map(|entry| entry.file_name().to_string_lossy().into_owned())
             .collect()
     }
-}
-
-fn contains(bytes: &[u8], form: &[u8]) -> bool {
-    let Some(first) = form.first() else { return false };
-    let mut rest = bytes;
-    while let Some(at) = rest.iter().position(|byte| byte == first) {
-        rest = &rest[at..];
-        if rest.starts_with(form) {
-            return true;
-        }
-        rest = &rest[1..];
-    }
-    false
 }
 
 fn forms(bytes: &[u8]) -> Vec<Vec<u8>> {

@@ -1,7 +1,5 @@
 //! Good inputs, changed.
 
-use millstream::connectors::Random;
-
 /// No input is longer.
 const INPUT_BYTES_MAX: usize = 8 << 10;
 /// Lengths and counts that nobody could mean, or just not.
@@ -23,8 +21,8 @@ const NUMBERS: [u64; 14] = [
 ];
 
 /// One of the good inputs, with one to six changes; the same for the same seed.
-pub fn changed(good: &[Vec<u8>], seed: u64) -> Vec<u8> {
-    let mut random = Random::new(seed, 0);
+pub(crate) fn changed(good: &[Vec<u8>], seed: u64) -> Vec<u8> {
+    let mut random = Random(seed);
     let mut input = pick(&mut random, good).clone();
     for _ in 0..=random.below(6) {
         change(&mut random, &mut input, good);
@@ -102,4 +100,21 @@ fn varint(mut number: u64) -> Vec<u8> {
     }
     bytes.push(number as u8);
     bytes
+}
+
+/// A small generator (splitmix64): the same numbers for the same seed.
+struct Random(u64);
+
+impl Random {
+    fn next_u64(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        z ^ (z >> 31)
+    }
+
+    fn below(&mut self, bound: u64) -> u64 {
+        ((u128::from(self.next_u64()) * u128::from(bound)) >> 64) as u64
+    }
 }

@@ -1,5 +1,7 @@
 //! What the engine's own processes say to each other, and what its users and deployers hand over.
 
+#![expect(clippy::unwrap_used, reason = "a test ends where a step fails")]
+
 use std::sync::Arc;
 use std::task::Waker;
 use std::time::Duration;
@@ -17,7 +19,7 @@ use millstream_security::{Authority, Credentials, Role, Secret};
 use millstream_types::{HostId, Timestamp};
 use prost::Message;
 
-use crate::watch::run;
+use millstream_decoders::run;
 
 fn settings() -> job::JobSettings {
     job::JobSettings {
@@ -55,7 +57,7 @@ fn graph() -> job::JobGraph {
         name: "job".to_owned(),
         vertices: vec![vertex(1, true), vertex(2, false)],
         edges: vec![job::JobEdge {
-            id: 1,
+            id: 0,
             source: vec![1; 16],
             source_node: 1,
             side_output: None,
@@ -77,7 +79,7 @@ fn job_graphs() {
     let whole = graph();
     JobGraph::try_from(whole.clone()).expect("it is a good one");
     let good = [whole.encode_to_vec(), settings().encode_to_vec()];
-    run("job graphs", 100, &good, |bytes| {
+    run("job graphs", 200, &good, |bytes| {
         if let Ok(graph) = job::JobGraph::decode(bytes) {
             let _ = JobGraph::try_from(graph).map(|graph| job::JobGraph::from(&graph));
         }
@@ -151,7 +153,7 @@ fn frames_of_the_host_protocol() {
     let mut good: Vec<_> =
         of_host().iter().map(|message| frame::encode(message).unwrap()).collect();
     good.extend(to_host().iter().map(|message| frame::encode(message).unwrap()));
-    run("frames of the host protocol", 200, &good, |bytes| {
+    run("frames of the host protocol", 300, &good, |bytes| {
         let mut rest = bytes;
         while frame::read_blocking::<FromHost>(&mut rest).is_ok() {}
         let mut rest = bytes;
@@ -184,7 +186,7 @@ fn messages_of_the_cluster_protocol() {
         from(cluster::from_task_manager::Message::HostMessage(said)),
         to(cluster::to_task_manager::Message::StartHost(start)),
     ];
-    run("messages of the cluster protocol", 100, &good, |bytes| {
+    run("messages of the cluster protocol", 200, &good, |bytes| {
         let _ = FromTaskManager::decode(bytes);
         let _ = ToTaskManager::decode(bytes);
     });
@@ -211,7 +213,7 @@ fn frames_of_the_exchange() {
         event_frame(CHANNEL, Event::EndOfInput),
         credit_frame(CHANNEL, 4),
     ];
-    run("frames of the exchange", 200, &good, |bytes| {
+    run("frames of the exchange", 400, &good, |bytes| {
         let _ = hear_hello(bytes, &TOKEN);
         let exchange = Exchange::start(ExchangeConfig {
             host: HostId::from_u128(1),
@@ -238,7 +240,7 @@ fn authorities_and_credentials() {
     let secrets = [authority.to_secret(), worker.to_secret()];
     let good = secrets.map(|secret| secret.expose().clone());
     // Those that are nearly right take some signatures each.
-    run("authorities and credentials", 20, &good, |bytes| {
+    run("authorities and credentials", 40, &good, |bytes| {
         let _ = Authority::from_secret(bytes);
         let _ = Credentials::from_secret(bytes);
     });

@@ -1,5 +1,7 @@
 //! What Hadoop's daemons say, and the files that containers and clients find.
 
+#![expect(clippy::unwrap_used, reason = "a test ends where a step fails")]
+
 use std::time::Duration;
 
 use millstream_hadoop_config::HadoopConfiguration;
@@ -17,7 +19,7 @@ use millstream_rm_yarn::proto::yarn::{
 use prost::Message;
 use tokio::io::AsyncWriteExt;
 
-use crate::watch::run;
+use millstream_decoders::run;
 
 fn token() -> Token {
     Token {
@@ -42,7 +44,7 @@ fn credentials_files() {
     let protobuf = CredentialsProto { tokens: vec![entry.clone()], secrets: vec![entry] };
     let protobuf = [b"HDTS\x01".as_slice(), &protobuf.encode_length_delimited_to_vec()].concat();
     let good = [credentials.encode(), protobuf];
-    run("credentials files", 150, &good, |bytes| {
+    run("credentials files", 300, &good, |bytes| {
         if let Ok(credentials) = Credentials::decode(bytes) {
             let _ = Credentials::decode(&credentials.encode());
         }
@@ -66,7 +68,7 @@ fn configuration_files() {
          <value>&c;&c;&c;</value></property></configuration>",
     ];
     let good: Vec<_> = good.iter().map(|text| text.as_bytes().to_vec()).collect();
-    run("configuration files", 60, &good, |bytes| {
+    run("configuration files", 100, &good, |bytes| {
         let mut configuration = HadoopConfiguration::new();
         if configuration.add_xml(&String::from_utf8_lossy(bytes)).is_ok() {
             for key in ["fs.defaultFS", "host", "n"] {
@@ -85,7 +87,7 @@ fn names_of_containers() {
         "container_1700000000000_0001_01_000001",
     ];
     let good: Vec<_> = names.iter().map(|name| name.as_bytes().to_vec()).collect();
-    run("names of containers", 50, &good, |bytes| {
+    run("names of containers", 100, &good, |bytes| {
         let text = String::from_utf8_lossy(bytes);
         let _ = text.parse::<ApplicationId>();
         let _ = text.parse::<ContainerId>();
@@ -102,7 +104,7 @@ fn what_containers_are_told() {
     };
     let worker = Worker { version: 1, user: "alice".to_owned(), ..Worker::default() };
     let good = [master.encode_to_vec(), worker.encode_to_vec()];
-    run("what containers are told", 20, &good, |bytes| {
+    run("what containers are told", 60, &good, |bytes| {
         let _ = Master::decode(bytes);
         let _ = Worker::decode(bytes);
     });
@@ -174,7 +176,7 @@ fn the_ipc_client() {
     // None of them is waited for: the server hangs up.
     let after = Duration::from_secs(30);
     let options = Options { connect_timeout: after, call_timeout: after, ..Options::default() };
-    run("the IPC client", 100, &speeches(), |bytes| {
+    run("the IPC client", 300, &speeches(), |bytes| {
         runtime.block_on(async {
             for identity in [Identity::User("alice".to_owned()), Identity::Token(token())] {
                 let (client, mut server) = tokio::io::duplex(64 << 10);
