@@ -1,4 +1,4 @@
-//! Workers in YARN's containers: the actor around the [`ApplicationMaster`].
+//! Workers in YARN's containers: the actor around the application master.
 //!
 //! It carries out what that decides and tells it what happened. Calls to the ResourceManager run
 //! in a task of their own, one at a time; NodeManagers have theirs. So heartbeats wait for nobody.
