@@ -11,11 +11,6 @@ use crate::arguments::{CancelArguments, ClusterArguments, ListArguments};
 use crate::rest::{Content, RestClient};
 use crate::{console, runtime, target};
 
-async fn client(cluster: &ClusterArguments) -> Result<RestClient> {
-    let (configuration, _) = target::configuration(cluster)?;
-    target::running_cluster(cluster, &configuration).await
-}
-
 /// A job as `list` shows it.
 #[derive(Debug)]
 struct ListedJob {
@@ -39,9 +34,12 @@ impl ListedJob {
 
 /// Lists jobs as Flink does.
 pub(crate) fn list(arguments: &ListArguments) -> Result<ExitCode> {
+    let (configuration, _) = target::configuration(&arguments.cluster)?;
     console::print(format_args!("Waiting for response..."));
-    let answer = runtime()?
-        .block_on(async { client(&arguments.cluster).await?.get("/v1/jobs/overview").await })?;
+    let answer = runtime()?.block_on(async {
+        let client = target::running_cluster(&arguments.cluster, &configuration).await?;
+        client.get("/v1/jobs/overview").await
+    })?;
     let jobs = answer.get("jobs").and_then(Value::as_array);
     let jobs: Option<Vec<ListedJob>> =
         jobs.and_then(|jobs| jobs.iter().map(ListedJob::read).collect());
@@ -113,9 +111,10 @@ pub(crate) fn cancel(arguments: &CancelArguments) -> Result<ExitCode> {
         bail!("no job was named: write the id that `millstream list` shows after cancel");
     };
     let job: JobId = job.parse()?;
+    let (configuration, _) = target::configuration(&arguments.cluster)?;
     console::print(format_args!("Cancelling job {job}."));
     runtime()?.block_on(async {
-        let client = client(&arguments.cluster).await?;
+        let client = target::running_cluster(&arguments.cluster, &configuration).await?;
         request_cancel(&client, job).await
     })?;
     console::print(format_args!("Cancelled job {job}."));
