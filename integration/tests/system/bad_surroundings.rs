@@ -97,7 +97,7 @@ fn a_full_disk_for_uploads_is_told_and_passes() {
     let disk = tempfile::tempdir().unwrap();
     // Room for one of the two programs. The mount is the process's own and ends with it.
     let script =
-        format!("mount -t tmpfs -o size=50m tmpfs {} && exec \"$0\" \"$@\"", disk.path().display());
+        format!("mount -t tmpfs -o size=90m tmpfs {} && exec \"$0\" \"$@\"", disk.path().display());
     // SAFETY: takes nothing.
     let unshare = if unsafe { libc::geteuid() } == 0 { "-m" } else { "-Urm" };
     let mut cluster = Cluster::builder()
