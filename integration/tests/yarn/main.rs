@@ -16,7 +16,6 @@ use millstream_rm_yarn::proto::yarn::{
     SubmitApplicationResponseProto, YarnApplicationStateProto,
 };
 
-mod bad_input;
 mod driver;
 mod faults;
 mod modes;
