@@ -67,9 +67,9 @@ fn addresses(yarn: &OnYarn) {
 fn sizes_and_queues(yarn: &OnYarn) {
     let refused = yarn.run("yarn-session", &["-d", "-qu", "nowhere"]);
     assert_refused(&refused, &["no queue \"nowhere\"", "yarn.application.queue"]);
-    let refused = yarn.run("yarn-session", &["-d", "-jm", "9000"]);
+    let refused = yarn.run("yarn-session", &["-d", "-Djobmanager.memory.process.size=9000m"]);
     assert_refused(&refused, &["JobManager of 9000 MB", "jobmanager.memory.process.size"]);
-    let refused = yarn.run("yarn-session", &["-d", "-tm", "100g"]);
+    let refused = yarn.run("yarn-session", &["-d", "-Dtaskmanager.memory.process.size=100g"]);
     assert_refused(&refused, &["TaskManager of 102400 MB", "taskmanager.memory.process.size"]);
 }
 

@@ -189,6 +189,7 @@ struct World {
     open: BTreeSet<RequestId>,
     workers: BTreeSet<TaskManagerId>,
     ever: BTreeSet<TaskManagerId>,
+    #[expect(clippy::vec_box, reason = "as the action brings them")]
     starts: Vec<Box<WorkerStart>>,
     call: Option<Action>,
     recovered: bool,
