@@ -1,7 +1,8 @@
 //! Workers in YARN's containers: the actor around the [`ApplicationMaster`].
 //!
 //! It carries out what that decides and tells it what happened. Calls to the ResourceManager run
-//! in a task of their own, one at a time; NodeManagers have theirs. So a heartbeat waits for nobody.
+//! in a task of their own, one at a time; NodeManagers have theirs. So a heartbeat waits for
+//! nobody.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};

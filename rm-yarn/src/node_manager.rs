@@ -1,8 +1,8 @@
 //! Starts and stops containers at their NodeManagers.
 //!
 //! Starts at one node are made by one task at a time, several in one call, and so are stops; nodes
-//! do not wait for each other, so that a frozen one delays nobody. A container is only stopped after
-//! its start has ended. Connections live as long as there is something to do.
+//! do not wait for each other, so that a frozen one delays nobody. A container is only stopped
+//! after its start has ended. Connections live as long as there is something to do.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
@@ -113,8 +113,8 @@ impl NodeManagers {
         self.running.is_empty() && self.waiting.is_empty()
     }
 
-    /// Begins with what was ordered, and waits for the next outcomes; for ever when there is nothing
-    /// to do. Cancel-safe.
+    /// Begins with what was ordered, and waits for the next outcomes; for ever when there is
+    /// nothing to do. Cancel-safe.
     pub(crate) async fn next(&mut self) -> Outcomes {
         self.dispatch();
         match self.running.join_next().await {

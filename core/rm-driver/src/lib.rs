@@ -7,8 +7,8 @@
 //!
 //! # Contract (checked by `conformance`, feature `test-util`)
 //! - no call blocks; outcomes arrive as events;
-//! - [`DriverEvent::Recovered`] is the first event, with an empty list too; it comes again only when
-//!   more workers of an earlier attempt are found;
+//! - [`DriverEvent::Recovered`] is the first event, with an empty list too; it comes again only
+//!   when more workers of an earlier attempt are found;
 //! - a request is answered at most once, by `Allocated` or `RequestFailed`;
 //! - `Allocated` comes before the worker can register;
 //! - every worker that was allocated or recovered and not released is reported when it ends;
