@@ -68,13 +68,7 @@ fn speaks_tls(port: u16) -> Option<bool> {
 
 #[test]
 fn a_job_runs_where_every_port_has_tls_and_no_secret_shows() {
-    let log = Log::default();
-    let writer = log.clone();
-    tracing_subscriber::fmt()
-        .with_max_level(tracing_subscriber::filter::LevelFilter::TRACE)
-        .with_writer(move || writer.clone())
-        .with_ansi(false)
-        .init();
+    let log = everything_logged();
     let dir = tempfile::tempdir().unwrap();
     let (rpc, rest_port) = (free_port(), free_port());
     let authority = Arc::new(Authority::generate("application_1_2").unwrap());
@@ -141,12 +135,27 @@ fn a_job_runs_where_every_port_has_tls_and_no_secret_shows() {
         // It ends when it finds no JobManager any more.
         assert!(runtime.block_on(worker).unwrap().is_err());
     }
+    assert_no_secret_shows(&log, &secrets, dir.path());
+}
+
+fn assert_no_secret_shows(log: &Log, secrets: &Secrets, directory: &std::path::Path) {
     let log = log.0.lock().unwrap();
     assert!(log.len() > 10_000, "the log says nothing");
     assert!(!secrets.are_in(&log), "a log shows a secret");
     // Of the hosts' credentials only the beginning is known; programs hold it too.
     let hosts = Secrets::default().and(b"MILLID\0\x01\0\0\x01\xff");
     assert!(!hosts.are_in(&log), "a log shows a host's key");
-    let found = secrets.files_below(dir.path());
+    let found = secrets.files_below(directory);
     assert!(found.is_empty(), "{found:?}");
+}
+
+fn everything_logged() -> Log {
+    let log = Log::default();
+    let writer = log.clone();
+    tracing_subscriber::fmt()
+        .with_max_level(tracing_subscriber::filter::LevelFilter::TRACE)
+        .with_writer(move || writer.clone())
+        .with_ansi(false)
+        .init();
+    log
 }

@@ -392,8 +392,8 @@ impl ApplicationMaster {
         self.last_call = None;
         self.response_id = 0;
         self.untold();
-        let (attempt, queue) = (self.settings.attempt, answer.queue());
-        tracing::info!(%attempt, queue, "registered with YARN");
+        let attempt = self.settings.attempt;
+        tracing::info!(%attempt, queue = answer.queue(), "registered with YARN");
         self.maximum = answer.maximum_capability.or(self.maximum.take());
         take_node_tokens(answer.nm_tokens_from_previous_attempts, actions);
         let containers = answer.containers_from_previous_attempts;

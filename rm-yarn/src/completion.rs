@@ -116,7 +116,7 @@ fn shortened(text: &str) -> String {
 mod tests {
     use super::*;
 
-    const MEMORY: &str = "[2026-01-01 00:00:00.000]Container [pid=1,containerID=container_1] \
+    const MEMORY: &str = "[2026-01-01 00:00:00.000]Container [pid=1,containerID=container_1_1_01] \
         is running 7B beyond the 'PHYSICAL' memory limit. Current usage: 164.3 MB of 128 MB \
         physical memory used; 2.5 GB of 268.8 MB virtual memory used. Killing container.\nDump of \
         the process-tree for container_1_1_01_2 :\n";
@@ -133,9 +133,8 @@ mod tests {
 
     #[test]
     fn an_exit_repeats_what_the_worker_said_last() {
-        let diagnostics = "[2026]Exception from container-launch.\nContainer id: c\n\
-            Exit code: 3\n\n\
-            [2026]Container exited with a non-zero exit code 3. Error file: prelaunch.err.\n\
+        let diagnostics = "[2026]Exception from container-launch.\nContainer id: c\nExit code: 3\n\
+            \n[2026]Container exited with a non-zero exit code 3. Error file: prelaunch.err.\n\
             Last 4096 bytes of prelaunch.err :\nLast 4096 bytes of taskmanager.stderr :\na\nb\nc\nd\
             \n\n\n[2026]Container exited with a non-zero exit code 3. Error file: prelaunch.err.\n\
             Last 4096 bytes of prelaunch.err :\nLast 4096 bytes of taskmanager.stderr :\na\nb\nc\nd\

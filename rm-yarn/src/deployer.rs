@@ -150,8 +150,8 @@ impl<'a> Deployer<'a> {
     }
 
     /// Checks, stages and submits; the application's id, and what its client shows to the cluster,
-    /// which lies in the staging directory for later clients of its owner. What fails leaves nothing behind that the
-    /// next deployment would not use or sweep.
+    /// which lies in the staging directory for later clients of its owner. What fails leaves
+    /// nothing behind that the next deployment would not use or sweep.
     ///
     /// # Errors
     /// The cluster cannot serve it, or does not answer.

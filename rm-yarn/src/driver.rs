@@ -1,8 +1,7 @@
-//! Workers in YARN's containers: the actor around the [`ApplicationMaster`].
+//! Workers in YARN's containers: the actor around the application master.
 //!
 //! It carries out what that decides and tells it what happened. Calls to the ResourceManager run
-//! in a task of their own, one at a time; NodeManagers have theirs. So a heartbeat waits for
-//! nobody.
+//! in a task of their own, one at a time; NodeManagers have theirs. So heartbeats wait for nobody.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};

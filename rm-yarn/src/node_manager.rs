@@ -1,7 +1,7 @@
 //! Starts and stops containers at their NodeManagers.
 //!
 //! Starts at one node are made by one task at a time, several in one call, and so are stops; nodes
-//! do not wait for each other, so that a frozen one delays nobody. A container is only stopped
+//! do not wait for each other, so that a frozen one delays nobody. A container is stopped only
 //! after its start has ended. Connections live as long as there is something to do.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};

@@ -98,12 +98,8 @@ pub async fn run_job_manager(
     daemon::adopt_orphans().await?;
     let stop = CancellationToken::new();
     daemon::stop_at_signals(stop.clone())?;
-    let Ports { rest, rpc, proxy, credentials } = Ports::bind(&configuration, &setup).await?;
-    let endpoints = Endpoints {
-        rest: rest.local_addr(),
-        rpc: local_address(&rpc)?,
-        proxy: proxy.as_ref().map(ProxyServer::local_addr),
-    };
+    let ports = Ports::bind(&configuration, &setup).await?;
+    let endpoints = ports.endpoints()?;
     let dir = working_dir(&configuration)?;
     let (artifacts, jars) = open_stores(&configuration, dir.path())?;
     let located: Arc<dyn ArtifactLocator> = Arc::new(artifacts.clone());
@@ -146,25 +142,16 @@ pub async fn run_job_manager(
         memory: configuration.get(&options::PLAN_MEMORY)?,
     };
     let rest_config = rest_config(&configuration, files.log.is_some().then_some(logs))?;
-    let mut server = ClusterServer::new(server_config(&configuration)?, resource_manager, located);
-    if let Some(credentials) = &credentials {
-        server = server.secured(credentials).map_err(insecure)?;
-    }
-    let scheme = if credentials.is_some() { "https" } else { "http" };
-    tracing::info!("Web frontend listening at {scheme}://{}", endpoints.rest);
+    let server = ClusterServer::new(server_config(&configuration)?, resource_manager, located);
     let serving = CancellationToken::new();
-    let rpc_served = tokio::spawn(server.serve(rpc, serving.clone()));
-    let proxy_served = proxy.map(|proxy| {
-        tokio::spawn(proxy.serve(rest_config.clone(), services.clone(), serving.clone()))
-    });
-    let rest_served = tokio::spawn(rest.serve(rest_config, services, serving.clone()));
+    let served = tokio::spawn(ports.serve(server, rest_config, services, serving.clone())?);
     let ended = tokio::select! {
         outcome = until_end(&lifecycles, setup.lifecycle, lease.as_ref(), &stop) => Ok(outcome),
         failed = &mut resources_ended => Err(failed),
     };
     end_jobs(&dispatcher, &hosts).await;
     serving.cancel();
-    let _ = tokio::join!(rest_served, rpc_served, OptionFuture::from(proxy_served));
+    let _ = served.await;
     let Outcome { status, diagnostics } = ended.map_err(resource_manager_failed)?;
     tracing::info!(?status, diagnostics, "the cluster ends");
     resources.stop(status, diagnostics).await;
@@ -304,11 +291,6 @@ fn rest_config(
     Ok(config)
 }
 
-fn local_address(listener: &TcpListener) -> Result<SocketAddr, DaemonError> {
-    let address = listener.local_addr();
-    address.map_err(|error| DaemonError::failed("failed to learn the RPC port", error))
-}
-
 fn shown_files(logs: LogDirectory) -> LogFiles {
     let LogDirectory { dir, log_name, out_name } = logs;
     LogFiles { directory: Some(dir), log: Some(log_name), stdout: Some(out_name) }
@@ -353,6 +335,40 @@ impl Ports {
         };
         let rpc = bind_rpc(configuration, setup.rpc_ports.as_ref(), secured).await?;
         Ok(Self { rest, rpc, proxy, credentials })
+    }
+
+    fn endpoints(&self) -> Result<Endpoints, DaemonError> {
+        let failed = |error| DaemonError::failed("failed to learn the RPC port", error);
+        Ok(Endpoints {
+            rest: self.rest.local_addr(),
+            rpc: self.rpc.local_addr().map_err(failed)?,
+            proxy: self.proxy.as_ref().map(ProxyServer::local_addr),
+        })
+    }
+
+    /// Serves on all of them until it is told to stop.
+    fn serve(
+        self,
+        mut server: ClusterServer,
+        config: RestConfig,
+        services: RestServices,
+        stop: CancellationToken,
+    ) -> Result<impl Future<Output = ()> + use<>, DaemonError> {
+        let mut scheme = "http";
+        if let Some(credentials) = &self.credentials {
+            server = server.secured(credentials).map_err(insecure)?;
+            scheme = "https";
+        }
+        tracing::info!("Web frontend listening at {scheme}://{}", self.rest.local_addr());
+        let seen =
+            self.proxy.map(|proxy| proxy.serve(config.clone(), services.clone(), stop.clone()));
+        let rest = self.rest.serve(config, services, stop.clone());
+        let rpc = server.serve(self.rpc, stop);
+        Ok(async move {
+            let (seen, rest, rpc) =
+                (OptionFuture::from(seen.map(tokio::spawn)), tokio::spawn(rest), tokio::spawn(rpc));
+            let _ = tokio::join!(seen, rest, rpc);
+        })
     }
 }
 

@@ -2,15 +2,15 @@
 //!
 //! - *Every call ends.* The library waits for a NameNode without limit; here each attempt has a
 //!   deadline, after which the connection is given up, and under high availability the next
-//!   attempt begins with the next NameNode ([`calls`]).
+//!   attempt begins with the next NameNode (`calls`).
 //! - *Patience.* A NameNode that starts, is in safe mode or hands over is asked again until the
 //!   patience is at its end; then the error says what it said last.
 //! - *Outcomes are not guessed.* A change whose answer was lost is looked for before anything else
 //!   is done: a rename by what has the name, the end of a file by recovering its lease.
-//! - *Errors by what to do*, in one line, without Java's stack traces ([`errors`]).
+//! - *Errors by what to do*, in one line, without Java's stack traces (`errors`).
 //! - *Readers go on* over the restart of a NameNode or the loss of a DataNode, and refuse a file
-//!   that was replaced meanwhile ([`reader`]). *Writers* survive what the library survives; when
-//!   they do not, the file is [`Lost`](millstream_storage::StorageError::Lost) ([`writer`]).
+//!   that was replaced meanwhile (`reader`). *Writers* survive what the library survives; when
+//!   they do not, the file is [`Lost`](millstream_storage::StorageError::Lost) (`writer`).
 //! - *Permission bits* are the caller's, or what `fs.permissions.umask-mode` leaves.
 //!
 //! Closing a file costs half a second when the NameNode has not heard from the DataNodes yet; the

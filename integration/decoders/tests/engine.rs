@@ -1,7 +1,5 @@
 //! What the engine's own processes say to each other, and what its users and deployers hand over.
 
-#![expect(clippy::unwrap_used, reason = "a test ends where a step fails")]
-
 use std::sync::Arc;
 use std::task::Waker;
 use std::time::Duration;

@@ -1,6 +1,6 @@
 //! Millstream's Hadoop RPC on real daemons of Hadoop.
 
-#![expect(clippy::unwrap_used, reason = "a test ends where a step fails")]
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test ends where a step fails")]
 
 use std::time::{Duration, Instant};
 

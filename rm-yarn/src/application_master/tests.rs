@@ -371,8 +371,8 @@ fn an_end_is_told_once_however_often_it_is_reported() {
     let posted = harness.posted();
     let [Terminated { worker: ended, reason }] = &posted[..] else { panic!("{posted:?}") };
     assert_eq!(ended, &worker(id(1)));
-    let expected = "container container_1700000000000_0003_02_000001 on a:45454: \
-                    killed by signal 9 (exit code 137)";
+    let expected = "container container_1700000000000_0003_02_000001 on a:45454: killed by signal \
+         9 (exit code 137)";
     assert_eq!(reason, expected);
     assert_eq!(asks(&harness.allocate(vec![])), [], "whether to replace it is not decided here");
 }

@@ -189,7 +189,8 @@ struct World {
     open: BTreeSet<RequestId>,
     workers: BTreeSet<TaskManagerId>,
     ever: BTreeSet<TaskManagerId>,
-    starts: Vec<WorkerStart>,
+    #[expect(clippy::vec_box, reason = "as the action brings them")]
+    starts: Vec<Box<WorkerStart>>,
     call: Option<Action>,
     recovered: bool,
 }
@@ -221,7 +222,7 @@ impl World {
                     assert!(self.call.is_none(), "two calls at a time");
                     self.call = Some(action);
                 }
-                Action::Start(start) => self.starts.push(*start),
+                Action::Start(start) => self.starts.push(start),
                 // A node may be deaf; the ResourceManager knows of it too.
                 Action::Stop { container, .. } if self.numbers.percent(50) => {
                     self.yarn.end(container, -105);
