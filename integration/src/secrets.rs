@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// So many bytes of a secret are never there by chance.
-const WINDOW: usize = 12;
+const WINDOW: usize = 10;
 
 /// The forms in which secrets could show: as they are, in hexadecimal, in base64, as a list of
 /// numbers, escaped.

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use millstream_cluster::{
-    DaemonFiles, JobManagerSetup, TaskManagerSetup, run_job_manager, run_task_manager,
+    DaemonError, DaemonFiles, JobManagerSetup, TaskManagerSetup, run_job_manager, run_task_manager,
 };
 use millstream_config::Configuration;
 use millstream_integration::{
@@ -19,6 +19,9 @@ use millstream_rm_driver::driver_events;
 use millstream_rm_standalone::StandaloneDriver;
 use millstream_security::{Authority, Role};
 use serde_json::json;
+use tempfile::TempDir;
+use tokio::runtime::Runtime;
+use tokio::task::JoinHandle;
 
 const DAY: Duration = Duration::from_secs(86_400);
 
@@ -66,90 +69,76 @@ fn speaks_tls(port: u16) -> Option<bool> {
     Some(answer.first() == Some(&0x15))
 }
 
-#[test]
-fn a_job_runs_where_every_port_has_tls_and_no_secret_shows() {
-    let log = everything_logged();
-    let dir = tempfile::tempdir().unwrap();
-    let (rpc, rest_port) = (free_port(), free_port());
-    let authority = Arc::new(Authority::generate("application_1_2").unwrap());
-    let client = authority.issue(Role::Client, "me", DAY).unwrap();
-    // Of the hosts, and not of this process.
-    let mark = format!("MILLSTREAM_TEST_MARK={}", std::process::id());
-    let runtime = tokio::runtime::Runtime::new().unwrap();
+type Ended = JoinHandle<Result<(), DaemonError>>;
 
-    let files = DaemonFiles { log: Some(dir.path().join("jobmanager.log")) };
-    let setup =
-        JobManagerSetup { authority: Some(Arc::clone(&authority)), ..JobManagerSetup::session() };
-    let config = configuration(&dir.path().join("master"), rpc, rest_port, 0);
-    let master = runtime.spawn(run_job_manager(config, files, setup, |_| {
-        let (events, received) = driver_events();
-        Ok((Box::new(StandaloneDriver::new(events)), received))
-    }));
-    let mut secrets =
-        Secrets::default().and(authority.to_secret().expose()).and(client.to_secret().expose());
-    let workers: Vec<_> = (0..2)
-        .map(|number| {
+/// Both daemons' bodies in this process, and what they must not show.
+struct Cluster {
+    runtime: Runtime,
+    dir: TempDir,
+    rest: Rest,
+    master: Ended,
+    workers: Vec<Ended>,
+    /// In the environment of the hosts, and not in that of this process.
+    mark: String,
+    secrets: Secrets,
+}
+
+impl Cluster {
+    fn start() -> Self {
+        let (runtime, dir) = (Runtime::new().unwrap(), tempfile::tempdir().unwrap());
+        let (rpc, rest) = (free_port(), free_port());
+        let authority = Arc::new(Authority::generate("application_1_2").unwrap());
+        let client = authority.issue(Role::Client, "me", DAY).unwrap();
+        let mut secrets =
+            Secrets::default().and(authority.to_secret().expose()).and(client.to_secret().expose());
+        let files = DaemonFiles { log: Some(dir.path().join("jobmanager.log")) };
+        let given = Some(Arc::clone(&authority));
+        let setup = JobManagerSetup { authority: given, ..JobManagerSetup::session() };
+        let config = configuration(&dir.path().join("master"), rpc, rest, 0);
+        let master = runtime.spawn(run_job_manager(config, files, setup, |_| {
+            let (events, received) = driver_events();
+            Ok((Box::new(StandaloneDriver::new(events)), received))
+        }));
+        let mark = format!("MILLSTREAM_TEST_MARK={}", std::process::id());
+        let mut workers = Vec::new();
+        for number in 0..2 {
             let own = authority.issue(Role::Worker, &format!("tm-{number}"), DAY).unwrap();
-            secrets = std::mem::take(&mut secrets).and(own.to_secret().expose());
+            secrets = secrets.and(own.to_secret().expose());
             let home = dir.path().join(format!("worker-{number}"));
-            let config = configuration(&home, rpc, rest_port, number);
+            let config = configuration(&home, rpc, rest, number);
             let files = DaemonFiles { log: Some(home.join("taskmanager.log")) };
             let (name, value) = mark.split_once('=').unwrap();
             let variables = vec![(name.into(), value.into())];
             let setup = TaskManagerSetup { credentials: Some(own), variables };
-            runtime.spawn(run_task_manager(config, files, setup))
-        })
-        .collect();
-    let rest = Rest::secured(rest_port, &client);
-    until("both workers have registered", Duration::from_secs(20), || {
-        let overview = rest.call("GET", "/overview", "", b"");
-        overview.is_ok_and(|answer| answer.json["taskmanagers"] == 2).then_some(())
-    });
-    assert!(Rest::at(rest_port).call("GET", "/overview", "", b"").is_err(), "without TLS");
-
-    let text = dir.path().join("text");
-    make_text(&text, 8 << 20);
-    let output = dir.path().join("counts");
-    let jar = rest.upload_jar(&example("word_count"));
-    let arguments = ["--input", text.to_str().unwrap(), "--output", output.to_str().unwrap()];
-    let request = json!({ "programArgsList": arguments, "parallelism": 2 });
-    let answer = rest.post(&format!("/v1/jars/{jar}/run"), &request);
-    assert_eq!(answer.status, 200, "{}", answer.text);
-    let job = format!("/v1/jobs/{}", answer.json["jobid"].as_str().unwrap());
-    let mut data_ports = 0;
-    until("the job has finished", Duration::from_secs(60), || {
-        let ports = Census::take(&mark, &[], &[]).ports;
-        data_ports += ports.iter().filter_map(|port| speaks_tls(*port)).filter(|tls| *tls).count();
-        assert_eq!(secrets.processes(), [""; 0]);
-        let details = rest.get(&job);
-        let state = details.json["state"].as_str().unwrap();
-        assert_ne!(state, "FAILED", "{}", rest.get(&format!("{job}/exceptions")).text);
-        (state == "FINISHED").then_some(())
-    });
-    assert!(sorted_lines(&output) == reference_counts(&text), "wrong counts");
-    assert!(data_ports > 0, "no data port has TLS");
-
-    assert_eq!(rest.call("DELETE", "/v1/cluster", "", b"").unwrap().status, 200);
-    runtime.block_on(master).unwrap().unwrap();
-    for worker in workers {
-        // It ends when it finds no JobManager any more.
-        assert!(runtime.block_on(worker).unwrap().is_err());
+            workers.push(runtime.spawn(run_task_manager(config, files, setup)));
+        }
+        let rest = Rest::secured(rest, &client);
+        until("both workers have registered", Duration::from_secs(60), || {
+            let overview = rest.call("GET", "/overview", "", b"");
+            overview.is_ok_and(|answer| answer.json["taskmanagers"] == 2).then_some(())
+        });
+        Self { runtime, dir, rest, master, workers, mark, secrets }
     }
-    assert_no_secret_shows(&log, &secrets, dir.path());
+
+    /// How many of the hosts' data ports answer as TLS does.
+    fn secured_data_ports(&self) -> usize {
+        let ports = Census::take(&self.mark, &[], &[]).ports;
+        ports.iter().filter_map(|port| speaks_tls(*port)).filter(|tls| *tls).count()
+    }
+
+    fn stop(self) -> (TempDir, Secrets) {
+        assert_eq!(self.rest.call("DELETE", "/v1/cluster", "", b"").unwrap().status, 200);
+        self.runtime.block_on(self.master).unwrap().unwrap();
+        for worker in self.workers {
+            // It ends when it finds no JobManager any more.
+            assert!(self.runtime.block_on(worker).unwrap().is_err());
+        }
+        (self.dir, self.secrets)
+    }
 }
 
-fn assert_no_secret_shows(log: &Log, secrets: &Secrets, directory: &std::path::Path) {
-    let log = log.0.lock().unwrap();
-    assert!(log.len() > 10_000, "the log says nothing");
-    assert!(!secrets.are_in(&log), "a log shows a secret");
-    // Of the hosts' credentials only the beginning is known; programs hold it too.
-    let hosts = Secrets::default().and(b"MILLID\0\x01\0\0\x01\xff");
-    assert!(!hosts.are_in(&log), "a log shows a host's key");
-    let found = secrets.files_below(directory);
-    assert!(found.is_empty(), "{found:?}");
-}
-
-fn everything_logged() -> Log {
+#[test]
+fn a_job_runs_where_every_port_has_tls_and_no_secret_shows() {
     let log = Log::default();
     let writer = log.clone();
     tracing_subscriber::fmt()
@@ -157,5 +146,38 @@ fn everything_logged() -> Log {
         .with_writer(move || writer.clone())
         .with_ansi(false)
         .init();
-    log
+    let cluster = Cluster::start();
+    let plain = Rest::at(cluster.rest.port).call("GET", "/overview", "", b"");
+    assert!(plain.is_err(), "REST answered without TLS");
+
+    let (rest, text) = (&cluster.rest, cluster.dir.path().join("text"));
+    make_text(&text, 8 << 20);
+    let output = cluster.dir.path().join("counts");
+    let jar = rest.upload_jar(&example("word_count"));
+    let arguments = ["--input", text.to_str().unwrap(), "--output", output.to_str().unwrap()];
+    let request = json!({ "programArgsList": arguments, "parallelism": 2 });
+    let answer = rest.post(&format!("/v1/jars/{jar}/run"), &request);
+    assert_eq!(answer.status, 200, "{}", answer.text);
+    let job = format!("/v1/jobs/{}", answer.json["jobid"].as_str().unwrap());
+    let mut secured = 0;
+    until("the job has finished", Duration::from_secs(120), || {
+        secured += cluster.secured_data_ports();
+        assert_eq!(cluster.secrets.processes(), [""; 0]);
+        let details = rest.get(&job);
+        let state = details.json["state"].as_str().unwrap();
+        assert_ne!(state, "FAILED", "{}", rest.get(&format!("{job}/exceptions")).text);
+        (state == "FINISHED").then_some(())
+    });
+    assert!(sorted_lines(&output) == reference_counts(&text), "wrong counts");
+    assert!(secured > 0, "no data port has TLS");
+
+    let (dir, secrets) = cluster.stop();
+    let log = log.0.lock().unwrap();
+    assert!(log.len() > 10_000, "the log says nothing");
+    assert!(!secrets.are_in(&log), "a log shows a secret");
+    // Of the hosts' credentials only the beginning is known; programs hold it too.
+    let hosts = Secrets::default().and(b"MILLID\0\x01\0\0");
+    assert!(!hosts.are_in(&log), "a log shows a host's key");
+    let found = secrets.files_below(dir.path());
+    assert!(found.is_empty(), "{found:?}");
 }
