@@ -7,7 +7,7 @@ use hyper::{Method, StatusCode};
 use millstream_types::{JobId, JobStatus};
 use serde_json::Value;
 
-use crate::arguments::{CancelArguments, ClusterArguments, ListArguments};
+use crate::arguments::{CancelArguments, ListArguments};
 use crate::rest::{Content, RestClient};
 use crate::{console, runtime, target};
 
