@@ -136,6 +136,7 @@ mod tests {
     use expect_test::{Expect, expect};
 
     use super::*;
+    use crate::arguments::ClusterArguments;
 
     fn check(options: &str, states: &[JobStatus], expected: Expect) {
         let arguments = ListArguments {
