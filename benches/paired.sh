@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Pairs Millstream with Apache Flink: one JSON line per row on standard output.
 #
-# usage: paired.sh [--rounds N] [--only peer|ours] [ROW...]
+# usage: paired.sh [--rounds N] [--only peer|ours] [--hadoop-as-shipped] [ROW...]
 #
 # Downloads Flink once into ${MILLSTREAM_CACHE:-$HOME/.cache/millstream}. README.md has the rows.
 set -euo pipefail
@@ -25,7 +25,7 @@ cargo build --quiet --release --manifest-path "$here/../Cargo.toml" \
     --workspace --bins --examples
 mkdir -p "$home/bin"
 cp -rp "$here/../scripts/conf" "$home/"
-for script in config start-cluster stop-cluster jobmanager taskmanager; do
+for script in config start-cluster stop-cluster jobmanager taskmanager yarn-session; do
     cp -p "$here/../scripts/$script.sh" "$home/bin/"
 done
 strip -o "$home/bin/millstream" "$release/millstream"

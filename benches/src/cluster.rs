@@ -28,12 +28,8 @@ impl RunDirectory {
     pub fn new(engine: &Engine, slots: u32, tuning: &[(&str, &str)]) -> Result<Self> {
         let directory = tempfile::Builder::new().prefix(engine.name).tempdir()?;
         let path = directory.path();
-        for name in ["conf", "log", "pid", "tmp", "out"] {
+        for name in ["log", "pid", "tmp", "out"] {
             fs::create_dir(path.join(name))?;
-        }
-        for entry in fs::read_dir(engine.home.join("conf"))? {
-            let entry = entry?;
-            fs::copy(entry.path(), path.join("conf").join(entry.file_name()))?;
         }
         let [rest, rpc] = free_ports()?;
         let mut config = format!(
@@ -44,11 +40,10 @@ impl RunDirectory {
              io.tmp.dirs: {}\n",
             path.join("tmp").display()
         );
-        config.push_str(&shipped_java_options(&path.join("conf/config.yaml")));
         for (key, value) in tuning {
             config.push_str(&format!("{key}: {value}\n"));
         }
-        fs::write(path.join("conf/config.yaml"), config)?;
+        engine.configure(path, &config)?;
         fs::write(path.join("conf/masters"), format!("localhost:{rest}\n"))?;
         fs::write(path.join("conf/workers"), "localhost\n")?;
         Ok(Self { directory, rest: SocketAddr::from((Ipv4Addr::LOCALHOST, rest)) })
@@ -284,7 +279,9 @@ impl Cluster {
     }
 }
 
-fn arguments(job: Job, records: u64, parallelism: u32, output: &Path) -> Vec<String> {
+/// The arguments that the programs of both engines take.
+#[must_use]
+pub fn arguments(job: Job, records: u64, parallelism: u32, output: &Path) -> Vec<String> {
     let pairs = [
         ("--job", job.name().to_owned()),
         ("--records", records.to_string()),
@@ -303,15 +300,6 @@ pub fn check(mut command: std::process::Command) -> Result<()> {
         bail!("{command:?} ended with {}: {}", output.status, said.trim());
     }
     Ok(())
-}
-
-/// The block `env` of a shipped configuration: Flink needs the options in it to run on a JDK of 17.
-fn shipped_java_options(config: &Path) -> String {
-    let config = fs::read_to_string(config).unwrap_or_default();
-    let mut lines = config.lines().skip_while(|line| !line.starts_with("env:"));
-    let head = lines.next().map(str::to_owned);
-    let block = lines.take_while(|line| line.starts_with(' ')).map(str::to_owned);
-    head.into_iter().chain(block).map(|line| line + "\n").collect()
 }
 
 fn free_ports<const N: usize>() -> Result<[u16; N]> {

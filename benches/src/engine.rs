@@ -1,5 +1,7 @@
 //! An installed engine: where it lies and the little in which the two differ.
 
+use anyhow::Result;
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -60,6 +62,48 @@ impl Engine {
         }
     }
 
+    /// What lies on HDFS before an application is deployed: where it is here, and there.
+    #[must_use]
+    pub fn provided(&self) -> Vec<(PathBuf, String)> {
+        match self.name {
+            "flink" => ["lib", "plugins"]
+                .map(|name| (self.home.join(name), format!("/flink/{name}")))
+                .to_vec(),
+            _ => vec![(self.home.join("bin/millstream"), "/millstream/millstream".to_owned())],
+        }
+    }
+
+    /// The directories of that, for `yarn.provided.lib.dirs`.
+    #[must_use]
+    pub fn provided_directories(&self) -> &'static [&'static str] {
+        match self.name {
+            "flink" => &["hdfs:///flink/lib", "hdfs:///flink/plugins"],
+            _ => &["hdfs:///millstream"],
+        }
+    }
+
+    /// What the command lines of a JobManager and of a TaskManager on YARN hold.
+    #[must_use]
+    pub fn processes_on_yarn(&self) -> (&'static str, &'static str) {
+        match self.name {
+            "flink" => ("YarnSessionClusterEntrypoint", "YarnTaskExecutorRunner"),
+            _ => ("yarn-jobmanager", "yarn-taskmanager"),
+        }
+    }
+
+    /// Writes `conf` below a directory: as it is shipped, with this `config.yaml`.
+    pub fn configure(&self, run: &Path, config: &str) -> Result<()> {
+        let conf = run.join("conf");
+        fs::create_dir(&conf)?;
+        for entry in fs::read_dir(self.home.join("conf"))? {
+            let entry = entry?;
+            fs::copy(entry.path(), conf.join(entry.file_name()))?;
+        }
+        let path = conf.join("config.yaml");
+        fs::write(&path, config.to_owned() + &shipped_java_options(&path))?;
+        Ok(())
+    }
+
     /// A script or program of this engine that works in `run`, which holds `conf`, `log` and `pid`.
     #[must_use]
     pub fn command(&self, program: &str, run: &Path, throughput: bool) -> Command {
@@ -72,4 +116,13 @@ impl Engine {
         }
         command
     }
+}
+
+/// The block `env` of a shipped configuration: Flink needs the options in it to run on a JDK of 17.
+fn shipped_java_options(config: &Path) -> String {
+    let config = fs::read_to_string(config).unwrap_or_default();
+    let mut lines = config.lines().skip_while(|line| !line.starts_with("env:"));
+    let head = lines.next().map(str::to_owned);
+    let block = lines.take_while(|line| line.starts_with(' ')).map(str::to_owned);
+    head.into_iter().chain(block).map(|line| line + "\n").collect()
 }

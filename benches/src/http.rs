@@ -21,6 +21,16 @@ pub fn post(address: SocketAddr, path: &str, body: &Value) -> Result<Value> {
     request(address, "POST", path, "application/json", body.to_string().as_bytes())
 }
 
+/// Puts a JSON document.
+pub fn put(address: SocketAddr, path: &str, body: &Value) -> Result<Value> {
+    request(address, "PUT", path, "application/json", body.to_string().as_bytes())
+}
+
+/// Deletes.
+pub fn delete(address: SocketAddr, path: &str) -> Result<Value> {
+    request(address, "DELETE", path, "application/json", &[])
+}
+
 /// Uploads one file as a form.
 pub fn upload(address: SocketAddr, path: &str, name: &str, content: &[u8]) -> Result<Value> {
     let boundary = "----------------millstream-benches";
@@ -56,6 +66,9 @@ fn request(
     let (status, body) = parse(&answer).context("the answer is not HTTP/1.1")?;
     if !(200..300).contains(&status) {
         bail!("{method} {path} was answered with {status}: {}", String::from_utf8_lossy(body));
+    }
+    if body.is_empty() {
+        return Ok(Value::Null);
     }
     serde_json::from_slice(body).with_context(|| format!("{method} {path}: the answer is no JSON"))
 }

@@ -17,3 +17,4 @@ pub mod report;
 pub mod rows;
 pub mod text;
 pub mod words;
+pub mod yarn;

@@ -6,7 +6,8 @@ use crate::probe;
 use crate::process;
 use crate::records::Digest;
 use crate::report::Round;
-use crate::rows::{Kind, Row, Throughput};
+use crate::rows::{Kind, Row, Throughput, YarnFigure};
+use crate::yarn::{Hadoop, OnYarn};
 use anyhow::{Context, Result, bail};
 use std::fs;
 use std::path::PathBuf;
@@ -23,6 +24,8 @@ pub struct Pairing {
     pub ours: Option<Engine>,
     /// Rounds of every row.
     pub rounds: u32,
+    /// Whether Hadoop has the intervals that it has by default.
+    pub as_shipped: bool,
     /// The directory of WordCount's text.
     pub text: PathBuf,
     /// Where progress goes.
@@ -45,6 +48,7 @@ impl Pairing {
             Kind::List => self.list(row),
             Kind::Submit { rest } => self.submit(row, *rest),
             Kind::IdleJobManager | Kind::IdleTaskManager => self.idle(row, idle),
+            Kind::Yarn(figure) => self.on_yarn(row, *figure),
         }
     }
 
@@ -134,6 +138,32 @@ impl Pairing {
         Ok(rounds.clone())
     }
 
+    fn on_yarn(&self, row: &Row, figure: YarnFigure) -> Result<Vec<Round>> {
+        let hadoop = Hadoop::start(self.as_shipped)?;
+        let (mut peer, mut ours) = self.map_sides(|engine| OnYarn::new(&hadoop, engine, figure))?;
+        let mut rounds = Vec::new();
+        for number in 1..=self.rounds {
+            let measure = |side: &mut Option<OnYarn<'_>>| {
+                side.as_mut().map(|side| side.measure(figure)).transpose()
+            };
+            let (peer, ours) = (measure(&mut peer)?, measure(&mut ours)?);
+            let limit = match figure {
+                YarnFigure::WarmJob | YarnFigure::MasterMemory | YarnFigure::WorkerMemory => {
+                    probe::simple(&row.kind)?
+                }
+                YarnFigure::UploadedBytes => 0.0,
+                _ => hadoop.floor_s()?,
+            };
+            let round = Round { peer, ours, limit };
+            self.say(row, number, &round);
+            rounds.push(round);
+        }
+        for side in [peer, ours].into_iter().flatten() {
+            side.end()?;
+        }
+        Ok(rounds)
+    }
+
     fn rounds(&self, row: &Row, one: impl Fn(&Engine) -> Result<f64>) -> Result<Vec<Round>> {
         self.collect(row, || self.map_sides(&one))
     }
@@ -153,9 +183,12 @@ impl Pairing {
         Ok(rounds)
     }
 
-    fn map_sides<T>(&self, one: impl Fn(&Engine) -> Result<T>) -> Result<(Option<T>, Option<T>)> {
-        let side = |engine: &Option<Engine>| {
-            let one = |engine: &Engine| one(engine).with_context(|| engine.name);
+    fn map_sides<'a, T>(
+        &'a self,
+        one: impl Fn(&'a Engine) -> Result<T>,
+    ) -> Result<(Option<T>, Option<T>)> {
+        let side = |engine: &'a Option<Engine>| {
+            let one = |engine: &'a Engine| one(engine).with_context(|| engine.name);
             engine.as_ref().map(one).transpose()
         };
         Ok((side(&self.peer)?, side(&self.ours)?))

@@ -5,7 +5,7 @@
 
 use crate::process::{own_cpu, resident_bytes};
 use crate::records::{self, Digest, Wide};
-use crate::rows::{Job, Kind, SEED, Throughput};
+use crate::rows::{Job, Kind, SEED, Throughput, YarnFigure};
 use anyhow::{Context, Result, bail};
 use hashbrown::HashMap;
 use std::fs;
@@ -54,7 +54,7 @@ pub fn throughput(row: &Throughput, text: &Path) -> Result<Found> {
 /// The limit of a row that is no throughput: seconds or bytes.
 pub fn simple(kind: &Kind) -> Result<f64> {
     match kind {
-        Kind::ColdStart | Kind::Submit { .. } => {
+        Kind::ColdStart | Kind::Submit { .. } | Kind::Yarn(YarnFigure::WarmJob) => {
             let start = Instant::now();
             spawn_nothing()?;
             Ok(start.elapsed().as_secs_f64())
@@ -65,7 +65,9 @@ pub fn simple(kind: &Kind) -> Result<f64> {
             (0..20).try_for_each(|_| spawn_nothing())?;
             Ok((crate::process::children_cpu() - before).as_secs_f64() / 20.0)
         }
-        Kind::IdleJobManager | Kind::IdleTaskManager => {
+        Kind::IdleJobManager
+        | Kind::IdleTaskManager
+        | Kind::Yarn(YarnFigure::MasterMemory | YarnFigure::WorkerMemory) => {
             let mut sleeper = Command::new("sleep").arg("60").spawn()?;
             std::thread::sleep(Duration::from_millis(100));
             let bytes = resident_bytes(sleeper.id());
@@ -73,7 +75,7 @@ pub fn simple(kind: &Kind) -> Result<f64> {
             sleeper.wait()?;
             Ok(bytes? as f64)
         }
-        Kind::Throughput(_) => bail!("a throughput row has a probe of its own"),
+        Kind::Throughput(_) | Kind::Yarn(_) => bail!("this row has a probe of its own"),
     }
 }
 

@@ -80,6 +80,31 @@ pub fn resident_bytes(pid: u32) -> Result<u64> {
     Ok(kib.with_context(|| format!("process {pid} shows no VmRSS"))? * 1024)
 }
 
+/// Resident memory of the largest process whose command line holds this word, and of all below it.
+pub fn container_resident_bytes(word: &str) -> Result<u64> {
+    let mut largest = 0;
+    for entry in std::fs::read_dir("/proc")? {
+        let Ok(pid) = entry?.file_name().to_string_lossy().parse::<u32>() else { continue };
+        let Ok(line) = std::fs::read(format!("/proc/{pid}/cmdline")) else { continue };
+        // A shell that holds the whole line in one argument is not the process.
+        let is_it = |argument: &[u8]| {
+            let end = argument.rsplit(|byte| *byte == b'.').next().unwrap_or(argument);
+            end == word.as_bytes()
+        };
+        if line.split(|byte| *byte == 0).any(is_it) {
+            let mut bytes = 0;
+            for member in tree(pid)?.0 {
+                bytes += resident_bytes(member).unwrap_or(0);
+            }
+            largest = largest.max(bytes);
+        }
+    }
+    match largest {
+        0 => bail!("no process is a {word}"),
+        bytes => Ok(bytes),
+    }
+}
+
 /// CPU time of this process, all threads.
 #[must_use]
 pub fn own_cpu() -> Duration {

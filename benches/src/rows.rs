@@ -34,6 +34,37 @@ pub enum Kind {
     IdleJobManager,
     /// Resident memory of an idle TaskManager.
     IdleTaskManager,
+    /// On YARN.
+    Yarn(YarnFigure),
+}
+
+/// What is measured on YARN; times are seconds from the start of the command line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum YarnFigure {
+    /// An application whose program and engine lie on HDFS, until its first record.
+    Application,
+    /// The same with everything uploaded, and no cache that has it.
+    ApplicationUploaded,
+    /// What the latter uploads.
+    UploadedBytes,
+    /// A session's deployment, until the command line returns.
+    Session,
+    /// The first job of a fresh session, until its first record.
+    FirstJob,
+    /// A job of a session that has run others.
+    WarmJob,
+    /// Resident memory of the JobManager's container after a job.
+    MasterMemory,
+    /// Resident memory of the TaskManager's container after a job.
+    WorkerMemory,
+}
+
+impl YarnFigure {
+    /// Whether the row is about uploads: then nothing lies on HDFS beforehand.
+    #[must_use]
+    pub fn uploads(self) -> bool {
+        matches!(self, Self::ApplicationUploaded | Self::UploadedBytes)
+    }
 }
 
 impl Kind {
@@ -45,7 +76,12 @@ impl Kind {
             Self::Throughput(_) => "records/cpu-s",
             Self::ColdStart | Self::Submit { .. } => "s",
             Self::List => "cpu-s",
-            Self::IdleJobManager | Self::IdleTaskManager => "bytes",
+            Self::IdleJobManager
+            | Self::IdleTaskManager
+            | Self::Yarn(
+                YarnFigure::UploadedBytes | YarnFigure::MasterMemory | YarnFigure::WorkerMemory,
+            ) => "bytes",
+            Self::Yarn(_) => "s",
         }
     }
 
@@ -159,6 +195,14 @@ pub fn all() -> Vec<Row> {
         simple("p19-submit-rest", Kind::Submit { rest: true }),
         simple("p20-jm", Kind::IdleJobManager),
         simple("p20-tm", Kind::IdleTaskManager),
+        simple("p21-application", Kind::Yarn(YarnFigure::Application)),
+        simple("p21-application-uploaded", Kind::Yarn(YarnFigure::ApplicationUploaded)),
+        simple("p21-uploaded-bytes", Kind::Yarn(YarnFigure::UploadedBytes)),
+        simple("p21-session", Kind::Yarn(YarnFigure::Session)),
+        simple("p21-first-job", Kind::Yarn(YarnFigure::FirstJob)),
+        simple("p21-warm-job", Kind::Yarn(YarnFigure::WarmJob)),
+        simple("p21-jm", Kind::Yarn(YarnFigure::MasterMemory)),
+        simple("p21-tm", Kind::Yarn(YarnFigure::WorkerMemory)),
     ]
 }
 

@@ -35,9 +35,9 @@ impl ListedJob {
 /// Lists jobs as Flink does.
 pub(crate) fn list(arguments: &ListArguments) -> Result<ExitCode> {
     let (configuration, _) = target::configuration(&arguments.cluster)?;
-    console::print(format_args!("Waiting for response..."));
     let answer = runtime()?.block_on(async {
         let client = target::running_cluster(&arguments.cluster, &configuration).await?;
+        console::print(format_args!("Waiting for response..."));
         client.get("/v1/jobs/overview").await
     })?;
     let jobs = answer.get("jobs").and_then(Value::as_array);

@@ -432,7 +432,7 @@ fn mistakes_on_the_command_line_are_explained() {
     check(
         &execute(&["list", "-t", "yarn-session"]),
         expect![[r#"
-        error: target "yarn-session" is not supported yet: use remote
+        error: no session on YARN is known: start one with yarn-session.sh, or name one with -Dyarn.application.id=application_...
         exit code Some(1)
     "#]],
     );

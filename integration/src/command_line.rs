@@ -65,6 +65,11 @@ impl Started {
         kill(self.pid, libc::SIGINT);
     }
 
+    /// Kills it with signal 9.
+    pub fn kill(&self) {
+        kill(self.pid, libc::SIGKILL);
+    }
+
     /// Waits for its end.
     ///
     /// # Panics

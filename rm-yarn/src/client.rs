@@ -1,19 +1,20 @@
-//! What clients ask the ResourceManager.
+//! What clients ask the ResourceManager, over Hadoop RPC or its REST interface.
+
+mod json;
+mod rest;
+mod rpc;
+
+use std::time::Duration;
 
 use millstream_hadoop_config::{HadoopConfigError, HadoopConfiguration};
 
 use crate::ids::ApplicationId;
-use crate::ipc::{Identity, IpcError, Options};
+use crate::ipc::IpcError;
 use crate::proto::yarn::{
-    ApplicationReportProto, ApplicationSubmissionContextProto, GetApplicationReportRequestProto,
-    GetApplicationReportResponseProto, GetClusterMetricsRequestProto,
-    GetClusterMetricsResponseProto, GetClusterNodesRequestProto, GetClusterNodesResponseProto,
-    GetNewApplicationRequestProto, GetNewApplicationResponseProto, GetQueueInfoRequestProto,
-    GetQueueInfoResponseProto, KillApplicationRequestProto, KillApplicationResponseProto,
-    NodeReportProto, NodeStateProto, QueueInfoProto, ResourceProto, SubmitApplicationRequestProto,
-    SubmitApplicationResponseProto, YarnClusterMetricsProto,
+    ApplicationReportProto, ApplicationSubmissionContextProto, NodeReportProto, QueueInfoProto,
+    ResourceProto,
 };
-use crate::resource_manager::{ResourceManager, Service};
+pub use rest::RestError;
 
 /// Why the ResourceManager did not do what a client asked.
 #[derive(Debug, thiserror::Error)]
@@ -24,12 +25,24 @@ pub enum ClientError {
     /// It does not answer, or refused.
     #[error(transparent)]
     Ipc(#[from] IpcError),
+    /// It does not answer, or refused, over REST.
+    #[error(transparent)]
+    Rest(#[from] RestError),
     /// It does not know the application, not any more perhaps.
     #[error("the ResourceManager does not know {0}: it may have forgotten it, or it is another's")]
     Unknown(ApplicationId),
     /// Its answer lacks what every answer has.
     #[error("the ResourceManager's answer to {0} is incomplete")]
     Incomplete(&'static str),
+}
+
+/// How clients speak to the ResourceManager (`yarn.client.transport`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Transport {
+    /// Hadoop RPC, at `yarn.resourcemanager.address`.
+    Rpc,
+    /// HTTP, at `yarn.resourcemanager.webapp.address`.
+    Rest,
 }
 
 /// A new application's name, and the largest container that it may have.
@@ -43,25 +56,40 @@ pub struct NewApplication {
 
 /// A client of the ResourceManager.
 #[derive(Debug)]
-pub struct YarnClient {
-    resource_manager: ResourceManager,
+pub struct YarnClient(Kind);
+
+#[derive(Debug)]
+enum Kind {
+    Rpc(rpc::RpcClient),
+    Rest(rest::RestClient),
+}
+
+/// The same method of whichever client it is.
+macro_rules! either {
+    ($self:ident.$method:ident($($argument:expr),*)) => {
+        match &mut $self.0 {
+            Kind::Rpc(client) => client.$method($($argument),*).await,
+            Kind::Rest(client) => client.$method($($argument),*).await,
+        }
+    };
 }
 
 impl YarnClient {
-    /// A client of the cluster that the configuration describes; it connects when it is first used.
+    /// A client of the cluster that the configuration describes; it connects when it is first used,
+    /// and waits for an answer as long as it is patient.
     ///
     /// # Errors
-    /// The configuration names no ResourceManager.
+    /// The configuration names no ResourceManager, or one that this transport does not reach.
     pub fn new(
         hadoop: &HadoopConfiguration,
         user: &str,
-        options: Options,
-        patience: std::time::Duration,
+        transport: Transport,
+        patience: Duration,
     ) -> Result<Self, ClientError> {
-        let identity = Identity::User(user.to_owned());
-        let resource_manager =
-            ResourceManager::new(hadoop, Service::Client, identity, options, patience)?;
-        Ok(Self { resource_manager })
+        Ok(Self(match transport {
+            Transport::Rpc => Kind::Rpc(rpc::RpcClient::new(hadoop, user, patience)?),
+            Transport::Rest => Kind::Rest(rest::RestClient::new(hadoop, user, patience)?),
+        }))
     }
 
     /// Reserves a name. One that is not used costs nothing.
@@ -69,12 +97,7 @@ impl YarnClient {
     /// # Errors
     /// No answer, or a refusal.
     pub async fn new_application(&mut self) -> Result<NewApplication, ClientError> {
-        let request = GetNewApplicationRequestProto {};
-        let answer: GetNewApplicationResponseProto =
-            self.resource_manager.call("getNewApplication", &request).await?;
-        let id = answer.application_id.ok_or(ClientError::Incomplete("getNewApplication"))?;
-        let maximum = answer.maximum_capability.unwrap_or_default();
-        Ok(NewApplication { id: id.into(), maximum })
+        either!(self.new_application())
     }
 
     /// Submits an application; a repetition changes nothing.
@@ -85,11 +108,7 @@ impl YarnClient {
         &mut self,
         submission: ApplicationSubmissionContextProto,
     ) -> Result<(), ClientError> {
-        let request =
-            SubmitApplicationRequestProto { application_submission_context: Some(submission) };
-        let _: SubmitApplicationResponseProto =
-            self.resource_manager.call("submitApplication", &request).await?;
-        Ok(())
+        either!(self.submit(submission))
     }
 
     /// How an application is doing.
@@ -100,15 +119,7 @@ impl YarnClient {
         &mut self,
         id: ApplicationId,
     ) -> Result<ApplicationReportProto, ClientError> {
-        let request = GetApplicationReportRequestProto { application_id: Some(id.into()) };
-        let answer: Result<GetApplicationReportResponseProto, _> =
-            self.resource_manager.call("getApplicationReport", &request).await;
-        match answer {
-            Ok(answer) => {
-                answer.application_report.ok_or(ClientError::Incomplete("getApplicationReport"))
-            }
-            Err(error) => Err(unknown_or(error, id)),
-        }
+        either!(self.report(id))
     }
 
     /// Ends an application; true once the ResourceManager has written that down.
@@ -116,13 +127,7 @@ impl YarnClient {
     /// # Errors
     /// [`ClientError::Unknown`], no answer, or a refusal.
     pub async fn kill(&mut self, id: ApplicationId, why: &str) -> Result<bool, ClientError> {
-        let request = KillApplicationRequestProto {
-            application_id: Some(id.into()),
-            diagnostics: Some(why.to_owned()),
-        };
-        let answer: Result<KillApplicationResponseProto, _> =
-            self.resource_manager.call("forceKillApplication", &request).await;
-        answer.map(|answer| answer.is_kill_completed()).map_err(|error| unknown_or(error, id))
+        either!(self.kill(id, why))
     }
 
     /// A queue; none when there is none of this name.
@@ -130,13 +135,7 @@ impl YarnClient {
     /// # Errors
     /// No answer, or a refusal.
     pub async fn queue(&mut self, name: &str) -> Result<Option<QueueInfoProto>, ClientError> {
-        let request = GetQueueInfoRequestProto {
-            queue_name: Some(name.to_owned()),
-            ..GetQueueInfoRequestProto::default()
-        };
-        let answer: GetQueueInfoResponseProto =
-            self.resource_manager.call("getQueueInfo", &request).await?;
-        Ok(answer.queue_info)
+        either!(self.queue(name))
     }
 
     /// The nodes that take containers.
@@ -144,30 +143,6 @@ impl YarnClient {
     /// # Errors
     /// No answer, or a refusal.
     pub async fn running_nodes(&mut self) -> Result<Vec<NodeReportProto>, ClientError> {
-        let request =
-            GetClusterNodesRequestProto { node_states: vec![NodeStateProto::NsRunning.into()] };
-        let answer: GetClusterNodesResponseProto =
-            self.resource_manager.call("getClusterNodes", &request).await?;
-        Ok(answer.node_reports)
-    }
-
-    /// How many nodes there are, by state.
-    ///
-    /// # Errors
-    /// No answer, or a refusal.
-    pub async fn metrics(&mut self) -> Result<YarnClusterMetricsProto, ClientError> {
-        let request = GetClusterMetricsRequestProto {};
-        let answer: GetClusterMetricsResponseProto =
-            self.resource_manager.call("getClusterMetrics", &request).await?;
-        answer.cluster_metrics.ok_or(ClientError::Incomplete("getClusterMetrics"))
-    }
-}
-
-fn unknown_or(error: IpcError, id: ApplicationId) -> ClientError {
-    match error {
-        IpcError::Remote(remote) if remote.is("ApplicationNotFoundException") => {
-            ClientError::Unknown(id)
-        }
-        error => ClientError::Ipc(error),
+        either!(self.running_nodes())
     }
 }

@@ -10,7 +10,6 @@ use millstream_storage::FilePath;
 use crate::client::{ClientError, YarnClient};
 use crate::container::{ARTIFACT, ENGINE, JOB_GRAPH, master_context};
 use crate::ids::ApplicationId;
-use crate::ipc::IpcError;
 use crate::proto::container::{Master, Resource};
 use crate::proto::yarn::{
     ApplicationAccessTypeProto, ApplicationReportProto, ApplicationSubmissionContextProto,
@@ -196,16 +195,7 @@ impl<'a> Deployer<'a> {
         maximum: &ResourceProto,
     ) -> Result<(), DeployError> {
         let queue = &deployment.queue;
-        let found = match self.client.queue(queue).await {
-            Ok(found) => found,
-            // What schedulers answer for a queue that is not there differs.
-            Err(ClientError::Ipc(IpcError::Remote(error))) => {
-                tracing::debug!(%error, "no answer about the queue");
-                None
-            }
-            Err(error) => return Err(error.into()),
-        };
-        let Some(found) = found else {
+        let Some(found) = self.client.queue(queue).await? else {
             return Err(DeployError::Refused(format!(
                 "there is no queue {queue:?}: name another with yarn.application.queue"
             )));

@@ -86,15 +86,60 @@ pub fn addresses(
     suffixes.iter().map(one).collect()
 }
 
+/// The ResourceManagers, of which one is asked until it does not answer.
+#[derive(Debug)]
+pub(crate) struct Circle {
+    addresses: Vec<String>,
+    at: usize,
+    patience: Duration,
+}
+
+/// One question's way round the circle.
+pub(crate) struct Round {
+    end: Instant,
+    pause: Duration,
+    asked: usize,
+}
+
+impl Circle {
+    /// The first is asked first; a question ends without an answer after `patience`.
+    pub(crate) fn new(addresses: Vec<String>, patience: Duration) -> Self {
+        Self { addresses, at: 0, patience }
+    }
+
+    /// Whom to ask.
+    pub(crate) fn address(&self) -> &str {
+        self.addresses.get(self.at).map_or("", String::as_str)
+    }
+
+    /// A new question.
+    pub(crate) fn round(&self) -> Round {
+        Round { end: Instant::now() + self.patience, pause: PAUSE_SHORTEST, asked: 0 }
+    }
+
+    /// Turns to the next, after a pause if all were asked. False: patience has ended.
+    pub(crate) async fn turn(&mut self, round: &mut Round) -> bool {
+        let count = self.addresses.len().max(1);
+        self.at = (self.at + 1) % count;
+        round.asked += 1;
+        if Instant::now() >= round.end {
+            return false;
+        }
+        if round.asked % count == 0 {
+            tokio::time::sleep_until((Instant::now() + round.pause).min(round.end)).await;
+            round.pause = (round.pause * 2).min(PAUSE_LONGEST);
+        }
+        true
+    }
+}
+
 /// A way to one service of the ResourceManager, as one identity.
 #[derive(Debug)]
 pub struct ResourceManager {
-    addresses: Vec<String>,
+    circle: Circle,
     service: Service,
     identity: Identity,
     options: Options,
-    patience: Duration,
-    at: usize,
     connection: Option<Connection>,
 }
 
@@ -114,13 +159,14 @@ impl ResourceManager {
             options.call_timeout = options.call_timeout.min(SCHEDULER_SILENCE_MAX);
         }
         let addresses = addresses(hadoop, service.key(), service.port())?;
-        Ok(Self { addresses, service, identity, options, patience, at: 0, connection: None })
+        let circle = Circle::new(addresses, patience);
+        Ok(Self { circle, service, identity, options, connection: None })
     }
 
     /// Where it is, or may be.
     #[must_use]
     pub fn addresses(&self) -> &[String] {
-        &self.addresses
+        &self.circle.addresses
     }
 
     /// What it shows.
@@ -144,9 +190,7 @@ impl ResourceManager {
         Q: Message,
         A: Message + Default,
     {
-        let end = Instant::now() + self.patience;
-        let mut pause = PAUSE_SHORTEST;
-        let mut tried = 0;
+        let mut round = self.circle.round();
         loop {
             let error = match self.call_once(method, request).await {
                 Ok(answer) => return Ok(answer),
@@ -156,15 +200,9 @@ impl ResourceManager {
                 return Err(error);
             }
             self.connection = None;
-            self.at = (self.at + 1) % self.addresses.len().max(1);
-            tried += 1;
-            if Instant::now() >= end {
-                return Err(error);
-            }
             tracing::debug!(method, %error, "the ResourceManager does not answer");
-            if tried % self.addresses.len().max(1) == 0 {
-                tokio::time::sleep_until((Instant::now() + pause).min(end)).await;
-                pause = (pause * 2).min(PAUSE_LONGEST);
+            if !self.circle.turn(&mut round).await {
+                return Err(error);
             }
         }
     }
@@ -177,7 +215,7 @@ impl ResourceManager {
         let connection = match &self.connection {
             Some(connection) => connection,
             None => {
-                let address = self.addresses.get(self.at).map_or("", String::as_str);
+                let address = self.circle.address();
                 let (protocol, identity) = (self.service.protocol(), self.identity.clone());
                 let opened = Connection::open(address, protocol, identity, &self.options).await?;
                 self.connection.insert(opened)

@@ -21,6 +21,10 @@ struct Options {
     /// Runs one side alone: no ratio.
     #[arg(long)]
     only: Option<Side>,
+    /// Rows on YARN: with the intervals that Hadoop has by default (a NodeManager's heartbeat each
+    /// second), not with those of tests (200 ms).
+    #[arg(long)]
+    hadoop_as_shipped: bool,
     /// Where downloads and generated text are kept.
     #[arg(long)]
     cache: PathBuf,
@@ -73,7 +77,8 @@ fn run(options: Options) -> Result<()> {
         )),
     };
     let text = text::directory(&options.cache)?;
-    let pairing = Pairing { peer, ours, rounds: options.rounds, text, progress: say };
+    let (rounds, as_shipped) = (options.rounds, options.hadoop_as_shipped);
+    let pairing = Pairing { peer, ours, rounds, as_shipped, text, progress: say };
     let mut idle = Idle::default();
     let mut failed = 0;
     for row in rows {

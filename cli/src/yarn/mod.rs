@@ -11,12 +11,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
-use millstream_config::{Configuration, options};
+use millstream_config::{Configuration, YarnTransport, options};
 use millstream_hadoop_config::{HadoopConfiguration, user_name};
-use millstream_rm_yarn::client::YarnClient;
+use millstream_rm_yarn::client::{Transport, YarnClient};
 use millstream_rm_yarn::deployer::{self, Deployed, Deployer};
 use millstream_rm_yarn::ids::ApplicationId;
-use millstream_rm_yarn::ipc::Options;
 use millstream_rm_yarn::staging::Staging;
 use millstream_security::Credentials;
 use millstream_storage::{FilePath, FileSystem};
@@ -62,7 +61,11 @@ impl Yarn {
             );
         }
         let user = user_name();
-        let client = YarnClient::new(&hadoop, &user, Options::default(), PATIENCE)?;
+        let transport = match configuration.get(&options::YARN_CLIENT_TRANSPORT)? {
+            YarnTransport::Rpc => Transport::Rpc,
+            YarnTransport::Rest => Transport::Rest,
+        };
+        let client = YarnClient::new(&hadoop, &user, transport, PATIENCE)?;
         let staging = staging_directory(configuration, &hadoop, &user)?;
         let mut for_files = hadoop.clone();
         let replication = configuration.get(&options::YARN_FILE_REPLICATION)?;

@@ -10,7 +10,9 @@ use std::time::Duration;
 use millstream_types::ByteSize;
 
 use crate::option::{ConfigOption, OptionInfo};
-use crate::values::{LogLevel, PortRange, RestartStrategyType, RuntimeMode, Seconds};
+use crate::values::{
+    LogLevel, PortRange, RestartStrategyType, RuntimeMode, Seconds, YarnTransport,
+};
 
 macro_rules! options {
     (
@@ -212,6 +214,9 @@ options! {
     YARN_APPLICATION_MASTER_PORT: PortRange = "yarn.application-master.port", default "0";
     /// The virtual cores of the JobManager's container.
     YARN_APPMASTER_VCORES: u32 = "yarn.appmaster.vcores", default "1";
+    /// How commands speak to the ResourceManager: `rpc` (Hadoop RPC), or `rest` (HTTP) where the
+    /// port of the former is closed.
+    YARN_CLIENT_TRANSPORT: YarnTransport = "yarn.client.transport", default "rpc";
     /// The virtual cores of a TaskManager's container; -1: as many as it has slots.
     YARN_CONTAINERS_VCORES: i32 = "yarn.containers.vcores", default "-1";
     /// The replication of staged files; -1: the file system's default.

@@ -217,6 +217,23 @@ impl OptionValue for RuntimeMode {
     }
 }
 
+/// How commands speak to YARN's ResourceManager.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum YarnTransport {
+    /// Hadoop RPC.
+    Rpc,
+    /// Its REST interface.
+    Rest,
+}
+
+impl OptionValue for YarnTransport {
+    const KIND: &'static str = "rpc or rest";
+
+    fn read(text: &str) -> Result<Self, String> {
+        one_of(text, &[("rpc", Self::Rpc), ("rest", Self::Rest)])
+    }
+}
+
 /// What happens to a job after a failure.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RestartStrategyType {

@@ -1,38 +1,39 @@
-//! What kills the master leaves nothing behind.
+//! What YARN and HDFS survive, jobs do not notice; what kills a worker costs an attempt and no
+//! result; and whatever ends a cluster leaves nothing behind.
 
+use std::path::Path;
 use std::time::Duration;
 
-use millstream_integration::{Hadoop, Job, OnYarn, application_id, binary, until};
+use millstream_integration::{Hadoop, Job, OnYarn, USER, application_id, binary, scale, until};
 
 const DEADLINE: Duration = Duration::from_secs(90);
-const GROUPS: u64 = 97;
+/// How many numbers a job gives out in a second.
+const RATE: u64 = 20_000;
 
-/// A session with a job that gives out so many numbers at a limited rate.
+/// A job that writes numbers to files of HDFS at a limited rate.
 struct Steady {
-    yarn: OnYarn,
-    session: String,
     job: Job,
+    output: String,
+    records: u64,
 }
 
 impl Steady {
-    fn start(yarn: OnYarn, seconds: u64) -> Self {
-        let deployed = yarn.run("yarn-session", &["-d"]).success();
-        let session = application_id(&deployed.stdout);
-        let (rate, output) = (20_000, yarn.home("sums"));
-        let records = seconds * rate;
+    fn start(yarn: &OnYarn, session: &str, name: &str, seconds: u64) -> Self {
+        let output = yarn.home(name);
         let program = binary("jobs");
-        let numbers = [records.to_string(), rate.to_string(), GROUPS.to_string()];
-        let options = ["-d", "-p", "2", "-c", "neighbour", program.to_str().unwrap()];
-        let arguments =
-            ["--records", &numbers[0], "--rate", &numbers[1], "--groups", &numbers[2], "--output"];
-        let arguments = [&options[..], &arguments[..], &[output.as_str()]].concat();
-        let submitted = yarn.run("run", &arguments).success();
-        let job = yarn.job(&session, &submitted.job_id());
+        let records = seconds * RATE;
+        let numbers = [records.to_string(), RATE.to_string()];
+        let options = ["-d", "-p", "2", "-c", "copy", program.to_str().unwrap()];
+        let arguments = ["--records", &numbers[0], "--rate", &numbers[1], "--output", &output];
+        let submitted = yarn.run("run", &[&options[..], &arguments[..]].concat()).success();
+        let job = yarn.job(session, &submitted.job_id());
         job.wait_for_tasks();
-        Self { yarn, session, job }
+        let steady = Self { job, output, records };
+        steady.assert_advances();
+        steady
     }
 
-    /// How many records have come to the job's last task.
+    /// How many records have come to the files.
     fn arrived(&self) -> u64 {
         let details = self.job.details();
         let vertices = details["vertices"].as_array().unwrap();
@@ -44,15 +45,56 @@ impl Steady {
         let before = self.arrived();
         until("the job advances", DEADLINE, || {
             assert_eq!(self.job.status(), "RUNNING", "{:?}", self.job.causes());
-            (self.arrived() > before + 5_000).then_some(())
+            (self.arrived() > before + RATE / 4).then_some(())
         });
     }
 
-    /// The processes whose command line holds this.
-    fn processes(&self, word: &str) -> Vec<u32> {
-        let all = self.yarn.container_processes();
-        all.into_iter().filter(|(_, line)| line.contains(word)).map(|(pid, _)| pid).collect()
+    /// Waits until a job that was restarted for such a cause runs again.
+    fn wait_for_cause(&self, words: &str) {
+        until(&format!("a cause says {words:?}"), DEADLINE, || {
+            let causes = self.job.causes();
+            causes.iter().any(|cause| cause.contains(words)).then_some(())
+        });
+        self.job.wait_for_tasks();
+        self.assert_advances();
     }
+
+    fn attempts(&self) -> u64 {
+        self.job.attempts().into_iter().max().unwrap()
+    }
+
+    /// Waits for the end: each number must have been written once.
+    fn assert_exact(&self, yarn: &OnYarn) {
+        self.job.wait_for("FINISHED");
+        let mut expected: Vec<String> = (0..self.records).map(|n| n.to_string()).collect();
+        expected.sort_unstable();
+        assert!(yarn.sorted_lines(&self.output) == expected, "other lines than expected");
+    }
+}
+
+fn start_session(yarn: &OnYarn) -> String {
+    let deployed = yarn.run("yarn-session", &["-d"]).success();
+    application_id(&deployed.stdout)
+}
+
+fn stop(yarn: &OnYarn, session: &str) {
+    let _ = yarn.told("yarn-session", &["-id", session], "stop\n").success();
+    assert_eq!(yarn.ended(session), "FINISHED/SUCCEEDED");
+    assert_nothing_left(yarn);
+}
+
+fn assert_nothing_left(yarn: &OnYarn) {
+    until("no process of a container is left", DEADLINE, || {
+        yarn.container_processes().is_empty().then_some(())
+    });
+    assert_eq!(yarn.containers(), 0);
+    assert_eq!(yarn.staged(), [""; 0], "staged files are left");
+}
+
+/// The processes of containers whose command line holds this.
+fn processes(yarn: &OnYarn, word: &str) -> Vec<u32> {
+    let all = yarn.container_processes();
+    all.into_iter().filter(|(_, line)| line.contains(word)).map(|(pid, _)| pid).collect()
 }
 
 fn kill(pid: u32) {
@@ -61,34 +103,150 @@ fn kill(pid: u32) {
     assert!(killed.success());
 }
 
+/// The NodeManager that a container's process belongs to.
+fn node_of(pid: u32) -> String {
+    let dir = std::fs::read_link(format!("/proc/{pid}/cwd")).unwrap();
+    let parts = dir.iter().map(|part| part.to_string_lossy().into_owned());
+    parts.into_iter().find(|part| part.starts_with("nodemanager-")).unwrap()
+}
+
+fn is_gone(pid: u32) -> bool {
+    !Path::new(&format!("/proc/{pid}/cmdline")).exists()
+}
+
+#[test]
+fn what_hadoop_survives_no_job_notices() {
+    // A NodeManager may take its time to come back: here it must not count as lost meanwhile.
+    let hadoop = Hadoop::builder().node_managers(2);
+    let hadoop = hadoop.set("yarn.nm.liveness-monitor.expiry-interval-ms", "120000");
+    let mut yarn = OnYarn::new(hadoop.start())
+        .set("restart-strategy.type", "fixed-delay")
+        .set("restart-strategy.fixed-delay.attempts", "20");
+    let session = start_session(&yarn);
+    let steady = Steady::start(&yarn, &session, "survives", scale(45, 200));
+
+    yarn.hadoop.kill("resourcemanager");
+    steady.assert_advances();
+    std::thread::sleep(scale(Duration::ZERO, Duration::from_secs(60)));
+    steady.assert_advances();
+    yarn.hadoop.restart("resourcemanager");
+    yarn.hadoop.wait_until_ready();
+    steady.assert_advances();
+    for daemon in ["nodemanager-0", "nodemanager-1", "datanode-0"] {
+        yarn.hadoop.restart(daemon);
+        steady.assert_advances();
+    }
+    yarn.hadoop.wait_until_ready();
+    steady.assert_exact(&yarn);
+    assert_eq!(steady.attempts(), 0, "{:?}", steady.job.causes());
+
+    // A NameNode that is away may cost the tasks that write their files, and no line.
+    let steady = Steady::start(&yarn, &session, "renamed", scale(30, 90));
+    yarn.hadoop.kill("namenode");
+    std::thread::sleep(scale(Duration::from_secs(1), Duration::from_secs(20)));
+    yarn.hadoop.restart("namenode");
+    yarn.hadoop.wait_until_ready();
+    steady.job.wait_for_tasks();
+    steady.assert_advances();
+    steady.assert_exact(&yarn);
+    assert!(steady.attempts() <= 1, "{:?}", steady.job.causes());
+    stop(&yarn, &session);
+}
+
+#[test]
+fn hadoop_as_it_is_shipped_will_do() {
+    let mut yarn = OnYarn::new(Hadoop::builder().node_managers(2).defaults().start());
+    let session = start_session(&yarn);
+    let steady = Steady::start(&yarn, &session, "shipped", scale(15, 120));
+    yarn.hadoop.restart("resourcemanager");
+    steady.assert_advances();
+    steady.assert_exact(&yarn);
+    assert_eq!(steady.attempts(), 0, "{:?}", steady.job.causes());
+    yarn.hadoop.wait_until_ready();
+    stop(&yarn, &session);
+}
+
+#[test]
+fn what_kills_a_worker_costs_an_attempt_and_no_result() {
+    // On each node is room for the JobManager and one worker, or for two workers.
+    let hadoop = Hadoop::builder().node_managers(3);
+    let hadoop = hadoop.set("yarn.nodemanager.resource.memory-mb", "1024");
+    let mut yarn = OnYarn::new(hadoop.start())
+        .set("restart-strategy.type", "fixed-delay")
+        .set("restart-strategy.fixed-delay.attempts", "20")
+        .set("restart-strategy.fixed-delay.delay", "100ms");
+    let session = start_session(&yarn);
+    let steady = Steady::start(&yarn, &session, "costs", scale(50, 120));
+
+    let hosts = processes(&yarn, "artifact");
+    kill(*hosts.first().expect("no task host was found"));
+    steady.wait_for_cause("SIGKILL");
+    assert_eq!(yarn.containers(), 3, "the worker of a killed host lives on");
+
+    let workers = processes(&yarn, "yarn-taskmanager");
+    kill(*workers.first().expect("no TaskManager was found"));
+    steady.wait_for_cause("container_");
+    until("a replacement is there and nothing more", DEADLINE, || {
+        (yarn.containers() == 3).then_some(())
+    });
+
+    // The NodeManager's containers live on without it until they hear that they are not wanted.
+    let master = node_of(processes(&yarn, "yarn-jobmanager")[0]);
+    let workers = processes(&yarn, "yarn-taskmanager");
+    let orphan = workers.into_iter().find(|pid| node_of(*pid) != master);
+    let orphan = orphan.expect("no worker is on another node than the master");
+    yarn.hadoop.kill(&node_of(orphan));
+    steady.wait_for_cause("lost");
+    until("the orphan has ended", DEADLINE, || is_gone(orphan).then_some(()));
+    assert_eq!(yarn.containers(), 3, "the master and two workers");
+    steady.assert_exact(&yarn);
+    assert!(steady.attempts() >= 3, "each of three faults was noticed");
+    stop(&yarn, &session);
+}
+
 #[test]
 fn nothing_survives_its_master() {
-    let steady = Steady::start(OnYarn::new(Hadoop::start(2)), 600);
-    steady.assert_advances();
-    let masters = steady.processes("yarn-jobmanager");
+    let yarn = OnYarn::new(Hadoop::start(2));
+    let session = start_session(&yarn);
+    let _job = Steady::start(&yarn, &session, "survivor", 600);
+    let masters = processes(&yarn, "yarn-jobmanager");
     kill(*masters.first().expect("no JobManager was found"));
-    assert_eq!(steady.yarn.ended(&steady.session), "FAILED/FAILED");
-    until("no process of a container is left", DEADLINE, || {
-        steady.yarn.container_processes().is_empty().then_some(())
-    });
-    let refused = steady.yarn.run("list", &[]);
-    let complaint = refused.complaint();
-    assert!(complaint.contains("has ended (FAILED/FAILED)"), "{complaint}");
-
-    // The next deployment sweeps what that one left.
-    let Steady { yarn, .. } = steady;
-    let deployed = yarn.run("yarn-session", &["-d"]).success();
-    let next = application_id(&deployed.stdout);
-    assert_eq!(yarn.staged().len(), 1, "{:?}", yarn.staged());
-    let killed = yarn.hadoop.web.call(
-        "PUT",
-        &format!("/ws/v1/cluster/apps/{next}/state?user.name=alice"),
-        "application/json",
-        b"{\"state\":\"KILLED\"}",
-    );
-    assert!(killed.unwrap().status < 300);
-    assert_eq!(yarn.ended(&next), "KILLED/KILLED");
+    assert_eq!(yarn.ended(&session), "FAILED/FAILED");
     until("no process of a container is left", DEADLINE, || {
         yarn.container_processes().is_empty().then_some(())
     });
+    let arguments = ["-t", "yarn-session"];
+    let application = format!("-Dyarn.application.id={session}");
+    let refused = yarn.run("list", &[&arguments[..], &[application.as_str()]].concat());
+    let complaint = refused.complaint();
+    assert!(complaint.contains("has ended (FAILED/FAILED)"), "{complaint}");
+    what_ends_a_cluster_leaves_nothing(&yarn);
+}
+
+/// Ended through YARN, left by its client, stopped with a job.
+fn what_ends_a_cluster_leaves_nothing(yarn: &OnYarn) {
+    let session = start_session(yarn);
+    let _job = Steady::start(yarn, &session, "ended", 600);
+    let body = br#"{"state":"KILLED"}"#;
+    let path = format!("/ws/v1/cluster/apps/{session}/state?user.name={USER}");
+    let _ = yarn.hadoop.web.call("PUT", &path, "application/json", body).unwrap();
+    assert_eq!(yarn.ended(&session), "KILLED/KILLED");
+
+    let program = binary("jobs");
+    let (program, output) = (program.to_str().unwrap(), yarn.home("left"));
+    let options = ["-Dclient.heartbeat.timeout=5s", "-t", "yarn-per-job", "-c", "copy", program];
+    let arguments = ["--records", "100000000", "--output", output.as_str()];
+    let client = yarn.start("run", &[&options[..], &arguments[..]].concat());
+    let left = until("the client has submitted", DEADLINE, || {
+        let apps = yarn.hadoop.web.get("/ws/v1/cluster/apps?states=ACCEPTED,RUNNING").json;
+        apps["apps"]["app"][0]["id"].as_str().map(str::to_owned)
+    });
+    client.kill();
+    assert_eq!(client.finish().code, None);
+    assert_eq!(yarn.ended(&left), "FINISHED/FAILED");
+
+    let session = start_session(yarn);
+    let _job = Steady::start(yarn, &session, "stopped", 600);
+    // The deployments since have swept what the killed ones could not.
+    stop(yarn, &session);
 }

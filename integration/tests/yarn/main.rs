@@ -16,9 +16,12 @@ use millstream_rm_yarn::proto::yarn::{
     SubmitApplicationResponseProto, YarnApplicationStateProto,
 };
 
+mod bad_input;
 mod driver;
 mod faults;
 mod modes;
+mod people;
+mod transport;
 
 const DEADLINE: Duration = Duration::from_secs(60);
 

@@ -13,6 +13,7 @@ fn jobs(env: &mut Environment, args: Args) -> Result<()> {
         "misbehave" => misbehave::build(env, &args),
         "neighbour" => neighbour::build(env, &args),
         "pressure" => pressure::build(env, &args),
+        "copy" => copy(env, &args),
         "parse" => parse(env, &args),
         other => Err(millstream::error!("there is no job {other:?}")),
     }
@@ -23,5 +24,19 @@ fn parse(env: &mut Environment, args: &Args) -> Result<()> {
     env.source("numbers", FileSource::json_lines::<u64>(args.required("input")?))
         .sink("none", DiscardSink::new());
     env.execute("parse")?;
+    Ok(())
+}
+
+/// Writes numbers to files at a limited rate, one a line.
+fn copy(env: &mut Environment, args: &Args) -> Result<()> {
+    let records: u64 = args.optional("records")?.unwrap_or(10_000);
+    let rate: u64 = args.optional("rate")?.unwrap_or(10_000);
+    env.source("numbers", Datagen::sequence(0..records).rate_per_second(rate)).rebalance().sink(
+        "files",
+        FileSink::with(args.required("output")?.to_owned(), |number: &u64, out| {
+            Ok(std::io::Write::write_fmt(out, format_args!("{number}\n"))?)
+        }),
+    );
+    env.execute("copy")?;
     Ok(())
 }

@@ -1,0 +1,128 @@
+//! What users get wrong is told in a sentence that says what to do, and leaves nothing behind.
+
+use std::path::Path;
+use std::process::Command;
+
+use millstream_integration::{Hadoop, OnYarn, Outcome, USER, application_id, binary};
+
+/// Fails with one sentence that holds these words, and no stack trace.
+fn assert_refused(outcome: &Outcome, words: &[&str]) {
+    assert_eq!(outcome.code, Some(1), "{outcome:?}");
+    let complaint = outcome.complaint();
+    for word in words {
+        assert!(complaint.contains(word), "{word:?} is not in {complaint}");
+    }
+    assert!(!outcome.stderr.contains("\tat ") && !outcome.stderr.contains("panicked"));
+}
+
+#[test]
+fn mistakes_are_told_with_what_to_do() {
+    let yarn = OnYarn::new(Hadoop::start(1));
+    hadoops_configuration(&yarn);
+    addresses(&yarn);
+    sizes_and_queues(&yarn);
+    artifacts(&yarn);
+    what_hdfs_refuses(&yarn);
+    containers(&yarn);
+    assert_eq!(yarn.staged(), [""; 0], "staged files are left");
+    assert_eq!(yarn.containers(), 0);
+}
+
+fn hadoops_configuration(yarn: &OnYarn) {
+    let with = |dir: Option<&Path>| {
+        let mut command = yarn.command(&binary("millstream"));
+        command.args(["yarn-session", "-d"]).env_remove("HADOOP_CONF_DIR");
+        if let Some(dir) = dir {
+            command.env("HADOOP_CONF_DIR", dir);
+        }
+        Outcome::of(command)
+    };
+    assert_refused(&with(None), &["no Hadoop configuration was found", "HADOOP_CONF_DIR"]);
+    let empty = yarn.data("empty");
+    std::fs::create_dir(&empty).unwrap();
+    assert_refused(&with(Some(&empty)), &["holds neither core-site.xml", "HADOOP_CONF_DIR"]);
+    std::fs::write(empty.join("yarn-site.xml"), "<configuration>\n<property>").unwrap();
+    assert_refused(&with(Some(&empty)), &["yarn-site.xml"]);
+    let kerberos = "-Dflink.hadoop.hadoop.security.authentication=kerberos";
+    let refused = yarn.run("yarn-session", &["-d", kerberos]);
+    assert_refused(&refused, &["not to those with Kerberos"]);
+    let strict = "-Dflink.yarn.resourcemanager.application-https.policy=STRICT";
+    assert_refused(&yarn.run("yarn-session", &["-d", strict]), &["STRICT", "LENIENT"]);
+}
+
+fn addresses(yarn: &OnYarn) {
+    let at = |address: &str| {
+        let property = format!("-Dflink.yarn.resourcemanager.address={address}");
+        yarn.run("yarn-session", &["-d", &property])
+    };
+    assert_refused(&at("localhost:1"), &["failed to connect to localhost:1"]);
+    let web = format!("localhost:{}", yarn.hadoop.web.port);
+    assert_refused(&at(&web), &["does not speak Hadoop RPC", "is it the right port?"]);
+    let refused = yarn.run("list", &["-t", "yarn-session"]);
+    assert_refused(&refused, &["no session on YARN is known", "yarn-session.sh"]);
+    let unknown = "-Dyarn.application.id=application_1_0001";
+    assert_refused(&yarn.run("list", &[unknown]), &["does not know application_1_0001"]);
+}
+
+fn sizes_and_queues(yarn: &OnYarn) {
+    let refused = yarn.run("yarn-session", &["-d", "-qu", "nowhere"]);
+    assert_refused(&refused, &["no queue \"nowhere\"", "yarn.application.queue"]);
+    let refused = yarn.run("yarn-session", &["-d", "-Djobmanager.memory.process.size=9000m"]);
+    assert_refused(&refused, &["JobManager of 9000 MB", "jobmanager.memory.process.size"]);
+    let refused = yarn.run("yarn-session", &["-d", "-Dtaskmanager.memory.process.size=100g"]);
+    assert_refused(&refused, &["TaskManager of 102400 MB", "taskmanager.memory.process.size"]);
+}
+
+fn artifacts(yarn: &OnYarn) {
+    let missing = yarn.home("nothing/here");
+    let refused = yarn.run("run-application", &[&missing, "--input", "x"]);
+    assert_refused(&refused, &["nothing/here does not exist"]);
+    let text = yarn.data("no-program");
+    std::fs::write(&text, "a text").unwrap();
+    let refused = yarn.run("run-application", &[text.to_str().unwrap()]);
+    assert_refused(&refused, &["no-program"]);
+    // What is on HDFS is looked at where it runs.
+    let staged = yarn.home("apps/no-program");
+    yarn.upload(&text, &staged, 0o755);
+    let submitted = yarn.run("run-application", &[&staged]);
+    let id = application_id(&format!("{}{}", submitted.stdout, submitted.stderr));
+    assert_eq!(yarn.ended(&id), "FINISHED/FAILED");
+    let diagnostics = yarn.application(&id)["diagnostics"].to_string();
+    assert!(diagnostics.contains("cannot run"), "{diagnostics}");
+}
+
+fn what_hdfs_refuses(yarn: &OnYarn) {
+    let staging = |directory: &str| {
+        let property = format!("-Dyarn.staging-directory={directory}");
+        yarn.run("yarn-session", &["-d", &property])
+    };
+    yarn.hadoop.webhdfs("PUT", "/closed", "MKDIRS&permission=755");
+    assert_refused(&staging("/closed"), &["no permission", "/closed"]);
+    yarn.hadoop.webhdfs("PUT", "/full", "MKDIRS&permission=777");
+    yarn.hadoop.dfs_admin(&["-setSpaceQuota", "1m", "/full"]);
+    assert_refused(&staging("/full"), &["no room", "quota"]);
+    yarn.hadoop.dfs_admin(&["-safemode", "enter"]);
+    let refused = yarn.run("yarn-session", &["-d", "-Dyarn.staging-directory=/tmp/new"]);
+    yarn.hadoop.dfs_admin(&["-safemode", "leave"]);
+    assert_refused(&refused, &["safe mode"]);
+}
+
+/// The processes of containers, started where there is none, or with damaged credentials.
+fn containers(yarn: &OnYarn) {
+    let run = |token: Option<&[u8]>| {
+        let mut command: Command = yarn.command(&binary("millstream"));
+        let log = yarn.data("container.log");
+        command.args(["yarn-jobmanager", "--log-file", log.to_str().unwrap()]);
+        command.env("CONTAINER_ID", "container_1_0001_01_000001").env("NM_HOST", "localhost");
+        command.env("PWD", yarn.data("")).env("USER", USER);
+        if let Some(token) = token {
+            std::fs::write(yarn.data("tokens"), token).unwrap();
+            command.env("HADOOP_TOKEN_FILE_LOCATION", yarn.data("tokens"));
+        }
+        Outcome::of(command)
+    };
+    assert_refused(&run(None), &["HADOOP_TOKEN_FILE_LOCATION is not set"]);
+    assert_refused(&run(Some(b"HDTS\0\x01")), &["tokens", "truncated or damaged"]);
+    assert_refused(&run(Some(b"nonsense")), &["does not begin with HDTS"]);
+    assert_refused(&run(Some(b"HDTS\0\0\0")), &["was not started by Millstream"]);
+}

@@ -1,0 +1,99 @@
+//! What people find in logs, and what nobody may find anywhere.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use millstream_integration::{Hadoop, OnYarn, Secrets, USER, application_id, binary, until};
+use millstream_rm_yarn::credentials::Credentials;
+
+const DEADLINE: Duration = Duration::from_secs(90);
+/// A value of the configuration whose key says that it is a secret.
+const PASSWORD: &str = "correct-horse-battery-staple-4711";
+/// Where Hadoop keeps what it was told in confidence: files of its own, for its own user.
+const CONFIDENTIAL: [&str; 5] =
+    ["container_tokens", "/nmPrivate/", "/resourcemanager/", "/recovery/", "/datanode-"];
+
+/// The secrets in the credentials of all containers.
+fn secrets_of_containers(dir: &Path) -> Secrets {
+    let (mut secrets, mut found) = (Secrets::default().and(PASSWORD.as_bytes()), 0);
+    let mut add = |file: PathBuf| {
+        let credentials = Credentials::decode(&std::fs::read(file).unwrap()).unwrap();
+        let passwords = credentials.tokens.iter().map(|(_, token)| token.password.clone());
+        // The others are configurations, of which only some values are secret.
+        let of_ours =
+            |alias: &str| ["millstream.authority", "millstream.identity"].contains(&alias);
+        let own = credentials.secrets.iter().filter(|(alias, _)| of_ours(alias));
+        for secret in passwords.chain(own.map(|(_, secret)| secret.clone())) {
+            secrets = std::mem::take(&mut secrets).and(&secret);
+            found += 1;
+        }
+    };
+    find(dir, "container_tokens", &mut add);
+    assert!(found >= 3, "a master has a token and an authority, a worker an identity: {found}");
+    secrets
+}
+
+fn find(dir: &Path, name: &str, add: &mut impl FnMut(PathBuf)) {
+    for entry in std::fs::read_dir(dir).into_iter().flatten().flatten() {
+        let path = entry.path();
+        if path.is_dir() && !path.is_symlink() {
+            find(&path, name, add);
+        } else if path.file_name().is_some_and(|found| found == name) {
+            add(path);
+        }
+    }
+}
+
+#[test]
+fn logs_are_aggregated_and_nothing_shows_a_secret() {
+    let hadoop = Hadoop::builder().node_managers(2).set("yarn.log-aggregation-enable", "true");
+    let yarn = OnYarn::new(hadoop.start()).set("s3.secret-key", PASSWORD);
+    let deployed = yarn.run("yarn-session", &["-d"]).success();
+    let session = application_id(&deployed.stdout);
+    let program = binary("jobs");
+    let output = yarn.home("copied");
+    let job = ["-d", "-c", "copy", program.to_str().unwrap(), "--records", "100000000"];
+    let submitted = yarn.run("run", &[&job[..], &["--output", output.as_str()]].concat());
+    let job = yarn.job(&session, &submitted.success().job_id());
+    job.wait_for_tasks();
+
+    let secrets = secrets_of_containers(yarn.hadoop.dir());
+    let shown = secrets.files_below(yarn.hadoop.dir());
+    let confidential = |path: &PathBuf| {
+        let path = path.to_string_lossy();
+        CONFIDENTIAL.iter().any(|part| path.contains(part))
+    };
+    let shown: Vec<PathBuf> = shown.into_iter().filter(|path| !confidential(path)).collect();
+    assert_eq!(shown, [PathBuf::new(); 0], "these files show a secret");
+    let mut scripts = 0;
+    find(yarn.hadoop.dir(), "launch_container.sh", &mut |_| scripts += 1);
+    assert!(scripts >= 2, "no launch script was looked at");
+    // The commands that this test started were told the password; they have ended.
+    assert_eq!(secrets.processes(), [""; 0], "these processes show a secret");
+    for path in [
+        "/v1/config",
+        "/v1/overview",
+        "/v1/jobmanager/config",
+        "/v1/jobmanager/environment",
+        "/v1/jobs/overview",
+        "/v1/taskmanagers",
+    ] {
+        let answer = job.rest.get(path);
+        assert!(!secrets.are_in(answer.text.as_bytes()), "{path} shows a secret");
+    }
+    for path in [format!("/ws/v1/cluster/apps/{session}"), format!("/proxy/{session}/v1/config")] {
+        let answer = yarn.hadoop.web.get(&path);
+        assert!(!secrets.are_in(answer.text.as_bytes()), "{path} shows a secret");
+    }
+
+    let _ = yarn.told("yarn-session", &["-id", &session], "stop\n").success();
+    assert_eq!(yarn.ended(&session), "FINISHED/SUCCEEDED");
+    let logs = until("the logs are aggregated", DEADLINE, || {
+        let class = "org.apache.hadoop.yarn.client.cli.LogsCLI";
+        let read = yarn.hadoop.java(class, &["-applicationId", &session, "-appOwner", USER]);
+        let all = ["jobmanager.log", "jobmanager.out", "taskmanager.log", "taskmanager.stderr"];
+        all.iter().all(|name| read.stdout.contains(name)).then_some(read.stdout)
+    });
+    assert!(logs.contains("JobManager"), "the JobManager's lines are not among the logs");
+    assert!(!secrets.are_in(logs.as_bytes()), "a log shows a secret");
+}
