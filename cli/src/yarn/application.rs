@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 use std::time::Duration;
 
-use anyhow::{Result, bail};
+use anyhow::{Context as _, Result, bail};
 use hyper::Method;
 use millstream_config::{Configuration, options};
 use millstream_rm_yarn::deployer::{self, ArtifactFile, Deployed};
@@ -33,7 +33,8 @@ pub(crate) fn run(
     let (path, _) = arguments.program.split();
     let artifact = match FilePath::from(path.as_path()) {
         file if file.local().is_some() => {
-            millstream_launcher::inspect_artifact(&path)?;
+            millstream_launcher::inspect_artifact(&path)
+                .with_context(|| format!("cannot run {}", path.display()))?;
             ArtifactFile::Local(Executable::read(&path)?)
         }
         staged => ArtifactFile::Staged(yarn.qualified(staged)),

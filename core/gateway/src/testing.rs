@@ -23,6 +23,8 @@ pub enum TaskManagerCall {
     StopHost(HostId, Duration),
     /// `release_artifact`.
     ReleaseArtifact(ArtifactHash),
+    /// The connection is ended.
+    Dismiss,
 }
 
 /// A worker that hands every call to the test; gone once the test dropped the receiver.
@@ -68,6 +70,11 @@ impl TaskManagerGateway for TestingTaskManager {
 
     fn release_artifact(&self, artifact: ArtifactHash) -> Result<(), TaskManagerGone> {
         self.record(TaskManagerCall::ReleaseArtifact(artifact))
+    }
+
+    fn dismiss(&self) {
+        // Who does not listen is gone already.
+        let _ = self.record(TaskManagerCall::Dismiss);
     }
 
     fn list_files(&self) -> BoxFuture<'static, Result<Vec<FileInfo>, FileError>> {

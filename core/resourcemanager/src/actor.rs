@@ -288,6 +288,7 @@ impl Actor {
                 if let Some(fleet) = &mut self.fleet {
                     fleet.on_terminated(now, &worker);
                 }
+                self.dismiss(&worker);
                 self.lose(&worker, FailureCause::new(CauseKind::WorkerLost, reason));
             }
             DriverEvent::Draining { worker, reason, .. } => {
@@ -328,6 +329,9 @@ impl Actor {
         if !profile.cpu_cores.is_finite() || profile.cpu_cores < 0.0 || id.as_str().is_empty() {
             return Err(RegistrationRefused("its name or its slot profile is malformed".into()));
         }
+        if self.fleet.as_ref().is_some_and(|fleet| fleet.has_ended(&id)) {
+            return Err(RegistrationRefused("its container was released, or has ended".into()));
+        }
         info!(worker = %id, slots, slot = %profile, "TaskManager registered");
         if let Some(fleet) = &mut self.fleet {
             fleet.on_registered(&id);
@@ -339,6 +343,13 @@ impl Actor {
         self.workers.insert(id.clone(), worker);
         self.apply(Event::Registered { worker: id, slots, profile });
         Ok(())
+    }
+
+    /// The external manager may be unable to end a worker, on a node that it has lost for example.
+    fn dismiss(&self, id: &TaskManagerId) {
+        if let Some(worker) = self.workers.get(id) {
+            worker.gateway.dismiss();
+        }
     }
 
     fn lose(&mut self, id: &TaskManagerId, cause: FailureCause) {
@@ -387,15 +398,20 @@ impl Actor {
     fn drive(&mut self) {
         let Some(fleet) = &mut self.fleet else { return };
         let (missing, idle) = (self.slots.workers_missing(), self.slots.idle_workers());
+        let mut released = Vec::new();
         for action in fleet.reconcile(Instant::now().into_std(), missing, &idle) {
             match action {
                 worker_fleet::Action::Request(kind) => {
                     fleet.on_requested(self.driver.request(kind))
                 }
                 worker_fleet::Action::Withdraw(request) => self.driver.withdraw(request),
-                worker_fleet::Action::Release(worker) => self.driver.release(&worker),
+                worker_fleet::Action::Release(worker) => {
+                    self.driver.release(&worker);
+                    released.push(worker);
+                }
             }
         }
+        released.iter().for_each(|worker| self.dismiss(worker));
     }
 
     fn tell(&mut self, job: JobId, event: JobMasterEvent) {

@@ -16,6 +16,9 @@ use std::time::{Duration, Instant};
 use millstream_rm_driver::{RequestId, WorkerRequest};
 use millstream_types::TaskManagerId;
 
+/// How many ended workers are remembered: a node that comes back may have so many.
+const ENDED_MAX: usize = 1000;
+
 /// The failure rate is per this time.
 const RATE_INTERVAL: Duration = Duration::from_secs(60);
 /// How long a worker whose connection broke may take to come back.
@@ -83,6 +86,8 @@ pub struct WorkerFleet {
     draining: BTreeSet<TaskManagerId>,
     /// Their connection broke, and until when they may come back.
     lost: BTreeMap<TaskManagerId, Instant>,
+    /// Ended or released ones, the newest of them: they may not come back.
+    ended: VecDeque<TaskManagerId>,
     /// When starts failed within the last minute.
     failures: VecDeque<Instant>,
     paused_until: Option<Instant>,
@@ -100,6 +105,7 @@ impl WorkerFleet {
             registered: BTreeMap::new(),
             draining: BTreeSet::new(),
             lost: BTreeMap::new(),
+            ended: VecDeque::new(),
             failures: VecDeque::new(),
             paused_until: None,
         }
@@ -154,6 +160,21 @@ impl WorkerFleet {
         self.registered.remove(id);
         self.lost.remove(id);
         self.draining.remove(id);
+        self.remember_end(id);
+    }
+
+    /// Whether a worker has ended, or was released: then a process that still says to be it is one
+    /// that the external manager could not end.
+    #[must_use]
+    pub fn has_ended(&self, id: &TaskManagerId) -> bool {
+        self.ended.contains(id)
+    }
+
+    fn remember_end(&mut self, id: &TaskManagerId) {
+        if !self.has_ended(id) {
+            self.ended.truncate(ENDED_MAX - 1);
+            self.ended.push_front(id.clone());
+        }
     }
 
     fn on_failure(&mut self, now: Instant) {
@@ -199,6 +220,11 @@ impl WorkerFleet {
         }
         if missing == 0 {
             self.release_idle(now, &mut actions);
+        }
+        for action in &actions {
+            if let Action::Release(id) = action {
+                self.remember_end(id);
+            }
         }
         actions
     }
@@ -297,6 +323,22 @@ mod tests {
             fleet.on_registered(&worker(name));
         }
         (fleet, now)
+    }
+
+    #[test]
+    fn who_has_ended_or_was_released_may_not_come_back() {
+        let (mut fleet, now) = with_workers(config(), &["a", "b"]);
+        fleet.on_terminated(now, &worker("a"));
+        assert!(fleet.has_ended(&worker("a")) && !fleet.has_ended(&worker("b")));
+        let later = now + seconds(30);
+        assert_eq!(fleet.reconcile(now, 0, &[worker("b")]), []);
+        let released = [Action::Release(worker("b"))];
+        assert_eq!(fleet.reconcile(later, 0, &[worker("b")]), released);
+        assert!(fleet.has_ended(&worker("b")));
+        for number in 0..ENDED_MAX {
+            fleet.on_terminated(later, &worker(&number.to_string()));
+        }
+        assert!(!fleet.has_ended(&worker("b")), "only so many are remembered");
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! A registered worker as the master's components see it.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -39,6 +39,8 @@ pub(crate) struct WorkerLink {
     next_request: AtomicU64,
     /// Cancelled when the connection is over, or shall be.
     pub(crate) closed: CancellationToken,
+    /// Whether the master has given the worker up.
+    pub(crate) dismissed: AtomicBool,
 }
 
 /// What a worker answers about its files.
@@ -63,6 +65,7 @@ impl WorkerLink {
             requests: Mutex::default(),
             next_request: AtomicU64::new(1),
             closed,
+            dismissed: AtomicBool::new(false),
         };
         (Arc::new(link), queued)
     }
@@ -174,6 +177,11 @@ impl TaskManagerGateway for RemoteTaskManager {
         let sha256 = artifact.to_string();
         self.link
             .send(to_task_manager::Message::ReleaseArtifact(cluster::ReleaseArtifact { sha256 }))
+    }
+
+    fn dismiss(&self) {
+        self.link.dismissed.store(true, Ordering::Relaxed);
+        self.link.close();
     }
 
     fn list_files(&self) -> BoxFuture<'static, Result<Vec<FileInfo>, FileError>> {

@@ -141,9 +141,11 @@ impl Session {
             let message = tokio::time::timeout(self.config.heartbeat_timeout, incoming.message());
             let message = tokio::select! {
                 () = link.closed.cancelled() => {
-                    return match self.shutdown.is_cancelled() {
-                        true => lost(link.id(), "the JobManager is shutting down"),
-                        false => lost(link.id(), "it does not take its messages"),
+                    let dismissed = link.dismissed.load(Ordering::Relaxed);
+                    return match (self.shutdown.is_cancelled(), dismissed) {
+                        (true, _) => lost(link.id(), "the JobManager is shutting down"),
+                        (false, true) => lost(link.id(), "the cluster has given it up"),
+                        (false, false) => lost(link.id(), "it does not take its messages"),
                     };
                 }
                 message = message => message,

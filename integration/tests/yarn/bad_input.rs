@@ -2,8 +2,11 @@
 
 use std::path::Path;
 use std::process::Command;
+use std::time::Duration;
 
-use millstream_integration::{Hadoop, OnYarn, Outcome, USER, application_id, binary};
+use millstream_integration::{Hadoop, OnYarn, Outcome, USER, application_id, binary, until};
+
+const DEADLINE: Duration = Duration::from_secs(60);
 
 /// Fails with one sentence that holds these words, and no stack trace.
 fn assert_refused(outcome: &Outcome, words: &[&str]) {
@@ -17,11 +20,12 @@ fn assert_refused(outcome: &Outcome, words: &[&str]) {
 
 #[test]
 fn mistakes_are_told_with_what_to_do() {
-    let yarn = OnYarn::new(Hadoop::start(1));
+    let mut yarn = OnYarn::new(Hadoop::start(1));
     hadoops_configuration(&yarn);
     addresses(&yarn);
     sizes_and_queues(&yarn);
     artifacts(&yarn);
+    a_changed_artifact(&mut yarn);
     what_hdfs_refuses(&yarn);
     containers(&yarn);
     assert_eq!(yarn.staged(), [""; 0], "staged files are left");
@@ -89,6 +93,23 @@ fn artifacts(yarn: &OnYarn) {
     assert_eq!(yarn.ended(&id), "FINISHED/FAILED");
     let diagnostics = yarn.application(&id)["diagnostics"].to_string();
     assert!(diagnostics.contains("cannot run"), "{diagnostics}");
+}
+
+/// It changes after it was looked at, before a node fetches it.
+fn a_changed_artifact(yarn: &mut OnYarn) {
+    let staged = yarn.home("apps/changing");
+    let program = binary("jobs");
+    yarn.upload(&program, &staged, 0o755);
+    yarn.hadoop.daemon("nodemanager-0").pause();
+    let deploying = yarn.start("run-application", &[&staged, "-c", "copy"]);
+    let submitted = until("it is submitted", DEADLINE, || {
+        let apps = yarn.hadoop.web.get("/ws/v1/cluster/apps?states=ACCEPTED").json;
+        apps["apps"]["app"][0]["id"].as_str().map(str::to_owned)
+    });
+    yarn.upload(&program, &staged, 0o755);
+    yarn.hadoop.daemon("nodemanager-0").resume();
+    let refused = deploying.finish();
+    assert_refused(&refused, &[&submitted, "apps/changing changed after it was staged"]);
 }
 
 fn what_hdfs_refuses(yarn: &OnYarn) {

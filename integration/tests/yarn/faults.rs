@@ -91,6 +91,13 @@ fn assert_nothing_left(yarn: &OnYarn) {
     assert_eq!(yarn.staged(), [""; 0], "staged files are left");
 }
 
+/// The master's and so many workers', and none too many.
+fn wait_for_containers(yarn: &OnYarn, count: u64) {
+    until(&format!("there are {count} containers"), DEADLINE, || {
+        (yarn.containers() == count).then_some(())
+    });
+}
+
 /// The processes of containers whose command line holds this.
 fn processes(yarn: &OnYarn, word: &str) -> Vec<u32> {
     let all = yarn.container_processes();
@@ -186,9 +193,7 @@ fn what_kills_a_worker_costs_an_attempt_and_no_result() {
     let workers = processes(&yarn, "yarn-taskmanager");
     kill(*workers.first().expect("no TaskManager was found"));
     steady.wait_for_cause("container_");
-    until("a replacement is there and nothing more", DEADLINE, || {
-        (yarn.containers() == 3).then_some(())
-    });
+    wait_for_containers(&yarn, 3);
 
     // The NodeManager's containers live on without it until they hear that they are not wanted.
     let master = node_of(processes(&yarn, "yarn-jobmanager")[0]);
@@ -198,7 +203,7 @@ fn what_kills_a_worker_costs_an_attempt_and_no_result() {
     yarn.hadoop.kill(&node_of(orphan));
     steady.wait_for_cause("lost");
     until("the orphan has ended", DEADLINE, || is_gone(orphan).then_some(()));
-    assert_eq!(yarn.containers(), 3, "the master and two workers");
+    wait_for_containers(&yarn, 3);
     steady.assert_exact(&yarn);
     assert!(steady.attempts() >= 3, "each of three faults was noticed");
     stop(&yarn, &session);
@@ -243,7 +248,7 @@ fn what_ends_a_cluster_leaves_nothing(yarn: &OnYarn) {
     });
     client.kill();
     assert_eq!(client.finish().code, None);
-    assert_eq!(yarn.ended(&left), "FINISHED/FAILED");
+    assert_eq!(yarn.ended(&left), "FINISHED/KILLED");
 
     let session = start_session(yarn);
     let _job = Steady::start(yarn, &session, "stopped", 600);

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use millstream_integration::{
-    Hadoop, OnYarn, application_id, example, make_text, reference_counts, scale, until,
+    Hadoop, OnYarn, application_id, binary, example, make_text, reference_counts, scale, until,
 };
 
 const DEADLINE: Duration = Duration::from_secs(60);
@@ -62,4 +62,14 @@ fn words_of_hdfs_are_counted_exactly_in_every_mode() {
         assert!(yarn.sorted_lines(&output) == expected, "wrong counts in {output}");
         assert_nothing_left(&yarn);
     }
+    // A program may have more jobs than one.
+    let (program, output) = (binary("jobs"), yarn.home("twice"));
+    let options = ["-t", "yarn-application", "-c", "twice", program.to_str().unwrap()];
+    let arguments = [&options[..], &["--records", "100", "--output", &output]].concat();
+    let ran = yarn.run("run-application", &arguments).success();
+    assert_eq!(yarn.ended(&application_id(&ran.stdout)), "FINISHED/SUCCEEDED");
+    for job in ["first", "second"] {
+        assert_eq!(yarn.sorted_lines(&format!("{output}/{job}")).len(), 100);
+    }
+    assert_nothing_left(&yarn);
 }

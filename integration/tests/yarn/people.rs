@@ -18,19 +18,34 @@ fn secrets_of_containers(dir: &Path) -> Secrets {
     let (mut secrets, mut found) = (Secrets::default().and(PASSWORD.as_bytes()), 0);
     let mut add = |file: PathBuf| {
         let credentials = Credentials::decode(&std::fs::read(file).unwrap()).unwrap();
-        let passwords = credentials.tokens.iter().map(|(_, token)| token.password.clone());
+        let passwords = credentials.tokens.iter().map(|(_, token)| token.password.as_slice());
         // The others are configurations, of which only some values are secret.
-        let of_ours =
-            |alias: &str| ["millstream.authority", "millstream.identity"].contains(&alias);
-        let own = credentials.secrets.iter().filter(|(alias, _)| of_ours(alias));
-        for secret in passwords.chain(own.map(|(_, secret)| secret.clone())) {
-            secrets = std::mem::take(&mut secrets).and(&secret);
+        let own = credentials.secrets.iter().filter_map(|(alias, secret)| match alias.as_str() {
+            "millstream.authority" => Some(private_number(secret, 2)),
+            "millstream.identity" => Some(private_number(secret, 1)),
+            _ => None,
+        });
+        for secret in passwords.chain(own) {
+            secrets = std::mem::take(&mut secrets).and(secret);
             found += 1;
         }
     };
     find(dir, "container_tokens", &mut add);
     assert!(found >= 3, "a master has a token and an authority, a worker an identity: {found}");
     secrets
+}
+
+/// The part of a key that nobody else knows: what is around it is names and certificates.
+fn private_number(secret: &[u8], field: usize) -> &[u8] {
+    let mut rest = &secret[8..];
+    for _ in 0..field {
+        let (length, after) = rest.split_first_chunk::<4>().unwrap();
+        rest = &after[u32::from_be_bytes(*length) as usize..];
+    }
+    // An elliptic curve's key in PKCS #8: the number is an octet string of 32 bytes.
+    let key = &rest[4..];
+    assert_eq!(key[34..36], [4, 32], "the key is of another kind");
+    &key[36..68]
 }
 
 fn find(dir: &Path, name: &str, add: &mut impl FnMut(PathBuf)) {

@@ -1,7 +1,7 @@
 //! The actor between testing JobMasters, workers and drivers.
 
 use millstream_gateway::JobDetails;
-use millstream_gateway::testing::{TestingJobMaster, TestingTaskManager};
+use millstream_gateway::testing::{TaskManagerCall, TestingJobMaster, TestingTaskManager};
 use millstream_graph::{Fingerprint, JobGraph, JobSettings, RuntimeMode};
 use millstream_rm_driver::driver_events;
 use millstream_rm_driver::testing::TestingDriver;
@@ -203,6 +203,27 @@ async fn a_worker_that_registers_before_it_is_named_is_ours() {
     manager.lost(worker, cause).await.unwrap();
     tokio::time::sleep(Duration::from_secs(20)).await;
     assert_eq!(outside.released(), [TaskManagerId::new("w")]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_worker_whose_end_is_known_outside_alone_is_sent_away() {
+    let (events, received) = driver_events();
+    let (driver, outside) = TestingDriver::new(1, events);
+    let config = ResourceManagerConfig::new(1);
+    let (manager, _task) = start_resource_manager(&config, Box::new(driver), received);
+    let (master, mut heard) = job_master(1);
+    manager.declare(master, need(1)).await.unwrap();
+    tokio::time::sleep(TICK).await;
+    assert!(outside.allocate("w"));
+    tokio::time::sleep(TICK).await;
+    let (worker, mut calls) = TestingTaskManager::new("w");
+    manager.register(registration("w", 1), worker.clone()).await.unwrap();
+    assert!(matches!(heard.recv().await, Some(JobMasterEvent::SlotsGranted(_))));
+    assert!(outside.kill("w"));
+    assert!(matches!(heard.recv().await, Some(JobMasterEvent::TaskManagerLost { .. })));
+    assert!(matches!(calls.recv().await, Some(TaskManagerCall::Dismiss)));
+    let refused = manager.register(registration("w", 1), worker).await.unwrap_err();
+    assert!(refused.0.contains("has ended"), "{}", refused.0);
 }
 
 #[tokio::test(start_paused = true)]

@@ -13,7 +13,12 @@ fn jobs(env: &mut Environment, args: Args) -> Result<()> {
         "misbehave" => misbehave::build(env, &args),
         "neighbour" => neighbour::build(env, &args),
         "pressure" => pressure::build(env, &args),
-        "copy" => copy(env, &args),
+        "copy" => copy(env, &args, args.required("output")?),
+        "twice" => {
+            let output = args.required("output")?;
+            copy(env, &args, &format!("{output}/first"))?;
+            copy(env, &args, &format!("{output}/second"))
+        }
         "parse" => parse(env, &args),
         other => Err(millstream::error!("there is no job {other:?}")),
     }
@@ -28,12 +33,12 @@ fn parse(env: &mut Environment, args: &Args) -> Result<()> {
 }
 
 /// Writes numbers to files at a limited rate, one a line.
-fn copy(env: &mut Environment, args: &Args) -> Result<()> {
+fn copy(env: &mut Environment, args: &Args, output: &str) -> Result<()> {
     let records: u64 = args.optional("records")?.unwrap_or(10_000);
     let rate: u64 = args.optional("rate")?.unwrap_or(10_000);
     env.source("numbers", Datagen::sequence(0..records).rate_per_second(rate)).rebalance().sink(
         "files",
-        FileSink::with(args.required("output")?.to_owned(), |number: &u64, out| {
+        FileSink::with(output.to_owned(), |number: &u64, out| {
             Ok(std::io::Write::write_fmt(out, format_args!("{number}\n"))?)
         }),
     );
