@@ -144,7 +144,11 @@ impl Drop for Hadoop {
 /// Our daemons for tests, in this directory.
 fn hadoop(program: &Path, directory: &Path) -> Command {
     let mut command = Command::new(program);
-    command.env("MILLSTREAM_HADOOP_DIR", directory.join("cluster"));
+    // It finds the project's scripts as tests do.
+    let integration = Path::new(env!("CARGO_MANIFEST_DIR")).join("../integration");
+    command
+        .env("CARGO_MANIFEST_DIR", integration)
+        .env("MILLSTREAM_HADOOP_DIR", directory.join("cluster"));
     command
 }
 
