@@ -2,7 +2,7 @@
 
 use crate::engine::Engine;
 use crate::http;
-use crate::process;
+use crate::process::{self, Daemon};
 use crate::rows::{Job, YarnFigure};
 use anyhow::{Context, Result, bail};
 use serde_json::json;
@@ -21,7 +21,8 @@ const WARM_JOBS: u32 = 3;
 
 /// Hadoop's daemons; they end with this value.
 pub struct Hadoop {
-    program: PathBuf,
+    // Fields drop in this order: the directory last.
+    _daemons: Daemon,
     directory: TempDir,
     name_node: SocketAddr,
     resource_manager: SocketAddr,
@@ -35,17 +36,26 @@ impl Hadoop {
         let program = std::env::current_exe()?.with_file_name("hadoop");
         let directory = tempfile::Builder::new().prefix("hadoop").tempdir()?;
         let jars = jars()?;
-        let mut command = hadoop(&program, directory.path());
+        let mut command = hadoop(&program, directory.path(), "serve");
         let conf = directory.path().join("cluster/conf");
         // Flink finds Hadoop's classes on the nodes.
         let classes = format!("{},{}/*", conf.display(), jars.display());
-        command.args(["start", "--node-managers", "2"]);
+        command.args(["--node-managers", "2"]);
         if as_shipped {
             command.arg("--defaults");
         }
         command.arg(format!("yarn.application.classpath={classes}"));
         command.arg("yarn.nodemanager.vmem-check-enabled=false");
-        let said = said(command)?;
+        let log = directory.path().join("log");
+        let daemons = Daemon::start(command, &log)?;
+        wait("Hadoop is ready", || {
+            let text = fs::read_to_string(&log)?;
+            if !process::is_alive(daemons.pid()) {
+                bail!("Hadoop did not start: {text}");
+            }
+            Ok(text.lines().any(|line| line == "ready").then_some(()))
+        })?;
+        let said = said(hadoop(&program, directory.path(), "status"))?;
         let address = |line: &str| {
             let found = said.lines().find_map(|text| text.strip_prefix(line));
             let port = found.and_then(|url| url.rsplit(':').next()?.trim().parse().ok());
@@ -54,7 +64,7 @@ impl Hadoop {
         };
         let (name_node, resource_manager) = (address("NameNode's web")?, address("YARN's web")?);
         let classpath = format!("{}:{}/*", conf.display(), jars.display());
-        Ok(Self { program, directory, name_node, resource_manager, classpath })
+        Ok(Self { _daemons: daemons, directory, name_node, resource_manager, classpath })
     }
 
     fn conf(&self) -> PathBuf {
@@ -108,8 +118,7 @@ impl Hadoop {
 
     fn kill(&self, application: &str) -> Result<()> {
         let path = format!("/ws/v1/cluster/apps/{application}/state?user.name=alice");
-        http::put(self.resource_manager, &path, &json!({ "state": "KILLED" }))?;
-        self.wait_until_idle()
+        http::put(self.resource_manager, &path, &json!({ "state": "KILLED" })).map(drop)
     }
 
     /// From a submission until the application's command runs: what YARN itself needs for it.
@@ -130,20 +139,15 @@ impl Hadoop {
         http::post(web, "/ws/v1/cluster/apps?user.name=alice", &body)?;
         let text = wait("the command ran", || Ok(fs::read_to_string(&stamp).ok()))?;
         self.kill(id)?;
+        self.wait_until_idle()?;
         since(start, Duration::from_nanos(text.trim().parse()?))
     }
 }
 
-impl Drop for Hadoop {
-    fn drop(&mut self) {
-        // It ends with the process that it was started by at the latest.
-        let _ = hadoop(&self.program, self.directory.path()).arg("stop").output();
-    }
-}
-
-/// Our daemons for tests, in this directory.
-fn hadoop(program: &Path, directory: &Path) -> Command {
+/// A command to the daemons that tests have, in this directory.
+fn hadoop(program: &Path, directory: &Path, verb: &str) -> Command {
     let mut command = Command::new(program);
+    command.arg(verb);
     // It finds the project's scripts as tests do.
     let integration = Path::new(env!("CARGO_MANIFEST_DIR")).join("../integration");
     command
@@ -246,12 +250,14 @@ impl<'a> OnYarn<'a> {
                 let session = self.start_session()?;
                 let took = start.elapsed().as_secs_f64();
                 self.hadoop.kill(&session)?;
+                self.hadoop.wait_until_idle()?;
                 Ok(took)
             }
             YarnFigure::FirstJob => {
                 let session = self.start_session()?;
                 let took = self.job_s(&session)?;
                 self.hadoop.kill(&session)?;
+                self.hadoop.wait_until_idle()?;
                 Ok(took)
             }
             YarnFigure::WarmJob => {
@@ -266,6 +272,7 @@ impl<'a> OnYarn<'a> {
                 let word = if figure == YarnFigure::MasterMemory { words.0 } else { words.1 };
                 let bytes = process::container_resident_bytes(word)?;
                 self.hadoop.kill(&session)?;
+                self.hadoop.wait_until_idle()?;
                 Ok(bytes as f64)
             }
         }

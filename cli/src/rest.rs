@@ -179,6 +179,8 @@ impl RestClient {
     async fn connect(&self) -> Result<Stream> {
         let connect = async {
             let stream = TcpStream::connect((self.host.as_str(), self.port)).await?;
+            // The end of the handshake and the request must not wait for each other.
+            stream.set_nodelay(true)?;
             Stream::connect(stream, self.tls.clone()).await
         };
         let reason = match tokio::time::timeout(self.connection_timeout, connect).await {

@@ -54,14 +54,21 @@ pub(crate) fn run(arguments: &RunArguments) -> Result<ExitCode> {
         || configuration.get(&options::EXECUTION_SHUTDOWN_ON_ATTACHED_EXIT)?;
     let (path, _) = arguments.program.split();
     runtime()?.block_on(async {
-        let place = match target {
-            Target::YarnPerJob => Place::OwnCluster(Box::new(PerJob::new(&configuration)?)),
-            _ => Place::Running(target::running_cluster(&arguments.cluster, &configuration).await?),
-        };
-        let program = program::start(&path, Role::Client, &job_settings).await?;
-        // Reading the file takes as long as planning, so both are done at once.
+        // Reading the file, planning and finding the cluster are done at once.
         let hashed = path.clone();
         let hashing = tokio::task::spawn_blocking(move || Artifact::read(&hashed));
+        let place = async {
+            anyhow::Ok(match target {
+                Target::YarnPerJob => Place::OwnCluster(Box::new(PerJob::new(&configuration)?)),
+                target => {
+                    Place::Running(target::find(target, &arguments.cluster, &configuration).await?)
+                }
+            })
+        };
+        let (place, program) =
+            tokio::join!(place, program::start(&path, Role::Client, &job_settings));
+        // Without a cluster it does not matter what is wrong with the program.
+        let (place, program) = (place?, program?);
         let mut session = Session {
             place,
             path,

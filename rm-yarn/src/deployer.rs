@@ -1,6 +1,7 @@
 //! Brings a cluster up as an application of YARN: checks, stages, submits, and waits with a reason.
 
 use std::fmt;
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -18,8 +19,9 @@ use crate::proto::yarn::{
 };
 use crate::staging::{CLIENT_SECRET, Executable, Staging, StagingError};
 
-/// An application's state is asked for at this interval, growing from the first to the second.
-const POLL_SHORTEST: Duration = Duration::from_millis(10);
+/// An application's state is asked for at intervals of a twentieth of the time so far, within these
+/// bounds: who waits notices neither the interval nor the calls.
+const POLL_SHORTEST: Duration = Duration::from_millis(5);
 const POLL_LONGEST: Duration = Duration::from_millis(250);
 /// After how long a wait is explained, and how often at the most.
 const EXPLAIN_AFTER: Duration = Duration::from_secs(2);
@@ -67,8 +69,8 @@ pub enum ArtifactFile {
 pub struct Deployment {
     /// What the JobManager is told; resources and directory are filled in.
     pub master: Master,
-    /// The engine's binary, unless one of the provided files is it.
-    pub engine: Executable,
+    /// The engine's binary; not read if one of the provided files is it.
+    pub engine: PathBuf,
     /// Files and directories for every container.
     pub ship_files: Vec<FilePath>,
     /// Archives that are unpacked in every container.
@@ -223,10 +225,11 @@ impl<'a> Deployer<'a> {
         let provided = self.provided(&deployment.provided).await?;
         let has_engine = provided.iter().any(|resource| resource.link == ENGINE);
         let engine = async {
-            match has_engine {
-                true => Ok(None),
-                false => self.staging.executable(&deployment.engine, ENGINE).await.map(Some),
+            if has_engine {
+                return Ok(None);
             }
+            let engine = Executable::read_aside(deployment.engine.clone()).await?;
+            self.staging.executable(&engine, ENGINE).await.map(Some)
         };
         let artifact = async {
             match &deployment.artifact {
@@ -281,7 +284,6 @@ impl<'a> Deployer<'a> {
         progress: Progress<'_>,
     ) -> Result<Deployed, DeployError> {
         let start = Instant::now();
-        let mut interval = POLL_SHORTEST;
         let mut said: Option<(Instant, String)> = None;
         loop {
             let report = self.client.report(id).await?;
@@ -300,8 +302,7 @@ impl<'a> Deployer<'a> {
                 }
                 said = Some((Instant::now(), text));
             }
-            tokio::time::sleep(interval).await;
-            interval = (interval * 3 / 2).min(POLL_LONGEST);
+            tokio::time::sleep((start.elapsed() / 20).clamp(POLL_SHORTEST, POLL_LONGEST)).await;
         }
     }
 
@@ -454,10 +455,11 @@ pub fn why_ended(report: &ApplicationReportProto) -> String {
         rest.split(|c: char| c != '-' && !c.is_ascii_digit()).next().unwrap_or_default().to_owned()
     });
     match (last, code.as_deref()) {
-        (Some(last), _) => format!("{last}{hint}"),
-        (None, Some("126")) => format!(
+        // What the shell says then is no sentence of ours.
+        (_, Some("126")) => format!(
             "the node may not execute the engine: is its local directory mounted noexec?{hint}"
         ),
+        (Some(last), _) => format!("{last}{hint}"),
         (None, Some(code)) if text.contains("Exception from container-launch") => {
             format!("the JobManager's process ended with exit code {code}{hint}")
         }
@@ -576,10 +578,9 @@ mod tests {
             Last 4096 bytes of jobmanager.stderr :\nthe port 8081 is taken\n\n\n\
             For more detailed output, check the application tracking page: http://rm";
         assert_eq!(why(launch), "the port 8081 is taken");
-        let silent =
-            launch.replace("the port 8081 is taken", "").replace("exitCode: 1", "exitCode: 126");
-        let silent = silent.replace("Last 4096 bytes of jobmanager.stderr :\n", "");
-        assert!(why(&silent).contains("noexec"), "{}", why(&silent));
+        let denied = launch.replace("exitCode: 1", "exitCode: 126");
+        let denied = denied.replace("the port 8081 is taken", "./millstream: Permission denied");
+        assert!(why(&denied).contains("noexec"), "{}", why(&denied));
         let changed = "Resource hdfs://nn:1/apps/job changed on src filesystem - expected: 1";
         assert_eq!(why(changed), "hdfs://nn:1/apps/job changed after it was staged; deploy again");
         let unfetched = "Application application_1_0001 failed 1 times due to AM Container exited \

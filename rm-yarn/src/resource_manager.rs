@@ -125,7 +125,7 @@ impl Circle {
         if Instant::now() >= round.end {
             return false;
         }
-        if round.asked % count == 0 {
+        if round.asked.is_multiple_of(count) {
             tokio::time::sleep_until((Instant::now() + round.pause).min(round.end)).await;
             round.pause = (round.pause * 2).min(PAUSE_LONGEST);
         }

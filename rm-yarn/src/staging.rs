@@ -60,6 +60,18 @@ pub struct Executable {
 }
 
 impl Executable {
+    /// Reads the file beside what the runtime does.
+    ///
+    /// # Errors
+    /// It cannot be read.
+    pub async fn read_aside(path: PathBuf) -> Result<Self, StagingError> {
+        let read = path.clone();
+        let read = tokio::task::spawn_blocking(move || Self::read(&read)).await;
+        read.unwrap_or_else(|panic| {
+            Err(StagingError::Local { path, source: std::io::Error::other(panic) })
+        })
+    }
+
     /// Reads the file; blocking.
     ///
     /// # Errors

@@ -8,7 +8,6 @@ use millstream_config::{Configuration, WorkerMemory, options};
 use millstream_rm_yarn::deployer::{ArtifactFile, ContainerSize, Deployment};
 use millstream_rm_yarn::proto::container::{Application, Job, Master, Session, master};
 use millstream_rm_yarn::proto::yarn::ApplicationAccessTypeProto;
-use millstream_rm_yarn::staging::Executable;
 use millstream_storage::FilePath;
 use millstream_types::{ByteSize, JobId};
 use prost::Message as _;
@@ -39,7 +38,7 @@ impl Purpose {
     }
 }
 
-/// What is deployed for this purpose. Blocking: it reads the engine's binary.
+/// What is deployed for this purpose.
 pub(crate) fn deployment(
     yarn: &Yarn,
     configuration: &Configuration,
@@ -83,7 +82,7 @@ pub(crate) fn deployment(
     let queue = configuration.get(&options::YARN_APPLICATION_QUEUE)?;
     Ok(Deployment {
         master: told,
-        engine: Executable::read(&engine)?,
+        engine,
         ship_files: paths(yarn, &configuration.get(&options::YARN_SHIP_FILES)?),
         ship_archives: archives(yarn, configuration)?,
         provided: paths(yarn, &configuration.get(&options::YARN_PROVIDED_LIB_DIRS)?),

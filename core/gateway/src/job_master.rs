@@ -36,6 +36,13 @@ pub enum JobMasterEvent {
         /// Why, in one sentence.
         cause: FailureCause,
     },
+    /// What the external manager says about the end of a worker that is lost already.
+    TaskManagerEnded {
+        /// The worker.
+        task_manager: TaskManagerId,
+        /// Why, in one sentence.
+        reason: String,
+    },
     /// A task host or the coordinator host said something.
     HostMessage {
         /// The host.

@@ -117,8 +117,9 @@ pub trait TaskManagerGateway: Send + Sync + std::fmt::Debug {
     /// The connection is gone.
     fn release_artifact(&self, artifact: ArtifactHash) -> Result<(), TaskManagerGone>;
 
-    /// Ends the connection to a worker that the cluster has given up. It kills its hosts, finds that
-    /// it may not come back, and ends. Hosts of the master's own process are stopped by their jobs.
+    /// Ends the connection to a worker that the cluster has given up. It kills its hosts, finds
+    /// that it may not come back, and ends. Hosts of the master's own process are stopped by their
+    /// jobs.
     fn dismiss(&self) {}
 
     /// The files of the worker's log directory. Cancel-safe.

@@ -2,7 +2,8 @@
 
 use std::collections::VecDeque;
 
-use millstream_gateway::ExceptionEntry;
+use millstream_gateway::{CauseKind, ExceptionEntry};
+use millstream_types::TaskManagerId;
 
 /// The newest failures first; what a failure brought about stands behind it, so that the first
 /// entry of a failed job is always the reason.
@@ -31,6 +32,17 @@ impl History {
         self.truncate();
     }
 
+    /// Adds why a worker ended to the newest failure that its loss was; false if there is none.
+    pub(crate) fn explain(&mut self, worker: &TaskManagerId, reason: &str) -> bool {
+        let is_its_loss = |entry: &&mut ExceptionEntry| {
+            let on = entry.location.as_ref().map(|location| &location.task_manager);
+            entry.cause.kind == CauseKind::WorkerLost && on == Some(worker)
+        };
+        let Some(entry) = self.entries.iter_mut().find(is_its_loss) else { return false };
+        entry.cause.message = format!("{}: {reason}", entry.cause.message);
+        true
+    }
+
     fn truncate(&mut self) {
         self.truncated |= self.entries.len() > self.size;
         self.entries.truncate(self.size);
@@ -49,8 +61,8 @@ impl History {
 
 #[cfg(test)]
 mod tests {
-    use millstream_gateway::{CauseKind, FailureCause};
-    use millstream_types::Timestamp;
+    use millstream_gateway::{FailureCause, TaskLocation};
+    use millstream_types::{HostId, Timestamp};
 
     use super::*;
 
@@ -78,5 +90,24 @@ mod tests {
         history.add(entry("third"));
         assert_eq!(messages(&history), ["third", "second", "after second"]);
         assert!(history.is_truncated());
+    }
+
+    #[test]
+    fn a_loss_is_explained_later() {
+        let mut history = History::new(3);
+        let worker = TaskManagerId::new("w");
+        let mut lost = entry("TaskManager w is lost");
+        lost.cause.kind = CauseKind::WorkerLost;
+        lost.location = Some(TaskLocation {
+            task_manager: worker.clone(),
+            address: "here".to_owned(),
+            host: HostId::from_bytes([1; 16]),
+        });
+        history.add(lost);
+        history.add(entry("another"));
+        assert!(history.explain(&worker, "it used 513 MB of 512 MB"));
+        let expected = ["another", "TaskManager w is lost: it used 513 MB of 512 MB"];
+        assert_eq!(messages(&history), expected);
+        assert!(!history.explain(&TaskManagerId::new("v"), "it ended"));
     }
 }

@@ -271,6 +271,11 @@ impl JobMaster {
             JobMasterEvent::TaskManagerLost { task_manager, cause } => {
                 self.on_task_manager_lost(&task_manager, &cause);
             }
+            JobMasterEvent::TaskManagerEnded { task_manager, reason } => {
+                if self.history.explain(&task_manager, &reason) {
+                    self.unseen = Unseen::State;
+                }
+            }
             JobMasterEvent::HostMessage { host, message } => self.on_host_message(host, message),
             JobMasterEvent::HostExited(exit) => self.on_host_exited(&exit),
             JobMasterEvent::Cancel => self.on_cancel(),

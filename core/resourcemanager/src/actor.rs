@@ -4,7 +4,7 @@
 //! events in order. A JobMaster that has ended, or leaves [`UNREAD_MAX`] events unread, counts as
 //! gone and loses its slots.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -28,6 +28,8 @@ use crate::worker_fleet::{self, FleetConfig, WorkerFleet};
 
 /// How many events a JobMaster may leave unread.
 const UNREAD_MAX: usize = 1024;
+/// How many losses of workers wait for the external manager's word.
+const UNEXPLAINED_MAX: usize = 1024;
 /// How many messages may wait for the ResourceManager.
 const MESSAGES_MAX: usize = 1024;
 /// How often timeouts are looked at.
@@ -168,6 +170,7 @@ pub fn start_resource_manager(
         driver,
         workers: BTreeMap::new(),
         jobs: BTreeMap::new(),
+        unexplained: VecDeque::new(),
         to_self: messages.downgrade(),
     };
     let task = tokio::spawn(actor.run(received, events));
@@ -196,6 +199,8 @@ struct Actor {
     driver: Box<dyn ResourceManagerDriver>,
     workers: BTreeMap<TaskManagerId, Worker>,
     jobs: BTreeMap<JobId, Job>,
+    /// Who lost which workers without knowing why, the newest first.
+    unexplained: VecDeque<(TaskManagerId, JobId)>,
     to_self: mpsc::WeakSender<Message>,
 }
 
@@ -288,8 +293,10 @@ impl Actor {
                 if let Some(fleet) = &mut self.fleet {
                     fleet.on_terminated(now, &worker);
                 }
+                self.explain(&worker, &reason);
                 self.dismiss(&worker);
                 self.lose(&worker, FailureCause::new(CauseKind::WorkerLost, reason));
+                self.unexplained.retain(|(explained, _)| *explained != worker);
             }
             DriverEvent::Draining { worker, reason, .. } => {
                 warn!(%worker, reason, "worker will be taken away");
@@ -352,6 +359,16 @@ impl Actor {
         }
     }
 
+    /// The news of a worker's end often comes after its connection broke.
+    fn explain(&mut self, id: &TaskManagerId, reason: &str) {
+        let told: Vec<JobId> =
+            self.unexplained.iter().filter(|(lost, _)| lost == id).map(|(_, job)| *job).collect();
+        for job in told {
+            let (task_manager, reason) = (id.clone(), reason.to_owned());
+            self.tell(job, JobMasterEvent::TaskManagerEnded { task_manager, reason });
+        }
+    }
+
     fn lose(&mut self, id: &TaskManagerId, cause: FailureCause) {
         if self.workers.remove(id).is_some() {
             warn!(worker = %id, cause = %cause, "TaskManager lost");
@@ -370,6 +387,10 @@ impl Actor {
                     self.tell(job, JobMasterEvent::SlotsGranted(slots));
                 }
                 Action::TellLost { job, worker, cause } => {
+                    if self.fleet.is_some() {
+                        self.unexplained.truncate(UNEXPLAINED_MAX - 1);
+                        self.unexplained.push_front((worker.clone(), job));
+                    }
                     self.tell(job, JobMasterEvent::TaskManagerLost { task_manager: worker, cause });
                 }
                 Action::TellNotEnough { job, reason } => {

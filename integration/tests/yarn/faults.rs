@@ -192,7 +192,7 @@ fn what_kills_a_worker_costs_an_attempt_and_no_result() {
 
     let workers = processes(&yarn, "yarn-taskmanager");
     kill(*workers.first().expect("no TaskManager was found"));
-    steady.wait_for_cause("container_");
+    steady.wait_for_cause("killed by signal 9");
     wait_for_containers(&yarn, 3);
 
     // The NodeManager's containers live on without it until they hear that they are not wanted.

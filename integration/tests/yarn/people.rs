@@ -79,7 +79,7 @@ fn logs_are_aggregated_and_nothing_shows_a_secret() {
         CONFIDENTIAL.iter().any(|part| path.contains(part))
     };
     let shown: Vec<PathBuf> = shown.into_iter().filter(|path| !confidential(path)).collect();
-    assert_eq!(shown, [PathBuf::new(); 0], "these files show a secret");
+    assert!(shown.is_empty(), "these files show a secret: {shown:?}");
     let mut scripts = 0;
     find(yarn.hadoop.dir(), "launch_container.sh", &mut |_| scripts += 1);
     assert!(scripts >= 2, "no launch script was looked at");

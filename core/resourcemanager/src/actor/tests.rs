@@ -227,6 +227,31 @@ async fn a_worker_whose_end_is_known_outside_alone_is_sent_away() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn why_a_worker_ended_is_told_after_its_loss() {
+    let (events, received) = driver_events();
+    let (driver, outside) = TestingDriver::new(1, events);
+    let config = ResourceManagerConfig::new(1);
+    let (manager, _task) = start_resource_manager(&config, Box::new(driver), received);
+    let (master, mut heard) = job_master(1);
+    manager.declare(master, need(1)).await.unwrap();
+    tokio::time::sleep(TICK).await;
+    assert!(outside.allocate("w"));
+    tokio::time::sleep(TICK).await;
+    let (worker, _calls) = TestingTaskManager::new("w");
+    manager.register(registration("w", 1), worker.clone()).await.unwrap();
+    assert!(matches!(heard.recv().await, Some(JobMasterEvent::SlotsGranted(_))));
+    let cause = FailureCause::new(CauseKind::WorkerLost, "the connection broke");
+    manager.lost(worker, cause).await.unwrap();
+    assert!(matches!(heard.recv().await, Some(JobMasterEvent::TaskManagerLost { .. })));
+    assert!(outside.kill("w"));
+    let Some(JobMasterEvent::TaskManagerEnded { task_manager, reason }) = heard.recv().await else {
+        panic!()
+    };
+    assert_eq!(task_manager.as_str(), "w");
+    assert!(!reason.is_empty());
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_draining_worker_is_given_back_when_it_is_idle() {
     let (events, received) = driver_events();
     let (driver, outside) = TestingDriver::new(1, events.clone());
