@@ -4,7 +4,7 @@ use millstream_gateway::JobDetails;
 use millstream_gateway::testing::{TaskManagerCall, TestingJobMaster, TestingTaskManager};
 use millstream_graph::{Fingerprint, JobGraph, JobSettings, RuntimeMode};
 use millstream_rm_driver::driver_events;
-use millstream_rm_driver::testing::TestingDriver;
+use millstream_rm_driver::testing::{TestingDriver, TestingManager};
 use millstream_types::{ArtifactHash, ByteSize, JobStatus, ResourceProfile};
 
 use super::*;
@@ -205,8 +205,16 @@ async fn a_worker_that_registers_before_it_is_named_is_ours() {
     assert_eq!(outside.released(), [TaskManagerId::new("w")]);
 }
 
-#[tokio::test(start_paused = true)]
-async fn a_worker_whose_end_is_known_outside_alone_is_sent_away() {
+/// A job with the slot of the only worker, that came on demand.
+struct Served {
+    manager: ResourceManagerHandle,
+    outside: TestingManager,
+    worker: Arc<TestingTaskManager>,
+    calls: mpsc::UnboundedReceiver<TaskManagerCall>,
+    heard: mpsc::UnboundedReceiver<JobMasterEvent>,
+}
+
+async fn served() -> Served {
     let (events, received) = driver_events();
     let (driver, outside) = TestingDriver::new(1, events);
     let config = ResourceManagerConfig::new(1);
@@ -216,9 +224,15 @@ async fn a_worker_whose_end_is_known_outside_alone_is_sent_away() {
     tokio::time::sleep(TICK).await;
     assert!(outside.allocate("w"));
     tokio::time::sleep(TICK).await;
-    let (worker, mut calls) = TestingTaskManager::new("w");
+    let (worker, calls) = TestingTaskManager::new("w");
     manager.register(registration("w", 1), worker.clone()).await.unwrap();
     assert!(matches!(heard.recv().await, Some(JobMasterEvent::SlotsGranted(_))));
+    Served { manager, outside, worker, calls, heard }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_worker_whose_end_is_known_outside_alone_is_sent_away() {
+    let Served { manager, outside, worker, mut calls, mut heard } = served().await;
     assert!(outside.kill("w"));
     assert!(matches!(heard.recv().await, Some(JobMasterEvent::TaskManagerLost { .. })));
     assert!(matches!(calls.recv().await, Some(TaskManagerCall::Dismiss)));
@@ -228,25 +242,13 @@ async fn a_worker_whose_end_is_known_outside_alone_is_sent_away() {
 
 #[tokio::test(start_paused = true)]
 async fn why_a_worker_ended_is_told_after_its_loss() {
-    let (events, received) = driver_events();
-    let (driver, outside) = TestingDriver::new(1, events);
-    let config = ResourceManagerConfig::new(1);
-    let (manager, _task) = start_resource_manager(&config, Box::new(driver), received);
-    let (master, mut heard) = job_master(1);
-    manager.declare(master, need(1)).await.unwrap();
-    tokio::time::sleep(TICK).await;
-    assert!(outside.allocate("w"));
-    tokio::time::sleep(TICK).await;
-    let (worker, _calls) = TestingTaskManager::new("w");
-    manager.register(registration("w", 1), worker.clone()).await.unwrap();
-    assert!(matches!(heard.recv().await, Some(JobMasterEvent::SlotsGranted(_))));
+    let Served { manager, outside, worker, mut heard, .. } = served().await;
     let cause = FailureCause::new(CauseKind::WorkerLost, "the connection broke");
     manager.lost(worker, cause).await.unwrap();
     assert!(matches!(heard.recv().await, Some(JobMasterEvent::TaskManagerLost { .. })));
     assert!(outside.kill("w"));
-    let Some(JobMasterEvent::TaskManagerEnded { task_manager, reason }) = heard.recv().await else {
-        panic!()
-    };
+    let ended = heard.recv().await;
+    let Some(JobMasterEvent::TaskManagerEnded { task_manager, reason }) = ended else { panic!() };
     assert_eq!(task_manager.as_str(), "w");
     assert!(!reason.is_empty());
 }
