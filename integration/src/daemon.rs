@@ -8,6 +8,9 @@ use std::time::Duration;
 use crate::command_line::{dies_with_us, kill};
 use crate::wait::until;
 
+/// How long a process may take to stop when it is told to.
+const STOP_DEADLINE: Duration = Duration::from_secs(10);
+
 /// A daemon that the harness started; killed when dropped.
 #[derive(Debug)]
 pub struct Daemon {
@@ -45,8 +48,24 @@ impl Daemon {
     }
 
     /// Stops it where it is, as a machine that hangs; [`Daemon::resume`] lets it go on.
+    ///
+    /// # Panics
+    /// It does not stop.
     pub fn pause(&self) {
         kill(self.pid(), libc::SIGSTOP);
+        // Threads that run go on for a moment, long enough to answer somebody.
+        until(&format!("{} has stopped", self.name), STOP_DEADLINE, || {
+            self.thread_states().iter().all(|state| matches!(state, 'T' | 'Z' | 'X')).then_some(())
+        });
+    }
+
+    fn thread_states(&self) -> Vec<char> {
+        let tasks = std::fs::read_dir(format!("/proc/{}/task", self.pid())).into_iter().flatten();
+        let state = |task: std::fs::DirEntry| {
+            let stat = std::fs::read_to_string(task.path().join("stat")).ok()?;
+            stat.rsplit_once(") ")?.1.chars().next()
+        };
+        tasks.flatten().filter_map(state).collect()
     }
 
     /// Lets it go on after a pause.

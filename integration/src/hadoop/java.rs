@@ -78,6 +78,8 @@ pub(super) fn command(dir: &Path, jars: &Path, class: &str) -> Command {
     // Little memory and a quick start: these daemons do little.
     java.args(["-Xmx320m", "-Xss512k", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"]);
     java.args(OPENED.map(|name| format!("--add-opens=java.base/{name}=ALL-UNNAMED")));
+    // They unpack libraries and pages there.
+    java.arg(format!("-Djava.io.tmpdir={}", dir.join("tmp").display()));
     java.arg("-cp").arg(format!("{}:{}/*", dir.join("conf").display(), jars.display()));
     java.arg(class);
     java

@@ -123,6 +123,7 @@ impl Settings {
     pub(super) fn write(&self) {
         let conf = self.dir.join("conf");
         fs::create_dir_all(&conf).unwrap();
+        fs::create_dir_all(self.dir.join("tmp")).unwrap();
         fs::write(conf.join("log4j.properties"), LOGGING).unwrap();
         let (mut core, mut hdfs, mut yarn) = (self.core(), self.hdfs(), self.yarn());
         let quick = QUICK.iter().filter(|_| self.quick).map(|&(key, value)| (key, value));
@@ -171,6 +172,11 @@ impl Settings {
         ])
     }
 
+    /// A directory of the cluster's own as a URI.
+    fn local(&self, name: &str) -> String {
+        format!("file://{}", self.dir.join(name).display())
+    }
+
     fn yarn(&self) -> HadoopConfiguration {
         let local = |port: u16| format!("localhost:{port}");
         let home = mark(&self.dir).trim_start_matches("HOME=").to_owned();
@@ -187,10 +193,10 @@ impl Settings {
                 "yarn.resourcemanager.store.class",
                 "org.apache.hadoop.yarn.server.resourcemanager.recovery.FileSystemRMStateStore",
             ),
-            (
-                "yarn.resourcemanager.fs.state-store.uri",
-                &format!("file://{}", self.dir.join("resourcemanager").display()),
-            ),
+            ("yarn.resourcemanager.fs.state-store.uri", &self.local("resourcemanager")),
+            // Else all clusters of a machine share one, below /tmp.
+            ("yarn.node-attribute.fs-store.root-dir", &self.local("node-attributes")),
+            ("yarn.node-labels.fs-store.root-dir", &self.local("node-labels")),
             ("yarn.scheduler.minimum-allocation-mb", "64"),
             ("yarn.scheduler.include-port-in-node-name", "true"),
             ("yarn.nodemanager.hostname", "localhost"),

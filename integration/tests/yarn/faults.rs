@@ -210,6 +210,28 @@ fn what_kills_a_worker_costs_an_attempt_and_no_result() {
 }
 
 #[test]
+fn a_node_that_is_decommissioned_is_left_when_its_work_is_done() {
+    let excluded = tempfile::NamedTempFile::new().unwrap();
+    let hadoop = Hadoop::builder().node_managers(1);
+    let path = excluded.path().to_str().unwrap();
+    let hadoop = hadoop.set("yarn.resourcemanager.nodes.exclude-path", path).start();
+    let yarn = OnYarn::new(hadoop).set("resourcemanager.taskmanager-timeout", "10min");
+    let session = start_session(&yarn);
+    let steady = Steady::start(&yarn, &session, "drained", scale(20, 60));
+    std::fs::write(excluded.path(), "localhost\n").unwrap();
+    let admin = "org.apache.hadoop.yarn.client.cli.RMAdminCLI";
+    let _ = yarn.hadoop.java(admin, &["-refreshNodes", "-g", "600", "-server"]).success();
+    steady.assert_advances();
+    assert_eq!(yarn.containers(), 3, "what runs may end by itself");
+    steady.assert_exact(&yarn);
+    assert_eq!(steady.attempts(), 0, "{:?}", steady.job.causes());
+    // Long before workers that are idle go elsewhere.
+    wait_for_containers(&yarn, 1);
+    let _ = yarn.told("yarn-session", &["-id", &session], "stop\n").success();
+    assert_eq!(yarn.ended(&session), "FINISHED/SUCCEEDED");
+}
+
+#[test]
 fn nothing_survives_its_master() {
     let yarn = OnYarn::new(Hadoop::start(2));
     let session = start_session(&yarn);
