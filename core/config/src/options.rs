@@ -1,8 +1,9 @@
 //! The table of options: one constant each, with key, type, default and what it does.
 //!
-//! Keys are Flink's where the meaning is Flink's; our own start with `millstream.`. The sentence
-//! over a constant is also its line in `docs/configuration.md`. A test fails for a constant here
-//! that no code reads, so an option arrives together with its effect.
+//! Keys are Flink's where the meaning is Flink's; our own start with `millstream.`, but for one
+//! that stands among the keys of YARN. The sentence over a constant is also its line in
+//! `docs/configuration.md`. A test fails for a constant here that no code reads, so an option
+//! arrives together with its effect.
 
 use std::path::PathBuf;
 use std::time::Duration;

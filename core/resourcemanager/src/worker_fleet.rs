@@ -8,7 +8,8 @@
 //! A registered worker without a granted slot is released when it has been idle for a while and
 //! nobody waits for slots, but not below the least number of workers. One whose connection broke
 //! counts as gone at once; it is released after a grace in which it may come back, or its end be
-//! reported with the reason.
+//! reported with the reason. One that has ended or was released may not register again: it is a
+//! process that the external manager could not end.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::{Duration, Instant};
