@@ -30,7 +30,7 @@ use tokio::task::JoinError;
 use tokio_util::sync::CancellationToken;
 
 use crate::daemon::{self, DaemonError, DaemonFiles};
-use crate::lifecycle::{Lifecycle, Lifecycles, Outcome};
+use crate::lifecycle::{Begun, Lifecycle, Lifecycles, Outcome};
 use crate::planner::ChildPlanner;
 
 /// The ResourceManager's driver and what it reports; the caller chooses which.
@@ -143,10 +143,11 @@ pub async fn run_job_manager(
     };
     let rest_config = rest_config(&configuration, files.log.is_some().then_some(logs))?;
     let server = ClusterServer::new(server_config(&configuration)?, resource_manager, located);
+    let begun = lifecycles.begin(setup.lifecycle).await;
     let serving = CancellationToken::new();
     let served = tokio::spawn(ports.serve(server, rest_config, services, serving.clone())?);
     let ended = tokio::select! {
-        outcome = until_end(&lifecycles, setup.lifecycle, lease.as_ref(), &stop) => Ok(outcome),
+        outcome = until_end(&lifecycles, begun, lease.as_ref(), &stop) => Ok(outcome),
         failed = &mut resources_ended => Err(failed),
     };
     end_jobs(&dispatcher, &hosts).await;
@@ -174,12 +175,12 @@ fn resource_manager_failed(
 /// result of a cluster's one job stays readable for the client that waits for it.
 async fn until_end(
     lifecycles: &Lifecycles,
-    lifecycle: Lifecycle,
+    begun: Begun,
     lease: Option<&ClientLease>,
     stop: &CancellationToken,
 ) -> Outcome {
-    let session = matches!(lifecycle, Lifecycle::Session);
-    let keeps_result = matches!(lifecycle, Lifecycle::PerJob(_));
+    let session = matches!(begun, Begun::Session);
+    let keeps_result = matches!(begun, Begun::Job(_));
     let abandoned = async {
         match lease {
             Some(lease) => lease.expired().await,
@@ -188,7 +189,7 @@ async fn until_end(
     };
     tokio::pin!(abandoned);
     tokio::select! {
-        outcome = lifecycles.run(lifecycle) => {
+        outcome = lifecycles.run(begun) => {
             tracing::info!(diagnostics = outcome.diagnostics, "what the cluster exists for ended");
             if lease.is_some() && keeps_result {
                 tokio::select! {

@@ -90,6 +90,17 @@ fn cause(job: &JobDetails) -> String {
     newest.map_or_else(|| "no cause is known".to_owned(), |entry| entry.cause.to_string())
 }
 
+/// A cluster whose ports may open: what anybody can ask for is there.
+#[derive(Debug)]
+pub(crate) enum Begun {
+    Session,
+    /// The one job has been submitted.
+    Job(JobId),
+    Application(Application),
+    /// There is nothing to wait for.
+    Over(Outcome),
+}
+
 /// Carries a life cycle out.
 #[derive(Debug)]
 pub(crate) struct Lifecycles {
@@ -103,26 +114,38 @@ pub(crate) struct Lifecycles {
 }
 
 impl Lifecycles {
+    /// Does what has to come before the first question: who waits for the one job of a cluster
+    /// must not hear that there is no such job.
+    pub(crate) async fn begin(&self, lifecycle: Lifecycle) -> Begun {
+        match lifecycle {
+            Lifecycle::Session => Begun::Session,
+            Lifecycle::Application(application) => Begun::Application(application),
+            Lifecycle::PerJob(planned) => match self.start_job(planned).await {
+                Ok(job) => Begun::Job(job),
+                Err(reason) => Begun::Over(Outcome::failed(reason)),
+            },
+        }
+    }
+
     /// Until what the cluster exists for has ended; never, for a session.
-    pub(crate) async fn run(&self, lifecycle: Lifecycle) -> Outcome {
-        let outcome = match lifecycle {
-            Lifecycle::Session => std::future::pending().await,
-            Lifecycle::PerJob(planned) => self.run_job(planned).await,
-            Lifecycle::Application(application) => self.run_application(application).await,
+    pub(crate) async fn run(&self, begun: Begun) -> Outcome {
+        let outcome = match begun {
+            Begun::Session => std::future::pending().await,
+            Begun::Job(job) => end_of(&self.dispatcher, job).await.map(|job| Outcome::of(&job)),
+            Begun::Application(application) => self.run_application(application).await,
+            Begun::Over(outcome) => Ok(outcome),
         };
         outcome.unwrap_or_else(Outcome::failed)
     }
 
-    async fn run_job(&self, planned: PlannedJob) -> Result<Outcome, String> {
+    async fn start_job(&self, planned: PlannedJob) -> Result<JobId, String> {
         let file = planned.graph.display();
         let bytes = std::fs::read(&planned.graph)
             .map_err(|error| format!("failed to read the job graph {file}: {error}"))?;
         let graph = millstream_protocol::job::JobGraph::decode(bytes.as_slice())
             .map_err(|error| format!("{file} is no job graph: {error}"))?;
         let artifact = self.adopt(planned.artifact).await?;
-        let job = self.submit(planned.job, graph, artifact).await?;
-        let ended = end_of(&self.dispatcher, job).await?;
-        Ok(Outcome::of(&ended))
+        self.submit(planned.job, graph, artifact).await
     }
 
     async fn adopt(&self, artifact: PathBuf) -> Result<ArtifactHash, String> {
