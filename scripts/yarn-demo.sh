@@ -81,6 +81,10 @@ compare() { # DIRECTORY, in the user's home
     cmp "$home/expected" "$home/counts" || fail "$1 holds other counts than expected"
     echo "$1: exact, $(wc -l <"$home/counts") different words."
 }
+listening() { # the ports, in hexadecimal, that processes of this user listen on
+    awk -v user="$(id -u)" '$4 == "0A" && $8 == user { sub(/.*:/, "", $2); print $2 }' \
+        /proc/net/tcp /proc/net/tcp6 | LC_ALL=C sort -u
+}
 id_in() { grep -om1 'application_[0-9]*_[0-9]*' "$1"; }
 field() { # APPLICATION FIELD
     curl -sSf "$yarn/ws/v1/cluster/apps/$1" | grep -o "\"$2\":\"[^\"]*\"" | head -1 | cut -d'"' -f4
@@ -97,6 +101,8 @@ assert_succeeded() { # APPLICATION
     [[ $status == SUCCEEDED ]] || fail "$(field "$1" diagnostics)"
 }
 millstream() { "$home/millstream" "$@"; }
+
+listening >"$home/ports"
 
 # ---- the modes ---------------------------------------------------------------------------------
 
@@ -148,4 +154,6 @@ processes=$(pgrep -af -- "$home/hadoop/nodemanager" | grep -vE '^[0-9]+ (\S*/)?j
 [[ -z $processes ]] || fail "processes are left: $processes"
 staged=$(names "/user/$HADOOP_USER_NAME/.millstream" | grep '^application_' || true)
 [[ -z $staged ]] || fail "staged files are left: $staged"
-echo "No container, no process and no staged file of an application is left."
+ports=$(listening | LC_ALL=C comm -13 "$home/ports" -)
+[[ -z $ports ]] || fail "ports are left: $(for port in $ports; do echo -n "$((16#$port)) "; done)"
+echo "No container, process, port or staged file of an application is left."

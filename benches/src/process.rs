@@ -32,6 +32,45 @@ pub fn wait_for_childless(root: u32, limit: Duration) -> Result<()> {
     Ok(())
 }
 
+/// How long the machine has to be quiet to count as such: so many windows of this length in a row.
+const QUIET_WINDOWS: u32 = 3;
+const QUIET_WINDOW: Duration = Duration::from_millis(100);
+/// The part of a window that idle daemons may use.
+const QUIET_BUSY_MAX: f64 = 0.15;
+/// Whatever runs for longer does not belong to what was measured.
+const QUIET_PATIENCE: Duration = Duration::from_secs(30);
+
+/// Waits until what was measured before has come to rest: one engine's last threads must not take
+/// the processor from the other's figure.
+pub fn wait_until_quiet() -> Result<()> {
+    let start = Instant::now();
+    let mut quiet = 0;
+    let mut before = processor_ticks()?;
+    while quiet < QUIET_WINDOWS {
+        if start.elapsed() > QUIET_PATIENCE {
+            bail!("the machine did not come to rest within {QUIET_PATIENCE:?}");
+        }
+        std::thread::sleep(QUIET_WINDOW);
+        let now = processor_ticks()?;
+        let (busy, all) = (now.0 - before.0, now.1 - before.1);
+        before = now;
+        quiet = if busy as f64 <= all as f64 * QUIET_BUSY_MAX { quiet + 1 } else { 0 };
+    }
+    Ok(())
+}
+
+/// Ticks that the processors were busy, and all their ticks, since the machine started.
+fn processor_ticks() -> Result<(u64, u64)> {
+    let text = std::fs::read_to_string("/proc/stat")?;
+    let line = text.lines().next().unwrap_or_default();
+    // user nice system idle iowait irq softirq steal; guests are in user already.
+    let ticks: Vec<u64> =
+        line.split_whitespace().skip(1).take(8).map_while(|field| field.parse().ok()).collect();
+    let [_, _, _, idle, waiting, ..] = ticks.as_slice() else { bail!("/proc/stat says {line:?}") };
+    let all = ticks.iter().sum::<u64>();
+    Ok((all - idle - waiting, all))
+}
+
 /// The processes of a tree and the ticks that they used.
 fn tree(root: u32) -> Result<(Vec<u32>, u64)> {
     let mut all = BTreeMap::new();

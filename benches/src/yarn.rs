@@ -246,6 +246,7 @@ impl<'a> OnYarn<'a> {
                 self.uploaded_bytes()
             }
             YarnFigure::Session => {
+                process::wait_until_quiet()?;
                 let start = Instant::now();
                 let session = self.start_session()?;
                 let took = start.elapsed().as_secs_f64();
@@ -356,6 +357,7 @@ impl<'a> OnYarn<'a> {
 
     fn first_record_s(&self, mut command: Command, output: &Path) -> Result<f64> {
         command.args(crate::cluster::arguments(Job::Stamp, 1_000, 1, output));
+        process::wait_until_quiet()?;
         let start = SystemTime::now();
         let said = said(command)?;
         let stamp = output.join("first");

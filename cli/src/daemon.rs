@@ -7,7 +7,8 @@ use std::sync::Mutex;
 
 use anyhow::{Context as _, Result};
 use millstream_cluster::{
-    DaemonError, DaemonFiles, JobManagerSetup, TaskManagerSetup, run_job_manager, run_task_manager,
+    DaemonError, DaemonFiles, Ended, JobManagerSetup, TaskManagerSetup, run_job_manager,
+    run_task_manager,
 };
 use millstream_config::{Configuration, Loader, options};
 use millstream_rm_driver::driver_events;
@@ -36,7 +37,7 @@ pub(crate) fn task_manager(arguments: &DaemonArguments) -> Result<ExitCode> {
     })
 }
 
-fn run<F: Future<Output = Result<(), DaemonError>>>(
+fn run<F: Future<Output = Result<Ended, DaemonError>>>(
     arguments: &DaemonArguments,
     daemon: impl FnOnce(Configuration, DaemonFiles) -> F,
 ) -> Result<ExitCode> {
@@ -51,11 +52,14 @@ fn run<F: Future<Output = Result<(), DaemonError>>>(
         tracing::warn!("{warning}");
     }
     let files = DaemonFiles { log: arguments.log_file.clone() };
-    block_on(daemon(loaded.configuration, files))
+    // Being told to stop by a signal is how this daemon ends.
+    block_on(daemon(loaded.configuration, files)).map(|_| ExitCode::SUCCESS)
 }
 
-/// Runs a daemon whose configuration came some other way, with this log file.
-pub(crate) fn run_configured<F: Future<Output = Result<(), DaemonError>>>(
+/// Runs a daemon whose configuration came some other way, with this log file. Its exit code says
+/// which signal ended it, as a shell does: a NodeManager forgets why it killed a container whose
+/// process then ends with 0.
+pub(crate) fn run_configured<F: Future<Output = Result<Ended, DaemonError>>>(
     configuration: Configuration,
     log_file: &Path,
     daemon: impl FnOnce(Configuration, DaemonFiles) -> F,
@@ -63,10 +67,13 @@ pub(crate) fn run_configured<F: Future<Output = Result<(), DaemonError>>>(
     let level = configuration.get(&options::ENV_LOG_LEVEL)?;
     log_to(Some(log_file), level.as_str())?;
     let files = DaemonFiles { log: Some(log_file.to_owned()) };
-    block_on(daemon(configuration, files))
+    Ok(match block_on(daemon(configuration, files))? {
+        Ended::Done => ExitCode::SUCCESS,
+        Ended::Signalled(signal) => ExitCode::from(u8::try_from(128 + signal).unwrap_or(1)),
+    })
 }
 
-fn block_on(daemon: impl Future<Output = Result<(), DaemonError>>) -> Result<ExitCode> {
+fn block_on(daemon: impl Future<Output = Result<Ended, DaemonError>>) -> Result<Ended> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(THREADS)
         .thread_name("daemon")
@@ -78,8 +85,7 @@ fn block_on(daemon: impl Future<Output = Result<(), DaemonError>>) -> Result<Exi
         let error: &dyn std::error::Error = error;
         tracing::error!(error, "the daemon ends");
     }
-    result?;
-    Ok(ExitCode::SUCCESS)
+    Ok(result?)
 }
 
 /// Sends log lines to a file, or to standard error. A line that cannot be written (the disk is

@@ -64,7 +64,7 @@ impl Answer {
 }
 
 /// The cluster's REST server.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct RestClient {
     host: String,
     port: u16,
@@ -72,7 +72,7 @@ pub(crate) struct RestClient {
     call_timeout: Duration,
     retries_max: u32,
     retry_delay: Duration,
-    answered: AtomicBool,
+    answered: Arc<AtomicBool>,
     tls: Option<Arc<ClientConfig>>,
 }
 
@@ -96,7 +96,7 @@ impl RestClient {
             call_timeout: configuration.get(&options::CLIENT_TIMEOUT)?,
             retries_max: configuration.get(&options::REST_RETRY_MAX_ATTEMPTS)?,
             retry_delay: configuration.get(&options::REST_RETRY_DELAY)?,
-            answered: AtomicBool::new(false),
+            answered: Arc::new(AtomicBool::new(false)),
             tls: None,
         })
     }

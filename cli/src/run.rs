@@ -15,6 +15,7 @@ use millstream_config::options;
 use millstream_launcher::{Program, ProgramEvent};
 use millstream_protocol::host::{Failure, JobResult, Role, Submitted, answer};
 use millstream_protocol::job::JobGraph;
+use millstream_rm_yarn::ids::ApplicationId;
 use millstream_types::{JobId, JobStatus};
 use serde_json::Value;
 use tokio::signal::unix::{SignalKind, signal};
@@ -29,6 +30,7 @@ use crate::progress::Progress;
 use crate::rest::{Content, RestClient};
 use crate::submission::Artifact;
 use crate::target::{self, Target};
+use crate::yarn::Yarn;
 use crate::yarn::per_job::PerJob;
 use crate::{console, runtime, settings, yarn};
 
@@ -60,8 +62,13 @@ pub(crate) fn run(arguments: &RunArguments) -> Result<ExitCode> {
         let place = async {
             anyhow::Ok(match target {
                 Target::YarnPerJob => Place::OwnCluster(Box::new(PerJob::new(&configuration)?)),
-                target => {
-                    Place::Running(target::find(target, &arguments.cluster, &configuration).await?)
+                Target::YarnSession(id) => {
+                    let mut yarn = Box::new(Yarn::connect(&configuration)?);
+                    let client = yarn.find(id, &configuration).await?;
+                    Place::OnYarn { yarn, id, client }
+                }
+                Target::Remote | Target::YarnApplication => {
+                    Place::Running(RestClient::new(&arguments.cluster, &configuration)?)
                 }
             })
         };
@@ -110,6 +117,8 @@ pub(crate) fn run_application(arguments: &RunArguments) -> Result<ExitCode> {
 enum Place {
     /// A cluster that runs already.
     Running(RestClient),
+    /// One that runs as an application of YARN.
+    OnYarn { yarn: Box<Yarn>, id: ApplicationId, client: RestClient },
     /// A cluster that is deployed for the program's one job.
     OwnCluster(Box<PerJob>),
 }
@@ -117,8 +126,17 @@ enum Place {
 impl Place {
     fn client(&self) -> Option<&RestClient> {
         match self {
-            Self::Running(client) => Some(client),
+            Self::Running(client) | Self::OnYarn { client, .. } => Some(client),
             Self::OwnCluster(per_job) => per_job.client(),
+        }
+    }
+
+    /// Waits for what others know of the cluster's end; never, if nobody else knows it.
+    async fn end(&mut self) -> anyhow::Error {
+        match self {
+            Self::Running(_) => std::future::pending().await,
+            Self::OnYarn { yarn, id, .. } => yarn.end_of(*id).await,
+            Self::OwnCluster(per_job) => per_job.end().await,
         }
     }
 
@@ -254,7 +272,9 @@ impl Session {
         }
         let artifact = self.artifact.as_ref().context("the program could not be read")?;
         match &mut self.place {
-            Place::Running(client) => artifact.submit(client, job, graph).await,
+            Place::Running(client) | Place::OnYarn { client, .. } => {
+                artifact.submit(client, job, graph).await
+            }
             Place::OwnCluster(per_job) => {
                 per_job.submit(job, graph, artifact, !self.detached).await
             }
@@ -262,11 +282,16 @@ impl Session {
     }
 
     async fn poll(&mut self) {
-        let Some(client) = self.place.client() else { return };
+        let Some(client) = self.place.client().cloned() else { return };
         let mut at = 0;
         let mut all_ended = Vec::new();
         while let Some(watched) = self.watched.get_mut(at) {
-            let ended = match look_at(client, watched).await {
+            // A cluster that is gone does not say so itself.
+            let looked = tokio::select! {
+                looked = look_at(&client, watched) => looked,
+                gone = self.place.end() => Err(gone),
+            };
+            let ended = match looked {
                 Ok(None) => {
                     at += 1;
                     continue;
@@ -330,7 +355,7 @@ impl Session {
             watched.progress.clear();
         }
         let client = match &mut self.place {
-            Place::Running(client) => client,
+            Place::Running(client) | Place::OnYarn { client, .. } => client,
             Place::OwnCluster(per_job) if !self.detached => return per_job.abandon().await,
             Place::OwnCluster(_) => return,
         };

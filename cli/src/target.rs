@@ -124,16 +124,7 @@ pub(crate) async fn running_cluster(
     cluster: &ClusterArguments,
     configuration: &Configuration,
 ) -> Result<RestClient> {
-    find(target(cluster, configuration)?, cluster, configuration).await
-}
-
-/// A client of the cluster that this target is.
-pub(crate) async fn find(
-    target: Target,
-    cluster: &ClusterArguments,
-    configuration: &Configuration,
-) -> Result<RestClient> {
-    match target {
+    match target(cluster, configuration)? {
         Target::Remote => RestClient::new(cluster, configuration),
         Target::YarnSession(id) => Yarn::connect(configuration)?.find(id, configuration).await,
         Target::YarnPerJob | Target::YarnApplication => bail!(

@@ -93,7 +93,7 @@ impl ClusterBuilder {
         }
         let mut text = format!(
             "jobmanager.rpc.address: localhost\njobmanager.rpc.port: {rpc}\nrest.port: {rest}\n\
-             io.tmp.dirs: {}\n",
+             io.tmp.dirs: {}\nblob.service.cleanup.interval: 3\n",
             dir.path().join("tmp").display()
         );
         for (key, value) in &self.config {

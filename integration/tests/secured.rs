@@ -9,7 +9,8 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use millstream_cluster::{
-    DaemonError, DaemonFiles, JobManagerSetup, TaskManagerSetup, run_job_manager, run_task_manager,
+    DaemonError, DaemonFiles, Ended, JobManagerSetup, TaskManagerSetup, run_job_manager,
+    run_task_manager,
 };
 use millstream_config::Configuration;
 use millstream_integration::{
@@ -69,15 +70,15 @@ fn speaks_tls(port: u16) -> Option<bool> {
     Some(answer.first() == Some(&0x15))
 }
 
-type Ended = JoinHandle<Result<(), DaemonError>>;
+type Running = JoinHandle<Result<Ended, DaemonError>>;
 
 /// Both daemons' bodies in this process, and what they must not show.
 struct Cluster {
     runtime: Runtime,
     dir: TempDir,
     rest: Rest,
-    master: Ended,
-    workers: Vec<Ended>,
+    master: Running,
+    workers: Vec<Running>,
     /// In the environment of the hosts, and not in that of this process.
     mark: String,
     secrets: Secrets,

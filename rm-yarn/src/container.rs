@@ -272,9 +272,11 @@ fn context(
     secrets: Vec<(String, Vec<u8>)>,
     variables: BTreeMap<String, String>,
 ) -> ContainerLaunchContextProto {
-    // NodeManagers look for `*stderr*` when a container fails, and quote its end.
+    // NodeManagers look for `*stderr*` when a container fails, and quote its end. Each further
+    // arena of the allocator would reserve 64 MB of the virtual memory that they count; what they
+    // set themselves comes before the command.
     let command = format!(
-        "exec ./{ENGINE} yarn-{role} --log-file <LOG_DIR>/{role}.log \
+        "MALLOC_ARENA_MAX=2 exec ./{ENGINE} yarn-{role} --log-file <LOG_DIR>/{role}.log \
          1><LOG_DIR>/{role}.out 2><LOG_DIR>/{role}.stderr"
     );
     let environment = variables

@@ -183,22 +183,23 @@ fn lifecycle(surroundings: &Surroundings, told: &Master) -> Result<Lifecycle> {
         let bytes = <[u8; 16]>::try_from(bytes);
         bytes.map(JobId::from_bytes).map_err(|_| anyhow!("the container was told no job id"))
     };
+    let settings = |bytes: &[u8]| {
+        let settings = millstream_protocol::job::JobSettings::decode(bytes)?;
+        anyhow::Ok(JobSettings::try_from(settings)?)
+    };
     Ok(match &told.purpose {
         None | Some(master::Purpose::Session(_)) => Lifecycle::Session,
         Some(master::Purpose::Job(job)) => Lifecycle::PerJob(PlannedJob {
             job: id(&job.job_id)?,
             graph: surroundings.dir.join(JOB_GRAPH),
+            settings: settings(&job.settings)?,
             artifact,
         }),
-        Some(master::Purpose::Application(application)) => {
-            let settings = application.settings.as_slice();
-            let settings = millstream_protocol::job::JobSettings::decode(settings)?;
-            Lifecycle::Application(Application {
-                artifact,
-                settings: JobSettings::try_from(settings)?,
-                first_job: id(&application.first_job_id)?,
-            })
-        }
+        Some(master::Purpose::Application(application)) => Lifecycle::Application(Application {
+            artifact,
+            settings: settings(&application.settings)?,
+            first_job: id(&application.first_job_id)?,
+        }),
     })
 }
 

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use anyhow::{Context as _, Result, bail};
 use bytes::Bytes;
 use millstream_config::{Configuration, WorkerMemory, options};
+use millstream_protocol::job::{JobGraph, JobSettings};
 use millstream_rm_yarn::deployer::{ArtifactFile, ContainerSize, Deployment};
 use millstream_rm_yarn::proto::container::{Application, Job, Master, Session, master};
 use millstream_rm_yarn::proto::yarn::ApplicationAccessTypeProto;
@@ -19,13 +20,9 @@ pub(crate) enum Purpose {
     /// Whatever comes.
     Session,
     /// One job, planned here.
-    Job { job: JobId, graph: Bytes, artifact: ArtifactFile },
+    Job { job: JobId, graph: Box<JobGraph>, artifact: ArtifactFile },
     /// A program that plans there.
-    Application {
-        first_job: JobId,
-        settings: millstream_protocol::job::JobSettings,
-        artifact: ArtifactFile,
-    },
+    Application { first_job: JobId, settings: JobSettings, artifact: ArtifactFile },
 }
 
 impl Purpose {
@@ -54,9 +51,11 @@ pub(crate) fn deployment(
     let name = name.unwrap_or_else(|| purpose.name().to_owned());
     let (purpose, artifact, job_graph) = match purpose {
         Purpose::Session => (master::Purpose::Session(Session {}), None, None),
-        Purpose::Job { job, graph, artifact } => {
-            let job_id = job.as_bytes().to_vec();
-            (master::Purpose::Job(Job { job_id }), Some(artifact), Some(graph))
+        Purpose::Job { job, mut graph, artifact } => {
+            let settings = graph.settings.take().unwrap_or_default().encode_to_vec();
+            let job = Job { job_id: job.as_bytes().to_vec(), settings };
+            let graph = Bytes::from(graph.encode_to_vec());
+            (master::Purpose::Job(job), Some(artifact), Some(graph))
         }
         Purpose::Application { first_job, settings, artifact } => {
             let first_job_id = first_job.as_bytes().to_vec();

@@ -10,15 +10,17 @@ pub(crate) mod session;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, anyhow, bail};
 use millstream_config::{Configuration, YarnTransport, options};
 use millstream_hadoop_config::{HadoopConfiguration, user_name};
 use millstream_rm_yarn::client::{Transport, YarnClient};
 use millstream_rm_yarn::deployer::{self, Deployed, Deployer};
 use millstream_rm_yarn::ids::ApplicationId;
+use millstream_rm_yarn::proto::yarn::ApplicationReportProto;
 use millstream_rm_yarn::staging::Staging;
 use millstream_security::Credentials;
 use millstream_storage::{FilePath, FileSystem};
+use tokio::time::sleep;
 
 pub(crate) use deployment::{Purpose, deployment};
 
@@ -27,6 +29,8 @@ use crate::rest::RestClient;
 
 /// How long a command waits for a ResourceManager that does not answer.
 const PATIENCE: Duration = Duration::from_secs(20);
+/// How often a command that waits for a cluster asks YARN whether it is still there.
+const END_INTERVAL: Duration = Duration::from_secs(1);
 /// Properties of Hadoop below this key are set over what its files say; those below the second are
 /// properties whose names begin with `yarn.`.
 const HADOOP_PREFIX: &str = "flink.hadoop.";
@@ -97,14 +101,13 @@ impl Yarn {
 
     /// A client of the cluster that runs as this application.
     pub(crate) async fn find(
-        mut self,
+        &mut self,
         id: ApplicationId,
         configuration: &Configuration,
     ) -> Result<RestClient> {
         let report = self.client.report(id).await?;
         if deployer::is_over(&report) {
-            let why = deployer::why_ended(&report);
-            bail!("{id} has ended ({}): {why}", deployer::state(&report));
+            return Err(has_ended(id, &report));
         }
         let mut progress = |text: &str| console::warn(format_args!("{text}"));
         let mut deployer = self.deployer();
@@ -112,6 +115,23 @@ impl Yarn {
         let credentials = deployer.credentials(id).await?;
         client_of(&up, &credentials, configuration)
     }
+
+    /// Waits for the end of an application that is still needed; how it ended.
+    pub(crate) async fn end_of(&mut self, id: ApplicationId) -> anyhow::Error {
+        loop {
+            sleep(END_INTERVAL).await;
+            if let Ok(report) = self.client.report(id).await
+                && deployer::is_over(&report)
+            {
+                return has_ended(id, &report);
+            }
+        }
+    }
+}
+
+fn has_ended(id: ApplicationId, report: &ApplicationReportProto) -> anyhow::Error {
+    let why = deployer::why_ended(report);
+    anyhow!("{id} has ended ({}): {why}", deployer::state(report))
 }
 
 /// A client of a cluster that is up.

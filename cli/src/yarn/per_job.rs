@@ -3,14 +3,12 @@
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
-use bytes::Bytes;
 use hyper::Method;
 use millstream_config::Configuration;
 use millstream_protocol::job::JobGraph;
 use millstream_rm_yarn::deployer::{self, ArtifactFile};
 use millstream_rm_yarn::ids::ApplicationId;
 use millstream_types::JobId;
-use prost::Message as _;
 use tokio::time::{sleep, timeout};
 
 use super::{Purpose, Yarn, client_of, deployment};
@@ -64,7 +62,7 @@ impl PerJob {
         }
         let purpose = Purpose::Job {
             job,
-            graph: Bytes::from(graph.encode_to_vec()),
+            graph: Box::new(graph.clone()),
             artifact: ArtifactFile::Local(artifact.to_executable()),
         };
         self.attached = attached;
@@ -82,6 +80,14 @@ impl PerJob {
         console::print(format_args!("JobManager Web Interface: {}", up.tracking_url));
         self.client = Some(client_of(&up, &credentials, &self.configuration)?);
         Ok(())
+    }
+
+    /// Waits for an end of the cluster that nobody asked for; never, before it is deployed.
+    pub(crate) async fn end(&mut self) -> anyhow::Error {
+        match self.application {
+            Some(id) => self.yarn.end_of(id).await,
+            None => std::future::pending().await,
+        }
     }
 
     /// The result has been read: the cluster may end, and is seen to.

@@ -2,6 +2,7 @@
 
 use std::net::ToSocketAddrs;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, OnceLock};
 
 use millstream_config::{ConfigError, Configuration, options};
 use millstream_taskmanager::LogDirectory;
@@ -128,20 +129,43 @@ pub(crate) fn refuse_open_bind(
     }
 }
 
+/// How a daemon ended that did not fail.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ended {
+    /// What it existed for has ended, or it was asked to end over its ports.
+    Done,
+    /// This signal ended it: whoever sent it knows why, and another process may go on.
+    Signalled(i32),
+}
+
+/// Whether a signal came, and which.
+#[derive(Debug, Default, Clone)]
+pub(crate) struct Signalled(Arc<OnceLock<i32>>);
+
+impl Signalled {
+    pub(crate) fn ended(&self) -> Ended {
+        self.0.get().map_or(Ended::Done, |signal| Ended::Signalled(*signal))
+    }
+}
+
 /// Cancels `stop` at the first SIGTERM or SIGINT.
-pub(crate) fn stop_at_signals(stop: CancellationToken) -> Result<(), DaemonError> {
+pub(crate) fn stop_at_signals(stop: CancellationToken) -> Result<Signalled, DaemonError> {
     let handler =
         |kind| signal(kind).map_err(|error| DaemonError::failed("failed to handle signals", error));
-    let (mut terminate, mut interrupt) =
-        (handler(SignalKind::terminate())?, handler(SignalKind::interrupt())?);
+    let (terminates, interrupts) = (SignalKind::terminate(), SignalKind::interrupt());
+    let (mut terminate, mut interrupt) = (handler(terminates)?, handler(interrupts)?);
+    let signalled = Signalled::default();
+    let first = signalled.clone();
     tokio::spawn(async move {
-        tokio::select! {
-            _ = terminate.recv() => tracing::info!("SIGTERM: stopping"),
-            _ = interrupt.recv() => tracing::info!("SIGINT: stopping"),
-        }
+        let (name, kind) = tokio::select! {
+            _ = terminate.recv() => ("SIGTERM", terminates),
+            _ = interrupt.recv() => ("SIGINT", interrupts),
+        };
+        tracing::info!("{name}: stopping");
+        let _ = first.0.set(kind.as_raw_value());
         stop.cancel();
     });
-    Ok(())
+    Ok(signalled)
 }
 
 /// Makes this process the parent of what its hosts leave behind.

@@ -16,7 +16,7 @@ use millstream_gateway::{ArtifactLocator, ResourceManagerGateway};
 use millstream_jobmaster::{Factory, IdSource, JobMasterConfig, OsIds};
 use millstream_resourcemanager::worker_fleet::FleetConfig;
 use millstream_resourcemanager::{
-    ResourceManagerConfig, ResourceManagerError, start_resource_manager,
+    ResourceManagerConfig, ResourceManagerError, ResourceManagerHandle, start_resource_manager,
 };
 use millstream_rm_driver::{ClusterStatus, DriverEventReceiver, ResourceManagerDriver};
 use millstream_rpc::{ClusterServer, ClusterServerConfig};
@@ -26,10 +26,10 @@ use millstream_taskmanager::{
 };
 use millstream_types::{LeaderEpoch, TaskManagerId, Timestamp};
 use tokio::net::TcpListener;
-use tokio::task::JoinError;
+use tokio::task::{JoinError, JoinHandle};
 use tokio_util::sync::CancellationToken;
 
-use crate::daemon::{self, DaemonError, DaemonFiles};
+use crate::daemon::{self, DaemonError, DaemonFiles, Ended};
 use crate::lifecycle::{Begun, Lifecycle, Lifecycles, Outcome};
 use crate::planner::ChildPlanner;
 
@@ -85,7 +85,8 @@ impl JobManagerSetup {
 }
 
 /// Runs a JobManager until what it exists for has ended, or it is told to stop by a signal or by
-/// `DELETE /cluster`.
+/// `DELETE /cluster`. After a signal the external manager is not told that the cluster has ended:
+/// to it, this process is one that died.
 ///
 /// # Errors
 /// A port is taken, a directory cannot be made, or the driver failed.
@@ -94,10 +95,10 @@ pub async fn run_job_manager(
     files: DaemonFiles,
     setup: JobManagerSetup,
     make_driver: impl FnOnce(&Endpoints) -> Result<Driver, DaemonError>,
-) -> Result<(), DaemonError> {
+) -> Result<Ended, DaemonError> {
     daemon::adopt_orphans().await?;
     let stop = CancellationToken::new();
-    daemon::stop_at_signals(stop.clone())?;
+    let signalled = daemon::stop_at_signals(stop.clone())?;
     let ports = Ports::bind(&configuration, &setup).await?;
     let endpoints = ports.endpoints()?;
     let dir = working_dir(&configuration)?;
@@ -105,31 +106,30 @@ pub async fn run_job_manager(
     let located: Arc<dyn ArtifactLocator> = Arc::new(artifacts.clone());
     let logs = files.directory(dir.path());
     let hosts = coordinator_hosts(&configuration, dir.path(), &logs, &setup.variables, &located)?;
-    let hosts = Arc::new(hosts);
     let (driver, events) = make_driver(&endpoints)?;
     let (resources, mut resources_ended) =
         start_resource_manager(&resource_config(&configuration)?, driver, events);
     let resource_manager: Arc<dyn ResourceManagerGateway> = Arc::new(resources.clone());
+    let of_jobs = JobMasterConfig::from_configuration(&configuration)?;
+    let job_masters = Factory {
+        resource_manager: Arc::clone(&resource_manager),
+        coordinator_hosts: Arc::clone(&hosts) as _,
+        config: JobMasterConfig { authority: setup.authority, ..of_jobs },
+    };
     let (dispatcher, _) = start_dispatcher(
         &dispatcher_config(&configuration)?,
         artifacts.clone(),
-        Arc::new(Factory {
-            resource_manager: Arc::clone(&resource_manager),
-            coordinator_hosts: Arc::clone(&hosts) as _,
-            config: JobMasterConfig {
-                authority: setup.authority,
-                ..JobMasterConfig::from_configuration(&configuration)?
-            },
-        }),
+        Arc::new(job_masters),
         Arc::clone(&resource_manager),
     );
     let lease = setup.lease.map(ClientLease::new);
+    let planner = Arc::new(ChildPlanner::new(&configuration, dir.path().to_owned())?);
     let services = RestServices {
         dispatcher: dispatcher.clone(),
         resource_manager: Arc::clone(&resource_manager),
         artifacts: artifacts.clone(),
         jars,
-        planner: Arc::new(ChildPlanner::new(&configuration, dir.path().to_owned())?),
+        planner,
         lease: lease.clone(),
         shutdown_requested: stop.clone(),
     };
@@ -148,16 +148,29 @@ pub async fn run_job_manager(
     let served = tokio::spawn(ports.serve(server, rest_config, services, serving.clone())?);
     let ended = tokio::select! {
         outcome = until_end(&lifecycles, begun, lease.as_ref(), &stop) => Ok(outcome),
-        failed = &mut resources_ended => Err(failed),
+        failed = &mut resources_ended => Err(resource_manager_failed(failed)),
     };
     end_jobs(&dispatcher, &hosts).await;
     serving.cancel();
     let _ = served.await;
-    let Outcome { status, diagnostics } = ended.map_err(resource_manager_failed)?;
+    let outcome = ended?;
+    match signalled.ended() {
+        Ended::Done => leave(&resources, resources_ended, outcome).await,
+        Ended::Signalled(_) => resources_ended.abort(),
+    }
+    Ok(signalled.ended())
+}
+
+/// Tells the external manager that the cluster has ended, and how.
+async fn leave(
+    resources: &ResourceManagerHandle,
+    actor: JoinHandle<Result<(), ResourceManagerError>>,
+    outcome: Outcome,
+) {
+    let Outcome { status, diagnostics } = outcome;
     tracing::info!(?status, diagnostics, "the cluster ends");
     resources.stop(status, diagnostics).await;
-    let _ = resources_ended.await;
-    Ok(())
+    let _ = actor.await;
 }
 
 fn resource_manager_failed(
@@ -230,7 +243,7 @@ fn coordinator_hosts(
     logs: &LogDirectory,
     variables: &[(OsString, OsString)],
     artifacts: &Arc<dyn ArtifactLocator>,
-) -> Result<CoordinatorHosts, DaemonError> {
+) -> Result<Arc<CoordinatorHosts>, DaemonError> {
     let config = CoordinatorHostsConfig {
         id: TaskManagerId::new("jobmanager"),
         hosts: HostSettings {
@@ -242,7 +255,7 @@ fn coordinator_hosts(
         },
         memory_limit: configuration.get(&options::COORDINATOR_MEMORY)?,
     };
-    Ok(CoordinatorHosts::new(config, Arc::clone(artifacts)))
+    Ok(Arc::new(CoordinatorHosts::new(config, Arc::clone(artifacts))))
 }
 
 fn fleet_config(configuration: &Configuration) -> Result<FleetConfig, DaemonError> {
@@ -421,7 +434,8 @@ fn open_stores(
     let failed = |error: Box<dyn std::error::Error + Send + Sync>| {
         DaemonError::failed(format!("failed to open the uploads in {}", base.display()), error)
     };
-    let artifacts = ArtifactStore::open(&base.join("artifacts"), size_max)
+    let unused_for = configuration.get(&options::BLOB_SERVICE_CLEANUP_INTERVAL)?.duration();
+    let artifacts = ArtifactStore::open(&base.join("artifacts"), size_max, unused_for)
         .map_err(|error| failed(error.into()))?;
     let jars = JarStore::open(&base.join("jars"), artifacts.clone())
         .map_err(|error| failed(error.into()))?;

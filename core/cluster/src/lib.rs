@@ -18,7 +18,7 @@ mod planner;
 mod task_manager;
 
 #[cfg(feature = "daemons")]
-pub use daemon::{DaemonError, DaemonFiles};
+pub use daemon::{DaemonError, DaemonFiles, Ended};
 #[cfg(feature = "daemons")]
 pub use job_manager::{Driver, Endpoints, JobManagerSetup, run_job_manager};
 #[cfg(feature = "daemons")]

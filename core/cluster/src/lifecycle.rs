@@ -36,8 +36,10 @@ pub enum Lifecycle {
 pub struct PlannedJob {
     /// Its id.
     pub job: JobId,
-    /// Its plan, a `millstream.job.v1.JobGraph`.
+    /// Its plan, a `millstream.job.v1.JobGraph` without settings.
     pub graph: PathBuf,
+    /// The plan's settings, which may hold secrets and so are in no file.
+    pub settings: JobSettings,
     /// Its executable.
     pub artifact: PathBuf,
 }
@@ -142,8 +144,9 @@ impl Lifecycles {
         let file = planned.graph.display();
         let bytes = std::fs::read(&planned.graph)
             .map_err(|error| format!("failed to read the job graph {file}: {error}"))?;
-        let graph = millstream_protocol::job::JobGraph::decode(bytes.as_slice())
+        let mut graph = millstream_protocol::job::JobGraph::decode(bytes.as_slice())
             .map_err(|error| format!("{file} is no job graph: {error}"))?;
+        graph.settings = Some((&planned.settings).into());
         let artifact = self.adopt(planned.artifact).await?;
         self.submit(planned.job, graph, artifact).await
     }

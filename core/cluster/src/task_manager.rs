@@ -12,7 +12,7 @@ use millstream_taskmanager::{ExitReason, HostSettings, TaskManagerConfig, Workin
 use millstream_types::{ByteSize, ResourceProfile, TaskManagerId};
 use tokio_util::sync::CancellationToken;
 
-use crate::daemon::{self, DaemonError, DaemonFiles};
+use crate::daemon::{self, DaemonError, DaemonFiles, Ended};
 
 /// What distinguishes one TaskManager from another, beside its configuration.
 #[derive(Debug, Default)]
@@ -31,10 +31,10 @@ pub async fn run_task_manager(
     configuration: Configuration,
     files: DaemonFiles,
     setup: TaskManagerSetup,
-) -> Result<(), DaemonError> {
+) -> Result<Ended, DaemonError> {
     daemon::adopt_orphans().await?;
     let stop = CancellationToken::new();
-    daemon::stop_at_signals(stop.clone())?;
+    let signalled = daemon::stop_at_signals(stop.clone())?;
     let bind_host = configuration.get(&options::TASKMANAGER_BIND_HOST)?;
     let key = options::TASKMANAGER_BIND_HOST.key();
     daemon::refuse_open_bind(&configuration, key, &bind_host, setup.credentials.is_some())?;
@@ -59,7 +59,7 @@ pub async fn run_task_manager(
     let connector = Arc::new(connector);
     let ended = millstream_taskmanager::run(config, connector, stop).await;
     match ended.map_err(|error| DaemonError::failed("the TaskManager failed", error))? {
-        ExitReason::Shutdown => Ok(()),
+        ExitReason::Shutdown => Ok(signalled.ended()),
         reason => Err(DaemonError::Refused(reason.to_string())),
     }
 }

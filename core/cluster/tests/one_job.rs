@@ -67,6 +67,7 @@ async fn who_is_answered_at_all_is_told_about_the_job() {
     let planned = PlannedJob {
         job: JOB,
         graph: dir.path().join("graph"),
+        settings: JobSettings::default(),
         artifact: dir.path().join("artifact"),
     };
     write_graph(&planned.graph);

@@ -61,6 +61,8 @@ options! {
     JOBSTORE_MAX_CAPACITY: u32 = "jobstore.max-capacity", default "2147483647";
     /// How long the JobManager remembers a finished job.
     JOBSTORE_EXPIRATION_TIME: Seconds = "jobstore.expiration-time", default "3600";
+    /// How long JobManager and TaskManagers keep an artifact that no job uses any more.
+    BLOB_SERVICE_CLEANUP_INTERVAL: Seconds = "blob.service.cleanup.interval", default "3600";
 
     /// The host at which clients reach the REST server.
     REST_ADDRESS: String = "rest.address", default "localhost", else "jobmanager.rpc.address";

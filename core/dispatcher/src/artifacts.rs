@@ -2,8 +2,9 @@
 //!
 //! An upload goes to a file of a random name; once its bytes are on the disk and its hash is known,
 //! it is renamed to that hash, so there is one copy per executable and never half of one. A job
-//! and an uploaded jar *hold* an artifact; one that nobody holds is deleted a little later: soon
-//! after its last use, or in ten minutes if it was never used.
+//! and an uploaded jar *hold* an artifact; one that nobody holds is deleted later, so that the next
+//! job of the same program starts at once: some time after its last use, or in ten minutes if it
+//! was never used.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -22,8 +23,6 @@ use tracing::{info, warn};
 
 use crate::random;
 
-/// How long an artifact stays after its last use; a repeated submission finds it there.
-const UNUSED_FOR: Duration = Duration::from_secs(3);
 /// How long an upload may wait for its first use.
 const NEVER_USED_FOR: Duration = Duration::from_secs(600);
 
@@ -76,6 +75,7 @@ struct Entry {
 struct Inner {
     directory: PathBuf,
     size_max: ByteSize,
+    unused_for: Duration,
     entries: Mutex<BTreeMap<ArtifactHash, Entry>>,
 }
 
@@ -87,15 +87,20 @@ pub struct ArtifactStore {
 
 impl ArtifactStore {
     /// Opens the store in this directory, which is created and must belong to nobody else. What an
-    /// earlier process left there stays if it is whole; the rest is deleted.
+    /// earlier process left there stays if it is whole; the rest is deleted. An artifact stays for
+    /// `unused_for` after its last use.
     ///
     /// # Errors
     /// The directory cannot be made or read.
-    pub fn open(directory: &Path, size_max: ByteSize) -> Result<Self, StoreError> {
+    pub fn open(
+        directory: &Path,
+        size_max: ByteSize,
+        unused_for: Duration,
+    ) -> Result<Self, StoreError> {
         let entries = read_directory(directory).map_err(|error| fault(directory, error))?;
         let directory = directory.to_owned();
         let entries = Mutex::new(entries);
-        Ok(Self { inner: Arc::new(Inner { directory, size_max, entries }) })
+        Ok(Self { inner: Arc::new(Inner { directory, size_max, unused_for, entries }) })
     }
 
     /// The largest artifact that it takes.
@@ -190,7 +195,7 @@ impl ArtifactStore {
     pub async fn sweep(&self, now: Instant) -> Vec<ArtifactHash> {
         let mut dropped = Vec::new();
         self.entries().retain(|artifact, entry| {
-            let patience = if entry.used { UNUSED_FOR } else { NEVER_USED_FOR };
+            let patience = if entry.used { self.inner.unused_for } else { NEVER_USED_FOR };
             let keep = entry.holders > 0 || now.duration_since(entry.since) < patience;
             if !keep {
                 dropped.push(*artifact);
@@ -336,10 +341,13 @@ fn hash_file(path: &Path) -> io::Result<ArtifactHash> {
 mod tests {
     use super::*;
 
+    const UNUSED_FOR: Duration = Duration::from_secs(3);
+
     fn store(limit: u64) -> (tempfile::TempDir, ArtifactStore) {
         let directory = tempfile::tempdir().unwrap();
         let limit = ByteSize::from_bytes(limit);
-        let store = ArtifactStore::open(&directory.path().join("artifacts"), limit).unwrap();
+        let store =
+            ArtifactStore::open(&directory.path().join("artifacts"), limit, UNUSED_FOR).unwrap();
         (directory, store)
     }
 
@@ -418,7 +426,7 @@ mod tests {
         let directory = store.inner.directory.clone();
         std::fs::write(directory.join("x.part"), b"half").unwrap();
         std::fs::write(directory.join(ArtifactHash::new([1; 32]).to_string()), b"bad").unwrap();
-        let store = ArtifactStore::open(&directory, ByteSize::from_bytes(100)).unwrap();
+        let store = ArtifactStore::open(&directory, ByteSize::from_bytes(100), UNUSED_FOR).unwrap();
         assert!(store.contains(kept));
         assert_eq!(files(&store), [kept.to_string()]);
     }

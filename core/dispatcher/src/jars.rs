@@ -164,7 +164,8 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let open = || {
             let limit = ByteSize::from_mib(1);
-            let artifacts = ArtifactStore::open(&directory.path().join("a"), limit).unwrap();
+            let hour = std::time::Duration::from_secs(3600);
+            let artifacts = ArtifactStore::open(&directory.path().join("a"), limit, hour).unwrap();
             let jars = JarStore::open(&directory.path().join("j"), artifacts.clone()).unwrap();
             (artifacts, jars)
         };

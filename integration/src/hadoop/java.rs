@@ -32,6 +32,7 @@ pub(super) enum Kind {
     DataNode,
     ResourceManager,
     NodeManager,
+    ZooKeeper,
 }
 
 impl Kind {
@@ -43,6 +44,7 @@ impl Kind {
                 "org.apache.hadoop.yarn.server.resourcemanager.ResourceManager"
             }
             Self::NodeManager => "org.apache.hadoop.yarn.server.nodemanager.NodeManager",
+            Self::ZooKeeper => "org.apache.zookeeper.server.ZooKeeperServerMain",
         }
     }
 }
@@ -52,7 +54,7 @@ impl Kind {
 pub(super) struct Spec {
     pub(super) name: String,
     pub(super) kind: Kind,
-    /// `-Dkey=value` for this daemon alone.
+    /// Its arguments: `-Dkey=value` for this daemon alone, or its file.
     pub(super) properties: Vec<String>,
     /// What it listens on.
     pub(super) ports: Vec<u16>,
@@ -83,4 +85,28 @@ pub(super) fn command(dir: &Path, jars: &Path, class: &str) -> Command {
     java.arg("-cp").arg(format!("{}:{}/*", dir.join("conf").display(), jars.display()));
     java.arg(class);
     java
+}
+
+/// The same command in a mount namespace of its own, in which nothing below this directory may be
+/// executed. Its process is the command's.
+pub(super) fn on_noexec(dir: &Path, command: &Command) -> Command {
+    std::fs::create_dir_all(dir).unwrap();
+    let mut unshare = Command::new("unshare");
+    // SAFETY: it takes nothing and cannot fail.
+    if unsafe { libc::geteuid() } != 0 {
+        unshare.arg("--map-root-user");
+    }
+    let mount = "mount --bind \"$0\" \"$0\" && mount -o remount,bind,noexec \"$0\" && exec \"$@\"";
+    unshare.args(["--mount", "sh", "-c", mount]).arg(dir);
+    unshare.arg(command.get_program()).args(command.get_args());
+    for (name, value) in command.get_envs() {
+        match value {
+            Some(value) => unshare.env(name, value),
+            None => unshare.env_remove(name),
+        };
+    }
+    if let Some(directory) = command.get_current_dir() {
+        unshare.current_dir(directory);
+    }
+    unshare
 }

@@ -19,7 +19,7 @@ use crate::cluster::{guardian, mark};
 use crate::command_line::Outcome;
 use crate::daemon::Daemon;
 use crate::hadoop::java::{Kind, Spec};
-use crate::hadoop::settings::Settings;
+use crate::hadoop::settings::{LOCAL, Settings};
 use crate::rest::Rest;
 use crate::wait::until;
 use crate::workspace;
@@ -35,7 +35,9 @@ const START_DEADLINE: Duration = Duration::from_secs(300);
 #[derive(Debug, Clone)]
 pub struct HadoopBuilder {
     node_managers: usize,
+    resource_managers: usize,
     quick: bool,
+    noexec: bool,
     dir: Option<PathBuf>,
     properties: Vec<(String, String)>,
 }
@@ -48,12 +50,26 @@ impl HadoopBuilder {
         self
     }
 
+    /// Two ResourceManagers, of which ZooKeeper elects one: see [`Hadoop::fail_over`].
+    #[must_use]
+    pub fn two_resource_managers(mut self) -> Self {
+        self.resource_managers = 2;
+        self
+    }
+
     /// As clusters are: a NodeManager's heartbeat each second, its check of virtual memory, half a
     /// minute between attempts to reconnect, slow closes of files, ten minutes until a silent
     /// daemon counts as dead.
     #[must_use]
     pub fn defaults(mut self) -> Self {
         self.quick = false;
+        self
+    }
+
+    /// Nothing may be executed from the NodeManagers' directories for containers.
+    #[must_use]
+    pub fn noexec(mut self) -> Self {
+        self.noexec = true;
         self
     }
 
@@ -90,17 +106,18 @@ impl HadoopBuilder {
                 tempfile::Builder::new().prefix(prefix).tempdir().unwrap().keep()
             }
         };
-        let settings = Settings::new(&dir, self.quick, self.properties);
+        let settings = Settings::new(&dir, self.quick, self.resource_managers, self.properties);
         settings.write();
         let mut cluster = Hadoop {
             guardian: guardian(&dir),
             dir,
             jars,
-            web: Rest::at(settings.rm_web),
+            web: Rest::at(settings.resource_managers[0].web),
             name_node_web: Rest::at(settings.name_node_web),
             daemons: Vec::new(),
             specs: Vec::new(),
             node_managers: self.node_managers,
+            noexec: self.noexec,
             settings,
         };
         cluster.start_daemons();
@@ -116,7 +133,7 @@ pub struct Hadoop {
     guardian: Child,
     dir: PathBuf,
     jars: PathBuf,
-    /// The ResourceManager's web address.
+    /// The web address of the ResourceManager that leads.
     pub web: Rest,
     /// The NameNode's web address.
     pub name_node_web: Rest,
@@ -124,6 +141,7 @@ pub struct Hadoop {
     pub daemons: Vec<Daemon>,
     specs: Vec<Spec>,
     node_managers: usize,
+    noexec: bool,
     settings: Settings,
 }
 
@@ -131,7 +149,14 @@ impl Hadoop {
     /// HDFS, a ResourceManager and one NodeManager, as quick as they can be.
     #[must_use]
     pub fn builder() -> HadoopBuilder {
-        HadoopBuilder { node_managers: 1, quick: true, dir: None, properties: Vec::new() }
+        HadoopBuilder {
+            node_managers: 1,
+            resource_managers: 1,
+            quick: true,
+            noexec: false,
+            dir: None,
+            properties: Vec::new(),
+        }
     }
 
     /// Starts HDFS, a ResourceManager and so many NodeManagers of 8 GB each, and waits for them.
@@ -161,16 +186,16 @@ impl Hadoop {
         self.settings.default_fs()
     }
 
-    /// Where clients call the ResourceManager.
+    /// Where clients call the (first) ResourceManager.
     #[must_use]
     pub fn client_address(&self) -> String {
-        format!("localhost:{}", self.settings.rm_client)
+        format!("localhost:{}", self.settings.resource_managers[0].client)
     }
 
     /// Where ApplicationMasters call it.
     #[must_use]
     pub fn scheduler_address(&self) -> String {
-        format!("localhost:{}", self.settings.rm_scheduler)
+        format!("localhost:{}", self.settings.resource_managers[0].scheduler)
     }
 
     /// A variable for the environment of containers: what carries it is killed with the cluster.
@@ -182,8 +207,8 @@ impl Hadoop {
         (name, value)
     }
 
-    /// The daemons' names: `namenode`, `datanode-0`, `datanode-1`, `resourcemanager`,
-    /// `nodemanager-0` and so on.
+    /// The daemons' names: `namenode`, `datanode-0`, `datanode-1`, `resourcemanager` (or
+    /// `zookeeper`, `resourcemanager-0` and `resourcemanager-1`), `nodemanager-0` and so on.
     pub fn names(&self) -> impl Iterator<Item = &str> {
         self.daemons.iter().map(|daemon| daemon.name.as_str())
     }
@@ -219,6 +244,20 @@ impl Hadoop {
         self.daemons[at] = self.launch(&spec);
     }
 
+    /// Kills the ResourceManager that leads, and waits until the other one does and knows the
+    /// NodeManagers; the name of the one that was killed.
+    ///
+    /// # Panics
+    /// There is no other one, or it does not take over.
+    pub fn fail_over(&mut self) -> String {
+        let ports = self.settings.resource_managers.iter().map(|ports| ports.web);
+        let leader = ports.into_iter().position(|port| port == self.web.port).unwrap();
+        let name = format!("resourcemanager-{leader}");
+        self.kill(&name);
+        self.wait_until_ready();
+        name
+    }
+
     /// Waits until every DataNode and NodeManager is known and HDFS can be written.
     ///
     /// # Panics
@@ -227,10 +266,21 @@ impl Hadoop {
         self.wait_for("HDFS is ready, and all know their masters", Self::hdfs_is_ready);
         if self.node_managers > 0 {
             let expected = self.node_managers as u64;
+            self.wait_for("a ResourceManager leads", |hadoop| hadoop.leader().is_some());
+            self.web = self.leader().expect("it has been elected");
             self.wait_for("the NodeManagers have registered", |hadoop| {
                 hadoop.active_nodes() == Some(expected)
             });
         }
+    }
+
+    /// The web address of the ResourceManager that leads.
+    fn leader(&self) -> Option<Rest> {
+        let leads = |web: &Rest| {
+            let answer = web.call("GET", "/ws/v1/cluster/info", "text/plain", b"");
+            answer.is_ok_and(|answer| answer.json["clusterInfo"]["haState"] == "ACTIVE")
+        };
+        self.settings.resource_managers.iter().map(|ports| Rest::at(ports.web)).find(leads)
     }
 
     /// Runs a class of Hadoop as the superuser, as `org.apache.hadoop.hdfs.tools.DFSAdmin`.
@@ -301,7 +351,7 @@ impl Hadoop {
         let Some(web) = spec.ports.last().map(|port| Rest::at(*port)) else { return true };
         let ask = |path: &str| web.call("GET", path, "text/plain", b"").ok();
         match spec.kind {
-            Kind::NameNode | Kind::ResourceManager => true,
+            Kind::NameNode | Kind::ResourceManager | Kind::ZooKeeper => true,
             Kind::NodeManager => ask("/ws/v1/node/info").is_some_and(|info| info.status == 200),
             Kind::DataNode => {
                 let info = ask("/jmx?qry=Hadoop:service=DataNode,name=DataNodeInfo");
@@ -328,7 +378,7 @@ impl Hadoop {
         let mut format = Daemon::start("format".to_owned(), log, format);
         let mut specs = Vec::new();
         if self.node_managers > 0 {
-            specs.push(self.settings.resource_manager());
+            specs.extend(self.settings.resource_managers());
         }
         specs.extend((0..DATA_NODES).map(|number| self.settings.data_node(number)));
         specs.extend((0..self.node_managers).map(|number| self.settings.node_manager(number)));
@@ -346,7 +396,10 @@ impl Hadoop {
     }
 
     fn launch(&self, spec: &Spec) -> Daemon {
-        let command = self.command(spec.kind, &spec.properties);
+        let mut command = self.command(spec.kind, &spec.properties);
+        if self.noexec && spec.kind == Kind::NodeManager {
+            command = java::on_noexec(&self.dir.join(&spec.name).join(LOCAL), &command);
+        }
         Daemon::start(spec.name.clone(), self.dir.join(format!("{}.log", spec.name)), command)
     }
 

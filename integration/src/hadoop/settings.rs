@@ -15,6 +15,10 @@ const LOGGING: &str = "log4j.rootLogger=INFO,out\n\
     log4j.appender.out.layout=org.apache.log4j.PatternLayout\n\
     log4j.appender.out.layout.ConversionPattern=%d{ISO8601} %p %c{2}: %m%n\n";
 
+const ZOOKEEPER: &str = "zoo.cfg";
+/// In a NodeManager's directory: what containers find and write.
+pub(super) const LOCAL: &str = "local";
+
 /// So that tests need not wait for what a cluster in use does rarely. Expiries of ten seconds; the
 /// intervals at which master keys roll must stay above three times that, and do by default.
 const QUICK: [(&str, &str); 18] = [
@@ -38,6 +42,39 @@ const QUICK: [(&str, &str); 18] = [
     ("ipc.client.connect.retry.interval", "500"),
 ];
 
+/// Where one ResourceManager listens.
+#[derive(Debug)]
+pub(super) struct ResourceManagerPorts {
+    pub(super) client: u16,
+    pub(super) scheduler: u16,
+    pub(super) web: u16,
+    tracker: u16,
+    admin: u16,
+}
+
+impl ResourceManagerPorts {
+    fn free() -> Self {
+        Self {
+            client: free_port(),
+            scheduler: free_port(),
+            web: free_port(),
+            tracker: free_port(),
+            admin: free_port(),
+        }
+    }
+
+    /// The options that name them, without what all begin with.
+    fn named(&self) -> [(&str, u16); 5] {
+        [
+            ("address", self.client),
+            ("scheduler.address", self.scheduler),
+            ("webapp.address", self.web),
+            ("resource-tracker.address", self.tracker),
+            ("admin.address", self.admin),
+        ]
+    }
+}
+
 /// What a cluster's configuration is made of.
 #[derive(Debug)]
 pub(super) struct Settings {
@@ -46,27 +83,29 @@ pub(super) struct Settings {
     more: Vec<(String, String)>,
     name_node: u16,
     pub(super) name_node_web: u16,
-    pub(super) rm_client: u16,
-    pub(super) rm_scheduler: u16,
-    pub(super) rm_web: u16,
-    rm_tracker: u16,
-    rm_admin: u16,
+    /// One, or several of which ZooKeeper elects one.
+    pub(super) resource_managers: Vec<ResourceManagerPorts>,
+    zookeeper: u16,
 }
 
 impl Settings {
     /// Free ports for a cluster in this directory.
-    pub(super) fn new(dir: &Path, quick: bool, more: Vec<(String, String)>) -> Self {
+    pub(super) fn new(
+        dir: &Path,
+        quick: bool,
+        resource_managers: usize,
+        more: Vec<(String, String)>,
+    ) -> Self {
         Self {
             dir: dir.to_owned(),
             quick,
             more,
             name_node: free_port(),
             name_node_web: free_port(),
-            rm_client: free_port(),
-            rm_scheduler: free_port(),
-            rm_web: free_port(),
-            rm_tracker: free_port(),
-            rm_admin: free_port(),
+            resource_managers: (0..resource_managers)
+                .map(|_| ResourceManagerPorts::free())
+                .collect(),
+            zookeeper: free_port(),
         }
     }
 
@@ -83,11 +122,32 @@ impl Settings {
         }
     }
 
-    pub(super) fn resource_manager(&self) -> Spec {
-        let ports =
-            vec![self.rm_client, self.rm_scheduler, self.rm_web, self.rm_tracker, self.rm_admin];
-        let name = "resourcemanager".to_owned();
-        Spec { name, kind: Kind::ResourceManager, properties: Vec::new(), ports }
+    /// What is elected needs somebody who counts.
+    fn elects(&self) -> bool {
+        self.resource_managers.len() > 1
+    }
+
+    /// The ResourceManager, or ZooKeeper and the several that it has.
+    pub(super) fn resource_managers(&self) -> Vec<Spec> {
+        let of = |(number, ports): (usize, &ResourceManagerPorts)| {
+            let (name, properties) = match self.elects() {
+                false => ("resourcemanager".to_owned(), Vec::new()),
+                true => {
+                    let id = format!("-Dyarn.resourcemanager.ha.id=rm{number}");
+                    (format!("resourcemanager-{number}"), vec![id])
+                }
+            };
+            let ports = ports.named().iter().map(|(_, port)| *port).collect();
+            Spec { name, kind: Kind::ResourceManager, properties, ports }
+        };
+        let zookeeper = self.elects().then(|| Spec {
+            name: "zookeeper".to_owned(),
+            kind: Kind::ZooKeeper,
+            properties: vec![self.dir.join("conf").join(ZOOKEEPER).display().to_string()],
+            ports: vec![self.zookeeper],
+        });
+        let all = self.resource_managers.iter().enumerate().map(of);
+        zookeeper.into_iter().chain(all).collect()
     }
 
     pub(super) fn data_node(&self, number: usize) -> Spec {
@@ -111,7 +171,7 @@ impl Settings {
             .map(|(key, port)| format!("-Dyarn.nodemanager.{key}=localhost:{port}"))
             .collect();
         for (key, folder) in
-            [("local-dirs", "local"), ("log-dirs", "log"), ("recovery.dir", "recovery")]
+            [("local-dirs", LOCAL), ("log-dirs", "log"), ("recovery.dir", "recovery")]
         {
             let path = self.dir.join(&name).join(folder);
             properties.push(format!("-Dyarn.nodemanager.{key}={}", path.display()));
@@ -125,6 +185,9 @@ impl Settings {
         fs::create_dir_all(&conf).unwrap();
         fs::create_dir_all(self.dir.join("tmp")).unwrap();
         fs::write(conf.join("log4j.properties"), LOGGING).unwrap();
+        if self.elects() {
+            fs::write(conf.join(ZOOKEEPER), self.zookeeper_config()).unwrap();
+        }
         let (mut core, mut hdfs, mut yarn) = (self.core(), self.hdfs(), self.yarn());
         let quick = QUICK.iter().filter(|_| self.quick).map(|&(key, value)| (key, value));
         let more = self.more.iter().map(|(key, value)| (key.as_str(), value.as_str()));
@@ -161,6 +224,16 @@ impl Settings {
         ])
     }
 
+    /// Sessions end after two ticks at the soonest.
+    fn zookeeper_config(&self) -> String {
+        format!(
+            "dataDir={}\nclientPort={}\nclientPortAddress=127.0.0.1\ntickTime=500\n\
+             admin.enableServer=false\n",
+            self.dir.join("zookeeper").display(),
+            self.zookeeper
+        )
+    }
+
     fn hdfs(&self) -> HadoopConfiguration {
         let local = |port: u16| format!("127.0.0.1:{port}");
         of(&[
@@ -178,15 +251,9 @@ impl Settings {
     }
 
     fn yarn(&self) -> HadoopConfiguration {
-        let local = |port: u16| format!("localhost:{port}");
         let home = mark(&self.dir).trim_start_matches("HOME=").to_owned();
-        of(&[
+        let mut site = of(&[
             ("yarn.resourcemanager.hostname", "localhost"),
-            ("yarn.resourcemanager.address", &local(self.rm_client)),
-            ("yarn.resourcemanager.scheduler.address", &local(self.rm_scheduler)),
-            ("yarn.resourcemanager.resource-tracker.address", &local(self.rm_tracker)),
-            ("yarn.resourcemanager.admin.address", &local(self.rm_admin)),
-            ("yarn.resourcemanager.webapp.address", &local(self.rm_web)),
             ("yarn.resourcemanager.bind-host", "127.0.0.1"),
             ("yarn.resourcemanager.recovery.enabled", "true"),
             (
@@ -213,7 +280,33 @@ impl Settings {
             ("yarn.nodemanager.recovery.supervised", "true"),
             // What containers have as HOME marks them as ours; it does not exist, as on many nodes.
             ("yarn.nodemanager.user-home-dir", &home),
-        ])
+        ]);
+        let mut ids = Vec::new();
+        for (number, ports) in self.resource_managers.iter().enumerate() {
+            let suffix = if self.elects() { format!(".rm{number}") } else { String::new() };
+            for (name, port) in ports.named() {
+                let key = format!("yarn.resourcemanager.{name}{suffix}");
+                site.set(key, format!("localhost:{port}"));
+            }
+            ids.push(format!("rm{number}"));
+        }
+        if self.elects() {
+            let (ids, zookeeper) = (ids.join(","), format!("127.0.0.1:{}", self.zookeeper));
+            for (key, value) in [
+                ("yarn.resourcemanager.ha.enabled", "true"),
+                ("yarn.resourcemanager.cluster-id", "test"),
+                ("yarn.resourcemanager.ha.rm-ids", &ids),
+                (
+                    "yarn.resourcemanager.store.class",
+                    "org.apache.hadoop.yarn.server.resourcemanager.recovery.ZKRMStateStore",
+                ),
+                ("yarn.resourcemanager.zk-address", &zookeeper),
+                ("yarn.resourcemanager.zk-timeout-ms", "2000"),
+            ] {
+                site.set(key, value);
+            }
+        }
+        site
     }
 }
 

@@ -144,8 +144,13 @@ fn what_hadoop_survives_no_job_notices() {
         steady.assert_advances();
     }
     yarn.hadoop.wait_until_ready();
+    // This one stays away.
+    yarn.hadoop.kill("datanode-1");
+    steady.assert_advances();
     steady.assert_exact(&yarn);
     assert_eq!(steady.attempts(), 0, "{:?}", steady.job.causes());
+    yarn.hadoop.restart("datanode-1");
+    yarn.hadoop.wait_until_ready();
 
     // A NameNode that is away may cost the tasks that write their files, and no line.
     let steady = Steady::start(&yarn, &session, "renamed", scale(30, 90));
@@ -157,6 +162,59 @@ fn what_hadoop_survives_no_job_notices() {
     steady.assert_advances();
     steady.assert_exact(&yarn);
     assert!(steady.attempts() <= 1, "{:?}", steady.job.causes());
+    stop(&yarn, &session);
+}
+
+#[test]
+fn another_resource_manager_takes_over_and_no_job_notices() {
+    let hadoop = Hadoop::builder().two_resource_managers().node_managers(2);
+    let mut yarn = OnYarn::new(hadoop.start());
+    let session = start_session(&yarn);
+    let steady = Steady::start(&yarn, &session, "taken-over", scale(30, 120));
+    for _ in 0..scale(1, 4) {
+        let killed = yarn.hadoop.fail_over();
+        steady.assert_advances();
+        // Who leads now gives workers, and only those that are asked for.
+        let another = Steady::start(&yarn, &session, &format!("after-{killed}"), 5);
+        another.assert_exact(&yarn);
+        assert_eq!(yarn.containers(), 5, "the JobManager and the workers of two jobs");
+        yarn.hadoop.restart(&killed);
+    }
+    steady.assert_exact(&yarn);
+    assert_eq!(steady.attempts(), 0, "{:?}", steady.job.causes());
+    stop(&yarn, &session);
+}
+
+#[test]
+fn a_worker_that_yarn_wants_back_goes_before_it_is_killed() {
+    // The queue of this user may have it all, as long as nobody else wants their half.
+    let hadoop = Hadoop::builder()
+        .set("yarn.nodemanager.resource.memory-mb", "2048")
+        .set("yarn.scheduler.capacity.root.queues", "default,others")
+        .set("yarn.scheduler.capacity.root.default.capacity", "50")
+        .set("yarn.scheduler.capacity.root.default.user-limit-factor", "2")
+        .set("yarn.scheduler.capacity.root.others.capacity", "50")
+        .set("yarn.resourcemanager.scheduler.monitor.enable", "true")
+        .set("yarn.resourcemanager.monitor.capacity.preemption.monitoring_interval", "500")
+        .set("yarn.resourcemanager.monitor.capacity.preemption.max_wait_before_kill", "60000")
+        .set("yarn.resourcemanager.monitor.capacity.preemption.total_preemption_per_round", "1")
+        .set("yarn.resourcemanager.monitor.capacity.preemption.natural_termination_factor", "1");
+    let yarn = OnYarn::new(hadoop.start()).set("resourcemanager.taskmanager-timeout", "10min");
+    let session = start_session(&yarn);
+    let steady = Steady::start(&yarn, &session, "wanted", scale(20, 60));
+    // The newest worker is the one that YARN chooses; it has nothing to do any more.
+    let program = binary("jobs");
+    let output = yarn.home("short");
+    let options = ["-c", "copy", program.to_str().unwrap(), "--records", "10"];
+    let _ = yarn.run("run", &[&options[..], &["--output", output.as_str()]].concat()).success();
+    wait_for_containers(&yarn, 4);
+    let others = ["-d", "-qu", "others", "-Djobmanager.memory.process.size=512m"];
+    let deployed = yarn.run("yarn-session", &others).success();
+    assert_eq!(yarn.containers(), 4, "the idle worker has made room for another JobManager");
+    steady.assert_exact(&yarn);
+    assert_eq!(steady.attempts(), 0, "{:?}", steady.job.causes());
+    let other = application_id(&deployed.stdout);
+    let _ = yarn.told("yarn-session", &["-id", &other], "stop\n").success();
     stop(&yarn, &session);
 }
 
@@ -234,10 +292,12 @@ fn a_node_that_is_decommissioned_is_left_when_its_work_is_done() {
 #[test]
 fn nothing_survives_its_master() {
     let yarn = OnYarn::new(Hadoop::start(2));
+    for target in ["yarn-session", "yarn-per-job"] {
+        who_waits_hears_of_its_masters_death(&yarn, target);
+    }
     let session = start_session(&yarn);
     let _job = Steady::start(&yarn, &session, "survivor", 600);
-    let masters = processes(&yarn, "yarn-jobmanager");
-    kill(*masters.first().expect("no JobManager was found"));
+    kill_master(&yarn);
     assert_eq!(yarn.ended(&session), "FAILED/FAILED");
     until("no process of a container is left", DEADLINE, || {
         yarn.container_processes().is_empty().then_some(())
@@ -248,6 +308,28 @@ fn nothing_survives_its_master() {
     let complaint = refused.complaint();
     assert!(complaint.contains("has ended (FAILED/FAILED)"), "{complaint}");
     what_ends_a_cluster_leaves_nothing(&yarn);
+}
+
+fn kill_master(yarn: &OnYarn) {
+    let masters = processes(yarn, "yarn-jobmanager");
+    kill(*masters.first().expect("no JobManager was found"));
+}
+
+fn who_waits_hears_of_its_masters_death(yarn: &OnYarn, target: &str) {
+    if target == "yarn-session" {
+        let _ = start_session(yarn);
+    }
+    let (program, output) = (binary("jobs"), yarn.home(target));
+    let options = ["-t", target, "-c", "copy", program.to_str().unwrap()];
+    let arguments = ["--records", "100000000", "--output", output.as_str()];
+    let client = yarn.start("run", &[&options[..], &arguments[..]].concat());
+    until("a task runs", DEADLINE, || (!processes(yarn, "artifact").is_empty()).then_some(()));
+    kill_master(yarn);
+    let refused = client.finish();
+    let complaint = refused.complaint();
+    for words in ["application_", "has ended (FAILED/FAILED)", "killed by signal 9"] {
+        assert!(complaint.contains(words), "{words:?} is not in {refused:?}");
+    }
 }
 
 /// Ended through YARN, left by its client, stopped with a job.

@@ -20,6 +20,7 @@ mod bad_input;
 mod driver;
 mod faults;
 mod modes;
+mod nodes;
 mod people;
 mod transport;
 

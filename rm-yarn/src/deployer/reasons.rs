@@ -1,5 +1,6 @@
 //! What YARN says about an application, as one sentence for people.
 
+use crate::completion::explain;
 use crate::ids::ApplicationId;
 use crate::proto::yarn::ApplicationReportProto;
 
@@ -60,8 +61,8 @@ pub fn why_ended(report: &ApplicationReportProto) -> String {
             "the node may not execute the engine: is its local directory mounted noexec?{hint}"
         ),
         (Some(last), _) => format!("{last}{hint}"),
-        (None, Some(code)) if text.contains("Exception from container-launch") => {
-            format!("the JobManager's process ended with exit code {code}{hint}")
+        (None, Some(code)) if let Ok(status) = code.parse() => {
+            format!("the JobManager's container: {}{hint}", explain(status, text).reason)
         }
         _ => format!("{}{hint}", text.lines().next().unwrap_or_default()),
     }
@@ -125,6 +126,19 @@ mod tests {
         let expected = "a node could not fetch its files: No space available in any of the local \
                         directories";
         assert_eq!(why(unfetched), expected);
+        let killed = "Application application_1_0001 failed 1 times due to AM Container for \
+            appattempt_1_0001_000001 exited with  exitCode: 137\nFailing this attempt.";
+        let expected = "the JobManager's container: killed by signal 9 (exit code 137)";
+        assert_eq!(why(killed), expected);
+        let exceeded = killed.replace("137", "-104").replace(
+            "attempt.",
+            "attempt.Diagnostics: [x]Container is running 7B beyond the 'PHYSICAL' memory limit. \
+             Current usage: 1.2 GB of 1 GB physical memory used; 2 GB of 2.1 GB virtual memory \
+             used. Killing container.",
+        );
+        let expected = "the JobManager's container: killed for exceeding its memory: 1.2 GB of 1 \
+                        GB used";
+        assert_eq!(why(&exceeded), expected);
         assert_eq!(why("Application killed by user"), "Application killed by user");
         assert_eq!(why(""), "YARN gives no reason");
     }

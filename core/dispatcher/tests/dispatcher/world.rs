@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use futures::future::BoxFuture;
 use millstream_config::Configuration;
@@ -392,8 +393,9 @@ impl World {
         std::fs::write(directory.path().join("secret"), "secret").unwrap();
         std::os::unix::fs::symlink("../secret", logs.join("link.log")).unwrap();
 
-        let limit = ByteSize::from_mib(4);
-        let artifacts = ArtifactStore::open(&directory.path().join("artifacts"), limit).unwrap();
+        let (limit, unused_for) = (ByteSize::from_mib(4), Duration::from_secs(3));
+        let artifacts = directory.path().join("artifacts");
+        let artifacts = ArtifactStore::open(&artifacts, limit, unused_for).unwrap();
         let jars = JarStore::open(&directory.path().join("jars"), artifacts.clone()).unwrap();
         let (factory, planner) = (Arc::<FakeFactory>::default(), Arc::<FakePlanner>::default());
         let released = Arc::<Mutex<Vec<ArtifactHash>>>::default();

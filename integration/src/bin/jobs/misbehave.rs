@@ -70,6 +70,7 @@ fn go_wrong(how: &str) -> Result<()> {
             unsafe { black_box(std::ptr::dangling_mut::<u64>()).write_volatile(1) };
         }
         "leak" => leak(),
+        "reserve" => reserve(),
         "children" => {
             children()?;
             std::process::abort();
@@ -113,6 +114,15 @@ fn leak() {
         kept.push(black_box(vec![1; 1 << 20]));
         std::thread::sleep(Duration::from_micros(500));
     }
+}
+
+/// Addresses without memory: more than a check of virtual memory lets pass.
+fn reserve() {
+    let (size, flags) = (64 << 30, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE);
+    // SAFETY: the mapping is new, and nobody may read or write it.
+    let reserved = unsafe { libc::mmap(std::ptr::null_mut(), size, libc::PROT_NONE, flags, -1, 0) };
+    assert_ne!(reserved, libc::MAP_FAILED, "64 GiB could not be reserved");
+    block();
 }
 
 /// A child, a grandchild, and one that has left its session and its parent.
