@@ -45,7 +45,7 @@ fn write_graph(file: &Path) {
         input: 0,
         partitioner: None,
     };
-    let graph = StreamGraph { nodes, edges: vec![edge], ..StreamGraph::default() };
+    let graph = StreamGraph { nodes, edges: vec![edge] };
     let graph = plan(&graph, "test", 0, BTreeMap::new(), &JobSettings::default()).unwrap();
     let graph = millstream_protocol::job::JobGraph::from(&graph);
     std::fs::write(file, graph.encode_to_vec()).unwrap();
