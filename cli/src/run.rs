@@ -37,6 +37,8 @@ use crate::{console, runtime, settings, yarn};
 /// A job is asked after at this interval, growing from the shortest to the longest.
 const POLL_SHORTEST: Duration = Duration::from_millis(20);
 const POLL_LONGEST: Duration = Duration::from_millis(500);
+/// How long YARN may take to notice that a cluster has ended which does not answer any more.
+const END_PATIENCE: Duration = Duration::from_secs(5);
 /// How long an interrupted command waits for the end of what it cancels.
 const CANCEL_PATIENCE: Duration = Duration::from_secs(60);
 
@@ -137,6 +139,14 @@ impl Place {
             Self::Running(_) => std::future::pending().await,
             Self::OnYarn { yarn, id, .. } => yarn.end_of(*id).await,
             Self::OwnCluster(per_job) => per_job.end().await,
+        }
+    }
+
+    /// Why the cluster does not answer, if others know within a moment; else the error.
+    async fn explain(&mut self, error: anyhow::Error) -> anyhow::Error {
+        match self {
+            Self::Running(_) => error,
+            _ => timeout(END_PATIENCE, self.end()).await.unwrap_or(error),
         }
     }
 
@@ -297,7 +307,10 @@ impl Session {
                     continue;
                 }
                 Ok(Some(ended)) => ended,
-                Err(error) => JobEnd { status: None, runtime_ms: 0, error: Some(error) },
+                Err(error) => {
+                    let error = Some(self.place.explain(error).await);
+                    JobEnd { status: None, runtime_ms: 0, error }
+                }
             };
             let watched = self.watched.remove(at);
             watched.progress.clear();

@@ -301,7 +301,7 @@ impl Settings {
                     "org.apache.hadoop.yarn.server.resourcemanager.recovery.ZKRMStateStore",
                 ),
                 ("yarn.resourcemanager.zk-address", &zookeeper),
-                ("yarn.resourcemanager.zk-timeout-ms", "2000"),
+                ("yarn.resourcemanager.zk-timeout-ms", "4000"),
             ] {
                 site.set(key, value);
             }
