@@ -164,8 +164,8 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let open = || {
             let limit = ByteSize::from_mib(1);
-            let hour = std::time::Duration::from_secs(3600);
-            let artifacts = ArtifactStore::open(&directory.path().join("a"), limit, hour).unwrap();
+            let (path, unused_for) = (directory.path().join("a"), std::time::Duration::ZERO);
+            let artifacts = ArtifactStore::open(&path, limit, unused_for).unwrap();
             let jars = JarStore::open(&directory.path().join("j"), artifacts.clone()).unwrap();
             (artifacts, jars)
         };
