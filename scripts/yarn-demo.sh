@@ -81,9 +81,16 @@ compare() { # DIRECTORY, in the user's home
     cmp "$home/expected" "$home/counts" || fail "$1 holds other counts than expected"
     echo "$1: exact, $(wc -l <"$home/counts") different words."
 }
-listening() { # the ports, in hexadecimal, that processes of this user listen on
-    awk -v user="$(id -u)" '$4 == "0A" && $8 == user { sub(/.*:/, "", $2); print $2 }' \
-        /proc/net/tcp /proc/net/tcp6 | LC_ALL=C sort -u
+listening() { # the ports in hexadecimal that somebody listens on, and the sockets' numbers
+    awk '$4 == "0A" { sub(/.*:/, "", $2); print $2, $10 }' /proc/net/tcp /proc/net/tcp6
+}
+ports_of_containers() {
+    local pid socket
+    for pid in $(pgrep -f -- "yarn-(job|task)manager --log-file $home"); do
+        for socket in $(readlink "/proc/$pid/fd/"* | sed -n 's/^socket:\[\(.*\)\]$/\1/p'); do
+            listening | awk -v socket="$socket" '$2 == socket { print $1 }'
+        done
+    done
 }
 id_in() { grep -om1 'application_[0-9]*_[0-9]*' "$1"; }
 field() { # APPLICATION FIELD
@@ -102,8 +109,6 @@ assert_succeeded() { # APPLICATION
 }
 millstream() { "$home/millstream" "$@"; }
 
-listening >"$home/ports"
-
 # ---- the modes ---------------------------------------------------------------------------------
 
 echo
@@ -116,6 +121,8 @@ for parallelism in 1 4; do
     compare "session-$parallelism"
 done
 millstream list -a
+ports=$(ports_of_containers)
+[[ -n $ports ]] || fail "the session listens nowhere"
 echo stop | scripts/yarn-session.sh -id "$session"
 assert_succeeded "$session"
 
@@ -154,6 +161,7 @@ processes=$(pgrep -af -- "$home/hadoop/nodemanager" | grep -vE '^[0-9]+ (\S*/)?j
 [[ -z $processes ]] || fail "processes are left: $processes"
 staged=$(names "/user/$HADOOP_USER_NAME/.millstream" | grep '^application_' || true)
 [[ -z $staged ]] || fail "staged files are left: $staged"
-ports=$(listening | LC_ALL=C comm -13 "$home/ports" -)
-[[ -z $ports ]] || fail "ports are left: $(for port in $ports; do echo -n "$((16#$port)) "; done)"
+for port in $ports; do
+    ! listening | grep -q "^$port " || fail "port $((16#$port)) is left"
+done
 echo "No container, process, port or staged file of an application is left."
