@@ -92,12 +92,15 @@ impl PerJob {
 
     /// The result has been read: the cluster may end, and is seen to.
     pub(crate) async fn finish(&mut self) {
-        let (Some(id), Some(client)) = (self.application, &self.client) else { return };
+        let (Some(id), Some(client)) = (self.application, self.client.clone()) else { return };
         if !self.attached {
             return;
         }
-        // One that has ended does not answer.
-        let _ = client.call(Method::DELETE, "/v1/cluster", &Content::None).await;
+        // One that has ended does not answer, and must not be asked again and again.
+        tokio::select! {
+            _ = client.call(Method::DELETE, "/v1/cluster", &Content::None) => {}
+            () = self.ended(id) => return,
+        }
         if timeout(END_PATIENCE, self.ended(id)).await.is_err() {
             console::warn(format_args!("{id} has not ended after {END_PATIENCE:?}"));
         }

@@ -20,7 +20,7 @@ fn cluster_of(builder: ClusterBuilder) -> (Cluster, Census) {
     let cluster = builder.slots_with_memory(4, 128).start();
     let first = Neighbour::start(&cluster, "first", 100, 0, &["-p", "2"]);
     first.finish();
-    // Uploaded artifacts go when nobody has needed them for three seconds.
+    // On these clusters artifacts go when nobody has needed them for three seconds.
     let census = settled(&cluster);
     (cluster, census)
 }
