@@ -64,8 +64,14 @@ pub(crate) fn encode<M: Serialize>(message: &M) -> Result<Vec<u8>> {
 
 /// Decodes one.
 pub(crate) fn decode<M: DeserializeOwned>(payload: &[u8]) -> Result<M> {
-    postcard::from_bytes(payload)
-        .map_err(|error| anyhow::anyhow!("a message of another version of the connector: {error}"))
+    postcard::from_bytes(payload).map_err(|error| {
+        anyhow::anyhow!(
+            "a message of type {} between a task and its coordinator cannot be read back: {error}; \
+             a split or committable needs a Deserialize that reads what its Serialize writes, \
+             without names (no flatten, untagged, skip_serializing_if, ...)",
+            std::any::type_name::<M>()
+        )
+    })
 }
 
 /// The bounds of the time between two looks for splits: a delay of nothing would keep a core busy,

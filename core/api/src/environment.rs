@@ -255,8 +255,14 @@ impl Environment {
             Some(bytes) => bytes,
             None => postcard::to_stdvec(&compute()?)?,
         };
-        let value = postcard::from_bytes(&bytes)
-            .map_err(|error| anyhow::anyhow!("plan value {name:?} is of another type: {error}"))?;
+        let value = postcard::from_bytes(&bytes).map_err(|error| {
+            anyhow::anyhow!(
+                "plan value {name:?} cannot be read back as {}: {error}; its type needs a \
+                 Deserialize that reads what its Serialize writes, without names (no flatten, \
+                 untagged, skip_serializing_if, ...)",
+                std::any::type_name::<V>()
+            )
+        })?;
         self.plan_values.insert(name.to_owned(), bytes);
         Ok(value)
     }
