@@ -29,6 +29,8 @@ const POLL_SHORTEST: Duration = Duration::from_millis(5);
 const POLL_LONGEST: Duration = Duration::from_millis(250);
 /// After how long a wait is explained, and how often at the most.
 const EXPLAIN_AFTER: Duration = Duration::from_secs(2);
+/// What a wait is for when nothing is heard.
+const SILENT: &str = "the ResourceManager does not answer";
 /// How long the directory of an application that YARN does not know is left alone.
 const UNKNOWN_FOR: Duration = Duration::from_secs(3600);
 
@@ -53,6 +55,18 @@ pub enum DeployError {
         state: String,
         /// In one sentence.
         why: String,
+    },
+    /// The ResourceManager fell silent: what became of the application is unknown.
+    #[error(
+        "what became of {application} is unknown: {error}; when the ResourceManager is back, \
+         `yarn application -status {application}` tells, and `yarn application -kill \
+         {application}` ends it"
+    )]
+    Unheard {
+        /// The application.
+        application: ApplicationId,
+        /// Why it was not heard.
+        error: ClientError,
     },
     /// The cluster's certificates could not be made or read.
     #[error(transparent)]
@@ -178,12 +192,18 @@ impl<'a> Deployer<'a> {
             }
             Err(error) => Err(error),
         };
-        if let Err(error) = submitted {
-            // The error matters more than what the next sweep finds.
-            let _ = self.staging.remove(new.id).await;
-            return Err(error);
+        match submitted {
+            Ok(()) => Ok((new.id, credentials)),
+            // It may have been submitted, and then it needs its files.
+            Err(DeployError::Client(error)) if error.is_silence() => {
+                Err(DeployError::Unheard { application: new.id, error })
+            }
+            Err(error) => {
+                // The error matters more than what the next sweep finds.
+                let _ = self.staging.remove(new.id).await;
+                Err(error)
+            }
         }
-        Ok((new.id, credentials))
     }
 
     /// What the owner's client shows to the cluster of an application.
@@ -289,8 +309,23 @@ impl<'a> Deployer<'a> {
     ) -> Result<Deployed, DeployError> {
         let start = Instant::now();
         let mut said: Option<(Instant, String)> = None;
+        let mut answered = start;
         loop {
-            let report = self.client.report(id).await?;
+            let report = match self.client.report(id).await {
+                Ok(report) => report,
+                Err(error) if error.is_unknown() => return Err(error.into()),
+                // No answer is not the end of the application.
+                Err(error) if answered.elapsed() < self.client.silence_max() => {
+                    if said.as_ref().is_none_or(|(_, text)| text != SILENT) {
+                        progress(&format!("waiting for {id}: {SILENT}: {error}"));
+                    }
+                    said = Some((Instant::now(), SILENT.to_owned()));
+                    tokio::time::sleep(POLL_LONGEST).await;
+                    continue;
+                }
+                Err(error) => return Err(DeployError::Unheard { application: id, error }),
+            };
+            answered = Instant::now();
             match report.yarn_application_state() {
                 YarnApplicationStateProto::Running => return Ok(deployed(id, &report)),
                 YarnApplicationStateProto::Failed

@@ -344,7 +344,8 @@ fn what_ends_a_cluster_leaves_nothing(yarn: &OnYarn) {
 
     let program = binary("jobs");
     let (program, output) = (program.to_str().unwrap(), yarn.home("left"));
-    let options = ["-Dclient.heartbeat.timeout=5s", "-t", "yarn-per-job", "-c", "copy", program];
+    let heartbeat = ["-Dclient.heartbeat.timeout=5s", "-Dclient.heartbeat.interval=1s"];
+    let options = [&heartbeat[..], &["-t", "yarn-per-job", "-c", "copy", program]].concat();
     let arguments = ["--records", "100000000", "--output", output.as_str()];
     let client = yarn.start("run", &[&options[..], &arguments[..]].concat());
     let left = until("the client has submitted", DEADLINE, || {
