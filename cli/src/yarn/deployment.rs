@@ -1,6 +1,7 @@
 //! From the configuration to what is deployed.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
 use bytes::Bytes;
@@ -73,7 +74,8 @@ pub(crate) fn deployment(
         purpose: Some(purpose),
         ..Master::default()
     };
-    let attempts = configuration.get(&options::YARN_APPLICATION_ATTEMPTS)?.unwrap_or(1);
+    refuse_more_attempts(configuration)?;
+    refuse_rare_heartbeats(yarn, configuration)?;
     let priority = configuration.get(&options::YARN_APPLICATION_PRIORITY)?;
     let rolled = configuration.get(&options::YARN_ROLLED_LOGS_INCLUDE_PATTERN)?;
     let unrolled = configuration.get(&options::YARN_ROLLED_LOGS_EXCLUDE_PATTERN)?;
@@ -97,24 +99,67 @@ pub(crate) fn deployment(
         rolled_logs: rolled.map(|include| (include, unrolled)),
         master_size: master_size(configuration)?,
         worker_size: worker_size(configuration)?,
-        attempts: i32::try_from(attempts).unwrap_or(i32::MAX),
     })
+}
+
+/// A second JobManager would know neither jobs nor clients. To YARN, 0 means its own default.
+fn refuse_more_attempts(configuration: &Configuration) -> Result<()> {
+    match configuration.get(&options::YARN_APPLICATION_ATTEMPTS)? {
+        None | Some(1) => Ok(()),
+        Some(attempts) => bail!(
+            "{} is {attempts}, but another attempt of the JobManager would know neither its jobs \
+             nor its clients without high availability, which this version does not have: set 1 \
+             or leave it out",
+            options::YARN_APPLICATION_ATTEMPTS.key()
+        ),
+    }
+}
+
+/// YARN ends a master that it has not heard of for too long.
+fn refuse_rare_heartbeats(yarn: &Yarn, configuration: &Configuration) -> Result<()> {
+    let key = "yarn.am.liveness-monitor.expiry-interval-ms";
+    let expiry = Duration::from_millis(yarn.hadoop.number(key, 600_000)?);
+    let seconds = configuration.get(&options::YARN_HEARTBEAT_INTERVAL)?;
+    let idle = (options::YARN_HEARTBEAT_INTERVAL.key(), Duration::from_secs(seconds.into()));
+    let pending = &options::YARN_HEARTBEAT_CONTAINER_REQUEST_INTERVAL;
+    for (ours, interval) in [idle, (pending.key(), configuration.get(pending)?)] {
+        if interval >= expiry {
+            bail!(
+                "{ours} is {interval:?}, but YARN gives a JobManager up that it has not heard of \
+                 for {expiry:?} ({key}): lower {ours}"
+            );
+        }
+    }
+    Ok(())
 }
 
 fn master_size(configuration: &Configuration) -> Result<ContainerSize> {
     let memory = configuration.get(&options::JOBMANAGER_MEMORY_PROCESS_SIZE)?;
     let vcores = configuration.get(&options::YARN_APPMASTER_VCORES)?;
+    if vcores == 0 {
+        bail!("{} is 0: set at least 1", options::YARN_APPMASTER_VCORES.key());
+    }
     Ok(ContainerSize { memory_mb: mebibytes(memory), vcores: saturated(vcores) })
 }
 
 /// The size of a TaskManager's container: its cores are its slots unless the configuration says
 /// otherwise.
 pub(crate) fn worker_size(configuration: &Configuration) -> Result<ContainerSize> {
-    let memory = WorkerMemory::from_configuration(configuration)?.total;
     let slots = configuration.get(&options::TASKMANAGER_NUMBER_OF_TASK_SLOTS)?;
+    if slots == 0 {
+        bail!(
+            "{} (-s) is 0: a TaskManager without slots runs nothing, set at least 1",
+            options::TASKMANAGER_NUMBER_OF_TASK_SLOTS.key()
+        );
+    }
+    let memory = WorkerMemory::from_configuration(configuration)?.total;
     let vcores = match configuration.get(&options::YARN_CONTAINERS_VCORES)? {
         vcores @ 1.. => vcores,
-        _ => saturated(slots),
+        -1 => saturated(slots),
+        vcores => bail!(
+            "{} is {vcores}: set at least 1, or -1 for one per slot",
+            options::YARN_CONTAINERS_VCORES.key()
+        ),
     };
     Ok(ContainerSize { memory_mb: mebibytes(memory), vcores })
 }
@@ -157,4 +202,41 @@ fn acls(configuration: &Configuration) -> Result<Vec<(ApplicationAccessTypeProto
     let view = view.map(|acl| (ApplicationAccessTypeProto::AppaccessViewApp, acl));
     let modify = modify.map(|acl| (ApplicationAccessTypeProto::AppaccessModifyApp, acl));
     Ok(view.into_iter().chain(modify).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn with(key: &str, value: &str) -> Configuration {
+        Configuration::from_pairs([(key, value)]).unwrap()
+    }
+
+    #[test]
+    fn more_attempts_than_one_are_refused() {
+        for (attempts, refused) in [("1", false), ("2", true), ("0", true), ("10", true)] {
+            let outcome = refuse_more_attempts(&with("yarn.application-attempts", attempts));
+            assert_eq!(outcome.is_err(), refused, "{attempts}");
+            if let Err(error) = outcome {
+                assert!(error.to_string().contains("without high availability"), "{error}");
+            }
+        }
+        assert!(refuse_more_attempts(&with("parallelism.default", "1")).is_ok());
+    }
+
+    #[test]
+    fn counts_that_are_none_are_refused_by_their_name() {
+        for (key, value, expected) in [
+            ("taskmanager.numberOfTaskSlots", "0", "taskmanager.numberOfTaskSlots (-s) is 0"),
+            ("yarn.containers.vcores", "0", "yarn.containers.vcores is 0"),
+            ("yarn.containers.vcores", "-2", "yarn.containers.vcores is -2"),
+        ] {
+            let error = worker_size(&with(key, value)).unwrap_err().to_string();
+            assert!(error.starts_with(expected), "{error}");
+        }
+        let slots = with("taskmanager.numberOfTaskSlots", "3");
+        assert_eq!(worker_size(&slots).unwrap().vcores, 3);
+        let error = master_size(&with("yarn.appmaster.vcores", "0")).unwrap_err().to_string();
+        assert!(error.starts_with("yarn.appmaster.vcores is 0"), "{error}");
+    }
 }

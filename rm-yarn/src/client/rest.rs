@@ -253,7 +253,7 @@ mod tests {
             json!({ "RemoteException": { "message": "no", "javaClassName": class } }).to_string()
         };
         let refused = judge(400, &exception("a.b.BadRequestException")).unwrap_err();
-        assert_eq!(refused, "rm:8088 answered BadRequestException: no");
+        assert_eq!(refused, "rm:8088 refused: no");
         let unknown = judge(404, &exception("a.NotFoundException")).unwrap_err();
         assert!(unknown.contains("does not know application_1_0002"), "{unknown}");
         assert!(judge(404, "<html>").unwrap_err().contains("is it the right port?"));

@@ -1,6 +1,6 @@
 //! What YARN says about an application, as one sentence for people.
 
-use crate::completion::explain;
+use crate::completion::{explain, without_java};
 use crate::ids::ApplicationId;
 use crate::proto::yarn::ApplicationReportProto;
 
@@ -45,7 +45,7 @@ pub fn why_ended(report: &ApplicationReportProto) -> String {
     {
         let reason = reason.lines().next().unwrap_or_default();
         let reason = reason.split_once(']').map_or(reason, |(_, reason)| reason);
-        return format!("a node could not fetch its files: {reason}{hint}");
+        return format!("a node could not fetch its files: {}{hint}", plain(reason));
     }
     let said = text.split_once("Last 4096 bytes of").map(|(_, said)| said);
     let last = said.and_then(|said| {
@@ -60,12 +60,17 @@ pub fn why_ended(report: &ApplicationReportProto) -> String {
         (_, Some("126")) => format!(
             "the node may not execute the engine: is its local directory mounted noexec?{hint}"
         ),
-        (Some(last), _) => format!("{last}{hint}"),
+        (Some(last), _) => format!("{}{hint}", plain(last)),
         (None, Some(code)) if let Ok(status) = code.parse() => {
             format!("the JobManager's container: {}{hint}", explain(status, text).reason)
         }
-        _ => format!("{}{hint}", text.lines().next().unwrap_or_default()),
+        _ => format!("{}{hint}", plain(text.lines().next().unwrap_or_default())),
     }
+}
+
+/// A sentence of YARN's that ours can go on after.
+fn plain(sentence: &str) -> String {
+    without_java(sentence).trim_end_matches(['.', ',', ';', ':', ' ']).to_owned()
 }
 
 /// Lines that YARN adds around what a process said.
@@ -140,6 +145,8 @@ mod tests {
                         GB used";
         assert_eq!(why(&exceeded), expected);
         assert_eq!(why("Application killed by user"), "Application killed by user");
+        let glued = why("java.io.IOException: the queue is full. ");
+        assert_eq!(glued, "the queue is full");
         assert_eq!(why(""), "YARN gives no reason");
     }
 }
