@@ -435,8 +435,11 @@ async fn look_at(client: &RestClient, watched: &mut WatchedJob) -> Result<Option
         JobStatus::Finished => None,
         JobStatus::Canceled => Some(anyhow!("job {job} was cancelled")),
         _ => {
-            let exceptions = client.get(&format!("/v1/jobs/{job}/exceptions")).await;
-            Some(anyhow!("job {job} failed: {}", cause(&exceptions.unwrap_or_default())))
+            let why = match client.get(&format!("/v1/jobs/{job}/exceptions")).await {
+                Ok(exceptions) => cause(&exceptions),
+                Err(error) => format!("its cause could not be read: {error:#}"),
+            };
+            Some(anyhow!("job {job} failed: {why}"))
         }
     };
     let runtime_ms = details.get("duration").and_then(Value::as_u64).unwrap_or(0);

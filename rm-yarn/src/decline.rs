@@ -1,7 +1,7 @@
 //! Ends an application whose master should not have been started again.
 //!
-//! YARN starts another master when the container of the first was preempted or its node was lost,
-//! however few attempts it was allowed. Without high availability the new one has neither jobs nor
+//! YARN may start another master when it has taken the container of the first back, however few
+//! attempts it was allowed. Without high availability the new one has neither jobs nor
 //! clients, so all that it does is to tell YARN how the application ended.
 
 use std::time::Duration;

@@ -21,7 +21,7 @@ use crate::proto::yarn::{
 };
 use crate::staging::{CLIENT_SECRET, Executable, Staging, StagingError};
 use reasons::waits_for;
-pub use reasons::why_ended;
+pub use reasons::{said_by_yarn, why_ended};
 
 /// An application's state is asked for at intervals of a twentieth of the time so far, within these
 /// bounds: who waits notices neither the interval nor the calls.

@@ -189,6 +189,35 @@ async fn another_attempt_of_a_master_ends_its_application_as_failed() {
 }
 
 #[tokio::test]
+async fn a_frozen_resource_manager_does_not_keep_the_next_from_being_asked() {
+    let frozen = Server::start(|server| async move {
+        std::future::pending::<()>().await;
+        drop(server);
+    })
+    .await;
+    let active = Server::start(|mut server| async move {
+        greeted(&mut server).await;
+        let call = server.call().await;
+        server.answer(call).await;
+    })
+    .await;
+    let mut hadoop = HadoopConfiguration::new();
+    hadoop.set("yarn.resourcemanager.ha.enabled", "true");
+    hadoop.set("yarn.resourcemanager.ha.rm-ids", "a,b");
+    hadoop.set("yarn.resourcemanager.address.a", frozen);
+    hadoop.set("yarn.resourcemanager.address.b", active);
+    let identity = Identity::User("alice".to_owned());
+    // The usual time for an answer is longer than the caller is patient.
+    let patience = Duration::from_millis(10);
+    let mut manager =
+        ResourceManager::new(&hadoop, Service::Client, identity, options(), patience).unwrap();
+    let request = GetClusterMetricsRequestProto {};
+    let asked = manager.call::<_, GetNewApplicationResponseProto>("7", &request);
+    let answer = tokio::time::timeout(Duration::from_secs(9), asked).await.unwrap().unwrap();
+    assert_eq!(answer.application_id.unwrap().id(), 7);
+}
+
+#[tokio::test]
 async fn answers_find_their_calls_in_any_order() {
     let address = Server::start(|mut server| async move {
         assert_eq!(server.greet().await, "alice");

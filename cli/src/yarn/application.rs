@@ -74,7 +74,7 @@ pub(crate) fn run(
 fn how_it_ended(id: ApplicationId, report: &ApplicationReportProto) -> Result<ExitCode> {
     let state = deployer::state(report);
     if state.ends_with("/SUCCEEDED") {
-        console::print(format_args!("{id} has finished: {}", report.diagnostics()));
+        console::print(format_args!("{id} has finished: {}", deployer::said_by_yarn(report)));
         return Ok(ExitCode::SUCCESS);
     }
     bail!("{id} ended ({state}): {}", deployer::why_ended(report));

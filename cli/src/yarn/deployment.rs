@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
 use bytes::Bytes;
-use millstream_config::{Configuration, WorkerMemory, options};
+use millstream_config::{ConfigOption, Configuration, WorkerMemory, options};
 use millstream_protocol::job::{JobGraph, JobSettings};
 use millstream_rm_yarn::deployer::{ArtifactFile, ContainerSize, Deployment};
 use millstream_rm_yarn::proto::container::{Application, Job, Master, Session, master};
@@ -76,9 +76,16 @@ pub(crate) fn deployment(
     };
     refuse_more_attempts(configuration)?;
     refuse_rare_heartbeats(yarn, configuration)?;
-    let priority = configuration.get(&options::YARN_APPLICATION_PRIORITY)?;
+    let priority = count(configuration, &options::YARN_APPLICATION_PRIORITY, 0)?;
     let rolled = configuration.get(&options::YARN_ROLLED_LOGS_INCLUDE_PATTERN)?;
     let unrolled = configuration.get(&options::YARN_ROLLED_LOGS_EXCLUDE_PATTERN)?;
+    if rolled.is_none() && unrolled.is_some() {
+        bail!(
+            "{} excludes from what {} includes, which is nothing: set that too",
+            options::YARN_ROLLED_LOGS_EXCLUDE_PATTERN.key(),
+            options::YARN_ROLLED_LOGS_INCLUDE_PATTERN.key()
+        );
+    }
     let kind = configuration.get(&options::YARN_APPLICATION_TYPE)?;
     let queue = configuration.get(&options::YARN_APPLICATION_QUEUE)?;
     Ok(Deployment {
@@ -93,7 +100,7 @@ pub(crate) fn deployment(
         kind: kind.unwrap_or_else(|| "Millstream".to_owned()),
         queue: queue.unwrap_or_else(|| "default".to_owned()),
         tags: tags(configuration)?,
-        priority: (priority >= 0).then_some(priority),
+        priority,
         node_label: configuration.get(&options::YARN_APPLICATION_NODE_LABEL)?,
         acls: acls(configuration)?,
         rolled_logs: rolled.map(|include| (include, unrolled)),
@@ -142,6 +149,22 @@ fn master_size(configuration: &Configuration) -> Result<ContainerSize> {
     Ok(ContainerSize { memory_mb: mebibytes(memory), vcores: saturated(vcores) })
 }
 
+/// A number for which -1 stands for the default. Other numbers below the least are refused: they
+/// would mean the same in silence.
+pub(crate) fn count(
+    configuration: &Configuration,
+    option: &ConfigOption<i32>,
+    least: i32,
+) -> Result<Option<i32>> {
+    match configuration.get(option)? {
+        -1 => Ok(None),
+        number if number >= least => Ok(Some(number)),
+        number => {
+            bail!("{} is {number}: set at least {least}, or -1 for the default", option.key())
+        }
+    }
+}
+
 /// The size of a TaskManager's container: its cores are its slots unless the configuration says
 /// otherwise.
 pub(crate) fn worker_size(configuration: &Configuration) -> Result<ContainerSize> {
@@ -153,14 +176,8 @@ pub(crate) fn worker_size(configuration: &Configuration) -> Result<ContainerSize
         );
     }
     let memory = WorkerMemory::from_configuration(configuration)?.total;
-    let vcores = match configuration.get(&options::YARN_CONTAINERS_VCORES)? {
-        vcores @ 1.. => vcores,
-        -1 => saturated(slots),
-        vcores => bail!(
-            "{} is {vcores}: set at least 1, or -1 for one per slot",
-            options::YARN_CONTAINERS_VCORES.key()
-        ),
-    };
+    let vcores = count(configuration, &options::YARN_CONTAINERS_VCORES, 1)?;
+    let vcores = vcores.unwrap_or(saturated(slots));
     Ok(ContainerSize { memory_mb: mebibytes(memory), vcores })
 }
 
@@ -234,6 +251,12 @@ mod tests {
             let error = worker_size(&with(key, value)).unwrap_err().to_string();
             assert!(error.starts_with(expected), "{error}");
         }
+        let priority = |value: &str| {
+            let configuration = with("yarn.application.priority", value);
+            count(&configuration, &options::YARN_APPLICATION_PRIORITY, 0)
+        };
+        assert_eq!((priority("-1").unwrap(), priority("0").unwrap()), (None, Some(0)));
+        assert!(priority("-2").unwrap_err().to_string().contains("or -1 for the default"));
         let slots = with("taskmanager.numberOfTaskSlots", "3");
         assert_eq!(worker_size(&slots).unwrap().vcores, 3);
         let error = master_size(&with("yarn.appmaster.vcores", "0")).unwrap_err().to_string();

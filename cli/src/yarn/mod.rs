@@ -91,8 +91,8 @@ impl Yarn {
         };
         let client = YarnClient::new(&hadoop, &user, transport, PATIENCE)?;
         let mut for_files = hadoop.clone();
-        let replication = configuration.get(&options::YARN_FILE_REPLICATION)?;
-        if replication > 0 {
+        let replication = deployment::count(configuration, &options::YARN_FILE_REPLICATION, 1)?;
+        if let Some(replication) = replication {
             for_files.set("dfs.replication", replication.to_string());
         }
         let files = containers::files(&for_files, &staging, &user)?;

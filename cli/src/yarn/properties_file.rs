@@ -7,6 +7,7 @@
 
 use std::fmt;
 use std::io::ErrorKind;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::PathBuf;
 
 use anyhow::{Context as _, Result, bail};
@@ -74,7 +75,7 @@ impl PropertiesFile {
 
     /// Its sessions, the newest first.
     fn read(&self) -> Result<Vec<Session>> {
-        let text = match std::fs::read_to_string(&self.0) {
+        let text = match self.text() {
             Ok(text) => text,
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
             Err(error) => return Err(error).with_context(|| format!("failed to read {self}")),
@@ -98,6 +99,22 @@ impl PropertiesFile {
             bail!("{self} names no session ({APPLICATION}=application_...): remove it");
         }
         Ok(sessions)
+    }
+
+    /// What the file holds. Everybody may write into the usual directory, and another's file must
+    /// not say where our programs run.
+    fn text(&self) -> std::io::Result<String> {
+        let status = std::fs::metadata(&self.0)?;
+        let (owner, own) = (status.uid(), std::fs::metadata("/proc/self")?.uid());
+        if !is_trusted(owner, own) {
+            console::warn(format_args!(
+                "{self} is ignored: it belongs to user {owner} and not to {own}; {} puts it \
+                 elsewhere",
+                options::YARN_PROPERTIES_FILE_LOCATION.key()
+            ));
+            return Err(ErrorKind::NotFound.into());
+        }
+        std::fs::read_to_string(&self.0)
     }
 
     /// Names a session as the last one. A session that runs matters more than that commands find
@@ -155,6 +172,11 @@ impl PropertiesFile {
         };
         write().with_context(|| format!("failed to write {self}"))
     }
+}
+
+/// Whether this user may be led by a file of that owner: it is the same, or root.
+fn is_trusted(owner: u32, own: u32) -> bool {
+    owner == own || owner == 0
 }
 
 impl fmt::Display for PropertiesFile {
@@ -233,6 +255,12 @@ mod tests {
         std::fs::write(&file.0, "# the last\napplicationID=application_1_0001\n").unwrap();
         let id = "application_1_0001".parse().unwrap();
         assert_eq!(file.last(&[]).unwrap(), Some(Session::of(id)));
+    }
+
+    #[test]
+    fn anothers_file_names_no_session_of_ours() {
+        assert!(is_trusted(1000, 1000) && is_trusted(0, 1000));
+        assert!(!is_trusted(1001, 1000) && !is_trusted(1001, 0));
     }
 
     #[test]

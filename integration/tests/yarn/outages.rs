@@ -71,20 +71,20 @@ fn sessions_are_found_and_their_ends_are_told() {
     let listed = yarn.run("list", &[]).success();
     assert!(listed.stderr.contains(&format!("the session {first} is used")), "{listed:#?}");
 
-    // YARN starts another attempt for a node that is lost, although one is allowed.
     let node = node_of(processes(&yarn, "yarn-jobmanager")[0]);
     yarn.hadoop.kill(&node);
-    assert_eq!(yarn.ended(&first), "FINISHED/FAILED");
+    assert_eq!(yarn.ended(&first), "FAILED/FAILED");
     let refused = yarn.run("list", &[]);
     for words in [
-        &format!("{first} has ended (FINISHED/FAILED)"),
-        "attempt 2 of it, which cannot take them over without high availability",
+        &format!(
+            "{first} has ended (FAILED/FAILED): the JobManager's container: its node was lost"
+        ),
         "millstream-yarn-properties-alice named it as the last session, and does not any more",
         "start another with yarn-session.sh",
     ] {
         assert!(refused.complaint().contains(words), "{words:?} is not in {refused:#?}");
     }
-    until("the first attempt has ended too", DEADLINE, || {
+    until("the JobManager has ended too", DEADLINE, || {
         yarn.container_processes().is_empty().then_some(())
     });
 }

@@ -4,11 +4,20 @@ use crate::completion::{explain, without_java};
 use crate::ids::ApplicationId;
 use crate::proto::yarn::ApplicationReportProto;
 
+/// What a ResourceManager that has restarted puts before what comes after, without a blank.
+const RECOVERED: &str = "Attempt recovered after RM restart";
+
+/// What YARN says about an application, without what belongs to YARN's own restart.
+#[must_use]
+pub fn said_by_yarn(report: &ApplicationReportProto) -> String {
+    report.diagnostics().replace(RECOVERED, "").trim().to_owned()
+}
+
 /// Why an application is not running yet.
 pub(super) fn waits_for(report: &ApplicationReportProto) -> String {
     let application = report.application_id.map(ApplicationId::from);
     let application = application.map_or_else(String::new, |id| id.to_string());
-    let detail = report.diagnostics().trim();
+    let detail = &said_by_yarn(report);
     // The ResourceManager's own sentence, which names limits, without its time and its details.
     let detail = detail.lines().next_back().unwrap_or_default();
     let detail =
@@ -27,7 +36,7 @@ pub(super) fn waits_for(report: &ApplicationReportProto) -> String {
 /// there are any, or else YARN's.
 #[must_use]
 pub fn why_ended(report: &ApplicationReportProto) -> String {
-    let text = report.diagnostics().trim();
+    let text = &said_by_yarn(report);
     let id = report.application_id.map(ApplicationId::from);
     let hint = id.map(|id| format!("; `yarn logs -applicationId {id}` may tell more"));
     let hint = hint.unwrap_or_default();
@@ -145,6 +154,8 @@ mod tests {
                         GB used";
         assert_eq!(why(&exceeded), expected);
         assert_eq!(why("Application killed by user"), "Application killed by user");
+        let recovered = "Attempt recovered after RM restartAttempt recovered after RM restartdone";
+        assert_eq!(why(recovered), "done");
         let glued = why("java.io.IOException: the queue is full. ");
         assert_eq!(glued, "the queue is full");
         assert_eq!(why(""), "YARN gives no reason");
