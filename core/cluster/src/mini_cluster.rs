@@ -56,13 +56,27 @@ impl MiniCluster {
         graph: JobGraph,
         config: JobMasterConfig,
     ) -> Result<Self, JobFailed> {
+        Self::start_on(1, program, graph, config)
+    }
+
+    /// Starts the job on several workers of this process. The hosts of two workers exchange records
+    /// over loopback, as those of two processes do.
+    ///
+    /// # Errors
+    /// [`JobFailed::Start`].
+    pub fn start_on(
+        workers: u32,
+        program: Program,
+        graph: JobGraph,
+        config: JobMasterConfig,
+    ) -> Result<Self, JobFailed> {
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(1)
             .thread_name("mini-cluster")
             .enable_time()
             .build()
             .map_err(JobFailed::Start)?;
-        let job = runtime.block_on(start(Arc::new(program), graph, config));
+        let job = runtime.block_on(start(workers, Arc::new(program), graph, config));
         Ok(Self { job, runtime })
     }
 
@@ -122,6 +136,7 @@ fn explain(cause: &FailureCause) -> String {
 }
 
 async fn start(
+    workers: u32,
     program: Arc<Program>,
     graph: JobGraph,
     config: JobMasterConfig,
@@ -132,25 +147,19 @@ async fn start(
     let driver = Box::new(NoOtherWorkers { _events: events });
     let first = ResourceManagerConfig::new(u128::from_be_bytes(random()));
     let (resources, _) = start_resource_manager(&first, driver, received);
-    let slots = graph.slots_by_group().values().sum();
-    let worker = InProcessHosts::new("local", Arc::clone(&program), handle.clone());
-    let registration = TaskManagerRegistration {
-        id: TaskManagerId::new("local"),
-        address: "localhost".to_owned(),
-        data_port: 0,
-        slots,
-        slot_profile: ResourceProfile { cpu_cores: 1.0, memory: ByteSize::from_mib(1024) },
-        memory_process: ByteSize::from_mib(1024),
-        cpu_cores: 1,
-        physical_memory: ByteSize::from_mib(1024),
-        pid: std::process::id(),
-    };
-    if let Err(refused) = resources.register(registration, worker).await {
-        tracing::error!(%refused, "the process's own worker was refused");
+    let slots: u32 = graph.slots_by_group().values().sum();
+    for number in 0..workers {
+        let id = if number == 0 { "local".to_owned() } else { format!("local-{number}") };
+        let listens = workers > 1;
+        let worker = InProcessHosts::new(&id, Arc::clone(&program), handle.clone(), listens);
+        let registration = registration(&id, slots.div_ceil(workers));
+        if let Err(refused) = resources.register(registration, worker).await {
+            tracing::error!(%refused, "the process's own worker was refused");
+        }
     }
     let factory = Factory {
         resource_manager: Arc::new(resources),
-        coordinator_hosts: InProcessHosts::new("local-coordinators", program, handle),
+        coordinator_hosts: InProcessHosts::new("local-coordinators", program, handle, false),
         config,
     };
     factory.start(JobSubmission {
@@ -159,6 +168,21 @@ async fn start(
         artifact: ArtifactHash::new([0; 32]),
         artifact_size: 0,
     })
+}
+
+/// How a worker of this process registers.
+fn registration(id: &str, slots: u32) -> TaskManagerRegistration {
+    TaskManagerRegistration {
+        id: TaskManagerId::new(id),
+        address: "localhost".to_owned(),
+        data_port: 0,
+        slots,
+        slot_profile: ResourceProfile { cpu_cores: 1.0, memory: ByteSize::from_mib(1024) },
+        memory_process: ByteSize::from_mib(1024),
+        cpu_cores: 1,
+        physical_memory: ByteSize::from_mib(1024),
+        pid: std::process::id(),
+    }
 }
 
 /// What nobody else draws.
