@@ -7,7 +7,7 @@ use futures::future::BoxFuture;
 use millstream_api::{JobResult, Program};
 use millstream_gateway::{
     FailureCause, JobDetails, JobMasterFactory, JobMasterGateway, JobSubmission,
-    ResourceManagerGateway, TaskManagerRegistration,
+    RegistrationRefused, ResourceManagerGateway, TaskManagerRegistration,
 };
 use millstream_graph::JobGraph;
 use millstream_jobmaster::{Factory, IdSource, JobMasterConfig, OsIds};
@@ -34,6 +34,15 @@ pub enum JobFailed {
         /// The newest cause, or that there is none.
         cause: String,
     },
+    /// One process cannot offer as many slots as the job needs.
+    #[error("the job needs {slots} slots, more than one process can offer: lower its parallelism")]
+    TooWide {
+        /// How many it needs.
+        slots: u32,
+        /// What the ResourceManager said.
+        #[source]
+        refused: RegistrationRefused,
+    },
     /// The process cannot start threads or the like.
     #[error("failed to start the cluster of this process")]
     Start(#[source] std::io::Error),
@@ -50,7 +59,7 @@ impl MiniCluster {
     /// Starts the job with as many slots as it needs.
     ///
     /// # Errors
-    /// [`JobFailed::Start`].
+    /// [`JobFailed::Start`], [`JobFailed::TooWide`].
     pub fn start(
         program: Program,
         graph: JobGraph,
@@ -63,7 +72,7 @@ impl MiniCluster {
     /// over loopback, as those of two processes do.
     ///
     /// # Errors
-    /// [`JobFailed::Start`].
+    /// [`JobFailed::Start`], [`JobFailed::TooWide`].
     pub fn start_on(
         workers: u32,
         program: Program,
@@ -76,7 +85,7 @@ impl MiniCluster {
             .enable_time()
             .build()
             .map_err(JobFailed::Start)?;
-        let job = runtime.block_on(start(workers, Arc::new(program), graph, config));
+        let job = runtime.block_on(start(workers, Arc::new(program), graph, config))?;
         Ok(Self { job, runtime })
     }
 
@@ -140,7 +149,7 @@ async fn start(
     program: Arc<Program>,
     graph: JobGraph,
     config: JobMasterConfig,
-) -> Arc<dyn JobMasterGateway> {
+) -> Result<Arc<dyn JobMasterGateway>, JobFailed> {
     let handle = tokio::runtime::Handle::current();
     let (events, received) = driver_events();
     events.post(DriverEvent::Recovered(Vec::new())).await;
@@ -153,21 +162,20 @@ async fn start(
         let listens = workers > 1;
         let worker = InProcessHosts::new(&id, Arc::clone(&program), handle.clone(), listens);
         let registration = registration(&id, slots.div_ceil(workers));
-        if let Err(refused) = resources.register(registration, worker).await {
-            tracing::error!(%refused, "the process's own worker was refused");
-        }
+        let registered = resources.register(registration, worker).await;
+        registered.map_err(|refused| JobFailed::TooWide { slots, refused })?;
     }
     let factory = Factory {
         resource_manager: Arc::new(resources),
         coordinator_hosts: InProcessHosts::new("local-coordinators", program, handle, false),
         config,
     };
-    factory.start(JobSubmission {
+    Ok(factory.start(JobSubmission {
         job: JobId::from_bytes(random()),
         graph: Arc::new(graph),
         artifact: ArtifactHash::new([0; 32]),
         artifact_size: 0,
-    })
+    }))
 }
 
 /// How a worker of this process registers.
