@@ -1,8 +1,8 @@
-//! Flink's own tools, unmodified, against our REST: its command line, its typed REST client, and its
-//! web page in a browser.
+//! Flink's own tools, unmodified, against our REST: its command line, its typed REST client, and
+//! its web page in a browser.
 //!
-//! Flink comes from PyPI (`scripts/flink/install.sh`), the browser is Debian's Chromium. CI runs the
-//! newest version; `MILLSTREAM_SOAK=1` also the last of Flink 1, with the option that is for it.
+//! Flink comes from PyPI (`scripts/flink/install.sh`), the browser is Debian's Chromium. CI runs
+//! the newest version; `MILLSTREAM_SOAK=1` also the last of Flink 1, with the option for it.
 
 #![expect(
     clippy::unwrap_used,

@@ -96,9 +96,8 @@ async fn store(context: &Context, request: Request) -> Answer {
     Ok(json!({ "filename": path.to_string_lossy(), "status": "success" }).into())
 }
 
-/// Ends a body that goes on for ever where the parser would have to keep all of it or it is skipped:
-/// before the first part, in a part's head, in parts that are no file, or after the last part.
-/// `kept` counts such bytes.
+/// Ends a body that goes on for ever beside its file: before the first part, in a part's head, in
+/// parts that are no file, or after the last part. `kept` counts such bytes.
 fn without_endless_heads(body: Body, kept: Arc<AtomicUsize>) -> Body {
     let checked = body.into_data_stream().map(move |bytes| {
         let bytes = bytes.map_err(std::io::Error::other)?;

@@ -2,6 +2,13 @@
 
 use crate::world::{TASK_MANAGER, World};
 
+async fn refused(world: &World, method: &str, path: &str, status: u16, text: &str) {
+    let answer = world.send(method, path, &[], b"").await;
+    let error = answer.error();
+    assert_eq!(answer.status, status, "{method} {path}: {error}");
+    assert!(error.contains(text), "{method} {path}: {error}");
+}
+
 #[tokio::test]
 async fn refusals_have_one_shape_and_the_right_status() {
     let world = World::start().await;
@@ -27,6 +34,40 @@ async fn refusals_have_one_shape_and_the_right_status() {
         ("GET", format!("/jobs/{unknown}/jobmanager/config"), 404, "not found"),
         ("GET", format!("/jobs/{unknown}/yarn-cancel"), 404, "not found"),
         ("PATCH", format!("/jobs/{unknown}"), 404, "not found"),
+        ("PATCH", format!("/jobs/{job}?mode=explode"), 400, "not \"explode\""),
+        ("PATCH", format!("/jobs/{job}/clientHeartbeat"), 400, "expiredTimestamp"),
+        ("GET", format!("/jobs/{job}/exceptions?maxExceptions=x"), 400, "maxExceptions"),
+        ("GET", format!("/jobs/{job}/vertices/{unknown}"), 404, "JobVertex"),
+        ("GET", format!("/jobs/{job}/vertices/x"), 400, "vertexid"),
+        ("GET", format!("/jobs/{job}/vertices/{unknown}/metrics"), 404, "JobVertex"),
+        ("GET", format!("/jobs/{job}/checkpoints"), 404, "Checkpointing is not enabled"),
+        ("GET", "/jobs/metrics?jobs=1".to_owned(), 400, "query parameter (jobs)"),
+        ("GET", "/taskmanagers/metrics?get=x&agg=mode".to_owned(), 400, "agg is of"),
+        ("GET", "/taskmanagers/nobody".to_owned(), 404, "\"nobody\" is not registered"),
+        ("GET", "/taskmanagers/nobody/log".to_owned(), 404, "not registered"),
+        ("GET", "/taskmanagers/nobody/metrics".to_owned(), 404, "not registered"),
+        ("GET", format!("/taskmanagers/{TASK_MANAGER}/logs/missing"), 404, "\"missing\""),
+        ("GET", format!("/taskmanagers/{TASK_MANAGER}/stdout"), 404, "there is no log file"),
+        ("GET", "/jobmanager/stdout".to_owned(), 404, "not a file"),
+        ("DELETE", "/jars/none".to_owned(), 404, "no uploaded jar \"none\""),
+        ("POST", "/jars/none/run".to_owned(), 404, "no uploaded jar"),
+        ("GET", "/jars/none/plan".to_owned(), 404, "no uploaded jar"),
+        ("POST", "/jars/upload".to_owned(), 400, "multipart/form-data"),
+        ("POST", "/jobs".to_owned(), 400, "cannot execute a Java job graph"),
+        ("PUT", "/millstream/artifacts/abc".to_owned(), 400, "sha256"),
+        ("POST", "/v1/millstream/jobs".to_owned(), 400, "?artifact="),
+        ("POST", "/v1/millstream/jobs?artifact=x".to_owned(), 400, "query parameter (artifact)"),
+    ] {
+        refused(&world, method, &path, status, text).await;
+    }
+}
+
+#[tokio::test]
+async fn what_this_version_has_not_is_refused_after_the_job_was_looked_up() {
+    let world = World::start().await;
+    let job = world.job(1).await;
+    let unknown = "00000000000000000000000000000000";
+    for (method, path, status, text) in [
         ("PATCH", format!("/jobs/{unknown}?mode=stop"), 404, "not found"),
         ("PATCH", format!("/jobs/{job}?mode=STOP"), 501, "no savepoints and no stop"),
         ("GET", format!("/jobs/{job}/yarn-stop"), 501, "no savepoints and no stop"),
@@ -52,34 +93,8 @@ async fn refusals_have_one_shape_and_the_right_status() {
         ("POST", "/jars/none/run-application".to_owned(), 501, "/jars/:jarid/run"),
         ("GET", format!("/applications/{unknown}"), 404, "not found"),
         ("DELETE", format!("/datasets/{unknown}"), 404, "no data set"),
-        ("PATCH", format!("/jobs/{job}?mode=explode"), 400, "not \"explode\""),
-        ("PATCH", format!("/jobs/{job}/clientHeartbeat"), 400, "expiredTimestamp"),
-        ("GET", format!("/jobs/{job}/exceptions?maxExceptions=x"), 400, "maxExceptions"),
-        ("GET", format!("/jobs/{job}/vertices/{unknown}"), 404, "JobVertex"),
-        ("GET", format!("/jobs/{job}/vertices/x"), 400, "vertexid"),
-        ("GET", format!("/jobs/{job}/vertices/{unknown}/metrics"), 404, "JobVertex"),
-        ("GET", format!("/jobs/{job}/checkpoints"), 404, "Checkpointing is not enabled"),
-        ("GET", "/jobs/metrics?jobs=1".to_owned(), 400, "query parameter (jobs)"),
-        ("GET", "/taskmanagers/metrics?get=x&agg=mode".to_owned(), 400, "agg is of"),
-        ("GET", "/taskmanagers/nobody".to_owned(), 404, "\"nobody\" is not registered"),
-        ("GET", "/taskmanagers/nobody/log".to_owned(), 404, "not registered"),
-        ("GET", "/taskmanagers/nobody/metrics".to_owned(), 404, "not registered"),
-        ("GET", format!("/taskmanagers/{TASK_MANAGER}/logs/missing"), 404, "\"missing\""),
-        ("GET", format!("/taskmanagers/{TASK_MANAGER}/stdout"), 404, "there is no log file"),
-        ("GET", "/jobmanager/stdout".to_owned(), 404, "not a file"),
-        ("DELETE", "/jars/none".to_owned(), 404, "no uploaded jar \"none\""),
-        ("POST", "/jars/none/run".to_owned(), 404, "no uploaded jar"),
-        ("GET", "/jars/none/plan".to_owned(), 404, "no uploaded jar"),
-        ("POST", "/jars/upload".to_owned(), 400, "multipart/form-data"),
-        ("POST", "/jobs".to_owned(), 400, "cannot execute a Java job graph"),
-        ("PUT", "/millstream/artifacts/abc".to_owned(), 400, "sha256"),
-        ("POST", "/v1/millstream/jobs".to_owned(), 400, "?artifact="),
-        ("POST", "/v1/millstream/jobs?artifact=x".to_owned(), 400, "query parameter (artifact)"),
     ] {
-        let answer = world.send(method, &path, &[], b"").await;
-        let error = answer.error();
-        assert_eq!(answer.status, status, "{method} {path}: {error}");
-        assert!(error.contains(text), "{method} {path}: {error}");
+        refused(&world, method, &path, status, text).await;
     }
 }
 

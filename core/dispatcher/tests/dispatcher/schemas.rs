@@ -1,9 +1,9 @@
 //! Every field of our answers has the type that Flink's documentation of REST gives it.
 //!
-//! `tests/golden/schema-*.txt` has a line per endpoint: method, path and the type of its answer, as
-//! `Name:{field:type, ..}`, `[type]`, `map<type>`, `Name:enum(A|B)` or a scalar. A name alone stands
-//! for the type that was given this name before. What Flink's typed clients cannot do without must
-//! be there: numbers, truth values, and lists.
+//! `tests/golden/schema-*.txt` has a line per endpoint: method, path and the type of its answer,
+//! as `Name:{field:type, ..}`, `[type]`, `map<type>`, `Name:enum(A|B)` or a scalar. A name alone
+//! stands for the type that was given this name before. What Flink's typed clients cannot do
+//! without must be there: numbers, truth values, and lists.
 
 use std::collections::BTreeMap;
 
@@ -27,8 +27,8 @@ enum Type {
 }
 
 /// What may be missing: the time of the last failure, an attempt that is the
-/// first, attempts beside it.
-const NULLABLE: [&str; 3] = ["timestamp", "attempt-number", "other-concurrent-attempts"];
+/// first, attempts beside it, what a source reads.
+const NULLABLE: [&str; 4] = ["inputs", "timestamp", "attempt-number", "other-concurrent-attempts"];
 
 struct Parser<'a> {
     rest: &'a str,

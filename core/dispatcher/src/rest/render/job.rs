@@ -207,8 +207,8 @@ pub(in crate::rest) fn execution_result(job: &JobDetails) -> Value {
     json!({ "status": { "id": "COMPLETED" }, "job-execution-result": result })
 }
 
-/// The metrics of a job, by name. The time in a state is the present stay's, and 0 in another state.
-/// An ended job has neither up- nor downtime, which Flink says by -1.
+/// The metrics of a job, by name. The time in a state is the present stay's, and 0 in another
+/// state. An ended job has neither up- nor downtime, which Flink says by -1.
 pub(in crate::rest) fn metrics(job: &JobDetails, now: Timestamp) -> Vec<(String, f64)> {
     let current = |state: JobStatus| {
         let entered = job.status_times.get(&state).filter(|_| job.status == state);
