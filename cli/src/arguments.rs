@@ -130,6 +130,22 @@ pub(crate) struct YarnArguments {
     pub(crate) streaming: bool,
 }
 
+impl YarnArguments {
+    /// Whether an option says how a new cluster should be.
+    pub(crate) fn describes_a_cluster(&self) -> bool {
+        let texts = [
+            &self.job_manager_memory,
+            &self.task_manager_memory,
+            &self.slots,
+            &self.name,
+            &self.application_type,
+            &self.queue,
+            &self.node_label,
+        ];
+        texts.iter().any(|text| text.is_some()) || !self.ship.is_empty()
+    }
+}
+
 /// The options of `yarn-session.sh`.
 #[derive(Debug, Default, Args)]
 pub(crate) struct YarnSessionArguments {

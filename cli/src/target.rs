@@ -212,7 +212,15 @@ pub(crate) fn target_of_program(
         let named = target_name(cluster, configuration)?;
         refuse_application_id(named.as_deref(), configuration)?;
     }
-    target(cluster, configuration)
+    let target = target(cluster, configuration)?;
+    if let Target::YarnSession(Session { id, .. }) = &target
+        && cluster.yarn.describes_a_cluster()
+    {
+        console::warn(format_args!(
+            "{id} runs already: options for memory, slots, name, queue and files have no effect"
+        ));
+    }
+    Ok(target)
 }
 
 /// Refuses what `run-application` would ignore: it always deploys a cluster for its program.

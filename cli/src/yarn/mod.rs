@@ -194,10 +194,27 @@ fn hadoop(configuration: &Configuration) -> Result<HadoopConfiguration> {
         if let Some(name) = key.strip_prefix(HADOOP_PREFIX) {
             hadoop.set(name, value);
         } else if let Some(name) = key.strip_prefix(YARN_PREFIX) {
+            refuse_two_values(configuration, key, value, &format!("{HADOOP_PREFIX}yarn.{name}"))?;
             hadoop.set(format!("yarn.{name}"), value);
         }
     }
     Ok(hadoop)
+}
+
+/// One property of Hadoop has two names here, and of two values one would be ignored.
+fn refuse_two_values(
+    configuration: &Configuration,
+    key: &str,
+    value: &str,
+    other: &str,
+) -> Result<()> {
+    match configuration.text(other) {
+        Some(there) if there != value => bail!(
+            "{key} is {value} and {other} is {there}, but both set one property of Hadoop: leave \
+             one of them out"
+        ),
+        _ => Ok(()),
+    }
 }
 
 /// Where the ResourceManagers are; nothing if the configuration does not say it.
@@ -314,6 +331,16 @@ fn staging_directory(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn two_names_of_one_property_must_agree() {
+        let refused = |value: &str| {
+            let (one, other) = ("flink.yarn.name", "flink.hadoop.yarn.name");
+            let configuration = Configuration::from_pairs([(one, "1"), (other, value)]).unwrap();
+            refuse_two_values(&configuration, one, "1", other).is_err()
+        };
+        assert!(refused("2") && !refused("1"));
+    }
 
     #[test]
     fn a_staging_directory_is_absolute_on_a_file_system() {
