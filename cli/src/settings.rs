@@ -70,7 +70,7 @@ pub(crate) fn job_settings(
     let (_, args) = program.split();
     // Only what was said for this job: the cluster has a file of its own. Old names become new.
     let own = Loader::new().with_dynamic_properties(properties).load()?.configuration;
-    Ok(JobSettings {
+    let mut settings = JobSettings {
         args: args.to_vec(),
         entry: program.class.clone(),
         parallelism,
@@ -79,7 +79,9 @@ pub(crate) fn job_settings(
         runtime_mode,
         buffer_timeout_ms: buffer_timeout_ms(configuration)?,
         config: own.pairs().map(|(key, value)| (key.to_owned(), value.to_owned())).collect(),
-    })
+    };
+    settings.set_serialize_always(configuration.get(&options::EXECUTION_SERIALIZE_ALWAYS)?);
+    Ok(settings)
 }
 
 /// Unset, it is half as much again as the parallelism, rounded up to a power of two, but not less

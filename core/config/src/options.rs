@@ -145,6 +145,10 @@ options! {
     SLOTMANAGER_REDUNDANT_TASKMANAGER_NUM: u32 =
         "slotmanager.redundant-taskmanager-num", default "0";
 
+    /// Whether records are encoded and read back between any two operators, even where they could
+    /// be handed over as they are: for tests, because it shows in one process what fails in two.
+    EXECUTION_SERIALIZE_ALWAYS: bool =
+        "millstream.execution.serialize-always", default "false";
     /// The parallelism of jobs that do not say theirs.
     PARALLELISM_DEFAULT: u32 = "parallelism.default", default "1";
     /// The maximum parallelism of operators that do not say theirs; -1: derived from the
