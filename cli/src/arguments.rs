@@ -552,8 +552,8 @@ mod tests {
         let help = parse("millstream run -yh").unwrap_err();
         assert_eq!(help.kind(), clap::error::ErrorKind::DisplayHelp);
 
-        let line = "millstream yarn-session -yid application_1_2 -yjm 512 -ytm=1g -ys 2 -ynm n -yat t \
-                    -yqu q -ynl l -yt f -yd -yz ns -yn 4 -yst -yDa=b -yD c=d -m yarn-cluster -yq";
+        let line = "millstream yarn-session -yid application_1_2 -yjm 512 -ytm=1g -ys 2 -ynm n \
+                    -yat t -yqu q -ynl l -yt f -yd -yz ns -yn 4 -yst -yDa=b -yD c=d -m yarn-cluster -yq";
         let Some(Verb::YarnSession(session)) = parse(line).unwrap().verb else {
             panic!("not yarn-session")
         };
