@@ -233,21 +233,24 @@ pub(crate) fn last_session(configuration: &Configuration) -> Result<Option<Sessi
 /// Who named an application: the user, or the properties file.
 struct Naming {
     id: ApplicationId,
-    /// Only if the file did.
-    file: Option<PropertiesFile>,
+    file: PropertiesFile,
+    by_user: bool,
 }
 
 impl Naming {
     fn of(configuration: &Configuration, id: ApplicationId) -> Result<Self> {
         let by_user = configuration.get(&options::YARN_APPLICATION_ID)?.is_some();
         let file = PropertiesFile::of(configuration)?;
-        Ok(Self { id, file: (!by_user).then_some(file) })
+        Ok(Self { id, file, by_user })
     }
 
     /// The session is over: the file forgets it.
     fn over(&self, error: anyhow::Error) -> anyhow::Error {
-        let Some(file) = &self.file else { return error };
-        let next = match file.forget(self.id) {
+        let (file, earlier) = (&self.file, self.file.forget(self.id));
+        if self.by_user {
+            return error;
+        }
+        let next = match earlier {
             Some(earlier) => format!("later commands use {earlier}, which was started before"),
             None => format!(
                 "start another with yarn-session.sh, or name a cluster with -m host:port or -D{}=…",
@@ -259,7 +262,10 @@ impl Naming {
 
     /// The ResourceManager does not know it: it may be another cluster's.
     fn unknown(&self, error: ClientError, hadoop: &HadoopConfiguration) -> anyhow::Error {
-        let Some(file) = &self.file else { return error.into() };
+        let file = &self.file;
+        if self.by_user {
+            return error.into();
+        }
         let there = file.find(self.id).resource_manager;
         let there = there.map(|addresses| format!(" of the ResourceManager at {addresses}"));
         anyhow!(
@@ -275,8 +281,10 @@ impl Naming {
 
     /// The ResourceManager does not answer.
     fn unheard(&self, error: ClientError) -> anyhow::Error {
-        let Some(file) = &self.file else { return error.into() };
-        let id = self.id;
+        let (id, file) = (self.id, &self.file);
+        if self.by_user {
+            return error.into();
+        }
         anyhow!("{error}; {id} was looked for because {file} names it: -t remote ignores that file")
     }
 }
