@@ -31,6 +31,7 @@ pub fn command(root: &Path) -> Result<()> {
     timed("fmt", &mut times, || cargo(root, &["fmt", "--all", "--", "--check"], None))?;
     timed("tidy", &mut times, || crate::tidy::command(root))?;
     timed("layers", &mut times, || crate::layers::command(root))?;
+    timed("features", &mut times, || crate::features::command(root))?;
     for (name, arguments, variable) in STEPS {
         timed(name, &mut times, || cargo(root, arguments, variable))?;
     }
