@@ -7,6 +7,7 @@
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a command line tool prints")]
 
 mod ci;
+mod claims;
 mod features;
 mod layers;
 mod source;
@@ -19,7 +20,7 @@ use anyhow::{Context, Result, bail};
 
 const USAGE: &str = "usage: cargo xtask <command>
 
-  tidy      size budgets, module docs and forbidden words
+  tidy      size budgets, module docs, forbidden words, and the tests of pages' claims
   layers    every dependency goes down to a lower layer
   features  every selection of packages builds the same third-party crates
   ci        fmt, tidy, layers, clippy, docs, build, tests: what CI runs, in the release profile";
