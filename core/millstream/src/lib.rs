@@ -23,6 +23,8 @@
 
 #[cfg(feature = "local")]
 mod local;
+#[cfg(doctest)]
+mod pages;
 #[cfg(feature = "local")]
 pub mod testing;
 
