@@ -25,9 +25,25 @@ pub(crate) struct CommandLine {
     pub(crate) verb: Option<Verb>,
 }
 
+/// What the options of old scripts are called today.
+const OLD_OPTIONS: &str = "\
+Options of Flink's old command line for YARN are taken too. Write today:
+  -m yarn-cluster   -t yarn-per-job
+  -yid ID           -t yarn-session -Dyarn.application.id=ID
+  -yjm MB, -ytm MB  -Djobmanager.memory.process.size=MBm, -Dtaskmanager.memory.process.size=MBm
+  -ys N             -Dtaskmanager.numberOfTaskSlots=N
+  -ynm, -yqu, -yat  -Dyarn.application.name=, -Dyarn.application.queue=, -Dyarn.application.type=
+  -ynl LABEL        -Dyarn.application.node-label=LABEL
+  -yt PATH          -Dyarn.ship-files=PATH
+  -yD KEY=VALUE     -DKEY=VALUE
+  -yd               -d
+  -yq               yarn-session.sh -q
+  -yj, -yn, -yst, -yz  have no effect";
+
 #[derive(Debug, Subcommand)]
 pub(crate) enum Verb {
     /// Runs a program on the cluster.
+    #[command(after_help = OLD_OPTIONS)]
     Run(RunArguments),
     /// Runs a program in a cluster of its own, where its build function runs too.
     RunApplication(RunArguments),
@@ -98,6 +114,20 @@ pub(crate) struct YarnArguments {
     pub(crate) properties: Vec<String>,
     #[arg(id = "yarndetached", long = "yarndetached", hide = true)]
     pub(crate) detached: bool,
+    #[arg(id = "yarnquery", long = "yarnquery", hide = true)]
+    pub(crate) query: bool,
+    #[arg(
+        id = "yarnzookeeperNamespace",
+        short = 'z',
+        long = "yarnzookeeperNamespace",
+        alias = "zookeeperNamespace",
+        hide = true
+    )]
+    pub(crate) zookeeper_namespace: Option<String>,
+    #[arg(id = "yarncontainer", long = "yarncontainer", hide = true)]
+    pub(crate) container: Option<String>,
+    #[arg(id = "yarnstreaming", long = "yarnstreaming", hide = true)]
+    pub(crate) streaming: bool,
 }
 
 /// The options of `yarn-session.sh`.
@@ -151,6 +181,12 @@ pub(crate) struct YarnSessionArguments {
     /// Accepted for old scripts (-st).
     #[arg(long, hide = true)]
     pub(crate) streaming: bool,
+    /// Accepted for old scripts, which say yarn-cluster here.
+    #[arg(short = 'm', long = "jobmanager", hide = true)]
+    pub(crate) jobmanager: Option<String>,
+    /// Options that were written as `run` has them, each as `-yid:-id`.
+    #[arg(long = RENAMED_OPTION, hide = true)]
+    pub(crate) renamed: Vec<String>,
 }
 
 /// The options of a process in a container; all else is in its credentials.
@@ -255,7 +291,7 @@ pub(crate) struct DaemonArguments {
 }
 
 /// Options of `run` that take the next word, by the names that clap knows.
-const VALUE_OPTIONS: [&str; 21] = [
+const VALUE_OPTIONS: [&str; 25] = [
     "-p",
     "--parallelism",
     "-c",
@@ -277,10 +313,14 @@ const VALUE_OPTIONS: [&str; 21] = [
     "--yarnship",
     "--yarnjar",
     "--yarnD",
+    "--yarnzookeeperNamespace",
+    "--yarncontainer",
+    "-z",
+    "--zookeeperNamespace",
 ];
 
 /// Flink's options of several letters behind one dash, and what clap calls them.
-const RENAMED: [(&str, &str); 13] = [
+const RENAMED: [(&str, &str); 19] = [
     ("-sae", "--shutdownOnAttachedExit"),
     ("-yid", "--yarnapplicationId"),
     ("-yat", "--yarnapplicationType"),
@@ -294,10 +334,16 @@ const RENAMED: [(&str, &str); 13] = [
     ("-yj", "--yarnjar"),
     ("-yD", "--yarnD"),
     ("-yd", "--yarndetached"),
+    ("-yq", "--yarnquery"),
+    ("-yz", "--yarnzookeeperNamespace"),
+    ("-yn", "--yarncontainer"),
+    ("-yst", "--yarnstreaming"),
+    ("-yh", "--help"),
+    ("--yarnhelp", "--help"),
 ];
 
 /// The same for `yarn-session`.
-const RENAMED_SESSION: [(&str, &str); 9] = [
+const RENAMED_SESSION: [(&str, &str); 8] = [
     ("-jm", "--jobManagerMemory"),
     ("-tm", "--taskManagerMemory"),
     ("-nm", "--name"),
@@ -305,9 +351,30 @@ const RENAMED_SESSION: [(&str, &str); 9] = [
     ("-qu", "--queue"),
     ("-nl", "--nodeLabel"),
     ("-id", "--applicationId"),
-    ("-yd", "--detached"),
     ("-st", "--streaming"),
 ];
+
+/// Options of `run` that old scripts give to `yarn-session`, and what they are called there.
+const RUN_TO_SESSION: [(&str, &str); 17] = [
+    ("-yjm", "-jm"),
+    ("-ytm", "-tm"),
+    ("-ynm", "-nm"),
+    ("-yat", "-at"),
+    ("-yqu", "-qu"),
+    ("-ynl", "-nl"),
+    ("-yid", "-id"),
+    ("-yst", "-st"),
+    ("-ys", "-s"),
+    ("-yt", "-t"),
+    ("-yj", "-j"),
+    ("-yd", "-d"),
+    ("--yarndetached", "-d"),
+    ("-yq", "-q"),
+    ("-yz", "-z"),
+    ("-yn", "-n"),
+    ("-yh", "-h"),
+];
+const RENAMED_OPTION: &str = "renamedOption";
 
 /// Writes Flink's options of several letters as clap can read them. What follows an artifact is
 /// left alone.
@@ -316,14 +383,16 @@ pub(crate) fn normalized(arguments: impl IntoIterator<Item = OsString>) -> Vec<O
     let mut normalized: Vec<OsString> = arguments.by_ref().take(2).collect();
     let verb = normalized.get(1).and_then(|verb| verb.to_str()).unwrap_or_default();
     let runs = matches!(verb, "run" | "run-application" | "info");
-    let renamed = match verb {
-        "yarn-session" => RENAMED_SESSION.as_slice(),
-        _ => RENAMED.as_slice(),
-    };
+    let session = verb == "yarn-session";
     while let Some(argument) = arguments.next() {
         let is_option = argument.as_encoded_bytes().starts_with(b"-");
         let argument = match argument.to_str() {
-            Some(text) => rename(text, renamed),
+            Some(text) if session => {
+                let (known, renamed) = of_session(text);
+                normalized.extend(renamed);
+                rename(&known, &RENAMED_SESSION)
+            }
+            Some(text) => rename(text, &RENAMED),
             None => argument,
         };
         let takes_value = VALUE_OPTIONS.iter().any(|option| argument == *option);
@@ -339,13 +408,33 @@ pub(crate) fn normalized(arguments: impl IntoIterator<Item = OsString>) -> Vec<O
     normalized
 }
 
+/// An option as `yarn-session` knows it, and a note if it was written as `run` has it.
+fn of_session(argument: &str) -> (String, Option<OsString>) {
+    let note = |old: &str, new: &str| Some(format!("--{RENAMED_OPTION}={old}:{new}").into());
+    let (name, value) = match argument.split_once('=') {
+        Some((name, value)) => (name, format!("={value}")),
+        None => (argument, String::new()),
+    };
+    if let Some((old, new)) = RUN_TO_SESSION.iter().find(|(old, _)| name == *old) {
+        return (format!("{new}{value}"), note(old, new));
+    }
+    match argument.strip_prefix("-yD") {
+        Some(property) => (format!("-D{property}"), note("-yD", "-D")),
+        None => (argument.to_owned(), None),
+    }
+}
+
 fn rename(argument: &str, renamed: &[(&str, &str)]) -> OsString {
-    if let Some((_, long)) = renamed.iter().find(|(short, _)| argument == *short) {
+    let long = |name: &str| renamed.iter().find(|(short, _)| name == *short).map(|(_, long)| long);
+    if let Some(long) = long(argument) {
         return OsString::from(long);
     }
     // The one option whose value Flink's users write without a blank.
-    match argument.strip_prefix("-yD") {
-        Some(property) => OsString::from(format!("--yarnD={property}")),
+    if let Some(property) = argument.strip_prefix("-yD") {
+        return OsString::from(format!("--yarnD={property}"));
+    }
+    match argument.split_once('=').and_then(|(name, value)| Some((long(name)?, value))) {
+        Some((long, value)) => OsString::from(format!("{long}={value}")),
         None => OsString::from(argument),
     }
 }
@@ -427,6 +516,38 @@ mod tests {
         assert_eq!(session.job_manager_memory.as_deref(), Some("512"));
         assert_eq!((session.ship.len(), session.detached, session.streaming), (1, true, true));
         assert_eq!(session.application_id.as_deref(), Some("application_1_2"));
+    }
+
+    #[test]
+    fn options_of_old_scripts_are_taken() {
+        let arguments = run("millstream run -yq -yz ns -yn 4 -yst -yjm=512 job -yq");
+        let yarn = &arguments.cluster.yarn;
+        assert!(yarn.query && yarn.streaming);
+        assert_eq!(yarn.zookeeper_namespace.as_deref(), Some("ns"));
+        assert_eq!(
+            (yarn.container.as_deref(), yarn.job_manager_memory.as_deref()),
+            (Some("4"), Some("512"))
+        );
+        assert_eq!(arguments.program.program, ["job", "-yq"]);
+        assert_eq!(
+            run("millstream run -z ns job").cluster.yarn.zookeeper_namespace.as_deref(),
+            Some("ns")
+        );
+        let help = parse("millstream run -yh").unwrap_err();
+        assert_eq!(help.kind(), clap::error::ErrorKind::DisplayHelp);
+
+        let line = "millstream yarn-session -yid application_1_2 -yjm 512 -ytm=1g -ys 2 -ynm n -yat t \
+                    -yqu q -ynl l -yt f -yd -yz ns -yn 4 -yst -yDa=b -yD c=d -m yarn-cluster -yq";
+        let Some(Verb::YarnSession(session)) = parse(line).unwrap().verb else {
+            panic!("not yarn-session")
+        };
+        assert_eq!(session.application_id.as_deref(), Some("application_1_2"));
+        assert_eq!(session.task_manager_memory.as_deref(), Some("1g"));
+        assert_eq!(session.properties, ["a=b", "c=d"]);
+        assert!(session.detached && session.query && session.streaming);
+        assert!(session.renamed.contains(&"-yid:-id".to_owned()), "{:?}", session.renamed);
+        let help = parse("millstream yarn-session -yh").unwrap_err();
+        assert_eq!(help.kind(), clap::error::ErrorKind::DisplayHelp);
     }
 
     #[test]

@@ -145,7 +145,13 @@ impl RestClient {
         }
     }
 
-    async fn call_once(&self, method: Method, path: &str, content: &Content) -> Result<Answer> {
+    /// Makes a call once; any status is an answer.
+    pub(crate) async fn call_once(
+        &self,
+        method: Method,
+        path: &str,
+        content: &Content,
+    ) -> Result<Answer> {
         let stream = self.connect().await?;
         let call = async {
             let request = self.request(method, path, content).await?;

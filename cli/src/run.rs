@@ -28,6 +28,7 @@ use crate::plan::never_executed;
 use crate::program::{self, random_id};
 use crate::progress::Progress;
 use crate::rest::{Content, RestClient};
+use crate::settings::ClientHeartbeat;
 use crate::submission::Artifact;
 use crate::target::{self, Target};
 use crate::yarn::Yarn;
@@ -45,7 +46,7 @@ const CANCEL_PATIENCE: Duration = Duration::from_secs(60);
 /// Runs a program's jobs.
 pub(crate) fn run(arguments: &RunArguments) -> Result<ExitCode> {
     let (configuration, properties) = target::configuration(&arguments.cluster)?;
-    let target = target::target(&arguments.cluster, &configuration)?;
+    let target = target::target_of_program(&arguments.cluster, &configuration)?;
     if target == Target::YarnApplication {
         return yarn::application::run(arguments, &configuration, &properties);
     }
@@ -56,6 +57,7 @@ pub(crate) fn run(arguments: &RunArguments) -> Result<ExitCode> {
     let detached = arguments.detached || set_detached;
     let cancels_on_exit = arguments.shutdown_on_attached_exit
         || configuration.get(&options::EXECUTION_SHUTDOWN_ON_ATTACHED_EXIT)?;
+    let heartbeat = ClientHeartbeat::of(&configuration)?;
     let (path, _) = arguments.program.split();
     runtime()?.block_on(async {
         // Reading the file, planning and finding the cluster are done at once.
@@ -64,10 +66,10 @@ pub(crate) fn run(arguments: &RunArguments) -> Result<ExitCode> {
         let place = async {
             anyhow::Ok(match target {
                 Target::YarnPerJob => Place::OwnCluster(Box::new(PerJob::new(&configuration)?)),
-                Target::YarnSession(id) => {
-                    let mut yarn = Box::new(Yarn::connect(&configuration)?);
-                    let client = yarn.find(id, &configuration).await?;
-                    Place::OnYarn { yarn, id, client }
+                Target::YarnSession(session) => {
+                    let mut yarn = Box::new(Yarn::of_session(&configuration, &session)?);
+                    let client = yarn.find(session.id, &configuration).await?.client;
+                    Place::OnYarn { yarn, id: session.id, client }
                 }
                 Target::Remote | Target::YarnApplication => {
                     Place::Running(RestClient::new(&arguments.cluster, &configuration)?)
@@ -86,8 +88,7 @@ pub(crate) fn run(arguments: &RunArguments) -> Result<ExitCode> {
             artifact: None,
             detached,
             cancels_on_exit,
-            heartbeat_interval: configuration.get(&options::CLIENT_HEARTBEAT_INTERVAL)?,
-            heartbeat_timeout: configuration.get(&options::CLIENT_HEARTBEAT_TIMEOUT)?,
+            heartbeat,
             watched: Vec::new(),
             first_error: None,
         };
@@ -105,13 +106,14 @@ pub(crate) fn run(arguments: &RunArguments) -> Result<ExitCode> {
             () = session.on_interruption() => {}
             _ = interruption() => {}
         }
-        Ok(ExitCode::from(u8::try_from(128 + signal).unwrap_or(1)))
+        Ok(exit_code(signal))
     })
 }
 
 /// Runs a program in a cluster of its own, build function and all.
 pub(crate) fn run_application(arguments: &RunArguments) -> Result<ExitCode> {
     let (configuration, properties) = target::configuration(&arguments.cluster)?;
+    target::refuse_other_targets(&arguments.cluster, &configuration)?;
     yarn::application::run(arguments, &configuration, &properties)
 }
 
@@ -168,6 +170,11 @@ pub(crate) async fn interruption() -> Result<i32> {
     }
 }
 
+/// What a command that was interrupted by this signal exits with.
+pub(crate) fn exit_code(signal: i32) -> ExitCode {
+    ExitCode::from(u8::try_from(128 + signal).unwrap_or(1))
+}
+
 enum Ended {
     Normally,
     Interrupted,
@@ -187,8 +194,7 @@ struct Session {
     artifact: Option<Artifact>,
     detached: bool,
     cancels_on_exit: bool,
-    heartbeat_interval: Duration,
-    heartbeat_timeout: Duration,
+    heartbeat: ClientHeartbeat,
     watched: Vec<WatchedJob>,
     first_error: Option<anyhow::Error>,
 }
@@ -225,7 +231,7 @@ impl Session {
                 }
                 () = sleep_until(next_heartbeat), if waits && self.depends_on_us() => {
                     self.send_heartbeats().await;
-                    next_heartbeat = Instant::now() + self.heartbeat_interval;
+                    next_heartbeat = Instant::now() + self.heartbeat.interval;
                 }
             }
         }
@@ -348,7 +354,7 @@ impl Session {
             let _ = client.call(Method::PUT, "/v1/millstream/lease", &Content::None).await;
             return;
         }
-        let expires = SystemTime::now() + self.heartbeat_timeout;
+        let expires = SystemTime::now() + self.heartbeat.timeout;
         let expires = expires.duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();
         let body = format!("{{\"expiredTimestamp\":{expires}}}");
         for watched in &self.watched {
@@ -429,8 +435,11 @@ async fn look_at(client: &RestClient, watched: &mut WatchedJob) -> Result<Option
         JobStatus::Finished => None,
         JobStatus::Canceled => Some(anyhow!("job {job} was cancelled")),
         _ => {
-            let exceptions = client.get(&format!("/v1/jobs/{job}/exceptions")).await;
-            Some(anyhow!("job {job} failed: {}", cause(&exceptions.unwrap_or_default())))
+            let why = match client.get(&format!("/v1/jobs/{job}/exceptions")).await {
+                Ok(exceptions) => cause(&exceptions),
+                Err(error) => format!("its cause could not be read: {error:#}"),
+            };
+            Some(anyhow!("job {job} failed: {why}"))
         }
     };
     let runtime_ms = details.get("duration").and_then(Value::as_u64).unwrap_or(0);

@@ -1,5 +1,7 @@
 //! From options and configuration files to what a command needs to know.
 
+use std::time::Duration;
+
 use anyhow::{Result, bail};
 use millstream_config::{Configuration, Loader, RuntimeMode, options};
 use millstream_graph::JobSettings;
@@ -15,6 +17,36 @@ pub(crate) fn load(properties: &[String]) -> Result<Configuration> {
         console::warn(format_args!("{warning}"));
     }
     Ok(loaded.configuration)
+}
+
+/// More heartbeats a second help nobody.
+const HEARTBEAT_SHORTEST: Duration = Duration::from_millis(100);
+
+/// How what depends on this command learns that it is there.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct ClientHeartbeat {
+    /// `client.heartbeat.interval`.
+    pub(crate) interval: Duration,
+    /// `client.heartbeat.timeout`.
+    pub(crate) timeout: Duration,
+}
+
+impl ClientHeartbeat {
+    /// Reads both: a timeout that ends before the second heartbeat would end what is healthy.
+    pub(crate) fn of(configuration: &Configuration) -> Result<Self> {
+        let interval = configuration.get(&options::CLIENT_HEARTBEAT_INTERVAL)?;
+        let timeout = configuration.get(&options::CLIENT_HEARTBEAT_TIMEOUT)?;
+        let interval = interval.max(HEARTBEAT_SHORTEST);
+        if timeout <= interval {
+            bail!(
+                "{} is {timeout:?} but {} is {interval:?}: the cluster would give its client up \
+                 between two heartbeats; set the timeout to a multiple of the interval",
+                options::CLIENT_HEARTBEAT_TIMEOUT.key(),
+                options::CLIENT_HEARTBEAT_INTERVAL.key(),
+            );
+        }
+        Ok(Self { interval, timeout })
+    }
 }
 
 /// What the program is told when it plans.
@@ -38,7 +70,7 @@ pub(crate) fn job_settings(
     let (_, args) = program.split();
     // Only what was said for this job: the cluster has a file of its own. Old names become new.
     let own = Loader::new().with_dynamic_properties(properties).load()?.configuration;
-    Ok(JobSettings {
+    let mut settings = JobSettings {
         args: args.to_vec(),
         entry: program.class.clone(),
         parallelism,
@@ -47,7 +79,9 @@ pub(crate) fn job_settings(
         runtime_mode,
         buffer_timeout_ms: buffer_timeout_ms(configuration)?,
         config: own.pairs().map(|(key, value)| (key.to_owned(), value.to_owned())).collect(),
-    })
+    };
+    settings.set_serialize_always(configuration.get(&options::EXECUTION_SERIALIZE_ALWAYS)?);
+    Ok(settings)
 }
 
 /// Unset, it is half as much again as the parallelism, rounded up to a power of two, but not less
@@ -96,6 +130,29 @@ mod tests {
         assert_eq!((set.parallelism, set.args), (3, vec!["--input".to_owned(), "x".to_owned()]));
         assert_eq!(settings(&["parallelism.default=3"], Some(2)).unwrap().parallelism, 2);
         assert!(settings(&[], Some(0)).is_err());
+    }
+
+    #[test]
+    fn a_client_is_not_given_up_between_two_heartbeats() {
+        let read = |properties: &[&str]| {
+            let properties: Vec<String> = properties.iter().map(|&text| text.to_owned()).collect();
+            let loader = Loader::new().with_dynamic_properties(&properties);
+            ClientHeartbeat::of(&loader.load().unwrap().configuration)
+        };
+        let usual = read(&[]).unwrap();
+        assert!(usual.interval < usual.timeout);
+        for refused in [
+            &["client.heartbeat.timeout=5s"][..],
+            &["client.heartbeat.timeout=30s"],
+            &["client.heartbeat.interval=3min"],
+            &["client.heartbeat.timeout=10ms", "client.heartbeat.interval=1ms"],
+        ] {
+            let error = read(refused).unwrap_err().to_string();
+            assert!(error.contains("client.heartbeat.timeout is"), "{error}");
+            assert!(error.contains("a multiple of the interval"), "{error}");
+        }
+        let both = ["client.heartbeat.timeout=5s", "client.heartbeat.interval=1s"];
+        assert_eq!(read(&both).unwrap().timeout, Duration::from_secs(5));
     }
 
     #[test]

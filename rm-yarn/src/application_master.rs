@@ -63,6 +63,9 @@ const REFUSED_MAX: Duration = Duration::from_secs(600);
 const WRONG_IDS_MAX: u32 = 3;
 /// A worker that ends sooner than this has failed to start.
 const START_TIME: Duration = Duration::from_secs(60);
+/// After how long a wait for containers is explained, and how often it is explained again.
+const EXPLAIN_AFTER: Duration = Duration::from_secs(5);
+const EXPLAIN_INTERVAL: Duration = Duration::from_secs(30);
 /// How many releases are remembered until their end is reported.
 const RELEASES_MAX: usize = 10_000;
 
@@ -194,6 +197,9 @@ pub(crate) struct ApplicationMaster {
     last_call: Option<Instant>,
     pause: Duration,
     not_before: Option<Instant>,
+    /// Since when requests are open without any answer, and when that was said last.
+    waits_since: Option<Instant>,
+    wait_told: Option<Instant>,
 }
 
 impl ApplicationMaster {
@@ -221,6 +227,8 @@ impl ApplicationMaster {
             last_call: None,
             pause: PAUSE_SHORTEST,
             not_before: None,
+            waits_since: None,
+            wait_told: None,
         }
     }
 

@@ -36,6 +36,26 @@ pub enum ClientError {
     Incomplete(&'static str),
 }
 
+impl ClientError {
+    /// Whether the ResourceManager does not know the application. Every other error of a repeated
+    /// question says nothing about the application: it may run.
+    #[must_use]
+    pub fn is_unknown(&self) -> bool {
+        matches!(self, Self::Unknown(_))
+    }
+
+    /// Whether nobody answered, so that the call may or may not have been carried out.
+    #[must_use]
+    pub fn is_silence(&self) -> bool {
+        matches!(
+            self,
+            Self::Ipc(
+                IpcError::Connect { .. } | IpcError::Timeout { .. } | IpcError::Broken { .. }
+            ) | Self::Rest(RestError::NoAnswer { .. } | RestError::Standby(_))
+        )
+    }
+}
+
 /// How clients speak to the ResourceManager (`yarn.client.transport`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Transport {
@@ -54,9 +74,16 @@ pub struct NewApplication {
     pub maximum: ResourceProto,
 }
 
+/// How long Hadoop's own clients, too, wait for a ResourceManager that is away.
+const MAX_WAIT: &str = "yarn.resourcemanager.connect.max-wait.ms";
+const MAX_WAIT_MS: i64 = 15 * 60 * 1000;
+
 /// A client of the ResourceManager.
 #[derive(Debug)]
-pub struct YarnClient(Kind);
+pub struct YarnClient {
+    kind: Kind,
+    silence_max: Duration,
+}
 
 #[derive(Debug)]
 enum Kind {
@@ -67,7 +94,7 @@ enum Kind {
 /// The same method of whichever client it is.
 macro_rules! either {
     ($self:ident.$method:ident($($argument:expr),*)) => {
-        match &mut $self.0 {
+        match &mut $self.kind {
             Kind::Rpc(client) => client.$method($($argument),*).await,
             Kind::Rest(client) => client.$method($($argument),*).await,
         }
@@ -86,10 +113,22 @@ impl YarnClient {
         transport: Transport,
         patience: Duration,
     ) -> Result<Self, ClientError> {
-        Ok(Self(match transport {
+        let max_wait = hadoop.number(MAX_WAIT, MAX_WAIT_MS)?;
+        // A negative number means for ever.
+        let silence_max = u64::try_from(max_wait).map_or(Duration::MAX, Duration::from_millis);
+        let kind = match transport {
             Transport::Rpc => Kind::Rpc(rpc::RpcClient::new(hadoop, user, patience)?),
             Transport::Rest => Kind::Rest(rest::RestClient::new(hadoop, user, patience)?),
-        }))
+        };
+        Ok(Self { kind, silence_max })
+    }
+
+    /// How long a command that already depends on an application waits for a ResourceManager that
+    /// does not answer (`yarn.resourcemanager.connect.max-wait.ms`). One call waits less, so that
+    /// a wrong address is told soon.
+    #[must_use]
+    pub fn silence_max(&self) -> Duration {
+        self.silence_max
     }
 
     /// Reserves a name. One that is not used costs nothing.

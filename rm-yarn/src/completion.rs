@@ -53,7 +53,13 @@ pub fn explain(status: i32, diagnostics: &str) -> Completion {
         -109 => ("killed because its logs are too large".to_owned(), Blame::Worker),
         -1000 => (with_details("its container could not be set up", diagnostics), Blame::Worker),
         0 => ("it ended by itself (exit code 0)".to_owned(), Blame::Worker),
-        154 => ("lost when its NodeManager restarted (exit code 154)".to_owned(), Blame::Worker),
+        // The NodeManager found it gone when it looked for the containers of its former self.
+        154 => (
+            "it has ended, and its NodeManager, which has restarted since, does not know how (exit \
+             code 154)"
+                .to_owned(),
+            Blame::Worker,
+        ),
         129..=192 => {
             let signal = status - 128;
             let what = format!("killed by signal {signal} (exit code {status})");
@@ -85,8 +91,14 @@ fn exceeded(what: &str, kind: &str, diagnostics: &str) -> String {
 
 /// What the container itself said last, if its node has read that.
 fn with_last_words(what: String, diagnostics: &str) -> String {
-    let Some((_, said)) = diagnostics.rsplit_once("stderr :\n") else { return what };
-    let said = said.split("\n\n[").next().unwrap_or(said);
+    // Before the process could start, the launch script's own errors say why.
+    let said = [".stderr :\n", "prelaunch.err :\n"].iter().find_map(|head| {
+        let (_, said) = diagnostics.rsplit_once(head)?;
+        let said = said.split("\n\n[").next().unwrap_or(said);
+        let said = said.split("Last 4096 bytes of").next().unwrap_or(said);
+        (!said.trim().is_empty()).then_some(said)
+    });
+    let Some(said) = said else { return what };
     let lines: Vec<&str> = said.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
     let last = lines.get(lines.len().saturating_sub(LAST_LINES_MAX)..).unwrap_or_default();
     match last.is_empty() {
@@ -96,11 +108,25 @@ fn with_last_words(what: String, diagnostics: &str) -> String {
 }
 
 fn with_details(what: &str, diagnostics: &str) -> String {
-    let details = diagnostics.split_whitespace().collect::<Vec<_>>().join(" ");
+    let details = without_java(diagnostics);
     match details.is_empty() || details == "N/A" {
         true => what.to_owned(),
         false => format!("{what}: {}", shortened(&details)),
     }
+}
+
+/// A text on one line, without the names of Java's classes before what they say.
+pub(crate) fn without_java(text: &str) -> String {
+    let is_class = |word: &&str| {
+        let Some(name) = word.strip_suffix(':') else { return false };
+        let mut parts = name.split('.');
+        let last = parts.next_back().unwrap_or_default();
+        last.starts_with(|c: char| c.is_ascii_uppercase())
+            && name.split('.').count() > 2
+            && parts.all(|part| part.starts_with(|c: char| c.is_ascii_lowercase()))
+            && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._$".contains(&byte))
+    };
+    text.split_whitespace().filter(|word| !is_class(word)).collect::<Vec<_>>().join(" ")
 }
 
 /// The end of a text that is too long: that is where the reason stands.
@@ -142,6 +168,30 @@ mod tests {
         let ended = explain(3, diagnostics);
         assert_eq!(ended.reason, "it ended with exit code 3; it said: b / c / d");
         assert_eq!(explain(137, "").reason, "killed by signal 9 (exit code 137)");
+    }
+
+    #[test]
+    fn what_kept_a_process_from_starting_is_repeated() {
+        let diagnostics = "[2026]Exception from container-launch.\nExit code: 1\n\n\
+            [2026]Container exited with a non-zero exit code 1. Error file: prelaunch.err.\n\
+            Last 4096 bytes of prelaunch.err :\n/x/launch_container.sh: line 9: export: `A-B=c': not \
+            a valid identifier\n\n\n[2026]Container exited with a non-zero exit code 1.\n";
+        let reason = explain(1, diagnostics).reason;
+        assert!(reason.ends_with("export: `A-B=c': not a valid identifier"), "{reason}");
+    }
+
+    #[test]
+    fn an_end_that_no_node_manager_saw_is_not_called_a_restart() {
+        let reason = explain(154, "").reason;
+        assert!(reason.starts_with("it has ended, and its NodeManager"), "{reason}");
+        assert!(reason.contains("does not know how (exit code 154)"), "{reason}");
+    }
+
+    #[test]
+    fn java_is_left_out() {
+        let text = "java.io.IOException: org.apache.hadoop.a.B$InvalidToken: x 1.2:3 caused by:\n\
+                    org.apache.hadoop.yarn.exceptions.YarnRuntimeException: no: disk.Error left";
+        assert_eq!(without_java(text), "x 1.2:3 caused by: no: disk.Error left");
     }
 
     #[test]

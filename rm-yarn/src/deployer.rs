@@ -21,7 +21,7 @@ use crate::proto::yarn::{
 };
 use crate::staging::{CLIENT_SECRET, Executable, Staging, StagingError};
 use reasons::waits_for;
-pub use reasons::why_ended;
+pub use reasons::{said_by_yarn, why_ended};
 
 /// An application's state is asked for at intervals of a twentieth of the time so far, within these
 /// bounds: who waits notices neither the interval nor the calls.
@@ -29,6 +29,8 @@ const POLL_SHORTEST: Duration = Duration::from_millis(5);
 const POLL_LONGEST: Duration = Duration::from_millis(250);
 /// After how long a wait is explained, and how often at the most.
 const EXPLAIN_AFTER: Duration = Duration::from_secs(2);
+/// What a wait is for when nothing is heard.
+const SILENT: &str = "the ResourceManager does not answer";
 /// How long the directory of an application that YARN does not know is left alone.
 const UNKNOWN_FOR: Duration = Duration::from_secs(3600);
 
@@ -53,6 +55,18 @@ pub enum DeployError {
         state: String,
         /// In one sentence.
         why: String,
+    },
+    /// The ResourceManager fell silent: what became of the application is unknown.
+    #[error(
+        "what became of {application} is unknown: {error}; when the ResourceManager is back, \
+         `yarn application -status {application}` tells, and `yarn application -kill \
+         {application}` ends it"
+    )]
+    Unheard {
+        /// The application.
+        application: ApplicationId,
+        /// Why it was not heard.
+        error: ClientError,
     },
     /// The cluster's certificates could not be made or read.
     #[error(transparent)]
@@ -105,8 +119,6 @@ pub struct Deployment {
     pub master_size: ContainerSize,
     /// A TaskManager's container.
     pub worker_size: ContainerSize,
-    /// How often YARN may start the JobManager.
-    pub attempts: i32,
 }
 
 /// What a container has.
@@ -178,12 +190,18 @@ impl<'a> Deployer<'a> {
             }
             Err(error) => Err(error),
         };
-        if let Err(error) = submitted {
-            // The error matters more than what the next sweep finds.
-            let _ = self.staging.remove(new.id).await;
-            return Err(error);
+        match submitted {
+            Ok(()) => Ok((new.id, credentials)),
+            // It may have been submitted, and then it needs its files.
+            Err(DeployError::Client(error)) if error.is_silence() => {
+                Err(DeployError::Unheard { application: new.id, error })
+            }
+            Err(error) => {
+                // The error matters more than what the next sweep finds.
+                let _ = self.staging.remove(new.id).await;
+                Err(error)
+            }
         }
-        Ok((new.id, credentials))
     }
 
     /// What the owner's client shows to the cluster of an application.
@@ -210,11 +228,8 @@ impl<'a> Deployer<'a> {
             return Err(DeployError::Refused(format!("the queue {queue:?} is stopped")));
         }
         let nodes = self.client.running_nodes().await?;
-        for (size, what, key) in [
-            (deployment.master_size, "JobManager", "jobmanager.memory.process.size"),
-            (deployment.worker_size, "TaskManager", "taskmanager.memory.process.size"),
-        ] {
-            fits(size, what, key, maximum, &nodes).map_err(DeployError::Refused)?;
+        for (size, kind) in [(deployment.master_size, &MASTER), (deployment.worker_size, &WORKER)] {
+            fits(size, kind, maximum, &nodes).map_err(DeployError::Refused)?;
         }
         Ok(())
     }
@@ -289,10 +304,27 @@ impl<'a> Deployer<'a> {
     ) -> Result<Deployed, DeployError> {
         let start = Instant::now();
         let mut said: Option<(Instant, String)> = None;
+        let mut answered = start;
         loop {
-            let report = self.client.report(id).await?;
+            let report = match self.client.report(id).await {
+                Ok(report) => report,
+                Err(error) if error.is_unknown() => return Err(error.into()),
+                // No answer is not the end of the application.
+                Err(error) if answered.elapsed() < self.client.silence_max() => {
+                    if said.as_ref().is_none_or(|(_, text)| text != SILENT) {
+                        progress(&format!("waiting for {id}: {SILENT}: {error}"));
+                    }
+                    said = Some((Instant::now(), SILENT.to_owned()));
+                    tokio::time::sleep(POLL_LONGEST).await;
+                    continue;
+                }
+                Err(error) => return Err(DeployError::Unheard { application: id, error }),
+            };
+            answered = Instant::now();
             match report.yarn_application_state() {
-                YarnApplicationStateProto::Running => return Ok(deployed(id, &report)),
+                YarnApplicationStateProto::Running if report.rpc_port() > 0 => {
+                    return Ok(deployed(id, &report));
+                }
                 YarnApplicationStateProto::Failed
                 | YarnApplicationStateProto::Killed
                 | YarnApplicationStateProto::Finished => return Err(self.ended(id, &report).await),
@@ -381,30 +413,62 @@ fn deployed(id: ApplicationId, report: &ApplicationReportProto) -> Deployed {
     }
 }
 
+/// A kind of container, and what sets its size.
+struct ContainerKind {
+    name: &'static str,
+    memory: &'static str,
+    vcores: &'static str,
+}
+
+const MASTER: ContainerKind = ContainerKind {
+    name: "JobManager",
+    memory: "jobmanager.memory.process.size",
+    vcores: "yarn.appmaster.vcores",
+};
+const WORKER: ContainerKind = ContainerKind {
+    name: "TaskManager",
+    memory: "taskmanager.memory.process.size",
+    vcores: "yarn.containers.vcores, or taskmanager.numberOfTaskSlots if that is not set",
+};
+
 /// Refuses containers that no node can ever give.
 fn fits(
     size: ContainerSize,
-    what: &str,
-    key: &str,
+    kind: &ContainerKind,
     maximum: &ResourceProto,
     nodes: &[NodeReportProto],
 ) -> Result<(), String> {
-    let allowed = ContainerSize { memory_mb: maximum.memory(), vcores: maximum.virtual_cores() };
-    if size.memory_mb > allowed.memory_mb || size.vcores > allowed.vcores {
-        return Err(format!(
-            "a {what} of {size} is more than YARN allows for one container, {allowed} \
-             (yarn.scheduler.maximum-allocation-mb and -vcores): lower {key}"
+    let ContainerKind { name, memory, vcores } = kind;
+    let too_much = |amount: String, most: String, limit: &str, key: &str| {
+        format!(
+            "a {name} of {amount} is more than YARN allows for one container, {most} \
+             (yarn.scheduler.maximum-allocation-{limit}): lower {key}"
+        )
+    };
+    let mut faults = Vec::new();
+    if size.memory_mb > maximum.memory() {
+        let (amount, most) = (size.memory_mb, maximum.memory());
+        faults.push(too_much(format!("{amount} MB"), format!("{most} MB"), "mb", memory));
+    }
+    if size.vcores > maximum.virtual_cores() {
+        let (amount, most) = (size.vcores, maximum.virtual_cores());
+        faults.push(too_much(
+            format!("{amount} virtual cores"),
+            most.to_string(),
+            "vcores",
+            vcores,
         ));
     }
     let capability = |node: &NodeReportProto| node.capability.clone().unwrap_or_default();
     let largest = nodes.iter().map(|node| capability(node).memory()).max();
     match largest {
-        Some(largest) if size.memory_mb > largest => Err(format!(
-            "a {what} of {size} fits on no node: the largest has {largest} MB \
-             (yarn.nodemanager.resource.memory-mb); lower {key}"
+        Some(largest) if faults.is_empty() && size.memory_mb > largest => faults.push(format!(
+            "a {name} of {size} fits on no node: the largest has {largest} MB \
+             (yarn.nodemanager.resource.memory-mb); lower {memory}"
         )),
-        _ => Ok(()),
+        _ => {}
     }
+    if faults.is_empty() { Ok(()) } else { Err(faults.join("; ")) }
 }
 
 fn submission(
@@ -426,7 +490,8 @@ fn submission(
         queue: Some(deployment.queue),
         priority: deployment.priority.map(|priority| PriorityProto { priority: Some(priority) }),
         am_container_spec: Some(master_context(master, files, authority, &deployment.acls)),
-        max_app_attempts: Some(deployment.attempts),
+        // Another attempt would find neither jobs nor clients.
+        max_app_attempts: Some(1),
         resource: Some(ResourceProto {
             memory: Some(size.memory_mb),
             virtual_cores: Some(size.vcores),
@@ -460,8 +525,7 @@ mod tests {
             ..NodeReportProto::default()
         };
         let nodes: Vec<_> = nodes.iter().map(node).collect();
-        let key = "taskmanager.memory.process.size";
-        fits(SIZE, "TaskManager", key, &maximum, &nodes).err().unwrap_or_default()
+        fits(SIZE, &WORKER, &maximum, &nodes).err().unwrap_or_default()
     }
 
     #[test]
@@ -469,8 +533,19 @@ mod tests {
         assert_eq!(refusal(resource(1024, 2), &[]), "");
         assert_eq!(refusal(resource(8192, 8), &[512, 2048]), "");
         let error = refusal(resource(512, 8), &[2048]);
-        assert!(error.contains("allows for one container, 512 MB and 8 virtual cores"), "{error}");
-        assert!(refusal(resource(8192, 1), &[2048]).contains("maximum-allocation-mb and -vcores"));
+        assert_eq!(
+            error,
+            "a TaskManager of 1024 MB is more than YARN allows for one container, 512 MB \
+             (yarn.scheduler.maximum-allocation-mb): lower taskmanager.memory.process.size"
+        );
+        let error = refusal(resource(8192, 1), &[2048]);
+        assert!(error.starts_with("a TaskManager of 2 virtual cores is more than"), "{error}");
+        assert!(
+            error.contains("maximum-allocation-vcores): lower yarn.containers.vcores"),
+            "{error}"
+        );
+        assert!(!error.contains("memory"), "{error}");
+        assert!(refusal(resource(512, 1), &[]).contains("-mb): lower taskmanager.memory.process"));
         let error = refusal(resource(8192, 8), &[512, 768]);
         assert!(error.contains("fits on no node: the largest has 768 MB"), "{error}");
     }

@@ -27,8 +27,9 @@ use crate::resource_manager::ResourceManager;
 const COMMANDS_MAX: usize = 1 << 16;
 /// How many of them are taken in at once.
 const TOGETHER_MAX: usize = 1024;
-/// How long it may take to tell YARN that the cluster has ended.
-const FINISH_DEADLINE: Duration = Duration::from_secs(120);
+/// How long it may take to tell YARN that the cluster has ended: an end that YARN is not told
+/// counts as a failure, so this is as long as Hadoop's own masters try it.
+const FINISH_DEADLINE: Duration = Duration::from_secs(15 * 60);
 /// How long NodeManagers may take to stop the last containers; the ResourceManager stops them too.
 const STOP_DEADLINE: Duration = Duration::from_secs(5);
 

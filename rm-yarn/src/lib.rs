@@ -4,7 +4,8 @@
 //! with it, [`resource_manager`] finds the ResourceManager that answers. On the side of the cluster
 //! the application master decides what is said to it and which containers are started,
 //! `node_manager` starts them with what [`launch`] says a worker runs, `completion` puts their ends
-//! into words, and [`driver`] is all that as the driver of a cluster. On the side of those who
+//! into words, and [`driver`] is all that as the driver of a cluster; a master that YARN started
+//! again can only [`decline()`]. On the side of those who
 //! deploy, [`client`] asks what clients ask, [`staging`] brings files where containers find them,
 //! and [`container`] composes what each gets and runs. Facts about the protocols are from the
 //! message descriptors and the behaviour of Hadoop 3.5.0; 2.10 and everything since speaks the
@@ -15,6 +16,7 @@ pub mod client;
 mod completion;
 pub mod container;
 pub mod credentials;
+mod decline;
 pub mod deployer;
 pub mod driver;
 pub mod ids;
@@ -23,6 +25,8 @@ pub mod launch;
 mod node_manager;
 pub mod resource_manager;
 pub mod staging;
+
+pub use decline::decline;
 
 /// The messages of Hadoop, named as there.
 #[allow(missing_docs, clippy::all, reason = "generated from proto/")]

@@ -17,6 +17,8 @@ use crate::ipc::{Connection, Identity, IpcError, Options, Protocol};
 const PAUSE_SHORTEST: Duration = Duration::from_millis(200);
 const PAUSE_LONGEST: Duration = Duration::from_secs(5);
 
+/// The least time for an answer, however impatient the caller is.
+const CALL_SHORTEST: Duration = Duration::from_secs(1);
 /// How long one that listens may leave a call of an ApplicationMaster unanswered before the next is
 /// asked: it may be frozen.
 const SCHEDULER_SILENCE_MAX: Duration = Duration::from_secs(20);
@@ -117,12 +119,13 @@ impl Circle {
         Round { end: Instant::now() + self.patience, pause: PAUSE_SHORTEST, asked: 0 }
     }
 
-    /// Turns to the next, after a pause if all were asked. False: patience has ended.
+    /// Turns to the next, after a pause if all were asked. False: patience has ended, and each was
+    /// asked once at least.
     pub(crate) async fn turn(&mut self, round: &mut Round) -> bool {
         let count = self.addresses.len().max(1);
         self.at = (self.at + 1) % count;
         round.asked += 1;
-        if Instant::now() >= round.end {
+        if Instant::now() >= round.end && round.asked >= count {
             return false;
         }
         if round.asked.is_multiple_of(count) {
@@ -131,6 +134,12 @@ impl Circle {
         }
         true
     }
+}
+
+/// How long one answer may take of all the time that the caller is patient: one that listens and
+/// does not answer is asked again, or another is, before that time is over.
+pub(crate) fn call_timeout(usual: Duration, patience: Duration) -> Duration {
+    usual.min((patience / 2).max(CALL_SHORTEST))
 }
 
 /// A way to one service of the ResourceManager, as one identity.
@@ -155,6 +164,8 @@ impl ResourceManager {
         mut options: Options,
         patience: Duration,
     ) -> Result<Self, HadoopConfigError> {
+        options.call_timeout = call_timeout(options.call_timeout, patience);
+        options.connect_timeout = call_timeout(options.connect_timeout, patience);
         if service == Service::Scheduler {
             options.call_timeout = options.call_timeout.min(SCHEDULER_SILENCE_MAX);
         }

@@ -8,13 +8,18 @@ use std::time::Duration;
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use millstream_hadoop_config::HadoopConfiguration;
 use millstream_rm_yarn::credentials::{AM_RM_TOKEN, Token};
+use millstream_rm_yarn::decline;
+use millstream_rm_yarn::ids::AttemptId;
 use millstream_rm_yarn::ipc::{Connection, Identity, IpcError, Options, Protocol};
 use millstream_rm_yarn::proto::common::{
     IpcConnectionContextProto, RequestHeaderProto, RpcRequestHeaderProto, RpcResponseHeaderProto,
     RpcStatusProto,
 };
 use millstream_rm_yarn::proto::yarn::{
-    GetClusterMetricsRequestProto, GetNewApplicationResponseProto,
+    FinalApplicationStatusProto, FinishApplicationMasterRequestProto,
+    FinishApplicationMasterResponseProto, GetClusterMetricsRequestProto,
+    GetNewApplicationResponseProto, RegisterApplicationMasterRequestProto,
+    RegisterApplicationMasterResponseProto,
 };
 use millstream_rm_yarn::resource_manager::{ResourceManager, Service};
 use prost::Message;
@@ -72,6 +77,24 @@ impl Server {
         (header.call_id, request.method_name)
     }
 
+    /// The next call with its request.
+    async fn request<Q: Message + Default>(&mut self) -> (i32, String, Q) {
+        let mut frame = self.frame().await;
+        let header = RpcRequestHeaderProto::decode_length_delimited(&mut frame).unwrap();
+        let request = RequestHeaderProto::decode_length_delimited(&mut frame).unwrap();
+        let body = Q::decode_length_delimited(&mut frame).unwrap();
+        (header.call_id, request.method_name, body)
+    }
+
+    async fn succeed(&mut self, call: i32, answer: &impl Message) {
+        let header = RpcResponseHeaderProto {
+            call_id: call.cast_unsigned(),
+            status: RpcStatusProto::Success.into(),
+            ..RpcResponseHeaderProto::default()
+        };
+        self.write(header, &answer.encode_length_delimited_to_vec()).await;
+    }
+
     async fn write(&mut self, header: RpcResponseHeaderProto, body: &[u8]) {
         let mut frame = BytesMut::from(header.encode_length_delimited_to_vec().as_slice());
         frame.extend_from_slice(body);
@@ -127,6 +150,73 @@ async fn ask(connection: &Connection, number: i32) -> Result<i32, IpcError> {
     Ok(answer.application_id.unwrap().id())
 }
 
+/// Its protocol is not looked at here.
+async fn greeted(server: &mut Server) {
+    server.stream.read_exact(&mut [0; 7]).await.unwrap();
+    let _ = server.frame().await;
+}
+
+#[tokio::test]
+async fn another_attempt_of_a_master_ends_its_application_as_failed() {
+    let address = Server::start(|mut server| async move {
+        greeted(&mut server).await;
+        let (call, method, register) =
+            server.request::<RegisterApplicationMasterRequestProto>().await;
+        assert_eq!((method.as_str(), register.rpc_port()), ("registerApplicationMaster", 0));
+        server.succeed(call, &RegisterApplicationMasterResponseProto::default()).await;
+        for unregistered in [false, true] {
+            let (call, method, finish) =
+                server.request::<FinishApplicationMasterRequestProto>().await;
+            assert_eq!(method, "finishApplicationMaster");
+            assert_eq!(finish.final_application_status(), FinalApplicationStatusProto::AppFailed);
+            let diagnostics = finish.diagnostics();
+            assert!(diagnostics.contains("attempt 2"), "{diagnostics}");
+            assert!(diagnostics.contains("without high availability"), "{diagnostics}");
+            let is_unregistered = Some(unregistered);
+            let answer = FinishApplicationMasterResponseProto { is_unregistered };
+            server.succeed(call, &answer).await;
+        }
+    })
+    .await;
+    let mut hadoop = HadoopConfiguration::new();
+    hadoop.set("yarn.resourcemanager.scheduler.address", address);
+    let identity = Identity::User("alice".to_owned());
+    let patience = Duration::from_secs(30);
+    let mut manager =
+        ResourceManager::new(&hadoop, Service::Scheduler, identity, options(), patience).unwrap();
+    let application = "application_1_0001".parse().unwrap();
+    decline(&mut manager, AttemptId { application, number: 2 }, "node").await.unwrap();
+}
+
+#[tokio::test]
+async fn a_frozen_resource_manager_does_not_keep_the_next_from_being_asked() {
+    let frozen = Server::start(|server| async move {
+        std::future::pending::<()>().await;
+        drop(server);
+    })
+    .await;
+    let active = Server::start(|mut server| async move {
+        greeted(&mut server).await;
+        let call = server.call().await;
+        server.answer(call).await;
+    })
+    .await;
+    let mut hadoop = HadoopConfiguration::new();
+    hadoop.set("yarn.resourcemanager.ha.enabled", "true");
+    hadoop.set("yarn.resourcemanager.ha.rm-ids", "a,b");
+    hadoop.set("yarn.resourcemanager.address.a", frozen);
+    hadoop.set("yarn.resourcemanager.address.b", active);
+    let identity = Identity::User("alice".to_owned());
+    // The usual time for an answer is longer than the caller is patient.
+    let patience = Duration::from_millis(10);
+    let mut manager =
+        ResourceManager::new(&hadoop, Service::Client, identity, options(), patience).unwrap();
+    let request = GetClusterMetricsRequestProto {};
+    let asked = manager.call::<_, GetNewApplicationResponseProto>("7", &request);
+    let answer = tokio::time::timeout(Duration::from_secs(9), asked).await.unwrap().unwrap();
+    assert_eq!(answer.application_id.unwrap().id(), 7);
+}
+
 #[tokio::test]
 async fn answers_find_their_calls_in_any_order() {
     let address = Server::start(|mut server| async move {
@@ -158,10 +248,7 @@ async fn an_exception_concerns_its_call_alone() {
     .await;
     let connection = open(&address).await;
     let error = ask(&connection, 1).await.unwrap_err();
-    assert_eq!(
-        error.to_string(),
-        format!("{address} answered ApplicationNotFoundException: no such thing")
-    );
+    assert_eq!(error.to_string(), format!("{address} refused: no such thing"));
     assert_eq!(ask(&connection, 2).await.unwrap(), 2);
 }
 
@@ -239,7 +326,7 @@ async fn a_token_is_shown_to_those_alone_who_take_tokens() {
     };
     let identity = Identity::Token(token);
     let error = Connection::open(&address, PROTOCOL, identity, &options()).await.unwrap_err();
-    assert!(error.to_string().contains("AccessControlException: no tokens here"), "{error}");
+    assert!(error.to_string().ends_with("refused: no tokens here"), "{error}");
     assert!(!format!("{error:?}").contains("secret"));
 }
 

@@ -4,18 +4,19 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
-use hyper::Method;
 use millstream_config::{Configuration, options};
-use millstream_rm_yarn::deployer::{self, ArtifactFile, Deployed};
+use millstream_rm_yarn::deployer::{self, ArtifactFile};
+use millstream_rm_yarn::ids::ApplicationId;
+use millstream_rm_yarn::proto::yarn::ApplicationReportProto;
 use millstream_rm_yarn::staging::Executable;
 use millstream_storage::FilePath;
 use millstream_types::JobId;
-use tokio::time::{MissedTickBehavior, interval};
 
+use super::vigil::{Attachment, until_over};
 use super::{Purpose, Yarn, client_of, deployment, session};
 use crate::arguments::RunArguments;
 use crate::program::random_id;
-use crate::rest::Content;
+use crate::settings::ClientHeartbeat;
 use crate::{console, run, runtime, settings};
 
 /// How often the end of an application is looked for.
@@ -29,6 +30,7 @@ pub(crate) fn run(
 ) -> Result<ExitCode> {
     let settings = settings::job_settings(configuration, properties, &arguments.program)?;
     let attached = configuration.get(&options::EXECUTION_ATTACHED)? && !arguments.detached;
+    let heartbeat = ClientHeartbeat::of(configuration)?;
     let mut yarn = Yarn::connect(configuration)?;
     let (path, _) = arguments.program.split();
     let artifact = match FilePath::from(path.as_path()) {
@@ -52,37 +54,28 @@ pub(crate) fn run(
         if !attached {
             return Ok(ExitCode::SUCCESS);
         }
-        let heartbeat = configuration.get(&options::CLIENT_HEARTBEAT_INTERVAL)?;
-        let mut heartbeats = interval(heartbeat.max(Duration::from_millis(100)));
-        heartbeats.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        loop {
-            tokio::select! {
-                ended = until_over(&mut yarn, &up) => return ended,
-                _ = heartbeats.tick() => {
-                    // The application's state says what is wrong, if anything is.
-                    let _ = client.call(Method::PUT, "/v1/millstream/lease", &Content::None).await;
-                }
-                signal = run::interruption() => {
-                    signal?;
-                    return session::stop(&mut yarn, &client, up.id).await;
-                }
+        let attachment = Attachment {
+            look_interval: WATCH_INTERVAL,
+            heartbeat_interval: heartbeat.interval,
+            holds_lease: true,
+        };
+        let signal = tokio::select! {
+            over = until_over(&mut yarn, &client, up.id, attachment) => {
+                return how_it_ended(up.id, &over?);
             }
-        }
+            signal = run::interruption() => signal?,
+        };
+        let _ = session::stop(&mut yarn, &client, up.id).await?;
+        Ok(run::exit_code(signal))
     })
 }
 
-/// Waits for an application's end; a failure is an error.
-async fn until_over(yarn: &mut Yarn, up: &Deployed) -> Result<ExitCode> {
-    loop {
-        let report = yarn.client.report(up.id).await?;
-        if deployer::is_over(&report) {
-            let (id, state) = (up.id, deployer::state(&report));
-            if state.ends_with("/SUCCEEDED") {
-                console::print(format_args!("{id} has finished: {}", report.diagnostics()));
-                return Ok(ExitCode::SUCCESS);
-            }
-            bail!("{id} ended ({state}): {}", deployer::why_ended(&report));
-        }
-        tokio::time::sleep(WATCH_INTERVAL).await;
+/// What an ended application says; a failure is an error.
+fn how_it_ended(id: ApplicationId, report: &ApplicationReportProto) -> Result<ExitCode> {
+    let state = deployer::state(report);
+    if state.ends_with("/SUCCEEDED") {
+        console::print(format_args!("{id} has finished: {}", deployer::said_by_yarn(report)));
+        return Ok(ExitCode::SUCCESS);
     }
+    bail!("{id} ended ({state}): {}", deployer::why_ended(report));
 }

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, anyhow, bail};
 use millstream_cluster::{
-    Application, DaemonError, Driver, Endpoints, JobManagerSetup, Lifecycle, PlannedJob,
+    Application, DaemonError, Driver, Ended, Endpoints, JobManagerSetup, Lifecycle, PlannedJob,
     TaskManagerSetup, run_job_manager, run_task_manager,
 };
 use millstream_config::{Configuration, WorkerMemory, options};
@@ -18,6 +18,7 @@ use millstream_hadoop_config::HadoopConfiguration;
 use millstream_rm_driver::{WorkerRequest, driver_events};
 use millstream_rm_yarn::container::{ARTIFACT, JOB_GRAPH, Surroundings, TaskManagers, hadoop};
 use millstream_rm_yarn::credentials::AM_RM_TOKEN;
+use millstream_rm_yarn::decline;
 use millstream_rm_yarn::driver::{YarnDriver, YarnDriverConfig};
 use millstream_rm_yarn::ipc::{Identity, Options};
 use millstream_rm_yarn::proto::container::{Master, master};
@@ -30,7 +31,7 @@ use prost::Message as _;
 
 use super::deployment::worker_size;
 use crate::arguments::ContainerArguments;
-use crate::daemon;
+use crate::{daemon, runtime};
 
 /// How long the ResourceManager may be away before the cluster gives up.
 const PATIENCE: Duration = Duration::from_secs(20 * 60);
@@ -39,6 +40,8 @@ const FILES_PATIENCE: Duration = Duration::from_secs(10);
 /// How long the ResourceManager may take for one answer; one that is stopped must not be waited
 /// for when another is there.
 const CALL_TIMEOUT: Duration = Duration::from_secs(30);
+/// More heartbeats a second bring no container sooner.
+const PENDING_SHORTEST: Duration = Duration::from_millis(50);
 /// A node on which so many workers failed to start is avoided.
 const NODE_FAILURES_MAX: u32 = 3;
 /// Where user code finds Hadoop's configuration, in the container's directory.
@@ -64,6 +67,9 @@ pub(crate) fn files(
 pub(crate) fn job_manager(arguments: &ContainerArguments) -> Result<ExitCode> {
     let surroundings = Surroundings::from_environment()?;
     let told = Arc::new(surroundings.master()?);
+    if surroundings.id.attempt.number > 1 {
+        return another_attempt(&surroundings, &told);
+    }
     let configuration = master_configuration(&surroundings, &told)?;
     let authority = Arc::new(surroundings.authority()?);
     let hadoop = hadoop(&told.hadoop);
@@ -87,9 +93,38 @@ pub(crate) fn job_manager(arguments: &ContainerArguments) -> Result<ExitCode> {
             driver.map_err(|error| DaemonError::Refused(format!("{error:#}")))
         })
         .await;
-        remove_staging(&hadoop, &staging, &user).await;
+        // After a signal, or when YARN gave this attempt up, the files may be those of another
+        // attempt.
+        if let Ok(Ended::Done) = &ended {
+            remove_staging(&hadoop, &staging, &user).await;
+        }
         ended
     })
+}
+
+/// Ends an application whose JobManager YARN started again, which allowing one attempt does not
+/// keep it from.
+fn another_attempt(surroundings: &Surroundings, told: &Master) -> Result<ExitCode> {
+    let hadoop = hadoop(&told.hadoop);
+    let mut manager = scheduler(surroundings, &hadoop)?;
+    let staging = FilePath::from(told.staging_dir.as_str());
+    runtime()?.block_on(async {
+        decline(&mut manager, surroundings.id.attempt, &surroundings.host).await?;
+        remove_staging(&hadoop, &staging, &told.user).await;
+        Ok(ExitCode::FAILURE)
+    })
+}
+
+/// The ResourceManager, as the container's token.
+fn scheduler(surroundings: &Surroundings, hadoop: &HadoopConfiguration) -> Result<ResourceManager> {
+    let token = surroundings.credentials.token(AM_RM_TOKEN);
+    let token = token.context("the container's credentials hold no token for YARN")?.clone();
+    let (identity, options) = (Identity::Token(token), node_manager_options());
+    Ok(ResourceManager::new(hadoop, Service::Scheduler, identity, options, PATIENCE)?)
+}
+
+fn node_manager_options() -> Options {
+    Options { call_timeout: CALL_TIMEOUT, ..Options::default() }
 }
 
 /// Removes what was staged for this cluster alone. What is left is swept by the owner's next
@@ -230,22 +265,13 @@ struct DriverSource {
 impl DriverSource {
     fn driver(self, configuration: &Configuration, endpoints: &Endpoints) -> Result<Driver> {
         let Self { surroundings, told, authority, hadoop } = self;
-        let token = surroundings.credentials.token(AM_RM_TOKEN);
-        let token = token.context("the container's credentials hold no token for YARN")?.clone();
-        let node_manager_options = Options { call_timeout: CALL_TIMEOUT, ..Options::default() };
-        let resource_manager = ResourceManager::new(
-            &hadoop,
-            Service::Scheduler,
-            Identity::Token(token),
-            node_manager_options.clone(),
-            PATIENCE,
-        )?;
+        let resource_manager = scheduler(&surroundings, &hadoop)?;
         let host = surroundings.host.clone();
         let rest_port = endpoints.rest.port();
         let heartbeat = configuration.get(&options::YARN_HEARTBEAT_INTERVAL)?;
         let config = YarnDriverConfig {
             resource_manager,
-            node_manager_options,
+            node_manager_options: node_manager_options(),
             attempt: surroundings.id.attempt,
             tracking_url: endpoints
                 .proxy
@@ -258,7 +284,8 @@ impl DriverSource {
             node_label: configuration.get(&options::YARN_TASKMANAGER_NODE_LABEL)?,
             heartbeat_interval: Duration::from_secs(heartbeat.max(1).into()),
             pending_interval: configuration
-                .get(&options::YARN_HEARTBEAT_CONTAINER_REQUEST_INTERVAL)?,
+                .get(&options::YARN_HEARTBEAT_CONTAINER_REQUEST_INTERVAL)?
+                .max(PENDING_SHORTEST),
             node_failures_max: NODE_FAILURES_MAX,
         };
         let launch = TaskManagers::new(told, authority, &surroundings.host, endpoints.rpc.port());

@@ -1,10 +1,11 @@
 //! From the configuration to what is deployed.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
 use bytes::Bytes;
-use millstream_config::{Configuration, WorkerMemory, options};
+use millstream_config::{ConfigOption, Configuration, WorkerMemory, options};
 use millstream_protocol::job::{JobGraph, JobSettings};
 use millstream_rm_yarn::deployer::{ArtifactFile, ContainerSize, Deployment};
 use millstream_rm_yarn::proto::container::{Application, Job, Master, Session, master};
@@ -73,10 +74,18 @@ pub(crate) fn deployment(
         purpose: Some(purpose),
         ..Master::default()
     };
-    let attempts = configuration.get(&options::YARN_APPLICATION_ATTEMPTS)?.unwrap_or(1);
-    let priority = configuration.get(&options::YARN_APPLICATION_PRIORITY)?;
+    refuse_more_attempts(configuration)?;
+    refuse_rare_heartbeats(yarn, configuration)?;
+    let priority = count(configuration, &options::YARN_APPLICATION_PRIORITY, 0)?;
     let rolled = configuration.get(&options::YARN_ROLLED_LOGS_INCLUDE_PATTERN)?;
     let unrolled = configuration.get(&options::YARN_ROLLED_LOGS_EXCLUDE_PATTERN)?;
+    if rolled.is_none() && unrolled.is_some() {
+        bail!(
+            "{} excludes from what {} includes, which is nothing: set that too",
+            options::YARN_ROLLED_LOGS_EXCLUDE_PATTERN.key(),
+            options::YARN_ROLLED_LOGS_INCLUDE_PATTERN.key()
+        );
+    }
     let kind = configuration.get(&options::YARN_APPLICATION_TYPE)?;
     let queue = configuration.get(&options::YARN_APPLICATION_QUEUE)?;
     Ok(Deployment {
@@ -91,31 +100,84 @@ pub(crate) fn deployment(
         kind: kind.unwrap_or_else(|| "Millstream".to_owned()),
         queue: queue.unwrap_or_else(|| "default".to_owned()),
         tags: tags(configuration)?,
-        priority: (priority >= 0).then_some(priority),
+        priority,
         node_label: configuration.get(&options::YARN_APPLICATION_NODE_LABEL)?,
         acls: acls(configuration)?,
         rolled_logs: rolled.map(|include| (include, unrolled)),
         master_size: master_size(configuration)?,
         worker_size: worker_size(configuration)?,
-        attempts: i32::try_from(attempts).unwrap_or(i32::MAX),
     })
+}
+
+/// A second JobManager would know neither jobs nor clients. To YARN, 0 means its own default.
+fn refuse_more_attempts(configuration: &Configuration) -> Result<()> {
+    match configuration.get(&options::YARN_APPLICATION_ATTEMPTS)? {
+        None | Some(1) => Ok(()),
+        Some(attempts) => bail!(
+            "{} is {attempts}, but another attempt of the JobManager would know neither its jobs \
+             nor its clients without high availability, which this version does not have: set 1 \
+             or leave it out",
+            options::YARN_APPLICATION_ATTEMPTS.key()
+        ),
+    }
+}
+
+/// YARN ends a master that it has not heard of for too long.
+fn refuse_rare_heartbeats(yarn: &Yarn, configuration: &Configuration) -> Result<()> {
+    let key = "yarn.am.liveness-monitor.expiry-interval-ms";
+    let expiry = Duration::from_millis(yarn.hadoop.number(key, 600_000)?);
+    let seconds = configuration.get(&options::YARN_HEARTBEAT_INTERVAL)?;
+    let idle = (options::YARN_HEARTBEAT_INTERVAL.key(), Duration::from_secs(seconds.into()));
+    let pending = &options::YARN_HEARTBEAT_CONTAINER_REQUEST_INTERVAL;
+    for (ours, interval) in [idle, (pending.key(), configuration.get(pending)?)] {
+        if interval >= expiry {
+            bail!(
+                "{ours} is {interval:?}, but YARN gives a JobManager up that it has not heard of \
+                 for {expiry:?} ({key}): lower {ours}"
+            );
+        }
+    }
+    Ok(())
 }
 
 fn master_size(configuration: &Configuration) -> Result<ContainerSize> {
     let memory = configuration.get(&options::JOBMANAGER_MEMORY_PROCESS_SIZE)?;
     let vcores = configuration.get(&options::YARN_APPMASTER_VCORES)?;
+    if vcores == 0 {
+        bail!("{} is 0: set at least 1", options::YARN_APPMASTER_VCORES.key());
+    }
     Ok(ContainerSize { memory_mb: mebibytes(memory), vcores: saturated(vcores) })
+}
+
+/// A number for which -1 stands for the default. Other numbers below the least are refused: they
+/// would mean the same in silence.
+pub(crate) fn count(
+    configuration: &Configuration,
+    option: &ConfigOption<i32>,
+    least: i32,
+) -> Result<Option<i32>> {
+    match configuration.get(option)? {
+        -1 => Ok(None),
+        number if number >= least => Ok(Some(number)),
+        number => {
+            bail!("{} is {number}: set at least {least}, or -1 for the default", option.key())
+        }
+    }
 }
 
 /// The size of a TaskManager's container: its cores are its slots unless the configuration says
 /// otherwise.
 pub(crate) fn worker_size(configuration: &Configuration) -> Result<ContainerSize> {
-    let memory = WorkerMemory::from_configuration(configuration)?.total;
     let slots = configuration.get(&options::TASKMANAGER_NUMBER_OF_TASK_SLOTS)?;
-    let vcores = match configuration.get(&options::YARN_CONTAINERS_VCORES)? {
-        vcores @ 1.. => vcores,
-        _ => saturated(slots),
-    };
+    if slots == 0 {
+        bail!(
+            "{} (-s) is 0: a TaskManager without slots runs nothing, set at least 1",
+            options::TASKMANAGER_NUMBER_OF_TASK_SLOTS.key()
+        );
+    }
+    let memory = WorkerMemory::from_configuration(configuration)?.total;
+    let vcores = count(configuration, &options::YARN_CONTAINERS_VCORES, 1)?;
+    let vcores = vcores.unwrap_or(saturated(slots));
     Ok(ContainerSize { memory_mb: mebibytes(memory), vcores })
 }
 
@@ -157,4 +219,47 @@ fn acls(configuration: &Configuration) -> Result<Vec<(ApplicationAccessTypeProto
     let view = view.map(|acl| (ApplicationAccessTypeProto::AppaccessViewApp, acl));
     let modify = modify.map(|acl| (ApplicationAccessTypeProto::AppaccessModifyApp, acl));
     Ok(view.into_iter().chain(modify).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn with(key: &str, value: &str) -> Configuration {
+        Configuration::from_pairs([(key, value)]).unwrap()
+    }
+
+    #[test]
+    fn more_attempts_than_one_are_refused() {
+        for (attempts, refused) in [("1", false), ("2", true), ("0", true), ("10", true)] {
+            let outcome = refuse_more_attempts(&with("yarn.application-attempts", attempts));
+            assert_eq!(outcome.is_err(), refused, "{attempts}");
+            if let Err(error) = outcome {
+                assert!(error.to_string().contains("without high availability"), "{error}");
+            }
+        }
+        assert!(refuse_more_attempts(&with("parallelism.default", "1")).is_ok());
+    }
+
+    #[test]
+    fn counts_that_are_none_are_refused_by_their_name() {
+        for (key, value, expected) in [
+            ("taskmanager.numberOfTaskSlots", "0", "taskmanager.numberOfTaskSlots (-s) is 0"),
+            ("yarn.containers.vcores", "0", "yarn.containers.vcores is 0"),
+            ("yarn.containers.vcores", "-2", "yarn.containers.vcores is -2"),
+        ] {
+            let error = worker_size(&with(key, value)).unwrap_err().to_string();
+            assert!(error.starts_with(expected), "{error}");
+        }
+        let priority = |value: &str| {
+            let configuration = with("yarn.application.priority", value);
+            count(&configuration, &options::YARN_APPLICATION_PRIORITY, 0)
+        };
+        assert_eq!((priority("-1").unwrap(), priority("0").unwrap()), (None, Some(0)));
+        assert!(priority("-2").unwrap_err().to_string().contains("or -1 for the default"));
+        let slots = with("taskmanager.numberOfTaskSlots", "3");
+        assert_eq!(worker_size(&slots).unwrap().vcores, 3);
+        let error = master_size(&with("yarn.appmaster.vcores", "0")).unwrap_err().to_string();
+        assert!(error.starts_with("yarn.appmaster.vcores is 0"), "{error}");
+    }
 }

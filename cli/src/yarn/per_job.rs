@@ -73,10 +73,7 @@ impl PerJob {
         console::print(format_args!("Submitted application {id}"));
         let mut progress = |text: &str| console::warn(format_args!("{text}"));
         let up = deployer.wait_until_up(id, &mut progress).await?;
-        // What others left matters less than what was asked for.
-        if let Err(error) = deployer.sweep().await {
-            console::warn(format_args!("earlier applications could not be swept: {error}"));
-        }
+        self.yarn.sweep().await;
         console::print(format_args!("JobManager Web Interface: {}", up.tracking_url));
         self.client = Some(client_of(&up, &credentials, &self.configuration)?);
         Ok(())
@@ -102,16 +99,21 @@ impl PerJob {
             () = self.ended(id) => return,
         }
         if timeout(END_PATIENCE, self.ended(id)).await.is_err() {
-            console::warn(format_args!("{id} has not ended after {END_PATIENCE:?}"));
+            console::warn(format_args!(
+                "YARN has not said within {END_PATIENCE:?} that {id} ended"
+            ));
         }
     }
 
+    /// Waits until YARN says that the application is over, or does not know it any more.
     async fn ended(&mut self, id: ApplicationId) {
-        while let Ok(report) = self.yarn.client.report(id).await {
-            if deployer::is_over(&report) {
-                return;
+        loop {
+            match self.yarn.client.report(id).await {
+                Ok(report) if deployer::is_over(&report) => return,
+                Err(error) if error.is_unknown() => return,
+                // No answer is not an end.
+                Ok(_) | Err(_) => sleep(END_INTERVAL).await,
             }
-            sleep(END_INTERVAL).await;
         }
     }
 

@@ -9,66 +9,85 @@ use hyper::Method;
 use millstream_config::{Configuration, options};
 use millstream_rm_yarn::deployer::{self, Deployed};
 use millstream_rm_yarn::ids::ApplicationId;
-use millstream_rm_yarn::proto::yarn::NodeReportProto;
+use millstream_rm_yarn::proto::yarn::{ApplicationReportProto, NodeReportProto};
 use millstream_security::Credentials;
 use tokio::io::{AsyncBufReadExt as _, BufReader, Lines, Stdin};
-use tokio::time::{MissedTickBehavior, interval};
 
 use super::properties_file::PropertiesFile;
-use super::{Purpose, Yarn, client_of, deployment};
+use super::vigil::{Attachment, until_over};
+use super::{Found, NO_HIGH_AVAILABILITY, Purpose, Yarn, client_of, deployment};
 use crate::arguments::YarnSessionArguments;
 use crate::rest::{Content, RestClient};
-use crate::target::megabytes;
+use crate::settings::ClientHeartbeat;
+use crate::target::{Said, megabytes, with_properties};
 use crate::{console, run, runtime, settings};
 
 /// How often the end of a session is looked for.
 const WATCH_INTERVAL: Duration = Duration::from_secs(1);
 /// How often the end is looked for while it is awaited.
 const END_INTERVAL: Duration = Duration::from_millis(50);
+/// How often a cluster that is being stopped is asked whether it still answers.
+const STOP_PROBE_INTERVAL: Duration = Duration::from_secs(2);
 const HELP: &str = "stop  ends the session and its jobs\nhelp  shows this";
 
 /// Starts a session, attaches to one, or shows the nodes.
 pub(crate) fn run(arguments: &YarnSessionArguments) -> Result<ExitCode> {
+    old_options(arguments);
+    let configuration = settings::load(&properties(arguments)?)?;
+    if arguments.query {
+        let mut yarn = Yarn::connect(&configuration)?;
+        let nodes = runtime()?.block_on(yarn.client.running_nodes())?;
+        console::print(format_args!("{}", nodes_text(&nodes).trim_end()));
+        return Ok(ExitCode::SUCCESS);
+    }
+    let Some(id) = configuration.get(&options::YARN_APPLICATION_ID)? else {
+        let yarn = Yarn::connect(&configuration)?;
+        return runtime()?.block_on(start(yarn, &configuration, arguments));
+    };
+    let file = PropertiesFile::of(&configuration)?;
+    let session = file.find(id.parse().context(options::YARN_APPLICATION_ID.key())?);
+    let yarn = Yarn::of_session(&configuration, &session)?;
+    runtime()?.block_on(attach(yarn, &configuration, &file, session.id, arguments.detached))
+}
+
+/// Says what options of old scripts do today.
+fn old_options(arguments: &YarnSessionArguments) {
+    let renamed = arguments.renamed.iter().filter_map(|both| both.split_once(':'));
+    for (old, new) in renamed {
+        console::warn(format_args!("{old} is an option of `run`: write {new} here"));
+    }
+    if arguments.jobmanager.is_some() {
+        console::warn(format_args!("-m has no effect: leave it out, a session is always on YARN"));
+    }
     if arguments.container.is_some() || arguments.streaming {
         console::warn(format_args!(
             "-n and -st have no effect: a session gets its containers when its jobs need them"
         ));
     }
     if arguments.zookeeper_namespace.is_some() {
-        bail!("-z needs high availability, which this version does not have on YARN yet");
+        console::warn(format_args!("-z has no effect: {NO_HIGH_AVAILABILITY}"));
     }
-    let configuration = settings::load(&properties(arguments))?;
-    let mut yarn = Yarn::connect(&configuration)?;
-    runtime()?.block_on(async {
-        if arguments.query {
-            let nodes = yarn.client.running_nodes().await?;
-            console::print(format_args!("{}", nodes_text(&nodes).trim_end()));
-            return Ok(ExitCode::SUCCESS);
-        }
-        match &arguments.application_id {
-            Some(id) => attach(yarn, &configuration, id.parse()?, arguments.detached).await,
-            None => start(yarn, &configuration, arguments).await,
-        }
-    })
 }
 
-fn properties(arguments: &YarnSessionArguments) -> Vec<String> {
-    let mut properties = Vec::new();
-    let mut set = |key: &str, value: Option<String>| {
-        properties.extend(value.map(|value| format!("{key}={value}")));
+/// What the options say, as properties.
+fn properties(arguments: &YarnSessionArguments) -> Result<Vec<String>> {
+    let mut own = Vec::new();
+    let mut set = |option: &'static str, key: &'static str, value: Option<String>| {
+        own.extend(value.map(|value| Said { option, key, value }));
     };
     let memory = |value: &Option<String>| value.as_deref().map(megabytes);
-    set(options::JOBMANAGER_MEMORY_PROCESS_SIZE.key(), memory(&arguments.job_manager_memory));
-    set(options::TASKMANAGER_MEMORY_PROCESS_SIZE.key(), memory(&arguments.task_manager_memory));
-    set(options::TASKMANAGER_NUMBER_OF_TASK_SLOTS.key(), arguments.slots.clone());
-    set(options::YARN_APPLICATION_NAME.key(), arguments.name.clone());
-    set(options::YARN_APPLICATION_TYPE.key(), arguments.application_type.clone());
-    set(options::YARN_APPLICATION_QUEUE.key(), arguments.queue.clone());
-    set(options::YARN_APPLICATION_NODE_LABEL.key(), arguments.node_label.clone());
+    let (master, worker) = (&arguments.job_manager_memory, &arguments.task_manager_memory);
+    set("-jm", options::JOBMANAGER_MEMORY_PROCESS_SIZE.key(), memory(master));
+    set("-tm", options::TASKMANAGER_MEMORY_PROCESS_SIZE.key(), memory(worker));
+    set("-s", options::TASKMANAGER_NUMBER_OF_TASK_SLOTS.key(), arguments.slots.clone());
+    set("-nm", options::YARN_APPLICATION_NAME.key(), arguments.name.clone());
+    set("-at", options::YARN_APPLICATION_TYPE.key(), arguments.application_type.clone());
+    set("-qu", options::YARN_APPLICATION_QUEUE.key(), arguments.queue.clone());
+    set("-nl", options::YARN_APPLICATION_NODE_LABEL.key(), arguments.node_label.clone());
     let ship = (!arguments.ship.is_empty()).then(|| arguments.ship.join(";"));
-    set(options::YARN_SHIP_FILES.key(), ship);
-    properties.extend(arguments.properties.iter().cloned());
-    properties
+    set("-t", options::YARN_SHIP_FILES.key(), ship);
+    set("-id", options::YARN_APPLICATION_ID.key(), arguments.application_id.clone());
+    with_properties(own, &arguments.properties)
 }
 
 async fn start(
@@ -76,13 +95,14 @@ async fn start(
     configuration: &Configuration,
     arguments: &YarnSessionArguments,
 ) -> Result<ExitCode> {
+    let heartbeat = ClientHeartbeat::of(configuration)?;
     let engine = arguments.jar.clone();
     let attached = !arguments.detached;
     let deployment = deployment(&yarn, configuration, Purpose::Session, attached, engine)?;
     let (up, credentials) = deploy(&mut yarn, deployment).await?;
     let client = client_of(&up, &credentials, configuration)?;
     let file = PropertiesFile::of(configuration)?;
-    file.write(up.id)?;
+    file.remember(&yarn.session(up.id));
     console::print(format_args!("JobManager Web Interface: {}", up.tracking_url));
     if arguments.detached {
         let id = up.id;
@@ -92,9 +112,7 @@ async fn start(
         ));
         return Ok(ExitCode::SUCCESS);
     }
-    let ended = watch(&mut yarn, configuration, &client, up.id, Some(attached)).await;
-    file.forget(up.id);
-    ended
+    watch(yarn, &client, up.id, &file, heartbeat, true).await
 }
 
 /// Submits and waits until the cluster is up. Interrupted meanwhile, it ends what it began.
@@ -115,84 +133,100 @@ pub(crate) async fn deploy(
     let mut deployer = yarn.deployer();
     let Some(up) = up else {
         console::print(format_args!("Ending application {id}."));
-        deployer.kill(id, "its deployment was interrupted").await?;
+        let killed = deployer.kill(id, "its deployment was interrupted").await;
+        killed.with_context(|| format!("{id} may go on"))?;
         bail!("interrupted before {id} was up");
     };
-    // What others left matters less than what was asked for.
-    if let Err(error) = deployer.sweep().await {
-        console::warn(format_args!("what earlier applications left could not be swept: {error}"));
-    }
+    yarn.sweep().await;
     Ok((up, credentials))
 }
 
 async fn attach(
     mut yarn: Yarn,
     configuration: &Configuration,
+    file: &PropertiesFile,
     id: ApplicationId,
     detached: bool,
 ) -> Result<ExitCode> {
-    let mut progress = |text: &str| console::warn(format_args!("{text}"));
-    let report = yarn.client.report(id).await?;
-    if deployer::is_over(&report) {
-        bail!("{id} has ended ({})", deployer::state(&report));
-    }
-    let mut deployer = yarn.deployer();
-    let up = deployer.wait_until_up(id, &mut progress).await?;
-    let credentials = deployer.credentials(id).await?;
-    let client = client_of(&up, &credentials, configuration)?;
-    let file = PropertiesFile::of(configuration)?;
-    file.write(id)?;
-    console::print(format_args!("JobManager Web Interface: {}", up.tracking_url));
+    let heartbeat = ClientHeartbeat::of(configuration)?;
+    let Found { client, tracking_url } = yarn.find(id, configuration).await?;
+    file.remember(&yarn.session(id));
+    console::print(format_args!("JobManager Web Interface: {tracking_url}"));
     if detached {
         return Ok(ExitCode::SUCCESS);
     }
-    let ended = watch(&mut yarn, configuration, &client, id, None).await;
-    if ended.is_ok() {
-        file.forget(id);
-    }
-    ended
+    watch(yarn, &client, id, file, heartbeat, false).await
+}
+
+/// Why a command does not watch its session any more.
+enum Parting {
+    /// It is to be stopped.
+    Stop,
+    /// It goes on without us.
+    Leave,
+    /// It has ended, or was lost sight of.
+    Over(Result<Box<ApplicationReportProto>>),
 }
 
 /// Obeys what is typed until the session ends. The client that started it keeps it alive, and an
 /// interruption of that one stops it.
 async fn watch(
-    yarn: &mut Yarn,
-    configuration: &Configuration,
+    mut yarn: Yarn,
     client: &RestClient,
     id: ApplicationId,
-    owner: Option<bool>,
+    file: &PropertiesFile,
+    heartbeat: ClientHeartbeat,
+    owner: bool,
 ) -> Result<ExitCode> {
-    let heartbeat = configuration.get(&options::CLIENT_HEARTBEAT_INTERVAL)?;
-    let mut heartbeats = interval(heartbeat.max(Duration::from_millis(100)));
-    heartbeats.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut looks = interval(WATCH_INTERVAL);
+    let attachment = Attachment {
+        look_interval: WATCH_INTERVAL,
+        heartbeat_interval: heartbeat.interval,
+        holds_lease: owner,
+    };
+    let parting = tokio::select! {
+        over = until_over(&mut yarn, client, id, attachment) => Parting::Over(over.map(Box::new)),
+        parting = what_is_wanted(owner) => parting?,
+    };
+    match parting {
+        Parting::Leave => Ok(ExitCode::SUCCESS),
+        Parting::Stop => {
+            let stopped = stop(&mut yarn, client, id).await?;
+            forget(file, id);
+            Ok(stopped)
+        }
+        Parting::Over(report) => {
+            let report = report?;
+            forget(file, id);
+            bail!("{id} has ended: {}", deployer::why_ended(&report))
+        }
+    }
+}
+
+/// Forgets a session that is over, and names the one that later commands use instead.
+fn forget(file: &PropertiesFile, id: ApplicationId) {
+    if let Some(earlier) = file.forget(id) {
+        console::print(format_args!(
+            "Later commands use {earlier}, which was started before: {file} names it again."
+        ));
+    }
+}
+
+/// Reads what is typed, and waits for signals.
+async fn what_is_wanted(owner: bool) -> Result<Parting> {
     let mut typed = Some(BufReader::new(tokio::io::stdin()).lines());
     loop {
         tokio::select! {
             line = next_line(&mut typed) => match line?.as_deref().map(str::trim) {
-                Some("stop" | "quit") => return stop(yarn, client, id).await,
+                Some("stop" | "quit") => return Ok(Parting::Stop),
                 Some("") => {}
                 Some(_) => console::print(format_args!("{HELP}")),
                 // Nothing more will be typed. Who only attached has nothing left to do.
-                None if owner.is_none() => return Ok(ExitCode::SUCCESS),
+                None if !owner => return Ok(Parting::Leave),
                 None => typed = None,
             },
-            _ = heartbeats.tick(), if owner.is_some() => {
-                // The next look at the application says what is wrong, if anything is.
-                let _ = client.call(Method::PUT, "/v1/millstream/lease", &Content::None).await;
-            }
-            _ = looks.tick() => {
-                let report = yarn.client.report(id).await?;
-                if deployer::is_over(&report) {
-                    bail!("{id} has ended: {}", deployer::why_ended(&report));
-                }
-            }
             signal = run::interruption() => {
                 signal?;
-                return match owner {
-                    Some(_) => stop(yarn, client, id).await,
-                    None => Ok(ExitCode::SUCCESS),
-                };
+                return Ok(if owner { Parting::Stop } else { Parting::Leave });
             }
         }
     }
@@ -212,16 +246,24 @@ pub(crate) async fn stop(
     client: &RestClient,
     id: ApplicationId,
 ) -> Result<ExitCode> {
-    client.call(Method::DELETE, "/v1/cluster", &Content::None).await?.into_json()?;
-    console::print(format_args!("Stopping {id}."));
-    loop {
-        let report = yarn.client.report(id).await?;
-        if deployer::is_over(&report) {
-            console::print(format_args!("Stopped {id} ({}).", deployer::state(&report)));
-            return Ok(ExitCode::SUCCESS);
+    let attachment = Attachment {
+        look_interval: END_INTERVAL,
+        heartbeat_interval: STOP_PROBE_INTERVAL,
+        holds_lease: false,
+    };
+    let over = until_over(yarn, client, id, attachment);
+    tokio::pin!(over);
+    // One that has ended does not answer, and is not asked again and again.
+    let report = tokio::select! {
+        asked = client.call(Method::DELETE, "/v1/cluster", &Content::None) => {
+            asked?.into_json()?;
+            console::print(format_args!("Stopping {id}."));
+            over.await?
         }
-        tokio::time::sleep(END_INTERVAL).await;
-    }
+        report = &mut over => report?,
+    };
+    console::print(format_args!("Stopped {id} ({}).", deployer::state(&report)));
+    Ok(ExitCode::SUCCESS)
 }
 
 fn nodes_text(nodes: &[NodeReportProto]) -> String {
@@ -292,7 +334,7 @@ mod tests {
             ..YarnSessionArguments::default()
         };
         assert_eq!(
-            properties(&arguments),
+            properties(&arguments).unwrap(),
             [
                 "jobmanager.memory.process.size=512m",
                 "taskmanager.memory.process.size=1g",
@@ -300,5 +342,12 @@ mod tests {
                 "x=y",
             ]
         );
+        let twice = YarnSessionArguments {
+            application_id: Some("application_1_0001".to_owned()),
+            properties: vec!["yarn.application.id=application_1_0002".to_owned()],
+            ..YarnSessionArguments::default()
+        };
+        let error = properties(&twice).unwrap_err().to_string();
+        assert!(error.contains("-id application_1_0001"), "{error}");
     }
 }

@@ -2,6 +2,7 @@
 
 use std::cell::RefCell;
 use std::rc::Rc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use millstream_graph::{
     Chaining, NodeId, NodeKind, OutputName, Partitioner, StreamEdge, StreamNode,
@@ -9,11 +10,24 @@ use millstream_graph::{
 
 use crate::program::{CoordinatorMaker, Node, OperatorMaker, Program, WriterMaker};
 
+/// Names one job of this process while it is built. Numbers of operators are those of one job: a
+/// stream that is used in another job would mean another operator.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct BuilderId(u64);
+
 /// The program while it is built, and what went wrong so far.
-#[derive(Default)]
 pub(crate) struct Builder {
+    pub(crate) id: BuilderId,
     pub(crate) program: Program,
     pub(crate) faults: Vec<String>,
+}
+
+impl Default for Builder {
+    fn default() -> Self {
+        static NEXT: AtomicU64 = AtomicU64::new(0);
+        let id = BuilderId(NEXT.fetch_add(1, Ordering::Relaxed));
+        Self { id, program: Program::default(), faults: Vec::new() }
+    }
 }
 
 pub(crate) type Shared = Rc<RefCell<Builder>>;
@@ -50,6 +64,9 @@ impl Builder {
 
     pub(crate) fn connect(&mut self, origins: Vec<Origin>, target: NodeId, input: u8) {
         for origin in origins {
+            if !self.knows(&origin) {
+                continue;
+            }
             self.program.graph.edges.push(StreamEdge {
                 source: origin.node,
                 output: origin.output,
@@ -61,6 +78,26 @@ impl Builder {
         }
     }
 
+    /// Whether the origin is an operator of this job; a fault if it is not.
+    pub(crate) fn knows(&mut self, origin: &Origin) -> bool {
+        if origin.builder == self.id {
+            return true;
+        }
+        let fault = "a stream is used in another job than the one that it was made for: after \
+                     execute() make its source and operators again";
+        self.add_faults([fault.to_owned()]);
+        false
+    }
+
+    /// Adds sentences that are not known yet.
+    pub(crate) fn add_faults(&mut self, faults: impl IntoIterator<Item = String>) {
+        for fault in faults {
+            if !self.faults.contains(&fault) {
+                self.faults.push(fault);
+            }
+        }
+    }
+
     /// Changes the node that these origins are the main output of.
     pub(crate) fn edit(
         &mut self,
@@ -68,6 +105,9 @@ impl Builder {
         what: &str,
         edit: impl FnOnce(&mut StreamNode),
     ) {
+        if !origins.iter().all(|origin| self.knows(origin)) {
+            return;
+        }
         let node = match origins {
             [Origin { node, output: OutputName::Main, partitioner: None, .. }] => Some(node.0),
             _ => None,
@@ -85,6 +125,7 @@ impl Builder {
 /// Where a stream comes from.
 #[derive(Clone)]
 pub(crate) struct Origin {
+    pub(crate) builder: BuilderId,
     pub(crate) node: NodeId,
     pub(crate) output: OutputName,
     pub(crate) partitioner: Option<Partitioner>,

@@ -55,7 +55,11 @@ where
     let maker: TwoInputMaker = Arc::new(move |ctx, inputs, outputs| {
         let inboxes = (inbox::<A>(ctx.task, &inputs, 0), inbox::<B>(ctx.task, &inputs, 1));
         let bad = (BadRecords::of(&policies.0, ctx), BadRecords::of(&policies.1, ctx));
-        Ok(Box::new(TwoInputBody::new(inboxes, make(ctx)?, Output::new(outputs)?, bad)))
+        let mut function = make(ctx)?;
+        if bad.0.goes_on() || bad.1.goes_on() {
+            function.keep_undo();
+        }
+        Ok(Box::new(TwoInputBody::new(inboxes, function, Output::new(outputs)?, bad)))
     });
     let builder = Rc::clone(&left.builder);
     let node = builder.borrow_mut().add(NewNode {
@@ -67,8 +71,17 @@ where
         maker: OperatorMaker::TwoInput(maker),
         coordinator: None,
     });
-    builder.borrow_mut().connect(left.origins, node, 0);
-    builder.borrow_mut().connect(right.origins, node, 1);
+    {
+        let mut builder = builder.borrow_mut();
+        builder.connect(left.origins, node, 0);
+        builder.connect(right.origins, node, 1);
+        if let Policy::SideOutput { tag, .. } = left.on_error {
+            builder.program.refuse_to(node, tag);
+        }
+        if let Policy::SideOutput { tag, .. } = right.on_error {
+            builder.program.refuse_to(node, tag);
+        }
+    }
     Stream::of_node(builder, node)
 }
 

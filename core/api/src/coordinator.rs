@@ -1,7 +1,7 @@
 //! The part of an operator that lives in the coordinator host, its types hidden.
 
 use std::collections::VecDeque;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -64,9 +64,20 @@ pub(crate) fn encode<M: Serialize>(message: &M) -> Result<Vec<u8>> {
 
 /// Decodes one.
 pub(crate) fn decode<M: DeserializeOwned>(payload: &[u8]) -> Result<M> {
-    postcard::from_bytes(payload)
-        .map_err(|error| anyhow::anyhow!("a message of another version of the connector: {error}"))
+    postcard::from_bytes(payload).map_err(|error| {
+        anyhow::anyhow!(
+            "a message of type {} between a task and its coordinator cannot be read back: {error}; \
+             a split or committable needs a Deserialize that reads what its Serialize writes, \
+             without names (no flatten, untagged, skip_serializing_if, ...)",
+            std::any::type_name::<M>()
+        )
+    })
 }
+
+/// The bounds of the time between two looks for splits: a delay of nothing would keep a core busy,
+/// one beyond what a clock can show would end the coordinator.
+const DELAY_MIN: Duration = Duration::from_millis(1);
+const DELAY_MAX: Duration = Duration::from_secs(365 * 24 * 3600);
 
 /// Serves the readers of one source.
 pub(crate) struct SourceCoordinator<E> {
@@ -97,6 +108,14 @@ where
                 NextSplit::NoMore => {
                     replies.push((subtask, encode(&SourceEvent::<E::Split>::NoMoreSplits)?));
                 }
+                NextSplit::Later if self.next_discovery.is_none() => {
+                    return Err(anyhow::anyhow!(
+                        "the source's enumerator answered subtask {subtask} with \
+                         NextSplit::Later, but there is no later: its discover() has answered \
+                         None and is not called again. Answer NextSplit::NoMore, or let discover() \
+                         answer the time until the next look"
+                    ));
+                }
                 NextSplit::Later => self.waiting.push_back(subtask),
             }
         }
@@ -124,7 +143,8 @@ where
         let due = !self.discovered || self.next_discovery.is_some_and(|next| now >= next);
         if due {
             self.discovered = true;
-            self.next_discovery = self.enumerator.discover()?.map(|delay| now + delay);
+            let delay = self.enumerator.discover()?;
+            self.next_discovery = delay.map(|delay| now + delay.clamp(DELAY_MIN, DELAY_MAX));
             self.serve(replies)?;
         }
         Ok(self.next_discovery)
@@ -175,5 +195,83 @@ where
     fn abort(&mut self) -> Result<()> {
         self.committables.clear();
         self.committer.abort()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Answers from lists; `None` and no more once they are used up.
+    struct Scripted {
+        delays: VecDeque<Option<Duration>>,
+        splits: VecDeque<NextSplit<u32>>,
+    }
+
+    impl SplitEnumerator for Scripted {
+        type Split = u32;
+
+        fn discover(&mut self) -> Result<Option<Duration>> {
+            Ok(self.delays.pop_front().flatten())
+        }
+
+        fn next_split(&mut self, _subtask: u32) -> Result<NextSplit<u32>> {
+            Ok(self.splits.pop_front().unwrap_or(NextSplit::NoMore))
+        }
+    }
+
+    fn coordinator<const D: usize, const S: usize>(
+        delays: [Option<Duration>; D],
+        splits: [NextSplit<u32>; S],
+    ) -> SourceCoordinator<Scripted> {
+        SourceCoordinator::new(Scripted { delays: delays.into(), splits: splits.into() })
+    }
+
+    fn request(coordinator: &mut SourceCoordinator<Scripted>) -> Result<Replies> {
+        let mut replies = Replies::new();
+        let request = encode(&SourceEvent::<u32>::RequestSplit).unwrap();
+        coordinator.on_event(3, &request, &mut replies)?;
+        Ok(replies)
+    }
+
+    #[test]
+    fn later_after_the_last_discovery_is_an_error() {
+        let mut source = coordinator([None], [NextSplit::Split(1), NextSplit::Later]);
+        let mut replies = Replies::new();
+        assert_eq!(source.tick(Instant::now(), &mut replies).unwrap(), None);
+        assert_eq!(request(&mut source).unwrap().len(), 1);
+        let error = request(&mut source).unwrap_err().to_string();
+        assert!(error.contains("answered subtask 3 with NextSplit::Later"), "{error}");
+    }
+
+    #[test]
+    fn a_reader_that_waits_when_the_discovery_ends_is_an_error() {
+        let second = Duration::from_secs(1);
+        let mut source = coordinator([Some(second), None], [NextSplit::Later, NextSplit::Later]);
+        let (start, mut replies) = (Instant::now(), Replies::new());
+        assert_eq!(source.tick(start, &mut replies).unwrap(), Some(start + second));
+        assert!(request(&mut source).unwrap().is_empty());
+        let error = source.tick(start + second, &mut replies).unwrap_err().to_string();
+        assert!(error.contains("there is no later"), "{error}");
+    }
+
+    #[test]
+    fn later_before_the_next_discovery_waits_for_it() {
+        let second = Duration::from_secs(1);
+        let mut source = coordinator([Some(second), None], [NextSplit::Later]);
+        let (start, mut replies) = (Instant::now(), Replies::new());
+        source.tick(start, &mut replies).unwrap();
+        assert!(request(&mut source).unwrap().is_empty());
+        source.tick(start + second, &mut replies).unwrap();
+        assert_eq!(replies.len(), 1);
+    }
+
+    #[test]
+    fn delays_of_nothing_and_of_for_ever_are_bounded() {
+        let mut source = coordinator([Some(Duration::ZERO), Some(Duration::MAX)], []);
+        let (start, mut replies) = (Instant::now(), Replies::new());
+        let next = source.tick(start, &mut replies).unwrap().unwrap();
+        assert_eq!(next, start + DELAY_MIN);
+        assert_eq!(source.tick(next, &mut replies).unwrap(), Some(next + DELAY_MAX));
     }
 }

@@ -75,6 +75,13 @@ pub trait Executor {
     /// A plan value of an earlier run of the program, encoded; `None` where it is to be computed.
     fn plan_value(&self, name: &str) -> Option<Vec<u8>>;
 
+    /// Tells the user of something in the job that is allowed and probably not meant. Roles that
+    /// build the job again say nothing: the planner has said it.
+    fn warn(&mut self, warning: &str) {
+        use std::io::Write;
+        let _ = writeln!(std::io::stderr().lock(), "warning: {warning}");
+    }
+
     /// Does with the job what the role does. In a host it never returns.
     ///
     /// # Errors
@@ -198,6 +205,20 @@ impl Environment {
         self.settings.chaining = false;
     }
 
+    /// Whether records are encoded and read back between any two operators, as between processes,
+    /// even where they could be handed over as they are. It costs speed, and shows in one process
+    /// what would fail in two: [`testing`](../millstream/testing/index.html) sets it. The same as
+    /// the option `millstream.execution.serialize-always`.
+    ///
+    /// ```
+    /// # use millstream::{prelude::*, testing};
+    /// # let env = &mut testing::environment();
+    /// env.set_serialize_always(true);
+    /// ```
+    pub fn set_serialize_always(&mut self, always: bool) {
+        self.settings.set_serialize_always(always);
+    }
+
     /// How long a record may wait in an output buffer; `None` until the buffer is full.
     pub fn set_buffer_timeout(&mut self, timeout: Option<Duration>) {
         let millis = |timeout: Duration| i64::try_from(timeout.as_millis()).unwrap_or(i64::MAX);
@@ -234,8 +255,14 @@ impl Environment {
             Some(bytes) => bytes,
             None => postcard::to_stdvec(&compute()?)?,
         };
-        let value = postcard::from_bytes(&bytes)
-            .map_err(|error| anyhow::anyhow!("plan value {name:?} is of another type: {error}"))?;
+        let value = postcard::from_bytes(&bytes).map_err(|error| {
+            anyhow::anyhow!(
+                "plan value {name:?} cannot be read back as {}: {error}; its type needs a \
+                 Deserialize that reads what its Serialize writes, without names (no flatten, \
+                 untagged, skip_serializing_if, ...)",
+                std::any::type_name::<V>()
+            )
+        })?;
         self.plan_values.insert(name.to_owned(), bytes);
         Ok(value)
     }
@@ -342,15 +369,23 @@ impl Environment {
     }
 
     fn run(&mut self, name: &str, wait: bool) -> Result<Execution> {
-        let Builder { program, faults } = std::mem::take(&mut *self.builder.borrow_mut());
-        if !faults.is_empty() {
-            return Err(anyhow::anyhow!("job {name:?}: {}", faults.join("; ")));
-        }
+        let Builder { program, mut faults, .. } = std::mem::take(&mut *self.builder.borrow_mut());
+        faults.extend(program.faults());
         let ordinal = self.executes;
         let name =
             self.settings.config.get("pipeline.name").map_or(name, String::as_str).to_owned();
         let values = self.plan_values.clone();
-        let graph = plan(program.graph(), &name, ordinal, values, &self.settings)?;
+        let planned = plan(program.graph(), &name, ordinal, values, &self.settings);
+        match &planned {
+            Ok(graph) => faults.extend(program.faulty_exchanges(graph)),
+            Err(more) => faults.push(more.to_string()),
+        }
+        let (Ok(graph), true) = (planned, faults.is_empty()) else {
+            return Err(anyhow::anyhow!("job {name:?}: {}", faults.join("; ")));
+        };
+        for warning in program.warnings() {
+            self.executor.warn(&warning);
+        }
         self.executes += 1;
         self.executor.execute(program, graph, wait)
     }

@@ -156,13 +156,17 @@ impl<T: Data, S: KeySelector<T> + Sync> KeyedStream<T, S> {
             Some(uid.to_owned()),
             true,
             Arc::new(move |ctx, outputs| {
+                let bad = BadRecords::of(&policy, ctx);
                 let mut backend = KeyedBackend::new(groups(ctx.task), ctx.task.max_parallelism);
                 let process = make(&mut backend)?;
+                if bad.goes_on() {
+                    backend.keep_undo();
+                }
                 Ok(erase::<T>(Box::new(ProcessStage {
                     selector: selector.clone(),
                     process,
                     backend,
-                    bad: BadRecords::of(&policy, ctx),
+                    bad,
                     output: Output::new(outputs)?,
                     records: Vec::new().into_iter(),
                     timestamps: Vec::new().into_iter(),

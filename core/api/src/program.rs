@@ -1,14 +1,16 @@
 //! A job's program as the runtime sees it: the graph, and how to build each of its parts.
 
-use std::collections::HashMap;
+use std::any::TypeId;
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
-use millstream_graph::{JobEdge, NodeId, OutputName, StreamEdge, StreamGraph};
-use millstream_network::Batch;
+use millstream_graph::{JobGraph, NodeId, NodeKind, OutputName, StreamEdgeId, StreamGraph};
+use millstream_network::{Batch, Data, EncodeError, check_travels};
 
 use crate::Result;
 use crate::coordinator::OperatorCoordinator;
-use crate::side::{Side, SideBuffer};
+use crate::operators::rows::RowsStage;
+use crate::side::{OutputTag, Side, SideBuffer};
 use crate::sink::CommitterInfo;
 use crate::stage::{ErasedStage, FanOut, Outputs, Stage, erase, reveal};
 use crate::task::{InputContext, OperatorContext, TaskBody, TaskContext};
@@ -56,18 +58,34 @@ pub(crate) struct Node {
 pub(crate) struct OutputMaker {
     pub(crate) combine: fn(Vec<ErasedStage>) -> Result<ErasedStage>,
     pub(crate) side: fn(ErasedStage) -> Result<Box<dyn Side>>,
+    rows: fn(ErasedStage) -> Result<ErasedStage>,
+    travels: fn() -> Result<(), EncodeError>,
 }
 
 impl OutputMaker {
     /// For an output that one stage reads.
-    pub(crate) fn single<T: Send + 'static>() -> Self {
-        Self { combine: only, side: SideBuffer::<T>::erased }
+    pub(crate) fn single<T: Data>() -> Self {
+        Self {
+            combine: only,
+            side: SideBuffer::<T>::erased,
+            rows: behind_rows::<T>,
+            travels: check_travels::<T>,
+        }
     }
 
     /// For an output that several stages read.
-    pub(crate) fn shared<T: Clone + Send + 'static>() -> Self {
-        Self { combine: fan_out::<T>, side: SideBuffer::<T>::erased }
+    pub(crate) fn shared<T: Data + Clone>() -> Self {
+        Self { combine: fan_out::<T>, ..Self::single::<T>() }
     }
+}
+
+/// The stage as if it were in another process. Records that could not be sent there are passed as
+/// they are: the planner has seen that this edge is inside a task, where it makes no difference.
+fn behind_rows<T: Data>(stage: ErasedStage) -> Result<ErasedStage> {
+    if check_travels::<T>().is_err() {
+        return Ok(stage);
+    }
+    Ok(erase::<T>(Box::new(RowsStage { next: reveal::<T>(stage)? })))
 }
 
 fn only(mut stages: Vec<ErasedStage>) -> Result<ErasedStage> {
@@ -92,8 +110,11 @@ fn fan_out<T: Clone + Send + 'static>(stages: Vec<ErasedStage>) -> Result<Erased
 pub struct Program {
     pub(crate) graph: StreamGraph,
     pub(crate) nodes: Vec<Node>,
+    /// One for each edge of the graph, in order.
     pub(crate) writers: Vec<WriterMaker>,
     pub(crate) outputs: HashMap<(NodeId, OutputName), OutputMaker>,
+    /// The side outputs that the program asks for or sends refused records to.
+    pub(crate) sides: BTreeMap<(NodeId, OutputName), Vec<TypeId>>,
 }
 
 /// An operator that is built, without what feeds it.
@@ -111,6 +132,88 @@ impl Program {
         &self.graph
     }
 
+    /// What is allowed and probably not meant: streams that nothing reads, a sentence each.
+    pub(crate) fn warnings(&self) -> Vec<String> {
+        let read: HashSet<(NodeId, &OutputName)> =
+            self.graph.edges.iter().map(|edge| (edge.source, &edge.output)).collect();
+        let with_readers: HashSet<NodeId> = read.iter().map(|(node, _)| *node).collect();
+        let mut warnings = Vec::new();
+        for node in self.graph.nodes.iter().filter(|node| node.kind.has_output()) {
+            let what = match node.kind {
+                NodeKind::Source { .. } => "source",
+                NodeKind::Operator | NodeKind::Sink { .. } => "operator",
+            };
+            if !with_readers.contains(&node.id) {
+                warnings.push(format!(
+                    "nothing reads the results of {what} {:?}, so they are discarded: end the \
+                     stream in a sink, or leave the {what} out",
+                    node.name
+                ));
+            }
+        }
+        for (node, output) in self.sides.keys() {
+            if !read.contains(&(*node, output)) {
+                warnings.push(format!(
+                    "nothing reads the {output} of operator {:?}, so its records are dropped: end \
+                     side_output() in a sink",
+                    self.name_of(*node)
+                ));
+            }
+        }
+        warnings
+    }
+
+    /// What only the whole program shows to be wrong, a sentence each.
+    pub(crate) fn faults(&self) -> Vec<String> {
+        let twofold = self.sides.iter().filter(|(_, types)| types.len() > 1);
+        twofold
+            .map(|((node, output), _)| {
+                format!(
+                    "the {output} of operator {:?} is used with two record types: give each tag a \
+                     name of its own",
+                    self.name_of(*node)
+                )
+            })
+            .collect()
+    }
+
+    /// The exchanges whose records cannot be sent to another process, a sentence for each output.
+    pub(crate) fn faulty_exchanges(&self, job: &JobGraph) -> Vec<String> {
+        let mut seen = HashSet::new();
+        let outputs = job.edges.iter().map(|edge| (edge.source_node, &edge.output));
+        outputs
+            .filter(|output| seen.insert(*output))
+            .filter_map(|(node, output)| {
+                let why = (self.output(node, output).ok()?.travels)().err()?;
+                let name = self.name_of(node);
+                Some(format!("the {output} of operator {name:?} goes to another task: {why}"))
+            })
+            .collect()
+    }
+
+    fn name_of(&self, node: NodeId) -> &str {
+        self.graph.nodes.get(node.0 as usize).map_or("", |node| node.name.as_str())
+    }
+
+    /// Makes a side output of an operator a stream, for any number of readers.
+    pub(crate) fn add_side_output<S: Data + Clone>(&mut self, node: NodeId, tag: &str) {
+        let side = (node, OutputName::Side(tag.to_owned()));
+        self.outputs.entry(side.clone()).or_insert_with(OutputMaker::shared::<S>);
+        self.use_side::<S>(side);
+    }
+
+    /// Notes that an operator sends the records that it refuses to this side output.
+    pub(crate) fn refuse_to<S: 'static>(&mut self, node: NodeId, tag: OutputTag<S>) {
+        self.use_side::<S>((node, OutputName::Side(tag.name().to_owned())));
+    }
+
+    fn use_side<S: 'static>(&mut self, side: (NodeId, OutputName)) {
+        let types = self.sides.entry(side).or_default();
+        if !types.contains(&TypeId::of::<S>()) {
+            types.push(TypeId::of::<S>());
+        }
+    }
+
     fn node(&self, node: NodeId) -> Result<&Node> {
         self.nodes
             .get(node.0 as usize)
@@ -121,17 +224,28 @@ impl Program {
     ///
     /// # Errors
     /// The edge is not one of the program's.
-    pub fn build_writer(&self, edge: &JobEdge, ctx: &WriterContext<'_>) -> Result<ErasedStage> {
-        let is_it = |candidate: &StreamEdge| {
-            candidate.source == edge.source_node
-                && candidate.output == edge.output
-                && candidate.target == edge.target_node
-                && candidate.input == edge.input
-                && candidate.partitioner.is_none_or(|it| it == edge.partitioner)
-        };
-        let at = self.graph.edges.iter().position(is_it);
-        let writer = at.and_then(|at| self.writers.get(at));
-        writer.ok_or_else(|| anyhow::anyhow!("the program has no such edge: {edge:?}"))?(ctx)
+    pub fn build_writer(&self, edge: StreamEdgeId, ctx: &WriterContext<'_>) -> Result<ErasedStage> {
+        let writer = self.writers.get(edge.0 as usize);
+        writer.ok_or_else(|| anyhow::anyhow!("the program has no edge {}", edge.0))?(ctx)
+    }
+
+    /// Puts the codec of records between an operator's output and a stage that it is chained to.
+    ///
+    /// # Errors
+    /// The graph connects what does not fit.
+    pub fn put_rows_before(
+        &self,
+        node: NodeId,
+        output: &OutputName,
+        stage: ErasedStage,
+    ) -> Result<ErasedStage> {
+        (self.output(node, output)?.rows)(stage)
+    }
+
+    fn output(&self, node: NodeId, output: &OutputName) -> Result<&OutputMaker> {
+        self.outputs
+            .get(&(node, output.clone()))
+            .ok_or_else(|| anyhow::anyhow!("operator {} has no {output}", node.0))
     }
 
     /// Brings the readers of a node's outputs together.
@@ -145,10 +259,7 @@ impl Program {
     ) -> Result<Outputs> {
         let mut outputs = Outputs::default();
         for (name, stages) in readers.into_iter().filter(|(_, stages)| !stages.is_empty()) {
-            let maker = *self
-                .outputs
-                .get(&(node, name.clone()))
-                .ok_or_else(|| anyhow::anyhow!("operator {} has no {name}", node.0))?;
+            let maker = self.output(node, &name)?;
             let stage = (maker.combine)(stages)?;
             match name {
                 OutputName::Main => outputs.main = Some(stage),

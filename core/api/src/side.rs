@@ -81,6 +81,8 @@ impl<T> Copy for OutputTag<T> {}
 #[allow(missing_docs, reason = "the methods are those of Stage, without the record type")]
 pub trait Side: Send {
     fn open(&mut self) -> Result<()>;
+    fn mark(&mut self);
+    fn take_back(&mut self);
     fn flush(&mut self) -> Result<Flow>;
     fn event(&mut self, event: Event) -> Result<Flow>;
     fn resume(&mut self) -> Result<Flow>;
@@ -91,13 +93,15 @@ pub trait Side: Send {
 /// A side output whose record type is known.
 pub(crate) struct SideBuffer<S> {
     pub(crate) buffer: Vec<S>,
+    /// How long the buffer was when it was marked.
+    marked: usize,
     stage: Box<dyn Stage<S>>,
 }
 
 impl<S: Send + 'static> SideBuffer<S> {
     /// The side output that `stage` reads.
     pub(crate) fn erased(stage: ErasedStage) -> Result<Box<dyn Side>> {
-        Ok(Box::new(Self { buffer: Vec::new(), stage: reveal::<S>(stage)? }))
+        Ok(Box::new(Self { buffer: Vec::new(), marked: 0, stage: reveal::<S>(stage)? }))
     }
 
     /// The buffer behind `side`.
@@ -111,6 +115,14 @@ impl<S: Send + 'static> SideBuffer<S> {
 impl<S: Send + 'static> Side for SideBuffer<S> {
     fn open(&mut self) -> Result<()> {
         self.stage.open()
+    }
+
+    fn mark(&mut self) {
+        self.marked = self.buffer.len();
+    }
+
+    fn take_back(&mut self) {
+        self.buffer.truncate(self.marked);
     }
 
     fn flush(&mut self) -> Result<Flow> {

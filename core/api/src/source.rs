@@ -135,7 +135,8 @@ pub trait Source: Send + Sync + 'static {
     /// The job fails.
     fn enumerator(&self) -> Result<Option<Self::Enumerator>>;
 
-    /// Whether [`Source::enumerator`] gives one; known when the job is planned.
+    /// Whether [`Source::enumerator`] gives one; known when the job is planned, and an error when
+    /// the job starts if the two disagree.
     fn has_enumerator(&self) -> bool;
 }
 
@@ -146,7 +147,8 @@ pub enum Polled {
     Ready,
     /// Nothing now: the waker will be called, or poll again at the given time.
     Pending(Option<Instant>),
-    /// All splits are read; give me another, or end me if there is none.
+    /// The reader has read all its splits. The runtime asks the enumerator for the next one and
+    /// ends the reader if there will be none. An error in a source without an enumerator.
     NeedSplit,
     /// Nothing will follow.
     Finished,
@@ -180,7 +182,8 @@ pub trait SourceReader: Send {
 pub enum NextSplit<S> {
     /// Read this.
     Split(S),
-    /// Nothing now; the reader waits for the next discovery.
+    /// Nothing now; the reader waits for the next discovery. An error if there is none: if
+    /// [`SplitEnumerator::discover`] has answered `None`.
     Later,
     /// There will never be more.
     NoMore,
@@ -193,8 +196,9 @@ pub trait SplitEnumerator: Send {
     /// What it finds.
     type Split;
 
-    /// Looks for work: once at the start, then again after the time that it answered; `None` ends
-    /// the search.
+    /// Looks for work. Called once at the start, and again after the time that it answered, from a
+    /// millisecond to a year. After `None` it is not called again, and
+    /// [`SplitEnumerator::next_split`] must no longer answer [`NextSplit::Later`].
     ///
     /// # Errors
     /// The job fails.

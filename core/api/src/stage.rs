@@ -187,6 +187,21 @@ impl<O: 'static> Output<O> {
         Ok(flow.and(self.flush_sides()?))
     }
 
+    /// Whether the side output of this name is read.
+    pub(crate) fn has_side(&self, tag: &str) -> bool {
+        self.sides.iter().any(|(name, _)| name == tag)
+    }
+
+    /// Remembers what the side outputs hold, for [`Output::take_back_sides`].
+    pub(crate) fn mark_sides(&mut self) {
+        self.sides.iter_mut().for_each(|(_, side)| side.mark());
+    }
+
+    /// Drops what was kept for side outputs since they were marked.
+    pub(crate) fn take_back_sides(&mut self) {
+        self.sides.iter_mut().for_each(|(_, side)| side.take_back());
+    }
+
     /// Keeps a record for a side output; [`Output::flush_sides`] sends it on.
     pub(crate) fn emit_side<S: Send + 'static>(
         &mut self,

@@ -90,7 +90,8 @@ pub struct Stream<T> {
 impl<T: Data + Clone> Clone for Stream<T> {
     fn clone(&self) -> Self {
         let mut builder = self.builder.borrow_mut();
-        for origin in &self.origins {
+        let id = builder.id;
+        for origin in self.origins.iter().filter(|origin| origin.builder == id) {
             let output = (origin.node, origin.output.clone());
             builder.program.outputs.insert(output, OutputMaker::shared::<T>());
         }
@@ -110,6 +111,10 @@ fn input<T: Data>() -> InputMaker {
         Ok(Box::new(OneInputBody::new(inbox, reveal::<T>(stage)?)))
     }
 }
+
+/// The most streams of one union: each costs memory while the job is built, and a stream that is
+/// united with itself a few dozen times has more than a machine can hold.
+const UNITED_MAX: usize = 10_000;
 
 /// The most batches that wait at one channel.
 const CHANNEL_CREDITS: u32 = 8;
@@ -146,14 +151,15 @@ pub(crate) fn groups(task: &TaskContext) -> std::ops::Range<u16> {
 impl<T: Data> Stream<T> {
     /// The main output of a fresh node.
     pub(crate) fn of_node(builder: Shared, node: NodeId) -> Self {
+        let key = (node, OutputName::Main);
+        builder.borrow_mut().program.outputs.insert(key, OutputMaker::single::<T>());
         Self::of_output(builder, node, OutputName::Main)
     }
 
     fn of_output(builder: Shared, node: NodeId, output: OutputName) -> Self {
-        let key = (node, output.clone());
-        builder.borrow_mut().program.outputs.entry(key).or_insert_with(OutputMaker::single::<T>);
+        let job = builder.borrow().id;
         let writer: WriterMaker = Arc::new(writer::plain::<T>);
-        let origin = Origin { node, output, partitioner: None, writer };
+        let origin = Origin { builder: job, node, output, partitioner: None, writer };
         Self { builder, origins: vec![origin], on_error: Policy::Fail }
     }
 
@@ -177,6 +183,9 @@ impl<T: Data> Stream<T> {
                 coordinator: None,
             });
             builder.connect(self.origins, node, 0);
+            if let Policy::SideOutput { tag, .. } = self.on_error {
+                builder.program.refuse_to(node, tag);
+            }
             node
         };
         Stream::of_node(builder, node)
@@ -315,7 +324,19 @@ impl<T: Data> Stream<T> {
     /// assert_eq!(both.unwrap().len(), 4);
     /// ```
     pub fn union(mut self, other: Self) -> Self {
-        self.origins.extend(other.origins);
+        let mut faults = Vec::new();
+        if !self.on_error.is_like(&other.on_error) {
+            faults.push(
+                "the streams of a union() have different on_error(): call it on the united stream"
+                    .to_owned(),
+            );
+        }
+        if self.origins.len() + other.origins.len() <= UNITED_MAX {
+            self.origins.extend(other.origins);
+        } else {
+            faults.push(format!("a union() has more than {UNITED_MAX} streams"));
+        }
+        self.builder.borrow_mut().add_faults(faults);
         self
     }
 
@@ -333,7 +354,8 @@ impl<T: Data> Stream<T> {
         ConnectedStreams { left: self, right: other }
     }
 
-    /// The records that the operator emitted to `tag`.
+    /// The records that the operator emitted to `tag`. It may be asked for several times; each
+    /// stream has all the records.
     ///
     /// ```
     /// # use millstream::{prelude::*, testing::run_on};
@@ -344,16 +366,23 @@ impl<T: Data> Stream<T> {
     /// });
     /// assert_eq!(bad.unwrap(), ["one"]);
     /// ```
-    pub fn side_output<S: Data>(&self, tag: &OutputTag<S>) -> Stream<S> {
+    pub fn side_output<S: Data + Clone>(&self, tag: &OutputTag<S>) -> Stream<S> {
+        let output = OutputName::Side(tag.name().to_owned());
+        let mut builder = self.builder.borrow_mut();
         let node = match self.origins.as_slice() {
-            [Origin { node, output: OutputName::Main, .. }] => *node,
-            _ => {
-                let fault = format!("side_output({:?}) must follow an operator", tag.name());
-                self.builder.borrow_mut().faults.push(fault);
+            [Origin { builder: job, node, output: OutputName::Main, .. }] if *job == builder.id => {
+                builder.program.add_side_output::<S>(*node, tag.name());
+                *node
+            }
+            origins => {
+                if origins.iter().all(|origin| builder.knows(origin)) {
+                    let fault = format!("side_output({:?}) must follow an operator", tag.name());
+                    builder.add_faults([fault]);
+                }
                 NodeId(0)
             }
         };
-        let output = OutputName::Side(tag.name().to_owned());
+        drop(builder);
         Stream::of_output(Rc::clone(&self.builder), node, output)
     }
 

@@ -52,17 +52,25 @@ pub fn targets(partitioner: Partitioner, from: u32, producers: u32, consumers: u
 /// The producing subtasks that subtask `to` of `consumers` receives from.
 #[must_use]
 pub fn sources(partitioner: Partitioner, to: u32, producers: u32, consumers: u32) -> Vec<u32> {
-    (0..producers)
-        .filter(|from| match partitioner {
-            Partitioner::Forward => *from == to,
-            Partitioner::Global => to == 0,
-            Partitioner::Rescale => targets(partitioner, *from, producers, consumers).contains(&to),
-            Partitioner::Rebalance
-            | Partitioner::Hash
-            | Partitioner::Broadcast
-            | Partitioner::Custom => true,
-        })
-        .collect()
+    match partitioner {
+        Partitioner::Forward => vec![to],
+        Partitioner::Global if to > 0 => Vec::new(),
+        Partitioner::Rescale => {
+            // The producers that `targets` would send to `to`: the first whose range goes beyond
+            // it, or those that share it.
+            let first = |to: u32| (to * producers).div_ceil(consumers);
+            if consumers >= producers {
+                vec![first(to + 1) - 1]
+            } else {
+                (first(to)..first(to + 1)).collect()
+            }
+        }
+        Partitioner::Global
+        | Partitioner::Rebalance
+        | Partitioner::Hash
+        | Partitioner::Broadcast
+        | Partitioner::Custom => (0..producers).collect(),
+    }
 }
 
 /// Decides which channels a batch's records go to.
@@ -369,7 +377,7 @@ mod tests {
             Partitioner::Rescale,
             Partitioner::Rebalance,
         ] {
-            for (producers, consumers) in [(1, 1), (2, 2), (2, 5), (5, 2), (4, 8), (7, 3)] {
+            for (producers, consumers) in (0..400).map(|n| (n / 20 + 1, n % 20 + 1)) {
                 if partitioner == Partitioner::Forward && producers != consumers {
                     continue;
                 }

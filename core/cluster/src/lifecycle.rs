@@ -208,10 +208,11 @@ impl Lifecycles {
                 }
             }
         }
-        let count = jobs.count;
-        Ok(jobs.worst.unwrap_or_else(|| {
-            Outcome::new(ClusterStatus::Succeeded, format!("the program ended after {count} jobs"))
-        }))
+        let ended = match jobs.count {
+            1 => "the program and its job ended".to_owned(),
+            count => format!("the program and its {count} jobs ended"),
+        };
+        Ok(jobs.worst.unwrap_or_else(|| Outcome::new(ClusterStatus::Succeeded, ended)))
     }
 }
 

@@ -2,6 +2,15 @@
 
 #![expect(clippy::unwrap_used, reason = "a test ends where a step fails")]
 
+#[path = "local_jobs/contracts.rs"]
+mod contracts;
+#[path = "local_jobs/graphs.rs"]
+mod graphs;
+#[path = "local_jobs/refused.rs"]
+mod refused;
+#[path = "local_jobs/travel.rs"]
+mod travel;
+
 use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -142,6 +151,9 @@ impl<T: Data> Committer for CollectCommitter<T> {
     }
 }
 
+/// The key with which a test says that it wants records handed over as they are.
+const AS_THEY_ARE: &str = "as-they-are";
+
 /// The job as it was when it ended.
 type Seen = Rc<RefCell<Option<Arc<JobDetails>>>>;
 
@@ -152,8 +164,12 @@ struct Local {
 }
 
 impl Executor for Local {
+    /// What fails between processes fails here too.
     fn settings(&self) -> JobSettings {
-        self.settings.clone()
+        let mut settings = self.settings.clone();
+        let as_they_are = settings.config.remove(AS_THEY_ARE).is_some();
+        settings.set_serialize_always(!as_they_are);
+        settings
     }
 
     fn plan_value(&self, _name: &str) -> Option<Vec<u8>> {

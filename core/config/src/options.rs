@@ -145,6 +145,10 @@ options! {
     SLOTMANAGER_REDUNDANT_TASKMANAGER_NUM: u32 =
         "slotmanager.redundant-taskmanager-num", default "0";
 
+    /// Whether records are encoded and read back between any two operators, even where they could
+    /// be handed over as they are: for tests, because it shows in one process what fails in two.
+    EXECUTION_SERIALIZE_ALWAYS: bool =
+        "millstream.execution.serialize-always", default "false";
     /// The parallelism of jobs that do not say theirs.
     PARALLELISM_DEFAULT: u32 = "parallelism.default", default "1";
     /// The maximum parallelism of operators that do not say theirs; -1: derived from the
@@ -178,7 +182,7 @@ options! {
         "restart-strategy.fixed-delay.delay", default "1 s";
     /// How long a client waits for the cluster.
     CLIENT_TIMEOUT: Duration = "client.timeout", default "1 min";
-    /// How often an attached client says that it lives.
+    /// How often an attached client says that it lives; less than the timeout.
     CLIENT_HEARTBEAT_INTERVAL: Duration = "client.heartbeat.interval", default "30 s";
     /// After how much silence of its attached client a job with `-sae`, or a cluster that was
     /// deployed attached, ends.
@@ -211,7 +215,7 @@ options! {
     YARN_APPLICATION_QUEUE: Option<String> = "yarn.application.queue";
     /// The application's type; unset: `Millstream`.
     YARN_APPLICATION_TYPE: Option<String> = "yarn.application.type";
-    /// How often YARN may start the JobManager; without high availability it is started once.
+    /// How often YARN may start the JobManager. Only 1 is accepted until there is high availability.
     YARN_APPLICATION_ATTEMPTS: Option<u32> = "yarn.application-attempts";
     /// The ports that the JobManager's RPC server tries to bind on YARN; 0: any free one.
     YARN_APPLICATION_MASTER_PORT: PortRange = "yarn.application-master.port", default "0";
@@ -243,7 +247,8 @@ options! {
     YARN_SHIP_ARCHIVES: Vec<String> = "yarn.ship-archives", default "";
     /// Files and directories that every container finds in its own.
     YARN_SHIP_FILES: Vec<String> = "yarn.ship-files", default "";
-    /// Where files are staged; unset: the user's home on the default file system.
+    /// Where files are staged; unset: the user's home on the default file system, where a relative
+    /// path begins, too.
     YARN_STAGING_DIRECTORY: Option<String> = "yarn.staging-directory";
     /// The application's tags, separated by commas.
     YARN_TAGS: Option<String> = "yarn.tags";

@@ -1,9 +1,12 @@
 //! Why a program's graph cannot become a job: one sentence per fault, for the program's author.
 
+use std::fmt;
+
 use crate::planner::MAX_NAME_BYTES;
 use crate::stream_graph::OutputName;
 
-/// Why there is no [`crate::JobGraph`]. Planning again cannot help; the program must change.
+/// One reason why there is no [`crate::JobGraph`]. Planning again cannot help; the program must
+/// change.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum PlanError {
@@ -103,15 +106,13 @@ pub enum PlanError {
         /// The number.
         max_parallelism: u32,
     },
-    /// Two operators have one uid, so their state could not be told apart.
-    #[error("{first} and {second} both have the uid {uid:?}: make uids unique")]
+    /// Several operators have one uid, so their state could not be told apart.
+    #[error("{} have the uid {uid:?}: make uids unique", all_of(.operators))]
     DuplicateUid {
         /// The uid.
         uid: String,
-        /// One operator: its kind and name.
-        first: String,
-        /// The other.
-        second: String,
+        /// The operators that have it: kinds and names, two or more.
+        operators: Vec<String>,
     },
     /// State without a name that survives changes of the program.
     #[error("{operator} keeps state but has no uid: give it one, its state is found by it")]
@@ -159,6 +160,69 @@ pub enum PlanError {
         /// With how many subtasks.
         target_parallelism: u32,
     },
+}
+
+/// Every fault of one graph, in the order in which they were found. Planning stops at the first
+/// kind of fault that makes other checks meaningless.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct PlanErrors {
+    faults: Vec<PlanError>,
+    /// How many more there are than are kept.
+    more: usize,
+}
+
+/// A generated program may repeat its mistake ten thousand times.
+const FAULTS_MAX: usize = 50;
+
+impl PlanErrors {
+    pub(crate) fn add(&mut self, fault: PlanError) {
+        if self.faults.len() < FAULTS_MAX {
+            self.faults.push(fault);
+        } else {
+            self.more += 1;
+        }
+    }
+
+    /// # Errors
+    /// The faults that were found, if there are any.
+    pub(crate) fn none_yet(&mut self) -> Result<(), Self> {
+        if self.faults.is_empty() { Ok(()) } else { Err(std::mem::take(self)) }
+    }
+
+    /// The faults, the first fifty of them.
+    #[must_use]
+    pub fn faults(&self) -> &[PlanError] {
+        &self.faults
+    }
+}
+
+impl From<PlanError> for PlanErrors {
+    fn from(fault: PlanError) -> Self {
+        Self { faults: vec![fault], more: 0 }
+    }
+}
+
+impl fmt::Display for PlanErrors {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (at, fault) in self.faults.iter().enumerate() {
+            write!(f, "{}{fault}", if at == 0 { "" } else { "; " })?;
+        }
+        if self.more > 0 {
+            write!(f, "; and {} more faults", self.more)?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for PlanErrors {}
+
+/// Names in a sentence: `a and b both`, `a, b and c all`.
+fn all_of(names: &[String]) -> String {
+    match names {
+        [first, second] => format!("{first} and {second} both"),
+        [first @ .., last] => format!("{} and {last} all", first.join(", ")),
+        [] => String::new(),
+    }
 }
 
 /// At most eight names with arrows between them, back to the first.

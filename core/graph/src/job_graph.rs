@@ -46,6 +46,26 @@ pub struct JobSettings {
     pub config: BTreeMap<String, String>,
 }
 
+/// Whether records are encoded and read back wherever they go from operator to operator.
+const SERIALIZE_ALWAYS: &str = "millstream.execution.serialize-always";
+
+impl JobSettings {
+    /// Whether records are encoded and read back wherever they go from operator to operator.
+    #[must_use]
+    pub fn serializes_always(&self) -> bool {
+        self.config.get(SERIALIZE_ALWAYS).is_some_and(|value| value.eq_ignore_ascii_case("true"))
+    }
+
+    /// Sets [`JobSettings::serializes_always`].
+    pub fn set_serialize_always(&mut self, always: bool) {
+        if always {
+            self.config.insert(SERIALIZE_ALWAYS.to_owned(), always.to_string());
+        } else {
+            self.config.remove(SERIALIZE_ALWAYS);
+        }
+    }
+}
+
 impl Default for JobSettings {
     fn default() -> Self {
         Self {
@@ -146,6 +166,12 @@ impl JobGraph {
     #[must_use]
     pub fn vertex(&self, id: VertexId) -> Option<&JobVertex> {
         self.vertices.iter().find(|vertex| vertex.id == id)
+    }
+
+    /// The exchange of this number.
+    #[must_use]
+    pub fn edge(&self, id: EdgeId) -> Option<&JobEdge> {
+        self.edges.get(id.0 as usize)
     }
 
     /// The exchanges that end at this vertex, by input.

@@ -17,13 +17,13 @@ mod stream_graph;
 mod testing;
 
 pub use difference::fingerprint_difference;
-pub use error::PlanError;
+pub use error::{PlanError, PlanErrors};
 pub use job_graph::{
     ChainedOperator, EdgeId, Fingerprint, JobEdge, JobGraph, JobSettings, JobVertex,
 };
-pub use planner::{MAX_NAME_BYTES, chained_edges, plan};
+pub use planner::{Carrier, MAX_NAME_BYTES, carriers, plan};
 pub use render::{plan_json, plan_text};
 pub use stream_graph::{
     Boundedness, Chaining, NodeId, NodeKind, OutputName, Partitioner, RuntimeMode, StreamEdge,
-    StreamGraph, StreamNode,
+    StreamEdgeId, StreamGraph, StreamNode,
 };

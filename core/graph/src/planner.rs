@@ -4,13 +4,14 @@
 //! As in Flink: a record goes from one operator to the next inside one task if the edge is a
 //! forward edge and the only one that ends at its target, both sides are in one slot sharing
 //! group, and neither the operators nor the job forbid it. A chain is a tree: one producer is
-//! chained with all its consumers that fulfil this.
+//! chained with all its consumers that fulfil this. A chain is at most 200 operators deep: each
+//! calls the next one, on a stack that is not endless.
 
 use std::collections::{BTreeMap, HashSet};
 
 use millstream_types::{OperatorId, VertexId};
 
-use crate::error::PlanError;
+use crate::error::PlanErrors;
 use crate::identity;
 use crate::job_graph::{
     ChainedOperator, EdgeId, Fingerprint, JobEdge, JobGraph, JobSettings, JobVertex,
@@ -23,22 +24,26 @@ use crate::stream_graph::{
 /// The longest name, uid, slot sharing group or side output tag; a chain's longer name is cut.
 pub const MAX_NAME_BYTES: usize = 1_000;
 
+/// How many operators of a chain may lie behind each other.
+const CHAIN_DEPTH_MAX: u32 = 200;
+
 /// Turns what the program built into what the cluster runs.
 ///
 /// `name` is the one given to `execute`, `ordinal` says which `execute()` it is, and `plan_values`
 /// are what `plan_value` yielded until then. The same arguments always give the same graph.
 ///
 /// # Errors
-/// The graph breaks one of the rules that [`PlanError`] lists.
+/// The graph breaks rules that [`crate::PlanError`] lists: every one that it breaks is named.
 pub fn plan(
     graph: &StreamGraph,
     name: &str,
     ordinal: u32,
     plan_values: BTreeMap<String, Vec<u8>>,
     settings: &JobSettings,
-) -> Result<JobGraph, PlanError> {
+) -> Result<JobGraph, PlanErrors> {
     let resolved = resolve(graph, name, &plan_values, settings)?;
-    let planner = Planner { graph, settings, resolved: &resolved };
+    let planner =
+        Planner { graph, resolved: &resolved, chained: chained(graph, settings, &resolved) };
     let (vertices, vertex_of) = planner.vertices();
     let edges = planner.edges(&vertex_of);
     let mut job = JobGraph {
@@ -55,36 +60,72 @@ pub fn plan(
     Ok(job)
 }
 
-/// The streams that stay inside a task: those of `stream` that are no exchange of `job`.
+/// How the records of a stream edge get to its target.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Carrier {
+    /// A call inside one task.
+    Chain,
+    /// This exchange.
+    Exchange(EdgeId),
+}
+
+/// The carrier of each edge of `stream`, in order.
 ///
-/// `job` must be the plan of `stream`.
+/// `job` must be the plan of `stream`: its exchanges are the edges that end at the first operator
+/// of a vertex, numbered in the order of the program.
 #[must_use]
-pub fn chained_edges(stream: &StreamGraph, job: &JobGraph) -> Vec<StreamEdge> {
+pub fn carriers(stream: &StreamGraph, job: &JobGraph) -> Vec<Carrier> {
     let heads: HashSet<NodeId> = job
         .vertices
         .iter()
         .filter_map(|vertex| vertex.operators.first())
         .map(|operator| operator.node)
         .collect();
-    stream.edges.iter().filter(|edge| !heads.contains(&edge.target)).cloned().collect()
+    let mut exchanges = 0;
+    let carrier = |edge: &StreamEdge| {
+        if !heads.contains(&edge.target) {
+            return Carrier::Chain;
+        }
+        exchanges += 1;
+        Carrier::Exchange(EdgeId(exchanges - 1))
+    };
+    stream.edges.iter().map(carrier).collect()
 }
 
 struct Planner<'a> {
     graph: &'a StreamGraph,
-    settings: &'a JobSettings,
     resolved: &'a Resolved<'a>,
+    /// Whether each edge stays inside a task.
+    chained: Vec<bool>,
+}
+
+/// Which edges stay inside a task.
+fn chained(graph: &StreamGraph, settings: &JobSettings, resolved: &Resolved<'_>) -> Vec<bool> {
+    let mut chained = vec![false; graph.edges.len()];
+    let mut depths = vec![1; resolved.nodes.len()];
+    for &at in &resolved.order {
+        for &edge in &resolved.nodes[at].outputs {
+            let (source, target) = ends(&graph.edges[edge]);
+            let depth = depths[source] + 1;
+            let (source, node) = (&resolved.nodes[source], &resolved.nodes[target]);
+            chained[edge] = settings.chaining
+                && resolved.partitioners[edge] == Partitioner::Forward
+                && node.inputs.len() == 1
+                && source.slot_sharing_group == node.slot_sharing_group
+                && source.node.chaining != Chaining::Never
+                && node.node.chaining == Chaining::Always
+                && depth <= CHAIN_DEPTH_MAX;
+            if chained[edge] {
+                depths[target] = depth;
+            }
+        }
+    }
+    chained
 }
 
 impl Planner<'_> {
     fn is_chained(&self, edge: usize) -> bool {
-        let (source, target) = ends(&self.graph.edges[edge]);
-        let (source, target) = (&self.resolved.nodes[source], &self.resolved.nodes[target]);
-        self.settings.chaining
-            && self.resolved.partitioners[edge] == Partitioner::Forward
-            && target.inputs.len() == 1
-            && source.slot_sharing_group == target.slot_sharing_group
-            && source.node.chaining != Chaining::Never
-            && target.node.chaining == Chaining::Always
+        self.chained[edge]
     }
 
     /// The vertices, and for each node the id of its vertex.

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BinaryHeap, HashMap};
 
 use millstream_types::MaxParallelism;
 
-use crate::error::PlanError;
+use crate::error::{PlanError, PlanErrors};
 use crate::stream_graph::{
     Boundedness, NodeKind, OutputName, Partitioner, RuntimeMode, StreamEdge, StreamGraph,
     StreamNode,
@@ -48,16 +48,20 @@ pub(crate) fn resolve<'a>(
     name: &str,
     plan_values: &BTreeMap<String, Vec<u8>>,
     settings: &JobSettings,
-) -> Result<Resolved<'a>, PlanError> {
-    check_limits(graph, name, plan_values)?;
-    let mut nodes = connect(graph)?;
+) -> Result<Resolved<'a>, PlanErrors> {
+    let mut faults = PlanErrors::default();
+    check_limits(graph, name, plan_values, &mut faults);
+    let mut nodes = connect(graph, &mut faults);
+    // The other checks index nodes and walk upstream.
+    faults.none_yet()?;
     let order = topological_order(graph, &nodes)?;
-    check_inputs(graph, &nodes)?;
-    check_uids(graph)?;
-    resolve_parallelism(&mut nodes, settings)?;
-    resolve_groups(graph, &mut nodes, &order)?;
-    let runtime_mode = resolve_runtime_mode(graph, settings.runtime_mode)?;
-    let partitioners = resolve_partitioners(graph, &nodes)?;
+    check_inputs(graph, &nodes, &mut faults);
+    check_uids(graph, &mut faults);
+    resolve_parallelism(&mut nodes, settings, &mut faults);
+    resolve_groups(graph, &mut nodes, &order, &mut faults);
+    let runtime_mode = resolve_runtime_mode(graph, settings.runtime_mode, &mut faults);
+    let partitioners = resolve_partitioners(graph, &nodes, &mut faults);
+    faults.none_yet()?;
     Ok(Resolved { nodes, partitioners, order, runtime_mode })
 }
 
@@ -80,50 +84,52 @@ fn kind_and_name(node: &StreamNode) -> String {
     format!("{kind} {:?}", node.name)
 }
 
-fn limit(what: &'static str, count: u64, limit: u64) -> Result<(), PlanError> {
-    if count > limit { Err(PlanError::TooMany { what, count, limit }) } else { Ok(()) }
+fn check_limit(what: &'static str, count: u64, limit: u64, faults: &mut PlanErrors) {
+    if count > limit {
+        faults.add(PlanError::TooMany { what, count, limit });
+    }
 }
 
-fn check_name(what: &'static str, name: &str) -> Result<(), PlanError> {
-    if name.len() <= MAX_NAME_BYTES {
-        return Ok(());
+fn check_name(what: &'static str, name: &str, faults: &mut PlanErrors) {
+    if name.len() > MAX_NAME_BYTES {
+        let start = name.chars().take(40).collect();
+        faults.add(PlanError::NameTooLong { what, start, bytes: name.len() });
     }
-    let start = name.chars().take(40).collect();
-    Err(PlanError::NameTooLong { what, start, bytes: name.len() })
 }
 
 fn check_limits(
     graph: &StreamGraph,
     name: &str,
     plan_values: &BTreeMap<String, Vec<u8>>,
-) -> Result<(), PlanError> {
+    faults: &mut PlanErrors,
+) {
     if graph.nodes.is_empty() {
-        return Err(PlanError::Empty);
+        faults.add(PlanError::Empty);
     }
-    limit("operators", graph.nodes.len() as u64, MAX_OPERATORS)?;
-    limit("connections", graph.edges.len() as u64, MAX_EDGES)?;
+    check_limit("operators", graph.nodes.len() as u64, MAX_OPERATORS, faults);
+    check_limit("connections", graph.edges.len() as u64, MAX_EDGES, faults);
     let bytes = plan_values.iter().map(|(name, value)| (name.len() + value.len()) as u64).sum();
-    limit("bytes of plan values", bytes, MAX_PLAN_VALUE_BYTES)?;
-    check_name("job name", name)?;
+    check_limit("bytes of plan values", bytes, MAX_PLAN_VALUE_BYTES, faults);
+    check_name("job name", name, faults);
     for node in &graph.nodes {
-        check_name("operator name", &node.name)?;
-        check_name("uid", node.uid.as_deref().unwrap_or_default())?;
-        check_name("slot sharing group", node.slot_sharing_group.as_deref().unwrap_or_default())?;
+        check_name("operator name", &node.name, faults);
+        check_name("uid", node.uid.as_deref().unwrap_or_default(), faults);
+        let group = node.slot_sharing_group.as_deref().unwrap_or_default();
+        check_name("slot sharing group", group, faults);
     }
     for edge in &graph.edges {
         if let OutputName::Side(tag) = &edge.output {
-            check_name("side output", tag)?;
+            check_name("side output", tag, faults);
         }
     }
-    Ok(())
 }
 
 /// The nodes with their edges; parallelism and groups are filled in later.
-fn connect(graph: &StreamGraph) -> Result<Vec<ResolvedNode<'_>>, PlanError> {
+fn connect<'a>(graph: &'a StreamGraph, faults: &mut PlanErrors) -> Vec<ResolvedNode<'a>> {
     let mut nodes = Vec::with_capacity(graph.nodes.len());
     for (place, node) in graph.nodes.iter().enumerate() {
         if node.id.0 as usize != place {
-            return Err(PlanError::Misnumbered { place, id: node.id.0 });
+            faults.add(PlanError::Misnumbered { place, id: node.id.0 });
         }
         nodes.push(ResolvedNode {
             node,
@@ -137,16 +143,17 @@ fn connect(graph: &StreamGraph) -> Result<Vec<ResolvedNode<'_>>, PlanError> {
     for (at, edge) in graph.edges.iter().enumerate() {
         let (source, target) = ends(edge);
         if source >= nodes.len() || target >= nodes.len() {
-            return Err(PlanError::DanglingEdge {
+            faults.add(PlanError::DanglingEdge {
                 source_node: edge.source.0,
                 target_node: edge.target.0,
                 nodes: nodes.len(),
             });
+            continue;
         }
         nodes[source].outputs.push(at);
         nodes[target].inputs.push(at);
     }
-    Ok(nodes)
+    nodes
 }
 
 pub(crate) fn ends(edge: &StreamEdge) -> (usize, usize) {
@@ -202,83 +209,83 @@ fn find_cycle(
     path.into_iter().rev().map(|at| nodes[at].node.name.clone()).collect()
 }
 
-fn check_inputs(graph: &StreamGraph, nodes: &[ResolvedNode<'_>]) -> Result<(), PlanError> {
+fn check_inputs(graph: &StreamGraph, nodes: &[ResolvedNode<'_>], faults: &mut PlanErrors) {
     for ResolvedNode { node, inputs, .. } in nodes {
         let is_source = matches!(node.kind, NodeKind::Source { .. });
         let mut connected = [false; 2];
         for edge in inputs.iter().map(|&edge| &graph.edges[edge]) {
-            if is_source {
-                return Err(PlanError::SourceWithInput {
-                    source_operator: describe(node),
-                    input_operator: describe(nodes[ends(edge).0].node),
-                });
-            }
             let input = edge.input;
             match connected.get_mut(usize::from(input)) {
+                _ if is_source => faults.add(PlanError::SourceWithInput {
+                    source_operator: describe(node),
+                    input_operator: describe(nodes[ends(edge).0].node),
+                }),
                 Some(connected) => *connected = true,
-                None => return Err(PlanError::NoSuchInput { operator: describe(node), input }),
+                None => faults.add(PlanError::NoSuchInput { operator: describe(node), input }),
             }
         }
         if !is_source && !connected[0] {
-            return Err(PlanError::MissingInput { operator: describe(node) });
+            faults.add(PlanError::MissingInput { operator: describe(node) });
         }
     }
-    Ok(())
 }
 
-fn check_uids(graph: &StreamGraph) -> Result<(), PlanError> {
-    let mut owners: HashMap<&str, &StreamNode> = HashMap::new();
+fn check_uids(graph: &StreamGraph, faults: &mut PlanErrors) {
+    let mut owners: BTreeMap<&str, Vec<&StreamNode>> = BTreeMap::new();
     for node in &graph.nodes {
         match &node.uid {
-            Some(uid) => {
-                if let Some(first) = owners.insert(uid, node) {
-                    return Err(PlanError::DuplicateUid {
-                        uid: uid.clone(),
-                        first: kind_and_name(first),
-                        second: kind_and_name(node),
-                    });
-                }
-            }
+            Some(uid) => owners.entry(uid).or_default().push(node),
             None if node.stateful => {
-                return Err(PlanError::StatefulWithoutUid { operator: describe(node) });
+                faults.add(PlanError::StatefulWithoutUid { operator: describe(node) });
             }
             None => {}
         }
     }
-    Ok(())
+    for (uid, owners) in owners.into_iter().filter(|(_, owners)| owners.len() > 1) {
+        let operators = owners.into_iter().map(kind_and_name).collect();
+        faults.add(PlanError::DuplicateUid { uid: uid.to_owned(), operators });
+    }
 }
 
 fn resolve_parallelism(
     nodes: &mut [ResolvedNode<'_>],
     settings: &JobSettings,
-) -> Result<(), PlanError> {
+    faults: &mut PlanErrors,
+) {
     let mut subtasks = 0;
+    let mut defaults_are_wrong = false;
     for resolved in nodes {
         let node = resolved.node;
         let parallelism = node.parallelism.unwrap_or(settings.parallelism);
         let max = node.max_parallelism.unwrap_or(settings.max_parallelism.get());
         let operator = || describe(node);
-        if parallelism == 0 {
-            return Err(PlanError::ZeroParallelism { operator: operator() });
-        }
-        let Some(max_parallelism) = MaxParallelism::new(max) else {
-            return Err(PlanError::InvalidMaxParallelism {
-                operator: operator(),
-                max_parallelism: max,
-            });
-        };
-        if parallelism > max {
-            return Err(PlanError::AboveMaxParallelism {
+        let fault = match MaxParallelism::new(max) {
+            _ if parallelism == 0 => Some(PlanError::ZeroParallelism { operator: operator() }),
+            Some(_) if parallelism > max => Some(PlanError::AboveMaxParallelism {
                 operator: operator(),
                 parallelism,
                 max_parallelism: max,
-            });
+            }),
+            Some(max) => {
+                resolved.max_parallelism = max;
+                None
+            }
+            None => Some(PlanError::InvalidMaxParallelism {
+                operator: operator(),
+                max_parallelism: max,
+            }),
+        };
+        // A fault of the job's defaults is one, however many operators have them.
+        let has_defaults = node.parallelism.is_none() && node.max_parallelism.is_none();
+        if let Some(fault) = fault
+            && !(has_defaults && std::mem::replace(&mut defaults_are_wrong, true))
+        {
+            faults.add(fault);
         }
         resolved.parallelism = parallelism;
-        resolved.max_parallelism = max_parallelism;
         subtasks += u64::from(parallelism);
     }
-    limit("subtasks", subtasks, MAX_SUBTASKS)
+    check_limit("subtasks", subtasks, MAX_SUBTASKS, faults);
 }
 
 /// An operator that names no group is in that of its inputs; inputs of the default group and of a
@@ -287,22 +294,23 @@ fn resolve_groups<'a>(
     graph: &'a StreamGraph,
     nodes: &mut [ResolvedNode<'a>],
     order: &[usize],
-) -> Result<(), PlanError> {
+    faults: &mut PlanErrors,
+) {
     for &at in order {
         let node = nodes[at].node;
         nodes[at].slot_sharing_group = match &node.slot_sharing_group {
             Some(group) => group,
-            None => group_of_inputs(graph, nodes, at)?,
+            None => group_of_inputs(graph, nodes, at, faults),
         };
     }
-    Ok(())
 }
 
 fn group_of_inputs<'a>(
     graph: &'a StreamGraph,
     nodes: &[ResolvedNode<'a>],
     at: usize,
-) -> Result<&'a str, PlanError> {
+    faults: &mut PlanErrors,
+) -> &'a str {
     let mut named: Option<&'a str> = None;
     let mut any_default = false;
     for &edge in &nodes[at].inputs {
@@ -310,52 +318,64 @@ fn group_of_inputs<'a>(
         match named {
             _ if group == DEFAULT_GROUP => any_default = true,
             Some(first) if first != group => {
-                return Err(PlanError::SlotSharingGroupConflict {
+                faults.add(PlanError::SlotSharingGroupConflict {
                     operator: describe(nodes[at].node),
                     first: first.to_owned(),
                     second: group.to_owned(),
                 });
+                break;
             }
             Some(_) | None => named = Some(group),
         }
     }
-    Ok(named.filter(|_| !any_default).unwrap_or(DEFAULT_GROUP))
+    named.filter(|_| !any_default).unwrap_or(DEFAULT_GROUP)
 }
 
-fn resolve_runtime_mode(graph: &StreamGraph, asked: RuntimeMode) -> Result<RuntimeMode, PlanError> {
-    let unbounded = graph.nodes.iter().find(|node| {
+fn resolve_runtime_mode(
+    graph: &StreamGraph,
+    asked: RuntimeMode,
+    faults: &mut PlanErrors,
+) -> RuntimeMode {
+    let is_unbounded = |node: &&StreamNode| {
         matches!(node.kind, NodeKind::Source { boundedness: Boundedness::Unbounded, .. })
-    });
-    match (asked, unbounded) {
-        (RuntimeMode::Batch, Some(node)) => {
-            Err(PlanError::UnboundedInBatch { operator: describe(node) })
+    };
+    let mut unbounded = graph.nodes.iter().filter(is_unbounded).peekable();
+    match asked {
+        RuntimeMode::Batch => {
+            for node in unbounded {
+                faults.add(PlanError::UnboundedInBatch { operator: describe(node) });
+            }
+            RuntimeMode::Batch
         }
-        (RuntimeMode::Streaming, _) | (RuntimeMode::Automatic, Some(_)) => {
-            Ok(RuntimeMode::Streaming)
-        }
-        (RuntimeMode::Batch | RuntimeMode::Automatic, None) => Ok(RuntimeMode::Batch),
+        RuntimeMode::Automatic if unbounded.peek().is_none() => RuntimeMode::Batch,
+        RuntimeMode::Streaming | RuntimeMode::Automatic => RuntimeMode::Streaming,
     }
 }
 
 fn resolve_partitioners(
     graph: &StreamGraph,
     nodes: &[ResolvedNode<'_>],
-) -> Result<Vec<Partitioner>, PlanError> {
+    faults: &mut PlanErrors,
+) -> Vec<Partitioner> {
     let resolve = |edge: &StreamEdge| {
         let (source, target) = ends(edge);
         let (source, target) = (&nodes[source], &nodes[target]);
         let same = source.parallelism == target.parallelism;
         match edge.partitioner {
-            None if same => Ok(Partitioner::Forward),
-            None => Ok(Partitioner::Rebalance),
-            Some(Partitioner::Forward) if !same => Err(PlanError::ForwardBetweenParallelisms {
-                output: edge.output.clone(),
-                source_operator: describe(source.node),
-                source_parallelism: source.parallelism,
-                target_operator: describe(target.node),
-                target_parallelism: target.parallelism,
-            }),
-            Some(partitioner) => Ok(partitioner),
+            None if same => Partitioner::Forward,
+            None => Partitioner::Rebalance,
+            Some(partitioner) => {
+                if partitioner == Partitioner::Forward && !same {
+                    faults.add(PlanError::ForwardBetweenParallelisms {
+                        output: edge.output.clone(),
+                        source_operator: describe(source.node),
+                        source_parallelism: source.parallelism,
+                        target_operator: describe(target.node),
+                        target_parallelism: target.parallelism,
+                    });
+                }
+                partitioner
+            }
         }
     };
     graph.edges.iter().map(resolve).collect()

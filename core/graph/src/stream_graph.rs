@@ -9,6 +9,11 @@ use serde::{Deserialize, Serialize};
 #[serde(transparent)]
 pub struct NodeId(pub u32);
 
+/// An edge's place in [`StreamGraph::edges`], from 0 in the order of the program. It alone names
+/// an edge: two edges may be alike in everything else.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct StreamEdgeId(pub u32);
+
 /// How records travel from the subtasks of one operator to those of the next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Partitioner {
@@ -91,6 +96,12 @@ pub enum NodeKind {
 }
 
 impl NodeKind {
+    /// Whether it has results that others may read.
+    #[must_use]
+    pub const fn has_output(self) -> bool {
+        !matches!(self, Self::Sink { .. })
+    }
+
     /// Whether a part of it lives in the coordinator host.
     #[must_use]
     pub const fn is_coordinated(self) -> bool {
@@ -172,4 +183,12 @@ pub struct StreamGraph {
     pub nodes: Vec<StreamNode>,
     /// The streams between them.
     pub edges: Vec<StreamEdge>,
+}
+
+impl StreamGraph {
+    /// The edge of this number.
+    #[must_use]
+    pub fn edge(&self, id: StreamEdgeId) -> Option<&StreamEdge> {
+        self.edges.get(id.0 as usize)
+    }
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::{
     Boundedness, Chaining, JobGraph, JobSettings, NodeId, NodeKind, OutputName, Partitioner,
-    PlanError, StreamEdge, StreamGraph, StreamNode, plan,
+    PlanErrors, StreamEdge, StreamGraph, StreamNode, plan,
 };
 
 pub(crate) const BOUNDED: NodeKind =
@@ -64,7 +64,7 @@ impl Builder {
         &mut self.0.nodes[node.0 as usize]
     }
 
-    pub(crate) fn try_plan_with(&self, settings: &JobSettings) -> Result<JobGraph, PlanError> {
+    pub(crate) fn try_plan_with(&self, settings: &JobSettings) -> Result<JobGraph, PlanErrors> {
         plan(&self.0, "test", 0, BTreeMap::new(), settings)
     }
 

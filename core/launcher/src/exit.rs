@@ -102,7 +102,7 @@ impl ExitFacts<'_> {
             (Some(signal), _) => FailureCause::new(CauseKind::Signal, signal_sentence(signal)),
             (None, code) if self.said_hello => FailureCause::new(
                 CauseKind::Exit,
-                format!("the host exited by itself with code {}", code.unwrap_or(-1)),
+                format!("user code ended its process with exit code {}", code.unwrap_or(-1)),
             ),
             (None, code) => FailureCause::new(
                 CauseKind::Start,
@@ -294,7 +294,7 @@ mod tests {
 
     #[test]
     fn exits_are_told_apart() {
-        check(facts(7 << 8, ""), CauseKind::Exit, "the host exited by itself with code 7");
+        check(facts(7 << 8, ""), CauseKind::Exit, "user code ended its process with exit code 7");
         check(
             ExitFacts { asked_to_stop: true, ..facts(0, "thread 'x' panicked at y:\nz") },
             CauseKind::Requested,

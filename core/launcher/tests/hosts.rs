@@ -58,7 +58,7 @@ async fn bad_ends_have_their_cause() {
     check("panic", CauseKind::Panic, "boom 17").await;
     check("abort", CauseKind::Signal, "SIGABRT").await;
     check("overflow", CauseKind::Signal, "thread 'slot-3'").await;
-    check("exit", CauseKind::Exit, "exited by itself with code 7").await;
+    check("exit", CauseKind::Exit, "user code ended its process with exit code 7").await;
     check("failure", CauseKind::Panic, "map panicked: of its own").await;
     check("closed", CauseKind::Exit, "user code closed the file descriptors").await;
 }

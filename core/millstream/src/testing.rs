@@ -19,6 +19,9 @@ use crate::{Data, Environment, Result, Stream};
 /// An environment whose jobs run in this process, with parallelism 1 unless the job says otherwise.
 /// A job that was not waited for ends with its environment.
 ///
+/// Records are encoded and read back between any two operators, as between the processes of a
+/// cluster ([`Environment::set_serialize_always`]): a type that cannot do that fails the test.
+///
 /// ```
 /// use millstream::prelude::*;
 ///
@@ -32,7 +35,10 @@ use crate::{Data, Environment, Result, Stream};
 #[must_use]
 pub fn environment() -> Environment {
     crate::__private::register_file_systems();
-    crate::local::environment(Vec::new(), 1, &crate::local::Running::default())
+    let running = crate::local::Running::default();
+    let mut environment = crate::local::environment(Vec::new(), 1, &running);
+    environment.set_serialize_always(true);
+    environment
 }
 
 /// Makes a stream of `records`, gives it to `transform`, and returns what comes out, in order as

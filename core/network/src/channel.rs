@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::task::Waker;
 
+use bytes::Bytes;
 use millstream_types::HostId;
 
 use crate::batch::Batch;
@@ -126,6 +127,10 @@ pub struct ChannelWriter<T> {
     local: Option<(Arc<Inbox<T>>, u32)>,
     waiting: VecDeque<Element<T>>,
     counters: Arc<TaskCounters>,
+    /// Whether batches are encoded for a consumer in this process too.
+    encodes_always: bool,
+    /// Whether a record was encoded and read back.
+    checked: bool,
 }
 
 impl<T: Data> ChannelWriter<T> {
@@ -134,9 +139,28 @@ impl<T: Data> ChannelWriter<T> {
         outlet: Arc<Outlet>,
         waker: Waker,
         counters: Arc<TaskCounters>,
+        encodes_always: bool,
     ) -> Self {
         outlet.set_waker(waker);
-        Self { number: channel.number(), outlet, local: None, waiting: VecDeque::new(), counters }
+        Self {
+            number: channel.number(),
+            outlet,
+            local: None,
+            waiting: VecDeque::new(),
+            counters,
+            encodes_always,
+            checked: false,
+        }
+    }
+
+    /// Encodes the channel's first record and reads it back, wherever the channel leads, so that
+    /// a type which cannot do that fails in one process as in two.
+    #[cold]
+    fn check_first(&mut self, batch: &Batch<T>) -> Result<(), ExchangeError> {
+        self.checked = true;
+        let Some(record) = batch.records.first() else { return Ok(()) };
+        FRAME_BUFFER.with_borrow_mut(|buffer| buffer.check_record(record))?;
+        Ok(())
     }
 
     /// Sends a batch, or keeps it until there is a credit.
@@ -144,6 +168,9 @@ impl<T: Data> ChannelWriter<T> {
     /// # Errors
     /// The consumer's process is gone, or a record cannot be encoded.
     pub fn send_batch(&mut self, batch: Batch<T>) -> Result<Flow, ExchangeError> {
+        if !self.checked {
+            self.check_first(&batch)?;
+        }
         if self.waiting.is_empty() && self.outlet.take_credit() {
             self.transmit(Element::Data(batch))?;
         } else {
@@ -158,6 +185,9 @@ impl<T: Data> ChannelWriter<T> {
     /// # Errors
     /// The consumer's process is gone, or a record cannot be encoded.
     pub fn send_all_of(&mut self, buffer: &mut Batch<T>) -> Result<Flow, ExchangeError> {
+        if !self.checked {
+            self.check_first(buffer)?;
+        }
         if self.waiting.is_empty()
             && let Some(Target::Remote(connection)) = self.outlet.target.get()
             && self.outlet.take_credit()
@@ -262,6 +292,13 @@ impl<T: Data> ChannelWriter<T> {
         }
         if let Some((inbox, channel)) = &self.local {
             match element {
+                Element::Data(mut batch) if self.encodes_always => {
+                    let count = self.transmit_rows(inbox, *channel, &batch)?;
+                    if count < batch.len() {
+                        batch.remove_first(count);
+                        self.waiting.push_front(Element::Data(batch));
+                    }
+                }
                 Element::Data(batch) => {
                     self.counters.add_records_out(batch.len() as u64);
                     self.counters.add_buffers_out(1);
@@ -271,6 +308,24 @@ impl<T: Data> ChannelWriter<T> {
             }
         }
         Ok(())
+    }
+
+    /// As [`ChannelWriter::transmit_remote`], to a consumer of this process.
+    fn transmit_rows(
+        &self,
+        inbox: &Inbox<T>,
+        channel: u32,
+        batch: &Batch<T>,
+    ) -> Result<usize, ExchangeError> {
+        FRAME_BUFFER.with_borrow_mut(|buffer| {
+            let (frame, count) = buffer.data_frame(self.number, batch)?;
+            self.counters.add_records_out(count as u64);
+            self.counters.add_buffers_out(1);
+            self.counters.add_bytes_out(frame.len() as u64);
+            let payload = frame.get(wire::HEAD_BYTES..).unwrap_or_default();
+            inbox.push_frame(channel, Bytes::copy_from_slice(payload));
+            Ok(count)
+        })
     }
 
     /// Sends the first records of a batch, as many as fit into a frame, and says how many.

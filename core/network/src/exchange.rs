@@ -171,6 +171,7 @@ pub struct Exchange {
     own: HostId,
     address: Option<SocketAddr>,
     dial: Option<mpsc::UnboundedSender<PeerAddress>>,
+    encodes_always: bool,
 }
 
 impl Exchange {
@@ -182,7 +183,7 @@ impl Exchange {
         let registry = Arc::new(Registry { state: Mutex::default() });
         let own = config.host;
         let Some(bind) = config.bind else {
-            return Ok(Self { registry, own, address: None, dial: None });
+            return Ok(Self { registry, own, address: None, dial: None, encodes_always: false });
         };
         let party = Party {
             host: own,
@@ -205,7 +206,14 @@ impl Exchange {
             .name("exchange".to_owned())
             .spawn(move || runtime.block_on(serve(listener, dialled, served, party)))
             .map_err(failed)?;
-        Ok(Self { registry, own, address: Some(address), dial: Some(dial) })
+        Ok(Self { registry, own, address: Some(address), dial: Some(dial), encodes_always: false })
+    }
+
+    /// Has batches for consumers in this process encoded too, as if these were elsewhere.
+    #[must_use]
+    pub fn encoding_always(mut self, always: bool) -> Self {
+        self.encodes_always = always;
+        self
     }
 
     #[cfg(feature = "test-util")]
@@ -238,7 +246,8 @@ impl Exchange {
         waker: Waker,
         counters: Arc<TaskCounters>,
     ) -> ChannelWriter<T> {
-        ChannelWriter::new(channel, self.registry.outlet(channel.number()), waker, counters)
+        let outlet = self.registry.outlet(channel.number());
+        ChannelWriter::new(channel, outlet, waker, counters, self.encodes_always)
     }
 
     /// Brings an inbox's channels to their producers, which run in the given hosts. The inbox's

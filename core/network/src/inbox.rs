@@ -11,7 +11,7 @@ use crate::batch::Batch;
 use crate::channel::Outlet;
 use crate::connection::ConnectionHandle;
 use crate::counters::TaskCounters;
-use crate::wire::{self, Data, Event, WireError};
+use crate::wire::{self, Data, DecodeError, EncodeError, Event, WireError};
 
 /// Why an input cannot go on.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -22,6 +22,12 @@ pub enum InboxError {
     /// A channel's bytes are not what they should be.
     #[error(transparent)]
     Malformed(#[from] WireError),
+    /// A record cannot be read back from its bytes.
+    #[error(transparent)]
+    Unreadable(#[from] DecodeError),
+    /// A record cannot be sent.
+    #[error(transparent)]
+    Encode(#[from] EncodeError),
 }
 
 /// What an input has.
@@ -124,6 +130,11 @@ impl<T: Data> Inbox<T> {
 
     pub(crate) fn push_batch(&self, channel: u32, batch: Batch<T>) {
         self.push(channel, Delivery::Batch(batch));
+    }
+
+    /// Takes the payload of a data frame of this process.
+    pub(crate) fn push_frame(&self, channel: u32, payload: Bytes) {
+        self.push(channel, Delivery::Frame(payload));
     }
 
     pub(crate) fn push_event(&self, channel: u32, event: Event) {

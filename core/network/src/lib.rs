@@ -28,4 +28,6 @@ pub use channel::{ChannelId, ChannelWriter, Flow};
 pub use counters::{CounterValues, TaskCounters};
 pub use exchange::{Exchange, ExchangeConfig, ExchangeError, PeerAddress};
 pub use inbox::{Inbox, InboxError, Received};
-pub use wire::{Data, Element, EncodeError, Event, WireError};
+pub use wire::{
+    Data, DecodeError, Element, EncodeError, Event, WireError, check_travels, send_through_rows,
+};

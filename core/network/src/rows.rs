@@ -19,9 +19,11 @@
 
 mod decode;
 mod encode;
+mod probe;
 
 pub(crate) use decode::decode;
 pub(crate) use encode::encode;
+pub(crate) use probe::can_be_read;
 
 /// Why a record cannot be encoded or decoded.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -30,7 +32,12 @@ pub(crate) enum RowError {
     #[error("{0}")]
     Type(String),
     /// `flatten`, `untagged`, `skip_serializing_if` and their like.
-    #[error("its serde attributes need a format that describes itself, as JSON does")]
+    #[error(
+        "it needs a format that describes itself, as JSON does, because of a serde attribute \
+         (flatten, untagged, tag, skip_serializing_if, ...) or of a type such as \
+         serde_json::Value: make it a plain record, or turn it into one before it goes to another \
+         task"
+    )]
     SelfDescribing,
     /// The bytes to encode to do not suffice: try again with more.
     #[error("the buffer is full")]
@@ -39,11 +46,16 @@ pub(crate) enum RowError {
     #[error("a string or collection in it is too long")]
     TooLong,
     /// The bytes end too early, or a length goes beyond them.
-    #[error("its bytes are cut off")]
+    #[error("its bytes are cut off: its Serialize writes less than its Deserialize reads")]
     CutOff,
     /// A byte has none of the values that it may have.
-    #[error("its bytes are malformed")]
+    #[error(
+        "its bytes are malformed: its Serialize writes something else than its Deserialize reads"
+    )]
     Malformed,
+    /// Bytes are left over.
+    #[error("bytes of it are left over: its Serialize writes more than its Deserialize reads")]
+    LeftOver,
 }
 
 impl serde::ser::Error for RowError {

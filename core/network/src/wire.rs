@@ -19,6 +19,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::batch::{BATCH_BYTES, BATCH_RECORDS, Batch};
+use crate::inbox::InboxError;
 use crate::rows::{self, RowError};
 
 /// The most bytes of a frame's payload.
@@ -102,6 +103,24 @@ pub enum EncodeError {
         /// The record's type.
         kind: &'static str,
     },
+}
+
+/// Why a record that came from another task cannot be read.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "a record of type {kind} cannot be read back from what was sent: {why}. Look at its serde \
+     attributes (serialize_with, skip_serializing, ...)"
+)]
+pub struct DecodeError {
+    kind: &'static str,
+    why: String,
+}
+
+impl DecodeError {
+    #[cold]
+    fn new<T>(why: &RowError) -> Self {
+        Self { kind: type_name::<T>(), why: why.to_string() }
+    }
 }
 
 impl EncodeError {
@@ -257,6 +276,21 @@ impl FrameBuffer {
         Ok((self.bytes.get(..end).unwrap_or_default(), count))
     }
 
+    /// Encodes a record and reads it back; a record that is too long for that passes.
+    pub(crate) fn check_record<T: Data>(&mut self, record: &T) -> Result<(), EncodeError> {
+        let end = match self.append(record, 0) {
+            Ok(end) => end,
+            Err(RowError::Full) => return Ok(()),
+            Err(why) => return Err(EncodeError::new::<T>(why)),
+        };
+        let mut row = self.bytes.get(..end).unwrap_or_default();
+        match rows::decode::<T>(&mut row) {
+            Ok(_) if row.is_empty() => Ok(()),
+            Ok(_) => Err(EncodeError::new::<T>(RowError::LeftOver)),
+            Err(why) => Err(EncodeError::new::<T>(why)),
+        }
+    }
+
     /// Writes a row at `start`; returns where it ends.
     #[inline]
     fn append<T: Serialize>(&mut self, record: &T, start: usize) -> Result<usize, RowError> {
@@ -281,33 +315,62 @@ impl FrameBuffer {
     }
 }
 
+/// Whether values of a type can be sent to another process, as far as the type shows it.
+///
+/// # Errors
+/// It needs a format that describes itself.
+pub fn check_travels<T: Data>() -> Result<(), EncodeError> {
+    if rows::can_be_read::<T>() {
+        Ok(())
+    } else {
+        Err(EncodeError::new::<T>(RowError::SelfDescribing))
+    }
+}
+
+/// A batch as it would be after its way to another process, in frames of its records.
+///
+/// # Errors
+/// A record cannot be encoded, or not be read back.
+pub fn send_through_rows<T: Data>(mut batch: Batch<T>) -> Result<Batch<T>, InboxError> {
+    let mut received = Batch::new();
+    let mut buffer = FrameBuffer::default();
+    while !batch.is_empty() {
+        let (frame, count) = buffer.data_frame(0, &batch)?;
+        let payload = frame.get(HEAD_BYTES..).unwrap_or_default();
+        let Batch { mut records, mut timestamps } = decode_data(payload)?;
+        received.records.append(&mut records);
+        received.timestamps.append(&mut timestamps);
+        batch.remove_first(count);
+    }
+    Ok(received)
+}
+
 /// Decodes a data frame's payload.
-pub(crate) fn decode_data<T: Data>(mut payload: &[u8]) -> Result<Batch<T>, WireError> {
+pub(crate) fn decode_data<T: Data>(mut payload: &[u8]) -> Result<Batch<T>, InboxError> {
     if payload.len() < COUNT_BYTES {
-        return Err(WireError("a data frame is cut off"));
+        return Err(WireError("a data frame is cut off").into());
     }
     let count = payload.get_u32_le() as usize;
     if count > RECORDS_MAX {
-        return Err(WireError("a data frame says that it holds more records than any can"));
+        return Err(WireError("a data frame says that it holds more records than any can").into());
     }
     let timed = payload.get_u8() != 0;
     let mut timestamps = Vec::new();
     if timed {
         let at = payload.len().checked_sub(count.saturating_mul(8));
         let Some((rows, times)) = at.and_then(|at| payload.split_at_checked(at)) else {
-            return Err(WireError("a data frame's times are cut off"));
+            return Err(WireError("a data frame's times are cut off").into());
         };
         timestamps.extend(times.as_chunks::<8>().0.iter().map(|time| i64::from_le_bytes(*time)));
         payload = rows;
     }
     let mut records = Vec::with_capacity(count.min(BATCH_RECORDS));
     for _ in 0..count {
-        let record = rows::decode(&mut payload)
-            .map_err(|_| WireError("a batch could not be decoded as its record type"))?;
+        let record = rows::decode(&mut payload).map_err(|why| DecodeError::new::<T>(&why))?;
         records.push(record);
     }
     if !payload.is_empty() {
-        return Err(WireError("a batch has another number of records than it says"));
+        return Err(DecodeError::new::<T>(&RowError::LeftOver).into());
     }
     Ok(Batch { records, timestamps })
 }

@@ -170,6 +170,7 @@ pub fn start_resource_manager(
         driver,
         workers: BTreeMap::new(),
         jobs: BTreeMap::new(),
+        waits_for: None,
         unexplained: VecDeque::new(),
         to_self: messages.downgrade(),
     };
@@ -199,6 +200,8 @@ struct Actor {
     driver: Box<dyn ResourceManagerDriver>,
     workers: BTreeMap<TaskManagerId, Worker>,
     jobs: BTreeMap<JobId, Job>,
+    /// Why the driver has no worker for us yet.
+    waits_for: Option<String>,
     /// Who lost which workers without knowing why, the newest first.
     unexplained: VecDeque<(TaskManagerId, JobId)>,
     to_self: mpsc::WeakSender<Message>,
@@ -280,18 +283,23 @@ impl Actor {
             }
             DriverEvent::Allocated { request, worker } => {
                 info!(%request, %worker, "worker is starting");
+                self.waits_for = None;
                 self.on_starting(Some(request), worker);
+            }
+            DriverEvent::Waiting { reason } => {
+                info!(reason, "workers do not come yet");
+                self.waits_for = Some(reason);
             }
             DriverEvent::RequestFailed { request, reason } => {
                 warn!(%request, reason, "no worker could be obtained");
                 if let Some(fleet) = &mut self.fleet {
-                    fleet.on_request_failed(now, request);
+                    fleet.on_request_failed(now, request, &reason);
                 }
             }
             DriverEvent::Terminated { worker, reason } => {
                 warn!(%worker, reason, "worker ended");
                 if let Some(fleet) = &mut self.fleet {
-                    fleet.on_terminated(now, &worker);
+                    fleet.on_terminated(now, &worker, &reason);
                 }
                 self.explain(&worker, &reason);
                 self.dismiss(&worker);
@@ -433,6 +441,18 @@ impl Actor {
             }
         }
         released.iter().for_each(|worker| self.dismiss(worker));
+        self.tell_trouble();
+    }
+
+    /// Tells the jobs that wait for slots why no worker comes.
+    fn tell_trouble(&mut self) {
+        let failed = self.fleet.as_ref().and_then(WorkerFleet::trouble);
+        let waits = self.waits_for.clone();
+        let trouble: Vec<String> = failed.into_iter().chain(waits).collect();
+        let trouble = (!trouble.is_empty()).then(|| trouble.join("; "));
+        if trouble.as_deref() != self.slots.trouble() {
+            self.apply(Event::Trouble(trouble));
+        }
     }
 
     fn tell(&mut self, job: JobId, event: JobMasterEvent) {

@@ -46,6 +46,8 @@ pub enum Event {
     },
     /// A worker will be taken away: its free slots are not granted any more.
     Draining(TaskManagerId),
+    /// Why workers that can be obtained do not come, or that nothing is known to be wrong.
+    Trouble(Option<String>),
     /// A worker is gone with its slots.
     Lost {
         /// The worker.
@@ -135,6 +137,8 @@ pub struct SlotManager {
     obtainable: Option<Obtainable>,
     next_order: u64,
     next_allocation: u128,
+    /// Why workers do not come.
+    trouble: Option<String>,
 }
 
 impl SlotManager {
@@ -148,7 +152,14 @@ impl SlotManager {
             obtainable,
             next_order: 0,
             next_allocation: first_allocation,
+            trouble: None,
         }
+    }
+
+    /// What it was told last about workers that do not come.
+    #[must_use]
+    pub fn trouble(&self) -> Option<&str> {
+        self.trouble.as_deref()
     }
 
     /// Takes in what happened and says what follows.
@@ -181,6 +192,7 @@ impl SlotManager {
                     worker.draining = true;
                 }
             }
+            Event::Trouble(trouble) => self.trouble = trouble,
             Event::Lost { worker, cause } => self.on_lost(&worker, &cause, &mut actions),
         }
         self.forget_satisfied_jobs_without_slots();
@@ -293,7 +305,7 @@ impl SlotManager {
                 }
                 Some(_) | None => {
                     blocked |= too_small.is_none();
-                    self.tell(job, too_small, actions);
+                    self.tell(job, too_small.or_else(|| self.trouble.clone()), actions);
                 }
             }
         }

@@ -92,6 +92,8 @@ pub struct WorkerFleet {
     /// When starts failed within the last minute.
     failures: VecDeque<Instant>,
     paused_until: Option<Instant>,
+    /// How many starts failed since a worker registered last, and why the last of them did.
+    failed_in_a_row: Option<(u32, String)>,
 }
 
 impl WorkerFleet {
@@ -109,7 +111,18 @@ impl WorkerFleet {
             ended: VecDeque::new(),
             failures: VecDeque::new(),
             paused_until: None,
+            failed_in_a_row: None,
         }
+    }
+
+    /// Why no worker comes, if the last start failed.
+    #[must_use]
+    pub fn trouble(&self) -> Option<String> {
+        let (count, reason) = self.failed_in_a_row.as_ref()?;
+        Some(match count {
+            1 => format!("the last TaskManager could not be started: {reason}"),
+            count => format!("{count} starts of TaskManagers in a row failed, the last: {reason}"),
+        })
     }
 
     /// The driver took a request.
@@ -128,15 +141,16 @@ impl WorkerFleet {
     }
 
     /// A request failed.
-    pub fn on_request_failed(&mut self, now: Instant, request: RequestId) {
+    pub fn on_request_failed(&mut self, now: Instant, request: RequestId, reason: &str) {
         self.requested.remove(&request);
-        self.on_failure(now);
+        self.on_failure(now, reason);
     }
 
     /// A worker registered; one that the driver never named is not ours to release.
     pub fn on_registered(&mut self, id: &TaskManagerId) {
         let ours = self.starting.remove(id).is_some() | self.lost.remove(id).is_some();
         if ours {
+            self.failed_in_a_row = None;
             self.registered.insert(id.clone(), None);
         }
     }
@@ -154,9 +168,9 @@ impl WorkerFleet {
     }
 
     /// A worker ended.
-    pub fn on_terminated(&mut self, now: Instant, id: &TaskManagerId) {
+    pub fn on_terminated(&mut self, now: Instant, id: &TaskManagerId, reason: &str) {
         if self.starting.remove(id).is_some() {
-            self.on_failure(now);
+            self.on_failure(now, reason);
         }
         self.registered.remove(id);
         self.lost.remove(id);
@@ -178,7 +192,9 @@ impl WorkerFleet {
         }
     }
 
-    fn on_failure(&mut self, now: Instant) {
+    fn on_failure(&mut self, now: Instant, reason: &str) {
+        let before = self.failed_in_a_row.as_ref().map_or(0, |(count, _)| *count);
+        self.failed_in_a_row = Some((before.saturating_add(1), reason.to_owned()));
         while self.failures.front().is_some_and(|first| now - *first >= RATE_INTERVAL) {
             self.failures.pop_front();
         }
@@ -197,7 +213,8 @@ impl WorkerFleet {
     pub fn reconcile(&mut self, now: Instant, missing: u32, idle: &[TaskManagerId]) -> Vec<Action> {
         let mut actions = Vec::new();
         for (id, _) in self.starting.extract_if(.., |_, until| *until <= now).collect::<Vec<_>>() {
-            self.on_failure(now);
+            let timeout = self.config.registration_timeout;
+            self.on_failure(now, &format!("{id} did not register within {timeout:?}"));
             actions.push(Action::Release(id));
         }
         for (id, _) in self.lost.extract_if(.., |_, until| *until <= now) {
@@ -329,7 +346,7 @@ mod tests {
     #[test]
     fn who_has_ended_or_was_released_may_not_come_back() {
         let (mut fleet, now) = with_workers(config(), &["a", "b"]);
-        fleet.on_terminated(now, &worker("a"));
+        fleet.on_terminated(now, &worker("a"), "ended");
         assert!(fleet.has_ended(&worker("a")) && !fleet.has_ended(&worker("b")));
         let later = now + seconds(30);
         assert_eq!(fleet.reconcile(now, 0, &[worker("b")]), []);
@@ -337,7 +354,7 @@ mod tests {
         assert_eq!(fleet.reconcile(later, 0, &[worker("b")]), released);
         assert!(fleet.has_ended(&worker("b")));
         for number in 0..ENDED_MAX {
-            fleet.on_terminated(later, &worker(&number.to_string()));
+            fleet.on_terminated(later, &worker(&number.to_string()), "ended");
         }
         assert!(!fleet.has_ended(&worker("b")), "only so many are remembered");
     }
@@ -372,8 +389,28 @@ mod tests {
         let actions = fleet.reconcile(later, 1, &[]);
         assert_eq!(actions, [Action::Release(worker("a")), Action::Request(kind())]);
         fleet.on_requested(RequestId::new(1));
-        fleet.on_terminated(later, &worker("a"));
+        fleet.on_terminated(later, &worker("a"), "ended");
         assert_eq!(fleet.reconcile(later, 1, &[]), vec![]);
+    }
+
+    #[test]
+    fn failed_starts_are_told_until_a_worker_registers() {
+        let (mut fleet, now) = fleet();
+        assert_eq!(fleet.trouble(), None);
+        fleet.on_starting(now, None, worker("a"));
+        fleet.on_terminated(now, &worker("a"), "exit code 1");
+        let trouble = fleet.trouble().unwrap();
+        assert_eq!(trouble, "the last TaskManager could not be started: exit code 1");
+        fleet.on_starting(now, None, worker("b"));
+        let _ = fleet.reconcile(now + seconds(300), 1, &[]);
+        let trouble = fleet.trouble().unwrap();
+        let expected = "2 starts of TaskManagers in a row failed, the last: b did not register";
+        assert!(trouble.starts_with(expected), "{trouble}");
+        fleet.on_starting(now, None, worker("c"));
+        fleet.on_registered(&worker("c"));
+        assert_eq!(fleet.trouble(), None);
+        fleet.on_terminated(now, &worker("c"), "it ended long after its start");
+        assert_eq!(fleet.trouble(), None);
     }
 
     #[test]
@@ -382,7 +419,7 @@ mod tests {
         for (second, expected) in [(0, 1), (59, 0), (62, 0), (200, 1), (259, 0)] {
             let at = now + seconds(second);
             fleet.on_requested(RequestId::new(1));
-            fleet.on_request_failed(at, RequestId::new(1));
+            fleet.on_request_failed(at, RequestId::new(1), "refused");
             assert_eq!(fleet.reconcile(at, 1, &[]).len(), expected, "at {second} s");
         }
         assert_eq!(fleet.reconcile(now + seconds(262), 1, &[]), [Action::Request(kind())]);
@@ -443,7 +480,7 @@ mod tests {
         assert_eq!(fleet.reconcile(now, 1, &[]), [Action::Request(kind())]);
         fleet.on_requested(RequestId::new(1));
         fleet.on_registered(&worker("back"));
-        fleet.on_terminated(now, &worker("ended"));
+        fleet.on_terminated(now, &worker("ended"), "ended");
         assert_eq!(fleet.reconcile(now, 1, &[]), []);
         assert_eq!(fleet.reconcile(now + seconds(10), 1, &[]), [Action::Release(worker("gone"))]);
     }

@@ -83,6 +83,12 @@ pub enum DriverEvent {
         /// Why, in one sentence.
         reason: String,
     },
+    /// Requests have been open for a while. It may come again with another reason, and is out of
+    /// date with the next answer to a request.
+    Waiting {
+        /// What the external manager lacks, in one sentence.
+        reason: String,
+    },
     /// A worker ended, or could not be started.
     Terminated {
         /// The worker.

@@ -9,8 +9,8 @@ use millstream_api::{
     Program, Result, TaskBody, TaskContext, WriterContext, bail, error, sources,
 };
 use millstream_graph::{
-    ChainedOperator, JobEdge, JobGraph, JobVertex, NodeId, OutputName, RuntimeMode, StreamEdge,
-    chained_edges,
+    Carrier, ChainedOperator, EdgeId, JobGraph, JobVertex, NodeId, OutputName, RuntimeMode,
+    StreamEdgeId, carriers,
 };
 use millstream_network::{ChannelId, Exchange};
 use millstream_types::{HostId, OperatorId, VertexId};
@@ -20,13 +20,18 @@ use millstream_types::{HostId, OperatorId, VertexId};
 pub(crate) struct Blueprint {
     pub(crate) program: Arc<Program>,
     pub(crate) graph: JobGraph,
-    chained: Vec<StreamEdge>,
+    /// The edges that start at each operator, in the order of the program.
+    outputs: HashMap<NodeId, Vec<(StreamEdgeId, Carrier)>>,
 }
 
 impl Blueprint {
     pub(crate) fn new(program: Arc<Program>, graph: JobGraph) -> Self {
-        let chained = chained_edges(program.graph(), &graph);
-        Self { program, graph, chained }
+        let mut outputs: HashMap<NodeId, Vec<_>> = HashMap::new();
+        let carriers = carriers(program.graph(), &graph);
+        for (number, (edge, carrier)) in (0..).zip(program.graph().edges.iter().zip(carriers)) {
+            outputs.entry(edge.source).or_default().push((StreamEdgeId(number), carrier));
+        }
+        Self { program, graph, outputs }
     }
 
     pub(crate) fn vertex(&self, id: VertexId) -> Result<&JobVertex> {
@@ -128,20 +133,40 @@ impl TaskParts {
         built: &mut HashMap<NodeId, ErasedStage>,
     ) -> Result<Vec<(OutputName, Vec<ErasedStage>)>> {
         let mut readers: BTreeMap<OutputName, Vec<ErasedStage>> = BTreeMap::new();
-        for edge in blueprint.chained.iter().filter(|edge| edge.source == node) {
-            let stage = built
-                .remove(&edge.target)
-                .ok_or_else(|| error!("the chain of {:?} is out of order", vertex.name))?;
-            readers.entry(edge.output.clone()).or_default().push(stage);
-        }
-        for edge in blueprint.graph.outputs(vertex.id).filter(|edge| edge.source_node == node) {
-            let stage = self.writer(blueprint, edge)?;
+        for (number, carrier) in blueprint.outputs.get(&node).into_iter().flatten() {
+            let edge = blueprint
+                .program
+                .graph()
+                .edge(*number)
+                .ok_or_else(|| error!("the program has no edge {}", number.0))?;
+            let stage = match carrier {
+                Carrier::Chain => {
+                    let stage = built
+                        .remove(&edge.target)
+                        .ok_or_else(|| error!("the chain of {:?} is out of order", vertex.name))?;
+                    if blueprint.graph.settings.serializes_always() {
+                        blueprint.program.put_rows_before(node, &edge.output, stage)?
+                    } else {
+                        stage
+                    }
+                }
+                Carrier::Exchange(exchange) => self.writer(blueprint, *number, *exchange)?,
+            };
             readers.entry(edge.output.clone()).or_default().push(stage);
         }
         Ok(readers.into_iter().collect())
     }
 
-    fn writer(&self, blueprint: &Blueprint, edge: &JobEdge) -> Result<ErasedStage> {
+    fn writer(
+        &self,
+        blueprint: &Blueprint,
+        number: StreamEdgeId,
+        exchange: EdgeId,
+    ) -> Result<ErasedStage> {
+        let edge = blueprint
+            .graph
+            .edge(exchange)
+            .ok_or_else(|| error!("the job graph has no exchange {}", exchange.0))?;
         let target = blueprint.vertex(edge.target)?;
         let ctx = WriterContext {
             task: &self.context,
@@ -151,6 +176,6 @@ impl TaskParts {
             target_parallelism: target.parallelism,
             target_max_parallelism: target.max_parallelism,
         };
-        blueprint.program.build_writer(edge, &ctx)
+        blueprint.program.build_writer(number, &ctx)
     }
 }

@@ -37,14 +37,18 @@ impl CoordinatorHost {
         for operator in operators.filter(|operator| operator.coordinated) {
             let info = CommitterInfo { job, operator: operator.id, attempt };
             let built = guard(|| {
-                let Some(mut coordinator) = program.build_coordinator(operator.node, &info)? else {
-                    return Ok(None);
-                };
+                let mut coordinator =
+                    program.build_coordinator(operator.node, &info)?.ok_or_else(|| {
+                        error!(
+                            "it says that it has an enumerator or a committer \
+                             (has_enumerator(), has_committer()), and gave none"
+                        )
+                    })?;
                 coordinator.open()?;
-                Ok(Some(coordinator))
+                Ok(coordinator)
             });
             let built = built.map_err(|failure| of_operator(failure, &operator.name))?;
-            coordinators.extend(built.map(|coordinator| (operator.id, coordinator)));
+            coordinators.insert(operator.id, built);
         }
         outbox.send(from_host::Message::Ready(Ready::default()));
         Ok(Self { coordinators, outbox, next_tick: None })

@@ -245,6 +245,8 @@ impl Executor for Shared<HostExecutor> {
         self.0.borrow().planned.plan_values.get(name).cloned()
     }
 
+    fn warn(&mut self, _warning: &str) {}
+
     fn execute(&mut self, program: Program, graph: JobGraph, wait: bool) -> Result<Execution> {
         let mut this = self.0.borrow_mut();
         let job = JobId::try_from(this.begin.job_id.as_slice())?;

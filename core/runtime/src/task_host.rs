@@ -85,7 +85,8 @@ impl TaskHost {
             token: config.token.clone(),
             credentials: config.credentials.clone(),
             bind: config.bind,
-        })?;
+        })?
+        .encoding_always(graph.settings.serializes_always());
         let address = exchange.address().map_or_else(String::new, |address| address.to_string());
         outbox.send(from_host::Message::Ready(Ready { data_address: address }));
         Ok(Self {

@@ -59,20 +59,35 @@ pub struct KeyedBackend<K> {
     names: Vec<&'static str>,
     tables: Vec<Box<dyn Any + Send>>,
     current: Option<(K, u64)>,
+    /// How to undo what was done since the key was set; `None` if nobody will ask.
+    undo: Option<Vec<Undo<K>>>,
+}
+
+/// Undoes one change of the current key's state.
+struct Undo<K> {
+    slot: usize,
+    run: Box<dyn FnOnce(&mut KeyedBackend<K>) + Send>,
+}
+
+impl<K> std::fmt::Debug for Undo<K> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Undo").field("slot", &self.slot).finish_non_exhaustive()
+    }
 }
 
 impl<K: Key> KeyedBackend<K> {
     /// No state yet, for these key groups.
     #[must_use]
     pub fn new(groups: Range<u16>, max_parallelism: MaxParallelism) -> Self {
-        Self { groups, max_parallelism, names: Vec::new(), tables: Vec::new(), current: None }
+        let (names, tables) = (Vec::new(), Vec::new());
+        Self { groups, max_parallelism, names, tables, current: None, undo: None }
     }
 
     /// Declares a state that holds one value per key.
     ///
     /// # Errors
     /// [`StateError::Duplicate`].
-    pub fn value<V: Send + 'static>(
+    pub fn value<V: Clone + Send + 'static>(
         &mut self,
         name: &'static str,
     ) -> Result<ValueState<V>, StateError> {
@@ -83,7 +98,7 @@ impl<K: Key> KeyedBackend<K> {
     ///
     /// # Errors
     /// [`StateError::Duplicate`].
-    pub fn list<V: Send + 'static>(
+    pub fn list<V: Clone + Send + 'static>(
         &mut self,
         name: &'static str,
     ) -> Result<ListState<V>, StateError> {
@@ -97,7 +112,7 @@ impl<K: Key> KeyedBackend<K> {
     pub fn map<M, V>(&mut self, name: &'static str) -> Result<MapState<M, V>, StateError>
     where
         M: Key + std::hash::Hash,
-        V: Send + 'static,
+        V: Clone + Send + 'static,
     {
         self.declare::<hashbrown::HashMap<M, V>>(name).map(MapState::new)
     }
@@ -116,6 +131,50 @@ impl<K: Key> KeyedBackend<K> {
     #[inline]
     pub fn set_key(&mut self, key: K, hash: u64) {
         self.current = Some((key, hash));
+        if let Some(undo) = &mut self.undo {
+            undo.clear();
+        }
+    }
+
+    /// From now on remembers how to undo what is done to the state of the key at hand. Changes cost
+    /// more then, and those in place a copy of the value.
+    pub fn keep_undo(&mut self) {
+        self.undo.get_or_insert_default();
+    }
+
+    /// Undoes what was done since the key was set, if that was remembered.
+    pub fn take_back(&mut self) {
+        while let Some(undo) = self.undo.as_mut().and_then(Vec::pop) {
+            (undo.run)(self);
+        }
+    }
+
+    /// Whether changes are remembered.
+    #[inline]
+    pub(crate) const fn keeps_undo(&self) -> bool {
+        self.undo.is_some()
+    }
+
+    /// Whether this state was changed since the key was set, as far as that is remembered.
+    pub(crate) fn is_changed(&self, slot: Slot) -> bool {
+        self.undo.iter().flatten().any(|undo| undo.slot == slot.index)
+    }
+
+    /// Remembers how to undo a change; `undo` is given the table, the key's hash and the key.
+    #[inline]
+    pub(crate) fn on_take_back<V: Send + 'static>(
+        &mut self,
+        slot: Slot,
+        undo: impl FnOnce(&mut GroupTable<K, V>, u64, &K) + Send + 'static,
+    ) {
+        if let Some(all) = &mut self.undo {
+            let run = Box::new(move |backend: &mut Self| {
+                if let Ok((table, hash, key)) = backend.at::<V>(slot) {
+                    undo(table, hash, key);
+                }
+            });
+            all.push(Undo { slot: slot.index, run });
+        }
     }
 
     /// The current key.

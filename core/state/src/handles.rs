@@ -6,6 +6,7 @@ use hashbrown::HashMap;
 use millstream_types::Key;
 
 use crate::backend::{KeyedContext, Slot, StateError};
+use crate::table::GroupTable;
 
 /// One value per key.
 ///
@@ -31,7 +32,7 @@ pub struct ValueState<V> {
     value: PhantomData<fn() -> V>,
 }
 
-impl<V: Send + 'static> ValueState<V> {
+impl<V: Clone + Send + 'static> ValueState<V> {
     pub(crate) const fn new(slot: Slot) -> Self {
         Self { slot, value: PhantomData }
     }
@@ -56,7 +57,13 @@ impl<V: Send + 'static> ValueState<V> {
         ctx: &'a mut C,
         vacant: impl FnOnce() -> V,
     ) -> Result<&'a mut V, StateError> {
-        let (table, hash, key) = ctx.backend().at::<V>(self.slot)?;
+        let backend = ctx.backend();
+        if backend.keeps_undo() && !backend.is_changed(self.slot) {
+            let (table, hash, key) = backend.at::<V>(self.slot)?;
+            let before = table.get(hash, key).cloned();
+            backend.on_take_back(self.slot, restore(before));
+        }
+        let (table, hash, key) = backend.at::<V>(self.slot)?;
         Ok(table.get_or_insert_with(hash, key, vacant).0)
     }
 
@@ -66,8 +73,10 @@ impl<V: Send + 'static> ValueState<V> {
     /// [`StateError::Foreign`].
     #[inline]
     pub fn set<C: KeyedContext>(&self, ctx: &mut C, value: V) -> Result<(), StateError> {
-        let (table, hash, key) = ctx.backend().at::<V>(self.slot)?;
-        table.insert(hash, key, value);
+        let backend = ctx.backend();
+        let (table, hash, key) = backend.at::<V>(self.slot)?;
+        let before = table.insert(hash, key, value);
+        backend.on_take_back(self.slot, restore(before));
         Ok(())
     }
 
@@ -76,9 +85,21 @@ impl<V: Send + 'static> ValueState<V> {
     /// # Errors
     /// [`StateError::Foreign`].
     pub fn clear<C: KeyedContext>(&self, ctx: &mut C) -> Result<(), StateError> {
-        let (table, hash, key) = ctx.backend().at::<V>(self.slot)?;
-        table.remove(hash, key);
+        let backend = ctx.backend();
+        let (table, hash, key) = backend.at::<V>(self.slot)?;
+        let before = table.remove(hash, key);
+        backend.on_take_back(self.slot, restore(before));
         Ok(())
+    }
+}
+
+/// Gives a key the value that it had, or none.
+fn restore<K: Key, V>(before: Option<V>) -> impl FnOnce(&mut GroupTable<K, V>, u64, &K) {
+    move |table, hash, key| {
+        match before {
+            Some(value) => table.insert(hash, key, value),
+            None => table.remove(hash, key),
+        };
     }
 }
 
@@ -105,7 +126,7 @@ pub struct ListState<V> {
     value: PhantomData<fn() -> V>,
 }
 
-impl<V: Send + 'static> ListState<V> {
+impl<V: Clone + Send + 'static> ListState<V> {
     pub(crate) const fn new(slot: Slot) -> Self {
         Self { slot, value: PhantomData }
     }
@@ -124,8 +145,17 @@ impl<V: Send + 'static> ListState<V> {
     /// # Errors
     /// [`StateError::Foreign`].
     pub fn add<C: KeyedContext>(&self, ctx: &mut C, value: V) -> Result<(), StateError> {
-        let (table, hash, key) = ctx.backend().at::<Vec<V>>(self.slot)?;
+        let backend = ctx.backend();
+        let (table, hash, key) = backend.at::<Vec<V>>(self.slot)?;
         table.get_or_insert_with(hash, key, Vec::new).0.push(value);
+        backend.on_take_back(self.slot, |table: &mut GroupTable<C::Key, Vec<V>>, hash, key| {
+            if let Some(list) = table.get_mut(hash, key) {
+                list.pop();
+                if list.is_empty() {
+                    table.remove(hash, key);
+                }
+            }
+        });
         Ok(())
     }
 
@@ -134,8 +164,14 @@ impl<V: Send + 'static> ListState<V> {
     /// # Errors
     /// [`StateError::Foreign`].
     pub fn take<C: KeyedContext>(&self, ctx: &mut C) -> Result<Vec<V>, StateError> {
-        let (table, hash, key) = ctx.backend().at::<Vec<V>>(self.slot)?;
-        Ok(table.remove(hash, key).unwrap_or_default())
+        let backend = ctx.backend();
+        let keeps = backend.keeps_undo();
+        let (table, hash, key) = backend.at::<Vec<V>>(self.slot)?;
+        let list = table.remove(hash, key).unwrap_or_default();
+        if keeps && !list.is_empty() {
+            backend.on_take_back(self.slot, restore(Some(list.clone())));
+        }
+        Ok(list)
     }
 }
 
@@ -162,7 +198,7 @@ pub struct MapState<M, V> {
     value: PhantomData<fn() -> (M, V)>,
 }
 
-impl<M: Key + std::hash::Hash, V: Send + 'static> MapState<M, V> {
+impl<M: Key + std::hash::Hash, V: Clone + Send + 'static> MapState<M, V> {
     pub(crate) const fn new(slot: Slot) -> Self {
         Self { slot, value: PhantomData }
     }
@@ -185,8 +221,13 @@ impl<M: Key + std::hash::Hash, V: Send + 'static> MapState<M, V> {
     /// # Errors
     /// [`StateError::Foreign`].
     pub fn put<C: KeyedContext>(&self, ctx: &mut C, name: M, value: V) -> Result<(), StateError> {
-        let (table, hash, key) = ctx.backend().at::<HashMap<M, V>>(self.slot)?;
-        table.get_or_insert_with(hash, key, HashMap::new).0.insert(name, value);
+        let backend = ctx.backend();
+        let undone = backend.keeps_undo().then(|| name.clone());
+        let (table, hash, key) = backend.at::<HashMap<M, V>>(self.slot)?;
+        let before = table.get_or_insert_with(hash, key, HashMap::new).0.insert(name, value);
+        if let Some(name) = undone {
+            backend.on_take_back(self.slot, restore_entry(name, before));
+        }
         Ok(())
     }
 
@@ -196,11 +237,16 @@ impl<M: Key + std::hash::Hash, V: Send + 'static> MapState<M, V> {
     /// # Errors
     /// [`StateError::Foreign`].
     pub fn remove<C: KeyedContext>(&self, ctx: &mut C, name: &M) -> Result<Option<V>, StateError> {
-        let (table, hash, key) = ctx.backend().at::<HashMap<M, V>>(self.slot)?;
+        let backend = ctx.backend();
+        let keeps = backend.keeps_undo();
+        let (table, hash, key) = backend.at::<HashMap<M, V>>(self.slot)?;
         let Some(map) = table.get_mut(hash, key) else { return Ok(None) };
         let value = map.remove(name);
         if map.is_empty() {
             table.remove(hash, key);
+        }
+        if keeps && value.is_some() {
+            backend.on_take_back(self.slot, restore_entry(name.clone(), value.clone()));
         }
         Ok(value)
     }
@@ -215,5 +261,22 @@ impl<M: Key + std::hash::Hash, V: Send + 'static> MapState<M, V> {
     ) -> Result<impl Iterator<Item = (&'a M, &'a V)> + use<'a, M, V, C>, StateError> {
         let (table, hash, key) = ctx.backend().at::<HashMap<M, V>>(self.slot)?;
         Ok(table.get(hash, key).into_iter().flatten())
+    }
+}
+
+/// Gives an entry of a key's map the value that it had, or none.
+fn restore_entry<K: Key, M: Key + std::hash::Hash, V>(
+    name: M,
+    before: Option<V>,
+) -> impl FnOnce(&mut GroupTable<K, HashMap<M, V>>, u64, &K) {
+    move |table, hash, key| {
+        let map = table.get_or_insert_with(hash, key, HashMap::new).0;
+        match before {
+            Some(value) => map.insert(name, value),
+            None => map.remove(&name),
+        };
+        if map.is_empty() {
+            table.remove(hash, key);
+        }
     }
 }

@@ -84,15 +84,16 @@ impl<K: Key, V> GroupTable<K, V> {
         table.find_mut(hash, |(k, _)| k == key).map(|(_, value)| value)
     }
 
-    /// Sets the value of a key.
+    /// Sets the value of a key; the one before it.
     ///
     /// # Panics
     /// As [`GroupTable::get_or_insert_with`].
-    pub fn insert(&mut self, hash: u64, key: &K, value: V) {
+    pub fn insert(&mut self, hash: u64, key: &K, value: V) -> Option<V> {
         match self.owned(hash).entry(hash, |(k, _)| k == key, |(k, _)| k.stable_hash()) {
-            Entry::Occupied(entry) => entry.into_mut().1 = value,
+            Entry::Occupied(entry) => Some(std::mem::replace(&mut entry.into_mut().1, value)),
             Entry::Vacant(entry) => {
                 entry.insert((key.clone(), value));
+                None
             }
         }
     }
@@ -173,8 +174,10 @@ mod tests {
                 let hash = key.stable_hash();
                 match step {
                     0 => {
-                        table.insert(hash, &key, value);
-                        model.insert(key, value);
+                        prop_assert_eq!(
+                            table.insert(hash, &key, value),
+                            model.insert(key, value)
+                        );
                     }
                     1 => {
                         let (found, was_there) = table.get_or_insert_with(hash, &key, || value);

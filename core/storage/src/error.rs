@@ -43,7 +43,7 @@ pub enum StorageError {
         reason: String,
     },
     /// Nothing has happened; the same call may succeed later.
-    #[error("failed to {action} {path} for now: {reason}")]
+    #[error("failed to {action} {path}: {reason}; the same may succeed later")]
     Unavailable {
         /// What was attempted.
         action: &'static str,

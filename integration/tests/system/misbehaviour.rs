@@ -93,7 +93,7 @@ fn a_stack_overflow_is_told() {
 
 #[test]
 fn an_exit_is_told_with_its_code() {
-    let _ = run_beside_neighbour("exit", "exited by itself with code 7");
+    let _ = run_beside_neighbour("exit", "user code ended its process with exit code 7");
 }
 
 #[test]

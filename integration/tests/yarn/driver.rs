@@ -165,7 +165,13 @@ impl Master {
     }
 
     async fn next(&mut self) -> DriverEvent {
-        tokio::time::timeout(DEADLINE, self.events.next()).await.unwrap().unwrap()
+        loop {
+            match tokio::time::timeout(DEADLINE, self.events.next()).await.unwrap().unwrap() {
+                // The machine may be busy.
+                DriverEvent::Waiting { .. } => {}
+                event => return event,
+            }
+        }
     }
 
     /// Asks for a worker and waits for it.

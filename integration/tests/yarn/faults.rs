@@ -72,7 +72,7 @@ impl Steady {
     }
 }
 
-fn start_session(yarn: &OnYarn) -> String {
+pub(crate) fn start_session(yarn: &OnYarn) -> String {
     let deployed = yarn.run("yarn-session", &["-d"]).success();
     application_id(&deployed.stdout)
 }
@@ -83,7 +83,7 @@ fn stop(yarn: &OnYarn, session: &str) {
     assert_nothing_left(yarn);
 }
 
-fn assert_nothing_left(yarn: &OnYarn) {
+pub(crate) fn assert_nothing_left(yarn: &OnYarn) {
     until("no process of a container is left", DEADLINE, || {
         yarn.container_processes().is_empty().then_some(())
     });
@@ -99,7 +99,7 @@ fn wait_for_containers(yarn: &OnYarn, count: u64) {
 }
 
 /// The processes of containers whose command line holds this.
-fn processes(yarn: &OnYarn, word: &str) -> Vec<u32> {
+pub(crate) fn processes(yarn: &OnYarn, word: &str) -> Vec<u32> {
     let all = yarn.container_processes();
     all.into_iter().filter(|(_, line)| line.contains(word)).map(|(pid, _)| pid).collect()
 }
@@ -111,7 +111,7 @@ fn kill(pid: u32) {
 }
 
 /// The NodeManager that a container's process belongs to.
-fn node_of(pid: u32) -> String {
+pub(crate) fn node_of(pid: u32) -> String {
     let dir = std::fs::read_link(format!("/proc/{pid}/cwd")).unwrap();
     let parts = dir.iter().map(|part| part.to_string_lossy().into_owned());
     parts.into_iter().find(|part| part.starts_with("nodemanager-")).unwrap()
@@ -344,7 +344,8 @@ fn what_ends_a_cluster_leaves_nothing(yarn: &OnYarn) {
 
     let program = binary("jobs");
     let (program, output) = (program.to_str().unwrap(), yarn.home("left"));
-    let options = ["-Dclient.heartbeat.timeout=5s", "-t", "yarn-per-job", "-c", "copy", program];
+    let heartbeat = ["-Dclient.heartbeat.timeout=5s", "-Dclient.heartbeat.interval=1s"];
+    let options = [&heartbeat[..], &["-t", "yarn-per-job", "-c", "copy", program]].concat();
     let arguments = ["--records", "100000000", "--output", output.as_str()];
     let client = yarn.start("run", &[&options[..], &arguments[..]].concat());
     let left = until("the client has submitted", DEADLINE, || {

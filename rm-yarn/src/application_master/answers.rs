@@ -34,7 +34,9 @@ impl ApplicationMaster {
         if let Some(message) = answer.preempt {
             self.on_preemption(message, actions);
         }
-        self.pace(before != self.requests.len(), answer.limit.as_ref());
+        let progress = before != self.requests.len();
+        self.pace(progress, answer.limit.as_ref());
+        self.explain_wait(now, progress, answer.limit.as_ref(), actions);
         match command {
             Some(Ok(AmCommandProto::AmResync)) => self.resync(now),
             Some(Ok(AmCommandProto::AmShutdown)) => {
@@ -57,6 +59,46 @@ impl ApplicationMaster {
             true => PAUSE_SHORTEST,
             false => (self.pause * 2).min(longest),
         };
+    }
+
+    /// Says what keeps YARN from giving containers, as far as its answer tells.
+    fn explain_wait(
+        &mut self,
+        now: Instant,
+        progress: bool,
+        headroom: Option<&ResourceProto>,
+        actions: &mut Vec<Action>,
+    ) {
+        let Some(need) = self.requests.values().map(|request| request.memory_mb).min() else {
+            (self.waits_since, self.wait_told) = (None, None);
+            return;
+        };
+        if progress {
+            (self.waits_since, self.wait_told) = (Some(now), None);
+        }
+        let since = *self.waits_since.get_or_insert(now);
+        let told_lately = |told: Instant| now.duration_since(told) < EXPLAIN_INTERVAL;
+        if now.duration_since(since) < EXPLAIN_AFTER || self.wait_told.is_some_and(told_lately) {
+            return;
+        }
+        self.wait_told = Some(now);
+        let left = headroom.map(ResourceProto::memory);
+        let why = match (self.nodes, left, &self.settings.node_label) {
+            (0, ..) => "no NodeManager is running".to_owned(),
+            (_, Some(left), _) if left < need => {
+                format!("the application's queue has {left} MB left for it")
+            }
+            (_, _, Some(label)) => format!("no node with the label {label} has that much free"),
+            _ => "no node has that much free".to_owned(),
+        };
+        let vcores = self.settings.vcores;
+        let (open, waited) = (self.requests.len(), now.duration_since(since).as_secs());
+        let containers = if open == 1 { "a container" } else { "containers" };
+        let reason = format!(
+            "YARN has not given {containers} of {need} MB and {vcores} virtual cores for {waited} \
+             s, {open} wanted: {why}"
+        );
+        actions.push(Action::Post(DriverEvent::Waiting { reason }));
     }
 
     fn on_container(&mut self, now: Instant, it: ContainerProto, actions: &mut Vec<Action>) {

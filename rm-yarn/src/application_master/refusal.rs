@@ -113,7 +113,7 @@ mod tests {
     #[test]
     fn unknown_exceptions_may_go_away() {
         let other = refusal("yarn.exceptions.YarnException", "who knows");
-        assert_eq!(other, Refusal::Other("rm:8030 answered YarnException: who knows".to_owned()));
+        assert_eq!(other, Refusal::Other("rm:8030 refused: who knows".to_owned()));
         let token = refusal("security.token.SecretManager$InvalidToken", "old");
         assert_eq!(token, Refusal::Token("old".to_owned()));
     }

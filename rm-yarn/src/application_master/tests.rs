@@ -260,7 +260,7 @@ fn a_registration_that_is_refused_is_fatal() {
     let mut harness = Harness::unregistered();
     harness.event(Event::Registered(Err(remote("YarnException", "not today"))));
     let [Fatal { reason }] = &harness.posted()[..] else { panic!() };
-    assert_eq!(reason, "failed to register with YARN: rm:8030 answered YarnException: not today");
+    assert_eq!(reason, "failed to register with YARN: rm:8030 refused: not today");
     assert_eq!(harness.master.deadline(), None);
 }
 
@@ -681,6 +681,39 @@ fn other_troubles_are_waited_out_for_a_while() {
         }
     }
     assert!(harness.now - start > REFUSED_MAX);
+}
+
+#[test]
+fn a_long_wait_for_containers_is_explained_now_and_then() {
+    let mut harness = Harness::new();
+    harness.request(1);
+    let wait = |harness: &mut Harness, seconds: u64, left: i64, nodes: i32| -> Vec<String> {
+        let until = harness.now + Duration::from_secs(seconds);
+        while harness.now < until {
+            let limit = ResourceProto { memory: Some(left), ..ResourceProto::default() };
+            harness.answered(AllocateResponseProto {
+                limit: Some(limit),
+                num_cluster_nodes: Some(nodes),
+                ..AllocateResponseProto::default()
+            });
+        }
+        let said = harness.actions.drain(..).filter_map(|action| match action {
+            Action::Post(DriverEvent::Waiting { reason }) => Some(reason),
+            _ => None,
+        });
+        said.collect()
+    };
+    assert_eq!(wait(&mut harness, 3, 0, 1), [""; 0], "a short wait is usual");
+    let said = wait(&mut harness, 20, 100, 1);
+    let [said] = &said[..] else { panic!("{said:?}") };
+    assert!(said.starts_with("YARN has not given a container of 512 MB and 2 virtual"), "{said}");
+    assert!(said.ends_with("1 wanted: the application's queue has 100 MB left for it"), "{said}");
+    let said = wait(&mut harness, 35, 4096, 1);
+    assert!(said[0].ends_with("no node with the label fast has that much free"), "{said:?}");
+    let said = wait(&mut harness, 35, 4096, 0);
+    assert!(said[0].ends_with("no NodeManager is running"), "{said:?}");
+    harness.event(Event::Withdrawn(request(1)));
+    assert_eq!(wait(&mut harness, 100, 0, 1), [""; 0]);
 }
 
 #[test]

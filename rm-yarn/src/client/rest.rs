@@ -17,7 +17,7 @@ use crate::ipc::RemoteError;
 use crate::proto::yarn::{
     ApplicationReportProto, ApplicationSubmissionContextProto, NodeReportProto, QueueInfoProto,
 };
-use crate::resource_manager::{Circle, addresses};
+use crate::resource_manager::{Circle, addresses, call_timeout};
 
 const WEB_ADDRESS: &str = "yarn.resourcemanager.webapp.address";
 const WEB_PORT: u16 = 8088;
@@ -89,7 +89,7 @@ impl RestClient {
         // A standby's redirection would lead round the circle once more.
         let http = Client::builder()
             .connect_timeout(CONNECT_TIMEOUT)
-            .timeout(CALL_TIMEOUT)
+            .timeout(call_timeout(CALL_TIMEOUT, patience))
             .redirect(Policy::none())
             .build()
             .map_err(|error| no_answer("the HTTP client", &error))?;
@@ -253,7 +253,7 @@ mod tests {
             json!({ "RemoteException": { "message": "no", "javaClassName": class } }).to_string()
         };
         let refused = judge(400, &exception("a.b.BadRequestException")).unwrap_err();
-        assert_eq!(refused, "rm:8088 answered BadRequestException: no");
+        assert_eq!(refused, "rm:8088 refused: no");
         let unknown = judge(404, &exception("a.NotFoundException")).unwrap_err();
         assert!(unknown.contains("does not know application_1_0002"), "{unknown}");
         assert!(judge(404, "<html>").unwrap_err().contains("is it the right port?"));

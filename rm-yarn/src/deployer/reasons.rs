@@ -1,14 +1,23 @@
 //! What YARN says about an application, as one sentence for people.
 
-use crate::completion::explain;
+use crate::completion::{explain, without_java};
 use crate::ids::ApplicationId;
 use crate::proto::yarn::ApplicationReportProto;
+
+/// What a ResourceManager that has restarted puts before what comes after, without a blank.
+const RECOVERED: &str = "Attempt recovered after RM restart";
+
+/// What YARN says about an application, without what belongs to YARN's own restart.
+#[must_use]
+pub fn said_by_yarn(report: &ApplicationReportProto) -> String {
+    report.diagnostics().replace(RECOVERED, "").trim().to_owned()
+}
 
 /// Why an application is not running yet.
 pub(super) fn waits_for(report: &ApplicationReportProto) -> String {
     let application = report.application_id.map(ApplicationId::from);
     let application = application.map_or_else(String::new, |id| id.to_string());
-    let detail = report.diagnostics().trim();
+    let detail = &said_by_yarn(report);
     // The ResourceManager's own sentence, which names limits, without its time and its details.
     let detail = detail.lines().next_back().unwrap_or_default();
     let detail =
@@ -27,7 +36,7 @@ pub(super) fn waits_for(report: &ApplicationReportProto) -> String {
 /// there are any, or else YARN's.
 #[must_use]
 pub fn why_ended(report: &ApplicationReportProto) -> String {
-    let text = report.diagnostics().trim();
+    let text = &said_by_yarn(report);
     let id = report.application_id.map(ApplicationId::from);
     let hint = id.map(|id| format!("; `yarn logs -applicationId {id}` may tell more"));
     let hint = hint.unwrap_or_default();
@@ -45,7 +54,7 @@ pub fn why_ended(report: &ApplicationReportProto) -> String {
     {
         let reason = reason.lines().next().unwrap_or_default();
         let reason = reason.split_once(']').map_or(reason, |(_, reason)| reason);
-        return format!("a node could not fetch its files: {reason}{hint}");
+        return format!("a node could not fetch its files: {}{hint}", plain(reason));
     }
     let said = text.split_once("Last 4096 bytes of").map(|(_, said)| said);
     let last = said.and_then(|said| {
@@ -60,12 +69,17 @@ pub fn why_ended(report: &ApplicationReportProto) -> String {
         (_, Some("126")) => format!(
             "the node may not execute the engine: is its local directory mounted noexec?{hint}"
         ),
-        (Some(last), _) => format!("{last}{hint}"),
+        (Some(last), _) => format!("{}{hint}", plain(last)),
         (None, Some(code)) if let Ok(status) = code.parse() => {
             format!("the JobManager's container: {}{hint}", explain(status, text).reason)
         }
-        _ => format!("{}{hint}", text.lines().next().unwrap_or_default()),
+        _ => format!("{}{hint}", plain(text.lines().next().unwrap_or_default())),
     }
+}
+
+/// A sentence of YARN's that ours can go on after.
+fn plain(sentence: &str) -> String {
+    without_java(sentence).trim_end_matches(['.', ',', ';', ':', ' ']).to_owned()
 }
 
 /// Lines that YARN adds around what a process said.
@@ -140,6 +154,10 @@ mod tests {
                         GB used";
         assert_eq!(why(&exceeded), expected);
         assert_eq!(why("Application killed by user"), "Application killed by user");
+        let recovered = "Attempt recovered after RM restartAttempt recovered after RM restartdone";
+        assert_eq!(why(recovered), "done");
+        let glued = why("java.io.IOException: the queue is full. ");
+        assert_eq!(glued, "the queue is full");
         assert_eq!(why(""), "YARN gives no reason");
     }
 }

@@ -4,7 +4,11 @@ use std::io;
 use std::time::Duration;
 
 use super::digest_md5::DigestError;
+use crate::completion::without_java;
 use crate::proto::common::RpcResponseHeaderProto;
+
+/// Of an exception that says nothing.
+const NO_MESSAGE: &str = "(no message)";
 
 /// Why a call or a connection failed.
 #[derive(Debug, thiserror::Error)]
@@ -58,7 +62,7 @@ pub enum IpcError {
 
 /// An exception of the server.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{address} answered {}: {message}", self.short_class())]
+#[error("{address} refused: {}", self.sentence())]
 pub struct RemoteError {
     /// Host and port.
     pub address: String,
@@ -72,13 +76,22 @@ pub struct RemoteError {
 
 impl RemoteError {
     pub(super) fn new(address: &str, header: &RpcResponseHeaderProto, fatal: bool) -> Self {
-        let message = header.error_msg.as_deref().unwrap_or("(no message)");
+        let message = header.error_msg.as_deref().unwrap_or(NO_MESSAGE);
         let end = message.find("\n\tat ").unwrap_or(message.len());
         Self {
             address: address.to_owned(),
             class: header.exception_class_name.clone().unwrap_or_default(),
             message: message.get(..end).unwrap_or(message).trim().to_owned(),
             fatal,
+        }
+    }
+
+    /// What it says without names of classes; one that says nothing is named.
+    fn sentence(&self) -> String {
+        let sentence = without_java(&self.message);
+        match sentence.is_empty() || sentence == NO_MESSAGE {
+            true => self.short_class().to_owned(),
+            false => sentence,
         }
     }
 
@@ -110,6 +123,6 @@ mod tests {
         };
         let error = RemoteError::new("rm:8030", &header, true);
         assert!(error.is("InvalidToken"));
-        assert_eq!(error.to_string(), "rm:8030 answered InvalidToken: Invalid token");
+        assert_eq!(error.to_string(), "rm:8030 refused: Invalid token");
     }
 }

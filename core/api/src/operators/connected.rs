@@ -22,6 +22,12 @@ pub(crate) trait TwoInputFunction<A, B>: Send {
 
     fn left(&mut self, record: A, sink: &mut TwoInputSink<'_, Self::Out>) -> Result<()>;
     fn right(&mut self, record: B, sink: &mut TwoInputSink<'_, Self::Out>) -> Result<()>;
+
+    /// From now on remembers what a record changes in its state; called before the first one.
+    fn keep_undo(&mut self) {}
+
+    /// Undoes what the last record changed in its state.
+    fn take_back(&mut self) {}
 }
 
 /// Where a two-input function's results go.
@@ -162,6 +168,14 @@ where
         self.backend.set_key(key, hash);
         self.process.process_right(record, &mut Context::of(&mut self.backend, sink))
     }
+
+    fn keep_undo(&mut self) {
+        self.backend.keep_undo();
+    }
+
+    fn take_back(&mut self) {
+        self.backend.take_back();
+    }
 }
 
 enum Pending<A, B> {
@@ -221,6 +235,10 @@ impl<A: Data, B: Data, F: TwoInputFunction<A, B>> TwoInputBody<A, B, F> {
 
     /// Processes the next record of the batch at hand; `false` if there is none.
     fn process_one(&mut self) -> Result<bool> {
+        let before = self.results.len();
+        if self.bad_left.goes_on() || self.bad_right.goes_on() {
+            self.output.mark_sides();
+        }
         let (results, output) = (&mut self.results, &mut self.output);
         match &mut self.pending {
             Pending::Left(records, timestamps) => {
@@ -229,6 +247,7 @@ impl<A: Data, B: Data, F: TwoInputFunction<A, B>> TwoInputBody<A, B, F> {
                 let timestamp = timestamps.next();
                 let mut sink = TwoInputSink { results, output, timestamp };
                 if let Err(error) = self.function.left(record, &mut sink) {
+                    self.take_back(before);
                     self.bad_left.refuse(error, kept, &mut self.output)?;
                 }
             }
@@ -238,11 +257,19 @@ impl<A: Data, B: Data, F: TwoInputFunction<A, B>> TwoInputBody<A, B, F> {
                 let timestamp = timestamps.next();
                 let mut sink = TwoInputSink { results, output, timestamp };
                 if let Err(error) = self.function.right(record, &mut sink) {
+                    self.take_back(before);
                     self.bad_right.refuse(error, kept, &mut self.output)?;
                 }
             }
         }
         Ok(true)
+    }
+
+    /// Undoes what a refused record did; there were `before` results before it.
+    fn take_back(&mut self, before: usize) {
+        self.results.truncate(before);
+        self.output.take_back_sides();
+        self.function.take_back();
     }
 
     /// Takes one delivery of either side, by turns; `None` if neither has one.

@@ -50,19 +50,24 @@ where
         let kept = self.bad.keep(&record);
         let (table, emits) = (&mut self.table, !self.final_only);
         let added = match self.selector.with(&record, |key| table.get_mut(hash, key)) {
-            Some(value) if needs_drop::<T>() => (self.function)(value, record).map(|()| {
-                if emits {
-                    updates.push(value.clone());
-                }
-            }),
+            Some(value) if needs_drop::<T>() && !self.bad.goes_on() => {
+                (self.function)(value, record).map(|()| {
+                    if emits {
+                        updates.push(value.clone());
+                    }
+                })
+            }
             // What is cheap to copy is changed in registers: reading a value as a whole right
-            // after a part of it was written would make the processor wait for the write.
+            // after a part of it was written would make the processor wait for the write. Others
+            // are copied if the task goes on after an error, which must leave the value as it was.
             Some(value) => {
                 let mut copy = value.clone();
                 (self.function)(&mut copy, record).map(|()| {
-                    *value = copy.clone();
                     if emits {
+                        *value = copy.clone();
                         updates.push(copy);
+                    } else {
+                        *value = copy;
                     }
                 })
             }
@@ -313,6 +318,10 @@ where
             let hash = key.stable_hash();
             self.backend.set_key(key, hash);
             let kept = self.bad.keep(&record);
+            let before = self.results.len();
+            if self.bad.goes_on() {
+                self.output.mark_sides();
+            }
             let mut ctx = Context {
                 backend: &mut self.backend,
                 results: &mut self.results,
@@ -320,6 +329,9 @@ where
                 timestamp,
             };
             if let Err(error) = self.process.process(record, &mut ctx) {
+                self.results.truncate(before);
+                self.output.take_back_sides();
+                self.backend.take_back();
                 self.bad.refuse(error, kept, &mut self.output)?;
             }
         }

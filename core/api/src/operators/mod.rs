@@ -4,6 +4,7 @@ pub(crate) mod connected;
 pub(crate) mod flat_map;
 pub(crate) mod keyed;
 pub(crate) mod map;
+pub(crate) mod rows;
 pub(crate) mod sink;
 pub(crate) mod source;
 
@@ -17,6 +18,11 @@ use crate::stage::Output;
 
 /// What becomes of a record that an operator's function refuses. Given to
 /// [`Stream::on_error`](crate::Stream::on_error).
+///
+/// A refused record that does not fail the task leaves no trace: what `reduce` or a keyed function
+/// changed in the key's state before it returned `Err` is taken back, and so are the results that
+/// it emitted for that record. Fields of a function of your own are not known to the engine and
+/// stay as the function left them.
 ///
 /// ```
 /// # use millstream::{prelude::*, testing::run_on};
@@ -47,13 +53,15 @@ impl<I> OnError<I> {
         Self(Policy::Fail)
     }
 
-    /// The record is dropped and counted (`numRecordsDropped`).
+    /// The record is dropped and counted (`numRecordsDropped`). `reduce` then copies a key's value
+    /// before each change.
     #[must_use]
     pub const fn drop_record() -> Self {
         Self(Policy::Drop)
     }
 
-    /// The record goes to a side output. Costs one clone per record.
+    /// The record goes to a side output; if nothing reads that, it is dropped and counted. Costs
+    /// one clone per record.
     #[must_use]
     pub const fn side_output(tag: &OutputTag<I>) -> Self
     where
@@ -69,6 +77,19 @@ impl<I> Clone for Policy<I> {
             Self::Fail => Self::Fail,
             Self::Drop => Self::Drop,
             Self::SideOutput { tag, clone } => Self::SideOutput { tag: *tag, clone: *clone },
+        }
+    }
+}
+
+impl<I> Policy<I> {
+    /// Whether the two do the same with a record.
+    pub(crate) fn is_like(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Fail, Self::Fail) | (Self::Drop, Self::Drop) => true,
+            (Self::SideOutput { tag, .. }, Self::SideOutput { tag: other, .. }) => {
+                tag.name() == other.name()
+            }
+            (Self::Fail | Self::Drop | Self::SideOutput { .. }, _) => false,
         }
     }
 }
@@ -90,6 +111,13 @@ impl<I: Send + 'static> BadRecords<I> {
         }
     }
 
+    /// Whether the task goes on after a refusal, so that what the function did before it must be
+    /// taken back.
+    #[inline]
+    pub(crate) const fn goes_on(&self) -> bool {
+        !matches!(self.policy, Policy::Fail)
+    }
+
     /// Applies the policy.
     ///
     /// # Errors
@@ -102,7 +130,9 @@ impl<I: Send + 'static> BadRecords<I> {
         output: &mut Output<O>,
     ) -> Result<()> {
         match (&self.policy, kept) {
-            (Policy::SideOutput { tag, .. }, Some(record)) => output.emit_side(tag, record),
+            (Policy::SideOutput { tag, .. }, Some(record)) if output.has_side(tag.name()) => {
+                output.emit_side(tag, record)
+            }
             (Policy::Drop | Policy::SideOutput { .. }, _) => {
                 self.counters.add_records_dropped(1);
                 Ok(())

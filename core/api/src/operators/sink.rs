@@ -46,8 +46,16 @@ where
     fn event(&mut self, event: Event) -> Result<Flow> {
         if event == Event::EndOfInput {
             let committables = self.writer.finish().map_err(|error| self.explain(error))?;
-            if let Some(send) = &self.to_committer {
-                send(self.operator, self.subtask, encode(&committables)?);
+            match &self.to_committer {
+                Some(send) => send(self.operator, self.subtask, encode(&committables)?),
+                None if committables.is_empty() => {}
+                None => {
+                    return Err(self.explain(anyhow::anyhow!(
+                        "its writer gave {} committables, but has_committer() is false, so that \
+                         nothing would commit them",
+                        committables.len()
+                    )));
+                }
             }
         }
         Ok(Flow::Ready)

@@ -53,9 +53,14 @@ where
         Ok(())
     }
 
-    /// The reader has nothing to read; `true` if it never will.
+    /// The reader has nothing to read; `true` if it never will again.
     fn needs_split(&mut self) -> Result<bool> {
-        let Some(splits) = &mut self.splits else { return Ok(true) };
+        let Some(splits) = &mut self.splits else {
+            return Err(anyhow::anyhow!(
+                "the reader asks for a split (Polled::NeedSplit), but the source says that it has \
+                 no enumerator: answer Polled::Finished, or let has_enumerator() be true"
+            ));
+        };
         if splits.no_more {
             return Ok(true);
         }

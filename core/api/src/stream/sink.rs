@@ -9,6 +9,7 @@ use millstream_network::Data;
 use super::{Stream, input};
 use crate::builder::{NewNode, Shared};
 use crate::coordinator::{OperatorCoordinator, SinkCoordinator};
+use crate::operators::Policy;
 use crate::operators::sink::SinkStage;
 use crate::program::{CoordinatorMaker, OperatorMaker, StageMaker};
 use crate::sink::{Sink, WriterInfo};
@@ -27,6 +28,13 @@ impl<T: Data> Stream<T> {
     /// # Ok::<(), millstream::Error>(())
     /// ```
     pub fn sink<S: Sink<T>>(self, uid: &str, sink: S) -> StreamSink {
+        if !self.on_error.is_like(&Policy::Fail) {
+            let fault = format!(
+                "on_error() before the sink {uid:?} has no effect, because sinks refuse no \
+                 records: call it before the operator that does"
+            );
+            self.builder.borrow_mut().add_faults([fault]);
+        }
         let sink = Arc::new(sink);
         let coordinated = sink.has_committer();
         let (writers, committers) = (Arc::clone(&sink), sink);

@@ -27,9 +27,8 @@ fn word_count_is_two_chains() {
         job.vertices[1].id,
         VertexId::from_bytes(*identity::operator_of_uid("count").as_bytes())
     );
-    let chained = chained_edges(&word_count().0, &job);
-    let ends: Vec<_> = chained.iter().map(|edge| (edge.source.0, edge.target.0)).collect();
-    assert_eq!(ends, [(0, 1), (2, 3)]);
+    let carriers = carriers(&word_count().0, &job);
+    assert_eq!(carriers, [Carrier::Chain, Carrier::Exchange(EdgeId(0)), Carrier::Chain]);
 }
 
 #[test]
@@ -132,7 +131,7 @@ fn groups_parallelism_and_options_end_a_chain() {
         [Source: in] FORWARD [map]
         [map] FORWARD [Sink: out]"#]]
     .assert_eq(&shape(&job));
-    assert!(chained_edges(&chain(&|_| {}).0, &job).is_empty());
+    assert!(!carriers(&chain(&|_| {}).0, &job).contains(&Carrier::Chain));
 }
 
 #[test]
@@ -205,11 +204,24 @@ fn ten_thousand_operators_are_planned_quickly() {
     let vertices = |graph: &Builder| {
         let job = graph.try_plan_with(&settings(1)).unwrap();
         assert!(plan_text(&job).len() < 10 << 20);
-        assert_eq!(chained_edges(&graph.0, &job).len() + job.edges.len(), 9_999);
+        assert_eq!(carriers(&graph.0, &job).len(), 9_999);
         job.vertices.len()
     };
     assert_eq!((vertices(&deep), vertices(&wide)), (3_334, 3_334));
     assert!(start.elapsed() < Duration::from_secs(10), "{:?}", start.elapsed());
+}
+
+#[test]
+fn chains_are_not_deeper_than_a_stack() {
+    let mut graph = Builder::default();
+    let mut at = graph.source("in");
+    for _ in 0..1_000 {
+        at = graph.operator("step", [at]);
+    }
+    graph.sink("out", at);
+    let job = graph.plan();
+    let lengths: Vec<usize> = job.vertices.iter().map(|vertex| vertex.operators.len()).collect();
+    assert_eq!(lengths, [200, 200, 200, 200, 200, 2]);
 }
 
 /// Any graph without cycles whose edges go from lower to higher numbers.
@@ -265,9 +277,20 @@ proptest! {
         nodes.sort_unstable();
         let all: Vec<u32> = (0..).take(graph.0.nodes.len()).collect();
         prop_assert_eq!(nodes, all, "each operator is in one vertex");
-        let chained = chained_edges(&graph.0, &job);
-        prop_assert_eq!(chained.len() + job.edges.len(), graph.0.edges.len());
-        for edge in chained {
+        let carriers = carriers(&graph.0, &job);
+        let exchanges = carriers.iter().filter(|carrier| **carrier != Carrier::Chain).count();
+        prop_assert_eq!(exchanges, job.edges.len());
+        prop_assert_eq!(carriers.len(), graph.0.edges.len());
+        for (edge, carrier) in graph.0.edges.iter().zip(carriers) {
+            if let Carrier::Exchange(id) = carrier {
+                let exchange = job.edge(id).unwrap();
+                prop_assert_eq!(exchange.id, id);
+                prop_assert_eq!(exchange.source_node, edge.source);
+                prop_assert_eq!(exchange.target_node, edge.target);
+                prop_assert_eq!((&exchange.output, exchange.input), (&edge.output, edge.input));
+                prop_assert!(edge.partitioner.is_none_or(|by| by == exchange.partitioner));
+                continue;
+            }
             let same = |v: &&JobVertex| v.operators.iter().any(|o| o.node == edge.target);
             let vertex = job.vertices.iter().find(same).unwrap();
             let source = vertex.operators.iter().position(|o| o.node == edge.source);

@@ -125,7 +125,7 @@ fn missing_inputs_are_refused() {
     check_edited(
         |graph| graph.last_edge().input = 2,
         expect![[r#"
-        operator "out" has an edge to its input 2, but operators have inputs 0 and 1
+        operator "out" has an edge to its input 2, but operators have inputs 0 and 1; operator "out" has nothing connected to its first input: connect a stream to it
     "#]],
     );
 }
@@ -169,6 +169,37 @@ fn impossible_parallelism_is_refused() {
         operator "lines" has parallelism 0: set at least 1
     "#]],
     );
+}
+
+#[test]
+fn all_faults_are_named() {
+    let mut graph = Builder::default();
+    for uid in ["a", "b", "c", "a", "b", "c", "c"] {
+        let source = graph.source("in");
+        graph.at(source).uid = Some(uid.to_owned());
+    }
+    let wide = graph.operator("wide", [NodeId(0)]);
+    graph.at(wide).parallelism = Some(0);
+    graph.edge(NodeId(1), wide, Some(Partitioner::Forward));
+    graph.node(SINK, "nothing");
+    check(
+        &graph,
+        &settings(1),
+        expect![[r#"
+        operator "nothing" has nothing connected to its first input: connect a stream to it; source "in" and source "in" both have the uid "a": make uids unique; source "in" and source "in" both have the uid "b": make uids unique; source "in", source "in" and source "in" all have the uid "c": make uids unique; operator "wide" has parallelism 0: set at least 1; the main output of operator "in" (uid "b") (parallelism 1) is forwarded to operator "wide" (parallelism 0): use rebalance or rescale, or make both parallelisms the same
+    "#]],
+    );
+}
+
+#[test]
+fn a_fault_that_is_repeated_thousands_of_times_is_cut() {
+    let mut graph = Builder::default();
+    for _ in 0..2_000 {
+        graph.node(SINK, "nothing");
+    }
+    let error = graph.try_plan_with(&settings(1)).unwrap_err();
+    assert_eq!(error.faults().len(), 50);
+    assert!(error.to_string().ends_with("; and 1950 more faults"));
 }
 
 #[test]

@@ -106,7 +106,8 @@ impl JobMaster {
         }
         let needed = self.slots.needed();
         let mut message = format!(
-            "the job needs {needed} slots and got {} within {:?}",
+            "the job needs {needed} {} and got {} within {:?}",
+            if needed == 1 { "slot" } else { "slots" },
             needed - self.slots.missing(),
             self.config.slot_request_timeout
         );

@@ -277,6 +277,33 @@ async fn a_draining_worker_is_given_back_when_it_is_idle() {
     assert_eq!(outside.released().len(), 1);
 }
 
+#[tokio::test(start_paused = true)]
+async fn why_no_worker_comes_is_told_to_the_job_that_waits() {
+    let (events, received) = driver_events();
+    let (driver, outside) = TestingDriver::new(1, events.clone());
+    let config = ResourceManagerConfig::new(1);
+    let (manager, _task) = start_resource_manager(&config, Box::new(driver), received);
+    let (master, mut heard) = job_master(1);
+    manager.declare(master, need(1)).await.unwrap();
+    tokio::time::sleep(TICK).await;
+    let reason = "the queue has 0 MB left".to_owned();
+    events.post(DriverEvent::Waiting { reason }).await;
+    let Some(JobMasterEvent::NotEnoughSlots(said)) = heard.recv().await else { panic!() };
+    assert_eq!(said, "the queue has 0 MB left");
+    assert!(outside.allocate("a"));
+    let Some(JobMasterEvent::EnoughSlots) = heard.recv().await else { panic!() };
+    assert!(outside.kill("a"));
+    let Some(JobMasterEvent::NotEnoughSlots(said)) = heard.recv().await else { panic!() };
+    assert_eq!(said, "the last TaskManager could not be started: killed by the test");
+    tokio::time::sleep(TICK).await;
+    assert!(outside.allocate("b"));
+    tokio::time::sleep(TICK).await;
+    let (worker, _calls) = TestingTaskManager::new("b");
+    manager.register(registration("b", 1), worker).await.unwrap();
+    assert!(matches!(heard.recv().await, Some(JobMasterEvent::EnoughSlots)));
+    assert!(matches!(heard.recv().await, Some(JobMasterEvent::SlotsGranted(_))));
+}
+
 #[tokio::test]
 async fn a_fatal_driver_ends_the_resource_manager() {
     let (events, received) = driver_events();

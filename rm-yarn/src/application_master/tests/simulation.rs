@@ -248,6 +248,7 @@ impl World {
             Terminated { worker, .. } => {
                 assert!(self.workers.remove(&worker), "{worker} was not held");
             }
+            DriverEvent::Waiting { .. } => {}
             RequestFailed { .. } | Draining { .. } | Fatal { .. } => panic!("{event:?}"),
         }
     }
