@@ -46,7 +46,7 @@ fn analyse(lines: Stream<String>) -> (Stream<Traffic>, Stream<String>) {
         .map(|line| parse(&line).context("not a request in the common or combined log format"));
     let malformed = requests.side_output(&MALFORMED);
     let traffic =
-        requests.key_by(|one| (one.path.clone(), one.status)).reduce("traffic", |total, next| {
+        requests.key_by(|one| (one.path.clone(), one.status)).reduce("totals", |total, next| {
             total.requests += next.requests;
             total.bytes += next.bytes;
             Ok(())
@@ -149,7 +149,7 @@ mod tests {
         let mut env = testing::environment();
         env.set_parallelism(parallelism);
         env.set_runtime_mode(mode);
-        // Small pieces, so that several subtasks read one file.
+        // Small pieces, so that lines are cut by the ends of pieces.
         let (traffic, malformed) =
             analyse(env.source("log", FileSource::text(logs).split_bytes(10_000)));
         let (results, bad) = (CollectSink::new(), CollectSink::new());

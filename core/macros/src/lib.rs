@@ -27,7 +27,7 @@ pub fn main(options: TokenStream, item: TokenStream) -> TokenStream {
 ///
 /// A struct's words are those of its fields in order; an enum's are its variant's index and then
 /// the variant's fields. They decide which subtask owns a key's state, so reordering fields or
-/// variants makes old state unreadable.
+/// variants moves keys to other subtasks.
 #[proc_macro_derive(Key)]
 pub fn derive_key(item: TokenStream) -> TokenStream {
     key::expand(item.into()).unwrap_or_else(syn::Error::into_compile_error).into()
