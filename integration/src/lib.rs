@@ -38,7 +38,7 @@ pub use command_line::{Outcome, Started};
 pub use daemon::Daemon;
 pub use hadoop::{Hadoop, HadoopBuilder, USER};
 pub use job::Job;
-pub use millstream_soak::{rounds, scale};
+pub use millstream_soak::{is_long, rounds, scale};
 pub use on_yarn::{OnYarn, application_id};
 pub use rest::{Answer, Rest};
 pub use secrets::Secrets;

@@ -93,6 +93,12 @@ pub fn scale<T: Scale>(short: T, long: T) -> T {
     T::between(short, long, Budget::of_process().factor())
 }
 
+/// Whether this is the long run, for what cannot be had in part.
+#[must_use]
+pub fn is_long() -> bool {
+    Budget::of_process() != Budget::Short
+}
+
 /// The rounds of a test: `short` in CI; in the long run `long`, or as many as fit into `share` of
 /// the minutes (0.1 is a tenth), at least `short`.
 ///

@@ -5,13 +5,13 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::LazyLock;
 
-use millstream_integration::{Cluster, Outcome, scale, workspace};
+use millstream_integration::{Cluster, Outcome, is_long, workspace};
 use tempfile::TempDir;
 
 /// The versions that are tried: one in CI, two in the long run.
 pub fn versions() -> &'static [Flink] {
     static VERSIONS: LazyLock<Vec<Flink>> = LazyLock::new(|| {
-        let versions = scale(&["2.3.0"][..], &["2.3.0", "1.20.5"][..]);
+        let versions: &[&str] = if is_long() { &["2.3.0", "1.20.5"] } else { &["2.3.0"] };
         versions.iter().map(|version| Flink::installed(version)).collect()
     });
     &VERSIONS
