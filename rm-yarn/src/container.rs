@@ -2,7 +2,8 @@
 //!
 //! Everything small travels in the credentials of the launch context (`proto/millstream`): no file
 //! has to be staged for it, and no launch script, environment or command line shows it. What a
-//! command line does show is fixed: nothing that a user wrote ever reaches a shell.
+//! command line does show is fixed: of what a user wrote, nothing but what [`crate::launch_script`]
+//! lets through ever reaches a shell.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -18,6 +19,7 @@ use prost::Message;
 use crate::credentials::{Credentials, CredentialsError};
 use crate::ids::{ContainerId, IdError};
 use crate::launch::WorkerLaunch;
+use crate::launch_script::{LinkName, UnsafeName, VariableName, check_user, quoted, variables};
 use crate::proto::container::{Master, Resource, Worker};
 use crate::proto::yarn::{
     ApplicationAccessTypeProto, ApplicationAclMapProto, ContainerLaunchContextProto,
@@ -31,12 +33,20 @@ pub const ENGINE: &str = "millstream";
 pub const ARTIFACT: &str = "artifact";
 /// The job's plan in the JobManager's container.
 pub const JOB_GRAPH: &str = "job.graph";
+/// Where user code finds Hadoop's configuration, in the container's directory.
+pub const HADOOP_CONF: &str = "hadoop-conf";
+/// Temporary files, in the container's directory.
+pub const TEMPORARY: &str = "tmp";
 
 const VERSION: u32 = 1;
 const MASTER: &str = "millstream.master";
 const WORKER: &str = "millstream.worker";
 const AUTHORITY: &str = "millstream.authority";
 const IDENTITY: &str = "millstream.identity";
+/// What every container has, unless the configuration says otherwise: each further arena of the
+/// allocator would reserve 64 MB of the virtual memory that NodeManagers count.
+const ARENAS_VARIABLE: &str = "MALLOC_ARENA_MAX";
+const ARENAS: u32 = 2;
 /// Variables of the JobManager's container are keys below this; Flink's old name is the second.
 const MASTER_ENVIRONMENT: [&str; 2] = ["containerized.master.env.", "yarn.application-master.env."];
 const WORKER_ENVIRONMENT: [&str; 1] = ["containerized.taskmanager.env."];
@@ -183,14 +193,52 @@ pub fn hadoop(properties: &BTreeMap<String, String>) -> HadoopConfiguration {
     hadoop
 }
 
+/// The variables that the configuration sets for a JobManager, the programs that plan in its
+/// container, and its jobs' coordinators.
+///
+/// # Errors
+/// One has a name or a value that none can have.
+pub fn master_variables(
+    configuration: &BTreeMap<String, String>,
+) -> Result<BTreeMap<VariableName, String>, UnsafeName> {
+    variables(configuration, &MASTER_ENVIRONMENT)
+}
+
+/// The variables that the configuration sets for TaskManagers and their tasks.
+///
+/// # Errors
+/// One has a name or a value that none can have.
+pub fn worker_variables(
+    configuration: &BTreeMap<String, String>,
+) -> Result<BTreeMap<VariableName, String>, UnsafeName> {
+    variables(configuration, &WORKER_ENVIRONMENT)
+}
+
+/// Checks what a user wrote that reaches a launch script beside the names of files.
+///
+/// # Errors
+/// A shell would read it.
+pub fn check_launch(
+    user: &str,
+    configuration: &BTreeMap<String, String>,
+) -> Result<(), UnsafeName> {
+    check_user(user)?;
+    for variables in [master_variables(configuration)?, worker_variables(configuration)?] {
+        arenas(&variables)?;
+    }
+    Ok(())
+}
+
 /// The launch context of a JobManager. `files` are for it alone.
-#[must_use]
+///
+/// # Errors
+/// A shell would read a name.
 pub fn master_context(
     master: &Master,
     files: &[Resource],
     authority: &Authority,
     acls: &[(ApplicationAccessTypeProto, String)],
-) -> ContainerLaunchContextProto {
+) -> Result<ContainerLaunchContextProto, UnsafeName> {
     let told = Master { version: VERSION, ..master.clone() };
     let secrets = vec![
         (MASTER.to_owned(), told.encode_to_vec()),
@@ -200,11 +248,12 @@ pub fn master_context(
         access_type: Some((*kind).into()),
         acl: Some(acl.clone()),
     });
-    let variables = variables(&master.user, &master.configuration, &MASTER_ENVIRONMENT);
-    ContainerLaunchContextProto {
+    let variables = master_variables(&master.configuration)?;
+    let resources = &[&master.resources, files];
+    Ok(ContainerLaunchContextProto {
         application_ac_ls: acls.collect(),
-        ..context("jobmanager", &[&master.resources, files], secrets, variables)
-    }
+        ..context("jobmanager", resources, secrets, &master.user, &variables)?
+    })
 }
 
 /// Starts TaskManagers of one cluster.
@@ -244,68 +293,60 @@ impl WorkerLaunch for TaskManagers {
             (WORKER.to_owned(), told.encode_to_vec()),
             (IDENTITY.to_owned(), identity.expose().clone()),
         ];
-        let variables = variables(&told.user, &told.configuration, &WORKER_ENVIRONMENT);
-        Ok(context("taskmanager", &[&self.master.resources], secrets, variables))
+        let variables = worker_variables(&told.configuration);
+        let context = variables.and_then(|variables| {
+            context("taskmanager", &[&self.master.resources], secrets, &told.user, &variables)
+        });
+        context.map_err(|error| error.to_string())
     }
 }
 
-/// `HADOOP_USER_NAME` and what the configuration has below these prefixes.
-fn variables(
-    user: &str,
-    configuration: &BTreeMap<String, String>,
-    prefixes: &[&str],
-) -> BTreeMap<String, String> {
-    let mut variables = BTreeMap::new();
-    for prefix in prefixes.iter().rev() {
-        let own = configuration.iter().filter_map(|(key, value)| {
-            key.strip_prefix(prefix).map(|name| (name.to_owned(), value.clone()))
-        });
-        variables.extend(own);
-    }
-    variables.insert("HADOOP_USER_NAME".to_owned(), user.to_owned());
-    variables
+/// How many arenas the allocator may have. NodeManagers set the variable too, so it stands in the
+/// command, after what they set.
+fn arenas(variables: &BTreeMap<VariableName, String>) -> Result<u32, UnsafeName> {
+    let own = variables.iter().find(|(name, _)| name.as_str() == ARENAS_VARIABLE);
+    own.map_or(Ok(ARENAS), |(_, value)| {
+        let name = ARENAS_VARIABLE;
+        value.parse().map_err(|_| UnsafeName::NoNumber { name, value: value.clone() })
+    })
 }
 
 fn context(
     role: &str,
     resources: &[&[Resource]],
     secrets: Vec<(String, Vec<u8>)>,
-    variables: BTreeMap<String, String>,
-) -> ContainerLaunchContextProto {
-    // NodeManagers look for `*stderr*` when a container fails, and quote its end. Each further
-    // arena of the allocator would reserve 64 MB of the virtual memory that they count; what they
-    // set themselves comes before the command.
+    user: &str,
+    variables: &BTreeMap<VariableName, String>,
+) -> Result<ContainerLaunchContextProto, UnsafeName> {
+    check_user(user)?;
+    let arenas = arenas(variables)?;
+    // NodeManagers look for `*stderr*` when a container fails, and quote its end.
     let command = format!(
-        "MALLOC_ARENA_MAX=2 exec ./{ENGINE} yarn-{role} --log-file <LOG_DIR>/{role}.log \
+        "{ARENAS_VARIABLE}={arenas} exec ./{ENGINE} yarn-{role} --log-file <LOG_DIR>/{role}.log \
          1><LOG_DIR>/{role}.out 2><LOG_DIR>/{role}.stderr"
     );
-    let environment = variables
-        .into_iter()
-        .map(|(key, value)| StringStringMapProto { key: Some(key), value: Some(escaped(&value)) });
+    let user = ("HADOOP_USER_NAME", user);
+    let own = variables.iter().map(|(name, value)| (name.as_str(), value.as_str()));
+    let environment = own.chain([user]).map(|(key, value)| StringStringMapProto {
+        key: Some(key.to_owned()),
+        value: Some(quoted(value)),
+    });
     let credentials = Credentials { tokens: Vec::new(), secrets };
     let resources = resources.iter().flat_map(|resources| resources.iter());
-    ContainerLaunchContextProto {
-        local_resources: resources.map(local_resource).collect(),
+    Ok(ContainerLaunchContextProto {
+        local_resources: resources.map(local_resource).collect::<Result<_, _>>()?,
         tokens: Some(credentials.encode()),
         environment: environment.collect(),
         command: vec![command],
         ..ContainerLaunchContextProto::default()
-    }
+    })
 }
 
-/// A value as it must stand between the double quotes of a launch script.
-fn escaped(value: &str) -> String {
-    let mut escaped = String::with_capacity(value.len());
-    for c in value.chars() {
-        if matches!(c, '"' | '$' | '`' | '\\') {
-            escaped.push('\\');
-        }
-        escaped.push(c);
-    }
-    escaped
-}
-
-fn local_resource(resource: &Resource) -> StringLocalResourceMapProto {
+/// A file as NodeManagers are told of it. The launch script holds the link and, as the end of a
+/// path on the node, the name of the file itself.
+fn local_resource(resource: &Resource) -> Result<StringLocalResourceMapProto, UnsafeName> {
+    let link = LinkName::new(&resource.link)?;
+    LinkName::new(resource.uri.rsplit('/').next().unwrap_or_default())?;
     let kind = match resource.archive {
         true => LocalResourceTypeProto::Archive,
         false => LocalResourceTypeProto::File,
@@ -322,7 +363,7 @@ fn local_resource(resource: &Resource) -> StringLocalResourceMapProto {
         visibility: Some(visibility.into()),
         ..LocalResourceProto::default()
     };
-    StringLocalResourceMapProto { key: Some(resource.link.clone()), value: Some(value) }
+    Ok(StringLocalResourceMapProto { key: Some(link.to_string()), value: Some(value) })
 }
 
 /// A URI in Hadoop's parts. Without a port the number is -1: a missing one would be read as 0.
@@ -393,7 +434,7 @@ mod tests {
             pairs.map(|(key, value)| (key.to_owned(), value.to_owned())).into_iter().collect();
         let master = Master { configuration, user: "alice".to_owned(), ..Master::default() };
         let authority = Authority::generate("application_1_0001").unwrap();
-        let context = master_context(&master, &[], &authority, &[]);
+        let context = master_context(&master, &[], &authority, &[]).unwrap();
         let shown = format!("{:?} {:?} {master:?}", context.command, context.environment);
         assert!(shown.contains("exec ./millstream yarn-jobmanager"), "{shown}");
         let value = |name: &str| {
@@ -406,7 +447,32 @@ mod tests {
         assert!(!shown.contains("hunter2"), "{shown}");
         let credentials = Credentials::decode(context.tokens()).unwrap();
         let told = Master::decode(credentials.secret(MASTER).unwrap()).unwrap();
-        assert_eq!((told.version, told.configuration), (VERSION, master.configuration));
+        assert_eq!((told.version, &told.configuration), (VERSION, &master.configuration));
+        // What is no part of a launch script is refused wherever it comes from.
+        let with = |change: &dyn Fn(&mut Master, &mut Resource)| {
+            let uri = "hdfs://nn:8020/apps/x".to_owned();
+            let mut file = Resource { link: "x".to_owned(), uri, ..Resource::default() };
+            let mut changed = master.clone();
+            change(&mut changed, &mut file);
+            changed.resources = vec![file];
+            master_context(&changed, &[], &authority, &[]).map_err(|error| error.to_string())
+        };
+        with(&|_, _| {}).unwrap();
+        let bad = "x$(touch PWNED)";
+        assert!(with(&|_, file| file.link = bad.to_owned()).unwrap_err().contains("PWNED"));
+        let uri = format!("hdfs://nn:8020/apps/{bad}");
+        assert!(with(&|_, file| file.uri.clone_from(&uri)).unwrap_err().contains("PWNED"));
+        assert!(with(&|master, _| master.user = bad.to_owned()).unwrap_err().contains("the user"));
+        let set = |name: &str, value: &str| {
+            let (key, value) = (format!("containerized.master.env.{name}"), value.to_owned());
+            with(&|master, _| {
+                master.configuration.insert(key.clone(), value.clone());
+            })
+        };
+        assert!(set(bad, "").unwrap_err().contains("no name of an environment variable"));
+        assert!(set("MALLOC_ARENA_MAX", "1; x").unwrap_err().contains("MALLOC_ARENA_MAX"));
+        let four = set("MALLOC_ARENA_MAX", "4").unwrap();
+        assert!(four.command[0].starts_with("MALLOC_ARENA_MAX=4 exec"), "{:?}", four.command);
     }
 
     #[test]

@@ -11,15 +11,16 @@ use millstream_security::{Authority, CLUSTER_LIFETIME, Credentials, Role, Securi
 use millstream_storage::FilePath;
 
 use crate::client::{ClientError, YarnClient};
-use crate::container::{ARTIFACT, ENGINE, JOB_GRAPH, master_context};
+use crate::container::{ARTIFACT, ENGINE, JOB_GRAPH, check_launch, master_context};
 use crate::ids::ApplicationId;
+use crate::launch_script::UnsafeName;
 use crate::proto::container::{Master, Resource};
 use crate::proto::yarn::{
     ApplicationAccessTypeProto, ApplicationReportProto, ApplicationSubmissionContextProto,
     FinalApplicationStatusProto, LogAggregationContextProto, NodeReportProto, PriorityProto,
     QueueStateProto, ResourceProto, YarnApplicationStateProto,
 };
-use crate::staging::{CLIENT_SECRET, Executable, Staging, StagingError};
+use crate::staging::{CLIENT_SECRET, Executable, Shipment, Staging, StagingError};
 use reasons::waits_for;
 pub use reasons::{said_by_yarn, why_ended};
 
@@ -176,18 +177,24 @@ impl<'a> Deployer<'a> {
         &mut self,
         deployment: Deployment,
     ) -> Result<(ApplicationId, Credentials), DeployError> {
+        let master = &deployment.master;
+        let refused = |error: UnsafeName| DeployError::Refused(error.to_string());
+        check_launch(&master.user, &master.configuration).map_err(refused)?;
+        let (provided, files) = (&deployment.provided, &deployment.ship_files);
+        let shipment = self.staging.find(provided, files, &deployment.ship_archives).await?;
         let new = self.client.new_application().await?;
         self.check(&deployment, &new.maximum).await?;
         // The key of the authority is the JobManager's alone from here on.
         let authority = Authority::generate(&new.id.to_string())?;
         let user = deployment.master.user.as_str();
         let credentials = authority.issue(Role::Client, user, CLUSTER_LIFETIME)?;
-        let staged = self.stage(&deployment, new.id, &credentials).await;
-        let submitted = match staged {
-            Ok((master, files)) => {
-                let submission = submission(new.id, deployment, &authority, &master, &files);
-                self.client.submit(submission).await.map_err(DeployError::from)
-            }
+        let directory = self.staging.create(new.id).await?;
+        let staged = self.stage(&deployment, shipment, &directory, &credentials).await;
+        let submission = staged.and_then(|(master, files)| {
+            submission(new.id, deployment, &authority, &master, &files).map_err(refused)
+        });
+        let submitted = match submission {
+            Ok(submission) => self.client.submit(submission).await.map_err(DeployError::from),
             Err(error) => Err(error),
         };
         match submitted {
@@ -198,7 +205,7 @@ impl<'a> Deployer<'a> {
             }
             Err(error) => {
                 // The error matters more than what the next sweep finds.
-                let _ = self.staging.remove(new.id).await;
+                let _ = self.staging.discard(&directory).await;
                 Err(error)
             }
         }
@@ -237,12 +244,11 @@ impl<'a> Deployer<'a> {
     async fn stage(
         &self,
         deployment: &Deployment,
-        id: ApplicationId,
+        shipment: Shipment,
+        directory: &FilePath,
         credentials: &Credentials,
     ) -> Result<(Master, Vec<Resource>), DeployError> {
-        let directory = self.staging.application(id);
-        let provided = self.provided(&deployment.provided).await?;
-        let has_engine = provided.iter().any(|resource| resource.link == ENGINE);
+        let has_engine = shipment.has_engine();
         let engine = async {
             if has_engine {
                 return Ok(None);
@@ -265,32 +271,21 @@ impl<'a> Deployer<'a> {
             match &deployment.job_graph {
                 None => Ok(None),
                 Some(bytes) => {
-                    self.staging.bytes(bytes.clone(), &directory, JOB_GRAPH).await.map(Some)
+                    self.staging.bytes(bytes.clone(), directory, JOB_GRAPH).await.map(Some)
                 }
             }
         };
         let secret = Bytes::from(credentials.to_secret().expose().clone());
-        let secret = self.staging.bytes(secret, &directory, CLIENT_SECRET);
+        let secret = self.staging.bytes(secret, directory, CLIENT_SECRET);
+        let (mark, shipped) =
+            (self.staging.mark(directory), self.staging.ship(shipment, directory));
         // Completing a file can take half a second, so they are completed together.
-        let (engine, artifact, graph, _) = futures::try_join!(engine, artifact, graph, secret)?;
+        let (_, engine, artifact, graph, _, shipped) =
+            futures::try_join!(mark, engine, artifact, graph, secret, shipped)?;
         let mut master = deployment.master.clone();
-        master.resources.extend(provided.into_iter().chain(engine));
-        for (paths, archive) in [(&deployment.ship_files, false), (&deployment.ship_archives, true)]
-        {
-            for path in paths {
-                master.resources.extend(self.staging.shipped(path, archive, &directory).await?);
-            }
-        }
+        master.resources.extend(shipped.into_iter().chain(engine));
         master.staging_dir = directory.to_string();
         Ok((master, artifact.into_iter().chain(graph).collect()))
-    }
-
-    async fn provided(&self, directories: &[FilePath]) -> Result<Vec<Resource>, StagingError> {
-        let mut resources = Vec::new();
-        for directory in directories {
-            resources.extend(self.staging.provided(directory).await?);
-        }
-        Ok(resources)
     }
 
     /// Waits until the cluster is up, and says what it waits for.
@@ -360,7 +355,7 @@ impl<'a> Deployer<'a> {
         Ok(())
     }
 
-    /// Removes what applications left that had nobody to clean up after them.
+    /// Removes what applications of this cluster left that had nobody to clean up after them.
     ///
     /// # Errors
     /// The ResourceManager or the file system does not answer.
@@ -477,19 +472,20 @@ fn submission(
     authority: &Authority,
     master: &Master,
     files: &[Resource],
-) -> ApplicationSubmissionContextProto {
+) -> Result<ApplicationSubmissionContextProto, UnsafeName> {
     let logs = deployment.rolled_logs.map(|(include, exclude)| LogAggregationContextProto {
         rolled_logs_include_pattern: Some(include),
         rolled_logs_exclude_pattern: exclude.or(Some(String::new())),
         ..LogAggregationContextProto::default()
     });
     let size = deployment.master_size;
-    ApplicationSubmissionContextProto {
+    let context = master_context(master, files, authority, &deployment.acls)?;
+    Ok(ApplicationSubmissionContextProto {
         application_id: Some(id.into()),
         application_name: Some(deployment.name),
         queue: Some(deployment.queue),
         priority: deployment.priority.map(|priority| PriorityProto { priority: Some(priority) }),
-        am_container_spec: Some(master_context(master, files, authority, &deployment.acls)),
+        am_container_spec: Some(context),
         // Another attempt would find neither jobs nor clients.
         max_app_attempts: Some(1),
         resource: Some(ResourceProto {
@@ -502,7 +498,7 @@ fn submission(
         log_aggregation_context: logs,
         node_label_expression: deployment.node_label,
         ..ApplicationSubmissionContextProto::default()
-    }
+    })
 }
 
 #[cfg(test)]

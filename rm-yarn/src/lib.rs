@@ -7,7 +7,8 @@
 //! into words, and [`driver`] is all that as the driver of a cluster; a master that YARN started
 //! again can only [`decline()`]. On the side of those who
 //! deploy, [`client`] asks what clients ask, [`staging`] brings files where containers find them,
-//! and [`container`] composes what each gets and runs. Facts about the protocols are from the
+//! and [`container`] composes what each gets and runs, of which nothing but what [`launch_script`]
+//! lets through reaches a shell. Facts about the protocols are from the
 //! message descriptors and the behaviour of Hadoop 3.5.0; 2.10 and everything since speaks the
 //! same.
 
@@ -22,6 +23,7 @@ pub mod driver;
 pub mod ids;
 pub mod ipc;
 pub mod launch;
+pub mod launch_script;
 mod node_manager;
 pub mod resource_manager;
 pub mod staging;

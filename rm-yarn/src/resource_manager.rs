@@ -33,14 +33,14 @@ pub enum Service {
 }
 
 impl Service {
-    fn key(self) -> &'static str {
+    pub(crate) fn key(self) -> &'static str {
         match self {
             Self::Client => "yarn.resourcemanager.address",
             Self::Scheduler => "yarn.resourcemanager.scheduler.address",
         }
     }
 
-    fn port(self) -> u16 {
+    pub(crate) fn port(self) -> u16 {
         match self {
             Self::Client => 8032,
             Self::Scheduler => 8030,

@@ -5,10 +5,18 @@
 //! again. It is used only if it is ours, as long as it should be, and holds the bytes that it
 //! should hold: NodeManagers look at nothing but its time. Everything else lies in a directory
 //! of the application, which goes with it.
+//!
+//! Several YARN clusters may share a file system and a user's home. A directory says to which
+//! cluster it belongs ([`Cluster`]); only directories of this one are ever looked at or removed.
 
+mod shipping;
+
+use std::fmt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use bytes::Bytes;
+use millstream_hadoop_config::{HadoopConfigError, HadoopConfiguration};
 use millstream_security::SecretBytes;
 use millstream_storage::{
     CreateOptions, FilePath, FileStatus, FileSystem, IfExists, StorageError, read_all,
@@ -18,7 +26,10 @@ use sha2::{Digest as _, Sha256};
 use tokio::io::AsyncReadExt as _;
 
 use crate::ids::ApplicationId;
+use crate::launch_script::{LinkName, UnsafeName};
 use crate::proto::container::Resource;
+use crate::resource_manager::{Service, addresses};
+pub use shipping::Shipment;
 
 /// Below the staging directory, all that is Millstream's.
 const FOLDER: &str = ".millstream";
@@ -26,6 +37,9 @@ const CACHE: &str = "cache";
 /// What the owner's client shows to the cluster, readable for the owner alone.
 pub const CLIENT_SECRET: &str = "client.secret";
 const CLIENT_SECRET_BYTES_MAX: u64 = 64 << 10;
+/// In an application's directory, the cluster that it belongs to.
+const CLUSTER: &str = "cluster";
+const CLUSTER_BYTES_MAX: u64 = 64 << 10;
 const PIECE_BYTES: usize = 4 << 20;
 const SHARED_DIRECTORY: u32 = 0o755;
 const EXECUTABLE: u32 = 0o755;
@@ -46,7 +60,65 @@ pub enum StagingError {
     /// The cluster's file system refused.
     #[error(transparent)]
     Storage(#[from] StorageError),
+    /// A file cannot be given to containers as it is.
+    #[error("cannot ship {path}: {why}")]
+    Refused {
+        /// The file.
+        path: String,
+        /// Why not, and what to do.
+        why: String,
+    },
+    /// There is no file system for a path.
+    #[error("{path}: {why}")]
+    NoFileSystem {
+        /// The path.
+        path: FilePath,
+        /// Why not.
+        why: String,
+    },
 }
+
+/// A YARN cluster, by what its clients are configured with: it is the same as long as they find it
+/// at the same addresses. `localhost` is another cluster on each machine.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Cluster(String);
+
+impl Cluster {
+    /// The one that this configuration leads to.
+    ///
+    /// # Errors
+    /// It leads to none.
+    pub fn of(hadoop: &HadoopConfiguration) -> Result<Self, HadoopConfigError> {
+        let mut addresses = addresses(hadoop, Service::Client.key(), Service::Client.port())?;
+        addresses.sort_unstable();
+        let is_here = |address: &String| {
+            let host = address.rsplit_once(':').map_or(address.as_str(), |(host, _)| host);
+            matches!(host, "localhost" | "0.0.0.0" | "[::1]" | "[::]") || host.starts_with("127.")
+        };
+        let machine = match addresses.iter().any(is_here) {
+            true => machine(),
+            false => String::new(),
+        };
+        let name = hadoop.get_or("yarn.resourcemanager.cluster-id", "");
+        Ok(Self(format!("name={name}\naddresses={}\nmachine={machine}\n", addresses.join(","))))
+    }
+}
+
+/// The name of this machine.
+fn machine() -> String {
+    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    name.trim().to_owned()
+}
+
+impl fmt::Display for Cluster {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// Finds the file system of a path that is not on that of the staging directory, or says why there
+/// is none.
+pub type Elsewhere = dyn Fn(&FilePath) -> Result<Arc<dyn FileSystem>, String> + Send + Sync;
 
 /// A file of this machine, by the hash of its bytes.
 #[derive(Debug, Clone)]
@@ -85,19 +157,52 @@ impl Executable {
     }
 }
 
-/// The directories of one user's applications.
-#[derive(Debug)]
+/// The directories of one user's applications on one cluster.
 pub struct Staging<'a> {
     files: &'a dyn FileSystem,
     root: FilePath,
     user: String,
+    cluster: Cluster,
+    elsewhere: Option<&'a Elsewhere>,
+}
+
+impl fmt::Debug for Staging<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Staging").field("root", &self.root).finish_non_exhaustive()
+    }
 }
 
 impl<'a> Staging<'a> {
-    /// Below this directory (`yarn.staging-directory`), as this user.
+    /// Below this directory (`yarn.staging-directory`), as this user, for applications of this
+    /// cluster.
     #[must_use]
-    pub fn new(files: &'a dyn FileSystem, directory: &FilePath, user: &str) -> Self {
-        Self { files, root: directory.join(FOLDER), user: user.to_owned() }
+    pub fn new(
+        files: &'a dyn FileSystem,
+        directory: &FilePath,
+        user: &str,
+        cluster: Cluster,
+    ) -> Self {
+        let (root, user) = (directory.join(FOLDER), user.to_owned());
+        Self { files, root, user, cluster, elsewhere: None }
+    }
+
+    /// Files may be on other file systems, too, which are found by this.
+    #[must_use]
+    pub fn elsewhere(mut self, elsewhere: &'a Elsewhere) -> Self {
+        self.elsewhere = Some(elsewhere);
+        self
+    }
+
+    /// The file system of a path: that of the staging directory, or another.
+    fn files_of(&self, path: &FilePath) -> Result<Files<'a>, StagingError> {
+        let own = (self.root.scheme(), self.root.authority());
+        if (path.scheme(), path.authority()) == own {
+            return Ok(Files::Own(self.files));
+        }
+        let missing = || Err("it is on another file system than the staging directory".to_owned());
+        let found = self.elsewhere.map_or_else(missing, |elsewhere| elsewhere(path));
+        let path = || path.clone();
+        found.map(Files::Other).map_err(|why| StagingError::NoFileSystem { path: path(), why })
     }
 
     /// The directory of one application.
@@ -230,7 +335,7 @@ impl<'a> Staging<'a> {
         link: &str,
         archive: bool,
     ) -> Result<Resource, StagingError> {
-        let status = self.files.status(path).await?;
+        let status = self.files_of(path)?.status(path).await?;
         if status.is_directory() {
             let reason = "it is a directory, and a file is expected".to_owned();
             let (action, path) = ("use", path.clone());
@@ -239,78 +344,21 @@ impl<'a> Staging<'a> {
         self.resource(status, link, archive).await
     }
 
-    /// Files for every container, from here or from the cluster's file system: a file under its
-    /// name, a directory with all that is in it under its own.
-    ///
-    /// # Errors
-    /// One cannot be read, or not be written.
-    pub async fn shipped(
-        &self,
-        path: &FilePath,
-        archive: bool,
-        directory: &FilePath,
-    ) -> Result<Vec<Resource>, StagingError> {
-        let name = path.file_name().and_then(|name| name.to_str()).unwrap_or("shipped").to_owned();
-        let Some(local) = path.local() else {
-            return self.provided_below(path, &name, archive).await;
-        };
-        let failed = |source| StagingError::Local { path: local.to_owned(), source };
-        let mut resources = Vec::new();
-        let mut pending = vec![(local.to_owned(), name)];
-        while let Some((file, link)) = pending.pop() {
-            if !std::fs::metadata(&file).map_err(failed)?.is_dir() {
-                let target = directory.join(link.replace('/', "_"));
-                self.files.make_directories(directory, Some(PRIVATE_DIRECTORY)).await?;
-                self.copy(&file, &target, EXECUTABLE & 0o700).await?;
-                resources.push(self.staged(&target, &link, archive).await?);
-                continue;
-            }
-            for entry in std::fs::read_dir(&file).map_err(failed)? {
-                let entry = entry.map_err(failed)?;
-                let below = entry.file_name();
-                pending.push((entry.path(), format!("{link}/{}", below.to_string_lossy())));
-            }
-        }
-        Ok(resources)
-    }
-
-    /// All files of a directory that is on the cluster's file system already, each under its path
-    /// below that directory.
-    ///
-    /// # Errors
-    /// It cannot be listed.
-    pub async fn provided(&self, directory: &FilePath) -> Result<Vec<Resource>, StagingError> {
-        self.provided_below(directory, "", false).await
-    }
-
-    async fn provided_below(
-        &self,
-        path: &FilePath,
-        name: &str,
-        archive: bool,
-    ) -> Result<Vec<Resource>, StagingError> {
-        let mut resources = Vec::new();
-        let mut pending = vec![(self.files.status(path).await?, name.to_owned())];
-        while let Some((status, link)) = pending.pop() {
-            if !status.is_directory() {
-                resources.push(self.resource(status, &link, archive).await?);
-                continue;
-            }
-            for below in self.files.list(&status.path).await? {
-                let own = below.path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-                let link = if link.is_empty() { own.to_owned() } else { format!("{link}/{own}") };
-                pending.push((below, link));
-            }
-        }
-        Ok(resources)
-    }
-
     async fn resource(
         &self,
         status: FileStatus,
         link: &str,
         archive: bool,
     ) -> Result<Resource, StagingError> {
+        // Its last part is a path on every node that fetches it.
+        let name = status.path.file_name().map(|name| name.to_string_lossy());
+        for name in [link, &name.unwrap_or_default()] {
+            let refused = |error: UnsafeName| StagingError::Refused {
+                path: status.path.to_string().escape_debug().to_string(),
+                why: error.to_string(),
+            };
+            LinkName::new(name).map_err(refused)?;
+        }
         Ok(Resource {
             link: link.to_owned(),
             uri: status.path.to_string(),
@@ -324,10 +372,11 @@ impl<'a> Staging<'a> {
     /// Whether everybody may read the file and pass all directories above it: only then a
     /// NodeManager, as nobody in particular, can.
     async fn is_public(&self, status: &FileStatus) -> Result<bool, StagingError> {
+        let files = self.files_of(&status.path)?;
         let mut passes = status.permission & 0o004 != 0;
         let mut above = status.path.parent();
         while let Some(directory) = above.filter(|_| passes) {
-            passes = self.files.status(&directory).await?.permission & 0o001 != 0;
+            passes = files.status(&directory).await?.permission & 0o001 != 0;
             above = directory.parent();
         }
         Ok(passes)
@@ -350,7 +399,41 @@ impl<'a> Staging<'a> {
         Ok(writer.close().await?)
     }
 
-    /// The applications that have a directory here, and since when.
+    /// Makes the directory of a new application, which has none yet.
+    ///
+    /// # Errors
+    /// There is one: another cluster has given the same name. Or it cannot be made.
+    pub async fn create(&self, id: ApplicationId) -> Result<FilePath, StagingError> {
+        let directory = self.application(id);
+        match self.files.status(&directory).await {
+            Err(StorageError::NotFound { .. }) => {}
+            Ok(_) => return Err(StorageError::AlreadyExists { path: directory }.into()),
+            Err(error) => return Err(error.into()),
+        }
+        self.files.make_directories(&directory, Some(PRIVATE_DIRECTORY)).await?;
+        Ok(directory)
+    }
+
+    /// Says in an application's directory to which cluster it belongs.
+    ///
+    /// # Errors
+    /// It cannot be written.
+    pub async fn mark(&self, directory: &FilePath) -> Result<Resource, StagingError> {
+        let mark = Bytes::from(self.cluster.to_string());
+        self.bytes(mark, directory, CLUSTER).await
+    }
+
+    /// Whether a directory says that it belongs to this cluster.
+    async fn is_ours(&self, directory: &FilePath) -> Result<bool, StagingError> {
+        match read_all(self.files, &directory.join(CLUSTER), CLUSTER_BYTES_MAX).await {
+            Ok(mark) => Ok(mark == self.cluster.to_string().into_bytes()),
+            // Directories of earlier releases say nothing: they are left alone.
+            Err(StorageError::NotFound { .. }) => Ok(false),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// The applications of this cluster that have a directory here, and since when.
     ///
     /// # Errors
     /// The directory cannot be listed.
@@ -360,20 +443,54 @@ impl<'a> Staging<'a> {
             Err(StorageError::NotFound { .. }) => return Ok(Vec::new()),
             Err(error) => return Err(error.into()),
         };
-        let named = |status: FileStatus| {
-            let name = status.path.file_name()?.to_str()?.parse().ok()?;
-            Some((name, status))
-        };
-        Ok(listed.into_iter().filter_map(named).collect())
+        let mut applications = Vec::new();
+        for status in listed {
+            let name = status.path.file_name().and_then(|name| name.to_str());
+            let Some(id) = name.and_then(|name| name.parse().ok()) else { continue };
+            if self.is_ours(&status.path).await? {
+                applications.push((id, status));
+            }
+        }
+        Ok(applications)
     }
 
-    /// Removes the directory of an application; one that is not there is no error.
+    /// Removes the directory of an application of this cluster; one that is not there, or that
+    /// does not say that it is of this cluster, is left as it is, and no error.
     ///
     /// # Errors
     /// It cannot be removed.
     pub async fn remove(&self, id: ApplicationId) -> Result<(), StagingError> {
-        self.files.delete(&self.application(id), true).await?;
+        let directory = self.application(id);
+        if self.is_ours(&directory).await? {
+            self.files.delete(&directory, true).await?;
+        }
         Ok(())
+    }
+
+    /// Removes a directory that this client has just made.
+    ///
+    /// # Errors
+    /// It cannot be removed.
+    pub async fn discard(&self, created: &FilePath) -> Result<(), StagingError> {
+        self.files.delete(created, true).await?;
+        Ok(())
+    }
+}
+
+/// A file system, borrowed or opened for one path.
+enum Files<'a> {
+    Own(&'a dyn FileSystem),
+    Other(Arc<dyn FileSystem>),
+}
+
+impl<'a> std::ops::Deref for Files<'a> {
+    type Target = dyn FileSystem + 'a;
+
+    fn deref(&self) -> &Self::Target {
+        match self {
+            Self::Own(files) => *files,
+            Self::Other(files) => files.as_ref(),
+        }
     }
 }
 
@@ -399,6 +516,16 @@ mod tests {
         std::fs::metadata("/proc/self").unwrap().uid().to_string()
     }
 
+    fn cluster(address: &str) -> Cluster {
+        let mut hadoop = HadoopConfiguration::new();
+        hadoop.set("yarn.resourcemanager.address", address);
+        Cluster::of(&hadoop).unwrap()
+    }
+
+    fn staging_of(root: &FilePath, user: &str) -> Staging<'static> {
+        Staging::new(&LocalFileSystem, root, user, cluster("rm:8032"))
+    }
+
     fn world() -> (tempfile::TempDir, FilePath, Executable) {
         let dir = tempfile::tempdir().unwrap();
         let program = dir.path().join("program");
@@ -413,7 +540,7 @@ mod tests {
     async fn an_executable_is_staged_once() {
         let (_dir, root, executable) = world();
         let user = user();
-        let staging = Staging::new(&LocalFileSystem, &root, &user);
+        let staging = staging_of(&root, &user);
         let first = staging.executable(&executable, "millstream").await.unwrap();
         let second = staging.executable(&executable, "millstream").await.unwrap();
         assert_eq!(first, second);
@@ -425,13 +552,13 @@ mod tests {
     async fn a_planted_file_is_not_used() {
         let (_dir, root, executable) = world();
         let user = user();
-        let staging = Staging::new(&LocalFileSystem, &root, &user);
+        let staging = staging_of(&root, &user);
         let honest = staging.executable(&executable, "millstream").await.unwrap();
         std::fs::write(&honest.uri, "b program").unwrap();
         let other = staging.executable(&executable, "millstream").await.unwrap();
         assert_ne!(honest.uri, other.uri);
         assert_eq!(std::fs::read_to_string(other.uri).unwrap(), "a program");
-        let of_nobody = Staging::new(&LocalFileSystem, &root, "nobody");
+        let of_nobody = staging_of(&root, "nobody");
         let third = of_nobody.executable(&executable, "millstream").await.unwrap();
         assert_ne!(third.uri, honest.uri);
     }
@@ -440,7 +567,7 @@ mod tests {
     async fn only_what_everybody_can_reach_is_public() {
         let (dir, root, executable) = world();
         let user = user();
-        let staging = Staging::new(&LocalFileSystem, &root, &user);
+        let staging = staging_of(&root, &user);
         let home = dir.path().join("home");
         std::fs::set_permissions(dir.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
         for (mode, public) in [(0o700, false), (0o711, true)] {
@@ -451,8 +578,66 @@ mod tests {
         let own = staging.application("application_1_0001".parse().unwrap());
         let bytes = staging.bytes(Bytes::from_static(b"x"), &own, "job.graph").await.unwrap();
         assert!(!bytes.public);
-        assert_eq!(staging.applications().await.unwrap().len(), 1);
-        staging.remove("application_1_0001".parse().unwrap()).await.unwrap();
-        assert_eq!(staging.applications().await.unwrap().len(), 0);
+    }
+
+    #[tokio::test]
+    async fn only_directories_of_this_cluster_are_seen_and_removed() {
+        let (_dir, root, _) = world();
+        let (here, there) = (
+            staging_of(&root, "alice"),
+            Staging::new(&LocalFileSystem, &root, "alice", cluster("other:8032")),
+        );
+        let ids: Vec<ApplicationId> =
+            (1..4).map(|id| format!("application_1_{id:04}").parse().unwrap()).collect();
+        let mine = here.create(ids[0]).await.unwrap();
+        here.mark(&mine).await.unwrap();
+        let theirs = there.create(ids[1]).await.unwrap();
+        there.mark(&theirs).await.unwrap();
+        // As an earlier release has left it, or another program.
+        let unmarked = here.create(ids[2]).await.unwrap();
+        let seen = here.applications().await.unwrap();
+        assert_eq!(seen.iter().map(|(id, _)| *id).collect::<Vec<_>>(), [ids[0]]);
+        for id in &ids {
+            here.remove(*id).await.unwrap();
+        }
+        let exists = |path: &FilePath| path.local().unwrap().exists();
+        assert_eq!([&mine, &theirs, &unmarked].map(exists), [false, true, true]);
+        let refused = here.create(ids[1]).await.unwrap_err().to_string();
+        assert!(refused.contains("exists already"), "{refused}");
+        here.remove(ids[0]).await.unwrap();
+    }
+
+    #[test]
+    fn a_cluster_is_where_its_clients_find_it() {
+        assert_eq!(cluster("rm"), cluster("rm:8032"));
+        assert_ne!(cluster("rm:8032"), cluster("rm:9032"));
+        assert!(cluster("rm").to_string().ends_with("machine=\n"));
+        let here = format!("machine={}\n", machine());
+        assert!(cluster("127.0.0.1:1").to_string().contains(&here));
+        let ha = |ids: &str, name: &str| {
+            let mut hadoop = HadoopConfiguration::new();
+            hadoop.set("yarn.resourcemanager.ha.enabled", "true");
+            hadoop.set("yarn.resourcemanager.ha.rm-ids", ids);
+            hadoop.set("yarn.resourcemanager.hostname.rm1", "a");
+            hadoop.set("yarn.resourcemanager.hostname.rm2", "b");
+            hadoop.set("yarn.resourcemanager.cluster-id", name);
+            Cluster::of(&hadoop).unwrap()
+        };
+        assert_eq!(ha("rm1,rm2", "x"), ha("rm2, rm1", "x"));
+        assert_ne!(ha("rm1,rm2", "x"), ha("rm1,rm2", "y"));
+    }
+
+    #[tokio::test]
+    async fn a_staged_file_whose_name_a_shell_reads_is_refused() {
+        let (dir, root, _) = world();
+        let staging = staging_of(&root, "alice");
+        let path = dir.path().join("x$(touch PWNED)");
+        std::fs::write(&path, "x").unwrap();
+        let refused = staging.staged(&FilePath::from(path.as_path()), "artifact", false).await;
+        let refused = refused.unwrap_err().to_string();
+        assert!(refused.contains("PWNED") && refused.contains("'$'"), "{refused}");
+        let remote = FilePath::from("hdfs://other:8020/app");
+        let refused = staging.staged(&remote, "artifact", false).await.unwrap_err().to_string();
+        assert!(refused.contains("another file system"), "{refused}");
     }
 }

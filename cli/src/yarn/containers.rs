@@ -1,7 +1,11 @@
 //! The processes in YARN's containers.
 
+use std::collections::BTreeMap;
 use std::ffi::OsString;
+use std::fs::{DirBuilder, OpenOptions};
+use std::io::Write as _;
 use std::net::{IpAddr, ToSocketAddrs};
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -16,11 +20,15 @@ use millstream_config::{Configuration, WorkerMemory, options};
 use millstream_graph::JobSettings;
 use millstream_hadoop_config::HadoopConfiguration;
 use millstream_rm_driver::{WorkerRequest, driver_events};
-use millstream_rm_yarn::container::{ARTIFACT, JOB_GRAPH, Surroundings, TaskManagers, hadoop};
+use millstream_rm_yarn::container::{
+    ARTIFACT, HADOOP_CONF, JOB_GRAPH, Surroundings, TEMPORARY, TaskManagers, hadoop,
+    master_variables, worker_variables,
+};
 use millstream_rm_yarn::credentials::AM_RM_TOKEN;
 use millstream_rm_yarn::decline;
 use millstream_rm_yarn::driver::{YarnDriver, YarnDriverConfig};
 use millstream_rm_yarn::ipc::{Identity, Options};
+use millstream_rm_yarn::launch_script::VariableName;
 use millstream_rm_yarn::proto::container::{Master, master};
 use millstream_rm_yarn::resource_manager::{ResourceManager, Service, addresses};
 use millstream_security::Authority;
@@ -44,8 +52,9 @@ const CALL_TIMEOUT: Duration = Duration::from_secs(30);
 const PENDING_SHORTEST: Duration = Duration::from_millis(50);
 /// A node on which so many workers failed to start is avoided.
 const NODE_FAILURES_MAX: u32 = 3;
-/// Where user code finds Hadoop's configuration, in the container's directory.
-const HADOOP_CONF: &str = "hadoop-conf";
+/// Who may read files with settings: the container's user alone, because some are secret.
+const PRIVATE_DIRECTORY: u32 = 0o700;
+const PRIVATE_FILE: u32 = 0o600;
 
 /// The file system of a path on the cluster.
 pub(crate) fn files(
@@ -73,7 +82,8 @@ pub(crate) fn job_manager(arguments: &ContainerArguments) -> Result<ExitCode> {
     let configuration = master_configuration(&surroundings, &told)?;
     let authority = Arc::new(surroundings.authority()?);
     let hadoop = hadoop(&told.hadoop);
-    let variables = user_variables(&surroundings, &hadoop, &told.user)?;
+    let own = master_variables(&told.configuration)?;
+    let variables = user_variables(&surroundings.dir, &hadoop, &told.user, own)?;
     let lease = told.attached.then(|| configuration.get(&options::CLIENT_HEARTBEAT_TIMEOUT));
     let setup = JobManagerSetup {
         lifecycle: lifecycle(&surroundings, &told)?,
@@ -149,10 +159,11 @@ pub(crate) fn task_manager(arguments: &ContainerArguments) -> Result<ExitCode> {
         (options::TASKMANAGER_HOST.key(), surroundings.host.clone()),
         (options::TASKMANAGER_BIND_HOST.key(), bind.to_owned()),
     ];
+    let variables = worker_variables(&told.configuration)?;
     let configuration = configuration(&surroundings, told.configuration, own)?;
     let hadoop = hadoop(&told.hadoop);
     let setup = TaskManagerSetup {
-        variables: user_variables(&surroundings, &hadoop, &told.user)?,
+        variables: user_variables(&surroundings.dir, &hadoop, &told.user, variables)?,
         credentials: Some(surroundings.identity()?),
     };
     daemon::run_configured(configuration, &arguments.log_file, |configuration, log| {
@@ -163,14 +174,14 @@ pub(crate) fn task_manager(arguments: &ContainerArguments) -> Result<ExitCode> {
 /// What travelled, and over it what only the container knows.
 fn configuration<const N: usize>(
     surroundings: &Surroundings,
-    mut pairs: std::collections::BTreeMap<String, String>,
+    mut pairs: BTreeMap<String, String>,
     own: [(&str, String); N],
 ) -> Result<Configuration> {
     for (key, value) in own {
         pairs.insert(key.to_owned(), value);
     }
     // Gone with the container, whoever ends it.
-    let temporary = surroundings.dir.join("tmp");
+    let temporary = surroundings.dir.join(TEMPORARY);
     std::fs::create_dir_all(&temporary)
         .with_context(|| format!("failed to create {}", temporary.display()))?;
     pairs
@@ -196,20 +207,29 @@ fn master_configuration(surroundings: &Surroundings, told: &Master) -> Result<Co
     configuration(surroundings, pairs, own)
 }
 
-/// What the processes that run user code get beside a clean environment: how HDFS is reached, and
-/// as whom. Nothing of it is secret.
+/// What the processes that run user code get beside a clean environment: how HDFS is reached, as
+/// whom, and over these the variables that the configuration sets for them.
 fn user_variables(
-    surroundings: &Surroundings,
+    container: &Path,
     hadoop: &HadoopConfiguration,
     user: &str,
+    own: BTreeMap<VariableName, String>,
 ) -> Result<Vec<(OsString, OsString)>> {
-    let directory = surroundings.dir.join(HADOOP_CONF);
+    let directory = container.join(HADOOP_CONF);
     let write = |directory: &Path| {
-        std::fs::create_dir_all(directory)?;
-        std::fs::write(directory.join("core-site.xml"), hadoop.to_xml())
+        DirBuilder::new().recursive(true).mode(PRIVATE_DIRECTORY).create(directory)?;
+        let file = directory.join("core-site.xml");
+        let mut options = OpenOptions::new();
+        let mut file = options.write(true).create_new(true).mode(PRIVATE_FILE).open(file)?;
+        file.write_all(hadoop.to_xml().as_bytes())
     };
     write(&directory).with_context(|| format!("failed to write {}", directory.display()))?;
-    Ok(vec![("HADOOP_CONF_DIR".into(), directory.into()), ("HADOOP_USER_NAME".into(), user.into())])
+    let ours = [
+        ("HADOOP_CONF_DIR".into(), directory.into_os_string()),
+        ("HADOOP_USER_NAME".into(), user.into()),
+    ];
+    let own = own.into_iter().map(|(name, value)| (name.as_str().into(), value.into()));
+    Ok(ours.into_iter().chain(own).collect())
 }
 
 fn lifecycle(surroundings: &Surroundings, told: &Master) -> Result<Lifecycle> {
@@ -303,4 +323,44 @@ fn worker(configuration: &Configuration) -> Result<WorkerRequest> {
     let slot_profile =
         ResourceProfile { cpu_cores: vcores / f64::from(slots.max(1)), memory: memory.slot };
     Ok(WorkerRequest { slots, slot_profile, memory_process: memory.total })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    use millstream_rm_yarn::launch_script;
+
+    use super::*;
+
+    #[test]
+    fn settings_of_hadoop_are_readable_for_their_owner_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut hadoop = HadoopConfiguration::new();
+        hadoop.set("fs.s3a.secret.key", "hunter2");
+        user_variables(dir.path(), &hadoop, "alice", BTreeMap::new()).unwrap();
+        let directory = dir.path().join(HADOOP_CONF);
+        let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
+        assert_eq!(mode(&directory), 0o700);
+        let file = directory.join("core-site.xml");
+        assert_eq!(mode(&file), 0o600);
+        assert!(std::fs::read_to_string(file).unwrap().contains("hunter2"));
+    }
+
+    #[test]
+    fn user_code_gets_the_variables_that_the_configuration_sets() {
+        let dir = tempfile::tempdir().unwrap();
+        let keys = [("env.A", "$x {{y}}"), ("env.HADOOP_CONF_DIR", "/etc/hadoop"), ("other", "z")];
+        let keys = keys.map(|(key, value)| (key.to_owned(), value.to_owned())).into();
+        let own = launch_script::variables(&keys, &["env."]).unwrap();
+        let hadoop = HadoopConfiguration::new();
+        let variables = user_variables(dir.path(), &hadoop, "alice", own).unwrap();
+        // Of a name that is there twice, the last one counts.
+        let variables: BTreeMap<_, _> = variables.into_iter().collect();
+        let value = |name: &str| variables[&OsString::from(name)].clone();
+        assert_eq!(value("A"), "$x {{y}}");
+        assert_eq!(value("HADOOP_CONF_DIR"), "/etc/hadoop");
+        assert_eq!(value("HADOOP_USER_NAME"), "alice");
+        assert_eq!(variables.len(), 3);
+    }
 }

@@ -44,10 +44,8 @@ pub(crate) fn deployment(
     attached: bool,
     engine: Option<PathBuf>,
 ) -> Result<Deployment> {
-    let engine = match engine {
-        Some(engine) => engine,
-        None => std::env::current_exe().context("failed to find the engine's binary")?,
-    };
+    let engine = engine.map_or_else(std::env::current_exe, Ok);
+    let engine = engine.context("failed to find the engine's binary")?;
     let name = configuration.get(&options::YARN_APPLICATION_NAME)?;
     let name = name.unwrap_or_else(|| purpose.name().to_owned());
     let (purpose, artifact, job_graph) = match purpose {
@@ -84,7 +82,7 @@ pub(crate) fn deployment(
         engine,
         ship_files: paths(yarn, &configuration.get(&options::YARN_SHIP_FILES)?),
         ship_archives: archives(yarn, configuration)?,
-        provided: paths(yarn, &configuration.get(&options::YARN_PROVIDED_LIB_DIRS)?),
+        provided: provided(yarn, configuration)?,
         artifact,
         job_graph,
         name,
@@ -196,6 +194,13 @@ fn saturated(count: u32) -> i32 {
 
 fn paths(yarn: &Yarn, texts: &[String]) -> Vec<FilePath> {
     texts.iter().map(|text| yarn.qualified(FilePath::from(text.as_str()))).collect()
+}
+
+fn provided(yarn: &Yarn, configuration: &Configuration) -> Result<Vec<FilePath>> {
+    let key = &options::YARN_PROVIDED_LIB_DIRS;
+    let named = configuration.get(key)?;
+    let paths = named.iter().map(|text| yarn.on_the_cluster(text));
+    paths.collect::<Result<_>>().with_context(|| format!("{} cannot be used", key.key()))
 }
 
 /// YARN unpacks by the name's end.

@@ -8,6 +8,7 @@ pub(crate) mod properties_file;
 pub(crate) mod session;
 mod vigil;
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -19,7 +20,7 @@ use millstream_rm_yarn::deployer::{self, Deployed, Deployer};
 use millstream_rm_yarn::ids::ApplicationId;
 use millstream_rm_yarn::proto::yarn::ApplicationReportProto;
 use millstream_rm_yarn::resource_manager::addresses;
-use millstream_rm_yarn::staging::Staging;
+use millstream_rm_yarn::staging::{Cluster, Elsewhere, Staging};
 use millstream_security::Credentials;
 use millstream_storage::{FilePath, FileSystem};
 use tokio::time::{sleep, timeout};
@@ -50,7 +51,9 @@ pub(crate) struct Yarn {
     pub(crate) user: String,
     pub(crate) client: YarnClient,
     files: Arc<dyn FileSystem>,
+    elsewhere: Box<Elsewhere>,
     staging: FilePath,
+    cluster: Cluster,
 }
 
 impl Yarn {
@@ -96,13 +99,19 @@ impl Yarn {
             for_files.set("dfs.replication", replication.to_string());
         }
         let files = containers::files(&for_files, &staging, &user)?;
-        Ok(Self { hadoop, user, client, files, staging })
+        let cluster = Cluster::of(&hadoop)?;
+        let other_user = user.clone();
+        let elsewhere: Box<Elsewhere> = Box::new(move |path| {
+            containers::files(&for_files, path, &other_user).map_err(|error| format!("{error:#}"))
+        });
+        Ok(Self { hadoop, user, client, files, elsewhere, staging, cluster })
     }
 
     /// Deploys here.
     pub(crate) fn deployer(&mut self) -> Deployer<'_> {
-        let staging = Staging::new(self.files.as_ref(), &self.staging, &self.user);
-        Deployer::new(&mut self.client, staging)
+        let cluster = self.cluster.clone();
+        let staging = Staging::new(self.files.as_ref(), &self.staging, &self.user, cluster);
+        Deployer::new(&mut self.client, staging.elsewhere(self.elsewhere.as_ref()))
     }
 
     /// A path with its file system named: containers may have another default.
@@ -116,6 +125,28 @@ impl Yarn {
             ),
             false => path,
         }
+    }
+
+    /// A directory that is on the cluster: without a scheme it is on the default file system, and
+    /// below the user's home if it is relative, as Hadoop reads paths.
+    pub(crate) fn on_the_cluster(&self, text: &str) -> Result<FilePath> {
+        let default = FilePath::from(self.hadoop.get_or("fs.defaultFS", ""));
+        let named = FilePath::from(text);
+        let Some(local) = named.local() else { return Ok(self.qualified(named)) };
+        let is_shared = default.local().is_some();
+        if text.starts_with("file:") && !is_shared {
+            bail!(
+                "{text} is on the disk of this machine, and containers run on others: name a \
+                 directory of the cluster's file system ({default}), or ship it (yarn.ship-files)"
+            );
+        }
+        let path = Path::new("/user").join(&self.user).join(local);
+        Ok(match is_shared {
+            true => FilePath::from(path),
+            false => {
+                FilePath::remote(default.scheme(), default.authority(), &path.display().to_string())
+            }
+        })
     }
 
     /// What later commands must know of a session that was deployed from here.

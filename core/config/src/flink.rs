@@ -244,7 +244,10 @@ pub(crate) fn meaning(key: &str) -> Meaning {
     let below = |prefix: &&&str| {
         // A map's prefix has no dot of its own.
         let rest = key.strip_prefix(**prefix).unwrap_or_default();
-        rest.len() > 1 && (prefix.ends_with('.') || rest.starts_with('.'))
+        match rest.strip_prefix('.') {
+            Some(rest) if !prefix.ends_with('.') => !rest.is_empty(),
+            _ => !rest.is_empty() && prefix.ends_with('.'),
+        }
     };
     match CATALOGUE.free_prefixes.iter().find(below) {
         Some(_) => Meaning::Key(status_of_unread(key)),
@@ -303,13 +306,23 @@ mod tests {
             ("state.backend.type", KeyStatus::Lacking),
             ("flink.hadoop.dfs.replication", KeyStatus::Honoured),
             ("containerized.master.env.NAME", KeyStatus::Honoured),
+            ("containerized.taskmanager.env.A", KeyStatus::Honoured),
+            ("yarn.application-master.env.A", KeyStatus::Honoured),
             ("metrics.reporter.prom.port", KeyStatus::Lacking),
             ("pipeline.global-job-parameters.my.own", KeyStatus::Lacking),
             ("external-resource.gpu.amount", KeyStatus::Lacking),
         ] {
             assert_eq!(status(key), Some(expected), "{key}");
         }
-        for key in ["flink.hadoop.", "pipeline.global-job-parametersx", "millstream.x", "", "."] {
+        for key in [
+            "flink.hadoop.",
+            "containerized.master.env.",
+            "metrics.reporter.",
+            "pipeline.global-job-parametersx",
+            "millstream.x",
+            "",
+            ".",
+        ] {
             assert_eq!(status(key), None, "{key}");
         }
     }

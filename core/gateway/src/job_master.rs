@@ -20,6 +20,17 @@ pub struct HostExit {
     pub stderr_tail: String,
 }
 
+/// Whether the reason of a worker's loss is known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Explanation {
+    /// The cause says all that will ever be said.
+    Complete,
+    /// The external manager knows more: [`JobMasterEvent::TaskManagerEnded`] follows.
+    Follows,
+    /// The ResourceManager has not said yet whether more follows.
+    Unknown,
+}
+
 /// What a JobMaster hears.
 #[derive(Debug, Clone)]
 pub enum JobMasterEvent {
@@ -35,6 +46,8 @@ pub enum JobMasterEvent {
         task_manager: TaskManagerId,
         /// Why, in one sentence.
         cause: FailureCause,
+        /// Whether more will be said about it.
+        explanation: Explanation,
     },
     /// What the external manager says about the end of a worker that is lost already.
     TaskManagerEnded {

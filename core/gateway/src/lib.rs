@@ -25,7 +25,7 @@ pub use job_manager::{
     ArtifactLocator, ConnectError, ConnectionLost, FetchError, JobManagerConnection,
     JobManagerConnector, JobManagerSender,
 };
-pub use job_master::{HostExit, JobMasterEvent, JobMasterGateway};
+pub use job_master::{Explanation, HostExit, JobMasterEvent, JobMasterGateway};
 pub use millstream_types::{CauseKind, FailureCause};
 pub use resource_manager::{
     AllocatedSlot, RegistrationRefused, ResourceManagerGateway, SlotRequirement,

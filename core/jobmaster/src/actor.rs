@@ -10,9 +10,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use futures::StreamExt;
 use futures::future::BoxFuture;
 use millstream_gateway::{
-    CauseKind, FailureCause, JobDetails, JobMasterEvent, JobMasterFactory, JobMasterGateway,
-    JobSubmission, ResourceManagerGateway, SlotRequirement, Stopped, TaskManagerGateway,
-    TaskManagerGone,
+    CauseKind, Explanation, FailureCause, JobDetails, JobMasterEvent, JobMasterFactory,
+    JobMasterGateway, JobSubmission, ResourceManagerGateway, SlotRequirement, Stopped,
+    TaskManagerGateway, TaskManagerGone,
 };
 use millstream_types::{AllocationId, JobId, Timestamp};
 use tokio::sync::{Notify, mpsc, watch};
@@ -189,7 +189,9 @@ impl Actor {
                     {
                         let message = format!("TaskManager {task_manager} cannot be reached");
                         let cause = FailureCause::new(CauseKind::WorkerLost, message);
-                        let lost = JobMasterEvent::TaskManagerLost { task_manager, cause };
+                        let explanation = Explanation::Unknown;
+                        let lost =
+                            JobMasterEvent::TaskManagerLost { task_manager, cause, explanation };
                         queue.push_back(Event::Gateway(lost));
                     }
                 }

@@ -12,6 +12,7 @@ pub(crate) fn of_failure(failure: Failure) -> FailureCause {
         "exchange" => CauseKind::Exchange,
         "stuck" => CauseKind::Stuck,
         "commit" => CauseKind::Commit,
+        "storage" => CauseKind::Storage,
         "memory" => CauseKind::Memory,
         "start" => CauseKind::Start,
         name => CauseKind::from_name(name).unwrap_or(CauseKind::Error),

@@ -58,6 +58,10 @@ pub struct JobMasterConfig {
     pub publish_interval: Duration,
     /// How many failures are remembered.
     pub exception_history_size: usize,
+    /// How long a storage may be away for a single attempt.
+    pub outage_max: Duration,
+    /// How long the end of a failed job waits for the external manager's word on a lost worker.
+    pub explanation_wait: Duration,
     /// When vertices are deployed; unset: eager, and lazily in batch mode.
     pub scheduling: Option<SchedulingStrategy>,
     /// What follows a failure; unset: nothing does.
@@ -83,6 +87,10 @@ impl Default for JobMasterConfig {
             exchange_hold: Duration::from_millis(500),
             publish_interval: Duration::from_millis(100),
             exception_history_size: 16,
+            // A NameNode of a large cluster needs minutes to start.
+            outage_max: Duration::from_secs(600),
+            // A NodeManager and a JobManager each speak to YARN within some seconds.
+            explanation_wait: Duration::from_secs(10),
             scheduling: None,
             restart_strategy: None,
             restart_attempts: 1,

@@ -34,13 +34,15 @@ impl History {
 
     /// Adds why a worker ended to the newest failure that its loss was; false if there is none.
     pub(crate) fn explain(&mut self, worker: &TaskManagerId, reason: &str) -> bool {
-        let is_its_loss = |entry: &&mut ExceptionEntry| {
-            let on = entry.location.as_ref().map(|location| &location.task_manager);
-            entry.cause.kind == CauseKind::WorkerLost && on == Some(worker)
-        };
-        let Some(entry) = self.entries.iter_mut().find(is_its_loss) else { return false };
+        let its_loss = self.entries.iter_mut().find(|entry| is_loss_of(entry, worker));
+        let Some(entry) = its_loss else { return false };
         entry.cause.message = format!("{}: {reason}", entry.cause.message);
         true
+    }
+
+    /// Whether the loss of this worker is remembered as a failure.
+    pub(crate) fn tells_of_loss(&self, worker: &TaskManagerId) -> bool {
+        self.entries.iter().any(|entry| is_loss_of(entry, worker))
     }
 
     fn truncate(&mut self) {
@@ -57,6 +59,11 @@ impl History {
     pub(crate) fn is_truncated(&self) -> bool {
         self.truncated
     }
+}
+
+fn is_loss_of(entry: &ExceptionEntry, worker: &TaskManagerId) -> bool {
+    let on = entry.location.as_ref().map(|location| &location.task_manager);
+    entry.cause.kind == CauseKind::WorkerLost && on == Some(worker)
 }
 
 #[cfg(test)]

@@ -13,6 +13,7 @@
 //! what Flink calls these phases; a phase says what is being waited for.
 
 mod ending;
+mod explanations;
 #[cfg(test)]
 pub(crate) mod fixture;
 mod messages;
@@ -33,7 +34,7 @@ use millstream_gateway::{
 };
 use millstream_graph::JobGraph;
 use millstream_protocol::job;
-use millstream_types::{AllocationId, HostId, JobStatus, Timestamp};
+use millstream_types::{AllocationId, HostId, JobStatus, TaskManagerId, Timestamp};
 
 use crate::config::{JobMasterConfig, SchedulingStrategy};
 use crate::execution_graph::ExecutionGraph;
@@ -101,6 +102,8 @@ pub enum TimerKind {
     Abort,
     /// It is time to restart.
     Restart,
+    /// Nobody said why a worker was lost.
+    Explanation,
     /// It is time to show metrics.
     Publish,
 }
@@ -184,6 +187,9 @@ pub struct JobMaster {
     phase: Phase,
     round: u64,
     restarts: u32,
+    /// Restarts that do not count, and since when the storage is away that they were for.
+    uncounted: u32,
+    outage_since: Option<Timestamp>,
     slots: SlotPool,
     /// Why slots may never come; the ResourceManager says it once, whatever the phase.
     shortage: Option<String>,
@@ -192,6 +198,9 @@ pub struct JobMaster {
     signs_expected_since: Timestamp,
     executions: ExecutionGraph,
     history: History,
+    /// Workers that were lost, with the time until when the end of a failed job waits for the
+    /// reason; none once that is known.
+    losses: BTreeMap<TaskManagerId, Option<Timestamp>>,
     /// Whether tasks of this attempt were deployed, so that output may have to be discarded.
     may_have_output: bool,
     /// How many `Settled` the coordinator host owes.
@@ -239,9 +248,12 @@ impl JobMaster {
             phase: Phase::New,
             round: 0,
             restarts: 0,
+            uncounted: 0,
+            outage_since: None,
             shortage: None,
             hosts: Hosts::default(),
             signs_expected_since: now,
+            losses: BTreeMap::new(),
             may_have_output: false,
             settles_due: 0,
             unseen: Unseen::Nothing,
@@ -268,13 +280,13 @@ impl JobMaster {
             JobMasterEvent::SlotsGranted(slots) => self.on_slots_granted(slots),
             JobMasterEvent::NotEnoughSlots(sentence) => self.on_shortage(Some(sentence)),
             JobMasterEvent::EnoughSlots => self.on_shortage(None),
-            JobMasterEvent::TaskManagerLost { task_manager, cause } => {
+            JobMasterEvent::TaskManagerLost { task_manager, cause, explanation } => {
+                self.expect_explanation(&task_manager, explanation);
                 self.on_task_manager_lost(&task_manager, &cause);
+                self.end_if_explained();
             }
             JobMasterEvent::TaskManagerEnded { task_manager, reason } => {
-                if self.history.explain(&task_manager, &reason) {
-                    self.unseen = Unseen::State;
-                }
+                self.on_task_manager_ended(&task_manager, &reason);
             }
             JobMasterEvent::HostMessage { host, message } => self.on_host_message(host, message),
             JobMasterEvent::HostExited(exit) => self.on_host_exited(&exit),
@@ -298,6 +310,7 @@ impl JobMaster {
             TimerKind::Cancel => self.on_tasks_stuck(),
             TimerKind::Abort => self.on_abort_late(),
             TimerKind::Restart => self.restart(),
+            TimerKind::Explanation => self.end_if_explained(),
             TimerKind::Publish => {}
         }
     }
@@ -383,7 +396,10 @@ impl JobMaster {
             Phase::Aborting { .. } => {
                 Some("its sinks to discard what they did not publish".to_owned())
             }
-            Phase::StoppingHosts { .. } => Some(format!("{} processes to end", self.hosts.len())),
+            Phase::StoppingHosts { .. } => Some(match self.hosts.len() {
+                0 => "the reason why a TaskManager ended".to_owned(),
+                hosts => format!("{hosts} processes to end"),
+            }),
             Phase::WaitingForRestart => {
                 Some(format!("its restart, {:?} after the failure", self.config.restart_delay))
             }

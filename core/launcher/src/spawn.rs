@@ -8,7 +8,7 @@ use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use millstream_protocol::HOST_SOCKET_VARIABLE;
+use millstream_protocol::{HOST_SOCKET_VARIABLE, HOST_START_VARIABLE};
 use millstream_types::{CauseKind, FailureCause};
 use rustix::fs::{Mode, OFlags};
 use rustix::io::FdFlags;
@@ -75,6 +75,7 @@ pub(crate) fn command(spec: &HostSpec) -> Result<(Command, UnixStream), SpawnErr
     command
         .envs(spec.variables.iter().map(|(name, value)| (name, value)))
         .env(HOST_SOCKET_VARIABLE, theirs.as_raw_fd().to_string())
+        .env(HOST_START_VARIABLE, spec.start_timeout.as_millis().to_string())
         .env(HOST_MARK_VARIABLE, spec.host.to_string());
     if let HostOutput::Files { stdout, stderr } = &spec.output {
         command.stdout(append(stdout)?).stderr(append(stderr)?);

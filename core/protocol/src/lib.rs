@@ -63,6 +63,9 @@ impl std::fmt::Display for Version {
 /// the process is a child of the engine and must not take its own role.
 pub const HOST_SOCKET_VARIABLE: &str = "MILLSTREAM_HOST_SOCKET";
 
+/// The environment variable that says how many milliseconds a host may take until it is ready.
+pub const HOST_START_VARIABLE: &str = "MILLSTREAM_HOST_START_MS";
+
 /// The code that a host exits with when its own end of the socket is gone, so that it cannot say
 /// so: user code has closed the descriptors of its process.
 pub const HOST_SOCKET_LOST: i32 = 113;

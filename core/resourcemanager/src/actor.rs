@@ -10,9 +10,9 @@ use std::time::Duration;
 
 use futures::future::BoxFuture;
 use millstream_gateway::{
-    AllocatedSlot, CauseKind, FailureCause, JobMasterEvent, JobMasterGateway, RegistrationRefused,
-    ResourceManagerGateway, SlotRequirement, Stopped, TaskManagerDetails, TaskManagerGateway,
-    TaskManagerHeartbeat, TaskManagerRegistration,
+    AllocatedSlot, CauseKind, Explanation, FailureCause, JobMasterEvent, JobMasterGateway,
+    RegistrationRefused, ResourceManagerGateway, SlotRequirement, Stopped, TaskManagerDetails,
+    TaskManagerGateway, TaskManagerHeartbeat, TaskManagerRegistration,
 };
 use millstream_rm_driver::{
     ClusterStatus, DriverEvent, DriverEventReceiver, RequestId, ResourceManagerDriver,
@@ -193,6 +193,14 @@ struct Job {
     courier: mpsc::Sender<JobMasterEvent>,
 }
 
+/// A worker that a job lost, while the external manager has not said why. The job may be about to
+/// end, and hold and need no slots any more.
+#[derive(Debug)]
+struct Unexplained {
+    worker: TaskManagerId,
+    courier: mpsc::Sender<JobMasterEvent>,
+}
+
 #[derive(Debug)]
 struct Actor {
     slots: SlotManager,
@@ -203,7 +211,7 @@ struct Actor {
     /// Why the driver has no worker for us yet.
     waits_for: Option<String>,
     /// Who lost which workers without knowing why, the newest first.
-    unexplained: VecDeque<(TaskManagerId, JobId)>,
+    unexplained: VecDeque<Unexplained>,
     to_self: mpsc::WeakSender<Message>,
 }
 
@@ -304,7 +312,6 @@ impl Actor {
                 self.explain(&worker, &reason);
                 self.dismiss(&worker);
                 self.lose(&worker, FailureCause::new(CauseKind::WorkerLost, reason));
-                self.unexplained.retain(|(explained, _)| *explained != worker);
             }
             DriverEvent::Draining { worker, reason, .. } => {
                 warn!(%worker, reason, "worker will be taken away");
@@ -369,12 +376,13 @@ impl Actor {
 
     /// The news of a worker's end often comes after its connection broke.
     fn explain(&mut self, id: &TaskManagerId, reason: &str) {
-        let told: Vec<JobId> =
-            self.unexplained.iter().filter(|(lost, _)| lost == id).map(|(_, job)| *job).collect();
-        for job in told {
+        for lost in self.unexplained.iter().filter(|lost| lost.worker == *id) {
             let (task_manager, reason) = (id.clone(), reason.to_owned());
-            self.tell(job, JobMasterEvent::TaskManagerEnded { task_manager, reason });
+            // A JobMaster that has ended, or reads nothing, does without.
+            let _ =
+                lost.courier.try_send(JobMasterEvent::TaskManagerEnded { task_manager, reason });
         }
+        self.unexplained.retain(|lost| lost.worker != *id);
     }
 
     fn lose(&mut self, id: &TaskManagerId, cause: FailureCause) {
@@ -394,13 +402,7 @@ impl Actor {
                     let slots = slots.collect();
                     self.tell(job, JobMasterEvent::SlotsGranted(slots));
                 }
-                Action::TellLost { job, worker, cause } => {
-                    if self.fleet.is_some() {
-                        self.unexplained.truncate(UNEXPLAINED_MAX - 1);
-                        self.unexplained.push_front((worker.clone(), job));
-                    }
-                    self.tell(job, JobMasterEvent::TaskManagerLost { task_manager: worker, cause });
-                }
+                Action::TellLost { job, worker, cause } => self.tell_lost(job, worker, cause),
                 Action::TellNotEnough { job, reason } => {
                     info!(%job, reason, "not enough slots");
                     self.tell(job, JobMasterEvent::NotEnoughSlots(reason));
@@ -410,6 +412,18 @@ impl Actor {
         }
         let slots = &self.slots;
         self.jobs.retain(|job, _| slots.knows(*job));
+    }
+
+    fn tell_lost(&mut self, job: JobId, worker: TaskManagerId, cause: FailureCause) {
+        let follows = self.fleet.as_ref().is_some_and(|fleet| !fleet.has_ended(&worker));
+        let explanation = if follows { Explanation::Follows } else { Explanation::Complete };
+        if let Some(known) = self.jobs.get(&job).filter(|_| follows) {
+            self.unexplained.truncate(UNEXPLAINED_MAX - 1);
+            let (worker, courier) = (worker.clone(), known.courier.clone());
+            self.unexplained.push_front(Unexplained { worker, courier });
+        }
+        let lost = JobMasterEvent::TaskManagerLost { task_manager: worker, cause, explanation };
+        self.tell(job, lost);
     }
 
     fn allocated(&self, grant: crate::slot_manager::Grant) -> Option<AllocatedSlot> {

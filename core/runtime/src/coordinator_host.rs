@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use millstream_api::{CommitterInfo, OperatorCoordinator, Program, Replies, Result, error};
 use millstream_graph::JobGraph;
 use millstream_protocol::host::{Failure, OperatorEvent, Ready, Settled, from_host, to_host};
+use millstream_storage::patience::{Waiting, set_waiting};
 use millstream_types::{JobId, OperatorId};
 
 use crate::failure::{self, guard};
@@ -50,6 +51,7 @@ impl CoordinatorHost {
             let built = built.map_err(|failure| of_operator(failure, &operator.name))?;
             coordinators.insert(operator.id, built);
         }
+        set_waiting(Waiting::Running);
         outbox.send(from_host::Message::Ready(Ready::default()));
         Ok(Self { coordinators, outbox, next_tick: None })
     }

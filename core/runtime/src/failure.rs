@@ -8,6 +8,7 @@ use std::sync::Once;
 use millstream_api::Error;
 use millstream_network::{ExchangeError, InboxError};
 use millstream_protocol::host::Failure;
+use millstream_storage::StorageError;
 
 thread_local! {
     /// Where the last panic of this thread was, written by the hook.
@@ -61,8 +62,22 @@ pub(crate) fn of_error(error: &Error) -> Failure {
         matches!(cause.downcast_ref(), Some(ExchangeError::Lost(_)))
             || matches!(cause.downcast_ref(), Some(InboxError::Lost(_)))
     });
-    let kind = if exchange { "exchange" } else { "error" };
-    Failure { kind: kind.to_owned(), message: format!("{error:#}"), detail: String::new() }
+    let storage = error.chain().any(|cause| {
+        cause.downcast_ref::<StorageError>().is_some_and(StorageError::is_of_infrastructure)
+    });
+    let kind = match (exchange, storage) {
+        (true, _) => "exchange",
+        (false, true) => "storage",
+        (false, false) => "error",
+    };
+    Failure { kind: kind.to_owned(), message: sentence(error), detail: String::new() }
+}
+
+/// An error and its causes; what one says in the words of the one above it is said once.
+fn sentence(error: &Error) -> String {
+    let mut parts: Vec<String> = error.chain().map(ToString::to_string).collect();
+    parts.dedup();
+    parts.join(": ")
 }
 
 /// A failure of the host itself.
@@ -72,6 +87,8 @@ pub(crate) fn of_kind(kind: &str, message: impl Into<String>) -> Failure {
 
 #[cfg(test)]
 mod tests {
+    use millstream_storage::FilePath;
+
     use super::*;
 
     #[test]
@@ -88,5 +105,30 @@ mod tests {
     fn an_error_is_told_with_its_causes() {
         let error = millstream_api::error!("disk full").context("sink \"x\" failed");
         assert_eq!(of_error(&error).message, "sink \"x\" failed: disk full");
+    }
+
+    /// As connectors wrap what a file system says.
+    #[derive(Debug, thiserror::Error)]
+    #[error("{0}")]
+    struct Wrapped(#[from] StorageError);
+
+    #[test]
+    fn a_storage_that_is_away_is_no_error_of_the_user() {
+        let path = || FilePath::from("hdfs://nn:8020/x");
+        let away = || StorageError::Unavailable {
+            action: "open",
+            path: path(),
+            reason: "SafeModeException: Name node is in safe mode".to_owned(),
+        };
+        let failure = of_error(&Error::from(away()).context("sink \"x\" failed"));
+        assert_eq!(failure.kind, "storage");
+        assert!(failure.message.contains("SafeModeException"), "{failure:?}");
+        let failure = of_error(&Wrapped(away()).into());
+        assert_eq!((failure.kind.as_str(), failure.message), ("storage", away().to_string()));
+        let reason = "its DataNode died".to_owned();
+        let path = path();
+        let lost = StorageError::Lost { path: path.clone(), reason };
+        assert_eq!(of_error(&lost.into()).kind, "storage");
+        assert_eq!(of_error(&StorageError::NotFound { path }.into()).kind, "error");
     }
 }

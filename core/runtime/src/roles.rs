@@ -14,7 +14,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use millstream_api::{
     Args, Environment, Execution, Executor, JobResult, Program, Result, bail, error,
@@ -23,14 +23,18 @@ use millstream_graph::{JobGraph, JobSettings, fingerprint_difference};
 use millstream_protocol::host::{
     Answer, Begin, Failure, Finished, Hello, Role, ToHost, answer, from_host, to_host,
 };
-use millstream_protocol::{HOST_PROTOCOL, HOST_SOCKET_VARIABLE};
+use millstream_protocol::{HOST_PROTOCOL, HOST_SOCKET_VARIABLE, HOST_START_VARIABLE};
 use millstream_security::{Credentials, Secret};
+use millstream_storage::patience::{Waiting, set_waiting};
 use millstream_types::{HostId, JobId, JobStatus};
 
 use crate::coordinator_host::CoordinatorHost;
 use crate::failure::{self, guard};
 use crate::link::{self, Outbox, ToControl};
 use crate::task_host::{TaskHost, TaskHostConfig};
+
+/// How long a host may take until it is ready, if its parent does not say it.
+const START_LIMIT: Duration = Duration::from_secs(30);
 
 /// What a user writes: builds streams and executes them.
 pub type BuildFunction = fn(&mut Environment, Args) -> Result<()>;
@@ -326,7 +330,17 @@ fn run_tasks(
     Ok(())
 }
 
+/// File systems give up in time for their reason to be told before the host is killed for its
+/// silence.
+fn limit_patience() {
+    let limit = std::env::var(HOST_START_VARIABLE).ok().and_then(|text| text.parse().ok());
+    let limit = limit.map_or(START_LIMIT, Duration::from_millis);
+    // The limit counts from the start of the process, and the reason needs some time to arrive.
+    set_waiting(Waiting::Starting { until: Instant::now() + limit * 2 / 3 });
+}
+
 fn run_host(parent: Parent, begin: Begin, build: BuildFunction) -> ExitCode {
+    limit_patience();
     parent.outbox.show_life(begin.heartbeat_interval_ms);
     let planned = begin.job_graph.clone().ok_or_else(|| error!("the parent gave no job graph"));
     let planned = planned.and_then(|graph| Ok(JobGraph::try_from(graph)?));

@@ -16,6 +16,7 @@ use millstream_protocol::host::{
     from_host, to_host,
 };
 use millstream_security::{Credentials, Secret};
+use millstream_storage::patience::{Waiting, set_waiting};
 use millstream_types::{ExecutionAttemptId, HostId, JobId, OperatorId, VertexId};
 
 use crate::build::{Blueprint, TaskParts};
@@ -90,6 +91,7 @@ impl TaskHost {
         })?
         .encoding_always(graph.settings.serializes_always());
         let address = exchange.address().map_or_else(String::new, |address| address.to_string());
+        set_waiting(Waiting::Running);
         outbox.send(from_host::Message::Ready(Ready { data_address: address }));
         Ok(Self {
             config,

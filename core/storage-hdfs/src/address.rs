@@ -55,6 +55,17 @@ impl Address {
         }
     }
 
+    /// Where the NameNodes listen, as far as the configuration says it.
+    pub(crate) fn servers(&self, configuration: &HadoopConfiguration) -> Vec<String> {
+        match self {
+            Self::Single(address) => vec![address.clone()],
+            Self::Nameservice(name, ids) => {
+                let key = |id: &String| format!("dfs.namenode.rpc-address.{name}.{id}");
+                ids.iter().filter_map(|id| configuration.get(&key(id))).collect()
+            }
+        }
+    }
+
     /// How many NameNodes there are.
     pub(crate) fn count(&self) -> usize {
         match self {
@@ -88,6 +99,8 @@ mod tests {
         let configuration = of(&[
             ("fs.defaultFS", "hdfs://ha/"),
             ("dfs.ha.namenodes.ha", "nn1, nn2"),
+            ("dfs.namenode.rpc-address.ha.nn1", "a:8020"),
+            ("dfs.namenode.rpc-address.ha.nn2", "b:8020"),
             ("dfs.namenode.rpc-address.plain", "node-7:9000"),
             ("dfs.namenode.rpc-address.bare", "node-8"),
         ]);
@@ -100,6 +113,8 @@ mod tests {
         let ha = Address::Nameservice("ha".to_owned(), vec!["nn1".to_owned(), "nn2".to_owned()]);
         assert_eq!((find("ha"), find("")), (ha.clone(), ha.clone()));
         assert_eq!((ha.url(), ha.count()), ("hdfs://ha".to_owned(), 2));
+        assert_eq!(ha.servers(&configuration), ["a:8020", "b:8020"]);
+        assert_eq!(single("nn:9000").servers(&configuration), ["nn:9000"]);
         assert_eq!(ha.beginning_with(3).unwrap().1, "nn2,nn1");
         assert_eq!(single("nn:9000").beginning_with(1), None);
     }

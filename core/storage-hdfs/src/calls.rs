@@ -8,16 +8,18 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use futures::FutureExt;
+use futures::future::join_all;
 use hdfs_native::{Client, ClientBuilder, HdfsError};
 use millstream_hadoop_config::HadoopConfiguration;
-use millstream_storage::BoxFuture;
+use millstream_storage::{BoxFuture, patience};
 use tokio::runtime::{Handle, Runtime};
 use tokio::time::Instant;
-use tracing::debug;
+use tracing::{debug, warn};
 
 use crate::OpenError;
 use crate::address::Address;
 use crate::errors::Failure;
+use crate::probe::probe;
 
 /// How long a NameNode may take for one answer: longer than its long pauses.
 const ANSWER_DEADLINE: Duration = Duration::from_secs(20);
@@ -26,6 +28,8 @@ const ANSWER_DEADLINE: Duration = Duration::from_secs(20);
 const FIRST_ANSWER_PATIENCE: Duration = Duration::from_secs(15);
 /// Between two attempts, at first and at last.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(2));
+/// After how long a wait is logged.
+const TELL_AFTER: Duration = Duration::from_secs(10);
 /// Threads of the library: what it does is mostly waiting.
 const THREADS: usize = 2;
 
@@ -38,6 +42,10 @@ pub(crate) struct Calls {
     current: RwLock<Current>,
     /// Whether any NameNode has ever answered.
     answered: AtomicBool,
+    /// Where the NameNodes listen.
+    servers: Vec<String>,
+    /// Whether NameNodes are known to be there.
+    probed: AtomicBool,
 }
 
 #[derive(Debug, Clone)]
@@ -63,9 +71,10 @@ impl Calls {
             properties.push(("dfs.client.socket-timeout".to_owned(), "20000".to_owned()));
         }
         let current = connect(&address, &properties, user, 0)?;
-        let user = user.to_owned();
-        let (current, answered) = (RwLock::new(current), AtomicBool::new(false));
-        Ok(Self { address, user, properties, current, answered })
+        let (user, current) = (user.to_owned(), RwLock::new(current));
+        let servers = address.servers(configuration);
+        let (answered, probed) = (AtomicBool::new(false), AtomicBool::new(false));
+        Ok(Self { address, user, properties, current, answered, servers, probed })
     }
 
     fn current(&self) -> Current {
@@ -87,6 +96,54 @@ impl Calls {
         }
     }
 
+    /// Whether it is safe to send the library to the NameNodes: some answer, and no other server
+    /// does in their place.
+    async fn probe(&self) -> Result<(), Failure> {
+        if self.servers.is_empty() || self.probed.load(Ordering::Relaxed) {
+            return Ok(());
+        }
+        let probes = self.servers.iter().map(|server| probe(server, &self.user));
+        let found = join_all(probes).await;
+        let (there, missing): (Vec<_>, Vec<_>) = found.into_iter().partition(Result::is_ok);
+        let mut reasons = Vec::new();
+        for failure in missing.into_iter().filter_map(Result::err) {
+            match failure {
+                Failure::NotNow(reason) => reasons.push(reason),
+                foreign => return Err(foreign),
+            }
+        }
+        if there.is_empty() {
+            return Err(Failure::NotNow(reasons.join("; ")));
+        }
+        self.probed.store(true, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// One attempt with the present client, unless there is no NameNode to connect to.
+    async fn attempt<T>(
+        &self,
+        current: &Current,
+        attempt: impl Future<Output = Result<T, HdfsError>>,
+    ) -> Result<T, Failure> {
+        self.probe().await?;
+        let attempt = attempt.inspect(|outcome| match outcome {
+            // What listens there next may be something else.
+            Err(HdfsError::IOError(_)) => self.probed.store(false, Ordering::Relaxed),
+            _ => self.answered.store(true, Ordering::Relaxed),
+        });
+        match within(ANSWER_DEADLINE, attempt).await {
+            Ok(done) => Ok(done),
+            Err(Ended::Failed(failure)) => Err(failure),
+            Err(Ended::Hung) => {
+                self.give_up(current.number);
+                self.probed.store(false, Ordering::Relaxed);
+                let (servers, seconds) = (self.servers.join(", "), ANSWER_DEADLINE.as_secs());
+                let reason = format!("the NameNode at {servers} gave no answer for {seconds} s");
+                Err(Failure::Ambiguous(reason))
+            }
+        }
+    }
+
     /// One attempt, or as many as the patience allows while nothing has happened, or while it does
     /// not matter whether it has.
     pub(crate) async fn call<T, F>(
@@ -98,37 +155,32 @@ impl Calls {
     where
         F: Future<Output = Result<T, HdfsError>>,
     {
-        let start = Instant::now();
-        let mut pause = PAUSES.0;
+        let (start, waiting) = (Instant::now(), patience::waiting());
+        let (mut pause, mut told) = (PAUSES.0, false);
         loop {
             let current = self.current();
-            let attempt = attempt(current.client).inspect(|outcome| {
-                if !matches!(outcome, Err(HdfsError::IOError(_))) {
-                    self.answered.store(true, Ordering::Relaxed);
-                }
-            });
-            let failure = match within(ANSWER_DEADLINE, attempt).await {
+            let failure = match self.attempt(&current, attempt(current.client.clone())).await {
                 Ok(done) => return Ok(done),
-                Err(Ended::Failed(failure)) => failure,
-                Err(Ended::Hung) => {
-                    self.give_up(current.number);
-                    let seconds = ANSWER_DEADLINE.as_secs();
-                    Failure::Ambiguous(format!("the NameNode gave no answer for {seconds} s"))
-                }
+                Err(failure) => failure,
             };
             let again = match &failure {
                 Failure::NotNow(_) => true,
                 Failure::Ambiguous(_) => idempotent,
                 _ => false,
             };
-            let patience = match self.answered.load(Ordering::Relaxed) {
-                true => patience,
-                false => patience.min(FIRST_ANSWER_PATIENCE),
-            };
-            if !again || start.elapsed() + pause > patience {
+            let heard = self.answered.load(Ordering::Relaxed);
+            let usual = if heard { patience } else { patience.min(FIRST_ANSWER_PATIENCE) };
+            if !again || start.elapsed() + pause > waiting.patience(start.into_std(), usual, heard)
+            {
                 return Err(failure);
             }
-            debug!(?failure, "a call to HDFS is tried again");
+            match told {
+                false if start.elapsed() > TELL_AFTER => {
+                    told = true;
+                    warn!(?failure, "waiting for HDFS");
+                }
+                _ => debug!(?failure, "a call to HDFS is tried again"),
+            }
             tokio::time::sleep(pause).await;
             pause = (pause * 2).min(PAUSES.1);
         }

@@ -129,7 +129,7 @@ impl Failure {
 }
 
 /// What a person reads of a text that Java made: no stack trace, and no more than some lines.
-fn first_line(text: &str) -> String {
+pub(crate) fn first_line(text: &str) -> String {
     let line = text.lines().find(|line| !line.trim().is_empty()).unwrap_or("no reason given");
     let line = line.trim();
     match line.char_indices().nth(REASON_CHARS_MAX) {

@@ -3,6 +3,8 @@
 //! - *Every call ends.* The library waits for a NameNode without limit; here each attempt has a
 //!   deadline, after which the connection is given up, and under high availability the next
 //!   attempt begins with the next NameNode (`calls`).
+//! - *No foreign server is believed.* Before the library connects for the first time, and after a
+//!   connection was lost, a small question tells whether a NameNode is there (`probe`).
 //! - *Patience.* A NameNode that starts, is in safe mode or hands over is asked again until the
 //!   patience is at its end; then the error says what it said last.
 //! - *Outcomes are not guessed.* A change whose answer was lost is looked for before anything else
@@ -22,6 +24,7 @@ mod address;
 mod calls;
 mod errors;
 mod file_system;
+mod probe;
 mod reader;
 mod writer;
 

@@ -121,6 +121,12 @@ impl StorageError {
         matches!(self, Self::Unavailable { .. })
     }
 
+    /// Whether the storage failed, and neither the caller nor what it asked for did.
+    #[must_use]
+    pub const fn is_of_infrastructure(&self) -> bool {
+        matches!(self, Self::Unavailable { .. } | Self::OutcomeUnknown { .. } | Self::Lost { .. })
+    }
+
     /// Whether there is nothing of this name.
     #[must_use]
     pub const fn is_not_found(&self) -> bool {

@@ -24,6 +24,7 @@ mod error;
 mod file_system;
 mod local;
 mod path;
+pub mod patience;
 mod registry;
 
 pub use blocking::block_on;

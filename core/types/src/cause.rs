@@ -31,13 +31,16 @@ pub enum CauseKind {
     Exchange,
     /// Publishing a sink's results failed.
     Commit,
+    /// A file system could not serve user code: it is away, in safe mode, or lost a file that was
+    /// being written.
+    Storage,
     /// It was asked for.
     Requested,
 }
 
 impl CauseKind {
     /// Every kind.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::Error,
         Self::Panic,
         Self::Signal,
@@ -50,6 +53,7 @@ impl CauseKind {
         Self::Stuck,
         Self::Exchange,
         Self::Commit,
+        Self::Storage,
         Self::Requested,
     ];
 
@@ -77,6 +81,7 @@ impl CauseKind {
             Self::Stuck => "TaskNotStopping",
             Self::Exchange => "ExchangeFailed",
             Self::Commit => "CommitFailed",
+            Self::Storage => "StorageUnavailable",
             Self::Requested => "Requested",
         }
     }

@@ -63,6 +63,17 @@ fn addresses(yarn: &OnYarn) {
     assert_refused(&at("localhost:1"), &["failed to connect to localhost:1"]);
     let web = format!("localhost:{}", yarn.hadoop.web.port);
     assert_refused(&at(&web), &["does not speak Hadoop RPC", "is it the right port?"]);
+    // The letters of a web server's answer are no length.
+    let name_node = |address: &str| {
+        let property = format!("-Dyarn.staging-directory=hdfs://{address}/staging");
+        yarn.run("yarn-session", &["-d", &property])
+    };
+    let web = format!("localhost:{}", yarn.hadoop.name_node_web.port);
+    let words = [web.as_str(), "is no NameNode", "web server", "is it the right port?"];
+    assert_refused(&name_node(&web), &words);
+    let other = yarn.hadoop.client_address();
+    assert_refused(&name_node(&other), &[&other, "not a NameNode's", "is it the right port?"]);
+    assert_refused(&name_node("localhost:1"), &["no NameNode answers at localhost:1"]);
     let refused = yarn.run("list", &["-t", "yarn-session"]);
     assert_refused(&refused, &["no session on YARN is known", "yarn-session.sh"]);
     let unknown = "-Dyarn.application.id=application_1_0001";

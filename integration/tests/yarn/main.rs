@@ -23,6 +23,7 @@ mod modes;
 mod nodes;
 mod outages;
 mod people;
+mod shipping;
 mod transport;
 
 const DEADLINE: Duration = Duration::from_secs(60);

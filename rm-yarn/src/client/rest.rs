@@ -86,12 +86,7 @@ impl RestClient {
             }));
         }
         let circle = Circle::new(addresses(hadoop, WEB_ADDRESS, WEB_PORT)?, patience);
-        // A standby's redirection would lead round the circle once more.
-        let http = Client::builder()
-            .connect_timeout(CONNECT_TIMEOUT)
-            .timeout(call_timeout(CALL_TIMEOUT, patience))
-            .redirect(Policy::none())
-            .build()
+        let http = http(call_timeout(CALL_TIMEOUT, patience))
             .map_err(|error| no_answer("the HTTP client", &error))?;
         Ok(Self { circle, user: user.to_owned(), http })
     }
@@ -191,6 +186,15 @@ impl RestClient {
     }
 }
 
+/// A client that speaks to the cluster itself, whatever proxy the environment names: a submission
+/// holds the key of the new cluster's authority.
+#[expect(clippy::disallowed_methods, reason = "the one place that makes HTTP clients")]
+fn http(timeout: Duration) -> reqwest::Result<Client> {
+    let builder = Client::builder().connect_timeout(CONNECT_TIMEOUT).timeout(timeout);
+    // A standby's redirection would lead round the circle once more.
+    builder.no_proxy().redirect(Policy::none()).build()
+}
+
 /// What an answer means.
 fn judged(address: &str, status: StatusCode, bytes: &[u8]) -> Result<Answer, RestError> {
     if status.is_redirection() {
@@ -270,5 +274,23 @@ mod tests {
         hadoop.set("yarn.http.policy", "HTTPS_ONLY");
         let error = RestClient::new(&hadoop, "alice", Duration::ZERO).err().unwrap().to_string();
         assert!(error.contains("yarn.client.transport: rpc"), "{error}");
+    }
+
+    /// The test above once more, in a process whose environment names a proxy.
+    #[test]
+    fn a_proxy_of_the_environment_is_not_used() {
+        let proxy = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        proxy.set_nonblocking(true).unwrap();
+        let url = format!("http://{}", proxy.local_addr().unwrap());
+        let mut again = std::process::Command::new(std::env::current_exe().unwrap());
+        again.args(["--exact", "client::rest::tests::impatience_ends_with_the_reason"]);
+        for name in ["http_proxy", "HTTP_PROXY", "https_proxy", "all_proxy", "ALL_PROXY"] {
+            again.env(name, &url);
+        }
+        let output = again.env_remove("no_proxy").env_remove("NO_PROXY").output().unwrap();
+        let said = String::from_utf8_lossy(&output.stdout).into_owned();
+        assert!(output.status.success() && said.contains("1 passed"), "{said}");
+        let error = proxy.accept().unwrap_err();
+        assert_eq!(error.kind(), std::io::ErrorKind::WouldBlock, "the proxy was asked");
     }
 }

@@ -62,7 +62,7 @@ pub enum FileError {
         levels: usize,
     },
     /// The file system refused, or is not there.
-    #[error(transparent)]
+    #[error("{0}")]
     Storage(#[from] StorageError),
     /// The system has no thread for a reader.
     #[error("failed to start a thread that reads files")]

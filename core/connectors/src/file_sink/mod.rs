@@ -38,7 +38,7 @@ const ROLL_BYTES: u64 = 128 << 20;
 #[derive(Debug, thiserror::Error)]
 pub enum FileSinkError {
     /// The file system refused, or is not there.
-    #[error(transparent)]
+    #[error("{0}")]
     Storage(#[from] StorageError),
     /// A file that is complete could not get its name.
     #[error("failed to publish {path}")]

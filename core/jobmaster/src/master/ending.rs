@@ -65,11 +65,15 @@ impl JobMaster {
     /// would publish them twice, so then the job fails.
     pub(super) fn fail(&mut self, entry: ExceptionEntry) {
         let published = matches!(self.phase, Phase::Committing);
+        let counts = self.counts(&entry);
         self.history.add(entry);
         match self.config.restart_strategy() {
             RestartStrategy::FixedDelay { attempts, delay }
-                if self.restarts < attempts && !published =>
+                if attempts > 0
+                    && !published
+                    && (!counts || self.restarts - self.uncounted < attempts) =>
             {
+                self.uncounted += u32::from(!counts);
                 self.set_status(JobStatus::Restarting);
                 self.cancel_tasks(Outcome::Restart { due: self.now.saturating_add(delay) });
             }
@@ -78,6 +82,21 @@ impl JobMaster {
                 self.cancel_tasks(Outcome::Fail);
             }
         }
+    }
+
+    /// Whether a failure costs one of the attempts that the restart strategy allows. While a
+    /// storage is away all attempts fail of it, one after the other: together they cost one.
+    fn counts(&mut self, entry: &ExceptionEntry) -> bool {
+        if entry.cause.kind != CauseKind::Storage {
+            return true;
+        }
+        let goes_on = self
+            .outage_since
+            .is_some_and(|since| self.now.saturating_since(since) < self.config.outage_max);
+        if !goes_on {
+            self.outage_since = Some(self.now);
+        }
+        !goes_on
     }
 
     /// A user asked for the end. Too late once the results are published.
@@ -108,6 +127,7 @@ impl JobMaster {
             },
             Phase::Ended => {}
         }
+        self.end_if_explained();
     }
 
     /// A job that is about to end needs no more slots.
@@ -263,7 +283,11 @@ impl JobMaster {
         match then {
             Outcome::Finish => self.end(JobStatus::Finished),
             Outcome::Cancel => self.end(JobStatus::Canceled),
-            Outcome::Fail => self.end(JobStatus::Failed),
+            Outcome::Fail => {
+                if !self.waits_for_explanation() {
+                    self.end(JobStatus::Failed);
+                }
+            }
             Outcome::Restart { due } => {
                 self.enter(Phase::WaitingForRestart);
                 let wait = due.saturating_since(self.now);

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use millstream_gateway::testing::{TaskManagerCall, TestingTaskManager};
 use millstream_gateway::{
-    AllocatedSlot, CauseKind, FailureCause, HostExit, JobDetails, JobMasterEvent, JobSubmission,
-    StartHost,
+    AllocatedSlot, CauseKind, Explanation, FailureCause, HostExit, JobDetails, JobMasterEvent,
+    JobSubmission, StartHost,
 };
 use millstream_graph::{
     ChainedOperator, EdgeId, Fingerprint, JobEdge, JobGraph, JobSettings, JobVertex, NodeId,
@@ -270,11 +270,22 @@ impl Job {
     }
 
     pub(crate) fn loses(&mut self, worker: &str) -> Vec<Action> {
+        self.loses_with(worker, Explanation::Complete)
+    }
+
+    pub(crate) fn loses_with(&mut self, worker: &str, explanation: Explanation) -> Vec<Action> {
         self.workers.remove(worker);
         self.news(JobMasterEvent::TaskManagerLost {
             task_manager: TaskManagerId::new(worker),
             cause: FailureCause::new(CauseKind::WorkerLost, format!("TaskManager {worker} died")),
+            explanation,
         })
+    }
+
+    /// The external manager says why a worker ended.
+    pub(crate) fn explains(&mut self, worker: &str, reason: &str) -> Vec<Action> {
+        let (task_manager, reason) = (TaskManagerId::new(worker), reason.to_owned());
+        self.news(JobMasterEvent::TaskManagerEnded { task_manager, reason })
     }
 
     pub(crate) fn details(&self) -> JobDetails {

@@ -7,7 +7,9 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
-use millstream_gateway::{AllocatedSlot, CauseKind, FailureCause, HostExit, JobMasterEvent};
+use millstream_gateway::{
+    AllocatedSlot, CauseKind, Explanation, FailureCause, HostExit, JobMasterEvent,
+};
 use millstream_protocol::host::{
     Alive, Execution, FromHost, Ready, Settled, Task, TaskId, TaskState, from_host, to_host,
 };
@@ -394,11 +396,21 @@ impl World {
         let on = |slot: &AllocatedSlot| slot.slot.task_manager.as_str() == worker;
         let lost = self.granted.extract_if(.., |_, slot| on(slot));
         self.lost.extend(lost.map(|(allocation, _)| allocation));
+        let explanation = [Explanation::Complete, Explanation::Follows, Explanation::Unknown];
+        let explanation = self.random.pick(&explanation).expect("there are three");
+        let task_manager = TaskManagerId::new(worker);
         let news = JobMasterEvent::TaskManagerLost {
-            task_manager: TaskManagerId::new(worker),
+            task_manager: task_manager.clone(),
             cause: FailureCause::new(CauseKind::WorkerLost, "the connection broke"),
+            explanation,
         };
         self.post("resourcemanager", news);
+        // The external manager keeps its word, or not.
+        if explanation == Explanation::Follows && self.random.below(2) == 0 {
+            let reason = "it was killed".to_owned();
+            let news = JobMasterEvent::TaskManagerEnded { task_manager, reason };
+            self.post("resourcemanager", news);
+        }
         self.add_worker();
     }
 

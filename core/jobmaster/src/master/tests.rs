@@ -237,6 +237,31 @@ fn a_task_host_is_not_missed_once_its_tasks_have_finished() {
 // --- failures ---
 
 #[test]
+fn a_storage_that_is_away_costs_one_attempt_however_often_it_is_tried() {
+    let mut job = Job::running_on(with_restarts(pipeline(1), 2), &[("tm1", 0)]);
+    let fail = |job: &mut Job, kind: &str| {
+        job.reports((0, 0), Execution::Failed, Some(failure(kind, "it is in safe mode")));
+        job.all_report(Execution::Canceled);
+        job.obeys("tm1");
+        if job.status() == JobStatus::Restarting {
+            let before = job.started.len();
+            job.time_out(TimerKind::Restart);
+            job.run_hosts(before);
+        }
+    };
+    for round in 1..6 {
+        fail(&mut job, "storage");
+        assert_eq!(job.details().restarts, round, "{:?}", job.causes());
+        assert_eq!(job.details().exceptions[0].cause.kind, CauseKind::Storage);
+    }
+    // The outage cost the first of two, and user code costs the second.
+    fail(&mut job, "error");
+    assert_eq!(job.details().restarts, 6);
+    fail(&mut job, "error");
+    assert_eq!(job.status(), JobStatus::Failed);
+}
+
+#[test]
 fn a_panic_fails_the_job_with_task_and_place() {
     let mut job = Job::running_on(coordinated(2), &[("tm1", 0), ("tm2", 0)]);
     let actions = job.reports((1, 1), Execution::Failed, Some(failure("panic", "boom")));

@@ -212,6 +212,7 @@ struct Served {
     worker: Arc<TestingTaskManager>,
     calls: mpsc::UnboundedReceiver<TaskManagerCall>,
     heard: mpsc::UnboundedReceiver<JobMasterEvent>,
+    master: Arc<TestingJobMaster>,
 }
 
 async fn served() -> Served {
@@ -220,19 +221,19 @@ async fn served() -> Served {
     let config = ResourceManagerConfig::new(1);
     let (manager, _task) = start_resource_manager(&config, Box::new(driver), received);
     let (master, mut heard) = job_master(1);
-    manager.declare(master, need(1)).await.unwrap();
+    manager.declare(master.clone(), need(1)).await.unwrap();
     tokio::time::sleep(TICK).await;
     assert!(outside.allocate("w"));
     tokio::time::sleep(TICK).await;
     let (worker, calls) = TestingTaskManager::new("w");
     manager.register(registration("w", 1), worker.clone()).await.unwrap();
     assert!(matches!(heard.recv().await, Some(JobMasterEvent::SlotsGranted(_))));
-    Served { manager, outside, worker, calls, heard }
+    Served { manager, outside, worker, calls, heard, master }
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_worker_whose_end_is_known_outside_alone_is_sent_away() {
-    let Served { manager, outside, worker, mut calls, mut heard } = served().await;
+    let Served { manager, outside, worker, mut calls, mut heard, .. } = served().await;
     assert!(outside.kill("w"));
     assert!(matches!(heard.recv().await, Some(JobMasterEvent::TaskManagerLost { .. })));
     assert!(matches!(calls.recv().await, Some(TaskManagerCall::Dismiss)));
@@ -251,6 +252,29 @@ async fn why_a_worker_ended_is_told_after_its_loss() {
     let Some(JobMasterEvent::TaskManagerEnded { task_manager, reason }) = ended else { panic!() };
     assert_eq!(task_manager.as_str(), "w");
     assert!(!reason.is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_job_that_needs_no_slots_any_more_is_told_why_it_lost_a_worker() {
+    let Served { manager, outside, worker, mut heard, master, .. } = served().await;
+    let cause = FailureCause::new(CauseKind::WorkerLost, "the connection broke");
+    manager.lost(worker, cause).await.unwrap();
+    let lost = heard.recv().await;
+    let Some(JobMasterEvent::TaskManagerLost { explanation, .. }) = lost else { panic!() };
+    assert_eq!(explanation, Explanation::Follows);
+    manager.declare(master, vec![]).await.unwrap();
+    tokio::time::sleep(TICK).await;
+    assert!(outside.kill("w"));
+    assert!(matches!(heard.recv().await, Some(JobMasterEvent::TaskManagerEnded { .. })));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_loss_whose_reason_is_known_needs_no_further_word() {
+    let Served { manager: _manager, outside, mut heard, .. } = served().await;
+    assert!(outside.kill("w"));
+    let lost = heard.recv().await;
+    let Some(JobMasterEvent::TaskManagerLost { explanation, .. }) = lost else { panic!() };
+    assert_eq!(explanation, Explanation::Complete);
 }
 
 #[tokio::test(start_paused = true)]

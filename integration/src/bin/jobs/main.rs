@@ -20,6 +20,7 @@ fn jobs(env: &mut Environment, args: Args) -> Result<()> {
             copy(env, &args, &format!("{output}/second"))
         }
         "parse" => parse(env, &args),
+        "surroundings" => surroundings(env, &args),
         other => Err(millstream::error!("there is no job {other:?}")),
     }
 }
@@ -29,6 +30,33 @@ fn parse(env: &mut Environment, args: &Args) -> Result<()> {
     env.source("numbers", FileSource::json_lines::<u64>(args.required("input")?))
         .sink("none", DiscardSink::new());
     env.execute("parse")?;
+    Ok(())
+}
+
+/// Writes what the program and a task find in their environment and beside them: the variables and
+/// the files that are named, separated by commas.
+fn surroundings(env: &mut Environment, args: &Args) -> Result<()> {
+    let list = |name: &str| -> Result<Vec<String>> {
+        let named = args.required(name)?.split(',');
+        Ok(named.filter(|item| !item.is_empty()).map(str::to_owned).collect())
+    };
+    let (variables, files) = (list("variables")?, list("files")?);
+    let seen = |place: &str, variables: &[String]| -> Vec<String> {
+        let value = |name: &String| std::env::var(name).unwrap_or_else(|_| "none".to_owned());
+        variables.iter().map(|name| format!("{place} {name}: {}", value(name))).collect()
+    };
+    let planned = env.plan_value("variables", || Ok(seen("program", &variables)))?;
+    let lines = env.source("one", Datagen::sequence(0..1)).flat_map(move |_| {
+        let read = |name: &String| match std::fs::read_to_string(name) {
+            Ok(text) => format!("file {name}: {text}"),
+            Err(error) => format!("file {name}: {error}"),
+        };
+        let files = files.iter().map(read);
+        let lines = planned.iter().cloned().chain(seen("task", &variables)).chain(files);
+        Ok(lines.collect::<Vec<_>>())
+    });
+    lines.sink("lines", FileSink::lines(args.required("output")?.to_owned()));
+    env.execute("surroundings")?;
     Ok(())
 }
 

@@ -1,0 +1,130 @@
+//! Why workers were lost: the external manager often says it after a job has failed of the loss.
+//!
+//! A connection breaks at once; YARN's word on the container's end comes some heartbeats later. The
+//! history takes it then. A job that fails for good waits for it with its end, because a history
+//! that has ended does not change any more: for a bounded time, and only if the ResourceManager
+//! says that there will be a word, or has not been heard yet.
+
+use std::time::Duration;
+
+use millstream_gateway::Explanation;
+use millstream_types::TaskManagerId;
+
+use super::{JobMaster, Outcome, Phase, TimerKind, Unseen};
+
+impl JobMaster {
+    /// A worker was lost; it may be told of twice.
+    pub(super) fn expect_explanation(&mut self, worker: &TaskManagerId, explanation: Explanation) {
+        let until = self.now.saturating_add(self.config.explanation_wait);
+        match explanation {
+            Explanation::Complete => {
+                self.losses.insert(worker.clone(), None);
+            }
+            Explanation::Follows | Explanation::Unknown => {
+                self.losses.entry(worker.clone()).or_insert(Some(until));
+            }
+        }
+    }
+
+    /// The external manager has said why a worker ended.
+    pub(super) fn on_task_manager_ended(&mut self, worker: &TaskManagerId, reason: &str) {
+        self.losses.insert(worker.clone(), None);
+        if self.history.explain(worker, reason) {
+            self.unseen = Unseen::State;
+        }
+        self.end_if_explained();
+    }
+
+    /// How long the end of a failed job waits for a word on the workers that its history tells of.
+    pub(super) fn explanation_wait(&self) -> Duration {
+        let open = self.losses.iter().filter(|(worker, _)| self.history.tells_of_loss(worker));
+        let until = open.filter_map(|(_, until)| *until).max();
+        until.map_or(Duration::ZERO, |until| until.saturating_since(self.now))
+    }
+
+    /// Ends a job that waited for nothing else.
+    pub(super) fn end_if_explained(&mut self) {
+        if let Phase::StoppingHosts { then } = self.phase
+            && then != Outcome::Finish
+        {
+            self.end_if_stopped(then);
+        }
+    }
+
+    /// Waits for a word; false if there is none to wait for.
+    pub(super) fn waits_for_explanation(&mut self) -> bool {
+        let wait = self.explanation_wait();
+        if wait.is_zero() {
+            return false;
+        }
+        self.unseen = Unseen::State;
+        self.set_timer(TimerKind::Explanation, wait);
+        true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use millstream_gateway::JobMasterEvent;
+    use millstream_types::JobStatus;
+
+    use super::*;
+    use crate::master::fixture::{Job, pipeline, with_restarts};
+
+    fn running() -> Job {
+        Job::running_on(pipeline(1), &[("tm1", 0)])
+    }
+
+    #[test]
+    fn a_word_that_comes_after_the_last_failure_is_in_the_history() {
+        let mut job = running();
+        job.loses_with("tm1", Explanation::Follows);
+        assert_eq!(job.status(), JobStatus::Failing);
+        let waits_for = job.details().waiting_for;
+        assert_eq!(waits_for.as_deref(), Some("the reason why a TaskManager ended"));
+        job.explains("tm1", "it used 513 MB of 512 MB");
+        assert_eq!(job.causes(), ["TaskManager tm1 died: it used 513 MB of 512 MB"]);
+        assert_eq!(job.status(), JobStatus::Failed);
+    }
+
+    #[test]
+    fn a_word_that_comes_first_is_not_waited_for_again() {
+        let mut job = running();
+        // The JobMaster sees that it cannot reach a worker before or after it is told.
+        job.loses_with("tm1", Explanation::Complete);
+        assert_eq!(job.status(), JobStatus::Failed);
+        let mut job = running();
+        job.loses_with("tm1", Explanation::Unknown);
+        assert_eq!(job.status(), JobStatus::Failing);
+        job.loses_with("tm1", Explanation::Complete);
+        assert_eq!(job.status(), JobStatus::Failed);
+        let mut job = running();
+        job.explains("tm1", "it was preempted");
+        job.loses_with("tm1", Explanation::Follows);
+        assert_eq!(job.status(), JobStatus::Failed);
+    }
+
+    #[test]
+    fn the_end_waits_no_longer_than_it_should() {
+        let mut job = running();
+        job.loses_with("tm1", Explanation::Follows);
+        job.time_out(TimerKind::Explanation);
+        assert_eq!(job.status(), JobStatus::Failed);
+        assert_eq!(job.causes(), ["TaskManager tm1 died"]);
+        // A user who cancels meanwhile waits for nothing.
+        let mut job = running();
+        job.loses_with("tm1", Explanation::Follows);
+        job.news(JobMasterEvent::Cancel);
+        assert_eq!(job.status(), JobStatus::Canceled);
+    }
+
+    #[test]
+    fn a_restart_waits_for_no_word() {
+        let mut job = Job::running_on(with_restarts(pipeline(1), 1), &[("tm1", 0)]);
+        job.loses_with("tm1", Explanation::Follows);
+        assert!(job.timers.iter().all(|(timer, _)| timer.kind != TimerKind::Explanation));
+        job.time_out(TimerKind::Restart);
+        job.explains("tm1", "it was preempted");
+        assert_eq!(job.causes(), ["TaskManager tm1 died: it was preempted"]);
+    }
+}
