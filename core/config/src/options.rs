@@ -218,7 +218,8 @@ options! {
     YARN_APPLICATION_QUEUE: Option<String> = "yarn.application.queue";
     /// The application's type; unset: `Millstream`.
     YARN_APPLICATION_TYPE: Option<String> = "yarn.application.type";
-    /// How often YARN may start the JobManager. Only 1 is accepted until there is high availability.
+    /// How often YARN may start the JobManager. Only 1 is accepted until there is high
+    /// availability.
     YARN_APPLICATION_ATTEMPTS: Option<u32> = "yarn.application-attempts";
     /// The ports that the JobManager's RPC server tries to bind on YARN; 0: any free one.
     YARN_APPLICATION_MASTER_PORT: PortRange = "yarn.application-master.port", default "0";
