@@ -514,6 +514,22 @@ fn a_silent_host_is_a_reason_to_restart() {
 }
 
 #[test]
+fn the_time_of_a_state_is_that_of_its_last_entry() {
+    let mut job = Job::running_on(with_restarts(pipeline(1), 1), &[("tm1", 0)]);
+    let first = job.details().status_times[&JobStatus::Running];
+    intervals(&mut job, 5, &[]);
+    job.obeys("tm1");
+    let before = job.started.len();
+    job.time_out(TimerKind::Restart);
+    job.run_hosts(before);
+    assert_eq!(job.status(), JobStatus::Running);
+    let times = job.details().status_times;
+    assert!(times[&JobStatus::Running] > first, "{times:?}");
+    assert!(times[&JobStatus::Running] >= times[&JobStatus::Restarting], "{times:?}");
+    assert_eq!(job.details().start_time, times[&JobStatus::Initializing]);
+}
+
+#[test]
 fn a_silent_coordinator_host_fails_the_job_while_it_publishes_too() {
     let mut job = Job::running_on(coordinated(1), &[("tm1", 0)]);
     job.all_report(Execution::Finished);
