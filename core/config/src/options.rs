@@ -80,6 +80,9 @@ options! {
     REST_CONNECTION_TIMEOUT: Duration = "rest.connection-timeout", default "15 s";
     /// The largest request that the REST server accepts, and so the largest artifact.
     REST_SERVER_MAX_CONTENT_LENGTH: ByteSize = "rest.server.max-content-length", default "100 mb";
+    /// Whether REST answers clients of Flink 1.20 where they and those of 2.x want different
+    /// fields: `execution-mode` in `/jobs/:jobid/config`, which 1.20 requires and 2.x refuses.
+    REST_FLINK_1_CLIENTS: bool = "millstream.rest.flink-1-clients", default "false";
     /// Where uploaded artifacts are kept; unset: below `web.tmpdir`, and lost with the JobManager.
     WEB_UPLOAD_DIR: Option<PathBuf> = "web.upload.dir";
     /// Whether artifacts may be uploaded and run over REST.
