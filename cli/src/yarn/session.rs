@@ -209,9 +209,11 @@ async fn watch(
     match parting {
         Parting::Leave => Ok(ExitCode::SUCCESS),
         Parting::Stop => {
-            let stopped = stop(&mut yarn, client, id).await?;
+            if let Some(signal) = stop(&mut yarn, client, id).await? {
+                return Ok(run::exit_code(signal));
+            }
             forget(file, id);
-            Ok(stopped)
+            Ok(ExitCode::SUCCESS)
         }
         Parting::Over(report) => {
             let report = report?;
@@ -259,30 +261,40 @@ async fn next_line(typed: &mut Option<Lines<BufReader<Stdin>>>) -> Result<Option
     }
 }
 
-/// Stops a cluster and waits until YARN says that it has ended.
+/// Stops a cluster and waits until YARN says that it has ended; the signal, if one came before.
 pub(crate) async fn stop(
     yarn: &mut Yarn,
     client: &RestClient,
     id: ApplicationId,
-) -> Result<ExitCode> {
+) -> Result<Option<i32>> {
     let attachment = Attachment {
         look_interval: END_INTERVAL,
         heartbeat_interval: STOP_PROBE_INTERVAL,
         holds_lease: false,
     };
-    let over = until_over(yarn, client, id, attachment);
-    tokio::pin!(over);
-    // One that has ended does not answer, and is not asked again and again.
-    let report = tokio::select! {
-        asked = client.call(Method::DELETE, "/v1/cluster", &Content::None) => {
-            asked?.into_json()?;
-            console::print(format_args!("Stopping {id}."));
-            over.await?
+    let stopped = async {
+        let over = until_over(yarn, client, id, attachment);
+        tokio::pin!(over);
+        // One that has ended does not answer, and is not asked again and again.
+        tokio::select! {
+            asked = client.call(Method::DELETE, "/v1/cluster", &Content::None) => {
+                asked?.into_json()?;
+                console::print(format_args!("Stopping {id}."));
+                over.await
+            }
+            report = &mut over => report,
         }
-        report = &mut over => report?,
+    };
+    let report = tokio::select! {
+        report = stopped => report?,
+        signal = run::interruption() => {
+            let signal = signal?;
+            console::warn(format_args!("{id} is still being stopped"));
+            return Ok(Some(signal));
+        }
     };
     console::print(format_args!("Stopped {id} ({}).", deployer::state(&report)));
-    Ok(ExitCode::SUCCESS)
+    Ok(None)
 }
 
 fn nodes_text(nodes: &[NodeReportProto]) -> String {
