@@ -154,7 +154,7 @@ impl HostThread {
             attempt: begin.attempt,
             token: Secret::new([0; 32]),
             credentials: None,
-            bind: None,
+            bind: Vec::new(),
         };
         let host = TaskHost::start(config, self.program, graph, self.control, outbox.clone())
             .map_err(|error| malformed(format!("{error:#}")))?;

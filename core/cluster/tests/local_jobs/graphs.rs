@@ -244,7 +244,9 @@ fn a_fan_out_of_a_thousand_runs() {
 #[test]
 fn wide_jobs_run() {
     let start = std::time::Instant::now();
-    for (wide, spread) in [(500, Stream::forward as Spread), (40, Stream::rebalance), (300, Stream::rescale)] {
+    for (wide, spread) in
+        [(500, Stream::forward as Spread), (40, Stream::rebalance), (300, Stream::rescale)]
+    {
         let out = Collect::new();
         run(wide, |env| {
             let numbers = env.source("numbers", Numbers(1_000)).disable_chaining();
