@@ -2,7 +2,7 @@
 
 use std::ffi::OsString;
 use std::net::{IpAddr, SocketAddr};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -114,12 +114,7 @@ pub async fn run_job_manager(
     let (resources, mut resources_ended) =
         start_resource_manager(&resource_config(&configuration)?, driver, events);
     let resource_manager: Arc<dyn ResourceManagerGateway> = Arc::new(resources.clone());
-    let of_jobs = JobMasterConfig::from_configuration(&configuration)?;
-    let job_masters = Factory {
-        resource_manager: Arc::clone(&resource_manager),
-        coordinator_hosts: Arc::clone(&hosts) as _,
-        config: JobMasterConfig { authority: setup.authority, ..of_jobs },
-    };
+    let job_masters = job_masters(&configuration, setup.authority, &resource_manager, &hosts)?;
     let (dispatcher, _) = start_dispatcher(
         &dispatcher_config(&configuration)?,
         artifacts.clone(),
@@ -151,8 +146,7 @@ pub async fn run_job_manager(
     let serving = CancellationToken::new();
     let urls = ports.urls(&endpoints);
     let served = tokio::spawn(ports.serve(server, rest_config, services, serving.clone())?);
-    let write = |path: &PathBuf| ReadyFile::write(path, &urls);
-    let _ready = files.ready.as_ref().map(write).transpose()?;
+    let _ready = files.ready.map(|path| ReadyFile::write(&path, &urls)).transpose()?;
     let ended = tokio::select! {
         outcome = until_end(&lifecycles, begun, lease.as_ref(), &stop) => Ok(outcome),
         failed = &mut resources_ended => Err(resource_manager_failed(failed)),
@@ -256,6 +250,20 @@ async fn end_jobs(dispatcher: &DispatcherHandle, hosts: &CoordinatorHosts) {
     if tokio::time::timeout(SHUTDOWN_DEADLINE, ended).await.is_err() {
         tracing::warn!("jobs did not end in time; their processes are killed");
     }
+}
+
+fn job_masters(
+    configuration: &Configuration,
+    authority: Option<Arc<Authority>>,
+    resource_manager: &Arc<dyn ResourceManagerGateway>,
+    hosts: &Arc<CoordinatorHosts>,
+) -> Result<Factory, DaemonError> {
+    let of_jobs = JobMasterConfig::from_configuration(configuration)?;
+    Ok(Factory {
+        resource_manager: Arc::clone(resource_manager),
+        coordinator_hosts: Arc::clone(hosts) as _,
+        config: JobMasterConfig { authority, ..of_jobs },
+    })
 }
 
 fn coordinator_hosts(

@@ -82,7 +82,8 @@ options! {
     /// The largest request that the REST server accepts, and so the largest artifact.
     REST_SERVER_MAX_CONTENT_LENGTH: ByteSize =
         "rest.server.max-content-length", default "100 mb", not 0;
-    /// Where uploaded artifacts are kept; unset: in the first of `io.tmp.dirs`, and lost with the JobManager.
+    /// Where uploaded artifacts are kept; unset: in the first of `io.tmp.dirs`, and lost with the
+    /// JobManager.
     WEB_UPLOAD_DIR: Option<PathBuf> = "web.upload.dir";
     /// Whether artifacts may be uploaded and run over REST.
     WEB_SUBMIT_ENABLE: bool = "web.submit.enable", default "true";

@@ -286,8 +286,8 @@ fn coordinate(
     CoordinatorHost::start(job, begin.attempt, program, graph, outbox)?.run(&parent.messages)
 }
 
-/// The addresses of `host:ports`, in the order in which the data port tries them; the ports are one,
-/// a range or several (`27600-27610,27700`).
+/// The addresses of `host:ports`, in the order in which the data port tries them; the ports are
+/// one, a range or several (`27600-27610,27700`).
 fn data_addresses(address: &str) -> Result<Vec<SocketAddr>> {
     let (host, ports) =
         address.rsplit_once(':').ok_or_else(|| error!("data port {address:?} has no port"))?;

@@ -23,8 +23,10 @@ fn start(arguments: &[&str]) -> (Cluster, Started) {
 
 fn assert_nothing_left(cluster: &mut Cluster) {
     cluster.task_managers.remove(0).kill();
-    let left = cluster.census();
-    assert!(left.processes.is_empty() && left.ports.is_empty(), "{left:?}");
+    until("nothing is left", Duration::from_secs(20), || {
+        let left = cluster.census();
+        (left.processes.is_empty() && left.ports.is_empty()).then_some(())
+    });
 }
 
 #[test]

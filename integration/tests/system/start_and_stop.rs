@@ -156,7 +156,7 @@ fn a_start_that_cannot_succeed_starts_nothing() {
     let below = file.join("x").display().to_string();
     let refused_option = |option: &str, part: &str| refused(&["-D", option], part);
     refused_option(&format!("rest.port={port}"), "failed to listen on ");
-    refused_option(&format!("jobmanager.rpc.port={port}"), "jobmanager.bind-host");
+    refused_option(&format!("jobmanager.rpc.port={port}"), "(jobmanager.rpc.port)");
     refused_option(&format!("io.tmp.dirs={below}"), "failed to make a directory in");
     refused_option("taskmanager.numberOfTaskSlots=0", "expected more than 0");
     refused_option("taskmanager.memory.process.size=1m", "cannot share");
