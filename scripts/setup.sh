@@ -2,7 +2,8 @@
 # Installs what building and testing needs and this machine lacks; does nothing when all is there.
 #
 # usage: setup.sh [--dist | --test]     --dist: also what scripts/dist.sh needs
-#                                       --test: also what the daemons of Hadoop need in tests
+#                                       --test: also what the daemons of Hadoop and the tools of
+#                                       Flink need in tests
 
 set -euo pipefail
 
@@ -26,7 +27,12 @@ need curl curl
 [[ -e /usr/include/features.h ]] || missing+=(libc6-dev)
 if [[ ${1:-} == --test ]]; then
     need java openjdk-17-jre-headless
+    need javac openjdk-17-jdk-headless
     need mvn maven
+    # Flink's own tools: its archive on PyPI, and a browser for its web page.
+    need python3 python3
+    python3 -m pip --version >/dev/null 2>&1 || missing+=(python3-pip)
+    need chromium chromium
 fi
 if [[ ${1:-} == --dist ]]; then
     need python3 python3

@@ -7,10 +7,8 @@
 # but print them, unless a job's source has changed. Needs Python 3 with pip and a JDK of 11 or 17.
 set -euo pipefail
 
-version=2.3.0
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 cache=${1:?usage: install.sh CACHE_DIR}
-home=$cache/flink-$version
 
 for tool in python3 javac jar sha256sum; do
     command -v "$tool" >/dev/null || {
@@ -18,27 +16,9 @@ for tool in python3 javac jar sha256sum; do
         exit 1
     }
 done
-mkdir -p "$cache"
+home=$(MILLSTREAM_CACHE=$cache "$here/../../scripts/flink/install.sh")
 work=$(mktemp -d "$cache/.install.XXXXXX")
 trap 'rm -rf "$work"' EXIT
-
-if [[ ! -d $home ]]; then
-    echo "downloading Apache Flink $version" >&2
-    # The platform is pinned because a source archive would be compiled; only files are wanted.
-    python3 -m pip download --quiet --disable-pip-version-check --no-cache-dir --no-deps \
-        --only-binary=:all: --implementation cp --python-version 3.11 --abi cp311 \
-        --platform manylinux2014_x86_64 --dest "$work" \
-        "apache-flink==$version" "apache-flink-libraries==$version" >&2
-    for wheel in "$work"/*.whl; do
-        python3 -m zipfile -e "$wheel" "$work"
-    done
-    mkdir "$work/home"
-    for part in bin conf lib opt plugins log; do
-        mv "$work/pyflink/$part" "$work/home/"
-    done
-    chmod +x "$work"/home/bin/*
-    mv -T "$work/home" "$home"
-fi
 
 sources=("$here"/*.java)
 jar=$cache/flink-jobs-$(cat "${sources[@]}" | sha256sum | cut -c1-16).jar

@@ -134,6 +134,22 @@ pub(crate) struct YarnArguments {
     pub(crate) streaming: bool,
 }
 
+impl YarnArguments {
+    /// Whether an option says how a new cluster should be.
+    pub(crate) fn describes_a_cluster(&self) -> bool {
+        let texts = [
+            &self.job_manager_memory,
+            &self.task_manager_memory,
+            &self.slots,
+            &self.name,
+            &self.application_type,
+            &self.queue,
+            &self.node_label,
+        ];
+        texts.iter().any(|text| text.is_some()) || !self.ship.is_empty()
+    }
+}
+
 /// The options of `yarn-session.sh`.
 #[derive(Debug, Default, Args)]
 pub(crate) struct YarnSessionArguments {
@@ -569,8 +585,8 @@ mod tests {
         let help = parse("millstream run -yh").unwrap_err();
         assert_eq!(help.kind(), clap::error::ErrorKind::DisplayHelp);
 
-        let line = "millstream yarn-session -yid application_1_2 -yjm 512 -ytm=1g -ys 2 -ynm n -yat t \
-                    -yqu q -ynl l -yt f -yd -yz ns -yn 4 -yst -yDa=b -yD c=d -m yarn-cluster -yq";
+        let line = "millstream yarn-session -yid application_1_2 -yjm 512 -ytm=1g -ys 2 -ynm n \
+                    -yat t -yqu q -ynl l -yt f -yd -yz ns -yn 4 -yst -yDa=b -yD c=d -m yarn-cluster -yq";
         let Some(Verb::YarnSession(session)) = parse(line).unwrap().verb else {
             panic!("not yarn-session")
         };

@@ -208,11 +208,22 @@ pub(crate) fn target_of_program(
     cluster: &ClusterArguments,
     configuration: &Configuration,
 ) -> Result<Target> {
-    if cluster.jobmanager.is_none() {
-        let named = target_name(cluster, configuration)?;
-        refuse_application_id(named.as_deref(), configuration)?;
+    // An address alone, or an old script's `-m yarn-cluster`, leaves it to the id.
+    let named = match (&cluster.target, &cluster.jobmanager) {
+        (Some(name), _) => Some(name.clone()),
+        (None, Some(_)) => None,
+        (None, None) => configuration.get(&options::EXECUTION_TARGET)?,
+    };
+    refuse_application_id(named.as_deref(), configuration)?;
+    let target = target(cluster, configuration)?;
+    if let Target::YarnSession(Session { id, .. }) = &target
+        && cluster.yarn.describes_a_cluster()
+    {
+        console::warn(format_args!(
+            "{id} runs already: options for memory, slots, name, queue and files have no effect"
+        ));
     }
-    target(cluster, configuration)
+    Ok(target)
 }
 
 /// Refuses what `run-application` would ignore: it always deploys a cluster for its program.
@@ -312,6 +323,7 @@ mod tests {
             assert!(run.contains("yarn.application.id names application_1_0002"), "{run}");
             assert!(run.contains("-t yarn-session to run in application_1_0002"), "{run}");
             assert!(!application.is_empty());
+            assert!(!refused(target, Some("yarn-cluster"))[0].is_empty());
         }
         let [run, application] = refused("yarn-session", None);
         assert_eq!(run, "");

@@ -6,7 +6,7 @@ use std::process::{Command, Output, Stdio};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use crate::wait::scale;
+use millstream_soak::scale;
 
 /// How long any command may take in CI, and in the long run.
 const DEADLINES: (Duration, Duration) = (Duration::from_secs(90), Duration::from_secs(600));

@@ -5,7 +5,8 @@ use std::time::Duration;
 use serde_json::Value;
 
 use crate::rest::Rest;
-use crate::wait::{scale, until};
+use crate::wait::until;
+use millstream_soak::scale;
 
 /// How long a job of a test may take to get somewhere, in CI and in the long run.
 const DEADLINES: (Duration, Duration) = (Duration::from_secs(60), Duration::from_secs(600));

@@ -9,7 +9,7 @@
 //! [`Hadoop`] is the same for HDFS and YARN: real daemons of Hadoop 3.5.0.
 //!
 //! Tests wait for conditions ([`until`]), never for seconds. With `MILLSTREAM_SOAK=1` the same
-//! tests run with larger numbers ([`scale`]).
+//! tests run with larger numbers ([`scale`], [`rounds`]).
 
 #![expect(
     clippy::unwrap_used,
@@ -38,8 +38,9 @@ pub use command_line::{Outcome, Started};
 pub use daemon::Daemon;
 pub use hadoop::{Hadoop, HadoopBuilder, USER};
 pub use job::Job;
+pub use millstream_soak::{rounds, scale};
 pub use on_yarn::{OnYarn, application_id};
 pub use rest::{Answer, Rest};
 pub use secrets::Secrets;
 pub use text::{make_text, reference_counts, sorted_lines};
-pub use wait::{scale, until};
+pub use wait::until;

@@ -1,4 +1,4 @@
-//! Waiting for conditions, and the two sizes of a test.
+//! Waiting for conditions.
 
 use std::time::{Duration, Instant};
 
@@ -14,14 +14,5 @@ pub fn until<T>(what: &str, deadline: Duration, mut condition: impl FnMut() -> O
         }
         assert!(start.elapsed() < deadline, "waited {deadline:?} in vain until {what}");
         std::thread::sleep(Duration::from_millis(10));
-    }
-}
-
-/// The first number in CI, the second in the long run (`MILLSTREAM_SOAK=1`).
-#[must_use]
-pub fn scale<T>(ci: T, soak: T) -> T {
-    match std::env::var("MILLSTREAM_SOAK") {
-        Ok(value) if value != "0" && !value.is_empty() => soak,
-        _ => ci,
     }
 }

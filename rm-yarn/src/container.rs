@@ -60,7 +60,7 @@ pub enum ContainerError {
         source: std::io::Error,
     },
     /// They are damaged.
-    #[error("{file}: {source}")]
+    #[error("the container's credentials {file} cannot be used")]
     Credentials {
         /// The file.
         file: PathBuf,

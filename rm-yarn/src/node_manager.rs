@@ -12,6 +12,7 @@ use millstream_types::TaskManagerId;
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
+use crate::completion::without_java;
 use crate::credentials::Token;
 use crate::ids::{ContainerId, Node};
 use crate::ipc::{Connection, Identity, IpcError, Options, Protocol};
@@ -323,7 +324,7 @@ fn refused(
         return Ok(());
     }
     let stale = class.ends_with("InvalidContainerException") || message.contains("expired");
-    let message = message.lines().next().unwrap_or_default();
+    let message = without_java(message.lines().next().unwrap_or_default());
     let reason = format!("NodeManager {node} refused to start it: {message}");
     Err(StartError { reason, blames_node: !stale })
 }

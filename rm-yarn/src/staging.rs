@@ -36,7 +36,7 @@ const PRIVATE_FILE: u32 = 0o600;
 #[derive(Debug, thiserror::Error)]
 pub enum StagingError {
     /// A file of this machine cannot be read.
-    #[error("failed to read {path}: {source}")]
+    #[error("failed to read {path}")]
     Local {
         /// The file.
         path: PathBuf,

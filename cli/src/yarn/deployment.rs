@@ -77,15 +77,6 @@ pub(crate) fn deployment(
     refuse_more_attempts(configuration)?;
     refuse_rare_heartbeats(yarn, configuration)?;
     let priority = count(configuration, &options::YARN_APPLICATION_PRIORITY, 0)?;
-    let rolled = configuration.get(&options::YARN_ROLLED_LOGS_INCLUDE_PATTERN)?;
-    let unrolled = configuration.get(&options::YARN_ROLLED_LOGS_EXCLUDE_PATTERN)?;
-    if rolled.is_none() && unrolled.is_some() {
-        bail!(
-            "{} excludes from what {} includes, which is nothing: set that too",
-            options::YARN_ROLLED_LOGS_EXCLUDE_PATTERN.key(),
-            options::YARN_ROLLED_LOGS_INCLUDE_PATTERN.key()
-        );
-    }
     let kind = configuration.get(&options::YARN_APPLICATION_TYPE)?;
     let queue = configuration.get(&options::YARN_APPLICATION_QUEUE)?;
     Ok(Deployment {
@@ -103,10 +94,24 @@ pub(crate) fn deployment(
         priority,
         node_label: configuration.get(&options::YARN_APPLICATION_NODE_LABEL)?,
         acls: acls(configuration)?,
-        rolled_logs: rolled.map(|include| (include, unrolled)),
+        rolled_logs: rolled_logs(configuration)?,
         master_size: master_size(configuration)?,
         worker_size: worker_size(configuration)?,
     })
+}
+
+/// Which rolled logs are aggregated, and which of these are not.
+fn rolled_logs(configuration: &Configuration) -> Result<Option<(String, Option<String>)>> {
+    let included = configuration.get(&options::YARN_ROLLED_LOGS_INCLUDE_PATTERN)?;
+    let excluded = configuration.get(&options::YARN_ROLLED_LOGS_EXCLUDE_PATTERN)?;
+    if included.is_none() && excluded.is_some() {
+        bail!(
+            "{} excludes from what {} includes, which is nothing: set that too",
+            options::YARN_ROLLED_LOGS_EXCLUDE_PATTERN.key(),
+            options::YARN_ROLLED_LOGS_INCLUDE_PATTERN.key()
+        );
+    }
+    Ok(included.map(|included| (included, excluded)))
 }
 
 /// A second JobManager would know neither jobs nor clients. To YARN, 0 means its own default.

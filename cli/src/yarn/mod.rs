@@ -194,10 +194,27 @@ fn hadoop(configuration: &Configuration) -> Result<HadoopConfiguration> {
         if let Some(name) = key.strip_prefix(HADOOP_PREFIX) {
             hadoop.set(name, value);
         } else if let Some(name) = key.strip_prefix(YARN_PREFIX) {
+            refuse_two_values(configuration, key, value, &format!("{HADOOP_PREFIX}yarn.{name}"))?;
             hadoop.set(format!("yarn.{name}"), value);
         }
     }
     Ok(hadoop)
+}
+
+/// One property of Hadoop has two names here, and of two values one would be ignored.
+fn refuse_two_values(
+    configuration: &Configuration,
+    key: &str,
+    value: &str,
+    other: &str,
+) -> Result<()> {
+    match configuration.text(other) {
+        Some(there) if there != value => bail!(
+            "{key} is {value} and {other} is {there}, but both set one property of Hadoop: leave \
+             one of them out"
+        ),
+        _ => Ok(()),
+    }
 }
 
 /// Where the ResourceManagers are; nothing if the configuration does not say it.
@@ -216,21 +233,24 @@ pub(crate) fn last_session(configuration: &Configuration) -> Result<Option<Sessi
 /// Who named an application: the user, or the properties file.
 struct Naming {
     id: ApplicationId,
-    /// Only if the file did.
-    file: Option<PropertiesFile>,
+    file: PropertiesFile,
+    by_user: bool,
 }
 
 impl Naming {
     fn of(configuration: &Configuration, id: ApplicationId) -> Result<Self> {
         let by_user = configuration.get(&options::YARN_APPLICATION_ID)?.is_some();
         let file = PropertiesFile::of(configuration)?;
-        Ok(Self { id, file: (!by_user).then_some(file) })
+        Ok(Self { id, file, by_user })
     }
 
     /// The session is over: the file forgets it.
     fn over(&self, error: anyhow::Error) -> anyhow::Error {
-        let Some(file) = &self.file else { return error };
-        let next = match file.forget(self.id) {
+        let (file, earlier) = (&self.file, self.file.forget(self.id));
+        if self.by_user {
+            return error;
+        }
+        let next = match earlier {
             Some(earlier) => format!("later commands use {earlier}, which was started before"),
             None => format!(
                 "start another with yarn-session.sh, or name a cluster with -m host:port or -D{}=…",
@@ -242,7 +262,10 @@ impl Naming {
 
     /// The ResourceManager does not know it: it may be another cluster's.
     fn unknown(&self, error: ClientError, hadoop: &HadoopConfiguration) -> anyhow::Error {
-        let Some(file) = &self.file else { return error.into() };
+        let file = &self.file;
+        if self.by_user {
+            return error.into();
+        }
         let there = file.find(self.id).resource_manager;
         let there = there.map(|addresses| format!(" of the ResourceManager at {addresses}"));
         anyhow!(
@@ -258,8 +281,10 @@ impl Naming {
 
     /// The ResourceManager does not answer.
     fn unheard(&self, error: ClientError) -> anyhow::Error {
-        let Some(file) = &self.file else { return error.into() };
-        let id = self.id;
+        let (id, file) = (self.id, &self.file);
+        if self.by_user {
+            return error.into();
+        }
         anyhow!("{error}; {id} was looked for because {file} names it: -t remote ignores that file")
     }
 }
@@ -314,6 +339,16 @@ fn staging_directory(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn two_names_of_one_property_must_agree() {
+        let refused = |value: &str| {
+            let (one, other) = ("flink.yarn.name", "flink.hadoop.yarn.name");
+            let configuration = Configuration::from_pairs([(one, "1"), (other, value)]).unwrap();
+            refuse_two_values(&configuration, one, "1", other).is_err()
+        };
+        assert!(refused("2") && !refused("1"));
+    }
 
     #[test]
     fn a_staging_directory_is_absolute_on_a_file_system() {

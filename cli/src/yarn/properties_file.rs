@@ -136,6 +136,9 @@ impl PropertiesFile {
     /// Takes out a session that is over; the last one after that, if it was the last.
     pub(crate) fn forget(&self, session: ApplicationId) -> Option<ApplicationId> {
         let mut sessions = self.read().ok()?;
+        if sessions.iter().all(|other| other.id != session) {
+            return None;
+        }
         let was_last = sessions.first().is_some_and(|first| first.id == session);
         sessions.retain(|other| other.id != session);
         let written = match sessions.is_empty() {
@@ -230,6 +233,7 @@ mod tests {
         let (first, second) = (session(1, None, "rm:8032"), session(2, None, "rm:8032"));
         file.remember(&first);
         file.remember(&second);
+        assert_eq!(file.forget(first.id), None);
         assert_eq!(file.forget(first.id), None);
         assert_eq!(file.last(&[]).unwrap(), Some(second));
     }

@@ -44,10 +44,29 @@ pub(crate) fn run(arguments: &YarnSessionArguments) -> Result<ExitCode> {
         let yarn = Yarn::connect(&configuration)?;
         return runtime()?.block_on(start(yarn, &configuration, arguments));
     };
+    if describes_a_cluster(arguments) {
+        console::warn(format_args!(
+            "{id} runs already: options for memory, slots, name, queue and files have no effect"
+        ));
+    }
     let file = PropertiesFile::of(&configuration)?;
     let session = file.find(id.parse().context(options::YARN_APPLICATION_ID.key())?);
     let yarn = Yarn::of_session(&configuration, &session)?;
     runtime()?.block_on(attach(yarn, &configuration, &file, session.id, arguments.detached))
+}
+
+/// Whether an option says how a new session should be.
+fn describes_a_cluster(arguments: &YarnSessionArguments) -> bool {
+    let texts = [
+        &arguments.job_manager_memory,
+        &arguments.task_manager_memory,
+        &arguments.slots,
+        &arguments.name,
+        &arguments.application_type,
+        &arguments.queue,
+        &arguments.node_label,
+    ];
+    texts.iter().any(|text| text.is_some()) || !arguments.ship.is_empty() || arguments.jar.is_some()
 }
 
 /// Says what options of old scripts do today.

@@ -64,7 +64,8 @@ impl<T: Data, S: KeySelector<T> + Sync> KeyedStream<T, S> {
         self.partitioned().0
     }
 
-    /// What becomes of records that the next operator's function refuses.
+    /// Sets what happens when the function of the *next* operator returns `Err`: `reduce`,
+    /// `process` or `connect`. A record that is refused leaves no trace in the key's state.
     ///
     /// ```
     /// # use millstream::{prelude::*, testing::run_on};

@@ -58,6 +58,7 @@ pub(crate) struct Node {
 pub(crate) struct OutputMaker {
     pub(crate) combine: fn(Vec<ErasedStage>) -> Result<ErasedStage>,
     pub(crate) side: fn(ErasedStage) -> Result<Box<dyn Side>>,
+    record: TypeId,
     rows: fn(ErasedStage) -> Result<ErasedStage>,
     travels: fn() -> Result<(), EncodeError>,
 }
@@ -68,6 +69,7 @@ impl OutputMaker {
         Self {
             combine: only,
             side: SideBuffer::<T>::erased,
+            record: TypeId::of::<T>(),
             rows: behind_rows::<T>,
             travels: check_travels::<T>,
         }
@@ -180,11 +182,14 @@ impl Program {
     /// The exchanges whose records cannot be sent to another process, a sentence for each output.
     pub(crate) fn faulty_exchanges(&self, job: &JobGraph) -> Vec<String> {
         let mut seen = HashSet::new();
+        let mut known = HashMap::new();
         let outputs = job.edges.iter().map(|edge| (edge.source_node, &edge.output));
         outputs
             .filter(|output| seen.insert(*output))
             .filter_map(|(node, output)| {
-                let why = (self.output(node, output).ok()?.travels)().err()?;
+                let maker = self.output(node, output).ok()?;
+                let travels = known.entry(maker.record).or_insert_with(maker.travels);
+                let why = travels.as_ref().err()?;
                 let name = self.name_of(node);
                 Some(format!("the {output} of operator {name:?} goes to another task: {why}"))
             })

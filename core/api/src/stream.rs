@@ -267,7 +267,8 @@ impl<T: Data> Stream<T> {
         )
     }
 
-    /// What becomes of records that the next operator's function refuses.
+    /// Sets what happens when the function of the *next* operator returns `Err`. Call it after
+    /// `union`; before a sink it is refused, because sinks refuse no records.
     ///
     /// ```
     /// # use millstream::{prelude::*, testing::run_on};

@@ -1,6 +1,7 @@
 //! Hosts that are threads of this process, behind the contract of a worker.
 
 use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -24,13 +25,20 @@ pub(crate) struct InProcessHosts {
     id: TaskManagerId,
     program: Arc<Program>,
     runtime: Handle,
+    /// Whether hosts exchange records over loopback, as hosts of other processes do.
+    listens: bool,
     hosts: Mutex<BTreeMap<HostId, Sender<ToControl>>>,
 }
 
 impl InProcessHosts {
-    pub(crate) fn new(id: &str, program: Arc<Program>, runtime: Handle) -> Arc<Self> {
+    pub(crate) fn new(
+        id: &str,
+        program: Arc<Program>,
+        runtime: Handle,
+        listens: bool,
+    ) -> Arc<Self> {
         let id = TaskManagerId::new(id);
-        Arc::new(Self { id, program, runtime, hosts: Mutex::default() })
+        Arc::new(Self { id, program, runtime, listens, hosts: Mutex::default() })
     }
 
     fn send(&self, host: HostId, message: to_host::Message) {
@@ -60,6 +68,7 @@ impl TaskManagerGateway for InProcessHosts {
             program: Arc::clone(&self.program),
             owner,
             runtime: self.runtime.clone(),
+            listens: self.listens,
             host: start.host,
             control,
             messages,
@@ -106,6 +115,7 @@ struct HostThread {
     program: Arc<Program>,
     owner: Arc<dyn JobMasterGateway>,
     runtime: Handle,
+    listens: bool,
     host: HostId,
     control: Sender<ToControl>,
     messages: Receiver<ToControl>,
@@ -154,7 +164,7 @@ impl HostThread {
             attempt: begin.attempt,
             token: Secret::new([0; 32]),
             credentials: None,
-            bind: Vec::new(),
+            bind: Vec::from_iter(self.listens.then_some((Ipv4Addr::LOCALHOST, 0).into())),
         };
         let host = TaskHost::start(config, self.program, graph, self.control, outbox.clone())
             .map_err(|error| malformed(format!("{error:#}")))?;

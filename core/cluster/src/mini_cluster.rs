@@ -7,7 +7,7 @@ use futures::future::BoxFuture;
 use millstream_api::{JobResult, Program};
 use millstream_gateway::{
     FailureCause, JobDetails, JobMasterFactory, JobMasterGateway, JobSubmission,
-    ResourceManagerGateway, TaskManagerRegistration,
+    RegistrationRefused, ResourceManagerGateway, TaskManagerRegistration,
 };
 use millstream_graph::JobGraph;
 use millstream_jobmaster::{Factory, IdSource, JobMasterConfig, OsIds};
@@ -34,6 +34,15 @@ pub enum JobFailed {
         /// The newest cause, or that there is none.
         cause: String,
     },
+    /// One process cannot offer as many slots as the job needs.
+    #[error("the job needs {slots} slots, more than one process can offer: lower its parallelism")]
+    TooWide {
+        /// How many it needs.
+        slots: u32,
+        /// What the ResourceManager said.
+        #[source]
+        refused: RegistrationRefused,
+    },
     /// The process cannot start threads or the like.
     #[error("failed to start the cluster of this process")]
     Start(#[source] std::io::Error),
@@ -50,8 +59,22 @@ impl MiniCluster {
     /// Starts the job with as many slots as it needs.
     ///
     /// # Errors
-    /// [`JobFailed::Start`].
+    /// [`JobFailed::Start`], [`JobFailed::TooWide`].
     pub fn start(
+        program: Program,
+        graph: JobGraph,
+        config: JobMasterConfig,
+    ) -> Result<Self, JobFailed> {
+        Self::start_on(1, program, graph, config)
+    }
+
+    /// Starts the job on several workers of this process. The hosts of two workers exchange records
+    /// over loopback, as those of two processes do.
+    ///
+    /// # Errors
+    /// [`JobFailed::Start`], [`JobFailed::TooWide`].
+    pub fn start_on(
+        workers: u32,
         program: Program,
         graph: JobGraph,
         config: JobMasterConfig,
@@ -62,7 +85,7 @@ impl MiniCluster {
             .enable_time()
             .build()
             .map_err(JobFailed::Start)?;
-        let job = runtime.block_on(start(Arc::new(program), graph, config));
+        let job = runtime.block_on(start(workers, Arc::new(program), graph, config))?;
         Ok(Self { job, runtime })
     }
 
@@ -122,20 +145,43 @@ fn explain(cause: &FailureCause) -> String {
 }
 
 async fn start(
+    workers: u32,
     program: Arc<Program>,
     graph: JobGraph,
     config: JobMasterConfig,
-) -> Arc<dyn JobMasterGateway> {
+) -> Result<Arc<dyn JobMasterGateway>, JobFailed> {
     let handle = tokio::runtime::Handle::current();
     let (events, received) = driver_events();
     events.post(DriverEvent::Recovered(Vec::new())).await;
     let driver = Box::new(NoOtherWorkers { _events: events });
     let first = ResourceManagerConfig::new(u128::from_be_bytes(random()));
     let (resources, _) = start_resource_manager(&first, driver, received);
-    let slots = graph.slots_by_group().values().sum();
-    let worker = InProcessHosts::new("local", Arc::clone(&program), handle.clone());
-    let registration = TaskManagerRegistration {
-        id: TaskManagerId::new("local"),
+    let slots: u32 = graph.slots_by_group().values().sum();
+    for number in 0..workers {
+        let id = if number == 0 { "local".to_owned() } else { format!("local-{number}") };
+        let listens = workers > 1;
+        let worker = InProcessHosts::new(&id, Arc::clone(&program), handle.clone(), listens);
+        let registration = registration(&id, slots.div_ceil(workers));
+        let registered = resources.register(registration, worker).await;
+        registered.map_err(|refused| JobFailed::TooWide { slots, refused })?;
+    }
+    let factory = Factory {
+        resource_manager: Arc::new(resources),
+        coordinator_hosts: InProcessHosts::new("local-coordinators", program, handle, false),
+        config,
+    };
+    Ok(factory.start(JobSubmission {
+        job: JobId::from_bytes(random()),
+        graph: Arc::new(graph),
+        artifact: ArtifactHash::new([0; 32]),
+        artifact_size: 0,
+    }))
+}
+
+/// How a worker of this process registers.
+fn registration(id: &str, slots: u32) -> TaskManagerRegistration {
+    TaskManagerRegistration {
+        id: TaskManagerId::new(id),
         address: "localhost".to_owned(),
         data_port: 0,
         slots,
@@ -144,21 +190,7 @@ async fn start(
         cpu_cores: 1,
         physical_memory: ByteSize::from_mib(1024),
         pid: std::process::id(),
-    };
-    if let Err(refused) = resources.register(registration, worker).await {
-        tracing::error!(%refused, "the process's own worker was refused");
     }
-    let factory = Factory {
-        resource_manager: Arc::new(resources),
-        coordinator_hosts: InProcessHosts::new("local-coordinators", program, handle),
-        config,
-    };
-    factory.start(JobSubmission {
-        job: JobId::from_bytes(random()),
-        graph: Arc::new(graph),
-        artifact: ArtifactHash::new([0; 32]),
-        artifact_size: 0,
-    })
 }
 
 /// What nobody else draws.

@@ -66,6 +66,25 @@ impl Configuration {
         Ok(configuration)
     }
 
+    /// The same with the configuration of a request to the REST server over it.
+    ///
+    /// # Errors
+    /// An unknown key, or a value that its option cannot read.
+    pub fn with_request<'a>(
+        &self,
+        pairs: impl IntoIterator<Item = (&'a str, &'a str)>,
+    ) -> Result<Self, ConfigError> {
+        let setting = |(key, value): (&str, &str)| Setting {
+            key: key.to_owned(),
+            value: value.to_owned(),
+            origin: Origin::Request,
+        };
+        let mut configuration = self.clone();
+        configuration.apply(pairs.into_iter().map(setting).collect())?;
+        configuration.check_values()?;
+        Ok(configuration)
+    }
+
     /// The value of `option`: what is set, else its fallback option, else its default.
     ///
     /// # Errors
@@ -336,6 +355,18 @@ mod tests {
             [("slotmanager.number-of-slots.min", "3"), ("slotmanager.number-of-slots.max", "2")];
         let error = Configuration::from_pairs(slots).unwrap_err().to_string();
         assert!(error.contains("of 3 is more than"), "{error}");
+    }
+
+    #[test]
+    fn a_request_is_a_layer_of_its_own_and_named_in_errors() {
+        let cluster = with(&[("restart-strategy.type", "none"), ("rest.port", "9000")]);
+        let old_name = cluster.with_request([("restart-strategy", "fixed-delay")]).unwrap();
+        assert_eq!(old_name.text("restart-strategy.type"), Some("fixed-delay"));
+        assert_eq!(old_name.text("rest.port"), Some("9000"));
+        let error = cluster.with_request([("parallelism.default", "x")]).unwrap_err().to_string();
+        assert!(error.starts_with("flinkConfiguration of the request: parallelism"), "{error}");
+        let error = cluster.with_request([("rest.prot", "1")]).unwrap_err().to_string();
+        assert!(error.starts_with("flinkConfiguration of the request: unknown"), "{error}");
     }
 
     #[test]

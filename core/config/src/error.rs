@@ -95,6 +95,8 @@ pub enum Origin {
     CommandLine,
     /// The program itself.
     Program,
+    /// The configuration in a request to the REST server.
+    Request,
     /// Nowhere: it is the default.
     Default,
 }
@@ -106,6 +108,7 @@ impl fmt::Display for Origin {
             Self::Environment { line } => write!(f, "MILLSTREAM_PROPERTIES line {line}"),
             Self::CommandLine => f.write_str("command line -D"),
             Self::Program => f.write_str("set by the program"),
+            Self::Request => f.write_str("flinkConfiguration of the request"),
             Self::Default => f.write_str("default"),
         }
     }

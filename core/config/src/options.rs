@@ -82,6 +82,9 @@ options! {
     /// The largest request that the REST server accepts, and so the largest artifact.
     REST_SERVER_MAX_CONTENT_LENGTH: ByteSize =
         "rest.server.max-content-length", default "100 mb", not 0;
+    /// Whether REST answers clients of Flink 1.20 where they and those of 2.x want different
+    /// fields: `execution-mode` in `/jobs/:jobid/config`, which 1.20 requires and 2.x refuses.
+    REST_FLINK_1_CLIENTS: bool = "millstream.rest.flink-1-clients", default "false";
     /// Where uploaded artifacts are kept; unset: in the first of `io.tmp.dirs`, and lost with the
     /// JobManager.
     WEB_UPLOAD_DIR: Option<PathBuf> = "web.upload.dir";
@@ -218,7 +221,8 @@ options! {
     YARN_APPLICATION_QUEUE: Option<String> = "yarn.application.queue";
     /// The application's type; unset: `Millstream`.
     YARN_APPLICATION_TYPE: Option<String> = "yarn.application.type";
-    /// How often YARN may start the JobManager. Only 1 is accepted until there is high availability.
+    /// How often YARN may start the JobManager. Only 1 is accepted until there is high
+    /// availability.
     YARN_APPLICATION_ATTEMPTS: Option<u32> = "yarn.application-attempts";
     /// The ports that the JobManager's RPC server tries to bind on YARN; 0: any free one.
     YARN_APPLICATION_MASTER_PORT: PortRange = "yarn.application-master.port", default "0";

@@ -46,6 +46,35 @@ pub struct TaskLocation {
     pub address: String,
     /// The process.
     pub host: HostId,
+    /// Where the process listens for the records of others; none until it is ready.
+    pub data_port: Option<u16>,
+}
+
+impl TaskLocation {
+    /// `address:port` for people and REST, without the port while there is none.
+    #[must_use]
+    pub fn endpoint(&self) -> String {
+        match self.data_port {
+            Some(port) if self.address.contains(':') => format!("[{}]:{port}", self.address),
+            Some(port) => format!("{}:{port}", self.address),
+            None => self.address.clone(),
+        }
+    }
+}
+
+/// What a subtask did lately, per second. The three times are milliseconds and together 1,000.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Rates {
+    /// Time spent working.
+    pub busy: f64,
+    /// Time without input.
+    pub idle: f64,
+    /// Time with output that nobody takes.
+    pub backpressured: f64,
+    /// Records that entered from other tasks.
+    pub records_in: f64,
+    /// Records that left to other tasks.
+    pub records_out: f64,
 }
 
 /// One subtask's current attempt.
@@ -63,12 +92,10 @@ pub struct SubtaskDetails {
     pub location: Option<TaskLocation>,
     /// Its counters.
     pub metrics: TaskMetrics,
-    /// Share of the last second spent working, idle and backpressured, in milliseconds.
-    pub busy_ms_per_second: f64,
-    /// See `busy_ms_per_second`.
-    pub idle_ms_per_second: f64,
-    /// See `busy_ms_per_second`.
-    pub backpressured_ms_per_second: f64,
+    /// What it did lately; none before its first report and after its end.
+    pub rates: Option<Rates>,
+    /// The worker's slot that it has.
+    pub slot: Option<u32>,
 }
 
 /// One vertex.
@@ -104,7 +131,7 @@ pub struct JobDetails {
     pub artifact: ArtifactHash,
     /// Its state.
     pub status: JobStatus,
-    /// When it entered each state first.
+    /// When it entered each state last.
     pub status_times: BTreeMap<JobStatus, Timestamp>,
     /// When it was submitted.
     pub start_time: Timestamp,

@@ -15,7 +15,7 @@ mod task_manager;
 pub mod testing;
 
 pub use details::{
-    ExceptionEntry, JobDetails, JobOverview, SubtaskDetails, TaskLocation, TaskMetrics,
+    ExceptionEntry, JobDetails, JobOverview, Rates, SubtaskDetails, TaskLocation, TaskMetrics,
     VertexDetails,
 };
 pub use dispatcher::{

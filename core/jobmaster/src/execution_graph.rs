@@ -13,14 +13,15 @@
 //! producers run.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
-use millstream_gateway::{SubtaskDetails, TaskLocation, TaskMetrics, VertexDetails};
+use millstream_gateway::{Rates, SubtaskDetails, TaskLocation, TaskMetrics, VertexDetails};
 use millstream_graph::JobGraph;
 use millstream_protocol::host;
 use millstream_types::{ExecutionState, HostId, OperatorId, Timestamp, VertexId};
 
 /// Rates are taken over at least this long.
-const RATE_INTERVAL_MIN_MS: u64 = 200;
+const RATES_INTERVAL_MIN: Duration = Duration::from_millis(200);
 
 /// Names a subtask by its vertex's place in the graph and its own number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -49,14 +50,26 @@ pub struct Execution {
     place: Option<Place>,
     deployed: bool,
     metrics: TaskMetrics,
-    rates: Rates,
+    /// What the rates are counted from.
+    measured: TaskMetrics,
+    rates: Option<Rates>,
 }
 
-/// Milliseconds per second spent working, idle and backpressured, since the last look.
-#[derive(Debug, Clone, Copy, Default)]
-struct Rates {
-    since: Option<(Timestamp, [u64; 3])>,
-    per_second: [f64; 3],
+/// What happened between two reports, per second; none if they are too near to each other. The time
+/// is the task's own account of it, so that its parts add up however long a report was under way.
+#[expect(clippy::cast_precision_loss, reason = "numbers on a dashboard")]
+fn rates(before: &TaskMetrics, now: &TaskMetrics) -> Option<Rates> {
+    let since = |of: fn(&TaskMetrics) -> u64| of(now).saturating_sub(of(before));
+    let spent = [since(|it| it.busy_ns), since(|it| it.idle_ns), since(|it| it.backpressured_ns)];
+    let total = spent.iter().fold(0_u64, |sum, nanos| sum.saturating_add(*nanos));
+    if Duration::from_nanos(total) < RATES_INTERVAL_MIN {
+        return None;
+    }
+    let [busy, idle, backpressured] = spent.map(|nanos| nanos as f64 / total as f64 * 1000.0);
+    let per_second = |count: u64| count as f64 / Duration::from_nanos(total).as_secs_f64();
+    let records_in = per_second(since(|it| it.records_in));
+    let records_out = per_second(since(|it| it.records_out));
+    Some(Rates { busy, idle, backpressured, records_in, records_out })
 }
 
 /// One vertex with its subtasks.
@@ -101,7 +114,8 @@ impl Execution {
             place: None,
             deployed: false,
             metrics: TaskMetrics::default(),
-            rates: Rates::default(),
+            measured: TaskMetrics::default(),
+            rates: None,
         }
     }
 
@@ -143,28 +157,18 @@ impl Execution {
             self.state = to;
             self.state_times.insert(to, now);
             if to.is_terminal() {
-                self.rates = Rates::default();
+                self.rates = None;
             }
         }
         allowed
     }
 
-    fn measure(&mut self, now: Timestamp, metrics: TaskMetrics) {
-        let spent = [metrics.busy_ns, metrics.idle_ns, metrics.backpressured_ns];
-        self.metrics = metrics;
-        match self.rates.since {
-            None => self.rates.since = Some((now, spent)),
-            Some((since, before)) => {
-                let millis = now.saturating_since(since).as_millis() as u64;
-                if millis >= RATE_INTERVAL_MIN_MS {
-                    self.rates.since = Some((now, spent));
-                    self.rates.per_second = std::array::from_fn(|at| {
-                        let nanos = spent[at].saturating_sub(before[at]) as f64;
-                        (nanos / 1e3 / millis as f64).min(1000.0)
-                    });
-                }
-            }
+    fn measure(&mut self, metrics: TaskMetrics) {
+        if let Some(rates) = rates(&self.measured, &metrics) {
+            self.rates = Some(rates);
+            self.measured = metrics.clone();
         }
+        self.metrics = metrics;
     }
 }
 
@@ -287,6 +291,14 @@ impl ExecutionGraph {
         }
     }
 
+    /// A process is ready and listens for the records of others.
+    pub(crate) fn set_data_port(&mut self, host: HostId, port: Option<u16>) {
+        let places = self.iter_mut().filter_map(|execution| execution.place.as_mut());
+        for place in places.filter(|place| place.location.host == host) {
+            place.location.data_port = port;
+        }
+    }
+
     /// A host is being told to run these.
     pub(crate) fn mark_deployed(&mut self, subtasks: &[Subtask]) {
         for subtask in subtasks {
@@ -302,11 +314,11 @@ impl ExecutionGraph {
     }
 
     /// A host says what a subtask has counted. What it counted at its end is never replaced.
-    pub(crate) fn measure(&mut self, now: Timestamp, subtask: Subtask, metrics: TaskMetrics) {
+    pub(crate) fn measure(&mut self, subtask: Subtask, metrics: TaskMetrics) {
         if let Some(execution) = self.get_mut(subtask)
             && !execution.state.is_terminal()
         {
-            execution.measure(now, metrics);
+            execution.measure(metrics);
         }
     }
 
@@ -368,9 +380,8 @@ impl ExecutionGraph {
             state_times: execution.state_times.clone(),
             location: execution.place.as_ref().map(|place| place.location.clone()),
             metrics: execution.metrics.clone(),
-            busy_ms_per_second: execution.rates.per_second[0],
-            idle_ms_per_second: execution.rates.per_second[1],
-            backpressured_ms_per_second: execution.rates.per_second[2],
+            rates: execution.rates,
+            slot: execution.place.as_ref().map(|place| place.slot),
         };
         let vertex = |vertex: &ExecutionVertex| VertexDetails {
             id: vertex.id,
@@ -426,19 +437,29 @@ mod tests {
     }
 
     #[test]
-    fn rates_are_of_the_last_interval() {
+    fn rates_of_time_add_up_in_every_report() {
         let mut execution = running(Timestamp::from_millis(0));
-        let busy = |busy_ms: u64| TaskMetrics {
+        let spent = |busy_ms: u64, idle_ms: u64, backpressured_ms: u64| TaskMetrics {
             busy_ns: busy_ms * 1_000_000,
-            idle_ns: (1000 - busy_ms) * 1_000_000,
+            idle_ns: idle_ms * 1_000_000,
+            backpressured_ns: backpressured_ms * 1_000_000,
+            records_in: (busy_ms + idle_ms + backpressured_ms) * 7,
             ..TaskMetrics::default()
         };
-        execution.measure(Timestamp::from_millis(0), busy(0));
-        execution.measure(Timestamp::from_millis(1000), busy(250));
-        assert_eq!(execution.rates.per_second[0], 250.0);
-        execution.measure(Timestamp::from_millis(1050), busy(300));
-        assert_eq!(execution.rates.per_second[0], 250.0, "too short an interval");
-        execution.measure(Timestamp::from_millis(1250), busy(450));
-        assert_eq!(execution.rates.per_second[0], 800.0);
+        let shown = |execution: &Execution| {
+            execution.rates.map(|rates| [rates.busy, rates.idle, rates.backpressured])
+        };
+        execution.measure(spent(1, 0, 0));
+        assert_eq!(shown(&execution), None, "too short an interval");
+        execution.measure(spent(100, 0, 300));
+        assert_eq!(shown(&execution), Some([250.0, 0.0, 750.0]), "the first report counts");
+        assert_eq!(execution.rates.unwrap().records_in, 7000.0);
+        execution.measure(spent(100, 100, 350));
+        assert_eq!(shown(&execution), Some([250.0, 0.0, 750.0]), "too short an interval");
+        execution.measure(spent(100, 100, 500));
+        assert_eq!(shown(&execution).unwrap().iter().sum::<f64>(), 1000.0);
+        assert_eq!(shown(&execution).unwrap()[0], 0.0);
+        assert!(execution.enter(Timestamp::from_millis(9), ExecutionState::Finished));
+        assert_eq!(shown(&execution), None, "an ended task spends no time");
     }
 }

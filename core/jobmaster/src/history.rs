@@ -102,6 +102,7 @@ mod tests {
             task_manager: worker.clone(),
             address: "here".to_owned(),
             host: HostId::from_bytes([1; 16]),
+            data_port: None,
         });
         history.add(lost);
         history.add(entry("another"));

@@ -53,8 +53,17 @@ impl Host {
                 task_manager: self.on.id().clone(),
                 address: address.clone(),
                 host: id,
+                data_port: self.data_port(),
             }),
             Role::Coordinator => None,
+        }
+    }
+
+    /// Where it listens for the records of others, once it is ready.
+    pub(crate) fn data_port(&self) -> Option<u16> {
+        match &self.state {
+            State::Ready { data_address } => data_address.rsplit_once(':')?.1.parse().ok(),
+            State::Starting | State::Broken | State::Stopping => None,
         }
     }
 

@@ -311,7 +311,7 @@ impl JobMaster {
     fn set_status(&mut self, status: JobStatus) {
         debug_assert!(may_follow(self.status, status), "{} -> {status}", self.status);
         self.status = status;
-        self.status_times.entry(status).or_insert(self.now);
+        self.status_times.insert(status, self.now);
         self.unseen = Unseen::State;
     }
 

@@ -23,6 +23,8 @@
 
 #[cfg(feature = "local")]
 mod local;
+#[cfg(doctest)]
+mod pages;
 #[cfg(feature = "local")]
 pub mod testing;
 
@@ -40,8 +42,50 @@ pub use millstream_api::{
     MapState, OnError, OutputTag, Result, RuntimeMode, StateError, Stream, StreamSink, ValueState,
     bail, ensure, error,
 };
+/// ```
+/// use millstream::Key;
+///
+/// #[derive(Clone, Debug, PartialEq, Eq, Key)]
+/// enum Visitor {
+///     Anonymous,
+///     User { country: String, number: u64 },
+/// }
+///
+/// let user = |number| Visitor::User { country: "is".to_owned(), number };
+/// assert_eq!(user(7).stable_hash(), user(7).stable_hash());
+/// assert_ne!(user(7).stable_hash(), Visitor::Anonymous.stable_hash());
+/// ```
 #[doc(inline)]
-pub use millstream_macros::{Key, main, record};
+pub use millstream_macros::Key;
+/// ```
+/// use millstream::prelude::*;
+///
+/// #[millstream::main]
+/// fn main(env: &mut Environment, args: Args) -> Result<()> {
+///     let count = args.optional("count")?.unwrap_or(1_000);
+///     env.source("numbers", Datagen::sequence(0..count)).sink("nowhere", DiscardSink::new());
+///     env.execute("numbers to nowhere")?;
+///     Ok(())
+/// }
+/// ```
+#[doc(inline)]
+pub use millstream_macros::main;
+/// ```
+/// use millstream::testing::run_on;
+///
+/// #[millstream::record]
+/// #[derive(PartialEq)]
+/// struct Visit {
+///     page: String,
+///     seconds: u32,
+/// }
+///
+/// let visit = Visit { page: "home".to_owned(), seconds: 7 };
+/// let long = run_on([visit.clone()], |visits| visits.filter(|visit| Ok(visit.seconds > 5)));
+/// assert_eq!(long.unwrap(), [visit]);
+/// ```
+#[doc(inline)]
+pub use millstream_macros::record;
 #[doc(inline)]
 pub use millstream_types::Str;
 #[doc(no_inline)]

@@ -38,12 +38,6 @@ counters!(
     bytes_in / add_bytes_in,
     /// Bytes that left to other processes.
     bytes_out / add_bytes_out,
-    /// Nanoseconds spent working.
-    busy_ns / add_busy_ns,
-    /// Nanoseconds without input.
-    idle_ns / add_idle_ns,
-    /// Nanoseconds with output that nobody took.
-    backpressured_ns / add_backpressured_ns,
     /// Bad records that were dropped.
     records_dropped / add_records_dropped,
 );

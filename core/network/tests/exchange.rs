@@ -283,11 +283,10 @@ fn strangers_learn_nothing_and_do_no_harm() {
 
 fn knock((low, high): (Exchange, Exchange)) {
     let (mut writer, inbox) = ends(&low, &high);
-    let rounds = if std::env::var_os("MILLSTREAM_SOAK").is_some() { 20_000 } else { 300 };
     let mut seed = 7u64;
-    for round in 0..rounds {
+    for round in millstream_soak::rounds("strangers at a data port", 0.03, 300, 20_000) {
         let mut stream = TcpStream::connect(high.address().unwrap()).unwrap();
-        let mut bytes = vec![0; round % 300];
+        let mut bytes = vec![0; round as usize % 300];
         for byte in &mut bytes {
             seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
             *byte = (seed >> 56) as u8;

@@ -16,6 +16,7 @@ mod link;
 mod roles;
 mod slot;
 mod task_host;
+mod time_spent;
 
 pub use coordinator_host::CoordinatorHost;
 pub use failure::install_panic_hook;

@@ -1,8 +1,8 @@
 //! A slot: one thread that steps its tasks by turns.
 //!
 //! Each task has a waker of its own. The thread steps the tasks that were woken or made progress
-//! and parks when none is ready, until a waker or a deadline. A task's time is accounted for by
-//! what it waits for: working (its steps, and waiting for its turn), idle, or backpressured.
+//! and parks when none is ready, until a waker or a deadline. Around each step it notes in the
+//! task's [`TimeSpent`] what the task turns to: working, idle, or backpressured.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -13,12 +13,12 @@ use std::thread::Thread;
 use std::time::Instant;
 
 use millstream_api::{Counter, Step, TaskBody};
-use millstream_network::TaskCounters;
 use millstream_protocol::host::{Execution, Failure};
 use millstream_types::{ExecutionAttemptId, OperatorId};
 
 use crate::failure::guard;
 use crate::link::ToControl;
+use crate::time_spent::{Activity, TimeSpent};
 
 /// What a task tells its host's control thread.
 #[derive(Debug)]
@@ -71,7 +71,7 @@ type BuildTask = Box<dyn FnOnce() -> millstream_api::Result<Box<dyn TaskBody>> +
 pub(crate) struct NewTask {
     pub(crate) id: ExecutionAttemptId,
     pub(crate) wake: Arc<TaskWake>,
-    pub(crate) counters: Arc<TaskCounters>,
+    pub(crate) time: Arc<TimeSpent>,
     /// Builds the operators; runs on the slot's thread, because it is user code.
     pub(crate) build: BuildTask,
     /// How many batches wait at the inputs, for the metrics.
@@ -140,37 +140,13 @@ impl Drop for Slot {
     }
 }
 
-/// What a task waits for between its steps.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Waiting {
-    Turn,
-    Input,
-    Output,
-}
-
 struct RunningTask {
     id: ExecutionAttemptId,
     body: Box<dyn TaskBody>,
     wake: Arc<TaskWake>,
-    counters: Arc<TaskCounters>,
+    time: Arc<TimeSpent>,
     inputs_waiting: Arc<std::sync::atomic::AtomicU64>,
-    waiting: Waiting,
-    since: Instant,
     deadline: Option<Instant>,
-}
-
-impl RunningTask {
-    /// Accounts for the time up to `now` by what the task waited for.
-    fn account(&mut self, now: Instant) {
-        let nanos = u64::try_from(now.saturating_duration_since(self.since).as_nanos());
-        let nanos = nanos.unwrap_or(u64::MAX);
-        match self.waiting {
-            Waiting::Turn => self.counters.add_busy_ns(nanos),
-            Waiting::Input => self.counters.add_idle_ns(nanos),
-            Waiting::Output => self.counters.add_backpressured_ns(nanos),
-        }
-        self.since = now;
-    }
 }
 
 struct SlotLoop {
@@ -180,9 +156,6 @@ struct SlotLoop {
     tasks: Vec<RunningTask>,
     open: bool,
 }
-
-/// How often waiting tasks' times are brought up to date while the thread is parked.
-const ACCOUNT_EVERY: std::time::Duration = std::time::Duration::from_millis(200);
 
 impl SlotLoop {
     fn new(commands: Receiver<Command>, parker: Arc<Parker>, control: Sender<ToControl>) -> Self {
@@ -225,7 +198,7 @@ impl SlotLoop {
         let Some(task) = self.tasks.get_mut(at) else { return true };
         // Cleared before the step: what wakes the task during it counts.
         task.wake.ready.store(false, Ordering::SeqCst);
-        task.account(Instant::now());
+        task.time.turn_to(Activity::Busy, Instant::now());
         let result = guard(|| {
             let step = task.body.step()?;
             let deadline = match step {
@@ -234,8 +207,6 @@ impl SlotLoop {
             };
             Ok((step, deadline))
         });
-        task.waiting = Waiting::Turn;
-        task.account(Instant::now());
         task.inputs_waiting.store(task.body.inputs_waiting() as u64, Ordering::Relaxed);
         let ended = match result {
             Ok((Step::Finished, _)) => Some((Execution::Finished, None)),
@@ -245,13 +216,13 @@ impl SlotLoop {
                 match step {
                     Step::Progress => task.wake.ready.store(true, Ordering::SeqCst),
                     Step::Idle(until) => {
-                        task.waiting = Waiting::Input;
+                        task.time.turn_to(Activity::Idle, Instant::now());
                         task.deadline = match (deadline, until) {
                             (Some(left), Some(right)) => Some(left.min(right)),
                             (one, other) => one.or(other),
                         };
                     }
-                    Step::Full => task.waiting = Waiting::Output,
+                    Step::Full => task.time.turn_to(Activity::Backpressured, Instant::now()),
                     Step::Finished => {}
                 }
                 None
@@ -273,6 +244,7 @@ impl SlotLoop {
             drop(task.body);
             Ok(())
         });
+        task.time.end(Instant::now());
         let (state, cause) = match (state, dropped) {
             (Execution::Finished, Err(failure)) => (Execution::Failed, Some(failure)),
             (state, _) => (state, cause),
@@ -305,24 +277,25 @@ impl SlotLoop {
 
     fn start(&mut self, task: NewTask) {
         self.report(task.id, Execution::Initializing, None);
-        let since = Instant::now();
+        task.time.turn_to(Activity::Busy, Instant::now());
         let opened = guard(|| {
             let mut body = (task.build)()?;
             body.open()?;
             Ok(body)
         });
         match opened {
-            Err(failure) => self.report(task.id, Execution::Failed, Some(failure)),
+            Err(failure) => {
+                task.time.end(Instant::now());
+                self.report(task.id, Execution::Failed, Some(failure));
+            }
             Ok(body) => {
                 self.report(task.id, Execution::Running, None);
                 self.tasks.push(RunningTask {
                     id: task.id,
                     body,
                     wake: task.wake,
-                    counters: task.counters,
+                    time: task.time,
                     inputs_waiting: task.inputs_waiting,
-                    waiting: Waiting::Turn,
-                    since,
                     deadline: None,
                 });
             }
@@ -341,16 +314,11 @@ impl SlotLoop {
         }
         match deadline {
             Some(due) => {
-                std::thread::park_timeout(due.saturating_duration_since(now).min(ACCOUNT_EVERY));
+                std::thread::park_timeout(due.saturating_duration_since(now));
             }
-            None if self.tasks.is_empty() => std::thread::park(),
-            None => std::thread::park_timeout(ACCOUNT_EVERY),
+            None => std::thread::park(),
         }
         self.parker.parked.store(false, Ordering::SeqCst);
-        let now = Instant::now();
-        for task in &mut self.tasks {
-            task.account(now);
-        }
     }
 
     /// Takes commands that came while the thread was about to park; `true` if there were any.
@@ -363,3 +331,90 @@ impl SlotLoop {
 
 /// Counters that user code made, by name; shared by control and slot thread.
 pub(crate) type UserCounters = Arc<Mutex<BTreeMap<String, Counter>>>;
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use millstream_api::Result;
+    use millstream_types::VertexId;
+
+    use super::*;
+
+    /// A task whose every step takes so long and ends so.
+    struct Fixed(Duration, Step);
+
+    impl TaskBody for Fixed {
+        fn open(&mut self) -> Result<()> {
+            Ok(())
+        }
+
+        fn step(&mut self) -> Result<Step> {
+            std::thread::sleep(self.0);
+            Ok(self.1)
+        }
+
+        fn tick(&mut self, _now: Instant) -> Result<Option<Instant>> {
+            Ok(None)
+        }
+
+        fn inputs_waiting(&self) -> usize {
+            0
+        }
+    }
+
+    /// One task never lets the thread park, and two wait behind it.
+    #[test]
+    fn the_times_of_all_tasks_of_a_slot_add_up_in_every_sample() {
+        let (control, reports) = channel();
+        let slot = Slot::start(0, control).unwrap();
+        let bodies = [
+            Fixed(Duration::from_millis(40), Step::Progress),
+            Fixed(Duration::ZERO, Step::Full),
+            Fixed(Duration::ZERO, Step::Idle(None)),
+        ];
+        let times: Vec<Arc<TimeSpent>> = (0..)
+            .zip(bodies)
+            .map(|(subtask, body)| {
+                let time = Arc::<TimeSpent>::default();
+                let id = ExecutionAttemptId { vertex: VertexId::from_u128(1), subtask, attempt: 0 };
+                slot.run(NewTask {
+                    id,
+                    wake: slot.waker().1,
+                    time: Arc::clone(&time),
+                    build: Box::new(move || Ok(Box::new(body))),
+                    inputs_waiting: Arc::default(),
+                });
+                time
+            })
+            .collect();
+        // Each says that it initializes and that it runs.
+        for _ in 0..2 * times.len() {
+            assert!(matches!(reports.recv(), Ok(ToControl::Task(TaskReport::State(..)))));
+        }
+        let sum = |time: &TimeSpent, now| {
+            let spent = time.until(now);
+            spent.busy_ns + spent.idle_ns + spent.backpressured_ns
+        };
+        for _ in 0..5 {
+            let from = Instant::now();
+            let before: Vec<u64> = times.iter().map(|time| sum(time, from)).collect();
+            std::thread::sleep(Duration::from_millis(15));
+            let to = Instant::now();
+            for (time, before) in times.iter().zip(before) {
+                assert_eq!(u128::from(sum(time, to) - before), (to - from).as_nanos());
+            }
+        }
+        // The hog may have its turn first, and each of its turns takes a while.
+        let deadline = Instant::now() + Duration::from_secs(20);
+        loop {
+            let now: Vec<_> = times.iter().map(|time| time.until(Instant::now())).collect();
+            assert_eq!((now[0].idle_ns, now[0].backpressured_ns), (0, 0));
+            if now[1].backpressured_ns > 0 && now[2].idle_ns > 0 {
+                break;
+            }
+            assert!(Instant::now() < deadline, "{now:?}");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+}

@@ -22,6 +22,7 @@ use crate::build::{Blueprint, TaskParts};
 use crate::failure;
 use crate::link::{Outbox, ToControl};
 use crate::slot::{NewTask, Slot, TaskReport, UserCounters};
+use crate::time_spent::TimeSpent;
 
 /// How often metrics are sent while something runs.
 const METRICS_EVERY: Duration = Duration::from_millis(250);
@@ -48,6 +49,7 @@ struct HostedTask {
     name: String,
     waker: Waker,
     counters: Arc<TaskCounters>,
+    time: Arc<TimeSpent>,
     user_counters: UserCounters,
     inputs_waiting: Arc<AtomicU64>,
     mailboxes: BTreeMap<OperatorId, Arc<EventMailbox>>,
@@ -203,11 +205,11 @@ impl TaskHost {
             to_coordinator: self.event_sender(),
             mailboxes: mailboxes.clone(),
         };
-        let inputs_waiting = Arc::new(AtomicU64::new(0));
+        let (inputs_waiting, time) = (Arc::new(AtomicU64::new(0)), Arc::<TimeSpent>::default());
         thread.run(NewTask {
             id,
             wake,
-            counters: Arc::clone(&counters),
+            time: Arc::clone(&time),
             build: Box::new(move || parts.build()),
             inputs_waiting: Arc::clone(&inputs_waiting),
         });
@@ -216,6 +218,7 @@ impl TaskHost {
             name,
             waker,
             counters,
+            time,
             user_counters,
             inputs_waiting,
             mailboxes,
@@ -317,7 +320,7 @@ fn task_id(id: ExecutionAttemptId) -> TaskId {
 }
 
 fn task_metrics(id: ExecutionAttemptId, task: &HostedTask) -> TaskMetrics {
-    let values = task.counters.values();
+    let (values, spent) = (task.counters.values(), task.time.until(Instant::now()));
     let user = task.user_counters.lock().unwrap_or_else(PoisonError::into_inner);
     TaskMetrics {
         task: Some(task_id(id)),
@@ -325,9 +328,9 @@ fn task_metrics(id: ExecutionAttemptId, task: &HostedTask) -> TaskMetrics {
         records_out: values.records_out,
         bytes_in: values.bytes_in,
         bytes_out: values.bytes_out,
-        busy_ns: values.busy_ns,
-        idle_ns: values.idle_ns,
-        backpressured_ns: values.backpressured_ns,
+        busy_ns: spent.busy_ns,
+        idle_ns: spent.idle_ns,
+        backpressured_ns: spent.backpressured_ns,
         records_dropped: values.records_dropped,
         user: user
             .iter()

@@ -66,8 +66,10 @@ pub struct KeyedBackend<K> {
 /// Undoes one change of the current key's state.
 struct Undo<K> {
     slot: usize,
-    run: Box<dyn FnOnce(&mut KeyedBackend<K>) + Send>,
+    run: BackendChange<K>,
 }
+
+type BackendChange<K> = Box<dyn FnOnce(&mut KeyedBackend<K>) + Send>;
 
 impl<K> std::fmt::Debug for Undo<K> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {

@@ -75,7 +75,7 @@ impl<V: Clone + Send + 'static> ValueState<V> {
     pub fn set<C: KeyedContext>(&self, ctx: &mut C, value: V) -> Result<(), StateError> {
         let backend = ctx.backend();
         let (table, hash, key) = backend.at::<V>(self.slot)?;
-        let before = table.insert(hash, key, value);
+        let before = table.replace(hash, key, value);
         backend.on_take_back(self.slot, restore(before));
         Ok(())
     }
@@ -97,7 +97,7 @@ impl<V: Clone + Send + 'static> ValueState<V> {
 fn restore<K: Key, V>(before: Option<V>) -> impl FnOnce(&mut GroupTable<K, V>, u64, &K) {
     move |table, hash, key| {
         match before {
-            Some(value) => table.insert(hash, key, value),
+            Some(value) => table.replace(hash, key, value),
             None => table.remove(hash, key),
         };
     }

@@ -84,11 +84,19 @@ impl<K: Key, V> GroupTable<K, V> {
         table.find_mut(hash, |(k, _)| k == key).map(|(_, value)| value)
     }
 
-    /// Sets the value of a key; the one before it.
+    /// Sets the value of a key.
     ///
     /// # Panics
     /// As [`GroupTable::get_or_insert_with`].
-    pub fn insert(&mut self, hash: u64, key: &K, value: V) -> Option<V> {
+    pub fn insert(&mut self, hash: u64, key: &K, value: V) {
+        self.replace(hash, key, value);
+    }
+
+    /// Sets the value of a key; returns the one before it.
+    ///
+    /// # Panics
+    /// As [`GroupTable::get_or_insert_with`].
+    pub fn replace(&mut self, hash: u64, key: &K, value: V) -> Option<V> {
         match self.owned(hash).entry(hash, |(k, _)| k == key, |(k, _)| k.stable_hash()) {
             Entry::Occupied(entry) => Some(std::mem::replace(&mut entry.into_mut().1, value)),
             Entry::Vacant(entry) => {
@@ -175,7 +183,7 @@ mod tests {
                 match step {
                     0 => {
                         prop_assert_eq!(
-                            table.insert(hash, &key, value),
+                            table.replace(hash, &key, value),
                             model.insert(key, value)
                         );
                     }

@@ -12,6 +12,8 @@ use crate::inputs::changed;
 /// The decoders share two million inputs in CI, which take seconds; so many times as many are ten
 /// minutes.
 const SOAK_FACTOR: u64 = 150;
+/// What a decoder may take of the minutes of a long run; those of one program run side by side.
+const SOAK_SHARE: f64 = 0.08;
 
 /// No input has more than some kilobytes, and nothing that is made of it may be larger than this.
 const ALLOCATION_MAX: usize = 1 << 20;
@@ -79,8 +81,8 @@ pub fn run(name: &str, thousands: u64, good: &[Vec<u8>], mut decode: impl FnMut(
     let watched = Arc::downgrade(&current);
     let whose = name.to_owned();
     std::thread::spawn(move || watch(&whose, &watched));
-    let factor = if std::env::var_os("MILLSTREAM_SOAK").is_some() { SOAK_FACTOR } else { 1 };
-    for seed in 0..thousands * 1_000 * factor {
+    let inputs = thousands * 1_000;
+    for seed in millstream_soak::rounds(name, SOAK_SHARE, inputs, inputs * SOAK_FACTOR) {
         current.store(seed, Ordering::Relaxed);
         let input = changed(good, seed);
         LARGEST.set(0);

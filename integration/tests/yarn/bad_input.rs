@@ -24,6 +24,7 @@ fn mistakes_are_told_with_what_to_do() {
     hadoops_configuration(&yarn);
     addresses(&yarn);
     sizes_and_queues(&yarn);
+    settings(&yarn);
     artifacts(&yarn);
     a_changed_artifact(&mut yarn);
     what_hdfs_refuses(&yarn);
@@ -75,6 +76,27 @@ fn sizes_and_queues(yarn: &OnYarn) {
     assert_refused(&refused, &["JobManager of 9000 MB", "jobmanager.memory.process.size"]);
     let refused = yarn.run("yarn-session", &["-d", "-Dtaskmanager.memory.process.size=100g"]);
     assert_refused(&refused, &["TaskManager of 102400 MB", "taskmanager.memory.process.size"]);
+}
+
+/// Settings that contradict each other or promise what there is not.
+fn settings(yarn: &OnYarn) {
+    let session = |option: &str| yarn.run("yarn-session", &["-d", option]);
+    let refused = session("-Dyarn.application-attempts=2");
+    assert_refused(&refused, &["yarn.application-attempts is 2", "without high availability"]);
+    let refused = session("-Dclient.heartbeat.timeout=5s");
+    assert_refused(&refused, &["client.heartbeat.timeout is 5s", "client.heartbeat.interval"]);
+    let refused = session("-Dyarn.heartbeat.interval=10");
+    assert_refused(&refused, &["yarn.heartbeat.interval is 10s", "expiry-interval-ms"]);
+    assert_refused(&session("-s=0"), &["taskmanager.numberOfTaskSlots (-s) is 0"]);
+    let refused = session("-Dyarn.appmaster.vcores=99");
+    assert_refused(&refused, &["99 virtual cores", "lower yarn.appmaster.vcores"]);
+    assert!(!refused.complaint().contains("memory"), "{refused:?}");
+    let program = binary("jobs");
+    let id = "-Dyarn.application.id=application_1_0001";
+    for target in ["yarn-application", "yarn-per-job"] {
+        let refused = yarn.run("run", &["-t", target, id, program.to_str().unwrap()]);
+        assert_refused(&refused, &["deploys a cluster of its own", "application_1_0001"]);
+    }
 }
 
 fn artifacts(yarn: &OnYarn) {

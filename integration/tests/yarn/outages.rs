@@ -53,6 +53,7 @@ fn attached_commands_stay_while_the_resource_manager_is_away() {
     let stopped = session.finish().success();
     assert_eq!(stopped.stderr.matches("does not answer").count(), 1, "{stopped:#?}");
     assert!(stopped.stdout.contains(&format!("Stopped {running}")), "{stopped:#?}");
+    assert_eq!(yarn.ended(&running), "FINISHED/SUCCEEDED");
     assert_nothing_left(&yarn);
 }
 

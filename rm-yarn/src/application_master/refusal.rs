@@ -1,5 +1,6 @@
 //! What the ResourceManager's refusals mean; exceptions are told apart by class and text alone.
 
+use crate::completion::without_java;
 use crate::ipc::IpcError;
 
 /// What follows from an error of a call.
@@ -58,7 +59,7 @@ impl From<&IpcError> for Refusal {
                 | IpcError::Remote(_) => Self::Silence(text),
             };
         };
-        let message = remote.message.clone();
+        let message = without_java(&remote.message);
         match remote.short_class() {
             "ApplicationMasterNotRegisteredException" => Self::NotRegistered,
             "ApplicationAttemptNotFoundException" => Self::AttemptOver(message),

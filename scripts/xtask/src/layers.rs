@@ -29,7 +29,7 @@ fn check(root: &Path) -> Result<Vec<String>> {
     Ok(faults)
 }
 
-fn read_metadata(root: &Path) -> Result<Value> {
+pub fn read_metadata(root: &Path) -> Result<Value> {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let output = Command::new(cargo)
         .args(["metadata", "--no-deps", "--format-version", "1"])

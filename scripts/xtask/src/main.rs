@@ -1,11 +1,14 @@
-//! The workspace's own checks: `cargo xtask tidy`, `cargo xtask layers`, `cargo xtask ci`.
+//! The workspace's own checks: `cargo xtask tidy`, `layers`, `features`, and `cargo xtask ci`.
 //!
 //! `tidy` holds the sources to their size budgets, `layers` holds the crates to the order that
-//! the root `Cargo.toml` declares, and `ci` runs everything that CI runs. The first two are also
-//! tests of this package, so a plain `cargo test` notices what they notice.
+//! the root `Cargo.toml` declares, `features` has third-party crates compiled once, and `ci` runs
+//! everything that CI runs. All but the last are also tests of this package, so a plain
+//! `cargo test` notices what they notice.
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a command line tool prints")]
 
 mod ci;
+mod claims;
+mod features;
 mod layers;
 mod source;
 mod tidy;
@@ -17,8 +20,9 @@ use anyhow::{Context, Result, bail};
 
 const USAGE: &str = "usage: cargo xtask <command>
 
-  tidy      size budgets, module docs and forbidden words
+  tidy      size budgets, module docs, forbidden words, and the tests of pages' claims
   layers    every dependency goes down to a lower layer
+  features  every selection of packages builds the same third-party crates
   ci        fmt, tidy, layers, clippy, docs, build, tests: what CI runs, in the release profile";
 
 fn main() -> ExitCode {
@@ -37,6 +41,7 @@ fn run() -> Result<()> {
     match arguments.first().map(String::as_str) {
         Some("tidy") => tidy::command(&root),
         Some("layers") => layers::command(&root),
+        Some("features") => features::command(&root),
         Some("ci") => ci::command(&root),
         Some("help" | "-h" | "--help") => {
             println!("{USAGE}");

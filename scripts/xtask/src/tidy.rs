@@ -1,5 +1,5 @@
 //! Holds every file to its budgets: size, line width, function length, module docs, and words
-//! that must not be in the repository.
+//! that must not be in the repository; pages are held to their tests by [`claims`].
 //!
 //! Tests do not count towards the size of a file or of a crate: a trailing `#[cfg(test)] mod
 //! tests`, a file `tests.rs`, and whatever lies in a folder `tests/`. Function length and line
@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 
+use crate::claims;
 use crate::source::{Source, is_name};
 
 /// Above this a file is worth a warning.
@@ -70,6 +71,8 @@ pub fn check(root: &Path) -> Result<Report> {
             let lines = check_rust(&name, &text, &mut report);
             let owner = crates.iter().filter(|folder| file.starts_with(folder)).max();
             *lines_by_crate.entry(owner.cloned().unwrap_or_default()).or_default() += lines;
+        } else if file.extension().is_some_and(|extension| extension == "md") {
+            report.faults.extend(claims::check_page(root, &name, &text));
         }
     }
     for (folder, lines) in lines_by_crate {

@@ -128,13 +128,13 @@ pub trait KeyedCoProcess<K: Key, A, B>: Send {
     /// Processes a record of the first stream.
     ///
     /// # Errors
-    /// The task fails.
+    /// The record is refused; see [`OnError`](crate::OnError).
     fn process_left(&mut self, record: A, ctx: &mut Context<'_, K, Self::Out>) -> Result<()>;
 
     /// Processes a record of the second stream.
     ///
     /// # Errors
-    /// The task fails.
+    /// The record is refused; see [`OnError`](crate::OnError).
     fn process_right(&mut self, record: B, ctx: &mut Context<'_, K, Self::Out>) -> Result<()>;
 }
 

@@ -243,17 +243,30 @@ fn a_fan_out_of_a_thousand_runs() {
 
 #[test]
 fn wide_jobs_run() {
-    let start = std::time::Instant::now();
-    for (wide, spread) in
-        [(500, Stream::forward as Spread), (40, Stream::rebalance), (300, Stream::rescale)]
-    {
+    let spreads: [(u32, Spread); 3] =
+        [(500, Stream::forward), (40, Stream::rebalance), (300, Stream::rescale)];
+    for (wide, spread) in spreads {
         let out = Collect::new();
         run(wide, |env| {
+            env.set_max_parallelism(512)?;
             let numbers = env.source("numbers", Numbers(1_000)).disable_chaining();
             spread(numbers).map(Ok).sink("out", out.clone());
             Ok(())
         });
         assert_eq!(out.records().len(), 1_000);
-        eprintln!("{wide} {:?}", start.elapsed());
+    }
+}
+
+#[test]
+fn a_job_that_is_too_wide_for_one_process_is_refused_at_once() {
+    for wide in [8_000, 32_768] {
+        let error = fault(|env| {
+            env.set_parallelism(wide);
+            env.set_max_parallelism(32_768)?;
+            env.source("numbers", Numbers(1)).map(Ok).sink("out", Collect::new());
+            Ok(())
+        });
+        assert!(error.contains(&format!("needs {wide} slots")), "{error}");
+        assert!(error.contains("lower its parallelism"), "{error}");
     }
 }

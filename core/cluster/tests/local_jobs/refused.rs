@@ -50,7 +50,7 @@ fn a_record_that_reduce_refuses_leaves_no_trace_whatever_its_type() {
         assert_eq!(sums(|n| (0u64, n), |record| &mut record.1, mode), expected);
         assert_eq!(sums(|n| (String::new(), n), |record| &mut record.1, mode), expected);
         assert_eq!(sums(|n| vec![n], |record| &mut record[0], mode), expected);
-        assert_eq!(sums(|n| Box::new(n), |record| &mut **record, mode), expected);
+        assert_eq!(sums(Box::new, |record| &mut **record, mode), expected);
         assert_eq!(sums(|n| [n; 30], |record| &mut record[7], mode), expected);
     }
 }

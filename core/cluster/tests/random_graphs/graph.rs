@@ -76,6 +76,8 @@ pub struct Graph {
     pub chaining: bool,
     pub batch: bool,
     pub serialize_always: bool,
+    /// How many workers the slots are spread over; two exchange records over the network.
+    pub workers: u32,
     /// Whether every node names its slot sharing group.
     pub grouped: bool,
     /// 0, or the milliseconds that a buffer may wait.
@@ -118,6 +120,7 @@ impl Graph {
             chaining: !random.one_in(5),
             batch: random.one_in(3),
             serialize_always: random.one_in(2),
+            workers: random.pick(&[1, 1, 2, 3]),
             grouped: random.one_in(4),
             buffer_timeout: random.pick(&[0, 1, 100]),
         };
@@ -231,7 +234,7 @@ impl Graph {
 
 impl fmt::Display for Graph {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "chaining {}, batch {}", self.chaining, self.batch)?;
+        writeln!(f, "chaining {}, batch {}, {} workers", self.chaining, self.batch, self.workers)?;
         for (at, node) in self.nodes.iter().enumerate() {
             write!(f, "{at}: {:?} x{} {:?}", node.kind, node.parallelism, node.chain)?;
             for (input, edges) in node.inputs.iter().enumerate() {

@@ -71,7 +71,7 @@ pub fn custom(number: u64, factor: u64, plus: u64, consumers: u32) -> u64 {
 
 /// 128 key groups, each subtask with a range of them.
 fn owner(key: u64, consumers: u32) -> u32 {
-    let group = ((key.stable_hash() >> 16) & 0xffff_ffff) * 128 >> 32;
+    let group = (((key.stable_hash() >> 16) & 0xffff_ffff) * 128) >> 32;
     u32::try_from(group).unwrap() * consumers / 128
 }
 

@@ -18,7 +18,7 @@ static RIGHT: OutputTag<Record> = OutputTag::new("right");
 /// Runs the graph; what its sinks received.
 pub fn run(graph: &Graph) -> Result<Received> {
     let received = Arc::new(Mutex::new(Received::new()));
-    let mut env = Environment::new(Box::new(Local));
+    let mut env = Environment::new(Box::new(Local(graph.workers)));
     env.set_runtime_mode(if graph.batch { RuntimeMode::Batch } else { RuntimeMode::Streaming });
     env.set_buffer_timeout(Some(Duration::from_millis(graph.buffer_timeout)));
     env.set_serialize_always(graph.serialize_always);
@@ -147,7 +147,8 @@ impl KeyedProcess<u64, Record> for Three {
     }
 }
 
-struct Local;
+/// With so many workers.
+struct Local(u32);
 
 impl Executor for Local {
     fn settings(&self) -> JobSettings {
@@ -161,7 +162,7 @@ impl Executor for Local {
     fn warn(&mut self, _warning: &str) {}
 
     fn execute(&mut self, program: Program, graph: JobGraph, _wait: bool) -> Result<Execution> {
-        let cluster = MiniCluster::start(program, graph, JobMasterConfig::default())?;
+        let cluster = MiniCluster::start_on(self.0, program, graph, JobMasterConfig::default())?;
         Ok(Execution::Finished(cluster.wait()?))
     }
 }

@@ -15,6 +15,7 @@ use std::collections::BTreeMap;
 use std::panic::catch_unwind;
 
 use graph::{Graph, Record};
+use millstream_soak::rounds;
 
 /// How many seeds a run of the tests takes.
 const SEEDS: u64 = 1_000;
@@ -28,20 +29,21 @@ type Mask = u32;
 #[test]
 fn random_graphs_run_as_the_interpreter_says() {
     let number = |name: &str| std::env::var(name).ok().map(|text| text.parse::<u64>().unwrap());
-    let soak = std::env::var_os("MILLSTREAM_SOAK").is_some();
-    let seeds = match number("SIM_SEED") {
-        Some(seed) => seed..seed + 1,
-        None => 0..number("SIM_SEEDS").unwrap_or(if soak { 20 * SEEDS } else { SEEDS }),
+    let seeds: Box<dyn Iterator<Item = u64>> = match (number("SIM_SEED"), number("SIM_SEEDS")) {
+        (Some(seed), _) => Box::new(std::iter::once(seed)),
+        (None, Some(count)) => Box::new(0..count),
+        (None, None) => Box::new(rounds("random graphs", 0.1, SEEDS, 20 * SEEDS)),
     };
-    let mut failed = Vec::new();
-    for seed in seeds.clone() {
+    let (mut all, mut failed) = (0, Vec::new());
+    for seed in seeds {
+        all += 1;
         let graph = Graph::random(seed);
         if let Err(why) = catch_unwind(|| check(&graph)).unwrap_or_else(|_| Err("panic".into())) {
             eprintln!("SIM_SEED={seed}: {why}\n{graph}");
             failed.push(seed);
         }
     }
-    let (count, all) = (failed.len(), seeds.end - seeds.start);
+    let count = failed.len();
     failed.truncate(10);
     assert!(failed.is_empty(), "{count} of {all} graphs failed; first seeds: {failed:?}");
 }

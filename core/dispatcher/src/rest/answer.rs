@@ -77,6 +77,11 @@ impl RestError {
         Self::new(StatusCode::BAD_REQUEST, message)
     }
 
+    /// For what Flink has and this version has not.
+    pub(super) fn not_here(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::NOT_IMPLEMENTED, message)
+    }
+
     pub(super) fn not_found(message: impl Into<String>) -> Self {
         Self::new(StatusCode::NOT_FOUND, message)
     }
@@ -84,13 +89,7 @@ impl RestError {
 
 impl IntoResponse for RestError {
     fn into_response(self) -> Response {
-        let mut response = Json(self.status, json!({ "errors": [self.message] })).into_response();
-        if self.status == StatusCode::PAYLOAD_TOO_LARGE {
-            // The rest of the body is not read, so the connection cannot be used again.
-            let close = HeaderValue::from_static("close");
-            response.headers_mut().insert(header::CONNECTION, close);
-        }
-        response
+        Json(self.status, json!({ "errors": [self.message] })).into_response()
     }
 }
 
@@ -129,12 +128,39 @@ impl From<StoreError> for RestError {
     }
 }
 
-/// Reads an id of the path or of the query.
+/// Where in a request a value stands.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Place {
+    Path,
+    Query,
+    Body,
+}
+
+/// Reads an id or a number of the path.
 pub(super) fn parse_id<T: std::str::FromStr>(name: &str, text: &str) -> Result<T, RestError> {
+    parse_from(Place::Path, name, text)
+}
+
+/// Reads an id or a number; the complaint says where it stands.
+pub(super) fn parse_from<T: std::str::FromStr>(
+    place: Place,
+    name: &str,
+    text: &str,
+) -> Result<T, RestError> {
     text.parse().map_err(|_| {
-        let shown: String = text.chars().take(64).collect();
-        RestError::bad(format!("Cannot resolve path parameter ({name}) from value {shown:?}."))
+        let what = match place {
+            Place::Path => "path parameter",
+            Place::Query => "query parameter",
+            Place::Body => "field of the body",
+        };
+        let shown = shortened(text);
+        RestError::bad(format!("Cannot resolve {what} ({name}) from value {shown:?}."))
     })
+}
+
+/// The beginning of a text from outside, for a complaint about it.
+pub(super) fn shortened(text: &str) -> String {
+    text.chars().take(64).collect()
 }
 
 /// Reads a body of at most `limit` bytes.
@@ -172,18 +198,6 @@ pub(super) async fn next_chunk(body: &mut Body) -> Result<Option<Bytes>, RestErr
                     return Ok(Some(data));
                 }
             }
-        }
-    }
-}
-
-/// Reads a body to its end without keeping it, as far as `limit`, so that the client reads the
-/// answer instead of an error about a closed connection.
-pub(super) async fn discard(mut body: Body, limit: u64) {
-    let mut seen = 0_u64;
-    while let Ok(Some(bytes)) = next_chunk(&mut body).await {
-        seen = seen.saturating_add(bytes.len() as u64);
-        if seen > limit {
-            return;
         }
     }
 }

@@ -1,13 +1,16 @@
 //! The cluster as a whole, its configuration and its workers.
 
-use axum::extract::{Path, State};
+use std::collections::BTreeSet;
+
+use axum::extract::{Path, Request, State};
 use axum::response::Html;
 use millstream_gateway::{DispatcherGateway as _, TaskManagerDetails};
-use millstream_types::JobStatus;
+use millstream_types::{JobId, JobStatus};
 use serde_json::{Value, json};
 use tracing::info;
 
-use super::answer::{Answer, Json, RestError};
+use super::answer::{Answer, Json, RestError, shortened};
+use super::render::worker::Tasks;
 use super::{Context, Shared, render};
 
 /// Where the ResourceManager's link to the application leads. What it links to is relative, since
@@ -105,14 +108,64 @@ pub(super) async fn environment() -> Json {
     .into()
 }
 
+/// No threads: there is no JVM whose stacks could be shown.
+pub(super) async fn job_manager_threads() -> Json {
+    json!({ "threadInfos": [] }).into()
+}
+
+pub(super) async fn task_manager_threads(State(context): Shared, Path(id): Path<String>) -> Answer {
+    find(&context, &id).await?;
+    Ok(json!({ "threadInfos": [] }).into())
+}
+
+pub(super) async fn profiles() -> Json {
+    json!({ "profilingList": [] }).into()
+}
+
+pub(super) async fn task_manager_profiles(
+    State(context): Shared,
+    Path(id): Path<String>,
+) -> Answer {
+    find(&context, &id).await?;
+    Ok(profiles().await)
+}
+
+/// What Flink 2.3 calls applications does not exist here; its jobs are listed as jobs.
+pub(super) async fn applications() -> Json {
+    json!({ "applications": [] }).into()
+}
+
+/// This server, as the client calls it.
+pub(super) fn own_url(request: &Request) -> String {
+    let host = request.headers().get("host").and_then(|host| host.to_str().ok());
+    format!("http://{}", host.unwrap_or("localhost"))
+}
+
 pub(super) async fn task_managers(State(context): Shared) -> Answer {
     let workers = context.services.resource_manager.task_managers().await?;
-    let rows: Vec<Value> = workers.iter().map(render::worker::row).collect();
+    let mut rows: Vec<Value> = Vec::new();
+    for worker in &workers {
+        rows.push(render::worker::row(worker, &tasks_on(&context, worker).await));
+    }
     Ok(json!({ "taskmanagers": rows }).into())
 }
 
 pub(super) async fn task_manager(State(context): Shared, Path(id): Path<String>) -> Answer {
-    Ok(render::worker::details(&find(&context, &id).await?).into())
+    let worker = find(&context, &id).await?;
+    let tasks = tasks_on(&context, &worker).await;
+    Ok(render::worker::details(&worker, &tasks).into())
+}
+
+/// What the jobs that have slots of a worker run on it.
+async fn tasks_on(context: &Context, worker: &TaskManagerDetails) -> Tasks {
+    let jobs: BTreeSet<JobId> = worker.allocated.iter().map(|(_, job)| *job).collect();
+    let mut tasks = Tasks::default();
+    for job in jobs {
+        if let Ok(job) = context.services.dispatcher.job(job).await {
+            tasks.add(&job, &worker.registration.id);
+        }
+    }
+    tasks
 }
 
 /// The registered worker of this name.
@@ -120,7 +173,6 @@ pub(super) async fn find(context: &Context, id: &str) -> Result<TaskManagerDetai
     let workers = context.services.resource_manager.task_managers().await?;
     let found = workers.into_iter().find(|worker| worker.registration.id.as_str() == id);
     found.ok_or_else(|| {
-        let shown: String = id.chars().take(64).collect();
-        RestError::not_found(format!("TaskManager {shown:?} is not registered"))
+        RestError::not_found(format!("TaskManager {:?} is not registered", shortened(id)))
     })
 }

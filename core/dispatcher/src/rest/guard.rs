@@ -15,6 +15,7 @@ use axum::response::{IntoResponse as _, Response};
 
 use super::Context;
 use super::answer::RestError;
+use super::remainder::drained;
 
 /// Checks the request, and adds the headers that every answer has.
 pub(super) async fn guard(
@@ -22,10 +23,12 @@ pub(super) async fn guard(
     request: Request,
     next: Next,
 ) -> Response {
-    let mut response = match check(&context.config.host_names, &request) {
+    let limit = context.config.content_length_max.as_bytes();
+    let answer = async |request: Request| match check(&context.config.host_names, &request) {
         Ok(()) => in_shape(next.run(request).await).await,
         Err(refusal) => refusal.into_response(),
     };
+    let mut response = drained(request, limit, answer).await;
     const ALWAYS: [(HeaderName, &str); 3] = [
         (header::ACCESS_CONTROL_ALLOW_ORIGIN, "*"),
         (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),

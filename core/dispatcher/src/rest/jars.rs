@@ -14,9 +14,11 @@ use millstream_types::{ArtifactHash, JobId};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::answer::{Answer, RestError, parse_id, read_json, too_slow, within_deadline};
+use super::answer::{
+    Answer, Place, RestError, parse_from, read_json, shortened, too_slow, within_deadline,
+};
 use super::settings::job_settings;
-use super::{Context, Shared};
+use super::{Context, Shared, cluster};
 use crate::jars::{Jar, JarId};
 use crate::{program_args, random};
 use millstream_graph::plan_json;
@@ -36,7 +38,6 @@ fn enabled(context: &Context) -> Result<(), RestError> {
 
 pub(super) async fn list(State(context): Shared, request: Request) -> Answer {
     enabled(&context)?;
-    let host = request.headers().get("host").and_then(|host| host.to_str().ok());
     let row = |jar: &Jar| {
         json!({
             "id": jar.id,
@@ -47,7 +48,7 @@ pub(super) async fn list(State(context): Shared, request: Request) -> Answer {
     };
     let jars = context.services.jars.all();
     Ok(json!({
-        "address": format!("http://{}", host.unwrap_or("localhost")),
+        "address": cluster::own_url(&request),
         "files": jars.iter().map(row).collect::<Vec<Value>>(),
     })
     .into())
@@ -67,10 +68,15 @@ async fn store(context: &Context, request: Request) -> Answer {
     })?;
     let mut uploaded: Option<(String, ArtifactHash)> = None;
     while let Some(mut part) = timed(parts.next_field()).await? {
+        // Flink's client sends a field named `request` before the file, and a browser a file
+        // without a name if none was chosen. What is skipped counts as kept, which bounds it.
+        let Some(name) = part.file_name().filter(|name| !name.is_empty()).map(str::to_owned) else {
+            while timed(part.chunk()).await?.is_some() {}
+            continue;
+        };
         if uploaded.is_some() {
             return Err(RestError::bad("an upload has exactly one file in it"));
         }
-        let name = part.file_name().unwrap_or("artifact").to_owned();
         let mut upload = context.services.artifacts.upload().await?;
         while let Some(bytes) = timed(part.chunk()).await? {
             progress.store(0, Ordering::Relaxed);
@@ -90,14 +96,14 @@ async fn store(context: &Context, request: Request) -> Answer {
     Ok(json!({ "filename": path.to_string_lossy(), "status": "success" }).into())
 }
 
-/// Ends a body that goes on for ever where the parser would have to keep all of it: before the
-/// first part, in a part's head, or after the last part. `kept` counts what it may have kept.
+/// Ends a body that goes on for ever beside its file: before the first part, in a part's head, in
+/// parts that are no file, or after the last part. `kept` counts such bytes.
 fn without_endless_heads(body: Body, kept: Arc<AtomicUsize>) -> Body {
     let checked = body.into_data_stream().map(move |bytes| {
         let bytes = bytes.map_err(std::io::Error::other)?;
         let before = kept.fetch_add(bytes.len(), Ordering::Relaxed);
         if before > KEPT_BYTES_MAX {
-            return Err(std::io::Error::other("a part of an upload has an endless head"));
+            return Err(std::io::Error::other("an upload has too much beside its file"));
         }
         Ok(bytes)
     });
@@ -123,8 +129,7 @@ pub(super) async fn remove(State(context): Shared, Path(id): Path<String>) -> An
 }
 
 fn unknown_jar(id: &str) -> RestError {
-    let shown: String = id.chars().take(64).collect();
-    RestError::not_found(format!("there is no uploaded jar {shown:?}"))
+    RestError::not_found(format!("there is no uploaded jar {:?}", shortened(id)))
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -181,9 +186,10 @@ impl RunRequest {
             ),
             (None, None) => None,
         };
-        let job = match body.job_id.or_else(|| first("jobId")) {
-            Some(text) => parse_id("jobId", &text)?,
-            None => JobId::from_bytes(random::bytes()),
+        let job = match (body.job_id, first("jobId")) {
+            (Some(text), _) => parse_from(Place::Body, "jobId", &text)?,
+            (None, Some(text)) => parse_from(Place::Query, "jobId", &text)?,
+            (None, None) => JobId::from_bytes(random::bytes()),
         };
         let as_text = |value: Value| match value {
             Value::String(text) => text,

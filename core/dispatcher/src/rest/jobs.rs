@@ -3,15 +3,16 @@
 use std::sync::Arc;
 
 use axum::body::Body;
-use axum::extract::{Path, Query, State};
+use axum::extract::{Path, Request, State};
 use axum::http::StatusCode;
 use millstream_gateway::{DispatcherGateway as _, JobDetails};
 use millstream_types::{JobId, JobStatus, Timestamp};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::answer::{Answer, Json, RestError, parse_id, read_json};
-use super::{Context, Shared, cluster, render};
+use super::answer::{Answer, Json, RestError, parse_id, read_json, shortened};
+use super::query::Params;
+use super::{Context, Shared, cluster, missing, render};
 use millstream_graph::plan_json;
 
 /// The job that the path names.
@@ -48,7 +49,8 @@ pub(super) async fn plan(State(context): Shared, Path(id): Path<String>) -> Answ
 }
 
 pub(super) async fn config(State(context): Shared, Path(id): Path<String>) -> Answer {
-    Ok(render::job::config(find(&context, &id).await?.as_ref()).into())
+    let job = find(&context, &id).await?;
+    Ok(render::job::config(&job, context.config.flink_1_clients).into())
 }
 
 pub(super) async fn job_manager_config(State(context): Shared, Path(id): Path<String>) -> Answer {
@@ -56,19 +58,13 @@ pub(super) async fn job_manager_config(State(context): Shared, Path(id): Path<St
     Ok(cluster::shown_configuration(&context).into())
 }
 
-#[derive(Debug, Deserialize)]
-pub(super) struct ExceptionsQuery {
-    #[serde(rename = "maxExceptions")]
-    max: Option<String>,
-}
-
 pub(super) async fn exceptions(
     State(context): Shared,
     Path(id): Path<String>,
-    Query(query): Query<ExceptionsQuery>,
+    query: Params,
 ) -> Answer {
     const DEFAULT: usize = 20;
-    let max = match &query.max {
+    let max = match query.get("maxExceptions") {
         Some(text) => text
             .parse()
             .map_err(|_| RestError::bad("maxExceptions must be a whole number above zero"))?,
@@ -92,24 +88,16 @@ pub(super) async fn execution_result(State(context): Shared, Path(id): Path<Stri
     Ok(render::job::execution_result(find(&context, &id).await?.as_ref()).into())
 }
 
-#[derive(Debug, Deserialize)]
-pub(super) struct TerminateQuery {
-    mode: Option<String>,
-}
-
 pub(super) async fn terminate(
     State(context): Shared,
     Path(id): Path<String>,
-    Query(query): Query<TerminateQuery>,
+    query: Params,
 ) -> Answer {
-    match query.mode.as_deref().unwrap_or("cancel").to_ascii_lowercase().as_str() {
+    match query.get("mode").unwrap_or("cancel").to_ascii_lowercase().as_str() {
         "cancel" => cancel(&context, &id).await,
-        "stop" => Err(RestError::new(
-            StatusCode::PERMANENT_REDIRECT,
-            "a job is stopped by POST /jobs/:jobid/stop, with a savepoint",
-        )),
+        "stop" => missing::savepoint(State(context), Path(id)).await,
         other => {
-            let shown: String = other.chars().take(64).collect();
+            let shown = shortened(other);
             Err(RestError::bad(format!("the mode is cancel, not {shown:?}")))
         }
     }
@@ -137,6 +125,49 @@ async fn cancel(context: &Context, id: &str) -> Answer {
     }
     context.services.dispatcher.cancel(job.job).await?;
     Ok(Json::accepted())
+}
+
+/// The parallelism of every vertex: what it has is what it needs, since it cannot be changed.
+pub(super) async fn resource_requirements(
+    State(context): Shared,
+    Path(id): Path<String>,
+) -> Answer {
+    let job = find(&context, &id).await?;
+    let bounds = |parallelism: u32| json!({ "lowerBound": parallelism, "upperBound": parallelism });
+    let rows: serde_json::Map<String, Value> = job
+        .graph
+        .vertices
+        .iter()
+        .map(|vertex| (vertex.id.to_string(), json!({ "parallelism": bounds(vertex.parallelism) })))
+        .collect();
+    Ok(Value::Object(rows).into())
+}
+
+pub(super) async fn environment(State(context): Shared, Path(id): Path<String>) -> Answer {
+    find(&context, &id).await?;
+    Ok(cluster::environment().await)
+}
+
+/// Where the JobManager's log is.
+pub(super) async fn job_manager_log_url(
+    State(context): Shared,
+    Path(id): Path<String>,
+    request: Request,
+) -> Answer {
+    find(&context, &id).await?;
+    Ok(json!({ "url": format!("{}/jobmanager/log", cluster::own_url(&request)) }).into())
+}
+
+/// Where a TaskManager's log is.
+pub(super) async fn task_manager_log_url(
+    State(context): Shared,
+    Path((id, task_manager)): Path<(String, String)>,
+    request: Request,
+) -> Answer {
+    find(&context, &id).await?;
+    let worker = cluster::find(&context, &task_manager).await?;
+    let (own, worker) = (cluster::own_url(&request), &worker.registration.id);
+    Ok(json!({ "url": format!("{own}/taskmanagers/{worker}/log") }).into())
 }
 
 #[derive(Debug, Default, Deserialize)]

@@ -2,13 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use axum::extract::{Path, Query, State};
+use axum::extract::{Path, State};
 use millstream_gateway::DispatcherGateway as _;
 use millstream_types::{JobId, Timestamp};
-use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
-use super::answer::{Answer, RestError, parse_id};
+use super::answer::{Answer, Place, RestError, parse_from, shortened};
+use super::query::Params;
 use super::{Shared, cluster, jobs, render, vertices};
 
 /// Named values.
@@ -17,22 +17,13 @@ type Metrics = Vec<(String, f64)>;
 /// The most subtasks or metrics that one query may name.
 const NAMES_MAX: usize = 10_000;
 
-#[derive(Debug, Default, Deserialize)]
-pub(super) struct MetricsQuery {
-    get: Option<String>,
-    agg: Option<String>,
-    subtasks: Option<String>,
-    jobs: Option<String>,
-    taskmanagers: Option<String>,
-}
-
 fn names(list: &str) -> Vec<&str> {
     list.split(',').filter(|name| !name.is_empty()).take(NAMES_MAX).collect()
 }
 
 /// All names, or the values of those that are asked for; values are text.
-fn plain(metrics: Metrics, query: &MetricsQuery) -> Value {
-    let Some(get) = &query.get else {
+fn plain(metrics: Metrics, query: &Params) -> Value {
+    let Some(get) = query.get("get") else {
         return metrics.into_iter().map(|(id, _)| json!({ "id": id })).collect();
     };
     let by_name: BTreeMap<String, f64> = metrics.into_iter().collect();
@@ -44,18 +35,20 @@ fn plain(metrics: Metrics, query: &MetricsQuery) -> Value {
 }
 
 /// All names, or the aggregates over the members of those that are asked for.
-fn aggregated(members: Vec<Metrics>, query: &MetricsQuery) -> Answer {
+fn aggregated(members: Vec<Metrics>, query: &Params) -> Answer {
     const ALL: &str = "min,max,avg,sum,skew";
-    let wanted = names(query.agg.as_deref().unwrap_or(ALL));
+    // Flink's clients write MIN, its web page min.
+    let wanted = query.get("agg").unwrap_or(ALL).to_ascii_lowercase();
+    let wanted = names(&wanted);
     if let Some(unknown) = wanted.iter().find(|name| !names(ALL).contains(name)) {
-        let shown: String = unknown.chars().take(64).collect();
+        let shown = shortened(unknown);
         return Err(RestError::bad(format!("agg is of {ALL}, not {shown:?}")));
     }
     let mut by_name: BTreeMap<String, Vec<f64>> = BTreeMap::new();
     for (name, value) in members.into_iter().flatten() {
         by_name.entry(name).or_default().push(value);
     }
-    let Some(get) = &query.get else {
+    let Some(get) = query.get("get") else {
         let rows: Value = by_name.into_keys().map(|id| json!({ "id": id })).collect();
         return Ok(rows.into());
     };
@@ -90,10 +83,7 @@ fn aggregate_of(aggregate: &str, values: &[f64]) -> f64 {
     }
 }
 
-pub(super) async fn job_manager(
-    State(context): Shared,
-    Query(query): Query<MetricsQuery>,
-) -> Answer {
+pub(super) async fn job_manager(State(context): Shared, query: Params) -> Answer {
     let workers = context.services.resource_manager.task_managers().await?;
     let jobs = context.services.dispatcher.jobs().await;
     let running = jobs.iter().filter(|job| !job.status.is_globally_terminal()).count();
@@ -119,18 +109,15 @@ pub(super) async fn job_manager(
 pub(super) async fn task_manager(
     State(context): Shared,
     Path(id): Path<String>,
-    Query(query): Query<MetricsQuery>,
+    query: Params,
 ) -> Answer {
     let worker = cluster::find(&context, &id).await?;
     Ok(plain(render::worker::metrics(&worker), &query).into())
 }
 
-pub(super) async fn task_managers(
-    State(context): Shared,
-    Query(query): Query<MetricsQuery>,
-) -> Answer {
+pub(super) async fn task_managers(State(context): Shared, query: Params) -> Answer {
     let workers = context.services.resource_manager.task_managers().await?;
-    let chosen = query.taskmanagers.as_deref().map(names);
+    let chosen = query.get("taskmanagers").map(names);
     let members = workers
         .iter()
         .filter(|w| chosen.as_ref().is_none_or(|ids| ids.contains(&w.registration.id.as_str())))
@@ -139,21 +126,17 @@ pub(super) async fn task_managers(
     aggregated(members, &query)
 }
 
-pub(super) async fn job(
-    State(context): Shared,
-    Path(id): Path<String>,
-    Query(query): Query<MetricsQuery>,
-) -> Answer {
+pub(super) async fn job(State(context): Shared, Path(id): Path<String>, query: Params) -> Answer {
     let job = jobs::find(&context, &id).await?;
     Ok(plain(render::job::metrics(&job, Timestamp::now()), &query).into())
 }
 
-pub(super) async fn jobs(State(context): Shared, Query(query): Query<MetricsQuery>) -> Answer {
+pub(super) async fn jobs(State(context): Shared, query: Params) -> Answer {
     let dispatcher = &context.services.dispatcher;
-    let chosen: Vec<JobId> = match query.jobs.as_deref() {
+    let chosen: Vec<JobId> = match query.get("jobs") {
         Some(ids) => names(ids)
             .into_iter()
-            .map(|id| parse_id("jobs", id))
+            .map(|id| parse_from(Place::Query, "jobs", id))
             .collect::<Result<_, RestError>>()?,
         None => dispatcher.jobs().await.iter().map(|job| job.job).collect(),
     };
@@ -169,12 +152,13 @@ pub(super) async fn jobs(State(context): Shared, Query(query): Query<MetricsQuer
 pub(super) async fn vertex(
     State(context): Shared,
     Path((job, id)): Path<(String, String)>,
-    Query(query): Query<MetricsQuery>,
+    query: Params,
 ) -> Answer {
     let found = vertices::find(&context, &job, &id).await?;
+    let vertex = found.vertex()?;
     let mut metrics = Metrics::new();
-    for subtask in &found.vertex()?.0.subtasks {
-        let named = render::vertex::metrics(subtask).into_iter();
+    for subtask in vertex.subtasks() {
+        let named = vertex.metrics(subtask).into_iter();
         metrics.extend(named.map(|(name, value)| (format!("{}.{name}", subtask.subtask), value)));
     }
     Ok(plain(metrics, &query).into())
@@ -183,16 +167,26 @@ pub(super) async fn vertex(
 pub(super) async fn subtasks(
     State(context): Shared,
     Path((job, id)): Path<(String, String)>,
-    Query(query): Query<MetricsQuery>,
+    query: Params,
 ) -> Answer {
     let found = vertices::find(&context, &job, &id).await?;
-    let ranges = query.subtasks.as_deref().map(parse_ranges).transpose()?;
+    let vertex = found.vertex()?;
+    let ranges = query.get("subtasks").map(parse_ranges).transpose()?;
     let chosen = |subtask: u32| {
         ranges.as_ref().is_none_or(|ranges| ranges.iter().any(|range| range.contains(&subtask)))
     };
-    let vertex = found.vertex()?.0;
-    let members = vertex.subtasks.iter().filter(|subtask| chosen(subtask.subtask));
-    aggregated(members.map(render::vertex::metrics).collect(), &query)
+    let members = vertex.subtasks().iter().filter(|subtask| chosen(subtask.subtask));
+    aggregated(members.map(|subtask| vertex.metrics(subtask)).collect(), &query)
+}
+
+pub(super) async fn subtask(
+    State(context): Shared,
+    Path((job, id, index)): Path<(String, String, String)>,
+    query: Params,
+) -> Answer {
+    let found = vertices::find(&context, &job, &id).await?;
+    let (vertex, subtask) = found.subtask(&index)?;
+    Ok(plain(vertex.metrics(subtask), &query).into())
 }
 
 /// Reads `0,2-3`.

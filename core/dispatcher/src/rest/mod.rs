@@ -12,6 +12,9 @@ mod jars;
 mod jobs;
 mod logs;
 mod metrics;
+mod missing;
+mod query;
+mod remainder;
 mod render;
 mod routes;
 mod server;
@@ -67,6 +70,7 @@ pub struct RestConfig {
     content_length_max: ByteSize,
     web_submit: bool,
     web_cancel: bool,
+    flink_1_clients: bool,
 }
 
 impl RestConfig {
@@ -84,6 +88,7 @@ impl RestConfig {
             content_length_max: configuration.get(&options::REST_SERVER_MAX_CONTENT_LENGTH)?,
             web_submit: configuration.get(&options::WEB_SUBMIT_ENABLE)?,
             web_cancel: configuration.get(&options::WEB_CANCEL_ENABLE)?,
+            flink_1_clients: configuration.get(&options::REST_FLINK_1_CLIENTS)?,
             configuration,
         })
     }

@@ -10,7 +10,7 @@ use axum::routing::{delete, get, patch, post, put};
 
 use super::answer::RestError;
 use super::guard::guard;
-use super::{Context, cluster, jars, jobs, logs, metrics, submission, vertices};
+use super::{Context, cluster, jars, jobs, logs, metrics, missing, submission, vertices};
 
 /// Everything that is served.
 pub(super) fn router(context: Arc<Context>) -> Router {
@@ -35,7 +35,8 @@ fn serve(endpoints: Router<Arc<Context>>, context: Arc<Context>) -> Router {
 }
 
 async fn unknown(request: Request) -> RestError {
-    RestError::not_found(format!("there is no {} here", shown(request.uri().path())))
+    let (method, path) = (request.method(), shown(request.uri().path()));
+    RestError::not_found(format!("no such endpoint: {method} {path}"))
 }
 
 async fn wrong_method(request: Request) -> RestError {
@@ -53,9 +54,17 @@ fn reading() -> Router<Arc<Context>> {
         .route("/overview", get(cluster::overview))
         .route("/config", get(cluster::config))
         .route("/datasets", get(cluster::datasets))
+        .route("/datasets/delete/{triggerid}", get(missing::cluster_operation))
+        .route("/applications/overview", get(cluster::applications))
+        .route("/applications/{applicationid}", get(missing::application))
+        .route("/applications/{applicationid}/exceptions", get(missing::application))
+        .route("/applications/{applicationid}/jobmanager/config", get(missing::application))
+        .route("/savepoint-disposal/{triggerid}", get(missing::cluster_operation))
         .route("/jobmanager/config", get(cluster::job_manager_config))
         .route("/jobmanager/environment", get(cluster::environment))
         .route("/jobmanager/metrics", get(metrics::job_manager))
+        .route("/jobmanager/thread-dump", get(cluster::job_manager_threads))
+        .route("/jobmanager/profiler", get(cluster::profiles))
         .route("/jobmanager/log", get(logs::job_manager_log))
         .route("/jobmanager/stdout", get(logs::job_manager_stdout))
         .route("/jobmanager/logs", get(logs::job_manager_list))
@@ -64,6 +73,8 @@ fn reading() -> Router<Arc<Context>> {
         .route("/taskmanagers/metrics", get(metrics::task_managers))
         .route("/taskmanagers/{taskmanagerid}", get(cluster::task_manager))
         .route("/taskmanagers/{taskmanagerid}/metrics", get(metrics::task_manager))
+        .route("/taskmanagers/{taskmanagerid}/thread-dump", get(cluster::task_manager_threads))
+        .route("/taskmanagers/{taskmanagerid}/profiler", get(cluster::task_manager_profiles))
         .route("/taskmanagers/{taskmanagerid}/log", get(logs::task_manager_log))
         .route("/taskmanagers/{taskmanagerid}/stdout", get(logs::task_manager_stdout))
         .route("/taskmanagers/{taskmanagerid}/logs", get(logs::task_manager_list))
@@ -72,28 +83,63 @@ fn reading() -> Router<Arc<Context>> {
 }
 
 fn reading_of_jobs() -> Router<Arc<Context>> {
+    let below_jobs = Router::new()
+        .route("/plan", get(jobs::plan))
+        .route("/exceptions", get(jobs::exceptions))
+        .route("/config", get(jobs::config))
+        .route("/jobmanager/config", get(jobs::job_manager_config))
+        .route("/jobmanager/environment", get(jobs::environment))
+        .route("/jobmanager/log-url", get(jobs::job_manager_log_url))
+        .route("/taskmanagers/{taskmanagerid}/log-url", get(jobs::task_manager_log_url))
+        .route("/status", get(jobs::status))
+        .route("/execution-result", get(jobs::execution_result))
+        .route("/accumulators", get(jobs::accumulators))
+        .route("/metrics", get(metrics::job))
+        .route("/checkpoints", get(missing::checkpoints))
+        .route("/checkpoints/config", get(missing::checkpoints))
+        .route("/checkpoints/details/{checkpointid}", get(missing::checkpoint_detail))
+        .route(
+            "/checkpoints/details/{checkpointid}/subtasks/{vertexid}",
+            get(missing::checkpoint_subtasks),
+        )
+        .route("/checkpoints/{triggerid}", get(missing::operation))
+        .route("/savepoints/{triggerid}", get(missing::operation))
+        .route("/rescaling/{triggerid}", get(missing::operation))
+        .route("/rescales/history", get(missing::rescales))
+        .route("/rescales/overview", get(missing::rescales))
+        .route("/rescales/summary", get(missing::rescales))
+        .route("/rescales/config", get(missing::rescales))
+        .route("/rescales/details/{rescaleuuid}", get(missing::rescale_detail))
+        .route("/resource-requirements", get(jobs::resource_requirements));
     Router::new()
         .route("/jobs", get(jobs::ids))
         .route("/jobs/overview", get(jobs::overview))
         .route("/jobs/metrics", get(metrics::jobs))
         .route("/jobs/{jobid}", get(jobs::details))
-        .route("/jobs/{jobid}/plan", get(jobs::plan))
-        .route("/jobs/{jobid}/exceptions", get(jobs::exceptions))
-        .route("/jobs/{jobid}/config", get(jobs::config))
-        .route("/jobs/{jobid}/jobmanager/config", get(jobs::job_manager_config))
-        .route("/jobs/{jobid}/status", get(jobs::status))
-        .route("/jobs/{jobid}/execution-result", get(jobs::execution_result))
-        .route("/jobs/{jobid}/accumulators", get(jobs::accumulators))
-        .route("/jobs/{jobid}/metrics", get(metrics::job))
+        .nest("/jobs/{jobid}", below_jobs)
+        .nest("/jobs/{jobid}/vertices/{vertexid}", reading_of_vertices())
         .route("/jobs/{jobid}/vertices/{vertexid}", get(vertices::details))
-        .route("/jobs/{jobid}/vertices/{vertexid}/backpressure", get(vertices::backpressure))
-        .route("/jobs/{jobid}/vertices/{vertexid}/accumulators", get(vertices::accumulators))
-        .route("/jobs/{jobid}/vertices/{vertexid}/subtasktimes", get(vertices::subtask_times))
-        .route("/jobs/{jobid}/vertices/{vertexid}/taskmanagers", get(vertices::task_managers))
-        .route("/jobs/{jobid}/vertices/{vertexid}/watermarks", get(vertices::watermarks))
-        .route("/jobs/{jobid}/vertices/{vertexid}/metrics", get(metrics::vertex))
-        .route("/jobs/{jobid}/vertices/{vertexid}/subtasks/metrics", get(metrics::subtasks))
-        .route("/jobs/{jobid}/vertices/{vertexid}/subtasks/{subtaskindex}", get(vertices::subtask))
+}
+
+fn reading_of_vertices() -> Router<Arc<Context>> {
+    Router::new()
+        .route("/backpressure", get(vertices::backpressure))
+        .route("/accumulators", get(vertices::accumulators))
+        .route("/subtasktimes", get(vertices::subtask_times))
+        .route("/taskmanagers", get(vertices::task_managers))
+        .route("/watermarks", get(vertices::watermarks))
+        .route("/flamegraph", get(vertices::flame_graph))
+        .route("/jm-operator-metrics", get(vertices::coordinator_metrics))
+        .route("/metrics", get(metrics::vertex))
+        .route("/subtasks/metrics", get(metrics::subtasks))
+        .route("/subtasks/accumulators", get(vertices::subtask_accumulators))
+        .route("/subtasks/{subtaskindex}", get(vertices::subtask))
+        .route("/subtasks/{subtaskindex}/metrics", get(metrics::subtask))
+        .route("/subtasks/{subtaskindex}/attempts/{attempt}", get(vertices::attempt))
+        .route(
+            "/subtasks/{subtaskindex}/attempts/{attempt}/accumulators",
+            get(vertices::attempt_accumulators),
+        )
 }
 
 /// What changes something or has to do with programs.
@@ -103,12 +149,25 @@ fn changing() -> Router<Arc<Context>> {
         .route("/jobs", post(submission::java))
         .route("/jobs/{jobid}", patch(jobs::terminate))
         .route("/jobs/{jobid}/yarn-cancel", get(jobs::cancel_by_get))
+        .route("/jobs/{jobid}/yarn-stop", get(missing::savepoint))
         .route("/jobs/{jobid}/clientHeartbeat", patch(jobs::client_heartbeat))
+        .route("/jobs/{jobid}/savepoints", post(missing::savepoint))
+        .route("/jobs/{jobid}/stop", post(missing::savepoint))
+        .route("/jobs/{jobid}/checkpoints", post(missing::checkpoint))
+        .route("/jobs/{jobid}/rescaling", patch(missing::rescaling))
+        .route("/jobs/{jobid}/resource-requirements", put(missing::rescaling))
+        .route("/jobs/{jobid}/coordinators/{operatorid}", post(missing::coordinator_message))
+        .route("/savepoint-disposal", post(missing::savepoint_disposal))
+        .route("/datasets/{datasetid}", delete(missing::data_set))
+        .route("/applications/{applicationid}/cancel", post(missing::application))
+        .route("/jobmanager/profiler", post(missing::profile))
+        .route("/taskmanagers/{taskmanagerid}/profiler", post(missing::profile))
         .route("/jars", get(jars::list))
         .route("/jars/upload", post(jars::upload))
         .route("/jars/{jarid}", delete(jars::remove))
         .route("/jars/{jarid}/plan", get(jars::plan).post(jars::plan))
         .route("/jars/{jarid}/run", post(jars::run))
+        .route("/jars/{jarid}/run-application", post(missing::run_application))
         .route(
             "/millstream/artifacts/{sha256}",
             put(submission::put_artifact).head(submission::has_artifact),

@@ -18,7 +18,7 @@ pub(super) fn job_settings(
 ) -> Result<JobSettings, RestError> {
     let bad = |error: millstream_config::ConfigError| RestError::bad(error.to_string());
     let own = config.iter().map(|(key, value)| (key.as_str(), value.as_str()));
-    let all = Configuration::from_pairs(cluster.pairs().chain(own)).map_err(bad)?;
+    let all = cluster.with_request(own).map_err(bad)?;
 
     let max = all.get(&options::PIPELINE_MAX_PARALLELISM).map_err(bad)?;
     let max_parallelism = match u32::try_from(max) {

@@ -14,7 +14,9 @@ use prost::Message as _;
 use serde::Deserialize;
 use serde_json::json;
 
-use super::answer::{Answer, RestError, discard, next_chunk, parse_id, read_body, within_deadline};
+use super::answer::{
+    Answer, Place, RestError, next_chunk, parse_from, parse_id, read_body, within_deadline,
+};
 use super::{Context, Shared};
 use crate::random;
 
@@ -44,7 +46,6 @@ async fn store(context: &Context, hash: &str, mut body: Body) -> Answer {
     let store = &context.services.artifacts;
     let answer = |status| super::answer::Json(status, json!({ "sha256": expected }));
     if store.contains(expected) {
-        discard(body, store.size_max().as_bytes()).await;
         return Ok(answer(StatusCode::OK));
     }
     let _permit = context.uploads.acquire().await;
@@ -72,9 +73,9 @@ pub(super) async fn submit(
     let artifact = query.artifact.as_deref().ok_or_else(|| {
         RestError::bad("the query must name the artifact: ?artifact=<its SHA-256>")
     })?;
-    let artifact: ArtifactHash = parse_id("artifact", artifact)?;
+    let artifact: ArtifactHash = parse_from(Place::Query, "artifact", artifact)?;
     let job = match query.job_id.as_deref() {
-        Some(text) => parse_id("job-id", text)?,
+        Some(text) => parse_from(Place::Query, "job-id", text)?,
         None => JobId::from_bytes(random::bytes()),
     };
     let bytes = read_body(body, GRAPH_BYTES_MAX).await?;
@@ -95,8 +96,7 @@ pub(super) async fn submit(
 }
 
 /// A Java program cannot run here, and its client prints why.
-pub(super) async fn java(State(context): Shared, body: Body) -> RestError {
-    discard(body, context.config.content_length_max.as_bytes()).await;
+pub(super) async fn java() -> RestError {
     RestError::bad(
         "this cluster runs Rust programs and cannot execute a Java job graph: upload an artifact \
          with POST /jars/upload and start it with POST /jars/:jarid/run, or use millstream run",

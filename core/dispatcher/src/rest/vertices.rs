@@ -3,27 +3,54 @@
 use std::sync::Arc;
 
 use axum::extract::{Path, State};
-use millstream_gateway::{JobDetails, VertexDetails};
-use millstream_graph::JobVertex;
+use millstream_gateway::{JobDetails, SubtaskDetails};
 use millstream_types::{Timestamp, VertexId};
 use serde_json::{Value, json};
 
 use super::answer::{Answer, Json, RestError, parse_id};
+use super::render::vertex::Vertex;
 use super::{Context, Shared, jobs, render};
 
 /// A job and one vertex of it.
 pub(super) struct Found {
-    pub(super) job: Arc<JobDetails>,
+    job: Arc<JobDetails>,
     id: VertexId,
 }
 
 impl Found {
     /// The vertex's subtasks and its place in the plan.
-    pub(super) fn vertex(&self) -> Result<(&VertexDetails, &JobVertex), RestError> {
-        let vertex = self.job.vertices.iter().find(|vertex| vertex.id == self.id);
-        vertex
-            .zip(self.job.graph.vertex(self.id))
+    pub(super) fn vertex(&self) -> Result<Vertex<'_>, RestError> {
+        Vertex::of(&self.job, self.id)
             .ok_or_else(|| RestError::not_found(format!("JobVertex {} not found", self.id)))
+    }
+
+    /// The vertex and its subtask of this number.
+    pub(super) fn subtask(&self, index: &str) -> Result<(Vertex<'_>, &SubtaskDetails), RestError> {
+        let (vertex, number) = (self.vertex()?, parse_id::<u32>("subtaskindex", index)?);
+        let subtask = vertex.subtasks().iter().find(|subtask| subtask.subtask == number);
+        let subtask = subtask.ok_or_else(|| {
+            RestError::not_found(format!("vertex {} has no subtask {number}", self.id))
+        })?;
+        Ok((vertex, subtask))
+    }
+
+    /// The same, if its attempt is this one: earlier attempts are not remembered.
+    fn attempt(
+        &self,
+        index: &str,
+        attempt: &str,
+    ) -> Result<(Vertex<'_>, &SubtaskDetails), RestError> {
+        let wanted: u32 = parse_id("attempt", attempt)?;
+        let (vertex, subtask) = self.subtask(index)?;
+        if subtask.attempt != wanted {
+            let (number, present) = (subtask.subtask, subtask.attempt);
+            return Err(RestError::not_found(format!(
+                "subtask {number} of vertex {} is at attempt {present}; attempt {wanted} is not \
+                 remembered",
+                self.id
+            )));
+        }
+        Ok((vertex, subtask))
     }
 }
 
@@ -35,35 +62,38 @@ pub(super) async fn find(context: &Context, job: &str, vertex: &str) -> Result<F
 }
 
 type Ids = Path<(String, String)>;
+type SubtaskIds = Path<(String, String, String)>;
+type AttemptIds = Path<(String, String, String, String)>;
 
 pub(super) async fn details(State(context): Shared, Path((job, id)): Ids) -> Answer {
     let found = find(&context, &job, &id).await?;
-    let (vertex, planned) = found.vertex()?;
-    Ok(render::vertex::details(vertex, planned, Timestamp::now()).into())
+    Ok(found.vertex()?.details(Timestamp::now()).into())
 }
 
 pub(super) async fn backpressure(State(context): Shared, Path((job, id)): Ids) -> Answer {
     let found = find(&context, &job, &id).await?;
-    Ok(render::vertex::backpressure(found.vertex()?.0, Timestamp::now()).into())
+    Ok(render::vertex::backpressure(found.vertex()?.subtasks(), Timestamp::now()).into())
 }
 
 pub(super) async fn subtask_times(State(context): Shared, Path((job, id)): Ids) -> Answer {
     let found = find(&context, &job, &id).await?;
-    let (vertex, planned) = found.vertex()?;
-    Ok(render::vertex::subtask_times(vertex, planned, Timestamp::now()).into())
+    Ok(found.vertex()?.subtask_times(Timestamp::now()).into())
 }
 
 pub(super) async fn task_managers(State(context): Shared, Path((job, id)): Ids) -> Answer {
     let found = find(&context, &job, &id).await?;
-    let (vertex, planned) = found.vertex()?;
-    Ok(render::vertex::task_managers(vertex, planned, Timestamp::now()).into())
+    Ok(found.vertex()?.task_managers(Timestamp::now()).into())
 }
 
 pub(super) async fn accumulators(State(context): Shared, Path((job, id)): Ids) -> Answer {
     let found = find(&context, &job, &id).await?;
-    let (vertex, _) = found.vertex()?;
-    let counters = render::accumulators(&vertex.subtasks);
-    Ok(json!({ "id": vertex.id, "user-accumulators": counters }).into())
+    let counters = render::accumulators(found.vertex()?.subtasks());
+    Ok(json!({ "id": found.id, "user-accumulators": counters }).into())
+}
+
+pub(super) async fn subtask_accumulators(State(context): Shared, Path((job, id)): Ids) -> Answer {
+    let found = find(&context, &job, &id).await?;
+    Ok(found.vertex()?.subtask_accumulators().into())
 }
 
 /// Subtasks report no watermarks yet.
@@ -72,14 +102,46 @@ pub(super) async fn watermarks(State(context): Shared, Path((job, id)): Ids) -> 
     Ok(Json::from(Value::Array(Vec::new())))
 }
 
-pub(super) async fn subtask(
+/// Coordinators report no metrics yet.
+pub(super) async fn coordinator_metrics(State(context): Shared, Path((job, id)): Ids) -> Answer {
+    find(&context, &job, &id).await?;
+    Ok(Json::from(Value::Array(Vec::new())))
+}
+
+/// Flink's way to say that there are no flame graphs here.
+pub(super) async fn flame_graph(State(context): Shared, Path((job, id)): Ids) -> Answer {
+    const DISABLED: i64 = -3;
+    find(&context, &job, &id).await?;
+    Ok(json!({ "endTimestamp": DISABLED, "data": null }).into())
+}
+
+pub(super) async fn subtask(State(context): Shared, Path((job, id, index)): SubtaskIds) -> Answer {
+    let found = find(&context, &job, &id).await?;
+    let (vertex, subtask) = found.subtask(&index)?;
+    Ok(vertex.subtask(subtask, Timestamp::now()).into())
+}
+
+pub(super) async fn attempt(
     State(context): Shared,
-    Path((job, id, index)): Path<(String, String, String)>,
+    Path((job, id, index, attempt)): AttemptIds,
 ) -> Answer {
     let found = find(&context, &job, &id).await?;
-    let index: usize = parse_id("subtaskindex", &index)?;
-    let subtask = found.vertex()?.0.subtasks.get(index);
-    let subtask = subtask
-        .ok_or_else(|| RestError::not_found(format!("vertex {id} has no subtask {index}")))?;
-    Ok(render::vertex::subtask(subtask, Timestamp::now()).into())
+    let (vertex, subtask) = found.attempt(&index, &attempt)?;
+    Ok(vertex.subtask(subtask, Timestamp::now()).into())
+}
+
+pub(super) async fn attempt_accumulators(
+    State(context): Shared,
+    Path((job, id, index, attempt)): AttemptIds,
+) -> Answer {
+    let found = find(&context, &job, &id).await?;
+    let (_, subtask) = found.attempt(&index, &attempt)?;
+    let (number, attempt) = (subtask.subtask, subtask.attempt);
+    Ok(json!({
+        "subtask": number,
+        "attempt": attempt,
+        "id": format!("{}_{}_{number}_{attempt}", found.job.job, found.id),
+        "user-accumulators": render::accumulators([subtask]),
+    })
+    .into())
 }

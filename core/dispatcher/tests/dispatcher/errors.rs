@@ -2,15 +2,22 @@
 
 use crate::world::{TASK_MANAGER, World};
 
+async fn refused(world: &World, method: &str, path: &str, status: u16, text: &str) {
+    let answer = world.send(method, path, &[], b"").await;
+    let error = answer.error();
+    assert_eq!(answer.status, status, "{method} {path}: {error}");
+    assert!(error.contains(text), "{method} {path}: {error}");
+}
+
 #[tokio::test]
 async fn refusals_have_one_shape_and_the_right_status() {
     let world = World::start().await;
     let job = world.job(1).await;
     let unknown = "00000000000000000000000000000000";
     for (method, path, status, text) in [
-        ("GET", "/nope".to_owned(), 404, "there is no /nope here"),
+        ("GET", "/nope".to_owned(), 404, "no such endpoint: GET /nope"),
         ("GET", "/v2/overview".to_owned(), 404, "/v2/overview"),
-        ("GET", "/".to_owned(), 404, "there is no / here"),
+        ("GET", "/".to_owned(), 404, "no such endpoint: GET /"),
         ("POST", "/overview".to_owned(), 405, "does not take POST"),
         ("DELETE", "/jobs".to_owned(), 405, "does not take DELETE"),
         ("BREW", "/jobs".to_owned(), 405, "does not take BREW"),
@@ -27,15 +34,14 @@ async fn refusals_have_one_shape_and_the_right_status() {
         ("GET", format!("/jobs/{unknown}/jobmanager/config"), 404, "not found"),
         ("GET", format!("/jobs/{unknown}/yarn-cancel"), 404, "not found"),
         ("PATCH", format!("/jobs/{unknown}"), 404, "not found"),
-        ("PATCH", format!("/jobs/{job}?mode=stop"), 308, "/jobs/:jobid/stop"),
         ("PATCH", format!("/jobs/{job}?mode=explode"), 400, "not \"explode\""),
         ("PATCH", format!("/jobs/{job}/clientHeartbeat"), 400, "expiredTimestamp"),
         ("GET", format!("/jobs/{job}/exceptions?maxExceptions=x"), 400, "maxExceptions"),
         ("GET", format!("/jobs/{job}/vertices/{unknown}"), 404, "JobVertex"),
         ("GET", format!("/jobs/{job}/vertices/x"), 400, "vertexid"),
         ("GET", format!("/jobs/{job}/vertices/{unknown}/metrics"), 404, "JobVertex"),
-        ("GET", format!("/jobs/{job}/checkpoints"), 404, "there is no"),
-        ("GET", "/jobs/metrics?jobs=1".to_owned(), 400, "jobs"),
+        ("GET", format!("/jobs/{job}/checkpoints"), 404, "Checkpointing is not enabled"),
+        ("GET", "/jobs/metrics?jobs=1".to_owned(), 400, "query parameter (jobs)"),
         ("GET", "/taskmanagers/metrics?get=x&agg=mode".to_owned(), 400, "agg is of"),
         ("GET", "/taskmanagers/nobody".to_owned(), 404, "\"nobody\" is not registered"),
         ("GET", "/taskmanagers/nobody/log".to_owned(), 404, "not registered"),
@@ -50,11 +56,45 @@ async fn refusals_have_one_shape_and_the_right_status() {
         ("POST", "/jobs".to_owned(), 400, "cannot execute a Java job graph"),
         ("PUT", "/millstream/artifacts/abc".to_owned(), 400, "sha256"),
         ("POST", "/v1/millstream/jobs".to_owned(), 400, "?artifact="),
+        ("POST", "/v1/millstream/jobs?artifact=x".to_owned(), 400, "query parameter (artifact)"),
     ] {
-        let answer = world.send(method, &path, &[], b"").await;
-        let error = answer.error();
-        assert_eq!(answer.status, status, "{method} {path}: {error}");
-        assert!(error.contains(text), "{method} {path}: {error}");
+        refused(&world, method, &path, status, text).await;
+    }
+}
+
+#[tokio::test]
+async fn what_this_version_has_not_is_refused_after_the_job_was_looked_up() {
+    let world = World::start().await;
+    let job = world.job(1).await;
+    let unknown = "00000000000000000000000000000000";
+    for (method, path, status, text) in [
+        ("PATCH", format!("/jobs/{unknown}?mode=stop"), 404, "not found"),
+        ("PATCH", format!("/jobs/{job}?mode=STOP"), 501, "no savepoints and no stop"),
+        ("GET", format!("/jobs/{job}/yarn-stop"), 501, "no savepoints and no stop"),
+        ("POST", format!("/jobs/{unknown}/stop"), 404, "not found"),
+        ("POST", format!("/jobs/{job}/stop"), 501, "no savepoints and no stop"),
+        ("POST", format!("/jobs/{unknown}/savepoints"), 404, "not found"),
+        ("POST", format!("/jobs/{job}/savepoints"), 501, "no savepoints"),
+        ("GET", format!("/jobs/{job}/savepoints/{unknown}"), 404, "no operation with triggerId"),
+        ("GET", format!("/jobs/{unknown}/savepoints/{unknown}"), 404, "Job 000"),
+        ("POST", "/savepoint-disposal".to_owned(), 501, "no savepoints"),
+        ("GET", format!("/savepoint-disposal/{unknown}"), 404, "no operation with triggerId"),
+        ("POST", format!("/jobs/{unknown}/checkpoints"), 404, "not found"),
+        ("POST", format!("/jobs/{job}/checkpoints"), 501, "no checkpoints"),
+        ("GET", format!("/jobs/{job}/checkpoints/{unknown}"), 404, "no operation"),
+        ("GET", format!("/jobs/{job}/checkpoints/config"), 404, "not enabled"),
+        ("GET", format!("/jobs/{job}/checkpoints/details/1"), 404, "not enabled"),
+        ("GET", format!("/jobs/{unknown}/checkpoints/details/1"), 404, "not found"),
+        ("PATCH", format!("/jobs/{job}/rescaling?parallelism=3"), 501, "parallelism"),
+        ("PUT", format!("/jobs/{job}/resource-requirements"), 501, "parallelism"),
+        ("GET", format!("/jobs/{job}/rescales/history"), 404, "not rescaled"),
+        ("POST", format!("/jobs/{job}/coordinators/{unknown}"), 501, "Java objects"),
+        ("POST", "/jobmanager/profiler".to_owned(), 501, "no profiler"),
+        ("POST", "/jars/none/run-application".to_owned(), 501, "/jars/:jarid/run"),
+        ("GET", format!("/applications/{unknown}"), 404, "not found"),
+        ("DELETE", format!("/datasets/{unknown}"), 404, "no data set"),
+    ] {
+        refused(&world, method, &path, status, text).await;
     }
 }
 

@@ -94,8 +94,12 @@ async fn bad_runs_and_bad_uploads_are_refused_with_a_sentence() {
         (r#"{"parallelism":2147483647}"#, "must be 1 to 32768"),
         (r#"{"parallelism":-1}"#, "not as expected"),
         (r#"{"parallelism":1e999}"#, "not as expected"),
-        (r#"{"jobId":"x"}"#, "jobId"),
+        (r#"{"jobId":"x"}"#, "Cannot resolve field of the body (jobId) from value"),
         (r#"{"flinkConfiguration":{"pipeline.max-parallelism":"40000"}}"#, "max-parallelism"),
+        (
+            r#"{"flinkConfiguration":{"pipeline.max-parallelism":"x"}}"#,
+            "flinkConfiguration of the request: pipeline.max-parallelism",
+        ),
         (r#"{"entryClass":"\ud800"}"#, "not as expected"),
         ("not json", "not as expected"),
         (deep.as_str(), "not as expected"),
@@ -125,6 +129,126 @@ async fn bad_runs_and_bad_uploads_are_refused_with_a_sentence() {
     let parts = std::fs::read_dir(world.directory.path().join("artifacts")).unwrap();
     let left: Vec<_> = parts.map(|file| file.unwrap().file_name().into_string().unwrap()).collect();
     assert!(left.iter().all(|name| !name.ends_with(".part")), "{left:?}");
+}
+
+const MULTIPART: (&str, &str) = ("Content-Type", "multipart/form-data; boundary=XX");
+
+fn file_part(name: &str, bytes: &[u8]) -> Vec<u8> {
+    let head = format!("--XX\r\nContent-Disposition: form-data; name=\"f\"; {name}\r\n\r\n");
+    [head.as_bytes(), bytes, b"\r\n"].concat()
+}
+
+fn field(bytes: &[u8]) -> Vec<u8> {
+    let head = "--XX\r\nContent-Disposition: form-data; name=\"request\"\r\n\
+                content-type: text/plain; charset=UTF-8\r\n\r\n";
+    [head.as_bytes(), bytes, b"\r\n"].concat()
+}
+
+const END: &[u8] = b"--XX--\r\n";
+
+#[tokio::test]
+async fn parts_that_are_no_file_are_skipped_as_flinks_client_sends_them() {
+    let world = World::start().await;
+    let file = file_part("filename=\"job\"", b"program");
+    for body in [
+        [&field(b"{}"), &file, END].concat(),
+        [&file, &field(b"{}"), END].concat(),
+        [&field(b""), &field(&[b'x'; 500_000]), &file, &field(b""), END].concat(),
+        [&file_part("filename=\"\"", b""), &file, END].concat(),
+        [b"a preamble\r\n", file.as_slice(), END, b"an epilogue"].concat(),
+    ] {
+        let answer = world.send("POST", "/v1/jars/upload", &[MULTIPART], &body).await;
+        let text = String::from_utf8_lossy(&answer.body);
+        assert_eq!(answer.status, 200, "{text} to {}", String::from_utf8_lossy(&body[..60]));
+    }
+    let refusals: [(Vec<u8>, &str); 5] = [
+        ([&field(b"{}"), END].concat(), "no file in it"),
+        ([&file_part("filename=\"\"", b"x"), END].concat(), "no file in it"),
+        ([&file, &field(b"{}"), &file, END].concat(), "exactly one file"),
+        ([&field(&vec![b'x'; 3 << 20]), &file, END].concat(), "not well-formed"),
+        ([field(b"").repeat(20_000), file.clone(), END.to_vec()].concat(), "not well-formed"),
+    ];
+    for (body, text) in refusals {
+        let answer = world.send("POST", "/jars/upload", &[MULTIPART], &body).await;
+        assert_eq!(answer.status, 400, "{text}");
+        assert!(answer.error().contains(text), "{}", answer.error());
+    }
+    let unended = [file.as_slice(), b"--XX\r\n"].concat();
+    assert_eq!(world.send("POST", "/jars/upload", &[MULTIPART], &unended).await.status, 400);
+}
+
+#[tokio::test]
+async fn file_names_are_only_ever_shown() {
+    let world = World::start().await;
+    for (name, shown) in [
+        ("filename=job", "job"),
+        ("filename=\"a b;c\"", "a b;c"),
+        ("filename=\"a\\\"b\"", "a\"b"),
+        ("filename=\"../../../etc/passwd\"", "../../../etc/passwd"),
+        ("filename=\"C:\\temp\\x.exe\"", "C:\\temp\\x.exe"),
+        ("filename=\"na\u{ef}ve \u{1f600}\"", "na\u{ef}ve \u{1f600}"),
+        ("filename=\"<script>alert(1)</script>\"", "<script>alert(1)</script>"),
+    ] {
+        let body = [&file_part(name, b"program"), END].concat();
+        let answer = world.send("POST", "/jars/upload", &[MULTIPART], &body).await;
+        assert_eq!(answer.status, 200, "{name}: {}", String::from_utf8_lossy(&answer.body));
+        let list = world.get("/jars").await.json();
+        let names: Vec<_> = list["files"].as_array().unwrap().iter().collect();
+        assert!(names.iter().any(|file| file["name"] == shown), "{name}: {list}");
+        let path = answer.json()["filename"].as_str().unwrap().to_owned();
+        let place = std::path::Path::new(&path).parent().unwrap();
+        assert_eq!(place, world.directory.path().join("jars"));
+    }
+}
+
+/// Sends an upload of many megabytes in pieces, as a client that reads the answer at the end.
+async fn large_upload(world: &World, path: &str, headers: &str, mib: usize) -> Response {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    let mut stream = tokio::net::TcpStream::connect(world.address).await.unwrap();
+    let head = format!(
+        "POST {path} HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n{headers}\
+         Content-Type: multipart/form-data; boundary=XX\r\nConnection: close\r\n\r\n"
+    );
+    stream.write_all(head.as_bytes()).await.unwrap();
+    let mut pieces = vec![file_part("filename=\"big\"", &[])];
+    pieces.extend(std::iter::repeat_n(vec![b'x'; 1 << 20], mib));
+    pieces.push(b"\r\n--XX--\r\n".to_vec());
+    for piece in pieces {
+        stream.write_all(format!("{:x}\r\n", piece.len()).as_bytes()).await.unwrap();
+        stream.write_all(&piece).await.unwrap();
+        stream.write_all(b"\r\n").await.unwrap();
+    }
+    stream.write_all(b"0\r\n\r\n").await.unwrap();
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer).await.unwrap();
+    Response::parse(&answer).unwrap()
+}
+
+/// A client that still writes when the connection closes sees a reset instead of the answer.
+#[tokio::test]
+async fn a_refused_upload_is_read_to_its_end_so_that_its_client_hears_why() {
+    let world = World::start().await;
+    assert_eq!(large_upload(&world, "/jars/upload", "", 30).await.status, 413);
+    assert_eq!(large_upload(&world, "/nothing", "", 30).await.status, 404);
+    assert_eq!(large_upload(&world, "/overview", "", 30).await.status, 405);
+    assert_eq!(large_upload(&world, "/jobs", "", 30).await.status, 400);
+    assert_eq!(large_upload(&world, "/jars/none/run", "", 30).await.status, 404);
+    let evil = "Origin: http://evil.example\r\n";
+    assert_eq!(large_upload(&world, "/jars/upload", evil, 30).await.status, 403);
+    let off = [("web.submit.enable", "false")];
+    let world = World::configured(&off, Default::default()).await;
+    assert_eq!(large_upload(&world, "/jars/upload", "", 30).await.status, 403);
+}
+
+/// A client that asks first is not made to send what nobody reads.
+#[tokio::test]
+async fn a_client_that_waits_to_continue_is_refused_at_once() {
+    let world = World::start().await;
+    let head = "POST /nothing HTTP/1.1\r\nHost: localhost\r\nContent-Length: 50000000\r\n\
+                Expect: 100-continue\r\n\r\n";
+    let answer = world.raw(head.as_bytes()).await.unwrap();
+    assert_eq!(answer.status, 404);
+    assert_eq!(answer.headers["connection"], "close");
 }
 
 #[tokio::test]

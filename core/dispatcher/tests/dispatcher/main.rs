@@ -9,6 +9,10 @@ mod jars;
 #[cfg(test)]
 mod jobs;
 #[cfg(test)]
+mod numbers;
+#[cfg(test)]
+mod schemas;
+#[cfg(test)]
 mod secured;
 #[cfg(test)]
 mod shapes;

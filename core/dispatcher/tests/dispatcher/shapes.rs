@@ -65,7 +65,8 @@ async fn check(world: &World, path: &str, golden: &str) {
 
 #[tokio::test]
 async fn answers_about_a_running_job_are_like_flinks() {
-    let world = World::start().await;
+    let for_1_20 = [("millstream.rest.flink-1-clients", "true")];
+    let world = World::configured(&for_1_20, Default::default()).await;
     let job = world.job(1).await;
     let vertex = graph().vertices[1].id;
     for (path, golden) in [
@@ -164,11 +165,20 @@ async fn values_are_right() {
     let pressure = world.get(&format!("{at}/backpressure")).await.json();
     assert_eq!(pressure["backpressureLevel"], "high");
     assert_eq!(pressure["subtasks"][0]["backpressureLevel"], "ok");
+    for subtask in pressure["subtasks"].as_array().unwrap() {
+        let ratios =
+            ["ratio", "idleRatio", "busyRatio"].map(|name| subtask[name].as_f64().unwrap());
+        assert!((ratios.iter().sum::<f64>() - 1.0).abs() < 1e-9, "{ratios:?}");
+    }
     let values = world.get(&format!("{at}/metrics?get=1.numRecordsIn,nothing")).await.json();
     assert_eq!(values, serde_json::json!([{ "id": "1.numRecordsIn", "value": "20" }]));
     let sums = world.get(&format!("{at}/subtasks/metrics?get=numRecordsIn&agg=sum")).await.json();
     assert_eq!(sums, serde_json::json!([{ "id": "numRecordsIn", "sum": 30.0 }]));
+    let upper = world.get(&format!("{at}/subtasks/metrics?get=numRecordsIn&agg=SUM,MIN")).await;
+    let expected = serde_json::json!([{ "id": "numRecordsIn", "sum": 30.0, "min": 10.0 }]);
+    assert_eq!(upper.json(), expected, "Flink's clients write aggregations in capitals");
     let counters = world.get(&format!("/jobs/{job}/accumulators")).await.json();
+    assert_eq!(counters["user-task-accumulators"].as_array().unwrap().len(), 1, "{counters}");
     assert_eq!(counters["user-task-accumulators"][0]["value"], "84");
     let config = world.get(&format!("/jobs/{job}/config")).await.json();
     assert_eq!(config["execution-config"]["user-config"]["my.password"], "******");

@@ -15,7 +15,7 @@ use millstream_dispatcher::{
 use millstream_gateway::{
     CauseKind, DispatcherGateway as _, ExceptionEntry, FailureCause, FileChunk, FileError,
     FileInfo, HostCommand, JobDetails, JobMasterEvent, JobMasterFactory, JobMasterGateway,
-    JobSubmission, RegistrationRefused, ResourceManagerGateway, SlotRequirement, StartHost,
+    JobSubmission, Rates, RegistrationRefused, ResourceManagerGateway, SlotRequirement, StartHost,
     Stopped, SubtaskDetails, TaskLocation, TaskManagerDetails, TaskManagerGateway, TaskManagerGone,
     TaskManagerHeartbeat, TaskManagerRegistration, TaskMetrics, VertexDetails,
 };
@@ -43,7 +43,7 @@ pub struct FakeJobMaster {
 }
 
 impl FakeJobMaster {
-    fn publish(&self, change: impl FnOnce(&mut JobDetails)) {
+    pub fn publish(&self, change: impl FnOnce(&mut JobDetails)) {
         let publisher = self.publisher.lock().unwrap();
         publisher.as_ref().unwrap().send_modify(|details| change(Arc::make_mut(details)));
     }
@@ -112,8 +112,9 @@ impl JobMasterFactory for FakeFactory {
 fn location() -> TaskLocation {
     TaskLocation {
         task_manager: TaskManagerId::new(TASK_MANAGER),
-        address: "127.0.0.1:40001".into(),
+        address: "127.0.0.1".into(),
         host: HostId::from_u128(1),
+        data_port: Some(45_001),
     }
 }
 
@@ -150,12 +151,17 @@ fn running(submission: &JobSubmission) -> JobDetails {
             busy_ns: 3_000_000,
             idle_ns: 4_000_000,
             backpressured_ns: 5_000_000,
-            user: BTreeMap::from([("seen".to_owned(), 21)]),
+            user: BTreeMap::from([("seen".to_owned(), 21), ("numRecordsDropped".to_owned(), 3)]),
             ..TaskMetrics::default()
         },
-        busy_ms_per_second: 100.0,
-        idle_ms_per_second: 300.0,
-        backpressured_ms_per_second: 600.0 * f64::from(number),
+        rates: Some(Rates {
+            busy: 100.4,
+            idle: 899.6 - 600.0 * f64::from(number),
+            backpressured: 600.0 * f64::from(number),
+            records_in: 10.0,
+            records_out: 7.0,
+        }),
+        slot: Some(number),
     };
     let vertex = |vertex: &millstream_graph::JobVertex| VertexDetails {
         id: vertex.id,
@@ -297,7 +303,10 @@ impl ResourceManagerGateway for FakeResourceManager {
             },
             registered_at: Timestamp::now(),
             last_heartbeat: Timestamp::now(),
-            heartbeat: TaskManagerHeartbeat::default(),
+            heartbeat: TaskManagerHeartbeat {
+                free_memory: ByteSize::from_mib(5000),
+                ..TaskManagerHeartbeat::default()
+            },
             allocated: vec![(0, JobId::from_u128(1)), (1, JobId::from_u128(1))],
             gateway: Arc::new(gateway),
         };
@@ -512,7 +521,7 @@ pub struct Response {
 }
 
 impl Response {
-    fn parse(bytes: &[u8]) -> Option<Self> {
+    pub fn parse(bytes: &[u8]) -> Option<Self> {
         let split = bytes.windows(4).position(|window| window == b"\r\n\r\n")?;
         let head = String::from_utf8(bytes[..split].to_vec()).unwrap();
         let mut lines = head.split("\r\n");

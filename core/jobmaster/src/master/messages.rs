@@ -76,7 +76,7 @@ impl JobMaster {
             host::Execution::Failed => ExecutionState::Failed,
         };
         if let Some(metrics) = report.metrics {
-            self.executions.measure(self.now, subtask, metrics_of(metrics));
+            self.executions.measure(subtask, metrics_of(metrics));
         }
         if !self.executions.report(self.now, subtask, state) {
             return;
@@ -147,7 +147,7 @@ impl JobMaster {
     fn on_metrics(&mut self, id: HostId, metrics: host::Metrics) {
         for task in metrics.tasks {
             if let Some(at) = task.task.as_ref().and_then(|task| self.executions.find(id, task)) {
-                self.executions.measure(self.now, at, metrics_of(task));
+                self.executions.measure(at, metrics_of(task));
                 self.unseen = self.unseen.max(Unseen::Metrics);
             }
         }

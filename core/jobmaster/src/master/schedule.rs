@@ -134,6 +134,7 @@ impl JobMaster {
                 task_manager: slot.slot.task_manager.clone(),
                 address: slot.address.clone(),
                 host: share.host,
+                data_port: None,
             };
             let place = Place { location, slot: slot.slot.index };
             places.insert((shared.group.clone(), shared.index), place);
@@ -206,6 +207,7 @@ impl JobMaster {
             return;
         }
         host.state = hosts::State::Ready { data_address };
+        self.executions.set_data_port(id, host.data_port());
         match &self.phase {
             Phase::StartingHosts => {
                 self.unseen = Unseen::State;

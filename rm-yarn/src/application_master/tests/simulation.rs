@@ -397,10 +397,9 @@ impl World {
 
 #[test]
 fn nothing_leaks_and_nothing_is_answered_twice_whatever_yarn_does() {
-    let seeds = match std::env::var("SIM_SEED") {
-        Ok(seed) => vec![seed.parse().unwrap()],
-        Err(_) if std::env::var_os("MILLSTREAM_SOAK").is_some() => (0..20_000).collect(),
-        Err(_) => (0..300).collect::<Vec<u64>>(),
+    let seeds: Box<dyn Iterator<Item = u64>> = match std::env::var("SIM_SEED") {
+        Ok(seed) => Box::new(std::iter::once(seed.parse().unwrap())),
+        Err(_) => Box::new(millstream_soak::rounds("YARN simulated", 0.1, 300, 20_000)),
     };
     for seed in seeds {
         let mut world = World::new(seed);

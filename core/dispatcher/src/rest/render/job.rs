@@ -1,12 +1,13 @@
 //! Jobs.
 
 use base64::Engine as _;
-use millstream_gateway::{ExceptionEntry, JobDetails, JobOverview};
+use millstream_gateway::{ExceptionEntry, JobDetails, JobOverview, TaskLocation};
 use millstream_graph::RuntimeMode;
 use millstream_types::{ExecutionState, JobStatus, Timestamp};
 use serde_json::{Map, Value, json};
 
-use super::{IoMetrics, count_states, duration, or_unset, vertex};
+use super::vertex::Vertex;
+use super::{IoMetrics, Neighbours, count_states, duration, or_unset};
 use crate::java::serialized_throwable;
 use millstream_graph::plan_json;
 
@@ -46,10 +47,7 @@ pub(in crate::rest) fn details(job: &JobDetails, now: Timestamp) -> Value {
     let vertices: Vec<Value> = job
         .vertices
         .iter()
-        .filter_map(|details| {
-            let planned = job.graph.vertex(details.id)?;
-            Some(vertex::row(job.job, details, planned, now))
-        })
+        .filter_map(|details| Some(Vertex::of(job, details.id)?.row(now)))
         .collect();
     let subtasks = job.vertices.iter().flat_map(|vertex| &vertex.subtasks);
     json!({
@@ -61,13 +59,12 @@ pub(in crate::rest) fn details(job: &JobDetails, now: Timestamp) -> Value {
         "start-time": job.start_time.as_millis(),
         "end-time": or_unset(job.end_time),
         "duration": duration(job.start_time, job.end_time, now),
-        "maxParallelism": -1,
+        "maxParallelism": job.graph.settings.max_parallelism.get(),
         "now": now.as_millis(),
         "timestamps": timestamps,
         "vertices": vertices,
         "status-counts": count_states(subtasks),
         "plan": plan_json(&job.graph, job.job),
-        "stream-graph": {},
         "pending-operators": 0,
         "schedulerType": "Default",
         "millstream": { "restarts": job.restarts, "waiting-for": job.waiting_for },
@@ -78,8 +75,9 @@ fn kind(job: &JobDetails) -> &'static str {
     if job.graph.runtime_mode == RuntimeMode::Batch { "BATCH" } else { "STREAMING" }
 }
 
-/// `/jobs/:jobid/config`.
-pub(in crate::rest) fn config(job: &JobDetails) -> Value {
+/// `/jobs/:jobid/config`. The clients of Flink 1.20 require an execution mode, those of 2.x refuse
+/// one.
+pub(in crate::rest) fn config(job: &JobDetails, for_flink_1: bool) -> Value {
     let settings = &job.graph.settings;
     let shown = |(key, value): (&String, &String)| {
         (key.clone(), json!(if is_secret(key) { "******" } else { value.as_str() }))
@@ -89,17 +87,17 @@ pub(in crate::rest) fn config(job: &JobDetails) -> Value {
         || "Cluster level default restart strategy".to_owned(),
         |strategy| format!("Restart strategy: {strategy}"),
     );
-    json!({
-        "jid": job.job,
-        "name": job.graph.name,
-        "execution-config": {
-            "execution-mode": "PIPELINED",
-            "restart-strategy": restart,
-            "job-parallelism": settings.parallelism,
-            "object-reuse-mode": true,
-            "user-config": user,
-        },
-    })
+    let mut execution = json!({
+        "restart-strategy": restart,
+        "job-parallelism": settings.parallelism,
+        "object-reuse-mode": true,
+        "user-config": user,
+    });
+    if for_flink_1 {
+        let mode = ("execution-mode".to_owned(), json!("PIPELINED"));
+        super::merge(&mut execution, Map::from_iter([mode]));
+    }
+    json!({ "jid": job.job, "name": job.graph.name, "execution-config": execution })
 }
 
 /// Whether a key of a job's own configuration holds a secret.
@@ -118,13 +116,11 @@ fn is_secret(key: &str) -> bool {
 pub(in crate::rest) fn exceptions(job: &JobDetails, max: usize) -> Value {
     let shown: Vec<&ExceptionEntry> = job.exceptions.iter().take(max).collect();
     let truncated = job.exceptions_truncated || shown.len() < job.exceptions.len();
+    // As in Flink it stays after a restart that went well: it is the last failure.
     let newest = job.exceptions.first();
-    let failed = newest.filter(|_| {
-        !matches!(job.status, JobStatus::Finished | JobStatus::Canceled | JobStatus::Running)
-    });
     json!({
-        "root-exception": failed.map(stack_trace),
-        "timestamp": failed.map(|entry| entry.timestamp.as_millis()),
+        "root-exception": newest.map(stack_trace),
+        "timestamp": newest.map(|entry| entry.timestamp.as_millis()),
         "all-exceptions": shown.iter().map(|entry| legacy_exception(entry)).collect::<Vec<_>>(),
         "truncated": truncated,
         "exceptionHistory": {
@@ -145,7 +141,7 @@ fn stack_trace(entry: &ExceptionEntry) -> String {
 }
 
 fn exception(entry: &ExceptionEntry) -> Value {
-    let address = entry.location.as_ref().map(|location| location.address.as_str());
+    let address = entry.location.as_ref().map(TaskLocation::endpoint);
     json!({
         "exceptionName": entry.cause.kind.as_str(),
         "stacktrace": stack_trace(entry),
@@ -160,7 +156,7 @@ fn exception(entry: &ExceptionEntry) -> Value {
 }
 
 fn legacy_exception(entry: &ExceptionEntry) -> Value {
-    let address = entry.location.as_ref().map(|location| location.address.as_str());
+    let address = entry.location.as_ref().map(TaskLocation::endpoint);
     json!({
         "exception": stack_trace(entry),
         "task": entry.task,
@@ -211,30 +207,45 @@ pub(in crate::rest) fn execution_result(job: &JobDetails) -> Value {
     json!({ "status": { "id": "COMPLETED" }, "job-execution-result": result })
 }
 
-/// The metrics of a job, by name.
+/// The metrics of a job, by name. The time in a state is the present stay's, and 0 in another
+/// state. An ended job has neither up- nor downtime, which Flink says by -1.
 pub(in crate::rest) fn metrics(job: &JobDetails, now: Timestamp) -> Vec<(String, f64)> {
-    let spent = |wanted: JobStatus| {
-        let Some(since) = job.status_times.get(&wanted) else { return 0 };
-        let next = job.status_times.values().filter(|time| *time > since).min().copied();
-        duration(*since, next.or(job.end_time), now)
+    let current = |state: JobStatus| {
+        let entered = job.status_times.get(&state).filter(|_| job.status == state);
+        entered.map_or(0, |since| duration(*since, None, now))
     };
-    let sum = IoMetrics::of(job.vertices.iter().flat_map(|vertex| &vertex.subtasks));
-    let uptime = if job.status == JobStatus::Running { spent(JobStatus::Running) } else { 0 };
+    let (uptime, downtime) = match job.status {
+        status if status.is_globally_terminal() => (-1, -1),
+        JobStatus::Running => (current(JobStatus::Running), 0),
+        _ => (0, down_since(job).map_or(0, |since| duration(since, None, now))),
+    };
+    let subtasks = job.vertices.iter().flat_map(|vertex| &vertex.subtasks);
+    let sum = IoMetrics::of(subtasks, &Neighbours::default());
     [
         ("numRestarts", f64::from(job.restarts)),
         ("fullRestarts", f64::from(job.restarts)),
         ("uptime", millis(uptime)),
-        ("downtime", 0.0),
-        ("initializingTime", millis(spent(JobStatus::Initializing))),
-        ("createdTime", millis(spent(JobStatus::Created))),
-        ("runningTime", millis(spent(JobStatus::Running))),
-        ("restartingTime", millis(spent(JobStatus::Restarting))),
-        ("failingTime", millis(spent(JobStatus::Failing))),
-        ("cancellingTime", millis(spent(JobStatus::Cancelling))),
+        ("downtime", millis(downtime)),
+        ("initializingTime", millis(current(JobStatus::Initializing))),
+        ("createdTime", millis(current(JobStatus::Created))),
+        ("runningTime", millis(current(JobStatus::Running))),
+        ("restartingTime", millis(current(JobStatus::Restarting))),
+        ("failingTime", millis(current(JobStatus::Failing))),
+        ("cancellingTime", millis(current(JobStatus::Cancelling))),
         ("busyTimeMs", millis(i64::try_from(sum.busy_ms).unwrap_or(i64::MAX))),
     ]
     .map(|(name, value)| (name.to_owned(), value))
     .to_vec()
+}
+
+/// When a job that ran before, and does not run, left that state.
+fn down_since(job: &JobDetails) -> Option<Timestamp> {
+    let ran = job.status_times.get(&JobStatus::Running)?;
+    let later = |status| job.status_times.get(&status).filter(|since| *since >= ran).copied();
+    [JobStatus::Failing, JobStatus::Restarting, JobStatus::Cancelling]
+        .into_iter()
+        .filter_map(later)
+        .min()
 }
 
 #[expect(clippy::cast_precision_loss, reason = "milliseconds are far below 2^53")]

@@ -1,15 +1,17 @@
 //! The shape of answers: pure functions from what components report to Flink's JSON.
 //!
-//! Fields are those of Flink 1.20 and 2.x together, so that the clients of both find theirs.
+//! Fields are those of Flink 1.20 and 2.x together, so that the clients of both find theirs. The
+//! one place where a client refuses the other's field is `execution-mode` of a job's configuration;
+//! an option says whom it is for.
 
 pub(super) mod job;
 pub(super) mod vertex;
 pub(super) mod worker;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use millstream_gateway::{SubtaskDetails, TaskLocation};
-use millstream_types::{ExecutionState, Timestamp};
+use millstream_gateway::{JobDetails, SubtaskDetails, TaskLocation};
+use millstream_types::{ExecutionState, HostId, Timestamp, VertexId};
 use serde_json::{Map, Value, json};
 
 /// Our version, where Flink's stands.
@@ -45,12 +47,44 @@ pub(super) struct IoMetrics {
     pub(super) backpressured_ms: u64,
     pub(super) idle_ms: u64,
     pub(super) busy_ms: u64,
+    /// Whether some of what was read, and of what was written, did not leave its process: such
+    /// records are not encoded, and have no bytes that could be counted.
+    pub(super) uncounted: (bool, bool),
+}
+
+/// The processes that a vertex exchanges records with.
+#[derive(Debug, Default)]
+pub(super) struct Neighbours {
+    producers: BTreeSet<HostId>,
+    consumers: BTreeSet<HostId>,
+}
+
+impl Neighbours {
+    pub(super) fn of(job: &JobDetails, vertex: VertexId) -> Self {
+        let hosts = |ids: Vec<VertexId>| {
+            let vertices = job.vertices.iter().filter(|vertex| ids.contains(&vertex.id));
+            let subtasks = vertices.flat_map(|vertex| &vertex.subtasks);
+            subtasks.filter_map(|subtask| Some(subtask.location.as_ref()?.host)).collect()
+        };
+        Self {
+            producers: hosts(job.graph.inputs(vertex).map(|edge| edge.source).collect()),
+            consumers: hosts(job.graph.outputs(vertex).map(|edge| edge.target).collect()),
+        }
+    }
 }
 
 impl IoMetrics {
-    pub(super) fn of<'a>(subtasks: impl IntoIterator<Item = &'a SubtaskDetails>) -> Self {
+    pub(super) fn of<'a>(
+        subtasks: impl IntoIterator<Item = &'a SubtaskDetails>,
+        neighbours: &Neighbours,
+    ) -> Self {
         let mut sum = Self::default();
-        for metrics in subtasks.into_iter().map(|subtask| &subtask.metrics) {
+        for subtask in subtasks {
+            let metrics = &subtask.metrics;
+            if let Some(TaskLocation { host, .. }) = &subtask.location {
+                sum.uncounted.0 |= metrics.records_in > 0 && neighbours.producers.contains(host);
+                sum.uncounted.1 |= metrics.records_out > 0 && neighbours.consumers.contains(host);
+            }
             sum.read_bytes = sum.read_bytes.saturating_add(metrics.bytes_in);
             sum.write_bytes = sum.write_bytes.saturating_add(metrics.bytes_out);
             sum.read_records = sum.read_records.saturating_add(metrics.records_in);
@@ -78,9 +112,9 @@ impl IoMetrics {
     pub(super) fn json(&self) -> Value {
         json!({
             "read-bytes": self.read_bytes,
-            "read-bytes-complete": true,
+            "read-bytes-complete": !self.uncounted.0,
             "write-bytes": self.write_bytes,
-            "write-bytes-complete": true,
+            "write-bytes-complete": !self.uncounted.1,
             "read-records": self.read_records,
             "read-records-complete": true,
             "write-records": self.write_records,
@@ -93,7 +127,8 @@ impl IoMetrics {
 
     /// Distribution of each of them over these subtasks.
     pub(super) fn aggregated<'a>(subtasks: impl IntoIterator<Item = &'a SubtaskDetails>) -> Value {
-        let each: Vec<Self> = subtasks.into_iter().map(|subtask| Self::of([subtask])).collect();
+        let one = |subtask| Self::of([subtask], &Neighbours::default());
+        let each: Vec<Self> = subtasks.into_iter().map(one).collect();
         let names = Self::default().named().map(|(name, _)| name);
         let values = |at: usize| {
             each.iter().filter_map(|one| one.named().get(at).map(|(_, value)| *value)).collect()
@@ -129,12 +164,21 @@ pub(super) fn distribution(mut values: Vec<u64>) -> Value {
     })
 }
 
+/// Names under which the engine itself counts.
+const ENGINE_COUNTERS: [&str; 2] = ["numRecordsDropped", "numRecordsReplaced"];
+
+/// Counters that user code made.
+pub(super) fn user_counters(subtask: &SubtaskDetails) -> impl Iterator<Item = (&str, i64)> {
+    let counters = subtask.metrics.user.iter().map(|(name, count)| (name.as_str(), *count));
+    counters.filter(|(name, _)| !ENGINE_COUNTERS.contains(name))
+}
+
 /// Counters that user code made, summed by name.
 pub(super) fn accumulators<'a>(subtasks: impl IntoIterator<Item = &'a SubtaskDetails>) -> Value {
     let mut sums: BTreeMap<&str, i64> = BTreeMap::new();
-    for (name, count) in subtasks.into_iter().flat_map(|subtask| &subtask.metrics.user) {
+    for (name, count) in subtasks.into_iter().flat_map(user_counters) {
         let sum = sums.entry(name).or_insert(0);
-        *sum = sum.saturating_add(*count);
+        *sum = sum.saturating_add(count);
     }
     let row = |(name, sum): (&str, i64)| {
         let value = sum.to_string();
@@ -145,15 +189,19 @@ pub(super) fn accumulators<'a>(subtasks: impl IntoIterator<Item = &'a SubtaskDet
 
 /// Where a task runs, in the fields of both versions of Flink.
 pub(super) fn location(location: Option<&TaskLocation>) -> Map<String, Value> {
-    let (host, worker) = match location {
-        Some(location) => (location.address.as_str(), location.task_manager.as_str()),
-        None => ("(unassigned)", "(unassigned)"),
-    };
+    const NOWHERE: &str = "(unassigned)";
+    let host = location.map_or(NOWHERE, |location| location.address.as_str());
+    let worker = location.map_or(NOWHERE, |location| location.task_manager.as_str());
     let mut fields = Map::new();
     fields.insert("host".into(), host.into());
-    fields.insert("endpoint".into(), host.into());
+    fields.insert("endpoint".into(), endpoint(location).into());
     fields.insert("taskmanager-id".into(), worker.into());
     fields
+}
+
+/// Host and data port of a task.
+pub(super) fn endpoint(location: Option<&TaskLocation>) -> String {
+    location.map_or_else(|| "(unassigned)".to_owned(), TaskLocation::endpoint)
 }
 
 /// Adds the fields of one object to another.

@@ -2,13 +2,16 @@
 
 use std::collections::BTreeMap;
 
-use millstream_gateway::{SubtaskDetails, TaskLocation, VertexDetails};
+use millstream_gateway::{JobDetails, SubtaskDetails, TaskLocation, VertexDetails};
 use millstream_graph::JobVertex;
-use millstream_types::{ExecutionState, JobId, Timestamp};
+use millstream_types::{ExecutionState, JobId, Timestamp, VertexId};
 use serde_json::{Map, Value, json};
 use sha2::{Digest as _, Sha256};
 
-use super::{IoMetrics, count_states, distribution, duration, location, merge, or_unset};
+use super::{
+    IoMetrics, Neighbours, accumulators, count_states, distribution, duration, endpoint, location,
+    merge, or_unset, user_counters,
+};
 
 /// The states whose durations are shown.
 const TIMED: [ExecutionState; 5] = [
@@ -67,25 +70,188 @@ fn aggregate_state<'a>(subtasks: impl Iterator<Item = &'a SubtaskDetails>) -> Ex
     }
 }
 
-/// An entry of `vertices` in `/jobs/:jobid`.
-pub(super) fn row(
-    job: JobId,
-    vertex: &VertexDetails,
-    planned: &JobVertex,
-    now: Timestamp,
-) -> Value {
-    let mut row = json!({
-        "id": vertex.id,
-        "slotSharingGroupId": sharing_group_id(job, &planned.slot_sharing_group),
-        "name": planned.name,
-        "maxParallelism": planned.max_parallelism.get(),
-        "parallelism": planned.parallelism,
-        "status": aggregate_state(vertex.subtasks.iter()),
-        "tasks": count_states(vertex.subtasks.iter()),
-        "metrics": IoMetrics::of(&vertex.subtasks).json(),
-    });
-    Span::of(vertex.subtasks.iter()).add_to(&mut row, now);
-    row
+/// A vertex of a job with its place in the plan.
+pub(in crate::rest) struct Vertex<'a> {
+    job: &'a JobDetails,
+    details: &'a VertexDetails,
+    planned: &'a JobVertex,
+    neighbours: Neighbours,
+}
+
+impl<'a> Vertex<'a> {
+    pub(in crate::rest) fn of(job: &'a JobDetails, id: VertexId) -> Option<Self> {
+        let details = job.vertices.iter().find(|vertex| vertex.id == id)?;
+        let planned = job.graph.vertex(id)?;
+        Some(Self { job, details, planned, neighbours: Neighbours::of(job, id) })
+    }
+
+    pub(in crate::rest) fn subtasks(&self) -> &'a [SubtaskDetails] {
+        &self.details.subtasks
+    }
+
+    fn io(&self, subtasks: impl IntoIterator<Item = &'a SubtaskDetails>) -> IoMetrics {
+        IoMetrics::of(subtasks, &self.neighbours)
+    }
+
+    /// An entry of `vertices` in `/jobs/:jobid`.
+    pub(super) fn row(&self, now: Timestamp) -> Value {
+        let mut row = json!({
+            "id": self.details.id,
+            "slotSharingGroupId": sharing_group_id(self.job.job, &self.planned.slot_sharing_group),
+            "name": self.planned.name,
+            "maxParallelism": self.planned.max_parallelism.get(),
+            "parallelism": self.planned.parallelism,
+            "status": aggregate_state(self.subtasks().iter()),
+            "tasks": count_states(self.subtasks().iter()),
+            "metrics": self.io(self.subtasks()).json(),
+        });
+        Span::of(self.subtasks().iter()).add_to(&mut row, now);
+        row
+    }
+
+    /// `/jobs/:jobid/vertices/:vertexid`.
+    pub(in crate::rest) fn details(&self, now: Timestamp) -> Value {
+        let subtasks: Vec<Value> =
+            self.subtasks().iter().map(|one| self.subtask(one, now)).collect();
+        json!({
+            "id": self.details.id,
+            "name": self.planned.name,
+            "parallelism": self.planned.parallelism,
+            "maxParallelism": self.planned.max_parallelism.get(),
+            "now": now.as_millis(),
+            "subtasks": subtasks,
+            "aggregated": aggregated(self.subtasks().iter(), now),
+        })
+    }
+
+    /// One subtask.
+    pub(in crate::rest) fn subtask(&self, subtask: &'a SubtaskDetails, now: Timestamp) -> Value {
+        let span = Span::of([subtask].into_iter());
+        let mut value = json!({
+            "subtask": subtask.subtask,
+            "status": subtask.state,
+            "attempt": subtask.attempt,
+            "metrics": self.io([subtask]).json(),
+            "status-duration": state_durations(subtask, now),
+            "start_time": or_unset(span.start),
+            "other-concurrent-attempts": [],
+        });
+        span.add_to(&mut value, now);
+        merge(&mut value, location(subtask.location.as_ref()));
+        value
+    }
+
+    /// `/jobs/:jobid/vertices/:vertexid/subtasktimes`.
+    pub(in crate::rest) fn subtask_times(&self, now: Timestamp) -> Value {
+        let row = |subtask: &SubtaskDetails| {
+            let times: BTreeMap<&str, i64> = ExecutionState::ALL
+                .iter()
+                .map(|state| {
+                    let time = subtask.state_times.get(state).map_or(0, |time| time.as_millis());
+                    (state.as_str(), time)
+                })
+                .collect();
+            let span = Span::of([subtask].into_iter());
+            let mut row = json!({
+                "subtask": subtask.subtask,
+                "duration": span.start.map_or(-1, |start| duration(start, span.end, now)),
+                "timestamps": times,
+            });
+            merge(&mut row, location(subtask.location.as_ref()));
+            row
+        };
+        json!({
+            "id": self.details.id,
+            "name": self.planned.name,
+            "now": now.as_millis(),
+            "subtasks": self.subtasks().iter().map(row).collect::<Vec<_>>(),
+        })
+    }
+
+    /// `/jobs/:jobid/vertices/:vertexid/taskmanagers`.
+    pub(in crate::rest) fn task_managers(&self, now: Timestamp) -> Value {
+        let mut by_worker: BTreeMap<_, Vec<&SubtaskDetails>> = BTreeMap::new();
+        for subtask in self.subtasks() {
+            let worker = subtask.location.as_ref().map(|location| &location.task_manager);
+            by_worker.entry(worker).or_default().push(subtask);
+        }
+        let row = |subtasks: &Vec<&'a SubtaskDetails>| {
+            let all = subtasks.iter().copied();
+            let place: Option<&TaskLocation> = all.clone().find_map(|one| one.location.as_ref());
+            let mut row = json!({
+                "status": aggregate_state(all.clone()),
+                "metrics": self.io(all.clone()).json(),
+                "status-counts": count_states(all.clone()),
+                "aggregated": aggregated(all.clone(), now),
+            });
+            Span::of(all).add_to(&mut row, now);
+            merge(&mut row, location(place));
+            // Here the host of Flink 1.20 has its port, and nowhere else.
+            merge(&mut row, Map::from_iter([("host".to_owned(), json!(endpoint(place)))]));
+            row
+        };
+        json!({
+            "id": self.details.id,
+            "name": self.planned.name,
+            "now": now.as_millis(),
+            "taskmanagers": by_worker.values().map(row).collect::<Vec<_>>(),
+        })
+    }
+
+    /// `/jobs/:jobid/vertices/:vertexid/subtasks/accumulators`.
+    pub(in crate::rest) fn subtask_accumulators(&self) -> Value {
+        let row = |subtask: &SubtaskDetails| {
+            let mut row = json!({
+                "subtask": subtask.subtask,
+                "attempt": subtask.attempt,
+                "user-accumulators": accumulators([subtask]),
+            });
+            merge(&mut row, location(subtask.location.as_ref()));
+            row
+        };
+        json!({
+            "id": self.details.id,
+            "parallelism": self.planned.parallelism,
+            "subtasks": self.subtasks().iter().map(row).collect::<Vec<_>>(),
+        })
+    }
+
+    /// The metrics of one subtask, by Flink's names. A number that cannot be known is left out.
+    #[expect(clippy::cast_precision_loss, reason = "a number on a dashboard")]
+    pub(in crate::rest) fn metrics(&self, subtask: &SubtaskDetails) -> Vec<(String, f64)> {
+        let metrics = &subtask.metrics;
+        let (reads_locally, writes_locally) = IoMetrics::of([subtask], &self.neighbours).uncounted;
+        let mut counts = vec![
+            ("numRecordsIn", metrics.records_in),
+            ("numRecordsOut", metrics.records_out),
+            ("numBytesInRemote", metrics.bytes_in),
+            ("numBuffersOut", metrics.buffers_out),
+            ("numRecordsDropped", metrics.records_dropped),
+            ("accumulateBusyTimeMs", metrics.busy_ns / 1_000_000),
+            ("accumulateIdleTimeMs", metrics.idle_ns / 1_000_000),
+            ("accumulateBackPressuredTimeMs", metrics.backpressured_ns / 1_000_000),
+            ("buffers.inputQueueLength", metrics.buffers_in),
+        ];
+        if !reads_locally {
+            counts.push(("numBytesIn", metrics.bytes_in));
+        }
+        if !writes_locally {
+            counts.push(("numBytesOut", metrics.bytes_out));
+        }
+        let rates = subtask.rates.iter().flat_map(|rates| {
+            [
+                ("busyTimeMsPerSecond", rates.busy),
+                ("idleTimeMsPerSecond", rates.idle),
+                ("backPressuredTimeMsPerSecond", rates.backpressured),
+                ("numRecordsInPerSecond", rates.records_in),
+                ("numRecordsOutPerSecond", rates.records_out),
+            ]
+        });
+        let named = counts.into_iter().map(|(name, count)| (name, count as f64)).chain(rates);
+        let user =
+            user_counters(subtask).map(|(name, count)| (format!("user.{name}"), count as f64));
+        named.map(|(name, value)| (name.to_owned(), value)).chain(user).collect()
+    }
 }
 
 /// Flink's groups have ids, ours names.
@@ -93,41 +259,6 @@ fn sharing_group_id(job: JobId, group: &str) -> String {
     let digest: [u8; 32] =
         Sha256::new().chain_update(job.as_bytes()).chain_update(group).finalize().into();
     digest.iter().take(16).map(|byte| format!("{byte:02x}")).collect()
-}
-
-/// `/jobs/:jobid/vertices/:vertexid`.
-pub(in crate::rest) fn details(
-    vertex: &VertexDetails,
-    planned: &JobVertex,
-    now: Timestamp,
-) -> Value {
-    let subtasks: Vec<Value> = vertex.subtasks.iter().map(|one| subtask(one, now)).collect();
-    json!({
-        "id": vertex.id,
-        "name": planned.name,
-        "parallelism": planned.parallelism,
-        "maxParallelism": planned.max_parallelism.get(),
-        "now": now.as_millis(),
-        "subtasks": subtasks,
-        "aggregated": aggregated(vertex.subtasks.iter(), now),
-    })
-}
-
-/// One subtask.
-pub(in crate::rest) fn subtask(subtask: &SubtaskDetails, now: Timestamp) -> Value {
-    let span = Span::of([subtask].into_iter());
-    let mut value = json!({
-        "subtask": subtask.subtask,
-        "status": subtask.state,
-        "attempt": subtask.attempt,
-        "metrics": IoMetrics::of([subtask]).json(),
-        "status-duration": state_durations(subtask, now),
-        "start_time": or_unset(span.start),
-        "other-concurrent-attempts": [],
-    });
-    span.add_to(&mut value, now);
-    merge(&mut value, location(subtask.location.as_ref()));
-    value
 }
 
 fn state_durations(subtask: &SubtaskDetails, now: Timestamp) -> BTreeMap<&'static str, i64> {
@@ -158,35 +289,51 @@ fn aggregated<'a>(
     json!({ "metrics": IoMetrics::aggregated(subtasks), "status-duration": by_state })
 }
 
-/// `/jobs/:jobid/vertices/:vertexid/backpressure`.
-pub(in crate::rest) fn backpressure(vertex: &VertexDetails, now: Timestamp) -> Value {
-    let share = |ms_per_second: f64| (ms_per_second.clamp(0.0, 1000.0)).round() / 1000.0;
+/// `/jobs/:jobid/vertices/:vertexid/backpressure`. Subtasks that have not reported how they spend
+/// their time are not listed; while none has, the answer has Flink's word for that.
+pub(in crate::rest) fn backpressure(subtasks: &[SubtaskDetails], now: Timestamp) -> Value {
+    let reported = subtasks.iter().filter_map(|subtask| Some((subtask, subtask.rates?)));
+    let reported: Vec<_> = reported.collect();
+    if reported.is_empty() {
+        return json!({ "status": "deprecated", "subtasks": [] });
+    }
     let mut worst: f64 = 0.0;
-    let mut subtasks = Vec::new();
-    for subtask in &vertex.subtasks {
-        let ratio = share(subtask.backpressured_ms_per_second);
+    let mut rows = Vec::new();
+    for (subtask, rates) in reported {
+        let [ratio, idle, busy] = thousandths([rates.backpressured, rates.idle, rates.busy]);
         worst = worst.max(ratio);
         let mut row = json!({
             "subtask": subtask.subtask,
             "backpressureLevel": level(ratio),
             "backpressure-level": level(ratio),
             "ratio": ratio,
-            "idleRatio": share(subtask.idle_ms_per_second),
-            "busyRatio": share(subtask.busy_ms_per_second),
+            "idleRatio": idle,
+            "busyRatio": busy,
         });
         if subtask.attempt > 0 {
             let attempt = ("attempt-number".to_owned(), json!(subtask.attempt));
             merge(&mut row, Map::from_iter([attempt]));
         }
-        subtasks.push(row);
+        rows.push(row);
     }
     json!({
         "status": "ok",
         "backpressureLevel": level(worst),
         "backpressure-level": level(worst),
         "end-timestamp": now.as_millis(),
-        "subtasks": subtasks,
+        "subtasks": rows,
     })
+}
+
+/// Three shares of a thousand as ratios of three digits. The largest takes what rounding left, so
+/// that they add up to one.
+fn thousandths(shares: [f64; 3]) -> [f64; 3] {
+    let mut whole = shares.map(f64::round);
+    let missing = 1000.0 - whole.iter().sum::<f64>();
+    if let Some(largest) = whole.iter_mut().max_by(|a, b| a.total_cmp(b)) {
+        *largest += missing;
+    }
+    whole.map(|share| share / 1000.0)
 }
 
 /// Flink's limits.
@@ -196,93 +343,4 @@ fn level(ratio: f64) -> &'static str {
         r if r <= 0.5 => "low",
         _ => "high",
     }
-}
-
-/// `/jobs/:jobid/vertices/:vertexid/subtasktimes`.
-pub(in crate::rest) fn subtask_times(
-    vertex: &VertexDetails,
-    planned: &JobVertex,
-    now: Timestamp,
-) -> Value {
-    let row = |subtask: &SubtaskDetails| {
-        let times: BTreeMap<&str, i64> = ExecutionState::ALL
-            .iter()
-            .map(|state| {
-                let time = subtask.state_times.get(state).map_or(0, |time| time.as_millis());
-                (state.as_str(), time)
-            })
-            .collect();
-        let span = Span::of([subtask].into_iter());
-        let mut row = json!({
-            "subtask": subtask.subtask,
-            "duration": span.start.map_or(-1, |start| duration(start, span.end, now)),
-            "timestamps": times,
-        });
-        merge(&mut row, location(subtask.location.as_ref()));
-        row
-    };
-    json!({
-        "id": vertex.id,
-        "name": planned.name,
-        "now": now.as_millis(),
-        "subtasks": vertex.subtasks.iter().map(row).collect::<Vec<_>>(),
-    })
-}
-
-/// `/jobs/:jobid/vertices/:vertexid/taskmanagers`.
-pub(in crate::rest) fn task_managers(
-    vertex: &VertexDetails,
-    planned: &JobVertex,
-    now: Timestamp,
-) -> Value {
-    let mut by_worker: BTreeMap<_, Vec<&SubtaskDetails>> = BTreeMap::new();
-    for subtask in &vertex.subtasks {
-        let worker = subtask.location.as_ref().map(|location| &location.task_manager);
-        by_worker.entry(worker).or_default().push(subtask);
-    }
-    let row = |subtasks: &Vec<&SubtaskDetails>| {
-        let all = subtasks.iter().copied();
-        let place: Option<&TaskLocation> = all.clone().find_map(|one| one.location.as_ref());
-        let mut row = json!({
-            "status": aggregate_state(all.clone()),
-            "metrics": IoMetrics::of(all.clone()).json(),
-            "status-counts": count_states(all.clone()),
-            "aggregated": aggregated(all.clone(), now),
-        });
-        Span::of(all).add_to(&mut row, now);
-        merge(&mut row, location(place));
-        row
-    };
-    json!({
-        "id": vertex.id,
-        "name": planned.name,
-        "now": now.as_millis(),
-        "taskmanagers": by_worker.values().map(row).collect::<Vec<_>>(),
-    })
-}
-
-/// The metrics of one subtask, by Flink's names.
-#[expect(clippy::cast_precision_loss, reason = "a number on a dashboard")]
-pub(in crate::rest) fn metrics(subtask: &SubtaskDetails) -> Vec<(String, f64)> {
-    let metrics = &subtask.metrics;
-    let counts = [
-        ("numRecordsIn", metrics.records_in),
-        ("numRecordsOut", metrics.records_out),
-        ("numBytesIn", metrics.bytes_in),
-        ("numBytesOut", metrics.bytes_out),
-        ("numBuffersOut", metrics.buffers_out),
-        ("numRecordsDropped", metrics.records_dropped),
-        ("accumulateBusyTimeMs", metrics.busy_ns / 1_000_000),
-        ("accumulateIdleTimeMs", metrics.idle_ns / 1_000_000),
-        ("accumulateBackPressuredTimeMs", metrics.backpressured_ns / 1_000_000),
-        ("buffers.inputQueueLength", metrics.buffers_in),
-    ];
-    let rates = [
-        ("busyTimeMsPerSecond", subtask.busy_ms_per_second),
-        ("idleTimeMsPerSecond", subtask.idle_ms_per_second),
-        ("backPressuredTimeMsPerSecond", subtask.backpressured_ms_per_second),
-    ];
-    let named = counts.map(|(name, count)| (name, count as f64)).into_iter().chain(rates);
-    let user = metrics.user.iter().map(|(name, count)| (format!("user.{name}"), *count as f64));
-    named.map(|(name, value)| (name.to_owned(), value)).chain(user).collect()
 }

@@ -1,0 +1,116 @@
+//! What Flink's clients may ask for and this version does not have.
+//!
+//! Each is refused with one sentence that says so, after the job that the path names was looked up:
+//! a wrong job id must not read like a missing feature. A feature that comes takes its routes away
+//! from here.
+
+use axum::extract::{Path, State};
+
+use super::answer::{Answer, RestError, parse_id, shortened};
+use super::{Shared, jobs, vertices};
+
+const SAVEPOINTS: &str = "this version has no savepoints and no stop: cancel the job with PATCH \
+                          /jobs/:jobid?mode=cancel";
+
+pub(super) async fn savepoint(State(context): Shared, Path(id): Path<String>) -> Answer {
+    jobs::find(&context, &id).await?;
+    Err(RestError::not_here(SAVEPOINTS))
+}
+
+pub(super) async fn savepoint_disposal() -> RestError {
+    RestError::not_here("this version has no savepoints, so there is none to dispose of")
+}
+
+pub(super) async fn checkpoint(State(context): Shared, Path(id): Path<String>) -> Answer {
+    jobs::find(&context, &id).await?;
+    Err(RestError::not_here("this version takes no checkpoints"))
+}
+
+/// Flink's answer for a job without checkpoints.
+pub(super) async fn checkpoints(State(context): Shared, Path(id): Path<String>) -> Answer {
+    let job = jobs::find(&context, &id).await?.job;
+    Err(RestError::not_found(format!("Checkpointing is not enabled for job {job}")))
+}
+
+pub(super) async fn checkpoint_detail(
+    State(context): Shared,
+    Path((id, _number)): Path<(String, String)>,
+) -> Answer {
+    checkpoints(State(context), Path(id)).await
+}
+
+pub(super) async fn checkpoint_subtasks(
+    State(context): Shared,
+    Path((id, _number, vertex)): Path<(String, String, String)>,
+) -> Answer {
+    vertices::find(&context, &id, &vertex).await?;
+    checkpoints(State(context), Path(id)).await
+}
+
+/// An operation that was triggered: none can have been.
+pub(super) async fn operation(
+    State(context): Shared,
+    Path((id, trigger)): Path<(String, String)>,
+) -> Answer {
+    let job = jobs::find(&context, &id).await?.job;
+    let trigger: millstream_types::JobId = parse_id("triggerid", &trigger)?;
+    let message = format!("There is no operation with triggerId={trigger} for job {job}.");
+    Err(RestError::not_found(message))
+}
+
+/// The same for operations of no job.
+pub(super) async fn cluster_operation(Path(trigger): Path<String>) -> RestError {
+    let trigger = shortened(&trigger);
+    RestError::not_found(format!("There is no operation with triggerId={trigger}."))
+}
+
+pub(super) async fn rescaling(State(context): Shared, Path(id): Path<String>) -> Answer {
+    jobs::find(&context, &id).await?;
+    Err(RestError::not_here(
+        "this version cannot change a running job's parallelism: cancel it and run it anew",
+    ))
+}
+
+/// The adaptive scheduler's history.
+pub(super) async fn rescales(State(context): Shared, Path(id): Path<String>) -> Answer {
+    let job = jobs::find(&context, &id).await?.job;
+    Err(RestError::not_found(format!("job {job} is not rescaled: it has no adaptive scheduler")))
+}
+
+pub(super) async fn rescale_detail(
+    State(context): Shared,
+    Path((id, _rescale)): Path<(String, String)>,
+) -> Answer {
+    rescales(State(context), Path(id)).await
+}
+
+/// Flink's `collect()` and the like.
+pub(super) async fn coordinator_message(
+    State(context): Shared,
+    Path((id, _operator)): Path<(String, String)>,
+) -> Answer {
+    jobs::find(&context, &id).await?;
+    Err(RestError::not_here(
+        "messages to a coordinator are Java objects, which cannot be read here",
+    ))
+}
+
+pub(super) async fn profile() -> RestError {
+    RestError::not_here("this version has no profiler; perf(1) works on its processes")
+}
+
+pub(super) async fn data_set(Path(id): Path<String>) -> RestError {
+    RestError::not_found(format!("there is no data set {:?}", shortened(&id)))
+}
+
+/// Flink 2.3 calls a program that started jobs an application.
+pub(super) async fn application(Path(id): Path<String>) -> RestError {
+    RestError::not_found(format!("Application {} not found", shortened(&id)))
+}
+
+pub(super) async fn run_application(Path(_jar): Path<String>) -> RestError {
+    RestError::not_here(
+        "this version does not run an uploaded program as an application: use POST \
+         /jars/:jarid/run",
+    )
+}

@@ -1,0 +1,13 @@
+//! Has the examples in pages of the guide run as doc tests.
+
+#[doc = include_str!("../../../docs/guide/order.md")]
+mod order {}
+
+#[doc = include_str!("../../../docs/guide/bounded-input.md")]
+mod bounded_input {}
+
+#[doc = include_str!("../../../docs/guide/debugging.md")]
+mod debugging {}
+
+#[doc = include_str!("../../../docs/guide/coming-from-flink.md")]
+mod coming_from_flink {}

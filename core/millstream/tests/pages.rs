@@ -1,0 +1,203 @@
+//! What the pages of the guide claim and no other test shows, in one process.
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use millstream::prelude::*;
+use millstream::testing;
+
+/// Says of each number whether it is smaller than the one of its key before it.
+struct Behind(ValueState<u64>);
+
+impl KeyedProcess<u64, u64> for Behind {
+    type Out = bool;
+
+    fn process(&mut self, n: u64, ctx: &mut Context<'_, u64, bool>) -> Result<()> {
+        let behind = self.0.get(ctx)?.is_some_and(|last| n < *last);
+        self.0.set(ctx, n)?;
+        ctx.emit(behind);
+        Ok(())
+    }
+}
+
+const KEYS: u64 = 7;
+const NUMBERS: u64 = 50_000;
+
+/// Runs a source of the numbers from 0 over four subtasks; how many come behind a larger one of
+/// their key.
+fn behind(source: impl FnOnce(&mut Environment) -> Stream<u64>) -> usize {
+    let mut env = testing::environment();
+    env.set_parallelism(4);
+    let results = CollectSink::new();
+    source(&mut env)
+        .key_by(|n| n % KEYS)
+        .process("behind", |states| Ok(Behind(states.value("last")?)))
+        .sink("results", results.clone());
+    env.execute("order").unwrap();
+    let results = results.take();
+    assert_eq!(results.len() as u64, NUMBERS, "every number comes once");
+    results.into_iter().filter(|behind| *behind).count()
+}
+
+/// Whether it comes to disorder, which is a matter of luck in any one run.
+fn may_come_behind(source: impl Fn(&mut Environment) -> Stream<u64>) -> bool {
+    (0..50).any(|_| behind(&source) > 0)
+}
+
+fn numbers(env: &mut Environment) -> Stream<u64> {
+    env.source("numbers", Datagen::sequence(0..NUMBERS)).parallelism(1)
+}
+
+/// A file with a number a line, that goes with the test.
+struct Numbers(PathBuf);
+
+impl Numbers {
+    fn new(name: &str) -> Self {
+        let file = std::env::temp_dir().join(format!("{name}-{}", std::process::id()));
+        // Wide, because pieces below a mebibyte go to one reader together.
+        let lines: String = (0..NUMBERS).map(|n| format!("{n:0100}\n")).collect();
+        std::fs::write(&file, lines).unwrap();
+        Self(file)
+    }
+
+    /// A source of the file, which is cut into small pieces. They take a while to read, as large
+    /// ones do, so that no reader has them all before the others begin.
+    fn source(&self) -> FileSource<impl Format<Out = u64> + use<>> {
+        let parse = |line: &[u8]| {
+            let n = str::from_utf8(line)?.parse::<u64>()?;
+            if n % 200 == 0 {
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            Ok(n)
+        };
+        FileSource::parse_lines(self.0.as_path(), parse).split_bytes(2_000)
+    }
+}
+
+impl Drop for Numbers {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.0);
+    }
+}
+
+#[test]
+fn records_between_two_subtasks_keep_their_order() {
+    assert_eq!(behind(numbers), 0);
+    assert_eq!(behind(|env| numbers(env).map(Ok).parallelism(1)), 0);
+}
+
+#[test]
+fn a_detour_over_several_subtasks_gives_up_the_order() {
+    assert!(may_come_behind(|env| numbers(env).rebalance().map(Ok).parallelism(4)));
+}
+
+#[test]
+fn two_inputs_have_no_order_between_them() {
+    assert!(may_come_behind(|env| {
+        let all = numbers(env).disable_chaining();
+        let even = all.clone().filter(|n| Ok(n % 2 == 0)).disable_chaining();
+        even.union(all.filter(|n| Ok(n % 2 == 1)).disable_chaining())
+    }));
+}
+
+#[test]
+fn the_pieces_of_a_file_are_read_side_by_side() {
+    let file = Numbers::new("pieces");
+    assert!(may_come_behind(|env| env.source("file", file.source())));
+}
+
+#[test]
+fn one_reader_or_one_piece_keeps_the_order_of_a_file() {
+    let file = Numbers::new("one-piece");
+    assert_eq!(behind(|env| env.source("file", file.source()).parallelism(1)), 0);
+    assert_eq!(behind(|env| env.source("file", file.source().split_bytes(u64::MAX))), 0);
+    let csv = FileSource::csv::<(u64,)>(file.0.as_path()).headers(false).split_bytes(2_000);
+    assert_eq!(behind(|env| env.source("file", csv).map(|(n,)| Ok(n))), 0);
+}
+
+/// The results of a `reduce` over 10 records.
+fn sums(mode: RuntimeMode) -> Vec<u64> {
+    let mut env = testing::environment();
+    env.set_runtime_mode(mode);
+    let results = CollectSink::new();
+    env.source("numbers", Datagen::sequence(0..10))
+        .key_by(|_| ())
+        .reduce("sum", |sum, n| Ok(*sum += n))
+        .sink("results", results.clone());
+    env.execute("sums").unwrap();
+    results.take()
+}
+
+#[test]
+fn a_job_whose_sources_all_end_is_a_batch_job_if_it_may_choose() {
+    assert_eq!(sums(RuntimeMode::Automatic), [45]);
+    assert_eq!(sums(RuntimeMode::Batch), [45]);
+    assert_eq!(sums(RuntimeMode::Streaming).len(), 10);
+}
+
+#[test]
+fn no_records_give_no_results() {
+    let sums = testing::run_on([0_u64; 0], |numbers| {
+        numbers.key_by(|_| ()).reduce("sum", |sum, n| Ok(*sum += n))
+    });
+    assert_eq!(sums.unwrap(), [0_u64; 0]);
+}
+
+/// What `docs/compared-with-flink.md` says is not there, and how it would be called if it were.
+const NOT_YET: [(&str, &[&str]); 16] = [
+    ("Checkpoints", &["enable_checkpointing", "set_checkpoint_interval", "CheckpointCoordinator"]),
+    ("Savepoints", &["Savepoint", "savepoint"]),
+    ("Timers", &["OnTimer", "on_timer", "register_timer", "TimerService"]),
+    ("Windows", &["window", "window_all", "Windowed", "WindowedStream"]),
+    ("Watermarks", &["assign_timestamps", "WatermarkStrategy", "with_watermarks"]),
+    ("Joins", &["JoinedStreams", "interval_join", "co_group"]),
+    ("Broadcast state", &["BroadcastState", "BroadcastProcess"]),
+    ("Other state", &["ReducingState", "AggregatingState", "StateTtl", "OperatorState"]),
+    ("RocksDB", &["RocksDb", "rocksdb"]),
+    ("Async I/O", &["async_map", "AsyncFunction", "unordered_wait"]),
+    ("Iterations", &["iterate", "IterativeStream"]),
+    ("Aggregations", &["aggregate", "sum", "min_by", "max_by"]),
+    ("Kafka", &["KafkaSource", "KafkaSink", "JdbcSink", "PulsarSource"]),
+    ("SQL", &["TableEnvironment", "sql_query", "execute_sql"]),
+    ("High availability", &["ZooKeeperElection", "HaServices"]),
+    ("Reporters", &["MetricReporter", "PrometheusReporter"]),
+];
+
+#[test]
+fn what_the_comparison_says_is_not_there_is_not_there() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    let page = std::fs::read_to_string(root.join("docs/compared-with-flink.md")).unwrap();
+    let mut sources = Vec::new();
+    for folder in ["core", "rm-standalone", "rm-yarn", "cli"] {
+        list_sources(&root.join(folder), &mut sources);
+    }
+    for (topic, names) in NOT_YET {
+        let row = page.lines().find(|line| line.starts_with(&format!("| {topic}")));
+        assert!(row.is_some_and(|row| row.contains("not yet")), "{topic}: {row:?}");
+        for (name, (file, text)) in
+            names.iter().flat_map(|name| sources.iter().map(move |s| (name, s)))
+        {
+            let there = ["fn", "struct", "enum", "trait"].iter().any(|item| {
+                let start = format!("pub {item} {name}");
+                text.match_indices(&start).any(|(at, _)| {
+                    let next = text[at + start.len()..].chars().next();
+                    !next.is_some_and(|c| c.is_alphanumeric() || c == '_')
+                })
+            });
+            assert!(!there, "{} has `{name}` now: say so in the row {topic}", file.display());
+        }
+    }
+}
+
+fn list_sources(folder: &Path, sources: &mut Vec<(PathBuf, String)>) {
+    for entry in std::fs::read_dir(folder).unwrap().map(Result::unwrap) {
+        let path = entry.path();
+        if path.is_dir() {
+            list_sources(&path, sources);
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            let text = std::fs::read_to_string(&path).unwrap();
+            sources.push((path, text));
+        }
+    }
+}

@@ -1,0 +1,176 @@
+//! Finds suspicious card payments, with state for each card.
+//!
+//! Payments are CSV, `time_ms,card,cents,country`, in the order in which they happened. An alert is
+//! written, as a line of CSV, when
+//! - a payment of at least 500.00 comes within a minute after one below 1.00, the card's last
+//!   (`probe`: somebody tried whether the card works);
+//! - a card pays in a country within an hour of a payment in another (`travel`).
+//!
+//! What a card did is kept in a value (its last payment) and a map (its last payment in each
+//! country). The rules need a card's payments in their order, so all of them must be in one file,
+//! and that file is read as one piece: CSV is, unless `split_at_newlines` says otherwise.
+//!
+//! ```text
+//! cargo run --release --example card_fraud -- --input FILE_OR_DIR --output DIR
+//! millstream run card_fraud --input FILE_OR_DIR --output DIR
+//! ```
+
+use std::path::{PathBuf, absolute};
+
+use millstream::prelude::*;
+
+const MINUTE_MS: i64 = 60 * 1000;
+const HOUR_MS: i64 = 60 * MINUTE_MS;
+/// Below this a payment may be a probe.
+const SMALL_CENTS: u64 = 100;
+/// From this on a payment after a probe is suspicious.
+const LARGE_CENTS: u64 = 50_000;
+
+#[millstream::record]
+struct Payment {
+    time_ms: i64,
+    card: String,
+    cents: u64,
+    country: String,
+}
+
+#[millstream::record]
+struct Alert {
+    time_ms: i64,
+    card: String,
+    rule: String,
+}
+
+#[millstream::main]
+fn card_fraud(env: &mut Environment, args: Args) -> Result<()> {
+    // Computed once, where the user is: the job's processes have working directories of their own.
+    let input: PathBuf = env.plan_value("input", || Ok(absolute(args.required("input")?)?))?;
+    let output: PathBuf = env.plan_value("output", || Ok(absolute(args.required("output")?)?))?;
+
+    env.set_runtime_mode(RuntimeMode::Automatic);
+    let alerts = find_fraud(env.source("payments", FileSource::csv(input)));
+    alerts.sink("alerts", FileSink::csv(output).suffix(".csv"));
+    env.execute("card fraud")?;
+    Ok(())
+}
+
+/// The job between its source and its sink.
+fn find_fraud(payments: Stream<Payment>) -> Stream<Alert> {
+    payments.key_by_ref(|payment| &payment.card).process("rules", |states| {
+        Ok(Rules { last: states.value("last payment")?, countries: states.map("countries")? })
+    })
+}
+
+/// The rules; its states are those of the card at hand.
+struct Rules {
+    /// When the last payment was, and of how much.
+    last: ValueState<(i64, u64)>,
+    /// When the last payment was in each country.
+    countries: MapState<String, i64>,
+}
+
+impl KeyedProcess<String, Payment> for Rules {
+    type Out = Alert;
+
+    fn process(&mut self, payment: Payment, ctx: &mut Context<'_, String, Alert>) -> Result<()> {
+        let Payment { time_ms, card, cents, country } = payment;
+        let alert = |rule: &str| Alert { time_ms, card: card.clone(), rule: rule.to_owned() };
+
+        let last = self.last.get(ctx)?.copied();
+        let probed =
+            last.is_some_and(|(time, cents)| cents < SMALL_CENTS && time_ms - time <= MINUTE_MS);
+        if probed && cents >= LARGE_CENTS {
+            ctx.emit(alert("probe"));
+        }
+        self.last.set(ctx, (time_ms, cents))?;
+
+        let travelled = self
+            .countries
+            .iter(ctx)?
+            .any(|(name, time)| *name != country && time_ms - time <= HOUR_MS);
+        if travelled {
+            ctx.emit(alert("travel"));
+        }
+        self.countries.put(ctx, country, time_ms)?;
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fmt::Write;
+    use std::path::Path;
+    use std::process::Command;
+
+    use millstream::testing;
+
+    use super::*;
+
+    /// Four files of 1,500 payments by ten cards each.
+    fn make_payments(directory: &Path) {
+        let mut random = 11_u64;
+        let mut below = |limit: u64| {
+            random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            (random >> 33) % limit
+        };
+        for file in 0..4 {
+            let mut payments = "time_ms,card,cents,country\n".to_owned();
+            let mut time_ms = 1_760_000_000_000_u64;
+            for _ in 0..1_500 {
+                time_ms += below(20_000);
+                let cents = [below(100), below(10_000), 50_000 + below(9)][below(3) as usize];
+                let country = ["is", "is", "is", "is", "jp", "\"n,o\""][below(6) as usize];
+                let card = below(10);
+                writeln!(payments, "{time_ms},{file}-{card},{cents},{country}").unwrap();
+            }
+            std::fs::write(directory.join(format!("{file}.csv")), payments).unwrap();
+        }
+    }
+
+    /// What awk finds in the same files, sorted.
+    fn reference(directory: &Path) -> Vec<String> {
+        let mut awk = Command::new("awk");
+        awk.arg("-f").arg(concat!(env!("CARGO_MANIFEST_DIR"), "/reference/card_fraud.awk"));
+        awk.args((0..4).map(|file| directory.join(format!("{file}.csv"))));
+        let output = awk.output().unwrap();
+        assert!(output.status.success(), "{output:?}");
+        let mut lines: Vec<String> =
+            String::from_utf8(output.stdout).unwrap().lines().map(str::to_owned).collect();
+        lines.sort();
+        lines
+    }
+
+    fn run(payments: &Path, parallelism: u32, mode: RuntimeMode) -> Vec<String> {
+        let mut env = testing::environment();
+        env.set_parallelism(parallelism);
+        env.set_runtime_mode(mode);
+        let alerts = CollectSink::new();
+        find_fraud(env.source("payments", FileSource::csv(payments)))
+            .sink("alerts", alerts.clone());
+        env.execute("card fraud").unwrap();
+        let alerts = alerts.take().into_iter();
+        let mut lines: Vec<String> =
+            alerts.map(|a| format!("{},{},{}", a.time_ms, a.card, a.rule)).collect();
+        lines.sort();
+        lines
+    }
+
+    #[test]
+    fn alerts_are_what_awk_finds_in_both_modes_at_every_parallelism() {
+        let directory = std::env::temp_dir().join(format!("card-fraud-{}", std::process::id()));
+        std::fs::create_dir_all(&directory).unwrap();
+        make_payments(&directory);
+        let expected = reference(&directory);
+        for rule in ["probe", "travel"] {
+            let alerts = expected.iter().filter(|line| line.ends_with(rule)).count();
+            assert!((100..6_000).contains(&alerts), "{alerts} alerts of {rule}");
+        }
+        for parallelism in [1, 4] {
+            for mode in [RuntimeMode::Batch, RuntimeMode::Streaming] {
+                let got = run(&directory, parallelism, mode);
+                assert!(got == expected, "{mode:?} at parallelism {parallelism}: {got:#?}");
+            }
+        }
+        std::fs::remove_dir_all(directory).unwrap();
+    }
+}

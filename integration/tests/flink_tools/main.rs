@@ -1,0 +1,152 @@
+//! Flink's own tools, unmodified, against our REST: its command line, its typed REST client, and
+//! its web page in a browser.
+//!
+//! Flink comes from PyPI (`scripts/flink/install.sh`), the browser is Debian's Chromium. CI runs
+//! the newest version; `MILLSTREAM_SOAK=1` also the last of Flink 1, with the option for it.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "what helpers of tests unwrap fails the test"
+)]
+
+mod flink;
+
+use std::time::Duration;
+
+use millstream_integration::{Cluster, Job, Outcome, binary, until};
+
+use crate::flink::{Flink, versions};
+
+/// A cluster as this version's clients want it.
+fn cluster(flink: &Flink) -> Cluster {
+    let option = flink.version().starts_with("1.").to_string();
+    Cluster::builder().set("millstream.rest.flink-1-clients", &option).start()
+}
+
+/// A job of three vertices that runs until it is cancelled.
+const JOB: [&str; 5] = ["--job", "pressure", "--unchained", "--pause-ms", "5"];
+
+fn running_job(cluster: &Cluster) -> Job {
+    let job = cluster.submit_job(&[], &JOB);
+    job.wait_for_tasks();
+    job
+}
+
+#[test]
+fn the_command_line_lists_and_cancels_and_prints_why_it_cannot_do_more() {
+    for flink in versions() {
+        let cluster = cluster(flink);
+        let job = running_job(&cluster);
+        let jobs = flink.command_line(&cluster, &["list", "-a"]).success().stdout;
+        assert!(jobs.contains(&format!("{} : pressure (RUNNING)", job.id)), "{jobs}");
+
+        let says = |outcome: &Outcome, sentence: &str| {
+            assert_ne!(outcome.code, Some(0), "{outcome:#?}");
+            let said = outcome.stdout.contains(sentence) || outcome.stderr.contains(sentence);
+            assert!(said, "{outcome:#?}");
+        };
+        let jar = flink.jar();
+        let run = flink.command_line(&cluster, &["run", "-d", jar.to_str().unwrap(), "job"]);
+        says(&run, "this cluster runs Rust programs and cannot execute a Java job graph");
+        let stop = flink.command_line(&cluster, &["stop", &job.id]);
+        says(&stop, "this version has no savepoints and no stop");
+        assert_eq!(job.status(), "RUNNING");
+
+        let _ = flink.command_line(&cluster, &["cancel", &job.id]).success();
+        job.wait_for("CANCELED");
+    }
+}
+
+#[test]
+fn the_typed_client_uploads_runs_lists_and_cancels() {
+    for flink in versions() {
+        let cluster = cluster(flink);
+        let body = serde_json::json!({ "programArgsList": JOB, "parallelism": 1 }).to_string();
+        let program = binary("jobs");
+        let port = cluster.rest.port.to_string();
+        let client = ["client", &port, program.to_str().unwrap(), &body];
+        let said = Outcome::of(flink.java(&client)).success().stdout;
+        let line = |start: &str| {
+            let line = said.lines().find_map(|line| line.strip_prefix(start));
+            line.unwrap_or_else(|| panic!("no {start:?} in {said}")).to_owned()
+        };
+        assert_eq!(line("uploaded "), "success");
+        let id = line("ran ");
+        assert_eq!(line("listed "), format!("{id} RUNNING pressure"));
+        let vertices: Vec<_> =
+            said.lines().filter_map(|line| line.strip_prefix("vertex ")).collect();
+        assert_eq!(vertices, ["Source: numbers", "fan out", "Sink: slow"]);
+        assert_eq!(line("accumulators "), "[]");
+        assert_eq!(line("ended "), format!("{id} false"), "a cancelled job is no success");
+        assert_eq!(cluster.job(&id).status(), "CANCELED");
+    }
+}
+
+/// What the typed client asks for and we do not have, by the sentence that says so.
+const MISSING: [&str; 4] = [
+    "Checkpointing is not enabled for job",
+    "There is no operation with triggerId=",
+    "is not rescaled: it has no adaptive scheduler",
+    "Application ",
+];
+
+#[test]
+fn the_typed_client_reads_every_answer() {
+    for flink in versions() {
+        let cluster = cluster(flink);
+        let job = running_job(&cluster);
+        let worker = cluster.rest.get("/taskmanagers").json["taskmanagers"][0]["id"].clone();
+        let check = |state: &str| {
+            let vertex = &job.vertices()[1].1;
+            let values = [
+                format!("jobid={}", job.id),
+                format!("vertexid={vertex}"),
+                format!("taskmanagerid={}", worker.as_str().unwrap()),
+                format!("triggerid={}", job.id),
+                format!("applicationid={}", job.id),
+                format!("rescaleuuid={}", job.id),
+            ];
+            let port = cluster.rest.port.to_string();
+            let fixed = ["subtaskindex=0", "attempt=0", "checkpointid=1", "jarid=x", "filename=x"];
+            let words: Vec<&str> = ["every-endpoint", &port]
+                .into_iter()
+                .chain(fixed)
+                .chain(values.iter().map(String::as_str))
+                .collect();
+            let said = Outcome::of(flink.java(&words)).success().stdout;
+            let (read, failed): (Vec<&str>, Vec<&str>) =
+                said.lines().partition(|line| line.contains(" ok "));
+            let unknown = |line: &&&str| !MISSING.iter().any(|sentence| line.contains(sentence));
+            let faults: Vec<_> = failed.iter().filter(unknown).collect();
+            assert!(faults.is_empty(), "{}, {state}: {faults:#?}", flink.version());
+            assert!(read.len() >= 40, "{} answers: {said}", read.len());
+        };
+        check("running");
+        let _ = cluster.millstream(&["cancel", &job.id]).success();
+        job.wait_for("CANCELED");
+        check("canceled");
+    }
+}
+
+#[test]
+fn the_web_page_shows_a_jobs_vertices_and_their_states() {
+    for flink in versions() {
+        let cluster = cluster(flink);
+        let job = running_job(&cluster);
+        let page = flink.serve_web(cluster.rest.port);
+        let vertices = job.vertices();
+        assert_eq!(vertices.len(), 3);
+        let path = format!("#/job/running/{}/overview", job.id);
+        // The page asks again and again; how far it is when the browser leaves depends on the load.
+        until("the page shows the job", Duration::from_secs(80), || {
+            let texts = page.texts(&cluster, &path);
+            let shown = |name: &str, state: &str| {
+                texts.windows(2).any(|pair| pair[0] == name && pair[1] == state)
+            };
+            let all = vertices.iter().all(|(name, _)| shown(name, "RUNNING"));
+            (all && texts.iter().any(|text| *text == job.id)).then_some(())
+        });
+        let _ = cluster.millstream(&["cancel", &job.id]).success();
+    }
+}
