@@ -49,7 +49,7 @@ fn start_and_stop(cluster: &Cluster, daemons: usize, arguments: &[&str]) -> Stri
     let running = processes(cluster);
     assert_eq!(running.len(), daemons, "{said}");
     assert_eq!(pid_files(cluster), running);
-    run(cluster, "stop-cluster.sh", &[]).success();
+    let _ = run(cluster, "stop-cluster.sh", &[]).success();
     assert_nothing(cluster, "stopped");
     said
 }
@@ -221,14 +221,14 @@ fn the_second_of_two_starts_says_that_a_cluster_runs() {
     assert!(lost.stderr.contains("listens at http://"), "{lost:?}");
     assert_eq!(processes(&cluster).len(), 2);
     assert_eq!(pid_files(&cluster), processes(&cluster));
-    run(&cluster, "stop-cluster.sh", &[]).success();
+    let _ = run(&cluster, "stop-cluster.sh", &[]).success();
     assert_nothing(&cluster, "stopped");
 }
 
 #[test]
 fn dead_and_deaf_daemons_leave_the_pid_files() {
     let cluster = Cluster::builder().task_managers(2).prepare();
-    run(&cluster, "start-cluster.sh", &[]).success();
+    let _ = run(&cluster, "start-cluster.sh", &[]).success();
     let pid_file = |service: &str| {
         let files = fs::read_dir(cluster.dir().join("pid")).unwrap().flatten();
         let name = format!("-{service}.pid");
@@ -300,17 +300,17 @@ fn the_callers_surroundings_do_not_matter() {
     for (name, variables) in cases {
         let mut command = plain(Path::new("bin/start-cluster.sh"));
         command.current_dir(&home).envs(variables.iter().copied());
-        Outcome::of(command).success();
+        let _ = Outcome::of(command).success();
         assert_eq!(processes(&cluster).len(), 2, "{name}");
         let mut command = plain(Path::new("./stop-cluster.sh"));
         command.current_dir(home.join("bin")).envs(variables.iter().copied());
-        Outcome::of(command).success();
+        let _ = Outcome::of(command).success();
         assert_nothing(&cluster, name);
     }
-    Outcome::of(plain(&linked)).success();
+    let _ = Outcome::of(plain(&linked)).success();
     let mut command = plain(Path::new("sh"));
     command.arg("stop-cluster.sh").current_dir(home.join("bin"));
-    Outcome::of(command).success();
+    let _ = Outcome::of(command).success();
     assert_nothing(&cluster, "through a link");
 }
 
