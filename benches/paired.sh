@@ -25,7 +25,7 @@ cargo build --quiet --release --manifest-path "$here/../Cargo.toml" \
     --workspace --bins --examples
 mkdir -p "$home/bin"
 cp -rp "$here/../scripts/conf" "$home/"
-for script in config start-cluster stop-cluster jobmanager taskmanager yarn-session; do
+for script in engine start-cluster stop-cluster jobmanager taskmanager standalone-job yarn-session; do
     cp -p "$here/../scripts/$script.sh" "$home/bin/"
 done
 strip -o "$home/bin/millstream" "$release/millstream"

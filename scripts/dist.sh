@@ -27,7 +27,7 @@ version=$(sed -n '/^\[workspace.package\]/,/^\[/s/^version = "\(.*\)"/\1/p' Carg
 name=millstream-$version-$machine
 stage=$(mktemp -d)
 trap 'rm -rf "$stage"' EXIT
-mkdir -p "$stage/$name"/{bin,conf,examples}
+mkdir -p "$stage/$name"/{bin,conf,examples,usrlib}
 
 # What `millstream --version` says it was built from; a source tree without git does not know.
 : "${MILLSTREAM_COMMIT:=$(git rev-parse --short HEAD 2>/dev/null || true)}"
@@ -42,7 +42,7 @@ for example in word_count datagen_print; do
     strip -o "$stage/$name/examples/$example" "$built/examples/$example"
 done
 
-for script in config start-cluster stop-cluster jobmanager taskmanager yarn-session; do
+for script in engine start-cluster stop-cluster jobmanager taskmanager standalone-job yarn-session; do
     cp -p "scripts/$script.sh" "$stage/$name/bin/"
 done
 cp -p scripts/conf/* "$stage/$name/conf/"

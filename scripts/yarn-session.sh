@@ -1,4 +1,4 @@
-#!/usr/bin/env bash
+#!/bin/sh
 # Starts a session on YARN, or attaches to one.
 #
 # usage: yarn-session.sh [-d] [-jm MB] [-tm MB] [-s SLOTS] [-nm NAME] [-qu QUEUE] [-D key=value ...]
@@ -6,10 +6,7 @@
 #        yarn-session.sh -q
 # `yarn-session.sh -h` shows all options. HADOOP_CONF_DIR names Hadoop's configuration.
 
-self=$0
-[[ -L $self ]] && self=$(readlink -f "$self")
-[[ $self == */* ]] || self=./$self
-# shellcheck source=config.sh
-source "${self%/*}/config.sh"
-find_home
-exec "$BINARY" yarn-session "$@"
+self=$(readlink -f "$0") || exit 1
+# shellcheck source=engine.sh
+. "${self%/*}/engine.sh"
+exec "$engine" yarn-session "$@"

@@ -48,6 +48,7 @@ struct Ends<T> {
 }
 
 fn config(host: HostId, bind: Option<SocketAddr>) -> ExchangeConfig {
+    let bind = bind.into_iter().collect();
     ExchangeConfig { host, token: Secret::new([7; 32]), credentials: None, bind }
 }
 

@@ -7,6 +7,7 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
+use millstream_types::JobId;
 
 /// What `--version` prints.
 pub(crate) fn version() -> String {
@@ -68,6 +69,9 @@ pub(crate) enum Verb {
     /// Runs a TaskManager; the scripts use it.
     #[command(name = "taskmanager", hide = true)]
     TaskManager(DaemonArguments),
+    /// Runs a JobManager for one program; standalone-job.sh uses it.
+    #[command(name = "standalone-job", hide = true)]
+    StandaloneJob(StandaloneJobArguments),
 }
 
 /// Which cluster is meant.
@@ -301,9 +305,34 @@ pub(crate) struct DaemonArguments {
     /// The file that log lines are appended to, instead of standard error.
     #[arg(long, value_name = "file")]
     pub(crate) log_file: Option<PathBuf>,
+    /// The file that appears when the daemon is ready, and says where it listens.
+    #[arg(long, value_name = "file")]
+    pub(crate) ready_file: Option<PathBuf>,
     /// Sets a configuration option of this process.
     #[arg(short = 'D', value_name = "key=value")]
     pub(crate) properties: Vec<String>,
+}
+
+/// The options of a JobManager for one program.
+#[derive(Debug, Args)]
+pub(crate) struct StandaloneJobArguments {
+    #[command(flatten)]
+    pub(crate) daemon: DaemonArguments,
+    /// The program.
+    #[arg(long, value_name = "file")]
+    pub(crate) artifact: PathBuf,
+    /// The id of its first job; random by default.
+    #[arg(long, value_name = "id")]
+    pub(crate) job_id: Option<JobId>,
+    /// Which of the program's jobs to run.
+    #[arg(long, value_name = "name")]
+    pub(crate) entry: Option<String>,
+    /// The parallelism of operators that set none.
+    #[arg(long)]
+    pub(crate) parallelism: Option<u32>,
+    /// The program's own arguments.
+    #[arg(last = true)]
+    pub(crate) arguments: Vec<String>,
 }
 
 /// Options of `run` that take the next word, by the names that clap knows.
@@ -398,6 +427,10 @@ pub(crate) fn normalized(arguments: impl IntoIterator<Item = OsString>) -> Vec<O
     let mut arguments = arguments.into_iter();
     let mut normalized: Vec<OsString> = arguments.by_ref().take(2).collect();
     let verb = normalized.get(1).and_then(|verb| verb.to_str()).unwrap_or_default();
+    if verb == "standalone-job" {
+        normalized.extend(arguments);
+        return normalized;
+    }
     let runs = matches!(verb, "run" | "run-application" | "info");
     let session = verb == "yarn-session";
     while let Some(argument) = arguments.next() {

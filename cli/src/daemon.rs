@@ -7,40 +7,82 @@ use std::sync::Mutex;
 
 use anyhow::{Context as _, Result};
 use millstream_cluster::{
-    DaemonError, DaemonFiles, Ended, JobManagerSetup, TaskManagerSetup, run_job_manager,
-    run_task_manager,
+    Application, DaemonError, DaemonFiles, Driver, Ended, Endpoints, JobManagerSetup, Lifecycle,
+    TaskManagerSetup, run_job_manager, run_task_manager,
 };
 use millstream_config::{Configuration, Loader, options};
-use millstream_rm_driver::driver_events;
+use millstream_rm_driver::{ClusterStatus, driver_events};
 use millstream_rm_standalone::StandaloneDriver;
+use millstream_types::JobId;
 use tracing_subscriber::EnvFilter;
 
-use crate::arguments::DaemonArguments;
+use crate::arguments::{DaemonArguments, ProgramArguments, StandaloneJobArguments};
+use crate::program::random_id;
+use crate::settings;
 
 /// Both daemons wait most of the time; user code runs in their children.
 const THREADS: usize = 2;
 
 /// Runs a JobManager until it is told to stop.
 pub(crate) fn job_manager(arguments: &DaemonArguments) -> Result<ExitCode> {
+    // Being told to stop by a signal is how this daemon ends.
     run(arguments, |configuration, files| {
-        run_job_manager(configuration, files, JobManagerSetup::session(), |_| {
-            let (events, received) = driver_events();
-            Ok((Box::new(StandaloneDriver::new(events)), received))
-        })
+        Ok(run_job_manager(configuration, files, JobManagerSetup::session(), standalone_driver))
     })
+    .map(|_| ExitCode::SUCCESS)
 }
 
 /// Runs a TaskManager until it is told to stop.
 pub(crate) fn task_manager(arguments: &DaemonArguments) -> Result<ExitCode> {
     run(arguments, |configuration, files| {
-        run_task_manager(configuration, files, TaskManagerSetup::default())
+        Ok(run_task_manager(configuration, files, TaskManagerSetup::default()))
     })
+    .map(|_| ExitCode::SUCCESS)
+}
+
+/// Runs a JobManager for one program until its jobs have ended. The exit code says how: a process
+/// manager must see the difference between a job that ended and one that a signal cut short.
+pub(crate) fn standalone_job(arguments: &StandaloneJobArguments) -> Result<ExitCode> {
+    let program = ProgramArguments {
+        class: arguments.entry.clone(),
+        parallelism: arguments.parallelism,
+        program: std::iter::once(arguments.artifact.display().to_string())
+            .chain(arguments.arguments.iter().cloned())
+            .collect(),
+    };
+    let first_job = match arguments.job_id {
+        Some(job) => job,
+        None => JobId::from_bytes(random_id()?),
+    };
+    let ended = run(&arguments.daemon, |configuration, files| {
+        let settings =
+            settings::job_settings(&configuration, &arguments.daemon.properties, &program)?;
+        let artifact = arguments.artifact.clone();
+        let application = Application { artifact, settings, first_job };
+        let lifecycle = Lifecycle::Application(application);
+        let setup = JobManagerSetup { lifecycle, ..JobManagerSetup::session() };
+        Ok(run_job_manager(configuration, files, setup, standalone_driver))
+    })?;
+    Ok(match ended {
+        Ended::Done(ClusterStatus::Succeeded | ClusterStatus::Cancelled) => ExitCode::SUCCESS,
+        Ended::Done(ClusterStatus::Failed) => ExitCode::FAILURE,
+        Ended::Signalled(signal) => of_signal(signal),
+    })
+}
+
+fn standalone_driver(_: &Endpoints) -> Result<Driver, DaemonError> {
+    let (events, received) = driver_events();
+    Ok((Box::new(StandaloneDriver::new(events)), received))
+}
+
+fn of_signal(signal: i32) -> ExitCode {
+    ExitCode::from(u8::try_from(128 + signal).unwrap_or(1))
 }
 
 fn run<F: Future<Output = Result<Ended, DaemonError>>>(
     arguments: &DaemonArguments,
-    daemon: impl FnOnce(Configuration, DaemonFiles) -> F,
-) -> Result<ExitCode> {
+    daemon: impl FnOnce(Configuration, DaemonFiles) -> Result<F>,
+) -> Result<Ended> {
     let mut loader = Loader::from_process();
     if let Some(dir) = &arguments.conf_dir {
         loader = loader.with_conf_dir(dir);
@@ -51,9 +93,9 @@ fn run<F: Future<Output = Result<Ended, DaemonError>>>(
     for warning in &loaded.warnings {
         tracing::warn!("{warning}");
     }
-    let files = DaemonFiles { log: arguments.log_file.clone() };
-    // Being told to stop by a signal is how this daemon ends.
-    block_on(daemon(loaded.configuration, files)).map(|_| ExitCode::SUCCESS)
+    let files =
+        DaemonFiles { log: arguments.log_file.clone(), ready: arguments.ready_file.clone() };
+    block_on(daemon(loaded.configuration, files)?)
 }
 
 /// Runs a daemon whose configuration came some other way, with this log file. Its exit code says
@@ -66,10 +108,10 @@ pub(crate) fn run_configured<F: Future<Output = Result<Ended, DaemonError>>>(
 ) -> Result<ExitCode> {
     let level = configuration.get(&options::ENV_LOG_LEVEL)?;
     log_to(Some(log_file), level.as_str())?;
-    let files = DaemonFiles { log: Some(log_file.to_owned()) };
+    let files = DaemonFiles { log: Some(log_file.to_owned()), ready: None };
     Ok(match block_on(daemon(configuration, files))? {
-        Ended::Done => ExitCode::SUCCESS,
-        Ended::Signalled(signal) => ExitCode::from(u8::try_from(128 + signal).unwrap_or(1)),
+        Ended::Done(_) => ExitCode::SUCCESS,
+        Ended::Signalled(signal) => of_signal(signal),
     })
 }
 

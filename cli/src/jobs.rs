@@ -87,13 +87,7 @@ fn render(
 
 /// `dd.MM.yyyy HH:mm:ss` in this machine's time zone.
 fn local_time(millis: i64) -> String {
-    let seconds: libc::time_t = millis.div_euclid(1000);
-    // SAFETY: all fields of `tm` may be zero.
-    let mut time: libc::tm = unsafe { std::mem::zeroed() };
-    // SAFETY: both pointers are valid for the call; it writes only to `time`.
-    if unsafe { libc::localtime_r(&raw const seconds, &raw mut time) }.is_null() {
-        return format!("{millis} ms");
-    }
+    let Some(time) = broken_down(millis.div_euclid(1000)) else { return format!("{millis} ms") };
     format!(
         "{:02}.{:02}.{:04} {:02}:{:02}:{:02}",
         time.tm_mday,
@@ -103,6 +97,29 @@ fn local_time(millis: i64) -> String {
         time.tm_min,
         time.tm_sec
     )
+}
+
+/// The present as `yyyyMMdd-HHmmss` in this machine's time zone, for names of files.
+pub(crate) fn local_stamp() -> String {
+    let now = std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default().as_secs();
+    let Some(time) = i64::try_from(now).ok().and_then(broken_down) else { return now.to_string() };
+    format!(
+        "{:04}{:02}{:02}-{:02}{:02}{:02}",
+        time.tm_year + 1900,
+        time.tm_mon + 1,
+        time.tm_mday,
+        time.tm_hour,
+        time.tm_min,
+        time.tm_sec
+    )
+}
+
+fn broken_down(seconds: libc::time_t) -> Option<libc::tm> {
+    // SAFETY: all fields of `tm` may be zero.
+    let mut time: libc::tm = unsafe { std::mem::zeroed() };
+    // SAFETY: both pointers are valid for the call; it writes only to `time`.
+    let null = unsafe { libc::localtime_r(&raw const seconds, &raw mut time) }.is_null();
+    (!null).then_some(time)
 }
 
 /// Cancels a job.

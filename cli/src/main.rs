@@ -14,6 +14,7 @@ mod progress;
 mod rest;
 mod run;
 mod settings;
+mod standalone;
 mod submission;
 mod target;
 mod yarn;
@@ -33,6 +34,12 @@ fn main() -> ExitCode {
 }
 
 fn execute(arguments: impl Iterator<Item = OsString>) -> anyhow::Result<ExitCode> {
+    let arguments: Vec<OsString> = arguments.collect();
+    if let Some((_, [verb, script @ ..])) = arguments.split_first()
+        && verb == standalone::VERB
+    {
+        return standalone::run(script);
+    }
     let command_line = match CommandLine::try_parse_from(normalized(arguments)) {
         Ok(command_line) => command_line,
         Err(error) => {
@@ -60,6 +67,7 @@ fn execute(arguments: impl Iterator<Item = OsString>) -> anyhow::Result<ExitCode
         Some(Verb::Cancel(arguments)) => jobs::cancel(&arguments),
         Some(Verb::JobManager(arguments)) => daemon::job_manager(&arguments),
         Some(Verb::TaskManager(arguments)) => daemon::task_manager(&arguments),
+        Some(Verb::StandaloneJob(arguments)) => daemon::standalone_job(&arguments),
     }
 }
 

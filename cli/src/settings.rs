@@ -1,5 +1,6 @@
 //! From options and configuration files to what a command needs to know.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use anyhow::{Result, bail};
@@ -70,6 +71,12 @@ pub(crate) fn job_settings(
     let (_, args) = program.split();
     // Only what was said for this job: the cluster has a file of its own. Old names become new.
     let own = Loader::new().with_dynamic_properties(properties).load()?.configuration;
+    let mut config: BTreeMap<String, String> =
+        own.pairs().map(|(key, value)| (key.to_owned(), value.to_owned())).collect();
+    // A name is the job's wherever it was said.
+    if let Some(name) = configuration.get(&options::PIPELINE_NAME)? {
+        config.insert(options::PIPELINE_NAME.key().to_owned(), name);
+    }
     let mut settings = JobSettings {
         args: args.to_vec(),
         entry: program.class.clone(),
@@ -78,7 +85,7 @@ pub(crate) fn job_settings(
         chaining: configuration.get(&options::PIPELINE_OPERATOR_CHAINING_ENABLED)?,
         runtime_mode,
         buffer_timeout_ms: buffer_timeout_ms(configuration)?,
-        config: own.pairs().map(|(key, value)| (key.to_owned(), value.to_owned())).collect(),
+        config,
     };
     settings.set_serialize_always(configuration.get(&options::EXECUTION_SERIALIZE_ALWAYS)?);
     Ok(settings)
@@ -164,6 +171,35 @@ mod tests {
         let set = settings(&["pipeline.max-parallelism=7"], None).unwrap();
         assert_eq!(set.max_parallelism.get(), 7);
         assert!(settings(&["pipeline.max-parallelism=0"], None).is_err());
+    }
+
+    #[test]
+    fn the_last_place_that_sets_an_option_wins() {
+        let conf = tempfile::tempdir().unwrap();
+        let text = "parallelism.default: 2\npipeline.name: file\nexecution.runtime-mode: BATCH\n\
+                    execution.buffer-timeout.interval: 1 ms\n";
+        std::fs::write(conf.path().join("config.yaml"), text).unwrap();
+        let environment = "parallelism.default: 3\nexecution.buffer-timeout.interval: 2 ms\n";
+        let dynamic =
+            ["execution.buffer-timeout.interval=3 ms", "execution.buffer-timeout.interval=4 ms"];
+        let properties = dynamic.map(str::to_owned);
+        let loader = Loader::new().with_conf_dir(conf.path()).with_properties(environment);
+        let configuration =
+            loader.with_dynamic_properties(&properties).load().unwrap().configuration;
+        let program = |parallelism| ProgramArguments {
+            parallelism,
+            program: vec!["job".to_owned()],
+            ..ProgramArguments::default()
+        };
+        let set = job_settings(&configuration, &properties, &program(None)).unwrap();
+        // The default, the file, the environment, and the last of two on the command line.
+        assert!(set.chaining);
+        assert_eq!(set.config["pipeline.name"], "file");
+        assert_eq!(set.runtime_mode, millstream_graph::RuntimeMode::Batch);
+        assert_eq!((set.parallelism, set.buffer_timeout_ms), (3, 4));
+        // An option of the command.
+        let set = job_settings(&configuration, &properties, &program(Some(5))).unwrap();
+        assert_eq!(set.parallelism, 5);
     }
 
     #[test]

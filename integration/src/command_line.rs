@@ -65,6 +65,11 @@ impl Started {
         kill(self.pid, libc::SIGINT);
     }
 
+    /// Asks it to end.
+    pub fn terminate(&self) {
+        kill(self.pid, libc::SIGTERM);
+    }
+
     /// Kills it with signal 9.
     pub fn kill(&self) {
         kill(self.pid, libc::SIGKILL);

@@ -92,7 +92,7 @@ impl Cluster {
         let client = authority.issue(Role::Client, "me", DAY).unwrap();
         let mut secrets =
             Secrets::default().and(authority.to_secret().expose()).and(client.to_secret().expose());
-        let files = DaemonFiles { log: Some(dir.path().join("jobmanager.log")) };
+        let files = DaemonFiles { log: Some(dir.path().join("jobmanager.log")), ready: None };
         let given = Some(Arc::clone(&authority));
         let setup = JobManagerSetup { authority: given, ..JobManagerSetup::session() };
         let config = configuration(&dir.path().join("master"), rpc, rest, 0);
@@ -107,7 +107,7 @@ impl Cluster {
             secrets = secrets.and(own.to_secret().expose());
             let home = dir.path().join(format!("worker-{number}"));
             let config = configuration(&home, rpc, rest, number);
-            let files = DaemonFiles { log: Some(home.join("taskmanager.log")) };
+            let files = DaemonFiles { log: Some(home.join("taskmanager.log")), ready: None };
             let (name, value) = mark.split_once('=').unwrap();
             let variables = vec![(name.into(), value.into())];
             let setup = TaskManagerSetup { credentials: Some(own), variables };

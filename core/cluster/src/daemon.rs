@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
 use millstream_config::{ConfigError, Configuration, options};
-use millstream_taskmanager::LogDirectory;
+use millstream_rm_driver::ClusterStatus;
+use millstream_taskmanager::{LogDirectory, TempDirs, WorkingDir};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
@@ -65,6 +66,8 @@ impl DaemonError {
 pub struct DaemonFiles {
     /// The log; standard error when there is none.
     pub log: Option<PathBuf>,
+    /// The file that says that the daemon is ready and where it listens; see [`ReadyFile`].
+    pub ready: Option<PathBuf>,
 }
 
 impl DaemonFiles {
@@ -81,6 +84,37 @@ impl DaemonFiles {
             None => format!("{log_name}.out"),
         };
         LogDirectory { dir, log_name, out_name }
+    }
+}
+
+/// The file by which a daemon tells that it is ready: `key=value` lines, the first of which is its
+/// process id. A JobManager adds `rest` and `rpc`, a TaskManager its `worker` id once it has
+/// registered. The file appears whole and is removed when this value is dropped.
+#[derive(Debug)]
+pub(crate) struct ReadyFile(PathBuf);
+
+impl ReadyFile {
+    pub(crate) fn write(path: &Path, lines: &[(&str, String)]) -> Result<Self, DaemonError> {
+        let mut text = format!("pid={}\n", std::process::id());
+        for (key, value) in lines {
+            text.push_str(&format!("{key}={value}\n"));
+        }
+        let temporary = path.with_extension(format!("{}.tmp", std::process::id()));
+        let written = std::fs::write(&temporary, text).and_then(|()| {
+            std::fs::rename(&temporary, path).inspect_err(|_| {
+                let _ = std::fs::remove_file(&temporary);
+            })
+        });
+        let failed =
+            |error| DaemonError::failed(format!("failed to write {}", path.display()), error);
+        written.map_err(failed)?;
+        Ok(Self(path.to_owned()))
+    }
+}
+
+impl Drop for ReadyFile {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.0);
     }
 }
 
@@ -132,8 +166,8 @@ pub(crate) fn refuse_open_bind(
 /// How a daemon ended that did not fail.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Ended {
-    /// What it existed for has ended, or it was asked to end over its ports.
-    Done,
+    /// What it existed for has ended this way, or it was asked to end over its ports.
+    Done(ClusterStatus),
     /// This signal ended it: whoever sent it knows why, and another process may go on.
     Signalled(i32),
 }
@@ -143,8 +177,9 @@ pub enum Ended {
 pub(crate) struct Signalled(Arc<OnceLock<i32>>);
 
 impl Signalled {
-    pub(crate) fn ended(&self) -> Ended {
-        self.0.get().map_or(Ended::Done, |signal| Ended::Signalled(*signal))
+    /// How the daemon ended, if no signal came before `status` was reached.
+    pub(crate) fn or_done(&self, status: ClusterStatus) -> Ended {
+        self.0.get().map_or(Ended::Done(status), |signal| Ended::Signalled(*signal))
     }
 }
 
@@ -174,10 +209,33 @@ pub(crate) async fn adopt_orphans() -> Result<(), DaemonError> {
     adopted.map_err(|error| DaemonError::failed("failed to become a subreaper", error))
 }
 
-/// The first of `io.tmp.dirs`.
-pub(crate) fn temp_base(configuration: &Configuration) -> Result<PathBuf, DaemonError> {
-    let dirs = configuration.get(&options::IO_TMP_DIRS)?;
-    Ok(dirs.into_iter().next().unwrap_or_else(std::env::temp_dir))
+/// A directory of the daemon's own in each of `io.tmp.dirs`; the list is never empty.
+pub(crate) fn working_dirs(
+    configuration: &Configuration,
+    prefix: &str,
+) -> Result<Vec<WorkingDir>, DaemonError> {
+    let create = |base: PathBuf| {
+        WorkingDir::create(&base, prefix).map_err(|error| {
+            let key = options::IO_TMP_DIRS.key();
+            let what = format!("failed to make a directory in {} ({key})", base.display());
+            DaemonError::failed(what, error)
+        })
+    };
+    configuration.get(&options::IO_TMP_DIRS)?.into_iter().map(create).collect()
+}
+
+/// The first of a daemon's directories, and the directories `name` in all of them, to be used in
+/// turn.
+pub(crate) fn first_and_all<'a>(
+    dirs: &'a [WorkingDir],
+    name: &str,
+) -> Result<(&'a Path, TempDirs), DaemonError> {
+    let Some((first, others)) = dirs.split_first() else {
+        let key = options::IO_TMP_DIRS.key();
+        return Err(DaemonError::Refused(format!("{key} names no directory")));
+    };
+    let others = others.iter().map(|dir| dir.path().join(name));
+    Ok((first.path(), TempDirs::new(first.path().join(name), others)))
 }
 
 #[cfg(test)]

@@ -164,7 +164,7 @@ impl HostThread {
             attempt: begin.attempt,
             token: Secret::new([0; 32]),
             credentials: None,
-            bind: self.listens.then_some((Ipv4Addr::LOCALHOST, 0).into()),
+            bind: Vec::from_iter(self.listens.then_some((Ipv4Addr::LOCALHOST, 0).into())),
         };
         let host = TaskHost::start(config, self.program, graph, self.control, outbox.clone())
             .map_err(|error| malformed(format!("{error:#}")))?;

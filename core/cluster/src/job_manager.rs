@@ -22,14 +22,14 @@ use millstream_rm_driver::{ClusterStatus, DriverEventReceiver, ResourceManagerDr
 use millstream_rpc::{ClusterServer, ClusterServerConfig};
 use millstream_security::{Authority, CLUSTER_LIFETIME, Credentials, Role, SecurityError};
 use millstream_taskmanager::{
-    CoordinatorHosts, CoordinatorHostsConfig, HostSettings, LogDirectory, WorkingDir,
+    CoordinatorHosts, CoordinatorHostsConfig, HostSettings, LogDirectory, TempDirs,
 };
 use millstream_types::{LeaderEpoch, TaskManagerId, Timestamp};
 use tokio::net::TcpListener;
 use tokio::task::{JoinError, JoinHandle};
 use tokio_util::sync::CancellationToken;
 
-use crate::daemon::{self, DaemonError, DaemonFiles, Ended};
+use crate::daemon::{self, DaemonError, DaemonFiles, Ended, ReadyFile};
 use crate::lifecycle::{Begun, Lifecycle, Lifecycles, Outcome};
 use crate::planner::ChildPlanner;
 
@@ -38,6 +38,9 @@ pub type Driver = (Box<dyn ResourceManagerDriver>, DriverEventReceiver);
 
 /// How long running jobs may take to end when the process is told to stop.
 const SHUTDOWN_DEADLINE: Duration = Duration::from_secs(20);
+
+/// How the names of a JobManager's own directories start.
+const DIRECTORY: &str = "millstream-jobmanager";
 
 /// Where a JobManager listens.
 #[derive(Debug, Clone, Copy)]
@@ -101,21 +104,17 @@ pub async fn run_job_manager(
     let signalled = daemon::stop_at_signals(stop.clone())?;
     let ports = Ports::bind(&configuration, &setup).await?;
     let endpoints = ports.endpoints()?;
-    let dir = working_dir(&configuration)?;
-    let (artifacts, jars) = open_stores(&configuration, dir.path())?;
+    let dirs = daemon::working_dirs(&configuration, DIRECTORY)?;
+    let (dir, host_dirs) = daemon::first_and_all(&dirs, "")?;
+    let (artifacts, jars) = open_stores(&configuration, dir)?;
     let located: Arc<dyn ArtifactLocator> = Arc::new(artifacts.clone());
-    let logs = files.directory(dir.path());
-    let hosts = coordinator_hosts(&configuration, dir.path(), &logs, &setup.variables, &located)?;
+    let logs = files.directory(dir);
+    let hosts = coordinator_hosts(&configuration, host_dirs, &logs, &setup.variables, &located)?;
     let (driver, events) = make_driver(&endpoints)?;
     let (resources, mut resources_ended) =
         start_resource_manager(&resource_config(&configuration)?, driver, events);
     let resource_manager: Arc<dyn ResourceManagerGateway> = Arc::new(resources.clone());
-    let of_jobs = JobMasterConfig::from_configuration(&configuration)?;
-    let job_masters = Factory {
-        resource_manager: Arc::clone(&resource_manager),
-        coordinator_hosts: Arc::clone(&hosts) as _,
-        config: JobMasterConfig { authority: setup.authority, ..of_jobs },
-    };
+    let job_masters = job_masters(&configuration, setup.authority, &resource_manager, &hosts)?;
     let (dispatcher, _) = start_dispatcher(
         &dispatcher_config(&configuration)?,
         artifacts.clone(),
@@ -123,7 +122,7 @@ pub async fn run_job_manager(
         Arc::clone(&resource_manager),
     );
     let lease = setup.lease.map(ClientLease::new);
-    let planner = Arc::new(ChildPlanner::new(&configuration, dir.path().to_owned())?);
+    let planner = Arc::new(ChildPlanner::new(&configuration, dir.to_owned())?);
     let services = RestServices {
         dispatcher: dispatcher.clone(),
         resource_manager: Arc::clone(&resource_manager),
@@ -137,7 +136,7 @@ pub async fn run_job_manager(
         dispatcher: dispatcher.clone(),
         artifacts,
         variables: setup.variables,
-        temp_dir: dir.path().to_owned(),
+        temp_dir: dir.to_owned(),
         logs: logs.clone(),
         memory: configuration.get(&options::PLAN_MEMORY)?,
     };
@@ -145,7 +144,9 @@ pub async fn run_job_manager(
     let server = ClusterServer::new(server_config(&configuration)?, resource_manager, located);
     let begun = lifecycles.begin(setup.lifecycle).await;
     let serving = CancellationToken::new();
+    let urls = ports.urls(&endpoints);
     let served = tokio::spawn(ports.serve(server, rest_config, services, serving.clone())?);
+    let _ready = files.ready.map(|path| ReadyFile::write(&path, &urls)).transpose()?;
     let ended = tokio::select! {
         outcome = until_end(&lifecycles, begun, lease.as_ref(), &stop) => Ok(outcome),
         failed = &mut resources_ended => Err(resource_manager_failed(failed)),
@@ -154,11 +155,25 @@ pub async fn run_job_manager(
     serving.cancel();
     let _ = served.await;
     let outcome = ended?;
-    match signalled.ended() {
-        Ended::Done => leave(&resources, resources_ended, outcome).await,
+    let ended = signalled.or_done(outcome.status);
+    match ended {
+        Ended::Done(_) => leave(&resources, resources_ended, outcome).await,
         Ended::Signalled(_) => resources_ended.abort(),
     }
-    Ok(signalled.ended())
+    Ok(ended)
+}
+
+/// Checks what a JobManager of this configuration needs of this host, ports first, and leaves
+/// nothing.
+///
+/// # Errors
+/// What the JobManager would end with.
+pub async fn check_job_manager(configuration: &Configuration) -> Result<(), DaemonError> {
+    let setup = JobManagerSetup::session();
+    let ports = Ports::bind(configuration, &setup).await?;
+    daemon::working_dirs(configuration, DIRECTORY)?;
+    drop(ports);
+    Ok(())
 }
 
 /// Tells the external manager that the cluster has ended, and how.
@@ -237,9 +252,23 @@ async fn end_jobs(dispatcher: &DispatcherHandle, hosts: &CoordinatorHosts) {
     }
 }
 
+fn job_masters(
+    configuration: &Configuration,
+    authority: Option<Arc<Authority>>,
+    resource_manager: &Arc<dyn ResourceManagerGateway>,
+    hosts: &Arc<CoordinatorHosts>,
+) -> Result<Factory, DaemonError> {
+    let of_jobs = JobMasterConfig::from_configuration(configuration)?;
+    Ok(Factory {
+        resource_manager: Arc::clone(resource_manager),
+        coordinator_hosts: Arc::clone(hosts) as _,
+        config: JobMasterConfig { authority, ..of_jobs },
+    })
+}
+
 fn coordinator_hosts(
     configuration: &Configuration,
-    dir: &Path,
+    temp_dirs: TempDirs,
     logs: &LogDirectory,
     variables: &[(OsString, OsString)],
     artifacts: &Arc<dyn ArtifactLocator>,
@@ -247,7 +276,7 @@ fn coordinator_hosts(
     let config = CoordinatorHostsConfig {
         id: TaskManagerId::new("jobmanager"),
         hosts: HostSettings {
-            temp_dir: dir.to_owned(),
+            temp_dirs,
             logs: logs.clone(),
             variables: variables.to_vec(),
             start_timeout: configuration.get(&options::HOST_START_TIMEOUT)?,
@@ -277,13 +306,6 @@ fn dispatcher_config(configuration: &Configuration) -> Result<DispatcherConfig, 
     Ok(DispatcherConfig {
         ended_jobs_max: configuration.get(&options::JOBSTORE_MAX_CAPACITY)? as usize,
         ended_jobs_expiration: configuration.get(&options::JOBSTORE_EXPIRATION_TIME)?.duration(),
-    })
-}
-
-fn working_dir(configuration: &Configuration) -> Result<WorkingDir, DaemonError> {
-    let base = daemon::temp_base(configuration)?;
-    WorkingDir::create(&base, "millstream-jobmanager").map_err(|error| {
-        DaemonError::failed(format!("failed to make a directory in {}", base.display()), error)
     })
 }
 
@@ -358,6 +380,12 @@ impl Ports {
             rpc: self.rpc.local_addr().map_err(failed)?,
             proxy: self.proxy.as_ref().map(ProxyServer::local_addr),
         })
+    }
+
+    /// What the ready file says of them.
+    fn urls(&self, endpoints: &Endpoints) -> [(&'static str, String); 2] {
+        let scheme = if self.credentials.is_some() { "https" } else { "http" };
+        [("rest", format!("{scheme}://{}", endpoints.rest)), ("rpc", endpoints.rpc.to_string())]
     }
 
     /// Serves on all of them until it is told to stop.

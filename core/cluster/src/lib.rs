@@ -20,9 +20,9 @@ mod task_manager;
 #[cfg(feature = "daemons")]
 pub use daemon::{DaemonError, DaemonFiles, Ended};
 #[cfg(feature = "daemons")]
-pub use job_manager::{Driver, Endpoints, JobManagerSetup, run_job_manager};
+pub use job_manager::{Driver, Endpoints, JobManagerSetup, check_job_manager, run_job_manager};
 #[cfg(feature = "daemons")]
 pub use lifecycle::{Application, Lifecycle, PlannedJob};
 pub use mini_cluster::{JobFailed, MiniCluster};
 #[cfg(feature = "daemons")]
-pub use task_manager::{TaskManagerSetup, run_task_manager};
+pub use task_manager::{TaskManagerSetup, check_task_manager, run_task_manager};

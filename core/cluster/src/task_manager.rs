@@ -1,18 +1,28 @@
 //! The TaskManager process: a worker, and the way to its JobManager.
 
 use std::ffi::OsString;
-use std::sync::Arc;
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use millstream_config::{Configuration, WorkerMemory, options};
+use futures::future::BoxFuture;
+use millstream_config::{Configuration, PortRange, WorkerMemory, options};
+use millstream_gateway::{
+    ConnectError, JobManagerConnection, JobManagerConnector, TaskManagerRegistration,
+};
 use millstream_jobmaster::{IdSource, OsIds};
+use millstream_rm_driver::ClusterStatus;
 use millstream_rpc::GrpcJobManager;
 use millstream_security::Credentials;
 use millstream_taskmanager::{ExitReason, HostSettings, TaskManagerConfig, WorkingDir};
 use millstream_types::{ByteSize, ResourceProfile, TaskManagerId};
 use tokio_util::sync::CancellationToken;
 
-use crate::daemon::{self, DaemonError, DaemonFiles, Ended};
+use crate::daemon::{self, DaemonError, DaemonFiles, Ended, ReadyFile};
+
+/// How the names of a TaskManager's own directories start.
+const DIRECTORY: &str = "millstream-taskmanager";
 
 /// What distinguishes one TaskManager from another, beside its configuration.
 #[derive(Debug, Default)]
@@ -38,12 +48,9 @@ pub async fn run_task_manager(
     let bind_host = configuration.get(&options::TASKMANAGER_BIND_HOST)?;
     let key = options::TASKMANAGER_BIND_HOST.key();
     daemon::refuse_open_bind(&configuration, key, &bind_host, setup.credentials.is_some())?;
-    let base = daemon::temp_base(&configuration)?;
-    let dir = WorkingDir::create(&base, "millstream-taskmanager").map_err(|error| {
-        DaemonError::failed(format!("failed to make a directory in {}", base.display()), error)
-    })?;
+    let dirs = daemon::working_dirs(&configuration, DIRECTORY)?;
     let TaskManagerSetup { variables, credentials } = setup;
-    let config = worker(&configuration, &files, variables, bind_host, dir.path())?;
+    let config = worker(&configuration, &files, variables, bind_host, &dirs)?;
     let master = format!(
         "{}:{}",
         configuration.get(&options::JOBMANAGER_RPC_ADDRESS)?,
@@ -56,11 +63,73 @@ pub async fn run_task_manager(
             DaemonError::failed("failed to secure the way to the JobManager", error)
         })?;
     }
-    let connector = Arc::new(connector);
+    let connector: Arc<dyn JobManagerConnector> = match files.ready {
+        None => Arc::new(connector),
+        Some(path) => Arc::new(Announcing { connector, path, ready: Mutex::default() }),
+    };
     let ended = millstream_taskmanager::run(config, connector, stop).await;
     match ended.map_err(|error| DaemonError::failed("the TaskManager failed", error))? {
-        ExitReason::Shutdown => Ok(signalled.ended()),
+        ExitReason::Shutdown => Ok(signalled.or_done(ClusterStatus::Succeeded)),
         reason => Err(DaemonError::Refused(reason.to_string())),
+    }
+}
+
+/// Checks what a TaskManager of this configuration needs of this host, and leaves nothing.
+///
+/// # Errors
+/// What the TaskManager would end with.
+pub fn check_task_manager(configuration: &Configuration) -> Result<(), DaemonError> {
+    let bind_host = configuration.get(&options::TASKMANAGER_BIND_HOST)?;
+    let key = options::TASKMANAGER_BIND_HOST.key();
+    daemon::refuse_open_bind(configuration, key, &bind_host, false)?;
+    let dirs = daemon::working_dirs(configuration, DIRECTORY)?;
+    worker(configuration, &DaemonFiles::default(), Vec::new(), bind_host, &dirs).map(drop)
+}
+
+/// A connector that writes the ready file when the worker has registered.
+#[derive(Debug)]
+struct Announcing {
+    connector: GrpcJobManager,
+    path: PathBuf,
+    ready: Mutex<Option<ReadyFile>>,
+}
+
+impl JobManagerConnector for Announcing {
+    fn connect(
+        &self,
+        registration: TaskManagerRegistration,
+    ) -> BoxFuture<'_, Result<JobManagerConnection, ConnectError>> {
+        Box::pin(async move {
+            let id = registration.id.to_string();
+            let connection = self.connector.connect(registration).await?;
+            let mut ready = self.ready.lock().unwrap_or_else(PoisonError::into_inner);
+            if ready.is_none() {
+                match ReadyFile::write(&self.path, &[("worker", id)]) {
+                    Ok(file) => *ready = Some(file),
+                    Err(error) => tracing::warn!(%error, "nobody hears that this worker is ready"),
+                }
+            }
+            Ok(connection)
+        })
+    }
+}
+
+/// The host by which others reach what is bound to `bind_host`.
+fn reachable(bind_host: &str) -> String {
+    let every = bind_host.parse::<IpAddr>().is_ok_and(|address| address.is_unspecified());
+    let machine = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    match machine.trim() {
+        machine if every && !machine.is_empty() => machine.to_owned(),
+        _ => bind_host.to_owned(),
+    }
+}
+
+/// The port, if there is just one.
+fn fixed_port(ports: &PortRange) -> u16 {
+    let mut ports = ports.ports();
+    match (ports.next(), ports.next()) {
+        (Some(port), None) => port,
+        _ => 0,
     }
 }
 
@@ -69,12 +138,13 @@ fn worker(
     files: &DaemonFiles,
     variables: Vec<(OsString, OsString)>,
     bind_host: String,
-    dir: &std::path::Path,
+    dirs: &[WorkingDir],
 ) -> Result<TaskManagerConfig, DaemonError> {
+    let (dir, temp_dirs) = daemon::first_and_all(dirs, "hosts")?;
     let memory = WorkerMemory::from_configuration(configuration)?;
     let slots = configuration.get(&options::TASKMANAGER_NUMBER_OF_TASK_SLOTS)?;
-    let address =
-        configuration.get(&options::TASKMANAGER_HOST)?.unwrap_or_else(|| "localhost".to_owned());
+    let named = configuration.get(&options::TASKMANAGER_HOST)?;
+    let address = named.unwrap_or_else(|| reachable(&bind_host));
     let id = configuration.get(&options::TASKMANAGER_RESOURCE_ID)?.unwrap_or_else(|| {
         let mut bytes = [0; 3];
         OsIds.fill(&mut bytes);
@@ -87,7 +157,8 @@ fn worker(
         id: TaskManagerId::new(id),
         address,
         bind_host,
-        data_port: ports.ports().next().unwrap_or(0),
+        data_port: fixed_port(&ports),
+        data_ports: ports.to_string(),
         slots,
         slot_profile: ResourceProfile {
             cpu_cores: cores / f64::from(slots.max(1)),
@@ -95,7 +166,7 @@ fn worker(
         },
         memory_process: memory.total,
         hosts: HostSettings {
-            temp_dir: dir.join("hosts"),
+            temp_dirs,
             logs: files.directory(dir),
             variables,
             start_timeout: configuration.get(&options::HOST_START_TIMEOUT)?,

@@ -85,7 +85,7 @@ async fn who_is_answered_at_all_is_told_about_the_job() {
     let (driver_at, driver) = tokio::sync::oneshot::channel();
     let running = tokio::spawn(run_job_manager(
         configuration,
-        DaemonFiles { log: None },
+        DaemonFiles::default(),
         setup,
         move |endpoints| {
             let (events, received) = driver_events();

@@ -177,9 +177,39 @@ impl Configuration {
     }
 
     pub(crate) fn check_values(&self) -> Result<(), ConfigError> {
+        self.check_each()?;
+        self.check_pairs()
+    }
+
+    /// Refuses values that their options cannot read.
+    pub(crate) fn check_each(&self) -> Result<(), ConfigError> {
         for info in options::ALL {
             let Some(Entry { value, origin }) = self.entries.get(info.key) else { continue };
             (info.check)(value).map_err(|reason| value_error(info.key, value, origin, &reason))?;
+        }
+        Ok(())
+    }
+
+    /// Refuses options that contradict each other.
+    fn check_pairs(&self) -> Result<(), ConfigError> {
+        let interval = self.get(&options::HEARTBEAT_INTERVAL)?;
+        let timeout = self.get(&options::HEARTBEAT_TIMEOUT)?;
+        if timeout <= interval {
+            return Err(ConfigError::Conflict(format!(
+                "{} of {timeout:?} is not longer than {} of {interval:?}, so that living processes \
+                 would count as lost: raise the former or lower the latter",
+                options::HEARTBEAT_TIMEOUT.key(),
+                options::HEARTBEAT_INTERVAL.key()
+            )));
+        }
+        let min = self.get(&options::SLOTMANAGER_NUMBER_OF_SLOTS_MIN)?;
+        let max = self.get(&options::SLOTMANAGER_NUMBER_OF_SLOTS_MAX)?;
+        if min > max {
+            return Err(ConfigError::Conflict(format!(
+                "{} of {min} is more than {} of {max}",
+                options::SLOTMANAGER_NUMBER_OF_SLOTS_MIN.key(),
+                options::SLOTMANAGER_NUMBER_OF_SLOTS_MAX.key()
+            )));
         }
         Ok(())
     }
@@ -280,6 +310,51 @@ mod tests {
             error,
             "set by the program: unknown option \"rest.prot\"; did you mean rest.port?"
         );
+    }
+
+    #[test]
+    fn zero_is_refused_where_nothing_works_with_it() {
+        for key in [
+            "taskmanager.numberOfTaskSlots",
+            "parallelism.default",
+            "heartbeat.interval",
+            "client.heartbeat.timeout",
+            "yarn.appmaster.vcores",
+            "rest.server.max-content-length",
+        ] {
+            let error = Configuration::from_pairs([(key, "0")]).unwrap_err().to_string();
+            let expected = format!("set by the program: {key} is \"0\": expected more than 0");
+            assert_eq!(error, expected);
+        }
+        assert!(Configuration::from_pairs([("restart-strategy.fixed-delay.delay", "0")]).is_ok());
+    }
+
+    #[test]
+    fn a_path_that_is_empty_is_refused() {
+        for key in ["env.log.dir", "env.pid.dir", "web.upload.dir", "io.tmp.dirs"] {
+            for value in ["", " "] {
+                let error = Configuration::from_pairs([(key, value)]).unwrap_err().to_string();
+                assert!(error.contains(key) && error.contains("expected"), "{error}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_silence_shorter_than_the_signs_of_life_is_refused() {
+        for (key, value) in [
+            ("heartbeat.timeout", "10 s"),
+            ("heartbeat.timeout", "1 s"),
+            ("heartbeat.interval", "50 s"),
+        ] {
+            let error = Configuration::from_pairs([(key, value)]).unwrap_err().to_string();
+            assert!(error.contains("is not longer than"), "{error}");
+        }
+        let both = [("heartbeat.timeout", "1 s"), ("heartbeat.interval", "900 ms")];
+        assert!(Configuration::from_pairs(both).is_ok());
+        let slots =
+            [("slotmanager.number-of-slots.min", "3"), ("slotmanager.number-of-slots.max", "2")];
+        let error = Configuration::from_pairs(slots).unwrap_err().to_string();
+        assert!(error.contains("of 3 is more than"), "{error}");
     }
 
     #[test]

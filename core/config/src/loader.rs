@@ -97,21 +97,52 @@ impl Loader {
     pub fn load(self) -> Result<Loaded, ConfigError> {
         let mut configuration = Configuration::new();
         let mut warnings = Vec::new();
-        let mut file = None;
-        if let Some(directory) = &self.directory {
-            let path = find_file(directory, &mut warnings)?;
-            warnings.extend(configuration.apply(read_file(&path)?)?);
-            file = Some(path);
-        }
-        if let Some(text) = &self.properties {
-            let layer = syntax::read_yaml(text, |line| Origin::Environment { line })?;
+        let (file, layers) = self.layers(&mut warnings)?;
+        for layer in layers {
             warnings.extend(configuration.apply(layer)?);
         }
-        let layer = self.dynamic_properties.iter().map(|text| dynamic_property(text));
-        warnings.extend(configuration.apply(layer.collect::<Result<_, _>>()?)?);
         configuration.check_values()?;
         warnings.extend(without_effect(&configuration));
         Ok(Loaded { configuration, file, warnings })
+    }
+
+    /// Loads what can be used: an unknown key or a value that does not parse is left out and
+    /// becomes a warning. For commands that end what an older configuration has started.
+    ///
+    /// # Errors
+    /// The text is no configuration at all, or cannot be read.
+    pub fn load_leniently(self) -> Result<Loaded, ConfigError> {
+        let mut configuration = Configuration::new();
+        let mut warnings = Vec::new();
+        let (file, layers) = self.layers(&mut warnings)?;
+        for setting in layers.into_iter().flatten() {
+            let mut next = configuration.clone();
+            let applied = next.apply(vec![setting]);
+            match applied.and_then(|_| next.check_each()) {
+                Ok(()) => configuration = next,
+                Err(error) => warnings.push(error.to_string()),
+            }
+        }
+        Ok(Loaded { configuration, file, warnings })
+    }
+
+    fn layers(
+        &self,
+        warnings: &mut Vec<String>,
+    ) -> Result<(Option<PathBuf>, Vec<Vec<Setting>>), ConfigError> {
+        let mut layers = Vec::new();
+        let mut file = None;
+        if let Some(directory) = &self.directory {
+            let path = find_file(directory, warnings)?;
+            layers.push(read_file(&path)?);
+            file = Some(path);
+        }
+        if let Some(text) = &self.properties {
+            layers.push(syntax::read_yaml(text, |line| Origin::Environment { line })?);
+        }
+        let layer = self.dynamic_properties.iter().map(|text| dynamic_property(text));
+        layers.push(layer.collect::<Result<_, _>>()?);
+        Ok((file, layers))
     }
 }
 
@@ -279,6 +310,19 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let error = Loader::new().with_conf_dir(directory.path()).load().unwrap_err();
         assert!(error.to_string().contains("no config.yaml or flink-conf.yaml"), "{error}");
+    }
+
+    #[test]
+    fn a_stop_reads_what_a_start_would_refuse() {
+        let text = "rest.prot: 1\nenv.pid.dir: /pids\nenv.log.max: many\nrest.port: 2\n";
+        let directory = conf_dir(&[(FILE, text)]);
+        let loader = Loader::new().with_conf_dir(directory.path());
+        assert!(loader.clone().load().is_err());
+        let loaded = loader.load_leniently().unwrap();
+        let pairs: Vec<_> = loaded.configuration.pairs().collect();
+        assert_eq!(pairs, [("env.pid.dir", "/pids"), ("rest.port", "2")]);
+        assert_eq!(loaded.warnings.len(), 2, "{:?}", loaded.warnings);
+        assert!(loaded.warnings[0].contains("line 1: unknown option"), "{:?}", loaded.warnings);
     }
 
     #[test]

@@ -18,6 +18,12 @@ pub trait OptionValue: Sized {
     fn unset() -> Option<Self> {
         None
     }
+
+    /// Whether it is zero, which options marked `not 0` refuse.
+    #[must_use]
+    fn is_zero(&self) -> bool {
+        false
+    }
 }
 
 /// An option that may be unset.
@@ -30,6 +36,10 @@ impl<T: OptionValue> OptionValue for Option<T> {
 
     fn unset() -> Option<Self> {
         Some(None)
+    }
+
+    fn is_zero(&self) -> bool {
+        self.as_ref().is_some_and(T::is_zero)
     }
 }
 
@@ -70,6 +80,16 @@ impl<T: OptionValue> ConfigOption<T> {
         let check: fn(&str) -> Result<(), String> = |text| T::read(text).map(|_| ());
         let info = OptionInfo { constant, key, kind: T::KIND, default, fallback, doc, check };
         Self { info, value: PhantomData }
+    }
+
+    /// The same option, refusing `zero`.
+    pub(crate) const fn not(mut self, zero: u8) -> Self {
+        assert!(zero == 0, "the table can refuse nothing but 0");
+        self.info.check = |text| match T::read(text)?.is_zero() {
+            true => Err("expected more than 0".to_owned()),
+            false => Ok(()),
+        };
+        self
     }
 
     /// The key as users write it.

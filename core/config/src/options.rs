@@ -21,7 +21,8 @@ macro_rules! options {
             $(#[doc = $doc:literal])+
             $name:ident: $type:ty = $key:literal
             $(, default $default:literal)?
-            $(, else $fallback:literal)?;
+            $(, else $fallback:literal)?
+            $(, not $zero:literal)?;
         )+
     ) => {
         $(
@@ -32,7 +33,7 @@ macro_rules! options {
                 options!(@maybe $($default)?),
                 options!(@maybe $($fallback)?),
                 concat!($($doc),+),
-            );
+            )$(.not($zero))?;
         )+
 
         /// Every option, in the order of the reference.
@@ -51,12 +52,12 @@ options! {
     /// a server is open to others only when somebody says so.
     JOBMANAGER_BIND_HOST: String = "jobmanager.bind-host", default "localhost";
     /// How long a call between processes may take.
-    PEKKO_ASK_TIMEOUT: Duration = "pekko.ask.timeout", default "10 s";
+    PEKKO_ASK_TIMEOUT: Duration = "pekko.ask.timeout", default "10 s", not 0;
     /// The time between two heartbeats.
-    HEARTBEAT_INTERVAL: Duration = "heartbeat.interval", default "10 s";
+    HEARTBEAT_INTERVAL: Duration = "heartbeat.interval", default "10 s", not 0;
     /// How long a process may be silent before it counts as lost; a closed connection is noticed
     /// at once.
-    HEARTBEAT_TIMEOUT: Duration = "heartbeat.timeout", default "50 s";
+    HEARTBEAT_TIMEOUT: Duration = "heartbeat.timeout", default "50 s", not 0;
     /// How many finished jobs the JobManager remembers.
     JOBSTORE_MAX_CAPACITY: u32 = "jobstore.max-capacity", default "2147483647";
     /// How long the JobManager remembers a finished job.
@@ -77,13 +78,15 @@ options! {
     /// How long a client waits before it repeats a REST call.
     REST_RETRY_DELAY: Duration = "rest.retry.delay", default "3 s";
     /// How long a client tries to connect to the REST server.
-    REST_CONNECTION_TIMEOUT: Duration = "rest.connection-timeout", default "15 s";
+    REST_CONNECTION_TIMEOUT: Duration = "rest.connection-timeout", default "15 s", not 0;
     /// The largest request that the REST server accepts, and so the largest artifact.
-    REST_SERVER_MAX_CONTENT_LENGTH: ByteSize = "rest.server.max-content-length", default "100 mb";
+    REST_SERVER_MAX_CONTENT_LENGTH: ByteSize =
+        "rest.server.max-content-length", default "100 mb", not 0;
     /// Whether REST answers clients of Flink 1.20 where they and those of 2.x want different
     /// fields: `execution-mode` in `/jobs/:jobid/config`, which 1.20 requires and 2.x refuses.
     REST_FLINK_1_CLIENTS: bool = "millstream.rest.flink-1-clients", default "false";
-    /// Where uploaded artifacts are kept; unset: below `web.tmpdir`, and lost with the JobManager.
+    /// Where uploaded artifacts are kept; unset: in the first of `io.tmp.dirs`, and lost with the
+    /// JobManager.
     WEB_UPLOAD_DIR: Option<PathBuf> = "web.upload.dir";
     /// Whether artifacts may be uploaded and run over REST.
     WEB_SUBMIT_ENABLE: bool = "web.submit.enable", default "true";
@@ -94,8 +97,8 @@ options! {
     /// How many failures of a job are remembered.
     WEB_EXCEPTION_HISTORY_SIZE: u32 = "web.exception-history-size", default "16";
 
-    /// The host at which other processes reach this worker; unset: the local address of its
-    /// connection to the JobManager.
+    /// The host at which other processes reach this worker; unset: `taskmanager.bind-host`, or the
+    /// machine's name where that is every address.
     TASKMANAGER_HOST: Option<String> = "taskmanager.host";
     /// The local address that the worker's servers bind to; not Flink's 0.0.0.0.
     TASKMANAGER_BIND_HOST: String = "taskmanager.bind-host", default "localhost";
@@ -103,7 +106,7 @@ options! {
     /// host has a server of its own, so that a single port allows a single host.
     TASKMANAGER_DATA_PORT: PortRange = "taskmanager.data.port", default "0";
     /// How many slots the worker offers.
-    TASKMANAGER_NUMBER_OF_TASK_SLOTS: u32 = "taskmanager.numberOfTaskSlots", default "1";
+    TASKMANAGER_NUMBER_OF_TASK_SLOTS: u32 = "taskmanager.numberOfTaskSlots", default "1", not 0;
     /// The worker's id; unset: generated from its host and port.
     TASKMANAGER_RESOURCE_ID: Option<String> = "taskmanager.resource-id";
     /// The memory of the worker with all its task hosts. The slots share what
@@ -119,15 +122,15 @@ options! {
     TASKMANAGER_MEMORY_TASK_HEAP_SIZE: Option<ByteSize> = "taskmanager.memory.task.heap.size";
     /// How long a worker tries to register before it stops.
     TASKMANAGER_REGISTRATION_TIMEOUT: Duration =
-        "taskmanager.registration.timeout", default "5 min";
-    /// Where a process keeps temporary files; several are used in turn.
+        "taskmanager.registration.timeout", default "5 min", not 0;
+    /// Where a process keeps temporary files; task hosts use several in turn.
     IO_TMP_DIRS: Vec<PathBuf> = "io.tmp.dirs", default "/tmp";
 
     /// How long a job waits for slots before it fails.
-    SLOT_REQUEST_TIMEOUT: Duration = "slot.request.timeout", default "5 min";
+    SLOT_REQUEST_TIMEOUT: Duration = "slot.request.timeout", default "5 min", not 0;
     /// How long the ResourceManager waits for a worker that was started to register.
     RESOURCEMANAGER_TASKMANAGER_REGISTRATION_TIMEOUT: Duration =
-        "resourcemanager.taskmanager-registration.timeout", default "5 min";
+        "resourcemanager.taskmanager-registration.timeout", default "5 min", not 0;
     /// How long a worker that was started on demand may be idle before it is given back.
     RESOURCEMANAGER_TASKMANAGER_TIMEOUT: Duration =
         "resourcemanager.taskmanager-timeout", default "30 s";
@@ -153,7 +156,7 @@ options! {
     EXECUTION_SERIALIZE_ALWAYS: bool =
         "millstream.execution.serialize-always", default "false";
     /// The parallelism of jobs that do not say theirs.
-    PARALLELISM_DEFAULT: u32 = "parallelism.default", default "1";
+    PARALLELISM_DEFAULT: u32 = "parallelism.default", default "1", not 0;
     /// The maximum parallelism of operators that do not say theirs; -1: derived from the
     /// parallelism.
     PIPELINE_MAX_PARALLELISM: i32 = "pipeline.max-parallelism", default "-1";
@@ -184,12 +187,12 @@ options! {
     RESTART_STRATEGY_FIXED_DELAY_DELAY: Duration =
         "restart-strategy.fixed-delay.delay", default "1 s";
     /// How long a client waits for the cluster.
-    CLIENT_TIMEOUT: Duration = "client.timeout", default "1 min";
+    CLIENT_TIMEOUT: Duration = "client.timeout", default "1 min", not 0;
     /// How often an attached client says that it lives; less than the timeout.
-    CLIENT_HEARTBEAT_INTERVAL: Duration = "client.heartbeat.interval", default "30 s";
+    CLIENT_HEARTBEAT_INTERVAL: Duration = "client.heartbeat.interval", default "30 s", not 0;
     /// After how much silence of its attached client a job with `-sae`, or a cluster that was
     /// deployed attached, ends.
-    CLIENT_HEARTBEAT_TIMEOUT: Duration = "client.heartbeat.timeout", default "3 min";
+    CLIENT_HEARTBEAT_TIMEOUT: Duration = "client.heartbeat.timeout", default "3 min", not 0;
     /// Where jobs run: `remote`, `local`, `yarn-session`, `yarn-per-job` or `yarn-application`.
     EXECUTION_TARGET: Option<String> = "execution.target";
     /// The memory of the JobManager's container, with the programs that plan and coordinate in it.
@@ -224,7 +227,7 @@ options! {
     /// The ports that the JobManager's RPC server tries to bind on YARN; 0: any free one.
     YARN_APPLICATION_MASTER_PORT: PortRange = "yarn.application-master.port", default "0";
     /// The virtual cores of the JobManager's container.
-    YARN_APPMASTER_VCORES: u32 = "yarn.appmaster.vcores", default "1";
+    YARN_APPMASTER_VCORES: u32 = "yarn.appmaster.vcores", default "1", not 0;
     /// How commands speak to the ResourceManager: `rpc` (Hadoop RPC), or `rest` (HTTP) where the
     /// port of the former is closed.
     YARN_CLIENT_TRANSPORT: YarnTransport = "yarn.client.transport", default "rpc";
@@ -233,10 +236,10 @@ options! {
     /// The replication of staged files; -1: the file system's default.
     YARN_FILE_REPLICATION: i32 = "yarn.file-replication", default "-1";
     /// How often the JobManager speaks to YARN's ResourceManager when it wants nothing, in seconds.
-    YARN_HEARTBEAT_INTERVAL: u32 = "yarn.heartbeat.interval", default "5";
+    YARN_HEARTBEAT_INTERVAL: u32 = "yarn.heartbeat.interval", default "5", not 0;
     /// How often, at the least, it speaks while it waits for containers.
     YARN_HEARTBEAT_CONTAINER_REQUEST_INTERVAL: Duration =
-        "yarn.heartbeat.container-request-interval", default "500 ms";
+        "yarn.heartbeat.container-request-interval", default "500 ms", not 0;
     /// Who may change and end the application beside its owner: users, a blank, groups; `*`: all.
     YARN_MODIFY_ACLS: Option<String> = "yarn.modify.acls";
     /// Where the file that names the last session lies; unset: the system's temporary directory.
@@ -266,13 +269,13 @@ options! {
     ALLOW_INSECURE_NON_LOOPBACK_BIND: bool =
         "millstream.allow-insecure-non-loopback-bind", default "false";
     /// How long a program may plan its job when the JobManager runs it for a REST call.
-    PLAN_TIMEOUT: Duration = "millstream.plan.timeout", default "30 s";
+    PLAN_TIMEOUT: Duration = "millstream.plan.timeout", default "30 s", not 0;
     /// How much memory a program may use while it plans.
-    PLAN_MEMORY: ByteSize = "millstream.plan.memory", default "1 gb";
+    PLAN_MEMORY: ByteSize = "millstream.plan.memory", default "1 gb", not 0;
     /// How long a task host may take from its start until it is ready for tasks.
-    HOST_START_TIMEOUT: Duration = "millstream.host.start-timeout", default "30 s";
+    HOST_START_TIMEOUT: Duration = "millstream.host.start-timeout", default "30 s", not 0;
     /// How much memory the coordinator host of a job may use.
-    COORDINATOR_MEMORY: ByteSize = "millstream.coordinator.memory", default "256 mb";
+    COORDINATOR_MEMORY: ByteSize = "millstream.coordinator.memory", default "256 mb", not 0;
     /// How long a task may take to obey a cancellation before its task host is killed.
     TASK_CANCEL_TIMEOUT: Duration = "millstream.task.cancel-timeout", default "2 s";
     /// The memory of a worker beside its task hosts.

@@ -27,6 +27,10 @@ macro_rules! whole_number {
                 let range = || format!("a whole number from {} to {}", Self::MIN, Self::MAX);
                 text.trim().parse().map_err(|_| format!("expected {}", range()))
             }
+
+            fn is_zero(&self) -> bool {
+                *self == 0
+            }
         }
     )+};
 }
@@ -54,7 +58,10 @@ impl OptionValue for PathBuf {
     const KIND: &'static str = "path";
 
     fn read(text: &str) -> Result<Self, String> {
-        Ok(Self::from(text))
+        match text.trim().is_empty() {
+            true => Err("expected a path; to have the default, remove the key".to_owned()),
+            false => Ok(Self::from(text)),
+        }
     }
 }
 
@@ -64,7 +71,11 @@ impl OptionValue for Vec<PathBuf> {
 
     fn read(text: &str) -> Result<Self, String> {
         let paths = text.split([',', ':']).map(str::trim).filter(|path| !path.is_empty());
-        Ok(paths.map(PathBuf::from).collect())
+        let paths: Self = paths.map(PathBuf::from).collect();
+        match paths.is_empty() {
+            true => Err("expected one directory or several, such as /a,/b".to_owned()),
+            false => Ok(paths),
+        }
     }
 }
 
@@ -84,6 +95,10 @@ impl OptionValue for ByteSize {
         text.parse()
             .map_err(|_| "expected a number and a unit, such as 512 kb, 64 mb or 1 gb".into())
     }
+
+    fn is_zero(&self) -> bool {
+        self.as_bytes() == 0
+    }
 }
 
 impl OptionValue for Duration {
@@ -93,6 +108,10 @@ impl OptionValue for Duration {
         read_duration(text, Duration::from_millis(1)).ok_or_else(|| {
             "expected a number and a unit, such as 500 ms, 10 s, 5 min, 1 h or 1 d".into()
         })
+    }
+
+    fn is_zero(&self) -> bool {
+        *self == Self::ZERO
     }
 }
 

@@ -56,8 +56,9 @@ pub struct ExchangeConfig {
     /// The key and certificate of a host named `JOB/HOST`, and then only hosts of the same job that
     /// have theirs are talked to, with TLS.
     pub credentials: Option<Credentials>,
-    /// Where to listen, port 0 for a free one; `None` for a job in one process.
-    pub bind: Option<SocketAddr>,
+    /// Where to listen: the first of these that is free, port 0 for any free one; empty for a job
+    /// in one process.
+    pub bind: Vec<SocketAddr>,
 }
 
 /// Another host and where its data port is.
@@ -182,7 +183,7 @@ impl Exchange {
     pub fn start(config: ExchangeConfig) -> Result<Self, ExchangeError> {
         let registry = Arc::new(Registry { state: Mutex::default() });
         let own = config.host;
-        let Some(bind) = config.bind else {
+        let (Some(first), Some(last)) = (config.bind.first(), config.bind.last()) else {
             return Ok(Self { registry, own, address: None, dial: None, encodes_always: false });
         };
         let party = Party {
@@ -190,10 +191,14 @@ impl Exchange {
             token: config.token,
             security: config.credentials.map(Security::new).transpose()?,
         };
-        let failed = |source| ExchangeError::Bind { address: bind.to_string(), source };
-        let listener = StdListener::bind(bind).map_err(failed)?;
+        let address = match first == last {
+            true => first.to_string(),
+            false => format!("{first} and the {} after it", config.bind.len() - 1),
+        };
+        let failed = |source| ExchangeError::Bind { address: address.clone(), source };
+        let listener = StdListener::bind(config.bind.as_slice()).map_err(failed)?;
         listener.set_nonblocking(true).map_err(failed)?;
-        let address = listener.local_addr().map_err(failed)?;
+        let bound = listener.local_addr().map_err(failed)?;
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_io()
             .enable_time()
@@ -206,7 +211,7 @@ impl Exchange {
             .name("exchange".to_owned())
             .spawn(move || runtime.block_on(serve(listener, dialled, served, party)))
             .map_err(failed)?;
-        Ok(Self { registry, own, address: Some(address), dial: Some(dial), encodes_always: false })
+        Ok(Self { registry, own, address: Some(bound), dial: Some(dial), encodes_always: false })
     }
 
     /// Has batches for consumers in this process encoded too, as if these were elsewhere.

@@ -22,7 +22,7 @@ fn host(number: u128, credentials: Option<Credentials>) -> Exchange {
         host: HostId::from_u128(number),
         token: Secret::new(TOKEN),
         credentials,
-        bind: Some("127.0.0.1:0".parse().unwrap()),
+        bind: vec!["127.0.0.1:0".parse().unwrap()],
     })
     .unwrap()
 }
@@ -31,6 +31,23 @@ fn host(number: u128, credentials: Option<Credentials>) -> Exchange {
 fn of_job(authority: &Authority, job: &str, number: u128) -> Option<Credentials> {
     let name = format!("{job}/{}", HostId::from_u128(number));
     Some(authority.issue(Role::Host, &name, DAY).unwrap())
+}
+
+#[test]
+fn the_first_free_port_of_a_range_is_the_data_port() {
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let config = |bind| ExchangeConfig {
+        host: HostId::from_u128(1),
+        token: Secret::new([7; 32]),
+        credentials: None,
+        bind,
+    };
+    let taken = taken.local_addr().unwrap();
+    let exchange = Exchange::start(config(vec![taken, free])).unwrap();
+    assert_eq!(exchange.address(), Some(free));
+    let error = Exchange::start(config(vec![taken, free])).unwrap_err().to_string();
+    assert_eq!(error, format!("failed to open the data port on {taken} and the 1 after it"));
 }
 
 fn connected(low: Exchange, high: Exchange) -> (Exchange, Exchange) {

@@ -290,11 +290,24 @@ fn coordinate(
     CoordinatorHost::start(job, begin.attempt, program, graph, outbox)?.run(&parent.messages)
 }
 
-/// The first address of the data port's host name.
-fn resolve(address: &str) -> Result<SocketAddr> {
-    let resolved = address.to_socket_addrs();
+/// The addresses of `host:ports`, in the order in which the data port tries them; the ports are
+/// one, a range or several (`27600-27610,27700`).
+fn data_addresses(address: &str) -> Result<Vec<SocketAddr>> {
+    let (host, ports) =
+        address.rsplit_once(':').ok_or_else(|| error!("data port {address:?} has no port"))?;
+    let resolved = (host.trim_matches(['[', ']']), 0).to_socket_addrs();
     let resolved = resolved.map_err(|e| error!("data port {address:?} cannot be bound: {e}"))?;
-    resolved.into_iter().next().ok_or_else(|| error!("data port {address:?} has no address"))
+    let ip = resolved.into_iter().next().map(|address| address.ip());
+    let ip = ip.ok_or_else(|| error!("data port {address:?} has no address"))?;
+    let mut addresses = Vec::new();
+    for range in ports.split(',') {
+        let (first, last) = range.split_once('-').unwrap_or((range, range));
+        let port = |text: &str| {
+            text.parse::<u16>().map_err(|e| error!("data port {address:?}: {text:?} is {e}"))
+        };
+        addresses.extend((port(first)?..=port(last)?).map(|port| SocketAddr::new(ip, port)));
+    }
+    Ok(addresses)
 }
 
 fn run_tasks(
@@ -316,7 +329,7 @@ fn run_tasks(
                 [] => None,
                 bytes => Some(Credentials::from_secret(bytes)?),
             },
-            bind: Some(resolve(&begin.bind_address)?),
+            bind: data_addresses(&begin.bind_address)?,
         };
         TaskHost::start(
             config,

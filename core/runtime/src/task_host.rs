@@ -42,7 +42,7 @@ pub struct TaskHostConfig {
     /// This host's key and certificate, if the cluster has TLS.
     pub credentials: Option<Credentials>,
     /// Where to listen for other hosts; `None` for a job of one process.
-    pub bind: Option<SocketAddr>,
+    pub bind: Vec<SocketAddr>,
 }
 
 struct HostedTask {
@@ -87,7 +87,7 @@ impl TaskHost {
             host: config.host,
             token: config.token.clone(),
             credentials: config.credentials.clone(),
-            bind: config.bind,
+            bind: config.bind.clone(),
         })?
         .encoding_always(graph.settings.serializes_always());
         let address = exchange.address().map_or_else(String::new, |address| address.to_string());

@@ -15,7 +15,7 @@ use millstream_launcher::{HostLaunch, HostOutput, HostSpec};
 use millstream_protocol::host::{Begin, ToHost, to_host};
 use millstream_types::{ByteSize, HostId};
 
-use crate::LogDirectory;
+use crate::{LogDirectory, TempDirs};
 
 /// So much of a host's standard error is kept when it has ended.
 const STDERR_KEPT_BYTES_MAX: u64 = 256 << 10;
@@ -23,8 +23,8 @@ const STDERR_KEPT_BYTES_MAX: u64 = 256 << 10;
 /// What all hosts of one process have in common.
 #[derive(Debug, Clone)]
 pub struct HostSettings {
-    /// Where each host gets a directory of its own.
-    pub temp_dir: PathBuf,
+    /// Where hosts, in turn, get a directory of their own.
+    pub temp_dirs: TempDirs,
     /// Where output goes.
     pub logs: LogDirectory,
     /// Variables that hosts get beside the clean environment.
@@ -52,7 +52,7 @@ impl HostSettings {
             out: self.logs.dir.join(&self.logs.out_name),
             title: format!("standard error of host {name}"),
         };
-        let temp_dir = self.temp_dir.join(format!("host-{name}"));
+        let temp_dir = self.temp_dirs.next().join(format!("host-{name}"));
         begin.temp_dir = temp_dir.display().to_string();
         let spec = HostSpec {
             variables: self.variables.clone(),

@@ -24,7 +24,7 @@ pub use hosts::HostSettings;
 pub use lifecycle::ExitReason;
 pub use log_files::LogDirectory;
 pub use task_manager::{TaskManagerConfig, TaskManagerError, registration, run};
-pub use working_dir::WorkingDir;
+pub use working_dir::{TempDirs, WorkingDir};
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 

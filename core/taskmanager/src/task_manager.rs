@@ -45,13 +45,15 @@ pub struct TaskManagerConfig {
     pub bind_host: String,
     /// The fixed data port, 0 when hosts choose.
     pub data_port: u16,
+    /// The ports that each host tries to bind, in order: one, a range or several.
+    pub data_ports: String,
     /// The number of slots.
     pub slots: u32,
     /// What each slot offers; a host's memory limit is the sum of its slots'.
     pub slot_profile: ResourceProfile,
     /// Memory of the whole worker.
     pub memory_process: ByteSize,
-    /// What each host gets. Its `temp_dir` is the worker's own.
+    /// What each host gets. Its `temp_dirs` are the worker's own.
     pub hosts: HostSettings,
     /// Where copies of artifacts lie; the worker's own.
     pub artifact_dir: PathBuf,
@@ -352,7 +354,7 @@ impl TaskManager {
         let slots = u64::try_from(start.slots.len()).unwrap_or(u64::MAX);
         let prepare = Box::pin(async move {
             let (artifact, mut begin) = prepared?;
-            begin.bind_address = format!("{}:{}", config.bind_host, config.data_port);
+            begin.bind_address = format!("{}:{}", config.bind_host, config.data_ports);
             let fetch = || outgoing.fetch_artifact(artifact);
             let lease = cache.lease(artifact, start.artifact_size, fetch).await?;
             let limit = config.slot_profile.memory.saturating_mul(slots);

@@ -6,6 +6,8 @@
 use std::fs::{self, File, TryLockError};
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use tempfile::TempDir;
@@ -44,6 +46,29 @@ impl WorkingDir {
     }
 }
 
+/// Directories that are used in turn, so that all disks behind them share the load.
+#[derive(Debug, Clone)]
+pub struct TempDirs {
+    dirs: Arc<[PathBuf]>,
+    uses: Arc<AtomicUsize>,
+}
+
+impl TempDirs {
+    /// `first`, then `others`, then `first` again.
+    #[must_use]
+    pub fn new(first: PathBuf, others: impl IntoIterator<Item = PathBuf>) -> Self {
+        let dirs = std::iter::once(first).chain(others).collect();
+        Self { dirs, uses: Arc::default() }
+    }
+
+    /// The directory whose turn it is.
+    #[must_use]
+    pub fn next(&self) -> &Path {
+        let turn = self.uses.fetch_add(1, Ordering::Relaxed) % self.dirs.len();
+        &self.dirs[turn]
+    }
+}
+
 fn remove_orphans(base: &Path, prefix: &str) {
     let Ok(entries) = fs::read_dir(base) else { return };
     for entry in entries.flatten() {
@@ -71,6 +96,14 @@ fn is_old(dir: &PathBuf) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn temporary_directories_are_used_in_turn() {
+        let dirs = TempDirs::new("/a".into(), ["/b".into(), "/c".into()]);
+        let again = dirs.clone();
+        let used = [dirs.next(), again.next(), dirs.next(), again.next()];
+        assert_eq!(used, ["/a", "/b", "/c", "/a"].map(Path::new));
+    }
 
     #[test]
     fn directories_of_the_dead_are_removed_and_those_of_the_living_kept() {

@@ -217,7 +217,7 @@ fn frames_of_the_exchange() {
             host: HostId::from_u128(1),
             token: Secret::new(TOKEN),
             credentials: None,
-            bind: None,
+            bind: Vec::new(),
         });
         let exchange = exchange.expect("it opens no port");
         let inbox =

@@ -15,4 +15,6 @@ mod many_jobs;
 mod misbehaviour;
 mod neighbour;
 mod scripts;
+mod standalone_job;
+mod start_and_stop;
 mod word_count;

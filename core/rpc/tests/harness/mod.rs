@@ -25,7 +25,7 @@ use millstream_protocol::{HOST_PROTOCOL, HOST_SOCKET_VARIABLE};
 use millstream_rpc::{ClusterServer, ClusterServerConfig, GrpcJobManager, RpcStatistics};
 use millstream_security::{Authority, Credentials, Role};
 use millstream_taskmanager::{
-    ExitReason, HostSettings, LogDirectory, TaskManagerConfig, TaskManagerError,
+    ExitReason, HostSettings, LogDirectory, TaskManagerConfig, TaskManagerError, TempDirs,
 };
 use millstream_types::{
     AllocationId, ArtifactHash, ByteSize, HostId, JobId, JobStatus, LeaderEpoch, MaxParallelism,
@@ -304,7 +304,7 @@ pub fn host_settings(dir: &Path) -> HostSettings {
         std::fs::create_dir_all(dir.join(name)).unwrap();
     }
     HostSettings {
-        temp_dir: dir.join("tmp"),
+        temp_dirs: TempDirs::new(dir.join("tmp"), []),
         logs: LogDirectory {
             dir: dir.join("log"),
             log_name: "tm.log".to_owned(),
@@ -322,6 +322,7 @@ pub fn worker_config(dir: &Path, timeout: Duration) -> TaskManagerConfig {
         address: "127.0.0.1".to_owned(),
         bind_host: "127.0.0.1".to_owned(),
         data_port: 0,
+        data_ports: "0".to_owned(),
         slots: 2,
         slot_profile: ResourceProfile { cpu_cores: 1.0, memory: ByteSize::from_mib(256) },
         memory_process: ByteSize::from_mib(640),
