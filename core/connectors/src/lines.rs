@@ -127,7 +127,7 @@ impl<R: Read> LineCutter<R> {
     }
 
     /// Hands over bytes as they come: chunks may end inside of lines, and lines have no limit.
-    pub(crate) const fn as_they_come(mut self) -> Self {
+    pub(crate) const fn without_lines(mut self) -> Self {
         self.whole_lines = false;
         self
     }

@@ -211,7 +211,7 @@ impl Fetcher {
     }
 
     fn send_records<R: Read>(&self, cutter: LineCutter<R>, path: &FilePath) -> Result<(), Stop> {
-        let mut cutter = if self.options.whole_lines { cutter } else { cutter.as_they_come() };
+        let mut cutter = if self.options.whole_lines { cutter } else { cutter.without_lines() };
         loop {
             let chunk = cutter.next_chunk(self.returned.try_recv().unwrap_or_default());
             match chunk.map_err(|error| self.explain(path, error))? {
