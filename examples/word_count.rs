@@ -19,12 +19,8 @@ type Count = (Str, u64);
 
 #[millstream::main]
 fn word_count(env: &mut Environment, args: Args) -> Result<()> {
-    // The program runs again in every process of the job, each with a working directory of its own.
-    let input: FilePath =
-        env.plan_value("input", || Ok(FilePath::from(args.required("input")?).absolute()))?;
-    let output: Option<FilePath> = env.plan_value("output", || {
-        Ok(args.optional("output")?.map(|output: FilePath| output.absolute()))
-    })?;
+    let input = args.required("input")?;
+    let output: Option<FilePath> = args.optional("output")?;
 
     // In batch mode each word is emitted once, with its final count.
     env.set_runtime_mode(RuntimeMode::Batch);

@@ -8,6 +8,8 @@ use millstream_graph::{
     Chaining, NodeId, NodeKind, OutputName, Partitioner, StreamEdge, StreamNode,
 };
 
+use crate::Result;
+use crate::plan::{PlanContext, WorkingDirectory};
 use crate::program::{CoordinatorMaker, Node, OperatorMaker, Program, WriterMaker};
 
 /// Names one job of this process while it is built. Numbers of operators are those of one job: a
@@ -20,13 +22,15 @@ pub(crate) struct Builder {
     pub(crate) id: BuilderId,
     pub(crate) program: Program,
     pub(crate) faults: Vec<String>,
+    pub(crate) directory: WorkingDirectory,
 }
 
 impl Default for Builder {
     fn default() -> Self {
         static NEXT: AtomicU64 = AtomicU64::new(0);
         let id = BuilderId(NEXT.fetch_add(1, Ordering::Relaxed));
-        Self { id, program: Program::default(), faults: Vec::new() }
+        let (program, directory) = Default::default();
+        Self { id, program, faults: Vec::new(), directory }
     }
 }
 
@@ -60,6 +64,18 @@ impl Builder {
         });
         self.program.nodes.push(Node { maker: new.maker, coordinator: new.coordinator });
         id
+    }
+
+    /// Lets a source or sink check and complete what it was told.
+    pub(crate) fn plan(
+        &mut self,
+        kind: &str,
+        uid: &str,
+        plan: impl FnOnce(&mut PlanContext<'_>) -> Result<()>,
+    ) {
+        if let Err(error) = plan(&mut PlanContext::new(&mut self.directory)) {
+            self.faults.push(format!("{kind} {uid:?}: {error:#}"));
+        }
     }
 
     pub(crate) fn connect(&mut self, origins: Vec<Origin>, target: NodeId, input: u8) {

@@ -15,10 +15,12 @@ use crate::body::Upstream;
 use crate::builder::{Builder, NewNode, Shared};
 use crate::coordinator::{OperatorCoordinator, SourceCoordinator};
 use crate::operators::source::{SourceBody, SplitRequests};
+use crate::plan::{WorkingDirectory, sinks_without_end};
 use crate::program::{CoordinatorMaker, OperatorMaker, Program, SourceMaker};
 use crate::source::{ReaderContext, Source};
 use crate::stage::Output;
 use crate::stream::Stream;
+use crate::task::RECORDS_DROPPED;
 
 /// How a job ended.
 ///
@@ -75,6 +77,11 @@ pub trait Executor {
     /// A plan value of an earlier run of the program, encoded; `None` where it is to be computed.
     fn plan_value(&self, name: &str) -> Option<Vec<u8>>;
 
+    /// Whether this process's working directory is the one that the user means by relative paths.
+    fn is_in_clients_directory(&self) -> bool {
+        true
+    }
+
     /// Tells the user of something in the job that is allowed and probably not meant. Roles that
     /// build the job again say nothing: the planner has said it.
     fn warn(&mut self, warning: &str) {
@@ -125,13 +132,11 @@ impl Environment {
     #[must_use]
     pub fn new(executor: Box<dyn Executor>) -> Self {
         let settings = executor.settings();
-        Self {
-            executor,
-            builder: Shared::default(),
-            settings,
-            plan_values: BTreeMap::new(),
-            executes: 0,
-        }
+        let builder = Shared::default();
+        let recorded = |name: &str| executor.plan_value(name);
+        builder.borrow_mut().directory =
+            WorkingDirectory::new(recorded, executor.is_in_clients_directory());
+        Self { executor, builder, settings, plan_values: BTreeMap::new(), executes: 0 }
     }
 
     /// How many jobs were executed so far.
@@ -281,6 +286,8 @@ impl Environment {
     /// # Ok::<(), millstream::Error>(())
     /// ```
     pub fn source<S: Source>(&mut self, uid: &str, source: S) -> Stream<S::Out> {
+        let mut source = source;
+        self.builder.borrow_mut().plan("source", uid, |ctx| source.plan(ctx));
         let coordinated = source.has_enumerator();
         let boundedness = source.boundedness();
         let readers = Arc::new(source);
@@ -290,8 +297,9 @@ impl Environment {
                 subtask: ctx.task.subtask,
                 parallelism: ctx.task.parallelism,
                 waker: ctx.task.waker.clone(),
-                dropped: ctx.task.counter("numRecordsDropped"),
+                dropped: ctx.task.counter(RECORDS_DROPPED),
                 replaced: ctx.task.counter("numRecordsReplaced"),
+                skipped: ctx.task.counter("numFilesSkipped"),
             })?;
             let splits = coordinated.then(|| SplitRequests {
                 operator: ctx.operator,
@@ -369,12 +377,17 @@ impl Environment {
     }
 
     fn run(&mut self, name: &str, wait: bool) -> Result<Execution> {
-        let Builder { program, mut faults, .. } = std::mem::take(&mut *self.builder.borrow_mut());
+        let Builder { program, mut faults, directory, .. } =
+            std::mem::take(&mut *self.builder.borrow_mut());
+        let directory_value = directory.plan_value()?;
+        self.builder.borrow_mut().directory = directory;
         faults.extend(program.faults());
+        faults.extend(sinks_without_end(program.graph()));
         let ordinal = self.executes;
         let name =
             self.settings.config.get("pipeline.name").map_or(name, String::as_str).to_owned();
-        let values = self.plan_values.clone();
+        let mut values = self.plan_values.clone();
+        values.extend(directory_value);
         let planned = plan(program.graph(), &name, ordinal, values, &self.settings);
         match &planned {
             Ok(graph) => faults.extend(program.faulty_exchanges(graph)),

@@ -17,6 +17,7 @@ mod environment;
 mod key;
 mod keyed_stream;
 mod operators;
+mod plan;
 mod program;
 mod side;
 mod sink;
@@ -40,6 +41,7 @@ pub use millstream_types::{JobId, JobStatus, Key, KeyHasher};
 pub use operators::OnError;
 pub use operators::connected::KeyedCoProcess;
 pub use operators::keyed::{Context, KeyedProcess};
+pub use plan::PlanContext;
 pub use program::{Built, Program};
 pub use side::{OutputTag, Side};
 pub use sink::{Committer, CommitterInfo, NoCommitter, Sink, SinkWriter, WriterInfo};
@@ -49,8 +51,8 @@ pub use source::{
 pub use stage::{ErasedStage, Outputs, Stage, erase, reveal};
 pub use stream::{Function, Stream, StreamSink};
 pub use task::{
-    Counter, EventMailbox, EventSender, InputChannel, InputContext, OperatorContext, Step,
-    TaskBody, TaskContext,
+    Counter, EventMailbox, EventSender, InputChannel, InputContext, OperatorContext,
+    RECORDS_DROPPED, Step, TaskBody, TaskContext,
 };
 pub use writer::{WriterContext, sources, targets};
 

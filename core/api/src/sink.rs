@@ -7,6 +7,7 @@ use serde::de::DeserializeOwned;
 use std::time::Instant;
 
 use crate::Result;
+use crate::plan::PlanContext;
 
 /// What a writer knows of its surroundings.
 #[derive(Debug, Clone)]
@@ -119,6 +120,17 @@ pub trait Sink<T>: Send + Sync + 'static {
     /// Publishes what was written.
     type Committer: Committer<Committable = Self::Committable>;
 
+    /// Checks and completes what the sink was told, when it is added to a job: whatever can be
+    /// refused is refused here, before anything runs. Called in every process of the job, so it
+    /// must come to the same result everywhere.
+    ///
+    /// # Errors
+    /// The job is refused.
+    fn plan(&mut self, ctx: &mut PlanContext<'_>) -> Result<()> {
+        let _ = ctx;
+        Ok(())
+    }
+
     /// A writer for one subtask. Runs in the task host.
     ///
     /// # Errors
@@ -132,7 +144,8 @@ pub trait Sink<T>: Send + Sync + 'static {
     /// The job fails.
     fn committer(&self, info: &CommitterInfo) -> Result<Option<Self::Committer>>;
 
-    /// Whether [`Sink::committer`] gives one; known when the job is planned.
+    /// Whether [`Sink::committer`] gives one; known when the job is planned. Then the sink's input
+    /// must end: a job in which a source above it never ends is refused.
     fn has_committer(&self) -> bool;
 }
 

@@ -14,6 +14,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::Result;
+use crate::plan::PlanContext;
 use crate::task::Counter;
 
 /// What a reader knows of its surroundings.
@@ -29,6 +30,8 @@ pub struct ReaderContext {
     pub dropped: Counter,
     /// Counts records in which the reader replaced what could not be read.
     pub replaced: Counter,
+    /// Counts files, or what corresponds to them, that the reader left out because they were gone.
+    pub skipped: Counter,
 }
 
 /// A source of records.
@@ -119,6 +122,17 @@ pub trait Source: Send + Sync + 'static {
     type Reader: SourceReader<Out = Self::Out, Split = Self::Split>;
     /// Finds splits.
     type Enumerator: SplitEnumerator<Split = Self::Split>;
+
+    /// Checks and completes what the source was told, when it is added to a job: whatever can be
+    /// refused is refused here, before anything runs. Called in every process of the job, so it
+    /// must come to the same result everywhere.
+    ///
+    /// # Errors
+    /// The job is refused.
+    fn plan(&mut self, ctx: &mut PlanContext<'_>) -> Result<()> {
+        let _ = ctx;
+        Ok(())
+    }
 
     /// Whether it ends by itself.
     fn boundedness(&self) -> Boundedness;

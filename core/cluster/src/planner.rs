@@ -55,6 +55,8 @@ impl ChildPlanner {
             output: HostOutput::Files { stdout: output.clone(), stderr: output },
             memory_limit: Some(self.memory),
             start_timeout: self.timeout,
+            // Relative paths have no meaning there.
+            variables: vec![("MILLSTREAM_PLANNED_ON_CLUSTER".into(), "1".into())],
             ..HostSpec::new(host, artifact)
         };
         let spawned = HostProcess::spawn(spec).await;

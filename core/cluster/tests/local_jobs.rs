@@ -603,3 +603,51 @@ fn faults_of_the_graph_are_told_in_one_sentence() {
     let error = result.unwrap_err().to_string();
     assert!(error.contains("name() must follow an operator directly"), "{error}");
 }
+
+/// Numbers, of which each subtask's reader has dropped three.
+struct Unreadable(Numbers);
+
+impl Source for Unreadable {
+    type Out = u64;
+    type Split = ();
+    type Reader = NumbersReader;
+    type Enumerator = NoEnumerator<()>;
+
+    fn boundedness(&self) -> Boundedness {
+        self.0.boundedness()
+    }
+
+    fn reader(&self, ctx: &ReaderContext) -> Result<NumbersReader> {
+        ctx.dropped.add(3);
+        ctx.skipped.add(1);
+        self.0.reader(ctx)
+    }
+
+    fn enumerator(&self) -> Result<Option<Self::Enumerator>> {
+        Ok(None)
+    }
+
+    fn has_enumerator(&self) -> bool {
+        false
+    }
+}
+
+#[test]
+fn records_that_readers_and_operators_drop_are_one_number() {
+    let settings = JobSettings { parallelism: 2, ..JobSettings::default() };
+    let (result, seen) = run_and_see(settings, |env| {
+        let odd = |n: u64| if n % 2 == 1 { Err(error!("{n} is odd")) } else { Ok(n) };
+        env.source("numbers", Unreadable(Numbers(10)))
+            .on_error(OnError::drop_record())
+            .map(odd)
+            .sink("even", Collect::new());
+        Ok(())
+    });
+    result.unwrap();
+    let seen = seen.unwrap();
+    let metrics = || seen.vertices.iter().flat_map(|it| &it.subtasks).map(|it| &it.metrics);
+    assert_eq!(metrics().map(|metrics| metrics.records_dropped).sum::<u64>(), 2 * 3 + 5);
+    let users: Vec<&str> =
+        metrics().flat_map(|metrics| metrics.user.keys().map(String::as_str)).collect();
+    assert!(!users.contains(&"numRecordsDropped"), "{users:?}");
+}

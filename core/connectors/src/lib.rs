@@ -36,9 +36,10 @@ pub use discard::{DiscardSink, DiscardWriter};
 pub use file::csv::{Csv, CsvDecoder};
 pub use file::enumerator::FileEnumerator;
 pub use file::format::{
-    BadRecord, ByteLine, Decoder, Format, JsonLine, Kept, KeptDecoder, LineParser, Lines,
-    LinesDecoder, ParsedLine, TextLine,
+    BadRecord, ByteLine, DecodeError, Decoder, Format, JsonLine, Kept, KeptDecoder, LineParser,
+    Lines, LinesDecoder, ParsedLine, TextLine,
 };
+pub use file::head::Head;
 pub use file::reader::FileReader;
 pub use file::{FileError, FileRange, FileSource, FileSplit, OnBadRecord};
 pub use file_sink::committer::FileCommitter;

@@ -1,4 +1,4 @@
-//! Cuts the bytes of a file or a connection into chunks of whole lines.
+//! Cuts the bytes of a file or a connection into chunks, of whole lines or as they come.
 
 use std::io::{self, ErrorKind, Read};
 use std::path::Path;
@@ -10,7 +10,19 @@ const CHUNK_BYTES: usize = 256 << 10;
 /// The longest line unless the user says otherwise.
 pub(crate) const LINE_BYTES_MAX: usize = 16 << 20;
 
-/// Whole lines of one input; only the last line of a file may lack its newline.
+/// What the bytes of a chunk are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Part {
+    /// The head of the file, whole: see [`Head`](crate::Head).
+    Head,
+    /// Records.
+    Records,
+    /// Nothing: the range ends here.
+    End,
+}
+
+/// A piece of one input. Where the format wants whole lines, only the last line of a file may lack
+/// its newline; otherwise a record may begin in one chunk and end in another.
 #[derive(Debug, Clone)]
 pub struct Chunk {
     /// The file, or what stands for it in messages.
@@ -21,8 +33,9 @@ pub struct Chunk {
     pub(crate) buffer: Vec<u8>,
     /// How many of them count.
     pub(crate) len: usize,
-    /// Whether this ends a range: what the decoder still holds is a whole record.
-    pub(crate) ends_range: bool,
+    pub(crate) part: Part,
+    /// The longest record, in bytes without its end.
+    pub(crate) record_bytes_max: usize,
 }
 
 impl Chunk {
@@ -47,7 +60,20 @@ impl Chunk {
     /// Whether this ends a range of a file: what a decoder still holds is a whole record.
     #[must_use]
     pub const fn ends_range(&self) -> bool {
-        self.ends_range
+        matches!(self.part, Part::End)
+    }
+
+    /// Whether this is the whole head of the file, which comes before the records of each range
+    /// if the format asks for it.
+    #[must_use]
+    pub const fn is_head(&self) -> bool {
+        matches!(self.part, Part::Head)
+    }
+
+    /// The most bytes that a record may have, without its end.
+    #[must_use]
+    pub const fn record_bytes_max(&self) -> usize {
+        self.record_bytes_max
     }
 }
 
@@ -60,7 +86,7 @@ pub(crate) enum CutError {
     LongLine(u64),
 }
 
-/// Cuts what it reads into chunks of the lines that begin before an offset.
+/// Cuts what it reads into chunks, up to the end of the last line that begins before an offset.
 pub(crate) struct LineCutter<R> {
     input: R,
     origin: Arc<Path>,
@@ -72,6 +98,8 @@ pub(crate) struct LineCutter<R> {
     /// Lines that begin here or later belong to someone else.
     end: u64,
     line_bytes_max: usize,
+    /// Whether chunks consist of whole lines, none of them longer than the limit.
+    whole_lines: bool,
     done: bool,
 }
 
@@ -85,8 +113,23 @@ impl<R: Read> LineCutter<R> {
         end: u64,
         line_bytes_max: usize,
     ) -> Self {
-        let buffer = Vec::new();
-        Self { input, origin, buffer, filled: 0, offset, end, line_bytes_max, done: false }
+        Self {
+            input,
+            origin,
+            buffer: Vec::new(),
+            filled: 0,
+            offset,
+            end,
+            line_bytes_max,
+            whole_lines: true,
+            done: false,
+        }
+    }
+
+    /// Hands over bytes as they come: chunks may end inside of lines, and lines have no limit.
+    pub(crate) const fn without_lines(mut self) -> Self {
+        self.whole_lines = false;
+        self
     }
 
     /// Drops everything up to and with the first newline.
@@ -114,19 +157,39 @@ impl<R: Read> LineCutter<R> {
         while !self.done {
             let cut = self.cut(searched);
             if let Some(cut) = cut {
+                self.check_lines(cut)?;
                 return Ok(Some(self.split_off(cut, spare)));
             }
             searched = self.filled;
-            if self.filled > self.line_bytes_max {
+            // One byte more may be the first of the line's end.
+            if self.whole_lines && self.filled > self.line_bytes_max.saturating_add(1) {
                 return Err(CutError::LongLine(self.offset));
             }
             if self.fill()? == 0 {
                 self.done = true;
                 let rest = self.filled;
+                self.check_lines(rest)?;
                 return Ok((rest > 0).then(|| self.split_off(rest, spare)));
             }
         }
         Ok(None)
+    }
+
+    /// Refuses the first `cut` bytes if one of their lines is over the limit.
+    fn check_lines(&self, cut: usize) -> Result<(), CutError> {
+        if !self.whole_lines || cut <= self.line_bytes_max {
+            return Ok(());
+        }
+        let mut rest = self.buffer.get(..cut).unwrap_or_default();
+        while rest.len() > self.line_bytes_max {
+            let newline = memchr::memchr(b'\n', rest);
+            let line = rest.get(..newline.unwrap_or(rest.len())).unwrap_or_default();
+            if line.strip_suffix(b"\r").unwrap_or(line).len() > self.line_bytes_max {
+                return Err(CutError::LongLine(self.offset + (cut - rest.len()) as u64));
+            }
+            rest = newline.and_then(|at| rest.get(at + 1..)).unwrap_or_default();
+        }
+        Ok(())
     }
 
     /// Where the lines that are ours and whole end; bytes before `searched` hold no newline.
@@ -141,6 +204,9 @@ impl<R: Read> LineCutter<R> {
                 self.done = true;
                 return found;
             }
+        }
+        if !self.whole_lines {
+            return (self.filled > 0).then_some(self.filled);
         }
         memchr::memrchr(b'\n', self.bytes_from(searched)).map(|at| searched + at + 1)
     }
@@ -163,7 +229,8 @@ impl<R: Read> LineCutter<R> {
             offset: self.offset,
             buffer: std::mem::replace(&mut self.buffer, spare),
             len: cut,
-            ends_range: false,
+            part: Part::Records,
+            record_bytes_max: self.line_bytes_max,
         };
         self.filled = rest;
         self.offset += cut as u64;

@@ -6,7 +6,7 @@ use std::task::{Wake, Waker};
 use std::time::{Duration, Instant};
 
 use millstream_api::{
-    Batch, CommitterInfo, Counter, NextSplit, Polled, ReaderContext, Result, Source, SourceReader,
+    Batch, CommitterInfo, NextSplit, Polled, ReaderContext, Result, Source, SourceReader,
     SplitEnumerator, WriterInfo,
 };
 use millstream_types::{JobId, OperatorId};
@@ -36,8 +36,8 @@ impl Woken {
 pub(crate) fn context(subtask: u32, parallelism: u32) -> (ReaderContext, Woken) {
     let (sender, receiver) = sync_channel(1);
     let waker = Waker::from(Arc::new(Bell(sender)));
-    let (dropped, replaced) = (Counter::default(), Counter::default());
-    let ctx = ReaderContext { subtask, parallelism, waker, dropped, replaced };
+    let (dropped, replaced, skipped) = Default::default();
+    let ctx = ReaderContext { subtask, parallelism, waker, dropped, replaced, skipped };
     (ctx, Woken(receiver))
 }
 

@@ -21,6 +21,7 @@
 //! }
 //! ```
 
+pub mod connectors;
 #[cfg(feature = "local")]
 mod local;
 #[cfg(doctest)]
@@ -90,19 +91,6 @@ pub use millstream_macros::record;
 pub use millstream_types::Str;
 #[doc(no_inline)]
 pub use serde;
-
-/// Sources and sinks that come with the engine, and what it takes to write others.
-pub mod connectors {
-    #[doc(inline)]
-    pub use millstream_api::{
-        Batch, Committer, CommitterInfo, NextSplit, NoCommitter, NoEnumerator, Polled,
-        ReaderContext, Sink, SinkWriter, Source, SourceReader, SplitEnumerator, WriterInfo,
-    };
-    #[doc(inline)]
-    pub use millstream_connectors::*;
-    #[doc(inline)]
-    pub use millstream_storage::FilePath;
-}
 
 /// What most jobs use.
 ///

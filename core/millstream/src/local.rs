@@ -5,8 +5,8 @@ use std::io::Write;
 use std::process::ExitCode;
 use std::rc::Rc;
 
-use millstream_api::{Args, Environment, Execution, Executor, Program, Result};
-use millstream_cluster::MiniCluster;
+use millstream_api::{Args, Environment, Execution, Executor, JobResult, Program, Result};
+use millstream_cluster::{JobFailed, MiniCluster};
 use millstream_graph::{JobGraph, JobSettings};
 use millstream_jobmaster::JobMasterConfig;
 use millstream_runtime::BuildFunction;
@@ -32,12 +32,26 @@ impl Executor for Local {
         let config = JobMasterConfig::default().for_job(&graph.settings.config)?;
         let cluster = MiniCluster::start(program, graph, config)?;
         if wait {
-            return Ok(Execution::Finished(cluster.wait()?));
+            return Ok(Execution::Finished(wait_for(cluster)?));
         }
         let job = cluster.job();
         self.running.borrow_mut().push(cluster);
         Ok(Execution::Submitted(job))
     }
+}
+
+/// Waits for a job's end, and says how many records it has dropped.
+fn wait_for(cluster: MiniCluster) -> Result<JobResult, JobFailed> {
+    let details = cluster.details();
+    let result = cluster.wait();
+    let details = details.borrow();
+    let subtasks = details.vertices.iter().flat_map(|vertex| &vertex.subtasks);
+    let dropped: u64 = subtasks.map(|subtask| subtask.metrics.records_dropped).sum();
+    if dropped > 0 {
+        let _ =
+            writeln!(std::io::stderr(), "{dropped} bad records were dropped (numRecordsDropped)");
+    }
+    result
 }
 
 /// An environment whose jobs run here.
@@ -54,7 +68,7 @@ pub(crate) fn run(build: BuildFunction) -> ExitCode {
     let parallelism = u32::try_from(cores).unwrap_or(1);
     let mut environment = environment(args.clone(), parallelism, &running);
     let built = build(&mut environment, Args::new(args));
-    let waited = running.take().into_iter().try_for_each(|job| job.wait().map(drop));
+    let waited = running.take().into_iter().try_for_each(|job| wait_for(job).map(drop));
     match built.and(waited.map_err(Into::into)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

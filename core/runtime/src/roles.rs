@@ -152,6 +152,7 @@ struct HandOver {
     parent: Option<Parent>,
     settings: JobSettings,
     plan_only: bool,
+    is_in_clients_directory: bool,
 }
 
 impl Executor for Shared<HandOver> {
@@ -161,6 +162,10 @@ impl Executor for Shared<HandOver> {
 
     fn plan_value(&self, _name: &str) -> Option<Vec<u8>> {
         None
+    }
+
+    fn is_in_clients_directory(&self) -> bool {
+        self.0.borrow().is_in_clients_directory
     }
 
     fn execute(&mut self, _program: Program, graph: JobGraph, wait: bool) -> Result<Execution> {
@@ -215,6 +220,9 @@ fn finished(result: &millstream_protocol::host::JobResult) -> Result<Execution> 
     }
 }
 
+/// Set for a program that a daemon plans: its working directory is the daemon's.
+const PLANNED_ON_CLUSTER_VARIABLE: &str = "MILLSTREAM_PLANNED_ON_CLUSTER";
+
 fn hand_over(parent: Parent, begin: Begin, build: BuildFunction) -> ExitCode {
     let settings = match settings_of(&begin) {
         Ok(settings) => settings,
@@ -222,7 +230,11 @@ fn hand_over(parent: Parent, begin: Begin, build: BuildFunction) -> ExitCode {
     };
     let args = Args::new(settings.args.clone());
     let plan_only = begin.role() == Role::Plan;
-    let shared = Shared::new(HandOver { parent: Some(parent), settings, plan_only });
+    // An application's program and one that REST has planned run in a daemon's directory.
+    let is_in_clients_directory = begin.role() != Role::Application
+        && std::env::var_os(PLANNED_ON_CLUSTER_VARIABLE).is_none();
+    let parent = Some(parent);
+    let shared = Shared::new(HandOver { parent, settings, plan_only, is_in_clients_directory });
     let mut environment = Environment::new(shared.handle());
     let built = guard(|| build(&mut environment, args));
     let executes = environment.executes();

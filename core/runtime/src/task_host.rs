@@ -8,7 +8,9 @@ use std::sync::{Arc, PoisonError};
 use std::task::Waker;
 use std::time::{Duration, Instant};
 
-use millstream_api::{EventMailbox, EventSender, Program, Result, TaskContext, error};
+use millstream_api::{
+    EventMailbox, EventSender, Program, RECORDS_DROPPED, Result, TaskContext, error,
+};
 use millstream_graph::JobGraph;
 use millstream_network::{Exchange, ExchangeConfig, PeerAddress, TaskCounters};
 use millstream_protocol::host::{
@@ -324,6 +326,10 @@ fn task_id(id: ExecutionAttemptId) -> TaskId {
 fn task_metrics(id: ExecutionAttemptId, task: &HostedTask) -> TaskMetrics {
     let (values, spent) = (task.counters.values(), task.time.until(Instant::now()));
     let user = task.user_counters.lock().unwrap_or_else(PoisonError::into_inner);
+    // What sources drop and what operators drop is one number.
+    let (dropped, user): (Vec<_>, Vec<_>) =
+        user.iter().partition(|(name, _)| name.as_str() == RECORDS_DROPPED);
+    let dropped = dropped.into_iter().map(|(_, counter)| counter.get().unsigned_abs());
     TaskMetrics {
         task: Some(task_id(id)),
         records_in: values.records_in,
@@ -333,9 +339,9 @@ fn task_metrics(id: ExecutionAttemptId, task: &HostedTask) -> TaskMetrics {
         busy_ns: spent.busy_ns,
         idle_ns: spent.idle_ns,
         backpressured_ns: spent.backpressured_ns,
-        records_dropped: values.records_dropped,
+        records_dropped: values.records_dropped + dropped.sum::<u64>(),
         user: user
-            .iter()
+            .into_iter()
             .map(|(name, counter)| host::Counter { name: name.clone(), value: counter.get() })
             .collect(),
         buffers_in: task.inputs_waiting.load(Ordering::Relaxed),

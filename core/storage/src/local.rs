@@ -193,9 +193,14 @@ fn list(directory: &FilePath) -> Result<Vec<FileStatus>> {
         let path = directory.join(entry.map_err(refused)?.file_name());
         match fs::metadata(path.path()) {
             Ok(metadata) => found.push(status_of(&path, &metadata)),
-            // Removed or renamed since the directory was listed, or a link to nothing.
-            Err(error) if error.kind() == ErrorKind::NotFound => {}
-            Err(error) => return Err(failed("look at", &path, &error)),
+            Err(error) => match fs::symlink_metadata(path.path()) {
+                // A link to nothing, or in a circle.
+                Ok(link) if link.is_symlink() => found.push(status_of(&path, &link)),
+                Ok(_) => return Err(failed("look at", &path, &error)),
+                // Removed or renamed since the directory was listed.
+                Err(error) if error.kind() == ErrorKind::NotFound => {}
+                Err(error) => return Err(failed("look at", &path, &error)),
+            },
         }
     }
     found.sort_by(|left, right| left.path.cmp(&right.path));
@@ -241,22 +246,55 @@ fn rename_without_replacing(from: &Path, to: &Path) -> io::Result<()> {
     }
 }
 
+/// Makes a directory and those above it, from the highest on that is missing.
 fn make_directories(path: &Path, permission: Option<u32>) -> io::Result<()> {
-    match fs::create_dir(path) {
-        Ok(()) => match permission {
-            Some(bits) => fs::set_permissions(path, fs::Permissions::from_mode(bits)),
-            None => Ok(()),
-        },
-        Err(_) if path.is_dir() => Ok(()),
-        Err(error) if error.kind() == ErrorKind::NotFound => {
-            let Some(parent) = path.parent().filter(|parent| !parent.as_os_str().is_empty()) else {
-                return Err(error);
-            };
-            make_directories(parent, permission)?;
-            make_directories(path, permission)
+    let mut missing = Vec::new();
+    for directory in path.ancestors().filter(|path| !path.as_os_str().is_empty()) {
+        match fs::metadata(directory) {
+            Ok(found) if found.is_dir() => break,
+            Ok(_) => return Err(unusable(directory, "is not a directory")),
+            Err(_) => {}
         }
-        Err(error) => Err(error),
+        match fs::symlink_metadata(directory) {
+            Err(error) if is_missing(&error) => missing.push(directory),
+            Ok(link) if link.is_symlink() => {
+                return Err(unusable(directory, "is a symbolic link that leads to no directory"));
+            }
+            Ok(_) => {}
+            Err(error) => return Err(error),
+        }
     }
+    while let Some(directory) = missing.pop() {
+        match fs::create_dir(directory) {
+            Ok(()) => {
+                if let Some(bits) = permission {
+                    fs::set_permissions(directory, fs::Permissions::from_mode(bits))?;
+                }
+            }
+            // Another has made it.
+            Err(_) if directory.is_dir() => {}
+            // As in /proc, and where directories are mounted on demand.
+            Err(error) if error.kind() == ErrorKind::NotFound && is_in_directory(directory) => {
+                return Err(unusable(directory, "cannot be made: its parent takes no directories"));
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
+
+/// Whether there is nothing of a name, be it because a file stands where a directory should.
+fn is_missing(error: &io::Error) -> bool {
+    matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory)
+}
+
+fn is_in_directory(path: &Path) -> bool {
+    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+    parent.unwrap_or(Path::new(".")).is_dir()
+}
+
+fn unusable(path: &Path, why: &str) -> io::Error {
+    io::Error::new(ErrorKind::NotADirectory, format!("{} {why}", path.display()))
 }
 
 fn delete(path: &Path, recursive: bool) -> io::Result<()> {
@@ -375,6 +413,37 @@ mod tests {
             .await
             .unwrap();
         });
+    }
+
+    fn refusal(path: &Path) -> String {
+        let path = FilePath::from(path);
+        crate::block_on(LocalFileSystem.make_directories(&path, None)).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn directories_that_cannot_be_made_are_named() {
+        // The kernel says that nothing is there, although the parent is.
+        let error = refusal(Path::new("/proc/out/a"));
+        assert!(error.contains("/proc/out cannot be made: its parent takes no dir"), "{error}");
+
+        let directory = tempfile::tempdir().unwrap();
+        let at = |name: &str| directory.path().join(name);
+        std::os::unix::fs::symlink(at("nothing"), at("dangling")).unwrap();
+        std::os::unix::fs::symlink(at("circle"), at("circle")).unwrap();
+        fs::write(at("file"), "").unwrap();
+        for (path, why) in [
+            ("dangling", "dangling is a symbolic link that leads to no directory"),
+            ("dangling/a/b", "dangling is a symbolic link that leads to no directory"),
+            ("circle", "circle is a symbolic link that leads to no directory"),
+            ("file/a", "file is not a directory"),
+        ] {
+            let error = refusal(&at(path));
+            assert!(error.contains(why), "{path}: {error}");
+        }
+        // As deep as names can be.
+        let deep = (0..1_500).fold(at("deep"), |deep, _| deep.join("d"));
+        crate::block_on(LocalFileSystem.make_directories(&FilePath::from(&deep), None)).unwrap();
+        assert!(deep.is_dir());
     }
 
     #[test]

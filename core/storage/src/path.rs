@@ -9,6 +9,8 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
+use crate::error::StorageError;
+
 /// The local disk's scheme.
 const LOCAL: &str = "file";
 
@@ -16,7 +18,8 @@ const LOCAL: &str = "file";
 /// `hdfs:///in` on the default one; `file:///data/in` or a plain path on the local disk.
 ///
 /// Names are taken as they are: nothing is decoded, `%20` are three characters. Local paths may be
-/// relative and hold any bytes.
+/// relative and hold any bytes. What looks like a URL and is none (`file://data/in`, `hdfs:in`) is
+/// kept as it is, and refused where it is used: see [`FilePath::check`].
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct FilePath {
     /// None for the local disk. In a box, because paths are in every error.
@@ -85,19 +88,62 @@ impl FilePath {
         self.path().file_name()
     }
 
-    /// The same path, absolute if it is local.
+    /// Whether it is a local path that starts from a working directory.
     #[must_use]
-    pub fn absolute(&self) -> Self {
-        match self.local().map(std::path::absolute) {
-            Some(Ok(path)) => Self { remote: None, path: path.into_os_string() },
-            Some(Err(_)) | None => self.clone(),
+    pub fn is_relative(&self) -> bool {
+        self.local().is_some_and(Path::is_relative)
+    }
+
+    /// The same path, or what it means in `directory` if it is relative.
+    #[must_use]
+    pub fn absolute_in(&self, directory: &Path) -> Self {
+        if !self.is_relative() {
+            return self.clone();
         }
+        let path = directory.join(self.path()).components().collect::<PathBuf>();
+        Self { remote: None, path: path.into_os_string() }
+    }
+
+    /// Refuses a path that cannot be meant as it is written.
+    ///
+    /// # Errors
+    /// It says what is wrong with it.
+    pub fn check(&self) -> Result<(), StorageError> {
+        let reason = match &self.remote {
+            _ if self.path.as_bytes().contains(&0) => "it holds a zero byte".to_owned(),
+            None if self.path.is_empty() => "it is empty".to_owned(),
+            None => return Ok(()),
+            Some(remote) if !self.path().is_absolute() => {
+                let (scheme, path) = (&remote.scheme, self.path().display());
+                format!(
+                    "no slash follows the colon: write {scheme}:///{path}, or ./{scheme}:{path} for \
+                     a local file of this name"
+                )
+            }
+            Some(remote) if remote.scheme == LOCAL => {
+                let (host, path) = (&remote.authority, self.path().display());
+                format!(
+                    "{host:?} stands where a host does, and the local disk has none: did you \
+                     forget a slash, as in file:///{host}{path}?"
+                )
+            }
+            Some(_) if self.path().components().any(|part| part == Component::ParentDir) => {
+                "it holds `..`, which only local paths may".to_owned()
+            }
+            Some(_) => return Ok(()),
+        };
+        Err(StorageError::Other { action: "use path", path: self.clone(), reason })
     }
 
     fn parse(text: &OsStr) -> Self {
         let Some((scheme, rest)) = split_scheme(text) else {
             return Self { remote: None, path: text.to_owned() };
         };
+        if !rest.starts_with(b"/") || (scheme == LOCAL && rest == b"//") {
+            let path = OsStr::from_bytes(rest.strip_prefix(b"//").unwrap_or(rest)).to_owned();
+            let remote = Remote { scheme, authority: String::new() };
+            return Self { remote: Some(Box::new(remote)), path };
+        }
         let (authority, path) = match rest.strip_prefix(b"//") {
             Some(rest) => {
                 let slash = rest.iter().position(|byte| *byte == b'/').unwrap_or(rest.len());
@@ -106,27 +152,29 @@ impl FilePath {
             None => (&b""[..], rest),
         };
         let path = if path.is_empty() { OsStr::new("/") } else { OsStr::from_bytes(path) };
-        if scheme == LOCAL {
+        if scheme == LOCAL && (authority.is_empty() || authority == b"localhost") {
             return Self { remote: None, path: path.to_owned() };
         }
         let authority = String::from_utf8_lossy(authority).into_owned();
-        let remote = Remote { scheme: scheme.to_owned(), authority };
+        let remote = Remote { scheme, authority };
         Self { remote: Some(Box::new(remote)), path: normal(path) }
     }
 }
 
-/// `hdfs` of `hdfs://…` or `hdfs:/…`, and the rest. A single letter is no scheme.
-fn split_scheme(text: &OsStr) -> Option<(&str, &[u8])> {
+/// `hdfs` of `hdfs://…` or `hdfs:/…`, in lower case, and the rest. A single letter is no scheme;
+/// what stands before a colon without a slash is one only if nothing else can be meant.
+fn split_scheme(text: &OsStr) -> Option<(String, &[u8])> {
     let bytes = text.as_bytes();
     let colon = bytes.iter().position(|byte| *byte == b':')?;
     let (scheme, rest) = bytes.split_at_checked(colon)?;
-    let rest = rest.strip_prefix(b":").filter(|rest| rest.starts_with(b"/"))?;
+    let rest = rest.strip_prefix(b":")?;
     let ordinary = |byte: &u8| byte.is_ascii_alphanumeric() || b"+-.".contains(byte);
     let is_scheme = scheme.len() > 1
         && scheme.first().is_some_and(u8::is_ascii_alphabetic)
         && scheme.iter().all(ordinary);
-    let scheme = std::str::from_utf8(scheme).ok().filter(|_| is_scheme)?;
-    Some((scheme, rest))
+    let scheme = std::str::from_utf8(scheme).ok().filter(|_| is_scheme)?.to_ascii_lowercase();
+    let is_url = rest.starts_with(b"/") || [LOCAL, "hdfs"].contains(&scheme.as_str());
+    is_url.then_some((scheme, rest))
 }
 
 /// Absolute, with single slashes and none at the end. `..` stays: file systems refuse it.
@@ -144,7 +192,11 @@ fn normal(path: &OsStr) -> OsString {
 
 impl fmt::Display for FilePath {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if let Some(remote) = &self.remote {
+        if let Some(remote) = &self.remote
+            && !self.path().is_absolute()
+        {
+            write!(f, "{}:", remote.scheme)?;
+        } else if let Some(remote) = &self.remote {
             write!(f, "{}://{}", remote.scheme, remote.authority)?;
         }
         write!(f, "{}", self.path().display())
@@ -239,6 +291,13 @@ mod tests {
             ("c:/a", "file", "", "c:/a", "c:/a"),
             ("time:12", "file", "", "time:12", "time:12"),
             ("", "file", "", "", ""),
+            ("HDFS://nn/a", "hdfs", "nn", "/a", "hdfs://nn/a"),
+            ("file://localhost/a", "file", "", "/a", "/a"),
+            ("file:////a", "file", "", "//a", "//a"),
+            ("file:///a%20b", "file", "", "/a%20b", "/a%20b"),
+            ("file://data/in", "file", "data", "/in", "file://data/in"),
+            ("file:in", "file", "", "in", "file:in"),
+            ("hdfs:in/a", "hdfs", "", "in/a", "hdfs:in/a"),
         ] {
             let parsed = FilePath::from(text);
             let parts = (parsed.scheme(), parsed.authority(), parsed.path());
@@ -256,14 +315,48 @@ mod tests {
         assert_eq!(file.file_name(), Some(OsStr::new("part-1")));
         assert_eq!(directory.join("/etc").to_string(), "hdfs://nn/data/etc");
         assert_eq!(FilePath::from("hdfs://nn").parent(), None);
-        assert!(FilePath::from("x").absolute().path().is_absolute());
+    }
+
+    #[test]
+    fn relative_paths_start_from_a_directory() {
+        let here = Path::new("/here");
+        for (path, absolute) in [
+            ("x", "/here/x"),
+            ("./x/", "/here/x"),
+            ("../x", "/here/../x"),
+            ("/x", "/x"),
+            ("hdfs://nn/x", "hdfs://nn/x"),
+        ] {
+            assert_eq!(FilePath::from(path).absolute_in(here).to_string(), absolute);
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_meant_is_refused_with_what_may_be() {
+        for (path, reason) in [
+            ("file://data/in", "did you forget a slash, as in file:///data/in?"),
+            ("file://data", "did you forget a slash, as in file:///data/?"),
+            ("FILE://data/in", "did you forget a slash, as in file:///data/in?"),
+            ("file:in", "write file:///in, or ./file:in for a local file of this name"),
+            ("file://", "no slash follows the colon"),
+            ("hdfs:in", "write hdfs:///in, or ./hdfs:in for a local file of this name"),
+            ("hdfs://nn/a/../b", "it holds `..`"),
+            ("a\0b", "it holds a zero byte"),
+            ("", "it is empty"),
+        ] {
+            let error = FilePath::from(path).check().unwrap_err().to_string();
+            assert!(error.contains(reason), "{path}: {error}");
+        }
+        for path in ["./hdfs:in", "/a/../b", "time:12", "c:/a", "hdfs://nn:8020", "s3://b/a"] {
+            assert_eq!(FilePath::from(path).check(), Ok(()), "{path}");
+        }
     }
 
     proptest::proptest! {
         #[test]
         fn any_bytes_are_a_path(bytes in proptest::collection::vec(proptest::num::u8::ANY, 0..40)) {
             let path = FilePath::from(OsStr::from_bytes(&bytes));
-            let _ = (path.to_string(), path.join("x").parent(), path.absolute());
+            let _ = (path.to_string(), path.join("x").parent(), path.check());
         }
 
         #[test]

@@ -33,11 +33,26 @@ impl FileSystems {
         lock(&self.open).retain(|(opened, _), _| opened != scheme);
     }
 
+    /// Refuses a path that no file system of this process can have, without opening any.
+    ///
+    /// # Errors
+    /// It cannot be meant as it is written, or its scheme is not known.
+    pub fn check(&self, path: &FilePath) -> Result<()> {
+        path.check()?;
+        let scheme = path.scheme();
+        if path.local().is_some() || lock(&self.known).contains_key(scheme) {
+            return Ok(());
+        }
+        let (path, reason) = (path.clone(), unknown(scheme));
+        Err(StorageError::Other { action: "open", path, reason })
+    }
+
     /// The file system of a path, opened at its first use.
     ///
     /// # Errors
     /// Its scheme is not known, or it cannot be opened.
     pub fn of(&self, path: &FilePath) -> Result<Arc<dyn FileSystem>> {
+        self.check(path)?;
         if path.local().is_some() {
             return Ok(Arc::new(LocalFileSystem));
         }

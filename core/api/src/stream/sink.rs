@@ -28,6 +28,8 @@ impl<T: Data> Stream<T> {
     /// # Ok::<(), millstream::Error>(())
     /// ```
     pub fn sink<S: Sink<T>>(self, uid: &str, sink: S) -> StreamSink {
+        let mut sink = sink;
+        self.builder.borrow_mut().plan("sink", uid, |ctx| sink.plan(ctx));
         if !self.on_error.is_like(&Policy::Fail) {
             let fault = format!(
                 "on_error() before the sink {uid:?} has no effect, because sinks refuse no \

@@ -3,17 +3,22 @@
 use std::collections::{HashMap, VecDeque};
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
-use std::time::{Duration, SystemTime};
+use std::path::PathBuf;
+use std::time::{Duration, Instant, SystemTime};
 
 use millstream_api::{NextSplit, Result, SplitEnumerator};
 use millstream_storage::{
     FileKind, FilePath, FileStatus, FileSystem, FileSystems, StorageError, block_on,
 };
 
-use crate::file::{FileError, FileRange, FileSplit};
+use crate::file::input::may_be_compressed;
+use crate::file::{FileError, FileRange, FileSplit, PATIENCE, say};
 
 /// How many directories deep files are looked for.
 const DEPTH_MAX: usize = 64;
+
+/// How often in a row a watched directory may at least be away.
+const LOOKS_MAX: u32 = 3;
 
 /// Small files go together into one split up to this size and this number: a split costs a round
 /// trip through the master.
@@ -42,39 +47,124 @@ impl Unread {
 /// What tells one version of a file from another.
 type Version = (SystemTime, u64);
 
+/// A version of a file that was handed out.
+#[derive(Debug)]
+struct Seen {
+    version: Version,
+    /// When it was last listed: one that is back soon is not read again.
+    listed: Instant,
+}
+
 /// Finds the files of a [`FileSource`](crate::FileSource).
 #[derive(Debug)]
 pub struct FileEnumerator {
     path: FilePath,
     /// `None`: files are not cut.
     split_bytes: Option<u64>,
+    /// Whether compressed files are cut like others.
+    raw: bool,
     watch: Option<Duration>,
     unread: VecDeque<Unread>,
-    /// The files that were there at the last look, each with the version that was handed out.
-    seen: HashMap<FilePath, Version>,
+    /// The files that were there at the last looks, each with the version that was handed out.
+    seen: HashMap<FilePath, Seen>,
+    /// How often in a row the directory could not be listed, and since when.
+    failing: Option<(u32, Instant)>,
+    has_listed: bool,
+    /// How many names were left out at the last look.
+    left_out: usize,
 }
 
 impl FileEnumerator {
     pub(crate) fn new(path: FilePath, split_bytes: Option<u64>, watch: Option<Duration>) -> Self {
-        let (unread, seen) = (VecDeque::new(), HashMap::new());
-        Self { path, split_bytes, watch, unread, seen }
+        Self {
+            path,
+            split_bytes,
+            raw: false,
+            watch,
+            unread: VecDeque::new(),
+            seen: HashMap::new(),
+            failing: None,
+            has_listed: false,
+            left_out: 0,
+        }
+    }
+
+    /// Takes every file for bytes that may be cut anywhere.
+    pub(crate) const fn of_raw_bytes(mut self) -> Self {
+        self.raw = true;
+        self
     }
 
     /// The next range and its size, if it fits into a split that has `taken` bytes already.
     fn next_range(&mut self, taken: u64) -> Option<(FileRange, u64)> {
+        let raw = self.raw;
         let file = self.unread.front_mut()?;
-        let size = file.next_bytes(self.split_bytes);
+        let mut size = file.next_bytes(self.split_bytes);
+        let mut whole = self.split_bytes.is_none() || file.len == 0;
         if taken > 0 && taken + size > TOGETHER_BYTES {
             return None;
         }
+        if file.start == 0 && size < file.len && !raw && may_be_compressed(&file.path) {
+            (size, whole) = (file.len, true);
+        }
         let path = file.path.clone();
-        let (start, whole) = (file.start, self.split_bytes.is_none());
+        let (start, is_cut) = (file.start, size < file.len);
         file.start += size;
         let end = if whole { u64::MAX } else { file.start };
         if file.start >= file.len {
             self.unread.pop_front();
         }
-        Some((FileRange { path, start, end }, size))
+        Some((FileRange { path, start, end, is_cut }, size))
+    }
+
+    /// Lists the files. Where a directory is watched that was there before, it may be away for a
+    /// while: `None` then.
+    fn look(&mut self, now: Instant) -> Result<Option<Listing>, FileError> {
+        let error = match list(&self.path) {
+            Ok(listing) => {
+                if let Some((looks, since)) = self.failing.take() {
+                    let seconds = since.elapsed().as_secs();
+                    let path = &self.path;
+                    say(&format!("{path} is listed again, after {looks} looks in {seconds} s"));
+                }
+                self.has_listed = true;
+                return Ok(Some(listing));
+            }
+            Err(error) => error,
+        };
+        if self.watch.is_none() || !self.has_listed {
+            return Err(error);
+        }
+        let (looks, since) = self.failing.map_or((1, now), |(looks, since)| (looks + 1, since));
+        self.failing = Some((looks, since));
+        let waited = now.saturating_duration_since(since);
+        if looks > LOOKS_MAX && waited >= PATIENCE {
+            return Err(FileError::NotBack {
+                path: self.path.clone(),
+                seconds: waited.as_secs(),
+                source: Box::new(error),
+            });
+        }
+        if looks == 1 {
+            let seconds = PATIENCE.as_secs();
+            say(&format!("{error}; a watched directory is waited for, for {seconds} s at least"));
+        }
+        Ok(None)
+    }
+
+    /// Tells the user of names that are no files, when their number has changed.
+    fn tell_left_out(&mut self, left_out: &[FilePath]) {
+        if let Some(first) = left_out.first()
+            && left_out.len() != self.left_out
+        {
+            say(&format!(
+                "{} names under {} are left out, which are neither files nor directories, or links \
+                 to nothing or in a circle; the first is {first}",
+                left_out.len(),
+                self.path
+            ));
+        }
+        self.left_out = left_out.len();
     }
 }
 
@@ -82,17 +172,24 @@ impl SplitEnumerator for FileEnumerator {
     type Split = FileSplit;
 
     fn discover(&mut self) -> Result<Option<Duration>> {
-        let mut seen = HashMap::new();
-        for FileStatus { path, length: len, modified, block_bytes, .. } in list(&self.path)? {
+        let now = Instant::now();
+        let Some(Listing { files, left_out }) = self.look(now)? else { return Ok(self.watch) };
+        self.tell_left_out(&left_out);
+        for FileStatus { path, length: len, modified, block_bytes, .. } in files {
             let version = (modified, len);
-            if self.seen.get(&path) != Some(&version) && len > 0 {
+            let is_new = self.seen.get(&path).is_none_or(|seen| seen.version != version);
+            // The size of a file of the system, as in /proc, is 0 whatever is in it. In a watched
+            // directory a file that is empty now is read when it is not.
+            let may_have_bytes = len > 0 || self.watch.is_none() && path.local().is_some();
+            if is_new && may_have_bytes {
                 self.unread.push_back(Unread { path: path.clone(), start: 0, len, block_bytes });
             }
             if self.watch.is_some() {
-                seen.insert(path, version);
+                self.seen.insert(path, Seen { version, listed: now });
             }
         }
-        self.seen = seen;
+        let kept = PATIENCE.max(self.watch.unwrap_or_default().saturating_mul(LOOKS_MAX));
+        self.seen.retain(|_, seen| now.saturating_duration_since(seen.listed) < kept);
         Ok(self.watch)
     }
 
@@ -112,52 +209,69 @@ impl SplitEnumerator for FileEnumerator {
     }
 }
 
+/// What was found under a path.
+#[derive(Debug, Default)]
+struct Listing {
+    files: Vec<FileStatus>,
+    /// What is neither a file nor a directory, and links that lead nowhere or in a circle.
+    left_out: Vec<FilePath>,
+}
+
 /// The file, or all files of the directory in the order of their paths.
-fn list(path: &FilePath) -> Result<Vec<FileStatus>, FileError> {
+fn list(path: &FilePath) -> Result<Listing, FileError> {
     let system = FileSystems::of_process().of(path)?;
     let status = block_on(system.status(path)).map_err(|error| match error {
-        StorageError::NotFound { path } => FileError::Missing { path: path.absolute() },
+        StorageError::NotFound { path } => FileError::Missing { path },
         error => FileError::Storage(error),
     })?;
-    let mut files = Vec::new();
+    let mut found = Listing::default();
     match status.kind {
         FileKind::File => {
             // That it may not be read is better said now than by a task.
             block_on(system.open(path))?;
-            files.push(status);
+            found.files.push(status);
         }
-        FileKind::Directory => walk(&*system, path, 0, &mut files)?,
+        FileKind::Directory => walk(&*system, path, &mut Vec::new(), &mut found)?,
         FileKind::Special => return Err(FileError::NotAFile { path: path.clone() }),
     }
-    files.sort_by(|left, right| left.path.cmp(&right.path));
-    Ok(files)
+    found.files.sort_by(|left, right| left.path.cmp(&right.path));
+    Ok(found)
 }
 
+/// Lists a directory that lies in directories whose true places are `above`.
 fn walk(
     system: &dyn FileSystem,
     directory: &FilePath,
-    depth: usize,
-    files: &mut Vec<FileStatus>,
+    above: &mut Vec<PathBuf>,
+    found: &mut Listing,
 ) -> Result<(), FileError> {
-    if depth > DEPTH_MAX {
+    if above.len() > DEPTH_MAX {
         return Err(FileError::TooDeep { path: directory.clone(), levels: DEPTH_MAX });
+    }
+    let true_place = directory.local().and_then(|path| path.canonicalize().ok());
+    let true_place = true_place.unwrap_or_else(|| directory.path().to_owned());
+    if above.contains(&true_place) {
+        found.left_out.push(directory.clone());
+        return Ok(());
     }
     let entries = match block_on(system.list(directory)) {
         Ok(entries) => entries,
-        Err(StorageError::NotFound { .. }) if depth > 0 => return Ok(()),
+        Err(StorageError::NotFound { .. }) if !above.is_empty() => return Ok(()),
         Err(error) => return Err(error.into()),
     };
+    above.push(true_place);
     for entry in entries {
         let name = entry.path.file_name().map(OsStr::as_bytes);
         if matches!(name.and_then(<[u8]>::first), Some(b'.' | b'_')) {
             continue;
         }
         match entry.kind {
-            FileKind::File => files.push(entry),
-            FileKind::Directory => walk(system, &entry.path, depth + 1, files)?,
-            FileKind::Special => {}
+            FileKind::File => found.files.push(entry),
+            FileKind::Directory => walk(system, &entry.path, above, found)?,
+            FileKind::Special => found.left_out.push(entry.path),
         }
     }
+    above.pop();
     Ok(())
 }
 

@@ -6,6 +6,7 @@ use std::marker::PhantomData;
 use millstream_api::{Counter, Data, ReaderContext, Result};
 use serde::{Deserialize, Serialize};
 
+use crate::file::head::Head;
 use crate::lines::Chunk;
 
 /// A format of files.
@@ -18,9 +19,16 @@ pub trait Format: Send + Sync + 'static {
     /// Whether a file may be cut after any line.
     fn may_cut_files(&self) -> bool;
 
-    /// Whether the first line of a file must be seen to read the rest: then each range that begins
-    /// further on is preceded by that line.
-    fn has_head_line(&self) -> bool;
+    /// Whether a chunk must consist of whole lines. Otherwise chunks may end anywhere, and the
+    /// decoder keeps what it has of a record until the next one arrives.
+    fn needs_whole_lines(&self) -> bool {
+        true
+    }
+
+    /// What must be known of a file's beginning to read the rest.
+    fn head(&self) -> Head {
+        Head::None
+    }
 
     /// A decoder for one reader.
     fn decoder(&self, ctx: &ReaderContext) -> Self::Decoder;
@@ -33,7 +41,25 @@ pub trait Decoder: Send {
 
     /// The next record of `chunk` from byte `at`, which it moves on; `None` when there is no more
     /// in it. What a decoder keeps of a chunk ends with its range.
-    fn next(&mut self, chunk: &Chunk, at: &mut usize) -> Option<Result<Self::Out, BadRecord>>;
+    ///
+    /// # Errors
+    /// The record does not parse, or is longer than [`Chunk::record_bytes_max`].
+    fn next(&mut self, chunk: &Chunk, at: &mut usize) -> Option<Result<Self::Out, DecodeError>>;
+}
+
+/// Why a decoder has no record.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum DecodeError {
+    /// The record does not parse; the next one may. [`OnBadRecord`](crate::OnBadRecord) says what
+    /// becomes of it.
+    #[error(transparent)]
+    Bad(#[from] BadRecord),
+    /// The record is longer than the limit, so its end is not looked for: the task fails.
+    #[error("the record at byte {offset} is longer than the limit")]
+    LongRecord {
+        /// Where the record begins.
+        offset: u64,
+    },
 }
 
 /// A record that does not parse.
@@ -214,10 +240,6 @@ impl<P: LineParser> Format for Lines<P> {
         true
     }
 
-    fn has_head_line(&self) -> bool {
-        false
-    }
-
     fn decoder(&self, ctx: &ReaderContext) -> LinesDecoder<P> {
         LinesDecoder(self.0.for_reader(ctx))
     }
@@ -231,7 +253,7 @@ impl<P: LineParser> Decoder for LinesDecoder<P> {
     type Out = P::Out;
 
     #[inline]
-    fn next(&mut self, chunk: &Chunk, at: &mut usize) -> Option<Result<P::Out, BadRecord>> {
+    fn next(&mut self, chunk: &Chunk, at: &mut usize) -> Option<Result<P::Out, DecodeError>> {
         loop {
             let rest = chunk.bytes().get(*at..)?;
             if rest.is_empty() {
@@ -254,7 +276,8 @@ impl<P: LineParser> Decoder for LinesDecoder<P> {
                 Ok(None) => {}
                 Err(reason) => {
                     let file = chunk.origin.display().to_string();
-                    return Some(Err(BadRecord { file, offset, reason, bytes: line.to_vec() }));
+                    let bad = BadRecord { file, offset, reason, bytes: line.to_vec() };
+                    return Some(Err(bad.into()));
                 }
             }
         }
@@ -273,8 +296,12 @@ impl<F: Format> Format for Kept<F> {
         self.0.may_cut_files()
     }
 
-    fn has_head_line(&self) -> bool {
-        self.0.has_head_line()
+    fn needs_whole_lines(&self) -> bool {
+        self.0.needs_whole_lines()
+    }
+
+    fn head(&self) -> Head {
+        self.0.head()
     }
 
     fn decoder(&self, ctx: &ReaderContext) -> Self::Decoder {
@@ -290,7 +317,11 @@ impl<D: Decoder> Decoder for KeptDecoder<D> {
     type Out = Result<D::Out, BadRecord>;
 
     #[inline]
-    fn next(&mut self, chunk: &Chunk, at: &mut usize) -> Option<Result<Self::Out, BadRecord>> {
-        self.0.next(chunk, at).map(Ok)
+    fn next(&mut self, chunk: &Chunk, at: &mut usize) -> Option<Result<Self::Out, DecodeError>> {
+        self.0.next(chunk, at).map(|decoded| match decoded {
+            Ok(record) => Ok(Ok(record)),
+            Err(DecodeError::Bad(bad)) => Ok(Err(bad)),
+            Err(error) => Err(error),
+        })
     }
 }

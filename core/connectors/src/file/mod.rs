@@ -3,32 +3,45 @@
 //! The enumerator ([`enumerator`]) lists the files and cuts them into byte ranges; a line belongs
 //! to the range in which it begins, so every line is read exactly once wherever the cuts fall.
 //! Readers ([`reader`]) ask for ranges, read them on a thread of their own ([`fetch`]) and turn
-//! lines into records ([`format`], [`csv`]).
+//! lines into records ([`format`], [`csv`]). What must be known of a file's beginning is read for
+//! each range by one function ([`head`]); compressed files ([`content`]) are read whole.
 //!
-//! Not done here: decompression, and files that are read while they are written. Put files into a
-//! watched directory by renaming them.
+//! Not done here: files that are read while they are written. Put files into a watched directory by
+//! renaming them.
 
+mod buffered;
+mod content;
 pub(crate) mod csv;
+#[cfg(feature = "decompression")]
+mod decompress;
 pub(crate) mod enumerator;
 mod fetch;
 pub(crate) mod format;
+pub(crate) mod head;
+mod input;
+pub(crate) mod place;
 pub(crate) mod reader;
 
-use std::io;
+use std::io::{self, Write};
 use std::time::Duration;
 
-use millstream_api::{Boundedness, Data, ReaderContext, Result, Source};
+use millstream_api::{Boundedness, Data, PlanContext, ReaderContext, Result, Source};
 use millstream_storage::{FilePath, StorageError};
 use serde::{Deserialize, Serialize};
 
 use crate::file::csv::Csv;
 use crate::file::enumerator::FileEnumerator;
+use crate::file::fetch::ReadOptions;
 use crate::file::format::{ByteLine, Format, JsonLine, Kept, Lines, ParsedLine, TextLine};
+use crate::file::place::settled;
 use crate::file::reader::FileReader;
 use crate::lines::LINE_BYTES_MAX;
 
 /// How large a split is unless the user says otherwise: small enough that subtasks end together.
 const SPLIT_BYTES: u64 = 16 << 20;
+
+/// How long a watched directory that cannot be listed is waited for, and its files.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Why a file source failed.
 #[derive(Debug, thiserror::Error)]
@@ -44,6 +57,17 @@ pub enum FileError {
     NotAFile {
         /// The path.
         path: FilePath,
+    },
+    /// A watched directory has been away for too long.
+    #[error("{path} could not be listed for {seconds} s")]
+    NotBack {
+        /// The directory.
+        path: FilePath,
+        /// How long.
+        seconds: u64,
+        /// What was said at last.
+        #[source]
+        source: Box<Self>,
     },
     /// The file was there when the files were listed.
     #[error("file {path} was removed after it had been listed")]
@@ -80,6 +104,50 @@ pub enum FileError {
         /// The limit.
         limit: usize,
     },
+    /// A record has no end in sight, or none within the limit.
+    #[error(
+        "the record at byte {offset} of {file} is longer than {limit} bytes: is a quote left open? \
+         line_bytes_max() raises the limit"
+    )]
+    LongRecord {
+        /// The file.
+        file: String,
+        /// Where the record begins.
+        offset: u64,
+        /// The limit.
+        limit: usize,
+    },
+    /// Compressed bytes that are damaged, cut off, or followed by something else.
+    #[error("failed to decompress {path} ({format}) at byte {at}: {reason}")]
+    Compressed {
+        /// The file.
+        path: FilePath,
+        /// Its format.
+        format: String,
+        /// How far the compressed bytes were read.
+        at: u64,
+        /// What is wrong.
+        reason: String,
+    },
+    /// Text in units of more than one byte.
+    #[error(
+        "{path} is {encoding} text, which is not read: convert it to UTF-8, as `iconv -f \
+         {encoding} -t UTF-8` does; raw_bytes() reads it as it is"
+    )]
+    Encoding {
+        /// The file.
+        path: FilePath,
+        /// The encoding.
+        encoding: &'static str,
+    },
+    /// An archive, or compressed in a way that is not read.
+    #[error("{path} is {what}: unpack it first; raw_bytes() reads it as it is")]
+    NotText {
+        /// The file.
+        path: FilePath,
+        /// What it is.
+        what: &'static str,
+    },
     /// The thread that read died; its panic message is in the process's log.
     #[error("the thread that reads files died")]
     ReaderDied,
@@ -102,6 +170,8 @@ pub struct FileRange {
     pub(crate) path: FilePath,
     pub(crate) start: u64,
     pub(crate) end: u64,
+    /// Whether other ranges hold the rest of the file.
+    pub(crate) is_cut: bool,
 }
 
 /// What a reader reads at a time: a piece of one large file, or several small files.
@@ -112,10 +182,37 @@ pub struct FileSplit {
 
 /// Reads the records of a file, or of all files in a directory and the directories below.
 ///
-/// Files and directories whose names begin with `.` or `_` are left out. A path is on the disk of
+/// Files and directories whose names begin with `.` or `_` are left out, and so are pipes, devices
+/// and links that lead nowhere or in a circle; how many is said on standard error.
+///
+/// A path is on the disk of
 /// the machines that the tasks run on, or on HDFS if it begins with `hdfs://` and the crate
-/// `millstream` has its feature `hdfs`. A relative one starts at the tasks' working directory, so
-/// make it absolute through `Environment::plan_value`.
+/// `millstream` has its feature `hdfs`. A relative one starts at the working directory of the
+/// client; where the program is planned on the cluster it is refused.
+///
+/// # What is read
+/// Text that is UTF-8 or another encoding in which ASCII characters are single bytes. A UTF-8 byte
+/// order mark is left out; UTF-16, UTF-32 and archives are refused. [`FileSource::raw_bytes`] reads
+/// bytes as they are.
+///
+/// Files compressed by gzip, zstd, bzip2 or xz are decompressed, if the crate `millstream` has its
+/// feature `decompression`, as it has by default. They are recognised by their first bytes,
+/// whatever their names, and each is read as one piece. A file may consist of several members,
+/// streams or frames. One that is cut off or damaged, or that something else follows, fails the
+/// task; zeros may follow after gzip and xz. A window of zstd or a dictionary of xz may have up to
+/// 128 MiB, which each subtask may need. An empty file has no records, whatever its name.
+///
+/// # Units
+/// [`FileSource::split_bytes`] and [`FileSource::line_bytes_max`] count bytes. A record's limit
+/// holds exactly; for lines it counts what is before the line's end, for CSV the record as it is
+/// written, with quotes, commas and line ends in quotes.
+///
+/// # Errors
+/// A record that does not parse fails the task, unless [`FileSource::on_bad_record`] or
+/// [`FileSource::keep_bad_records`] says otherwise. A record over the limit, a file that cannot be
+/// read or was removed after it was listed always do. Where a directory is watched, a file that is
+/// gone is left out instead, said on standard error and counted in `numFilesSkipped`; the directory
+/// itself may be away for a minute, and a file that is back within a minute is not read again.
 ///
 /// ```
 /// use millstream::connectors::{FileSource, OnBadRecord};
@@ -139,11 +236,13 @@ pub struct FileSource<F> {
     split_bytes: u64,
     line_bytes_max: usize,
     watch: Option<Duration>,
+    raw: bool,
     on_bad_record: OnBadRecord,
 }
 
 impl FileSource<()> {
     /// Lines as bytes, without their end (`\n` or `\r\n`). No line is bad.
+    /// [`FileSource::raw_bytes`] reads files that are not text.
     ///
     /// ```
     /// # use millstream::{prelude::*, testing};
@@ -184,7 +283,8 @@ impl FileSource<()> {
         FileSource::with_format(path, Lines(TextLine::default()))
     }
 
-    /// One JSON value per line. Blank lines are skipped.
+    /// One JSON value per line. Blank lines are skipped. A number too large for its type makes a
+    /// bad record.
     ///
     /// ```
     /// # use millstream::{prelude::*, testing};
@@ -241,10 +341,17 @@ impl FileSource<()> {
         FileSource::with_format(path, Lines(ParsedLine(parse)))
     }
 
-    /// Records of CSV. The first line of each file names the fields, unless
-    /// [`FileSource::headers`] says otherwise. A file is read as one piece, because nothing tells a
-    /// line end in quotes from another in the middle of a file; see
-    /// [`FileSource::split_at_newlines`].
+    /// Records of CSV. The first record of each file names the fields, unless
+    /// [`FileSource::headers`] says otherwise; blank lines before it and elsewhere are skipped. A
+    /// record ends at `\n`, `\r\n` or `\r`. A quote that is still open at the end of the file makes
+    /// a bad record.
+    ///
+    /// A file is read as one piece, because nothing tells a line end in quotes from another in the
+    /// middle of a file; see [`FileSource::split_at_newlines`].
+    ///
+    /// Numbers are read as the crate `csv` reads them: an integer may be hexadecimal (`0x10` is
+    /// 16), and a float too large for its type is infinite (`1e400`). Where that matters, read the
+    /// field as a `String` and parse it in a `map`.
     ///
     /// ```
     /// # use millstream::{prelude::*, testing};
@@ -348,6 +455,7 @@ impl<F: Format> FileSource<F> {
             split_bytes: SPLIT_BYTES,
             line_bytes_max: LINE_BYTES_MAX,
             watch: None,
+            raw: false,
             on_bad_record: OnBadRecord::default(),
         }
     }
@@ -360,7 +468,8 @@ impl<F: Format> FileSource<F> {
         self
     }
 
-    /// The longest line; a longer one fails the task. 16 MiB unless said otherwise.
+    /// The longest line in bytes, without its end, and the longest record of CSV; a longer one
+    /// fails the task. 16 MiB unless said otherwise.
     #[must_use]
     pub const fn line_bytes_max(mut self, bytes: usize) -> Self {
         self.line_bytes_max = bytes;
@@ -368,10 +477,22 @@ impl<F: Format> FileSource<F> {
     }
 
     /// Looks for new files again and again; the source never ends. A file is read once as a whole,
-    /// and again if its modification time has changed.
+    /// and again if its modification time or size has changed; an empty file is not read until it
+    /// has content.
+    ///
+    /// The directory must be there at the start. Later it may be away for a minute, and for three
+    /// looks at least, before the job fails.
     #[must_use]
     pub const fn watch(mut self, every: Duration) -> Self {
         self.watch = Some(every);
+        self
+    }
+
+    /// Reads the files' bytes as they are. Otherwise compressed files are decompressed, a UTF-8
+    /// byte order mark is left out, and UTF-16, UTF-32 and archives are refused.
+    #[must_use]
+    pub const fn raw_bytes(mut self) -> Self {
+        self.raw = true;
         self
     }
 
@@ -409,6 +530,7 @@ impl<F: Format> FileSource<F> {
             split_bytes: self.split_bytes,
             line_bytes_max: self.line_bytes_max,
             watch: self.watch,
+            raw: self.raw,
             on_bad_record: self.on_bad_record,
         }
     }
@@ -420,6 +542,11 @@ impl<F: Format> Source for FileSource<F> {
     type Reader = FileReader<F>;
     type Enumerator = FileEnumerator;
 
+    fn plan(&mut self, ctx: &mut PlanContext<'_>) -> Result<()> {
+        self.path = settled(&self.path, ctx)?;
+        Ok(())
+    }
+
     fn boundedness(&self) -> Boundedness {
         match self.watch {
             None => Boundedness::Bounded,
@@ -428,16 +555,29 @@ impl<F: Format> Source for FileSource<F> {
     }
 
     fn reader(&self, ctx: &ReaderContext) -> Result<FileReader<F>> {
-        let (format, limit) = (&self.format, self.line_bytes_max);
-        Ok(FileReader::new(format, limit, self.on_bad_record, ctx.clone()))
+        let options = ReadOptions {
+            record_bytes_max: self.line_bytes_max,
+            whole_lines: self.format.needs_whole_lines(),
+            head: self.format.head(),
+            raw: self.raw,
+            watched: self.watch.map(|_| self.path.clone()),
+        };
+        Ok(FileReader::new(&self.format, options, self.on_bad_record, ctx.clone()))
     }
 
     fn enumerator(&self) -> Result<Option<FileEnumerator>> {
         let split_bytes = self.format.may_cut_files().then_some(self.split_bytes);
-        Ok(Some(FileEnumerator::new(self.path.clone(), split_bytes, self.watch)))
+        let enumerator = FileEnumerator::new(self.path.clone(), split_bytes, self.watch);
+        Ok(Some(if self.raw { enumerator.of_raw_bytes() } else { enumerator }))
     }
 
     fn has_enumerator(&self) -> bool {
         true
     }
+}
+
+/// Tells the user something that fails nothing, on standard error: in the log of the process.
+fn say(what: &str) {
+    // There is no other place to say it.
+    let _ = writeln!(io::stderr(), "{what}");
 }

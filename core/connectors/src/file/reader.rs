@@ -4,7 +4,7 @@ use millstream_api::{Batch, Polled, ReaderContext, Result, SourceReader};
 use millstream_network::batch_capacity;
 
 use crate::file::fetch::{Fetch, ReadOptions};
-use crate::file::format::{Decoder, Format};
+use crate::file::format::{DecodeError, Decoder, Format};
 use crate::file::{FileError, FileSplit, OnBadRecord};
 use crate::handover::Taken;
 use crate::lines::Chunk;
@@ -26,11 +26,10 @@ pub struct FileReader<F: Format> {
 impl<F: Format> FileReader<F> {
     pub(crate) fn new(
         format: &F,
-        line_bytes_max: usize,
+        options: ReadOptions,
         on_bad_record: OnBadRecord,
         ctx: ReaderContext,
     ) -> Self {
-        let options = ReadOptions { line_bytes_max, head_line: format.has_head_line() };
         let decoder = format.decoder(&ctx);
         Self { decoder, options, on_bad_record, ctx, fetch: None, chunk: None }
     }
@@ -44,10 +43,15 @@ impl<F: Format> FileReader<F> {
         while batch.len() < capacity && *at < stop_at {
             match self.decoder.next(chunk, at) {
                 Some(Ok(record)) => batch.records.push(record),
-                Some(Err(bad)) => match self.on_bad_record {
+                Some(Err(DecodeError::Bad(bad))) => match self.on_bad_record {
                     OnBadRecord::Fail => return Err(bad.into()),
                     OnBadRecord::Drop => self.ctx.dropped.add(1),
                 },
+                Some(Err(DecodeError::LongRecord { offset })) => {
+                    let file = chunk.origin().display().to_string();
+                    let limit = chunk.record_bytes_max();
+                    return Err(FileError::LongRecord { file, offset, limit }.into());
+                }
                 None => return Ok(true),
             }
         }
@@ -60,7 +64,7 @@ impl<F: Format> SourceReader for FileReader<F> {
     type Split = FileSplit;
 
     fn add_split(&mut self, split: FileSplit) -> Result<()> {
-        self.fetch = Some(Fetch::start(split, self.options, self.ctx.waker.clone())?);
+        self.fetch = Some(Fetch::start(split, self.options.clone(), &self.ctx)?);
         Ok(())
     }
 

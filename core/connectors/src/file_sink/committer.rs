@@ -6,6 +6,7 @@ use std::ffi::OsStr;
 use millstream_api::{Committer, Result};
 use millstream_storage::{FilePath, FileStatus, IfExists, StorageError, block_on};
 
+use crate::file_sink::leftovers::{self, Claim};
 use crate::file_sink::writer::FinishedFile;
 use crate::file_sink::{FileSinkError, Places};
 
@@ -14,11 +15,20 @@ use crate::file_sink::{FileSinkError, Places};
 pub struct FileCommitter {
     places: Places,
     suffix: String,
+    /// How many directories this job has made for its output.
+    made: usize,
+    claim: Option<Claim>,
 }
 
 impl FileCommitter {
     pub(crate) const fn new(places: Places, suffix: String) -> Self {
-        Self { places, suffix }
+        Self { places, suffix, made: 0, claim: None }
+    }
+
+    /// What the sign of life of a running job does now and then.
+    #[cfg(test)]
+    pub(crate) fn sweep_by_signs(&self) {
+        leftovers::sweep(&self.places, leftovers::Evidence::LockOrSign);
     }
 
     /// What is in the output directory, if it exists.
@@ -67,13 +77,18 @@ impl Committer for FileCommitter {
     type Committable = FinishedFile;
 
     fn open(&mut self) -> Result<()> {
+        self.made = leftovers::made_before(&self.places).max(leftovers::missing(&self.places));
         self.discard()?;
-        block_on(self.places.system.make_directories(&self.places.attempt, None))?;
+        let made = block_on(self.places.system.make_directories(&self.places.attempt, None));
+        made.inspect_err(|_| leftovers::remove_made(&self.places, self.made))?;
+        self.claim = Some(Claim::of(&self.places, self.made)?);
         Ok(())
     }
 
     fn commit(&mut self, files: Vec<FinishedFile>) -> Result<()> {
-        if let Err(error) = self.publish(&files) {
+        let published = self.publish(&files);
+        self.claim = None;
+        if let Err(error) = published {
             if !matches!(error, FileSinkError::Exists { .. }) {
                 self.discard()?;
             }
@@ -83,6 +98,9 @@ impl Committer for FileCommitter {
     }
 
     fn abort(&mut self) -> Result<()> {
-        Ok(self.discard()?)
+        self.claim = None;
+        self.discard()?;
+        leftovers::remove_made(&self.places, self.made);
+        Ok(())
     }
 }

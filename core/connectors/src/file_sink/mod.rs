@@ -14,25 +14,33 @@
 //! - Before an attempt writes anything, all that earlier attempts of the job wrote is gone, what
 //!   they had published already too. So a bounded job's output is exact whenever it is restarted.
 //! - The hidden directory goes last: while it exists, publishing is not over.
-//! - Files of others are never touched; a published file never replaces one that is there.
+//! - Files of others are never touched; a published file never replaces one that is there. Only
+//!   hidden directories of attempts that are surely dead are removed ([`leftovers`]).
+//! - A job that fails leaves no directory behind that it has made and nobody else has used.
 
 pub(crate) mod committer;
 pub(crate) mod encoder;
+mod leftovers;
 pub(crate) mod writer;
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use millstream_api::{CommitterInfo, JobId, Result, Sink, WriterInfo};
+use millstream_api::{CommitterInfo, JobId, PlanContext, Result, Sink, WriterInfo, bail};
 use millstream_storage::{FilePath, FileSystem, FileSystems, StorageError};
 use millstream_types::OperatorId;
 
+use crate::file::place::settled;
 use crate::file_sink::committer::FileCommitter;
 use crate::file_sink::encoder::{CsvRecords, DisplayLines, Encoder, JsonLines, RecordsWith};
+use crate::file_sink::leftovers::HIDDEN_PREFIX;
 use crate::file_sink::writer::{FileWriter, FinishedFile};
 
 /// How large a file gets before the next one is begun, unless the user says otherwise.
 const ROLL_BYTES: u64 = 128 << 20;
+
+/// The longest suffix. A file's name may have 255 bytes, and what comes before needs up to 44.
+const SUFFIX_BYTES_MAX: usize = 200;
 
 /// Why a file sink failed.
 #[derive(Debug, thiserror::Error)]
@@ -73,8 +81,24 @@ pub enum FileSinkError {
 ///
 /// A path is on the disk of the machines that the tasks and the coordinator run on, and must lead
 /// to the same directory on all of them, or on HDFS if it begins with `hdfs://` and the crate
-/// `millstream` has its feature `hdfs`. Make a relative one absolute through
-/// `Environment::plan_value`.
+/// `millstream` has its feature `hdfs`. A relative one starts at the working directory of the
+/// client; where the program is planned on the cluster it is refused.
+///
+/// # Units
+/// [`FileSink::roll_at_bytes`] counts bytes before any file ends, so files are larger than that by
+/// up to one batch.
+///
+/// # Errors
+/// The job's input must end: files are published when it has. Until there are checkpoints, a job
+/// with a source that never ends is refused. What the file system refuses fails the task and names
+/// the file. A file that exists is never replaced: the job fails instead, when it publishes.
+///
+/// # What stays behind
+/// While the job runs, its files are in a directory `.millstream-<job>-<operator>` of the output
+/// directory; both are gone after a failure, unless something else is in the output directory. A
+/// job that is killed leaves the hidden directory, and the next job into the same directory removes
+/// it: at once if the killed one's coordinator ran on the same machine, otherwise if it runs for
+/// half a minute and the killed one has shown no sign of life for three.
 ///
 /// ```
 /// use millstream::connectors::FileSink;
@@ -120,7 +144,8 @@ impl FileSink<()> {
         FileSink::with_encoder(directory, DisplayLines)
     }
 
-    /// One JSON value per line.
+    /// One JSON value per line. JSON has no infinite numbers: infinity and NaN are written as
+    /// `null`, as serde does.
     ///
     /// ```
     /// # use millstream::{prelude::*, testing};
@@ -206,7 +231,7 @@ impl<E> FileSink<E> {
         self
     }
 
-    /// The end of published names, as `.csv`.
+    /// The end of published names, as `.csv`: at most 200 bytes, without slashes.
     #[must_use]
     pub fn suffix(mut self, suffix: &str) -> Self {
         suffix.clone_into(&mut self.suffix);
@@ -223,6 +248,12 @@ where
     type Writer = FileWriter<E>;
     type Committer = FileCommitter;
 
+    fn plan(&mut self, ctx: &mut PlanContext<'_>) -> Result<()> {
+        check_suffix(&self.suffix, &self.directory)?;
+        self.directory = settled(&self.directory, ctx)?;
+        Ok(())
+    }
+
     fn writer(&self, info: &WriterInfo) -> Result<FileWriter<E>> {
         let places = Places::new(&self.directory, info.job, info.operator, info.attempt)?;
         Ok(FileWriter::new(places, self.encoder.clone(), self.rolling, info.subtask))
@@ -236,6 +267,25 @@ where
     fn has_committer(&self) -> bool {
         true
     }
+}
+
+/// Refuses an end of names that published files cannot have.
+fn check_suffix(suffix: &str, directory: &FilePath) -> Result<()> {
+    let why = if suffix.len() > SUFFIX_BYTES_MAX {
+        format!("it has {} bytes, and at most {SUFFIX_BYTES_MAX} are possible", suffix.len())
+    } else if suffix.contains('/') {
+        "it holds a slash: name directories in the sink's path".to_owned()
+    } else if suffix.chars().any(char::is_control) {
+        "it holds a control character".to_owned()
+    } else if suffix.contains("..") || suffix.ends_with('.') {
+        "it holds two dots in a row, or ends in one".to_owned()
+    } else if directory.local().is_none() && suffix.contains(':') {
+        "it holds a colon, which names on HDFS cannot".to_owned()
+    } else {
+        return Ok(());
+    };
+    let shown: String = suffix.chars().take(40).collect();
+    bail!("the suffix {shown:?} cannot end the name of a file: {why}")
 }
 
 /// Where one attempt of a job puts its files.
@@ -261,7 +311,7 @@ impl Places {
     ) -> Result<Self, FileSinkError> {
         let system = FileSystems::of_process().of(output)?;
         let (job, operator) = (job.to_string(), operator.to_string());
-        let hidden = output.join(format!(".millstream-{job}-{operator}"));
+        let hidden = output.join(format!("{HIDDEN_PREFIX}{job}-{operator}"));
         let attempt = hidden.join(format!("attempt-{attempt}"));
         let prefix = format!("part-{job:.8}-{operator:.8}-");
         Ok(Self { system, output: output.clone(), hidden, attempt, prefix })

@@ -9,6 +9,7 @@ use serde::Serialize;
 
 use super::*;
 use crate::testing::{committer_info, writer_info};
+use crate::{Datagen, DiscardSink, FileSource};
 
 const PUBLISHED: &str = "part-abababab-cdcdcdcd-";
 
@@ -139,7 +140,7 @@ fn abort_leaves_nothing_and_may_be_repeated() {
     writer.write(Batch::of(vec!["x".to_owned()])).unwrap();
     committer.abort().unwrap();
     committer.abort().unwrap();
-    assert!(contents(&directory.path().join("output")).is_empty());
+    assert!(contents(directory.path()).is_empty());
 }
 
 #[test]
@@ -237,4 +238,170 @@ fn what_the_system_refuses_names_the_file() {
         "no room to write to /dev/full: No space left on device (os error 28); free space or have \
          the quota raised"
     );
+}
+
+/// Why a job is refused that the function builds.
+fn refusal(build: impl FnOnce(&mut millstream::Environment)) -> String {
+    let mut env = millstream::testing::environment();
+    build(&mut env);
+    format!("{:#}", env.execute("refused").unwrap_err())
+}
+
+#[test]
+fn what_can_never_be_published_is_refused_when_the_job_is_planned() {
+    let directory = tempfile::tempdir().unwrap();
+    let output = directory.path().join("out");
+    let error = refusal(|env| {
+        let bounded = env.source("bounded", Datagen::sequence(0..3));
+        let endless = env.source("endless", Datagen::from_fn(|n| n));
+        let both = bounded.union(endless).map(Ok).rebalance();
+        both.sink("files", FileSink::lines(&output));
+    });
+    assert_eq!(
+        error,
+        "job \"refused\": sink \"files\" publishes its output when the input has ended, and source \
+         \"endless\" never ends: bound the source (`count` of a generator, no `watch` of files), or \
+         use a sink that needs no end, as PrintSink"
+    );
+    let error = refusal(|env| {
+        let watched = FileSource::text(directory.path()).watch(std::time::Duration::from_secs(1));
+        env.source("watched", watched).sink("files", FileSink::lines(&output));
+    });
+    assert!(error.contains("source \"watched\" never ends"), "{error}");
+    assert!(!output.exists());
+
+    // An endless source may stand beside, where no file sink is below it.
+    let mut env = millstream::testing::environment();
+    env.source("bounded", Datagen::sequence(0..3)).sink("files", FileSink::lines(&output));
+    env.execute("bounded").unwrap();
+}
+
+#[test]
+fn suffixes_that_no_file_can_have_are_refused_when_the_job_is_planned() {
+    for (suffix, why) in [
+        ("/a".to_owned(), "it holds a slash"),
+        ("x".repeat(201), "it has 201 bytes, and at most 200 are possible"),
+        ("x".repeat(300), "it has 300 bytes"),
+        ("a\0".to_owned(), "it holds a control character"),
+        ("..".to_owned(), "it holds two dots in a row"),
+    ] {
+        let error = refusal(|env| {
+            let numbers = env.source("numbers", Datagen::sequence(0..3));
+            numbers.sink("files", FileSink::lines("/nowhere").suffix(&suffix));
+        });
+        assert!(error.contains("sink \"files\": the suffix"), "{error}");
+        assert!(error.contains(why), "{error}");
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let mut env = millstream::testing::environment();
+    let longest = FileSink::lines(directory.path()).suffix(&"x".repeat(200));
+    env.source("numbers", Datagen::sequence(0..3)).sink("files", longest);
+    env.execute("longest").unwrap();
+}
+
+#[test]
+fn paths_that_cannot_be_meant_are_refused_when_the_job_is_planned() {
+    for (path, why) in [
+        ("file://data/in", "did you forget a slash, as in file:///data/in?"),
+        ("hdfs:in", "write hdfs:///in"),
+        ("s3://bucket/in", "there are no file systems with the scheme \"s3\""),
+        ("", "it is empty"),
+    ] {
+        let error = refusal(|env| {
+            env.source("text", FileSource::text(path)).sink("none", DiscardSink::new());
+        });
+        assert!(error.contains("source \"text\": ") && error.contains(why), "{error}");
+        let error = refusal(|env| {
+            let numbers = env.source("numbers", Datagen::sequence(0..3));
+            numbers.sink("files", FileSink::lines(path));
+        });
+        assert!(error.contains("sink \"files\": ") && error.contains(why), "{error}");
+    }
+}
+
+#[test]
+fn a_job_that_fails_leaves_no_directory_that_it_has_made() {
+    let directory = tempfile::tempdir().unwrap();
+    for output in ["out", "a/b/c"] {
+        let error = refusal(|env| {
+            env.source("text", FileSource::text(directory.path().join("missing")))
+                .sink("files", FileSink::lines(directory.path().join(output)));
+        });
+        assert!(error.contains("there is no file or directory"), "{error}");
+        assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 0, "{output}");
+    }
+    // What was there stays, and what an earlier attempt has made is known to a later one.
+    let kept = FileSink::lines(directory.path());
+    committer(&kept, 0).open().unwrap();
+    committer(&kept, 1).abort().unwrap();
+    assert!(directory.path().exists());
+    let output = directory.path().join("a/b");
+    let sink = FileSink::lines(&output);
+    committer(&sink, 0).open().unwrap();
+    let mut second = committer(&sink, 1);
+    second.open().unwrap();
+    second.abort().unwrap();
+    assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 0);
+}
+
+#[test]
+fn an_output_that_is_a_link_to_nothing_is_named() {
+    let directory = tempfile::tempdir().unwrap();
+    let output = directory.path().join("out");
+    std::os::unix::fs::symlink("nothing", &output).unwrap();
+    let error = committer(&FileSink::lines(&output), 0).open().unwrap_err().to_string();
+    assert!(error.contains("is a symbolic link that leads to no directory"), "{error}");
+    assert!(output.is_symlink());
+}
+
+#[test]
+fn what_dead_jobs_have_left_goes_and_what_may_live_stays() {
+    let directory = tempfile::tempdir().unwrap();
+    let at = |name: &str| directory.path().join(name);
+    let boot = fs::read("/proc/sys/kernel/random/boot_id").unwrap();
+    let leftover = |name: &str, lock: Option<&[u8]>, alive_seconds_ago: u64| {
+        fs::create_dir_all(at(name).join("attempt-0")).unwrap();
+        fs::write(at(name).join("attempt-0/part-0-0"), "lost").unwrap();
+        lock.inspect(|boot| fs::write(at(name).join("lock"), boot).unwrap());
+        let alive = fs::File::create(at(name).join("alive")).unwrap();
+        let then = std::time::SystemTime::now();
+        let then = then - std::time::Duration::from_secs(alive_seconds_ago);
+        alive.set_modified(then).unwrap();
+    };
+    leftover(".millstream-killed", Some(&boot), 5);
+    leftover(".millstream-locked", Some(&boot), 5_000);
+    leftover(".millstream-elsewhere", Some(b"another machine"), 5);
+    leftover(".millstream-elsewhere-dead", Some(b"another machine"), 5_000);
+    leftover(".millstream-remote", None, 5);
+    leftover(".millstream-remote-dead", None, 5_000);
+    fs::create_dir(at(".millstream-unknown")).unwrap();
+    fs::write(at(".millstream-file"), "a file").unwrap();
+    fs::create_dir(at(".other")).unwrap();
+    let lives = fs::File::open(at(".millstream-locked/lock")).unwrap();
+    lives.try_lock().unwrap();
+
+    let sink = FileSink::lines(directory.path());
+    let mut ours = committer(&sink, 0);
+    ours.open().unwrap();
+    // Another job into the same directory: this one lives.
+    let info = CommitterInfo { job: JobId::from_bytes([9; 16]), ..committer_info(0) };
+    let mut theirs = Sink::<String>::committer(&sink, &info).unwrap().unwrap();
+    theirs.open().unwrap();
+    theirs.abort().unwrap();
+    let left = || {
+        let names = contents(directory.path()).into_iter().map(|(name, _)| name);
+        names.filter(|name| !name.contains("abababab")).collect::<Vec<_>>().join(" ")
+    };
+    assert_eq!(
+        left(),
+        ".millstream-elsewhere .millstream-elsewhere-dead .millstream-file .millstream-locked \
+         .millstream-remote .millstream-remote-dead .millstream-unknown .other"
+    );
+    ours.sweep_by_signs();
+    assert_eq!(
+        left(),
+        ".millstream-elsewhere .millstream-file .millstream-locked .millstream-remote \
+         .millstream-unknown .other"
+    );
+    ours.commit(Vec::new()).unwrap();
 }

@@ -11,6 +11,8 @@ use millstream::prelude::*;
 const CLIENT_VARIABLE: &str = "MILLSTREAM_TEST_CLIENT";
 /// The number that something happens at.
 const FATAL: u64 = 500;
+/// More than any test waits for; a sink with a committer takes no source without end.
+const ENDLESS: u64 = 1 << 40;
 
 pub(crate) fn build(env: &mut Environment, args: &Args) -> Result<()> {
     let how = args.required("how")?.to_owned();
@@ -27,7 +29,7 @@ pub(crate) fn build(env: &mut Environment, args: &Args) -> Result<()> {
         "host-hang" if !planning => go_wrong("block")?,
         _ => {}
     }
-    let numbers = env.source("numbers", Datagen::from_fn(|number| number).rate_per_second(10_000));
+    let numbers = env.source("numbers", Datagen::sequence(0..ENDLESS).rate_per_second(10_000));
     let numbers = match how.as_str() {
         "plan-differs" if !planning => numbers.rebalance().map(Ok).name("only in hosts"),
         _ => numbers,

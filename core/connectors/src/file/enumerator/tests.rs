@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::os::unix::fs::symlink;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use millstream_api::Source;
@@ -45,7 +45,7 @@ fn a_large_file_is_cut_and_small_ones_go_together() {
         [
             vec![range("a", 0, 2 << 20)],
             vec![range("a", 2 << 20, 3 << 20)],
-            vec![range("b", 0, 10), range("c", 0, 20)],
+            vec![range("b", 0, 10), range("c", 0, 20), range("d", 0, u64::MAX)],
             vec![range("e", 0, 1 << 20)],
         ]
     );
@@ -54,7 +54,7 @@ fn a_large_file_is_cut_and_small_ones_go_together() {
 
 #[test]
 fn no_split_lies_in_two_blocks() {
-    let mut enumerator = FileEnumerator::new("/nowhere".into(), Some(16), None);
+    let mut enumerator = FileEnumerator::new("/nowhere".into(), Some(16), None).of_raw_bytes();
     let path = FilePath::from("/a");
     enumerator.unread.push_back(Unread { path, start: 0, len: 90, block_bytes: Some(40) });
     let cuts: Vec<_> = splits(&mut enumerator).concat();
@@ -82,23 +82,68 @@ fn directories_are_walked_without_hidden_names() {
         fs::write(root.join(name), "x").unwrap();
     }
     symlink(root.join("nothing"), root.join("dangling")).unwrap();
+    symlink(root.join("itself"), root.join("itself")).unwrap();
+    symlink(root.join("deep"), root.join("deep/er/above")).unwrap();
+    symlink(root, root.join("all")).unwrap();
     let found = list(&FilePath::from(root)).unwrap();
-    let found: Vec<PathBuf> = found.iter().map(|file| file.path.path().to_owned()).collect();
-    assert_eq!(found, [root.join("b"), root.join("deep/er/c")]);
+    let files: Vec<PathBuf> = found.files.iter().map(|file| file.path.path().to_owned()).collect();
+    assert_eq!(files, [root.join("b"), root.join("deep/er/c")]);
+    let left_out: Vec<&Path> = found.left_out.iter().map(FilePath::path).collect();
+    let expected = ["all", "dangling", "deep/er/above", "itself"].map(|name| root.join(name));
+    assert_eq!(left_out, expected);
 }
 
 #[test]
 fn what_cannot_be_listed_is_named() {
     assert_eq!(refused("/nowhere/at/all"), "there is no file or directory /nowhere/at/all");
     assert_eq!(refused("/dev/null"), "/dev/null is neither a file nor a directory");
-    let relative = refused("no-such-file");
-    assert!(relative.contains('/') && relative.ends_with("/no-such-file"), "{relative}");
 
     let directory = tempfile::tempdir().unwrap();
-    symlink(directory.path(), directory.path().join("circle")).unwrap();
-    let circle = refused(directory.path());
-    // The system's own limit on links may come first.
-    assert!(circle.contains("in a circle?") || circle.contains("symbolic links"), "{circle}");
+    let deep = (0..70).fold(directory.path().to_owned(), |deep, _| deep.join("d"));
+    fs::create_dir_all(deep).unwrap();
+    let deep = refused(directory.path());
+    assert!(deep.contains("lies more than 64 directories deep"), "{deep}");
+}
+
+#[test]
+fn a_watched_directory_may_be_away_for_a_while() {
+    let parent = tempfile::tempdir().unwrap();
+    let (path, away) = (parent.path().join("in"), parent.path().join("away"));
+    fs::create_dir_all(path.join("sub")).unwrap();
+    fs::write(path.join("a"), "1\n").unwrap();
+    fs::write(path.join("sub/b"), "2\n").unwrap();
+    let watch = Some(Duration::from_millis(1));
+    let mut enumerator = FileEnumerator::new(path.as_path().into(), Some(100), watch);
+    let mut new_files = || {
+        enumerator.discover().unwrap();
+        splits(&mut enumerator).concat().into_iter().map(|(name, ..)| name).collect::<Vec<_>>()
+    };
+    assert_eq!(new_files(), ["a", "b"]);
+    // The whole directory, then a part of it: what was read is not read again.
+    fs::rename(&path, &away).unwrap();
+    assert!((0..10).all(|_| new_files().is_empty()));
+    fs::rename(&away, &path).unwrap();
+    assert_eq!(new_files(), [""; 0]);
+    fs::rename(path.join("sub"), &away).unwrap();
+    assert_eq!(new_files(), [""; 0]);
+    fs::rename(&away, path.join("sub")).unwrap();
+    fs::write(path.join("c"), "3\n").unwrap();
+    assert_eq!(new_files(), ["c"]);
+
+    // For good.
+    fs::rename(&path, &away).unwrap();
+    enumerator.discover().unwrap();
+    enumerator.failing = Some((100, Instant::now() - PATIENCE));
+    let error = format!("{:#}", enumerator.discover().unwrap_err());
+    let expected = format!("{} could not be listed for 60 s: there is no file", path.display());
+    assert!(error.starts_with(&expected), "{error}");
+}
+
+#[test]
+fn a_watched_directory_must_be_there_at_the_start() {
+    let watch = Some(Duration::from_millis(1));
+    let mut enumerator = FileEnumerator::new("/nowhere/at/all".into(), None, watch);
+    enumerator.discover().unwrap_err();
 }
 
 #[test]

@@ -151,7 +151,7 @@ fn a_file_that_vanished_is_named() {
     let (ctx, woken) = context(0, 1);
     let source = FileSource::text("/nowhere");
     let mut reader = source.reader(&ctx).unwrap();
-    let range = FileRange { path: "/nowhere/gone.txt".into(), start: 0, end: 10 };
+    let range = FileRange { path: "/nowhere/gone.txt".into(), start: 0, end: 10, is_cut: false };
     reader.add_split(FileSplit { ranges: vec![range] }).unwrap();
     let error = crate::testing::read_reader(reader, &woken).unwrap_err().to_string();
     assert_eq!(error, "file /nowhere/gone.txt was removed after it had been listed");
@@ -172,4 +172,204 @@ fn a_large_file_is_read_whole() {
     let (_directory, path) = file(lines.join("\n"));
     let source = FileSource::text(&path).split_bytes(1_000_000);
     assert_eq!(read_source(&source).unwrap().0, lines);
+}
+
+/// Rows read from `text` cut into splits of `split_bytes`.
+fn csv_rows(text: &[u8], split_bytes: u64) -> Vec<(u32, String)> {
+    let (_directory, path) = file(text);
+    let source =
+        FileSource::csv::<(u32, String)>(&path).split_at_newlines().split_bytes(split_bytes);
+    read_source(&source).unwrap().0
+}
+
+#[test]
+fn every_split_agrees_on_what_the_head_is() {
+    for newline in ["\n", "\r\n"] {
+        for before in ["", "\u{feff}", newline, &newline.repeat(3), &format!("\u{feff}{newline}")] {
+            let mut text = format!("{before}n,\"the name\"{newline}");
+            let rows: Vec<(u32, String)> = (0..60).map(|n| (n, format!("row {n}"))).collect();
+            text.extend(rows.iter().map(|(n, name)| format!("{n},{name}{newline}")));
+            for split_bytes in [1, 2, 3, 5, 16, 17, 18, 100, 1_000, 10_000] {
+                let found = csv_rows(text.as_bytes(), split_bytes);
+                assert_eq!(found, rows, "{before:?}, {newline:?}, splits of {split_bytes}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_line_limit_holds_exactly() {
+    for (limit, text, fits) in [
+        (3, "abc\nabc\r\nabc", true),
+        (3, "ab\nabcd\nab\n", false),
+        (3, "ab\nabcd\r\nab\n", false),
+        (3, "ab\nabcd", false),
+        (4, "ab\nabcd", true),
+    ] {
+        let (_directory, path) = file(text);
+        let read = read_source(&FileSource::byte_lines(&path).line_bytes_max(limit));
+        assert_eq!(read.is_ok(), fits, "{text:?}");
+        if let Err(error) = read {
+            assert!(error.to_string().starts_with("the line at byte 3 of "), "{error}");
+        }
+    }
+}
+
+#[test]
+fn a_byte_order_mark_is_dropped_in_every_format() {
+    let (_directory, path) = file("\u{feff}[1,\"a\"]\n");
+    assert_eq!(read_source(&FileSource::text(&path)).unwrap().0, ["[1,\"a\"]"]);
+    assert_eq!(read_source(&FileSource::byte_lines(&path)).unwrap().0, [b"[1,\"a\"]"]);
+    let json = FileSource::json_lines::<(u32, String)>(&path);
+    assert_eq!(read_source(&json).unwrap().0, [(1, "a".to_owned())]);
+}
+
+#[test]
+fn a_stray_quote_ends_at_the_limit() {
+    let mut text = b"n,name\n1,\"open\n".to_vec();
+    text.extend((0..10_000).flat_map(|n| format!("{n},row\n").into_bytes()));
+    let (_directory, path) = file(&text);
+    let source = FileSource::csv::<(u32, String)>(&path).line_bytes_max(10_000);
+    let error = read_source(&source.on_bad_record(OnBadRecord::Drop)).unwrap_err().to_string();
+    assert!(error.starts_with("the record at byte 7 of "), "{error}");
+}
+
+#[test]
+fn a_file_of_size_0_that_has_content_is_read() {
+    let (lines, _) = read_source(&FileSource::text("/proc/cpuinfo")).unwrap();
+    assert!(!lines.is_empty());
+}
+
+#[test]
+fn a_file_that_is_removed_from_a_watched_directory_is_left_out() {
+    let (directory, path) = file("1\n");
+    let other = directory.path().join("other.txt");
+    fs::write(&other, "2\n").unwrap();
+    let source = FileSource::text(directory.path()).watch(std::time::Duration::from_millis(1));
+    let (ctx, woken) = context(0, 1);
+    let mut enumerator = source.enumerator().unwrap().unwrap();
+    let mut reader = source.reader(&ctx).unwrap();
+    enumerator.discover().unwrap();
+    fs::remove_file(path).unwrap();
+    assert_eq!(read_splits(&mut reader, &mut enumerator, &woken).unwrap(), ["2"]);
+    assert_eq!((ctx.skipped.get(), ctx.dropped.get()), (1, 0));
+}
+
+#[test]
+fn a_watched_directory_may_be_renamed_while_it_is_read() {
+    let parent = tempfile::tempdir().unwrap();
+    let (path, away) = (parent.path().join("in"), parent.path().join("away"));
+    fs::create_dir(&path).unwrap();
+    fs::write(path.join("a"), "1\n").unwrap();
+    let source = FileSource::text(&path).watch(std::time::Duration::from_millis(1));
+    let (ctx, woken) = context(0, 1);
+    let mut enumerator = source.enumerator().unwrap().unwrap();
+    let mut reader = source.reader(&ctx).unwrap();
+    enumerator.discover().unwrap();
+    fs::rename(&path, &away).unwrap();
+    let back = std::thread::spawn(move || {
+        // Longer than a file is waited for that was removed.
+        std::thread::sleep(std::time::Duration::from_millis(2_500));
+        fs::rename(&away, &path).unwrap();
+    });
+    assert_eq!(read_splits(&mut reader, &mut enumerator, &woken).unwrap(), ["1"]);
+    assert_eq!(ctx.skipped.get(), 0);
+    back.join().unwrap();
+}
+
+#[test]
+fn a_mark_before_the_text_belongs_to_the_first_line() {
+    let (_directory, path) = file("\u{feff}\n\u{feff}b\n\nd");
+    for split_bytes in 1..12 {
+        let source = FileSource::text(&path).split_bytes(split_bytes);
+        assert_eq!(read_source(&source).unwrap().0, ["", "\u{feff}b", "", "d"], "{split_bytes}");
+    }
+}
+
+#[test]
+fn wide_text_is_refused_with_a_sentence() {
+    let (_directory, path) = file(b"\xff\xfet\0e\0x\0t\0");
+    let expected = format!(
+        "{} is UTF-16 text, which is not read: convert it to UTF-8, as `iconv -f UTF-16 -t UTF-8` \
+         does; raw_bytes() reads it as it is",
+        path.display()
+    );
+    let refused = [
+        read_source(&FileSource::text(&path).split_bytes(3)).unwrap_err(),
+        read_source(&FileSource::byte_lines(&path)).unwrap_err(),
+        read_source(&FileSource::json_lines::<u32>(&path)).unwrap_err(),
+        read_source(&FileSource::csv::<(u32,)>(&path).split_at_newlines()).unwrap_err(),
+    ];
+    for error in refused {
+        assert_eq!(error.to_string(), expected);
+    }
+    let raw = read_source(&FileSource::byte_lines(&path).raw_bytes()).unwrap().0;
+    assert_eq!(raw, [b"\xff\xfet\0e\0x\0t\0"]);
+}
+
+#[test]
+fn csv_records_may_end_in_any_way() {
+    // The limit of a record is no limit for a file without any `\n`.
+    for end in ["\r", "\n", "\r\n", "\n\n", "\r\r\n"] {
+        let rows: String = (0..200).map(|n| format!("{n},row{end}")).collect();
+        let text = format!("n,name{end}{rows}");
+        let (_directory, path) = file(&text);
+        for split_bytes in [1, 7, 100, 1_000] {
+            let source =
+                FileSource::csv::<(u32, String)>(&path).split_bytes(split_bytes).line_bytes_max(8);
+            let uncut = read_source(&source).unwrap().0;
+            assert_eq!(uncut.len(), 200, "{end:?}");
+            assert_eq!(read_source(&source.split_at_newlines()).unwrap().0, uncut, "{end:?}");
+        }
+    }
+}
+
+#[test]
+fn lines_that_end_in_two_ways_are_read_once() {
+    // To the cuts, only `\n` ends a line; to the parser, `\r` does too.
+    let text = b"n,name\r1,a\r2,b\n3,c\r4,d\n\n5,e\r\n6,f";
+    for split_bytes in 1..40 {
+        let names: Vec<u32> = csv_rows(text, split_bytes).into_iter().map(|row| row.0).collect();
+        assert_eq!(names, [1, 2, 3, 4, 5, 6], "splits of {split_bytes}");
+    }
+}
+
+#[test]
+fn a_head_may_be_longer_than_splits_and_have_lines() {
+    let head = format!("n,\"name\n{}\"\n", "x".repeat(10_000));
+    for split_bytes in [100, 5_000, 10_010, 10_011, 10_012, 10_013, 20_000] {
+        let rows = csv_rows(format!("{head}1,a\n2,b\n").as_bytes(), split_bytes);
+        assert_eq!(rows, [(1, "a".to_owned()), (2, "b".to_owned())], "splits of {split_bytes}");
+    }
+    let (_directory, path) = file(head);
+    let source = FileSource::csv::<(u32, String)>(&path).line_bytes_max(1_000);
+    let error = read_source(&source.on_bad_record(OnBadRecord::Drop)).unwrap_err().to_string();
+    assert!(error.starts_with("the record at byte 0 of "), "{error}");
+}
+
+#[test]
+fn a_record_limit_of_csv_holds_exactly() {
+    let (_directory, path) = file("a,b\n1,22\r\n\"1\",2\n1,2222");
+    for (limit, bad) in [(6, None), (5, Some(16)), (4, Some(10))] {
+        let source = FileSource::csv::<(u32, u32)>(&path).line_bytes_max(limit);
+        let read = read_source(&source.on_bad_record(OnBadRecord::Drop));
+        let at = read.err().map(|error| error.to_string());
+        let expected = bad.map(|at| format!("the record at byte {at} of"));
+        assert_eq!(at.is_some(), expected.is_some(), "{at:?}");
+        assert!(at.zip(expected).is_none_or(|(at, expected)| at.starts_with(&expected)));
+    }
+}
+
+#[test]
+fn an_open_quote_at_the_end_is_a_bad_record() {
+    let (_directory, path) = file("n,name\n1,a\n2,\"b\n3,c\n");
+    let source = FileSource::csv::<(u32, String)>(&path);
+    let error = read_source(&source).unwrap_err().to_string();
+    assert!(error.starts_with("the record at byte 11 of "), "{error}");
+    assert!(error.contains("a quote is open at the end of the file"), "{error}");
+    let (rows, dropped) = read_source(&source.on_bad_record(OnBadRecord::Drop)).unwrap();
+    assert_eq!((rows, dropped), (vec![(1, "a".to_owned())], 1));
+    let (_directory, path) = file("n,name\n1,\"a\"");
+    let rows = read_source(&FileSource::csv::<(u32, String)>(&path)).unwrap().0;
+    assert_eq!(rows, [(1, "a".to_owned())]);
 }

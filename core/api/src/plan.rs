@@ -1,0 +1,142 @@
+//! What sources and sinks learn and check while a job is planned, and what is checked of all of
+//! them.
+
+use std::collections::HashSet;
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+
+use millstream_graph::{Boundedness, NodeKind, StreamGraph};
+
+use crate::Result;
+
+/// The name of the plan value that keeps the working directory.
+const WORKING_DIRECTORY: &str = "millstream.working-directory";
+
+/// Where a job is planned; given to its sources and sinks.
+pub struct PlanContext<'a> {
+    directory: &'a mut WorkingDirectory,
+}
+
+impl<'a> PlanContext<'a> {
+    pub(crate) const fn new(directory: &'a mut WorkingDirectory) -> Self {
+        Self { directory }
+    }
+
+    /// The directory that relative paths start from: the client's working directory, the same in
+    /// every process of the job.
+    ///
+    /// # Errors
+    /// The program is planned on the cluster, where no directory is the client's, or the directory
+    /// was removed.
+    pub fn working_directory(&mut self) -> Result<&Path> {
+        self.directory.find()
+    }
+}
+
+/// The client's working directory, looked for at its first use.
+#[derive(Default)]
+pub(crate) struct WorkingDirectory {
+    /// As an earlier run of the program recorded it.
+    recorded: Option<Vec<u8>>,
+    /// Whether the program runs where its client is.
+    is_clients: bool,
+    found: Option<PathBuf>,
+}
+
+impl WorkingDirectory {
+    /// `plan_value` gives what an earlier run of the program recorded.
+    pub(crate) fn new(plan_value: impl FnOnce(&str) -> Option<Vec<u8>>, is_clients: bool) -> Self {
+        Self { recorded: plan_value(WORKING_DIRECTORY), is_clients, found: None }
+    }
+
+    fn find(&mut self) -> Result<&Path> {
+        let found = match (self.found.take(), &self.recorded) {
+            (Some(found), _) => found,
+            (None, Some(recorded)) => PathBuf::from(postcard::from_bytes::<OsString>(recorded)?),
+            (None, None) if self.is_clients => std::env::current_dir().map_err(|error| {
+                anyhow::anyhow!(
+                    "it is relative, and there is no working directory that it could start from \
+                     ({error}): change to another directory, or name an absolute path"
+                )
+            })?,
+            (None, None) => anyhow::bail!(
+                "it is relative, and the program is planned on the cluster, not in the client's \
+                 working directory: name an absolute path"
+            ),
+        };
+        Ok(self.found.insert(found))
+    }
+
+    /// The plan value, if any source or sink has asked for the directory.
+    pub(crate) fn plan_value(&self) -> Result<Option<(String, Vec<u8>)>> {
+        let Some(found) = &self.found else { return Ok(None) };
+        let bytes = postcard::to_stdvec(found.as_os_str())?;
+        Ok(Some((WORKING_DIRECTORY.to_owned(), bytes)))
+    }
+}
+
+/// Sinks that would never publish anything: what their committers publish is complete when the
+/// input has ended, and a source above them has no end.
+pub(crate) fn sinks_without_end(graph: &StreamGraph) -> Vec<String> {
+    let mut faults = Vec::new();
+    for sink in &graph.nodes {
+        if sink.kind != (NodeKind::Sink { coordinated: true }) {
+            continue;
+        }
+        let mut above = HashSet::from([sink.id]);
+        let mut unseen = vec![sink.id];
+        while let Some(node) = unseen.pop() {
+            let sources = graph.edges.iter().filter(|edge| edge.target == node);
+            unseen.extend(sources.map(|edge| edge.source).filter(|source| above.insert(*source)));
+        }
+        let endless = graph.nodes.iter().find(|node| {
+            let unbounded = |kind| {
+                matches!(kind, NodeKind::Source { boundedness: Boundedness::Unbounded, .. })
+            };
+            above.contains(&node.id) && unbounded(node.kind)
+        });
+        if let Some(source) = endless {
+            faults.push(format!(
+                "sink {:?} publishes its output when the input has ended, and source {:?} never \
+                 ends: bound the source (`count` of a generator, no `watch` of files), or use a \
+                 sink that needs no end, as PrintSink",
+                sink.name, source.name
+            ));
+        }
+    }
+    faults
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn recorded(directory: &str) -> Option<Vec<u8>> {
+        Some(postcard::to_stdvec(&OsString::from(directory)).unwrap())
+    }
+
+    #[test]
+    fn every_process_of_a_job_has_the_clients_working_directory() {
+        let mut client = WorkingDirectory::new(|_| None, true);
+        assert_eq!(client.plan_value().unwrap(), None);
+        let here = PlanContext::new(&mut client).working_directory().unwrap().to_owned();
+        assert_eq!(here, std::env::current_dir().unwrap());
+        let (name, value) = client.plan_value().unwrap().unwrap();
+
+        let plan_value = |asked: &str| (asked == name).then_some(value);
+        let mut host = WorkingDirectory::new(plan_value, false);
+        assert_eq!(PlanContext::new(&mut host).working_directory().unwrap(), here);
+        let mut elsewhere = WorkingDirectory::new(|_| recorded("/elsewhere"), true);
+        let found = PlanContext::new(&mut elsewhere).working_directory().unwrap().to_owned();
+        assert_eq!(found, Path::new("/elsewhere"));
+    }
+
+    #[test]
+    fn a_program_that_a_daemon_plans_has_no_working_directory() {
+        let mut planned = WorkingDirectory::new(|_| None, false);
+        let error = PlanContext::new(&mut planned).working_directory().unwrap_err().to_string();
+        assert!(error.contains("the program is planned on the cluster"), "{error}");
+        assert!(error.ends_with("name an absolute path"), "{error}");
+        assert_eq!(planned.plan_value().unwrap(), None);
+    }
+}
