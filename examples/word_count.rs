@@ -25,6 +25,7 @@ fn word_count(env: &mut Environment, args: Args) -> Result<()> {
     let output: Option<FilePath> = env.plan_value("output", || {
         Ok(args.optional("output")?.map(|output: FilePath| output.absolute()))
     })?;
+    args.finish()?;
 
     // In batch mode each word is emitted once, with its final count.
     env.set_runtime_mode(RuntimeMode::Batch);

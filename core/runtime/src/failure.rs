@@ -2,12 +2,14 @@
 
 use std::any::Any;
 use std::cell::RefCell;
+use std::io::Write as _;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Once;
 
 use millstream_api::Error;
 use millstream_network::{ExchangeError, InboxError};
 use millstream_protocol::host::Failure;
+use millstream_types::{Escaped, JobId};
 
 thread_local! {
     /// Where the last panic of this thread was, written by the hook.
@@ -37,7 +39,10 @@ fn panic_message(payload: &(dyn Any + Send)) -> &str {
 }
 
 /// Runs user code; its panic becomes a failure.
-pub(crate) fn guard<R>(run: impl FnOnce() -> millstream_api::Result<R>) -> Result<R, Failure> {
+///
+/// # Errors
+/// What went wrong, in one sentence.
+pub fn guard<R>(run: impl FnOnce() -> millstream_api::Result<R>) -> Result<R, Failure> {
     match catch_unwind(AssertUnwindSafe(run)) {
         Ok(Ok(value)) => Ok(value),
         Ok(Err(error)) => Err(of_error(&error)),
@@ -63,6 +68,15 @@ pub(crate) fn of_error(error: &Error) -> Failure {
     });
     let kind = if exchange { "exchange" } else { "error" };
     Failure { kind: kind.to_owned(), message: format!("{error:#}"), detail: String::new() }
+}
+
+/// Writes to standard error, which ends up in the worker's `.out` file, whose failure this is: what
+/// a panic prints names neither job nor task.
+pub(crate) fn note(job: JobId, task: Option<&str>, message: &str) {
+    let task = task.map(|task| format!(", task {task}")).unwrap_or_default();
+    let line = format!("job {job}{task}: {message}");
+    // Standard error may be closed by user code.
+    let _ = writeln!(std::io::stderr(), "{}", Escaped::line(&line));
 }
 
 /// A failure of the host itself.
