@@ -16,6 +16,7 @@ use millstream_rm_standalone::StandaloneDriver;
 use tracing_subscriber::EnvFilter;
 
 use crate::arguments::DaemonArguments;
+use crate::log_lines::LogLines;
 
 /// Both daemons wait most of the time; user code runs in their children.
 const THREADS: usize = 2;
@@ -94,12 +95,13 @@ fn log_to(file: Option<&Path>, level: &str) -> Result<()> {
     let filter = EnvFilter::try_new(level).context("env.log.level")?;
     let subscriber = tracing_subscriber::fmt().with_env_filter(filter).with_ansi(false);
     match file {
-        None => subscriber.with_writer(std::io::stderr).init(),
+        None => subscriber.with_writer(|| LogLines(std::io::stderr())).init(),
         Some(path) => {
             let opened = File::options().create(true).append(true).open(path);
             let file = opened
                 .with_context(|| format!("failed to open the log file {}", path.display()))?;
-            subscriber.with_writer(Mutex::new(file)).log_internal_errors(false).init();
+            let writer = Mutex::new(LogLines(file));
+            subscriber.with_writer(writer).log_internal_errors(false).init();
         }
     }
     Ok(())
