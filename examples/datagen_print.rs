@@ -15,6 +15,7 @@ fn datagen_print(env: &mut Environment, args: Args) -> Result<()> {
     let sensors: u64 = args.optional("sensors")?.unwrap_or(5);
     let seconds: u64 = args.optional("seconds")?.unwrap_or(10);
     let rate: u64 = args.optional("rate")?.unwrap_or(1_000);
+    args.finish()?;
 
     // The seed makes every run see the same readings.
     let readings = Datagen::random(42, move |_, random| -> Reading {

@@ -21,6 +21,7 @@ type Count = (Str, u64);
 fn word_count(env: &mut Environment, args: Args) -> Result<()> {
     let input = args.required("input")?;
     let output: Option<FilePath> = args.optional("output")?;
+    args.finish()?;
 
     // In batch mode each word is emitted once, with its final count.
     env.set_runtime_mode(RuntimeMode::Batch);

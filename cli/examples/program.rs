@@ -2,6 +2,7 @@
 //! argument, without an engine inside.
 
 use std::collections::BTreeMap;
+use std::io::Write as _;
 use std::os::fd::FromRawFd;
 use std::os::unix::net::UnixStream;
 
@@ -93,6 +94,16 @@ fn main() {
         Some("never") => 0,
         Some("twice") => 2,
         Some("abort") => std::process::abort(),
+        Some("exit") => std::process::exit(0),
+        Some("hang") => loop {
+            std::thread::sleep(std::time::Duration::from_secs(1000));
+        },
+        Some("prints") => {
+            let (mut stdout, mut stderr) = (std::io::stdout(), std::io::stderr());
+            writeln!(stdout, "planning \u{1b}[1mnow\u{1b}[0m").expect("it is read");
+            writeln!(stderr, "to standard error").expect("it is read");
+            1
+        }
         _ => 1,
     };
     let outcome: Result<Vec<_>, _> =

@@ -224,7 +224,7 @@ pub(crate) struct ProgramArguments {
     #[arg(short = 'c', long, value_name = "name")]
     pub(crate) class: Option<String>,
     /// The parallelism of operators that set none.
-    #[arg(short = 'p', long)]
+    #[arg(short = 'p', long, value_name = "number", value_parser = parallelism)]
     pub(crate) parallelism: Option<u32>,
     /// The program, and after it its own arguments.
     #[arg(
@@ -233,12 +233,26 @@ pub(crate) struct ProgramArguments {
         trailing_var_arg = true,
         value_names = ["artifact", "arguments"]
     )]
-    pub(crate) program: Vec<String>,
+    pub(crate) program: Vec<OsString>,
+}
+
+fn parallelism(text: &str) -> Result<u32, String> {
+    text.parse().map_err(|_| {
+        "it is no number: write -p, a number, and then the program, as in -p 4 job".to_owned()
+    })
 }
 
 impl ProgramArguments {
+    /// Arguments of the program that look like options of this command, as somebody writes them
+    /// who does not know that those stand before the program.
+    pub(crate) fn misplaced(&self) -> Vec<&str> {
+        let (_, arguments) = self.split();
+        let arguments = arguments.iter().filter_map(|argument| argument.to_str());
+        arguments.filter(|argument| is_own_option(argument)).collect()
+    }
+
     /// The executable and its arguments.
-    pub(crate) fn split(&self) -> (PathBuf, &[String]) {
+    pub(crate) fn split(&self) -> (PathBuf, &[OsString]) {
         match self.program.split_first() {
             Some((artifact, arguments)) => (PathBuf::from(artifact), arguments),
             None => (PathBuf::new(), &[]),
@@ -457,6 +471,16 @@ pub(crate) fn normalized(arguments: impl IntoIterator<Item = OsString>) -> Vec<O
     normalized
 }
 
+/// Whether `run` has such an option. Long options of one word that programs use too are left out.
+fn is_own_option(argument: &str) -> bool {
+    const SHORT: [&str; 9] = ["-p", "-c", "-m", "-t", "-e", "-d", "-sae", "-D", "-yD"];
+    const LONG: [&str; 4] =
+        ["--parallelism", "--detached", "--jobmanager", "--shutdownOnAttachedExit"];
+    let renamed = RENAMED.iter().map(|(short, _)| *short);
+    let is_property = argument.strip_prefix("-D").is_some_and(|rest| rest.contains('='));
+    is_property || SHORT.into_iter().chain(LONG).chain(renamed).any(|option| option == argument)
+}
+
 /// An option as `yarn-session` knows it, and a note if it was written as `run` has it.
 fn of_session(argument: &str) -> (String, Option<OsString>) {
     let note = |old: &str, new: &str| Some(format!("--{RENAMED_OPTION}={old}:{new}").into());
@@ -586,7 +610,8 @@ mod tests {
         assert_eq!(help.kind(), clap::error::ErrorKind::DisplayHelp);
 
         let line = "millstream yarn-session -yid application_1_2 -yjm 512 -ytm=1g -ys 2 -ynm n \
-                    -yat t -yqu q -ynl l -yt f -yd -yz ns -yn 4 -yst -yDa=b -yD c=d -m yarn-cluster -yq";
+                    -yat t \
+                    -yqu q -ynl l -yt f -yd -yz ns -yn 4 -yst -yDa=b -yD c=d -m yarn-cluster -yq";
         let Some(Verb::YarnSession(session)) = parse(line).unwrap().verb else {
             panic!("not yarn-session")
         };

@@ -1,19 +1,51 @@
-//! Standard output and standard error. A reader that has gone away is no failure.
+//! Standard output and standard error.
+//!
+//! Whatever is printed here is escaped: names, causes and answers come from elsewhere. A reader
+//! that has gone away (`| head`) is no failure; any other error of standard output is, once the
+//! command has done what it was asked for.
 
 use std::fmt::Arguments;
-use std::io::Write as _;
+use std::io::{self, ErrorKind, Write};
+use std::sync::{Mutex, PoisonError};
+
+use millstream_types::Escaped;
+
+/// Why standard output took something no more.
+static OUTPUT_ERROR: Mutex<Option<io::Error>> = Mutex::new(None);
 
 /// Prints a line.
 pub(crate) fn print(line: Arguments<'_>) {
-    let _ = writeln!(std::io::stdout().lock(), "{line}");
+    let text = line.to_string();
+    let mut stdout = io::stdout().lock();
+    note(writeln!(stdout, "{}", Escaped::lines(&text)).and_then(|()| stdout.flush()));
+}
+
+/// Remembers why standard output took no more.
+pub(crate) fn note(printed: io::Result<()>) {
+    if let Err(error) = printed
+        && error.kind() != ErrorKind::BrokenPipe
+    {
+        OUTPUT_ERROR.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
+    }
+}
+
+/// Whether all that was printed has arrived, or nobody wants it.
+pub(crate) fn output_error() -> Option<io::Error> {
+    OUTPUT_ERROR.lock().unwrap_or_else(PoisonError::into_inner).take()
 }
 
 /// Says on standard error why the command failed.
 pub(crate) fn complain(error: Arguments<'_>) {
-    let _ = writeln!(std::io::stderr().lock(), "error: {error}");
+    to_stderr("error", error);
 }
 
 /// Says something on standard error that does not make the command fail.
 pub(crate) fn warn(warning: Arguments<'_>) {
-    let _ = writeln!(std::io::stderr().lock(), "warning: {warning}");
+    to_stderr("warning", warning);
+}
+
+fn to_stderr(kind: &str, line: Arguments<'_>) {
+    let text = line.to_string();
+    // Nobody can be told that nobody can be told.
+    let _ = writeln!(io::stderr().lock(), "{kind}: {}", Escaped::lines(&text));
 }

@@ -17,6 +17,7 @@ use millstream_types::JobId;
 use tracing_subscriber::EnvFilter;
 
 use crate::arguments::{DaemonArguments, ProgramArguments, StandaloneJobArguments};
+use crate::log_lines::LogLines;
 use crate::program::random_id;
 use crate::settings;
 
@@ -46,8 +47,8 @@ pub(crate) fn standalone_job(arguments: &StandaloneJobArguments) -> Result<ExitC
     let program = ProgramArguments {
         class: arguments.entry.clone(),
         parallelism: arguments.parallelism,
-        program: std::iter::once(arguments.artifact.display().to_string())
-            .chain(arguments.arguments.iter().cloned())
+        program: std::iter::once(arguments.artifact.clone().into_os_string())
+            .chain(arguments.arguments.iter().map(Into::into))
             .collect(),
     };
     let first_job = match arguments.job_id {
@@ -136,12 +137,13 @@ fn log_to(file: Option<&Path>, level: &str) -> Result<()> {
     let filter = EnvFilter::try_new(level).context("env.log.level")?;
     let subscriber = tracing_subscriber::fmt().with_env_filter(filter).with_ansi(false);
     match file {
-        None => subscriber.with_writer(std::io::stderr).init(),
+        None => subscriber.with_writer(|| LogLines(std::io::stderr())).init(),
         Some(path) => {
             let opened = File::options().create(true).append(true).open(path);
             let file = opened
                 .with_context(|| format!("failed to open the log file {}", path.display()))?;
-            subscriber.with_writer(Mutex::new(file)).log_internal_errors(false).init();
+            let writer = Mutex::new(LogLines(file));
+            subscriber.with_writer(writer).log_internal_errors(false).init();
         }
     }
     Ok(())

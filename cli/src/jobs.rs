@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context as _, Result, bail};
 use hyper::{Method, StatusCode};
-use millstream_types::{JobId, JobStatus};
+use millstream_types::{Escaped, JobId, JobStatus};
 use serde_json::Value;
 
 use crate::arguments::{CancelArguments, ListArguments};
@@ -63,7 +63,8 @@ fn render(
             .iter()
             .filter(|job| wanted(job.state))
             .map(|job| {
-                format!("{} : {} : {} ({})\n", time(job.start_time), job.id, job.name, job.state)
+                let (id, name) = (Escaped::line(&job.id), Escaped::line(&job.name));
+                format!("{} : {id} : {name} ({})\n", time(job.start_time), job.state)
             })
             .collect();
         if lines.is_empty() {

@@ -7,7 +7,9 @@
 mod arguments;
 mod console;
 mod daemon;
+mod job_end;
 mod jobs;
+mod log_lines;
 mod plan;
 mod program;
 mod progress;
@@ -27,10 +29,17 @@ use clap::{CommandFactory as _, Parser as _};
 use crate::arguments::{CommandLine, Verb, normalized, version};
 
 fn main() -> ExitCode {
-    execute(std::env::args_os()).unwrap_or_else(|error| {
+    let code = execute(std::env::args_os()).unwrap_or_else(|error| {
         console::complain(format_args!("{error:#}"));
         ExitCode::FAILURE
-    })
+    });
+    match console::output_error() {
+        None => code,
+        Some(error) => {
+            console::complain(format_args!("failed to write to standard output: {error}"));
+            ExitCode::FAILURE
+        }
+    }
 }
 
 fn execute(arguments: impl Iterator<Item = OsString>) -> anyhow::Result<ExitCode> {
@@ -42,10 +51,15 @@ fn execute(arguments: impl Iterator<Item = OsString>) -> anyhow::Result<ExitCode
     }
     let command_line = match CommandLine::try_parse_from(normalized(arguments)) {
         Ok(command_line) => command_line,
-        Err(error) => {
+        Err(error) if error.use_stderr() => {
             let _ = error.print();
             // Flink's tools exit with 1 where clap would with 2.
-            return Ok(if error.use_stderr() { ExitCode::FAILURE } else { ExitCode::SUCCESS });
+            return Ok(ExitCode::FAILURE);
+        }
+        Err(help) => {
+            let flushed = help.print().and_then(|()| std::io::Write::flush(&mut std::io::stdout()));
+            console::note(flushed);
+            return Ok(ExitCode::SUCCESS);
         }
     };
     if command_line.version {

@@ -3,6 +3,7 @@
 use std::process::ExitCode;
 
 use anyhow::{Result, bail};
+use millstream_config::options;
 use millstream_graph::{JobGraph, plan_json, plan_text};
 use millstream_launcher::ProgramEvent;
 use millstream_protocol::host::Role;
@@ -17,14 +18,14 @@ pub(crate) fn info(arguments: &InfoArguments) -> Result<ExitCode> {
     let settings =
         settings::job_settings(&configuration, &arguments.properties, &arguments.program)?;
     let (artifact, _) = arguments.program.split();
+    let timeout = configuration.get(&options::PLAN_TIMEOUT)?;
     let graph = runtime()?.block_on(async {
-        let mut program = program::start(&artifact, Role::Plan, &settings).await?;
+        let mut program = program::start(&artifact, Role::Plan, &settings, timeout).await?;
         match program.next().await {
             ProgramEvent::Planned(graph) => Ok(JobGraph::try_from(*graph)?),
             ProgramEvent::Failed(error) => Err(error.into()),
-            ProgramEvent::Finished { .. } | ProgramEvent::Interrupted | ProgramEvent::Ended => {
-                bail!("{}", never_executed(&artifact))
-            }
+            ProgramEvent::Interrupted => bail!("the program was interrupted"),
+            ProgramEvent::Finished | ProgramEvent::Ended => bail!("the program has no plan"),
         }
     })?;
     if arguments.json {
@@ -35,13 +36,4 @@ pub(crate) fn info(arguments: &InfoArguments) -> Result<ExitCode> {
         console::print(format_args!("{}", plan_text(&graph).trim_end()));
     }
     Ok(ExitCode::SUCCESS)
-}
-
-/// Why there is nothing to plan or to run.
-pub(crate) fn never_executed(artifact: &std::path::Path) -> String {
-    format!(
-        "the program {} ended without calling execute: end its build function with \
-         env.execute(..)",
-        artifact.display()
-    )
 }

@@ -1,21 +1,33 @@
 //! A user's program as a child of this command.
 
 use std::path::Path;
+use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use millstream_graph::JobSettings;
-use millstream_launcher::{HostEnvironment, HostSpec, Program};
+use millstream_launcher::{HostEnvironment, HostOutput, HostSpec, Program};
 use millstream_protocol::host::Role;
 use millstream_types::HostId;
 
-/// Starts a program. It runs in this shell's environment and writes to this terminal.
-pub(crate) async fn start(path: &Path, role: Role, settings: &JobSettings) -> Result<Program> {
+/// Starts a program. It runs in this shell's environment and writes to this terminal once it is
+/// known to be one of ours; a limit of time keeps others from running on.
+pub(crate) async fn start(
+    path: &Path,
+    role: Role,
+    settings: &JobSettings,
+    plan_timeout: Duration,
+) -> Result<Program> {
     // A name without a slash would be looked up in PATH, and a relative one moves with the
     // working directory.
     let path = std::path::absolute(path)?;
     let host = HostId::from_bytes(random_id()?);
-    let spec = HostSpec { environment: HostEnvironment::Inherited, ..HostSpec::new(host, path) };
-    Ok(Program::start(spec, role, settings).await?)
+    let spec = HostSpec {
+        environment: HostEnvironment::Inherited,
+        output: HostOutput::Relayed,
+        start_timeout: plan_timeout,
+        ..HostSpec::new(host, path)
+    };
+    Ok(Program::start(spec, role, settings).await?.with_plan_timeout(plan_timeout))
 }
 
 /// 16 random bytes.

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::io::{IsTerminal as _, Write as _};
 use std::time::{Duration, Instant};
 
-use millstream_types::{ExecutionState, JobStatus};
+use millstream_types::{Escaped, ExecutionState, JobStatus};
 use serde_json::Value;
 
 /// A rate is measured over this long: workers report about once a second.
@@ -62,7 +62,9 @@ impl Progress {
             line += &format!(", {} records/s, {} records", grouped(rate), grouped(records));
         }
         match waiting_for(details) {
-            Some(waiting) if running < total => line + ", waiting for " + waiting,
+            Some(waiting) if running < total => {
+                format!("{line}, waiting for {}", Escaped::line(waiting))
+            }
             Some(_) | None => line,
         }
     }
@@ -96,7 +98,7 @@ impl Progress {
             return None;
         }
         self.said_waiting = true;
-        Some(format!("waiting for {waiting}"))
+        Some(format!("waiting for {}", Escaped::line(waiting)))
     }
 }
 
@@ -128,7 +130,7 @@ fn records(details: &Value) -> u64 {
 }
 
 /// `1234567` as `1,234,567`.
-fn grouped(number: u64) -> String {
+pub(crate) fn grouped(number: u64) -> String {
     let digits = number.to_string();
     let mut text = String::with_capacity(digits.len() * 4 / 3);
     for (at, digit) in digits.chars().enumerate() {

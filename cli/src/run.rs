@@ -5,7 +5,6 @@
 //! told at once that the job was accepted (`execute_async` returns then), and how it ended when
 //! it has (`execute` returns then).
 
-use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -16,15 +15,15 @@ use millstream_launcher::{Program, ProgramEvent};
 use millstream_protocol::host::{Failure, JobResult, Role, Submitted, answer};
 use millstream_protocol::job::JobGraph;
 use millstream_rm_yarn::ids::ApplicationId;
-use millstream_types::{JobId, JobStatus};
+use millstream_types::{Escaped, JobId, JobStatus};
 use serde_json::Value;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep_until, timeout};
 
 use crate::arguments::RunArguments;
+use crate::job_end::{cause, left_out};
 use crate::jobs::request_cancel;
-use crate::plan::never_executed;
 use crate::program::{self, random_id};
 use crate::progress::Progress;
 use crate::rest::{Content, RestClient};
@@ -76,13 +75,13 @@ pub(crate) fn run(arguments: &RunArguments) -> Result<ExitCode> {
                 }
             })
         };
+        let plan_timeout = configuration.get(&options::PLAN_TIMEOUT)?;
         let (place, program) =
-            tokio::join!(place, program::start(&path, Role::Client, &job_settings));
+            tokio::join!(place, program::start(&path, Role::Client, &job_settings, plan_timeout));
         // Without a cluster it does not matter what is wrong with the program.
         let (place, program) = (place?, program?);
         let mut session = Session {
             place,
-            path,
             program,
             hashing: Some(hashing),
             artifact: None,
@@ -188,7 +187,6 @@ struct WatchedJob {
 
 struct Session {
     place: Place,
-    path: PathBuf,
     program: Program,
     hashing: Option<JoinHandle<Result<Artifact>>>,
     artifact: Option<Artifact>,
@@ -216,10 +214,7 @@ impl Session {
                         next_poll = Instant::now() + poll_interval;
                         next_heartbeat = Instant::now();
                     }
-                    ProgramEvent::Finished { executes: 0 } => {
-                        self.fail(anyhow!("{}", never_executed(&self.path)));
-                    }
-                    ProgramEvent::Finished { .. } => {}
+                    ProgramEvent::Finished => {}
                     ProgramEvent::Failed(error) => self.fail(error.into()),
                     ProgramEvent::Interrupted => return Ok(Ended::Interrupted),
                     ProgramEvent::Ended => program_runs = false,
@@ -315,7 +310,7 @@ impl Session {
                 Ok(Some(ended)) => ended,
                 Err(error) => {
                     let error = Some(self.place.explain(error).await);
-                    JobEnd { status: None, runtime_ms: 0, error }
+                    JobEnd { status: None, runtime_ms: 0, left_out: Vec::new(), error }
                 }
             };
             let watched = self.watched.remove(at);
@@ -344,6 +339,9 @@ impl Session {
                 "Program execution finished\nJob with JobID {job} has finished.\n\
                  Job Runtime: {runtime_ms} ms"
             )),
+        }
+        for line in ended.left_out {
+            console::print(format_args!("{line}"));
         }
     }
 
@@ -402,8 +400,9 @@ async fn cancel(client: &RestClient, job: JobId) -> Result<()> {
     request_cancel(client, job).await?;
     loop {
         let answer = client.get(&format!("/v1/jobs/{job}/status")).await?;
-        let status = answer.get("status").and_then(Value::as_str);
-        if status.and_then(JobStatus::from_name).is_none_or(JobStatus::is_globally_terminal) {
+        let status = answer.get("status").and_then(Value::as_str).and_then(JobStatus::from_name);
+        let status = status.with_context(|| format!("the answer about job {job} is malformed"))?;
+        if status.is_globally_terminal() {
             return Ok(());
         }
         tokio::time::sleep(POLL_SHORTEST).await;
@@ -414,6 +413,8 @@ async fn cancel(client: &RestClient, job: JobId) -> Result<()> {
 struct JobEnd {
     status: Option<JobStatus>,
     runtime_ms: u64,
+    /// Lines about records that sources and operators dropped or replaced.
+    left_out: Vec<String>,
     error: Option<anyhow::Error>,
 }
 
@@ -431,56 +432,20 @@ async fn look_at(client: &RestClient, watched: &mut WatchedJob) -> Result<Option
         watched.progress.show(status, &details);
         return Ok(None);
     }
+    let name = details.get("name").and_then(Value::as_str);
+    let named = name.map(|name| format!(" ({})", Escaped::line(name))).unwrap_or_default();
     let error = match status {
         JobStatus::Finished => None,
-        JobStatus::Canceled => Some(anyhow!("job {job} was cancelled")),
+        JobStatus::Canceled => Some(anyhow!("job {job}{named} was cancelled")),
         _ => {
             let why = match client.get(&format!("/v1/jobs/{job}/exceptions")).await {
                 Ok(exceptions) => cause(&exceptions),
                 Err(error) => format!("its cause could not be read: {error:#}"),
             };
-            Some(anyhow!("job {job} failed: {why}"))
+            Some(anyhow!("job {job}{named} failed: {why}"))
         }
     };
     let runtime_ms = details.get("duration").and_then(Value::as_u64).unwrap_or(0);
-    Ok(Some(JobEnd { status: Some(status), runtime_ms, error }))
-}
-
-/// The newest failure in one sentence: what, and in which task.
-fn cause(exceptions: &Value) -> String {
-    let newest = exceptions.pointer("/exceptionHistory/entries/0").unwrap_or(&Value::Null);
-    let text = |field: &str| newest.get(field).and_then(Value::as_str).unwrap_or_default();
-    let mut lines = text("stacktrace").lines();
-    let first = lines.next().unwrap_or_default();
-    let kind = format!("{}: ", text("exceptionName"));
-    let mut sentence = first.strip_prefix(kind.as_str()).unwrap_or(first).to_owned();
-    if sentence.is_empty() {
-        return "no cause is known; the JobManager's log may tell".to_owned();
-    }
-    let task = text("taskName");
-    if !task.is_empty() {
-        sentence += &format!(" (task {task})");
-    }
-    sentence
-}
-
-#[cfg(test)]
-mod tests {
-    use serde_json::json;
-
-    use super::*;
-
-    #[test]
-    fn a_cause_is_one_sentence() {
-        let exceptions = json!({ "exceptionHistory": { "entries": [
-            {
-                "exceptionName": "UserPanic",
-                "stacktrace": "UserPanic: map panicked at src/main.rs:7: boom\n\tat somewhere",
-                "taskName": "map (2/4)",
-            },
-            { "exceptionName": "UserError", "stacktrace": "UserError: older" },
-        ] } });
-        assert_eq!(cause(&exceptions), "map panicked at src/main.rs:7: boom (task map (2/4))");
-        assert!(cause(&json!({})).starts_with("no cause is known"));
-    }
+    let left_out = left_out(client, job, &details).await;
+    Ok(Some(JobEnd { status: Some(status), runtime_ms, left_out, error }))
 }

@@ -1,12 +1,12 @@
 //! From options and configuration files to what a command needs to know.
 
-use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::time::Duration;
 
-use anyhow::{Result, bail};
-use millstream_config::{Configuration, Loader, RuntimeMode, options};
+use anyhow::{Context as _, Result, bail};
+use millstream_config::{Configuration, Loader, options};
 use millstream_graph::JobSettings;
-use millstream_types::MaxParallelism;
+use millstream_launcher::RunRequest;
 
 use crate::arguments::ProgramArguments;
 use crate::console;
@@ -56,74 +56,47 @@ pub(crate) fn job_settings(
     properties: &[String],
     program: &ProgramArguments,
 ) -> Result<JobSettings> {
-    let parallelism = match program.parallelism {
-        Some(parallelism) => parallelism,
-        None => configuration.get(&options::PARALLELISM_DEFAULT)?,
-    };
-    if parallelism == 0 {
-        bail!("the parallelism is 0: set at least 1 with -p or parallelism.default");
-    }
-    let runtime_mode = match configuration.get(&options::EXECUTION_RUNTIME_MODE)? {
-        RuntimeMode::Streaming => millstream_graph::RuntimeMode::Streaming,
-        RuntimeMode::Batch => millstream_graph::RuntimeMode::Batch,
-        RuntimeMode::Automatic => millstream_graph::RuntimeMode::Automatic,
-    };
+    hint_at_misplaced(program);
     let (_, args) = program.split();
+    let text = |(at, arg): (usize, &OsString)| {
+        arg.to_str().map(str::to_owned).with_context(|| {
+            format!("argument {} of the program is not UTF-8: {arg:?}; arguments are text", at + 1)
+        })
+    };
+    let args = args.iter().enumerate().map(text).collect::<Result<Vec<String>>>()?;
     // Only what was said for this job: the cluster has a file of its own. Old names become new.
     let own = Loader::new().with_dynamic_properties(properties).load()?.configuration;
-    let mut config: BTreeMap<String, String> =
-        own.pairs().map(|(key, value)| (key.to_owned(), value.to_owned())).collect();
-    // A name is the job's wherever it was said.
-    if let Some(name) = configuration.get(&options::PIPELINE_NAME)? {
-        config.insert(options::PIPELINE_NAME.key().to_owned(), name);
-    }
-    let mut settings = JobSettings {
-        args: args.to_vec(),
+    let request = RunRequest {
+        args,
         entry: program.class.clone(),
-        parallelism,
-        max_parallelism: max_parallelism(configuration, parallelism)?,
-        chaining: configuration.get(&options::PIPELINE_OPERATOR_CHAINING_ENABLED)?,
-        runtime_mode,
-        buffer_timeout_ms: buffer_timeout_ms(configuration)?,
-        config,
+        parallelism: program.parallelism,
+        config: own.pairs().map(|(key, value)| (key.to_owned(), value.to_owned())).collect(),
     };
-    settings.set_serialize_always(configuration.get(&options::EXECUTION_SERIALIZE_ALWAYS)?);
-    Ok(settings)
+    Ok(request.settings(configuration)?)
 }
 
-/// Unset, it is half as much again as the parallelism, rounded up to a power of two, but not less
-/// than the default; as in Flink.
-fn max_parallelism(configuration: &Configuration, parallelism: u32) -> Result<MaxParallelism> {
-    let configured = configuration.get(&options::PIPELINE_MAX_PARALLELISM)?;
-    if configured == -1 {
-        let derived = parallelism.saturating_add(parallelism / 2).checked_next_power_of_two();
-        let largest = MaxParallelism::MAX.get();
-        let count = derived.unwrap_or(largest).clamp(MaxParallelism::DEFAULT.get(), largest);
-        return Ok(MaxParallelism::new(count).unwrap_or(MaxParallelism::MAX));
+/// Says that options after the program are the program's, if some look as if they were ours.
+fn hint_at_misplaced(program: &ProgramArguments) {
+    let misplaced = program.misplaced();
+    if !misplaced.is_empty() {
+        console::warn(format_args!(
+            "{} after the program: it goes to the program; options of this command stand before it",
+            misplaced.join(", ")
+        ));
     }
-    match u32::try_from(configured).ok().and_then(MaxParallelism::new) {
-        Some(count) => Ok(count),
-        None => bail!("pipeline.max-parallelism is {configured}: set -1 or 1 to 32768"),
-    }
-}
-
-fn buffer_timeout_ms(configuration: &Configuration) -> Result<i64> {
-    if !configuration.get(&options::EXECUTION_BUFFER_TIMEOUT_ENABLED)? {
-        return Ok(-1);
-    }
-    let interval = configuration.get(&options::EXECUTION_BUFFER_TIMEOUT_INTERVAL)?;
-    Ok(i64::try_from(interval.as_millis()).unwrap_or(i64::MAX))
 }
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::ffi::OsStringExt as _;
+
     use super::*;
 
     fn settings(properties: &[&str], parallelism: Option<u32>) -> Result<JobSettings> {
         let properties: Vec<String> = properties.iter().map(|&text| text.to_owned()).collect();
         let program = ProgramArguments {
             parallelism,
-            program: ["job", "--input", "x"].map(str::to_owned).to_vec(),
+            program: ["job", "--input", "x"].map(OsString::from).to_vec(),
             ..ProgramArguments::default()
         };
         let loader = Loader::new().with_dynamic_properties(&properties);
@@ -137,6 +110,16 @@ mod tests {
         assert_eq!((set.parallelism, set.args), (3, vec!["--input".to_owned(), "x".to_owned()]));
         assert_eq!(settings(&["parallelism.default=3"], Some(2)).unwrap().parallelism, 2);
         assert!(settings(&[], Some(0)).is_err());
+    }
+
+    #[test]
+    fn arguments_that_are_not_text_are_named() {
+        let bytes = OsString::from_vec(b"\xff".to_vec());
+        let program =
+            ProgramArguments { program: vec!["job".into(), bytes], ..ProgramArguments::default() };
+        let configuration = Loader::new().load().unwrap().configuration;
+        let error = job_settings(&configuration, &[], &program).unwrap_err().to_string();
+        assert!(error.starts_with("argument 1 of the program is not UTF-8"), "{error}");
     }
 
     #[test]
@@ -163,17 +146,6 @@ mod tests {
     }
 
     #[test]
-    fn the_number_of_key_groups_is_derived_as_in_flink() {
-        for (parallelism, groups) in [(1, 128), (86, 256), (200, 512), (30_000, 32_768)] {
-            let derived = settings(&[], Some(parallelism)).unwrap().max_parallelism;
-            assert_eq!(derived.get(), groups, "of {parallelism}");
-        }
-        let set = settings(&["pipeline.max-parallelism=7"], None).unwrap();
-        assert_eq!(set.max_parallelism.get(), 7);
-        assert!(settings(&["pipeline.max-parallelism=0"], None).is_err());
-    }
-
-    #[test]
     fn the_last_place_that_sets_an_option_wins() {
         let conf = tempfile::tempdir().unwrap();
         let text = "parallelism.default: 2\npipeline.name: file\nexecution.runtime-mode: BATCH\n\
@@ -188,7 +160,7 @@ mod tests {
             loader.with_dynamic_properties(&properties).load().unwrap().configuration;
         let program = |parallelism| ProgramArguments {
             parallelism,
-            program: vec!["job".to_owned()],
+            program: vec!["job".into()],
             ..ProgramArguments::default()
         };
         let set = job_settings(&configuration, &properties, &program(None)).unwrap();
@@ -209,7 +181,5 @@ mod tests {
                 .unwrap();
         assert_eq!(set.buffer_timeout_ms, 5);
         assert_eq!(set.config["restart-strategy.type"], "fixed-delay");
-        let set = settings(&["execution.buffer-timeout.enabled=false"], None).unwrap();
-        assert_eq!(set.buffer_timeout_ms, -1);
     }
 }

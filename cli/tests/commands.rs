@@ -19,6 +19,8 @@ use expect_test::{Expect, expect};
 struct Script {
     requests: Vec<String>,
     answers: BTreeMap<&'static str, (u16, String)>,
+    /// The answer to every question for metrics.
+    metrics: Option<String>,
 }
 
 struct Server {
@@ -79,6 +81,8 @@ fn serve(mut stream: TcpStream, script: &Mutex<Script>) {
     let mut script = script.lock().unwrap();
     let best = script.answers.iter().filter(|(call, _)| request.starts_with(**call));
     let answer = best.max_by_key(|(call, _)| call.len()).map(|(_, answer)| answer.clone());
+    let metrics = script.metrics.clone().filter(|_| request.contains("/metrics?"));
+    let answer = metrics.map(|body| (200, body)).or(answer);
     let (status, body) = answer.unwrap_or((404, r#"{"errors":["not found"]}"#.to_owned()));
     script.requests.push(request);
     let length = body.len();
@@ -249,13 +253,13 @@ fn bad_programs_are_refused_in_one_sentence() {
     check(
         &run(&server, &[], "never"),
         expect![[r#"
-        error: the program PROGRAM ended without calling execute: end its build function with env.execute(..)
-        exit code Some(1)
-    "#]],
+            error: the program PROGRAM failed: it ended without calling execute: end its build function with env.execute(..)
+            exit code Some(1)
+        "#]],
     );
     let output = run(&server, &[], "abort");
     let text = String::from_utf8(output.stderr).unwrap();
-    assert!(text.contains("signal SIGABRT ended the host"), "{text}");
+    assert!(text.contains("signal SIGABRT ended the process"), "{text}");
     assert_eq!(output.status.code(), Some(1));
     check(
         &execute(&["run", "-m", &server.address, "/nowhere/job"]),
@@ -267,9 +271,9 @@ fn bad_programs_are_refused_in_one_sentence() {
     check(
         &execute(&["run", "-m", &server.address, "-p", "0", "/nowhere/job"]),
         expect![[r#"
-        error: the parallelism is 0: set at least 1 with -p or parallelism.default
-        exit code Some(1)
-    "#]],
+            error: the parallelism is 0, but must be 1 to 32768: set it with -p or parallelism.default
+            exit code Some(1)
+        "#]],
     );
     check(
         &execute(&["run", "-m", &server.address, "/etc/passwd"]),
@@ -279,6 +283,188 @@ fn bad_programs_are_refused_in_one_sentence() {
         "#]],
     );
     assert_eq!(server.requests(), [""; 0]);
+}
+
+#[test]
+fn a_file_that_is_no_program_is_not_heard_and_not_waited_for() {
+    let server = Server::start(&ACCEPTS);
+    let started = Instant::now();
+    let limit = "-Dmillstream.plan.timeout=1s";
+    let output = execute(&["run", "-m", &server.address, limit, "/usr/bin/yes"]);
+    assert!(started.elapsed() < Duration::from_secs(60));
+    check(
+        &output,
+        expect![[r#"
+            error: the program /usr/bin/yes failed: the program did not say hello within 1s and was killed: it is not a Millstream program, or it hangs before its main function
+            exit code Some(1)
+        "#]],
+    );
+    // One that complains, and one that prints.
+    let output = execute(&["run", "-m", &server.address, "/usr/bin/mv"]);
+    let text = String::from_utf8(output.stderr).unwrap();
+    assert!(text.contains("code 1 before it said hello (it wrote: "), "{text}");
+    let output = execute(&["run", "-m", &server.address, "/usr/bin/env"]);
+    let text = String::from_utf8(output.stderr).unwrap();
+    assert!(text.contains("code 0 before it said hello: it is not a Millstream"), "{text}");
+    assert_eq!(output.stdout, b"");
+}
+
+#[test]
+fn a_build_function_that_hangs_or_exits_is_told() {
+    let server = Server::start(&ACCEPTS);
+    check(
+        &run(&server, &["-Dmillstream.plan.timeout=1s"], "hang"),
+        expect![[r#"
+            error: the program PROGRAM failed: it has not called execute within 1s (millstream.plan.timeout): its build function hangs or does too much
+            exit code Some(1)
+        "#]],
+    );
+    check(
+        &run(&server, &[], "exit"),
+        expect![[r#"
+            error: the program PROGRAM failed: its process ended with exit code 0 before the build function returned: return from it instead of calling exit
+            exit code Some(1)
+        "#]],
+    );
+}
+
+#[test]
+fn what_a_program_prints_is_shown() {
+    let server = Server::start(&ACCEPTS);
+    let output = run(&server, &["-d"], "prints");
+    let (stdout, stderr) = (String::from_utf8(output.stdout), String::from_utf8(output.stderr));
+    let stdout = stdout.unwrap();
+    assert!(stdout.contains("planning \u{1b}[1mnow"), "its own terminal is its own: {stdout}");
+    assert_eq!(stderr.unwrap(), "to standard error\n");
+    assert_eq!(output.status.code(), Some(0));
+}
+
+#[test]
+fn arguments_that_are_not_text_are_refused() {
+    use std::os::unix::ffi::OsStrExt as _;
+    let server = Server::start(&ACCEPTS);
+    let mut refused = command(&["run", "-m", &server.address]);
+    refused.arg(program()).arg(std::ffi::OsStr::from_bytes(b"caf\xe9"));
+    check(
+        &refused.output().unwrap(),
+        expect![[r#"
+            error: argument 1 of the program is not UTF-8: "caf\xE9"; arguments are text
+            exit code Some(1)
+        "#]],
+    );
+    // A path is none of them.
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join(std::ffi::OsStr::from_bytes(b"caf\xe9"));
+    std::fs::copy(program(), &path).unwrap();
+    let mut runs = command(&["run", "-d", "-m", &server.address]);
+    let output = runs.arg(&path).arg("once").output().unwrap();
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+}
+
+#[test]
+fn options_behind_the_program_are_named() {
+    let server = Server::start(&ACCEPTS);
+    let program = program();
+    let program = program.to_str().unwrap();
+    let output =
+        execute(&["run", "-d", "-m", &server.address, program, "once", "-p", "2", "--what", "x"]);
+    let text = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(
+        text,
+        "warning: -p after the program: it goes to the program; options of this command stand \
+         before it\n"
+    );
+    assert_eq!(output.status.code(), Some(0));
+    let output = execute(&["run", "-m", &server.address, "-p", program]);
+    let text = String::from_utf8(output.stderr).unwrap();
+    assert!(text.contains("for '--parallelism <number>': it is no number"), "{text}");
+}
+
+/// Runs a command whose output goes somewhere else.
+fn printing_to(target: &str, arguments: &[&str]) -> Output {
+    let file = std::fs::File::options().write(true).open(target).unwrap();
+    command(arguments).stdout(file).output().unwrap()
+}
+
+#[test]
+fn output_that_cannot_be_written_is_a_failure_and_a_closed_pipe_is_none() {
+    let jobs = r#"{"jobs":[]}"#;
+    let mut answers = ACCEPTS.to_vec();
+    answers.extend([
+        ("GET /v1/jobs/overview", 200, jobs),
+        ("PATCH /v1/jobs/", 202, "{}"),
+        ("GET /v1/jobs/", 200, r#"{"state":"FINISHED","duration":1}"#),
+    ]);
+    let server = Server::start(&answers);
+    let program = program();
+    let program = program.to_str().unwrap();
+    let job = "0123456789abcdef0123456789abcdef";
+    let verbs: [&[&str]; 8] = [
+        &["list", "-m", &server.address],
+        &["cancel", "-m", &server.address, job],
+        &["run", "-m", &server.address, program, "once"],
+        &["run", "-d", "-m", &server.address, program, "once"],
+        &["info", program],
+        &["--version"],
+        &["--help"],
+        &["list", "--help"],
+    ];
+    for verb in verbs {
+        let full = printing_to("/dev/full", verb);
+        let text = String::from_utf8(full.stderr).unwrap();
+        assert_eq!(full.status.code(), Some(1), "{verb:?}: {text}");
+        assert!(text.contains("failed to write to standard output: No space"), "{verb:?}: {text}");
+
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        let closed = command(verb).stdout(writer).output().unwrap();
+        assert_eq!(String::from_utf8(closed.stderr).unwrap(), "", "{verb:?}");
+        assert_eq!(closed.status.code(), Some(0), "{verb:?}");
+    }
+}
+
+#[test]
+fn names_from_outside_cannot_write_to_the_terminal() {
+    let jobs = serde_json::json!({ "jobs": [{
+        "jid": "0123456789abcdef0123456789abcdef",
+        "name": "a\nb\u{1b}[2J\u{9b}31m\u{202e}c",
+        "state": "RUNNING",
+        "start-time": 1,
+    }] });
+    let evil = r#"{"errors":["no\u001b[31m\u0007 such job"]}"#;
+    let overview = jobs.to_string();
+    let server =
+        Server::start(&[("GET /v1/jobs/overview", 200, &overview), ("PATCH /v1/jobs/", 400, evil)]);
+    let listed = execute(&["list", "-m", &server.address]);
+    let text = String::from_utf8(listed.stdout).unwrap();
+    assert!(text.contains(r": a\nb\u{1b}[2J\u{9b}31m\u{202e}c (RUNNING)"), "{text}");
+    let job = "0123456789abcdef0123456789abcdef";
+    let refused = execute(&["cancel", "-m", &server.address, job]);
+    let text = String::from_utf8(refused.stderr).unwrap();
+    assert_eq!(text, "error: the JobManager refused: no\\u{1b}[31m\\u{7} such job\n");
+}
+
+#[test]
+fn records_that_were_dropped_are_told() {
+    let server = Server::start(&ACCEPTS);
+    let state = r#"{"state":"FINISHED","duration":7,"vertices":[{"id":"a"},{"id":"b"}]}"#;
+    server.answer("GET /v1/jobs/", state);
+    let metrics =
+        r#"[{"id":"numRecordsDropped","sum":1000},{"id":"user.numRecordsDropped","sum":234.0}]"#;
+    let shared = Arc::clone(&server.script);
+    // The path has the job's id in it, which is drawn by the command.
+    shared.lock().unwrap().metrics = Some(metrics.to_owned());
+    check(
+        &run(&server, &[], "once"),
+        expect![[r#"
+            Job has been submitted with JobID ID
+            Program execution finished
+            Job with JobID ID has finished.
+            Job Runtime: 7 ms
+            Records dropped: 2,468
+            exit code Some(0)
+        "#]],
+    );
 }
 
 fn interrupted(server: &Server, options: &[&str]) -> Output {
@@ -364,7 +550,7 @@ fn plans_are_shown() {
     check(
         &execute(&["info", program, "never"]),
         expect![[r#"
-        error: the program PROGRAM ended without calling execute: end its build function with env.execute(..)
+        error: the program PROGRAM failed: it ended without calling execute: end its build function with env.execute(..)
         exit code Some(1)
     "#]],
     );
@@ -428,6 +614,13 @@ fn mistakes_on_the_command_line_are_explained() {
         error: command line -D: unknown option "rest.prot"; did you mean rest.port?
         exit code Some(1)
     "#]],
+    );
+    check(
+        &execute(&["list", "-Dfoo.bar=1"]),
+        expect![[r#"
+            error: command line -D: unknown option "foo.bar"; docs/configuration.md lists all
+            exit code Some(1)
+        "#]],
     );
     check(
         &execute(&["list", "-t", "yarn-session"]),

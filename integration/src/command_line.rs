@@ -118,14 +118,19 @@ impl Outcome {
         self
     }
 
-    /// The complaint of a command that failed as it should: one line on standard error.
+    /// The complaint of a command that failed as it should: a line on standard error, and the last
+    /// words of a process under it.
     ///
     /// # Panics
     /// It did not fail with exit code 1.
     #[must_use]
     pub fn complaint(&self) -> &str {
         assert_eq!(self.code, Some(1), "{self:#?}");
-        self.stderr.lines().last().unwrap_or_default()
+        let start = match self.stderr.starts_with("error: ") {
+            true => Some(0),
+            false => self.stderr.find("\nerror: ").map(|before| before + 1),
+        };
+        start.map_or(self.stderr.as_str(), |start| &self.stderr[start..]).trim_end()
     }
 
     /// The id of the job that `run` has submitted.

@@ -105,7 +105,7 @@ pub(crate) fn job_manager(arguments: &ContainerArguments) -> Result<ExitCode> {
         .await;
         // After a signal, or when YARN gave this attempt up, the files may be those of another
         // attempt.
-        if let Ok(Ended::Done) = &ended {
+        if let Ok(Ended::Done(_)) = &ended {
             remove_staging(&hadoop, &staging, &user).await;
         }
         ended

@@ -5,7 +5,9 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use millstream_graph::{JobGraph, JobSettings, NodeKind, RuntimeMode, plan};
+use millstream_graph::{
+    JobGraph, JobSettings, NodeKind, RuntimeMode, StreamGraph, StreamNode, plan,
+};
 use millstream_types::{JobId, JobStatus, MaxParallelism};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -383,6 +385,7 @@ impl Environment {
         self.builder.borrow_mut().directory = directory;
         faults.extend(program.faults());
         faults.extend(sinks_without_end(program.graph()));
+        faults.extend(without_sink(program.graph()));
         let ordinal = self.executes;
         let name =
             self.settings.config.get("pipeline.name").map_or(name, String::as_str).to_owned();
@@ -402,4 +405,15 @@ impl Environment {
         self.executes += 1;
         self.executor.execute(program, graph, wait)
     }
+}
+
+/// A job whose records go nowhere is a mistake; one without any operator has a sentence of its own.
+fn without_sink(graph: &StreamGraph) -> Option<String> {
+    let is_sink = |node: &StreamNode| matches!(node.kind, NodeKind::Sink { .. });
+    let lacks_one = !graph.nodes.is_empty() && !graph.nodes.iter().any(is_sink);
+    lacks_one.then(|| {
+        "it has no sink, so that nothing would come of it: end a stream with .sink(..), to \
+         DiscardSink if its records are not needed"
+            .to_owned()
+    })
 }

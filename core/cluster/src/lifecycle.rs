@@ -74,22 +74,13 @@ impl Outcome {
     }
 
     fn of(job: &JobDetails) -> Self {
-        let name = &job.graph.name;
-        match job.status {
-            JobStatus::Finished => {
-                Self::new(ClusterStatus::Succeeded, format!("job {} ({name}) finished", job.job))
-            }
-            JobStatus::Canceled => {
-                Self::new(ClusterStatus::Cancelled, format!("job {} was cancelled", job.job))
-            }
-            _ => Self::failed(format_args!("job {} ({name}) failed: {}", job.job, cause(job))),
-        }
+        let status = match job.status {
+            JobStatus::Finished => ClusterStatus::Succeeded,
+            JobStatus::Canceled => ClusterStatus::Cancelled,
+            _ => ClusterStatus::Failed,
+        };
+        Self::new(status, job.end_sentence())
     }
-}
-
-fn cause(job: &JobDetails) -> String {
-    let newest = job.exceptions.first();
-    newest.map_or_else(|| "no cause is known".to_owned(), |entry| entry.cause.to_string())
 }
 
 /// A cluster whose ports may open: what anybody can ask for is there.
@@ -190,11 +181,7 @@ impl Lifecycles {
             tokio::select! {
                 event = program.next(), if runs => match event {
                     ProgramEvent::Planned(graph) => jobs.start(*graph, &program, &mut ends).await,
-                    ProgramEvent::Finished { executes: 0 } => jobs.note(Outcome::failed(
-                        "the program ended without calling execute: end its build function with \
-                         env.execute(..)",
-                    )),
-                    ProgramEvent::Finished { .. } => {}
+                    ProgramEvent::Finished => {}
                     ProgramEvent::Failed(error) => jobs.note(Outcome::failed(error)),
                     ProgramEvent::Interrupted => {
                         jobs.note(Outcome::failed("the program was interrupted"));

@@ -6,7 +6,7 @@ use std::time::Duration;
 use futures::future::BoxFuture;
 use millstream_api::{JobResult, Program};
 use millstream_gateway::{
-    FailureCause, JobDetails, JobMasterFactory, JobMasterGateway, JobSubmission,
+    ExceptionEntry, JobDetails, JobMasterFactory, JobMasterGateway, JobSubmission,
     RegistrationRefused, ResourceManagerGateway, TaskManagerRegistration,
 };
 use millstream_graph::JobGraph;
@@ -24,15 +24,13 @@ use crate::in_process::InProcessHosts;
 /// How a job that did not finish ended.
 #[derive(Debug, thiserror::Error)]
 pub enum JobFailed {
-    /// Its state says how, the cause why.
-    #[error("job {name:?} ended {status}: {cause}")]
+    /// It failed or was cancelled.
+    #[error("{sentence}")]
     Ended {
-        /// The job's name.
-        name: String,
         /// Failed or cancelled.
         status: JobStatus,
-        /// The newest cause, or that there is none.
-        cause: String,
+        /// Which job, how it ended, and the newest cause.
+        sentence: String,
     },
     /// One process cannot offer as many slots as the job needs.
     #[error("the job needs {slots} slots, more than one process can offer: lower its parallelism")]
@@ -124,24 +122,11 @@ fn result_of(details: &JobDetails) -> Result<JobResult, JobFailed> {
         let runtime = end.saturating_since(details.start_time);
         return Ok(JobResult { job: details.job, status: details.status, runtime });
     }
-    let newest = details.exceptions.first();
-    let cause = newest.map_or_else(
-        || "no cause was recorded".to_owned(),
-        |entry| match &entry.task {
-            Some(task) => format!("{task}: {}", explain(&entry.cause)),
-            None => explain(&entry.cause),
-        },
-    );
-    let name = details.graph.name.clone();
-    Err(JobFailed::Ended { name, status: details.status, cause })
-}
-
-fn explain(cause: &FailureCause) -> String {
-    if cause.detail.is_empty() {
-        cause.message.clone()
-    } else {
-        format!("{}\n{}", cause.message, cause.detail)
-    }
+    // The process's only worker is no news.
+    let exceptions = details.exceptions.iter().cloned();
+    let exceptions = exceptions.map(|entry| ExceptionEntry { location: None, ..entry }).collect();
+    let sentence = JobDetails { exceptions, ..details.clone() }.end_sentence();
+    Err(JobFailed::Ended { status: details.status, sentence })
 }
 
 async fn start(

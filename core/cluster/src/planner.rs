@@ -5,15 +5,17 @@ use std::time::Duration;
 
 use futures::future::BoxFuture;
 use millstream_config::{ConfigError, Configuration, options};
-use millstream_dispatcher::{PlanFailed, Planner};
+use millstream_dispatcher::{PlanExtent, PlanFailed, Planner};
 use millstream_graph::{JobGraph, JobSettings};
 use millstream_jobmaster::{IdSource, OsIds};
-use millstream_launcher::{
-    HostEvents, HostOutput, HostProcess, HostProcessEvent, HostSpec, inspect_artifact,
-};
-use millstream_protocol::HOST_PROTOCOL;
-use millstream_protocol::host::{Begin, Role, ToHost, from_host, to_host};
-use millstream_types::{ByteSize, HostId};
+use millstream_launcher::{HostOutput, HostSpec, Program, ProgramEvent, ProgramFailed};
+use millstream_protocol::host::{JobResult, Role, Submitted, answer};
+use millstream_types::{ByteSize, HostId, JobStatus};
+
+/// A program that goes on planning is stopped after so many jobs.
+const JOBS_COUNTED_MAX: u32 = 100;
+/// What runs every program.
+const ELSEWHERE: &str = "run it with `millstream run`";
 
 /// Starts programs in the plan role.
 #[derive(Debug)]
@@ -36,50 +38,45 @@ impl ChildPlanner {
         })
     }
 
-    async fn run(&self, artifact: PathBuf, settings: JobSettings) -> Result<JobGraph, PlanFailed> {
-        let path = artifact.clone();
-        let inspected = tokio::task::spawn_blocking(move || inspect_artifact(&path)).await;
-        match inspected {
-            Ok(Ok(_)) => {}
-            Ok(Err(error)) => return Err(failed(error.to_string())),
-            Err(error) => return Err(failed(error.to_string())),
-        }
+    async fn run(
+        &self,
+        artifact: PathBuf,
+        settings: JobSettings,
+        extent: PlanExtent,
+    ) -> Result<JobGraph, PlanFailed> {
         let mut id = [0; 16];
         OsIds.fill(&mut id);
         let host = HostId::from_bytes(id);
         let temp_dir = self.temp_dir.join(format!("plan-{host}"));
-        let output = self.temp_dir.join(format!("plan-{host}.out"));
-        let _output = RemoveFile(output.clone());
         let spec = HostSpec {
             temp_dir: Some(temp_dir),
-            output: HostOutput::Files { stdout: output.clone(), stderr: output },
+            output: HostOutput::Tail,
             memory_limit: Some(self.memory),
             start_timeout: self.timeout,
             // Relative paths have no meaning there.
             variables: vec![("MILLSTREAM_PLANNED_ON_CLUSTER".into(), "1".into())],
             ..HostSpec::new(host, artifact)
         };
-        let spawned = HostProcess::spawn(spec).await;
-        let (process, mut events) = spawned.map_err(|error| failed(error.to_string()))?;
-        let begin = Begin {
-            role: Role::Plan.into(),
-            major: HOST_PROTOCOL.major,
-            minor: HOST_PROTOCOL.minor,
-            settings: Some((&settings).into()),
-            host_id: host.as_bytes().to_vec(),
-            ..Begin::default()
+        let role = match extent {
+            PlanExtent::FirstJob => Role::Plan,
+            // It goes on after each job as one does whose client does not wait.
+            PlanExtent::OnlyJob => Role::Client,
         };
-        // If it is gone already, its last event says why.
-        let _ = process.send(&ToHost { message: Some(to_host::Message::Begin(begin)) });
-        let planned = tokio::time::timeout(self.timeout, planned(&mut events)).await;
-        process.stop(Duration::ZERO);
-        planned.unwrap_or_else(|_| {
-            let seconds = self.timeout.as_secs();
-            Err(failed(format!(
-                "the program has not called execute within {seconds} s (millstream.plan.timeout): \
-                 its build function hangs or does too much"
-            )))
-        })
+        let program = Program::start(spec, role, &settings).await.map_err(failed)?;
+        let mut program = program.with_plan_timeout(self.timeout);
+        let graph = match program.next().await {
+            ProgramEvent::Planned(graph) => *graph,
+            other => return Err(ended_early(other)),
+        };
+        if extent == PlanExtent::OnlyJob {
+            let jobs = tokio::time::timeout(self.timeout, count_jobs(&mut program)).await;
+            match jobs.unwrap_or_else(|_| Err(not_over(self.timeout)))? {
+                1 => {}
+                jobs => return Err(several(jobs)),
+            }
+        }
+        program.stop();
+        JobGraph::try_from(graph).map_err(|error| plan_failed(error.to_string()))
     }
 }
 
@@ -88,52 +85,79 @@ impl Planner for ChildPlanner {
         &self,
         artifact: PathBuf,
         settings: JobSettings,
+        extent: PlanExtent,
     ) -> BoxFuture<'_, Result<JobGraph, PlanFailed>> {
-        Box::pin(self.run(artifact, settings))
+        Box::pin(self.run(artifact, settings, extent))
     }
 }
 
-async fn planned(events: &mut HostEvents) -> Result<JobGraph, PlanFailed> {
-    let mut last_failure = None;
-    while let Some(event) = events.next().await {
-        match event {
-            HostProcessEvent::Message(message) => match message.message {
-                Some(from_host::Message::Planned(graph)) => {
-                    return JobGraph::try_from(graph).map_err(|error| failed(error.to_string()));
-                }
-                Some(from_host::Message::Failure(failure)) => last_failure = Some(failure),
-                Some(from_host::Message::Finished(finished)) => match finished.failure {
-                    Some(failure) => last_failure = Some(failure),
-                    None => {
-                        return Err(failed(
-                            "the program ended without calling execute: end its build function \
-                             with env.execute(..)",
-                        ));
-                    }
-                },
-                _ => {}
-            },
-            HostProcessEvent::Exited(exit) => {
-                let (message, detail) = match last_failure {
-                    Some(failure) => (failure.message, failure.detail),
-                    None => (exit.cause.message, exit.stderr_tail),
-                };
+/// Lets a program go on to its end as if each of its jobs ran, and counts them.
+async fn count_jobs(program: &mut Program) -> Result<u32, PlanFailed> {
+    let mut jobs = 1;
+    loop {
+        let mut id = [0; 16];
+        OsIds.fill(&mut id);
+        let job_id = id.to_vec();
+        program.answer(answer::Answer::Submitted(Submitted { job_id: job_id.clone() }));
+        let status = JobStatus::Running.as_str().to_owned();
+        let result = JobResult { job_id, status, runtime_ms: 0, cause: None };
+        program.answer(answer::Answer::Result(result));
+        match program.next().await {
+            ProgramEvent::Planned(_) if jobs == JOBS_COUNTED_MAX => return Ok(jobs + 1),
+            ProgramEvent::Planned(_) => jobs += 1,
+            ProgramEvent::Finished => return Ok(jobs),
+            // What it does with the results of jobs that have not run is not their number.
+            ProgramEvent::Failed(_) if jobs > 1 => return Ok(jobs),
+            other => {
+                let PlanFailed { message, detail } = ended_early(other);
+                let message = format!(
+                    "{message}; this was after its first job, for which a run over REST does not \
+                     wait: {ELSEWHERE}"
+                );
                 return Err(PlanFailed { message, detail });
             }
         }
     }
-    Err(failed("the program's process ended without a word"))
 }
 
-fn failed(message: impl Into<String>) -> PlanFailed {
-    PlanFailed { message: message.into(), detail: String::new() }
+fn several(jobs: u32) -> PlanFailed {
+    let jobs = match jobs > JOBS_COUNTED_MAX {
+        true => format!("more than {JOBS_COUNTED_MAX}"),
+        false => jobs.to_string(),
+    };
+    plan_failed(format!(
+        "the program has {jobs} jobs (calls of execute), and a run over REST starts exactly one: \
+         {ELSEWHERE}, or give it one job for each entry class"
+    ))
 }
 
-struct RemoveFile(PathBuf);
+fn not_over(timeout: Duration) -> PlanFailed {
+    plan_failed(format!(
+        "the program goes on for more than {timeout:?} (millstream.plan.timeout) after its first \
+         execute, so that its jobs cannot be counted: {ELSEWHERE}"
+    ))
+}
 
-impl Drop for RemoveFile {
-    fn drop(&mut self) {
-        // It is not there if nothing was started.
-        let _ = std::fs::remove_file(&self.0);
+/// Why a program has no plan.
+fn ended_early(event: ProgramEvent) -> PlanFailed {
+    match event {
+        ProgramEvent::Failed(error) => failed(error),
+        ProgramEvent::Interrupted => plan_failed("the program was interrupted"),
+        ProgramEvent::Planned(_) | ProgramEvent::Finished | ProgramEvent::Ended => {
+            plan_failed("the program's process ended without a word")
+        }
     }
+}
+
+fn failed(error: ProgramFailed) -> PlanFailed {
+    let message = format!("the program failed: {}", error.message());
+    let detail = match message.contains(error.detail()) {
+        true => String::new(),
+        false => error.detail().to_owned(),
+    };
+    PlanFailed { message, detail }
+}
+
+fn plan_failed(message: impl Into<String>) -> PlanFailed {
+    PlanFailed { message: message.into(), detail: String::new() }
 }

@@ -267,12 +267,34 @@ pub(crate) fn nearest(key: &str) -> Option<&'static str> {
     known.sort_unstable();
     // On a tie, what has an effect.
     known.sort_by_key(|known| CATALOGUE.statuses.get(known) != Some(&KeyStatus::Honoured));
-    known.into_iter().min_by_key(|known| strsim::osa_distance(key, known))
+    // A few typing errors away, or with something missing behind it: a far one misleads.
+    let near = |known: &&str, distance: usize| {
+        let rest = known.strip_prefix(key);
+        distance <= (key.len() / 4).max(1) || rest.is_some_and(|rest| rest.starts_with('.'))
+    };
+    let distances = known.into_iter().map(|known| (known, strsim::osa_distance(key, known)));
+    let (known, distance) = distances.min_by_key(|(_, distance)| *distance)?;
+    near(&known, distance).then_some(known)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_near_keys_are_suggested() {
+        for (key, expected) in [
+            ("rest.prot", Some("rest.port")),
+            ("jobmanger.rpc.adress", Some("jobmanager.rpc.address")),
+            ("taskmanager.numberOfSlots", Some("taskmanager.numberOfTaskSlots")),
+            ("parallelism", Some("parallelism.default")),
+            ("foo.bar", None),
+            ("x", None),
+            ("my.application.setting", None),
+        ] {
+            assert_eq!(nearest(key), expected, "{key}");
+        }
+    }
 
     #[test]
     fn every_key_of_flink_has_a_status() {

@@ -4,6 +4,7 @@
 //! is configured by what is being loaded: [`Loaded`] brings the warnings along.
 
 use std::env;
+use std::ffi::OsString;
 use std::fs::File;
 use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
@@ -40,7 +41,7 @@ pub struct Loaded {
 #[derive(Debug, Clone, Default)]
 pub struct Loader {
     directory: Option<PathBuf>,
-    properties: Option<String>,
+    properties: Option<OsString>,
     dynamic_properties: Vec<String>,
 }
 
@@ -61,9 +62,7 @@ impl Loader {
             .map(PathBuf::from)
             .or_else(|| Some(PathBuf::from(variable(HOME_VARIABLE)?).join("conf")))
             .or_else(conf_of_installation);
-        let properties = variable(PROPERTIES_VARIABLE);
-        let properties = properties.map(|text| text.to_string_lossy().into_owned());
-        Self { directory, properties, ..Self::default() }
+        Self { directory, properties: variable(PROPERTIES_VARIABLE), ..Self::default() }
     }
 
     /// Reads the file in `directory`, which must hold one.
@@ -76,7 +75,7 @@ impl Loader {
     /// Reads `text` as the environment's layer.
     #[must_use]
     pub fn with_properties(mut self, text: impl Into<String>) -> Self {
-        self.properties = Some(text.into());
+        self.properties = Some(OsString::from(text.into()));
         self
     }
 
@@ -138,6 +137,10 @@ impl Loader {
             file = Some(path);
         }
         if let Some(text) = &self.properties {
+            let text = text.to_str().ok_or_else(|| ConfigError::Syntax {
+                origin: Origin::Environment { line: 1 },
+                reason: "the bytes are not UTF-8 text".to_owned(),
+            })?;
             layers.push(syntax::read_yaml(text, |line| Origin::Environment { line })?);
         }
         let layer = self.dynamic_properties.iter().map(|text| dynamic_property(text));
@@ -224,6 +227,14 @@ mod tests {
             fs::write(directory.path().join(name), text).unwrap();
         }
         directory
+    }
+
+    #[test]
+    fn an_environment_that_is_not_text_is_refused() {
+        use std::os::unix::ffi::OsStringExt as _;
+        let properties = Some(OsString::from_vec(b"rest.port: 1\xff".to_vec()));
+        let error = Loader { properties, ..Loader::new() }.load().unwrap_err();
+        assert!(error.to_string().ends_with("not UTF-8 text"), "{error}");
     }
 
     #[test]

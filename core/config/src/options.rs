@@ -268,7 +268,7 @@ options! {
     /// encrypts or authenticates; without it such a bind is refused.
     ALLOW_INSECURE_NON_LOOPBACK_BIND: bool =
         "millstream.allow-insecure-non-loopback-bind", default "false";
-    /// How long a program may plan its job when the JobManager runs it for a REST call.
+    /// How long a program may run until it calls execute, on the command line and for a REST call.
     PLAN_TIMEOUT: Duration = "millstream.plan.timeout", default "30 s", not 0;
     /// How much memory a program may use while it plans.
     PLAN_MEMORY: ByteSize = "millstream.plan.memory", default "1 gb", not 0;

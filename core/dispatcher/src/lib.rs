@@ -19,5 +19,5 @@ pub use artifacts::{ArtifactStore, StoreError, Upload};
 pub use dispatcher::{DispatcherConfig, DispatcherHandle, start_dispatcher};
 pub use jars::{Jar, JarId, JarStore};
 pub use lease::ClientLease;
-pub use planner::{PlanFailed, Planner};
+pub use planner::{PlanExtent, PlanFailed, Planner};
 pub use rest::{BindError, LogFiles, ProxyServer, RestConfig, RestServer, RestServices};

@@ -15,13 +15,23 @@ pub struct PlanFailed {
     pub detail: String,
 }
 
-/// Runs a program up to its first `execute()`, in a process of its own, under limits and a
-/// deadline.
+/// How far a program is run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PlanExtent {
+    /// Up to its first `execute()`: to show the plan.
+    FirstJob,
+    /// To the end of its build function: to run it. A program of several jobs has no plan, because
+    /// the one job that would run is not all that it does.
+    OnlyJob,
+}
+
+/// Runs a program in a process of its own, under limits and a deadline.
 pub trait Planner: Send + Sync + std::fmt::Debug {
     /// The plan of the program in this file. Cancel-safe: the process is ended.
     fn plan(
         &self,
         artifact: PathBuf,
         settings: JobSettings,
+        extent: PlanExtent,
     ) -> BoxFuture<'_, Result<JobGraph, PlanFailed>>;
 }

@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use millstream_graph::JobGraph;
 use millstream_types::{
-    ArtifactHash, ExecutionState, FailureCause, HostId, JobId, JobStatus, TaskManagerId, Timestamp,
-    VertexId,
+    ArtifactHash, Escaped, ExecutionState, FailureCause, HostId, JobId, JobStatus, TaskManagerId,
+    Timestamp, VertexId,
 };
 use serde::{Deserialize, Serialize};
 
@@ -170,7 +170,48 @@ pub struct JobOverview {
     pub batch: bool,
 }
 
+impl ExceptionEntry {
+    /// Why, and in which task on which worker, in one sentence.
+    #[must_use]
+    pub fn sentence(&self) -> String {
+        let why = self.cause.message.lines().next().unwrap_or_default();
+        let place = self.location.as_ref().map(|place| place.task_manager.to_string());
+        let place = place.filter(|worker| !why.contains(worker.as_str()));
+        let place = match (self.task.as_deref(), place) {
+            (None, None) => String::new(),
+            (Some(task), None) => format!(" ({})", task_words(task)),
+            (None, Some(worker)) => format!(" (on TaskManager {worker})"),
+            (Some(task), Some(worker)) => {
+                format!(" ({} on TaskManager {worker})", task_words(task))
+            }
+        };
+        format!("{}{}", Escaped::line(why), Escaped::line(&place))
+    }
+}
+
+fn task_words(task: &str) -> String {
+    match task.starts_with("one of ") {
+        true => task.to_owned(),
+        false => format!("task {task}"),
+    }
+}
+
 impl JobDetails {
+    /// How the job ended, and why, in one sentence.
+    #[must_use]
+    pub fn end_sentence(&self) -> String {
+        let job = format!("job {} ({})", self.job, Escaped::line(&self.graph.name));
+        match self.status {
+            JobStatus::Finished => format!("{job} finished"),
+            JobStatus::Canceled => format!("{job} was cancelled"),
+            _ => {
+                let newest = self.exceptions.first().map(ExceptionEntry::sentence);
+                let why = newest.unwrap_or_else(|| "no cause is known".to_owned());
+                format!("{job} failed: {why}")
+            }
+        }
+    }
+
     /// The short form for lists.
     #[must_use]
     pub fn overview(&self) -> JobOverview {

@@ -77,8 +77,13 @@ impl TaskManagerGateway for TestingTaskManager {
         let _ = self.record(TaskManagerCall::Dismiss);
     }
 
+    /// No files; no answer once the test has dropped its end.
     fn list_files(&self) -> BoxFuture<'static, Result<Vec<FileInfo>, FileError>> {
-        Box::pin(async { Ok(Vec::new()) })
+        let answer = match self.calls.is_closed() {
+            true => Err(FileError::Gone(TaskManagerGone(self.id.clone()))),
+            false => Ok(Vec::new()),
+        };
+        Box::pin(std::future::ready(answer))
     }
 
     fn read_file(

@@ -17,7 +17,7 @@ use millstream_gateway::{
 use millstream_types::{AllocationId, JobId, Timestamp};
 use tokio::sync::{Notify, mpsc, watch};
 use tokio_util::time::DelayQueue;
-use tracing::{Instrument, debug, info, info_span};
+use tracing::{Instrument, debug, info, info_span, warn};
 
 use crate::config::JobMasterConfig;
 use crate::ids::{IdSource, OsIds, SecuredIds};
@@ -199,10 +199,22 @@ impl Actor {
         }
         if publish {
             let details = self.master.details();
+            self.log_failures(&details);
             if self.published.borrow().status != details.status {
                 info!(status = %details.status, "job status changed");
             }
             self.published.send_replace(Arc::new(details));
+        }
+    }
+
+    /// Whoever looks for a cause later looks here: REST forgets jobs.
+    fn log_failures(&self, details: &JobDetails) {
+        let before = self.published.borrow();
+        let known = before.exceptions.first();
+        let new = details.exceptions.iter().take_while(|entry| Some(*entry) != known);
+        for entry in new.collect::<Vec<_>>().into_iter().rev() {
+            let (kind, detail) = (entry.cause.kind.as_str(), &entry.cause.detail);
+            warn!(kind, detail, "failure: {}", entry.sentence());
         }
     }
 

@@ -21,7 +21,7 @@ pub(crate) fn of_failure(failure: Failure) -> FailureCause {
         true => "failed without saying why".to_owned(),
         false => failure.message,
     };
-    FailureCause { kind, message, detail: failure.detail }
+    FailureCause { kind, message, detail: failure.detail }.bounded()
 }
 
 /// The cause of a process's unexpected end, with the last that it wrote. Whoever supervised it has

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 
 use millstream_gateway::{CauseKind, ExceptionEntry};
-use millstream_types::TaskManagerId;
+use millstream_types::{HostId, TaskManagerId};
 
 /// The newest failures first; what a failure brought about stands behind it, so that the first
 /// entry of a failed job is always the reason.
@@ -45,6 +45,23 @@ impl History {
         self.entries.iter().any(|entry| is_loss_of(entry, worker))
     }
 
+    /// Adds the last words of a host that did not get ready to the failure that this was; the
+    /// coordinator host is the one without a place.
+    pub(crate) fn quote(&mut self, host: Option<HostId>, stderr_tail: &str) {
+        let Some(last) = last_words(stderr_tail) else { return };
+        let is_it = |entry: &&mut ExceptionEntry| {
+            let on = entry.location.as_ref().map(|location| location.host);
+            entry.cause.kind == CauseKind::Start && on == host
+        };
+        if let Some(entry) = self.entries.iter_mut().find(is_it)
+            && entry.cause.detail.is_empty()
+        {
+            let said = format!("{}: the last that it wrote is: {last}", entry.cause.message);
+            entry.cause.message = said;
+            stderr_tail.clone_into(&mut entry.cause.detail);
+        }
+    }
+
     fn truncate(&mut self) {
         self.truncated |= self.entries.len() > self.size;
         self.entries.truncate(self.size);
@@ -66,10 +83,18 @@ fn is_loss_of(entry: &ExceptionEntry, worker: &TaskManagerId) -> bool {
     entry.cause.kind == CauseKind::WorkerLost && on == Some(worker)
 }
 
+/// The message of the last panic, else the last line: below a panic stands its backtrace.
+fn last_words(stderr_tail: &str) -> Option<&str> {
+    let panic = stderr_tail.rsplit_once(" panicked at ").map(|(_, panic)| panic);
+    let message = panic.and_then(|panic| panic.lines().nth(1));
+    let lines = stderr_tail.lines().rev().map(str::trim);
+    message.into_iter().chain(lines).find(|line| !line.is_empty())
+}
+
 #[cfg(test)]
 mod tests {
     use millstream_gateway::{FailureCause, TaskLocation};
-    use millstream_types::{HostId, Timestamp};
+    use millstream_types::Timestamp;
 
     use super::*;
 
@@ -84,6 +109,15 @@ mod tests {
 
     fn messages(history: &History) -> Vec<String> {
         history.entries().into_iter().map(|entry| entry.cause.message).collect()
+    }
+
+    #[test]
+    fn last_words_are_those_of_a_panic_if_there_is_one() {
+        let panic = "so\n\nthread 'main' (7) panicked at src/a.rs:1:2:\nno thread\nstack \
+                     backtrace:\n 1: x\n";
+        assert_eq!(last_words(panic), Some("no thread"));
+        assert_eq!(last_words("so\nlong \n\n"), Some("long"));
+        assert_eq!(last_words(" \n"), None);
     }
 
     #[test]

@@ -22,6 +22,8 @@ pub struct HostExit {
     pub exit_code: Option<i32>,
     /// The signal that ended it.
     pub signal: Option<i32>,
+    /// Whether it was a program of ours: it has said hello.
+    pub said_hello: bool,
     /// Why, in one sentence; also when it was asked to end.
     pub cause: FailureCause,
     /// The last that it wrote to standard error, at most 8 KiB.
@@ -72,6 +74,7 @@ impl ExitFacts<'_> {
         HostExit {
             exit_code: self.status.and_then(|status| status.code()),
             signal: self.status.and_then(|status| status.signal()),
+            said_hello: self.said_hello,
             cause,
             stderr_tail: self.stderr_tail.to_owned(),
         }
@@ -85,14 +88,17 @@ impl ExitFacts<'_> {
             return failure_cause(failure);
         }
         let Some(status) = self.status else {
-            return FailureCause::new(CauseKind::Exit, "the host is gone, its status is unknown");
+            return FailureCause::new(
+                CauseKind::Exit,
+                "the process is gone, its status is unknown",
+            );
         };
         if self.asked_to_stop && status.success() {
-            return FailureCause::new(CauseKind::Requested, "the host was stopped");
+            return FailureCause::new(CauseKind::Requested, "the process was stopped");
         }
         if status.code() == Some(HOST_SOCKET_LOST) && self.said_hello {
             let code = HOST_SOCKET_LOST;
-            let sentence = format!("{CLOSED}, and the host ended (exit code {code})");
+            let sentence = format!("{CLOSED}, and the process ended (exit code {code})");
             return FailureCause::new(CauseKind::Exit, sentence);
         }
         if let Some(cause) = self.cause_from_stderr() {
@@ -104,54 +110,59 @@ impl ExitFacts<'_> {
                 CauseKind::Exit,
                 format!("user code ended its process with exit code {}", code.unwrap_or(-1)),
             ),
-            (None, code) => FailureCause::new(
-                CauseKind::Start,
-                format!(
-                    "the program exited with code {} before it said hello: it is not a Millstream \
-                     program; its main function must be the one of #[millstream::main]",
-                    code.unwrap_or(-1)
-                ),
-            ),
+            (None, code) => FailureCause::new(CauseKind::Start, self.no_hello(code.unwrap_or(-1))),
         }
+    }
+
+    /// A dynamic loader that lacks a library says so; else this is probably no program of ours.
+    fn no_hello(&self, code: i32) -> String {
+        if let Some(line) = self.last_line_with("error while loading shared libraries: ") {
+            return format!("the program exited with code {code} before it said hello: {line}");
+        }
+        let last = self.stderr_tail.lines().rev().map(str::trim).find(|line| !line.is_empty());
+        let said = last.map(|line| format!(" (it wrote: {line})")).unwrap_or_default();
+        format!(
+            "the program exited with code {code} before it said hello{said}: it is not a \
+             Millstream program; its main function must be the one of #[millstream::main]"
+        )
     }
 
     fn kill_cause(&self, reason: &KillReason) -> FailureCause {
         match reason {
             KillReason::Requested { waited } if waited.is_zero() => {
-                FailureCause::new(CauseKind::Requested, "the host was killed as asked")
+                FailureCause::new(CauseKind::Requested, "the process was killed as asked")
             }
             KillReason::Requested { waited } => FailureCause::new(
                 CauseKind::Requested,
-                format!("the host did not stop within {waited:?} and was killed"),
+                format!("the process did not stop within {waited:?} and was killed"),
             ),
             KillReason::Memory { used, limit } => FailureCause::new(
                 CauseKind::Memory,
-                format!("the host was killed for its memory: it used {used} of {limit}"),
-            ),
-            KillReason::SilentStart(timeout) => FailureCause::new(
-                CauseKind::Start,
                 format!(
-                    "the program did not say hello within {timeout:?} and was killed: it is not a \
-                     Millstream program, or it hangs before its main function"
+                    "the process was killed for its memory: it used {}",
+                    of_limit(*used, *limit)
                 ),
             ),
+            KillReason::SilentStart(timeout) => {
+                FailureCause::new(CauseKind::Start, silent_start(*timeout))
+            }
             KillReason::Mismatch(sentence) => {
                 FailureCause::new(CauseKind::Mismatch, sentence.clone())
             }
             KillReason::Malformed(what) => FailureCause::new(
                 CauseKind::Mismatch,
-                format!("the host was killed: it does not keep to the host protocol: {what}"),
+                format!("the process was killed: it does not keep to the host protocol: {what}"),
             ),
             KillReason::NotReading(timeout) => FailureCause::new(
                 CauseKind::Stuck,
-                format!("the host was killed: it did not read a message within {timeout:?}"),
+                format!("the process was killed: it did not read a message within {timeout:?}"),
             ),
             KillReason::QueueFull => FailureCause::new(
                 CauseKind::Stuck,
-                "the host was killed: it reads messages more slowly than they come",
+                "the process was killed: it reads messages more slowly than they come",
             ),
             KillReason::Closed => {
-                FailureCause::new(CauseKind::Exit, format!("{CLOSED}, and the host was killed"))
+                FailureCause::new(CauseKind::Exit, format!("{CLOSED}, and the process was killed"))
             }
         }
     }
@@ -161,13 +172,11 @@ impl ExitFacts<'_> {
             return None;
         }
         if let Some(line) = self.last_line_with("has overflowed its stack") {
-            let sentence = format!("a stack overflow ended the host: {line}");
+            let sentence = format!("a stack overflow ended the process: {line}");
             return Some(FailureCause::new(CauseKind::Signal, sentence));
         }
         if let Some(line) = self.last_line_with("memory allocation of ") {
-            let limit = self.memory_limit.map(|limit| format!(", its limit is {limit}"));
-            let sentence =
-                format!("the host ran out of memory: {line}{}", limit.unwrap_or_default());
+            let sentence = format!("the process ran out of memory: {}", self.asked_for(line));
             return Some(FailureCause::new(CauseKind::Memory, sentence));
         }
         // Panics are caught and reported; one that ends the process was in a place of its own
@@ -176,12 +185,47 @@ impl ExitFacts<'_> {
         let mut lines = self.stderr_tail.get(at..)?.lines();
         let place = lines.next()?.trim_start_matches(" panicked at ").trim_end_matches(':');
         let message = lines.next().unwrap_or_default();
-        let sentence = format!("the host panicked at {place}: {message}");
+        let sentence = format!("the process panicked at {place}: {message}");
         Some(FailureCause::new(CauseKind::Panic, sentence))
+    }
+
+    /// What an allocator's last line says, in the unit of the limit.
+    fn asked_for(&self, line: &str) -> String {
+        let number = line.split("memory allocation of ").nth(1).unwrap_or_default();
+        let number = number.split(' ').next().and_then(|number| number.parse().ok());
+        match (number.map(ByteSize::from_bytes), self.memory_limit) {
+            (Some(asked), Some(limit)) => {
+                format!("it asked for {} more, its limit is {}", megabytes(asked), megabytes(limit))
+            }
+            (Some(asked), None) => format!("it asked for {} more", megabytes(asked)),
+            (None, _) => line.to_owned(),
+        }
     }
 
     fn last_line_with(&self, text: &str) -> Option<&str> {
         self.stderr_tail.lines().rev().find(|line| line.contains(text)).map(str::trim)
+    }
+}
+
+/// Why a program was killed that never said hello.
+pub(crate) fn silent_start(timeout: Duration) -> String {
+    format!(
+        "the program did not say hello within {timeout:?} and was killed: it is not a Millstream \
+         program, or it hangs before its main function"
+    )
+}
+
+/// `80.5 mb of 64 mb`.
+fn of_limit(used: ByteSize, limit: ByteSize) -> String {
+    format!("{} of {}", megabytes(used), megabytes(limit))
+}
+
+/// Sizes that are compared need one unit.
+fn megabytes(size: ByteSize) -> String {
+    let tenths = u128::from(size.as_bytes()).saturating_mul(10).div_ceil(1 << 20);
+    match tenths % 10 {
+        0 => format!("{} mb", tenths / 10),
+        rest => format!("{}.{rest} mb", tenths / 10),
     }
 }
 
@@ -192,7 +236,7 @@ fn failure_cause(failure: &Failure) -> FailureCause {
         "fingerprint" | "mismatch" | "version" => CauseKind::Mismatch,
         other => CauseKind::from_name(other).unwrap_or(CauseKind::Exit),
     };
-    FailureCause::new(kind, failure.message.clone()).with_detail(failure.detail.clone())
+    FailureCause::new(kind, failure.message.clone()).with_detail(failure.detail.clone()).bounded()
 }
 
 fn signal_sentence(signal: i32) -> String {
@@ -212,9 +256,9 @@ fn signal_sentence(signal: i32) -> String {
         libc::SIGXFSZ => ("SIGXFSZ", "a file became too long"),
         libc::SIGSYS => ("SIGSYS", "it made a forbidden system call"),
         libc::SIGTRAP => ("SIGTRAP", "it hit a breakpoint"),
-        other => return format!("signal {other} ended the host"),
+        other => return format!("signal {other} ended the process"),
     };
-    format!("signal {name} ended the host: {meaning}")
+    format!("signal {name} ended the process: {meaning}")
 }
 
 #[cfg(test)]
@@ -245,12 +289,13 @@ mod tests {
         check(
             ExitFacts { killed: Some(killed), ..facts(libc::SIGKILL, "") },
             CauseKind::Memory,
-            "the host was killed for its memory: it used 80 mb of 64 mb",
+            "the process was killed for its memory: it used 80 mb of 64 mb",
         );
         check(
             facts(libc::SIGKILL, ""),
             CauseKind::Signal,
-            "signal SIGKILL ended the host: someone or, for lack of memory, the kernel killed it",
+            "signal SIGKILL ended the process: someone or, for lack of memory, the kernel killed \
+             it",
         );
     }
 
@@ -272,23 +317,22 @@ mod tests {
         check(
             facts(libc::SIGABRT, "\nthread 'slot-0' has overflowed its stack\nfatal runtime error"),
             CauseKind::Signal,
-            "a stack overflow ended the host: thread 'slot-0' has overflowed its stack",
+            "a stack overflow ended the process: thread 'slot-0' has overflowed its stack",
         );
         check(
             facts(libc::SIGABRT, "memory allocation of 1048576 bytes failed\n"),
             CauseKind::Memory,
-            "the host ran out of memory: memory allocation of 1048576 bytes failed, its limit is \
-             64 mb",
+            "the process ran out of memory: it asked for 1 mb more, its limit is 64 mb",
         );
         check(
             facts(libc::SIGABRT, "thread 'x' (7) panicked at src/a.rs:1:2:\nboom\nnote: run with"),
             CauseKind::Panic,
-            "the host panicked at src/a.rs:1:2: boom",
+            "the process panicked at src/a.rs:1:2: boom",
         );
         check(
             facts(libc::SIGABRT, ""),
             CauseKind::Signal,
-            "signal SIGABRT ended the host: it aborted",
+            "signal SIGABRT ended the process: it aborted",
         );
     }
 
@@ -298,13 +342,13 @@ mod tests {
         check(
             ExitFacts { asked_to_stop: true, ..facts(0, "thread 'x' panicked at y:\nz") },
             CauseKind::Requested,
-            "the host was stopped",
+            "the process was stopped",
         );
         check(
             facts(HOST_SOCKET_LOST << 8, "thread 'x' panicked at y:\nz"),
             CauseKind::Exit,
             "user code closed the file descriptors of its process, its connection to the engine \
-             too, and the host ended (exit code 113)",
+             too, and the process ended (exit code 113)",
         );
         let exit = ExitFacts { said_hello: false, ..facts(0, "") }.into_exit();
         assert_eq!(exit.cause.kind, CauseKind::Start);

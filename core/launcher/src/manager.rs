@@ -256,5 +256,5 @@ impl Relay {
 }
 
 fn never_started(cause: FailureCause) -> HostExit {
-    HostExit { exit_code: None, signal: None, cause, stderr_tail: String::new() }
+    HostExit { exit_code: None, signal: None, said_hello: false, cause, stderr_tail: String::new() }
 }

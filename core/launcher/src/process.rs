@@ -1,10 +1,8 @@
 //! One host from its start to its end: an actor around the process, and the handle to it.
 
-use std::fs::File;
 use std::io;
 use std::net::Shutdown;
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::FileExt;
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::pin::Pin;
@@ -21,9 +19,10 @@ use tokio::time::Instant;
 
 use crate::exit::{ExitFacts, HostExit, KillReason};
 use crate::frames::{self, ByteLimit, FROM_HOST, Heard, Queued, TO_HOST};
-use crate::spawn::{self, SpawnError};
+use crate::output::Output;
+use crate::spawn::{self, Prepared, SpawnError};
 use crate::supervisor::{self, HostControl};
-use crate::{HostOutput, HostSpec, ProcessUsage};
+use crate::{HostSpec, ProcessUsage};
 
 /// The kernel says "text file busy" while another fork still holds the freshly written file.
 const BUSY_RETRIES_MAX: u32 = 100;
@@ -32,7 +31,6 @@ const BUSY_RETRY_INTERVAL: Duration = Duration::from_millis(20);
 const CLOSED_GRACE: Duration = Duration::from_secs(1);
 /// How often an old kernel without process descriptors is asked.
 const WAIT_INTERVAL: Duration = Duration::from_millis(20);
-const STDERR_TAIL_BYTES_MAX: u64 = 8 << 10;
 
 /// What a host does.
 #[derive(Debug)]
@@ -83,14 +81,13 @@ impl HostProcess {
     /// Nothing was started, and nothing is left of the attempt.
     pub async fn spawn(spec: HostSpec) -> Result<(Self, HostEvents), SpawnError> {
         let temp_dir = spec.temp_dir.clone().map(TempDir::create).transpose()?;
-        let stderr = StderrTail::of(&spec.output);
-        let (control, ours) = start(&spec).await?;
+        let Started { control, socket: ours, output } = start(&spec).await?;
         let (frames, queued_frames) = mpsc::channel(TO_HOST.messages);
         let (messages, queued_messages) = mpsc::channel(FROM_HOST.messages);
         let (exited, exit) = oneshot::channel();
         let (stop, stopped) = watch::channel(None);
         let guard = Guard { control: Arc::clone(&control), ended: false };
-        let actor = Actor { guard, spec, temp_dir, stderr, stop: stopped };
+        let actor = Actor { guard, spec, temp_dir, output, stop: stopped };
         let socket = Socket::new(ours).map_err(SpawnError::Prepare)?;
         tokio::spawn(actor.run(socket, queued_frames, messages, exited));
         let stop = Arc::new(stop);
@@ -148,12 +145,20 @@ impl HostProcess {
     }
 }
 
-async fn start(spec: &HostSpec) -> Result<(Arc<HostControl>, UnixStream), SpawnError> {
+struct Started {
+    control: Arc<HostControl>,
+    socket: UnixStream,
+    output: Output,
+}
+
+async fn start(spec: &HostSpec) -> Result<Started, SpawnError> {
     let mut retries = 0;
     loop {
-        let (command, ours) = spawn::command(spec)?;
+        let Prepared { command, socket, output } = spawn::command(spec)?;
+        // Before the start: a host's part of a file begins where the file ends now.
+        let output = Output::new(&spec.output, output);
         match supervisor::spawn(command, spec.host, spec.memory_limit).await {
-            Ok(control) => return Ok((control, ours)),
+            Ok(control) => return Ok(Started { control, socket, output }),
             Err(error)
                 if error.kind() == io::ErrorKind::ExecutableFileBusy
                     && retries < BUSY_RETRIES_MAX =>
@@ -222,36 +227,12 @@ impl Drop for TempDir {
     }
 }
 
-/// The file of standard error and where this host's part of it starts.
-struct StderrTail {
-    file: PathBuf,
-    start: u64,
-}
-
-impl StderrTail {
-    fn of(output: &HostOutput) -> Option<Self> {
-        let HostOutput::Files { stderr, .. } = output else { return None };
-        let start = std::fs::metadata(stderr).map_or(0, |metadata| metadata.len());
-        Some(Self { file: stderr.clone(), start })
-    }
-
-    fn read(&self) -> io::Result<String> {
-        let file = File::open(&self.file)?;
-        let end = file.metadata()?.len();
-        let start = self.start.max(end.saturating_sub(STDERR_TAIL_BYTES_MAX)).min(end);
-        let mut bytes = vec![0; usize::try_from(end - start).unwrap_or(0)];
-        let count = file.read_at(&mut bytes, start)?;
-        bytes.truncate(count);
-        Ok(String::from_utf8_lossy(&bytes).into_owned())
-    }
-}
-
 /// The life of one host.
 struct Actor {
     guard: Guard,
     spec: HostSpec,
     temp_dir: Option<TempDir>,
-    stderr: Option<StderrTail>,
+    output: Output,
     stop: watch::Receiver<Option<Duration>>,
 }
 
@@ -308,6 +289,7 @@ impl Actor {
                 greeted = greeting.wait_for(|greeted| *greeted), if awaits_hello => {
                     awaits_hello = false;
                     if greeted.is_ok() {
+                        self.output.open();
                         deadline.take_if(|(_, why)| matches!(why, KillReason::SilentStart(_)));
                     }
                 }
@@ -343,14 +325,14 @@ impl Actor {
 
     fn conclude(self, status: Option<ExitStatus>, heard: Heard) -> HostExit {
         drop(self.temp_dir);
-        let stderr_tail = self.stderr.map_or(Ok(String::new()), |stderr| stderr.read());
+        let stderr_tail = self.output.into_tail();
         let facts = ExitFacts {
             status,
             killed: self.guard.control.kill_reason(),
             asked_to_stop: self.stop.borrow().is_some(),
             said_hello: heard.said_hello,
             failure: heard.failure,
-            stderr_tail: &stderr_tail.unwrap_or_default(),
+            stderr_tail: &stderr_tail,
             memory_limit: self.spec.memory_limit,
         };
         facts.into_exit()

@@ -3,21 +3,21 @@
 use std::time::Duration;
 
 use millstream_graph::JobSettings;
-use millstream_protocol::HOST_PROTOCOL;
 use millstream_protocol::host::{Answer, Begin, Failure, Role, ToHost, answer, from_host, to_host};
+use millstream_protocol::{HOST_PROTOCOL, HOST_SOCKET_LOST, NEVER_EXECUTED};
+use millstream_types::{CauseKind, FailureCause};
+use tokio::time::Instant;
 
-use crate::{HostEvents, HostProcess, HostProcessEvent, HostSpec, inspect_artifact};
+use crate::exit::silent_start;
+use crate::{HostEvents, HostExit, HostProcess, HostProcessEvent, HostSpec, inspect_artifact};
 
 /// What a program does next.
 #[derive(Debug)]
 pub enum ProgramEvent {
     /// It called `execute`.
     Planned(Box<millstream_protocol::job::JobGraph>),
-    /// Its build function returned, after so many `execute` calls.
-    Finished {
-        /// How many.
-        executes: u32,
-    },
+    /// Its build function returned, after at least one `execute` call.
+    Finished,
     /// Someone interrupted it from the terminal.
     Interrupted,
     /// It failed, and this is why.
@@ -28,8 +28,35 @@ pub enum ProgramEvent {
 
 /// A program could not be started, or failed by itself; retrying cannot help.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{0}")]
-pub struct ProgramFailed(String);
+#[error("{what}: {message}{}", self.place())]
+pub struct ProgramFailed {
+    what: String,
+    message: String,
+    detail: String,
+}
+
+impl ProgramFailed {
+    /// Why, without the program's name.
+    #[must_use]
+    pub fn message(&self) -> &str {
+        &self.message
+    }
+
+    /// The place of a panic, or the last lines of standard error. May be empty.
+    #[must_use]
+    pub fn detail(&self) -> &str {
+        self.detail.trim()
+    }
+
+    /// The place, if the detail is one; no backtraces.
+    fn place(&self) -> String {
+        let detail = self.detail();
+        match detail.is_empty() || detail.contains('\n') || self.message.contains(detail) {
+            true => String::new(),
+            false => format!(" ({detail})"),
+        }
+    }
+}
 
 /// A program that runs as our child; it ends with this value.
 #[derive(Debug)]
@@ -38,6 +65,10 @@ pub struct Program {
     events: HostEvents,
     name: String,
     finished: bool,
+    /// Until when it must have called `execute`, and how long that is from its start.
+    deadline: Option<(Instant, Duration)>,
+    /// It has not, and is ended.
+    timed_out: Option<Duration>,
 }
 
 impl Program {
@@ -52,7 +83,10 @@ impl Program {
     ) -> Result<Self, ProgramFailed> {
         let (path, host) = (spec.executable.clone(), spec.host);
         let name = path.display().to_string();
-        let cannot = |why: String| ProgramFailed(format!("cannot run {name}: {why}"));
+        let cannot = |message: String| {
+            let what = format!("cannot run {name}");
+            ProgramFailed { what, message, detail: String::new() }
+        };
         let inspected = tokio::task::spawn_blocking(move || inspect_artifact(&path)).await;
         match inspected {
             Ok(Ok(_)) => {}
@@ -72,7 +106,15 @@ impl Program {
         let message = to_host::Message::Begin(begin);
         // If it is gone already, its last event says why.
         let _ = process.send(&ToHost { message: Some(message) });
-        Ok(Self { process, events, name, finished: false })
+        Ok(Self { process, events, name, finished: false, deadline: None, timed_out: None })
+    }
+
+    /// Fails the program if it has not called `execute` after this time
+    /// (`millstream.plan.timeout`).
+    #[must_use]
+    pub fn with_plan_timeout(mut self, timeout: Duration) -> Self {
+        self.deadline = Instant::now().checked_add(timeout).map(|due| (due, timeout));
+        self
     }
 
     /// Tells the program what became of its last graph.
@@ -89,48 +131,85 @@ impl Program {
     /// What it does next. Cancel-safe.
     pub async fn next(&mut self) -> ProgramEvent {
         loop {
-            let message = match self.events.next().await {
+            let event = match self.deadline {
+                None => self.events.next().await,
+                Some((due, timeout)) => {
+                    match tokio::time::timeout_at(due, self.events.next()).await {
+                        Ok(event) => event,
+                        Err(_) => {
+                            // Its exit says whether it was a program of ours.
+                            (self.deadline, self.timed_out) = (None, Some(timeout));
+                            self.stop();
+                            continue;
+                        }
+                    }
+                }
+            };
+            let message = match event {
                 None => return ProgramEvent::Ended,
                 Some(HostProcessEvent::Exited(_)) if self.finished => return ProgramEvent::Ended,
                 Some(HostProcessEvent::Exited(exit)) if exit.signal == Some(libc::SIGINT) => {
                     return ProgramEvent::Interrupted;
                 }
-                Some(HostProcessEvent::Exited(exit)) => {
-                    self.finished = true;
-                    return ProgramEvent::Failed(self.failed(&exit.cause.message, ""));
-                }
+                Some(HostProcessEvent::Exited(exit)) => return self.on_exit(exit),
                 Some(HostProcessEvent::Message(message)) => message.message,
             };
             match message {
+                _ if self.timed_out.is_some() => {}
                 Some(from_host::Message::Planned(graph)) => {
+                    self.deadline = None;
                     return ProgramEvent::Planned(Box::new(graph));
                 }
-                Some(from_host::Message::Failure(failure)) => return self.on_failure(&failure),
-                Some(from_host::Message::Finished(finished)) => match finished.failure {
-                    Some(failure) => return self.on_failure(&failure),
-                    None => {
-                        self.finished = true;
-                        return ProgramEvent::Finished { executes: finished.executes };
-                    }
-                },
-                // Nothing else concerns whoever only plans.
+                Some(from_host::Message::Failure(failure)) => return self.on_failure(failure),
+                Some(from_host::Message::Finished(finished)) => {
+                    return match finished.failure {
+                        Some(failure) => self.on_failure(failure),
+                        None if finished.executes == 0 => self.fail(NEVER_EXECUTED, ""),
+                        None => {
+                            (self.finished, self.deadline) = (true, None);
+                            ProgramEvent::Finished
+                        }
+                    };
+                }
+                // Nothing else concerns a parent that only plans.
                 Some(_) | None => {}
             }
         }
     }
 
-    fn on_failure(&mut self, failure: &Failure) -> ProgramEvent {
-        self.finished = true;
-        ProgramEvent::Failed(self.failed(&failure.message, &failure.detail))
+    /// The process ended before its build function had returned.
+    fn on_exit(&mut self, exit: HostExit) -> ProgramEvent {
+        if let Some(timeout) = self.timed_out {
+            let message = match exit.said_hello {
+                false => silent_start(timeout),
+                true => format!(
+                    "it has not called execute within {timeout:?} (millstream.plan.timeout): its \
+                     build function hangs or does too much"
+                ),
+            };
+            return self.fail(message, exit.stderr_tail);
+        }
+        match exit.exit_code {
+            Some(code) if exit.cause.kind == CauseKind::Exit && code != HOST_SOCKET_LOST => {
+                let message = format!(
+                    "its process ended with exit code {code} before the build function returned: \
+                     return from it instead of calling exit"
+                );
+                self.fail(message, exit.stderr_tail)
+            }
+            _ => self.fail(exit.cause.message, exit.stderr_tail),
+        }
     }
 
-    /// The program's name, what it said, and the place if there is one; no backtraces.
-    fn failed(&self, message: &str, detail: &str) -> ProgramFailed {
-        let detail = detail.trim();
-        let place = match detail.is_empty() || detail.contains('\n') || message.contains(detail) {
-            true => String::new(),
-            false => format!(" ({detail})"),
-        };
-        ProgramFailed(format!("the program {} failed: {message}{place}", self.name))
+    fn on_failure(&mut self, failure: Failure) -> ProgramEvent {
+        self.fail(failure.message, failure.detail)
+    }
+
+    fn fail(&mut self, message: impl Into<String>, detail: impl Into<String>) -> ProgramEvent {
+        (self.finished, self.deadline) = (true, None);
+        let what = format!("the program {} failed", self.name);
+        let cause = FailureCause::new(CauseKind::Error, message).with_detail(detail).bounded();
+        let FailureCause { message, detail, .. } = cause;
+        ProgramEvent::Failed(ProgramFailed { what, message, detail })
     }
 }

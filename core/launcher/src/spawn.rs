@@ -14,6 +14,7 @@ use rustix::fs::{Mode, OFlags};
 use rustix::io::FdFlags;
 use rustix::process::{Pid, Resource, Rlimit, Signal};
 
+use crate::output::OutputPipes;
 use crate::spec::HOST_MARK_VARIABLE;
 use crate::{HostEnvironment, HostOutput, HostSpec};
 
@@ -60,8 +61,17 @@ pub(crate) fn execute_error(path: &Path, error: &io::Error) -> SpawnError {
 /// How much a host is to be preferred by the kernel when memory is short.
 const OOM_SCORE_ADDED: i32 = 500;
 
-/// The command and our end of the socket. The child's end lives as long as the command.
-pub(crate) fn command(spec: &HostSpec) -> Result<(Command, UnixStream), SpawnError> {
+/// What the child's ends belong to live as long as the command.
+pub(crate) struct Prepared {
+    pub(crate) command: Command,
+    /// Our end of the socket.
+    pub(crate) socket: UnixStream,
+    /// Where to read what the child writes, if it is relayed.
+    pub(crate) output: Option<OutputPipes>,
+}
+
+/// Builds the command of a host.
+pub(crate) fn command(spec: &HostSpec) -> Result<Prepared, SpawnError> {
     let (ours, theirs) = UnixStream::pair().map_err(SpawnError::Prepare)?;
     let theirs = OwnedFd::from(theirs);
     let mut command = Command::new(&spec.executable);
@@ -77,11 +87,21 @@ pub(crate) fn command(spec: &HostSpec) -> Result<(Command, UnixStream), SpawnErr
         .env(HOST_SOCKET_VARIABLE, theirs.as_raw_fd().to_string())
         .env(HOST_START_VARIABLE, spec.start_timeout.as_millis().to_string())
         .env(HOST_MARK_VARIABLE, spec.host.to_string());
-    if let HostOutput::Files { stdout, stderr } = &spec.output {
-        command.stdout(append(stdout)?).stderr(append(stderr)?);
+    let mut output = None;
+    match &spec.output {
+        HostOutput::Files { stdout, stderr } => {
+            command.stdout(append(stdout)?).stderr(append(stderr)?);
+        }
+        HostOutput::Relayed | HostOutput::Tail => {
+            let (stdout, to_stdout) = std::io::pipe().map_err(SpawnError::Prepare)?;
+            let (stderr, to_stderr) = std::io::pipe().map_err(SpawnError::Prepare)?;
+            command.stdout(to_stdout).stderr(to_stderr);
+            output = Some(OutputPipes { stdout, stderr });
+        }
+        HostOutput::Inherited => {}
     }
     confine(&mut command, theirs, spec.data_limit());
-    Ok((command, ours))
+    Ok(Prepared { command, socket: ours, output })
 }
 
 fn append(path: &Path) -> Result<File, SpawnError> {

@@ -50,6 +50,13 @@ pub enum HostOutput {
     },
     /// The parent's own.
     Inherited,
+    /// The parent's own, from the hello on. What the process writes before waits in pipes, which
+    /// hold 64 KiB: a program that is none of ours cannot flood a terminal. The tail of standard
+    /// error becomes part of the exit's cause.
+    Relayed,
+    /// Nowhere, so that nothing fills a disk; the tail of standard error becomes part of the exit's
+    /// cause.
+    Tail,
 }
 
 /// One process to start.

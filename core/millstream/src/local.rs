@@ -1,22 +1,42 @@
 //! The role of a program that nobody started: it runs its jobs itself.
 
 use std::cell::RefCell;
+use std::ffi::OsString;
 use std::io::Write;
 use std::process::ExitCode;
 use std::rc::Rc;
 
-use millstream_api::{Args, Environment, Execution, Executor, JobResult, Program, Result};
+use millstream_api::{
+    Args, Environment, Error, Execution, Executor, JobResult, Program, Result, ensure, error,
+};
 use millstream_cluster::{JobFailed, MiniCluster};
 use millstream_graph::{JobGraph, JobSettings};
 use millstream_jobmaster::JobMasterConfig;
-use millstream_runtime::BuildFunction;
+use millstream_runtime::{BuildFunction, NEVER_EXECUTED, guard, install_panic_hook};
 
-/// Jobs that were started and not waited for.
-pub(crate) type Running = Rc<RefCell<Vec<MiniCluster>>>;
+/// Jobs of this process.
+#[derive(Default)]
+pub(crate) struct Jobs {
+    /// They were started and not waited for.
+    running: Vec<MiniCluster>,
+    /// The first failure of a job; what follows is its consequence.
+    failed: Option<Error>,
+}
+
+impl Jobs {
+    /// Waits for all: that one fails is no reason to abandon the others.
+    fn wait_for_all(&mut self) {
+        for job in std::mem::take(&mut self.running) {
+            if let Err(error) = wait_for(job) {
+                self.failed.get_or_insert(error.into());
+            }
+        }
+    }
+}
 
 struct Local {
     settings: JobSettings,
-    running: Running,
+    jobs: Rc<RefCell<Jobs>>,
 }
 
 impl Executor for Local {
@@ -32,10 +52,14 @@ impl Executor for Local {
         let config = JobMasterConfig::default().for_job(&graph.settings.config)?;
         let cluster = MiniCluster::start(program, graph, config)?;
         if wait {
-            return Ok(Execution::Finished(wait_for(cluster)?));
+            return wait_for(cluster).map(Execution::Finished).map_err(|error| {
+                // A program may take it for no failure of its own; its exit code still tells.
+                self.jobs.borrow_mut().failed.get_or_insert(error!("{error}"));
+                error.into()
+            });
         }
         let job = cluster.job();
-        self.running.borrow_mut().push(cluster);
+        self.jobs.borrow_mut().running.push(cluster);
         Ok(Execution::Submitted(job))
     }
 }
@@ -55,25 +79,142 @@ fn wait_for(cluster: MiniCluster) -> Result<JobResult, JobFailed> {
 }
 
 /// An environment whose jobs run here.
-pub(crate) fn environment(args: Vec<String>, parallelism: u32, running: &Running) -> Environment {
+pub(crate) fn environment(
+    args: Vec<String>,
+    parallelism: u32,
+    jobs: &Rc<RefCell<Jobs>>,
+) -> Environment {
     let settings = JobSettings { args, parallelism, ..JobSettings::default() };
-    Environment::new(Box::new(Local { settings, running: Rc::clone(running) }))
+    Environment::new(Box::new(Local { settings, jobs: Rc::clone(jobs) }))
 }
 
 /// Runs the build function and waits for every job that it started.
 pub(crate) fn run(build: BuildFunction) -> ExitCode {
-    let args: Vec<String> = std::env::args().skip(1).collect();
-    let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    let running = Running::default();
-    let parallelism = u32::try_from(cores).unwrap_or(1);
-    let mut environment = environment(args.clone(), parallelism, &running);
-    let built = build(&mut environment, Args::new(args));
-    let waited = running.take().into_iter().try_for_each(|job| wait_for(job).map(drop));
-    match built.and(waited.map_err(Into::into)) {
+    match try_run(build, std::env::args_os().skip(1)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            let _ = writeln!(std::io::stderr(), "{error:#}");
+            let _ = writeln!(std::io::stderr(), "error: {error:#}");
             ExitCode::FAILURE
         }
+    }
+}
+
+/// Ends as `millstream run` does: with the first failure of a job, else with the program's own.
+fn try_run(build: BuildFunction, args: impl Iterator<Item = OsString>) -> Result<()> {
+    let args = utf8_arguments(args)?;
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let jobs = Rc::<RefCell<Jobs>>::default();
+    let parallelism = u32::try_from(cores).unwrap_or(1);
+    let mut environment = environment(args.clone(), parallelism, &jobs);
+    install_panic_hook();
+    let built = guard(|| build(&mut environment, Args::new(args)));
+    let mut jobs = jobs.borrow_mut();
+    jobs.wait_for_all();
+    if let Some(failed) = jobs.failed.take() {
+        return Err(failed);
+    }
+    built.map_err(|failure| error!("the program failed: {}", failure.message))?;
+    ensure!(environment.executes() > 0, "the program failed: {NEVER_EXECUTED}");
+    Ok(())
+}
+
+/// A job's settings are text in every process and format that they pass through.
+fn utf8_arguments(args: impl Iterator<Item = OsString>) -> Result<Vec<String>> {
+    let text = |(at, arg): (usize, OsString)| {
+        arg.into_string().map_err(|arg| {
+            error!("argument {} is not UTF-8: {arg:?}; arguments of a program are text", at + 1)
+        })
+    };
+    args.enumerate().map(text).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::ffi::OsStringExt as _;
+
+    use super::*;
+    use crate::connectors::{Datagen, DiscardSink};
+
+    fn ended(build: BuildFunction) -> String {
+        match try_run(build, std::iter::empty()) {
+            Ok(()) => "finished".to_owned(),
+            Err(error) => format!("{error:#}"),
+        }
+    }
+
+    fn numbers(env: &mut Environment, fails_at: u64) -> crate::Stream<u64> {
+        env.source("numbers", Datagen::sequence(0..6)).map(move |n| {
+            ensure!(n != fails_at, "no {n}");
+            Ok(n)
+        })
+    }
+
+    #[test]
+    fn arguments_that_are_not_text_are_named() {
+        let args = ["--input".into(), OsString::from_vec(b"a\xff".to_vec())];
+        let error = try_run(|_, _| Ok(()), args.into_iter()).unwrap_err().to_string();
+        assert!(error.starts_with("argument 2 is not UTF-8: \"a\\xFF\""), "{error}");
+    }
+
+    #[test]
+    fn a_failed_job_fails_the_program_that_goes_on() {
+        let error = ended(|env, _| {
+            numbers(env, 3).sink("out", DiscardSink::new());
+            ensure!(env.execute("first").is_err(), "the first job fails");
+            numbers(env, 99).sink("out", DiscardSink::new());
+            env.execute("second")?;
+            Ok(())
+        });
+        assert!(error.contains("(first) failed: ") && error.contains("no 3"), "{error}");
+    }
+
+    #[test]
+    fn a_failed_job_in_the_background_does_not_end_the_others() {
+        use crate::connectors::CollectSink;
+        thread_local! {
+            static COLLECTED: CollectSink<u64> = CollectSink::new();
+        }
+        let error = ended(|env, _| {
+            numbers(env, 3).sink("out", DiscardSink::new());
+            env.execute_async("first")?;
+            numbers(env, 99)
+                .map(|n| {
+                    std::thread::sleep(std::time::Duration::from_millis(20));
+                    Ok(n)
+                })
+                .sink("out", COLLECTED.with(Clone::clone));
+            env.execute_async("second")?;
+            Ok(())
+        });
+        assert!(error.contains("(first) failed: ") && error.contains("no 3"), "{error}");
+        let mut collected = COLLECTED.with(CollectSink::take);
+        collected.sort_unstable();
+        assert_eq!(collected, [0, 1, 2, 3, 4, 5]);
+    }
+
+    #[test]
+    fn a_program_that_runs_nothing_says_so() {
+        let error = ended(|env, _| {
+            numbers(env, 3).sink("out", DiscardSink::new());
+            Ok(())
+        });
+        assert!(error.contains("without calling execute"), "{error}");
+        let error = ended(|env, _| {
+            let _ = numbers(env, 99);
+            env.execute("endless")?;
+            Ok(())
+        });
+        assert!(error.contains("it has no sink"), "{error}");
+    }
+
+    #[test]
+    fn a_panic_in_the_build_function_is_an_error() {
+        let error = ended(|_, _| panic!("no luck"));
+        assert!(error.contains("user code panicked at ") && error.ends_with("no luck"), "{error}");
+        let finished = ended(|env, _| {
+            numbers(env, 99).sink("out", DiscardSink::new());
+            env.execute("good").map(drop)
+        });
+        assert_eq!(finished, "finished");
     }
 }

@@ -35,8 +35,8 @@ use crate::{Data, Environment, Result, Stream};
 #[must_use]
 pub fn environment() -> Environment {
     crate::__private::register_file_systems();
-    let running = crate::local::Running::default();
-    let mut environment = crate::local::environment(Vec::new(), 1, &running);
+    let jobs = std::rc::Rc::default();
+    let mut environment = crate::local::environment(Vec::new(), 1, &jobs);
     environment.set_serialize_always(true);
     environment
 }

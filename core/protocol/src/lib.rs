@@ -44,6 +44,10 @@ pub const HOST_PROTOCOL: Version = Version { major: 1, minor: 0 };
 /// The version of the control plane; majors must match.
 pub const CLUSTER_PROTOCOL: Version = Version { major: 1, minor: 0 };
 
+/// Why there is nothing to run: the same sentence in every mode.
+pub const NEVER_EXECUTED: &str =
+    "it ended without calling execute: end its build function with env.execute(..)";
+
 /// A protocol's version.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Version {

@@ -34,6 +34,8 @@ const UNEXPLAINED_MAX: usize = 1024;
 const MESSAGES_MAX: usize = 1024;
 /// How often timeouts are looked at.
 const TICK: Duration = Duration::from_secs(1);
+/// How long a worker may take to answer whether it lives.
+const LIFE_PATIENCE: Duration = Duration::from_secs(3);
 /// More slots than any real worker has; keeps a mad registration from eating the memory.
 const SLOTS_MAX: u32 = 4096;
 
@@ -69,16 +71,25 @@ enum Message {
         requirements: Vec<SlotRequirement>,
     },
     Release(Vec<AllocationId>),
-    Register {
-        registration: TaskManagerRegistration,
-        gateway: Arc<dyn TaskManagerGateway>,
-        reply: oneshot::Sender<Result<(), RegistrationRefused>>,
+    Register(Newcomer),
+    /// The worker that has the name of one that wants to join was asked whether it lives.
+    Contested {
+        newcomer: Newcomer,
+        known: Arc<dyn TaskManagerGateway>,
+        lives: bool,
     },
     Heartbeat(TaskManagerId, TaskManagerHeartbeat),
     Lost(Arc<dyn TaskManagerGateway>, FailureCause),
     TaskManagers(oneshot::Sender<Vec<TaskManagerDetails>>),
     JobMasterGone(Arc<dyn JobMasterGateway>),
     Stop(ClusterStatus, String),
+}
+
+/// A worker that wants to join.
+struct Newcomer {
+    registration: TaskManagerRegistration,
+    gateway: Arc<dyn TaskManagerGateway>,
+    reply: oneshot::Sender<Result<(), RegistrationRefused>>,
 }
 
 /// The ResourceManager, as everyone else sees it.
@@ -120,7 +131,7 @@ impl ResourceManagerGateway for ResourceManagerHandle {
         Box::pin(async move {
             let stopped = || RegistrationRefused(Stopped.to_string());
             let (reply, answer) = oneshot::channel();
-            let message = Message::Register { registration, gateway, reply };
+            let message = Message::Register(Newcomer { registration, gateway, reply });
             self.send(message).await.map_err(|_| stopped())?;
             answer.await.unwrap_or_else(|_| Err(stopped()))
         })
@@ -251,8 +262,9 @@ impl Actor {
                 self.apply(Event::Declared { job, requirements });
             }
             Message::Release(allocations) => self.apply(Event::Released(allocations)),
-            Message::Register { registration, gateway, reply } => {
-                let _ = reply.send(self.register(registration, gateway));
+            Message::Register(newcomer) => self.on_newcomer(newcomer),
+            Message::Contested { newcomer, known, lives } => {
+                self.on_contested(newcomer, &known, lives);
             }
             Message::Heartbeat(id, heartbeat) => {
                 if let Some(worker) = self.workers.get_mut(&id) {
@@ -333,6 +345,49 @@ impl Actor {
         if let Some(worker) = registered {
             fleet.on_registered(&worker);
         }
+    }
+
+    /// A name that is taken may be that of the same worker, whose connection broke without a word:
+    /// the one that has it is asked.
+    fn on_newcomer(&mut self, newcomer: Newcomer) {
+        let Some(worker) = self.workers.get(&newcomer.registration.id) else {
+            let Newcomer { registration, gateway, reply } = newcomer;
+            let _ = reply.send(self.register(registration, gateway));
+            return;
+        };
+        let (known, to_self) = (Arc::clone(&worker.gateway), self.to_self.clone());
+        tokio::spawn(async move {
+            let answer = tokio::time::timeout(LIFE_PATIENCE, known.list_files()).await;
+            let lives = matches!(answer, Ok(Ok(_)));
+            if let Some(messages) = to_self.upgrade() {
+                let _ = messages.send(Message::Contested { newcomer, known, lives }).await;
+            }
+        });
+    }
+
+    fn on_contested(
+        &mut self,
+        newcomer: Newcomer,
+        known: &Arc<dyn TaskManagerGateway>,
+        lives: bool,
+    ) {
+        if newcomer.reply.is_closed() {
+            return;
+        }
+        match self.workers.get(&newcomer.registration.id) {
+            Some(worker) if !same(&worker.gateway, known) => return self.on_newcomer(newcomer),
+            Some(worker) if lives => {
+                let TaskManagerRegistration { id, address, pid, .. } = &worker.registration;
+                let _ = newcomer.reply.send(Err(RegistrationRefused(format!(
+                    "another TaskManager of the name {id} is registered and lives (process {pid} \
+                     on {address}): give each one a taskmanager.resource-id of its own"
+                ))));
+                return;
+            }
+            Some(_) | None => {}
+        }
+        let Newcomer { registration, gateway, reply } = newcomer;
+        let _ = reply.send(self.register(registration, gateway));
     }
 
     fn register(

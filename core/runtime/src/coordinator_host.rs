@@ -5,7 +5,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
 use millstream_api::{CommitterInfo, OperatorCoordinator, Program, Replies, Result, error};
-use millstream_graph::JobGraph;
+use millstream_graph::{ChainedOperator, JobGraph};
 use millstream_protocol::host::{Failure, OperatorEvent, Ready, Settled, from_host, to_host};
 use millstream_storage::patience::{Waiting, set_waiting};
 use millstream_types::{JobId, OperatorId};
@@ -13,9 +13,25 @@ use millstream_types::{JobId, OperatorId};
 use crate::failure::{self, guard};
 use crate::link::{Outbox, ToControl};
 
+/// A coordinator and its operator's name, which every failure of it carries.
+struct Named {
+    name: String,
+    coordinator: Box<dyn OperatorCoordinator>,
+}
+
+impl Named {
+    /// Runs user code of the coordinator.
+    fn guard<R>(
+        &mut self,
+        run: impl FnOnce(&mut dyn OperatorCoordinator) -> Result<R>,
+    ) -> Result<R, Failure> {
+        guard(|| run(self.coordinator.as_mut())).map_err(|failure| of_operator(failure, &self.name))
+    }
+}
+
 /// One job's coordinators.
 pub struct CoordinatorHost {
-    coordinators: BTreeMap<OperatorId, Box<dyn OperatorCoordinator>>,
+    coordinators: BTreeMap<OperatorId, Named>,
     outbox: Outbox,
     next_tick: Option<Instant>,
 }
@@ -48,8 +64,9 @@ impl CoordinatorHost {
                 coordinator.open()?;
                 Ok(coordinator)
             });
-            let built = built.map_err(|failure| of_operator(failure, &operator.name))?;
-            coordinators.insert(operator.id, built);
+            let name = described(operator);
+            let coordinator = built.map_err(|failure| of_operator(failure, &name))?;
+            coordinators.insert(operator.id, Named { name, coordinator });
         }
         set_waiting(Waiting::Running);
         outbox.send(from_host::Message::Ready(Ready::default()));
@@ -94,7 +111,7 @@ impl CoordinatorHost {
         let mut next_tick = None;
         for (operator, coordinator) in &mut self.coordinators {
             let mut replies = Replies::new();
-            let next: Option<Instant> = guard(|| coordinator.tick(now, &mut replies))?;
+            let next: Option<Instant> = coordinator.guard(|it| it.tick(now, &mut replies))?;
             next_tick = match (next_tick, next) {
                 (Some(left), Some(right)) => Some(std::cmp::min::<Instant>(left, right)),
                 (one, other) => one.or(other),
@@ -109,15 +126,13 @@ impl CoordinatorHost {
         let Ok(operator) = OperatorId::try_from(event.operator_id.as_slice()) else {
             return Ok(());
         };
-        let coordinator = self.coordinators.get_mut(&operator);
         let mut replies = Replies::new();
-        guard(|| {
-            coordinator.ok_or_else(|| error!("operator {operator} has no coordinator"))?.on_event(
-                event.subtask,
-                &event.payload,
-                &mut replies,
-            )
-        })?;
+        match self.coordinators.get_mut(&operator) {
+            Some(coordinator) => {
+                coordinator.guard(|it| it.on_event(event.subtask, &event.payload, &mut replies))?
+            }
+            None => guard(|| Err(error!("operator {operator} has no coordinator")))?,
+        }
         send(&self.outbox, operator, replies);
         // The first reader that asks starts the search for splits; one that is started only to
         // discard never searches.
@@ -127,10 +142,10 @@ impl CoordinatorHost {
 
     fn settle(
         &mut self,
-        mut settle: impl FnMut(&mut Box<dyn OperatorCoordinator>) -> millstream_api::Result<()>,
+        mut settle: impl FnMut(&mut dyn OperatorCoordinator) -> millstream_api::Result<()>,
     ) {
-        let failures =
-            self.coordinators.values_mut().filter_map(|it| guard(|| settle(it)).err()).collect();
+        let settled = self.coordinators.values_mut().map(|it| it.guard(&mut settle));
+        let failures = settled.filter_map(Result::err).collect();
         let failure: Option<Failure> = Vec::into_iter(failures).next();
         self.outbox.send(from_host::Message::Settled(Settled { failure }));
     }
@@ -146,6 +161,79 @@ fn send(outbox: &Outbox, operator: OperatorId, replies: Replies) {
     }
 }
 
+/// An operator's name, and its uid where that says more.
+fn described(operator: &ChainedOperator) -> String {
+    let name = format!("operator {:?}", operator.name);
+    match &operator.uid {
+        Some(uid) if !operator.name.contains(uid.as_str()) => format!("{name} (uid {uid:?})"),
+        Some(_) | None => name,
+    }
+}
+
 fn of_operator(failure: Failure, operator: &str) -> Failure {
-    Failure { message: format!("operator {operator:?}: {}", failure.message), ..failure }
+    Failure { message: format!("{operator}: {}", failure.message), ..failure }
+}
+
+#[cfg(test)]
+mod tests {
+    use millstream_graph::NodeId;
+
+    use super::*;
+
+    /// Fails whatever it is told.
+    struct Failing;
+
+    impl OperatorCoordinator for Failing {
+        fn open(&mut self) -> Result<()> {
+            Ok(())
+        }
+
+        fn on_event(&mut self, _: u32, _: &[u8], _: &mut Replies) -> Result<()> {
+            Err(error!("the directory is gone"))
+        }
+
+        fn tick(&mut self, _: Instant, _: &mut Replies) -> Result<Option<Instant>> {
+            panic!("no luck")
+        }
+
+        fn commit(&mut self) -> Result<()> {
+            Err(error!("the disk is full"))
+        }
+
+        fn abort(&mut self) -> Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn whatever_fails_in_a_coordinator_names_its_operator() {
+        let id = OperatorId::from_u128(1);
+        let name = described(&ChainedOperator {
+            id,
+            node: NodeId(0),
+            uid: Some("orders".to_owned()),
+            name: "Source: Source".to_owned(),
+            coordinated: true,
+            source: true,
+            upstream: None,
+            output_type: "u64".to_owned(),
+        });
+        let coordinators = [(id, Named { name, coordinator: Box::new(Failing) })].into();
+        let (outbox, mut outgoing) = Outbox::new();
+        let next_tick = Some(Instant::now());
+        let mut host = CoordinatorHost { coordinators, outbox, next_tick };
+        let named = "operator \"Source: Source\" (uid \"orders\"): ";
+        let failure = host.tick().unwrap_err();
+        assert!(failure.message.starts_with(named), "{failure:?}");
+        assert!(failure.message.ends_with("no luck"), "{failure:?}");
+        let operator_id = id.as_bytes().to_vec();
+        let event = OperatorEvent { operator_id, subtask: 0, payload: Vec::new() };
+        let failure = host.on_event(&event).unwrap_err();
+        assert_eq!(failure.message, format!("{named}the directory is gone"));
+        host.settle(|it| it.commit());
+        let Some(from_host::Message::Settled(settled)) = outgoing.next().unwrap().message else {
+            panic!("it is settled")
+        };
+        assert_eq!(settled.failure.unwrap().message, format!("{named}the disk is full"));
+    }
 }

@@ -2,6 +2,7 @@
 
 use std::any::Any;
 use std::cell::RefCell;
+use std::io::Write as _;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Once;
 
@@ -9,6 +10,7 @@ use millstream_api::Error;
 use millstream_network::{ExchangeError, InboxError};
 use millstream_protocol::host::Failure;
 use millstream_storage::StorageError;
+use millstream_types::{Escaped, JobId};
 
 thread_local! {
     /// Where the last panic of this thread was, written by the hook.
@@ -38,7 +40,10 @@ fn panic_message(payload: &(dyn Any + Send)) -> &str {
 }
 
 /// Runs user code; its panic becomes a failure.
-pub(crate) fn guard<R>(run: impl FnOnce() -> millstream_api::Result<R>) -> Result<R, Failure> {
+///
+/// # Errors
+/// What went wrong, in one sentence.
+pub fn guard<R>(run: impl FnOnce() -> millstream_api::Result<R>) -> Result<R, Failure> {
     match catch_unwind(AssertUnwindSafe(run)) {
         Ok(Ok(value)) => Ok(value),
         Ok(Err(error)) => Err(of_error(&error)),
@@ -78,6 +83,15 @@ fn sentence(error: &Error) -> String {
     let mut parts: Vec<String> = error.chain().map(ToString::to_string).collect();
     parts.dedup();
     parts.join(": ")
+}
+
+/// Writes to standard error, which ends up in the worker's `.out` file, whose failure this is: what
+/// a panic prints names neither job nor task.
+pub(crate) fn note(job: JobId, task: Option<&str>, message: &str) {
+    let task = task.map(|task| format!(", task {task}")).unwrap_or_default();
+    let line = format!("job {job}{task}: {message}");
+    // Standard error may be closed by user code.
+    let _ = writeln!(std::io::stderr(), "{}", Escaped::line(&line));
 }
 
 /// A failure of the host itself.

@@ -19,7 +19,8 @@ mod task_host;
 mod time_spent;
 
 pub use coordinator_host::CoordinatorHost;
-pub use failure::install_panic_hook;
+pub use failure::{guard, install_panic_hook};
 pub use link::{Outbox, ToControl};
+pub use millstream_protocol::NEVER_EXECUTED;
 pub use roles::{BuildFunction, inherited_socket, run_child};
 pub use task_host::{TaskHost, TaskHostConfig};

@@ -83,13 +83,12 @@ impl Parent {
     fn exit(self, code: i32) -> ! {
         let Self { outbox, writer, .. } = self;
         drop(outbox);
-        // A writer blocked by a parent that does not read must not keep the process.
-        let (done, finished) = channel::<()>();
-        std::thread::spawn(move || {
-            let _ = writer.join();
-            drop(done);
-        });
-        let _ = finished.recv_timeout(Duration::from_secs(5));
+        // A writer blocked by a parent that does not read must not keep the process, and user code
+        // may have left no room for another thread.
+        let deadline = Instant::now() + Duration::from_secs(5);
+        while !writer.is_finished() && Instant::now() < deadline {
+            std::thread::sleep(Duration::from_millis(1));
+        }
         std::process::exit(code)
     }
 
@@ -178,25 +177,30 @@ impl Executor for Shared<HandOver> {
         }
         let Some(parent) = &this.parent else { bail!("the parent process is gone") };
         parent.outbox.send(planned);
-        let mut submitted_as = None;
-        loop {
-            let Some(ToHost { message }) = parent.next() else {
-                bail!("the client that started this program is gone")
-            };
-            let Some(to_host::Message::Answer(Answer { answer: Some(answer) })) = message else {
-                continue;
-            };
-            match answer {
-                answer::Answer::Refused(failure) => bail!("{}", failure.message),
-                answer::Answer::Submitted(submitted) if !wait => {
-                    return Ok(Execution::Submitted(JobId::try_from(submitted.job_id.as_slice())?));
-                }
-                answer::Answer::Submitted(submitted) => submitted_as = Some(submitted.job_id),
-                // A job that was not waited for may end while another one is.
-                answer::Answer::Result(result) => {
-                    if submitted_as.as_ref().is_none_or(|job| *job == result.job_id) {
-                        return finished(&result);
-                    }
+        answered(|| parent.next(), wait)
+    }
+}
+
+/// What the parent says about the graph that it was handed last.
+fn answered(mut next: impl FnMut() -> Option<ToHost>, wait: bool) -> Result<Execution> {
+    let mut submitted_as = None;
+    loop {
+        let Some(ToHost { message }) = next() else {
+            bail!("the client that started this program is gone")
+        };
+        let Some(to_host::Message::Answer(Answer { answer: Some(answer) })) = message else {
+            continue;
+        };
+        match answer {
+            answer::Answer::Refused(failure) => bail!("{}", failure.message),
+            answer::Answer::Submitted(submitted) if !wait => {
+                return Ok(Execution::Submitted(JobId::try_from(submitted.job_id.as_slice())?));
+            }
+            answer::Answer::Submitted(submitted) => submitted_as = Some(submitted.job_id),
+            // A job that was not waited for may end while this one is submitted or runs.
+            answer::Answer::Result(result) => {
+                if submitted_as.as_ref() == Some(&result.job_id) {
+                    return finished(&result);
                 }
             }
         }
@@ -286,7 +290,10 @@ impl Executor for Shared<HostExecutor> {
         };
         match failed {
             Ok(()) => parent.exit(0),
-            Err(failure) => parent.fail(failure),
+            Err(failure) => {
+                failure::note(job, None, &failure.message);
+                parent.fail(failure)
+            }
         }
     }
 }
@@ -373,8 +380,9 @@ fn run_host(parent: Parent, begin: Begin, build: BuildFunction) -> ExitCode {
         Ok(planned) => planned,
         Err(error) => parent.fail(failure::of_error(&error)),
     };
-    let args = Args::new(planned.settings.args.clone());
+    let args = Args::accepted(planned.settings.args.clone());
     let wanted = planned.ordinal + 1;
+    let job = JobId::try_from(begin.job_id.as_slice());
     let shared = Shared::new(HostExecutor { parent: Some(parent), begin, planned });
     let mut environment = Environment::new(shared.handle());
     let built = guard(|| build(&mut environment, args));
@@ -388,5 +396,47 @@ fn run_host(parent: Parent, begin: Begin, build: BuildFunction) -> ExitCode {
             ),
         )
     });
+    if let Ok(job) = job {
+        failure::note(job, None, &failure.message);
+    }
     parent.fail(failure)
+}
+
+#[cfg(test)]
+mod tests {
+    use millstream_protocol::host::{JobResult, Submitted};
+
+    use super::*;
+
+    #[test]
+    fn the_end_of_an_earlier_job_is_not_that_of_the_next() {
+        let id = |number: u128| JobId::from_u128(number).as_bytes().to_vec();
+        let ended = |number, status: &str| {
+            answer::Answer::Result(JobResult {
+                job_id: id(number),
+                status: status.to_owned(),
+                runtime_ms: u64::try_from(number).unwrap(),
+                cause: None,
+            })
+        };
+        let submitted = |number| answer::Answer::Submitted(Submitted { job_id: id(number) });
+        let mut said = [
+            submitted(1),
+            ended(1, "FAILED"),
+            submitted(2),
+            ended(3, "FAILED"),
+            ended(2, "FINISHED"),
+        ]
+        .into_iter()
+        .map(|answer| ToHost {
+            message: Some(to_host::Message::Answer(Answer { answer: Some(answer) })),
+        });
+        let first = answered(|| said.next(), false).unwrap();
+        assert_eq!(first, Execution::Submitted(JobId::from_u128(1)));
+        let Execution::Finished(second) = answered(|| said.next(), true).unwrap() else {
+            panic!("it was waited for")
+        };
+        assert_eq!(second.job, JobId::from_u128(2));
+        assert!(answered(|| said.next(), true).is_err(), "the parent is gone");
+    }
 }

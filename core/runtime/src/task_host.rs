@@ -282,8 +282,11 @@ impl TaskHost {
                 let mut metrics = None;
                 if let Some(task) = self.tasks.get_mut(&id) {
                     task.ended = terminal;
-                    if let Some(cause) = &cause {
-                        tracing::warn!(task = %task.name, cause = %cause.message, "task failed");
+                    // In a job of one process the caller hears of it.
+                    if let Some(cause) = &cause
+                        && !self.config.bind.is_empty()
+                    {
+                        failure::note(self.config.job, Some(&task.name), &cause.message);
                     }
                 }
                 if terminal {

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use millstream_launcher::{HostLaunch, HostOutput, HostSpec};
 use millstream_protocol::host::{Begin, ToHost, to_host};
-use millstream_types::{ByteSize, HostId};
+use millstream_types::{ByteSize, HostId, JobId};
 
 use crate::{LogDirectory, TempDirs};
 
@@ -50,7 +50,10 @@ impl HostSettings {
         let files = HostFiles {
             stderr: self.logs.dir.join(stderr_name),
             out: self.logs.dir.join(&self.logs.out_name),
-            title: format!("standard error of host {name}"),
+            title: match JobId::try_from(begin.job_id.as_slice()) {
+                Ok(job) => format!("standard error of host {name} of job {job}"),
+                Err(_) => format!("standard error of host {name}"),
+            },
         };
         let temp_dir = self.temp_dirs.next().join(format!("host-{name}"));
         begin.temp_dir = temp_dir.display().to_string();

@@ -105,6 +105,15 @@ impl FailureCause {
         Self { kind, message: message.into(), detail: String::new() }
     }
 
+    /// The same with at most 4 KiB of message and 32 KiB of detail: user code wrote them, and they
+    /// are kept, logged and shown.
+    #[must_use]
+    pub fn bounded(self) -> Self {
+        let (message, detail) =
+            (shortened(self.message, 4 << 10), shortened(self.detail, 32 << 10));
+        Self { kind: self.kind, message, detail }
+    }
+
     /// With detail.
     #[must_use]
     pub fn with_detail(mut self, detail: impl Into<String>) -> Self {
@@ -113,8 +122,29 @@ impl FailureCause {
     }
 }
 
+fn shortened(mut text: String, bytes_max: usize) -> String {
+    if text.len() > bytes_max {
+        text.truncate(text.floor_char_boundary(bytes_max));
+        text.push('…');
+    }
+    text
+}
+
 impl fmt::Display for FailureCause {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.message)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cause_is_no_longer_than_people_read() {
+        let cause = FailureCause::new(CauseKind::Panic, "ä".repeat(1 << 20)).bounded();
+        assert_eq!(cause.message.len(), (4 << 10) + '…'.len_utf8());
+        let short = FailureCause::new(CauseKind::Panic, "short").with_detail("d");
+        assert_eq!(short.clone().bounded(), short);
     }
 }

@@ -5,6 +5,7 @@
 
 mod artifact;
 mod cause;
+mod escape;
 mod hex;
 pub mod ids;
 pub mod key;
@@ -15,6 +16,7 @@ pub mod time;
 
 pub use artifact::{ArtifactHash, ArtifactHashError};
 pub use cause::{CauseKind, FailureCause};
+pub use escape::Escaped;
 pub use ids::{
     AllocationId, ExecutionAttemptId, HostId, JobId, LeaderEpoch, OperatorId, ParseIdError, SlotId,
     TaskManagerId, VertexId,

@@ -72,6 +72,7 @@ fn build_functions_that_fail_are_told() {
         ("plan-panic", "the chosen number is here"),
         ("plan-error", "the chosen number came"),
         ("plan-abort", "SIGABRT"),
+        ("plan-exit", "its process ended with exit code 0 before the build function returned"),
         ("plan-nothing", "without calling execute"),
     ];
     for (how, expected) in cases {
@@ -89,7 +90,9 @@ fn hosts_that_do_not_get_to_work_fail_their_job() {
     let before = cluster.census();
     let cases = [
         ("host-panic", "the chosen number is here"),
-        ("host-hang", "was not ready within 2s"),
+        ("host-hang", "was not ready within 2s: the last that it wrote is: waiting for the tide"),
+        ("host-exit", "user code ended its process with exit code 7"),
+        ("host-threads", "failed to spawn thread"),
         (
             "plan-differs",
             "failed: the program builds another graph here than when it was planned: \
@@ -139,7 +142,9 @@ fn rest_refuses_the_same_programs() {
     let before = cluster.census();
     let jobs = binary("jobs");
     let misbehave = |how| ["--job", "misbehave", "--how", how];
-    let cases: [(PathBuf, &[&str], &str); 9] = [
+    let output = cluster.data("twice").display().to_string();
+    let twice = ["--job", "twice", "--output", &output];
+    let cases: [(PathBuf, &[&str], &str); 10] = [
         (file(&cluster, "script", b"#!/bin/sh\nexit 0\n"), &[], "is not a Linux executable"),
         (of_another_architecture(&cluster), &[], "the artifact is for"),
         (PathBuf::from("/bin/true"), &[], "before it said hello"),
@@ -147,7 +152,8 @@ fn rest_refuses_the_same_programs() {
         (jobs.clone(), &misbehave("plan-panic"), "the chosen number is here"),
         (jobs.clone(), &misbehave("plan-abort"), "SIGABRT"),
         (jobs.clone(), &misbehave("plan-nothing"), "without calling execute"),
-        (jobs.clone(), &misbehave("plan-hang"), "within 2 s"),
+        (jobs.clone(), &misbehave("plan-hang"), "within 2s"),
+        (jobs.clone(), &twice, "has 2 jobs"),
         (jobs, &["--job", "nonsense"], "there is no job"),
     ];
     for (program, arguments, expected) in cases {
@@ -156,6 +162,7 @@ fn rest_refuses_the_same_programs() {
         assert!(refusal.contains(expected), "{refusal:?} lacks {expected:?}");
         cluster.assert_daemons_live();
     }
+    assert!(!Path::new(&output).exists(), "none of several jobs has run");
     cluster.wait_until_as_before(&before, Duration::from_secs(10));
     assert_works(&mut cluster);
 }

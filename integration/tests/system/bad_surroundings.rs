@@ -48,6 +48,20 @@ fn a_taken_port_is_named() {
 }
 
 #[test]
+fn a_second_worker_of_a_name_is_refused_on_both_sides() {
+    let mut cluster = Cluster::builder().set("taskmanager.resource-id", "only-one").start();
+    let said = cluster.refused_daemon("taskmanager", &[]);
+    eprintln!("{said}");
+    let expected = "another TaskManager of the name only-one is registered and lives";
+    assert!(said.contains(expected) && said.contains("taskmanager.resource-id"), "{said}");
+    let job_manager = cluster.daemons().next().unwrap().logged();
+    assert!(job_manager.contains(expected), "{job_manager}");
+    assert_eq!(cluster.overview("taskmanagers"), Some(1));
+    Neighbour::start(&cluster, "afterwards", 1_000, 0, &[]).finish_undisturbed();
+    cluster.assert_daemons_live();
+}
+
+#[test]
 fn an_address_that_others_reach_is_refused() {
     let mut cluster = Cluster::builder().prepare();
     let cases = [

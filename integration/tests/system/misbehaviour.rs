@@ -52,6 +52,7 @@ fn run_beside(builder: ClusterBuilder, records: u64, how: &str, expected: &str) 
     neighbour.finish_undisturbed();
     cluster.wait_until_as_before(&before, CLEAN_DEADLINE);
     assert_nothing_written(&output);
+    assert_logged(&cluster, &outcome, how, expected);
     outcome
 }
 
@@ -63,6 +64,20 @@ fn check_complaint(cluster: &Cluster, outcome: &Outcome, how: &str, expected: &s
     assert_eq!(job.status(), "FAILED");
     let causes = job.causes();
     assert!(causes.first().is_some_and(|cause| cause.contains(expected)), "{how}: {causes:?}");
+}
+
+/// The JobManager's log has the cause, and what a process printed is under the name of its job.
+fn assert_logged(cluster: &Cluster, outcome: &Outcome, how: &str, expected: &str) {
+    let mut daemons = cluster.daemons().map(|daemon| daemon.logged());
+    let job_manager = daemons.next().unwrap();
+    let logged =
+        job_manager.lines().any(|line| line.contains("failure: ") && line.contains(expected));
+    assert!(logged, "{how}: {job_manager}");
+    if how == "panic" {
+        let (job, printed) = (outcome.job_id(), daemons.collect::<String>());
+        assert!(printed.contains(&format!("of job {job}\n")), "{printed}");
+        assert!(printed.contains(&format!("job {job}, task ")), "{printed}");
+    }
 }
 
 fn assert_nothing_written(output: &std::path::Path) {

@@ -19,6 +19,7 @@ use super::answer::{
 };
 use super::settings::job_settings;
 use super::{Context, Shared, cluster};
+use crate::PlanExtent;
 use crate::jars::{Jar, JarId};
 use crate::{program_args, random};
 use millstream_graph::plan_json;
@@ -212,6 +213,7 @@ async fn planned(
     id: &str,
     query: Option<&str>,
     body: Body,
+    extent: PlanExtent,
 ) -> Result<(JobId, JobGraph, ArtifactHash), RestError> {
     enabled(context)?;
     let jar = context.services.jars.get(&JarId::new(id)).ok_or_else(|| unknown_jar(id))?;
@@ -225,7 +227,7 @@ async fn planned(
     let settings = JobSettings { entry: request.entry, ..settings };
     let path = context.services.artifacts.path(jar.artifact).ok_or_else(|| unknown_jar(id))?;
     let _permit = context.plans.acquire().await;
-    let plan = context.services.planner.plan(path, settings).await;
+    let plan = context.services.planner.plan(path, settings, extent).await;
     let graph = plan.map_err(|failed| {
         let mut message = failed.message;
         if !failed.detail.is_empty() {
@@ -242,7 +244,8 @@ pub(super) async fn plan(
     RawQuery(query): RawQuery,
     body: Body,
 ) -> Answer {
-    let (job, graph, _) = planned(&context, &id, query.as_deref(), body).await?;
+    let extent = PlanExtent::FirstJob;
+    let (job, graph, _) = planned(&context, &id, query.as_deref(), body, extent).await?;
     Ok(json!({ "plan": plan_json(&graph, job) }).into())
 }
 
@@ -252,7 +255,8 @@ pub(super) async fn run(
     RawQuery(query): RawQuery,
     body: Body,
 ) -> Answer {
-    let (job, graph, artifact) = planned(&context, &id, query.as_deref(), body).await?;
+    let extent = PlanExtent::OnlyJob;
+    let (job, graph, artifact) = planned(&context, &id, query.as_deref(), body, extent).await?;
     let submission = JobSubmission { job, graph: Arc::new(graph), artifact, artifact_size: 0 };
     let job = context.services.dispatcher.submit(submission).await?;
     Ok(json!({ "jobid": job }).into())

@@ -2,9 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use millstream_config::{Configuration, options};
-use millstream_graph::{JobSettings, RuntimeMode};
-use millstream_types::MaxParallelism;
+use millstream_config::Configuration;
+use millstream_graph::JobSettings;
+use millstream_launcher::RunRequest;
 
 use super::answer::RestError;
 
@@ -20,38 +20,6 @@ pub(super) fn job_settings(
     let own = config.iter().map(|(key, value)| (key.as_str(), value.as_str()));
     let all = cluster.with_request(own).map_err(bad)?;
 
-    let max = all.get(&options::PIPELINE_MAX_PARALLELISM).map_err(bad)?;
-    let max_parallelism = match u32::try_from(max) {
-        Ok(max) => MaxParallelism::new(max).ok_or_else(|| {
-            RestError::bad(format!("pipeline.max-parallelism is {max}, but must be 1 to 32768"))
-        })?,
-        Err(_) => MaxParallelism::DEFAULT,
-    };
-    let parallelism = match parallelism {
-        Some(parallelism) => parallelism,
-        None => all.get(&options::PARALLELISM_DEFAULT).map_err(bad)?,
-    };
-    if parallelism == 0 || parallelism > MaxParallelism::MAX.get() {
-        let limit = MaxParallelism::MAX.get();
-        return Err(RestError::bad(format!(
-            "the parallelism is {parallelism}, but must be 1 to {limit}"
-        )));
-    }
-    let buffered = all.get(&options::EXECUTION_BUFFER_TIMEOUT_ENABLED).map_err(bad)?;
-    let timeout = all.get(&options::EXECUTION_BUFFER_TIMEOUT_INTERVAL).map_err(bad)?;
-    let timeout_ms = i64::try_from(timeout.as_millis()).unwrap_or(i64::MAX);
-    Ok(JobSettings {
-        args,
-        entry: None,
-        parallelism,
-        max_parallelism,
-        chaining: all.get(&options::PIPELINE_OPERATOR_CHAINING_ENABLED).map_err(bad)?,
-        runtime_mode: match all.get(&options::EXECUTION_RUNTIME_MODE).map_err(bad)? {
-            millstream_config::RuntimeMode::Streaming => RuntimeMode::Streaming,
-            millstream_config::RuntimeMode::Batch => RuntimeMode::Batch,
-            millstream_config::RuntimeMode::Automatic => RuntimeMode::Automatic,
-        },
-        buffer_timeout_ms: if buffered { timeout_ms } else { -1 },
-        config,
-    })
+    let request = RunRequest { args, entry: None, parallelism, config };
+    request.settings(&all).map_err(|error| RestError::bad(error.to_string()))
 }

@@ -9,8 +9,8 @@ use std::time::Duration;
 use futures::future::BoxFuture;
 use millstream_config::Configuration;
 use millstream_dispatcher::{
-    ArtifactStore, DispatcherConfig, DispatcherHandle, JarStore, LogFiles, PlanFailed, Planner,
-    ProxyServer, RestConfig, RestServer, RestServices, start_dispatcher,
+    ArtifactStore, DispatcherConfig, DispatcherHandle, JarStore, LogFiles, PlanExtent, PlanFailed,
+    Planner, ProxyServer, RestConfig, RestServer, RestServices, start_dispatcher,
 };
 use millstream_gateway::{
     CauseKind, DispatcherGateway as _, ExceptionEntry, FailureCause, FileChunk, FileError,
@@ -328,6 +328,7 @@ impl Planner for FakePlanner {
         &self,
         artifact: PathBuf,
         settings: JobSettings,
+        _extent: PlanExtent,
     ) -> BoxFuture<'_, Result<JobGraph, PlanFailed>> {
         let broken = settings.entry.as_deref() == Some("broken");
         self.asked.lock().unwrap().push((artifact, settings));

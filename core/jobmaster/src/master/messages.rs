@@ -189,6 +189,10 @@ impl JobMaster {
 
     pub(super) fn on_host_exited(&mut self, exit: &HostExit) {
         let Some(host) = self.hosts.remove(exit.host) else { return };
+        if host.state == State::Stopping {
+            let place = host.location(exit.host).map(|location| location.host);
+            self.history.quote(place, &exit.stderr_tail);
+        }
         self.on_hosts_gone(vec![(exit.host, host)], &causes::of_exit(exit));
     }
 
@@ -234,15 +238,26 @@ impl JobMaster {
         }
     }
 
+    /// The task that ended its process, as far as it is known: any of those that ran in it.
+    fn suspects(&self, active: &[Subtask]) -> Option<String> {
+        const NAMED_MAX: usize = 3;
+        let names = active.iter().take(NAMED_MAX).map(|task| self.executions.name(*task));
+        let names = names.collect::<Vec<_>>().join(", ");
+        match active.len() {
+            0 => None,
+            1 => Some(names),
+            count if count <= NAMED_MAX => Some(format!("one of {names}")),
+            count => Some(format!("one of {names} and {} more", count - NAMED_MAX)),
+        }
+    }
+
     /// Nothing more will come of these hosts' tasks.
     fn on_host_lost(&mut self, ids: &[HostId], coordinates: bool, mut entry: ExceptionEntry) {
         let active: Vec<Subtask> =
             ids.iter().flat_map(|id| self.executions.active_on(*id)).collect();
         // Before they are all ready, hosts run the build function and no task.
-        if let [only] = active.as_slice()
-            && !matches!(self.phase, Phase::StartingHosts)
-        {
-            entry.task = Some(self.executions.name(*only));
+        if !matches!(self.phase, Phase::StartingHosts) && entry.task.is_none() {
+            entry.task = self.suspects(&active);
         }
         self.executions.fail(self.now, &active);
         match &mut self.phase {

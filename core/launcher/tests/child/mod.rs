@@ -104,6 +104,12 @@ pub fn behave() {
     match behaviour.as_str() {
         "exit at once" => std::process::exit(3),
         "silent" => block(),
+        "babble" => {
+            let _ = writeln!(std::io::stderr(), "last words");
+            loop {
+                println!("y");
+            }
+        }
         "old" => hello(&mut socket, HOST_PROTOCOL.major + 1),
         "garbage" => socket.write_all(&[3, 0, 0, 0, 255, 255, 255]).unwrap(),
         "giant" => socket.write_all(&[255; 64]).unwrap(),
@@ -133,6 +139,12 @@ fn after_hello(behaviour: &str, mut socket: UnixStream) {
             std::process::exit(i32::try_from(thread.join().unwrap() % 2).unwrap());
         }
         "exit" => std::process::exit(7),
+        "prints" => {
+            (0..100_000).for_each(|number| println!("{number:0100}"));
+            let mut stderr = std::io::stderr();
+            (0..10_000).for_each(|number| writeln!(stderr, "line {number}").unwrap());
+            std::process::exit(7);
+        }
         "leak" => {
             let mut leaked = Vec::new();
             loop {

@@ -114,12 +114,13 @@ async fn a_declared_slot_arrives_with_its_workers_gateway() {
 #[tokio::test]
 async fn a_lost_worker_is_told_once_and_a_late_report_about_its_former_self_is_ignored() {
     let manager = standalone();
-    let (old, _old_calls) = TestingTaskManager::new("w");
+    let (old, old_calls) = TestingTaskManager::new("w");
     let (new, _new_calls) = TestingTaskManager::new("w");
     manager.register(registration("w", 1), old.clone()).await.unwrap();
     let (master, mut events) = job_master(1);
     manager.declare(master, need(1)).await.unwrap();
     assert!(matches!(events.recv().await, Some(JobMasterEvent::SlotsGranted(_))));
+    drop(old_calls);
     manager.register(registration("w", 1), new.clone()).await.unwrap();
     assert!(matches!(events.recv().await, Some(JobMasterEvent::TaskManagerLost { .. })));
     assert!(matches!(events.recv().await, Some(JobMasterEvent::SlotsGranted(_))));
@@ -131,6 +132,20 @@ async fn a_lost_worker_is_told_once_and_a_late_report_about_its_former_self_is_i
     assert!(manager.task_managers().await.unwrap().is_empty());
     let Some(JobMasterEvent::TaskManagerLost { cause, .. }) = events.recv().await else { panic!() };
     assert_eq!(cause.message, "the connection broke");
+}
+
+#[tokio::test]
+async fn a_second_worker_of_a_name_is_refused_while_the_first_lives() {
+    let manager = standalone();
+    let (first, calls) = TestingTaskManager::new("w");
+    let (second, _second_calls) = TestingTaskManager::new("w");
+    manager.register(registration("w", 1), first).await.unwrap();
+    let refused = manager.register(registration("w", 1), second.clone()).await.unwrap_err();
+    assert!(refused.0.contains("the name w is registered and lives (process 1"), "{}", refused.0);
+    assert!(refused.0.contains("taskmanager.resource-id"), "{}", refused.0);
+    drop(calls);
+    manager.register(registration("w", 1), second).await.unwrap();
+    assert_eq!(manager.task_managers().await.unwrap().len(), 1);
 }
 
 #[tokio::test]

@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::hint::black_box;
+use std::io::Write as _;
 use std::process::{Command, exit};
 use std::time::Duration;
 
@@ -26,7 +27,13 @@ pub(crate) fn build(env: &mut Environment, args: &Args) -> Result<()> {
         "plan-abort" => go_wrong("abort")?,
         "plan-nothing" => return Ok(()),
         "host-panic" if !planning => go_wrong("panic")?,
-        "host-hang" if !planning => go_wrong("block")?,
+        "host-hang" if !planning => {
+            writeln!(std::io::stderr(), "waiting for the tide")?;
+            go_wrong("block")?;
+        }
+        "host-threads" if !planning => go_wrong("threads")?,
+        "host-exit" if !planning => go_wrong("exit")?,
+        "plan-exit" => exit(0),
         _ => {}
     }
     let numbers = env.source("numbers", Datagen::sequence(0..ENDLESS).rate_per_second(10_000));
@@ -93,6 +100,7 @@ fn go_wrong(how: &str) -> Result<()> {
             });
         }
         "block" => block(),
+        "threads" => (0..2000).for_each(|_| drop(std::thread::spawn(block))),
         _ => {}
     }
     Ok(())

@@ -1,0 +1,132 @@
+//! What is told of a job that has ended: why it failed, and what is missing in its results.
+
+use millstream_types::{CauseKind, Escaped, JobId};
+use serde_json::Value;
+
+use crate::progress::grouped;
+use crate::rest::RestClient;
+
+/// Failures whose detail is what the process wrote last.
+const ENDS_OF_PROCESSES: [CauseKind; 5] =
+    [CauseKind::Signal, CauseKind::Exit, CauseKind::Memory, CauseKind::Start, CauseKind::Stuck];
+/// So many of those lines are shown.
+const LINES_SHOWN_MAX: usize = 10;
+
+/// Counters that tell of records which are not in the results as they came, and what to call them.
+const LEFT_OUT: [(&str, &str); 2] =
+    [("numRecordsDropped", "Records dropped"), ("numRecordsReplaced", "Records replaced")];
+
+/// How many records sources and operators have dropped or replaced; lines for those above zero.
+pub(crate) async fn left_out(client: &RestClient, job: JobId, details: &Value) -> Vec<String> {
+    let vertices = details.get("vertices").and_then(Value::as_array).into_iter().flatten();
+    let vertices = vertices.filter_map(|vertex| vertex.get("id")?.as_str());
+    let names: Vec<String> =
+        LEFT_OUT.iter().map(|(name, _)| format!("{name},user.{name}")).collect();
+    let mut sums = [0_u64; LEFT_OUT.len()];
+    for vertex in vertices {
+        let path = format!("/v1/jobs/{job}/vertices/{vertex}/subtasks/metrics");
+        let query = format!("{path}?get={}&agg=sum", names.join(","));
+        // The job's end is known; a number that is not there changes nothing about it.
+        let Ok(metrics) = client.get(&query).await else { continue };
+        for metric in metrics.as_array().into_iter().flatten() {
+            let id = metric.get("id").and_then(Value::as_str).unwrap_or_default();
+            let sum = metric.get("sum").and_then(Value::as_f64).unwrap_or(0.0);
+            let name = id.trim_start_matches("user.");
+            for (total, (known, _)) in sums.iter_mut().zip(LEFT_OUT) {
+                if name == known {
+                    *total = total.saturating_add(whole(sum));
+                }
+            }
+        }
+    }
+    let lines = sums.iter().zip(LEFT_OUT).filter(|(sum, _)| **sum > 0);
+    lines.map(|(sum, (_, words))| format!("{words}: {}", grouped(*sum))).collect()
+}
+
+#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "casts saturate")]
+const fn whole(number: f64) -> u64 {
+    number as u64
+}
+
+/// The newest failure: what, in which task on which worker, and the last that a process wrote.
+pub(crate) fn cause(exceptions: &Value) -> String {
+    let newest = exceptions.pointer("/exceptionHistory/entries/0").unwrap_or(&Value::Null);
+    let text = |field: &str| newest.get(field).and_then(Value::as_str).unwrap_or_default();
+    let mut lines = text("stacktrace").lines();
+    let first = lines.next().unwrap_or_default();
+    let kind = text("exceptionName");
+    let sentence = first.strip_prefix(&format!("{kind}: ")).unwrap_or(first);
+    if sentence.is_empty() {
+        return "no cause is known; the JobManager's log may tell".to_owned();
+    }
+    let (task, worker) = (text("taskName"), text("taskManagerId"));
+    let mut place = Vec::new();
+    match task {
+        "" => {}
+        task if task.starts_with("one of ") => place.push(task.to_owned()),
+        task => place.push(format!("task {task}")),
+    }
+    if !worker.is_empty() && !sentence.contains(worker) {
+        place.push(format!("on TaskManager {worker}"));
+    }
+    let mut sentence = Escaped::line(sentence).to_string();
+    if !place.is_empty() {
+        sentence += &format!(" ({})", Escaped::line(&place.join(" ")));
+    }
+    if ENDS_OF_PROCESSES.iter().any(|it| it.as_str() == kind) {
+        sentence += &last_lines(lines);
+    }
+    sentence
+}
+
+/// The end of what a process wrote, under a title.
+fn last_lines<'a>(lines: impl Iterator<Item = &'a str>) -> String {
+    const TITLE: &str = "last lines of standard error:";
+    let lines = lines.map(str::trim_end).filter(|line| !line.trim().is_empty());
+    let lines: Vec<&str> = lines.filter(|line| line.trim() != TITLE).collect();
+    let shown = lines.get(lines.len().saturating_sub(LINES_SHOWN_MAX)..).unwrap_or_default();
+    if shown.is_empty() {
+        return String::new();
+    }
+    let line = |line: &&str| format!("\n  {}", Escaped::line(line.trim_start_matches('\t')));
+    format!("\n{TITLE}{}", shown.iter().map(line).collect::<String>())
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_cause_is_one_sentence() {
+        let exceptions = json!({ "exceptionHistory": { "entries": [
+            {
+                "exceptionName": "UserPanic",
+                "stacktrace": "UserPanic: map panicked at src/main.rs:7: boom\n\tat somewhere",
+                "taskName": "map (2/4)",
+            },
+            { "exceptionName": "UserError", "stacktrace": "UserError: older" },
+        ] } });
+        assert_eq!(cause(&exceptions), "map panicked at src/main.rs:7: boom (task map (2/4))");
+        assert!(cause(&json!({})).starts_with("no cause is known"));
+    }
+
+    #[test]
+    fn the_end_of_a_process_is_told_with_its_place_and_its_last_lines() {
+        let said: String = (1..=12).map(|at| format!("\n\tline {at}")).collect();
+        let exceptions = json!({ "exceptionHistory": { "entries": [{
+            "exceptionName": "HostKilled",
+            "stacktrace": format!("HostKilled: signal SIGKILL ended the process{said}\u{1b}[2J"),
+            "taskName": "one of map (1/2), sink (1/2)",
+            "taskManagerId": "tm-1",
+        }] } });
+        let told = cause(&exceptions);
+        let lines: Vec<&str> = told.lines().collect();
+        let expected = "signal SIGKILL ended the process (one of map (1/2), sink (1/2) on \
+                        TaskManager tm-1)";
+        assert_eq!(lines[..2], [expected, "last lines of standard error:"]);
+        assert_eq!((lines.len(), lines[2]), (12, "  line 3"));
+        assert!(told.ends_with("  line 12\\u{1b}[2J"), "{told}");
+    }
+}

@@ -1,0 +1,149 @@
+//! What a program is told when it plans: one reading of the options for the command line and REST.
+
+use std::collections::BTreeMap;
+
+use millstream_config::{ConfigError, Configuration, RuntimeMode, options};
+use millstream_graph::JobSettings;
+use millstream_types::MaxParallelism;
+
+/// What a user says about one run of a program, beside the configuration.
+#[derive(Debug, Clone, Default)]
+pub struct RunRequest {
+    /// The program's arguments.
+    pub args: Vec<String>,
+    /// Which of the program's jobs, if it was said.
+    pub entry: Option<String>,
+    /// The parallelism, instead of `parallelism.default`.
+    pub parallelism: Option<u32>,
+    /// Options that were set for this run alone.
+    pub config: BTreeMap<String, String>,
+}
+
+/// An option has a value that no job can have.
+#[derive(Debug, thiserror::Error)]
+pub enum SettingsError {
+    /// It cannot be read.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// The parallelism is out of range.
+    #[error(
+        "the parallelism is {0}, but must be 1 to {max}: set it with -p or parallelism.default",
+        max = MaxParallelism::MAX.get()
+    )]
+    Parallelism(u32),
+    /// The number of key groups is out of range.
+    #[error(
+        "pipeline.max-parallelism is {0}, but must be 1 to {max}, or -1 to derive it",
+        max = MaxParallelism::MAX.get()
+    )]
+    MaxParallelism(i32),
+}
+
+impl RunRequest {
+    /// The settings of the job; `configuration` has the request's options on top.
+    ///
+    /// # Errors
+    /// See [`SettingsError`].
+    pub fn settings(self, configuration: &Configuration) -> Result<JobSettings, SettingsError> {
+        let parallelism = match self.parallelism {
+            Some(parallelism) => parallelism,
+            None => configuration.get(&options::PARALLELISM_DEFAULT)?,
+        };
+        if parallelism == 0 || parallelism > MaxParallelism::MAX.get() {
+            return Err(SettingsError::Parallelism(parallelism));
+        }
+        let runtime_mode = match configuration.get(&options::EXECUTION_RUNTIME_MODE)? {
+            RuntimeMode::Streaming => millstream_graph::RuntimeMode::Streaming,
+            RuntimeMode::Batch => millstream_graph::RuntimeMode::Batch,
+            RuntimeMode::Automatic => millstream_graph::RuntimeMode::Automatic,
+        };
+        let mut config = self.config;
+        // A name is the job's wherever it was said.
+        if let Some(name) = configuration.get(&options::PIPELINE_NAME)? {
+            config.insert(options::PIPELINE_NAME.key().to_owned(), name);
+        }
+        let mut settings = JobSettings {
+            args: self.args,
+            entry: self.entry,
+            parallelism,
+            max_parallelism: max_parallelism(configuration, parallelism)?,
+            chaining: configuration.get(&options::PIPELINE_OPERATOR_CHAINING_ENABLED)?,
+            runtime_mode,
+            buffer_timeout_ms: buffer_timeout_ms(configuration)?,
+            config,
+        };
+        settings.set_serialize_always(configuration.get(&options::EXECUTION_SERIALIZE_ALWAYS)?);
+        Ok(settings)
+    }
+}
+
+/// Unset, it is half as much again as the parallelism, rounded up to a power of two, but not less
+/// than the default; as in Flink.
+fn max_parallelism(
+    configuration: &Configuration,
+    parallelism: u32,
+) -> Result<MaxParallelism, SettingsError> {
+    let configured = configuration.get(&options::PIPELINE_MAX_PARALLELISM)?;
+    if configured == -1 {
+        let derived = parallelism.saturating_add(parallelism / 2).checked_next_power_of_two();
+        let largest = MaxParallelism::MAX.get();
+        let count = derived.unwrap_or(largest).clamp(MaxParallelism::DEFAULT.get(), largest);
+        return Ok(MaxParallelism::new(count).unwrap_or(MaxParallelism::MAX));
+    }
+    let count = u32::try_from(configured).ok().and_then(MaxParallelism::new);
+    count.ok_or(SettingsError::MaxParallelism(configured))
+}
+
+fn buffer_timeout_ms(configuration: &Configuration) -> Result<i64, SettingsError> {
+    if !configuration.get(&options::EXECUTION_BUFFER_TIMEOUT_ENABLED)? {
+        return Ok(-1);
+    }
+    let interval = configuration.get(&options::EXECUTION_BUFFER_TIMEOUT_INTERVAL)?;
+    Ok(i64::try_from(interval.as_millis()).unwrap_or(i64::MAX))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn settings(
+        pairs: &[(&str, &str)],
+        parallelism: Option<u32>,
+    ) -> Result<JobSettings, SettingsError> {
+        let configuration = Configuration::from_pairs(pairs.iter().copied()).unwrap();
+        RunRequest { parallelism, ..RunRequest::default() }.settings(&configuration)
+    }
+
+    #[test]
+    fn the_request_wins_over_the_configuration() {
+        let configured = [("parallelism.default", "3")];
+        assert_eq!(settings(&configured, None).unwrap().parallelism, 3);
+        assert_eq!(settings(&configured, Some(2)).unwrap().parallelism, 2);
+        for bad in [0, 32_769, u32::MAX] {
+            let error = settings(&[], Some(bad)).unwrap_err().to_string();
+            assert!(error.contains(&format!("is {bad}, but must be 1 to 32768")), "{error}");
+        }
+    }
+
+    #[test]
+    fn the_number_of_key_groups_is_derived_as_in_flink() {
+        for (parallelism, groups) in [(1, 128), (86, 256), (200, 512), (30_000, 32_768)] {
+            let derived = settings(&[], Some(parallelism)).unwrap().max_parallelism;
+            assert_eq!(derived.get(), groups, "of {parallelism}");
+        }
+        let set = settings(&[("pipeline.max-parallelism", "7")], None).unwrap();
+        assert_eq!(set.max_parallelism.get(), 7);
+        for bad in ["0", "-2", "40000"] {
+            let error = settings(&[("pipeline.max-parallelism", bad)], None).unwrap_err();
+            assert!(error.to_string().contains(&format!("max-parallelism is {bad}")), "{error}");
+        }
+    }
+
+    #[test]
+    fn buffers_wait_as_configured() {
+        let set = settings(&[("execution.buffer-timeout.interval", "5 ms")], None).unwrap();
+        assert_eq!(set.buffer_timeout_ms, 5);
+        let set = settings(&[("execution.buffer-timeout.enabled", "false")], None).unwrap();
+        assert_eq!(set.buffer_timeout_ms, -1);
+    }
+}
