@@ -140,7 +140,8 @@ mod tests {
     #[test]
     fn one_line_is_one_worker() {
         let text = "\u{feff}# all\r\nlocalhost\r\n\r\n  localhost  # again\r\n::1\r\n[::1]\n\
-                    127.0.0.5\nME\nme.example.org\nother-host.example.org\nbob@far\nLocalHost.localdomain";
+                    127.0.0.5\nME\nme.example.org\nother-host.example.org\nbob@far\n\
+                    LocalHost.localdomain";
         let expected = [
             host("localhost", None, true),
             host("localhost", None, true),
