@@ -90,9 +90,8 @@ pub(crate) fn sinks_without_end(graph: &StreamGraph) -> Vec<String> {
             unseen.extend(sources.map(|edge| edge.source).filter(|source| above.insert(*source)));
         }
         let endless = graph.nodes.iter().find(|node| {
-            let unbounded = |kind| {
-                matches!(kind, NodeKind::Source { boundedness: Boundedness::Unbounded, .. })
-            };
+            let unbounded =
+                |kind| matches!(kind, NodeKind::Source { boundedness: Boundedness::Unbounded, .. });
             above.contains(&node.id) && unbounded(node.kind)
         });
         if let Some(source) = endless {

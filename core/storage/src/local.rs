@@ -417,7 +417,8 @@ mod tests {
 
     fn refusal(path: &Path) -> String {
         let path = FilePath::from(path);
-        crate::block_on(LocalFileSystem.make_directories(&path, None)).unwrap_err().to_string()
+        let made = crate::block_on(LocalFileSystem.make_directories(&path, None));
+        made.expect_err("a directory cannot be made there").to_string()
     }
 
     #[test]

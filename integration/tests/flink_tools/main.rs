@@ -145,7 +145,7 @@ fn the_web_page_shows_a_jobs_vertices_and_their_states() {
                 texts.windows(2).any(|pair| pair[0] == name && pair[1] == state)
             };
             let all = vertices.iter().all(|(name, _)| shown(name, "RUNNING"));
-            (all && texts.iter().any(|text| *text == job.id)).then_some(())
+            (all && texts.contains(&job.id)).then_some(())
         });
         let _ = cluster.millstream(&["cancel", &job.id]).success();
     }
