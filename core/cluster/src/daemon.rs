@@ -66,7 +66,7 @@ impl DaemonError {
 pub struct DaemonFiles {
     /// The log; standard error when there is none.
     pub log: Option<PathBuf>,
-    /// The file that says that the daemon is ready and where it listens; see [`ReadyFile`].
+    /// The file that says that the daemon is ready and where it listens.
     pub ready: Option<PathBuf>,
 }
 
