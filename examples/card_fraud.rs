@@ -3,7 +3,7 @@
 //! Payments are CSV, `time_ms,card,cents,country`, in the order in which they happened. An alert is
 //! written, as a line of CSV, when
 //! - a payment of at least 500.00 comes within a minute after one below 1.00, the card's last
-//!   (`probe`: somebody tried whether the card works);
+//!   (`probe`: a payment that only tries whether the card works);
 //! - a card pays in a country within an hour of a payment in another (`travel`).
 //!
 //! What a card did is kept in a value (its last payment) and a map (its last payment in each

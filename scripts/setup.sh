@@ -29,6 +29,11 @@ if [[ ${1:-} == --test ]]; then
     need java openjdk-17-jre-headless
     need javac openjdk-17-jdk-headless
     need mvn maven
+    # Files are decompressed that other programs have compressed.
+    need gzip gzip
+    need bzip2 bzip2
+    need xz xz-utils
+    need zstd zstd
     # Flink's own tools: its archive on PyPI, and a browser for its web page.
     need python3 python3
     python3 -m pip --version >/dev/null 2>&1 || missing+=(python3-pip)

@@ -243,8 +243,8 @@ fn parallelism(text: &str) -> Result<u32, String> {
 }
 
 impl ProgramArguments {
-    /// Arguments of the program that look like options of this command, as somebody writes them
-    /// who does not know that those stand before the program.
+    /// Arguments of the program that look like options of this command: a user wrote them behind
+    /// the program, where they have no effect.
     pub(crate) fn misplaced(&self) -> Vec<&str> {
         let (_, arguments) = self.split();
         let arguments = arguments.iter().filter_map(|argument| argument.to_str());

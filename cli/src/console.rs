@@ -29,7 +29,7 @@ pub(crate) fn note(printed: io::Result<()>) {
     }
 }
 
-/// Whether all that was printed has arrived, or nobody wants it.
+/// Whether all output has arrived, or its reader has closed the pipe.
 pub(crate) fn output_error() -> Option<io::Error> {
     OUTPUT_ERROR.lock().unwrap_or_else(PoisonError::into_inner).take()
 }
@@ -46,6 +46,6 @@ pub(crate) fn warn(warning: Arguments<'_>) {
 
 fn to_stderr(kind: &str, line: Arguments<'_>) {
     let text = line.to_string();
-    // Nobody can be told that nobody can be told.
+    // Standard error is closed too: there is no place left for a message.
     let _ = writeln!(io::stderr().lock(), "{kind}: {}", Escaped::lines(&text));
 }

@@ -20,7 +20,7 @@ pub(crate) fn load(properties: &[String]) -> Result<Configuration> {
     Ok(loaded.configuration)
 }
 
-/// More heartbeats a second help nobody.
+/// More heartbeats a second have no use.
 const HEARTBEAT_SHORTEST: Duration = Duration::from_millis(100);
 
 /// How what depends on this command learns that it is there.

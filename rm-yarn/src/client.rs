@@ -44,7 +44,7 @@ impl ClientError {
         matches!(self, Self::Unknown(_))
     }
 
-    /// Whether nobody answered, so that the call may or may not have been carried out.
+    /// Whether no answer came, so that the call may or may not have been carried out.
     #[must_use]
     pub fn is_silence(&self) -> bool {
         matches!(

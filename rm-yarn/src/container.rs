@@ -448,7 +448,7 @@ mod tests {
         let credentials = Credentials::decode(context.tokens()).unwrap();
         let told = Master::decode(credentials.secret(MASTER).unwrap()).unwrap();
         assert_eq!((told.version, &told.configuration), (VERSION, &master.configuration));
-        // What is no part of a launch script is refused wherever it comes from.
+        // Text that a launch script cannot hold is refused, whatever its source.
         let with = |change: &dyn Fn(&mut Master, &mut Resource)| {
             let uri = "hdfs://nn:8020/apps/x".to_owned();
             let mut file = Resource { link: "x".to_owned(), uri, ..Resource::default() };

@@ -355,7 +355,7 @@ impl<'a> Deployer<'a> {
         Ok(())
     }
 
-    /// Removes what applications of this cluster left that had nobody to clean up after them.
+    /// Removes what applications of this cluster left when they could not clean up after themselves.
     ///
     /// # Errors
     /// The ResourceManager or the file system does not answer.

@@ -172,12 +172,6 @@ pub(crate) fn count(
 /// otherwise.
 pub(crate) fn worker_size(configuration: &Configuration) -> Result<ContainerSize> {
     let slots = configuration.get(&options::TASKMANAGER_NUMBER_OF_TASK_SLOTS)?;
-    if slots == 0 {
-        bail!(
-            "{} (-s) is 0: a TaskManager without slots runs nothing, set at least 1",
-            options::TASKMANAGER_NUMBER_OF_TASK_SLOTS.key()
-        );
-    }
     let memory = WorkerMemory::from_configuration(configuration)?.total;
     let vcores = count(configuration, &options::YARN_CONTAINERS_VCORES, 1)?;
     let vcores = vcores.unwrap_or(saturated(slots));
@@ -254,7 +248,6 @@ mod tests {
     #[test]
     fn counts_that_are_none_are_refused_by_their_name() {
         for (key, value, expected) in [
-            ("taskmanager.numberOfTaskSlots", "0", "taskmanager.numberOfTaskSlots (-s) is 0"),
             ("yarn.containers.vcores", "0", "yarn.containers.vcores is 0"),
             ("yarn.containers.vcores", "-2", "yarn.containers.vcores is -2"),
         ] {

@@ -25,7 +25,7 @@ pub struct TaskMetrics {
     pub busy_ns: u64,
     /// Time without input.
     pub idle_ns: u64,
-    /// Time with output that nobody takes.
+    /// Time with output that its consumers do not take.
     pub backpressured_ns: u64,
     /// Bad records that were dropped.
     pub records_dropped: u64,

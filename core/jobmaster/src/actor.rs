@@ -207,7 +207,7 @@ impl Actor {
         }
     }
 
-    /// Whoever looks for a cause later looks here: REST forgets jobs.
+    /// Logs every cause: REST forgets jobs, the log keeps them.
     fn log_failures(&self, details: &JobDetails) {
         let before = self.published.borrow();
         let known = before.exceptions.first();

@@ -102,7 +102,7 @@ pub enum TimerKind {
     Abort,
     /// It is time to restart.
     Restart,
-    /// Nobody said why a worker was lost.
+    /// The reason for the loss of a worker was not told in time.
     Explanation,
     /// It is time to show metrics.
     Publish,

@@ -29,7 +29,7 @@ pub(crate) struct OutputPipes {
 /// Where the last that a host wrote to standard error is found.
 #[derive(Debug)]
 pub(crate) enum Output {
-    /// Nobody but the terminal sees it.
+    /// It goes to the terminal alone.
     Unseen,
     /// In a file, from this byte on.
     File { path: PathBuf, start: u64 },
@@ -101,7 +101,7 @@ impl Tail {
 }
 
 /// Copies until the other end is closed. A target that takes no more is no reason to stop: the
-/// program must not die because nobody reads what it prints.
+/// program must not die because its output is not read.
 fn relay(
     mut from: PipeReader,
     mut to: impl Write + Send + 'static,
@@ -150,7 +150,7 @@ fn what_waits(mut pipe: PipeReader) -> io::Result<Vec<u8>> {
             Ok(0) => break,
             Ok(count) => tail.push(buffer.get(..count).unwrap_or_default()),
             Err(error) if error.kind() == ErrorKind::Interrupted => {}
-            // Somebody else still holds the other end and writes nothing.
+            // Another process still holds the other end and writes nothing.
             Err(_) => break,
         }
     }

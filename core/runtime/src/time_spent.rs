@@ -14,7 +14,7 @@ pub(crate) enum Activity {
     Busy,
     /// It has no input.
     Idle,
-    /// Nobody takes its output.
+    /// Its output is not taken.
     Backpressured,
 }
 

@@ -59,7 +59,7 @@ pub struct KeyedBackend<K> {
     names: Vec<&'static str>,
     tables: Vec<Box<dyn Any + Send>>,
     current: Option<(K, u64)>,
-    /// How to undo what was done since the key was set; `None` if nobody will ask.
+    /// How to undo what was done since the key was set; `None` if it cannot be asked for.
     undo: Option<Vec<Undo<K>>>,
 }
 

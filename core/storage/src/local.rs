@@ -299,10 +299,24 @@ fn unusable(path: &Path, why: &str) -> io::Error {
 
 fn delete(path: &Path, recursive: bool) -> io::Result<()> {
     match (fs::symlink_metadata(path)?.is_dir(), recursive) {
-        (true, true) => fs::remove_dir_all(path),
+        (true, true) => remove_tree(path),
         (true, false) => fs::remove_dir(path),
         (false, _) => fs::remove_file(path),
     }
+}
+
+/// How often a directory is emptied again because another process wrote into it meanwhile.
+const REMOVALS: usize = 100;
+
+/// Removes a directory and its content, also that which another process adds during the removal.
+fn remove_tree(path: &Path) -> io::Result<()> {
+    for _ in 1..REMOVALS {
+        match fs::remove_dir_all(path) {
+            Err(error) if error.kind() == ErrorKind::DirectoryNotEmpty => {}
+            outcome => return outcome,
+        }
+    }
+    fs::remove_dir_all(path)
 }
 
 struct LocalReader {

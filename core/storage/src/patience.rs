@@ -1,8 +1,8 @@
 //! How long file systems of this process wait for a cluster that cannot serve them.
 //!
-//! It depends on who waits. A person at a command line is told soon. A process that is started for
-//! a job is killed if it is not ready in time, and then nobody learns what it waited for: it gives
-//! up before that. A job that runs has time, because all that it has done so far would be lost.
+//! A command line gives up soon, because a person waits for it. A process that is started for a job
+//! is killed if it is not ready in time, and then its reason is lost: it gives up before that. A job
+//! that runs has time, because a failure would cost all that it has done so far.
 
 use std::sync::{PoisonError, RwLock};
 use std::time::{Duration, Instant};
@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 /// What a process does, as far as waiting goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Waiting {
-    /// Somebody waits for it; the default.
+    /// A caller waits for the process; the default.
     Person,
     /// It must be ready by then.
     Starting {

@@ -10,6 +10,7 @@ mod backpressure;
 mod bad_artifacts;
 mod bad_bytes;
 mod bad_surroundings;
+mod examples;
 mod kills;
 mod many_jobs;
 mod misbehaviour;

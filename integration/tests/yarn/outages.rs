@@ -1,5 +1,5 @@
-//! Who is attached stays while the ResourceManager is away, and how a cluster ended is told to
-//! whoever looks for it later.
+//! Attached clients stay while the ResourceManager is away, and later commands say how a cluster
+//! has ended.
 
 use std::time::Duration;
 

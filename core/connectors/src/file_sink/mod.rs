@@ -16,7 +16,7 @@
 //! - The hidden directory goes last: while it exists, publishing is not over.
 //! - Files of others are never touched; a published file never replaces one that is there. Only
 //!   hidden directories of attempts that are surely dead are removed ([`leftovers`]).
-//! - A job that fails leaves no directory behind that it has made and nobody else has used.
+//! - A job that fails removes the directories that it has made, if they are empty.
 
 pub(crate) mod committer;
 pub(crate) mod encoder;

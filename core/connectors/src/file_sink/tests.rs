@@ -232,7 +232,7 @@ fn what_the_system_refuses_names_the_file() {
     let mut full = writer(&sink, 0, 0);
     full.write_to_full_disk();
     full.write(Batch::of(vec!["x".to_owned()])).unwrap();
-    let error = format!("{:#}", SinkWriter::<String>::finish(&mut full).unwrap_err());
+    let error = SinkWriter::<String>::finish(&mut full).unwrap_err().to_string();
     assert_eq!(
         error,
         "no room to write to /dev/full: No space left on device (os error 28); free space or have \

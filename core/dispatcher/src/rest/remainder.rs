@@ -27,7 +27,7 @@ struct Shared(Arc<Mutex<State>>);
 #[derive(Debug)]
 struct State {
     body: Body,
-    /// Somebody asked for bytes: until then a client that waits for `100 Continue` sends none.
+    /// The handler asked for bytes: until then a client that waits for `100 Continue` sends none.
     begun: bool,
 }
 

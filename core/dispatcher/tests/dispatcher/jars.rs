@@ -240,7 +240,7 @@ async fn a_refused_upload_is_read_to_its_end_so_that_its_client_hears_why() {
     assert_eq!(large_upload(&world, "/jars/upload", "", 30).await.status, 403);
 }
 
-/// A client that asks first is not made to send what nobody reads.
+/// A client that asks first is refused before it sends the file.
 #[tokio::test]
 async fn a_client_that_waits_to_continue_is_refused_at_once() {
     let world = World::start().await;

@@ -219,9 +219,7 @@ fn raw_bytes_are_left_as_they_are() {
 
 #[test]
 fn zeros_without_end_take_little_memory() {
-    // 10 GB with MILLSTREAM_SOAK=1.
-    let soak = std::env::var_os("MILLSTREAM_SOAK").is_some();
-    let megabytes = if soak { 10_000 } else { 100 };
+    let megabytes = millstream_soak::scale(100, 10_000_usize);
     let megabyte = compressed(Compression::Gzip, &vec![0; 1_000_000]);
     let line = compressed(Compression::Gzip, b"\n");
     let zeros = megabyte.repeat(megabytes);
