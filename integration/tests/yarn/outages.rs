@@ -30,9 +30,13 @@ fn attached_commands_stay_while_the_resource_manager_is_away() {
     let options = ["-Dexecution.attached=true", "-c", "copy", program.to_str().unwrap()];
     let arguments = ["--records", &numbers[0], "--rate", &numbers[1], "--output", &output];
     let application = yarn.start("run-application", &[&options[..], &arguments[..]].concat());
-    until("the application's job runs", DEADLINE, || {
-        (!processes(&yarn, "artifact").is_empty()).then_some(())
+    until("the application's job runs, and YARN says so", DEADLINE, || {
+        let apps = yarn.hadoop.web.get("/ws/v1/cluster/apps?states=RUNNING").json;
+        let both = apps["apps"]["app"].as_array().is_some_and(|apps| apps.len() == 2);
+        (both && !processes(&yarn, "artifact").is_empty()).then_some(())
     });
+    // The client asks YARN several times a second and then knows where to send its heartbeats.
+    std::thread::sleep(Duration::from_secs(3));
 
     yarn.hadoop.kill("resourcemanager");
     std::thread::sleep(scale(AWAY, 5 * AWAY));
