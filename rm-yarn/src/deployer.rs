@@ -355,7 +355,7 @@ impl<'a> Deployer<'a> {
         Ok(())
     }
 
-    /// Removes what applications of this cluster left when they could not clean up after themselves.
+    /// Removes what applications of this cluster left behind when they died.
     ///
     /// # Errors
     /// The ResourceManager or the file system does not answer.

@@ -1,8 +1,8 @@
 //! How long file systems of this process wait for a cluster that cannot serve them.
 //!
-//! A command line gives up soon, because a person waits for it. A process that is started for a job
-//! is killed if it is not ready in time, and then its reason is lost: it gives up before that. A job
-//! that runs has time, because a failure would cost all that it has done so far.
+//! A command line gives up soon, because a person waits for it. A process that is started for a
+//! job is killed if it is not ready in time, and then its reason is lost: it gives up before that.
+//! A job that runs has time, because a failure would cost all that it has done so far.
 
 use std::sync::{PoisonError, RwLock};
 use std::time::{Duration, Instant};
