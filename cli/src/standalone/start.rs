@@ -201,7 +201,15 @@ impl Start<'_> {
                 job_manager.log.display()
             ),
         }
-        let url = ready_value(&job_manager.ready, job_manager.identity.pid, "rest");
+        let said = |key| ready_value(&job_manager.ready, job_manager.identity.pid, key);
+        let (url, rpc) = (said("rest"), said("rpc"));
+        // The system has chosen the port: the TaskManagers of this host are told.
+        if self.configuration.get(&options::JOBMANAGER_RPC_PORT)? == 0
+            && let Some((_, port)) = rpc.as_deref().and_then(|rpc| rpc.rsplit_once(':'))
+        {
+            let port = format!("-D{}={port}", options::JOBMANAGER_RPC_PORT.key());
+            self.arguments.push(port);
+        }
         if let Some((scheme, address)) = url.as_deref().and_then(|url| url.split_once("://")) {
             let host = self.configuration.get(&options::REST_ADDRESS)?;
             let host = if host.contains(':') { format!("[{host}]") } else { host };

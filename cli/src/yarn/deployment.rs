@@ -146,9 +146,6 @@ fn refuse_rare_heartbeats(yarn: &Yarn, configuration: &Configuration) -> Result<
 fn master_size(configuration: &Configuration) -> Result<ContainerSize> {
     let memory = configuration.get(&options::JOBMANAGER_MEMORY_PROCESS_SIZE)?;
     let vcores = configuration.get(&options::YARN_APPMASTER_VCORES)?;
-    if vcores == 0 {
-        bail!("{} is 0: set at least 1", options::YARN_APPMASTER_VCORES.key());
-    }
     Ok(ContainerSize { memory_mb: mebibytes(memory), vcores: saturated(vcores) })
 }
 
@@ -262,7 +259,5 @@ mod tests {
         assert!(priority("-2").unwrap_err().to_string().contains("or -1 for the default"));
         let slots = with("taskmanager.numberOfTaskSlots", "3");
         assert_eq!(worker_size(&slots).unwrap().vcores, 3);
-        let error = master_size(&with("yarn.appmaster.vcores", "0")).unwrap_err().to_string();
-        assert!(error.starts_with("yarn.appmaster.vcores is 0"), "{error}");
     }
 }

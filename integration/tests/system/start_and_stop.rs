@@ -110,6 +110,7 @@ fn a_configuration_has_one_reader() {
         (usual.replace('\n', "\r\n"), &port),
         (format!("web.port: {rest}\njobmanager.rpc.port: {rpc}\n{base}"), &port),
         (usual.replace(&format!("rest.port: {rest}"), "rest.port: 0\nenv.log.level: WARN"), ""),
+        (usual.replace(&format!("rpc.port: {rpc}"), "rpc.port: 0"), &port),
         (usual.replace("rest.port", "env.log.level: OFF\nrest.bind-port"), &port),
         (format!("{usual}rest.bind-port: {rest}-{}\n", rest.parse::<u16>().unwrap() + 3), &port),
         (format!("{usual}'env.log.level': \"ERROR\" # few\n"), &port),
