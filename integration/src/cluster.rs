@@ -290,16 +290,18 @@ impl Cluster {
         Job { id: id.to_owned(), rest: self.rest.clone() }
     }
 
-    /// The job that was submitted last.
+    /// Waits until there is a job, and gives the one that was submitted last.
     ///
     /// # Panics
-    /// There is none.
+    /// There is none within a minute.
     #[must_use]
     pub fn newest_job(&self) -> Job {
-        let overview = self.rest.get("/v1/jobs/overview").json;
-        let jobs = overview["jobs"].as_array().unwrap();
-        let newest = jobs.iter().max_by_key(|job| job["start-time"].as_i64()).unwrap();
-        self.job(newest["jid"].as_str().unwrap())
+        until("a job is there", START_DEADLINE, || {
+            let overview = self.rest.get("/v1/jobs/overview").json;
+            let jobs = overview["jobs"].as_array()?;
+            let newest = jobs.iter().max_by_key(|job| job["start-time"].as_i64())?;
+            Some(self.job(newest["jid"].as_str()?))
+        })
     }
 
     /// Counts processes, the daemons' descriptors, files of the daemons, and ports.
