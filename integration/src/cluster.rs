@@ -293,7 +293,7 @@ impl Cluster {
     /// Waits until there is a job, and gives the one that was submitted last.
     ///
     /// # Panics
-    /// There is none within a minute.
+    /// There is none in time.
     #[must_use]
     pub fn newest_job(&self) -> Job {
         until("a job is there", START_DEADLINE, || {
