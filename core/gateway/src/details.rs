@@ -69,7 +69,7 @@ pub struct Rates {
     pub busy: f64,
     /// Time without input.
     pub idle: f64,
-    /// Time with output that nobody takes.
+    /// Time with output that its consumers do not take.
     pub backpressured: f64,
     /// Records that entered from other tasks.
     pub records_in: f64,
