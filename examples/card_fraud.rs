@@ -72,7 +72,12 @@ struct Rules {
 impl KeyedProcess<String, Payment> for Rules {
     type Out = Alert;
 
-    fn process(&mut self, payment: Payment, ctx: &mut Context<'_, String, Alert>) -> Result<()> {
+    fn process(
+        &mut self,
+        payment: Payment,
+        ctx: &mut Context<'_, String>,
+        out: &mut Collector<'_, Alert>,
+    ) -> Result<()> {
         let Payment { time_ms, card, cents, country } = payment;
         let alert = |rule: &str| Alert { time_ms, card: card.clone(), rule: rule.to_owned() };
 
@@ -80,7 +85,7 @@ impl KeyedProcess<String, Payment> for Rules {
         let probed =
             last.is_some_and(|(time, cents)| cents < SMALL_CENTS && time_ms - time <= MINUTE_MS);
         if probed && cents >= LARGE_CENTS {
-            ctx.emit(alert("probe"));
+            out.emit(alert("probe"));
         }
         self.last.set(ctx, (time_ms, cents))?;
 
@@ -89,7 +94,7 @@ impl KeyedProcess<String, Payment> for Rules {
             .iter(ctx)?
             .any(|(name, time)| *name != country && time_ms - time <= HOUR_MS);
         if travelled {
-            ctx.emit(alert("travel"));
+            out.emit(alert("travel"));
         }
         self.countries.put(ctx, country, time_ms)?;
         Ok(())

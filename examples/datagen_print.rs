@@ -40,11 +40,12 @@ impl KeyedProcess<u64, Reading> for Highest {
     fn process(
         &mut self,
         (sensor, tenths): Reading,
-        ctx: &mut Context<'_, u64, String>,
+        ctx: &mut Context<'_, u64>,
+        out: &mut Collector<'_, String>,
     ) -> Result<()> {
         if self.so_far.get(ctx)?.is_none_or(|so_far| tenths > *so_far) {
             self.so_far.set(ctx, tenths)?;
-            ctx.emit(format!("sensor {sensor}: {:.1}", tenths as f64 / 10.0));
+            out.emit(format!("sensor {sensor}: {:.1}", tenths as f64 / 10.0));
         }
         Ok(())
     }

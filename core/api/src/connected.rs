@@ -12,8 +12,10 @@ use crate::builder::NewNode;
 use crate::key::KeySelector;
 use crate::keyed_stream::KeyedStream;
 use crate::operators::connected::{Keyed, KeyedCoProcess, Pair, TwoInputBody, TwoInputFunction};
+use crate::operators::keyed::KeysAtEnd;
 use crate::operators::{BadRecords, Policy};
 use crate::program::{OperatorMaker, TwoInputMaker};
+use crate::runtime_context::KeyedRuntimeContext;
 use crate::stage::Output;
 use crate::stream::{Function, Stream, groups, inbox};
 use crate::task::OperatorContext;
@@ -143,14 +145,15 @@ where
     where
         P: KeyedCoProcess<S::Key, A, B> + 'static,
         P::Out: Data,
-        F: Fn(&mut KeyedBackend<S::Key>) -> Result<P> + Function,
+        F: Fn(&mut KeyedRuntimeContext<'_, S::Key>) -> Result<P> + Function,
     {
         let (left, left_key) = self.left.partitioned();
         let (right, right_key) = self.right.partitioned();
         two_inputs((left, right), ("Co-Process", Some(uid.to_owned())), move |ctx| {
             let mut backend = KeyedBackend::new(groups(ctx.task), ctx.task.max_parallelism);
-            let process = make(&mut backend)?;
-            Ok(Keyed { process, left: left_key.clone(), right: right_key.clone(), backend })
+            let process = make(&mut KeyedRuntimeContext::new(ctx.task, &mut backend))?;
+            let (left, right) = (left_key.clone(), right_key.clone());
+            Ok(Keyed { process, left, right, backend, keys: KeysAtEnd::new() })
         })
     }
 }

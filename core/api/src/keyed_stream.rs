@@ -1,5 +1,6 @@
 //! Streams that are partitioned by a key.
 
+use std::cmp::Ordering;
 use std::sync::Arc;
 
 use millstream_graph::Partitioner;
@@ -7,15 +8,18 @@ use millstream_network::Data;
 use millstream_state::{GroupTable, KeyedBackend};
 use millstream_types::{Key, KeyGroup};
 
-use crate::Result;
 use crate::connected::KeyedConnectedStreams;
 use crate::key::KeySelector;
-use crate::operators::keyed::{KeyedProcess, ProcessStage, ReduceStage};
+use crate::operators::aggregate::{Aggregate, MapWithState, Number, keep_better};
+use crate::operators::keyed::{KeyedFunction, KeyedProcess, KeysAtEnd, ReduceStage};
+use crate::operators::process::ProcessStage;
 use crate::operators::{BadRecords, OnError};
 use crate::program::WriterMaker;
+use crate::runtime_context::KeyedRuntimeContext;
 use crate::stage::{Output, erase};
 use crate::stream::{Function, Stream, groups};
 use crate::writer;
+use crate::{ErrorContext as _, Result};
 
 /// A stream that is partitioned by a key.
 ///
@@ -119,6 +123,179 @@ impl<T: Data, S: KeySelector<T> + Sync> KeyedStream<T, S> {
         )
     }
 
+    /// Adds the records of each key to a value of another type, which `init` makes. In streaming
+    /// mode every update is emitted with its key, in batch mode the final value.
+    ///
+    /// ```
+    /// # use millstream::{prelude::*, testing::run_on};
+    /// let words = ["to", "be", "to"].map(str::to_owned);
+    /// let lengths = run_on(words, |words| {
+    ///     words.key_by(|word| word.len()).aggregate("words", Vec::new, |words, word| {
+    ///         words.push(word);
+    ///         Ok(())
+    ///     })
+    /// });
+    /// assert_eq!(lengths.unwrap().last(), Some(&(2, ["to", "be", "to"].map(str::to_owned).into())));
+    /// ```
+    pub fn aggregate<A, N, F>(self, uid: &str, init: N, add: F) -> Stream<(S::Key, A)>
+    where
+        S::Key: Data,
+        A: Data + Clone,
+        N: Fn() -> A + Function,
+        F: FnMut(&mut A, T) -> Result<()> + Function,
+    {
+        self.aggregated("Aggregate", uid, move || {
+            let (init, mut add) = (init.clone(), add.clone());
+            move |value: &mut Option<A>, record| add(value.get_or_insert_with(&init), record)
+        })
+    }
+
+    fn aggregated<A, F>(
+        self,
+        name: &'static str,
+        uid: &str,
+        make: impl Fn() -> F + Function,
+    ) -> Stream<(S::Key, A)>
+    where
+        S::Key: Data,
+        A: Data + Clone,
+        F: FnMut(&mut Option<A>, T) -> Result<()> + Send + 'static,
+    {
+        self.process(uid, move |ctx| {
+            let (value, final_only) = (ctx.value("value")?, ctx.is_batch());
+            Ok(Aggregate { value, add: make(), final_only })
+        })
+        .name(name)
+    }
+
+    /// Counts the records of each key. In streaming mode every count is emitted with its key, in
+    /// batch mode the final one.
+    ///
+    /// ```
+    /// # use millstream::{prelude::*, testing::run_on};
+    /// let counts = run_on(["to", "be", "to"].map(str::to_owned), |words| {
+    ///     words.key_by_ref(|word| word).count("count")
+    /// });
+    /// assert_eq!(counts.unwrap().last(), Some(&("to".to_owned(), 2)));
+    /// ```
+    pub fn count(self, uid: &str) -> Stream<(S::Key, u64)>
+    where
+        S::Key: Data,
+    {
+        self.aggregated("Count", uid, || {
+            |count: &mut Option<u64>, _| {
+                *count.get_or_insert(0) += 1;
+                Ok(())
+            }
+        })
+    }
+
+    /// Adds up a number of the records of each key. In streaming mode every sum is emitted with its
+    /// key, in batch mode the final one. A sum of integers that its type cannot hold is an error,
+    /// for which [`KeyedStream::on_error`] decides.
+    ///
+    /// ```
+    /// # use millstream::{prelude::*, testing::run_on};
+    /// let sums = run_on([1, 2, 3, 4], |numbers| numbers.key_by(|n| n % 2).sum("sum", |n| *n));
+    /// assert_eq!(sums.unwrap(), [(1, 1), (0, 2), (1, 4), (0, 6)]);
+    /// ```
+    pub fn sum<N, F>(self, uid: &str, number: F) -> Stream<(S::Key, N)>
+    where
+        S::Key: Data,
+        N: Number + Data,
+        F: Fn(&T) -> N + Function,
+    {
+        self.aggregated("Sum", uid, move || {
+            let number = number.clone();
+            move |sum: &mut Option<N>, record| {
+                let before = sum.unwrap_or(N::ZERO);
+                *sum = Some(before.checked_sum(number(&record)).with_context(|| {
+                    format!("the sum is beyond what a {} can hold", std::any::type_name::<N>())
+                })?);
+                Ok(())
+            }
+        })
+    }
+
+    /// The smallest value of the records of each key. In streaming mode the smallest so far is
+    /// emitted with its key for every record, in batch mode the final one. A value that compares
+    /// with nothing, like a NaN, gives way to any other.
+    ///
+    /// ```
+    /// # use millstream::{prelude::*, testing::run_on};
+    /// let least = run_on([3.5, 1.5, f64::NAN], |prices| prices.key_by(|_| ()).min("least", |p| *p));
+    /// assert_eq!(least.unwrap(), [((), 3.5), ((), 1.5), ((), 1.5)]);
+    /// ```
+    pub fn min<V, F>(self, uid: &str, value: F) -> Stream<(S::Key, V)>
+    where
+        S::Key: Data,
+        V: PartialOrd + Clone + Data,
+        F: Fn(&T) -> V + Function,
+    {
+        self.best("Min", uid, Ordering::Less, value)
+    }
+
+    /// The largest value of the records of each key; see [`KeyedStream::min`].
+    ///
+    /// ```
+    /// # use millstream::{prelude::*, testing::run_on};
+    /// let most = run_on([3, 1, 4], |numbers| numbers.key_by(|_| ()).max("most", |n| *n));
+    /// assert_eq!(most.unwrap(), [((), 3), ((), 3), ((), 4)]);
+    /// ```
+    pub fn max<V, F>(self, uid: &str, value: F) -> Stream<(S::Key, V)>
+    where
+        S::Key: Data,
+        V: PartialOrd + Clone + Data,
+        F: Fn(&T) -> V + Function,
+    {
+        self.best("Max", uid, Ordering::Greater, value)
+    }
+
+    fn best<V, F>(
+        self,
+        name: &'static str,
+        uid: &str,
+        better: Ordering,
+        value: F,
+    ) -> Stream<(S::Key, V)>
+    where
+        S::Key: Data,
+        V: PartialOrd + Clone + Data,
+        F: Fn(&T) -> V + Function,
+    {
+        self.aggregated(name, uid, move || {
+            let value = value.clone();
+            move |best: &mut Option<V>, record| {
+                keep_better(best, value(&record), better);
+                Ok(())
+            }
+        })
+    }
+
+    /// Turns each record into another with the help of the key's state, which is `None` before the
+    /// first record and forgotten if the function leaves `None`.
+    ///
+    /// ```
+    /// # use millstream::{prelude::*, testing::run_on};
+    /// let differences = run_on([3, 5, 4], |numbers| {
+    ///     numbers.key_by(|_| ()).map_with_state("difference", |last: &mut Option<i32>, n| {
+    ///         Ok(n - last.replace(n).unwrap_or(n))
+    ///     })
+    /// });
+    /// assert_eq!(differences.unwrap(), [0, 2, -1]);
+    /// ```
+    pub fn map_with_state<V, O, F>(self, uid: &str, function: F) -> Stream<O>
+    where
+        V: Clone + Send + 'static,
+        O: Data,
+        F: FnMut(&mut Option<V>, T) -> Result<O> + Function,
+    {
+        self.process(uid, move |ctx| {
+            Ok(MapWithState { state: ctx.value("state")?, function: function.clone() })
+        })
+        .name("Map")
+    }
+
     /// Runs a function with state on each record. `make` makes one instance per subtask and
     /// declares its states.
     ///
@@ -130,10 +307,15 @@ impl<T: Data, S: KeySelector<T> + Sync> KeyedStream<T, S> {
     /// impl KeyedProcess<u32, u32> for First {
     ///     type Out = u32;
     ///
-    ///     fn process(&mut self, n: u32, ctx: &mut Context<'_, u32, u32>) -> Result<()> {
+    ///     fn process(
+    ///         &mut self,
+    ///         n: u32,
+    ///         ctx: &mut Context<'_, u32>,
+    ///         out: &mut Collector<'_, u32>,
+    ///     ) -> Result<()> {
     ///         if self.0.get(ctx)?.is_none() {
     ///             self.0.set(ctx, ())?;
-    ///             ctx.emit(n);
+    ///             out.emit(n);
     ///         }
     ///         Ok(())
     ///     }
@@ -148,7 +330,7 @@ impl<T: Data, S: KeySelector<T> + Sync> KeyedStream<T, S> {
     where
         P: KeyedProcess<S::Key, T> + 'static,
         P::Out: Data,
-        F: Fn(&mut KeyedBackend<S::Key>) -> Result<P> + Function,
+        F: Fn(&mut KeyedRuntimeContext<'_, S::Key>) -> Result<P> + Function,
     {
         let (stream, selector) = self.partitioned();
         let policy = stream.on_error.clone();
@@ -159,20 +341,13 @@ impl<T: Data, S: KeySelector<T> + Sync> KeyedStream<T, S> {
             Arc::new(move |ctx, outputs| {
                 let bad = BadRecords::of(&policy, ctx);
                 let mut backend = KeyedBackend::new(groups(ctx.task), ctx.task.max_parallelism);
-                let process = make(&mut backend)?;
+                let process = make(&mut KeyedRuntimeContext::new(ctx.task, &mut backend))?;
                 if bad.goes_on() {
                     backend.keep_undo();
                 }
-                Ok(erase::<T>(Box::new(ProcessStage {
-                    selector: selector.clone(),
-                    process,
-                    backend,
-                    bad,
-                    output: Output::new(outputs)?,
-                    records: Vec::new().into_iter(),
-                    timestamps: Vec::new().into_iter(),
-                    results: Vec::new(),
-                })))
+                let (selector, keys) = (selector.clone(), KeysAtEnd::new());
+                let function = KeyedFunction { selector, process, backend, keys };
+                Ok(erase::<T>(Box::new(ProcessStage::new(function, bad, Output::new(outputs)?))))
             }),
         )
     }

@@ -23,8 +23,10 @@ use crate::key::{ByRef, ByValue};
 use crate::keyed_stream::KeyedStream;
 use crate::operators::flat_map::FlatMapStage;
 use crate::operators::map::MapStage;
+use crate::operators::process::{Plain, Process, ProcessStage};
 use crate::operators::{BadRecords, OnError, Policy};
 use crate::program::{InputMaker, OperatorMaker, OutputMaker, StageMaker, WriterMaker};
+use crate::runtime_context::RuntimeContext;
 use crate::side::OutputTag;
 use crate::stage::{Output, erase, reveal};
 use crate::task::{InputContext, OperatorContext, TaskContext};
@@ -191,10 +193,11 @@ impl<T: Data> Stream<T> {
         Stream::of_node(builder, node)
     }
 
-    fn map_stage<O, F>(self, name: &'static str, function: F) -> Stream<O>
+    fn map_stage<O, F, M>(self, name: &'static str, make: M) -> Stream<O>
     where
         O: Data,
-        F: FnMut(T) -> Result<Option<O>> + Function,
+        F: FnMut(T) -> Result<Option<O>> + Send + 'static,
+        M: Fn(&RuntimeContext<'_>) -> Result<F> + Function,
     {
         let policy = self.on_error.clone();
         self.operator(
@@ -203,7 +206,7 @@ impl<T: Data> Stream<T> {
             false,
             Arc::new(move |ctx, outputs| {
                 Ok(erase::<T>(Box::new(MapStage {
-                    function: function.clone(),
+                    function: make(&RuntimeContext::new(ctx.task))?,
                     bad: BadRecords::of(&policy, ctx),
                     output: Output::new(outputs)?,
                 })))
@@ -218,8 +221,44 @@ impl<T: Data> Stream<T> {
     /// let doubled = run_on([1, 2], |numbers| numbers.map(|n| Ok(n * 2)));
     /// assert_eq!(doubled.unwrap(), [2, 4]);
     /// ```
-    pub fn map<O: Data, F: FnMut(T) -> Result<O> + Function>(self, mut function: F) -> Stream<O> {
-        self.map_stage("Map", move |record| function(record).map(Some))
+    pub fn map<O: Data, F: FnMut(T) -> Result<O> + Function>(self, function: F) -> Stream<O> {
+        self.map_with(move |_| Ok(function.clone()))
+    }
+
+    /// As [`Stream::map`], with a function that is made in each subtask: for functions that own a
+    /// resource (a connection, a cache), which cannot be cloned.
+    ///
+    /// ```
+    /// # use millstream::{prelude::*, testing::run_on};
+    /// # fn main() -> Result<()> {
+    /// let path = std::env::temp_dir().join(format!("log-of-{}", std::process::id()));
+    /// # let log = path.clone();
+    /// let numbered = run_on([7, 8], |numbers| {
+    ///     numbers.map_with(move |ctx| {
+    ///         let mut log = std::fs::File::create(&path).context("the log cannot be made")?;
+    ///         let subtask = ctx.subtask();
+    ///         Ok(move |n: u64| {
+    ///             use std::io::Write;
+    ///             writeln!(log, "{n}")?;
+    ///             Ok((subtask, n))
+    ///         })
+    ///     })
+    /// })?;
+    /// assert_eq!(numbered, [(0, 7), (0, 8)]);
+    /// # std::fs::remove_file(log)?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn map_with<O, F, M>(self, make: M) -> Stream<O>
+    where
+        O: Data,
+        F: FnMut(T) -> Result<O> + Send + 'static,
+        M: Fn(&RuntimeContext<'_>) -> Result<F> + Function,
+    {
+        self.map_stage("Map", move |ctx| {
+            let mut function = make(ctx)?;
+            Ok(move |record| function(record).map(Some))
+        })
     }
 
     /// Keeps the records that `keep` says yes to.
@@ -229,8 +268,54 @@ impl<T: Data> Stream<T> {
     /// let even = run_on([1, 2, 3, 4], |numbers| numbers.filter(|n| Ok(n % 2 == 0)));
     /// assert_eq!(even.unwrap(), [2, 4]);
     /// ```
-    pub fn filter<F: FnMut(&T) -> Result<bool> + Function>(self, mut keep: F) -> Self {
-        self.map_stage("Filter", move |record| Ok(keep(&record)?.then_some(record)))
+    pub fn filter<F: FnMut(&T) -> Result<bool> + Function>(self, keep: F) -> Self {
+        self.filter_with(move |_| Ok(keep.clone()))
+    }
+
+    /// As [`Stream::filter`], with a function that is made in each subtask; see
+    /// [`Stream::map_with`].
+    ///
+    /// ```
+    /// # use millstream::{prelude::*, testing::run_on};
+    /// let distinct = run_on([1, 1, 2], |numbers| {
+    ///     numbers.filter_with(|_| {
+    ///         let mut seen = std::collections::HashSet::new();
+    ///         Ok(move |n: &u32| Ok(seen.insert(*n)))
+    ///     })
+    /// });
+    /// assert_eq!(distinct.unwrap(), [1, 2]);
+    /// ```
+    pub fn filter_with<F, M>(self, make: M) -> Self
+    where
+        F: FnMut(&T) -> Result<bool> + Send + 'static,
+        M: Fn(&RuntimeContext<'_>) -> Result<F> + Function,
+    {
+        self.map_stage("Filter", move |ctx| {
+            let mut keep = make(ctx)?;
+            Ok(move |record| Ok(keep(&record)?.then_some(record)))
+        })
+    }
+
+    /// Shows each record to a function and hands it on.
+    ///
+    /// ```
+    /// # use millstream::{prelude::*, testing::run_on};
+    /// let same = run_on([1, 2], |numbers| {
+    ///     numbers.inspect(|n| {
+    ///         eprintln!("number {n}");
+    ///         Ok(())
+    ///     })
+    /// });
+    /// assert_eq!(same.unwrap(), [1, 2]);
+    /// ```
+    pub fn inspect<F: FnMut(&T) -> Result<()> + Function>(self, look: F) -> Self {
+        self.map_stage("Inspect", move |_| {
+            let mut look = look.clone();
+            Ok(move |record| {
+                look(&record)?;
+                Ok(Some(record))
+            })
+        })
     }
 
     /// Turns each record into any number of others. The results are taken from the iterator as
@@ -248,6 +333,30 @@ impl<T: Data> Stream<T> {
         It::Item: Data,
         F: FnMut(T) -> Result<It> + Function,
     {
+        self.flat_map_with(move |_| Ok(function.clone()))
+    }
+
+    /// As [`Stream::flat_map`], with a function that is made in each subtask; see
+    /// [`Stream::map_with`].
+    ///
+    /// ```
+    /// # use millstream::{prelude::*, testing::run_on};
+    /// let copies = run_on([1, 2], |numbers| {
+    ///     numbers.flat_map_with(|ctx| {
+    ///         let copies = ctx.parallelism() as usize + 1;
+    ///         Ok(move |n: u32| Ok(vec![n; copies]))
+    ///     })
+    /// });
+    /// assert_eq!(copies.unwrap(), [1, 1, 2, 2]);
+    /// ```
+    pub fn flat_map_with<It, F, M>(self, make: M) -> Stream<It::Item>
+    where
+        It: IntoIterator + 'static,
+        It::IntoIter: Send + 'static,
+        It::Item: Data,
+        F: FnMut(T) -> Result<It> + Send + 'static,
+        M: Fn(&RuntimeContext<'_>) -> Result<F> + Function,
+    {
         let policy = self.on_error.clone();
         self.operator(
             "Flat Map",
@@ -255,7 +364,7 @@ impl<T: Data> Stream<T> {
             false,
             Arc::new(move |ctx, outputs| {
                 Ok(erase::<T>(Box::new(FlatMapStage::<T, It, F> {
-                    function: function.clone(),
+                    function: make(&RuntimeContext::new(ctx.task))?,
                     bad: BadRecords::of(&policy, ctx),
                     output: Output::new(outputs)?,
                     records: Vec::new().into_iter(),
@@ -263,6 +372,28 @@ impl<T: Data> Stream<T> {
                     current: None,
                     results: Batch::new(),
                 })))
+            }),
+        )
+    }
+
+    /// Runs a function with side outputs on each record; `make` makes one instance per subtask.
+    /// See [`Collector`](crate::Collector) for an example.
+    pub fn process<P, M>(self, make: M) -> Stream<P::Out>
+    where
+        P: Process<T> + 'static,
+        P::Out: Data,
+        M: Fn(&RuntimeContext<'_>) -> Result<P> + Function,
+    {
+        let policy = self.on_error.clone();
+        self.operator(
+            "Process",
+            None,
+            false,
+            Arc::new(move |ctx, outputs| {
+                let process = make(&RuntimeContext::new(ctx.task))?;
+                let (function, bad) =
+                    (Plain { process, finished: false }, BadRecords::of(&policy, ctx));
+                Ok(erase::<T>(Box::new(ProcessStage::new(function, bad, Output::new(outputs)?))))
             }),
         )
     }

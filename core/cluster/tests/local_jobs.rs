@@ -4,6 +4,8 @@
 
 #[path = "local_jobs/contracts.rs"]
 mod contracts;
+#[path = "local_jobs/finish.rs"]
+mod finish;
 #[path = "local_jobs/graphs.rs"]
 mod graphs;
 #[path = "local_jobs/refused.rs"]
@@ -405,16 +407,21 @@ static REPEATED: OutputTag<(u64, u64)> = OutputTag::new("repeated");
 impl KeyedProcess<u64, u64> for Distinct {
     type Out = u64;
 
-    fn process(&mut self, record: u64, ctx: &mut Context<'_, u64, u64>) -> Result<()> {
+    fn process(
+        &mut self,
+        record: u64,
+        ctx: &mut Context<'_, u64>,
+        out: &mut Collector<'_, u64>,
+    ) -> Result<()> {
         if self.seen.get(ctx, &record)?.is_some() {
             let before = self.last.get(ctx)?.copied().unwrap_or_default();
-            return ctx.emit_to(&REPEATED, (record, before));
+            return out.emit_to(&REPEATED, (record, before));
         }
         self.seen.put(ctx, record, ())?;
         self.last.set(ctx, record)?;
         self.all.add(ctx, record)?;
         let count = self.all.get(ctx)?.len() as u64;
-        ctx.emit(count);
+        out.emit(count);
         Ok(())
     }
 }
@@ -470,16 +477,22 @@ struct Limit {
 impl KeyedCoProcess<u64, u64, (u64, u64)> for Limit {
     type Out = (u64, u64);
 
-    fn process_left(&mut self, record: u64, ctx: &mut Context<'_, u64, Self::Out>) -> Result<()> {
+    fn process_left(
+        &mut self,
+        record: u64,
+        ctx: &mut Context<'_, u64>,
+        out: &mut Collector<'_, Self::Out>,
+    ) -> Result<()> {
         let limit = self.limit.get(ctx)?.copied().unwrap_or_default();
-        ctx.emit((record, limit));
+        out.emit((record, limit));
         Ok(())
     }
 
     fn process_right(
         &mut self,
         record: (u64, u64),
-        ctx: &mut Context<'_, u64, Self::Out>,
+        ctx: &mut Context<'_, u64>,
+        _: &mut Collector<'_, Self::Out>,
     ) -> Result<()> {
         self.limit.set(ctx, record.1).map_err(Into::into)
     }

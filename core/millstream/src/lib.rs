@@ -37,11 +37,12 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 #[doc(inline)]
 pub use millstream_api::{
-    Args, Batch, Boundedness, ByRef, ByValue, ConnectedStreams, Context, Data, Environment, Error,
-    ErrorContext, Function, JobClient, JobId, JobResult, JobStatus, Key, KeyHasher, KeySelector,
-    KeyedBackend, KeyedCoProcess, KeyedConnectedStreams, KeyedProcess, KeyedStream, ListState,
-    MapState, OnError, OutputTag, Result, RuntimeMode, StateError, Stream, StreamSink, ValueState,
-    bail, ensure, error,
+    Args, Batch, Boundedness, ByRef, ByValue, Collector, ConnectedStreams, Context, Counter, Data,
+    Environment, Error, ErrorContext, Function, JobClient, JobId, JobResult, JobStatus, Key,
+    KeyHasher, KeySelector, KeyedCoProcess, KeyedConnectedStreams, KeyedProcess,
+    KeyedRuntimeContext, KeyedStream, ListState, MapState, Number, OnError, OutputTag, Process,
+    Result, RuntimeContext, RuntimeMode, StateError, Stream, StreamSink, ValueState, bail, ensure,
+    error,
 };
 /// ```
 /// use millstream::Key;
@@ -114,8 +115,9 @@ pub mod prelude {
     pub use crate::connectors::*;
     #[doc(no_inline)]
     pub use crate::{
-        Args, Context, Environment, ErrorContext, KeyedBackend, KeyedCoProcess, KeyedProcess,
-        ListState, MapState, OnError, OutputTag, Result, RuntimeMode, Str, Stream, ValueState,
+        Args, Collector, Context, Environment, ErrorContext, Key, KeyedCoProcess, KeyedProcess,
+        KeyedRuntimeContext, ListState, MapState, OnError, OutputTag, Process, Result,
+        RuntimeContext, RuntimeMode, Str, Stream, ValueState, bail,
     };
 }
 

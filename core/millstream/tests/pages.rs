@@ -13,10 +13,15 @@ struct Behind(ValueState<u64>);
 impl KeyedProcess<u64, u64> for Behind {
     type Out = bool;
 
-    fn process(&mut self, n: u64, ctx: &mut Context<'_, u64, bool>) -> Result<()> {
+    fn process(
+        &mut self,
+        n: u64,
+        ctx: &mut Context<'_, u64>,
+        out: &mut Collector<'_, bool>,
+    ) -> Result<()> {
         let behind = self.0.get(ctx)?.is_some_and(|last| n < *last);
         self.0.set(ctx, n)?;
-        ctx.emit(behind);
+        out.emit(behind);
         Ok(())
     }
 }

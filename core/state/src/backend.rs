@@ -35,8 +35,11 @@ pub trait KeyedContext {
     /// The key's type.
     type Key: Key;
 
-    /// The operator's states.
-    fn backend(&mut self) -> &mut KeyedBackend<Self::Key>;
+    /// The operator's states, to read.
+    fn backend(&self) -> &KeyedBackend<Self::Key>;
+
+    /// The operator's states, to change.
+    fn backend_mut(&mut self) -> &mut KeyedBackend<Self::Key>;
 }
 
 /// The keyed states of one operator's subtask.
@@ -57,10 +60,42 @@ pub struct KeyedBackend<K> {
     groups: Range<u16>,
     max_parallelism: MaxParallelism,
     names: Vec<&'static str>,
-    tables: Vec<Box<dyn Any + Send>>,
+    tables: Vec<Box<dyn AnyTable<K>>>,
     current: Option<(K, u64)>,
     /// How to undo what was done since the key was set; `None` if it cannot be asked for.
     undo: Option<Vec<Undo<K>>>,
+}
+
+/// A state's table without the type of its values.
+trait AnyTable<K>: Send {
+    fn as_any(&self) -> &dyn Any;
+    fn as_any_mut(&mut self) -> &mut dyn Any;
+    fn contains(&self, hash: u64, key: &K) -> bool;
+    fn keys_of_group<'a>(&'a self, at: usize) -> Box<dyn Iterator<Item = &'a K> + 'a>;
+}
+
+impl<K: Key, V: Send + 'static> AnyTable<K> for GroupTable<K, V> {
+    fn as_any(&self) -> &dyn Any {
+        self
+    }
+
+    fn as_any_mut(&mut self) -> &mut dyn Any {
+        self
+    }
+
+    fn contains(&self, hash: u64, key: &K) -> bool {
+        self.get(hash, key).is_some()
+    }
+
+    fn keys_of_group<'a>(&'a self, at: usize) -> Box<dyn Iterator<Item = &'a K> + 'a> {
+        Box::new(self.keys_of_group(at))
+    }
+}
+
+impl<K> std::fmt::Debug for dyn AnyTable<K> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Table").finish_non_exhaustive()
+    }
 }
 
 /// Undoes one change of the current key's state.
@@ -138,6 +173,29 @@ impl<K: Key> KeyedBackend<K> {
         }
     }
 
+    /// The keys that have a value in any state, each once, of the key group at this place (from 0);
+    /// `None` beyond the last group.
+    #[must_use]
+    pub fn keys_of_group(&self, at: usize) -> Option<Vec<K>> {
+        if at >= self.groups.len() {
+            return None;
+        }
+        let mut keys = Vec::new();
+        for (number, table) in self.tables.iter().enumerate() {
+            let earlier = self.tables.get(..number).unwrap_or_default();
+            keys.extend(
+                table
+                    .keys_of_group(at)
+                    .filter(|key| {
+                        let hash = key.stable_hash();
+                        !earlier.iter().any(|table| table.contains(hash, key))
+                    })
+                    .cloned(),
+            );
+        }
+        Some(keys)
+    }
+
     /// From now on remembers how to undo what is done to the state of the key at hand. Changes cost
     /// more then, and those in place a copy of the value.
     pub fn keep_undo(&mut self) {
@@ -171,7 +229,7 @@ impl<K: Key> KeyedBackend<K> {
     ) {
         if let Some(all) = &mut self.undo {
             let run = Box::new(move |backend: &mut Self| {
-                if let Ok((table, hash, key)) = backend.at::<V>(slot) {
+                if let Ok((table, hash, key)) = backend.at_mut::<V>(slot) {
                     undo(table, hash, key);
                 }
             });
@@ -189,13 +247,27 @@ impl<K: Key> KeyedBackend<K> {
         &self.current.as_ref().expect("the operator sets the key before user code runs").0
     }
 
-    /// The table of a declared state with the current key and its hash.
+    /// The table of a declared state with the current key and its hash, to read.
     #[inline]
     pub(crate) fn at<V: Send + 'static>(
+        &self,
+        slot: Slot,
+    ) -> Result<(&GroupTable<K, V>, u64, &K), StateError> {
+        let table = self.tables.get(slot.index).and_then(|table| table.as_any().downcast_ref());
+        match (table, &self.current) {
+            (Some(table), Some((key, hash))) => Ok((table, *hash, key)),
+            (None, _) | (_, None) => Err(StateError::Foreign(slot.name)),
+        }
+    }
+
+    /// The table of a declared state with the current key and its hash, to change.
+    #[inline]
+    pub(crate) fn at_mut<V: Send + 'static>(
         &mut self,
         slot: Slot,
     ) -> Result<(&mut GroupTable<K, V>, u64, &K), StateError> {
-        let table = self.tables.get_mut(slot.index).and_then(|table| table.downcast_mut());
+        let table =
+            self.tables.get_mut(slot.index).and_then(|table| table.as_any_mut().downcast_mut());
         match (table, &self.current) {
             (Some(table), Some((key, hash))) => Ok((table, *hash, key)),
             (None, _) | (_, None) => Err(StateError::Foreign(slot.name)),
@@ -206,7 +278,11 @@ impl<K: Key> KeyedBackend<K> {
 impl<K: Key> KeyedContext for KeyedBackend<K> {
     type Key = K;
 
-    fn backend(&mut self) -> &mut Self {
+    fn backend(&self) -> &Self {
+        self
+    }
+
+    fn backend_mut(&mut self) -> &mut Self {
         self
     }
 }

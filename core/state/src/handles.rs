@@ -42,7 +42,7 @@ impl<V: Clone + Send + 'static> ValueState<V> {
     /// # Errors
     /// [`StateError::Foreign`].
     #[inline]
-    pub fn get<'a, C: KeyedContext>(&self, ctx: &'a mut C) -> Result<Option<&'a V>, StateError> {
+    pub fn get<'a, C: KeyedContext>(&self, ctx: &'a C) -> Result<Option<&'a V>, StateError> {
         let (table, hash, key) = ctx.backend().at::<V>(self.slot)?;
         Ok(table.get(hash, key))
     }
@@ -57,13 +57,13 @@ impl<V: Clone + Send + 'static> ValueState<V> {
         ctx: &'a mut C,
         vacant: impl FnOnce() -> V,
     ) -> Result<&'a mut V, StateError> {
-        let backend = ctx.backend();
+        let backend = ctx.backend_mut();
         if backend.keeps_undo() && !backend.is_changed(self.slot) {
-            let (table, hash, key) = backend.at::<V>(self.slot)?;
+            let (table, hash, key) = backend.at_mut::<V>(self.slot)?;
             let before = table.get(hash, key).cloned();
             backend.on_take_back(self.slot, restore(before));
         }
-        let (table, hash, key) = backend.at::<V>(self.slot)?;
+        let (table, hash, key) = backend.at_mut::<V>(self.slot)?;
         Ok(table.get_or_insert_with(hash, key, vacant).0)
     }
 
@@ -73,8 +73,8 @@ impl<V: Clone + Send + 'static> ValueState<V> {
     /// [`StateError::Foreign`].
     #[inline]
     pub fn set<C: KeyedContext>(&self, ctx: &mut C, value: V) -> Result<(), StateError> {
-        let backend = ctx.backend();
-        let (table, hash, key) = backend.at::<V>(self.slot)?;
+        let backend = ctx.backend_mut();
+        let (table, hash, key) = backend.at_mut::<V>(self.slot)?;
         let before = table.replace(hash, key, value);
         backend.on_take_back(self.slot, restore(before));
         Ok(())
@@ -85,8 +85,8 @@ impl<V: Clone + Send + 'static> ValueState<V> {
     /// # Errors
     /// [`StateError::Foreign`].
     pub fn clear<C: KeyedContext>(&self, ctx: &mut C) -> Result<(), StateError> {
-        let backend = ctx.backend();
-        let (table, hash, key) = backend.at::<V>(self.slot)?;
+        let backend = ctx.backend_mut();
+        let (table, hash, key) = backend.at_mut::<V>(self.slot)?;
         let before = table.remove(hash, key);
         backend.on_take_back(self.slot, restore(before));
         Ok(())
@@ -116,7 +116,8 @@ fn restore<K: Key, V>(before: Option<V>) -> impl FnOnce(&mut GroupTable<K, V>, u
 /// names.add(ctx, "a".to_owned())?;
 /// names.add(ctx, "b".to_owned())?;
 /// assert_eq!(names.get(ctx)?, ["a", "b"]);
-/// assert_eq!(names.take(ctx)?.len(), 2);
+/// names.update(ctx, vec!["c".to_owned()])?;
+/// assert_eq!(names.take(ctx)?, ["c"]);
 /// assert!(names.get(ctx)?.is_empty());
 /// # Ok::<(), StateError>(())
 /// ```
@@ -135,7 +136,7 @@ impl<V: Clone + Send + 'static> ListState<V> {
     ///
     /// # Errors
     /// [`StateError::Foreign`].
-    pub fn get<'a, C: KeyedContext>(&self, ctx: &'a mut C) -> Result<&'a [V], StateError> {
+    pub fn get<'a, C: KeyedContext>(&self, ctx: &'a C) -> Result<&'a [V], StateError> {
         let (table, hash, key) = ctx.backend().at::<Vec<V>>(self.slot)?;
         Ok(table.get(hash, key).map_or(&[], Vec::as_slice))
     }
@@ -145,8 +146,8 @@ impl<V: Clone + Send + 'static> ListState<V> {
     /// # Errors
     /// [`StateError::Foreign`].
     pub fn add<C: KeyedContext>(&self, ctx: &mut C, value: V) -> Result<(), StateError> {
-        let backend = ctx.backend();
-        let (table, hash, key) = backend.at::<Vec<V>>(self.slot)?;
+        let backend = ctx.backend_mut();
+        let (table, hash, key) = backend.at_mut::<Vec<V>>(self.slot)?;
         table.get_or_insert_with(hash, key, Vec::new).0.push(value);
         backend.on_take_back(self.slot, |table: &mut GroupTable<C::Key, Vec<V>>, hash, key| {
             if let Some(list) = table.get_mut(hash, key) {
@@ -159,14 +160,29 @@ impl<V: Clone + Send + 'static> ListState<V> {
         Ok(())
     }
 
+    /// Replaces the current key's list; an empty one is forgotten.
+    ///
+    /// # Errors
+    /// [`StateError::Foreign`].
+    pub fn update<C: KeyedContext>(&self, ctx: &mut C, list: Vec<V>) -> Result<(), StateError> {
+        let backend = ctx.backend_mut();
+        let (table, hash, key) = backend.at_mut::<Vec<V>>(self.slot)?;
+        let before = match list.is_empty() {
+            true => table.remove(hash, key),
+            false => table.replace(hash, key, list),
+        };
+        backend.on_take_back(self.slot, restore(before));
+        Ok(())
+    }
+
     /// Takes the current key's list and leaves it empty.
     ///
     /// # Errors
     /// [`StateError::Foreign`].
     pub fn take<C: KeyedContext>(&self, ctx: &mut C) -> Result<Vec<V>, StateError> {
-        let backend = ctx.backend();
+        let backend = ctx.backend_mut();
         let keeps = backend.keeps_undo();
-        let (table, hash, key) = backend.at::<Vec<V>>(self.slot)?;
+        let (table, hash, key) = backend.at_mut::<Vec<V>>(self.slot)?;
         let list = table.remove(hash, key).unwrap_or_default();
         if keeps && !list.is_empty() {
             backend.on_take_back(self.slot, restore(Some(list.clone())));
@@ -189,7 +205,11 @@ impl<V: Clone + Send + 'static> ListState<V> {
 /// counts.put(ctx, a.clone(), 1)?;
 /// assert_eq!(counts.get(ctx, &a)?, Some(&1));
 /// assert_eq!(counts.remove(ctx, &b)?, None);
+/// assert!(counts.contains(ctx, &a)? && !counts.contains(ctx, &b)?);
 /// assert_eq!(counts.iter(ctx)?.map(|(_, count)| count).sum::<u64>(), 1);
+/// assert_eq!((counts.keys(ctx)?.count(), counts.values(ctx)?.sum::<u64>()), (1, 1));
+/// counts.clear(ctx)?;
+/// assert!(counts.is_empty(ctx)?);
 /// # Ok::<(), StateError>(())
 /// ```
 #[derive(Debug)]
@@ -209,7 +229,7 @@ impl<M: Key + std::hash::Hash, V: Clone + Send + 'static> MapState<M, V> {
     /// [`StateError::Foreign`].
     pub fn get<'a, C: KeyedContext>(
         &self,
-        ctx: &'a mut C,
+        ctx: &'a C,
         name: &M,
     ) -> Result<Option<&'a V>, StateError> {
         let (table, hash, key) = ctx.backend().at::<HashMap<M, V>>(self.slot)?;
@@ -221,9 +241,9 @@ impl<M: Key + std::hash::Hash, V: Clone + Send + 'static> MapState<M, V> {
     /// # Errors
     /// [`StateError::Foreign`].
     pub fn put<C: KeyedContext>(&self, ctx: &mut C, name: M, value: V) -> Result<(), StateError> {
-        let backend = ctx.backend();
+        let backend = ctx.backend_mut();
         let undone = backend.keeps_undo().then(|| name.clone());
-        let (table, hash, key) = backend.at::<HashMap<M, V>>(self.slot)?;
+        let (table, hash, key) = backend.at_mut::<HashMap<M, V>>(self.slot)?;
         let before = table.get_or_insert_with(hash, key, HashMap::new).0.insert(name, value);
         if let Some(name) = undone {
             backend.on_take_back(self.slot, restore_entry(name, before));
@@ -237,9 +257,9 @@ impl<M: Key + std::hash::Hash, V: Clone + Send + 'static> MapState<M, V> {
     /// # Errors
     /// [`StateError::Foreign`].
     pub fn remove<C: KeyedContext>(&self, ctx: &mut C, name: &M) -> Result<Option<V>, StateError> {
-        let backend = ctx.backend();
+        let backend = ctx.backend_mut();
         let keeps = backend.keeps_undo();
-        let (table, hash, key) = backend.at::<HashMap<M, V>>(self.slot)?;
+        let (table, hash, key) = backend.at_mut::<HashMap<M, V>>(self.slot)?;
         let Some(map) = table.get_mut(hash, key) else { return Ok(None) };
         let value = map.remove(name);
         if map.is_empty() {
@@ -251,16 +271,66 @@ impl<M: Key + std::hash::Hash, V: Clone + Send + 'static> MapState<M, V> {
         Ok(value)
     }
 
+    /// Whether the current key's map has an entry of this name.
+    ///
+    /// # Errors
+    /// [`StateError::Foreign`].
+    pub fn contains<C: KeyedContext>(&self, ctx: &C, name: &M) -> Result<bool, StateError> {
+        Ok(self.get(ctx, name)?.is_some())
+    }
+
+    /// Whether the current key's map has no entry.
+    ///
+    /// # Errors
+    /// [`StateError::Foreign`].
+    pub fn is_empty<C: KeyedContext>(&self, ctx: &C) -> Result<bool, StateError> {
+        Ok(self.iter(ctx)?.next().is_none())
+    }
+
     /// The entries of the current key's map, in no order.
     ///
     /// # Errors
     /// [`StateError::Foreign`].
     pub fn iter<'a, C: KeyedContext>(
         &self,
-        ctx: &'a mut C,
+        ctx: &'a C,
     ) -> Result<impl Iterator<Item = (&'a M, &'a V)> + use<'a, M, V, C>, StateError> {
         let (table, hash, key) = ctx.backend().at::<HashMap<M, V>>(self.slot)?;
         Ok(table.get(hash, key).into_iter().flatten())
+    }
+
+    /// The names of the current key's entries, in no order.
+    ///
+    /// # Errors
+    /// [`StateError::Foreign`].
+    pub fn keys<'a, C: KeyedContext>(
+        &self,
+        ctx: &'a C,
+    ) -> Result<impl Iterator<Item = &'a M> + use<'a, M, V, C>, StateError> {
+        Ok(self.iter(ctx)?.map(|(name, _)| name))
+    }
+
+    /// The values of the current key's entries, in no order.
+    ///
+    /// # Errors
+    /// [`StateError::Foreign`].
+    pub fn values<'a, C: KeyedContext>(
+        &self,
+        ctx: &'a C,
+    ) -> Result<impl Iterator<Item = &'a V> + use<'a, M, V, C>, StateError> {
+        Ok(self.iter(ctx)?.map(|(_, value)| value))
+    }
+
+    /// Forgets the current key's map.
+    ///
+    /// # Errors
+    /// [`StateError::Foreign`].
+    pub fn clear<C: KeyedContext>(&self, ctx: &mut C) -> Result<(), StateError> {
+        let backend = ctx.backend_mut();
+        let (table, hash, key) = backend.at_mut::<HashMap<M, V>>(self.slot)?;
+        let before = table.remove(hash, key);
+        backend.on_take_back(self.slot, restore(before));
+        Ok(())
     }
 }
 

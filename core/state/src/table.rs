@@ -141,6 +141,11 @@ impl<K: Key, V> GroupTable<K, V> {
         self.groups.iter().all(HashTable::is_empty)
     }
 
+    /// The keys of the group at this place (from 0, in the order of the range).
+    pub(crate) fn keys_of_group(&self, at: usize) -> impl Iterator<Item = &K> {
+        self.groups.get(at).into_iter().flatten().map(|(key, _)| key)
+    }
+
     /// Takes the last group out, with all its keys; `None` once all are taken.
     pub fn pop_group(&mut self) -> Option<impl Iterator<Item = (K, V)> + use<K, V>> {
         self.groups.pop().map(HashTable::into_iter)

@@ -11,7 +11,9 @@ use millstream_types::Key;
 use crate::Result;
 use crate::body::{EndCount, Upstream};
 use crate::key::KeySelector;
-use crate::operators::keyed::Context;
+use crate::operators::collector::Collector;
+use crate::operators::keyed::{Context, KeysAtEnd};
+use crate::operators::process::finish_some;
 use crate::operators::{BadRecords, continue_while};
 use crate::stage::Output;
 use crate::task::{Step, TaskBody};
@@ -20,21 +22,20 @@ use crate::task::{Step, TaskBody};
 pub(crate) trait TwoInputFunction<A, B>: Send {
     type Out: Send + 'static;
 
-    fn left(&mut self, record: A, sink: &mut TwoInputSink<'_, Self::Out>) -> Result<()>;
-    fn right(&mut self, record: B, sink: &mut TwoInputSink<'_, Self::Out>) -> Result<()>;
+    fn left(&mut self, record: A, out: &mut Collector<'_, Self::Out>) -> Result<()>;
+    fn right(&mut self, record: B, out: &mut Collector<'_, Self::Out>) -> Result<()>;
 
     /// From now on remembers what a record changes in its state; called before the first one.
     fn keep_undo(&mut self) {}
 
     /// Undoes what the last record changed in its state.
     fn take_back(&mut self) {}
-}
 
-/// Where a two-input function's results go.
-pub(crate) struct TwoInputSink<'a, O> {
-    pub(crate) results: &'a mut Vec<O>,
-    pub(crate) output: &'a mut Output<O>,
-    pub(crate) timestamp: Option<i64>,
+    /// Finishes the next key with state at the end of input; `false` if there is none.
+    fn finish_next(&mut self, out: &mut Collector<'_, Self::Out>) -> Result<bool> {
+        let _ = out;
+        Ok(false)
+    }
 }
 
 /// Two plain functions.
@@ -53,13 +54,13 @@ where
 {
     type Out = O;
 
-    fn left(&mut self, record: A, sink: &mut TwoInputSink<'_, O>) -> Result<()> {
-        sink.results.extend((self.left)(record)?);
+    fn left(&mut self, record: A, out: &mut Collector<'_, O>) -> Result<()> {
+        out.results.extend((self.left)(record)?);
         Ok(())
     }
 
-    fn right(&mut self, record: B, sink: &mut TwoInputSink<'_, O>) -> Result<()> {
-        sink.results.extend((self.right)(record)?);
+    fn right(&mut self, record: B, out: &mut Collector<'_, O>) -> Result<()> {
+        out.results.extend((self.right)(record)?);
         Ok(())
     }
 }
@@ -81,10 +82,11 @@ where
 ///     fn process_left(
 ///         &mut self,
 ///         (_, name): (u32, String),
-///         ctx: &mut Context<'_, u32, Self::Out>,
+///         ctx: &mut Context<'_, u32>,
+///         out: &mut Collector<'_, Self::Out>,
 ///     ) -> Result<()> {
 ///         for click in self.clicks.take(ctx)? {
-///             ctx.emit((name.clone(), click));
+///             out.emit((name.clone(), click));
 ///         }
 ///         Ok(self.name.set(ctx, name)?)
 ///     }
@@ -92,10 +94,11 @@ where
 ///     fn process_right(
 ///         &mut self,
 ///         (_, click): (u32, u64),
-///         ctx: &mut Context<'_, u32, Self::Out>,
+///         ctx: &mut Context<'_, u32>,
+///         out: &mut Collector<'_, Self::Out>,
 ///     ) -> Result<()> {
-///         match self.name.get(ctx)?.cloned() {
-///             Some(name) => ctx.emit((name, click)),
+///         match self.name.get(ctx)? {
+///             Some(name) => out.emit((name.clone(), click)),
 ///             None => self.clicks.add(ctx, click)?,
 ///         }
 ///         Ok(())
@@ -129,13 +132,37 @@ pub trait KeyedCoProcess<K: Key, A, B>: Send {
     ///
     /// # Errors
     /// The record is refused; see [`OnError`](crate::OnError).
-    fn process_left(&mut self, record: A, ctx: &mut Context<'_, K, Self::Out>) -> Result<()>;
+    fn process_left(
+        &mut self,
+        record: A,
+        ctx: &mut Context<'_, K>,
+        out: &mut Collector<'_, Self::Out>,
+    ) -> Result<()>;
 
     /// Processes a record of the second stream.
     ///
     /// # Errors
     /// The record is refused; see [`OnError`](crate::OnError).
-    fn process_right(&mut self, record: B, ctx: &mut Context<'_, K, Self::Out>) -> Result<()>;
+    fn process_right(
+        &mut self,
+        record: B,
+        ctx: &mut Context<'_, K>,
+        out: &mut Collector<'_, Self::Out>,
+    ) -> Result<()>;
+
+    /// Called once for every key that has state when both inputs have ended, in no order; never
+    /// for input without end. See [`KeyedProcess::finish_key`](crate::KeyedProcess::finish_key).
+    ///
+    /// # Errors
+    /// The task fails, whatever [`OnError`](crate::OnError) says: there is no record to refuse.
+    fn finish_key(
+        &mut self,
+        ctx: &mut Context<'_, K>,
+        out: &mut Collector<'_, Self::Out>,
+    ) -> Result<()> {
+        let _ = (ctx, out);
+        Ok(())
+    }
 }
 
 /// A keyed function with its state and how to find the keys.
@@ -144,6 +171,7 @@ pub(crate) struct Keyed<P, S, U, K> {
     pub(crate) left: S,
     pub(crate) right: U,
     pub(crate) backend: KeyedBackend<K>,
+    pub(crate) keys: KeysAtEnd<K>,
 }
 
 impl<A, B, P, S, U, K> TwoInputFunction<A, B> for Keyed<P, S, U, K>
@@ -155,18 +183,20 @@ where
 {
     type Out = P::Out;
 
-    fn left(&mut self, record: A, sink: &mut TwoInputSink<'_, P::Out>) -> Result<()> {
+    fn left(&mut self, record: A, out: &mut Collector<'_, P::Out>) -> Result<()> {
         let key = self.left.owned(&record);
         let hash = key.stable_hash();
         self.backend.set_key(key, hash);
-        self.process.process_left(record, &mut Context::of(&mut self.backend, sink))
+        let mut ctx = Context { backend: &mut self.backend, timestamp: out.timestamp };
+        self.process.process_left(record, &mut ctx, out)
     }
 
-    fn right(&mut self, record: B, sink: &mut TwoInputSink<'_, P::Out>) -> Result<()> {
+    fn right(&mut self, record: B, out: &mut Collector<'_, P::Out>) -> Result<()> {
         let key = self.right.owned(&record);
         let hash = key.stable_hash();
         self.backend.set_key(key, hash);
-        self.process.process_right(record, &mut Context::of(&mut self.backend, sink))
+        let mut ctx = Context { backend: &mut self.backend, timestamp: out.timestamp };
+        self.process.process_right(record, &mut ctx, out)
     }
 
     fn keep_undo(&mut self) {
@@ -175,6 +205,15 @@ where
 
     fn take_back(&mut self) {
         self.backend.take_back();
+    }
+
+    fn finish_next(&mut self, out: &mut Collector<'_, P::Out>) -> Result<bool> {
+        if !self.keys.advance(&mut self.backend) {
+            return Ok(false);
+        }
+        let mut ctx = Context { backend: &mut self.backend, timestamp: None };
+        self.process.finish_key(&mut ctx, out)?;
+        Ok(true)
     }
 }
 
@@ -196,6 +235,8 @@ pub(crate) struct TwoInputBody<A, B, F: TwoInputFunction<A, B>> {
     ends: EndCount,
     state: Upstream,
     right_next: bool,
+    /// Both inputs have ended, and keys are left to finish.
+    finishing: bool,
 }
 
 impl<A: Data, B: Data, F: TwoInputFunction<A, B>> TwoInputBody<A, B, F> {
@@ -218,6 +259,7 @@ impl<A: Data, B: Data, F: TwoInputFunction<A, B>> TwoInputBody<A, B, F> {
             ends,
             state: Upstream::Reading,
             right_next: false,
+            finishing: false,
         }
     }
 
@@ -245,8 +287,8 @@ impl<A: Data, B: Data, F: TwoInputFunction<A, B>> TwoInputBody<A, B, F> {
                 let Some(record) = records.next() else { return Ok(false) };
                 let kept = self.bad_left.keep(&record);
                 let timestamp = timestamps.next();
-                let mut sink = TwoInputSink { results, output, timestamp };
-                if let Err(error) = self.function.left(record, &mut sink) {
+                let mut out = Collector { results, output, timestamp };
+                if let Err(error) = self.function.left(record, &mut out) {
                     self.take_back(before);
                     self.bad_left.refuse(error, kept, &mut self.output)?;
                 }
@@ -255,8 +297,8 @@ impl<A: Data, B: Data, F: TwoInputFunction<A, B>> TwoInputBody<A, B, F> {
                 let Some(record) = records.next() else { return Ok(false) };
                 let kept = self.bad_right.keep(&record);
                 let timestamp = timestamps.next();
-                let mut sink = TwoInputSink { results, output, timestamp };
-                if let Err(error) = self.function.right(record, &mut sink) {
+                let mut out = Collector { results, output, timestamp };
+                if let Err(error) = self.function.right(record, &mut out) {
                     self.take_back(before);
                     self.bad_right.refuse(error, kept, &mut self.output)?;
                 }
@@ -270,6 +312,25 @@ impl<A: Data, B: Data, F: TwoInputFunction<A, B>> TwoInputBody<A, B, F> {
         self.results.truncate(before);
         self.output.take_back_sides();
         self.function.take_back();
+    }
+
+    /// Both inputs have ended.
+    fn end(&mut self) -> Result<Flow> {
+        self.state = Upstream::Ending;
+        self.finishing = true;
+        self.run_to_end(Flow::Ready)
+    }
+
+    /// Finishes keys as far as the output takes their results, then hands the end on.
+    fn run_to_end(&mut self, flow: Flow) -> Result<Flow> {
+        let flow = continue_while(flow, || {
+            finish_some(&mut self.results, &mut self.output, |out| self.function.finish_next(out))
+        })?;
+        if flow == Flow::Full {
+            return Ok(flow);
+        }
+        self.finishing = false;
+        self.output.event(Event::EndOfInput)
     }
 
     /// Takes one delivery of either side, by turns; `None` if neither has one.
@@ -296,8 +357,7 @@ impl<A: Data, B: Data, F: TwoInputFunction<A, B>> TwoInputBody<A, B, F> {
                 }
             };
             if self.ends.on_event(event) {
-                self.state = Upstream::Ending;
-                return self.output.event(Event::EndOfInput).map(Some);
+                return self.end().map(Some);
             }
             return Ok(Some(Flow::Ready));
         }
@@ -312,13 +372,16 @@ impl<A: Data, B: Data, F: TwoInputFunction<A, B>> TaskBody for TwoInputBody<A, B
 
     fn step(&mut self) -> Result<Step> {
         if self.ends.nothing_ever_comes() && self.state == Upstream::Reading {
-            self.state = Upstream::Ending;
-            let flow = self.output.event(Event::EndOfInput)?;
+            let flow = self.end()?;
             return Ok(self.state.after(flow));
         }
         if self.state.must_resume() {
             let flow = self.output.resume()?;
-            let flow = continue_while(flow, || self.advance())?;
+            let flow = if self.finishing {
+                self.run_to_end(flow)?
+            } else {
+                continue_while(flow, || self.advance())?
+            };
             return Ok(self.state.after(flow));
         }
         match self.receive()? {

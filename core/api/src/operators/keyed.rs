@@ -10,9 +10,9 @@ use millstream_types::Key;
 
 use crate::Result;
 use crate::key::KeySelector;
-use crate::operators::connected::TwoInputSink;
+use crate::operators::collector::Collector;
+use crate::operators::process::RecordFunction;
 use crate::operators::{BadRecords, continue_while};
-use crate::side::OutputTag;
 use crate::stage::{Output, Stage};
 
 /// Combines the records of a key into one of their type.
@@ -172,7 +172,7 @@ where
     }
 }
 
-/// What a keyed function can do with the record at hand.
+/// The record at hand of a keyed function: its key, the key's state, its event time.
 ///
 /// ```
 /// # use millstream::{prelude::*, testing::run_on};
@@ -181,10 +181,15 @@ where
 /// impl KeyedProcess<bool, u32> for Describe {
 ///     type Out = String;
 ///
-///     fn process(&mut self, n: u32, ctx: &mut Context<'_, bool, String>) -> Result<()> {
+///     fn process(
+///         &mut self,
+///         n: u32,
+///         ctx: &mut Context<'_, bool>,
+///         out: &mut Collector<'_, String>,
+///     ) -> Result<()> {
 ///         let parity = if *ctx.key() { "even" } else { "odd" };
 ///         let time = ctx.timestamp().map_or(String::new(), |time| format!(" at {time}"));
-///         ctx.emit(format!("{n} is {parity}{time}"));
+///         out.emit(format!("{n} is {parity}{time}"));
 ///         Ok(())
 ///     }
 /// }
@@ -193,35 +198,12 @@ where
 ///     run_on([1, 2], |numbers| numbers.key_by(|n| n % 2 == 0).process("say", |_| Ok(Describe)));
 /// assert_eq!(described.unwrap(), ["1 is odd", "2 is even"]);
 /// ```
-pub struct Context<'a, K, O> {
-    backend: &'a mut KeyedBackend<K>,
-    results: &'a mut Vec<O>,
-    output: &'a mut Output<O>,
-    timestamp: Option<i64>,
+pub struct Context<'a, K> {
+    pub(crate) backend: &'a mut KeyedBackend<K>,
+    pub(crate) timestamp: Option<i64>,
 }
 
-impl<'a, K, O> Context<'a, K, O> {
-    pub(crate) fn of(backend: &'a mut KeyedBackend<K>, sink: &'a mut TwoInputSink<'_, O>) -> Self {
-        let TwoInputSink { results, output, timestamp } = sink;
-        Self { backend, results, output, timestamp: *timestamp }
-    }
-}
-
-impl<K: Key, O: Send + 'static> Context<'_, K, O> {
-    /// Emits a result.
-    #[inline]
-    pub fn emit(&mut self, result: O) {
-        self.results.push(result);
-    }
-
-    /// Emits a record to a side output; dropped if nobody reads it.
-    ///
-    /// # Errors
-    /// The tag's name is used with another record type.
-    pub fn emit_to<S: Send + 'static>(&mut self, tag: &OutputTag<S>, record: S) -> Result<()> {
-        self.output.emit_side(tag, record)
-    }
-
+impl<K: Key> Context<'_, K> {
     /// The key of the record at hand.
     #[must_use]
     pub fn key(&self) -> &K {
@@ -235,11 +217,43 @@ impl<K: Key, O: Send + 'static> Context<'_, K, O> {
     }
 }
 
-impl<K: Key, O> KeyedContext for Context<'_, K, O> {
+impl<K: Key> KeyedContext for Context<'_, K> {
     type Key = K;
 
-    fn backend(&mut self) -> &mut KeyedBackend<K> {
+    #[inline]
+    fn backend(&self) -> &KeyedBackend<K> {
         self.backend
+    }
+
+    #[inline]
+    fn backend_mut(&mut self) -> &mut KeyedBackend<K> {
+        self.backend
+    }
+}
+
+/// The keys with state of an operator, at the end of its input.
+pub(crate) struct KeysAtEnd<K> {
+    group: usize,
+    keys: IntoIter<K>,
+}
+
+impl<K: Key> KeysAtEnd<K> {
+    pub(crate) fn new() -> Self {
+        Self { group: 0, keys: Vec::new().into_iter() }
+    }
+
+    /// Makes the next key the current one; `false` if there is none.
+    pub(crate) fn advance(&mut self, backend: &mut KeyedBackend<K>) -> bool {
+        loop {
+            if let Some(key) = self.keys.next() {
+                let hash = key.stable_hash();
+                backend.set_key(key, hash);
+                return true;
+            }
+            let Some(keys) = backend.keys_of_group(self.group) else { return false };
+            self.group += 1;
+            self.keys = keys.into_iter();
+        }
     }
 }
 
@@ -259,12 +273,12 @@ impl<K: Key, O> KeyedContext for Context<'_, K, O> {
 ///     fn process(
 ///         &mut self,
 ///         word: String,
-///         ctx: &mut Context<'_, String, (String, u64)>,
+///         ctx: &mut Context<'_, String>,
+///         out: &mut Collector<'_, (String, u64)>,
 ///     ) -> Result<()> {
 ///         let seen = self.seen.get_or_insert_with(ctx, || 0)?;
 ///         *seen += 1;
-///         let result = (word, *seen);
-///         ctx.emit(result);
+///         out.emit((word, *seen));
 ///         Ok(())
 ///     }
 /// }
@@ -276,98 +290,117 @@ impl<K: Key, O> KeyedContext for Context<'_, K, O> {
 /// });
 /// assert_eq!(counts.unwrap().last(), Some(&("to".to_owned(), 2)));
 /// ```
+///
+/// # The end of bounded input
+///
+/// [`KeyedProcess::finish_key`] sees every key that has state once more, when all records are
+/// processed:
+///
+/// ```
+/// # use millstream::{prelude::*, testing::run_on};
+/// /// The largest number of each key.
+/// struct Largest(ValueState<u32>);
+///
+/// impl KeyedProcess<bool, u32> for Largest {
+///     type Out = u32;
+///
+///     fn process(
+///         &mut self,
+///         n: u32,
+///         ctx: &mut Context<'_, bool>,
+///         _: &mut Collector<'_, u32>,
+///     ) -> Result<()> {
+///         let largest = self.0.get_or_insert_with(ctx, || n)?;
+///         *largest = n.max(*largest);
+///         Ok(())
+///     }
+///
+///     fn finish_key(
+///         &mut self,
+///         ctx: &mut Context<'_, bool>,
+///         out: &mut Collector<'_, u32>,
+///     ) -> Result<()> {
+///         out.emit(self.0.get(ctx)?.copied().context("a key without a number")?);
+///         Ok(())
+///     }
+/// }
+///
+/// let mut largest = run_on([1, 4, 3], |numbers| {
+///     numbers
+///         .key_by(|n| n % 2 == 0)
+///         .process("largest", |states| Ok(Largest(states.value("largest")?)))
+/// })
+/// .unwrap();
+/// largest.sort();
+/// assert_eq!(largest, [3, 4]);
+/// ```
 #[diagnostic::on_unimplemented(
     message = "`{Self}` does not process records of type `{I}` with keys of type `{K}`",
     note = "implement `KeyedProcess<{K}, {I}>` for it"
 )]
 pub trait KeyedProcess<K: Key, I>: Send {
-    /// What it emits.
+    /// The type of its results.
     type Out: Send + 'static;
 
     /// Processes one record.
     ///
     /// # Errors
     /// The record is refused; see [`OnError`](crate::OnError).
-    fn process(&mut self, record: I, ctx: &mut Context<'_, K, Self::Out>) -> Result<()>;
+    fn process(
+        &mut self,
+        record: I,
+        ctx: &mut Context<'_, K>,
+        out: &mut Collector<'_, Self::Out>,
+    ) -> Result<()>;
+
+    /// Called once for every key that has state when the input has ended, in no order; never for
+    /// input without end. See [the end of bounded input](KeyedProcess#the-end-of-bounded-input).
+    ///
+    /// # Errors
+    /// The task fails, whatever [`OnError`](crate::OnError) says: there is no record to refuse.
+    fn finish_key(
+        &mut self,
+        ctx: &mut Context<'_, K>,
+        out: &mut Collector<'_, Self::Out>,
+    ) -> Result<()> {
+        let _ = (ctx, out);
+        Ok(())
+    }
 }
 
-/// Runs a [`KeyedProcess`].
-pub(crate) struct ProcessStage<I, S: KeySelector<I>, P: KeyedProcess<S::Key, I>> {
+/// A keyed function with its state and how to find the keys.
+pub(crate) struct KeyedFunction<S, P, K> {
     pub(crate) selector: S,
     pub(crate) process: P,
-    pub(crate) backend: KeyedBackend<S::Key>,
-    pub(crate) bad: BadRecords<I>,
-    pub(crate) output: Output<P::Out>,
-    pub(crate) records: IntoIter<I>,
-    pub(crate) timestamps: IntoIter<i64>,
-    pub(crate) results: Vec<P::Out>,
+    pub(crate) backend: KeyedBackend<K>,
+    pub(crate) keys: KeysAtEnd<K>,
 }
 
-impl<I, S, P> ProcessStage<I, S, P>
+impl<I, S, P> RecordFunction<I> for KeyedFunction<S, P, S::Key>
 where
-    I: Send + 'static,
     S: KeySelector<I>,
     P: KeyedProcess<S::Key, I>,
 {
-    fn advance(&mut self) -> Result<Option<Flow>> {
-        let capacity = batch_capacity::<P::Out>();
-        while self.results.len() < capacity {
-            let Some(record) = self.records.next() else { break };
-            let timestamp = self.timestamps.next();
-            let key = self.selector.owned(&record);
-            let hash = key.stable_hash();
-            self.backend.set_key(key, hash);
-            let kept = self.bad.keep(&record);
-            let before = self.results.len();
-            if self.bad.goes_on() {
-                self.output.mark_sides();
-            }
-            let mut ctx = Context {
-                backend: &mut self.backend,
-                results: &mut self.results,
-                output: &mut self.output,
-                timestamp,
-            };
-            if let Err(error) = self.process.process(record, &mut ctx) {
-                self.results.truncate(before);
-                self.output.take_back_sides();
-                self.backend.take_back();
-                self.bad.refuse(error, kept, &mut self.output)?;
-            }
+    type Out = P::Out;
+
+    fn process(&mut self, record: I, out: &mut Collector<'_, P::Out>) -> Result<()> {
+        let key = self.selector.owned(&record);
+        let hash = key.stable_hash();
+        self.backend.set_key(key, hash);
+        let mut ctx = Context { backend: &mut self.backend, timestamp: out.timestamp };
+        self.process.process(record, &mut ctx, out)
+    }
+
+    fn take_back(&mut self) {
+        self.backend.take_back();
+    }
+
+    fn finish_next(&mut self, out: &mut Collector<'_, P::Out>) -> Result<bool> {
+        if !self.keys.advance(&mut self.backend) {
+            return Ok(false);
         }
-        if self.results.is_empty() && self.records.len() == 0 {
-            return self.output.flush_sides().map(|flow| (flow == Flow::Full).then_some(flow));
-        }
-        self.output.push_all(&mut self.results).map(Some)
-    }
-}
-
-impl<I, S, P> Stage<I> for ProcessStage<I, S, P>
-where
-    I: Send + 'static,
-    S: KeySelector<I>,
-    P: KeyedProcess<S::Key, I>,
-{
-    fn open(&mut self) -> Result<()> {
-        self.output.open()
-    }
-
-    fn push(&mut self, batch: Batch<I>) -> Result<Flow> {
-        self.records = batch.records.into_iter();
-        self.timestamps = batch.timestamps.into_iter();
-        continue_while(Flow::Ready, || self.advance())
-    }
-
-    fn event(&mut self, event: Event) -> Result<Flow> {
-        self.output.event(event)
-    }
-
-    fn resume(&mut self) -> Result<Flow> {
-        let flow = self.output.resume()?;
-        continue_while(flow, || self.advance())
-    }
-
-    fn tick(&mut self, now: Instant) -> Result<Option<Instant>> {
-        self.output.tick(now)
+        let mut ctx = Context { backend: &mut self.backend, timestamp: None };
+        self.process.finish_key(&mut ctx, out)?;
+        Ok(true)
     }
 }

@@ -1,9 +1,12 @@
 //! The operators behind the methods of a stream: one stage each, its closure monomorphised.
 
+pub(crate) mod aggregate;
+pub(crate) mod collector;
 pub(crate) mod connected;
 pub(crate) mod flat_map;
 pub(crate) mod keyed;
 pub(crate) mod map;
+pub(crate) mod process;
 pub(crate) mod rows;
 pub(crate) mod sink;
 pub(crate) mod source;

@@ -86,7 +86,7 @@ struct Everything {
 }
 
 impl Everything {
-    fn new(states: &mut KeyedBackend<u64>) -> Result<Self> {
+    fn new(states: &mut KeyedRuntimeContext<'_, u64>) -> Result<Self> {
         Ok(Self {
             sum: states.value("sum")?,
             last: states.value("last")?,
@@ -95,9 +95,14 @@ impl Everything {
         })
     }
 
-    fn take(&mut self, n: u64, ctx: &mut Context<'_, u64, String>) -> Result<()> {
-        ctx.emit(format!("before {n}"));
-        ctx.emit_to(&NOTED, n)?;
+    fn take(
+        &mut self,
+        n: u64,
+        ctx: &mut Context<'_, u64>,
+        out: &mut Collector<'_, String>,
+    ) -> Result<()> {
+        out.emit(format!("before {n}"));
+        out.emit_to(&NOTED, n)?;
         self.sum.get_or_insert_with(ctx, Vec::new)?.push(n);
         if n % 4 == 3 {
             self.last.clear(ctx)?;
@@ -116,7 +121,7 @@ impl Everything {
         self.map.put(ctx, n % 2, n)?;
         self.map.put(ctx, n, n)?;
         self.map.remove(ctx, &n)?;
-        ctx.emit_to(&NOTED, n)?;
+        out.emit_to(&NOTED, n)?;
         ensure!(n % 4 != 3, "refused");
         self.map.put(ctx, n, n)?;
         let sum = self.sum.get(ctx)?.cloned();
@@ -124,7 +129,7 @@ impl Everything {
         let list = self.list.get(ctx)?.to_vec();
         let mut map: Vec<(u64, u64)> = self.map.iter(ctx)?.map(|(k, v)| (*k, *v)).collect();
         map.sort_unstable();
-        ctx.emit(format!("{n}: {sum:?} {last:?} {list:?} {map:?}"));
+        out.emit(format!("{n}: {sum:?} {last:?} {list:?} {map:?}"));
         Ok(())
     }
 }
@@ -132,20 +137,35 @@ impl Everything {
 impl KeyedProcess<u64, u64> for Everything {
     type Out = String;
 
-    fn process(&mut self, n: u64, ctx: &mut Context<'_, u64, String>) -> Result<()> {
-        self.take(n, ctx)
+    fn process(
+        &mut self,
+        n: u64,
+        ctx: &mut Context<'_, u64>,
+        out: &mut Collector<'_, String>,
+    ) -> Result<()> {
+        self.take(n, ctx, out)
     }
 }
 
 impl KeyedCoProcess<u64, u64, u64> for Everything {
     type Out = String;
 
-    fn process_left(&mut self, n: u64, ctx: &mut Context<'_, u64, String>) -> Result<()> {
-        self.take(n, ctx)
+    fn process_left(
+        &mut self,
+        n: u64,
+        ctx: &mut Context<'_, u64>,
+        out: &mut Collector<'_, String>,
+    ) -> Result<()> {
+        self.take(n, ctx, out)
     }
 
-    fn process_right(&mut self, n: u64, ctx: &mut Context<'_, u64, String>) -> Result<()> {
-        self.take(n, ctx)
+    fn process_right(
+        &mut self,
+        n: u64,
+        ctx: &mut Context<'_, u64>,
+        out: &mut Collector<'_, String>,
+    ) -> Result<()> {
+        self.take(n, ctx, out)
     }
 }
 

@@ -135,12 +135,17 @@ struct Three(usize);
 impl KeyedProcess<u64, Record> for Three {
     type Out = Record;
 
-    fn process(&mut self, record: Record, ctx: &mut Context<'_, u64, Record>) -> Result<()> {
-        for (out, record) in process(self.0, Kind::Process, record) {
-            match out {
-                Out::Main => ctx.emit(record),
-                Out::Left => ctx.emit_to(&LEFT, record)?,
-                Out::Right => ctx.emit_to(&RIGHT, record)?,
+    fn process(
+        &mut self,
+        record: Record,
+        _: &mut Context<'_, u64>,
+        out: &mut Collector<'_, Record>,
+    ) -> Result<()> {
+        for (way, record) in process(self.0, Kind::Process, record) {
+            match way {
+                Out::Main => out.emit(record),
+                Out::Left => out.emit_to(&LEFT, record)?,
+                Out::Right => out.emit_to(&RIGHT, record)?,
             }
         }
         Ok(())

@@ -7,8 +7,8 @@ struct Pass;
 impl KeyedProcess<u64, u64> for Pass {
     type Out = u64;
 
-    fn process(&mut self, number: u64, ctx: &mut Context<'_, u64, u64>) -> Result<()> {
-        ctx.emit(number);
+    fn process(&mut self, number: u64, ctx: &mut Context<'_, u64>, out: &mut Collector<'_, u64>) -> Result<()> {
+        out.emit(number);
         Ok(())
     }
 }
