@@ -54,7 +54,7 @@ pub use source::{
     NextSplit, NoEnumerator, Polled, ReaderContext, Source, SourceReader, SplitEnumerator,
 };
 pub use stage::{ErasedStage, Outputs, Stage, erase, reveal};
-pub use stream::{Function, Stream, StreamSink};
+pub use stream::{Cloneable, Function, Stream, StreamSink};
 pub use task::{
     Counter, EventMailbox, EventSender, InputChannel, InputContext, OperatorContext,
     RECORDS_DROPPED, Step, TaskBody, TaskContext,

@@ -50,9 +50,22 @@ use crate::writer;
 /// });
 /// assert_eq!(numbered.unwrap(), [8, 9]);
 /// ```
+#[diagnostic::on_unimplemented(
+    message = "the function cannot be cloned, and each subtask needs a clone of it",
+    label = "it holds a value that is not `Clone`",
+    note = "let `map_with`, `filter_with` or `flat_map_with` make the function in its subtask, as \
+            in `map_with(|ctx| {{ let file = open()?; Ok(move |record| ..) }})`"
+)]
 pub trait Function: Clone + Send + Sync + 'static {}
 
-impl<F: Clone + Send + Sync + 'static> Function for F {}
+impl<F: Cloneable + Send + Sync + 'static> Function for F {}
+
+/// `Clone`, so that a function which lacks it is told of as a [`Function`], with that trait's hint.
+#[doc(hidden)]
+pub trait Cloneable: Clone {}
+
+#[diagnostic::do_not_recommend]
+impl<F: Clone> Cloneable for F {}
 
 /// A stream of records of one type.
 ///

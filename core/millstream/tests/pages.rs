@@ -156,7 +156,7 @@ fn no_records_give_no_results() {
 }
 
 /// What `docs/compared-with-flink.md` says is not there, and how it would be called if it were.
-const NOT_YET: [(&str, &[&str]); 16] = [
+const NOT_YET: [(&str, &[&str]); 15] = [
     ("Checkpoints", &["enable_checkpointing", "set_checkpoint_interval", "CheckpointCoordinator"]),
     ("Savepoints", &["Savepoint", "savepoint"]),
     ("Timers", &["OnTimer", "on_timer", "register_timer", "TimerService"]),
@@ -168,7 +168,6 @@ const NOT_YET: [(&str, &[&str]); 16] = [
     ("RocksDB", &["RocksDb", "rocksdb"]),
     ("Async I/O", &["async_map", "AsyncFunction", "unordered_wait"]),
     ("Iterations", &["iterate", "IterativeStream"]),
-    ("Aggregations", &["aggregate", "sum", "min_by", "max_by"]),
     ("Kafka", &["KafkaSource", "KafkaSink", "JdbcSink", "PulsarSource"]),
     ("SQL", &["TableEnvironment", "sql_query", "execute_sql"]),
     ("High availability", &["ZooKeeperElection", "HaServices"]),

@@ -126,7 +126,8 @@ impl Default for KeyHasher {
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot be a key",
     note = "keys are integers, text, bytes, tuples of keys, or types with `#[derive(Key)]`; \
-            floating point numbers are not, because `NaN != NaN`"
+            floating point numbers are not, because `NaN != NaN`",
+    note = "a key that is a part of the record is given by reference to `key_by_ref`"
 )]
 pub trait Key: Eq + Clone + Send + 'static {
     /// Adds the key's words to `hasher`.
@@ -188,13 +189,6 @@ impl Key for String {
 }
 
 impl Key for Box<str> {
-    #[inline]
-    fn write(&self, hasher: &mut KeyHasher) {
-        hasher.write_bytes(self.as_bytes());
-    }
-}
-
-impl Key for &'static str {
     #[inline]
     fn write(&self, hasher: &mut KeyHasher) {
         hasher.write_bytes(self.as_bytes());

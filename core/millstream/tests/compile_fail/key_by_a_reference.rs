@@ -1,0 +1,9 @@
+//! A key that is a part of the record is asked for with `key_by_ref`.
+
+use millstream::prelude::*;
+
+fn job(words: Stream<(String, u64)>) {
+    words.key_by(|(word, _)| word.as_str()).count("words").sink("words", DiscardSink::new());
+}
+
+fn main() {}
