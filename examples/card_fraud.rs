@@ -81,9 +81,10 @@ impl KeyedProcess<String, Payment> for Rules {
         let Payment { time_ms, card, cents, country } = payment;
         let alert = |rule: &str| Alert { time_ms, card: card.clone(), rule: rule.to_owned() };
 
-        let last = self.last.get(ctx)?.copied();
-        let probed =
-            last.is_some_and(|(time, cents)| cents < SMALL_CENTS && time_ms - time <= MINUTE_MS);
+        let probed = self
+            .last
+            .get(ctx)?
+            .is_some_and(|(time, cents)| *cents < SMALL_CENTS && time_ms - time <= MINUTE_MS);
         if probed && cents >= LARGE_CENTS {
             out.emit(alert("probe"));
         }
