@@ -28,6 +28,14 @@ impl Upstream {
         matches!(self, Self::Blocked | Self::Ending | Self::Ended)
     }
 
+    /// Notes what the chain answered between two steps.
+    pub(crate) fn block_if(&mut self, flow: Flow) {
+        if flow == Flow::Full {
+            debug_assert_eq!(*self, Self::Reading, "the chain was asked although it was full");
+            *self = Self::Blocked;
+        }
+    }
+
     /// How a step went whose last answer was `flow`.
     pub(crate) const fn after(&mut self, flow: Flow) -> Step {
         match (*self, flow) {
@@ -125,8 +133,14 @@ impl<I: Data> TaskBody for OneInputBody<I> {
         }
     }
 
-    fn tick(&mut self, now: Instant) -> Result<Option<Instant>> {
-        self.stage.tick(now)
+    fn on_time(&mut self, now: Instant) -> Result<Flow> {
+        let flow = self.stage.on_time(now)?;
+        self.state.block_if(flow);
+        Ok(flow)
+    }
+
+    fn next_time(&self) -> Option<Instant> {
+        self.stage.next_time()
     }
 
     fn inputs_waiting(&self) -> usize {

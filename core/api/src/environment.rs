@@ -312,7 +312,8 @@ impl Environment {
                 no_more: false,
             });
             let output = Output::new(outputs)?;
-            Ok(Box::new(SourceBody { reader, output, splits, state: Upstream::Reading }))
+            let state = Upstream::Reading;
+            Ok(Box::new(SourceBody { reader, output, splits, state, is_read: false }))
         });
         let coordinator: CoordinatorMaker = Arc::new(move |_info| {
             let enumerator = enumerators.enumerator()?;

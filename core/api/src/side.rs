@@ -86,7 +86,8 @@ pub trait Side: Send {
     fn flush(&mut self) -> Result<Flow>;
     fn event(&mut self, event: Event) -> Result<Flow>;
     fn resume(&mut self) -> Result<Flow>;
-    fn tick(&mut self, now: Instant) -> Result<Option<Instant>>;
+    fn on_time(&mut self, now: Instant) -> Result<Flow>;
+    fn next_time(&self) -> Option<Instant>;
     fn as_any(&mut self) -> &mut dyn Any;
 }
 
@@ -140,8 +141,12 @@ impl<S: Send + 'static> Side for SideBuffer<S> {
         self.stage.resume()
     }
 
-    fn tick(&mut self, now: Instant) -> Result<Option<Instant>> {
-        self.stage.tick(now)
+    fn on_time(&mut self, now: Instant) -> Result<Flow> {
+        self.stage.on_time(now)
+    }
+
+    fn next_time(&self) -> Option<Instant> {
+        self.stage.next_time()
     }
 
     fn as_any(&mut self) -> &mut dyn Any {

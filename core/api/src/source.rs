@@ -164,7 +164,7 @@ pub enum Polled {
     /// The reader has read all its splits. The runtime asks the enumerator for the next one and
     /// ends the reader if there will be none. An error in a source without an enumerator.
     NeedSplit,
-    /// Nothing will follow.
+    /// Nothing will follow: the reader is not polled again.
     Finished,
 }
 

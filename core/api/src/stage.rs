@@ -15,8 +15,10 @@ use crate::side::{OutputTag, Side, SideBuffer};
 
 /// One operator with all that follows it in its task.
 ///
-/// `push` and `event` are called only while the last answer was [`Flow::Ready`]; after
-/// [`Flow::Full`] only `resume` is, until it answers [`Flow::Ready`].
+/// `push`, `event` and `on_time` are called only while the last answer was [`Flow::Ready`]; after
+/// [`Flow::Full`] only `resume` is, until it answers [`Flow::Ready`]. A stage answers
+/// [`Flow::Full`] only if one of the channels behind it does, which will wake the task. `resume` of
+/// a stage that is ready does nothing: another branch of its output may have been full.
 pub trait Stage<I>: Send {
     /// Before the first record.
     ///
@@ -43,11 +45,15 @@ pub trait Stage<I>: Send {
     /// The task fails.
     fn resume(&mut self) -> Result<Flow>;
 
-    /// Looks at the clock: sends what has waited long enough. The answer is when to look again.
+    /// Does what is due: sends what has waited long enough. Called after each step of the task, and
+    /// when [`Stage::next_time`] has come.
     ///
     /// # Errors
-    /// The task fails.
-    fn tick(&mut self, now: Instant) -> Result<Option<Instant>>;
+    /// What is due cannot be done or sent.
+    fn on_time(&mut self, now: Instant) -> Result<Flow>;
+
+    /// When something will be due, as far as the last `on_time` could know.
+    fn next_time(&self) -> Option<Instant>;
 }
 
 /// The stage of an output that nobody reads.
@@ -70,8 +76,12 @@ impl<I> Stage<I> for Discard {
         Ok(Flow::Ready)
     }
 
-    fn tick(&mut self, _now: Instant) -> Result<Option<Instant>> {
-        Ok(None)
+    fn on_time(&mut self, _now: Instant) -> Result<Flow> {
+        Ok(Flow::Ready)
+    }
+
+    fn next_time(&self) -> Option<Instant> {
+        None
     }
 }
 
@@ -109,16 +119,14 @@ impl<I: Send> Stage<I> for FanOut<I> {
             .try_fold(Flow::Ready, |flow, branch| Ok(flow.and(branch.resume()?)))
     }
 
-    fn tick(&mut self, now: Instant) -> Result<Option<Instant>> {
-        self.branches.iter_mut().try_fold(None, |next, branch| Ok(earlier(next, branch.tick(now)?)))
+    fn on_time(&mut self, now: Instant) -> Result<Flow> {
+        self.branches
+            .iter_mut()
+            .try_fold(Flow::Ready, |flow, branch| Ok(flow.and(branch.on_time(now)?)))
     }
-}
 
-/// The earlier of two deadlines.
-pub(crate) fn earlier(left: Option<Instant>, right: Option<Instant>) -> Option<Instant> {
-    match (left, right) {
-        (Some(left), Some(right)) => Some(left.min(right)),
-        (one, None) | (None, one) => one,
+    fn next_time(&self) -> Option<Instant> {
+        self.branches.iter().filter_map(|branch| branch.next_time()).min()
     }
 }
 
@@ -229,8 +237,13 @@ impl<O: 'static> Output<O> {
         self.sides.iter_mut().try_fold(flow, |flow, (_, side)| Ok(flow.and(side.resume()?)))
     }
 
-    pub(crate) fn tick(&mut self, now: Instant) -> Result<Option<Instant>> {
-        let next = self.main.tick(now)?;
-        self.sides.iter_mut().try_fold(next, |next, (_, side)| Ok(earlier(next, side.tick(now)?)))
+    pub(crate) fn on_time(&mut self, now: Instant) -> Result<Flow> {
+        let flow = self.main.on_time(now)?;
+        self.sides.iter_mut().try_fold(flow, |flow, (_, side)| Ok(flow.and(side.on_time(now)?)))
+    }
+
+    pub(crate) fn next_time(&self) -> Option<Instant> {
+        let sides = self.sides.iter().filter_map(|(_, side)| side.next_time());
+        sides.chain(self.main.next_time()).min()
     }
 }

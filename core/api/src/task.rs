@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::task::Waker;
 use std::time::{Duration, Instant};
 
-use millstream_network::{Exchange, TaskCounters};
+use millstream_network::{Exchange, Flow, TaskCounters};
 use millstream_types::{HostId, JobId, MaxParallelism, OperatorId};
 
 use crate::Result;
@@ -141,12 +141,41 @@ pub trait TaskBody: Send {
     /// The task fails.
     fn step(&mut self) -> Result<Step>;
 
-    /// Sends what has waited long enough; the answer is when to look again.
+    /// Does what is due: sends what has waited long enough. Called only while nothing is full;
+    /// after [`Flow::Full`] the task is suspended as after [`Step::Full`].
     ///
     /// # Errors
-    /// The task fails.
-    fn tick(&mut self, now: Instant) -> Result<Option<Instant>>;
+    /// What is due cannot be done or sent.
+    fn on_time(&mut self, now: Instant) -> Result<Flow>;
+
+    /// When something will be due, as far as the last `on_time` could know.
+    fn next_time(&self) -> Option<Instant>;
 
     /// How many batches wait at the inputs.
     fn inputs_waiting(&self) -> usize;
+}
+
+/// One turn of a task: a step, and what is due after it if its output takes more. Answers how the
+/// step went and when the task must have its next turn, if nothing wakes it before.
+///
+/// # Errors
+/// The task fails.
+pub fn turn(
+    body: &mut dyn TaskBody,
+    clock: impl FnOnce() -> Instant,
+) -> Result<(Step, Option<Instant>)> {
+    let step = body.step()?;
+    match step {
+        Step::Full | Step::Finished => Ok((step, None)),
+        Step::Progress | Step::Idle(_) => match body.on_time(clock())? {
+            Flow::Full => Ok((Step::Full, None)),
+            Flow::Ready => {
+                let due = match step {
+                    Step::Idle(until) => until,
+                    Step::Progress | Step::Full | Step::Finished => None,
+                };
+                Ok((step, due.into_iter().chain(body.next_time()).min()))
+            }
+        },
+    }
 }

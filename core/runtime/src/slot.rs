@@ -12,7 +12,7 @@ use std::task::{Wake, Waker};
 use std::thread::Thread;
 use std::time::Instant;
 
-use millstream_api::{Counter, Step, TaskBody};
+use millstream_api::{Counter, Step, TaskBody, turn};
 use millstream_protocol::host::{Execution, Failure};
 use millstream_types::{ExecutionAttemptId, OperatorId};
 
@@ -199,14 +199,7 @@ impl SlotLoop {
         // Cleared before the step: what wakes the task during it counts.
         task.wake.ready.store(false, Ordering::SeqCst);
         task.time.turn_to(Activity::Busy, Instant::now());
-        let result = guard(|| {
-            let step = task.body.step()?;
-            let deadline = match step {
-                Step::Full | Step::Finished => None,
-                Step::Progress | Step::Idle(_) => task.body.tick(Instant::now())?,
-            };
-            Ok((step, deadline))
-        });
+        let result = guard(|| turn(&mut *task.body, Instant::now));
         task.inputs_waiting.store(task.body.inputs_waiting() as u64, Ordering::Relaxed);
         let ended = match result {
             Ok((Step::Finished, _)) => Some((Execution::Finished, None)),
@@ -215,13 +208,7 @@ impl SlotLoop {
                 task.deadline = deadline;
                 match step {
                     Step::Progress => task.wake.ready.store(true, Ordering::SeqCst),
-                    Step::Idle(until) => {
-                        task.time.turn_to(Activity::Idle, Instant::now());
-                        task.deadline = match (deadline, until) {
-                            (Some(left), Some(right)) => Some(left.min(right)),
-                            (one, other) => one.or(other),
-                        };
-                    }
+                    Step::Idle(_) => task.time.turn_to(Activity::Idle, Instant::now()),
                     Step::Full => task.time.turn_to(Activity::Backpressured, Instant::now()),
                     Step::Finished => {}
                 }
@@ -336,7 +323,7 @@ pub(crate) type UserCounters = Arc<Mutex<BTreeMap<String, Counter>>>;
 mod tests {
     use std::time::Duration;
 
-    use millstream_api::Result;
+    use millstream_api::{Flow, Result};
     use millstream_types::VertexId;
 
     use super::*;
@@ -354,8 +341,12 @@ mod tests {
             Ok(self.1)
         }
 
-        fn tick(&mut self, _now: Instant) -> Result<Option<Instant>> {
-            Ok(None)
+        fn on_time(&mut self, _now: Instant) -> Result<Flow> {
+            Ok(Flow::Ready)
+        }
+
+        fn next_time(&self) -> Option<Instant> {
+            None
         }
 
         fn inputs_waiting(&self) -> usize {

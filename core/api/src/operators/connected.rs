@@ -390,8 +390,14 @@ impl<A: Data, B: Data, F: TwoInputFunction<A, B>> TaskBody for TwoInputBody<A, B
         }
     }
 
-    fn tick(&mut self, now: Instant) -> Result<Option<Instant>> {
-        self.output.tick(now)
+    fn on_time(&mut self, now: Instant) -> Result<Flow> {
+        let flow = self.output.on_time(now)?;
+        self.state.block_if(flow);
+        Ok(flow)
+    }
+
+    fn next_time(&self) -> Option<Instant> {
+        self.output.next_time()
     }
 
     fn inputs_waiting(&self) -> usize {

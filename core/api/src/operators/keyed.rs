@@ -167,8 +167,12 @@ where
         if self.ending { self.run(flow) } else { Ok(flow) }
     }
 
-    fn tick(&mut self, now: Instant) -> Result<Option<Instant>> {
-        self.output.tick(now)
+    fn on_time(&mut self, now: Instant) -> Result<Flow> {
+        self.output.on_time(now)
+    }
+
+    fn next_time(&self) -> Option<Instant> {
+        self.output.next_time()
     }
 }
 

@@ -92,7 +92,11 @@ where
         self.output.resume()
     }
 
-    fn tick(&mut self, now: Instant) -> Result<Option<Instant>> {
-        self.output.tick(now)
+    fn on_time(&mut self, now: Instant) -> Result<Flow> {
+        self.output.on_time(now)
+    }
+
+    fn next_time(&self) -> Option<Instant> {
+        self.output.next_time()
     }
 }

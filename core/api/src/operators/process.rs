@@ -179,7 +179,11 @@ impl<I: Send + 'static, F: RecordFunction<I>> Stage<I> for ProcessStage<I, F> {
         self.run(flow)
     }
 
-    fn tick(&mut self, now: Instant) -> Result<Option<Instant>> {
-        self.output.tick(now)
+    fn on_time(&mut self, now: Instant) -> Result<Flow> {
+        self.output.on_time(now)
+    }
+
+    fn next_time(&self) -> Option<Instant> {
+        self.output.next_time()
     }
 }

@@ -29,7 +29,11 @@ impl<T: Data> Stage<T> for RowsStage<T> {
         self.next.resume()
     }
 
-    fn tick(&mut self, now: Instant) -> Result<Option<Instant>> {
-        self.next.tick(now)
+    fn on_time(&mut self, now: Instant) -> Result<Flow> {
+        self.next.on_time(now)
+    }
+
+    fn next_time(&self) -> Option<Instant> {
+        self.next.next_time()
     }
 }

@@ -20,6 +20,8 @@ pub(crate) struct SinkStage<W> {
     pub(crate) subtask: u32,
     /// `None` for a sink without a committer.
     pub(crate) to_committer: Option<EventSender>,
+    /// When the writer asked to be called again.
+    pub(crate) next_time: Option<Instant>,
 }
 
 impl<W> SinkStage<W> {
@@ -65,7 +67,12 @@ where
         Ok(Flow::Ready)
     }
 
-    fn tick(&mut self, now: Instant) -> Result<Option<Instant>> {
-        self.writer.tick(now).map_err(|error| self.explain(error))
+    fn on_time(&mut self, now: Instant) -> Result<Flow> {
+        self.next_time = self.writer.tick(now).map_err(|error| self.explain(error))?;
+        Ok(Flow::Ready)
+    }
+
+    fn next_time(&self) -> Option<Instant> {
+        self.next_time
     }
 }

@@ -32,6 +32,8 @@ pub(crate) struct SourceBody<R: SourceReader> {
     /// `None` for a source without an enumerator.
     pub(crate) splits: Option<SplitRequests>,
     pub(crate) state: Upstream,
+    /// The reader will never have more; the end of input waits until the output takes it.
+    pub(crate) is_read: bool,
 }
 
 impl<R: SourceReader> SourceBody<R>
@@ -90,35 +92,37 @@ where
     fn step(&mut self) -> Result<Step> {
         if self.state.must_resume() {
             let flow = self.output.resume()?;
+            if flow == Flow::Ready && self.state == Upstream::Blocked && self.is_read {
+                return self.end();
+            }
             return Ok(self.state.after(flow));
         }
         self.take_splits()?;
         let mut batch = Batch::new();
         let polled = self.reader.poll(&mut batch)?;
         let flow = if batch.is_empty() { Flow::Ready } else { self.output.push(batch)? };
-        if flow == Flow::Full && polled != Polled::Finished {
-            return Ok(self.state.after(flow));
-        }
-        match polled {
-            Polled::Ready => Ok(Step::Progress),
-            Polled::Pending(until) => Ok(Step::Idle(until)),
-            Polled::NeedSplit => {
-                if self.needs_split()? {
-                    self.end()
-                } else {
-                    Ok(Step::Idle(None))
-                }
-            }
-            Polled::Finished if flow == Flow::Full => {
-                // The end waits until the records have left; a finished reader is polled again.
-                Ok(self.state.after(flow))
-            }
-            Polled::Finished => self.end(),
+        let (is_read, step) = match polled {
+            Polled::Ready => (false, Step::Progress),
+            Polled::Pending(until) => (false, Step::Idle(until)),
+            Polled::NeedSplit => (self.needs_split()?, Step::Idle(None)),
+            Polled::Finished => (true, Step::Idle(None)),
+        };
+        self.is_read = is_read;
+        match flow {
+            Flow::Full => Ok(self.state.after(flow)),
+            Flow::Ready if is_read => self.end(),
+            Flow::Ready => Ok(step),
         }
     }
 
-    fn tick(&mut self, now: Instant) -> Result<Option<Instant>> {
-        self.output.tick(now)
+    fn on_time(&mut self, now: Instant) -> Result<Flow> {
+        let flow = self.output.on_time(now)?;
+        self.state.block_if(flow);
+        Ok(flow)
+    }
+
+    fn next_time(&self) -> Option<Instant> {
+        self.output.next_time()
     }
 
     fn inputs_waiting(&self) -> usize {

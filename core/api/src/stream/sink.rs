@@ -54,6 +54,7 @@ impl<T: Data> Stream<T> {
                 name: ctx.name.to_owned(),
                 subtask: ctx.task.subtask,
                 to_committer: coordinated.then(|| Arc::clone(ctx.to_coordinator)),
+                next_time: None,
             })))
         });
         let coordinator: CoordinatorMaker = Arc::new(move |info| {
