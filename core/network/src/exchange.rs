@@ -11,7 +11,8 @@ use bytes::Bytes;
 use millstream_security::{Credentials, Secret, SecurityError};
 use millstream_types::HostId;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Semaphore, mpsc};
+use tokio::runtime::Handle;
+use tokio::sync::{Semaphore, oneshot};
 
 use crate::channel::{ChannelId, ChannelWriter, Outlet, Target};
 use crate::connection::{self, ConnectionHandle, Party, Security};
@@ -21,6 +22,8 @@ use crate::socket::Socket;
 use crate::wire::{self, Data, EncodeError, Head, Kind, WireError};
 
 const STRANGERS_MAX: usize = 64;
+/// No peer makes this host remember more channels.
+const OUTLETS_MAX: usize = 1 << 20;
 const DIAL_ATTEMPTS: u32 = 5;
 
 /// Why data cannot be exchanged.
@@ -109,6 +112,15 @@ impl Registry {
         Arc::clone(self.lock().outlets.entry(number).or_default())
     }
 
+    /// The outlet that a peer names, which may come before the task that writes to it.
+    fn outlet_for_peer(&self, number: u64) -> Result<Arc<Outlet>, WireError> {
+        let mut state = self.lock();
+        if state.outlets.len() >= OUTLETS_MAX && !state.outlets.contains_key(&number) {
+            return Err(WireError("credits came for more channels than a host can have"));
+        }
+        Ok(Arc::clone(state.outlets.entry(number).or_default()))
+    }
+
     pub(crate) fn handle(&self, peer: HostId) -> ConnectionHandle {
         let mut state = self.lock();
         state.connections.entry(peer).or_insert_with(|| ConnectionHandle::new(peer)).clone()
@@ -123,11 +135,8 @@ impl Registry {
         match head.kind {
             Kind::Hello => Err(WireError("a hello came twice")),
             Kind::Credit => {
-                let batches = wire::decode_credit(&payload)?;
-                let outlet = self.outlet(head.channel);
-                outlet.attach(Target::Remote(from.clone()));
-                outlet.grant(batches);
-                Ok(())
+                let credits = wire::decode_credit(&payload)?;
+                self.outlet_for_peer(head.channel)?.grant_from(from, credits)
             }
             Kind::Data => self.deliver(from, head.channel, RemoteDelivery::Data(payload)),
             Kind::Event => {
@@ -171,8 +180,17 @@ pub struct Exchange {
     registry: Arc<Registry>,
     own: HostId,
     address: Option<SocketAddr>,
-    dial: Option<mpsc::UnboundedSender<PeerAddress>>,
+    port: Option<Port>,
     encodes_always: bool,
+}
+
+/// The thread that serves the data port and the connections.
+#[derive(Debug)]
+struct Port {
+    party: Arc<Party>,
+    runtime: Handle,
+    /// Dropped with the exchange, which ends the thread.
+    _open: oneshot::Sender<()>,
 }
 
 impl Exchange {
@@ -184,13 +202,13 @@ impl Exchange {
         let registry = Arc::new(Registry { state: Mutex::default() });
         let own = config.host;
         let (Some(first), Some(last)) = (config.bind.first(), config.bind.last()) else {
-            return Ok(Self { registry, own, address: None, dial: None, encodes_always: false });
+            return Ok(Self { registry, own, address: None, port: None, encodes_always: false });
         };
-        let party = Party {
+        let party = Arc::new(Party {
             host: own,
             token: config.token,
             security: config.credentials.map(Security::new).transpose()?,
-        };
+        });
         let address = match first == last {
             true => first.to_string(),
             false => format!("{first} and the {} after it", config.bind.len() - 1),
@@ -204,14 +222,15 @@ impl Exchange {
             .enable_time()
             .build()
             .map_err(failed)?;
-        // The senders are this process's own deployments; connections are at most one per host.
-        let (dial, dialled) = mpsc::unbounded_channel();
+        let (open, closed) = oneshot::channel();
+        let handle = runtime.handle().clone();
+        let port = Port { party: Arc::clone(&party), runtime: handle, _open: open };
         let served = Arc::clone(&registry);
         std::thread::Builder::new()
             .name("exchange".to_owned())
-            .spawn(move || runtime.block_on(serve(listener, dialled, served, party)))
+            .spawn(move || runtime.block_on(serve(listener, closed, served, party)))
             .map_err(failed)?;
-        Ok(Self { registry, own, address: Some(bound), dial: Some(dial), encodes_always: false })
+        Ok(Self { registry, own, address: Some(bound), port: Some(port), encodes_always: false })
     }
 
     /// Has batches for consumers in this process encoded too, as if these were elsewhere.
@@ -237,8 +256,9 @@ impl Exchange {
     pub fn connect(&self, peers: impl IntoIterator<Item = PeerAddress>) {
         for peer in peers.into_iter().filter(|peer| self.own < peer.host) {
             let fresh = self.registry.lock().connected.insert(peer.host, true).is_none();
-            if let (true, Some(dial)) = (fresh, &self.dial) {
-                let _ = dial.send(peer);
+            if let (true, Some(port)) = (fresh, &self.port) {
+                let (registry, party) = (Arc::clone(&self.registry), Arc::clone(&port.party));
+                port.runtime.spawn(async move { dial(peer, &registry, &party).await });
             }
         }
     }
@@ -275,12 +295,11 @@ impl Exchange {
 
 async fn serve(
     listener: StdListener,
-    mut dialled: mpsc::UnboundedReceiver<PeerAddress>,
+    mut closed: oneshot::Receiver<()>,
     registry: Arc<Registry>,
-    party: Party,
+    party: Arc<Party>,
 ) {
     let Ok(listener) = TcpListener::from_std(listener) else { return };
-    let party = Arc::new(party);
     let strangers = Arc::new(Semaphore::new(STRANGERS_MAX));
     loop {
         tokio::select! {
@@ -294,11 +313,7 @@ async fn serve(
                 let (registry, party) = (Arc::clone(&registry), Arc::clone(&party));
                 tokio::spawn(async move { accept(stream, &registry, &party, permit).await });
             }
-            peer = dialled.recv() => {
-                let Some(peer) = peer else { return };
-                let (registry, party) = (Arc::clone(&registry), Arc::clone(&party));
-                tokio::spawn(async move { dial(peer, &registry, &party).await });
-            }
+            _ = &mut closed => return,
         }
     }
 }
@@ -351,4 +366,44 @@ async fn converse(socket: Socket, peer: HostId, registry: &Registry) {
     let handle = registry.handle(peer);
     let error = connection::run(socket, handle, registry).await;
     registry.lose(peer, &format!("host {peer}: {error}"));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::channel::CREDITS_MAX;
+
+    fn alone() -> Exchange {
+        Exchange::start(ExchangeConfig {
+            host: HostId::from_u128(1),
+            token: Secret::new([0; 32]),
+            credentials: None,
+            bind: Vec::new(),
+        })
+        .unwrap()
+    }
+
+    fn grant(exchange: &Exchange, peer: u128, channel: u64, credits: u32) -> Result<(), WireError> {
+        let peer = exchange.registry.handle(HostId::from_u128(peer));
+        let frame = wire::credit_frame(channel, credits);
+        let head = Head::decode(&frame)?;
+        exchange.registry.on_frame(&peer, head, frame.slice(wire::HEAD_BYTES..))
+    }
+
+    #[test]
+    fn a_peer_that_grants_more_than_any_channel_uses_is_refused() {
+        let exchange = alone();
+        assert_eq!(grant(&exchange, 2, 7, CREDITS_MAX), Ok(()));
+        assert!(grant(&exchange, 2, 7, 1).is_err());
+        assert!(grant(&exchange, 2, 8, u32::MAX).is_err());
+        assert!(grant(&exchange, 3, 7, 0).is_err(), "the channel leads to another host");
+    }
+
+    #[test]
+    fn a_peer_names_no_more_channels_than_a_host_can_have() {
+        let exchange = alone();
+        let last = (0..).find(|channel| grant(&exchange, 2, *channel, 1).is_err());
+        assert_eq!(last, Some(OUTLETS_MAX as u64));
+        assert_eq!(grant(&exchange, 2, 0, 1), Ok(()), "those that are known have their credits");
+    }
 }

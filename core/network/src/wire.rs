@@ -9,7 +9,9 @@
 //! | hello | magic, version `u32`, job attempt's 32-byte token, sender's 16-byte host id |
 //! | data | `u32` number of records, `u8` whether timed, records as rows, times (8 bytes each) |
 //! | event | `u8` which, `i64` value |
-//! | credit | `u32` number of batches |
+//! | credit | `u32` number of frames |
+//!
+//! A data or event frame takes one credit of its channel.
 
 use std::any::type_name;
 
@@ -67,6 +69,17 @@ pub enum Event {
     Idle(bool),
     /// Nothing will follow.
     EndOfInput,
+}
+
+impl Event {
+    /// Whether `earlier`, right before this event, says nothing that this one does not replace.
+    #[must_use]
+    pub const fn replaces(self, earlier: Self) -> bool {
+        matches!(
+            (self, earlier),
+            (Self::Watermark(_), Self::Watermark(_)) | (Self::Idle(_), Self::Idle(_))
+        )
+    }
 }
 
 /// A batch or an event.
