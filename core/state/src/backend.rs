@@ -138,6 +138,21 @@ impl<K: Key> KeyedBackend<K> {
         }
     }
 
+    /// Makes a copy of this key the current one, in the memory of the one before it.
+    #[inline]
+    pub fn copy_key(&mut self, key: &K, hash: u64) {
+        match &mut self.current {
+            Some((current, current_hash)) => {
+                current.copy_from(key);
+                *current_hash = hash;
+            }
+            None => self.current = Some((key.clone(), hash)),
+        }
+        if let Some(undo) = &mut self.undo {
+            undo.clear();
+        }
+    }
+
     /// From now on remembers how to undo what is done to the state of the key at hand. Changes cost
     /// more then, and those in place a copy of the value.
     pub fn keep_undo(&mut self) {

@@ -156,16 +156,12 @@ where
     type Out = P::Out;
 
     fn left(&mut self, record: A, sink: &mut TwoInputSink<'_, P::Out>) -> Result<()> {
-        let key = self.left.owned(&record);
-        let hash = key.stable_hash();
-        self.backend.set_key(key, hash);
+        self.left.make_current(&record, &mut self.backend);
         self.process.process_left(record, &mut Context::of(&mut self.backend, sink))
     }
 
     fn right(&mut self, record: B, sink: &mut TwoInputSink<'_, P::Out>) -> Result<()> {
-        let key = self.right.owned(&record);
-        let hash = key.stable_hash();
-        self.backend.set_key(key, hash);
+        self.right.make_current(&record, &mut self.backend);
         self.process.process_right(record, &mut Context::of(&mut self.backend, sink))
     }
 

@@ -314,9 +314,7 @@ where
         while self.results.len() < capacity {
             let Some(record) = self.records.next() else { break };
             let timestamp = self.timestamps.next();
-            let key = self.selector.owned(&record);
-            let hash = key.stable_hash();
-            self.backend.set_key(key, hash);
+            self.selector.make_current(&record, &mut self.backend);
             let kept = self.bad.keep(&record);
             let before = self.results.len();
             if self.bad.goes_on() {
