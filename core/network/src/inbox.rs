@@ -71,7 +71,8 @@ struct ChannelEnd {
     upstream: OnceLock<Upstream>,
     /// Batches and events that came and whose credit was not granted again.
     held: AtomicU32,
-    /// Batches and events consumed and not yet granted again; for remote channels, which grant in halves.
+    /// Batches and events consumed and not yet granted again; for remote channels, which grant in
+    /// halves.
     owed: AtomicU32,
 }
 
