@@ -34,13 +34,26 @@ pub struct ChannelId {
     pub from: u32,
     /// The consuming subtask, below 2^20.
     pub to: u32,
+    /// The attempt that both ends belong to; see [`ChannelId::generation_of`].
+    pub generation: u16,
 }
 
 impl ChannelId {
-    /// The number that stands for it on the wire.
+    /// The number that stands for it on the wire, beside its generation.
     #[must_use]
-    pub const fn number(self) -> u64 {
+    pub(crate) const fn number(self) -> u64 {
         (self.edge as u64) << 40 | (self.from as u64 & 0xf_ffff) << 20 | self.to as u64 & 0xf_ffff
+    }
+
+    pub(crate) const fn of_wire(number: u64, generation: u16) -> Self {
+        let (from, to) = ((number >> 20) as u32 & 0xf_ffff, number as u32 & 0xf_ffff);
+        Self { edge: (number >> 40) as u32, from, to, generation }
+    }
+
+    /// The generation of an attempt of a region: frames of another attempt are dropped.
+    #[must_use]
+    pub const fn generation_of(attempt: u32) -> u16 {
+        attempt as u16
     }
 }
 
@@ -143,7 +156,7 @@ impl Flow {
 /// producer stops giving it more once it says [`Flow::Full`].
 #[derive(Debug)]
 pub struct ChannelWriter<T> {
-    number: u64,
+    channel: ChannelId,
     outlet: Arc<Outlet>,
     local: Option<(Arc<Inbox<T>>, u32)>,
     waiting: VecDeque<Element<T>>,
@@ -164,7 +177,7 @@ impl<T: Data> ChannelWriter<T> {
     ) -> Self {
         outlet.set_waker(waker);
         Self {
-            number: channel.number(),
+            channel,
             outlet,
             local: None,
             waiting: VecDeque::new(),
@@ -287,7 +300,7 @@ impl<T: Data> ChannelWriter<T> {
                             }
                         }
                         Element::Event(event) => {
-                            let frame = wire::event_frame(self.number, event);
+                            let frame = wire::event_frame(self.channel, event);
                             self.counters.add_bytes_out(frame.len() as u64);
                             connection.send(&frame);
                         }
@@ -331,7 +344,7 @@ impl<T: Data> ChannelWriter<T> {
         batch: &Batch<T>,
     ) -> Result<usize, ExchangeError> {
         FRAME_BUFFER.with_borrow_mut(|buffer| {
-            let (frame, count) = buffer.data_frame(self.number, batch)?;
+            let (frame, count) = buffer.data_frame(self.channel, batch)?;
             self.counters.add_records_out(count as u64);
             self.counters.add_buffers_out(1);
             self.counters.add_bytes_out(frame.len() as u64);
@@ -348,7 +361,7 @@ impl<T: Data> ChannelWriter<T> {
         batch: &Batch<T>,
     ) -> Result<usize, ExchangeError> {
         FRAME_BUFFER.with_borrow_mut(|buffer| {
-            let (frame, count) = buffer.data_frame(self.number, batch)?;
+            let (frame, count) = buffer.data_frame(self.channel, batch)?;
             self.counters.add_records_out(count as u64);
             self.counters.add_buffers_out(1);
             self.counters.add_bytes_out(frame.len() as u64);

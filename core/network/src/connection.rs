@@ -13,6 +13,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::Notify;
 
+use crate::channel::ChannelId;
 use crate::exchange::Registry;
 use crate::socket::{Encrypted, Socket, Written};
 use crate::wire::{self, HEAD_BYTES, Head, Kind, WireError};
@@ -47,7 +48,7 @@ struct State {
     encrypted: bool,
     frames: VecDeque<Bytes>,
     /// The credits of each channel that are not in a frame yet.
-    grants: BTreeMap<u64, u32>,
+    grants: BTreeMap<ChannelId, u32>,
 }
 
 impl State {
@@ -91,7 +92,7 @@ impl ConnectionHandle {
 
     /// Grants a channel credits. Those that wait become one frame, so that a peer that sends and
     /// does not read makes no queue.
-    pub(crate) fn grant(&self, channel: u64, credits: u32) {
+    pub(crate) fn grant(&self, channel: ChannelId, credits: u32) {
         let mut state = self.lock();
         match state.begin() {
             Some(socket) => {
@@ -217,7 +218,7 @@ impl Security {
 }
 
 pub(crate) fn hello(token: &[u8; 32], host: HostId) -> Bytes {
-    wire::frame(Kind::Hello, 0, |bytes| {
+    wire::frame(Kind::Hello, ChannelId::of_wire(0, 0), |bytes| {
         bytes.put_u64_le(MAGIC);
         bytes.put_u32_le(VERSION);
         bytes.put_slice(token);
@@ -430,12 +431,13 @@ mod tests {
     #[tokio::test]
     async fn grants_that_wait_for_the_socket_become_one_frame_of_each_channel() {
         let handle = ConnectionHandle::new(HostId::from_u128(2));
+        let [seven, eight] = [7, 8].map(|number| ChannelId::of_wire(number, 0));
         handle.send(b"a frame");
         for _ in 0..1_000 {
-            handle.grant(7, 4);
-            handle.grant(8, 1);
+            handle.grant(seven, 4);
+            handle.grant(eight, 1);
         }
-        let expected = [wire::credit_frame(7, 4_000), wire::credit_frame(8, 1_000)];
+        let expected = [wire::credit_frame(seven, 4_000), wire::credit_frame(eight, 1_000)];
         let waiting = handle.take().await;
         assert_eq!(waiting, [&[Bytes::from_static(b"a frame")][..], &expected].concat());
         assert!(handle.lock().is_empty());

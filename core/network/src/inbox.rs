@@ -11,7 +11,7 @@ use std::task::Waker;
 use bytes::Bytes;
 
 use crate::batch::Batch;
-use crate::channel::{CREDITS_MAX, Outlet};
+use crate::channel::{CREDITS_MAX, ChannelId, Outlet};
 use crate::connection::ConnectionHandle;
 use crate::counters::TaskCounters;
 use crate::wire::{self, Data, DecodeError, EncodeError, Event, WireError};
@@ -67,7 +67,7 @@ enum Upstream {
 
 #[derive(Debug)]
 struct ChannelEnd {
-    number: u64,
+    channel: ChannelId,
     upstream: OnceLock<Upstream>,
     /// Batches and events that came and whose credit was not granted again.
     held: AtomicU32,
@@ -106,15 +106,15 @@ impl<T: Data> Inbox<T> {
     /// [`CREDITS_MAX`]; `waker` wakes its task.
     #[must_use]
     pub fn new(
-        channel_numbers: &[u64],
+        channels: &[ChannelId],
         credits: u32,
         waker: Waker,
         counters: Arc<TaskCounters>,
     ) -> Arc<Self> {
-        let channels = channel_numbers
+        let channels = channels
             .iter()
-            .map(|number| ChannelEnd {
-                number: *number,
+            .map(|channel| ChannelEnd {
+                channel: *channel,
                 upstream: OnceLock::new(),
                 held: AtomicU32::new(0),
                 owed: AtomicU32::new(0),
@@ -194,7 +194,7 @@ impl<T: Data> Inbox<T> {
 
     pub(crate) fn connect_remote(&self, channel: u32, connection: ConnectionHandle) {
         if let Some(end) = self.channels.get(channel as usize) {
-            connection.grant(end.number, self.credits);
+            connection.grant(end.channel, self.credits);
             let _ = end.upstream.set(Upstream::Remote(connection));
         }
     }
@@ -246,7 +246,7 @@ impl<T: Data> Inbox<T> {
             Some(Upstream::Remote(connection)) => {
                 let owed = end.owed.load(Ordering::Relaxed) + 1;
                 if owed * 2 >= self.credits {
-                    connection.grant(end.number, owed);
+                    connection.grant(end.channel, owed);
                     end.owed.store(0, Ordering::Relaxed);
                 } else {
                     end.owed.store(owed, Ordering::Relaxed);
@@ -278,13 +278,17 @@ impl<T: Data> FrameSink for Inbox<T> {
 mod tests {
     use super::*;
 
+    fn channels(count: u64) -> Vec<ChannelId> {
+        (0..count).map(|number| ChannelId::of_wire(number, 0)).collect()
+    }
+
     fn deliver(inbox: &Inbox<u64>, channel: u32) -> Result<(), WireError> {
         inbox.deliver(channel, RemoteDelivery::Event(Event::Barrier(1)))
     }
 
     #[test]
     fn a_channel_that_sends_more_than_its_credits_is_refused_and_others_are_not() {
-        let inbox = Inbox::<u64>::new(&[7, 8], 3, Waker::noop().clone(), Arc::default());
+        let inbox = Inbox::<u64>::new(&channels(2), 3, Waker::noop().clone(), Arc::default());
         assert!((0..3).all(|_| deliver(&inbox, 0).is_ok()));
         assert_eq!(inbox.waiting(), 3);
         let error = Err(WireError("a channel sent more than it was granted"));
@@ -296,7 +300,7 @@ mod tests {
 
     #[test]
     fn a_credit_is_back_when_its_batch_or_event_was_received() {
-        let inbox = Inbox::<u64>::new(&[7], 2, Waker::noop().clone(), Arc::default());
+        let inbox = Inbox::<u64>::new(&channels(1), 2, Waker::noop().clone(), Arc::default());
         for _ in 0..100 {
             assert!(deliver(&inbox, 0).is_ok());
             assert!(matches!(inbox.receive(), Ok(Received::Event(0, _))));
@@ -306,11 +310,11 @@ mod tests {
 
     #[test]
     fn what_was_taken_keeps_its_credit_until_it_is_granted() {
-        let inbox = Inbox::<u64>::new(&[7], 1, Waker::noop().clone(), Arc::default());
+        let inbox = Inbox::<u64>::new(&channels(1), 1, Waker::noop().clone(), Arc::default());
         deliver(&inbox, 0).unwrap();
         assert!(inbox.take().is_some());
         assert!(deliver(&inbox, 0).is_err(), "the only credit is taken");
-        let inbox = Inbox::<u64>::new(&[7], 1, Waker::noop().clone(), Arc::default());
+        let inbox = Inbox::<u64>::new(&channels(1), 1, Waker::noop().clone(), Arc::default());
         deliver(&inbox, 0).unwrap();
         assert!(inbox.take().is_some());
         inbox.grant(0);

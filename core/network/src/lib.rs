@@ -8,6 +8,7 @@
 //! # Invariants
 //! - A producer sends a batch or an event only for a credit, so an inbox never holds more than what
 //!   it granted. One that sends or grants more than any honest peer is refused.
+//! - Frames of another attempt than the channel's are dropped and counted.
 //! - Data and events of one channel arrive in the order in which they were sent.
 //! - Nothing here blocks: who finds no input or no credit is woken through its task's `Waker`.
 //! - Bytes from another process never panic, and a length alone never allocates.
@@ -16,6 +17,7 @@ mod batch;
 mod channel;
 mod connection;
 mod counters;
+mod ends;
 mod exchange;
 mod inbox;
 mod rows;

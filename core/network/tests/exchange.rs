@@ -69,13 +69,13 @@ fn secured_pair() -> (Exchange, Exchange) {
 
 const PAIRS: [fn() -> (Exchange, Exchange); 2] = [pair, secured_pair];
 
-const CHANNEL: ChannelId = ChannelId { edge: 3, from: 1, to: 0 };
+const CHANNEL: ChannelId = ChannelId { edge: 3, from: 1, to: 0, generation: 1 };
 
 type Record = (u64, String);
 
 fn ends(low: &Exchange, high: &Exchange) -> (ChannelWriter<Record>, Arc<Inbox<Record>>) {
     let writer = low.writer(CHANNEL, Waker::noop().clone(), Arc::default());
-    let inbox = Inbox::new(&[CHANNEL.number()], 4, Waker::noop().clone(), Arc::default());
+    let inbox = Inbox::new(&[CHANNEL], 4, Waker::noop().clone(), Arc::default());
     high.attach(&inbox, &[(CHANNEL, HostId::from_u128(1))]);
     (writer, inbox)
 }
@@ -142,7 +142,7 @@ fn in_order((low, high): (Exchange, Exchange)) {
 fn within(exchange: &Exchange) -> (ChannelWriter<Record>, Arc<Inbox<Record>>) {
     let channel = ChannelId { edge: 4, ..CHANNEL };
     let writer = exchange.writer(channel, Waker::noop().clone(), Arc::default());
-    let inbox = Inbox::new(&[channel.number()], 4, Waker::noop().clone(), Arc::default());
+    let inbox = Inbox::new(&[channel], 4, Waker::noop().clone(), Arc::default());
     exchange.attach(&inbox, &[(channel, HostId::from_u128(1))]);
     (writer, inbox)
 }
@@ -268,9 +268,9 @@ fn both_directions_are_full_at_once() {
 
 /// Short and long frames, more than any buffer on the way holds.
 fn one_direction(from: &Exchange, to: &Exchange, edge: u32, host: u128) {
-    let channel = ChannelId { edge, from: 0, to: 0 };
+    let channel = ChannelId { edge, from: 0, to: 0, generation: 1 };
     let mut writer = from.writer(channel, Waker::noop().clone(), Arc::default());
-    let inbox = Inbox::new(&[channel.number()], 8, Waker::noop().clone(), Arc::default());
+    let inbox = Inbox::new(&[channel], 8, Waker::noop().clone(), Arc::default());
     to.attach(&inbox, &[(channel, HostId::from_u128(host))]);
     let record = |number: u64| {
         let length = usize::try_from(number * 7919 % 90_001).unwrap();
@@ -295,7 +295,7 @@ fn one_direction(from: &Exchange, to: &Exchange, edge: u32, host: u128) {
 fn refusal(dialling: Option<Credentials>, answering: Option<Credentials>) -> String {
     let (low, high) = connected(host(1, dialling), host(2, answering));
     let mut writer = high.writer(CHANNEL, Waker::noop().clone(), Arc::default());
-    let inbox = Inbox::new(&[CHANNEL.number()], 4, Waker::noop().clone(), Arc::default());
+    let inbox = Inbox::new(&[CHANNEL], 4, Waker::noop().clone(), Arc::default());
     low.attach(&inbox, &[(CHANNEL, HostId::from_u128(2))]);
     writer.send_batch(Batch::of(vec![(1, String::new())])).unwrap();
     let error = eventually(|| match inbox.receive() {

@@ -12,7 +12,7 @@ use millstream_api::{
     EventMailbox, EventSender, Program, RECORDS_DROPPED, Result, TaskContext, error,
 };
 use millstream_graph::JobGraph;
-use millstream_network::{Exchange, ExchangeConfig, PeerAddress, TaskCounters};
+use millstream_network::{ChannelId, Exchange, ExchangeConfig, PeerAddress, TaskCounters};
 use millstream_protocol::host::{
     self, Execution, Failure, Metrics, OperatorEvent, Ready, TaskId, TaskMetrics, TaskState,
     from_host, to_host,
@@ -57,6 +57,8 @@ struct HostedTask {
     user_counters: UserCounters,
     inputs_waiting: Arc<AtomicU64>,
     mailboxes: BTreeMap<OperatorId, Arc<EventMailbox>>,
+    /// The channels of its inputs.
+    inputs: Vec<ChannelId>,
 }
 
 /// One job's tasks in this process.
@@ -192,7 +194,8 @@ impl TaskHost {
         }
         let blueprint = Arc::clone(&self.blueprint);
         let vertex = blueprint.vertex(id.vertex)?;
-        let inputs = blueprint.inputs(vertex, id.subtask, &self.placements)?;
+        let inputs = blueprint.inputs(vertex, (id.subtask, id.attempt), &self.placements)?;
+        let channels = inputs.iter().flatten().map(|(channel, _)| *channel).collect();
         if !self.slots.contains_key(&slot) {
             self.slots.insert(slot, Slot::start(slot, self.control.clone())?);
         }
@@ -241,6 +244,7 @@ impl TaskHost {
             user_counters,
             inputs_waiting,
             mailboxes,
+            inputs: channels,
         };
         self.tasks.insert(id, hosted);
         Ok(())
@@ -301,7 +305,11 @@ impl TaskHost {
                     failure::note(self.config.job, Some(&task.name), &cause.message);
                 }
                 let ended = if terminal { self.tasks.end(id) } else { None };
-                let metrics = ended.map(|task| task_metrics(id, &task));
+                let metrics = ended.map(|task| {
+                    let metrics = task_metrics(id, &task);
+                    self.exchange.forget(task.inputs, self.blueprint.outputs(id));
+                    metrics
+                });
                 self.send_state(id, state, cause, metrics);
             }
         }
