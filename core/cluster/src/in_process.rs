@@ -29,8 +29,11 @@ pub(crate) struct InProcessHosts {
     runtime: Handle,
     /// Whether hosts exchange records over loopback, as hosts of other processes do.
     listens: bool,
-    hosts: Mutex<BTreeMap<HostId, SyncSender<ToControl>>>,
+    hosts: Arc<Controls>,
 }
+
+/// How to tell the hosts that run something.
+type Controls = Mutex<BTreeMap<HostId, SyncSender<ToControl>>>;
 
 impl InProcessHosts {
     pub(crate) fn new(
@@ -40,7 +43,7 @@ impl InProcessHosts {
         listens: bool,
     ) -> Arc<Self> {
         let id = TaskManagerId::new(id);
-        Arc::new(Self { id, program, runtime, listens, hosts: Mutex::default() })
+        Arc::new(Self { id, program, runtime, listens, hosts: Arc::default() })
     }
 
     /// Never waits: a host that leaves so much unread is as good as gone.
@@ -78,9 +81,11 @@ impl TaskManagerGateway for InProcessHosts {
             control,
             messages,
         };
-        let spawned = std::thread::Builder::new()
-            .name("host".to_owned())
-            .spawn(move || host.run(start.begin));
+        let hosts = Arc::clone(&self.hosts);
+        let spawned = std::thread::Builder::new().name("host".to_owned()).spawn(move || {
+            host.run(start.begin);
+            hosts.lock().unwrap_or_else(PoisonError::into_inner).remove(&start.host);
+        });
         spawned.map(|_| ()).map_err(|_| TaskManagerGone(self.id.clone()))
     }
 
