@@ -1,8 +1,8 @@
 //! What travels between tasks and how it looks between processes.
 //!
-//! A frame is a 16-byte head (little endian: `u32` payload length, `u8` kind, `u16` channel's
-//! generation, 1 byte zero, `u64` channel number) and its payload. A connection starts with a hello frame of each side; nothing
-//! else is read before it. Kinds:
+//! A frame is a 16-byte head (little endian: `u32` payload length, `u8` kind, `u16` generation of
+//! the channel, 1 byte zero, `u64` channel number) and its payload. A connection starts with a
+//! hello frame of each side; nothing else is read before it. Kinds:
 //!
 //! | kind | payload |
 //! |---|---|
