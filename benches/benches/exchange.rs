@@ -30,7 +30,7 @@ use millstream_types::HostId;
 
 const BATCHES: u32 = 8;
 const LIFETIME: Duration = Duration::from_secs(3600);
-const CHANNEL: ChannelId = ChannelId { edge: 1, from: 0, to: 0 };
+const CHANNEL: ChannelId = ChannelId { edge: 1, from: 0, to: 0, generation: 0 };
 
 struct Unpark(Thread);
 
@@ -55,7 +55,7 @@ fn config(host: HostId, bind: Option<SocketAddr>) -> ExchangeConfig {
 fn ends<T: Data>(producer: Exchange, consumer: Option<Exchange>, from: HostId) -> Ends<T> {
     let waker = Waker::from(Arc::new(Unpark(std::thread::current())));
     let counters = Arc::new(TaskCounters::default());
-    let inbox = Inbox::new(&[CHANNEL.number()], 2 * BATCHES, waker.clone(), Arc::clone(&counters));
+    let inbox = Inbox::new(&[CHANNEL], 2 * BATCHES, waker.clone(), Arc::clone(&counters));
     let writer = producer.writer(CHANNEL, waker, counters);
     consumer.as_ref().unwrap_or(&producer).attach(&inbox, &[(CHANNEL, from)]);
     Ends { writer, inbox, _exchanges: std::iter::once(producer).chain(consumer).collect() }

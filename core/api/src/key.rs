@@ -1,5 +1,6 @@
 //! How an operator finds a record's key.
 
+use millstream_state::KeyedBackend;
 use millstream_types::Key;
 
 /// Finds the key of a record. Made by [`Stream::key_by`](crate::Stream::key_by) and
@@ -13,6 +14,9 @@ pub trait KeySelector<T>: Clone + Send + 'static {
 
     /// The record's key as a value of its own.
     fn owned(&self, record: &T) -> Self::Key;
+
+    /// Makes the record's key the current one of an operator's states.
+    fn make_current(&self, record: &T, states: &mut KeyedBackend<Self::Key>);
 }
 
 /// A key that is computed from the record.
@@ -31,6 +35,13 @@ impl<T, K: Key, F: Fn(&T) -> K + Clone + Send + 'static> KeySelector<T> for ByVa
     fn owned(&self, record: &T) -> K {
         (self.0)(record)
     }
+
+    #[inline]
+    fn make_current(&self, record: &T, states: &mut KeyedBackend<K>) {
+        let key = (self.0)(record);
+        let hash = key.stable_hash();
+        states.set_key(key, hash);
+    }
 }
 
 /// A key that is a part of the record; it is cloned only for a key that is new.
@@ -48,5 +59,11 @@ impl<T, K: Key, F: Fn(&T) -> &K + Clone + Send + 'static> KeySelector<T> for ByR
     #[inline]
     fn owned(&self, record: &T) -> K {
         (self.0)(record).clone()
+    }
+
+    #[inline]
+    fn make_current(&self, record: &T, states: &mut KeyedBackend<K>) {
+        let key = (self.0)(record);
+        states.copy_key(key, key.stable_hash());
     }
 }

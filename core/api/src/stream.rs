@@ -11,7 +11,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use millstream_graph::{Chaining, NodeId, NodeKind, OutputName, StreamNode};
-use millstream_network::{Batch, Data, Inbox};
+use millstream_network::{Batch, ChannelId, Data, Inbox};
 use millstream_types::{Key, KeyGroup};
 
 pub use self::sink::StreamSink;
@@ -141,9 +141,9 @@ pub(crate) fn inbox<T: Data>(
     input: usize,
 ) -> Arc<Inbox<T>> {
     let channels = inputs.inputs.get(input).map_or(&[][..], Vec::as_slice);
-    let numbers: Vec<u64> = channels.iter().map(|(channel, _)| channel.number()).collect();
+    let names: Vec<ChannelId> = channels.iter().map(|(channel, _)| *channel).collect();
     let counters = Arc::clone(&task.counters);
-    let inbox = Inbox::new(&numbers, CHANNEL_CREDITS, task.waker.clone(), counters);
+    let inbox = Inbox::new(&names, CHANNEL_CREDITS, task.waker.clone(), counters);
     inputs.exchange.attach(&inbox, channels);
     inbox
 }

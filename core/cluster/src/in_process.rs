@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
-use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::mpsc::{Receiver, SyncSender, TrySendError};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -14,7 +14,9 @@ use millstream_gateway::{
 };
 use millstream_graph::JobGraph;
 use millstream_protocol::host::{Begin, Failure, Role, Shutdown, ToHost, to_host};
-use millstream_runtime::{CoordinatorHost, Outbox, TaskHost, TaskHostConfig, ToControl};
+use millstream_runtime::{
+    CoordinatorHost, Outbox, TaskHost, TaskHostConfig, ToControl, control_queue,
+};
 use millstream_security::Secret;
 use millstream_types::{ArtifactHash, HostId, JobId, TaskManagerId};
 use tokio::runtime::Handle;
@@ -27,8 +29,11 @@ pub(crate) struct InProcessHosts {
     runtime: Handle,
     /// Whether hosts exchange records over loopback, as hosts of other processes do.
     listens: bool,
-    hosts: Mutex<BTreeMap<HostId, Sender<ToControl>>>,
+    hosts: Arc<Controls>,
 }
+
+/// How to tell the hosts that run something.
+type Controls = Mutex<BTreeMap<HostId, SyncSender<ToControl>>>;
 
 impl InProcessHosts {
     pub(crate) fn new(
@@ -38,14 +43,17 @@ impl InProcessHosts {
         listens: bool,
     ) -> Arc<Self> {
         let id = TaskManagerId::new(id);
-        Arc::new(Self { id, program, runtime, listens, hosts: Mutex::default() })
+        Arc::new(Self { id, program, runtime, listens, hosts: Arc::default() })
     }
 
-    fn send(&self, host: HostId, message: to_host::Message) {
+    /// Never waits: a host that leaves so much unread is as good as gone.
+    fn send(&self, host: HostId, message: to_host::Message) -> Result<(), TaskManagerGone> {
         let hosts = self.hosts.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(control) = hosts.get(&host) {
-            let message = Box::new(ToHost { message: Some(message) });
-            let _ = control.send(ToControl::Parent(message));
+        let Some(control) = hosts.get(&host) else { return Ok(()) };
+        let message = Box::new(ToHost { message: Some(message) });
+        match control.try_send(ToControl::Parent(message)) {
+            Err(TrySendError::Full(_)) => Err(TaskManagerGone(self.id.clone())),
+            Ok(()) | Err(TrySendError::Disconnected(_)) => Ok(()),
         }
     }
 }
@@ -60,7 +68,7 @@ impl TaskManagerGateway for InProcessHosts {
         owner: Arc<dyn JobMasterGateway>,
         start: StartHost,
     ) -> Result<(), TaskManagerGone> {
-        let (control, messages) = channel();
+        let (control, messages) = control_queue();
         let mut hosts = self.hosts.lock().unwrap_or_else(PoisonError::into_inner);
         hosts.insert(start.host, control.clone());
         drop(hosts);
@@ -73,23 +81,25 @@ impl TaskManagerGateway for InProcessHosts {
             control,
             messages,
         };
-        let spawned = std::thread::Builder::new()
-            .name("host".to_owned())
-            .spawn(move || host.run(start.begin));
+        let hosts = Arc::clone(&self.hosts);
+        let spawned = std::thread::Builder::new().name("host".to_owned()).spawn(move || {
+            host.run(start.begin);
+            hosts.lock().unwrap_or_else(PoisonError::into_inner).remove(&start.host);
+        });
         spawned.map(|_| ()).map_err(|_| TaskManagerGone(self.id.clone()))
     }
 
     fn command(&self, command: HostCommand) -> Result<(), TaskManagerGone> {
         if let Some(message) = command.message.message {
-            self.send(command.host, message);
+            self.send(command.host, message)?;
         }
         Ok(())
     }
 
     fn stop_host(&self, host: HostId, _grace: Duration) -> Result<(), TaskManagerGone> {
-        self.send(host, to_host::Message::Shutdown(Shutdown {}));
+        let sent = self.send(host, to_host::Message::Shutdown(Shutdown {}));
         self.hosts.lock().unwrap_or_else(PoisonError::into_inner).remove(&host);
-        Ok(())
+        sent
     }
 
     fn release_artifact(&self, _artifact: ArtifactHash) -> Result<(), TaskManagerGone> {
@@ -117,7 +127,7 @@ struct HostThread {
     runtime: Handle,
     listens: bool,
     host: HostId,
-    control: Sender<ToControl>,
+    control: SyncSender<ToControl>,
     messages: Receiver<ToControl>,
 }
 

@@ -38,6 +38,7 @@ impl TestingTaskManager {
     /// A worker of this name and what it is told.
     #[must_use]
     pub fn new(id: &str) -> (Arc<Self>, mpsc::UnboundedReceiver<TaskManagerCall>) {
+        #[expect(clippy::disallowed_methods, reason = "a test says how much comes")]
         let (calls, received) = mpsc::unbounded_channel();
         (Arc::new(Self { id: TaskManagerId::new(id), calls }), received)
     }
@@ -108,6 +109,7 @@ impl TestingJobMaster {
     /// A JobMaster of this job that shows `details`, and what it hears.
     #[must_use]
     pub fn new(details: JobDetails) -> (Arc<Self>, mpsc::UnboundedReceiver<JobMasterEvent>) {
+        #[expect(clippy::disallowed_methods, reason = "a test says how much comes")]
         let (events, received) = mpsc::unbounded_channel();
         let job = details.job;
         let (_, details) = watch::channel(Arc::new(details));

@@ -59,7 +59,7 @@ impl Output {
         }
         let Self::Held { pipes, shown } = std::mem::replace(self, Self::Unseen) else { return };
         let tail = Arc::<Mutex<Tail>>::default();
-        let (done, ended) = mpsc::channel();
+        let (done, ended) = mpsc::sync_channel(1);
         let OutputPipes { stdout, stderr } = pipes;
         let kept = Some(Arc::clone(&tail));
         if shown {
@@ -106,7 +106,7 @@ fn relay(
     mut from: PipeReader,
     mut to: impl Write + Send + 'static,
     tail: Option<Arc<Mutex<Tail>>>,
-    done: mpsc::Sender<()>,
+    done: mpsc::SyncSender<()>,
 ) {
     let copy = move || {
         let _done = done;

@@ -11,9 +11,9 @@ pub(crate) fn expand(item: TokenStream) -> Result<TokenStream, Error> {
         let text = "a key owns its data: it has no lifetime parameters";
         return Err(Error::new_spanned(lifetime, text));
     }
-    let body = match &input.data {
-        Data::Struct(data) => struct_body(&data.fields),
-        Data::Enum(data) => enum_body(data),
+    let (body, copy) = match &input.data {
+        Data::Struct(data) => (struct_body(&data.fields), struct_copy(&data.fields)),
+        Data::Enum(data) => (enum_body(data), enum_copy(data)),
         Data::Union(data) => {
             let text = "a union cannot be a key: nobody knows which of its fields is valid";
             return Err(Error::new_spanned(data.union_token, text));
@@ -31,6 +31,7 @@ pub(crate) fn expand(item: TokenStream) -> Result<TokenStream, Error> {
             fn write(&self, hasher: &mut ::millstream::KeyHasher) {
                 #body
             }
+            #copy
         }
     })
 }
@@ -47,8 +48,57 @@ fn write(field: &syn::Field, value: &dyn ToTokens) -> TokenStream {
     quote_spanned! {field.ty.span()=> ::millstream::Key::write(#value, hasher); }
 }
 
+/// As [`write`].
+fn copy(field: &syn::Field, to: &dyn ToTokens, from: &dyn ToTokens) -> TokenStream {
+    quote_spanned! {field.ty.span()=> ::millstream::Key::copy_from(#to, #from); }
+}
+
 fn struct_body(fields: &Fields) -> TokenStream {
     members(fields).map(|(member, field)| write(field, &quote!(&self.#member))).collect()
+}
+
+/// `copy_from`, unless there is nothing to copy.
+fn struct_copy(fields: &Fields) -> TokenStream {
+    if fields.is_empty() {
+        return TokenStream::new();
+    }
+    let copies = members(fields)
+        .map(|(member, field)| copy(field, &quote!(&mut self.#member), &quote!(&other.#member)));
+    quote! {
+        #[inline]
+        fn copy_from(&mut self, other: &Self) {
+            #(#copies)*
+        }
+    }
+}
+
+/// As [`struct_copy`], where both are of the same variant.
+fn enum_copy(data: &DataEnum) -> TokenStream {
+    if data.variants.iter().all(|variant| variant.fields.is_empty()) {
+        return TokenStream::new();
+    }
+    let arms = data.variants.iter().filter(|variant| !variant.fields.is_empty()).map(|variant| {
+        let name = &variant.ident;
+        let (mut to, mut from, mut copies) =
+            (TokenStream::new(), TokenStream::new(), TokenStream::new());
+        for (at, (member, field)) in members(&variant.fields).enumerate() {
+            let (old, new) = (format_ident!("old{at}"), format_ident!("new{at}"));
+            to.extend(quote! { #member: #old, });
+            from.extend(quote! { #member: #new, });
+            copies.extend(copy(field, &old, &new));
+        }
+        quote! { (Self::#name { #to }, Self::#name { #from }) => { #copies } }
+    });
+    let rest = (data.variants.len() > 1).then(|| quote! { _ => self.clone_from(other), });
+    quote! {
+        #[inline]
+        fn copy_from(&mut self, other: &Self) {
+            match (&mut *self, other) {
+                #(#arms)*
+                #rest
+            }
+        }
+    }
 }
 
 fn enum_body(data: &DataEnum) -> TokenStream {
@@ -93,6 +143,12 @@ mod tests {
                         ::millstream::Key::write(&self.country, hasher);
                         ::millstream::Key::write(&self.zip, hasher);
                     }
+
+                    #[inline]
+                    fn copy_from(&mut self, other: &Self) {
+                        ::millstream::Key::copy_from(&mut self.country, &other.country);
+                        ::millstream::Key::copy_from(&mut self.zip, &other.zip);
+                    }
                 }
             },
         );
@@ -113,6 +169,12 @@ mod tests {
                     fn write(&self, hasher: &mut ::millstream::KeyHasher) {
                         ::millstream::Key::write(&self.0, hasher);
                         ::millstream::Key::write(&self.1, hasher);
+                    }
+
+                    #[inline]
+                    fn copy_from(&mut self, other: &Self) {
+                        ::millstream::Key::copy_from(&mut self.0, &other.0);
+                        ::millstream::Key::copy_from(&mut self.1, &other.1);
                     }
                 }
             },
@@ -141,6 +203,23 @@ mod tests {
                                 ::millstream::Key::write(value0, hasher);
                                 ::millstream::Key::write(value1, hasher);
                             }
+                        }
+                    }
+
+                    #[inline]
+                    fn copy_from(&mut self, other: &Self) {
+                        match (&mut *self, other) {
+                            (Self::Number { 0: old0, }, Self::Number { 0: new0, }) => {
+                                ::millstream::Key::copy_from(old0, new0);
+                            }
+                            (
+                                Self::Named { first: old0, last: old1, },
+                                Self::Named { first: new0, last: new1, }
+                            ) => {
+                                ::millstream::Key::copy_from(old0, new0);
+                                ::millstream::Key::copy_from(old1, new1);
+                            }
+                            _ => self.clone_from(other),
                         }
                     }
                 }

@@ -15,11 +15,15 @@ use crate::connection::ConnectionHandle;
 use crate::counters::TaskCounters;
 use crate::exchange::ExchangeError;
 use crate::inbox::Inbox;
-use crate::wire::{self, Data, Element, Event, FrameBuffer};
+use crate::wire::{self, Data, Element, Event, FrameBuffer, WireError};
 
 thread_local! {
     static FRAME_BUFFER: RefCell<FrameBuffer> = RefCell::default();
 }
+
+/// The most batches and events that a channel's consumer grants beyond what was sent. A peer that
+/// grants more is refused, or what waits for the socket to it would have no limit.
+pub const CREDITS_MAX: u32 = 1024;
 
 /// Names a channel: which edge of the job graph, from which subtask, to which.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -30,13 +34,26 @@ pub struct ChannelId {
     pub from: u32,
     /// The consuming subtask, below 2^20.
     pub to: u32,
+    /// The attempt that both ends belong to; see [`ChannelId::generation_of`].
+    pub generation: u16,
 }
 
 impl ChannelId {
-    /// The number that stands for it on the wire.
+    /// The number that stands for it on the wire, beside its generation.
     #[must_use]
-    pub const fn number(self) -> u64 {
+    pub(crate) const fn number(self) -> u64 {
         (self.edge as u64) << 40 | (self.from as u64 & 0xf_ffff) << 20 | self.to as u64 & 0xf_ffff
+    }
+
+    pub(crate) const fn of_wire(number: u64, generation: u16) -> Self {
+        let (from, to) = ((number >> 20) as u32 & 0xf_ffff, number as u32 & 0xf_ffff);
+        Self { edge: (number >> 40) as u32, from, to, generation }
+    }
+
+    /// The generation of an attempt of a region: frames of another attempt are dropped.
+    #[must_use]
+    pub const fn generation_of(attempt: u32) -> u16 {
+        attempt as u16
     }
 }
 
@@ -63,9 +80,26 @@ impl Outlet {
         self.wake();
     }
 
-    pub(crate) fn grant(&self, batches: u32) {
-        self.credits.fetch_add(batches, Ordering::AcqRel);
+    pub(crate) fn grant(&self, credits: u32) {
+        self.credits.fetch_add(credits, Ordering::AcqRel);
         self.wake();
+    }
+
+    /// As [`Self::attach`] and [`Self::grant`], of a consumer in another process.
+    pub(crate) fn grant_from(
+        &self,
+        connection: &ConnectionHandle,
+        credits: u32,
+    ) -> Result<(), WireError> {
+        self.attach(Target::Remote(connection.clone()));
+        if !self.leads_to(connection.peer()) {
+            return Err(WireError("credits came for a channel that leads to another host"));
+        }
+        if credits.saturating_add(self.credits.load(Ordering::Acquire)) > CREDITS_MAX {
+            return Err(WireError("a channel was granted more than any can use"));
+        }
+        self.grant(credits);
+        Ok(())
     }
 
     pub(crate) fn leads_to(&self, peer: HostId) -> bool {
@@ -122,7 +156,7 @@ impl Flow {
 /// producer stops giving it more once it says [`Flow::Full`].
 #[derive(Debug)]
 pub struct ChannelWriter<T> {
-    number: u64,
+    channel: ChannelId,
     outlet: Arc<Outlet>,
     local: Option<(Arc<Inbox<T>>, u32)>,
     waiting: VecDeque<Element<T>>,
@@ -143,7 +177,7 @@ impl<T: Data> ChannelWriter<T> {
     ) -> Self {
         outlet.set_waker(waker);
         Self {
-            number: channel.number(),
+            channel,
             outlet,
             local: None,
             waiting: VecDeque::new(),
@@ -204,12 +238,16 @@ impl<T: Data> ChannelWriter<T> {
         self.send_batch(batch)
     }
 
-    /// Sends an event behind everything that was sent before it.
+    /// Sends an event behind everything that was sent before it, or keeps it until there is a
+    /// credit. It takes the place of an event that waits and that it makes meaningless.
     ///
     /// # Errors
     /// The consumer's process is gone.
     pub fn send_event(&mut self, event: Event) -> Result<Flow, ExchangeError> {
-        self.waiting.push_back(Element::Event(event));
+        match self.waiting.back_mut() {
+            Some(Element::Event(last)) if event.replaces(*last) => *last = event,
+            _ => self.waiting.push_back(Element::Event(event)),
+        }
         self.drain()
     }
 
@@ -225,14 +263,7 @@ impl<T: Data> ChannelWriter<T> {
     /// The consumer's process is gone, or a record cannot be encoded.
     pub fn drain(&mut self) -> Result<Flow, ExchangeError> {
         loop {
-            while let Some(next) = self.waiting.front() {
-                let may_send = match next {
-                    Element::Data(_) => self.outlet.take_credit(),
-                    Element::Event(_) => self.outlet.target.get().is_some(),
-                };
-                if !may_send {
-                    break;
-                }
+            while !self.waiting.is_empty() && self.outlet.take_credit() {
                 if let Some(element) = self.waiting.pop_front() {
                     self.transmit(element)?;
                 }
@@ -251,12 +282,7 @@ impl<T: Data> ChannelWriter<T> {
     }
 
     fn can_send(&self) -> bool {
-        self.outlet.lost.get().is_some()
-            || match self.waiting.front() {
-                None => true,
-                Some(Element::Data(_)) => self.outlet.credits.load(Ordering::Acquire) > 0,
-                Some(Element::Event(_)) => self.outlet.target.get().is_some(),
-            }
+        self.outlet.lost.get().is_some() || self.outlet.credits.load(Ordering::Acquire) > 0
     }
 
     /// Sends one element. Its credit is taken; credits come only after the target is attached.
@@ -274,7 +300,7 @@ impl<T: Data> ChannelWriter<T> {
                             }
                         }
                         Element::Event(event) => {
-                            let frame = wire::event_frame(self.number, event);
+                            let frame = wire::event_frame(self.channel, event);
                             self.counters.add_bytes_out(frame.len() as u64);
                             connection.send(&frame);
                         }
@@ -318,7 +344,7 @@ impl<T: Data> ChannelWriter<T> {
         batch: &Batch<T>,
     ) -> Result<usize, ExchangeError> {
         FRAME_BUFFER.with_borrow_mut(|buffer| {
-            let (frame, count) = buffer.data_frame(self.number, batch)?;
+            let (frame, count) = buffer.data_frame(self.channel, batch)?;
             self.counters.add_records_out(count as u64);
             self.counters.add_buffers_out(1);
             self.counters.add_bytes_out(frame.len() as u64);
@@ -335,7 +361,7 @@ impl<T: Data> ChannelWriter<T> {
         batch: &Batch<T>,
     ) -> Result<usize, ExchangeError> {
         FRAME_BUFFER.with_borrow_mut(|buffer| {
-            let (frame, count) = buffer.data_frame(self.number, batch)?;
+            let (frame, count) = buffer.data_frame(self.channel, batch)?;
             self.counters.add_records_out(count as u64);
             self.counters.add_buffers_out(1);
             self.counters.add_bytes_out(frame.len() as u64);

@@ -1,7 +1,7 @@
 //! One TCP connection to another host of the same job, with TLS if the cluster has it: a queue out,
 //! frames in.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::io::ErrorKind::WouldBlock;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -13,20 +13,21 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::Notify;
 
+use crate::channel::ChannelId;
 use crate::exchange::Registry;
 use crate::socket::{Encrypted, Socket, Written};
 use crate::wire::{self, HEAD_BYTES, Head, Kind, WireError};
 
 const MAGIC: u64 = u64::from_le_bytes(*b"MILLDATA");
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 const HELLO_BYTES: usize = 8 + 4 + 32 + 16;
 const HELLO_DEADLINE: Duration = Duration::from_secs(10);
 const WRITE_BYTES: usize = 256 << 10;
 
 /// What is to be written to one peer. A sender writes by itself (and before that encrypts) as long
 /// as nobody else does and the socket takes it: that spares a change of threads per batch. What is
-/// left waits for the connection's own task; how much that can be is bounded by the credits of its
-/// channels.
+/// left waits for the connection's own task: frames for which their channels have credits, and one
+/// grant of each channel.
 #[derive(Debug, Clone)]
 pub(crate) struct ConnectionHandle(Arc<Outgoing>);
 
@@ -46,11 +47,20 @@ struct State {
     /// Whether the socket still has to take what was encrypted before any of the frames.
     encrypted: bool,
     frames: VecDeque<Bytes>,
+    /// The credits of each channel that are not in a frame yet.
+    grants: BTreeMap<ChannelId, u32>,
 }
 
 impl State {
     fn is_empty(&self) -> bool {
-        self.frames.is_empty() && !self.encrypted
+        self.frames.is_empty() && self.grants.is_empty() && !self.encrypted
+    }
+
+    /// The socket, for a sender that may write by itself; [`ConnectionHandle::write`] must follow.
+    fn begin(&mut self) -> Option<Arc<Socket>> {
+        let socket = self.socket.clone().filter(|_| !self.writing && self.is_empty())?;
+        self.writing = true;
+        Some(socket)
     }
 }
 
@@ -68,21 +78,44 @@ impl ConnectionHandle {
         self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Sends a data or event frame, for which a credit was taken.
     pub(crate) fn send(&self, frame: &[u8]) {
         let mut state = self.lock();
-        let socket = state.socket.clone().filter(|_| !state.writing && state.is_empty());
-        let Some(socket) = socket else {
-            let first = state.is_empty() && !state.writing;
-            state.frames.push_back(Bytes::copy_from_slice(frame));
-            drop(state);
-            if first {
-                self.0.arrived.notify_one();
+        match state.begin() {
+            Some(socket) => {
+                drop(state);
+                self.write(&socket, frame);
             }
-            return;
-        };
-        state.writing = true;
-        drop(state);
+            None => self.wait(state, |state| state.frames.push_back(Bytes::copy_from_slice(frame))),
+        }
+    }
 
+    /// Grants a channel credits. Those that wait become one frame, so that a peer that sends and
+    /// does not read makes no queue.
+    pub(crate) fn grant(&self, channel: ChannelId, credits: u32) {
+        let mut state = self.lock();
+        match state.begin() {
+            Some(socket) => {
+                drop(state);
+                self.write(&socket, &wire::credit_frame(channel, credits));
+            }
+            None => self.wait(state, |state| {
+                let waiting = state.grants.entry(channel).or_default();
+                *waiting = waiting.saturating_add(credits);
+            }),
+        }
+    }
+
+    fn wait(&self, mut state: MutexGuard<'_, State>, add: impl FnOnce(&mut State)) {
+        let first = state.is_empty() && !state.writing;
+        add(&mut state);
+        drop(state);
+        if first {
+            self.0.arrived.notify_one();
+        }
+    }
+
+    fn write(&self, socket: &Socket, frame: &[u8]) {
         // An error shows again to the connection's task, which tells it to all channels.
         let written = socket.try_write(frame).unwrap_or_default();
         let mut state = self.lock();
@@ -114,6 +147,10 @@ impl ConnectionHandle {
                 if !state.is_empty() && !state.writing {
                     state.writing = true;
                     state.encrypted = false;
+                    let grants = std::mem::take(&mut state.grants);
+                    let grants =
+                        grants.into_iter().map(|(at, count)| wire::credit_frame(at, count));
+                    state.frames.extend(grants);
                     return std::mem::take(&mut state.frames);
                 }
             }
@@ -181,7 +218,7 @@ impl Security {
 }
 
 pub(crate) fn hello(token: &[u8; 32], host: HostId) -> Bytes {
-    wire::frame(Kind::Hello, 0, |bytes| {
+    wire::frame(Kind::Hello, ChannelId::of_wire(0, 0), |bytes| {
         bytes.put_u64_le(MAGIC);
         bytes.put_u32_le(VERSION);
         bytes.put_slice(token);
@@ -390,6 +427,21 @@ pub(crate) fn take_frames(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn grants_that_wait_for_the_socket_become_one_frame_of_each_channel() {
+        let handle = ConnectionHandle::new(HostId::from_u128(2));
+        let [seven, eight] = [7, 8].map(|number| ChannelId::of_wire(number, 0));
+        handle.send(b"a frame");
+        for _ in 0..1_000 {
+            handle.grant(seven, 4);
+            handle.grant(eight, 1);
+        }
+        let expected = [wire::credit_frame(seven, 4_000), wire::credit_frame(eight, 1_000)];
+        let waiting = handle.take().await;
+        assert_eq!(waiting, [&[Bytes::from_static(b"a frame")][..], &expected].concat());
+        assert!(handle.lock().is_empty());
+    }
 
     #[test]
     fn a_hello_with_another_token_magic_or_length_is_refused() {

@@ -1,8 +1,9 @@
 //! The registry of one process's channels and its connections to the other hosts of the job.
 
 use std::any::Any;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::net::{SocketAddr, TcpListener as StdListener};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
 use std::time::Duration;
@@ -11,16 +12,20 @@ use bytes::Bytes;
 use millstream_security::{Credentials, Secret, SecurityError};
 use millstream_types::HostId;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Semaphore, mpsc};
+use tokio::runtime::Handle;
+use tokio::sync::{Semaphore, oneshot};
 
 use crate::channel::{ChannelId, ChannelWriter, Outlet, Target};
 use crate::connection::{self, ConnectionHandle, Party, Security};
 use crate::counters::TaskCounters;
+use crate::ends::{Ends, Known};
 use crate::inbox::{FrameSink, Inbox, RemoteDelivery};
 use crate::socket::Socket;
 use crate::wire::{self, Data, EncodeError, Head, Kind, WireError};
 
 const STRANGERS_MAX: usize = 64;
+/// No peer makes this host remember more channels.
+const OUTLETS_MAX: usize = 1 << 20;
 const DIAL_ATTEMPTS: u32 = 5;
 
 /// Why data cannot be exchanged.
@@ -74,12 +79,13 @@ pub struct PeerAddress {
 #[derive(Debug)]
 pub(crate) struct Registry {
     state: Mutex<State>,
+    /// The frames that were dropped because they were of another attempt.
+    stale_frames: AtomicU64,
 }
 
-#[derive(Default)]
 struct State {
-    outlets: HashMap<u64, Arc<Outlet>>,
-    sinks: HashMap<u64, Sink>,
+    outlets: Ends<Arc<Outlet>>,
+    sinks: Ends<Sink>,
     connections: BTreeMap<HostId, ConnectionHandle>,
     connected: BTreeMap<HostId, bool>,
 }
@@ -105,8 +111,55 @@ impl Registry {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn outlet(&self, number: u64) -> Arc<Outlet> {
-        Arc::clone(self.lock().outlets.entry(number).or_default())
+    fn new() -> Self {
+        let (connections, connected) = (BTreeMap::new(), BTreeMap::new());
+        let state = State { outlets: Ends::new(), sinks: Ends::new(), connections, connected };
+        Self { state: Mutex::new(state), stale_frames: AtomicU64::new(0) }
+    }
+
+    /// The outlet of a channel; for one of the past an outlet that leads nowhere.
+    fn outlet(&self, channel: ChannelId) -> Arc<Outlet> {
+        let mut state = self.lock();
+        if let Known::Here(outlet) = state.outlets.find(channel) {
+            return Arc::clone(outlet);
+        }
+        let outlet = Arc::<Outlet>::default();
+        state.outlets.insert(channel, Arc::clone(&outlet));
+        outlet
+    }
+
+    fn drop_stale(&self, channel: ChannelId) {
+        self.stale_frames.fetch_add(1, Ordering::Relaxed);
+        tracing::debug!(?channel, "dropped a frame of another attempt");
+    }
+
+    /// Takes a peer's credits, which may come before the task that writes to the channel.
+    fn on_credits(
+        &self,
+        from: &ConnectionHandle,
+        channel: ChannelId,
+        credits: u32,
+    ) -> Result<(), WireError> {
+        let mut state = self.lock();
+        let outlet = match state.outlets.find(channel) {
+            Known::Here(outlet) => Arc::clone(outlet),
+            Known::Forgotten => return Ok(()),
+            Known::Past => {
+                drop(state);
+                self.drop_stale(channel);
+                return Ok(());
+            }
+            Known::New if state.outlets.len() < OUTLETS_MAX || state.outlets.contains(channel) => {
+                let outlet = Arc::<Outlet>::default();
+                state.outlets.insert(channel, Arc::clone(&outlet));
+                outlet
+            }
+            Known::New => {
+                return Err(WireError("credits came for more channels than a host can have"));
+            }
+        };
+        drop(state);
+        outlet.grant_from(from, credits)
     }
 
     pub(crate) fn handle(&self, peer: HostId) -> ConnectionHandle {
@@ -123,11 +176,8 @@ impl Registry {
         match head.kind {
             Kind::Hello => Err(WireError("a hello came twice")),
             Kind::Credit => {
-                let batches = wire::decode_credit(&payload)?;
-                let outlet = self.outlet(head.channel);
-                outlet.attach(Target::Remote(from.clone()));
-                outlet.grant(batches);
-                Ok(())
+                let credits = wire::decode_credit(&payload)?;
+                self.on_credits(from, head.channel, credits)
             }
             Kind::Data => self.deliver(from, head.channel, RemoteDelivery::Data(payload)),
             Kind::Event => {
@@ -140,26 +190,35 @@ impl Registry {
     fn deliver(
         &self,
         from: &ConnectionHandle,
-        number: u64,
+        channel: ChannelId,
         delivery: RemoteDelivery,
     ) -> Result<(), WireError> {
         let state = self.lock();
-        let sink = state.sinks.get(&number).filter(|sink| sink.from == from.peer());
-        let sink = sink.map(|sink| (Arc::clone(&sink.inbox), sink.channel));
-        drop(state);
-        match sink {
-            Some((inbox, channel)) => inbox.deliver(channel, delivery),
-            None => Err(WireError("data came for a channel that nobody reads from this host")),
+        match state.sinks.find(channel) {
+            Known::Here(sink) if sink.from == from.peer() => {
+                let (inbox, at) = (Arc::clone(&sink.inbox), sink.channel);
+                drop(state);
+                inbox.deliver(at, delivery)
+            }
+            Known::Forgotten => Ok(()),
+            Known::Past => {
+                drop(state);
+                self.drop_stale(channel);
+                Ok(())
+            }
+            Known::Here(_) | Known::New => {
+                Err(WireError("data came for a channel that nobody reads from this host"))
+            }
         }
     }
 
     /// Tells both ends of every channel to `peer` that it is gone.
     fn lose(&self, peer: HostId, why: &str) {
         let state = self.lock();
-        for sink in state.sinks.values().filter(|sink| sink.from == peer) {
+        for sink in state.sinks.iter().filter(|sink| sink.from == peer) {
             let _ = sink.inbox.deliver(sink.channel, RemoteDelivery::Lost(why.to_owned()));
         }
-        for outlet in state.outlets.values().filter(|outlet| outlet.leads_to(peer)) {
+        for outlet in state.outlets.iter().filter(|outlet| outlet.leads_to(peer)) {
             outlet.lose(why.to_owned());
         }
     }
@@ -171,8 +230,17 @@ pub struct Exchange {
     registry: Arc<Registry>,
     own: HostId,
     address: Option<SocketAddr>,
-    dial: Option<mpsc::UnboundedSender<PeerAddress>>,
+    port: Option<Port>,
     encodes_always: bool,
+}
+
+/// The thread that serves the data port and the connections.
+#[derive(Debug)]
+struct Port {
+    party: Arc<Party>,
+    runtime: Handle,
+    /// Dropped with the exchange, which ends the thread.
+    _open: oneshot::Sender<()>,
 }
 
 impl Exchange {
@@ -181,16 +249,16 @@ impl Exchange {
     /// # Errors
     /// [`ExchangeError::Bind`] and [`ExchangeError::Security`].
     pub fn start(config: ExchangeConfig) -> Result<Self, ExchangeError> {
-        let registry = Arc::new(Registry { state: Mutex::default() });
+        let registry = Arc::new(Registry::new());
         let own = config.host;
         let (Some(first), Some(last)) = (config.bind.first(), config.bind.last()) else {
-            return Ok(Self { registry, own, address: None, dial: None, encodes_always: false });
+            return Ok(Self { registry, own, address: None, port: None, encodes_always: false });
         };
-        let party = Party {
+        let party = Arc::new(Party {
             host: own,
             token: config.token,
             security: config.credentials.map(Security::new).transpose()?,
-        };
+        });
         let address = match first == last {
             true => first.to_string(),
             false => format!("{first} and the {} after it", config.bind.len() - 1),
@@ -204,14 +272,15 @@ impl Exchange {
             .enable_time()
             .build()
             .map_err(failed)?;
-        // The senders are this process's own deployments; connections are at most one per host.
-        let (dial, dialled) = mpsc::unbounded_channel();
+        let (open, closed) = oneshot::channel();
+        let handle = runtime.handle().clone();
+        let port = Port { party: Arc::clone(&party), runtime: handle, _open: open };
         let served = Arc::clone(&registry);
         std::thread::Builder::new()
             .name("exchange".to_owned())
-            .spawn(move || runtime.block_on(serve(listener, dialled, served, party)))
+            .spawn(move || runtime.block_on(serve(listener, closed, served, party)))
             .map_err(failed)?;
-        Ok(Self { registry, own, address: Some(bound), dial: Some(dial), encodes_always: false })
+        Ok(Self { registry, own, address: Some(bound), port: Some(port), encodes_always: false })
     }
 
     /// Has batches for consumers in this process encoded too, as if these were elsewhere.
@@ -237,8 +306,9 @@ impl Exchange {
     pub fn connect(&self, peers: impl IntoIterator<Item = PeerAddress>) {
         for peer in peers.into_iter().filter(|peer| self.own < peer.host) {
             let fresh = self.registry.lock().connected.insert(peer.host, true).is_none();
-            if let (true, Some(dial)) = (fresh, &self.dial) {
-                let _ = dial.send(peer);
+            if let (true, Some(port)) = (fresh, &self.port) {
+                let (registry, party) = (Arc::clone(&self.registry), Arc::clone(&port.party));
+                port.runtime.spawn(async move { dial(peer, &registry, &party).await });
             }
         }
     }
@@ -251,7 +321,7 @@ impl Exchange {
         waker: Waker,
         counters: Arc<TaskCounters>,
     ) -> ChannelWriter<T> {
-        let outlet = self.registry.outlet(channel.number());
+        let outlet = self.registry.outlet(channel);
         ChannelWriter::new(channel, outlet, waker, counters, self.encodes_always)
     }
 
@@ -260,27 +330,44 @@ impl Exchange {
     pub fn attach<T: Data>(&self, inbox: &Arc<Inbox<T>>, channels: &[(ChannelId, HostId)]) {
         for (at, (channel, host)) in (0..).zip(channels) {
             if *host == self.own {
-                let outlet = self.registry.outlet(channel.number());
+                let outlet = self.registry.outlet(*channel);
                 let shared: Arc<dyn Any + Send + Sync> = Arc::clone(inbox) as _;
                 outlet.attach(Target::Local { inbox: shared, channel: at });
                 inbox.connect_local(at, outlet);
             } else {
                 let sink = Sink { inbox: Arc::clone(inbox) as _, channel: at, from: *host };
-                self.registry.lock().sinks.insert(channel.number(), sink);
+                self.registry.lock().sinks.insert(*channel, sink);
                 inbox.connect_remote(at, self.registry.handle(*host));
             }
         }
+    }
+
+    /// Lets go of the channels of a task that has ended: what waits in its inputs is dropped, and
+    /// so is what still comes for it.
+    pub fn forget(
+        &self,
+        inputs: impl IntoIterator<Item = ChannelId>,
+        outputs: impl IntoIterator<Item = ChannelId>,
+    ) {
+        let mut state = self.registry.lock();
+        inputs.into_iter().for_each(|channel| state.sinks.forget(channel));
+        outputs.into_iter().for_each(|channel| state.outlets.forget(channel));
+    }
+
+    /// How many frames were dropped because they were of another attempt.
+    #[must_use]
+    pub fn stale_frames(&self) -> u64 {
+        self.registry.stale_frames.load(Ordering::Relaxed)
     }
 }
 
 async fn serve(
     listener: StdListener,
-    mut dialled: mpsc::UnboundedReceiver<PeerAddress>,
+    mut closed: oneshot::Receiver<()>,
     registry: Arc<Registry>,
-    party: Party,
+    party: Arc<Party>,
 ) {
     let Ok(listener) = TcpListener::from_std(listener) else { return };
-    let party = Arc::new(party);
     let strangers = Arc::new(Semaphore::new(STRANGERS_MAX));
     loop {
         tokio::select! {
@@ -294,11 +381,7 @@ async fn serve(
                 let (registry, party) = (Arc::clone(&registry), Arc::clone(&party));
                 tokio::spawn(async move { accept(stream, &registry, &party, permit).await });
             }
-            peer = dialled.recv() => {
-                let Some(peer) = peer else { return };
-                let (registry, party) = (Arc::clone(&registry), Arc::clone(&party));
-                tokio::spawn(async move { dial(peer, &registry, &party).await });
-            }
+            _ = &mut closed => return,
         }
     }
 }
@@ -351,4 +434,100 @@ async fn converse(socket: Socket, peer: HostId, registry: &Registry) {
     let handle = registry.handle(peer);
     let error = connection::run(socket, handle, registry).await;
     registry.lose(peer, &format!("host {peer}: {error}"));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::channel::{CREDITS_MAX, Flow};
+    use crate::wire::Event;
+
+    fn alone() -> Exchange {
+        Exchange::start(ExchangeConfig {
+            host: HostId::from_u128(1),
+            token: Secret::new([0; 32]),
+            credentials: None,
+            bind: Vec::new(),
+        })
+        .unwrap()
+    }
+
+    fn channel(number: u64) -> ChannelId {
+        ChannelId::of_wire(number, 5)
+    }
+
+    fn grant(exchange: &Exchange, peer: u128, number: u64, credits: u32) -> Result<(), WireError> {
+        hear(exchange, peer, wire::credit_frame(channel(number), credits))
+    }
+
+    fn hear(exchange: &Exchange, peer: u128, frame: Bytes) -> Result<(), WireError> {
+        let peer = exchange.registry.handle(HostId::from_u128(peer));
+        let head = Head::decode(&frame)?;
+        exchange.registry.on_frame(&peer, head, frame.slice(wire::HEAD_BYTES..))
+    }
+
+    #[test]
+    fn a_peer_that_grants_more_than_any_channel_uses_is_refused() {
+        let exchange = alone();
+        assert_eq!(grant(&exchange, 2, 7, CREDITS_MAX), Ok(()));
+        assert!(grant(&exchange, 2, 7, 1).is_err());
+        assert!(grant(&exchange, 2, 8, u32::MAX).is_err());
+        assert!(grant(&exchange, 3, 7, 0).is_err(), "the channel leads to another host");
+    }
+
+    #[test]
+    fn a_peer_names_no_more_channels_than_a_host_can_have() {
+        let exchange = alone();
+        let last = (0..).find(|channel| grant(&exchange, 2, *channel, 1).is_err());
+        assert_eq!(last, Some(OUTLETS_MAX as u64));
+        assert_eq!(grant(&exchange, 2, 0, 1), Ok(()), "those that are known have their credits");
+    }
+
+    #[test]
+    fn frames_of_another_attempt_are_dropped_and_counted() {
+        let exchange = alone();
+        let of = |generation| ChannelId::of_wire(7, generation);
+        let barrier = |generation| wire::event_frame(of(generation), Event::Barrier(1));
+        let peer = HostId::from_u128(2);
+        let inbox = |generation| {
+            let inbox =
+                Inbox::<u64>::new(&[of(generation)], 2, Waker::noop().clone(), Arc::default());
+            exchange.attach(&inbox, &[(of(generation), peer)]);
+            inbox
+        };
+        let old = inbox(5);
+        assert_eq!(hear(&exchange, 2, barrier(5)), Ok(()));
+        let new = inbox(6);
+        assert_eq!(hear(&exchange, 3, barrier(5)), Ok(()), "the subtask was elsewhere then");
+        assert_eq!(hear(&exchange, 2, barrier(6)), Ok(()));
+        assert_eq!((old.waiting(), new.waiting(), exchange.stale_frames()), (1, 1, 1));
+        assert!(hear(&exchange, 2, barrier(7)).is_err(), "no credit was granted for it");
+
+        exchange.forget([of(6)], []);
+        assert_eq!(hear(&exchange, 2, barrier(6)), Ok(()));
+        assert_eq!((new.waiting(), exchange.stale_frames()), (1, 1));
+        assert_eq!(Arc::strong_count(&new), 1, "nothing else holds what waits in it");
+    }
+
+    #[test]
+    fn credits_of_another_attempt_are_dropped_and_counted() {
+        let exchange = alone();
+        let of = |generation| ChannelId::of_wire(7, generation);
+        let credits = |generation| hear(&exchange, 2, wire::credit_frame(of(generation), 1));
+        let send = |writer: &mut ChannelWriter<u64>| writer.send_event(Event::Barrier(1)).unwrap();
+        let writer = |generation| {
+            exchange.writer::<u64>(of(generation), Waker::noop().clone(), Arc::default())
+        };
+        let mut old = writer(5);
+        assert_eq!(credits(6), Ok(()), "the consumer's next attempt may be first");
+        assert_eq!(credits(5), Ok(()));
+        assert_eq!(exchange.stale_frames(), 1);
+        assert_eq!(send(&mut old), Flow::Full);
+        assert_eq!(send(&mut writer(5)), Flow::Full, "an attempt of the past gets no credits");
+        assert_eq!(send(&mut writer(6)), Flow::Ready);
+
+        exchange.forget([], [of(6)]);
+        assert_eq!(credits(6), Ok(()));
+        assert_eq!(exchange.stale_frames(), 1);
+    }
 }

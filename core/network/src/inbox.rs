@@ -1,14 +1,17 @@
 //! The consuming end of a task's input: all its channels in one queue, in order of arrival.
+//!
+//! A channel's batches and events take a credit each, so the queue holds at most the credits of all
+//! channels. A credit is granted again when what it stood for leaves the queue.
 
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::task::Waker;
 
 use bytes::Bytes;
 
 use crate::batch::Batch;
-use crate::channel::Outlet;
+use crate::channel::{CREDITS_MAX, ChannelId, Outlet};
 use crate::connection::ConnectionHandle;
 use crate::counters::TaskCounters;
 use crate::wire::{self, Data, DecodeError, EncodeError, Event, WireError};
@@ -64,9 +67,12 @@ enum Upstream {
 
 #[derive(Debug)]
 struct ChannelEnd {
-    number: u64,
+    channel: ChannelId,
     upstream: OnceLock<Upstream>,
-    /// Batches consumed and not yet granted again; for remote channels, which grant in halves.
+    /// Batches and events that came and whose credit was not granted again.
+    held: AtomicU32,
+    /// Batches and events consumed and not yet granted again; for remote channels, which grant in
+    /// halves.
     owed: AtomicU32,
 }
 
@@ -74,6 +80,8 @@ struct ChannelEnd {
 #[derive(Debug)]
 pub struct Inbox<T> {
     queue: Mutex<Queue<T>>,
+    /// The length of the queue.
+    waiting: AtomicUsize,
     channels: Vec<ChannelEnd>,
     credits: u32,
     waker: Waker,
@@ -94,33 +102,50 @@ pub(crate) enum RemoteDelivery {
 }
 
 impl<T: Data> Inbox<T> {
-    /// An input with these channels, each with `credits` batches; `waker` wakes its task.
+    /// An input with these channels, each with room for `credits` batches and events, at most
+    /// [`CREDITS_MAX`]; `waker` wakes its task.
     #[must_use]
     pub fn new(
-        channel_numbers: &[u64],
+        channels: &[ChannelId],
         credits: u32,
         waker: Waker,
         counters: Arc<TaskCounters>,
     ) -> Arc<Self> {
-        let channels = channel_numbers
+        let channels = channels
             .iter()
-            .map(|number| ChannelEnd {
-                number: *number,
+            .map(|channel| ChannelEnd {
+                channel: *channel,
                 upstream: OnceLock::new(),
+                held: AtomicU32::new(0),
                 owed: AtomicU32::new(0),
             })
             .collect();
         let queue = Queue { deliveries: VecDeque::new(), consumer_waits: false };
-        Arc::new(Self { queue: Mutex::new(queue), channels, credits, waker, counters })
+        let (queue, waiting) = (Mutex::new(queue), AtomicUsize::new(0));
+        let credits = credits.clamp(1, CREDITS_MAX);
+        Arc::new(Self { queue, waiting, channels, credits, waker, counters })
     }
 
     fn lock(&self) -> MutexGuard<'_, Queue<T>> {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Counts a batch or an event of a channel; an error if it has no credit for it.
+    fn hold(&self, channel: u32) -> Result<(), WireError> {
+        let Some(end) = self.channels.get(channel as usize) else {
+            return Err(WireError("data came for a channel that the input does not have"));
+        };
+        if end.held.fetch_add(1, Ordering::AcqRel) < self.credits {
+            Ok(())
+        } else {
+            Err(WireError("a channel sent more than it was granted"))
+        }
+    }
+
     fn push(&self, channel: u32, delivery: Delivery<T>) {
         let mut queue = self.lock();
         queue.deliveries.push_back((channel, delivery));
+        self.waiting.store(queue.deliveries.len(), Ordering::Relaxed);
         let wake = std::mem::take(&mut queue.consumer_waits);
         drop(queue);
         if wake {
@@ -128,17 +153,24 @@ impl<T: Data> Inbox<T> {
         }
     }
 
+    /// Takes what a channel of this process sends for a credit.
+    fn push_local(&self, channel: u32, delivery: Delivery<T>) {
+        let held = self.hold(channel);
+        debug_assert_eq!(held, Ok(()), "a writer takes a credit first");
+        self.push(channel, delivery);
+    }
+
     pub(crate) fn push_batch(&self, channel: u32, batch: Batch<T>) {
-        self.push(channel, Delivery::Batch(batch));
+        self.push_local(channel, Delivery::Batch(batch));
     }
 
     /// Takes the payload of a data frame of this process.
     pub(crate) fn push_frame(&self, channel: u32, payload: Bytes) {
-        self.push(channel, Delivery::Frame(payload));
+        self.push_local(channel, Delivery::Frame(payload));
     }
 
     pub(crate) fn push_event(&self, channel: u32, event: Event) {
-        self.push(channel, Delivery::Event(event));
+        self.push_local(channel, Delivery::Event(event));
     }
 
     /// The number of channels.
@@ -150,7 +182,7 @@ impl<T: Data> Inbox<T> {
     /// How many batches and events wait.
     #[must_use]
     pub fn waiting(&self) -> usize {
-        self.lock().deliveries.len()
+        self.waiting.load(Ordering::Relaxed)
     }
 
     pub(crate) fn connect_local(&self, channel: u32, outlet: Arc<Outlet>) {
@@ -162,7 +194,7 @@ impl<T: Data> Inbox<T> {
 
     pub(crate) fn connect_remote(&self, channel: u32, connection: ConnectionHandle) {
         if let Some(end) = self.channels.get(channel as usize) {
-            connection.send(&wire::credit_frame(end.number, self.credits));
+            connection.grant(end.channel, self.credits);
             let _ = end.upstream.set(Upstream::Remote(connection));
         }
     }
@@ -172,12 +204,7 @@ impl<T: Data> Inbox<T> {
     /// # Errors
     /// An upstream process is gone or sent something malformed.
     pub fn receive(&self) -> Result<Received<T>, InboxError> {
-        let mut queue = self.lock();
-        let Some((channel, delivery)) = queue.deliveries.pop_front() else {
-            queue.consumer_waits = true;
-            return Ok(Received::Nothing);
-        };
-        drop(queue);
+        let Some((channel, delivery)) = self.take() else { return Ok(Received::Nothing) };
         match delivery {
             Delivery::Batch(batch) => {
                 self.grant(channel);
@@ -191,20 +218,35 @@ impl<T: Data> Inbox<T> {
                 self.counters.add_bytes_in((payload.len() + wire::HEAD_BYTES) as u64);
                 Ok(Received::Batch(channel, batch))
             }
-            Delivery::Event(event) => Ok(Received::Event(channel, event)),
+            Delivery::Event(event) => {
+                self.grant(channel);
+                Ok(Received::Event(channel, event))
+            }
             Delivery::Lost(why) => Err(InboxError::Lost(why)),
         }
     }
 
+    /// Takes what arrived next; its credit stays taken until [`Inbox::grant`].
+    fn take(&self) -> Option<(u32, Delivery<T>)> {
+        let mut queue = self.lock();
+        let next = queue.deliveries.pop_front();
+        queue.consumer_waits = next.is_none();
+        self.waiting.store(queue.deliveries.len(), Ordering::Relaxed);
+        next
+    }
+
+    /// Gives a channel back the credit of a batch or an event that was taken.
     fn grant(&self, channel: u32) {
         let Some(end) = self.channels.get(channel as usize) else { return };
+        // First: the credit may be used before this thread goes on.
+        end.held.fetch_sub(1, Ordering::AcqRel);
         match end.upstream.get() {
             None => {}
             Some(Upstream::Local(outlet)) => outlet.grant(1),
             Some(Upstream::Remote(connection)) => {
                 let owed = end.owed.load(Ordering::Relaxed) + 1;
                 if owed * 2 >= self.credits {
-                    connection.send(&wire::credit_frame(end.number, owed));
+                    connection.grant(end.channel, owed);
                     end.owed.store(0, Ordering::Relaxed);
                 } else {
                     end.owed.store(owed, Ordering::Relaxed);
@@ -217,16 +259,65 @@ impl<T: Data> Inbox<T> {
 impl<T: Data> FrameSink for Inbox<T> {
     fn deliver(&self, channel: u32, delivery: RemoteDelivery) -> Result<(), WireError> {
         let delivery = match delivery {
-            RemoteDelivery::Event(event) => Delivery::Event(event),
             RemoteDelivery::Lost(why) => Delivery::Lost(why),
-            RemoteDelivery::Data(payload) => Delivery::Frame(payload),
+            RemoteDelivery::Event(event) => {
+                self.hold(channel)?;
+                Delivery::Event(event)
+            }
+            RemoteDelivery::Data(payload) => {
+                self.hold(channel)?;
+                Delivery::Frame(payload)
+            }
         };
-        // Honest peers never exceed their credits; a bound beyond them catches the others.
-        let bound = (self.credits as usize + 4096) * self.channels.len().max(1);
-        if self.lock().deliveries.len() > bound {
-            return Err(WireError("a channel sent more than it was granted"));
-        }
         self.push(channel, delivery);
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn channels(count: u64) -> Vec<ChannelId> {
+        (0..count).map(|number| ChannelId::of_wire(number, 0)).collect()
+    }
+
+    fn deliver(inbox: &Inbox<u64>, channel: u32) -> Result<(), WireError> {
+        inbox.deliver(channel, RemoteDelivery::Event(Event::Barrier(1)))
+    }
+
+    #[test]
+    fn a_channel_that_sends_more_than_its_credits_is_refused_and_others_are_not() {
+        let inbox = Inbox::<u64>::new(&channels(2), 3, Waker::noop().clone(), Arc::default());
+        assert!((0..3).all(|_| deliver(&inbox, 0).is_ok()));
+        assert_eq!(inbox.waiting(), 3);
+        let error = Err(WireError("a channel sent more than it was granted"));
+        assert_eq!(deliver(&inbox, 0), error);
+        assert_eq!(inbox.waiting(), 3, "what is refused is not kept");
+        assert!(deliver(&inbox, 1).is_ok(), "another channel has credits of its own");
+        assert!(deliver(&inbox, 2).is_err(), "there is no such channel");
+    }
+
+    #[test]
+    fn a_credit_is_back_when_its_batch_or_event_was_received() {
+        let inbox = Inbox::<u64>::new(&channels(1), 2, Waker::noop().clone(), Arc::default());
+        for _ in 0..100 {
+            assert!(deliver(&inbox, 0).is_ok());
+            assert!(matches!(inbox.receive(), Ok(Received::Event(0, _))));
+        }
+        assert!(matches!(inbox.receive(), Ok(Received::Nothing)));
+    }
+
+    #[test]
+    fn what_was_taken_keeps_its_credit_until_it_is_granted() {
+        let inbox = Inbox::<u64>::new(&channels(1), 1, Waker::noop().clone(), Arc::default());
+        deliver(&inbox, 0).unwrap();
+        assert!(inbox.take().is_some());
+        assert!(deliver(&inbox, 0).is_err(), "the only credit is taken");
+        let inbox = Inbox::<u64>::new(&channels(1), 1, Waker::noop().clone(), Arc::default());
+        deliver(&inbox, 0).unwrap();
+        assert!(inbox.take().is_some());
+        inbox.grant(0);
+        assert!(deliver(&inbox, 0).is_ok());
     }
 }

@@ -6,7 +6,9 @@
 //! travels as a frame of the one TCP connection that the two processes share.
 //!
 //! # Invariants
-//! - A producer sends a batch only for a credit, so an inbox never holds more than what it granted.
+//! - A producer sends a batch or an event only for a credit, so an inbox never holds more than what
+//!   it granted. One that sends or grants more than any honest peer is refused.
+//! - Frames of another attempt than the channel's are dropped and counted.
 //! - Data and events of one channel arrive in the order in which they were sent.
 //! - Nothing here blocks: who finds no input or no credit is woken through its task's `Waker`.
 //! - Bytes from another process never panic, and a length alone never allocates.
@@ -15,6 +17,7 @@ mod batch;
 mod channel;
 mod connection;
 mod counters;
+mod ends;
 mod exchange;
 mod inbox;
 mod rows;
@@ -24,7 +27,7 @@ pub mod testing;
 mod wire;
 
 pub use batch::{BATCH_BYTES, BATCH_RECORDS, Batch, batch_capacity};
-pub use channel::{ChannelId, ChannelWriter, Flow};
+pub use channel::{CREDITS_MAX, ChannelId, ChannelWriter, Flow};
 pub use counters::{CounterValues, TaskCounters};
 pub use exchange::{Exchange, ExchangeConfig, ExchangeError, PeerAddress};
 pub use inbox::{Inbox, InboxError, Received};

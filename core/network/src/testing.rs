@@ -21,19 +21,19 @@ pub fn hello_frame(token: &[u8; 32], host: HostId) -> Vec<u8> {
 /// Its records cannot be encoded.
 pub fn data_frame<T: Data>(channel: ChannelId, batch: &Batch<T>) -> Result<Vec<u8>, EncodeError> {
     let mut buffer = FrameBuffer::default();
-    Ok(buffer.data_frame(channel.number(), batch)?.0.to_vec())
+    Ok(buffer.data_frame(channel, batch)?.0.to_vec())
 }
 
 /// The frame of an event.
 #[must_use]
 pub fn event_frame(channel: ChannelId, event: Event) -> Vec<u8> {
-    wire::event_frame(channel.number(), event).to_vec()
+    wire::event_frame(channel, event).to_vec()
 }
 
 /// The frame that grants batches.
 #[must_use]
 pub fn credit_frame(channel: ChannelId, batches: u32) -> Vec<u8> {
-    wire::credit_frame(channel.number(), batches).to_vec()
+    wire::credit_frame(channel, batches).to_vec()
 }
 
 /// Has an exchange hear bytes that stand for what came from a host after its hello.

@@ -1,15 +1,17 @@
 //! What travels between tasks and how it looks between processes.
 //!
-//! A frame is a 16-byte head (little endian: `u32` payload length, `u8` kind, 3 bytes zero, `u64`
-//! channel number) and its payload. A connection starts with a hello frame of each side; nothing
-//! else is read before it. Kinds:
+//! A frame is a 16-byte head (little endian: `u32` payload length, `u8` kind, `u16` generation of
+//! the channel, 1 byte zero, `u64` channel number) and its payload. A connection starts with a
+//! hello frame of each side; nothing else is read before it. Kinds:
 //!
 //! | kind | payload |
 //! |---|---|
 //! | hello | magic, version `u32`, job attempt's 32-byte token, sender's 16-byte host id |
 //! | data | `u32` number of records, `u8` whether timed, records as rows, times (8 bytes each) |
 //! | event | `u8` which, `i64` value |
-//! | credit | `u32` number of batches |
+//! | credit | `u32` number of frames |
+//!
+//! A data or event frame takes one credit of its channel.
 
 use std::any::type_name;
 
@@ -19,6 +21,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::batch::{BATCH_BYTES, BATCH_RECORDS, Batch};
+use crate::channel::ChannelId;
 use crate::inbox::InboxError;
 use crate::rows::{self, RowError};
 
@@ -67,6 +70,17 @@ pub enum Event {
     Idle(bool),
     /// Nothing will follow.
     EndOfInput,
+}
+
+impl Event {
+    /// Whether `earlier`, right before this event, says nothing that this one does not replace.
+    #[must_use]
+    pub const fn replaces(self, earlier: Self) -> bool {
+        matches!(
+            (self, earlier),
+            (Self::Watermark(_), Self::Watermark(_)) | (Self::Idle(_), Self::Idle(_))
+        )
+    }
 }
 
 /// A batch or an event.
@@ -149,7 +163,7 @@ pub(crate) enum Kind {
 pub(crate) struct Head {
     pub(crate) length: usize,
     pub(crate) kind: Kind,
-    pub(crate) channel: u64,
+    pub(crate) channel: ChannelId,
 }
 
 impl Head {
@@ -165,8 +179,9 @@ impl Head {
             4 => Kind::Credit,
             _ => return Err(WireError("a frame is of an unknown kind")),
         };
-        bytes.advance(3);
-        let channel = bytes.get_u64_le();
+        let generation = bytes.get_u16_le();
+        bytes.advance(1);
+        let channel = ChannelId::of_wire(bytes.get_u64_le(), generation);
         if length > PAYLOAD_BYTES_MAX {
             return Err(WireError("a frame is longer than 64 MiB"));
         }
@@ -175,7 +190,7 @@ impl Head {
 }
 
 /// Builds a frame around what `payload` writes.
-pub(crate) fn frame(kind: Kind, channel: u64, payload: impl FnOnce(&mut BytesMut)) -> Bytes {
+pub(crate) fn frame(kind: Kind, channel: ChannelId, payload: impl FnOnce(&mut BytesMut)) -> Bytes {
     let mut bytes = BytesMut::zeroed(HEAD_BYTES);
     payload(&mut bytes);
     let length = u32::try_from(bytes.len() - HEAD_BYTES).unwrap_or(u32::MAX);
@@ -183,14 +198,15 @@ pub(crate) fn frame(kind: Kind, channel: u64, payload: impl FnOnce(&mut BytesMut
     bytes.freeze()
 }
 
-fn put_head(out: &mut impl BufMut, kind: Kind, channel: u64, length: u32) {
+fn put_head(out: &mut impl BufMut, kind: Kind, channel: ChannelId, length: u32) {
     out.put_u32_le(length);
     out.put_u8(kind as u8);
-    out.put_bytes(0, 3);
-    out.put_u64_le(channel);
+    out.put_u16_le(channel.generation);
+    out.put_u8(0);
+    out.put_u64_le(channel.number());
 }
 
-pub(crate) fn credit_frame(channel: u64, batches: u32) -> Bytes {
+pub(crate) fn credit_frame(channel: ChannelId, batches: u32) -> Bytes {
     frame(Kind::Credit, channel, |bytes| bytes.put_u32_le(batches))
 }
 
@@ -202,7 +218,7 @@ pub(crate) fn decode_credit(mut payload: &[u8]) -> Result<u32, WireError> {
     }
 }
 
-pub(crate) fn event_frame(channel: u64, event: Event) -> Bytes {
+pub(crate) fn event_frame(channel: ChannelId, event: Event) -> Bytes {
     let (which, value) = match event {
         Event::Watermark(time) => (1, time.as_millis()),
         Event::Barrier(checkpoint) => (2, checkpoint.cast_signed()),
@@ -242,7 +258,7 @@ impl FrameBuffer {
     /// and how many records it holds.
     pub(crate) fn data_frame<T: Data>(
         &mut self,
-        channel: u64,
+        channel: ChannelId,
         batch: &Batch<T>,
     ) -> Result<(&[u8], usize), EncodeError> {
         if self.bytes.len() > 2 * DATA_BYTES {
@@ -335,7 +351,7 @@ pub fn send_through_rows<T: Data>(mut batch: Batch<T>) -> Result<Batch<T>, Inbox
     let mut received = Batch::new();
     let mut buffer = FrameBuffer::default();
     while !batch.is_empty() {
-        let (frame, count) = buffer.data_frame(0, &batch)?;
+        let (frame, count) = buffer.data_frame(ChannelId::of_wire(0, 0), &batch)?;
         let payload = frame.get(HEAD_BYTES..).unwrap_or_default();
         let Batch { mut records, mut timestamps } = decode_data(payload)?;
         received.records.append(&mut records);
@@ -381,6 +397,9 @@ mod tests {
 
     use super::*;
 
+    const CHANNEL: ChannelId =
+        ChannelId { edge: 0xff_ffff, from: 0xf_ffff, to: 77, generation: 0xfffe };
+
     #[test]
     fn a_batch_survives_its_frame() {
         let batch = Batch {
@@ -388,10 +407,10 @@ mod tests {
             timestamps: vec![5, -6],
         };
         let mut buffer = FrameBuffer::default();
-        let (frame, count) = buffer.data_frame(77, &batch).unwrap();
+        let (frame, count) = buffer.data_frame(CHANNEL, &batch).unwrap();
         assert_eq!(count, 2);
         let head = Head::decode(frame).unwrap();
-        assert_eq!((head.kind, head.channel), (Kind::Data, 77));
+        assert_eq!((head.kind, head.channel), (Kind::Data, CHANNEL));
         assert_eq!(frame.len(), HEAD_BYTES + head.length);
         assert_eq!(decode_data(&frame[HEAD_BYTES..]), Ok(batch));
     }
@@ -405,7 +424,7 @@ mod tests {
         let mut frames = Vec::new();
         let mut buffer = FrameBuffer::default();
         while !batch.is_empty() {
-            let (frame, count) = buffer.data_frame(1, &batch).unwrap();
+            let (frame, count) = buffer.data_frame(CHANNEL, &batch).unwrap();
             assert!(Head::decode(frame).is_ok());
             let part = Batch {
                 records: batch.records.drain(..count).collect(),
@@ -417,7 +436,7 @@ mod tests {
         assert_eq!(frames, [2, 2, 1]);
 
         let longer = Batch { timestamps: vec![1], records: vec![text(longest + 1)] };
-        let error = buffer.data_frame(1, &longer).unwrap_err();
+        let error = buffer.data_frame(CHANNEL, &longer).unwrap_err();
         assert_eq!(error, EncodeError::TooLong { kind: "alloc::string::String" });
     }
 
@@ -429,7 +448,7 @@ mod tests {
             Event::Idle(true),
             Event::EndOfInput,
         ] {
-            let frame = event_frame(1, event);
+            let frame = event_frame(CHANNEL, event);
             assert_eq!(decode_event(&frame[HEAD_BYTES..]), Ok(event));
         }
     }

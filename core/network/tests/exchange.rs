@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use millstream_network::*;
 use millstream_security::{Authority, Credentials, Role, Secret};
-use millstream_types::HostId;
+use millstream_types::{HostId, Timestamp};
 
 const TOKEN: [u8; 32] = [9; 32];
 
@@ -69,13 +69,13 @@ fn secured_pair() -> (Exchange, Exchange) {
 
 const PAIRS: [fn() -> (Exchange, Exchange); 2] = [pair, secured_pair];
 
-const CHANNEL: ChannelId = ChannelId { edge: 3, from: 1, to: 0 };
+const CHANNEL: ChannelId = ChannelId { edge: 3, from: 1, to: 0, generation: 1 };
 
 type Record = (u64, String);
 
 fn ends(low: &Exchange, high: &Exchange) -> (ChannelWriter<Record>, Arc<Inbox<Record>>) {
     let writer = low.writer(CHANNEL, Waker::noop().clone(), Arc::default());
-    let inbox = Inbox::new(&[CHANNEL.number()], 4, Waker::noop().clone(), Arc::default());
+    let inbox = Inbox::new(&[CHANNEL], 4, Waker::noop().clone(), Arc::default());
     high.attach(&inbox, &[(CHANNEL, HostId::from_u128(1))]);
     (writer, inbox)
 }
@@ -136,6 +136,66 @@ fn in_order((low, high): (Exchange, Exchange)) {
     }
     eventually(|| (writer.send_event(Event::EndOfInput).unwrap() == Flow::Ready).then_some(()));
     assert!(matches!(next(&inbox), Received::Event(0, Event::EndOfInput)));
+}
+
+/// Both ends of a channel inside one process.
+fn within(exchange: &Exchange) -> (ChannelWriter<Record>, Arc<Inbox<Record>>) {
+    let channel = ChannelId { edge: 4, ..CHANNEL };
+    let writer = exchange.writer(channel, Waker::noop().clone(), Arc::default());
+    let inbox = Inbox::new(&[channel], 4, Waker::noop().clone(), Arc::default());
+    exchange.attach(&inbox, &[(channel, HostId::from_u128(1))]);
+    (writer, inbox)
+}
+
+const fn watermark(time: i64) -> Event {
+    Event::Watermark(Timestamp::from_millis(time))
+}
+
+#[test]
+fn watermarks_behind_a_stalled_consumer_take_no_room_and_the_last_one_arrives() {
+    let (low, high) = pair();
+    for (mut writer, inbox) in [ends(&low, &high), within(&low)] {
+        writer.send_batch(Batch::of(vec![(1, String::new())])).unwrap();
+        eventually(|| (writer.drain().unwrap() == Flow::Ready).then_some(()));
+        for time in 0..20_000 {
+            writer.send_event(watermark(time)).unwrap();
+        }
+        assert!(inbox.waiting() <= 4, "{} wait at the consumer", inbox.waiting());
+        assert_eq!(writer.waiting(), 1, "a newer watermark takes the place of one before it");
+        assert!(matches!(next(&inbox), Received::Batch(..)));
+        let mut last = None;
+        while last != Some(watermark(19_999)) {
+            writer.drain().unwrap();
+            if let Received::Event(0, event) = inbox.receive().unwrap() {
+                last = Some(event);
+            }
+        }
+    }
+}
+
+#[test]
+fn events_keep_their_place_among_the_records_of_a_slow_consumer() {
+    let (low, high) = pair();
+    for (mut writer, inbox) in [ends(&low, &high), within(&low)] {
+        let mut sent = Vec::new();
+        for number in 0..100 {
+            writer.send_batch(Batch::of(vec![(number, String::new())])).unwrap();
+            writer.send_event(Event::Barrier(number)).unwrap();
+            writer.send_event(Event::Idle(true)).unwrap();
+            writer.send_event(Event::Idle(false)).unwrap();
+            sent.extend([format!("{number}"), format!("{:?}", Event::Barrier(number))]);
+        }
+        let mut received = Vec::new();
+        while received.len() < sent.len() {
+            writer.drain().unwrap();
+            match inbox.receive().unwrap() {
+                Received::Batch(_, batch) => received.push(batch.records[0].0.to_string()),
+                Received::Event(_, Event::Idle(_)) | Received::Nothing => {}
+                Received::Event(_, event) => received.push(format!("{event:?}")),
+            }
+        }
+        assert_eq!(received, sent);
+    }
 }
 
 #[test]
@@ -208,9 +268,9 @@ fn both_directions_are_full_at_once() {
 
 /// Short and long frames, more than any buffer on the way holds.
 fn one_direction(from: &Exchange, to: &Exchange, edge: u32, host: u128) {
-    let channel = ChannelId { edge, from: 0, to: 0 };
+    let channel = ChannelId { edge, from: 0, to: 0, generation: 1 };
     let mut writer = from.writer(channel, Waker::noop().clone(), Arc::default());
-    let inbox = Inbox::new(&[channel.number()], 8, Waker::noop().clone(), Arc::default());
+    let inbox = Inbox::new(&[channel], 8, Waker::noop().clone(), Arc::default());
     to.attach(&inbox, &[(channel, HostId::from_u128(host))]);
     let record = |number: u64| {
         let length = usize::try_from(number * 7919 % 90_001).unwrap();
@@ -235,7 +295,7 @@ fn one_direction(from: &Exchange, to: &Exchange, edge: u32, host: u128) {
 fn refusal(dialling: Option<Credentials>, answering: Option<Credentials>) -> String {
     let (low, high) = connected(host(1, dialling), host(2, answering));
     let mut writer = high.writer(CHANNEL, Waker::noop().clone(), Arc::default());
-    let inbox = Inbox::new(&[CHANNEL.number()], 4, Waker::noop().clone(), Arc::default());
+    let inbox = Inbox::new(&[CHANNEL], 4, Waker::noop().clone(), Arc::default());
     low.attach(&inbox, &[(CHANNEL, HostId::from_u128(2))]);
     writer.send_batch(Batch::of(vec![(1, String::new())])).unwrap();
     let error = eventually(|| match inbox.receive() {

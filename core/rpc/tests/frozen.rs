@@ -78,6 +78,7 @@ impl Cluster for Frozen {
 async fn a_frozen_master_is_given_up_although_hosts_wait_to_be_heard() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap().to_string();
+    #[expect(clippy::disallowed_methods, reason = "a test says how much comes")]
     let (attached, mut attaches) = mpsc::unbounded_channel();
     let host = HostId::from_u128(99 << 64 | u128::from(std::process::id()));
     let frozen = Frozen { host, attached, unread: Mutex::default() };

@@ -6,14 +6,14 @@ use std::time::Duration;
 
 use millstream_api::{
     Built, ErasedStage, EventMailbox, EventSender, InputChannel, InputContext, OperatorContext,
-    Program, Result, TaskBody, TaskContext, WriterContext, bail, error, sources,
+    Program, Result, TaskBody, TaskContext, WriterContext, bail, error, sources, targets,
 };
 use millstream_graph::{
     Carrier, ChainedOperator, EdgeId, JobGraph, JobVertex, NodeId, OutputName, RuntimeMode,
     StreamEdgeId, carriers,
 };
 use millstream_network::{ChannelId, Exchange};
-use millstream_types::{HostId, OperatorId, VertexId};
+use millstream_types::{ExecutionAttemptId, HostId, OperatorId, VertexId};
 
 /// A program with the plan that was made of it.
 #[derive(Debug)]
@@ -51,9 +51,10 @@ impl Blueprint {
     pub(crate) fn inputs(
         &self,
         vertex: &JobVertex,
-        subtask: u32,
+        (subtask, attempt): (u32, u32),
         placements: &HashMap<(VertexId, u32), HostId>,
     ) -> Result<Vec<Vec<InputChannel>>> {
+        let generation = ChannelId::generation_of(attempt);
         let mut inputs: Vec<Vec<InputChannel>> = Vec::new();
         for edge in self.graph.inputs(vertex.id) {
             let producers = self.vertex(edge.source)?.parallelism;
@@ -66,10 +67,24 @@ impl Blueprint {
                 let host = placements.get(&(edge.source, from)).ok_or_else(|| {
                     error!("subtask {from} of vertex {} is not placed yet", edge.source)
                 })?;
-                channels.push((ChannelId { edge: edge.id.0, from, to: subtask }, *host));
+                let channel = ChannelId { edge: edge.id.0, from, to: subtask, generation };
+                channels.push((channel, *host));
             }
         }
         Ok(inputs)
+    }
+
+    /// The channels that start at a task.
+    pub(crate) fn outputs(&self, id: ExecutionAttemptId) -> impl Iterator<Item = ChannelId> {
+        let generation = ChannelId::generation_of(id.attempt);
+        let parallelism = |id| self.vertex(id).map_or(0, |vertex| vertex.parallelism);
+        self.graph.outputs(id.vertex).flat_map(move |edge| {
+            let (producers, consumers) = (parallelism(edge.source), parallelism(edge.target));
+            let from = id.subtask;
+            let targets = targets(edge.partitioner, from, producers, consumers);
+            let edge = edge.id.0;
+            targets.into_iter().map(move |to| ChannelId { edge, from, to, generation })
+        })
     }
 }
 

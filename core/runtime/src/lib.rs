@@ -16,11 +16,12 @@ mod link;
 mod roles;
 mod slot;
 mod task_host;
+mod tasks;
 mod time_spent;
 
 pub use coordinator_host::CoordinatorHost;
 pub use failure::{guard, install_panic_hook};
-pub use link::{Outbox, ToControl};
+pub use link::{Outbox, ToControl, control_queue};
 pub use millstream_protocol::NEVER_EXECUTED;
 pub use roles::{BuildFunction, inherited_socket, run_child};
 pub use task_host::{TaskHost, TaskHostConfig};

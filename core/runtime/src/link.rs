@@ -4,7 +4,7 @@ use std::io::{self, Read};
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, SyncSender, sync_channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::time::Duration;
 
 use millstream_protocol::HOST_SOCKET_LOST;
@@ -23,6 +23,16 @@ pub enum ToControl {
     /// A task said something.
     #[doc(hidden)]
     Task(TaskReport),
+}
+
+/// Messages that wait for a host's control thread. Beyond them tasks wait with their reports, and
+/// nothing more is read of what the parent says.
+const CONTROL_MESSAGES: usize = 4096;
+
+/// What a host's control thread hears, and how to tell it.
+#[must_use]
+pub fn control_queue() -> (SyncSender<ToControl>, Receiver<ToControl>) {
+    sync_channel(CONTROL_MESSAGES)
 }
 
 /// Messages that wait for the parent to read; one that stops reading stops the host.
@@ -107,7 +117,7 @@ fn end_without_socket() -> ! {
 /// Reads the parent's messages on a thread until it is gone.
 pub(crate) fn read_parent(
     mut socket: UnixStream,
-    control: Sender<ToControl>,
+    control: SyncSender<ToControl>,
 ) -> std::io::Result<()> {
     std::thread::Builder::new().name("parent-reader".to_owned()).spawn(move || {
         let reader: &mut dyn Read = &mut socket;

@@ -12,7 +12,7 @@ use std::os::unix::net::UnixStream;
 use std::process::ExitCode;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::mpsc::{Receiver, SyncSender};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -56,7 +56,7 @@ pub fn inherited_socket() -> Option<UnixStream> {
 }
 
 struct Parent {
-    control: Sender<ToControl>,
+    control: SyncSender<ToControl>,
     messages: Receiver<ToControl>,
     outbox: Outbox,
     writer: JoinHandle<()>,
@@ -64,7 +64,7 @@ struct Parent {
 
 impl Parent {
     fn connect(socket: UnixStream) -> std::io::Result<Self> {
-        let (control, messages) = channel();
+        let (control, messages) = link::control_queue();
         let (outbox, outgoing) = Outbox::new();
         link::read_parent(socket.try_clone()?, control.clone())?;
         let writer = link::write_parent(socket, outgoing)?;

@@ -6,8 +6,8 @@
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{Receiver, Sender, TryRecvError, channel};
-use std::sync::{Arc, Mutex};
+use std::sync::mpsc::SyncSender;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Wake, Waker};
 use std::thread::Thread;
 use std::time::Instant;
@@ -84,17 +84,45 @@ enum Command {
     CancelAll,
 }
 
+/// What a slot's thread has not done yet, in order. A host starts each attempt once and a
+/// cancellation that waits is not repeated, so these are at most two per attempt.
+#[derive(Default)]
+struct Commands {
+    waiting: Vec<Command>,
+    closed: bool,
+}
+
+impl Commands {
+    fn add(&mut self, command: Command) {
+        let repeated = match &command {
+            Command::Start(_) => false,
+            Command::Cancel(id) => self
+                .waiting
+                .iter()
+                .any(|waiting| matches!(waiting, Command::Cancel(other) if other == id)),
+            Command::CancelAll => matches!(self.waiting.last(), Some(Command::CancelAll)),
+        };
+        if !repeated {
+            self.waiting.push(command);
+        }
+    }
+}
+
+fn lock(commands: &Mutex<Commands>) -> MutexGuard<'_, Commands> {
+    commands.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 /// A slot's thread seen from the control thread. Dropping it ends the thread and its tasks.
-#[derive(Debug)]
 pub(crate) struct Slot {
-    commands: Option<Sender<Command>>,
+    commands: Arc<Mutex<Commands>>,
     parker: Arc<Parker>,
 }
 
 impl Slot {
     /// Starts the thread.
-    pub(crate) fn start(index: u32, control: Sender<ToControl>) -> std::io::Result<Self> {
-        let (commands, received) = channel();
+    pub(crate) fn start(index: u32, control: SyncSender<ToControl>) -> std::io::Result<Self> {
+        let commands = Arc::<Mutex<Commands>>::default();
+        let received = Arc::clone(&commands);
         let parker = Arc::new(Parker { parked: AtomicBool::new(false), thread: Mutex::default() });
         let shared = Arc::clone(&parker);
         let thread = std::thread::Builder::new()
@@ -103,7 +131,7 @@ impl Slot {
         let mut slot = parker.thread.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         *slot = Some(thread.thread().clone());
         drop(slot);
-        Ok(Self { commands: Some(commands), parker })
+        Ok(Self { commands, parker })
     }
 
     /// A waker for a task that will run here, and what it sets.
@@ -114,9 +142,7 @@ impl Slot {
     }
 
     fn send(&self, command: Command) {
-        if let Some(commands) = &self.commands {
-            let _ = commands.send(command);
-        }
+        lock(&self.commands).add(command);
         self.parker.unpark();
     }
 
@@ -135,7 +161,7 @@ impl Slot {
 
 impl Drop for Slot {
     fn drop(&mut self) {
-        self.commands = None;
+        lock(&self.commands).closed = true;
         self.parker.unpark();
     }
 }
@@ -150,15 +176,19 @@ struct RunningTask {
 }
 
 struct SlotLoop {
-    commands: Receiver<Command>,
+    commands: Arc<Mutex<Commands>>,
     parker: Arc<Parker>,
-    control: Sender<ToControl>,
+    control: SyncSender<ToControl>,
     tasks: Vec<RunningTask>,
     open: bool,
 }
 
 impl SlotLoop {
-    fn new(commands: Receiver<Command>, parker: Arc<Parker>, control: Sender<ToControl>) -> Self {
+    fn new(
+        commands: Arc<Mutex<Commands>>,
+        parker: Arc<Parker>,
+        control: SyncSender<ToControl>,
+    ) -> Self {
         Self { commands, parker, control, tasks: Vec::new(), open: true }
     }
 
@@ -241,22 +271,28 @@ impl SlotLoop {
 
     fn take_commands(&mut self) {
         loop {
-            match self.commands.try_recv() {
-                Ok(Command::Start(task)) => self.start(task),
-                Ok(Command::Cancel(id)) => {
-                    if let Some(at) = self.tasks.iter().position(|task| task.id == id) {
-                        self.end(at, Execution::Canceled, None);
-                    }
+            let mut commands = lock(&self.commands);
+            self.open = !commands.closed;
+            if commands.waiting.is_empty() || !self.open {
+                return;
+            }
+            let waiting = std::mem::take(&mut commands.waiting);
+            drop(commands);
+            waiting.into_iter().for_each(|command| self.obey(command));
+        }
+    }
+
+    fn obey(&mut self, command: Command) {
+        match command {
+            Command::Start(task) => self.start(task),
+            Command::Cancel(id) => {
+                if let Some(at) = self.tasks.iter().position(|task| task.id == id) {
+                    self.end(at, Execution::Canceled, None);
                 }
-                Ok(Command::CancelAll) => {
-                    while !self.tasks.is_empty() {
-                        self.end(0, Execution::Canceled, None);
-                    }
-                }
-                Err(TryRecvError::Empty) => return,
-                Err(TryRecvError::Disconnected) => {
-                    self.open = false;
-                    return;
+            }
+            Command::CancelAll => {
+                while !self.tasks.is_empty() {
+                    self.end(0, Execution::Canceled, None);
                 }
             }
         }
@@ -328,6 +364,18 @@ mod tests {
 
     use super::*;
 
+    #[test]
+    fn a_cancellation_that_waits_is_not_repeated() {
+        let id =
+            |attempt| ExecutionAttemptId { vertex: VertexId::from_u128(1), subtask: 0, attempt };
+        let mut commands = Commands::default();
+        for _ in 0..1_000 {
+            (0..3).for_each(|attempt| commands.add(Command::Cancel(id(attempt))));
+        }
+        (0..1_000).for_each(|_| commands.add(Command::CancelAll));
+        assert_eq!(commands.waiting.len(), 4);
+    }
+
     /// A task whose every step takes so long and ends so.
     struct Fixed(Duration, Step);
 
@@ -357,7 +405,7 @@ mod tests {
     /// One task never lets the thread park, and two wait behind it.
     #[test]
     fn the_times_of_all_tasks_of_a_slot_add_up_in_every_sample() {
-        let (control, reports) = channel();
+        let (control, reports) = std::sync::mpsc::sync_channel(64);
         let slot = Slot::start(0, control).unwrap();
         let bodies = [
             Fixed(Duration::from_millis(40), Step::Progress),

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender};
 use std::sync::{Arc, PoisonError};
 use std::task::Waker;
 use std::time::{Duration, Instant};
@@ -12,7 +12,7 @@ use millstream_api::{
     EventMailbox, EventSender, Program, RECORDS_DROPPED, Result, TaskContext, error,
 };
 use millstream_graph::JobGraph;
-use millstream_network::{Exchange, ExchangeConfig, PeerAddress, TaskCounters};
+use millstream_network::{ChannelId, Exchange, ExchangeConfig, PeerAddress, TaskCounters};
 use millstream_protocol::host::{
     self, Execution, Failure, Metrics, OperatorEvent, Ready, TaskId, TaskMetrics, TaskState,
     from_host, to_host,
@@ -25,6 +25,7 @@ use crate::build::{Blueprint, TaskParts};
 use crate::failure;
 use crate::link::{Outbox, ToControl};
 use crate::slot::{NewTask, Slot, TaskReport, UserCounters};
+use crate::tasks::Tasks;
 use crate::time_spent::TimeSpent;
 
 /// How often metrics are sent while something runs.
@@ -56,7 +57,8 @@ struct HostedTask {
     user_counters: UserCounters,
     inputs_waiting: Arc<AtomicU64>,
     mailboxes: BTreeMap<OperatorId, Arc<EventMailbox>>,
-    ended: bool,
+    /// The channels of its inputs.
+    inputs: Vec<ChannelId>,
 }
 
 /// One job's tasks in this process.
@@ -64,10 +66,11 @@ pub struct TaskHost {
     config: TaskHostConfig,
     blueprint: Arc<Blueprint>,
     exchange: Arc<Exchange>,
-    control: Sender<ToControl>,
+    control: SyncSender<ToControl>,
     outbox: Outbox,
     slots: BTreeMap<u32, Slot>,
-    tasks: BTreeMap<ExecutionAttemptId, HostedTask>,
+    tasks: Tasks<HostedTask>,
+    /// At most as many as the job has subtasks.
     placements: HashMap<(VertexId, u32), HostId>,
 }
 
@@ -81,7 +84,7 @@ impl TaskHost {
         config: TaskHostConfig,
         program: Arc<Program>,
         graph: JobGraph,
-        control: Sender<ToControl>,
+        control: SyncSender<ToControl>,
         outbox: Outbox,
     ) -> Result<Self> {
         failure::install_panic_hook();
@@ -102,7 +105,7 @@ impl TaskHost {
             control,
             outbox,
             slots: BTreeMap::new(),
-            tasks: BTreeMap::new(),
+            tasks: Tasks::new(),
             placements: HashMap::new(),
         })
     }
@@ -156,7 +159,9 @@ impl TaskHost {
         for placement in deploy.placements {
             let vertex = VertexId::try_from(placement.vertex.as_slice());
             let host = HostId::try_from(placement.host_id.as_slice());
-            if let (Ok(vertex), Ok(host)) = (vertex, host) {
+            if let (Ok(vertex), Ok(host)) = (vertex, host)
+                && self.has_subtask(vertex, placement.subtask)
+            {
                 self.placements.insert((vertex, placement.subtask), host);
             }
         }
@@ -171,13 +176,26 @@ impl TaskHost {
         }
     }
 
+    fn has_subtask(&self, vertex: VertexId, subtask: u32) -> bool {
+        self.blueprint.vertex(vertex).is_ok_and(|vertex| subtask < vertex.parallelism)
+    }
+
+    /// Starts a task in place of the subtask's attempt before it; one that was started already is
+    /// not started again.
     fn start_task(&mut self, id: ExecutionAttemptId, slot: u32) -> Result<()> {
-        if self.tasks.contains_key(&id) {
-            return Ok(());
+        if !self.has_subtask(id.vertex, id.subtask) {
+            return Err(error!("the job has no subtask {} of vertex {}", id.subtask, id.vertex));
+        }
+        if let Some(before) = self.tasks.newest(id) {
+            if before.attempt >= id.attempt {
+                return Ok(());
+            }
+            self.cancel_task(before);
         }
         let blueprint = Arc::clone(&self.blueprint);
         let vertex = blueprint.vertex(id.vertex)?;
-        let inputs = blueprint.inputs(vertex, id.subtask, &self.placements)?;
+        let inputs = blueprint.inputs(vertex, (id.subtask, id.attempt), &self.placements)?;
+        let channels = inputs.iter().flatten().map(|(channel, _)| *channel).collect();
         if !self.slots.contains_key(&slot) {
             self.slots.insert(slot, Slot::start(slot, self.control.clone())?);
         }
@@ -226,7 +244,7 @@ impl TaskHost {
             user_counters,
             inputs_waiting,
             mailboxes,
-            ended: false,
+            inputs: channels,
         };
         self.tasks.insert(id, hosted);
         Ok(())
@@ -248,19 +266,20 @@ impl TaskHost {
             let Ok(vertex) = VertexId::try_from(task.vertex.as_slice()) else { continue };
             let (subtask, attempt) = (task.subtask, task.attempt);
             let id = ExecutionAttemptId { vertex, subtask, attempt };
-            let slot = self.tasks.get(&id).and_then(|task| self.slots.get(&task.slot));
-            if let Some(slot) = slot {
-                slot.cancel(id);
-            }
+            self.cancel_task(id);
+        }
+    }
+
+    fn cancel_task(&self, id: ExecutionAttemptId) {
+        if let Some(slot) = self.tasks.get(id).and_then(|task| self.slots.get(&task.slot)) {
+            slot.cancel(id);
         }
     }
 
     fn on_operator_event(&self, event: OperatorEvent) {
         let Ok(operator) = OperatorId::try_from(event.operator_id.as_slice()) else { return };
-        let hosted = self.tasks.iter().find_map(|(id, task)| {
-            let mailbox = task.mailboxes.get(&operator)?;
-            (id.subtask == event.subtask && !task.ended).then_some((task, mailbox))
-        });
+        let mut of_subtask = self.tasks.running().filter(|(id, _)| id.subtask == event.subtask);
+        let hosted = of_subtask.find_map(|(_, task)| Some((task, task.mailboxes.get(&operator)?)));
         if let Some((task, mailbox)) = hosted {
             mailbox.push(event.payload);
             task.waker.wake_by_ref();
@@ -279,19 +298,18 @@ impl TaskHost {
             TaskReport::State(id, state, cause) => {
                 let terminal =
                     matches!(state, Execution::Finished | Execution::Canceled | Execution::Failed);
-                let mut metrics = None;
-                if let Some(task) = self.tasks.get_mut(&id) {
-                    task.ended = terminal;
-                    // In a job of one process the caller hears of it.
-                    if let Some(cause) = &cause
-                        && !self.config.bind.is_empty()
-                    {
-                        failure::note(self.config.job, Some(&task.name), &cause.message);
-                    }
+                // In a job of one process the caller hears of it.
+                if let (Some(task), Some(cause)) = (self.tasks.get(id), &cause)
+                    && !self.config.bind.is_empty()
+                {
+                    failure::note(self.config.job, Some(&task.name), &cause.message);
                 }
-                if terminal {
-                    metrics = self.tasks.get(&id).map(|task| task_metrics(id, task));
-                }
+                let ended = if terminal { self.tasks.end(id) } else { None };
+                let metrics = ended.map(|task| {
+                    let metrics = task_metrics(id, &task);
+                    self.exchange.forget(task.inputs, self.blueprint.outputs(id));
+                    metrics
+                });
                 self.send_state(id, state, cause, metrics);
             }
         }
@@ -313,8 +331,8 @@ impl TaskHost {
     }
 
     fn send_metrics(&self) {
-        let running = self.tasks.iter().filter(|(_, task)| !task.ended);
-        let tasks: Vec<_> = running.map(|(id, task)| task_metrics(*id, task)).collect();
+        let running = self.tasks.running();
+        let tasks: Vec<_> = running.map(|(id, task)| task_metrics(id, task)).collect();
         if !tasks.is_empty() {
             self.outbox.send(from_host::Message::Metrics(Metrics { tasks }));
         }

@@ -173,6 +173,21 @@ impl<K: Key> KeyedBackend<K> {
         }
     }
 
+    /// Makes a copy of this key the current one, in the memory of the one before it.
+    #[inline]
+    pub fn copy_key(&mut self, key: &K, hash: u64) {
+        match &mut self.current {
+            Some((current, current_hash)) => {
+                current.copy_from(key);
+                *current_hash = hash;
+            }
+            None => self.current = Some((key.clone(), hash)),
+        }
+        if let Some(undo) = &mut self.undo {
+            undo.clear();
+        }
+    }
+
     /// The keys that have a value in any state, each once, of the key group at this place (from 0);
     /// `None` beyond the last group.
     #[must_use]

@@ -140,6 +140,13 @@ pub trait Key: Eq + Clone + Send + 'static {
         self.write(&mut hasher);
         hasher.finish()
     }
+
+    /// Makes this key equal to `other` in the memory that it has: a task does so for each record,
+    /// and a key of the same size then allocates nothing. `#[derive(Key)]` goes field by field.
+    #[inline]
+    fn copy_from(&mut self, other: &Self) {
+        self.clone_from(other);
+    }
 }
 
 macro_rules! integer_keys {
@@ -220,6 +227,15 @@ impl<K: Key> Key for Option<K> {
             }
         }
     }
+
+    #[inline]
+    fn copy_from(&mut self, other: &Self) {
+        if let (Some(key), Some(other)) = (&mut *self, other) {
+            key.copy_from(other);
+        } else {
+            self.clone_from(other);
+        }
+    }
 }
 
 macro_rules! tuple_keys {
@@ -228,6 +244,11 @@ macro_rules! tuple_keys {
             #[inline]
             fn write(&self, hasher: &mut KeyHasher) {
                 $(self.$index.write(hasher);)+
+            }
+
+            #[inline]
+            fn copy_from(&mut self, other: &Self) {
+                $(self.$index.copy_from(&other.$index);)+
             }
         }
     )* };
@@ -342,6 +363,23 @@ mod tests {
         }
         assert_eq!("ab".to_owned().stable_hash(), b"ab".to_vec().stable_hash());
         assert_ne!((1u64, 2u64).stable_hash(), (2u64, 1u64).stable_hash());
+    }
+
+    #[test]
+    fn a_key_is_copied_into_the_memory_of_the_one_before_it() {
+        let text = |letter: char| letter.to_string().repeat(40);
+        let mut key = (Some(text('a')), 1u64, (text('b'), text('c').into_bytes()));
+        let other = (Some(text('d')), 2u64, (text('e'), text('f').into_bytes()));
+        let places = |key: &(Option<String>, u64, (String, Vec<u8>))| {
+            (key.0.as_ref().unwrap().as_ptr(), key.2.0.as_ptr(), key.2.1.as_ptr())
+        };
+        let before = places(&key);
+        key.copy_from(&other);
+        assert_eq!((places(&key), &key), (before, &other));
+        key.copy_from(&(None, 3, (String::new(), Vec::new())));
+        assert_eq!(key.0, None);
+        key.copy_from(&other);
+        assert_eq!(key, other);
     }
 
     #[test]

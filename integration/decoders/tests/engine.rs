@@ -192,8 +192,8 @@ fn messages_of_the_cluster_protocol() {
 
 type Record = (u64, String, Option<Vec<u32>>);
 
-const CHANNEL: ChannelId = ChannelId { edge: 1, from: 0, to: 0 };
-const NOTHING: ChannelId = ChannelId { edge: 2, from: 0, to: 0 };
+const CHANNEL: ChannelId = ChannelId { edge: 1, from: 0, to: 0, generation: 0 };
+const NOTHING: ChannelId = ChannelId { edge: 2, from: 0, to: 0, generation: 0 };
 const TOKEN: [u8; 32] = [9; 32];
 
 #[test]
@@ -220,9 +220,8 @@ fn frames_of_the_exchange() {
             bind: Vec::new(),
         });
         let exchange = exchange.expect("it opens no port");
-        let inbox =
-            Inbox::<Record>::new(&[CHANNEL.number()], 2, Waker::noop().clone(), Arc::default());
-        let unit = Inbox::<()>::new(&[NOTHING.number()], 2, Waker::noop().clone(), Arc::default());
+        let inbox = Inbox::<Record>::new(&[CHANNEL], 2, Waker::noop().clone(), Arc::default());
+        let unit = Inbox::<()>::new(&[NOTHING], 2, Waker::noop().clone(), Arc::default());
         exchange.attach(&inbox, &[(CHANNEL, peer)]);
         exchange.attach(&unit, &[(NOTHING, peer)]);
         let _ = hear(&exchange, peer, bytes);

@@ -9,6 +9,8 @@
 //! - it is a paragraph that ends in a colon, and so belongs to what follows it;
 //! - it states nothing that could be wrong, and says so: `<!-- no claim -->`;
 //! - the whole page is run by one test, which its first lines name: `<!-- page test: … -->`.
+//!
+//! ARCHITECTURE.md ends with a table of its claims, whose last column names the tests as code.
 
 use std::fs;
 use std::path::Path;
@@ -20,6 +22,10 @@ const DOC_TESTS: &str = "core/millstream/src/pages.rs";
 const NO_CLAIM: &str = "<!-- no claim -->";
 const MARK: &str = "<!-- test: ";
 const PAGE_MARK: &str = "<!-- page test: ";
+
+/// The page with a table of claims, and the table's heading.
+const TABLE_PAGE: &str = "docs/ARCHITECTURE.md";
+const TABLE_HEADING: &str = "## Claims and their tests";
 
 /// Whether every claim of this page needs a mark.
 fn is_under_the_rule(page: &str) -> bool {
@@ -47,7 +53,32 @@ pub fn check_page(root: &Path, page: &str, text: &str) -> Vec<String> {
             ));
         }
     }
+    if page == TABLE_PAGE {
+        check_table(root, page, text, &mut faults);
+    }
     faults
+}
+
+/// Checks that every row of the table of claims names tests.
+fn check_table(root: &Path, page: &str, text: &str, faults: &mut Vec<String>) {
+    let table = text.lines().enumerate().skip_while(|(_, line)| *line != TABLE_HEADING).skip(1);
+    let table = table.take_while(|(_, line)| !line.starts_with("## "));
+    let rows: Vec<_> = table.filter(|(_, line)| line.starts_with('|')).skip(2).collect();
+    if rows.is_empty() {
+        faults.push(format!("{page}: there is no table of claims below `{TABLE_HEADING}`"));
+    }
+    for (number, row) in rows {
+        let cell = row.trim_end_matches(['|', ' ']).rsplit('|').next().unwrap_or_default();
+        let tests: Vec<&str> = cell.split('`').skip(1).step_by(2).collect();
+        if tests.is_empty() {
+            faults.push(format!("{page}:{}: the claim names no test", number + 1));
+        }
+        for test in tests {
+            if let Err(why) = find_test(root, test) {
+                faults.push(format!("{page}:{}: the test `{test}` {why}", number + 1));
+            }
+        }
+    }
 }
 
 /// The lines that are not inside a fenced block, with their numbers from 0.
@@ -269,6 +300,25 @@ mod tests {
     fn what_claims_nothing_needs_no_mark() {
         let text = format!("# Title\n\nSee [here](a.md). {NO_CLAIM}\n\nSo it goes:\n");
         assert_eq!(faults("docs/guide/a.md", &text), Vec::<String>::new());
+    }
+
+    #[test]
+    fn every_row_of_the_table_of_claims_names_tests() {
+        let test = format!("`{THIS}::every_row_of_the_table_of_claims_names_tests`");
+        let check = |row: &str| {
+            let text = format!("{TABLE_HEADING}\n\n| claim | tests |\n|---|---|\n{row}\n## End\n");
+            faults(TABLE_PAGE, &text)
+        };
+        assert_eq!(check(&format!("| it works | {test}, {test} |")), Vec::<String>::new());
+        let cases = [
+            ("| it works | |".to_owned(), "ARCHITECTURE.md:5: the claim names no test"),
+            (format!("| it works | {test}, `{THIS}::gone` |"), "the file does not have"),
+            (String::new(), "there is no table of claims"),
+        ];
+        for (row, expected) in cases {
+            let faults = check(&row);
+            assert!(faults.len() == 1 && faults[0].contains(expected), "{row}: {faults:?}");
+        }
     }
 
     #[test]

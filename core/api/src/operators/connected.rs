@@ -184,17 +184,13 @@ where
     type Out = P::Out;
 
     fn left(&mut self, record: A, out: &mut Collector<'_, P::Out>) -> Result<()> {
-        let key = self.left.owned(&record);
-        let hash = key.stable_hash();
-        self.backend.set_key(key, hash);
+        self.left.make_current(&record, &mut self.backend);
         let mut ctx = Context { backend: &mut self.backend, timestamp: out.timestamp };
         self.process.process_left(record, &mut ctx, out)
     }
 
     fn right(&mut self, record: B, out: &mut Collector<'_, P::Out>) -> Result<()> {
-        let key = self.right.owned(&record);
-        let hash = key.stable_hash();
-        self.backend.set_key(key, hash);
+        self.right.make_current(&record, &mut self.backend);
         let mut ctx = Context { backend: &mut self.backend, timestamp: out.timestamp };
         self.process.process_right(record, &mut ctx, out)
     }

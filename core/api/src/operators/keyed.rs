@@ -388,9 +388,7 @@ where
     type Out = P::Out;
 
     fn process(&mut self, record: I, out: &mut Collector<'_, P::Out>) -> Result<()> {
-        let key = self.selector.owned(&record);
-        let hash = key.stable_hash();
-        self.backend.set_key(key, hash);
+        self.selector.make_current(&record, &mut self.backend);
         let mut ctx = Context { backend: &mut self.backend, timestamp: out.timestamp };
         self.process.process(record, &mut ctx, out)
     }

@@ -84,6 +84,7 @@ impl Cluster {
     }
 
     fn configured(config: JobMasterConfig) -> Self {
+        #[expect(clippy::disallowed_methods, reason = "a test says how much comes")]
         let (tell, told) = unbounded_channel();
         let (coordinator_hosts, _) = TestingTaskManager::new("coordinators");
         let (worker, calls) = TestingTaskManager::new("tm1");

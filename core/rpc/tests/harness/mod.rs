@@ -194,6 +194,7 @@ impl Master {
         own: Option<&Credentials>,
     ) -> Self {
         let address = listener.local_addr().unwrap().to_string();
+        #[expect(clippy::disallowed_methods, reason = "a test says how much comes")]
         let (heard, hears) = mpsc::unbounded_channel();
         let config = ClusterServerConfig {
             heartbeat_interval: Duration::from_millis(100),

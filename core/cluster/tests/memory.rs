@@ -1,0 +1,273 @@
+//! What jobs allocate: nothing per record, and no more and more while a consumer stalls.
+//!
+//! A program of its own, because it brings an allocator that counts.
+
+#![expect(clippy::unwrap_used, clippy::print_stderr, reason = "a test that says what it measured")]
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use millstream_api::*;
+use millstream_cluster::MiniCluster;
+use millstream_connectors::{Datagen, DiscardSink};
+use millstream_graph::{JobGraph, JobSettings};
+use millstream_jobmaster::JobMasterConfig;
+use millstream_soak::scale;
+use millstream_types::Key;
+
+/// How often this process has allocated, and how many bytes it holds.
+static ALLOCATIONS: AtomicU64 = AtomicU64::new(0);
+static HELD: AtomicU64 = AtomicU64::new(0);
+
+struct Counting;
+
+fn note(allocated: usize, freed: usize) {
+    ALLOCATIONS.fetch_add(u64::from(allocated > 0), Ordering::Relaxed);
+    HELD.fetch_add(allocated as u64, Ordering::Relaxed);
+    HELD.fetch_sub(freed as u64, Ordering::Relaxed);
+}
+
+// SAFETY: everything is left to the system's allocator, the sizes are only noted.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        note(layout.size(), 0);
+        // SAFETY: as the caller promises.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        note(0, layout.size());
+        // SAFETY: as the caller promises.
+        unsafe { System.dealloc(pointer, layout) }
+    }
+
+    unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
+        note(layout.size(), 0);
+        // SAFETY: as the caller promises.
+        unsafe { System.alloc_zeroed(layout) }
+    }
+
+    unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, size: usize) -> *mut u8 {
+        note(size, layout.size());
+        // SAFETY: as the caller promises.
+        unsafe { System.realloc(pointer, layout, size) }
+    }
+}
+
+#[global_allocator]
+static COUNTING: Counting = Counting;
+
+/// What is counted is the whole process's, so one test runs at a time.
+static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+
+/// Runs jobs in this process, on so many workers.
+struct Local(u32);
+
+impl Executor for Local {
+    fn settings(&self) -> JobSettings {
+        JobSettings { parallelism: 1, ..JobSettings::default() }
+    }
+
+    fn plan_value(&self, _name: &str) -> Option<Vec<u8>> {
+        None
+    }
+
+    fn execute(&mut self, program: Program, graph: JobGraph, _wait: bool) -> Result<Execution> {
+        let cluster = MiniCluster::start_on(self.0, program, graph, JobMasterConfig::default())?;
+        Ok(Execution::Finished(cluster.wait()?))
+    }
+}
+
+fn run(workers: u32, build: impl FnOnce(&mut Environment)) {
+    let mut env = Environment::new(Box::new(Local(workers)));
+    build(&mut env);
+    env.execute("test").unwrap();
+}
+
+/// How often a job allocates for each of its records.
+fn allocations_per_record(build: impl Fn(&mut Environment, u64)) -> f64 {
+    let of = |records| {
+        let before = ALLOCATIONS.load(Ordering::Relaxed);
+        run(1, |env| build(env, records));
+        ALLOCATIONS.load(Ordering::Relaxed) - before
+    };
+    let (few, many) = (50_000, 550_000);
+    of(few);
+    let (of_few, of_many) = (of(few), of(many));
+    of_many.saturating_sub(of_few) as f64 / (many - few) as f64
+}
+
+/// Counts the records of a key.
+struct Count(ValueState<u64>);
+
+impl<K: Key, I> KeyedProcess<K, I> for Count {
+    type Out = u64;
+
+    fn process(
+        &mut self,
+        _record: I,
+        ctx: &mut Context<'_, K>,
+        out: &mut Collector<'_, u64>,
+    ) -> Result<()> {
+        let count = self.0.get_or_insert_with(ctx, || 0)?;
+        *count += 1;
+        let count = *count;
+        out.emit(count);
+        Ok(())
+    }
+}
+
+impl<K: Key, A, B> KeyedCoProcess<K, A, B> for Count {
+    type Out = u64;
+
+    fn process_left(
+        &mut self,
+        _record: A,
+        ctx: &mut Context<'_, K>,
+        out: &mut Collector<'_, u64>,
+    ) -> Result<()> {
+        KeyedProcess::<K, A>::process(self, _record, ctx, out)
+    }
+
+    fn process_right(
+        &mut self,
+        _record: B,
+        ctx: &mut Context<'_, K>,
+        out: &mut Collector<'_, u64>,
+    ) -> Result<()> {
+        KeyedProcess::<K, B>::process(self, _record, ctx, out)
+    }
+}
+
+#[test]
+fn no_operator_allocates_per_record() {
+    let _one = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
+    let measured = allocations_per_record(|env, records| {
+        let numbers = env
+            .source("numbers", Datagen::from_fn(|n| n).count(records))
+            .map(|n| Ok(n + 1))
+            .filter(|n| Ok(n % 10 != 0))
+            .flat_map(|n| Ok([n, n + 1]))
+            .rebalance();
+        numbers
+            .key_by(|n| n % 1_000)
+            .reduce("sum", |sum, n| {
+                *sum = sum.wrapping_add(n);
+                Ok(())
+            })
+            .key_by(|n| n % 1_000)
+            .process("count", |states| Ok(Count(states.value("count")?)))
+            .sink("out", DiscardSink::new());
+    });
+    eprintln!("numbers: {measured:.3} allocations per record");
+    assert!(measured < 0.2, "{measured} allocations per record");
+}
+
+/// Longer than what any text keeps without allocating.
+fn word(number: u64) -> (String, u64) {
+    (format!("a word that is not among the shortest: {:03}", number % 100), number)
+}
+
+#[test]
+fn a_key_by_reference_is_cloned_for_new_keys_alone() {
+    let _one = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
+    let words = |env: &mut Environment, uid, records| {
+        env.source(uid, Datagen::from_fn(word).count(records))
+    };
+    let process = allocations_per_record(|env, records| {
+        words(env, "words", records)
+            .key_by_ref(|(word, _)| word)
+            .process("count", |states| Ok(Count(states.value("count")?)))
+            .sink("out", DiscardSink::new());
+    });
+    let connected = allocations_per_record(|env, records| {
+        let left = words(env, "left", records / 2).key_by_ref(|(word, _)| word);
+        let right = words(env, "right", records / 2).key_by_ref(|(word, _)| word);
+        left.connect(right)
+            .process("count", |states| Ok(Count(states.value("count")?)))
+            .sink("out", DiscardSink::new());
+    });
+    eprintln!("words: {process:.3} and {connected:.3} allocations per record");
+    // Formatting a record's own text allocates once.
+    assert!(process < 1.2, "{process} allocations per record");
+    assert!(connected < 1.2, "{connected} allocations per record");
+}
+
+/// The most that the process may hold beyond what it held before the job.
+const GROWTH_MAX: u64 = 16 << 20;
+
+type Wide = [u64; 32];
+
+/// 256 bytes a record: unbounded, each stream would take 100 MiB while its consumer stalls.
+const RECORDS: u64 = 400_000;
+
+fn fast(env: &mut Environment, name: &str) -> Stream<Wide> {
+    env.source(name, Datagen::from_fn(|n| [n; 32]).count(RECORDS)).slot_sharing_group(name)
+}
+
+/// Has each subtask of a consumer sleep at its first record.
+fn stalled<T: Data>(stream: Stream<T>, group: &str, stall: Duration, seen: &DiscardSink) {
+    let mut waits = true;
+    let slow = stream.map(move |record| {
+        if std::mem::take(&mut waits) {
+            std::thread::sleep(stall);
+        }
+        Ok(record)
+    });
+    let slow = slow.slot_sharing_group(group).start_new_chain();
+    slow.sink(group, seen.clone()).slot_sharing_group(group);
+}
+
+static REFUSED: OutputTag<Wide> = OutputTag::new("refused");
+
+/// Every kind of producer, each before a consumer that stalls; how many records arrive.
+fn every_kind(env: &mut Environment, stall: Duration, seen: &DiscardSink) -> u64 {
+    env.set_buffer_timeout(Some(Duration::from_millis(5)));
+    stalled(fast(env, "forward"), "behind forward", stall, seen);
+    stalled(fast(env, "round").rebalance(), "behind round", stall, seen);
+    stalled(fast(env, "everywhere").broadcast(), "behind broadcast", stall, seen);
+    let united = fast(env, "one").union(fast(env, "other"));
+    stalled(united, "behind union", stall, seen);
+    let refusing = fast(env, "sides").on_error(OnError::side_output(&REFUSED));
+    let refusing = refusing.map(|_| -> Result<Wide> { bail!("refused") });
+    stalled(refusing.side_output(&REFUSED), "behind side", stall, seen);
+    refusing.sink("never", DiscardSink::new());
+    let keyed = fast(env, "keyed").key_by(|record| record[0] % 100);
+    stalled(keyed.into_stream(), "behind keys", stall, seen);
+    let left = fast(env, "left").key_by(|record| record[0] % 100);
+    let right = fast(env, "right").key_by(|record| record[0] % 100);
+    let count = left.connect(right).process("both", |states| Ok(Count(states.value("count")?)));
+    stalled(count.slot_sharing_group("both"), "behind both", stall, seen);
+    9 * RECORDS
+}
+
+/// All consumers stall at the same time, within one process and behind connections.
+#[test]
+fn nothing_grows_behind_a_consumer_that_stalls() {
+    let _one = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
+    let stall = scale(Duration::from_secs(10), Duration::from_secs(60));
+    let before = HELD.load(Ordering::Relaxed);
+    let jobs: Vec<_> = [1, 2]
+        .map(|workers| {
+            std::thread::spawn(move || {
+                let (seen, mut expected) = (DiscardSink::new(), 0);
+                run(workers, |env| expected = every_kind(env, stall, &seen));
+                (seen.count(), expected)
+            })
+        })
+        .into();
+    let (start, mut most) = (Instant::now(), 0);
+    while start.elapsed() < stall || !jobs.iter().all(std::thread::JoinHandle::is_finished) {
+        let growth = HELD.load(Ordering::Relaxed).saturating_sub(before);
+        most = most.max(growth);
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    eprintln!("most growth {} KiB", most >> 10);
+    assert!(most < 2 * GROWTH_MAX, "two jobs in one process grew by {} MiB", most >> 20);
+    for job in jobs {
+        let (seen, expected) = job.join().unwrap();
+        assert_eq!(seen, expected, "records arrived");
+    }
+}
