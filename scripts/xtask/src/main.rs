@@ -10,6 +10,7 @@ mod ci;
 mod claims;
 mod features;
 mod layers;
+mod modules;
 mod source;
 mod tidy;
 
@@ -21,7 +22,7 @@ use anyhow::{Context, Result, bail};
 const USAGE: &str = "usage: cargo xtask <command>
 
   tidy      size budgets, module docs, forbidden words, and the tests of pages' claims
-  layers    every dependency goes down to a lower layer
+  layers    every dependency goes down to a lower layer, and modules use each other in no cycle
   features  every selection of packages builds the same third-party crates
   ci        fmt, tidy, layers, clippy, docs, build, tests: what CI runs, in the release profile";
 
