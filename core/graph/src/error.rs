@@ -2,8 +2,7 @@
 
 use std::fmt;
 
-use crate::planner::MAX_NAME_BYTES;
-use crate::stream_graph::OutputName;
+use crate::stream_graph::{MAX_NAME_BYTES, OutputName};
 
 /// One reason why there is no [`crate::JobGraph`]. Planning again cannot help; the program must
 /// change.

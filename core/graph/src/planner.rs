@@ -18,11 +18,8 @@ use crate::job_graph::{
 };
 use crate::resolve::{Resolved, ends, resolve};
 use crate::stream_graph::{
-    Chaining, NodeId, NodeKind, Partitioner, StreamEdge, StreamGraph, StreamNode,
+    Chaining, MAX_NAME_BYTES, NodeId, NodeKind, Partitioner, StreamEdge, StreamGraph, StreamNode,
 };
-
-/// The longest name, uid, slot sharing group or side output tag; a chain's longer name is cut.
-pub const MAX_NAME_BYTES: usize = 1_000;
 
 /// How many operators of a chain may lie behind each other.
 const CHAIN_DEPTH_MAX: u32 = 200;

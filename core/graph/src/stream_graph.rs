@@ -4,6 +4,10 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+/// The longest name, uid, slot sharing group or side output tag in bytes; the planner cuts a
+/// chain's longer name.
+pub const MAX_NAME_BYTES: usize = 1_000;
+
 /// A node's place in its [`StreamGraph`], from 0 in the order of the program.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
