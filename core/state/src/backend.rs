@@ -5,7 +5,6 @@ use std::ops::Range;
 
 use millstream_types::{Key, MaxParallelism};
 
-use crate::handles::{ListState, MapState, ValueState};
 use crate::table::GroupTable;
 
 /// Why a state cannot be used.
@@ -85,41 +84,11 @@ impl<K: Key> KeyedBackend<K> {
         Self { groups, max_parallelism, names, tables, current: None, undo: None }
     }
 
-    /// Declares a state that holds one value per key.
-    ///
-    /// # Errors
-    /// [`StateError::Duplicate`].
-    pub fn value<V: Clone + Send + 'static>(
+    /// Declares a state under a name that this operator has not used yet.
+    pub(crate) fn declare<V: Send + 'static>(
         &mut self,
         name: &'static str,
-    ) -> Result<ValueState<V>, StateError> {
-        self.declare::<V>(name).map(ValueState::new)
-    }
-
-    /// Declares a state that holds a list per key.
-    ///
-    /// # Errors
-    /// [`StateError::Duplicate`].
-    pub fn list<V: Clone + Send + 'static>(
-        &mut self,
-        name: &'static str,
-    ) -> Result<ListState<V>, StateError> {
-        self.declare::<Vec<V>>(name).map(ListState::new)
-    }
-
-    /// Declares a state that holds a map per key.
-    ///
-    /// # Errors
-    /// [`StateError::Duplicate`].
-    pub fn map<M, V>(&mut self, name: &'static str) -> Result<MapState<M, V>, StateError>
-    where
-        M: Key + std::hash::Hash,
-        V: Clone + Send + 'static,
-    {
-        self.declare::<hashbrown::HashMap<M, V>>(name).map(MapState::new)
-    }
-
-    fn declare<V: Send + 'static>(&mut self, name: &'static str) -> Result<Slot, StateError> {
+    ) -> Result<Slot, StateError> {
         if self.names.contains(&name) {
             return Err(StateError::Duplicate(name.to_owned()));
         }
