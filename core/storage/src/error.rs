@@ -82,6 +82,19 @@ pub enum StorageError {
     },
 }
 
+impl FilePath {
+    /// Refuses a path that cannot be meant as it is written.
+    ///
+    /// # Errors
+    /// [`StorageError::Other`] with the reason: a relative remote path, `file://` with a host, `..`
+    /// in a remote path, a zero byte, an empty path.
+    pub fn check(&self) -> Result<()> {
+        self.fault().map_or(Ok(()), |reason| {
+            Err(StorageError::Other { action: "use path", path: self.clone(), reason })
+        })
+    }
+}
+
 impl StorageError {
     /// What the local system's refusal means.
     #[must_use]

@@ -9,8 +9,6 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::error::StorageError;
-
 /// The local disk's scheme.
 const LOCAL: &str = "file";
 
@@ -104,15 +102,12 @@ impl FilePath {
         Self { remote: None, path: path.into_os_string() }
     }
 
-    /// Refuses a path that cannot be meant as it is written.
-    ///
-    /// # Errors
-    /// It says what is wrong with it.
-    pub fn check(&self) -> Result<(), StorageError> {
-        let reason = match &self.remote {
+    /// Why the path cannot be meant as it is written; `None` if it can.
+    pub(crate) fn fault(&self) -> Option<String> {
+        let fault = match &self.remote {
             _ if self.path.as_bytes().contains(&0) => "it holds a zero byte".to_owned(),
             None if self.path.is_empty() => "it is empty".to_owned(),
-            None => return Ok(()),
+            None => return None,
             Some(remote) if !self.path().is_absolute() => {
                 let (scheme, path) = (&remote.scheme, self.path().display());
                 format!(
@@ -130,9 +125,9 @@ impl FilePath {
             Some(_) if self.path().components().any(|part| part == Component::ParentDir) => {
                 "it holds `..`, which only local paths may".to_owned()
             }
-            Some(_) => return Ok(()),
+            Some(_) => return None,
         };
-        Err(StorageError::Other { action: "use path", path: self.clone(), reason })
+        Some(fault)
     }
 
     fn parse(text: &OsStr) -> Self {
