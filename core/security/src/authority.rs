@@ -10,7 +10,7 @@ use rustls::pki_types::CertificateDer;
 use zeroize::Zeroizing;
 
 use crate::tls;
-use crate::{Identity, Role, SecretBytes};
+use crate::{Credentials, Identity, Role, SecretBytes, SecurityError};
 
 /// Longer than any cluster lives: of the authority itself, and of whoever cannot get a new
 /// certificate while it runs.
@@ -22,28 +22,6 @@ const AUTHORITY_MAGIC: &[u8; 8] = b"MILLCA\0\x01";
 const CREDENTIALS_MAGIC: &[u8; 8] = b"MILLID\0\x01";
 /// No certificate or key of ours is longer.
 const FIELD_BYTES_MAX: usize = 16 << 10;
-
-/// Why there is no certificate.
-#[derive(Debug, thiserror::Error)]
-pub enum SecurityError {
-    /// A key or certificate could not be made.
-    #[error("failed to make a certificate")]
-    Issue(#[from] rcgen::Error),
-    /// TLS cannot use what was issued.
-    #[error("failed to set up TLS")]
-    Tls(#[from] rustls::Error),
-    /// A cluster or name that no certificate can say.
-    #[error("no certificate can be made for a cluster or name: {0}")]
-    Identity(String),
-    /// Bytes that are no authority or no credentials.
-    #[error("the secret is not {what}: {why}")]
-    Malformed {
-        /// What it should be.
-        what: &'static str,
-        /// What is wrong with it.
-        why: &'static str,
-    },
-}
 
 /// A cluster's certificate authority. Who holds it can be anybody in the cluster.
 #[derive(PartialEq, Eq)]
@@ -156,29 +134,7 @@ fn base_parameters(cluster: &str, lifetime: Duration) -> CertificateParams {
     parameters
 }
 
-/// A key, the certificate that says whose it is, and the authority to check others by.
-#[derive(Clone)]
-pub struct Credentials {
-    pub(crate) identity: Identity,
-    pub(crate) certificate: CertificateDer<'static>,
-    pub(crate) key: SecretBytes,
-    pub(crate) authority: CertificateDer<'static>,
-}
-
-impl std::fmt::Debug for Credentials {
-    /// Without the key.
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_tuple("Credentials").field(&self.identity.to_string()).finish()
-    }
-}
-
 impl Credentials {
-    /// Whose they are.
-    #[must_use]
-    pub fn identity(&self) -> &Identity {
-        &self.identity
-    }
-
     /// As they travel to their owner.
     #[must_use]
     pub fn to_secret(&self) -> SecretBytes {

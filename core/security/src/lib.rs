@@ -14,12 +14,16 @@
 //! - No session is resumed: each connection shows its certificate.
 
 mod authority;
+mod credentials;
+mod error;
 mod identity;
 mod secret;
 mod stream;
 mod tls;
 
-pub use authority::{Authority, CLUSTER_LIFETIME, Credentials, SecurityError};
+pub use authority::{Authority, CLUSTER_LIFETIME};
+pub use credentials::Credentials;
+pub use error::SecurityError;
 pub use identity::{Identity, Role};
 pub use secret::{Secret, SecretBytes};
 pub use stream::Stream;
