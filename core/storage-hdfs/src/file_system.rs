@@ -12,6 +12,7 @@ use millstream_storage::{
 use crate::Hdfs;
 use crate::calls::{Ended, anywhere, within};
 use crate::errors::Failure;
+use crate::name::name;
 use crate::reader::HdfsReader;
 use crate::writer::{HdfsWriter, WRITE_DEADLINE};
 
@@ -231,16 +232,6 @@ fn explain_rename(failure: Failure, from: &FilePath, to: &FilePath) -> StorageEr
         Failure::AlreadyExists => StorageError::AlreadyExists { path: to.clone() },
         failure => failure.explain("rename", from),
     }
-}
-
-/// The path as HDFS knows it.
-pub(crate) fn name<'a>(action: &'static str, path: &'a FilePath) -> Result<&'a str> {
-    let name = path.path().to_str().filter(|name| !name.contains('\0'));
-    name.ok_or_else(|| StorageError::Other {
-        action,
-        path: path.clone(),
-        reason: "a name on HDFS is UTF-8 without zero bytes".to_owned(),
-    })
 }
 
 fn status_of(path: FilePath, native: NativeStatus) -> FileStatus {

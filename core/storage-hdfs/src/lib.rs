@@ -24,6 +24,7 @@ mod address;
 mod calls;
 mod errors;
 mod file_system;
+mod name;
 mod probe;
 mod reader;
 mod writer;

@@ -17,7 +17,7 @@ use tokio::time::Instant;
 use crate::Hdfs;
 use crate::calls::{Ended, anywhere, within};
 use crate::errors::Failure;
-use crate::file_system::name;
+use crate::name::name;
 
 /// How far the first stream reads, and how far the longest.
 const WINDOWS: (usize, usize) = (1 << 20, 16 << 20);

@@ -18,7 +18,7 @@ use tracing::{info, warn};
 use crate::Hdfs;
 use crate::calls::{Ended, anywhere, within};
 use crate::errors::Failure;
-use crate::file_system::name;
+use crate::name::name;
 
 /// How long the library may be busy with bytes: it waits a minute for a DataNode that hangs, and
 /// another for the NameNode.
