@@ -51,6 +51,7 @@ fn run_all(root: &Path, times: &mut Times) -> Result<()> {
     times.measure("tidy", |_| crate::tidy::command(root))?;
     times.measure("layers", |_| crate::layers::command(root))?;
     times.measure("features", |_| crate::features::command(root))?;
+    times.measure("dependencies", |_| crate::dependencies::command(root))?;
     for (name, arguments, variable) in STEPS {
         times.measure(name, |_| cargo(root, arguments, variable))?;
     }
