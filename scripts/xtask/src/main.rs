@@ -1,10 +1,10 @@
 //! The workspace's own checks: `cargo xtask tidy`, `layers`, `features`, `dependencies`, and
 //! `cargo xtask ci`.
 //!
-//! `tidy` holds the sources to their size budgets, `layers` holds the crates to the order that
-//! the root `Cargo.toml` declares, `features` has third-party crates compiled once, `dependencies`
-//! looks at their licences and versions, and `ci` runs everything that CI runs. All but the last are also tests of this package, so a plain
-//! `cargo test` notices what they notice.
+//! `tidy` holds the sources to their size budgets and their words, `layers` holds the crates to the
+//! order that the root `Cargo.toml` declares, `features` has third-party crates compiled once,
+//! `dependencies` looks at their licences and versions, and `ci` runs everything that CI runs. All
+//! but the last are also tests of this package, so a plain `cargo test` notices what they notice.
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a command line tool prints")]
 
 mod ci;
@@ -15,6 +15,7 @@ mod layers;
 mod modules;
 mod source;
 mod tidy;
+mod words;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
