@@ -26,10 +26,10 @@ const STEPS: [Step; 3] = [
     ("build", BUILD, None),
 ];
 
-/// How many of the test programs are named with their times.
+/// Number of test programs that are named with their times.
 const SLOWEST: usize = 15;
 
-/// How long each step took, in order, and each test program.
+/// The time of each step, in order, and of each test program.
 #[derive(Default)]
 struct Times {
     steps: Vec<(&'static str, Duration)>,

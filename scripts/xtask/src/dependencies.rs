@@ -142,7 +142,10 @@ mod tests {
     use super::*;
 
     fn metadata(packages: &[(&str, &str, &str)]) -> Value {
-        let package = |(name, version, licence): &(&str, &str, &str)| json!({ "name": name, "version": version, "license": licence, "source": "registry" });
+        let package = |(name, version, licence): &(&str, &str, &str)| {
+            let source = "registry";
+            json!({ "name": name, "version": version, "license": licence, "source": source })
+        };
         let mut packages: Vec<Value> = packages.iter().map(package).collect();
         packages.push(json!({ "name": "ours", "version": "0", "license": null, "source": null }));
         json!({ "packages": packages })

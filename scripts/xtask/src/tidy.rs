@@ -30,13 +30,13 @@ const UNFINISHED: [&str; 3] = ["todo!", "unimplemented!", "#[ignore"];
 const NOTES: [&str; 2] = [concat!("TO", "DO"), concat!("FIX", "ME")];
 /// Paths of somebody's machine.
 const MACHINE_PATHS: [&str; 2] = [concat!("/wo", "rk/"), concat!("/ro", "ot/")];
-/// What is text, and so is searched for machine paths.
+/// Extensions of text files, which are searched for machine paths.
 const TEXT_EXTENSIONS: [&str; 11] =
     ["rs", "md", "toml", "sh", "yaml", "yml", "proto", "json", "tsv", "txt", "java"];
 /// Folders that hold nothing of ours.
 const SKIPPED_FOLDERS: [&str; 3] = ["target", "dist", ".git"];
 
-/// What one pass over the workspace found.
+/// The findings of one pass over the workspace.
 #[derive(Default)]
 pub struct Report {
     pub faults: Vec<String>,

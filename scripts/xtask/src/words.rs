@@ -23,7 +23,7 @@ const OPENINGS: [(&str, &str); 11] = [
     ("Whose", "name the owner: `The job of ..`"),
 ];
 
-/// How many such comments each crate still has.
+/// Number of such comments that each crate still has.
 const LEFT: &[(&str, usize)] = &[
     ("benches", 21),
     ("cli", 77),
@@ -55,10 +55,9 @@ const LEFT: &[(&str, usize)] = &[
     ("integration/decoders", 4),
     ("integration/soak", 5),
     ("rm-yarn", 115),
-    ("scripts/xtask", 12),
 ];
 
-/// What [`Openings::judge`] found.
+/// The result of [`Openings::judge`].
 pub struct Judgement {
     pub faults: Vec<String>,
     pub warnings: Vec<String>,

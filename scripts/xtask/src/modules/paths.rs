@@ -19,7 +19,7 @@ pub struct Use {
     pub line: usize,
 }
 
-/// What one crate says about its own modules, outside tests.
+/// The modules of one crate and the paths that they name, outside tests.
 #[derive(Debug, Default)]
 pub struct CrateModules {
     /// The top-level modules.
