@@ -29,7 +29,7 @@ pub enum StateError {
     Foreign(&'static str),
 }
 
-/// What a state handle works on: the keyed states and the key of the record at hand.
+/// The context of a state handle: the keyed states and the key of the current record.
 pub trait KeyedContext {
     /// The key's type.
     type Key: Key;
@@ -58,7 +58,7 @@ pub struct KeyedBackend<K> {
     names: Vec<&'static str>,
     tables: Vec<Box<dyn Any + Send>>,
     current: Option<(K, u64)>,
-    /// How to undo what was done since the key was set; `None` if it cannot be asked for.
+    /// Undoes the changes since the key was set; `None` while changes are not remembered.
     undo: Option<Vec<Undo<K>>>,
 }
 
@@ -180,7 +180,7 @@ impl<K: Key> KeyedContext for KeyedBackend<K> {
     }
 }
 
-/// Which table a handle means.
+/// Names the table of a state handle.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Slot {
     index: usize,

@@ -1,4 +1,4 @@
-//! What user code holds: typed names of states, used with the context of the record at hand.
+//! State handles for user code: typed names of states, used with the context of the current record.
 
 use std::marker::PhantomData;
 

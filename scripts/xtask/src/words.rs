@@ -45,7 +45,6 @@ const LEFT: &[(&str, usize)] = &[
     ("core/rpc", 17),
     ("core/runtime", 18),
     ("core/security", 21),
-    ("core/state", 4),
     ("core/storage", 33),
     ("core/storage-hdfs", 25),
     ("core/taskmanager", 20),
