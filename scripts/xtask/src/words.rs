@@ -34,7 +34,6 @@ const LEFT: &[(&str, usize)] = &[
     ("core/dispatcher", 55),
     ("core/gateway", 36),
     ("core/graph", 34),
-    ("core/hadoop-config", 3),
     ("core/jobmaster", 60),
     ("core/launcher", 51),
     ("core/millstream", 8),
