@@ -38,7 +38,6 @@ const LEFT: &[(&str, usize)] = &[
     ("core/launcher", 51),
     ("core/millstream", 8),
     ("core/network", 32),
-    ("core/protocol", 1),
     ("core/resourcemanager", 33),
     ("core/rm-driver", 13),
     ("core/rpc", 17),
