@@ -46,7 +46,6 @@ const LEFT: &[(&str, usize)] = &[
     ("core/storage", 33),
     ("core/storage-hdfs", 25),
     ("core/taskmanager", 20),
-    ("examples", 3),
     ("integration", 48),
     ("integration/decoders", 4),
     ("integration/soak", 5),
