@@ -1,10 +1,10 @@
-//! What a member of a cluster proves its identity with.
+//! The key and certificates by which a member of a cluster proves its identity.
 
 use rustls::pki_types::CertificateDer;
 
 use crate::{Identity, SecretBytes};
 
-/// A key, the certificate that says whose it is, and the authority to check others by.
+/// A key, the certificate that names its owner, and the authority that checks peers.
 #[derive(Clone)]
 pub struct Credentials {
     pub(crate) identity: Identity,
@@ -21,7 +21,7 @@ impl std::fmt::Debug for Credentials {
 }
 
 impl Credentials {
-    /// Whose they are.
+    /// The identity of the owner.
     #[must_use]
     pub fn identity(&self) -> &Identity {
         &self.identity

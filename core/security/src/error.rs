@@ -9,15 +9,15 @@ pub enum SecurityError {
     /// TLS cannot use what was issued.
     #[error("failed to set up TLS")]
     Tls(#[from] rustls::Error),
-    /// A cluster or name that no certificate can say.
+    /// A cluster or name that no certificate can hold.
     #[error("no certificate can be made for a cluster or name: {0}")]
     Identity(String),
-    /// Bytes that are no authority or no credentials.
+    /// The bytes are no authority or no credentials.
     #[error("the secret is not {what}: {why}")]
     Malformed {
-        /// What it should be.
+        /// The expected kind of secret.
         what: &'static str,
-        /// What is wrong with it.
+        /// The fault.
         why: &'static str,
     },
 }

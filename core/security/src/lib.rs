@@ -1,4 +1,4 @@
-//! Who speaks inside a cluster, and the secrets that prove it.
+//! The identities inside a cluster, and the secrets that prove them.
 //!
 //! A cluster has one [`Authority`], whose key the JobManager alone holds. It issues
 //! [`Credentials`]: a key and a certificate that says an [`Identity`] (cluster, role, name) and
