@@ -42,7 +42,6 @@ const LEFT: &[(&str, usize)] = &[
     ("core/rm-driver", 13),
     ("core/rpc", 17),
     ("core/runtime", 18),
-    ("core/storage-hdfs", 25),
     ("core/taskmanager", 20),
     ("integration", 48),
     ("integration/decoders", 4),
