@@ -1,4 +1,4 @@
-//! From what the user's program builds to what the cluster runs, as pure functions.
+//! Plans jobs: from the graph that a program builds to the graph that the cluster runs.
 //!
 //! The program fills a [`StreamGraph`] (one node an operator); [`plan`] checks it, chains operators
 //! that can share a task, derives ids from uids and yields the [`JobGraph`] (one vertex a task

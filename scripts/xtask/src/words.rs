@@ -33,7 +33,6 @@ const LEFT: &[(&str, usize)] = &[
     ("core/connectors", 93),
     ("core/dispatcher", 55),
     ("core/gateway", 36),
-    ("core/graph", 34),
     ("core/jobmaster", 60),
     ("core/launcher", 51),
     ("core/millstream", 8),
