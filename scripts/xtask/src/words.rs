@@ -30,7 +30,6 @@ const LEFT: &[(&str, usize)] = &[
     ("core/api", 60),
     ("core/cluster", 38),
     ("core/config", 58),
-    ("core/connectors", 93),
     ("core/dispatcher", 55),
     ("core/gateway", 36),
     ("core/jobmaster", 60),
