@@ -13,7 +13,7 @@ use std::path::{PathBuf, absolute};
 
 use millstream::prelude::*;
 
-/// What the servers did for one path with one status.
+/// The requests for one path that ended with one status.
 #[millstream::record]
 struct Traffic {
     path: String,
@@ -131,7 +131,7 @@ mod tests {
         }
     }
 
-    /// What awk makes of the same files: lines of traffic and malformed lines, sorted.
+    /// Runs awk over the same files: lines of traffic and malformed lines, sorted.
     fn reference(directory: &Path) -> Vec<String> {
         let mut awk = Command::new("awk");
         awk.arg("-f").arg(concat!(env!("CARGO_MANIFEST_DIR"), "/reference/access_log.awk"));

@@ -133,7 +133,7 @@ mod tests {
         }
     }
 
-    /// What awk finds in the same files, sorted.
+    /// Runs awk over the same files; its findings, sorted.
     fn reference(directory: &Path) -> Vec<String> {
         let mut awk = Command::new("awk");
         awk.arg("-f").arg(concat!(env!("CARGO_MANIFEST_DIR"), "/reference/card_fraud.awk"));

@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use millstream_api::{Batch, CommitterInfo, NoCommitter, Result, Sink, SinkWriter, WriterInfo};
 
-/// What the subtasks of the latest attempt have collected.
+/// The records that the subtasks of the latest attempt have collected.
 #[derive(Debug)]
 struct Collected<T> {
     attempt: u32,

@@ -7,7 +7,7 @@ use millstream_api::{
 };
 use millstream_network::batch_capacity;
 
-/// How long a source with a rate sleeps at least: shorter would cost more than it smooths.
+/// Shortest sleep of a source with a rate: a shorter one would cost more than it smooths.
 const PAUSE_MIN: Duration = Duration::from_millis(1);
 
 /// Makes records from the numbers 0, 1, 2 and so on. Subtask `s` of `p` makes the records of the
@@ -97,7 +97,8 @@ impl Datagen<()> {
         Datagen::from_fn(move |index| range.start + index).count(count)
     }
 
-    /// What a function makes of each number, without end unless [`Datagen::count`] sets one.
+    /// Emits the result of a function for each number, without end unless [`Datagen::count`] sets
+    /// one.
     ///
     /// ```
     /// # use millstream::{prelude::*, testing};
@@ -204,7 +205,7 @@ where
     }
 }
 
-/// How fast one subtask is.
+/// The speed of one subtask.
 #[derive(Debug, Clone)]
 struct Pace {
     /// Records per second.
@@ -213,7 +214,7 @@ struct Pace {
 }
 
 impl Pace {
-    /// How many records are due at `now` in all.
+    /// Number of records that are due at `now` in all.
     fn due(&mut self, now: Instant) -> u64 {
         let started = *self.started.get_or_insert(now);
         // The cast saturates; the first record is due at once.

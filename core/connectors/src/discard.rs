@@ -28,7 +28,7 @@ impl DiscardSink {
         Self::default()
     }
 
-    /// How many records this sink and its clones have thrown away in this process.
+    /// Number of records that this sink and its clones have thrown away in this process.
     #[must_use]
     pub fn count(&self) -> u64 {
         self.count.load(Ordering::Relaxed)

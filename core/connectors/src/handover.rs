@@ -7,7 +7,7 @@
 use std::sync::mpsc::{Receiver, SyncSender, TryRecvError, sync_channel};
 use std::task::Waker;
 
-/// How many items may wait.
+/// Number of items that may wait.
 const WAITING_MAX: usize = 2;
 
 /// The thread's end.
@@ -19,7 +19,7 @@ pub(crate) struct Outlet<T> {
 /// The task's end.
 pub(crate) struct Intake<T>(Receiver<Option<T>>);
 
-/// What the task found.
+/// The outcome of a look by the task.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Taken<T> {
     /// An item.

@@ -4,13 +4,13 @@ use std::io::{self, ErrorKind, Read};
 use std::path::Path;
 use std::sync::Arc;
 
-/// How much is read at once.
+/// Bytes that are read at once.
 const CHUNK_BYTES: usize = 256 << 10;
 
 /// The longest line unless the user says otherwise.
 pub(crate) const LINE_BYTES_MAX: usize = 16 << 20;
 
-/// What the bytes of a chunk are.
+/// The kind of a chunk's bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Part {
     /// The head of the file, whole: see [`Head`](crate::Head).
@@ -31,7 +31,7 @@ pub struct Chunk {
     pub(crate) offset: u64,
     /// The bytes; those from `len` on mean nothing.
     pub(crate) buffer: Vec<u8>,
-    /// How many of them count.
+    /// Number of bytes that count.
     pub(crate) len: usize,
     pub(crate) part: Part,
     /// The longest record, in bytes without its end.
@@ -90,7 +90,7 @@ pub(crate) enum CutError {
 pub(crate) struct LineCutter<R> {
     input: R,
     origin: Arc<Path>,
-    /// What was read and not yet cut off, in the first `filled` bytes; the rest is room.
+    /// The bytes that were read and not yet cut off, the first `filled`; the rest is room.
     buffer: Vec<u8>,
     filled: usize,
     /// Where in the file the buffer begins.

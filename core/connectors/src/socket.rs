@@ -16,7 +16,7 @@ use crate::file::format::{Decoder, Format, Lines, LinesDecoder, TextLine};
 use crate::handover::{Intake, Outlet, Taken, handover};
 use crate::lines::{Chunk, CutError, LINE_BYTES_MAX, LineCutter};
 
-/// How long connecting may take.
+/// Deadline of connecting.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Why a socket source failed.
@@ -36,7 +36,7 @@ pub enum SocketError {
     Broken {
         /// Host and port.
         address: String,
-        /// How.
+        /// The error of the socket.
         #[source]
         source: io::Error,
     },

@@ -1,4 +1,4 @@
-//! What the tests of connectors drive readers and writers with.
+//! Contexts and drivers for tests of readers and writers.
 
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
@@ -11,7 +11,7 @@ use millstream_api::{
 };
 use millstream_types::{JobId, OperatorId};
 
-/// How long a test waits for what must come.
+/// Patience of a test with an event that must come.
 const PATIENCE: Duration = Duration::from_secs(30);
 
 struct Bell(SyncSender<()>);
@@ -101,12 +101,12 @@ fn operator() -> OperatorId {
     OperatorId::from_bytes([0xcd; 16])
 }
 
-/// What a writer is told.
+/// The context of a writer.
 pub(crate) fn writer_info(subtask: u32, parallelism: u32, attempt: u32) -> WriterInfo {
     WriterInfo { job: job(), operator: operator(), subtask, parallelism, attempt }
 }
 
-/// What a committer is told.
+/// The context of a committer.
 pub(crate) fn committer_info(attempt: u32) -> CommitterInfo {
     CommitterInfo { job: job(), operator: operator(), attempt }
 }

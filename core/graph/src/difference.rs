@@ -5,8 +5,8 @@ use std::fmt::{Debug, Display};
 
 use crate::job_graph::{ChainedOperator, JobEdge, JobGraph, JobSettings, JobVertex};
 
-/// The first difference between the plan of a job and what its program builds in a host, in one
-/// sentence; `None` if there is none.
+/// The first difference between the plan of a job and the graph that its program builds in a host,
+/// in one sentence; `None` if they are equal.
 ///
 /// The usual reason is a build function that depends on the machine or the moment without
 /// `plan_value`.
@@ -103,7 +103,7 @@ fn operators_by_node(job: &JobGraph) -> BTreeMap<u32, (&ChainedOperator, &JobVer
     operators
 }
 
-/// In the order of the program, so that the first difference is the one to look at.
+/// The operators in the order of the program, so that the first difference is the one to look at.
 fn operators_difference(planned: &JobGraph, rebuilt: &JobGraph) -> Option<String> {
     let (planned, rebuilt) = (operators_by_node(planned), operators_by_node(rebuilt));
     for (number, (operator, vertex)) in &planned {

@@ -2,8 +2,7 @@
 
 use std::fmt;
 
-use crate::planner::MAX_NAME_BYTES;
-use crate::stream_graph::OutputName;
+use crate::stream_graph::{MAX_NAME_BYTES, OutputName};
 
 /// One reason why there is no [`crate::JobGraph`]. Planning again cannot help; the program must
 /// change.
@@ -13,22 +12,22 @@ pub enum PlanError {
     /// The program calls `execute` without any operator.
     #[error("the job has no operators: add a source before calling execute")]
     Empty,
-    /// More of something than one job may have.
+    /// The job has too many operators, connections or subtasks, or too large plan values.
     #[error("the job has {count} {what}, but {limit} is the limit")]
     TooMany {
-        /// What there is too much of.
+        /// The things that are counted.
         what: &'static str,
-        /// How much there is.
+        /// Their number.
         count: u64,
-        /// How much is allowed.
+        /// The largest number allowed.
         limit: u64,
     },
     /// A name is too long to be shown and stored.
     #[error("the {what} {start:?}... has {bytes} bytes, but {} is the limit", MAX_NAME_BYTES)]
     NameTooLong {
-        /// Whose name.
+        /// The kind of name.
         what: &'static str,
-        /// How it begins.
+        /// The beginning of the name.
         start: String,
         /// Its length.
         bytes: usize,
@@ -51,18 +50,18 @@ pub enum PlanError {
         source_node: u32,
         /// Where it ends.
         target_node: u32,
-        /// How many operators there are.
+        /// Number of operators of the job.
         nodes: usize,
     },
-    /// Records would go round for ever.
+    /// The operators form a cycle: records would go round for ever.
     #[error("the operators {} form a cycle: remove one of these connections", chain(.0))]
     Cycle(Vec<String>),
-    /// A source is fed.
+    /// A source has an input.
     #[error("{source_operator} is a source, but {input_operator} is connected to its input")]
     SourceWithInput {
         /// The source.
         source_operator: String,
-        /// What feeds it.
+        /// The operator that feeds it.
         input_operator: String,
     },
     /// An operator has no input, or its second without its first.
@@ -79,7 +78,7 @@ pub enum PlanError {
         /// The input.
         input: u8,
     },
-    /// No subtask would run it.
+    /// The parallelism is zero.
     #[error("{operator} has parallelism 0: set at least 1")]
     ZeroParallelism {
         /// The operator.
@@ -98,7 +97,7 @@ pub enum PlanError {
         /// Its number of key groups.
         max_parallelism: u32,
     },
-    /// A number of key groups that cannot be.
+    /// The number of key groups is out of bounds.
     #[error("{operator} has maximum parallelism {max_parallelism}, which is not in 1 to 32768")]
     InvalidMaxParallelism {
         /// The operator.
@@ -114,13 +113,13 @@ pub enum PlanError {
         /// The operators that have it: kinds and names, two or more.
         operators: Vec<String>,
     },
-    /// State without a name that survives changes of the program.
+    /// An operator with state has no uid, which would survive changes of the program.
     #[error("{operator} keeps state but has no uid: give it one, its state is found by it")]
     StatefulWithoutUid {
         /// The operator.
         operator: String,
     },
-    /// A batch job that would never end.
+    /// A batch job has an unbounded source and would never end.
     #[error(
         "{operator} never ends, which batch mode cannot run: bound it, or use streaming mode \
          (execution.runtime-mode)"
@@ -149,7 +148,7 @@ pub enum PlanError {
          both parallelisms the same"
     )]
     ForwardBetweenParallelisms {
-        /// Which output.
+        /// The output.
         output: OutputName,
         /// Where it starts.
         source_operator: String,
@@ -167,11 +166,11 @@ pub enum PlanError {
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct PlanErrors {
     faults: Vec<PlanError>,
-    /// How many more there are than are kept.
+    /// Number of faults that are not kept.
     more: usize,
 }
 
-/// A generated program may repeat its mistake ten thousand times.
+/// Number of faults that are kept: a generated program may repeat one ten thousand times.
 const FAULTS_MAX: usize = 50;
 
 impl PlanErrors {

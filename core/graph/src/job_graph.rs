@@ -1,4 +1,4 @@
-//! What the cluster runs: one vertex per operator chain, one edge per exchange.
+//! The graph that the cluster runs: one vertex per operator chain, one edge per exchange.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -24,13 +24,13 @@ impl fmt::Display for Fingerprint {
     }
 }
 
-/// What the planner was told from outside the program. It is replayed in every host, because the
-/// program's graph may depend on it.
+/// The planner's inputs from outside the program. They are replayed in every host, because the
+/// program's graph may depend on them.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct JobSettings {
     /// The program's arguments.
     pub args: Vec<String>,
-    /// Which of the program's jobs to build (`-c`), if it was said; the program knows the names.
+    /// The name of the job to build (`-c`), if one was given; the program knows the names.
     pub entry: Option<String>,
     /// The parallelism of operators that set none.
     pub parallelism: u32,
@@ -38,9 +38,9 @@ pub struct JobSettings {
     pub max_parallelism: MaxParallelism,
     /// Whether operators are chained at all.
     pub chaining: bool,
-    /// What the configuration asks for; the program may override it.
+    /// The mode of the configuration; the program may override it.
     pub runtime_mode: RuntimeMode,
-    /// How long a record may wait in an output buffer, in milliseconds; -1 waits until full.
+    /// Longest wait of a record in an output buffer, in milliseconds; -1 waits until full.
     pub buffer_timeout_ms: i64,
     /// Further configuration that the client gave with the job (`-D`), by key.
     pub config: BTreeMap<String, String>,
@@ -128,19 +128,19 @@ pub struct JobEdge {
     pub source: VertexId,
     /// The producing operator there.
     pub source_node: NodeId,
-    /// Which output of that operator.
+    /// The output of that operator.
     pub output: OutputName,
     /// The consuming vertex.
     pub target: VertexId,
     /// The consuming operator: always the first of its vertex.
     pub target_node: NodeId,
-    /// Which input of that operator.
+    /// The input of that operator.
     pub input: u8,
-    /// How records travel; resolved, never left open.
+    /// The distribution of records over the subtasks.
     pub partitioner: Partitioner,
 }
 
-/// What the cluster runs.
+/// The job as the cluster runs it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct JobGraph {
     /// The name given to `execute`.
@@ -151,13 +151,13 @@ pub struct JobGraph {
     pub edges: Vec<JobEdge>,
     /// Batch or streaming; never automatic.
     pub runtime_mode: RuntimeMode,
-    /// Which `execute()` of the program this graph belongs to, from 0.
+    /// Number of the program's `execute()` that this graph belongs to, from 0.
     pub ordinal: u32,
-    /// What `plan_value` computed in the planner, by name.
+    /// The values that `plan_value` computed in the planner, by name.
     pub plan_values: BTreeMap<String, Vec<u8>>,
-    /// What the planner was told.
+    /// The planner's inputs from outside the program.
     pub settings: JobSettings,
-    /// Over all of the above and the StreamGraph that it was planned from.
+    /// The hash of all of the above and of the StreamGraph that it was planned from.
     pub fingerprint: Fingerprint,
 }
 
@@ -190,7 +190,7 @@ impl JobGraph {
         self.vertices.iter().any(|vertex| vertex.operators.iter().any(|o| o.coordinated))
     }
 
-    /// How many slots the job needs at once: the widest vertex of each slot sharing group.
+    /// Number of slots that the job needs at once: the widest vertex of each slot sharing group.
     #[must_use]
     pub fn slots_by_group(&self) -> BTreeMap<&str, u32> {
         let mut slots = BTreeMap::new();

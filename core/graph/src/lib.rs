@@ -1,4 +1,4 @@
-//! From what the user's program builds to what the cluster runs, as pure functions.
+//! Plans jobs: from the graph that a program builds to the graph that the cluster runs.
 //!
 //! The program fills a [`StreamGraph`] (one node an operator); [`plan`] checks it, chains operators
 //! that can share a task, derives ids from uids and yields the [`JobGraph`] (one vertex a task
@@ -21,9 +21,9 @@ pub use error::{PlanError, PlanErrors};
 pub use job_graph::{
     ChainedOperator, EdgeId, Fingerprint, JobEdge, JobGraph, JobSettings, JobVertex,
 };
-pub use planner::{Carrier, MAX_NAME_BYTES, carriers, plan};
+pub use planner::{Carrier, carriers, plan};
 pub use render::{plan_json, plan_text};
 pub use stream_graph::{
-    Boundedness, Chaining, NodeId, NodeKind, OutputName, Partitioner, RuntimeMode, StreamEdge,
-    StreamEdgeId, StreamGraph, StreamNode,
+    Boundedness, Chaining, MAX_NAME_BYTES, NodeId, NodeKind, OutputName, Partitioner, RuntimeMode,
+    StreamEdge, StreamEdgeId, StreamGraph, StreamNode,
 };

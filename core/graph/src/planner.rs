@@ -1,4 +1,4 @@
-//! From a checked graph to vertices: chains, names and ids.
+//! Plans a checked graph: chains, names and ids.
 //!
 //! # Chaining
 //! As in Flink: a record goes from one operator to the next inside one task if the edge is a
@@ -18,19 +18,17 @@ use crate::job_graph::{
 };
 use crate::resolve::{Resolved, ends, resolve};
 use crate::stream_graph::{
-    Chaining, NodeId, NodeKind, Partitioner, StreamEdge, StreamGraph, StreamNode,
+    Chaining, MAX_NAME_BYTES, NodeId, NodeKind, Partitioner, StreamEdge, StreamGraph, StreamNode,
 };
 
-/// The longest name, uid, slot sharing group or side output tag; a chain's longer name is cut.
-pub const MAX_NAME_BYTES: usize = 1_000;
-
-/// How many operators of a chain may lie behind each other.
+/// Largest number of operators of a chain that follow each other.
 const CHAIN_DEPTH_MAX: u32 = 200;
 
-/// Turns what the program built into what the cluster runs.
+/// Plans the graph of a program for the cluster.
 ///
-/// `name` is the one given to `execute`, `ordinal` says which `execute()` it is, and `plan_values`
-/// are what `plan_value` yielded until then. The same arguments always give the same graph.
+/// `name` is the one given to `execute`, `ordinal` the number of this `execute()`, and
+/// `plan_values` are the values of `plan_value` so far. The same arguments always give the same
+/// graph.
 ///
 /// # Errors
 /// The graph breaks rules that [`crate::PlanError`] lists: every one that it breaks is named.
@@ -60,7 +58,7 @@ pub fn plan(
     Ok(job)
 }
 
-/// How the records of a stream edge get to its target.
+/// The way of a stream edge's records to its target.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Carrier {
     /// A call inside one task.
@@ -99,7 +97,7 @@ struct Planner<'a> {
     chained: Vec<bool>,
 }
 
-/// Which edges stay inside a task.
+/// Finds the edges that stay inside a task.
 fn chained(graph: &StreamGraph, settings: &JobSettings, resolved: &Resolved<'_>) -> Vec<bool> {
     let mut chained = vec![false; graph.edges.len()];
     let mut depths = vec![1; resolved.nodes.len()];

@@ -1,4 +1,4 @@
-//! Checks a [`StreamGraph`] and fills in what the program left open.
+//! Checks a [`StreamGraph`] and fills in the settings that the program left open.
 //!
 //! Every check is linear in the graph. Structure comes first (numbers, ends of edges, cycles), so
 //! that later checks may index nodes and walk upstream first.
@@ -65,7 +65,7 @@ pub(crate) fn resolve<'a>(
     Ok(Resolved { nodes, partitioners, order, runtime_mode })
 }
 
-/// How errors call an operator.
+/// The name of an operator in errors.
 fn describe(node: &StreamNode) -> String {
     match &node.uid {
         Some(uid) => format!("operator {:?} (uid {uid:?})", node.name),
@@ -73,7 +73,7 @@ fn describe(node: &StreamNode) -> String {
     }
 }
 
-/// How errors call one of two operators whose names may be the same.
+/// The name in errors of one of two operators whose names may be the same.
 fn kind_and_name(node: &StreamNode) -> String {
     let kind = match (node.kind, node.stateful) {
         (NodeKind::Source { .. }, _) => "source",

@@ -1,8 +1,12 @@
-//! What the user's program builds: one node per operator, one edge per stream between two.
+//! The graph that a program builds: one node per operator, one edge per stream between two.
 
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
+
+/// The longest name, uid, slot sharing group or side output tag in bytes; the planner cuts a
+/// chain's longer name.
+pub const MAX_NAME_BYTES: usize = 1_000;
 
 /// A node's place in its [`StreamGraph`], from 0 in the order of the program.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -14,14 +18,14 @@ pub struct NodeId(pub u32);
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct StreamEdgeId(pub u32);
 
-/// How records travel from the subtasks of one operator to those of the next.
+/// The distribution of records from the subtasks of one operator to those of the next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Partitioner {
     /// Subtask i to subtask i; both sides have the same parallelism.
     Forward,
-    /// Batches go round all subtasks.
+    /// Batches are distributed round-robin over all subtasks.
     Rebalance,
-    /// Batches go round the near subtasks only.
+    /// Batches are distributed round-robin over a fixed subset of the subtasks.
     Rescale,
     /// By the key group of the record's key.
     Hash,
@@ -49,7 +53,7 @@ impl Partitioner {
     }
 }
 
-/// Which of a node's outputs an edge starts from.
+/// The output of a node from which an edge starts.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum OutputName {
     /// The operator's own results.
@@ -70,13 +74,13 @@ impl fmt::Display for OutputName {
 /// Whether a source ends by itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Boundedness {
-    /// It ends.
+    /// The source ends.
     Bounded,
-    /// It runs until the job is cancelled.
+    /// The source runs until the job is cancelled.
     Unbounded,
 }
 
-/// What a node does.
+/// The kind of a node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum NodeKind {
     /// Produces records; its split enumerator runs in the coordinator host if `coordinated`.
@@ -115,12 +119,12 @@ impl NodeKind {
 /// Whether an operator may share a task with its neighbours.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Default)]
 pub enum Chaining {
-    /// With the operators before and after it.
+    /// It may be chained with the operators before and after it.
     #[default]
     Always,
-    /// With those after it only: it starts a chain.
+    /// It may be chained with those after it only: it starts a chain.
     Head,
-    /// With none.
+    /// It is never chained.
     Never,
 }
 
@@ -145,7 +149,7 @@ pub struct StreamNode {
     pub uid: Option<String>,
     /// Shown in plans, logs and REST.
     pub name: String,
-    /// What it does.
+    /// Source, operator or sink.
     pub kind: NodeKind,
     /// Whether it keeps keyed state.
     pub stateful: bool,
@@ -172,11 +176,12 @@ pub struct StreamEdge {
     pub target: NodeId,
     /// At which input: 0, or 1 for the second input of a connected operator.
     pub input: u8,
-    /// How records travel. `None` is forward if both sides have one parallelism, else rebalance.
+    /// The distribution of records. `None` is forward if both sides have the same parallelism, else
+    /// rebalance.
     pub partitioner: Option<Partitioner>,
 }
 
-/// What the user's program built up to one `execute()`.
+/// The graph that a program has built up to one `execute()`.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct StreamGraph {
     /// The operators; a node's id is its index.

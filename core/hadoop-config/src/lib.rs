@@ -1,4 +1,4 @@
-//! What `core-site.xml`, `hdfs-site.xml` and `yarn-site.xml` say, as Hadoop itself reads them.
+//! Reads `core-site.xml`, `hdfs-site.xml` and `yarn-site.xml` as Hadoop itself does.
 //!
 //! Later files win over earlier ones, except over properties marked `final`; `${other}` stands for
 //! the value of another property or of an environment variable (`${env.NAME}`). Hadoop's own
@@ -50,7 +50,7 @@ pub enum HadoopConfigError {
     Malformed {
         /// The file.
         file: PathBuf,
-        /// What is wrong, with line and column where they are known.
+        /// The fault, with line and column where they are known.
         what: String,
     },
     /// A property has a value that cannot be used.
@@ -60,7 +60,7 @@ pub enum HadoopConfigError {
         key: String,
         /// Its value.
         value: String,
-        /// What it should be.
+        /// The form of a value that can be used.
         expected: &'static str,
     },
     /// The cluster wants Kerberos.

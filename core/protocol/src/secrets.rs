@@ -1,4 +1,4 @@
-//! How messages that hold secrets are shown.
+//! `Debug` of messages that hold secrets, without the secrets.
 
 use std::fmt;
 

@@ -10,42 +10,20 @@ use rustls::pki_types::CertificateDer;
 use zeroize::Zeroizing;
 
 use crate::tls;
-use crate::{Identity, Role, SecretBytes};
+use crate::{Credentials, Identity, Role, SecretBytes, SecurityError};
 
-/// Longer than any cluster lives: of the authority itself, and of whoever cannot get a new
-/// certificate while it runs.
+/// The lifetime of the authority, and of certificates that cannot be renewed while their owner
+/// runs: longer than any cluster lives.
 pub const CLUSTER_LIFETIME: Duration = Duration::from_secs(3650 * 24 * 60 * 60);
 
-/// How far the clocks of a cluster's machines may be apart.
+/// Largest difference between the clocks of a cluster's machines.
 const CLOCK_SKEW: Duration = Duration::from_secs(60 * 60);
 const AUTHORITY_MAGIC: &[u8; 8] = b"MILLCA\0\x01";
 const CREDENTIALS_MAGIC: &[u8; 8] = b"MILLID\0\x01";
-/// No certificate or key of ours is longer.
+/// Limit for a certificate or key; ours are shorter.
 const FIELD_BYTES_MAX: usize = 16 << 10;
 
-/// Why there is no certificate.
-#[derive(Debug, thiserror::Error)]
-pub enum SecurityError {
-    /// A key or certificate could not be made.
-    #[error("failed to make a certificate")]
-    Issue(#[from] rcgen::Error),
-    /// TLS cannot use what was issued.
-    #[error("failed to set up TLS")]
-    Tls(#[from] rustls::Error),
-    /// A cluster or name that no certificate can say.
-    #[error("no certificate can be made for a cluster or name: {0}")]
-    Identity(String),
-    /// Bytes that are no authority or no credentials.
-    #[error("the secret is not {what}: {why}")]
-    Malformed {
-        /// What it should be.
-        what: &'static str,
-        /// What is wrong with it.
-        why: &'static str,
-    },
-}
-
-/// A cluster's certificate authority. Who holds it can be anybody in the cluster.
+/// A cluster's certificate authority. Its holder can take any identity in the cluster.
 #[derive(PartialEq, Eq)]
 pub struct Authority {
     cluster: String,
@@ -61,8 +39,8 @@ impl std::fmt::Debug for Authority {
 }
 
 impl Authority {
-    /// A new authority for a cluster; nothing that another one issued is good for it, whatever
-    /// that one is called.
+    /// Makes a new authority for a cluster. It accepts no certificate of another authority, even
+    /// one of the same cluster id.
     ///
     /// # Errors
     /// The id is empty or longer than 256 bytes, or the system gives no random numbers.
@@ -87,7 +65,8 @@ impl Authority {
         &self.cluster
     }
 
-    /// Issues a key and a certificate, good from an hour ago (clocks differ) for so long.
+    /// Issues a key and a certificate that is valid for `lifetime`, and since an hour ago because
+    /// clocks differ.
     ///
     /// # Errors
     /// The name is empty or longer than 256 bytes, or the system gives no random numbers.
@@ -116,7 +95,7 @@ impl Authority {
         })
     }
 
-    /// As it travels to the process that shall be the cluster's master.
+    /// Encodes the authority for the process that will be the cluster's master.
     #[must_use]
     pub fn to_secret(&self) -> SecretBytes {
         let fields = [self.cluster.as_bytes(), &self.certificate, self.key.expose()];
@@ -126,7 +105,7 @@ impl Authority {
     /// Reads what [`to_secret`](Self::to_secret) wrote.
     ///
     /// # Errors
-    /// The bytes are something else.
+    /// The bytes are no authority, or its key and certificate do not belong together.
     pub fn from_secret(bytes: &[u8]) -> Result<Self, SecurityError> {
         let malformed = |why| SecurityError::Malformed { what: "a cluster's authority", why };
         let [cluster, certificate, key] = split(AUTHORITY_MAGIC, bytes).map_err(malformed)?;
@@ -156,30 +135,8 @@ fn base_parameters(cluster: &str, lifetime: Duration) -> CertificateParams {
     parameters
 }
 
-/// A key, the certificate that says whose it is, and the authority to check others by.
-#[derive(Clone)]
-pub struct Credentials {
-    pub(crate) identity: Identity,
-    pub(crate) certificate: CertificateDer<'static>,
-    pub(crate) key: SecretBytes,
-    pub(crate) authority: CertificateDer<'static>,
-}
-
-impl std::fmt::Debug for Credentials {
-    /// Without the key.
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_tuple("Credentials").field(&self.identity.to_string()).finish()
-    }
-}
-
 impl Credentials {
-    /// Whose they are.
-    #[must_use]
-    pub fn identity(&self) -> &Identity {
-        &self.identity
-    }
-
-    /// As they travel to their owner.
+    /// Encodes the credentials for their owner.
     #[must_use]
     pub fn to_secret(&self) -> SecretBytes {
         join(CREDENTIALS_MAGIC, &[&self.certificate, self.key.expose(), &self.authority])
@@ -188,7 +145,7 @@ impl Credentials {
     /// Reads what [`to_secret`](Self::to_secret) wrote.
     ///
     /// # Errors
-    /// The bytes are something else.
+    /// The bytes are no credentials, or the certificate has expired.
     pub fn from_secret(bytes: &[u8]) -> Result<Self, SecurityError> {
         let malformed = |why| SecurityError::Malformed { what: "credentials of a cluster", why };
         let [certificate, key, authority] = split(CREDENTIALS_MAGIC, bytes).map_err(malformed)?;
@@ -207,7 +164,7 @@ impl Credentials {
     }
 }
 
-/// Fields, each behind its length.
+/// Encodes fields, each behind its length.
 fn join(magic: &[u8; 8], fields: &[&[u8]]) -> SecretBytes {
     // Of its final size at once: what grows leaves copies behind.
     let size = magic.len() + fields.iter().map(|field| 4 + field.len()).sum::<usize>();

@@ -1,4 +1,4 @@
-//! What a certificate says: `millstream://CLUSTER/ROLE/NAME`.
+//! Identities as certificates name them: `millstream://CLUSTER/ROLE/NAME`.
 
 use std::fmt;
 
@@ -8,14 +8,14 @@ const SCHEME: &str = "millstream://";
 /// The longest cluster or name, in bytes before they are escaped.
 const PART_BYTES_MAX: usize = 256;
 
-/// What its holder may do.
+/// The role of a process, which decides what the process may do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Role {
     /// Uses REST: submits, watches and cancels jobs.
     Client,
     /// Serves REST and the workers.
     JobManager,
-    /// A TaskManager: registers, and starts what it is told to.
+    /// A TaskManager: registers, and starts tasks for JobMasters.
     Worker,
     /// A process that runs user code: exchanges data with the hosts of its own job.
     Host,
@@ -24,7 +24,7 @@ pub enum Role {
 impl Role {
     const ALL: [Self; 4] = [Self::Client, Self::JobManager, Self::Worker, Self::Host];
 
-    /// As certificates say it.
+    /// The name of the role in certificates.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -42,19 +42,19 @@ impl fmt::Display for Role {
     }
 }
 
-/// Who somebody is. Shown as in the certificate, escaped.
+/// The identity of a process. Displayed as in the certificate, escaped.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Identity {
     /// The cluster's id; on YARN, the application's.
     pub cluster: String,
-    /// What it may do.
+    /// The role.
     pub role: Role,
-    /// Which one of this role: a TaskManager's id, or `JOB/HOST`.
+    /// The name within the role: a TaskManager's id, or `JOB/HOST`.
     pub name: String,
 }
 
 impl Identity {
-    /// An identity whose parts are short enough, and not empty.
+    /// Makes an identity of parts that are short enough and not empty.
     pub(crate) fn checked(cluster: &str, role: Role, name: &str) -> Result<Self, SecurityError> {
         for part in [cluster, name] {
             if part.is_empty() || part.len() > PART_BYTES_MAX {

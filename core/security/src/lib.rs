@@ -1,4 +1,4 @@
-//! Who speaks inside a cluster, and the secrets that prove it.
+//! The identities inside a cluster, and the secrets that prove them.
 //!
 //! A cluster has one [`Authority`], whose key the JobManager alone holds. It issues
 //! [`Credentials`]: a key and a certificate that says an [`Identity`] (cluster, role, name) and
@@ -14,12 +14,16 @@
 //! - No session is resumed: each connection shows its certificate.
 
 mod authority;
+mod credentials;
+mod error;
 mod identity;
 mod secret;
 mod stream;
 mod tls;
 
-pub use authority::{Authority, CLUSTER_LIFETIME, Credentials, SecurityError};
+pub use authority::{Authority, CLUSTER_LIFETIME};
+pub use credentials::Credentials;
+pub use error::SecurityError;
 pub use identity::{Identity, Role};
 pub use secret::{Secret, SecretBytes};
 pub use stream::Stream;

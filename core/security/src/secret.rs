@@ -4,7 +4,7 @@ use std::fmt;
 
 use zeroize::{Zeroize, Zeroizing};
 
-/// A value that shows itself only to who asks for it by name, and is wiped when dropped.
+/// A value that is shown only by [`expose`](Secret::expose), and wiped when dropped.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Secret<T: Zeroize>(Zeroizing<T>);
 
@@ -12,7 +12,7 @@ pub struct Secret<T: Zeroize>(Zeroizing<T>);
 pub type SecretBytes = Secret<Vec<u8>>;
 
 impl<T: Zeroize> Secret<T> {
-    /// Hides a value. Copies that were made of it before are the caller's to wipe.
+    /// Hides a value. The caller wipes copies that were made of it before.
     pub fn new(value: T) -> Self {
         Self(Zeroizing::new(value))
     }

@@ -13,22 +13,22 @@ use tokio_rustls::{TlsAcceptor, TlsConnector, TlsStream};
 
 use crate::{Identity, peer_identity, server_name};
 
-/// How much longer somebody is listened to who is not let in, and for how long.
+/// Bytes and time for which a refused peer is still read, so that it can read the reason.
 const DISMISSED_BYTES_MAX: u64 = 64 << 10;
 const DISMISSAL_MAX: Duration = Duration::from_secs(1);
 
-/// What both kinds have in common.
+/// A connection with or without TLS.
 #[derive(Debug)]
 pub enum Stream {
-    /// Without TLS: nobody knows who the peer is.
+    /// Without TLS: the peer is unknown.
     Plain(TcpStream),
     /// With TLS: the peer has shown its certificate.
     Secured(Box<TlsStream<TcpStream>>),
 }
 
 impl Stream {
-    /// Makes a connection of an accepted socket. Has no deadline of its own. With TLS it is over
-    /// when the client has shown a certificate of whom the configuration accepts.
+    /// Makes a connection of an accepted socket, without a deadline. With TLS the call returns when
+    /// the client has shown a certificate that the configuration accepts.
     ///
     /// # Errors
     /// The handshake failed; the client has been told.
@@ -43,19 +43,19 @@ impl Stream {
         }
     }
 
-    /// Makes a connection of a connected socket. Has no deadline of its own. That the server does
-    /// not want this client may show only when something is read.
+    /// Makes a connection of a connected socket, without a deadline. A server that refuses this
+    /// client may be noticed only by the first read.
     ///
     /// # Errors
-    /// The handshake failed, or somebody else answered than the configuration expects.
+    /// The handshake failed, or the peer is not the one that the configuration expects.
     pub async fn connect(stream: TcpStream, config: Option<Arc<ClientConfig>>) -> io::Result<Self> {
         let Some(config) = config else { return Ok(Self::Plain(stream)) };
         let stream = TlsConnector::from(config).connect(server_name(), stream).await?;
         Ok(Self::Secured(Box::new(stream.into())))
     }
 
-    /// The socket and what TLS knows about it, for who drives them himself. Bytes that the peer has
-    /// sent may wait in there already, decrypted.
+    /// The socket and its TLS state, for callers that drive both themselves. The state may already
+    /// hold decrypted bytes of the peer.
     #[must_use]
     pub fn into_parts(self) -> (TcpStream, Option<rustls::Connection>) {
         match self {
@@ -73,7 +73,7 @@ impl Stream {
         }
     }
 
-    /// Who the peer is, if that is known.
+    /// The identity of the peer, if it is known.
     #[must_use]
     pub fn peer(&self) -> Option<Identity> {
         match self {
@@ -83,8 +83,8 @@ impl Stream {
     }
 }
 
-/// Ends a connection so that the peer can still read why: one that is closed over what was not read
-/// is reset, and then what was written last may be lost.
+/// Ends a connection so that the peer can still read the reason: closing a socket with unread bytes
+/// resets it, and the last bytes written may be lost.
 async fn dismiss(mut stream: TcpStream) {
     let _ = stream.shutdown().await;
     let mut unread = (&mut stream).take(DISMISSED_BYTES_MAX);

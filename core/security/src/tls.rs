@@ -16,7 +16,7 @@ use webpki::{EndEntityCert, ExtendedKeyUsageValidator, KeyUsage};
 
 use crate::{Credentials, Identity, Role, SecurityError};
 
-/// AES-128 first: what the data plane encrypts, it encrypts a fifth faster.
+/// AES-128 first: it encrypts the data plane a fifth faster.
 fn provider() -> Arc<CryptoProvider> {
     let mut provider = ring::default_provider();
     provider.cipher_suites = vec![
@@ -27,20 +27,21 @@ fn provider() -> Arc<CryptoProvider> {
     Arc::new(provider)
 }
 
-/// What a client must name although nobody looks at it: identities have no host names.
+/// The server name that TLS wants from a client; it is ignored, because identities have no host
+/// names.
 #[must_use]
 pub fn server_name() -> ServerName<'static> {
     // An address, which no hello ever shows.
     ServerName::IpAddress(std::net::IpAddr::from([127, 0, 0, 1]).into())
 }
 
-/// Who the other side of a connection is; `None` before the handshake is over.
+/// The identity of the other side of a connection; `None` before the handshake is over.
 #[must_use]
 pub fn peer_identity(connection: &CommonState) -> Option<Identity> {
     identity_of(connection.peer_certificates()?.first()?)
 }
 
-/// Whom a certificate names: the one URI that it has.
+/// The identity that a certificate names: its only URI.
 pub(crate) fn identity_of(certificate: &CertificateDer<'_>) -> Option<Identity> {
     let certificate = EndEntityCert::try_from(certificate).ok()?;
     let mut uris = certificate.valid_uri_names();
@@ -58,7 +59,7 @@ pub(crate) fn check_own(credentials: &Credentials) -> Result<(), SecurityError> 
 }
 
 impl Credentials {
-    /// How to be a server as this identity, for clients of the same cluster with one of these
+    /// Configures a server with this identity, for clients of the same cluster with one of these
     /// roles.
     ///
     /// # Errors
@@ -74,8 +75,8 @@ impl Credentials {
         Ok(Arc::new(config))
     }
 
-    /// How to be a client as this identity, of a server of the same cluster with this role and, if
-    /// there is one, this name.
+    /// Configures a client with this identity, for a server of the same cluster with this role and,
+    /// if there is one, this name.
     ///
     /// # Errors
     /// Key and certificate cannot be used together.
@@ -100,7 +101,7 @@ impl Credentials {
     }
 }
 
-/// Whom to let in.
+/// Accepts peers of one cluster with one of these roles and, if there is one, this name.
 #[derive(Debug)]
 struct Verifier {
     authority: TrustAnchor<'static>,
@@ -159,7 +160,7 @@ impl Verifier {
     }
 }
 
-/// The library's reason in the shape that says the right thing to the peer.
+/// The library's reason in the form that tells the peer the right alert.
 fn refused(error: webpki::Error) -> Error {
     let error = match error {
         webpki::Error::CertExpired { .. } => CertificateError::Expired,
@@ -172,7 +173,7 @@ fn refused(error: webpki::Error) -> Error {
 }
 
 fn stranger(why: String) -> Error {
-    /// Somebody who is known, but not wanted.
+    /// A known peer that is not accepted.
     #[derive(Debug, thiserror::Error)]
     #[error("{0}")]
     struct Stranger(String);

@@ -5,7 +5,6 @@ use std::ops::Range;
 
 use millstream_types::{Key, MaxParallelism};
 
-use crate::handles::{ListState, MapState, ValueState};
 use crate::table::GroupTable;
 
 /// Why a state cannot be used.
@@ -30,7 +29,7 @@ pub enum StateError {
     Foreign(&'static str),
 }
 
-/// What a state handle works on: the keyed states and the key of the record at hand.
+/// The context of a state handle: the keyed states and the key of the current record.
 pub trait KeyedContext {
     /// The key's type.
     type Key: Key;
@@ -62,7 +61,7 @@ pub struct KeyedBackend<K> {
     names: Vec<&'static str>,
     tables: Vec<Box<dyn AnyTable<K>>>,
     current: Option<(K, u64)>,
-    /// How to undo what was done since the key was set; `None` if it cannot be asked for.
+    /// Undoes the changes since the key was set; `None` while changes are not remembered.
     undo: Option<Vec<Undo<K>>>,
 }
 
@@ -120,41 +119,11 @@ impl<K: Key> KeyedBackend<K> {
         Self { groups, max_parallelism, names, tables, current: None, undo: None }
     }
 
-    /// Declares a state that holds one value per key.
-    ///
-    /// # Errors
-    /// [`StateError::Duplicate`].
-    pub fn value<V: Clone + Send + 'static>(
+    /// Declares a state under a name that this operator has not used yet.
+    pub(crate) fn declare<V: Send + 'static>(
         &mut self,
         name: &'static str,
-    ) -> Result<ValueState<V>, StateError> {
-        self.declare::<V>(name).map(ValueState::new)
-    }
-
-    /// Declares a state that holds a list per key.
-    ///
-    /// # Errors
-    /// [`StateError::Duplicate`].
-    pub fn list<V: Clone + Send + 'static>(
-        &mut self,
-        name: &'static str,
-    ) -> Result<ListState<V>, StateError> {
-        self.declare::<Vec<V>>(name).map(ListState::new)
-    }
-
-    /// Declares a state that holds a map per key.
-    ///
-    /// # Errors
-    /// [`StateError::Duplicate`].
-    pub fn map<M, V>(&mut self, name: &'static str) -> Result<MapState<M, V>, StateError>
-    where
-        M: Key + std::hash::Hash,
-        V: Clone + Send + 'static,
-    {
-        self.declare::<hashbrown::HashMap<M, V>>(name).map(MapState::new)
-    }
-
-    fn declare<V: Send + 'static>(&mut self, name: &'static str) -> Result<Slot, StateError> {
+    ) -> Result<Slot, StateError> {
         if self.names.contains(&name) {
             return Err(StateError::Duplicate(name.to_owned()));
         }
@@ -302,7 +271,7 @@ impl<K: Key> KeyedContext for KeyedBackend<K> {
     }
 }
 
-/// Which table a handle means.
+/// Names the table of a state handle.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Slot {
     index: usize,

@@ -1,12 +1,48 @@
-//! What user code holds: typed names of states, used with the context of the record at hand.
+//! State handles for user code: typed names of states, used with the context of the current record.
 
 use std::marker::PhantomData;
 
 use hashbrown::HashMap;
 use millstream_types::Key;
 
-use crate::backend::{KeyedContext, Slot, StateError};
+use crate::backend::{KeyedBackend, KeyedContext, Slot, StateError};
 use crate::table::GroupTable;
+
+impl<K: Key> KeyedBackend<K> {
+    /// Declares a state that holds one value per key.
+    ///
+    /// # Errors
+    /// [`StateError::Duplicate`].
+    pub fn value<V: Clone + Send + 'static>(
+        &mut self,
+        name: &'static str,
+    ) -> Result<ValueState<V>, StateError> {
+        self.declare::<V>(name).map(ValueState::new)
+    }
+
+    /// Declares a state that holds a list per key.
+    ///
+    /// # Errors
+    /// [`StateError::Duplicate`].
+    pub fn list<V: Clone + Send + 'static>(
+        &mut self,
+        name: &'static str,
+    ) -> Result<ListState<V>, StateError> {
+        self.declare::<Vec<V>>(name).map(ListState::new)
+    }
+
+    /// Declares a state that holds a map per key.
+    ///
+    /// # Errors
+    /// [`StateError::Duplicate`].
+    pub fn map<M, V>(&mut self, name: &'static str) -> Result<MapState<M, V>, StateError>
+    where
+        M: Key + std::hash::Hash,
+        V: Clone + Send + 'static,
+    {
+        self.declare::<HashMap<M, V>>(name).map(MapState::new)
+    }
+}
 
 /// One value per key.
 ///

@@ -1,13 +1,13 @@
-//! Where an HDFS is, by what the configuration says.
+//! The addresses of NameNodes, by the configuration.
 
 use millstream_hadoop_config::HadoopConfiguration;
 
 use crate::OpenError;
 
-/// Where a NameNode listens unless it is told otherwise.
+/// The default port of a NameNode.
 const DEFAULT_PORT: u16 = 8020;
 
-/// Where an HDFS is.
+/// The address of an HDFS.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Address {
     /// One NameNode, `host:port`.
@@ -47,7 +47,7 @@ impl Address {
         Ok(Self::Single(if ported { address } else { format!("{address}:{DEFAULT_PORT}") }))
     }
 
-    /// What the library is given.
+    /// The URL for the library.
     pub(crate) fn url(&self) -> String {
         match self {
             Self::Single(address) => format!("hdfs://{address}"),
@@ -55,7 +55,7 @@ impl Address {
         }
     }
 
-    /// Where the NameNodes listen, as far as the configuration says it.
+    /// The addresses of the NameNodes, as far as the configuration names them.
     pub(crate) fn servers(&self, configuration: &HadoopConfiguration) -> Vec<String> {
         match self {
             Self::Single(address) => vec![address.clone()],
@@ -66,7 +66,7 @@ impl Address {
         }
     }
 
-    /// How many NameNodes there are.
+    /// Number of NameNodes.
     pub(crate) fn count(&self) -> usize {
         match self {
             Self::Single(_) => 1,
@@ -74,7 +74,8 @@ impl Address {
         }
     }
 
-    /// The property that puts another NameNode first: the library always begins with the first.
+    /// The property that puts another NameNode first, because the library always begins with the
+    /// first.
     pub(crate) fn beginning_with(&self, first: usize) -> Option<(String, String)> {
         let Self::Nameservice(name, ids) = self else { return None };
         let mut ids = ids.clone();

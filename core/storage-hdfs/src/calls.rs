@@ -1,4 +1,4 @@
-//! Calls to NameNodes that end: deadlines, patience, and connections that are given up.
+//! Calls to NameNodes, with deadlines, patience, and connections that are given up.
 
 use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
@@ -21,16 +21,16 @@ use crate::address::Address;
 use crate::errors::Failure;
 use crate::probe::probe;
 
-/// How long a NameNode may take for one answer: longer than its long pauses.
+/// Deadline of one answer of a NameNode: longer than its long pauses.
 const ANSWER_DEADLINE: Duration = Duration::from_secs(20);
-/// Who has never been heard of is not waited for much longer than a start takes: most likely the
-/// address is wrong.
+/// Patience with a NameNode that has never answered, a little more than a start takes: most likely
+/// the address is wrong.
 const FIRST_ANSWER_PATIENCE: Duration = Duration::from_secs(15);
-/// Between two attempts, at first and at last.
+/// Pause between two attempts, at first and at last.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(2));
-/// After how long a wait is logged.
+/// A longer wait is logged.
 const TELL_AFTER: Duration = Duration::from_secs(10);
-/// Threads of the library: what it does is mostly waiting.
+/// Threads of the library, which mostly waits.
 const THREADS: usize = 2;
 
 /// The library's client of one cluster, made anew when a connection hangs.
@@ -42,7 +42,7 @@ pub(crate) struct Calls {
     current: RwLock<Current>,
     /// Whether any NameNode has ever answered.
     answered: AtomicBool,
-    /// Where the NameNodes listen.
+    /// The addresses of the NameNodes.
     servers: Vec<String>,
     /// Whether NameNodes are known to be there.
     probed: AtomicBool,
@@ -50,10 +50,10 @@ pub(crate) struct Calls {
 
 #[derive(Debug, Clone)]
 struct Current {
-    /// How many were given up before it.
+    /// Number of clients that were given up before it.
     number: usize,
     client: Client,
-    /// Another that hides from its files for a while that the NameNode is away.
+    /// A client for writing, which hides short absences of the NameNode from its files.
     enduring: Client,
 }
 
@@ -81,7 +81,7 @@ impl Calls {
         self.current.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// The client for what is opened for writing.
+    /// The client for files that are written.
     pub(crate) fn enduring(&self) -> Client {
         self.current().enduring
     }
@@ -119,7 +119,7 @@ impl Calls {
         Ok(())
     }
 
-    /// One attempt with the present client, unless there is no NameNode to connect to.
+    /// Makes one attempt with the present client, unless there is no NameNode to connect to.
     async fn attempt<T>(
         &self,
         current: &Current,
@@ -127,7 +127,7 @@ impl Calls {
     ) -> Result<T, Failure> {
         self.probe().await?;
         let attempt = attempt.inspect(|outcome| match outcome {
-            // What listens there next may be something else.
+            // Another server may listen at the address next.
             Err(HdfsError::IOError(_)) => self.probed.store(false, Ordering::Relaxed),
             _ => self.answered.store(true, Ordering::Relaxed),
         });
@@ -144,8 +144,8 @@ impl Calls {
         }
     }
 
-    /// One attempt, or as many as the patience allows while nothing has happened, or while it does
-    /// not matter whether it has.
+    /// Makes attempts until one succeeds or the patience ends. A call is repeated if nothing was
+    /// changed, or if repeating it does no harm.
     pub(crate) async fn call<T, F>(
         &self,
         patience: Duration,
@@ -187,15 +187,15 @@ impl Calls {
     }
 }
 
-/// Why something of the library did not end well.
+/// Why a call of the library gave no result.
 #[derive(Debug)]
 pub(crate) enum Ended {
     Failed(Failure),
-    /// It did not end at all.
+    /// The deadline passed.
     Hung,
 }
 
-/// The outcome, if there is one in time. The library's panics are outcomes too.
+/// Waits for the outcome until the deadline. A panic of the library is an outcome too.
 pub(crate) async fn within<T>(
     deadline: Duration,
     call: impl Future<Output = Result<T, HdfsError>>,
@@ -228,7 +228,7 @@ fn connect(
         let properties = properties.iter().cloned().chain(more);
         let builder = ClientBuilder::new()
             .with_url(address.url())
-            // What the environment's directory says is among the properties, or is not wanted.
+            // The properties of the environment's directory are passed already, or not wanted.
             .with_config_dir("/dev/null")
             .with_config(properties.chain(address.beginning_with(number)))
             .with_user(user)
@@ -240,7 +240,7 @@ fn connect(
     let count = address.count();
     // Once around all NameNodes: whether to go on is decided here.
     let client = build(count * 2 - 1, PAUSES.0, PAUSES.1)?;
-    // About a minute: what fails inside of a file that is being written cannot be tried again.
+    // About a minute: a failure inside of a file that is being written cannot be tried again.
     let enduring = build(count * 35, PAUSES.0, PAUSES.1)?;
     Ok(Current { number, client, enduring })
 }
@@ -260,8 +260,7 @@ fn runtime() -> Result<Handle, OpenError> {
     started.as_ref().map(|runtime| runtime.handle().clone()).map_err(failed)
 }
 
-/// Makes a future run on any executor: whatever polls it, its timers and sockets are those of the
-/// library's runtime.
+/// Makes a future run on any executor: its timers and sockets are those of the library's runtime.
 pub(crate) fn anywhere<'a, T: 'a>(future: impl Future<Output = T> + Send + 'a) -> BoxFuture<'a, T> {
     Box::pin(Anywhere(Box::pin(future)))
 }
@@ -272,7 +271,7 @@ impl<F: Future> Future for Anywhere<F> {
     type Output = F::Output;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<F::Output> {
-        // Whoever holds a client has seen the runtime start.
+        // A client exists, so the runtime has started.
         let runtime = runtime().ok();
         let _entered = runtime.as_ref().map(Handle::enter);
         self.0.as_mut().poll(context)

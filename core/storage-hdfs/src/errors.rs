@@ -1,11 +1,11 @@
-//! What an error of the library or of a NameNode means for whoever called.
+//! Translates errors of the library and of NameNodes for callers.
 
 use std::io::ErrorKind;
 
 use hdfs_native::HdfsError;
 use millstream_storage::{FilePath, StorageError};
 
-/// As much as a person reads of a reason.
+/// Longest reason in an error text.
 const REASON_CHARS_MAX: usize = 400;
 
 /// Why an attempt failed.
@@ -15,9 +15,9 @@ pub(crate) enum Failure {
     AlreadyExists,
     PermissionDenied(String),
     QuotaExceeded(String),
-    /// Nothing has happened, and may succeed soon.
+    /// Nothing was changed; the call may succeed soon.
     NotNow(String),
-    /// It may have happened: the answer was lost.
+    /// The answer was lost; the change may have been made.
     Ambiguous(String),
     Other(String),
 }
@@ -57,7 +57,7 @@ impl Failure {
             | ErrorKind::HostUnreachable
             | ErrorKind::NetworkUnreachable
             | ErrorKind::NotConnected => Self::NotNow(format!("no NameNode answers: {text}")),
-            // The standard library gives a name that does not resolve no kind of its own.
+            // std has no `ErrorKind` for a failed name lookup.
             _ if text.contains("failed to lookup address") => {
                 Self::NotNow(format!("the NameNode's host name is not known: {text}"))
             }
@@ -87,7 +87,7 @@ impl Failure {
         }
     }
 
-    /// What a caller is told who waits no longer.
+    /// The error for a caller that waits no longer.
     pub(crate) fn explain(self, action: &'static str, path: &FilePath) -> StorageError {
         let path = path.clone();
         match self {
@@ -103,7 +103,7 @@ impl Failure {
         }
     }
 
-    /// What a caller is told whose call changes nothing.
+    /// The error for a call that changes nothing.
     pub(crate) fn explain_reading(self, action: &'static str, path: &FilePath) -> StorageError {
         match self {
             Self::Ambiguous(reason) => Self::NotNow(reason),
@@ -112,7 +112,7 @@ impl Failure {
         .explain(action, path)
     }
 
-    /// What a caller is told who was writing the file.
+    /// The error for the writer of a file.
     pub(crate) fn explain_writing(self, action: &'static str, path: &FilePath) -> StorageError {
         match self {
             Self::NotFound(reason)
@@ -128,7 +128,7 @@ impl Failure {
     }
 }
 
-/// What a person reads of a text that Java made: no stack trace, and no more than some lines.
+/// The first line of a text that Java made, without its stack trace.
 pub(crate) fn first_line(text: &str) -> String {
     let line = text.lines().find(|line| !line.trim().is_empty()).unwrap_or("no reason given");
     let line = line.trim();

@@ -1,4 +1,4 @@
-//! The calls of the contract, each with what it does about an outcome that was lost.
+//! The calls of the contract, each with its way to learn an outcome whose reply was lost.
 
 use std::time::{Duration, SystemTime};
 
@@ -12,10 +12,11 @@ use millstream_storage::{
 use crate::Hdfs;
 use crate::calls::{Ended, anywhere, within};
 use crate::errors::Failure;
+use crate::name::name;
 use crate::reader::HdfsReader;
 use crate::writer::{HdfsWriter, WRITE_DEADLINE};
 
-/// How often a rename is looked for and attempted again.
+/// Number of attempts of a rename whose reply was lost.
 const RENAMES_MAX: usize = 5;
 
 impl FileSystem for Hdfs {
@@ -126,7 +127,7 @@ impl Hdfs {
     ) -> Result<Box<dyn FileWriter>> {
         let action = "create";
         let name = name(action, path)?;
-        // What can be waited for is waited for here: inside of the library it could not be told.
+        // Waits here, because the library would wait without a report.
         if let Some(parent) = path.parent() {
             self.look_at(&parent).await?;
         }
@@ -147,8 +148,8 @@ impl Hdfs {
         let lost = matches!(failure, Failure::Ambiguous(_));
         let again = match failure {
             Failure::NotNow(_) => true,
-            // What replaces may replace itself; what must be new is only tried again if it is not
-            // there: if it is, nobody can say whose it is.
+            // Overwriting creates are safe to retry. Exclusive ones are retried only if the file
+            // is absent; otherwise it may be another writer's.
             Failure::Ambiguous(_) if overwrite => true,
             Failure::Ambiguous(_) => {
                 matches!(self.look_at(path).await, Err(StorageError::NotFound { .. }))
@@ -185,7 +186,7 @@ impl Hdfs {
                 Err(Failure::Ambiguous(reason)) => reason,
                 Err(failure) => return Err(explain_rename(failure, from, to)),
             };
-            // The answer was lost: only what has which name now tells what has happened.
+            // The reply was lost; check which names exist to learn the outcome.
             let unknown = |_| StorageError::OutcomeUnknown { action, path: from.clone(), reason };
             match self.look_at(from).await {
                 Ok(_) => {}
@@ -214,7 +215,7 @@ impl Hdfs {
             Err(Failure::Ambiguous(_)) => {}
             Err(failure) => return Err(failure.explain(action, path)),
         }
-        // Once more does no harm; that there is nothing any more was then the first attempt.
+        // Deletion is idempotent: "not found" now means that the first attempt succeeded.
         let again = self.calls.call(self.patience, true, |client| async move {
             client.delete(name, recursive).await
         });
@@ -222,7 +223,7 @@ impl Hdfs {
     }
 }
 
-/// Which of two names is missing or taken.
+/// Tells whether the source is missing or the target is taken.
 fn explain_rename(failure: Failure, from: &FilePath, to: &FilePath) -> StorageError {
     match failure {
         Failure::NotFound(text) if text.contains("parent") => {
@@ -231,16 +232,6 @@ fn explain_rename(failure: Failure, from: &FilePath, to: &FilePath) -> StorageEr
         Failure::AlreadyExists => StorageError::AlreadyExists { path: to.clone() },
         failure => failure.explain("rename", from),
     }
-}
-
-/// The path as HDFS knows it.
-pub(crate) fn name<'a>(action: &'static str, path: &'a FilePath) -> Result<&'a str> {
-    let name = path.path().to_str().filter(|name| !name.contains('\0'));
-    name.ok_or_else(|| StorageError::Other {
-        action,
-        path: path.clone(),
-        reason: "a name on HDFS is UTF-8 without zero bytes".to_owned(),
-    })
 }
 
 fn status_of(path: FilePath, native: NativeStatus) -> FileStatus {

@@ -1,4 +1,4 @@
-//! The file system on HDFS: hdfs-native, with what it leaves out.
+//! The file system on HDFS: hdfs-native, and what it lacks.
 //!
 //! - *Every call ends.* The library waits for a NameNode without limit; here each attempt has a
 //!   deadline, after which the connection is given up, and under high availability the next
@@ -7,13 +7,13 @@
 //!   connection was lost, a small question tells whether a NameNode is there (`probe`).
 //! - *Patience.* A NameNode that starts, is in safe mode or hands over is asked again until the
 //!   patience is at its end; then the error says what it said last.
-//! - *Outcomes are not guessed.* A change whose answer was lost is looked for before anything else
-//!   is done: a rename by what has the name, the end of a file by recovering its lease.
+//! - *Outcomes are not guessed.* After a lost reply the outcome is looked up before anything else:
+//!   of a rename by the names that exist, of the end of a file by recovering its lease.
 //! - *Errors by what to do*, in one line, without Java's stack traces (`errors`).
 //! - *Readers go on* over the restart of a NameNode or the loss of a DataNode, and refuse a file
 //!   that was replaced meanwhile (`reader`). *Writers* survive what the library survives; when
 //!   they do not, the file is [`Lost`](millstream_storage::StorageError::Lost) (`writer`).
-//! - *Permission bits* are the caller's, or what `fs.permissions.umask-mode` leaves.
+//! - *Permission bits* are the caller's, or those that `fs.permissions.umask-mode` leaves.
 //!
 //! Closing a file costs half a second when the NameNode has not heard from the DataNodes yet; the
 //! NameNode setting `dfs.namenode.file.close.num-committed-allowed=1` and two copies avoid that.
@@ -24,6 +24,7 @@ mod address;
 mod calls;
 mod errors;
 mod file_system;
+mod name;
 mod probe;
 mod reader;
 mod writer;
@@ -37,7 +38,7 @@ use millstream_storage::{FileSystem, FileSystems};
 use crate::address::Address;
 use crate::calls::Calls;
 
-/// How long a call is tried again while the cluster cannot serve it, unless said otherwise.
+/// Default time for which a call is tried again while the cluster cannot serve it.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Why an HDFS cannot be used.
@@ -52,7 +53,7 @@ pub enum OpenError {
          set fs.defaultFS to it in core-site.xml"
     )]
     NoDefault {
-        /// What it is.
+        /// Its value.
         default_fs: String,
     },
     /// The library refused the address.
@@ -60,12 +61,12 @@ pub enum OpenError {
     Address {
         /// The address.
         url: String,
-        /// Why not.
+        /// The library's reason.
         reason: String,
     },
 }
 
-/// One HDFS, as one user. Clones are the same.
+/// One HDFS, as one user. Clones share their connections.
 #[derive(Debug, Clone)]
 pub struct Hdfs {
     calls: Arc<Calls>,
@@ -74,11 +75,11 @@ pub struct Hdfs {
 }
 
 impl Hdfs {
-    /// The one of `authority`: `host:port`, a nameservice, a host, or nothing for `fs.defaultFS`.
-    /// Connects to nothing yet.
+    /// Makes a client of `authority`: `host:port`, a nameservice, a host, or nothing for
+    /// `fs.defaultFS`. Connects to nothing yet.
     ///
     /// # Errors
-    /// The configuration does not say where it is, or wants Kerberos.
+    /// The configuration does not name the NameNode, or wants Kerberos.
     pub fn open(
         configuration: &HadoopConfiguration,
         authority: &str,
@@ -93,7 +94,7 @@ impl Hdfs {
         Ok(Self { calls, patience: PATIENCE, umask })
     }
 
-    /// Tries so long before it gives up; a minute unless said otherwise.
+    /// Sets the time for which a call is tried again; a minute by default.
     #[must_use]
     pub const fn patience(mut self, patience: Duration) -> Self {
         self.patience = patience;

@@ -1,8 +1,8 @@
-//! Looks whether a NameNode is behind an address before the library is sent there.
+//! Checks that a NameNode answers at an address before the library connects to it.
 //!
 //! The library takes the first four bytes that a server sends for a length and reserves as much
 //! memory: the letters `HTTP` of a web port are 1.2 GB. So one small question is asked first, over
-//! a connection of its own, and the answer is believed in nothing that it says of lengths.
+//! a connection of its own, and no length in the answer is trusted.
 
 use std::time::Duration;
 
@@ -14,11 +14,11 @@ use tokio::time::timeout;
 use crate::errors::{Failure, first_line};
 
 const PROTOCOL: &str = "org.apache.hadoop.hdfs.protocol.ClientProtocol";
-/// A question that every NameNode answers everybody, a standby by naming itself one.
+/// A question that every NameNode answers for every user; a standby answers that it is one.
 const METHOD: &str = "getServerDefaults";
-/// How long connecting, and then the answer, may take.
+/// Deadline of connecting, and again of the answer.
 const DEADLINE: Duration = Duration::from_secs(8);
-/// Longer than the header of any answer with all of a Java stack trace.
+/// Limit of an answer: longer than any header with a whole Java stack trace.
 const ANSWER_BYTES_MAX: usize = 1 << 20;
 const CONTEXT_CALL: i32 = -3;
 
@@ -75,7 +75,7 @@ struct AnswerHeader {
 /// Asks at `host:port`.
 ///
 /// # Errors
-/// Nothing answers there, or what answers is no NameNode; the address is named.
+/// No server answers there, or the server is no NameNode; the error names the address.
 pub(crate) async fn probe(address: &str, user: &str) -> Result<(), Failure> {
     let not_now = |why: String| Failure::NotNow(format!("no NameNode answers at {address}: {why}"));
     let within = |seconds: u64, what: &str| format!("{what} within {seconds} s");
@@ -91,7 +91,7 @@ pub(crate) async fn probe(address: &str, user: &str) -> Result<(), Failure> {
     };
     let mut answer = Vec::new();
     let asked = async {
-        // A server that closes before it has read everything may still have said something.
+        // A server that closes before it has read everything may still have answered.
         let written = stream.write_all(&question(user)).await;
         let read = read_answer(&mut stream, &mut answer).await;
         read.and(written)
@@ -113,7 +113,7 @@ pub(crate) async fn probe(address: &str, user: &str) -> Result<(), Failure> {
     }
 }
 
-/// What a client of Hadoop sends at first.
+/// The first bytes of a client of Hadoop.
 fn question(user: &str) -> Vec<u8> {
     let header = |call_id, retry_count| RequestHeader {
         kind: Some(2),
@@ -141,7 +141,7 @@ fn delimited(message: &impl Message) -> Vec<u8> {
     message.encode_length_delimited_to_vec()
 }
 
-/// Reads until an answer is complete, or enough of it to see what it is.
+/// Reads until an answer is complete, or is known not to be one.
 async fn read_answer(stream: &mut TcpStream, answer: &mut Vec<u8>) -> std::io::Result<()> {
     let mut piece = [0; 4096];
     loop {
@@ -165,9 +165,9 @@ fn frame_length(answer: &[u8]) -> Option<usize> {
 #[derive(Debug, PartialEq, Eq)]
 enum Judgement {
     NameNode,
-    /// Nothing that could be judged has come.
+    /// Too few bytes have come to judge.
     Silent,
-    /// Something else, in words.
+    /// Another server, described in words.
     Foreign(String),
 }
 
@@ -213,7 +213,7 @@ mod tests {
 
     use super::*;
 
-    /// What a probe says of a server that sends this at once and closes, or says nothing.
+    /// The outcome for a server that sends this at once and closes, or sends nothing.
     async fn of(says: Option<Vec<u8>>) -> Result<(), Failure> {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap().to_string();

@@ -17,15 +17,16 @@ use tokio::time::Instant;
 use crate::Hdfs;
 use crate::calls::{Ended, anywhere, within};
 use crate::errors::Failure;
-use crate::file_system::name;
+use crate::name::name;
 
-/// How far the first stream reads, and how far the longest.
+/// Bytes that the first stream reads, and the longest.
 const WINDOWS: (usize, usize) = (1 << 20, 16 << 20);
-/// How long it may take until something comes: the library asks one DataNode after the other.
+/// Deadline of the next bytes: the library asks one DataNode after the other.
 const READ_DEADLINE: Duration = Duration::from_secs(90);
-/// Before the file is opened again.
+/// Pause before the file is opened again.
 const PAUSE: Duration = Duration::from_millis(200);
-/// DataNodes tell of a new block at once, or with a heartbeat.
+/// Time in which the NameNode hears of a new block: DataNodes report it at once, or with a
+/// heartbeat.
 const COMPLETION_DEADLINE: Duration = Duration::from_secs(5);
 const ACTION: &str = "read";
 
@@ -37,7 +38,7 @@ pub(crate) struct HdfsReader {
     /// None after a failure, until it is opened again.
     file: Option<NativeReader>,
     stream: Option<BoxStream<'static, std::result::Result<Bytes, HdfsError>>>,
-    /// Where the stream goes on after what is `ahead`.
+    /// The offset at which the stream goes on, behind `ahead`.
     ahead: Bytes,
     position: usize,
     window: usize,
@@ -120,7 +121,7 @@ impl HdfsReader {
         Ok(())
     }
 
-    /// What can be tried again is, with the blocks where the NameNode says that they are now.
+    /// Opens the file again after an error that may pass, with the present places of its blocks.
     async fn recover(&mut self, failure: Failure, until: Instant) -> Result<()> {
         (self.stream, self.file, self.window) = (None, None, WINDOWS.0);
         let again = matches!(failure, Failure::NotNow(_) | Failure::Ambiguous(_));
@@ -131,7 +132,7 @@ impl HdfsReader {
         self.reopen().await
     }
 
-    /// Copies what has come, and what comes without waiting.
+    /// Copies the bytes that have come, and those that come without waiting.
     fn hand_out(&mut self, buffer: &mut [u8]) -> usize {
         let mut filled = 0;
         while let Some(room) = buffer.get_mut(filled..).filter(|room| !room.is_empty()) {
@@ -161,9 +162,8 @@ impl HdfsReader {
     }
 }
 
-/// Opens a file, and says when it was changed. The library knows nothing of a last block of which
-/// the NameNode has not heard from a DataNode yet, as just after a file was closed, and would end
-/// the file before it.
+/// Opens a file and returns the time of its last change. Just after a file was closed the NameNode
+/// may not have heard of its last block yet; the library would then end the file before it.
 async fn open(hdfs: &Hdfs, path: &FilePath) -> Result<(SystemTime, NativeReader)> {
     let (action, until) = ("open", Instant::now() + COMPLETION_DEADLINE.min(hdfs.patience));
     let name = name(action, path)?;

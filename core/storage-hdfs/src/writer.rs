@@ -18,17 +18,17 @@ use tracing::{info, warn};
 use crate::Hdfs;
 use crate::calls::{Ended, anywhere, within};
 use crate::errors::Failure;
-use crate::file_system::name;
+use crate::name::name;
 
-/// How long the library may be busy with bytes: it waits a minute for a DataNode that hangs, and
-/// another for the NameNode.
+/// Deadline of a write: the library waits a minute for a DataNode that hangs, and another for the
+/// NameNode.
 pub(crate) const WRITE_DEADLINE: Duration = Duration::from_secs(180);
-/// How many of the first bytes are kept.
+/// Number of first bytes that are kept.
 const KEPT_BYTES_MAX: u64 = 4 << 20;
-/// How often a file is begun again. With a single copy on one of two DataNodes, of which one is
-/// dead, it fails once in a thousand times.
+/// Number of times that a file is begun again. With a single copy on one of two DataNodes, of which
+/// one is dead, it fails once in a thousand times.
 const BEGINNINGS_MAX: u32 = 12;
-/// Between two looks at a lease that is being recovered, and two beginnings.
+/// Pause between two looks at a lease that is being recovered, and between two beginnings.
 const PAUSE: Duration = Duration::from_millis(200);
 
 pub(crate) struct HdfsWriter {
@@ -40,7 +40,7 @@ pub(crate) struct HdfsWriter {
     written: u64,
     /// All bytes so far, while there are few.
     kept: Option<Vec<Bytes>>,
-    /// How many copies the file should have and does not.
+    /// The wanted number of copies, if the file has fewer.
     copies: Option<u32>,
 }
 
@@ -56,7 +56,7 @@ impl HdfsWriter {
         Self { hdfs, path, options, file: Some(file), written: 0, kept, copies }
     }
 
-    /// Does something with the file; an error is the end of it.
+    /// Does something with the file; after an error the file is lost.
     async fn with_file<T>(
         &mut self,
         action: &'static str,
@@ -91,7 +91,7 @@ impl HdfsWriter {
         Ok(())
     }
 
-    /// Writes what was kept to the file anew.
+    /// Begins the file again with the kept bytes.
     async fn begin_again(&mut self, mut error: StorageError) -> Result<()> {
         let name = name("create", &self.path)?.to_owned();
         for beginning in 0..BEGINNINGS_MAX {
@@ -104,7 +104,7 @@ impl HdfsWriter {
             let known = self.hdfs.calls.call(self.hdfs.patience, true, |client| async move {
                 client.get_file_info(named).await
             });
-            // Whoever deleted it does not want it any more.
+            // A file that is gone was deleted on purpose, and is not begun again.
             let Ok(known) = known.await else { break };
             let wanted = *self.copies.get_or_insert(known.replication.unwrap_or(1));
             let options = self.options.clone();
@@ -166,7 +166,7 @@ impl HdfsWriter {
         }
     }
 
-    /// Ends the file whose end is in doubt, and sees whether all of it is there.
+    /// Recovers the lease of a file whose close is in doubt, and checks that it is complete.
     async fn settle(&self, reason: String) -> Result<()> {
         let (action, until) = ("close", Instant::now() + self.hdfs.patience);
         let name = name(action, &self.path)?;
@@ -217,7 +217,7 @@ impl FileWriter for HdfsWriter {
                 self.begin_again(error).await?;
                 self.with_file("write to disk", async |file| file.hsync().await).await?;
             }
-            // What is safe is not put at risk by beginning again.
+            // Bytes that are safe are not put at risk by beginning again.
             self.kept = None;
             Ok(())
         })

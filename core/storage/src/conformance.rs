@@ -1,5 +1,5 @@
-//! What every file system must do. An implementation runs it on an empty directory of its own:
-//! `conformance::run(files, &directory)`; it panics where a promise is not kept.
+//! The conformance suite of file systems. An implementation runs it on an empty directory of its
+//! own: `conformance::run(files, &directory)`; it panics where a promise is not kept.
 
 #![expect(
     clippy::unwrap_used,
@@ -23,7 +23,7 @@ use crate::path::FilePath;
 
 /// Larger than any file of the suite.
 const BYTES_MAX: u64 = 64 << 20;
-/// How many threads race for a name.
+/// Number of threads that race for a name.
 const RACERS: usize = 8;
 /// Clocks of two machines may differ by this much.
 const CLOCKS_APART: Duration = Duration::from_secs(60);

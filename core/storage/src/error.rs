@@ -4,62 +4,62 @@ use std::io::{self, ErrorKind};
 
 use crate::path::FilePath;
 
-/// What calls give.
+/// The result of a call.
 pub type Result<T> = std::result::Result<T, StorageError>;
 
 /// Why a call failed. Each names its path, and says in one line what to do.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum StorageError {
-    /// There is nothing of this name. Retrying cannot help until somebody makes it.
+    /// The path does not exist. Retrying cannot help until it is created.
     #[error("{path} does not exist")]
     NotFound {
-        /// The name.
+        /// The path.
         path: FilePath,
     },
-    /// There is something of this name, and it was not to be replaced.
+    /// The path exists, and the call does not replace it.
     #[error("{path} exists already and is not replaced: remove it first")]
     AlreadyExists {
-        /// The name.
+        /// The path.
         path: FilePath,
     },
     /// The user may not do this.
     #[error("no permission to {action} {path}: {reason}")]
     PermissionDenied {
-        /// What was attempted.
+        /// The attempted action, a verb.
         action: &'static str,
-        /// On what.
+        /// The path that it was attempted on.
         path: FilePath,
-        /// Who may, as far as it is known.
+        /// The missing permission, as far as it is known.
         reason: String,
     },
-    /// There is no room, or no more is allowed.
+    /// The disk is full or a quota is used up.
     #[error("no room to {action} {path}: {reason}; free space or have the quota raised")]
     QuotaExceeded {
-        /// What was attempted.
+        /// The attempted action, a verb.
         action: &'static str,
-        /// On what.
+        /// The path that it was attempted on.
         path: FilePath,
-        /// Which limit was reached.
+        /// The limit that was reached.
         reason: String,
     },
-    /// Nothing has happened; the same call may succeed later.
+    /// Nothing was changed; the same call may succeed later.
     #[error("failed to {action} {path}: {reason}; the same may succeed later")]
     Unavailable {
-        /// What was attempted.
+        /// The attempted action, a verb.
         action: &'static str,
-        /// On what.
+        /// The path that it was attempted on.
         path: FilePath,
-        /// Who does not answer, or does not yet.
+        /// The server that does not answer, or its state.
         reason: String,
     },
-    /// It has happened or not, or will: look before doing anything else.
+    /// The change was made or not, or still will be: look before doing anything else.
     #[error("failed to learn the outcome of an attempt to {action} {path}: {reason}")]
     OutcomeUnknown {
-        /// What was attempted.
+        /// The attempted action, a verb.
         action: &'static str,
-        /// On what.
+        /// The path that it was attempted on.
         path: FilePath,
-        /// What came between.
+        /// The interruption.
         reason: String,
     },
     /// The file that was being written cannot be completed: write it again from its beginning.
@@ -67,23 +67,36 @@ pub enum StorageError {
     Lost {
         /// The file.
         path: FilePath,
-        /// What became of it.
+        /// The cause of the loss.
         reason: String,
     },
     /// Anything else; retrying does not help.
     #[error("failed to {action} {path}: {reason}")]
     Other {
-        /// What was attempted.
+        /// The attempted action, a verb.
         action: &'static str,
-        /// On what.
+        /// The path that it was attempted on.
         path: FilePath,
-        /// Why not.
+        /// The reason, for people.
         reason: String,
     },
 }
 
+impl FilePath {
+    /// Refuses a path that cannot be used as it is written.
+    ///
+    /// # Errors
+    /// [`StorageError::Other`] with the reason: a relative remote path, `file://` with a host, `..`
+    /// in a remote path, a zero byte, an empty path.
+    pub fn check(&self) -> Result<()> {
+        self.fault().map_or(Ok(()), |reason| {
+            Err(StorageError::Other { action: "use path", path: self.clone(), reason })
+        })
+    }
+}
+
 impl StorageError {
-    /// What the local system's refusal means.
+    /// Converts an error of the local system.
     #[must_use]
     pub fn of_io(action: &'static str, path: &FilePath, error: &io::Error) -> Self {
         let (path, reason) = (path.clone(), error.to_string());
@@ -100,7 +113,7 @@ impl StorageError {
         }
     }
 
-    /// The path that it is about.
+    /// The path that the error is about.
     #[must_use]
     pub const fn path(&self) -> &FilePath {
         match self {
@@ -115,19 +128,19 @@ impl StorageError {
         }
     }
 
-    /// Whether nothing has happened and the same call may succeed later.
+    /// Whether nothing was changed and the same call may succeed later.
     #[must_use]
     pub const fn is_transient(&self) -> bool {
         matches!(self, Self::Unavailable { .. })
     }
 
-    /// Whether the storage failed, and neither the caller nor what it asked for did.
+    /// Whether the storage itself failed, rather than the caller or the request.
     #[must_use]
     pub const fn is_of_infrastructure(&self) -> bool {
         matches!(self, Self::Unavailable { .. } | Self::OutcomeUnknown { .. } | Self::Lost { .. })
     }
 
-    /// Whether there is nothing of this name.
+    /// Whether the path does not exist.
     #[must_use]
     pub const fn is_not_found(&self) -> bool {
         matches!(self, Self::NotFound { .. })

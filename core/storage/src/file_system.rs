@@ -9,10 +9,10 @@ use bytes::Bytes;
 use crate::error::{Result, StorageError};
 use crate::path::FilePath;
 
-/// What calls return; any executor may run it. Dropping it leaves open whether a change was made.
+/// A call in progress; any executor may run it. Dropping it leaves open whether a change was made.
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
-/// What something is.
+/// The kind of an entry of a directory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FileKind {
     /// A file.
@@ -23,24 +23,25 @@ pub enum FileKind {
     Special,
 }
 
-/// What is known of a file or directory.
+/// The attributes of a file or directory.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FileStatus {
     /// Its name.
     pub path: FilePath,
-    /// What it is.
+    /// File, directory, or else.
     pub kind: FileKind,
-    /// The bytes of a file; 0 for a directory. Of one that is being written, what readers may see.
+    /// The bytes of a file; 0 for a directory. For a file that is being written, the bytes that
+    /// readers may see.
     pub length: u64,
     /// When its contents were last changed; in milliseconds on HDFS.
     pub modified: SystemTime,
     /// The permission bits, those for set-id and sticky included.
     pub permission: u32,
-    /// Whose it is: a name, or on the local disk a number.
+    /// The owner: a name, or on the local disk a number.
     pub owner: String,
     /// The group, likewise.
     pub group: String,
-    /// How large the pieces are that the file system keeps it in, if it does.
+    /// The size of its blocks, if the file system stores files in blocks.
     pub block_bytes: Option<u64>,
 }
 
@@ -64,7 +65,7 @@ impl FileStatus {
     }
 }
 
-/// What becomes of what has the name already.
+/// The treatment of a target that exists.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum IfExists {
     /// It stays, and the call fails with [`StorageError::AlreadyExists`].
@@ -73,12 +74,12 @@ pub enum IfExists {
     Replace,
 }
 
-/// How a file is created.
+/// Options for creating a file.
 #[derive(Debug, Clone, Copy)]
 pub struct CreateOptions {
-    /// What becomes of a file of this name.
+    /// Whether an existing file of this name is replaced.
     pub if_exists: IfExists,
-    /// Exactly these permission bits; none: what the user's mask leaves of `rw-rw-rw-`.
+    /// Exactly these permission bits; if none, those that the user's mask leaves of `rw-rw-rw-`.
     pub permission: Option<u32>,
 }
 
@@ -88,7 +89,7 @@ impl CreateOptions {
     /// Replaces a file if there is one.
     pub const REPLACE: Self = Self { if_exists: IfExists::Replace, permission: None };
 
-    /// With exactly these permission bits.
+    /// Sets exactly these permission bits.
     #[must_use]
     pub const fn permission(mut self, bits: u32) -> Self {
         self.permission = Some(bits);
@@ -96,27 +97,27 @@ impl CreateOptions {
     }
 }
 
-/// A file system. All paths of a call are its own: the scheme and authority are not looked at.
+/// A file system. All paths of a call are its own; their scheme and authority are ignored.
 pub trait FileSystem: Debug + Send + Sync {
-    /// What is known of a file or directory. Symbolic links are followed.
+    /// Returns the attributes of a file or directory. Symbolic links are followed.
     fn status<'a>(&'a self, path: &'a FilePath) -> BoxFuture<'a, Result<FileStatus>>;
 
-    /// What is in a directory, by name. What vanishes meanwhile is left out. A file is no directory
-    /// and refused.
+    /// Lists the entries of a directory, by name. Entries that vanish meanwhile are left out. A
+    /// file is refused.
     fn list<'a>(&'a self, directory: &'a FilePath) -> BoxFuture<'a, Result<Vec<FileStatus>>>;
 
     /// Opens a file for reading.
     fn open<'a>(&'a self, path: &'a FilePath) -> BoxFuture<'a, Result<Box<dyn FileReader>>>;
 
-    /// Creates a file in a directory that exists. Others see it at once, and what it holds by and
-    /// by: write under a name that nobody looks for and [`FileSystem::publish`] it.
+    /// Creates a file in a directory that exists. The file and its partial content are visible
+    /// immediately: write to a temporary name and [`FileSystem::publish`] it.
     fn create<'a>(
         &'a self,
         path: &'a FilePath,
         options: CreateOptions,
     ) -> BoxFuture<'a, Result<Box<dyn FileWriter>>>;
 
-    /// Renames, at once for everybody and durably. The new name's directory must exist.
+    /// Renames atomically and durably. The directory of the new name must exist.
     fn publish<'a>(
         &'a self,
         from: &'a FilePath,
@@ -124,7 +125,7 @@ pub trait FileSystem: Debug + Send + Sync {
         if_exists: IfExists,
     ) -> BoxFuture<'a, Result<()>>;
 
-    /// Renames several, each at once for everybody, all durably; stops at the first failure.
+    /// Renames several paths, each atomically, all durably; stops at the first failure.
     fn publish_all<'a>(
         &'a self,
         renames: &'a [(FilePath, FilePath)],
@@ -138,17 +139,16 @@ pub trait FileSystem: Debug + Send + Sync {
         })
     }
 
-    /// Makes a directory and those above it that are missing, all with exactly these permission
-    /// bits, or with what the user's mask leaves of `rwxrwxrwx`. Those that are there stay as they
-    /// are.
+    /// Makes a directory and the missing ones above it, all with exactly these permission bits, or
+    /// with those that the user's mask leaves of `rwxrwxrwx`. Existing ones stay as they are.
     fn make_directories<'a>(
         &'a self,
         path: &'a FilePath,
         permission: Option<u32>,
     ) -> BoxFuture<'a, Result<()>>;
 
-    /// Deletes a file or a directory, with all that is in it if `recursive`; `false` if there was
-    /// none. A directory with contents is otherwise refused.
+    /// Deletes a file or a directory, with its contents if `recursive`; `false` if it does not
+    /// exist. Without `recursive` a directory with contents is refused.
     fn delete<'a>(&'a self, path: &'a FilePath, recursive: bool) -> BoxFuture<'a, Result<bool>>;
 
     /// Sets the permission bits.
@@ -159,9 +159,9 @@ pub trait FileSystem: Debug + Send + Sync {
     ) -> BoxFuture<'a, Result<()>>;
 }
 
-/// Reads a file. One that was replaced meanwhile is read as it was, or refused, never mixed.
+/// Reads a file. A file that was replaced meanwhile is read as it was, or refused, never mixed.
 pub trait FileReader: Send {
-    /// How long the file was when it was opened.
+    /// The length of the file when it was opened.
     fn length(&self) -> u64;
 
     /// Reads some bytes from `offset` on, at least one unless the file ends there or the buffer is
@@ -170,25 +170,25 @@ pub trait FileReader: Send {
     -> BoxFuture<'a, Result<usize>>;
 }
 
-/// Writes a file. After an error only dropping it is of use. One that is dropped without
-/// [`FileWriter::close`] leaves a file of which nothing is promised.
+/// Writes a file. After an error the writer can only be dropped. Without [`FileWriter::close`] the
+/// content of the file is undefined.
 pub trait FileWriter: Send {
     /// Adds bytes.
     fn write(&mut self, bytes: Bytes) -> BoxFuture<'_, Result<()>>;
 
-    /// Makes all bytes so far survive whatever befalls us. Whether readers see them before the file
-    /// is closed, or are refused until then, is the file system's to say.
+    /// Makes all bytes so far survive a crash. Whether readers see them before the file is closed
+    /// depends on the file system.
     fn sync(&mut self) -> BoxFuture<'_, Result<()>>;
 
-    /// Completes the file: all bytes are kept, and it can be renamed. It can take half a second on
-    /// HDFS, so let several run at the same time.
+    /// Completes the file: all bytes are durable, and it can be renamed. This can take half a
+    /// second on HDFS, so close several files at the same time.
     fn close(self: Box<Self>) -> BoxFuture<'static, Result<()>>;
 }
 
 /// Reads a whole file that is no longer than `bytes_max`.
 ///
 /// # Errors
-/// It cannot be read, or is longer.
+/// The file cannot be read, or is longer.
 pub async fn read_all(files: &dyn FileSystem, path: &FilePath, bytes_max: u64) -> Result<Vec<u8>> {
     let mut reader = files.open(path).await?;
     let length = reader.length();
@@ -211,7 +211,7 @@ pub async fn read_all(files: &dyn FileSystem, path: &FilePath, bytes_max: u64) -
 /// Writes a whole file and completes it.
 ///
 /// # Errors
-/// It cannot be created, or not be written.
+/// The file cannot be created or written.
 pub async fn write_all(
     files: &dyn FileSystem,
     path: &FilePath,

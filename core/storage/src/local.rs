@@ -22,10 +22,10 @@ use crate::path::FilePath;
 /// The bits of a mode that are permissions.
 const PERMISSION_BITS: u32 = 0o7777;
 
-/// The file system of this machine. What is published survives a power cut.
+/// The file system of this machine. Published files survive a power cut.
 ///
-/// On a thread without a runtime calls do their work before they return; on one of a runtime they
-/// leave it to the threads for work that blocks.
+/// Calls on a thread without a runtime do their work before they return; calls on a thread of a
+/// runtime leave it to the runtime's threads for blocking work.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct LocalFileSystem;
 
@@ -142,7 +142,7 @@ impl FileSystem for LocalFileSystem {
     }
 }
 
-/// Does something with a path where it may block.
+/// Runs blocking work with a path on a thread that may block.
 fn of_path<'a, T: Send + 'static>(
     action: &'static str,
     path: &'a FilePath,
@@ -154,7 +154,7 @@ fn of_path<'a, T: Send + 'static>(
     })
 }
 
-/// The outcome of work that blocked; its thread may have been taken away with its runtime.
+/// The outcome of blocking work; its thread may have ended with its runtime.
 fn finish<T>(
     action: &'static str,
     path: &FilePath,
@@ -246,7 +246,7 @@ fn rename_without_replacing(from: &Path, to: &Path) -> io::Result<()> {
     }
 }
 
-/// Makes a directory and those above it, from the highest on that is missing.
+/// Makes a directory and the missing ones above it, from the highest on.
 fn make_directories(path: &Path, permission: Option<u32>) -> io::Result<()> {
     let mut missing = Vec::new();
     for directory in path.ancestors().filter(|path| !path.as_os_str().is_empty()) {
@@ -271,7 +271,7 @@ fn make_directories(path: &Path, permission: Option<u32>) -> io::Result<()> {
                     fs::set_permissions(directory, fs::Permissions::from_mode(bits))?;
                 }
             }
-            // Another has made it.
+            // Another process has made it.
             Err(_) if directory.is_dir() => {}
             // As in /proc, and where directories are mounted on demand.
             Err(error) if error.kind() == ErrorKind::NotFound && is_in_directory(directory) => {
@@ -283,7 +283,7 @@ fn make_directories(path: &Path, permission: Option<u32>) -> io::Result<()> {
     Ok(())
 }
 
-/// Whether there is nothing of a name, be it because a file stands where a directory should.
+/// Whether a path does not exist; also if a file stands in the place of one of its directories.
 fn is_missing(error: &io::Error) -> bool {
     matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory)
 }
@@ -305,7 +305,7 @@ fn delete(path: &Path, recursive: bool) -> io::Result<()> {
     }
 }
 
-/// How often a directory is emptied again because another process wrote into it meanwhile.
+/// Limit for emptying a directory again because another process wrote into it meanwhile.
 const REMOVALS: usize = 100;
 
 /// Removes a directory and its content, also that which another process adds during the removal.
@@ -361,7 +361,7 @@ impl FileReader for LocalReader {
 }
 
 fn read_at(file: &File, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
-    // No file ends there, and the system takes it for a mistake.
+    // No file is that long, and the system refuses such an offset.
     if offset > u64::MAX / 4 {
         return Ok(0);
     }
@@ -437,7 +437,7 @@ mod tests {
 
     #[test]
     fn directories_that_cannot_be_made_are_named() {
-        // The kernel says that nothing is there, although the parent is.
+        // The kernel answers "not found" although the parent exists.
         let error = refusal(Path::new("/proc/out/a"));
         assert!(error.contains("/proc/out cannot be made: its parent takes no dir"), "{error}");
 

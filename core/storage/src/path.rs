@@ -9,17 +9,15 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::error::StorageError;
-
 /// The local disk's scheme.
 const LOCAL: &str = "file";
 
 /// A path, and which file system it is on: `hdfs://namenode:8020/data/in`, `hdfs://nameservice/in`,
 /// `hdfs:///in` on the default one; `file:///data/in` or a plain path on the local disk.
 ///
-/// Names are taken as they are: nothing is decoded, `%20` are three characters. Local paths may be
-/// relative and hold any bytes. What looks like a URL and is none (`file://data/in`, `hdfs:in`) is
-/// kept as it is, and refused where it is used: see [`FilePath::check`].
+/// Names are taken literally: nothing is decoded, `%20` are three characters. Local paths may be
+/// relative and hold any bytes. A text that resembles a URL and is none (`file://data/in`,
+/// `hdfs:in`) is kept as it is, and refused where it is used: see [`FilePath::check`].
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct FilePath {
     /// None for the local disk. In a box, because paths are in every error.
@@ -34,20 +32,20 @@ struct Remote {
 }
 
 impl FilePath {
-    /// Of a scheme, an authority such as `namenode:8020`, and an absolute path.
+    /// Makes a path of a scheme, an authority such as `namenode:8020`, and an absolute path.
     #[must_use]
     pub fn remote(scheme: &str, authority: &str, path: &str) -> Self {
         let remote = Remote { scheme: scheme.to_owned(), authority: authority.to_owned() };
         Self { remote: Some(Box::new(remote)), path: normal(OsStr::new(path)) }
     }
 
-    /// Which kind of file system: `file`, `hdfs`.
+    /// The scheme of the file system: `file`, `hdfs`.
     #[must_use]
     pub fn scheme(&self) -> &str {
         self.remote.as_ref().map_or(LOCAL, |remote| &remote.scheme)
     }
 
-    /// Which one of its kind; empty for the local disk and for the default one.
+    /// The authority of the URI (`namenode:8020`); empty for local paths and the default HDFS.
     #[must_use]
     pub fn authority(&self) -> &str {
         self.remote.as_ref().map_or("", |remote| &remote.authority)
@@ -65,7 +63,7 @@ impl FilePath {
         self.remote.is_none().then(|| self.path())
     }
 
-    /// Something below this.
+    /// A path below this one.
     #[must_use]
     pub fn join(&self, name: impl AsRef<OsStr>) -> Self {
         let name = name.as_ref().as_bytes();
@@ -75,7 +73,7 @@ impl FilePath {
         Self { remote: self.remote.clone(), path: self.path().join(name).into_os_string() }
     }
 
-    /// The directory that it is in.
+    /// The directory of the path.
     #[must_use]
     pub fn parent(&self) -> Option<Self> {
         let parent = self.path().parent()?;
@@ -94,7 +92,7 @@ impl FilePath {
         self.local().is_some_and(Path::is_relative)
     }
 
-    /// The same path, or what it means in `directory` if it is relative.
+    /// The path itself, or in `directory` if it is relative.
     #[must_use]
     pub fn absolute_in(&self, directory: &Path) -> Self {
         if !self.is_relative() {
@@ -104,15 +102,12 @@ impl FilePath {
         Self { remote: None, path: path.into_os_string() }
     }
 
-    /// Refuses a path that cannot be meant as it is written.
-    ///
-    /// # Errors
-    /// It says what is wrong with it.
-    pub fn check(&self) -> Result<(), StorageError> {
-        let reason = match &self.remote {
+    /// The fault of a path that cannot be used as it is written; `None` if it can.
+    pub(crate) fn fault(&self) -> Option<String> {
+        let fault = match &self.remote {
             _ if self.path.as_bytes().contains(&0) => "it holds a zero byte".to_owned(),
             None if self.path.is_empty() => "it is empty".to_owned(),
-            None => return Ok(()),
+            None => return None,
             Some(remote) if !self.path().is_absolute() => {
                 let (scheme, path) = (&remote.scheme, self.path().display());
                 format!(
@@ -130,9 +125,9 @@ impl FilePath {
             Some(_) if self.path().components().any(|part| part == Component::ParentDir) => {
                 "it holds `..`, which only local paths may".to_owned()
             }
-            Some(_) => return Ok(()),
+            Some(_) => return None,
         };
-        Err(StorageError::Other { action: "use path", path: self.clone(), reason })
+        Some(fault)
     }
 
     fn parse(text: &OsStr) -> Self {
@@ -161,8 +156,8 @@ impl FilePath {
     }
 }
 
-/// `hdfs` of `hdfs://…` or `hdfs:/…`, in lower case, and the rest. A single letter is no scheme;
-/// what stands before a colon without a slash is one only if nothing else can be meant.
+/// Splits `hdfs://…` or `hdfs:/…` into the scheme in lower case and the rest. A single letter is no
+/// scheme; a word before a colon without a slash is one only if it can mean nothing else.
 fn split_scheme(text: &OsStr) -> Option<(String, &[u8])> {
     let bytes = text.as_bytes();
     let colon = bytes.iter().position(|byte| *byte == b':')?;
@@ -177,7 +172,8 @@ fn split_scheme(text: &OsStr) -> Option<(String, &[u8])> {
     is_url.then_some((scheme, rest))
 }
 
-/// Absolute, with single slashes and none at the end. `..` stays: file systems refuse it.
+/// Makes a path absolute, with single slashes and none at the end. `..` stays: file systems refuse
+/// it.
 fn normal(path: &OsStr) -> OsString {
     let mut normal = PathBuf::from("/");
     for part in Path::new(path).components() {

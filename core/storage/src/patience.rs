@@ -1,4 +1,4 @@
-//! How long file systems of this process wait for a cluster that cannot serve them.
+//! The time that file systems of this process wait for a cluster that cannot serve them.
 //!
 //! A command line gives up soon, because a person waits for it. A process that is started for a
 //! job is killed if it is not ready in time, and then its reason is lost: it gives up before that.
@@ -7,17 +7,17 @@
 use std::sync::{PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
-/// What a process does, as far as waiting goes.
+/// The patience of a process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Waiting {
     /// A caller waits for the process; the default.
     Person,
-    /// It must be ready by then.
+    /// The process must be ready by a deadline.
     Starting {
-        /// The end of all patience.
+        /// The deadline.
         until: Instant,
     },
-    /// It runs tasks, or coordinates them.
+    /// The process runs tasks, or coordinates them.
     Running,
 }
 
@@ -26,12 +26,12 @@ const RUNNING: Duration = Duration::from_secs(600);
 
 static WAITING: RwLock<Waiting> = RwLock::new(Waiting::Person);
 
-/// Says what this process does from now on.
+/// Sets the patience of this process from now on.
 pub fn set_waiting(waiting: Waiting) {
     *WAITING.write().unwrap_or_else(PoisonError::into_inner) = waiting;
 }
 
-/// What this process does now.
+/// The patience of this process.
 #[must_use]
 pub fn waiting() -> Waiting {
     *WAITING.read().unwrap_or_else(PoisonError::into_inner)

@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-/// What sort of thing went wrong.
+/// The kind of a failure.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum CauseKind {
     /// User code returned an error.
@@ -90,7 +90,7 @@ impl CauseKind {
 /// Why something ended: one sentence for people, detail for those who debug.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FailureCause {
-    /// What sort of thing.
+    /// The kind of the failure.
     pub kind: CauseKind,
     /// One sentence.
     pub message: String,

@@ -160,7 +160,7 @@ pub struct ExecutionAttemptId {
     pub vertex: VertexId,
     /// The subtask's number, from 0.
     pub subtask: u32,
-    /// How many attempts came before this one.
+    /// Number of attempts before this one.
     pub attempt: u32,
 }
 

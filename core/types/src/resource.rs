@@ -68,7 +68,7 @@ impl ByteSize {
         Self(self.0.saturating_mul(times))
     }
 
-    /// What is left without `other`, at least zero.
+    /// The difference to `other`, or zero if `other` is larger.
     #[must_use]
     pub const fn saturating_sub(self, other: Self) -> Self {
         Self(self.0.saturating_sub(other.0))
@@ -125,7 +125,7 @@ impl From<ByteSize> for String {
     }
 }
 
-/// What one slot offers or one slot sharing group needs.
+/// The resources that one slot offers or one slot sharing group needs.
 #[derive(Debug, Clone, Copy, PartialEq, PartialOrd, Serialize, Deserialize)]
 pub struct ResourceProfile {
     /// Cores; a fraction shares one.

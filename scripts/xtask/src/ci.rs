@@ -26,10 +26,10 @@ const STEPS: [Step; 3] = [
     ("build", BUILD, None),
 ];
 
-/// How many of the test programs are named with their times.
+/// Number of test programs that are named with their times.
 const SLOWEST: usize = 15;
 
-/// How long each step took, in order, and each test program.
+/// The time of each step, in order, and of each test program.
 #[derive(Default)]
 struct Times {
     steps: Vec<(&'static str, Duration)>,
@@ -51,6 +51,7 @@ fn run_all(root: &Path, times: &mut Times) -> Result<()> {
     times.measure("tidy", |_| crate::tidy::command(root))?;
     times.measure("layers", |_| crate::layers::command(root))?;
     times.measure("features", |_| crate::features::command(root))?;
+    times.measure("dependencies", |_| crate::dependencies::command(root))?;
     for (name, arguments, variable) in STEPS {
         times.measure(name, |_| cargo(root, arguments, variable))?;
     }

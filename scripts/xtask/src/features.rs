@@ -13,9 +13,9 @@ use anyhow::{Context, Result, ensure};
 
 /// Where a missing feature is added.
 const MANIFEST: &str = "scripts/third-party/Cargo.toml";
-/// What a test of a package is built from.
+/// Edges to the packages that a test of a package is built from.
 const FOR_TESTS: &str = "normal,build,dev";
-/// What a program is built from.
+/// Edges to the packages that a program is built from.
 const FOR_PROGRAMS: &str = "normal,build";
 /// Packages whose programs scripts build by themselves.
 const PROGRAMS: [&str; 2] = ["millstream-cli", "millstream-integration"];
@@ -45,7 +45,7 @@ fn check(root: &Path) -> Result<Vec<String>> {
     Ok(faults)
 }
 
-/// What `cargo tree` says of a selection, one crate with its features a line.
+/// Runs `cargo tree` for a selection; each line is a crate with its features.
 fn tree(root: &Path, selection: &[&str]) -> Result<String> {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let output = Command::new(cargo)

@@ -4,7 +4,7 @@
 //! have a lower number than its dependent, and nothing in `core/` may depend on a crate of an
 //! `rm-*` folder: the engine must not know which resource manager it runs on. Dev-dependencies
 //! are free, because tests may look at the parts above. The code map of `docs/ARCHITECTURE.md` has
-//! a row for every member, with its layer.
+//! a row for every member, with its layer. Inside a crate, [`crate::modules`] checks the modules.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -26,6 +26,7 @@ fn check(root: &Path) -> Result<Vec<String>> {
     let map = std::fs::read_to_string(root.join(MAP)).with_context(|| format!("no {MAP}"))?;
     let mut faults = faults_of(&metadata);
     faults.extend(missing_rows(&metadata, &map));
+    faults.extend(crate::modules::faults_of(&metadata)?);
     Ok(faults)
 }
 

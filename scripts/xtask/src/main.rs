@@ -1,17 +1,21 @@
-//! The workspace's own checks: `cargo xtask tidy`, `layers`, `features`, and `cargo xtask ci`.
+//! The workspace's own checks: `cargo xtask tidy`, `layers`, `features`, `dependencies`, and
+//! `cargo xtask ci`.
 //!
-//! `tidy` holds the sources to their size budgets, `layers` holds the crates to the order that
-//! the root `Cargo.toml` declares, `features` has third-party crates compiled once, and `ci` runs
-//! everything that CI runs. All but the last are also tests of this package, so a plain
-//! `cargo test` notices what they notice.
+//! `tidy` holds the sources to their size budgets and their words, `layers` holds the crates to the
+//! order that the root `Cargo.toml` declares, `features` has third-party crates compiled once,
+//! `dependencies` looks at their licences and versions, and `ci` runs everything that CI runs. All
+//! but the last are also tests of this package, so a plain `cargo test` notices what they notice.
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a command line tool prints")]
 
 mod ci;
 mod claims;
+mod dependencies;
 mod features;
 mod layers;
+mod modules;
 mod source;
 mod tidy;
+mod words;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -21,8 +25,10 @@ use anyhow::{Context, Result, bail};
 const USAGE: &str = "usage: cargo xtask <command>
 
   tidy      size budgets, module docs, forbidden words, and the tests of pages' claims
-  layers    every dependency goes down to a lower layer
+  layers    every dependency goes down to a lower layer, and modules use each other in no cycle
   features  every selection of packages builds the same third-party crates
+  dependencies
+            licences are allowed, and no crate is there in more versions than known
   ci        fmt, tidy, layers, clippy, docs, build, tests: what CI runs, in the release profile";
 
 fn main() -> ExitCode {
@@ -42,6 +48,7 @@ fn run() -> Result<()> {
         Some("tidy") => tidy::command(&root),
         Some("layers") => layers::command(&root),
         Some("features") => features::command(&root),
+        Some("dependencies") => dependencies::command(&root),
         Some("ci") => ci::command(&root),
         Some("help" | "-h" | "--help") => {
             println!("{USAGE}");

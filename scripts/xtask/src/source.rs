@@ -83,7 +83,7 @@ impl Source {
         found
     }
 
-    /// How many lines are left when the trailing `#[cfg(test)] mod tests { … }` is taken away.
+    /// Number of lines without the trailing `#[cfg(test)] mod tests { … }`.
     pub fn lines_without_tests(&self) -> usize {
         let is_attribute = |line: usize| self.code(line).trim_start().starts_with("#[");
         for first in 0..self.code.len() {
@@ -124,7 +124,7 @@ impl Source {
     }
 }
 
-/// What the characters at `at` do: the state after them, and how many of them there are.
+/// Reads the characters at `at` that change the state: the state after them, and their number.
 fn step(state: State, chars: &[char], at: usize) -> (State, usize) {
     let here = |text: &str| text.chars().enumerate().all(|(i, c)| chars.get(at + i) == Some(&c));
     match state {

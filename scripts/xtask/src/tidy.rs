@@ -1,5 +1,6 @@
 //! Holds every file to its budgets: size, line width, function length, module docs, and words
-//! that must not be in the repository; pages are held to their tests by [`claims`].
+//! that must not be in the repository; pages are held to their tests by [`claims`], doc comments to
+//! plain openings by [`crate::words`].
 //!
 //! Tests do not count towards the size of a file or of a crate: a trailing `#[cfg(test)] mod
 //! tests`, a file `tests.rs`, and whatever lies in a folder `tests/`. Function length and line
@@ -14,6 +15,7 @@ use anyhow::{Context, Result};
 
 use crate::claims;
 use crate::source::{Source, is_name};
+use crate::words::Openings;
 
 /// Above this a file is worth a warning.
 const FILE_LINES_WARN: usize = 500;
@@ -28,13 +30,13 @@ const UNFINISHED: [&str; 3] = ["todo!", "unimplemented!", "#[ignore"];
 const NOTES: [&str; 2] = [concat!("TO", "DO"), concat!("FIX", "ME")];
 /// Paths of somebody's machine.
 const MACHINE_PATHS: [&str; 2] = [concat!("/wo", "rk/"), concat!("/ro", "ot/")];
-/// What is text, and so is searched for machine paths.
+/// Extensions of text files, which are searched for machine paths.
 const TEXT_EXTENSIONS: [&str; 11] =
     ["rs", "md", "toml", "sh", "yaml", "yml", "proto", "json", "tsv", "txt", "java"];
 /// Folders that hold nothing of ours.
 const SKIPPED_FOLDERS: [&str; 3] = ["target", "dist", ".git"];
 
-/// What one pass over the workspace found.
+/// The findings of one pass over the workspace.
 #[derive(Default)]
 pub struct Report {
     pub faults: Vec<String>,
@@ -62,15 +64,20 @@ pub fn check(root: &Path) -> Result<Report> {
         .collect();
     let mut report = Report::default();
     let mut lines_by_crate: BTreeMap<PathBuf, usize> = BTreeMap::new();
+    let mut openings = Openings::default();
     for file in &files {
         let bytes = fs::read(file).with_context(|| format!("failed to read {}", file.display()))?;
         let text = String::from_utf8_lossy(&bytes);
         let name = file.strip_prefix(root).unwrap_or(file).display().to_string();
         check_paths(&name, &text, &mut report);
         if file.extension().is_some_and(|extension| extension == "rs") {
-            let lines = check_rust(&name, &text, &mut report);
+            let source = Source::parse(&text);
+            let lines = check_rust(&name, &source, &mut report);
             let owner = crates.iter().filter(|folder| file.starts_with(folder)).max();
-            *lines_by_crate.entry(owner.cloned().unwrap_or_default()).or_default() += lines;
+            let owner = owner.cloned().unwrap_or_default();
+            let folder = owner.strip_prefix(root).unwrap_or(&owner).display().to_string();
+            openings.read(&folder, &name, &source);
+            *lines_by_crate.entry(owner).or_default() += lines;
         } else if file.extension().is_some_and(|extension| extension == "md") {
             report.faults.extend(claims::check_page(root, &name, &text));
         }
@@ -83,6 +90,9 @@ pub fn check(root: &Path) -> Result<Report> {
             ));
         }
     }
+    let openings = openings.judge();
+    report.faults.extend(openings.faults);
+    report.warnings.extend(openings.warnings);
     Ok(report)
 }
 
@@ -108,12 +118,11 @@ fn list_files(folder: &Path, files: &mut Vec<PathBuf>) -> Result<()> {
 }
 
 /// Checks one Rust file and returns how many lines of it count towards its crate.
-fn check_rust(name: &str, text: &str, report: &mut Report) -> usize {
-    let source = Source::parse(text);
-    if !text.starts_with("//!") {
+fn check_rust(name: &str, source: &Source, report: &mut Report) -> usize {
+    if !source.lines().first().is_some_and(|line| line.starts_with("//!")) {
         report.faults.push(format!("{name}:1: a file opens with `//!` and what it is for"));
     }
-    check_lines(name, &source, report);
+    check_lines(name, source, report);
     for function in source.functions() {
         let lines = function.last_line - function.first_line + 1;
         if lines > FUNCTION_LINES_MAX {
@@ -197,7 +206,7 @@ mod tests {
 
     fn faults_of(text: &str) -> Vec<String> {
         let mut report = Report::default();
-        check_rust("a.rs", text, &mut report);
+        check_rust("a.rs", &Source::parse(text), &mut report);
         check_paths("a.rs", text, &mut report);
         report.faults
     }
@@ -235,16 +244,17 @@ mod tests {
     #[test]
     fn a_large_file_gets_a_warning() {
         let mut report = Report::default();
-        check_rust("a.rs", &format!("//! a\n{}", "// x\n".repeat(500)), &mut report);
+        let text = format!("//! a\n{}", "// x\n".repeat(500));
+        check_rust("a.rs", &Source::parse(&text), &mut report);
         assert_eq!((report.faults.len(), report.warnings.len()), (0, 1));
     }
 
     #[test]
     fn a_test_file_does_not_count() {
         let mut report = Report::default();
-        let text = format!("//! a\n{}", "// x\n".repeat(2000));
-        assert_eq!(check_rust("core/a/src/b/tests.rs", &text, &mut report), 0);
-        assert_eq!(check_rust("core/a/tests/c.rs", &text, &mut report), 0);
+        let source = Source::parse(&format!("//! a\n{}", "// x\n".repeat(2000)));
+        assert_eq!(check_rust("core/a/src/b/tests.rs", &source, &mut report), 0);
+        assert_eq!(check_rust("core/a/tests/c.rs", &source, &mut report), 0);
         assert!(report.faults.is_empty());
     }
 

@@ -4,19 +4,19 @@ use std::io::{self, BufRead, Read};
 
 use millstream_storage::StorageError;
 
-/// How much is read at once when little is asked for.
+/// Bytes that are read at once for a small request.
 const BUFFER_BYTES: usize = 64 << 10;
 
 /// Reads through a buffer that can be looked into as far as one likes, and knows how far it is.
 pub(crate) struct Buffered<R> {
     input: R,
     buffer: Vec<u8>,
-    /// What is read and not taken: `buffer[start..end]`.
+    /// The bytes that are read and not taken: `buffer[start..end]`.
     start: usize,
     end: usize,
-    /// How many bytes were taken.
+    /// Number of bytes that were taken.
     position: u64,
-    /// What the file system said, if it could not be read.
+    /// The error of the file system, if it could not be read.
     failure: Option<StorageError>,
 }
 
@@ -29,12 +29,12 @@ impl<R: Read> Buffered<R> {
         self.input
     }
 
-    /// How many bytes were taken.
+    /// Number of bytes that were taken.
     pub(crate) const fn position(&self) -> u64 {
         self.position
     }
 
-    /// What the file system said, if it could not be read.
+    /// The error of the file system, if it could not be read.
     #[cfg(feature = "decompression")]
     pub(crate) const fn take_failure(&mut self) -> Option<StorageError> {
         self.failure.take()

@@ -1,4 +1,4 @@
-//! What kind of bytes a file holds, by how it begins.
+//! Recognizes the content of a file by its first bytes.
 //!
 //! Compressed files are recognised whatever their name. Everything else is taken for text, except
 //! what would be read as text in silence and be wrong: UTF-16, UTF-32 and archives.
@@ -7,13 +7,13 @@ use std::fmt;
 
 use millstream_storage::FilePath;
 
-/// How many bytes of a file tell what it is, if it has so many.
+/// Number of first bytes that suffice to recognize a file.
 pub(crate) const TELLING_BYTES: usize = 512;
 
 /// The mark that some programs put before UTF-8.
 pub(crate) const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
-/// What is wrong with a file that ends too early.
+/// The fault of a file that ends too early.
 pub(crate) const CUT_OFF: &str = "the file ends within its compressed data: it was cut off, or is \
                                   still being written";
 
@@ -40,7 +40,7 @@ impl fmt::Display for Compression {
 impl Compression {
     const ALL: [Self; 4] = [Self::Gzip, Self::Zstd, Self::Bzip2, Self::Xz];
 
-    /// How one of its members begins.
+    /// The first bytes of one of its members.
     const fn magic(self) -> &'static [u8] {
         match self {
             Self::Gzip => b"\x1f\x8b\x08",
@@ -85,7 +85,7 @@ impl Compression {
     }
 }
 
-/// What follows the beginning of a bzip2 stream: a block, or the end of an empty one.
+/// The bytes after the beginning of a bzip2 stream: a block, or the end of an empty one.
 const BZIP2_BLOCKS: [[u8; 6]; 2] =
     [[0x31, 0x41, 0x59, 0x26, 0x53, 0x59], [0x17, 0x72, 0x45, 0x38, 0x50, 0x90]];
 
@@ -94,7 +94,7 @@ pub(crate) fn is_skippable_frame(bytes: &[u8]) -> bool {
     matches!(bytes, [0x50..=0x5f, 0x2a, 0x4d, 0x18, ..])
 }
 
-/// What else files begin with that is no text, where, and what it is.
+/// The first bytes of other files that are no text, their offset, and the name of the kind.
 const NOT_READ: [(usize, &[u8], &str); 9] = [
     (0, b"PK\x03\x04", "a zip archive"),
     (0, b"PK\x05\x06", "an empty zip archive"),
@@ -107,7 +107,7 @@ const NOT_READ: [(usize, &[u8], &str); 9] = [
     (257, b"ustar", "a tar archive"),
 ];
 
-/// What a file holds.
+/// The content of a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Content {
     /// Bytes to be read as they are, from this place on: a byte order mark is left out.
@@ -118,12 +118,13 @@ pub(crate) enum Content {
     CutOff(Compression),
     /// Text in an encoding that is not read.
     Encoded(&'static str),
-    /// Something that is not read.
+    /// Content that is not read.
     NotRead(&'static str),
 }
 
 impl Content {
-    /// What a file holds that begins with `bytes`: [`TELLING_BYTES`] of them, or all there are.
+    /// The content of a file that begins with `bytes`: [`TELLING_BYTES`] of them, or the whole
+    /// file.
     pub(crate) fn of(bytes: &[u8], path: &FilePath) -> Self {
         if let Some(format) = Compression::ALL.into_iter().find(|format| format.begins(bytes)) {
             return Self::Compressed(format);

@@ -73,7 +73,7 @@ pub struct CsvDecoder<T> {
     out: PhantomData<fn() -> T>,
 }
 
-/// How the parser got on with some bytes.
+/// The progress of the parser over some bytes.
 enum Parsed {
     /// A record has ended.
     Record,

@@ -5,7 +5,7 @@
 //! and xz, which fill up blocks of tapes and the like. A member that is cut off or damaged is an
 //! error, never a short read.
 //!
-//! What a member may ask for in memory is limited, as its header can demand any amount.
+//! The memory of a member is limited, as its header can demand any amount.
 
 use std::io::{self, BufRead, ErrorKind, Read};
 use std::mem;
@@ -19,7 +19,7 @@ use crate::file::content::{CUT_OFF, Compression, is_skippable_frame};
 /// The largest window of zstd and the largest dictionary of xz: as much as `zstd --long` needs, and
 /// twice as much as `xz -9`.
 const WINDOW_BYTES_MAX: u64 = 128 << 20;
-/// What xz is granted, in KiB: the dictionary and what is needed beside it.
+/// Memory limit of xz in KiB: the dictionary and the rest of the decoder.
 const XZ_KIB_MAX: u32 = (128 << 10) + 1024;
 
 /// Why compressed bytes could not be read on.
@@ -27,7 +27,7 @@ const XZ_KIB_MAX: u32 = (128 << 10) + 1024;
 #[error("{reason}")]
 pub(crate) struct DecompressError {
     pub(crate) format: Compression,
-    /// How much of the compressed bytes was taken.
+    /// Number of compressed bytes that were taken.
     pub(crate) at: u64,
     pub(crate) reason: String,
 }
@@ -148,7 +148,7 @@ impl<R: Read> Decompressor<R> {
         Ok(input.position() - begun)
     }
 
-    /// What an error means: the input's own, or something about its bytes.
+    /// Tells an error of the input from a fault of its bytes.
     fn explain(&mut self, error: &io::Error) -> io::Error {
         let format = self.format;
         let mut at = 0;

@@ -14,10 +14,10 @@ use millstream_storage::{
 use crate::file::input::may_be_compressed;
 use crate::file::{FileError, FileRange, FileSplit, PATIENCE, say};
 
-/// How many directories deep files are looked for.
+/// Largest depth of directories in which files are looked for.
 const DEPTH_MAX: usize = 64;
 
-/// How often in a row a watched directory may at least be away.
+/// Number of failed listings in a row that a watched directory may have at least.
 const LOOKS_MAX: u32 = 3;
 
 /// Small files go together into one split up to this size and this number: a split costs a round
@@ -35,7 +35,7 @@ struct Unread {
 }
 
 impl Unread {
-    /// How much of it goes into a split, which never lies in two blocks.
+    /// Bytes of a split, which never lies in two blocks.
     fn next_bytes(&self, split_bytes: Option<u64>) -> u64 {
         let left = self.len - self.start;
         let Some(split_bytes) = split_bytes else { return left };
@@ -44,7 +44,7 @@ impl Unread {
     }
 }
 
-/// What tells one version of a file from another.
+/// The version of a file.
 type Version = (SystemTime, u64);
 
 /// A version of a file that was handed out.
@@ -67,10 +67,10 @@ pub struct FileEnumerator {
     unread: VecDeque<Unread>,
     /// The files that were there at the last looks, each with the version that was handed out.
     seen: HashMap<FilePath, Seen>,
-    /// How often in a row the directory could not be listed, and since when.
+    /// Number of failed listings in a row, and the time of the first.
     failing: Option<(u32, Instant)>,
     has_listed: bool,
-    /// How many names were left out at the last look.
+    /// Number of names that the last look left out.
     left_out: usize,
 }
 
@@ -209,11 +209,11 @@ impl SplitEnumerator for FileEnumerator {
     }
 }
 
-/// What was found under a path.
+/// The entries that were found under a path.
 #[derive(Debug, Default)]
 struct Listing {
     files: Vec<FileStatus>,
-    /// What is neither a file nor a directory, and links that lead nowhere or in a circle.
+    /// Devices, pipes and the like, and links that lead nowhere or in a circle.
     left_out: Vec<FilePath>,
 }
 

@@ -17,16 +17,16 @@ use crate::file::{FileError, FileRange, FileSplit, PATIENCE, say};
 use crate::handover::{Intake, Outlet, Taken, handover};
 use crate::lines::{Chunk, CutError, LineCutter, Part};
 
-/// How many buffers may wait to be used again.
+/// Number of buffers that may wait to be used again.
 const SPARE_BUFFERS_MAX: usize = 4;
-/// How much of a file its head is looked for in at first.
+/// Bytes of a file in which its head is looked for at first.
 const HEAD_BYTES: usize = 4 << 10;
-/// How long the files of one split are waited for that are gone, where the directory is there.
+/// Patience with missing files of a split whose directory exists.
 const GONE_PATIENCE: Duration = Duration::from_secs(2);
-/// How often one looks whether a file is back.
+/// Pause between two looks for a missing file.
 const GONE_RETRY: Duration = Duration::from_millis(100);
 
-/// How files are read.
+/// The settings for reading files.
 #[derive(Debug, Clone)]
 pub(crate) struct ReadOptions {
     pub(crate) record_bytes_max: usize,
@@ -248,7 +248,7 @@ impl Fetcher {
     }
 }
 
-/// What stands for a file in messages about its records.
+/// The name of a file in messages about its records.
 fn origin(path: &FilePath) -> Arc<Path> {
     path.local().map_or_else(|| PathBuf::from(path.to_string()).into(), Arc::from)
 }

@@ -1,4 +1,4 @@
-//! What turns bytes of a file into records.
+//! Formats: decoders that turn bytes of a file into records.
 
 use std::fmt;
 use std::marker::PhantomData;
@@ -25,7 +25,7 @@ pub trait Format: Send + Sync + 'static {
         true
     }
 
-    /// What must be known of a file's beginning to read the rest.
+    /// The part of a file's beginning that is needed to read the rest.
     fn head(&self) -> Head {
         Head::None
     }
@@ -69,13 +69,13 @@ pub struct BadRecord {
     pub file: String,
     /// Where in it the record begins.
     pub offset: u64,
-    /// What was wrong.
+    /// The fault.
     pub reason: String,
     /// The record as it was read.
     pub bytes: Vec<u8>,
 }
 
-/// How much of a bad record a message shows.
+/// Bytes of a bad record that a message shows.
 const SHOWN_BYTES_MAX: usize = 80;
 
 impl fmt::Display for BadRecord {

@@ -5,8 +5,8 @@
 
 use csv_core::ReadRecordResult;
 
-/// What a format needs of a file's beginning. Each range of the file is preceded by a chunk with
-/// the whole head ([`Chunk::is_head`](crate::Chunk::is_head)); records begin behind it.
+/// The part of a file's beginning that a format needs. Each range of the file is preceded by a
+/// chunk with the whole head ([`Chunk::is_head`](crate::Chunk::is_head)); records begin behind it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Head {
     /// Nothing.
@@ -15,7 +15,7 @@ pub enum Head {
     Line,
     /// The first record of CSV; blank lines before it belong to the head.
     CsvRecord {
-        /// What separates fields.
+        /// The separator of fields.
         delimiter: u8,
     },
 }

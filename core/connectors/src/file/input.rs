@@ -39,7 +39,7 @@ impl Read for Input {
 pub(crate) enum Text {
     /// The file's own bytes.
     Plain(Buffered<Input>),
-    /// What they hold.
+    /// The content of a compressed file.
     #[cfg(feature = "decompression")]
     Decompressed(Box<Buffered<Decompressor<Input>>>),
 }
@@ -104,7 +104,7 @@ impl Text {
         matches!(self, Self::Plain(_))
     }
 
-    /// How many bytes of text were taken, a mark included.
+    /// Number of bytes of text that were taken, a mark included.
     pub(crate) fn position(&self) -> u64 {
         match self {
             Self::Plain(text) => text.position(),

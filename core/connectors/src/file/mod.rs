@@ -37,10 +37,10 @@ use crate::file::place::settled;
 use crate::file::reader::FileReader;
 use crate::lines::LINE_BYTES_MAX;
 
-/// How large a split is unless the user says otherwise: small enough that subtasks end together.
+/// Default size of a split: small enough that subtasks end together.
 const SPLIT_BYTES: u64 = 16 << 20;
 
-/// How long a watched directory that cannot be listed is waited for, and its files.
+/// Patience with a watched directory that cannot be listed, and with its files.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Why a file source failed.
@@ -63,9 +63,9 @@ pub enum FileError {
     NotBack {
         /// The directory.
         path: FilePath,
-        /// How long.
+        /// The time of waiting.
         seconds: u64,
-        /// What was said at last.
+        /// The last error.
         #[source]
         source: Box<Self>,
     },
@@ -124,9 +124,9 @@ pub enum FileError {
         path: FilePath,
         /// Its format.
         format: String,
-        /// How far the compressed bytes were read.
+        /// Number of compressed bytes that were read.
         at: u64,
-        /// What is wrong.
+        /// The fault.
         reason: String,
     },
     /// Text in units of more than one byte.
@@ -145,7 +145,7 @@ pub enum FileError {
     NotText {
         /// The file.
         path: FilePath,
-        /// What it is.
+        /// The kind of content.
         what: &'static str,
     },
     /// The thread that read died; its panic message is in the process's log.
@@ -153,7 +153,7 @@ pub enum FileError {
     ReaderDied,
 }
 
-/// What becomes of a record that does not parse. To get it as a value instead, see
+/// The treatment of a record that does not parse. To get it as a value instead, see
 /// [`FileSource::keep_bad_records`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum OnBadRecord {
@@ -174,7 +174,7 @@ pub struct FileRange {
     pub(crate) is_cut: bool,
 }
 
-/// What a reader reads at a time: a piece of one large file, or several small files.
+/// The unit of a reader's work: a piece of one large file, or several small files.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FileSplit {
     pub(crate) ranges: Vec<FileRange>,
@@ -430,7 +430,7 @@ impl<T: Data> FileSource<Csv<T>> {
         self
     }
 
-    /// What separates fields; a comma unless said otherwise.
+    /// Sets the separator of fields; a comma by default.
     #[must_use]
     pub const fn delimiter(mut self, delimiter: u8) -> Self {
         self.format.delimiter = delimiter;
@@ -460,7 +460,7 @@ impl<F: Format> FileSource<F> {
         }
     }
 
-    /// How large the pieces are that files are cut into: 16 MiB unless said otherwise, at least 1.
+    /// Sets the size of splits in bytes: 16 MiB by default, at least 1.
     /// On HDFS no piece lies in two blocks.
     #[must_use]
     pub fn split_bytes(mut self, bytes: u64) -> Self {
@@ -496,7 +496,7 @@ impl<F: Format> FileSource<F> {
         self
     }
 
-    /// What becomes of a record that does not parse: the task fails unless said otherwise.
+    /// Sets the treatment of a record that does not parse: by default the task fails.
     #[must_use]
     pub const fn on_bad_record(mut self, policy: OnBadRecord) -> Self {
         self.on_bad_record = policy;

@@ -15,7 +15,7 @@ use crate::file_sink::{FileSinkError, Places};
 pub struct FileCommitter {
     places: Places,
     suffix: String,
-    /// How many directories this job has made for its output.
+    /// Number of directories that this job has made for its output.
     made: usize,
     claim: Option<Claim>,
 }
@@ -25,13 +25,13 @@ impl FileCommitter {
         Self { places, suffix, made: 0, claim: None }
     }
 
-    /// What the sign of life of a running job does now and then.
+    /// Sweeps by locks or signs, as a running job does now and then.
     #[cfg(test)]
     pub(crate) fn sweep_by_signs(&self) {
         leftovers::sweep(&self.places, leftovers::Evidence::LockOrSign);
     }
 
-    /// What is in the output directory, if it exists.
+    /// The entries of the output directory, if it exists.
     fn present(&self) -> Result<Vec<FileStatus>, FileSinkError> {
         match block_on(self.places.system.list(&self.places.output)) {
             Err(StorageError::NotFound { .. }) => Ok(Vec::new()),

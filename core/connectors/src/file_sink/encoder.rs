@@ -1,4 +1,4 @@
-//! What turns records into the bytes of a file.
+//! Encoders, which turn records into the bytes of a file.
 
 use std::fmt::Display;
 use std::io::Write;
@@ -80,7 +80,7 @@ impl<T: Serialize> Encoder<T> for CsvRecords {
     }
 }
 
-/// What a function writes for each record.
+/// Writes each record by a function.
 #[derive(Debug, Clone, Copy)]
 pub struct RecordsWith<F>(pub(crate) F);
 

@@ -28,7 +28,7 @@ use millstream_storage::{
 
 use crate::file_sink::Places;
 
-/// How hidden directories begin.
+/// The prefix of hidden directories.
 pub(crate) const HIDDEN_PREFIX: &str = ".millstream-";
 const LOCK: &str = "lock";
 const ALIVE: &str = "alive";
@@ -92,13 +92,14 @@ fn give_sign(places: &Places, made: usize) -> Result<(), StorageError> {
     block_on(write_all(&*places.system, &path, CreateOptions::REPLACE, text))
 }
 
-/// How many directories earlier attempts of the job have made for the output, from it upwards.
+/// Number of directories that earlier attempts of the job have made for the output, from it
+/// upwards.
 pub(crate) fn made_before(places: &Places) -> usize {
     let text = block_on(read_all(&*places.system, &places.hidden.join(ALIVE), 32)).ok();
     text.and_then(|text| String::from_utf8(text).ok()?.trim().parse().ok()).unwrap_or(0)
 }
 
-/// What names this start of this machine.
+/// The id of this start of this machine.
 fn boot_id() -> Option<Vec<u8>> {
     fs::read("/proc/sys/kernel/random/boot_id").ok()
 }
@@ -113,7 +114,7 @@ fn lock(hidden: &Path) -> std::io::Result<File> {
     Ok(file)
 }
 
-/// What the lock of a hidden directory says of its owner.
+/// The owner of a hidden directory, by its lock.
 #[derive(Debug, PartialEq, Eq)]
 enum Owner {
     Lives,
@@ -141,7 +142,7 @@ fn is_sign_old(system: &dyn FileSystem, hidden: &FilePath, ours: &FilePath) -> b
     age.is_some_and(|age| age.is_ok_and(|age| age > DEAD_AFTER))
 }
 
-/// What may show that an attempt is dead.
+/// The signs by which an attempt may be known as dead.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Evidence {
     Lock,
@@ -172,7 +173,7 @@ pub(crate) fn sweep(places: &Places, evidence: Evidence) {
     }
 }
 
-/// How many directories are missing, from the output upwards.
+/// Number of directories that are missing, from the output upwards.
 pub(crate) fn missing(places: &Places) -> usize {
     let mut directory = Some(places.output.clone());
     let mut missing = 0;

@@ -36,7 +36,7 @@ use crate::file_sink::encoder::{CsvRecords, DisplayLines, Encoder, JsonLines, Re
 use crate::file_sink::leftovers::HIDDEN_PREFIX;
 use crate::file_sink::writer::{FileWriter, FinishedFile};
 
-/// How large a file gets before the next one is begun, unless the user says otherwise.
+/// Default size of a file before the next one is begun.
 const ROLL_BYTES: u64 = 128 << 20;
 
 /// The longest suffix. A file's name may have 255 bytes, and what comes before needs up to 44.
@@ -190,7 +190,7 @@ impl FileSink<()> {
         FileSink::with_encoder(directory, CsvRecords)
     }
 
-    /// What `write` adds to the buffer for each record, line end included.
+    /// Makes a sink whose function writes each record to the buffer, line end included.
     ///
     /// ```
     /// use std::io::Write;
@@ -292,13 +292,13 @@ fn check_suffix(suffix: &str, directory: &FilePath) -> Result<()> {
 #[derive(Debug, Clone)]
 pub(crate) struct Places {
     pub(crate) system: Arc<dyn FileSystem>,
-    /// What the user named.
+    /// The output directory that the user named.
     pub(crate) output: FilePath,
-    /// What attempts of this job write to.
+    /// The hidden directory of the attempts of this job.
     pub(crate) hidden: FilePath,
-    /// What this attempt writes to.
+    /// The directory of this attempt.
     pub(crate) attempt: FilePath,
-    /// How the names of published files begin.
+    /// The prefix of published files.
     prefix: String,
 }
 

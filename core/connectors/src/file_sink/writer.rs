@@ -12,9 +12,9 @@ use serde::{Deserialize, Serialize};
 use crate::file_sink::encoder::Encoder;
 use crate::file_sink::{FileSinkError, Places, Rolling};
 
-/// How much is gathered before it is written.
+/// Bytes that are gathered before they are written.
 const BUFFER_BYTES: usize = 256 << 10;
-/// How many files may be completed beside the one that is written.
+/// Number of files that may be completed beside the one that is written.
 const CLOSING_MAX: usize = 4;
 
 /// A file that a writer has completed, as its committer is told of it.
@@ -124,7 +124,7 @@ impl Closing {
 }
 
 impl Places {
-    /// What it means that a file of this attempt is not there.
+    /// The error for a missing file of this attempt.
     fn unless_gone(&self, error: StorageError) -> FileSinkError {
         match error {
             StorageError::NotFound { .. } => {

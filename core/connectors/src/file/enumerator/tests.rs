@@ -1,4 +1,4 @@
-//! How files are found and cut.
+//! Tests of finding files and cutting them into splits.
 
 use std::fs;
 use std::os::unix::fs::symlink;
