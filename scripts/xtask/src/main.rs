@@ -8,6 +8,7 @@
 
 mod ci;
 mod claims;
+mod errors;
 mod features;
 mod layers;
 mod source;

@@ -1,5 +1,6 @@
 //! Holds every file to its budgets: size, line width, function length, module docs, and words
-//! that must not be in the repository; pages are held to their tests by [`claims`].
+//! that must not be in the repository; pages are held to their tests by [`claims`], error texts to
+//! their own words by [`errors`].
 //!
 //! Tests do not count towards the size of a file or of a crate: a trailing `#[cfg(test)] mod
 //! tests`, a file `tests.rs`, and whatever lies in a folder `tests/`. Function length and line
@@ -13,6 +14,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 
 use crate::claims;
+use crate::errors;
 use crate::source::{Source, is_name};
 
 /// Above this a file is worth a warning.
@@ -114,6 +116,7 @@ fn check_rust(name: &str, text: &str, report: &mut Report) -> usize {
         report.faults.push(format!("{name}:1: a file opens with `//!` and what it is for"));
     }
     check_lines(name, &source, report);
+    report.faults.extend(errors::check(name, text));
     for function in source.functions() {
         let lines = function.last_line - function.first_line + 1;
         if lines > FUNCTION_LINES_MAX {
