@@ -122,7 +122,7 @@ async fn the_last_failure_stays_the_root_exception_after_a_restart() {
         (exceptions["root-exception"].clone(), exceptions["timestamp"].clone())
     };
     assert_eq!(root().await, (Value::Null, Value::Null));
-    world.factory.master(job).fail();
+    world.factory.master(job).restart();
     let failed = root().await;
     assert!(failed.0.as_str().unwrap().contains("probe failure"), "{failed:?}");
     world.factory.master(job).set(JobStatus::Running);

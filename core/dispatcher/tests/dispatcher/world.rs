@@ -63,6 +63,12 @@ impl FakeJobMaster {
         self.set(JobStatus::Failed);
     }
 
+    /// Fails and is about to run again.
+    pub fn restart(&self) {
+        self.publish(|details| details.exceptions = vec![exception()]);
+        self.set(JobStatus::Restarting);
+    }
+
     /// Ends without a word.
     pub fn die(&self) {
         self.publisher.lock().unwrap().take();
