@@ -380,6 +380,19 @@ fn options_behind_the_program_are_named() {
     assert!(text.contains("for '--parallelism <number>': it is no number"), "{text}");
 }
 
+#[test]
+fn options_of_clusters_are_named_when_a_job_has_no_use_for_them() {
+    let server = Server::start(&ACCEPTS);
+    let options = ["-d", "-D", "taskmanager.numberOfTaskSlots=4", "-D", "pipeline.name=x"];
+    let output = run(&server, &options, "once");
+    assert_eq!(
+        String::from_utf8(output.stderr).unwrap(),
+        "warning: -D taskmanager.numberOfTaskSlots: this belongs to the cluster and has no effect \
+         on a job in a running one\n"
+    );
+    assert_eq!(output.status.code(), Some(0));
+}
+
 /// Runs a command whose output goes somewhere else.
 fn printing_to(target: &str, arguments: &[&str]) -> Output {
     let file = std::fs::File::options().write(true).open(target).unwrap();
