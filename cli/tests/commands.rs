@@ -463,7 +463,7 @@ fn records_that_were_dropped_are_told() {
     let state = r#"{"state":"FINISHED","duration":7,"vertices":[{"id":"a"},{"id":"b"}]}"#;
     server.answer("GET /v1/jobs/", state);
     let metrics =
-        r#"[{"id":"numRecordsDropped","sum":1000},{"id":"user.numRecordsDropped","sum":234.0}]"#;
+        r#"[{"id":"numRecordsDropped","sum":1234.0},{"id":"numRecordsReplaced","sum":0.0}]"#;
     let shared = Arc::clone(&server.script);
     // The path has the job's id in it, which is drawn by the command.
     shared.lock().unwrap().metrics = Some(metrics.to_owned());
@@ -474,7 +474,7 @@ fn records_that_were_dropped_are_told() {
             Program execution finished
             Job with JobID ID has finished.
             Job Runtime: 7 ms
-            Records dropped: 2,468
+            Records dropped: 2,468 (numRecordsDropped)
             exit code Some(0)
         "#]],
     );

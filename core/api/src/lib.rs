@@ -51,8 +51,8 @@ pub use source::{
 pub use stage::{ErasedStage, Outputs, Stage, erase, reveal};
 pub use stream::{Function, Stream, StreamSink};
 pub use task::{
-    Counter, EventMailbox, EventSender, InputChannel, InputContext, OperatorContext,
-    RECORDS_DROPPED, Step, TaskBody, TaskContext,
+    Counter, EventMailbox, EventSender, InputChannel, InputContext, OperatorContext, Step,
+    TaskBody, TaskContext,
 };
 pub use writer::{WriterContext, sources, targets};
 

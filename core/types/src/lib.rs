@@ -5,6 +5,7 @@
 
 mod artifact;
 mod cause;
+pub mod counters;
 mod escape;
 mod hex;
 pub mod ids;
