@@ -87,23 +87,23 @@ fn fields(text: &str) -> Option<[&str; 3]> {
 }
 
 #[cfg(test)]
+#[path = "reference/mod.rs"]
+mod reference;
+
+#[cfg(test)]
 mod tests {
     use std::collections::BTreeMap;
     use std::fmt::Write;
     use std::path::Path;
-    use std::process::Command;
 
     use millstream::testing;
 
+    use super::reference::{hold_to_awk, random};
     use super::*;
 
     /// Three files of 2,000 lines, some of them malformed.
     fn make_logs(directory: &Path) {
-        let mut random = 7_u64;
-        let mut below = |limit: u64| {
-            random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
-            (random >> 33) % limit
-        };
+        let mut below = random(7);
         for file in 0..3 {
             let mut log = String::new();
             for _ in 0..2_000 {
@@ -131,19 +131,6 @@ mod tests {
         }
     }
 
-    /// Runs awk over the same files: lines of traffic and malformed lines, sorted.
-    fn reference(directory: &Path) -> Vec<String> {
-        let mut awk = Command::new("awk");
-        awk.arg("-f").arg(concat!(env!("CARGO_MANIFEST_DIR"), "/reference/access_log.awk"));
-        awk.args((0..3).map(|file| directory.join(format!("{file}.log")))).env("LC_ALL", "C");
-        let output = awk.output().unwrap();
-        assert!(output.status.success(), "{output:?}");
-        let mut lines: Vec<String> =
-            String::from_utf8(output.stdout).unwrap().lines().map(str::to_owned).collect();
-        lines.sort();
-        lines
-    }
-
     /// The last update of each path and status, and the malformed lines, as the reference has them.
     fn run(logs: &Path, parallelism: u32, mode: RuntimeMode) -> Vec<String> {
         let mut env = testing::environment();
@@ -165,25 +152,13 @@ mod tests {
             format!("traffic {path},{status},{requests},{bytes}")
         });
         let malformed = bad.take().into_iter().map(|line| format!("malformed {line}"));
-        let mut lines: Vec<String> = traffic.chain(malformed).collect();
-        lines.sort();
-        lines
+        traffic.chain(malformed).collect()
     }
 
     #[test]
     fn traffic_is_what_awk_counts_in_both_modes_at_every_parallelism() {
-        let directory = std::env::temp_dir().join(format!("access-log-{}", std::process::id()));
-        std::fs::create_dir_all(&directory).unwrap();
-        make_logs(&directory);
-        let expected = reference(&directory);
-        assert!(expected.iter().filter(|line| line.starts_with("malformed")).count() > 500);
-        for parallelism in [1, 4] {
-            for mode in [RuntimeMode::Batch, RuntimeMode::Streaming] {
-                let got = run(&directory, parallelism, mode);
-                assert!(got == expected, "{mode:?} at parallelism {parallelism}: {got:#?}");
-            }
-        }
-        std::fs::remove_dir_all(directory).unwrap();
+        let lines = hold_to_awk("access_log", make_logs, run);
+        assert!(lines.iter().filter(|line| line.starts_with("malformed")).count() > 500);
     }
 
     #[test]

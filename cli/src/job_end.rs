@@ -1,9 +1,10 @@
 //! What is told of a job that has ended: why it failed, and what is missing in its results.
 
-use millstream_types::{CauseKind, Escaped, JobId};
+use std::collections::BTreeMap;
+
+use millstream_types::{CauseKind, Escaped, JobId, counters};
 use serde_json::Value;
 
-use crate::progress::grouped;
 use crate::rest::RestClient;
 
 /// Failures whose detail is what the process wrote last.
@@ -12,35 +13,25 @@ const ENDS_OF_PROCESSES: [CauseKind; 5] =
 /// So many of those lines are shown.
 const LINES_SHOWN_MAX: usize = 10;
 
-/// Counters that tell of records which are not in the results as they came, and what to call them.
-const LEFT_OUT: [(&str, &str); 2] =
-    [("numRecordsDropped", "Records dropped"), ("numRecordsReplaced", "Records replaced")];
-
-/// How many records sources and operators have dropped or replaced; lines for those above zero.
+/// What sources and functions have left out of a job's results; a line for each sort.
 pub(crate) async fn left_out(client: &RestClient, job: JobId, details: &Value) -> Vec<String> {
     let vertices = details.get("vertices").and_then(Value::as_array).into_iter().flatten();
     let vertices = vertices.filter_map(|vertex| vertex.get("id")?.as_str());
-    let names: Vec<String> =
-        LEFT_OUT.iter().map(|(name, _)| format!("{name},user.{name}")).collect();
-    let mut sums = [0_u64; LEFT_OUT.len()];
+    let names = counters::LEFT_OUT.map(|(name, _)| name);
+    let mut sums: BTreeMap<String, u64> = BTreeMap::new();
     for vertex in vertices {
         let path = format!("/v1/jobs/{job}/vertices/{vertex}/subtasks/metrics");
         let query = format!("{path}?get={}&agg=sum", names.join(","));
         // The job's end is known; a number that is not there changes nothing about it.
         let Ok(metrics) = client.get(&query).await else { continue };
         for metric in metrics.as_array().into_iter().flatten() {
-            let id = metric.get("id").and_then(Value::as_str).unwrap_or_default();
+            let name = metric.get("id").and_then(Value::as_str).unwrap_or_default();
             let sum = metric.get("sum").and_then(Value::as_f64).unwrap_or(0.0);
-            let name = id.trim_start_matches("user.");
-            for (total, (known, _)) in sums.iter_mut().zip(LEFT_OUT) {
-                if name == known {
-                    *total = total.saturating_add(whole(sum));
-                }
-            }
+            let total = sums.entry(name.to_owned()).or_default();
+            *total = total.saturating_add(whole(sum));
         }
     }
-    let lines = sums.iter().zip(LEFT_OUT).filter(|(sum, _)| **sum > 0);
-    lines.map(|(sum, (_, words))| format!("{words}: {}", grouped(*sum))).collect()
+    counters::left_out(|name| sums.get(name).copied().unwrap_or(0)).collect()
 }
 
 #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "casts saturate")]

@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::io::{IsTerminal as _, Write as _};
 use std::time::{Duration, Instant};
 
+use millstream_types::counters::grouped;
 use millstream_types::{Escaped, ExecutionState, JobStatus};
 use serde_json::Value;
 
@@ -129,19 +130,6 @@ fn records(details: &Value) -> u64 {
     metrics.map(|m| count(m, "read-records").max(count(m, "write-records"))).max().unwrap_or(0)
 }
 
-/// `1234567` as `1,234,567`.
-pub(crate) fn grouped(number: u64) -> String {
-    let digits = number.to_string();
-    let mut text = String::with_capacity(digits.len() * 4 / 3);
-    for (at, digit) in digits.chars().enumerate() {
-        if at > 0 && (digits.len() - at).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text
-}
-
 #[cfg(test)]
 mod tests {
     use serde_json::json;
@@ -189,11 +177,6 @@ mod tests {
             |seconds| progress.news_of_waiting(start + Duration::from_secs(seconds), &details);
         let heard = [news(0), news(1), news(4), news(9)].map(|news| news.is_some());
         assert_eq!(heard, [false, false, true, false]);
-    }
-
-    #[test]
-    fn numbers_are_grouped() {
-        assert_eq!([0, 999, 1_000, 12_345_678].map(grouped), ["0", "999", "1,000", "12,345,678"]);
     }
 
     #[test]

@@ -50,6 +50,9 @@ pub(crate) fn run(arguments: &RunArguments) -> Result<ExitCode> {
         return yarn::application::run(arguments, &configuration, &properties);
     }
     let job_settings = settings::job_settings(&configuration, &properties, &arguments.program)?;
+    if target != Target::YarnPerJob {
+        settings::hint_at_options_of_clusters(&arguments.cluster.properties);
+    }
     // Flink's default of this option is for clusters; its command line waits unless told not to.
     let set_detached = configuration.text(options::EXECUTION_ATTACHED.key()).is_some()
         && !configuration.get(&options::EXECUTION_ATTACHED)?;

@@ -75,6 +75,19 @@ pub(crate) fn job_settings(
     Ok(request.settings(configuration)?)
 }
 
+/// Names the options of a request that a running cluster has read when it started.
+pub(crate) fn hint_at_options_of_clusters(properties: &[String]) {
+    let keys = properties.iter().filter_map(|property| property.split_once('='));
+    let keys: Vec<&str> =
+        keys.map(|(key, _)| key.trim()).filter(|key| options::is_of_clusters(key)).collect();
+    if !keys.is_empty() {
+        console::warn(format_args!(
+            "-D {}: this belongs to the cluster and has no effect on a job in a running one",
+            keys.join(", -D ")
+        ));
+    }
+}
+
 /// Says that options after the program are the program's, if some look as if they were ours.
 fn hint_at_misplaced(program: &ProgramArguments) {
     let misplaced = program.misplaced();

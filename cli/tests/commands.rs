@@ -380,6 +380,19 @@ fn options_behind_the_program_are_named() {
     assert!(text.contains("for '--parallelism <number>': it is no number"), "{text}");
 }
 
+#[test]
+fn options_of_clusters_are_named_when_a_job_has_no_use_for_them() {
+    let server = Server::start(&ACCEPTS);
+    let options = ["-d", "-D", "taskmanager.numberOfTaskSlots=4", "-D", "pipeline.name=x"];
+    let output = run(&server, &options, "once");
+    assert_eq!(
+        String::from_utf8(output.stderr).unwrap(),
+        "warning: -D taskmanager.numberOfTaskSlots: this belongs to the cluster and has no effect \
+         on a job in a running one\n"
+    );
+    assert_eq!(output.status.code(), Some(0));
+}
+
 /// Runs a command whose output goes somewhere else.
 fn printing_to(target: &str, arguments: &[&str]) -> Output {
     let file = std::fs::File::options().write(true).open(target).unwrap();
@@ -450,7 +463,7 @@ fn records_that_were_dropped_are_told() {
     let state = r#"{"state":"FINISHED","duration":7,"vertices":[{"id":"a"},{"id":"b"}]}"#;
     server.answer("GET /v1/jobs/", state);
     let metrics =
-        r#"[{"id":"numRecordsDropped","sum":1000},{"id":"user.numRecordsDropped","sum":234.0}]"#;
+        r#"[{"id":"numRecordsDropped","sum":1234.0},{"id":"numRecordsReplaced","sum":0.0}]"#;
     let shared = Arc::clone(&server.script);
     // The path has the job's id in it, which is drawn by the command.
     shared.lock().unwrap().metrics = Some(metrics.to_owned());
@@ -461,7 +474,7 @@ fn records_that_were_dropped_are_told() {
             Program execution finished
             Job with JobID ID has finished.
             Job Runtime: 7 ms
-            Records dropped: 2,468
+            Records dropped: 2,468 (numRecordsDropped)
             exit code Some(0)
         "#]],
     );

@@ -154,11 +154,12 @@ impl Vigil {
     ) -> Step {
         let id = self.id;
         let error = match heard {
-            Ok(report) if deployer::is_over(&report) => return Step::Leave(Ok(Box::new(report))),
-            Ok(_) => {
+            Ok(report) => {
                 self.answered = now;
                 return match self.trouble.take() {
+                    // If it is over, the next look finds that.
                     Some(_) => Step::Say(format!("the ResourceManager answers again about {id}")),
+                    None if deployer::is_over(&report) => Step::Leave(Ok(Box::new(report))),
                     None => Step::Stay,
                 };
             }
@@ -272,7 +273,10 @@ mod tests {
         let back = said(vigil.on_yarn(at(36_060), running()));
         assert!(back.contains("answers again"), "{back}");
         assert!(!said(vigil.on_yarn(at(36_100), silence())).is_empty(), "a second outage is news");
-        let over = vigil.on_yarn(at(36_200), report(YarnApplicationStateProto::Finished));
+        let finished = || report(YarnApplicationStateProto::Finished);
+        let back = said(vigil.on_yarn(at(36_200), finished()));
+        assert!(back.contains("answers again"), "said of the end of an outage too: {back}");
+        let over = vigil.on_yarn(at(36_201), finished());
         assert!(matches!(over, Step::Leave(Ok(_))), "{over:?}");
     }
 

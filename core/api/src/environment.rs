@@ -8,7 +8,7 @@ use std::time::Duration;
 use millstream_graph::{
     JobGraph, JobSettings, NodeKind, RuntimeMode, StreamGraph, StreamNode, plan,
 };
-use millstream_types::{JobId, JobStatus, MaxParallelism};
+use millstream_types::{JobId, JobStatus, MaxParallelism, counters};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -22,7 +22,6 @@ use crate::program::{CoordinatorMaker, OperatorMaker, Program, SourceMaker};
 use crate::source::{ReaderContext, Source};
 use crate::stage::Output;
 use crate::stream::Stream;
-use crate::task::RECORDS_DROPPED;
 
 /// How a job ended.
 ///
@@ -299,9 +298,9 @@ impl Environment {
                 subtask: ctx.task.subtask,
                 parallelism: ctx.task.parallelism,
                 waker: ctx.task.waker.clone(),
-                dropped: ctx.task.counter(RECORDS_DROPPED),
-                replaced: ctx.task.counter("numRecordsReplaced"),
-                skipped: ctx.task.counter("numFilesSkipped"),
+                dropped: ctx.task.counter(counters::RECORDS_DROPPED),
+                replaced: ctx.task.counter(counters::RECORDS_REPLACED),
+                skipped: ctx.task.counter(counters::FILES_SKIPPED),
             })?;
             let splits = coordinated.then(|| SplitRequests {
                 operator: ctx.operator,

@@ -135,7 +135,8 @@ impl<T: Data, S: KeySelector<T> + Sync> KeyedStream<T, S> {
     ///         Ok(())
     ///     })
     /// });
-    /// assert_eq!(lengths.unwrap().last(), Some(&(2, ["to", "be", "to"].map(str::to_owned).into())));
+    /// let all = ["to", "be", "to"].map(str::to_owned).to_vec();
+    /// assert_eq!(lengths.unwrap().last(), Some(&(2, all)));
     /// ```
     pub fn aggregate<A, N, F>(self, uid: &str, init: N, add: F) -> Stream<(S::Key, A)>
     where
@@ -223,7 +224,8 @@ impl<T: Data, S: KeySelector<T> + Sync> KeyedStream<T, S> {
     ///
     /// ```
     /// # use millstream::{prelude::*, testing::run_on};
-    /// let least = run_on([3.5, 1.5, f64::NAN], |prices| prices.key_by(|_| ()).min("least", |p| *p));
+    /// let prices = [3.5, 1.5, f64::NAN];
+    /// let least = run_on(prices, |prices| prices.key_by(|_| ()).min("least", |price| *price));
     /// assert_eq!(least.unwrap(), [((), 3.5), ((), 1.5), ((), 1.5)]);
     /// ```
     pub fn min<V, F>(self, uid: &str, value: F) -> Stream<(S::Key, V)>

@@ -56,8 +56,8 @@ pub use source::{
 pub use stage::{ErasedStage, Outputs, Stage, erase, reveal};
 pub use stream::{Cloneable, Function, Stream, StreamSink};
 pub use task::{
-    Counter, EventMailbox, EventSender, InputChannel, InputContext, OperatorContext,
-    RECORDS_DROPPED, Step, TaskBody, TaskContext, turn,
+    Counter, EventMailbox, EventSender, InputChannel, InputContext, OperatorContext, Step,
+    TaskBody, TaskContext, turn,
 };
 pub use writer::{WriterContext, sources, targets};
 

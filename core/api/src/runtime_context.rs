@@ -1,4 +1,4 @@
-//! What a function can know of the subtask that it runs in, when it is made.
+//! The context of a function that is made in its subtask: numbers, names, counters, states.
 
 use std::ops::Deref;
 
@@ -63,7 +63,7 @@ impl<'a> RuntimeContext<'a> {
         self.task.max_parallelism.get()
     }
 
-    /// How many attempts of this subtask came before this one.
+    /// The number of attempts of this subtask before this one.
     #[must_use]
     pub const fn attempt(&self) -> u32 {
         self.task.attempt

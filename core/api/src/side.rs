@@ -22,7 +22,12 @@ use crate::stage::{ErasedStage, Stage, reveal};
 /// impl KeyedProcess<(), u64> for Ascending {
 ///     type Out = u64;
 ///
-///     fn process(&mut self, n: u64, ctx: &mut Context<'_, ()>, out: &mut Collector<'_, u64>) -> Result<()> {
+///     fn process(
+///         &mut self,
+///         n: u64,
+///         ctx: &mut Context<'_, ()>,
+///         out: &mut Collector<'_, u64>,
+///     ) -> Result<()> {
 ///         if self.0.get(ctx)?.is_some_and(|last| n < *last) {
 ///             return out.emit_to(&LATE, n);
 ///         }

@@ -11,10 +11,6 @@ use millstream_types::{HostId, JobId, MaxParallelism, OperatorId};
 
 use crate::Result;
 
-/// The counter of the records that a source's reader dropped; it is shown together with those that
-/// operators dropped.
-pub const RECORDS_DROPPED: &str = "numRecordsDropped";
-
 /// A counter that user code made; its value is shown with the task's own counters.
 #[derive(Debug, Clone, Default)]
 pub struct Counter(Arc<AtomicI64>);

@@ -32,7 +32,7 @@ pub(crate) struct InProcessHosts {
     hosts: Arc<Controls>,
 }
 
-/// How to tell the hosts that run something.
+/// Commands to the hosts that run something.
 type Controls = Mutex<BTreeMap<HostId, SyncSender<ToControl>>>;
 
 impl InProcessHosts {

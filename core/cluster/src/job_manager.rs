@@ -24,7 +24,7 @@ use millstream_security::{Authority, CLUSTER_LIFETIME, Credentials, Role, Securi
 use millstream_taskmanager::{
     CoordinatorHosts, CoordinatorHostsConfig, HostSettings, LogDirectory, TempDirs,
 };
-use millstream_types::{LeaderEpoch, TaskManagerId, Timestamp};
+use millstream_types::{LeaderEpoch, TaskManagerId, Timestamp, with_sources};
 use tokio::net::TcpListener;
 use tokio::task::{JoinError, JoinHandle};
 use tokio_util::sync::CancellationToken;
@@ -357,7 +357,7 @@ impl Ports {
         let failed = |error: BindError| DaemonError::Bind {
             key: options::REST_BIND_PORT.key(),
             address: address.clone(),
-            reason: error.to_string(),
+            reason: with_sources(&error),
         };
         let ports = configuration.get(&options::REST_BIND_PORT)?;
         let mut rest = RestServer::bind(&address, ports.ports()).await.map_err(failed)?;

@@ -1,4 +1,4 @@
-//! What jobs allocate: nothing per record, and no more and more while a consumer stalls.
+//! Memory of jobs: nothing is allocated per record, and nothing grows while a consumer stalls.
 //!
 //! A program of its own, because it brings an allocator that counts.
 
@@ -17,7 +17,7 @@ use millstream_jobmaster::JobMasterConfig;
 use millstream_soak::scale;
 use millstream_types::Key;
 
-/// How often this process has allocated, and how many bytes it holds.
+/// The number of allocations of this process, and of the bytes that it holds.
 static ALLOCATIONS: AtomicU64 = AtomicU64::new(0);
 static HELD: AtomicU64 = AtomicU64::new(0);
 
@@ -59,7 +59,7 @@ unsafe impl GlobalAlloc for Counting {
 #[global_allocator]
 static COUNTING: Counting = Counting;
 
-/// What is counted is the whole process's, so one test runs at a time.
+/// Held by the one test that runs: the whole process is counted.
 static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
 
 /// Runs jobs in this process, on so many workers.
@@ -86,7 +86,7 @@ fn run(workers: u32, build: impl FnOnce(&mut Environment)) {
     env.execute("test").unwrap();
 }
 
-/// How often a job allocates for each of its records.
+/// The number of a job's allocations for each of its records.
 fn allocations_per_record(build: impl Fn(&mut Environment, u64)) -> f64 {
     let of = |records| {
         let before = ALLOCATIONS.load(Ordering::Relaxed);

@@ -283,6 +283,30 @@ options! {
         "millstream.taskmanager.memory.overhead", default "128 mb";
 }
 
+/// Prefixes of the keys that only the processes of a cluster read, when they start.
+const OF_CLUSTERS: [&str; 14] = [
+    "blob.",
+    "env.",
+    "heartbeat.",
+    "io.tmp.dirs",
+    "jobmanager.bind-host",
+    "jobmanager.memory.",
+    "jobstore.",
+    "millstream.coordinator.",
+    "millstream.taskmanager.",
+    "resourcemanager.",
+    "rest.bind-",
+    "rest.server.",
+    "slotmanager.",
+    "taskmanager.",
+];
+
+/// Whether an option is read where a cluster starts and not where a job does.
+#[must_use]
+pub fn is_of_clusters(key: &str) -> bool {
+    OF_CLUSTERS.iter().any(|prefix| key.starts_with(prefix))
+}
+
 #[cfg(test)]
 mod tests {
     use std::collections::HashSet;
@@ -308,6 +332,18 @@ mod tests {
         for option in ALL {
             let Some(default) = option.default else { continue };
             assert_eq!((option.check)(default), Ok(()), "{}", option.key);
+        }
+    }
+
+    #[test]
+    fn options_of_clusters_are_told_apart() {
+        for prefix in OF_CLUSTERS {
+            assert!(ALL.iter().any(|option| option.key.starts_with(prefix)), "{prefix}");
+        }
+        assert!(is_of_clusters(TASKMANAGER_NUMBER_OF_TASK_SLOTS.key()));
+        for option in ["rest.address", "rest.port", "jobmanager.rpc.address", "parallelism.default"]
+        {
+            assert!(!is_of_clusters(option), "{option}");
         }
     }
 

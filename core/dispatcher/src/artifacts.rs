@@ -53,7 +53,7 @@ pub enum StoreError {
         directory: PathBuf,
     },
     /// The system refused something else.
-    #[error("failed to write to {directory}: {source}")]
+    #[error("failed to write to {directory}")]
     Io {
         /// Where.
         directory: PathBuf,

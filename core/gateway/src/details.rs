@@ -6,7 +6,7 @@ use std::sync::Arc;
 use millstream_graph::JobGraph;
 use millstream_types::{
     ArtifactHash, Escaped, ExecutionState, FailureCause, HostId, JobId, JobStatus, TaskManagerId,
-    Timestamp, VertexId,
+    Timestamp, VertexId, counters,
 };
 use serde::{Deserialize, Serialize};
 
@@ -33,8 +33,28 @@ pub struct TaskMetrics {
     pub buffers_in: u64,
     /// Batches that left to other tasks.
     pub buffers_out: u64,
-    /// Counters that user code made, by name.
+    /// Counters that user code and sources made, by name; see [`TaskMetrics::users`].
     pub user: BTreeMap<String, i64>,
+}
+
+impl TaskMetrics {
+    /// The engine's counter of this name, one of [`counters::LEFT_OUT`].
+    #[must_use]
+    pub fn left_out(&self, name: &str) -> u64 {
+        match name {
+            counters::RECORDS_DROPPED => self.records_dropped,
+            name if counters::is_engines(name) => {
+                self.user.get(name).map_or(0, |count| count.unsigned_abs())
+            }
+            _ => 0,
+        }
+    }
+
+    /// The counters that user code made.
+    pub fn users(&self) -> impl Iterator<Item = (&str, i64)> {
+        let counters = self.user.iter().map(|(name, count)| (name.as_str(), *count));
+        counters.filter(|(name, _)| !counters::is_engines(name))
+    }
 }
 
 /// Where a subtask runs.

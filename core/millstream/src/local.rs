@@ -13,6 +13,7 @@ use millstream_cluster::{JobFailed, MiniCluster};
 use millstream_graph::{JobGraph, JobSettings};
 use millstream_jobmaster::JobMasterConfig;
 use millstream_runtime::{BuildFunction, NEVER_EXECUTED, guard, install_panic_hook};
+use millstream_types::counters;
 
 /// Jobs of this process.
 #[derive(Default)]
@@ -64,16 +65,16 @@ impl Executor for Local {
     }
 }
 
-/// Waits for a job's end, and says how many records it has dropped.
+/// Waits for a job's end, and says what is left out of its results.
 fn wait_for(cluster: MiniCluster) -> Result<JobResult, JobFailed> {
     let details = cluster.details();
     let result = cluster.wait();
     let details = details.borrow();
-    let subtasks = details.vertices.iter().flat_map(|vertex| &vertex.subtasks);
-    let dropped: u64 = subtasks.map(|subtask| subtask.metrics.records_dropped).sum();
-    if dropped > 0 {
-        let _ =
-            writeln!(std::io::stderr(), "{dropped} bad records were dropped (numRecordsDropped)");
+    let metrics =
+        || details.vertices.iter().flat_map(|it| &it.subtasks).map(|subtask| &subtask.metrics);
+    let lines = counters::left_out(|name| metrics().map(|it| it.left_out(name)).sum());
+    for line in lines {
+        let _ = writeln!(std::io::stderr(), "{line}");
     }
     result
 }

@@ -13,12 +13,12 @@ use millstream::testing;
 /// More lines than a channel has credits for batches of one line each.
 const LINES: usize = 12;
 const BUFFER_TIMEOUT: Duration = Duration::from_millis(2);
-/// How long the server waits between two lines, so that each travels alone.
+/// The time between two lines of the server, so that each travels alone.
 const BETWEEN_LINES: Duration = Duration::from_millis(25);
 /// Longer than any machine needs.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// What the job and the test tell each other.
+/// The state that the job and the test share.
 #[derive(Default)]
 struct Stage {
     is_open: bool,

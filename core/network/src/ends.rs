@@ -17,7 +17,7 @@ struct End<T> {
     end: Option<T>,
 }
 
-/// What is known of a channel in one of its generations.
+/// A channel in one of its generations, as far as it is known.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Known<'a, T> {
     /// Its end is here.

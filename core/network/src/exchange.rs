@@ -354,7 +354,7 @@ impl Exchange {
         outputs.into_iter().for_each(|channel| state.outlets.forget(channel));
     }
 
-    /// How many frames were dropped because they were of another attempt.
+    /// The number of frames that were dropped because they were of another attempt.
     #[must_use]
     pub fn stale_frames(&self) -> u64 {
         self.registry.stale_frames.load(Ordering::Relaxed)

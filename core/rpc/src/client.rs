@@ -20,7 +20,7 @@ use millstream_protocol::cluster::{
 };
 use millstream_security::rustls::ClientConfig;
 use millstream_security::{Credentials, Role, SecurityError, Stream};
-use millstream_types::{ArtifactHash, LeaderEpoch};
+use millstream_types::{ArtifactHash, LeaderEpoch, with_sources};
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
@@ -238,14 +238,4 @@ fn sentence(status: &Status) -> String {
         Some(causes) => format!("{text}: {causes}"),
         None => text,
     }
-}
-
-fn with_sources(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(next) = source {
-        text = format!("{text}: {next}");
-        source = next.source();
-    }
-    text
 }

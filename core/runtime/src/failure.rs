@@ -10,7 +10,7 @@ use millstream_api::Error;
 use millstream_network::{ExchangeError, InboxError};
 use millstream_protocol::host::Failure;
 use millstream_storage::StorageError;
-use millstream_types::{Escaped, JobId};
+use millstream_types::{Escaped, JobId, with_sources};
 
 thread_local! {
     /// Where the last panic of this thread was, written by the hook.
@@ -75,14 +75,7 @@ pub(crate) fn of_error(error: &Error) -> Failure {
         (false, true) => "storage",
         (false, false) => "error",
     };
-    Failure { kind: kind.to_owned(), message: sentence(error), detail: String::new() }
-}
-
-/// An error and its causes; what one says in the words of the one above it is said once.
-fn sentence(error: &Error) -> String {
-    let mut parts: Vec<String> = error.chain().map(ToString::to_string).collect();
-    parts.dedup();
-    parts.join(": ")
+    Failure { kind: kind.to_owned(), message: with_sources(error.as_ref()), detail: String::new() }
 }
 
 /// Writes to standard error, which ends up in the worker's `.out` file, whose failure this is: what
@@ -123,7 +116,7 @@ mod tests {
 
     /// As connectors wrap what a file system says.
     #[derive(Debug, thiserror::Error)]
-    #[error("{0}")]
+    #[error("the output cannot be written")]
     struct Wrapped(#[from] StorageError);
 
     #[test]
@@ -138,7 +131,8 @@ mod tests {
         assert_eq!(failure.kind, "storage");
         assert!(failure.message.contains("SafeModeException"), "{failure:?}");
         let failure = of_error(&Wrapped(away()).into());
-        assert_eq!((failure.kind.as_str(), failure.message), ("storage", away().to_string()));
+        let message = format!("the output cannot be written: {}", away());
+        assert_eq!((failure.kind.as_str(), failure.message), ("storage", message));
         let reason = "its DataNode died".to_owned();
         let path = path();
         let lost = StorageError::Lost { path: path.clone(), reason };

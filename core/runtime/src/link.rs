@@ -29,7 +29,7 @@ pub enum ToControl {
 /// nothing more is read of what the parent says.
 const CONTROL_MESSAGES: usize = 4096;
 
-/// What a host's control thread hears, and how to tell it.
+/// The messages to a host's control thread, and their sender.
 #[must_use]
 pub fn control_queue() -> (SyncSender<ToControl>, Receiver<ToControl>) {
     sync_channel(CONTROL_MESSAGES)

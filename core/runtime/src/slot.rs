@@ -84,8 +84,8 @@ enum Command {
     CancelAll,
 }
 
-/// What a slot's thread has not done yet, in order. A host starts each attempt once and a
-/// cancellation that waits is not repeated, so these are at most two per attempt.
+/// The commands that a slot's thread has not carried out yet, in order. A host starts each attempt
+/// once and a cancellation that waits is not repeated, so these are at most two per attempt.
 #[derive(Default)]
 struct Commands {
     waiting: Vec<Command>,

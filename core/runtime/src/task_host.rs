@@ -8,9 +8,7 @@ use std::sync::{Arc, PoisonError};
 use std::task::Waker;
 use std::time::{Duration, Instant};
 
-use millstream_api::{
-    EventMailbox, EventSender, Program, RECORDS_DROPPED, Result, TaskContext, error,
-};
+use millstream_api::{EventMailbox, EventSender, Program, Result, TaskContext, error};
 use millstream_graph::JobGraph;
 use millstream_network::{ChannelId, Exchange, ExchangeConfig, PeerAddress, TaskCounters};
 use millstream_protocol::host::{
@@ -19,7 +17,7 @@ use millstream_protocol::host::{
 };
 use millstream_security::{Credentials, Secret};
 use millstream_storage::patience::{Waiting, set_waiting};
-use millstream_types::{ExecutionAttemptId, HostId, JobId, OperatorId, VertexId};
+use millstream_types::{ExecutionAttemptId, HostId, JobId, OperatorId, VertexId, counters};
 
 use crate::build::{Blueprint, TaskParts};
 use crate::failure;
@@ -349,7 +347,7 @@ fn task_metrics(id: ExecutionAttemptId, task: &HostedTask) -> TaskMetrics {
     let user = task.user_counters.lock().unwrap_or_else(PoisonError::into_inner);
     // What sources drop and what operators drop is one number.
     let (dropped, user): (Vec<_>, Vec<_>) =
-        user.iter().partition(|(name, _)| name.as_str() == RECORDS_DROPPED);
+        user.iter().partition(|(name, _)| name.as_str() == counters::RECORDS_DROPPED);
     let dropped = dropped.into_iter().map(|(_, counter)| counter.get().unsigned_abs());
     TaskMetrics {
         task: Some(task_id(id)),

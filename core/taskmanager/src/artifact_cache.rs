@@ -14,7 +14,7 @@ use std::sync::{Arc, Mutex};
 use futures::StreamExt;
 use futures::stream::BoxStream;
 use millstream_gateway::FetchError;
-use millstream_types::{ArtifactHash, ByteSize, CauseKind, FailureCause};
+use millstream_types::{ArtifactHash, ByteSize, CauseKind, FailureCause, with_sources};
 use sha2::{Digest, Sha256};
 use tempfile::NamedTempFile;
 
@@ -25,17 +25,17 @@ use crate::lock;
 pub(crate) enum CacheError {
     #[error("the artifact has {size} but the cache of this TaskManager holds only {limit}")]
     TooLarge { size: ByteSize, limit: ByteSize },
-    #[error("failed to fetch artifact {artifact}: {source}")]
+    #[error("failed to fetch artifact {artifact}")]
     Fetch { artifact: ArtifactHash, source: FetchError },
     #[error("artifact {artifact} arrived damaged: {received} of {expected} bytes, hash {actual}")]
     Damaged { artifact: ArtifactHash, received: u64, expected: u64, actual: ArtifactHash },
-    #[error("failed to store artifact {artifact}: {source}")]
+    #[error("failed to store artifact {artifact}")]
     Store { artifact: ArtifactHash, source: io::Error },
 }
 
 impl From<CacheError> for FailureCause {
     fn from(error: CacheError) -> Self {
-        Self::new(CauseKind::Start, error.to_string())
+        Self::new(CauseKind::Start, with_sources(&error))
     }
 }
 

@@ -1,5 +1,6 @@
 //! Why a task, a process or a job ended.
 
+use std::error::Error;
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
@@ -120,6 +121,20 @@ impl FailureCause {
         self.detail = detail.into();
         self
     }
+}
+
+/// An error and its causes, as one sentence; what a cause says in the words of the one above it is
+/// said once.
+#[must_use]
+pub fn with_sources(error: &(dyn Error + 'static)) -> String {
+    let mut parts = vec![error.to_string()];
+    let mut source = error.source();
+    while let Some(next) = source {
+        parts.push(next.to_string());
+        source = next.source();
+    }
+    parts.dedup();
+    parts.join(": ")
 }
 
 fn shortened(mut text: String, bytes_max: usize) -> String {

@@ -5,6 +5,7 @@
 
 mod artifact;
 mod cause;
+pub mod counters;
 mod escape;
 mod hex;
 pub mod ids;
@@ -15,7 +16,7 @@ mod text;
 pub mod time;
 
 pub use artifact::{ArtifactHash, ArtifactHashError};
-pub use cause::{CauseKind, FailureCause};
+pub use cause::{CauseKind, FailureCause, with_sources};
 pub use escape::Escaped;
 pub use ids::{
     AllocationId, ExecutionAttemptId, HostId, JobId, LeaderEpoch, OperatorId, ParseIdError, SlotId,

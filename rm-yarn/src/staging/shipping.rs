@@ -1,10 +1,10 @@
 //! What users ship to containers: found, named and checked before anything is staged.
 //!
-//! Every file gets the name under which containers find it: a file its own, what is in a directory
+//! Every file gets the name under which containers find it: its own, or, if a directory is shipped,
 //! its path from that directory on. Two files of one name, the names that containers need
-//! themselves, links that lead in circles, and what is no file are refused here, so that a mistake
-//! costs no upload. Staged files lie below one directory under the same names, so that they collide
-//! no more than the links do.
+//! themselves, links that lead in circles, pipes, sockets and devices are refused here, so that a
+//! mistake costs no upload. Staged files lie below one directory under the same names, so that they
+//! collide no more than the links do.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
@@ -291,7 +291,7 @@ impl Staging<'_> {
         Ok(())
     }
 
-    /// Uploads to the application's directory what is not on the cluster's file system.
+    /// Uploads files that are on other file systems to the application's directory.
     ///
     /// # Errors
     /// It cannot be read here or written there.

@@ -10,6 +10,7 @@
 mod ci;
 mod claims;
 mod dependencies;
+mod errors;
 mod features;
 mod layers;
 mod modules;

@@ -1,6 +1,6 @@
 //! Holds every file to its budgets: size, line width, function length, module docs, and words
-//! that must not be in the repository; pages are held to their tests by [`claims`], doc comments to
-//! plain openings by [`crate::words`].
+//! that must not be in the repository; pages are held to their tests by [`claims`], error texts to
+//! their own words by [`errors`], doc comments to plain openings by [`crate::words`].
 //!
 //! Tests do not count towards the size of a file or of a crate: a trailing `#[cfg(test)] mod
 //! tests`, a file `tests.rs`, and whatever lies in a folder `tests/`. Function length and line
@@ -14,6 +14,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 
 use crate::claims;
+use crate::errors;
 use crate::source::{Source, is_name};
 use crate::words::Openings;
 
@@ -73,6 +74,7 @@ pub fn check(root: &Path) -> Result<Report> {
         if file.extension().is_some_and(|extension| extension == "rs") {
             let source = Source::parse(&text);
             let lines = check_rust(&name, &source, &mut report);
+            report.faults.extend(errors::check(&name, &text));
             let owner = crates.iter().filter(|folder| file.starts_with(folder)).max();
             let owner = owner.cloned().unwrap_or_default();
             let folder = owner.strip_prefix(root).unwrap_or(&owner).display().to_string();

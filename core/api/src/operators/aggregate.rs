@@ -1,4 +1,4 @@
-//! What is made of keyed `process` for common cases: a state per key that each record changes.
+//! Common uses of keyed `process`: one state for each key, which every record changes.
 
 use std::cmp::Ordering;
 

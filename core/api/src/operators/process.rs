@@ -36,7 +36,7 @@ pub trait Process<I>: Send {
     }
 }
 
-/// What a [`ProcessStage`] runs on each record.
+/// The function that a [`ProcessStage`] runs on each record.
 pub(crate) trait RecordFunction<I>: Send {
     type Out: Send + 'static;
 

@@ -38,9 +38,9 @@ fn one_lane(timeout: Duration) -> (ExchangeWriter<u64, OneLane>, Arc<Inbox<u64>>
         bind: Vec::new(),
     };
     let exchange = Exchange::start(config).unwrap();
-    let id = ChannelId { edge: 0, from: 0, to: 0 };
+    let id = ChannelId { edge: 0, from: 0, to: 0, generation: 0 };
     let waker = Waker::noop().clone();
-    let inbox = Inbox::new(&[id.number()], 8, waker.clone(), Arc::default());
+    let inbox = Inbox::new(&[id], 8, waker.clone(), Arc::default());
     exchange.attach(&inbox, &[(id, HostId::from_u128(1))]);
     let channel = exchange.writer(id, waker, Arc::default());
     let lanes = Lanes {

@@ -1,4 +1,4 @@
-//! What functions do when bounded input has ended.
+//! Functions at the end of bounded input, and functions that are made in their subtask.
 
 use super::*;
 
@@ -90,7 +90,7 @@ impl KeyedCoProcess<u64, u64, u64> for Ledger {
     }
 }
 
-/// What `Ledger` tells of the numbers below `end` whose key is the number itself.
+/// The pairs that `Ledger` emits for the numbers below `end` whose key is the number itself.
 fn told(end: u64, refused: impl Fn(u64) -> bool) -> Vec<(u64, u64)> {
     (0..end)
         .filter(|n| n % 3 != 0 && !refused(*n))

@@ -10,6 +10,7 @@ use millstream_api::{NextSplit, Result, SplitEnumerator};
 use millstream_storage::{
     FileKind, FilePath, FileStatus, FileSystem, FileSystems, StorageError, block_on,
 };
+use millstream_types::with_sources;
 
 use crate::file::input::may_be_compressed;
 use crate::file::{FileError, FileRange, FileSplit, PATIENCE, say};
@@ -147,6 +148,7 @@ impl FileEnumerator {
         }
         if looks == 1 {
             let seconds = PATIENCE.as_secs();
+            let error = with_sources(&error);
             say(&format!("{error}; a watched directory is waited for, for {seconds} s at least"));
         }
         Ok(None)

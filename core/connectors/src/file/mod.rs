@@ -86,7 +86,7 @@ pub enum FileError {
         levels: usize,
     },
     /// The file system refused, or is not there.
-    #[error("{0}")]
+    #[error("the input cannot be read")]
     Storage(#[from] StorageError),
     /// The system has no thread for a reader.
     #[error("failed to start a thread that reads files")]

@@ -1,9 +1,10 @@
 //! Hidden directories of jobs that have died, and how a live one shows that it lives.
 //!
 //! A job that is killed leaves its hidden directory behind. The next job into the same output
-//! directory removes it, but only if it surely belongs to no live attempt: what is not known to be
-//! dead stays. Removing one would lose nothing that was published, as an attempt that finds its
-//! directory gone fails and the next one begins anew; but it would cost the work done so far.
+//! directory removes it if it surely belongs to no live attempt, and leaves it if that is
+//! uncertain. Removing that of a live one would lose nothing that was published, as an attempt that
+//! finds its directory gone fails and the next one begins anew; but it would cost the work done so
+//! far.
 //!
 //! The process that runs an attempt's committer holds a lock on a file of the hidden directory, if
 //! that is on the local disk, and writes another file anew every 10 seconds: its sign of life. An

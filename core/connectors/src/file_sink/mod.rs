@@ -46,7 +46,7 @@ const SUFFIX_BYTES_MAX: usize = 200;
 #[derive(Debug, thiserror::Error)]
 pub enum FileSinkError {
     /// The file system refused, or is not there.
-    #[error("{0}")]
+    #[error("the output cannot be written")]
     Storage(#[from] StorageError),
     /// A file that is complete could not get its name.
     #[error("failed to publish {path}")]

@@ -7,6 +7,7 @@ use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use millstream_gateway::{Stopped, SubmitJobError, UnknownJob};
+use millstream_types::with_sources;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
@@ -124,7 +125,7 @@ impl From<StoreError> for RestError {
             StoreError::Full { .. } => StatusCode::INSUFFICIENT_STORAGE,
             StoreError::Io { .. } => StatusCode::INTERNAL_SERVER_ERROR,
         };
-        Self::new(status, error.to_string())
+        Self::new(status, with_sources(&error))
     }
 }
 

@@ -57,7 +57,7 @@ pub enum BindError {
         ports: String,
     },
     /// The address is not this machine's, or may not be used.
-    #[error("REST cannot listen on {address} (rest.bind-address): {source}")]
+    #[error("REST cannot listen on {address} (rest.bind-address)")]
     Address {
         /// Where.
         address: String,

@@ -122,7 +122,7 @@ async fn the_last_failure_stays_the_root_exception_after_a_restart() {
         (exceptions["root-exception"].clone(), exceptions["timestamp"].clone())
     };
     assert_eq!(root().await, (Value::Null, Value::Null));
-    world.factory.master(job).fail();
+    world.factory.master(job).restart();
     let failed = root().await;
     assert!(failed.0.as_str().unwrap().contains("probe failure"), "{failed:?}");
     world.factory.master(job).set(JobStatus::Running);
@@ -173,6 +173,13 @@ async fn every_route_below_subtasks_is_its_own() {
     }
     let metrics = world.get(&format!("{at}/1/metrics?get=numRecordsIn")).await.json();
     assert_eq!(metrics, json!([{ "id": "numRecordsIn", "value": "20" }]));
+    let own =
+        world.get(&format!("{at}/1/metrics?get=numFilesSkipped,numRecordsDropped,seen")).await;
+    let expected = [
+        json!({ "id": "numRecordsDropped", "value": "3" }),
+        json!({ "id": "numFilesSkipped", "value": "2" }),
+    ];
+    assert_eq!(own.json().as_array().unwrap()[..], expected, "only users' counters are user.…");
     // A parameter that comes twice is a list, as in Flink.
     let two = world.get(&format!("{at}/1/metrics?get=numRecordsIn&get=numRecordsOut")).await.json();
     assert_eq!(two.as_array().unwrap().len(), 2, "{two}");

@@ -63,6 +63,12 @@ impl FakeJobMaster {
         self.set(JobStatus::Failed);
     }
 
+    /// Fails and is about to run again.
+    pub fn restart(&self) {
+        self.publish(|details| details.exceptions = vec![exception()]);
+        self.set(JobStatus::Restarting);
+    }
+
     /// Ends without a word.
     pub fn die(&self) {
         self.publisher.lock().unwrap().take();
@@ -151,7 +157,8 @@ fn running(submission: &JobSubmission) -> JobDetails {
             busy_ns: 3_000_000,
             idle_ns: 4_000_000,
             backpressured_ns: 5_000_000,
-            user: BTreeMap::from([("seen".to_owned(), 21), ("numRecordsDropped".to_owned(), 3)]),
+            records_dropped: 3,
+            user: BTreeMap::from([("seen".to_owned(), 21), ("numFilesSkipped".to_owned(), 2)]),
             ..TaskMetrics::default()
         },
         rates: Some(Rates {

@@ -7,11 +7,21 @@ struct Join;
 impl KeyedCoProcess<u64, u64, String> for Join {
     type Out = u64;
 
-    fn process_left(&mut self, _: u64, _: &mut Context<'_, u64>, _: &mut Collector<'_, u64>) -> Result<()> {
+    fn process_left(
+        &mut self,
+        _: u64,
+        _: &mut Context<'_, u64>,
+        _: &mut Collector<'_, u64>,
+    ) -> Result<()> {
         Ok(())
     }
 
-    fn process_right(&mut self, _: String, _: &mut Context<'_, u64>, _: &mut Collector<'_, u64>) -> Result<()> {
+    fn process_right(
+        &mut self,
+        _: String,
+        _: &mut Context<'_, u64>,
+        _: &mut Collector<'_, u64>,
+    ) -> Result<()> {
         Ok(())
     }
 }

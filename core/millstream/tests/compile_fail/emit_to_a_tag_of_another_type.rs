@@ -9,7 +9,12 @@ struct Split;
 impl KeyedProcess<u64, u64> for Split {
     type Out = u64;
 
-    fn process(&mut self, number: u64, ctx: &mut Context<'_, u64>, out: &mut Collector<'_, u64>) -> Result<()> {
+    fn process(
+        &mut self,
+        number: u64,
+        ctx: &mut Context<'_, u64>,
+        out: &mut Collector<'_, u64>,
+    ) -> Result<()> {
         out.emit_to(&BAD, number)
     }
 }

@@ -7,7 +7,12 @@ struct Pass;
 impl KeyedProcess<u64, u64> for Pass {
     type Out = u64;
 
-    fn process(&mut self, number: u64, ctx: &mut Context<'_, u64>, out: &mut Collector<'_, u64>) -> Result<()> {
+    fn process(
+        &mut self,
+        number: u64,
+        ctx: &mut Context<'_, u64>,
+        out: &mut Collector<'_, u64>,
+    ) -> Result<()> {
         out.emit(number);
         Ok(())
     }

@@ -9,6 +9,8 @@ use millstream_types::{ArtifactHash, ByteSize, JobStatus, ResourceProfile};
 
 use super::*;
 
+/// The longest time that a test waits.
+const PATIENCE: Duration = Duration::from_secs(60);
 const SLOT: ResourceProfile = ResourceProfile { cpu_cores: 1.0, memory: ByteSize::from_mib(256) };
 
 fn job_master(number: u128) -> (Arc<TestingJobMaster>, mpsc::UnboundedReceiver<JobMasterEvent>) {
@@ -327,7 +329,8 @@ async fn why_no_worker_comes_is_told_to_the_job_that_waits() {
     tokio::time::sleep(TICK).await;
     let reason = "the queue has 0 MB left".to_owned();
     events.post(DriverEvent::Waiting { reason }).await;
-    let Some(JobMasterEvent::NotEnoughSlots(said)) = heard.recv().await else { panic!() };
+    let said = tokio::time::timeout(PATIENCE, heard.recv()).await.expect("the wait is explained");
+    let Some(JobMasterEvent::NotEnoughSlots(said)) = said else { panic!("{said:?}") };
     assert_eq!(said, "the queue has 0 MB left");
     assert!(outside.allocate("a"));
     let Some(JobMasterEvent::EnoughSlots) = heard.recv().await else { panic!() };

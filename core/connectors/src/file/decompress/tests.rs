@@ -18,7 +18,7 @@ use crate::testing::read_source;
 const FORMATS: [Compression; 4] =
     [Compression::Gzip, Compression::Zstd, Compression::Bzip2, Compression::Xz];
 
-/// What the format's own program makes of these bytes.
+/// These bytes, compressed by the own program of the format.
 fn compressed(format: Compression, bytes: &[u8]) -> Vec<u8> {
     let mut program = Command::new(format.to_string())
         .args(["-c", "-q"])

@@ -164,19 +164,10 @@ pub(super) fn distribution(mut values: Vec<u64>) -> Value {
     })
 }
 
-/// Names under which the engine itself counts.
-const ENGINE_COUNTERS: [&str; 2] = ["numRecordsDropped", "numRecordsReplaced"];
-
-/// Counters that user code made.
-pub(super) fn user_counters(subtask: &SubtaskDetails) -> impl Iterator<Item = (&str, i64)> {
-    let counters = subtask.metrics.user.iter().map(|(name, count)| (name.as_str(), *count));
-    counters.filter(|(name, _)| !ENGINE_COUNTERS.contains(name))
-}
-
 /// Counters that user code made, summed by name.
 pub(super) fn accumulators<'a>(subtasks: impl IntoIterator<Item = &'a SubtaskDetails>) -> Value {
     let mut sums: BTreeMap<&str, i64> = BTreeMap::new();
-    for (name, count) in subtasks.into_iter().flat_map(user_counters) {
+    for (name, count) in subtasks.into_iter().flat_map(|it| it.metrics.users()) {
         let sum = sums.entry(name).or_insert(0);
         *sum = sum.saturating_add(count);
     }

@@ -4,13 +4,13 @@ use std::collections::BTreeMap;
 
 use millstream_gateway::{JobDetails, SubtaskDetails, TaskLocation, VertexDetails};
 use millstream_graph::JobVertex;
-use millstream_types::{ExecutionState, JobId, Timestamp, VertexId};
+use millstream_types::{ExecutionState, JobId, Timestamp, VertexId, counters};
 use serde_json::{Map, Value, json};
 use sha2::{Digest as _, Sha256};
 
 use super::{
     IoMetrics, Neighbours, accumulators, count_states, distribution, duration, endpoint, location,
-    merge, or_unset, user_counters,
+    merge, or_unset,
 };
 
 /// The states whose durations are shown.
@@ -226,12 +226,12 @@ impl<'a> Vertex<'a> {
             ("numRecordsOut", metrics.records_out),
             ("numBytesInRemote", metrics.bytes_in),
             ("numBuffersOut", metrics.buffers_out),
-            ("numRecordsDropped", metrics.records_dropped),
             ("accumulateBusyTimeMs", metrics.busy_ns / 1_000_000),
             ("accumulateIdleTimeMs", metrics.idle_ns / 1_000_000),
             ("accumulateBackPressuredTimeMs", metrics.backpressured_ns / 1_000_000),
             ("buffers.inputQueueLength", metrics.buffers_in),
         ];
+        counts.extend(counters::LEFT_OUT.map(|(name, _)| (name, metrics.left_out(name))));
         if !reads_locally {
             counts.push(("numBytesIn", metrics.bytes_in));
         }
@@ -248,8 +248,7 @@ impl<'a> Vertex<'a> {
             ]
         });
         let named = counts.into_iter().map(|(name, count)| (name, count as f64)).chain(rates);
-        let user =
-            user_counters(subtask).map(|(name, count)| (format!("user.{name}"), count as f64));
+        let user = metrics.users().map(|(name, count)| (format!("user.{name}"), count as f64));
         named.map(|(name, value)| (name.to_owned(), value)).chain(user).collect()
     }
 }
