@@ -1,7 +1,9 @@
 //! What is told of a job that has ended: why it failed, and what is missing in its results.
 
-use millstream_types::{CauseKind, Escaped, JobId};
-use serde_json::Value;
+use anyhow::Result;
+use millstream_rest_types::jobs::{JobDetailsInfo, JobExceptionsInfoWithHistory};
+use millstream_rest_types::metrics::AggregatedMetric;
+use millstream_types::{CauseKind, Escaped};
 
 use crate::progress::grouped;
 use crate::rest::RestClient;
@@ -17,24 +19,21 @@ const LEFT_OUT: [(&str, &str); 2] =
     [("numRecordsDropped", "Records dropped"), ("numRecordsReplaced", "Records replaced")];
 
 /// How many records sources and operators have dropped or replaced; lines for those above zero.
-pub(crate) async fn left_out(client: &RestClient, job: JobId, details: &Value) -> Vec<String> {
-    let vertices = details.get("vertices").and_then(Value::as_array).into_iter().flatten();
-    let vertices = vertices.filter_map(|vertex| vertex.get("id")?.as_str());
+pub(crate) async fn left_out(client: &RestClient, details: &JobDetailsInfo) -> Vec<String> {
     let names: Vec<String> =
         LEFT_OUT.iter().map(|(name, _)| format!("{name},user.{name}")).collect();
     let mut sums = [0_u64; LEFT_OUT.len()];
-    for vertex in vertices {
+    for vertex in &details.vertices {
+        let (job, vertex) = (details.jid, vertex.id);
         let path = format!("/v1/jobs/{job}/vertices/{vertex}/subtasks/metrics");
         let query = format!("{path}?get={}&agg=sum", names.join(","));
         // The job's end is known; a number that is not there changes nothing about it.
-        let Ok(metrics) = client.get(&query).await else { continue };
-        for metric in metrics.as_array().into_iter().flatten() {
-            let id = metric.get("id").and_then(Value::as_str).unwrap_or_default();
-            let sum = metric.get("sum").and_then(Value::as_f64).unwrap_or(0.0);
-            let name = id.trim_start_matches("user.");
+        let metrics: Result<Vec<AggregatedMetric>> = client.get(&query).await;
+        for metric in metrics.unwrap_or_default() {
+            let name = metric.id.trim_start_matches("user.");
             for (total, (known, _)) in sums.iter_mut().zip(LEFT_OUT) {
                 if name == known {
-                    *total = total.saturating_add(whole(sum));
+                    *total = total.saturating_add(whole(metric.sum.unwrap_or(0.0)));
                 }
             }
         }
@@ -49,17 +48,16 @@ const fn whole(number: f64) -> u64 {
 }
 
 /// The newest failure: what, in which task on which worker, and the last that a process wrote.
-pub(crate) fn cause(exceptions: &Value) -> String {
-    let newest = exceptions.pointer("/exceptionHistory/entries/0").unwrap_or(&Value::Null);
-    let text = |field: &str| newest.get(field).and_then(Value::as_str).unwrap_or_default();
-    let mut lines = text("stacktrace").lines();
-    let first = lines.next().unwrap_or_default();
-    let kind = text("exceptionName");
-    let sentence = first.strip_prefix(&format!("{kind}: ")).unwrap_or(first);
-    if sentence.is_empty() {
+pub(crate) fn cause(exceptions: &JobExceptionsInfoWithHistory) -> String {
+    let Some(newest) = exceptions.exception_history.entries.first() else {
         return "no cause is known; the JobManager's log may tell".to_owned();
-    }
-    let (task, worker) = (text("taskName"), text("taskManagerId"));
+    };
+    let mut lines = newest.stacktrace.lines();
+    let first = lines.next().unwrap_or_default();
+    let kind = newest.exception_name.as_str();
+    let sentence = first.strip_prefix(&format!("{kind}: ")).unwrap_or(first);
+    let task = newest.task_name.as_deref().unwrap_or_default();
+    let worker = newest.task_manager_id.as_deref().unwrap_or_default();
     let mut place = Vec::new();
     match task {
         "" => {}
@@ -94,34 +92,31 @@ fn last_lines<'a>(lines: impl Iterator<Item = &'a str>) -> String {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
+    use millstream_rest_types::jobs::RootExceptionInfo;
+    use millstream_rest_types::testing::{exceptions, failure};
 
     use super::*;
 
     #[test]
     fn a_cause_is_one_sentence() {
-        let exceptions = json!({ "exceptionHistory": { "entries": [
-            {
-                "exceptionName": "UserPanic",
-                "stacktrace": "UserPanic: map panicked at src/main.rs:7: boom\n\tat somewhere",
-                "taskName": "map (2/4)",
-            },
-            { "exceptionName": "UserError", "stacktrace": "UserError: older" },
-        ] } });
-        assert_eq!(cause(&exceptions), "map panicked at src/main.rs:7: boom (task map (2/4))");
-        assert!(cause(&json!({})).starts_with("no cause is known"));
+        let trace = "UserPanic: map panicked at src/main.rs:7: boom\n\tat somewhere";
+        let newest = failure("UserPanic", trace);
+        let newest = RootExceptionInfo { task_name: Some("map (2/4)".to_owned()), ..newest };
+        let older = failure("UserError", "UserError: older");
+        let told = cause(&exceptions(vec![newest, older]));
+        assert_eq!(told, "map panicked at src/main.rs:7: boom (task map (2/4))");
+        assert!(cause(&exceptions(vec![])).starts_with("no cause is known"));
     }
 
     #[test]
     fn the_end_of_a_process_is_told_with_its_place_and_its_last_lines() {
         let said: String = (1..=12).map(|at| format!("\n\tline {at}")).collect();
-        let exceptions = json!({ "exceptionHistory": { "entries": [{
-            "exceptionName": "HostKilled",
-            "stacktrace": format!("HostKilled: signal SIGKILL ended the process{said}\u{1b}[2J"),
-            "taskName": "one of map (1/2), sink (1/2)",
-            "taskManagerId": "tm-1",
-        }] } });
-        let told = cause(&exceptions);
+        let trace = format!("HostKilled: signal SIGKILL ended the process{said}\u{1b}[2J");
+        let told = cause(&exceptions(vec![RootExceptionInfo {
+            task_name: Some("one of map (1/2), sink (1/2)".to_owned()),
+            task_manager_id: Some("tm-1".to_owned()),
+            ..failure("HostKilled", &trace)
+        }]));
         let lines: Vec<&str> = told.lines().collect();
         let expected = "signal SIGKILL ended the process (one of map (1/2), sink (1/2) on \
                         TaskManager tm-1)";

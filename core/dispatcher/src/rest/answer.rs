@@ -7,8 +7,9 @@ use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use millstream_gateway::{Stopped, SubmitJobError, UnknownJob};
+use millstream_rest_types::{EmptyBody, ErrorBody};
+use serde::Serialize;
 use serde::de::DeserializeOwned;
-use serde_json::{Value, json};
 
 use crate::artifacts::StoreError;
 
@@ -23,40 +24,50 @@ const CHUNK_DEADLINE: Duration = Duration::from_secs(20);
 const UPLOAD_DEADLINE: Duration = Duration::from_secs(600);
 
 /// Runs an upload up to its deadline.
-pub(super) async fn within_deadline(upload: impl Future<Output = Answer>) -> Answer {
+pub(super) async fn within_deadline<T>(upload: impl Future<Output = Answer<T>>) -> Answer<T> {
     tokio::time::timeout(UPLOAD_DEADLINE, upload).await.unwrap_or_else(|_| Err(too_slow()))
 }
 
 /// A JSON answer.
 #[derive(Debug)]
-pub(super) struct Json(pub StatusCode, pub Value);
+pub(super) struct Json<T>(pub StatusCode, pub T);
 
-impl Json {
+impl Json<EmptyBody> {
     /// `{}`.
     pub(super) fn empty() -> Self {
-        Self::from(json!({}))
+        Self::from(EmptyBody {})
     }
 
     /// `{}` for something that goes on after the answer.
     pub(super) fn accepted() -> Self {
-        Self(StatusCode::ACCEPTED, json!({}))
+        Self(StatusCode::ACCEPTED, EmptyBody {})
     }
 }
 
-impl From<Value> for Json {
-    fn from(value: Value) -> Self {
-        Self(StatusCode::OK, value)
+impl<T> From<T> for Json<T> {
+    fn from(body: T) -> Self {
+        Self(StatusCode::OK, body)
     }
 }
 
-impl IntoResponse for Json {
+impl<T: Serialize> IntoResponse for Json<T> {
     fn into_response(self) -> Response {
-        let mut response = Response::new(Body::from(self.1.to_string()));
-        *response.status_mut() = self.0;
+        // A value's objects have their fields by name, however the type declares them.
+        let (status, text) = match serde_json::to_value(&self.1) {
+            Ok(value) => (self.0, value.to_string()),
+            Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, unwritable(&error).to_string()),
+        };
+        let mut response = Response::new(Body::from(text));
+        *response.status_mut() = status;
         let json = HeaderValue::from_static("application/json; charset=UTF-8");
         response.headers_mut().insert(header::CONTENT_TYPE, json);
         response
     }
+}
+
+/// The body of an answer that JSON has no form for.
+fn unwritable(error: &serde_json::Error) -> serde_json::Value {
+    serde_json::json!({ "errors": [format!("the answer cannot be written: {error}")] })
 }
 
 /// A refusal: a status and one sentence.
@@ -66,7 +77,7 @@ pub(super) struct RestError {
     pub(super) message: String,
 }
 
-pub(super) type Answer = Result<Json, RestError>;
+pub(super) type Answer<T = EmptyBody> = Result<Json<T>, RestError>;
 
 impl RestError {
     pub(super) fn new(status: StatusCode, message: impl Into<String>) -> Self {
@@ -89,7 +100,7 @@ impl RestError {
 
 impl IntoResponse for RestError {
     fn into_response(self) -> Response {
-        Json(self.status, json!({ "errors": [self.message] })).into_response()
+        Json(self.status, ErrorBody { errors: vec![self.message] }).into_response()
     }
 }
 

@@ -18,8 +18,8 @@ use axum::response::Response;
 use millstream_gateway::{
     FileChunk, FileError, FileInfo, TaskManagerGateway, WORKER_LOG, WORKER_STDOUT,
 };
+use millstream_rest_types::cluster::{LogInfo, LogListInfo};
 use millstream_types::Timestamp;
-use serde_json::{Value, json};
 use tokio::io::AsyncReadExt as _;
 use tokio_util::io::ReaderStream;
 
@@ -55,17 +55,16 @@ fn text(body: Body, length: Option<u64>) -> Response {
     response
 }
 
-fn listing(mut files: Vec<FileInfo>) -> Json {
+fn listing(mut files: Vec<FileInfo>) -> Json<LogListInfo> {
     files.sort_by(|a, b| a.name.cmp(&b.name));
-    let row = |file: &FileInfo| {
-        let modified = file.modified.as_millis();
-        json!({ "name": file.name, "size": file.size, "mtime": modified })
+    let row = |file: FileInfo| {
+        let mtime = file.modified.as_millis();
+        LogInfo { name: file.name, size: file.size, mtime }
     };
-    let rows: Vec<Value> = files.iter().map(row).collect();
-    json!({ "logs": rows }).into()
+    LogListInfo { logs: files.into_iter().map(row).collect() }.into()
 }
 
-pub(super) async fn job_manager_list(State(context): Shared) -> Answer {
+pub(super) async fn job_manager_list(State(context): Shared) -> Answer<LogListInfo> {
     let Some(directory) = context.config.logs.directory.clone() else {
         return Ok(listing(Vec::new()));
     };
@@ -153,7 +152,10 @@ async fn within<T>(answer: impl Future<Output = Result<T, FileError>>) -> Result
     }
 }
 
-pub(super) async fn task_manager_list(State(context): Shared, Path(id): Path<String>) -> Answer {
+pub(super) async fn task_manager_list(
+    State(context): Shared,
+    Path(id): Path<String>,
+) -> Answer<LogListInfo> {
     let worker = cluster::find(&context, &id).await?;
     Ok(listing(within(worker.gateway.list_files()).await?))
 }

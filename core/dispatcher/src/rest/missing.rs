@@ -5,6 +5,7 @@
 //! from here.
 
 use axum::extract::{Path, State};
+use millstream_rest_types::TriggerId;
 
 use super::answer::{Answer, RestError, parse_id, shortened};
 use super::{Shared, jobs, vertices};
@@ -53,7 +54,7 @@ pub(super) async fn operation(
     Path((id, trigger)): Path<(String, String)>,
 ) -> Answer {
     let job = jobs::find(&context, &id).await?.job;
-    let trigger: millstream_types::JobId = parse_id("triggerid", &trigger)?;
+    let trigger: TriggerId = parse_id("triggerid", &trigger)?;
     let message = format!("There is no operation with triggerId={trigger} for job {job}.");
     Err(RestError::not_found(message))
 }
