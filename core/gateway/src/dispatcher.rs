@@ -46,25 +46,6 @@ pub enum SubmitJobError {
 #[error("job {0} not found")]
 pub struct UnknownJob(pub JobId);
 
-/// Counts for the front page.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct ClusterOverview {
-    /// Registered workers.
-    pub task_managers: u32,
-    /// All their slots.
-    pub slots_total: u32,
-    /// Those that belong to no job.
-    pub slots_available: u32,
-    /// Jobs that have not ended.
-    pub jobs_running: u32,
-    /// Jobs that ended by themselves.
-    pub jobs_finished: u32,
-    /// Jobs that a user ended.
-    pub jobs_cancelled: u32,
-    /// Jobs that ended with a failure.
-    pub jobs_failed: u32,
-}
-
 /// The Dispatcher.
 pub trait DispatcherGateway: Send + Sync + std::fmt::Debug {
     /// Takes a job and starts its JobMaster.

@@ -1,13 +1,35 @@
-//! What reaches the master of one job.
+//! The master of one job and the TaskManagers that run it. Each holds the gateway of the other, so
+//! both traits stand here.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures::future::BoxFuture;
 use millstream_protocol::host::FromHost;
-use millstream_types::{HostId, JobId, TaskManagerId};
+use millstream_types::{
+    AllocationId, ArtifactHash, HostId, JobId, ResourceProfile, SlotId, TaskManagerId,
+};
 use tokio::sync::watch;
 
-use crate::{AllocatedSlot, FailureCause, JobDetails, Stopped};
+use crate::{
+    FailureCause, FileChunk, FileError, FileInfo, HostCommand, JobDetails, StartHost, Stopped,
+    TaskManagerGone,
+};
+
+/// A slot that now belongs to one job.
+#[derive(Debug, Clone)]
+pub struct AllocatedSlot {
+    /// This grant.
+    pub allocation: AllocationId,
+    /// The slot.
+    pub slot: SlotId,
+    /// What it offers.
+    pub profile: ResourceProfile,
+    /// Its worker's address, for people.
+    pub address: String,
+    /// Its worker.
+    pub gateway: Arc<dyn TaskManagerGateway>,
+}
 
 /// How a host's process ended. The last word about it: its children are gone too.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -83,4 +105,55 @@ pub trait JobMasterGateway: Send + Sync + std::fmt::Debug {
     /// What the job looks like; refreshed at every change of state and, for metrics, at most ten
     /// times a second. The last value stays readable after the end.
     fn details(&self) -> watch::Receiver<Arc<JobDetails>>;
+}
+
+/// One registered worker. Commands are queued; outcomes reach the host's owner as events.
+pub trait TaskManagerGateway: Send + Sync + std::fmt::Debug {
+    /// The worker's name.
+    fn id(&self) -> &TaskManagerId;
+
+    /// Starts a host; everything that it says, and its end, is posted to `owner`.
+    ///
+    /// # Errors
+    /// The connection is gone; the owner hears of the lost worker too.
+    fn start_host(
+        &self,
+        owner: Arc<dyn JobMasterGateway>,
+        start: StartHost,
+    ) -> Result<(), TaskManagerGone>;
+
+    /// Sends a host a message; one to a host that has ended is dropped.
+    ///
+    /// # Errors
+    /// The connection is gone.
+    fn command(&self, command: HostCommand) -> Result<(), TaskManagerGone>;
+
+    /// Ends a host and everything that it started; `HostExited` follows. After `grace` it is
+    /// killed.
+    ///
+    /// # Errors
+    /// The connection is gone.
+    fn stop_host(&self, host: HostId, grace: Duration) -> Result<(), TaskManagerGone>;
+
+    /// No job uses the artifact any more; the worker may delete its copy.
+    ///
+    /// # Errors
+    /// The connection is gone.
+    fn release_artifact(&self, artifact: ArtifactHash) -> Result<(), TaskManagerGone>;
+
+    /// Ends the connection to a worker that the cluster has given up. It kills its hosts, finds
+    /// that it may not come back, and ends. Hosts of the master's own process are stopped by their
+    /// jobs.
+    fn dismiss(&self) {}
+
+    /// The files of the worker's log directory. Cancel-safe.
+    fn list_files(&self) -> BoxFuture<'static, Result<Vec<FileInfo>, FileError>>;
+
+    /// A part of one of those files, at most 1 MiB. Cancel-safe.
+    fn read_file(
+        &self,
+        name: String,
+        offset: u64,
+        length: u32,
+    ) -> BoxFuture<'static, Result<FileChunk, FileError>>;
 }

@@ -19,21 +19,23 @@ pub use details::{
     VertexDetails,
 };
 pub use dispatcher::{
-    ClusterOverview, DispatcherGateway, JobMasterFactory, JobSubmission, SubmitJobError, UnknownJob,
+    DispatcherGateway, JobMasterFactory, JobSubmission, SubmitJobError, UnknownJob,
 };
 pub use job_manager::{
     ArtifactLocator, ConnectError, ConnectionLost, FetchError, JobManagerConnection,
     JobManagerConnector, JobManagerSender,
 };
-pub use job_master::{Explanation, HostExit, JobMasterEvent, JobMasterGateway};
+pub use job_master::{
+    AllocatedSlot, Explanation, HostExit, JobMasterEvent, JobMasterGateway, TaskManagerGateway,
+};
 pub use millstream_types::{CauseKind, FailureCause};
 pub use resource_manager::{
-    AllocatedSlot, RegistrationRefused, ResourceManagerGateway, SlotRequirement,
-    TaskManagerDetails, TaskManagerHeartbeat, TaskManagerRegistration,
+    RegistrationRefused, ResourceManagerGateway, SlotRequirement, TaskManagerDetails,
+    TaskManagerHeartbeat, TaskManagerRegistration,
 };
 pub use task_manager::{
-    FileChunk, FileError, FileInfo, HostCommand, StartHost, TaskManagerGateway, TaskManagerGone,
-    WORKER_LOG, WORKER_STDOUT,
+    FileChunk, FileError, FileInfo, HostCommand, StartHost, TaskManagerGone, WORKER_LOG,
+    WORKER_STDOUT,
 };
 
 /// The receiver has stopped and will take no more messages; retrying cannot help.

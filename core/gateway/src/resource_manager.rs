@@ -3,9 +3,7 @@
 use std::sync::Arc;
 
 use futures::future::BoxFuture;
-use millstream_types::{
-    AllocationId, ByteSize, JobId, ResourceProfile, SlotId, TaskManagerId, Timestamp,
-};
+use millstream_types::{AllocationId, ByteSize, JobId, ResourceProfile, TaskManagerId, Timestamp};
 
 use crate::{FailureCause, JobMasterGateway, Stopped, TaskManagerGateway};
 
@@ -16,21 +14,6 @@ pub struct SlotRequirement {
     pub profile: ResourceProfile,
     /// How many.
     pub count: u32,
-}
-
-/// A slot that now belongs to one job.
-#[derive(Debug, Clone)]
-pub struct AllocatedSlot {
-    /// This grant.
-    pub allocation: AllocationId,
-    /// The slot.
-    pub slot: SlotId,
-    /// What it offers.
-    pub profile: ResourceProfile,
-    /// Its worker's address, for people.
-    pub address: String,
-    /// Its worker.
-    pub gateway: Arc<dyn TaskManagerGateway>,
 }
 
 /// What a worker says of itself when it registers.

@@ -1,13 +1,7 @@
-//! What the master asks of one worker.
+//! Messages to a TaskManager, and the reasons for which they fail.
 
-use std::sync::Arc;
-use std::time::Duration;
-
-use futures::future::BoxFuture;
 use millstream_protocol::host::{Begin, ToHost};
 use millstream_types::{ArtifactHash, HostId, TaskManagerId, Timestamp};
-
-use crate::JobMasterGateway;
 
 /// The worker's connection is gone or does not drain; its loss is reported to everyone concerned.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -49,10 +43,10 @@ pub struct FileInfo {
     pub modified: Timestamp,
 }
 
-/// What [`TaskManagerGateway::read_file`] calls the worker's own log, whatever its file is called.
+/// What [`read_file`](crate::TaskManagerGateway::read_file) calls the worker's own log, whatever its file is called.
 pub const WORKER_LOG: &str = ".log";
 
-/// What [`TaskManagerGateway::read_file`] calls the file of the worker's standard output.
+/// What [`read_file`](crate::TaskManagerGateway::read_file) calls the file of the worker's standard output.
 pub const WORKER_STDOUT: &str = ".out";
 
 /// A part of a file.
@@ -81,55 +75,4 @@ pub enum FileError {
         /// What the worker's system said.
         reason: String,
     },
-}
-
-/// One registered worker. Commands are queued; outcomes reach the host's owner as events.
-pub trait TaskManagerGateway: Send + Sync + std::fmt::Debug {
-    /// The worker's name.
-    fn id(&self) -> &TaskManagerId;
-
-    /// Starts a host; everything that it says, and its end, is posted to `owner`.
-    ///
-    /// # Errors
-    /// The connection is gone; the owner hears of the lost worker too.
-    fn start_host(
-        &self,
-        owner: Arc<dyn JobMasterGateway>,
-        start: StartHost,
-    ) -> Result<(), TaskManagerGone>;
-
-    /// Sends a host a message; one to a host that has ended is dropped.
-    ///
-    /// # Errors
-    /// The connection is gone.
-    fn command(&self, command: HostCommand) -> Result<(), TaskManagerGone>;
-
-    /// Ends a host and everything that it started; `HostExited` follows. After `grace` it is
-    /// killed.
-    ///
-    /// # Errors
-    /// The connection is gone.
-    fn stop_host(&self, host: HostId, grace: Duration) -> Result<(), TaskManagerGone>;
-
-    /// No job uses the artifact any more; the worker may delete its copy.
-    ///
-    /// # Errors
-    /// The connection is gone.
-    fn release_artifact(&self, artifact: ArtifactHash) -> Result<(), TaskManagerGone>;
-
-    /// Ends the connection to a worker that the cluster has given up. It kills its hosts, finds
-    /// that it may not come back, and ends. Hosts of the master's own process are stopped by their
-    /// jobs.
-    fn dismiss(&self) {}
-
-    /// The files of the worker's log directory. Cancel-safe.
-    fn list_files(&self) -> BoxFuture<'static, Result<Vec<FileInfo>, FileError>>;
-
-    /// A part of one of those files, at most 1 MiB. Cancel-safe.
-    fn read_file(
-        &self,
-        name: String,
-        offset: u64,
-        length: u32,
-    ) -> BoxFuture<'static, Result<FileChunk, FileError>>;
 }
