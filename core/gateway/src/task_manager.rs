@@ -3,7 +3,8 @@
 use millstream_protocol::host::{Begin, ToHost};
 use millstream_types::{ArtifactHash, HostId, TaskManagerId, Timestamp};
 
-/// The worker's connection is gone or does not drain; its loss is reported to everyone concerned.
+/// The TaskManager's connection is broken, or its queue is full; every JobMaster with slots there
+/// hears of the loss.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("TaskManager {0} cannot be reached")]
 pub struct TaskManagerGone(pub TaskManagerId);
@@ -11,15 +12,15 @@ pub struct TaskManagerGone(pub TaskManagerId);
 /// Starts one task host.
 #[derive(Debug, Clone)]
 pub struct StartHost {
-    /// Its name; a host is never started twice.
+    /// The id of the host; an id is used once.
     pub host: HostId,
     /// The executable.
     pub artifact: ArtifactHash,
     /// Its size in bytes.
     pub artifact_size: u64,
-    /// The slots that it fills; its memory limit is their sum.
+    /// The slots that the host fills; their memory is its limit.
     pub slots: Vec<u32>,
-    /// What it is told first. The worker fills in directories and addresses.
+    /// The first message to the host. The TaskManager fills in directories and addresses.
     pub begin: Begin,
 }
 
@@ -32,21 +33,23 @@ pub struct HostCommand {
     pub message: ToHost,
 }
 
-/// A file of a worker's log directory.
+/// A file of a TaskManager's log directory.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FileInfo {
     /// Its name, without a directory.
     pub name: String,
     /// Its size in bytes.
     pub size: u64,
-    /// When it was last written.
+    /// The time of the last write.
     pub modified: Timestamp,
 }
 
-/// What [`read_file`](crate::TaskManagerGateway::read_file) calls the worker's own log, whatever its file is called.
+/// The name of the TaskManager's own log in
+/// [`read_file`](crate::TaskManagerGateway::read_file), independent of the file's name.
 pub const WORKER_LOG: &str = ".log";
 
-/// What [`read_file`](crate::TaskManagerGateway::read_file) calls the file of the worker's standard output.
+/// The name of the TaskManager's standard output in
+/// [`read_file`](crate::TaskManagerGateway::read_file).
 pub const WORKER_STDOUT: &str = ".out";
 
 /// A part of a file.
@@ -54,25 +57,25 @@ pub const WORKER_STDOUT: &str = ".out";
 pub struct FileChunk {
     /// The bytes from the offset that was asked for.
     pub data: Vec<u8>,
-    /// Whether the file ends here.
+    /// True if the file ends here.
     pub last: bool,
 }
 
-/// Why a worker's file could not be read.
+/// The reason why a TaskManager's file could not be read.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum FileError {
-    /// There is no such file, or the name is not a plain file name.
+    /// The file does not exist, or the name is not a plain file name.
     #[error("there is no file {0:?} in the log directory")]
     NotFound(String),
-    /// The worker cannot be reached.
+    /// The TaskManager cannot be reached.
     #[error(transparent)]
     Gone(#[from] TaskManagerGone),
-    /// The worker could not read it.
+    /// The TaskManager failed to read the file.
     #[error("failed to read {name:?}: {reason}")]
     Unreadable {
         /// The file.
         name: String,
-        /// What the worker's system said.
+        /// The error of the TaskManager's system.
         reason: String,
     },
 }
