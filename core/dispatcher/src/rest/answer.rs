@@ -15,12 +15,12 @@ use crate::artifacts::StoreError;
 
 /// The largest JSON body.
 const JSON_BYTES_MAX: usize = 1 << 20;
-/// How long a client may take to send a small body.
+/// Time that a client has to send a small body.
 const BODY_DEADLINE: Duration = Duration::from_secs(30);
-/// How long a client may send nothing in the middle of a large one.
+/// Time that a client may pause in the middle of a large body.
 const CHUNK_DEADLINE: Duration = Duration::from_secs(20);
 
-/// How long a whole upload may take.
+/// Time that a whole upload may take.
 const UPLOAD_DEADLINE: Duration = Duration::from_secs(600);
 
 /// Runs an upload up to its deadline.
@@ -88,7 +88,7 @@ impl RestError {
         Self::new(StatusCode::BAD_REQUEST, message)
     }
 
-    /// For what Flink has and this version has not.
+    /// Refuses a feature of Flink that this version lacks.
     pub(super) fn not_here(message: impl Into<String>) -> Self {
         Self::new(StatusCode::NOT_IMPLEMENTED, message)
     }
@@ -139,7 +139,7 @@ impl From<StoreError> for RestError {
     }
 }
 
-/// Where in a request a value stands.
+/// The part of a request that has a value.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Place {
     Path,
@@ -197,7 +197,7 @@ pub(super) async fn read_json<T: DeserializeOwned + Default>(body: Body) -> Resu
         .map_err(|error| RestError::bad(format!("the request's body is not as expected: {error}")))
 }
 
-/// The next bytes of a large body; none at its end. Trailers are skipped.
+/// Reads the next bytes of a large body; none at its end. Trailers are skipped.
 pub(super) async fn next_chunk(body: &mut Body) -> Result<Option<Bytes>, RestError> {
     loop {
         let frame = tokio::time::timeout(CHUNK_DEADLINE, body.frame()).await;

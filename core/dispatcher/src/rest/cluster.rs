@@ -19,8 +19,8 @@ use super::answer::{Answer, Json, RestError, shortened};
 use super::render::worker::Tasks;
 use super::{Context, Shared, render};
 
-/// Where the ResourceManager's link to the application leads. What it links to is relative, since
-/// the browser knows this server by the proxy's address.
+/// The page behind the ResourceManager's link to the application. Its links are relative, since the
+/// browser knows this server by the proxy's address.
 pub(super) async fn index() -> Html<&'static str> {
     Html(
         "<!DOCTYPE html><html><head><title>Millstream</title></head><body><h1>Millstream</h1><ul>\
@@ -79,7 +79,7 @@ pub(super) async fn shut_down(State(context): Shared) -> Json<EmptyBody> {
     Json::empty()
 }
 
-/// The client for which the cluster exists lives: the answer says for how long that counts.
+/// Renews the lease of the client for which the cluster exists; the answer is its length.
 pub(super) async fn renew_lease(State(context): Shared) -> Answer<LeaseInfo> {
     let lease = context.services.lease.as_ref().ok_or_else(|| {
         RestError::not_found("this cluster does not depend on a client".to_owned())
@@ -139,7 +139,7 @@ pub(super) async fn task_manager_profiles(
     Ok(profiles().await)
 }
 
-/// What Flink 2.3 calls applications does not exist here; its jobs are listed as jobs.
+/// Flink 2.3's applications do not exist here; jobs are listed as jobs.
 pub(super) async fn applications() -> Json<MultipleApplicationsDetails> {
     MultipleApplicationsDetails::default().into()
 }
@@ -168,7 +168,7 @@ pub(super) async fn task_manager(
     Ok(render::worker::details(&worker, &tasks).into())
 }
 
-/// What the jobs that have slots of a worker run on it.
+/// Collects the tasks that jobs with slots of a TaskManager run on it.
 async fn tasks_on(context: &Context, worker: &TaskManagerDetails) -> Tasks {
     let jobs: BTreeSet<JobId> = worker.allocated.iter().map(|(_, job)| *job).collect();
     let mut tasks = Tasks::default();
@@ -180,7 +180,7 @@ async fn tasks_on(context: &Context, worker: &TaskManagerDetails) -> Tasks {
     tasks
 }
 
-/// The registered worker of this name.
+/// Finds the registered TaskManager of this id.
 pub(super) async fn find(context: &Context, id: &str) -> Result<TaskManagerDetails, RestError> {
     let workers = context.services.resource_manager.task_managers().await?;
     let found = workers.into_iter().find(|worker| worker.registration.id.as_str() == id);

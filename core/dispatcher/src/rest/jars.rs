@@ -26,9 +26,9 @@ use crate::PlanExtent;
 use crate::jars::{Jar, JarId};
 use crate::{program_args, random};
 
-/// How long the client may send nothing.
+/// Time that the client may pause.
 const PART_DEADLINE: std::time::Duration = std::time::Duration::from_secs(20);
-/// How much of an upload may be kept in memory.
+/// Limit of an upload's bytes that are kept in memory.
 const KEPT_BYTES_MAX: usize = 1 << 20;
 
 fn enabled(context: &Context) -> Result<(), RestError> {
@@ -96,8 +96,8 @@ async fn store(context: &Context, request: Request) -> Answer<JarUploadResponseB
     Ok(JarUploadResponseBody { filename, status: UploadStatus::Success }.into())
 }
 
-/// Ends a body that goes on for ever beside its file: before the first part, in a part's head, in
-/// parts that are no file, or after the last part. `kept` counts such bytes.
+/// Fails a body with too many bytes outside its file: before the first part, in a part's head, in
+/// parts that are not files, or after the last part. `kept` counts such bytes.
 fn without_endless_heads(body: Body, kept: Arc<AtomicUsize>) -> Body {
     let checked = body.into_data_stream().map(move |bytes| {
         let bytes = bytes.map_err(std::io::Error::other)?;

@@ -21,7 +21,7 @@ use super::answer::{Answer, Json, RestError, parse_id, read_json, shortened};
 use super::query::Params;
 use super::{Context, Shared, cluster, missing, render};
 
-/// The job that the path names.
+/// Finds the job that the path names.
 pub(super) async fn find(context: &Context, id: &str) -> Result<Arc<JobDetails>, RestError> {
     let job: JobId = parse_id("jobid", id)?;
     Ok(context.services.dispatcher.job(job).await?)
@@ -126,7 +126,7 @@ pub(super) async fn terminate(
     }
 }
 
-/// The same for those who cannot send PATCH: YARN's proxy, and Flink's web page.
+/// Cancels a job for clients that cannot send PATCH: YARN's proxy, and Flink's web page.
 pub(super) async fn cancel_by_get(State(context): Shared, Path(id): Path<String>) -> Answer {
     if !context.config.web_cancel {
         let message = "cancelling from the web is switched off (web.cancel.enable)";
@@ -150,7 +150,7 @@ async fn cancel(context: &Context, id: &str) -> Answer {
     Ok(Json::accepted())
 }
 
-/// The parallelism of every vertex: what it has is what it needs, since it cannot be changed.
+/// The parallelism of every vertex. Both bounds are the present value, since it cannot be changed.
 pub(super) async fn resource_requirements(
     State(context): Shared,
     Path(id): Path<String>,
@@ -171,7 +171,7 @@ pub(super) async fn environment(
     Ok(cluster::environment().await)
 }
 
-/// Where the JobManager's log is.
+/// The address of the JobManager's log.
 pub(super) async fn job_manager_log_url(
     State(context): Shared,
     Path(id): Path<String>,
@@ -181,7 +181,7 @@ pub(super) async fn job_manager_log_url(
     Ok(LogUrlResponse { url: format!("{}/jobmanager/log", cluster::own_url(&request)) }.into())
 }
 
-/// Where a TaskManager's log is.
+/// The address of a TaskManager's log.
 pub(super) async fn task_manager_log_url(
     State(context): Shared,
     Path((id, task_manager)): Path<(String, String)>,

@@ -28,9 +28,9 @@ use super::{Context, Shared, cluster};
 
 /// The most files that are listed.
 const FILES_MAX: usize = 10_000;
-/// How much is asked of a worker at once.
+/// Bytes that one call asks of a TaskManager.
 const CHUNK_BYTES: u32 = 1 << 20;
-/// How long a worker may take to answer.
+/// Time that a TaskManager has to answer.
 const WORKER_DEADLINE: Duration = Duration::from_secs(10);
 
 type FileAnswer = Result<Response, RestError>;
@@ -182,7 +182,7 @@ pub(super) async fn task_manager_stdout(
     worker_file(cluster::find(&context, &id).await?.gateway, WORKER_STDOUT.to_owned()).await
 }
 
-/// Streams a worker's file, piece by piece.
+/// Streams a TaskManager's file, piece by piece.
 async fn worker_file(gateway: Arc<dyn TaskManagerGateway>, name: String) -> FileAnswer {
     // The first piece decides about the status.
     let first = within(gateway.read_file(name.clone(), 0, CHUNK_BYTES)).await?;

@@ -76,7 +76,7 @@ fn aggregate_of(aggregate: &str, values: &[f64]) -> f64 {
         "max" => values.iter().copied().fold(f64::NEG_INFINITY, f64::max),
         "avg" => mean,
         "sum" => sum,
-        // Flink's: the mean deviation from the mean, in percent of what it could be at most.
+        // Flink's skew: the mean absolute deviation as a percentage of its maximum.
         _ if values.len() < 2 || mean == 0.0 => 0.0,
         _ => {
             let deviation = values.iter().map(|value| (value - mean).abs()).sum::<f64>() / count;

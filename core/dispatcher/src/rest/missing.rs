@@ -1,4 +1,4 @@
-//! What Flink's clients may ask for and this version does not have.
+//! Endpoints of Flink's features that this version lacks.
 //!
 //! Each is refused with one sentence that says so, after the job that the path names was looked up:
 //! a wrong job id must not read like a missing feature. A feature that comes takes its routes away
@@ -48,7 +48,7 @@ pub(super) async fn checkpoint_subtasks(
     checkpoints(State(context), Path(id)).await
 }
 
-/// An operation that was triggered: none can have been.
+/// A triggered operation: none exists, since nothing can be triggered.
 pub(super) async fn operation(
     State(context): Shared,
     Path((id, trigger)): Path<(String, String)>,

@@ -22,7 +22,7 @@ use crate::random;
 /// The largest JobGraph message, in bytes.
 const GRAPH_BYTES_MAX: usize = 32 << 20;
 
-/// Whether an artifact is there: 200 or 404.
+/// Answers 200 if the store has the artifact, else 404.
 pub(super) async fn has_artifact(State(context): Shared, Path(hash): Path<String>) -> Response {
     match parse_id::<ArtifactHash>("sha256", &hash) {
         Ok(hash) if context.services.artifacts.contains(hash) => StatusCode::OK.into_response(),
@@ -31,7 +31,7 @@ pub(super) async fn has_artifact(State(context): Shared, Path(hash): Path<String
     }
 }
 
-/// Stores an artifact: 200 if it was there, 201 if it is new.
+/// Stores an artifact: 200 if the store had it, 201 if it is new.
 pub(super) async fn put_artifact(
     State(context): Shared,
     Path(hash): Path<String>,
@@ -87,7 +87,7 @@ pub(super) async fn submit(
     Ok(JobSubmitResponseBody { jobid: job }.into())
 }
 
-/// A Java program cannot run here, and its client prints why.
+/// Refuses a Java program; its client prints the reason.
 pub(super) async fn java() -> RestError {
     RestError::bad(
         "this cluster runs Rust programs and cannot execute a Java job graph: upload an artifact \

@@ -95,9 +95,9 @@ pub(in crate::rest) fn config(job: &JobDetails, for_flink_1: bool) -> JobConfigI
     JobConfigInfo { jid: job.job, name: job.graph.name.clone(), execution_config }
 }
 
-/// Whether a key of a job's own configuration holds a secret.
+/// Returns true for a key of a job's own configuration that holds a secret.
 fn is_secret(key: &str) -> bool {
-    // Unknown keys are in nobody's table, so the test is by name.
+    // Unknown keys are in no table, so the test is by name.
     let mut probe = millstream_config::Configuration::from_pairs([(key, "x")]).ok();
     let hidden = probe.as_mut().and_then(|probe| probe.shown().next().map(|(_, text)| text != "x"));
     let key = key.to_ascii_lowercase();
@@ -238,7 +238,7 @@ pub(in crate::rest) fn metrics(job: &JobDetails, now: Timestamp) -> Vec<(String,
     .to_vec()
 }
 
-/// When a job that ran before, and does not run, left that state.
+/// Returns the time at which a job that does not run any more stopped running.
 fn down_since(job: &JobDetails) -> Option<Timestamp> {
     let ran = job.status_times.get(&JobStatus::Running)?;
     let later = |status| job.status_times.get(&status).filter(|since| *since >= ran).copied();

@@ -38,7 +38,7 @@ pub(super) fn count_states<'a>(subtasks: impl Iterator<Item = &'a SubtaskDetails
     counts
 }
 
-/// What subtasks transferred and how they spent their time.
+/// Bytes and records that subtasks exchanged, and the use of their time.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct IoMetrics {
     pub(super) read_bytes: u64,
@@ -48,8 +48,8 @@ pub(super) struct IoMetrics {
     pub(super) backpressured_ms: u64,
     pub(super) idle_ms: u64,
     pub(super) busy_ms: u64,
-    /// Whether some of what was read, and of what was written, did not leave its process: such
-    /// records are not encoded, and have no bytes that could be counted.
+    /// True if some of the records read, and of those written, stayed in one process: they are not
+    /// encoded, so they have no bytes to count.
     pub(super) uncounted: (bool, bool),
 }
 

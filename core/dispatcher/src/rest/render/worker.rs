@@ -1,8 +1,7 @@
 //! TaskManagers.
 //!
-//! Flink's fields name the pools of a JVM. Ours has the memory of the worker itself, shown as the
-//! framework's, and that of its task hosts, shown as the tasks' heap; the other pools do not exist
-//! and are zero.
+//! Flink's fields name the pools of a JVM. The memory of the TaskManager itself is shown as the
+//! framework's, that of its task hosts as the tasks' heap; other pools do not exist and are 0.
 
 use std::collections::BTreeMap;
 
@@ -13,16 +12,16 @@ use millstream_rest_types::task_managers::{
 };
 use millstream_types::{ByteSize, JobId, TaskManagerId};
 
-/// What runs on a worker, as the jobs say.
+/// The tasks on a TaskManager, as its jobs report them.
 #[derive(Debug, Default)]
 pub(in crate::rest) struct Tasks {
     by_slot: BTreeMap<(JobId, u32), u32>,
-    /// Where its task hosts listen for the records of others.
+    /// The ports on which its task hosts receive records.
     data_ports: Vec<u16>,
 }
 
 impl Tasks {
-    /// Adds what this job runs there.
+    /// Adds the tasks of this job.
     pub(in crate::rest) fn add(&mut self, job: &JobDetails, worker: &TaskManagerId) {
         for subtask in job.vertices.iter().flat_map(|vertex| &vertex.subtasks) {
             let Some(location) = subtask.location.as_ref() else { continue };
@@ -80,7 +79,7 @@ pub(in crate::rest) fn row(worker: &TaskManagerDetails, tasks: &Tasks) -> TaskMa
     }
 }
 
-/// What so many slots of a worker offer; memory in MB.
+/// The resources of this number of slots; memory in MB.
 fn resource(worker: &TaskManagerDetails, slots: u32) -> ResourceProfileInfo {
     let profile = worker.registration.slot_profile;
     ResourceProfileInfo {
@@ -117,13 +116,13 @@ pub(in crate::rest) fn details(
     }
 }
 
-/// Resident memory of the worker and its hosts.
+/// Resident memory of the TaskManager and its hosts.
 fn resident(worker: &TaskManagerDetails) -> ByteSize {
     let (own, hosts) = (worker.heartbeat.resident_memory, worker.heartbeat.hosts_memory);
     ByteSize::from_bytes(own.as_bytes().saturating_add(hosts.as_bytes()))
 }
 
-/// The metrics of a worker, by name.
+/// The metrics of a TaskManager, by name.
 #[expect(clippy::cast_precision_loss, reason = "a number on a dashboard")]
 pub(in crate::rest) fn metrics(worker: &TaskManagerDetails) -> Vec<(String, f64)> {
     let used = resident(worker).as_bytes();
