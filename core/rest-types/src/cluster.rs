@@ -117,7 +117,7 @@ pub struct ClusterDataSetListResponseBody {
     pub data_sets: EmptyList,
 }
 
-/// `GET /applications/overview`: Flink 2.3's applications do not exist here; jobs are listed as jobs.
+/// `GET /applications/overview`: Flink 2.3's applications do not exist here.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct MultipleApplicationsDetails {
     /// The applications.

@@ -299,7 +299,7 @@ pub struct JobExecutionResult {
     pub id: JobId,
     /// Its name.
     pub name: String,
-    /// How it ended.
+    /// The kind of its end.
     pub application_status: ApplicationStatus,
     /// Accumulators as Java objects.
     pub accumulator_results: EmptyObject,
@@ -314,15 +314,15 @@ pub struct JobExecutionResult {
     pub failure_cause: Option<SerializedThrowable>,
 }
 
-/// How a job ended.
+/// The kind of a job's end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "UPPERCASE")]
 pub enum ApplicationStatus {
-    /// By itself.
+    /// It ended by itself.
     Succeeded,
-    /// With a failure.
+    /// It failed.
     Failed,
-    /// By a user.
+    /// A user cancelled it.
     Canceled,
 }
 

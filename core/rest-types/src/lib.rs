@@ -3,9 +3,9 @@
 //!
 //! Names and values are those of Flink's REST API; fields of Flink 1.20 and 2.x stand side by side.
 //! Times are milliseconds since 1970, lengths of time milliseconds, and -1 is Flink's word for one
-//! that does not exist. The module [`cluster`] has what is said of the cluster as a whole, [`jobs`]
-//! of jobs, [`vertices`] of vertices and subtasks, [`task_managers`] of TaskManagers, [`metrics`] of
-//! metrics, [`jars`] of uploaded programs, and [`submission`] our own way to start a job.
+//! that does not exist. [`cluster`] describes the cluster as a whole, [`jobs`] jobs, [`vertices`]
+//! vertices and subtasks, [`task_managers`] TaskManagers, [`metrics`] metrics, [`jars`] uploaded
+//! programs, and [`submission`] our own way to start a job.
 //!
 //! A reader takes an answer of its own release. A field that a later release adds has
 //! `#[serde(default)]`, so that its clients still read the answers of the release before.

@@ -3,8 +3,33 @@
 //! `tests/golden/answers.txt` has an answer per block. Numbers that depend on the clock are `0` in
 //! it, and so are ids and addresses that are drawn anew.
 
+use std::collections::BTreeMap;
+
 use expect_test::expect_file;
-use millstream_types::{ExecutionState, JobStatus};
+use millstream_rest_types::cluster::{
+    ClusterDataSetListResponseBody, ClusterOverview, ConfigurationInfoEntry,
+    DashboardConfiguration, EnvironmentInfo, LogListInfo, LogUrlResponse,
+    MultipleApplicationsDetails, ProfilingInfoList, ThreadDumpInfo,
+};
+use millstream_rest_types::jars::JarListInfo;
+use millstream_rest_types::jobs::{
+    JobAccumulatorsInfo, JobConfigInfo, JobDetailsInfo, JobExceptionsInfoWithHistory,
+    JobExecutionResultResponseBody, JobIdsWithStatusOverview, JobPlanInfo, JobStatusInfo,
+    MultipleJobsDetails,
+};
+use millstream_rest_types::metrics::{AggregatedMetric, Metric};
+use millstream_rest_types::submission::{ArtifactInfo, JobSubmitResponseBody};
+use millstream_rest_types::task_managers::{TaskManagerDetailsInfo, TaskManagersInfo};
+use millstream_rest_types::vertices::{
+    JobVertexAccumulatorsInfo, JobVertexBackPressureInfo, JobVertexDetailsInfo,
+    JobVertexResourceRequirements, JobVertexTaskManagersInfo,
+    SubtaskExecutionAttemptAccumulatorsInfo, SubtaskExecutionAttemptDetailsInfo,
+    SubtasksAllAccumulatorsInfo, SubtasksTimesInfo, VertexFlameGraph,
+};
+use millstream_rest_types::{EmptyBody, ErrorBody};
+use millstream_types::{ExecutionState, JobStatus, VertexId};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 
 use crate::jars::uploaded;
 use crate::world::{TASK_MANAGER, World, graph};
@@ -180,4 +205,91 @@ async fn answers_about_jars_and_artifacts_have_the_same_bytes_as_ever() {
     book.note("POST", &format!("/millstream/jobs?artifact={hash}"), b"abc").await;
     book.note("POST", "/millstream/jobs", b"abc").await;
     expect_file!["../golden/answers-jars.txt"].assert_eq(&book.text.replace(&jar, "JAR"));
+}
+
+/// Reads an answer as a client does and writes it again.
+fn again<T: Serialize + DeserializeOwned>(json: &str) -> Result<String, serde_json::Error> {
+    Ok(serde_json::to_value(serde_json::from_str::<T>(json)?)?.to_string())
+}
+
+/// The same, as the type that this call is answered with.
+fn again_as_answer(call: &str, json: &str) -> Option<Result<String, serde_json::Error>> {
+    let (method, path) = call.split_once(' ')?;
+    let mut parts: Vec<&str> = path.split('?').next()?.split('/').skip(1).collect();
+    for at in 1..parts.len() {
+        if matches!(parts[at - 1], "jobs" | "vertices" | "taskmanagers" | "jars" | "artifacts")
+            && !matches!(parts[at], "overview" | "metrics")
+        {
+            parts[at] = "_";
+        }
+    }
+    Some(match (method, parts.join("/").as_str()) {
+        ("GET", "overview") => again::<ClusterOverview>(json),
+        ("GET", "config") => again::<DashboardConfiguration>(json),
+        ("GET", "datasets") => again::<ClusterDataSetListResponseBody>(json),
+        ("GET", "applications/overview") => again::<MultipleApplicationsDetails>(json),
+        ("GET", "jars") => again::<JarListInfo>(json),
+        ("GET", "jars/_/plan" | "jobs/_/plan") => again::<JobPlanInfo>(json),
+        ("GET", "jobs") => again::<JobIdsWithStatusOverview>(json),
+        ("GET", "jobs/overview") => again::<MultipleJobsDetails>(json),
+        ("GET", "jobs/_") => again::<JobDetailsInfo>(json),
+        ("GET", "jobs/_/status") => again::<JobStatusInfo>(json),
+        ("GET", "jobs/_/config") => again::<JobConfigInfo>(json),
+        ("GET", "jobs/_/exceptions") => again::<JobExceptionsInfoWithHistory>(json),
+        ("GET", "jobs/_/execution-result") => again::<JobExecutionResultResponseBody>(json),
+        ("GET", "jobs/_/accumulators") => again::<JobAccumulatorsInfo>(json),
+        ("GET", "jobs/_/resource-requirements") => {
+            again::<BTreeMap<VertexId, JobVertexResourceRequirements>>(json)
+        }
+        ("GET", "jobs/_/vertices/_") => again::<JobVertexDetailsInfo>(json),
+        ("GET", "jobs/_/vertices/_/backpressure") => again::<JobVertexBackPressureInfo>(json),
+        ("GET", "jobs/_/vertices/_/accumulators") => again::<JobVertexAccumulatorsInfo>(json),
+        ("GET", "jobs/_/vertices/_/subtasktimes") => again::<SubtasksTimesInfo>(json),
+        ("GET", "jobs/_/vertices/_/taskmanagers") => again::<JobVertexTaskManagersInfo>(json),
+        ("GET", "jobs/_/vertices/_/flamegraph") => again::<VertexFlameGraph>(json),
+        ("GET", "jobs/_/vertices/_/subtasks/accumulators") => {
+            again::<SubtasksAllAccumulatorsInfo>(json)
+        }
+        ("GET", "jobs/_/vertices/_/subtasks/1") => {
+            again::<SubtaskExecutionAttemptDetailsInfo>(json)
+        }
+        ("GET", "jobs/_/vertices/_/subtasks/1/attempts/0/accumulators") => {
+            again::<SubtaskExecutionAttemptAccumulatorsInfo>(json)
+        }
+        ("GET", "taskmanagers") => again::<TaskManagersInfo>(json),
+        ("GET", "taskmanagers/_") => again::<TaskManagerDetailsInfo>(json),
+        ("GET", "taskmanagers/metrics" | "jobs/metrics" | "jobs/_/vertices/_/subtasks/metrics") => {
+            again::<Vec<AggregatedMetric>>(json)
+        }
+        ("GET", path) if path.ends_with("/metrics") || path.ends_with("/watermarks") => {
+            again::<Vec<Metric>>(json)
+        }
+        ("GET", path) if path.ends_with("jobmanager/config") => {
+            again::<Vec<ConfigurationInfoEntry>>(json)
+        }
+        ("GET", path) if path.ends_with("/environment") => again::<EnvironmentInfo>(json),
+        ("GET", path) if path.ends_with("/log-url") => again::<LogUrlResponse>(json),
+        ("GET", path) if path.ends_with("/logs") => again::<LogListInfo>(json),
+        ("GET", path) if path.ends_with("/thread-dump") => again::<ThreadDumpInfo>(json),
+        ("GET", path) if path.ends_with("/profiler") => again::<ProfilingInfoList>(json),
+        ("POST", "jars/_/run") => again::<JobSubmitResponseBody>(json),
+        ("PUT", "millstream/artifacts/_") => again::<ArtifactInfo>(json),
+        ("PATCH" | "DELETE", _) => again::<EmptyBody>(json),
+        _ => return None,
+    })
+}
+
+#[test]
+fn clients_read_every_answer_whole() {
+    let files = [include_str!("../golden/answers.txt"), include_str!("../golden/answers-jars.txt")];
+    for block in files.iter().flat_map(|file| file.trim_end().split("\n\n")) {
+        let (call, answer) = block.split_once('\n').unwrap();
+        let (status, json) = answer.split_once(' ').unwrap();
+        let read = match status {
+            "200" | "201" | "202" => again_as_answer(call, json),
+            _ => Some(again::<ErrorBody>(json)),
+        };
+        let read = read.unwrap_or_else(|| panic!("{call} is answered with no type"));
+        assert_eq!(read.unwrap_or_else(|error| panic!("{call}: {error}")), json, "{call}");
+    }
 }
