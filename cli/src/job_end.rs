@@ -2,8 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use millstream_types::{CauseKind, Escaped, JobId, counters};
-use serde_json::Value;
+use anyhow::Result;
+use millstream_rest_types::jobs::{JobDetailsInfo, JobExceptionsInfoWithHistory};
+use millstream_rest_types::metrics::AggregatedMetric;
+use millstream_types::{CauseKind, Escaped, counters};
 
 use crate::rest::RestClient;
 
@@ -13,22 +15,19 @@ const ENDS_OF_PROCESSES: [CauseKind; 5] =
 /// So many of those lines are shown.
 const LINES_SHOWN_MAX: usize = 10;
 
-/// What sources and functions have left out of a job's results; a line for each sort.
-pub(crate) async fn left_out(client: &RestClient, job: JobId, details: &Value) -> Vec<String> {
-    let vertices = details.get("vertices").and_then(Value::as_array).into_iter().flatten();
-    let vertices = vertices.filter_map(|vertex| vertex.get("id")?.as_str());
+/// The records that sources and functions have left out of a job's results; a line for each sort.
+pub(crate) async fn left_out(client: &RestClient, details: &JobDetailsInfo) -> Vec<String> {
     let names = counters::LEFT_OUT.map(|(name, _)| name);
     let mut sums: BTreeMap<String, u64> = BTreeMap::new();
-    for vertex in vertices {
+    for vertex in &details.vertices {
+        let (job, vertex) = (details.jid, vertex.id);
         let path = format!("/v1/jobs/{job}/vertices/{vertex}/subtasks/metrics");
         let query = format!("{path}?get={}&agg=sum", names.join(","));
         // The job's end is known; a number that is not there changes nothing about it.
-        let Ok(metrics) = client.get(&query).await else { continue };
-        for metric in metrics.as_array().into_iter().flatten() {
-            let name = metric.get("id").and_then(Value::as_str).unwrap_or_default();
-            let sum = metric.get("sum").and_then(Value::as_f64).unwrap_or(0.0);
-            let total = sums.entry(name.to_owned()).or_default();
-            *total = total.saturating_add(whole(sum));
+        let metrics: Result<Vec<AggregatedMetric>> = client.get(&query).await;
+        for metric in metrics.unwrap_or_default() {
+            let total = sums.entry(metric.id).or_default();
+            *total = total.saturating_add(whole(metric.sum.unwrap_or(0.0)));
         }
     }
     counters::left_out(|name| sums.get(name).copied().unwrap_or(0)).collect()
@@ -40,17 +39,16 @@ const fn whole(number: f64) -> u64 {
 }
 
 /// The newest failure: what, in which task on which worker, and the last that a process wrote.
-pub(crate) fn cause(exceptions: &Value) -> String {
-    let newest = exceptions.pointer("/exceptionHistory/entries/0").unwrap_or(&Value::Null);
-    let text = |field: &str| newest.get(field).and_then(Value::as_str).unwrap_or_default();
-    let mut lines = text("stacktrace").lines();
-    let first = lines.next().unwrap_or_default();
-    let kind = text("exceptionName");
-    let sentence = first.strip_prefix(&format!("{kind}: ")).unwrap_or(first);
-    if sentence.is_empty() {
+pub(crate) fn cause(exceptions: &JobExceptionsInfoWithHistory) -> String {
+    let Some(newest) = exceptions.exception_history.entries.first() else {
         return "no cause is known; the JobManager's log may tell".to_owned();
-    }
-    let (task, worker) = (text("taskName"), text("taskManagerId"));
+    };
+    let mut lines = newest.stacktrace.lines();
+    let first = lines.next().unwrap_or_default();
+    let kind = newest.exception_name.as_str();
+    let sentence = first.strip_prefix(&format!("{kind}: ")).unwrap_or(first);
+    let task = newest.task_name.as_deref().unwrap_or_default();
+    let worker = newest.task_manager_id.as_deref().unwrap_or_default();
     let mut place = Vec::new();
     match task {
         "" => {}
@@ -85,34 +83,31 @@ fn last_lines<'a>(lines: impl Iterator<Item = &'a str>) -> String {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
+    use millstream_rest_types::jobs::RootExceptionInfo;
+    use millstream_rest_types::testing::{exceptions, failure};
 
     use super::*;
 
     #[test]
     fn a_cause_is_one_sentence() {
-        let exceptions = json!({ "exceptionHistory": { "entries": [
-            {
-                "exceptionName": "UserPanic",
-                "stacktrace": "UserPanic: map panicked at src/main.rs:7: boom\n\tat somewhere",
-                "taskName": "map (2/4)",
-            },
-            { "exceptionName": "UserError", "stacktrace": "UserError: older" },
-        ] } });
-        assert_eq!(cause(&exceptions), "map panicked at src/main.rs:7: boom (task map (2/4))");
-        assert!(cause(&json!({})).starts_with("no cause is known"));
+        let trace = "UserPanic: map panicked at src/main.rs:7: boom\n\tat somewhere";
+        let newest = failure("UserPanic", trace);
+        let newest = RootExceptionInfo { task_name: Some("map (2/4)".to_owned()), ..newest };
+        let older = failure("UserError", "UserError: older");
+        let told = cause(&exceptions(vec![newest, older]));
+        assert_eq!(told, "map panicked at src/main.rs:7: boom (task map (2/4))");
+        assert!(cause(&exceptions(vec![])).starts_with("no cause is known"));
     }
 
     #[test]
     fn the_end_of_a_process_is_told_with_its_place_and_its_last_lines() {
         let said: String = (1..=12).map(|at| format!("\n\tline {at}")).collect();
-        let exceptions = json!({ "exceptionHistory": { "entries": [{
-            "exceptionName": "HostKilled",
-            "stacktrace": format!("HostKilled: signal SIGKILL ended the process{said}\u{1b}[2J"),
-            "taskName": "one of map (1/2), sink (1/2)",
-            "taskManagerId": "tm-1",
-        }] } });
-        let told = cause(&exceptions);
+        let trace = format!("HostKilled: signal SIGKILL ended the process{said}\u{1b}[2J");
+        let told = cause(&exceptions(vec![RootExceptionInfo {
+            task_name: Some("one of map (1/2), sink (1/2)".to_owned()),
+            task_manager_id: Some("tm-1".to_owned()),
+            ..failure("HostKilled", &trace)
+        }]));
         let lines: Vec<&str> = told.lines().collect();
         let expected = "signal SIGKILL ended the process (one of map (1/2), sink (1/2) on \
                         TaskManager tm-1)";

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use anyhow::{Result, bail};
 use millstream_config::options;
-use millstream_graph::{JobGraph, plan_json, plan_text};
+use millstream_graph::{JobGraph, plan_info, plan_text};
 use millstream_launcher::ProgramEvent;
 use millstream_protocol::host::Role;
 use millstream_types::JobId;
@@ -30,7 +30,8 @@ pub(crate) fn info(arguments: &InfoArguments) -> Result<ExitCode> {
     })?;
     if arguments.json {
         // The plan of a job that is not submitted has no id yet.
-        let plan = plan_json(&graph, JobId::from_u128(0));
+        // Fields by name, as REST sends them.
+        let plan = serde_json::to_value(plan_info(&graph, JobId::from_u128(0)))?;
         console::print(format_args!("{:-^62}\n{plan}\n{:-^62}", " Execution Plan ", ""));
     } else {
         console::print(format_args!("{}", plan_text(&graph).trim_end()));

@@ -4,9 +4,9 @@ use std::collections::VecDeque;
 use std::io::{IsTerminal as _, Write as _};
 use std::time::{Duration, Instant};
 
+use millstream_rest_types::jobs::JobDetailsInfo;
 use millstream_types::counters::grouped;
-use millstream_types::{Escaped, ExecutionState, JobStatus};
-use serde_json::Value;
+use millstream_types::{Escaped, ExecutionState};
 
 /// A rate is measured over this long: workers report about once a second.
 const RATE_WINDOW: Duration = Duration::from_secs(4);
@@ -36,9 +36,9 @@ impl Progress {
     }
 
     /// Shows the job as REST describes it.
-    pub(crate) fn show(&mut self, status: JobStatus, details: &Value) {
+    pub(crate) fn show(&mut self, details: &JobDetailsInfo) {
         let now = Instant::now();
-        let line = self.line(now, status, details);
+        let line = self.line(now, details);
         if self.live {
             let _ = write!(std::io::stderr().lock(), "\r\x1b[2K{line}");
         } else if let Some(waiting) = self.news_of_waiting(now, details) {
@@ -53,16 +53,20 @@ impl Progress {
         }
     }
 
-    fn line(&mut self, now: Instant, status: JobStatus, details: &Value) -> String {
+    fn line(&mut self, now: Instant, details: &JobDetailsInfo) -> String {
         let seconds = now.duration_since(self.started).as_secs();
         let (running, total) = tasks(details);
-        let mut line =
-            format!("{status} {}:{:02}, {running}/{total} tasks run", seconds / 60, seconds % 60);
+        let mut line = format!(
+            "{} {}:{:02}, {running}/{total} tasks run",
+            details.state,
+            seconds / 60,
+            seconds % 60
+        );
         let records = records(details);
         if let Some(rate) = self.rate(now, records) {
             line += &format!(", {} records/s, {} records", grouped(rate), grouped(records));
         }
-        match waiting_for(details) {
+        match &details.millstream.waiting_for {
             Some(waiting) if running < total => {
                 format!("{line}, waiting for {}", Escaped::line(waiting))
             }
@@ -89,8 +93,8 @@ impl Progress {
     }
 
     /// What a job waits for, once, if it does so for long.
-    fn news_of_waiting(&mut self, now: Instant, details: &Value) -> Option<String> {
-        let Some(waiting) = waiting_for(details) else {
+    fn news_of_waiting(&mut self, now: Instant, details: &JobDetailsInfo) -> Option<String> {
+        let Some(waiting) = &details.millstream.waiting_for else {
             self.waits_since = None;
             return None;
         };
@@ -103,53 +107,44 @@ impl Progress {
     }
 }
 
-fn waiting_for(details: &Value) -> Option<&str> {
-    details.pointer("/millstream/waiting-for").and_then(Value::as_str)
+/// Counts the subtasks that run, and all of them.
+fn tasks(details: &JobDetailsInfo) -> (u32, u32) {
+    let counts = &details.status_counts;
+    let running = counts.get(&ExecutionState::Running).copied().unwrap_or(0);
+    (running, counts.values().sum())
 }
 
-/// How many subtasks run, and how many there are.
-fn tasks(details: &Value) -> (u64, u64) {
-    let counts = details.get("vertices").and_then(Value::as_array).into_iter().flatten();
-    let counts = counts.filter_map(|vertex| vertex.get("tasks")?.as_object());
-    let mut sums = (0, 0);
-    for (state, count) in counts.flatten() {
-        let count = count.as_u64().unwrap_or(0);
-        if state == ExecutionState::Running.as_str() {
-            sums.0 += count;
-        }
-        sums.1 += count;
-    }
-    sums
-}
-
-/// What went over the busiest exchange.
-fn records(details: &Value) -> u64 {
-    let vertices = details.get("vertices").and_then(Value::as_array).into_iter().flatten();
-    let metrics = vertices.filter_map(|vertex| vertex.get("metrics"));
-    let count = |metrics: &Value, name| metrics.get(name).and_then(Value::as_u64).unwrap_or(0);
-    metrics.map(|m| count(m, "read-records").max(count(m, "write-records"))).max().unwrap_or(0)
+/// Counts the records of the busiest exchange.
+fn records(details: &JobDetailsInfo) -> u64 {
+    let metrics = details.vertices.iter().map(|vertex| &vertex.metrics);
+    metrics.map(|m| m.read_records.max(m.write_records)).max().unwrap_or(0)
 }
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
+    use std::collections::BTreeMap;
+
+    use millstream_rest_types::testing::{job, vertex};
+    use millstream_rest_types::vertices::IoMetricsInfo;
+    use millstream_types::JobStatus;
 
     use super::*;
 
-    fn details(records: u64) -> Value {
-        json!({
-            "vertices": [
-                {
-                    "tasks": { "RUNNING": 2, "CREATED": 0 },
-                    "metrics": { "read-records": 0, "write-records": records },
-                },
-                {
-                    "tasks": { "RUNNING": 1, "SCHEDULED": 1 },
-                    "metrics": { "read-records": records / 2, "write-records": 0 },
-                },
-            ],
-            "millstream": { "waiting-for": "1 of 2 slots" },
-        })
+    fn details(records: u64) -> JobDetailsInfo {
+        let io = |read_records, write_records| IoMetricsInfo {
+            read_records,
+            write_records,
+            ..IoMetricsInfo::default()
+        };
+        let mut details = job(1, JobStatus::Running);
+        details.vertices = vec![vertex(1, io(0, records)), vertex(2, io(records / 2, 0))];
+        details.status_counts = BTreeMap::from([
+            (ExecutionState::Created, 0),
+            (ExecutionState::Scheduled, 1),
+            (ExecutionState::Running, 3),
+        ]);
+        details.millstream.waiting_for = Some("1 of 2 slots".to_owned());
+        details
     }
 
     #[test]
@@ -157,7 +152,7 @@ mod tests {
         let mut progress = Progress::new();
         let at = |millis| progress.started + Duration::from_millis(millis);
         let times = [at(0), at(1_000), at(61_000)];
-        let mut line = |now, records| progress.line(now, JobStatus::Running, &details(records));
+        let mut line = |now, records| progress.line(now, &details(records));
         assert_eq!(line(times[0], 0), "RUNNING 0:00, 3/4 tasks run, waiting for 1 of 2 slots");
         assert_eq!(
             line(times[1], 1_500_000),
@@ -177,14 +172,5 @@ mod tests {
             |seconds| progress.news_of_waiting(start + Duration::from_secs(seconds), &details);
         let heard = [news(0), news(1), news(4), news(9)].map(|news| news.is_some());
         assert_eq!(heard, [false, false, true, false]);
-    }
-
-    #[test]
-    fn malformed_details_are_no_failure() {
-        let mut progress = Progress::new();
-        for details in [json!(null), json!({ "vertices": 3 }), json!({ "vertices": [null, {}] })] {
-            let line = progress.line(progress.started, JobStatus::Created, &details);
-            assert_eq!(line, "CREATED 0:00, 0/0 tasks run");
-        }
     }
 }

@@ -18,8 +18,10 @@ use hyper::header::{ACCEPT, CONTENT_LENGTH, CONTENT_TYPE, HOST};
 use hyper::{Method, Request, StatusCode};
 use hyper_util::rt::TokioIo;
 use millstream_config::{Configuration, options};
+use millstream_rest_types::ErrorBody;
 use millstream_security::rustls::ClientConfig;
 use millstream_security::{Credentials, Role, Stream};
+use serde::de::DeserializeOwned;
 use serde_json::Value;
 use tokio::fs::File;
 use tokio::net::TcpStream;
@@ -43,22 +45,31 @@ pub(crate) enum Content {
 #[derive(Debug)]
 pub(crate) struct Answer {
     pub(crate) status: StatusCode,
-    pub(crate) json: Value,
+    json: Value,
 }
 
 impl Answer {
-    /// The JSON of a call that worked.
-    pub(crate) fn into_json(self) -> Result<Value> {
-        if self.status.is_success() { Ok(self.json) } else { Err(self.into_error()) }
+    /// Reads the body of a call that worked.
+    pub(crate) fn read<T: DeserializeOwned>(self) -> Result<T> {
+        if !self.status.is_success() {
+            return Err(self.into_error());
+        }
+        serde_json::from_value(self.json)
+            .map_err(|error| anyhow!("the JobManager's answer is malformed: {error}"))
     }
 
-    /// What the cluster said is wrong.
-    pub(crate) fn into_error(self) -> anyhow::Error {
-        let texts = self.json.get("errors").and_then(Value::as_array).into_iter().flatten();
-        let text: Vec<&str> = texts.filter_map(Value::as_str).collect();
-        match text.is_empty() {
-            true => anyhow!("the JobManager answered {}", self.status),
-            false => anyhow!("the JobManager refused: {}", text.join("; ")),
+    /// Checks that the call worked; its body says nothing more.
+    pub(crate) fn accepted(self) -> Result<()> {
+        if self.status.is_success() { Ok(()) } else { Err(self.into_error()) }
+    }
+
+    /// Turns a refusal into an error with the JobManager's words.
+    fn into_error(self) -> anyhow::Error {
+        match serde_json::from_value::<ErrorBody>(self.json) {
+            Ok(body) if !body.errors.is_empty() => {
+                anyhow!("the JobManager refused: {}", body.errors.join("; "))
+            }
+            Ok(_) | Err(_) => anyhow!("the JobManager answered {}", self.status),
         }
     }
 }
@@ -115,9 +126,9 @@ impl RestClient {
         }
     }
 
-    /// The JSON of a `GET`.
-    pub(crate) async fn get(&self, path: &str) -> Result<Value> {
-        self.call(Method::GET, path, &Content::None).await?.into_json()
+    /// Reads the body that a `GET` is answered with.
+    pub(crate) async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T> {
+        self.call(Method::GET, path, &Content::None).await?.read()
     }
 
     /// Makes a call, with retries; any status is an answer.
@@ -257,6 +268,9 @@ fn read_address(address: &str, default_port: u16) -> Result<(String, u16)> {
 
 #[cfg(test)]
 mod tests {
+    use millstream_rest_types::jobs::JobStatusInfo;
+    use millstream_types::JobStatus;
+
     use super::*;
 
     #[test]
@@ -283,9 +297,22 @@ mod tests {
             status: StatusCode::BAD_REQUEST,
             json: serde_json::from_str(json).unwrap_or_default(),
         };
-        let error = answer(r#"{"errors":["job x not found"]}"#).into_json().unwrap_err();
+        let error = answer(r#"{"errors":["job x not found"]}"#).accepted().unwrap_err();
         assert_eq!(error.to_string(), "the JobManager refused: job x not found");
-        let error = answer("").into_json().unwrap_err();
+        let error = answer("").accepted().unwrap_err();
         assert_eq!(error.to_string(), "the JobManager answered 400 Bad Request");
+    }
+
+    #[test]
+    fn answers_of_another_shape_are_refused() {
+        let read = |json: &str| {
+            let json = serde_json::from_str(json).unwrap();
+            Answer { status: StatusCode::OK, json }.read::<JobStatusInfo>()
+        };
+        assert_eq!(read(r#"{"status":"RUNNING"}"#).unwrap().status, JobStatus::Running);
+        for json in [r#"{"status":"FLYING"}"#, "{}", "3", "null"] {
+            let error = read(json).unwrap_err().to_string();
+            assert!(error.starts_with("the JobManager's answer is malformed: "), "{error}");
+        }
     }
 }

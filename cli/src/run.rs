@@ -9,14 +9,15 @@ use std::process::ExitCode;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context as _, Result, anyhow};
+use bytes::Bytes;
 use hyper::{Method, StatusCode};
 use millstream_config::options;
 use millstream_launcher::{Program, ProgramEvent};
 use millstream_protocol::host::{Failure, JobResult, Role, Submitted, answer};
 use millstream_protocol::job::JobGraph;
+use millstream_rest_types::jobs::{JobClientHeartbeatRequestBody, JobDetailsInfo, JobStatusInfo};
 use millstream_rm_yarn::ids::ApplicationId;
 use millstream_types::{Escaped, JobId, JobStatus};
-use serde_json::Value;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep_until, timeout};
@@ -357,13 +358,12 @@ impl Session {
         }
         let expires = SystemTime::now() + self.heartbeat.timeout;
         let expires = expires.duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();
-        let body = format!("{{\"expiredTimestamp\":{expires}}}");
+        let expired_timestamp = i64::try_from(expires).ok();
+        let body = serde_json::to_vec(&JobClientHeartbeatRequestBody { expired_timestamp });
+        let Ok(body) = body.map(Bytes::from) else { return };
         for watched in &self.watched {
             let path = format!("/v1/jobs/{}/clientHeartbeat", watched.job);
-            let content = Content::Bytes {
-                kind: "application/json",
-                bytes: body.clone().into_bytes().into(),
-            };
+            let content = Content::Bytes { kind: "application/json", bytes: body.clone() };
             let _ = client.call(Method::PATCH, &path, &content).await;
         }
     }
@@ -402,10 +402,8 @@ impl Session {
 async fn cancel(client: &RestClient, job: JobId) -> Result<()> {
     request_cancel(client, job).await?;
     loop {
-        let answer = client.get(&format!("/v1/jobs/{job}/status")).await?;
-        let status = answer.get("status").and_then(Value::as_str).and_then(JobStatus::from_name);
-        let status = status.with_context(|| format!("the answer about job {job} is malformed"))?;
-        if status.is_globally_terminal() {
+        let info: JobStatusInfo = client.get(&format!("/v1/jobs/{job}/status")).await?;
+        if info.status.is_globally_terminal() {
             return Ok(());
         }
         tokio::time::sleep(POLL_SHORTEST).await;
@@ -428,27 +426,25 @@ async fn look_at(client: &RestClient, watched: &mut WatchedJob) -> Result<Option
     if answer.status == StatusCode::NOT_FOUND {
         return Err(anyhow!("the cluster does not know job {job} any more: was it restarted?"));
     }
-    let details = answer.into_json()?;
-    let status = details.get("state").and_then(Value::as_str).and_then(JobStatus::from_name);
-    let status = status.with_context(|| format!("the answer about job {job} is malformed"))?;
+    let details: JobDetailsInfo = answer.read()?;
+    let status = details.state;
     if !status.is_globally_terminal() {
-        watched.progress.show(status, &details);
+        watched.progress.show(&details);
         return Ok(None);
     }
-    let name = details.get("name").and_then(Value::as_str);
-    let named = name.map(|name| format!(" ({})", Escaped::line(name))).unwrap_or_default();
+    let name = Escaped::line(&details.name);
     let error = match status {
         JobStatus::Finished => None,
-        JobStatus::Canceled => Some(anyhow!("job {job}{named} was cancelled")),
+        JobStatus::Canceled => Some(anyhow!("job {job} ({name}) was cancelled")),
         _ => {
             let why = match client.get(&format!("/v1/jobs/{job}/exceptions")).await {
                 Ok(exceptions) => cause(&exceptions),
                 Err(error) => format!("its cause could not be read: {error:#}"),
             };
-            Some(anyhow!("job {job}{named} failed: {why}"))
+            Some(anyhow!("job {job} ({name}) failed: {why}"))
         }
     };
-    let runtime_ms = details.get("duration").and_then(Value::as_u64).unwrap_or(0);
-    let left_out = left_out(client, job, &details).await;
+    let runtime_ms = u64::try_from(details.duration).unwrap_or(0);
+    let left_out = left_out(client, &details).await;
     Ok(Some(JobEnd { status: Some(status), runtime_ms, left_out, error }))
 }

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, Result};
 use bytes::Bytes;
 use hyper::{Method, StatusCode};
+use millstream_rest_types::submission::SubmitQuery;
 use millstream_rm_yarn::staging::Executable;
 use millstream_types::{ArtifactHash, JobId};
 use prost::Message as _;
@@ -46,8 +47,7 @@ impl Artifact {
         }
         let content = Content::File { path: self.path.clone(), size: self.size };
         let answer = client.call(Method::PUT, &path, &content).await?;
-        answer.into_json().with_context(|| format!("failed to upload {}", self.path.display()))?;
-        Ok(())
+        answer.accepted().with_context(|| format!("failed to upload {}", self.path.display()))
     }
 
     /// Starts a job of this executable. The id makes a repeated call harmless.
@@ -58,14 +58,14 @@ impl Artifact {
         graph: &millstream_protocol::job::JobGraph,
     ) -> Result<()> {
         self.upload(client).await?;
-        let path = format!("/v1/millstream/jobs?artifact={}&job-id={job}", self.hash);
+        let path = format!("/v1/millstream/jobs?{}", SubmitQuery::new(self.hash, job));
         let bytes = Bytes::from(graph.encode_to_vec());
         let content = Content::Bytes { kind: "application/x-protobuf", bytes };
         let answer = client.call(Method::POST, &path, &content).await?;
         match answer.status {
             // An earlier attempt of this very call came through and its answer was lost.
             StatusCode::CONFLICT => Ok(()),
-            _ => answer.into_json().map(drop).context("the job was not submitted"),
+            _ => answer.accepted().context("the job was not submitted"),
         }
     }
 }

@@ -13,6 +13,14 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use expect_test::{Expect, expect};
+use millstream_rest_types::jobs::{
+    JobDetailsInfo, JobSummary, MultipleJobsDetails, RootExceptionInfo,
+};
+use millstream_rest_types::testing::{exceptions, failure, job, summary, vertex};
+use millstream_rest_types::vertices::IoMetricsInfo;
+use millstream_types::JobStatus;
+use serde::Serialize;
+use serde_json::Value;
 
 /// What was asked of the server, and what it answers by method and start of the path.
 #[derive(Default)]
@@ -88,6 +96,20 @@ fn serve(mut stream: TcpStream, script: &Mutex<Script>) {
     let length = body.len();
     let head = format!("HTTP/1.1 {status} X\r\nContent-Length: {length}\r\n\r\n");
     let _ = stream.write_all((head + &body).as_bytes());
+}
+
+/// What is said of a job in this state, of its end, and of its status alone, in one body.
+fn job_in(state: JobStatus, duration: i64) -> String {
+    let details = JobDetailsInfo { duration, ..job(1, state) };
+    both(&details, &serde_json::json!({ "status": state }))
+}
+
+/// One body with the fields of two.
+fn both(first: &impl Serialize, second: &impl Serialize) -> String {
+    let fields = |body: Value| body.as_object().unwrap().clone();
+    let (first, second) = (serde_json::to_value(first), serde_json::to_value(second));
+    Value::Object(fields(first.unwrap()).into_iter().chain(fields(second.unwrap())).collect())
+        .to_string()
 }
 
 fn program() -> PathBuf {
@@ -193,7 +215,7 @@ fn a_detached_run_ends_when_its_jobs_are_accepted() {
 #[test]
 fn an_attached_run_ends_with_its_job() {
     let server = Server::start(&ACCEPTS);
-    server.answer("GET /v1/jobs/", r#"{"state":"FINISHED","duration":1234}"#);
+    server.answer("GET /v1/jobs/", &job_in(JobStatus::Finished, 1234));
     check(
         &run(&server, &[], "once"),
         expect![[r#"
@@ -205,12 +227,12 @@ fn an_attached_run_ends_with_its_job() {
     "#]],
     );
 
-    server.answer("GET /v1/jobs/", r#"{"state":"CANCELED","duration":1234}"#);
+    server.answer("GET /v1/jobs/", &job_in(JobStatus::Canceled, 1234));
     check(
         &run(&server, &[], "once"),
         expect![[r#"
         Job has been submitted with JobID ID
-        error: job ID was cancelled
+        error: job ID (probe) was cancelled
         exit code Some(1)
     "#]],
     );
@@ -219,16 +241,18 @@ fn an_attached_run_ends_with_its_job() {
 #[test]
 fn a_failed_job_is_a_failed_run() {
     let server = Server::start(&ACCEPTS);
-    let failed = concat!(
-        r#"{"state":"FAILED","exceptionHistory":{"entries":[{"exceptionName":"UserError","#,
-        r#""stacktrace":"UserError: line 7 is no number\n\tat x","taskName":"out (1/1)"}]}}"#
-    );
-    server.answer("GET /v1/jobs/", failed);
+    let newest = RootExceptionInfo {
+        task_name: Some("out (1/1)".to_owned()),
+        ..failure("UserError", "UserError: line 7 is no number\n\tat x")
+    };
+    // One body answers for the job and for its exceptions.
+    let failed = both(&job(1, JobStatus::Failed), &exceptions(vec![newest]));
+    server.answer("GET /v1/jobs/", &failed);
     check(
         &run(&server, &[], "once"),
         expect![[r#"
         Job has been submitted with JobID ID
-        error: job ID failed: line 7 is no number (task out (1/1))
+        error: job ID (probe) failed: line 7 is no number (task out (1/1))
         exit code Some(1)
     "#]],
     );
@@ -402,11 +426,12 @@ fn printing_to(target: &str, arguments: &[&str]) -> Output {
 #[test]
 fn output_that_cannot_be_written_is_a_failure_and_a_closed_pipe_is_none() {
     let jobs = r#"{"jobs":[]}"#;
+    let finished = job_in(JobStatus::Finished, 1);
     let mut answers = ACCEPTS.to_vec();
     answers.extend([
         ("GET /v1/jobs/overview", 200, jobs),
         ("PATCH /v1/jobs/", 202, "{}"),
-        ("GET /v1/jobs/", 200, r#"{"state":"FINISHED","duration":1}"#),
+        ("GET /v1/jobs/", 200, &finished),
     ]);
     let server = Server::start(&answers);
     let program = program();
@@ -438,14 +463,11 @@ fn output_that_cannot_be_written_is_a_failure_and_a_closed_pipe_is_none() {
 
 #[test]
 fn names_from_outside_cannot_write_to_the_terminal() {
-    let jobs = serde_json::json!({ "jobs": [{
-        "jid": "0123456789abcdef0123456789abcdef",
-        "name": "a\nb\u{1b}[2J\u{9b}31m\u{202e}c",
-        "state": "RUNNING",
-        "start-time": 1,
-    }] });
+    let name = "a\nb\u{1b}[2J\u{9b}31m\u{202e}c".to_owned();
+    let evil = JobSummary { name, ..summary(1, JobStatus::Running) };
+    let jobs = MultipleJobsDetails { jobs: vec![evil] };
     let evil = r#"{"errors":["no\u001b[31m\u0007 such job"]}"#;
-    let overview = jobs.to_string();
+    let overview = serde_json::to_string(&jobs).unwrap();
     let server =
         Server::start(&[("GET /v1/jobs/overview", 200, &overview), ("PATCH /v1/jobs/", 400, evil)]);
     let listed = execute(&["list", "-m", &server.address]);
@@ -460,8 +482,9 @@ fn names_from_outside_cannot_write_to_the_terminal() {
 #[test]
 fn records_that_were_dropped_are_told() {
     let server = Server::start(&ACCEPTS);
-    let state = r#"{"state":"FINISHED","duration":7,"vertices":[{"id":"a"},{"id":"b"}]}"#;
-    server.answer("GET /v1/jobs/", state);
+    let vertices = vec![vertex(1, IoMetricsInfo::default()), vertex(2, IoMetricsInfo::default())];
+    let details = JobDetailsInfo { duration: 7, vertices, ..job(1, JobStatus::Finished) };
+    server.answer("GET /v1/jobs/", &serde_json::to_string(&details).unwrap());
     let metrics =
         r#"[{"id":"numRecordsDropped","sum":1234.0},{"id":"numRecordsReplaced","sum":0.0}]"#;
     let shared = Arc::clone(&server.script);
@@ -481,7 +504,7 @@ fn records_that_were_dropped_are_told() {
 }
 
 fn interrupted(server: &Server, options: &[&str]) -> Output {
-    server.answer("GET /v1/jobs/", r#"{"state":"RUNNING","status":"RUNNING"}"#);
+    server.answer("GET /v1/jobs/", &job_in(JobStatus::Running, 0));
     let program = program();
     let arguments = run_arguments(server, options, program.to_str().unwrap(), "once");
     let child: Child = command(&arguments).spawn().unwrap();
@@ -516,7 +539,7 @@ fn an_interrupted_run_cancels_its_job_if_told_so() {
         while !shared.lock().unwrap().requests.iter().any(cancels) {
             thread::sleep(Duration::from_millis(5));
         }
-        let ended = (200, r#"{"state":"CANCELED","status":"CANCELED"}"#.to_owned());
+        let ended = (200, job_in(JobStatus::Canceled, 0));
         shared.lock().unwrap().answers.insert("GET /v1/jobs/", ended);
     });
     check(

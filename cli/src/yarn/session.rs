@@ -278,7 +278,7 @@ pub(crate) async fn stop(
         // One that has ended does not answer, and is not asked again and again.
         tokio::select! {
             asked = client.call(Method::DELETE, "/v1/cluster", &Content::None) => {
-                asked?.into_json()?;
+                asked?.accepted()?;
                 console::print(format_args!("Stopping {id}."));
                 over.await
             }

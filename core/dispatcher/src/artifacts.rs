@@ -23,41 +23,41 @@ use tracing::{info, warn};
 
 use crate::random;
 
-/// How long an upload may wait for its first use.
+/// Time that an upload may wait for its first use.
 const NEVER_USED_FOR: Duration = Duration::from_secs(600);
 
-/// Why bytes were not stored.
+/// The reason why bytes were not stored.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
-    /// It is longer than allowed.
+    /// The artifact is longer than allowed.
     #[error("the artifact is larger than {limit} (rest.server.max-content-length)")]
     TooLarge {
-        /// What is allowed.
+        /// The longest length that is allowed.
         limit: ByteSize,
     },
     /// The bytes are not those that were announced.
     #[error("the artifact's SHA-256 is {actual}, not {expected}: it was damaged on the way")]
     WrongHash {
-        /// What was announced.
+        /// The hash that the client announced.
         expected: ArtifactHash,
-        /// What came.
+        /// The hash of the received bytes.
         actual: ArtifactHash,
     },
-    /// There is no byte in it.
+    /// The artifact has no bytes.
     #[error("the artifact is empty")]
     Empty,
-    /// There is no room.
+    /// The disk is full.
     #[error("the disk of {directory} is full: make room, or set web.upload.dir")]
     Full {
-        /// Where.
+        /// The directory of the store.
         directory: PathBuf,
     },
-    /// The system refused something else.
+    /// Another operation of the file system failed.
     #[error("failed to write to {directory}")]
     Io {
-        /// Where.
+        /// The directory of the store.
         directory: PathBuf,
-        /// What the system said.
+        /// The error of the system.
         source: io::Error,
     },
 }
@@ -66,7 +66,7 @@ pub enum StoreError {
 struct Entry {
     size: u64,
     holders: u32,
-    /// When it was stored or last held.
+    /// The time at which it was stored or last held.
     since: Instant,
     used: bool,
 }
@@ -79,19 +79,19 @@ struct Inner {
     entries: Mutex<BTreeMap<ArtifactHash, Entry>>,
 }
 
-/// The store; clones are the same store.
+/// The store of artifacts; all clones share one state.
 #[derive(Debug, Clone)]
 pub struct ArtifactStore {
     inner: Arc<Inner>,
 }
 
 impl ArtifactStore {
-    /// Opens the store in this directory, which is created and must belong to nobody else. What an
-    /// earlier process left there stays if it is whole; the rest is deleted. An artifact stays for
-    /// `unused_for` after its last use.
+    /// Opens the store in this directory, which is created if it is missing and must belong to this
+    /// process alone. Whole artifacts of an earlier process stay; other files are deleted. An
+    /// artifact stays for `unused_for` after its last use.
     ///
     /// # Errors
-    /// The directory cannot be made or read.
+    /// The directory cannot be created or read.
     pub fn open(
         directory: &Path,
         size_max: ByteSize,
@@ -103,7 +103,7 @@ impl ArtifactStore {
         Ok(Self { inner: Arc::new(Inner { directory, size_max, unused_for, entries }) })
     }
 
-    /// The largest artifact that it takes.
+    /// Returns the largest size of an artifact.
     #[must_use]
     pub fn size_max(&self) -> ByteSize {
         self.inner.size_max
@@ -125,7 +125,7 @@ impl ArtifactStore {
     /// a copy.
     ///
     /// # Errors
-    /// It is empty or cannot be read, or the disk does not take it.
+    /// The file is empty or cannot be read, or writing to the store fails.
     pub async fn adopt(&self, file: PathBuf) -> Result<ArtifactHash, StoreError> {
         let store = self.clone();
         let adopted = tokio::task::spawn_blocking(move || store.adopt_now(&file)).await;
@@ -157,7 +157,8 @@ impl ArtifactStore {
         Ok(hash)
     }
 
-    /// Keeps an artifact until it is released as often; its size, or nothing if it is not there.
+    /// Keeps an artifact until it is released as often. Returns its size, or none if it is not in
+    /// the store.
     #[must_use]
     pub fn hold(&self, artifact: ArtifactHash) -> Option<u64> {
         let mut entries = self.entries();
@@ -175,7 +176,7 @@ impl ArtifactStore {
         }
     }
 
-    /// Whether it is there; if so, it stays for ten minutes more.
+    /// Returns true if the store has the artifact, which then stays for ten minutes more.
     #[must_use]
     pub fn contains(&self, artifact: ArtifactHash) -> bool {
         let mut entries = self.entries();
@@ -185,13 +186,13 @@ impl ArtifactStore {
         true
     }
 
-    /// The file of an artifact.
+    /// Returns the file of an artifact.
     #[must_use]
     pub fn path(&self, artifact: ArtifactHash) -> Option<PathBuf> {
         self.entries().contains_key(&artifact).then(|| self.path_of(artifact))
     }
 
-    /// Deletes what nobody holds any more and says what it was.
+    /// Deletes artifacts that are no longer held and returns their hashes.
     pub async fn sweep(&self, now: Instant) -> Vec<ArtifactHash> {
         let mut dropped = Vec::new();
         self.entries().retain(|artifact, entry| {
@@ -224,7 +225,7 @@ impl ArtifactLocator for ArtifactStore {
     }
 }
 
-/// A file that goes unless it is kept.
+/// A file that is deleted on drop unless it was kept.
 #[derive(Debug)]
 struct Partial(PathBuf);
 
@@ -235,7 +236,7 @@ impl Drop for Partial {
     }
 }
 
-/// An upload under way; dropping it deletes what came so far.
+/// An unfinished upload; dropping it deletes the bytes received so far.
 #[derive(Debug)]
 pub struct Upload {
     store: ArtifactStore,
@@ -246,10 +247,10 @@ pub struct Upload {
 }
 
 impl Upload {
-    /// Takes the next bytes. After an error, or when cancelled, the upload is to be dropped.
+    /// Appends bytes. After an error, or when cancelled, the caller must drop the upload.
     ///
     /// # Errors
-    /// Too many bytes, or the disk does not take them.
+    /// The artifact exceeds the limit, or writing to the disk fails.
     pub async fn write(&mut self, bytes: &[u8]) -> Result<(), StoreError> {
         self.size = self.size.saturating_add(bytes.len() as u64);
         let limit = self.store.inner.size_max;
@@ -261,10 +262,11 @@ impl Upload {
         written.map_err(|error| fault(&self.store.inner.directory, error))
     }
 
-    /// Makes it durable under its hash, which must be `expected` if that is given; hash and size.
+    /// Makes the artifact durable under its hash, which must be `expected` if that is given.
+    /// Returns hash and size.
     ///
     /// # Errors
-    /// It is empty or not what was announced, or the disk does not take it.
+    /// The artifact is empty, its hash is not `expected`, or writing to the disk fails.
     pub async fn finish(
         mut self,
         expected: Option<ArtifactHash>,

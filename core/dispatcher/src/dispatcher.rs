@@ -22,17 +22,17 @@ use tracing::{info, warn};
 use crate::artifacts::ArtifactStore;
 use crate::ended_jobs::EndedJobs;
 
-/// How many messages may wait.
+/// Limit of waiting messages.
 const MESSAGES_MAX: usize = 1024;
-/// How often timeouts are looked at.
+/// Interval at which timeouts are checked.
 const TICK: Duration = Duration::from_secs(1);
 
-/// What the Dispatcher is told at its start.
+/// Options of the Dispatcher.
 #[derive(Debug, Clone)]
 pub struct DispatcherConfig {
-    /// How many ended jobs are remembered (`jobstore.max-capacity`).
+    /// Number of ended jobs that are remembered (`jobstore.max-capacity`).
     pub ended_jobs_max: usize,
-    /// For how long (`jobstore.expiration-time`).
+    /// Time for which each is remembered (`jobstore.expiration-time`).
     pub ended_jobs_expiration: Duration,
 }
 
@@ -43,10 +43,10 @@ impl Default for DispatcherConfig {
 }
 
 impl DispatcherConfig {
-    /// Reads its options.
+    /// Reads the options.
     ///
     /// # Errors
-    /// An option does not parse.
+    /// The value of an option does not parse.
     pub fn new(configuration: &Configuration) -> Result<Self, ConfigError> {
         let max = configuration.get(&options::JOBSTORE_MAX_CAPACITY)?;
         let expiration = configuration.get(&options::JOBSTORE_EXPIRATION_TIME)?;
@@ -68,7 +68,7 @@ enum Message {
     Shutdown(oneshot::Sender<()>),
 }
 
-/// The Dispatcher, as everyone else sees it.
+/// The handle by which others call the Dispatcher.
 #[derive(Debug, Clone)]
 pub struct DispatcherHandle {
     messages: mpsc::Sender<Message>,
@@ -81,23 +81,25 @@ impl DispatcherHandle {
         answer.await.ok()
     }
 
-    /// A job as it is and becomes, none if there is no such job. Its last picture stays.
+    /// Returns a channel of a job's snapshots, or none if the id is unknown. The last snapshot
+    /// stays readable.
     pub async fn follow(&self, job: JobId) -> Option<watch::Receiver<Arc<JobDetails>>> {
         self.ask(|reply| Message::Follow(job, reply)).await.flatten()
     }
 
-    /// The client of a job lives; without another such word by `expires` the job is cancelled.
+    /// Notes that the client of a job lives; the job is cancelled at `expires` unless another
+    /// heartbeat comes first.
     ///
     /// # Errors
-    /// There is no such job.
+    /// The id belongs to no job.
     pub async fn client_heartbeat(&self, job: JobId, expires: Timestamp) -> Result<(), UnknownJob> {
         self.ask(|reply| Message::ClientHeartbeat(job, expires, reply))
             .await
             .unwrap_or(Err(UnknownJob(job)))
     }
 
-    /// Takes no more jobs, cancels all that run, and answers once they have ended. Jobs stay
-    /// readable until the last handle is dropped.
+    /// Refuses new jobs, cancels all that run, and returns once they have ended. Jobs stay readable
+    /// until the last handle is dropped.
     pub async fn shutdown(&self) {
         let _ = self.ask(Message::Shutdown).await;
     }
@@ -166,7 +168,7 @@ struct Actor {
     resource_manager: Arc<dyn ResourceManagerGateway>,
     running: BTreeMap<JobId, Running>,
     ended: EndedJobs,
-    /// Who waits for the end of all jobs.
+    /// Callers of `shutdown` that wait for the end of all jobs.
     stopping: Vec<oneshot::Sender<()>>,
     shut_down: bool,
     to_self: mpsc::WeakSender<Message>,
@@ -322,7 +324,7 @@ impl Actor {
     }
 }
 
-/// The Dispatcher must not wait for a JobMaster's mailbox.
+/// Posts without waiting for room in the JobMaster's mailbox, so that the Dispatcher never blocks.
 fn post_cancel(master: Arc<dyn JobMasterGateway>) {
     tokio::spawn(async move {
         // A JobMaster that has stopped has nothing left to cancel.
@@ -330,7 +332,7 @@ fn post_cancel(master: Arc<dyn JobMasterGateway>) {
     });
 }
 
-/// The picture of a job whose JobMaster ended without ending the job.
+/// Makes the last snapshot of a job whose JobMaster stopped before the job ended.
 fn gone(last: &JobDetails) -> JobDetails {
     warn!(job = %last.job, "the JobMaster is gone before its job ended");
     let now = Timestamp::now();

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use millstream_gateway::JobDetails;
 use millstream_types::JobId;
 
-/// At most so many ended jobs, each for so long.
+/// Ended jobs, limited in number and in age.
 #[derive(Debug)]
 pub(crate) struct EndedJobs {
     capacity: usize,

@@ -1,4 +1,4 @@
-//! Uploaded "jars": artifacts that wait for someone to run them, with the names of their uploaders.
+//! Uploaded "jars": artifacts that can be run by REST, with the names that their uploaders gave.
 //!
 //! A jar is one small JSON file beside the artifact store; its id is a UUID made here, so that no
 //! name from outside ever becomes a path.
@@ -17,7 +17,7 @@ use crate::random;
 
 /// Longest name that is kept, in characters.
 const NAME_CHARS_MAX: usize = 255;
-/// How many jars may wait; more are refused.
+/// Limit of stored jars; an upload above it is refused.
 const JARS_MAX: usize = 1000;
 
 /// Names one uploaded jar.
@@ -42,13 +42,13 @@ impl std::fmt::Display for JarId {
 /// One uploaded jar.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Jar {
-    /// Its id.
+    /// The id.
     pub id: JarId,
-    /// What its uploader called it.
+    /// The name that its uploader gave it.
     pub name: String,
-    /// When.
+    /// The time of the upload.
     pub uploaded: Timestamp,
-    /// Its bytes.
+    /// The artifact with its bytes.
     pub artifact: ArtifactHash,
 }
 
@@ -59,7 +59,7 @@ struct Inner {
     jars: Mutex<BTreeMap<JarId, Jar>>,
 }
 
-/// The jars; clones are the same.
+/// The store of jars; all clones share one state.
 #[derive(Debug, Clone)]
 pub struct JarStore {
     inner: Arc<Inner>,
@@ -69,7 +69,7 @@ impl JarStore {
     /// Opens the list in this directory and holds the artifact of each jar.
     ///
     /// # Errors
-    /// The directory cannot be made or read.
+    /// The directory cannot be created or read.
     pub fn open(directory: &Path, artifacts: ArtifactStore) -> io::Result<Self> {
         std::fs::create_dir_all(directory)?;
         let mut jars = BTreeMap::new();
@@ -94,7 +94,8 @@ impl JarStore {
     /// Adds a jar of an artifact that is in the store.
     ///
     /// # Errors
-    /// The artifact is gone, there are too many jars, or the disk does not take it.
+    /// The artifact is not in the store, the limit of jars is reached, or writing to the disk
+    /// fails.
     pub fn add(&self, name: &str, artifact: ArtifactHash) -> io::Result<Jar> {
         let id = JarId(random::uuid());
         let name: String = name.chars().filter(|c| !c.is_control()).take(NAME_CHARS_MAX).collect();
@@ -117,19 +118,19 @@ impl JarStore {
         Ok(jar)
     }
 
-    /// Where a jar seems to be, for clients that take the last part of the path as its id.
+    /// Returns a path whose last part is the jar's id, for clients that read the id from a path.
     #[must_use]
     pub fn path(&self, id: &JarId) -> PathBuf {
         self.inner.directory.join(&id.0)
     }
 
-    /// The jar of this id.
+    /// Returns the jar of this id.
     #[must_use]
     pub fn get(&self, id: &JarId) -> Option<Jar> {
         self.jars().get(id).cloned()
     }
 
-    /// All jars, newest first.
+    /// Returns all jars, newest first.
     #[must_use]
     pub fn all(&self) -> Vec<Jar> {
         let mut jars: Vec<Jar> = self.jars().values().cloned().collect();
@@ -137,7 +138,7 @@ impl JarStore {
         jars
     }
 
-    /// Deletes a jar; false when there is none. Jobs that run it go on.
+    /// Deletes a jar; returns false if the id is unknown. Jobs that run it go on.
     #[must_use]
     pub fn remove(&self, id: &JarId) -> bool {
         let Some(jar) = self.jars().remove(id) else { return false };

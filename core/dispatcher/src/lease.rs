@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-/// A lease; clones are the same lease.
+/// A lease; all clones share one state.
 #[derive(Debug, Clone)]
 pub struct ClientLease {
     timeout: Duration,
@@ -13,18 +13,18 @@ pub struct ClientLease {
 }
 
 impl ClientLease {
-    /// A lease that begins now and ends after so long, unless it is renewed.
+    /// Creates a lease that begins now and ends after `timeout` unless it is renewed.
     #[must_use]
     pub fn new(timeout: Duration) -> Self {
         Self { timeout, until: watch::Sender::new(Instant::now() + timeout) }
     }
 
-    /// The client lives.
+    /// Notes that the client lives.
     pub fn renew(&self) {
         self.until.send_replace(Instant::now() + self.timeout);
     }
 
-    /// After how much silence the client counts as gone.
+    /// Returns the silence after which the client counts as gone.
     #[must_use]
     pub fn timeout(&self) -> Duration {
         self.timeout

@@ -1,8 +1,8 @@
-//! Where jobs come from outside: submission, artifacts, REST, and one JobMaster per job.
+//! The Dispatcher: submission, artifacts, REST, and one JobMaster per job.
 //!
 //! [`start_dispatcher`] starts the actor that knows all jobs, running and lately ended;
 //! [`ArtifactStore`] keeps executables by their hash; [`RestServer`] speaks Flink's REST API and
-//! our own submission. User code never runs here: planning a program is left to a [`Planner`].
+//! our own submission. User code never runs here: a [`Planner`] plans programs.
 
 mod artifacts;
 mod dispatcher;

@@ -1,21 +1,21 @@
-//! Turning a program into a JobGraph, which takes running it: somebody else's work.
+//! The trait that turns a program into a JobGraph. Its implementation runs the program.
 
 use std::path::PathBuf;
 
 use futures::future::BoxFuture;
 use millstream_graph::{JobGraph, JobSettings};
 
-/// Why a program has no plan.
+/// The reason why a program has no plan.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{message}")]
 pub struct PlanFailed {
-    /// One sentence.
+    /// The reason in one sentence.
     pub message: String,
-    /// Place of a panic, last lines of standard error. May be empty.
+    /// The place of a panic, or the last lines of standard error. May be empty.
     pub detail: String,
 }
 
-/// How far a program is run.
+/// The extent to which a program is run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PlanExtent {
     /// Up to its first `execute()`: to show the plan.
@@ -27,7 +27,7 @@ pub enum PlanExtent {
 
 /// Runs a program in a process of its own, under limits and a deadline.
 pub trait Planner: Send + Sync + std::fmt::Debug {
-    /// The plan of the program in this file. Cancel-safe: the process is ended.
+    /// Plans the program in this file. Cancel-safe: the process is ended.
     fn plan(
         &self,
         artifact: PathBuf,

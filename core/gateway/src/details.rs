@@ -1,4 +1,4 @@
-//! A job as it looks from outside: the snapshot that a JobMaster publishes and REST renders.
+//! The snapshot of a job that a JobMaster publishes and REST renders.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -25,7 +25,7 @@ pub struct TaskMetrics {
     pub busy_ns: u64,
     /// Time without input.
     pub idle_ns: u64,
-    /// Time with output that its consumers do not take.
+    /// Time with output that its consumers did not take.
     pub backpressured_ns: u64,
     /// Bad records that were dropped.
     pub records_dropped: u64,
@@ -57,21 +57,21 @@ impl TaskMetrics {
     }
 }
 
-/// Where a subtask runs.
+/// The place of a subtask.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TaskLocation {
-    /// The worker.
+    /// The TaskManager.
     pub task_manager: TaskManagerId,
-    /// The worker's address.
+    /// The address of the TaskManager.
     pub address: String,
     /// The process.
     pub host: HostId,
-    /// Where the process listens for the records of others; none until it is ready.
+    /// The port on which the process receives records of others; none until it is ready.
     pub data_port: Option<u16>,
 }
 
 impl TaskLocation {
-    /// `address:port` for people and REST, without the port while there is none.
+    /// Writes `address:port` for people and REST, without the port while there is none.
     #[must_use]
     pub fn endpoint(&self) -> String {
         match self.data_port {
@@ -82,7 +82,8 @@ impl TaskLocation {
     }
 }
 
-/// What a subtask did lately, per second. The three times are milliseconds and together 1,000.
+/// The recent activity of a subtask, per second. The three times are milliseconds and add up to
+/// 1,000.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Rates {
     /// Time spent working.
@@ -102,19 +103,19 @@ pub struct Rates {
 pub struct SubtaskDetails {
     /// Its number, from 0.
     pub subtask: u32,
-    /// How many attempts came before.
+    /// The number of earlier attempts.
     pub attempt: u32,
     /// Its state.
     pub state: ExecutionState,
-    /// When it entered each state.
+    /// The time at which it entered each state.
     pub state_times: BTreeMap<ExecutionState, Timestamp>,
-    /// Where it runs, once it has a slot.
+    /// The place, once it has a slot.
     pub location: Option<TaskLocation>,
     /// Its counters.
     pub metrics: TaskMetrics,
-    /// What it did lately; none before its first report and after its end.
+    /// The recent activity; none before its first report and after its end.
     pub rates: Option<Rates>,
-    /// The worker's slot that it has.
+    /// The number of its slot on the TaskManager.
     pub slot: Option<u32>,
 }
 
@@ -127,16 +128,16 @@ pub struct VertexDetails {
     pub subtasks: Vec<SubtaskDetails>,
 }
 
-/// One failure that a job saw.
+/// One failure of a job.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ExceptionEntry {
-    /// When.
+    /// The time.
     pub timestamp: Timestamp,
-    /// Why.
+    /// The cause.
     pub cause: FailureCause,
-    /// Which task, as `name (2/4)`; none for a failure of the whole job.
+    /// The task, as `name (2/4)`; none for a failure of the whole job.
     pub task: Option<String>,
-    /// Where.
+    /// The place of the task.
     pub location: Option<TaskLocation>,
 }
 
@@ -151,21 +152,21 @@ pub struct JobDetails {
     pub artifact: ArtifactHash,
     /// Its state.
     pub status: JobStatus,
-    /// When it entered each state last.
+    /// The time at which it last entered each state.
     pub status_times: BTreeMap<JobStatus, Timestamp>,
-    /// When it was submitted.
+    /// The time of its submission.
     pub start_time: Timestamp,
-    /// When it ended.
+    /// The time of its end.
     pub end_time: Option<Timestamp>,
     /// Its vertices, in the graph's order.
     pub vertices: Vec<VertexDetails>,
     /// Its failures, newest first.
     pub exceptions: Vec<ExceptionEntry>,
-    /// Whether older failures were dropped.
+    /// True if older failures were dropped.
     pub exceptions_truncated: bool,
-    /// How often it was restarted.
+    /// The number of restarts.
     pub restarts: u32,
-    /// What it waits for, in one sentence, if it waits.
+    /// The missing thing that the job waits for, in words, if it waits.
     pub waiting_for: Option<String>,
 }
 
@@ -178,20 +179,20 @@ pub struct JobOverview {
     pub name: String,
     /// Its state.
     pub status: JobStatus,
-    /// When it was submitted.
+    /// The time of its submission.
     pub start_time: Timestamp,
-    /// When it ended.
+    /// The time of its end.
     pub end_time: Option<Timestamp>,
-    /// When its state last changed.
+    /// The time at which its state last changed.
     pub last_modification: Timestamp,
-    /// How many subtasks are in each state.
+    /// The number of subtasks in each state.
     pub tasks: BTreeMap<ExecutionState, u32>,
-    /// Whether it is a batch job.
+    /// True for a batch job.
     pub batch: bool,
 }
 
 impl ExceptionEntry {
-    /// Why, and in which task on which worker, in one sentence.
+    /// Says in one sentence the cause, the task and the TaskManager.
     #[must_use]
     pub fn sentence(&self) -> String {
         let why = self.cause.message.lines().next().unwrap_or_default();
@@ -217,7 +218,7 @@ fn task_words(task: &str) -> String {
 }
 
 impl JobDetails {
-    /// How the job ended, and why, in one sentence.
+    /// Says in one sentence that the job ended, in which state, and the cause.
     #[must_use]
     pub fn end_sentence(&self) -> String {
         let job = format!("job {} ({})", self.job, Escaped::line(&self.graph.name));
@@ -232,7 +233,7 @@ impl JobDetails {
         }
     }
 
-    /// The short form for lists.
+    /// Returns the short form for lists.
     #[must_use]
     pub fn overview(&self) -> JobOverview {
         let mut tasks = BTreeMap::new();

@@ -1,4 +1,4 @@
-//! What clients ask of the Dispatcher, and what it asks of whoever makes JobMasters.
+//! The Dispatcher, and the factory from which it gets JobMasters.
 
 use std::sync::Arc;
 
@@ -11,20 +11,20 @@ use crate::{JobDetails, JobMasterGateway, JobOverview};
 /// A job to run: its plan and the executable that rebuilds it.
 #[derive(Debug, Clone)]
 pub struct JobSubmission {
-    /// Its id; chosen by the client or the Dispatcher.
+    /// The id of the job; chosen by the client or the Dispatcher.
     pub job: JobId,
     /// The plan.
     pub graph: Arc<JobGraph>,
-    /// The executable; in the artifact store already.
+    /// The executable; it is in the artifact store already.
     pub artifact: ArtifactHash,
     /// Its size in bytes.
     pub artifact_size: u64,
 }
 
-/// Why the Dispatcher refused a job.
+/// The reason why the Dispatcher refused a job.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SubmitJobError {
-    /// A job of this id exists; retrying cannot help.
+    /// The id belongs to a job that exists; retrying cannot help.
     #[error("job {job} exists already")]
     Duplicate {
         /// The job.
@@ -36,34 +36,15 @@ pub enum SubmitJobError {
         /// The artifact.
         artifact: ArtifactHash,
     },
-    /// The Dispatcher is going down; another leader may take the job.
+    /// The Dispatcher is shutting down; another leader may take the job.
     #[error("the cluster is shutting down")]
     ShuttingDown,
 }
 
-/// There is no job of this id, neither running nor among those that ended lately.
+/// The id belongs to no job, neither a running one nor one that ended lately.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("job {0} not found")]
 pub struct UnknownJob(pub JobId);
-
-/// Counts for the front page.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct ClusterOverview {
-    /// Registered workers.
-    pub task_managers: u32,
-    /// All their slots.
-    pub slots_total: u32,
-    /// Those that belong to no job.
-    pub slots_available: u32,
-    /// Jobs that have not ended.
-    pub jobs_running: u32,
-    /// Jobs that ended by themselves.
-    pub jobs_finished: u32,
-    /// Jobs that a user ended.
-    pub jobs_cancelled: u32,
-    /// Jobs that ended with a failure.
-    pub jobs_failed: u32,
-}
 
 /// The Dispatcher.
 pub trait DispatcherGateway: Send + Sync + std::fmt::Debug {
@@ -73,15 +54,15 @@ pub trait DispatcherGateway: Send + Sync + std::fmt::Debug {
     /// Asks a job to end; answers once the request is on its way. Ended jobs are left as they are.
     fn cancel(&self, job: JobId) -> BoxFuture<'_, Result<(), UnknownJob>>;
 
-    /// One job as it is now.
+    /// Returns one job as it is now.
     fn job(&self, job: JobId) -> BoxFuture<'_, Result<Arc<JobDetails>, UnknownJob>>;
 
-    /// All jobs, newest first, the ended ones included that are still remembered.
+    /// Returns all jobs, newest first, with the ended ones that are still remembered.
     fn jobs(&self) -> BoxFuture<'_, Vec<JobOverview>>;
 }
 
-/// Starts JobMasters; the Dispatcher's only way to one.
+/// Starts JobMasters for the Dispatcher.
 pub trait JobMasterFactory: Send + Sync + std::fmt::Debug {
-    /// Starts the job at once; what becomes of it is in its details.
+    /// Starts the job at once; its details say how it fares.
     fn start(&self, submission: JobSubmission) -> Arc<dyn JobMasterGateway>;
 }

@@ -1,4 +1,4 @@
-//! A worker's way to the master, and the master's artifacts as others see them.
+//! The connection of a TaskManager to the master, and the master's artifacts as others see them.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -11,33 +11,33 @@ use millstream_types::{ArtifactHash, LeaderEpoch};
 
 use crate::TaskManagerRegistration;
 
-/// Why a worker is not connected to the master.
+/// The reason why a TaskManager is not connected to the master.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ConnectError {
-    /// Nobody answered, or not in time; retrying can help.
+    /// The address did not answer in time; retrying can help.
     #[error("the JobManager at {address} cannot be reached: {reason}")]
     Unreachable {
-        /// Where it should be.
+        /// The address of the JobManager.
         address: String,
-        /// What went wrong.
+        /// The failure in words.
         reason: String,
     },
-    /// The master does not want this worker; retrying cannot help.
+    /// The master refused this TaskManager; retrying cannot help.
     #[error("the JobManager refused this TaskManager: {0}")]
     Refused(String),
 }
 
-/// The connection to the master is gone or has misbehaved; a new one can be made.
+/// The connection to the master is broken, or the master broke the protocol; connect again.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("the connection to the JobManager is lost: {0}")]
 pub struct ConnectionLost(pub String);
 
-/// The bytes of an artifact did not come; a new attempt may get them.
+/// The bytes of an artifact did not arrive; a new attempt may succeed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct FetchError(pub String);
 
-/// Connects a worker to its master.
+/// Connects a TaskManager to its master.
 pub trait JobManagerConnector: Send + Sync + std::fmt::Debug {
     /// Connects and registers, with a deadline. Cancel-safe: an unfinished registration is undone.
     fn connect(
@@ -46,17 +46,18 @@ pub trait JobManagerConnector: Send + Sync + std::fmt::Debug {
     ) -> BoxFuture<'_, Result<JobManagerConnection, ConnectError>>;
 }
 
-/// A registered worker's connection; it closes when both halves are dropped.
+/// The connection of a registered TaskManager; it closes when both halves are dropped.
 pub struct JobManagerConnection {
-    /// The leader that accepted the worker.
+    /// The epoch of the leader that accepted the TaskManager.
     pub epoch: LeaderEpoch,
-    /// How often each side shows that it lives.
+    /// Interval of the heartbeats of each side.
     pub heartbeat_interval: Duration,
-    /// After how much silence the other side counts as lost.
+    /// Silence after which the other side counts as lost.
     pub heartbeat_timeout: Duration,
-    /// What the master says; ends with the connection. Fenced: nothing of another leader comes.
+    /// Messages of the master; the stream ends with the connection. Fenced: messages of another
+    /// leader are dropped.
     pub incoming: BoxStream<'static, Result<to_task_manager::Message, ConnectionLost>>,
-    /// To answer.
+    /// Sends messages to the master.
     pub outgoing: Arc<dyn JobManagerSender>,
 }
 
@@ -66,19 +67,19 @@ impl std::fmt::Debug for JobManagerConnection {
     }
 }
 
-/// The sending half of a worker's connection.
+/// The sending half of a TaskManager's connection.
 pub trait JobManagerSender: Send + Sync + std::fmt::Debug {
     /// Queues a message, waiting for room. Cancel-safe: the message is then lost.
     ///
     /// # Errors
-    /// The connection is gone.
+    /// The connection is broken or closed.
     fn send(
         &self,
         message: from_task_manager::Message,
     ) -> BoxFuture<'_, Result<(), ConnectionLost>>;
 
-    /// The bytes of an artifact, in order, in chunks of at most 1 MiB. The receiver checks their
-    /// hash.
+    /// Returns the bytes of an artifact, in order, in chunks of at most 1 MiB. The receiver checks
+    /// their hash.
     fn fetch_artifact(
         &self,
         artifact: ArtifactHash,
@@ -87,6 +88,7 @@ pub trait JobManagerSender: Send + Sync + std::fmt::Debug {
 
 /// Finds artifacts in the master's store.
 pub trait ArtifactLocator: Send + Sync + std::fmt::Debug {
-    /// The local file of an artifact, if the store has it. The file stays while a job uses it.
+    /// Returns the local file of an artifact, if the store has it. The file stays while a job uses
+    /// it.
     fn locate(&self, artifact: ArtifactHash) -> BoxFuture<'_, Option<PathBuf>>;
 }

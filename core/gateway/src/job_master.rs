@@ -1,77 +1,99 @@
-//! What reaches the master of one job.
+//! The master of one job and the TaskManagers that run it. Each holds the gateway of the other, so
+//! both traits stand here.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures::future::BoxFuture;
 use millstream_protocol::host::FromHost;
-use millstream_types::{HostId, JobId, TaskManagerId};
+use millstream_types::{
+    AllocationId, ArtifactHash, HostId, JobId, ResourceProfile, SlotId, TaskManagerId,
+};
 use tokio::sync::watch;
 
-use crate::{AllocatedSlot, FailureCause, JobDetails, Stopped};
+use crate::{
+    FailureCause, FileChunk, FileError, FileInfo, HostCommand, JobDetails, StartHost, Stopped,
+    TaskManagerGone,
+};
 
-/// How a host's process ended. The last word about it: its children are gone too.
+/// A slot that now belongs to one job.
+#[derive(Debug, Clone)]
+pub struct AllocatedSlot {
+    /// This grant.
+    pub allocation: AllocationId,
+    /// The slot.
+    pub slot: SlotId,
+    /// The resources of the slot.
+    pub profile: ResourceProfile,
+    /// The address of its TaskManager, for people.
+    pub address: String,
+    /// Its TaskManager.
+    pub gateway: Arc<dyn TaskManagerGateway>,
+}
+
+/// The end of a host's process. No other event of this host follows; its children are gone too.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HostExit {
     /// The host.
     pub host: HostId,
-    /// The cause in one sentence; for an asked-for end too.
+    /// The cause in one sentence, also for an end that was requested.
     pub cause: FailureCause,
     /// The last lines that it wrote to standard error, at most 8 KiB.
     pub stderr_tail: String,
 }
 
-/// Whether the reason of a worker's loss is known.
+/// Says whether the reason of a TaskManager's loss is known.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Explanation {
-    /// The cause says all that will ever be said.
+    /// The cause is final.
     Complete,
     /// The external manager knows more: [`JobMasterEvent::TaskManagerEnded`] follows.
     Follows,
-    /// The ResourceManager has not said yet whether more follows.
+    /// The ResourceManager has not decided yet whether more follows.
     Unknown,
 }
 
-/// What a JobMaster hears.
+/// An event for a JobMaster.
 #[derive(Debug, Clone)]
 pub enum JobMasterEvent {
-    /// Slots that were declared and are now this job's.
+    /// Slots that the job had declared now belong to it.
     SlotsGranted(Vec<AllocatedSlot>),
     /// The declared slots exceed what the cluster has and can get; the sentence says by how much.
     NotEnoughSlots(String),
     /// The cluster can now, or will soon, serve what is declared.
     EnoughSlots,
-    /// A worker is gone with all its slots and hosts.
+    /// A TaskManager is lost with all its slots and hosts.
     TaskManagerLost {
-        /// The worker.
+        /// The TaskManager.
         task_manager: TaskManagerId,
-        /// Why, in one sentence.
+        /// The cause in one sentence.
         cause: FailureCause,
-        /// Whether more will be said about it.
+        /// Says whether [`Self::TaskManagerEnded`] follows.
         explanation: Explanation,
     },
-    /// What the external manager says about the end of a worker that is lost already.
+    /// The external manager's reason for the end of a TaskManager that is lost already.
     TaskManagerEnded {
-        /// The worker.
+        /// The TaskManager.
         task_manager: TaskManagerId,
-        /// Why, in one sentence.
+        /// The cause in one sentence.
         reason: String,
     },
-    /// A task host or the coordinator host said something.
+    /// A task host or the coordinator host sent a message.
     HostMessage {
         /// The host.
         host: HostId,
-        /// What it said.
+        /// The message.
         message: FromHost,
     },
     /// A task host or the coordinator host ended.
     HostExited(HostExit),
-    /// A user asked for the job's end.
+    /// A user cancelled the job.
     Cancel,
 }
 
 /// The master of one job.
 pub trait JobMasterGateway: Send + Sync + std::fmt::Debug {
-    /// The job.
+    /// Returns the id of the job.
     fn job(&self) -> JobId;
 
     /// Hands over an event, waiting for room in the mailbox. Cancel-safe: the event is then lost.
@@ -80,7 +102,58 @@ pub trait JobMasterGateway: Send + Sync + std::fmt::Debug {
     /// The job has ended.
     fn post(&self, event: JobMasterEvent) -> BoxFuture<'_, Result<(), Stopped>>;
 
-    /// What the job looks like; refreshed at every change of state and, for metrics, at most ten
-    /// times a second. The last value stays readable after the end.
+    /// Returns the latest snapshot of the job: refreshed at every change of state and, for metrics,
+    /// at most ten times a second. The last value stays readable after the end.
     fn details(&self) -> watch::Receiver<Arc<JobDetails>>;
+}
+
+/// One registered TaskManager. Commands are queued; outcomes reach the host's owner as events.
+pub trait TaskManagerGateway: Send + Sync + std::fmt::Debug {
+    /// Returns the id of the TaskManager.
+    fn id(&self) -> &TaskManagerId;
+
+    /// Starts a host; its messages and its end are posted to `owner`.
+    ///
+    /// # Errors
+    /// The connection is broken or closed; the owner hears of the lost TaskManager too.
+    fn start_host(
+        &self,
+        owner: Arc<dyn JobMasterGateway>,
+        start: StartHost,
+    ) -> Result<(), TaskManagerGone>;
+
+    /// Sends a message to a host; it is dropped if the host has ended.
+    ///
+    /// # Errors
+    /// The connection is broken or closed.
+    fn command(&self, command: HostCommand) -> Result<(), TaskManagerGone>;
+
+    /// Stops a host and all processes that it started; `HostExited` follows. After `grace` the host
+    /// is killed.
+    ///
+    /// # Errors
+    /// The connection is broken or closed.
+    fn stop_host(&self, host: HostId, grace: Duration) -> Result<(), TaskManagerGone>;
+
+    /// Allows the TaskManager to delete its copy of an artifact that no job uses any more.
+    ///
+    /// # Errors
+    /// The connection is broken or closed.
+    fn release_artifact(&self, artifact: ArtifactHash) -> Result<(), TaskManagerGone>;
+
+    /// Ends the connection to a TaskManager that the cluster has given up. The TaskManager kills
+    /// its hosts, is refused when it connects again, and ends. Hosts of the master's own process
+    /// are stopped by their jobs.
+    fn dismiss(&self) {}
+
+    /// Lists the files of the TaskManager's log directory. Cancel-safe.
+    fn list_files(&self) -> BoxFuture<'static, Result<Vec<FileInfo>, FileError>>;
+
+    /// Reads a part of one of those files, at most 1 MiB. Cancel-safe.
+    fn read_file(
+        &self,
+        name: String,
+        offset: u64,
+        length: u32,
+    ) -> BoxFuture<'static, Result<FileChunk, FileError>>;
 }

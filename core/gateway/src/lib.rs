@@ -1,9 +1,9 @@
-//! What components ask of each other: traits and messages, no implementation.
+//! The traits and messages by which components call each other; no implementation.
 //!
 //! A component holds `Arc<dyn …Gateway>` of the others and never knows whether it calls an actor of
 //! its own process or a stream to another one. A call that only informs is a *post*: it waits for
-//! room in the receiver's bounded mailbox and no longer. A call to a worker never waits at all: it
-//! is queued on the worker's connection, and a queue that is full counts as a lost connection.
+//! room in the receiver's bounded mailbox and no longer. A call to a TaskManager never waits: it is
+//! queued on the TaskManager's connection, and a full queue counts as a lost connection.
 
 mod details;
 mod dispatcher;
@@ -19,21 +19,23 @@ pub use details::{
     VertexDetails,
 };
 pub use dispatcher::{
-    ClusterOverview, DispatcherGateway, JobMasterFactory, JobSubmission, SubmitJobError, UnknownJob,
+    DispatcherGateway, JobMasterFactory, JobSubmission, SubmitJobError, UnknownJob,
 };
 pub use job_manager::{
     ArtifactLocator, ConnectError, ConnectionLost, FetchError, JobManagerConnection,
     JobManagerConnector, JobManagerSender,
 };
-pub use job_master::{Explanation, HostExit, JobMasterEvent, JobMasterGateway};
+pub use job_master::{
+    AllocatedSlot, Explanation, HostExit, JobMasterEvent, JobMasterGateway, TaskManagerGateway,
+};
 pub use millstream_types::{CauseKind, FailureCause};
 pub use resource_manager::{
-    AllocatedSlot, RegistrationRefused, ResourceManagerGateway, SlotRequirement,
-    TaskManagerDetails, TaskManagerHeartbeat, TaskManagerRegistration,
+    RegistrationRefused, ResourceManagerGateway, SlotRequirement, TaskManagerDetails,
+    TaskManagerHeartbeat, TaskManagerRegistration,
 };
 pub use task_manager::{
-    FileChunk, FileError, FileInfo, HostCommand, StartHost, TaskManagerGateway, TaskManagerGone,
-    WORKER_LOG, WORKER_STDOUT,
+    FileChunk, FileError, FileInfo, HostCommand, StartHost, TaskManagerGone, WORKER_LOG,
+    WORKER_STDOUT,
 };
 
 /// The receiver has stopped and will take no more messages; retrying cannot help.

@@ -1,42 +1,25 @@
-//! What workers and JobMasters ask of the ResourceManager.
+//! The ResourceManager, as TaskManagers and JobMasters see it.
 
 use std::sync::Arc;
 
 use futures::future::BoxFuture;
-use millstream_types::{
-    AllocationId, ByteSize, JobId, ResourceProfile, SlotId, TaskManagerId, Timestamp,
-};
+use millstream_types::{AllocationId, ByteSize, JobId, ResourceProfile, TaskManagerId, Timestamp};
 
 use crate::{FailureCause, JobMasterGateway, Stopped, TaskManagerGateway};
 
-/// So many slots of one kind.
+/// A number of slots of one kind.
 #[derive(Debug, Clone, PartialEq)]
 pub struct SlotRequirement {
-    /// What each must offer at least.
+    /// The least that each slot must offer.
     pub profile: ResourceProfile,
-    /// How many.
+    /// The number of slots.
     pub count: u32,
 }
 
-/// A slot that now belongs to one job.
-#[derive(Debug, Clone)]
-pub struct AllocatedSlot {
-    /// This grant.
-    pub allocation: AllocationId,
-    /// The slot.
-    pub slot: SlotId,
-    /// What it offers.
-    pub profile: ResourceProfile,
-    /// Its worker's address, for people.
-    pub address: String,
-    /// Its worker.
-    pub gateway: Arc<dyn TaskManagerGateway>,
-}
-
-/// What a worker says of itself when it registers.
+/// The description of a TaskManager that registers.
 #[derive(Debug, Clone, PartialEq)]
 pub struct TaskManagerRegistration {
-    /// Its name.
+    /// The id.
     pub id: TaskManagerId,
     /// Host name or address, for people and REST.
     pub address: String,
@@ -44,57 +27,57 @@ pub struct TaskManagerRegistration {
     pub data_port: u16,
     /// The number of slots.
     pub slots: u32,
-    /// What each slot offers.
+    /// The resources of each slot.
     pub slot_profile: ResourceProfile,
-    /// Memory of the whole worker.
+    /// Memory of the TaskManager with its hosts.
     pub memory_process: ByteSize,
     /// Cores of the machine.
     pub cpu_cores: u32,
     /// Memory of the machine.
     pub physical_memory: ByteSize,
-    /// The process.
+    /// The id of the process.
     pub pid: u32,
 }
 
-/// What a worker reports regularly.
+/// The numbers that a TaskManager reports with each heartbeat.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct TaskManagerHeartbeat {
-    /// Resident memory of the worker's own process.
+    /// Resident memory of the TaskManager's own process.
     pub resident_memory: ByteSize,
     /// Resident memory of its hosts.
     pub hosts_memory: ByteSize,
     /// Free memory of the machine.
     pub free_memory: ByteSize,
-    /// CPU time of worker and hosts, dead ones included, in milliseconds.
+    /// CPU time of the TaskManager and its hosts, ended ones included, in milliseconds.
     pub cpu_time_ms: u64,
 }
 
-/// A worker as REST shows it.
+/// A TaskManager as REST shows it.
 #[derive(Debug, Clone)]
 pub struct TaskManagerDetails {
-    /// What it registered as.
+    /// The description with which it registered.
     pub registration: TaskManagerRegistration,
-    /// When it registered.
+    /// The time of its registration.
     pub registered_at: Timestamp,
-    /// When it was last heard of.
+    /// The time of its last heartbeat.
     pub last_heartbeat: Timestamp,
-    /// What it last reported.
+    /// The numbers of its last heartbeat.
     pub heartbeat: TaskManagerHeartbeat,
-    /// Which slots belong to which job.
+    /// The slots that belong to a job, by number, and the job.
     pub allocated: Vec<(u32, JobId)>,
-    /// To read its logs.
+    /// The gateway, from which its logs are read.
     pub gateway: Arc<dyn TaskManagerGateway>,
 }
 
-/// Why a worker may not join; it should end.
+/// The reason why a TaskManager may not join; it should end.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("the ResourceManager refused the TaskManager: {0}")]
 pub struct RegistrationRefused(pub String);
 
 /// The ResourceManager.
 pub trait ResourceManagerGateway: Send + Sync + std::fmt::Debug {
-    /// Replaces what the job needs in all; what is granted already counts. An empty set says that
-    /// it needs nothing more, but slots that it holds stay its own until released.
+    /// Replaces the total of slots that the job needs; slots that it holds count. An empty set says
+    /// that it needs no more slots, but those that it holds stay its own until released.
     fn declare(
         &self,
         owner: Arc<dyn JobMasterGateway>,
@@ -104,28 +87,28 @@ pub trait ResourceManagerGateway: Send + Sync + std::fmt::Debug {
     /// Gives slots back. Unknown allocations are ignored.
     fn release(&self, allocations: Vec<AllocationId>) -> BoxFuture<'_, Result<(), Stopped>>;
 
-    /// A worker joins. One that registers again under its old name replaces its old self.
+    /// Adds a TaskManager. A second registration under the same id replaces the first.
     fn register(
         &self,
         registration: TaskManagerRegistration,
         gateway: Arc<dyn TaskManagerGateway>,
     ) -> BoxFuture<'_, Result<(), RegistrationRefused>>;
 
-    /// A worker was heard of.
+    /// Notes a heartbeat of a TaskManager.
     fn heartbeat(
         &self,
         task_manager: TaskManagerId,
         heartbeat: TaskManagerHeartbeat,
     ) -> BoxFuture<'_, Result<(), Stopped>>;
 
-    /// A worker's connection broke, or it was silent for too long. `gateway` says which of two
-    /// that had one name.
+    /// Removes a TaskManager whose connection broke, or that was silent for too long. `gateway`
+    /// tells it from an earlier one of the same id.
     fn lost(
         &self,
         gateway: Arc<dyn TaskManagerGateway>,
         cause: FailureCause,
     ) -> BoxFuture<'_, Result<(), Stopped>>;
 
-    /// All workers, by name.
+    /// Returns all TaskManagers, by id.
     fn task_managers(&self) -> BoxFuture<'_, Result<Vec<TaskManagerDetails>, Stopped>>;
 }

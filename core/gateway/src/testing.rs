@@ -12,7 +12,7 @@ use crate::{
     StartHost, Stopped, TaskManagerGateway, TaskManagerGone,
 };
 
-/// What a [`TestingTaskManager`] was told.
+/// A call that a [`TestingTaskManager`] received.
 #[derive(Debug)]
 pub enum TaskManagerCall {
     /// `start_host`.

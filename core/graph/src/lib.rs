@@ -22,7 +22,7 @@ pub use job_graph::{
     ChainedOperator, EdgeId, Fingerprint, JobEdge, JobGraph, JobSettings, JobVertex,
 };
 pub use planner::{Carrier, carriers, plan};
-pub use render::{plan_json, plan_text};
+pub use render::{PlanInfo, PlanInput, PlanNode, plan_info, plan_text};
 pub use stream_graph::{
     Boundedness, Chaining, MAX_NAME_BYTES, NodeId, NodeKind, OutputName, Partitioner, RuntimeMode,
     StreamEdge, StreamEdgeId, StreamGraph, StreamNode,

@@ -1,10 +1,10 @@
 //! Plans as Flink's JSON (`/jobs/:j/plan`) and as text for people.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fmt::Write as _;
 
 use millstream_types::{JobId, VertexId};
-use serde_json::{Value, json};
+use serde::{Deserialize, Serialize};
 
 use crate::job_graph::{ChainedOperator, JobEdge, JobGraph, JobVertex};
 use crate::stream_graph::{NodeId, OutputName, Partitioner, RuntimeMode};
@@ -12,46 +12,89 @@ use crate::stream_graph::{NodeId, OutputName, Partitioner, RuntimeMode};
 /// Deeper levels of a chain are not indented any further; text would grow with their square.
 const INDENTED_LEVELS_MAX: usize = 40;
 
-/// The plan as Flink writes it.
+/// A plan as Flink's JSON has it: the answer of `/jobs/:jobid/plan`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PlanInfo {
+    /// The job.
+    pub jid: JobId,
+    /// Its name.
+    pub name: String,
+    /// Its runtime mode.
+    #[serde(rename = "type")]
+    pub mode: String,
+    /// Its vertices.
+    pub nodes: Vec<PlanNode>,
+}
+
+/// One vertex of a [`PlanInfo`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PlanNode {
+    /// The vertex.
+    pub id: VertexId,
+    /// The parallelism.
+    pub parallelism: u32,
+    /// Empty; Flink's plans of its former batch engine used it.
+    pub operator: String,
+    /// Empty, as `operator`.
+    pub operator_strategy: String,
+    /// The operators as a tree, in HTML.
+    pub description: String,
+    /// The exchanges that it reads; absent for a source.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub inputs: Option<Vec<PlanInput>>,
+    /// Empty, as `operator`.
+    pub optimizer_properties: BTreeMap<String, ()>,
+}
+
+/// One exchange that a [`PlanNode`] reads.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PlanInput {
+    /// The number, from 0.
+    pub num: usize,
+    /// The vertex that writes.
+    pub id: VertexId,
+    /// The partitioner.
+    pub ship_strategy: String,
+    /// The kind of exchange.
+    pub exchange: String,
+}
+
+/// Describes a plan as Flink does.
 #[must_use]
-pub fn plan_json(graph: &JobGraph, job: JobId) -> Value {
+pub fn plan_info(graph: &JobGraph, job: JobId) -> PlanInfo {
     let inputs = inputs_by_vertex(graph);
-    let nodes: Vec<Value> = graph
-        .vertices
-        .iter()
-        .map(|vertex| node_json(vertex, inputs.get(&vertex.id), graph.runtime_mode))
-        .collect();
-    json!({
-        "jid": job,
-        "name": graph.name,
-        "type": mode_name(graph.runtime_mode),
-        "nodes": nodes,
-    })
-}
-
-fn node_json(vertex: &JobVertex, inputs: Option<&Vec<&JobEdge>>, mode: RuntimeMode) -> Value {
-    let mut node = json!({
-        "id": vertex.id,
-        "parallelism": vertex.parallelism,
-        "operator": "",
-        "operator_strategy": "",
-        "description": escaped(&chain_tree(vertex, |operator| operator.name.clone())),
-        "optimizer_properties": {},
-    });
-    if let (Some(inputs), Some(fields)) = (inputs, node.as_object_mut()) {
-        let inputs = inputs.iter().enumerate().map(|(num, edge)| input_json(num, edge, mode));
-        fields.insert("inputs".to_owned(), inputs.collect());
+    let node = |vertex: &JobVertex| plan_node(vertex, inputs.get(&vertex.id), graph.runtime_mode);
+    PlanInfo {
+        jid: job,
+        name: graph.name.clone(),
+        mode: mode_name(graph.runtime_mode).to_owned(),
+        nodes: graph.vertices.iter().map(node).collect(),
     }
-    node
 }
 
-fn input_json(num: usize, edge: &JobEdge, mode: RuntimeMode) -> Value {
-    json!({
-        "num": num,
-        "id": edge.source,
-        "ship_strategy": edge.partitioner.ship_strategy(),
-        "exchange": if mode == RuntimeMode::Batch { "blocking" } else { "pipelined_bounded" },
-    })
+fn plan_node(vertex: &JobVertex, inputs: Option<&Vec<&JobEdge>>, mode: RuntimeMode) -> PlanNode {
+    let rows = |inputs: &Vec<&JobEdge>| {
+        inputs.iter().enumerate().map(|(num, edge)| plan_input(num, edge, mode)).collect()
+    };
+    PlanNode {
+        id: vertex.id,
+        parallelism: vertex.parallelism,
+        operator: String::new(),
+        operator_strategy: String::new(),
+        description: escaped(&chain_tree(vertex, |operator| operator.name.clone())),
+        inputs: inputs.map(rows),
+        optimizer_properties: BTreeMap::new(),
+    }
+}
+
+fn plan_input(num: usize, edge: &JobEdge, mode: RuntimeMode) -> PlanInput {
+    let exchange = if mode == RuntimeMode::Batch { "blocking" } else { "pipelined_bounded" };
+    PlanInput {
+        num,
+        id: edge.source,
+        ship_strategy: edge.partitioner.ship_strategy().to_owned(),
+        exchange: exchange.to_owned(),
+    }
 }
 
 fn mode_name(mode: RuntimeMode) -> &'static str {

@@ -23,7 +23,8 @@ mod server;
 mod session;
 
 pub use client::GrpcJobManager;
-pub use server::{ClusterServer, ClusterServerConfig, RpcStatistics, ServeError};
+pub use server::{ClusterServer, ServeError};
+pub use session::{ClusterServerConfig, RpcStatistics};
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 

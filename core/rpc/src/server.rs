@@ -2,7 +2,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use futures::stream::BoxStream;
@@ -12,7 +12,7 @@ use millstream_protocol::cluster::cluster_server::{Cluster, ClusterServer as Ser
 use millstream_protocol::cluster::{ArtifactChunk, FetchArtifactRequest, FromTaskManager};
 use millstream_security::rustls::ServerConfig;
 use millstream_security::{Credentials, Role, SecurityError};
-use millstream_types::{ArtifactHash, LeaderEpoch};
+use millstream_types::ArtifactHash;
 use tokio::io::AsyncReadExt;
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
@@ -20,7 +20,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, Streaming, async_trait};
 
 use crate::incoming::Peer;
-use crate::session::{Outgoing, Session};
+use crate::session::{ClusterServerConfig, Outgoing, RpcStatistics, Session};
 use crate::{CONNECTION_WINDOW_BYTES, MESSAGE_BYTES_MAX, STREAM_WINDOW_BYTES, incoming};
 
 const CHUNK_BYTES: usize = 512 << 10;
@@ -30,42 +30,6 @@ const HEADER_BYTES_MAX: u32 = 16 << 10;
 /// When nothing comes, HTTP/2 asks whether anybody is there.
 const PING_INTERVAL: Duration = Duration::from_secs(20);
 const PING_TIMEOUT: Duration = Duration::from_secs(20);
-
-/// Limits and deadlines of the master's port.
-#[derive(Debug, Clone)]
-pub struct ClusterServerConfig {
-    /// The leader that this process is.
-    pub epoch: LeaderEpoch,
-    /// How often each side shows that it lives (`heartbeat.interval`).
-    pub heartbeat_interval: Duration,
-    /// After how much silence the other side is lost (`heartbeat.timeout`).
-    pub heartbeat_timeout: Duration,
-    /// How long a new connection may take to show what it is, and a new stream to register.
-    pub registration_deadline: Duration,
-    /// How many connections there may be.
-    pub connections_max: usize,
-}
-
-impl ClusterServerConfig {
-    /// Usual limits.
-    #[must_use]
-    pub fn new(epoch: LeaderEpoch) -> Self {
-        Self {
-            epoch,
-            heartbeat_interval: Duration::from_secs(10),
-            heartbeat_timeout: Duration::from_secs(50),
-            registration_deadline: Duration::from_secs(10),
-            connections_max: 4096,
-        }
-    }
-}
-
-/// What was counted at the port.
-#[derive(Debug, Default)]
-pub struct RpcStatistics {
-    /// Messages and calls of another epoch, refused.
-    pub stale_messages: AtomicU64,
-}
 
 /// Why the port is closed.
 #[derive(Debug, thiserror::Error)]

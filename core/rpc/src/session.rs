@@ -1,7 +1,8 @@
 //! One worker's stream in the master, from its registration to its loss.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use futures::stream::BoxStream;
 use futures::{StreamExt, stream};
@@ -12,7 +13,7 @@ use millstream_protocol::cluster::{
     self, FromTaskManager, ToTaskManager, from_task_manager, to_task_manager,
 };
 use millstream_security::Identity;
-use millstream_types::{HostId, TaskManagerId};
+use millstream_types::{HostId, LeaderEpoch, TaskManagerId};
 use tokio::sync::{mpsc, oneshot};
 use tokio_stream::wrappers::{IntervalStream, ReceiverStream};
 use tokio_util::sync::CancellationToken;
@@ -20,7 +21,42 @@ use tonic::{Status, Streaming};
 
 use crate::convert;
 use crate::remote::{FileAnswer, RemoteTaskManager, WorkerLink};
-use crate::server::{ClusterServerConfig, RpcStatistics};
+
+/// Limits and deadlines of the master's port.
+#[derive(Debug, Clone)]
+pub struct ClusterServerConfig {
+    /// The leader that this process is.
+    pub epoch: LeaderEpoch,
+    /// How often each side shows that it lives (`heartbeat.interval`).
+    pub heartbeat_interval: Duration,
+    /// After how much silence the other side is lost (`heartbeat.timeout`).
+    pub heartbeat_timeout: Duration,
+    /// How long a new connection may take to show what it is, and a new stream to register.
+    pub registration_deadline: Duration,
+    /// How many connections there may be.
+    pub connections_max: usize,
+}
+
+impl ClusterServerConfig {
+    /// Usual limits.
+    #[must_use]
+    pub fn new(epoch: LeaderEpoch) -> Self {
+        Self {
+            epoch,
+            heartbeat_interval: Duration::from_secs(10),
+            heartbeat_timeout: Duration::from_secs(50),
+            registration_deadline: Duration::from_secs(10),
+            connections_max: 4096,
+        }
+    }
+}
+
+/// What was counted at the port.
+#[derive(Debug, Default)]
+pub struct RpcStatistics {
+    /// Messages and calls of another epoch, refused.
+    pub stale_messages: AtomicU64,
+}
 
 /// What the master says on one stream.
 pub(crate) type Outgoing = BoxStream<'static, Result<ToTaskManager, Status>>;
@@ -113,8 +149,7 @@ impl Session {
 
     /// The answer to the registration, then commands and heartbeats until the link is closed.
     fn outgoing(&self, link: &WorkerLink, queued: mpsc::Receiver<ToTaskManager>) -> Outgoing {
-        let millis =
-            |duration: std::time::Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
+        let millis = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
         let registered = self.message(to_task_manager::Message::Registered(cluster::Registered {
             heartbeat_interval_ms: millis(self.config.heartbeat_interval),
             heartbeat_timeout_ms: millis(self.config.heartbeat_timeout),

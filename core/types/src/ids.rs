@@ -112,6 +112,10 @@ id128!(
     /// Names one task host or coordinator host process.
     HostId, "host id"
 );
+id128!(
+    /// Names one operation that a REST request triggered and later ones ask about.
+    TriggerId, "trigger id"
+);
 
 /// Names a worker. Free text that the resource manager's driver chooses (`127.0.0.1:32793-4b78d7`).
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]

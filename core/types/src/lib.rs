@@ -20,7 +20,7 @@ pub use cause::{CauseKind, FailureCause, with_sources};
 pub use escape::Escaped;
 pub use ids::{
     AllocationId, ExecutionAttemptId, HostId, JobId, LeaderEpoch, OperatorId, ParseIdError, SlotId,
-    TaskManagerId, VertexId,
+    TaskManagerId, TriggerId, VertexId,
 };
 pub use key::{Key, KeyGroup, KeyHasher, MaxParallelism};
 pub use resource::{ByteSize, ParseByteSizeError, ResourceProfile};

@@ -7,57 +7,68 @@ use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use millstream_gateway::{Stopped, SubmitJobError, UnknownJob};
+use millstream_rest_types::{EmptyBody, ErrorBody};
 use millstream_types::with_sources;
+use serde::Serialize;
 use serde::de::DeserializeOwned;
-use serde_json::{Value, json};
 
 use crate::artifacts::StoreError;
 
 /// The largest JSON body.
 const JSON_BYTES_MAX: usize = 1 << 20;
-/// How long a client may take to send a small body.
+/// Time that a client has to send a small body.
 const BODY_DEADLINE: Duration = Duration::from_secs(30);
-/// How long a client may send nothing in the middle of a large one.
+/// Time that a client may pause in the middle of a large body.
 const CHUNK_DEADLINE: Duration = Duration::from_secs(20);
 
-/// How long a whole upload may take.
+/// Time that a whole upload may take.
 const UPLOAD_DEADLINE: Duration = Duration::from_secs(600);
 
 /// Runs an upload up to its deadline.
-pub(super) async fn within_deadline(upload: impl Future<Output = Answer>) -> Answer {
+pub(super) async fn within_deadline<T>(upload: impl Future<Output = Answer<T>>) -> Answer<T> {
     tokio::time::timeout(UPLOAD_DEADLINE, upload).await.unwrap_or_else(|_| Err(too_slow()))
 }
 
 /// A JSON answer.
 #[derive(Debug)]
-pub(super) struct Json(pub StatusCode, pub Value);
+pub(super) struct Json<T>(pub StatusCode, pub T);
 
-impl Json {
+impl Json<EmptyBody> {
     /// `{}`.
     pub(super) fn empty() -> Self {
-        Self::from(json!({}))
+        Self::from(EmptyBody {})
     }
 
     /// `{}` for something that goes on after the answer.
     pub(super) fn accepted() -> Self {
-        Self(StatusCode::ACCEPTED, json!({}))
+        Self(StatusCode::ACCEPTED, EmptyBody {})
     }
 }
 
-impl From<Value> for Json {
-    fn from(value: Value) -> Self {
-        Self(StatusCode::OK, value)
+impl<T> From<T> for Json<T> {
+    fn from(body: T) -> Self {
+        Self(StatusCode::OK, body)
     }
 }
 
-impl IntoResponse for Json {
+impl<T: Serialize> IntoResponse for Json<T> {
     fn into_response(self) -> Response {
-        let mut response = Response::new(Body::from(self.1.to_string()));
-        *response.status_mut() = self.0;
+        // A value's objects have their fields by name, however the type declares them.
+        let (status, text) = match serde_json::to_value(&self.1) {
+            Ok(value) => (self.0, value.to_string()),
+            Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, unwritable(&error).to_string()),
+        };
+        let mut response = Response::new(Body::from(text));
+        *response.status_mut() = status;
         let json = HeaderValue::from_static("application/json; charset=UTF-8");
         response.headers_mut().insert(header::CONTENT_TYPE, json);
         response
     }
+}
+
+/// The body of an answer that JSON has no form for.
+fn unwritable(error: &serde_json::Error) -> serde_json::Value {
+    serde_json::json!({ "errors": [format!("the answer cannot be written: {error}")] })
 }
 
 /// A refusal: a status and one sentence.
@@ -67,7 +78,7 @@ pub(super) struct RestError {
     pub(super) message: String,
 }
 
-pub(super) type Answer = Result<Json, RestError>;
+pub(super) type Answer<T = EmptyBody> = Result<Json<T>, RestError>;
 
 impl RestError {
     pub(super) fn new(status: StatusCode, message: impl Into<String>) -> Self {
@@ -78,7 +89,7 @@ impl RestError {
         Self::new(StatusCode::BAD_REQUEST, message)
     }
 
-    /// For what Flink has and this version has not.
+    /// Refuses a feature of Flink that this version lacks.
     pub(super) fn not_here(message: impl Into<String>) -> Self {
         Self::new(StatusCode::NOT_IMPLEMENTED, message)
     }
@@ -90,7 +101,7 @@ impl RestError {
 
 impl IntoResponse for RestError {
     fn into_response(self) -> Response {
-        Json(self.status, json!({ "errors": [self.message] })).into_response()
+        Json(self.status, ErrorBody { errors: vec![self.message] }).into_response()
     }
 }
 
@@ -129,7 +140,7 @@ impl From<StoreError> for RestError {
     }
 }
 
-/// Where in a request a value stands.
+/// The part of a request that has a value.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Place {
     Path,
@@ -187,7 +198,7 @@ pub(super) async fn read_json<T: DeserializeOwned + Default>(body: Body) -> Resu
         .map_err(|error| RestError::bad(format!("the request's body is not as expected: {error}")))
 }
 
-/// The next bytes of a large body; none at its end. Trailers are skipped.
+/// Reads the next bytes of a large body; none at its end. Trailers are skipped.
 pub(super) async fn next_chunk(body: &mut Body) -> Result<Option<Bytes>, RestError> {
     loop {
         let frame = tokio::time::timeout(CHUNK_DEADLINE, body.frame()).await;

@@ -1,4 +1,4 @@
-//! What a web page in somebody's browser must not do with this server.
+//! Protection against web pages that use a visitor's browser to reach this server.
 //!
 //! - *DNS rebinding*: a page of an evil name whose address is now ours. Its requests carry that
 //!   name as `Host`; only `localhost`, IP addresses and our own names are answered.

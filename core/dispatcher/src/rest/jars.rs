@@ -9,24 +9,26 @@ use axum::extract::{FromRequest as _, Multipart, Path, RawQuery, Request, State}
 use axum::http::StatusCode;
 use futures::StreamExt as _;
 use millstream_gateway::{DispatcherGateway as _, JobSubmission};
-use millstream_graph::{JobGraph, JobSettings};
+use millstream_graph::{JobGraph, JobSettings, plan_info};
+use millstream_rest_types::jars::{
+    JarEntryInfo, JarFileInfo, JarListInfo, JarRunRequestBody, JarUploadResponseBody, UploadStatus,
+};
+use millstream_rest_types::jobs::JobPlanInfo;
+use millstream_rest_types::submission::JobSubmitResponseBody;
 use millstream_types::{ArtifactHash, JobId};
-use serde::Deserialize;
-use serde_json::{Value, json};
 
 use super::answer::{
-    Answer, Place, RestError, parse_from, read_json, shortened, too_slow, within_deadline,
+    Answer, Json, Place, RestError, parse_from, read_json, shortened, too_slow, within_deadline,
 };
 use super::settings::job_settings;
 use super::{Context, Shared, cluster};
 use crate::PlanExtent;
 use crate::jars::{Jar, JarId};
 use crate::{program_args, random};
-use millstream_graph::plan_json;
 
-/// How long the client may send nothing.
+/// Time that the client may pause.
 const PART_DEADLINE: std::time::Duration = std::time::Duration::from_secs(20);
-/// How much of an upload may be kept in memory.
+/// Limit of an upload's bytes that are kept in memory.
 const KEPT_BYTES_MAX: usize = 1 << 20;
 
 fn enabled(context: &Context) -> Result<(), RestError> {
@@ -37,30 +39,27 @@ fn enabled(context: &Context) -> Result<(), RestError> {
     Err(RestError::new(StatusCode::FORBIDDEN, message))
 }
 
-pub(super) async fn list(State(context): Shared, request: Request) -> Answer {
+pub(super) async fn list(State(context): Shared, request: Request) -> Answer<JarListInfo> {
     enabled(&context)?;
-    let row = |jar: &Jar| {
-        json!({
-            "id": jar.id,
-            "name": jar.name,
-            "uploaded": jar.uploaded.as_millis(),
-            "entry": [{ "name": jar.name, "description": null }],
-        })
+    let row = |jar: Jar| JarFileInfo {
+        id: jar.id.to_string(),
+        name: jar.name.clone(),
+        uploaded: jar.uploaded.as_millis(),
+        entry: vec![JarEntryInfo { name: jar.name, description: None }],
     };
-    let jars = context.services.jars.all();
-    Ok(json!({
-        "address": cluster::own_url(&request),
-        "files": jars.iter().map(row).collect::<Vec<Value>>(),
-    })
-    .into())
+    let files = context.services.jars.all().into_iter().map(row).collect();
+    Ok(JarListInfo { address: cluster::own_url(&request), files }.into())
 }
 
-pub(super) async fn upload(State(context): Shared, request: Request) -> Answer {
+pub(super) async fn upload(
+    State(context): Shared,
+    request: Request,
+) -> Answer<JarUploadResponseBody> {
     enabled(&context)?;
     within_deadline(store(&context, request)).await
 }
 
-async fn store(context: &Context, request: Request) -> Answer {
+async fn store(context: &Context, request: Request) -> Answer<JarUploadResponseBody> {
     let _permit = context.uploads.acquire().await;
     let progress = Arc::<AtomicUsize>::default();
     let request = request.map(|body| without_endless_heads(body, progress.clone()));
@@ -93,12 +92,12 @@ async fn store(context: &Context, request: Request) -> Answer {
         let message = format!("the upload could not be kept: {error}");
         RestError::new(StatusCode::INTERNAL_SERVER_ERROR, message)
     })?;
-    let path = context.services.jars.path(&jar.id);
-    Ok(json!({ "filename": path.to_string_lossy(), "status": "success" }).into())
+    let filename = context.services.jars.path(&jar.id).to_string_lossy().into_owned();
+    Ok(JarUploadResponseBody { filename, status: UploadStatus::Success }.into())
 }
 
-/// Ends a body that goes on for ever beside its file: before the first part, in a part's head, in
-/// parts that are no file, or after the last part. `kept` counts such bytes.
+/// Fails a body with too many bytes outside its file: before the first part, in a part's head, in
+/// parts that are not files, or after the last part. `kept` counts such bytes.
 fn without_endless_heads(body: Body, kept: Arc<AtomicUsize>) -> Body {
     let checked = body.into_data_stream().map(move |bytes| {
         let bytes = bytes.map_err(std::io::Error::other)?;
@@ -124,7 +123,7 @@ async fn timed<T>(
 pub(super) async fn remove(State(context): Shared, Path(id): Path<String>) -> Answer {
     enabled(&context)?;
     if context.services.jars.remove(&JarId::new(id.clone())) {
-        return Ok(super::answer::Json::empty());
+        return Ok(Json::empty());
     }
     Err(unknown_jar(&id))
 }
@@ -133,20 +132,8 @@ fn unknown_jar(id: &str) -> RestError {
     RestError::not_found(format!("there is no uploaded jar {:?}", shortened(id)))
 }
 
-#[derive(Debug, Default, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-struct RunBody {
-    entry_class: Option<String>,
-    program_args: Option<String>,
-    program_args_list: Option<Vec<String>>,
-    parallelism: Option<u32>,
-    job_id: Option<String>,
-    savepoint_path: Option<String>,
-    flink_configuration: Option<BTreeMap<String, Value>>,
-}
-
-/// What is to be planned or run: the body first, then the query.
-struct RunRequest {
+/// A program to plan or to run: what the body says, then what the query says.
+struct Wanted {
     entry: Option<String>,
     args: Vec<String>,
     parallelism: Option<u32>,
@@ -154,8 +141,8 @@ struct RunRequest {
     config: BTreeMap<String, String>,
 }
 
-impl RunRequest {
-    fn new(query: Option<&str>, body: RunBody) -> Result<Self, RestError> {
+impl Wanted {
+    fn new(query: Option<&str>, body: JarRunRequestBody) -> Result<Self, RestError> {
         let query = axum::extract::Query::<Vec<(String, String)>>::try_from_uri(
             &format!("/?{}", query.unwrap_or_default())
                 .parse()
@@ -192,17 +179,13 @@ impl RunRequest {
             (None, Some(text)) => parse_from(Place::Query, "jobId", &text)?,
             (None, None) => JobId::from_bytes(random::bytes()),
         };
-        let as_text = |value: Value| match value {
-            Value::String(text) => text,
-            other => other.to_string(),
-        };
         let config = body.flink_configuration.unwrap_or_default();
         Ok(Self {
             entry: body.entry_class.or_else(|| first("entry-class")).filter(|e| !e.is_empty()),
             args: if list.is_empty() { split } else { list },
             parallelism,
             job,
-            config: config.into_iter().map(|(key, value)| (key, as_text(value))).collect(),
+            config: config.into_iter().map(|(key, value)| (key, value.0)).collect(),
         })
     }
 }
@@ -217,7 +200,7 @@ async fn planned(
 ) -> Result<(JobId, JobGraph, ArtifactHash), RestError> {
     enabled(context)?;
     let jar = context.services.jars.get(&JarId::new(id)).ok_or_else(|| unknown_jar(id))?;
-    let request = RunRequest::new(query, read_json(body).await?)?;
+    let request = Wanted::new(query, read_json(body).await?)?;
     let settings = job_settings(
         &context.config.configuration,
         request.args,
@@ -243,10 +226,10 @@ pub(super) async fn plan(
     Path(id): Path<String>,
     RawQuery(query): RawQuery,
     body: Body,
-) -> Answer {
+) -> Answer<JobPlanInfo> {
     let extent = PlanExtent::FirstJob;
     let (job, graph, _) = planned(&context, &id, query.as_deref(), body, extent).await?;
-    Ok(json!({ "plan": plan_json(&graph, job) }).into())
+    Ok(JobPlanInfo { plan: plan_info(&graph, job) }.into())
 }
 
 pub(super) async fn run(
@@ -254,10 +237,10 @@ pub(super) async fn run(
     Path(id): Path<String>,
     RawQuery(query): RawQuery,
     body: Body,
-) -> Answer {
+) -> Answer<JobSubmitResponseBody> {
     let extent = PlanExtent::OnlyJob;
     let (job, graph, artifact) = planned(&context, &id, query.as_deref(), body, extent).await?;
     let submission = JobSubmission { job, graph: Arc::new(graph), artifact, artifact_size: 0 };
     let job = context.services.dispatcher.submit(submission).await?;
-    Ok(json!({ "jobid": job }).into())
+    Ok(JobSubmitResponseBody { jobid: job }.into())
 }

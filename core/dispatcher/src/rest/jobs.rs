@@ -1,59 +1,76 @@
 //! Jobs: what they are, and how to end them.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use axum::body::Body;
 use axum::extract::{Path, Request, State};
 use axum::http::StatusCode;
 use millstream_gateway::{DispatcherGateway as _, JobDetails};
-use millstream_types::{JobId, JobStatus, Timestamp};
-use serde::Deserialize;
-use serde_json::{Value, json};
+use millstream_graph::plan_info;
+use millstream_rest_types::cluster::{ConfigurationInfoEntry, EnvironmentInfo, LogUrlResponse};
+use millstream_rest_types::jobs::{
+    JobAccumulatorsInfo, JobClientHeartbeatRequestBody, JobConfigInfo, JobDetailsInfo,
+    JobExceptionsInfoWithHistory, JobExecutionResultResponseBody, JobIdWithStatus,
+    JobIdsWithStatusOverview, JobPlanInfo, JobStatusInfo, MultipleJobsDetails,
+};
+use millstream_rest_types::vertices::{JobVertexResourceRequirements, Parallelism};
+use millstream_types::{JobId, JobStatus, Timestamp, VertexId};
 
 use super::answer::{Answer, Json, RestError, parse_id, read_json, shortened};
 use super::query::Params;
 use super::{Context, Shared, cluster, missing, render};
-use millstream_graph::plan_json;
 
-/// The job that the path names.
+/// Finds the job that the path names.
 pub(super) async fn find(context: &Context, id: &str) -> Result<Arc<JobDetails>, RestError> {
     let job: JobId = parse_id("jobid", id)?;
     Ok(context.services.dispatcher.job(job).await?)
 }
 
-pub(super) async fn ids(State(context): Shared) -> Json {
+pub(super) async fn ids(State(context): Shared) -> Json<JobIdsWithStatusOverview> {
     let jobs = context.services.dispatcher.jobs().await;
-    let row = |id: JobId, status: JobStatus| json!({ "id": id, "status": status });
-    let rows: Vec<Value> = jobs.iter().map(|job| row(job.job, job.status)).collect();
-    json!({ "jobs": rows }).into()
+    let rows = jobs.iter().map(|job| JobIdWithStatus { id: job.job, status: job.status });
+    JobIdsWithStatusOverview { jobs: rows.collect() }.into()
 }
 
-pub(super) async fn overview(State(context): Shared) -> Json {
+pub(super) async fn overview(State(context): Shared) -> Json<MultipleJobsDetails> {
     let (jobs, now) = (context.services.dispatcher.jobs().await, Timestamp::now());
-    let rows: Vec<Value> = jobs.iter().map(|job| render::job::overview(job, now)).collect();
-    json!({ "jobs": rows }).into()
+    let rows = jobs.iter().map(|job| render::job::summary(job, now));
+    MultipleJobsDetails { jobs: rows.collect() }.into()
 }
 
-pub(super) async fn details(State(context): Shared, Path(id): Path<String>) -> Answer {
+pub(super) async fn details(
+    State(context): Shared,
+    Path(id): Path<String>,
+) -> Answer<JobDetailsInfo> {
     let job = find(&context, &id).await?;
     Ok(render::job::details(&job, Timestamp::now()).into())
 }
 
-pub(super) async fn status(State(context): Shared, Path(id): Path<String>) -> Answer {
-    Ok(json!({ "status": find(&context, &id).await?.status }).into())
+pub(super) async fn status(
+    State(context): Shared,
+    Path(id): Path<String>,
+) -> Answer<JobStatusInfo> {
+    Ok(JobStatusInfo { status: find(&context, &id).await?.status }.into())
 }
 
-pub(super) async fn plan(State(context): Shared, Path(id): Path<String>) -> Answer {
+pub(super) async fn plan(State(context): Shared, Path(id): Path<String>) -> Answer<JobPlanInfo> {
     let job = find(&context, &id).await?;
-    Ok(json!({ "plan": plan_json(&job.graph, job.job) }).into())
+    Ok(JobPlanInfo { plan: plan_info(&job.graph, job.job) }.into())
 }
 
-pub(super) async fn config(State(context): Shared, Path(id): Path<String>) -> Answer {
+pub(super) async fn config(
+    State(context): Shared,
+    Path(id): Path<String>,
+) -> Answer<JobConfigInfo> {
     let job = find(&context, &id).await?;
     Ok(render::job::config(&job, context.config.flink_1_clients).into())
 }
 
-pub(super) async fn job_manager_config(State(context): Shared, Path(id): Path<String>) -> Answer {
+pub(super) async fn job_manager_config(
+    State(context): Shared,
+    Path(id): Path<String>,
+) -> Answer<Vec<ConfigurationInfoEntry>> {
     find(&context, &id).await?;
     Ok(cluster::shown_configuration(&context).into())
 }
@@ -62,7 +79,7 @@ pub(super) async fn exceptions(
     State(context): Shared,
     Path(id): Path<String>,
     query: Params,
-) -> Answer {
+) -> Answer<JobExceptionsInfoWithHistory> {
     const DEFAULT: usize = 20;
     let max = match query.get("maxExceptions") {
         Some(text) => text
@@ -73,18 +90,24 @@ pub(super) async fn exceptions(
     Ok(render::job::exceptions(find(&context, &id).await?.as_ref(), max).into())
 }
 
-pub(super) async fn accumulators(State(context): Shared, Path(id): Path<String>) -> Answer {
+pub(super) async fn accumulators(
+    State(context): Shared,
+    Path(id): Path<String>,
+) -> Answer<JobAccumulatorsInfo> {
     let job = find(&context, &id).await?;
     let subtasks = job.vertices.iter().flat_map(|vertex| &vertex.subtasks);
-    Ok(json!({
-        "job-accumulators": [],
-        "user-task-accumulators": render::accumulators(subtasks),
-        "serialized-user-task-accumulators": {},
-    })
+    Ok(JobAccumulatorsInfo {
+        job_accumulators: [],
+        user_task_accumulators: render::accumulators(subtasks),
+        serialized_user_task_accumulators: BTreeMap::new(),
+    }
     .into())
 }
 
-pub(super) async fn execution_result(State(context): Shared, Path(id): Path<String>) -> Answer {
+pub(super) async fn execution_result(
+    State(context): Shared,
+    Path(id): Path<String>,
+) -> Answer<JobExecutionResultResponseBody> {
     Ok(render::job::execution_result(find(&context, &id).await?.as_ref()).into())
 }
 
@@ -103,7 +126,7 @@ pub(super) async fn terminate(
     }
 }
 
-/// The same for those who cannot send PATCH: YARN's proxy, and Flink's web page.
+/// Cancels a job for clients that cannot send PATCH: YARN's proxy, and Flink's web page.
 pub(super) async fn cancel_by_get(State(context): Shared, Path(id): Path<String>) -> Answer {
     if !context.config.web_cancel {
         let message = "cancelling from the web is switched off (web.cancel.enable)";
@@ -127,53 +150,47 @@ async fn cancel(context: &Context, id: &str) -> Answer {
     Ok(Json::accepted())
 }
 
-/// The parallelism of every vertex: what it has is what it needs, since it cannot be changed.
+/// The parallelism of every vertex. Both bounds are the present value, since it cannot be changed.
 pub(super) async fn resource_requirements(
     State(context): Shared,
     Path(id): Path<String>,
-) -> Answer {
+) -> Answer<BTreeMap<VertexId, JobVertexResourceRequirements>> {
     let job = find(&context, &id).await?;
-    let bounds = |parallelism: u32| json!({ "lowerBound": parallelism, "upperBound": parallelism });
-    let rows: serde_json::Map<String, Value> = job
-        .graph
-        .vertices
-        .iter()
-        .map(|vertex| (vertex.id.to_string(), json!({ "parallelism": bounds(vertex.parallelism) })))
-        .collect();
-    Ok(Value::Object(rows).into())
+    let fixed = |at: u32| JobVertexResourceRequirements {
+        parallelism: Parallelism { lower_bound: at, upper_bound: at },
+    };
+    let rows = job.graph.vertices.iter().map(|vertex| (vertex.id, fixed(vertex.parallelism)));
+    Ok(rows.collect::<BTreeMap<_, _>>().into())
 }
 
-pub(super) async fn environment(State(context): Shared, Path(id): Path<String>) -> Answer {
+pub(super) async fn environment(
+    State(context): Shared,
+    Path(id): Path<String>,
+) -> Answer<EnvironmentInfo> {
     find(&context, &id).await?;
     Ok(cluster::environment().await)
 }
 
-/// Where the JobManager's log is.
+/// The address of the JobManager's log.
 pub(super) async fn job_manager_log_url(
     State(context): Shared,
     Path(id): Path<String>,
     request: Request,
-) -> Answer {
+) -> Answer<LogUrlResponse> {
     find(&context, &id).await?;
-    Ok(json!({ "url": format!("{}/jobmanager/log", cluster::own_url(&request)) }).into())
+    Ok(LogUrlResponse { url: format!("{}/jobmanager/log", cluster::own_url(&request)) }.into())
 }
 
-/// Where a TaskManager's log is.
+/// The address of a TaskManager's log.
 pub(super) async fn task_manager_log_url(
     State(context): Shared,
     Path((id, task_manager)): Path<(String, String)>,
     request: Request,
-) -> Answer {
+) -> Answer<LogUrlResponse> {
     find(&context, &id).await?;
     let worker = cluster::find(&context, &task_manager).await?;
     let (own, worker) = (cluster::own_url(&request), &worker.registration.id);
-    Ok(json!({ "url": format!("{own}/taskmanagers/{worker}/log") }).into())
-}
-
-#[derive(Debug, Default, Deserialize)]
-struct Heartbeat {
-    #[serde(rename = "expiredTimestamp")]
-    expired_timestamp: Option<i64>,
+    Ok(LogUrlResponse { url: format!("{own}/taskmanagers/{worker}/log") }.into())
 }
 
 pub(super) async fn client_heartbeat(
@@ -182,7 +199,7 @@ pub(super) async fn client_heartbeat(
     body: Body,
 ) -> Answer {
     let job: JobId = parse_id("jobid", &id)?;
-    let heartbeat: Heartbeat = read_json(body).await?;
+    let heartbeat: JobClientHeartbeatRequestBody = read_json(body).await?;
     let expires = heartbeat
         .expired_timestamp
         .ok_or_else(|| RestError::bad("the body must have expiredTimestamp, in milliseconds"))?;

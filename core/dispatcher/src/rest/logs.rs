@@ -18,8 +18,8 @@ use axum::response::Response;
 use millstream_gateway::{
     FileChunk, FileError, FileInfo, TaskManagerGateway, WORKER_LOG, WORKER_STDOUT,
 };
+use millstream_rest_types::cluster::{LogInfo, LogListInfo};
 use millstream_types::Timestamp;
-use serde_json::{Value, json};
 use tokio::io::AsyncReadExt as _;
 use tokio_util::io::ReaderStream;
 
@@ -28,9 +28,9 @@ use super::{Context, Shared, cluster};
 
 /// The most files that are listed.
 const FILES_MAX: usize = 10_000;
-/// How much is asked of a worker at once.
+/// Bytes that one call asks of a TaskManager.
 const CHUNK_BYTES: u32 = 1 << 20;
-/// How long a worker may take to answer.
+/// Time that a TaskManager has to answer.
 const WORKER_DEADLINE: Duration = Duration::from_secs(10);
 
 type FileAnswer = Result<Response, RestError>;
@@ -55,17 +55,16 @@ fn text(body: Body, length: Option<u64>) -> Response {
     response
 }
 
-fn listing(mut files: Vec<FileInfo>) -> Json {
+fn listing(mut files: Vec<FileInfo>) -> Json<LogListInfo> {
     files.sort_by(|a, b| a.name.cmp(&b.name));
-    let row = |file: &FileInfo| {
-        let modified = file.modified.as_millis();
-        json!({ "name": file.name, "size": file.size, "mtime": modified })
+    let row = |file: FileInfo| {
+        let mtime = file.modified.as_millis();
+        LogInfo { name: file.name, size: file.size, mtime }
     };
-    let rows: Vec<Value> = files.iter().map(row).collect();
-    json!({ "logs": rows }).into()
+    LogListInfo { logs: files.into_iter().map(row).collect() }.into()
 }
 
-pub(super) async fn job_manager_list(State(context): Shared) -> Answer {
+pub(super) async fn job_manager_list(State(context): Shared) -> Answer<LogListInfo> {
     let Some(directory) = context.config.logs.directory.clone() else {
         return Ok(listing(Vec::new()));
     };
@@ -153,7 +152,10 @@ async fn within<T>(answer: impl Future<Output = Result<T, FileError>>) -> Result
     }
 }
 
-pub(super) async fn task_manager_list(State(context): Shared, Path(id): Path<String>) -> Answer {
+pub(super) async fn task_manager_list(
+    State(context): Shared,
+    Path(id): Path<String>,
+) -> Answer<LogListInfo> {
     let worker = cluster::find(&context, &id).await?;
     Ok(listing(within(worker.gateway.list_files()).await?))
 }
@@ -180,7 +182,7 @@ pub(super) async fn task_manager_stdout(
     worker_file(cluster::find(&context, &id).await?.gateway, WORKER_STDOUT.to_owned()).await
 }
 
-/// Streams a worker's file, piece by piece.
+/// Streams a TaskManager's file, piece by piece.
 async fn worker_file(gateway: Arc<dyn TaskManagerGateway>, name: String) -> FileAnswer {
     // The first piece decides about the status.
     let first = within(gateway.read_file(name.clone(), 0, CHUNK_BYTES)).await?;

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use axum::extract::{Path, State};
 use millstream_gateway::DispatcherGateway as _;
+use millstream_rest_types::metrics::{AggregatedMetric, Metric};
 use millstream_types::{JobId, Timestamp};
-use serde_json::{Map, Value, json};
 
 use super::answer::{Answer, Place, RestError, parse_from, shortened};
 use super::query::Params;
@@ -21,21 +21,21 @@ fn names(list: &str) -> Vec<&str> {
     list.split(',').filter(|name| !name.is_empty()).take(NAMES_MAX).collect()
 }
 
-/// All names, or the values of those that are asked for; values are text.
-fn plain(metrics: Metrics, query: &Params) -> Value {
+/// All names, or the values of those that the query asks for.
+fn plain(metrics: Metrics, query: &Params) -> Vec<Metric> {
     let Some(get) = query.get("get") else {
-        return metrics.into_iter().map(|(id, _)| json!({ "id": id })).collect();
+        return metrics.into_iter().map(|(id, _)| Metric { id, value: None }).collect();
     };
     let by_name: BTreeMap<String, f64> = metrics.into_iter().collect();
     let row = |name| {
         let (id, value) = by_name.get_key_value(name)?;
-        Some(json!({ "id": id, "value": value.to_string() }))
+        Some(Metric { id: id.clone(), value: Some(value.to_string()) })
     };
     names(get).into_iter().filter_map(row).collect()
 }
 
-/// All names, or the aggregates over the members of those that are asked for.
-fn aggregated(members: Vec<Metrics>, query: &Params) -> Answer {
+/// All names, or the aggregates over the members of those that the query asks for.
+fn aggregated(members: Vec<Metrics>, query: &Params) -> Answer<Vec<AggregatedMetric>> {
     const ALL: &str = "min,max,avg,sum,skew";
     // Flink's clients write MIN, its web page min.
     let wanted = query.get("agg").unwrap_or(ALL).to_ascii_lowercase();
@@ -49,19 +49,22 @@ fn aggregated(members: Vec<Metrics>, query: &Params) -> Answer {
         by_name.entry(name).or_default().push(value);
     }
     let Some(get) = query.get("get") else {
-        let rows: Value = by_name.into_keys().map(|id| json!({ "id": id })).collect();
-        return Ok(rows.into());
+        let name = |id| AggregatedMetric { id, ..AggregatedMetric::default() };
+        return Ok(by_name.into_keys().map(name).collect::<Vec<_>>().into());
     };
     let row = |name| {
         let (id, values) = by_name.get_key_value(name)?;
-        let mut row = Map::from_iter([("id".to_owned(), json!(id))]);
-        for aggregate in &wanted {
-            row.insert((*aggregate).to_owned(), json!(aggregate_of(aggregate, values)));
-        }
-        Some(Value::Object(row))
+        let of = |name| wanted.contains(&name).then(|| aggregate_of(name, values));
+        Some(AggregatedMetric {
+            id: id.clone(),
+            min: of("min"),
+            max: of("max"),
+            avg: of("avg"),
+            sum: of("sum"),
+            skew: of("skew"),
+        })
     };
-    let rows: Value = names(get).into_iter().filter_map(row).collect();
-    Ok(rows.into())
+    Ok(names(get).into_iter().filter_map(row).collect::<Vec<_>>().into())
 }
 
 #[expect(clippy::cast_precision_loss, reason = "a number of subtasks")]
@@ -73,7 +76,7 @@ fn aggregate_of(aggregate: &str, values: &[f64]) -> f64 {
         "max" => values.iter().copied().fold(f64::NEG_INFINITY, f64::max),
         "avg" => mean,
         "sum" => sum,
-        // Flink's: the mean deviation from the mean, in percent of what it could be at most.
+        // Flink's skew: the mean absolute deviation as a percentage of its maximum.
         _ if values.len() < 2 || mean == 0.0 => 0.0,
         _ => {
             let deviation = values.iter().map(|value| (value - mean).abs()).sum::<f64>() / count;
@@ -83,7 +86,7 @@ fn aggregate_of(aggregate: &str, values: &[f64]) -> f64 {
     }
 }
 
-pub(super) async fn job_manager(State(context): Shared, query: Params) -> Answer {
+pub(super) async fn job_manager(State(context): Shared, query: Params) -> Answer<Vec<Metric>> {
     let workers = context.services.resource_manager.task_managers().await?;
     let jobs = context.services.dispatcher.jobs().await;
     let running = jobs.iter().filter(|job| !job.status.is_globally_terminal()).count();
@@ -110,12 +113,15 @@ pub(super) async fn task_manager(
     State(context): Shared,
     Path(id): Path<String>,
     query: Params,
-) -> Answer {
+) -> Answer<Vec<Metric>> {
     let worker = cluster::find(&context, &id).await?;
     Ok(plain(render::worker::metrics(&worker), &query).into())
 }
 
-pub(super) async fn task_managers(State(context): Shared, query: Params) -> Answer {
+pub(super) async fn task_managers(
+    State(context): Shared,
+    query: Params,
+) -> Answer<Vec<AggregatedMetric>> {
     let workers = context.services.resource_manager.task_managers().await?;
     let chosen = query.get("taskmanagers").map(names);
     let members = workers
@@ -126,12 +132,16 @@ pub(super) async fn task_managers(State(context): Shared, query: Params) -> Answ
     aggregated(members, &query)
 }
 
-pub(super) async fn job(State(context): Shared, Path(id): Path<String>, query: Params) -> Answer {
+pub(super) async fn job(
+    State(context): Shared,
+    Path(id): Path<String>,
+    query: Params,
+) -> Answer<Vec<Metric>> {
     let job = jobs::find(&context, &id).await?;
     Ok(plain(render::job::metrics(&job, Timestamp::now()), &query).into())
 }
 
-pub(super) async fn jobs(State(context): Shared, query: Params) -> Answer {
+pub(super) async fn jobs(State(context): Shared, query: Params) -> Answer<Vec<AggregatedMetric>> {
     let dispatcher = &context.services.dispatcher;
     let chosen: Vec<JobId> = match query.get("jobs") {
         Some(ids) => names(ids)
@@ -153,7 +163,7 @@ pub(super) async fn vertex(
     State(context): Shared,
     Path((job, id)): Path<(String, String)>,
     query: Params,
-) -> Answer {
+) -> Answer<Vec<Metric>> {
     let found = vertices::find(&context, &job, &id).await?;
     let vertex = found.vertex()?;
     let mut metrics = Metrics::new();
@@ -168,7 +178,7 @@ pub(super) async fn subtasks(
     State(context): Shared,
     Path((job, id)): Path<(String, String)>,
     query: Params,
-) -> Answer {
+) -> Answer<Vec<AggregatedMetric>> {
     let found = vertices::find(&context, &job, &id).await?;
     let vertex = found.vertex()?;
     let ranges = query.get("subtasks").map(parse_ranges).transpose()?;
@@ -183,7 +193,7 @@ pub(super) async fn subtask(
     State(context): Shared,
     Path((job, id, index)): Path<(String, String, String)>,
     query: Params,
-) -> Answer {
+) -> Answer<Vec<Metric>> {
     let found = vertices::find(&context, &job, &id).await?;
     let (vertex, subtask) = found.subtask(&index)?;
     Ok(plain(vertex.metrics(subtask), &query).into())

@@ -1,10 +1,11 @@
-//! What Flink's clients may ask for and this version does not have.
+//! Endpoints of Flink's features that this version lacks.
 //!
 //! Each is refused with one sentence that says so, after the job that the path names was looked up:
 //! a wrong job id must not read like a missing feature. A feature that comes takes its routes away
 //! from here.
 
 use axum::extract::{Path, State};
+use millstream_rest_types::TriggerId;
 
 use super::answer::{Answer, RestError, parse_id, shortened};
 use super::{Shared, jobs, vertices};
@@ -47,13 +48,13 @@ pub(super) async fn checkpoint_subtasks(
     checkpoints(State(context), Path(id)).await
 }
 
-/// An operation that was triggered: none can have been.
+/// A triggered operation: none exists, since nothing can be triggered.
 pub(super) async fn operation(
     State(context): Shared,
     Path((id, trigger)): Path<(String, String)>,
 ) -> Answer {
     let job = jobs::find(&context, &id).await?.job;
-    let trigger: millstream_types::JobId = parse_id("triggerid", &trigger)?;
+    let trigger: TriggerId = parse_id("triggerid", &trigger)?;
     let message = format!("There is no operation with triggerId={trigger} for job {job}.");
     Err(RestError::not_found(message))
 }

@@ -39,23 +39,23 @@ use crate::planner::Planner;
 
 pub use server::{BindError, ProxyServer, RestServer};
 
-/// How many programs may be planned at once.
+/// Limit of programs that are planned at the same time.
 const PLANS_MAX: usize = 2;
-/// How many artifacts may be uploaded at once.
+/// Limit of artifacts that are uploaded at the same time.
 const UPLOADS_MAX: usize = 32;
 
 /// The JobManager's own log files.
 #[derive(Debug, Clone, Default)]
 pub struct LogFiles {
-    /// Where they are; none: nothing is shown.
+    /// The directory of the files; without one REST shows none.
     pub directory: Option<PathBuf>,
-    /// The name of the log, if it is a file.
+    /// The name of the log file, if the log goes to one.
     pub log: Option<String>,
-    /// The name of the file that standard output goes to, if it is one.
+    /// The name of the file of standard output, if it goes to one.
     pub stdout: Option<String>,
 }
 
-/// What REST is told at its start.
+/// Options of the REST server.
 #[derive(Debug, Clone)]
 pub struct RestConfig {
     /// The cluster's configuration: shown with secrets hidden, and the default of jobs run here.
@@ -74,10 +74,10 @@ pub struct RestConfig {
 }
 
 impl RestConfig {
-    /// Reads the options that REST has; the rest is to be filled in.
+    /// Reads the options of REST; the caller sets the other fields.
     ///
     /// # Errors
-    /// An option does not parse.
+    /// The value of an option does not parse.
     pub fn new(configuration: Configuration) -> Result<Self, ConfigError> {
         let refresh = configuration.get(&options::WEB_REFRESH_INTERVAL)?;
         Ok(Self {
@@ -94,26 +94,26 @@ impl RestConfig {
     }
 }
 
-/// Whom REST asks.
+/// The components that REST calls.
 #[derive(Debug, Clone)]
 pub struct RestServices {
-    /// The jobs.
+    /// The Dispatcher, with the jobs.
     pub dispatcher: DispatcherHandle,
-    /// The workers.
+    /// The ResourceManager, with the TaskManagers.
     pub resource_manager: Arc<dyn ResourceManagerGateway>,
-    /// The executables.
+    /// The store of executables.
     pub artifacts: ArtifactStore,
-    /// The uploaded ones.
+    /// The store of uploaded programs.
     pub jars: JarStore,
-    /// Who plans them.
+    /// The planner of uploaded programs.
     pub planner: Arc<dyn Planner>,
     /// The lease of the client for which the cluster exists, if there is one.
     pub lease: Option<ClientLease>,
-    /// Cancelled by `DELETE /cluster`; whoever holds it then ends the cluster.
+    /// Cancelled by `DELETE /cluster`; the process then ends the cluster.
     pub shutdown_requested: CancellationToken,
 }
 
-/// What every handler sees.
+/// The state that all handlers share.
 #[derive(Debug)]
 struct Context {
     config: RestConfig,

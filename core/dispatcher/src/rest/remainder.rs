@@ -1,4 +1,4 @@
-//! What a handler leaves of a request's body is read and thrown away before the answer goes out.
+//! Reads and discards the rest of a request's body before the answer is sent.
 //!
 //! A client that is still writing when the server closes the connection sees a reset instead of the
 //! answer. That must not happen to any refusal, so the whole service is wrapped in [`drained`].
@@ -15,29 +15,29 @@ use axum::response::Response;
 use http_body_util::BodyExt as _;
 use hyper::body::{Frame, SizeHint};
 
-/// How long a client may send nothing.
+/// Time that a client may pause.
 const CHUNK_DEADLINE: Duration = Duration::from_secs(20);
-/// How long all of it may take.
+/// Time that reading all of it may take.
 const DEADLINE: Duration = Duration::from_secs(600);
 
-/// A body that two can read, one after the other.
+/// A body that is read by a handler first, and by [`drained`] afterwards.
 #[derive(Debug, Clone)]
-struct Shared(Arc<Mutex<State>>);
+struct SharedBody(Arc<Mutex<BodyState>>);
 
 #[derive(Debug)]
-struct State {
+struct BodyState {
     body: Body,
     /// The handler asked for bytes: until then a client that waits for `100 Continue` sends none.
     begun: bool,
 }
 
-impl Shared {
-    fn state(&self) -> MutexGuard<'_, State> {
+impl SharedBody {
+    fn state(&self) -> MutexGuard<'_, BodyState> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl hyper::body::Body for Shared {
+impl hyper::body::Body for SharedBody {
     type Data = Bytes;
     type Error = axum::Error;
 
@@ -71,7 +71,7 @@ pub(super) async fn drained<F: Future<Output = Response>>(
         return answer(Request::from_parts(parts, body)).await;
     }
     let waits = waits_for_continue(&parts.headers);
-    let body = Shared(Arc::new(Mutex::new(State { body, begun: false })));
+    let body = SharedBody(Arc::new(Mutex::new(BodyState { body, begun: false })));
     let mut response = answer(Request::from_parts(parts, Body::new(body.clone()))).await;
     let unsent = waits && !body.state().begun;
     // A client that was too slow once is not waited for again.
@@ -90,7 +90,7 @@ fn waits_for_continue(headers: &HeaderMap) -> bool {
 }
 
 /// Reads a body to its end without keeping it; `false` if there is more than `limit`.
-async fn discard(mut body: Shared, limit: u64) -> bool {
+async fn discard(mut body: SharedBody, limit: u64) -> bool {
     let all = async {
         let mut seen = 0_u64;
         while seen <= limit {

@@ -12,14 +12,14 @@ use super::answer::RestError;
 use super::guard::guard;
 use super::{Context, cluster, jars, jobs, logs, metrics, missing, submission, vertices};
 
-/// Everything that is served.
+/// All endpoints.
 pub(super) fn router(context: Arc<Context>) -> Router {
     let all = || reading().merge(changing());
     serve(all().nest("/v1", all()), context)
 }
 
-/// What may be looked at through YARN's web proxy, which lets everybody through: none of it changes
-/// anything, or hands out or takes in a program.
+/// The endpoints behind YARN's web proxy, which admits every user: none of them changes anything,
+/// or sends or receives a program.
 pub(super) fn proxied(context: Arc<Context>) -> Router {
     serve(reading().nest("/v1", reading()).route("/", get(cluster::index)), context)
 }
@@ -48,7 +48,7 @@ fn shown(path: &str) -> String {
     path.chars().take(200).collect()
 }
 
-/// What only shows something; nothing but `GET` (and with it `HEAD`) belongs here.
+/// Endpoints that change nothing; only `GET` (and with it `HEAD`) belongs here.
 fn reading() -> Router<Arc<Context>> {
     Router::new()
         .route("/overview", get(cluster::overview))
@@ -142,7 +142,7 @@ fn reading_of_vertices() -> Router<Arc<Context>> {
         )
 }
 
-/// What changes something or has to do with programs.
+/// Endpoints that change something, or that send or receive programs.
 fn changing() -> Router<Arc<Context>> {
     Router::new()
         .route("/cluster", delete(cluster::shut_down))

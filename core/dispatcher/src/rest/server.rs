@@ -29,20 +29,20 @@ use tracing::{debug, info, warn};
 use super::routes;
 use super::{Context, RestConfig, RestServices};
 
-/// How many connections may be open.
+/// Limit of open connections.
 const CONNECTIONS_MAX: usize = 512;
-/// How long a client may take to show its certificate, and for the head of a request.
+/// Time that a client has for the TLS handshake, and for the head of a request.
 const HEAD_DEADLINE: Duration = Duration::from_secs(10);
-/// How long neither side may make progress in the middle of a request.
+/// Time without progress after which a request is given up.
 const STALL_DEADLINE: Duration = Duration::from_secs(60);
 /// The longest head of a request, in bytes.
 const HEAD_BYTES_MAX: usize = 64 << 10;
 /// The most headers of a request.
 const HEADERS_MAX: usize = 100;
-/// How long answers under way may take at the end.
+/// Time that unfinished answers have when the server stops.
 const DRAIN_DEADLINE: Duration = Duration::from_secs(5);
 
-/// Why REST has no port.
+/// The reason why REST has no port.
 #[derive(Debug, thiserror::Error)]
 pub enum BindError {
     /// Every allowed port is in use.
@@ -51,22 +51,22 @@ pub enum BindError {
          another port or a range"
     )]
     Taken {
-        /// Where.
+        /// The address.
         address: String,
-        /// What was tried.
+        /// The ports that were tried.
         ports: String,
     },
     /// The address is not this machine's, or may not be used.
     #[error("REST cannot listen on {address} (rest.bind-address)")]
     Address {
-        /// Where.
+        /// The address.
         address: String,
-        /// What the system said.
+        /// The error of the system.
         source: io::Error,
     },
 }
 
-/// A bound port that nobody serves yet.
+/// A bound port that is not served yet.
 #[derive(Debug)]
 pub struct RestServer {
     listener: TcpListener,
@@ -74,11 +74,11 @@ pub struct RestServer {
     door: Door,
 }
 
-/// Who may come in, and how.
+/// The conditions under which a connection is accepted.
 #[derive(Debug, Clone, Default)]
 struct Door {
     tls: Option<Arc<ServerConfig>>,
-    /// From where; from everywhere if nobody said.
+    /// The addresses of permitted clients; none permits all.
     peers: Option<Arc<BTreeSet<IpAddr>>>,
 }
 
@@ -86,7 +86,7 @@ impl RestServer {
     /// Binds the first free port; 0 is any free port.
     ///
     /// # Errors
-    /// None is free, or the address cannot be used.
+    /// No port is free, or the address cannot be used.
     pub async fn bind(
         address: &str,
         ports: impl IntoIterator<Item = u16>,
@@ -116,13 +116,13 @@ impl RestServer {
         BindError::Address { address: address.to_owned(), source }
     }
 
-    /// Where it listens.
+    /// Returns the address on which it listens.
     #[must_use]
     pub fn local_addr(&self) -> SocketAddr {
         self.address
     }
 
-    /// The same with TLS, as this JobManager: only clients of its cluster are answered.
+    /// Adds TLS with these credentials: only clients of this cluster are answered.
     ///
     /// # Errors
     /// The credentials cannot be used.
@@ -171,17 +171,17 @@ impl RestServer {
     }
 }
 
-/// What YARN's web proxy forwards to: plain HTTP, for the proxy's addresses alone, and nothing but
-/// looking.
+/// The server behind YARN's web proxy: plain HTTP, for the proxy's addresses alone, and only
+/// endpoints that change nothing.
 #[derive(Debug)]
 pub struct ProxyServer(RestServer);
 
 impl ProxyServer {
-    /// Binds the first free port; 0 is any free port. Whoever connects from another address than
-    /// `peers` is sent away without a word.
+    /// Binds the first free port; 0 is any free port. Connections from other addresses than `peers`
+    /// are closed without an answer.
     ///
     /// # Errors
-    /// None is free, or the address cannot be used.
+    /// No port is free, or the address cannot be used.
     pub async fn bind(
         address: &str,
         ports: impl IntoIterator<Item = u16>,
@@ -193,13 +193,13 @@ impl ProxyServer {
         Ok(Self(server))
     }
 
-    /// Where it listens.
+    /// Returns the address on which it listens.
     #[must_use]
     pub fn local_addr(&self) -> SocketAddr {
         self.0.address
     }
 
-    /// Serves until `stop` is cancelled. It says of itself that nothing can be done here.
+    /// Serves until `stop` is cancelled. `/config` says that submitting and cancelling are off.
     pub async fn serve(
         self,
         mut config: RestConfig,
@@ -287,7 +287,7 @@ async fn serve_connection(
     }
 }
 
-/// Who is connected.
+/// The open connections.
 #[derive(Debug, Default)]
 struct Connections {
     next: AtomicU64,
@@ -295,7 +295,7 @@ struct Connections {
 }
 
 impl Connections {
-    /// Takes a connection in; when there are too many, the one that is idle longest goes.
+    /// Adds a connection; above the limit, the connection that is idle longest is closed.
     fn open(self: &Arc<Self>) -> Connection {
         let id = self.next.fetch_add(1, Ordering::Relaxed);
         let (activity, evicted) = (Arc::new(Activity::default()), CancellationToken::new());
@@ -327,7 +327,7 @@ impl Drop for Connection {
     }
 }
 
-/// Whether a connection is answering a request.
+/// The requests that a connection is answering, and the time since it is idle.
 #[derive(Debug)]
 struct Activity {
     requests: AtomicUsize,

@@ -1,4 +1,4 @@
-//! What a program started from here is told, from the cluster's configuration and the request's.
+//! The settings of a program that REST starts, from the cluster's configuration and the request's.
 
 use std::collections::BTreeMap;
 

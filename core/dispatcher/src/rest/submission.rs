@@ -9,13 +9,12 @@ use axum::response::{IntoResponse as _, Response};
 use millstream_gateway::{DispatcherGateway as _, JobSubmission, SubmitJobError};
 use millstream_graph::JobGraph;
 use millstream_launcher::inspect_artifact;
+use millstream_rest_types::submission::{ArtifactInfo, JobSubmitResponseBody, SubmitQuery};
 use millstream_types::{ArtifactHash, JobId};
 use prost::Message as _;
-use serde::Deserialize;
-use serde_json::json;
 
 use super::answer::{
-    Answer, Place, RestError, next_chunk, parse_from, parse_id, read_body, within_deadline,
+    Answer, Json, Place, RestError, next_chunk, parse_from, parse_id, read_body, within_deadline,
 };
 use super::{Context, Shared};
 use crate::random;
@@ -23,7 +22,7 @@ use crate::random;
 /// The largest JobGraph message, in bytes.
 const GRAPH_BYTES_MAX: usize = 32 << 20;
 
-/// Whether an artifact is there: 200 or 404.
+/// Answers 200 if the store has the artifact, else 404.
 pub(super) async fn has_artifact(State(context): Shared, Path(hash): Path<String>) -> Response {
     match parse_id::<ArtifactHash>("sha256", &hash) {
         Ok(hash) if context.services.artifacts.contains(hash) => StatusCode::OK.into_response(),
@@ -32,19 +31,19 @@ pub(super) async fn has_artifact(State(context): Shared, Path(hash): Path<String
     }
 }
 
-/// Stores an artifact: 200 if it was there, 201 if it is new.
+/// Stores an artifact: 200 if the store had it, 201 if it is new.
 pub(super) async fn put_artifact(
     State(context): Shared,
     Path(hash): Path<String>,
     body: Body,
-) -> Answer {
+) -> Answer<ArtifactInfo> {
     within_deadline(store(&context, &hash, body)).await
 }
 
-async fn store(context: &Context, hash: &str, mut body: Body) -> Answer {
+async fn store(context: &Context, hash: &str, mut body: Body) -> Answer<ArtifactInfo> {
     let expected: ArtifactHash = parse_id("sha256", hash)?;
     let store = &context.services.artifacts;
-    let answer = |status| super::answer::Json(status, json!({ "sha256": expected }));
+    let answer = |status| Json(status, ArtifactInfo { sha256: expected });
     if store.contains(expected) {
         return Ok(answer(StatusCode::OK));
     }
@@ -57,19 +56,12 @@ async fn store(context: &Context, hash: &str, mut body: Body) -> Answer {
     Ok(answer(StatusCode::CREATED))
 }
 
-#[derive(Debug, Deserialize)]
-pub(super) struct SubmitQuery {
-    artifact: Option<String>,
-    #[serde(rename = "job-id")]
-    job_id: Option<String>,
-}
-
 /// Starts a job from its graph (`millstream.job.v1.JobGraph`).
 pub(super) async fn submit(
     State(context): Shared,
     Query(query): Query<SubmitQuery>,
     body: Body,
-) -> Answer {
+) -> Answer<JobSubmitResponseBody> {
     let artifact = query.artifact.as_deref().ok_or_else(|| {
         RestError::bad("the query must name the artifact: ?artifact=<its SHA-256>")
     })?;
@@ -92,10 +84,10 @@ pub(super) async fn submit(
     }
     let submission = JobSubmission { job, graph: Arc::new(graph), artifact, artifact_size: 0 };
     let job = context.services.dispatcher.submit(submission).await?;
-    Ok(json!({ "jobid": job }).into())
+    Ok(JobSubmitResponseBody { jobid: job }.into())
 }
 
-/// A Java program cannot run here, and its client prints why.
+/// Refuses a Java program; its client prints the reason.
 pub(super) async fn java() -> RestError {
     RestError::bad(
         "this cluster runs Rust programs and cannot execute a Java job graph: upload an artifact \

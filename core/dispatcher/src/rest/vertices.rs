@@ -4,10 +4,16 @@ use std::sync::Arc;
 
 use axum::extract::{Path, State};
 use millstream_gateway::{JobDetails, SubtaskDetails};
+use millstream_rest_types::metrics::Metric;
+use millstream_rest_types::vertices::{
+    JobVertexAccumulatorsInfo, JobVertexBackPressureInfo, JobVertexDetailsInfo,
+    JobVertexTaskManagersInfo, SubtaskExecutionAttemptAccumulatorsInfo,
+    SubtaskExecutionAttemptDetailsInfo, SubtasksAllAccumulatorsInfo, SubtasksTimesInfo,
+    VertexFlameGraph,
+};
 use millstream_types::{Timestamp, VertexId};
-use serde_json::{Value, json};
 
-use super::answer::{Answer, Json, RestError, parse_id};
+use super::answer::{Answer, RestError, parse_id};
 use super::render::vertex::Vertex;
 use super::{Context, Shared, jobs, render};
 
@@ -65,57 +71,87 @@ type Ids = Path<(String, String)>;
 type SubtaskIds = Path<(String, String, String)>;
 type AttemptIds = Path<(String, String, String, String)>;
 
-pub(super) async fn details(State(context): Shared, Path((job, id)): Ids) -> Answer {
+pub(super) async fn details(
+    State(context): Shared,
+    Path((job, id)): Ids,
+) -> Answer<JobVertexDetailsInfo> {
     let found = find(&context, &job, &id).await?;
     Ok(found.vertex()?.details(Timestamp::now()).into())
 }
 
-pub(super) async fn backpressure(State(context): Shared, Path((job, id)): Ids) -> Answer {
+pub(super) async fn backpressure(
+    State(context): Shared,
+    Path((job, id)): Ids,
+) -> Answer<JobVertexBackPressureInfo> {
     let found = find(&context, &job, &id).await?;
     Ok(render::vertex::backpressure(found.vertex()?.subtasks(), Timestamp::now()).into())
 }
 
-pub(super) async fn subtask_times(State(context): Shared, Path((job, id)): Ids) -> Answer {
+pub(super) async fn subtask_times(
+    State(context): Shared,
+    Path((job, id)): Ids,
+) -> Answer<SubtasksTimesInfo> {
     let found = find(&context, &job, &id).await?;
     Ok(found.vertex()?.subtask_times(Timestamp::now()).into())
 }
 
-pub(super) async fn task_managers(State(context): Shared, Path((job, id)): Ids) -> Answer {
+pub(super) async fn task_managers(
+    State(context): Shared,
+    Path((job, id)): Ids,
+) -> Answer<JobVertexTaskManagersInfo> {
     let found = find(&context, &job, &id).await?;
     Ok(found.vertex()?.task_managers(Timestamp::now()).into())
 }
 
-pub(super) async fn accumulators(State(context): Shared, Path((job, id)): Ids) -> Answer {
+pub(super) async fn accumulators(
+    State(context): Shared,
+    Path((job, id)): Ids,
+) -> Answer<JobVertexAccumulatorsInfo> {
     let found = find(&context, &job, &id).await?;
-    let counters = render::accumulators(found.vertex()?.subtasks());
-    Ok(json!({ "id": found.id, "user-accumulators": counters }).into())
+    let user_accumulators = render::accumulators(found.vertex()?.subtasks());
+    Ok(JobVertexAccumulatorsInfo { id: found.id, user_accumulators }.into())
 }
 
-pub(super) async fn subtask_accumulators(State(context): Shared, Path((job, id)): Ids) -> Answer {
+pub(super) async fn subtask_accumulators(
+    State(context): Shared,
+    Path((job, id)): Ids,
+) -> Answer<SubtasksAllAccumulatorsInfo> {
     let found = find(&context, &job, &id).await?;
     Ok(found.vertex()?.subtask_accumulators().into())
 }
 
 /// Subtasks report no watermarks yet.
-pub(super) async fn watermarks(State(context): Shared, Path((job, id)): Ids) -> Answer {
+pub(super) async fn watermarks(
+    State(context): Shared,
+    Path((job, id)): Ids,
+) -> Answer<Vec<Metric>> {
     find(&context, &job, &id).await?;
-    Ok(Json::from(Value::Array(Vec::new())))
+    Ok(Vec::new().into())
 }
 
 /// Coordinators report no metrics yet.
-pub(super) async fn coordinator_metrics(State(context): Shared, Path((job, id)): Ids) -> Answer {
+pub(super) async fn coordinator_metrics(
+    State(context): Shared,
+    Path((job, id)): Ids,
+) -> Answer<Vec<Metric>> {
     find(&context, &job, &id).await?;
-    Ok(Json::from(Value::Array(Vec::new())))
+    Ok(Vec::new().into())
 }
 
 /// Flink's way to say that there are no flame graphs here.
-pub(super) async fn flame_graph(State(context): Shared, Path((job, id)): Ids) -> Answer {
+pub(super) async fn flame_graph(
+    State(context): Shared,
+    Path((job, id)): Ids,
+) -> Answer<VertexFlameGraph> {
     const DISABLED: i64 = -3;
     find(&context, &job, &id).await?;
-    Ok(json!({ "endTimestamp": DISABLED, "data": null }).into())
+    Ok(VertexFlameGraph { end_timestamp: DISABLED, data: None }.into())
 }
 
-pub(super) async fn subtask(State(context): Shared, Path((job, id, index)): SubtaskIds) -> Answer {
+pub(super) async fn subtask(
+    State(context): Shared,
+    Path((job, id, index)): SubtaskIds,
+) -> Answer<SubtaskExecutionAttemptDetailsInfo> {
     let found = find(&context, &job, &id).await?;
     let (vertex, subtask) = found.subtask(&index)?;
     Ok(vertex.subtask(subtask, Timestamp::now()).into())
@@ -124,7 +160,7 @@ pub(super) async fn subtask(State(context): Shared, Path((job, id, index)): Subt
 pub(super) async fn attempt(
     State(context): Shared,
     Path((job, id, index, attempt)): AttemptIds,
-) -> Answer {
+) -> Answer<SubtaskExecutionAttemptDetailsInfo> {
     let found = find(&context, &job, &id).await?;
     let (vertex, subtask) = found.attempt(&index, &attempt)?;
     Ok(vertex.subtask(subtask, Timestamp::now()).into())
@@ -133,15 +169,15 @@ pub(super) async fn attempt(
 pub(super) async fn attempt_accumulators(
     State(context): Shared,
     Path((job, id, index, attempt)): AttemptIds,
-) -> Answer {
+) -> Answer<SubtaskExecutionAttemptAccumulatorsInfo> {
     let found = find(&context, &job, &id).await?;
     let (_, subtask) = found.attempt(&index, &attempt)?;
     let (number, attempt) = (subtask.subtask, subtask.attempt);
-    Ok(json!({
-        "subtask": number,
-        "attempt": attempt,
-        "id": format!("{}_{}_{number}_{attempt}", found.job.job, found.id),
-        "user-accumulators": render::accumulators([subtask]),
-    })
+    Ok(SubtaskExecutionAttemptAccumulatorsInfo {
+        subtask: number,
+        attempt,
+        id: format!("{}_{}_{number}_{attempt}", found.job.job, found.id),
+        user_accumulators: render::accumulators([subtask]),
+    }
     .into())
 }

@@ -47,21 +47,28 @@ async fn other_host_names_and_other_sites_are_refused() {
 #[tokio::test]
 async fn giant_and_malformed_requests_are_refused() {
     let world = World::start().await;
+    let job = world.job(1).await;
     let long = "x".repeat(1 << 20);
     let many = "a: b\r\n".repeat(10_000);
+    // Each of them would be answered with 200 or 202 if it were well-formed and of usual size.
+    let get = "GET /overview HTTP/1.1\r\nConnection: close\r\nHost: localhost\r\n";
+    let body = br#"{"expiredTimestamp":9000000000000}"#;
+    let beat = format!("/jobs/{job}/clientHeartbeat");
+    assert_eq!(world.raw(format!("{get}\r\n").as_bytes()).await.unwrap().status, 200);
+    assert_eq!(world.send("PATCH", &beat, &[], body).await.status, 202);
     for request in [
-        format!("GET /{long} HTTP/1.1\r\nHost: localhost\r\n\r\n"),
-        format!("GET / HTTP/1.1\r\nHost: localhost\r\nX: {long}\r\n\r\n"),
-        format!("GET / HTTP/1.1\r\nHost: localhost\r\n{many}\r\n"),
-        "GET / HTTP/1.1\r\nHost : localhost\r\n\r\n".to_owned(),
-        "POST /jobs HTTP/1.1\r\nHost: localhost\r\nContent-Length: -1\r\n\r\n".to_owned(),
-        "POST /jobs HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n"
-            .to_owned(),
-        "POST /jobs HTTP/1.1\r\nHost: localhost\r\nContent-Length: 99999999999999999999\r\n\r\n"
-            .to_owned(),
-        "POST /jars/x/run HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n\
-         ffffffffffffffff0\r\n"
-            .to_owned(),
+        get.replace("/overview", &format!("/overview?{long}")) + "\r\n",
+        format!("{get}X: {long}\r\n\r\n"),
+        format!("{get}{many}\r\n"),
+        get.replace("Host:", "Host :") + "\r\n",
+        format!("{get}Content-Length: -1\r\n\r\n"),
+        format!("{get}Content-Length: 1\r\nContent-Length: 2\r\n\r\nab"),
+        format!("{get}Content-Length: 99999999999999999999\r\n\r\n"),
+        format!(
+            "PATCH {beat} HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n\
+             ffffffffffffffff0\r\n{}",
+            String::from_utf8_lossy(body)
+        ),
     ] {
         let answer = world.raw(request.as_bytes()).await;
         let refused = answer.as_ref().is_none_or(|answer| (400..500).contains(&answer.status));

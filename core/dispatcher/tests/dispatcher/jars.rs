@@ -20,7 +20,7 @@ async fn upload(world: &World, parts: &[(&str, &str, &[u8])]) -> Response {
     world.send("POST", "/jars/upload", &kind, &body).await
 }
 
-async fn uploaded(world: &World) -> String {
+pub async fn uploaded(world: &World) -> String {
     let answer = upload(world, &[("jarfile", "../../word_count", b"program")]).await;
     assert_eq!(answer.status, 200);
     let answer = answer.json();

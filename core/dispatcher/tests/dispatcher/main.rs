@@ -1,6 +1,8 @@
 //! The Dispatcher with REST before it, over real sockets, between testing neighbours.
 
 #[cfg(test)]
+mod bytes;
+#[cfg(test)]
 mod errors;
 #[cfg(test)]
 mod hostile;

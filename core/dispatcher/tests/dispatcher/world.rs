@@ -33,6 +33,9 @@ use tokio_util::sync::CancellationToken;
 
 pub const TASK_MANAGER: &str = "127.0.0.1:40001-abc";
 
+/// The content of the file `secret` beside the log directory.
+pub const HIDDEN: &str = "not for readers of logs";
+
 /// A JobMaster that does what the test says.
 #[derive(Debug)]
 pub struct FakeJobMaster {
@@ -407,7 +410,7 @@ impl World {
         let logs = directory.path().join("log");
         std::fs::create_dir(&logs).unwrap();
         std::fs::write(logs.join("jm.log"), "a line\n").unwrap();
-        std::fs::write(directory.path().join("secret"), "secret").unwrap();
+        std::fs::write(directory.path().join("secret"), HIDDEN).unwrap();
         std::os::unix::fs::symlink("../secret", logs.join("link.log")).unwrap();
 
         let (limit, unused_for) = (ByteSize::from_mib(4), Duration::from_secs(3));

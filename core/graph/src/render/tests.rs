@@ -8,7 +8,9 @@ use crate::testing::{Builder, word_count};
 
 #[test]
 fn json_has_flinks_shape() {
-    let json = plan_json(&word_count().plan(), JobId::from_u128(7));
+    let plan = plan_info(&word_count().plan(), JobId::from_u128(7));
+    // Fields by name, as REST sends them.
+    let json = serde_json::to_value(&plan).unwrap();
     expect![[r#"
         {
           "jid": "00000000000000000000000000000007",
@@ -52,7 +54,7 @@ fn descriptions_are_trees_and_escaped() {
     let left = graph.operator("left", [split]);
     graph.sink("one", left);
     graph.sink("two", split);
-    let json = plan_json(&graph.plan(), JobId::from_u128(0));
+    let plan = plan_info(&graph.plan(), JobId::from_u128(0));
     expect![[r#"
         Source: &lt;in&gt;<br/>
         +- a &amp; &quot;b&quot;<br/>
@@ -60,7 +62,7 @@ fn descriptions_are_trees_and_escaped() {
            :  +- Sink: one<br/>
            +- Sink: two<br/>
     "#]]
-    .assert_eq(&json["nodes"][0]["description"].as_str().unwrap().replace("<br/>", "<br/>\n"));
+    .assert_eq(&plan.nodes[0].description.replace("<br/>", "<br/>\n"));
 }
 
 #[test]

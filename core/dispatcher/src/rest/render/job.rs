@@ -1,108 +1,103 @@
 //! Jobs.
 
+use std::collections::BTreeMap;
+
 use base64::Engine as _;
-use millstream_gateway::{ExceptionEntry, JobDetails, JobOverview, TaskLocation};
-use millstream_graph::RuntimeMode;
+use millstream_gateway::{ExceptionEntry, JobDetails, JobOverview, TaskLocation, VertexDetails};
+use millstream_graph::{RuntimeMode, plan_info};
+use millstream_rest_types::jobs::{
+    ApplicationStatus, ExecutionConfigInfo, ExecutionExceptionInfo, ExecutionMode, JobConfigInfo,
+    JobDetailsInfo, JobExceptionHistory, JobExceptionsInfoWithHistory, JobExecutionResult,
+    JobExecutionResultResponseBody, JobSummary, JobType, MillstreamJobInfo, QueueStatus,
+    QueueStatusId, RootExceptionInfo, SchedulerType, SerializedThrowable,
+};
 use millstream_types::{ExecutionState, JobStatus, Timestamp};
-use serde_json::{Map, Value, json};
 
 use super::vertex::Vertex;
 use super::{IoMetrics, Neighbours, count_states, duration, or_unset};
 use crate::java::serialized_throwable;
-use millstream_graph::plan_json;
 
 /// An entry of `/jobs/overview`.
-pub(in crate::rest) fn overview(job: &JobOverview, now: Timestamp) -> Value {
-    let mut tasks: Map<String, Value> = ExecutionState::ALL
-        .iter()
-        .map(|state| {
-            (state.as_str().to_ascii_lowercase(), json!(job.tasks.get(state).unwrap_or(&0)))
-        })
-        .collect();
-    tasks.insert("total".into(), json!(job.tasks.values().sum::<u32>()));
-    json!({
-        "jid": job.job,
-        "name": job.name,
-        "start-time": job.start_time.as_millis(),
-        "end-time": or_unset(job.end_time),
-        "duration": duration(job.start_time, job.end_time, now),
-        "state": job.status,
-        "last-modification": job.last_modification.as_millis(),
-        "tasks": tasks,
-        "pending-operators": 0,
-        "jobType": if job.batch { "BATCH" } else { "STREAMING" },
-        "schedulerType": "Default",
-    })
+pub(in crate::rest) fn summary(job: &JobOverview, now: Timestamp) -> JobSummary {
+    let count = |state: &ExecutionState| {
+        (state.as_str().to_ascii_lowercase(), job.tasks.get(state).copied().unwrap_or(0))
+    };
+    let mut tasks: BTreeMap<String, u32> = ExecutionState::ALL.iter().map(count).collect();
+    tasks.insert("total".to_owned(), job.tasks.values().sum());
+    JobSummary {
+        jid: job.job,
+        name: job.name.clone(),
+        start_time: job.start_time.as_millis(),
+        end_time: or_unset(job.end_time),
+        duration: duration(job.start_time, job.end_time, now),
+        state: job.status,
+        last_modification: job.last_modification.as_millis(),
+        tasks,
+        pending_operators: 0,
+        job_type: job_type(job.batch),
+        scheduler_type: SchedulerType::Default,
+    }
 }
 
 /// `/jobs/:jobid`.
-pub(in crate::rest) fn details(job: &JobDetails, now: Timestamp) -> Value {
-    let timestamps: Map<String, Value> = JobStatus::ALL
-        .iter()
-        .map(|status| {
-            let time = job.status_times.get(status).map_or(0, |time| time.as_millis());
-            (status.as_str().to_owned(), json!(time))
-        })
-        .collect();
-    let vertices: Vec<Value> = job
-        .vertices
-        .iter()
-        .filter_map(|details| Some(Vertex::of(job, details.id)?.row(now)))
-        .collect();
+pub(in crate::rest) fn details(job: &JobDetails, now: Timestamp) -> JobDetailsInfo {
+    let entered = |status: &JobStatus| {
+        (*status, job.status_times.get(status).map_or(0, |time| time.as_millis()))
+    };
+    let row = |details: &VertexDetails| Some(Vertex::of(job, details.id)?.row(now));
     let subtasks = job.vertices.iter().flat_map(|vertex| &vertex.subtasks);
-    json!({
-        "jid": job.job,
-        "name": job.graph.name,
-        "isStoppable": false,
-        "state": job.status,
-        "job-type": kind(job),
-        "start-time": job.start_time.as_millis(),
-        "end-time": or_unset(job.end_time),
-        "duration": duration(job.start_time, job.end_time, now),
-        "maxParallelism": job.graph.settings.max_parallelism.get(),
-        "now": now.as_millis(),
-        "timestamps": timestamps,
-        "vertices": vertices,
-        "status-counts": count_states(subtasks),
-        "plan": plan_json(&job.graph, job.job),
-        "pending-operators": 0,
-        "schedulerType": "Default",
-        "millstream": { "restarts": job.restarts, "waiting-for": job.waiting_for },
-    })
+    JobDetailsInfo {
+        jid: job.job,
+        name: job.graph.name.clone(),
+        is_stoppable: false,
+        state: job.status,
+        job_type: job_type(job.graph.runtime_mode == RuntimeMode::Batch),
+        start_time: job.start_time.as_millis(),
+        end_time: or_unset(job.end_time),
+        duration: duration(job.start_time, job.end_time, now),
+        max_parallelism: job.graph.settings.max_parallelism.get(),
+        now: now.as_millis(),
+        timestamps: JobStatus::ALL.iter().map(entered).collect(),
+        vertices: job.vertices.iter().filter_map(row).collect(),
+        status_counts: count_states(subtasks),
+        plan: plan_info(&job.graph, job.job),
+        pending_operators: 0,
+        scheduler_type: SchedulerType::Default,
+        millstream: MillstreamJobInfo {
+            restarts: job.restarts,
+            waiting_for: job.waiting_for.clone(),
+        },
+    }
 }
 
-fn kind(job: &JobDetails) -> &'static str {
-    if job.graph.runtime_mode == RuntimeMode::Batch { "BATCH" } else { "STREAMING" }
+fn job_type(batch: bool) -> JobType {
+    if batch { JobType::Batch } else { JobType::Streaming }
 }
 
 /// `/jobs/:jobid/config`. The clients of Flink 1.20 require an execution mode, those of 2.x refuse
 /// one.
-pub(in crate::rest) fn config(job: &JobDetails, for_flink_1: bool) -> Value {
+pub(in crate::rest) fn config(job: &JobDetails, for_flink_1: bool) -> JobConfigInfo {
     let settings = &job.graph.settings;
     let shown = |(key, value): (&String, &String)| {
-        (key.clone(), json!(if is_secret(key) { "******" } else { value.as_str() }))
+        (key.clone(), if is_secret(key) { "******".to_owned() } else { value.clone() })
     };
-    let user: Map<String, Value> = settings.config.iter().map(shown).collect();
-    let restart = settings.config.get("restart-strategy.type").map_or_else(
+    let restart_strategy = settings.config.get("restart-strategy.type").map_or_else(
         || "Cluster level default restart strategy".to_owned(),
         |strategy| format!("Restart strategy: {strategy}"),
     );
-    let mut execution = json!({
-        "restart-strategy": restart,
-        "job-parallelism": settings.parallelism,
-        "object-reuse-mode": true,
-        "user-config": user,
-    });
-    if for_flink_1 {
-        let mode = ("execution-mode".to_owned(), json!("PIPELINED"));
-        super::merge(&mut execution, Map::from_iter([mode]));
-    }
-    json!({ "jid": job.job, "name": job.graph.name, "execution-config": execution })
+    let execution_config = ExecutionConfigInfo {
+        restart_strategy,
+        job_parallelism: settings.parallelism,
+        object_reuse_mode: true,
+        user_config: settings.config.iter().map(shown).collect(),
+        execution_mode: for_flink_1.then_some(ExecutionMode::Pipelined),
+    };
+    JobConfigInfo { jid: job.job, name: job.graph.name.clone(), execution_config }
 }
 
-/// Whether a key of a job's own configuration holds a secret.
+/// Returns true for a key of a job's own configuration that holds a secret.
 fn is_secret(key: &str) -> bool {
-    // Unknown keys are in nobody's table, so the test is by name.
+    // Unknown keys are in no table, so the test is by name.
     let mut probe = millstream_config::Configuration::from_pairs([(key, "x")]).ok();
     let hidden = probe.as_mut().and_then(|probe| probe.shown().next().map(|(_, text)| text != "x"));
     let key = key.to_ascii_lowercase();
@@ -113,21 +108,19 @@ fn is_secret(key: &str) -> bool {
 }
 
 /// `/jobs/:jobid/exceptions`.
-pub(in crate::rest) fn exceptions(job: &JobDetails, max: usize) -> Value {
+pub(in crate::rest) fn exceptions(job: &JobDetails, max: usize) -> JobExceptionsInfoWithHistory {
     let shown: Vec<&ExceptionEntry> = job.exceptions.iter().take(max).collect();
     let truncated = job.exceptions_truncated || shown.len() < job.exceptions.len();
     // As in Flink it stays after a restart that went well: it is the last failure.
     let newest = job.exceptions.first();
-    json!({
-        "root-exception": newest.map(stack_trace),
-        "timestamp": newest.map(|entry| entry.timestamp.as_millis()),
-        "all-exceptions": shown.iter().map(|entry| legacy_exception(entry)).collect::<Vec<_>>(),
-        "truncated": truncated,
-        "exceptionHistory": {
-            "entries": shown.iter().map(|entry| exception(entry)).collect::<Vec<_>>(),
-            "truncated": truncated,
-        },
-    })
+    let entries = shown.iter().map(|entry| exception(entry)).collect();
+    JobExceptionsInfoWithHistory {
+        root_exception: newest.map(stack_trace),
+        timestamp: newest.map(|entry| entry.timestamp.as_millis()),
+        all_exceptions: shown.iter().map(|entry| legacy_exception(entry)).collect(),
+        truncated,
+        exception_history: JobExceptionHistory { entries, truncated },
+    }
 }
 
 fn stack_trace(entry: &ExceptionEntry) -> String {
@@ -140,42 +133,43 @@ fn stack_trace(entry: &ExceptionEntry) -> String {
     trace
 }
 
-fn exception(entry: &ExceptionEntry) -> Value {
+fn exception(entry: &ExceptionEntry) -> RootExceptionInfo {
     let address = entry.location.as_ref().map(TaskLocation::endpoint);
-    json!({
-        "exceptionName": entry.cause.kind.as_str(),
-        "stacktrace": stack_trace(entry),
-        "timestamp": entry.timestamp.as_millis(),
-        "failureLabels": {},
-        "taskName": entry.task,
-        "location": address,
-        "endpoint": address,
-        "taskManagerId": entry.location.as_ref().map(|location| location.task_manager.as_str()),
-        "concurrentExceptions": [],
-    })
+    RootExceptionInfo {
+        exception_name: entry.cause.kind.as_str().to_owned(),
+        stacktrace: stack_trace(entry),
+        timestamp: entry.timestamp.as_millis(),
+        failure_labels: BTreeMap::new(),
+        task_name: entry.task.clone(),
+        location: address.clone(),
+        endpoint: address,
+        task_manager_id: task_manager(entry),
+        concurrent_exceptions: [],
+    }
 }
 
-fn legacy_exception(entry: &ExceptionEntry) -> Value {
+fn legacy_exception(entry: &ExceptionEntry) -> ExecutionExceptionInfo {
     let address = entry.location.as_ref().map(TaskLocation::endpoint);
-    json!({
-        "exception": stack_trace(entry),
-        "task": entry.task,
-        "location": address,
-        "endpoint": address,
-        "timestamp": entry.timestamp.as_millis(),
-        "taskManagerId": entry.location.as_ref().map(|location| location.task_manager.as_str()),
-    })
+    ExecutionExceptionInfo {
+        exception: stack_trace(entry),
+        task: entry.task.clone(),
+        location: address.clone(),
+        endpoint: address,
+        timestamp: entry.timestamp.as_millis(),
+        task_manager_id: task_manager(entry),
+    }
+}
+
+fn task_manager(entry: &ExceptionEntry) -> Option<String> {
+    entry.location.as_ref().map(|location| location.task_manager.to_string())
 }
 
 /// `/jobs/:jobid/execution-result`.
-pub(in crate::rest) fn execution_result(job: &JobDetails) -> Value {
-    if !job.status.is_globally_terminal() {
-        return json!({ "status": { "id": "IN_PROGRESS" } });
-    }
+pub(in crate::rest) fn execution_result(job: &JobDetails) -> JobExecutionResultResponseBody {
     let application_status = match job.status {
-        JobStatus::Finished => "SUCCEEDED",
-        JobStatus::Failed => "FAILED",
-        JobStatus::Canceled => "CANCELED",
+        JobStatus::Finished => ApplicationStatus::Succeeded,
+        JobStatus::Failed => ApplicationStatus::Failed,
+        JobStatus::Canceled => ApplicationStatus::Canceled,
         JobStatus::Initializing
         | JobStatus::Created
         | JobStatus::Running
@@ -183,28 +177,34 @@ pub(in crate::rest) fn execution_result(job: &JobDetails) -> Value {
         | JobStatus::Cancelling
         | JobStatus::Restarting
         | JobStatus::Suspended
-        | JobStatus::Reconciling => "UNKNOWN",
+        | JobStatus::Reconciling => {
+            let status = QueueStatus { id: QueueStatusId::InProgress };
+            return JobExecutionResultResponseBody { status, job_execution_result: None };
+        }
     };
-    let mut result = json!({
-        "id": job.job,
-        "name": job.graph.name,
-        "application-status": application_status,
-        "accumulator-results": {},
-        "net-runtime": duration(job.start_time, job.end_time, Timestamp::now()),
-        "start-time": job.start_time.as_millis(),
-        "end-time": or_unset(job.end_time),
-    });
-    if let Some(entry) = job.exceptions.first().filter(|_| job.status == JobStatus::Failed) {
-        let (class, trace) = (entry.cause.kind.as_str(), stack_trace(entry));
-        let blob = serialized_throwable(class, &entry.cause.message, &trace);
-        let cause = json!({
-            "class": class,
-            "stack-trace": trace,
-            "serialized-throwable": base64::engine::general_purpose::STANDARD.encode(blob),
-        });
-        super::merge(&mut result, Map::from_iter([("failure-cause".to_owned(), cause)]));
+    let cause = job.exceptions.first().filter(|_| job.status == JobStatus::Failed);
+    let result = JobExecutionResult {
+        id: job.job,
+        name: job.graph.name.clone(),
+        application_status,
+        accumulator_results: BTreeMap::new(),
+        net_runtime: duration(job.start_time, job.end_time, Timestamp::now()),
+        start_time: job.start_time.as_millis(),
+        end_time: or_unset(job.end_time),
+        failure_cause: cause.map(throwable),
+    };
+    let status = QueueStatus { id: QueueStatusId::Completed };
+    JobExecutionResultResponseBody { status, job_execution_result: Some(result) }
+}
+
+fn throwable(entry: &ExceptionEntry) -> SerializedThrowable {
+    let (class, trace) = (entry.cause.kind.as_str(), stack_trace(entry));
+    let blob = serialized_throwable(class, &entry.cause.message, &trace);
+    SerializedThrowable {
+        class: class.to_owned(),
+        stack_trace: trace,
+        serialized_throwable: base64::engine::general_purpose::STANDARD.encode(blob),
     }
-    json!({ "status": { "id": "COMPLETED" }, "job-execution-result": result })
 }
 
 /// The metrics of a job, by name. The time in a state is the present stay's, and 0 in another
@@ -238,7 +238,7 @@ pub(in crate::rest) fn metrics(job: &JobDetails, now: Timestamp) -> Vec<(String,
     .to_vec()
 }
 
-/// When a job that ran before, and does not run, left that state.
+/// Returns the time at which a job that does not run any more stopped running.
 fn down_since(job: &JobDetails) -> Option<Timestamp> {
     let ran = job.status_times.get(&JobStatus::Running)?;
     let later = |status| job.status_times.get(&status).filter(|since| *since >= ran).copied();

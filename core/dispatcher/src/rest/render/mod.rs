@@ -1,4 +1,4 @@
-//! The shape of answers: pure functions from what components report to Flink's JSON.
+//! The content of answers: pure functions from what components report to Flink's bodies.
 //!
 //! Fields are those of Flink 1.20 and 2.x together, so that the clients of both find theirs. The
 //! one place where a client refuses the other's field is `execution-mode` of a job's configuration;
@@ -11,8 +11,10 @@ pub(super) mod worker;
 use std::collections::{BTreeMap, BTreeSet};
 
 use millstream_gateway::{JobDetails, SubtaskDetails, TaskLocation};
+use millstream_rest_types::vertices::{
+    AccumulatorType, Distribution, IoMetricsInfo, Place, StateCounts, UserAccumulator,
+};
 use millstream_types::{ExecutionState, HostId, Timestamp, VertexId};
-use serde_json::{Map, Value, json};
 
 /// Our version, where Flink's stands.
 pub(super) const VERSION: &str = env!("CARGO_PKG_VERSION");
@@ -27,17 +29,16 @@ pub(super) fn or_unset(time: Option<Timestamp>) -> i64 {
     time.map_or(-1, Timestamp::as_millis)
 }
 
-/// How many subtasks are in each state, zeros included, by upper-case name.
-pub(super) fn count_states<'a>(subtasks: impl Iterator<Item = &'a SubtaskDetails>) -> Value {
-    let mut counts: BTreeMap<&str, u32> =
-        ExecutionState::ALL.iter().map(|state| (state.as_str(), 0)).collect();
+/// Counts the subtasks in each state, zeros included.
+pub(super) fn count_states<'a>(subtasks: impl Iterator<Item = &'a SubtaskDetails>) -> StateCounts {
+    let mut counts: StateCounts = ExecutionState::ALL.iter().map(|state| (*state, 0)).collect();
     for subtask in subtasks {
-        *counts.entry(subtask.state.as_str()).or_insert(0) += 1;
+        *counts.entry(subtask.state).or_insert(0) += 1;
     }
-    json!(counts)
+    counts
 }
 
-/// What subtasks transferred and how they spent their time.
+/// Bytes and records that subtasks exchanged, and the use of their time.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct IoMetrics {
     pub(super) read_bytes: u64,
@@ -47,8 +48,8 @@ pub(super) struct IoMetrics {
     pub(super) backpressured_ms: u64,
     pub(super) idle_ms: u64,
     pub(super) busy_ms: u64,
-    /// Whether some of what was read, and of what was written, did not leave its process: such
-    /// records are not encoded, and have no bytes that could be counted.
+    /// True if some of the records read, and of those written, stayed in one process: they are not
+    /// encoded, so they have no bytes to count.
     pub(super) uncounted: (bool, bool),
 }
 
@@ -109,24 +110,26 @@ impl IoMetrics {
     }
 
     #[expect(clippy::cast_precision_loss, reason = "milliseconds are far below 2^53")]
-    pub(super) fn json(&self) -> Value {
-        json!({
-            "read-bytes": self.read_bytes,
-            "read-bytes-complete": !self.uncounted.0,
-            "write-bytes": self.write_bytes,
-            "write-bytes-complete": !self.uncounted.1,
-            "read-records": self.read_records,
-            "read-records-complete": true,
-            "write-records": self.write_records,
-            "write-records-complete": true,
-            "accumulated-backpressured-time": self.backpressured_ms,
-            "accumulated-idle-time": self.idle_ms,
-            "accumulated-busy-time": self.busy_ms as f64,
-        })
+    pub(super) fn info(&self) -> IoMetricsInfo {
+        IoMetricsInfo {
+            read_bytes: self.read_bytes,
+            read_bytes_complete: !self.uncounted.0,
+            write_bytes: self.write_bytes,
+            write_bytes_complete: !self.uncounted.1,
+            read_records: self.read_records,
+            read_records_complete: true,
+            write_records: self.write_records,
+            write_records_complete: true,
+            accumulated_backpressured_time: self.backpressured_ms,
+            accumulated_idle_time: self.idle_ms,
+            accumulated_busy_time: self.busy_ms as f64,
+        }
     }
 
     /// Distribution of each of them over these subtasks.
-    pub(super) fn aggregated<'a>(subtasks: impl IntoIterator<Item = &'a SubtaskDetails>) -> Value {
+    pub(super) fn aggregated<'a>(
+        subtasks: impl IntoIterator<Item = &'a SubtaskDetails>,
+    ) -> BTreeMap<String, Distribution> {
         let one = |subtask| Self::of([subtask], &Neighbours::default());
         let each: Vec<Self> = subtasks.into_iter().map(one).collect();
         let names = Self::default().named().map(|(name, _)| name);
@@ -138,7 +141,7 @@ impl IoMetrics {
 }
 
 /// Smallest, largest, mean, sum and quantiles, all whole numbers.
-pub(super) fn distribution(mut values: Vec<u64>) -> Value {
+pub(super) fn distribution(mut values: Vec<u64>) -> Distribution {
     values.sort_unstable();
     let sum = values.iter().fold(0_u64, |sum, value| sum.saturating_add(*value));
     let quantile = |percent: usize| {
@@ -152,53 +155,43 @@ pub(super) fn distribution(mut values: Vec<u64>) -> Value {
         let (low, high) = (clamped(at), clamped(at + 1));
         low.saturating_add((high - low).saturating_mul(rest) / 100)
     };
-    json!({
-        "min": values.first().copied().unwrap_or(0),
-        "max": values.last().copied().unwrap_or(0),
-        "avg": sum / (values.len() as u64).max(1),
-        "sum": sum,
-        "median": quantile(50),
-        "p25": quantile(25),
-        "p75": quantile(75),
-        "p95": quantile(95),
-    })
+    Distribution {
+        min: values.first().copied().unwrap_or(0),
+        max: values.last().copied().unwrap_or(0),
+        avg: sum / (values.len() as u64).max(1),
+        sum,
+        median: quantile(50),
+        p25: quantile(25),
+        p75: quantile(75),
+        p95: quantile(95),
+    }
 }
 
 /// Counters that user code made, summed by name.
-pub(super) fn accumulators<'a>(subtasks: impl IntoIterator<Item = &'a SubtaskDetails>) -> Value {
+pub(super) fn accumulators<'a>(
+    subtasks: impl IntoIterator<Item = &'a SubtaskDetails>,
+) -> Vec<UserAccumulator> {
     let mut sums: BTreeMap<&str, i64> = BTreeMap::new();
     for (name, count) in subtasks.into_iter().flat_map(|it| it.metrics.users()) {
         let sum = sums.entry(name).or_insert(0);
         *sum = sum.saturating_add(count);
     }
-    let row = |(name, sum): (&str, i64)| {
-        let value = sum.to_string();
-        json!({ "name": name, "type": "LongCounter", "value": value })
+    let row = |(name, sum): (&str, i64)| UserAccumulator {
+        name: name.to_owned(),
+        kind: AccumulatorType::LongCounter,
+        value: sum.to_string(),
     };
     sums.into_iter().map(row).collect()
 }
 
-/// Where a task runs, in the fields of both versions of Flink.
-pub(super) fn location(location: Option<&TaskLocation>) -> Map<String, Value> {
+/// Describes the place of a task in the fields of both versions of Flink.
+pub(super) fn place(location: Option<&TaskLocation>) -> Place {
     const NOWHERE: &str = "(unassigned)";
-    let host = location.map_or(NOWHERE, |location| location.address.as_str());
-    let worker = location.map_or(NOWHERE, |location| location.task_manager.as_str());
-    let mut fields = Map::new();
-    fields.insert("host".into(), host.into());
-    fields.insert("endpoint".into(), endpoint(location).into());
-    fields.insert("taskmanager-id".into(), worker.into());
-    fields
-}
-
-/// Host and data port of a task.
-pub(super) fn endpoint(location: Option<&TaskLocation>) -> String {
-    location.map_or_else(|| "(unassigned)".to_owned(), TaskLocation::endpoint)
-}
-
-/// Adds the fields of one object to another.
-pub(super) fn merge(into: &mut Value, fields: Map<String, Value>) {
-    if let Value::Object(object) = into {
-        object.extend(fields);
+    let or_nowhere = |text: Option<String>| text.unwrap_or_else(|| NOWHERE.to_owned());
+    Place {
+        host: or_nowhere(location.map(|location| location.address.clone())),
+        endpoint: or_nowhere(location.map(TaskLocation::endpoint)),
+        taskmanager_id: or_nowhere(location.map(|location| location.task_manager.to_string())),
     }
 }
 
@@ -208,12 +201,18 @@ mod tests {
 
     #[test]
     fn distributions_are_those_of_flink() {
-        let golden = json!({
-            "p25": 71247, "min": 71247, "avg": 71429, "median": 71429, "max": 71612,
-            "sum": 142_859, "p95": 71612, "p75": 71612
-        });
-        assert_eq!(distribution(vec![71612, 71247]), golden);
-        assert_eq!(distribution(vec![])["sum"], 0);
-        assert_eq!(distribution(vec![u64::MAX, u64::MAX])["median"], u64::MAX);
+        let golden = Distribution {
+            p25: 71_247,
+            min: 71_247,
+            avg: 71_429,
+            median: 71_429,
+            max: 71_612,
+            sum: 142_859,
+            p95: 71_612,
+            p75: 71_612,
+        };
+        assert_eq!(distribution(vec![71_612, 71_247]), golden);
+        assert_eq!(distribution(vec![]), Distribution::default());
+        assert_eq!(distribution(vec![u64::MAX, u64::MAX]).median, u64::MAX);
     }
 }

@@ -2,15 +2,20 @@
 
 use std::collections::BTreeMap;
 
-use millstream_gateway::{JobDetails, SubtaskDetails, TaskLocation, VertexDetails};
+use millstream_gateway::{JobDetails, SubtaskDetails, VertexDetails};
 use millstream_graph::JobVertex;
+use millstream_rest_types::vertices::{
+    AggregatedTaskDetailsInfo, Distribution, JobDetailsVertexInfo, JobVertexBackPressureInfo,
+    JobVertexDetailsInfo, JobVertexTaskManagerInfo, JobVertexTaskManagersInfo, Place, Span,
+    SubtaskAccumulatorsInfo, SubtaskBackPressureInfo, SubtaskExecutionAttemptDetailsInfo,
+    SubtaskTimeInfo, SubtasksAllAccumulatorsInfo, SubtasksTimesInfo, VertexBackPressureLevel,
+    VertexBackPressureStatus,
+};
 use millstream_types::{ExecutionState, JobId, Timestamp, VertexId, counters};
-use serde_json::{Map, Value, json};
 use sha2::{Digest as _, Sha256};
 
 use super::{
-    IoMetrics, Neighbours, accumulators, count_states, distribution, duration, endpoint, location,
-    merge, or_unset,
+    IoMetrics, Neighbours, accumulators, count_states, distribution, duration, or_unset, place,
 };
 
 /// The states whose durations are shown.
@@ -22,35 +27,20 @@ const TIMED: [ExecutionState; 5] = [
     ExecutionState::Running,
 ];
 
-/// When subtasks began and ended, as one.
-struct Span {
-    start: Option<Timestamp>,
-    end: Option<Timestamp>,
-}
-
-impl Span {
-    fn of<'a>(subtasks: impl Iterator<Item = &'a SubtaskDetails> + Clone) -> Self {
-        let start =
-            |subtask: &SubtaskDetails| subtask.state_times.get(&ExecutionState::Deploying).copied();
-        let end = |subtask: &SubtaskDetails| {
-            subtask.state_times.get(&subtask.state).filter(|_| subtask.state.is_terminal()).copied()
-        };
-        let all_ended = subtasks.clone().all(|subtask| subtask.state.is_terminal());
-        let last = subtasks.clone().filter_map(end).max().filter(|_| all_ended);
-        Self { start: subtasks.filter_map(start).min(), end: last }
-    }
-
-    fn add_to(&self, value: &mut Value, now: Timestamp) {
-        let lasted = self.start.map_or(-1, |start| duration(start, self.end, now));
-        let fields = [
-            ("start-time", or_unset(self.start)),
-            ("end-time", or_unset(self.end)),
-            ("duration", lasted),
-        ];
-        merge(
-            value,
-            fields.map(|(name, time)| (name.to_owned(), json!(time))).into_iter().collect(),
-        );
+/// The begin and the end of subtasks, as one.
+fn span<'a>(subtasks: impl Iterator<Item = &'a SubtaskDetails> + Clone, now: Timestamp) -> Span {
+    let start =
+        |subtask: &SubtaskDetails| subtask.state_times.get(&ExecutionState::Deploying).copied();
+    let end = |subtask: &SubtaskDetails| {
+        subtask.state_times.get(&subtask.state).filter(|_| subtask.state.is_terminal()).copied()
+    };
+    let all_ended = subtasks.clone().all(|subtask| subtask.state.is_terminal());
+    let last = subtasks.clone().filter_map(end).max().filter(|_| all_ended);
+    let first = subtasks.filter_map(start).min();
+    Span {
+        start_time: or_unset(first),
+        end_time: or_unset(last),
+        duration: first.map_or(-1, |first| duration(first, last, now)),
     }
 }
 
@@ -94,82 +84,77 @@ impl<'a> Vertex<'a> {
     }
 
     /// An entry of `vertices` in `/jobs/:jobid`.
-    pub(super) fn row(&self, now: Timestamp) -> Value {
-        let mut row = json!({
-            "id": self.details.id,
-            "slotSharingGroupId": sharing_group_id(self.job.job, &self.planned.slot_sharing_group),
-            "name": self.planned.name,
-            "maxParallelism": self.planned.max_parallelism.get(),
-            "parallelism": self.planned.parallelism,
-            "status": aggregate_state(self.subtasks().iter()),
-            "tasks": count_states(self.subtasks().iter()),
-            "metrics": self.io(self.subtasks()).json(),
-        });
-        Span::of(self.subtasks().iter()).add_to(&mut row, now);
-        row
+    pub(super) fn row(&self, now: Timestamp) -> JobDetailsVertexInfo {
+        let group = &self.planned.slot_sharing_group;
+        JobDetailsVertexInfo {
+            id: self.details.id,
+            slot_sharing_group_id: sharing_group_id(self.job.job, group),
+            name: self.planned.name.clone(),
+            max_parallelism: self.planned.max_parallelism.get(),
+            parallelism: self.planned.parallelism,
+            status: aggregate_state(self.subtasks().iter()),
+            span: span(self.subtasks().iter(), now),
+            tasks: count_states(self.subtasks().iter()),
+            metrics: self.io(self.subtasks()).info(),
+        }
     }
 
     /// `/jobs/:jobid/vertices/:vertexid`.
-    pub(in crate::rest) fn details(&self, now: Timestamp) -> Value {
-        let subtasks: Vec<Value> =
-            self.subtasks().iter().map(|one| self.subtask(one, now)).collect();
-        json!({
-            "id": self.details.id,
-            "name": self.planned.name,
-            "parallelism": self.planned.parallelism,
-            "maxParallelism": self.planned.max_parallelism.get(),
-            "now": now.as_millis(),
-            "subtasks": subtasks,
-            "aggregated": aggregated(self.subtasks().iter(), now),
-        })
+    pub(in crate::rest) fn details(&self, now: Timestamp) -> JobVertexDetailsInfo {
+        JobVertexDetailsInfo {
+            id: self.details.id,
+            name: self.planned.name.clone(),
+            parallelism: self.planned.parallelism,
+            max_parallelism: self.planned.max_parallelism.get(),
+            now: now.as_millis(),
+            subtasks: self.subtasks().iter().map(|one| self.subtask(one, now)).collect(),
+            aggregated: aggregated(self.subtasks().iter(), now),
+        }
     }
 
     /// One subtask.
-    pub(in crate::rest) fn subtask(&self, subtask: &'a SubtaskDetails, now: Timestamp) -> Value {
-        let span = Span::of([subtask].into_iter());
-        let mut value = json!({
-            "subtask": subtask.subtask,
-            "status": subtask.state,
-            "attempt": subtask.attempt,
-            "metrics": self.io([subtask]).json(),
-            "status-duration": state_durations(subtask, now),
-            "start_time": or_unset(span.start),
-            "other-concurrent-attempts": [],
-        });
-        span.add_to(&mut value, now);
-        merge(&mut value, location(subtask.location.as_ref()));
-        value
+    pub(in crate::rest) fn subtask(
+        &self,
+        subtask: &'a SubtaskDetails,
+        now: Timestamp,
+    ) -> SubtaskExecutionAttemptDetailsInfo {
+        let span = span([subtask].into_iter(), now);
+        SubtaskExecutionAttemptDetailsInfo {
+            subtask: subtask.subtask,
+            status: subtask.state,
+            attempt: subtask.attempt,
+            span,
+            start_time: span.start_time,
+            place: place(subtask.location.as_ref()),
+            metrics: self.io([subtask]).info(),
+            status_duration: state_durations(subtask, now),
+            other_concurrent_attempts: [],
+        }
     }
 
     /// `/jobs/:jobid/vertices/:vertexid/subtasktimes`.
-    pub(in crate::rest) fn subtask_times(&self, now: Timestamp) -> Value {
+    pub(in crate::rest) fn subtask_times(&self, now: Timestamp) -> SubtasksTimesInfo {
         let row = |subtask: &SubtaskDetails| {
-            let times: BTreeMap<&str, i64> = ExecutionState::ALL
-                .iter()
-                .map(|state| {
-                    let time = subtask.state_times.get(state).map_or(0, |time| time.as_millis());
-                    (state.as_str(), time)
-                })
-                .collect();
-            let span = Span::of([subtask].into_iter());
-            let mut row = json!({
-                "subtask": subtask.subtask,
-                "duration": span.start.map_or(-1, |start| duration(start, span.end, now)),
-                "timestamps": times,
-            });
-            merge(&mut row, location(subtask.location.as_ref()));
-            row
+            let entered = |state: &ExecutionState| {
+                (*state, subtask.state_times.get(state).map_or(0, |time| time.as_millis()))
+            };
+            SubtaskTimeInfo {
+                subtask: subtask.subtask,
+                place: place(subtask.location.as_ref()),
+                duration: span([subtask].into_iter(), now).duration,
+                timestamps: ExecutionState::ALL.iter().map(entered).collect(),
+            }
         };
-        json!({
-            "id": self.details.id,
-            "name": self.planned.name,
-            "now": now.as_millis(),
-            "subtasks": self.subtasks().iter().map(row).collect::<Vec<_>>(),
-        })
+        SubtasksTimesInfo {
+            id: self.details.id,
+            name: self.planned.name.clone(),
+            now: now.as_millis(),
+            subtasks: self.subtasks().iter().map(row).collect(),
+        }
     }
 
     /// `/jobs/:jobid/vertices/:vertexid/taskmanagers`.
-    pub(in crate::rest) fn task_managers(&self, now: Timestamp) -> Value {
+    pub(in crate::rest) fn task_managers(&self, now: Timestamp) -> JobVertexTaskManagersInfo {
         let mut by_worker: BTreeMap<_, Vec<&SubtaskDetails>> = BTreeMap::new();
         for subtask in self.subtasks() {
             let worker = subtask.location.as_ref().map(|location| &location.task_manager);
@@ -177,43 +162,38 @@ impl<'a> Vertex<'a> {
         }
         let row = |subtasks: &Vec<&'a SubtaskDetails>| {
             let all = subtasks.iter().copied();
-            let place: Option<&TaskLocation> = all.clone().find_map(|one| one.location.as_ref());
-            let mut row = json!({
-                "status": aggregate_state(all.clone()),
-                "metrics": self.io(all.clone()).json(),
-                "status-counts": count_states(all.clone()),
-                "aggregated": aggregated(all.clone(), now),
-            });
-            Span::of(all).add_to(&mut row, now);
-            merge(&mut row, location(place));
-            // Here the host of Flink 1.20 has its port, and nowhere else.
-            merge(&mut row, Map::from_iter([("host".to_owned(), json!(endpoint(place)))]));
-            row
+            let place = place(all.clone().find_map(|one| one.location.as_ref()));
+            JobVertexTaskManagerInfo {
+                // Here the host of Flink 1.20 has its port, and nowhere else.
+                place: Place { host: place.endpoint.clone(), ..place },
+                status: aggregate_state(all.clone()),
+                span: span(all.clone(), now),
+                metrics: self.io(all.clone()).info(),
+                status_counts: count_states(all.clone()),
+                aggregated: aggregated(all, now),
+            }
         };
-        json!({
-            "id": self.details.id,
-            "name": self.planned.name,
-            "now": now.as_millis(),
-            "taskmanagers": by_worker.values().map(row).collect::<Vec<_>>(),
-        })
+        JobVertexTaskManagersInfo {
+            id: self.details.id,
+            name: self.planned.name.clone(),
+            now: now.as_millis(),
+            taskmanagers: by_worker.values().map(row).collect(),
+        }
     }
 
     /// `/jobs/:jobid/vertices/:vertexid/subtasks/accumulators`.
-    pub(in crate::rest) fn subtask_accumulators(&self) -> Value {
-        let row = |subtask: &SubtaskDetails| {
-            let mut row = json!({
-                "subtask": subtask.subtask,
-                "attempt": subtask.attempt,
-                "user-accumulators": accumulators([subtask]),
-            });
-            merge(&mut row, location(subtask.location.as_ref()));
-            row
+    pub(in crate::rest) fn subtask_accumulators(&self) -> SubtasksAllAccumulatorsInfo {
+        let row = |subtask: &SubtaskDetails| SubtaskAccumulatorsInfo {
+            subtask: subtask.subtask,
+            attempt: subtask.attempt,
+            place: place(subtask.location.as_ref()),
+            user_accumulators: accumulators([subtask]),
         };
-        json!({
-            "id": self.details.id,
-            "parallelism": self.planned.parallelism,
-            "subtasks": self.subtasks().iter().map(row).collect::<Vec<_>>(),
-        })
+        SubtasksAllAccumulatorsInfo {
+            id: self.details.id,
+            parallelism: self.planned.parallelism,
+            subtasks: self.subtasks().iter().map(row).collect(),
+        }
     }
 
     /// The metrics of one subtask, by Flink's names. A number that cannot be known is left out.
@@ -260,7 +240,7 @@ fn sharing_group_id(job: JobId, group: &str) -> String {
     digest.iter().take(16).map(|byte| format!("{byte:02x}")).collect()
 }
 
-fn state_durations(subtask: &SubtaskDetails, now: Timestamp) -> BTreeMap<&'static str, i64> {
+fn state_durations(subtask: &SubtaskDetails, now: Timestamp) -> BTreeMap<ExecutionState, i64> {
     let spent = |state: &ExecutionState| {
         let Some(since) = subtask.state_times.get(state) else { return -1 };
         let next = subtask
@@ -271,57 +251,56 @@ fn state_durations(subtask: &SubtaskDetails, now: Timestamp) -> BTreeMap<&'stati
             .min();
         duration(*since, next, now)
     };
-    TIMED.iter().map(|state| (state.as_str(), spent(state))).collect()
+    TIMED.iter().map(|state| (*state, spent(state))).collect()
 }
 
 fn aggregated<'a>(
     subtasks: impl Iterator<Item = &'a SubtaskDetails> + Clone,
     now: Timestamp,
-) -> Value {
+) -> AggregatedTaskDetailsInfo {
     let durations: Vec<_> = subtasks.clone().map(|one| state_durations(one, now)).collect();
-    let over_subtasks = |state: &ExecutionState| {
-        let values = durations.iter().filter_map(|one| one.get(state.as_str()));
-        distribution(values.filter_map(|spent| u64::try_from(*spent).ok()).collect())
+    let over_subtasks = |state: &ExecutionState| -> (ExecutionState, Distribution) {
+        let values = durations.iter().filter_map(|one| one.get(state));
+        let values = values.filter_map(|spent| u64::try_from(*spent).ok());
+        (*state, distribution(values.collect()))
     };
-    let by_state: Map<String, Value> =
-        TIMED.iter().map(|state| (state.as_str().to_owned(), over_subtasks(state))).collect();
-    json!({ "metrics": IoMetrics::aggregated(subtasks), "status-duration": by_state })
+    AggregatedTaskDetailsInfo {
+        metrics: IoMetrics::aggregated(subtasks),
+        status_duration: TIMED.iter().map(over_subtasks).collect(),
+    }
 }
 
 /// `/jobs/:jobid/vertices/:vertexid/backpressure`. Subtasks that have not reported how they spend
 /// their time are not listed; while none has, the answer has Flink's word for that.
-pub(in crate::rest) fn backpressure(subtasks: &[SubtaskDetails], now: Timestamp) -> Value {
-    let reported = subtasks.iter().filter_map(|subtask| Some((subtask, subtask.rates?)));
-    let reported: Vec<_> = reported.collect();
-    if reported.is_empty() {
-        return json!({ "status": "deprecated", "subtasks": [] });
+pub(in crate::rest) fn backpressure(
+    subtasks: &[SubtaskDetails],
+    now: Timestamp,
+) -> JobVertexBackPressureInfo {
+    let row = |subtask: &SubtaskDetails| {
+        let rates = subtask.rates?;
+        let [ratio, idle_ratio, busy_ratio] =
+            thousandths([rates.backpressured, rates.idle, rates.busy]);
+        Some(SubtaskBackPressureInfo {
+            subtask: subtask.subtask,
+            attempt_number: Some(subtask.attempt).filter(|attempt| *attempt > 0),
+            level: level(ratio).into(),
+            ratio,
+            idle_ratio,
+            busy_ratio,
+        })
+    };
+    let subtasks: Vec<_> = subtasks.iter().filter_map(row).collect();
+    if subtasks.is_empty() {
+        let status = VertexBackPressureStatus::Deprecated;
+        return JobVertexBackPressureInfo { status, level: None, end_timestamp: None, subtasks };
     }
-    let mut worst: f64 = 0.0;
-    let mut rows = Vec::new();
-    for (subtask, rates) in reported {
-        let [ratio, idle, busy] = thousandths([rates.backpressured, rates.idle, rates.busy]);
-        worst = worst.max(ratio);
-        let mut row = json!({
-            "subtask": subtask.subtask,
-            "backpressureLevel": level(ratio),
-            "backpressure-level": level(ratio),
-            "ratio": ratio,
-            "idleRatio": idle,
-            "busyRatio": busy,
-        });
-        if subtask.attempt > 0 {
-            let attempt = ("attempt-number".to_owned(), json!(subtask.attempt));
-            merge(&mut row, Map::from_iter([attempt]));
-        }
-        rows.push(row);
+    let worst = subtasks.iter().fold(0.0, |worst: f64, subtask| worst.max(subtask.ratio));
+    JobVertexBackPressureInfo {
+        status: VertexBackPressureStatus::Ok,
+        level: Some(level(worst).into()),
+        end_timestamp: Some(now.as_millis()),
+        subtasks,
     }
-    json!({
-        "status": "ok",
-        "backpressureLevel": level(worst),
-        "backpressure-level": level(worst),
-        "end-timestamp": now.as_millis(),
-        "subtasks": rows,
-    })
 }
 
 /// Three shares of a thousand as ratios of three digits. The largest takes what rounding left, so
@@ -335,11 +314,11 @@ fn thousandths(shares: [f64; 3]) -> [f64; 3] {
     whole.map(|share| share / 1000.0)
 }
 
-/// Flink's limits.
-fn level(ratio: f64) -> &'static str {
+/// Grades a ratio by Flink's limits.
+fn level(ratio: f64) -> VertexBackPressureLevel {
     match ratio {
-        r if r <= 0.1 => "ok",
-        r if r <= 0.5 => "low",
-        _ => "high",
+        r if r <= 0.1 => VertexBackPressureLevel::Ok,
+        r if r <= 0.5 => VertexBackPressureLevel::Low,
+        _ => VertexBackPressureLevel::High,
     }
 }

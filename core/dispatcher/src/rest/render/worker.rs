@@ -1,25 +1,27 @@
 //! TaskManagers.
 //!
-//! Flink's fields name the pools of a JVM. Ours has the memory of the worker itself, shown as the
-//! framework's, and that of its task hosts, shown as the tasks' heap; the other pools do not exist
-//! and are zero.
+//! Flink's fields name the pools of a JVM. The memory of the TaskManager itself is shown as the
+//! framework's, that of its task hosts as the tasks' heap; other pools do not exist and are 0.
 
 use std::collections::BTreeMap;
 
 use millstream_gateway::{JobDetails, TaskManagerDetails};
+use millstream_rest_types::task_managers::{
+    HardwareDescription, ResourceProfileInfo, SlotInfo, TaskExecutorMemoryConfiguration,
+    TaskManagerDetailsInfo, TaskManagerInfo, TaskManagerMetricsInfo,
+};
 use millstream_types::{ByteSize, JobId, TaskManagerId};
-use serde_json::{Map, Value, json};
 
-/// What runs on a worker, as the jobs say.
+/// The tasks on a TaskManager, as its jobs report them.
 #[derive(Debug, Default)]
 pub(in crate::rest) struct Tasks {
     by_slot: BTreeMap<(JobId, u32), u32>,
-    /// Where its task hosts listen for the records of others.
+    /// The ports on which its task hosts receive records.
     data_ports: Vec<u16>,
 }
 
 impl Tasks {
-    /// Adds what this job runs there.
+    /// Adds the tasks of this job.
     pub(in crate::rest) fn add(&mut self, job: &JobDetails, worker: &TaskManagerId) {
         for subtask in job.vertices.iter().flat_map(|vertex| &vertex.subtasks) {
             let Some(location) = subtask.location.as_ref() else { continue };
@@ -39,7 +41,7 @@ impl Tasks {
 }
 
 /// An entry of `/taskmanagers`.
-pub(in crate::rest) fn row(worker: &TaskManagerDetails, tasks: &Tasks) -> Value {
+pub(in crate::rest) fn row(worker: &TaskManagerDetails, tasks: &Tasks) -> TaskManagerInfo {
     let registration = &worker.registration;
     let used = u32::try_from(worker.allocated.len()).unwrap_or(u32::MAX);
     let free = registration.slots.saturating_sub(used);
@@ -49,101 +51,78 @@ pub(in crate::rest) fn row(worker: &TaskManagerDetails, tasks: &Tasks) -> Value 
     // Without a fixed port every task host has its own; one of them stands for all.
     let fixed = Some(registration.data_port).filter(|port| *port != 0);
     let data_port = fixed.or_else(|| tasks.data_ports.iter().min().copied()).unwrap_or(0);
-    json!({
-        "id": registration.id,
-        "path": format!("{}/{}", registration.address, registration.pid),
-        "dataPort": data_port,
-        "jmxPort": -1,
-        "timeSinceLastHeartbeat": worker.last_heartbeat.as_millis(),
-        "slotsNumber": registration.slots,
-        "freeSlots": free,
-        "totalResource": resource(worker, registration.slots),
-        "freeResource": resource(worker, free),
-        "assignedTasks": tasks.all(),
-        "blocked": false,
-        "hardware": {
-            "cpuCores": registration.cpu_cores,
-            "physicalMemory": registration.physical_memory.as_bytes(),
-            "freeMemory": process.as_bytes(),
-            "managedMemory": 0,
+    TaskManagerInfo {
+        id: registration.id.clone(),
+        path: format!("{}/{}", registration.address, registration.pid),
+        data_port,
+        jmx_port: -1,
+        time_since_last_heartbeat: worker.last_heartbeat.as_millis(),
+        slots_number: registration.slots,
+        free_slots: free,
+        total_resource: resource(worker, registration.slots),
+        free_resource: resource(worker, free),
+        assigned_tasks: tasks.all(),
+        blocked: false,
+        hardware: HardwareDescription {
+            cpu_cores: registration.cpu_cores,
+            physical_memory: registration.physical_memory.as_bytes(),
+            free_memory: process.as_bytes(),
+            managed_memory: 0,
         },
-        "memoryConfiguration": {
-            "frameworkHeap": framework.as_bytes(),
-            "taskHeap": task_heap.as_bytes(),
-            "frameworkOffHeap": 0,
-            "taskOffHeap": 0,
-            "networkMemory": 0,
-            "managedMemory": 0,
-            "jvmMetaspace": 0,
-            "jvmOverhead": 0,
-            "totalFlinkMemory": process.as_bytes(),
-            "totalProcessMemory": process.as_bytes(),
+        memory_configuration: TaskExecutorMemoryConfiguration {
+            framework_heap: framework.as_bytes(),
+            task_heap: task_heap.as_bytes(),
+            total_flink_memory: process.as_bytes(),
+            total_process_memory: process.as_bytes(),
+            ..TaskExecutorMemoryConfiguration::default()
         },
-    })
+    }
 }
 
-/// What so many slots of a worker offer; memory in MB.
-fn resource(worker: &TaskManagerDetails, slots: u32) -> Value {
+/// The resources of this number of slots; memory in MB.
+fn resource(worker: &TaskManagerDetails, slots: u32) -> ResourceProfileInfo {
     let profile = worker.registration.slot_profile;
-    json!({
-        "cpuCores": profile.cpu_cores * f64::from(slots),
-        "taskHeapMemory": profile.memory.saturating_mul(slots.into()).as_mib(),
-        "taskOffHeapMemory": 0,
-        "managedMemory": 0,
-        "networkMemory": 0,
-        "extendedResources": {},
-    })
+    ResourceProfileInfo {
+        cpu_cores: profile.cpu_cores * f64::from(slots),
+        task_heap_memory: profile.memory.saturating_mul(slots.into()).as_mib(),
+        task_off_heap_memory: 0,
+        managed_memory: 0,
+        network_memory: 0,
+        extended_resources: BTreeMap::new(),
+    }
 }
 
 /// `/taskmanagers/:taskmanagerid`.
-pub(in crate::rest) fn details(worker: &TaskManagerDetails, tasks: &Tasks) -> Value {
-    let slot = |(index, job): &(u32, JobId)| {
-        let assigned = tasks.by_slot.get(&(*job, *index)).copied().unwrap_or(0);
-        json!({ "jobId": job, "resource": resource(worker, 1), "assignedTasks": assigned })
+pub(in crate::rest) fn details(
+    worker: &TaskManagerDetails,
+    tasks: &Tasks,
+) -> TaskManagerDetailsInfo {
+    let slot = |(index, job): &(u32, JobId)| SlotInfo {
+        job_id: *job,
+        resource: resource(worker, 1),
+        assigned_tasks: tasks.by_slot.get(&(*job, *index)).copied().unwrap_or(0),
     };
-    let slots: Vec<Value> = worker.allocated.iter().map(slot).collect();
     let used = resident(worker).as_bytes();
-    let mut value = row(worker, tasks);
-    let fields = [
-        ("allocatedSlots".to_owned(), Value::Array(slots)),
-        (
-            "metrics".to_owned(),
-            json!({
-                "heapUsed": used,
-                "heapCommitted": used,
-                "heapMax": worker.registration.memory_process.as_bytes(),
-                "nonHeapUsed": 0,
-                "nonHeapCommitted": 0,
-                "nonHeapMax": -1,
-                "directCount": 0,
-                "directUsed": 0,
-                "directMax": 0,
-                "mappedCount": 0,
-                "mappedUsed": 0,
-                "mappedMax": 0,
-                "memorySegmentsAvailable": 0,
-                "memorySegmentsTotal": 0,
-                "nettyShuffleMemorySegmentsAvailable": 0,
-                "nettyShuffleMemorySegmentsUsed": 0,
-                "nettyShuffleMemorySegmentsTotal": 0,
-                "nettyShuffleMemoryAvailable": 0,
-                "nettyShuffleMemoryUsed": 0,
-                "nettyShuffleMemoryTotal": 0,
-                "garbageCollectors": [],
-            }),
-        ),
-    ];
-    super::merge(&mut value, Map::from_iter(fields));
-    value
+    TaskManagerDetailsInfo {
+        info: row(worker, tasks),
+        allocated_slots: worker.allocated.iter().map(slot).collect(),
+        metrics: TaskManagerMetricsInfo {
+            heap_used: used,
+            heap_committed: used,
+            heap_max: worker.registration.memory_process.as_bytes(),
+            non_heap_max: -1,
+            ..TaskManagerMetricsInfo::default()
+        },
+    }
 }
 
-/// Resident memory of the worker and its hosts.
+/// Resident memory of the TaskManager and its hosts.
 fn resident(worker: &TaskManagerDetails) -> ByteSize {
     let (own, hosts) = (worker.heartbeat.resident_memory, worker.heartbeat.hosts_memory);
     ByteSize::from_bytes(own.as_bytes().saturating_add(hosts.as_bytes()))
 }
 
-/// The metrics of a worker, by name.
+/// The metrics of a TaskManager, by name.
 #[expect(clippy::cast_precision_loss, reason = "a number on a dashboard")]
 pub(in crate::rest) fn metrics(worker: &TaskManagerDetails) -> Vec<(String, f64)> {
     let used = resident(worker).as_bytes();
