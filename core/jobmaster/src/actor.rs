@@ -21,7 +21,8 @@ use tracing::{Instrument, debug, info, info_span, warn};
 
 use crate::config::JobMasterConfig;
 use crate::ids::{IdSource, OsIds, SecuredIds};
-use crate::master::{Action, Event, JobMaster, Timer};
+use crate::master::{Action, Event, JobMaster};
+use crate::timer::Timer;
 
 /// How many events may wait; more make their senders wait.
 const MAILBOX_EVENTS_MAX: usize = 1024;

@@ -7,10 +7,15 @@ use std::time::Duration;
 use millstream_config::{ConfigError, Configuration, RestartStrategyType, options};
 use millstream_graph::{JobGraph, RuntimeMode};
 use millstream_security::Authority;
+use millstream_types::ByteSize;
 
 /// Keys that a job may set for itself; everything else in its settings is for others.
-const JOB_KEYS: [&str; 3] =
-    ["restart-strategy", "slot.request.timeout", "millstream.task.cancel-timeout"];
+const JOB_KEYS: [&str; 4] = [
+    "restart-strategy",
+    "slot.request.timeout",
+    "millstream.task.cancel-timeout",
+    "millstream.sink.",
+];
 
 /// What follows a failure.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -48,6 +53,10 @@ pub struct JobMasterConfig {
     pub heartbeat_interval: Duration,
     /// How long a task may take to obey a cancellation before its host is killed.
     pub cancel_timeout: Duration,
+    /// How long the sinks of a job may take to publish their results before the job fails.
+    pub commit_timeout: Duration,
+    /// How many bytes the writers of a job may name their results in.
+    pub committables_max: ByteSize,
     /// How long the coordinator host may take to discard what was not published.
     pub abort_timeout: Duration,
     /// How long a host that did obey may take to exit before it is killed.
@@ -82,6 +91,9 @@ impl Default for JobMasterConfig {
             heartbeat_timeout: Duration::from_secs(50),
             heartbeat_interval: Duration::from_secs(10),
             cancel_timeout: Duration::from_secs(2),
+            // A storage may be away for ten minutes, and thousands of files take a while.
+            commit_timeout: Duration::from_secs(1200),
+            committables_max: ByteSize::from_mib(64),
             abort_timeout: Duration::from_secs(10),
             stop_grace: Duration::from_secs(1),
             exchange_hold: Duration::from_millis(500),
@@ -112,6 +124,8 @@ impl JobMasterConfig {
             heartbeat_timeout: configuration.get(&options::HEARTBEAT_TIMEOUT)?,
             heartbeat_interval: configuration.get(&options::HEARTBEAT_INTERVAL)?,
             cancel_timeout: configuration.get(&options::TASK_CANCEL_TIMEOUT)?,
+            commit_timeout: configuration.get(&options::SINK_COMMIT_TIMEOUT)?,
+            committables_max: configuration.get(&options::SINK_COMMITTABLES_MAX)?,
             exception_history_size: configuration.get(&options::WEB_EXCEPTION_HISTORY_SIZE)?
                 as usize,
             restart_strategy: configuration.get(&options::RESTART_STRATEGY_TYPE)?,
@@ -139,6 +153,8 @@ impl JobMasterConfig {
         }
         override_with!(slot_request_timeout, SLOT_REQUEST_TIMEOUT);
         override_with!(cancel_timeout, TASK_CANCEL_TIMEOUT);
+        override_with!(commit_timeout, SINK_COMMIT_TIMEOUT);
+        override_with!(committables_max, SINK_COMMITTABLES_MAX);
         override_with!(restart_strategy, RESTART_STRATEGY_TYPE);
         override_with!(restart_attempts, RESTART_STRATEGY_FIXED_DELAY_ATTEMPTS);
         override_with!(restart_delay, RESTART_STRATEGY_FIXED_DELAY_DELAY);

@@ -282,11 +282,14 @@ impl ExecutionGraph {
         }
     }
 
-    /// Puts every subtask where slot `index` of its vertex's slot sharing group is.
+    /// Puts subtasks where the slot of their number of their vertex's slot sharing group is; those
+    /// of other slots stay where they are.
     pub(crate) fn place(&mut self, places: &BTreeMap<(String, u32), Place>) {
         for vertex in &mut self.vertices {
             for (index, execution) in (0..).zip(&mut vertex.subtasks) {
-                execution.place = places.get(&(vertex.group.clone(), index)).cloned();
+                if let Some(place) = places.get(&(vertex.group.clone(), index)) {
+                    execution.place = Some(place.clone());
+                }
             }
         }
     }

@@ -10,7 +10,8 @@ use std::time::Duration;
 use millstream_gateway::Explanation;
 use millstream_types::TaskManagerId;
 
-use super::{JobMaster, Outcome, Phase, TimerKind, Unseen};
+use super::{JobMaster, Outcome, Phase, Unseen};
+use crate::timer::TimerKind;
 
 impl JobMaster {
     /// A worker was lost; it may be told of twice.
