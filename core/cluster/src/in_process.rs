@@ -155,7 +155,8 @@ impl HostThread {
         let graph = JobGraph::try_from(graph).map_err(|error| malformed(error.to_string()))?;
         if begin.role() == Role::Coordinator {
             let (program, attempt) = (&self.program, begin.attempt);
-            return CoordinatorHost::start(job, attempt, program, &graph, outbox.clone())?
+            let (control, outbox) = (self.control.clone(), outbox.clone());
+            return CoordinatorHost::start(job, attempt, program, &graph, control, outbox)?
                 .run(&self.messages);
         }
         let config = TaskHostConfig {

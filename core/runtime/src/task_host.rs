@@ -120,7 +120,7 @@ impl TaskHost {
                 }
                 Ok(ToControl::ParentGone) | Err(RecvTimeoutError::Disconnected) => return,
                 Ok(ToControl::Task(report)) => self.on_report(report),
-                Err(RecvTimeoutError::Timeout) => {}
+                Ok(ToControl::CoordinatorFailed(_)) | Err(RecvTimeoutError::Timeout) => {}
             }
             if Instant::now() >= next_metrics {
                 self.send_metrics();
