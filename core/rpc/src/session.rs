@@ -2,12 +2,11 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use futures::stream::BoxStream;
 use futures::{StreamExt, stream};
-use millstream_gateway::{
-    CauseKind, FailureCause, JobMasterEvent, ResourceManagerGateway, TaskManagerGateway,
-};
+use millstream_gateway::{CauseKind, FailureCause, ResourceManagerGateway, TaskManagerGateway};
 use millstream_protocol::cluster::{
     self, FromTaskManager, ToTaskManager, from_task_manager, to_task_manager,
 };
@@ -113,8 +112,7 @@ impl Session {
 
     /// The answer to the registration, then commands and heartbeats until the link is closed.
     fn outgoing(&self, link: &WorkerLink, queued: mpsc::Receiver<ToTaskManager>) -> Outgoing {
-        let millis =
-            |duration: std::time::Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
+        let millis = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
         let registered = self.message(to_task_manager::Message::Registered(cluster::Registered {
             heartbeat_interval_ms: millis(self.config.heartbeat_interval),
             heartbeat_timeout_ms: millis(self.config.heartbeat_timeout),
@@ -193,18 +191,20 @@ impl Session {
             Some(Message::HostMessage(cluster::HostMessage { host_id, message })) => {
                 let host = HostId::try_from(host_id.as_slice());
                 let host = host.map_err(|_| "it sent a host's name that is none")?;
-                if let (Some(owner), Some(message)) = (link.owner(host), message) {
-                    // A job that has ended has stopped its hosts.
-                    let _ = owner.post(JobMasterEvent::HostMessage { host, message }).await;
+                if let (Some(courier), Some(message)) = (link.courier(host), message)
+                    && courier.message(host, message).is_err()
+                {
+                    tracing::warn!(worker = %link.id(), %host, "a host says more than its job takes");
+                    // A connection that is gone ends its hosts.
+                    let _ = link.stop_host(host, Duration::ZERO);
                 }
                 Ok(())
             }
             Some(Message::HostExited(exited)) => {
                 let host = HostId::try_from(exited.host_id.as_slice());
                 let host = host.map_err(|_| "it sent a host's name that is none")?;
-                if let Some(owner) = link.remove_owner(host) {
-                    let exit = convert::host_exit(host, exited);
-                    let _ = owner.post(JobMasterEvent::HostExited(exit)).await;
+                if let Some(courier) = link.remove_courier(host) {
+                    courier.exited(convert::host_exit(host, exited));
                 }
                 Ok(())
             }
