@@ -156,7 +156,10 @@ impl HostThread {
         if begin.role() == Role::Coordinator {
             let (program, attempt) = (&self.program, begin.attempt);
             let (control, outbox) = (self.control.clone(), outbox.clone());
-            return CoordinatorHost::start(job, attempt, program, &graph, control, outbox)?
+            let on_failure = Arc::new(move |failure| {
+                let _ = control.send(ToControl::CoordinatorFailed(Box::new(failure)));
+            });
+            return CoordinatorHost::start(job, attempt, program, &graph, on_failure, outbox)?
                 .run(&self.messages);
         }
         let config = TaskHostConfig {

@@ -5,9 +5,7 @@
 //! word of the committers alone.
 
 use std::collections::BTreeMap;
-use std::sync::mpsc::{
-    Receiver, RecvTimeoutError, Sender, SyncSender, TrySendError, channel, sync_channel,
-};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -70,19 +68,23 @@ struct Handle {
     requests: SyncSender<Request>,
 }
 
+/// Says [`ToControl::CoordinatorFailed`].
+pub type OnFailure = Arc<dyn Fn(Failure) + Send + Sync>;
+
 /// One job's coordinators.
 pub struct CoordinatorHost {
     coordinators: BTreeMap<OperatorId, Handle>,
     outbox: Outbox,
     /// Given to each thread; closed once all of them have ended.
-    running: Option<Sender<()>>,
+    running: Option<SyncSender<()>>,
     ended: Receiver<()>,
-    control: Sender<ToControl>,
+    on_failure: OnFailure,
 }
 
 impl CoordinatorHost {
-    /// Builds and opens the coordinators and says that the host is ready. `control` is the sending
-    /// end of what [`CoordinatorHost::run`] reads.
+    /// Builds and opens the coordinators and says that the host is ready. `on_failure` is called on
+    /// the thread of a coordinator that has failed, and says so to what [`CoordinatorHost::run`]
+    /// reads.
     ///
     /// # Errors
     /// A coordinator could not be built or opened: what failed, in one sentence.
@@ -91,11 +93,11 @@ impl CoordinatorHost {
         attempt: u32,
         program: &Program,
         graph: &JobGraph,
-        control: Sender<ToControl>,
+        on_failure: OnFailure,
         outbox: Outbox,
     ) -> Result<Self, Failure> {
         failure::install_panic_hook();
-        let mut host = Self::empty(control, outbox);
+        let mut host = Self::empty(on_failure, outbox);
         let operators = graph.vertices.iter().flat_map(|vertex| &vertex.operators);
         for operator in operators.filter(|operator| operator.coordinated) {
             let info = CommitterInfo { job, operator: operator.id, attempt };
@@ -119,9 +121,9 @@ impl CoordinatorHost {
         Ok(host)
     }
 
-    fn empty(control: Sender<ToControl>, outbox: Outbox) -> Self {
-        let (running, ended) = channel();
-        Self { coordinators: BTreeMap::new(), outbox, running: Some(running), ended, control }
+    fn empty(on_failure: OnFailure, outbox: Outbox) -> Self {
+        let (running, ended) = sync_channel(0);
+        Self { coordinators: BTreeMap::new(), outbox, running: Some(running), ended, on_failure }
     }
 
     /// Starts a coordinator's thread.
@@ -139,10 +141,10 @@ impl CoordinatorHost {
             outbox: self.outbox.clone(),
             next_tick: None,
         };
-        let (control, running) = (self.control.clone(), self.running.clone());
+        let (on_failure, running) = (Arc::clone(&self.on_failure), self.running.clone());
         let run = move || {
             if let Err(failure) = thread.run(&received) {
-                let _ = control.send(ToControl::CoordinatorFailed(Box::new(failure)));
+                on_failure(failure);
             }
             drop(running);
         };
@@ -391,7 +393,7 @@ mod tests {
 
     /// A host that runs, with these coordinators.
     struct Running {
-        control: Sender<ToControl>,
+        control: SyncSender<ToControl>,
         said: Receiver<from_host::Message>,
         result: Receiver<Result<(), Failure>>,
     }
@@ -399,14 +401,18 @@ mod tests {
     impl Running {
         fn start(coordinators: Vec<(ChainedOperator, Box<dyn OperatorCoordinator>)>) -> Self {
             let (outbox, outgoing) = Outbox::new();
-            let (control, messages) = channel();
-            let mut host = CoordinatorHost::empty(control.clone(), outbox);
+            let (control, messages) = sync_channel(1024);
+            let failed = control.clone();
+            let on_failure = Arc::new(move |failure| {
+                let _ = failed.send(ToControl::CoordinatorFailed(Box::new(failure)));
+            });
+            let mut host = CoordinatorHost::empty(on_failure, outbox);
             for (operator, coordinator) in coordinators {
                 host.add(&operator, coordinator).unwrap();
             }
-            let (ended, result) = channel();
+            let (ended, result) = sync_channel(1024);
             std::thread::spawn(move || ended.send(host.run(&messages)));
-            let (hears, said) = channel();
+            let (hears, said) = sync_channel(1024);
             std::thread::spawn(move || {
                 let mut messages = outgoing.filter_map(|message| message.message);
                 messages.try_for_each(|message| hears.send(message))
@@ -453,7 +459,7 @@ mod tests {
         assert_eq!(failure.message, format!("{named}the disk is full"));
         host.tell(to_host::Message::Abort(Abort {}));
         assert_eq!(host.settled().failure, None);
-        let slow = Box::new(Slow { released: channel().1, panics: true });
+        let slow = Box::new(Slow { released: sync_channel(0).1, panics: true });
         let host = Running::start(vec![(operator(1, "Source: Source", true), slow as _)]);
         host.tell_event(1);
         let failure = host.result().unwrap_err();
@@ -463,7 +469,7 @@ mod tests {
 
     #[test]
     fn an_abort_does_not_wait_for_a_search_for_splits() {
-        let (release, released) = channel();
+        let (release, released) = sync_channel(1024);
         let slow = Box::new(Slow { released, panics: false });
         let host = Running::start(vec![
             (operator(1, "source", true), slow as _),
@@ -479,7 +485,7 @@ mod tests {
 
     #[test]
     fn messages_that_a_coordinator_leaves_unread_are_limited() {
-        let (release, released) = channel();
+        let (release, released) = sync_channel(1024);
         let slow = Box::new(Slow { released, panics: false });
         let host = Running::start(vec![(operator(1, "source", true), slow as _)]);
         for _ in 0..UNREAD_MAX + 2 {

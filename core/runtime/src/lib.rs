@@ -18,7 +18,7 @@ mod slot;
 mod task_host;
 mod time_spent;
 
-pub use coordinator_host::CoordinatorHost;
+pub use coordinator_host::{CoordinatorHost, OnFailure};
 pub use failure::{guard, install_panic_hook};
 pub use link::{Outbox, ToControl};
 pub use millstream_protocol::NEVER_EXECUTED;

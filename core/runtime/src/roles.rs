@@ -307,7 +307,10 @@ fn coordinate(
     graph: &JobGraph,
 ) -> Result<(), Failure> {
     let (control, outbox) = (parent.control.clone(), parent.outbox.clone());
-    CoordinatorHost::start(job, begin.attempt, program, graph, control, outbox)?
+    let on_failure = Arc::new(move |failure| {
+        let _ = control.send(ToControl::CoordinatorFailed(Box::new(failure)));
+    });
+    CoordinatorHost::start(job, begin.attempt, program, graph, on_failure, outbox)?
         .run(&parent.messages)
 }
 

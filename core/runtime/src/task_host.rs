@@ -262,8 +262,14 @@ impl TaskHost {
             (id.subtask == event.subtask && !task.ended).then_some((task, mailbox))
         });
         if let Some((task, mailbox)) = hosted {
-            mailbox.push(event.payload);
-            task.waker.wake_by_ref();
+            match mailbox.push(event.payload) {
+                Ok(()) => task.waker.wake_by_ref(),
+                Err(error) => {
+                    let message = format!("{}: {error}", task.name);
+                    let failure = failure::of_kind("stuck", message);
+                    self.outbox.send(from_host::Message::Failure(failure));
+                }
+            }
         }
     }
 
