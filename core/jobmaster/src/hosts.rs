@@ -30,10 +30,10 @@ use crate::causes;
 use crate::config::JobMasterConfig;
 use crate::ids::IdSource;
 
-/// How many coordinator hosts one attempt may start.
+/// The number of coordinator hosts that one attempt may start.
 const COORDINATORS_MAX: u32 = 2;
 
-/// Who needs a host and hears of it.
+/// The part of the JobMaster that needs a host and hears of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum User {
     /// The region whose tasks run in it.
@@ -58,7 +58,7 @@ pub(crate) enum Need {
     Coordinator,
 }
 
-/// What happens to hosts.
+/// An event of the hosts.
 #[derive(Debug)]
 pub(crate) enum Event {
     /// An attempt of the job begins; no host is left of the one before.
@@ -70,7 +70,7 @@ pub(crate) enum Event {
     /// A host takes commands from now on.
     Ready {
         host: HostId,
-        /// Where its exchange listens; empty for the coordinator host.
+        /// The address of its data port; empty for the coordinator host.
         data_address: String,
     },
     /// A host says that it cannot go on.
@@ -93,7 +93,7 @@ pub(crate) enum Event {
     Heartbeat { generation: u64 },
 }
 
-/// What is to be done, and news for the users.
+/// An instruction for the router, or news for the users.
 #[derive(Debug)]
 pub(crate) enum Action {
     Start(Arc<dyn TaskManagerGateway>, StartHost),
@@ -127,13 +127,13 @@ pub(crate) enum Action {
 pub(crate) struct Loss {
     pub(crate) user: User,
     pub(crate) host: HostId,
-    /// Where it ran, if it ran tasks.
+    /// The place where it ran, if it ran tasks.
     pub(crate) location: Option<TaskLocation>,
     pub(crate) cause: FailureCause,
     pub(crate) how: How,
 }
 
-/// How the work of a host was lost.
+/// The way in which the work of a host was lost.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum How {
     /// It says that it cannot go on; its process is about to end.
@@ -143,14 +143,14 @@ pub(crate) enum How {
     Silent,
     /// Its process has ended.
     Ended {
-        /// Whether it had not been stopped and had not said that it would end.
+        /// True if it had not been stopped and had not said that it would end.
         unasked: bool,
         /// The end of its standard error, if it had been stopped.
         last_words: Option<String>,
     },
 }
 
-/// How far a host is.
+/// The state of a host.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum State {
     /// It has not said that it is ready.
@@ -170,7 +170,7 @@ struct Host {
     on: Arc<dyn TaskManagerGateway>,
     address: String,
     state: State,
-    /// How long nothing was heard of it while silence counted.
+    /// The time since its last message, while silence counted.
     silent_for: Duration,
 }
 
@@ -192,7 +192,7 @@ impl Host {
         })
     }
 
-    /// What it is, for people.
+    /// A description for people.
     fn description(&self) -> String {
         match self.user {
             User::Region => format!("the task host on TaskManager {}", self.on.id()),
@@ -229,7 +229,7 @@ pub(crate) struct Hosts {
     attempt: u32,
     /// The secret that the attempt's task hosts share.
     token: Vec<u8>,
-    /// How many coordinator hosts this attempt has started.
+    /// The number of coordinator hosts that this attempt has started.
     coordinators_started: u32,
     table: BTreeMap<HostId, Host>,
     /// Since when the present interval for signs of life lasts, while silence counts.
@@ -305,17 +305,17 @@ impl Hosts {
         std::mem::take(&mut self.actions)
     }
 
-    /// Who needs a host that is up, and whether it takes commands.
+    /// The user of a host that is up, and true if it takes commands.
     pub(crate) fn user_of(&self, host: HostId) -> Option<(User, bool)> {
         self.table.get(&host).map(|host| (host.user, host.is_ready()))
     }
 
-    /// How many hosts are up.
+    /// The number of hosts that are up.
     pub(crate) fn count(&self) -> usize {
         self.table.len()
     }
 
-    /// How many hosts are up and do not take commands.
+    /// The number of hosts that are up and take no commands.
     pub(crate) fn count_not_ready(&self) -> usize {
         self.table.values().filter(|host| !host.is_ready()).count()
     }

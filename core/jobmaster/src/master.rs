@@ -47,11 +47,11 @@ use crate::settlement::{self, Settlement};
 use crate::slots::SlotPool;
 use crate::timer::{Owner, Timer, TimerKind};
 
-/// What happens to a job.
+/// An event of a job.
 #[expect(clippy::large_enum_variant, reason = "one at a time")]
 #[derive(Debug)]
 pub enum Event {
-    /// It shall run; the first event and only once.
+    /// The job shall run; the first event and only once.
     Start,
     /// News from other components.
     Gateway(JobMasterEvent),
@@ -59,7 +59,7 @@ pub enum Event {
     Timer(Timer),
 }
 
-/// What is to be done. Worker and coordinator host are reached through the same gateway.
+/// An instruction for the actor. Worker and coordinator host are reached through the same gateway.
 #[derive(Debug)]
 pub enum Action {
     /// Replace what the job asks the ResourceManager for.
@@ -80,7 +80,7 @@ pub enum Action {
     End,
 }
 
-/// What a job waits for.
+/// The phase of a job.
 #[derive(Debug, Clone, Copy)]
 enum Phase {
     New,
@@ -92,7 +92,7 @@ enum Phase {
     Cancelling {
         then: Outcome,
     },
-    /// What was not published is being discarded.
+    /// Unpublished output is being discarded.
     Aborting {
         then: Outcome,
     },
@@ -103,7 +103,7 @@ enum Phase {
     Ended,
 }
 
-/// What follows the end of an attempt.
+/// The next step after the end of an attempt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Outcome {
     Finish,
@@ -112,7 +112,7 @@ enum Outcome {
     Restart { due: Timestamp },
 }
 
-/// What the outside has not seen yet.
+/// Changes that were not published yet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Unseen {
     Nothing,
@@ -120,7 +120,7 @@ enum Unseen {
     State,
 }
 
-/// Whether a job may go from one status to the other at once.
+/// True if a job may go from one status to the other at once.
 fn may_follow(from: JobStatus, to: JobStatus) -> bool {
     use JobStatus as S;
     match from {
@@ -138,7 +138,7 @@ fn may_follow(from: JobStatus, to: JobStatus) -> bool {
 pub struct JobMaster {
     submission: JobSubmission,
     config: JobMasterConfig,
-    /// Why the job cannot even start.
+    /// The error in its settings that keeps the job from starting.
     refused: Option<FailureCause>,
     region: Region,
     hosts: Hosts,
@@ -155,7 +155,7 @@ pub struct JobMaster {
     uncounted: u32,
     outage_since: Option<Timestamp>,
     slots: SlotPool,
-    /// Why slots may never come; the ResourceManager says it once, whatever the phase.
+    /// The reason why slots may never come; the ResourceManager says it once, in any phase.
     shortage: Option<String>,
     history: History,
     /// Workers that were lost, with the time until when the end of a failed job waits for the

@@ -1,11 +1,12 @@
 //! A region: tasks that start, fail and stop together. A job has one, of all its tasks.
 //!
 //! ```text
-//! Idle --Start--> WaitingForSlots --Slots--> StartingHosts --all ready--> Running --> Idle (Finished)
-//!  ^                     |                         |                         |
-//!  |                     +-------------------------+---------- Cancel -------+
-//!  |                                               v
-//!  +------------------ (Stopped) -------------- Cancelling
+//!         Start                 Slots              all ready          all finished
+//! Idle ---------> WaitingForSlots ---> StartingHosts ------> Running -------------> Idle
+//!                       |                   |                   |
+//!                       +-------------------+-------- Cancel ---+
+//!                                                       v     no task runs
+//!                                                   Cancelling ------------> Idle
 //! ```
 //! The region reports a failure and goes on as it is until it is told to cancel: what follows a
 //! failure is the job's decision.
@@ -34,10 +35,10 @@ use crate::timer::TimerKind;
 /// Every slot of the region, and what it is for.
 pub(crate) type Slots = Vec<(SharedSlot, AllocatedSlot)>;
 
-/// What happens to a region.
+/// An event of a region.
 #[derive(Debug)]
 pub(crate) enum Event {
-    /// It shall run, on these slots if there are enough already.
+    /// The region shall run, on these slots if there are enough already.
     Start(Option<Slots>),
     /// There are enough slots now.
     Slots(Slots),
@@ -61,7 +62,7 @@ pub(crate) enum Event {
     Timer { kind: TimerKind, generation: u64 },
 }
 
-/// What is to be done, and what has come of it.
+/// An instruction for the router, or a result.
 #[derive(Debug)]
 pub(crate) enum Action {
     /// Processes are needed for the tasks of these slots, and the coordinator host.
@@ -101,7 +102,7 @@ pub(crate) struct Share {
     pub(crate) slots: Vec<u32>,
 }
 
-/// What a region waits for.
+/// The thing that a region waits for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum WaitsFor {
     /// The end of its input, or to be started.
@@ -134,7 +135,7 @@ enum Phase {
 struct RegionHost {
     on: TaskManagerId,
     address: String,
-    /// Where it listens for the records of others, once it is ready.
+    /// The address of its data port, once it is ready.
     data_address: Option<String>,
 }
 
@@ -152,9 +153,9 @@ pub(crate) struct Region {
     phase: Phase,
     generation: u64,
     executions: ExecutionGraph,
-    /// Whether an attempt was started before.
+    /// True once an attempt was started.
     started: bool,
-    /// Whether hosts have heard who their peers are.
+    /// True once the hosts of the attempt were told their peers.
     deployed: bool,
     coordinator_ready: bool,
     /// The slots of the attempt.
@@ -222,7 +223,7 @@ impl Region {
         &self.executions
     }
 
-    /// What the region waits for.
+    /// The thing that the region waits for.
     pub(crate) fn waits_for(&self) -> WaitsFor {
         match self.phase {
             Phase::Idle | Phase::Running { .. } => WaitsFor::Nothing,

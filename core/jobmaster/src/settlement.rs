@@ -1,4 +1,4 @@
-//! What becomes of a job's results: the coordinator host publishes or discards them.
+//! Settles a job's results: the coordinator host publishes or discards them.
 //!
 //! ```text
 //! Idle --Commit--> Committing --(Settled, in time)--> Committed
@@ -25,7 +25,7 @@ use millstream_types::{ByteSize, HostId, OperatorId};
 use crate::config::JobMasterConfig;
 use crate::timer::TimerKind;
 
-/// What happens to a job's results.
+/// An event of the settlement.
 #[derive(Debug)]
 pub(crate) enum Event {
     /// An attempt of the job begins.
@@ -56,7 +56,7 @@ pub(crate) enum Event {
     Timer { kind: TimerKind, generation: u64 },
 }
 
-/// What is to be done, and what has come of it.
+/// An instruction for the router, or a result.
 #[derive(Debug)]
 pub(crate) enum Action {
     /// A coordinator host is needed.
@@ -96,14 +96,14 @@ enum State {
 struct Coordinator {
     host: HostId,
     state: State,
-    /// How many answers it owes.
+    /// The number of answers that it owes.
     owes: u32,
 }
 
 /// The decider of a job's results.
 #[derive(Debug)]
 pub(crate) struct Settlement {
-    /// Whether the job has coordinators at all.
+    /// True if the job has coordinators.
     needed: bool,
     /// The operators that have committers.
     sinks: BTreeSet<OperatorId>,
@@ -238,7 +238,8 @@ impl Settlement {
 
     fn too_many(&self) -> FailureCause {
         let message = format!(
-            "the writers of the job's sinks named {} of results to publish, more than the {} that              a job may: let them write fewer and larger files, or raise {}",
+            "the writers of the job's sinks named {} of results to publish, more than the {} that \
+             a job may: let them write fewer and larger files, or raise {}",
             ByteSize::from_bytes(self.named),
             self.committables_max,
             options::SINK_COMMITTABLES_MAX.key()

@@ -24,7 +24,7 @@ pub(crate) struct SlotPool {
     /// number of different groups come to lie on one worker.
     shared: Vec<SharedSlot>,
     held: BTreeMap<AllocationId, AllocatedSlot>,
-    /// Which shared slot each held slot is for, since the first time that none was missing.
+    /// The shared slot of each held slot, assigned when none was missing for the first time.
     assigned: BTreeMap<AllocationId, SharedSlot>,
 }
 
@@ -42,18 +42,18 @@ impl SlotPool {
         Self { shared, held: BTreeMap::new(), assigned: BTreeMap::new() }
     }
 
-    /// What to declare.
+    /// The slots to declare to the ResourceManager.
     pub(crate) fn requirements(&self) -> Vec<SlotRequirement> {
         let count = u32::try_from(self.shared.len()).unwrap_or(u32::MAX);
         vec![SlotRequirement { profile: ResourceProfile::UNKNOWN, count }]
     }
 
-    /// How many slots the job needs.
+    /// The number of slots that the job needs.
     pub(crate) fn needed(&self) -> usize {
         self.shared.len()
     }
 
-    /// How many of them it lacks.
+    /// The number of slots that the job lacks.
     pub(crate) fn missing(&self) -> usize {
         self.shared.len().saturating_sub(self.held.len())
     }

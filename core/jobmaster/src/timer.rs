@@ -1,6 +1,6 @@
 //! Timers of a job: whose they are, what for, and whether they still count.
 
-/// Which part of the JobMaster a timer belongs to.
+/// The part of the JobMaster that a timer belongs to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Owner {
     /// The job itself.
@@ -16,15 +16,15 @@ pub enum Owner {
 /// A timer. Its owner ignores it if it was set in an earlier generation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Timer {
-    /// Whose it is.
+    /// The part that set the timer.
     pub owner: Owner,
-    /// What for.
+    /// The purpose.
     pub kind: TimerKind,
-    /// When it was set; grows with every change of the owner's phase.
+    /// The owner's generation when it was set; grows with every change of the owner's phase.
     pub generation: u64,
 }
 
-/// What a timer is for.
+/// The purpose of a timer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TimerKind {
     /// Slots did not come.

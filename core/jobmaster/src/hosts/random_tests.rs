@@ -9,7 +9,7 @@ use crate::master::fixture::{Counting, Random, coordinated, for_seeds, submissio
 const SEEDS: u64 = 500;
 const STEPS: usize = 300;
 
-/// What is known of a host from the outside.
+/// The state of a host, as its actions show it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Seen {
     user: User,
@@ -29,7 +29,7 @@ struct World {
     silent: usize,
     /// The newest timer for signs of life.
     timer: Option<(u64, Timestamp)>,
-    /// When each host was last heard of, or first expected to be.
+    /// The time of each host's last message.
     heard: BTreeMap<HostId, Timestamp>,
 }
 

@@ -50,7 +50,7 @@ impl JobMaster {
         }
     }
 
-    /// Whether a failure costs one of the attempts that the restart strategy allows. While a
+    /// True if a failure costs one of the attempts that the restart strategy allows. While a
     /// storage is away all attempts fail of it, one after the other: together they cost one.
     fn counts(&mut self, entry: &ExceptionEntry) -> bool {
         if entry.cause.kind != CauseKind::Storage {

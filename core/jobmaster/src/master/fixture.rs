@@ -1,4 +1,4 @@
-//! What the decider's tests share: small graphs, a counting id source, and a driver of one job.
+//! Shared by the deciders' tests: small graphs, a counting id source, and a driver of one job.
 
 use std::collections::BTreeMap;
 use std::panic::{RefUnwindSafe, catch_unwind, resume_unwind};
@@ -387,7 +387,7 @@ pub(crate) fn commands(actions: &[Action]) -> Vec<(HostId, to_host::Message)> {
     actions.iter().filter_map(command).collect()
 }
 
-/// What `actions` deploy, by host.
+/// The deployments among `actions`, by host.
 pub(crate) fn deployments(actions: &[Action]) -> BTreeMap<HostId, Deploy> {
     let deploy = |(host, message)| match message {
         to_host::Message::Deploy(deploy) => Some((host, deploy)),
@@ -396,7 +396,7 @@ pub(crate) fn deployments(actions: &[Action]) -> BTreeMap<HostId, Deploy> {
     commands(actions).into_iter().filter_map(deploy).collect()
 }
 
-/// What `actions` end, each with its grace.
+/// The hosts that `actions` stop, each with its grace.
 pub(crate) fn stops(actions: &[Action]) -> Vec<(HostId, Duration)> {
     let stop = |action: &Action| match action {
         Action::StopHost(_, host, grace) => Some((*host, *grace)),
@@ -414,7 +414,7 @@ pub(crate) fn released(actions: &[Action]) -> Vec<AllocationId> {
     actions.iter().flat_map(release).collect()
 }
 
-/// How many slots `actions` declare, last.
+/// The number of slots that `actions` declare last.
 pub(crate) fn declared(actions: &[Action]) -> Option<u32> {
     actions.iter().rev().find_map(|action| match action {
         Action::DeclareSlots(slots) => Some(slots.iter().map(|slots| slots.count).sum()),

@@ -41,7 +41,7 @@ struct World {
     random: Random,
     job: Job,
     coordinated: bool,
-    /// What is on its way to the JobMaster, in order per sender.
+    /// Events on their way to the JobMaster, in order per sender.
     streams: BTreeMap<String, VecDeque<JobMasterEvent>>,
     timers: Vec<(Timestamp, Timer)>,
     processes: BTreeMap<HostId, Process>,
@@ -241,7 +241,7 @@ impl World {
         assert!(self.ended <= 1, "the job ends twice");
     }
 
-    /// Whether what the attempt left was discarded, or the job says that it could not be.
+    /// True if the attempt's output was discarded, or the job says that it could not be.
     fn was_cleaned_up(&self) -> bool {
         let details = self.job.details();
         let given_up = |message: &str| message.contains("may be left behind");

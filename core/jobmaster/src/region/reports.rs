@@ -1,4 +1,4 @@
-//! What hosts say of their tasks, and what the end of a host means for them.
+//! Reports of hosts on their tasks, and the loss of hosts.
 
 use millstream_gateway::{CauseKind, ExceptionEntry, FailureCause, TaskMetrics};
 use millstream_protocol::host;
