@@ -160,7 +160,7 @@ mod tests {
         }
 
         fn details(&self) -> watch::Receiver<Arc<JobDetails>> {
-            unimplemented!("nothing asks for them")
+            panic!("nothing asks for them")
         }
     }
 

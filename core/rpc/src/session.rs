@@ -194,7 +194,7 @@ impl Session {
                 if let (Some(courier), Some(message)) = (link.courier(host), message)
                     && courier.message(host, message).is_err()
                 {
-                    tracing::warn!(worker = %link.id(), %host, "a host says more than its job takes");
+                    tracing::warn!(worker = %link.id(), %host, "host says too much for its job");
                     // A connection that is gone ends its hosts.
                     let _ = link.stop_host(host, Duration::ZERO);
                 }
