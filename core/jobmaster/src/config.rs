@@ -213,9 +213,13 @@ mod tests {
             .for_job(&settings(&[
                 ("restart-strategy.type", "fixed-delay"),
                 ("restart-strategy.fixed-delay.attempts", "3"),
+                ("millstream.sink.commit-timeout", "5 s"),
+                ("millstream.sink.committables-max", "1 mb"),
                 ("parallelism.default", "not for us"),
             ]))
             .unwrap();
+        let limits = (job.commit_timeout, job.committables_max);
+        assert_eq!(limits, (Duration::from_secs(5), ByteSize::from_mib(1)));
         let delay = Duration::from_secs(7);
         assert_eq!(job.restart_strategy(), RestartStrategy::FixedDelay { attempts: 3, delay });
         let none = job.for_job(&settings(&[("restart-strategy", "none")])).unwrap();

@@ -59,6 +59,7 @@ pub(crate) enum Need {
 }
 
 /// An event of the hosts.
+#[expect(clippy::large_enum_variant, reason = "one at a time")]
 #[derive(Debug)]
 pub(crate) enum Event {
     /// An attempt of the job begins; no host is left of the one before.

@@ -63,6 +63,7 @@ pub(crate) enum Event {
 }
 
 /// An instruction for the router, or a result.
+#[expect(clippy::large_enum_variant, reason = "one at a time")]
 #[derive(Debug)]
 pub(crate) enum Action {
     /// Processes are needed for the tasks of these slots, and the coordinator host.

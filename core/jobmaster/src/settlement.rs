@@ -57,6 +57,7 @@ pub(crate) enum Event {
 }
 
 /// An instruction for the router, or a result.
+#[expect(clippy::large_enum_variant, reason = "one at a time")]
 #[derive(Debug)]
 pub(crate) enum Action {
     /// A coordinator host is needed.

@@ -414,8 +414,9 @@ mod tests {
             std::thread::spawn(move || ended.send(host.run(&messages)));
             let (hears, said) = sync_channel(1024);
             std::thread::spawn(move || {
-                let mut messages = outgoing.filter_map(|message| message.message);
-                messages.try_for_each(|message| hears.send(message))
+                for message in outgoing.filter_map(|message| message.message) {
+                    let _ = hears.send(message);
+                }
             });
             Self { control, said, result }
         }

@@ -108,11 +108,7 @@ impl World {
                 self.answered = false;
             }
             4 if self.random.one_in(3) => self.loses_host(),
-            5 if self.random.one_in(3) => {
-                if self.host.is_some() {
-                    self.event(Event::HostUnusable);
-                }
-            }
+            5 if self.host.is_some() && self.random.one_in(3) => self.event(Event::HostUnusable),
             6 if self.random.one_in(4) => self.time_passes(),
             7 => {
                 let operator_id = operator_id(1).as_bytes().to_vec();
