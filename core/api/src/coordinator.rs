@@ -159,6 +159,9 @@ where
     }
 }
 
+/// How many results of its writers a sink may have to publish at its end.
+const COMMITTABLES_MAX: usize = 1_000_000;
+
 /// Collects what the writers of one sink say.
 pub(crate) struct SinkCoordinator<C: Committer> {
     committer: C,
@@ -181,7 +184,13 @@ where
 
     fn on_event(&mut self, _subtask: u32, payload: &[u8], _replies: &mut Replies) -> Result<()> {
         self.committables.extend(decode::<Vec<C::Committable>>(payload)?);
-        Ok(())
+        match self.committables.len() {
+            0..=COMMITTABLES_MAX => Ok(()),
+            count => Err(anyhow::anyhow!(
+                "its writers named {count} results to publish, and {COMMITTABLES_MAX} are the \
+                 most: let them write fewer and larger ones"
+            )),
+        }
     }
 
     fn tick(&mut self, _now: Instant, _replies: &mut Replies) -> Result<Option<Instant>> {
@@ -273,5 +282,35 @@ mod tests {
         let next = source.tick(start, &mut replies).unwrap().unwrap();
         assert_eq!(next, start + DELAY_MIN);
         assert_eq!(source.tick(next, &mut replies).unwrap(), Some(next + DELAY_MAX));
+    }
+
+    /// Has nothing to do.
+    struct Idle;
+
+    impl Committer for Idle {
+        type Committable = u8;
+
+        fn open(&mut self) -> Result<()> {
+            Ok(())
+        }
+
+        fn commit(&mut self, _: Vec<u8>) -> Result<()> {
+            Ok(())
+        }
+
+        fn abort(&mut self) -> Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn results_to_publish_are_limited_in_number() {
+        let mut sink = SinkCoordinator::new(Idle);
+        let half = encode(&vec![0_u8; COMMITTABLES_MAX / 2]).unwrap();
+        sink.on_event(0, &half, &mut Replies::new()).unwrap();
+        sink.on_event(1, &half, &mut Replies::new()).unwrap();
+        let one = encode(&vec![0_u8; 1]).unwrap();
+        let error = sink.on_event(2, &one, &mut Replies::new()).unwrap_err().to_string();
+        assert!(error.contains("named 1000001 results to publish"), "{error}");
     }
 }

@@ -28,15 +28,29 @@ impl Counter {
     }
 }
 
-/// Messages between one operator's subtask and its coordinator, already encoded. The coordinator
-/// answers what it was asked, so the queue is as short as the subtask's own requests are few.
+/// How many messages of its coordinator a task may leave unread.
+const EVENTS_UNREAD_MAX: usize = 1024;
+
+/// Messages of a coordinator to one operator's subtask, already encoded. A coordinator answers what
+/// it was asked, so few ever wait.
 #[derive(Debug, Default)]
 pub struct EventMailbox(Mutex<VecDeque<Vec<u8>>>);
 
 impl EventMailbox {
     /// Adds a message; the caller wakes the task.
-    pub fn push(&self, payload: Vec<u8>) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).push_back(payload);
+    ///
+    /// # Errors
+    /// The task has left too many unread.
+    pub fn push(&self, payload: Vec<u8>) -> Result<()> {
+        let mut messages = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if messages.len() >= EVENTS_UNREAD_MAX {
+            return Err(anyhow::anyhow!(
+                "it has left {EVENTS_UNREAD_MAX} messages of its coordinator unread: see whether \
+                 its reader waits in poll()"
+            ));
+        }
+        messages.push_back(payload);
+        Ok(())
     }
 
     /// Takes the oldest message.
@@ -173,5 +187,22 @@ pub fn turn(
                 Ok((step, due.into_iter().chain(body.next_time()).min()))
             }
         },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_mailbox_takes_so_many_messages_and_no_more() {
+        let mailbox = EventMailbox::default();
+        for _ in 0..EVENTS_UNREAD_MAX {
+            mailbox.push(vec![1]).unwrap();
+        }
+        let error = mailbox.push(vec![2]).unwrap_err().to_string();
+        assert!(error.contains("1024 messages of its coordinator unread"), "{error}");
+        assert_eq!(mailbox.pop(), Some(vec![1]));
+        mailbox.push(vec![3]).unwrap();
     }
 }

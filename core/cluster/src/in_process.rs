@@ -165,7 +165,11 @@ impl HostThread {
         let graph = JobGraph::try_from(graph).map_err(|error| malformed(error.to_string()))?;
         if begin.role() == Role::Coordinator {
             let (program, attempt) = (&self.program, begin.attempt);
-            return CoordinatorHost::start(job, attempt, program, &graph, outbox.clone())?
+            let (control, outbox) = (self.control.clone(), outbox.clone());
+            let on_failure = Arc::new(move |failure| {
+                let _ = control.send(ToControl::CoordinatorFailed(Box::new(failure)));
+            });
+            return CoordinatorHost::start(job, attempt, program, &graph, on_failure, outbox)?
                 .run(&self.messages);
         }
         let config = TaskHostConfig {

@@ -21,12 +21,13 @@ use tracing::{Instrument, debug, info, info_span, warn};
 
 use crate::config::JobMasterConfig;
 use crate::ids::{IdSource, OsIds, SecuredIds};
-use crate::master::{Action, Event, JobMaster, Timer};
+use crate::master::{Action, Event, JobMaster};
+use crate::timer::Timer;
 
-/// How many events may wait; more make their senders wait.
+/// The number of events that may wait; more make their senders wait.
 const MAILBOX_EVENTS_MAX: usize = 1024;
 
-/// How many events are handled before the outside sees what they changed.
+/// The number of events that are handled before their changes are published.
 const EVENTS_PER_TURN: usize = 64;
 
 /// Starts JobMasters in this process.
@@ -36,7 +37,7 @@ pub struct Factory {
     pub resource_manager: Arc<dyn ResourceManagerGateway>,
     /// Starts coordinator hosts: like a worker, but without slots. Its name is no worker's.
     pub coordinator_hosts: Arc<dyn TaskManagerGateway>,
-    /// What the cluster's configuration says.
+    /// The cluster's configuration.
     pub config: JobMasterConfig,
 }
 
@@ -70,7 +71,7 @@ impl JobMasterFactory for Factory {
     }
 }
 
-/// How others reach the actor.
+/// The actor's handle for other components.
 #[derive(Debug)]
 struct Handle {
     job: JobId,
@@ -92,7 +93,7 @@ impl JobMasterGateway for Handle {
     }
 }
 
-/// What the ResourceManager has not been told yet. Declarations replace each other.
+/// Calls to the ResourceManager that have not been made. Declarations replace each other.
 #[derive(Debug, Default)]
 struct Resources {
     untold: Mutex<Untold>,

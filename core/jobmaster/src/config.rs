@@ -1,4 +1,4 @@
-//! What a JobMaster can be told, for the cluster and for one job.
+//! Settings of JobMasters, for the cluster and for one job.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -7,26 +7,31 @@ use std::time::Duration;
 use millstream_config::{ConfigError, Configuration, RestartStrategyType, options};
 use millstream_graph::{JobGraph, RuntimeMode};
 use millstream_security::Authority;
+use millstream_types::ByteSize;
 
 /// Keys that a job may set for itself; everything else in its settings is for others.
-const JOB_KEYS: [&str; 3] =
-    ["restart-strategy", "slot.request.timeout", "millstream.task.cancel-timeout"];
+const JOB_KEYS: [&str; 4] = [
+    "restart-strategy",
+    "slot.request.timeout",
+    "millstream.task.cancel-timeout",
+    "millstream.sink.",
+];
 
-/// What follows a failure.
+/// The restart strategy: what follows a failure.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RestartStrategy {
     /// The job fails.
     None,
     /// The job restarts.
     FixedDelay {
-        /// How often at most.
+        /// The number of restarts at most.
         attempts: u32,
-        /// How long after the failure at least.
+        /// The least time between failure and restart.
         delay: Duration,
     },
 }
 
-/// When vertices are deployed.
+/// The order in which vertices are deployed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SchedulingStrategy {
     /// All at once.
@@ -38,39 +43,43 @@ pub enum SchedulingStrategy {
 /// Settings of JobMasters.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct JobMasterConfig {
-    /// How long a job waits for slots before that counts as a failure.
+    /// The time that a job waits for slots before it fails.
     pub slot_request_timeout: Duration,
-    /// How long a host may take from its start until it is ready.
+    /// The time that a host may take from its start until it is ready.
     pub host_start_timeout: Duration,
-    /// How long a host may say nothing at all before it is killed.
+    /// The silence after which a host is killed.
     pub heartbeat_timeout: Duration,
-    /// How often a host gives a sign of life.
+    /// The time between two signs of life of a host.
     pub heartbeat_interval: Duration,
-    /// How long a task may take to obey a cancellation before its host is killed.
+    /// The time that a task may take to obey a cancellation before its host is killed.
     pub cancel_timeout: Duration,
-    /// How long the coordinator host may take to discard what was not published.
+    /// The time that a job's sinks may take to publish their results before the job fails.
+    pub commit_timeout: Duration,
+    /// The most bytes in which a job's writers may name their results.
+    pub committables_max: ByteSize,
+    /// The time that the coordinator host may take to discard unpublished output.
     pub abort_timeout: Duration,
-    /// How long a host that did obey may take to exit before it is killed.
+    /// The time that a stopped host may take to exit before it is killed.
     pub stop_grace: Duration,
-    /// How long a broken exchange waits for the news of what broke it.
+    /// The time that a broken exchange waits for the failure that explains it.
     pub exchange_hold: Duration,
     /// The least time between two publications of metrics.
     pub publish_interval: Duration,
-    /// How many failures are remembered.
+    /// The number of failures that are remembered.
     pub exception_history_size: usize,
-    /// How long a storage may be away for a single attempt.
+    /// The length of a storage outage that costs a single attempt.
     pub outage_max: Duration,
-    /// How long the end of a failed job waits for the external manager's word on a lost worker.
+    /// The time that the end of a failed job waits for the reason of a lost worker.
     pub explanation_wait: Duration,
-    /// When vertices are deployed; unset: eager, and lazily in batch mode.
+    /// The scheduling strategy; unset: eager, and lazy in batch mode.
     pub scheduling: Option<SchedulingStrategy>,
-    /// What follows a failure; unset: nothing does.
+    /// The restart strategy; unset: the job fails.
     pub restart_strategy: Option<RestartStrategyType>,
-    /// How often a job with fixed delay restarts.
+    /// The number of restarts of a job with fixed delay.
     pub restart_attempts: u32,
-    /// How long after a failure a job with fixed delay restarts.
+    /// The time between failure and restart of a job with fixed delay.
     pub restart_delay: Duration,
-    /// What issues the hosts' certificates, if the cluster has TLS.
+    /// The issuer of the hosts' certificates, if the cluster has TLS.
     pub authority: Option<Arc<Authority>>,
 }
 
@@ -82,6 +91,9 @@ impl Default for JobMasterConfig {
             heartbeat_timeout: Duration::from_secs(50),
             heartbeat_interval: Duration::from_secs(10),
             cancel_timeout: Duration::from_secs(2),
+            // A storage may be away for ten minutes, and thousands of files take a while.
+            commit_timeout: Duration::from_secs(1200),
+            committables_max: ByteSize::from_mib(64),
             abort_timeout: Duration::from_secs(10),
             stop_grace: Duration::from_secs(1),
             exchange_hold: Duration::from_millis(500),
@@ -101,10 +113,10 @@ impl Default for JobMasterConfig {
 }
 
 impl JobMasterConfig {
-    /// What the cluster's configuration says.
+    /// Reads the cluster's configuration.
     ///
     /// # Errors
-    /// A value does not parse; after a load that cannot happen.
+    /// A value does not parse; a loaded configuration has been checked already.
     pub fn from_configuration(configuration: &Configuration) -> Result<Self, ConfigError> {
         Ok(Self {
             slot_request_timeout: configuration.get(&options::SLOT_REQUEST_TIMEOUT)?,
@@ -112,6 +124,8 @@ impl JobMasterConfig {
             heartbeat_timeout: configuration.get(&options::HEARTBEAT_TIMEOUT)?,
             heartbeat_interval: configuration.get(&options::HEARTBEAT_INTERVAL)?,
             cancel_timeout: configuration.get(&options::TASK_CANCEL_TIMEOUT)?,
+            commit_timeout: configuration.get(&options::SINK_COMMIT_TIMEOUT)?,
+            committables_max: configuration.get(&options::SINK_COMMITTABLES_MAX)?,
             exception_history_size: configuration.get(&options::WEB_EXCEPTION_HISTORY_SIZE)?
                 as usize,
             restart_strategy: configuration.get(&options::RESTART_STRATEGY_TYPE)?,
@@ -121,7 +135,7 @@ impl JobMasterConfig {
         })
     }
 
-    /// The same with what the job itself sets.
+    /// Overrides the settings with those of the job itself.
     ///
     /// # Errors
     /// The job sets one of its keys to what it cannot be.
@@ -139,20 +153,22 @@ impl JobMasterConfig {
         }
         override_with!(slot_request_timeout, SLOT_REQUEST_TIMEOUT);
         override_with!(cancel_timeout, TASK_CANCEL_TIMEOUT);
+        override_with!(commit_timeout, SINK_COMMIT_TIMEOUT);
+        override_with!(committables_max, SINK_COMMITTABLES_MAX);
         override_with!(restart_strategy, RESTART_STRATEGY_TYPE);
         override_with!(restart_attempts, RESTART_STRATEGY_FIXED_DELAY_ATTEMPTS);
         override_with!(restart_delay, RESTART_STRATEGY_FIXED_DELAY_DELAY);
         Ok(config)
     }
 
-    /// How often hosts give signs of life and are checked for them: several times before their
+    /// The time between two signs of life, and two checks for them: several fit in before their
     /// silence counts, however the cluster is configured.
     #[must_use]
     pub fn sign_of_life_interval(&self) -> Duration {
         self.heartbeat_interval.min(self.heartbeat_timeout / 4)
     }
 
-    /// What follows a failure.
+    /// The restart strategy: what follows a failure.
     #[must_use]
     pub fn restart_strategy(&self) -> RestartStrategy {
         match self.restart_strategy {
@@ -164,7 +180,7 @@ impl JobMasterConfig {
         }
     }
 
-    /// When the vertices of `graph` are deployed.
+    /// The scheduling strategy for `graph`.
     #[must_use]
     pub fn scheduling_of(&self, graph: &JobGraph) -> SchedulingStrategy {
         self.scheduling.unwrap_or(match graph.runtime_mode {
@@ -197,9 +213,13 @@ mod tests {
             .for_job(&settings(&[
                 ("restart-strategy.type", "fixed-delay"),
                 ("restart-strategy.fixed-delay.attempts", "3"),
+                ("millstream.sink.commit-timeout", "5 s"),
+                ("millstream.sink.committables-max", "1 mb"),
                 ("parallelism.default", "not for us"),
             ]))
             .unwrap();
+        let limits = (job.commit_timeout, job.committables_max);
+        assert_eq!(limits, (Duration::from_secs(5), ByteSize::from_mib(1)));
         let delay = Duration::from_secs(7);
         assert_eq!(job.restart_strategy(), RestartStrategy::FixedDelay { attempts: 3, delay });
         let none = job.for_job(&settings(&[("restart-strategy", "none")])).unwrap();

@@ -32,7 +32,7 @@ pub struct Subtask {
     pub index: usize,
 }
 
-/// Where an attempt runs.
+/// The place where an attempt runs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Place {
     /// The process and its worker.
@@ -50,12 +50,12 @@ pub struct Execution {
     place: Option<Place>,
     deployed: bool,
     metrics: TaskMetrics,
-    /// What the rates are counted from.
+    /// The counters that the rates are counted from.
     measured: TaskMetrics,
     rates: Option<Rates>,
 }
 
-/// What happened between two reports, per second; none if they are too near to each other. The time
+/// The rates between two reports; none if they are too near to each other. The time
 /// is the task's own account of it, so that its parts add up however long a report was under way.
 #[expect(clippy::cast_precision_loss, reason = "numbers on a dashboard")]
 fn rates(before: &TaskMetrics, now: &TaskMetrics) -> Option<Rates> {
@@ -89,7 +89,7 @@ pub struct ExecutionGraph {
     operators: BTreeMap<OperatorId, usize>,
 }
 
-/// Whether an attempt may go from one state to the other at once.
+/// True if an attempt may go from one state to the other at once.
 fn can_follow(from: ExecutionState, to: ExecutionState) -> bool {
     use ExecutionState as S;
     match from {
@@ -119,7 +119,7 @@ impl Execution {
         }
     }
 
-    /// How many attempts came before.
+    /// The number of attempts before this one.
     #[must_use]
     pub fn attempt(&self) -> u32 {
         self.attempt
@@ -131,13 +131,13 @@ impl Execution {
         self.state
     }
 
-    /// Where it runs or is going to.
+    /// The place where it runs or is going to.
     #[must_use]
     pub fn place(&self) -> Option<&Place> {
         self.place.as_ref()
     }
 
-    /// Whether a host was told to run it.
+    /// True if a host was told to run it.
     #[must_use]
     pub fn is_deployed(&self) -> bool {
         self.deployed
@@ -230,7 +230,7 @@ impl ExecutionGraph {
         self.get(Subtask { vertex, index: subtask as usize })?.host()
     }
 
-    /// What people call a subtask: `Map (2/4)`.
+    /// The name of a subtask for people: `Map (2/4)`.
     #[must_use]
     pub fn name(&self, subtask: Subtask) -> String {
         self.vertices.get(subtask.vertex).map_or_else(String::new, |vertex| {
@@ -282,11 +282,14 @@ impl ExecutionGraph {
         }
     }
 
-    /// Puts every subtask where slot `index` of its vertex's slot sharing group is.
+    /// Puts subtasks where the slot of their number of their vertex's slot sharing group is; those
+    /// of other slots stay where they are.
     pub(crate) fn place(&mut self, places: &BTreeMap<(String, u32), Place>) {
         for vertex in &mut self.vertices {
             for (index, execution) in (0..).zip(&mut vertex.subtasks) {
-                execution.place = places.get(&(vertex.group.clone(), index)).cloned();
+                if let Some(place) = places.get(&(vertex.group.clone(), index)) {
+                    execution.place = Some(place.clone());
+                }
             }
         }
     }
@@ -336,7 +339,7 @@ impl ExecutionGraph {
         self.enter_all(now, subtasks, ExecutionState::Failed);
     }
 
-    /// Whatever has not ended shall: CANCELING where a host knows it, else CANCELED.
+    /// Cancels every attempt that has not ended: CANCELING if a host knows it, else CANCELED.
     pub(crate) fn cancel(&mut self, now: Timestamp) {
         for execution in self.iter_mut() {
             if !execution.state.is_terminal() {
@@ -358,19 +361,19 @@ impl ExecutionGraph {
         }
     }
 
-    /// How many subtasks have not ended.
+    /// The number of subtasks that have not ended.
     #[must_use]
     pub fn active(&self) -> usize {
         self.iter().filter(|(_, execution)| !execution.state.is_terminal()).count()
     }
 
-    /// Whether every subtask has done its work.
+    /// True if every subtask has finished.
     #[must_use]
     pub fn is_finished(&self) -> bool {
         self.iter().all(|(_, execution)| execution.state == ExecutionState::Finished)
     }
 
-    /// What the outside sees.
+    /// The vertices as REST shows them.
     #[must_use]
     pub fn details(&self) -> Vec<VertexDetails> {
         let subtask = |(index, execution): (u32, &Execution)| SubtaskDetails {

@@ -40,7 +40,7 @@ impl History {
         true
     }
 
-    /// Whether the loss of this worker is remembered as a failure.
+    /// True if the history holds the loss of this worker.
     pub(crate) fn tells_of_loss(&self, worker: &TaskManagerId) -> bool {
         self.entries.iter().any(|entry| is_loss_of(entry, worker))
     }
@@ -72,7 +72,7 @@ impl History {
         self.entries.iter().cloned().collect()
     }
 
-    /// Whether some were forgotten.
+    /// True if entries were forgotten.
     pub(crate) fn is_truncated(&self) -> bool {
         self.truncated
     }

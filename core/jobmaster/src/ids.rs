@@ -1,4 +1,4 @@
-//! Where host ids, exchange tokens and hosts' certificates come from.
+//! Sources of host ids, exchange tokens and hosts' certificates.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -6,7 +6,7 @@ use std::time::Duration;
 use millstream_security::{Authority, Role};
 use millstream_types::{HostId, JobId};
 
-/// How long a host's certificate is good for. Hosts show it only while an attempt starts; after
+/// The validity of a host's certificate. Hosts show it only while an attempt starts; after
 /// that their connections live as long as they do.
 const HOST_LIFETIME: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 
@@ -15,7 +15,7 @@ pub trait IdSource: Send {
     /// Fills `bytes` with what was never given out before and nobody can guess.
     fn fill(&mut self, bytes: &mut [u8]);
 
-    /// What a host is given to show who it is; nothing if the cluster has no TLS.
+    /// The credentials of a host; empty if the cluster has no TLS.
     fn host_credentials(&mut self, _job: JobId, _host: HostId) -> Vec<u8> {
         Vec::new()
     }

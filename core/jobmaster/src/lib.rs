@@ -19,10 +19,14 @@ mod history;
 mod hosts;
 mod ids;
 mod master;
+mod region;
+mod settlement;
 mod slots;
+mod timer;
 
 pub use actor::Factory;
 pub use config::{JobMasterConfig, RestartStrategy, SchedulingStrategy};
 pub use execution_graph::{Execution, ExecutionGraph, ExecutionVertex, Place, Subtask};
 pub use ids::{IdSource, OsIds};
-pub use master::{Action, Event, JobMaster, Timer, TimerKind};
+pub use master::{Action, Event, JobMaster};
+pub use timer::{Owner, Timer, TimerKind};

@@ -1,26 +1,30 @@
-//! The decider of one job: what happens in, what to do out.
+//! The decider of one job: routes what happens to the parts that decide, and decides what the job
+//! as a whole does.
+//!
+//! | part | decides |
+//! |---|---|
+//! | [`crate::region`] | how tasks get slots and hosts, run, and stop |
+//! | [`crate::hosts`] | which processes are up and whether they live |
+//! | [`crate::settlement`] | how results are published or discarded |
 //!
 //! ```text
-//! New -> WaitingForSlots -> StartingHosts -> Running -> Committing --(outcome: Finish)--+
-//!              ^     \            |             |            |                          |
-//!              |      +-----------+-- failure or cancel -----+                          |
-//!              |                  v                                                     v
-//!              |           CancellingTasks -------> Aborting ------------------> StoppingHosts
-//!              |                  (outcome: Cancel, Fail, Restart)                      |
-//!              +---- WaitingForRestart <--------------------------------------- Restart-+-> Ended
+//! New -> Running -> Committing --(outcome: Finish)------------------+
+//!         ^  |          |                                           |
+//!         |  +----------+-- failure or cancel                       v
+//!         |  v                                                StoppingHosts
+//!         | Cancelling -------> Aborting -----------------------^   |
+//!         |        (outcome: Cancel, Fail, Restart)                 |
+//!         +---- WaitingForRestart <--------------------- Restart ---+-> Ended
 //! ```
-//! `Committing` and `Aborting` are passed only by jobs with a coordinator host. A job's status is
-//! what Flink calls these phases; a phase says what is being waited for.
+//! A job's status is what Flink calls these phases; a phase says what is being waited for.
 
 mod ending;
 mod explanations;
 #[cfg(test)]
 pub(crate) mod fixture;
-mod messages;
 #[cfg(test)]
 mod random_tests;
-mod schedule;
-mod silence;
+mod routing;
 #[cfg(test)]
 mod tests;
 
@@ -29,25 +33,25 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use millstream_gateway::{
-    CauseKind, ExceptionEntry, FailureCause, HostCommand, JobDetails, JobMasterEvent,
-    JobSubmission, SlotRequirement, StartHost, TaskManagerGateway,
+    AllocatedSlot, CauseKind, ExceptionEntry, FailureCause, HostCommand, JobDetails,
+    JobMasterEvent, JobSubmission, SlotRequirement, StartHost, TaskManagerGateway,
 };
-use millstream_graph::JobGraph;
-use millstream_protocol::job;
 use millstream_types::{AllocationId, HostId, JobStatus, TaskManagerId, Timestamp};
 
-use crate::config::{JobMasterConfig, SchedulingStrategy};
-use crate::execution_graph::ExecutionGraph;
+use crate::config::JobMasterConfig;
 use crate::history::History;
-use crate::hosts::Hosts;
+use crate::hosts::{self, Hosts};
 use crate::ids::IdSource;
+use crate::region::{self, Region, WaitsFor};
+use crate::settlement::{self, Settlement};
 use crate::slots::SlotPool;
+use crate::timer::{Owner, Timer, TimerKind};
 
-/// What happens to a job.
+/// An event of a job.
 #[expect(clippy::large_enum_variant, reason = "one at a time")]
 #[derive(Debug)]
 pub enum Event {
-    /// It shall run; the first event and only once.
+    /// The job shall run; the first event and only once.
     Start,
     /// News from other components.
     Gateway(JobMasterEvent),
@@ -55,7 +59,7 @@ pub enum Event {
     Timer(Timer),
 }
 
-/// What is to be done. Worker and coordinator host are reached through the same gateway.
+/// An instruction for the actor. Worker and coordinator host are reached through the same gateway.
 #[derive(Debug)]
 pub enum Action {
     /// Replace what the job asks the ResourceManager for.
@@ -76,59 +80,21 @@ pub enum Action {
     End,
 }
 
-/// A timer. One that was set in an earlier phase is ignored.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Timer {
-    /// What for.
-    pub kind: TimerKind,
-    /// When it was set; grows with every change of phase.
-    pub round: u64,
-}
-
-/// What a timer is for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum TimerKind {
-    /// Slots did not come.
-    SlotRequest,
-    /// Hosts did not get ready.
-    HostStart,
-    /// Nothing explained a broken exchange.
-    ExchangeHold,
-    /// Hosts had time for a sign of life.
-    Heartbeat,
-    /// Tasks did not stop.
-    Cancel,
-    /// The coordinator host did not discard what was not published.
-    Abort,
-    /// It is time to restart.
-    Restart,
-    /// The reason for the loss of a worker was not told in time.
-    Explanation,
-    /// It is time to show metrics.
-    Publish,
-}
-
-/// What a job waits for.
-#[expect(clippy::large_enum_variant, reason = "one per job")]
-#[derive(Debug)]
+/// The phase of a job.
+#[derive(Debug, Clone, Copy)]
 enum Phase {
     New,
-    WaitingForSlots,
-    StartingHosts,
-    Running {
-        /// A broken exchange, until what broke it is known.
-        held: Option<ExceptionEntry>,
-        /// A host that ended although its tasks had no need of it any more.
-        exited: Option<ExceptionEntry>,
-    },
+    /// The region gets its slots and hosts, and runs.
+    Running,
+    /// The results are being published.
     Committing,
-    CancellingTasks {
+    /// The region's tasks are being stopped.
+    Cancelling {
         then: Outcome,
     },
+    /// Unpublished output is being discarded.
     Aborting {
         then: Outcome,
-        /// Whether the coordinator host was started only for this.
-        fresh: bool,
     },
     StoppingHosts {
         then: Outcome,
@@ -137,7 +103,7 @@ enum Phase {
     Ended,
 }
 
-/// What follows the end of an attempt.
+/// The next step after the end of an attempt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Outcome {
     Finish,
@@ -146,7 +112,7 @@ enum Outcome {
     Restart { due: Timestamp },
 }
 
-/// What the outside has not seen yet.
+/// Changes that were not published yet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Unseen {
     Nothing,
@@ -154,7 +120,7 @@ enum Unseen {
     State,
 }
 
-/// Whether a job may go from one status to the other at once.
+/// True if a job may go from one status to the other at once.
 fn may_follow(from: JobStatus, to: JobStatus) -> bool {
     use JobStatus as S;
     match from {
@@ -171,40 +137,30 @@ fn may_follow(from: JobStatus, to: JobStatus) -> bool {
 /// The master of one job, as a decider.
 pub struct JobMaster {
     submission: JobSubmission,
-    /// The graph as hosts are told it.
-    graph_message: job::JobGraph,
     config: JobMasterConfig,
-    /// Why the job cannot even start.
+    /// The error in its settings that keeps the job from starting.
     refused: Option<FailureCause>,
-    scheduling: SchedulingStrategy,
-    coordinators: Arc<dyn TaskManagerGateway>,
-    ids: Box<dyn IdSource>,
+    region: Region,
+    hosts: Hosts,
+    settlement: Settlement,
 
     now: Timestamp,
     start_time: Timestamp,
     status: JobStatus,
     status_times: BTreeMap<JobStatus, Timestamp>,
     phase: Phase,
-    round: u64,
+    generation: u64,
     restarts: u32,
     /// Restarts that do not count, and since when the storage is away that they were for.
     uncounted: u32,
     outage_since: Option<Timestamp>,
     slots: SlotPool,
-    /// Why slots may never come; the ResourceManager says it once, whatever the phase.
+    /// The reason why slots may never come; the ResourceManager says it once, in any phase.
     shortage: Option<String>,
-    hosts: Hosts,
-    /// When the present interval for signs of life began.
-    signs_expected_since: Timestamp,
-    executions: ExecutionGraph,
     history: History,
     /// Workers that were lost, with the time until when the end of a failed job waits for the
     /// reason; none once that is known.
     losses: BTreeMap<TaskManagerId, Option<Timestamp>>,
-    /// Whether tasks of this attempt were deployed, so that output may have to be discarded.
-    may_have_output: bool,
-    /// How many `Settled` the coordinator host owes.
-    settles_due: u32,
 
     unseen: Unseen,
     published_at: Timestamp,
@@ -222,7 +178,7 @@ impl JobMaster {
         ids: Box<dyn IdSource>,
         now: Timestamp,
     ) -> Self {
-        let graph: &JobGraph = &submission.graph;
+        let graph = Arc::clone(&submission.graph);
         let (config, refused) = match cluster.for_job(&graph.settings.config) {
             Ok(config) => (config, None),
             Err(error) => {
@@ -231,31 +187,25 @@ impl JobMaster {
             }
         };
         Self {
-            graph_message: graph.into(),
-            scheduling: config.scheduling_of(graph),
-            slots: SlotPool::new(graph),
-            executions: ExecutionGraph::new(graph, now),
+            region: Region::new(&graph, &config, now),
+            hosts: Hosts::new(submission.clone(), &config, coordinators, ids, now),
+            settlement: Settlement::new(&graph, &config),
+            slots: SlotPool::new(&graph),
             history: History::new(config.exception_history_size),
             submission,
             config,
             refused,
-            coordinators,
-            ids,
             now,
             start_time: now,
             status: JobStatus::Initializing,
             status_times: BTreeMap::from([(JobStatus::Initializing, now)]),
             phase: Phase::New,
-            round: 0,
+            generation: 0,
             restarts: 0,
             uncounted: 0,
             outage_since: None,
             shortage: None,
-            hosts: Hosts::default(),
-            signs_expected_since: now,
             losses: BTreeMap::new(),
-            may_have_output: false,
-            settles_due: 0,
             unseen: Unseen::Nothing,
             published_at: now,
             publish_timer_set: false,
@@ -275,48 +225,96 @@ impl JobMaster {
         std::mem::take(&mut self.actions)
     }
 
-    fn on_news(&mut self, news: JobMasterEvent) {
-        match news {
-            JobMasterEvent::SlotsGranted(slots) => self.on_slots_granted(slots),
-            JobMasterEvent::NotEnoughSlots(sentence) => self.on_shortage(Some(sentence)),
-            JobMasterEvent::EnoughSlots => self.on_shortage(None),
-            JobMasterEvent::TaskManagerLost { task_manager, cause, explanation } => {
-                self.expect_explanation(&task_manager, explanation);
-                self.on_task_manager_lost(&task_manager, &cause);
-                self.end_if_explained();
+    fn on_timer(&mut self, Timer { owner, kind, generation }: Timer) {
+        match owner {
+            Owner::Region => self.tell_region(region::Event::Timer { kind, generation }),
+            Owner::Hosts => self.tell_hosts(hosts::Event::Heartbeat { generation }),
+            Owner::Settlement => {
+                self.tell_settlement(settlement::Event::Timer { kind, generation });
             }
-            JobMasterEvent::TaskManagerEnded { task_manager, reason } => {
-                self.on_task_manager_ended(&task_manager, &reason);
-            }
-            JobMasterEvent::HostMessage { host, message } => self.on_host_message(host, message),
-            JobMasterEvent::HostExited(exit) => self.on_host_exited(&exit),
-            JobMasterEvent::Cancel => self.on_cancel(),
+            Owner::Job if kind == TimerKind::Publish => self.publish_timer_set = false,
+            Owner::Job if generation != self.generation => {}
+            Owner::Job if kind == TimerKind::Restart => self.restart(),
+            Owner::Job => self.end_if_explained(),
         }
     }
 
-    fn on_timer(&mut self, timer: Timer) {
-        if timer.kind == TimerKind::Publish {
-            self.publish_timer_set = false;
+    fn start(&mut self) {
+        if !matches!(self.phase, Phase::New) {
             return;
         }
-        if timer.round != self.round {
+        self.set_status(JobStatus::Created);
+        if let Some(cause) = self.refused.take() {
+            self.history.add(self.entry(cause));
+            self.set_status(JobStatus::Failing);
+            self.cancel_tasks(Outcome::Fail);
             return;
         }
-        match timer.kind {
-            TimerKind::SlotRequest => self.on_slots_late(),
-            TimerKind::HostStart => self.on_hosts_late(),
-            TimerKind::ExchangeHold => self.on_exchange_unexplained(),
-            TimerKind::Heartbeat => self.on_heartbeat(),
-            TimerKind::Cancel => self.on_tasks_stuck(),
-            TimerKind::Abort => self.on_abort_late(),
-            TimerKind::Restart => self.restart(),
-            TimerKind::Explanation => self.end_if_explained(),
-            TimerKind::Publish => {}
+        self.schedule();
+    }
+
+    /// Begins an attempt.
+    fn schedule(&mut self) {
+        self.set_status(JobStatus::Running);
+        self.enter(Phase::Running);
+        self.tell_settlement(settlement::Event::Attempt);
+        self.tell_hosts(hosts::Event::Attempt(self.restarts));
+        self.actions.push(Action::DeclareSlots(self.slots.requirements()));
+        let slots = self.slots.assign();
+        self.tell_region(region::Event::Start(slots));
+    }
+
+    fn on_slots_granted(&mut self, granted: Vec<AllocatedSlot>) {
+        let surplus = match &self.phase {
+            // Declared nothing, or nothing any more: these crossed the withdrawal on the way.
+            Phase::New
+            | Phase::Ended
+            | Phase::Cancelling { then: Outcome::Finish | Outcome::Cancel | Outcome::Fail }
+            | Phase::Aborting { then: Outcome::Finish | Outcome::Cancel | Outcome::Fail }
+            | Phase::StoppingHosts { then: Outcome::Finish | Outcome::Cancel | Outcome::Fail } => {
+                granted.into_iter().map(|slot| slot.allocation).collect()
+            }
+            // After a loss, replacements are welcome before the next attempt starts.
+            Phase::Running
+            | Phase::Committing
+            | Phase::Cancelling { then: Outcome::Restart { .. } }
+            | Phase::Aborting { then: Outcome::Restart { .. } }
+            | Phase::StoppingHosts { then: Outcome::Restart { .. } }
+            | Phase::WaitingForRestart => self.slots.offer(granted),
+        };
+        if !surplus.is_empty() {
+            self.actions.push(Action::ReleaseSlots(surplus));
         }
+        if self.region.waits_for() == WaitsFor::Slots {
+            self.unseen = Unseen::State;
+            if let Some(slots) = self.slots.assign() {
+                self.tell_region(region::Event::Slots(slots));
+            }
+        }
+    }
+
+    fn on_shortage(&mut self, sentence: Option<String>) {
+        self.shortage = sentence;
+        self.unseen = Unseen::State;
+    }
+
+    fn on_slots_late(&mut self) {
+        let needed = self.slots.needed();
+        let mut message = format!(
+            "the job needs {needed} {} and got {} within {:?}",
+            if needed == 1 { "slot" } else { "slots" },
+            needed - self.slots.missing(),
+            self.config.slot_request_timeout
+        );
+        if let Some(sentence) = &self.shortage {
+            message = format!("{message}: {sentence}");
+        }
+        let entry = self.entry(FailureCause::new(CauseKind::NoSlots, message));
+        self.fail(entry);
     }
 
     fn enter(&mut self, phase: Phase) {
-        self.round += 1;
+        self.generation += 1;
         self.phase = phase;
         self.unseen = Unseen::State;
     }
@@ -329,7 +327,8 @@ impl JobMaster {
     }
 
     fn set_timer(&mut self, kind: TimerKind, after: Duration) {
-        self.actions.push(Action::SetTimer(Timer { kind, round: self.round }, after));
+        let timer = Timer { owner: Owner::Job, kind, generation: self.generation };
+        self.actions.push(Action::SetTimer(timer, after));
     }
 
     /// A failure that is seen now and is not one task's.
@@ -366,7 +365,7 @@ impl JobMaster {
             status_times: self.status_times.clone(),
             start_time: self.start_time,
             end_time: ended.then(|| self.status_times.get(&self.status).copied()).flatten(),
-            vertices: self.executions.details(),
+            vertices: self.region.executions().details(),
             exceptions: self.history.entries(),
             exceptions_truncated: self.history.is_truncated(),
             restarts: self.restarts,
@@ -376,33 +375,38 @@ impl JobMaster {
 
     fn waiting_for(&self) -> Option<String> {
         match &self.phase {
-            Phase::New | Phase::Running { .. } | Phase::Ended => None,
-            Phase::WaitingForSlots => {
-                let slots = format!("{} of {} slots", self.slots.missing(), self.slots.needed());
-                Some(match &self.shortage {
-                    Some(sentence) => format!("{slots}: {sentence}"),
-                    None => slots,
-                })
-            }
-            Phase::StartingHosts => {
-                let starting = self.hosts.iter().filter(|(_, host)| !host.is_ready()).count();
-                Some(format!("{starting} of {} processes to start", self.hosts.len()))
-            }
+            Phase::New | Phase::Ended => None,
+            Phase::Running | Phase::Cancelling { .. } => self.region_waits_for(),
             Phase::Committing => Some("its sinks to publish their results".to_owned()),
-            Phase::CancellingTasks { .. } => Some(match self.executions.active() {
-                1 => "one task to stop".to_owned(),
-                active => format!("{active} tasks to stop"),
-            }),
             Phase::Aborting { .. } => {
                 Some("its sinks to discard what they did not publish".to_owned())
             }
-            Phase::StoppingHosts { .. } => Some(match self.hosts.len() {
+            Phase::StoppingHosts { .. } => Some(match self.hosts.count() {
                 0 => "the reason why a TaskManager ended".to_owned(),
                 hosts => format!("{hosts} processes to end"),
             }),
             Phase::WaitingForRestart => {
                 Some(format!("its restart, {:?} after the failure", self.config.restart_delay))
             }
+        }
+    }
+
+    fn region_waits_for(&self) -> Option<String> {
+        match self.region.waits_for() {
+            WaitsFor::Nothing => None,
+            WaitsFor::Slots => {
+                let slots = format!("{} of {} slots", self.slots.missing(), self.slots.needed());
+                Some(match &self.shortage {
+                    Some(sentence) => format!("{slots}: {sentence}"),
+                    None => slots,
+                })
+            }
+            WaitsFor::Hosts => {
+                let (starting, all) = (self.hosts.count_not_ready(), self.hosts.count());
+                Some(format!("{starting} of {all} processes to start"))
+            }
+            WaitsFor::Tasks(1) => Some("one task to stop".to_owned()),
+            WaitsFor::Tasks(active) => Some(format!("{active} tasks to stop")),
         }
     }
 }

@@ -73,7 +73,7 @@ impl ArtifactInfo {
     }
 }
 
-/// Why a file is no artifact for this machine.
+/// The reason why a file is no artifact for this machine.
 #[derive(Debug, thiserror::Error)]
 pub enum ArtifactError {
     /// There is no such file.
@@ -111,9 +111,9 @@ pub enum ArtifactError {
          system or with cargo-zigbuild for glibc {workers}"
     )]
     NewerGlibc {
-        /// What the artifact asks for.
+        /// The version that the artifact asks for.
         needed: GlibcVersion,
-        /// What there is.
+        /// The version of the workers.
         workers: GlibcVersion,
     },
 }
@@ -300,7 +300,7 @@ fn segments(source: &impl Source, header: &Piece) -> Result<Vec<Segment>, Artifa
         .collect())
 }
 
-/// What the dynamic section says, addresses being those of the loaded program.
+/// The entries of the dynamic section, with addresses of the loaded program.
 #[derive(Default)]
 struct Dynamic {
     position_independent: bool,

@@ -1,4 +1,4 @@
-//! Why a host ended, in one sentence; pure.
+//! Reasons for the end of a host, in one sentence each; pure.
 //!
 //! Order of belief: what we did to the process, then what it said of itself in its last message,
 //! then what the signal, the exit code and the last lines of standard error tell.
@@ -11,26 +11,26 @@ use millstream_protocol::HOST_SOCKET_LOST;
 use millstream_protocol::host::Failure;
 use millstream_types::{ByteSize, CauseKind, FailureCause};
 
-/// What only user code can do: the engine's part of a host never closes its socket.
+/// The cause if user code closed the socket: the engine's part of a host never does.
 const CLOSED: &str =
     "user code closed the file descriptors of its process, its connection to the engine too";
 
-/// How a host ended.
+/// The end of a host.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HostExit {
     /// The exit code, unless a signal ended it.
     pub exit_code: Option<i32>,
     /// The signal that ended it.
     pub signal: Option<i32>,
-    /// Whether it was a program of ours: it has said hello.
+    /// True if it has said hello, so that it is a program of ours.
     pub said_hello: bool,
-    /// Why, in one sentence; also when it was asked to end.
+    /// The reason in one sentence; also when it was asked to end.
     pub cause: FailureCause,
     /// The last that it wrote to standard error, at most 8 KiB.
     pub stderr_tail: String,
 }
 
-/// Why we killed a host.
+/// The reason for killing a host.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum KillReason {
     /// It was told to stop and did not within this time (zero: it was killed at once).
@@ -41,7 +41,7 @@ pub(crate) enum KillReason {
     SilentStart(Duration),
     /// It speaks another version; the sentence says which.
     Mismatch(String),
-    /// What it sent is not the protocol.
+    /// Its messages do not follow the protocol.
     Malformed(String),
     /// It does not read what it is sent.
     NotReading(Duration),
@@ -189,7 +189,7 @@ impl ExitFacts<'_> {
         Some(FailureCause::new(CauseKind::Panic, sentence))
     }
 
-    /// What an allocator's last line says, in the unit of the limit.
+    /// The size in an allocator's last line, in the unit of the limit.
     fn asked_for(&self, line: &str) -> String {
         let number = line.split("memory allocation of ").nth(1).unwrap_or_default();
         let number = number.split(' ').next().and_then(|number| number.parse().ok());
@@ -207,7 +207,7 @@ impl ExitFacts<'_> {
     }
 }
 
-/// Why a program was killed that never said hello.
+/// The reason for killing a program that never said hello.
 pub(crate) fn silent_start(timeout: Duration) -> String {
     format!(
         "the program did not say hello within {timeout:?} and was killed: it is not a Millstream \

@@ -23,12 +23,13 @@ pub(crate) struct Limits {
     bytes: u32,
 }
 
-/// What a host said and nobody has taken yet: users' code says it, so it is kept short.
+/// Limits for unread messages from a host; small, because user code controls them.
 pub(crate) const FROM_HOST: Limits = Limits { messages: 1024, bytes: 8 << 20 };
-/// What a host has not read yet; over this it is stuck. Bursts of splits are not.
+/// Limits for messages that a host has not read; above them it counts as stuck. Bursts of splits
+/// fit.
 pub(crate) const TO_HOST: Limits = Limits { messages: 8192, bytes: 64 << 20 };
 
-/// What travels through a queue, with its share of the queue's bytes.
+/// A message in a queue, with its share of the queue's bytes.
 pub(crate) type Queued<T> = (T, OwnedSemaphorePermit);
 
 /// The byte limit of one queue.
@@ -57,12 +58,12 @@ impl ByteLimit {
     }
 }
 
-/// What was learnt from all that a host said.
+/// The facts learnt from a host's messages.
 #[derive(Debug, Default)]
 pub(crate) struct Heard {
     pub(crate) said_hello: bool,
     pub(crate) failure: Option<Failure>,
-    /// What the host did wrong, if reading ended for that.
+    /// The fault of the host, if reading ended for one.
     pub(crate) fault: Option<KillReason>,
 }
 

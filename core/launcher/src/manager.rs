@@ -20,9 +20,9 @@ use crate::{HostProcess, HostProcessEvent, HostSpec, ProcessUsage, lock};
 
 /// A host that is ready to be started.
 pub struct HostLaunch {
-    /// What to start.
+    /// The program to start.
     pub spec: HostSpec,
-    /// What it is told first.
+    /// The first message to it.
     pub first: ToHost,
     /// Held until the host has ended, such as the hold on its executable in a cache.
     pub lease: Box<dyn Any + Send>,
@@ -157,13 +157,13 @@ impl HostManager {
         let _ = self.hosts.count.subscribe().wait_for(|count| *count == 0).await;
     }
 
-    /// How many hosts run or are being prepared.
+    /// The number of hosts that run or are being prepared.
     #[must_use]
     pub fn count(&self) -> usize {
         *self.hosts.count.borrow()
     }
 
-    /// What all running hosts use together.
+    /// The memory and CPU time of all running hosts together.
     #[must_use]
     pub fn usage(&self) -> ProcessUsage {
         let processes: Vec<HostProcess> = lock(&self.hosts.entries)

@@ -1,4 +1,4 @@
-//! What a host writes to standard output and standard error, and the last of it.
+//! The standard output and standard error of a host, and their last lines.
 
 use std::collections::VecDeque;
 use std::fs::File;
@@ -16,7 +16,8 @@ use crate::{HostOutput, lock};
 
 /// So much of standard error becomes part of a cause.
 const TAIL_BYTES_MAX: usize = 8 << 10;
-/// How long the rest of the output may take once the process has ended: a terminal may be stopped.
+/// The time that the rest of the output may take after the process has ended: a terminal may be
+/// stopped.
 const REST_DEADLINE: Duration = Duration::from_secs(5);
 
 /// The reading ends of a host's standard output and standard error.
@@ -26,7 +27,7 @@ pub(crate) struct OutputPipes {
     pub(crate) stderr: PipeReader,
 }
 
-/// Where the last that a host wrote to standard error is found.
+/// The place of a host's output, where its last lines are found.
 #[derive(Debug)]
 pub(crate) enum Output {
     /// It goes to the terminal alone.
@@ -139,7 +140,7 @@ fn tail_of_file(path: &PathBuf, start: u64) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// What is in a pipe, without waiting for more.
+/// Reads the bytes that are in a pipe, without waiting for more.
 fn what_waits(mut pipe: PipeReader) -> io::Result<Vec<u8>> {
     let flags = rustix::fs::fcntl_getfl(pipe.as_fd())?;
     rustix::fs::fcntl_setfl(pipe.as_fd(), flags | OFlags::NONBLOCK)?;

@@ -1,4 +1,4 @@
-//! What `/proc` says of processes. Everything may vanish between two reads, so everything is an
+//! Facts on processes from `/proc`. Everything may vanish between two reads, so everything is an
 //! `Option`.
 
 use std::fs;
@@ -19,7 +19,7 @@ pub(crate) struct ProcessStat {
     pub(crate) cpu_ticks: u64,
 }
 
-/// What processes use.
+/// Memory and CPU time of processes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct ProcessUsage {
     /// Resident memory.
@@ -28,7 +28,7 @@ pub struct ProcessUsage {
     pub cpu_time: Duration,
 }
 
-/// What this process uses. CPU time holds that of all its ended hosts.
+/// The usage of this process. CPU time holds that of all its ended hosts.
 #[must_use]
 pub fn own_usage() -> ProcessUsage {
     usage(std::process::id())
@@ -58,7 +58,7 @@ pub fn machine_memory() -> (ByteSize, ByteSize) {
     (size("MemTotal:"), size("MemAvailable:"))
 }
 
-/// How many cores this process may use.
+/// The number of cores that this process may use.
 #[must_use]
 pub fn machine_cores() -> u32 {
     std::thread::available_parallelism()

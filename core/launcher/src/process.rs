@@ -27,12 +27,12 @@ use crate::{HostSpec, ProcessUsage};
 /// The kernel says "text file busy" while another fork still holds the freshly written file.
 const BUSY_RETRIES_MAX: u32 = 100;
 const BUSY_RETRY_INTERVAL: Duration = Duration::from_millis(20);
-/// How long a process may live on after it closed its socket: one that exits closes it just before.
+/// The time that a process may live after it closed its socket: one that exits closes it before.
 const CLOSED_GRACE: Duration = Duration::from_secs(1);
-/// How often an old kernel without process descriptors is asked.
+/// The time between two looks on an old kernel without process descriptors.
 const WAIT_INTERVAL: Duration = Duration::from_millis(20);
 
-/// What a host does.
+/// An event of a host.
 #[derive(Debug)]
 pub enum HostProcessEvent {
     /// It said something; its hello is not among it.
@@ -138,7 +138,7 @@ impl HostProcess {
         self.stop.send_replace(Some(grace));
     }
 
-    /// What the host uses: memory with all its children, CPU time of its own.
+    /// The host's usage: memory with all its children, CPU time of its own.
     #[must_use]
     pub fn usage(&self) -> ProcessUsage {
         self.control.usage()

@@ -11,7 +11,7 @@ use tokio::time::Instant;
 use crate::exit::silent_start;
 use crate::{HostEvents, HostExit, HostProcess, HostProcessEvent, HostSpec, inspect_artifact};
 
-/// What a program does next.
+/// The next step of a program.
 #[derive(Debug)]
 pub enum ProgramEvent {
     /// It called `execute`.
@@ -36,7 +36,7 @@ pub struct ProgramFailed {
 }
 
 impl ProgramFailed {
-    /// Why, without the program's name.
+    /// The reason, without the program's name.
     #[must_use]
     pub fn message(&self) -> &str {
         &self.message
@@ -128,7 +128,7 @@ impl Program {
         self.process.stop(Duration::ZERO);
     }
 
-    /// What it does next. Cancel-safe.
+    /// Waits for its next step. Cancel-safe.
     pub async fn next(&mut self) -> ProgramEvent {
         loop {
             let event = match self.deadline {

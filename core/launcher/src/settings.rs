@@ -1,4 +1,5 @@
-//! What a program is told when it plans: one reading of the options for the command line and REST.
+//! The settings that a program is told when it plans: one reading of the options for the command
+//! line and REST.
 
 use std::collections::BTreeMap;
 
@@ -6,12 +7,12 @@ use millstream_config::{ConfigError, Configuration, RuntimeMode, options};
 use millstream_graph::JobSettings;
 use millstream_types::MaxParallelism;
 
-/// What a user says about one run of a program, beside the configuration.
+/// The settings of one run of a program, beside the configuration.
 #[derive(Debug, Clone, Default)]
 pub struct RunRequest {
     /// The program's arguments.
     pub args: Vec<String>,
-    /// Which of the program's jobs, if it was said.
+    /// The job of the program, if one was named.
     pub entry: Option<String>,
     /// The parallelism, instead of `parallelism.default`.
     pub parallelism: Option<u32>,

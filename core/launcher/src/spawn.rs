@@ -18,7 +18,7 @@ use crate::output::OutputPipes;
 use crate::spec::HOST_MARK_VARIABLE;
 use crate::{HostEnvironment, HostOutput, HostSpec};
 
-/// Why a host was not started.
+/// The reason why a host was not started.
 #[derive(Debug, thiserror::Error)]
 pub enum SpawnError {
     /// The system refused to start the executable.
@@ -26,7 +26,7 @@ pub enum SpawnError {
     Execute {
         /// The executable.
         path: PathBuf,
-        /// What the system said, in words for the user.
+        /// The system's error, in words for the user.
         reason: String,
     },
     /// A log file or the temporary directory could not be made.
@@ -34,7 +34,7 @@ pub enum SpawnError {
     File {
         /// The file or directory.
         path: PathBuf,
-        /// What the system said.
+        /// The system's error.
         error: io::Error,
     },
     /// This process has no descriptor, thread or memory to spare.
@@ -58,15 +58,15 @@ pub(crate) fn execute_error(path: &Path, error: &io::Error) -> SpawnError {
     SpawnError::Execute { path: path.to_owned(), reason }
 }
 
-/// How much a host is to be preferred by the kernel when memory is short.
+/// The kernel's preference for killing hosts when memory is short.
 const OOM_SCORE_ADDED: i32 = 500;
 
-/// What the child's ends belong to live as long as the command.
+/// A command, and our ends of the child's descriptors; its own live as long as the command.
 pub(crate) struct Prepared {
     pub(crate) command: Command,
     /// Our end of the socket.
     pub(crate) socket: UnixStream,
-    /// Where to read what the child writes, if it is relayed.
+    /// The pipes to read the child's output from, if it is relayed.
     pub(crate) output: Option<OutputPipes>,
 }
 
@@ -109,7 +109,7 @@ fn append(path: &Path) -> Result<File, SpawnError> {
     file.map_err(|error| SpawnError::File { path: path.to_owned(), error })
 }
 
-/// What the child does to itself between fork and exec.
+/// Settings that the child applies to itself between fork and exec.
 fn confine(command: &mut Command, socket: OwnedFd, data_limit: Option<u64>) {
     let parent = Pid::from_raw(i32::try_from(std::process::id()).unwrap_or(0));
     let oom_score = raised_oom_score();

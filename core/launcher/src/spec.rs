@@ -1,4 +1,4 @@
-//! What to start and under which limits.
+//! The program to start, and its limits.
 
 use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
@@ -9,7 +9,7 @@ use millstream_types::{ByteSize, HostId};
 /// The environment variable that marks a host's process and everything that it starts.
 pub(crate) const HOST_MARK_VARIABLE: &str = "MILLSTREAM_HOST_ID";
 
-/// What a clean environment keeps of the parent's.
+/// The variables of the parent that a clean environment keeps.
 const KEPT_VARIABLES: [&str; 12] = [
     "PATH",
     "HOME",
@@ -26,7 +26,7 @@ const KEPT_VARIABLES: [&str; 12] = [
     "HADOOP_USER_NAME",
 ];
 
-/// What the process inherits of its parent's environment.
+/// The part of the parent's environment that the process inherits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum HostEnvironment {
     /// Only `PATH`, `HOME`, `USER`, `LANG`, `LC_ALL`, `TZ`, `RUST_BACKTRACE`, `LD_LIBRARY_PATH`,
@@ -37,7 +37,7 @@ pub enum HostEnvironment {
     Inherited,
 }
 
-/// Where standard output and standard error go.
+/// The destination of standard output and standard error.
 #[derive(Debug, Clone)]
 pub enum HostOutput {
     /// Appended to these files; they may be one and the same. The tail of standard error becomes
@@ -68,19 +68,19 @@ pub struct HostSpec {
     pub executable: PathBuf,
     /// Its arguments; artifacts take none, they learn everything from `Begin`.
     pub args: Vec<OsString>,
-    /// What it inherits.
+    /// The part of the environment that it inherits.
     pub environment: HostEnvironment,
     /// Variables that it gets beside.
     pub variables: Vec<(OsString, OsString)>,
     /// Created for it, its `TMPDIR`, removed with all contents when it has ended.
     pub temp_dir: Option<PathBuf>,
-    /// Where its output goes.
+    /// The destination of its output.
     pub output: HostOutput,
     /// Resident memory, of all its children too, above which it is killed.
     pub memory_limit: Option<ByteSize>,
-    /// How long it may take to say hello.
+    /// The time that it may take to say hello.
     pub start_timeout: Duration,
-    /// How long it may leave a message unread.
+    /// The time that it may leave a message unread.
     pub drain_timeout: Duration,
 }
 
@@ -110,7 +110,7 @@ impl HostSpec {
         Some(limit.saturating_add(limit / 4).saturating_add(256 << 20))
     }
 
-    /// What the process inherits when its environment is clean.
+    /// The variables that the process inherits when its environment is clean.
     pub(crate) fn kept_variables() -> impl Iterator<Item = (&'static OsStr, OsString)> {
         KEPT_VARIABLES
             .into_iter()

@@ -22,15 +22,15 @@ use crate::lock;
 use crate::proc_fs::{self, ProcessUsage};
 use crate::sweep::{self, Seen, Sweep};
 
-/// How often memory is looked at.
+/// The time between two looks at memory.
 const WATCH_INTERVAL: Duration = Duration::from_millis(50);
 /// Every so many looks descendants and orphans are looked for.
 const LOOKS_PER_SEARCH: u32 = 10;
-/// How often a sweep that has killed something looks again.
+/// The time until a sweep that has killed something looks again.
 const SWEEP_INTERVAL: Duration = Duration::from_millis(5);
-/// How long what was killed may take to go away.
+/// The time that killed processes may take to go away.
 const SWEEP_DEADLINE: Duration = Duration::from_secs(5);
-/// How often orphans that no host claims are looked at when nothing else is to do.
+/// The time between two looks at orphans that no host claims, when nothing else is to do.
 const ORPHAN_INTERVAL: Duration = Duration::from_secs(1);
 /// Each host has at most a handful of requests under way.
 const REQUESTS_MAX: usize = 4096;
@@ -70,7 +70,7 @@ impl HostControl {
     }
 }
 
-/// What is asked of the thread.
+/// A request to the thread.
 enum Request {
     Spawn {
         command: Box<Command>,

@@ -25,7 +25,7 @@ impl From<&ProcessStat> for Seen {
     }
 }
 
-/// Whether the process was started by the host, or by what the host started.
+/// True if the process was started by the host, or by a process that the host started.
 pub(crate) fn mark(pid: u32) -> Option<HostId> {
     proc_fs::variable(pid, HOST_MARK_VARIABLE)?.parse().ok()
 }
@@ -34,9 +34,9 @@ pub(crate) fn mark(pid: u32) -> Option<HostId> {
 #[derive(Debug)]
 pub(crate) struct Sweep {
     pub(crate) host: HostId,
-    /// When the host was started; nothing older can be its own.
+    /// The start time of the host; no older process can be its own.
     pub(crate) since: u64,
-    /// What is known to be of the host.
+    /// The processes that are known to be the host's.
     pub(crate) members: HashSet<Seen>,
 }
 

@@ -26,20 +26,20 @@ use tracing::{info, warn};
 use crate::slot_manager::{Action, Event, Obtainable, SlotManager};
 use crate::worker_fleet::{self, FleetConfig, WorkerFleet};
 
-/// How many events a JobMaster may leave unread.
+/// The number of events that a JobMaster may leave unread.
 const UNREAD_MAX: usize = 1024;
-/// How many losses of workers wait for the external manager's word.
+/// The number of lost workers that wait for the external manager's reason.
 const UNEXPLAINED_MAX: usize = 1024;
-/// How many messages may wait for the ResourceManager.
+/// The number of messages that may wait for the ResourceManager.
 const MESSAGES_MAX: usize = 1024;
-/// How often timeouts are looked at.
+/// The time between two looks at timeouts.
 const TICK: Duration = Duration::from_secs(1);
-/// How long a worker may take to answer whether it lives.
+/// The time that a worker may take to answer whether it lives.
 const LIFE_PATIENCE: Duration = Duration::from_secs(3);
 /// More slots than any real worker has; keeps a mad registration from eating the memory.
 const SLOTS_MAX: u32 = 4096;
 
-/// What the ResourceManager is told at its start.
+/// The settings of the ResourceManager.
 #[derive(Debug, Clone)]
 pub struct ResourceManagerConfig {
     /// The rules for workers that are started on demand.
@@ -57,7 +57,7 @@ impl ResourceManagerConfig {
     }
 }
 
-/// Why the ResourceManager ended by itself.
+/// The reason why the ResourceManager ended by itself.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ResourceManagerError {
     /// The driver cannot go on; the process should end.
@@ -219,9 +219,9 @@ struct Actor {
     driver: Box<dyn ResourceManagerDriver>,
     workers: BTreeMap<TaskManagerId, Worker>,
     jobs: BTreeMap<JobId, Job>,
-    /// Why the driver has no worker for us yet.
+    /// The reason why the driver has no worker yet.
     waits_for: Option<String>,
-    /// Who lost which workers without knowing why, the newest first.
+    /// The jobs that lost workers for an unknown reason, the newest first.
     unexplained: VecDeque<Unexplained>,
     to_self: mpsc::WeakSender<Message>,
 }

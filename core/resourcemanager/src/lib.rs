@@ -1,4 +1,4 @@
-//! Which workers exist, which slots they have, and which job each slot belongs to.
+//! Manages workers, their slots, and the job that each slot belongs to.
 //!
 //! JobMasters declare how many slots of which profile they need; the [`slot_manager`] matches them
 //! with the slots of registered workers, oldest job first. Where workers can be started on demand,

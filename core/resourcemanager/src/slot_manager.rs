@@ -21,7 +21,7 @@ use millstream_types::{AllocationId, JobId, ResourceProfile, SlotId, TaskManager
 #[cfg(test)]
 mod tests;
 
-/// What happened.
+/// An event of the SlotManager.
 #[derive(Debug, Clone)]
 pub enum Event {
     /// A job needs so many slots in all.
@@ -39,20 +39,20 @@ pub enum Event {
     Registered {
         /// The worker.
         worker: TaskManagerId,
-        /// How many slots it has.
+        /// The number of its slots.
         slots: u32,
-        /// What each of them offers.
+        /// The profile of each slot.
         profile: ResourceProfile,
     },
     /// A worker will be taken away: its free slots are not granted any more.
     Draining(TaskManagerId),
-    /// Why workers that can be obtained do not come, or that nothing is known to be wrong.
+    /// The reason why obtainable workers do not come; none if nothing is known to be wrong.
     Trouble(Option<String>),
     /// A worker is gone with its slots.
     Lost {
         /// The worker.
         worker: TaskManagerId,
-        /// Why.
+        /// The reason.
         cause: FailureCause,
     },
 }
@@ -64,11 +64,11 @@ pub struct Grant {
     pub allocation: AllocationId,
     /// The slot.
     pub slot: SlotId,
-    /// What it offers.
+    /// Its profile.
     pub profile: ResourceProfile,
 }
 
-/// What is to be done.
+/// An instruction for the actor.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Action {
     /// Tell a job of its new slots.
@@ -84,7 +84,7 @@ pub enum Action {
         job: JobId,
         /// The worker.
         worker: TaskManagerId,
-        /// Why.
+        /// The reason.
         cause: FailureCause,
     },
     /// Tell a job that the cluster is too small for it.
@@ -110,12 +110,12 @@ struct Worker {
     draining: bool,
 }
 
-/// What can be started on demand.
+/// The workers that can be started on demand.
 #[derive(Debug, Clone, Copy)]
 pub struct Obtainable {
     /// The kind of worker.
     pub kind: WorkerRequest,
-    /// How many slots all workers together may have.
+    /// The number of slots that all workers together may have.
     pub slots_max: u32,
 }
 
@@ -124,7 +124,7 @@ struct Job {
     /// Its place in the queue.
     order: u64,
     requirements: Vec<SlotRequirement>,
-    /// What it was last told, while the cluster is too small for it.
+    /// The sentence that it was last told, while the cluster is too small for it.
     told: Option<String>,
 }
 
@@ -137,7 +137,7 @@ pub struct SlotManager {
     obtainable: Option<Obtainable>,
     next_order: u64,
     next_allocation: u128,
-    /// Why workers do not come.
+    /// The reason why workers do not come.
     trouble: Option<String>,
 }
 
@@ -156,7 +156,7 @@ impl SlotManager {
         }
     }
 
-    /// What it was told last about workers that do not come.
+    /// The sentence that it was told last about workers that do not come.
     #[must_use]
     pub fn trouble(&self) -> Option<&str> {
         self.trouble.as_deref()
@@ -200,13 +200,13 @@ impl SlotManager {
         actions
     }
 
-    /// Whether the job needs or holds anything.
+    /// True if the job needs or holds slots.
     #[must_use]
     pub fn knows(&self, job: JobId) -> bool {
         self.jobs.contains_key(&job)
     }
 
-    /// Which slots of a worker belong to which job.
+    /// The slots of a worker that belong to jobs, each with its job.
     #[must_use]
     pub fn allocated(&self, worker: &TaskManagerId) -> Vec<(u32, JobId)> {
         let slots = self.workers.get(worker).map_or(&[][..], |worker| &worker.slots);
@@ -216,7 +216,7 @@ impl SlotManager {
             .collect()
     }
 
-    /// How many more workers of the obtainable kind would serve all jobs that wait for slots.
+    /// The number of further workers that would serve all jobs that wait for slots.
     #[must_use]
     pub fn workers_missing(&self) -> u32 {
         let Some(Obtainable { kind, .. }) = self.obtainable else { return 0 };
@@ -339,7 +339,7 @@ impl SlotManager {
         state.told = too_small;
     }
 
-    /// Why all slots together, and all workers that can be obtained, cannot serve this.
+    /// The reason why all slots together, and all obtainable workers, cannot serve this.
     fn too_small_for(&self, requirements: &[SlotRequirement]) -> Option<String> {
         let needed = count_all(requirements);
         if let Some(Obtainable { kind, slots_max }) = self.obtainable {
@@ -376,7 +376,7 @@ impl SlotManager {
         })
     }
 
-    /// What of `requirements` the job's own slots do not serve.
+    /// The part of `requirements` that the job's own slots do not serve.
     fn missing(&self, job: JobId, requirements: &[SlotRequirement]) -> Vec<SlotRequirement> {
         let mut held = self.slots(|_, slot| slot.owner.is_some_and(|(owner, _)| owner == job));
         let mut missing = Vec::new();

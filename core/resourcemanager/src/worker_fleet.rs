@@ -17,15 +17,15 @@ use std::time::{Duration, Instant};
 use millstream_rm_driver::{RequestId, WorkerRequest};
 use millstream_types::TaskManagerId;
 
-/// How many ended workers are remembered: a node that comes back may have so many.
+/// The number of ended workers that are remembered: a node that comes back may have so many.
 const ENDED_MAX: usize = 1000;
 
 /// The failure rate is per this time.
 const RATE_INTERVAL: Duration = Duration::from_secs(60);
-/// How long a worker whose connection broke may take to come back.
+/// The time that a worker whose connection broke may take to come back.
 const LOST_GRACE: Duration = Duration::from_secs(10);
 
-/// What is to be done.
+/// An instruction for the actor.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Action {
     /// Request a worker, and say so by [`WorkerFleet::on_requested`].
@@ -39,21 +39,21 @@ pub enum Action {
 /// The rules of a fleet.
 #[derive(Debug, Clone)]
 pub struct FleetConfig {
-    /// How long a started worker may take to register
+    /// The time that a started worker may take to register
     /// (`resourcemanager.taskmanager-registration.timeout`).
     pub registration_timeout: Duration,
-    /// How many starts may fail in a minute before requests pause
+    /// The number of starts that may fail in a minute before requests pause
     /// (`resourcemanager.start-worker.max-failure-rate`).
     pub start_failures_max: f64,
-    /// How long requests pause then (`resourcemanager.start-worker.retry-interval`).
+    /// The length of that pause (`resourcemanager.start-worker.retry-interval`).
     pub start_retry_interval: Duration,
-    /// How long a worker may be idle (`resourcemanager.taskmanager-timeout`).
+    /// The time that a worker may be idle (`resourcemanager.taskmanager-timeout`).
     pub idle_timeout: Duration,
-    /// How many slots there are at least (`slotmanager.number-of-slots.min`).
+    /// The least number of slots (`slotmanager.number-of-slots.min`).
     pub slots_min: u32,
-    /// How many slots there are at most (`slotmanager.number-of-slots.max`).
+    /// The most slots (`slotmanager.number-of-slots.max`).
     pub slots_max: u32,
-    /// How many workers there are beyond what is needed, for quick recovery
+    /// The number of workers beyond those needed, for quick recovery
     /// (`slotmanager.redundant-taskmanager-num`).
     pub redundant: u32,
 }
@@ -89,10 +89,10 @@ pub struct WorkerFleet {
     lost: BTreeMap<TaskManagerId, Instant>,
     /// Ended or released ones, the newest of them: they may not come back.
     ended: VecDeque<TaskManagerId>,
-    /// When starts failed within the last minute.
+    /// The times of failed starts within the last minute.
     failures: VecDeque<Instant>,
     paused_until: Option<Instant>,
-    /// How many starts failed since a worker registered last, and why the last of them did.
+    /// The number of starts that failed since the last registration, and the last one's reason.
     failed_in_a_row: Option<(u32, String)>,
 }
 
@@ -115,7 +115,7 @@ impl WorkerFleet {
         }
     }
 
-    /// Why no worker comes, if the last start failed.
+    /// The reason why no worker comes, if the last start failed.
     #[must_use]
     pub fn trouble(&self) -> Option<String> {
         let (count, reason) = self.failed_in_a_row.as_ref()?;
@@ -178,7 +178,7 @@ impl WorkerFleet {
         self.remember_end(id);
     }
 
-    /// Whether a worker has ended, or was released: then a process that still says to be it is one
+    /// True if a worker has ended, or was released: then a process that still says to be it is one
     /// that the external manager could not end.
     #[must_use]
     pub fn has_ended(&self, id: &TaskManagerId) -> bool {
@@ -247,7 +247,7 @@ impl WorkerFleet {
         actions
     }
 
-    /// How many workers should be coming.
+    /// The number of workers that should be coming.
     fn wanted(&self, missing: usize) -> usize {
         let slots = self.kind.slots.max(1);
         let least = self.config.slots_min.div_ceil(slots) as usize;

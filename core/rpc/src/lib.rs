@@ -17,6 +17,7 @@
 
 mod client;
 mod convert;
+mod courier;
 mod incoming;
 mod remote;
 mod server;

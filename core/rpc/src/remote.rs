@@ -15,6 +15,7 @@ use millstream_types::{ArtifactHash, HostId, LeaderEpoch, TaskManagerId};
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
+use crate::courier::Courier;
 use crate::{convert, lock};
 
 /// So many commands may wait for one worker; more count as a lost connection.
@@ -34,7 +35,8 @@ pub(crate) struct WorkerLink {
     id: TaskManagerId,
     epoch: LeaderEpoch,
     commands: mpsc::Sender<ToTaskManager>,
-    owners: Mutex<HashMap<HostId, Arc<dyn JobMasterGateway>>>,
+    /// The way to each host's JobMaster; hosts of one share a courier.
+    couriers: Mutex<HashMap<HostId, Arc<Courier>>>,
     requests: Mutex<HashMap<u64, oneshot::Sender<FileAnswer>>>,
     next_request: AtomicU64,
     /// Cancelled when the connection is over, or shall be.
@@ -61,7 +63,7 @@ impl WorkerLink {
             id,
             epoch,
             commands,
-            owners: Mutex::default(),
+            couriers: Mutex::default(),
             requests: Mutex::default(),
             next_request: AtomicU64::new(1),
             closed,
@@ -89,12 +91,28 @@ impl WorkerLink {
         })
     }
 
-    pub(crate) fn owner(&self, host: HostId) -> Option<Arc<dyn JobMasterGateway>> {
-        lock(&self.owners).get(&host).cloned()
+    fn add_courier(&self, host: HostId, owner: Arc<dyn JobMasterGateway>) {
+        let mut couriers = lock(&self.couriers);
+        let known = couriers.values().find(|courier| courier.is_to(&owner)).cloned();
+        couriers.insert(host, known.unwrap_or_else(|| Arc::new(Courier::start(owner))));
     }
 
-    pub(crate) fn remove_owner(&self, host: HostId) -> Option<Arc<dyn JobMasterGateway>> {
-        lock(&self.owners).remove(&host)
+    /// The way to the JobMaster of a host.
+    pub(crate) fn courier(&self, host: HostId) -> Option<Arc<Courier>> {
+        lock(&self.couriers).get(&host).cloned()
+    }
+
+    /// The same, of a host that has ended.
+    pub(crate) fn remove_courier(&self, host: HostId) -> Option<Arc<Courier>> {
+        lock(&self.couriers).remove(&host)
+    }
+
+    /// Ends a host; after so long, by force.
+    pub(crate) fn stop_host(&self, host: HostId, grace: Duration) -> Result<(), TaskManagerGone> {
+        self.send(to_task_manager::Message::StopHost(cluster::StopHost {
+            host_id: host.as_bytes().to_vec(),
+            grace_ms: u64::try_from(grace.as_millis()).unwrap_or(u64::MAX),
+        }))
     }
 
     pub(crate) fn answer(&self, request: u64, answer: FileAnswer) {
@@ -107,7 +125,7 @@ impl WorkerLink {
     /// Ends the connection and forgets everyone who waits for something from it.
     pub(crate) fn close(&self) {
         self.closed.cancel();
-        lock(&self.owners).clear();
+        lock(&self.couriers).clear();
         lock(&self.requests).clear();
     }
 
@@ -154,9 +172,9 @@ impl TaskManagerGateway for RemoteTaskManager {
         start: StartHost,
     ) -> Result<(), TaskManagerGone> {
         let host = start.host;
-        lock(&self.link.owners).insert(host, owner);
+        self.link.add_courier(host, owner);
         let message = to_task_manager::Message::StartHost(convert::start_host(start));
-        self.link.send(message).inspect_err(|_| drop(self.link.remove_owner(host)))
+        self.link.send(message).inspect_err(|_| drop(self.link.remove_courier(host)))
     }
 
     fn command(&self, command: HostCommand) -> Result<(), TaskManagerGone> {
@@ -167,10 +185,7 @@ impl TaskManagerGateway for RemoteTaskManager {
     }
 
     fn stop_host(&self, host: HostId, grace: Duration) -> Result<(), TaskManagerGone> {
-        self.link.send(to_task_manager::Message::StopHost(cluster::StopHost {
-            host_id: host.as_bytes().to_vec(),
-            grace_ms: u64::try_from(grace.as_millis()).unwrap_or(u64::MAX),
-        }))
+        self.link.stop_host(host, grace)
     }
 
     fn release_artifact(&self, artifact: ArtifactHash) -> Result<(), TaskManagerGone> {

@@ -6,9 +6,7 @@ use std::time::Duration;
 
 use futures::stream::BoxStream;
 use futures::{StreamExt, stream};
-use millstream_gateway::{
-    CauseKind, FailureCause, JobMasterEvent, ResourceManagerGateway, TaskManagerGateway,
-};
+use millstream_gateway::{CauseKind, FailureCause, ResourceManagerGateway, TaskManagerGateway};
 use millstream_protocol::cluster::{
     self, FromTaskManager, ToTaskManager, from_task_manager, to_task_manager,
 };
@@ -228,18 +226,20 @@ impl Session {
             Some(Message::HostMessage(cluster::HostMessage { host_id, message })) => {
                 let host = HostId::try_from(host_id.as_slice());
                 let host = host.map_err(|_| "it sent a host's name that is none")?;
-                if let (Some(owner), Some(message)) = (link.owner(host), message) {
-                    // A job that has ended has stopped its hosts.
-                    let _ = owner.post(JobMasterEvent::HostMessage { host, message }).await;
+                if let (Some(courier), Some(message)) = (link.courier(host), message)
+                    && courier.message(host, message).is_err()
+                {
+                    tracing::warn!(worker = %link.id(), %host, "host says too much for its job");
+                    // A connection that is gone ends its hosts.
+                    let _ = link.stop_host(host, Duration::ZERO);
                 }
                 Ok(())
             }
             Some(Message::HostExited(exited)) => {
                 let host = HostId::try_from(exited.host_id.as_slice());
                 let host = host.map_err(|_| "it sent a host's name that is none")?;
-                if let Some(owner) = link.remove_owner(host) {
-                    let exit = convert::host_exit(host, exited);
-                    let _ = owner.post(JobMasterEvent::HostExited(exit)).await;
+                if let Some(courier) = link.remove_courier(host) {
+                    courier.exited(convert::host_exit(host, exited));
                 }
                 Ok(())
             }

@@ -136,6 +136,23 @@ async fn one_host_dies_and_its_neighbour_does_not_notice() {
 }
 
 #[tokio::test]
+async fn a_job_that_does_not_listen_holds_up_no_other() {
+    let mut master = Master::start(1).await;
+    let artifact = master.add(&script("serve"));
+    let worker = Worker::start(&master.address);
+    let gateway = master.registered().await;
+    gateway.start_host(Arc::new(harness::DeafJobMaster), start(4, artifact, &[0])).unwrap();
+    // Its first message is on its way to a JobMaster that takes none.
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    let (owner, mut events) = job_master();
+    let neighbour = start(5, artifact, &[1]);
+    gateway.start_host(owner, neighbour.clone()).unwrap();
+    let ready = tokio::time::timeout(Duration::from_secs(20), message(&mut events)).await;
+    assert_eq!(ready.expect("the other job hears its host").0, neighbour.host);
+    drop(worker);
+}
+
+#[tokio::test]
 async fn artifacts_that_do_not_come_are_the_cause() {
     let mut master = Master::start(1).await;
     let good = master.add(&script("serve"));

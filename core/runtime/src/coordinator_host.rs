@@ -1,7 +1,12 @@
 //! A job's coordinators in one process: split enumerators and sink committers.
+//!
+//! Each has a thread of its own, so that one that takes its time (a search for splits on a slow
+//! storage) holds up none of the others, and not the answer to a commit or an abort: that is the
+//! word of the committers alone.
 
 use std::collections::BTreeMap;
-use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use millstream_api::{CommitterInfo, OperatorCoordinator, Program, Replies, Result, error};
@@ -13,31 +18,73 @@ use millstream_types::{JobId, OperatorId};
 use crate::failure::{self, guard};
 use crate::link::{Outbox, ToControl};
 
-/// A coordinator and its operator's name, which every failure of it carries.
-struct Named {
-    name: String,
-    coordinator: Box<dyn OperatorCoordinator>,
+/// How many messages of its tasks a coordinator may leave unread. Each subtask has one at a time.
+const UNREAD_MAX: usize = 16_384;
+
+/// How long the end of the host waits for coordinators that are at work; after that they end with
+/// the process.
+const END_PATIENCE: Duration = Duration::from_millis(200);
+
+/// What a coordinator's thread is told.
+enum Request {
+    /// A subtask said something.
+    Event(OperatorEvent),
+    /// The results are to be published or discarded.
+    Settle(Settle, Arc<Settling>),
 }
 
-impl Named {
-    /// Runs user code of the coordinator.
-    fn guard<R>(
-        &mut self,
-        run: impl FnOnce(&mut dyn OperatorCoordinator) -> Result<R>,
-    ) -> Result<R, Failure> {
-        guard(|| run(self.coordinator.as_mut())).map_err(|failure| of_operator(failure, &self.name))
+#[derive(Debug, Clone, Copy)]
+enum Settle {
+    Commit,
+    Abort,
+}
+
+/// One commit or abort, as long as committers are at it: the last of them answers for all.
+struct Settling {
+    outbox: Outbox,
+    /// How many have not settled yet, and the first failure.
+    state: Mutex<(usize, Option<Failure>)>,
+}
+
+impl Settling {
+    fn settled(&self, result: Result<(), Failure>) {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        state.0 = state.0.saturating_sub(1);
+        if let Err(failure) = result {
+            state.1.get_or_insert(failure);
+        }
+        if state.0 == 0 {
+            let failure = state.1.take();
+            self.outbox.send(from_host::Message::Settled(Settled { failure }));
+        }
     }
 }
 
+/// How the control thread reaches a coordinator.
+struct Handle {
+    name: String,
+    /// Whether it publishes or discards results.
+    settles: bool,
+    requests: SyncSender<Request>,
+}
+
+/// Says [`ToControl::CoordinatorFailed`].
+pub type OnFailure = Arc<dyn Fn(Failure) + Send + Sync>;
+
 /// One job's coordinators.
 pub struct CoordinatorHost {
-    coordinators: BTreeMap<OperatorId, Named>,
+    coordinators: BTreeMap<OperatorId, Handle>,
     outbox: Outbox,
-    next_tick: Option<Instant>,
+    /// Given to each thread; closed once all of them have ended.
+    running: Option<SyncSender<()>>,
+    ended: Receiver<()>,
+    on_failure: OnFailure,
 }
 
 impl CoordinatorHost {
-    /// Builds and opens the coordinators and says that the host is ready.
+    /// Builds and opens the coordinators and says that the host is ready. `on_failure` is called on
+    /// the thread of a coordinator that has failed, and says so to what [`CoordinatorHost::run`]
+    /// reads.
     ///
     /// # Errors
     /// A coordinator could not be built or opened: what failed, in one sentence.
@@ -46,10 +93,11 @@ impl CoordinatorHost {
         attempt: u32,
         program: &Program,
         graph: &JobGraph,
+        on_failure: OnFailure,
         outbox: Outbox,
     ) -> Result<Self, Failure> {
         failure::install_panic_hook();
-        let mut coordinators = BTreeMap::new();
+        let mut host = Self::empty(on_failure, outbox);
         let operators = graph.vertices.iter().flat_map(|vertex| &vertex.operators);
         for operator in operators.filter(|operator| operator.coordinated) {
             let info = CommitterInfo { job, operator: operator.id, attempt };
@@ -64,13 +112,48 @@ impl CoordinatorHost {
                 coordinator.open()?;
                 Ok(coordinator)
             });
-            let name = described(operator);
-            let coordinator = built.map_err(|failure| of_operator(failure, &name))?;
-            coordinators.insert(operator.id, Named { name, coordinator });
+            let coordinator =
+                built.map_err(|failure| of_operator(failure, &described(operator)))?;
+            host.add(operator, coordinator)?;
         }
         set_waiting(Waiting::Running);
-        outbox.send(from_host::Message::Ready(Ready::default()));
-        Ok(Self { coordinators, outbox, next_tick: None })
+        host.outbox.send(from_host::Message::Ready(Ready::default()));
+        Ok(host)
+    }
+
+    fn empty(on_failure: OnFailure, outbox: Outbox) -> Self {
+        let (running, ended) = sync_channel(0);
+        Self { coordinators: BTreeMap::new(), outbox, running: Some(running), ended, on_failure }
+    }
+
+    /// Starts a coordinator's thread.
+    fn add(
+        &mut self,
+        operator: &ChainedOperator,
+        coordinator: Box<dyn OperatorCoordinator>,
+    ) -> Result<(), Failure> {
+        let name = described(operator);
+        let (requests, received) = sync_channel(UNREAD_MAX);
+        let thread = Coordinator {
+            operator: operator.id,
+            name: name.clone(),
+            coordinator,
+            outbox: self.outbox.clone(),
+            next_tick: None,
+        };
+        let (on_failure, running) = (Arc::clone(&self.on_failure), self.running.clone());
+        let run = move || {
+            if let Err(failure) = thread.run(&received) {
+                on_failure(failure);
+            }
+            drop(running);
+        };
+        let spawned = std::thread::Builder::new().name("coordinator".to_owned()).spawn(run);
+        let no_thread = |error| failure::of_kind("start", format!("{name}: no thread: {error}"));
+        spawned.map_err(no_thread)?;
+        let settles = !operator.source;
+        self.coordinators.insert(operator.id, Handle { name, settles, requests });
+        Ok(())
     }
 
     /// Does what the parent says until it says stop or is gone.
@@ -78,16 +161,21 @@ impl CoordinatorHost {
     /// # Errors
     /// A coordinator failed: the job does.
     pub fn run(mut self, control: &Receiver<ToControl>) -> Result<(), Failure> {
+        let result = self.listen(control);
+        // Threads end when nothing more can come.
+        self.coordinators.clear();
+        self.running = None;
+        let _ = self.ended.recv_timeout(END_PATIENCE);
+        result
+    }
+
+    fn listen(&self, control: &Receiver<ToControl>) -> Result<(), Failure> {
         loop {
-            self.tick()?;
-            let wait = self.next_tick.map_or(Duration::from_secs(3600), |next| {
-                next.saturating_duration_since(Instant::now())
-            });
-            match control.recv_timeout(wait) {
+            match control.recv() {
                 Ok(ToControl::Parent(parent)) => match parent.message {
-                    Some(to_host::Message::OperatorEvent(event)) => self.on_event(&event)?,
-                    Some(to_host::Message::Commit(_)) => self.settle(|it| it.commit()),
-                    Some(to_host::Message::Abort(_)) => self.settle(|it| it.abort()),
+                    Some(to_host::Message::OperatorEvent(event)) => self.on_event(event)?,
+                    Some(to_host::Message::Commit(_)) => self.settle(Settle::Commit)?,
+                    Some(to_host::Message::Abort(_)) => self.settle(Settle::Abort)?,
                     Some(to_host::Message::Shutdown(_)) => return Ok(()),
                     Some(
                         to_host::Message::Begin(_)
@@ -97,8 +185,80 @@ impl CoordinatorHost {
                     )
                     | None => {}
                 },
-                Ok(ToControl::ParentGone) | Err(RecvTimeoutError::Disconnected) => return Ok(()),
-                Ok(ToControl::Task(_)) | Err(RecvTimeoutError::Timeout) => {}
+                Ok(ToControl::CoordinatorFailed(failure)) => return Err(*failure),
+                Ok(ToControl::ParentGone) | Err(_) => return Ok(()),
+                Ok(ToControl::Task(_)) => {}
+            }
+        }
+    }
+
+    fn on_event(&self, event: OperatorEvent) -> Result<(), Failure> {
+        let Ok(operator) = OperatorId::try_from(event.operator_id.as_slice()) else {
+            return Ok(());
+        };
+        match self.coordinators.get(&operator) {
+            Some(coordinator) => coordinator.tell(Request::Event(event)),
+            None => guard(|| Err(error!("operator {operator} has no coordinator"))),
+        }
+    }
+
+    fn settle(&self, settle: Settle) -> Result<(), Failure> {
+        let committers: Vec<&Handle> = self.coordinators.values().filter(|it| it.settles).collect();
+        let state = Mutex::new((committers.len(), None));
+        let settling = Arc::new(Settling { outbox: self.outbox.clone(), state });
+        if committers.is_empty() {
+            settling.settled(Ok(()));
+        }
+        let settle = |it: &Handle| it.tell(Request::Settle(settle, Arc::clone(&settling)));
+        committers.into_iter().try_for_each(settle)
+    }
+}
+
+impl Handle {
+    fn tell(&self, request: Request) -> Result<(), Failure> {
+        match self.requests.try_send(request) {
+            // One that has failed has said so.
+            Ok(()) | Err(TrySendError::Disconnected(_)) => Ok(()),
+            Err(TrySendError::Full(_)) => {
+                let message = format!(
+                    "its coordinator has left {UNREAD_MAX} messages of its tasks unread: see what \
+                     it waits for in discover(), next_split() or commit()"
+                );
+                Err(of_operator(failure::of_kind("stuck", message), &self.name))
+            }
+        }
+    }
+}
+
+/// A coordinator on its thread.
+struct Coordinator {
+    operator: OperatorId,
+    /// The operator's name, which every failure carries.
+    name: String,
+    coordinator: Box<dyn OperatorCoordinator>,
+    outbox: Outbox,
+    next_tick: Option<Instant>,
+}
+
+impl Coordinator {
+    /// Does what it is told until nothing more can come.
+    fn run(mut self, requests: &Receiver<Request>) -> Result<(), Failure> {
+        loop {
+            self.tick()?;
+            let request = match self.next_tick {
+                None => requests.recv().map_err(|_| RecvTimeoutError::Disconnected),
+                Some(next) => requests.recv_timeout(next.saturating_duration_since(Instant::now())),
+            };
+            match request {
+                Ok(Request::Event(event)) => self.on_event(&event)?,
+                Ok(Request::Settle(settle, settling)) => {
+                    settling.settled(self.guard(|it| match settle {
+                        Settle::Commit => it.commit(),
+                        Settle::Abort => it.abort(),
+                    }));
+                }
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => return Ok(()),
             }
         }
     }
@@ -108,56 +268,38 @@ impl CoordinatorHost {
         if self.next_tick.is_none_or(|next| now < next) {
             return Ok(());
         }
-        let mut next_tick = None;
-        for (operator, coordinator) in &mut self.coordinators {
-            let mut replies = Replies::new();
-            let next: Option<Instant> = coordinator.guard(|it| it.tick(now, &mut replies))?;
-            next_tick = match (next_tick, next) {
-                (Some(left), Some(right)) => Some(std::cmp::min::<Instant>(left, right)),
-                (one, other) => one.or(other),
-            };
-            send(&self.outbox, *operator, replies);
-        }
-        self.next_tick = next_tick;
+        let mut replies = Replies::new();
+        self.next_tick = self.guard(|it| it.tick(now, &mut replies))?;
+        self.send(replies);
         Ok(())
     }
 
     fn on_event(&mut self, event: &OperatorEvent) -> Result<(), Failure> {
-        let Ok(operator) = OperatorId::try_from(event.operator_id.as_slice()) else {
-            return Ok(());
-        };
         let mut replies = Replies::new();
-        match self.coordinators.get_mut(&operator) {
-            Some(coordinator) => {
-                coordinator.guard(|it| it.on_event(event.subtask, &event.payload, &mut replies))?
-            }
-            None => guard(|| Err(error!("operator {operator} has no coordinator")))?,
-        }
-        send(&self.outbox, operator, replies);
+        self.guard(|it| it.on_event(event.subtask, &event.payload, &mut replies))?;
+        self.send(replies);
         // The first reader that asks starts the search for splits; one that is started only to
         // discard never searches.
         self.next_tick.get_or_insert_with(Instant::now);
         Ok(())
     }
 
-    fn settle(
+    /// Runs user code of the coordinator.
+    fn guard<R>(
         &mut self,
-        mut settle: impl FnMut(&mut dyn OperatorCoordinator) -> millstream_api::Result<()>,
-    ) {
-        let settled = self.coordinators.values_mut().map(|it| it.guard(&mut settle));
-        let failures = settled.filter_map(Result::err).collect();
-        let failure: Option<Failure> = Vec::into_iter(failures).next();
-        self.outbox.send(from_host::Message::Settled(Settled { failure }));
+        run: impl FnOnce(&mut dyn OperatorCoordinator) -> Result<R>,
+    ) -> Result<R, Failure> {
+        guard(|| run(self.coordinator.as_mut())).map_err(|failure| of_operator(failure, &self.name))
     }
-}
 
-fn send(outbox: &Outbox, operator: OperatorId, replies: Replies) {
-    for (subtask, payload) in replies {
-        outbox.send(from_host::Message::OperatorEvent(OperatorEvent {
-            operator_id: operator.as_bytes().to_vec(),
-            subtask,
-            payload,
-        }));
+    fn send(&self, replies: Replies) {
+        for (subtask, payload) in replies {
+            self.outbox.send(from_host::Message::OperatorEvent(OperatorEvent {
+                operator_id: self.operator.as_bytes().to_vec(),
+                subtask,
+                payload,
+            }));
+        }
     }
 }
 
@@ -177,6 +319,7 @@ fn of_operator(failure: Failure, operator: &str) -> Failure {
 #[cfg(test)]
 mod tests {
     use millstream_graph::NodeId;
+    use millstream_protocol::host::{Abort, Commit, Shutdown, ToHost};
 
     use super::*;
 
@@ -193,7 +336,7 @@ mod tests {
         }
 
         fn tick(&mut self, _: Instant, _: &mut Replies) -> Result<Option<Instant>> {
-            panic!("no luck")
+            Ok(None)
         }
 
         fn commit(&mut self) -> Result<()> {
@@ -205,35 +348,152 @@ mod tests {
         }
     }
 
-    #[test]
-    fn whatever_fails_in_a_coordinator_names_its_operator() {
-        let id = OperatorId::from_u128(1);
-        let name = described(&ChainedOperator {
-            id,
-            node: NodeId(0),
+    /// Searches until it is released; then it may panic.
+    struct Slow {
+        released: Receiver<()>,
+        panics: bool,
+    }
+
+    impl OperatorCoordinator for Slow {
+        fn open(&mut self) -> Result<()> {
+            Ok(())
+        }
+
+        fn on_event(&mut self, _: u32, _: &[u8], _: &mut Replies) -> Result<()> {
+            Ok(())
+        }
+
+        fn tick(&mut self, _: Instant, _: &mut Replies) -> Result<Option<Instant>> {
+            let _ = self.released.recv();
+            assert!(!self.panics, "no luck");
+            Ok(None)
+        }
+
+        fn commit(&mut self) -> Result<()> {
+            Ok(())
+        }
+
+        fn abort(&mut self) -> Result<()> {
+            Ok(())
+        }
+    }
+
+    fn operator(number: u32, name: &str, source: bool) -> ChainedOperator {
+        ChainedOperator {
+            id: OperatorId::from_u128(u128::from(number)),
+            node: NodeId(number),
             uid: Some("orders".to_owned()),
-            name: "Source: Source".to_owned(),
+            name: name.to_owned(),
             coordinated: true,
-            source: true,
+            source,
             upstream: None,
             output_type: "u64".to_owned(),
-        });
-        let coordinators = [(id, Named { name, coordinator: Box::new(Failing) })].into();
-        let (outbox, mut outgoing) = Outbox::new();
-        let next_tick = Some(Instant::now());
-        let mut host = CoordinatorHost { coordinators, outbox, next_tick };
+        }
+    }
+
+    /// A host that runs, with these coordinators.
+    struct Running {
+        control: SyncSender<ToControl>,
+        said: Receiver<from_host::Message>,
+        result: Receiver<Result<(), Failure>>,
+    }
+
+    impl Running {
+        fn start(coordinators: Vec<(ChainedOperator, Box<dyn OperatorCoordinator>)>) -> Self {
+            let (outbox, outgoing) = Outbox::new();
+            let (control, messages) = sync_channel(1024);
+            let failed = control.clone();
+            let on_failure = Arc::new(move |failure| {
+                let _ = failed.send(ToControl::CoordinatorFailed(Box::new(failure)));
+            });
+            let mut host = CoordinatorHost::empty(on_failure, outbox);
+            for (operator, coordinator) in coordinators {
+                host.add(&operator, coordinator).unwrap();
+            }
+            let (ended, result) = sync_channel(1024);
+            std::thread::spawn(move || ended.send(host.run(&messages)));
+            let (hears, said) = sync_channel(1024);
+            std::thread::spawn(move || {
+                for message in outgoing.filter_map(|message| message.message) {
+                    let _ = hears.send(message);
+                }
+            });
+            Self { control, said, result }
+        }
+
+        fn tell(&self, message: to_host::Message) {
+            let message = Box::new(ToHost { message: Some(message) });
+            // One that has failed hears nothing more.
+            let _ = self.control.send(ToControl::Parent(message));
+        }
+
+        fn tell_event(&self, operator: u32) {
+            let id = OperatorId::from_u128(u128::from(operator));
+            let operator_id = id.as_bytes().to_vec();
+            let event = OperatorEvent { operator_id, subtask: 0, payload: Vec::new() };
+            self.tell(to_host::Message::OperatorEvent(event));
+        }
+
+        fn settled(&self) -> Settled {
+            match self.said.recv_timeout(Duration::from_secs(20)).unwrap() {
+                from_host::Message::Settled(settled) => settled,
+                other => panic!("{other:?}"),
+            }
+        }
+
+        fn result(&self) -> Result<(), Failure> {
+            self.result.recv_timeout(Duration::from_secs(20)).unwrap()
+        }
+    }
+
+    #[test]
+    fn whatever_fails_in_a_coordinator_names_its_operator() {
         let named = "operator \"Source: Source\" (uid \"orders\"): ";
-        let failure = host.tick().unwrap_err();
+        let coordinator = || vec![(operator(1, "Source: Source", false), Box::new(Failing) as _)];
+        let host = Running::start(coordinator());
+        host.tell_event(1);
+        let failure = host.result().unwrap_err();
+        assert_eq!(failure.message, format!("{named}the directory is gone"));
+        let host = Running::start(coordinator());
+        host.tell(to_host::Message::Commit(Commit {}));
+        let failure = host.settled().failure.unwrap();
+        assert_eq!(failure.message, format!("{named}the disk is full"));
+        host.tell(to_host::Message::Abort(Abort {}));
+        assert_eq!(host.settled().failure, None);
+        let slow = Box::new(Slow { released: sync_channel(0).1, panics: true });
+        let host = Running::start(vec![(operator(1, "Source: Source", true), slow as _)]);
+        host.tell_event(1);
+        let failure = host.result().unwrap_err();
         assert!(failure.message.starts_with(named), "{failure:?}");
         assert!(failure.message.ends_with("no luck"), "{failure:?}");
-        let operator_id = id.as_bytes().to_vec();
-        let event = OperatorEvent { operator_id, subtask: 0, payload: Vec::new() };
-        let failure = host.on_event(&event).unwrap_err();
-        assert_eq!(failure.message, format!("{named}the directory is gone"));
-        host.settle(|it| it.commit());
-        let Some(from_host::Message::Settled(settled)) = outgoing.next().unwrap().message else {
-            panic!("it is settled")
-        };
-        assert_eq!(settled.failure.unwrap().message, format!("{named}the disk is full"));
+    }
+
+    #[test]
+    fn an_abort_does_not_wait_for_a_search_for_splits() {
+        let (release, released) = sync_channel(1024);
+        let slow = Box::new(Slow { released, panics: false });
+        let host = Running::start(vec![
+            (operator(1, "source", true), slow as _),
+            (operator(2, "sink", false), Box::new(Failing) as _),
+        ]);
+        host.tell_event(1);
+        host.tell(to_host::Message::Abort(Abort {}));
+        assert_eq!(host.settled().failure, None);
+        host.tell(to_host::Message::Shutdown(Shutdown::default()));
+        assert_eq!(host.result(), Ok(()), "the end does not wait either");
+        drop(release);
+    }
+
+    #[test]
+    fn messages_that_a_coordinator_leaves_unread_are_limited() {
+        let (release, released) = sync_channel(1024);
+        let slow = Box::new(Slow { released, panics: false });
+        let host = Running::start(vec![(operator(1, "source", true), slow as _)]);
+        for _ in 0..UNREAD_MAX + 2 {
+            host.tell_event(1);
+        }
+        let failure = host.result().unwrap_err();
+        assert!(failure.message.contains("messages of its tasks unread"), "{failure:?}");
+        drop(release);
     }
 }

@@ -19,7 +19,7 @@ mod task_host;
 mod tasks;
 mod time_spent;
 
-pub use coordinator_host::CoordinatorHost;
+pub use coordinator_host::{CoordinatorHost, OnFailure};
 pub use failure::{guard, install_panic_hook};
 pub use link::{Outbox, ToControl, control_queue};
 pub use millstream_protocol::NEVER_EXECUTED;

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use millstream_protocol::HOST_SOCKET_LOST;
 use millstream_protocol::frame::{self, FrameError};
-use millstream_protocol::host::{Alive, FromHost, ToHost, from_host};
+use millstream_protocol::host::{Alive, Failure, FromHost, ToHost, from_host};
 
 use crate::slot::TaskReport;
 
@@ -23,6 +23,9 @@ pub enum ToControl {
     /// A task said something.
     #[doc(hidden)]
     Task(TaskReport),
+    /// A coordinator failed: the job does.
+    #[doc(hidden)]
+    CoordinatorFailed(Box<Failure>),
 }
 
 /// Messages that wait for a host's control thread. Beyond them tasks wait with their reports, and

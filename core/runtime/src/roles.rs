@@ -74,7 +74,8 @@ impl Parent {
     fn next(&self) -> Option<ToHost> {
         match self.messages.recv() {
             Ok(ToControl::Parent(message)) => Some(*message),
-            Ok(ToControl::ParentGone | ToControl::Task(_)) | Err(_) => None,
+            Ok(ToControl::ParentGone | ToControl::Task(_) | ToControl::CoordinatorFailed(_))
+            | Err(_) => None,
         }
     }
 
@@ -305,8 +306,12 @@ fn coordinate(
     program: &Program,
     graph: &JobGraph,
 ) -> Result<(), Failure> {
-    let outbox = parent.outbox.clone();
-    CoordinatorHost::start(job, begin.attempt, program, graph, outbox)?.run(&parent.messages)
+    let (control, outbox) = (parent.control.clone(), parent.outbox.clone());
+    let on_failure = Arc::new(move |failure| {
+        let _ = control.send(ToControl::CoordinatorFailed(Box::new(failure)));
+    });
+    CoordinatorHost::start(job, begin.attempt, program, graph, on_failure, outbox)?
+        .run(&parent.messages)
 }
 
 /// The addresses of `host:ports`, in the order in which the data port tries them; the ports are

@@ -121,7 +121,7 @@ impl TaskHost {
                 }
                 Ok(ToControl::ParentGone) | Err(RecvTimeoutError::Disconnected) => return,
                 Ok(ToControl::Task(report)) => self.on_report(report),
-                Err(RecvTimeoutError::Timeout) => {}
+                Ok(ToControl::CoordinatorFailed(_)) | Err(RecvTimeoutError::Timeout) => {}
             }
             if Instant::now() >= next_metrics {
                 self.send_metrics();
@@ -279,8 +279,14 @@ impl TaskHost {
         let mut of_subtask = self.tasks.running().filter(|(id, _)| id.subtask == event.subtask);
         let hosted = of_subtask.find_map(|(_, task)| Some((task, task.mailboxes.get(&operator)?)));
         if let Some((task, mailbox)) = hosted {
-            mailbox.push(event.payload);
-            task.waker.wake_by_ref();
+            match mailbox.push(event.payload) {
+                Ok(()) => task.waker.wake_by_ref(),
+                Err(error) => {
+                    let message = format!("{}: {error}", task.name);
+                    let failure = failure::of_kind("stuck", message);
+                    self.outbox.send(from_host::Message::Failure(failure));
+                }
+            }
         }
     }
 

@@ -12,6 +12,16 @@ use crate::sink::SinkWriter;
 use crate::stage::Stage;
 use crate::task::EventSender;
 
+/// How many bytes a writer may name its results in: they travel in one message.
+const COMMITTABLES_BYTES_MAX: usize = 48 << 20;
+
+fn too_long(bytes: usize) -> crate::Error {
+    anyhow::anyhow!(
+        "its writer named its results in {bytes} bytes, and {COMMITTABLES_BYTES_MAX} are the most: \
+         let it write fewer and larger ones"
+    )
+}
+
 /// Hands batches to a writer.
 pub(crate) struct SinkStage<W> {
     pub(crate) writer: W,
@@ -49,7 +59,13 @@ where
         if event == Event::EndOfInput {
             let committables = self.writer.finish().map_err(|error| self.explain(error))?;
             match &self.to_committer {
-                Some(send) => send(self.operator, self.subtask, encode(&committables)?),
+                Some(send) => {
+                    let payload = encode(&committables)?;
+                    if payload.len() > COMMITTABLES_BYTES_MAX {
+                        return Err(self.explain(too_long(payload.len())));
+                    }
+                    send(self.operator, self.subtask, payload);
+                }
                 None if committables.is_empty() => {}
                 None => {
                     return Err(self.explain(anyhow::anyhow!(
@@ -74,5 +90,41 @@ where
 
     fn next_time(&self) -> Option<Instant> {
         self.next_time
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+
+    /// Names one result of so many bytes.
+    struct Naming(usize);
+
+    impl SinkWriter<u8> for Naming {
+        type Committable = String;
+
+        fn write(&mut self, _: Batch<u8>) -> Result<()> {
+            Ok(())
+        }
+
+        fn finish(&mut self) -> Result<Vec<String>> {
+            Ok(vec!["x".repeat(self.0)])
+        }
+    }
+
+    #[test]
+    fn results_that_no_message_can_hold_fail_the_task_with_a_sentence() {
+        let end = |bytes: usize| {
+            let operator = OperatorId::from_u128(1);
+            let to_committer: EventSender = Arc::new(|_, _, _| {});
+            let (name, to_committer) = ("files".to_owned(), Some(to_committer));
+            let writer = Naming(bytes);
+            SinkStage { writer, operator, name, subtask: 0, to_committer }.event(Event::EndOfInput)
+        };
+        assert!(end(1_000).is_ok());
+        let error = format!("{:#}", end(COMMITTABLES_BYTES_MAX).unwrap_err());
+        assert!(error.contains("\"files\"") && error.contains("fewer and larger"), "{error}");
     }
 }

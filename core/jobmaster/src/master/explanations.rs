@@ -1,4 +1,4 @@
-//! Why workers were lost: the external manager often says it after a job has failed of the loss.
+//! Reasons for lost workers: the external manager often gives one after the job has failed of it.
 //!
 //! A connection breaks at once; YARN's word on the container's end comes some heartbeats later. The
 //! history takes it then. A job that fails for good waits for it with its end, because a history
@@ -10,7 +10,8 @@ use std::time::Duration;
 use millstream_gateway::Explanation;
 use millstream_types::TaskManagerId;
 
-use super::{JobMaster, Outcome, Phase, TimerKind, Unseen};
+use super::{JobMaster, Outcome, Phase, Unseen};
+use crate::timer::TimerKind;
 
 impl JobMaster {
     /// A worker was lost; it may be told of twice.
@@ -35,7 +36,7 @@ impl JobMaster {
         self.end_if_explained();
     }
 
-    /// How long the end of a failed job waits for a word on the workers that its history tells of.
+    /// The time that the end of a failed job waits for the reasons of losses in its history.
     pub(super) fn explanation_wait(&self) -> Duration {
         let open = self.losses.iter().filter(|(worker, _)| self.history.tells_of_loss(worker));
         let until = open.filter_map(|(_, until)| *until).max();

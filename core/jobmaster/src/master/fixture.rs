@@ -1,6 +1,7 @@
-//! What the decider's tests share: small graphs, a counting id source, and a driver of one job.
+//! Shared by the deciders' tests: small graphs, a counting id source, and a driver of one job.
 
 use std::collections::BTreeMap;
+use std::panic::{RefUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -26,8 +27,53 @@ use super::{Action, Event, JobMaster, Timer, TimerKind};
 use crate::config::JobMasterConfig;
 use crate::ids::IdSource;
 
+/// A seeded source of choices: xorshift64*.
+pub(crate) struct Random(u64);
+
+impl Random {
+    pub(crate) fn new(seed: u64) -> Self {
+        Self(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1)
+    }
+
+    pub(crate) fn below(&mut self, bound: usize) -> usize {
+        self.0 ^= self.0 >> 12;
+        self.0 ^= self.0 << 25;
+        self.0 ^= self.0 >> 27;
+        ((self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 33) as usize) % bound
+    }
+
+    pub(crate) fn one_in(&mut self, bound: usize) -> bool {
+        self.below(bound) == 0
+    }
+
+    pub(crate) fn pick<T: Clone>(&mut self, from: &[T]) -> Option<T> {
+        if from.is_empty() { None } else { Some(from[self.below(from.len())].clone()) }
+    }
+}
+
+/// A number in the environment.
+pub(crate) fn number(variable: &str) -> Option<u64> {
+    std::env::var(variable).ok()?.parse().ok()
+}
+
+/// Runs `world` with one seed after the other and returns what each run saw; a failure prints its
+/// seed, and `SIM_SEED=<seed>` replays that one alone.
+pub(crate) fn for_seeds<T>(count: u64, world: impl Fn(u64) -> T + RefUnwindSafe) -> Vec<T> {
+    let seeds = match number("SIM_SEED") {
+        Some(seed) => seed..seed + 1,
+        None => 0..number("SIM_SEEDS").unwrap_or(count),
+    };
+    let run = |seed| {
+        catch_unwind(|| world(seed)).unwrap_or_else(|panic| {
+            eprintln!("replay with SIM_SEED={seed}");
+            resume_unwind(panic)
+        })
+    };
+    seeds.map(run).collect()
+}
+
 /// Fills with a counter, so that ids are small numbers.
-struct Counting(u128);
+pub(crate) struct Counting(pub(crate) u128);
 
 impl IdSource for Counting {
     fn fill(&mut self, bytes: &mut [u8]) {
@@ -341,7 +387,7 @@ pub(crate) fn commands(actions: &[Action]) -> Vec<(HostId, to_host::Message)> {
     actions.iter().filter_map(command).collect()
 }
 
-/// What `actions` deploy, by host.
+/// The deployments among `actions`, by host.
 pub(crate) fn deployments(actions: &[Action]) -> BTreeMap<HostId, Deploy> {
     let deploy = |(host, message)| match message {
         to_host::Message::Deploy(deploy) => Some((host, deploy)),
@@ -350,7 +396,7 @@ pub(crate) fn deployments(actions: &[Action]) -> BTreeMap<HostId, Deploy> {
     commands(actions).into_iter().filter_map(deploy).collect()
 }
 
-/// What `actions` end, each with its grace.
+/// The hosts that `actions` stop, each with its grace.
 pub(crate) fn stops(actions: &[Action]) -> Vec<(HostId, Duration)> {
     let stop = |action: &Action| match action {
         Action::StopHost(_, host, grace) => Some((*host, *grace)),
@@ -368,7 +414,7 @@ pub(crate) fn released(actions: &[Action]) -> Vec<AllocationId> {
     actions.iter().flat_map(release).collect()
 }
 
-/// How many slots `actions` declare, last.
+/// The number of slots that `actions` declare last.
 pub(crate) fn declared(actions: &[Action]) -> Option<u32> {
     actions.iter().rev().find_map(|action| match action {
         Action::DeclareSlots(slots) => Some(slots.iter().map(|slots| slots.count).sum()),

@@ -15,7 +15,7 @@ use millstream_protocol::host::{
 };
 use millstream_types::{AllocationId, HostId, JobStatus, TaskManagerId, Timestamp};
 
-use super::fixture::{Job, coordinated, failure, pipeline, with_restarts};
+use super::fixture::{Job, Random, coordinated, failure, for_seeds, pipeline, with_restarts};
 use super::{Action, Event, Timer, TimerKind};
 use crate::config::{JobMasterConfig, SchedulingStrategy};
 
@@ -23,30 +23,6 @@ const SEEDS: u64 = 1_000;
 const CHAOS_STEPS: usize = 150;
 const CALM_STEPS_MAX: usize = 2_000;
 const SLOTS_PER_WORKER: u32 = 2;
-
-/// xorshift64*
-struct Random(u64);
-
-impl Random {
-    fn new(seed: u64) -> Self {
-        Self(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1)
-    }
-
-    fn below(&mut self, bound: usize) -> usize {
-        self.0 ^= self.0 >> 12;
-        self.0 ^= self.0 << 25;
-        self.0 ^= self.0 >> 27;
-        ((self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 33) as usize) % bound
-    }
-
-    fn one_in(&mut self, bound: usize) -> bool {
-        self.below(bound) == 0
-    }
-
-    fn pick<T: Clone>(&mut self, from: &[T]) -> Option<T> {
-        if from.is_empty() { None } else { Some(from[self.below(from.len())].clone()) }
-    }
-}
 
 /// A process as it really is.
 struct Process {
@@ -65,7 +41,7 @@ struct World {
     random: Random,
     job: Job,
     coordinated: bool,
-    /// What is on its way to the JobMaster, in order per sender.
+    /// Events on their way to the JobMaster, in order per sender.
     streams: BTreeMap<String, VecDeque<JobMasterEvent>>,
     timers: Vec<(Timestamp, Timer)>,
     processes: BTreeMap<HostId, Process>,
@@ -265,7 +241,7 @@ impl World {
         assert!(self.ended <= 1, "the job ends twice");
     }
 
-    /// Whether what the attempt left was discarded, or the job says that it could not be.
+    /// True if the attempt's output was discarded, or the job says that it could not be.
     fn was_cleaned_up(&self) -> bool {
         let details = self.job.details();
         let given_up = |message: &str| message.contains("may be left behind");
@@ -480,33 +456,16 @@ impl World {
     }
 }
 
-fn number(variable: &str) -> Option<u64> {
-    std::env::var(variable).ok()?.parse().ok()
-}
-
 #[test]
 fn whatever_happens_a_job_ends_once_and_leaves_nothing() {
-    let seeds = match number("SIM_SEED") {
-        Some(seed) => seed..seed + 1,
-        None => 0..number("SIM_SEEDS").unwrap_or(SEEDS),
-    };
-    let mut ends: BTreeMap<JobStatus, u32> = BTreeMap::new();
-    let all = seeds.end - seeds.start == SEEDS;
-    for seed in seeds {
-        let run = || {
-            let mut world = World::new(seed);
-            world.run();
-            world.status
-        };
-        match std::panic::catch_unwind(run) {
-            Ok(status) => *ends.entry(status).or_default() += 1,
-            Err(panic) => {
-                eprintln!("replay with SIM_SEED={seed}");
-                std::panic::resume_unwind(panic);
-            }
-        }
-    }
+    let statuses = for_seeds(SEEDS, |seed| {
+        let mut world = World::new(seed);
+        world.run();
+        world.status
+    });
+    let all = statuses.len() as u64 == SEEDS;
     for status in [JobStatus::Finished, JobStatus::Failed, JobStatus::Canceled] {
-        assert!(!all || ends.get(&status) > Some(&10), "too few jobs end {status}: {ends:?}");
+        let ended = statuses.iter().filter(|end| **end == status).count();
+        assert!(!all || ended > 10, "too few jobs end {status}: {ended}");
     }
 }

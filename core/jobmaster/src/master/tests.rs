@@ -816,3 +816,24 @@ fn a_host_speaks_for_its_own_tasks_only() {
     assert!(job.says(stranger, from_host::Message::TaskState(forged)).is_empty());
     assert_eq!(job.state((0, 0)), ExecutionState::Running);
 }
+
+#[test]
+fn a_late_commit_fails_the_job_and_nothing_is_published_any_more() {
+    let mut job = Job::running_on(with_restarts(coordinated(1), 3), &[("tm1", 0)]);
+    job.all_report(Execution::Finished);
+    let stuck = job.host("coordinators");
+    let actions = job.time_out(TimerKind::Commit);
+    assert_eq!(stops(&actions), [(stuck, Duration::ZERO)]);
+    assert_eq!(job.status(), JobStatus::Failing);
+    assert!(job.causes()[0].contains("millstream.sink.commit-timeout"), "{:?}", job.causes());
+    assert!(job.says(stuck, settled()).is_empty(), "too late");
+    job.obeys("coordinators");
+    assert_ne!(job.host("coordinators"), stuck);
+    assert!(commands(&job.ready("coordinators")).iter().any(is_abort));
+    let fresh = job.host("coordinators");
+    job.says(fresh, settled());
+    job.obeys("coordinators");
+    job.obeys("tm1");
+    assert_eq!(job.status(), JobStatus::Failed);
+    assert_eq!(job.causes().len(), 1);
+}

@@ -95,7 +95,7 @@ fn overflow(depth: u64) -> u64 {
     overflow(depth + 1) + frame[0]
 }
 
-/// What the child does; returns at once when this process is not a child.
+/// Acts as the child; returns at once when this process is not a child.
 pub fn behave() {
     let Ok(descriptor) = std::env::var(HOST_SOCKET_VARIABLE) else { return };
     // SAFETY: the parent handed this descriptor over for this purpose, and nobody else has it.

@@ -201,7 +201,7 @@ impl Numbers {
     }
 }
 
-/// What the world outside would believe from the actions alone.
+/// The cluster as the actions alone describe it.
 #[derive(Default)]
 struct World {
     held: BTreeMap<AllocationId, (JobId, SlotId)>,

@@ -59,6 +59,24 @@ pub fn marked(host: HostId) -> usize {
     processes.filter_map(|entry| environment(entry).ok()).filter(marked).count()
 }
 
+/// A JobMaster whose mailbox is full for ever.
+#[derive(Debug)]
+pub struct DeafJobMaster;
+
+impl JobMasterGateway for DeafJobMaster {
+    fn job(&self) -> JobId {
+        JobId::from_u128(1)
+    }
+
+    fn post(&self, _: JobMasterEvent) -> BoxFuture<'_, Result<(), Stopped>> {
+        Box::pin(std::future::pending())
+    }
+
+    fn details(&self) -> tokio::sync::watch::Receiver<Arc<JobDetails>> {
+        panic!("nothing asks for them")
+    }
+}
+
 // ---- the master
 
 /// What the master's components were told.

@@ -1,0 +1,259 @@
+//! From the world to the parts of the JobMaster, from them to each other, and back.
+
+use std::time::Duration;
+
+use millstream_gateway::{CauseKind, ExceptionEntry, FailureCause, JobMasterEvent};
+use millstream_protocol::HOST_PROTOCOL;
+use millstream_protocol::host::{FromHost, Hello, OperatorEvent, from_host, to_host};
+use millstream_types::HostId;
+
+use super::{Action, JobMaster, Outcome, Phase, Unseen};
+use crate::causes;
+use crate::hosts::{self, How, Loss, Need, User};
+use crate::region::{self, Share};
+use crate::settlement;
+use crate::timer::{Owner, Timer, TimerKind};
+
+impl JobMaster {
+    pub(super) fn on_news(&mut self, news: JobMasterEvent) {
+        match news {
+            JobMasterEvent::SlotsGranted(slots) => self.on_slots_granted(slots),
+            JobMasterEvent::NotEnoughSlots(sentence) => self.on_shortage(Some(sentence)),
+            JobMasterEvent::EnoughSlots => self.on_shortage(None),
+            JobMasterEvent::TaskManagerLost { task_manager, cause, explanation } => {
+                self.expect_explanation(&task_manager, explanation);
+                self.slots.lose(&task_manager);
+                self.unseen = Unseen::State;
+                self.tell_hosts(hosts::Event::WorkerLost { worker: task_manager, cause });
+                self.end_if_explained();
+            }
+            JobMasterEvent::TaskManagerEnded { task_manager, reason } => {
+                self.on_task_manager_ended(&task_manager, &reason);
+            }
+            JobMasterEvent::HostMessage { host, message } => self.on_host_message(host, message),
+            JobMasterEvent::HostExited(exit) => self.tell_hosts(hosts::Event::Exited(exit)),
+            JobMasterEvent::Cancel => self.on_cancel(),
+        }
+    }
+
+    fn on_host_message(&mut self, id: HostId, message: FromHost) {
+        let Some((user, _)) = self.hosts.user_of(id) else { return };
+        self.tell_hosts(hosts::Event::Heard(id));
+        let broken = |cause| hosts::Event::Broken { host: id, cause };
+        match message.message {
+            Some(from_host::Message::Ready(ready)) => {
+                let data_address = ready.data_address;
+                self.tell_hosts(hosts::Event::Ready { host: id, data_address });
+            }
+            Some(from_host::Message::TaskState(state)) => {
+                let report = Box::new(state);
+                self.tell_region(region::Event::Reported { host: id, report });
+            }
+            Some(from_host::Message::Metrics(metrics)) => {
+                self.tell_region(region::Event::Measured { host: id, metrics });
+            }
+            Some(from_host::Message::OperatorEvent(event)) => {
+                self.on_operator_event(id, user, event);
+            }
+            Some(from_host::Message::Settled(settled)) if user == User::Settlement => {
+                let failure = settled.failure.map(causes::of_failure);
+                self.tell_settlement(settlement::Event::Settled(failure));
+            }
+            Some(from_host::Message::Failure(failure)) => {
+                self.tell_hosts(broken(causes::of_failure(failure)));
+            }
+            Some(from_host::Message::Finished(finished)) => {
+                let none = || {
+                    let message = "the program returned without reaching the execute() that it was \
+                                   planned at: it behaves differently in a host";
+                    FailureCause::new(CauseKind::Mismatch, message)
+                };
+                let cause = finished.failure.map_or_else(none, causes::of_failure);
+                self.tell_hosts(broken(cause));
+            }
+            Some(from_host::Message::Hello(hello)) if hello.major != HOST_PROTOCOL.major => {
+                self.tell_hosts(broken(other_protocol(&hello)));
+            }
+            // A sign of life, a plan, an unexpected answer, or a message of a newer minor version.
+            Some(
+                from_host::Message::Hello(_)
+                | from_host::Message::Alive(_)
+                | from_host::Message::Planned(_)
+                | from_host::Message::Settled(_),
+            )
+            | None => {}
+        }
+    }
+
+    /// From a task to the coordinator host, or from there to the task's host.
+    fn on_operator_event(&mut self, from: HostId, user: User, event: OperatorEvent) {
+        let executions = self.region.executions();
+        let Some(host) = executions.host_of_operator(&event.operator_id, event.subtask) else {
+            return;
+        };
+        match user {
+            User::Settlement => {
+                self.tell_hosts(hosts::Event::Tell(host, to_host::Message::OperatorEvent(event)));
+            }
+            User::Region if host == from => {
+                self.tell_settlement(settlement::Event::OperatorEvent(event));
+            }
+            User::Region => {}
+        }
+    }
+
+    // --- hosts ---
+
+    pub(super) fn tell_hosts(&mut self, event: hosts::Event) {
+        for action in self.hosts.on_event(self.now, event) {
+            match action {
+                hosts::Action::Start(on, start) => self.actions.push(Action::StartHost(on, start)),
+                hosts::Action::Tell(on, command) => {
+                    self.actions.push(Action::Command(on, command));
+                }
+                hosts::Action::Stop(on, host, grace) => {
+                    self.actions.push(Action::StopHost(on, host, grace));
+                }
+                hosts::Action::SetTimer { generation, after } => {
+                    let timer =
+                        Timer { owner: Owner::Hosts, kind: TimerKind::Heartbeat, generation };
+                    self.actions.push(Action::SetTimer(timer, after));
+                }
+                hosts::Action::Started { user: User::Region, host, on } => {
+                    self.tell_region(region::Event::HostStarted { host, on });
+                }
+                hosts::Action::Started { user: User::Settlement, host, .. } => {
+                    self.tell_settlement(settlement::Event::HostStarted(host));
+                }
+                hosts::Action::NotReplaced => {
+                    self.tell_settlement(settlement::Event::NotReplaced);
+                }
+                hosts::Action::Ready { user: User::Region, host, data_address } => {
+                    self.tell_region(region::Event::HostReady { host, data_address });
+                }
+                hosts::Action::Ready { user: User::Settlement, .. } => {
+                    self.tell_settlement(settlement::Event::HostReady);
+                    self.tell_region(region::Event::CoordinatorReady);
+                }
+                hosts::Action::Lost(loss) => self.on_host_lost(loss),
+            }
+        }
+    }
+
+    fn on_host_lost(&mut self, Loss { user, host, location, cause, how }: Loss) {
+        let ended = matches!(how, How::Ended { .. });
+        if let How::Ended { last_words: Some(words), .. } = &how {
+            self.history.quote(location.as_ref().map(|location| location.host), words);
+        }
+        let entry = ExceptionEntry { timestamp: self.now, cause, task: None, location };
+        if ended {
+            self.unseen = Unseen::State;
+            let unasked = how == How::Ended { unasked: true, last_words: None };
+            if unasked && matches!(self.phase, Phase::Cancelling { .. }) {
+                self.history.add_consequence(entry.clone());
+            }
+        }
+        match user {
+            User::Region if how == How::Silent => {
+                self.tell_region(region::Event::HostSilent { host, entry });
+            }
+            User::Region => self.tell_region(region::Event::HostLost { host, entry }),
+            User::Settlement => self.on_coordinator_lost(&how, entry),
+        }
+        if ended && let Phase::StoppingHosts { then } = self.phase {
+            self.end_if_stopped(then);
+        }
+    }
+
+    fn on_coordinator_lost(&mut self, how: &How, entry: ExceptionEntry) {
+        self.tell_settlement(match how {
+            How::Ended { .. } => settlement::Event::HostLost,
+            How::Broken | How::Silent => settlement::Event::HostUnusable,
+        });
+        match self.phase {
+            Phase::Running | Phase::Committing => self.fail(entry),
+            Phase::Cancelling { .. } if *how == How::Silent => self.history.add_consequence(entry),
+            Phase::New
+            | Phase::Cancelling { .. }
+            | Phase::Aborting { .. }
+            | Phase::StoppingHosts { .. }
+            | Phase::WaitingForRestart
+            | Phase::Ended => {}
+        }
+    }
+
+    // --- the region ---
+
+    pub(super) fn tell_region(&mut self, event: region::Event) {
+        for action in self.region.on_event(self.now, event) {
+            match action {
+                region::Action::NeedHosts(shares) => self.start_hosts(shares),
+                region::Action::Tell(host, message) => {
+                    self.tell_hosts(hosts::Event::Tell(host, message));
+                }
+                region::Action::Kill(host) => {
+                    self.tell_hosts(hosts::Event::Stop(host, Duration::ZERO));
+                }
+                region::Action::SetTimer { kind, generation, after } => {
+                    let timer = Timer { owner: Owner::Region, kind, generation };
+                    self.actions.push(Action::SetTimer(timer, after));
+                }
+                region::Action::Deployed => {
+                    self.tell_settlement(settlement::Event::Deployed);
+                    self.tell_hosts(hosts::Event::Watch);
+                }
+                region::Action::SlotsLate => self.on_slots_late(),
+                region::Action::Failed(entry) => self.fail(entry),
+                region::Action::Consequence(entry) => self.history.add_consequence(entry),
+                region::Action::Finished => self.commit(),
+                region::Action::Stopped => self.abort(),
+                region::Action::Changed => self.unseen = Unseen::State,
+                region::Action::Measured => self.unseen = self.unseen.max(Unseen::Metrics),
+            }
+        }
+    }
+
+    fn start_hosts(&mut self, shares: Vec<Share>) {
+        for Share { on, address, slots } in shares {
+            self.tell_hosts(hosts::Event::Need(Need::Tasks { on, address, slots }));
+        }
+        self.tell_settlement(settlement::Event::Open);
+    }
+
+    // --- the settlement ---
+
+    pub(super) fn tell_settlement(&mut self, event: settlement::Event) {
+        for action in self.settlement.on_event(event) {
+            match action {
+                settlement::Action::NeedHost => {
+                    self.tell_hosts(hosts::Event::Need(Need::Coordinator));
+                }
+                settlement::Action::Tell(host, message) => {
+                    self.tell_hosts(hosts::Event::Tell(host, message));
+                }
+                settlement::Action::Kill(host) => {
+                    self.tell_hosts(hosts::Event::Stop(host, Duration::ZERO));
+                }
+                settlement::Action::SetTimer { kind, generation, after } => {
+                    let timer = Timer { owner: Owner::Settlement, kind, generation };
+                    self.actions.push(Action::SetTimer(timer, after));
+                }
+                settlement::Action::Failed(cause) => self.fail(self.entry(cause)),
+                settlement::Action::Committed => self.stop_hosts(Outcome::Finish),
+                settlement::Action::Consequence(cause) => {
+                    self.history.add_consequence(self.entry(cause));
+                }
+                settlement::Action::Discarded => self.on_discarded(),
+            }
+        }
+    }
+}
+
+fn other_protocol(hello: &Hello) -> FailureCause {
+    let message = format!(
+        "the artifact speaks version {}.{} of the host protocol and this cluster {}: rebuild it \
+         against the cluster's release",
+        hello.major, hello.minor, HOST_PROTOCOL
+    );
+    FailureCause::new(CauseKind::Mismatch, message)
+}

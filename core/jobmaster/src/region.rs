@@ -1,0 +1,339 @@
+//! A region: tasks that start, fail and stop together. A job has one, of all its tasks.
+//!
+//! ```text
+//!         Start                 Slots              all ready          all finished
+//! Idle ---------> WaitingForSlots ---> StartingHosts ------> Running -------------> Idle
+//!                       |                   |                   |
+//!                       +-------------------+-------- Cancel ---+
+//!                                                       v     no task runs
+//!                                                   Cancelling ------------> Idle
+//! ```
+//! The region reports a failure and goes on as it is until it is told to cancel: what follows a
+//! failure is the job's decision.
+
+mod deployment;
+#[cfg(test)]
+mod random_tests;
+mod reports;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use millstream_gateway::{
+    AllocatedSlot, CauseKind, ExceptionEntry, FailureCause, TaskLocation, TaskManagerGateway,
+};
+use millstream_graph::JobGraph;
+use millstream_protocol::host::{self, Cancel, to_host};
+use millstream_types::{HostId, TaskManagerId, Timestamp};
+
+use crate::config::{JobMasterConfig, SchedulingStrategy};
+use crate::execution_graph::{ExecutionGraph, Subtask};
+use crate::slots::SharedSlot;
+use crate::timer::TimerKind;
+
+/// Every slot of the region, and what it is for.
+pub(crate) type Slots = Vec<(SharedSlot, AllocatedSlot)>;
+
+/// An event of a region.
+#[derive(Debug)]
+pub(crate) enum Event {
+    /// The region shall run, on these slots if there are enough already.
+    Start(Option<Slots>),
+    /// There are enough slots now.
+    Slots(Slots),
+    /// The process on a worker has this name.
+    HostStarted { host: HostId, on: TaskManagerId },
+    /// A process takes commands, and listens there for the records of others.
+    HostReady { host: HostId, data_address: String },
+    /// The coordinator host takes commands.
+    CoordinatorReady,
+    /// A host says what became of a task.
+    Reported { host: HostId, report: Box<host::TaskState> },
+    /// A host says what its tasks have counted.
+    Measured { host: HostId, metrics: host::Metrics },
+    /// Nothing more will come of a host's tasks.
+    HostLost { host: HostId, entry: ExceptionEntry },
+    /// A host says nothing and is being killed.
+    HostSilent { host: HostId, entry: ExceptionEntry },
+    /// Every task shall stop.
+    Cancel,
+    /// A timer has run out.
+    Timer { kind: TimerKind, generation: u64 },
+}
+
+/// An instruction for the router, or a result.
+#[expect(clippy::large_enum_variant, reason = "one at a time")]
+#[derive(Debug)]
+pub(crate) enum Action {
+    /// Processes are needed for the tasks of these slots, and the coordinator host.
+    NeedHosts(Vec<Share>),
+    /// Tell a host, if it is in a state to hear it.
+    Tell(HostId, to_host::Message),
+    /// Kill a host.
+    Kill(HostId),
+    /// Set a timer.
+    SetTimer { kind: TimerKind, generation: u64, after: Duration },
+    /// All hosts are ready and tasks are being deployed: from now on there may be output.
+    Deployed,
+    /// Slots did not come in time.
+    SlotsLate,
+    /// The region has failed.
+    Failed(ExceptionEntry),
+    /// Something happened on the way to [`Action::Stopped`].
+    Consequence(ExceptionEntry),
+    /// All tasks have finished.
+    Finished,
+    /// No task runs any more, as was asked for.
+    Stopped,
+    /// The state of the region or of a task has changed.
+    Changed,
+    /// Counters have changed.
+    Measured,
+}
+
+/// The slots of one worker.
+#[derive(Debug)]
+pub(crate) struct Share {
+    /// The worker.
+    pub(crate) on: Arc<dyn TaskManagerGateway>,
+    /// Its address.
+    pub(crate) address: String,
+    /// The numbers of its slots.
+    pub(crate) slots: Vec<u32>,
+}
+
+/// The thing that a region waits for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum WaitsFor {
+    /// The end of its input, or to be started.
+    Nothing,
+    /// Its slots.
+    Slots,
+    /// Its processes, and the coordinator host.
+    Hosts,
+    /// So many tasks to stop.
+    Tasks(usize),
+}
+
+#[expect(clippy::large_enum_variant, reason = "one per region")]
+#[derive(Debug)]
+enum Phase {
+    Idle,
+    WaitingForSlots,
+    StartingHosts,
+    Running {
+        /// A broken exchange, until what broke it is known.
+        held: Option<ExceptionEntry>,
+        /// A host that ended although its tasks had no need of it any more.
+        exited: Option<ExceptionEntry>,
+    },
+    Cancelling,
+}
+
+/// One of the region's processes.
+#[derive(Debug)]
+struct RegionHost {
+    on: TaskManagerId,
+    address: String,
+    /// The address of its data port, once it is ready.
+    data_address: Option<String>,
+}
+
+/// The decider of a region.
+#[derive(Debug)]
+pub(crate) struct Region {
+    needs_coordinator: bool,
+    eager: bool,
+    slot_request_timeout: Duration,
+    host_start_timeout: Duration,
+    exchange_hold: Duration,
+    cancel_timeout: Duration,
+
+    now: Timestamp,
+    phase: Phase,
+    generation: u64,
+    executions: ExecutionGraph,
+    /// True once an attempt was started.
+    started: bool,
+    /// True once the hosts of the attempt were told their peers.
+    deployed: bool,
+    coordinator_ready: bool,
+    /// The slots of the attempt.
+    slots: Slots,
+    /// The processes of the attempt that are not lost.
+    hosts: BTreeMap<HostId, RegionHost>,
+    actions: Vec<Action>,
+}
+
+impl Region {
+    /// All tasks of `graph`, of which none runs.
+    pub(crate) fn new(graph: &JobGraph, config: &JobMasterConfig, now: Timestamp) -> Self {
+        Self {
+            needs_coordinator: graph.needs_coordinator(),
+            eager: config.scheduling_of(graph) == SchedulingStrategy::Eager,
+            slot_request_timeout: config.slot_request_timeout,
+            host_start_timeout: config.host_start_timeout,
+            exchange_hold: config.exchange_hold,
+            cancel_timeout: config.cancel_timeout,
+            now,
+            phase: Phase::Idle,
+            generation: 0,
+            executions: ExecutionGraph::new(graph, now),
+            started: false,
+            deployed: false,
+            coordinator_ready: false,
+            slots: Vec::new(),
+            hosts: BTreeMap::new(),
+            actions: Vec::new(),
+        }
+    }
+
+    /// Takes an event in and says what to do, in this order.
+    pub(crate) fn on_event(&mut self, now: Timestamp, event: Event) -> Vec<Action> {
+        self.now = now;
+        match event {
+            Event::Start(slots) => self.start(slots),
+            Event::Slots(slots) => {
+                if matches!(self.phase, Phase::WaitingForSlots) {
+                    self.start_hosts(slots);
+                }
+            }
+            Event::HostStarted { host, on } => self.on_host_started(host, on),
+            Event::HostReady { host, data_address } => self.on_host_ready(host, data_address),
+            Event::CoordinatorReady => {
+                self.coordinator_ready = true;
+                self.run_if_ready();
+            }
+            Event::Reported { host, report } => self.on_report(host, *report),
+            Event::Measured { host, metrics } => self.on_metrics(host, metrics),
+            Event::HostLost { host, entry } => self.on_host_lost(host, entry),
+            Event::HostSilent { host, entry } => self.on_host_silent(host, entry),
+            Event::Cancel => self.cancel(),
+            Event::Timer { kind, generation } => {
+                if generation == self.generation {
+                    self.on_timer(kind);
+                }
+            }
+        }
+        std::mem::take(&mut self.actions)
+    }
+
+    /// The region's tasks.
+    pub(crate) fn executions(&self) -> &ExecutionGraph {
+        &self.executions
+    }
+
+    /// The thing that the region waits for.
+    pub(crate) fn waits_for(&self) -> WaitsFor {
+        match self.phase {
+            Phase::Idle | Phase::Running { .. } => WaitsFor::Nothing,
+            Phase::WaitingForSlots => WaitsFor::Slots,
+            Phase::StartingHosts => WaitsFor::Hosts,
+            Phase::Cancelling => WaitsFor::Tasks(self.executions.active()),
+        }
+    }
+
+    fn enter(&mut self, phase: Phase) {
+        self.generation += 1;
+        self.phase = phase;
+        self.actions.push(Action::Changed);
+    }
+
+    fn set_timer(&mut self, kind: TimerKind, after: Duration) {
+        self.actions.push(Action::SetTimer { kind, generation: self.generation, after });
+    }
+
+    fn on_timer(&mut self, kind: TimerKind) {
+        match (&mut self.phase, kind) {
+            (Phase::WaitingForSlots, TimerKind::SlotRequest) => {
+                self.actions.push(Action::SlotsLate);
+            }
+            (Phase::StartingHosts, TimerKind::HostStart) => self.on_hosts_late(),
+            (Phase::Running { held, .. }, TimerKind::ExchangeHold) => {
+                self.actions.extend(held.take().map(Action::Failed));
+            }
+            (Phase::Cancelling, TimerKind::Cancel) => self.on_tasks_stuck(),
+            _ => {}
+        }
+    }
+
+    /// A failure that is seen now and is not one task's.
+    fn entry(&self, cause: FailureCause) -> ExceptionEntry {
+        ExceptionEntry { timestamp: self.now, cause, task: None, location: None }
+    }
+
+    fn location(&self, id: HostId) -> Option<TaskLocation> {
+        self.hosts.get(&id).map(|host| TaskLocation {
+            task_manager: host.on.clone(),
+            address: host.address.clone(),
+            host: id,
+            data_port: host.data_address.as_deref().and_then(crate::hosts::port_of),
+        })
+    }
+
+    /// Stops every task.
+    fn cancel(&mut self) {
+        self.executions.cancel(self.now);
+        self.enter(Phase::Cancelling);
+        let busy = self.busy_hosts();
+        for host in &busy {
+            let cancel = to_host::Message::Cancel(Cancel { tasks: Vec::new() });
+            self.actions.push(Action::Tell(*host, cancel));
+        }
+        if !busy.is_empty() {
+            self.set_timer(TimerKind::Cancel, self.cancel_timeout);
+        }
+        self.stop_if_ended();
+    }
+
+    fn stop_if_ended(&mut self) {
+        if matches!(self.phase, Phase::Cancelling) && self.executions.active() == 0 {
+            self.enter(Phase::Idle);
+            self.actions.push(Action::Stopped);
+        }
+    }
+
+    /// Hosts with tasks that have not ended.
+    fn busy_hosts(&self) -> Vec<HostId> {
+        let busy = |id: &HostId| !self.executions.active_on(*id).is_empty();
+        self.hosts.keys().copied().filter(busy).collect()
+    }
+
+    /// Tasks do not stop: their processes are killed, which ends them.
+    fn on_tasks_stuck(&mut self) {
+        let timeout = self.cancel_timeout;
+        for id in self.busy_hosts() {
+            let stuck = self.executions.active_on(id);
+            let Some(first) = stuck.first().map(|task| self.executions.name(*task)) else {
+                continue;
+            };
+            let others = match stuck.len() - 1 {
+                0 => String::new(),
+                others => format!(" and {others} more"),
+            };
+            let message = format!(
+                "{first}{others} did not stop within {timeout:?}, its task host was killed"
+            );
+            let mut entry = self.entry(FailureCause::new(CauseKind::Stuck, message));
+            entry.task = Some(first);
+            entry.location = self.location(id);
+            self.actions.push(Action::Consequence(entry));
+            self.actions.push(Action::Kill(id));
+        }
+        self.actions.push(Action::Changed);
+    }
+
+    /// The task that ended its process, as far as it is known: any of those that ran in it.
+    fn suspects(&self, active: &[Subtask]) -> Option<String> {
+        const NAMED_MAX: usize = 3;
+        let names = active.iter().take(NAMED_MAX).map(|task| self.executions.name(*task));
+        let names = names.collect::<Vec<_>>().join(", ");
+        match active.len() {
+            0 => None,
+            1 => Some(names),
+            count if count <= NAMED_MAX => Some(format!("one of {names}")),
+            count => Some(format!("one of {names} and {} more", count - NAMED_MAX)),
+        }
+    }
+}

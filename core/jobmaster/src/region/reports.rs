@@ -1,0 +1,146 @@
+//! Reports of hosts on their tasks, and the loss of hosts.
+
+use millstream_gateway::{CauseKind, ExceptionEntry, FailureCause, TaskMetrics};
+use millstream_protocol::host;
+use millstream_types::{ExecutionState, HostId};
+
+use super::{Action, Phase, Region};
+use crate::causes;
+use crate::execution_graph::Subtask;
+use crate::timer::TimerKind;
+
+impl Region {
+    pub(super) fn on_report(&mut self, id: HostId, report: host::TaskState) {
+        let Some(subtask) = report.task.as_ref().and_then(|task| self.executions.find(id, task))
+        else {
+            return;
+        };
+        let state = match report.state() {
+            host::Execution::Unspecified => return,
+            host::Execution::Initializing => ExecutionState::Initializing,
+            host::Execution::Running => ExecutionState::Running,
+            host::Execution::Finished => ExecutionState::Finished,
+            host::Execution::Canceled => ExecutionState::Canceled,
+            host::Execution::Failed => ExecutionState::Failed,
+        };
+        if let Some(metrics) = report.metrics {
+            self.executions.measure(subtask, metrics_of(metrics));
+        }
+        if !self.executions.report(self.now, subtask, state) {
+            return;
+        }
+        self.actions.push(Action::Changed);
+        match &self.phase {
+            Phase::Running { .. } => {
+                let cause = report.cause.map(causes::of_failure);
+                self.on_progress(id, subtask, state, cause);
+            }
+            Phase::Cancelling => self.stop_if_ended(),
+            Phase::Idle | Phase::WaitingForSlots | Phase::StartingHosts => {}
+        }
+    }
+
+    fn on_progress(
+        &mut self,
+        id: HostId,
+        subtask: Subtask,
+        state: ExecutionState,
+        cause: Option<FailureCause>,
+    ) {
+        let unexplained = match state {
+            ExecutionState::Failed => "the task failed without saying why",
+            ExecutionState::Canceled => "the task stopped without being told to",
+            ExecutionState::Finished if self.executions.is_finished() => {
+                self.enter(Phase::Idle);
+                return self.actions.push(Action::Finished);
+            }
+            ExecutionState::Running | ExecutionState::Finished => return self.deploy(),
+            _ => return,
+        };
+        let unexplained = || FailureCause::new(CauseKind::Error, unexplained);
+        let mut entry = self.entry(cause.unwrap_or_else(unexplained));
+        entry.task = Some(self.executions.name(subtask));
+        entry.location = self.location(id);
+        self.on_task_failed(entry);
+    }
+
+    /// A broken exchange is mostly the echo of another end, whose news may come a little later.
+    fn on_task_failed(&mut self, entry: ExceptionEntry) {
+        let Phase::Running { held, exited } = &mut self.phase else { return };
+        if entry.cause.kind != CauseKind::Exchange {
+            self.actions.push(Action::Failed(entry));
+        } else if let Some(reason) = exited.take() {
+            self.actions.push(Action::Failed(reason));
+        } else if held.is_none() {
+            *held = Some(entry);
+            self.set_timer(TimerKind::ExchangeHold, self.exchange_hold);
+        }
+    }
+
+    pub(super) fn on_metrics(&mut self, id: HostId, metrics: host::Metrics) {
+        for task in metrics.tasks {
+            if let Some(at) = task.task.as_ref().and_then(|task| self.executions.find(id, task)) {
+                self.executions.measure(at, metrics_of(task));
+                self.actions.push(Action::Measured);
+            }
+        }
+    }
+
+    pub(super) fn on_host_lost(&mut self, id: HostId, mut entry: ExceptionEntry) {
+        let active = self.executions.active_on(id);
+        // Before they are all ready, hosts run the build function and no task.
+        if !matches!(self.phase, Phase::StartingHosts) && entry.task.is_none() {
+            entry.task = self.suspects(&active);
+        }
+        self.executions.fail(self.now, &active);
+        self.hosts.remove(&id);
+        self.actions.push(Action::Changed);
+        match &mut self.phase {
+            Phase::StartingHosts => self.actions.push(Action::Failed(entry)),
+            Phase::Running { held, exited } => {
+                if !active.is_empty() || held.is_some() {
+                    self.on_task_failed(entry);
+                } else {
+                    exited.get_or_insert(entry);
+                }
+            }
+            Phase::Cancelling => self.stop_if_ended(),
+            Phase::Idle | Phase::WaitingForSlots => {}
+        }
+    }
+
+    /// The host's tasks end when its process has.
+    pub(super) fn on_host_silent(&mut self, id: HostId, entry: ExceptionEntry) {
+        let works = !self.executions.active_on(id).is_empty();
+        if let Some(host) = self.hosts.get_mut(&id) {
+            host.data_address = None;
+        }
+        match &mut self.phase {
+            Phase::Running { held, .. } if works || held.is_some() => {
+                self.actions.push(Action::Failed(entry));
+            }
+            Phase::Running { exited, .. } => {
+                exited.get_or_insert(entry);
+            }
+            Phase::Cancelling => self.actions.push(Action::Consequence(entry)),
+            Phase::Idle | Phase::WaitingForSlots | Phase::StartingHosts => {}
+        }
+    }
+}
+
+/// A task's counters.
+fn metrics_of(message: host::TaskMetrics) -> TaskMetrics {
+    TaskMetrics {
+        records_in: message.records_in,
+        records_out: message.records_out,
+        bytes_in: message.bytes_in,
+        bytes_out: message.bytes_out,
+        busy_ns: message.busy_ns,
+        idle_ns: message.idle_ns,
+        backpressured_ns: message.backpressured_ns,
+        records_dropped: message.records_dropped,
+        buffers_in: message.buffers_in,
+        buffers_out: message.buffers_out,
+        user: message.user.into_iter().map(|counter| (counter.name, counter.value)).collect(),
+    }
+}

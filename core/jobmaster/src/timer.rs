@@ -1,0 +1,50 @@
+//! Timers of a job: whose they are, what for, and whether they still count.
+
+/// The part of the JobMaster that a timer belongs to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Owner {
+    /// The job itself.
+    Job,
+    /// The region of the job's tasks.
+    Region,
+    /// The job's processes.
+    Hosts,
+    /// The publication of results.
+    Settlement,
+}
+
+/// A timer. Its owner ignores it if it was set in an earlier generation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Timer {
+    /// The part that set the timer.
+    pub owner: Owner,
+    /// The purpose.
+    pub kind: TimerKind,
+    /// The owner's generation when it was set; grows with every change of the owner's phase.
+    pub generation: u64,
+}
+
+/// The purpose of a timer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TimerKind {
+    /// Slots did not come.
+    SlotRequest,
+    /// Hosts did not get ready.
+    HostStart,
+    /// Nothing explained a broken exchange.
+    ExchangeHold,
+    /// Hosts had time for a sign of life.
+    Heartbeat,
+    /// Tasks did not stop.
+    Cancel,
+    /// The coordinator host did not publish the results.
+    Commit,
+    /// The coordinator host did not discard what was not published.
+    Abort,
+    /// It is time to restart.
+    Restart,
+    /// The reason for the loss of a worker was not told in time.
+    Explanation,
+    /// It is time to show metrics.
+    Publish,
+}
