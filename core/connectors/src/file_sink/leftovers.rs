@@ -18,7 +18,7 @@ use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io::Write;
 use std::path::Path;
-use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
+use std::sync::mpsc::{RecvTimeoutError, SyncSender, sync_channel};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
@@ -45,7 +45,7 @@ pub(crate) struct Claim {
     /// Locked; the system lets go of it when the process ends, however it does.
     _lock: Option<File>,
     /// Gives signs of life until the sender is dropped.
-    alive: Option<(Sender<()>, JoinHandle<()>)>,
+    alive: Option<(SyncSender<()>, JoinHandle<()>)>,
 }
 
 impl Claim {
@@ -58,7 +58,7 @@ impl Claim {
             give_sign(places, made)?;
             sweep(places, Evidence::Lock);
         }
-        let (stop, stopped) = channel::<()>();
+        let (stop, stopped) = sync_channel::<()>(1);
         let places = places.clone();
         let thread = thread::Builder::new().name("file-sink-alive".to_owned()).spawn(move || {
             let mut signs = 0;
