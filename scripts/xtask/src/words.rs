@@ -135,13 +135,10 @@ mod tests {
             lines("//! What it is.\n\n    /// How many.\nfn a() {}\n/// Who, then?"),
             [0, 2, 4]
         );
-        assert_eq!(
-            lines("/// The slots.\n/// What follows a first line is free.\nx,"),
-            [0usize; 0]
-        );
+        assert_eq!(lines("/// The slots.\n/// What follows a first line is free.\nx,"), [0; 0]);
         assert_eq!(
             lines("/// Whatsoever.\nx,\n/// `What` names it.\ny,\n// What is no doc."),
-            [0usize; 0]
+            [0; 0]
         );
     }
 
