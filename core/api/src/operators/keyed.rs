@@ -174,6 +174,11 @@ where
     fn next_time(&self) -> Option<Instant> {
         self.output.next_time()
     }
+
+    #[cfg(test)]
+    fn kind(&self) -> crate::explore::Kind {
+        crate::explore::Kind::Reduce
+    }
 }
 
 /// What a keyed function can do with the record at hand.
@@ -377,5 +382,10 @@ where
 
     fn next_time(&self) -> Option<Instant> {
         self.output.next_time()
+    }
+
+    #[cfg(test)]
+    fn kind(&self) -> crate::explore::Kind {
+        crate::explore::Kind::Process
     }
 }

@@ -75,4 +75,9 @@ where
     fn next_time(&self) -> Option<Instant> {
         self.next_time
     }
+
+    #[cfg(test)]
+    fn kind(&self) -> crate::explore::Kind {
+        crate::explore::Kind::Sink
+    }
 }
