@@ -76,11 +76,13 @@ kinds! {
     Source source,
 }
 
+/// Does what a schedule says; the error is what went wrong.
+type Run = Box<dyn Fn(&Schedule) -> Result<(), String>>;
+
 /// One way in which a kind can be built.
 pub(crate) struct Case {
     name: &'static str,
-    /// Does what a schedule says; the error is what went wrong.
-    run: Box<dyn Fn(&Schedule) -> Result<(), String>>,
+    run: Run,
 }
 
 impl Case {

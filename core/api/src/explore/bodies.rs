@@ -347,7 +347,7 @@ struct Both {
 fn count(state: &ValueState<u64>, record: u64, ctx: &mut Context<'_, u64, u64>) -> Result<()> {
     let count = state.get_or_insert_with(ctx, || 0)?;
     *count += 1;
-    let first = record << RESULT_SHIFT | *count % 16;
+    let first = (record << RESULT_SHIFT) | (*count % 16);
     (0..results(record).len() as u64).for_each(|n| ctx.emit(first + 16 * (n % 200)));
     if roll(record, 4, 3) == 0 {
         ctx.emit_to(&SIDE, record)?;
@@ -373,7 +373,7 @@ fn counted() -> Box<dyn Oracle> {
     without_bad(true, move |record, outputs| {
         let count = counts.entry(key(record)).or_default();
         *count += 1;
-        let first = record << RESULT_SHIFT | *count % 16;
+        let first = (record << RESULT_SHIFT) | (*count % 16);
         let results = 0..results(record).len() as u64;
         outputs[0].extend(results.map(|n| Item::Record(first + 16 * (n % 200))));
         if roll(record, 4, 3) == 0 {

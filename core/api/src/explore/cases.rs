@@ -209,7 +209,7 @@ fn maps() -> Vec<Case> {
     let even = numbers().filter(|record| Ok(record % 2 == 0));
     let dropping = numbers().on_error(OnError::drop_record()).map(map);
     let sorting = numbers().on_error(bad()).map(map);
-    let evens = |record: u64| if record % 2 == 0 { vec![record] } else { Vec::new() };
+    let evens = |record: u64| if record.is_multiple_of(2) { vec![record] } else { Vec::new() };
     vec![
         operator("map", Kind::Map, false, &double, |(_, n)| n, || each(|r| vec![r + 1])),
         operator("filter", Kind::Map, false, &even, same, move || each(evens)),
@@ -345,7 +345,7 @@ impl KeyedProcess<u64, u64> for Counts {
     fn process(&mut self, record: u64, ctx: &mut Context<'_, u64, u64>) -> Result<()> {
         let count = self.0.get_or_insert_with(ctx, || 0)?;
         *count += 1;
-        let first = record << 12 | *count % 16;
+        let first = (record << 12) | (*count % 16);
         (0..results(record).count() as u64).for_each(|n| ctx.emit(first + 16 * n));
         if roll(record, 4, 3) == 0 {
             ctx.emit_to(&SIDE, record)?;
@@ -361,7 +361,7 @@ fn counted() -> Box<dyn Oracle> {
     without_bad(true, move |record, outputs| {
         let count = counts.entry(key(record)).or_default();
         *count += 1;
-        let first = record << 12 | *count % 16;
+        let first = (record << 12) | (*count % 16);
         outputs[0]
             .extend((0..results(record).count() as u64).map(|n| Item::Record(first + 16 * n)));
         if roll(record, 4, 3) == 0 {
