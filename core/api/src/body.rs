@@ -143,6 +143,11 @@ impl<I: Data> TaskBody for OneInputBody<I> {
         self.stage.next_time()
     }
 
+    #[cfg(test)]
+    fn kind(&self) -> crate::explore::BodyKind {
+        crate::explore::BodyKind::OneInput
+    }
+
     fn inputs_waiting(&self) -> usize {
         self.inbox.waiting()
     }

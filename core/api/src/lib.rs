@@ -14,6 +14,8 @@ mod builder;
 mod connected;
 mod coordinator;
 mod environment;
+#[cfg(test)]
+mod explore;
 mod key;
 mod keyed_stream;
 mod operators;

@@ -54,6 +54,10 @@ pub trait Stage<I>: Send {
 
     /// When something will be due, as far as the last `on_time` could know.
     fn next_time(&self) -> Option<Instant>;
+
+    /// Names the kind of stage, so that the tests have a case for each.
+    #[cfg(test)]
+    fn kind(&self) -> crate::explore::Kind;
 }
 
 /// The stage of an output that nobody reads.
@@ -82,6 +86,11 @@ impl<I> Stage<I> for Discard {
 
     fn next_time(&self) -> Option<Instant> {
         None
+    }
+
+    #[cfg(test)]
+    fn kind(&self) -> crate::explore::Kind {
+        crate::explore::Kind::Discard
     }
 }
 
@@ -127,6 +136,11 @@ impl<I: Send> Stage<I> for FanOut<I> {
 
     fn next_time(&self) -> Option<Instant> {
         self.branches.iter().filter_map(|branch| branch.next_time()).min()
+    }
+
+    #[cfg(test)]
+    fn kind(&self) -> crate::explore::Kind {
+        crate::explore::Kind::FanOut
     }
 }
 

@@ -163,6 +163,10 @@ pub trait TaskBody: Send {
 
     /// How many batches wait at the inputs.
     fn inputs_waiting(&self) -> usize;
+
+    /// Names the kind of body, so that the tests have a case for each.
+    #[cfg(test)]
+    fn kind(&self) -> crate::explore::BodyKind;
 }
 
 /// One turn of a task: a step, and what is due after it if its output takes more. Answers how the

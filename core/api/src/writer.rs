@@ -226,6 +226,11 @@ impl<T: Data, R: Route<T>> Stage<T> for ExchangeWriter<T, R> {
     fn next_time(&self) -> Option<Instant> {
         self.due
     }
+
+    #[cfg(test)]
+    fn kind(&self) -> crate::explore::Kind {
+        crate::explore::Kind::Writer
+    }
 }
 
 struct OneLane;

@@ -396,6 +396,11 @@ impl<A: Data, B: Data, F: TwoInputFunction<A, B>> TaskBody for TwoInputBody<A, B
         self.output.next_time()
     }
 
+    #[cfg(test)]
+    fn kind(&self) -> crate::explore::BodyKind {
+        crate::explore::BodyKind::TwoInput
+    }
+
     fn inputs_waiting(&self) -> usize {
         self.left.waiting() + self.right.waiting()
     }

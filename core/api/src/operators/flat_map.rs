@@ -109,4 +109,9 @@ where
     fn next_time(&self) -> Option<Instant> {
         self.output.next_time()
     }
+
+    #[cfg(test)]
+    fn kind(&self) -> crate::explore::Kind {
+        crate::explore::Kind::FlatMap
+    }
 }

@@ -174,6 +174,11 @@ where
     fn next_time(&self) -> Option<Instant> {
         self.output.next_time()
     }
+
+    #[cfg(test)]
+    fn kind(&self) -> crate::explore::Kind {
+        crate::explore::Kind::Reduce
+    }
 }
 
 /// The record at hand of a keyed function: its key, the key's state, its event time.
@@ -404,5 +409,10 @@ where
         let mut ctx = Context { backend: &mut self.backend, timestamp: None };
         self.process.finish_key(&mut ctx, out)?;
         Ok(true)
+    }
+
+    #[cfg(test)]
+    fn kind(&self) -> crate::explore::Kind {
+        crate::explore::Kind::Process
     }
 }

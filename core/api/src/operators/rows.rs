@@ -36,4 +36,9 @@ impl<T: Data> Stage<T> for RowsStage<T> {
     fn next_time(&self) -> Option<Instant> {
         self.next.next_time()
     }
+
+    #[cfg(test)]
+    fn kind(&self) -> crate::explore::Kind {
+        crate::explore::Kind::Rows
+    }
 }

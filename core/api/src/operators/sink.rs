@@ -91,6 +91,11 @@ where
     fn next_time(&self) -> Option<Instant> {
         self.next_time
     }
+
+    #[cfg(test)]
+    fn kind(&self) -> crate::explore::Kind {
+        crate::explore::Kind::Sink
+    }
 }
 
 #[cfg(test)]

@@ -125,6 +125,11 @@ where
         self.output.next_time()
     }
 
+    #[cfg(test)]
+    fn kind(&self) -> crate::explore::BodyKind {
+        crate::explore::BodyKind::Source
+    }
+
     fn inputs_waiting(&self) -> usize {
         0
     }

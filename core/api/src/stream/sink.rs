@@ -94,8 +94,8 @@ impl<T: Data> Stream<T> {
 /// # Ok::<(), millstream::Error>(())
 /// ```
 pub struct StreamSink {
-    builder: Shared,
-    node: NodeId,
+    pub(crate) builder: Shared,
+    pub(crate) node: NodeId,
 }
 
 impl StreamSink {

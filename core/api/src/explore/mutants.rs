@@ -1,0 +1,199 @@
+//! Faults that the engine had or could have: exploring must find each.
+
+use std::io::Write;
+use std::time::Instant;
+
+use millstream_graph::Partitioner;
+use millstream_network::{Batch, Event, Flow};
+
+use super::cases::{same, three, to_all};
+use super::probe::Shared;
+use super::stages::{Explored, drive, each, outputs};
+use super::{Case, Kind, SEEDS, bodies, roll, writers};
+use crate::Result;
+use crate::operators::flat_map::FlatMapStage;
+use crate::operators::{BadRecords, Policy};
+use crate::stage::{FanOut, Output, Stage};
+use crate::task::{Step, TaskBody};
+
+/// A stage of the engine, part of which is replaced.
+struct Mutant<S> {
+    stage: S,
+    push: fn(&mut S, Batch<u64>) -> Result<Flow>,
+    resume: fn(&mut S) -> Result<Flow>,
+    on_time: fn(&mut S, Instant) -> Result<Flow>,
+}
+
+impl<S: Stage<u64>> Mutant<S> {
+    fn of(stage: S) -> Self {
+        Self { stage, push: S::push, resume: S::resume, on_time: S::on_time }
+    }
+}
+
+impl<S: Stage<u64>> Stage<u64> for Mutant<S> {
+    fn open(&mut self) -> Result<()> {
+        self.stage.open()
+    }
+
+    fn push(&mut self, batch: Batch<u64>) -> Result<Flow> {
+        (self.push)(&mut self.stage, batch)
+    }
+
+    fn event(&mut self, event: Event) -> Result<Flow> {
+        self.stage.event(event)
+    }
+
+    fn resume(&mut self) -> Result<Flow> {
+        (self.resume)(&mut self.stage)
+    }
+
+    fn on_time(&mut self, now: Instant) -> Result<Flow> {
+        (self.on_time)(&mut self.stage, now)
+    }
+
+    fn next_time(&self) -> Option<Instant> {
+        self.stage.next_time()
+    }
+
+    fn kind(&self) -> Kind {
+        self.stage.kind()
+    }
+}
+
+/// A stage that is wrapped while its type is hidden.
+struct Hidden(Box<dyn Stage<u64>>);
+
+impl Stage<u64> for Hidden {
+    fn open(&mut self) -> Result<()> {
+        self.0.open()
+    }
+
+    fn push(&mut self, batch: Batch<u64>) -> Result<Flow> {
+        self.0.push(batch)
+    }
+
+    fn event(&mut self, event: Event) -> Result<Flow> {
+        self.0.event(event)
+    }
+
+    fn resume(&mut self) -> Result<Flow> {
+        self.0.resume()
+    }
+
+    fn on_time(&mut self, now: Instant) -> Result<Flow> {
+        self.0.on_time(now)
+    }
+
+    fn next_time(&self) -> Option<Instant> {
+        self.0.next_time()
+    }
+
+    fn kind(&self) -> Kind {
+        self.0.kind()
+    }
+}
+
+/// Looks for a fault and says what was found after how many seeds.
+fn find(case: &Case) {
+    let (seed, why) = case.first_failure(0..SEEDS).expect("no seed finds the fault");
+    // Shown with `--nocapture`.
+    let _ = writeln!(std::io::stdout(), "found by seed {seed}: {why}");
+}
+
+#[test]
+fn a_flush_by_timeout_that_ignores_a_full_channel_is_found() {
+    find(&Case::new("mutant", |schedule| {
+        writers::drive(Partitioner::Forward, schedule, |stage| {
+            let on_time = |stage: &mut Hidden, now| stage.on_time(now).map(|_| Flow::Ready);
+            Box::new(Mutant { on_time, ..Mutant::of(Hidden(stage)) })
+        })
+    }));
+}
+
+/// As [`a_flush_by_timeout_that_ignores_a_full_channel_is_found`], one level above.
+struct IgnoresFull(Box<dyn TaskBody>);
+
+impl TaskBody for IgnoresFull {
+    fn open(&mut self) -> Result<()> {
+        self.0.open()
+    }
+
+    fn step(&mut self) -> Result<Step> {
+        self.0.step()
+    }
+
+    fn on_time(&mut self, now: Instant) -> Result<Flow> {
+        self.0.on_time(now).map(|_| Flow::Ready)
+    }
+
+    fn next_time(&self) -> Option<Instant> {
+        self.0.next_time()
+    }
+
+    fn inputs_waiting(&self) -> usize {
+        self.0.inputs_waiting()
+    }
+
+    fn kind(&self) -> super::BodyKind {
+        self.0.kind()
+    }
+}
+
+#[test]
+fn a_body_that_ignores_a_full_output_when_time_has_passed_is_found() {
+    find(&bodies::one_input("mutant", |body| Box::new(IgnoresFull(body))));
+    find(&bodies::source("mutant", false, |body| Box::new(IgnoresFull(body))));
+}
+
+#[test]
+fn a_fan_out_that_resumes_only_its_first_branch_is_found() {
+    find(&Case::new("mutant", |schedule| {
+        let outputs = outputs(schedule, 3);
+        let branch = |output: &Shared| -> Box<dyn Stage<u64>> { output.probe(same) };
+        let branches = outputs.iter().map(branch).collect();
+        let fan_out = FanOut { branches, clone: Batch::clone };
+        let resume = |fan_out: &mut FanOut<u64>| fan_out.branches[0].resume();
+        let stage = Box::new(Mutant { resume, ..Mutant::of(fan_out) });
+        let oracle = Box::new(to_all);
+        drive(Explored { stage, kind: Kind::FanOut, outputs, oracle }, schedule)
+    }));
+}
+
+/// Two batches of results for each fourth record.
+fn results(record: u64) -> Vec<u64> {
+    let count = if roll(record, 3, 4) == 0 { 2_500 } else { 1 };
+    (record << 12..(record << 12) + count).collect()
+}
+
+type Results = FlatMapStage<u64, Vec<u64>, fn(u64) -> Result<Vec<u64>>>;
+
+#[test]
+fn a_flat_map_that_drops_its_iterator_when_its_output_is_full_is_found() {
+    find(&Case::new("mutant", |schedule| {
+        let outputs = outputs(schedule, 3);
+        let bad = BadRecords {
+            policy: Policy::Fail,
+            operator: "mutant".to_owned(),
+            counters: std::sync::Arc::default(),
+        };
+        let flat_map = Results {
+            function: |record| Ok(results(record)),
+            bad,
+            output: Output::new(three(&outputs, same)).unwrap(),
+            records: Vec::new().into_iter(),
+            timestamps: Vec::new().into_iter(),
+            current: None,
+            results: Batch::new(),
+        };
+        let push = |flat_map: &mut Results, batch| -> Result<Flow> {
+            let flow = flat_map.push(batch)?;
+            if flow == Flow::Full {
+                flat_map.current = None;
+            }
+            Ok(flow)
+        };
+        let stage = Box::new(Mutant { push, ..Mutant::of(flat_map) });
+        let oracle = each(results);
+        drive(Explored { stage, kind: Kind::FlatMap, outputs, oracle }, schedule)
+    }));
+}
