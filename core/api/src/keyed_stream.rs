@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use millstream_graph::Partitioner;
-use millstream_network::Data;
+use millstream_network::{Batch, Data};
 use millstream_state::{GroupTable, KeyedBackend};
 use millstream_types::{Key, KeyGroup};
 
@@ -85,6 +85,9 @@ impl<T: Data, S: KeySelector<T> + Sync> KeyedStream<T, S> {
     /// Combines the records of each key: `combine` adds a record to the key's value. In streaming
     /// mode every update is emitted, in batch mode the final value.
     ///
+    /// If the records have event times, an update has the time of the record that made it, and a
+    /// final value has the end of time (`i64::MAX`), as in Flink: it stands for all the input.
+    ///
     /// ```
     /// # use millstream::{prelude::*, testing::run_on};
     /// let most = run_on([3, 1, 4], |numbers| {
@@ -163,15 +166,15 @@ impl<T: Data, S: KeySelector<T> + Sync> KeyedStream<T, S> {
                 if bad.goes_on() {
                     backend.keep_undo();
                 }
+                let output = Output::new(outputs)?;
                 Ok(erase::<T>(Box::new(ProcessStage {
                     selector: selector.clone(),
                     process,
                     backend,
                     bad,
-                    output: Output::new(outputs)?,
-                    records: Vec::new().into_iter(),
-                    timestamps: Vec::new().into_iter(),
-                    results: Vec::new(),
+                    records: Batch::empty(false).into_iter(),
+                    results: output.results(),
+                    output,
                 })))
             }),
         )

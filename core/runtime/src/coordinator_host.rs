@@ -217,6 +217,7 @@ mod tests {
             source: true,
             upstream: None,
             output_type: "u64".to_owned(),
+            timed: false,
         });
         let coordinators = [(id, Named { name, coordinator: Box::new(Failing) })].into();
         let (outbox, mut outgoing) = Outbox::new();

@@ -2,9 +2,8 @@
 
 use std::sync::Arc;
 use std::time::Instant;
-use std::vec::IntoIter;
 
-use millstream_network::{Batch, Data, Event, Flow, Inbox, batch_capacity};
+use millstream_network::{Batch, Data, Event, Flow, Inbox, Records, batch_capacity};
 use millstream_state::KeyedBackend;
 use millstream_types::Key;
 
@@ -12,6 +11,7 @@ use crate::Result;
 use crate::body::{EndCount, Upstream};
 use crate::key::KeySelector;
 use crate::operators::keyed::Context;
+use crate::operators::results::Results;
 use crate::operators::{BadRecords, continue_while};
 use crate::stage::Output;
 use crate::task::{Step, TaskBody};
@@ -179,8 +179,8 @@ where
 }
 
 enum Pending<A, B> {
-    Left(IntoIter<A>, IntoIter<i64>),
-    Right(IntoIter<B>, IntoIter<i64>),
+    Left(Records<A>),
+    Right(Records<B>),
 }
 
 /// The body of a task whose first operator has two inputs.
@@ -192,7 +192,7 @@ pub(crate) struct TwoInputBody<A, B, F: TwoInputFunction<A, B>> {
     bad_left: BadRecords<A>,
     bad_right: BadRecords<B>,
     pending: Pending<A, B>,
-    results: Vec<F::Out>,
+    results: Results<F::Out>,
     ends: EndCount,
     state: Upstream,
     right_next: bool,
@@ -210,11 +210,11 @@ impl<A: Data, B: Data, F: TwoInputFunction<A, B>> TwoInputBody<A, B, F> {
             left: inboxes.0,
             right: inboxes.1,
             function,
+            results: output.results(),
             output,
             bad_left: bad.0,
             bad_right: bad.1,
-            pending: Pending::Left(Vec::new().into_iter(), Vec::new().into_iter()),
-            results: Vec::new(),
+            pending: Pending::Left(Batch::empty(false).into_iter()),
             ends,
             state: Upstream::Reading,
             right_next: false,
@@ -239,29 +239,30 @@ impl<A: Data, B: Data, F: TwoInputFunction<A, B>> TwoInputBody<A, B, F> {
         if self.bad_left.goes_on() || self.bad_right.goes_on() {
             self.output.mark_sides();
         }
-        let (results, output) = (&mut self.results, &mut self.output);
-        match &mut self.pending {
-            Pending::Left(records, timestamps) => {
-                let Some(record) = records.next() else { return Ok(false) };
+        let (results, output) = (&mut self.results.records, &mut self.output);
+        let timestamp = match &mut self.pending {
+            Pending::Left(records) => {
+                let Some((record, timestamp)) = records.next() else { return Ok(false) };
                 let kept = self.bad_left.keep(&record);
-                let timestamp = timestamps.next();
                 let mut sink = TwoInputSink { results, output, timestamp };
                 if let Err(error) = self.function.left(record, &mut sink) {
                     self.take_back(before);
-                    self.bad_left.refuse(error, kept, &mut self.output)?;
+                    self.bad_left.refuse(error, kept, timestamp, &mut self.output)?;
                 }
+                timestamp
             }
-            Pending::Right(records, timestamps) => {
-                let Some(record) = records.next() else { return Ok(false) };
+            Pending::Right(records) => {
+                let Some((record, timestamp)) = records.next() else { return Ok(false) };
                 let kept = self.bad_right.keep(&record);
-                let timestamp = timestamps.next();
                 let mut sink = TwoInputSink { results, output, timestamp };
                 if let Err(error) = self.function.right(record, &mut sink) {
                     self.take_back(before);
-                    self.bad_right.refuse(error, kept, &mut self.output)?;
+                    self.bad_right.refuse(error, kept, timestamp, &mut self.output)?;
                 }
+                timestamp
             }
-        }
+        };
+        self.results.stamp(timestamp)?;
         Ok(true)
     }
 
@@ -280,8 +281,8 @@ impl<A: Data, B: Data, F: TwoInputFunction<A, B>> TwoInputBody<A, B, F> {
                 match self.right.receive()? {
                     millstream_network::Received::Nothing => continue,
                     millstream_network::Received::Event(_, event) => event,
-                    millstream_network::Received::Batch(_, Batch { records, timestamps }) => {
-                        self.pending = Pending::Right(records.into_iter(), timestamps.into_iter());
+                    millstream_network::Received::Batch(_, batch) => {
+                        self.pending = Pending::Right(batch.into_iter());
                         return continue_while(Flow::Ready, || self.advance()).map(Some);
                     }
                 }
@@ -289,8 +290,8 @@ impl<A: Data, B: Data, F: TwoInputFunction<A, B>> TwoInputBody<A, B, F> {
                 match self.left.receive()? {
                     millstream_network::Received::Nothing => continue,
                     millstream_network::Received::Event(_, event) => event,
-                    millstream_network::Received::Batch(_, Batch { records, timestamps }) => {
-                        self.pending = Pending::Left(records.into_iter(), timestamps.into_iter());
+                    millstream_network::Received::Batch(_, batch) => {
+                        self.pending = Pending::Left(batch.into_iter());
                         return continue_while(Flow::Ready, || self.advance()).map(Some);
                     }
                 }

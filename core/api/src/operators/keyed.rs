@@ -2,15 +2,15 @@
 
 use std::mem::needs_drop;
 use std::time::Instant;
-use std::vec::IntoIter;
 
-use millstream_network::{Batch, Event, Flow, batch_capacity};
+use millstream_network::{Batch, Event, Flow, Records, batch_capacity};
 use millstream_state::{GroupTable, KeyedBackend, KeyedContext};
-use millstream_types::Key;
+use millstream_types::{Key, Timestamp};
 
 use crate::Result;
 use crate::key::KeySelector;
 use crate::operators::connected::TwoInputSink;
+use crate::operators::results::Results;
 use crate::operators::{BadRecords, continue_while};
 use crate::side::OutputTag;
 use crate::stage::{Output, Stage};
@@ -46,7 +46,7 @@ where
 {
     /// Adds one record, and the key's value after it to the updates if it is to be emitted.
     #[inline]
-    fn add(&mut self, record: T, hash: u64, updates: &mut Vec<T>) -> Result<()> {
+    fn add(&mut self, record: T, time: Option<i64>, hash: u64, updates: &mut Vec<T>) -> Result<()> {
         let kept = self.bad.keep(&record);
         let (table, emits) = (&mut self.table, !self.final_only);
         let added = match self.selector.with(&record, |key| table.get_mut(hash, key)) {
@@ -79,38 +79,37 @@ where
                 Ok(())
             }
         };
-        added.or_else(|error| self.bad.refuse(error, kept, &mut self.output))
+        added.or_else(|error| self.bad.refuse(error, kept, time, &mut self.output))
     }
 
     /// Adds a batch of records; the updates.
     fn add_all(&mut self, batch: Batch<T>, hashes: &[u64]) -> Result<Batch<T>> {
         let large = self.table.bytes() > CACHE_BYTES;
         let mut ahead = hashes.get(LOOK_AHEAD..).unwrap_or_default().iter();
-        let mut updates = Batch::of(Vec::with_capacity(batch.len()));
-        let mut timestamps = batch.timestamps.into_iter();
-        for (record, hash) in batch.records.into_iter().zip(hashes) {
+        let mut updates = self.output.results();
+        updates.records.reserve(batch.len());
+        let (records, times) = batch.into_parts();
+        let mut times = times.unwrap_or_default().into_iter();
+        for (record, hash) in records.into_iter().zip(hashes) {
             if large && let Some(hash) = ahead.next() {
                 self.table.prefetch(*hash);
             }
-            let before = updates.len();
-            self.add(record, *hash, &mut updates.records)?;
-            if let Some(timestamp) = timestamps.next()
-                && updates.len() > before
-            {
-                updates.timestamps.push(timestamp);
-            }
+            let time = times.next();
+            self.add(record, time, *hash, &mut updates.records)?;
+            updates.stamp(time)?;
         }
-        Ok(updates)
+        updates.take()
     }
 
-    /// One batch of final values; `None` once all have left.
+    /// One batch of final values; `None` once all have left. Their time is the end of time, as in
+    /// Flink: they stand for everything up to the end of the input.
     fn drain(&mut self) -> Result<Option<Flow>> {
         let capacity = batch_capacity::<T>();
-        let mut results = Vec::new();
+        let mut results = self.output.results();
         while results.len() < capacity {
             if let Some(values) = &mut self.draining {
                 let room = capacity - results.len();
-                results.extend(values.by_ref().take(room));
+                results.records.extend(values.by_ref().take(room));
                 if results.len() < capacity {
                     self.draining = None;
                 }
@@ -120,7 +119,11 @@ where
                 break;
             }
         }
-        if results.is_empty() { Ok(None) } else { self.output.push(Batch::of(results)).map(Some) }
+        if results.is_empty() {
+            return Ok(None);
+        }
+        results.stamp(Some(Timestamp::MAX.as_millis()))?;
+        self.output.push(results.take()?).map(Some)
     }
 
     fn run(&mut self, flow: Flow) -> Result<Flow> {
@@ -147,7 +150,7 @@ where
         let mut hashes = std::mem::take(&mut self.hashes);
         hashes.clear();
         let selector = &self.selector;
-        hashes.extend(batch.records.iter().map(|record| selector.with(record, Key::stable_hash)));
+        hashes.extend(batch.records().iter().map(|record| selector.with(record, Key::stable_hash)));
         let updates = self.add_all(batch, &hashes);
         self.hashes = hashes;
         let flow = self.output.push(updates?)?;
@@ -208,18 +211,19 @@ impl<'a, K, O> Context<'a, K, O> {
 }
 
 impl<K: Key, O: Send + 'static> Context<'_, K, O> {
-    /// Emits a result.
+    /// Emits a result. It has the event time of the record at hand, if that has one.
     #[inline]
     pub fn emit(&mut self, result: O) {
         self.results.push(result);
     }
 
-    /// Emits a record to a side output; dropped if nobody reads it.
+    /// Emits a record to a side output, with the event time of the record at hand if that has one;
+    /// dropped if nobody reads it.
     ///
     /// # Errors
     /// The tag's name is used with another record type.
     pub fn emit_to<S: Send + 'static>(&mut self, tag: &OutputTag<S>, record: S) -> Result<()> {
-        self.output.emit_side(tag, record)
+        self.output.emit_side(tag, record, self.timestamp)
     }
 
     /// The key of the record at hand.
@@ -228,7 +232,8 @@ impl<K: Key, O: Send + 'static> Context<'_, K, O> {
         self.backend.key()
     }
 
-    /// The record's event time in milliseconds, if it has one.
+    /// The event time of the record at hand in milliseconds since 1970, if the records of its
+    /// stream have event times; see [`Source::has_timestamps`](crate::Source::has_timestamps).
     #[must_use]
     pub const fn timestamp(&self) -> Option<i64> {
         self.timestamp
@@ -298,9 +303,8 @@ pub(crate) struct ProcessStage<I, S: KeySelector<I>, P: KeyedProcess<S::Key, I>>
     pub(crate) backend: KeyedBackend<S::Key>,
     pub(crate) bad: BadRecords<I>,
     pub(crate) output: Output<P::Out>,
-    pub(crate) records: IntoIter<I>,
-    pub(crate) timestamps: IntoIter<i64>,
-    pub(crate) results: Vec<P::Out>,
+    pub(crate) records: Records<I>,
+    pub(crate) results: Results<P::Out>,
 }
 
 impl<I, S, P> ProcessStage<I, S, P>
@@ -312,8 +316,7 @@ where
     fn advance(&mut self) -> Result<Option<Flow>> {
         let capacity = batch_capacity::<P::Out>();
         while self.results.len() < capacity {
-            let Some(record) = self.records.next() else { break };
-            let timestamp = self.timestamps.next();
+            let Some((record, timestamp)) = self.records.next() else { break };
             let key = self.selector.owned(&record);
             let hash = key.stable_hash();
             self.backend.set_key(key, hash);
@@ -324,7 +327,7 @@ where
             }
             let mut ctx = Context {
                 backend: &mut self.backend,
-                results: &mut self.results,
+                results: &mut self.results.records,
                 output: &mut self.output,
                 timestamp,
             };
@@ -332,8 +335,9 @@ where
                 self.results.truncate(before);
                 self.output.take_back_sides();
                 self.backend.take_back();
-                self.bad.refuse(error, kept, &mut self.output)?;
+                self.bad.refuse(error, kept, timestamp, &mut self.output)?;
             }
+            self.results.stamp(timestamp)?;
         }
         if self.results.is_empty() && self.records.len() == 0 {
             return self.output.flush_sides().map(|flow| (flow == Flow::Full).then_some(flow));
@@ -353,8 +357,7 @@ where
     }
 
     fn push(&mut self, batch: Batch<I>) -> Result<Flow> {
-        self.records = batch.records.into_iter();
-        self.timestamps = batch.timestamps.into_iter();
+        self.records = batch.into_iter();
         continue_while(Flow::Ready, || self.advance())
     }
 
