@@ -54,6 +54,7 @@ fn graph() -> StreamGraph {
         name: name.to_owned(),
         kind,
         stateful: false,
+        assigns_times: false,
         parallelism: None,
         max_parallelism: None,
         slot_sharing_group: None,

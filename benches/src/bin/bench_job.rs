@@ -192,7 +192,7 @@ impl SourceReader for SequenceReader {
 
     fn poll(&mut self, batch: &mut Batch<u64>) -> Result<Polled> {
         let end = self.end.min(self.next + 1_024);
-        batch.records.extend(self.next..end);
+        batch.extend(self.next..end)?;
         self.next = end;
         Ok(if self.next == self.end { Polled::Finished } else { Polled::Ready })
     }
@@ -238,7 +238,7 @@ impl<T, W: Fn(&T) -> u64 + Send> SinkWriter<T> for DigestWriter<W> {
     type Committable = ();
 
     fn write(&mut self, batch: Batch<T>) -> Result<()> {
-        for record in &batch.records {
+        for record in batch.records() {
             self.digest.add((self.word)(record));
         }
         Ok(())

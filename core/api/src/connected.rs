@@ -67,6 +67,7 @@ where
     let node = builder.borrow_mut().add(NewNode {
         name,
         stateful: uid.is_some(),
+        assigns_times: false,
         uid,
         kind: NodeKind::Operator,
         output_type: std::any::type_name::<F::Out>(),

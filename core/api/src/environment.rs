@@ -291,6 +291,8 @@ impl Environment {
         self.builder.borrow_mut().plan("source", uid, |ctx| source.plan(ctx));
         let coordinated = source.has_enumerator();
         let boundedness = source.boundedness();
+        let assigns_times = source.has_timestamps();
+        let name = uid.to_owned();
         let readers = Arc::new(source);
         let enumerators = Arc::clone(&readers);
         let maker: SourceMaker = Arc::new(move |ctx, outputs| {
@@ -311,8 +313,8 @@ impl Environment {
                 no_more: false,
             });
             let output = Output::new(outputs)?;
-            let state = Upstream::Reading;
-            Ok(Box::new(SourceBody { reader, output, splits, state, is_read: false }))
+            let (state, uid) = (Upstream::Reading, name.clone());
+            Ok(Box::new(SourceBody { reader, output, splits, state, is_read: false, uid }))
         });
         let coordinator: CoordinatorMaker = Arc::new(move |_info| {
             let enumerator = enumerators.enumerator()?;
@@ -325,6 +327,7 @@ impl Environment {
             uid: Some(uid.to_owned()),
             kind: NodeKind::Source { boundedness, coordinated },
             stateful: false,
+            assigns_times,
             output_type: std::any::type_name::<S::Out>(),
             maker: OperatorMaker::Source(maker),
             coordinator: coordinated.then_some(coordinator),
@@ -399,7 +402,7 @@ impl Environment {
         let (Ok(graph), true) = (planned, faults.is_empty()) else {
             return Err(anyhow::anyhow!("job {name:?}: {}", faults.join("; ")));
         };
-        for warning in program.warnings() {
+        for warning in program.warnings(&graph) {
             self.executor.warn(&warning);
         }
         self.executes += 1;

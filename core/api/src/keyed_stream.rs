@@ -89,6 +89,9 @@ impl<T: Data, S: KeySelector<T> + Sync> KeyedStream<T, S> {
     /// Combines the records of each key: `combine` adds a record to the key's value. In streaming
     /// mode every update is emitted, in batch mode the final value.
     ///
+    /// If the records have event times, an update has the time of the record that made it, and a
+    /// final value has the end of time (`i64::MAX`), as in Flink: it stands for all the input.
+    ///
     /// ```
     /// # use millstream::{prelude::*, testing::run_on};
     /// let most = run_on([3, 1, 4], |numbers| {

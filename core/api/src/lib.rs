@@ -38,7 +38,7 @@ pub use environment::{Environment, Execution, Executor, JobClient, JobResult};
 pub use key::{ByRef, ByValue, KeySelector};
 pub use keyed_stream::KeyedStream;
 pub use millstream_graph::{Boundedness, RuntimeMode};
-pub use millstream_network::{Batch, Data, Event, Flow};
+pub use millstream_network::{Batch, Data, Event, Flow, Records, TimesError};
 pub use millstream_state::{ListState, MapState, StateError, ValueState};
 pub use millstream_types::{JobId, JobStatus, Key, KeyHasher};
 pub use operators::OnError;

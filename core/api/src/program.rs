@@ -57,7 +57,7 @@ pub(crate) struct Node {
 #[derive(Clone, Copy)]
 pub(crate) struct OutputMaker {
     pub(crate) combine: fn(Vec<ErasedStage>) -> Result<ErasedStage>,
-    pub(crate) side: fn(ErasedStage) -> Result<Box<dyn Side>>,
+    pub(crate) side: fn(ErasedStage, bool) -> Result<Box<dyn Side>>,
     record: TypeId,
     rows: fn(ErasedStage) -> Result<ErasedStage>,
     travels: fn() -> Result<(), EncodeError>,
@@ -134,8 +134,9 @@ impl Program {
         &self.graph
     }
 
-    /// What is allowed and probably not meant: streams that nothing reads, a sentence each.
-    pub(crate) fn warnings(&self) -> Vec<String> {
+    /// What is allowed and probably not meant, a sentence each: streams that nothing reads, event
+    /// times that are lost.
+    pub(crate) fn warnings(&self, job: &JobGraph) -> Vec<String> {
         let read: HashSet<(NodeId, &OutputName)> =
             self.graph.edges.iter().map(|edge| (edge.source, &edge.output)).collect();
         let with_readers: HashSet<NodeId> = read.iter().map(|(node, _)| *node).collect();
@@ -162,7 +163,36 @@ impl Program {
                 ));
             }
         }
+        warnings.extend(self.lost_times(job));
         warnings
+    }
+
+    /// The operators of which one input has event times and the other has none.
+    fn lost_times(&self, job: &JobGraph) -> Vec<String> {
+        let operators = job.vertices.iter().flat_map(|vertex| &vertex.operators);
+        let timed: HashMap<NodeId, bool> = operators.map(|o| (o.node, o.timed)).collect();
+        // For each operator, whether its two inputs have event times.
+        let mut inputs: BTreeMap<NodeId, [Option<bool>; 2]> = BTreeMap::new();
+        for edge in &self.graph.edges {
+            let input = inputs.entry(edge.target).or_default().get_mut(usize::from(edge.input));
+            if let Some(input) = input {
+                *input = timed.get(&edge.source).copied();
+            }
+        }
+        let lost = inputs.into_iter().filter_map(|(node, timed)| {
+            let (has, lacks) = match timed {
+                [Some(true), Some(false)] => ("first", "second"),
+                [Some(false), Some(true)] => ("second", "first"),
+                _ => return None,
+            };
+            Some(format!(
+                "records of the {has} input of operator {:?} have event times, those of the \
+                 {lacks} input have none, so its results have none: let the sources of both give \
+                 event times (has_timestamps())",
+                self.name_of(node)
+            ))
+        });
+        lost.collect()
     }
 
     /// What only the whole program shows to be wrong, a sentence each.
@@ -253,22 +283,24 @@ impl Program {
             .ok_or_else(|| anyhow::anyhow!("operator {} has no {output}", node.0))
     }
 
-    /// Brings the readers of a node's outputs together.
+    /// Brings the readers of a node's outputs together; `timed` says whether its results have event
+    /// times.
     ///
     /// # Errors
     /// The readers are of different types, or several read a stream that cannot be cloned.
     pub fn build_outputs(
         &self,
         node: NodeId,
+        timed: bool,
         readers: Vec<(OutputName, Vec<ErasedStage>)>,
     ) -> Result<Outputs> {
-        let mut outputs = Outputs::default();
+        let mut outputs = Outputs { timed, ..Outputs::default() };
         for (name, stages) in readers.into_iter().filter(|(_, stages)| !stages.is_empty()) {
             let maker = self.output(node, &name)?;
             let stage = (maker.combine)(stages)?;
             match name {
                 OutputName::Main => outputs.main = Some(stage),
-                OutputName::Side(tag) => outputs.sides.push((tag, (maker.side)(stage)?)),
+                OutputName::Side(tag) => outputs.sides.push((tag, (maker.side)(stage, timed)?)),
             }
         }
         Ok(outputs)

@@ -4,9 +4,10 @@ use std::any::Any;
 use std::marker::PhantomData;
 use std::time::Instant;
 
-use millstream_network::{Batch, Event, Flow};
+use millstream_network::{Event, Flow};
 
 use crate::Result;
+use crate::operators::results::Results;
 use crate::stage::{ErasedStage, Stage, reveal};
 
 /// Names a side output and the type of its records. Usually a `static`.
@@ -98,16 +99,16 @@ pub trait Side: Send {
 
 /// A side output whose record type is known.
 pub(crate) struct SideBuffer<S> {
-    pub(crate) buffer: Vec<S>,
+    pub(crate) buffer: Results<S>,
     /// How long the buffer was when it was marked.
     marked: usize,
     stage: Box<dyn Stage<S>>,
 }
 
 impl<S: Send + 'static> SideBuffer<S> {
-    /// The side output that `stage` reads.
-    pub(crate) fn erased(stage: ErasedStage) -> Result<Box<dyn Side>> {
-        Ok(Box::new(Self { buffer: Vec::new(), marked: 0, stage: reveal::<S>(stage)? }))
+    /// The side output that `stage` reads, of records with event times or without.
+    pub(crate) fn erased(stage: ErasedStage, timed: bool) -> Result<Box<dyn Side>> {
+        Ok(Box::new(Self { buffer: Results::new(timed), marked: 0, stage: reveal::<S>(stage)? }))
     }
 
     /// The buffer behind `side`.
@@ -135,7 +136,7 @@ impl<S: Send + 'static> Side for SideBuffer<S> {
         if self.buffer.is_empty() {
             return Ok(Flow::Ready);
         }
-        self.stage.push(Batch::of(std::mem::take(&mut self.buffer)))
+        self.stage.push(self.buffer.take()?)
     }
 
     fn event(&mut self, event: Event) -> Result<Flow> {

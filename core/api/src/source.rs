@@ -100,7 +100,7 @@ pub struct ReaderContext {
 ///         if self.range.is_empty() {
 ///             return Ok(Polled::NeedSplit);
 ///         }
-///         batch.records.extend(&mut self.range);
+///         batch.extend(&mut self.range)?;
 ///         Ok(Polled::Ready)
 ///     }
 /// }
@@ -136,6 +136,91 @@ pub trait Source: Send + Sync + 'static {
 
     /// Whether it ends by itself.
     fn boundedness(&self) -> Boundedness;
+
+    /// Whether its records have event times. A stream has times or it has none, which is known
+    /// when the job is planned: the reader of a source that says `true` gives each record one with
+    /// [`Batch::push_at`], and every other reader gives none; otherwise the job fails. Operators
+    /// keep the times, and keyed functions see them as
+    /// [`Context::timestamp`](crate::Context::timestamp). Nothing else uses them yet: there are no
+    /// watermarks.
+    ///
+    /// ```
+    /// # use millstream::{connectors::*, testing, Boundedness, Context, KeyedProcess, Result};
+    /// /// Three measurements, one a second.
+    /// struct Measurements;
+    ///
+    /// impl Source for Measurements {
+    ///     type Out = u32;
+    ///     type Split = ();
+    ///     type Reader = Measurements;
+    ///     type Enumerator = NoEnumerator<()>;
+    ///
+    ///     fn boundedness(&self) -> Boundedness {
+    ///         Boundedness::Bounded
+    ///     }
+    ///
+    ///     fn has_timestamps(&self) -> bool {
+    ///         true
+    ///     }
+    ///
+    ///     fn reader(&self, _ctx: &ReaderContext) -> Result<Measurements> {
+    ///         Ok(Measurements)
+    ///     }
+    ///
+    ///     fn enumerator(&self) -> Result<Option<NoEnumerator<()>>> {
+    ///         Ok(None)
+    ///     }
+    ///
+    ///     fn has_enumerator(&self) -> bool {
+    ///         false
+    ///     }
+    /// }
+    ///
+    /// impl SourceReader for Measurements {
+    ///     type Out = u32;
+    ///     type Split = ();
+    ///
+    ///     fn add_split(&mut self, _split: ()) -> Result<()> {
+    ///         Ok(())
+    ///     }
+    ///
+    ///     fn poll(&mut self, batch: &mut Batch<u32>) -> Result<Polled> {
+    ///         for (value, second) in [(20, 0), (21, 1), (19, 2)] {
+    ///             batch.push_at(value, 1_700_000_000_000 + second * 1_000)?;
+    ///         }
+    ///         Ok(Polled::Finished)
+    ///     }
+    /// }
+    ///
+    /// /// The measured values with their times.
+    /// struct Timed;
+    ///
+    /// impl KeyedProcess<(), u32> for Timed {
+    ///     type Out = (u32, Option<i64>);
+    ///
+    ///     fn process(
+    ///         &mut self,
+    ///         value: u32,
+    ///         ctx: &mut Context<'_, ()>,
+    ///         out: &mut Collector<'_, Self::Out>,
+    ///     ) -> Result<()> {
+    ///         let time = ctx.timestamp();
+    ///         out.emit((value, time));
+    ///         Ok(())
+    ///     }
+    /// }
+    ///
+    /// let timed = CollectSink::new();
+    /// let mut env = testing::environment();
+    /// let values = env.source("measurements", Measurements).key_by(|_| ());
+    /// values.process("timed", |_| Ok(Timed)).sink("collect", timed.clone());
+    /// env.execute("measurements")?;
+    /// assert_eq!(timed.take().last(), Some(&(19, Some(1_700_000_002_000))));
+    /// # Ok::<(), millstream::Error>(())
+    /// ```
+    fn has_timestamps(&self) -> bool {
+        false
+    }
 
     /// A reader for one subtask. Runs in the task host.
     ///
@@ -266,7 +351,7 @@ pub trait SplitEnumerator: Send {
 ///     }
 ///
 ///     fn poll(&mut self, batch: &mut Batch<u32>) -> Result<Polled> {
-///         batch.records.extend(self.0.take());
+///         batch.extend(self.0.take())?;
 ///         Ok(Polled::Finished)
 ///     }
 /// }

@@ -11,6 +11,7 @@ use std::time::Instant;
 use millstream_network::{Batch, Event, Flow};
 
 use crate::Result;
+use crate::operators::results::Results;
 use crate::side::{OutputTag, Side, SideBuffer};
 
 /// One operator with all that follows it in its task.
@@ -173,12 +174,15 @@ pub struct Outputs {
     pub main: Option<ErasedStage>,
     /// Who reads the side outputs, by tag.
     pub sides: Vec<(String, Box<dyn Side>)>,
+    /// Whether the results have event times.
+    pub timed: bool,
 }
 
 /// Where an operator's results go.
 pub(crate) struct Output<O> {
     main: Box<dyn Stage<O>>,
     sides: Vec<(String, Box<dyn Side>)>,
+    timed: bool,
 }
 
 impl<O: 'static> Output<O> {
@@ -188,7 +192,17 @@ impl<O: 'static> Output<O> {
             Some(stage) => reveal(stage)?,
             None => Box::new(Discard),
         };
-        Ok(Self { main, sides: outputs.sides })
+        Ok(Self { main, sides: outputs.sides, timed: outputs.timed })
+    }
+
+    /// Whether the results have event times.
+    pub(crate) const fn is_timed(&self) -> bool {
+        self.timed
+    }
+
+    /// An empty buffer for results.
+    pub(crate) const fn results(&self) -> Results<O> {
+        Results::new(self.timed)
     }
 
     pub(crate) fn open(&mut self) -> Result<()> {
@@ -204,8 +218,8 @@ impl<O: 'static> Output<O> {
     }
 
     /// Sends on what process calls left in `buffer`.
-    pub(crate) fn push_all(&mut self, buffer: &mut Vec<O>) -> Result<Flow> {
-        let flow = self.push(Batch::of(std::mem::take(buffer)))?;
+    pub(crate) fn push_all(&mut self, buffer: &mut Results<O>) -> Result<Flow> {
+        let flow = self.push(buffer.take()?)?;
         Ok(flow.and(self.flush_sides()?))
     }
 
@@ -224,17 +238,17 @@ impl<O: 'static> Output<O> {
         self.sides.iter_mut().for_each(|(_, side)| side.take_back());
     }
 
-    /// Keeps a record for a side output; [`Output::flush_sides`] sends it on.
+    /// Keeps a record of this event time for a side output; [`Output::flush_sides`] sends it on.
     pub(crate) fn emit_side<S: Send + 'static>(
         &mut self,
         tag: &OutputTag<S>,
         record: S,
+        time: Option<i64>,
     ) -> Result<()> {
         let Some((_, side)) = self.sides.iter_mut().find(|(name, _)| name == tag.name()) else {
             return Ok(());
         };
-        SideBuffer::<S>::of(side, tag.name())?.buffer.push(record);
-        Ok(())
+        SideBuffer::<S>::of(side, tag.name())?.buffer.push(record, time)
     }
 
     pub(crate) fn flush_sides(&mut self) -> Result<Flow> {

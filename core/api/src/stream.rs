@@ -193,6 +193,7 @@ impl<T: Data> Stream<T> {
                 uid,
                 kind: NodeKind::Operator,
                 stateful,
+                assigns_times: false,
                 output_type: std::any::type_name::<O>(),
                 maker: OperatorMaker::Stage { stage, input: input::<T>() },
                 coordinator: None,
@@ -376,14 +377,14 @@ impl<T: Data> Stream<T> {
             None,
             false,
             Arc::new(move |ctx, outputs| {
+                let output = Output::new(outputs)?;
                 Ok(erase::<T>(Box::new(FlatMapStage::<T, It, F> {
                     function: make(&RuntimeContext::new(ctx.task))?,
                     bad: BadRecords::of(&policy, ctx),
-                    output: Output::new(outputs)?,
-                    records: Vec::new().into_iter(),
-                    timestamps: Vec::new().into_iter(),
+                    records: Batch::empty(false).into_iter(),
                     current: None,
-                    results: Batch::new(),
+                    results: output.results(),
+                    output,
                 })))
             }),
         )
@@ -461,7 +462,8 @@ impl<T: Data> Stream<T> {
         KeyedStream { stream: self, selector: ByRef(key) }
     }
 
-    /// This stream's records and those of another, in one.
+    /// This stream's records and those of another, in one. Both have event times, or none has: see
+    /// [`Source::has_timestamps`](crate::Source::has_timestamps).
     ///
     /// ```
     /// # use millstream::{prelude::*, testing::run_on};
@@ -485,7 +487,8 @@ impl<T: Data> Stream<T> {
         self
     }
 
-    /// This stream and another, of any type, as the two inputs of one operator.
+    /// This stream and another, of any type, as the two inputs of one operator. Each result has the
+    /// event time of its record if both streams have event times, else none has one.
     ///
     /// ```
     /// # use millstream::{prelude::*, testing::run_on};

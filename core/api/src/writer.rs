@@ -12,9 +12,10 @@ use millstream_network::{
 };
 use millstream_types::MaxParallelism;
 
-use crate::Result;
+use crate::operators::results::Results;
 use crate::stage::{ErasedStage, Stage, erase};
 use crate::task::TaskContext;
+use crate::{Result, ensure};
 
 /// What building one edge's writer takes.
 pub struct WriterContext<'a> {
@@ -30,6 +31,8 @@ pub struct WriterContext<'a> {
     pub target_parallelism: u32,
     /// The consuming vertex's key groups.
     pub target_max_parallelism: MaxParallelism,
+    /// Whether the records have event times.
+    pub timed: bool,
 }
 
 /// The consuming subtasks that subtask `from` of `producers` sends to.
@@ -80,7 +83,7 @@ pub(crate) trait Route<T>: Send {
 
 struct Lane<T> {
     channel: ChannelWriter<T>,
-    buffer: Batch<T>,
+    buffer: Results<T>,
 }
 
 /// The channels of one exchange with their buffers.
@@ -88,6 +91,8 @@ pub(crate) struct Lanes<T> {
     lanes: Vec<Lane<T>>,
     capacity: usize,
     flow: Flow,
+    /// Whether the records have event times.
+    timed: bool,
     /// The lanes of the records of a batch, kept for its room.
     chosen: Vec<usize>,
 }
@@ -123,12 +128,12 @@ impl<T: Data> Lanes<T> {
     #[inline(always)]
     fn put_timed(&mut self, lane: usize, record: T, timestamp: i64) -> Result<()> {
         let Some(target) = self.lanes.get_mut(lane) else { return Err(no_lane(lane)) };
-        target.buffer.timestamps.push(timestamp);
+        target.buffer.times.push(timestamp);
         self.put(lane, record)
     }
 
     /// Sends a whole batch through one lane, as it is if it is large.
-    fn put_batch(&mut self, lane: usize, mut batch: Batch<T>) -> Result<()> {
+    fn put_batch(&mut self, lane: usize, batch: Batch<T>) -> Result<()> {
         let Some(target) = self.lanes.get_mut(lane) else { return Err(no_lane(lane)) };
         let large = batch.len() * 2 >= self.capacity;
         if large || target.buffer.len() + batch.len() > self.capacity {
@@ -138,8 +143,7 @@ impl<T: Data> Lanes<T> {
         if large {
             self.flow = self.flow.and(target.channel.send_batch(batch)?);
         } else {
-            target.buffer.records.append(&mut batch.records);
-            target.buffer.timestamps.append(&mut batch.timestamps);
+            target.buffer.append(batch);
         }
         Ok(())
     }
@@ -151,7 +155,9 @@ impl<T: Data> Lanes<T> {
         if target.buffer.is_empty() {
             return Ok(());
         }
-        let sent = target.channel.send_all_of(&mut target.buffer)?;
+        let mut batch = target.buffer.take()?;
+        let sent = target.channel.send_all_of(&mut batch)?;
+        target.buffer.reuse(batch);
         self.flow = self.flow.and(sent);
         Ok(())
     }
@@ -184,6 +190,10 @@ impl<T: Data, R: Route<T>> Stage<T> for ExchangeWriter<T, R> {
     }
 
     fn push(&mut self, batch: Batch<T>) -> Result<Flow> {
+        ensure!(
+            batch.is_timed() == self.lanes.timed,
+            "records with event times and without meet in one stream"
+        );
         self.lanes.flow = Flow::Ready;
         self.route.route(batch, &mut self.lanes)?;
         if self.timeout == Some(Duration::ZERO) {
@@ -275,15 +285,19 @@ fn each<T: Data>(
 ) -> Result<()> {
     let mut chosen = std::mem::take(&mut lanes.chosen);
     chosen.clear();
-    chosen.extend(batch.records.iter().map(choose));
-    let records = batch.records.into_iter().zip(&chosen);
-    if batch.timestamps.is_empty() {
-        for (record, lane) in records {
-            lanes.put(*lane, record)?;
+    chosen.extend(batch.records().iter().map(choose));
+    let (records, times) = batch.into_parts();
+    let records = records.into_iter().zip(&chosen);
+    match times {
+        None => {
+            for (record, lane) in records {
+                lanes.put(*lane, record)?;
+            }
         }
-    } else {
-        for ((record, lane), timestamp) in records.zip(batch.timestamps) {
-            lanes.put_timed(*lane, record, timestamp)?;
+        Some(times) => {
+            for ((record, lane), time) in records.zip(times) {
+                lanes.put_timed(*lane, record, time)?;
+            }
         }
     }
     lanes.chosen = chosen;
@@ -324,7 +338,7 @@ fn build<T: Data, R: Route<T> + 'static>(ctx: &WriterContext<'_>, route: R) -> E
             let id = ChannelId { edge: ctx.edge.0, from, to, generation };
             let counters = std::sync::Arc::clone(&task.counters);
             let channel = ctx.exchange.writer(id, task.waker.clone(), counters);
-            Lane { channel, buffer: Batch::new() }
+            Lane { channel, buffer: Results::new(ctx.timed) }
         })
         .collect();
     erase::<T>(Box::new(ExchangeWriter {
@@ -333,6 +347,7 @@ fn build<T: Data, R: Route<T> + 'static>(ctx: &WriterContext<'_>, route: R) -> E
             lanes,
             capacity: batch_capacity::<T>(),
             flow: Flow::Ready,
+            timed: ctx.timed,
             chosen: Vec::new(),
         },
         timeout: task.buffer_timeout,

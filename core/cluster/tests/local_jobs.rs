@@ -10,6 +10,8 @@ mod finish;
 mod graphs;
 #[path = "local_jobs/refused.rs"]
 mod refused;
+#[path = "local_jobs/times.rs"]
+mod times;
 #[path = "local_jobs/travel.rs"]
 mod travel;
 
@@ -68,7 +70,7 @@ impl SourceReader for NumbersReader {
 
     fn poll(&mut self, batch: &mut Batch<u64>) -> Result<Polled> {
         while self.next < self.end && batch.len() < 1000 {
-            batch.records.push(self.next);
+            batch.push(self.next)?;
             self.next += self.step;
         }
         Ok(if batch.is_empty() { Polled::Finished } else { Polled::Ready })
@@ -127,7 +129,7 @@ impl<T: Data> SinkWriter<T> for CollectWriter<T> {
     type Committable = (u32, T);
 
     fn write(&mut self, batch: Batch<T>) -> Result<()> {
-        self.records.extend(batch.records);
+        self.records.extend(batch.into_records());
         Ok(())
     }
 

@@ -30,6 +30,7 @@ fn write_graph(file: &Path) {
         name: name.to_owned(),
         kind,
         stateful: false,
+        assigns_times: false,
         parallelism: None,
         max_parallelism: None,
         slot_sharing_group: None,

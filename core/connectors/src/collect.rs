@@ -87,8 +87,8 @@ pub struct CollectWriter<T> {
 impl<T: Send> SinkWriter<T> for CollectWriter<T> {
     type Committable = ();
 
-    fn write(&mut self, mut batch: Batch<T>) -> Result<()> {
-        self.records.append(&mut batch.records);
+    fn write(&mut self, batch: Batch<T>) -> Result<()> {
+        self.records.append(&mut batch.into_records());
         Ok(())
     }
 

@@ -245,30 +245,31 @@ pub struct DatagenReader<F> {
 
 impl<T, F: Fn(u64) -> T> DatagenReader<F> {
     /// Makes at most `most` records.
-    fn make(&mut self, most: u64, batch: &mut Batch<T>) {
+    fn make(&mut self, most: u64, batch: &mut Batch<T>) -> Result<()> {
         let most = most.min(batch_capacity::<T>() as u64).min(self.left);
         let (first, step, function) = (self.first, self.step, &self.function);
-        batch.records.extend((0..most).map(|at| function(first + at * step)));
+        batch.extend((0..most).map(|at| function(first + at * step)))?;
         self.first = first.saturating_add(most * step);
         self.left -= most;
         self.made += most;
+        Ok(())
     }
 
-    fn poll_at(&mut self, now: impl Fn() -> Instant, batch: &mut Batch<T>) -> Polled {
+    fn poll_at(&mut self, now: impl Fn() -> Instant, batch: &mut Batch<T>) -> Result<Polled> {
         if self.left == 0 {
-            return Polled::Finished;
+            return Ok(Polled::Finished);
         }
         let Some(pace) = &mut self.pace else {
-            self.make(u64::MAX, batch);
-            return Polled::Ready;
+            self.make(u64::MAX, batch)?;
+            return Ok(Polled::Ready);
         };
         let now = now();
         let due = pace.due(now).saturating_sub(self.made);
         if due == 0 {
-            return Polled::Pending(Some(pace.next(self.made, now)));
+            return Ok(Polled::Pending(Some(pace.next(self.made, now))));
         }
-        self.make(due, batch);
-        Polled::Ready
+        self.make(due, batch)?;
+        Ok(Polled::Ready)
     }
 }
 
@@ -285,7 +286,7 @@ where
     }
 
     fn poll(&mut self, batch: &mut Batch<T>) -> Result<Polled> {
-        Ok(self.poll_at(Instant::now, batch))
+        self.poll_at(Instant::now, batch)
     }
 }
 
@@ -356,8 +357,8 @@ mod tests {
         let mut now = start;
         let mut largest = 0;
         while now < start + Duration::from_secs(10) {
-            let mut batch = Batch::new();
-            match reader.poll_at(|| now, &mut batch) {
+            let mut batch = Batch::empty(false);
+            match reader.poll_at(|| now, &mut batch).unwrap() {
                 Polled::Pending(Some(until)) => {
                     assert!(until > now);
                     now = until;
@@ -378,7 +379,8 @@ mod tests {
             let source = Datagen::from_fn(|i| i).rate_per_second(rate);
             let mut reader = source.reader(&ctx).unwrap();
             for step in 0..10 {
-                let polled = reader.poll_at(|| now + Duration::from_secs(step), &mut Batch::new());
+                let now = || now + Duration::from_secs(step);
+                let polled = reader.poll_at(now, &mut Batch::empty(false)).unwrap();
                 assert!(matches!(polled, Polled::Ready | Polled::Pending(Some(_))));
             }
         }

@@ -106,7 +106,7 @@ where
 
     fn write(&mut self, batch: Batch<T>) -> Result<()> {
         self.buffer.clear();
-        for record in &batch.records {
+        for record in batch.records() {
             self.buffer.extend_from_slice(self.prefix.as_bytes());
             (self.print)(record, &mut self.buffer)?;
             self.buffer.push(b'\n');

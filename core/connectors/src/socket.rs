@@ -250,7 +250,7 @@ impl SourceReader for SocketReader {
         let Some((chunk, at)) = &mut self.chunk else { return Ok(Polled::Ready) };
         while batch.len() < BATCH_RECORDS {
             match self.decoder.next(chunk, at) {
-                Some(line) => batch.records.push(line?),
+                Some(line) => batch.push(line?)?,
                 None => {
                     self.chunk = None;
                     break;
@@ -287,7 +287,7 @@ mod tests {
 
         let (ctx, _) = context(1, 2);
         let mut other = source.reader(&ctx).unwrap();
-        assert_eq!(other.poll(&mut Batch::new()).unwrap(), Polled::Finished);
+        assert_eq!(other.poll(&mut Batch::empty(false)).unwrap(), Polled::Finished);
     }
 
     #[test]
@@ -307,7 +307,7 @@ mod tests {
         let mut reader = SocketSource::lines("127.0.0.1", port).reader(&ctx).unwrap();
         let (mut peer, _) = listener.accept().unwrap();
         peer.write_all(b"line\n").unwrap();
-        let mut batch = Batch::new();
+        let mut batch = Batch::empty(false);
         while batch.is_empty() {
             if let Polled::Pending(_) = reader.poll(&mut batch).unwrap() {
                 woken.wait();

@@ -46,9 +46,9 @@ fn step<R: SourceReader>(
     records: &mut Vec<R::Out>,
     woken: &Woken,
 ) -> Result<Polled> {
-    let mut batch = Batch::new();
+    let mut batch = Batch::empty(false);
     let polled = reader.poll(&mut batch)?;
-    records.append(&mut batch.records);
+    records.append(&mut batch.into_records());
     match polled {
         Polled::Pending(Some(until)) => {
             std::thread::sleep(until.saturating_duration_since(Instant::now()));

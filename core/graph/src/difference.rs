@@ -116,6 +116,7 @@ fn operators_difference(planned: &JobGraph, rebuilt: &JobGraph) -> Option<String
             quoted(&format!("operator {number}"), &operator.name, &rebuilt.name),
             optional(&of("the uid"), &operator.uid, &rebuilt.uid),
             quoted(&of("the result type"), &operator.output_type, &rebuilt.output_type),
+            plain(&of("whether event times go with the results"), &operator.timed, &rebuilt.timed),
             plain(&of("the parallelism"), &parallelism.0, &parallelism.1),
             optional(
                 &of("the chained input"),

@@ -141,6 +141,17 @@ pub enum PlanError {
         /// Another input's group.
         second: String,
     },
+    /// A union of a stream with event times and one without.
+    #[error(
+        "a union() has records of {timed}, which have event times, and of {plain}, which have \
+         none: unite streams of one kind, or let both sources give event times (has_timestamps())"
+    )]
+    UnionOfTimedAndUntimed {
+        /// Where records with times come from.
+        timed: String,
+        /// Where records without times come from.
+        plain: String,
+    },
     /// Forward pairs subtasks, which needs as many on both sides.
     #[error(
         "the {output} of {source_operator} (parallelism {source_parallelism}) is forwarded to \

@@ -100,6 +100,8 @@ pub struct ChainedOperator {
     pub upstream: Option<NodeId>,
     /// The Rust type of its results.
     pub output_type: String,
+    /// Whether its results have event times, at the main output and at side outputs alike.
+    pub timed: bool,
 }
 
 /// A chain of operators that run in one task.

@@ -16,7 +16,7 @@ use crate::identity;
 use crate::job_graph::{
     ChainedOperator, EdgeId, Fingerprint, JobEdge, JobGraph, JobSettings, JobVertex,
 };
-use crate::resolve::{Resolved, ends, resolve};
+use crate::resolve::{Resolved, ResolvedNode, ends, resolve};
 use crate::stream_graph::{
     Chaining, MAX_NAME_BYTES, NodeId, NodeKind, Partitioner, StreamEdge, StreamGraph, StreamNode,
 };
@@ -173,7 +173,7 @@ impl Planner<'_> {
                     continue;
                 }
             };
-            let operator = chained_operator(self.resolved.nodes[at].node, upstream);
+            let operator = chained_operator(&self.resolved.nodes[at], upstream);
             name.push_str(&operator.name);
             let node = Some(operator.node);
             operators.push(operator);
@@ -223,7 +223,8 @@ fn operator_id(node: &StreamNode) -> OperatorId {
     }
 }
 
-fn chained_operator(node: &StreamNode, upstream: Option<NodeId>) -> ChainedOperator {
+fn chained_operator(resolved: &ResolvedNode<'_>, upstream: Option<NodeId>) -> ChainedOperator {
+    let node = resolved.node;
     let prefix = match node.kind {
         NodeKind::Source { .. } => "Source: ",
         NodeKind::Operator => "",
@@ -238,6 +239,7 @@ fn chained_operator(node: &StreamNode, upstream: Option<NodeId>) -> ChainedOpera
         source: matches!(node.kind, NodeKind::Source { .. }),
         upstream,
         output_type: node.output_type.clone(),
+        timed: resolved.timed,
     }
 }
 

@@ -215,6 +215,9 @@ fn operator_text(operator: &ChainedOperator) -> String {
     if !operator.output_type.is_empty() {
         let _ = write!(text, ": {}", operator.output_type);
     }
+    if operator.timed {
+        text.push_str(", with event times");
+    }
     text
 }
 

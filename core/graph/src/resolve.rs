@@ -4,7 +4,7 @@
 //! that later checks may index nodes and walk upstream first.
 
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BinaryHeap, HashMap};
+use std::collections::{BTreeMap, BinaryHeap, HashMap, HashSet};
 
 use millstream_types::MaxParallelism;
 
@@ -38,6 +38,8 @@ pub(crate) struct ResolvedNode<'a> {
     pub(crate) parallelism: u32,
     pub(crate) max_parallelism: MaxParallelism,
     pub(crate) slot_sharing_group: &'a str,
+    /// Whether its results have event times.
+    pub(crate) timed: bool,
     /// Indexes of the edges that end here and start here, in the program's order.
     pub(crate) inputs: Vec<usize>,
     pub(crate) outputs: Vec<usize>,
@@ -59,6 +61,7 @@ pub(crate) fn resolve<'a>(
     check_uids(graph, &mut faults);
     resolve_parallelism(&mut nodes, settings, &mut faults);
     resolve_groups(graph, &mut nodes, &order, &mut faults);
+    resolve_times(graph, &mut nodes, &order, &mut faults);
     let runtime_mode = resolve_runtime_mode(graph, settings.runtime_mode, &mut faults);
     let partitioners = resolve_partitioners(graph, &nodes, &mut faults);
     faults.none_yet()?;
@@ -136,6 +139,7 @@ fn connect<'a>(graph: &'a StreamGraph, faults: &mut PlanErrors) -> Vec<ResolvedN
             parallelism: 1,
             max_parallelism: MaxParallelism::DEFAULT,
             slot_sharing_group: DEFAULT_GROUP,
+            timed: false,
             inputs: Vec::new(),
             outputs: Vec::new(),
         });
@@ -329,6 +333,46 @@ fn group_of_inputs<'a>(
         }
     }
     named.filter(|_| !any_default).unwrap_or(DEFAULT_GROUP)
+}
+
+/// A stream has event times or it has none: those of one input must agree. Results have times if
+/// the operator gives them some, or if the records of all its inputs have them.
+fn resolve_times(
+    graph: &StreamGraph,
+    nodes: &mut [ResolvedNode<'_>],
+    order: &[usize],
+    faults: &mut PlanErrors,
+) {
+    let mut told = HashSet::new();
+    for &at in order {
+        // For each input, the first stream without times and the first with times.
+        let mut found: [[Option<&StreamEdge>; 2]; 2] = Default::default();
+        for edge in nodes[at].inputs.iter().map(|&edge| &graph.edges[edge]) {
+            let timed = usize::from(nodes[ends(edge).0].timed);
+            if let Some(input) = found.get_mut(usize::from(edge.input)) {
+                input[timed].get_or_insert(edge);
+            }
+        }
+        for [plain, timed] in found {
+            let (Some(plain), Some(timed)) = (plain, timed) else { continue };
+            let stream = |edge: &StreamEdge| {
+                let source = kind_and_name(nodes[ends(edge).0].node);
+                match &edge.output {
+                    OutputName::Main => source,
+                    side @ OutputName::Side(_) => format!("the {side} of {source}"),
+                }
+            };
+            let (timed, plain) = (stream(timed), stream(plain));
+            // Each operator that reads the union would say the same.
+            if told.insert((timed.clone(), plain.clone())) {
+                faults.add(PlanError::UnionOfTimedAndUntimed { timed, plain });
+            }
+        }
+        let node = nodes[at].node;
+        let has_untimed_input = found.iter().any(|[plain, _]| plain.is_some());
+        let inherits = !nodes[at].inputs.is_empty() && !has_untimed_input;
+        nodes[at].timed = node.kind.has_output() && (node.assigns_times || inherits);
+    }
 }
 
 fn resolve_runtime_mode(

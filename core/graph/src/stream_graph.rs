@@ -153,6 +153,10 @@ pub struct StreamNode {
     pub kind: NodeKind,
     /// Whether it keeps keyed state.
     pub stateful: bool,
+    /// Whether it gives its results their event times, as a source does whose records have some.
+    /// Results of any other operator have the time of the record that they were made of, if the
+    /// records of all its inputs have times.
+    pub assigns_times: bool,
     /// `None` takes the job's default.
     pub parallelism: Option<u32>,
     /// `None` takes the job's default.

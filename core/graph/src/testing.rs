@@ -25,6 +25,7 @@ impl Builder {
             name: name.to_owned(),
             kind,
             stateful: false,
+            assigns_times: false,
             parallelism: None,
             max_parallelism: None,
             slot_sharing_group: None,

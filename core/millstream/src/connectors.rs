@@ -63,7 +63,8 @@ pub mod interface {
     #[doc(inline)]
     pub use millstream_api::{
         Batch, Committer, CommitterInfo, NextSplit, NoCommitter, NoEnumerator, PlanContext, Polled,
-        ReaderContext, Sink, SinkWriter, Source, SourceReader, SplitEnumerator, WriterInfo,
+        ReaderContext, Records, Sink, SinkWriter, Source, SourceReader, SplitEnumerator,
+        TimesError, WriterInfo,
     };
     #[doc(inline)]
     pub use millstream_connectors::{

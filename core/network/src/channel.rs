@@ -192,7 +192,7 @@ impl<T: Data> ChannelWriter<T> {
     #[cold]
     fn check_first(&mut self, batch: &Batch<T>) -> Result<(), ExchangeError> {
         self.checked = true;
-        let Some(record) = batch.records.first() else { return Ok(()) };
+        let Some(record) = batch.records().first() else { return Ok(()) };
         FRAME_BUFFER.with_borrow_mut(|buffer| buffer.check_record(record))?;
         Ok(())
     }
@@ -232,10 +232,7 @@ impl<T: Data> ChannelWriter<T> {
                 return Ok(Flow::Ready);
             }
         }
-        let mut batch = Batch::of(Vec::with_capacity(buffer.len()));
-        batch.records.append(&mut buffer.records);
-        batch.timestamps = std::mem::take(&mut buffer.timestamps);
-        self.send_batch(batch)
+        self.send_batch(buffer.move_out())
     }
 
     /// Sends an event behind everything that was sent before it, or keeps it until there is a

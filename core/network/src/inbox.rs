@@ -10,7 +10,7 @@ use std::task::Waker;
 
 use bytes::Bytes;
 
-use crate::batch::Batch;
+use crate::batch::{Batch, TimesError};
 use crate::channel::{CREDITS_MAX, ChannelId, Outlet};
 use crate::connection::ConnectionHandle;
 use crate::counters::TaskCounters;
@@ -31,6 +31,9 @@ pub enum InboxError {
     /// A record cannot be sent.
     #[error(transparent)]
     Encode(#[from] EncodeError),
+    /// Records with event times and without came where only one kind can.
+    #[error(transparent)]
+    Times(#[from] TimesError),
 }
 
 /// What an input has.

@@ -26,7 +26,7 @@ mod socket;
 pub mod testing;
 mod wire;
 
-pub use batch::{BATCH_BYTES, BATCH_RECORDS, Batch, batch_capacity};
+pub use batch::{BATCH_BYTES, BATCH_RECORDS, Batch, Records, TimesError, batch_capacity};
 pub use channel::{CREDITS_MAX, ChannelId, ChannelWriter, Flow};
 pub use counters::{CounterValues, TaskCounters};
 pub use exchange::{Exchange, ExchangeConfig, ExchangeError, PeerAddress};

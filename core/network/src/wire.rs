@@ -265,9 +265,14 @@ impl FrameBuffer {
             // It held a giant once; that is no reason to keep so much.
             self.bytes = Vec::new();
         }
+        if self.bytes.is_empty() {
+            // A batch without records has a head too.
+            self.grow().map_err(EncodeError::new::<T>)?;
+        }
         let mut end = HEAD_BYTES + COUNT_BYTES;
         let mut count = 0;
-        for record in batch.records.get(..RECORDS_MAX).unwrap_or(&batch.records) {
+        let records = batch.records();
+        for record in records.get(..RECORDS_MAX).unwrap_or(records) {
             end = match self.append(record, end) {
                 Ok(end) => end,
                 Err(RowError::Full) if count > 0 => break,
@@ -278,7 +283,7 @@ impl FrameBuffer {
                 break;
             }
         }
-        for time in batch.timestamps.iter().take(count) {
+        for time in batch.timestamps().unwrap_or_default().iter().take(count) {
             end = self.append(time, end).map_err(EncodeError::new::<T>)?;
         }
         let length = end - HEAD_BYTES;
@@ -348,14 +353,12 @@ pub fn check_travels<T: Data>() -> Result<(), EncodeError> {
 /// # Errors
 /// A record cannot be encoded, or not be read back.
 pub fn send_through_rows<T: Data>(mut batch: Batch<T>) -> Result<Batch<T>, InboxError> {
-    let mut received = Batch::new();
+    let mut received = Batch::empty(batch.is_timed());
     let mut buffer = FrameBuffer::default();
     while !batch.is_empty() {
         let (frame, count) = buffer.data_frame(ChannelId::of_wire(0, 0), &batch)?;
         let payload = frame.get(HEAD_BYTES..).unwrap_or_default();
-        let Batch { mut records, mut timestamps } = decode_data(payload)?;
-        received.records.append(&mut records);
-        received.timestamps.append(&mut timestamps);
+        received.append(decode_data(payload)?)?;
         batch.remove_first(count);
     }
     Ok(received)
@@ -370,14 +373,14 @@ pub(crate) fn decode_data<T: Data>(mut payload: &[u8]) -> Result<Batch<T>, Inbox
     if count > RECORDS_MAX {
         return Err(WireError("a data frame says that it holds more records than any can").into());
     }
-    let timed = payload.get_u8() != 0;
-    let mut timestamps = Vec::new();
-    if timed {
+    let mut times = None;
+    if payload.get_u8() != 0 {
         let at = payload.len().checked_sub(count.saturating_mul(8));
-        let Some((rows, times)) = at.and_then(|at| payload.split_at_checked(at)) else {
+        let Some((rows, bytes)) = at.and_then(|at| payload.split_at_checked(at)) else {
             return Err(WireError("a data frame's times are cut off").into());
         };
-        timestamps.extend(times.as_chunks::<8>().0.iter().map(|time| i64::from_le_bytes(*time)));
+        let words = bytes.as_chunks::<8>().0.iter();
+        times = Some(words.map(|time| i64::from_le_bytes(*time)).collect());
         payload = rows;
     }
     let mut records = Vec::with_capacity(count.min(BATCH_RECORDS));
@@ -388,7 +391,10 @@ pub(crate) fn decode_data<T: Data>(mut payload: &[u8]) -> Result<Batch<T>, Inbox
     if !payload.is_empty() {
         return Err(DecodeError::new::<T>(&RowError::LeftOver).into());
     }
-    Ok(Batch { records, timestamps })
+    Ok(match times {
+        Some(times) => Batch::timed(records, times)?,
+        None => Batch::of(records),
+    })
 }
 
 #[cfg(test)]
@@ -402,17 +408,23 @@ mod tests {
 
     #[test]
     fn a_batch_survives_its_frame() {
-        let batch = Batch {
-            records: vec![(1u64, "a".to_owned()), (2, String::new())],
-            timestamps: vec![5, -6],
-        };
-        let mut buffer = FrameBuffer::default();
-        let (frame, count) = buffer.data_frame(CHANNEL, &batch).unwrap();
-        assert_eq!(count, 2);
-        let head = Head::decode(frame).unwrap();
-        assert_eq!((head.kind, head.channel), (Kind::Data, CHANNEL));
-        assert_eq!(frame.len(), HEAD_BYTES + head.length);
-        assert_eq!(decode_data(&frame[HEAD_BYTES..]), Ok(batch));
+        let records = || vec![(1u64, "a".to_owned()), (2, String::new())];
+        let timed = Batch::timed(records(), vec![5, -6]).unwrap();
+        for (batch, records) in [
+            (timed, 2),
+            (Batch::of(records()), 2),
+            (Batch::empty(true), 0),
+            (Batch::empty(false), 0),
+        ] {
+            let mut buffer = FrameBuffer::default();
+            let (frame, count) = buffer.data_frame(CHANNEL, &batch).unwrap();
+            assert_eq!(count, records);
+            let head = Head::decode(frame).unwrap();
+            assert_eq!((head.kind, head.channel), (Kind::Data, CHANNEL));
+            assert_eq!(frame.len(), HEAD_BYTES + head.length);
+            assert_eq!(decode_data(&frame[HEAD_BYTES..]), Ok(batch.clone()));
+            assert_eq!(send_through_rows(batch.clone()), Ok(batch));
+        }
     }
 
     #[test]
@@ -420,22 +432,21 @@ mod tests {
         let text = |length: usize| "x".repeat(length);
         let longest = PAYLOAD_BYTES_MAX - COUNT_BYTES - size_of::<u32>() - size_of::<i64>();
         let records = vec![text(10), text(DATA_BYTES), text(1), text(2), text(longest)];
-        let mut batch = Batch { timestamps: (0..5).collect(), records };
+        let mut batch = Batch::timed(records, (0..5).collect()).unwrap();
         let mut frames = Vec::new();
         let mut buffer = FrameBuffer::default();
         while !batch.is_empty() {
             let (frame, count) = buffer.data_frame(CHANNEL, &batch).unwrap();
             assert!(Head::decode(frame).is_ok());
-            let part = Batch {
-                records: batch.records.drain(..count).collect(),
-                timestamps: batch.timestamps.drain(..count).collect(),
-            };
-            assert_eq!(decode_data(&frame[HEAD_BYTES..]), Ok(part));
+            let part: Vec<_> = batch.clone().into_iter().take(count).collect();
+            let decoded = decode_data::<String>(&frame[HEAD_BYTES..]).unwrap();
+            assert_eq!(decoded.into_iter().collect::<Vec<_>>(), part);
+            batch.remove_first(count);
             frames.push(count);
         }
         assert_eq!(frames, [2, 2, 1]);
 
-        let longer = Batch { timestamps: vec![1], records: vec![text(longest + 1)] };
+        let longer = Batch::timed(vec![text(longest + 1)], vec![1]).unwrap();
         let error = buffer.data_frame(CHANNEL, &longer).unwrap_err();
         assert_eq!(error, EncodeError::TooLong { kind: "alloc::string::String" });
     }

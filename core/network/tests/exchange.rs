@@ -189,7 +189,7 @@ fn events_keep_their_place_among_the_records_of_a_slow_consumer() {
         while received.len() < sent.len() {
             writer.drain().unwrap();
             match inbox.receive().unwrap() {
-                Received::Batch(_, batch) => received.push(batch.records[0].0.to_string()),
+                Received::Batch(_, batch) => received.push(batch.records()[0].0.to_string()),
                 Received::Event(_, Event::Idle(_)) | Received::Nothing => {}
                 Received::Event(_, event) => received.push(format!("{event:?}")),
             }

@@ -122,6 +122,7 @@ fn vertex_to_message(vertex: &graph::JobVertex) -> job::JobVertex {
                 source: operator.source,
                 upstream: operator.upstream.map(|node| node.0),
                 output_type: operator.output_type.clone(),
+                timed: operator.timed,
             })
             .collect(),
         slot_sharing_group: vertex.slot_sharing_group.clone(),
@@ -204,6 +205,7 @@ fn vertex_from_message(vertex: job::JobVertex) -> Result<graph::JobVertex, Malfo
                 source: operator.source,
                 upstream: operator.upstream.map(graph::NodeId),
                 output_type: operator.output_type,
+                timed: operator.timed,
             })
         })
         .collect::<Result<_, MalformedJobGraph>>()?;

@@ -109,8 +109,9 @@ impl TaskParts {
         let vertex = blueprint.vertex(self.vertex)?;
         let mut built: HashMap<NodeId, ErasedStage> = HashMap::new();
         for (at, operator) in vertex.operators.iter().enumerate().rev() {
-            let readers = self.readers(&blueprint, vertex, operator.node, &mut built)?;
-            let outputs = blueprint.program.build_outputs(operator.node, readers)?;
+            let readers = self.readers(&blueprint, vertex, operator, &mut built)?;
+            let outputs =
+                blueprint.program.build_outputs(operator.node, operator.timed, readers)?;
             let inputs = (at == 0 && !operator.source).then(|| InputContext {
                 exchange: &self.exchange,
                 inputs: std::mem::take(&mut self.inputs),
@@ -139,16 +140,16 @@ impl TaskParts {
         self.mailboxes.get(&operator.id).ok_or_else(|| error!("operator without a mailbox"))
     }
 
-    /// The stages that read a node's outputs: chained operators and edges to other tasks.
+    /// The stages that read an operator's outputs: chained operators and edges to other tasks.
     fn readers(
         &self,
         blueprint: &Blueprint,
         vertex: &JobVertex,
-        node: NodeId,
+        operator: &ChainedOperator,
         built: &mut HashMap<NodeId, ErasedStage>,
     ) -> Result<Vec<(OutputName, Vec<ErasedStage>)>> {
         let mut readers: BTreeMap<OutputName, Vec<ErasedStage>> = BTreeMap::new();
-        for (number, carrier) in blueprint.outputs.get(&node).into_iter().flatten() {
+        for (number, carrier) in blueprint.outputs.get(&operator.node).into_iter().flatten() {
             let edge = blueprint
                 .program
                 .graph()
@@ -160,12 +161,14 @@ impl TaskParts {
                         .remove(&edge.target)
                         .ok_or_else(|| error!("the chain of {:?} is out of order", vertex.name))?;
                     if blueprint.graph.settings.serializes_always() {
-                        blueprint.program.put_rows_before(node, &edge.output, stage)?
+                        blueprint.program.put_rows_before(operator.node, &edge.output, stage)?
                     } else {
                         stage
                     }
                 }
-                Carrier::Exchange(exchange) => self.writer(blueprint, *number, *exchange)?,
+                Carrier::Exchange(exchange) => {
+                    self.writer(blueprint, *number, *exchange, operator.timed)?
+                }
             };
             readers.entry(edge.output.clone()).or_default().push(stage);
         }
@@ -177,6 +180,7 @@ impl TaskParts {
         blueprint: &Blueprint,
         number: StreamEdgeId,
         exchange: EdgeId,
+        timed: bool,
     ) -> Result<ErasedStage> {
         let edge = blueprint
             .graph
@@ -190,6 +194,7 @@ impl TaskParts {
             partitioner: edge.partitioner,
             target_parallelism: target.parallelism,
             target_max_parallelism: target.max_parallelism,
+            timed,
         };
         blueprint.program.build_writer(number, &ctx)
     }

@@ -388,6 +388,7 @@ mod tests {
             source,
             upstream: None,
             output_type: "u64".to_owned(),
+            timed: false,
         }
     }
 

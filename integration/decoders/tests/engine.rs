@@ -48,6 +48,7 @@ fn graph() -> job::JobGraph {
             source,
             upstream: None,
             output_type: "u64".to_owned(),
+            timed: true,
         }],
         slot_sharing_group: "default".to_owned(),
     };
@@ -201,7 +202,7 @@ fn frames_of_the_exchange() {
     let peer = HostId::from_u128(2);
     let records: Vec<Record> =
         (0..5).map(|n| (n, "x".repeat(7), (n % 2 == 0).then(|| vec![1, 2, 3]))).collect();
-    let timed = Batch { timestamps: (0..5).collect(), records: records.clone() };
+    let timed = Batch::timed(records.clone(), (0..5).collect()).unwrap();
     let good = [
         hello_frame(&TOKEN, peer),
         data_frame(CHANNEL, &Batch::of(records)).unwrap(),

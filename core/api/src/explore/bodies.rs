@@ -20,6 +20,7 @@ use super::stages::{Oracle, outputs};
 use super::writers::{Bell, HOST, exchange};
 use super::{BodyKind, Case, key, number, record, roll};
 use crate::coordinator::{SourceEvent, decode, encode};
+use crate::operators::collector::Collector;
 use crate::operators::connected::KeyedCoProcess;
 use crate::operators::keyed::Context;
 use crate::program::Built;
@@ -185,7 +186,7 @@ impl Inputs {
 }
 
 fn channel(at: usize) -> ChannelId {
-    ChannelId { edge: 0, from: at as u32, to: 0 }
+    ChannelId { edge: 0, from: at as u32, to: 0, generation: 0 }
 }
 
 /// A body whose inputs have one channel after the other, with its slot.
@@ -344,13 +345,18 @@ struct Both {
     right: ValueState<u64>,
 }
 
-fn count(state: &ValueState<u64>, record: u64, ctx: &mut Context<'_, u64, u64>) -> Result<()> {
+fn count(
+    state: &ValueState<u64>,
+    record: u64,
+    ctx: &mut Context<'_, u64>,
+    out: &mut Collector<'_, u64>,
+) -> Result<()> {
     let count = state.get_or_insert_with(ctx, || 0)?;
     *count += 1;
     let first = (record << RESULT_SHIFT) | (*count % 16);
-    (0..results(record).len() as u64).for_each(|n| ctx.emit(first + 16 * (n % 200)));
+    (0..results(record).len() as u64).for_each(|n| out.emit(first + 16 * (n % 200)));
     if roll(record, 4, 3) == 0 {
-        ctx.emit_to(&SIDE, record)?;
+        out.emit_to(&SIDE, record)?;
     }
     // Everything above is taken back.
     refuse_bad(record).map(|_| ())
@@ -359,12 +365,22 @@ fn count(state: &ValueState<u64>, record: u64, ctx: &mut Context<'_, u64, u64>) 
 impl KeyedCoProcess<u64, u64, u64> for Both {
     type Out = u64;
 
-    fn process_left(&mut self, record: u64, ctx: &mut Context<'_, u64, u64>) -> Result<()> {
-        count(&self.left, record, ctx)
+    fn process_left(
+        &mut self,
+        record: u64,
+        ctx: &mut Context<'_, u64>,
+        out: &mut Collector<'_, u64>,
+    ) -> Result<()> {
+        count(&self.left, record, ctx, out)
     }
 
-    fn process_right(&mut self, record: u64, ctx: &mut Context<'_, u64, u64>) -> Result<()> {
-        count(&self.right, record, ctx)
+    fn process_right(
+        &mut self,
+        record: u64,
+        ctx: &mut Context<'_, u64>,
+        out: &mut Collector<'_, u64>,
+    ) -> Result<()> {
+        count(&self.right, record, ctx, out)
     }
 }
 
@@ -508,7 +524,7 @@ fn answer(schedule: &Schedule, script: &Script, asked: &mut u64, parts: &Parts) 
         false => SourceEvent::Split(()),
     };
     ensure!(*asked == 0, "it asked twice at once in {schedule:?}");
-    parts.from_coordinator.push(encode(&message)?);
+    parts.from_coordinator.push(encode(&message)?)?;
     Ok(true)
 }
 

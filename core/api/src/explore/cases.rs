@@ -14,6 +14,7 @@ use super::probe::{Item, Output, Probe, Shared};
 use super::stages::{Explored, Oracle, drive, each, outputs};
 use super::{Case, Kind, key, roll, writers};
 use crate::operators::OnError;
+use crate::operators::collector::Collector;
 use crate::operators::keyed::{Context, KeyedProcess};
 use crate::program::{Built, Program};
 use crate::side::{OutputTag, SideBuffer};
@@ -146,13 +147,14 @@ pub(super) fn to_nobody() -> EventSender {
 
 /// The three outputs of an operator: its results, what it emits aside, what it refuses.
 pub(super) fn three<O: Data>(outputs: &[Shared], number: fn(O) -> u64) -> Outputs {
-    let side = |output: &Shared| SideBuffer::<u64>::erased(erase::<u64>(output.probe(same)));
+    let side = |output: &Shared| SideBuffer::<u64>::erased(erase::<u64>(output.probe(same)), false);
     Outputs {
         main: Some(erase::<O>(outputs[0].probe(number))),
         sides: vec![
             (SIDE.name().to_owned(), side(&outputs[1]).unwrap()),
             (BAD.name().to_owned(), side(&outputs[2]).unwrap()),
         ],
+        timed: false,
     }
 }
 
@@ -342,13 +344,18 @@ pub(super) struct Counts(ValueState<u64>);
 impl KeyedProcess<u64, u64> for Counts {
     type Out = u64;
 
-    fn process(&mut self, record: u64, ctx: &mut Context<'_, u64, u64>) -> Result<()> {
+    fn process(
+        &mut self,
+        record: u64,
+        ctx: &mut Context<'_, u64>,
+        out: &mut Collector<'_, u64>,
+    ) -> Result<()> {
         let count = self.0.get_or_insert_with(ctx, || 0)?;
         *count += 1;
         let first = (record << 12) | (*count % 16);
-        (0..results(record).count() as u64).for_each(|n| ctx.emit(first + 16 * n));
+        (0..results(record).count() as u64).for_each(|n| out.emit(first + 16 * n));
         if roll(record, 4, 3) == 0 {
-            ctx.emit_to(&SIDE, record)?;
+            out.emit_to(&SIDE, record)?;
         }
         // Everything above is taken back.
         refuse_bad(record).map(|_| ())
@@ -390,8 +397,10 @@ fn rows() -> Case {
 /// The stage in front of several readers.
 pub(super) fn several(operator: &Operator, outputs: &[Shared]) -> Box<dyn Stage<u64>> {
     let readers = outputs.iter().map(|output| erase::<u64>(output.probe(same))).collect();
-    let outputs =
-        operator.program.build_outputs(operator.node, vec![(OutputName::Main, readers)]).unwrap();
+    let outputs = operator
+        .program
+        .build_outputs(operator.node, false, vec![(OutputName::Main, readers)])
+        .unwrap();
     reveal(outputs.main.unwrap()).unwrap()
 }
 

@@ -180,10 +180,9 @@ fn a_flat_map_that_drops_its_iterator_when_its_output_is_full_is_found() {
             function: |record| Ok(results(record)),
             bad,
             output: Output::new(three(&outputs, same)).unwrap(),
-            records: Vec::new().into_iter(),
-            timestamps: Vec::new().into_iter(),
+            records: Batch::empty(false).into_iter(),
             current: None,
-            results: Batch::new(),
+            results: crate::operators::results::Results::new(false),
         };
         let push = |flat_map: &mut Results, batch| -> Result<Flow> {
             let flow = flat_map.push(batch)?;

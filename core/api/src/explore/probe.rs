@@ -119,7 +119,9 @@ impl<T: Send> Stage<T> for Probe<T> {
         output.call("a batch")?;
         crate::ensure!(!batch.is_empty(), "an empty batch came");
         let number = self.number;
-        output.seen.extend(batch.records.into_iter().map(|record| Item::Record(number(record))));
+        output
+            .seen
+            .extend(batch.into_records().into_iter().map(|record| Item::Record(number(record))));
         output.holds = true;
         Ok(output.answer())
     }

@@ -120,6 +120,7 @@ impl Run {
             partitioner,
             target_parallelism: setting.lanes,
             target_max_parallelism: MaxParallelism::DEFAULT,
+            timed: false,
         };
         let stage = match partitioner {
             Partitioner::Broadcast => broadcast::<u64>(&ctx),
@@ -130,9 +131,9 @@ impl Run {
             | Partitioner::Rescale => plain::<u64>(&ctx).unwrap(),
         };
         let consumers = (0..setting.lanes).map(|to| {
-            let id = ChannelId { edge: 0, from: 0, to };
+            let id = ChannelId { edge: 0, from: 0, to, generation: 0 };
             let (waker, counters) = (Waker::noop().clone(), Arc::default());
-            let inbox = Inbox::new(&[id.number()], setting.credits, waker, counters);
+            let inbox = Inbox::new(&[id], setting.credits, waker, counters);
             Consumer { id, inbox, is_attached: false, seen: Vec::new(), compared: 0 }
         });
         let consumers = consumers.collect();
@@ -174,7 +175,7 @@ impl Run {
             match consumer.inbox.receive().map_err(|error| error.to_string())? {
                 Received::Nothing => break,
                 Received::Batch(_, batch) => {
-                    consumer.seen.extend(batch.records.into_iter().map(Item::Record));
+                    consumer.seen.extend(batch.into_records().into_iter().map(Item::Record));
                 }
                 Received::Event(_, event) => consumer.seen.push(event.into()),
             }

@@ -48,10 +48,11 @@ impl<O: Send + 'static> Collector<'_, O> {
     /// # Errors
     /// The tag's name is used with another record type.
     pub fn emit_to<S: Send + 'static>(&mut self, tag: &OutputTag<S>, record: S) -> Result<()> {
-        self.output.emit_side(tag, record)
+        self.output.emit_side(tag, record, self.timestamp)
     }
 
-    /// The event time of the record at hand in milliseconds, if it has one.
+    /// The event time of the results in milliseconds since 1970: that of the record at hand, or the
+    /// end of time when the input has ended; `None` if the records of the stream have no times.
     #[must_use]
     pub const fn timestamp(&self) -> Option<i64> {
         self.timestamp

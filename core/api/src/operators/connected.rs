@@ -2,9 +2,8 @@
 
 use std::sync::Arc;
 use std::time::Instant;
-use std::vec::IntoIter;
 
-use millstream_network::{Batch, Data, Event, Flow, Inbox, batch_capacity};
+use millstream_network::{Batch, Data, Event, Flow, Inbox, Records, batch_capacity};
 use millstream_state::KeyedBackend;
 use millstream_types::Key;
 
@@ -14,6 +13,7 @@ use crate::key::KeySelector;
 use crate::operators::collector::Collector;
 use crate::operators::keyed::{Context, KeysAtEnd};
 use crate::operators::process::finish_some;
+use crate::operators::results::Results;
 use crate::operators::{BadRecords, continue_while};
 use crate::stage::Output;
 use crate::task::{Step, TaskBody};
@@ -207,15 +207,15 @@ where
         if !self.keys.advance(&mut self.backend) {
             return Ok(false);
         }
-        let mut ctx = Context { backend: &mut self.backend, timestamp: None };
+        let mut ctx = Context { backend: &mut self.backend, timestamp: out.timestamp };
         self.process.finish_key(&mut ctx, out)?;
         Ok(true)
     }
 }
 
 enum Pending<A, B> {
-    Left(IntoIter<A>, IntoIter<i64>),
-    Right(IntoIter<B>, IntoIter<i64>),
+    Left(Records<A>),
+    Right(Records<B>),
 }
 
 /// The body of a task whose first operator has two inputs.
@@ -227,7 +227,7 @@ pub(crate) struct TwoInputBody<A, B, F: TwoInputFunction<A, B>> {
     bad_left: BadRecords<A>,
     bad_right: BadRecords<B>,
     pending: Pending<A, B>,
-    results: Vec<F::Out>,
+    results: Results<F::Out>,
     ends: EndCount,
     state: Upstream,
     right_next: bool,
@@ -247,11 +247,11 @@ impl<A: Data, B: Data, F: TwoInputFunction<A, B>> TwoInputBody<A, B, F> {
             left: inboxes.0,
             right: inboxes.1,
             function,
+            results: output.results(),
             output,
             bad_left: bad.0,
             bad_right: bad.1,
-            pending: Pending::Left(Vec::new().into_iter(), Vec::new().into_iter()),
-            results: Vec::new(),
+            pending: Pending::Left(Batch::empty(false).into_iter()),
             ends,
             state: Upstream::Reading,
             right_next: false,
@@ -277,29 +277,30 @@ impl<A: Data, B: Data, F: TwoInputFunction<A, B>> TwoInputBody<A, B, F> {
         if self.bad_left.goes_on() || self.bad_right.goes_on() {
             self.output.mark_sides();
         }
-        let (results, output) = (&mut self.results, &mut self.output);
-        match &mut self.pending {
-            Pending::Left(records, timestamps) => {
-                let Some(record) = records.next() else { return Ok(false) };
+        let (results, output) = (&mut self.results.records, &mut self.output);
+        let timestamp = match &mut self.pending {
+            Pending::Left(records) => {
+                let Some((record, timestamp)) = records.next() else { return Ok(false) };
                 let kept = self.bad_left.keep(&record);
-                let timestamp = timestamps.next();
                 let mut out = Collector { results, output, timestamp };
                 if let Err(error) = self.function.left(record, &mut out) {
                     self.take_back(before);
-                    self.bad_left.refuse(error, kept, &mut self.output)?;
+                    self.bad_left.refuse(error, kept, timestamp, &mut self.output)?;
                 }
+                timestamp
             }
-            Pending::Right(records, timestamps) => {
-                let Some(record) = records.next() else { return Ok(false) };
+            Pending::Right(records) => {
+                let Some((record, timestamp)) = records.next() else { return Ok(false) };
                 let kept = self.bad_right.keep(&record);
-                let timestamp = timestamps.next();
                 let mut out = Collector { results, output, timestamp };
                 if let Err(error) = self.function.right(record, &mut out) {
                     self.take_back(before);
-                    self.bad_right.refuse(error, kept, &mut self.output)?;
+                    self.bad_right.refuse(error, kept, timestamp, &mut self.output)?;
                 }
+                timestamp
             }
-        }
+        };
+        self.results.stamp(timestamp)?;
         Ok(true)
     }
 
@@ -337,8 +338,8 @@ impl<A: Data, B: Data, F: TwoInputFunction<A, B>> TwoInputBody<A, B, F> {
                 match self.right.receive()? {
                     millstream_network::Received::Nothing => continue,
                     millstream_network::Received::Event(_, event) => event,
-                    millstream_network::Received::Batch(_, Batch { records, timestamps }) => {
-                        self.pending = Pending::Right(records.into_iter(), timestamps.into_iter());
+                    millstream_network::Received::Batch(_, batch) => {
+                        self.pending = Pending::Right(batch.into_iter());
                         return continue_while(Flow::Ready, || self.advance()).map(Some);
                     }
                 }
@@ -346,8 +347,8 @@ impl<A: Data, B: Data, F: TwoInputFunction<A, B>> TwoInputBody<A, B, F> {
                 match self.left.receive()? {
                     millstream_network::Received::Nothing => continue,
                     millstream_network::Received::Event(_, event) => event,
-                    millstream_network::Received::Batch(_, Batch { records, timestamps }) => {
-                        self.pending = Pending::Left(records.into_iter(), timestamps.into_iter());
+                    millstream_network::Received::Batch(_, batch) => {
+                        self.pending = Pending::Left(batch.into_iter());
                         return continue_while(Flow::Ready, || self.advance()).map(Some);
                     }
                 }

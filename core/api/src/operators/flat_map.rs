@@ -1,11 +1,11 @@
 //! `flat_map`: one record in, any number out, with a cursor inside the record's results.
 
 use std::time::Instant;
-use std::vec::IntoIter;
 
-use millstream_network::{Batch, Event, Flow, batch_capacity};
+use millstream_network::{Batch, Event, Flow, Records, batch_capacity};
 
 use crate::Result;
+use crate::operators::results::Results;
 use crate::operators::{BadRecords, continue_while};
 use crate::stage::{Output, Stage};
 
@@ -15,10 +15,9 @@ pub(crate) struct FlatMapStage<I, It: IntoIterator, F> {
     pub(crate) function: F,
     pub(crate) bad: BadRecords<I>,
     pub(crate) output: Output<It::Item>,
-    pub(crate) records: IntoIter<I>,
-    pub(crate) timestamps: IntoIter<i64>,
+    pub(crate) records: Records<I>,
     pub(crate) current: Option<(It::IntoIter, Option<i64>)>,
-    pub(crate) results: Batch<It::Item>,
+    pub(crate) results: Results<It::Item>,
 }
 
 impl<I, It, F> FlatMapStage<I, It, F>
@@ -33,38 +32,33 @@ where
     fn advance(&mut self) -> Result<Option<Flow>> {
         let capacity = batch_capacity::<It::Item>();
         loop {
-            if let Some((results, timestamp)) = &mut self.current {
-                let before = self.results.len();
+            if let Some((results, time)) = &mut self.current {
                 while self.results.len() < capacity
                     && let Some(result) = results.next()
                 {
                     self.results.records.push(result);
                 }
-                if let Some(timestamp) = timestamp {
-                    let added = self.results.len() - before;
-                    self.results.timestamps.extend(std::iter::repeat_n(*timestamp, added));
-                }
+                self.results.stamp(*time)?;
                 if self.results.len() >= capacity {
                     return self.flush().map(Some);
                 }
                 self.current = None;
             }
-            let Some(record) = self.records.next() else {
+            let Some((record, time)) = self.records.next() else {
                 let left = !self.results.is_empty();
                 return if left { self.flush().map(Some) } else { Ok(None) };
             };
-            let timestamp = self.timestamps.next();
             let kept = self.bad.keep(&record);
             match (self.function)(record) {
-                Ok(results) => self.current = Some((results.into_iter(), timestamp)),
-                Err(error) => self.bad.refuse(error, kept, &mut self.output)?,
+                Ok(results) => self.current = Some((results.into_iter(), time)),
+                Err(error) => self.bad.refuse(error, kept, time, &mut self.output)?,
             }
         }
     }
 
     fn flush(&mut self) -> Result<Flow> {
         let capacity = self.results.records.capacity();
-        let results = std::mem::take(&mut self.results);
+        let results = self.results.take()?;
         self.results.records.reserve(capacity);
         self.output.push(results)
     }
@@ -88,8 +82,7 @@ where
     }
 
     fn push(&mut self, batch: Batch<I>) -> Result<Flow> {
-        self.records = batch.records.into_iter();
-        self.timestamps = batch.timestamps.into_iter();
+        self.records = batch.into_iter();
         self.run(Flow::Ready)
     }
 

@@ -6,7 +6,7 @@ use std::vec::IntoIter;
 
 use millstream_network::{Batch, Event, Flow, batch_capacity};
 use millstream_state::{GroupTable, KeyedBackend, KeyedContext};
-use millstream_types::Key;
+use millstream_types::{Key, Timestamp};
 
 use crate::Result;
 use crate::key::KeySelector;
@@ -46,7 +46,7 @@ where
 {
     /// Adds one record, and the key's value after it to the updates if it is to be emitted.
     #[inline]
-    fn add(&mut self, record: T, hash: u64, updates: &mut Vec<T>) -> Result<()> {
+    fn add(&mut self, record: T, time: Option<i64>, hash: u64, updates: &mut Vec<T>) -> Result<()> {
         let kept = self.bad.keep(&record);
         let (table, emits) = (&mut self.table, !self.final_only);
         let added = match self.selector.with(&record, |key| table.get_mut(hash, key)) {
@@ -79,38 +79,37 @@ where
                 Ok(())
             }
         };
-        added.or_else(|error| self.bad.refuse(error, kept, &mut self.output))
+        added.or_else(|error| self.bad.refuse(error, kept, time, &mut self.output))
     }
 
     /// Adds a batch of records; the updates.
     fn add_all(&mut self, batch: Batch<T>, hashes: &[u64]) -> Result<Batch<T>> {
         let large = self.table.bytes() > CACHE_BYTES;
         let mut ahead = hashes.get(LOOK_AHEAD..).unwrap_or_default().iter();
-        let mut updates = Batch::of(Vec::with_capacity(batch.len()));
-        let mut timestamps = batch.timestamps.into_iter();
-        for (record, hash) in batch.records.into_iter().zip(hashes) {
+        let mut updates = self.output.results();
+        updates.records.reserve(batch.len());
+        let (records, times) = batch.into_parts();
+        let mut times = times.unwrap_or_default().into_iter();
+        for (record, hash) in records.into_iter().zip(hashes) {
             if large && let Some(hash) = ahead.next() {
                 self.table.prefetch(*hash);
             }
-            let before = updates.len();
-            self.add(record, *hash, &mut updates.records)?;
-            if let Some(timestamp) = timestamps.next()
-                && updates.len() > before
-            {
-                updates.timestamps.push(timestamp);
-            }
+            let time = times.next();
+            self.add(record, time, *hash, &mut updates.records)?;
+            updates.stamp(time)?;
         }
-        Ok(updates)
+        updates.take()
     }
 
-    /// One batch of final values; `None` once all have left.
+    /// One batch of final values; `None` once all have left. Their time is the end of time, as in
+    /// Flink: they stand for everything up to the end of the input.
     fn drain(&mut self) -> Result<Option<Flow>> {
         let capacity = batch_capacity::<T>();
-        let mut results = Vec::new();
+        let mut results = self.output.results();
         while results.len() < capacity {
             if let Some(values) = &mut self.draining {
                 let room = capacity - results.len();
-                results.extend(values.by_ref().take(room));
+                results.records.extend(values.by_ref().take(room));
                 if results.len() < capacity {
                     self.draining = None;
                 }
@@ -120,7 +119,11 @@ where
                 break;
             }
         }
-        if results.is_empty() { Ok(None) } else { self.output.push(Batch::of(results)).map(Some) }
+        if results.is_empty() {
+            return Ok(None);
+        }
+        results.stamp(Some(Timestamp::MAX.as_millis()))?;
+        self.output.push(results.take()?).map(Some)
     }
 
     fn run(&mut self, flow: Flow) -> Result<Flow> {
@@ -147,7 +150,7 @@ where
         let mut hashes = std::mem::take(&mut self.hashes);
         hashes.clear();
         let selector = &self.selector;
-        hashes.extend(batch.records.iter().map(|record| selector.with(record, Key::stable_hash)));
+        hashes.extend(batch.records().iter().map(|record| selector.with(record, Key::stable_hash)));
         let updates = self.add_all(batch, &hashes);
         self.hashes = hashes;
         let flow = self.output.push(updates?)?;
@@ -219,7 +222,8 @@ impl<K: Key> Context<'_, K> {
         self.backend.key()
     }
 
-    /// The record's event time in milliseconds, if it has one.
+    /// The event time of the record at hand in milliseconds since 1970, if the records of its
+    /// stream have event times; see [`Source::has_timestamps`](crate::Source::has_timestamps).
     #[must_use]
     pub const fn timestamp(&self) -> Option<i64> {
         self.timestamp
@@ -406,13 +410,8 @@ where
         if !self.keys.advance(&mut self.backend) {
             return Ok(false);
         }
-        let mut ctx = Context { backend: &mut self.backend, timestamp: None };
+        let mut ctx = Context { backend: &mut self.backend, timestamp: out.timestamp };
         self.process.finish_key(&mut ctx, out)?;
         Ok(true)
-    }
-
-    #[cfg(test)]
-    fn kind(&self) -> crate::explore::Kind {
-        crate::explore::Kind::Process
     }
 }

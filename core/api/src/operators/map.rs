@@ -5,6 +5,7 @@ use std::time::Instant;
 use millstream_network::{Batch, Event, Flow};
 
 use crate::Result;
+use crate::operators::results::Results;
 use crate::operators::{BadRecords, Policy};
 use crate::stage::{Output, Stage};
 
@@ -30,7 +31,7 @@ where
                 .into_iter()
                 .filter_map(|record| match function(record) {
                     Ok(result) => result.map(Ok),
-                    Err(error) => bad.refuse(error, None, output).err().map(Err),
+                    Err(error) => bad.refuse(error, None, None, output).err().map(Err),
                 })
                 .collect();
         }
@@ -39,30 +40,24 @@ where
             match function(record) {
                 Ok(Some(result)) => results.push(result),
                 Ok(None) => {}
-                Err(error) => bad.refuse(error, None, output)?,
+                Err(error) => bad.refuse(error, None, None, output)?,
             }
         }
         Ok(results)
     }
 
     fn apply(&mut self, batch: Batch<I>) -> Result<Batch<O>> {
-        let timed = batch.is_timed();
-        let mut timestamps = batch.timestamps.into_iter();
-        let mut result =
-            Batch { records: Vec::with_capacity(batch.records.len()), timestamps: Vec::new() };
-        for record in batch.records {
-            let timestamp = timestamps.next();
+        let mut results = Results::new(batch.is_timed());
+        results.records.reserve(batch.len());
+        for (record, time) in batch {
             let kept = self.bad.keep(&record);
             match (self.function)(record) {
-                Ok(Some(mapped)) => {
-                    result.records.push(mapped);
-                    result.timestamps.extend(timestamp.filter(|_| timed));
-                }
+                Ok(Some(result)) => results.push(result, time)?,
                 Ok(None) => {}
-                Err(error) => self.bad.refuse(error, kept, &mut self.output)?,
+                Err(error) => self.bad.refuse(error, kept, time, &mut self.output)?,
             }
         }
-        Ok(result)
+        results.take()
     }
 }
 
@@ -78,8 +73,11 @@ where
 
     fn push(&mut self, batch: Batch<I>) -> Result<Flow> {
         let plain = !batch.is_timed() && !matches!(self.bad.policy, Policy::SideOutput { .. });
-        let batch =
-            if plain { Batch::of(self.apply_untimed(batch.records)?) } else { self.apply(batch)? };
+        let batch = if plain {
+            Batch::of(self.apply_untimed(batch.into_records())?)
+        } else {
+            self.apply(batch)?
+        };
         let flow = self.output.push(batch)?;
         Ok(flow.and(self.output.flush_sides()?))
     }

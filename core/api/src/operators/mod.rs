@@ -7,6 +7,7 @@ pub(crate) mod flat_map;
 pub(crate) mod keyed;
 pub(crate) mod map;
 pub(crate) mod process;
+pub(crate) mod results;
 pub(crate) mod rows;
 pub(crate) mod sink;
 pub(crate) mod source;
@@ -63,8 +64,8 @@ impl<I> OnError<I> {
         Self(Policy::Drop)
     }
 
-    /// The record goes to a side output; if nothing reads that, it is dropped and counted. Costs
-    /// one clone per record.
+    /// The record goes to a side output, with its event time if it has one; if nothing reads that,
+    /// it is dropped and counted. Costs one clone per record.
     #[must_use]
     pub const fn side_output(tag: &OutputTag<I>) -> Self
     where
@@ -121,7 +122,7 @@ impl<I: Send + 'static> BadRecords<I> {
         !matches!(self.policy, Policy::Fail)
     }
 
-    /// Applies the policy.
+    /// Applies the policy to a record of this event time.
     ///
     /// # Errors
     /// The policy is to fail.
@@ -130,11 +131,12 @@ impl<I: Send + 'static> BadRecords<I> {
         &self,
         error: crate::Error,
         kept: Option<I>,
+        time: Option<i64>,
         output: &mut Output<O>,
     ) -> Result<()> {
         match (&self.policy, kept) {
             (Policy::SideOutput { tag, .. }, Some(record)) if output.has_side(tag.name()) => {
-                output.emit_side(tag, record)
+                output.emit_side(tag, record, time)
             }
             (Policy::Drop | Policy::SideOutput { .. }, _) => {
                 self.counters.add_records_dropped(1);

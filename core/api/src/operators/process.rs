@@ -1,12 +1,13 @@
 //! `process`: a function that emits to the main output and to side outputs.
 
 use std::time::Instant;
-use std::vec::IntoIter;
 
-use millstream_network::{Batch, Event, Flow, batch_capacity};
+use millstream_network::{Batch, Event, Flow, Records, batch_capacity};
+use millstream_types::Timestamp;
 
 use crate::Result;
 use crate::operators::collector::Collector;
+use crate::operators::results::Results;
 use crate::operators::{BadRecords, continue_while};
 use crate::stage::{Output, Stage};
 
@@ -76,9 +77,8 @@ pub(crate) struct ProcessStage<I, F: RecordFunction<I>> {
     function: F,
     bad: BadRecords<I>,
     output: Output<F::Out>,
-    records: IntoIter<I>,
-    timestamps: IntoIter<i64>,
-    results: Vec<F::Out>,
+    records: Records<I>,
+    results: Results<F::Out>,
     /// The input has ended, and the function has work left.
     ending: bool,
 }
@@ -88,10 +88,9 @@ impl<I: Send + 'static, F: RecordFunction<I>> ProcessStage<I, F> {
         Self {
             function,
             bad,
+            records: Batch::empty(false).into_iter(),
+            results: output.results(),
             output,
-            records: Vec::new().into_iter(),
-            timestamps: Vec::new().into_iter(),
-            results: Vec::new(),
             ending: false,
         }
     }
@@ -99,21 +98,21 @@ impl<I: Send + 'static, F: RecordFunction<I>> ProcessStage<I, F> {
     fn advance(&mut self) -> Result<Option<Flow>> {
         let capacity = batch_capacity::<F::Out>();
         while self.results.len() < capacity {
-            let Some(record) = self.records.next() else { break };
-            let timestamp = self.timestamps.next();
+            let Some((record, timestamp)) = self.records.next() else { break };
             let kept = self.bad.keep(&record);
             let before = self.results.len();
             if self.bad.goes_on() {
                 self.output.mark_sides();
             }
-            let (results, output) = (&mut self.results, &mut self.output);
+            let (results, output) = (&mut self.results.records, &mut self.output);
             let mut out = Collector { results, output, timestamp };
             if let Err(error) = self.function.process(record, &mut out) {
                 self.results.truncate(before);
                 self.output.take_back_sides();
                 self.function.take_back();
-                self.bad.refuse(error, kept, &mut self.output)?;
+                self.bad.refuse(error, kept, timestamp, &mut self.output)?;
             }
+            self.results.stamp(timestamp)?;
         }
         if self.results.is_empty() && self.records.len() == 0 {
             return self.output.flush_sides().map(|flow| (flow == Flow::Full).then_some(flow));
@@ -137,22 +136,28 @@ impl<I: Send + 'static, F: RecordFunction<I>> ProcessStage<I, F> {
 }
 
 /// Calls `next` for about a batch of results and sends them; `None` once `next` has answered
-/// `false`. Side outputs are sent each time, so the calls are bounded too.
+/// `false`. Side outputs are sent each time, so the calls are bounded too. The results' time is the
+/// end of time: they stand for everything up to the end of the input.
 pub(crate) fn finish_some<O: Send + 'static>(
-    results: &mut Vec<O>,
+    results: &mut Results<O>,
     output: &mut Output<O>,
     mut next: impl FnMut(&mut Collector<'_, O>) -> Result<bool>,
 ) -> Result<Option<Flow>> {
     let capacity = batch_capacity::<O>();
+    let timestamp = output.is_timed().then_some(Timestamp::MAX.as_millis());
     let mut calls = 0;
     while calls < capacity && results.len() < capacity {
-        let mut out = Collector { results: &mut *results, output: &mut *output, timestamp: None };
+        let mut out = Collector { results: &mut results.records, output: &mut *output, timestamp };
         if !next(&mut out)? {
             break;
         }
         calls += 1;
     }
-    if calls == 0 { Ok(None) } else { output.push_all(results).map(Some) }
+    if calls == 0 {
+        return Ok(None);
+    }
+    results.stamp(timestamp)?;
+    output.push_all(results).map(Some)
 }
 
 impl<I: Send + 'static, F: RecordFunction<I>> Stage<I> for ProcessStage<I, F> {
@@ -161,8 +166,7 @@ impl<I: Send + 'static, F: RecordFunction<I>> Stage<I> for ProcessStage<I, F> {
     }
 
     fn push(&mut self, batch: Batch<I>) -> Result<Flow> {
-        self.records = batch.records.into_iter();
-        self.timestamps = batch.timestamps.into_iter();
+        self.records = batch.into_iter();
         self.run(Flow::Ready)
     }
 
@@ -185,5 +189,10 @@ impl<I: Send + 'static, F: RecordFunction<I>> Stage<I> for ProcessStage<I, F> {
 
     fn next_time(&self) -> Option<Instant> {
         self.output.next_time()
+    }
+
+    #[cfg(test)]
+    fn kind(&self) -> crate::explore::Kind {
+        crate::explore::Kind::Process
     }
 }

@@ -126,7 +126,8 @@ mod tests {
             let to_committer: EventSender = Arc::new(|_, _, _| {});
             let (name, to_committer) = ("files".to_owned(), Some(to_committer));
             let writer = Naming(bytes);
-            SinkStage { writer, operator, name, subtask: 0, to_committer }.event(Event::EndOfInput)
+            SinkStage { writer, operator, name, subtask: 0, to_committer, next_time: None }
+                .event(Event::EndOfInput)
         };
         assert!(end(1_000).is_ok());
         let error = format!("{:#}", end(COMMITTABLES_BYTES_MAX).unwrap_err());

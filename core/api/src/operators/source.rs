@@ -1,19 +1,20 @@
 //! The body of a task that starts with a source.
 
+use std::fmt::Display;
 use std::sync::Arc;
 use std::time::Instant;
 
-use millstream_network::{Batch, Event, Flow};
+use millstream_network::{Batch, Event, Flow, TimesError};
 use millstream_types::OperatorId;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::Result;
 use crate::body::Upstream;
 use crate::coordinator::{SourceEvent, decode, encode};
 use crate::source::{Polled, SourceReader};
 use crate::stage::Output;
 use crate::task::{EventMailbox, EventSender, Step, TaskBody};
+use crate::{Result, bail};
 
 /// How a reader gets its splits.
 pub(crate) struct SplitRequests {
@@ -34,6 +35,7 @@ pub(crate) struct SourceBody<R: SourceReader> {
     pub(crate) state: Upstream,
     /// The reader will never have more; the end of input waits until the output takes it.
     pub(crate) is_read: bool,
+    pub(crate) uid: String,
 }
 
 impl<R: SourceReader> SourceBody<R>
@@ -74,6 +76,34 @@ where
         Ok(false)
     }
 
+    /// Lets the reader add records, which must have event times if the source says so.
+    fn poll(&mut self) -> Result<(Batch<R::Out>, Polled)> {
+        let timed = self.output.is_timed();
+        let mut batch = Batch::empty(timed);
+        let polled = match self.reader.poll(&mut batch) {
+            Ok(polled) => polled,
+            Err(error) if error.is::<TimesError>() => bail!("{}", self.contradiction(&error)),
+            Err(error) => return Err(error),
+        };
+        match (timed, batch.is_timed()) {
+            (true, false) => bail!("{}", self.contradiction(&TimesError::Missing)),
+            (false, true) => bail!("{}", self.contradiction(&TimesError::Unexpected)),
+            (true, true) | (false, false) => Ok((batch, polled)),
+        }
+    }
+
+    /// The reader did not do what its source says of event times.
+    #[cold]
+    fn contradiction(&self, error: &impl Display) -> String {
+        let (says, remedy) = if self.output.is_timed() {
+            ("have", "add each with push_at(), or let has_timestamps() be false")
+        } else {
+            ("have no", "add each with push(), or let has_timestamps() be true")
+        };
+        let uid = &self.uid;
+        format!("source {uid:?} says that its records {says} event times, but {error}: {remedy}")
+    }
+
     fn end(&mut self) -> Result<Step> {
         self.state = Upstream::Ending;
         let flow = self.output.event(Event::EndOfInput)?;
@@ -98,8 +128,7 @@ where
             return Ok(self.state.after(flow));
         }
         self.take_splits()?;
-        let mut batch = Batch::new();
-        let polled = self.reader.poll(&mut batch)?;
+        let (batch, polled) = self.poll()?;
         let flow = if batch.is_empty() { Flow::Ready } else { self.output.push(batch)? };
         let (is_read, step) = match polled {
             Polled::Ready => (false, Step::Progress),

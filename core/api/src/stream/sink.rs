@@ -69,6 +69,7 @@ impl<T: Data> Stream<T> {
             uid: Some(uid.to_owned()),
             kind: NodeKind::Sink { coordinated },
             stateful: false,
+            assigns_times: false,
             output_type: "()",
             maker: OperatorMaker::Stage { stage, input: input::<T>() },
             coordinator: coordinated.then_some(coordinator),

@@ -44,9 +44,10 @@ fn one_lane(timeout: Duration) -> (ExchangeWriter<u64, OneLane>, Arc<Inbox<u64>>
     exchange.attach(&inbox, &[(id, HostId::from_u128(1))]);
     let channel = exchange.writer(id, waker, Arc::default());
     let lanes = Lanes {
-        lanes: vec![Lane { channel, buffer: Batch::new() }],
+        lanes: vec![Lane { channel, buffer: Results::new(false) }],
         capacity: batch_capacity::<u64>(),
         flow: Flow::Ready,
+        timed: false,
         chosen: Vec::new(),
     };
     (ExchangeWriter { route: OneLane, lanes, timeout: Some(timeout), due: None }, inbox)

@@ -156,7 +156,7 @@ fn all_faults_of_a_job_are_named() {
 }
 
 /// The warnings of a job.
-fn warnings(build: impl FnOnce(&mut Environment)) -> Vec<String> {
+pub(super) fn warnings(build: impl FnOnce(&mut Environment)) -> Vec<String> {
     let warnings = Rc::default();
     let mut env = Environment::new(Box::new(Planner(Rc::clone(&warnings))));
     build(&mut env);

@@ -218,7 +218,7 @@ impl SourceReader for NumbersReader {
 
     fn poll(&mut self, batch: &mut Batch<Record>) -> Result<Polled> {
         let at = u8::try_from(self.at)?;
-        batch.records.extend(self.numbers.by_ref().take(3).map(|number| (number, vec![at])));
+        batch.extend(self.numbers.by_ref().take(3).map(|number| (number, vec![at])))?;
         Ok(if batch.is_empty() { Polled::Finished } else { Polled::Ready })
     }
 }
@@ -258,7 +258,7 @@ impl SinkWriter<Record> for CollectWriter {
 
     fn write(&mut self, batch: Batch<Record>) -> Result<()> {
         let mut received = self.received.lock().unwrap();
-        let records = batch.records.into_iter().map(|record| (record, self.subtask));
+        let records = batch.into_records().into_iter().map(|record| (record, self.subtask));
         received.entry(self.at).or_default().extend(records);
         Ok(())
     }

@@ -38,11 +38,11 @@ impl<F: Format> FileReader<F> {
     fn decode(&mut self, batch: &mut Batch<F::Out>) -> Result<bool> {
         let Some((chunk, at)) = &mut self.chunk else { return Ok(true) };
         let capacity = batch_capacity::<F::Out>();
-        batch.records.reserve(capacity);
+        batch.reserve(capacity);
         let stop_at = *at + BATCH_LINE_BYTES;
         while batch.len() < capacity && *at < stop_at {
             match self.decoder.next(chunk, at) {
-                Some(Ok(record)) => batch.records.push(record),
+                Some(Ok(record)) => batch.push(record)?,
                 Some(Err(DecodeError::Bad(bad))) => match self.on_bad_record {
                     OnBadRecord::Fail => return Err(bad.into()),
                     OnBadRecord::Drop => self.ctx.dropped.add(1),

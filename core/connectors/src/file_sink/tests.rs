@@ -69,7 +69,7 @@ fn a_subtask_without_records_makes_no_file() {
     let mut committer = committer(&sink, 0);
     committer.open().unwrap();
     let mut writer = writer(&sink, 0, 0);
-    writer.write(Batch::<String>::new()).unwrap();
+    writer.write(Batch::<String>::empty(false)).unwrap();
     assert!(SinkWriter::<String>::finish(&mut writer).unwrap().is_empty());
     committer.commit(Vec::new()).unwrap();
     assert!(contents(directory.path()).is_empty());

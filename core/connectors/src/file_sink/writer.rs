@@ -146,7 +146,7 @@ impl<T, E: Encoder<T>> SinkWriter<T> for FileWriter<E> {
         if begins_file {
             self.current = Some(self.begin_file()?);
         }
-        self.encoder.encode(&batch.records, begins_file, &mut self.buffer)?;
+        self.encoder.encode(batch.records(), begins_file, &mut self.buffer)?;
         if self.buffer.len() >= BUFFER_BYTES {
             self.flush()?;
         }

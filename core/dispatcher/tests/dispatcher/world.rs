@@ -355,6 +355,7 @@ pub fn graph() -> JobGraph {
         name: name.to_owned(),
         kind,
         stateful: false,
+        assigns_times: false,
         parallelism: Some(2),
         max_parallelism: None,
         slot_sharing_group: None,

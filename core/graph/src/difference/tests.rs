@@ -141,3 +141,13 @@ fn settings_and_plan_values_are_named() {
         the program builds another graph here than when it was planned: it does not ask for the plan value "now", which was planned
     "#]].assert_eq(&format!("{difference}\n"));
 }
+
+#[test]
+fn times_are_a_difference() {
+    check_edited(
+        |graph| graph.at(NodeId(0)).assigns_times = true,
+        expect![[r#"
+            whether event times go with the results of operator 0 ("Source: lines") is true, but false was planned
+        "#]],
+    );
+}

@@ -337,3 +337,50 @@ fn limits_are_kept() {
     "#]]
     .assert_eq(&format!("{error}\n"));
 }
+
+#[test]
+fn a_stream_has_times_if_all_it_is_made_of_have() {
+    let mut graph = Builder::default();
+    let clicks = graph.source("clicks");
+    graph.at(clicks).assigns_times = true;
+    let names = graph.source("names");
+    let mapped = graph.operator("map", [clicks, clicks]);
+    let join = |graph: &mut Builder, name: &str, left, right| {
+        let joined = graph.operator(name, [left]);
+        graph.edge(right, joined, None);
+        graph.last_edge().input = 1;
+        joined
+    };
+    let both = join(&mut graph, "both", mapped, clicks);
+    let one = join(&mut graph, "one", names, mapped);
+    // An operator that gives times has them whatever its input has.
+    let given = graph.operator("given", [one]);
+    graph.at(given).assigns_times = true;
+    let after = graph.operator("after", [given, both]);
+    graph.sink("out", after);
+    let job = graph.plan();
+    let operators = job.vertices.iter().flat_map(|vertex| &vertex.operators);
+    let mut timed: Vec<&str> =
+        operators.filter(|o| o.timed).map(|operator| operator.name.as_str()).collect();
+    timed.sort_unstable();
+    assert_eq!(timed, ["Source: clicks", "after", "both", "given", "map"]);
+}
+
+#[test]
+fn a_stream_with_times_and_one_without_are_not_united() {
+    check_edited(
+        |graph| {
+            let timed = graph.source("timed");
+            graph.at(timed).assigns_times = true;
+            graph.edge(timed, COUNT, Some(Partitioner::Hash));
+            graph.last_edge().output = OutputName::Side("late".to_owned());
+            // The same union again.
+            let again = graph.operator("again", [WORDS]);
+            graph.edge(timed, again, None);
+            graph.last_edge().output = OutputName::Side("late".to_owned());
+        },
+        expect![[r#"
+            a union() has records of the side output "late" of source "timed", which have event times, and of operator "words", which have none: unite streams of one kind, or let both sources give event times (has_timestamps())
+        "#]],
+    );
+}

@@ -108,6 +108,7 @@ pub(crate) fn graph(vertices: &[(&str, u32, &str)]) -> JobGraph {
             source: at == 0,
             upstream: None,
             output_type: "u64".to_owned(),
+            timed: false,
         }],
         slot_sharing_group: (*group).to_owned(),
     };

@@ -1,0 +1,85 @@
+//! Records that wait to become a batch, as an operator makes them.
+
+use millstream_network::Batch;
+
+use crate::Result;
+
+/// Records on their way into a [`Batch`].
+///
+/// An operator appends what its function emits for the record at hand and then gives all of it the
+/// time of that record: one check a record, however many its results are.
+#[derive(Debug)]
+pub(crate) struct Results<O> {
+    pub(crate) records: Vec<O>,
+    pub(crate) times: Vec<i64>,
+    timed: bool,
+}
+
+impl<O> Results<O> {
+    /// No results yet, of a stream with event times or without.
+    pub(crate) const fn new(timed: bool) -> Self {
+        Self { records: Vec::new(), times: Vec::new(), timed }
+    }
+
+    pub(crate) const fn len(&self) -> usize {
+        self.records.len()
+    }
+
+    pub(crate) const fn is_empty(&self) -> bool {
+        self.records.is_empty()
+    }
+
+    /// Gives the records that have no time yet the time of the record that they were made of.
+    #[inline]
+    pub(crate) fn stamp(&mut self, time: Option<i64>) -> Result<()> {
+        if self.timed {
+            self.times.resize(self.records.len(), time.ok_or_else(without_time)?);
+        }
+        Ok(())
+    }
+
+    /// Adds one record with its time.
+    #[inline]
+    pub(crate) fn push(&mut self, record: O, time: Option<i64>) -> Result<()> {
+        if self.timed {
+            self.times.push(time.ok_or_else(without_time)?);
+        }
+        self.records.push(record);
+        Ok(())
+    }
+
+    /// Adds a batch of the same kind.
+    pub(crate) fn append(&mut self, batch: Batch<O>) {
+        let (mut records, times) = batch.into_parts();
+        self.records.append(&mut records);
+        self.times.append(&mut times.unwrap_or_default());
+    }
+
+    /// Takes the room of a batch that has been sent, for the next records. The batch is empty.
+    pub(crate) fn reuse(&mut self, batch: Batch<O>) {
+        let (records, times) = batch.into_parts();
+        (self.records, self.times) = (records, times.unwrap_or_default());
+    }
+
+    /// Keeps the first `count` records only.
+    pub(crate) fn truncate(&mut self, count: usize) {
+        self.records.truncate(count);
+        self.times.truncate(count);
+    }
+
+    /// Everything, as a batch.
+    pub(crate) fn take(&mut self) -> Result<Batch<O>> {
+        let records = std::mem::take(&mut self.records);
+        if self.timed {
+            Ok(Batch::timed(records, std::mem::take(&mut self.times))?)
+        } else {
+            Ok(Batch::of(records))
+        }
+    }
+}
+
+/// The plan says that the stream has times, so this is a fault of the engine.
+#[cold]
+fn without_time() -> crate::Error {
+    anyhow::anyhow!("a record without event time came where the plan says that all have one")
+}
