@@ -87,6 +87,7 @@ pub(crate) fn job_manager(arguments: &ContainerArguments) -> Result<ExitCode> {
     let lease = told.attached.then(|| configuration.get(&options::CLIENT_HEARTBEAT_TIMEOUT));
     let setup = JobManagerSetup {
         lifecycle: lifecycle(&surroundings, &told)?,
+        epochs: Box::new(surroundings.id.attempt.epoch()),
         lease: lease.transpose()?,
         variables,
         rpc_ports: Some(configuration.get(&options::YARN_APPLICATION_MASTER_PORT)?),

@@ -21,8 +21,11 @@ use futures::future::BoxFuture;
 use millstream_types::{ByteSize, ResourceProfile, TaskManagerId};
 use tokio::sync::mpsc;
 
+pub use epoch::{EpochError, EpochSource, KnownEpoch};
+
 #[cfg(feature = "test-util")]
 pub mod conformance;
+mod epoch;
 #[cfg(feature = "test-util")]
 pub mod testing;
 
