@@ -1,15 +1,27 @@
-//! What every driver must pass.
+//! What every driver must pass: a suite for each contract.
 //!
-//! The suite asserts, so it panics where the contract is broken; it is for tests only.
+//! - [`run`]: a [`ResourceManagerDriver`]; [`recovery`]: one whose workers outlive their master
+//! - [`deployer`]: a `ClusterDeployer`
+//! - [`epochs`]: an `EpochSource`
+//! - [`store`]: a `ClusterStore`
+//!
+//! A suite asserts, so it panics where the contract is broken; it is for tests only.
+
+mod deployer;
+mod epochs;
+mod store;
 
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use futures::future::join_all;
-use millstream_types::{ByteSize, LeaderEpoch, ResourceProfile, TaskManagerId};
+use millstream_types::{ByteSize, ResourceProfile, TaskManagerId};
+
+pub use deployer::deployer;
+pub use epochs::epochs;
+pub use store::store;
 
 use crate::{
-    ClusterStatus, DriverEvent, DriverEventReceiver, DriverEvents, EpochSource, RequestId,
+    ClusterStatus, DriverEvent, DriverEventReceiver, DriverEvents, RequestId,
     ResourceManagerDriver, WorkerRequest, driver_events,
 };
 
@@ -136,53 +148,52 @@ async fn a_deregistered_driver_is_silent<D: ResourceManagerDriver>(
     assert_eq!(next_within(&mut received, SILENCE).await, None, "the cluster has ended");
 }
 
-/// How many masters of one cluster the suite for epochs starts, one after another and at once.
-const MASTERS: usize = 20;
-
-/// Runs the suite of [`EpochSource`]; `make` makes the source of the next master of one cluster,
-/// which no process has led yet.
+/// Runs the suite of drivers whose workers outlive their master; `make` starts the driver of the
+/// next master of one cluster, whose manager has no worker yet and room for two.
 ///
 /// # Panics
-/// The source breaks the contract.
-pub async fn epochs<S: EpochSource + 'static>(mut make: impl FnMut() -> S) {
-    let mut last = LeaderEpoch::new(0);
-    for _ in 0..MASTERS {
-        let epoch = issued(make()).await;
-        assert!(epoch > last, "{epoch} came after {last}");
-        last = epoch;
+/// The driver breaks the contract.
+pub async fn recovery<D: ResourceManagerDriver>(mut make: impl FnMut(DriverEvents) -> D) {
+    let (mut driver, mut received) = start(&mut make).await;
+    let kind = kind(&driver);
+    let mut workers = BTreeSet::new();
+    for _ in 0..2 {
+        driver.request(kind);
+        let event = next_within(&mut received, ALLOCATION_TIMEOUT).await;
+        let Some(DriverEvent::Allocated { worker, .. }) = event else {
+            unreachable!("expected an allocation, got {event:?}");
+        };
+        workers.insert(worker);
     }
-    // A source that is never asked, as of a master that ends before it leads.
-    drop(make());
-    let at_once: Vec<S> = (0..MASTERS).map(|_| make()).collect();
-    let given = join_all(at_once.into_iter().map(|source| tokio::spawn(issued(source)))).await;
-    let given: Vec<LeaderEpoch> = given.into_iter().map(|it| it.expect("it was given")).collect();
-    let distinct: BTreeSet<LeaderEpoch> = given.iter().copied().collect();
-    assert_eq!(distinct.len(), given.len(), "two masters have one epoch: {given:?}");
-    assert!(distinct.iter().all(|epoch| *epoch > last), "{given:?} came after {last}");
-    let next = issued(make()).await;
-    assert!(distinct.iter().all(|epoch| *epoch < next), "{next} came after {given:?}");
-}
-
-async fn issued<S: EpochSource>(source: S) -> LeaderEpoch {
-    let epoch = Box::new(source).issue().await;
-    epoch.unwrap_or_else(|error| unreachable!("no epoch: {error}"))
+    drop((driver, received));
+    // The next master finds both, each once, and may give one back.
+    let (events, mut received) = driver_events();
+    let mut driver = make(events);
+    let mut recovered = Vec::new();
+    while recovered.len() < workers.len() {
+        let event = next_within(&mut received, ALLOCATION_TIMEOUT).await;
+        let Some(DriverEvent::Recovered(more)) = event else {
+            unreachable!("expected workers of the earlier master, got {event:?}");
+        };
+        recovered.extend(more);
+    }
+    let distinct: BTreeSet<TaskManagerId> = recovered.iter().cloned().collect();
+    assert_eq!((distinct.len(), &distinct), (recovered.len(), &workers));
+    let released = workers.pop_first().expect("there are two");
+    driver.release(&released);
+    assert_eq!(next_within(&mut received, SILENCE).await, None, "a released worker is silent");
+    drop((driver, received));
+    // The third finds the one that is left.
+    let (events, mut received) = driver_events();
+    let _driver = make(events);
+    let event = next_within(&mut received, ALLOCATION_TIMEOUT).await;
+    assert_eq!(event, Some(DriverEvent::Recovered(workers.into_iter().collect())));
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::KnownEpoch;
     use crate::testing::TestingDriver;
-
-    #[tokio::test]
-    async fn attempts_that_are_counted_keep_the_contract_of_epochs() {
-        let mut attempt = 0;
-        epochs(|| {
-            attempt += 1;
-            KnownEpoch(LeaderEpoch::new(attempt))
-        })
-        .await;
-    }
 
     #[tokio::test]
     async fn the_testing_driver_keeps_the_contract() {
