@@ -36,7 +36,7 @@ use crate::{console, flows, runtime, settings};
 /// A job is asked after at this interval, growing from the shortest to the longest.
 const POLL_SHORTEST: Duration = Duration::from_millis(20);
 const POLL_LONGEST: Duration = Duration::from_millis(500);
-/// How long an external manager may take to notice that a cluster has ended which does not answer any more.
+/// Time that an external manager may take to notice the end of a cluster that is silent.
 const END_PATIENCE: Duration = Duration::from_secs(5);
 /// How long an interrupted command waits for the end of what it cancels.
 const CANCEL_PATIENCE: Duration = Duration::from_secs(60);

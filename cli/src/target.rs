@@ -237,8 +237,8 @@ pub(crate) fn target(cluster: &ClusterArguments, configuration: &Configuration) 
     }
 }
 
-/// The cluster that an option names, else the last session that a driver remembers, else the address
-/// in the configuration.
+/// The cluster that an option names, else the last session that a driver remembers, else the
+/// address in the configuration.
 fn unnamed_target(configuration: &Configuration) -> Result<Target> {
     if let Some((driver, id)) = named_cluster(configuration)? {
         return Ok(Target::Session(driver, driver.cluster_id(&id)?));
@@ -279,8 +279,8 @@ pub(crate) fn target_of_program(
     Ok(target)
 }
 
-/// The driver that deploys the program of `run-application`, which always gets a cluster of its own:
-/// what that would ignore is refused.
+/// The driver that deploys the program of `run-application`, which always gets a cluster of its
+/// own: an option that this would ignore is refused.
 pub(crate) fn driver_of_application(
     cluster: &ClusterArguments,
     configuration: &Configuration,

@@ -26,11 +26,11 @@ const COUNTER: &str = "epoch";
 const LOCK: &str = "epoch.lock";
 /// The next number before it replaces the last one.
 const NEXT: &str = "epoch.next";
-/// What stands before the number.
+/// The word before the number.
 const WORD: &str = "epoch ";
 /// No counter is longer.
 const BYTES_MAX: u64 = 64;
-/// How long another master may hold the lock; counting takes milliseconds.
+/// Limit of the wait for another master's lock; counting takes milliseconds.
 const LOCK_PATIENCE: Duration = Duration::from_secs(20);
 const LOCK_NAP: Duration = Duration::from_millis(5);
 /// The directory below which users' programs keep what must survive a restart.
@@ -256,7 +256,7 @@ mod tests {
     fn a_master_that_is_killed_between_writing_and_renaming_uses_no_number() {
         let (_dir, counter) = counter();
         assert_eq!((count(&counter), count(&counter)), (1, 2));
-        drop(counter.prepare(3).unwrap());
+        let Prepared(_) = counter.prepare(3).unwrap();
         assert_eq!(count(&counter), 3);
         // The system may have written any part of it.
         for torn in ["", "e", "epoch", "epoch 9", "\0\0\0\0\0\0\0\0"] {

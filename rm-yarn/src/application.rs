@@ -1,13 +1,14 @@
 //! From the configuration to the application of YARN that is deployed.
 
+use std::path::Path;
 use std::time::Duration;
 
 use millstream_config::{ConfigOption, Configuration, WorkerMemory, options};
+use millstream_hadoop_config::HadoopConfiguration;
 use millstream_rm_driver::{ArtifactFile, Deployment, Purpose};
 use millstream_storage::FilePath;
 use millstream_types::ByteSize;
 
-use crate::cluster_deployer::YarnDeployer;
 use crate::deployer::{ApplicationDescription, ContainerSize, YarnDeployError};
 use crate::proto::container::{Application, Job, Master, Session, master};
 use crate::proto::yarn::ApplicationAccessTypeProto;
@@ -16,6 +17,50 @@ type Result<T> = std::result::Result<T, YarnDeployError>;
 
 fn refused<T>(sentence: String) -> Result<T> {
     Err(YarnDeployError::Refused(sentence))
+}
+
+/// The user who deploys, on the cluster that this configuration of Hadoop describes.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct User<'a> {
+    pub(crate) name: &'a str,
+    pub(crate) hadoop: &'a HadoopConfiguration,
+}
+
+impl User<'_> {
+    /// A path with its file system named: containers may have another default.
+    fn qualified(&self, path: FilePath) -> FilePath {
+        let default = FilePath::from(self.hadoop.get_or("fs.defaultFS", ""));
+        match path.authority().is_empty() && path.scheme() == default.scheme() {
+            true => FilePath::remote(
+                default.scheme(),
+                default.authority(),
+                &path.path().display().to_string(),
+            ),
+            false => path,
+        }
+    }
+
+    /// A directory that is on the cluster: without a scheme it is on the default file system, and
+    /// below the user's home if it is relative, as Hadoop reads paths.
+    fn on_the_cluster(&self, text: &str) -> Result<FilePath> {
+        let default = FilePath::from(self.hadoop.get_or("fs.defaultFS", ""));
+        let named = FilePath::from(text);
+        let Some(local) = named.local() else { return Ok(self.qualified(named)) };
+        let is_shared = default.local().is_some();
+        if text.starts_with("file:") && !is_shared {
+            return refused(format!(
+                "{text} is on the disk of this machine, and containers run on others: name a \
+                 directory of the cluster's file system ({default}), or ship it (yarn.ship-files)"
+            ));
+        }
+        let path = Path::new("/user").join(self.name).join(local);
+        Ok(match is_shared {
+            true => FilePath::from(path),
+            false => {
+                FilePath::remote(default.scheme(), default.authority(), &path.display().to_string())
+            }
+        })
+    }
 }
 
 fn usual_name(purpose: &Purpose) -> &'static str {
@@ -28,7 +73,7 @@ fn usual_name(purpose: &Purpose) -> &'static str {
 
 /// The application that is this deployment.
 pub(crate) fn described(
-    yarn: &YarnDeployer,
+    user: User<'_>,
     configuration: &Configuration,
     deployment: Deployment,
 ) -> Result<ApplicationDescription> {
@@ -48,29 +93,29 @@ pub(crate) fn described(
         }
     };
     let artifact = artifact.map(|artifact| match artifact {
-        ArtifactFile::Staged(path) => ArtifactFile::Staged(yarn.qualified(path)),
+        ArtifactFile::Staged(path) => ArtifactFile::Staged(user.qualified(path)),
         local @ ArtifactFile::Local(_) => local,
     });
     let pairs = |(key, value): (&str, &str)| (key.to_owned(), value.to_owned());
     let told = Master {
         configuration: configuration.pairs().map(pairs).collect(),
-        hadoop: yarn.hadoop().pairs().map(pairs).collect(),
+        hadoop: user.hadoop.pairs().map(pairs).collect(),
         attached,
-        user: yarn.user().to_owned(),
+        user: user.name.to_owned(),
         purpose: Some(purpose),
         ..Master::default()
     };
     refuse_more_attempts(configuration)?;
-    refuse_rare_heartbeats(yarn, configuration)?;
+    refuse_rare_heartbeats(user, configuration)?;
     let priority = count(configuration, &options::YARN_APPLICATION_PRIORITY, 0)?;
     let kind = configuration.get(&options::YARN_APPLICATION_TYPE)?;
     let queue = configuration.get(&options::YARN_APPLICATION_QUEUE)?;
     Ok(ApplicationDescription {
         master: told,
         engine,
-        ship_files: paths(yarn, &configuration.get(&options::YARN_SHIP_FILES)?),
-        ship_archives: archives(yarn, configuration)?,
-        provided: provided(yarn, configuration)?,
+        ship_files: paths(user, &configuration.get(&options::YARN_SHIP_FILES)?),
+        ship_archives: archives(user, configuration)?,
+        provided: provided(user, configuration)?,
         artifact,
         job_graph,
         name,
@@ -114,9 +159,9 @@ fn refuse_more_attempts(configuration: &Configuration) -> Result<()> {
 }
 
 /// YARN ends a master that it has not heard of for too long.
-fn refuse_rare_heartbeats(yarn: &YarnDeployer, configuration: &Configuration) -> Result<()> {
+fn refuse_rare_heartbeats(user: User<'_>, configuration: &Configuration) -> Result<()> {
     let key = "yarn.am.liveness-monitor.expiry-interval-ms";
-    let expiry = Duration::from_millis(yarn.hadoop().number(key, 600_000)?);
+    let expiry = Duration::from_millis(user.hadoop.number(key, 600_000)?);
     let seconds = configuration.get(&options::YARN_HEARTBEAT_INTERVAL)?;
     let idle = (options::YARN_HEARTBEAT_INTERVAL.key(), Duration::from_secs(seconds.into()));
     let pending = &options::YARN_HEARTBEAT_CONTAINER_REQUEST_INTERVAL;
@@ -175,21 +220,21 @@ fn saturated(count: u32) -> i32 {
     i32::try_from(count).unwrap_or(i32::MAX)
 }
 
-fn paths(yarn: &YarnDeployer, texts: &[String]) -> Vec<FilePath> {
-    texts.iter().map(|text| yarn.qualified(FilePath::from(text.as_str()))).collect()
+fn paths(user: User<'_>, texts: &[String]) -> Vec<FilePath> {
+    texts.iter().map(|text| user.qualified(FilePath::from(text.as_str()))).collect()
 }
 
-fn provided(yarn: &YarnDeployer, configuration: &Configuration) -> Result<Vec<FilePath>> {
+fn provided(user: User<'_>, configuration: &Configuration) -> Result<Vec<FilePath>> {
     let key = &options::YARN_PROVIDED_LIB_DIRS;
     let named = configuration.get(key)?;
-    let paths = named.iter().map(|text| yarn.on_the_cluster(text));
+    let paths = named.iter().map(|text| user.on_the_cluster(text));
     paths
         .collect::<Result<_>>()
         .or_else(|error| refused(format!("{} cannot be used: {error}", key.key())))
 }
 
 /// YARN unpacks by the name's end.
-fn archives(yarn: &YarnDeployer, configuration: &Configuration) -> Result<Vec<FilePath>> {
+fn archives(user: User<'_>, configuration: &Configuration) -> Result<Vec<FilePath>> {
     let names = configuration.get(&options::YARN_SHIP_ARCHIVES)?;
     let known = [".tar.gz", ".tar", ".tgz", ".zip", ".jar"];
     if let Some(other) = names.iter().find(|name| !known.iter().any(|end| name.ends_with(end))) {
@@ -199,7 +244,7 @@ fn archives(yarn: &YarnDeployer, configuration: &Configuration) -> Result<Vec<Fi
             known.join(", ")
         ));
     }
-    Ok(paths(yarn, &names))
+    Ok(paths(user, &names))
 }
 
 fn tags(configuration: &Configuration) -> Result<Vec<String>> {

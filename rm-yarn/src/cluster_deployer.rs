@@ -2,7 +2,6 @@
 //! ours.
 
 use std::fmt;
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,7 +15,7 @@ use millstream_rm_driver::{
 use millstream_security::Credentials;
 use millstream_storage::{FilePath, FileSystem};
 
-use crate::application::{count, described};
+use crate::application::{User, count, described};
 use crate::client::{Transport, YarnClient};
 use crate::deployer::{self, Deployer, YarnDeployError};
 use crate::ids::{ApplicationId, IdError};
@@ -25,7 +24,7 @@ use crate::staging::{Cluster, Elsewhere, Staging};
 
 type Result<T> = std::result::Result<T, YarnDeployError>;
 
-/// How long a command waits for a ResourceManager that does not answer.
+/// Patience of a command with a ResourceManager that does not answer.
 const PATIENCE: Duration = Duration::from_secs(20);
 /// Properties of Hadoop below this key are set over what its files say; those below the second are
 /// properties whose names begin with `yarn.`.
@@ -50,7 +49,7 @@ pub struct YarnDeployer {
     elsewhere: Box<Elsewhere>,
     staging: FilePath,
     cluster: Cluster,
-    /// What this deployer has made, so that it need not be read back.
+    /// The credentials of the cluster that this deployer has made.
     made: Option<(ApplicationId, Credentials)>,
 }
 
@@ -125,17 +124,6 @@ impl YarnDeployer {
         })
     }
 
-    /// Hadoop's configuration.
-    #[must_use]
-    pub fn hadoop(&self) -> &HadoopConfiguration {
-        &self.hadoop
-    }
-
-    /// As whom it deploys.
-    pub(crate) fn user(&self) -> &str {
-        &self.user
-    }
-
     /// A client of the ResourceManager, for what only YARN can be asked.
     pub fn client(&mut self) -> &mut YarnClient {
         &mut self.client
@@ -147,43 +135,9 @@ impl YarnDeployer {
         Deployer::new(&mut self.client, staging.elsewhere(self.elsewhere.as_ref()))
     }
 
-    /// A path with its file system named: containers may have another default.
-    pub(crate) fn qualified(&self, path: FilePath) -> FilePath {
-        let default = FilePath::from(self.hadoop.get_or("fs.defaultFS", ""));
-        match path.authority().is_empty() && path.scheme() == default.scheme() {
-            true => FilePath::remote(
-                default.scheme(),
-                default.authority(),
-                &path.path().display().to_string(),
-            ),
-            false => path,
-        }
-    }
-
-    /// A directory that is on the cluster: without a scheme it is on the default file system, and
-    /// below the user's home if it is relative, as Hadoop reads paths.
-    pub(crate) fn on_the_cluster(&self, text: &str) -> Result<FilePath> {
-        let default = FilePath::from(self.hadoop.get_or("fs.defaultFS", ""));
-        let named = FilePath::from(text);
-        let Some(local) = named.local() else { return Ok(self.qualified(named)) };
-        let is_shared = default.local().is_some();
-        if text.starts_with("file:") && !is_shared {
-            return refused(format!(
-                "{text} is on the disk of this machine, and containers run on others: name a \
-                 directory of the cluster's file system ({default}), or ship it (yarn.ship-files)"
-            ));
-        }
-        let path = Path::new("/user").join(&self.user).join(local);
-        Ok(match is_shared {
-            true => FilePath::from(path),
-            false => {
-                FilePath::remote(default.scheme(), default.authority(), &path.display().to_string())
-            }
-        })
-    }
-
     async fn deploy(&mut self, deployment: Deployment) -> Result<ApplicationId> {
-        let described = described(self, &self.configuration, deployment)?;
+        let user = User { name: &self.user, hadoop: &self.hadoop };
+        let described = described(user, &self.configuration, deployment)?;
         let (id, credentials) = self.deployer().submit(described).await?;
         self.made = Some((id, credentials));
         Ok(id)

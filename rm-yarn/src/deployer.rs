@@ -54,7 +54,7 @@ pub enum YarnDeployError {
     Ended {
         /// The application.
         application: ApplicationId,
-        /// How.
+        /// Its end.
         end: ClusterEnd,
     },
     /// The ResourceManager fell silent: what became of the application is unknown.
@@ -78,7 +78,7 @@ pub enum YarnDeployError {
     /// Hadoop's configuration cannot be read, or lacks what is needed.
     #[error(transparent)]
     Hadoop(#[from] HadoopConfigError),
-    /// What the owner's client shows to the cluster cannot be read.
+    /// The credentials of the owner's client cannot be read.
     #[error("{what}")]
     NoSecret {
         /// The cluster, and where it was looked for.
@@ -403,7 +403,7 @@ pub fn state(report: &ApplicationReportProto) -> String {
     }
 }
 
-/// How an application that is over ended.
+/// The end of an application that is over.
 #[must_use]
 pub fn end_of(report: &ApplicationReportProto) -> ClusterEnd {
     let state = state(report);

@@ -24,16 +24,16 @@ pub(crate) const ALL: &[&dyn Driver] = &[&yarn::Yarn];
 /// Runs a process of a cluster.
 pub(crate) type EntryPoint = fn(&ContainerArguments) -> Result<ExitCode>;
 
-/// What the command line needs of a driver.
+/// A driver, as the command line needs it.
 pub(crate) trait Driver: Sync + fmt::Debug {
-    /// What its targets begin with: `NAME-session`, `NAME-per-job` and `NAME-application`; a script
-    /// `NAME-session.sh` starts its sessions.
+    /// The beginning of its targets: `NAME-session`, `NAME-per-job` and `NAME-application`. A
+    /// script `NAME-session.sh` starts its sessions.
     fn name(&self) -> &'static str;
 
     /// The option that names a cluster which runs already.
     fn id_option(&self) -> &'static ConfigOption<Option<String>>;
 
-    /// What an id of a cluster looks like, shortened.
+    /// An id of a cluster as an example, shortened.
     fn id_example(&self) -> &'static str;
 
     /// Reads a cluster's id as a user wrote it.

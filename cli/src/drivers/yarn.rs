@@ -93,7 +93,7 @@ impl KnownSessions {
         hadoop(&self.configuration).map(|it| resource_managers(&it)).unwrap_or_default()
     }
 
-    /// What later commands must know of a session that this one has used.
+    /// A session that this command has used, as later commands must know it.
     fn described(&self, id: ApplicationId) -> Session {
         let usual = || {
             let hadoop = hadoop(&self.configuration).ok()?;

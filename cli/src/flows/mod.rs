@@ -1,6 +1,6 @@
-//! What commands do with clusters that an external manager runs: a session, a cluster for one job,
-//! an application. Each flow is here once, over the contract of a deployer; what the manager is
-//! called in messages comes from the deployer too.
+//! The flows of commands with clusters that an external manager runs: a session, a cluster for
+//! one job, an application. Each flow is here once, over the contract of a deployer, which also
+//! says what the manager is called in messages.
 
 pub(crate) mod application;
 pub(crate) mod per_job;
@@ -22,9 +22,9 @@ use crate::drivers::{Driver, Sessions};
 use crate::rest::RestClient;
 use crate::{console, run};
 
-/// How long a deployment may look for what others left: its own cluster waits for its heartbeats.
+/// Time limit of a sweep: the deployment's own cluster waits for heartbeats.
 const SWEEP_PATIENCE: Duration = Duration::from_secs(10);
-/// How often a command that waits for a cluster asks whether it is still there.
+/// Interval at which a command that waits for a cluster asks whether it is still there.
 const END_INTERVAL: Duration = Duration::from_secs(1);
 
 /// A cluster that runs.
@@ -33,7 +33,7 @@ pub(crate) struct Found {
     pub(crate) web_page: String,
 }
 
-/// What is deployed for this purpose; `engine` instead of this binary, if it is named.
+/// The deployment of a cluster for this purpose; `engine` instead of this binary, if it is named.
 fn deployment(purpose: Purpose, attached: bool, engine: Option<PathBuf>) -> Result<Deployment> {
     let engine = engine.map_or_else(std::env::current_exe, Ok);
     let engine = engine.context("failed to find the engine's binary")?;
@@ -116,7 +116,7 @@ fn client_of(up: &Running, configuration: &Configuration) -> Result<RestClient> 
     }
 }
 
-/// Who named a cluster: the user, or what remembers sessions.
+/// The origin of a cluster's name: the user, or the driver's memory of sessions.
 struct Naming<'a> {
     driver: &'static dyn Driver,
     id: &'a ClusterId,

@@ -18,7 +18,7 @@ use crate::drivers::Driver;
 use crate::rest::{Content, RestClient};
 use crate::submission::Artifact;
 
-/// How long the manager may take to say that a finished cluster has ended.
+/// Time that the manager may take to say that a finished cluster has ended.
 const END_PATIENCE: Duration = Duration::from_secs(30);
 const END_INTERVAL: Duration = Duration::from_millis(20);
 
@@ -124,7 +124,7 @@ impl PerJob {
         }
     }
 
-    /// Somebody interrupted the command that the cluster is for.
+    /// Ends the cluster, because the command that it is for was interrupted.
     pub(crate) async fn abandon(&mut self) {
         let Some(id) = &self.cluster else { return };
         let word = self.deployer.words().cluster;

@@ -19,14 +19,14 @@ use millstream_resourcemanager::{
     ResourceManagerConfig, ResourceManagerError, ResourceManagerHandle, start_resource_manager,
 };
 use millstream_rm_driver::{
-    ClusterStatus, DriverEventReceiver, EpochError, EpochSource, ResourceManagerDriver,
+    ClusterStatus, DriverEventReceiver, EpochSource, ResourceManagerDriver,
 };
 use millstream_rpc::{ClusterServer, ClusterServerConfig};
 use millstream_security::{Authority, CLUSTER_LIFETIME, Credentials, Role, SecurityError};
 use millstream_taskmanager::{
     CoordinatorHosts, CoordinatorHostsConfig, HostSettings, LogDirectory, TempDirs,
 };
-use millstream_types::{LeaderEpoch, TaskManagerId};
+use millstream_types::TaskManagerId;
 use tokio::net::TcpListener;
 use tokio::task::{JoinError, JoinHandle};
 use tokio_util::sync::CancellationToken;
@@ -115,8 +115,7 @@ pub async fn run_job_manager(
     let located: Arc<dyn ArtifactLocator> = Arc::new(artifacts.clone());
     let logs = files.directory(dir);
     let hosts = coordinator_hosts(&configuration, host_dirs, &logs, &setup.variables, &located)?;
-    let epoch = setup.epochs.issue().await.map_err(without_epoch)?;
-    tracing::info!(%epoch, "the JobManager leads");
+    let server_config = server_config(&configuration, setup.epochs).await?;
     let (driver, events) = make_driver(&endpoints)?;
     let (resources, mut resources_ended) =
         start_resource_manager(&resource_config(&configuration)?, driver, events);
@@ -129,13 +128,12 @@ pub async fn run_job_manager(
         Arc::clone(&resource_manager),
     );
     let lease = setup.lease.map(ClientLease::new);
-    let planner = Arc::new(ChildPlanner::new(&configuration, dir.to_owned())?);
     let services = RestServices {
         dispatcher: dispatcher.clone(),
         resource_manager: Arc::clone(&resource_manager),
         artifacts: artifacts.clone(),
         jars,
-        planner,
+        planner: Arc::new(ChildPlanner::new(&configuration, dir.to_owned())?),
         lease: lease.clone(),
         shutdown_requested: stop.clone(),
     };
@@ -148,8 +146,7 @@ pub async fn run_job_manager(
         memory: configuration.get(&options::PLAN_MEMORY)?,
     };
     let rest_config = rest_config(&configuration, files.log.is_some().then_some(logs))?;
-    let server =
-        ClusterServer::new(server_config(&configuration, epoch)?, resource_manager, located);
+    let server = ClusterServer::new(server_config, resource_manager, located);
     let begun = lifecycles.begin(setup.lifecycle).await;
     let serving = CancellationToken::new();
     let urls = ports.urls(&endpoints);
@@ -480,14 +477,14 @@ fn open_stores(
     Ok((artifacts, jars))
 }
 
-fn without_epoch(error: EpochError) -> DaemonError {
-    DaemonError::failed("the JobManager cannot lead", error)
-}
-
-fn server_config(
+/// The configuration of the RPC server, with an epoch of this process's own.
+async fn server_config(
     configuration: &Configuration,
-    epoch: LeaderEpoch,
+    epochs: Box<dyn EpochSource>,
 ) -> Result<ClusterServerConfig, DaemonError> {
+    let failed = |error| DaemonError::failed("the JobManager cannot lead", error);
+    let epoch = epochs.issue().await.map_err(failed)?;
+    tracing::info!(%epoch, "the JobManager leads");
     Ok(ClusterServerConfig {
         heartbeat_interval: configuration.get(&options::HEARTBEAT_INTERVAL)?,
         heartbeat_timeout: configuration.get(&options::HEARTBEAT_TIMEOUT)?,

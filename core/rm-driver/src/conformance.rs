@@ -1,4 +1,4 @@
-//! What every driver must pass: a suite for each contract.
+//! The suites that drivers must pass, one for each contract.
 //!
 //! - [`run`]: a [`ResourceManagerDriver`]; [`recovery`]: one whose workers outlive their master
 //! - [`deployer`]: a `ClusterDeployer`

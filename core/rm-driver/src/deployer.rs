@@ -1,4 +1,4 @@
-//! How a cluster is brought up: the contract between the command line and an external manager.
+//! Deployment of clusters: the contract between the command line and an external manager.
 //!
 //! A [`ClusterDeployer`] is made from a configuration and deploys as one user. The command line
 //! tells it what a cluster is for ([`Purpose`]); how that becomes an application of YARN or a
@@ -57,7 +57,7 @@ pub struct Executable {
     pub path: PathBuf,
     /// Of its bytes.
     pub hash: ArtifactHash,
-    /// How many bytes it has.
+    /// Number of its bytes.
     pub size: u64,
 }
 
@@ -70,7 +70,7 @@ pub enum ArtifactFile {
     Staged(FilePath),
 }
 
-/// What a cluster is deployed for. Plans travel as bytes, which the deployer only carries.
+/// The purpose of a cluster. Plans travel as bytes, which the deployer only carries.
 #[derive(Debug, Clone)]
 pub enum Purpose {
     /// Jobs that come over REST.
@@ -91,7 +91,7 @@ pub enum Purpose {
     Application {
         /// The id of its first job.
         first_job: JobId,
-        /// What the program is told when it plans, a `millstream.job.v1.JobSettings`.
+        /// The settings under which the program plans, a `millstream.job.v1.JobSettings`.
         settings: Bytes,
         /// The program.
         artifact: ArtifactFile,
@@ -101,7 +101,7 @@ pub enum Purpose {
 /// A cluster that is to be.
 #[derive(Debug, Clone)]
 pub struct Deployment {
-    /// What it is for.
+    /// Its purpose.
     pub purpose: Purpose,
     /// Whether it ends when the client that deploys it has gone silent.
     pub attached: bool,
@@ -118,11 +118,11 @@ pub struct Running {
     pub port: u16,
     /// Its web page, as people reach it.
     pub web_page: String,
-    /// What its owner's client shows to it; none if the cluster asks nobody who they are.
+    /// The credentials of its owner's client; none if the cluster asks nobody who they are.
     pub credentials: Option<Credentials>,
 }
 
-/// How a cluster is doing, as its external manager sees it.
+/// State of a cluster, as its external manager sees it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ClusterReport {
     /// It has not ended.
@@ -131,20 +131,20 @@ pub enum ClusterReport {
     Over(ClusterEnd),
 }
 
-/// How a cluster ended.
+/// The end of a cluster.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ClusterEnd {
     /// Whether it ended as intended.
     pub succeeded: bool,
     /// Its last state, in the manager's words.
     pub state: String,
-    /// What its master said last; empty if it said nothing.
+    /// The last words of its master; empty if it said nothing.
     pub said: String,
     /// Why it ended, in one sentence.
     pub why: String,
 }
 
-/// What somebody who waits is told.
+/// Receives sentences for a user who waits.
 pub type Progress<'a> = &'a mut (dyn FnMut(&str) + Send);
 
 /// Why the external manager did not do what was asked.
@@ -161,7 +161,7 @@ pub enum DeployError {
     Ended {
         /// The cluster.
         id: ClusterId,
-        /// How.
+        /// Its end.
         end: ClusterEnd,
     },
     /// The manager refused, or the cluster cannot be brought up as it is described. No retry helps.
@@ -184,12 +184,12 @@ impl DeployError {
     }
 }
 
-/// What an external manager is called in messages to people.
+/// Names of an external manager in messages to people.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ManagerWords {
     /// The system: `YARN`.
     pub system: &'static str,
-    /// What answers for it: `the ResourceManager`.
+    /// The component that answers for it: `the ResourceManager`.
     pub manager: &'static str,
     /// A cluster, to it: `application`.
     pub cluster: &'static str,
@@ -203,10 +203,10 @@ pub struct ManagerWords {
 ///
 /// Dropping a deployer, or one of its futures, ends no cluster.
 pub trait ClusterDeployer: Send + fmt::Debug {
-    /// What the manager is called.
+    /// Names the manager in messages.
     fn words(&self) -> ManagerWords;
 
-    /// How long a command that depends on a cluster waits for a manager that is silent.
+    /// Limit of the wait for a silent manager, for a command that depends on a cluster.
     fn silence_max(&self) -> Duration;
 
     /// Checks, stages what is needed, and submits a cluster.
@@ -225,7 +225,7 @@ pub trait ClusterDeployer: Send + fmt::Debug {
         progress: Progress<'a>,
     ) -> BoxFuture<'a, Result<Running, DeployError>>;
 
-    /// How a cluster is doing.
+    /// Asks the manager about a cluster.
     ///
     /// # Errors
     /// The manager does not know it, or does not answer.

@@ -1,4 +1,4 @@
-//! What a driver must remember beyond its process: the ids that the external manager gave it, its
+//! The memory of a driver beyond its process: the ids that the external manager gave it, its
 //! workers, and the hashes of tokens by which workers prove who they are.
 //!
 //! A [`ClusterStore`] is written by the leader alone: each write carries the leader's epoch, and
@@ -26,7 +26,7 @@ use millstream_types::{LeaderEpoch, TaskManagerId};
 pub enum StoreKey {
     /// An id that the external manager gave the cluster, by what it is the id of.
     Id(String),
-    /// What the driver must know of a worker to take it over.
+    /// A worker, with all that the driver needs to take it over.
     Worker(TaskManagerId),
     /// The hash of the token that a worker has not used yet. Never the token.
     TokenHash(TaskManagerId),

@@ -22,7 +22,7 @@ use millstream_types::{ByteSize, LeaderEpoch, ResourceProfile, TaskManagerId};
 
 const DAY: Duration = Duration::from_secs(86_400);
 
-/// What the external manager knows: it outlives drivers and deployers.
+/// The external manager's knowledge, which outlives drivers and deployers.
 #[derive(Debug, Clone, Default)]
 struct Manager(Arc<Mutex<Known>>);
 

@@ -8,7 +8,7 @@ use crate::{
     Running,
 };
 
-/// How long a cluster may take to come up, and to end.
+/// Time limit of a cluster's start, and of its end.
 const DEADLINE: Duration = Duration::from_secs(120);
 const NAP: Duration = Duration::from_millis(50);
 

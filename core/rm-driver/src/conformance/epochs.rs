@@ -7,7 +7,7 @@ use millstream_types::LeaderEpoch;
 
 use crate::EpochSource;
 
-/// How many masters of one cluster the suite for epochs starts, one after another and at once.
+/// Number of masters of one cluster that the suite starts, one after another and at once.
 const MASTERS: usize = 20;
 
 /// Runs the suite of [`EpochSource`]; `make` makes the source of the next master of one cluster,
