@@ -57,12 +57,6 @@ pub(crate) enum Verb {
     /// Starts a session on YARN; yarn-session.sh uses it.
     #[command(name = "yarn-session", hide = true)]
     YarnSession(YarnSessionArguments),
-    /// Runs a JobManager in a container of YARN.
-    #[command(name = "yarn-jobmanager", hide = true)]
-    YarnJobManager(ContainerArguments),
-    /// Runs a TaskManager in a container of YARN.
-    #[command(name = "yarn-taskmanager", hide = true)]
-    YarnTaskManager(ContainerArguments),
     /// Runs a JobManager; the scripts use it.
     #[command(name = "jobmanager", hide = true)]
     JobManager(DaemonArguments),
@@ -209,8 +203,9 @@ pub(crate) struct YarnSessionArguments {
     pub(crate) renamed: Vec<String>,
 }
 
-/// The options of a process in a container; all else is in its credentials.
-#[derive(Debug, Args)]
+/// The options of a process in a driver's container; all else is in its credentials.
+#[derive(Debug, Parser)]
+#[command(disable_version_flag = true)]
 pub(crate) struct ContainerArguments {
     /// The file that log lines are appended to.
     #[arg(long, value_name = "file")]

@@ -12,7 +12,7 @@ use millstream_cluster::{
 };
 use millstream_config::{Configuration, Loader, options};
 use millstream_rm_driver::{ClusterStatus, driver_events};
-use millstream_rm_standalone::StandaloneDriver;
+use millstream_rm_standalone::{EpochCounter, StandaloneDriver};
 use millstream_types::JobId;
 use tracing_subscriber::EnvFilter;
 
@@ -28,7 +28,8 @@ const THREADS: usize = 2;
 pub(crate) fn job_manager(arguments: &DaemonArguments) -> Result<ExitCode> {
     // Being told to stop by a signal is how this daemon ends.
     run(arguments, |configuration, files| {
-        Ok(run_job_manager(configuration, files, JobManagerSetup::session(), standalone_driver))
+        let setup = standalone_setup(&configuration)?;
+        Ok(run_job_manager(configuration, files, setup, standalone_driver))
     })
     .map(|_| ExitCode::SUCCESS)
 }
@@ -61,7 +62,7 @@ pub(crate) fn standalone_job(arguments: &StandaloneJobArguments) -> Result<ExitC
         let artifact = arguments.artifact.clone();
         let application = Application { artifact, settings, first_job };
         let lifecycle = Lifecycle::Application(application);
-        let setup = JobManagerSetup { lifecycle, ..JobManagerSetup::session() };
+        let setup = JobManagerSetup { lifecycle, ..standalone_setup(&configuration)? };
         Ok(run_job_manager(configuration, files, setup, standalone_driver))
     })?;
     Ok(match ended {
@@ -69,6 +70,11 @@ pub(crate) fn standalone_job(arguments: &StandaloneJobArguments) -> Result<ExitC
         Ended::Done(ClusterStatus::Failed) => ExitCode::FAILURE,
         Ended::Signalled(signal) => of_signal(signal),
     })
+}
+
+/// What a JobManager of a standalone session is set up with.
+pub(crate) fn standalone_setup(configuration: &Configuration) -> Result<JobManagerSetup> {
+    Ok(JobManagerSetup::session(Box::new(EpochCounter::of(configuration)?)))
 }
 
 fn standalone_driver(_: &Endpoints) -> Result<Driver, DaemonError> {

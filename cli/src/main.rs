@@ -7,6 +7,8 @@
 mod arguments;
 mod console;
 mod daemon;
+mod drivers;
+mod flows;
 mod job_end;
 mod jobs;
 mod log_lines;
@@ -19,7 +21,6 @@ mod settings;
 mod standalone;
 mod submission;
 mod target;
-mod yarn;
 
 use std::ffi::OsString;
 use std::process::ExitCode;
@@ -49,6 +50,9 @@ fn execute(arguments: impl Iterator<Item = OsString>) -> anyhow::Result<ExitCode
     {
         return standalone::run(script);
     }
+    if let Some(code) = drivers::run_entry_point(&arguments)? {
+        return Ok(code);
+    }
     let command_line = match CommandLine::try_parse_from(normalized(arguments)) {
         Ok(command_line) => command_line,
         Err(error) if error.use_stderr() => {
@@ -73,9 +77,7 @@ fn execute(arguments: impl Iterator<Item = OsString>) -> anyhow::Result<ExitCode
         }
         Some(Verb::Run(arguments)) => run::run(&arguments),
         Some(Verb::RunApplication(arguments)) => run::run_application(&arguments),
-        Some(Verb::YarnSession(arguments)) => yarn::session::run(&arguments),
-        Some(Verb::YarnJobManager(arguments)) => yarn::containers::job_manager(&arguments),
-        Some(Verb::YarnTaskManager(arguments)) => yarn::containers::task_manager(&arguments),
+        Some(Verb::YarnSession(arguments)) => drivers::yarn::session::run(&arguments),
         Some(Verb::Info(arguments)) => plan::info(&arguments),
         Some(Verb::List(arguments)) => jobs::list(&arguments),
         Some(Verb::Cancel(arguments)) => jobs::cancel(&arguments),

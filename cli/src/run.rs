@@ -16,13 +16,14 @@ use millstream_launcher::{Program, ProgramEvent};
 use millstream_protocol::host::{Failure, JobResult, Role, Submitted, answer};
 use millstream_protocol::job::JobGraph;
 use millstream_rest_types::jobs::{JobClientHeartbeatRequestBody, JobDetailsInfo, JobStatusInfo};
-use millstream_rm_yarn::ids::ApplicationId;
+use millstream_rm_driver::{ClusterDeployer, ClusterId};
 use millstream_types::{Escaped, JobId, JobStatus};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep_until, timeout};
 
 use crate::arguments::RunArguments;
+use crate::flows::per_job::PerJob;
 use crate::job_end::{cause, left_out};
 use crate::jobs::request_cancel;
 use crate::program::{self, random_id};
@@ -31,14 +32,12 @@ use crate::rest::{Content, RestClient};
 use crate::settings::ClientHeartbeat;
 use crate::submission::Artifact;
 use crate::target::{self, Target};
-use crate::yarn::Yarn;
-use crate::yarn::per_job::PerJob;
-use crate::{console, runtime, settings, yarn};
+use crate::{console, flows, runtime, settings};
 
 /// A job is asked after at this interval, growing from the shortest to the longest.
 const POLL_SHORTEST: Duration = Duration::from_millis(20);
 const POLL_LONGEST: Duration = Duration::from_millis(500);
-/// How long YARN may take to notice that a cluster has ended which does not answer any more.
+/// Time that an external manager may take to notice the end of a cluster that is silent.
 const END_PATIENCE: Duration = Duration::from_secs(5);
 /// How long an interrupted command waits for the end of what it cancels.
 const CANCEL_PATIENCE: Duration = Duration::from_secs(60);
@@ -47,11 +46,11 @@ const CANCEL_PATIENCE: Duration = Duration::from_secs(60);
 pub(crate) fn run(arguments: &RunArguments) -> Result<ExitCode> {
     let (configuration, properties) = target::configuration(&arguments.cluster)?;
     let target = target::target_of_program(&arguments.cluster, &configuration)?;
-    if target == Target::YarnApplication {
-        return yarn::application::run(arguments, &configuration, &properties);
+    if let Target::Application(driver) = target {
+        return flows::application::run(driver, arguments, &configuration, &properties);
     }
     let job_settings = settings::job_settings(&configuration, &properties, &arguments.program)?;
-    if target != Target::YarnPerJob {
+    if !matches!(target, Target::PerJob(_)) {
         settings::hint_at_options_of_clusters(&arguments.cluster.properties);
     }
     // Flink's default of this option is for clusters; its command line waits unless told not to.
@@ -68,13 +67,16 @@ pub(crate) fn run(arguments: &RunArguments) -> Result<ExitCode> {
         let hashing = tokio::task::spawn_blocking(move || Artifact::read(&hashed));
         let place = async {
             anyhow::Ok(match target {
-                Target::YarnPerJob => Place::OwnCluster(Box::new(PerJob::new(&configuration)?)),
-                Target::YarnSession(session) => {
-                    let mut yarn = Box::new(Yarn::of_session(&configuration, &session)?);
-                    let client = yarn.find(session.id, &configuration).await?.client;
-                    Place::OnYarn { yarn, id: session.id, client }
+                Target::PerJob(driver) => {
+                    Place::OwnCluster(Box::new(PerJob::new(driver, &configuration)?))
                 }
-                Target::Remote | Target::YarnApplication => {
+                Target::Session(driver, id) => {
+                    let mut deployer = driver.deployer(&configuration, Some(&id))?;
+                    let found = flows::find(driver, deployer.as_mut(), &id, &configuration);
+                    let client = found.await?.client;
+                    Place::Deployed { deployer, id, client }
+                }
+                Target::Remote | Target::Application(_) => {
                     Place::Running(RestClient::new(&arguments.cluster, &configuration)?)
                 }
             })
@@ -116,16 +118,16 @@ pub(crate) fn run(arguments: &RunArguments) -> Result<ExitCode> {
 /// Runs a program in a cluster of its own, build function and all.
 pub(crate) fn run_application(arguments: &RunArguments) -> Result<ExitCode> {
     let (configuration, properties) = target::configuration(&arguments.cluster)?;
-    target::refuse_other_targets(&arguments.cluster, &configuration)?;
-    yarn::application::run(arguments, &configuration, &properties)
+    let driver = target::driver_of_application(&arguments.cluster, &configuration)?;
+    flows::application::run(driver, arguments, &configuration, &properties)
 }
 
 /// Where the jobs run.
 enum Place {
     /// A cluster that runs already.
     Running(RestClient),
-    /// One that runs as an application of YARN.
-    OnYarn { yarn: Box<Yarn>, id: ApplicationId, client: RestClient },
+    /// One that an external manager runs.
+    Deployed { deployer: Box<dyn ClusterDeployer>, id: ClusterId, client: RestClient },
     /// A cluster that is deployed for the program's one job.
     OwnCluster(Box<PerJob>),
 }
@@ -133,7 +135,7 @@ enum Place {
 impl Place {
     fn client(&self) -> Option<&RestClient> {
         match self {
-            Self::Running(client) | Self::OnYarn { client, .. } => Some(client),
+            Self::Running(client) | Self::Deployed { client, .. } => Some(client),
             Self::OwnCluster(per_job) => per_job.client(),
         }
     }
@@ -142,7 +144,7 @@ impl Place {
     async fn end(&mut self) -> anyhow::Error {
         match self {
             Self::Running(_) => std::future::pending().await,
-            Self::OnYarn { yarn, id, .. } => yarn.end_of(*id).await,
+            Self::Deployed { deployer, id, .. } => flows::end_of(deployer.as_mut(), id).await,
             Self::OwnCluster(per_job) => per_job.end().await,
         }
     }
@@ -287,7 +289,7 @@ impl Session {
         }
         let artifact = self.artifact.as_ref().context("the program could not be read")?;
         match &mut self.place {
-            Place::Running(client) | Place::OnYarn { client, .. } => {
+            Place::Running(client) | Place::Deployed { client, .. } => {
                 artifact.submit(client, job, graph).await
             }
             Place::OwnCluster(per_job) => {
@@ -375,7 +377,7 @@ impl Session {
             watched.progress.clear();
         }
         let client = match &mut self.place {
-            Place::Running(client) | Place::OnYarn { client, .. } => client,
+            Place::Running(client) | Place::Deployed { client, .. } => client,
             Place::OwnCluster(per_job) if !self.detached => return per_job.abandon().await,
             Place::OwnCluster(_) => return,
         };

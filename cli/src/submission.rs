@@ -7,7 +7,7 @@ use anyhow::{Context as _, Result};
 use bytes::Bytes;
 use hyper::{Method, StatusCode};
 use millstream_rest_types::submission::SubmitQuery;
-use millstream_rm_yarn::staging::Executable;
+use millstream_rm_driver::Executable;
 use millstream_types::{ArtifactHash, JobId};
 use prost::Message as _;
 use sha2::{Digest as _, Sha256};

@@ -2,25 +2,59 @@
 
 use anyhow::{Context as _, Result, anyhow, bail};
 use millstream_config::{Configuration, options};
-use millstream_rm_yarn::ids::ApplicationId;
+use millstream_rm_driver::ClusterId;
 
 use crate::arguments::{ClusterArguments, YarnArguments};
+use crate::drivers::{self, Driver};
 use crate::rest::RestClient;
-use crate::yarn::properties_file::{PropertiesFile, Session};
-use crate::yarn::{NO_HIGH_AVAILABILITY, Yarn, last_session};
-use crate::{console, settings};
+use crate::{console, flows, settings};
+
+/// Why options that belong to high availability do nothing.
+pub(crate) const NO_HIGH_AVAILABILITY: &str =
+    "it belongs to high availability, which this version does not have";
 
 /// A place.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Target {
     /// A cluster whose address is known.
     Remote,
-    /// A session on YARN.
-    YarnSession(Session),
-    /// A cluster on YARN for one job.
-    YarnPerJob,
-    /// A cluster on YARN that runs the program too.
-    YarnApplication,
+    /// A cluster that a driver has deployed.
+    Session(&'static dyn Driver, ClusterId),
+    /// A cluster for one job.
+    PerJob(&'static dyn Driver),
+    /// A cluster that runs the program too.
+    Application(&'static dyn Driver),
+}
+
+/// What a driver's target is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Mode {
+    Session,
+    PerJob,
+    Application,
+}
+
+impl Mode {
+    const ALL: [(&'static str, Self); 3] =
+        [("session", Self::Session), ("per-job", Self::PerJob), ("application", Self::Application)];
+}
+
+/// The driver and the mode that a target's name means.
+fn named_target(name: &str) -> Option<(&'static dyn Driver, Mode)> {
+    drivers::ALL.iter().find_map(|driver| {
+        let mode = name.strip_prefix(driver.name())?.strip_prefix('-')?;
+        Mode::ALL.iter().find(|(word, _)| *word == mode).map(|(_, mode)| (*driver, *mode))
+    })
+}
+
+/// The cluster that an option names, with its driver.
+fn named_cluster(configuration: &Configuration) -> Result<Option<(&'static dyn Driver, String)>> {
+    for driver in drivers::ALL {
+        if let Some(id) = configuration.get(driver.id_option())? {
+            return Ok(Some((*driver, id)));
+        }
+    }
+    Ok(None)
 }
 
 /// The configuration of a command with all that its options say about clusters.
@@ -148,58 +182,77 @@ fn target_name(
     })
 }
 
-/// Whether an option of this command, and not only the configuration, names an application.
-fn names_application(cluster: &ClusterArguments) -> bool {
-    let key = options::YARN_APPLICATION_ID.key();
+/// Whether an option of this command, and not only the configuration, names a cluster.
+fn names_cluster(cluster: &ClusterArguments, driver: &dyn Driver) -> bool {
+    let key = driver.id_option().key();
     let mut properties = cluster.properties.iter().chain(&cluster.yarn.properties);
-    cluster.yarn.application_id.is_some()
+    let old_option = key == options::YARN_APPLICATION_ID.key();
+    (old_option && cluster.yarn.application_id.is_some())
         || properties.any(|property| property.split_once('=').is_some_and(|it| it.0.trim() == key))
 }
 
 /// The target that options, configuration and the last session name, in this order.
 pub(crate) fn target(cluster: &ClusterArguments, configuration: &Configuration) -> Result<Target> {
     let named = target_name(cluster, configuration)?;
-    let key = options::YARN_APPLICATION_ID.key();
-    let application = configuration.get(&options::YARN_APPLICATION_ID)?;
-    if let (Some("remote"), Some(id)) = (named.as_deref(), &application)
-        && names_application(cluster)
-    {
-        bail!("{key} names {id}, and -t remote or -m another cluster: leave one of them out");
-    }
-    match (named.as_deref(), application) {
-        (Some("remote"), _) => Ok(Target::Remote),
-        (Some("yarn-per-job"), None) => Ok(Target::YarnPerJob),
-        (Some("yarn-application"), None) => Ok(Target::YarnApplication),
-        (None | Some("yarn-session" | "yarn-per-job" | "yarn-application"), Some(id)) => {
-            let id = id.parse::<ApplicationId>().with_context(|| key.to_owned())?;
-            Ok(Target::YarnSession(PropertiesFile::of(configuration)?.find(id)))
+    let Some(name) = named.as_deref() else { return unnamed_target(configuration) };
+    if name == "remote" {
+        if let Some((driver, id)) = named_cluster(configuration)?
+            && names_cluster(cluster, driver)
+        {
+            let key = driver.id_option().key();
+            bail!("{key} names {id}, and -t remote or -m another cluster: leave one of them out");
         }
-        (Some("yarn-session"), None) => {
-            last_session(configuration)?.map(Target::YarnSession).ok_or_else(|| {
+        return Ok(Target::Remote);
+    }
+    if name == "local" {
+        bail!("target local needs no cluster: start the program itself and it runs here");
+    }
+    let Some((driver, mode)) = named_target(name) else {
+        let names: Vec<String> = drivers::ALL
+            .iter()
+            .flat_map(|driver| Mode::ALL.map(|(mode, _)| format!("{}-{mode}", driver.name())))
+            .collect();
+        let (last, others) = names.split_last().context("there is no driver")?;
+        bail!("there is no target {name:?}: use remote, {} or {last}", others.join(", "));
+    };
+    if let Some(id) = configuration.get(driver.id_option())? {
+        return Ok(Target::Session(driver, driver.cluster_id(&id)?));
+    }
+    match mode {
+        Mode::PerJob => Ok(Target::PerJob(driver)),
+        Mode::Application => Ok(Target::Application(driver)),
+        Mode::Session => {
+            let last = driver.sessions(configuration)?.last()?;
+            last.map(|id| Target::Session(driver, id)).ok_or_else(|| {
                 anyhow!(
-                    "no session on YARN is known: start one with yarn-session.sh, or name one \
-                     with -D{key}=application_..."
+                    "no session on {} is known: start one with {}-session.sh, or name one with \
+                     -D{}={}",
+                    driver.name().to_uppercase(),
+                    driver.name(),
+                    driver.id_option().key(),
+                    driver.id_example()
                 )
             })
         }
-        (Some("local"), _) => {
-            bail!("target local needs no cluster: start the program itself and it runs here")
-        }
-        (Some(name), _) => bail!(
-            "there is no target {name:?}: use remote, yarn-session, yarn-per-job or \
-             yarn-application"
-        ),
-        (None, None) => {
-            let Some(session) = last_session(configuration)? else { return Ok(Target::Remote) };
-            console::warn(format_args!(
-                "the session {} is used, which {} names; -t remote uses {}",
-                session.id,
-                PropertiesFile::of(configuration)?,
-                options::REST_ADDRESS.key()
-            ));
-            Ok(Target::YarnSession(session))
-        }
     }
+}
+
+/// The cluster that an option names, else the last session that a driver remembers, else the
+/// address in the configuration.
+fn unnamed_target(configuration: &Configuration) -> Result<Target> {
+    if let Some((driver, id)) = named_cluster(configuration)? {
+        return Ok(Target::Session(driver, driver.cluster_id(&id)?));
+    }
+    for driver in drivers::ALL {
+        let sessions = driver.sessions(configuration)?;
+        let Some(session) = sessions.last()? else { continue };
+        console::warn(format_args!(
+            "the session {session} is used, which {sessions} names; -t remote uses {}",
+            options::REST_ADDRESS.key()
+        ));
+        return Ok(Target::Session(*driver, session));
+    }
+    Ok(Target::Remote)
 }
 
 /// The target of a program that is to be run. A cluster of its own has no id before it exists, so
@@ -214,9 +267,9 @@ pub(crate) fn target_of_program(
         (None, Some(_)) => None,
         (None, None) => configuration.get(&options::EXECUTION_TARGET)?,
     };
-    refuse_application_id(named.as_deref(), configuration)?;
+    refuse_id_of_other(named.as_deref(), configuration)?;
     let target = target(cluster, configuration)?;
-    if let Target::YarnSession(Session { id, .. }) = &target
+    if let Target::Session(_, id) = &target
         && cluster.yarn.describes_a_cluster()
     {
         console::warn(format_args!(
@@ -226,32 +279,45 @@ pub(crate) fn target_of_program(
     Ok(target)
 }
 
-/// Refuses what `run-application` would ignore: it always deploys a cluster for its program.
-pub(crate) fn refuse_other_targets(
+/// The driver that deploys the program of `run-application`, which always gets a cluster of its
+/// own: an option that this would ignore is refused.
+pub(crate) fn driver_of_application(
     cluster: &ClusterArguments,
     configuration: &Configuration,
-) -> Result<()> {
+) -> Result<&'static dyn Driver> {
+    // Old scripts write it so.
     let old = cluster.jobmanager.as_deref() == Some("yarn-cluster");
     let named = if old { None } else { target_name(cluster, configuration)? };
-    let named = named.as_deref().unwrap_or("yarn-application");
-    if named != "yarn-application" {
+    let usual = || drivers::ALL.first().map(|driver| (*driver, Mode::Application));
+    let meant = match named.as_deref() {
+        None => usual(),
+        Some(name) => named_target(name),
+    };
+    let Some((driver, Mode::Application)) = meant else {
+        let name = named.unwrap_or_default();
+        let driver = usual().map_or("", |(driver, _)| driver.name());
         bail!(
-            "run-application deploys a cluster for its program (-t yarn-application), but the \
-             target is {named}: use run, or leave the target out"
+            "run-application deploys a cluster for its program (-t {driver}-application), but the \
+             target is {name}: use run, or leave the target out"
         );
-    }
-    refuse_application_id(Some(named), configuration)
+    };
+    refuse_id_of_other(Some(&format!("{}-application", driver.name())), configuration)?;
+    Ok(driver)
 }
 
-fn refuse_application_id(target: Option<&str>, configuration: &Configuration) -> Result<()> {
-    let application = configuration.get(&options::YARN_APPLICATION_ID)?;
-    match (target, application) {
-        (Some(target @ ("yarn-per-job" | "yarn-application")), Some(id)) => bail!(
+fn refuse_id_of_other(target: Option<&str>, configuration: &Configuration) -> Result<()> {
+    let Some(target) = target else { return Ok(()) };
+    let Some((driver, Mode::PerJob | Mode::Application)) = named_target(target) else {
+        return Ok(());
+    };
+    match configuration.get(driver.id_option())? {
+        Some(id) => bail!(
             "target {target} deploys a cluster of its own, but {} names {id}: leave that out, or \
-             use -t yarn-session to run in {id}",
-            options::YARN_APPLICATION_ID.key()
+             use -t {}-session to run in {id}",
+            driver.id_option().key(),
+            driver.name()
         ),
-        _ => Ok(()),
+        None => Ok(()),
     }
 }
 
@@ -262,13 +328,14 @@ pub(crate) async fn running_cluster(
 ) -> Result<RestClient> {
     match target(cluster, configuration)? {
         Target::Remote => RestClient::new(cluster, configuration),
-        Target::YarnSession(session) => {
-            let mut yarn = Yarn::of_session(configuration, &session)?;
-            Ok(yarn.find(session.id, configuration).await?.client)
+        Target::Session(driver, id) => {
+            let mut deployer = driver.deployer(configuration, Some(&id))?;
+            Ok(flows::find(driver, deployer.as_mut(), &id, configuration).await?.client)
         }
-        Target::YarnPerJob | Target::YarnApplication => bail!(
-            "which cluster is meant? name it with -D{}=application_...",
-            options::YARN_APPLICATION_ID.key()
+        Target::PerJob(driver) | Target::Application(driver) => bail!(
+            "which cluster is meant? name it with -D{}={}",
+            driver.id_option().key(),
+            driver.id_example()
         ),
     }
 }
@@ -276,6 +343,7 @@ pub(crate) async fn running_cluster(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::drivers::yarn::Yarn;
 
     fn resolved(target: Option<&str>, properties: &[&str]) -> Result<Target> {
         let location = tempfile::tempdir().unwrap();
@@ -290,12 +358,12 @@ mod tests {
     fn a_target_comes_from_options_then_configuration() {
         assert_eq!(resolved(None, &[]).unwrap(), Target::Remote);
         let configured = ["execution.target=yarn-per-job"];
-        assert_eq!(resolved(None, &configured).unwrap(), Target::YarnPerJob);
+        assert_eq!(resolved(None, &configured).unwrap(), Target::PerJob(&Yarn));
         assert_eq!(resolved(Some("remote"), &configured).unwrap(), Target::Remote);
-        let id = "application_1_0002".parse().unwrap();
+        let id = ClusterId::new("application_1_0002");
         let with_id = ["yarn.application.id=application_1_0002"];
         for target in [None, Some("yarn-session"), Some("yarn-application")] {
-            let session = Target::YarnSession(Session::of(id));
+            let session = Target::Session(&Yarn, id.clone());
             assert_eq!(resolved(target, &with_id).unwrap(), session);
         }
     }
@@ -315,7 +383,7 @@ mod tests {
             let cluster = arguments(Some(target), address, &["application_1_0002"]);
             let (configuration, _) = configuration(&cluster).unwrap();
             let run = target_of_program(&cluster, &configuration).map(|_| ());
-            let application = refuse_other_targets(&cluster, &configuration);
+            let application = driver_of_application(&cluster, &configuration).map(|_| ());
             [run, application].map(|it| it.err().map_or_else(String::new, |it| it.to_string()))
         };
         for target in ["yarn-per-job", "yarn-application"] {
@@ -330,7 +398,7 @@ mod tests {
         assert!(application.contains("the target is yarn-session: use run"), "{application}");
         // The other commands look for a cluster that exists, by whatever target.
         let listed = resolved(Some("yarn-per-job"), &["yarn.application.id=application_1_0002"]);
-        assert!(matches!(listed.unwrap(), Target::YarnSession(_)));
+        assert!(matches!(listed.unwrap(), Target::Session(..)));
     }
 
     #[test]
@@ -349,10 +417,10 @@ mod tests {
         let old = arguments(None, Some("yarn-cluster"), &["application_1_0002"]);
         let (loaded, _) = configuration(&old).unwrap();
         let old = target_of_program(&old, &loaded).unwrap();
-        assert!(matches!(old, Target::YarnSession(_)), "{old:?}");
+        assert!(matches!(old, Target::Session(..)), "{old:?}");
         let both = arguments(Some("yarn-per-job"), Some("yarn-cluster"), &[]);
         let (loaded, _) = configuration(&both).unwrap();
-        assert_eq!(super::target(&both, &loaded).unwrap(), Target::YarnPerJob);
+        assert_eq!(super::target(&both, &loaded).unwrap(), Target::PerJob(&Yarn));
         let mut twice = arguments(None, None, &["application_1_0002"]);
         twice.yarn.application_id = Some("application_1_0003".to_owned());
         let error = configuration(&twice).unwrap_err().to_string();

@@ -173,7 +173,8 @@ impl Cluster {
             .env("MILLSTREAM_CONF_DIR", self.dir().join("conf"))
             .env("MILLSTREAM_LOG_DIR", self.dir().join("log"))
             .env("MILLSTREAM_PID_DIR", self.dir().join("pid"))
-            .env_remove("MILLSTREAM_PROPERTIES");
+            .env_remove("MILLSTREAM_PROPERTIES")
+            .env_remove("XDG_STATE_HOME");
         command
     }
 

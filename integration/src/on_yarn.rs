@@ -80,7 +80,8 @@ impl OnYarn {
             .env("HADOOP_CONF_DIR", self.hadoop.conf_dir())
             .env("HADOOP_USER_NAME", USER)
             .env("MILLSTREAM_CONF_DIR", self.dir.path().join("conf"))
-            .env_remove("MILLSTREAM_PROPERTIES");
+            .env_remove("MILLSTREAM_PROPERTIES")
+            .env_remove("XDG_STATE_HOME");
         command
     }
 

@@ -17,7 +17,7 @@ use millstream_integration::{
     Census, Rest, Secrets, example, free_port, make_text, reference_counts, sorted_lines, until,
 };
 use millstream_rm_driver::driver_events;
-use millstream_rm_standalone::StandaloneDriver;
+use millstream_rm_standalone::{EpochCounter, StandaloneDriver};
 use millstream_security::{Authority, Role};
 use serde_json::json;
 use tempfile::TempDir;
@@ -94,7 +94,8 @@ impl Cluster {
             Secrets::default().and(authority.to_secret().expose()).and(client.to_secret().expose());
         let files = DaemonFiles { log: Some(dir.path().join("jobmanager.log")), ready: None };
         let given = Some(Arc::clone(&authority));
-        let setup = JobManagerSetup { authority: given, ..JobManagerSetup::session() };
+        let epochs = Box::new(EpochCounter::new(dir.path().join("state")));
+        let setup = JobManagerSetup { authority: given, ..JobManagerSetup::session(epochs) };
         let config = configuration(&dir.path().join("master"), rpc, rest, 0);
         let master = runtime.spawn(run_job_manager(config, files, setup, |_| {
             let (events, received) = driver_events();

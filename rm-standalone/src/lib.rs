@@ -2,8 +2,12 @@
 //!
 //! The set of workers is whatever registers, from `bin/taskmanager.sh` or from a process manager.
 //! Nothing here starts or stops one: requests stay open for ever and are never fulfilled, a release
-//! does nothing. A worker's end is noticed by its connection to the ResourceManager, not here.
+//! does nothing. A worker's end is noticed by its connection to the ResourceManager, not here. The
+//! masters of a host count their starts in a file ([`EpochCounter`]).
 
+mod epoch;
+
+pub use epoch::EpochCounter;
 use futures::future::BoxFuture;
 use millstream_rm_driver::{
     ClusterStatus, DriverEvent, DriverEvents, RequestId, ResourceManagerDriver, WorkerRequest,

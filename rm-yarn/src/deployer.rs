@@ -7,6 +7,9 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use millstream_config::ConfigError;
+use millstream_hadoop_config::HadoopConfigError;
+use millstream_rm_driver::{ArtifactFile, ClusterEnd, ClusterId, DeployError, Progress, Running};
 use millstream_security::{Authority, CLUSTER_LIFETIME, Credentials, Role, SecurityError};
 use millstream_storage::FilePath;
 
@@ -20,9 +23,8 @@ use crate::proto::yarn::{
     FinalApplicationStatusProto, LogAggregationContextProto, NodeReportProto, PriorityProto,
     QueueStateProto, ResourceProto, YarnApplicationStateProto,
 };
-use crate::staging::{CLIENT_SECRET, Executable, Shipment, Staging, StagingError};
-use reasons::waits_for;
-pub use reasons::{said_by_yarn, why_ended};
+use crate::staging::{CLIENT_SECRET, Shipment, Staging, StagingError, read_aside};
+use reasons::{said_by_yarn, waits_for, why_ended};
 
 /// An application's state is asked for at intervals of a twentieth of the time so far, within these
 /// bounds: who waits notices neither the interval nor the calls.
@@ -37,7 +39,7 @@ const UNKNOWN_FOR: Duration = Duration::from_secs(3600);
 
 /// Why a cluster could not be brought up.
 #[derive(Debug, thiserror::Error)]
-pub enum DeployError {
+pub enum YarnDeployError {
     /// The ResourceManager did not do what was asked.
     #[error(transparent)]
     Client(#[from] ClientError),
@@ -48,14 +50,12 @@ pub enum DeployError {
     #[error("{0}")]
     Refused(String),
     /// The application ended before its cluster was up.
-    #[error("{application} ended before its cluster was up ({state}): {why}")]
+    #[error("{application} ended before its cluster was up ({}): {}", end.state, end.why)]
     Ended {
         /// The application.
         application: ApplicationId,
-        /// In YARN's words.
-        state: String,
-        /// In one sentence.
-        why: String,
+        /// Its end.
+        end: ClusterEnd,
     },
     /// The ResourceManager fell silent: what became of the application is unknown.
     #[error(
@@ -72,20 +72,39 @@ pub enum DeployError {
     /// The cluster's certificates could not be made or read.
     #[error(transparent)]
     Security(#[from] SecurityError),
+    /// The configuration has a value that cannot be used.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// Hadoop's configuration cannot be read, or lacks what is needed.
+    #[error(transparent)]
+    Hadoop(#[from] HadoopConfigError),
+    /// The credentials of the owner's client cannot be read.
+    #[error("{what}")]
+    NoSecret {
+        /// The cluster, and where it was looked for.
+        what: String,
+        /// Why.
+        source: Box<YarnDeployError>,
+    },
 }
 
-/// An executable, here or on the cluster's file system.
-#[derive(Debug, Clone)]
-pub enum ArtifactFile {
-    /// A file of this machine.
-    Local(Executable),
-    /// Staged before, by whoever.
-    Staged(FilePath),
+impl From<YarnDeployError> for DeployError {
+    fn from(error: YarnDeployError) -> Self {
+        match error {
+            YarnDeployError::Client(error) if error.is_unknown() => Self::Unknown(error.into()),
+            YarnDeployError::Client(error) if error.is_silence() => Self::Unheard(error.into()),
+            YarnDeployError::Unheard { .. } => Self::Unheard(error.into()),
+            YarnDeployError::Ended { application, end } => {
+                Self::Ended { id: ClusterId::new(application.to_string()), end }
+            }
+            other => Self::Refused(other.into()),
+        }
+    }
 }
 
-/// What runs and with what.
+/// An application of YARN that is to be: what runs and with what.
 #[derive(Debug)]
-pub struct Deployment {
+pub struct ApplicationDescription {
     /// What the JobManager is told; resources and directory are filled in.
     pub master: Master,
     /// The engine's binary; not read if one of the provided files is it.
@@ -137,22 +156,6 @@ impl fmt::Display for ContainerSize {
     }
 }
 
-/// A cluster that is up.
-#[derive(Debug, Clone)]
-pub struct Deployed {
-    /// The application.
-    pub id: ApplicationId,
-    /// Where its REST server is.
-    pub host: String,
-    /// Its port.
-    pub port: u16,
-    /// Its web page, through YARN's proxy.
-    pub tracking_url: String,
-}
-
-/// What somebody who waits is told.
-pub type Progress<'a> = &'a mut (dyn FnMut(&str) + Send);
-
 /// Deploys as one user.
 #[derive(Debug)]
 pub struct Deployer<'a> {
@@ -175,10 +178,10 @@ impl<'a> Deployer<'a> {
     /// The cluster cannot serve it, or does not answer.
     pub async fn submit(
         &mut self,
-        deployment: Deployment,
-    ) -> Result<(ApplicationId, Credentials), DeployError> {
+        deployment: ApplicationDescription,
+    ) -> Result<(ApplicationId, Credentials), YarnDeployError> {
         let master = &deployment.master;
-        let refused = |error: UnsafeName| DeployError::Refused(error.to_string());
+        let refused = |error: UnsafeName| YarnDeployError::Refused(error.to_string());
         check_launch(&master.user, &master.configuration).map_err(refused)?;
         let (provided, files) = (&deployment.provided, &deployment.ship_files);
         let shipment = self.staging.find(provided, files, &deployment.ship_archives).await?;
@@ -194,14 +197,14 @@ impl<'a> Deployer<'a> {
             submission(new.id, deployment, &authority, &master, &files).map_err(refused)
         });
         let submitted = match submission {
-            Ok(submission) => self.client.submit(submission).await.map_err(DeployError::from),
+            Ok(submission) => self.client.submit(submission).await.map_err(YarnDeployError::from),
             Err(error) => Err(error),
         };
         match submitted {
             Ok(()) => Ok((new.id, credentials)),
             // It may have been submitted, and then it needs its files.
-            Err(DeployError::Client(error)) if error.is_silence() => {
-                Err(DeployError::Unheard { application: new.id, error })
+            Err(YarnDeployError::Client(error)) if error.is_silence() => {
+                Err(YarnDeployError::Unheard { application: new.id, error })
             }
             Err(error) => {
                 // The error matters more than what the next sweep finds.
@@ -215,45 +218,45 @@ impl<'a> Deployer<'a> {
     ///
     /// # Errors
     /// It cannot be read, or is damaged.
-    pub async fn credentials(&self, id: ApplicationId) -> Result<Credentials, DeployError> {
+    pub async fn credentials(&self, id: ApplicationId) -> Result<Credentials, YarnDeployError> {
         let secret = self.staging.client_secret(id).await?;
         Ok(Credentials::from_secret(secret.expose())?)
     }
 
     async fn check(
         &mut self,
-        deployment: &Deployment,
+        deployment: &ApplicationDescription,
         maximum: &ResourceProto,
-    ) -> Result<(), DeployError> {
+    ) -> Result<(), YarnDeployError> {
         let queue = &deployment.queue;
         let Some(found) = self.client.queue(queue).await? else {
-            return Err(DeployError::Refused(format!(
+            return Err(YarnDeployError::Refused(format!(
                 "there is no queue {queue:?}: name another with yarn.application.queue"
             )));
         };
         if found.state() == QueueStateProto::QStopped {
-            return Err(DeployError::Refused(format!("the queue {queue:?} is stopped")));
+            return Err(YarnDeployError::Refused(format!("the queue {queue:?} is stopped")));
         }
         let nodes = self.client.running_nodes().await?;
         for (size, kind) in [(deployment.master_size, &MASTER), (deployment.worker_size, &WORKER)] {
-            fits(size, kind, maximum, &nodes).map_err(DeployError::Refused)?;
+            fits(size, kind, maximum, &nodes).map_err(YarnDeployError::Refused)?;
         }
         Ok(())
     }
 
     async fn stage(
         &self,
-        deployment: &Deployment,
+        deployment: &ApplicationDescription,
         shipment: Shipment,
         directory: &FilePath,
         credentials: &Credentials,
-    ) -> Result<(Master, Vec<Resource>), DeployError> {
+    ) -> Result<(Master, Vec<Resource>), YarnDeployError> {
         let has_engine = shipment.has_engine();
         let engine = async {
             if has_engine {
                 return Ok(None);
             }
-            let engine = Executable::read_aside(deployment.engine.clone()).await?;
+            let engine = read_aside(deployment.engine.clone()).await?;
             self.staging.executable(&engine, ENGINE).await.map(Some)
         };
         let artifact = async {
@@ -288,7 +291,8 @@ impl<'a> Deployer<'a> {
         Ok((master, artifact.into_iter().chain(graph).collect()))
     }
 
-    /// Waits until the cluster is up, and says what it waits for.
+    /// Waits until the cluster is up, and says what it waits for. What its owner shows to it is
+    /// left out.
     ///
     /// # Errors
     /// The application ended instead, or the ResourceManager does not answer.
@@ -296,7 +300,7 @@ impl<'a> Deployer<'a> {
         &mut self,
         id: ApplicationId,
         progress: Progress<'_>,
-    ) -> Result<Deployed, DeployError> {
+    ) -> Result<Running, YarnDeployError> {
         let start = Instant::now();
         let mut said: Option<(Instant, String)> = None;
         let mut answered = start;
@@ -313,12 +317,12 @@ impl<'a> Deployer<'a> {
                     tokio::time::sleep(POLL_LONGEST).await;
                     continue;
                 }
-                Err(error) => return Err(DeployError::Unheard { application: id, error }),
+                Err(error) => return Err(YarnDeployError::Unheard { application: id, error }),
             };
             answered = Instant::now();
             match report.yarn_application_state() {
                 YarnApplicationStateProto::Running if report.rpc_port() > 0 => {
-                    return Ok(deployed(id, &report));
+                    return Ok(running(&report));
                 }
                 YarnApplicationStateProto::Failed
                 | YarnApplicationStateProto::Killed
@@ -337,17 +341,17 @@ impl<'a> Deployer<'a> {
         }
     }
 
-    async fn ended(&self, id: ApplicationId, report: &ApplicationReportProto) -> DeployError {
+    async fn ended(&self, id: ApplicationId, report: &ApplicationReportProto) -> YarnDeployError {
         // Nobody will read it any more.
         let _ = self.staging.remove(id).await;
-        DeployError::Ended { application: id, state: state(report), why: why_ended(report) }
+        YarnDeployError::Ended { application: id, end: end_of(report) }
     }
 
     /// Ends an application and removes what was staged for it.
     ///
     /// # Errors
     /// The ResourceManager does not answer.
-    pub async fn kill(&mut self, id: ApplicationId, why: &str) -> Result<(), DeployError> {
+    pub async fn kill(&mut self, id: ApplicationId, why: &str) -> Result<(), YarnDeployError> {
         while !self.client.kill(id, why).await? {
             tokio::time::sleep(POLL_LONGEST).await;
         }
@@ -359,7 +363,7 @@ impl<'a> Deployer<'a> {
     ///
     /// # Errors
     /// The ResourceManager or the file system does not answer.
-    pub async fn sweep(&mut self) -> Result<(), DeployError> {
+    pub async fn sweep(&mut self) -> Result<(), YarnDeployError> {
         for (id, status) in self.staging.applications().await? {
             let over = match self.client.report(id).await {
                 Ok(report) => is_over(&report),
@@ -399,12 +403,24 @@ pub fn state(report: &ApplicationReportProto) -> String {
     }
 }
 
-fn deployed(id: ApplicationId, report: &ApplicationReportProto) -> Deployed {
-    Deployed {
-        id,
+/// The end of an application that is over.
+#[must_use]
+pub fn end_of(report: &ApplicationReportProto) -> ClusterEnd {
+    let state = state(report);
+    ClusterEnd {
+        succeeded: state.ends_with("/SUCCEEDED"),
+        state,
+        said: said_by_yarn(report),
+        why: why_ended(report),
+    }
+}
+
+fn running(report: &ApplicationReportProto) -> Running {
+    Running {
         host: report.host().to_owned(),
         port: u16::try_from(report.rpc_port()).unwrap_or(0),
-        tracking_url: report.tracking_url().to_owned(),
+        web_page: report.tracking_url().to_owned(),
+        credentials: None,
     }
 }
 
@@ -468,7 +484,7 @@ fn fits(
 
 fn submission(
     id: ApplicationId,
-    deployment: Deployment,
+    deployment: ApplicationDescription,
     authority: &Authority,
     master: &Master,
     files: &[Resource],

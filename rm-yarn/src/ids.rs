@@ -7,6 +7,9 @@
 use std::fmt;
 use std::str::FromStr;
 
+use millstream_rm_driver::KnownEpoch;
+use millstream_types::LeaderEpoch;
+
 use crate::proto::yarn::{
     ApplicationAttemptIdProto, ApplicationIdProto, ContainerIdProto, NodeIdProto,
 };
@@ -54,6 +57,14 @@ pub struct Node {
     pub host: String,
     /// The port of its RPC.
     pub port: i32,
+}
+
+impl AttemptId {
+    /// The epoch of the master that runs as this attempt: YARN never counts two alike.
+    #[must_use]
+    pub fn epoch(self) -> KnownEpoch {
+        KnownEpoch(LeaderEpoch::new(u64::try_from(self.number).unwrap_or(0)))
+    }
 }
 
 impl fmt::Display for Node {
@@ -203,6 +214,17 @@ mod tests {
         let plain = "container_1700000000000_12345_01_1000005";
         assert_eq!(plain.parse::<ContainerId>().unwrap().to_string(), plain);
         assert_eq!(ContainerId::from(&ContainerIdProto::from(container)), container);
+    }
+
+    #[tokio::test]
+    async fn attempts_keep_the_contract_of_epochs() {
+        let application = "application_1700000000000_0003".parse().unwrap();
+        let mut number = 0;
+        millstream_rm_driver::conformance::epochs(|| {
+            number += 1;
+            AttemptId { application, number }.epoch()
+        })
+        .await;
     }
 
     #[test]

@@ -5,15 +5,17 @@
 //! the application master decides what is said to it and which containers are started,
 //! `node_manager` starts them with what [`launch`] says a worker runs, `completion` puts their ends
 //! into words, and [`driver`] is all that as the driver of a cluster; a master that YARN started
-//! again can only [`decline()`]. On the side of those who
-//! deploy, [`client`] asks what clients ask, [`staging`] brings files where containers find them,
-//! and [`container`] composes what each gets and runs, of which nothing but what [`launch_script`]
-//! lets through reaches a shell. Facts about the protocols are from the
+//! again can only [`decline()`]. On the side of those who deploy, [`cluster_deployer`] is YARN as
+//! commands know it; below it [`client`] asks what clients ask, [`staging`] brings files where
+//! containers find them, and [`container`] composes what each gets and runs, of which nothing but
+//! what [`launch_script`] lets through reaches a shell. Facts about the protocols are from the
 //! message descriptors and the behaviour of Hadoop 3.5.0; 2.10 and everything since speaks the
 //! same.
 
+mod application;
 mod application_master;
 pub mod client;
+pub mod cluster_deployer;
 mod completion;
 pub mod container;
 pub mod credentials;
@@ -28,6 +30,7 @@ mod node_manager;
 pub mod resource_manager;
 pub mod staging;
 
+pub use application::worker_size;
 pub use decline::decline;
 
 /// The messages of Hadoop, named as there.

@@ -17,6 +17,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use millstream_hadoop_config::{HadoopConfigError, HadoopConfiguration};
+use millstream_rm_driver::Executable;
 use millstream_security::SecretBytes;
 use millstream_storage::{
     CreateOptions, FilePath, FileStatus, FileSystem, IfExists, StorageError, read_all,
@@ -120,41 +121,26 @@ impl fmt::Display for Cluster {
 /// is none.
 pub type Elsewhere = dyn Fn(&FilePath) -> Result<Arc<dyn FileSystem>, String> + Send + Sync;
 
-/// A file of this machine, by the hash of its bytes.
-#[derive(Debug, Clone)]
-pub struct Executable {
-    /// Where it is.
-    pub path: PathBuf,
-    /// Of its bytes.
-    pub hash: ArtifactHash,
-    /// How many.
-    pub size: u64,
+/// Reads an executable beside what the runtime does.
+///
+/// # Errors
+/// It cannot be read.
+pub async fn read_aside(path: PathBuf) -> Result<Executable, StagingError> {
+    let read = path.clone();
+    let read = tokio::task::spawn_blocking(move || read_executable(&read)).await;
+    read.unwrap_or_else(|panic| {
+        Err(StagingError::Local { path, source: std::io::Error::other(panic) })
+    })
 }
 
-impl Executable {
-    /// Reads the file beside what the runtime does.
-    ///
-    /// # Errors
-    /// It cannot be read.
-    pub async fn read_aside(path: PathBuf) -> Result<Self, StagingError> {
-        let read = path.clone();
-        let read = tokio::task::spawn_blocking(move || Self::read(&read)).await;
-        read.unwrap_or_else(|panic| {
-            Err(StagingError::Local { path, source: std::io::Error::other(panic) })
-        })
-    }
-
-    /// Reads the file; blocking.
-    ///
-    /// # Errors
-    /// It cannot be read.
-    pub fn read(path: &Path) -> Result<Self, StagingError> {
-        let failed = |source| StagingError::Local { path: path.to_owned(), source };
-        let mut file = std::fs::File::open(path).map_err(failed)?;
-        let mut hash = Sha256::new();
-        let size = std::io::copy(&mut file, &mut hash).map_err(failed)?;
-        Ok(Self { path: path.to_owned(), hash: ArtifactHash::new(hash.finalize().into()), size })
-    }
+/// Reads a file of this machine; blocking.
+fn read_executable(path: &Path) -> Result<Executable, StagingError> {
+    let failed = |source| StagingError::Local { path: path.to_owned(), source };
+    let mut file = std::fs::File::open(path).map_err(failed)?;
+    let mut hash = Sha256::new();
+    let size = std::io::copy(&mut file, &mut hash).map_err(failed)?;
+    let hash = ArtifactHash::new(hash.finalize().into());
+    Ok(Executable { path: path.to_owned(), hash, size })
 }
 
 /// The directories of one user's applications on one cluster.
@@ -530,7 +516,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let program = dir.path().join("program");
         std::fs::write(&program, "a program").unwrap();
-        let executable = Executable::read(&program).unwrap();
+        let executable = read_executable(&program).unwrap();
         let root = FilePath::from(dir.path().join("home").as_path());
         std::fs::create_dir(dir.path().join("home")).unwrap();
         (dir, root, executable)

@@ -11,12 +11,14 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, bail};
 use millstream_cluster::{check_job_manager, check_task_manager};
 use millstream_config::{CONF_DIR_VARIABLE, Configuration, options};
+use millstream_rm_standalone::EpochCounter;
 
 use super::hosts::{self, Host};
 use super::instances::{Instance, Instances, Lock, Service, make_dir};
 use super::places::{Home, Places};
 use super::processes::{Identity, NAP, ended};
 use super::remote::Remote;
+use crate::daemon::standalone_setup;
 use crate::{console, jobs, run, runtime};
 
 /// How long a TaskManager that is started alone is watched: it may have no JobManager yet.
@@ -186,7 +188,9 @@ impl Start<'_> {
 
     /// Launches a JobManager and waits until it listens.
     async fn job_manager(&mut self, service: Service) -> Result<()> {
-        check_job_manager(self.configuration).await?;
+        EpochCounter::of(self.configuration)?.check()?;
+        let setup = standalone_setup(self.configuration)?;
+        check_job_manager(self.configuration, &setup).await?;
         self.launch(service)?;
         let patience = self.places.start_timeout;
         let Some(job_manager) = self.launched.last_mut() else { return Ok(()) };

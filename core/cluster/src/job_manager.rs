@@ -18,13 +18,15 @@ use millstream_resourcemanager::worker_fleet::FleetConfig;
 use millstream_resourcemanager::{
     ResourceManagerConfig, ResourceManagerError, ResourceManagerHandle, start_resource_manager,
 };
-use millstream_rm_driver::{ClusterStatus, DriverEventReceiver, ResourceManagerDriver};
+use millstream_rm_driver::{
+    ClusterStatus, DriverEventReceiver, EpochSource, ResourceManagerDriver,
+};
 use millstream_rpc::{ClusterServer, ClusterServerConfig};
 use millstream_security::{Authority, CLUSTER_LIFETIME, Credentials, Role, SecurityError};
 use millstream_taskmanager::{
     CoordinatorHosts, CoordinatorHostsConfig, HostSettings, LogDirectory, TempDirs,
 };
-use millstream_types::{LeaderEpoch, TaskManagerId, Timestamp, with_sources};
+use millstream_types::{TaskManagerId, with_sources};
 use tokio::net::TcpListener;
 use tokio::task::{JoinError, JoinHandle};
 use tokio_util::sync::CancellationToken;
@@ -58,6 +60,8 @@ pub struct Endpoints {
 pub struct JobManagerSetup {
     /// What the cluster exists for.
     pub lifecycle: Lifecycle,
+    /// Gives this JobManager its epoch.
+    pub epochs: Box<dyn EpochSource>,
     /// After how much silence of its client the cluster ends, if it depends on one.
     pub lease: Option<Duration>,
     /// Variables of the processes that run user code here.
@@ -75,9 +79,10 @@ pub struct JobManagerSetup {
 impl JobManagerSetup {
     /// A session that nobody owns.
     #[must_use]
-    pub fn session() -> Self {
+    pub fn session(epochs: Box<dyn EpochSource>) -> Self {
         Self {
             lifecycle: Lifecycle::Session,
+            epochs,
             lease: None,
             variables: Vec::new(),
             rpc_ports: None,
@@ -110,6 +115,7 @@ pub async fn run_job_manager(
     let located: Arc<dyn ArtifactLocator> = Arc::new(artifacts.clone());
     let logs = files.directory(dir);
     let hosts = coordinator_hosts(&configuration, host_dirs, &logs, &setup.variables, &located)?;
+    let server_config = server_config(&configuration, setup.epochs).await?;
     let (driver, events) = make_driver(&endpoints)?;
     let (resources, mut resources_ended) =
         start_resource_manager(&resource_config(&configuration)?, driver, events);
@@ -122,13 +128,12 @@ pub async fn run_job_manager(
         Arc::clone(&resource_manager),
     );
     let lease = setup.lease.map(ClientLease::new);
-    let planner = Arc::new(ChildPlanner::new(&configuration, dir.to_owned())?);
     let services = RestServices {
         dispatcher: dispatcher.clone(),
         resource_manager: Arc::clone(&resource_manager),
         artifacts: artifacts.clone(),
         jars,
-        planner,
+        planner: Arc::new(ChildPlanner::new(&configuration, dir.to_owned())?),
         lease: lease.clone(),
         shutdown_requested: stop.clone(),
     };
@@ -141,7 +146,7 @@ pub async fn run_job_manager(
         memory: configuration.get(&options::PLAN_MEMORY)?,
     };
     let rest_config = rest_config(&configuration, files.log.is_some().then_some(logs))?;
-    let server = ClusterServer::new(server_config(&configuration)?, resource_manager, located);
+    let server = ClusterServer::new(server_config, resource_manager, located);
     let begun = lifecycles.begin(setup.lifecycle).await;
     let serving = CancellationToken::new();
     let urls = ports.urls(&endpoints);
@@ -168,9 +173,11 @@ pub async fn run_job_manager(
 ///
 /// # Errors
 /// What the JobManager would end with.
-pub async fn check_job_manager(configuration: &Configuration) -> Result<(), DaemonError> {
-    let setup = JobManagerSetup::session();
-    let ports = Ports::bind(configuration, &setup).await?;
+pub async fn check_job_manager(
+    configuration: &Configuration,
+    setup: &JobManagerSetup,
+) -> Result<(), DaemonError> {
+    let ports = Ports::bind(configuration, setup).await?;
     daemon::working_dirs(configuration, DIRECTORY)?;
     drop(ports);
     Ok(())
@@ -470,13 +477,18 @@ fn open_stores(
     Ok((artifacts, jars))
 }
 
-fn server_config(configuration: &Configuration) -> Result<ClusterServerConfig, DaemonError> {
-    // Without ZooKeeper the start time counts leaders: a restarted master is always later.
-    let epoch = Timestamp::now().as_millis().unsigned_abs();
+/// The configuration of the RPC server, with an epoch of this process's own.
+async fn server_config(
+    configuration: &Configuration,
+    epochs: Box<dyn EpochSource>,
+) -> Result<ClusterServerConfig, DaemonError> {
+    let failed = |error| DaemonError::failed("the JobManager cannot lead", error);
+    let epoch = epochs.issue().await.map_err(failed)?;
+    tracing::info!(%epoch, "the JobManager leads");
     Ok(ClusterServerConfig {
         heartbeat_interval: configuration.get(&options::HEARTBEAT_INTERVAL)?,
         heartbeat_timeout: configuration.get(&options::HEARTBEAT_TIMEOUT)?,
-        ..ClusterServerConfig::new(LeaderEpoch::new(epoch))
+        ..ClusterServerConfig::new(epoch)
     })
 }
 

@@ -15,8 +15,8 @@ use millstream_graph::{
     StreamNode, plan,
 };
 use millstream_rm_driver::testing::TestingDriver;
-use millstream_rm_driver::{ClusterStatus, driver_events};
-use millstream_types::JobId;
+use millstream_rm_driver::{ClusterStatus, KnownEpoch, driver_events};
+use millstream_types::{JobId, LeaderEpoch};
 use prost::Message as _;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
@@ -80,8 +80,9 @@ async fn who_is_answered_at_all_is_told_about_the_job() {
         (options::IO_TMP_DIRS.key(), dir.path().to_str().unwrap()),
     ])
     .unwrap();
-    let setup =
-        JobManagerSetup { lifecycle: Lifecycle::PerJob(planned), ..JobManagerSetup::session() };
+    let first = Box::new(KnownEpoch(LeaderEpoch::new(1)));
+    let lifecycle = Lifecycle::PerJob(planned);
+    let setup = JobManagerSetup { lifecycle, ..JobManagerSetup::session(first) };
 
     let (driver_at, driver) = tokio::sync::oneshot::channel();
     let running = tokio::spawn(run_job_manager(

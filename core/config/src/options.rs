@@ -268,6 +268,10 @@ options! {
     /// encrypts or authenticates; without it such a bind is refused.
     ALLOW_INSECURE_NON_LOOPBACK_BIND: bool =
         "millstream.allow-insecure-non-loopback-bind", default "false";
+    /// Where the JobManagers of a standalone cluster keep what must outlive them: the counter of
+    /// their starts, from which each takes its epoch. Unset: `millstream` in `XDG_STATE_HOME`, else
+    /// in `.local/state` of the user's home.
+    STANDALONE_STATE_DIR: Option<PathBuf> = "millstream.standalone.state-dir";
     /// How long a program may run until it calls execute, on the command line and for a REST call.
     PLAN_TIMEOUT: Duration = "millstream.plan.timeout", default "30 s", not 0;
     /// How much memory a program may use while it plans.

@@ -1,11 +1,24 @@
-//! What every driver must pass.
+//! The suites that drivers must pass, one for each contract.
 //!
-//! The suite asserts, so it panics where the contract is broken; it is for tests only.
+//! - [`run`]: a [`ResourceManagerDriver`]; [`recovery`]: one whose workers outlive their master
+//! - [`deployer`]: a `ClusterDeployer`
+//! - [`epochs`]: an `EpochSource`
+//! - [`store`]: a `ClusterStore`
+//!
+//! A suite asserts, so it panics where the contract is broken; it is for tests only.
+
+mod deployer;
+mod epochs;
+mod store;
 
 use std::collections::BTreeSet;
 use std::time::Duration;
 
 use millstream_types::{ByteSize, ResourceProfile, TaskManagerId};
+
+pub use deployer::deployer;
+pub use epochs::epochs;
+pub use store::store;
 
 use crate::{
     ClusterStatus, DriverEvent, DriverEventReceiver, DriverEvents, RequestId,
@@ -133,6 +146,48 @@ async fn a_deregistered_driver_is_silent<D: ResourceManagerDriver>(
     assert!(ended.is_ok(), "the end of the cluster was not acknowledged");
     driver.request(kind(&driver));
     assert_eq!(next_within(&mut received, SILENCE).await, None, "the cluster has ended");
+}
+
+/// Runs the suite of drivers whose workers outlive their master; `make` starts the driver of the
+/// next master of one cluster, whose manager has no worker yet and room for two.
+///
+/// # Panics
+/// The driver breaks the contract.
+pub async fn recovery<D: ResourceManagerDriver>(mut make: impl FnMut(DriverEvents) -> D) {
+    let (mut driver, mut received) = start(&mut make).await;
+    let kind = kind(&driver);
+    let mut workers = BTreeSet::new();
+    for _ in 0..2 {
+        driver.request(kind);
+        let event = next_within(&mut received, ALLOCATION_TIMEOUT).await;
+        let Some(DriverEvent::Allocated { worker, .. }) = event else {
+            unreachable!("expected an allocation, got {event:?}");
+        };
+        workers.insert(worker);
+    }
+    drop((driver, received));
+    // The next master finds both, each once, and may give one back.
+    let (events, mut received) = driver_events();
+    let mut driver = make(events);
+    let mut recovered = Vec::new();
+    while recovered.len() < workers.len() {
+        let event = next_within(&mut received, ALLOCATION_TIMEOUT).await;
+        let Some(DriverEvent::Recovered(more)) = event else {
+            unreachable!("expected workers of the earlier master, got {event:?}");
+        };
+        recovered.extend(more);
+    }
+    let distinct: BTreeSet<TaskManagerId> = recovered.iter().cloned().collect();
+    assert_eq!((distinct.len(), &distinct), (recovered.len(), &workers));
+    let released = workers.pop_first().expect("there are two");
+    driver.release(&released);
+    assert_eq!(next_within(&mut received, SILENCE).await, None, "a released worker is silent");
+    drop((driver, received));
+    // The third finds the one that is left.
+    let (events, mut received) = driver_events();
+    let _driver = make(events);
+    let event = next_within(&mut received, ALLOCATION_TIMEOUT).await;
+    assert_eq!(event, Some(DriverEvent::Recovered(workers.into_iter().collect())));
 }
 
 #[cfg(test)]

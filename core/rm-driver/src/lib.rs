@@ -1,4 +1,15 @@
-//! How workers are obtained: the contract that YARN, Mesos and a fixed standalone set fulfil.
+//! The contracts of a driver: what YARN, Mesos and a fixed standalone set fulfil.
+//!
+//! - [`ResourceManagerDriver`]: how a cluster obtains its workers;
+//! - [`ClusterDeployer`]: how a command brings a cluster up, finds it and ends it;
+//! - [`EpochSource`]: how a master is told from its predecessors;
+//! - [`ClusterStore`]: what a driver remembers beyond its process.
+//!
+//! Each has a conformance suite. A driver is one crate that fulfils those of them that its external
+//! manager has a use for; `testing` has a stub of each, and `docs/CONTRIBUTING.md` says where the
+//! rest of a driver goes.
+//!
+//! # Workers
 //!
 //! The ResourceManager decides how many workers of which kind must exist and tells its
 //! [`ResourceManagerDriver`]; the driver talks to the external manager and reports what happens as
@@ -21,8 +32,18 @@ use futures::future::BoxFuture;
 use millstream_types::{ByteSize, ResourceProfile, TaskManagerId};
 use tokio::sync::mpsc;
 
+pub use deployer::{
+    ArtifactFile, ClusterDeployer, ClusterEnd, ClusterId, ClusterReport, DeployError, Deployment,
+    Executable, ManagerWords, Progress, Purpose, Running,
+};
+pub use epoch::{EpochError, EpochSource, KnownEpoch};
+pub use store::{ClusterStore, Entries, MemoryStore, StoreError, StoreKey, StoreKind};
+
 #[cfg(feature = "test-util")]
 pub mod conformance;
+mod deployer;
+mod epoch;
+mod store;
 #[cfg(feature = "test-util")]
 pub mod testing;
 

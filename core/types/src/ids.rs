@@ -176,7 +176,7 @@ impl fmt::Display for ExecutionAttemptId {
 
 /// Orders the leaders of one cluster; a call that carries an older one is refused.
 ///
-/// Without ZooKeeper it is a counter that a restarted master never reuses.
+/// The driver gives it to a master: the number of its attempt, or of its start on this host.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct LeaderEpoch(u64);

@@ -114,9 +114,16 @@ fn a_killed_worker_takes_its_hosts_along_and_a_new_one_takes_over() {
 #[test]
 fn a_worker_without_a_master_waits_and_finds_the_next_one() {
     let mut cluster = Cluster::builder().start();
-    cluster.job_manager.take().unwrap().kill();
+    let mut first = cluster.job_manager.take().unwrap();
+    first.kill();
     cluster.start_job_manager();
     cluster.wait_for_task_managers(1);
+    // The second is known as the later one.
+    let second = cluster.job_manager.as_ref().unwrap();
+    let epochs = [&first, second].map(|master| master.logged().matches("epoch=epoch-").count());
+    assert_eq!(epochs, [1, 1]);
+    assert!(first.logged().contains("epoch=epoch-1\n"), "{}", first.logged());
+    assert!(second.logged().contains("epoch=epoch-2\n"), "{}", second.logged());
     let neighbour = Neighbour::start(&cluster, "next", 100, 0, &["-p", "2"]);
     neighbour.finish_undisturbed();
     cluster.assert_daemons_live();

@@ -17,6 +17,7 @@ use millstream_rm_yarn::proto::yarn::{
 };
 
 mod bad_input;
+mod deployer;
 mod driver;
 mod faults;
 mod modes;

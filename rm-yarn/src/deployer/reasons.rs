@@ -8,8 +8,7 @@ use crate::proto::yarn::ApplicationReportProto;
 const RECOVERED: &str = "Attempt recovered after RM restart";
 
 /// What YARN says about an application, without what belongs to YARN's own restart.
-#[must_use]
-pub fn said_by_yarn(report: &ApplicationReportProto) -> String {
+pub(super) fn said_by_yarn(report: &ApplicationReportProto) -> String {
     report.diagnostics().replace(RECOVERED, "").trim().to_owned()
 }
 
@@ -34,8 +33,7 @@ pub(super) fn waits_for(report: &ApplicationReportProto) -> String {
 
 /// Why an application ended, as short as what a person needs: the last words of its process if
 /// there are any, or else YARN's.
-#[must_use]
-pub fn why_ended(report: &ApplicationReportProto) -> String {
+pub(super) fn why_ended(report: &ApplicationReportProto) -> String {
     let text = &said_by_yarn(report);
     let id = report.application_id.map(ApplicationId::from);
     let hint = id.map(|id| format!("; `yarn logs -applicationId {id}` may tell more"));

@@ -25,17 +25,17 @@ const SESSIONS_MAX: usize = 16;
 
 /// A session, and what is known of it beside its id.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Session {
-    pub(crate) id: ApplicationId,
+pub(super) struct Session {
+    pub(super) id: ApplicationId,
     /// Where it was staged, if that is known.
-    pub(crate) staging: Option<String>,
+    pub(super) staging: Option<String>,
     /// The addresses of its ResourceManagers, separated by commas.
-    pub(crate) resource_manager: Option<String>,
+    pub(super) resource_manager: Option<String>,
 }
 
 impl Session {
     /// A session of which nothing else is known.
-    pub(crate) fn of(id: ApplicationId) -> Self {
+    pub(super) fn of(id: ApplicationId) -> Self {
         Self { id, staging: None, resource_manager: None }
     }
 
@@ -48,11 +48,11 @@ impl Session {
 
 /// See the module.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct PropertiesFile(PathBuf);
+pub(super) struct PropertiesFile(PathBuf);
 
 impl PropertiesFile {
     /// Where the configuration puts it.
-    pub(crate) fn of(configuration: &Configuration) -> Result<Self> {
+    pub(super) fn of(configuration: &Configuration) -> Result<Self> {
         let location = configuration.get(&options::YARN_PROPERTIES_FILE_LOCATION)?;
         let directory = location.unwrap_or_else(std::env::temp_dir);
         Ok(Self(directory.join(format!(".millstream-yarn-properties-{}", user_name()))))
@@ -60,14 +60,14 @@ impl PropertiesFile {
 
     /// The newest session of the cluster of these ResourceManagers, or else the newest; none when
     /// there is no file. The same ResourceManager may have two names, so the addresses only prefer.
-    pub(crate) fn last(&self, addresses: &[String]) -> Result<Option<Session>> {
+    pub(super) fn last(&self, addresses: &[String]) -> Result<Option<Session>> {
         let sessions = self.read()?;
         let near = sessions.iter().find(|session| session.is_at(addresses));
         Ok(near.or(sessions.first()).cloned())
     }
 
     /// What the file says about this session; only its id when it says nothing.
-    pub(crate) fn find(&self, id: ApplicationId) -> Session {
+    pub(super) fn find(&self, id: ApplicationId) -> Session {
         // A damaged file matters to no command that does not need it.
         let sessions = self.read().unwrap_or_default();
         sessions.into_iter().find(|session| session.id == id).unwrap_or(Session::of(id))
@@ -119,7 +119,7 @@ impl PropertiesFile {
 
     /// Names a session as the last one. A session that runs matters more than that commands find
     /// it by themselves, so a failure is only told.
-    pub(crate) fn remember(&self, session: &Session) {
+    pub(super) fn remember(&self, session: &Session) {
         let mut sessions = self.read().unwrap_or_default();
         sessions.retain(|other| other.id != session.id);
         sessions.insert(0, session.clone());
@@ -134,7 +134,7 @@ impl PropertiesFile {
     }
 
     /// Takes out a session that is over; the last one after that, if it was the last.
-    pub(crate) fn forget(&self, session: ApplicationId) -> Option<ApplicationId> {
+    pub(super) fn forget(&self, session: ApplicationId) -> Option<ApplicationId> {
         let mut sessions = self.read().ok()?;
         if sessions.iter().all(|other| other.id != session) {
             return None;

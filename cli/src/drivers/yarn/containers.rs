@@ -31,13 +31,13 @@ use millstream_rm_yarn::ipc::{Identity, Options};
 use millstream_rm_yarn::launch_script::VariableName;
 use millstream_rm_yarn::proto::container::{Master, master};
 use millstream_rm_yarn::resource_manager::{ResourceManager, Service, addresses};
+use millstream_rm_yarn::worker_size;
 use millstream_security::Authority;
 use millstream_storage::{FilePath, FileSystem, LocalFileSystem};
 use millstream_storage_hdfs::Hdfs;
 use millstream_types::{JobId, ResourceProfile};
 use prost::Message as _;
 
-use super::deployment::worker_size;
 use crate::arguments::ContainerArguments;
 use crate::{daemon, runtime};
 
@@ -57,7 +57,7 @@ const PRIVATE_DIRECTORY: u32 = 0o700;
 const PRIVATE_FILE: u32 = 0o600;
 
 /// The file system of a path on the cluster.
-pub(crate) fn files(
+pub(super) fn files(
     hadoop: &HadoopConfiguration,
     path: &FilePath,
     user: &str,
@@ -73,7 +73,7 @@ pub(crate) fn files(
 }
 
 /// Runs the JobManager of a container.
-pub(crate) fn job_manager(arguments: &ContainerArguments) -> Result<ExitCode> {
+pub(super) fn job_manager(arguments: &ContainerArguments) -> Result<ExitCode> {
     let surroundings = Surroundings::from_environment()?;
     let told = Arc::new(surroundings.master()?);
     if surroundings.id.attempt.number > 1 {
@@ -87,6 +87,7 @@ pub(crate) fn job_manager(arguments: &ContainerArguments) -> Result<ExitCode> {
     let lease = told.attached.then(|| configuration.get(&options::CLIENT_HEARTBEAT_TIMEOUT));
     let setup = JobManagerSetup {
         lifecycle: lifecycle(&surroundings, &told)?,
+        epochs: Box::new(surroundings.id.attempt.epoch()),
         lease: lease.transpose()?,
         variables,
         rpc_ports: Some(configuration.get(&options::YARN_APPLICATION_MASTER_PORT)?),
@@ -150,7 +151,7 @@ async fn remove_staging(hadoop: &HadoopConfiguration, staging: &FilePath, user: 
 }
 
 /// Runs the TaskManager of a container.
-pub(crate) fn task_manager(arguments: &ContainerArguments) -> Result<ExitCode> {
+pub(super) fn task_manager(arguments: &ContainerArguments) -> Result<ExitCode> {
     let surroundings = Surroundings::from_environment()?;
     let told = surroundings.worker()?;
     let bind = surroundings.bind_address();

@@ -1,88 +1,121 @@
-//! From the configuration to what is deployed.
+//! From the configuration to the application of YARN that is deployed.
 
-use std::path::PathBuf;
+use std::path::Path;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, bail};
-use bytes::Bytes;
 use millstream_config::{ConfigOption, Configuration, WorkerMemory, options};
-use millstream_protocol::job::{JobGraph, JobSettings};
-use millstream_rm_yarn::deployer::{ArtifactFile, ContainerSize, Deployment};
-use millstream_rm_yarn::proto::container::{Application, Job, Master, Session, master};
-use millstream_rm_yarn::proto::yarn::ApplicationAccessTypeProto;
+use millstream_hadoop_config::HadoopConfiguration;
+use millstream_rm_driver::{ArtifactFile, Deployment, Purpose};
 use millstream_storage::FilePath;
-use millstream_types::{ByteSize, JobId};
-use prost::Message as _;
+use millstream_types::ByteSize;
 
-use super::Yarn;
+use crate::deployer::{ApplicationDescription, ContainerSize, YarnDeployError};
+use crate::proto::container::{Application, Job, Master, Session, master};
+use crate::proto::yarn::ApplicationAccessTypeProto;
 
-/// What a cluster is deployed for.
-pub(crate) enum Purpose {
-    /// Whatever comes.
-    Session,
-    /// One job, planned here.
-    Job { job: JobId, graph: Box<JobGraph>, artifact: ArtifactFile },
-    /// A program that plans there.
-    Application { first_job: JobId, settings: JobSettings, artifact: ArtifactFile },
+type Result<T> = std::result::Result<T, YarnDeployError>;
+
+fn refused<T>(sentence: String) -> Result<T> {
+    Err(YarnDeployError::Refused(sentence))
 }
 
-impl Purpose {
-    fn name(&self) -> &'static str {
-        match self {
-            Self::Session => "Millstream session cluster",
-            Self::Job { .. } => "Millstream per-job cluster",
-            Self::Application { .. } => "Millstream application cluster",
+/// The user who deploys, on the cluster that this configuration of Hadoop describes.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct User<'a> {
+    pub(crate) name: &'a str,
+    pub(crate) hadoop: &'a HadoopConfiguration,
+}
+
+impl User<'_> {
+    /// A path with its file system named: containers may have another default.
+    fn qualified(&self, path: FilePath) -> FilePath {
+        let default = FilePath::from(self.hadoop.get_or("fs.defaultFS", ""));
+        match path.authority().is_empty() && path.scheme() == default.scheme() {
+            true => FilePath::remote(
+                default.scheme(),
+                default.authority(),
+                &path.path().display().to_string(),
+            ),
+            false => path,
         }
+    }
+
+    /// A directory that is on the cluster: without a scheme it is on the default file system, and
+    /// below the user's home if it is relative, as Hadoop reads paths.
+    fn on_the_cluster(&self, text: &str) -> Result<FilePath> {
+        let default = FilePath::from(self.hadoop.get_or("fs.defaultFS", ""));
+        let named = FilePath::from(text);
+        let Some(local) = named.local() else { return Ok(self.qualified(named)) };
+        let is_shared = default.local().is_some();
+        if text.starts_with("file:") && !is_shared {
+            return refused(format!(
+                "{text} is on the disk of this machine, and containers run on others: name a \
+                 directory of the cluster's file system ({default}), or ship it (yarn.ship-files)"
+            ));
+        }
+        let path = Path::new("/user").join(self.name).join(local);
+        Ok(match is_shared {
+            true => FilePath::from(path),
+            false => {
+                FilePath::remote(default.scheme(), default.authority(), &path.display().to_string())
+            }
+        })
     }
 }
 
-/// What is deployed for this purpose.
-pub(crate) fn deployment(
-    yarn: &Yarn,
+fn usual_name(purpose: &Purpose) -> &'static str {
+    match purpose {
+        Purpose::Session => "Millstream session cluster",
+        Purpose::Job { .. } => "Millstream per-job cluster",
+        Purpose::Application { .. } => "Millstream application cluster",
+    }
+}
+
+/// The application that is this deployment.
+pub(crate) fn described(
+    user: User<'_>,
     configuration: &Configuration,
-    purpose: Purpose,
-    attached: bool,
-    engine: Option<PathBuf>,
-) -> Result<Deployment> {
-    let engine = engine.map_or_else(std::env::current_exe, Ok);
-    let engine = engine.context("failed to find the engine's binary")?;
+    deployment: Deployment,
+) -> Result<ApplicationDescription> {
+    let Deployment { purpose, attached, engine } = deployment;
     let name = configuration.get(&options::YARN_APPLICATION_NAME)?;
-    let name = name.unwrap_or_else(|| purpose.name().to_owned());
+    let name = name.unwrap_or_else(|| usual_name(&purpose).to_owned());
     let (purpose, artifact, job_graph) = match purpose {
         Purpose::Session => (master::Purpose::Session(Session {}), None, None),
-        Purpose::Job { job, mut graph, artifact } => {
-            let settings = graph.settings.take().unwrap_or_default().encode_to_vec();
-            let job = Job { job_id: job.as_bytes().to_vec(), settings };
-            let graph = Bytes::from(graph.encode_to_vec());
+        Purpose::Job { job, graph, settings, artifact } => {
+            let job = Job { job_id: job.as_bytes().to_vec(), settings: settings.to_vec() };
             (master::Purpose::Job(job), Some(artifact), Some(graph))
         }
         Purpose::Application { first_job, settings, artifact } => {
-            let first_job_id = first_job.as_bytes().to_vec();
-            let settings = settings.encode_to_vec();
+            let (first_job_id, settings) = (first_job.as_bytes().to_vec(), settings.to_vec());
             let application = Application { first_job_id, settings };
             (master::Purpose::Application(application), Some(artifact), None)
         }
     };
+    let artifact = artifact.map(|artifact| match artifact {
+        ArtifactFile::Staged(path) => ArtifactFile::Staged(user.qualified(path)),
+        local @ ArtifactFile::Local(_) => local,
+    });
     let pairs = |(key, value): (&str, &str)| (key.to_owned(), value.to_owned());
     let told = Master {
         configuration: configuration.pairs().map(pairs).collect(),
-        hadoop: yarn.hadoop.pairs().map(pairs).collect(),
+        hadoop: user.hadoop.pairs().map(pairs).collect(),
         attached,
-        user: yarn.user.clone(),
+        user: user.name.to_owned(),
         purpose: Some(purpose),
         ..Master::default()
     };
     refuse_more_attempts(configuration)?;
-    refuse_rare_heartbeats(yarn, configuration)?;
+    refuse_rare_heartbeats(user, configuration)?;
     let priority = count(configuration, &options::YARN_APPLICATION_PRIORITY, 0)?;
     let kind = configuration.get(&options::YARN_APPLICATION_TYPE)?;
     let queue = configuration.get(&options::YARN_APPLICATION_QUEUE)?;
-    Ok(Deployment {
+    Ok(ApplicationDescription {
         master: told,
         engine,
-        ship_files: paths(yarn, &configuration.get(&options::YARN_SHIP_FILES)?),
-        ship_archives: archives(yarn, configuration)?,
-        provided: provided(yarn, configuration)?,
+        ship_files: paths(user, &configuration.get(&options::YARN_SHIP_FILES)?),
+        ship_archives: archives(user, configuration)?,
+        provided: provided(user, configuration)?,
         artifact,
         job_graph,
         name,
@@ -103,11 +136,11 @@ fn rolled_logs(configuration: &Configuration) -> Result<Option<(String, Option<S
     let included = configuration.get(&options::YARN_ROLLED_LOGS_INCLUDE_PATTERN)?;
     let excluded = configuration.get(&options::YARN_ROLLED_LOGS_EXCLUDE_PATTERN)?;
     if included.is_none() && excluded.is_some() {
-        bail!(
+        return refused(format!(
             "{} excludes from what {} includes, which is nothing: set that too",
             options::YARN_ROLLED_LOGS_EXCLUDE_PATTERN.key(),
             options::YARN_ROLLED_LOGS_INCLUDE_PATTERN.key()
-        );
+        ));
     }
     Ok(included.map(|included| (included, excluded)))
 }
@@ -116,28 +149,28 @@ fn rolled_logs(configuration: &Configuration) -> Result<Option<(String, Option<S
 fn refuse_more_attempts(configuration: &Configuration) -> Result<()> {
     match configuration.get(&options::YARN_APPLICATION_ATTEMPTS)? {
         None | Some(1) => Ok(()),
-        Some(attempts) => bail!(
+        Some(attempts) => refused(format!(
             "{} is {attempts}, but another attempt of the JobManager would know neither its jobs \
              nor its clients without high availability, which this version does not have: set 1 \
              or leave it out",
             options::YARN_APPLICATION_ATTEMPTS.key()
-        ),
+        )),
     }
 }
 
 /// YARN ends a master that it has not heard of for too long.
-fn refuse_rare_heartbeats(yarn: &Yarn, configuration: &Configuration) -> Result<()> {
+fn refuse_rare_heartbeats(user: User<'_>, configuration: &Configuration) -> Result<()> {
     let key = "yarn.am.liveness-monitor.expiry-interval-ms";
-    let expiry = Duration::from_millis(yarn.hadoop.number(key, 600_000)?);
+    let expiry = Duration::from_millis(user.hadoop.number(key, 600_000)?);
     let seconds = configuration.get(&options::YARN_HEARTBEAT_INTERVAL)?;
     let idle = (options::YARN_HEARTBEAT_INTERVAL.key(), Duration::from_secs(seconds.into()));
     let pending = &options::YARN_HEARTBEAT_CONTAINER_REQUEST_INTERVAL;
     for (ours, interval) in [idle, (pending.key(), configuration.get(pending)?)] {
         if interval >= expiry {
-            bail!(
+            return refused(format!(
                 "{ours} is {interval:?}, but YARN gives a JobManager up that it has not heard of \
                  for {expiry:?} ({key}): lower {ours}"
-            );
+            ));
         }
     }
     Ok(())
@@ -159,15 +192,19 @@ pub(crate) fn count(
     match configuration.get(option)? {
         -1 => Ok(None),
         number if number >= least => Ok(Some(number)),
-        number => {
-            bail!("{} is {number}: set at least {least}, or -1 for the default", option.key())
-        }
+        number => refused(format!(
+            "{} is {number}: set at least {least}, or -1 for the default",
+            option.key()
+        )),
     }
 }
 
 /// The size of a TaskManager's container: its cores are its slots unless the configuration says
 /// otherwise.
-pub(crate) fn worker_size(configuration: &Configuration) -> Result<ContainerSize> {
+///
+/// # Errors
+/// The configuration has a size that cannot be used.
+pub fn worker_size(configuration: &Configuration) -> Result<ContainerSize> {
     let slots = configuration.get(&options::TASKMANAGER_NUMBER_OF_TASK_SLOTS)?;
     let memory = WorkerMemory::from_configuration(configuration)?.total;
     let vcores = count(configuration, &options::YARN_CONTAINERS_VCORES, 1)?;
@@ -183,29 +220,31 @@ fn saturated(count: u32) -> i32 {
     i32::try_from(count).unwrap_or(i32::MAX)
 }
 
-fn paths(yarn: &Yarn, texts: &[String]) -> Vec<FilePath> {
-    texts.iter().map(|text| yarn.qualified(FilePath::from(text.as_str()))).collect()
+fn paths(user: User<'_>, texts: &[String]) -> Vec<FilePath> {
+    texts.iter().map(|text| user.qualified(FilePath::from(text.as_str()))).collect()
 }
 
-fn provided(yarn: &Yarn, configuration: &Configuration) -> Result<Vec<FilePath>> {
+fn provided(user: User<'_>, configuration: &Configuration) -> Result<Vec<FilePath>> {
     let key = &options::YARN_PROVIDED_LIB_DIRS;
     let named = configuration.get(key)?;
-    let paths = named.iter().map(|text| yarn.on_the_cluster(text));
-    paths.collect::<Result<_>>().with_context(|| format!("{} cannot be used", key.key()))
+    let paths = named.iter().map(|text| user.on_the_cluster(text));
+    paths
+        .collect::<Result<_>>()
+        .or_else(|error| refused(format!("{} cannot be used: {error}", key.key())))
 }
 
 /// YARN unpacks by the name's end.
-fn archives(yarn: &Yarn, configuration: &Configuration) -> Result<Vec<FilePath>> {
+fn archives(user: User<'_>, configuration: &Configuration) -> Result<Vec<FilePath>> {
     let names = configuration.get(&options::YARN_SHIP_ARCHIVES)?;
     let known = [".tar.gz", ".tar", ".tgz", ".zip", ".jar"];
     if let Some(other) = names.iter().find(|name| !known.iter().any(|end| name.ends_with(end))) {
-        bail!(
+        return refused(format!(
             "{}: {other} is no archive that YARN unpacks ({})",
             options::YARN_SHIP_ARCHIVES.key(),
             known.join(", ")
-        );
+        ));
     }
-    Ok(paths(yarn, &names))
+    Ok(paths(user, &names))
 }
 
 fn tags(configuration: &Configuration) -> Result<Vec<String>> {

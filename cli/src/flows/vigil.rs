@@ -1,27 +1,25 @@
 //! Decides how long a command stays with the cluster that it is attached to.
 //!
-//! Two parties tell of a cluster: YARN's ResourceManager and the cluster's JobManager. Only YARN's
-//! word that the application is over ends the vigil. A ResourceManager that is silent is
-//! mentioned once, and the command stays as long as the JobManager answers; when neither of them
-//! has answered for as long as Hadoop's own clients wait, what became of the application is
-//! unknown, and the command says so. Meanwhile the lease is renewed, whatever YARN does.
+//! Two parties tell of a cluster: the external manager (YARN's ResourceManager, say) and the
+//! cluster's JobManager. Only the manager's word that the cluster is over ends the vigil. A manager
+//! that is silent is mentioned once, and the command stays as long as the JobManager answers; when
+//! neither of them has answered for as long as the deployer says, what became of the cluster is
+//! unknown, and the command says so. Meanwhile the lease is renewed, whatever the manager does.
 
 use std::cell::RefCell;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, anyhow};
 use hyper::Method;
-use millstream_rm_yarn::client::ClientError;
-use millstream_rm_yarn::deployer;
-use millstream_rm_yarn::ids::ApplicationId;
-use millstream_rm_yarn::proto::yarn::ApplicationReportProto;
+use millstream_rm_driver::{
+    ClusterDeployer, ClusterEnd, ClusterId, ClusterReport, DeployError, ManagerWords,
+};
 use tokio::time::{sleep, timeout};
 
-use super::Yarn;
 use crate::console;
 use crate::rest::{Content, RestClient};
 
-/// How often the JobManager is asked at the least while the ResourceManager is silent.
+/// How often the JobManager is asked at the least while the manager is silent.
 const DOUBT_INTERVAL: Duration = Duration::from_secs(2);
 /// How long the JobManager may take for an answer that only shows that it lives.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(20);
@@ -37,21 +35,22 @@ pub(crate) struct Attachment {
     pub(crate) holds_lease: bool,
 }
 
-/// Waits until YARN says that an application is over.
+/// Waits until the manager says that a cluster is over.
 ///
 /// # Errors
 /// What became of it is unknown.
 pub(crate) async fn until_over(
-    yarn: &mut Yarn,
+    deployer: &mut dyn ClusterDeployer,
     client: &RestClient,
-    id: ApplicationId,
+    id: &ClusterId,
     attachment: Attachment,
-) -> Result<ApplicationReportProto> {
-    let vigil = RefCell::new(Vigil::new(id, yarn.client.silence_max(), Instant::now()));
+) -> Result<ClusterEnd> {
+    let (words, silence_max) = (deployer.words(), deployer.silence_max());
+    let vigil = RefCell::new(Vigil::new(id.clone(), words, silence_max, Instant::now()));
     let looks = async {
         loop {
-            let heard = yarn.client.report(id).await;
-            let step = vigil.borrow_mut().on_yarn(Instant::now(), heard);
+            let heard = deployer.report(id).await;
+            let step = vigil.borrow_mut().on_manager(Instant::now(), heard);
             if let Some(end) = carried_out(step) {
                 return end;
             }
@@ -98,14 +97,14 @@ async fn pause(vigil: &RefCell<Vigil>, interval: Duration) {
     }
 }
 
-fn carried_out(step: Step) -> Option<Result<ApplicationReportProto>> {
+fn carried_out(step: Step) -> Option<Result<ClusterEnd>> {
     match step {
         Step::Stay => None,
         Step::Say(text) => {
             console::warn(format_args!("{text}"));
             None
         }
-        Step::Leave(end) => Some(end.map(|report| *report)),
+        Step::Leave(end) => Some(end.map(|end| *end)),
     }
 }
 
@@ -114,18 +113,19 @@ enum Step {
     Stay,
     /// Stay, and say this.
     Say(String),
-    /// The application is over, or is lost sight of.
-    Leave(Result<Box<ApplicationReportProto>>),
+    /// The cluster is over, or is lost sight of.
+    Leave(Result<Box<ClusterEnd>>),
 }
 
 /// See the module; pure, given the time.
 #[derive(Debug)]
 struct Vigil {
-    id: ApplicationId,
+    id: ClusterId,
+    words: ManagerWords,
     silence_max: Duration,
     /// When one of the two answered last.
     answered: Instant,
-    /// What is wrong with YARN's answers.
+    /// What is wrong with the manager's answers.
     trouble: Option<Trouble>,
     /// Whether the JobManager answered the last time.
     cluster_answers: bool,
@@ -138,29 +138,25 @@ enum Trouble {
 }
 
 impl Vigil {
-    fn new(id: ApplicationId, silence_max: Duration, now: Instant) -> Self {
-        Self { id, silence_max, answered: now, trouble: None, cluster_answers: true }
+    fn new(id: ClusterId, words: ManagerWords, silence_max: Duration, now: Instant) -> Self {
+        Self { id, words, silence_max, answered: now, trouble: None, cluster_answers: true }
     }
 
     fn is_in_doubt(&self) -> bool {
         self.trouble.is_some()
     }
 
-    /// What YARN says about the application.
-    fn on_yarn(
-        &mut self,
-        now: Instant,
-        heard: Result<ApplicationReportProto, ClientError>,
-    ) -> Step {
-        let id = self.id;
+    /// What the manager says about the cluster.
+    fn on_manager(&mut self, now: Instant, heard: Result<ClusterReport, DeployError>) -> Step {
+        let (id, ManagerWords { manager, status_command, .. }) = (&self.id, self.words);
         let error = match heard {
             Ok(report) => {
                 self.answered = now;
-                return match self.trouble.take() {
+                return match (self.trouble.take(), report) {
                     // If it is over, the next look finds that.
-                    Some(_) => Step::Say(format!("the ResourceManager answers again about {id}")),
-                    None if deployer::is_over(&report) => Step::Leave(Ok(Box::new(report))),
-                    None => Step::Stay,
+                    (Some(_), _) => Step::Say(format!("{manager} answers again about {id}")),
+                    (None, ClusterReport::Over(end)) => Step::Leave(Ok(Box::new(end))),
+                    (None, ClusterReport::Alive) => Step::Stay,
                 };
             }
             Err(error) => error,
@@ -171,9 +167,8 @@ impl Vigil {
         }
         if now.duration_since(self.answered) > self.silence_max {
             return Step::Leave(Err(anyhow!(
-                "what became of {id} is unknown: for {:?} neither its JobManager nor the \
-                 ResourceManager has answered ({error}); `yarn application -status {id}` tells \
-                 when the ResourceManager is back",
+                "what became of {id} is unknown: for {:?} neither its JobManager nor {manager} has \
+                 answered ({error}); `{status_command} {id}` tells when {manager} is back",
                 self.silence_max
             )));
         }
@@ -182,8 +177,8 @@ impl Vigil {
         }
         Step::Say(match trouble {
             Trouble::Silent => format!(
-                "the ResourceManager does not answer ({error}); {id} may go on without it, and \
-                 this command stays"
+                "{manager} does not answer ({error}); {id} may go on without it, and this command \
+                 stays"
             ),
             Trouble::Unknown => format!("{error}; this command stays while its JobManager answers"),
         })
@@ -198,11 +193,11 @@ impl Vigil {
                 Step::Stay
             }
             Err(error) if self.trouble == Some(Trouble::Unknown) => Step::Leave(Err(anyhow!(
-                "the ResourceManager does not know {} any more, and its JobManager does not \
-                 answer: {error:#}",
+                "{} does not know {} any more, and its JobManager does not answer: {error:#}",
+                self.words.manager,
                 self.id
             ))),
-            // YARN's next word decides.
+            // The manager's next word decides.
             Err(_) => Step::Stay,
         }
     }
@@ -210,29 +205,34 @@ impl Vigil {
 
 #[cfg(test)]
 mod tests {
-    use millstream_rm_yarn::proto::yarn::YarnApplicationStateProto;
-
     use super::*;
 
     const MAX: Duration = Duration::from_secs(900);
+    const WORDS: ManagerWords = ManagerWords {
+        system: "YARN",
+        manager: "the ResourceManager",
+        cluster: "application",
+        status_command: "yarn application -status",
+        kill_command: "yarn application -kill",
+    };
 
-    fn id() -> ApplicationId {
-        "application_1_0001".parse().unwrap()
+    type Heard = Result<ClusterReport, DeployError>;
+
+    fn id() -> ClusterId {
+        ClusterId::new("application_1_0001")
     }
 
-    fn report(state: YarnApplicationStateProto) -> Result<ApplicationReportProto, ClientError> {
-        Ok(ApplicationReportProto {
-            yarn_application_state: Some(state.into()),
-            ..ApplicationReportProto::default()
-        })
+    fn running() -> Heard {
+        Ok(ClusterReport::Alive)
     }
 
-    fn running() -> Result<ApplicationReportProto, ClientError> {
-        report(YarnApplicationStateProto::Running)
+    fn ended() -> Heard {
+        let (state, said, why) = ("FINISHED".to_owned(), String::new(), String::new());
+        Ok(ClusterReport::Over(ClusterEnd { succeeded: true, state, said, why }))
     }
 
-    fn silence() -> Result<ApplicationReportProto, ClientError> {
-        Err(ClientError::Incomplete("getApplicationReport"))
+    fn silence() -> Heard {
+        Err(DeployError::Unheard("no answer".into()))
     }
 
     fn gone() -> Result<()> {
@@ -241,7 +241,7 @@ mod tests {
 
     fn vigil() -> (Vigil, impl Fn(u64) -> Instant) {
         let start = Instant::now();
-        (Vigil::new(id(), MAX, start), move |seconds| start + Duration::from_secs(seconds))
+        (Vigil::new(id(), WORDS, MAX, start), move |seconds| start + Duration::from_secs(seconds))
     }
 
     fn said(step: Step) -> String {
@@ -260,49 +260,51 @@ mod tests {
     }
 
     #[test]
-    fn a_silent_resource_manager_is_mentioned_once_and_ends_nothing() {
+    fn a_silent_manager_is_mentioned_once_and_ends_nothing() {
         let (mut vigil, at) = vigil();
-        assert_eq!(said(vigil.on_yarn(at(0), running())), "");
-        let warning = said(vigil.on_yarn(at(21), silence()));
+        assert_eq!(said(vigil.on_manager(at(0), running())), "");
+        let warning = said(vigil.on_manager(at(21), silence()));
         assert!(warning.starts_with("the ResourceManager does not answer"), "{warning}");
         // The JobManager answers for hours.
         for minute in 1..600 {
             assert_eq!(said(vigil.on_cluster(at(minute * 60), Ok(()))), "");
-            assert_eq!(said(vigil.on_yarn(at(minute * 60 + 1), silence())), "");
+            assert_eq!(said(vigil.on_manager(at(minute * 60 + 1), silence())), "");
         }
-        let back = said(vigil.on_yarn(at(36_060), running()));
+        let back = said(vigil.on_manager(at(36_060), running()));
         assert!(back.contains("answers again"), "{back}");
-        assert!(!said(vigil.on_yarn(at(36_100), silence())).is_empty(), "a second outage is news");
-        let finished = || report(YarnApplicationStateProto::Finished);
-        let back = said(vigil.on_yarn(at(36_200), finished()));
+        assert!(
+            !said(vigil.on_manager(at(36_100), silence())).is_empty(),
+            "a second outage is news"
+        );
+        let back = said(vigil.on_manager(at(36_200), ended()));
         assert!(back.contains("answers again"), "said of the end of an outage too: {back}");
-        let over = vigil.on_yarn(at(36_201), finished());
+        let over = vigil.on_manager(at(36_201), ended());
         assert!(matches!(over, Step::Leave(Ok(_))), "{over:?}");
     }
 
     #[test]
-    fn a_job_manager_that_is_gone_waits_for_yarns_word() {
+    fn a_job_manager_that_is_gone_waits_for_the_managers_word() {
         let (mut vigil, at) = vigil();
         assert_eq!(said(vigil.on_cluster(at(10), gone())), "");
-        assert_eq!(said(vigil.on_yarn(at(5_000), running())), "");
+        assert_eq!(said(vigil.on_manager(at(5_000), running())), "");
         // It has ended while the ResourceManager was away, and is still to tell it.
-        assert_ne!(said(vigil.on_yarn(at(5_010), silence())), "");
+        assert_ne!(said(vigil.on_manager(at(5_010), silence())), "");
         assert_eq!(said(vigil.on_cluster(at(5_020), gone())), "");
-        assert_eq!(said(vigil.on_yarn(at(5_000 + 899), silence())), "");
-        let unknown = left(vigil.on_yarn(at(5_000 + 901), silence()));
+        assert_eq!(said(vigil.on_manager(at(5_000 + 899), silence())), "");
+        let unknown = left(vigil.on_manager(at(5_000 + 901), silence()));
         assert!(unknown.contains("what became of application_1_0001 is unknown"), "{unknown}");
     }
 
     #[test]
-    fn an_application_that_yarn_has_forgotten_lives_while_its_job_manager_answers() {
-        let forgotten = || Err(ClientError::Unknown(id()));
+    fn a_cluster_that_the_manager_has_forgotten_lives_while_its_job_manager_answers() {
+        let forgotten = || Err(DeployError::Unknown("it does not know it".into()));
         let (mut vigil, at) = vigil();
-        let warning = said(vigil.on_yarn(at(1), forgotten()));
+        let warning = said(vigil.on_manager(at(1), forgotten()));
         assert!(warning.contains("stays while its JobManager answers"), "{warning}");
-        assert_eq!(said(vigil.on_yarn(at(2), forgotten())), "");
+        assert_eq!(said(vigil.on_manager(at(2), forgotten())), "");
         let end = left(vigil.on_cluster(at(3), gone()));
         assert!(end.contains("does not know application_1_0001 any more"), "{end}");
-        let end = left(vigil.on_yarn(at(4), forgotten()));
+        let end = left(vigil.on_manager(at(4), forgotten()));
         assert!(end.contains("its JobManager does not answer either"), "{end}");
     }
 }
