@@ -11,7 +11,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use anyhow::{Context as _, Result, anyhow};
 use bytes::Bytes;
 use hyper::{Method, StatusCode};
-use millstream_config::options;
+use millstream_config::{Configuration, options};
 use millstream_launcher::{Program, ProgramEvent};
 use millstream_protocol::host::{Failure, JobResult, Role, Submitted, answer};
 use millstream_protocol::job::JobGraph;
@@ -42,6 +42,13 @@ const END_PATIENCE: Duration = Duration::from_secs(5);
 /// How long an interrupted command waits for the end of what it cancels.
 const CANCEL_PATIENCE: Duration = Duration::from_secs(60);
 
+/// Whether the configuration says not to wait. Flink's default of this option is for clusters; its
+/// command line waits unless told not to.
+fn sets_detached(configuration: &Configuration) -> Result<bool> {
+    let is_set = configuration.text(options::EXECUTION_ATTACHED.key()).is_some();
+    Ok(is_set && !configuration.get(&options::EXECUTION_ATTACHED)?)
+}
+
 /// Runs a program's jobs.
 pub(crate) fn run(arguments: &RunArguments) -> Result<ExitCode> {
     let (configuration, properties) = target::configuration(&arguments.cluster)?;
@@ -53,10 +60,7 @@ pub(crate) fn run(arguments: &RunArguments) -> Result<ExitCode> {
     if !matches!(target, Target::PerJob(_)) {
         settings::hint_at_options_of_clusters(&arguments.cluster.properties);
     }
-    // Flink's default of this option is for clusters; its command line waits unless told not to.
-    let set_detached = configuration.text(options::EXECUTION_ATTACHED.key()).is_some()
-        && !configuration.get(&options::EXECUTION_ATTACHED)?;
-    let detached = arguments.detached || set_detached;
+    let detached = arguments.detached || sets_detached(&configuration)?;
     let cancels_on_exit = arguments.shutdown_on_attached_exit
         || configuration.get(&options::EXECUTION_SHUTDOWN_ON_ATTACHED_EXIT)?;
     let heartbeat = ClientHeartbeat::of(&configuration)?;

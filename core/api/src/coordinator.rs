@@ -159,7 +159,7 @@ where
     }
 }
 
-/// How many results of its writers a sink may have to publish at its end.
+/// The most results of its writers that a sink has to publish at its end.
 const COMMITTABLES_MAX: usize = 1_000_000;
 
 /// Collects what the writers of one sink say.

@@ -26,9 +26,9 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use schedule::{Schedule, failure, mix};
 
-/// How many seeds of a kind gate each run of the tests.
+/// The number of seeds of a kind that gate each run of the tests.
 const SEEDS: u64 = 10_000;
-/// How many seeds of the day are tried beside them.
+/// The number of seeds of the day that are tried beside them.
 const SEEDS_OF_THE_DAY: u64 = 1_000;
 
 /// Declares the kinds of stages or bodies, with a test for each.
@@ -122,7 +122,7 @@ fn explore(case: &Case) {
     }
 }
 
-/// How many bits of a record are its number.
+/// The number of bits of a record that are its number.
 const NUMBER_BITS: u32 = 20;
 
 /// The record of this number: noise, a key and the number, below 2^39.

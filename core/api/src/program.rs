@@ -134,8 +134,8 @@ impl Program {
         &self.graph
     }
 
-    /// What is allowed and probably not meant, a sentence each: streams that nothing reads, event
-    /// times that are lost.
+    /// Things that are allowed and probably not meant, a sentence each: streams that nothing reads,
+    /// event times that are lost.
     pub(crate) fn warnings(&self, job: &JobGraph) -> Vec<String> {
         let read: HashSet<(NodeId, &OutputName)> =
             self.graph.edges.iter().map(|edge| (edge.source, &edge.output)).collect();

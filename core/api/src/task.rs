@@ -28,7 +28,7 @@ impl Counter {
     }
 }
 
-/// How many messages of its coordinator a task may leave unread.
+/// The most messages of its coordinator that a task leaves unread.
 const EVENTS_UNREAD_MAX: usize = 1024;
 
 /// Messages of a coordinator to one operator's subtask, already encoded. A coordinator answers what

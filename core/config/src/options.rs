@@ -282,12 +282,12 @@ options! {
     COORDINATOR_MEMORY: ByteSize = "millstream.coordinator.memory", default "256 mb", not 0;
     /// How long a task may take to obey a cancellation before its task host is killed.
     TASK_CANCEL_TIMEOUT: Duration = "millstream.task.cancel-timeout", default "2 s";
-    /// How long the sinks of a job may take to publish their results before the job fails; longer
-    /// than a storage may be away. A job can set it for itself.
+    /// The longest time that the sinks of a job may take to publish their results before the job
+    /// fails; longer than a storage may be away. A job can set it for itself.
     SINK_COMMIT_TIMEOUT: Duration = "millstream.sink.commit-timeout", default "20 min", not 0;
-    /// How many bytes the writers of a job may name their results in (the names of the files to
-    /// publish); the coordinator host keeps them until the job has finished. A job can set it for
-    /// itself.
+    /// The most bytes in which the writers of a job may name their results (the names of the files
+    /// to publish); the coordinator host keeps them until the job has finished. A job can set it
+    /// for itself.
     SINK_COMMITTABLES_MAX: ByteSize = "millstream.sink.committables-max", default "64 mb", not 0;
     /// The memory of a worker beside its task hosts.
     TASKMANAGER_MEMORY_OVERHEAD: ByteSize =

@@ -248,7 +248,7 @@ impl<T> ExactSizeIterator for Records<T> {}
 mod tests {
     use super::*;
 
-    /// What a batch holds, after a check that it has as many times as records.
+    /// The content of a batch, after a check that it has as many times as records.
     fn parts<T: Clone>(batch: &Batch<T>) -> (Vec<T>, Option<Vec<i64>>) {
         let (records, times) = batch.clone().into_parts();
         assert!(times.as_ref().is_none_or(|times| times.len() == records.len()));

@@ -15,9 +15,9 @@ use tokio::sync::Notify;
 
 use crate::lock;
 
-/// How many messages a JobMaster may leave unread per worker, beside those in its mailbox.
+/// The most messages that a JobMaster leaves unread per worker, beside those in its mailbox.
 const UNREAD_MAX: usize = 4096;
-/// How many bytes they may have together. One that is longer waits alone.
+/// The most bytes that they have together. One that is longer waits alone.
 const UNREAD_BYTES_MAX: usize = 64 << 20;
 
 /// There was no room for a host's message: the host is to be stopped.

@@ -25,13 +25,13 @@ use crate::remote::{FileAnswer, RemoteTaskManager, WorkerLink};
 pub struct ClusterServerConfig {
     /// The leader that this process is.
     pub epoch: LeaderEpoch,
-    /// How often each side shows that it lives (`heartbeat.interval`).
+    /// The time between two signs of life of a side (`heartbeat.interval`).
     pub heartbeat_interval: Duration,
     /// After how much silence the other side is lost (`heartbeat.timeout`).
     pub heartbeat_timeout: Duration,
-    /// How long a new connection may take to show what it is, and a new stream to register.
+    /// The longest time until a new connection shows what it is, and a new stream registers.
     pub registration_deadline: Duration,
-    /// How many connections there may be.
+    /// The most connections at a time.
     pub connections_max: usize,
 }
 
@@ -49,7 +49,7 @@ impl ClusterServerConfig {
     }
 }
 
-/// What was counted at the port.
+/// The counters of the port.
 #[derive(Debug, Default)]
 pub struct RpcStatistics {
     /// Messages and calls of another epoch, refused.

@@ -18,14 +18,14 @@ use millstream_types::{JobId, OperatorId};
 use crate::failure::{self, guard};
 use crate::link::{Outbox, ToControl};
 
-/// How many messages of its tasks a coordinator may leave unread. Each subtask has one at a time.
+/// The most messages of its tasks that a coordinator leaves unread. Each subtask has one at a time.
 const UNREAD_MAX: usize = 16_384;
 
-/// How long the end of the host waits for coordinators that are at work; after that they end with
-/// the process.
+/// The longest time that the end of the host waits for coordinators that are at work; after that
+/// they end with the process.
 const END_PATIENCE: Duration = Duration::from_millis(200);
 
-/// What a coordinator's thread is told.
+/// The messages to a coordinator's thread.
 enum Request {
     /// A subtask said something.
     Event(OperatorEvent),
@@ -42,7 +42,7 @@ enum Settle {
 /// One commit or abort, as long as committers are at it: the last of them answers for all.
 struct Settling {
     outbox: Outbox,
-    /// How many have not settled yet, and the first failure.
+    /// The number that have not settled yet, and the first failure.
     state: Mutex<(usize, Option<Failure>)>,
 }
 
@@ -60,7 +60,7 @@ impl Settling {
     }
 }
 
-/// How the control thread reaches a coordinator.
+/// The control thread's way to a coordinator.
 struct Handle {
     name: String,
     /// Whether it publishes or discards results.

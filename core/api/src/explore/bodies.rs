@@ -28,7 +28,7 @@ use crate::source::{NoEnumerator, Polled, ReaderContext, Source, SourceReader};
 use crate::task::{EventMailbox, EventSender, InputContext, OperatorContext, Step, TaskBody, turn};
 use crate::{Result, ensure};
 
-/// What there is to explore of a kind of body.
+/// The cases to explore of a kind of body.
 pub(super) fn cases(kind: BodyKind) -> Vec<Case> {
     match kind {
         BodyKind::OneInput => vec![one_input("one input", |body| body)],
@@ -42,7 +42,7 @@ pub(super) fn cases(kind: BodyKind) -> Vec<Case> {
 /// The bits of a record's number that are the channel's number.
 const CHANNEL_SHIFT: u32 = 18;
 
-/// How far the results of explored operators are shifted; what goes aside is not.
+/// The shift of the results of explored operators; records that go aside have none.
 const RESULT_SHIFT: u32 = 12;
 
 fn channel_of(output: usize, item: Item) -> usize {
@@ -112,7 +112,7 @@ struct Inputs {
     exchange: Exchange,
     channels: Vec<ChannelWriter<u64>>,
     oracles: Vec<Box<dyn Oracle>>,
-    /// What each output must see of each channel.
+    /// The items that each output must see of each channel.
     expected: Vec<Vec<Vec<Item>>>,
     next: Vec<u64>,
 }
@@ -266,7 +266,7 @@ fn ended(slot: &Slot) -> Result<(), String> {
     Ok(())
 }
 
-/// What a body has beside inputs and outputs.
+/// The surroundings of a body beside inputs and outputs.
 struct Parts {
     to_coordinator: EventSender,
     from_coordinator: Arc<EventMailbox>,
@@ -409,7 +409,7 @@ fn two_keyed_inputs() -> Case {
     })
 }
 
-/// What a scripted reader does, poll by poll.
+/// The script of a reader, poll by poll.
 #[derive(Debug, Default)]
 struct Script {
     seed: u64,

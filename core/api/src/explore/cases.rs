@@ -1,4 +1,4 @@
-//! What there is to explore of each kind of stage, and what it must make of its records.
+//! The cases to explore of each kind of stage, and the results that its records must have.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
@@ -25,7 +25,7 @@ use crate::stream::Stream;
 use crate::task::{EventSender, OperatorContext, TaskContext};
 use crate::{Environment, Execution, Executor, Result};
 
-/// What there is to explore of a kind of stage.
+/// The cases to explore of a kind of stage.
 pub(super) fn cases(kind: Kind) -> Vec<Case> {
     match kind {
         Kind::Discard => vec![Case::new("discard", |schedule| {
@@ -362,7 +362,7 @@ impl KeyedProcess<u64, u64> for Counts {
     }
 }
 
-/// What [`Counts`] must do, with `refuses` under a policy that keeps bad records.
+/// The oracle of [`Counts`], with `refuses` under a policy that keeps bad records.
 fn counted() -> Box<dyn Oracle> {
     let mut counts = BTreeMap::<u64, u64>::new();
     without_bad(true, move |record, outputs| {

@@ -10,7 +10,7 @@ use super::Kind;
 use crate::Result;
 use crate::stage::Stage;
 
-/// What an output sees.
+/// An item that an output sees.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Item {
     Record(u64),
@@ -36,12 +36,12 @@ pub(super) const END: Item = Item::Event(3, 0);
 #[derive(Debug, Default)]
 pub(super) struct Output {
     pub(super) seen: Vec<Item>,
-    /// How many of them were compared.
+    /// The number of them that were compared.
     pub(super) compared: usize,
     /// Records between two events come in any order.
     pub(super) sorts_runs: bool,
     stalls: VecDeque<u8>,
-    /// How many resumes find it full.
+    /// The number of resumes that find it full.
     full_for: u8,
     /// It holds what a timeout sends on.
     holds: bool,
@@ -96,7 +96,7 @@ impl Shared {
     }
 }
 
-/// How long a probe holds what it was given, at most.
+/// The longest time that a probe holds its records.
 const HOLDS: Duration = Duration::from_millis(5);
 
 /// The stage of an explored output.

@@ -51,7 +51,7 @@ pub(super) enum Act {
 /// All that happens, in order; the end of input follows.
 #[derive(Clone, PartialEq, Eq)]
 pub(super) struct Schedule {
-    /// What the contents of records and the variant of the stage are drawn from.
+    /// The seed of the contents of records and of the variant of the stage.
     pub(super) seed: u64,
     pub(super) acts: Vec<Act>,
     /// For each output: how often it is still full after each call that may fill it, by turns.
@@ -144,7 +144,7 @@ impl Schedule {
     }
 }
 
-/// How `run` fails with a schedule; a panic is a failure too.
+/// The failure of `run` with a schedule, if it fails; a panic is a failure too.
 pub(super) fn failure(
     run: &dyn Fn(&Schedule) -> Result<(), String>,
     schedule: &Schedule,

@@ -9,7 +9,7 @@ use super::schedule::{Act, OUTPUTS_MAX, Schedule};
 use super::{Kind, record};
 use crate::stage::Stage;
 
-/// What a stage must make of its input, computed without the engine.
+/// The results that a stage must make of its input, computed without the engine.
 pub(super) trait Oracle {
     fn record(&mut self, record: u64, outputs: &mut [Vec<Item>]);
 
@@ -129,7 +129,7 @@ struct Run<'a> {
 const RESUMES_MAX: usize = 10_000;
 
 impl Run<'_> {
-    /// What the stage answered: then the outputs become ready bit by bit until it is, too.
+    /// The stage's answer: then the outputs become ready bit by bit until it is, too.
     fn settle(&mut self, flow: crate::Result<Flow>) -> Result<(), String> {
         let mut flow = flow.map_err(|error| format!("{error:#}"))?;
         for _ in 0..RESUMES_MAX {

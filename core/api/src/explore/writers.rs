@@ -61,7 +61,7 @@ struct Consumer {
     compared: usize,
 }
 
-/// What is special about a run; drawn from its seed.
+/// The setting of a run; drawn from its seed.
 struct Setting {
     lanes: u32,
     credits: u32,

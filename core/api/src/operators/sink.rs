@@ -12,7 +12,7 @@ use crate::sink::SinkWriter;
 use crate::stage::Stage;
 use crate::task::EventSender;
 
-/// How many bytes a writer may name its results in: they travel in one message.
+/// The most bytes in which a writer names its results: they travel in one message.
 const COMMITTABLES_BYTES_MAX: usize = 48 << 20;
 
 fn too_long(bytes: usize) -> crate::Error {

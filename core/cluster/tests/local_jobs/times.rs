@@ -109,7 +109,7 @@ impl<T: Data> SinkWriter<T> for Times<T> {
     }
 }
 
-/// How records get from operator to operator.
+/// The way of records from operator to operator.
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Way {
     Chained,
@@ -154,7 +154,7 @@ fn run_on_way(way: Way, mode: RuntimeMode, build: impl FnOnce(&mut Environment))
     env.execute("times").map(drop)
 }
 
-/// What the operators make of numbers with times, in each way.
+/// The results of operators on numbers with times, in each way.
 fn check<T, I>(build: impl Fn(Stream<u64>) -> Stream<T>, expected: impl Fn(u64) -> I)
 where
     T: Data + Clone + Ord + std::fmt::Debug,
@@ -415,7 +415,7 @@ impl KeyedCoProcess<u64, u64, u64> for Both {
     }
 }
 
-/// What a source says of event times, and how its reader contradicts it.
+/// A source's word about event times, and its reader's contradiction.
 #[derive(Clone, Copy)]
 enum Contradiction {
     NoTimes,
