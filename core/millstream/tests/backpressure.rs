@@ -41,7 +41,10 @@ fn run(port: u16) {
     env.set_buffer_timeout(Some(BUFFER_TIMEOUT));
     env.source("lines", SocketSource::lines("127.0.0.1", port))
         .rebalance()
-        .map(|line| Ok(take(line)))
+        .map(|line| {
+            take(line);
+            Ok(())
+        })
         .slot_sharing_group("slow")
         .sink("nowhere", DiscardSink::new());
     env.execute("stall").unwrap();

@@ -144,7 +144,7 @@ mod tests {
     #[derive(Debug)]
     struct Slow {
         allowed: Semaphore,
-        events: mpsc::UnboundedSender<JobMasterEvent>,
+        events: mpsc::Sender<JobMasterEvent>,
     }
 
     impl JobMasterGateway for Slow {
@@ -155,7 +155,7 @@ mod tests {
         fn post(&self, event: JobMasterEvent) -> BoxFuture<'_, Result<(), Stopped>> {
             Box::pin(async move {
                 self.allowed.acquire().await.map_err(|_| Stopped)?.forget();
-                self.events.send(event).map_err(|_| Stopped)
+                self.events.send(event).await.map_err(|_| Stopped)
             })
         }
 
@@ -164,8 +164,8 @@ mod tests {
         }
     }
 
-    fn slow() -> (Arc<Slow>, Courier, mpsc::UnboundedReceiver<JobMasterEvent>) {
-        let (events, received) = mpsc::unbounded_channel();
+    fn slow() -> (Arc<Slow>, Courier, mpsc::Receiver<JobMasterEvent>) {
+        let (events, received) = mpsc::channel(100_000);
         let slow = Arc::new(Slow { allowed: Semaphore::new(0), events });
         (Arc::clone(&slow), Courier::start(slow), received)
     }
@@ -180,7 +180,7 @@ mod tests {
         HostExit { host, cause, stderr_tail: String::new() }
     }
 
-    async fn next_exit(events: &mut mpsc::UnboundedReceiver<JobMasterEvent>) -> HostExit {
+    async fn next_exit(events: &mut mpsc::Receiver<JobMasterEvent>) -> HostExit {
         loop {
             match events.recv().await.unwrap() {
                 JobMasterEvent::HostExited(exit) => return exit,

@@ -17,7 +17,7 @@ impl Ledger {
 
     /// Every third number is forgotten in one state, so that keys have one, both or none.
     fn note(&self, n: u64, ctx: &mut Context<'_, u64>) -> Result<()> {
-        if n % 3 == 0 {
+        if n.is_multiple_of(3) {
             return Ok(self.last.clear(ctx)?);
         }
         self.last.set(ctx, n)?;
