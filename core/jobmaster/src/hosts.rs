@@ -7,8 +7,8 @@
 //!
 //! # Restart policy
 //! A task host is not replaced within an attempt: its region begins the next attempt with hosts of
-//! its own. The coordinator host is replaced once, because what was not published must be
-//! discarded.
+//! its own. The coordinator host is replaced once, because a host must discard the unpublished
+//! results.
 
 #[cfg(test)]
 mod random_tests;

@@ -39,7 +39,7 @@ pub enum TimerKind {
     Cancel,
     /// The coordinator host did not publish the results.
     Commit,
-    /// The coordinator host did not discard what was not published.
+    /// The coordinator host did not discard the unpublished results.
     Abort,
     /// It is time to restart.
     Restart,

@@ -118,7 +118,7 @@ pub struct Running {
     pub port: u16,
     /// Its web page, as people reach it.
     pub web_page: String,
-    /// The credentials of its owner's client; none if the cluster asks nobody who they are.
+    /// The credentials of its owner's client; none if the cluster does not authenticate clients.
     pub credentials: Option<Credentials>,
 }
 

@@ -11,7 +11,7 @@
 //! - a write of a lower epoch than any before changes nothing and is [`StoreError::Fenced`],
 //!   whatever entry it is for; reads carry no epoch;
 //! - a write with [`StoreError::Unknown`] may or may not have happened: read before acting on it;
-//! - removing what is not there does nothing.
+//! - removing an entry that is absent does nothing.
 
 use std::collections::BTreeMap;
 use std::error::Error;

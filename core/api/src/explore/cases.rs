@@ -16,6 +16,7 @@ use super::{Case, Kind, key, roll, writers};
 use crate::operators::OnError;
 use crate::operators::collector::Collector;
 use crate::operators::keyed::{Context, KeyedProcess};
+use crate::operators::process::Process;
 use crate::program::{Built, Program};
 use crate::side::{OutputTag, SideBuffer};
 use crate::sink::{CommitterInfo, NoCommitter, Sink, SinkWriter, WriterInfo};
@@ -380,7 +381,59 @@ fn counted() -> Box<dyn Oracle> {
 fn processes() -> Vec<Case> {
     let keyed = numbers().on_error(bad()).key_by(|r| key(*r));
     let counts = keyed.process("counts", |states| Ok(Counts(states.value("count")?)));
-    vec![operator("process", Kind::Process, false, &counts, same, counted)]
+    let plain = numbers().on_error(bad()).process(|_| Ok(Aside));
+    // Each record is the one of its key, so that more than a batch of keys is finished.
+    let last = numbers().key_by(|r| *r).process("last", |states| Ok(Last(states.value("last")?)));
+    let kind = Kind::Process;
+    vec![
+        operator("process", kind, false, &counts, same, counted),
+        operator("process without a key", kind, false, &plain, same, || {
+            without_bad(true, |r, outputs| {
+                outputs[0].extend(results(r).map(Item::Record));
+                outputs[1].push(Item::Record(r));
+            })
+        }),
+        unordered("process that finishes its keys", kind, &last, || Box::new(AtTheEnd::default())),
+    ]
+}
+
+/// Emits some results for each record, and the record aside.
+struct Aside;
+
+impl Process<u64> for Aside {
+    type Out = u64;
+
+    fn process(&mut self, record: u64, out: &mut Collector<'_, u64>) -> Result<()> {
+        results(record).for_each(|result| out.emit(result));
+        out.emit_to(&SIDE, record)?;
+        // Everything above is taken back.
+        refuse_bad(record).map(|_| ())
+    }
+}
+
+/// Emits the last record of each key when the input has ended.
+struct Last(ValueState<u64>);
+
+impl KeyedProcess<u64, u64> for Last {
+    type Out = u64;
+
+    fn process(
+        &mut self,
+        record: u64,
+        ctx: &mut Context<'_, u64>,
+        _: &mut Collector<'_, u64>,
+    ) -> Result<()> {
+        Ok(self.0.set(ctx, record)?)
+    }
+
+    fn finish_key(
+        &mut self,
+        ctx: &mut Context<'_, u64>,
+        out: &mut Collector<'_, u64>,
+    ) -> Result<()> {
+        out.emit(self.0.get(ctx)?.copied().unwrap_or_default());
+        Ok(())
+    }
 }
 
 fn rows() -> Case {

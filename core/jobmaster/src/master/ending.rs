@@ -109,7 +109,7 @@ impl JobMaster {
         self.tell_region(region::Event::Cancel);
     }
 
-    /// No task runs any more: what was not published is discarded.
+    /// No task runs any more: unpublished results are discarded.
     pub(super) fn abort(&mut self) {
         if let Phase::Cancelling { then } = self.phase {
             self.enter(Phase::Aborting { then });

@@ -218,7 +218,7 @@ impl World {
         }
     }
 
-    /// Cancels what has not finished and brings it to its end.
+    /// Cancels the unfinished tasks and brings them to their end.
     fn stop(&mut self) {
         self.asked = Asked::Cancel;
         self.event(Event::Cancel);
