@@ -224,7 +224,7 @@ fn what_the_system_refuses_names_the_file() {
     let blocked = directory.path().join("blocked");
     fs::write(&blocked, "a file").unwrap();
     let sink = FileSink::lines(&blocked);
-    let error = committer(&sink, 0).open().unwrap_err().to_string();
+    let error = format!("{:#}", committer(&sink, 0).open().unwrap_err());
     assert!(error.contains("blocked"), "{error}");
 
     let sink = FileSink::lines(directory.path());
@@ -232,11 +232,11 @@ fn what_the_system_refuses_names_the_file() {
     let mut full = writer(&sink, 0, 0);
     full.write_to_full_disk();
     full.write(Batch::of(vec!["x".to_owned()])).unwrap();
-    let error = SinkWriter::<String>::finish(&mut full).unwrap_err().to_string();
+    let error = format!("{:#}", SinkWriter::<String>::finish(&mut full).unwrap_err());
     assert_eq!(
         error,
-        "no room to write to /dev/full: No space left on device (os error 28); free space or have \
-         the quota raised"
+        "the output cannot be written: no room to write to /dev/full: No space left on device \
+         (os error 28); free space or have the quota raised"
     );
 }
 

@@ -176,8 +176,8 @@ async fn every_route_below_subtasks_is_its_own() {
     let own =
         world.get(&format!("{at}/1/metrics?get=numFilesSkipped,numRecordsDropped,seen")).await;
     let expected = [
-        json!({ "id": "numRecordsDropped", "value": "3" }),
         json!({ "id": "numFilesSkipped", "value": "2" }),
+        json!({ "id": "numRecordsDropped", "value": "3" }),
     ];
     assert_eq!(own.json().as_array().unwrap()[..], expected, "only users' counters are user.…");
     // A parameter that comes twice is a list, as in Flink.

@@ -10,7 +10,7 @@ impl KeyedProcess<u64, u64> for Pass {
     fn process(
         &mut self,
         number: u64,
-        ctx: &mut Context<'_, u64>,
+        _: &mut Context<'_, u64>,
         out: &mut Collector<'_, u64>,
     ) -> Result<()> {
         out.emit(number);
