@@ -70,7 +70,7 @@ pub struct CommitterInfo {
 ///     type Committable = u64;
 ///
 ///     fn write(&mut self, batch: Batch<u64>) -> Result<()> {
-///         self.sum += batch.records.iter().sum::<u64>();
+///         self.sum += batch.records().iter().sum::<u64>();
 ///         Ok(())
 ///     }
 ///
@@ -236,7 +236,7 @@ pub trait Committer: Send {
 ///     type Committable = ();
 ///
 ///     fn write(&mut self, batch: Batch<u64>) -> Result<()> {
-///         Ok(batch.records.into_iter().try_for_each(|record| self.0.send(record))?)
+///         Ok(batch.into_records().into_iter().try_for_each(|record| self.0.send(record))?)
 ///     }
 ///
 ///     fn finish(&mut self) -> Result<Vec<()>> {

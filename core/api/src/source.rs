@@ -145,7 +145,7 @@ pub trait Source: Send + Sync + 'static {
     /// watermarks.
     ///
     /// ```
-    /// # use millstream::{connectors::*, testing, Boundedness, Context, KeyedProcess, Result};
+    /// # use millstream::{prelude::*, testing, Boundedness};
     /// /// Three measurements, one a second.
     /// struct Measurements;
     ///

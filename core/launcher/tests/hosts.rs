@@ -48,7 +48,7 @@ async fn bad_starts_have_their_cause() {
     check("silent", CauseKind::Start, "did not say hello within 1s and was killed").await;
     check("old", CauseKind::Mismatch, "speaks version 2.0 of the host protocol (millstream 9.9)")
         .await;
-    check("old", CauseKind::Mismatch, "the cluster speaks 1.0: rebuild the artifact with").await;
+    check("old", CauseKind::Mismatch, "the cluster speaks 1.1: rebuild the artifact with").await;
     check("garbage", CauseKind::Mismatch, "does not keep to the host protocol").await;
     check("giant", CauseKind::Mismatch, "4294967295 bytes is over the limit").await;
 }

@@ -189,16 +189,17 @@ impl<T: Data> Inbox<T> {
     }
 
     pub(crate) fn connect_local(&self, channel: u32, outlet: Arc<Outlet>) {
-        outlet.grant(self.credits);
+        // The upstream first: a credit that is used at once must find its way back.
         if let Some(end) = self.channels.get(channel as usize) {
-            let _ = end.upstream.set(Upstream::Local(outlet));
+            let _ = end.upstream.set(Upstream::Local(Arc::clone(&outlet)));
         }
+        outlet.grant(self.credits);
     }
 
     pub(crate) fn connect_remote(&self, channel: u32, connection: ConnectionHandle) {
         if let Some(end) = self.channels.get(channel as usize) {
+            let _ = end.upstream.set(Upstream::Remote(connection.clone()));
             connection.grant(end.channel, self.credits);
-            let _ = end.upstream.set(Upstream::Remote(connection));
         }
     }
 

@@ -134,7 +134,8 @@ fn in_order((low, high): (Exchange, Exchange)) {
             writer.send_batch(record(number + 5)).unwrap();
         }
     }
-    eventually(|| (writer.send_event(Event::EndOfInput).unwrap() == Flow::Ready).then_some(()));
+    writer.send_event(Event::EndOfInput).unwrap();
+    eventually(|| (writer.drain().unwrap() == Flow::Ready).then_some(()));
     assert!(matches!(next(&inbox), Received::Event(0, Event::EndOfInput)));
 }
 

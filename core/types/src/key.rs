@@ -120,7 +120,7 @@ impl Default for KeyHasher {
 ///     left.stable_hash() == right.stable_hash()
 /// }
 ///
-/// assert!(same_subtask(&"word".to_owned(), &"word"));
+/// assert!(same_subtask(&"word".to_owned(), &Box::<str>::from("word")));
 /// assert!(same_subtask(&(1u32, true), &(1u32, true)));
 /// ```
 #[diagnostic::on_unimplemented(
