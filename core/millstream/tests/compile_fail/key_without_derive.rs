@@ -7,7 +7,7 @@ use millstream::prelude::*;
 struct User(u64);
 
 fn job(users: Stream<User>) {
-    users.key_by_ref(|user| user).into_stream().sink("users", DiscardSink::new());
+    let _by_user = users.key_by_ref(|user| user);
 }
 
 fn main() {}
