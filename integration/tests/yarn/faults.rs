@@ -130,7 +130,7 @@ fn what_hadoop_survives_no_job_notices() {
         .set("restart-strategy.type", "fixed-delay")
         .set("restart-strategy.fixed-delay.attempts", "20");
     let session = start_session(&yarn);
-    let steady = Steady::start(&yarn, &session, "survives", scale(45, 200));
+    let steady = Steady::start(&yarn, &session, "survives", scale(60, 200));
 
     yarn.hadoop.kill("resourcemanager");
     steady.assert_advances();
