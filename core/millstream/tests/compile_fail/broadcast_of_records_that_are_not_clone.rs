@@ -1,5 +1,8 @@
 //! What goes to every subtask is cloned.
 
+//~ error[E0277]
+//~ `Ticket: Clone`
+
 use millstream::prelude::*;
 use millstream::serde::{Deserialize, Serialize};
 

@@ -1,5 +1,7 @@
 //! Nobody knows what a union holds.
 
+//~ error: a union cannot be a key: nobody knows which of its fields is valid
+
 use millstream::Key;
 
 #[derive(Clone, Copy, Key)]
