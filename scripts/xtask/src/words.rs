@@ -27,9 +27,10 @@ const OPENINGS: [(&str, &str); 11] = [
 const LEFT: &[(&str, usize)] = &[
     ("benches", 21),
     ("cli", 64),
-    ("core/api", 57),
+    ("core/api", 41),
     ("core/cluster", 38),
     ("core/config", 58),
+    ("core/connector", 15),
     ("core/dispatcher", 4),
     ("core/jobmaster", 2),
     ("core/millstream", 8),
