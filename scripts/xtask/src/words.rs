@@ -41,7 +41,6 @@ const LEFT: &[(&str, usize)] = &[
     ("integration", 48),
     ("integration/decoders", 4),
     ("integration/soak", 5),
-    ("rm-yarn", 113),
 ];
 
 /// The result of [`Openings::judge`].
