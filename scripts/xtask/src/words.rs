@@ -28,7 +28,6 @@ const LEFT: &[(&str, usize)] = &[
     ("benches", 21),
     ("core/api", 57),
     ("core/cluster", 38),
-    ("core/config", 58),
     ("core/dispatcher", 4),
     ("core/jobmaster", 2),
     ("core/millstream", 8),
