@@ -34,7 +34,6 @@ const LEFT: &[(&str, usize)] = &[
     ("core/rm-driver", 11),
     ("core/rpc", 13),
     ("core/runtime", 18),
-    ("core/taskmanager", 20),
     ("integration", 48),
     ("integration/decoders", 4),
     ("integration/soak", 5),
