@@ -27,7 +27,6 @@ const OPENINGS: [(&str, &str); 11] = [
 const LEFT: &[(&str, usize)] = &[
     ("benches", 21),
     ("core/api", 57),
-    ("core/millstream", 8),
     ("core/network", 32),
     ("core/rm-driver", 11),
     ("core/rpc", 13),
