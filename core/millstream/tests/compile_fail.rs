@@ -1,4 +1,4 @@
-//! Misuse that the types forbid, and what the compiler says of it.
+//! Misuse that the types forbid, and the compiler's error for each.
 //!
 //! A program that must not compile says by comments `//~ TEXT` which texts the compiler must show.
 //! They are our own messages, and of the compiler's own words as few as tell the error from others:
