@@ -1,7 +1,7 @@
 //! A process that the tests of this package start: a worker, or a host with one behaviour.
 //!
-//! `worker ADDRESS` registers at a master. `serve`, `abort` and `chatter` are hosts, and are started
-//! by a worker: one that answers, one that dies, one that talks without end.
+//! `worker ADDRESS` registers at a master. `serve`, `abort` and `chatter` are hosts, which a worker
+//! starts: one that answers, one that dies, one that talks without end.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a part of tests")]
 
 #[path = "../tests/harness/mod.rs"]
