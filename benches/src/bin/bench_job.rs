@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use millstream::connectors::{
-    CommitterInfo, FileSource, NoCommitter, NoEnumerator, Polled, ReaderContext, Sink, SinkWriter,
-    Source, SourceReader, WriterInfo,
+    CheckpointId, FileSource, Flow, NoCommitter, NoEnumerator, Polled, ReaderContext, ReaderOutput,
+    Sink, SinkWriter, Source, SourceReader, WriterInfo,
 };
 use millstream::{Args, Batch, Boundedness, Data, Environment, Result, Str, Stream, bail};
 use millstream_benches::records::{self, Digest, Wide};
@@ -172,25 +172,21 @@ impl Source for Sequence {
         let bound = |subtask| self.records * u64::from(subtask) / u64::from(ctx.parallelism);
         Ok(SequenceReader { next: bound(ctx.subtask), end: bound(ctx.subtask + 1) })
     }
-
-    fn enumerator(&self) -> Result<Option<Self::Enumerator>> {
-        Ok(None)
-    }
-
-    fn has_enumerator(&self) -> bool {
-        false
-    }
 }
 
 impl SourceReader for SequenceReader {
     type Out = u64;
     type Split = ();
 
-    fn add_split(&mut self, (): ()) -> Result<()> {
+    fn add_splits(&mut self, _splits: Vec<()>) -> Result<()> {
         Ok(())
     }
 
-    fn poll(&mut self, batch: &mut Batch<u64>) -> Result<Polled> {
+    fn snapshot(&mut self) -> Result<Vec<()>> {
+        Ok(Vec::new())
+    }
+
+    fn poll(&mut self, batch: &mut ReaderOutput<'_, u64>) -> Result<Polled> {
         let end = self.end.min(self.next + 1_024);
         batch.extend(self.next..end)?;
         self.next = end;
@@ -224,27 +220,19 @@ where
         let file = Path::new(&self.directory).join(info.subtask.to_string());
         Ok(DigestWriter { file, word: self.word.clone(), digest: Digest::default() })
     }
-
-    fn committer(&self, _info: &CommitterInfo) -> Result<Option<NoCommitter<()>>> {
-        Ok(None)
-    }
-
-    fn has_committer(&self) -> bool {
-        false
-    }
 }
 
 impl<T, W: Fn(&T) -> u64 + Send> SinkWriter<T> for DigestWriter<W> {
     type Committable = ();
 
-    fn write(&mut self, batch: Batch<T>) -> Result<()> {
+    fn write(&mut self, batch: Batch<T>) -> Result<Flow> {
         for record in batch.records() {
             self.digest.add((self.word)(record));
         }
-        Ok(())
+        Ok(Flow::Ready)
     }
 
-    fn finish(&mut self) -> Result<Vec<()>> {
+    fn pre_commit(&mut self, _id: CheckpointId) -> Result<Vec<()>> {
         fs::write(&self.file, format!("{}\n", self.digest))?;
         Ok(Vec::new())
     }

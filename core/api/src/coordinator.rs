@@ -3,7 +3,8 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-use millstream_connector::{Committer, NextSplit, SplitEnumerator};
+use millstream_connector::{Committer, NextSplit, SplitEnumerator, Uncommitted};
+use millstream_types::{AttemptId, CheckpointId};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
@@ -14,8 +15,8 @@ use crate::Result;
 pub(crate) enum SourceEvent<S> {
     /// Subtask: I have nothing to read.
     RequestSplit,
-    /// Enumerator: read this.
-    Split(S),
+    /// Enumerator: read these.
+    Splits(Vec<S>),
     /// Enumerator: there will never be more.
     NoMoreSplits,
 }
@@ -25,11 +26,11 @@ pub type Replies = Vec<(u32, Vec<u8>)>;
 
 /// An operator's coordinator.
 pub trait OperatorCoordinator: Send {
-    /// Before any task starts.
+    /// Starts, before any task of an attempt does.
     ///
     /// # Errors
-    /// The job fails.
-    fn open(&mut self) -> Result<()>;
+    /// What earlier attempts left cannot be discarded.
+    fn open(&mut self, attempt: AttemptId) -> Result<()>;
 
     /// A subtask said something.
     ///
@@ -102,7 +103,7 @@ where
             let Some(subtask) = self.waiting.pop_front() else { break };
             match self.enumerator.next_split(subtask)? {
                 NextSplit::Split(split) => {
-                    replies.push((subtask, encode(&SourceEvent::Split(split))?));
+                    replies.push((subtask, encode(&SourceEvent::Splits(vec![split]))?));
                 }
                 NextSplit::NoMore => {
                     replies.push((subtask, encode(&SourceEvent::<E::Split>::NoMoreSplits)?));
@@ -126,14 +127,14 @@ impl<E: SplitEnumerator> OperatorCoordinator for SourceCoordinator<E>
 where
     E::Split: Serialize + DeserializeOwned,
 {
-    fn open(&mut self) -> Result<()> {
+    fn open(&mut self, _attempt: AttemptId) -> Result<()> {
         Ok(())
     }
 
     fn on_event(&mut self, subtask: u32, payload: &[u8], replies: &mut Replies) -> Result<()> {
         match decode::<SourceEvent<E::Split>>(payload)? {
             SourceEvent::RequestSplit => self.waiting.push_back(subtask),
-            SourceEvent::Split(_) | SourceEvent::NoMoreSplits => {}
+            SourceEvent::Splits(_) | SourceEvent::NoMoreSplits => {}
         }
         if self.discovered { self.serve(replies) } else { Ok(()) }
     }
@@ -158,18 +159,21 @@ where
     }
 }
 
-/// The most results of its writers that a sink has to publish at its end.
-const COMMITTABLES_MAX: usize = 1_000_000;
+/// What a sink's subtask says to its committer: committables and the checkpoint for which they were
+/// pre-committed.
+pub(crate) type PreCommitted<C> = (CheckpointId, Vec<C>);
 
 /// Collects what the writers of one sink say.
 pub(crate) struct SinkCoordinator<C: Committer> {
     committer: C,
-    committables: Vec<C::Committable>,
+    uncommitted: Uncommitted<C::Committable>,
+    /// The attempt that runs and all before it.
+    attempts: Vec<AttemptId>,
 }
 
 impl<C: Committer> SinkCoordinator<C> {
-    pub(crate) const fn new(committer: C) -> Self {
-        Self { committer, committables: Vec::new() }
+    pub(crate) fn new(committer: C) -> Self {
+        Self { committer, uncommitted: Uncommitted::default(), attempts: Vec::new() }
     }
 }
 
@@ -177,19 +181,20 @@ impl<C: Committer> OperatorCoordinator for SinkCoordinator<C>
 where
     C::Committable: DeserializeOwned + Send,
 {
-    fn open(&mut self) -> Result<()> {
-        self.committer.open()
+    fn open(&mut self, attempt: AttemptId) -> Result<()> {
+        // Without checkpoints a job begins anew: nothing of earlier attempts counts.
+        self.attempts = attempt.earlier().collect();
+        if !self.attempts.is_empty() {
+            self.committer.abort(&self.attempts)?;
+        }
+        self.committer.recover(Vec::new(), &self.attempts)?;
+        self.attempts.push(attempt);
+        Ok(())
     }
 
     fn on_event(&mut self, _subtask: u32, payload: &[u8], _replies: &mut Replies) -> Result<()> {
-        self.committables.extend(decode::<Vec<C::Committable>>(payload)?);
-        match self.committables.len() {
-            0..=COMMITTABLES_MAX => Ok(()),
-            count => Err(anyhow::anyhow!(
-                "its writers named {count} results to publish, and {COMMITTABLES_MAX} are the \
-                 most: let them write fewer and larger ones"
-            )),
-        }
+        let (id, committables) = decode::<PreCommitted<C::Committable>>(payload)?;
+        self.uncommitted.add(id, committables)
     }
 
     fn tick(&mut self, _now: Instant, _replies: &mut Replies) -> Result<Option<Instant>> {
@@ -197,18 +202,27 @@ where
     }
 
     fn commit(&mut self) -> Result<()> {
-        self.committer.commit(std::mem::take(&mut self.committables))
+        let mut pending = self.uncommitted.take_through(CheckpointId::FIRST);
+        if pending.is_empty() {
+            pending.push((CheckpointId::FIRST, Vec::new()));
+        }
+        for (id, committables) in pending {
+            self.committer.commit(id, committables)?;
+        }
+        self.committer.close()
     }
 
     fn abort(&mut self) -> Result<()> {
-        self.committables.clear();
-        self.committer.abort()
+        self.uncommitted.clear();
+        self.committer.abort(&self.attempts)?;
+        self.committer.close()
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use millstream_connector::COMMITTABLES_MAX;
 
     /// Answers from lists; `None` and no more once they are used up.
     struct Scripted {
@@ -218,6 +232,15 @@ mod tests {
 
     impl SplitEnumerator for Scripted {
         type Split = u32;
+        type State = ();
+
+        fn give_back(&mut self, _subtask: u32, _splits: Vec<u32>) -> Result<()> {
+            Ok(())
+        }
+
+        fn snapshot(&mut self) -> Result<()> {
+            Ok(())
+        }
 
         fn discover(&mut self) -> Result<Option<Duration>> {
             Ok(self.delays.pop_front().flatten())
@@ -289,15 +312,15 @@ mod tests {
     impl Committer for Idle {
         type Committable = u8;
 
-        fn open(&mut self) -> Result<()> {
+        fn recover(&mut self, _: Vec<(CheckpointId, Vec<u8>)>, _: &[AttemptId]) -> Result<()> {
             Ok(())
         }
 
-        fn commit(&mut self, _: Vec<u8>) -> Result<()> {
+        fn commit(&mut self, _: CheckpointId, _: Vec<u8>) -> Result<()> {
             Ok(())
         }
 
-        fn abort(&mut self) -> Result<()> {
+        fn abort(&mut self, _: &[AttemptId]) -> Result<()> {
             Ok(())
         }
     }
@@ -305,10 +328,11 @@ mod tests {
     #[test]
     fn results_to_publish_are_limited_in_number() {
         let mut sink = SinkCoordinator::new(Idle);
-        let half = encode(&vec![0_u8; COMMITTABLES_MAX / 2]).unwrap();
+        let id = CheckpointId::FIRST;
+        let half = encode(&(id, vec![0_u8; COMMITTABLES_MAX / 2])).unwrap();
         sink.on_event(0, &half, &mut Replies::new()).unwrap();
         sink.on_event(1, &half, &mut Replies::new()).unwrap();
-        let one = encode(&vec![0_u8; 1]).unwrap();
+        let one = encode(&(id, vec![0_u8; 1])).unwrap();
         let error = sink.on_event(2, &one, &mut Replies::new()).unwrap_err().to_string();
         assert!(error.contains("named 1000001 results to publish"), "{error}");
     }

@@ -5,7 +5,9 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use millstream_connector::{ReaderContext, Result, Source, WorkingDirectory};
+use millstream_connector::{
+    ReaderContext, Result, Source, SourceReader, SplitEnumerator, WorkingDirectory,
+};
 use millstream_graph::{
     Boundedness, JobGraph, JobSettings, NodeKind, RuntimeMode, StreamGraph, StreamNode, plan,
 };
@@ -287,14 +289,15 @@ impl Environment {
     pub fn source<S: Source>(&mut self, uid: &str, source: S) -> Stream<S::Out> {
         let mut source = source;
         self.builder.borrow_mut().plan("source", uid, |ctx| source.plan(ctx));
-        let coordinated = source.has_enumerator();
+        let coordinated = S::Enumerator::EXISTS;
         let boundedness = source.boundedness();
         let assigns_times = source.has_timestamps();
         let name = uid.to_owned();
         let readers = Arc::new(source);
         let enumerators = Arc::clone(&readers);
         let maker: SourceMaker = Arc::new(move |ctx, outputs| {
-            let reader = readers.reader(&ReaderContext {
+            let (subtask, parallelism) = (ctx.task.subtask, ctx.task.parallelism.max(1));
+            let mut reader = readers.reader(&ReaderContext {
                 subtask: ctx.task.subtask,
                 parallelism: ctx.task.parallelism,
                 waker: ctx.task.waker.clone(),
@@ -302,6 +305,10 @@ impl Environment {
                 replaced: ctx.task.counter(counters::RECORDS_REPLACED),
                 skipped: ctx.task.counter(counters::FILES_SKIPPED),
             })?;
+            if !coordinated {
+                let splits = readers.splits()?.into_iter().skip(subtask as usize);
+                reader.add_splits(splits.step_by(parallelism as usize).collect())?;
+            }
             let splits = coordinated.then(|| SplitRequests {
                 operator: ctx.operator,
                 subtask: ctx.task.subtask,
@@ -315,10 +322,8 @@ impl Environment {
             Ok(Box::new(SourceBody { reader, output, splits, state, is_read: false, uid }))
         });
         let coordinator: CoordinatorMaker = Arc::new(move |_info| {
-            let enumerator = enumerators.enumerator()?;
-            Ok(enumerator.map(|enumerator| {
-                Box::new(SourceCoordinator::new(enumerator)) as Box<dyn OperatorCoordinator>
-            }))
+            let enumerator = enumerators.enumerator(None)?;
+            Ok(Box::new(SourceCoordinator::new(enumerator)) as Box<dyn OperatorCoordinator>)
         });
         let node = self.builder.borrow_mut().add(NewNode {
             name: "Source",

@@ -34,13 +34,13 @@ pub use environment::{Environment, Execution, Executor, JobClient, JobResult};
 pub use key::{ByRef, ByValue, KeySelector};
 pub use keyed_stream::KeyedStream;
 pub use millstream_connector::{
-    Batch, Boundedness, Committer, CommitterInfo, Counter, Data, Error, ErrorContext, JobId,
-    NextSplit, NoCommitter, NoEnumerator, PlanContext, Polled, ReaderContext, Records, Result,
-    Sink, SinkWriter, Source, SourceReader, SplitEnumerator, TimesError, WriterInfo, bail, ensure,
-    error,
+    AttemptId, Batch, Boundedness, CheckpointId, Committer, CommitterInfo, Counter, Data, Error,
+    ErrorContext, Flow, JobId, NextSplit, NoCommitter, NoEnumerator, OperatorId, PlanContext,
+    Polled, ReaderContext, ReaderOutput, Records, Result, Sink, SinkWriter, Source, SourceReader,
+    SplitEnumerator, TimesError, WriterInfo, bail, conformance, ensure, error,
 };
 pub use millstream_graph::RuntimeMode;
-pub use millstream_network::{Event, Flow};
+pub use millstream_network::Event;
 pub use millstream_state::{ListState, MapState, StateError, ValueState};
 pub use millstream_types::{JobStatus, Key, KeyHasher};
 pub use operators::OnError;

@@ -36,9 +36,9 @@ pub(crate) type TwoInputMaker = Maker<
         + Send
         + Sync,
 >;
-/// Builds an operator's coordinator; `None` if it turns out to need none.
+/// Builds an operator's coordinator.
 pub(crate) type CoordinatorMaker =
-    Maker<dyn Fn(&CommitterInfo) -> Result<Option<Box<dyn OperatorCoordinator>>> + Send + Sync>;
+    Maker<dyn Fn(&CommitterInfo) -> Result<Box<dyn OperatorCoordinator>> + Send + Sync>;
 
 /// How to build one operator.
 pub(crate) enum OperatorMaker {
@@ -341,7 +341,7 @@ impl Program {
         node: NodeId,
         info: &CommitterInfo,
     ) -> Result<Option<Box<dyn OperatorCoordinator>>> {
-        self.node(node)?.coordinator.as_ref().map_or(Ok(None), |make| make(info))
+        self.node(node)?.coordinator.as_ref().map(|make| make(info)).transpose()
     }
 }
 

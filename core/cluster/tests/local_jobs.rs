@@ -50,25 +50,21 @@ impl Source for Numbers {
         let (next, step) = (u64::from(ctx.subtask), u64::from(ctx.parallelism));
         Ok(NumbersReader { next, end: self.0, step })
     }
-
-    fn enumerator(&self) -> Result<Option<Self::Enumerator>> {
-        Ok(None)
-    }
-
-    fn has_enumerator(&self) -> bool {
-        false
-    }
 }
 
 impl SourceReader for NumbersReader {
     type Out = u64;
     type Split = ();
 
-    fn add_split(&mut self, (): ()) -> Result<()> {
+    fn add_splits(&mut self, _splits: Vec<()>) -> Result<()> {
         Ok(())
     }
 
-    fn poll(&mut self, batch: &mut Batch<u64>) -> Result<Polled> {
+    fn snapshot(&mut self) -> Result<Vec<()>> {
+        Ok(Vec::new())
+    }
+
+    fn poll(&mut self, batch: &mut ReaderOutput<'_, u64>) -> Result<Polled> {
         while self.next < self.end && batch.len() < 1000 {
             batch.push(self.next)?;
             self.next += self.step;
@@ -116,24 +112,20 @@ impl<T: Data + Sync> Sink<T> for Collect<T> {
         Ok(CollectWriter { subtask: info.subtask, records: Vec::new() })
     }
 
-    fn committer(&self, _info: &CommitterInfo) -> Result<Option<CollectCommitter<T>>> {
-        Ok(Some(CollectCommitter(Arc::clone(&self.0))))
-    }
-
-    fn has_committer(&self) -> bool {
-        true
+    fn committer(&self, _info: &CommitterInfo) -> Result<CollectCommitter<T>> {
+        Ok(CollectCommitter(Arc::clone(&self.0)))
     }
 }
 
 impl<T: Data> SinkWriter<T> for CollectWriter<T> {
     type Committable = (u32, T);
 
-    fn write(&mut self, batch: Batch<T>) -> Result<()> {
+    fn write(&mut self, batch: Batch<T>) -> Result<Flow> {
         self.records.extend(batch.into_records());
-        Ok(())
+        Ok(Flow::Ready)
     }
 
-    fn finish(&mut self) -> Result<Vec<(u32, T)>> {
+    fn pre_commit(&mut self, _id: CheckpointId) -> Result<Vec<(u32, T)>> {
         Ok(self.records.drain(..).map(|record| (self.subtask, record)).collect())
     }
 }
@@ -141,16 +133,20 @@ impl<T: Data> SinkWriter<T> for CollectWriter<T> {
 impl<T: Data> Committer for CollectCommitter<T> {
     type Committable = (u32, T);
 
-    fn open(&mut self) -> Result<()> {
+    fn recover(
+        &mut self,
+        _pending: Vec<(CheckpointId, Vec<(u32, T)>)>,
+        _ended: &[AttemptId],
+    ) -> Result<()> {
         Ok(())
     }
 
-    fn commit(&mut self, committables: Vec<(u32, T)>) -> Result<()> {
+    fn commit(&mut self, _id: CheckpointId, committables: Vec<(u32, T)>) -> Result<()> {
         self.0.lock().unwrap().extend(committables);
         Ok(())
     }
 
-    fn abort(&mut self) -> Result<()> {
+    fn abort(&mut self, _ended: &[AttemptId]) -> Result<()> {
         Ok(())
     }
 }
@@ -258,26 +254,18 @@ impl Sink<u64> for CountBatches {
     fn writer(&self, _info: &WriterInfo) -> Result<Self> {
         Ok(self.clone())
     }
-
-    fn committer(&self, _info: &CommitterInfo) -> Result<Option<NoCommitter<()>>> {
-        Ok(None)
-    }
-
-    fn has_committer(&self) -> bool {
-        false
-    }
 }
 
 impl SinkWriter<u64> for CountBatches {
     type Committable = ();
 
-    fn write(&mut self, batch: Batch<u64>) -> Result<()> {
+    fn write(&mut self, batch: Batch<u64>) -> Result<Flow> {
         drop(batch);
         self.0.fetch_add(1, Ordering::Relaxed);
-        Ok(())
+        Ok(Flow::Ready)
     }
 
-    fn finish(&mut self) -> Result<Vec<()>> {
+    fn pre_commit(&mut self, _id: CheckpointId) -> Result<Vec<()>> {
         Ok(Vec::new())
     }
 }
@@ -636,14 +624,6 @@ impl Source for Unreadable {
         ctx.dropped.add(3);
         ctx.skipped.add(1);
         self.0.reader(ctx)
-    }
-
-    fn enumerator(&self) -> Result<Option<Self::Enumerator>> {
-        Ok(None)
-    }
-
-    fn has_enumerator(&self) -> bool {
-        false
     }
 }
 

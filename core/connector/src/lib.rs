@@ -2,9 +2,11 @@
 //!
 //! A [`Source`] has readers in the tasks and, if it hands out splits, an enumerator in the
 //! coordinator host; a [`Sink`] has writers in the tasks and, if it publishes results after the
-//! last record, a committer in the coordinator host. Both are checked and completed while the job
+//! last record, a committer in the coordinator host. [`conformance`] has a suite for each. Both are
+//! checked and completed while the job
 //! is planned ([`PlanContext`]).
 
+pub mod conformance;
 mod counter;
 mod plan;
 mod sink;
@@ -13,12 +15,16 @@ mod source;
 pub use anyhow::{Context as ErrorContext, Error, anyhow as error, bail, ensure};
 pub use counter::Counter;
 pub use millstream_graph::Boundedness;
-pub use millstream_network::{Batch, Data, Records, TimesError};
-pub use millstream_types::JobId;
+pub use millstream_network::{Batch, Data, Flow, Records, TimesError};
+pub use millstream_types::{AttemptId, CheckpointId, JobId, OperatorId};
 pub use plan::{PlanContext, WorkingDirectory};
-pub use sink::{Committer, CommitterInfo, NoCommitter, Sink, SinkWriter, WriterInfo};
+pub use sink::{
+    COMMITTABLES_MAX, Committer, CommitterInfo, NoCommitter, Sink, SinkWriter, Uncommitted,
+    WriterInfo,
+};
 pub use source::{
-    NextSplit, NoEnumerator, Polled, ReaderContext, Source, SourceReader, SplitEnumerator,
+    NextSplit, NoEnumerator, Polled, ReaderContext, ReaderOutput, Source, SourceReader,
+    SplitEnumerator,
 };
 
 /// The result of a user's function.

@@ -1,18 +1,26 @@
-//! What a sink connector implements: writers in the tasks, a committer in the coordinator host.
+//! The contract of a sink: writers in the tasks, a committer in the coordinator host.
+//!
+//! A writer makes what it wrote durable in `pre_commit`, without publishing it, and names it by
+//! committables. They are kept until a checkpoint that carries them is complete; then the committer
+//! publishes them. Today a job has one checkpoint, the end of its input.
 
-use millstream_network::Batch;
-use millstream_types::{JobId, OperatorId};
+use std::collections::BTreeMap;
+use std::task::Waker;
+use std::time::Instant;
+
+use millstream_network::{Batch, Flow};
+use millstream_types::{AttemptId, CheckpointId, JobId, OperatorId};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use std::time::Instant;
 
 use crate::Result;
 use crate::plan::PlanContext;
 
-/// What a writer knows of its surroundings.
+/// The surroundings of a writer.
 #[derive(Debug, Clone)]
 pub struct WriterInfo {
-    /// The job; with the operator and attempt it names what the writer leaves behind.
+    /// The job; with the operator, the subtask and the attempt it names what the writer leaves
+    /// behind.
     pub job: JobId,
     /// The sink's operator.
     pub operator: OperatorId,
@@ -20,92 +28,96 @@ pub struct WriterInfo {
     pub subtask: u32,
     /// The number of subtasks.
     pub parallelism: u32,
-    /// How often the job was restarted.
-    pub attempt: u32,
+    /// The attempt that the writer belongs to. Whatever it leaves behind must show it.
+    pub attempt: AttemptId,
+    /// Wakes the task after [`Flow::Full`].
+    pub waker: Waker,
 }
 
-/// What a committer knows of its surroundings.
+/// The surroundings of a committer.
 #[derive(Debug, Clone)]
 pub struct CommitterInfo {
     /// The job.
     pub job: JobId,
     /// The sink's operator.
     pub operator: OperatorId,
-    /// How often the job was restarted. What earlier attempts wrote is to be discarded.
-    pub attempt: u32,
 }
 
 /// A sink for records.
 ///
 /// ```
 /// # use millstream::{connectors::*, testing, Result};
+/// # use std::collections::BTreeMap;
 /// # use std::sync::{Arc, Mutex};
-/// /// Sums what each subtask gets; the committer publishes the total once the job has finished.
+/// /// Sums what each subtask gets; the committer publishes the sums once they count.
 /// #[derive(Clone, Default)]
-/// struct Total(Arc<Mutex<Option<u64>>>);
+/// struct Sums(Arc<Mutex<BTreeMap<String, u64>>>);
 ///
-/// impl Sink<u64> for Total {
-///     type Committable = u64;
+/// impl Sink<u64> for Sums {
+///     type Committable = (String, u64);
 ///     type Writer = Summer;
 ///     type Committer = Publisher;
 ///
-///     fn writer(&self, _info: &WriterInfo) -> Result<Summer> {
-///         Ok(Summer { sum: 0 })
+///     fn writer(&self, info: &WriterInfo) -> Result<Summer> {
+///         Ok(Summer { name: format!("{}-{}", info.attempt, info.subtask), sum: 0 })
 ///     }
 ///
-///     fn committer(&self, _info: &CommitterInfo) -> Result<Option<Publisher>> {
-///         Ok(Some(Publisher { place: self.clone() }))
-///     }
-///
-///     fn has_committer(&self) -> bool {
-///         true
+///     fn committer(&self, _info: &CommitterInfo) -> Result<Publisher> {
+///         Ok(Publisher { place: self.clone() })
 ///     }
 /// }
 ///
 /// struct Summer {
+///     name: String,
 ///     sum: u64,
 /// }
 ///
 /// impl SinkWriter<u64> for Summer {
-///     type Committable = u64;
+///     type Committable = (String, u64);
 ///
-///     fn write(&mut self, batch: Batch<u64>) -> Result<()> {
+///     fn write(&mut self, batch: Batch<u64>) -> Result<Flow> {
 ///         self.sum += batch.records().iter().sum::<u64>();
-///         Ok(())
+///         Ok(Flow::Ready)
 ///     }
 ///
-///     fn finish(&mut self) -> Result<Vec<u64>> {
-///         Ok(vec![self.sum])
+///     fn pre_commit(&mut self, id: CheckpointId) -> Result<Vec<(String, u64)>> {
+///         Ok(vec![(format!("{}-{id}", self.name), std::mem::take(&mut self.sum))])
 ///     }
 /// }
 ///
 /// struct Publisher {
-///     place: Total,
+///     place: Sums,
 /// }
 ///
 /// impl Committer for Publisher {
-///     type Committable = u64;
+///     type Committable = (String, u64);
 ///
-///     fn open(&mut self) -> Result<()> {
-///         self.abort() // whatever an earlier attempt left
+///     fn recover(
+///         &mut self,
+///         pending: Vec<(CheckpointId, Vec<(String, u64)>)>,
+///         _ended: &[AttemptId], // which leave nothing outside of their tasks
+///     ) -> Result<()> {
+///         pending.into_iter().try_for_each(|(id, sums)| self.commit(id, sums))
 ///     }
 ///
-///     fn commit(&mut self, sums: Vec<u64>) -> Result<()> {
-///         *self.place.0.lock().unwrap() = Some(sums.into_iter().sum());
+///     fn commit(&mut self, _id: CheckpointId, sums: Vec<(String, u64)>) -> Result<()> {
+///         self.place.0.lock().unwrap().extend(sums); // a second time changes nothing
 ///         Ok(())
 ///     }
 ///
-///     fn abort(&mut self) -> Result<()> {
-///         *self.place.0.lock().unwrap() = None;
+///     fn abort(&mut self, ended: &[AttemptId]) -> Result<()> {
+///         let is_of = |name: &str, attempt: &AttemptId| name.starts_with(&format!("{attempt}-"));
+///         let mut sums = self.place.0.lock().unwrap();
+///         sums.retain(|name, _| !ended.iter().any(|attempt| is_of(name, attempt)));
 ///         Ok(())
 ///     }
 /// }
 ///
-/// let total = Total::default();
+/// let sums = Sums::default();
 /// let mut env = testing::environment();
-/// env.source("numbers", Datagen::sequence(0..100)).sink("total", total.clone());
-/// env.execute("total")?;
-/// assert_eq!(*total.0.lock().unwrap(), Some(4_950));
+/// env.source("numbers", Datagen::sequence(0..100)).sink("sums", sums.clone());
+/// env.execute("sums")?;
+/// assert_eq!(sums.0.lock().unwrap().values().sum::<u64>(), 4_950);
 /// # Ok::<(), millstream::Error>(())
 /// ```
 #[diagnostic::on_unimplemented(
@@ -113,11 +125,12 @@ pub struct CommitterInfo {
     note = "map the stream's records to what the sink takes"
 )]
 pub trait Sink<T>: Send + Sync + 'static {
-    /// What a writer has to say to the committer.
+    /// Names something that a writer wrote, for the committer. It outlives the processes of the job
+    /// and must name the same thing in any later one.
     type Committable: Serialize + DeserializeOwned + Send + 'static;
     /// Writes records.
     type Writer: SinkWriter<T, Committable = Self::Committable>;
-    /// Publishes what was written.
+    /// Publishes what was written; [`NoCommitter`] if writing is all.
     type Committer: Committer<Committable = Self::Committable>;
 
     /// Checks and completes what the sink was told, when it is added to a job: whatever can be
@@ -131,77 +144,128 @@ pub trait Sink<T>: Send + Sync + 'static {
         Ok(())
     }
 
-    /// A writer for one subtask. Runs in the task host.
+    /// Makes a writer for one subtask. Runs in the task host.
     ///
     /// # Errors
-    /// The task fails.
+    /// The writer cannot be made.
     fn writer(&self, info: &WriterInfo) -> Result<Self::Writer>;
 
-    /// The committer, or `None` if writing is all. Runs in the coordinator host, before any
-    /// writer.
+    /// Makes the committer. Runs in the coordinator host, before any writer. Until there are
+    /// checkpoints the input of a sink with a committer must end: a job in which a source above it
+    /// never ends is refused. A sink without one ([`NoCommitter`]) leaves this method out.
     ///
     /// # Errors
-    /// The job fails.
-    fn committer(&self, info: &CommitterInfo) -> Result<Option<Self::Committer>>;
-
-    /// Whether [`Sink::committer`] gives one; known when the job is planned. Then the sink's input
-    /// must end: a job in which a source above it never ends is refused.
-    fn has_committer(&self) -> bool;
+    /// The committer cannot be made.
+    fn committer(&self, info: &CommitterInfo) -> Result<Self::Committer> {
+        let _ = info;
+        Err(anyhow::anyhow!(
+            "the sink {} names {} as its committer and makes none: implement Sink::committer(), or \
+             name NoCommitter",
+            std::any::type_name::<Self>(),
+            std::any::type_name::<Self::Committer>()
+        ))
+    }
 }
 
 /// Writes records on its task's thread.
 ///
 /// See [`Sink`] for an example.
 pub trait SinkWriter<T>: Send {
-    /// What it has to say to the committer.
+    /// Names what it wrote.
     type Committable;
 
-    /// Writes a batch.
+    /// Writes a batch. [`Flow::Full`] says that the batch was taken and that no more can be: the
+    /// task is suspended until the writer wakes it, and then only
+    /// [`SinkWriter::resume`] is called, until that answers [`Flow::Ready`].
     ///
     /// # Errors
-    /// The task fails.
-    fn write(&mut self, batch: Batch<T>) -> Result<()>;
+    /// The batch cannot be written.
+    fn write(&mut self, batch: Batch<T>) -> Result<Flow>;
 
-    /// Looks at the clock; the answer is when to look again.
+    /// Goes on after [`Flow::Full`].
     ///
     /// # Errors
-    /// The task fails.
-    fn tick(&mut self, now: Instant) -> Result<Option<Instant>> {
-        let _ = now;
-        Ok(None)
+    /// What was taken before cannot be written.
+    fn resume(&mut self) -> Result<Flow> {
+        Ok(Flow::Ready)
     }
 
-    /// All records were written: makes them durable and names them.
+    /// Does what is due at a time, and may answer [`Flow::Full`] as [`SinkWriter::write`] does.
+    /// Called after each step of the task while the writer is ready, and at
+    /// [`SinkWriter::next_time`].
     ///
     /// # Errors
-    /// The task fails.
-    fn finish(&mut self) -> Result<Vec<Self::Committable>>;
+    /// What is due cannot be done.
+    fn on_time(&mut self, now: Instant) -> Result<Flow> {
+        let _ = now;
+        Ok(Flow::Ready)
+    }
+
+    /// When something will be due, as far as the last call could know.
+    fn next_time(&self) -> Option<Instant> {
+        None
+    }
+
+    /// Makes everything durable that was written since the last call, without publishing it, and
+    /// names it. Called at each checkpoint and at the end of the input, after the last record that
+    /// belongs to it; never while the writer is full. The runtime keeps the committables until a
+    /// checkpoint that carries them is complete; whether this checkpoint will be is not known.
+    ///
+    /// # Errors
+    /// What was written cannot be made durable.
+    fn pre_commit(&mut self, id: CheckpointId) -> Result<Vec<Self::Committable>>;
 }
 
-/// Publishes what a job's writers wrote. Every call may be repeated by a later attempt.
+/// Publishes what the writers of a job wrote.
+///
+/// Every call may come again, in this process or in another one after a crash, with the same
+/// committables or with more: a committer decides by looking at the target what is left to do. It
+/// touches nothing of attempts that it is not told of, as their writers may be running.
 ///
 /// See [`Sink`] for an example.
 pub trait Committer: Send {
-    /// What the writers say.
+    /// Names what a writer wrote.
     type Committable;
 
-    /// Before any writer starts: discards what earlier attempts of the job left.
-    ///
-    /// # Errors
-    /// The job fails.
-    fn open(&mut self) -> Result<()>;
+    /// Whether there is one: `false` for [`NoCommitter`] alone.
+    #[doc(hidden)]
+    const EXISTS: bool = true;
 
-    /// All tasks have finished: publishes everything, or nothing with an error.
+    /// Publishes `pending`, the committables of complete checkpoints whose commit is not confirmed,
+    /// and then discards whatever else the `ended` attempts left unpublished. What they have
+    /// published stays. Called once before anything else, and again when some of the job's tasks
+    /// are restarted from a checkpoint while others run.
     ///
     /// # Errors
-    /// The job fails.
-    fn commit(&mut self, committables: Vec<Self::Committable>) -> Result<()>;
+    /// Something cannot be published; the error names it.
+    fn recover(
+        &mut self,
+        pending: Vec<(CheckpointId, Vec<Self::Committable>)>,
+        ended: &[AttemptId],
+    ) -> Result<()>;
 
-    /// The attempt is over without success: discards what it wrote.
+    /// Publishes the committables of a complete checkpoint. Those that are published already are
+    /// left as they are.
     ///
     /// # Errors
-    /// Something was left behind; the error says what.
-    fn abort(&mut self) -> Result<()>;
+    /// Something cannot be published, or was published and is gone; the error names it.
+    fn commit(&mut self, id: CheckpointId, committables: Vec<Self::Committable>) -> Result<()>;
+
+    /// Discards everything that the `ended` attempts wrote, also what a commit that was not
+    /// confirmed has published: no checkpoint of them was complete, so the job begins anew or
+    /// fails.
+    ///
+    /// # Errors
+    /// Something was left behind; the error names it.
+    fn abort(&mut self, ended: &[AttemptId]) -> Result<()>;
+
+    /// Removes what the committer needs for itself. Called once after the last commit.
+    ///
+    /// # Errors
+    /// Something was left behind; the error names it.
+    fn close(&mut self) -> Result<()> {
+        Ok(())
+    }
 }
 
 /// The committer of a sink that has none.
@@ -220,14 +284,6 @@ pub trait Committer: Send {
 ///     fn writer(&self, _info: &WriterInfo) -> Result<ChannelWriter> {
 ///         Ok(ChannelWriter(self.0.clone()))
 ///     }
-///
-///     fn committer(&self, _info: &CommitterInfo) -> Result<Option<NoCommitter<()>>> {
-///         Ok(None)
-///     }
-///
-///     fn has_committer(&self) -> bool {
-///         false
-///     }
 /// }
 ///
 /// struct ChannelWriter(mpsc::Sender<u64>);
@@ -235,11 +291,12 @@ pub trait Committer: Send {
 /// impl SinkWriter<u64> for ChannelWriter {
 ///     type Committable = ();
 ///
-///     fn write(&mut self, batch: Batch<u64>) -> Result<()> {
-///         Ok(batch.into_records().into_iter().try_for_each(|record| self.0.send(record))?)
+///     fn write(&mut self, batch: Batch<u64>) -> Result<Flow> {
+///         batch.into_records().into_iter().try_for_each(|record| self.0.send(record))?;
+///         Ok(Flow::Ready)
 ///     }
 ///
-///     fn finish(&mut self) -> Result<Vec<()>> {
+///     fn pre_commit(&mut self, _id: CheckpointId) -> Result<Vec<()>> {
 ///         Ok(Vec::new())
 ///     }
 /// }
@@ -260,15 +317,76 @@ pub struct NoCommitter<C> {
 impl<C> Committer for NoCommitter<C> {
     type Committable = C;
 
-    fn open(&mut self) -> Result<()> {
+    const EXISTS: bool = false;
+
+    fn recover(&mut self, _: Vec<(CheckpointId, Vec<C>)>, _: &[AttemptId]) -> Result<()> {
         match self.never {}
     }
 
-    fn commit(&mut self, _committables: Vec<C>) -> Result<()> {
+    fn commit(&mut self, _id: CheckpointId, _committables: Vec<C>) -> Result<()> {
         match self.never {}
     }
 
-    fn abort(&mut self) -> Result<()> {
+    fn abort(&mut self, _ended: &[AttemptId]) -> Result<()> {
         match self.never {}
+    }
+}
+
+/// The most committables that wait for their commit.
+pub const COMMITTABLES_MAX: usize = 1_000_000;
+
+/// Committables that are not published yet, by the checkpoint for which they were pre-committed.
+///
+/// A task keeps all that its writers gave until it learns that a checkpoint that carries them is
+/// complete: each checkpoint carries all that the task keeps, because an earlier one may have
+/// failed. A committer's side keeps those of complete checkpoints until their commit is confirmed.
+#[derive(Debug)]
+pub struct Uncommitted<C> {
+    by_checkpoint: BTreeMap<CheckpointId, Vec<C>>,
+    count: usize,
+}
+
+impl<C> Default for Uncommitted<C> {
+    fn default() -> Self {
+        Self { by_checkpoint: BTreeMap::new(), count: 0 }
+    }
+}
+
+impl<C> Uncommitted<C> {
+    /// Adds committables that were pre-committed for a checkpoint.
+    ///
+    /// # Errors
+    /// There are too many.
+    pub fn add(&mut self, id: CheckpointId, committables: Vec<C>) -> Result<()> {
+        self.count += committables.len();
+        if self.count > COMMITTABLES_MAX {
+            return Err(anyhow::anyhow!(
+                "its writers named {} results to publish, and {COMMITTABLES_MAX} are the most: let \
+                 them write fewer and larger ones",
+                self.count
+            ));
+        }
+        if !committables.is_empty() {
+            self.by_checkpoint.entry(id).or_default().extend(committables);
+        }
+        Ok(())
+    }
+
+    /// The committables, by checkpoint in the order of ids.
+    pub fn iter(&self) -> impl Iterator<Item = (CheckpointId, &[C])> {
+        self.by_checkpoint.iter().map(|(id, committables)| (*id, committables.as_slice()))
+    }
+
+    /// Takes out those that were pre-committed for this checkpoint or an earlier one.
+    pub fn take_through(&mut self, id: CheckpointId) -> Vec<(CheckpointId, Vec<C>)> {
+        let later = self.by_checkpoint.split_off(&id.next());
+        let taken = std::mem::replace(&mut self.by_checkpoint, later);
+        self.count = self.by_checkpoint.values().map(Vec::len).sum();
+        taken.into_iter().collect()
+    }
+
+    /// Forgets all of them.
+    pub fn clear(&mut self) {
+        *self = Self::default();
     }
 }

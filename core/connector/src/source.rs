@@ -1,15 +1,20 @@
-//! What a source connector implements: an enumerator that finds splits, readers that read them.
+//! The contract of a source: an enumerator that finds splits, readers that read them.
 //!
 //! The enumerator lives in the job's coordinator host, one for all subtasks; readers live in the
 //! tasks. A reader asks for a split when it has none, so fast readers get more. A source whose
-//! subtasks need nothing from each other (a generator) has no enumerator: [`NoEnumerator`].
+//! splits are known from the start (a generator) has no enumerator: see [`NoEnumerator`].
+//!
+//! A split carries its position: a reader's snapshot is the splits that it has not read to their
+//! end, each with the position after the last record that it has handed over. Another reader that
+//! is given them goes on there. Snapshots are not taken yet by running jobs; the suite in
+//! [`conformance`](crate::conformance) takes them.
 
 use std::marker::PhantomData;
 use std::task::Waker;
 use std::time::{Duration, Instant};
 
 use millstream_graph::Boundedness;
-use millstream_network::{Batch, Data};
+use millstream_network::{Batch, Data, TimesError};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -17,7 +22,7 @@ use crate::Result;
 use crate::counter::Counter;
 use crate::plan::PlanContext;
 
-/// What a reader knows of its surroundings.
+/// The surroundings of a reader.
 #[derive(Debug, Clone)]
 pub struct ReaderContext {
     /// The subtask's number, from 0.
@@ -53,55 +58,71 @@ pub struct ReaderContext {
 ///     }
 ///
 ///     fn reader(&self, _ctx: &ReaderContext) -> Result<NumberReader> {
-///         Ok(NumberReader { range: 0..0 })
+///         Ok(NumberReader { ranges: Vec::new() })
 ///     }
 ///
-///     fn enumerator(&self) -> Result<Option<Tens>> {
-///         Ok(Some(Tens { next: 0 }))
-///     }
-///
-///     fn has_enumerator(&self) -> bool {
-///         true
+///     fn enumerator(&self, restored: Option<Tens>) -> Result<Tens> {
+///         Ok(restored.unwrap_or(Tens { next: 0, returned: Vec::new() }))
 ///     }
 /// }
 ///
+/// #[millstream::record]
 /// struct Tens {
 ///     next: u64,
+///     returned: Vec<Range<u64>>,
 /// }
 ///
 /// impl SplitEnumerator for Tens {
 ///     type Split = Range<u64>;
+///     type State = Tens;
 ///
 ///     fn discover(&mut self) -> Result<Option<std::time::Duration>> {
 ///         Ok(None) // there is nothing to look for
 ///     }
 ///
 ///     fn next_split(&mut self, _subtask: u32) -> Result<NextSplit<Range<u64>>> {
+///         if let Some(split) = self.returned.pop() {
+///             return Ok(NextSplit::Split(split));
+///         }
 ///         let start = self.next;
 ///         self.next += 10;
 ///         Ok(if start < 100 { NextSplit::Split(start..start + 10) } else { NextSplit::NoMore })
 ///     }
+///
+///     fn give_back(&mut self, _subtask: u32, splits: Vec<Range<u64>>) -> Result<()> {
+///         self.returned.extend(splits);
+///         Ok(())
+///     }
+///
+///     fn snapshot(&mut self) -> Result<Tens> {
+///         Ok(self.clone())
+///     }
 /// }
 ///
 /// struct NumberReader {
-///     range: Range<u64>,
+///     ranges: Vec<Range<u64>>,
 /// }
 ///
 /// impl SourceReader for NumberReader {
 ///     type Out = u64;
 ///     type Split = Range<u64>;
 ///
-///     fn add_split(&mut self, split: Range<u64>) -> Result<()> {
-///         self.range = split;
+///     fn add_splits(&mut self, splits: Vec<Range<u64>>) -> Result<()> {
+///         self.ranges.extend(splits);
 ///         Ok(())
 ///     }
 ///
-///     fn poll(&mut self, batch: &mut Batch<u64>) -> Result<Polled> {
-///         if self.range.is_empty() {
-///             return Ok(Polled::NeedSplit);
+///     fn poll(&mut self, out: &mut ReaderOutput<'_, u64>) -> Result<Polled> {
+///         let Some(range) = self.ranges.last_mut() else { return Ok(Polled::NeedSplit) };
+///         out.extend(range.next())?; // a real reader adds a batch's worth
+///         if range.is_empty() {
+///             self.ranges.pop();
 ///         }
-///         batch.extend(&mut self.range)?;
 ///         Ok(Polled::Ready)
+///     }
+///
+///     fn snapshot(&mut self) -> Result<Vec<Range<u64>>> {
+///         Ok(self.ranges.clone()) // what is left of each is its position
 ///     }
 /// }
 ///
@@ -110,17 +131,20 @@ pub struct ReaderContext {
 /// env.source("numbers", Numbers).sink("collect", numbers.clone());
 /// env.execute("numbers")?;
 /// assert_eq!(numbers.take().iter().sum::<u64>(), 4_950);
+///
+/// // Whenever it is stopped and restored, nothing is lost or doubled.
+/// testing::conformance::check_source(|| Numbers, &(0..100).collect::<Vec<_>>(), 0..20)?;
 /// # Ok::<(), millstream::Error>(())
 /// ```
 #[diagnostic::on_unimplemented(message = "`{Self}` is not a source")]
 pub trait Source: Send + Sync + 'static {
     /// Its records.
     type Out: Data;
-    /// A piece of work for one reader.
+    /// A piece of work for one reader, with the position from which on it is to be read.
     type Split: Serialize + DeserializeOwned + Send + 'static;
     /// Reads splits.
     type Reader: SourceReader<Out = Self::Out, Split = Self::Split>;
-    /// Finds splits.
+    /// Finds splits; [`NoEnumerator`] if [`Source::splits`] names all of them.
     type Enumerator: SplitEnumerator<Split = Self::Split>;
 
     /// Checks and completes what the source was told, when it is added to a job: whatever can be
@@ -139,9 +163,9 @@ pub trait Source: Send + Sync + 'static {
 
     /// Whether its records have event times. A stream has times or it has none, which is known
     /// when the job is planned: the reader of a source that says `true` gives each record one with
-    /// [`Batch::push_at`], and every other reader gives none; otherwise the job fails. Operators
-    /// keep the times, and keyed functions see them as `Context::timestamp`. Nothing else uses them
-    /// yet: there are no watermarks.
+    /// [`ReaderOutput::push_at`], and every other reader gives none; otherwise the job fails.
+    /// Operators keep the times, and keyed functions see them as `Context::timestamp`. Nothing else
+    /// uses them yet: there are no watermarks.
     ///
     /// ```
     /// # use millstream::{prelude::*, testing, Boundedness};
@@ -165,29 +189,25 @@ pub trait Source: Send + Sync + 'static {
     ///     fn reader(&self, _ctx: &ReaderContext) -> Result<Measurements> {
     ///         Ok(Measurements)
     ///     }
-    ///
-    ///     fn enumerator(&self) -> Result<Option<NoEnumerator<()>>> {
-    ///         Ok(None)
-    ///     }
-    ///
-    ///     fn has_enumerator(&self) -> bool {
-    ///         false
-    ///     }
     /// }
     ///
     /// impl SourceReader for Measurements {
     ///     type Out = u32;
     ///     type Split = ();
     ///
-    ///     fn add_split(&mut self, _split: ()) -> Result<()> {
+    ///     fn add_splits(&mut self, _splits: Vec<()>) -> Result<()> {
     ///         Ok(())
     ///     }
     ///
-    ///     fn poll(&mut self, batch: &mut Batch<u32>) -> Result<Polled> {
+    ///     fn poll(&mut self, out: &mut ReaderOutput<'_, u32>) -> Result<Polled> {
     ///         for (value, second) in [(20, 0), (21, 1), (19, 2)] {
-    ///             batch.push_at(value, 1_700_000_000_000 + second * 1_000)?;
+    ///             out.push_at(value, 1_700_000_000_000 + second * 1_000)?;
     ///         }
     ///         Ok(Polled::Finished)
+    ///     }
+    ///
+    ///     fn snapshot(&mut self) -> Result<Vec<()>> {
+    ///         Ok(Vec::new())
     ///     }
     /// }
     ///
@@ -221,24 +241,105 @@ pub trait Source: Send + Sync + 'static {
         false
     }
 
-    /// A reader for one subtask. Runs in the task host.
+    /// All splits of a source without an enumerator: the same ones in the same order whatever the
+    /// parallelism. Subtask `s` of `p` is given those at `s`, `s + p`, `s + 2p` and so on before
+    /// its reader is polled; after a restore readers are given the splits of the checkpoint
+    /// instead. So there should be more of them than there will ever be subtasks. Runs in the task
+    /// host.
     ///
     /// # Errors
-    /// The task fails.
+    /// The splits cannot be named.
+    fn splits(&self) -> Result<Vec<Self::Split>> {
+        Ok(Vec::new())
+    }
+
+    /// Makes a reader for one subtask. Runs in the task host.
+    ///
+    /// # Errors
+    /// The reader cannot be made.
     fn reader(&self, ctx: &ReaderContext) -> Result<Self::Reader>;
 
-    /// The enumerator, or `None` if readers need no splits. Runs in the coordinator host.
+    /// Makes the enumerator, from what its predecessor's [`SplitEnumerator::snapshot`] answered if
+    /// the job goes on from a checkpoint. Runs in the coordinator host. A source without one
+    /// ([`NoEnumerator`]) leaves this method out.
     ///
     /// # Errors
-    /// The job fails.
-    fn enumerator(&self) -> Result<Option<Self::Enumerator>>;
-
-    /// Whether [`Source::enumerator`] gives one; known when the job is planned, and an error when
-    /// the job starts if the two disagree.
-    fn has_enumerator(&self) -> bool;
+    /// The enumerator cannot be made.
+    fn enumerator(
+        &self,
+        restored: Option<<Self::Enumerator as SplitEnumerator>::State>,
+    ) -> Result<Self::Enumerator> {
+        let _ = restored;
+        Err(anyhow::anyhow!(
+            "the source {} names {} as its enumerator and makes none: implement \
+             Source::enumerator(), or name NoEnumerator",
+            std::any::type_name::<Self>(),
+            std::any::type_name::<Self::Enumerator>()
+        ))
+    }
 }
 
-/// How a poll went.
+/// Takes the records of a reader during one poll.
+///
+/// It takes records for one split after another once records are told apart by split; today all
+/// records of a poll go into one batch.
+#[derive(Debug)]
+pub struct ReaderOutput<'a, T> {
+    batch: &'a mut Batch<T>,
+}
+
+impl<'a, T> ReaderOutput<'a, T> {
+    /// Makes an output that adds records to a batch.
+    pub const fn new(batch: &'a mut Batch<T>) -> Self {
+        Self { batch }
+    }
+
+    /// The number of records so far.
+    #[must_use]
+    pub const fn len(&self) -> usize {
+        self.batch.len()
+    }
+
+    /// Whether there is no record yet.
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        self.batch.is_empty()
+    }
+
+    /// Makes room for so many more records.
+    pub fn reserve(&mut self, additional: usize) {
+        self.batch.reserve(additional);
+    }
+
+    /// Adds a record without event time.
+    ///
+    /// # Errors
+    /// The source says that its records have event times.
+    #[inline]
+    pub fn push(&mut self, record: T) -> Result<(), TimesError> {
+        self.batch.push(record)
+    }
+
+    /// Adds a record with its event time in milliseconds since 1970.
+    ///
+    /// # Errors
+    /// The source says that its records have no event times.
+    #[inline]
+    pub fn push_at(&mut self, record: T, time: i64) -> Result<(), TimesError> {
+        self.batch.push_at(record, time)
+    }
+
+    /// Adds records without event times.
+    ///
+    /// # Errors
+    /// The source says that its records have event times; nothing was taken from `records`.
+    #[inline]
+    pub fn extend(&mut self, records: impl IntoIterator<Item = T>) -> Result<(), TimesError> {
+        self.batch.extend(records)
+    }
+}
+
+/// The outcome of a poll.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Polled {
     /// Records were added, or progress was made; poll again.
@@ -246,7 +347,7 @@ pub enum Polled {
     /// Nothing now: the waker will be called, or poll again at the given time.
     Pending(Option<Instant>),
     /// The reader has read all its splits. The runtime asks the enumerator for the next one and
-    /// ends the reader if there will be none. An error in a source without an enumerator.
+    /// ends the reader if there will be none, as in a source without an enumerator.
     NeedSplit,
     /// Nothing will follow: the reader is not polled again.
     Finished,
@@ -259,23 +360,33 @@ pub enum Polled {
 pub trait SourceReader: Send {
     /// Its records.
     type Out: Data;
-    /// What it reads.
+    /// A piece of work, with its position.
     type Split;
 
-    /// Takes a split; called after [`Polled::NeedSplit`].
+    /// Takes splits to read, each from its position on: those that the source or a checkpoint has
+    /// for this subtask before the first poll, then one after each [`Polled::NeedSplit`].
     ///
     /// # Errors
-    /// The task fails.
-    fn add_split(&mut self, split: Self::Split) -> Result<()>;
+    /// Reading cannot begin.
+    fn add_splits(&mut self, splits: Vec<Self::Split>) -> Result<()>;
 
-    /// Adds records to the empty `batch`, about one batch's worth, without blocking.
+    /// Adds records to the empty output, about one batch's worth, without blocking.
     ///
     /// # Errors
-    /// The task fails.
-    fn poll(&mut self, batch: &mut Batch<Self::Out>) -> Result<Polled>;
+    /// A split cannot be read.
+    fn poll(&mut self, out: &mut ReaderOutput<'_, Self::Out>) -> Result<Polled>;
+
+    /// Returns the splits that are not read to their end, each with the position after the last
+    /// record that `poll` has handed over. Whatever was fetched beyond is read again by a reader
+    /// that is restored. Called between two polls, also while the reader waits, and reading goes on
+    /// afterwards; must not block.
+    ///
+    /// # Errors
+    /// The positions cannot be told.
+    fn snapshot(&mut self) -> Result<Vec<Self::Split>>;
 }
 
-/// What an enumerator has for a reader that asked.
+/// The answer of an enumerator to a reader that asked.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum NextSplit<S> {
     /// Read this.
@@ -291,11 +402,17 @@ pub enum NextSplit<S> {
 ///
 /// See [`Source`] for an example.
 pub trait SplitEnumerator: Send {
-    /// What it finds.
+    /// A piece of work, with its position.
     type Split;
+    /// The part of it that a checkpoint keeps.
+    type State: Serialize + DeserializeOwned + Send + 'static;
 
-    /// Looks for work. Called once at the start, and again after the time that it answered, from a
-    /// millisecond to a year. After `None` it is not called again, and
+    /// Whether there is one: `false` for [`NoEnumerator`] alone.
+    #[doc(hidden)]
+    const EXISTS: bool = true;
+
+    /// Looks for work. Called once at the start, also after a restore, and again after the time
+    /// that it answered, from a millisecond to a year. After `None` it is not called again, and
     /// [`SplitEnumerator::next_split`] must no longer answer [`NextSplit::Later`].
     ///
     /// # Errors
@@ -307,60 +424,78 @@ pub trait SplitEnumerator: Send {
     /// # Errors
     /// The job fails.
     fn next_split(&mut self, subtask: u32) -> Result<NextSplit<Self::Split>>;
+
+    /// Takes back splits that a subtask has not read to their end because it has failed, with the
+    /// positions from which on they are to be read. [`SplitEnumerator::next_split`] hands them out
+    /// again, to any subtask, also after it has answered [`NextSplit::NoMore`].
+    ///
+    /// # Errors
+    /// The splits cannot be handed out again.
+    fn give_back(&mut self, subtask: u32, splits: Vec<Self::Split>) -> Result<()>;
+
+    /// Returns what [`Source::enumerator`] needs to go on from here: splits that were handed out
+    /// belong to their readers and are not part of it.
+    ///
+    /// # Errors
+    /// The state cannot be told.
+    fn snapshot(&mut self) -> Result<Self::State>;
 }
 
-/// The enumerator of a source that has none.
+/// The enumerator of a source that has none: [`Source::splits`] names its splits.
 ///
 /// ```
 /// # use millstream::{connectors::*, testing, Boundedness, Result};
-/// /// The number of the subtask, once.
-/// struct Subtask;
+/// # use std::ops::Range;
+/// /// The numbers up to 100 in ten splits.
+/// struct Numbers;
 ///
-/// impl Source for Subtask {
-///     type Out = u32;
-///     type Split = ();
-///     type Reader = Once;
-///     type Enumerator = NoEnumerator<()>;
+/// impl Source for Numbers {
+///     type Out = u64;
+///     type Split = Range<u64>;
+///     type Reader = NumberReader;
+///     type Enumerator = NoEnumerator<Range<u64>>;
 ///
 ///     fn boundedness(&self) -> Boundedness {
 ///         Boundedness::Bounded
 ///     }
 ///
-///     fn reader(&self, ctx: &ReaderContext) -> Result<Once> {
-///         Ok(Once(Some(ctx.subtask)))
+///     fn splits(&self) -> Result<Vec<Range<u64>>> {
+///         Ok((0..10).map(|n| n * 10..n * 10 + 10).collect())
 ///     }
 ///
-///     fn enumerator(&self) -> Result<Option<NoEnumerator<()>>> {
-///         Ok(None)
-///     }
-///
-///     fn has_enumerator(&self) -> bool {
-///         false
+///     fn reader(&self, _ctx: &ReaderContext) -> Result<NumberReader> {
+///         Ok(NumberReader(Vec::new()))
 ///     }
 /// }
 ///
-/// struct Once(Option<u32>);
+/// struct NumberReader(Vec<Range<u64>>);
 ///
-/// impl SourceReader for Once {
-///     type Out = u32;
-///     type Split = ();
+/// impl SourceReader for NumberReader {
+///     type Out = u64;
+///     type Split = Range<u64>;
 ///
-///     fn add_split(&mut self, _split: ()) -> Result<()> {
+///     fn add_splits(&mut self, splits: Vec<Range<u64>>) -> Result<()> {
+///         self.0.extend(splits);
 ///         Ok(())
 ///     }
 ///
-///     fn poll(&mut self, batch: &mut Batch<u32>) -> Result<Polled> {
-///         batch.extend(self.0.take())?;
-///         Ok(Polled::Finished)
+///     fn poll(&mut self, out: &mut ReaderOutput<'_, u64>) -> Result<Polled> {
+///         let Some(range) = self.0.pop() else { return Ok(Polled::Finished) };
+///         out.extend(range)?;
+///         Ok(Polled::Ready)
+///     }
+///
+///     fn snapshot(&mut self) -> Result<Vec<Range<u64>>> {
+///         Ok(self.0.clone())
 ///     }
 /// }
 ///
-/// let subtasks = CollectSink::new();
+/// let numbers = CollectSink::new();
 /// let mut env = testing::environment();
 /// env.set_parallelism(2);
-/// env.source("subtasks", Subtask).sink("collect", subtasks.clone());
-/// env.execute("subtasks")?;
-/// assert_eq!(subtasks.take().iter().sum::<u32>(), 1);
+/// env.source("numbers", Numbers).sink("collect", numbers.clone());
+/// env.execute("numbers")?;
+/// assert_eq!(numbers.take().iter().sum::<u64>(), 4_950);
 /// # Ok::<(), millstream::Error>(())
 /// ```
 #[derive(Debug)]
@@ -371,12 +506,23 @@ pub struct NoEnumerator<S> {
 
 impl<S> SplitEnumerator for NoEnumerator<S> {
     type Split = S;
+    type State = ();
+
+    const EXISTS: bool = false;
 
     fn discover(&mut self) -> Result<Option<Duration>> {
         match self.never {}
     }
 
     fn next_split(&mut self, _subtask: u32) -> Result<NextSplit<S>> {
+        match self.never {}
+    }
+
+    fn give_back(&mut self, _subtask: u32, _splits: Vec<S>) -> Result<()> {
+        match self.never {}
+    }
+
+    fn snapshot(&mut self) -> Result<()> {
         match self.never {}
     }
 }

@@ -3,13 +3,13 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use millstream_connector::{
-    Batch, CommitterInfo, NoCommitter, Result, Sink, SinkWriter, WriterInfo,
+    AttemptId, Batch, CheckpointId, Flow, NoCommitter, Result, Sink, SinkWriter, WriterInfo,
 };
 
 /// The records that the subtasks of the latest attempt have collected.
 #[derive(Debug)]
 struct Collected<T> {
-    attempt: u32,
+    attempt: AttemptId,
     records: Vec<T>,
 }
 
@@ -48,7 +48,7 @@ impl<T> CollectSink<T> {
     /// A sink without records.
     #[must_use]
     pub fn new() -> Self {
-        let collected = Collected { attempt: 0, records: Vec::new() };
+        let collected = Collected { attempt: AttemptId::new(0), records: Vec::new() };
         Self { collected: Arc::new(Mutex::new(collected)) }
     }
 
@@ -68,33 +68,25 @@ impl<T: Send + 'static> Sink<T> for CollectSink<T> {
     fn writer(&self, info: &WriterInfo) -> Result<CollectWriter<T>> {
         Ok(CollectWriter { sink: self.clone(), attempt: info.attempt, records: Vec::new() })
     }
-
-    fn committer(&self, _info: &CommitterInfo) -> Result<Option<NoCommitter<()>>> {
-        Ok(None)
-    }
-
-    fn has_committer(&self) -> bool {
-        false
-    }
 }
 
 /// Collects the records of one subtask.
 #[derive(Debug)]
 pub struct CollectWriter<T> {
     sink: CollectSink<T>,
-    attempt: u32,
+    attempt: AttemptId,
     records: Vec<T>,
 }
 
 impl<T: Send> SinkWriter<T> for CollectWriter<T> {
     type Committable = ();
 
-    fn write(&mut self, batch: Batch<T>) -> Result<()> {
+    fn write(&mut self, batch: Batch<T>) -> Result<Flow> {
         self.records.append(&mut batch.into_records());
-        Ok(())
+        Ok(Flow::Ready)
     }
 
-    fn finish(&mut self) -> Result<Vec<()>> {
+    fn pre_commit(&mut self, _id: CheckpointId) -> Result<Vec<()>> {
         let mut collected = self.sink.collected.lock().unwrap_or_else(PoisonError::into_inner);
         if collected.attempt < self.attempt {
             collected.attempt = self.attempt;
@@ -118,7 +110,7 @@ mod tests {
         for (subtask, attempt) in [(0, 0), (0, 1), (1, 0), (1, 1)] {
             let mut writer = sink.writer(&writer_info(subtask, 2, attempt)).unwrap();
             writer.write(Batch::of(vec![(subtask, attempt)])).unwrap();
-            assert!(writer.finish().unwrap().is_empty());
+            assert!(writer.pre_commit(CheckpointId::FIRST).unwrap().is_empty());
         }
         assert_eq!(sink.take(), [(0, 1), (1, 1)]);
         assert!(sink.take().is_empty());

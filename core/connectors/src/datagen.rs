@@ -3,15 +3,21 @@
 use std::time::{Duration, Instant};
 
 use millstream_connector::{
-    Batch, Boundedness, Data, NoEnumerator, Polled, ReaderContext, Result, Source, SourceReader,
+    Boundedness, Data, NoEnumerator, Polled, ReaderContext, ReaderOutput, Result, Source,
+    SourceReader,
 };
 use millstream_network::batch_capacity;
+use serde::{Deserialize, Serialize};
+
+/// The number of splits: the same at any parallelism, so that a job can go on at another one.
+const SPLITS: u64 = 128;
 
 /// Shortest sleep of a source with a rate: a shorter one would cost more than it smooths.
 const PAUSE_MIN: Duration = Duration::from_millis(1);
 
-/// Makes records from the numbers 0, 1, 2 and so on. Subtask `s` of `p` makes the records of the
-/// numbers `s`, `s + p`, `s + 2p` and so on.
+/// Makes records from the numbers 0, 1, 2 and so on, each subtask in the order of the numbers.
+/// There are 128 splits: split `s` has the numbers `s`, `s + 128`, `s + 256` and so on, and
+/// subtasks beyond the 128th have none.
 ///
 /// ```
 /// use millstream::connectors::Datagen;
@@ -172,9 +178,9 @@ where
     F: Fn(u64) -> T + Clone + Send + Sync + 'static,
 {
     type Out = T;
-    type Split = ();
+    type Split = DatagenSplit;
     type Reader = DatagenReader<F>;
-    type Enumerator = NoEnumerator<()>;
+    type Enumerator = NoEnumerator<DatagenSplit>;
 
     fn boundedness(&self) -> Boundedness {
         match self.count {
@@ -183,26 +189,27 @@ where
         }
     }
 
+    fn splits(&self) -> Result<Vec<DatagenSplit>> {
+        Ok((0..SPLITS).map(|next| DatagenSplit { next }).collect())
+    }
+
     fn reader(&self, ctx: &ReaderContext) -> Result<DatagenReader<F>> {
-        let (subtask, parallelism) = (u64::from(ctx.subtask), u64::from(ctx.parallelism.max(1)));
-        let count = self.count.unwrap_or(u64::MAX);
+        let parallelism = f64::from(ctx.parallelism.max(1));
         Ok(DatagenReader {
             function: self.function.clone(),
-            first: subtask,
-            step: parallelism,
-            left: count.saturating_sub(subtask).div_ceil(parallelism),
+            count: self.count.unwrap_or(u64::MAX),
+            now: Numbers::default(),
+            later: Vec::new(),
             made: 0,
-            pace: self.rate.map(|rate| Pace { rate: rate / parallelism as f64, started: None }),
+            pace: self.rate.map(|rate| Pace { rate: rate / parallelism, started: None }),
         })
     }
+}
 
-    fn enumerator(&self) -> Result<Option<NoEnumerator<()>>> {
-        Ok(None)
-    }
-
-    fn has_enumerator(&self) -> bool {
-        false
-    }
+/// The numbers from one on that leave the same rest when they are divided by 128.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct DatagenSplit {
+    next: u64,
 }
 
 /// The speed of one subtask.
@@ -231,44 +238,132 @@ impl Pace {
     }
 }
 
-/// Makes the records of one subtask.
+/// The numbers of splits that take turns, in order.
+#[derive(Debug, Default)]
+struct Numbers {
+    /// The first number of each split, in order.
+    firsts: Vec<u64>,
+    /// The position: numbers before it are made.
+    at: u64,
+}
+
+impl Numbers {
+    /// The number at a position.
+    #[inline]
+    fn number(&self, at: u64) -> u64 {
+        let splits = self.firsts.len().max(1) as u64;
+        let first = self.firsts.get((at % splits) as usize).copied().unwrap_or_default();
+        (at / splits).saturating_mul(SPLITS).saturating_add(first)
+    }
+
+    /// The position of the first number that is not below `end`.
+    fn position_of(&self, end: u64) -> u64 {
+        let within = self.firsts.partition_point(|first| *first < end % SPLITS) as u64;
+        (end / SPLITS).saturating_mul(self.firsts.len() as u64).saturating_add(within)
+    }
+
+    /// The distance of neighbouring numbers, if it is the same everywhere.
+    fn step(&self) -> Option<u64> {
+        let splits = self.firsts.len() as u64;
+        let step = SPLITS.checked_div(splits).filter(|step| step * splits == SPLITS)?;
+        let first = *self.firsts.first()?;
+        let is_regular = (0..).zip(&self.firsts).all(|(n, it)| *it == first + n * step);
+        is_regular.then_some(step)
+    }
+
+    /// Adds a split that goes on with `next`, which is one of the numbers about to be made.
+    fn add(&mut self, next: u64) {
+        let reached = self.number(self.at);
+        self.firsts.push(next % SPLITS);
+        self.firsts.sort_unstable();
+        let reached = if self.firsts.len() == 1 { next } else { reached.min(next) };
+        self.at = self.position_of(reached);
+    }
+
+    /// Each split with the first of its numbers that is not made.
+    fn splits(&self) -> impl Iterator<Item = DatagenSplit> {
+        let positions = self.at..self.at + self.firsts.len() as u64;
+        positions.map(|at| DatagenSplit { next: self.number(at) })
+    }
+
+    /// Makes `count` records from the position on.
+    fn make<T>(
+        &mut self,
+        count: u64,
+        function: impl Fn(u64) -> T,
+        out: &mut ReaderOutput<'_, T>,
+    ) -> Result<()> {
+        let first = self.number(self.at);
+        if let Some(step) = self.step() {
+            out.extend((0..count).map(|at| function(first + at * step)))?;
+        } else {
+            let splits = self.firsts.len();
+            let (mut turn, mut base) = ((self.at % splits as u64) as usize, first - first % SPLITS);
+            out.extend((0..count).map(|_| {
+                let number = base + self.firsts.get(turn).copied().unwrap_or_default();
+                turn += 1;
+                if turn == splits {
+                    (turn, base) = (0, base.saturating_add(SPLITS));
+                }
+                function(number)
+            }))?;
+        }
+        self.at += count;
+        Ok(())
+    }
+}
+
+/// Makes the records of one subtask, in the order of their numbers.
 #[derive(Debug)]
 pub struct DatagenReader<F> {
     function: F,
-    /// The number of the next record.
-    first: u64,
-    step: u64,
-    left: u64,
+    /// The number of all records.
+    count: u64,
+    /// The splits whose numbers are made in turns.
+    now: Numbers,
+    /// Splits that go on with a larger number, the largest first: after a restore of splits that
+    /// were with several readers.
+    later: Vec<DatagenSplit>,
+    /// The number of records that this reader has made.
     made: u64,
     pace: Option<Pace>,
 }
 
-impl<T, F: Fn(u64) -> T> DatagenReader<F> {
-    /// Makes at most `most` records.
-    fn make(&mut self, most: u64, batch: &mut Batch<T>) -> Result<()> {
-        let most = most.min(batch_capacity::<T>() as u64).min(self.left);
-        let (first, step, function) = (self.first, self.step, &self.function);
-        batch.extend((0..most).map(|at| function(first + at * step)))?;
-        self.first = first.saturating_add(most * step);
-        self.left -= most;
-        self.made += most;
-        Ok(())
+impl<F> DatagenReader<F> {
+    /// The number of records up to where the splits that take turns change.
+    fn left(&mut self) -> u64 {
+        while let Some(split) = self.later.last()
+            && (self.now.firsts.is_empty()
+                || split.next < self.now.number(self.now.at).saturating_add(SPLITS))
+        {
+            self.now.add(split.next);
+            self.later.pop();
+        }
+        let end = self.later.last().map_or(self.count, |split| split.next.min(self.count));
+        self.now.position_of(end).saturating_sub(self.now.at)
     }
 
-    fn poll_at(&mut self, now: impl Fn() -> Instant, batch: &mut Batch<T>) -> Result<Polled> {
-        if self.left == 0 {
+    fn poll_at<T>(
+        &mut self,
+        now: impl Fn() -> Instant,
+        out: &mut ReaderOutput<'_, T>,
+    ) -> Result<Polled>
+    where
+        F: Fn(u64) -> T,
+    {
+        let mut most = self.left().min(batch_capacity::<T>() as u64);
+        if most == 0 {
             return Ok(Polled::Finished);
         }
-        let Some(pace) = &mut self.pace else {
-            self.make(u64::MAX, batch)?;
-            return Ok(Polled::Ready);
-        };
-        let now = now();
-        let due = pace.due(now).saturating_sub(self.made);
-        if due == 0 {
-            return Ok(Polled::Pending(Some(pace.next(self.made, now))));
+        if let Some(pace) = &mut self.pace {
+            let now = now();
+            most = most.min(pace.due(now).saturating_sub(self.made));
+            if most == 0 {
+                return Ok(Polled::Pending(Some(pace.next(self.made, now))));
+            }
         }
-        self.make(due, batch)?;
+        self.now.make(most, &self.function, out)?;
+        self.made += most;
         Ok(Polled::Ready)
     }
 }
@@ -279,21 +374,31 @@ where
     F: Fn(u64) -> T + Send,
 {
     type Out = T;
-    type Split = ();
+    type Split = DatagenSplit;
 
-    fn add_split(&mut self, _split: ()) -> Result<()> {
+    fn add_splits(&mut self, splits: Vec<DatagenSplit>) -> Result<()> {
+        let held = std::mem::take(&mut self.now);
+        self.later.extend(splits.into_iter().chain(held.splits()));
+        self.later.sort_unstable_by(|left, right| right.cmp(left));
         Ok(())
     }
 
-    fn poll(&mut self, batch: &mut Batch<T>) -> Result<Polled> {
-        self.poll_at(Instant::now, batch)
+    fn poll(&mut self, out: &mut ReaderOutput<'_, T>) -> Result<Polled> {
+        self.poll_at(Instant::now, out)
+    }
+
+    fn snapshot(&mut self) -> Result<Vec<DatagenSplit>> {
+        let splits = self.now.splits().chain(self.later.iter().copied());
+        Ok(splits.filter(|split| split.next < self.count).collect())
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::testing::{context, read_reader};
+    use millstream_connector::{Batch, conformance};
+
+    use crate::testing::{context, read_reader, reader_of};
 
     fn read<T, F>(source: &Datagen<F>, parallelism: u32) -> Vec<Vec<T>>
     where
@@ -304,7 +409,7 @@ mod tests {
         subtasks
             .map(|subtask| {
                 let (ctx, woken) = context(subtask, parallelism);
-                read_reader(source.reader(&ctx).unwrap(), &woken).unwrap()
+                read_reader(reader_of(source, &ctx), &woken).unwrap()
             })
             .collect()
     }
@@ -325,6 +430,24 @@ mod tests {
     fn subtasks_take_turns() {
         let read = read(&Datagen::from_fn(|i| i).count(7), 3);
         assert_eq!(read, [vec![0, 3, 6], vec![1, 4], vec![2, 5]]);
+    }
+
+    #[test]
+    fn each_subtask_makes_its_numbers_in_order() {
+        for parallelism in [1, 3, 4, 100, 127, 128, 130] {
+            for numbers in read(&Datagen::from_fn(|i| i).count(20_000), parallelism) {
+                assert!(numbers.is_sorted(), "{parallelism} subtasks");
+            }
+        }
+    }
+
+    #[test]
+    fn whatever_is_restored_at_any_parallelism_every_number_is_made_once() {
+        for count in [0, 1, 127, 1_000, 5_000] {
+            let numbers: Vec<u64> = (0..count).collect();
+            let source = || Datagen::sequence(0..count);
+            conformance::check_source(source, &numbers, 0..60).unwrap();
+        }
     }
 
     #[test]
@@ -352,13 +475,13 @@ mod tests {
     fn a_rate_is_kept_smoothly() {
         let (ctx, _) = context(1, 2);
         let source = Datagen::from_fn(|i| i).rate_per_second(20_000);
-        let mut reader = source.reader(&ctx).unwrap();
+        let mut reader = reader_of(&source, &ctx);
         let start = Instant::now();
         let mut now = start;
         let mut largest = 0;
         while now < start + Duration::from_secs(10) {
             let mut batch = Batch::empty(false);
-            match reader.poll_at(|| now, &mut batch).unwrap() {
+            match reader.poll_at(|| now, &mut ReaderOutput::new(&mut batch)).unwrap() {
                 Polled::Pending(Some(until)) => {
                     assert!(until > now);
                     now = until;
@@ -377,10 +500,11 @@ mod tests {
         let now = Instant::now();
         for rate in [0, 1, u64::MAX] {
             let source = Datagen::from_fn(|i| i).rate_per_second(rate);
-            let mut reader = source.reader(&ctx).unwrap();
+            let mut reader = reader_of(&source, &ctx);
             for step in 0..10 {
                 let now = || now + Duration::from_secs(step);
-                let polled = reader.poll_at(now, &mut Batch::empty(false)).unwrap();
+                let mut batch = Batch::empty(false);
+                let polled = reader.poll_at(now, &mut ReaderOutput::new(&mut batch)).unwrap();
                 assert!(matches!(polled, Polled::Ready | Polled::Pending(Some(_))));
             }
         }

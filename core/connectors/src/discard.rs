@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use millstream_connector::{
-    Batch, CommitterInfo, NoCommitter, Result, Sink, SinkWriter, WriterInfo,
+    Batch, CheckpointId, Flow, NoCommitter, Result, Sink, SinkWriter, WriterInfo,
 };
 
 /// Throws records away. Where the job runs in this process, [`DiscardSink::count`] says how many.
@@ -45,14 +45,6 @@ impl<T: Send + 'static> Sink<T> for DiscardSink {
     fn writer(&self, _info: &WriterInfo) -> Result<DiscardWriter> {
         Ok(DiscardWriter { count: Arc::clone(&self.count) })
     }
-
-    fn committer(&self, _info: &CommitterInfo) -> Result<Option<NoCommitter<()>>> {
-        Ok(None)
-    }
-
-    fn has_committer(&self) -> bool {
-        false
-    }
 }
 
 /// Counts the records of one subtask.
@@ -64,12 +56,12 @@ pub struct DiscardWriter {
 impl<T> SinkWriter<T> for DiscardWriter {
     type Committable = ();
 
-    fn write(&mut self, batch: Batch<T>) -> Result<()> {
+    fn write(&mut self, batch: Batch<T>) -> Result<Flow> {
         self.count.fetch_add(batch.len() as u64, Ordering::Relaxed);
-        Ok(())
+        Ok(Flow::Ready)
     }
 
-    fn finish(&mut self) -> Result<Vec<()>> {
+    fn pre_commit(&mut self, _id: CheckpointId) -> Result<Vec<()>> {
         Ok(Vec::new())
     }
 }

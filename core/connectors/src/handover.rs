@@ -64,6 +64,15 @@ impl<T> Drop for Outlet<T> {
 }
 
 impl<T> Intake<T> {
+    /// Takes an item, waiting for it.
+    pub(crate) fn wait(&self) -> Taken<T> {
+        match self.0.recv() {
+            Ok(Some(item)) => Taken::Item(item),
+            Ok(None) => Taken::Done,
+            Err(_) => Taken::Died,
+        }
+    }
+
     /// Takes an item without waiting.
     pub(crate) fn take(&self) -> Taken<T> {
         match self.0.try_recv() {

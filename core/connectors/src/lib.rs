@@ -31,10 +31,10 @@ mod socket;
 mod testing;
 
 pub use collect::{CollectSink, CollectWriter};
-pub use datagen::{Datagen, DatagenReader, Random};
+pub use datagen::{Datagen, DatagenReader, DatagenSplit, Random};
 pub use discard::{DiscardSink, DiscardWriter};
 pub use file::csv::{Csv, CsvDecoder};
-pub use file::enumerator::FileEnumerator;
+pub use file::enumerator::{FileEnumerator, FoundFiles};
 pub use file::format::{
     BadRecord, ByteLine, DecodeError, Decoder, Format, JsonLine, Kept, KeptDecoder, LineParser,
     Lines, LinesDecoder, ParsedLine, TextLine,

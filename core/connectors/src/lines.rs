@@ -45,6 +45,17 @@ impl Chunk {
         self.buffer.get(..self.len).unwrap_or_default()
     }
 
+    /// Drops the bytes before a byte of the file.
+    pub(crate) fn drop_before(&mut self, position: u64) {
+        let dropped = position.saturating_sub(self.offset);
+        let dropped = usize::try_from(dropped).unwrap_or(usize::MAX).min(self.len);
+        if dropped > 0 {
+            self.buffer.copy_within(dropped..self.len, 0);
+            self.len -= dropped;
+            self.offset += dropped as u64;
+        }
+    }
+
     /// Where in the file the first byte is.
     #[must_use]
     pub const fn offset(&self) -> u64 {

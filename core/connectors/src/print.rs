@@ -5,7 +5,7 @@ use std::io::{self, Stdout, Write};
 use std::marker::PhantomData;
 
 use millstream_connector::{
-    Batch, CommitterInfo, ErrorContext, NoCommitter, Result, Sink, SinkWriter, WriterInfo,
+    Batch, CheckpointId, ErrorContext, Flow, NoCommitter, Result, Sink, SinkWriter, WriterInfo,
 };
 
 /// Prints a line per record, as `2> record` if the sink has several subtasks (this one is the
@@ -68,14 +68,6 @@ where
     fn writer(&self, info: &WriterInfo) -> Result<Self::Writer> {
         Ok(PrintWriter::new(self.print.clone(), info, io::stdout()))
     }
-
-    fn committer(&self, _info: &CommitterInfo) -> Result<Option<NoCommitter<()>>> {
-        Ok(None)
-    }
-
-    fn has_committer(&self) -> bool {
-        false
-    }
 }
 
 /// Prints the records of one subtask, a batch at a time.
@@ -104,7 +96,7 @@ where
 {
     type Committable = ();
 
-    fn write(&mut self, batch: Batch<T>) -> Result<()> {
+    fn write(&mut self, batch: Batch<T>) -> Result<Flow> {
         self.buffer.clear();
         for record in batch.records() {
             self.buffer.extend_from_slice(self.prefix.as_bytes());
@@ -112,10 +104,11 @@ where
             self.buffer.push(b'\n');
         }
         let written = self.out.write_all(&self.buffer).and_then(|()| self.out.flush());
-        written.context("failed to print to standard output")
+        written.context("failed to print to standard output")?;
+        Ok(Flow::Ready)
     }
 
-    fn finish(&mut self) -> Result<Vec<()>> {
+    fn pre_commit(&mut self, _id: CheckpointId) -> Result<Vec<()>> {
         Ok(Vec::new())
     }
 }
@@ -130,7 +123,7 @@ mod tests {
         let mut writer = PrintWriter::new(print, &writer_info(1, parallelism, 0), Vec::new());
         writer.write(Batch::of(vec!["one", "two"])).unwrap();
         writer.write(Batch::of(vec!["three"])).unwrap();
-        assert!(writer.finish().unwrap().is_empty());
+        assert!(writer.pre_commit(CheckpointId::FIRST).unwrap().is_empty());
         String::from_utf8(writer.out).unwrap()
     }
 

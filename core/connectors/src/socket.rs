@@ -8,7 +8,7 @@ use std::thread;
 use std::time::Duration;
 
 use millstream_connector::{
-    Batch, Boundedness, NoEnumerator, Polled, ReaderContext, Result, Source, SourceReader,
+    Boundedness, NoEnumerator, Polled, ReaderContext, ReaderOutput, Result, Source, SourceReader,
 };
 use millstream_network::BATCH_RECORDS;
 
@@ -96,6 +96,10 @@ impl SocketSource {
     pub fn lines(host: &str, port: u16) -> Self {
         Self { host: host.to_owned(), port }
     }
+
+    fn address(&self) -> String {
+        format!("{}:{}", self.host, self.port)
+    }
 }
 
 impl Source for SocketSource {
@@ -108,22 +112,18 @@ impl Source for SocketSource {
         Boundedness::Unbounded
     }
 
+    fn splits(&self) -> Result<Vec<()>> {
+        Ok(vec![()])
+    }
+
     fn reader(&self, ctx: &ReaderContext) -> Result<SocketReader> {
-        let address = format!("{}:{}", self.host, self.port);
-        let connection = match ctx.subtask {
-            0 => Some(Connection::open(self, &address, ctx)?),
-            _ => None,
-        };
-        let decoder = Lines(TextLine::default()).decoder(ctx);
-        Ok(SocketReader { address, connection, decoder, chunk: None })
-    }
-
-    fn enumerator(&self) -> Result<Option<NoEnumerator<()>>> {
-        Ok(None)
-    }
-
-    fn has_enumerator(&self) -> bool {
-        false
+        Ok(SocketReader {
+            source: self.clone(),
+            ctx: ctx.clone(),
+            connection: None,
+            decoder: Lines(TextLine::default()).decoder(ctx),
+            chunk: None,
+        })
     }
 }
 
@@ -135,19 +135,15 @@ struct Connection {
 }
 
 impl Connection {
-    fn open(
-        source: &SocketSource,
-        address: &str,
-        ctx: &ReaderContext,
-    ) -> Result<Self, SocketError> {
+    fn open(source: &SocketSource, ctx: &ReaderContext) -> Result<Self, SocketError> {
         let (outlet, chunks) = handover(ctx.waker.clone());
         let stream = Arc::new(Mutex::new(None));
-        let (server, name) = (source.clone(), address.to_owned());
+        let (server, name) = (source.clone(), source.address());
         let shared = Arc::clone(&stream);
         thread::Builder::new()
             .name("socket-reader".to_owned())
             .spawn(move || read(&server, &name, &shared, outlet))
-            .map_err(|source| SocketError::Thread { address: address.to_owned(), source })?;
+            .map_err(|error| SocketError::Thread { address: source.address(), source: error })?;
         Ok(Self { chunks, stream })
     }
 }
@@ -216,7 +212,8 @@ fn connect(host: &str, port: u16) -> io::Result<TcpStream> {
 
 /// Reads from one connection.
 pub struct SocketReader {
-    address: String,
+    source: SocketSource,
+    ctx: ReaderContext,
     /// `None` in every subtask but the first, and when all was read.
     connection: Option<Connection>,
     decoder: LinesDecoder<TextLine>,
@@ -227,11 +224,14 @@ impl SourceReader for SocketReader {
     type Out = String;
     type Split = ();
 
-    fn add_split(&mut self, _split: ()) -> Result<()> {
+    fn add_splits(&mut self, splits: Vec<()>) -> Result<()> {
+        if !splits.is_empty() {
+            self.connection = Some(Connection::open(&self.source, &self.ctx)?);
+        }
         Ok(())
     }
 
-    fn poll(&mut self, batch: &mut Batch<String>) -> Result<Polled> {
+    fn poll(&mut self, out: &mut ReaderOutput<'_, String>) -> Result<Polled> {
         let Some(connection) = &self.connection else { return Ok(Polled::Finished) };
         if self.chunk.is_none() {
             match connection.chunks.take() {
@@ -242,15 +242,15 @@ impl SourceReader for SocketReader {
                     return Ok(Polled::Finished);
                 }
                 Taken::Died => {
-                    let address = self.address.clone();
+                    let address = self.source.address();
                     return Err(SocketError::ReaderDied { address }.into());
                 }
             }
         }
         let Some((chunk, at)) = &mut self.chunk else { return Ok(Polled::Ready) };
-        while batch.len() < BATCH_RECORDS {
+        while out.len() < BATCH_RECORDS {
             match self.decoder.next(chunk, at) {
-                Some(line) => batch.push(line?)?,
+                Some(line) => out.push(line?)?,
                 None => {
                     self.chunk = None;
                     break;
@@ -259,6 +259,11 @@ impl SourceReader for SocketReader {
         }
         Ok(Polled::Ready)
     }
+
+    /// The connection as a whole: what was received cannot be asked for again.
+    fn snapshot(&mut self) -> Result<Vec<()>> {
+        Ok(self.connection.iter().map(|_| ()).collect())
+    }
 }
 
 #[cfg(test)]
@@ -266,8 +271,10 @@ mod tests {
     use std::io::Write;
     use std::net::TcpListener;
 
+    use millstream_connector::Batch;
+
     use super::*;
-    use crate::testing::{context, read_reader};
+    use crate::testing::{context, read_reader, reader_of};
 
     #[test]
     fn the_first_subtask_reads_until_the_peer_closes() {
@@ -281,20 +288,21 @@ mod tests {
         });
         let source = SocketSource::lines("127.0.0.1", port);
         let (ctx, woken) = context(0, 2);
-        let read = read_reader(source.reader(&ctx).unwrap(), &woken).unwrap();
+        let read = read_reader(reader_of(&source, &ctx), &woken).unwrap();
         assert_eq!(read, ["one", "two", "\u{fffd}", "rest"]);
         server.join().unwrap();
 
         let (ctx, _) = context(1, 2);
-        let mut other = source.reader(&ctx).unwrap();
-        assert_eq!(other.poll(&mut Batch::empty(false)).unwrap(), Polled::Finished);
+        let (mut other, mut batch) = (reader_of(&source, &ctx), Batch::empty(false));
+        let polled = other.poll(&mut ReaderOutput::new(&mut batch)).unwrap();
+        assert_eq!(polled, Polled::Finished);
     }
 
     #[test]
     fn a_server_that_is_not_there_is_named() {
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let (ctx, woken) = context(0, 1);
-        let reader = SocketSource::lines("127.0.0.1", port).reader(&ctx).unwrap();
+        let reader = reader_of(&SocketSource::lines("127.0.0.1", port), &ctx);
         let error = format!("{:#}", read_reader(reader, &woken).unwrap_err());
         assert!(error.contains(&format!("failed to connect to 127.0.0.1:{port}")), "{error}");
     }
@@ -304,12 +312,12 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
         let (ctx, woken) = context(0, 1);
-        let mut reader = SocketSource::lines("127.0.0.1", port).reader(&ctx).unwrap();
+        let mut reader = reader_of(&SocketSource::lines("127.0.0.1", port), &ctx);
         let (mut peer, _) = listener.accept().unwrap();
         peer.write_all(b"line\n").unwrap();
         let mut batch = Batch::empty(false);
         while batch.is_empty() {
-            if let Polled::Pending(_) = reader.poll(&mut batch).unwrap() {
+            if let Polled::Pending(_) = reader.poll(&mut ReaderOutput::new(&mut batch)).unwrap() {
                 woken.wait();
             }
         }

@@ -6,10 +6,9 @@ use std::task::{Wake, Waker};
 use std::time::{Duration, Instant};
 
 use millstream_connector::{
-    Batch, CommitterInfo, NextSplit, Polled, ReaderContext, Result, Source, SourceReader,
-    SplitEnumerator, WriterInfo,
+    AttemptId, Batch, CommitterInfo, JobId, NextSplit, OperatorId, Polled, ReaderContext,
+    ReaderOutput, Result, Source, SourceReader, SplitEnumerator, WriterInfo,
 };
-use millstream_types::{JobId, OperatorId};
 
 /// Patience of a test with an event that must come.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -47,7 +46,7 @@ fn step<R: SourceReader>(
     woken: &Woken,
 ) -> Result<Polled> {
     let mut batch = Batch::empty(false);
-    let polled = reader.poll(&mut batch)?;
+    let polled = reader.poll(&mut ReaderOutput::new(&mut batch))?;
     records.append(&mut batch.into_records());
     match polled {
         Polled::Pending(Some(until)) => {
@@ -76,7 +75,7 @@ where
     loop {
         if step(reader, &mut records, woken)? == Polled::NeedSplit {
             match found.next_split(0)? {
-                NextSplit::Split(split) => reader.add_split(split)?,
+                NextSplit::Split(split) => reader.add_splits(vec![split])?,
                 NextSplit::Later | NextSplit::NoMore => return Ok(records),
             }
         }
@@ -86,7 +85,7 @@ where
 /// Reads a source with an enumerator to its end with one subtask; also how many were dropped.
 pub(crate) fn read_source<S: Source>(source: &S) -> Result<(Vec<S::Out>, i64)> {
     let (ctx, woken) = context(0, 1);
-    let mut enumerator = source.enumerator()?.expect("the source has an enumerator");
+    let mut enumerator = source.enumerator(None)?;
     enumerator.discover()?;
     let mut reader = source.reader(&ctx)?;
     let records = read_splits(&mut reader, &mut enumerator, &woken)?;
@@ -103,10 +102,24 @@ fn operator() -> OperatorId {
 
 /// The context of a writer.
 pub(crate) fn writer_info(subtask: u32, parallelism: u32, attempt: u32) -> WriterInfo {
-    WriterInfo { job: job(), operator: operator(), subtask, parallelism, attempt }
+    let (job, operator, attempt) = (job(), operator(), AttemptId::new(attempt));
+    WriterInfo { job, operator, subtask, parallelism, attempt, waker: Waker::noop().clone() }
 }
 
 /// The context of a committer.
-pub(crate) fn committer_info(attempt: u32) -> CommitterInfo {
-    CommitterInfo { job: job(), operator: operator(), attempt }
+pub(crate) fn committer_info() -> CommitterInfo {
+    CommitterInfo { job: job(), operator: operator() }
+}
+
+/// The attempts before this one.
+pub(crate) fn before(attempt: u32) -> Vec<AttemptId> {
+    AttemptId::new(attempt).earlier().collect()
+}
+
+/// A reader of a source without an enumerator, with its share of the splits.
+pub(crate) fn reader_of<S: Source>(source: &S, ctx: &ReaderContext) -> S::Reader {
+    let mut reader = source.reader(ctx).unwrap();
+    let splits = source.splits().unwrap().into_iter().skip(ctx.subtask as usize);
+    reader.add_splits(splits.step_by(ctx.parallelism as usize).collect()).unwrap();
+    reader
 }

@@ -61,9 +61,10 @@ pub use millstream_storage::FilePath;
 pub mod interface {
     #[doc(inline)]
     pub use millstream_api::{
-        Batch, Committer, CommitterInfo, NextSplit, NoCommitter, NoEnumerator, PlanContext, Polled,
-        ReaderContext, Records, Sink, SinkWriter, Source, SourceReader, SplitEnumerator,
-        TimesError, WriterInfo,
+        AttemptId, Batch, Boundedness, CheckpointId, Committer, CommitterInfo, Flow, JobId,
+        NextSplit, NoCommitter, NoEnumerator, OperatorId, PlanContext, Polled, ReaderContext,
+        ReaderOutput, Records, Sink, SinkWriter, Source, SourceReader, SplitEnumerator, TimesError,
+        WriterInfo,
     };
     #[doc(inline)]
     pub use millstream_connectors::{

@@ -13,6 +13,9 @@
 //! # Ok::<(), millstream::Error>(())
 //! ```
 
+/// Suites that every source and every sink must pass.
+pub use millstream_api::conformance;
+
 use crate::connectors::{CollectSink, Datagen};
 use crate::{Data, Environment, Result, Stream};
 

@@ -13,7 +13,7 @@ use millstream_api::{CommitterInfo, OperatorCoordinator, Program, Replies, Resul
 use millstream_graph::{ChainedOperator, JobGraph};
 use millstream_protocol::host::{Failure, OperatorEvent, Ready, Settled, from_host, to_host};
 use millstream_storage::patience::{Waiting, set_waiting};
-use millstream_types::{JobId, OperatorId};
+use millstream_types::{AttemptId, JobId, OperatorId};
 
 use crate::failure::{self, guard};
 use crate::link::{Outbox, ToControl};
@@ -100,16 +100,12 @@ impl CoordinatorHost {
         let mut host = Self::empty(on_failure, outbox);
         let operators = graph.vertices.iter().flat_map(|vertex| &vertex.operators);
         for operator in operators.filter(|operator| operator.coordinated) {
-            let info = CommitterInfo { job, operator: operator.id, attempt };
+            let info = CommitterInfo { job, operator: operator.id };
             let built = guard(|| {
-                let mut coordinator =
-                    program.build_coordinator(operator.node, &info)?.ok_or_else(|| {
-                        error!(
-                            "it says that it has an enumerator or a committer \
-                             (has_enumerator(), has_committer()), and gave none"
-                        )
-                    })?;
-                coordinator.open()?;
+                let mut coordinator = program
+                    .build_coordinator(operator.node, &info)?
+                    .ok_or_else(|| error!("the program has no coordinator for it"))?;
+                coordinator.open(AttemptId::new(attempt))?;
                 Ok(coordinator)
             });
             let coordinator =
@@ -327,7 +323,7 @@ mod tests {
     struct Failing;
 
     impl OperatorCoordinator for Failing {
-        fn open(&mut self) -> Result<()> {
+        fn open(&mut self, _attempt: AttemptId) -> Result<()> {
             Ok(())
         }
 
@@ -355,7 +351,7 @@ mod tests {
     }
 
     impl OperatorCoordinator for Slow {
-        fn open(&mut self) -> Result<()> {
+        fn open(&mut self, _attempt: AttemptId) -> Result<()> {
             Ok(())
         }
 

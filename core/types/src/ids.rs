@@ -174,6 +174,78 @@ impl fmt::Display for ExecutionAttemptId {
     }
 }
 
+/// Names one checkpoint of a job. Ids grow and are never reused, across failures of the job and its
+/// master too.
+///
+/// ```
+/// # use millstream_types::CheckpointId;
+/// assert!(CheckpointId::FIRST < CheckpointId::FIRST.next());
+/// assert_eq!(CheckpointId::FIRST.to_string(), "chk-1");
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct CheckpointId(u64);
+
+impl CheckpointId {
+    /// The first one of a job.
+    pub const FIRST: Self = Self(1);
+
+    /// The checkpoint of this number.
+    #[must_use]
+    pub const fn new(number: u64) -> Self {
+        Self(number)
+    }
+
+    /// The number.
+    #[must_use]
+    pub const fn get(self) -> u64 {
+        self.0
+    }
+
+    /// The one after it.
+    #[must_use]
+    pub const fn next(self) -> Self {
+        Self(self.0.saturating_add(1))
+    }
+}
+
+impl fmt::Display for CheckpointId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "chk-{}", self.0)
+    }
+}
+
+/// Names one attempt to run tasks of a job, among all attempts of that job. Its text is part of the
+/// names of what the attempt leaves behind: it has no characters but digits and dots, and at most
+/// 31 of them.
+///
+/// ```
+/// # use millstream_types::AttemptId;
+/// assert_eq!(AttemptId::new(3).to_string(), "3");
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct AttemptId(u32);
+
+impl AttemptId {
+    /// The attempt with so many attempts before it.
+    #[must_use]
+    pub const fn new(before: u32) -> Self {
+        Self(before)
+    }
+
+    /// The attempts before this one.
+    pub fn earlier(self) -> impl Iterator<Item = Self> {
+        (0..self.0).map(Self)
+    }
+}
+
+impl fmt::Display for AttemptId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
 /// Orders the leaders of one cluster; a call that carries an older one is refused.
 ///
 /// The driver gives it to a master: the number of its attempt, or of its start on this host.

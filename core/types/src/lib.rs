@@ -19,8 +19,8 @@ pub use artifact::{ArtifactHash, ArtifactHashError};
 pub use cause::{CauseKind, FailureCause, with_sources};
 pub use escape::Escaped;
 pub use ids::{
-    AllocationId, ExecutionAttemptId, HostId, JobId, LeaderEpoch, OperatorId, ParseIdError, SlotId,
-    TaskManagerId, TriggerId, VertexId,
+    AllocationId, AttemptId, CheckpointId, ExecutionAttemptId, HostId, JobId, LeaderEpoch,
+    OperatorId, ParseIdError, SlotId, TaskManagerId, TriggerId, VertexId,
 };
 pub use key::{Key, KeyGroup, KeyHasher, MaxParallelism};
 pub use resource::{ByteSize, ParseByteSizeError, ResourceProfile};

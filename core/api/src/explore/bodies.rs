@@ -2,11 +2,15 @@
 //! the slot that gives them turns.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::marker::PhantomData;
 use std::sync::{Arc, Mutex};
 use std::task::Waker;
 use std::time::{Duration, Instant};
 
-use millstream_connector::{NoEnumerator, Polled, ReaderContext, Source, SourceReader};
+use millstream_connector::{
+    NextSplit, NoEnumerator, Polled, ReaderContext, ReaderOutput, Source, SourceReader,
+    SplitEnumerator,
+};
 use millstream_graph::Boundedness;
 use millstream_network::{Batch, ChannelId, ChannelWriter, Event, Exchange};
 use millstream_state::ValueState;
@@ -425,17 +429,53 @@ struct Script {
     has_splits: bool,
 }
 
-/// A source whose reader does what a schedule says.
-#[derive(Debug, Clone, Default)]
-pub(super) struct Scripted(Arc<Mutex<Script>>, bool);
+/// A source whose reader does what a schedule says; its enumerator is `E`.
+#[derive(Debug)]
+pub(super) struct Scripted<E>(Arc<Mutex<Script>>, PhantomData<fn() -> E>);
+
+impl<E> Scripted<E> {
+    fn new(script: Arc<Mutex<Script>>) -> Self {
+        Self(script, PhantomData)
+    }
+}
+
+impl Default for Scripted<NoEnumerator<()>> {
+    fn default() -> Self {
+        Self::new(Arc::default())
+    }
+}
+
+/// An enumerator that is never asked: the test answers for it.
+struct Never;
+
+impl SplitEnumerator for Never {
+    type Split = ();
+    type State = ();
+
+    fn discover(&mut self) -> Result<Option<Duration>> {
+        Ok(None)
+    }
+
+    fn next_split(&mut self, _subtask: u32) -> Result<NextSplit<()>> {
+        Ok(NextSplit::NoMore)
+    }
+
+    fn give_back(&mut self, _subtask: u32, _splits: Vec<()>) -> Result<()> {
+        Ok(())
+    }
+
+    fn snapshot(&mut self) -> Result<()> {
+        Ok(())
+    }
+}
 
 pub(super) struct ScriptedReader(Arc<Mutex<Script>>);
 
-impl Source for Scripted {
+impl<E: SplitEnumerator<Split = ()> + 'static> Source for Scripted<E> {
     type Out = u64;
     type Split = ();
     type Reader = ScriptedReader;
-    type Enumerator = NoEnumerator<()>;
+    type Enumerator = E;
 
     fn boundedness(&self) -> Boundedness {
         Boundedness::Bounded
@@ -443,14 +483,6 @@ impl Source for Scripted {
 
     fn reader(&self, _ctx: &ReaderContext) -> Result<ScriptedReader> {
         Ok(ScriptedReader(Arc::clone(&self.0)))
-    }
-
-    fn enumerator(&self) -> Result<Option<NoEnumerator<()>>> {
-        Ok(None)
-    }
-
-    fn has_enumerator(&self) -> bool {
-        self.1
     }
 }
 
@@ -470,17 +502,24 @@ impl SourceReader for ScriptedReader {
     type Out = u64;
     type Split = ();
 
-    fn add_split(&mut self, (): ()) -> Result<()> {
+    fn add_splits(&mut self, splits: Vec<()>) -> Result<()> {
         let mut script = self.0.lock().unwrap();
+        if splits.is_empty() {
+            return Ok(());
+        }
         ensure!(script.needs_split, "a split came that was not asked for");
         script.needs_split = false;
         Ok(())
     }
 
-    fn poll(&mut self, batch: &mut Batch<u64>) -> Result<Polled> {
+    fn snapshot(&mut self) -> Result<Vec<()>> {
+        Ok(Vec::new())
+    }
+
+    fn poll(&mut self, out: &mut ReaderOutput<'_, u64>) -> Result<Polled> {
         let mut script = self.0.lock().unwrap();
         ensure!(!script.is_finished, "a reader that has finished was polled");
-        ensure!(batch.is_empty(), "the batch is not empty");
+        ensure!(out.is_empty(), "the output is not empty");
         if script.needs_split {
             return Ok(Polled::NeedSplit);
         }
@@ -491,7 +530,7 @@ impl SourceReader for ScriptedReader {
                 let numbers = script.next..script.next + u64::from(records);
                 script.next = numbers.end;
                 let records = numbers.map(|n| record(script.seed, n));
-                *batch = Batch::of(records.collect());
+                out.extend(records)?;
                 match input {
                     0 => Ok(Polled::Ready),
                     1 => Ok(Polled::Pending(soon)),
@@ -521,7 +560,7 @@ fn answer(schedule: &Schedule, script: &Script, asked: &mut u64, parts: &Parts) 
     *asked -= 1;
     let message = match script.acts.is_empty() {
         true => SourceEvent::<()>::NoMoreSplits,
-        false => SourceEvent::Split(()),
+        false => SourceEvent::Splits(vec![()]),
     };
     ensure!(*asked == 0, "it asked twice at once in {schedule:?}");
     parts.from_coordinator.push(encode(&message)?)?;
@@ -530,7 +569,13 @@ fn answer(schedule: &Schedule, script: &Script, asked: &mut u64, parts: &Parts) 
 
 pub(super) fn source(name: &'static str, has_splits: bool, wrap: Wrap) -> Case {
     let script = Arc::<Mutex<Script>>::default();
-    let operator = Operator::of(&stream_of(Scripted(Arc::clone(&script), has_splits)));
+    let operator = match has_splits {
+        true => Operator::of(&stream_of(Scripted::<Never>::new(Arc::clone(&script)))),
+        false => {
+            let source = Scripted::<NoEnumerator<()>>::new(Arc::clone(&script));
+            Operator::of(&stream_of(source))
+        }
+    };
     Case::new(name, move |schedule| {
         let (bell, asked) = (Arc::new(Bell::default()), Arc::<Mutex<u64>>::default());
         let requests = Arc::clone(&asked);

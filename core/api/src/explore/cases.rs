@@ -4,16 +4,17 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
-use millstream_connector::{CommitterInfo, NoCommitter, Sink, SinkWriter, Source, WriterInfo};
+use millstream_connector::{Committer, Sink, SinkWriter, Source, WriterInfo};
 use millstream_graph::{NodeId, OutputName};
-use millstream_network::{Batch, Data, Event};
+use millstream_network::{Batch, Data, Event, Flow};
 use millstream_state::ValueState;
-use millstream_types::{JobId, MaxParallelism, OperatorId};
+use millstream_types::{AttemptId, CheckpointId, JobId, MaxParallelism, OperatorId};
 
 use super::bodies::Scripted;
 use super::probe::{Item, Output, Probe, Shared};
 use super::stages::{Explored, Oracle, drive, each, outputs};
 use super::{Case, Kind, key, roll, writers};
+use crate::coordinator::PreCommitted;
 use crate::operators::OnError;
 use crate::operators::collector::Collector;
 use crate::operators::keyed::{Context, KeyedProcess};
@@ -46,7 +47,7 @@ pub(super) fn cases(kind: Kind) -> Vec<Case> {
         Kind::Process => processes(),
         Kind::Reduce => reduces(),
         Kind::Rows => vec![rows()],
-        Kind::Sink => vec![sink()],
+        Kind::Sink => vec![sink("sink", |stage| stage)],
         Kind::Writer => writers::cases(),
     }
 }
@@ -485,40 +486,59 @@ struct PlaceWriter {
     written: u64,
 }
 
+/// A committer that is never made.
+struct NeverCommits;
+
+impl Committer for NeverCommits {
+    type Committable = u64;
+
+    fn recover(&mut self, _: Vec<(CheckpointId, Vec<u64>)>, _: &[AttemptId]) -> Result<()> {
+        Ok(())
+    }
+
+    fn commit(&mut self, _: CheckpointId, _: Vec<u64>) -> Result<()> {
+        Ok(())
+    }
+
+    fn abort(&mut self, _: &[AttemptId]) -> Result<()> {
+        Ok(())
+    }
+}
+
 impl Sink<u64> for Place {
     type Committable = u64;
     type Writer = PlaceWriter;
-    type Committer = NoCommitter<u64>;
+    type Committer = NeverCommits;
 
     fn writer(&self, _info: &WriterInfo) -> Result<PlaceWriter> {
         let mut output = self.0.lock().unwrap().as_ref().unwrap().probe(same as fn(u64) -> u64);
         output.open()?;
         Ok(PlaceWriter { output, written: 0 })
     }
-
-    fn committer(&self, _info: &CommitterInfo) -> Result<Option<NoCommitter<u64>>> {
-        Ok(None)
-    }
-
-    fn has_committer(&self) -> bool {
-        true
-    }
 }
 
 impl SinkWriter<u64> for PlaceWriter {
     type Committable = u64;
 
-    fn write(&mut self, batch: Batch<u64>) -> Result<()> {
+    fn write(&mut self, batch: Batch<u64>) -> Result<Flow> {
         self.written += batch.len() as u64;
-        self.output.push(batch).map(|_| ())
+        self.output.push(batch)
     }
 
-    fn tick(&mut self, now: Instant) -> Result<Option<Instant>> {
-        self.output.on_time(now)?;
-        Ok(self.output.next_time())
+    fn resume(&mut self) -> Result<Flow> {
+        self.output.resume()
     }
 
-    fn finish(&mut self) -> Result<Vec<u64>> {
+    fn on_time(&mut self, now: Instant) -> Result<Flow> {
+        self.output.on_time(now)
+    }
+
+    fn next_time(&self) -> Option<Instant> {
+        self.output.next_time()
+    }
+
+    fn pre_commit(&mut self, id: CheckpointId) -> Result<Vec<u64>> {
+        crate::ensure!(id == CheckpointId::FIRST, "{id} came at the end of the input");
         self.output.event(Event::EndOfInput)?;
         Ok(vec![self.written])
     }
@@ -543,7 +563,10 @@ impl Oracle for Written {
     }
 }
 
-fn sink() -> Case {
+pub(super) fn sink(
+    name: &'static str,
+    wrap: fn(Box<dyn Stage<u64>>) -> Box<dyn Stage<u64>>,
+) -> Case {
     let place = Place::default();
     let sink = numbers().sink("sink", place.clone());
     let operator = {
@@ -551,15 +574,15 @@ fn sink() -> Case {
         Operator { program: std::mem::take(&mut builder.program), node: sink.node }
     };
     let task = task(false);
-    Case::new("sink", move |schedule| {
-        let outputs = vec![Output::of(&[]), Output::of(&[])];
+    Case::new(name, move |schedule| {
+        let outputs = vec![Output::that_takes_the_end(&schedule.stalls[0]), Output::of(&[])];
         *place.0.lock().unwrap() = Some(outputs[0].clone());
         let committer = outputs[1].clone();
         let send: EventSender = Arc::new(move |_, _, payload| {
-            let committables: Vec<u64> = crate::coordinator::decode(&payload).unwrap();
-            committer.lock().seen.extend(committables.into_iter().map(Item::Record));
+            let committables: PreCommitted<u64> = crate::coordinator::decode(&payload).unwrap();
+            committer.lock().seen.extend(committables.1.into_iter().map(Item::Record));
         });
-        let stage = operator.build(&task, &send, Outputs::default());
+        let stage = wrap(operator.build(&task, &send, Outputs::default()));
         let oracle = Box::<Written>::default();
         drive(Explored { stage, kind: Kind::Sink, outputs, oracle }, schedule)
     })

@@ -9,7 +9,7 @@ use millstream_network::{Batch, Event, Flow};
 use super::cases::{same, three, to_all};
 use super::probe::Shared;
 use super::stages::{Explored, drive, each, outputs};
-use super::{Case, Kind, SEEDS, bodies, roll, writers};
+use super::{Case, Kind, SEEDS, bodies, cases, roll, writers};
 use crate::Result;
 use crate::operators::flat_map::FlatMapStage;
 use crate::operators::{BadRecords, Policy};
@@ -156,6 +156,18 @@ fn a_fan_out_that_resumes_only_its_first_branch_is_found() {
         let stage = Box::new(Mutant { resume, ..Mutant::of(fan_out) });
         let oracle = Box::new(to_all);
         drive(Explored { stage, kind: Kind::FanOut, outputs, oracle }, schedule)
+    }));
+}
+
+#[test]
+fn a_sink_that_ignores_its_writers_answer_is_found() {
+    find(&cases::sink("mutant", |stage| {
+        let push = |stage: &mut Hidden, batch| stage.push(batch).map(|_| Flow::Ready);
+        Box::new(Mutant { push, ..Mutant::of(Hidden(stage)) })
+    }));
+    find(&cases::sink("mutant", |stage| {
+        let resume = |_: &mut Hidden| Ok(Flow::Ready);
+        Box::new(Mutant { resume, ..Mutant::of(Hidden(stage)) })
     }));
 }
 

@@ -43,6 +43,8 @@ pub(super) struct Output {
     stalls: VecDeque<u8>,
     /// The number of resumes that find it full.
     full_for: u8,
+    /// The end of the input does not fill it.
+    takes_the_end: bool,
     /// It holds what a timeout sends on.
     holds: bool,
     due: Option<Instant>,
@@ -53,6 +55,13 @@ impl Output {
     pub(super) fn of(stalls: &[u8]) -> Shared {
         let stalls = stalls.iter().copied().collect();
         Shared(Arc::new(Mutex::new(Self { stalls, ..Self::default() })))
+    }
+
+    /// An output that the end of the input does not fill.
+    pub(super) fn that_takes_the_end(stalls: &[u8]) -> Shared {
+        let output = Self::of(stalls);
+        output.lock().takes_the_end = true;
+        output
     }
 
     pub(super) const fn is_full(&self) -> bool {
@@ -132,6 +141,9 @@ impl<T: Send> Stage<T> for Probe<T> {
         output.seen.push(event.into());
         output.holds = false;
         output.due = None;
+        if output.takes_the_end && event == Event::EndOfInput {
+            return Ok(Flow::Ready);
+        }
         Ok(output.answer())
     }
 

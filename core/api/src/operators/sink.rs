@@ -4,11 +4,11 @@ use std::time::Instant;
 
 use millstream_connector::SinkWriter;
 use millstream_network::{Batch, Event, Flow};
-use millstream_types::OperatorId;
+use millstream_types::{CheckpointId, OperatorId};
 use serde::Serialize;
 
 use crate::Result;
-use crate::coordinator::encode;
+use crate::coordinator::{PreCommitted, encode};
 use crate::stage::Stage;
 use crate::task::EventSender;
 
@@ -30,13 +30,35 @@ pub(crate) struct SinkStage<W> {
     pub(crate) subtask: u32,
     /// `None` for a sink without a committer.
     pub(crate) to_committer: Option<EventSender>,
-    /// When the writer asked to be called again.
-    pub(crate) next_time: Option<Instant>,
+    /// The writer's last answer.
+    pub(crate) flow: Flow,
 }
 
 impl<W> SinkStage<W> {
     fn explain(&self, error: crate::Error) -> crate::Error {
         error.context(format!("sink {:?} failed", self.name))
+    }
+}
+
+impl<W> SinkStage<W> {
+    /// Sends committables to the committer, which keeps them until their checkpoint is complete.
+    fn send<C: Serialize>(&self, committables: PreCommitted<C>) -> Result<()> {
+        let Some(send) = &self.to_committer else {
+            let count = committables.1.len();
+            if count == 0 {
+                return Ok(());
+            }
+            return Err(self.explain(anyhow::anyhow!(
+                "its writer gave {count} committables, but the sink has NoCommitter, so that \
+                 nothing would commit them"
+            )));
+        };
+        let payload = encode(&committables)?;
+        if payload.len() > COMMITTABLES_BYTES_MAX {
+            return Err(self.explain(too_long(payload.len())));
+        }
+        send(self.operator, self.subtask, payload);
+        Ok(())
     }
 }
 
@@ -51,45 +73,34 @@ where
     }
 
     fn push(&mut self, batch: Batch<T>) -> Result<Flow> {
-        self.writer.write(batch).map_err(|error| self.explain(error))?;
-        Ok(Flow::Ready)
+        self.flow = self.writer.write(batch).map_err(|error| self.explain(error))?;
+        Ok(self.flow)
     }
 
     fn event(&mut self, event: Event) -> Result<Flow> {
         if event == Event::EndOfInput {
-            let committables = self.writer.finish().map_err(|error| self.explain(error))?;
-            match &self.to_committer {
-                Some(send) => {
-                    let payload = encode(&committables)?;
-                    if payload.len() > COMMITTABLES_BYTES_MAX {
-                        return Err(self.explain(too_long(payload.len())));
-                    }
-                    send(self.operator, self.subtask, payload);
-                }
-                None if committables.is_empty() => {}
-                None => {
-                    return Err(self.explain(anyhow::anyhow!(
-                        "its writer gave {} committables, but has_committer() is false, so that \
-                         nothing would commit them",
-                        committables.len()
-                    )));
-                }
-            }
+            // The end of the input is the one checkpoint that a job has today.
+            let id = CheckpointId::FIRST;
+            let committables = self.writer.pre_commit(id).map_err(|error| self.explain(error))?;
+            self.send((id, committables))?;
         }
         Ok(Flow::Ready)
     }
 
     fn resume(&mut self) -> Result<Flow> {
-        Ok(Flow::Ready)
+        if self.flow == Flow::Full {
+            self.flow = self.writer.resume().map_err(|error| self.explain(error))?;
+        }
+        Ok(self.flow)
     }
 
     fn on_time(&mut self, now: Instant) -> Result<Flow> {
-        self.next_time = self.writer.tick(now).map_err(|error| self.explain(error))?;
-        Ok(Flow::Ready)
+        self.flow = self.writer.on_time(now).map_err(|error| self.explain(error))?;
+        Ok(self.flow)
     }
 
     fn next_time(&self) -> Option<Instant> {
-        self.next_time
+        self.writer.next_time()
     }
 
     #[cfg(test)]
@@ -110,11 +121,11 @@ mod tests {
     impl SinkWriter<u8> for Naming {
         type Committable = String;
 
-        fn write(&mut self, _: Batch<u8>) -> Result<()> {
-            Ok(())
+        fn write(&mut self, _: Batch<u8>) -> Result<Flow> {
+            Ok(Flow::Ready)
         }
 
-        fn finish(&mut self) -> Result<Vec<String>> {
+        fn pre_commit(&mut self, _: CheckpointId) -> Result<Vec<String>> {
             Ok(vec!["x".repeat(self.0)])
         }
     }
@@ -126,7 +137,8 @@ mod tests {
             let to_committer: EventSender = Arc::new(|_, _, _| {});
             let (name, to_committer) = ("files".to_owned(), Some(to_committer));
             let writer = Naming(bytes);
-            SinkStage { writer, operator, name, subtask: 0, to_committer, next_time: None }
+            let flow = Flow::Ready;
+            SinkStage { writer, operator, name, subtask: 0, to_committer, flow }
                 .event(Event::EndOfInput)
         };
         assert!(end(1_000).is_ok());

@@ -4,7 +4,7 @@ use std::fmt::Display;
 use std::sync::Arc;
 use std::time::Instant;
 
-use millstream_connector::{Polled, SourceReader};
+use millstream_connector::{Polled, ReaderOutput, SourceReader};
 use millstream_network::{Batch, Event, Flow, TimesError};
 use millstream_types::OperatorId;
 use serde::Serialize;
@@ -46,9 +46,9 @@ where
         let Some(splits) = &mut self.splits else { return Ok(()) };
         while let Some(payload) = splits.from_coordinator.pop() {
             match decode::<SourceEvent<R::Split>>(&payload)? {
-                SourceEvent::Split(split) => {
+                SourceEvent::Splits(found) => {
                     splits.requested = false;
-                    self.reader.add_split(split)?;
+                    self.reader.add_splits(found)?;
                 }
                 SourceEvent::NoMoreSplits => splits.no_more = true,
                 SourceEvent::RequestSplit => {}
@@ -59,12 +59,7 @@ where
 
     /// The reader has nothing to read; `true` if it never will again.
     fn needs_split(&mut self) -> Result<bool> {
-        let Some(splits) = &mut self.splits else {
-            return Err(anyhow::anyhow!(
-                "the reader asks for a split (Polled::NeedSplit), but the source says that it has \
-                 no enumerator: answer Polled::Finished, or let has_enumerator() be true"
-            ));
-        };
+        let Some(splits) = &mut self.splits else { return Ok(true) };
         if splits.no_more {
             return Ok(true);
         }
@@ -78,17 +73,11 @@ where
 
     /// Lets the reader add records, which must have event times if the source says so.
     fn poll(&mut self) -> Result<(Batch<R::Out>, Polled)> {
-        let timed = self.output.is_timed();
-        let mut batch = Batch::empty(timed);
-        let polled = match self.reader.poll(&mut batch) {
-            Ok(polled) => polled,
+        let mut batch = Batch::empty(self.output.is_timed());
+        match self.reader.poll(&mut ReaderOutput::new(&mut batch)) {
+            Ok(polled) => Ok((batch, polled)),
             Err(error) if error.is::<TimesError>() => bail!("{}", self.contradiction(&error)),
-            Err(error) => return Err(error),
-        };
-        match (timed, batch.is_timed()) {
-            (true, false) => bail!("{}", self.contradiction(&TimesError::Missing)),
-            (false, true) => bail!("{}", self.contradiction(&TimesError::Unexpected)),
-            (true, true) | (false, false) => Ok((batch, polled)),
+            Err(error) => Err(error),
         }
     }
 

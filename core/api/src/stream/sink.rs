@@ -3,9 +3,10 @@
 use std::rc::Rc;
 use std::sync::Arc;
 
-use millstream_connector::{Sink, WriterInfo};
+use millstream_connector::{Committer, Sink, WriterInfo};
 use millstream_graph::{Chaining, NodeId, NodeKind, StreamNode};
-use millstream_network::Data;
+use millstream_network::{Data, Flow};
+use millstream_types::AttemptId;
 
 use super::{Stream, input};
 use crate::builder::{NewNode, Shared};
@@ -38,7 +39,7 @@ impl<T: Data> Stream<T> {
             self.builder.borrow_mut().add_faults([fault]);
         }
         let sink = Arc::new(sink);
-        let coordinated = sink.has_committer();
+        let coordinated = S::Committer::EXISTS;
         let (writers, committers) = (Arc::clone(&sink), sink);
         let stage: StageMaker = Arc::new(move |ctx, _outputs| {
             let writer = writers.writer(&WriterInfo {
@@ -46,7 +47,8 @@ impl<T: Data> Stream<T> {
                 operator: ctx.operator,
                 subtask: ctx.task.subtask,
                 parallelism: ctx.task.parallelism,
-                attempt: ctx.task.attempt,
+                attempt: AttemptId::new(ctx.task.attempt),
+                waker: ctx.task.waker.clone(),
             })?;
             Ok(erase::<T>(Box::new(SinkStage {
                 writer,
@@ -54,14 +56,12 @@ impl<T: Data> Stream<T> {
                 name: ctx.name.to_owned(),
                 subtask: ctx.task.subtask,
                 to_committer: coordinated.then(|| Arc::clone(ctx.to_coordinator)),
-                next_time: None,
+                flow: Flow::Ready,
             })))
         });
         let coordinator: CoordinatorMaker = Arc::new(move |info| {
             let committer = committers.committer(info)?;
-            Ok(committer.map(|committer| {
-                Box::new(SinkCoordinator::new(committer)) as Box<dyn OperatorCoordinator>
-            }))
+            Ok(Box::new(SinkCoordinator::new(committer)) as Box<dyn OperatorCoordinator>)
         });
         let builder = Rc::clone(&self.builder);
         let node = builder.borrow_mut().add(NewNode {

@@ -7,7 +7,6 @@ use super::*;
 enum Fault {
     LaterForEver,
     NoEnumeratorAfterAll,
-    SplitsWithoutEnumerator,
 }
 
 struct Faulty(Fault);
@@ -30,12 +29,30 @@ impl Source for Faulty {
         Ok(FaultyReader)
     }
 
-    fn enumerator(&self) -> Result<Option<LaterForEver>> {
-        Ok((self.0 == Fault::LaterForEver).then_some(LaterForEver))
+    fn enumerator(&self, _restored: Option<()>) -> Result<LaterForEver> {
+        match self.0 {
+            Fault::LaterForEver => Ok(LaterForEver),
+            // As a source that leaves the method out.
+            Fault::NoEnumeratorAfterAll => Forgetful.enumerator(None),
+        }
+    }
+}
+
+/// A source that names an enumerator and makes none.
+struct Forgetful;
+
+impl Source for Forgetful {
+    type Out = u64;
+    type Split = ();
+    type Reader = FaultyReader;
+    type Enumerator = LaterForEver;
+
+    fn boundedness(&self) -> Boundedness {
+        Boundedness::Bounded
     }
 
-    fn has_enumerator(&self) -> bool {
-        self.0 != Fault::SplitsWithoutEnumerator
+    fn reader(&self, _ctx: &ReaderContext) -> Result<FaultyReader> {
+        Ok(FaultyReader)
     }
 }
 
@@ -43,17 +60,22 @@ impl SourceReader for FaultyReader {
     type Out = u64;
     type Split = ();
 
-    fn add_split(&mut self, (): ()) -> Result<()> {
+    fn add_splits(&mut self, _splits: Vec<()>) -> Result<()> {
         Ok(())
     }
 
-    fn poll(&mut self, _batch: &mut Batch<u64>) -> Result<Polled> {
+    fn snapshot(&mut self) -> Result<Vec<()>> {
+        Ok(Vec::new())
+    }
+
+    fn poll(&mut self, _batch: &mut ReaderOutput<'_, u64>) -> Result<Polled> {
         Ok(Polled::NeedSplit)
     }
 }
 
 impl SplitEnumerator for LaterForEver {
     type Split = ();
+    type State = ();
 
     fn discover(&mut self) -> Result<Option<Duration>> {
         Ok(None)
@@ -62,14 +84,21 @@ impl SplitEnumerator for LaterForEver {
     fn next_split(&mut self, _subtask: u32) -> Result<NextSplit<()>> {
         Ok(NextSplit::Later)
     }
+
+    fn give_back(&mut self, _subtask: u32, _splits: Vec<()>) -> Result<()> {
+        Ok(())
+    }
+
+    fn snapshot(&mut self) -> Result<()> {
+        Ok(())
+    }
 }
 
 #[test]
 fn a_source_that_waits_for_what_cannot_come_fails() {
     for (fault, said) in [
         (Fault::LaterForEver, "its discover() has answered None"),
-        (Fault::NoEnumeratorAfterAll, "has_enumerator()"),
-        (Fault::SplitsWithoutEnumerator, "answer Polled::Finished"),
+        (Fault::NoEnumeratorAfterAll, "as its enumerator and makes none"),
     ] {
         let (result, ..) = run_with(JobSettings::default(), |env| {
             env.source("faulty", Faulty(fault)).sink("out", Collect::new());
@@ -91,24 +120,16 @@ impl Sink<u64> for Forgotten {
     fn writer(&self, _info: &WriterInfo) -> Result<Forgotten> {
         Ok(Forgotten)
     }
-
-    fn committer(&self, _info: &CommitterInfo) -> Result<Option<NoCommitter<u64>>> {
-        Ok(None)
-    }
-
-    fn has_committer(&self) -> bool {
-        false
-    }
 }
 
 impl SinkWriter<u64> for Forgotten {
     type Committable = u64;
 
-    fn write(&mut self, _batch: Batch<u64>) -> Result<()> {
-        Ok(())
+    fn write(&mut self, _batch: Batch<u64>) -> Result<Flow> {
+        Ok(Flow::Ready)
     }
 
-    fn finish(&mut self) -> Result<Vec<u64>> {
+    fn pre_commit(&mut self, _id: CheckpointId) -> Result<Vec<u64>> {
         Ok(vec![7])
     }
 }
@@ -120,5 +141,5 @@ fn committables_that_nothing_commits_fail_the_job() {
         Ok(())
     });
     let error = format!("{:#}", result.unwrap_err());
-    assert!(error.contains("has_committer() is false"), "{error}");
+    assert!(error.contains("the sink has NoCommitter"), "{error}");
 }

@@ -31,25 +31,21 @@ impl Source for TimedNumbers {
     fn reader(&self, ctx: &ReaderContext) -> Result<TimedReader> {
         Numbers(self.0).reader(ctx).map(TimedReader)
     }
-
-    fn enumerator(&self) -> Result<Option<Self::Enumerator>> {
-        Ok(None)
-    }
-
-    fn has_enumerator(&self) -> bool {
-        false
-    }
 }
 
 impl SourceReader for TimedReader {
     type Out = u64;
     type Split = ();
 
-    fn add_split(&mut self, (): ()) -> Result<()> {
+    fn add_splits(&mut self, _splits: Vec<()>) -> Result<()> {
         Ok(())
     }
 
-    fn poll(&mut self, batch: &mut Batch<u64>) -> Result<Polled> {
+    fn snapshot(&mut self) -> Result<Vec<()>> {
+        Ok(Vec::new())
+    }
+
+    fn poll(&mut self, batch: &mut ReaderOutput<'_, u64>) -> Result<Polled> {
         let Self(numbers) = self;
         while numbers.next < numbers.end && batch.len() < 7 {
             batch.push_at(numbers.next, time_of(numbers.next))?;
@@ -86,25 +82,17 @@ impl<T: Data> Sink<T> for Times<T> {
     fn writer(&self, _info: &WriterInfo) -> Result<Self> {
         Ok(Self(Arc::clone(&self.0)))
     }
-
-    fn committer(&self, _info: &CommitterInfo) -> Result<Option<NoCommitter<()>>> {
-        Ok(None)
-    }
-
-    fn has_committer(&self) -> bool {
-        false
-    }
 }
 
 impl<T: Data> SinkWriter<T> for Times<T> {
     type Committable = ();
 
-    fn write(&mut self, batch: Batch<T>) -> Result<()> {
+    fn write(&mut self, batch: Batch<T>) -> Result<Flow> {
         self.0.lock().unwrap().extend(batch);
-        Ok(())
+        Ok(Flow::Ready)
     }
 
-    fn finish(&mut self) -> Result<Vec<()>> {
+    fn pre_commit(&mut self, _id: CheckpointId) -> Result<Vec<()>> {
         Ok(Vec::new())
     }
 }
@@ -420,8 +408,6 @@ impl KeyedCoProcess<u64, u64, u64> for Both {
 enum Contradiction {
     NoTimes,
     Times,
-    /// In place of the batch that it was given.
-    AnotherBatch,
 }
 
 struct Contradicting(Contradiction);
@@ -443,29 +429,24 @@ impl Source for Contradicting {
     fn reader(&self, _ctx: &ReaderContext) -> Result<Self> {
         Ok(Self(self.0))
     }
-
-    fn enumerator(&self) -> Result<Option<Self::Enumerator>> {
-        Ok(None)
-    }
-
-    fn has_enumerator(&self) -> bool {
-        false
-    }
 }
 
 impl SourceReader for Contradicting {
     type Out = u64;
     type Split = ();
 
-    fn add_split(&mut self, (): ()) -> Result<()> {
+    fn add_splits(&mut self, _splits: Vec<()>) -> Result<()> {
         Ok(())
     }
 
-    fn poll(&mut self, batch: &mut Batch<u64>) -> Result<Polled> {
+    fn snapshot(&mut self) -> Result<Vec<()>> {
+        Ok(Vec::new())
+    }
+
+    fn poll(&mut self, batch: &mut ReaderOutput<'_, u64>) -> Result<Polled> {
         match self.0 {
             Contradiction::NoTimes => batch.push(1)?,
             Contradiction::Times => batch.push_at(1, 10)?,
-            Contradiction::AnotherBatch => *batch = Batch::timed(vec![1], vec![10])?,
         }
         Ok(Polled::Finished)
     }
@@ -478,7 +459,6 @@ fn a_reader_that_contradicts_its_source_fails_and_is_told_what_to_do() {
     for (contradiction, says, remedy) in [
         (Contradiction::NoTimes, with, "let has_timestamps() be false"),
         (Contradiction::Times, without, "let has_timestamps() be true"),
-        (Contradiction::AnotherBatch, without, "let has_timestamps() be true"),
     ] {
         let error = error_of(|env| {
             env.source("clock", Contradicting(contradiction)).sink("out", Times::new());

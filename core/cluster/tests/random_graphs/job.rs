@@ -198,25 +198,21 @@ impl Source for Numbers {
         let numbers = (first..self.count).step_by(usize::try_from(ctx.parallelism)?);
         Ok(NumbersReader { numbers, at: self.at })
     }
-
-    fn enumerator(&self) -> Result<Option<Self::Enumerator>> {
-        Ok(None)
-    }
-
-    fn has_enumerator(&self) -> bool {
-        false
-    }
 }
 
 impl SourceReader for NumbersReader {
     type Out = Record;
     type Split = ();
 
-    fn add_split(&mut self, (): ()) -> Result<()> {
+    fn add_splits(&mut self, _splits: Vec<()>) -> Result<()> {
         Ok(())
     }
 
-    fn poll(&mut self, batch: &mut Batch<Record>) -> Result<Polled> {
+    fn snapshot(&mut self) -> Result<Vec<()>> {
+        Ok(Vec::new())
+    }
+
+    fn poll(&mut self, batch: &mut ReaderOutput<'_, Record>) -> Result<Polled> {
         let at = u8::try_from(self.at)?;
         batch.extend(self.numbers.by_ref().take(3).map(|number| (number, vec![at])))?;
         Ok(if batch.is_empty() { Polled::Finished } else { Polled::Ready })
@@ -243,27 +239,19 @@ impl Sink<Record> for Collect {
         let received = Arc::clone(&self.received);
         Ok(CollectWriter { at: self.at, subtask: info.subtask, received })
     }
-
-    fn committer(&self, _info: &CommitterInfo) -> Result<Option<NoCommitter<()>>> {
-        Ok(None)
-    }
-
-    fn has_committer(&self) -> bool {
-        false
-    }
 }
 
 impl SinkWriter<Record> for CollectWriter {
     type Committable = ();
 
-    fn write(&mut self, batch: Batch<Record>) -> Result<()> {
+    fn write(&mut self, batch: Batch<Record>) -> Result<Flow> {
         let mut received = self.received.lock().unwrap();
         let records = batch.into_records().into_iter().map(|record| (record, self.subtask));
         received.entry(self.at).or_default().extend(records);
-        Ok(())
+        Ok(Flow::Ready)
     }
 
-    fn finish(&mut self) -> Result<Vec<()>> {
+    fn pre_commit(&mut self, _id: CheckpointId) -> Result<Vec<()>> {
         Ok(Vec::new())
     }
 }

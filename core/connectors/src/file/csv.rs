@@ -226,4 +226,8 @@ impl<T: Data> Decoder for CsvDecoder<T> {
         let value = self.record.deserialize(self.headers.as_ref());
         Some(value.map_err(|error| self.bad(chunk, offset, error.to_string())))
     }
+
+    fn keeps_from(&self) -> Option<u64> {
+        self.begins_at
+    }
 }

@@ -11,6 +11,7 @@ use millstream_storage::{
     FileKind, FilePath, FileStatus, FileSystem, FileSystems, StorageError, block_on,
 };
 use millstream_types::with_sources;
+use serde::{Deserialize, Serialize};
 
 use crate::file::input::may_be_compressed;
 use crate::file::{FileError, FileRange, FileSplit, PATIENCE, say};
@@ -27,7 +28,7 @@ const TOGETHER_BYTES: u64 = 1 << 20;
 const TOGETHER_FILES: usize = 256;
 
 /// A file of which the bytes from `start` on are not handed out yet.
-#[derive(Debug)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 struct Unread {
     path: FilePath,
     start: u64,
@@ -56,6 +57,16 @@ struct Seen {
     listed: Instant,
 }
 
+/// The state of the search for files, as a checkpoint keeps it.
+#[derive(Debug, Default, Serialize, Deserialize)]
+pub struct FoundFiles {
+    has_listed: bool,
+    returned: Vec<FileSplit>,
+    unread: VecDeque<Unread>,
+    /// The versions of files that were handed out, where a directory is watched.
+    seen: Vec<(FilePath, Version)>,
+}
+
 /// Finds the files of a [`FileSource`](crate::FileSource).
 #[derive(Debug)]
 pub struct FileEnumerator {
@@ -65,6 +76,8 @@ pub struct FileEnumerator {
     /// Whether compressed files are cut like others.
     raw: bool,
     watch: Option<Duration>,
+    /// Splits that were given back.
+    returned: Vec<FileSplit>,
     unread: VecDeque<Unread>,
     /// The files that were there at the last looks, each with the version that was handed out.
     seen: HashMap<FilePath, Seen>,
@@ -82,6 +95,7 @@ impl FileEnumerator {
             split_bytes,
             raw: false,
             watch,
+            returned: Vec::new(),
             unread: VecDeque::new(),
             seen: HashMap::new(),
             failing: None,
@@ -94,6 +108,15 @@ impl FileEnumerator {
     pub(crate) const fn of_raw_bytes(mut self) -> Self {
         self.raw = true;
         self
+    }
+
+    /// Goes on from what a checkpoint has kept.
+    pub(crate) fn restored(mut self, found: FoundFiles) -> Self {
+        let FoundFiles { has_listed, returned, unread, seen } = found;
+        let listed = Instant::now();
+        self.seen =
+            seen.into_iter().map(|(path, version)| (path, Seen { version, listed })).collect();
+        Self { has_listed, returned, unread, ..self }
     }
 
     /// The next range and its size, if it fits into a split that has `taken` bytes already.
@@ -115,7 +138,7 @@ impl FileEnumerator {
         if file.start >= file.len {
             self.unread.pop_front();
         }
-        Some((FileRange { path, start, end, is_cut }, size))
+        Some((FileRange { path, start, end, is_cut, position: None }, size))
     }
 
     /// Lists the files. Where a directory is watched that was there before, it may be away for a
@@ -172,8 +195,12 @@ impl FileEnumerator {
 
 impl SplitEnumerator for FileEnumerator {
     type Split = FileSplit;
+    type State = FoundFiles;
 
     fn discover(&mut self) -> Result<Option<Duration>> {
+        if self.has_listed && self.watch.is_none() {
+            return Ok(None); // before a restore
+        }
         let now = Instant::now();
         let Some(Listing { files, left_out }) = self.look(now)? else { return Ok(self.watch) };
         self.tell_left_out(&left_out);
@@ -196,6 +223,9 @@ impl SplitEnumerator for FileEnumerator {
     }
 
     fn next_split(&mut self, _subtask: u32) -> Result<NextSplit<FileSplit>> {
+        if let Some(split) = self.returned.pop() {
+            return Ok(NextSplit::Split(split));
+        }
         let mut ranges = Vec::new();
         let mut taken = 0;
         while ranges.len() < TOGETHER_FILES {
@@ -207,6 +237,20 @@ impl SplitEnumerator for FileEnumerator {
             (false, _) => NextSplit::Split(FileSplit { ranges }),
             (true, None) => NextSplit::NoMore,
             (true, Some(_)) => NextSplit::Later,
+        })
+    }
+
+    fn give_back(&mut self, _subtask: u32, splits: Vec<FileSplit>) -> Result<()> {
+        self.returned.extend(splits);
+        Ok(())
+    }
+
+    fn snapshot(&mut self) -> Result<FoundFiles> {
+        Ok(FoundFiles {
+            has_listed: self.has_listed,
+            returned: self.returned.clone(),
+            unread: self.unread.clone(),
+            seen: self.seen.iter().map(|(path, seen)| (path.clone(), seen.version)).collect(),
         })
     }
 }

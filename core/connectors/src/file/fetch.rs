@@ -111,10 +111,16 @@ impl Fetcher {
         self.outlet.done();
     }
 
-    /// Hands over the head, the records that begin in the range, and its end.
+    /// Hands over the head, the records that begin in the range from its position on, and its end.
     fn read(&self, range: &FileRange) -> Result<(), Stop> {
+        if let Some(input) = self.open(&range.path)? {
+            self.send_range(input, range)?;
+        }
+        self.send_part(&range.path, Vec::new(), range.end, Part::End)
+    }
+
+    fn send_range(&self, input: Input, range: &FileRange) -> Result<(), Stop> {
         let path = &range.path;
-        let Some(input) = self.open(path)? else { return Ok(()) };
         if range.start > 0 && self.options.head == Head::None {
             self.send_later_records(input, range)?;
         } else {
@@ -136,17 +142,24 @@ impl Fetcher {
             };
             if range.start <= records_at && records_at < end {
                 let limit = self.options.record_bytes_max;
-                self.send_records(
-                    LineCutter::new(text, origin(path), records_at, end, limit),
-                    path,
-                )?;
+                match (range.position, text.is_plain()) {
+                    (Some(position), true) => {
+                        if let Some(input) = text.into_input() {
+                            self.send_from(position, input, &FileRange { end, ..range.clone() })?;
+                        }
+                    }
+                    (position, _) => {
+                        let cutter = LineCutter::new(text, origin(path), records_at, end, limit);
+                        self.send_records(cutter, path, position.unwrap_or(0))?;
+                    }
+                }
             } else if range.start > records_at
                 && let Some(input) = text.into_input()
             {
                 self.send_later_records(input, range)?;
             }
         }
-        self.send_part(path, Vec::new(), range.end, Part::End)
+        Ok(())
     }
 
     /// Opens a file; `None` if it is gone and may be. Where a directory is watched, a file that is
@@ -202,20 +215,45 @@ impl Fetcher {
 
     /// Hands over the records that begin in a range somewhere behind the beginning.
     fn send_later_records(&self, mut input: Input, range: &FileRange) -> Result<(), Stop> {
+        if let Some(position) = range.position {
+            return self.send_from(position, input, range);
+        }
         // The byte before the range says whether a line begins with the range.
         input.at = range.start.saturating_sub(1);
         let (from, limit) = (input.at, self.options.record_bytes_max);
         let mut cutter = LineCutter::new(input, origin(&range.path), from, range.end, limit);
         cutter.skip_line().map_err(|error| self.explain(&range.path, error))?;
-        self.send_records(cutter, &range.path)
+        self.send_records(cutter, &range.path, 0)
     }
 
-    fn send_records<R: Read>(&self, cutter: LineCutter<R>, path: &FilePath) -> Result<(), Stop> {
+    /// Hands over the records of a range from a position on, at which one begins, unless they are
+    /// read to the end of the range.
+    fn send_from(&self, position: u64, mut input: Input, range: &FileRange) -> Result<(), Stop> {
+        // The line that holds the byte before the range's end is its last one. Behind that byte
+        // records may begin in that line still, if they end in another way than lines.
+        input.at = position.min(range.end.saturating_sub(1));
+        let (from, limit) = (input.at, self.options.record_bytes_max);
+        let cutter = LineCutter::new(input, origin(&range.path), from, range.end, limit);
+        self.send_records(cutter, &range.path, position)
+    }
+
+    /// Hands over what a cutter gives from a position on.
+    fn send_records<R: Read>(
+        &self,
+        cutter: LineCutter<R>,
+        path: &FilePath,
+        position: u64,
+    ) -> Result<(), Stop> {
         let mut cutter = if self.options.whole_lines { cutter } else { cutter.without_lines() };
         loop {
             let chunk = cutter.next_chunk(self.returned.try_recv().unwrap_or_default());
             match chunk.map_err(|error| self.explain(path, error))? {
-                Some(chunk) => self.send(chunk)?,
+                Some(mut chunk) => {
+                    chunk.drop_before(position);
+                    if chunk.len > 0 {
+                        self.send(chunk)?;
+                    }
+                }
                 None => return Ok(()),
             }
         }

@@ -45,6 +45,13 @@ pub trait Decoder: Send {
     /// # Errors
     /// The record does not parse, or is longer than [`Chunk::record_bytes_max`].
     fn next(&mut self, chunk: &Chunk, at: &mut usize) -> Option<Result<Self::Out, DecodeError>>;
+
+    /// The byte of the file at which the record begins that the decoder has a part of; `None` if it
+    /// keeps nothing of the bytes that it was given, as where chunks consist of whole lines. From
+    /// there on the file is read again after a restore.
+    fn keeps_from(&self) -> Option<u64> {
+        None
+    }
 }
 
 /// Why a decoder has no record.
@@ -323,5 +330,9 @@ impl<D: Decoder> Decoder for KeptDecoder<D> {
             Err(DecodeError::Bad(bad)) => Ok(Err(bad)),
             Err(error) => Err(error),
         })
+    }
+
+    fn keeps_from(&self) -> Option<u64> {
+        self.0.keeps_from()
     }
 }

@@ -30,7 +30,7 @@ use millstream_storage::{FilePath, StorageError};
 use serde::{Deserialize, Serialize};
 
 use crate::file::csv::Csv;
-use crate::file::enumerator::FileEnumerator;
+use crate::file::enumerator::{FileEnumerator, FoundFiles};
 use crate::file::fetch::ReadOptions;
 use crate::file::format::{ByteLine, Format, JsonLine, Kept, Lines, ParsedLine, TextLine};
 use crate::file::place::settled;
@@ -172,6 +172,9 @@ pub struct FileRange {
     pub(crate) end: u64,
     /// Whether other ranges hold the rest of the file.
     pub(crate) is_cut: bool,
+    /// The byte of the text at which the first record begins that is not read yet; `None` if none
+    /// is read. In a compressed file it counts what the file holds.
+    pub(crate) position: Option<u64>,
 }
 
 /// The unit of a reader's work: a piece of one large file, or several small files.
@@ -565,14 +568,11 @@ impl<F: Format> Source for FileSource<F> {
         Ok(FileReader::new(&self.format, options, self.on_bad_record, ctx.clone()))
     }
 
-    fn enumerator(&self) -> Result<Option<FileEnumerator>> {
+    fn enumerator(&self, restored: Option<FoundFiles>) -> Result<FileEnumerator> {
         let split_bytes = self.format.may_cut_files().then_some(self.split_bytes);
         let enumerator = FileEnumerator::new(self.path.clone(), split_bytes, self.watch);
-        Ok(Some(if self.raw { enumerator.of_raw_bytes() } else { enumerator }))
-    }
-
-    fn has_enumerator(&self) -> bool {
-        true
+        let enumerator = enumerator.restored(restored.unwrap_or_default());
+        Ok(if self.raw { enumerator.of_raw_bytes() } else { enumerator })
     }
 }
 

@@ -1,14 +1,17 @@
-//! Publishes the files of all subtasks at once, or discards them; runs in the coordinator host.
+//! Publishes the files of all subtasks, or discards them; runs in the coordinator host.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::ffi::OsStr;
 
-use millstream_connector::{Committer, Result};
+use millstream_connector::{AttemptId, CheckpointId, Committer, Result};
 use millstream_storage::{FilePath, FileStatus, IfExists, StorageError, block_on};
 
 use crate::file_sink::leftovers::{self, Claim};
 use crate::file_sink::writer::FinishedFile;
 use crate::file_sink::{FileSinkError, Places};
+
+/// Bytes that are read at once to compare a file with its checksum.
+const READ_BYTES: usize = 256 << 10;
 
 /// Publishes the files of a [`FileSink`](crate::FileSink).
 #[derive(Debug)]
@@ -18,11 +21,13 @@ pub struct FileCommitter {
     /// Number of directories that this job has made for its output.
     made: usize,
     claim: Option<Claim>,
+    /// Nothing of the job counts: what it made for its output goes when this is closed.
+    is_void: bool,
 }
 
 impl FileCommitter {
     pub(crate) const fn new(places: Places, suffix: String) -> Self {
-        Self { places, suffix, made: 0, claim: None }
+        Self { places, suffix, made: 0, claim: None, is_void: false }
     }
 
     /// Sweeps by locks or signs, as a running job does now and then.
@@ -31,39 +36,74 @@ impl FileCommitter {
         leftovers::sweep(&self.places, leftovers::Evidence::LockOrSign);
     }
 
-    /// The entries of the output directory, if it exists.
-    fn present(&self) -> Result<Vec<FileStatus>, FileSinkError> {
-        match block_on(self.places.system.list(&self.places.output)) {
+    /// The entries of a directory; none if it does not exist.
+    fn entries(&self, directory: &FilePath) -> Result<Vec<FileStatus>, FileSinkError> {
+        match block_on(self.places.system.list(directory)) {
             Err(StorageError::NotFound { .. }) => Ok(Vec::new()),
             listed => Ok(listed?),
         }
     }
 
-    /// Removes what any attempt of this job has left.
-    fn discard(&self) -> Result<(), FileSinkError> {
-        for FileStatus { path, .. } in self.present()? {
-            let name = path.file_name().and_then(OsStr::to_str);
-            if name.is_some_and(|name| self.places.is_published_name(name)) {
-                block_on(self.places.system.delete(&path, false))?;
-            }
+    /// Claims the hidden directory, once.
+    fn claim(&mut self) -> Result<(), FileSinkError> {
+        if self.claim.is_some() {
+            return Ok(());
         }
-        self.remove_hidden()
-    }
-
-    fn remove_hidden(&self) -> Result<(), FileSinkError> {
-        block_on(self.places.system.delete(&self.places.hidden, true))?;
+        self.made = leftovers::made_before(&self.places).max(leftovers::missing(&self.places));
+        let made = block_on(self.places.system.make_directories(&self.places.hidden, None));
+        made.inspect_err(|_| leftovers::remove_made(&self.places, self.made))?;
+        self.claim = Some(Claim::of(&self.places, self.made)?);
         Ok(())
     }
 
+    /// Removes what these attempts have not published.
+    fn discard_unpublished(&self, ended: &[AttemptId]) -> Result<(), FileSinkError> {
+        if ended.is_empty() {
+            return Ok(());
+        }
+        let present = self.entries(&self.places.hidden)?;
+        let present: HashSet<FilePath> = present.into_iter().map(|entry| entry.path).collect();
+        let directories = ended.iter().map(|attempt| self.places.attempt(*attempt));
+        for directory in directories.filter(|directory| present.contains(directory)) {
+            block_on(self.places.system.delete(&directory, true))?;
+        }
+        Ok(())
+    }
+
+    fn discard_published(&self, ended: &[AttemptId]) -> Result<(), FileSinkError> {
+        for FileStatus { path, .. } in self.entries(&self.places.output)? {
+            let name = path.file_name().and_then(OsStr::to_str);
+            if name.is_some_and(|name| self.places.is_published_by(ended, name)) {
+                block_on(self.places.system.delete(&path, false))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Looks which files are not published yet, and publishes them.
     fn publish(&self, files: &[FinishedFile]) -> Result<(), FileSinkError> {
-        let present: HashSet<FilePath> =
-            self.present()?.into_iter().map(|status| status.path).collect();
-        let pair = |file: &FinishedFile| {
-            (self.places.unpublished(*file), self.places.published(*file, &self.suffix))
-        };
-        let renames: Vec<(FilePath, FilePath)> = files.iter().map(pair).collect();
-        if let Some((_, path)) = renames.iter().find(|(_, to)| present.contains(to)) {
-            return Err(FileSinkError::Exists { path: path.clone() });
+        if files.is_empty() {
+            return Ok(());
+        }
+        let published = self.entries(&self.places.output)?.into_iter();
+        let published: HashMap<FilePath, u64> =
+            published.map(|entry| (entry.path, entry.length)).collect();
+        let mut unpublished = HashSet::new();
+        for attempt in files.iter().map(|file| file.attempt).collect::<HashSet<_>>() {
+            let present = self.entries(&self.places.attempt(attempt))?;
+            unpublished.extend(present.into_iter().map(|entry| entry.path));
+        }
+        let mut renames = Vec::new();
+        for file in files {
+            let from = self.places.unpublished(file.attempt, file.subtask, file.number);
+            let to = self.places.published(file, &self.suffix);
+            match (unpublished.contains(&from), published.get(&to)) {
+                (true, None) => renames.push((from, to)),
+                (false, Some(length))
+                    if *length == file.length && self.checksum(&to)? == file.checksum => {}
+                (_, Some(_)) => return Err(FileSinkError::Exists { path: to }),
+                (false, None) => return Err(FileSinkError::Lost { path: to, unpublished: from }),
+            }
         }
         let published = block_on(self.places.system.publish_all(&renames, IfExists::Refuse));
         published.map_err(|source| match source {
@@ -71,36 +111,51 @@ impl FileCommitter {
             source => FileSinkError::Publish { path: self.places.output.clone(), source },
         })
     }
+
+    fn checksum(&self, path: &FilePath) -> Result<u32, FileSinkError> {
+        let mut file = block_on(self.places.system.open(path))?;
+        let (mut checksum, mut buffer, mut at) = (crc32fast::Hasher::new(), vec![0; READ_BYTES], 0);
+        loop {
+            let read = block_on(file.read_at(at, &mut buffer))?;
+            if read == 0 {
+                return Ok(checksum.finalize());
+            }
+            checksum.update(buffer.get(..read).unwrap_or_default());
+            at += read as u64;
+        }
+    }
 }
 
 impl Committer for FileCommitter {
     type Committable = FinishedFile;
 
-    fn open(&mut self) -> Result<()> {
-        self.made = leftovers::made_before(&self.places).max(leftovers::missing(&self.places));
-        self.discard()?;
-        let made = block_on(self.places.system.make_directories(&self.places.attempt, None));
-        made.inspect_err(|_| leftovers::remove_made(&self.places, self.made))?;
-        self.claim = Some(Claim::of(&self.places, self.made)?);
-        Ok(())
+    fn recover(
+        &mut self,
+        pending: Vec<(CheckpointId, Vec<FinishedFile>)>,
+        ended: &[AttemptId],
+    ) -> Result<()> {
+        self.claim()?;
+        self.is_void = false;
+        pending.iter().try_for_each(|(_, files)| self.publish(files))?;
+        Ok(self.discard_unpublished(ended)?)
     }
 
-    fn commit(&mut self, files: Vec<FinishedFile>) -> Result<()> {
-        let published = self.publish(&files);
+    fn commit(&mut self, _id: CheckpointId, files: Vec<FinishedFile>) -> Result<()> {
+        Ok(self.publish(&files)?)
+    }
+
+    fn abort(&mut self, ended: &[AttemptId]) -> Result<()> {
+        self.is_void = true;
+        self.discard_unpublished(ended)?;
+        Ok(self.discard_published(ended)?)
+    }
+
+    fn close(&mut self) -> Result<()> {
         self.claim = None;
-        if let Err(error) = published {
-            if !matches!(error, FileSinkError::Exists { .. }) {
-                self.discard()?;
-            }
-            return Err(error.into());
+        block_on(self.places.system.delete(&self.places.hidden, true))?;
+        if self.is_void {
+            leftovers::remove_made(&self.places, self.made);
         }
-        Ok(self.remove_hidden()?)
-    }
-
-    fn abort(&mut self) -> Result<()> {
-        self.claim = None;
-        self.discard()?;
-        leftovers::remove_made(&self.places, self.made);
         Ok(())
     }
 }

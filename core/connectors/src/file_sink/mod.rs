@@ -1,18 +1,22 @@
-//! Files that appear all at once when the job has finished.
+//! Files that appear when the checkpoint that has them is complete: today, all at once when the job
+//! has finished.
 //!
 //! ```text
-//! output/.millstream-<job>-<operator>/attempt-<n>/part-<subtask>-<number>   while the job runs
-//! output/part-<job>-<operator>-<subtask>-<number><suffix>                   when it has finished
+//! output/.millstream-<job>-<operator>/attempt-<n>/part-<subtask>-<number>   before
+//! output/part-<job>-<operator>-<n>-<subtask>-<number><suffix>               published
 //! ```
 //!
 //! In published names, job and operator are the first 8 digits of their ids, so several jobs and
-//! several sinks can share a directory, and a job's own files are known by their names.
+//! several sinks can share a directory, and an attempt's own files are known by their names.
 //!
 //! # Invariants
-//! - Whoever does not read names that begin with a dot sees a job's files only after every one of
-//!   them is complete and on disk.
-//! - Before an attempt writes anything, all that earlier attempts of the job wrote is gone, what
-//!   they had published already too. So a bounded job's output is exact whenever it is restarted.
+//! - Names that do not begin with a dot are files that are complete and on disk, and that a
+//!   complete checkpoint has.
+//! - A commit looks: a file that is gone from the hidden directory and there under its published
+//!   name, with the length and the checksum that its writer noted, is published. So a commit may
+//!   come again, also after one that died halfway.
+//! - Only what belongs to attempts that are named as ended is discarded. What they published stays
+//!   where the job goes on from a checkpoint, and goes where it begins anew.
 //! - The hidden directory goes last: while it exists, publishing is not over.
 //! - Files of others are never touched; a published file never replaces one that is there. Only
 //!   hidden directories of attempts that are surely dead are removed ([`leftovers`]).
@@ -26,9 +30,10 @@ pub(crate) mod writer;
 use std::sync::Arc;
 use std::time::Duration;
 
-use millstream_connector::{CommitterInfo, JobId, PlanContext, Result, Sink, WriterInfo, bail};
+use millstream_connector::{
+    AttemptId, CommitterInfo, JobId, OperatorId, PlanContext, Result, Sink, WriterInfo, bail,
+};
 use millstream_storage::{FilePath, FileSystem, FileSystems, StorageError};
-use millstream_types::OperatorId;
 
 use crate::file::place::settled;
 use crate::file_sink::committer::FileCommitter;
@@ -39,7 +44,7 @@ use crate::file_sink::writer::{FileWriter, FinishedFile};
 /// Default size of a file before the next one is begun.
 const ROLL_BYTES: u64 = 128 << 20;
 
-/// The longest suffix. A file's name may have 255 bytes, and what comes before needs up to 44.
+/// The longest suffix. A file's name may have 255 bytes, and what comes before needs up to 55.
 const SUFFIX_BYTES_MAX: usize = 200;
 
 /// Why a file sink failed.
@@ -56,6 +61,14 @@ pub enum FileSinkError {
         /// Why not.
         #[source]
         source: StorageError,
+    },
+    /// A file that is to be published is gone.
+    #[error("{path} cannot be published: neither it nor {unpublished} exists; was it removed?")]
+    Lost {
+        /// The published name.
+        path: FilePath,
+        /// The name before.
+        unpublished: FilePath,
     },
     /// Publishing would replace a file.
     #[error("{path} exists already and is not replaced: remove it first")]
@@ -255,17 +268,13 @@ where
     }
 
     fn writer(&self, info: &WriterInfo) -> Result<FileWriter<E>> {
-        let places = Places::new(&self.directory, info.job, info.operator, info.attempt)?;
-        Ok(FileWriter::new(places, self.encoder.clone(), self.rolling, info.subtask))
+        let places = Places::new(&self.directory, info.job, info.operator)?;
+        Ok(FileWriter::new(places, self.encoder.clone(), self.rolling, info))
     }
 
-    fn committer(&self, info: &CommitterInfo) -> Result<Option<FileCommitter>> {
-        let places = Places::new(&self.directory, info.job, info.operator, info.attempt)?;
-        Ok(Some(FileCommitter::new(places, self.suffix.clone())))
-    }
-
-    fn has_committer(&self) -> bool {
-        true
+    fn committer(&self, info: &CommitterInfo) -> Result<FileCommitter> {
+        let places = Places::new(&self.directory, info.job, info.operator)?;
+        Ok(FileCommitter::new(places, self.suffix.clone()))
     }
 }
 
@@ -288,7 +297,7 @@ fn check_suffix(suffix: &str, directory: &FilePath) -> Result<()> {
     bail!("the suffix {shown:?} cannot end the name of a file: {why}")
 }
 
-/// Where one attempt of a job puts its files.
+/// Where a job puts its files.
 #[derive(Debug, Clone)]
 pub(crate) struct Places {
     pub(crate) system: Arc<dyn FileSystem>,
@@ -296,41 +305,39 @@ pub(crate) struct Places {
     pub(crate) output: FilePath,
     /// The hidden directory of the attempts of this job.
     pub(crate) hidden: FilePath,
-    /// The directory of this attempt.
-    pub(crate) attempt: FilePath,
     /// The prefix of published files.
     prefix: String,
 }
 
 impl Places {
-    fn new(
-        output: &FilePath,
-        job: JobId,
-        operator: OperatorId,
-        attempt: u32,
-    ) -> Result<Self, FileSinkError> {
+    fn new(output: &FilePath, job: JobId, operator: OperatorId) -> Result<Self, FileSinkError> {
         let system = FileSystems::of_process().of(output)?;
         let (job, operator) = (job.to_string(), operator.to_string());
         let hidden = output.join(format!("{HIDDEN_PREFIX}{job}-{operator}"));
-        let attempt = hidden.join(format!("attempt-{attempt}"));
         let prefix = format!("part-{job:.8}-{operator:.8}-");
-        Ok(Self { system, output: output.clone(), hidden, attempt, prefix })
+        Ok(Self { system, output: output.clone(), hidden, prefix })
+    }
+
+    /// The directory of an attempt.
+    pub(crate) fn attempt(&self, attempt: AttemptId) -> FilePath {
+        self.hidden.join(format!("attempt-{attempt}"))
     }
 
     /// The name of a file until it is published.
-    pub(crate) fn unpublished(&self, file: FinishedFile) -> FilePath {
-        self.attempt.join(format!("part-{}-{}", file.subtask, file.number))
+    pub(crate) fn unpublished(&self, attempt: AttemptId, subtask: u32, number: u32) -> FilePath {
+        self.attempt(attempt).join(format!("part-{subtask}-{number}"))
     }
 
     /// The name of a published file.
-    pub(crate) fn published(&self, file: FinishedFile, suffix: &str) -> FilePath {
-        let (prefix, FinishedFile { subtask, number }) = (&self.prefix, file);
-        self.output.join(format!("{prefix}{subtask}-{number}{suffix}"))
+    pub(crate) fn published(&self, file: &FinishedFile, suffix: &str) -> FilePath {
+        let FinishedFile { attempt, subtask, number, .. } = file;
+        self.output.join(format!("{}{attempt}-{subtask}-{number}{suffix}", self.prefix))
     }
 
-    /// Whether this is the name of a file that an attempt of this job published.
-    pub(crate) fn is_published_name(&self, name: &str) -> bool {
-        name.starts_with(&self.prefix)
+    /// Whether this is the name of a file that one of these attempts of the job has published.
+    pub(crate) fn is_published_by(&self, attempts: &[AttemptId], name: &str) -> bool {
+        let attempt = name.strip_prefix(&self.prefix).and_then(|rest| rest.split('-').next());
+        attempt.is_some_and(|it| attempts.iter().any(|attempt| attempt.to_string() == it))
     }
 }
 

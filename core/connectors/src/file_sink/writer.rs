@@ -1,16 +1,18 @@
 //! Writes the files of one subtask into the hidden directory of its attempt.
 
 use std::mem;
-use std::thread::{self, JoinHandle};
+use std::task::Waker;
+use std::thread;
 use std::time::Instant;
 
 use bytes::Bytes;
-use millstream_connector::{Batch, Result, SinkWriter};
+use millstream_connector::{AttemptId, Batch, CheckpointId, Flow, Result, SinkWriter, WriterInfo};
 use millstream_storage::{CreateOptions, FilePath, StorageError, block_on};
 use serde::{Deserialize, Serialize};
 
 use crate::file_sink::encoder::Encoder;
 use crate::file_sink::{FileSinkError, Places, Rolling};
+use crate::handover::{Intake, Taken, handover};
 
 /// Bytes that are gathered before they are written.
 const BUFFER_BYTES: usize = 256 << 10;
@@ -20,21 +22,27 @@ const CLOSING_MAX: usize = 4;
 /// A file that a writer has completed, as its committer is told of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FinishedFile {
+    pub(crate) attempt: AttemptId,
     pub(crate) subtask: u32,
     pub(crate) number: u32,
+    pub(crate) length: u64,
+    /// CRC-32 of the bytes.
+    pub(crate) checksum: u32,
 }
 
 struct InProgress {
     file: Box<dyn millstream_storage::FileWriter>,
     path: FilePath,
+    number: u32,
     written: u64,
+    checksum: crc32fast::Hasher,
     opened: Instant,
 }
 
 /// A file that is being completed: it can take as long as a disk needs for all of it.
 struct Closing {
     path: FilePath,
-    thread: JoinHandle<Result<(), FileSinkError>>,
+    closed: Intake<Result<(), FileSinkError>>,
 }
 
 /// Writes records to one file after another.
@@ -42,20 +50,28 @@ pub struct FileWriter<E> {
     places: Places,
     encoder: E,
     rolling: Rolling,
+    attempt: AttemptId,
     subtask: u32,
+    waker: Waker,
+    /// The number of files so far.
+    files: u32,
     current: Option<InProgress>,
     buffer: Vec<u8>,
     closing: Vec<Closing>,
+    /// The files since the last pre-commit.
     finished: Vec<FinishedFile>,
 }
 
 impl<E> FileWriter<E> {
-    pub(crate) const fn new(places: Places, encoder: E, rolling: Rolling, subtask: u32) -> Self {
+    pub(crate) fn new(places: Places, encoder: E, rolling: Rolling, info: &WriterInfo) -> Self {
         Self {
             places,
             encoder,
             rolling,
-            subtask,
+            attempt: info.attempt,
+            subtask: info.subtask,
+            waker: info.waker.clone(),
+            files: 0,
             current: None,
             buffer: Vec::new(),
             closing: Vec::new(),
@@ -68,20 +84,32 @@ impl<E> FileWriter<E> {
     pub(crate) fn write_to_full_disk(&mut self) {
         let path = FilePath::from("/dev/full");
         let file = block_on(self.places.system.create(&path, CreateOptions::REPLACE)).unwrap();
-        self.current = Some(InProgress { file, path, written: 0, opened: Instant::now() });
+        self.current = Some(self.in_progress(file, path));
     }
 
-    /// The file at hand, or the next one.
-    fn this_file(&self) -> FinishedFile {
-        let number = u32::try_from(self.finished.len()).unwrap_or(u32::MAX);
-        FinishedFile { subtask: self.subtask, number }
+    fn in_progress(
+        &self,
+        file: Box<dyn millstream_storage::FileWriter>,
+        path: FilePath,
+    ) -> InProgress {
+        let (number, checksum, opened) = (self.files, crc32fast::Hasher::new(), Instant::now());
+        InProgress { file, path, number, written: 0, checksum, opened }
     }
 
-    fn begin_file(&self) -> Result<InProgress, FileSinkError> {
-        let path = self.places.unpublished(self.this_file());
+    fn begin_file(&mut self) -> Result<(), FileSinkError> {
+        if self.files == 0 {
+            // The committer makes the directory above and removes it with the last attempt.
+            let above = block_on(self.places.system.status(&self.places.hidden));
+            above.map_err(|error| self.unless_gone(error))?;
+            let own = self.places.attempt(self.attempt);
+            block_on(self.places.system.make_directories(&own, None))?;
+        }
+        let path = self.places.unpublished(self.attempt, self.subtask, self.files);
         let file = block_on(self.places.system.create(&path, CreateOptions::NEW));
-        let file = file.map_err(|error| self.places.unless_gone(error))?;
-        Ok(InProgress { file, path, written: 0, opened: Instant::now() })
+        let file = file.map_err(|error| self.unless_gone(error))?;
+        self.current = Some(self.in_progress(file, path));
+        self.files += 1;
+        Ok(())
     }
 
     fn flush(&mut self) -> Result<(), FileSinkError> {
@@ -89,46 +117,69 @@ impl<E> FileWriter<E> {
         let room = Vec::with_capacity(self.buffer.capacity());
         let bytes = Bytes::from(mem::replace(&mut self.buffer, room));
         current.written += bytes.len() as u64;
+        current.checksum.update(&bytes);
         let written = block_on(current.file.write(bytes));
-        written.map_err(|error| self.places.unless_gone(error))
+        written.map_err(|error| self.unless_gone(error))
     }
 
     /// Ends the file at hand, if there is one; it is completed while the next one is written.
     fn end_file(&mut self) -> Result<(), FileSinkError> {
         self.flush()?;
-        let Some(InProgress { file, path, .. }) = self.current.take() else { return Ok(()) };
-        while self.closing.len() >= CLOSING_MAX {
-            self.closing.remove(0).wait()?;
-        }
-        let (places, closed) = (self.places.clone(), path.clone());
+        let Some(InProgress { file, path, number, written, checksum, .. }) = self.current.take()
+        else {
+            return Ok(());
+        };
+        let (outlet, closed) = handover(self.waker.clone());
+        let (places, attempt, name) = (self.places.clone(), self.attempt, path.clone());
         let thread = thread::Builder::new().name("file-closer".to_owned()).spawn(move || {
             let closed = block_on(async {
                 file.close().await?;
                 // On a local disk the file of an attempt that is over can be written to no end.
-                places.system.status(&closed).await.map(drop)
+                places.system.status(&name).await.map(drop)
             });
-            closed.map_err(|error| places.unless_gone(error))
+            outlet.send(closed.map_err(|error| places.unless_gone(attempt, error)));
         });
-        let thread = thread.map_err(|_refused| FileSinkError::CloserDied { path: path.clone() })?;
-        self.closing.push(Closing { path, thread });
-        self.finished.push(self.this_file());
+        thread.map_err(|_refused| FileSinkError::CloserDied { path: path.clone() })?;
+        self.closing.push(Closing { path, closed });
+        let (attempt, subtask, length) = (self.attempt, self.subtask, written);
+        let checksum = checksum.finalize();
+        self.finished.push(FinishedFile { attempt, subtask, number, length, checksum });
         Ok(())
+    }
+
+    /// Full while too many files are being completed; their threads wake the task.
+    fn flow(&mut self) -> Result<Flow, FileSinkError> {
+        while let Some(closing) = self.closing.first() {
+            match closing.closed.take() {
+                Taken::Nothing => break,
+                taken => self.closing.remove(0).check(taken)?,
+            }
+        }
+        Ok(if self.closing.len() > CLOSING_MAX { Flow::Full } else { Flow::Ready })
+    }
+
+    fn unless_gone(&self, error: StorageError) -> FileSinkError {
+        self.places.unless_gone(self.attempt, error)
     }
 }
 
 impl Closing {
-    fn wait(self) -> Result<(), FileSinkError> {
-        let Self { path, thread } = self;
-        thread.join().unwrap_or(Err(FileSinkError::CloserDied { path }))
+    fn check(self, taken: Taken<Result<(), FileSinkError>>) -> Result<(), FileSinkError> {
+        match taken {
+            Taken::Item(closed) => closed,
+            Taken::Nothing | Taken::Done | Taken::Died => {
+                Err(FileSinkError::CloserDied { path: self.path })
+            }
+        }
     }
 }
 
 impl Places {
-    /// The error for a missing file of this attempt.
-    fn unless_gone(&self, error: StorageError) -> FileSinkError {
+    /// The error for a missing file of an attempt.
+    fn unless_gone(&self, attempt: AttemptId, error: StorageError) -> FileSinkError {
         match error {
             StorageError::NotFound { .. } => {
-                FileSinkError::AttemptGone { path: self.attempt.clone() }
+                FileSinkError::AttemptGone { path: self.attempt(attempt) }
             }
             error => FileSinkError::Storage(error),
         }
@@ -138,13 +189,13 @@ impl Places {
 impl<T, E: Encoder<T>> SinkWriter<T> for FileWriter<E> {
     type Committable = FinishedFile;
 
-    fn write(&mut self, batch: Batch<T>) -> Result<()> {
+    fn write(&mut self, batch: Batch<T>) -> Result<Flow> {
         if batch.is_empty() {
-            return Ok(());
+            return Ok(Flow::Ready);
         }
         let begins_file = self.current.is_none();
         if begins_file {
-            self.current = Some(self.begin_file()?);
+            self.begin_file()?;
         }
         self.encoder.encode(batch.records(), begins_file, &mut self.buffer)?;
         if self.buffer.len() >= BUFFER_BYTES {
@@ -154,23 +205,29 @@ impl<T, E: Encoder<T>> SinkWriter<T> for FileWriter<E> {
         if written + self.buffer.len() as u64 >= self.rolling.bytes {
             self.end_file()?;
         }
-        Ok(())
+        Ok(self.flow()?)
     }
 
-    fn tick(&mut self, now: Instant) -> Result<Option<Instant>> {
-        let due = |current: &InProgress| Some(current.opened + self.rolling.after?);
-        let Some(due) = self.current.as_ref().and_then(due) else { return Ok(None) };
-        if now < due {
-            return Ok(Some(due));
+    fn resume(&mut self) -> Result<Flow> {
+        Ok(self.flow()?)
+    }
+
+    fn on_time(&mut self, now: Instant) -> Result<Flow> {
+        if SinkWriter::<T>::next_time(self).is_some_and(|due| now >= due) {
+            self.end_file()?;
         }
-        self.end_file()?;
-        Ok(None)
+        Ok(self.flow()?)
     }
 
-    fn finish(&mut self) -> Result<Vec<FinishedFile>> {
+    fn next_time(&self) -> Option<Instant> {
+        Some(self.current.as_ref()?.opened + self.rolling.after?)
+    }
+
+    fn pre_commit(&mut self, _id: CheckpointId) -> Result<Vec<FinishedFile>> {
         self.end_file()?;
         for closing in mem::take(&mut self.closing) {
-            closing.wait()?;
+            let taken = closing.closed.wait();
+            closing.check(taken)?;
         }
         Ok(mem::take(&mut self.finished))
     }

@@ -159,12 +159,8 @@ impl Sink<u64> for BadSink {
         Ok(NoWriter)
     }
 
-    fn committer(&self, _info: &CommitterInfo) -> Result<Option<BadCommitter>> {
-        Ok(Some(BadCommitter(self.0.clone())))
-    }
-
-    fn has_committer(&self) -> bool {
-        true
+    fn committer(&self, _info: &CommitterInfo) -> Result<BadCommitter> {
+        Ok(BadCommitter(self.0.clone()))
     }
 }
 
@@ -173,11 +169,11 @@ struct NoWriter;
 impl SinkWriter<u64> for NoWriter {
     type Committable = ();
 
-    fn write(&mut self, _batch: millstream::Batch<u64>) -> Result<()> {
-        Ok(())
+    fn write(&mut self, _batch: millstream::Batch<u64>) -> Result<Flow> {
+        Ok(Flow::Ready)
     }
 
-    fn finish(&mut self) -> Result<Vec<()>> {
+    fn pre_commit(&mut self, _id: CheckpointId) -> Result<Vec<()>> {
         Ok(Vec::new())
     }
 }
@@ -187,15 +183,15 @@ struct BadCommitter(String);
 impl Committer for BadCommitter {
     type Committable = ();
 
-    fn open(&mut self) -> Result<()> {
+    fn recover(&mut self, _: Vec<(CheckpointId, Vec<()>)>, _: &[AttemptId]) -> Result<()> {
         go_wrong(&self.0)
     }
 
-    fn commit(&mut self, _committables: Vec<()>) -> Result<()> {
+    fn commit(&mut self, _id: CheckpointId, _committables: Vec<()>) -> Result<()> {
         Ok(())
     }
 
-    fn abort(&mut self) -> Result<()> {
+    fn abort(&mut self, _ended: &[AttemptId]) -> Result<()> {
         Ok(())
     }
 }

@@ -45,14 +45,6 @@ impl Sink<String> for SlowSink {
     fn writer(&self, _info: &WriterInfo) -> Result<SlowWriter> {
         Ok(SlowWriter(self.0))
     }
-
-    fn committer(&self, _info: &CommitterInfo) -> Result<Option<NoCommitter<()>>> {
-        Ok(None)
-    }
-
-    fn has_committer(&self) -> bool {
-        false
-    }
 }
 
 struct SlowWriter(Pause);
@@ -60,17 +52,17 @@ struct SlowWriter(Pause);
 impl SinkWriter<String> for SlowWriter {
     type Committable = ();
 
-    fn write(&mut self, batch: Batch<String>) -> Result<()> {
+    fn write(&mut self, batch: Batch<String>) -> Result<Flow> {
         let records = u32::try_from(batch.len())?;
         let pause = self.0.per_batch + self.0.per_record * records;
         if !pause.is_zero() {
             std::thread::sleep(pause);
         }
         drop(batch);
-        Ok(())
+        Ok(Flow::Ready)
     }
 
-    fn finish(&mut self) -> Result<Vec<()>> {
+    fn pre_commit(&mut self, _id: CheckpointId) -> Result<Vec<()>> {
         Ok(Vec::new())
     }
 }

@@ -151,7 +151,7 @@ fn watching_picks_up_each_file_once() {
     let directory = tempfile::tempdir().unwrap();
     let path = |name: &str| directory.path().join(name);
     let source = FileSource::text(directory.path()).watch(Duration::from_secs(5));
-    let mut enumerator = source.enumerator().unwrap().unwrap();
+    let mut enumerator = source.enumerator(None).unwrap();
     let (ctx, woken) = context(0, 1);
     let mut reader = source.reader(&ctx).unwrap();
     let mut new_lines = || {

@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::PathBuf;
 
-use millstream_connector::{Source, SourceReader, SplitEnumerator, bail};
+use millstream_connector::{Source, SourceReader, SplitEnumerator, bail, conformance};
 use serde::{Deserialize, Serialize};
 use tempfile::TempDir;
 
@@ -48,7 +48,7 @@ fn text_that_is_not_utf8_is_replaced_or_refused() {
 
     let (ctx, woken) = context(0, 1);
     let source = FileSource::text(&path);
-    let mut enumerator = source.enumerator().unwrap().unwrap();
+    let mut enumerator = source.enumerator(None).unwrap();
     enumerator.discover().unwrap();
     let mut reader = source.reader(&ctx).unwrap();
     read_splits(&mut reader, &mut enumerator, &woken).unwrap();
@@ -151,8 +151,14 @@ fn a_file_that_vanished_is_named() {
     let (ctx, woken) = context(0, 1);
     let source = FileSource::text("/nowhere");
     let mut reader = source.reader(&ctx).unwrap();
-    let range = FileRange { path: "/nowhere/gone.txt".into(), start: 0, end: 10, is_cut: false };
-    reader.add_split(FileSplit { ranges: vec![range] }).unwrap();
+    let range = FileRange {
+        path: "/nowhere/gone.txt".into(),
+        start: 0,
+        end: 10,
+        is_cut: false,
+        position: None,
+    };
+    reader.add_splits(vec![FileSplit { ranges: vec![range] }]).unwrap();
     let error = crate::testing::read_reader(reader, &woken).unwrap_err().to_string();
     assert_eq!(error, "file /nowhere/gone.txt was removed after it had been listed");
 }
@@ -247,7 +253,7 @@ fn a_file_that_is_removed_from_a_watched_directory_is_left_out() {
     fs::write(&other, "2\n").unwrap();
     let source = FileSource::text(directory.path()).watch(std::time::Duration::from_millis(1));
     let (ctx, woken) = context(0, 1);
-    let mut enumerator = source.enumerator().unwrap().unwrap();
+    let mut enumerator = source.enumerator(None).unwrap();
     let mut reader = source.reader(&ctx).unwrap();
     enumerator.discover().unwrap();
     fs::remove_file(path).unwrap();
@@ -263,7 +269,7 @@ fn a_watched_directory_may_be_renamed_while_it_is_read() {
     fs::write(path.join("a"), "1\n").unwrap();
     let source = FileSource::text(&path).watch(std::time::Duration::from_millis(1));
     let (ctx, woken) = context(0, 1);
-    let mut enumerator = source.enumerator().unwrap().unwrap();
+    let mut enumerator = source.enumerator(None).unwrap();
     let mut reader = source.reader(&ctx).unwrap();
     enumerator.discover().unwrap();
     fs::rename(&path, &away).unwrap();
@@ -372,4 +378,78 @@ fn an_open_quote_at_the_end_is_a_bad_record() {
     let (_directory, path) = file("n,name\n1,\"a\"");
     let rows = read_source(&FileSource::csv::<(u32, String)>(&path)).unwrap().0;
     assert_eq!(rows, [(1, "a".to_owned())]);
+}
+
+/// Files of lines that all differ, some of them long, in some ways of ending.
+fn numbered_lines(count: u64) -> (String, Vec<String>) {
+    let line = |n: u64| format!("line {n} {}", "x".repeat((n * n % 41) as usize));
+    let lines: Vec<String> = (0..count).map(line).collect();
+    let mut text = "\u{feff}".to_owned();
+    for (n, line) in lines.iter().enumerate() {
+        text.push_str(line);
+        text.push_str(["\n", "\r\n"][n % 2]);
+    }
+    text.truncate(text.trim_end().len());
+    (text, lines)
+}
+
+fn gzip(text: &str) -> Vec<u8> {
+    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    std::io::Write::write_all(&mut encoder, text.as_bytes()).unwrap();
+    encoder.finish().unwrap()
+}
+
+#[test]
+fn whatever_is_killed_every_record_is_read_once() {
+    let (text, lines) = numbered_lines(4_000);
+    let directory = tempfile::tempdir().unwrap();
+    let at = |name: &str| directory.path().join(name);
+    fs::write(at("plain"), &text).unwrap();
+    for split_bytes in [100, 3_000, 1 << 20] {
+        let source = || FileSource::text(at("plain")).split_bytes(split_bytes);
+        conformance::check_source(source, &lines, 0..12).unwrap();
+    }
+    fs::write(at("lines.gz"), gzip(&text)).unwrap();
+    conformance::check_source(|| FileSource::text(at("lines.gz")), &lines, 0..20).unwrap();
+
+    // Small files that go together into one split.
+    fs::create_dir(at("many")).unwrap();
+    for (n, lines) in lines.chunks(70).enumerate() {
+        fs::write(at("many").join(format!("{n:04}")), lines.join("\n")).unwrap();
+    }
+    conformance::check_source(|| FileSource::text(at("many")), &lines, 0..20).unwrap();
+}
+
+#[test]
+fn whatever_is_killed_every_record_of_csv_is_read_once() {
+    let rows: Vec<(u64, String)> = (0..6_000).map(|n| (n, format!("name {n}"))).collect();
+    let directory = tempfile::tempdir().unwrap();
+    let at = |name: &str| directory.path().join(name);
+    let text = |row: &dyn Fn(u64) -> String| {
+        let rows: String = (0..6_000).map(row).collect();
+        format!("n,name\n{rows}")
+    };
+    // Lines end in several ways, and not all records end where a line does.
+    let ends = ["\n", "\r", "\r\n", "\r", "\n\n"];
+    let plain = text(&|n| format!("{n},name {n}{}", ends[(n % 5) as usize]));
+    fs::write(at("plain"), &plain).unwrap();
+    fs::write(at("rows.gz"), gzip(&plain)).unwrap();
+    for split_bytes in [50, 1_000, 1 << 20] {
+        let source = || {
+            let source = FileSource::csv::<(u64, String)>(at("plain")).split_bytes(split_bytes);
+            source.split_at_newlines()
+        };
+        conformance::check_source(source, &rows, 0..12).unwrap();
+    }
+    for name in ["plain", "rows.gz"] {
+        let source = || FileSource::csv::<(u64, String)>(at(name));
+        conformance::check_source(source, &rows, 0..12).unwrap();
+    }
+    // Records with line ends in quotes, in chunks that end anywhere.
+    let quoted: Vec<(u64, String)> =
+        (0..6_000).map(|n| (n, format!("\"{n}\"\n,{}", "y".repeat((n % 97) as usize)))).collect();
+    let row = |n: u64| format!("{n},\"\"\"{n}\"\"\n,{}\"\n", "y".repeat((n % 97) as usize));
+    fs::write(at("quoted"), text(&row)).unwrap();
+    let source = || FileSource::csv::<(u64, String)>(at("quoted"));
+    conformance::check_source(source, &quoted, 0..20).unwrap();
 }
