@@ -11,3 +11,6 @@ mod debugging {}
 
 #[doc = include_str!("../../../docs/guide/coming-from-flink.md")]
 mod coming_from_flink {}
+
+#[doc = include_str!("../../../docs/guide/write-a-source-or-a-sink.md")]
+mod write_a_source_or_a_sink {}
