@@ -28,7 +28,6 @@ const LEFT: &[(&str, usize)] = &[
     ("benches", 21),
     ("core/api", 57),
     ("core/network", 32),
-    ("core/rpc", 13),
     ("core/runtime", 18),
     ("integration", 48),
     ("integration/decoders", 4),

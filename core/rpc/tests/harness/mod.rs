@@ -1,4 +1,4 @@
-//! A master without components, workers, and the program that runs in their hosts.
+//! A master without components, TaskManagers, and the program that runs in their hosts.
 #![allow(dead_code, reason = "each test file uses a part")]
 
 use std::collections::HashMap;
@@ -48,7 +48,7 @@ pub async fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
     }
 }
 
-/// How many processes carry the host's mark.
+/// Number of processes that carry the host's mark.
 pub fn marked(host: HostId) -> usize {
     let mark = format!("MILLSTREAM_HOST_ID={host}");
     let environment = |entry: std::fs::DirEntry| std::fs::read(entry.path().join("environ"));
@@ -79,7 +79,7 @@ impl JobMasterGateway for DeafJobMaster {
 
 // ---- the master
 
-/// What the master's components were told.
+/// Calls that reached the master's components.
 #[derive(Debug)]
 pub enum Heard {
     Registered(TaskManagerRegistration, Arc<dyn TaskManagerGateway>),
@@ -316,7 +316,7 @@ pub fn job_master() -> (Arc<TestingJobMaster>, UnboundedReceiver<JobMasterEvent>
     })
 }
 
-// ---- workers
+// ---- TaskManagers
 
 pub fn host_settings(dir: &Path) -> HostSettings {
     for name in ["log", "tmp"] {
@@ -388,7 +388,7 @@ impl Worker {
         self.dir.path().join("log")
     }
 
-    /// How many files lie in its cache.
+    /// Number of files in its cache.
     pub fn artifacts(&self) -> usize {
         std::fs::read_dir(self.dir.path().join("artifacts")).unwrap().count()
     }
@@ -396,7 +396,7 @@ impl Worker {
 
 const WORKER_VARIABLE: &str = "TEST_WORKER_OF";
 
-/// A worker in a process of its own.
+/// A TaskManager in a process of its own.
 pub fn worker_process(address: &str) -> Child {
     Command::new(std::env::current_exe().unwrap())
         .args(["--exact", "worker_entry", "--nocapture"])
@@ -435,7 +435,7 @@ pub fn begin() -> Begin {
 /// The body of a host; nothing in other processes.
 pub fn behave() {
     let Ok(descriptor) = std::env::var(HOST_SOCKET_VARIABLE) else { return };
-    // SAFETY: the parent handed this descriptor over for this purpose, and nobody else has it.
+    // SAFETY: the parent handed this descriptor over for this purpose, and it has no other owner.
     let mut socket = unsafe { UnixStream::from_raw_fd(descriptor.parse().unwrap()) };
     let hello = Hello { major: HOST_PROTOCOL.major, ..Hello::default() };
     say(&mut socket, from_host::Message::Hello(hello));
