@@ -29,9 +29,6 @@ const LEFT: &[(&str, usize)] = &[
     ("core/api", 57),
     ("core/network", 32),
     ("core/runtime", 18),
-    ("integration", 48),
-    ("integration/decoders", 4),
-    ("integration/soak", 5),
 ];
 
 /// The result of [`Openings::judge`].
