@@ -38,7 +38,7 @@ pub fn spec(dir: &TempDir, behaviour: &str) -> HostSpec {
     spec
 }
 
-/// Runs one to its end and gives what it said.
+/// Runs one to its end and returns its messages.
 #[allow(dead_code)]
 pub async fn run(spec: HostSpec) -> (Vec<FromHost>, HostExit) {
     let (process, events) = HostProcess::spawn(spec).await.unwrap();
@@ -98,7 +98,7 @@ fn overflow(depth: u64) -> u64 {
 /// Acts as the child; returns at once when this process is not a child.
 pub fn behave() {
     let Ok(descriptor) = std::env::var(HOST_SOCKET_VARIABLE) else { return };
-    // SAFETY: the parent handed this descriptor over for this purpose, and nobody else has it.
+    // SAFETY: the parent handed this descriptor over for this purpose, and it has no other owner.
     let mut socket = unsafe { UnixStream::from_raw_fd(descriptor.parse().unwrap()) };
     let behaviour = std::env::var(BEHAVIOUR).unwrap();
     match behaviour.as_str() {
@@ -214,7 +214,7 @@ fn serve(socket: &mut UnixStream) {
     }
 }
 
-/// Tells what the process was given.
+/// Reports the environment, arguments and descriptors of the process.
 fn report(socket: &mut UnixStream) {
     let read = |path: &str| std::fs::read_to_string(path).unwrap();
     let mut lines: Vec<String> =
