@@ -13,11 +13,6 @@ use millstream_protocol::host::{FromHost, OperatorEvent, ToHost, from_host, to_h
 use millstream_types::{ByteSize, CauseKind, HostId};
 use tempfile::tempdir;
 
-#[test]
-fn host_entry() {
-    child::behave();
-}
-
 fn to(event: OperatorEvent) -> ToHost {
     ToHost { message: Some(to_host::Message::OperatorEvent(event)) }
 }

@@ -15,16 +15,6 @@ use millstream_taskmanager::{CoordinatorHosts, CoordinatorHostsConfig, ExitReaso
 use millstream_types::{ArtifactHash, ByteSize, HostId, TaskManagerId};
 use tokio::sync::mpsc::UnboundedReceiver;
 
-#[test]
-fn host_entry() {
-    harness::behave();
-}
-
-#[test]
-fn worker_entry() {
-    harness::be_a_worker();
-}
-
 fn event(number: u32) -> ToHost {
     let event = OperatorEvent { operator_id: Vec::new(), subtask: number, payload: vec![1; 64] };
     ToHost { message: Some(to_host::Message::OperatorEvent(event)) }

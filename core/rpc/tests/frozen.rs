@@ -21,11 +21,6 @@ use tokio::sync::mpsc::{self, UnboundedSender};
 use tokio_stream::wrappers::TcpListenerStream;
 use tonic::{Request, Response, Status, Streaming, async_trait};
 
-#[test]
-fn host_entry() {
-    harness::behave();
-}
-
 /// Accepts, has a host started, and then neither reads nor speaks.
 struct Frozen {
     host: HostId,

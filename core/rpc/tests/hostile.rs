@@ -19,11 +19,6 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::Channel;
 use tonic::{Code, Status, Streaming};
 
-#[test]
-fn host_entry() {
-    harness::behave();
-}
-
 type Peer = (Sender<FromTaskManager>, Result<Streaming<ToTaskManager>, Status>);
 
 fn register(major: u32) -> from_task_manager::Message {

@@ -13,11 +13,6 @@ use millstream_types::HostId;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-#[test]
-fn host_entry() {
-    harness::behave();
-}
-
 const SOON: Duration = Duration::from_millis(300);
 const LONG: Duration = Duration::from_secs(60);
 
