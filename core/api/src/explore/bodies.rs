@@ -533,11 +533,11 @@ impl Oracle for Last {
     }
 }
 
+/// The flag is set once a key was finished.
+type WrapFinishing = fn(Box<dyn TaskBody>, Arc<AtomicBool>) -> Box<dyn TaskBody>;
+
 /// Each record is the one of its key, so that more than a batch of keys is finished.
-pub(super) fn finishing(
-    name: &'static str,
-    wrap: fn(Box<dyn TaskBody>, Arc<AtomicBool>) -> Box<dyn TaskBody>,
-) -> Case {
+pub(super) fn finishing(name: &'static str, wrap: WrapFinishing) -> Case {
     let (left, right) = two_streams();
     let has_finished = Arc::<AtomicBool>::default();
     let finished = Arc::clone(&has_finished);
