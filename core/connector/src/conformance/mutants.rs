@@ -204,7 +204,7 @@ fn check(fault: SourceFault) -> Result<()> {
 fn faults_of_a_source_are_found() {
     check(SourceFault::None).unwrap();
     for fault in SOURCE_FAULTS {
-        let error = check(fault).expect_err(&format!("{fault:?} is not found"));
+        let Err(error) = check(fault) else { panic!("{fault:?} is not found") };
         println!("{fault:?}: {error:#}");
     }
 }
@@ -413,7 +413,7 @@ fn check_memory(fault: SinkFault) -> Result<()> {
 fn faults_of_a_sink_are_found() {
     check_memory(SinkFault::None).unwrap();
     for fault in SINK_FAULTS {
-        let error = check_memory(fault).expect_err(&format!("{fault:?} is not found"));
+        let Err(error) = check_memory(fault) else { panic!("{fault:?} is not found") };
         println!("{fault:?}: {error:#}");
     }
 }

@@ -192,6 +192,9 @@ impl<R: SourceReader> Running<R> {
     }
 }
 
+/// A split, as bytes of a checkpoint.
+type SplitBytes = Vec<u8>;
+
 /// A complete checkpoint.
 struct Checkpoint {
     enumerator: Option<Vec<u8>>,
@@ -343,7 +346,7 @@ where
     }
 
     /// The state of the enumerator, and the splits of each reader.
-    fn snapshots(&mut self) -> Result<(Option<Vec<u8>>, Vec<Vec<Vec<u8>>>)> {
+    fn snapshots(&mut self) -> Result<(Option<Vec<u8>>, Vec<Vec<SplitBytes>>)> {
         let state = match &mut self.enumerator {
             Some(enumerator) => Some(stored(&enumerator.snapshot()?)?),
             None => None,
