@@ -13,7 +13,7 @@ use millstream_state::ValueState;
 use millstream_types::OperatorId;
 
 use super::cases::{
-    Operator, SIDE, bad, numbers, refuse_bad, same, stream_of, task, three, to_nobody, without_bad,
+    Operator, SIDE, bad, by_key, refuse_bad, same, task, three, to_nobody, without_bad,
 };
 use super::probe::{END, Item, Shared};
 use super::schedule::{Act, Schedule};
@@ -21,10 +21,11 @@ use super::stages::{Oracle, outputs};
 use super::writers::{Bell, HOST, exchange};
 use super::{BodyKind, Case, key, number, record, roll};
 use crate::coordinator::{SourceEvent, decode, encode};
+use crate::operators;
 use crate::operators::collector::Collector;
 use crate::operators::connected::KeyedCoProcess;
 use crate::operators::keyed::Context;
-use crate::program::Built;
+use crate::program::{Built, OperatorMaker};
 use crate::task::{EventMailbox, EventSender, InputContext, OperatorContext, Step, TaskBody, turn};
 use crate::{Result, ensure};
 
@@ -319,21 +320,15 @@ fn all_or_bad_oracle() -> Box<dyn Oracle> {
 }
 
 pub(super) fn one_input(name: &'static str, wrap: Wrap) -> Case {
-    let operator = Operator::of(&numbers().on_error(bad()).flat_map(all_or_bad));
+    let operator = Operator::of_stage(operators::flat_map(bad(), |_| Ok(all_or_bad)));
     Case::new(name, move |schedule| {
         drive(BodyKind::OneInput, &operator, &[3], all_or_bad_oracle, schedule, wrap)
     })
 }
 
-/// Two streams of one program.
-fn two_streams() -> (crate::Stream<u64>, crate::Stream<u64>) {
-    let stream = numbers().on_error(bad());
-    (stream.clone(), stream)
-}
-
 fn two_inputs() -> Case {
-    let (left, right) = two_streams();
-    let operator = Operator::of(&left.connect(right).flat_map(all_or_bad, all_or_bad));
+    let make = operators::co_flat_map((bad(), bad()), (all_or_bad, all_or_bad));
+    let operator = Operator::of(OperatorMaker::two_inputs(make));
     Case::new("two inputs", move |schedule| {
         drive(BodyKind::TwoInput, &operator, &[2, 1], all_or_bad_oracle, schedule, |body| body)
     })
@@ -399,11 +394,10 @@ fn counted() -> Box<dyn Oracle> {
 }
 
 fn two_keyed_inputs() -> Case {
-    let (left, right) = two_streams();
-    let both = left.key_by(|r| key(*r)).connect(right.key_by(|r| key(*r)));
-    let operator = Operator::of(&both.process("both", |states| {
+    let make = operators::co_process((bad(), bad()), (by_key(), by_key()), |states| {
         Ok(Both { left: states.value("left")?, right: states.value("right")? })
-    }));
+    });
+    let operator = Operator::of(OperatorMaker::two_inputs(make));
     Case::new("two keyed inputs", move |schedule| {
         drive(BodyKind::TwoInput, &operator, &[1, 1], counted, schedule, |body| body)
     })
@@ -426,7 +420,7 @@ struct Script {
 }
 
 /// A source whose reader does what a schedule says.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Default)]
 pub(super) struct Scripted(Arc<Mutex<Script>>, bool);
 
 pub(super) struct ScriptedReader(Arc<Mutex<Script>>);
@@ -530,7 +524,8 @@ fn answer(schedule: &Schedule, script: &Script, asked: &mut u64, parts: &Parts) 
 
 pub(super) fn source(name: &'static str, has_splits: bool, wrap: Wrap) -> Case {
     let script = Arc::<Mutex<Script>>::default();
-    let operator = Operator::of(&stream_of(Scripted(Arc::clone(&script), has_splits)));
+    let scripted = Arc::new(Scripted(Arc::clone(&script), has_splits));
+    let operator = Operator::of(OperatorMaker::source(operators::source(&scripted, "source")));
     Case::new(name, move |schedule| {
         let (bell, asked) = (Arc::new(Bell::default()), Arc::<Mutex<u64>>::default());
         let requests = Arc::clone(&asked);
