@@ -6,9 +6,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use millstream_connector::{PlanContext, WorkingDirectory};
 use millstream_graph::{NodeId, OutputName, Partitioner, StreamEdge, StreamNode};
+use millstream_operators::{Program, WriterMaker};
 
 use crate::Result;
-use crate::program::{Program, WriterMaker};
 
 /// Names one job of this process while it is built. Numbers of operators are those of one job: a
 /// stream that is used in another job would mean another operator.

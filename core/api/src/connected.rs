@@ -4,13 +4,13 @@ use std::rc::Rc;
 
 use millstream_graph::NodeKind;
 use millstream_network::Data;
+use millstream_operators::{
+    self as operators, KeySelector, KeyedCoProcess, KeyedRuntimeContext, NewOperator, OnError,
+    OperatorMaker, TwoInputMaker,
+};
 
 use crate::Result;
-use crate::key::KeySelector;
 use crate::keyed_stream::KeyedStream;
-use crate::operators::{self, KeyedCoProcess, OnError};
-use crate::program::{NewOperator, OperatorMaker, TwoInputMaker};
-use crate::runtime_context::KeyedRuntimeContext;
 use crate::stream::{Function, Stream};
 
 /// Two streams of any types; see [`Stream::connect`].

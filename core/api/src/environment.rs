@@ -9,13 +9,12 @@ use millstream_connector::{Result, Source, WorkingDirectory};
 use millstream_graph::{
     Boundedness, JobGraph, JobSettings, NodeKind, RuntimeMode, StreamGraph, StreamNode, plan,
 };
+use millstream_operators::{self as operators, NewOperator, OperatorMaker, Program};
 use millstream_types::{JobId, JobStatus, MaxParallelism};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::builder::{Builder, Shared};
-use crate::operators;
-use crate::program::{NewOperator, OperatorMaker, Program};
 use crate::stream::Stream;
 
 /// How a job ended.

@@ -5,14 +5,13 @@ use std::sync::Arc;
 
 use millstream_graph::Partitioner;
 use millstream_network::Data;
+use millstream_operators::{
+    self as operators, Aggregate, KeySelector, KeyedProcess, KeyedRuntimeContext, MapWithState,
+    Number, OnError, WriterMaker, keep_better, writer,
+};
 
 use crate::connected::KeyedConnectedStreams;
-use crate::key::KeySelector;
-use crate::operators::{self, Aggregate, KeyedProcess, MapWithState, Number, OnError, keep_better};
-use crate::program::WriterMaker;
-use crate::runtime_context::KeyedRuntimeContext;
 use crate::stream::{Function, Stream};
-use crate::writer;
 use crate::{ErrorContext as _, Result};
 
 /// A stream that is partitioned by a key.

@@ -15,16 +15,15 @@ use millstream_network::Data;
 use millstream_types::Key;
 
 pub use self::sink::StreamSink;
+use millstream_operators::{
+    self as operators, ByRef, ByValue, NewOperator, OnError, OperatorMaker, OutputMaker, OutputTag,
+    Process, RuntimeContext, StageMaker, WriterMaker, writer,
+};
+
 use crate::Result;
 use crate::builder::{Origin, Shared};
 use crate::connected::ConnectedStreams;
-use crate::key::{ByRef, ByValue};
 use crate::keyed_stream::KeyedStream;
-use crate::operators::{self, OnError, Process};
-use crate::program::{NewOperator, OperatorMaker, OutputMaker, StageMaker, WriterMaker};
-use crate::runtime_context::RuntimeContext;
-use crate::side::OutputTag;
-use crate::writer;
 
 /// What a user's function is: each subtask gets a clone of it.
 ///

@@ -6,11 +6,10 @@ use std::sync::Arc;
 use millstream_connector::Sink;
 use millstream_graph::{Chaining, NodeId, NodeKind, StreamNode};
 use millstream_network::Data;
+use millstream_operators::{self as operators, NewOperator, OnError, OperatorMaker};
 
 use super::Stream;
 use crate::builder::Shared;
-use crate::operators::{self, OnError};
-use crate::program::{NewOperator, OperatorMaker};
 
 impl<T: Data> Stream<T> {
     /// Ends the stream in a sink. The uid names the sink's state across versions of the job.

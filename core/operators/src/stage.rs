@@ -11,7 +11,7 @@ use std::time::Instant;
 use millstream_network::{Batch, Event, Flow};
 
 use crate::Result;
-use crate::operators::results::Results;
+use crate::results::Results;
 use crate::side::{OutputTag, Side, SideBuffer};
 
 /// One operator with all that follows it in its task.

@@ -11,8 +11,8 @@ use super::probe::Shared;
 use super::stages::{Explored, drive, each, outputs};
 use super::{Case, Kind, SEEDS, bodies, roll, writers};
 use crate::Result;
-use crate::operators::flat_map::FlatMapStage;
-use crate::operators::{BadRecords, Policy};
+use crate::flat_map::FlatMapStage;
+use crate::on_error::{BadRecords, Policy};
 use crate::stage::{FanOut, Output, Stage};
 use crate::task::{Step, TaskBody};
 
@@ -182,7 +182,7 @@ fn a_flat_map_that_drops_its_iterator_when_its_output_is_full_is_found() {
             output: Output::new(three(&outputs, same)).unwrap(),
             records: Batch::empty(false).into_iter(),
             current: None,
-            results: crate::operators::results::Results::new(false),
+            results: crate::results::Results::new(false),
         };
         let push = |flat_map: &mut Results, batch| -> Result<Flow> {
             let flow = flat_map.push(batch)?;

@@ -20,11 +20,10 @@ use super::schedule::{Act, Schedule};
 use super::stages::{Oracle, outputs};
 use super::writers::{Bell, HOST, exchange};
 use super::{BodyKind, Case, key, number, record, roll};
+use crate::collector::Collector;
+use crate::connected::KeyedCoProcess;
 use crate::coordinator::{SourceEvent, decode, encode};
-use crate::operators;
-use crate::operators::collector::Collector;
-use crate::operators::connected::KeyedCoProcess;
-use crate::operators::keyed::Context;
+use crate::keyed::Context;
 use crate::program::{Built, OperatorMaker};
 use crate::task::{EventMailbox, EventSender, InputContext, OperatorContext, Step, TaskBody, turn};
 use crate::{Result, ensure};
@@ -320,14 +319,14 @@ fn all_or_bad_oracle() -> Box<dyn Oracle> {
 }
 
 pub(super) fn one_input(name: &'static str, wrap: Wrap) -> Case {
-    let operator = Operator::of_stage(operators::flat_map(bad(), |_| Ok(all_or_bad)));
+    let operator = Operator::of_stage(crate::flat_map::flat_map(bad(), |_| Ok(all_or_bad)));
     Case::new(name, move |schedule| {
         drive(BodyKind::OneInput, &operator, &[3], all_or_bad_oracle, schedule, wrap)
     })
 }
 
 fn two_inputs() -> Case {
-    let make = operators::co_flat_map((bad(), bad()), (all_or_bad, all_or_bad));
+    let make = crate::connected::co_flat_map((bad(), bad()), (all_or_bad, all_or_bad));
     let operator = Operator::of(OperatorMaker::two_inputs(make));
     Case::new("two inputs", move |schedule| {
         drive(BodyKind::TwoInput, &operator, &[2, 1], all_or_bad_oracle, schedule, |body| body)
@@ -394,7 +393,7 @@ fn counted() -> Box<dyn Oracle> {
 }
 
 fn two_keyed_inputs() -> Case {
-    let make = operators::co_process((bad(), bad()), (by_key(), by_key()), |states| {
+    let make = crate::connected::co_process((bad(), bad()), (by_key(), by_key()), |states| {
         Ok(Both { left: states.value("left")?, right: states.value("right")? })
     });
     let operator = Operator::of(OperatorMaker::two_inputs(make));
@@ -525,7 +524,7 @@ fn answer(schedule: &Schedule, script: &Script, asked: &mut u64, parts: &Parts) 
 pub(super) fn source(name: &'static str, has_splits: bool, wrap: Wrap) -> Case {
     let script = Arc::<Mutex<Script>>::default();
     let scripted = Arc::new(Scripted(Arc::clone(&script), has_splits));
-    let operator = Operator::of(OperatorMaker::source(operators::source(&scripted, "source")));
+    let operator = Operator::of(OperatorMaker::source(crate::source::source(&scripted, "source")));
     Case::new(name, move |schedule| {
         let (bell, asked) = (Arc::new(Bell::default()), Arc::<Mutex<u64>>::default());
         let requests = Arc::clone(&asked);

@@ -6,9 +6,9 @@ use std::time::Instant;
 use millstream_network::{Batch, Event, Flow};
 
 use crate::Result;
-use crate::operators::results::Results;
-use crate::operators::{BadRecords, OnError, Policy};
+use crate::on_error::{BadRecords, OnError, Policy};
 use crate::program::StageMaker;
+use crate::results::Results;
 use crate::runtime_context::RuntimeContext;
 use crate::stage::{Output, Stage, erase};
 

@@ -1,29 +1,8 @@
 //! The operators behind the methods of a stream: one stage each, its closure monomorphised.
 
-pub(crate) mod aggregate;
-pub(crate) mod collector;
-pub(crate) mod connected;
-pub(crate) mod flat_map;
-pub(crate) mod keyed;
-pub(crate) mod map;
-pub(crate) mod process;
-pub(crate) mod results;
-pub(crate) mod rows;
-pub(crate) mod sink;
-pub(crate) mod source;
-
 use std::sync::Arc;
 
 use millstream_network::{Flow, TaskCounters};
-
-pub(crate) use aggregate::{Aggregate, MapWithState, Number, keep_better};
-pub(crate) use connected::{KeyedCoProcess, co_flat_map, co_process};
-pub(crate) use flat_map::flat_map;
-pub(crate) use keyed::{KeyedProcess, keyed_process, reduce};
-pub(crate) use map::map;
-pub(crate) use process::{Process, process};
-pub(crate) use sink::{sink, sink_coordinator};
-pub(crate) use source::{source, source_coordinator};
 
 use crate::Result;
 use crate::side::OutputTag;
@@ -31,7 +10,7 @@ use crate::stage::Output;
 use crate::task::OperatorContext;
 
 /// What becomes of a record that an operator's function refuses. Given to
-/// [`Stream::on_error`](crate::Stream::on_error).
+/// `Stream::on_error`.
 ///
 /// A refused record that does not fail the task leaves no trace: what `reduce` or a keyed function
 /// changed in the key's state before it returned `Err` is taken back, and so are the results that

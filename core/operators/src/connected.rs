@@ -9,13 +9,13 @@ use millstream_types::Key;
 
 use crate::Result;
 use crate::body::{EndCount, Upstream};
+use crate::collector::Collector;
 use crate::key::KeySelector;
-use crate::operators::collector::Collector;
-use crate::operators::keyed::{Context, KeysAtEnd};
-use crate::operators::process::finish_some;
-use crate::operators::results::Results;
-use crate::operators::{BadRecords, OnError, continue_while};
+use crate::keyed::{Context, KeysAtEnd};
+use crate::on_error::{BadRecords, OnError, continue_while};
+use crate::process::finish_some;
 use crate::program::TwoInputMaker;
+use crate::results::Results;
 use crate::runtime_context::KeyedRuntimeContext;
 use crate::stage::Output;
 use crate::task::{OperatorContext, Step, TaskBody, groups, inbox};

@@ -14,11 +14,14 @@ use super::probe::{Item, Output, Probe, Shared};
 use super::stages::{Explored, Oracle, drive, each, outputs};
 use super::{Case, Kind, key, roll, writers};
 use crate::Result;
+use crate::collector::Collector;
+use crate::flat_map::flat_map;
 use crate::key::ByValue;
-use crate::operators::collector::Collector;
-use crate::operators::keyed::{Context, KeyedProcess};
-use crate::operators::process::Process;
-use crate::operators::{self, OnError, flat_map, keyed_process, map};
+use crate::keyed::keyed_process;
+use crate::keyed::{Context, KeyedProcess};
+use crate::map::map;
+use crate::on_error::OnError;
+use crate::process::Process;
 use crate::program::{Built, NewOperator, OperatorMaker, OutputMaker, Program, StageMaker};
 use crate::side::{OutputTag, SideBuffer};
 use crate::stage::{Discard, Outputs, Stage, erase, reveal};
@@ -275,12 +278,12 @@ fn reduces() -> Vec<Case> {
         *value = combine(*value, record);
         refuse_bad(record).map(|_| ())
     };
-    let plain = operators::reduce(OnError::fail(), by_key(), reduce);
-    let sorting = operators::reduce(bad(), by_key(), fail_late);
+    let plain = crate::keyed::reduce(OnError::fail(), by_key(), reduce);
+    let sorting = crate::keyed::reduce(bad(), by_key(), fail_late);
     // Each record is the one of its key, so that more than a batch of values leaves at the end;
     // the values come by key group, in no order that is promised.
-    let distinct = operators::reduce(OnError::fail(), ByValue(|r: &u64| *r), reduce);
-    let few = operators::reduce(OnError::fail(), by_key(), reduce);
+    let distinct = crate::keyed::reduce(OnError::fail(), ByValue(|r: &u64| *r), reduce);
+    let few = crate::keyed::reduce(OnError::fail(), by_key(), reduce);
     let kind = Kind::Reduce;
     vec![
         operator("reduce", kind, false, plain, same, || Box::new(Reduced::default())),
@@ -366,7 +369,7 @@ fn counted() -> Box<dyn Oracle> {
 
 fn processes() -> Vec<Case> {
     let counts = keyed_process(bad(), by_key(), |states| Ok(Counts(states.value("count")?)));
-    let plain = operators::process(bad(), |_| Ok(Aside));
+    let plain = crate::process::process(bad(), |_| Ok(Aside));
     // Each record is the one of its key, so that more than a batch of keys is finished.
     let distinct = ByValue(|r: &u64| *r);
     let last = keyed_process(OnError::fail(), distinct, |states| Ok(Last(states.value("last")?)));
@@ -538,7 +541,7 @@ impl Oracle for Written {
 
 fn sink() -> Case {
     let place = Place::default();
-    let operator = Operator::of_stage(operators::sink::<u64, _>(&Arc::new(place.clone())));
+    let operator = Operator::of_stage(crate::sink::sink::<u64, _>(&Arc::new(place.clone())));
     let task = task(false);
     Case::new("sink", move |schedule| {
         let outputs = vec![Output::of(&[]), Output::of(&[])];

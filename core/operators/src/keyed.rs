@@ -10,10 +10,10 @@ use millstream_state::{GroupTable, KeyedBackend, KeyedContext};
 use millstream_types::{Key, Timestamp};
 
 use crate::Result;
+use crate::collector::Collector;
 use crate::key::KeySelector;
-use crate::operators::collector::Collector;
-use crate::operators::process::{ProcessStage, RecordFunction};
-use crate::operators::{BadRecords, OnError, continue_while};
+use crate::on_error::{BadRecords, OnError, continue_while};
+use crate::process::{ProcessStage, RecordFunction};
 use crate::program::StageMaker;
 use crate::runtime_context::KeyedRuntimeContext;
 use crate::stage::{Output, Stage, erase};
@@ -249,7 +249,7 @@ impl<K: Key> Context<'_, K> {
     }
 
     /// The event time of the record at hand in milliseconds since 1970, if the records of its
-    /// stream have event times; see [`Source::has_timestamps`](crate::Source::has_timestamps).
+    /// stream have event times; see [`Source::has_timestamps`](millstream_connector::Source::has_timestamps).
     #[must_use]
     pub const fn timestamp(&self) -> Option<i64> {
         self.timestamp

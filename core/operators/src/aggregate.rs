@@ -6,8 +6,8 @@ use millstream_state::ValueState;
 use millstream_types::Key;
 
 use crate::Result;
-use crate::operators::collector::Collector;
-use crate::operators::keyed::{Context, KeyedProcess};
+use crate::collector::Collector;
+use crate::keyed::{Context, KeyedProcess};
 use crate::runtime_context::KeyedRuntimeContext;
 
 /// Turns each record into another with the help of the key's state.
@@ -108,7 +108,7 @@ where
     }
 }
 
-/// A number that [`KeyedStream::sum`](crate::KeyedStream::sum) adds up.
+/// A number that `KeyedStream::sum` adds up.
 pub trait Number: Copy + Send + 'static {
     /// Nothing.
     const ZERO: Self;

@@ -7,10 +7,10 @@ use millstream_network::{Batch, Event, Flow, Records, batch_capacity};
 use millstream_types::Timestamp;
 
 use crate::Result;
-use crate::operators::collector::Collector;
-use crate::operators::results::Results;
-use crate::operators::{BadRecords, OnError, continue_while};
+use crate::collector::Collector;
+use crate::on_error::{BadRecords, OnError, continue_while};
 use crate::program::StageMaker;
+use crate::results::Results;
 use crate::runtime_context::RuntimeContext;
 use crate::stage::{Output, Stage, erase};
 

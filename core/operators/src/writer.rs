@@ -13,7 +13,7 @@ use millstream_network::{
 use millstream_types::{Key, KeyGroup, MaxParallelism};
 
 use crate::key::KeySelector;
-use crate::operators::results::Results;
+use crate::results::Results;
 use crate::stage::{ErasedStage, Stage, erase};
 use crate::task::TaskContext;
 use crate::{Result, ensure};

@@ -6,9 +6,9 @@ use std::time::Instant;
 use millstream_network::{Batch, Event, Flow, Records, batch_capacity};
 
 use crate::Result;
-use crate::operators::results::Results;
-use crate::operators::{BadRecords, OnError, continue_while};
+use crate::on_error::{BadRecords, OnError, continue_while};
 use crate::program::StageMaker;
+use crate::results::Results;
 use crate::runtime_context::RuntimeContext;
 use crate::stage::{Output, Stage, erase};
 
