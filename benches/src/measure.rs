@@ -13,14 +13,14 @@ use std::fs;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-/// How long a daemon rests before its memory counts.
+/// Time for which a daemon rests before its memory counts.
 const IDLE: Duration = Duration::from_secs(10);
 
 /// The two engines and how often each runs.
 pub struct Pairing {
-    /// Apache Flink; absent when only our side is run.
+    /// Apache Flink, or an earlier commit; absent when only our side is run.
     pub peer: Option<Engine>,
-    /// Millstream; absent when only Flink's side is run.
+    /// Millstream; absent when only the other side is run.
     pub ours: Option<Engine>,
     /// Rounds of every row.
     pub rounds: u32,
@@ -40,7 +40,7 @@ pub struct Idle {
 }
 
 impl Pairing {
-    /// All rounds of one row. `idle` keeps what a row finds for the other.
+    /// All rounds of one row. `idle` keeps figures that one row measures for another.
     pub fn measure(&self, row: &Row, idle: &mut Idle) -> Result<Vec<Round>> {
         match &row.kind {
             Kind::Throughput(throughput) => self.throughput(row, throughput),
@@ -198,8 +198,9 @@ impl Pairing {
         let figure =
             |value: Option<f64>| value.map_or("-".to_owned(), |value| format!("{value:.4}"));
         (self.progress)(&format!(
-            "{} round {number}: flink {}, ours {}, limit {} {}",
+            "{} round {number}: {} {}, ours {}, limit {} {}",
             row.name,
+            self.peer.as_ref().map_or("peer", |peer| peer.name),
             figure(round.peer),
             figure(round.ours),
             figure(Some(round.limit)),

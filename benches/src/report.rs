@@ -3,12 +3,12 @@
 use crate::rows::Row;
 use serde::Serialize;
 
-/// What one round measured, in the row's unit; a side that did not run has no figure.
+/// Figures of one round, in the row's unit; a side that did not run has none.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Round {
     /// Millstream.
     pub ours: Option<f64>,
-    /// Apache Flink.
+    /// The other side.
     pub peer: Option<f64>,
     /// The same work without an engine.
     pub limit: f64,

@@ -68,7 +68,7 @@ static COUNTING: Counting = Counting;
 /// Held by the one test that runs: the whole process is counted.
 static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
 
-/// Runs jobs in this process, on so many workers.
+/// Runs jobs in this process, on so many TaskManagers.
 struct Local(u32);
 
 impl Executor for Local {

@@ -155,7 +155,7 @@ fn serve(socket: &mut UnixStream) {
     }
 }
 
-/// Tells what the process was given.
+/// Reports the environment, descriptors and limits of the process.
 fn report(socket: &mut UnixStream) {
     let read = |path: &str| std::fs::read_to_string(path).unwrap();
     let mut lines: Vec<String> =

@@ -58,7 +58,7 @@ pub fn source_coordinator<S: Source>(source: &Arc<S>) -> Option<CoordinatorMaker
     })
 }
 
-/// How a reader gets its splits.
+/// The way by which a reader gets its splits.
 pub(crate) struct SplitRequests {
     pub(crate) operator: OperatorId,
     pub(crate) subtask: u32,

@@ -1,7 +1,7 @@
-//! A process that the tests of this package start: a worker, or a host with one behaviour.
+//! A process that the tests of this package start: a TaskManager, or a host with one behaviour.
 //!
-//! `worker ADDRESS` registers at a master. `serve`, `abort` and `chatter` are hosts, which a worker
-//! starts: one that answers, one that dies, one that talks without end.
+//! `worker ADDRESS` registers at a master. `serve`, `abort` and `chatter` are hosts, which a
+//! TaskManager starts: one that answers, one that dies, one that talks without end.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a part of tests")]
 
 #[path = "../tests/harness/mod.rs"]
@@ -35,7 +35,8 @@ fn be_a_worker(address: &str) {
 
 fn be_a_host(behaviour: &str) {
     let descriptor = std::env::var(HOST_SOCKET_VARIABLE).unwrap();
-    // SAFETY: the worker handed this descriptor over for this purpose, and nothing else uses it.
+    // SAFETY: the TaskManager handed this descriptor over for this purpose, and nothing else uses
+    // it.
     let mut socket = unsafe { UnixStream::from_raw_fd(descriptor.parse().unwrap()) };
     let hello = Hello { major: HOST_PROTOCOL.major, ..Hello::default() };
     say(&mut socket, from_host::Message::Hello(hello));

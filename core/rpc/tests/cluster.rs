@@ -1,4 +1,4 @@
-//! Master's server and workers together, over real connections and with real hosts.
+//! Master's server and TaskManagers together, over real connections and with real hosts.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
 mod harness;

@@ -1,4 +1,4 @@
-//! A master that freezes while a host talks: the worker gives it up and comes back.
+//! A master that freezes while a host talks: the TaskManager gives it up and comes back.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
 mod harness;

@@ -1,4 +1,4 @@
-//! A master with TLS: who gets in, who stays outside, and what they are told.
+//! A master with TLS: the peers that it lets in, those that stay outside, and the reasons they get.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
 mod harness;

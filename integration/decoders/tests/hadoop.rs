@@ -1,11 +1,11 @@
-//! What Hadoop's daemons say, and the files that containers and clients find.
+//! Messages of Hadoop's daemons, and the files that containers and clients read.
 
 #![expect(clippy::unwrap_used, reason = "a test ends where a step fails")]
 
 use std::time::Duration;
 
 use millstream_hadoop_config::HadoopConfiguration;
-use millstream_rm_yarn::credentials::{AM_RM_TOKEN, Credentials, Token};
+use millstream_rm_yarn::credentials::{AM_RM_TOKEN, HadoopCredentials, Token};
 use millstream_rm_yarn::ids::{ApplicationId, ContainerId};
 use millstream_rm_yarn::ipc::{Connection, Identity, Options, Protocol};
 use millstream_rm_yarn::proto::common::rpc_sasl_proto::{SaslAuth, SaslState};
@@ -32,7 +32,7 @@ fn token() -> Token {
 
 #[test]
 fn credentials_files() {
-    let credentials = Credentials {
+    let credentials = HadoopCredentials {
         tokens: vec![(String::new(), token()), ("other".to_owned(), token())],
         secrets: vec![("key".to_owned(), vec![5; 300])],
     };
@@ -45,8 +45,8 @@ fn credentials_files() {
     let protobuf = [b"HDTS\x01".as_slice(), &protobuf.encode_length_delimited_to_vec()].concat();
     let good = [credentials.encode(), protobuf];
     run("credentials files", 300, &good, |bytes| {
-        if let Ok(credentials) = Credentials::decode(bytes) {
-            let _ = Credentials::decode(&credentials.encode());
+        if let Ok(credentials) = HadoopCredentials::decode(bytes) {
+            let _ = HadoopCredentials::decode(&credentials.encode());
         }
     });
 }
@@ -131,7 +131,7 @@ fn sasl(message: &RpcSaslProto) -> Vec<u8> {
     frame(&header(-33, RpcStatusProto::Success), &message.encode_length_delimited_to_vec())
 }
 
-/// What servers say: offers and challenges, answers, refusals.
+/// Messages of servers: offers and challenges, answers, refusals.
 fn speeches() -> Vec<Vec<u8>> {
     let challenge = "realm=\"default\",nonce=\"n+/=\",qop=\"auth,auth-int,auth-conf\",\
                      charset=utf-8,cipher=\"3des,rc4\",algorithm=md5-sess";
@@ -188,7 +188,7 @@ fn the_ipc_client() {
                     let method = "getNewApplication";
                     connection.call::<_, GetNewApplicationResponseProto>(method, &request).await
                 };
-                // In two pieces, so that it stops in the middle of something.
+                // In two pieces, so that it stops in the middle of a message.
                 let (first, second) = bytes.split_at(bytes.len() / 2);
                 let speak = async {
                     let _ = server.write_all(first).await;

@@ -1,15 +1,15 @@
-//! What people find in logs, and what nobody may find anywhere.
+//! Text that people find in logs, and secrets that must not be found anywhere.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use millstream_integration::{Hadoop, Job, OnYarn, Secrets, USER, application_id, binary, until};
-use millstream_rm_yarn::credentials::Credentials;
+use millstream_rm_yarn::credentials::HadoopCredentials;
 
 const DEADLINE: Duration = Duration::from_secs(90);
 /// A value of the configuration whose key says that it is a secret.
 const PASSWORD: &str = "correct-horse-battery-staple-4711";
-/// Where Hadoop keeps what it was told in confidence: files of its own, for its own user.
+/// Hadoop's confidential files: its own, for its own user.
 const CONFIDENTIAL: [&str; 5] =
     ["container_tokens", "/nmPrivate/", "/resourcemanager/", "/recovery/", "/datanode-"];
 
@@ -17,7 +17,7 @@ const CONFIDENTIAL: [&str; 5] =
 fn secrets_of_containers(dir: &Path, applications: &[(String, Job)]) -> Secrets {
     let (mut secrets, mut found) = (Secrets::default().and(PASSWORD.as_bytes()), 0);
     let mut add = |file: PathBuf| {
-        let credentials = Credentials::decode(&std::fs::read(file).unwrap()).unwrap();
+        let credentials = HadoopCredentials::decode(&std::fs::read(file).unwrap()).unwrap();
         let passwords = credentials.tokens.iter().map(|(_, token)| token.password.as_slice());
         // The others are configurations, of which only some values are secret.
         let own = credentials.secrets.iter().filter_map(|(alias, secret)| match alias.as_str() {
@@ -36,7 +36,7 @@ fn secrets_of_containers(dir: &Path, applications: &[(String, Job)]) -> Secrets 
     secrets
 }
 
-/// The part of a key that nobody else knows: what is around it is names and certificates.
+/// The secret part of a key: names and certificates surround it.
 fn private_number(secret: &[u8], field: usize) -> &[u8] {
     let mut rest = &secret[8..];
     for _ in 0..field {

@@ -1,5 +1,5 @@
-//! How a stream's records are spread over the subtasks of the next operator. By key: see
-//! [`Stream::key_by`].
+//! Partitionings: the spreading of a stream's records over the subtasks of the next operator. By
+//! key: see [`Stream::key_by`].
 
 use std::sync::Arc;
 
@@ -23,7 +23,7 @@ impl<T: Data> Stream<T> {
         self.partition(partitioner, &writer)
     }
 
-    /// Sends records round all subtasks of the next operator.
+    /// Distributes records round-robin over all subtasks of the next operator.
     ///
     /// ```
     /// # use millstream::{prelude::*, testing::run_on};
@@ -34,7 +34,8 @@ impl<T: Data> Stream<T> {
         self.partition_plainly(Partitioner::Rebalance)
     }
 
-    /// Sends records round those subtasks of the next operator that are near.
+    /// Distributes records round-robin over a fixed subset of the next operator's subtasks, so that
+    /// fewer connections are needed, as in Flink.
     ///
     /// ```
     /// # use millstream::{prelude::*, testing::run_on};

@@ -12,16 +12,15 @@ use millstream_types::{JobId, MaxParallelism, OperatorId};
 
 use super::probe::{Item, Output, Probe, Shared};
 use super::stages::{Explored, Oracle, drive, each, outputs};
-use super::{Case, Kind, key, roll, writers};
+use super::{Case, Kind, key, roll, time_of, writers};
 use crate::Result;
 use crate::collector::Collector;
 use crate::flat_map::flat_map;
 use crate::key::ByValue;
-use crate::keyed::keyed_process;
-use crate::keyed::{Context, KeyedProcess};
+use crate::keyed::{Context, KeyedProcess, keyed_process, reduce};
 use crate::map::map;
 use crate::on_error::OnError;
-use crate::process::Process;
+use crate::process::{Process, process};
 use crate::program::{Built, NewOperator, OperatorMaker, OutputMaker, Program, StageMaker};
 use crate::side::{OutputTag, SideBuffer};
 use crate::stage::{Discard, Outputs, Stage, erase, reveal};
@@ -130,15 +129,19 @@ pub(super) fn to_nobody() -> EventSender {
 }
 
 /// The three outputs of an operator: its results, what it emits aside, what it refuses.
-pub(super) fn three<O: Send + 'static>(outputs: &[Shared], number: fn(O) -> u64) -> Outputs {
-    let side = |output: &Shared| SideBuffer::<u64>::erased(erase::<u64>(output.probe(same)), false);
+pub(super) fn three<O: Send + 'static>(
+    outputs: &[Shared],
+    number: fn(O) -> u64,
+    timed: bool,
+) -> Outputs {
+    let side = |output: &Shared| SideBuffer::<u64>::erased(erase::<u64>(output.probe(same)), timed);
     Outputs {
         main: Some(erase::<O>(outputs[0].probe(number))),
         sides: vec![
             (SIDE.name().to_owned(), side(&outputs[1]).unwrap()),
             (BAD.name().to_owned(), side(&outputs[2]).unwrap()),
         ],
-        timed: false,
+        timed,
     }
 }
 
@@ -154,7 +157,7 @@ fn operator<O: Send + 'static>(
     let (operator, task, nobody) = (Operator::of_stage(stage), task(batch), to_nobody());
     Case::new(name, move |schedule| {
         let outputs = outputs(schedule, 3);
-        let stage = operator.build(&task, &nobody, three(&outputs, number));
+        let stage = operator.build(&task, &nobody, three(&outputs, number, schedule.is_timed()));
         drive(Explored { stage, kind, outputs, oracle: oracle() }, schedule)
     })
 }
@@ -184,6 +187,15 @@ pub(super) fn without_bad(
             outputs[2].push(Item::Record(record));
         }
     })
+}
+
+/// A function sees the event time of the record that it processes.
+pub(super) fn ensure_time(time: Option<i64>, record: u64) -> Result<()> {
+    crate::ensure!(
+        time.is_none_or(|time| time == time_of(record)),
+        "{time:?} is of another record"
+    );
+    Ok(())
 }
 
 pub(super) fn refuse_bad(record: u64) -> Result<u64> {
@@ -270,7 +282,7 @@ impl Oracle for Reduced {
 }
 
 fn reduces() -> Vec<Case> {
-    let reduce = |value: &mut u64, record| {
+    let combined = |value: &mut u64, record| {
         *value = combine(*value, record);
         Ok(())
     };
@@ -278,12 +290,12 @@ fn reduces() -> Vec<Case> {
         *value = combine(*value, record);
         refuse_bad(record).map(|_| ())
     };
-    let plain = crate::keyed::reduce(OnError::fail(), by_key(), reduce);
-    let sorting = crate::keyed::reduce(bad(), by_key(), fail_late);
+    let plain = reduce(OnError::fail(), by_key(), combined);
+    let sorting = reduce(bad(), by_key(), fail_late);
     // Each record is the one of its key, so that more than a batch of values leaves at the end;
     // the values come by key group, in no order that is promised.
-    let distinct = crate::keyed::reduce(OnError::fail(), ByValue(|r: &u64| *r), reduce);
-    let few = crate::keyed::reduce(OnError::fail(), by_key(), reduce);
+    let distinct = reduce(OnError::fail(), ByValue(|r: &u64| *r), combined);
+    let few = reduce(OnError::fail(), by_key(), combined);
     let kind = Kind::Reduce;
     vec![
         operator("reduce", kind, false, plain, same, || Box::new(Reduced::default())),
@@ -323,7 +335,7 @@ fn unordered(
     Case::new(name, move |schedule| {
         let outputs = outputs(schedule, 3);
         outputs[0].lock().sorts_runs = true;
-        let stage = operator.build(&task, &nobody, three(&outputs, same));
+        let stage = operator.build(&task, &nobody, three(&outputs, same, schedule.is_timed()));
         drive(Explored { stage, kind, outputs, oracle: oracle() }, schedule)
     })
 }
@@ -340,6 +352,7 @@ impl KeyedProcess<u64, u64> for Counts {
         ctx: &mut Context<'_, u64>,
         out: &mut Collector<'_, u64>,
     ) -> Result<()> {
+        ensure_time(ctx.timestamp(), record)?;
         let count = self.0.get_or_insert_with(ctx, || 0)?;
         *count += 1;
         let first = (record << 12) | (*count % 16);
@@ -369,7 +382,7 @@ fn counted() -> Box<dyn Oracle> {
 
 fn processes() -> Vec<Case> {
     let counts = keyed_process(bad(), by_key(), |states| Ok(Counts(states.value("count")?)));
-    let plain = crate::process::process(bad(), |_| Ok(Aside));
+    let plain = process(bad(), |_| Ok(Aside));
     // Each record is the one of its key, so that more than a batch of keys is finished.
     let distinct = ByValue(|r: &u64| *r);
     let last = keyed_process(OnError::fail(), distinct, |states| Ok(Last(states.value("last")?)));
@@ -520,6 +533,11 @@ impl SinkWriter<u64> for PlaceWriter {
     }
 }
 
+/// Committables are no records of a stream.
+const fn committable(records: u64) -> Item {
+    Item::Event(u8::MAX, records as i64)
+}
+
 /// Records to the first output; the committable, which is their number, to the second.
 #[derive(Default)]
 struct Written(u64);
@@ -531,7 +549,7 @@ impl Oracle for Written {
     }
 
     fn end(&mut self, outputs: &mut [Vec<Item>]) {
-        outputs[1].push(Item::Record(self.0));
+        outputs[1].push(committable(self.0));
     }
 
     fn sees(&self, output: usize, event: Event) -> bool {
@@ -549,7 +567,7 @@ fn sink() -> Case {
         let committer = outputs[1].clone();
         let send: EventSender = Arc::new(move |_, _, payload| {
             let committables: Vec<u64> = crate::coordinator::decode(&payload).unwrap();
-            committer.lock().seen.extend(committables.into_iter().map(Item::Record));
+            committer.lock().seen.extend(committables.into_iter().map(committable));
         });
         let stage = operator.build(&task, &send, Outputs::default());
         let oracle = Box::<Written>::default();

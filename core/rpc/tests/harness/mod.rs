@@ -1,4 +1,5 @@
-//! A master without components, and workers; the example `worker_or_host` is the program of hosts.
+//! A master without components, and TaskManagers; the example `worker_or_host` is the program of
+//! hosts.
 #![allow(dead_code, reason = "each test file uses a part")]
 
 use std::collections::HashMap;
@@ -42,7 +43,7 @@ pub async fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
     }
 }
 
-/// How many processes carry the host's mark.
+/// Number of processes that carry the host's mark.
 pub fn marked(host: HostId) -> usize {
     let mark = format!("MILLSTREAM_HOST_ID={host}");
     let environment = |entry: std::fs::DirEntry| std::fs::read(entry.path().join("environ"));
@@ -73,7 +74,7 @@ impl JobMasterGateway for DeafJobMaster {
 
 // ---- the master
 
-/// What the master's components were told.
+/// Calls that reached the master's components.
 #[derive(Debug)]
 pub enum Heard {
     Registered(TaskManagerRegistration, Arc<dyn TaskManagerGateway>),
@@ -310,7 +311,7 @@ pub fn job_master() -> (Arc<TestingJobMaster>, UnboundedReceiver<JobMasterEvent>
     })
 }
 
-// ---- workers
+// ---- TaskManagers
 
 pub fn host_settings(dir: &Path) -> HostSettings {
     for name in ["log", "tmp"] {
@@ -382,20 +383,21 @@ impl Worker {
         self.dir.path().join("log")
     }
 
-    /// How many files lie in its cache.
+    /// Number of files in its cache.
     pub fn artifacts(&self) -> usize {
         std::fs::read_dir(self.dir.path().join("artifacts")).unwrap().count()
     }
 }
 
-/// A worker in a process of its own.
+/// A TaskManager in a process of its own.
 pub fn worker_process(address: &str) -> Child {
     Command::new(program()).args(["worker", address]).spawn().unwrap()
 }
 
 // ---- hosts
 
-/// The program of workers and hosts: an example, which cargo builds with the tests of its package.
+/// The program of TaskManagers and hosts: an example, which cargo builds with the tests of its
+/// package.
 fn program() -> PathBuf {
     let test = std::env::current_exe().unwrap();
     let program = test.ancestors().nth(2).unwrap().join("examples/worker_or_host");
