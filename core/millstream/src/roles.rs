@@ -180,7 +180,7 @@ impl Executor for Shared<HandOver> {
     }
 }
 
-/// What the parent says about the graph that it was handed last.
+/// The answer of the parent to the graph that it was handed last.
 fn answered(mut next: impl FnMut() -> Option<ToHost>, wait: bool) -> Result<Execution> {
     let mut submitted_as = None;
     loop {

@@ -13,11 +13,11 @@ use crate::collector::Collector;
 use crate::key::KeySelector;
 use crate::keyed::{Context, KeysAtEnd};
 use crate::on_error::{BadRecords, OnError, continue_while};
+use crate::output::Output;
 use crate::process::finish_some;
 use crate::program::TwoInputMaker;
 use crate::results::Results;
 use crate::runtime_context::KeyedRuntimeContext;
-use crate::stage::Output;
 use crate::task::{OperatorContext, Step, TaskBody, groups, inbox};
 
 /// The function of a two-input operator, called with a record of either side.

@@ -7,10 +7,11 @@ use millstream_network::{Batch, Event, Flow, Records, batch_capacity};
 
 use crate::Result;
 use crate::on_error::{BadRecords, OnError, continue_while};
+use crate::output::Output;
 use crate::program::StageMaker;
 use crate::results::Results;
 use crate::runtime_context::RuntimeContext;
-use crate::stage::{Output, Stage, erase};
+use crate::stage::{Stage, erase};
 
 /// The operator that turns each record into any number of them.
 pub fn flat_map<I, It, F>(

@@ -13,10 +13,11 @@ use crate::Result;
 use crate::collector::Collector;
 use crate::key::KeySelector;
 use crate::on_error::{BadRecords, OnError, continue_while};
+use crate::output::Output;
 use crate::process::{ProcessStage, RecordFunction};
 use crate::program::StageMaker;
 use crate::runtime_context::KeyedRuntimeContext;
-use crate::stage::{Output, Stage, erase};
+use crate::stage::{Stage, erase};
 use crate::task::groups;
 
 /// The operator that combines the records of each key.
@@ -249,7 +250,8 @@ impl<K: Key> Context<'_, K> {
     }
 
     /// The event time of the record at hand in milliseconds since 1970, if the records of its
-    /// stream have event times; see [`Source::has_timestamps`](millstream_connector::Source::has_timestamps).
+    /// stream have event times; see
+    /// [`Source::has_timestamps`](millstream_connector::Source::has_timestamps).
     #[must_use]
     pub const fn timestamp(&self) -> Option<i64> {
         self.timestamp

@@ -20,6 +20,7 @@ mod key;
 mod keyed;
 mod map;
 mod on_error;
+mod output;
 mod process;
 mod program;
 mod results;
@@ -42,6 +43,7 @@ pub use keyed::{Context, KeyedProcess, keyed_process, reduce};
 pub use map::map;
 pub use millstream_connector::{CommitterInfo, Counter, Error, Result, bail, ensure, error};
 pub use on_error::OnError;
+pub use output::Outputs;
 pub use process::{Process, process};
 pub use program::{
     Built, CoordinatorMaker, NewOperator, OperatorMaker, OutputMaker, Program, SourceMaker,
@@ -51,7 +53,7 @@ pub use runtime_context::{KeyedRuntimeContext, RuntimeContext};
 pub use side::{OutputTag, Side};
 pub use sink::{sink, sink_coordinator};
 pub use source::{source, source_coordinator};
-pub use stage::{ErasedStage, Outputs, Stage, erase, reveal};
+pub use stage::{ErasedStage, Stage, erase, reveal};
 pub use task::{
     EventMailbox, EventSender, InputChannel, InputContext, OperatorContext, Step, TaskBody,
     TaskContext, turn,

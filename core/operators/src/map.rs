@@ -7,10 +7,11 @@ use millstream_network::{Batch, Event, Flow};
 
 use crate::Result;
 use crate::on_error::{BadRecords, OnError, Policy};
+use crate::output::Output;
 use crate::program::StageMaker;
 use crate::results::Results;
 use crate::runtime_context::RuntimeContext;
-use crate::stage::{Output, Stage, erase};
+use crate::stage::{Stage, erase};
 
 /// The operator that turns each record into one or none.
 pub fn map<I, O, F>(

@@ -1,16 +1,15 @@
-//! The operators behind the methods of a stream: one stage each, its closure monomorphised.
+//! Records that a function refuses: the policies, and their use inside a task.
 
 use std::sync::Arc;
 
 use millstream_network::{Flow, TaskCounters};
 
 use crate::Result;
+use crate::output::Output;
 use crate::side::OutputTag;
-use crate::stage::Output;
 use crate::task::OperatorContext;
 
-/// What becomes of a record that an operator's function refuses. Given to
-/// `Stream::on_error`.
+/// The fate of a record that an operator's function refuses. Given to `Stream::on_error`.
 ///
 /// A refused record that does not fail the task leaves no trace: what `reduce` or a keyed function
 /// changed in the key's state before it returned `Err` is taken back, and so are the results that

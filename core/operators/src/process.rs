@@ -9,10 +9,11 @@ use millstream_types::Timestamp;
 use crate::Result;
 use crate::collector::Collector;
 use crate::on_error::{BadRecords, OnError, continue_while};
+use crate::output::Output;
 use crate::program::StageMaker;
 use crate::results::Results;
 use crate::runtime_context::RuntimeContext;
-use crate::stage::{Output, Stage, erase};
+use crate::stage::{Stage, erase};
 
 /// A function on a stream without a key, with a main output and side outputs. One instance per
 /// subtask serves all its records. See [`Collector`] for an example.

@@ -15,9 +15,10 @@ use crate::Result;
 use crate::body::put_input_before;
 use crate::coordinator::OperatorCoordinator;
 use crate::on_error::{OnError, Policy};
+use crate::output::Outputs;
 use crate::rows::RowsStage;
 use crate::side::{Side, SideBuffer};
-use crate::stage::{ErasedStage, FanOut, Outputs, Stage, erase, reveal};
+use crate::stage::{ErasedStage, FanOut, Stage, erase, reveal};
 use crate::task::{InputContext, OperatorContext, TaskBody, TaskContext};
 use crate::writer::WriterContext;
 
@@ -279,7 +280,7 @@ impl Program {
         lost.collect()
     }
 
-    /// What only the whole program shows to be wrong, a sentence each.
+    /// The faults that only the whole program shows, a sentence each.
     #[must_use]
     pub fn faults(&self) -> Vec<String> {
         let twofold = self.sides.iter().filter(|(_, types)| types.len() > 1);

@@ -12,8 +12,8 @@ use serde::de::DeserializeOwned;
 
 use crate::body::Upstream;
 use crate::coordinator::{OperatorCoordinator, SourceCoordinator, SourceEvent, decode, encode};
+use crate::output::Output;
 use crate::program::{CoordinatorMaker, SourceMaker};
-use crate::stage::Output;
 use crate::task::{EventMailbox, EventSender, Step, TaskBody};
 use crate::{Result, bail};
 

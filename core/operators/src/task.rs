@@ -65,7 +65,7 @@ pub struct TaskContext {
     pub waker: Waker,
     /// User counters by name.
     pub user_counters: Arc<Mutex<BTreeMap<String, Counter>>>,
-    /// How long a record may wait in an output buffer; `None` until the buffer is full.
+    /// The longest time that a record waits in an output buffer; `None`: until the buffer is full.
     pub buffer_timeout: Option<Duration>,
     /// Whether only final results are emitted.
     pub batch: bool,

@@ -20,10 +20,11 @@ use crate::key::ByValue;
 use crate::keyed::{Context, KeyedProcess, keyed_process, reduce};
 use crate::map::map;
 use crate::on_error::OnError;
+use crate::output::Outputs;
 use crate::process::{Process, process};
 use crate::program::{Built, NewOperator, OperatorMaker, OutputMaker, Program, StageMaker};
 use crate::side::{OutputTag, SideBuffer};
-use crate::stage::{Discard, Outputs, Stage, erase, reveal};
+use crate::stage::{Discard, Stage, erase, reveal};
 use crate::task::{EventSender, OperatorContext, TaskContext};
 
 /// The cases to explore of a kind of stage.

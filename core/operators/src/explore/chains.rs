@@ -19,10 +19,11 @@ use super::stages::compare;
 use super::writers::{Bell, choose, writer};
 use super::{Case, record, roll, time_of};
 use crate::flat_map::flat_map;
+use crate::output::Outputs;
 use crate::program::{Built, OperatorMaker};
 use crate::side::SideBuffer;
 use crate::source::source;
-use crate::stage::{FanOut, Outputs, Stage, erase};
+use crate::stage::{FanOut, Stage, erase};
 use crate::task::{OperatorContext, Step, TaskBody, TaskContext, turn};
 use crate::writer::WriterContext;
 

@@ -16,7 +16,8 @@ use super::{Case, Kind, SEEDS, bodies, chains, roll, writers};
 use crate::Result;
 use crate::flat_map::FlatMapStage;
 use crate::on_error::{BadRecords, Policy};
-use crate::stage::{FanOut, Output, Stage};
+use crate::output::Output;
+use crate::stage::{FanOut, Stage};
 use crate::task::{Step, TaskBody};
 
 /// A stage of the engine, part of which is replaced.
