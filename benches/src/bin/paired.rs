@@ -1,4 +1,4 @@
-//! Runs rows of the benchmark matrix beside Apache Flink or an earlier commit: one JSON line per row
+//! Runs rows of the benchmark matrix beside Apache Flink or an earlier commit: a JSON line per row
 //! on standard output, progress on standard error. `paired.sh` prepares both sides and calls this.
 
 use anyhow::{Context, Result, bail};
