@@ -9,9 +9,10 @@ use millstream_graph::{
     StreamEdgeId, carriers,
 };
 use millstream_network::{ChannelId, Exchange};
+use millstream_operators::writer::{WriterContext, sources, targets};
 use millstream_operators::{
     Built, ErasedStage, EventMailbox, EventSender, InputChannel, InputContext, OperatorContext,
-    Program, Result, TaskBody, TaskContext, WriterContext, bail, error, sources, targets,
+    Program, Result, TaskBody, TaskContext, bail, error,
 };
 use millstream_types::{ExecutionAttemptId, HostId, OperatorId, VertexId};
 

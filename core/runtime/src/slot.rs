@@ -359,7 +359,8 @@ pub(crate) type UserCounters = Arc<Mutex<BTreeMap<String, Counter>>>;
 mod tests {
     use std::time::Duration;
 
-    use millstream_operators::{Flow, Result};
+    use millstream_network::Flow;
+    use millstream_operators::Result;
     use millstream_types::VertexId;
 
     use super::*;
