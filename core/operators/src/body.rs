@@ -6,8 +6,8 @@ use std::time::Instant;
 use millstream_network::{Data, Event, Flow, Inbox, Received};
 
 use crate::Result;
-use crate::stage::Stage;
-use crate::task::{Step, TaskBody};
+use crate::stage::{ErasedStage, Stage, reveal};
+use crate::task::{InputContext, Step, TaskBody, TaskContext, inbox};
 
 /// Where a task stands with its input.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,7 +28,7 @@ impl Upstream {
         matches!(self, Self::Blocked | Self::Ending | Self::Ended)
     }
 
-    /// Notes what the chain answered between two steps.
+    /// Notes the chain's answer between two steps.
     pub(crate) fn block_if(&mut self, flow: Flow) {
         if flow == Flow::Full {
             debug_assert_eq!(*self, Self::Reading, "the chain was asked although it was full");
@@ -36,7 +36,7 @@ impl Upstream {
         }
     }
 
-    /// How a step went whose last answer was `flow`.
+    /// The outcome of a step whose last answer was `flow`.
     pub(crate) const fn after(&mut self, flow: Flow) -> Step {
         match (*self, flow) {
             (Self::Reading | Self::Blocked, Flow::Ready) => {
@@ -81,6 +81,15 @@ impl EndCount {
     pub(crate) const fn nothing_ever_comes(&self) -> bool {
         self.channels == 0
     }
+}
+
+/// Puts an input before an operator, behind a fresh inbox.
+pub(crate) fn put_input_before<T: Data>(
+    task: &TaskContext,
+    inputs: &InputContext<'_>,
+    stage: ErasedStage,
+) -> Result<Box<dyn TaskBody>> {
+    Ok(Box::new(OneInputBody::new(inbox::<T>(task, inputs, 0), reveal::<T>(stage)?)))
 }
 
 /// The body of a task whose first operator has one input.
