@@ -160,8 +160,8 @@ where
     }
 }
 
-/// What a sink's subtask says to its committer: committables and the checkpoint for which they were
-/// pre-committed.
+/// A message from a sink's subtask to its committer: committables, and the checkpoint for which
+/// they were pre-committed.
 pub(crate) type PreCommitted<C> = (CheckpointId, Vec<C>);
 
 /// Collects the committables of one sink's writers.
