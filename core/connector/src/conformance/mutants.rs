@@ -76,6 +76,7 @@ struct Reader {
     fault: SourceFault,
     splits: Vec<Split>,
     read: Option<Split>,
+    is_restored: bool,
 }
 
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
@@ -97,7 +98,7 @@ impl Source for Numbers {
     }
 
     fn reader(&self, _ctx: &ReaderContext) -> Result<Reader> {
-        Ok(Reader { fault: self.0, splits: Vec::new(), read: None })
+        Ok(Reader { fault: self.0, splits: Vec::new(), read: None, is_restored: false })
     }
 
     fn enumerator(&self, restored: Option<Found>) -> Result<Enumerator> {
@@ -114,6 +115,7 @@ impl SourceReader for Reader {
         if self.fault == SourceFault::PositionForgotten {
             splits.iter_mut().for_each(|split| split.next = split.begin);
         }
+        self.is_restored |= splits.iter().any(|split| split.next > split.begin);
         self.splits.extend(splits);
         Ok(())
     }
@@ -121,7 +123,7 @@ impl SourceReader for Reader {
     fn poll(&mut self, out: &mut ReaderOutput<'_, u64>) -> Result<Polled> {
         let Some(split) = self.splits.first_mut() else { return Ok(Polled::NeedSplit) };
         let mut count = 3.min(split.end - split.next);
-        if self.fault == SourceFault::Reordered && split.next > split.begin {
+        if self.fault == SourceFault::Reordered && self.is_restored {
             out.extend((split.next..split.next + count).rev())?;
         } else {
             if self.fault == SourceFault::LosesRecord && split.next == 40 {
@@ -222,8 +224,6 @@ enum SinkFault {
     PublishesEarly,
     /// A pre-commit leaves out the record that was written last.
     PreCommitForgets,
-    /// A pre-commit names again what it has named before.
-    PreCommitRepeats,
     /// A commit adds its records again.
     CommitRepeats,
     /// A recovery publishes nothing.
@@ -238,10 +238,9 @@ enum SinkFault {
     CloseForgets,
 }
 
-const SINK_FAULTS: [SinkFault; 9] = [
+const SINK_FAULTS: [SinkFault; 8] = [
     SinkFault::PublishesEarly,
     SinkFault::PreCommitForgets,
-    SinkFault::PreCommitRepeats,
     SinkFault::CommitRepeats,
     SinkFault::PendingIgnored,
     SinkFault::DiscardsOthers,
@@ -293,7 +292,6 @@ struct MemoryWriter {
     subtask: u32,
     number: u64,
     buffer: Vec<u64>,
-    named: Vec<Name>,
 }
 
 impl Sink<u64> for Memory {
@@ -308,7 +306,6 @@ impl Sink<u64> for Memory {
             subtask: info.subtask,
             number: 0,
             buffer: Vec::new(),
-            named: Vec::new(),
         })
     }
 
@@ -339,10 +336,6 @@ impl SinkWriter<u64> for MemoryWriter {
         self.number += 1;
         let name = (self.attempt, self.subtask, self.number);
         self.memory.store.lock().unwrap().staged.insert(name, records);
-        if self.memory.fault == SinkFault::PreCommitRepeats {
-            self.named.push(name);
-            return Ok(self.named.clone());
-        }
         Ok(vec![name])
     }
 }

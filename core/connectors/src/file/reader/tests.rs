@@ -405,7 +405,7 @@ fn whatever_is_killed_every_record_is_read_once() {
     let directory = tempfile::tempdir().unwrap();
     let at = |name: &str| directory.path().join(name);
     fs::write(at("plain"), &text).unwrap();
-    for split_bytes in [100, 3_000, 1 << 20] {
+    for split_bytes in [500, 5_000, 1 << 20] {
         let source = || FileSource::text(at("plain")).split_bytes(split_bytes);
         conformance::check_source(source, &lines, 0..12).unwrap();
     }
@@ -434,7 +434,7 @@ fn whatever_is_killed_every_record_of_csv_is_read_once() {
     let plain = text(&|n| format!("{n},name {n}{}", ends[(n % 5) as usize]));
     fs::write(at("plain"), &plain).unwrap();
     fs::write(at("rows.gz"), gzip(&plain)).unwrap();
-    for split_bytes in [50, 1_000, 1 << 20] {
+    for split_bytes in [200, 5_000, 1 << 20] {
         let source = || {
             let source = FileSource::csv::<(u64, String)>(at("plain")).split_bytes(split_bytes);
             source.split_at_newlines()
