@@ -21,8 +21,8 @@ use millstream_types::{ExecutionAttemptId, HostId, JobId, OperatorId, VertexId, 
 
 use crate::build::{Blueprint, TaskParts};
 use crate::failure;
-use crate::link::{Outbox, ToControl};
-use crate::slot::{NewTask, Slot, TaskReport, UserCounters};
+use crate::link::{Outbox, TaskReport, ToControl};
+use crate::slot::{NewTask, Slot, UserCounters};
 use crate::tasks::Tasks;
 use crate::time_spent::TimeSpent;
 
