@@ -14,7 +14,7 @@ use std::time::Instant;
 
 use millstream_operators::{Counter, Step, TaskBody, turn};
 use millstream_protocol::host::{Execution, Failure};
-use millstream_types::{ExecutionAttemptId, OperatorId};
+use millstream_types::ExecutionAttemptId;
 
 use crate::failure::guard;
 use crate::link::{TaskReport, ToControl};
