@@ -1,5 +1,7 @@
 //! The environment of a build function: where streams start and jobs are executed.
 
+mod path;
+
 use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -8,7 +10,7 @@ use std::time::Duration;
 use millstream_graph::{
     JobGraph, JobSettings, NodeKind, RuntimeMode, StreamGraph, StreamNode, plan,
 };
-use millstream_types::{JobId, JobStatus, MaxParallelism, counters};
+use millstream_types::{JobStatus, MaxParallelism, counters};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -16,6 +18,7 @@ use crate::Result;
 use crate::body::Upstream;
 use crate::builder::{Builder, NewNode, Shared};
 use crate::coordinator::{OperatorCoordinator, SourceCoordinator};
+use crate::job::{JobClient, JobResult};
 use crate::operators::source::{SourceBody, SplitRequests};
 use crate::plan::{WorkingDirectory, sinks_without_end};
 use crate::program::{CoordinatorMaker, OperatorMaker, Program, SourceMaker};
@@ -23,49 +26,11 @@ use crate::source::{ReaderContext, Source};
 use crate::stage::Output;
 use crate::stream::Stream;
 
-/// How a job ended.
-///
-/// ```
-/// # use millstream::{prelude::*, testing};
-/// # let env = &mut testing::environment();
-/// use millstream::JobStatus;
-///
-/// env.source("numbers", Datagen::sequence(0..6)).sink("nowhere", DiscardSink::new());
-/// let result = env.execute("to nowhere")?;
-/// assert_eq!(result.status, JobStatus::Finished);
-/// # Ok::<(), millstream::Error>(())
-/// ```
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct JobResult {
-    /// The job.
-    pub job: JobId,
-    /// Its last state: always [`JobStatus::Finished`], other ends are errors.
-    pub status: JobStatus,
-    /// From submission to end.
-    pub runtime: Duration,
-}
-
-/// A job that was submitted and not waited for.
-///
-/// ```
-/// # use millstream::{prelude::*, testing};
-/// # let env = &mut testing::environment();
-/// env.source("numbers", Datagen::sequence(0..6)).sink("nowhere", DiscardSink::new());
-/// let job = env.execute_async("to nowhere")?.job;
-/// assert_eq!(job.to_string().len(), 32);
-/// # Ok::<(), millstream::Error>(())
-/// ```
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct JobClient {
-    /// The job.
-    pub job: JobId,
-}
-
 /// What became of a graph that was handed over.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub enum Execution {
     /// It runs.
-    Submitted(JobId),
+    Submitted(JobClient),
     /// It ran and finished.
     Finished(JobResult),
 }
@@ -81,6 +46,11 @@ pub trait Executor {
     /// Whether this process's working directory is the one that the user means by relative paths.
     fn is_in_clients_directory(&self) -> bool {
         true
+    }
+
+    /// Whether the jobs run in this process, so that they read its files and can hand it records.
+    fn runs_here(&self) -> bool {
+        false
     }
 
     /// Tells the user of something in the job that is allowed and probably not meant. Roles that
@@ -300,9 +270,9 @@ impl Environment {
                 subtask: ctx.task.subtask,
                 parallelism: ctx.task.parallelism,
                 waker: ctx.task.waker.clone(),
-                dropped: ctx.task.counter(counters::RECORDS_DROPPED),
-                replaced: ctx.task.counter(counters::RECORDS_REPLACED),
-                skipped: ctx.task.counter(counters::FILES_SKIPPED),
+                dropped: ctx.task.metrics.engines(counters::RECORDS_DROPPED),
+                replaced: ctx.task.metrics.engines(counters::RECORDS_REPLACED),
+                skipped: ctx.task.metrics.engines(counters::FILES_SKIPPED),
             })?;
             let splits = coordinated.then(|| SplitRequests {
                 operator: ctx.operator,
@@ -354,13 +324,14 @@ impl Environment {
     pub fn execute(&mut self, name: &str) -> Result<JobResult> {
         match self.run(name, true)? {
             Execution::Finished(result) => Ok(result),
-            Execution::Submitted(job) => {
+            Execution::Submitted(JobClient { job, .. }) => {
                 Ok(JobResult { job, status: JobStatus::Running, runtime: Duration::ZERO })
             }
         }
     }
 
-    /// Submits what was built since the last call and does not wait.
+    /// Submits what was built since the last call and does not wait for its end; the [`JobClient`]
+    /// does.
     ///
     /// # Errors
     /// The graph is faulty, or the job was refused.
@@ -375,9 +346,8 @@ impl Environment {
     /// ```
     pub fn execute_async(&mut self, name: &str) -> Result<JobClient> {
         match self.run(name, false)? {
-            Execution::Submitted(job) | Execution::Finished(JobResult { job, .. }) => {
-                Ok(JobClient { job })
-            }
+            Execution::Submitted(client) => Ok(client),
+            Execution::Finished(result) => Ok(JobClient::new(result.job, result)),
         }
     }
 

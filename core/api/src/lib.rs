@@ -16,8 +16,10 @@ mod coordinator;
 mod environment;
 #[cfg(test)]
 mod explore;
+mod job;
 mod key;
 mod keyed_stream;
+mod metrics;
 mod operators;
 mod plan;
 mod program;
@@ -34,9 +36,11 @@ pub use anyhow::{Context as ErrorContext, Error, anyhow as error, bail, ensure};
 pub use args::Args;
 pub use connected::{ConnectedStreams, KeyedConnectedStreams};
 pub use coordinator::{OperatorCoordinator, Replies};
-pub use environment::{Environment, Execution, Executor, JobClient, JobResult};
+pub use environment::{Environment, Execution, Executor};
+pub use job::{JobClient, JobHandle, JobResult};
 pub use key::{ByRef, ByValue, KeySelector};
 pub use keyed_stream::KeyedStream;
+pub use metrics::{Counter, Gauge, Histogram, UserMetrics};
 pub use millstream_graph::{Boundedness, RuntimeMode};
 pub use millstream_network::{Batch, Data, Event, Flow, Records, TimesError};
 pub use millstream_state::{ListState, MapState, StateError, ValueState};
@@ -58,8 +62,8 @@ pub use source::{
 pub use stage::{ErasedStage, Outputs, Stage, erase, reveal};
 pub use stream::{Cloneable, Function, Stream, StreamSink};
 pub use task::{
-    Counter, EventMailbox, EventSender, InputChannel, InputContext, OperatorContext, Step,
-    TaskBody, TaskContext, turn,
+    EventMailbox, EventSender, InputChannel, InputContext, OperatorContext, Step, TaskBody,
+    TaskContext, turn,
 };
 pub use writer::{WriterContext, sources, targets};
 

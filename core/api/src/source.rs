@@ -14,8 +14,8 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::Result;
+use crate::metrics::Counter;
 use crate::plan::PlanContext;
-use crate::task::Counter;
 
 /// What a reader knows of its surroundings.
 #[derive(Debug, Clone)]

@@ -1,7 +1,6 @@
 //! What an operator knows of the task that it runs in, and the task's body for the runtime.
 
-use std::collections::{BTreeMap, VecDeque};
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::Waker;
 use std::time::{Duration, Instant};
@@ -10,23 +9,7 @@ use millstream_network::{Exchange, Flow, TaskCounters};
 use millstream_types::{HostId, JobId, MaxParallelism, OperatorId};
 
 use crate::Result;
-
-/// A counter that user code made; its value is shown with the task's own counters.
-#[derive(Debug, Clone, Default)]
-pub struct Counter(Arc<AtomicI64>);
-
-impl Counter {
-    /// Adds to it.
-    pub fn add(&self, amount: i64) {
-        self.0.fetch_add(amount, Ordering::Relaxed);
-    }
-
-    /// Its value.
-    #[must_use]
-    pub fn get(&self) -> i64 {
-        self.0.load(Ordering::Relaxed)
-    }
-}
+use crate::metrics::UserMetrics;
 
 /// The most messages of its coordinator that a task leaves unread.
 const EVENTS_UNREAD_MAX: usize = 1024;
@@ -82,21 +65,12 @@ pub struct TaskContext {
     pub counters: Arc<TaskCounters>,
     /// Wakes the task.
     pub waker: Waker,
-    /// User counters by name.
-    pub user_counters: Arc<Mutex<BTreeMap<String, Counter>>>,
+    /// The metrics of user code and sources.
+    pub metrics: Arc<UserMetrics>,
     /// How long a record may wait in an output buffer; `None` until the buffer is full.
     pub buffer_timeout: Option<Duration>,
     /// Whether only final results are emitted.
     pub batch: bool,
-}
-
-impl TaskContext {
-    /// The user counter of this name, shared by all operators of the task.
-    #[must_use]
-    pub fn counter(&self, name: &str) -> Counter {
-        let mut counters = self.user_counters.lock().unwrap_or_else(PoisonError::into_inner);
-        counters.entry(name.to_owned()).or_default().clone()
-    }
 }
 
 /// What building one operator of a task takes.

@@ -102,7 +102,7 @@ pub(super) fn task(batch: bool) -> TaskContext {
         attempt: 0,
         counters: Arc::default(),
         waker: std::task::Waker::noop().clone(),
-        user_counters: Arc::default(),
+        metrics: Arc::default(),
         buffer_timeout: None,
         batch,
     }

@@ -2,6 +2,7 @@
 
 use millstream_gateway::{CauseKind, ExceptionEntry, FailureCause, TaskMetrics};
 use millstream_protocol::host;
+use millstream_types::metrics::{self, HistogramSummary, MetricValue};
 use millstream_types::{ExecutionState, HostId};
 
 use super::{Action, Phase, Region};
@@ -128,8 +129,20 @@ impl Region {
     }
 }
 
-/// A task's counters.
+/// A task's counters, as far as a host may report them.
 fn metrics_of(message: host::TaskMetrics) -> TaskMetrics {
+    let counter = |it: host::Counter| (it.name, MetricValue::Counter(it.value));
+    let gauge = |it: host::Gauge| (it.name, MetricValue::Gauge(it.value));
+    let histogram = |it: host::Histogram| {
+        let host::Histogram { name, count, min, max, mean, stddev, quantiles } = it;
+        let quantiles = quantiles.try_into().ok()?;
+        let summary = HistogramSummary { count, min, max, mean, stddev, quantiles };
+        Some((name, MetricValue::Histogram(summary)))
+    };
+    let counters = message.user.into_iter().map(counter);
+    let user = counters
+        .chain(message.gauges.into_iter().map(gauge))
+        .chain(message.histograms.into_iter().filter_map(histogram));
     TaskMetrics {
         records_in: message.records_in,
         records_out: message.records_out,
@@ -141,6 +154,6 @@ fn metrics_of(message: host::TaskMetrics) -> TaskMetrics {
         records_dropped: message.records_dropped,
         buffers_in: message.buffers_in,
         buffers_out: message.buffers_out,
-        user: message.user.into_iter().map(|counter| (counter.name, counter.value)).collect(),
+        user: metrics::accepted(user).collect(),
     }
 }
