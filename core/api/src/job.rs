@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use millstream_types::{JobId, JobStatus};
 
-use crate::Result;
+use millstream_connector::Result;
 
 /// How a job ended.
 ///

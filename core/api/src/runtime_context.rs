@@ -2,11 +2,10 @@
 
 use std::ops::Deref;
 
+use millstream_connector::{Counter, Gauge, Histogram, Result};
 use millstream_state::{KeyedBackend, ListState, MapState, StateError, ValueState};
 use millstream_types::{JobId, Key};
 
-use crate::Result;
-use crate::metrics::{Counter, Gauge, Histogram};
 use crate::task::TaskContext;
 
 /// The subtask that a function is made for; given to the closures of `map_with`, `filter_with`,
@@ -89,7 +88,7 @@ impl<'a> RuntimeContext<'a> {
     /// The name is not made of 1 to 100 letters, digits, `_`, `-` and `.`, or is taken by a metric
     /// of another kind or of the engine, or the subtask has 100 metrics already.
     pub fn counter(&self, name: &str) -> Result<Counter> {
-        self.task.metrics.user(name)
+        self.task.metrics.counter(name)
     }
 
     /// The gauge of this name, one per subtask: the present size of something.
@@ -115,7 +114,7 @@ impl<'a> RuntimeContext<'a> {
     /// # Errors
     /// As of [`RuntimeContext::counter`].
     pub fn gauge(&self, name: &str) -> Result<Gauge> {
-        self.task.metrics.user(name)
+        self.task.metrics.gauge(name)
     }
 
     /// The histogram of this name, one per subtask: how values are distributed.
@@ -142,7 +141,7 @@ impl<'a> RuntimeContext<'a> {
     /// # Errors
     /// As of [`RuntimeContext::counter`].
     pub fn histogram(&self, name: &str) -> Result<Histogram> {
-        self.task.metrics.user(name)
+        self.task.metrics.histogram(name)
     }
 
     /// Whether only final results are emitted.

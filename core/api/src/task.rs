@@ -5,11 +5,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::task::Waker;
 use std::time::{Duration, Instant};
 
+use millstream_connector::{Result, UserMetrics};
 use millstream_network::{Exchange, Flow, TaskCounters};
 use millstream_types::{HostId, JobId, MaxParallelism, OperatorId};
-
-use crate::Result;
-use crate::metrics::UserMetrics;
 
 /// The most messages of its coordinator that a task leaves unread.
 const EVENTS_UNREAD_MAX: usize = 1024;

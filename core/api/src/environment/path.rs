@@ -1,9 +1,10 @@
 //! Paths among the arguments of a program.
 
+use millstream_connector::{PlanContext, Result};
 use millstream_storage::{FilePath, FileSystems};
 
 use super::Environment;
-use crate::{Args, Result};
+use crate::Args;
 
 impl Environment {
     /// The value of the argument `--name`, as the absolute path of something to read.
@@ -41,9 +42,10 @@ impl Environment {
         let refused =
             |why: &dyn std::fmt::Display| anyhow::anyhow!("--{name} cannot be read: {why}");
         FileSystems::of_process().check(&path).map_err(|error| refused(&error))?;
+        let directory = &mut self.builder.borrow_mut().directory;
         let path = match path.is_relative() {
             false => path,
-            true => match self.builder.borrow_mut().directory.find() {
+            true => match PlanContext::new(directory).working_directory() {
                 Ok(directory) => path.absolute_in(directory),
                 Err(why) => return Err(refused(&format_args!("{path}: {why:#}"))),
             },

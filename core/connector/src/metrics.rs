@@ -14,9 +14,7 @@ use millstream_types::metrics::{
 
 use crate::Result;
 
-/// A sum that user code adds to; made by [`RuntimeContext::counter`].
-///
-/// [`RuntimeContext::counter`]: crate::RuntimeContext::counter
+/// A sum that user code adds to; made by `RuntimeContext::counter`.
 #[derive(Debug, Clone, Default)]
 pub struct Counter(Arc<AtomicI64>);
 
@@ -33,11 +31,9 @@ impl Counter {
     }
 }
 
-/// The present size of something (a cache, a queue, a lag); made by [`RuntimeContext::gauge`].
+/// The present size of something (a cache, a queue, a lag); made by `RuntimeContext::gauge`.
 ///
 /// It is shown once it has been set. A value that is infinite or no number hides it again.
-///
-/// [`RuntimeContext::gauge`]: crate::RuntimeContext::gauge
 #[derive(Debug, Clone)]
 pub struct Gauge(Arc<AtomicU64>);
 
@@ -67,14 +63,12 @@ const BUCKETS_PER_OCTAVE: u64 = 16;
 const BUCKETS: usize = 16 + (u64::BITS as usize - 4) * 16;
 
 /// The distribution of values (a latency, a length) since the attempt of the subtask began; made by
-/// [`RuntimeContext::histogram`].
+/// `RuntimeContext::histogram`.
 ///
 /// Values are whole numbers in a unit of the user's choice, which belongs into the name, as in
 /// `latency_us`. The count, the smallest and the largest value are exact, and so is the mean until
 /// the sum of all values exceeds 2^64; the quantiles and the standard deviation are accurate to
 /// 3 %. A histogram takes 8 KB, however many values it gets.
-///
-/// [`RuntimeContext::histogram`]: crate::RuntimeContext::histogram
 #[derive(Debug, Clone, Default)]
 pub struct Histogram(Arc<Distribution>);
 
@@ -118,7 +112,7 @@ impl Histogram {
 
     /// The distribution so far; `None` while it is empty.
     #[expect(clippy::cast_precision_loss, reason = "a mean is no exact number")]
-    pub(crate) fn summary(&self) -> Option<HistogramSummary> {
+    fn summary(&self) -> Option<HistogramSummary> {
         let counts: Vec<u64> = self.0.buckets.iter().map(|bucket| bucket.load(Relaxed)).collect();
         let count = counts.iter().fold(0_u64, |sum, count| sum.saturating_add(*count));
         let (min, max) = (self.0.min.load(Relaxed), self.0.max.load(Relaxed));
@@ -166,9 +160,8 @@ fn middle_of(bucket: usize) -> u64 {
     first + ((1 << shift) >> 1)
 }
 
-/// One metric.
 #[derive(Debug, Clone)]
-pub(crate) enum Metric {
+enum Metric {
     Counter(Counter),
     Gauge(Gauge),
     Histogram(Histogram),
@@ -205,8 +198,8 @@ impl UserMetrics {
     }
 }
 
-/// A kind of metric that user code makes.
-pub(crate) trait UserMetric: Clone + Default {
+/// A kind of metric.
+trait UserMetric: Clone + Default {
     /// The word for the kind.
     const KIND: &'static str;
     fn wrapped(self) -> Metric;
@@ -240,8 +233,31 @@ macro_rules! user_metrics {
 user_metrics!(Counter "counter" Gauge "gauge" Histogram "histogram");
 
 impl UserMetrics {
-    /// The metric of this name and kind, made at its first use.
-    pub(crate) fn user<M: UserMetric>(&self, name: &str) -> Result<M> {
+    /// The user's counter of this name, made at its first use.
+    ///
+    /// # Errors
+    /// No metric may have this name, it is taken, or there are too many.
+    pub fn counter(&self, name: &str) -> Result<Counter> {
+        self.user(name)
+    }
+
+    /// The user's gauge of this name, made at its first use.
+    ///
+    /// # Errors
+    /// As of [`UserMetrics::counter`].
+    pub fn gauge(&self, name: &str) -> Result<Gauge> {
+        self.user(name)
+    }
+
+    /// The user's histogram of this name, made at its first use.
+    ///
+    /// # Errors
+    /// As of [`UserMetrics::counter`].
+    pub fn histogram(&self, name: &str) -> Result<Histogram> {
+        self.user(name)
+    }
+
+    fn user<M: UserMetric>(&self, name: &str) -> Result<M> {
         let mut metrics = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(metric) = metrics.get(name).filter(|_| !counters::is_engines(name)) {
             return M::of(metric).cloned().ok_or_else(|| {
