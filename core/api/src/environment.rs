@@ -1,6 +1,9 @@
 //! The environment of a build function: where streams start and jobs are executed.
 
+mod collect;
 mod path;
+
+pub use collect::CollectedRecords;
 
 use std::collections::{BTreeMap, HashSet};
 use std::rc::Rc;
@@ -345,7 +348,7 @@ impl Environment {
     pub fn execute_async(&mut self, name: &str) -> Result<JobClient> {
         match self.run(name, false)? {
             Execution::Submitted(client) => Ok(client),
-            Execution::Finished(result) => Ok(JobClient::new(result.job, result)),
+            Execution::Finished(result) => Ok(JobClient::new(result.job, Rc::new(result))),
         }
     }
 

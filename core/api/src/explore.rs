@@ -56,6 +56,7 @@ macro_rules! kinds {
 kinds! {
     /// Every kind of stage. A new one is added here and in [`cases::cases`].
     Kind in every_stage by crate::explore::cases::cases:
+    Collect collect,
     Discard discard,
     FanOut fan_out,
     FlatMap flat_map,

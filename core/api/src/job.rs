@@ -100,8 +100,8 @@ impl JobHandle for JobResult {
 impl JobClient {
     /// Wraps the handle of a role.
     #[must_use]
-    pub fn new(job: JobId, handle: impl JobHandle + 'static) -> Self {
-        Self { job, handle: Rc::new(handle) }
+    pub fn new(job: JobId, handle: Rc<dyn JobHandle>) -> Self {
+        Self { job, handle }
     }
 
     /// The state of the job now.

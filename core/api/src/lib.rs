@@ -31,7 +31,7 @@ mod writer;
 pub use args::Args;
 pub use connected::{ConnectedStreams, KeyedConnectedStreams};
 pub use coordinator::{OperatorCoordinator, Replies};
-pub use environment::{Environment, Execution, Executor};
+pub use environment::{CollectedRecords, Environment, Execution, Executor};
 pub use job::{JobClient, JobHandle, JobResult};
 pub use key::{ByRef, ByValue, KeySelector};
 pub use keyed_stream::KeyedStream;

@@ -82,7 +82,7 @@ impl LocalJob {
     }
 }
 
-impl JobHandle for Rc<LocalJob> {
+impl JobHandle for LocalJob {
     fn status(&self) -> Result<JobStatus> {
         Ok(match &*self.state.borrow() {
             State::Runs(cluster) => cluster.status(),
@@ -260,6 +260,21 @@ mod tests {
         let mut collected = COLLECTED.with(CollectSink::take);
         collected.sort_unstable();
         assert_eq!(collected, [0, 1, 2, 3, 4, 5]);
+    }
+
+    #[test]
+    fn a_job_that_its_program_cancels_is_no_failure() {
+        let finished = ended(|env, _| {
+            env.source("endless", Datagen::from_fn(|n| n)).sink("out", DiscardSink::new());
+            let job = env.execute_async("endless")?;
+            job.cancel()?;
+            ensure!(job.result().is_err(), "it is cancelled");
+            let endless = env.source("endless", Datagen::from_fn(|n| n));
+            let first = env.execute_and_collect("first", endless)?.next();
+            ensure!(matches!(first, Some(Ok(0))), "{first:?}");
+            Ok(())
+        });
+        assert_eq!(finished, "finished");
     }
 
     #[test]

@@ -187,7 +187,8 @@ impl Executor for Shared<HandOver> {
             Some(Some(result)) => Ok(Execution::Finished(finished(&result)?)),
             // Nothing waits for the end.
             Some(None) | None => {
-                let client = JobClient::new(job, Submission { job, role: Rc::clone(&self.0) });
+                let role = Rc::clone(&self.0);
+                let client = JobClient::new(job, Rc::new(Submission { job, role }));
                 Ok(Execution::Submitted(client))
             }
         }
@@ -572,8 +573,10 @@ mod tests {
         ]);
         let role = Rc::new(RefCell::new(client));
         let [first, second] = [(), ()].map(|()| role.borrow_mut().submitted().unwrap());
-        let first = JobClient::new(first, Submission { job: first, role: Rc::clone(&role) });
-        let second = JobClient::new(second, Submission { job: second, role: Rc::clone(&role) });
+        let first =
+            JobClient::new(first, Rc::new(Submission { job: first, role: Rc::clone(&role) }));
+        let second =
+            JobClient::new(second, Rc::new(Submission { job: second, role: Rc::clone(&role) }));
         assert_eq!(first.status().unwrap(), JobStatus::Running);
         first.cancel().unwrap();
         assert_eq!(second.result().unwrap().status, JobStatus::Finished);

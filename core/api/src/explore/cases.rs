@@ -2,19 +2,21 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use millstream_connector::{CommitterInfo, NoCommitter, Sink, SinkWriter, Source, WriterInfo};
 use millstream_graph::{NodeId, OutputName};
-use millstream_network::{Batch, Data, Event};
+use millstream_network::{Batch, Data, Event, Flow};
 use millstream_state::ValueState;
 use millstream_types::{JobId, MaxParallelism, OperatorId};
 
 use super::bodies::Scripted;
 use super::probe::{Item, Output, Probe, Shared};
+use super::schedule::Act;
 use super::stages::{Explored, Oracle, drive, each, outputs};
 use super::{Case, Kind, key, roll, writers};
 use crate::operators::OnError;
+use crate::operators::collect::{CollectStage, Queue, Taken};
 use crate::operators::collector::Collector;
 use crate::operators::keyed::{Context, KeyedProcess};
 use crate::operators::process::Process;
@@ -28,6 +30,7 @@ use crate::{Environment, Execution, Executor, Result};
 /// The cases to explore of a kind of stage.
 pub(super) fn cases(kind: Kind) -> Vec<Case> {
     match kind {
+        Kind::Collect => vec![collect()],
         Kind::Discard => vec![Case::new("discard", |schedule| {
             let (stage, oracle) = (Box::new(Discard), each(|_| Vec::new()));
             drive(Explored { stage, kind: Kind::Discard, outputs: Vec::new(), oracle }, schedule)
@@ -473,6 +476,48 @@ fn fan_out() -> Case {
         let outputs = outputs(schedule, 3);
         let stage = several(&operator, &outputs);
         drive(Explored { stage, kind: Kind::FanOut, outputs, oracle: Box::new(to_all) }, schedule)
+    })
+}
+
+/// A program that takes records when it likes: seldom, or when a task waits for it.
+fn collect() -> Case {
+    Case::new("collect", |schedule| {
+        let queue = Arc::<Queue<u64>>::default();
+        let waker = std::task::Waker::noop().clone();
+        let mut stage = CollectStage { queue: Arc::clone(&queue), attempt: 0, waker };
+        let (mut number, mut taken) = (0, Vec::new());
+        let mut take = || match queue.take(Duration::ZERO) {
+            Taken::Batch(batch) => Some(taken.extend(batch)),
+            Taken::Nothing | Taken::Restarted => None,
+        };
+        let told = |error: crate::Error| format!("{error:#}");
+        stage.open().map_err(told)?;
+        for act in &schedule.acts {
+            let mut flow = match *act {
+                Act::Batch { records, .. } => {
+                    let batch = (number..).take(records.into());
+                    number += u64::from(records);
+                    stage.push(Batch::of(batch.collect())).map_err(told)?
+                }
+                Act::Take { deliveries, .. } => {
+                    (0..deliveries).for_each(|_| drop(take()));
+                    Flow::Ready
+                }
+                Act::Event { event, .. } => stage.event(event).map_err(told)?,
+                Act::Wait { .. } | Act::Turn { .. } => Flow::Ready,
+            };
+            while flow == Flow::Full {
+                if take().is_none() {
+                    return Err("it is full of nothing".to_owned());
+                }
+                flow = stage.resume().map_err(told)?;
+            }
+        }
+        while take().is_some() {}
+        match taken.iter().copied().eq(0..number) {
+            true => Ok(()),
+            false => Err(format!("{number} numbers were sent, and these taken: {taken:?}")),
+        }
     })
 }
 

@@ -1,6 +1,7 @@
 //! The operators behind the methods of a stream: one stage each, its closure monomorphised.
 
 pub(crate) mod aggregate;
+pub(crate) mod collect;
 pub(crate) mod collector;
 pub(crate) mod connected;
 pub(crate) mod flat_map;

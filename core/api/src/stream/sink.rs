@@ -11,6 +11,7 @@ use super::{Stream, input};
 use crate::builder::{NewNode, Shared};
 use crate::coordinator::{OperatorCoordinator, SinkCoordinator};
 use crate::operators::Policy;
+use crate::operators::collect::{CollectStage, Queue};
 use crate::operators::sink::SinkStage;
 use crate::program::{CoordinatorMaker, OperatorMaker, StageMaker};
 use crate::stage::erase;
@@ -30,13 +31,7 @@ impl<T: Data> Stream<T> {
     pub fn sink<S: Sink<T>>(self, uid: &str, sink: S) -> StreamSink {
         let mut sink = sink;
         self.builder.borrow_mut().plan("sink", uid, |ctx| sink.plan(ctx));
-        if !self.on_error.is_like(&Policy::Fail) {
-            let fault = format!(
-                "on_error() before the sink {uid:?} has no effect, because sinks refuse no \
-                 records: call it before the operator that does"
-            );
-            self.builder.borrow_mut().add_faults([fault]);
-        }
+        self.refuse_policy(&format!("the sink {uid:?}"));
         let sink = Arc::new(sink);
         let coordinated = sink.has_committer();
         let (writers, committers) = (Arc::clone(&sink), sink);
@@ -76,6 +71,38 @@ impl<T: Data> Stream<T> {
         });
         builder.borrow_mut().connect(self.origins, node, 0);
         StreamSink { builder, node }
+    }
+
+    /// Ends the stream in a queue of this process.
+    pub(crate) fn collect_into(self, queue: &Arc<Queue<T>>) {
+        self.refuse_policy("execute_and_collect()");
+        let queue = Arc::clone(queue);
+        let stage: StageMaker = Arc::new(move |ctx, _outputs| {
+            let (queue, waker) = (Arc::clone(&queue), ctx.task.waker.clone());
+            Ok(erase::<T>(Box::new(CollectStage { queue, attempt: ctx.task.attempt, waker })))
+        });
+        let builder = Rc::clone(&self.builder);
+        let node = builder.borrow_mut().add(NewNode {
+            name: "Collect",
+            uid: None,
+            kind: NodeKind::Sink { coordinated: false },
+            stateful: false,
+            assigns_times: false,
+            output_type: "()",
+            maker: OperatorMaker::Stage { stage, input: input::<T>() },
+            coordinator: None,
+        });
+        builder.borrow_mut().connect(self.origins, node, 0);
+    }
+
+    fn refuse_policy(&self, end: &str) {
+        if !self.on_error.is_like(&Policy::Fail) {
+            let fault = format!(
+                "on_error() before {end} has no effect, because nothing there refuses records: \
+                 call it before the operator that does"
+            );
+            self.builder.borrow_mut().add_faults([fault]);
+        }
     }
 }
 
