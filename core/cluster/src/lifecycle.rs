@@ -13,7 +13,7 @@ use millstream_dispatcher::{ArtifactStore, DispatcherHandle};
 use millstream_gateway::{DispatcherGateway as _, JobDetails, JobSubmission};
 use millstream_graph::{JobGraph, JobSettings};
 use millstream_jobmaster::{IdSource, OsIds};
-use millstream_launcher::{HostOutput, HostSpec, Program, ProgramEvent};
+use millstream_launcher::{HostOutput, HostSpec, ProgramEvent, ProgramProcess};
 use millstream_protocol::host::{Failure, JobQuery, JobResult, JobState, Role, Submitted, answer};
 use millstream_rm_driver::ClusterStatus;
 use millstream_taskmanager::LogDirectory;
@@ -172,7 +172,7 @@ impl Lifecycles {
             memory_limit: Some(self.memory),
             ..HostSpec::new(HostId::from_bytes(host), executable)
         };
-        let program = Program::start(spec, Role::Application, &application.settings).await;
+        let program = ProgramProcess::start(spec, Role::Application, &application.settings).await;
         let mut program = program.map_err(|error| error.to_string())?;
         let first = u128::from_be_bytes(*application.first_job.as_bytes());
         let (count, worst, cancelled) = (0, None, BTreeSet::new());
@@ -231,7 +231,7 @@ impl Jobs<'_> {
     async fn start(
         &mut self,
         graph: millstream_protocol::job::JobGraph,
-        program: &Program,
+        program: &ProgramProcess,
         ends: &mut JoinSet<JobEnd>,
     ) {
         let job = JobId::from_u128(self.first.wrapping_add(self.count));
@@ -251,7 +251,7 @@ impl Jobs<'_> {
     }
 
     /// Tells the program how one of its jobs fares.
-    async fn on_query(&mut self, query: JobQuery, program: &Program) {
+    async fn on_query(&mut self, query: JobQuery, program: &ProgramProcess) {
         let (status, failure) = match self.ask(&query).await {
             Ok(status) => (status.as_str().to_owned(), None),
             Err(reason) => (String::new(), Some(failure(reason))),
@@ -272,7 +272,7 @@ impl Jobs<'_> {
     }
 
     /// A job has ended: the program that waits for it hears how.
-    fn on_end(&mut self, (job, ended): JobEnd, program: &Program) {
+    fn on_end(&mut self, (job, ended): JobEnd, program: &ProgramProcess) {
         let job_id = job.as_bytes().to_vec();
         let (outcome, status, runtime_ms) = match &ended {
             Ok(details) => {
