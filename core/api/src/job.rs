@@ -8,7 +8,7 @@ use millstream_types::{JobId, JobStatus};
 
 use millstream_connector::Result;
 
-/// How a job ended.
+/// The end of a job.
 ///
 /// ```
 /// # use millstream::{prelude::*, testing};

@@ -79,7 +79,7 @@ impl<'a> RuntimeContext<'a> {
     /// |---|---|---|
     /// | [`Counter`] | a sum | yes |
     /// | [`Gauge`] | the number that was set last | no |
-    /// | [`Histogram`] | `_count`, `_min`, `_max`, `_mean`, `_stddev`, `_median`, `_p75` to `_p999` | no |
+    /// | [`Histogram`] | `_count`, `_min`, `_max`, `_mean`, `_median`, `_p99` and more | no |
     ///
     /// Numbers have no unit of their own: say it in the name, as in `latency_us` or `cache_bytes`.
     /// The operators of one task (a chain) share names.

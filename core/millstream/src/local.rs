@@ -47,7 +47,7 @@ struct LocalJob {
 
 enum State {
     Runs(MiniCluster),
-    /// Somebody waits for its end.
+    /// A call waits for its end.
     Ends,
     Ended(JobStatus, Result<JobResult, String>),
 }

@@ -156,7 +156,7 @@ struct HandOver {
     settings: JobSettings,
     plan_only: bool,
     is_in_clients_directory: bool,
-    /// How jobs ended, as far as the parent has said.
+    /// Ends of jobs, as far as the parent has told them.
     ended: BTreeMap<JobId, EndOfJob>,
 }
 
@@ -202,7 +202,7 @@ impl HandOver {
         Ok(())
     }
 
-    /// What the parent says next about jobs; ends are noted, whatever is waited for. A job that was
+    /// The parent's next answer about jobs; ends are noted, whatever is waited for. A job that was
     /// not waited for may end while another one is submitted or runs.
     fn next(&mut self) -> Result<answer::Answer> {
         loop {

@@ -10,16 +10,16 @@ use crate::job::JobClient;
 use crate::operators::collect::{Queue, Taken};
 use crate::stream::Stream;
 
-/// How often the job is asked whether it has ended while no records come.
+/// Interval between looks at whether the job has ended, while no records come.
 const ASKED_EVERY: Duration = Duration::from_millis(5);
 
 impl Environment {
     /// Runs what was built since the last call, and gives the records of a stream to the program
     /// while the job runs. Their order between subtasks is by chance.
     ///
-    /// A few batches wait for the program, then the job does. Dropping the iterator cancels the job.
-    /// The job runs in this process: on a cluster the records are in other processes, and the call
-    /// is refused.
+    /// A few batches wait for the program, then the job does. Dropping the iterator cancels the
+    /// job. The job runs in this process: on a cluster the records are in other processes, and the
+    /// call is refused.
     ///
     /// ```
     /// # use millstream::{prelude::*, testing};

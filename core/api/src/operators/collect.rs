@@ -33,7 +33,7 @@ struct State<T> {
     repeats: bool,
 }
 
-/// What the program finds.
+/// The result of a look into the queue.
 pub(crate) enum Taken<T> {
     Batch(Vec<T>),
     Nothing,

@@ -1,4 +1,4 @@
-//! What user code counts and measures, and where it is shown.
+//! Metrics of user code, and where they are shown.
 
 use millstream_types::metrics::{HistogramSummary, MetricValue};
 
