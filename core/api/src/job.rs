@@ -8,7 +8,7 @@ use millstream_types::{JobId, JobStatus};
 
 use millstream_connector::Result;
 
-/// The end of a job.
+/// The end of a job that finished.
 ///
 /// ```
 /// # use millstream::{prelude::*, testing};

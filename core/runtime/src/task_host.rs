@@ -27,7 +27,7 @@ use crate::slot::{NewTask, Slot, TaskReport};
 use crate::tasks::Tasks;
 use crate::time_spent::TimeSpent;
 
-/// How often metrics are sent while something runs.
+/// Interval of metrics while a task runs.
 const METRICS_EVERY: Duration = Duration::from_millis(250);
 
 /// The most tasks of which one message tells: each may have a hundred metrics with long names.
@@ -112,7 +112,7 @@ impl TaskHost {
         })
     }
 
-    /// Does what the parent says until it says stop or is gone.
+    /// Obeys the parent until it says stop or is gone.
     pub fn run(mut self, control: &Receiver<ToControl>) {
         let mut next_metrics = Instant::now() + METRICS_EVERY;
         loop {
