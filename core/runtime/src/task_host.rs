@@ -13,7 +13,7 @@ use millstream_graph::JobGraph;
 use millstream_network::{ChannelId, Exchange, ExchangeConfig, PeerAddress, TaskCounters};
 use millstream_protocol::host::{
     self, Execution, Failure, Metrics, OperatorEvent, Ready, TaskId, TaskMetrics, TaskState,
-    from_host, to_host,
+    UserMetric, from_host, to_host, user_metric::Value,
 };
 use millstream_security::{Credentials, Secret};
 use millstream_storage::patience::{Waiting, set_waiting};
@@ -356,17 +356,19 @@ fn task_id(id: ExecutionAttemptId) -> TaskId {
 fn task_metrics(id: ExecutionAttemptId, task: &HostedTask) -> TaskMetrics {
     let (values, spent) = (task.counters.values(), task.time.until(Instant::now()));
     let mut dropped = values.records_dropped;
-    let mut told = TaskMetrics::default();
+    let mut user = Vec::new();
     for (name, value) in task.metrics.values() {
-        match value {
+        let value = match value {
             // What sources drop and what operators drop is one number.
             MetricValue::Counter(count) if name == counters::RECORDS_DROPPED => {
                 dropped += count.unsigned_abs();
+                continue;
             }
-            MetricValue::Counter(value) => told.user.push(host::Counter { name, value }),
-            MetricValue::Gauge(value) => told.gauges.push(host::Gauge { name, value }),
-            MetricValue::Histogram(summary) => told.histograms.push(histogram(name, &summary)),
-        }
+            MetricValue::Counter(count) => Value::Counter(count),
+            MetricValue::Gauge(size) => Value::Gauge(size),
+            MetricValue::Histogram(summary) => Value::Histogram(histogram(summary)),
+        };
+        user.push(UserMetric { name, value: Some(value) });
     }
     TaskMetrics {
         task: Some(task_id(id)),
@@ -379,12 +381,12 @@ fn task_metrics(id: ExecutionAttemptId, task: &HostedTask) -> TaskMetrics {
         backpressured_ns: spent.backpressured_ns,
         records_dropped: dropped,
         buffers_in: task.inputs_waiting.load(Ordering::Relaxed),
+        user,
         buffers_out: values.buffers_out,
-        ..told
     }
 }
 
-fn histogram(name: String, summary: &HistogramSummary) -> host::Histogram {
-    let HistogramSummary { count, min, max, mean, stddev, quantiles } = *summary;
-    host::Histogram { name, count, min, max, mean, stddev, quantiles: quantiles.to_vec() }
+fn histogram(summary: HistogramSummary) -> host::Histogram {
+    let HistogramSummary { count, min, max, mean, stddev, quantiles } = summary;
+    host::Histogram { count, min, max, mean, stddev, quantiles: quantiles.to_vec() }
 }

@@ -1,7 +1,7 @@
 //! Reports of hosts on their tasks, and the loss of hosts.
 
 use millstream_gateway::{CauseKind, ExceptionEntry, FailureCause, TaskMetrics};
-use millstream_protocol::host;
+use millstream_protocol::host::{self, user_metric::Value};
 use millstream_types::metrics::{self, HistogramSummary, MetricValue};
 use millstream_types::{ExecutionState, HostId};
 
@@ -131,18 +131,19 @@ impl Region {
 
 /// A task's counters, as far as a host may report them.
 fn metrics_of(message: host::TaskMetrics) -> TaskMetrics {
-    let counter = |it: host::Counter| (it.name, MetricValue::Counter(it.value));
-    let gauge = |it: host::Gauge| (it.name, MetricValue::Gauge(it.value));
-    let histogram = |it: host::Histogram| {
-        let host::Histogram { name, count, min, max, mean, stddev, quantiles } = it;
-        let quantiles = quantiles.try_into().ok()?;
-        let summary = HistogramSummary { count, min, max, mean, stddev, quantiles };
-        Some((name, MetricValue::Histogram(summary)))
-    };
-    let counters = message.user.into_iter().map(counter);
-    let user = counters
-        .chain(message.gauges.into_iter().map(gauge))
-        .chain(message.histograms.into_iter().filter_map(histogram));
+    let user = message.user.into_iter().filter_map(|metric| {
+        let value = match metric.value? {
+            Value::Counter(count) => MetricValue::Counter(count),
+            Value::Gauge(size) => MetricValue::Gauge(size),
+            Value::Histogram(it) => {
+                let host::Histogram { count, min, max, mean, stddev, quantiles } = it;
+                let quantiles = quantiles.try_into().ok()?;
+                let summary = HistogramSummary { count, min, max, mean, stddev, quantiles };
+                MetricValue::Histogram(summary)
+            }
+        };
+        Some((metric.name, value))
+    });
     TaskMetrics {
         records_in: message.records_in,
         records_out: message.records_out,
