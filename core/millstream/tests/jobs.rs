@@ -1,7 +1,5 @@
 //! Programs that look at their jobs: records that come while a job runs, its state, its end.
 
-#![expect(clippy::unwrap_used, reason = "a test ends where a step fails")]
-
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
