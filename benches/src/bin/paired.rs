@@ -1,5 +1,5 @@
-//! Runs rows of the benchmark matrix beside Apache Flink, or beside an earlier commit: one JSON line per row on standard output,
-//! progress on standard error. `paired.sh` prepares both sides and calls this.
+//! Runs rows of the benchmark matrix beside Apache Flink or an earlier commit: a JSON line per row
+//! on standard output, progress on standard error. `paired.sh` prepares both sides and calls this.
 
 use anyhow::{Context, Result, bail};
 use clap::{Parser, ValueEnum};
