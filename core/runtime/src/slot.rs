@@ -11,7 +11,7 @@ use std::task::{Wake, Waker};
 use std::thread::Thread;
 use std::time::Instant;
 
-use millstream_api::{Step, TaskBody, turn};
+use millstream_operators::{Step, TaskBody, turn};
 use millstream_protocol::host::{Execution, Failure};
 use millstream_types::{ExecutionAttemptId, OperatorId};
 
@@ -64,7 +64,7 @@ impl Wake for TaskWake {
     }
 }
 
-type BuildTask = Box<dyn FnOnce() -> millstream_api::Result<Box<dyn TaskBody>> + Send>;
+type BuildTask = Box<dyn FnOnce() -> millstream_operators::Result<Box<dyn TaskBody>> + Send>;
 
 /// A task that is to run.
 pub(crate) struct NewTask {
@@ -355,7 +355,8 @@ impl SlotLoop {
 mod tests {
     use std::time::Duration;
 
-    use millstream_api::{Flow, Result};
+    use millstream_network::Flow;
+    use millstream_operators::Result;
     use millstream_types::VertexId;
 
     use super::*;

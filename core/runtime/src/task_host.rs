@@ -8,9 +8,11 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender};
 use std::task::Waker;
 use std::time::{Duration, Instant};
 
-use millstream_api::{EventMailbox, EventSender, Program, Result, TaskContext, UserMetrics, error};
 use millstream_graph::JobGraph;
 use millstream_network::{ChannelId, Exchange, ExchangeConfig, PeerAddress, TaskCounters};
+use millstream_operators::{
+    EventMailbox, EventSender, Program, Result, TaskContext, UserMetrics, error,
+};
 use millstream_protocol::host::{
     self, Execution, Failure, Metrics, OperatorEvent, Ready, TaskId, TaskMetrics, TaskState,
     UserMetric, from_host, to_host, user_metric::Value,

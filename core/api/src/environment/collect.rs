@@ -4,10 +4,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use millstream_connector::{Data, Result};
+use millstream_operators::{CollectQueue, Taken};
 
 use super::Environment;
 use crate::job::JobClient;
-use crate::operators::collect::{Queue, Taken};
 use crate::stream::Stream;
 
 /// Interval between looks at whether the job has ended, while no records come.
@@ -56,7 +56,7 @@ impl Environment {
                  or start the program by itself instead of with `millstream run`"
             );
         }
-        let queue = Arc::<Queue<T>>::default();
+        let queue = Arc::<CollectQueue<T>>::default();
         stream.collect_into(&queue);
         let job = self.execute_async(name)?;
         Ok(CollectedRecords { queue, job, batch: Vec::new().into_iter(), over: false })
@@ -69,7 +69,7 @@ impl Environment {
 /// The last item is an error if the job failed, or was restarted after the first record was taken:
 /// its records would come twice.
 pub struct CollectedRecords<T> {
-    queue: Arc<Queue<T>>,
+    queue: Arc<CollectQueue<T>>,
     job: JobClient,
     batch: std::vec::IntoIter<T>,
     over: bool,

@@ -8,13 +8,14 @@ use std::time::{Duration, Instant};
 use millstream_connector::Result;
 use millstream_network::{Batch, Event, Flow};
 
-use crate::stage::Stage;
+use crate::program::StageMaker;
+use crate::stage::{Stage, erase};
 
 /// The most batches that wait for the program before tasks do; each task may add one more.
 const BATCHES_MAX: usize = 16;
 
 /// Batches between tasks and the program.
-pub(crate) struct Queue<T> {
+pub struct CollectQueue<T> {
     state: Mutex<State<T>>,
     changed: Condvar,
 }
@@ -34,14 +35,16 @@ struct State<T> {
 }
 
 /// The result of a look into the queue.
-pub(crate) enum Taken<T> {
+pub enum Taken<T> {
+    /// The oldest batch.
     Batch(Vec<T>),
+    /// No batch has come in time.
     Nothing,
     /// The job was restarted when records had been taken already.
     Restarted,
 }
 
-impl<T> Default for Queue<T> {
+impl<T> Default for CollectQueue<T> {
     fn default() -> Self {
         let (batches, waiting) = (VecDeque::new(), Vec::new());
         let (taken, abandoned, repeats) = (false, false, false);
@@ -50,13 +53,13 @@ impl<T> Default for Queue<T> {
     }
 }
 
-impl<T> Queue<T> {
+impl<T> CollectQueue<T> {
     fn state(&self) -> MutexGuard<'_, State<T>> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The oldest batch, if one comes within this time.
-    pub(crate) fn take(&self, patience: Duration) -> Taken<T> {
+    pub fn take(&self, patience: Duration) -> Taken<T> {
         let state = self.state();
         let waits = |state: &mut State<T>| state.batches.is_empty() && !state.repeats;
         let waited = self.changed.wait_timeout_while(state, patience, waits);
@@ -71,7 +74,7 @@ impl<T> Queue<T> {
     }
 
     /// Takes no more: what comes from now on is dropped.
-    pub(crate) fn abandon(&self) {
+    pub fn abandon(&self) {
         let mut state = self.state();
         state.abandoned = true;
         state.batches.clear();
@@ -79,9 +82,18 @@ impl<T> Queue<T> {
     }
 }
 
+/// The operator that hands records to the program.
+pub fn collect<T: Send + 'static>(queue: &Arc<CollectQueue<T>>) -> StageMaker {
+    let queue = Arc::clone(queue);
+    Arc::new(move |ctx, _outputs| {
+        let (queue, waker) = (Arc::clone(&queue), ctx.task.waker.clone());
+        Ok(erase::<T>(Box::new(CollectStage { queue, attempt: ctx.task.attempt, waker })))
+    })
+}
+
 /// Puts the records of one subtask into the queue.
 pub(crate) struct CollectStage<T> {
-    pub(crate) queue: Arc<Queue<T>>,
+    pub(crate) queue: Arc<CollectQueue<T>>,
     pub(crate) attempt: u32,
     pub(crate) waker: Waker,
 }
@@ -151,12 +163,12 @@ impl<T: Send + 'static> Stage<T> for CollectStage<T> {
 mod tests {
     use super::*;
 
-    fn stage(queue: &Arc<Queue<u8>>, attempt: u32) -> CollectStage<u8> {
+    fn stage(queue: &Arc<CollectQueue<u8>>, attempt: u32) -> CollectStage<u8> {
         let waker = Waker::noop().clone();
         CollectStage { queue: Arc::clone(queue), attempt, waker }
     }
 
-    fn took(queue: &Queue<u8>) -> Option<Vec<u8>> {
+    fn took(queue: &CollectQueue<u8>) -> Option<Vec<u8>> {
         match queue.take(Duration::ZERO) {
             Taken::Batch(batch) => Some(batch),
             Taken::Nothing => None,
@@ -166,7 +178,7 @@ mod tests {
 
     #[test]
     fn a_program_that_does_not_take_holds_the_tasks_back() {
-        let queue = Arc::<Queue<u8>>::default();
+        let queue = Arc::<CollectQueue<u8>>::default();
         let (mut first, mut second) = (stage(&queue, 0), stage(&queue, 0));
         for n in 1..BATCHES_MAX {
             let n = u8::try_from(n).unwrap();
@@ -185,7 +197,7 @@ mod tests {
 
     #[test]
     fn no_record_comes_twice_after_a_restart() {
-        let queue = Arc::<Queue<u8>>::default();
+        let queue = Arc::<CollectQueue<u8>>::default();
         let mut old = stage(&queue, 0);
         old.push(Batch::of(vec![1])).unwrap();
         let mut new = stage(&queue, 1);

@@ -27,14 +27,12 @@ use millstream_protocol::host::{
     from_host, to_host,
 };
 use millstream_protocol::{HOST_PROTOCOL, HOST_SOCKET_VARIABLE, HOST_START_VARIABLE};
+use millstream_runtime::failure::{self, guard};
+use millstream_runtime::link::{self, Outbox, ToControl};
+use millstream_runtime::{CoordinatorHost, TaskHost, TaskHostConfig};
 use millstream_security::{Credentials, Secret};
 use millstream_storage::patience::{Waiting, set_waiting};
 use millstream_types::{HostId, JobId, JobStatus};
-
-use crate::coordinator_host::CoordinatorHost;
-use crate::failure::{self, guard};
-use crate::link::{self, Outbox, ToControl};
-use crate::task_host::{TaskHost, TaskHostConfig};
 
 /// Time limit for a host until it is ready, if its parent does not set one.
 const START_LIMIT: Duration = Duration::from_secs(30);
