@@ -16,7 +16,7 @@ fn measured(env: &mut Environment, out: &Collect<u64>) {
                 seen.add(1);
                 newest.set(n as f64);
                 number.update(n);
-                ensure!(n % 2 == 0, "{n} is odd");
+                ensure!(n.is_multiple_of(2), "{n} is odd");
                 assert_eq!((newest.get(), unset.get()), (Some(n as f64), None));
                 Ok(n)
             })
