@@ -9,18 +9,21 @@ mod args;
 mod builder;
 mod connected;
 mod environment;
+mod job;
 mod keyed_stream;
 mod stream;
 
 pub use args::Args;
 pub use connected::{ConnectedStreams, KeyedConnectedStreams};
-pub use environment::{Environment, Execution, Executor, JobClient, JobResult};
+pub use environment::{CollectedRecords, Environment, Execution, Executor};
+pub use job::{JobClient, JobHandle, JobResult};
 pub use keyed_stream::KeyedStream;
 pub use millstream_connector::{
     AttemptId, Batch, Boundedness, CheckpointId, Committer, CommitterInfo, Counter, Data, Error,
-    ErrorContext, Flow, JobId, NextSplit, NoCommitter, NoEnumerator, OperatorId, PlanContext,
-    Polled, ReaderContext, ReaderOutput, Records, Result, Sink, SinkWriter, Source, SourceReader,
-    SplitEnumerator, TimesError, WriterInfo, bail, conformance, ensure, error,
+    ErrorContext, Flow, Gauge, Histogram, JobId, NextSplit, NoCommitter, NoEnumerator, OperatorId,
+    PlanContext, Polled, ReaderContext, ReaderOutput, Records, Result, Sink, SinkWriter, Source,
+    SourceReader, SplitEnumerator, TimesError, UserMetrics, WriterInfo, bail, conformance, ensure,
+    error,
 };
 pub use millstream_graph::RuntimeMode;
 pub use millstream_network::Event;

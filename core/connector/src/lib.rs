@@ -7,13 +7,13 @@
 //! is planned ([`PlanContext`]).
 
 pub mod conformance;
-mod counter;
+mod metrics;
 mod plan;
 mod sink;
 mod source;
 
 pub use anyhow::{Context as ErrorContext, Error, anyhow as error, bail, ensure};
-pub use counter::Counter;
+pub use metrics::{Counter, Gauge, Histogram, UserMetrics};
 pub use millstream_graph::Boundedness;
 pub use millstream_network::{Batch, Data, Flow, Records, TimesError};
 pub use millstream_types::{AttemptId, CheckpointId, JobId, OperatorId};

@@ -19,7 +19,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::Result;
-use crate::counter::Counter;
+use crate::metrics::Counter;
 use crate::plan::PlanContext;
 
 /// The surroundings of a reader.

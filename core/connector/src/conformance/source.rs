@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use millstream_network::Batch;
 
 use super::{Random, of_seed, restored, stored};
-use crate::counter::Counter;
+use crate::metrics::Counter;
 use crate::source::{
     NextSplit, Polled, ReaderContext, ReaderOutput, Source, SourceReader, SplitEnumerator,
 };
