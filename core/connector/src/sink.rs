@@ -220,7 +220,8 @@ pub trait SinkWriter<T>: Send {
 ///
 /// Every call may come again, in this process or in another one after a crash, with the same
 /// committables or with more: a committer decides by looking at the target what is left to do. It
-/// touches nothing of attempts that it is not told of, as their writers may be running.
+/// touches nothing of attempts that it is not told of, as their writers may be running. It has a
+/// thread of its own in the coordinator host, so that its calls may block.
 ///
 /// See [`Sink`] for an example.
 pub trait Committer: Send {
