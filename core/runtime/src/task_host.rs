@@ -35,7 +35,7 @@ const METRICS_EVERY: Duration = Duration::from_millis(250);
 /// The most tasks of which one message tells: each may have a hundred metrics with long names.
 const TASKS_PER_MESSAGE: usize = 64;
 
-/// Who a task host is.
+/// The identity of a task host.
 #[derive(Debug, Clone)]
 pub struct TaskHostConfig {
     /// The job.
