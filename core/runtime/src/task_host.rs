@@ -42,7 +42,7 @@ pub struct TaskHostConfig {
     pub job: JobId,
     /// This host.
     pub host: HostId,
-    /// How often the job was restarted.
+    /// Number of restarts of the job so far.
     pub attempt: u32,
     /// The secret of the job attempt's hosts.
     pub token: Secret<[u8; 32]>,
