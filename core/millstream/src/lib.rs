@@ -27,6 +27,7 @@ mod local;
 #[cfg(doctest)]
 mod pages;
 #[cfg(feature = "local")]
+mod roles;
 pub mod testing;
 
 /// Batches are allocated by one thread and freed by another, and `String`s one by one: glibc's
@@ -37,12 +38,12 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 #[doc(inline)]
 pub use millstream_api::{
-    Args, Batch, Boundedness, ByRef, ByValue, Collector, ConnectedStreams, Context, Counter, Data,
-    Environment, Error, ErrorContext, Function, JobClient, JobId, JobResult, JobStatus, Key,
-    KeyHasher, KeySelector, KeyedCoProcess, KeyedConnectedStreams, KeyedProcess,
-    KeyedRuntimeContext, KeyedStream, ListState, MapState, Number, OnError, OutputTag, Process,
-    Result, RuntimeContext, RuntimeMode, StateError, Stream, StreamSink, ValueState, bail, ensure,
-    error,
+    Args, Batch, Boundedness, ByRef, ByValue, CollectedRecords, Collector, ConnectedStreams,
+    Context, Counter, Data, Environment, Error, ErrorContext, Function, Gauge, Histogram,
+    JobClient, JobId, JobResult, JobStatus, Key, KeyHasher, KeySelector, KeyedCoProcess,
+    KeyedConnectedStreams, KeyedProcess, KeyedRuntimeContext, KeyedStream, ListState, MapState,
+    Number, OnError, OutputTag, Process, Result, RuntimeContext, RuntimeMode, StateError, Stream,
+    StreamSink, ValueState, bail, ensure, error,
 };
 /// ```
 /// use millstream::Key;
@@ -126,13 +127,13 @@ pub mod prelude {
 pub mod __private {
     use std::process::ExitCode;
 
-    use millstream_runtime::BuildFunction;
+    use crate::roles::{self, BuildFunction};
 
     /// Finds the process's role and runs it.
     pub fn run(build: BuildFunction) -> ExitCode {
         register_file_systems();
-        match millstream_runtime::inherited_socket() {
-            Some(socket) => millstream_runtime::run_child(socket, build),
+        match roles::inherited_socket() {
+            Some(socket) => roles::run_child(socket, build),
             None => run_alone(build),
         }
     }
