@@ -24,8 +24,8 @@ use millstream_types::{ExecutionAttemptId, HostId, JobId, OperatorId, VertexId, 
 
 use crate::build::{Blueprint, TaskParts};
 use crate::failure;
-use crate::link::{Outbox, ToControl};
-use crate::slot::{NewTask, Slot, TaskReport};
+use crate::link::{Outbox, TaskReport, ToControl};
+use crate::slot::{NewTask, Slot};
 use crate::tasks::Tasks;
 use crate::time_spent::TimeSpent;
 
@@ -35,14 +35,14 @@ const METRICS_EVERY: Duration = Duration::from_millis(250);
 /// The most tasks of which one message tells: each may have a hundred metrics with long names.
 const TASKS_PER_MESSAGE: usize = 64;
 
-/// Who a task host is.
+/// The identity of a task host.
 #[derive(Debug, Clone)]
 pub struct TaskHostConfig {
     /// The job.
     pub job: JobId,
     /// This host.
     pub host: HostId,
-    /// How often the job was restarted.
+    /// Number of restarts of the job so far.
     pub attempt: u32,
     /// The secret of the job attempt's hosts.
     pub token: Secret<[u8; 32]>,
