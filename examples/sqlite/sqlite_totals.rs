@@ -26,8 +26,8 @@ struct Cents {
 
 #[millstream::main]
 fn sqlite_totals(env: &mut Environment, args: Args) -> Result<()> {
-    let orders = OrdersTable::new(args.required::<String>("input")?);
-    let totals = TotalsTable::new(args.required::<String>("output")?);
+    let orders = OrdersTable::new(args.required("input")?);
+    let totals = TotalsTable::new(args.required("output")?);
     args.finish()?;
 
     sum(env.source("orders", orders)).sink("totals", totals);
