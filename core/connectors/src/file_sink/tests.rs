@@ -475,7 +475,7 @@ fn an_output_that_is_a_link_to_nothing_is_named() {
     std::os::unix::fs::symlink("nothing", &output).unwrap();
     let sink = FileSink::lines(&output);
     let mut refused = Sink::<String>::committer(&sink, &committer_info()).unwrap();
-    let error = refused.recover(Vec::new(), &[]).unwrap_err().to_string();
+    let error = format!("{:#}", refused.recover(Vec::new(), &[]).unwrap_err());
     assert!(error.contains("is a symbolic link that leads to no directory"), "{error}");
     assert!(output.is_symlink());
 }
