@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::task::Waker;
 use std::time::{Duration, Instant};
 
-use millstream_network::{Exchange, Flow, TaskCounters};
+use millstream_network::{Exchange, Flow, Generation, TaskCounters};
 use millstream_types::{HostId, JobId, MaxParallelism, OperatorId};
 
 use crate::Result;
@@ -78,6 +78,8 @@ pub struct TaskContext {
     pub max_parallelism: MaxParallelism,
     /// How many attempts came before.
     pub attempt: u32,
+    /// The attempt of the task's region, as its channels say it.
+    pub generation: Generation,
     /// The task's counters.
     pub counters: Arc<TaskCounters>,
     /// Wakes the task.

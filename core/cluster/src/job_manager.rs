@@ -120,7 +120,16 @@ pub async fn run_job_manager(
     let (resources, mut resources_ended) =
         start_resource_manager(&resource_config(&configuration)?, driver, events);
     let resource_manager: Arc<dyn ResourceManagerGateway> = Arc::new(resources.clone());
-    let job_masters = job_masters(&configuration, setup.authority, &resource_manager, &hosts)?;
+    let of_jobs = JobMasterConfig {
+        authority: setup.authority,
+        epoch: server_config.epoch,
+        ..JobMasterConfig::from_configuration(&configuration)?
+    };
+    let job_masters = Factory {
+        resource_manager: Arc::clone(&resource_manager),
+        coordinator_hosts: Arc::clone(&hosts) as _,
+        config: of_jobs,
+    };
     let (dispatcher, _) = start_dispatcher(
         &dispatcher_config(&configuration)?,
         artifacts.clone(),
@@ -257,20 +266,6 @@ async fn end_jobs(dispatcher: &DispatcherHandle, hosts: &CoordinatorHosts) {
     if tokio::time::timeout(SHUTDOWN_DEADLINE, ended).await.is_err() {
         tracing::warn!("jobs did not end in time; their processes are killed");
     }
-}
-
-fn job_masters(
-    configuration: &Configuration,
-    authority: Option<Arc<Authority>>,
-    resource_manager: &Arc<dyn ResourceManagerGateway>,
-    hosts: &Arc<CoordinatorHosts>,
-) -> Result<Factory, DaemonError> {
-    let of_jobs = JobMasterConfig::from_configuration(configuration)?;
-    Ok(Factory {
-        resource_manager: Arc::clone(resource_manager),
-        coordinator_hosts: Arc::clone(hosts) as _,
-        config: JobMasterConfig { authority, ..of_jobs },
-    })
 }
 
 fn coordinator_hosts(

@@ -181,6 +181,7 @@ impl CoordinatorHost {
                         to_host::Message::Begin(_)
                         | to_host::Message::Deploy(_)
                         | to_host::Message::Cancel(_)
+                        | to_host::Message::Credentials(_)
                         | to_host::Message::Answer(_),
                     )
                     | None => {}

@@ -26,7 +26,7 @@ use millstream_protocol::host::{
 use millstream_protocol::{HOST_PROTOCOL, HOST_SOCKET_VARIABLE, HOST_START_VARIABLE};
 use millstream_security::{Credentials, Secret};
 use millstream_storage::patience::{Waiting, set_waiting};
-use millstream_types::{HostId, JobId, JobStatus};
+use millstream_types::{HostId, JobId, JobStatus, LeaderEpoch};
 
 use crate::coordinator_host::CoordinatorHost;
 use crate::failure::{self, guard};
@@ -345,6 +345,7 @@ fn run_tasks(
         let config = TaskHostConfig {
             job,
             host: HostId::try_from(begin.host_id.as_slice())?,
+            epoch: LeaderEpoch::new(begin.epoch),
             attempt: begin.attempt,
             token: <[u8; 32]>::try_from(begin.exchange_token.as_slice())
                 .map(Secret::new)

@@ -10,14 +10,18 @@ use std::time::{Duration, Instant};
 
 use millstream_api::{EventMailbox, EventSender, Program, Result, TaskContext, error};
 use millstream_graph::JobGraph;
-use millstream_network::{ChannelId, Exchange, ExchangeConfig, PeerAddress, TaskCounters};
+use millstream_network::{
+    ChannelId, Exchange, ExchangeConfig, Generation, PeerAddress, TaskCounters,
+};
 use millstream_protocol::host::{
     self, Execution, Failure, Metrics, OperatorEvent, Ready, TaskId, TaskMetrics, TaskState,
     from_host, to_host,
 };
 use millstream_security::{Credentials, Secret};
 use millstream_storage::patience::{Waiting, set_waiting};
-use millstream_types::{ExecutionAttemptId, HostId, JobId, OperatorId, VertexId, counters};
+use millstream_types::{
+    ExecutionAttemptId, HostId, JobId, LeaderEpoch, OperatorId, VertexId, counters,
+};
 
 use crate::build::{Blueprint, TaskParts};
 use crate::failure;
@@ -29,13 +33,15 @@ use crate::time_spent::TimeSpent;
 /// How often metrics are sent while something runs.
 const METRICS_EVERY: Duration = Duration::from_millis(250);
 
-/// Who a task host is.
+/// The identity of a task host.
 #[derive(Debug, Clone)]
 pub struct TaskHostConfig {
     /// The job.
     pub job: JobId,
     /// This host.
     pub host: HostId,
+    /// The epoch of the leader that started it.
+    pub epoch: LeaderEpoch,
     /// How often the job was restarted.
     pub attempt: u32,
     /// The secret of the job attempt's hosts.
@@ -88,6 +94,7 @@ impl TaskHost {
         failure::install_panic_hook();
         let exchange = Exchange::start(ExchangeConfig {
             host: config.host,
+            generation: Generation { epoch: config.epoch, attempt: config.attempt },
             token: config.token.clone(),
             credentials: config.credentials.clone(),
             bind: config.bind.clone(),
@@ -144,8 +151,17 @@ impl TaskHost {
                 | to_host::Message::Answer(_),
             )
             | None => {}
+            Some(to_host::Message::Credentials(renewed)) => self.renew(&renewed),
         }
         true
+    }
+
+    /// Shows new peers a new certificate. Connections that there are go on with the old one.
+    fn renew(&self, renewed: &host::Credentials) {
+        let credentials = Credentials::from_secret(&renewed.credentials);
+        if let Err(error) = credentials.and_then(|renewed| self.exchange.renew(renewed)) {
+            tracing::error!(%error, "failed to renew this host's certificate");
+        }
     }
 
     fn deploy(&mut self, deploy: host::Deploy) {
@@ -178,6 +194,10 @@ impl TaskHost {
         self.blueprint.vertex(vertex).is_ok_and(|vertex| subtask < vertex.parallelism)
     }
 
+    fn generation_of(&self, id: ExecutionAttemptId) -> Generation {
+        Generation { epoch: self.config.epoch, attempt: id.attempt }
+    }
+
     /// Starts a task in place of the subtask's attempt before it; one that was started already is
     /// not started again.
     fn start_task(&mut self, id: ExecutionAttemptId, slot: u32) -> Result<()> {
@@ -190,9 +210,10 @@ impl TaskHost {
             }
             self.cancel_task(before);
         }
+        let generation = self.generation_of(id);
         let blueprint = Arc::clone(&self.blueprint);
         let vertex = blueprint.vertex(id.vertex)?;
-        let inputs = blueprint.inputs(vertex, (id.subtask, id.attempt), &self.placements)?;
+        let inputs = blueprint.inputs(vertex, (id.subtask, generation), &self.placements)?;
         let channels = inputs.iter().flatten().map(|(channel, _)| *channel).collect();
         if !self.slots.contains_key(&slot) {
             self.slots.insert(slot, Slot::start(slot, self.control.clone())?);
@@ -215,6 +236,7 @@ impl TaskHost {
                 parallelism: vertex.parallelism,
                 max_parallelism: vertex.max_parallelism,
                 attempt: id.attempt,
+                generation,
                 counters: Arc::clone(&counters),
                 waker: waker.clone(),
                 user_counters: Arc::clone(&user_counters),
@@ -311,7 +333,8 @@ impl TaskHost {
                 let ended = if terminal { self.tasks.end(id) } else { None };
                 let metrics = ended.map(|task| {
                     let metrics = task_metrics(id, &task);
-                    self.exchange.forget(task.inputs, self.blueprint.outputs(id));
+                    let outputs = self.blueprint.outputs(id, self.generation_of(id));
+                    self.exchange.forget(task.inputs, outputs);
                     metrics
                 });
                 self.send_state(id, state, cause, metrics);

@@ -7,7 +7,7 @@ use std::task::Waker;
 use std::time::{Duration, Instant};
 
 use millstream_graph::Boundedness;
-use millstream_network::{Batch, ChannelId, ChannelWriter, Event, Exchange};
+use millstream_network::{Batch, ChannelId, ChannelWriter, Event, Exchange, Generation};
 use millstream_state::ValueState;
 use millstream_types::OperatorId;
 
@@ -186,7 +186,7 @@ impl Inputs {
 }
 
 fn channel(at: usize) -> ChannelId {
-    ChannelId { edge: 0, from: at as u32, to: 0, generation: 0 }
+    ChannelId { edge: 0, from: at as u32, to: 0, generation: Generation::FIRST }
 }
 
 /// A body whose inputs have one channel after the other, with its slot.

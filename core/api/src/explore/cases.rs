@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 use millstream_graph::{NodeId, OutputName};
-use millstream_network::{Batch, Data, Event};
+use millstream_network::{Batch, Data, Event, Generation};
 use millstream_state::ValueState;
 use millstream_types::{JobId, MaxParallelism, OperatorId};
 
@@ -100,6 +100,7 @@ pub(super) fn task(batch: bool) -> TaskContext {
         parallelism: 1,
         max_parallelism: MaxParallelism::new(2).unwrap(),
         attempt: 0,
+        generation: Generation::FIRST,
         counters: Arc::default(),
         waker: std::task::Waker::noop().clone(),
         user_counters: Arc::default(),

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use millstream_graph::{EdgeId, Partitioner};
 use millstream_network::{
-    Batch, ChannelId, Event, Exchange, ExchangeConfig, Flow, Inbox, Received,
+    Batch, ChannelId, Event, Exchange, ExchangeConfig, Flow, Generation, Inbox, Received,
 };
 use millstream_security::Secret;
 use millstream_types::{HostId, MaxParallelism};
@@ -48,8 +48,14 @@ impl Bell {
 
 /// The channels of a process that runs alone.
 pub(super) fn exchange() -> Exchange {
-    let (token, bind) = (Secret::new([0; 32]), Vec::new());
-    Exchange::start(ExchangeConfig { host: HOST, token, credentials: None, bind }).unwrap()
+    Exchange::start(ExchangeConfig {
+        host: HOST,
+        generation: Generation::FIRST,
+        token: Secret::new([0; 32]),
+        credentials: None,
+        bind: Vec::new(),
+    })
+    .unwrap()
 }
 
 /// The other end of a lane.
@@ -131,7 +137,7 @@ impl Run {
             | Partitioner::Rescale => plain::<u64>(&ctx).unwrap(),
         };
         let consumers = (0..setting.lanes).map(|to| {
-            let id = ChannelId { edge: 0, from: 0, to, generation: 0 };
+            let id = ChannelId { edge: 0, from: 0, to, generation: Generation::FIRST };
             let (waker, counters) = (Waker::noop().clone(), Arc::default());
             let inbox = Inbox::new(&[id], setting.credits, waker, counters);
             Consumer { id, inbox, is_attached: false, seen: Vec::new(), compared: 0 }
