@@ -195,7 +195,7 @@ fn a_key_by_reference_is_cloned_for_new_keys_alone() {
     assert!(connected < 1.2, "{connected} allocations per record");
 }
 
-/// The most that the process may hold beyond what it held before the job.
+/// The most that the process may grow during a job.
 const GROWTH_MAX: u64 = 16 << 20;
 
 type Wide = [u64; 32];

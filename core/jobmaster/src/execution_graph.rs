@@ -316,7 +316,7 @@ impl ExecutionGraph {
         self.get_mut(task).is_some_and(|execution| execution.enter(now, state))
     }
 
-    /// A host says what a subtask has counted. What it counted at its end is never replaced.
+    /// Takes a report of a subtask's counters. Its final counters are never replaced.
     pub(crate) fn measure(&mut self, subtask: Subtask, metrics: TaskMetrics) {
         if let Some(execution) = self.get_mut(subtask)
             && !execution.state.is_terminal()

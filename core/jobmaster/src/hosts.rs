@@ -1,9 +1,9 @@
-//! The processes of one job: who needs which, how far each is, and whether it still speaks.
+//! The processes of one job: the users, progress and signs of life of each.
 //!
-//! A host is in the table from its start until its end was heard. It gives signs of life whatever
-//! its user code does. Silence is counted in intervals that this JobMaster has lived through
-//! itself: when its own timer is late, the machine was busy or asleep, and what hosts said
-//! meanwhile may still be waiting to be heard.
+//! A host is in the table from its start until its end was heard. It gives signs of life even while
+//! its user code is busy. Silence is counted in intervals that this JobMaster has lived through
+//! itself: when its own timer is late, the machine was busy or asleep, and messages of that time
+//! may still be unread.
 //!
 //! # Restart policy
 //! A task host is not replaced within an attempt: its region begins the next attempt with hosts of
@@ -66,7 +66,7 @@ pub(crate) enum Event {
     Attempt(u32),
     /// A host is needed.
     Need(Need),
-    /// A host said something.
+    /// A message came from a host.
     Heard(HostId),
     /// A host takes commands from now on.
     Ready {

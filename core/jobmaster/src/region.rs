@@ -32,7 +32,7 @@ use crate::execution_graph::{ExecutionGraph, Subtask};
 use crate::slots::SharedSlot;
 use crate::timer::TimerKind;
 
-/// Every slot of the region, and what it is for.
+/// Every slot of the region, with its subtasks.
 pub(crate) type Slots = Vec<(SharedSlot, AllocatedSlot)>;
 
 /// An event of a region.
@@ -80,7 +80,7 @@ pub(crate) enum Action {
     SlotsLate,
     /// The region has failed.
     Failed(ExceptionEntry),
-    /// Something happened on the way to [`Action::Stopped`].
+    /// A further failure on the way to [`Action::Stopped`].
     Consequence(ExceptionEntry),
     /// All tasks have finished.
     Finished,

@@ -58,7 +58,7 @@ impl SlotPool {
         self.shared.len().saturating_sub(self.held.len())
     }
 
-    /// Takes what is needed and returns what is not.
+    /// Takes the slots that are needed and returns the others.
     pub(crate) fn offer(&mut self, granted: Vec<AllocatedSlot>) -> Vec<AllocationId> {
         let mut surplus = Vec::new();
         for slot in granted {

@@ -1,4 +1,4 @@
-//! Misuse that the types forbid, and what the compiler says of it.
+//! Misuse that the types forbid, and the compiler's error for each.
 
 #[test]
 fn misuse_does_not_compile() {

@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use crate::world::{TASK_MANAGER, World, graph};
 
-/// What a process without a JVM does not have.
+/// Fields that stay empty in a process without a JVM.
 const EMPTY: [&str; 1] = ["garbageCollectors"];
 
 /// Objects whose keys are data.

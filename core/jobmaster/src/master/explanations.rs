@@ -112,7 +112,7 @@ mod tests {
         job.time_out(TimerKind::Explanation);
         assert_eq!(job.status(), JobStatus::Failed);
         assert_eq!(job.causes(), ["TaskManager tm1 died"]);
-        // A user who cancels meanwhile waits for nothing.
+        // A cancelled job does not wait for the explanation.
         let mut job = running();
         job.loses_with("tm1", Explanation::Follows);
         job.news(JobMasterEvent::Cancel);

@@ -171,7 +171,7 @@ pub(crate) fn failure(kind: &str, message: &str) -> Failure {
     Failure { kind: kind.to_owned(), message: message.to_owned(), detail: String::new() }
 }
 
-/// A job, the workers around it, and what it has asked for so far.
+/// A job, the TaskManagers around it, and its requests so far.
 pub(crate) struct Job {
     pub(crate) master: JobMaster,
     pub(crate) now: Timestamp,
@@ -272,7 +272,7 @@ impl Job {
         self.says(host, from_host::Message::Ready(Ready { data_address }))
     }
 
-    /// A task of the current attempt reports from wherever it was placed.
+    /// A task of the current attempt reports from the host in which it was placed.
     pub(crate) fn reports(
         &mut self,
         (vertex, subtask): (usize, u32),

@@ -99,7 +99,8 @@ impl Region {
         self.actions.push(Action::Failed(entry));
     }
 
-    /// Tells hosts to run what can run now. The first time every host hears who its peers are.
+    /// Tells hosts to run the tasks that can run now. With the first deployment every host learns
+    /// the addresses of its peers.
     pub(super) fn deploy(&mut self) {
         let subtasks = self.executions.deployable(self.eager);
         let first = !self.deployed;

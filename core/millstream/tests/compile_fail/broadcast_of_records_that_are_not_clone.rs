@@ -1,4 +1,4 @@
-//! What goes to every subtask is cloned.
+//! Records for every subtask are cloned.
 
 use millstream::prelude::*;
 use millstream::serde::{Deserialize, Serialize};

@@ -1,4 +1,4 @@
-//! Nobody knows what a union holds.
+//! A union has no defined content to compare.
 
 use millstream::Key;
 

@@ -1,4 +1,4 @@
-//! What is emitted to a tag is of its type.
+//! Records for a tag are of its type.
 
 use millstream::prelude::*;
 
