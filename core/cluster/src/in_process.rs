@@ -18,7 +18,7 @@ use millstream_runtime::{
     CoordinatorHost, Outbox, TaskHost, TaskHostConfig, ToControl, control_queue,
 };
 use millstream_security::Secret;
-use millstream_types::{ArtifactHash, HostId, JobId, LeaderEpoch, TaskManagerId};
+use millstream_types::{ArtifactHash, Clock, HostId, JobId, LeaderEpoch, TaskManagerId};
 use tokio::runtime::Handle;
 
 /// Starts a program's hosts as threads.
@@ -177,8 +177,11 @@ impl HostThread {
             let on_failure = Arc::new(move |failure| {
                 let _ = control.send(ToControl::CoordinatorFailed(Box::new(failure)));
             });
-            return CoordinatorHost::start(job, attempt, program, &graph, on_failure, outbox)?
-                .run(&self.messages);
+            let clock = Clock::system();
+            return CoordinatorHost::start(
+                job, attempt, program, &graph, on_failure, outbox, clock,
+            )?
+            .run(&self.messages);
         }
         let config = TaskHostConfig {
             job,
@@ -188,6 +191,7 @@ impl HostThread {
             token: Secret::new([0; 32]),
             credentials: None,
             bind: Vec::from_iter(self.listens.then_some((Ipv4Addr::LOCALHOST, 0).into())),
+            clock: Clock::system(),
         };
         let host = TaskHost::start(config, self.program, graph, self.control, outbox.clone())
             .map_err(|error| malformed(format!("{error:#}")))?;

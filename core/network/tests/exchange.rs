@@ -1,6 +1,7 @@
 //! Two hosts on loopback: credits, order, loss, and strangers at the door.
 
 #![expect(clippy::unwrap_used, reason = "a test ends where a step fails")]
+#![expect(clippy::disallowed_methods, reason = "it waits by the system's clock")]
 
 use std::cell::RefCell;
 use std::io::{Read, Write};

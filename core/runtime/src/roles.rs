@@ -14,7 +14,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use millstream_api::{
     Args, Environment, Execution, Executor, JobResult, Program, Result, bail, error,
@@ -26,7 +26,7 @@ use millstream_protocol::host::{
 use millstream_protocol::{HOST_PROTOCOL, HOST_SOCKET_VARIABLE, HOST_START_VARIABLE};
 use millstream_security::{Credentials, Secret};
 use millstream_storage::patience::{Waiting, set_waiting};
-use millstream_types::{HostId, JobId, JobStatus, LeaderEpoch};
+use millstream_types::{Clock, HostId, JobId, JobStatus, LeaderEpoch};
 
 use crate::coordinator_host::CoordinatorHost;
 use crate::failure::{self, guard};
@@ -86,8 +86,9 @@ impl Parent {
         drop(outbox);
         // A writer blocked by a parent that does not read must not keep the process, and user code
         // may have left no room for another thread.
-        let deadline = Instant::now() + Duration::from_secs(5);
-        while !writer.is_finished() && Instant::now() < deadline {
+        let clock = Clock::system();
+        let deadline = clock.now() + Duration::from_secs(5);
+        while !writer.is_finished() && clock.now() < deadline {
             std::thread::sleep(Duration::from_millis(1));
         }
         std::process::exit(code)
@@ -310,7 +311,8 @@ fn coordinate(
     let on_failure = Arc::new(move |failure| {
         let _ = control.send(ToControl::CoordinatorFailed(Box::new(failure)));
     });
-    CoordinatorHost::start(job, begin.attempt, program, graph, on_failure, outbox)?
+    let clock = Clock::system();
+    CoordinatorHost::start(job, begin.attempt, program, graph, on_failure, outbox, clock)?
         .run(&parent.messages)
 }
 
@@ -355,6 +357,7 @@ fn run_tasks(
                 bytes => Some(Credentials::from_secret(bytes)?),
             },
             bind: data_addresses(&begin.bind_address)?,
+            clock: Clock::system(),
         };
         TaskHost::start(
             config,
@@ -374,7 +377,7 @@ fn limit_patience() {
     let limit = std::env::var(HOST_START_VARIABLE).ok().and_then(|text| text.parse().ok());
     let limit = limit.map_or(START_LIMIT, Duration::from_millis);
     // The limit counts from the start of the process, and the reason needs some time to arrive.
-    set_waiting(Waiting::Starting { until: Instant::now() + limit * 2 / 3 });
+    set_waiting(Waiting::Starting { until: Clock::system().now() + limit * 2 / 3 });
 }
 
 fn run_host(parent: Parent, begin: Begin, build: BuildFunction) -> ExitCode {

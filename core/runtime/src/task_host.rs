@@ -20,7 +20,7 @@ use millstream_protocol::host::{
 use millstream_security::{Credentials, Secret};
 use millstream_storage::patience::{Waiting, set_waiting};
 use millstream_types::{
-    ExecutionAttemptId, HostId, JobId, LeaderEpoch, OperatorId, VertexId, counters,
+    Clock, ExecutionAttemptId, HostId, JobId, LeaderEpoch, OperatorId, VertexId, counters,
 };
 
 use crate::build::{Blueprint, TaskParts};
@@ -48,8 +48,10 @@ pub struct TaskHostConfig {
     pub token: Secret<[u8; 32]>,
     /// This host's key and certificate, if the cluster has TLS.
     pub credentials: Option<Credentials>,
-    /// Where to listen for other hosts; `None` for a job of one process.
+    /// Where to listen for other hosts; empty for a job of one process.
     pub bind: Vec<SocketAddr>,
+    /// The clock of its slots and tasks.
+    pub clock: Clock,
 }
 
 struct HostedTask {
@@ -117,9 +119,10 @@ impl TaskHost {
 
     /// Does what the parent says until it says stop or is gone.
     pub fn run(mut self, control: &Receiver<ToControl>) {
-        let mut next_metrics = Instant::now() + METRICS_EVERY;
+        let clock = self.config.clock.clone();
+        let mut next_metrics = clock.now() + METRICS_EVERY;
         loop {
-            let wait = next_metrics.saturating_duration_since(Instant::now());
+            let wait = clock.sleep_until(next_metrics);
             match control.recv_timeout(wait) {
                 Ok(ToControl::Parent(message)) => {
                     if !self.on_parent(message.message) {
@@ -130,9 +133,9 @@ impl TaskHost {
                 Ok(ToControl::Task(report)) => self.on_report(report),
                 Ok(ToControl::CoordinatorFailed(_)) | Err(RecvTimeoutError::Timeout) => {}
             }
-            if Instant::now() >= next_metrics {
+            if clock.now() >= next_metrics {
                 self.send_metrics();
-                next_metrics = Instant::now() + METRICS_EVERY;
+                next_metrics = clock.now() + METRICS_EVERY;
             }
         }
     }
@@ -216,7 +219,8 @@ impl TaskHost {
         let inputs = blueprint.inputs(vertex, (id.subtask, generation), &self.placements)?;
         let channels = inputs.iter().flatten().map(|(channel, _)| *channel).collect();
         if !self.slots.contains_key(&slot) {
-            self.slots.insert(slot, Slot::start(slot, self.control.clone())?);
+            self.slots
+                .insert(slot, Slot::start(slot, self.control.clone(), self.config.clock.clone())?);
         }
         let thread = self.slots.get(&slot).ok_or_else(|| error!("slot {slot} is missing"))?;
         let (waker, wake) = thread.waker();
@@ -332,7 +336,7 @@ impl TaskHost {
                 }
                 let ended = if terminal { self.tasks.end(id) } else { None };
                 let metrics = ended.map(|task| {
-                    let metrics = task_metrics(id, &task);
+                    let metrics = task_metrics(id, &task, self.config.clock.now());
                     let outputs = self.blueprint.outputs(id, self.generation_of(id));
                     self.exchange.forget(task.inputs, outputs);
                     metrics
@@ -358,8 +362,8 @@ impl TaskHost {
     }
 
     fn send_metrics(&self) {
-        let running = self.tasks.running();
-        let tasks: Vec<_> = running.map(|(id, task)| task_metrics(id, task)).collect();
+        let (running, now) = (self.tasks.running(), self.config.clock.now());
+        let tasks: Vec<_> = running.map(|(id, task)| task_metrics(id, task, now)).collect();
         if !tasks.is_empty() {
             self.outbox.send(from_host::Message::Metrics(Metrics { tasks }));
         }
@@ -371,8 +375,8 @@ fn task_id(id: ExecutionAttemptId) -> TaskId {
     TaskId { vertex, subtask: id.subtask, attempt: id.attempt }
 }
 
-fn task_metrics(id: ExecutionAttemptId, task: &HostedTask) -> TaskMetrics {
-    let (values, spent) = (task.counters.values(), task.time.until(Instant::now()));
+fn task_metrics(id: ExecutionAttemptId, task: &HostedTask, now: Instant) -> TaskMetrics {
+    let (values, spent) = (task.counters.values(), task.time.until(now));
     let user = task.user_counters.lock().unwrap_or_else(PoisonError::into_inner);
     // What sources drop and what operators drop is one number.
     let (dropped, user): (Vec<_>, Vec<_>) =
