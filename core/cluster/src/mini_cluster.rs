@@ -122,7 +122,7 @@ fn result_of(details: &JobDetails) -> Result<JobResult, JobFailed> {
         let runtime = end.saturating_since(details.start_time);
         return Ok(JobResult { job: details.job, status: details.status, runtime });
     }
-    // The process's only worker is no news.
+    // The location would always be the process's only TaskManager.
     let exceptions = details.exceptions.iter().cloned();
     let exceptions = exceptions.map(|entry| ExceptionEntry { location: None, ..entry }).collect();
     let sentence = JobDetails { exceptions, ..details.clone() }.end_sentence();

@@ -12,7 +12,7 @@ use crate::configuration::Configuration;
 use crate::error::ConfigError;
 use crate::options;
 
-/// The sizes of one worker.
+/// The sizes of one TaskManager.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct WorkerMemory {
     /// The TaskManager with all its task hosts: the memory of its container.

@@ -35,7 +35,8 @@ const EVENTS_PER_TURN: usize = 64;
 pub struct Factory {
     /// Gives slots.
     pub resource_manager: Arc<dyn ResourceManagerGateway>,
-    /// Starts coordinator hosts: like a worker, but without slots. Its name is no worker's.
+    /// Starts coordinator hosts: like a TaskManager, but without slots. Its name is no
+    /// TaskManager's.
     pub coordinator_hosts: Arc<dyn TaskManagerGateway>,
     /// The cluster's configuration.
     pub config: JobMasterConfig,

@@ -35,9 +35,9 @@ pub struct Subtask {
 /// The place where an attempt runs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Place {
-    /// The process and its worker.
+    /// The process and its TaskManager.
     pub location: TaskLocation,
-    /// The worker's slot; subtasks of one slot share a thread.
+    /// The TaskManager's slot; subtasks of one slot share a thread.
     pub slot: u32,
 }
 

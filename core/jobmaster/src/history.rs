@@ -40,7 +40,7 @@ impl History {
         true
     }
 
-    /// True if the history holds the loss of this worker.
+    /// True if the history holds the loss of this TaskManager.
     pub(crate) fn tells_of_loss(&self, worker: &TaskManagerId) -> bool {
         self.entries.iter().any(|entry| is_loss_of(entry, worker))
     }

@@ -45,9 +45,9 @@ pub(crate) enum User {
 /// A host that someone needs.
 #[derive(Debug)]
 pub(crate) enum Need {
-    /// A process for the tasks of a worker's slots.
+    /// A process for the tasks of a TaskManager's slots.
     Tasks {
-        /// The worker.
+        /// The TaskManager.
         on: Arc<dyn TaskManagerGateway>,
         /// Its address.
         address: String,
@@ -78,7 +78,7 @@ pub(crate) enum Event {
     Broken { host: HostId, cause: FailureCause },
     /// A host has ended.
     Exited(HostExit),
-    /// A worker is gone, and with it its hosts.
+    /// A TaskManager is gone, and with it its hosts.
     WorkerLost { worker: TaskManagerId, cause: FailureCause },
     /// A host shall be told this, if it is in a state to hear it.
     Tell(HostId, to_host::Message),

@@ -114,7 +114,7 @@ impl<T: Data> SinkWriter<T> for Times<T> {
 enum Way {
     Chained,
     Encoded,
-    /// Over loopback, between the hosts of two workers.
+    /// Over loopback, between the hosts of two TaskManagers.
     Tcp,
 }
 

@@ -162,7 +162,9 @@ async fn values_are_right() {
     let pressure = world.get(&format!("{at}/backpressure")).await.json();
     assert_eq!(pressure["backpressureLevel"], "high");
     assert_eq!(pressure["subtasks"][0]["backpressureLevel"], "ok");
-    for subtask in pressure["subtasks"].as_array().unwrap() {
+    let subtasks = pressure["subtasks"].as_array().unwrap();
+    assert_eq!(subtasks.len(), 2);
+    for subtask in subtasks {
         let ratios =
             ["ratio", "idleRatio", "busyRatio"].map(|name| subtask[name].as_f64().unwrap());
         assert!((ratios.iter().sum::<f64>() - 1.0).abs() < 1e-9, "{ratios:?}");

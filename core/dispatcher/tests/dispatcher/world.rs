@@ -197,7 +197,7 @@ fn running(submission: &JobSubmission) -> JobDetails {
     }
 }
 
-/// A worker with two log files.
+/// A TaskManager with two log files.
 #[derive(Debug)]
 struct FakeWorker {
     id: TaskManagerId,

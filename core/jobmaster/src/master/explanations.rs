@@ -101,7 +101,7 @@ mod tests {
     #[test]
     fn a_word_that_comes_first_is_not_waited_for_again() {
         let mut job = running();
-        // The JobMaster sees that it cannot reach a worker before or after it is told.
+        // The JobMaster sees that it cannot reach a TaskManager before or after it is told.
         job.loses_with("tm1", Explanation::Complete);
         assert_eq!(job.status(), JobStatus::Failed);
         let mut job = running();

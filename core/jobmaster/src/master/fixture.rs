@@ -178,7 +178,7 @@ pub(crate) struct Job {
     workers: BTreeMap<String, Arc<TestingTaskManager>>,
     _calls: Vec<UnboundedReceiver<TaskManagerCall>>,
     allocations: u128,
-    /// Hosts that were started, oldest first, with the worker.
+    /// Hosts that were started, oldest first, with the TaskManager.
     pub(crate) started: Vec<(String, StartHost)>,
     pub(crate) timers: Vec<(Timer, Duration)>,
 }
@@ -255,7 +255,7 @@ impl Job {
         self.news(JobMasterEvent::SlotsGranted(slots))
     }
 
-    /// The newest host that was started on this worker.
+    /// The newest host that was started on this TaskManager.
     pub(crate) fn host(&self, worker: &str) -> HostId {
         let newest = self.started.iter().rfind(|(on, _)| on == worker);
         newest.unwrap_or_else(|| panic!("no host on {worker}")).1.host
@@ -310,7 +310,7 @@ impl Job {
         }))
     }
 
-    /// The newest host on this worker ends as it was told to.
+    /// The newest host on this TaskManager ends as it was told to.
     pub(crate) fn obeys(&mut self, worker: &str) -> Vec<Action> {
         let host = self.host(worker);
         self.exits(host, FailureCause::new(CauseKind::Requested, "was told to end"), "")
@@ -352,7 +352,7 @@ impl Job {
         self.details().exceptions.into_iter().map(|entry| entry.cause.message).collect()
     }
 
-    /// Started on one worker with as many slots as it takes, all tasks running.
+    /// Started on one TaskManager with as many slots as it takes, all tasks running.
     pub(crate) fn running_on(graph: JobGraph, slots: &[(&str, u32)]) -> Self {
         let mut job = Self::new(graph);
         job.start();

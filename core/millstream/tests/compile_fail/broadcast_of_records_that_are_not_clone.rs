@@ -1,5 +1,8 @@
 //! Records for every subtask are cloned.
 
+//~ error[E0277]
+//~ `Ticket: Clone`
+
 use millstream::prelude::*;
 use millstream::serde::{Deserialize, Serialize};
 

@@ -1,5 +1,8 @@
 //! Records for a tag are of its type.
 
+//~ error[E0308]
+//~ expected `String`, found `u64`
+
 use millstream::prelude::*;
 
 static BAD: OutputTag<String> = OutputTag::new("bad");
