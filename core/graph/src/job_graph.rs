@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use millstream_types::{MaxParallelism, OperatorId, VertexId};
+use millstream_types::{MaxParallelism, OperatorId, RuntimeMode, VertexId};
 use serde::{Deserialize, Serialize};
 
-use crate::stream_graph::{NodeId, OutputName, Partitioner, RuntimeMode};
+use crate::stream_graph::{NodeId, OutputName, Partitioner};
 
 /// An edge's place in its [`JobGraph`], from 0.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]

@@ -11,6 +11,7 @@ mod escape;
 mod hex;
 pub mod ids;
 pub mod key;
+mod mode;
 pub mod resource;
 pub mod states;
 mod text;
@@ -25,6 +26,7 @@ pub use ids::{
     TaskManagerId, TriggerId, VertexId,
 };
 pub use key::{Key, KeyGroup, KeyHasher, MaxParallelism};
+pub use mode::RuntimeMode;
 pub use resource::{ByteSize, ParseByteSizeError, ResourceProfile};
 pub use states::{ExecutionState, JobStatus};
 pub use text::Str;

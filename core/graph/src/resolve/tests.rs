@@ -1,8 +1,9 @@
 //! One test for each fault that a program can have.
 
 use expect_test::{Expect, expect};
+use millstream_types::RuntimeMode;
 
-use crate::stream_graph::{NodeId, NodeKind, OutputName, Partitioner, RuntimeMode};
+use crate::stream_graph::{NodeId, NodeKind, OutputName, Partitioner};
 use crate::testing::{BOUNDED, Builder, SINK, UNBOUNDED, settings, word_count};
 use crate::{JobSettings, plan};
 
