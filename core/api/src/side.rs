@@ -83,7 +83,7 @@ impl<T> Clone for OutputTag<T> {
 
 impl<T> Copy for OutputTag<T> {}
 
-/// A side output inside a task: what was emitted and not yet sent, and who reads it.
+/// A side output inside a task: records that were emitted and not yet sent, and their reader.
 #[allow(missing_docs, reason = "the methods are those of Stage, without the record type")]
 pub trait Side: Send {
     fn open(&mut self) -> Result<()>;
@@ -100,7 +100,7 @@ pub trait Side: Send {
 /// A side output whose record type is known.
 pub(crate) struct SideBuffer<S> {
     pub(crate) buffer: Results<S>,
-    /// How long the buffer was when it was marked.
+    /// Length of the buffer when it was marked.
     marked: usize,
     stage: Box<dyn Stage<S>>,
 }

@@ -1,9 +1,9 @@
 //! The inside of a task: operators as stages that push batches into each other.
 //!
 //! A [`Stage`] owns everything downstream of it, so a chain is one value and a call through it
-//! costs one virtual call per batch and operator. A stage that cannot hand on more says
-//! [`Flow::Full`]; it has accepted what it was given, keeps its own cursor, and goes on when it is
-//! resumed. Whoever pushes stops until then, so nothing is buffered without bound.
+//! costs one virtual call per batch and operator. A stage that cannot hand on more answers
+//! [`Flow::Full`]; it has accepted its input, keeps its own cursor, and goes on when it is resumed.
+//! Its caller stops until then, so nothing is buffered without bound.
 
 use std::any::Any;
 use std::time::Instant;
@@ -21,7 +21,7 @@ use crate::side::{OutputTag, Side, SideBuffer};
 /// [`Flow::Full`] only if one of the channels behind it does, which will wake the task. `resume` of
 /// a stage that is ready does nothing: another branch of its output may have been full.
 pub trait Stage<I>: Send {
-    /// Before the first record.
+    /// Called before the first record.
     ///
     /// # Errors
     /// The operator cannot start; the task fails.
@@ -30,30 +30,30 @@ pub trait Stage<I>: Send {
     /// Takes a batch.
     ///
     /// # Errors
-    /// The task fails.
+    /// A function failed on a record, or the results cannot be sent; the task fails.
     fn push(&mut self, batch: Batch<I>) -> Result<Flow>;
 
-    /// Takes an event. End of input comes last, and once it has been answered with
-    /// [`Flow::Ready`], or a later resume was, everything has left the stage.
+    /// Takes an event. End of input comes last, and once it has been answered with [`Flow::Ready`],
+    /// or a later resume was, everything has left the stage.
     ///
     /// # Errors
-    /// The task fails.
+    /// A function failed at the event, or it cannot be sent; the task fails.
     fn event(&mut self, event: Event) -> Result<Flow>;
 
     /// Goes on after [`Flow::Full`].
     ///
     /// # Errors
-    /// The task fails.
+    /// As for the call that was answered with [`Flow::Full`].
     fn resume(&mut self) -> Result<Flow>;
 
-    /// Does what is due: sends what has waited long enough. Called after each step of the task, and
-    /// when [`Stage::next_time`] has come.
+    /// Does the work that is due: sends records that have waited long enough. Called after each
+    /// step of the task, and when [`Stage::next_time`] has come.
     ///
     /// # Errors
-    /// What is due cannot be done or sent.
+    /// The records cannot be sent.
     fn on_time(&mut self, now: Instant) -> Result<Flow>;
 
-    /// When something will be due, as far as the last `on_time` could know.
+    /// The time when work will be due, as far as the last `on_time` could know.
     fn next_time(&self) -> Option<Instant>;
 
     /// Names the kind of stage, so that the tests have a case for each.
@@ -61,7 +61,7 @@ pub trait Stage<I>: Send {
     fn kind(&self) -> crate::explore::Kind;
 }
 
-/// The stage of an output that nobody reads.
+/// The stage of an output without a reader.
 pub(crate) struct Discard;
 
 impl<I> Stage<I> for Discard {
@@ -170,9 +170,9 @@ pub fn reveal<I: 'static>(stage: ErasedStage) -> Result<Box<dyn Stage<I>>> {
 /// Where an operator's results go, their types hidden.
 #[derive(Default)]
 pub struct Outputs {
-    /// Who reads the main output; `None` if nobody does.
+    /// The reader of the main output, if it has one.
     pub main: Option<ErasedStage>,
-    /// Who reads the side outputs, by tag.
+    /// The readers of the side outputs, by tag.
     pub sides: Vec<(String, Box<dyn Side>)>,
     /// Whether the results have event times.
     pub timed: bool,
@@ -228,12 +228,12 @@ impl<O: 'static> Output<O> {
         self.sides.iter().any(|(name, _)| name == tag)
     }
 
-    /// Remembers what the side outputs hold, for [`Output::take_back_sides`].
+    /// Marks the present content of the side outputs, for [`Output::take_back_sides`].
     pub(crate) fn mark_sides(&mut self) {
         self.sides.iter_mut().for_each(|(_, side)| side.mark());
     }
 
-    /// Drops what was kept for side outputs since they were marked.
+    /// Drops the records that came to side outputs since they were marked.
     pub(crate) fn take_back_sides(&mut self) {
         self.sides.iter_mut().for_each(|(_, side)| side.take_back());
     }

@@ -1,5 +1,5 @@
-//! How a stream's records are spread over the subtasks of the next operator. By key: see
-//! [`Stream::key_by`].
+//! Partitionings: the spreading of a stream's records over the subtasks of the next operator. By
+//! key: see [`Stream::key_by`].
 
 use std::sync::Arc;
 

@@ -354,7 +354,7 @@ fn a_stream_has_times_if_all_it_is_made_of_have() {
     };
     let both = join(&mut graph, "both", mapped, clicks);
     let one = join(&mut graph, "one", names, mapped);
-    // An operator that gives times has them whatever its input has.
+    // An operator that gives times has them for any input.
     let given = graph.operator("given", [one]);
     graph.at(given).assigns_times = true;
     let after = graph.operator("after", [given, both]);
