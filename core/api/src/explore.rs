@@ -2,10 +2,13 @@
 //! call.
 //!
 //! A seed stands for a schedule: batches, events, time that passes, and how often each output is
-//! full after each call. A stage is built as a task builds it, from a program of one operator; a
-//! plain computation says what each of its outputs must see. What must hold:
+//! full after each call, or how slowly the consumer of an exchange takes what comes. A stage is
+//! built as a task builds it, from a program of one operator; exchanges lead to consumers in the
+//! same process and in another one. A plain computation says what each output must see. What must
+//! hold:
 //!
 //! - nothing is lost, doubled or reordered, and events stay in their place among the records;
+//! - each record keeps its own event time, on a stream that has them;
 //! - a stage is full exactly while one of its outputs is, so that something will wake its task;
 //! - nothing is pushed into what is full, and nothing comes after the end;
 //! - once everything is ready and the time has passed, nothing is kept back.
@@ -15,6 +18,8 @@
 
 mod bodies;
 mod cases;
+mod chains;
+mod hosts;
 mod mutants;
 mod probe;
 mod schedule;
@@ -24,6 +29,7 @@ mod writers;
 use std::io::Write;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use millstream_network::Batch;
 use schedule::{Schedule, failure, mix};
 
 /// The number of seeds of a kind that gate each run of the tests.
@@ -33,7 +39,8 @@ const SEEDS_OF_THE_DAY: u64 = 1_000;
 
 /// Declares the kinds of stages or bodies, with a test for each.
 macro_rules! kinds {
-    ($(#[$doc:meta])* $name:ident in $tests:ident by $cases:path: $($kind:ident $test:ident,)*) => {
+    ($(#[$doc:meta])* $name:ident in $tests:ident by $cases:path:
+     $(#[test] fn $test:ident() { $kind:ident })*) => {
         $(#[$doc])*
         #[derive(Debug, Clone, Copy, PartialEq, Eq)]
         pub enum $name {
@@ -56,24 +63,37 @@ macro_rules! kinds {
 kinds! {
     /// Every kind of stage. A new one is added here and in [`cases::cases`].
     Kind in every_stage by crate::explore::cases::cases:
-    Discard discard,
-    FanOut fan_out,
-    FlatMap flat_map,
-    Map map,
-    Probe probe,
-    Process process,
-    Reduce reduce,
-    Rows rows,
-    Sink sink,
-    Writer exchange_writer,
+    #[test]
+    fn discard() { Discard }
+    #[test]
+    fn fan_out() { FanOut }
+    #[test]
+    fn flat_map() { FlatMap }
+    #[test]
+    fn map() { Map }
+    #[test]
+    fn probe() { Probe }
+    #[test]
+    fn process() { Process }
+    #[test]
+    fn reduce() { Reduce }
+    #[test]
+    fn rows() { Rows }
+    #[test]
+    fn sink() { Sink }
+    #[test]
+    fn exchange_writer() { Writer }
 }
 
 kinds! {
     /// Every kind of body. A new one is added here and in [`bodies::cases`].
     BodyKind in every_body by crate::explore::bodies::cases:
-    OneInput one_input,
-    TwoInput two_input,
-    Source source,
+    #[test]
+    fn one_input() { OneInput }
+    #[test]
+    fn two_input() { TwoInput }
+    #[test]
+    fn source() { Source }
 }
 
 /// Does what a schedule says; the error is what went wrong.
@@ -137,6 +157,20 @@ const fn key(record: u64) -> u64 {
 
 const fn number(record: u64) -> u64 {
     record & ((1 << NUMBER_BITS) - 1)
+}
+
+/// The event time of a record, on a stream that has them.
+fn time_of(record: u64) -> i64 {
+    roll(record, 21, 1 << 40) as i64
+}
+
+/// A batch of these records, with their event times if `timed`.
+fn batch(records: Vec<u64>, timed: bool) -> Batch<u64> {
+    if !timed {
+        return Batch::of(records);
+    }
+    let times = records.iter().map(|record| time_of(*record)).collect();
+    Batch::timed(records, times).unwrap()
 }
 
 /// A number below `bound` that a record stands for, another one for each `salt`.

@@ -144,23 +144,28 @@ impl ConnectionHandle {
     async fn take(&self) -> VecDeque<Bytes> {
         loop {
             let arrived = self.0.arrived.notified();
-            {
-                let mut state = self.lock();
-                if !state.is_empty() && !state.writing {
-                    state.writing = true;
-                    state.encrypted = false;
-                    let grants = std::mem::take(&mut state.grants);
-                    let grants =
-                        grants.into_iter().map(|(at, count)| wire::credit_frame(at, count));
-                    state.frames.extend(grants);
-                    return std::mem::take(&mut state.frames);
-                }
+            if let Some(frames) = self.try_take() {
+                return frames;
             }
             arrived.await;
         }
     }
 
-    fn finish(&self) {
+    /// As [`Self::take`], if there is something now.
+    pub(crate) fn try_take(&self) -> Option<VecDeque<Bytes>> {
+        let mut state = self.lock();
+        if state.is_empty() || state.writing {
+            return None;
+        }
+        state.writing = true;
+        state.encrypted = false;
+        let grants = std::mem::take(&mut state.grants);
+        let grants = grants.into_iter().map(|(at, count)| wire::credit_frame(at, count));
+        state.frames.extend(grants);
+        Some(std::mem::take(&mut state.frames))
+    }
+
+    pub(crate) fn finish(&self) {
         self.lock().writing = false;
     }
 }

@@ -302,6 +302,11 @@ impl Exchange {
         &self.registry
     }
 
+    #[cfg(feature = "test-util")]
+    pub(crate) const fn host(&self) -> HostId {
+        self.own
+    }
+
     /// Where the data port listens.
     #[must_use]
     pub const fn address(&self) -> Option<SocketAddr> {

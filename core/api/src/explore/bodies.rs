@@ -2,6 +2,7 @@
 //! the slot that gives them turns.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::task::Waker;
 use std::time::{Duration, Instant};
@@ -13,13 +14,15 @@ use millstream_state::ValueState;
 use millstream_types::OperatorId;
 
 use super::cases::{
-    Operator, SIDE, bad, numbers, refuse_bad, same, stream_of, task, three, to_nobody, without_bad,
+    Operator, SIDE, bad, ensure_time, is_bad, numbers, refuse_bad, same, stream_of, task, three,
+    to_nobody, without_bad,
 };
+use super::hosts::{HOST, exchange};
 use super::probe::{END, Item, Shared};
 use super::schedule::{Act, Schedule};
-use super::stages::{Oracle, outputs};
-use super::writers::{Bell, HOST, exchange};
-use super::{BodyKind, Case, key, number, record, roll};
+use super::stages::{AT_THE_END, Oracle, at_time, outputs};
+use super::writers::Bell;
+use super::{BodyKind, Case, batch, key, number, record, roll, time_of};
 use crate::coordinator::{SourceEvent, decode, encode};
 use crate::operators::collector::Collector;
 use crate::operators::connected::KeyedCoProcess;
@@ -32,7 +35,13 @@ use crate::{Result, ensure};
 pub(super) fn cases(kind: BodyKind) -> Vec<Case> {
     match kind {
         BodyKind::OneInput => vec![one_input("one input", |body| body)],
-        BodyKind::TwoInput => vec![two_inputs(), two_keyed_inputs()],
+        BodyKind::TwoInput => {
+            vec![
+                two_inputs(),
+                two_keyed_inputs(),
+                finishing("two inputs that finish", |body, _| body),
+            ]
+        }
         BodyKind::Source => {
             vec![source("source", false, |body| body), source("source of splits", true, |b| b)]
         }
@@ -46,12 +55,21 @@ const CHANNEL_SHIFT: u32 = 18;
 const RESULT_SHIFT: u32 = 12;
 
 fn channel_of(output: usize, item: Item) -> usize {
-    let Item::Record(item) = item else { return 0 };
+    let Some(item) = item.record() else { return 0 };
     let record = if output == 0 { item >> RESULT_SHIFT } else { item };
     (number(record) >> CHANNEL_SHIFT) as usize
 }
 
 pub(super) type Wrap = fn(Box<dyn TaskBody>) -> Box<dyn TaskBody>;
+
+/// A case: the operator, its inputs, and the oracle of what must come of them.
+struct Explored<'a> {
+    operator: &'a Operator,
+    /// The number of channels of each input.
+    inputs: &'a [usize],
+    oracle: fn() -> Box<dyn Oracle>,
+    sorts: bool,
+}
 
 /// A slot with one task.
 struct Slot {
@@ -115,12 +133,16 @@ struct Inputs {
     /// The items that each output must see of each channel.
     expected: Vec<Vec<Vec<Item>>>,
     next: Vec<u64>,
+    timed: bool,
+    has_ended: bool,
+    /// The results at the end come in any order.
+    sorts: bool,
 }
 
 const OUTPUTS: usize = 3;
 
 impl Inputs {
-    fn new(channels: usize, oracle: fn() -> Box<dyn Oracle>) -> Self {
+    fn new(channels: usize, oracle: fn() -> Box<dyn Oracle>, timed: bool) -> Self {
         let exchange = exchange();
         let writer = |at| exchange.writer(channel(at), Waker::noop().clone(), Arc::default());
         Self {
@@ -129,6 +151,9 @@ impl Inputs {
             oracles: (0..channels).map(|_| oracle()).collect(),
             expected: vec![vec![Vec::new(); OUTPUTS]; channels],
             next: vec![0; channels],
+            timed,
+            has_ended: false,
+            sorts: false,
         }
     }
 
@@ -136,13 +161,22 @@ impl Inputs {
         let (first, base) = (self.next[at], (at as u64) << CHANNEL_SHIFT);
         self.next[at] += u64::from(records);
         let numbers = first..self.next[at];
-        let batch: Vec<u64> = numbers.map(|n| record(seed, base | n)).collect();
-        batch.iter().for_each(|record| self.oracles[at].record(*record, &mut self.expected[at]));
-        self.channels[at].send_batch(Batch::of(batch))?;
+        let records: Vec<u64> = numbers.map(|n| record(seed, base | n)).collect();
+        for record in &records {
+            let time = self.timed.then(|| time_of(*record));
+            let oracle = &mut self.oracles[at];
+            at_time(time, &mut self.expected[at], |outputs| oracle.record(*record, outputs));
+        }
+        self.channels[at].send_batch(batch(records, self.timed))?;
         Ok(())
     }
 
     fn end(&mut self) -> Result<()> {
+        let time = self.timed.then_some(AT_THE_END);
+        for (oracle, expected) in self.oracles.iter_mut().zip(&mut self.expected) {
+            at_time(time, expected, |outputs| oracle.end(outputs));
+        }
+        self.has_ended = true;
         for channel in &mut self.channels {
             channel.send_event(Event::EndOfInput)?;
         }
@@ -157,8 +191,15 @@ impl Inputs {
     }
 
     fn check(&self, outputs: &[Shared], all: bool) -> Result<(), String> {
+        if self.sorts && self.has_ended && !all {
+            return Ok(());
+        }
         for (output, seen) in outputs.iter().enumerate() {
-            let seen = &seen.lock().seen;
+            let mut seen = seen.lock();
+            if self.sorts && self.has_ended {
+                seen.seen.sort();
+            }
+            let seen = &seen.seen;
             let mut places = vec![0; self.channels.len()];
             for item in seen.iter().filter(|item| **item != END) {
                 let at = channel_of(output, *item);
@@ -192,20 +233,21 @@ fn channel(at: usize) -> ChannelId {
 /// A body whose inputs have one channel after the other, with its slot.
 fn drive(
     kind: BodyKind,
-    operator: &Operator,
-    inputs: &[usize],
-    oracle: fn() -> Box<dyn Oracle>,
+    explored: &Explored<'_>,
     schedule: &Schedule,
-    wrap: Wrap,
+    wrap: impl FnOnce(Box<dyn TaskBody>) -> Box<dyn TaskBody>,
 ) -> Result<(), String> {
-    let count = inputs.iter().sum();
-    let mut sent = Inputs::new(count, oracle);
+    let count = explored.inputs.iter().sum();
+    let mut sent = Inputs::new(count, explored.oracle, schedule.is_timed());
+    sent.sorts = explored.sorts;
     let bell = Arc::new(Bell::default());
     let outputs = outputs(schedule, OUTPUTS);
     let mut numbers = (0..count).map(|at| (channel(at), HOST));
-    let inputs = inputs.iter().map(|channels| numbers.by_ref().take(*channels).collect());
-    let inputs = InputContext { exchange: &sent.exchange, inputs: inputs.collect() };
-    let body = build(operator, &bell, Some(inputs), &outputs, &Parts::default());
+    let inputs = explored.inputs.iter();
+    let inputs = inputs.map(|channels| numbers.by_ref().take(*channels).collect()).collect();
+    let inputs = InputContext { exchange: &sent.exchange, inputs };
+    let parts = Parts { timed: schedule.is_timed(), ..Parts::default() };
+    let body = build(explored.operator, &bell, Some(inputs), &outputs, &parts);
     let mut slot = Slot::start(kind, wrap(body), outputs, bell)?;
     let say = |error: crate::Error| format!("{error:#}");
     for act in &schedule.acts {
@@ -231,7 +273,7 @@ fn drive(
     run_until_idle(&mut slot, &mut sent)?;
     sent.end().map_err(say)?;
     run_until_idle(&mut slot, &mut sent)?;
-    ended(&slot)
+    ended(&slot, explored.sorts)
 }
 
 /// The stream is quiet: the task has turns until it has nothing to do and nothing is due. Then
@@ -253,13 +295,15 @@ fn run_until_idle(slot: &mut Slot, sent: &mut Inputs) -> Result<(), String> {
 /// More turns than any schedule needs.
 const TURNS_MAX: usize = 100_000;
 
-fn ended(slot: &Slot) -> Result<(), String> {
+fn ended(slot: &Slot, sorted: bool) -> Result<(), String> {
     if slot.step != Step::Finished {
         return Err(format!("it is {:?} although its input has ended", slot.step));
     }
     for (at, output) in slot.outputs.iter().enumerate() {
         let seen = &output.lock().seen;
-        if seen.iter().filter(|item| **item == END).count() != 1 || seen.last() != Some(&END) {
+        // Events are sorted behind records.
+        let last = if sorted { END } else { seen.last().copied().unwrap_or(END) };
+        if seen.iter().filter(|item| **item == END).count() != 1 || last != END {
             return Err(format!("output {at} did not see one end, as the last of all"));
         }
     }
@@ -270,11 +314,12 @@ fn ended(slot: &Slot) -> Result<(), String> {
 struct Parts {
     to_coordinator: EventSender,
     from_coordinator: Arc<EventMailbox>,
+    timed: bool,
 }
 
 impl Default for Parts {
     fn default() -> Self {
-        Self { to_coordinator: to_nobody(), from_coordinator: Arc::default() }
+        Self { to_coordinator: to_nobody(), from_coordinator: Arc::default(), timed: false }
     }
 }
 
@@ -294,7 +339,7 @@ fn build(
         to_coordinator: &parts.to_coordinator,
         from_coordinator: &parts.from_coordinator,
     };
-    let outputs = three(outputs, same);
+    let outputs = three(outputs, same, parts.timed);
     match operator.program.build_operator(operator.node, &ctx, inputs, outputs).unwrap() {
         Built::Body(body) => body,
         Built::Stage(_) => panic!("the operator is no body"),
@@ -302,13 +347,13 @@ fn build(
 }
 
 /// Mostly few results, seldom more than two batches of them.
-fn results(record: u64) -> Vec<u64> {
+pub(super) fn results(record: u64) -> Vec<u64> {
     let count = if roll(record, 2, 200) == 0 { 2_500 } else { roll(record, 3, 4) };
     let first = record << RESULT_SHIFT;
     (first..first + count).collect()
 }
 
-fn all_or_bad(record: u64) -> Result<Vec<u64>> {
+pub(super) fn all_or_bad(record: u64) -> Result<Vec<u64>> {
     refuse_bad(record).map(results)
 }
 
@@ -321,7 +366,9 @@ fn all_or_bad_oracle() -> Box<dyn Oracle> {
 pub(super) fn one_input(name: &'static str, wrap: Wrap) -> Case {
     let operator = Operator::of(&numbers().on_error(bad()).flat_map(all_or_bad));
     Case::new(name, move |schedule| {
-        drive(BodyKind::OneInput, &operator, &[3], all_or_bad_oracle, schedule, wrap)
+        let explored =
+            Explored { operator: &operator, inputs: &[3], oracle: all_or_bad_oracle, sorts: false };
+        drive(BodyKind::OneInput, &explored, schedule, wrap)
     })
 }
 
@@ -335,7 +382,13 @@ fn two_inputs() -> Case {
     let (left, right) = two_streams();
     let operator = Operator::of(&left.connect(right).flat_map(all_or_bad, all_or_bad));
     Case::new("two inputs", move |schedule| {
-        drive(BodyKind::TwoInput, &operator, &[2, 1], all_or_bad_oracle, schedule, |body| body)
+        let explored = Explored {
+            operator: &operator,
+            inputs: &[2, 1],
+            oracle: all_or_bad_oracle,
+            sorts: false,
+        };
+        drive(BodyKind::TwoInput, &explored, schedule, |body| body)
     })
 }
 
@@ -351,6 +404,7 @@ fn count(
     ctx: &mut Context<'_, u64>,
     out: &mut Collector<'_, u64>,
 ) -> Result<()> {
+    ensure_time(ctx.timestamp(), record)?;
     let count = state.get_or_insert_with(ctx, || 0)?;
     *count += 1;
     let first = (record << RESULT_SHIFT) | (*count % 16);
@@ -405,19 +459,112 @@ fn two_keyed_inputs() -> Case {
         Ok(Both { left: states.value("left")?, right: states.value("right")? })
     }));
     Case::new("two keyed inputs", move |schedule| {
-        drive(BodyKind::TwoInput, &operator, &[1, 1], counted, schedule, |body| body)
+        let explored =
+            Explored { operator: &operator, inputs: &[1, 1], oracle: counted, sorts: false };
+        drive(BodyKind::TwoInput, &explored, schedule, |body| body)
+    })
+}
+
+/// Keeps the record of each key, and emits its results when both inputs have ended.
+struct AtLast {
+    record: ValueState<u64>,
+    /// Whether a key was finished.
+    has_finished: Arc<AtomicBool>,
+}
+
+impl KeyedCoProcess<u64, u64, u64> for AtLast {
+    type Out = u64;
+
+    fn process_left(
+        &mut self,
+        record: u64,
+        ctx: &mut Context<'_, u64>,
+        _: &mut Collector<'_, u64>,
+    ) -> Result<()> {
+        ensure_time(ctx.timestamp(), record)?;
+        refuse_bad(record)?;
+        Ok(self.record.set(ctx, record)?)
+    }
+
+    fn process_right(
+        &mut self,
+        record: u64,
+        ctx: &mut Context<'_, u64>,
+        out: &mut Collector<'_, u64>,
+    ) -> Result<()> {
+        self.process_left(record, ctx, out)
+    }
+
+    fn finish_key(
+        &mut self,
+        ctx: &mut Context<'_, u64>,
+        out: &mut Collector<'_, u64>,
+    ) -> Result<()> {
+        self.has_finished.store(true, Ordering::Relaxed);
+        let record = self.record.get(ctx)?.copied().unwrap_or_default();
+        results(record).into_iter().for_each(|result| out.emit(result));
+        if roll(record, 4, 3) == 0 {
+            out.emit_to(&SIDE, record)?;
+        }
+        Ok(())
+    }
+}
+
+/// Refused records at once, the results of all others at the end.
+#[derive(Default)]
+struct Last(Vec<u64>);
+
+impl Oracle for Last {
+    fn record(&mut self, record: u64, outputs: &mut [Vec<Item>]) {
+        match is_bad(record) {
+            true => outputs[2].push(Item::Record(record)),
+            false => self.0.push(record),
+        }
+    }
+
+    fn end(&mut self, outputs: &mut [Vec<Item>]) {
+        for record in self.0.drain(..) {
+            outputs[0].extend(results(record).into_iter().map(Item::Record));
+            if roll(record, 4, 3) == 0 {
+                outputs[1].push(Item::Record(record));
+            }
+        }
+        outputs.iter_mut().for_each(|output| output.sort());
+    }
+}
+
+/// The flag is set once a key was finished.
+type WrapFinishing = fn(Box<dyn TaskBody>, Arc<AtomicBool>) -> Box<dyn TaskBody>;
+
+/// Each record is the one of its key, so that more than a batch of keys is finished.
+pub(super) fn finishing(name: &'static str, wrap: WrapFinishing) -> Case {
+    let (left, right) = two_streams();
+    let has_finished = Arc::<AtomicBool>::default();
+    let finished = Arc::clone(&has_finished);
+    let keyed = left.key_by(|r| *r).connect(right.key_by(|r| *r));
+    let operator = Operator::of(&keyed.process("last", move |states| {
+        Ok(AtLast { record: states.value("last")?, has_finished: Arc::clone(&finished) })
+    }));
+    Case::new(name, move |schedule| {
+        has_finished.store(false, Ordering::Relaxed);
+        let oracle = || -> Box<dyn Oracle> { Box::<Last>::default() };
+        let explored = Explored { operator: &operator, inputs: &[2, 1], oracle, sorts: true };
+        let wrap = |body| wrap(body, Arc::clone(&has_finished));
+        drive(BodyKind::TwoInput, &explored, schedule, wrap)
     })
 }
 
 /// The script of a reader, poll by poll.
 #[derive(Debug, Default)]
-struct Script {
-    seed: u64,
-    acts: VecDeque<Act>,
-    next: u64,
-    now: Option<Instant>,
+pub(super) struct Script {
+    pub(super) seed: u64,
+    pub(super) timed: bool,
+    pub(super) acts: VecDeque<Act>,
+    /// The number of records that were read.
+    pub(super) next: u64,
+    pub(super) now: Option<Instant>,
     /// It waits for its waker.
-    sleeps: bool,
+    pub(super) sleeps: bool,
     /// It waits for a split.
     needs_split: bool,
     is_finished: bool,
@@ -427,7 +574,7 @@ struct Script {
 
 /// A source whose reader does what a schedule says.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Scripted(Arc<Mutex<Script>>, bool);
+pub(super) struct Scripted(pub(super) Arc<Mutex<Script>>, pub(super) bool);
 
 pub(super) struct ScriptedReader(Arc<Mutex<Script>>);
 
@@ -455,6 +602,12 @@ impl Source for Scripted {
 }
 
 impl Script {
+    pub(super) fn of(schedule: &Schedule) -> Self {
+        let acts = schedule.acts.iter().copied().collect();
+        let (seed, timed) = (schedule.seed, schedule.is_timed());
+        Self { seed, timed, acts, ..Self::default() }
+    }
+
     /// The answer of a reader that has read all that it had.
     fn end(&mut self) -> Polled {
         if self.has_splits {
@@ -477,10 +630,10 @@ impl SourceReader for ScriptedReader {
         Ok(())
     }
 
-    fn poll(&mut self, batch: &mut Batch<u64>) -> Result<Polled> {
+    fn poll(&mut self, out: &mut Batch<u64>) -> Result<Polled> {
         let mut script = self.0.lock().unwrap();
         ensure!(!script.is_finished, "a reader that has finished was polled");
-        ensure!(batch.is_empty(), "the batch is not empty");
+        ensure!(out.is_empty(), "the batch is not empty");
         if script.needs_split {
             return Ok(Polled::NeedSplit);
         }
@@ -490,8 +643,8 @@ impl SourceReader for ScriptedReader {
             Act::Batch { input, records } => {
                 let numbers = script.next..script.next + u64::from(records);
                 script.next = numbers.end;
-                let records = numbers.map(|n| record(script.seed, n));
-                *batch = Batch::of(records.collect());
+                let records = numbers.map(|n| record(script.seed, n)).collect();
+                *out = batch(records, script.timed);
                 match input {
                     0 => Ok(Polled::Ready),
                     1 => Ok(Polled::Pending(soon)),
@@ -541,10 +694,9 @@ pub(super) fn source(name: &'static str, has_splits: bool, wrap: Wrap) -> Case {
                 *requests.lock().unwrap() += 1;
             }),
             from_coordinator: Arc::default(),
+            timed: schedule.is_timed(),
         };
-        let acts = schedule.acts.iter().copied().collect();
-        *script.lock().unwrap() =
-            Script { seed: schedule.seed, acts, has_splits, ..Script::default() };
+        *script.lock().unwrap() = Script { has_splits, ..Script::of(schedule) };
         let outputs = outputs(schedule, OUTPUTS);
         let body = wrap(build(&operator, &bell, None, &outputs, &parts));
         let mut slot = Slot::start(BodyKind::Source, body, outputs, bell)?;
@@ -567,9 +719,11 @@ pub(super) fn source(name: &'static str, has_splits: bool, wrap: Wrap) -> Case {
                 return Err("nothing will ever wake it".to_owned());
             }
         }
-        ended(&slot)?;
+        ended(&slot, false)?;
         let script = script.lock().unwrap();
-        let records = (0..script.next).map(|n| Item::Record(record(schedule.seed, n)));
+        let records = (0..script.next).map(|n| record(schedule.seed, n));
+        let time = |record| schedule.is_timed().then(|| time_of(record));
+        let records = records.map(|record| Item::Record(record).at(time(record)));
         let all: Vec<Item> = records.chain([END]).collect();
         super::stages::compare(0, &slot.outputs[0].lock().seen, &all, 0, true)
     })

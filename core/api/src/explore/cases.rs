@@ -13,7 +13,7 @@ use millstream_types::{JobId, MaxParallelism, OperatorId};
 use super::bodies::Scripted;
 use super::probe::{Item, Output, Probe, Shared};
 use super::stages::{Explored, Oracle, drive, each, outputs};
-use super::{Case, Kind, key, roll, writers};
+use super::{Case, Kind, key, roll, time_of, writers};
 use crate::operators::OnError;
 use crate::operators::collector::Collector;
 use crate::operators::keyed::{Context, KeyedProcess};
@@ -147,15 +147,15 @@ pub(super) fn to_nobody() -> EventSender {
 }
 
 /// The three outputs of an operator: its results, what it emits aside, what it refuses.
-pub(super) fn three<O: Data>(outputs: &[Shared], number: fn(O) -> u64) -> Outputs {
-    let side = |output: &Shared| SideBuffer::<u64>::erased(erase::<u64>(output.probe(same)), false);
+pub(super) fn three<O: Data>(outputs: &[Shared], number: fn(O) -> u64, timed: bool) -> Outputs {
+    let side = |output: &Shared| SideBuffer::<u64>::erased(erase::<u64>(output.probe(same)), timed);
     Outputs {
         main: Some(erase::<O>(outputs[0].probe(number))),
         sides: vec![
             (SIDE.name().to_owned(), side(&outputs[1]).unwrap()),
             (BAD.name().to_owned(), side(&outputs[2]).unwrap()),
         ],
-        timed: false,
+        timed,
     }
 }
 
@@ -171,7 +171,7 @@ fn operator<O: Data>(
     let (operator, task, nobody) = (Operator::of(stream), task(batch), to_nobody());
     Case::new(name, move |schedule| {
         let outputs = outputs(schedule, 3);
-        let stage = operator.build(&task, &nobody, three(&outputs, number));
+        let stage = operator.build(&task, &nobody, three(&outputs, number, schedule.is_timed()));
         drive(Explored { stage, kind, outputs, oracle: oracle() }, schedule)
     })
 }
@@ -196,6 +196,15 @@ pub(super) fn without_bad(
             outputs[2].push(Item::Record(record));
         }
     })
+}
+
+/// A function sees the event time of the record that it processes.
+pub(super) fn ensure_time(time: Option<i64>, record: u64) -> Result<()> {
+    crate::ensure!(
+        time.is_none_or(|time| time == time_of(record)),
+        "{time:?} is of another record"
+    );
+    Ok(())
 }
 
 pub(super) fn refuse_bad(record: u64) -> Result<u64> {
@@ -334,7 +343,7 @@ fn unordered(
     Case::new(name, move |schedule| {
         let outputs = outputs(schedule, 3);
         outputs[0].lock().sorts_runs = true;
-        let stage = operator.build(&task, &nobody, three(&outputs, same));
+        let stage = operator.build(&task, &nobody, three(&outputs, same, schedule.is_timed()));
         drive(Explored { stage, kind, outputs, oracle: oracle() }, schedule)
     })
 }
@@ -351,6 +360,7 @@ impl KeyedProcess<u64, u64> for Counts {
         ctx: &mut Context<'_, u64>,
         out: &mut Collector<'_, u64>,
     ) -> Result<()> {
+        ensure_time(ctx.timestamp(), record)?;
         let count = self.0.get_or_insert_with(ctx, || 0)?;
         *count += 1;
         let first = (record << 12) | (*count % 16);
@@ -525,6 +535,11 @@ impl SinkWriter<u64> for PlaceWriter {
     }
 }
 
+/// Committables are no records of a stream.
+const fn committable(records: u64) -> Item {
+    Item::Event(u8::MAX, records as i64)
+}
+
 /// Records to the first output; the committable, which is their number, to the second.
 #[derive(Default)]
 struct Written(u64);
@@ -536,7 +551,7 @@ impl Oracle for Written {
     }
 
     fn end(&mut self, outputs: &mut [Vec<Item>]) {
-        outputs[1].push(Item::Record(self.0));
+        outputs[1].push(committable(self.0));
     }
 
     fn sees(&self, output: usize, event: Event) -> bool {
@@ -558,7 +573,7 @@ fn sink() -> Case {
         let committer = outputs[1].clone();
         let send: EventSender = Arc::new(move |_, _, payload| {
             let committables: Vec<u64> = crate::coordinator::decode(&payload).unwrap();
-            committer.lock().seen.extend(committables.into_iter().map(Item::Record));
+            committer.lock().seen.extend(committables.into_iter().map(committable));
         });
         let stage = operator.build(&task, &send, Outputs::default());
         let oracle = Box::<Written>::default();

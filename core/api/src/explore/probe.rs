@@ -14,6 +14,8 @@ use crate::stage::Stage;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Item {
     Record(u64),
+    /// A record with its event time.
+    Timed(u64, i64),
     /// An event, by its number on the wire and its value.
     Event(u8, i64),
 }
@@ -27,6 +29,29 @@ impl From<Event> for Item {
             Event::EndOfInput => Self::Event(3, 0),
         }
     }
+}
+
+impl Item {
+    /// The record, if it is one.
+    pub(super) const fn record(self) -> Option<u64> {
+        match self {
+            Self::Record(record) | Self::Timed(record, _) => Some(record),
+            Self::Event(..) => None,
+        }
+    }
+
+    /// The same with an event time, if it is a record and there is one.
+    pub(super) const fn at(self, time: Option<i64>) -> Self {
+        match (self, time) {
+            (Self::Record(record), Some(time)) => Self::Timed(record, time),
+            (item, _) => item,
+        }
+    }
+}
+
+/// The records of a batch, by the numbers that stand for them.
+pub(super) fn items<T>(batch: Batch<T>, number: fn(T) -> u64) -> impl Iterator<Item = Item> {
+    batch.into_iter().map(move |(record, time)| Item::Record(number(record)).at(time))
 }
 
 /// The end of the input, as an output sees it.
@@ -118,10 +143,7 @@ impl<T: Send> Stage<T> for Probe<T> {
         let mut output = self.output.lock();
         output.call("a batch")?;
         crate::ensure!(!batch.is_empty(), "an empty batch came");
-        let number = self.number;
-        output
-            .seen
-            .extend(batch.into_records().into_iter().map(|record| Item::Record(number(record))));
+        output.seen.extend(items(batch, self.number));
         output.holds = true;
         Ok(output.answer())
     }

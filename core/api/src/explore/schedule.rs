@@ -6,6 +6,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use millstream_network::Event;
 use millstream_types::Timestamp;
 
+use super::roll;
+
 /// The most outputs of anything that is explored.
 pub(super) const OUTPUTS_MAX: usize = 4;
 
@@ -60,7 +62,7 @@ pub(super) struct Schedule {
 
 impl fmt::Debug for Schedule {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "seed {:#x}", self.seed)?;
+        writeln!(f, "seed {:#x}, records {} event times", self.seed, self.has_times())?;
         for act in &self.acts {
             writeln!(f, "  {act:?}")?;
         }
@@ -74,6 +76,15 @@ impl fmt::Debug for Schedule {
 }
 
 impl Schedule {
+    /// Whether the records have event times.
+    pub(super) fn is_timed(&self) -> bool {
+        roll(self.seed, 20, 2) == 0
+    }
+
+    fn has_times(&self) -> &'static str {
+        if self.is_timed() { "with" } else { "without" }
+    }
+
     /// The schedule of a seed.
     pub(super) fn random(seed: u64) -> Self {
         let mut random = Random(seed);

@@ -2,11 +2,12 @@
 
 use std::time::{Duration, Instant};
 
-use millstream_network::{Batch, Event, Flow};
+use millstream_network::{Event, Flow};
+use millstream_types::Timestamp;
 
 use super::probe::{Item, Output, Shared};
 use super::schedule::{Act, OUTPUTS_MAX, Schedule};
-use super::{Kind, record};
+use super::{Kind, batch, record, time_of};
 use crate::stage::Stage;
 
 /// The results that a stage must make of its input, computed without the engine.
@@ -45,11 +46,29 @@ pub(super) fn outputs(schedule: &Schedule, count: usize) -> Vec<Shared> {
 pub(super) struct Expected {
     items: Vec<Vec<Item>>,
     oracle: Box<dyn Oracle>,
+    timed: bool,
 }
 
+/// Gives the records that are added to outputs the event time of those that they are made of.
+pub(super) fn at_time(
+    time: Option<i64>,
+    outputs: &mut [Vec<Item>],
+    add: impl FnOnce(&mut [Vec<Item>]),
+) {
+    let before: [usize; OUTPUTS_MAX] =
+        std::array::from_fn(|output| outputs.get(output).map_or(0, Vec::len));
+    add(outputs);
+    for (items, before) in outputs.iter_mut().zip(before) {
+        items.iter_mut().skip(before).for_each(|item| *item = item.at(time));
+    }
+}
+
+/// The event time of what stands for all up to the end of the input.
+pub(super) const AT_THE_END: i64 = Timestamp::MAX.as_millis();
+
 impl Expected {
-    pub(super) fn new(oracle: Box<dyn Oracle>) -> Self {
-        Self { items: vec![Vec::new(); OUTPUTS_MAX], oracle }
+    pub(super) fn new(oracle: Box<dyn Oracle>, timed: bool) -> Self {
+        Self { items: vec![Vec::new(); OUTPUTS_MAX], oracle, timed }
     }
 
     pub(super) fn items(&self) -> &[Vec<Item>] {
@@ -57,12 +76,14 @@ impl Expected {
     }
 
     pub(super) fn record(&mut self, record: u64) {
-        self.oracle.record(record, &mut self.items);
+        let time = self.timed.then(|| time_of(record));
+        at_time(time, &mut self.items, |outputs| self.oracle.record(record, outputs));
     }
 
     pub(super) fn event(&mut self, event: Event) {
         if event == Event::EndOfInput {
-            self.oracle.end(&mut self.items);
+            let time = self.timed.then_some(AT_THE_END);
+            at_time(time, &mut self.items, |outputs| self.oracle.end(outputs));
         }
         for (output, items) in self.items.iter_mut().enumerate() {
             if self.oracle.sees(output, event) {
@@ -168,7 +189,8 @@ pub(super) fn drive(explored: Explored, schedule: &Schedule) -> Result<(), Strin
     if stage.kind() != kind {
         return Err(format!("the stage of {kind:?} is {:?}", stage.kind()));
     }
-    let expected = Expected::new(oracle);
+    let timed = schedule.is_timed();
+    let expected = Expected::new(oracle, timed);
     let now = Instant::now();
     let mut run = Run { stage: &mut *stage, outputs: &outputs, expected, now };
     run.stage.open().map_err(|error| format!("{error:#}"))?;
@@ -180,7 +202,7 @@ pub(super) fn drive(explored: Explored, schedule: &Schedule) -> Result<(), Strin
                 buffer.extend((number..).take(records.into()).map(|n| record(schedule.seed, n)));
                 number += u64::from(records);
                 buffer.iter().for_each(|record| run.expected.record(*record));
-                run.stage.push(Batch::of(std::mem::take(&mut buffer)))
+                run.stage.push(batch(std::mem::take(&mut buffer), timed))
             }
             Act::Event { event, .. } => {
                 run.expected.event(event);

@@ -1,26 +1,23 @@
 //! Writers of exchanges: their outputs are channels, whose consumers take what a schedule says.
 
+use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Wake, Waker};
 use std::time::{Duration, Instant};
 
 use millstream_graph::{EdgeId, Partitioner};
-use millstream_network::{
-    Batch, ChannelId, Event, Exchange, ExchangeConfig, Flow, Generation, Inbox, Received,
-};
-use millstream_security::Secret;
-use millstream_types::{HostId, MaxParallelism};
+use millstream_network::{Event, Exchange, Flow};
+use millstream_types::MaxParallelism;
 
 use super::cases::{task, to_all};
+use super::hosts::{Consumer, Hosts, next_edge};
 use super::probe::Item;
 use super::schedule::{Act, Schedule};
 use super::stages::{Expected, Oracle, compare, each};
-use super::{Case, key, number, record, roll};
+use super::{Case, batch, key, number, record, roll};
 use crate::stage::{Stage, reveal};
 use crate::writer::{WriterContext, broadcast, by_function, plain};
-
-pub(super) const HOST: HostId = HostId::from_u128(1);
 
 /// A waker that notes that it was called.
 #[derive(Debug, Default)]
@@ -44,27 +41,6 @@ impl Bell {
     pub(super) fn clear(&self) {
         self.0.store(false, Ordering::Relaxed);
     }
-}
-
-/// The channels of a process that runs alone.
-pub(super) fn exchange() -> Exchange {
-    Exchange::start(ExchangeConfig {
-        host: HOST,
-        generation: Generation::FIRST,
-        token: Secret::new([0; 32]),
-        credentials: None,
-        bind: Vec::new(),
-    })
-    .unwrap()
-}
-
-/// The other end of a lane.
-struct Consumer {
-    id: ChannelId,
-    inbox: Arc<Inbox<u64>>,
-    is_attached: bool,
-    seen: Vec<Item>,
-    compared: usize,
 }
 
 /// The setting of a run; drawn from its seed.
@@ -96,7 +72,7 @@ impl Setting {
 
 struct Run {
     stage: Box<dyn Stage<u64>>,
-    exchange: Exchange,
+    hosts: Hosts,
     consumers: Vec<Consumer>,
     bell: Arc<Bell>,
     is_full: bool,
@@ -111,87 +87,98 @@ struct Run {
 
 type Wrap = fn(Box<dyn Stage<u64>>) -> Box<dyn Stage<u64>>;
 
+impl Drop for Run {
+    fn drop(&mut self) {
+        let channels: Vec<_> = self.consumers.iter().map(|consumer| consumer.id).collect();
+        self.hosts.forget(&channels);
+    }
+}
+
+/// The writer of an exchange.
+pub(super) fn writer(ctx: &WriterContext<'_>) -> Box<dyn Stage<u64>> {
+    let stage = match ctx.partitioner {
+        Partitioner::Broadcast => broadcast::<u64>(ctx),
+        Partitioner::Custom | Partitioner::Hash => by_function(ctx, choose),
+        Partitioner::Forward
+        | Partitioner::Global
+        | Partitioner::Rebalance
+        | Partitioner::Rescale => plain::<u64>(ctx).unwrap(),
+    };
+    reveal(stage).unwrap()
+}
+
 impl Run {
-    fn new(partitioner: Partitioner, schedule: &Schedule, wrap: Wrap) -> Self {
+    fn new(partitioner: Partitioner, link: &Link, schedule: &Schedule, wrap: Wrap) -> Self {
         let setting = Setting::of(partitioner, schedule.seed);
-        let exchange = exchange().encoding_always(setting.encodes_always);
-        let bell = Arc::new(Bell::default());
+        let hosts = link.hosts(schedule.seed, setting.encodes_always);
+        let (edge, bell) = (next_edge(), Arc::new(Bell::default()));
         let mut task = task(false);
         task.waker = Waker::from(Arc::clone(&bell));
         task.buffer_timeout = setting.timeout;
-        let ctx = WriterContext {
+        let stage = writer(&WriterContext {
             task: &task,
-            exchange: &exchange,
-            edge: EdgeId(0),
+            exchange: hosts.producers(),
+            edge: EdgeId(edge),
             partitioner,
             target_parallelism: setting.lanes,
             target_max_parallelism: MaxParallelism::DEFAULT,
-            timed: false,
-        };
-        let stage = match partitioner {
-            Partitioner::Broadcast => broadcast::<u64>(&ctx),
-            Partitioner::Custom | Partitioner::Hash => by_function(&ctx, choose),
-            Partitioner::Forward
-            | Partitioner::Global
-            | Partitioner::Rebalance
-            | Partitioner::Rescale => plain::<u64>(&ctx).unwrap(),
-        };
-        let consumers = (0..setting.lanes).map(|to| {
-            let id = ChannelId { edge: 0, from: 0, to, generation: Generation::FIRST };
-            let (waker, counters) = (Waker::noop().clone(), Arc::default());
-            let inbox = Inbox::new(&[id], setting.credits, waker, counters);
-            Consumer { id, inbox, is_attached: false, seen: Vec::new(), compared: 0 }
+            timed: schedule.is_timed(),
         });
-        let consumers = consumers.collect();
+        let consumers = 0..setting.lanes;
+        let consumers = consumers.map(|to| Consumer::new(edge, to, setting.credits)).collect();
         let mut run = Self {
-            stage: wrap(reveal(stage).unwrap()),
-            exchange,
+            stage: wrap(stage),
+            hosts,
             consumers,
             bell,
             is_full: false,
             next: 0,
-            expected: Expected::new(oracle(partitioner, setting.lanes)),
+            expected: Expected::new(oracle(partitioner, setting.lanes), schedule.is_timed()),
             spreads: partitioner == Partitioner::Rebalance,
             timeout: setting.timeout,
             now: Instant::now(),
         };
         if !setting.attaches_late {
-            for at in 0..run.consumers.len() {
-                run.attach(at);
+            for consumer in &mut run.consumers {
+                consumer.attach(&run.hosts);
             }
         }
         run
     }
 
-    /// Brings a consumer to its channel; `false` if it is there.
-    fn attach(&mut self, at: usize) -> bool {
-        let consumer = &mut self.consumers[at];
-        let is_new = !std::mem::replace(&mut consumer.is_attached, true);
-        if is_new {
-            self.exchange.attach(&consumer.inbox, &[(consumer.id, HOST)]);
-        }
-        is_new
-    }
-
-    /// A consumer takes so many deliveries; whether that was anything.
+    /// A consumer takes so many deliveries; whether that was anything, or something came nearer.
     fn take(&mut self, at: usize, deliveries: usize) -> Result<bool, String> {
-        let mut took = self.attach(at);
         let consumer = &mut self.consumers[at];
-        for _ in 0..deliveries {
-            match consumer.inbox.receive().map_err(|error| error.to_string())? {
-                Received::Nothing => break,
-                Received::Batch(_, batch) => {
-                    consumer.seen.extend(batch.into_records().into_iter().map(Item::Record));
-                }
-                Received::Event(_, event) => consumer.seen.push(event.into()),
-            }
-            took = true;
-        }
-        Ok(took)
+        let is_new = consumer.attach(&self.hosts);
+        let came = self.hosts.carry(false)?;
+        Ok(consumer.take(deliveries)? | came | is_new)
     }
 
-    fn take_all(&mut self) -> Result<(), String> {
-        (0..self.consumers.len()).try_for_each(|at| self.take(at, usize::MAX).map(|_| ()))
+    /// Everything that was sent arrives; if that must be all, a socket is waited for.
+    fn take_all(&mut self, all: bool) -> Result<(), String> {
+        let since = Instant::now();
+        loop {
+            let mut came = self.hosts.carry(true)?;
+            for consumer in &mut self.consumers {
+                came |= consumer.attach(&self.hosts) | consumer.take(usize::MAX)?;
+            }
+            let waits = all && !self.has_all() && self.hosts.may_bring_more(since);
+            if !came && !waits {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Whether as many items have arrived as there must be.
+    fn has_all(&self) -> bool {
+        let seen =
+            |items: usize| self.consumers.iter().map(|c| c.seen.len()).sum::<usize>() >= items;
+        let expected = self.expected.items();
+        if !self.spreads {
+            return seen(expected.iter().take(self.consumers.len()).map(Vec::len).sum());
+        }
+        let records = expected[0].iter().filter(|item| item.record().is_some()).count();
+        seen(records + (expected[0].len() - records) * self.consumers.len())
     }
 
     fn call(
@@ -221,7 +208,7 @@ impl Run {
     }
 
     fn wait_for_the_bell(&mut self) -> Result<(), String> {
-        let lanes = self.consumers.len();
+        let (lanes, since) = (self.consumers.len(), Instant::now());
         while !self.bell.is_rung() {
             let mut took = false;
             for _ in 0..lanes {
@@ -231,7 +218,7 @@ impl Run {
                     break;
                 }
             }
-            if !took {
+            if !took && !self.hosts.may_bring_more(since) {
                 return Err("it is full, its consumers have nothing, and nothing woke it".into());
             }
         }
@@ -275,14 +262,14 @@ impl Run {
     /// Once all are ready and the time has passed, everything has arrived.
     fn check_quiet(&mut self) -> Result<(), String> {
         self.make_ready()?;
-        self.take_all()?;
+        self.take_all(false)?;
         self.check(false)?;
         // A ready writer holds nothing that waits for credits: resuming it sends nothing.
         let before: usize = self.consumers.iter().map(|consumer| consumer.seen.len()).sum();
         self.call(|stage| stage.resume())?;
-        self.take_all()?;
+        self.take_all(false)?;
         let after: usize = self.consumers.iter().map(|consumer| consumer.seen.len()).sum();
-        if before != after {
+        if before != after && !matches!(self.hosts, Hosts::Socket(_)) {
             return Err("it was ready although something waited for credits".to_owned());
         }
         if self.timeout.is_none() {
@@ -292,19 +279,19 @@ impl Run {
             self.now = self.now.max(due);
             self.make_ready()?;
         }
-        self.take_all()?;
+        self.take_all(true)?;
         self.check(true)
     }
 }
 
 const fn place(item: &Item) -> u64 {
     match item {
-        Item::Record(record) => number(*record),
+        Item::Record(record) | Item::Timed(record, _) => number(*record),
         Item::Event(..) => 0,
     }
 }
 
-fn choose(record: &u64, lanes: usize) -> usize {
+pub(super) fn choose(record: &u64, lanes: usize) -> usize {
     key(*record) as usize % lanes
 }
 
@@ -326,10 +313,11 @@ fn oracle(partitioner: Partitioner, lanes: u32) -> Box<dyn Oracle> {
 /// Does to a writer what a schedule says.
 pub(super) fn drive(
     partitioner: Partitioner,
+    link: &Link,
     schedule: &Schedule,
     wrap: Wrap,
 ) -> Result<(), String> {
-    let mut run = Run::new(partitioner, schedule, wrap);
+    let mut run = Run::new(partitioner, link, schedule, wrap);
     run.stage.open().map_err(|error| format!("{error:#}"))?;
     let mut next = 0;
     for act in &schedule.acts {
@@ -340,7 +328,8 @@ pub(super) fn drive(
                 let records: Vec<u64> = numbers.map(|n| record(schedule.seed, n)).collect();
                 next += records.len() as u64;
                 records.iter().for_each(|record| run.expected.record(*record));
-                run.call(|stage| stage.push(Batch::of(records)))?;
+                let batch = batch(records, schedule.is_timed());
+                run.call(|stage| stage.push(batch))?;
             }
             Act::Event { event, .. } => {
                 run.make_ready()?;
@@ -366,18 +355,42 @@ pub(super) fn drive(
     run.expected.event(Event::EndOfInput);
     run.call(|stage| stage.event(Event::EndOfInput))?;
     run.make_ready()?;
-    run.take_all()?;
+    run.take_all(true)?;
     run.check(true)
 }
 
+/// The way from the writer of a case to its consumers.
+pub(super) enum Link {
+    /// In the same process.
+    Within,
+    /// In another one. A faulty connection loses one in so many grants of credits.
+    Between(Option<u64>),
+    /// In another one, through a socket.
+    Socket(Rc<[Exchange; 2]>),
+}
+
+impl Link {
+    fn hosts(&self, seed: u64, encodes_always: bool) -> Hosts {
+        match self {
+            Self::Within => Hosts::one(encodes_always),
+            Self::Between(loses) => Hosts::two(seed, *loses),
+            Self::Socket(exchanges) => Hosts::Socket(Rc::clone(exchanges)),
+        }
+    }
+}
+
 pub(super) fn cases() -> Vec<Case> {
-    let case = |name, partitioner| {
-        Case::new(name, move |schedule| drive(partitioner, schedule, |stage| stage))
+    let case = |name, partitioner, link| {
+        Case::new(name, move |schedule| drive(partitioner, &link, schedule, |stage| stage))
     };
     vec![
-        case("forward", Partitioner::Forward),
-        case("rebalance", Partitioner::Rebalance),
-        case("broadcast", Partitioner::Broadcast),
-        case("custom", Partitioner::Custom),
+        case("forward", Partitioner::Forward, Link::Within),
+        case("rebalance", Partitioner::Rebalance, Link::Within),
+        case("broadcast", Partitioner::Broadcast, Link::Within),
+        case("custom", Partitioner::Custom, Link::Within),
+        case("rebalance to another process", Partitioner::Rebalance, Link::Between(None)),
+        case("broadcast to another process", Partitioner::Broadcast, Link::Between(None)),
+        case("custom to another process", Partitioner::Custom, Link::Between(None)),
+        case("custom through a socket", Partitioner::Custom, Link::Socket(Hosts::socket())),
     ]
 }
