@@ -13,9 +13,9 @@
 //! | credit | `u32` number of frames |
 //!
 //! A data or event frame takes one credit of its channel. The proof is the HMAC-SHA-256, under the
-//! token that the hosts of one attempt share, of what the hello says and of the host that it is for:
-//! so it is good for this pair of hosts in this direction and attempt alone, and shows no other
-//! listener the token.
+//! token that the hosts of one attempt share, of what the hello says and the host that it is for:
+//! so it is good for this pair of hosts in this direction and attempt alone, and shows no listener
+//! the token.
 
 use std::any::type_name;
 

@@ -103,7 +103,7 @@ pub fn check(root: &Path) -> Result<Report> {
 /// alone.
 fn lints_left_out(root: &Path) -> Result<Vec<String>> {
     const OF_DATA_PLANE: &str = "core/clippy-data-plane.toml";
-    let read = |name| fs::read_to_string(root.join(name)).with_context(|| name.to_owned());
+    let read = |name: &'static str| fs::read_to_string(root.join(name)).context(name);
     let (all, of_data_plane) = (read("clippy.toml")?, read(OF_DATA_PLANE)?);
     let is_lint = |line: &&str| !line.is_empty() && !line.starts_with('#');
     let missing = all.lines().filter(is_lint).filter(|line| !of_data_plane.contains(line));
