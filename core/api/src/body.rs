@@ -28,7 +28,7 @@ impl Upstream {
         matches!(self, Self::Blocked | Self::Ending | Self::Ended)
     }
 
-    /// Notes what the chain answered between two steps.
+    /// Notes the chain's answer between two steps.
     pub(crate) fn block_if(&mut self, flow: Flow) {
         if flow == Flow::Full {
             debug_assert_eq!(*self, Self::Reading, "the chain was asked although it was full");
@@ -36,7 +36,7 @@ impl Upstream {
         }
     }
 
-    /// How a step went whose last answer was `flow`.
+    /// The outcome of a step whose last answer was `flow`.
     pub(crate) const fn after(&mut self, flow: Flow) -> Step {
         match (*self, flow) {
             (Self::Reading | Self::Blocked, Flow::Ready) => {

@@ -1,4 +1,4 @@
-//! The program as far as it is built: what the methods of streams add to.
+//! The program while it is built; the methods of streams add to it.
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -68,7 +68,7 @@ impl Builder {
         id
     }
 
-    /// Lets a source or sink check and complete what it was told.
+    /// Lets a source or sink check and complete itself.
     pub(crate) fn plan(
         &mut self,
         kind: &str,

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::Result;
 
-/// What a source's subtask and its enumerator say.
+/// A message between a source's subtask and its enumerator.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) enum SourceEvent<S> {
     /// Subtask: I have nothing to read.
@@ -31,28 +31,29 @@ pub trait OperatorCoordinator: Send {
     /// The job fails.
     fn open(&mut self) -> Result<()>;
 
-    /// A subtask said something.
+    /// Handles a message of a subtask.
     ///
     /// # Errors
-    /// The job fails.
+    /// The message is malformed, or cannot be handled; the job fails.
     fn on_event(&mut self, subtask: u32, payload: &[u8], replies: &mut Replies) -> Result<()>;
 
-    /// Looks at the clock; the answer is when to look again.
+    /// Called once at the start, and again when the time that it returned has come; after `None` it
+    /// is not called again.
     ///
     /// # Errors
-    /// The job fails.
+    /// The work that was due failed; the job fails.
     fn tick(&mut self, now: Instant, replies: &mut Replies) -> Result<Option<Instant>>;
 
-    /// All tasks have finished.
+    /// Called once all tasks have finished.
     ///
     /// # Errors
-    /// The job fails.
+    /// The results cannot be published; the job fails.
     fn commit(&mut self) -> Result<()>;
 
-    /// The attempt is over without success.
+    /// Called when the attempt is over without success.
     ///
     /// # Errors
-    /// Something was left behind.
+    /// Some results are left.
     fn abort(&mut self) -> Result<()>;
 }
 
@@ -164,7 +165,7 @@ where
 /// The most results of its writers that a sink has to publish at its end.
 const COMMITTABLES_MAX: usize = 1_000_000;
 
-/// Collects what the writers of one sink say.
+/// Collects the committables of one sink's writers.
 pub(crate) struct SinkCoordinator<C: Committer> {
     committer: C,
     committables: Vec<C::Committable>,

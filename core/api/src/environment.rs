@@ -21,7 +21,7 @@ use crate::program::{CoordinatorMaker, OperatorMaker, Program, SourceMaker};
 use crate::stage::Output;
 use crate::stream::Stream;
 
-/// How a job ended.
+/// The end of a job that finished.
 ///
 /// ```
 /// # use millstream::{prelude::*, testing};
@@ -68,9 +68,9 @@ pub enum Execution {
     Finished(JobResult),
 }
 
-/// What stands behind an environment: the role of the process.
+/// The role of the process, behind an environment.
 pub trait Executor {
-    /// What the planner was told from outside.
+    /// Settings of the job from outside the program.
     fn settings(&self) -> JobSettings;
 
     /// A plan value of an earlier run of the program, encoded; `None` where it is to be computed.
@@ -81,14 +81,15 @@ pub trait Executor {
         true
     }
 
-    /// Tells the user of something in the job that is allowed and probably not meant. Roles that
-    /// build the job again say nothing: the planner has said it.
+    /// Tells the user of a part of the job that is allowed and probably not meant. Roles that build
+    /// the job again print nothing: the planner has done so.
     fn warn(&mut self, warning: &str) {
         use std::io::Write;
         let _ = writeln!(std::io::stderr().lock(), "warning: {warning}");
     }
 
-    /// Does with the job what the role does. In a host it never returns.
+    /// Hands the job over as the role requires: submits it, runs it, or serves a host, which never
+    /// returns.
     ///
     /// # Errors
     /// The job was refused, failed or was cancelled.
@@ -138,14 +139,13 @@ impl Environment {
         Self { executor, builder, settings, plan_values: BTreeMap::new(), executes: 0 }
     }
 
-    /// How many jobs were executed so far.
+    /// Number of jobs executed so far.
     #[must_use]
     pub const fn executes(&self) -> u32 {
         self.executes
     }
 
-    /// Which of the program's jobs to build, if it was said with `-c`. What the names mean is the
-    /// program's own affair.
+    /// The name of the job to build, if one was given with `-c`. The program defines the names.
     ///
     /// ```
     /// # use millstream::{prelude::*, testing};
@@ -223,14 +223,15 @@ impl Environment {
         self.settings.set_serialize_always(always);
     }
 
-    /// How long a record may wait in an output buffer; `None` until the buffer is full.
+    /// Sets the time for which a record may wait in an output buffer; `None`: until the buffer is
+    /// full.
     pub fn set_buffer_timeout(&mut self, timeout: Option<Duration>) {
         let millis = |timeout: Duration| i64::try_from(timeout.as_millis()).unwrap_or(i64::MAX);
         self.settings.buffer_timeout_ms = timeout.map_or(-1, millis);
     }
 
     /// A value that may differ from run to run (the clock, a directory listing). It is computed
-    /// once, when the job is planned, and the same wherever the program runs again.
+    /// once, when the job is planned, and the result is replayed in every process of the job.
     ///
     /// # Errors
     /// `compute` failed, the name was used before, or the value cannot be encoded.
@@ -333,7 +334,7 @@ impl Environment {
         Stream::of_node(Rc::clone(&self.builder), node)
     }
 
-    /// Runs what was built since the last call and waits for its end.
+    /// Runs the job built since the last call and waits for its end.
     ///
     /// # Errors
     /// The graph is faulty (all faults are named), or the job was refused, failed or cancelled.

@@ -1,4 +1,4 @@
-//! How an operator finds a record's key.
+//! Selectors of a record's key.
 
 use millstream_state::KeyedBackend;
 use millstream_types::Key;

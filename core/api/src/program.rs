@@ -106,8 +106,8 @@ fn fan_out<T: Clone + Send + 'static>(stages: Vec<ErasedStage>) -> Result<Erased
     Ok(erase::<T>(Box::new(FanOut { branches, clone: Batch::clone })))
 }
 
-/// What the build function made: the graph and how to build its operators. Hosts build tasks from
-/// it, the planner only looks at the graph.
+/// The result of the build function: the graph, and the makers of its operators. Hosts build tasks
+/// from it, the planner only looks at the graph.
 #[derive(Default)]
 pub struct Program {
     pub(crate) graph: StreamGraph,

@@ -1,8 +1,8 @@
-//! Streams: what a build function calls to say what happens to records.
+//! Streams: the methods by which a build function transforms records.
 //!
-//! Here is what makes streams of streams; how records spread over subtasks is in [`partitioning`],
-//! the end in a [`sink`], what needs a key in [`crate::keyed_stream`], what has two inputs in
-//! [`crate::connected`].
+//! Here are the methods that make streams of streams; the spreading of records over subtasks is in
+//! [`partitioning`], the end in a [`sink`], streams with a key in [`crate::keyed_stream`], two
+//! inputs in [`crate::connected`].
 
 mod partitioning;
 mod sink;
@@ -32,7 +32,7 @@ use crate::stage::{Output, erase, reveal};
 use crate::task::{InputContext, OperatorContext, TaskContext};
 use crate::writer;
 
-/// What a user's function is: each subtask gets a clone of it.
+/// A user's function: each subtask gets a clone of it.
 ///
 /// ```
 /// # use millstream::{prelude::*, testing::run_on, Function};

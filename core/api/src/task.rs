@@ -1,4 +1,4 @@
-//! What an operator knows of the task that it runs in, and the task's body for the runtime.
+//! The surroundings of an operator in its task, and the task's body for the runtime.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -12,8 +12,8 @@ use millstream_types::{HostId, JobId, MaxParallelism, OperatorId};
 /// The most messages of its coordinator that a task leaves unread.
 const EVENTS_UNREAD_MAX: usize = 1024;
 
-/// Messages of a coordinator to one operator's subtask, already encoded. A coordinator answers what
-/// it was asked, so few ever wait.
+/// Messages of a coordinator to one operator's subtask, already encoded. A coordinator only answers
+/// requests, so few ever wait.
 #[derive(Debug, Default)]
 pub struct EventMailbox(Mutex<VecDeque<Vec<u8>>>);
 
@@ -44,7 +44,7 @@ impl EventMailbox {
 /// Sends a message to an operator's coordinator: operator, subtask, encoded message.
 pub type EventSender = Arc<dyn Fn(OperatorId, u32, Vec<u8>) + Send + Sync>;
 
-/// What a task's operators share.
+/// Context that a task's operators share.
 #[derive(Clone)]
 pub struct TaskContext {
     /// The job.
@@ -57,7 +57,7 @@ pub struct TaskContext {
     pub parallelism: u32,
     /// The number of key groups.
     pub max_parallelism: MaxParallelism,
-    /// How many attempts came before.
+    /// Number of attempts before this one.
     pub attempt: u32,
     /// The attempt of the task's region, as its channels say it.
     pub generation: Generation,
@@ -82,7 +82,7 @@ impl TaskContext {
     }
 }
 
-/// What building one operator of a task takes.
+/// Context for building one operator of a task.
 pub struct OperatorContext<'a> {
     /// The task.
     pub task: &'a TaskContext,
@@ -99,7 +99,7 @@ pub struct OperatorContext<'a> {
 /// A channel that ends at a task: its name and the host that its producer runs in.
 pub type InputChannel = (millstream_network::ChannelId, HostId);
 
-/// What building a task's inputs takes.
+/// Context for building a task's inputs.
 pub struct InputContext<'a> {
     /// The process's channels.
     pub exchange: &'a Exchange,
@@ -107,10 +107,10 @@ pub struct InputContext<'a> {
     pub inputs: Vec<Vec<InputChannel>>,
 }
 
-/// How a step went.
+/// The outcome of a step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Step {
-    /// Something was done; there may be more.
+    /// Some work was done; there may be more.
     Progress,
     /// No input now; the waker will be called, or look again at the given time.
     Idle(Option<Instant>),
@@ -125,26 +125,26 @@ pub trait TaskBody: Send {
     /// Opens the operators.
     ///
     /// # Errors
-    /// The task fails.
+    /// An operator cannot start; the task fails.
     fn open(&mut self) -> Result<()>;
 
     /// Does a bounded piece of work: about one batch.
     ///
     /// # Errors
-    /// The task fails.
+    /// A function failed, or input or output broke; the task fails.
     fn step(&mut self) -> Result<Step>;
 
-    /// Does what is due: sends what has waited long enough. Called only while nothing is full;
-    /// after [`Flow::Full`] the task is suspended as after [`Step::Full`].
+    /// Does the work that is due: sends records that have waited long enough. Called only while
+    /// nothing is full; after [`Flow::Full`] the task is suspended as after [`Step::Full`].
     ///
     /// # Errors
-    /// What is due cannot be done or sent.
+    /// The records cannot be sent.
     fn on_time(&mut self, now: Instant) -> Result<Flow>;
 
-    /// When something will be due, as far as the last `on_time` could know.
+    /// The time when work will be due, as far as the last `on_time` could know.
     fn next_time(&self) -> Option<Instant>;
 
-    /// How many batches wait at the inputs.
+    /// Number of batches that wait at the inputs.
     fn inputs_waiting(&self) -> usize;
 
     /// Names the kind of body, so that the tests have a case for each.
@@ -152,11 +152,12 @@ pub trait TaskBody: Send {
     fn kind(&self) -> crate::explore::BodyKind;
 }
 
-/// One turn of a task: a step, and what is due after it if its output takes more. Answers how the
-/// step went and when the task must have its next turn, if nothing wakes it before.
+/// One turn of a task: a step, and then the work that is due if its output takes more. Returns the
+/// outcome of the step, and the time when the task must have its next turn if nothing wakes it
+/// before.
 ///
 /// # Errors
-/// The task fails.
+/// The step or the work failed; the task fails.
 pub fn turn(
     body: &mut dyn TaskBody,
     clock: impl FnOnce() -> Instant,

@@ -17,7 +17,7 @@ use crate::stage::{ErasedStage, Stage, erase};
 use crate::task::TaskContext;
 use crate::{Result, ensure};
 
-/// What building one edge's writer takes.
+/// Context for building one edge's writer.
 pub struct WriterContext<'a> {
     /// The producing task.
     pub task: &'a TaskContext,
@@ -25,7 +25,7 @@ pub struct WriterContext<'a> {
     pub exchange: &'a Exchange,
     /// The edge.
     pub edge: EdgeId,
-    /// How records travel.
+    /// The partitioning of the records.
     pub partitioner: Partitioner,
     /// The consuming vertex's parallelism.
     pub target_parallelism: u32,
@@ -180,7 +180,7 @@ struct ExchangeWriter<T, R> {
     route: R,
     lanes: Lanes<T>,
     timeout: Option<Duration>,
-    /// When what the lanes hold is sent on; known from the first look at the time.
+    /// Time when the lanes' records are sent on; known from the first look at the time.
     due: Option<Instant>,
 }
 
@@ -275,8 +275,8 @@ impl<T: Data> Route<T> for RoundRobin {
     }
 }
 
-/// Puts every record where `choose` says. All are asked first: a record whose address is taken
-/// while it moves is copied once more.
+/// Puts every record into the lane that `choose` returns. All lanes are chosen first: a record
+/// whose address is taken while it moves is copied once more.
 #[inline]
 fn each<T: Data>(
     batch: Batch<T>,

@@ -36,7 +36,7 @@ pub enum ExchangeError {
     Bind {
         /// Where.
         address: String,
-        /// What the system said.
+        /// The system's error.
         #[source]
         source: std::io::Error,
     },
@@ -77,7 +77,7 @@ pub struct PeerAddress {
     pub address: String,
 }
 
-/// What connections need: channels by number.
+/// Ends of channels, by number, for the connections.
 #[derive(Debug)]
 pub(crate) struct Registry {
     state: Mutex<State>,

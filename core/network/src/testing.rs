@@ -1,4 +1,4 @@
-//! What a peer says, without a peer: for tests that say what no peer would.
+//! Frames of a peer without the peer: for tests that send what no honest peer would.
 
 use bytes::{Bytes, BytesMut};
 use millstream_security::Secret;

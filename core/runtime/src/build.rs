@@ -38,7 +38,7 @@ impl Blueprint {
         self.graph.vertex(id).ok_or_else(|| error!("the job graph has no vertex {id}"))
     }
 
-    /// How long records may wait in output buffers.
+    /// Time for which records may wait in output buffers.
     pub(crate) fn buffer_timeout(&self) -> Option<Duration> {
         u64::try_from(self.graph.settings.buffer_timeout_ms).ok().map(Duration::from_millis)
     }
@@ -90,7 +90,7 @@ impl Blueprint {
     }
 }
 
-/// What building one task takes.
+/// The parts from which one task is built.
 pub(crate) struct TaskParts {
     pub(crate) blueprint: Arc<Blueprint>,
     pub(crate) exchange: Arc<Exchange>,

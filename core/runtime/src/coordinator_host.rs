@@ -27,7 +27,7 @@ const END_PATIENCE: Duration = Duration::from_millis(200);
 
 /// The messages to a coordinator's thread.
 enum Request {
-    /// A subtask said something.
+    /// An event of a subtask.
     Event(OperatorEvent),
     /// The results are to be published or discarded.
     Settle(Settle, Arc<Settling>),
@@ -160,7 +160,7 @@ impl CoordinatorHost {
         Ok(())
     }
 
-    /// Does what the parent says until it says stop or is gone.
+    /// Obeys the parent until it says stop or is gone.
     ///
     /// # Errors
     /// A coordinator failed: the job does.
@@ -247,7 +247,7 @@ struct Coordinator {
 }
 
 impl Coordinator {
-    /// Does what it is told until nothing more can come.
+    /// Handles requests until no more can come.
     fn run(mut self, requests: &Receiver<Request>) -> Result<(), Failure> {
         loop {
             self.tick()?;
@@ -329,7 +329,7 @@ mod tests {
 
     use super::*;
 
-    /// Fails whatever it is told.
+    /// Fails every call.
     struct Failing;
 
     impl OperatorCoordinator for Failing {

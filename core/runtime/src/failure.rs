@@ -19,7 +19,8 @@ thread_local! {
 
 static HOOK: Once = Once::new();
 
-/// Notes the place of each panic beside what the hook before it does (printing to standard error).
+/// Notes the place of each panic, in addition to the hook before it (which prints to standard
+/// error).
 pub fn install_panic_hook() {
     HOOK.call_once(|| {
         let before = std::panic::take_hook();
@@ -114,7 +115,7 @@ mod tests {
         assert_eq!(of_error(&error).message, "sink \"x\" failed: disk full");
     }
 
-    /// As connectors wrap what a file system says.
+    /// A connector's error around that of a file system.
     #[derive(Debug, thiserror::Error)]
     #[error("the output cannot be written")]
     struct Wrapped(#[from] StorageError);

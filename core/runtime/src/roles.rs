@@ -33,10 +33,10 @@ use crate::failure::{self, guard};
 use crate::link::{self, Outbox, ToControl};
 use crate::task_host::{TaskHost, TaskHostConfig};
 
-/// How long a host may take until it is ready, if its parent does not say it.
+/// Time limit for a host until it is ready, if its parent does not set one.
 const START_LIMIT: Duration = Duration::from_secs(30);
 
-/// What a user writes: builds streams and executes them.
+/// The user's function, which builds streams and executes them.
 pub type BuildFunction = fn(&mut Environment, Args) -> Result<()>;
 
 /// The socket to the parent, if there is a parent. Takes it out of the environment, so that what
@@ -44,14 +44,14 @@ pub type BuildFunction = fn(&mut Environment, Args) -> Result<()>;
 #[must_use]
 pub fn inherited_socket() -> Option<UnixStream> {
     let number: RawFd = std::env::var(HOST_SOCKET_VARIABLE).ok()?.parse().ok()?;
-    // SAFETY: no other thread runs yet, so nobody reads the environment meanwhile.
+    // SAFETY: no other thread runs yet that could read the environment meanwhile.
     unsafe { std::env::remove_var(HOST_SOCKET_VARIABLE) };
     // SAFETY: fcntl only looks at the descriptor; a number that is none is refused.
     let set = unsafe { libc::fcntl(number, libc::F_SETFD, libc::FD_CLOEXEC) };
     if set < 0 {
         return None;
     }
-    // SAFETY: the parent left the descriptor for this process, and nobody else here owns it.
+    // SAFETY: the parent left the descriptor for this process, and it has no other owner here.
     Some(UnixStream::from(unsafe { OwnedFd::from_raw_fd(number) }))
 }
 

@@ -30,7 +30,7 @@ use crate::slot::{NewTask, Slot, TaskReport, UserCounters};
 use crate::tasks::Tasks;
 use crate::time_spent::TimeSpent;
 
-/// How often metrics are sent while something runs.
+/// Interval of metrics while a task runs.
 const METRICS_EVERY: Duration = Duration::from_millis(250);
 
 /// The identity of a task host.
@@ -117,7 +117,7 @@ impl TaskHost {
         })
     }
 
-    /// Does what the parent says until it says stop or is gone.
+    /// Obeys the parent until it says stop or is gone.
     pub fn run(mut self, control: &Receiver<ToControl>) {
         let clock = self.config.clock.clone();
         let mut next_metrics = clock.now() + METRICS_EVERY;

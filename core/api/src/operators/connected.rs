@@ -18,14 +18,14 @@ use crate::operators::{BadRecords, continue_while};
 use crate::stage::Output;
 use crate::task::{Step, TaskBody};
 
-/// What a two-input operator does with a record of either side.
+/// The function of a two-input operator, called with a record of either side.
 pub(crate) trait TwoInputFunction<A, B>: Send {
     type Out: Send + 'static;
 
     fn left(&mut self, record: A, out: &mut Collector<'_, Self::Out>) -> Result<()>;
     fn right(&mut self, record: B, out: &mut Collector<'_, Self::Out>) -> Result<()>;
 
-    /// From now on remembers what a record changes in its state; called before the first one.
+    /// Remembers from now on the changes of each record to the state; called before the first one.
     fn keep_undo(&mut self) {}
 
     /// Undoes what the last record changed in its state.
@@ -125,7 +125,7 @@ where
     note = "implement `KeyedCoProcess<{K}, {A}, {B}>` for it"
 )]
 pub trait KeyedCoProcess<K: Key, A, B>: Send {
-    /// What it emits.
+    /// The type of its results.
     type Out: Send + 'static;
 
     /// Processes a record of the first stream.

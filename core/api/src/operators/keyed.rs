@@ -29,7 +29,7 @@ pub(crate) struct ReduceStage<T, S: KeySelector<T>, F> {
     pub(crate) draining: Option<Drain<T>>,
 }
 
-/// How many records lie between asking for an entry and using it.
+/// Number of records between asking for an entry and using it.
 const LOOK_AHEAD: usize = 32;
 
 /// A table of this size fits into a core's own cache, where asking ahead only costs.

@@ -115,7 +115,7 @@ impl<I: Send + 'static> BadRecords<I> {
         }
     }
 
-    /// Whether the task goes on after a refusal, so that what the function did before it must be
+    /// Whether the task goes on after a refusal, so that the function's effects before it must be
     /// taken back.
     #[inline]
     pub(crate) const fn goes_on(&self) -> bool {
@@ -149,7 +149,7 @@ impl<I: Send + 'static> BadRecords<I> {
     }
 }
 
-/// How far an operator got with what it was given.
+/// Calls `advance` until the output is full or nothing is left.
 pub(crate) fn continue_while(
     output_ready: Flow,
     mut advance: impl FnMut() -> Result<Option<Flow>>,

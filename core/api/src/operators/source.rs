@@ -16,7 +16,7 @@ use crate::stage::Output;
 use crate::task::{EventMailbox, EventSender, Step, TaskBody};
 use crate::{Result, bail};
 
-/// How a reader gets its splits.
+/// The way by which a reader gets its splits.
 pub(crate) struct SplitRequests {
     pub(crate) operator: OperatorId,
     pub(crate) subtask: u32,

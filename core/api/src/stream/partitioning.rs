@@ -24,7 +24,7 @@ impl<T: Data> Stream<T> {
         self.partition(partitioner, &writer)
     }
 
-    /// Sends records round all subtasks of the next operator.
+    /// Distributes records round-robin over all subtasks of the next operator.
     ///
     /// ```
     /// # use millstream::{prelude::*, testing::run_on};
@@ -35,7 +35,8 @@ impl<T: Data> Stream<T> {
         self.partition_plainly(Partitioner::Rebalance)
     }
 
-    /// Sends records round those subtasks of the next operator that are near.
+    /// Distributes records round-robin over a fixed subset of the next operator's subtasks, so that
+    /// fewer connections are needed, as in Flink.
     ///
     /// ```
     /// # use millstream::{prelude::*, testing::run_on};
