@@ -5,20 +5,16 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use millstream_connector::{ReaderContext, Result, Source, WorkingDirectory};
+use millstream_connector::{Result, Source, WorkingDirectory};
 use millstream_graph::{
     Boundedness, JobGraph, JobSettings, NodeKind, RuntimeMode, StreamGraph, StreamNode, plan,
 };
-use millstream_types::{JobId, JobStatus, MaxParallelism, counters};
+use millstream_operators::{self as operators, NewOperator, OperatorMaker, Program};
+use millstream_types::{JobId, JobStatus, MaxParallelism};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::body::Upstream;
-use crate::builder::{Builder, NewNode, Shared};
-use crate::coordinator::{OperatorCoordinator, SourceCoordinator};
-use crate::operators::source::{SourceBody, SplitRequests};
-use crate::program::{CoordinatorMaker, OperatorMaker, Program, SourceMaker};
-use crate::stage::Output;
+use crate::builder::{Builder, Shared};
 use crate::stream::Stream;
 
 /// The end of a job that finished.
@@ -288,48 +284,20 @@ impl Environment {
     pub fn source<S: Source>(&mut self, uid: &str, source: S) -> Stream<S::Out> {
         let mut source = source;
         self.builder.borrow_mut().plan("source", uid, |ctx| source.plan(ctx));
-        let coordinated = source.has_enumerator();
-        let boundedness = source.boundedness();
-        let assigns_times = source.has_timestamps();
-        let name = uid.to_owned();
-        let readers = Arc::new(source);
-        let enumerators = Arc::clone(&readers);
-        let maker: SourceMaker = Arc::new(move |ctx, outputs| {
-            let reader = readers.reader(&ReaderContext {
-                subtask: ctx.task.subtask,
-                parallelism: ctx.task.parallelism,
-                waker: ctx.task.waker.clone(),
-                dropped: ctx.task.counter(counters::RECORDS_DROPPED),
-                replaced: ctx.task.counter(counters::RECORDS_REPLACED),
-                skipped: ctx.task.counter(counters::FILES_SKIPPED),
-            })?;
-            let splits = coordinated.then(|| SplitRequests {
-                operator: ctx.operator,
-                subtask: ctx.task.subtask,
-                to_coordinator: Arc::clone(ctx.to_coordinator),
-                from_coordinator: Arc::clone(ctx.from_coordinator),
-                requested: false,
-                no_more: false,
-            });
-            let output = Output::new(outputs)?;
-            let (state, uid) = (Upstream::Reading, name.clone());
-            Ok(Box::new(SourceBody { reader, output, splits, state, is_read: false, uid }))
-        });
-        let coordinator: CoordinatorMaker = Arc::new(move |_info| {
-            let enumerator = enumerators.enumerator()?;
-            Ok(enumerator.map(|enumerator| {
-                Box::new(SourceCoordinator::new(enumerator)) as Box<dyn OperatorCoordinator>
-            }))
-        });
-        let node = self.builder.borrow_mut().add(NewNode {
+        let source = Arc::new(source);
+        let coordinator = operators::source_coordinator(&source);
+        let node = self.builder.borrow_mut().program.add(NewOperator {
             name: "Source",
             uid: Some(uid.to_owned()),
-            kind: NodeKind::Source { boundedness, coordinated },
+            kind: NodeKind::Source {
+                boundedness: source.boundedness(),
+                coordinated: coordinator.is_some(),
+            },
             stateful: false,
-            assigns_times,
+            assigns_times: source.has_timestamps(),
             output_type: std::any::type_name::<S::Out>(),
-            maker: OperatorMaker::Source(maker),
-            coordinator: coordinated.then_some(coordinator),
+            maker: OperatorMaker::source(operators::source(&source, uid)),
+            coordinator,
         });
         Stream::of_node(Rc::clone(&self.builder), node)
     }

@@ -27,6 +27,7 @@ mod local;
 #[cfg(doctest)]
 mod pages;
 #[cfg(feature = "local")]
+mod roles;
 pub mod testing;
 
 /// Batches are allocated by one thread and freed by another, and `String`s one by one: glibc's
@@ -126,13 +127,13 @@ pub mod prelude {
 pub mod __private {
     use std::process::ExitCode;
 
-    use millstream_runtime::BuildFunction;
+    use crate::roles::{self, BuildFunction};
 
     /// Finds the process's role and runs it.
     pub fn run(build: BuildFunction) -> ExitCode {
         register_file_systems();
-        match millstream_runtime::inherited_socket() {
-            Some(socket) => millstream_runtime::run_child(socket, build),
+        match roles::inherited_socket() {
+            Some(socket) => roles::run_child(socket, build),
             None => run_alone(build),
         }
     }

@@ -4,15 +4,16 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
-use millstream_api::{
-    Built, ErasedStage, EventMailbox, EventSender, InputChannel, InputContext, OperatorContext,
-    Program, Result, TaskBody, TaskContext, WriterContext, bail, error, sources, targets,
-};
 use millstream_graph::{
     Carrier, ChainedOperator, EdgeId, JobGraph, JobVertex, NodeId, OutputName, RuntimeMode,
     StreamEdgeId, carriers,
 };
 use millstream_network::{ChannelId, Exchange, Generation};
+use millstream_operators::writer::{WriterContext, sources, targets};
+use millstream_operators::{
+    Built, ErasedStage, EventMailbox, EventSender, InputChannel, InputContext, OperatorContext,
+    Program, Result, TaskBody, TaskContext, bail, error,
+};
 use millstream_types::{ExecutionAttemptId, HostId, OperatorId, VertexId};
 
 /// A program with the plan that was made of it.

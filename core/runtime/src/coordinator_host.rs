@@ -9,8 +9,8 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use millstream_api::{CommitterInfo, OperatorCoordinator, Program, Replies, Result, error};
 use millstream_graph::{ChainedOperator, JobGraph};
+use millstream_operators::{CommitterInfo, OperatorCoordinator, Program, Replies, Result, error};
 use millstream_protocol::host::{Failure, OperatorEvent, Ready, Settled, from_host, to_host};
 use millstream_storage::patience::{Waiting, set_waiting};
 use millstream_types::{Clock, JobId, OperatorId};

@@ -75,7 +75,7 @@ impl Outbox {
     }
 
     /// Sends a message, waiting for room. A parent that is gone is noticed by the reading side.
-    pub(crate) fn send(&self, message: from_host::Message) {
+    pub fn send(&self, message: from_host::Message) {
         let _ = self.messages.send(FromHost { message: Some(message) });
     }
 }
@@ -119,10 +119,7 @@ fn end_without_socket() -> ! {
 }
 
 /// Reads the parent's messages on a thread until it is gone.
-pub(crate) fn read_parent(
-    mut socket: UnixStream,
-    control: SyncSender<ToControl>,
-) -> std::io::Result<()> {
+pub fn read_parent(mut socket: UnixStream, control: SyncSender<ToControl>) -> std::io::Result<()> {
     std::thread::Builder::new().name("parent-reader".to_owned()).spawn(move || {
         let reader: &mut dyn Read = &mut socket;
         let mut reader = std::io::BufReader::new(reader);
@@ -148,7 +145,7 @@ pub(crate) fn read_parent(
 }
 
 /// Writes messages to the parent on a thread; ends when the outbox is dropped and empty.
-pub(crate) fn write_parent(
+pub fn write_parent(
     mut socket: UnixStream,
     messages: Outgoing,
 ) -> std::io::Result<std::thread::JoinHandle<()>> {

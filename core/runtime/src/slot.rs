@@ -12,7 +12,7 @@ use std::task::{Wake, Waker};
 use std::thread::Thread;
 use std::time::Instant;
 
-use millstream_api::{Counter, Step, TaskBody, turn};
+use millstream_operators::{Counter, Step, TaskBody, turn};
 use millstream_protocol::host::{Execution, Failure};
 use millstream_types::{Clock, ExecutionAttemptId, OperatorId};
 
@@ -65,7 +65,7 @@ impl Wake for TaskWake {
     }
 }
 
-type BuildTask = Box<dyn FnOnce() -> millstream_api::Result<Box<dyn TaskBody>> + Send>;
+type BuildTask = Box<dyn FnOnce() -> millstream_operators::Result<Box<dyn TaskBody>> + Send>;
 
 /// A task that is to run.
 pub(crate) struct NewTask {
@@ -364,7 +364,8 @@ pub(crate) type UserCounters = Arc<Mutex<BTreeMap<String, Counter>>>;
 mod tests {
     use std::time::Duration;
 
-    use millstream_api::{Flow, Result};
+    use millstream_network::Flow;
+    use millstream_operators::Result;
     use millstream_types::{ManualClock, VertexId};
 
     use super::*;

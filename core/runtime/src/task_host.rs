@@ -8,11 +8,11 @@ use std::sync::{Arc, PoisonError};
 use std::task::Waker;
 use std::time::{Duration, Instant};
 
-use millstream_api::{EventMailbox, EventSender, Program, Result, TaskContext, error};
 use millstream_graph::JobGraph;
 use millstream_network::{
     ChannelId, Exchange, ExchangeConfig, Generation, PeerAddress, TaskCounters,
 };
+use millstream_operators::{EventMailbox, EventSender, Program, Result, TaskContext, error};
 use millstream_protocol::host::{
     self, Execution, Failure, Metrics, OperatorEvent, Ready, TaskId, TaskMetrics, TaskState,
     from_host, to_host,

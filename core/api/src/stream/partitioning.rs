@@ -5,10 +5,9 @@ use std::sync::Arc;
 
 use millstream_graph::Partitioner;
 use millstream_network::Data;
+use millstream_operators::{WriterMaker, writer};
 
 use super::{Function, Stream};
-use crate::program::WriterMaker;
-use crate::writer;
 
 impl<T: Data> Stream<T> {
     pub(crate) fn partition(mut self, partitioner: Partitioner, writer: &WriterMaker) -> Self {

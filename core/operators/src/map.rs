@@ -1,13 +1,36 @@
 //! `map` and `filter`: one record in, at most one out, in place where the types allow it.
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use millstream_network::{Batch, Event, Flow};
 
 use crate::Result;
-use crate::operators::results::Results;
-use crate::operators::{BadRecords, Policy};
-use crate::stage::{Output, Stage};
+use crate::on_error::{BadRecords, OnError, Policy};
+use crate::output::Output;
+use crate::program::StageMaker;
+use crate::results::Results;
+use crate::runtime_context::RuntimeContext;
+use crate::stage::{Stage, erase};
+
+/// The operator that turns each record into one or none.
+pub fn map<I, O, F>(
+    on_error: OnError<I>,
+    make: impl Fn(&RuntimeContext<'_>) -> Result<F> + Send + Sync + 'static,
+) -> StageMaker
+where
+    I: Send + 'static,
+    O: Send + 'static,
+    F: FnMut(I) -> Result<Option<O>> + Send + 'static,
+{
+    Arc::new(move |ctx, outputs| {
+        Ok(erase::<I>(Box::new(MapStage {
+            function: make(&RuntimeContext::new(ctx.task))?,
+            bad: BadRecords::of(&on_error, ctx),
+            output: Output::new(outputs)?,
+        })))
+    })
+}
 
 /// Turns each record into one or none.
 pub(crate) struct MapStage<I, O, F> {

@@ -1,6 +1,7 @@
 //! Operators on keyed streams: `reduce` and `process`.
 
 use std::mem::needs_drop;
+use std::sync::Arc;
 use std::time::Instant;
 use std::vec::IntoIter;
 
@@ -9,11 +10,37 @@ use millstream_state::{GroupTable, KeyedBackend, KeyedContext};
 use millstream_types::{Key, Timestamp};
 
 use crate::Result;
+use crate::collector::Collector;
 use crate::key::KeySelector;
-use crate::operators::collector::Collector;
-use crate::operators::process::RecordFunction;
-use crate::operators::{BadRecords, continue_while};
-use crate::stage::{Output, Stage};
+use crate::on_error::{BadRecords, OnError, continue_while};
+use crate::output::Output;
+use crate::process::{ProcessStage, RecordFunction};
+use crate::program::StageMaker;
+use crate::runtime_context::KeyedRuntimeContext;
+use crate::stage::{Stage, erase};
+use crate::task::groups;
+
+/// The operator that combines the records of each key.
+pub fn reduce<T, S, F>(on_error: OnError<T>, selector: S, combine: F) -> StageMaker
+where
+    T: Clone + Send + 'static,
+    S: KeySelector<T> + Sync,
+    F: FnMut(&mut T, T) -> Result<()> + Clone + Send + Sync + 'static,
+{
+    Arc::new(move |ctx, outputs| {
+        Ok(erase::<T>(Box::new(ReduceStage {
+            selector: selector.clone(),
+            function: combine.clone(),
+            table: GroupTable::new(groups(ctx.task), ctx.task.max_parallelism),
+            bad: BadRecords::of(&on_error, ctx),
+            output: Output::new(outputs)?,
+            hashes: Vec::new(),
+            final_only: ctx.task.batch,
+            ending: false,
+            draining: None,
+        })))
+    })
+}
 
 /// Combines the records of a key into one of their type.
 pub(crate) struct ReduceStage<T, S: KeySelector<T>, F> {
@@ -223,7 +250,8 @@ impl<K: Key> Context<'_, K> {
     }
 
     /// The event time of the record at hand in milliseconds since 1970, if the records of its
-    /// stream have event times; see [`Source::has_timestamps`](crate::Source::has_timestamps).
+    /// stream have event times; see
+    /// [`Source::has_timestamps`](millstream_connector::Source::has_timestamps).
     #[must_use]
     pub const fn timestamp(&self) -> Option<i64> {
         self.timestamp
@@ -379,6 +407,30 @@ pub trait KeyedProcess<K: Key, I>: Send {
         let _ = (ctx, out);
         Ok(())
     }
+}
+
+/// The operator that runs a function with state on the records of each key.
+pub fn keyed_process<I, S, P>(
+    on_error: OnError<I>,
+    selector: S,
+    make: impl Fn(&mut KeyedRuntimeContext<'_, S::Key>) -> Result<P> + Send + Sync + 'static,
+) -> StageMaker
+where
+    I: Send + 'static,
+    S: KeySelector<I> + Sync,
+    P: KeyedProcess<S::Key, I> + 'static,
+{
+    Arc::new(move |ctx, outputs| {
+        let bad = BadRecords::of(&on_error, ctx);
+        let mut backend = KeyedBackend::new(groups(ctx.task), ctx.task.max_parallelism);
+        let process = make(&mut KeyedRuntimeContext::new(ctx.task, &mut backend))?;
+        if bad.goes_on() {
+            backend.keep_undo();
+        }
+        let (selector, keys) = (selector.clone(), KeysAtEnd::new());
+        let function = KeyedFunction { selector, process, backend, keys };
+        Ok(erase::<I>(Box::new(ProcessStage::new(function, bad, Output::new(outputs)?))))
+    })
 }
 
 /// A keyed function with its state and how to find the keys.

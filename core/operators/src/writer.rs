@@ -10,9 +10,10 @@ use millstream_graph::{EdgeId, Partitioner};
 use millstream_network::{
     Batch, ChannelId, ChannelWriter, Data, Event, Exchange, Flow, batch_capacity,
 };
-use millstream_types::MaxParallelism;
+use millstream_types::{Key, KeyGroup, MaxParallelism};
 
-use crate::operators::results::Results;
+use crate::key::KeySelector;
+use crate::results::Results;
 use crate::stage::{ErasedStage, Stage, erase};
 use crate::task::TaskContext;
 use crate::{Result, ensure};
@@ -356,7 +357,10 @@ fn build<T: Data, R: Route<T> + 'static>(ctx: &WriterContext<'_>, route: R) -> E
 }
 
 /// A writer that does not look at the records.
-pub(crate) fn plain<T: Data>(ctx: &WriterContext<'_>) -> Result<ErasedStage> {
+///
+/// # Errors
+/// The exchange is one that looks at them.
+pub fn plain<T: Data>(ctx: &WriterContext<'_>) -> Result<ErasedStage> {
     match ctx.partitioner {
         Partitioner::Forward | Partitioner::Global => Ok(build::<T, _>(ctx, OneLane)),
         Partitioner::Rebalance | Partitioner::Rescale => {
@@ -378,16 +382,31 @@ pub(crate) fn plain<T: Data>(ctx: &WriterContext<'_>) -> Result<ErasedStage> {
 }
 
 /// A writer that sends everything everywhere.
-pub(crate) fn broadcast<T: Data + Clone>(ctx: &WriterContext<'_>) -> ErasedStage {
+#[must_use]
+pub fn broadcast<T: Data + Clone>(ctx: &WriterContext<'_>) -> ErasedStage {
     build::<T, _>(ctx, ToAll { clone: Batch::clone })
 }
 
 /// A writer that sends each record where a function says; `choose` is given the number of subtasks.
-pub(crate) fn by_function<T: Data>(
+pub fn by_function<T: Data>(
     ctx: &WriterContext<'_>,
     choose: impl FnMut(&T, usize) -> usize + Send + 'static,
 ) -> ErasedStage {
     build::<T, _>(ctx, ByFunction(choose))
+}
+
+/// A writer that sends each record to the owner of its key's group.
+pub fn by_key<T: Data, S: KeySelector<T>>(ctx: &WriterContext<'_>, selector: S) -> ErasedStage {
+    let (groups, parallelism) = (ctx.target_max_parallelism, ctx.target_parallelism);
+    let owners: Vec<u32> = (0..groups.get())
+        .map(|group| u16::try_from(group).unwrap_or(u16::MAX))
+        .map(|group| KeyGroup::new(group).owner(groups, parallelism))
+        .collect();
+    by_function::<T>(ctx, move |record, _| {
+        let hash = selector.with(record, Key::stable_hash);
+        let group = KeyGroup::of_hash(hash, groups).get();
+        owners.get(usize::from(group)).map_or(usize::MAX, |owner| *owner as usize)
+    })
 }
 
 #[cfg(test)]

@@ -6,8 +6,8 @@ use std::time::Instant;
 use millstream_network::{Data, Event, Flow, Inbox, Received};
 
 use crate::Result;
-use crate::stage::Stage;
-use crate::task::{Step, TaskBody};
+use crate::stage::{ErasedStage, Stage, reveal};
+use crate::task::{InputContext, Step, TaskBody, TaskContext, inbox};
 
 /// Where a task stands with its input.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -81,6 +81,15 @@ impl EndCount {
     pub(crate) const fn nothing_ever_comes(&self) -> bool {
         self.channels == 0
     }
+}
+
+/// Puts an input before an operator, behind a fresh inbox.
+pub(crate) fn put_input_before<T: Data>(
+    task: &TaskContext,
+    inputs: &InputContext<'_>,
+    stage: ErasedStage,
+) -> Result<Box<dyn TaskBody>> {
+    Ok(Box::new(OneInputBody::new(inbox::<T>(task, inputs, 0), reveal::<T>(stage)?)))
 }
 
 /// The body of a task whose first operator has one input.

@@ -14,8 +14,8 @@ use millstream_state::ValueState;
 use millstream_types::OperatorId;
 
 use super::cases::{
-    Operator, SIDE, bad, ensure_time, is_bad, numbers, refuse_bad, same, stream_of, task, three,
-    to_nobody, without_bad,
+    Operator, SIDE, bad, by_key, ensure_time, is_bad, refuse_bad, same, task, three, to_nobody,
+    without_bad,
 };
 use super::hosts::{HOST, exchange};
 use super::probe::{END, Item, Shared};
@@ -23,11 +23,14 @@ use super::schedule::{Act, Schedule};
 use super::stages::{AT_THE_END, Oracle, at_time, outputs};
 use super::writers::Bell;
 use super::{BodyKind, Case, batch, key, number, record, roll, time_of};
+use crate::collector::Collector;
+use crate::connected::{KeyedCoProcess, co_flat_map, co_process};
 use crate::coordinator::{SourceEvent, decode, encode};
-use crate::operators::collector::Collector;
-use crate::operators::connected::KeyedCoProcess;
-use crate::operators::keyed::Context;
-use crate::program::Built;
+use crate::flat_map::flat_map;
+use crate::key::ByValue;
+use crate::keyed::Context;
+use crate::program::{Built, OperatorMaker};
+use crate::source::source as source_operator;
 use crate::task::{EventMailbox, EventSender, InputContext, OperatorContext, Step, TaskBody, turn};
 use crate::{Result, ensure};
 
@@ -364,7 +367,7 @@ fn all_or_bad_oracle() -> Box<dyn Oracle> {
 }
 
 pub(super) fn one_input(name: &'static str, wrap: Wrap) -> Case {
-    let operator = Operator::of(&numbers().on_error(bad()).flat_map(all_or_bad));
+    let operator = Operator::of_stage(flat_map(bad(), |_| Ok(all_or_bad)));
     Case::new(name, move |schedule| {
         let explored =
             Explored { operator: &operator, inputs: &[3], oracle: all_or_bad_oracle, sorts: false };
@@ -372,15 +375,9 @@ pub(super) fn one_input(name: &'static str, wrap: Wrap) -> Case {
     })
 }
 
-/// Two streams of one program.
-fn two_streams() -> (crate::Stream<u64>, crate::Stream<u64>) {
-    let stream = numbers().on_error(bad());
-    (stream.clone(), stream)
-}
-
 fn two_inputs() -> Case {
-    let (left, right) = two_streams();
-    let operator = Operator::of(&left.connect(right).flat_map(all_or_bad, all_or_bad));
+    let make = co_flat_map((bad(), bad()), (all_or_bad, all_or_bad));
+    let operator = Operator::of(OperatorMaker::two_inputs(make));
     Case::new("two inputs", move |schedule| {
         let explored = Explored {
             operator: &operator,
@@ -453,11 +450,10 @@ fn counted() -> Box<dyn Oracle> {
 }
 
 fn two_keyed_inputs() -> Case {
-    let (left, right) = two_streams();
-    let both = left.key_by(|r| key(*r)).connect(right.key_by(|r| key(*r)));
-    let operator = Operator::of(&both.process("both", |states| {
+    let make = co_process((bad(), bad()), (by_key(), by_key()), |states| {
         Ok(Both { left: states.value("left")?, right: states.value("right")? })
-    }));
+    });
+    let operator = Operator::of(OperatorMaker::two_inputs(make));
     Case::new("two keyed inputs", move |schedule| {
         let explored =
             Explored { operator: &operator, inputs: &[1, 1], oracle: counted, sorts: false };
@@ -538,13 +534,13 @@ type WrapFinishing = fn(Box<dyn TaskBody>, Arc<AtomicBool>) -> Box<dyn TaskBody>
 
 /// Each record is the one of its key, so that more than a batch of keys is finished.
 pub(super) fn finishing(name: &'static str, wrap: WrapFinishing) -> Case {
-    let (left, right) = two_streams();
     let has_finished = Arc::<AtomicBool>::default();
     let finished = Arc::clone(&has_finished);
-    let keyed = left.key_by(|r| *r).connect(right.key_by(|r| *r));
-    let operator = Operator::of(&keyed.process("last", move |states| {
+    let own = ByValue(|record: &u64| *record);
+    let make = co_process((bad(), bad()), (own.clone(), own), move |states| {
         Ok(AtLast { record: states.value("last")?, has_finished: Arc::clone(&finished) })
-    }));
+    });
+    let operator = Operator::of(OperatorMaker::two_inputs(make));
     Case::new(name, move |schedule| {
         has_finished.store(false, Ordering::Relaxed);
         let oracle = || -> Box<dyn Oracle> { Box::<Last>::default() };
@@ -573,7 +569,7 @@ pub(super) struct Script {
 }
 
 /// A source whose reader does what a schedule says.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Default)]
 pub(super) struct Scripted(pub(super) Arc<Mutex<Script>>, pub(super) bool);
 
 pub(super) struct ScriptedReader(Arc<Mutex<Script>>);
@@ -683,7 +679,8 @@ fn answer(schedule: &Schedule, script: &Script, asked: &mut u64, parts: &Parts) 
 
 pub(super) fn source(name: &'static str, has_splits: bool, wrap: Wrap) -> Case {
     let script = Arc::<Mutex<Script>>::default();
-    let operator = Operator::of(&stream_of(Scripted(Arc::clone(&script), has_splits)));
+    let scripted = Arc::new(Scripted(Arc::clone(&script), has_splits));
+    let operator = Operator::of(OperatorMaker::source(source_operator(&scripted, "source")));
     Case::new(name, move |schedule| {
         let (bell, asked) = (Arc::new(Bell::default()), Arc::<Mutex<u64>>::default());
         let requests = Arc::clone(&asked);

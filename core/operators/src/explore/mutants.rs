@@ -14,9 +14,10 @@ use super::stages::{Explored, drive, each, outputs};
 use super::writers::Link;
 use super::{Case, Kind, SEEDS, bodies, chains, roll, writers};
 use crate::Result;
-use crate::operators::flat_map::FlatMapStage;
-use crate::operators::{BadRecords, Policy};
-use crate::stage::{FanOut, Output, Stage};
+use crate::flat_map::FlatMapStage;
+use crate::on_error::{BadRecords, Policy};
+use crate::output::Output;
+use crate::stage::{FanOut, Stage};
 use crate::task::{Step, TaskBody};
 
 /// A stage of the engine, part of which is replaced.
@@ -246,7 +247,7 @@ fn flat_map(outputs: &[Shared], timed: bool) -> Results {
         output: Output::new(three(outputs, same, timed)).unwrap(),
         records: Batch::empty(timed).into_iter(),
         current: None,
-        results: crate::operators::results::Results::new(timed),
+        results: crate::results::Results::new(timed),
     }
 }
 

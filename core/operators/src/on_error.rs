@@ -1,27 +1,15 @@
-//! The operators behind the methods of a stream: one stage each, its closure monomorphised.
-
-pub(crate) mod aggregate;
-pub(crate) mod collector;
-pub(crate) mod connected;
-pub(crate) mod flat_map;
-pub(crate) mod keyed;
-pub(crate) mod map;
-pub(crate) mod process;
-pub(crate) mod results;
-pub(crate) mod rows;
-pub(crate) mod sink;
-pub(crate) mod source;
+//! Records that a function refuses: the policies, and their use inside a task.
 
 use std::sync::Arc;
 
 use millstream_network::{Flow, TaskCounters};
 
 use crate::Result;
+use crate::output::Output;
 use crate::side::OutputTag;
-use crate::stage::Output;
+use crate::task::OperatorContext;
 
-/// What becomes of a record that an operator's function refuses. Given to
-/// [`Stream::on_error`](crate::Stream::on_error).
+/// The fate of a record that an operator's function refuses. Given to `Stream::on_error`.
 ///
 /// A refused record that does not fail the task leaves no trace: what `reduce` or a keyed function
 /// changed in the key's state before it returned `Err` is taken back, and so are the results that
@@ -75,25 +63,32 @@ impl<I> OnError<I> {
     }
 }
 
+impl<I> OnError<I> {
+    /// Whether the two do the same with a record.
+    #[must_use]
+    pub fn is_like(&self, other: &Self) -> bool {
+        match (&self.0, &other.0) {
+            (Policy::Fail, Policy::Fail) | (Policy::Drop, Policy::Drop) => true,
+            (Policy::SideOutput { tag, .. }, Policy::SideOutput { tag: other, .. }) => {
+                tag.name() == other.name()
+            }
+            (Policy::Fail | Policy::Drop | Policy::SideOutput { .. }, _) => false,
+        }
+    }
+}
+
+impl<I> Clone for OnError<I> {
+    fn clone(&self) -> Self {
+        Self(self.0.clone())
+    }
+}
+
 impl<I> Clone for Policy<I> {
     fn clone(&self) -> Self {
         match self {
             Self::Fail => Self::Fail,
             Self::Drop => Self::Drop,
             Self::SideOutput { tag, clone } => Self::SideOutput { tag: *tag, clone: *clone },
-        }
-    }
-}
-
-impl<I> Policy<I> {
-    /// Whether the two do the same with a record.
-    pub(crate) fn is_like(&self, other: &Self) -> bool {
-        match (self, other) {
-            (Self::Fail, Self::Fail) | (Self::Drop, Self::Drop) => true,
-            (Self::SideOutput { tag, .. }, Self::SideOutput { tag: other, .. }) => {
-                tag.name() == other.name()
-            }
-            (Self::Fail | Self::Drop | Self::SideOutput { .. }, _) => false,
         }
     }
 }
@@ -106,6 +101,14 @@ pub(crate) struct BadRecords<I> {
 }
 
 impl<I: Send + 'static> BadRecords<I> {
+    pub(crate) fn of(on_error: &OnError<I>, ctx: &OperatorContext<'_>) -> Self {
+        Self {
+            policy: on_error.0.clone(),
+            operator: ctx.name.to_owned(),
+            counters: Arc::clone(&ctx.task.counters),
+        }
+    }
+
     /// A copy of the record, if it may be needed when the function has consumed it.
     #[inline]
     pub(crate) fn keep(&self, record: &I) -> Option<I> {

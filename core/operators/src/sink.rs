@@ -1,15 +1,17 @@
 //! The last stage of a chain that ends in a sink.
 
+use std::sync::Arc;
 use std::time::Instant;
 
-use millstream_connector::SinkWriter;
+use millstream_connector::{Sink, SinkWriter, WriterInfo};
 use millstream_network::{Batch, Event, Flow};
 use millstream_types::OperatorId;
 use serde::Serialize;
 
 use crate::Result;
-use crate::coordinator::encode;
-use crate::stage::Stage;
+use crate::coordinator::{OperatorCoordinator, SinkCoordinator, encode};
+use crate::program::{CoordinatorMaker, StageMaker};
+use crate::stage::{Stage, erase};
 use crate::task::EventSender;
 
 /// The most bytes in which a writer names its results: they travel in one message.
@@ -20,6 +22,43 @@ fn too_long(bytes: usize) -> crate::Error {
         "its writer named its results in {bytes} bytes, and {COMMITTABLES_BYTES_MAX} are the most: \
          let it write fewer and larger ones"
     )
+}
+
+/// The operator that writes into a sink.
+pub fn sink<I: Send + 'static, S: Sink<I>>(sink: &Arc<S>) -> StageMaker {
+    let sink = Arc::clone(sink);
+    let coordinated = sink.has_committer();
+    Arc::new(move |ctx, _outputs| {
+        let writer = sink.writer(&WriterInfo {
+            job: ctx.task.job,
+            operator: ctx.operator,
+            subtask: ctx.task.subtask,
+            parallelism: ctx.task.parallelism,
+            attempt: ctx.task.attempt,
+        })?;
+        Ok(erase::<I>(Box::new(SinkStage {
+            writer,
+            operator: ctx.operator,
+            name: ctx.name.to_owned(),
+            subtask: ctx.task.subtask,
+            to_committer: coordinated.then(|| Arc::clone(ctx.to_coordinator)),
+            next_time: None,
+        })))
+    })
+}
+
+/// The coordinator of a sink, if it has a committer.
+pub fn sink_coordinator<I: Send + 'static, S: Sink<I>>(sink: &Arc<S>) -> Option<CoordinatorMaker> {
+    let sink = Arc::clone(sink);
+    sink.has_committer().then(|| {
+        let make: CoordinatorMaker = Arc::new(move |info| {
+            let committer = sink.committer(info)?;
+            Ok(committer.map(|committer| {
+                Box::new(SinkCoordinator::new(committer)) as Box<dyn OperatorCoordinator>
+            }))
+        });
+        make
+    })
 }
 
 /// Hands batches to a writer.

@@ -4,26 +4,28 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
-use millstream_connector::{CommitterInfo, NoCommitter, Sink, SinkWriter, Source, WriterInfo};
-use millstream_graph::{NodeId, OutputName};
-use millstream_network::{Batch, Data, Event, Generation};
+use millstream_connector::{CommitterInfo, NoCommitter, Sink, SinkWriter, WriterInfo};
+use millstream_graph::{NodeId, NodeKind, OutputName};
+use millstream_network::{Batch, Event, Generation};
 use millstream_state::ValueState;
 use millstream_types::{JobId, MaxParallelism, OperatorId};
 
-use super::bodies::Scripted;
 use super::probe::{Item, Output, Probe, Shared};
 use super::stages::{Explored, Oracle, drive, each, outputs};
 use super::{Case, Kind, key, roll, time_of, writers};
-use crate::operators::OnError;
-use crate::operators::collector::Collector;
-use crate::operators::keyed::{Context, KeyedProcess};
-use crate::operators::process::Process;
-use crate::program::{Built, Program};
+use crate::Result;
+use crate::collector::Collector;
+use crate::flat_map::flat_map;
+use crate::key::ByValue;
+use crate::keyed::{Context, KeyedProcess, keyed_process, reduce};
+use crate::map::map;
+use crate::on_error::OnError;
+use crate::output::Outputs;
+use crate::process::{Process, process};
+use crate::program::{Built, NewOperator, OperatorMaker, OutputMaker, Program, StageMaker};
 use crate::side::{OutputTag, SideBuffer};
-use crate::stage::{Discard, Outputs, Stage, erase, reveal};
-use crate::stream::Stream;
+use crate::stage::{Discard, Stage, erase, reveal};
 use crate::task::{EventSender, OperatorContext, TaskContext};
-use crate::{Environment, Execution, Executor, Result};
 
 /// The cases to explore of a kind of stage.
 pub(super) fn cases(kind: Kind) -> Vec<Case> {
@@ -59,37 +61,6 @@ pub(super) const fn same(record: u64) -> u64 {
     record
 }
 
-/// Nothing is executed: stages are taken from the program.
-struct Never;
-
-impl Executor for Never {
-    fn settings(&self) -> millstream_graph::JobSettings {
-        millstream_graph::JobSettings::default()
-    }
-
-    fn plan_value(&self, _name: &str) -> Option<Vec<u8>> {
-        None
-    }
-
-    fn execute(
-        &mut self,
-        _program: Program,
-        _graph: millstream_graph::JobGraph,
-        _wait: bool,
-    ) -> Result<Execution> {
-        crate::bail!("nothing is executed")
-    }
-}
-
-/// A stream from a source, in a program of its own.
-pub(super) fn stream_of<S: Source>(source: S) -> Stream<S::Out> {
-    Environment::new(Box::new(Never)).source("source", source)
-}
-
-pub(super) fn numbers() -> Stream<u64> {
-    stream_of(Scripted::default())
-}
-
 /// A task that runs alone.
 pub(super) fn task(batch: bool) -> TaskContext {
     TaskContext {
@@ -108,18 +79,31 @@ pub(super) fn task(batch: bool) -> TaskContext {
     }
 }
 
-/// The last operator of a program.
+/// An operator in a program of its own.
 pub(super) struct Operator {
     pub(super) program: Program,
     pub(super) node: NodeId,
 }
 
 impl Operator {
-    pub(super) fn of<O: Data>(stream: &Stream<O>) -> Self {
-        let mut builder = stream.builder.borrow_mut();
-        assert!(builder.faults.is_empty(), "{:?}", builder.faults);
-        let node = stream.origins[0].node;
-        Self { program: std::mem::take(&mut builder.program), node }
+    pub(super) fn of(maker: OperatorMaker) -> Self {
+        let mut program = Program::default();
+        let node = program.add(NewOperator {
+            name: "explored",
+            uid: None,
+            kind: NodeKind::Operator,
+            stateful: false,
+            assigns_times: false,
+            output_type: "u64",
+            maker,
+            coordinator: None,
+        });
+        program.set_output(node, OutputName::Main, OutputMaker::single::<u64>());
+        Self { program, node }
+    }
+
+    pub(super) fn of_stage(stage: StageMaker) -> Self {
+        Self::of(OperatorMaker::one_input::<u64>(stage))
     }
 
     pub(super) fn build(
@@ -147,7 +131,11 @@ pub(super) fn to_nobody() -> EventSender {
 }
 
 /// The three outputs of an operator: its results, what it emits aside, what it refuses.
-pub(super) fn three<O: Data>(outputs: &[Shared], number: fn(O) -> u64, timed: bool) -> Outputs {
+pub(super) fn three<O: Send + 'static>(
+    outputs: &[Shared],
+    number: fn(O) -> u64,
+    timed: bool,
+) -> Outputs {
     let side = |output: &Shared| SideBuffer::<u64>::erased(erase::<u64>(output.probe(same)), timed);
     Outputs {
         main: Some(erase::<O>(outputs[0].probe(number))),
@@ -160,15 +148,15 @@ pub(super) fn three<O: Data>(outputs: &[Shared], number: fn(O) -> u64, timed: bo
 }
 
 /// Explores an operator on a stream of numbers.
-fn operator<O: Data>(
+fn operator<O: Send + 'static>(
     name: &'static str,
     kind: Kind,
     batch: bool,
-    stream: &Stream<O>,
+    stage: StageMaker,
     number: fn(O) -> u64,
     oracle: impl Fn() -> Box<dyn Oracle> + 'static,
 ) -> Case {
-    let (operator, task, nobody) = (Operator::of(stream), task(batch), to_nobody());
+    let (operator, task, nobody) = (Operator::of_stage(stage), task(batch), to_nobody());
     Case::new(name, move |schedule| {
         let outputs = outputs(schedule, 3);
         let stage = operator.build(&task, &nobody, three(&outputs, number, schedule.is_timed()));
@@ -178,6 +166,11 @@ fn operator<O: Data>(
 
 pub(super) fn bad() -> OnError<u64> {
     OnError::side_output(&BAD)
+}
+
+/// The key of a record, as a selector.
+pub(super) fn by_key() -> ByValue<fn(&u64) -> u64> {
+    ByValue(|record| key(*record))
 }
 
 pub(super) fn is_bad(record: u64) -> bool {
@@ -216,19 +209,20 @@ fn maps() -> Vec<Case> {
     let plus_one = |record: u64, outputs: &mut [Vec<Item>]| {
         outputs[0].push(Item::Record(record + 1));
     };
-    let map = |record| refuse_bad(record).map(|record| record + 1);
-    let double = numbers().map(|record| Ok((record, record + 1)));
-    let even = numbers().filter(|record| Ok(record % 2 == 0));
-    let dropping = numbers().on_error(OnError::drop_record()).map(map);
-    let sorting = numbers().on_error(bad()).map(map);
+    let plus = |record| refuse_bad(record).map(|record| Some(record + 1));
+    let double = map(OnError::fail(), |_| Ok(|record: u64| Ok(Some((record, record + 1)))));
+    let even =
+        map(OnError::fail(), |_| Ok(|record: u64| Ok(record.is_multiple_of(2).then_some(record))));
+    let dropping = map(OnError::drop_record(), move |_| Ok(plus));
+    let sorting = map(bad(), move |_| Ok(plus));
     let evens = |record: u64| if record.is_multiple_of(2) { vec![record] } else { Vec::new() };
     vec![
-        operator("map", Kind::Map, false, &double, |(_, n)| n, || each(|r| vec![r + 1])),
-        operator("filter", Kind::Map, false, &even, same, move || each(evens)),
-        operator("map or drop", Kind::Map, false, &dropping, same, move || {
+        operator("map", Kind::Map, false, double, |(_, n): (u64, u64)| n, || each(|r| vec![r + 1])),
+        operator("filter", Kind::Map, false, even, same, move || each(evens)),
+        operator("map or drop", Kind::Map, false, dropping, same, move || {
             without_bad(false, plus_one)
         }),
-        operator("map or side output", Kind::Map, false, &sorting, same, move || {
+        operator("map or side output", Kind::Map, false, sorting, same, move || {
             without_bad(true, plus_one)
         }),
     ]
@@ -241,11 +235,11 @@ fn results(record: u64) -> std::ops::Range<u64> {
 }
 
 fn flat_maps() -> Vec<Case> {
-    let all = numbers().flat_map(|record| Ok(results(record)));
-    let sorting = numbers().on_error(bad()).flat_map(|r| refuse_bad(r).map(results));
+    let all = flat_map(OnError::fail(), |_| Ok(|record| Ok(results(record))));
+    let sorting = flat_map(bad(), |_| Ok(|record| refuse_bad(record).map(results)));
     vec![
-        operator("flat_map", Kind::FlatMap, false, &all, same, || each(|r| results(r).collect())),
-        operator("flat_map or side output", Kind::FlatMap, false, &sorting, same, || {
+        operator("flat_map", Kind::FlatMap, false, all, same, || each(|r| results(r).collect())),
+        operator("flat_map or side output", Kind::FlatMap, false, sorting, same, || {
             without_bad(true, |r, outputs| outputs[0].extend(results(r).map(Item::Record)))
         }),
     ]
@@ -290,7 +284,7 @@ impl Oracle for Reduced {
 }
 
 fn reduces() -> Vec<Case> {
-    let reduce = |value: &mut u64, record| {
+    let combined = |value: &mut u64, record| {
         *value = combine(*value, record);
         Ok(())
     };
@@ -298,22 +292,22 @@ fn reduces() -> Vec<Case> {
         *value = combine(*value, record);
         refuse_bad(record).map(|_| ())
     };
-    let plain = numbers().key_by(|r| key(*r)).reduce("reduce", reduce);
-    let sorting = numbers().on_error(bad()).key_by(|r| key(*r)).reduce("reduce", fail_late);
+    let plain = reduce(OnError::fail(), by_key(), combined);
+    let sorting = reduce(bad(), by_key(), fail_late);
     // Each record is the one of its key, so that more than a batch of values leaves at the end;
     // the values come by key group, in no order that is promised.
-    let distinct = numbers().key_by(|r| *r).reduce("reduce", reduce);
-    let few = numbers().key_by(|r| key(*r)).reduce("reduce", reduce);
+    let distinct = reduce(OnError::fail(), ByValue(|r: &u64| *r), combined);
+    let few = reduce(OnError::fail(), by_key(), combined);
     let kind = Kind::Reduce;
     vec![
-        operator("reduce", kind, false, &plain, same, || Box::new(Reduced::default())),
-        operator("reduce or side output", kind, false, &sorting, same, || {
+        operator("reduce", kind, false, plain, same, || Box::new(Reduced::default())),
+        operator("reduce or side output", kind, false, sorting, same, || {
             Box::new(Reduced { refuses: true, ..Reduced::default() })
         }),
-        unordered("reduce to final values", kind, &few, || {
+        unordered("reduce to final values", kind, few, || {
             Box::new(Reduced { final_only: true, ..Reduced::default() })
         }),
-        unordered("reduce to many final values", kind, &distinct, || Box::new(AtTheEnd::default())),
+        unordered("reduce to many final values", kind, distinct, || Box::new(AtTheEnd::default())),
     ]
 }
 
@@ -336,10 +330,10 @@ impl Oracle for AtTheEnd {
 fn unordered(
     name: &'static str,
     kind: Kind,
-    stream: &Stream<u64>,
+    stage: StageMaker,
     oracle: impl Fn() -> Box<dyn Oracle> + 'static,
 ) -> Case {
-    let (operator, task, nobody) = (Operator::of(stream), task(true), to_nobody());
+    let (operator, task, nobody) = (Operator::of_stage(stage), task(true), to_nobody());
     Case::new(name, move |schedule| {
         let outputs = outputs(schedule, 3);
         outputs[0].lock().sorts_runs = true;
@@ -389,21 +383,21 @@ fn counted() -> Box<dyn Oracle> {
 }
 
 fn processes() -> Vec<Case> {
-    let keyed = numbers().on_error(bad()).key_by(|r| key(*r));
-    let counts = keyed.process("counts", |states| Ok(Counts(states.value("count")?)));
-    let plain = numbers().on_error(bad()).process(|_| Ok(Aside));
+    let counts = keyed_process(bad(), by_key(), |states| Ok(Counts(states.value("count")?)));
+    let plain = process(bad(), |_| Ok(Aside));
     // Each record is the one of its key, so that more than a batch of keys is finished.
-    let last = numbers().key_by(|r| *r).process("last", |states| Ok(Last(states.value("last")?)));
+    let distinct = ByValue(|r: &u64| *r);
+    let last = keyed_process(OnError::fail(), distinct, |states| Ok(Last(states.value("last")?)));
     let kind = Kind::Process;
     vec![
-        operator("process", kind, false, &counts, same, counted),
-        operator("process without a key", kind, false, &plain, same, || {
+        operator("process", kind, false, counts, same, counted),
+        operator("process without a key", kind, false, plain, same, || {
             without_bad(true, |r, outputs| {
                 outputs[0].extend(results(r).map(Item::Record));
                 outputs[1].push(Item::Record(r));
             })
         }),
-        unordered("process that finishes its keys", kind, &last, || Box::new(AtTheEnd::default())),
+        unordered("process that finishes its keys", kind, last, || Box::new(AtTheEnd::default())),
     ]
 }
 
@@ -446,8 +440,13 @@ impl KeyedProcess<u64, u64> for Last {
     }
 }
 
+/// An operator that passes records as they are.
+fn passing() -> Operator {
+    Operator::of_stage(map(OnError::fail(), |_| Ok(|record: u64| Ok(Some(record)))))
+}
+
 fn rows() -> Case {
-    let operator = Operator::of(&numbers().map(Ok));
+    let operator = passing();
     Case::new("rows", move |schedule| {
         let outputs = outputs(schedule, 1);
         let next = erase::<u64>(outputs[0].probe(same));
@@ -473,9 +472,10 @@ pub(super) fn to_all(record: u64, outputs: &mut [Vec<Item>]) {
 
 /// An operator whose output may have several readers.
 pub(super) fn read_by_several() -> Operator {
-    let stream = numbers().map(Ok);
-    drop(stream.clone());
-    Operator::of(&stream)
+    let mut operator = passing();
+    let Operator { program, node } = &mut operator;
+    program.set_output(*node, OutputName::Main, OutputMaker::shared::<u64>());
+    operator
 }
 
 fn fan_out() -> Case {
@@ -561,11 +561,7 @@ impl Oracle for Written {
 
 fn sink() -> Case {
     let place = Place::default();
-    let sink = numbers().sink("sink", place.clone());
-    let operator = {
-        let mut builder = sink.builder.borrow_mut();
-        Operator { program: std::mem::take(&mut builder.program), node: sink.node }
-    };
+    let operator = Operator::of_stage(crate::sink::sink::<u64, _>(&Arc::new(place.clone())));
     let task = task(false);
     Case::new("sink", move |schedule| {
         let outputs = vec![Output::of(&[]), Output::of(&[])];

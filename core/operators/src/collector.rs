@@ -1,8 +1,8 @@
 //! Where user functions put their results.
 
 use crate::Result;
+use crate::output::Output;
 use crate::side::OutputTag;
-use crate::stage::Output;
 
 /// Takes the results of a function: those of the main output and those of side outputs. Each gets
 /// the event time of the record at hand.

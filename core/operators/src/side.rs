@@ -7,7 +7,7 @@ use std::time::Instant;
 use millstream_network::{Event, Flow};
 
 use crate::Result;
-use crate::operators::results::Results;
+use crate::results::Results;
 use crate::stage::{ErasedStage, Stage, reveal};
 
 /// Names a side output and the type of its records. Usually a `static`.

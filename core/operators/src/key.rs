@@ -3,8 +3,8 @@
 use millstream_state::KeyedBackend;
 use millstream_types::Key;
 
-/// Finds the key of a record. Made by [`Stream::key_by`](crate::Stream::key_by) and
-/// [`Stream::key_by_ref`](crate::Stream::key_by_ref).
+/// Finds the key of a record. Made by `Stream::key_by` and
+/// `Stream::key_by_ref`.
 pub trait KeySelector<T>: Clone + Send + 'static {
     /// The key's type.
     type Key: Key;
@@ -21,7 +21,7 @@ pub trait KeySelector<T>: Clone + Send + 'static {
 
 /// A key that is computed from the record.
 #[derive(Debug, Clone)]
-pub struct ByValue<F>(pub(crate) F);
+pub struct ByValue<F>(pub F);
 
 impl<T, K: Key, F: Fn(&T) -> K + Clone + Send + 'static> KeySelector<T> for ByValue<F> {
     type Key = K;
@@ -46,7 +46,7 @@ impl<T, K: Key, F: Fn(&T) -> K + Clone + Send + 'static> KeySelector<T> for ByVa
 
 /// A key that is a part of the record; it is cloned only for a key that is new.
 #[derive(Debug, Clone)]
-pub struct ByRef<F>(pub(crate) F);
+pub struct ByRef<F>(pub F);
 
 impl<T, K: Key, F: Fn(&T) -> &K + Clone + Send + 'static> KeySelector<T> for ByRef<F> {
     type Key = K;

@@ -1,15 +1,19 @@
 //! `process`: a function that emits to the main output and to side outputs.
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use millstream_network::{Batch, Event, Flow, Records, batch_capacity};
 use millstream_types::Timestamp;
 
 use crate::Result;
-use crate::operators::collector::Collector;
-use crate::operators::results::Results;
-use crate::operators::{BadRecords, continue_while};
-use crate::stage::{Output, Stage};
+use crate::collector::Collector;
+use crate::on_error::{BadRecords, OnError, continue_while};
+use crate::output::Output;
+use crate::program::StageMaker;
+use crate::results::Results;
+use crate::runtime_context::RuntimeContext;
+use crate::stage::{Stage, erase};
 
 /// A function on a stream without a key, with a main output and side outputs. One instance per
 /// subtask serves all its records. See [`Collector`] for an example.
@@ -70,6 +74,22 @@ impl<I, P: Process<I>> RecordFunction<I> for Plain<P> {
         self.process.finish(out)?;
         Ok(true)
     }
+}
+
+/// The operator that runs a function without a key.
+pub fn process<I, P>(
+    on_error: OnError<I>,
+    make: impl Fn(&RuntimeContext<'_>) -> Result<P> + Send + Sync + 'static,
+) -> StageMaker
+where
+    I: Send + 'static,
+    P: Process<I> + 'static,
+{
+    Arc::new(move |ctx, outputs| {
+        let process = make(&RuntimeContext::new(ctx.task))?;
+        let (function, bad) = (Plain { process, finished: false }, BadRecords::of(&on_error, ctx));
+        Ok(erase::<I>(Box::new(ProcessStage::new(function, bad, Output::new(outputs)?))))
+    })
 }
 
 /// Runs a function on each record, and at the end of input.

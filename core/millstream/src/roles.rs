@@ -24,14 +24,12 @@ use millstream_protocol::host::{
     Answer, Begin, Failure, Finished, Hello, Role, ToHost, answer, from_host, to_host,
 };
 use millstream_protocol::{HOST_PROTOCOL, HOST_SOCKET_VARIABLE, HOST_START_VARIABLE};
+use millstream_runtime::failure::{self, guard};
+use millstream_runtime::link::{self, Outbox, ToControl};
+use millstream_runtime::{CoordinatorHost, TaskHost, TaskHostConfig};
 use millstream_security::{Credentials, Secret};
 use millstream_storage::patience::{Waiting, set_waiting};
 use millstream_types::{Clock, HostId, JobId, JobStatus, LeaderEpoch};
-
-use crate::coordinator_host::CoordinatorHost;
-use crate::failure::{self, guard};
-use crate::link::{self, Outbox, ToControl};
-use crate::task_host::{TaskHost, TaskHostConfig};
 
 /// Time limit for a host until it is ready, if its parent does not set one.
 const START_LIMIT: Duration = Duration::from_secs(30);
@@ -183,7 +181,7 @@ impl Executor for Shared<HandOver> {
     }
 }
 
-/// What the parent says about the graph that it was handed last.
+/// The answer of the parent to the graph that it was handed last.
 fn answered(mut next: impl FnMut() -> Option<ToHost>, wait: bool) -> Result<Execution> {
     let mut submitted_as = None;
     loop {

@@ -9,14 +9,16 @@ use millstream_types::Key;
 
 use crate::Result;
 use crate::body::{EndCount, Upstream};
+use crate::collector::Collector;
 use crate::key::KeySelector;
-use crate::operators::collector::Collector;
-use crate::operators::keyed::{Context, KeysAtEnd};
-use crate::operators::process::finish_some;
-use crate::operators::results::Results;
-use crate::operators::{BadRecords, continue_while};
-use crate::stage::Output;
-use crate::task::{Step, TaskBody};
+use crate::keyed::{Context, KeysAtEnd};
+use crate::on_error::{BadRecords, OnError, continue_while};
+use crate::output::Output;
+use crate::process::finish_some;
+use crate::program::TwoInputMaker;
+use crate::results::Results;
+use crate::runtime_context::KeyedRuntimeContext;
+use crate::task::{OperatorContext, Step, TaskBody, groups, inbox};
 
 /// The function of a two-input operator, called with a record of either side.
 pub(crate) trait TwoInputFunction<A, B>: Send {
@@ -216,6 +218,59 @@ where
 enum Pending<A, B> {
     Left(Records<A>),
     Right(Records<B>),
+}
+
+/// The operator that turns each record of two streams into any number of results.
+pub fn co_flat_map<A, B, O, F, G, X, Y>(
+    on_error: (OnError<A>, OnError<B>),
+    (left, right): (F, G),
+) -> TwoInputMaker
+where
+    A: Data,
+    B: Data,
+    O: Data,
+    X: IntoIterator<Item = O> + 'static,
+    Y: IntoIterator<Item = O> + 'static,
+    F: FnMut(A) -> Result<X> + Clone + Send + Sync + 'static,
+    G: FnMut(B) -> Result<Y> + Clone + Send + Sync + 'static,
+{
+    two_inputs(on_error, move |_| Ok(Pair { left: left.clone(), right: right.clone() }))
+}
+
+/// The operator that runs a function with state on the records of two streams with one key.
+pub fn co_process<A, B, S, U, P>(
+    on_error: (OnError<A>, OnError<B>),
+    (left, right): (S, U),
+    make: impl Fn(&mut KeyedRuntimeContext<'_, S::Key>) -> Result<P> + Send + Sync + 'static,
+) -> TwoInputMaker
+where
+    A: Data,
+    B: Data,
+    S: KeySelector<A> + Sync,
+    U: KeySelector<B, Key = S::Key> + Sync,
+    P: KeyedCoProcess<S::Key, A, B> + 'static,
+{
+    two_inputs(on_error, move |ctx| {
+        let mut backend = KeyedBackend::new(groups(ctx.task), ctx.task.max_parallelism);
+        let process = make(&mut KeyedRuntimeContext::new(ctx.task, &mut backend))?;
+        let (left, right) = (left.clone(), right.clone());
+        Ok(Keyed { process, left, right, backend, keys: KeysAtEnd::new() })
+    })
+}
+
+fn two_inputs<A: Data, B: Data, F: TwoInputFunction<A, B> + 'static>(
+    on_error: (OnError<A>, OnError<B>),
+    make: impl Fn(&OperatorContext<'_>) -> Result<F> + Send + Sync + 'static,
+) -> TwoInputMaker {
+    Arc::new(move |ctx, inputs, outputs| {
+        let inboxes = (inbox::<A>(ctx.task, &inputs, 0), inbox::<B>(ctx.task, &inputs, 1));
+        let bad = (BadRecords::of(&on_error.0, ctx), BadRecords::of(&on_error.1, ctx));
+        let mut function = make(ctx)?;
+        if bad.0.goes_on() || bad.1.goes_on() {
+            function.keep_undo();
+        }
+        Ok(Box::new(TwoInputBody::new(inboxes, function, Output::new(outputs)?, bad)))
+    })
 }
 
 /// The body of a task whose first operator has two inputs.

@@ -6,13 +6,24 @@ use millstream_state::ValueState;
 use millstream_types::Key;
 
 use crate::Result;
-use crate::operators::collector::Collector;
-use crate::operators::keyed::{Context, KeyedProcess};
+use crate::collector::Collector;
+use crate::keyed::{Context, KeyedProcess};
+use crate::runtime_context::KeyedRuntimeContext;
 
 /// Turns each record into another with the help of the key's state.
-pub(crate) struct MapWithState<V, F> {
-    pub(crate) state: ValueState<Option<V>>,
-    pub(crate) function: F,
+pub struct MapWithState<V, F> {
+    state: ValueState<Option<V>>,
+    function: F,
+}
+
+impl<V: Clone + Send + 'static, F> MapWithState<V, F> {
+    /// Calls `function` with the key's state and each record.
+    ///
+    /// # Errors
+    /// The state cannot be declared.
+    pub fn new<K: Key>(ctx: &mut KeyedRuntimeContext<'_, K>, function: F) -> Result<Self> {
+        Ok(Self { state: ctx.value("state")?, function })
+    }
 }
 
 impl<K, I, O, V, F> KeyedProcess<K, I> for MapWithState<V, F>
@@ -41,12 +52,22 @@ where
 }
 
 /// Makes one value of the records of a key.
-pub(crate) struct Aggregate<A, F> {
-    pub(crate) value: ValueState<Option<A>>,
+pub struct Aggregate<A, F> {
+    value: ValueState<Option<A>>,
     /// Adds a record; there is no value before the first.
-    pub(crate) add: F,
+    add: F,
     /// Emits the final value at the end of input instead of every update.
-    pub(crate) final_only: bool,
+    final_only: bool,
+}
+
+impl<A: Clone + Send + 'static, F> Aggregate<A, F> {
+    /// Calls `add` with the key's value, if there is one yet, and each record.
+    ///
+    /// # Errors
+    /// The state cannot be declared.
+    pub fn new<K: Key>(ctx: &mut KeyedRuntimeContext<'_, K>, add: F) -> Result<Self> {
+        Ok(Self { value: ctx.value("value")?, add, final_only: ctx.is_batch() })
+    }
 }
 
 impl<K, I, A, F> KeyedProcess<K, I> for Aggregate<A, F>
@@ -87,7 +108,7 @@ where
     }
 }
 
-/// A number that [`KeyedStream::sum`](crate::KeyedStream::sum) adds up.
+/// A number that `KeyedStream::sum` adds up.
 pub trait Number: Copy + Send + 'static {
     /// Nothing.
     const ZERO: Self;
@@ -124,7 +145,7 @@ floats!(f32 f64);
 
 /// Puts `value` in the place of `best` if it compares as `better`, or if `best` compares with
 /// nothing (a NaN).
-pub(crate) fn keep_better<V: PartialOrd>(best: &mut Option<V>, value: V, better: Ordering) {
+pub fn keep_better<V: PartialOrd>(best: &mut Option<V>, value: V, better: Ordering) {
     let replaces = match best {
         None => true,
         Some(best) => {

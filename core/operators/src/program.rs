@@ -5,59 +5,105 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
 use millstream_connector::CommitterInfo;
-use millstream_graph::{JobGraph, NodeId, NodeKind, OutputName, StreamEdgeId, StreamGraph};
+use millstream_graph::{
+    Chaining, JobGraph, NodeId, NodeKind, OutputName, StreamEdge, StreamEdgeId, StreamGraph,
+    StreamNode,
+};
 use millstream_network::{Batch, Data, EncodeError, check_travels};
 
 use crate::Result;
+use crate::body::put_input_before;
 use crate::coordinator::OperatorCoordinator;
-use crate::operators::rows::RowsStage;
-use crate::side::{OutputTag, Side, SideBuffer};
-use crate::stage::{ErasedStage, FanOut, Outputs, Stage, erase, reveal};
+use crate::on_error::{OnError, Policy};
+use crate::output::Outputs;
+use crate::rows::RowsStage;
+use crate::side::{Side, SideBuffer};
+use crate::stage::{ErasedStage, FanOut, Stage, erase, reveal};
 use crate::task::{InputContext, OperatorContext, TaskBody, TaskContext};
 use crate::writer::WriterContext;
 
 type Maker<F> = Arc<F>;
 
 /// Builds the last stage of an edge.
-pub(crate) type WriterMaker =
-    Maker<dyn Fn(&WriterContext<'_>) -> Result<ErasedStage> + Send + Sync>;
+pub type WriterMaker = Maker<dyn Fn(&WriterContext<'_>) -> Result<ErasedStage> + Send + Sync>;
 /// Builds a source's task.
-pub(crate) type SourceMaker =
+pub type SourceMaker =
     Maker<dyn Fn(&OperatorContext<'_>, Outputs) -> Result<Box<dyn TaskBody>> + Send + Sync>;
 /// Builds an operator with one input.
-pub(crate) type StageMaker =
+pub type StageMaker =
     Maker<dyn Fn(&OperatorContext<'_>, Outputs) -> Result<ErasedStage> + Send + Sync>;
 /// Puts an input before an operator with one input.
-pub(crate) type InputMaker =
-    fn(&TaskContext, InputContext<'_>, ErasedStage) -> Result<Box<dyn TaskBody>>;
+type InputMaker = fn(&TaskContext, &InputContext<'_>, ErasedStage) -> Result<Box<dyn TaskBody>>;
 /// Builds the task of an operator with two inputs.
-pub(crate) type TwoInputMaker = Maker<
+pub type TwoInputMaker = Maker<
     dyn Fn(&OperatorContext<'_>, InputContext<'_>, Outputs) -> Result<Box<dyn TaskBody>>
         + Send
         + Sync,
 >;
 /// Builds an operator's coordinator; `None` if it turns out to need none.
-pub(crate) type CoordinatorMaker =
+pub type CoordinatorMaker =
     Maker<dyn Fn(&CommitterInfo) -> Result<Option<Box<dyn OperatorCoordinator>>> + Send + Sync>;
 
-/// How to build one operator.
-pub(crate) enum OperatorMaker {
+/// Builds one operator.
+pub struct OperatorMaker(MakerKind);
+
+enum MakerKind {
     Source(SourceMaker),
     Stage { stage: StageMaker, input: InputMaker },
     TwoInput(TwoInputMaker),
 }
 
-/// One operator's part of a program.
-pub(crate) struct Node {
-    pub(crate) maker: OperatorMaker,
-    pub(crate) coordinator: Option<CoordinatorMaker>,
+impl OperatorMaker {
+    /// For a source.
+    #[must_use]
+    pub const fn source(make: SourceMaker) -> Self {
+        Self(MakerKind::Source(make))
+    }
+
+    /// For an operator with one input of this type.
+    #[must_use]
+    pub const fn one_input<T: Data>(make: StageMaker) -> Self {
+        Self(MakerKind::Stage { stage: make, input: put_input_before::<T> })
+    }
+
+    /// For an operator with two inputs.
+    #[must_use]
+    pub const fn two_inputs(make: TwoInputMaker) -> Self {
+        Self(MakerKind::TwoInput(make))
+    }
 }
 
-/// How to bring several readers of one output together.
+/// An operator that is added to a program.
+pub struct NewOperator {
+    /// The name in plans, logs and metrics of an operator without a uid.
+    pub name: &'static str,
+    /// The name of its state across versions of the job.
+    pub uid: Option<String>,
+    /// The kind of node that it is in the graph.
+    pub kind: NodeKind,
+    /// Whether it has keyed state.
+    pub stateful: bool,
+    /// Whether it gives records event times.
+    pub assigns_times: bool,
+    /// The type of its results, for people.
+    pub output_type: &'static str,
+    /// Builds it.
+    pub maker: OperatorMaker,
+    /// Builds its coordinator, if it may have one.
+    pub coordinator: Option<CoordinatorMaker>,
+}
+
+/// One operator's part of a program.
+struct Node {
+    maker: OperatorMaker,
+    coordinator: Option<CoordinatorMaker>,
+}
+
+/// Brings the readers of one output together.
 #[derive(Clone, Copy)]
-pub(crate) struct OutputMaker {
-    pub(crate) combine: fn(Vec<ErasedStage>) -> Result<ErasedStage>,
-    pub(crate) side: fn(ErasedStage, bool) -> Result<Box<dyn Side>>,
+pub struct OutputMaker {
+    combine: fn(Vec<ErasedStage>) -> Result<ErasedStage>,
+    side: fn(ErasedStage, bool) -> Result<Box<dyn Side>>,
     record: TypeId,
     rows: fn(ErasedStage) -> Result<ErasedStage>,
     travels: fn() -> Result<(), EncodeError>,
@@ -65,7 +111,8 @@ pub(crate) struct OutputMaker {
 
 impl OutputMaker {
     /// For an output that one stage reads.
-    pub(crate) fn single<T: Data>() -> Self {
+    #[must_use]
+    pub fn single<T: Data>() -> Self {
         Self {
             combine: only,
             side: SideBuffer::<T>::erased,
@@ -76,7 +123,8 @@ impl OutputMaker {
     }
 
     /// For an output that several stages read.
-    pub(crate) fn shared<T: Data + Clone>() -> Self {
+    #[must_use]
+    pub fn shared<T: Data + Clone>() -> Self {
         Self { combine: fan_out::<T>, ..Self::single::<T>() }
     }
 }
@@ -110,13 +158,13 @@ fn fan_out<T: Clone + Send + 'static>(stages: Vec<ErasedStage>) -> Result<Erased
 /// from it, the planner only looks at the graph.
 #[derive(Default)]
 pub struct Program {
-    pub(crate) graph: StreamGraph,
-    pub(crate) nodes: Vec<Node>,
+    graph: StreamGraph,
+    nodes: Vec<Node>,
     /// One for each edge of the graph, in order.
-    pub(crate) writers: Vec<WriterMaker>,
-    pub(crate) outputs: HashMap<(NodeId, OutputName), OutputMaker>,
+    writers: Vec<WriterMaker>,
+    outputs: HashMap<(NodeId, OutputName), OutputMaker>,
     /// The side outputs that the program asks for or sends refused records to.
-    pub(crate) sides: BTreeMap<(NodeId, OutputName), Vec<TypeId>>,
+    sides: BTreeMap<(NodeId, OutputName), Vec<TypeId>>,
 }
 
 /// An operator that is built, without what feeds it.
@@ -134,9 +182,46 @@ impl Program {
         &self.graph
     }
 
+    /// Adds an operator that has no edges and no outputs yet.
+    pub fn add(&mut self, new: NewOperator) -> NodeId {
+        let id = NodeId(u32::try_from(self.nodes.len()).unwrap_or(u32::MAX));
+        self.graph.nodes.push(StreamNode {
+            id,
+            name: new.uid.clone().unwrap_or_else(|| new.name.to_owned()),
+            uid: new.uid,
+            kind: new.kind,
+            stateful: new.stateful,
+            assigns_times: new.assigns_times,
+            parallelism: None,
+            max_parallelism: None,
+            slot_sharing_group: None,
+            chaining: Chaining::Always,
+            output_type: new.output_type.to_owned(),
+        });
+        self.nodes.push(Node { maker: new.maker, coordinator: new.coordinator });
+        id
+    }
+
+    /// Adds an edge, and what sends its records to another task.
+    pub fn connect(&mut self, edge: StreamEdge, writer: WriterMaker) {
+        self.graph.edges.push(edge);
+        self.writers.push(writer);
+    }
+
+    /// An operator of the graph, to be configured.
+    pub fn node_mut(&mut self, node: NodeId) -> Option<&mut StreamNode> {
+        self.graph.nodes.get_mut(node.0 as usize)
+    }
+
+    /// Sets how the readers of an output come together.
+    pub fn set_output(&mut self, node: NodeId, output: OutputName, maker: OutputMaker) {
+        self.outputs.insert((node, output), maker);
+    }
+
     /// Things that are allowed and probably not meant, a sentence each: streams that nothing reads,
     /// event times that are lost.
-    pub(crate) fn warnings(&self, job: &JobGraph) -> Vec<String> {
+    #[must_use]
+    pub fn warnings(&self, job: &JobGraph) -> Vec<String> {
         let read: HashSet<(NodeId, &OutputName)> =
             self.graph.edges.iter().map(|edge| (edge.source, &edge.output)).collect();
         let with_readers: HashSet<NodeId> = read.iter().map(|(node, _)| *node).collect();
@@ -195,8 +280,9 @@ impl Program {
         lost.collect()
     }
 
-    /// What only the whole program shows to be wrong, a sentence each.
-    pub(crate) fn faults(&self) -> Vec<String> {
+    /// The faults that only the whole program shows, a sentence each.
+    #[must_use]
+    pub fn faults(&self) -> Vec<String> {
         let twofold = self.sides.iter().filter(|(_, types)| types.len() > 1);
         twofold
             .map(|((node, output), _)| {
@@ -210,7 +296,8 @@ impl Program {
     }
 
     /// The exchanges whose records cannot be sent to another process, a sentence for each output.
-    pub(crate) fn faulty_exchanges(&self, job: &JobGraph) -> Vec<String> {
+    #[must_use]
+    pub fn faulty_exchanges(&self, job: &JobGraph) -> Vec<String> {
         let mut seen = HashSet::new();
         let mut known = HashMap::new();
         let outputs = job.edges.iter().map(|edge| (edge.source_node, &edge.output));
@@ -231,15 +318,17 @@ impl Program {
     }
 
     /// Makes a side output of an operator a stream, for any number of readers.
-    pub(crate) fn add_side_output<S: Data + Clone>(&mut self, node: NodeId, tag: &str) {
+    pub fn add_side_output<S: Data + Clone>(&mut self, node: NodeId, tag: &str) {
         let side = (node, OutputName::Side(tag.to_owned()));
         self.outputs.entry(side.clone()).or_insert_with(OutputMaker::shared::<S>);
         self.use_side::<S>(side);
     }
 
-    /// Notes that an operator sends the records that it refuses to this side output.
-    pub(crate) fn refuse_to<S: 'static>(&mut self, node: NodeId, tag: OutputTag<S>) {
-        self.use_side::<S>((node, OutputName::Side(tag.name().to_owned())));
+    /// Notes what becomes of the records that an operator refuses.
+    pub fn refuse<T: 'static>(&mut self, node: NodeId, on_error: &OnError<T>) {
+        if let Policy::SideOutput { tag, .. } = &on_error.0 {
+            self.use_side::<T>((node, OutputName::Side(tag.name().to_owned())));
+        }
     }
 
     fn use_side<S: 'static>(&mut self, side: (NodeId, OutputName)) {
@@ -317,16 +406,16 @@ impl Program {
         inputs: Option<InputContext<'_>>,
         outputs: Outputs,
     ) -> Result<Built> {
-        match (&self.node(node)?.maker, inputs) {
-            (OperatorMaker::Source(make), _) => make(ctx, outputs).map(Built::Body),
-            (OperatorMaker::Stage { stage, .. }, None) => stage(ctx, outputs).map(Built::Stage),
-            (OperatorMaker::Stage { stage, input }, Some(inputs)) => {
-                input(ctx.task, inputs, stage(ctx, outputs)?).map(Built::Body)
+        match (&self.node(node)?.maker.0, inputs) {
+            (MakerKind::Source(make), _) => make(ctx, outputs).map(Built::Body),
+            (MakerKind::Stage { stage, .. }, None) => stage(ctx, outputs).map(Built::Stage),
+            (MakerKind::Stage { stage, input }, Some(inputs)) => {
+                input(ctx.task, &inputs, stage(ctx, outputs)?).map(Built::Body)
             }
-            (OperatorMaker::TwoInput(make), Some(inputs)) => {
+            (MakerKind::TwoInput(make), Some(inputs)) => {
                 make(ctx, inputs, outputs).map(Built::Body)
             }
-            (OperatorMaker::TwoInput(_), None) => {
+            (MakerKind::TwoInput(_), None) => {
                 Err(anyhow::anyhow!("a two-input operator cannot be chained to another one"))
             }
         }

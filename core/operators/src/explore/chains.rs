@@ -11,16 +11,19 @@ use millstream_network::Batch;
 use millstream_types::{MaxParallelism, OperatorId};
 
 use super::bodies::{Script, Scripted, all_or_bad, results};
-use super::cases::{BAD, Operator, bad, is_bad, numbers, stream_of, task, to_nobody};
+use super::cases::{BAD, Operator, bad, is_bad, task, to_nobody};
 use super::hosts::{Consumer, Hosts, next_edge};
 use super::probe::{END, Item};
 use super::schedule::{OUTPUTS_MAX, Schedule};
 use super::stages::compare;
 use super::writers::{Bell, choose, writer};
 use super::{Case, record, roll, time_of};
-use crate::program::Built;
+use crate::flat_map::flat_map;
+use crate::output::Outputs;
+use crate::program::{Built, OperatorMaker};
 use crate::side::SideBuffer;
-use crate::stage::{FanOut, Outputs, Stage, erase};
+use crate::source::source;
+use crate::stage::{FanOut, Stage, erase};
 use crate::task::{OperatorContext, Step, TaskBody, TaskContext, turn};
 use crate::writer::WriterContext;
 
@@ -59,8 +62,9 @@ struct Programs {
 impl Programs {
     fn new() -> Self {
         let script = Arc::<Mutex<Script>>::default();
-        let source = Operator::of(&stream_of(Scripted(Arc::clone(&script), false)));
-        let flat_map = Operator::of(&numbers().on_error(bad()).flat_map(all_or_bad));
+        let scripted = Arc::new(Scripted(Arc::clone(&script), false));
+        let source = Operator::of(OperatorMaker::source(source(&scripted, "source")));
+        let flat_map = Operator::of_stage(flat_map(bad(), |_| Ok(all_or_bad)));
         Self { source, flat_map, script }
     }
 

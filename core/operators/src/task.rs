@@ -6,8 +6,8 @@ use std::task::Waker;
 use std::time::{Duration, Instant};
 
 use millstream_connector::{Counter, Result};
-use millstream_network::{Exchange, Flow, Generation, TaskCounters};
-use millstream_types::{HostId, JobId, MaxParallelism, OperatorId};
+use millstream_network::{ChannelId, Data, Exchange, Flow, Generation, Inbox, TaskCounters};
+use millstream_types::{HostId, JobId, KeyGroup, MaxParallelism, OperatorId};
 
 /// The most messages of its coordinator that a task leaves unread.
 const EVENTS_UNREAD_MAX: usize = 1024;
@@ -67,7 +67,7 @@ pub struct TaskContext {
     pub waker: Waker,
     /// User counters by name.
     pub user_counters: Arc<Mutex<BTreeMap<String, Counter>>>,
-    /// How long a record may wait in an output buffer; `None` until the buffer is full.
+    /// The longest time that a record waits in an output buffer; `None`: until the buffer is full.
     pub buffer_timeout: Option<Duration>,
     /// Whether only final results are emitted.
     pub batch: bool,
@@ -97,7 +97,7 @@ pub struct OperatorContext<'a> {
 }
 
 /// A channel that ends at a task: its name and the host that its producer runs in.
-pub type InputChannel = (millstream_network::ChannelId, HostId);
+pub type InputChannel = (ChannelId, HostId);
 
 /// Context for building a task's inputs.
 pub struct InputContext<'a> {
@@ -105,6 +105,28 @@ pub struct InputContext<'a> {
     pub exchange: &'a Exchange,
     /// The channels of each input.
     pub inputs: Vec<Vec<InputChannel>>,
+}
+
+/// The most batches that wait at one channel.
+const CHANNEL_CREDITS: u32 = 8;
+
+/// An inbox for one input, its channels attached to their producers.
+pub(crate) fn inbox<T: Data>(
+    task: &TaskContext,
+    inputs: &InputContext<'_>,
+    input: usize,
+) -> Arc<Inbox<T>> {
+    let channels = inputs.inputs.get(input).map_or(&[][..], Vec::as_slice);
+    let names: Vec<ChannelId> = channels.iter().map(|(channel, _)| *channel).collect();
+    let counters = Arc::clone(&task.counters);
+    let inbox = Inbox::new(&names, CHANNEL_CREDITS, task.waker.clone(), counters);
+    inputs.exchange.attach(&inbox, channels);
+    inbox
+}
+
+/// The key groups of a task.
+pub(crate) fn groups(task: &TaskContext) -> std::ops::Range<u16> {
+    KeyGroup::range_of(task.subtask, task.max_parallelism, task.parallelism)
 }
 
 /// The outcome of a step.

@@ -4,17 +4,59 @@ use std::fmt::Display;
 use std::sync::Arc;
 use std::time::Instant;
 
-use millstream_connector::{Polled, SourceReader};
+use millstream_connector::{Polled, ReaderContext, Source, SourceReader};
 use millstream_network::{Batch, Event, Flow, TimesError};
-use millstream_types::OperatorId;
+use millstream_types::{OperatorId, counters};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::body::Upstream;
-use crate::coordinator::{SourceEvent, decode, encode};
-use crate::stage::Output;
+use crate::coordinator::{OperatorCoordinator, SourceCoordinator, SourceEvent, decode, encode};
+use crate::output::Output;
+use crate::program::{CoordinatorMaker, SourceMaker};
 use crate::task::{EventMailbox, EventSender, Step, TaskBody};
 use crate::{Result, bail};
+
+/// The operator that reads a source, whose uid it is given.
+pub fn source<S: Source>(source: &Arc<S>, uid: &str) -> SourceMaker {
+    let (source, uid) = (Arc::clone(source), uid.to_owned());
+    let coordinated = source.has_enumerator();
+    Arc::new(move |ctx, outputs| {
+        let reader = source.reader(&ReaderContext {
+            subtask: ctx.task.subtask,
+            parallelism: ctx.task.parallelism,
+            waker: ctx.task.waker.clone(),
+            dropped: ctx.task.counter(counters::RECORDS_DROPPED),
+            replaced: ctx.task.counter(counters::RECORDS_REPLACED),
+            skipped: ctx.task.counter(counters::FILES_SKIPPED),
+        })?;
+        let splits = coordinated.then(|| SplitRequests {
+            operator: ctx.operator,
+            subtask: ctx.task.subtask,
+            to_coordinator: Arc::clone(ctx.to_coordinator),
+            from_coordinator: Arc::clone(ctx.from_coordinator),
+            requested: false,
+            no_more: false,
+        });
+        let output = Output::new(outputs)?;
+        let (state, uid) = (Upstream::Reading, uid.clone());
+        Ok(Box::new(SourceBody { reader, output, splits, state, is_read: false, uid }))
+    })
+}
+
+/// The coordinator of a source, if it hands out splits.
+pub fn source_coordinator<S: Source>(source: &Arc<S>) -> Option<CoordinatorMaker> {
+    let source = Arc::clone(source);
+    source.has_enumerator().then(|| {
+        let make: CoordinatorMaker = Arc::new(move |_info| {
+            let enumerator = source.enumerator()?;
+            Ok(enumerator.map(|enumerator| {
+                Box::new(SourceCoordinator::new(enumerator)) as Box<dyn OperatorCoordinator>
+            }))
+        });
+        make
+    })
+}
 
 /// The way by which a reader gets its splits.
 pub(crate) struct SplitRequests {

@@ -1,13 +1,42 @@
 //! `flat_map`: one record in, any number out, with a cursor inside the record's results.
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use millstream_network::{Batch, Event, Flow, Records, batch_capacity};
 
 use crate::Result;
-use crate::operators::results::Results;
-use crate::operators::{BadRecords, continue_while};
-use crate::stage::{Output, Stage};
+use crate::on_error::{BadRecords, OnError, continue_while};
+use crate::output::Output;
+use crate::program::StageMaker;
+use crate::results::Results;
+use crate::runtime_context::RuntimeContext;
+use crate::stage::{Stage, erase};
+
+/// The operator that turns each record into any number of them.
+pub fn flat_map<I, It, F>(
+    on_error: OnError<I>,
+    make: impl Fn(&RuntimeContext<'_>) -> Result<F> + Send + Sync + 'static,
+) -> StageMaker
+where
+    I: Send + 'static,
+    It: IntoIterator + 'static,
+    It::IntoIter: Send + 'static,
+    It::Item: Send + 'static,
+    F: FnMut(I) -> Result<It> + Send + 'static,
+{
+    Arc::new(move |ctx, outputs| {
+        let output = Output::new(outputs)?;
+        Ok(erase::<I>(Box::new(FlatMapStage::<I, It, F> {
+            function: make(&RuntimeContext::new(ctx.task))?,
+            bad: BadRecords::of(&on_error, ctx),
+            records: Batch::empty(false).into_iter(),
+            current: None,
+            results: output.results(),
+            output,
+        })))
+    })
+}
 
 /// Keeps the iterator of the record at hand, so that a record with a million results needs no more
 /// memory than one with a thousand.
