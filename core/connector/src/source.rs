@@ -14,7 +14,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::Result;
-use crate::counter::Counter;
+use crate::metrics::Counter;
 use crate::plan::PlanContext;
 
 /// What a reader knows of its surroundings.

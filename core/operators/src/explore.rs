@@ -64,6 +64,8 @@ kinds! {
     /// Every kind of stage. A new one is added here and in [`cases::cases`].
     Kind in every_stage by crate::explore::cases::cases:
     #[test]
+    fn collect() { Collect }
+    #[test]
     fn discard() { Discard }
     #[test]
     fn fan_out() { FanOut }

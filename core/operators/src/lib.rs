@@ -15,6 +15,7 @@
 
 mod aggregate;
 mod body;
+mod collect;
 mod collector;
 mod connected;
 mod coordinator;
@@ -39,6 +40,7 @@ mod task;
 pub mod writer;
 
 pub use aggregate::{Aggregate, MapWithState, Number, keep_better};
+pub use collect::{CollectQueue, Taken, collect};
 pub use collector::Collector;
 pub use connected::{KeyedCoProcess, co_flat_map, co_process};
 pub use coordinator::{OperatorCoordinator, Replies};
@@ -46,7 +48,9 @@ pub use flat_map::flat_map;
 pub use key::{ByRef, ByValue, KeySelector};
 pub use keyed::{Context, KeyedProcess, keyed_process, reduce};
 pub use map::map;
-pub use millstream_connector::{CommitterInfo, Counter, Error, Result, bail, ensure, error};
+pub use millstream_connector::{
+    CommitterInfo, Counter, Error, Result, UserMetrics, bail, ensure, error,
+};
 pub use on_error::OnError;
 pub use output::Outputs;
 pub use process::{Process, process};
