@@ -19,7 +19,6 @@ use millstream_protocol::job::JobGraph;
 use millstream_rest_types::jobs::{JobClientHeartbeatRequestBody, JobDetailsInfo, JobStatusInfo};
 use millstream_rm_driver::{ClusterDeployer, ClusterId};
 use millstream_types::{Escaped, JobId, JobStatus};
-use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep_until, timeout};
 
@@ -33,7 +32,7 @@ use crate::rest::{Content, RestClient};
 use crate::settings::ClientHeartbeat;
 use crate::submission::Artifact;
 use crate::target::{self, Target};
-use crate::{console, flows, runtime, settings};
+use crate::{console, flows, runtime, settings, signals};
 
 /// A job is asked after at this interval, growing from the shortest to the longest.
 const POLL_SHORTEST: Duration = Duration::from_millis(20);
@@ -112,13 +111,13 @@ pub(crate) fn run(arguments: &RunArguments) -> Result<ExitCode> {
                     Ended::Interrupted => libc::SIGINT,
                 }
             }
-            signal = interruption() => signal?,
+            signal = signals::interruption() => signal?,
         };
         tokio::select! {
             () = session.on_interruption() => {}
-            _ = interruption() => {}
+            _ = signals::interruption() => {}
         }
-        Ok(exit_code(signal))
+        Ok(signals::exit_code(signal))
     })
 }
 
@@ -171,21 +170,6 @@ impl Place {
             per_job.finish().await;
         }
     }
-}
-
-/// Waits for Ctrl-C or a polite kill and says which.
-pub(crate) async fn interruption() -> Result<i32> {
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    tokio::select! {
-        _ = terminate.recv() => Ok(libc::SIGTERM),
-        _ = interrupt.recv() => Ok(libc::SIGINT),
-    }
-}
-
-/// The exit code of a command that was interrupted by this signal.
-pub(crate) fn exit_code(signal: i32) -> ExitCode {
-    ExitCode::from(u8::try_from(128 + signal).unwrap_or(1))
 }
 
 enum Ended {

@@ -178,7 +178,8 @@ pub trait SinkWriter<T>: Send {
     fn finish(&mut self) -> Result<Vec<Self::Committable>>;
 }
 
-/// Publishes what a job's writers wrote. Every call may be repeated by a later attempt.
+/// Publishes what a job's writers wrote. Every call may be repeated by a later attempt. It has a
+/// thread of its own in the coordinator host, so that its calls may block.
 ///
 /// See [`Sink`] for an example.
 pub trait Committer: Send {

@@ -287,7 +287,8 @@ pub enum NextSplit<S> {
     NoMore,
 }
 
-/// Finds splits and hands them out.
+/// Finds splits and hands them out. It has a thread of its own in the coordinator host, so that its
+/// calls may block.
 ///
 /// See [`Source`] for an example.
 pub trait SplitEnumerator: Send {

@@ -13,20 +13,11 @@ use std::time::Instant;
 
 use millstream_operators::{Step, TaskBody, turn};
 use millstream_protocol::host::{Execution, Failure};
-use millstream_types::{Clock, ExecutionAttemptId, OperatorId};
+use millstream_types::{Clock, ExecutionAttemptId};
 
 use crate::failure::guard;
-use crate::link::ToControl;
+use crate::link::{TaskReport, ToControl};
 use crate::time_spent::{Activity, TimeSpent};
-
-/// A task's report to its host's control thread.
-#[derive(Debug)]
-pub enum TaskReport {
-    /// It entered a state.
-    State(ExecutionAttemptId, Execution, Option<Failure>),
-    /// It has a message for an operator's coordinator.
-    OperatorEvent(OperatorId, u32, Vec<u8>),
-}
 
 /// A slot thread that is parked, or will notice before it parks.
 #[derive(Debug)]

@@ -28,8 +28,8 @@ use millstream_types::{
 
 use crate::build::{Blueprint, TaskParts};
 use crate::failure;
-use crate::link::{Outbox, ToControl};
-use crate::slot::{NewTask, Slot, TaskReport};
+use crate::link::{Outbox, TaskReport, ToControl};
+use crate::slot::{NewTask, Slot};
 use crate::tasks::Tasks;
 use crate::time_spent::TimeSpent;
 
