@@ -200,6 +200,13 @@ fn check_lines(name: &str, source: &Source, report: &mut Report) {
         for word in NOTES.iter().filter(|word| has_word(line, word)) {
             fault(format!("`{word}` belongs into an issue"));
         }
+        if code.contains("env::var") && code.contains("else { return }") {
+            fault(
+                "a test that a variable turns off tests nothing: give the process that it \
+                   starts a program of its own, such as an example of the crate"
+                    .to_owned(),
+            );
+        }
     }
 }
 
@@ -317,6 +324,14 @@ mod tests {
         assert_one_fault("//! a\nfn a() { unimplemented!() }\n", "`unimplemented!`");
         assert_one_fault("//! a\n#[ignore = \"slow\"]\nfn a() {}\n", "`#[ignore`");
         assert_eq!(faults_of("//! a\nconst A: &str = \"todo!\"; // todo!\n"), Vec::<String>::new());
+    }
+
+    #[test]
+    fn a_test_is_not_turned_off_by_a_variable() {
+        let entry = "fn entry() { let Ok(role) = std::env::var(\"ROLE\") else { return }; }";
+        assert_one_fault(&format!("//! a\n{entry}\n"), "a test that a variable turns off");
+        let chosen = "fn a() { let Some(role) = role else { return }; }";
+        assert_eq!(faults_of(&format!("//! a\n{chosen}\n")), Vec::<String>::new());
     }
 
     #[test]
