@@ -23,7 +23,7 @@ use crate::builder::{Builder, Shared};
 use crate::job::{JobClient, JobResult};
 use crate::stream::Stream;
 
-/// What became of a graph that was handed over.
+/// The outcome of a graph that was handed over.
 #[derive(Debug, Clone)]
 pub enum Execution {
     /// It runs.

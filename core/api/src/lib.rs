@@ -1,4 +1,4 @@
-//! What users write: a build function that makes streams.
+//! The API of jobs: build functions that make streams.
 //!
 //! Users reach this crate through the facade `millstream`, whose pages have running examples. A
 //! build function gets an [`Environment`], starts [`Stream`]s from sources, transforms them and

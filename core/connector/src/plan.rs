@@ -1,4 +1,4 @@
-//! What sources and sinks learn and check while a job is planned.
+//! Planning of a job, as its sources and sinks see it.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};

@@ -358,7 +358,7 @@ impl Executor for Shared<HostExecutor> {
         let mut this = self.0.borrow_mut();
         let job = JobId::try_from(this.begin.job_id.as_slice())?;
         if graph.ordinal < this.planned.ordinal {
-            // Here an earlier job of the program counts as finished, whoever waits for it.
+            // Here an earlier job of the program counts as finished, for any process that waits.
             let (status, runtime) = (JobStatus::Finished, Duration::ZERO);
             return Ok(Execution::Finished(JobResult { job, status, runtime }));
         }

@@ -1,4 +1,4 @@
-//! What travels between tasks and how it looks between processes.
+//! Elements that travel between tasks, and their frames between processes.
 //!
 //! A frame is a 28-byte head (little endian: `u32` payload length, `u8` kind, 3 bytes zero, `u32`
 //! attempt, `u64` epoch of the leader that deployed it, `u64` channel number) and its payload. A

@@ -1,7 +1,7 @@
 //! Operators as tasks run them, and the traits of functions that users write.
 //!
 //! A [`Program`] is the graph of a job and a maker for each of its operators, edges and
-//! coordinators. The methods of a stream add to it; [`map`], [`reduce`] and their like make the
+//! coordinators. The methods of a stream add to it; [`map()`], [`reduce`] and their like make the
 //! operators, each of which hides its stage. The planner takes the graph, and the task hosts their
 //! operators.
 //!

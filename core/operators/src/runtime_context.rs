@@ -98,7 +98,7 @@ impl<'a> RuntimeContext<'a> {
     /// let sizes = run_on(["to", "be", "to"].map(Str::from), |words| {
     ///     words.map_with(|ctx| {
     ///         let (mut seen, words_seen) = (vec![], ctx.gauge("words_seen")?);
-    ///         Ok(move |word| {
+    ///         Ok(move |word: Str| {
     ///             if !seen.contains(&word) {
     ///                 seen.push(word);
     ///             }
@@ -126,7 +126,7 @@ impl<'a> RuntimeContext<'a> {
     /// let squares = run_on(0..100_u64, |numbers| {
     ///     numbers.map_with(|ctx| {
     ///         let lookup_us = ctx.histogram("lookup_us")?; // microseconds
-    ///         Ok(move |n| {
+    ///         Ok(move |n: u64| {
     ///             let started = Instant::now();
     ///             let square = n * n; // something slow
     ///             lookup_us.update(started.elapsed().as_micros() as u64);

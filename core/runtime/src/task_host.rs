@@ -48,7 +48,7 @@ pub struct TaskHostConfig {
     pub host: HostId,
     /// The epoch of the leader that started it.
     pub epoch: LeaderEpoch,
-    /// How often the job was restarted.
+    /// Number of restarts of the job so far.
     pub attempt: u32,
     /// The secret of the job attempt's hosts.
     pub token: Secret<[u8; 32]>,

@@ -16,7 +16,7 @@ use anyhow::{Context, Result};
 use crate::claims;
 use crate::errors;
 use crate::source::{Source, is_name};
-use crate::words::Openings;
+use crate::words;
 
 /// Above this a file is worth a warning.
 const FILE_LINES_WARN: usize = 500;
@@ -29,7 +29,7 @@ const CRATE_LINES_MAX: usize = 10_000;
 const UNFINISHED: [&str; 3] = ["todo!", "unimplemented!", "#[ignore"];
 /// Notes to self; an issue is the place for them. Written in two parts to pass their own check.
 const NOTES: [&str; 2] = [concat!("TO", "DO"), concat!("FIX", "ME")];
-/// Paths of somebody's machine.
+/// Paths of one machine.
 const MACHINE_PATHS: [&str; 2] = [concat!("/wo", "rk/"), concat!("/ro", "ot/")];
 /// Extensions of text files, which are searched for machine paths.
 const TEXT_EXTENSIONS: [&str; 11] =
@@ -65,7 +65,6 @@ pub fn check(root: &Path) -> Result<Report> {
         .collect();
     let mut report = Report::default();
     let mut lines_by_crate: BTreeMap<PathBuf, usize> = BTreeMap::new();
-    let mut openings = Openings::default();
     let mut tests = Vec::new();
     for file in files.iter().filter(|file| file.extension().is_some_and(|it| it == "rs")) {
         let bytes = fs::read(file).with_context(|| format!("failed to read {}", file.display()))?;
@@ -83,10 +82,9 @@ pub fn check(root: &Path) -> Result<Report> {
                 lines = 0;
             }
             report.faults.extend(errors::check(&name, &text));
+            report.faults.extend(words::check(&name, &source));
             let owner = crates.iter().filter(|folder| file.starts_with(folder)).max();
             let owner = owner.cloned().unwrap_or_default();
-            let folder = owner.strip_prefix(root).unwrap_or(&owner).display().to_string();
-            openings.read(&folder, &name, &source);
             *lines_by_crate.entry(owner).or_default() += lines;
         } else if file.extension().is_some_and(|extension| extension == "md") {
             report.faults.extend(claims::check_page(root, &name, &text));
@@ -101,9 +99,6 @@ pub fn check(root: &Path) -> Result<Report> {
         }
     }
     report.faults.extend(lints_left_out(root)?);
-    let openings = openings.judge();
-    report.faults.extend(openings.faults);
-    report.warnings.extend(openings.warnings);
     Ok(report)
 }
 
