@@ -485,12 +485,15 @@ mod tests {
         let (slot, time, _) = waiting_slot(&manual, None);
         let asked = manual.asked();
         std::thread::sleep(Duration::from_millis(500));
-        assert_eq!(manual.asked(), asked, "it looked at its clock while nothing was to be done");
+        // The command that started the task may wake it once more.
+        let looks = manual.asked() - asked;
+        assert!(looks <= 1, "it looked at its clock {looks} times while nothing was to be done");
         manual.advance(Duration::from_secs(60));
         let spent = time.until(manual.clock().now());
         assert_eq!(spent.idle_ns, 60_000_000_000);
+        let asked = manual.asked();
         slot.cancel_all();
-        until("the slot is woken", || manual.asked() > asked + 1);
+        until("the slot is woken", || manual.asked() > asked);
     }
 
     /// One task never lets the thread park, and two wait behind it.
