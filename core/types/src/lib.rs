@@ -11,6 +11,7 @@ mod hex;
 pub mod ids;
 pub mod key;
 pub mod resource;
+pub mod schema;
 pub mod states;
 mod text;
 pub mod time;
@@ -24,6 +25,7 @@ pub use ids::{
 };
 pub use key::{Key, KeyGroup, KeyHasher, MaxParallelism};
 pub use resource::{ByteSize, ParseByteSizeError, ResourceProfile};
+pub use schema::{Opaque, Schema, State};
 pub use states::{ExecutionState, JobStatus};
 pub use text::Str;
 pub use time::Timestamp;
