@@ -1,4 +1,4 @@
-//! Question: what does a record cost between two tasks, without what the tasks do with it?
+//! Question: what does a record cost between two tasks, without the work of the tasks?
 //!
 //! Method: one producer and one consumer take turns on one thread, so that no time of waiting is in
 //! the figure: eight full batches are sent, then received. In one process a batch changes hands;

@@ -102,7 +102,7 @@ pub struct Cluster {
 
 /// A finished job.
 pub struct Finished {
-    /// What its sinks got.
+    /// The records in its sinks.
     pub digest: Digest,
     /// CPU time of all worker processes from before the submission until after the end.
     pub cpu: Duration,
@@ -292,7 +292,7 @@ pub fn arguments(job: Job, records: u64, parallelism: u32, output: &Path) -> Vec
     pairs.into_iter().flat_map(|(name, value)| [name.to_owned(), value]).collect()
 }
 
-/// Runs a command to its end; what it printed is only of interest when it failed.
+/// Runs a command to its end; its output is only of interest when it failed.
 pub fn check(mut command: std::process::Command) -> Result<()> {
     let output = command.output().with_context(|| format!("cannot start {command:?}"))?;
     if !output.status.success() {

@@ -14,7 +14,7 @@ pub struct Engine {
     pub home: PathBuf,
     /// The command line below `bin`.
     pub cli: &'static str,
-    /// What is uploaded and submitted: a jar, or an executable.
+    /// The artifact to upload and submit: a jar, or an executable.
     pub artifact: PathBuf,
     /// Prefix of the environment variables for the directories of configuration, logs and pids.
     prefix: &'static str,
@@ -23,7 +23,7 @@ pub struct Engine {
     /// Whether daemons of throughput rows get the artifact on their class path. A class that Flink
     /// loads for a job starts cold with every job; one of the class path stays compiled.
     preloads: bool,
-    /// How long its jobs run before anything is measured.
+    /// Seconds for which its jobs run before the first measurement.
     pub warm_up_s: u64,
 }
 
@@ -62,7 +62,7 @@ impl Engine {
         }
     }
 
-    /// What lies on HDFS before an application is deployed: where it is here, and there.
+    /// Files to put on HDFS before an application is deployed: the local path, and that on HDFS.
     #[must_use]
     pub fn provided(&self) -> Vec<(PathBuf, String)> {
         match self.name {
@@ -82,7 +82,7 @@ impl Engine {
         }
     }
 
-    /// What the command lines of a JobManager and of a TaskManager on YARN hold.
+    /// Words in the command lines of a JobManager and of a TaskManager on YARN.
     #[must_use]
     pub fn processes_on_yarn(&self) -> (&'static str, &'static str) {
         match self.name {

@@ -1,11 +1,11 @@
-//! Benchmarks beside Apache Flink: what `paired.sh` runs.
+//! Benchmarks beside Apache Flink, for `paired.sh`.
 //!
 //! One [`engine::Engine`] describes an installation, Flink's or ours: both have the same scripts,
 //! configuration keys, command line and REST interface, so everything else is written once.
-//! [`rows`] says what is measured, [`measure`] runs it A/B/A/B, [`probe`] finds the physical limit
-//! in the same rounds, [`report`] turns the rounds into one JSON line. [`yarn`] does the same with
-//! both engines on one Hadoop. Nothing here is a library for others, and nothing but this machine's
-//! loopback is ever spoken to.
+//! [`rows`] lists the measurements, [`measure`] runs them A/B/A/B, [`probe`] finds the physical
+//! limit in the same rounds, [`report`] turns the rounds into one JSON line. [`yarn`] does the same
+//! with both engines on one Hadoop. Nothing here is a library for others, and all connections stay
+//! on this machine's loopback.
 
 pub mod cluster;
 pub mod engine;

@@ -13,7 +13,7 @@ use std::fs;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-/// How long a daemon rests before its memory counts.
+/// Time for which a daemon rests before its memory counts.
 const IDLE: Duration = Duration::from_secs(10);
 
 /// The two engines and how often each runs.
@@ -40,7 +40,7 @@ pub struct Idle {
 }
 
 impl Pairing {
-    /// All rounds of one row. `idle` keeps what a row finds for the other.
+    /// All rounds of one row. `idle` keeps figures that one row measures for another.
     pub fn measure(&self, row: &Row, idle: &mut Idle) -> Result<Vec<Round>> {
         match &row.kind {
             Kind::Throughput(throughput) => self.throughput(row, throughput),

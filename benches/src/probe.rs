@@ -1,7 +1,7 @@
 //! The physical limit of every row: the same work written by hand, without an engine.
 //!
-//! A probe of a throughput row also computes what the sinks must have got, so the two engines are
-//! compared with a third, independent answer and not only with each other.
+//! A probe of a throughput row also computes the expected records of the sinks, so the two engines
+//! are compared with a third, independent answer and not only with each other.
 
 use crate::process::{own_cpu, resident_bytes};
 use crate::records::{self, Digest, Wide};
@@ -23,9 +23,9 @@ const WIDE_BYTES: usize = 100;
 /// Records in one write of 32 KiB.
 const WRITE_RECORDS: usize = 327;
 
-/// What a throughput probe found.
+/// The result of a throughput probe.
 pub struct Found {
-    /// What the sink must have got.
+    /// The expected records of the sink.
     pub digest: Digest,
     /// Records that went in; words for WordCount.
     pub records: u64,
@@ -125,7 +125,7 @@ fn hand_over<T: Copy + Send>(
         });
         for mut batch in incoming {
             batch.drain(..).for_each(|record| digest.add(word(record)));
-            // The producer may have finished; then nobody wants the buffer back.
+            // If the producer has finished, the buffer is not wanted back.
             empties.try_send(batch).ok();
         }
     });

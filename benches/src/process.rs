@@ -1,4 +1,4 @@
-//! Processes as the kernel sees them: CPU time, memory, and a way to end what was started.
+//! Processes as the kernel sees them: CPU time, memory, and a way to end those that were started.
 
 use anyhow::{Context, Result, bail};
 use std::collections::BTreeMap;
@@ -32,15 +32,15 @@ pub fn wait_for_childless(root: u32, limit: Duration) -> Result<()> {
     Ok(())
 }
 
-/// How long the machine has to be quiet to count as such: so many windows of this length in a row.
+/// Number and length of the quiet windows in a row after which the machine counts as quiet.
 const QUIET_WINDOWS: u32 = 3;
 const QUIET_WINDOW: Duration = Duration::from_millis(100);
 /// The part of a window that idle daemons may use.
 const QUIET_BUSY_MAX: f64 = 0.15;
-/// Whatever runs for longer does not belong to what was measured.
+/// Patience with a busy machine: a process that runs for longer does not belong to the measurement.
 const QUIET_PATIENCE: Duration = Duration::from_secs(30);
 
-/// Waits until what was measured before has come to rest: one engine's last threads must not take
+/// Waits until the measured processes have come to rest: one engine's last threads must not take
 /// the processor from the other's figure.
 pub fn wait_until_quiet() -> Result<()> {
     let start = Instant::now();
@@ -196,7 +196,7 @@ pub fn is_alive(pid: u32) -> bool {
     stat.is_ok_and(|stat| !stat.rsplit_once(')').is_some_and(|(_, rest)| rest.starts_with(" Z")))
 }
 
-/// A process in the foreground that dies with this program, whatever ends it.
+/// A process in the foreground that dies with this program, however that ends.
 pub struct Daemon {
     child: Child,
 }

@@ -53,7 +53,7 @@ pub fn hash(word: &[u8]) -> u64 {
 /// A record of exactly 100 bytes: a key, a value and a payload that does not compress.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Wide {
-    /// What the hash exchange partitions by.
+    /// The key of the hash exchange.
     pub key: u64,
     /// The record's index, plus one behind the exchange.
     pub value: u64,
@@ -73,7 +73,7 @@ impl Wide {
         Self { key, value: index, payload, tail: (key >> 32) as u32 }
     }
 
-    /// What the checksum covers: key, value and the last two fields of the payload.
+    /// The fields in the checksum: key, value and the last two of the payload.
     #[inline]
     #[must_use]
     pub fn word(&self) -> u64 {
@@ -81,7 +81,7 @@ impl Wide {
     }
 }
 
-/// How many records a sink got, and a checksum that does not depend on their order.
+/// Number of records of a sink, and a checksum that does not depend on their order.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Digest {
     /// Records.
@@ -105,7 +105,7 @@ impl Digest {
         self.checksum = self.checksum.wrapping_add(other.checksum);
     }
 
-    /// Reads what the sink's subtasks wrote: a file each, named by the subtask's number.
+    /// Reads the output of the sink's subtasks: a file each, named by the subtask's number.
     pub fn read(directory: &Path) -> Result<Self> {
         let mut all = Self::default();
         for entry in std::fs::read_dir(directory)? {

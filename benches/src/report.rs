@@ -3,7 +3,7 @@
 use crate::rows::Row;
 use serde::Serialize;
 
-/// What one round measured, in the row's unit; a side that did not run has no figure.
+/// Figures of one round, in the row's unit; a side that did not run has none.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Round {
     /// Millstream.

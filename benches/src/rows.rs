@@ -1,4 +1,4 @@
-//! The rows: what is measured, in which shape of cluster and over how many records.
+//! The rows: the figure of each, the shape of its cluster and the number of its records.
 //!
 //! The counts are the same on both sides. They are chosen so that a round takes Flink 5 to 20
 //! CPU-seconds; 0.2 to 2 remain for an engine ten to forty times as fast, against a clock that
@@ -12,11 +12,11 @@ pub const SEED: u64 = 42;
 pub struct Row {
     /// The name on the command line and in the output.
     pub name: &'static str,
-    /// What is measured.
+    /// The figure.
     pub kind: Kind,
 }
 
-/// What a row measures.
+/// The figure of a row.
 #[derive(Debug, Clone)]
 pub enum Kind {
     /// Records per CPU-second of all workers.
@@ -38,14 +38,14 @@ pub enum Kind {
     Yarn(YarnFigure),
 }
 
-/// What is measured on YARN; times are seconds from the start of the command line.
+/// A figure on YARN; times are seconds from the start of the command line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum YarnFigure {
     /// An application whose program and engine lie on HDFS, until its first record.
     Application,
     /// The same with everything uploaded, and no cache that has it.
     ApplicationUploaded,
-    /// What the latter uploads.
+    /// Bytes of these uploads.
     UploadedBytes,
     /// A session's deployment, until the command line returns.
     Session,
@@ -95,7 +95,7 @@ impl Kind {
 /// A throughput row.
 #[derive(Debug, Clone)]
 pub struct Throughput {
-    /// What runs.
+    /// The job.
     pub job: Job,
     /// Records that the source makes; WordCount has as many as the text has words.
     pub records: u64,

@@ -30,7 +30,7 @@ pub fn directory(cache: &Path) -> Result<PathBuf> {
     let mut sample: Vec<Vec<u8>> = Vec::new();
     let mut bytes = 0;
     for path in paths {
-        // Files vanish and some are unreadable; what is missing is only text.
+        // Files vanish and some are unreadable; without them there is only less text.
         let Ok(content) = fs::read(&path) else { continue };
         if is_text(&content) && bytes < SAMPLE_BYTES {
             bytes += content.len();

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use tempfile::TempDir;
 
 const LIMIT: Duration = Duration::from_secs(120);
-/// How long processes rest before their memory counts.
+/// Time for which processes rest before their memory counts.
 const IDLE: Duration = Duration::from_secs(10);
 /// Jobs that a session has run when it counts as warm.
 const WARM_JOBS: u32 = 3;
@@ -161,7 +161,7 @@ fn jars() -> Result<PathBuf> {
     Ok(PathBuf::from(said(Command::new(script))?.trim()))
 }
 
-/// What a command printed, on both streams.
+/// The output of a command, of both streams.
 fn said(mut command: Command) -> Result<String> {
     let output = command.output().with_context(|| format!("cannot start {command:?}"))?;
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
@@ -200,7 +200,7 @@ pub struct OnYarn<'a> {
 }
 
 impl<'a> OnYarn<'a> {
-    /// Brings to HDFS what a row wants there beforehand.
+    /// Uploads the files that a row needs on HDFS beforehand.
     pub fn new(hadoop: &'a Hadoop, engine: &'a Engine, figure: YarnFigure) -> Result<Self> {
         let directory = tempfile::Builder::new().prefix(engine.name).tempdir()?;
         let path = directory.path();

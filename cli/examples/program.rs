@@ -25,7 +25,7 @@ impl Parent {
 
     fn hear(&mut self) -> to_host::Message {
         let message: ToHost = match read_blocking(&mut self.0) {
-            // Who only wants the plan goes away once it has it.
+            // The parent has the plan and wants no more.
             Err(FrameError::Closed) => std::process::exit(0),
             answer => answer.expect("the parent answers"),
         };

@@ -1,7 +1,7 @@
 //! The command line: Flink's verbs and option names.
 //!
 //! Two habits of Flink's parser are kept that clap does not know: `-sae` and `-yid` are single
-//! options of several letters, and whatever follows the artifact belongs to the program.
+//! options of several letters, and all words after the artifact belong to the program.
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 use millstream_types::JobId;
 
-/// What `--version` prints.
+/// The text of `--version`.
 pub(crate) fn version() -> String {
     let commit = option_env!("MILLSTREAM_COMMIT").unwrap_or("unknown");
     format!("Version: {}, Commit ID: {commit}", env!("CARGO_PKG_VERSION"))
@@ -26,7 +26,7 @@ pub(crate) struct CommandLine {
     pub(crate) verb: Option<Verb>,
 }
 
-/// What the options of old scripts are called today.
+/// Today's equivalents of the options of old scripts.
 const OLD_OPTIONS: &str = "\
 Options of Flink's old command line for YARN are taken too. Write today:
   -m yarn-cluster   -t yarn-per-job
@@ -68,7 +68,7 @@ pub(crate) enum Verb {
     StandaloneJob(StandaloneJobArguments),
 }
 
-/// Which cluster is meant.
+/// Options that select a cluster.
 #[derive(Debug, Default, Args)]
 pub(crate) struct ClusterArguments {
     /// The JobManager's REST address, instead of rest.address and rest.port.
@@ -180,7 +180,7 @@ pub(crate) struct YarnSessionArguments {
     /// Attaches to this session (-id) instead of starting one.
     #[arg(long = "applicationId")]
     pub(crate) application_id: Option<String>,
-    /// Shows what the nodes have free, and starts nothing.
+    /// Shows the free resources of the nodes, and starts nothing.
     #[arg(short = 'q', long)]
     pub(crate) query: bool,
     /// Of ZooKeeper, for high availability.
@@ -212,10 +212,10 @@ pub(crate) struct ContainerArguments {
     pub(crate) log_file: PathBuf,
 }
 
-/// How a program is planned.
+/// Options for the planning of a program.
 #[derive(Debug, Default, Args)]
 pub(crate) struct ProgramArguments {
-    /// Which of the program's jobs to run, if it has several; it reads the name with env.entry().
+    /// Name of the job to run, if the program has several; it reads the name with env.entry().
     #[arg(short = 'c', long, value_name = "name")]
     pub(crate) class: Option<String>,
     /// The parallelism of operators that set none.
@@ -333,7 +333,7 @@ pub(crate) struct StandaloneJobArguments {
     /// The id of its first job; random by default.
     #[arg(long, value_name = "id")]
     pub(crate) job_id: Option<JobId>,
-    /// Which of the program's jobs to run.
+    /// Name of the job to run, if the program has several.
     #[arg(long, value_name = "name")]
     pub(crate) entry: Option<String>,
     /// The parallelism of operators that set none.
@@ -408,7 +408,7 @@ const RENAMED_SESSION: [(&str, &str); 8] = [
     ("-st", "--streaming"),
 ];
 
-/// Options of `run` that old scripts give to `yarn-session`, and what they are called there.
+/// Options of `run` that old scripts give to `yarn-session`, and their names there.
 const RUN_TO_SESSION: [(&str, &str); 17] = [
     ("-yjm", "-jm"),
     ("-ytm", "-tm"),

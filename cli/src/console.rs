@@ -1,8 +1,8 @@
 //! Standard output and standard error.
 //!
-//! Whatever is printed here is escaped: names, causes and answers come from elsewhere. A reader
-//! that has gone away (`| head`) is no failure; any other error of standard output is, once the
-//! command has done what it was asked for.
+//! All text is escaped before it is printed, because names, causes and answers come from elsewhere.
+//! A reader that has gone away (`| head`) is no failure; any other error of standard output fails
+//! the command, once it has done its work.
 
 use std::fmt::Arguments;
 use std::io::{self, ErrorKind, Write};
@@ -10,7 +10,7 @@ use std::sync::{Mutex, PoisonError};
 
 use millstream_types::Escaped;
 
-/// Why standard output took something no more.
+/// The first error of standard output; nothing is printed after it.
 static OUTPUT_ERROR: Mutex<Option<io::Error>> = Mutex::new(None);
 
 /// Prints a line.
@@ -39,7 +39,7 @@ pub(crate) fn complain(error: Arguments<'_>) {
     to_stderr("error", error);
 }
 
-/// Says something on standard error that does not make the command fail.
+/// Prints a warning on standard error; the command does not fail.
 pub(crate) fn warn(warning: Arguments<'_>) {
     to_stderr("warning", warning);
 }

@@ -72,7 +72,7 @@ pub(crate) fn standalone_job(arguments: &StandaloneJobArguments) -> Result<ExitC
     })
 }
 
-/// What a JobManager of a standalone session is set up with.
+/// The setup of a JobManager in a standalone session.
 pub(crate) fn standalone_setup(configuration: &Configuration) -> Result<JobManagerSetup> {
     Ok(JobManagerSetup::session(Box::new(EpochCounter::of(configuration)?)))
 }
@@ -105,9 +105,9 @@ fn run<F: Future<Output = Result<Ended, DaemonError>>>(
     block_on(daemon(loaded.configuration, files)?)
 }
 
-/// Runs a daemon whose configuration came some other way, with this log file. Its exit code says
-/// which signal ended it, as a shell does: a NodeManager forgets why it killed a container whose
-/// process then ends with 0.
+/// Runs a daemon with a configuration from another source, and with this log file. After a signal
+/// the exit code names it, as in a shell: if the process ended with 0, a NodeManager would forget
+/// why it killed the container.
 pub(crate) fn run_configured<F: Future<Output = Result<Ended, DaemonError>>>(
     configuration: Configuration,
     log_file: &Path,

@@ -1,4 +1,5 @@
-//! What is told of a job that has ended: why it failed, and what is missing in its results.
+//! Reports on a job that has ended: the cause of its failure, and the records missing in its
+//! results.
 
 use std::collections::BTreeMap;
 
@@ -9,7 +10,7 @@ use millstream_types::{CauseKind, Escaped, counters};
 
 use crate::rest::RestClient;
 
-/// Failures whose detail is what the process wrote last.
+/// Failures whose detail is the last output of the process.
 const ENDS_OF_PROCESSES: [CauseKind; 5] =
     [CauseKind::Signal, CauseKind::Exit, CauseKind::Memory, CauseKind::Start, CauseKind::Stuck];
 /// So many of those lines are shown.
@@ -68,7 +69,7 @@ pub(crate) fn cause(exceptions: &JobExceptionsInfoWithHistory) -> String {
     sentence
 }
 
-/// The end of what a process wrote, under a title.
+/// The end of a process's output, under a title.
 fn last_lines<'a>(lines: impl Iterator<Item = &'a str>) -> String {
     const TITLE: &str = "last lines of standard error:";
     let lines = lines.map(str::trim_end).filter(|line| !line.trim().is_empty());

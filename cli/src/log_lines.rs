@@ -1,4 +1,4 @@
-//! Log files in which one event is one line, whatever names and causes hold.
+//! Log files in which one event is one line, even if names and causes hold line breaks.
 
 use std::io::{self, Write};
 

@@ -1,7 +1,7 @@
 //! The `millstream` binary: Flink's verbs for people and scripts, and the daemons' entry points.
 //!
 //! A verb does as little as it can before it talks: no logging, no thread pool, one connection per
-//! call. Whatever goes wrong is one sentence on standard error and exit code 1, 130 after an
+//! call. Every failure is one sentence on standard error and exit code 1, or 130 after an
 //! interruption.
 
 mod arguments;

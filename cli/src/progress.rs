@@ -13,7 +13,7 @@ const RATE_WINDOW: Duration = Duration::from_secs(4);
 /// For how long a job may wait before a log, where no line is live, hears of it.
 const PATIENCE: Duration = Duration::from_secs(3);
 
-/// How one job is doing.
+/// The progress line of one job.
 #[derive(Debug)]
 pub(crate) struct Progress {
     live: bool,
@@ -74,7 +74,7 @@ impl Progress {
         }
     }
 
-    /// Records a second; none before there is something to compare with.
+    /// Records a second; none before there is an earlier sample.
     fn rate(&mut self, now: Instant, records: u64) -> Option<u64> {
         if records == 0 || self.samples.back().is_some_and(|(_, before)| *before > records) {
             // Nothing flows yet, or the job was restarted: the rate is of what comes.
@@ -92,7 +92,7 @@ impl Progress {
         Some((records - before).saturating_mul(1000) / elapsed)
     }
 
-    /// What a job waits for, once, if it does so for long.
+    /// The reason why a job waits, returned once if it waits for long.
     fn news_of_waiting(&mut self, now: Instant, details: &JobDetailsInfo) -> Option<String> {
         let Some(waiting) = &details.millstream.waiting_for else {
             self.waits_since = None;

@@ -1,6 +1,6 @@
 //! The cluster's REST interface: one connection per call, answers as JSON.
 //!
-//! The first call of a command fails at once if nobody listens, because the address is probably
+//! The first call of a command fails at once if no server listens, because the address is probably
 //! wrong. Once the cluster has answered, a connection that fails and "no leader" (503) are retried
 //! as `rest.retry.*` says: its master may be on the way back.
 
@@ -34,7 +34,7 @@ const ANSWER_BYTES_MAX: usize = 64 << 20;
 
 type Body = BoxBody<Bytes, std::io::Error>;
 
-/// What goes with a call.
+/// The body of a call.
 pub(crate) enum Content {
     None,
     Bytes { kind: &'static str, bytes: Bytes },

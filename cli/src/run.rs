@@ -39,7 +39,7 @@ const POLL_SHORTEST: Duration = Duration::from_millis(20);
 const POLL_LONGEST: Duration = Duration::from_millis(500);
 /// Time that an external manager may take to notice the end of a cluster that is silent.
 const END_PATIENCE: Duration = Duration::from_secs(5);
-/// How long an interrupted command waits for the end of what it cancels.
+/// Time limit of an interrupted command for the end of the jobs that it cancels.
 const CANCEL_PATIENCE: Duration = Duration::from_secs(60);
 
 /// Whether the configuration says not to wait. Flink's default of this option is for clusters; its
@@ -88,7 +88,7 @@ pub(crate) fn run(arguments: &RunArguments) -> Result<ExitCode> {
         let plan_timeout = configuration.get(&options::PLAN_TIMEOUT)?;
         let (place, program) =
             tokio::join!(place, program::start(&path, Role::Client, &job_settings, plan_timeout));
-        // Without a cluster it does not matter what is wrong with the program.
+        // Without a cluster, faults of the program do not matter.
         let (place, program) = (place?, program?);
         let mut session = Session {
             place,
@@ -144,7 +144,8 @@ impl Place {
         }
     }
 
-    /// Waits for what others know of the cluster's end; never, if nobody else knows it.
+    /// Waits until the external manager reports the cluster's end; pending for ever if there is
+    /// none.
     async fn end(&mut self) -> anyhow::Error {
         match self {
             Self::Running(_) => std::future::pending().await,
@@ -179,7 +180,7 @@ pub(crate) async fn interruption() -> Result<i32> {
     }
 }
 
-/// What a command that was interrupted by this signal exits with.
+/// The exit code of a command that was interrupted by this signal.
 pub(crate) fn exit_code(signal: i32) -> ExitCode {
     ExitCode::from(u8::try_from(128 + signal).unwrap_or(1))
 }
@@ -189,7 +190,7 @@ enum Ended {
     Interrupted,
 }
 
-/// A job whose end we wait for.
+/// A job that this command watches until its end.
 struct WatchedJob {
     job: JobId,
     progress: Progress,
@@ -243,12 +244,12 @@ impl Session {
         self.first_error.take().map_or(Ok(Ended::Normally), Err)
     }
 
-    /// Whether what we wait for ends when we do.
+    /// Whether jobs end when this command does.
     fn depends_on_us(&self) -> bool {
         self.cancels_on_exit || matches!(self.place, Place::OwnCluster(_))
     }
 
-    /// The first failure is what the command ends with; what follows is its consequence.
+    /// Keeps the first failure as the command's result; later ones are its consequences.
     fn fail(&mut self, error: anyhow::Error) {
         self.first_error.get_or_insert(error);
     }
@@ -270,7 +271,7 @@ impl Session {
         let job_id = job.as_bytes().to_vec();
         self.program.answer(answer::Answer::Submitted(Submitted { job_id: job_id.clone() }));
         if self.detached {
-            // Nobody waits for the end: the program goes on while the job runs.
+            // This command does not wait for the end: the program goes on while the job runs.
             let status = JobStatus::Running.as_str().to_owned();
             let result = JobResult { job_id, status, runtime_ms: 0, cause: None };
             self.program.answer(answer::Answer::Result(result));
@@ -357,7 +358,7 @@ impl Session {
 
     async fn send_heartbeats(&self) {
         let Some(client) = self.place.client() else { return };
-        // The next poll says what is wrong, if anything is.
+        // The next poll reports an error, if there is one.
         if let Place::OwnCluster(_) = self.place {
             let _ = client.call(Method::PUT, "/v1/millstream/lease", &Content::None).await;
             return;
@@ -374,7 +375,7 @@ impl Session {
         }
     }
 
-    /// Cancels what we wait for, or says that it goes on.
+    /// Cancels the watched jobs, or says that they go on.
     async fn on_interruption(&mut self) {
         self.program.stop();
         for watched in &self.watched {
@@ -416,7 +417,7 @@ async fn cancel(client: &RestClient, job: JobId) -> Result<()> {
     }
 }
 
-/// How a job ended, as far as we know.
+/// The end of a job, as far as we know it.
 struct JobEnd {
     status: Option<JobStatus>,
     runtime_ms: u64,
@@ -425,7 +426,7 @@ struct JobEnd {
     error: Option<anyhow::Error>,
 }
 
-/// Asks how a job is doing; something once it has ended.
+/// Polls a job; returns its end once it has ended.
 async fn look_at(client: &RestClient, watched: &mut WatchedJob) -> Result<Option<JobEnd>> {
     let job = watched.job;
     let answer = client.call(Method::GET, &format!("/v1/jobs/{job}"), &Content::None).await?;

@@ -1,4 +1,4 @@
-//! From options and configuration files to what a command needs to know.
+//! Turns options and configuration files into settings of a command.
 
 use std::ffi::OsString;
 use std::time::Duration;
@@ -23,7 +23,7 @@ pub(crate) fn load(properties: &[String]) -> Result<Configuration> {
 /// More heartbeats a second have no use.
 const HEARTBEAT_SHORTEST: Duration = Duration::from_millis(100);
 
-/// How what depends on this command learns that it is there.
+/// The heartbeat by which a cluster or job that depends on this command knows that it lives.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct ClientHeartbeat {
     /// `client.heartbeat.interval`.
@@ -33,7 +33,7 @@ pub(crate) struct ClientHeartbeat {
 }
 
 impl ClientHeartbeat {
-    /// Reads both: a timeout that ends before the second heartbeat would end what is healthy.
+    /// Reads both: a timeout shorter than two intervals would end healthy clusters.
     pub(crate) fn of(configuration: &Configuration) -> Result<Self> {
         let interval = configuration.get(&options::CLIENT_HEARTBEAT_INTERVAL)?;
         let timeout = configuration.get(&options::CLIENT_HEARTBEAT_TIMEOUT)?;
@@ -50,7 +50,7 @@ impl ClientHeartbeat {
     }
 }
 
-/// What the program is told when it plans.
+/// The settings of the job for the program's planning.
 pub(crate) fn job_settings(
     configuration: &Configuration,
     properties: &[String],
@@ -64,7 +64,7 @@ pub(crate) fn job_settings(
         })
     };
     let args = args.iter().enumerate().map(text).collect::<Result<Vec<String>>>()?;
-    // Only what was said for this job: the cluster has a file of its own. Old names become new.
+    // Only the options of this job: the cluster has a file of its own. Old names become new.
     let own = Loader::new().with_dynamic_properties(properties).load()?.configuration;
     let request = RunRequest {
         args,

@@ -33,7 +33,7 @@ impl Artifact {
         Ok(Self { path: path.to_owned(), hash, size })
     }
 
-    /// As what a deployment stages.
+    /// The executable in the form that a deployment stages.
     pub(crate) fn to_executable(&self) -> Executable {
         Executable { path: self.path.clone(), hash: self.hash, size: self.size }
     }

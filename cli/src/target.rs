@@ -16,7 +16,7 @@ pub(crate) const NO_HIGH_AVAILABILITY: &str =
 /// A place.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Target {
-    /// A cluster whose address is known.
+    /// A cluster at a known address.
     Remote,
     /// A cluster that a driver has deployed.
     Session(&'static dyn Driver, ClusterId),
@@ -26,7 +26,7 @@ pub(crate) enum Target {
     Application(&'static dyn Driver),
 }
 
-/// What a driver's target is for.
+/// The kind of cluster that a driver's target means.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Mode {
     Session,
@@ -64,7 +64,7 @@ pub(crate) fn configuration(cluster: &ClusterArguments) -> Result<(Configuration
     Ok((settings::load(&properties)?, properties))
 }
 
-/// What an option other than `-D` says.
+/// The property that an option other than `-D` sets.
 #[derive(Debug)]
 pub(crate) struct Said {
     pub(crate) option: &'static str,
@@ -92,7 +92,7 @@ pub(crate) fn with_properties(own: Vec<Said>, properties: &[String]) -> Result<V
     Ok(own.chain(properties.iter().cloned()).collect())
 }
 
-/// What the old options for YARN say, as properties.
+/// The properties that the old options for YARN set.
 fn old_options(yarn: &YarnArguments, properties: &[String]) -> Result<Vec<String>> {
     let mut own = Vec::new();
     let mut set = |option: &'static str, key: &'static str, value: &Option<String>| {
@@ -396,7 +396,7 @@ mod tests {
         let [run, application] = refused("yarn-session", None);
         assert_eq!(run, "");
         assert!(application.contains("the target is yarn-session: use run"), "{application}");
-        // The other commands look for a cluster that exists, by whatever target.
+        // The other commands look for an existing cluster, for any target.
         let listed = resolved(Some("yarn-per-job"), &["yarn.application.id=application_1_0002"]);
         assert!(matches!(listed.unwrap(), Target::Session(..)));
     }

@@ -22,7 +22,7 @@ use millstream_types::JobStatus;
 use serde::Serialize;
 use serde_json::Value;
 
-/// What was asked of the server, and what it answers by method and start of the path.
+/// Requests that the server received, and its answers by method and start of the path.
 #[derive(Default)]
 struct Script {
     requests: Vec<String>,
@@ -98,7 +98,7 @@ fn serve(mut stream: TcpStream, script: &Mutex<Script>) {
     let _ = stream.write_all((head + &body).as_bytes());
 }
 
-/// What is said of a job in this state, of its end, and of its status alone, in one body.
+/// One body that answers requests for a job's details, for its end, and for its status alone.
 fn job_in(state: JobStatus, duration: i64) -> String {
     let details = JobDetailsInfo { duration, ..job(1, state) };
     both(&details, &serde_json::json!({ "status": state }))
@@ -128,7 +128,7 @@ fn execute(arguments: &[&str]) -> Output {
     command(arguments).output().unwrap()
 }
 
-/// What the command prints and its code, the same on every machine and in every run.
+/// Compares a command's output and exit code, without parts that differ by machine and run.
 fn check(output: &Output, expected: Expect) {
     let mut text = String::from_utf8_lossy(&output.stdout).into_owned();
     text += &String::from_utf8_lossy(&output.stderr);
@@ -417,7 +417,7 @@ fn options_of_clusters_are_named_when_a_job_has_no_use_for_them() {
     assert_eq!(output.status.code(), Some(0));
 }
 
-/// Runs a command whose output goes somewhere else.
+/// Runs a command whose output goes to another file.
 fn printing_to(target: &str, arguments: &[&str]) -> Output {
     let file = std::fs::File::options().write(true).open(target).unwrap();
     command(arguments).stdout(file).output().unwrap()

@@ -37,8 +37,8 @@ fn built(path: PathBuf) -> PathBuf {
     path
 }
 
-/// The folder of the workspace whose tests run. Cargo says it when they run: what it said when they
-/// were built may be another checkout that shares this one's target directory.
+/// The folder of the workspace whose tests run. Cargo's variable is read at run time: at build time
+/// it may have named another checkout that shares this one's target directory.
 #[must_use]
 pub fn workspace() -> PathBuf {
     let package = std::env::var_os("CARGO_MANIFEST_DIR").expect("tests are run by cargo");

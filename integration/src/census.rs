@@ -1,10 +1,10 @@
-//! Counting what a cluster has: processes, open descriptors, files, listening ports.
+//! Counts the resources of a cluster: processes, open descriptors, files, listening ports.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// What there is at one moment.
+/// The resources at one moment.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Census {
     /// Command lines by process id, the daemons' and everything that they started.
@@ -19,7 +19,7 @@ pub struct Census {
 
 impl Census {
     /// Counts the processes that carry `mark` in their environment, the descriptors of `daemons`,
-    /// and what is below `directories`.
+    /// and the files below `directories`.
     #[must_use]
     pub fn take(mark: &str, daemons: &[(&str, u32)], directories: &[PathBuf]) -> Self {
         let processes = processes_marked(mark);
@@ -37,7 +37,7 @@ impl Census {
         Self { processes, descriptors, files, ports }
     }
 
-    /// What is here and was not `before`, and processes that were there and are gone, in lines.
+    /// Resources that are new since `before`, and processes that are gone, one a line.
     #[must_use]
     pub fn since(&self, before: &Self) -> Vec<String> {
         let mut lines = Vec::new();

@@ -18,10 +18,10 @@ use crate::job::Job;
 use crate::rest::Rest;
 use crate::wait::until;
 
-/// How long a daemon may take to be there.
+/// Time limit for the start of a daemon.
 const START_DEADLINE: Duration = Duration::from_secs(30);
 
-/// What a cluster is to be.
+/// Settings of a cluster.
 #[derive(Debug)]
 pub struct ClusterBuilder {
     task_managers: usize,
@@ -218,7 +218,7 @@ impl Cluster {
         self.task_managers.push(daemon);
     }
 
-    /// Starts a daemon that is expected to end by itself, and gives what it said.
+    /// Starts a daemon that is expected to end by itself, and returns its output.
     ///
     /// # Panics
     /// It does not end, or ends well.
@@ -396,8 +396,8 @@ pub(crate) fn mark(dir: &Path) -> String {
     format!("HOME={}", dir.join("home").display())
 }
 
-/// Kills what is left of a cluster when this process ends without a word, which it notices by its
-/// standard input: nobody else can write there.
+/// Kills the rest of a cluster when this process ends without warning, which it notices at the end
+/// of its standard input: no other process can write there.
 pub(crate) fn guardian(dir: &Path) -> Child {
     let script = "trap '' INT TERM; cat; for process in /proc/[0-9]*; do \
         tr '\\0' '\\n' <$process/environ | grep -qx \"$0\" && kill -9 ${process#/proc/}; done";

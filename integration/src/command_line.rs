@@ -8,10 +8,10 @@ use std::time::{Duration, Instant};
 
 use millstream_soak::scale;
 
-/// How long any command may take in CI, and in the long run.
+/// Time limits for any command, in CI and in the long run.
 const DEADLINES: (Duration, Duration) = (Duration::from_secs(90), Duration::from_secs(600));
 
-/// How a command ended.
+/// The end of a command.
 #[derive(Debug, Clone)]
 pub struct Outcome {
     /// The exit code; none after a signal.

@@ -8,13 +8,13 @@ use std::time::Duration;
 use crate::command_line::{dies_with_us, kill};
 use crate::wait::until;
 
-/// How long a process may take to stop when it is told to.
+/// Time limit for a process to stop.
 const STOP_DEADLINE: Duration = Duration::from_secs(10);
 
 /// A daemon that the harness started; killed when dropped.
 #[derive(Debug)]
 pub struct Daemon {
-    /// What it is, as in its log's name.
+    /// Its kind and number, as in its log's name.
     pub name: String,
     /// Its log.
     pub log: PathBuf,
@@ -53,7 +53,7 @@ impl Daemon {
     /// It does not stop.
     pub fn pause(&self) {
         kill(self.pid(), libc::SIGSTOP);
-        // Threads that run go on for a moment, long enough to answer somebody.
+        // Threads that run go on for a moment, long enough to answer a request.
         until(&format!("{} has stopped", self.name), STOP_DEADLINE, || {
             self.thread_states().iter().all(|state| matches!(state, 'T' | 'Z' | 'X')).then_some(())
         });
@@ -91,7 +91,7 @@ impl Daemon {
         until(&what, deadline, || self.child.try_wait().unwrap())
     }
 
-    /// How it ended, if it has.
+    /// Its exit status, if it has ended.
     ///
     /// # Panics
     /// It cannot be asked.
@@ -99,7 +99,7 @@ impl Daemon {
         self.child.try_wait().unwrap()
     }
 
-    /// What it has logged and printed so far.
+    /// Its log and output so far.
     #[must_use]
     pub fn logged(&self) -> String {
         let read = |path: &Path| std::fs::read(path).unwrap_or_default();

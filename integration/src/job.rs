@@ -8,7 +8,7 @@ use crate::rest::Rest;
 use crate::wait::until;
 use millstream_soak::scale;
 
-/// How long a job of a test may take to get somewhere, in CI and in the long run.
+/// Time limits for a job's next step in a test, in CI and in the long run.
 const DEADLINES: (Duration, Duration) = (Duration::from_secs(60), Duration::from_secs(600));
 
 /// A submitted job.

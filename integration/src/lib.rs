@@ -2,8 +2,8 @@
 //!
 //! [`Cluster`] starts the built binaries on free loopback ports in a directory of its own, runs
 //! jobs through the command line, looks at them through REST, and kills with `kill -9`. [`Census`]
-//! counts processes, descriptors, files and ports, so that a test can say that nothing was left.
-//! Whatever a test started dies with it; after a failure its directory with all logs stays and is
+//! counts processes, descriptors, files and ports, so that a test can assert that nothing was left.
+//! All processes of a test die with it; after a failure its directory with all logs stays and is
 //! named.
 //!
 //! [`Hadoop`] is the same for HDFS and YARN: real daemons of Hadoop 3.5.0.

@@ -147,7 +147,7 @@ impl OnYarn {
         lines
     }
 
-    /// What is in a directory of HDFS; nothing if there is none.
+    /// The entries of a directory of HDFS; none if it does not exist.
     ///
     /// # Panics
     /// It cannot be listed.
@@ -168,7 +168,7 @@ impl OnYarn {
         names.filter(|name| name.contains("application_")).collect()
     }
 
-    /// What the ResourceManager knows of an application.
+    /// The ResourceManager's description of an application.
     ///
     /// # Panics
     /// It does not know it.
@@ -215,7 +215,7 @@ impl OnYarn {
         Job { id: id.to_owned(), rest: self.rest(application) }
     }
 
-    /// How many containers the cluster runs.
+    /// Number of containers that the cluster runs.
     #[must_use]
     pub fn containers(&self) -> u64 {
         let metrics = self.hadoop.web.get("/ws/v1/cluster/metrics").json;
@@ -232,7 +232,7 @@ impl OnYarn {
     }
 }
 
-/// The application's id in what a command said.
+/// The application's id in the output of a command.
 ///
 /// # Panics
 /// There is none.

@@ -10,7 +10,7 @@ use millstream_security::rustls::{ClientConfig, ClientConnection, StreamOwned};
 use millstream_security::{Credentials, Role, server_name};
 use serde_json::Value;
 
-/// How long a call may take.
+/// Time limit for a call.
 const DEADLINE: Duration = Duration::from_secs(60);
 
 /// An answer of REST.

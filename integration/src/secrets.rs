@@ -22,7 +22,7 @@ impl Secrets {
     #[must_use]
     pub fn and(mut self, secret: &[u8]) -> Self {
         assert!(secret.len() >= WINDOW, "{} bytes are no secret", secret.len());
-        // The middle of what is long: its ends may be public.
+        // Windows from the middle of a long secret: its ends may be public.
         for at in [0, secret.len() / 3, secret.len() / 2, secret.len() - WINDOW] {
             let at = at.min(secret.len() - WINDOW);
             self.forms.extend(forms(&secret[at..at + WINDOW]));

@@ -1,11 +1,11 @@
-//! Real text, and what a word count of it must be.
+//! Real text, and the expected word count of it.
 
 use std::fs::{self, File};
 use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// How much of each of the machine's texts is taken, so that many are.
+/// Bytes that are taken from each text of the machine: few, so that many texts are used.
 const TAKEN_BYTES: usize = 64 << 10;
 
 /// Writes about `bytes` of the texts of this machine to `file`, again and again if there are few.
@@ -66,7 +66,7 @@ pub fn reference_counts(text: &Path) -> Vec<String> {
     lines
 }
 
-/// All lines of the files of a directory that anybody may read, sorted.
+/// All lines of the readable files of a directory, sorted.
 ///
 /// # Panics
 /// They cannot be read.

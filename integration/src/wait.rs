@@ -2,10 +2,10 @@
 
 use std::time::{Duration, Instant};
 
-/// Waits until `condition` gives something.
+/// Waits until `condition` returns a value.
 ///
 /// # Panics
-/// It gave nothing within the deadline.
+/// It returned none within the deadline.
 pub fn until<T>(what: &str, deadline: Duration, mut condition: impl FnMut() -> Option<T>) -> T {
     let start = Instant::now();
     loop {

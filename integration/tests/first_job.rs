@@ -2,8 +2,8 @@
 //!
 //! Every `sh` block is run in order, in one shell; a `rust` block is written to the file that its
 //! first line names; every line of a `text` block must be in the output of the `sh` block before
-//! it. Only places differ from what a reader does: ports are free ones, and what is built goes to
-//! the target folder of this test, whose libraries are there already. Nothing is downloaded.
+//! it. Only places differ from a reader's: ports are free ones, and builds go to the target folder
+//! of this test, whose libraries are there already. Nothing is downloaded.
 
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
@@ -14,7 +14,7 @@ use std::process::{Command, Stdio};
 
 use millstream_integration::{free_port, workspace};
 
-/// What stands between the outputs of two blocks.
+/// The separator between the outputs of two blocks.
 const BLOCK: &str = "@@ block";
 
 /// A fenced block: its language and its lines.
@@ -66,7 +66,7 @@ fn is_shown(shown: &str, line: &str) -> bool {
     })
 }
 
-/// Checks what the guide shows against what was printed.
+/// Compares the output that the guide shows with the real one.
 fn check(blocks: &[Block<'_>], output: &str) {
     let mut printed: &str = "";
     for (number, Block { language, lines }) in blocks.iter().enumerate() {

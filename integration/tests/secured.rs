@@ -26,7 +26,7 @@ use tokio::task::JoinHandle;
 
 const DAY: Duration = Duration::from_secs(86_400);
 
-/// What the processes would write to their logs if they told everything.
+/// The log of the processes at the highest level.
 #[derive(Debug, Clone, Default)]
 struct Log(Arc<Mutex<Vec<u8>>>);
 
@@ -60,7 +60,7 @@ fn configuration(dir: &Path, rpc: u16, rest: u16, worker: usize) -> Configuratio
     .unwrap()
 }
 
-/// Whether this port answers nonsense with an alert, as TLS does; none if nobody listens any more.
+/// Whether this port answers nonsense with an alert, as TLS does; none if it is closed.
 fn speaks_tls(port: u16) -> Option<bool> {
     let mut stream = TcpStream::connect(("127.0.0.1", port)).ok()?;
     stream.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
@@ -72,7 +72,7 @@ fn speaks_tls(port: u16) -> Option<bool> {
 
 type Running = JoinHandle<Result<Ended, DaemonError>>;
 
-/// Both daemons' bodies in this process, and what they must not show.
+/// Both daemons' bodies in this process, and the secrets that they must not show.
 struct Cluster {
     runtime: Runtime,
     dir: TempDir,
@@ -122,7 +122,7 @@ impl Cluster {
         Self { runtime, dir, rest, master, workers, mark, secrets }
     }
 
-    /// How many of the hosts' data ports answer as TLS does.
+    /// Number of the hosts' data ports that answer as TLS does.
     fn secured_data_ports(&self) -> usize {
         let ports = Census::take(&self.mark, &[], &[]).ports;
         ports.iter().filter_map(|port| speaks_tls(*port)).filter(|tls| *tls).count()

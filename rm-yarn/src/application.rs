@@ -19,7 +19,7 @@ fn refused<T>(sentence: String) -> Result<T> {
     Err(YarnDeployError::Refused(sentence))
 }
 
-/// The user who deploys, on the cluster that this configuration of Hadoop describes.
+/// A user who deploys to the cluster that this Hadoop configuration describes.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct User<'a> {
     pub(crate) name: &'a str,
@@ -131,7 +131,7 @@ pub(crate) fn described(
     })
 }
 
-/// Which rolled logs are aggregated, and which of these are not.
+/// The include and exclude patterns for the aggregation of rolled logs.
 fn rolled_logs(configuration: &Configuration) -> Result<Option<(String, Option<String>)>> {
     let included = configuration.get(&options::YARN_ROLLED_LOGS_INCLUDE_PATTERN)?;
     let excluded = configuration.get(&options::YARN_ROLLED_LOGS_EXCLUDE_PATTERN)?;

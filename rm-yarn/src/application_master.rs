@@ -15,9 +15,9 @@
 //! # Invariants
 //! - one call to the ResourceManager at a time, composed when it is sent;
 //! - a request is answered at most once, and no container is kept that answers none;
-//! - whoever held a container hears of its end once, and not at all after releasing it;
-//! - what the ResourceManager may have forgotten (open requests, releases, the blacklist) is said
-//!   again after every registration.
+//! - the holder of a container hears of its end once, and not at all after releasing it;
+//! - open requests, releases and the blacklist are repeated after every registration, because the
+//!   ResourceManager may have forgotten them.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -55,21 +55,21 @@ const PAUSE_SHORTEST: Duration = Duration::from_millis(50);
 /// The pause after a refusal that may go away, and between two attempts to unregister.
 const RETRY_PAUSE: Duration = Duration::from_secs(1);
 const FINISH_PAUSE: Duration = Duration::from_millis(100);
-/// How long the ResourceManager may refuse our token, as it may for a while after a failover.
+/// Longest time for which the ResourceManager may refuse our token, as it may after a failover.
 const TOKEN_REFUSED_MAX: Duration = Duration::from_secs(60);
-/// How long it may refuse everything for other reasons.
+/// Longest time for which it may refuse every call for other reasons.
 const REFUSED_MAX: Duration = Duration::from_secs(600);
-/// How often in a row the number of a message may be wrong.
+/// Number of times in a row that the ResourceManager may reject the number of a message.
 const WRONG_IDS_MAX: u32 = 3;
 /// A worker that ends sooner than this has failed to start.
 const START_TIME: Duration = Duration::from_secs(60);
 /// After how long a wait for containers is explained, and how often it is explained again.
 const EXPLAIN_AFTER: Duration = Duration::from_secs(5);
 const EXPLAIN_INTERVAL: Duration = Duration::from_secs(30);
-/// How many releases are remembered until their end is reported.
+/// Limit on releases remembered until YARN reports that the containers ended.
 const RELEASES_MAX: usize = 10_000;
 
-/// What does not change while the master runs.
+/// Settings that stay the same while the master runs.
 #[derive(Debug, Clone)]
 pub(crate) struct Settings {
     pub(crate) attempt: AttemptId,
@@ -84,7 +84,7 @@ pub(crate) struct Settings {
     pub(crate) node_failures_max: u32,
 }
 
-/// What happened. The answers are those to the call that was decided last.
+/// Inputs of the decider. Answers belong to the call that was decided last.
 pub(crate) enum Event {
     Requested {
         request: RequestId,
@@ -105,12 +105,12 @@ pub(crate) enum Event {
         status: ClusterStatus,
         diagnostics: String,
     },
-    /// Nobody is interested any more.
+    /// The driver was dropped without deregistering the cluster.
     Dropped,
     Tick,
 }
 
-/// What is to be done.
+/// Outputs of the decider, for the actor to carry out.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Action {
     Register(RegisterApplicationMasterRequestProto),
@@ -155,7 +155,7 @@ struct Held {
     draining: bool,
 }
 
-/// What the ResourceManager is told in the call under way.
+/// Content of the heartbeat under way, to be repeated if the call fails.
 #[derive(Debug, Default)]
 struct Told {
     asks: Vec<RequestId>,
@@ -184,7 +184,7 @@ pub(crate) struct ApplicationMaster {
     /// On the ResourceManager's books, but not wanted any more.
     withdrawn: BTreeMap<RequestId, i64>,
     held: BTreeMap<ContainerId, Held>,
-    /// Containers whose start has no outcome yet, held or not.
+    /// Containers whose start has no outcome yet, whether still held or already released.
     starting: BTreeMap<ContainerId, Node>,
     /// Released and not reported as ended; whether the ResourceManager was told.
     released: BTreeMap<ContainerId, bool>,

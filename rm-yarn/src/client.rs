@@ -1,4 +1,4 @@
-//! What clients ask the ResourceManager, over Hadoop RPC or its REST interface.
+//! Calls of clients to the ResourceManager, over Hadoop RPC or its REST interface.
 
 mod json;
 mod rest;
@@ -16,7 +16,7 @@ use crate::proto::yarn::{
 };
 pub use rest::RestError;
 
-/// Why the ResourceManager did not do what a client asked.
+/// Error of a client's call to the ResourceManager.
 #[derive(Debug, thiserror::Error)]
 pub enum ClientError {
     /// The configuration does not say where it is.
@@ -56,7 +56,7 @@ impl ClientError {
     }
 }
 
-/// How clients speak to the ResourceManager (`yarn.client.transport`).
+/// Protocol between clients and the ResourceManager (`yarn.client.transport`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Transport {
     /// Hadoop RPC, at `yarn.resourcemanager.address`.
@@ -74,7 +74,7 @@ pub struct NewApplication {
     pub maximum: ResourceProto,
 }
 
-/// How long Hadoop's own clients, too, wait for a ResourceManager that is away.
+/// Patience of Hadoop's own clients with a ResourceManager that is away.
 const MAX_WAIT: &str = "yarn.resourcemanager.connect.max-wait.ms";
 const MAX_WAIT_MS: i64 = 15 * 60 * 1000;
 
@@ -123,9 +123,9 @@ impl YarnClient {
         Ok(Self { kind, silence_max })
     }
 
-    /// How long a command that already depends on an application waits for a ResourceManager that
-    /// does not answer (`yarn.resourcemanager.connect.max-wait.ms`). One call waits less, so that
-    /// a wrong address is told soon.
+    /// Patience with a ResourceManager that does not answer, for commands that already depend on an
+    /// application (`yarn.resourcemanager.connect.max-wait.ms`). A single call waits less, so that
+    /// a wrong address is reported soon.
     #[must_use]
     pub fn silence_max(&self) -> Duration {
         self.silence_max
@@ -150,7 +150,7 @@ impl YarnClient {
         either!(self.submit(submission))
     }
 
-    /// How an application is doing.
+    /// Returns the report on an application: its state, its master's address, its diagnostics.
     ///
     /// # Errors
     /// [`ClientError::Unknown`], no answer, or a refusal.

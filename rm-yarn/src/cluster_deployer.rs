@@ -26,8 +26,8 @@ type Result<T> = std::result::Result<T, YarnDeployError>;
 
 /// Patience of a command with a ResourceManager that does not answer.
 const PATIENCE: Duration = Duration::from_secs(20);
-/// Properties of Hadoop below this key are set over what its files say; those below the second are
-/// properties whose names begin with `yarn.`.
+/// Prefixes of keys that override properties of Hadoop's files: the first is cut off, the second is
+/// replaced by `yarn.`.
 const HADOOP_PREFIX: &str = "flink.hadoop.";
 const YARN_PREFIX: &str = "flink.yarn.";
 
@@ -60,8 +60,8 @@ impl fmt::Debug for YarnDeployer {
 }
 
 impl YarnDeployer {
-    /// Reads Hadoop's configuration; it connects when something is asked. Files are staged in
-    /// `staging`, or where the configuration says.
+    /// Reads Hadoop's configuration; connects with the first call. Files are staged in `staging`,
+    /// or else in the directory that the configuration names.
     ///
     /// # Errors
     /// Hadoop's configuration or ours cannot be used.

@@ -1,10 +1,10 @@
 //! Why containers end, in words: NodeManagers and the ResourceManager give a number and a text made
 //! for themselves.
 
-/// Whose fault an end is, as far as the choice of the next node goes.
+/// The cause of an end, for the choice of the next node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Blame {
-    /// Nobody's: it was ended on purpose, by us or by the cluster's owner.
+    /// Neither: the cluster's owner or we ended the container on purpose.
     Nobody,
     /// The worker's, or the node's when it happens there again and again.
     Worker,
@@ -17,13 +17,13 @@ pub enum Blame {
 pub struct Completion {
     /// In one sentence.
     pub reason: String,
-    /// Whose fault it is.
+    /// The worker, the node, or neither.
     pub blame: Blame,
 }
 
-/// How much of what a container said last is repeated.
+/// Limit on the length of a container's last output, in bytes.
 const LAST_WORDS_MAX: usize = 400;
-/// How many lines of that.
+/// Limit on the number of its lines.
 const LAST_LINES_MAX: usize = 3;
 
 /// Explains an exit status of YARN.
@@ -89,7 +89,7 @@ fn exceeded(what: &str, kind: &str, diagnostics: &str) -> String {
     }
 }
 
-/// What the container itself said last, if its node has read that.
+/// Appends the container's own last output, if its node has read that.
 fn with_last_words(what: String, diagnostics: &str) -> String {
     // Before the process could start, the launch script's own errors say why.
     let said = [".stderr :\n", "prelaunch.err :\n"].iter().find_map(|head| {
@@ -115,7 +115,7 @@ fn with_details(what: &str, diagnostics: &str) -> String {
     }
 }
 
-/// A text on one line, without the names of Java's classes before what they say.
+/// The text on one line, without the leading names of Java classes.
 pub(crate) fn without_java(text: &str) -> String {
     let is_class = |word: &&str| {
         let Some(name) = word.strip_suffix(':') else { return false };

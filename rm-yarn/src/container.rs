@@ -1,9 +1,9 @@
-//! The containers of a cluster: what each gets and runs, and what its process finds there.
+//! The containers of a cluster: the files, command and secrets that each gets, and their reading by
+//! the process inside.
 //!
 //! Everything small travels in the credentials of the launch context (`proto/millstream`): no file
-//! has to be staged for it, and no launch script, environment or command line shows it. What a
-//! command line does show is fixed: of what a user wrote, nothing but what [`crate::launch_script`]
-//! lets through ever reaches a shell.
+//! has to be staged for it, and no launch script, environment or command line shows it. The command
+//! line is fixed: a user's text reaches a shell only if [`crate::launch_script`] lets it through.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -43,8 +43,8 @@ const MASTER: &str = "millstream.master";
 const WORKER: &str = "millstream.worker";
 const AUTHORITY: &str = "millstream.authority";
 const IDENTITY: &str = "millstream.identity";
-/// What every container has, unless the configuration says otherwise: each further arena of the
-/// allocator would reserve 64 MB of the virtual memory that NodeManagers count.
+/// Environment of every container, unless the configuration says otherwise: each further arena of
+/// the allocator would reserve 64 MB of the virtual memory that NodeManagers count.
 const ARENAS_VARIABLE: &str = "MALLOC_ARENA_MAX";
 const ARENAS: u32 = 2;
 /// Variables of the JobManager's container are keys below this; Flink's old name is the second.
@@ -74,7 +74,7 @@ pub enum ContainerError {
     Credentials {
         /// The file.
         file: PathBuf,
-        /// What is wrong.
+        /// The damage.
         source: CredentialsError,
     },
     /// They are another program's.
@@ -91,7 +91,7 @@ pub enum ContainerError {
     Version(u32),
 }
 
-/// What a process finds in its container.
+/// The environment of a process in its container.
 #[derive(Debug)]
 pub struct Surroundings {
     /// Its tokens and secrets.
@@ -129,10 +129,10 @@ impl Surroundings {
         M::decode(bytes).map_err(|_| ContainerError::Foreign(alias))
     }
 
-    /// What the JobManager is told.
+    /// The JobManager's start parameters.
     ///
     /// # Errors
-    /// The container is not a JobManager's.
+    /// The container is not a JobManager's, or was described by another version.
     pub fn master(&self) -> Result<Master, ContainerError> {
         let master: Master = self.message(MASTER)?;
         match master.version {
@@ -141,10 +141,10 @@ impl Surroundings {
         }
     }
 
-    /// What a TaskManager is told.
+    /// The TaskManager's start parameters.
     ///
     /// # Errors
-    /// The container is not a TaskManager's.
+    /// The container is not a TaskManager's, or was described by another version.
     pub fn worker(&self) -> Result<Worker, ContainerError> {
         let worker: Worker = self.message(WORKER)?;
         match worker.version {
@@ -153,26 +153,27 @@ impl Surroundings {
         }
     }
 
-    /// Who issues the certificates of this cluster: the JobManager alone has that.
+    /// The authority that issues this cluster's certificates; only the JobManager has it.
     ///
     /// # Errors
-    /// The container is not a JobManager's.
+    /// The container is not a JobManager's, or the authority's key is damaged.
     pub fn authority(&self) -> Result<Authority, ContainerError> {
         let bytes = self.credentials.secret(AUTHORITY).ok_or(ContainerError::Foreign(AUTHORITY))?;
         Ok(Authority::from_secret(bytes)?)
     }
 
-    /// As whom a TaskManager speaks.
+    /// The certificate and key by which a TaskManager identifies itself.
     ///
     /// # Errors
-    /// The container is not a TaskManager's.
+    /// The container is not a TaskManager's, or its key is damaged.
     pub fn identity(&self) -> Result<security::Credentials, ContainerError> {
         let bytes = self.credentials.secret(IDENTITY).ok_or(ContainerError::Foreign(IDENTITY))?;
         Ok(security::Credentials::from_secret(bytes)?)
     }
 
-    /// The address to listen on: the loopback address if that is what the node's name means, and
-    /// otherwise all of them, because a node may have another one for its name than for its data.
+    /// The address to listen on: the loopback address if the node's name resolves to that, and
+    /// otherwise all addresses, because the address of its name and that of its data network may
+    /// differ.
     #[must_use]
     pub fn bind_address(&self) -> &'static str {
         let addresses = (self.host.as_str(), 0).to_socket_addrs();
@@ -214,10 +215,10 @@ pub fn worker_variables(
     variables(configuration, &WORKER_ENVIRONMENT)
 }
 
-/// Checks what a user wrote that reaches a launch script beside the names of files.
+/// Checks the user's name and the environment variables, which reach a launch script.
 ///
 /// # Errors
-/// A shell would read it.
+/// One of them holds a character that a shell would interpret.
 pub fn check_launch(
     user: &str,
     configuration: &BTreeMap<String, String>,
@@ -301,8 +302,8 @@ impl WorkerLaunch for TaskManagers {
     }
 }
 
-/// How many arenas the allocator may have. NodeManagers set the variable too, so it stands in the
-/// command, after what they set.
+/// Number of arenas of the allocator. NodeManagers set the variable too, so it stands in the
+/// command, after their settings.
 fn arenas(variables: &BTreeMap<VariableName, String>) -> Result<u32, UnsafeName> {
     let own = variables.iter().find(|(name, _)| name.as_str() == ARENAS_VARIABLE);
     own.map_or(Ok(ARENAS), |(_, value)| {
@@ -448,7 +449,7 @@ mod tests {
         let credentials = Credentials::decode(context.tokens()).unwrap();
         let told = Master::decode(credentials.secret(MASTER).unwrap()).unwrap();
         assert_eq!((told.version, &told.configuration), (VERSION, &master.configuration));
-        // Text that a launch script cannot hold is refused, whatever its source.
+        // Text that a launch script cannot hold is refused, from any source.
         let with = |change: &dyn Fn(&mut Master, &mut Resource)| {
             let uri = "hdfs://nn:8020/apps/x".to_owned();
             let mut file = Resource { link: "x".to_owned(), uri, ..Resource::default() };

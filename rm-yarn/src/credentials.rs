@@ -21,16 +21,17 @@ const ENTRIES_MAX: usize = 10_000;
 /// The kind of the token that an ApplicationMaster shows to the ResourceManager.
 pub const AM_RM_TOKEN: &str = "YARN_AM_RM_TOKEN";
 
-/// A proof of identity: what it says, and a password that the issuer derives from that.
+/// A proof of identity: an identifier, and a password that the issuer derives from it.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Token {
-    /// Who may do what; its layout depends on the kind.
+    /// The identity and its rights; the layout depends on the kind.
     pub identifier: Vec<u8>,
     /// The secret.
     pub password: Vec<u8>,
-    /// What it is for.
+    /// Name of the token's kind, like [`AM_RM_TOKEN`].
     pub kind: String,
-    /// Whom it is for; empty in what the ResourceManager gives to an ApplicationMaster.
+    /// Address of the service that accepts it; empty in tokens from the ResourceManager to an
+    /// ApplicationMaster.
     pub service: String,
 }
 
@@ -76,7 +77,7 @@ impl Token {
     }
 }
 
-/// What a process may show to others, by alias.
+/// Tokens and secrets of a process, by alias.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct Credentials {
     /// In the order of the file. Aliases may be empty and need not differ.
@@ -99,7 +100,7 @@ impl fmt::Debug for Credentials {
 /// Bytes that are no credentials.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum CredentialsError {
-    /// They begin with something else.
+    /// The bytes do not begin with the magic number.
     #[error("this is no credentials file: it does not begin with HDTS")]
     Magic,
     /// A format of the future.
@@ -127,7 +128,7 @@ impl Credentials {
     /// Reads a file of either format.
     ///
     /// # Errors
-    /// The bytes are not what a credentials file holds.
+    /// The bytes are no credentials file, or a damaged one.
     pub fn decode(bytes: &[u8]) -> Result<Self, CredentialsError> {
         let Some((magic, rest)) = bytes.split_first_chunk::<4>() else {
             return Err(CredentialsError::Magic);
@@ -275,7 +276,7 @@ mod tests {
     const IDENTIFIER: &str = "0a0d0a0908031080d095ffbc3110011007";
     const PASSWORD: &str = "e811ef34a6cf1fc4e2a3dc71ec5b7e3a12d10edf";
 
-    /// What Hadoop 3.5.0 wrote.
+    /// Credentials as Hadoop 3.5.0 wrote them.
     fn example() -> Credentials {
         let token = Token {
             identifier: bytes(IDENTIFIER),

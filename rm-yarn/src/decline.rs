@@ -1,8 +1,8 @@
 //! Ends an application whose master should not have been started again.
 //!
 //! YARN may start another master when it has taken the container of the first back, however few
-//! attempts it was allowed. Without high availability the new one has neither jobs nor
-//! clients, so all that it does is to tell YARN how the application ended.
+//! attempts it was allowed. Without high availability the new one has neither jobs nor clients, so
+//! it only reports to YARN that the application ended.
 
 use std::time::Duration;
 
@@ -17,7 +17,7 @@ use crate::resource_manager::ResourceManager;
 
 const FINISH_PAUSE: Duration = Duration::from_millis(100);
 
-/// What YARN and the users of the application are told.
+/// The explanation for YARN and the users of the application.
 fn diagnostics(attempt: AttemptId) -> String {
     format!(
         "the JobManager was lost with its container, and its jobs with it: YARN started attempt \

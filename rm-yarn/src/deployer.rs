@@ -26,21 +26,21 @@ use crate::proto::yarn::{
 use crate::staging::{CLIENT_SECRET, Shipment, Staging, StagingError, read_aside};
 use reasons::{said_by_yarn, waits_for, why_ended};
 
-/// An application's state is asked for at intervals of a twentieth of the time so far, within these
-/// bounds: who waits notices neither the interval nor the calls.
+/// Bounds of the interval at which an application's state is polled, a twentieth of the waiting
+/// time so far: frequent enough not to be noticed, rare enough not to load YARN.
 const POLL_SHORTEST: Duration = Duration::from_millis(5);
 const POLL_LONGEST: Duration = Duration::from_millis(250);
 /// After how long a wait is explained, and how often at the most.
 const EXPLAIN_AFTER: Duration = Duration::from_secs(2);
-/// What a wait is for when nothing is heard.
+/// Progress message while the ResourceManager is silent.
 const SILENT: &str = "the ResourceManager does not answer";
-/// How long the directory of an application that YARN does not know is left alone.
+/// Time after which the directory of an application that YARN does not know is deleted.
 const UNKNOWN_FOR: Duration = Duration::from_secs(3600);
 
 /// Why a cluster could not be brought up.
 #[derive(Debug, thiserror::Error)]
 pub enum YarnDeployError {
-    /// The ResourceManager did not do what was asked.
+    /// The ResourceManager refused or did not answer.
     #[error(transparent)]
     Client(#[from] ClientError),
     /// A file could not be staged.
@@ -75,7 +75,7 @@ pub enum YarnDeployError {
     /// The configuration has a value that cannot be used.
     #[error(transparent)]
     Config(#[from] ConfigError),
-    /// Hadoop's configuration cannot be read, or lacks what is needed.
+    /// Hadoop's configuration cannot be read, or lacks a property that we need.
     #[error(transparent)]
     Hadoop(#[from] HadoopConfigError),
     /// The credentials of the owner's client cannot be read.
@@ -105,7 +105,7 @@ impl From<YarnDeployError> for DeployError {
 /// An application of YARN that is to be: what runs and with what.
 #[derive(Debug)]
 pub struct ApplicationDescription {
-    /// What the JobManager is told; resources and directory are filled in.
+    /// The JobManager's start parameters; resources and directory are filled in.
     pub master: Master,
     /// The engine's binary; not read if one of the provided files is it.
     pub engine: PathBuf,
@@ -131,9 +131,9 @@ pub struct ApplicationDescription {
     pub priority: Option<i32>,
     /// None: the queue's default.
     pub node_label: Option<String>,
-    /// Who may see it and who may change it.
+    /// Users who may view it and users who may modify it, in YARN's notation.
     pub acls: Vec<(ApplicationAccessTypeProto, String)>,
-    /// Which rolled logs are aggregated while it runs, and which of these are not.
+    /// The include and exclude patterns for the aggregation of rolled logs while it runs.
     pub rolled_logs: Option<(String, Option<String>)>,
     /// The JobManager's container.
     pub master_size: ContainerSize,
@@ -141,7 +141,7 @@ pub struct ApplicationDescription {
     pub worker_size: ContainerSize,
 }
 
-/// What a container has.
+/// The resources of a container.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ContainerSize {
     /// Memory in MiB.
@@ -207,14 +207,14 @@ impl<'a> Deployer<'a> {
                 Err(YarnDeployError::Unheard { application: new.id, error })
             }
             Err(error) => {
-                // The error matters more than what the next sweep finds.
+                // The error matters more than the result of this cleanup.
                 let _ = self.staging.discard(&directory).await;
                 Err(error)
             }
         }
     }
 
-    /// What the owner's client shows to the cluster of an application.
+    /// The secret with which the owner's client identifies itself to the application's cluster.
     ///
     /// # Errors
     /// It cannot be read, or is damaged.
@@ -291,8 +291,8 @@ impl<'a> Deployer<'a> {
         Ok((master, artifact.into_iter().chain(graph).collect()))
     }
 
-    /// Waits until the cluster is up, and says what it waits for. What its owner shows to it is
-    /// left out.
+    /// Waits until the cluster is up and reports what it waits for. The result holds no client
+    /// secret.
     ///
     /// # Errors
     /// The application ended instead, or the ResourceManager does not answer.
@@ -342,12 +342,12 @@ impl<'a> Deployer<'a> {
     }
 
     async fn ended(&self, id: ApplicationId, report: &ApplicationReportProto) -> YarnDeployError {
-        // Nobody will read it any more.
+        // The files have no reader any more.
         let _ = self.staging.remove(id).await;
         YarnDeployError::Ended { application: id, end: end_of(report) }
     }
 
-    /// Ends an application and removes what was staged for it.
+    /// Ends an application and removes its staged files.
     ///
     /// # Errors
     /// The ResourceManager does not answer.

@@ -1,7 +1,8 @@
 //! Workers in YARN's containers: the actor around the application master.
 //!
-//! It carries out what that decides and tells it what happened. Calls to the ResourceManager run
-//! in a task of their own, one at a time; NodeManagers have theirs. So heartbeats wait for nobody.
+//! It carries out the master's actions and feeds their outcomes back. Calls to the ResourceManager
+//! run in a task of their own, one at a time, and those to NodeManagers in others, so that no
+//! heartbeat waits for them.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
@@ -23,17 +24,18 @@ use crate::node_manager::NodeManagers;
 use crate::proto::yarn::FinishApplicationMasterResponseProto;
 use crate::resource_manager::ResourceManager;
 
-/// How many commands may wait; the actor takes them at once, so that more means it is gone.
+/// Limit on waiting commands. The actor takes them at once, so a full queue means that it is gone.
 const COMMANDS_MAX: usize = 1 << 16;
-/// How many of them are taken in at once.
+/// Number of commands taken from the queue at once.
 const TOGETHER_MAX: usize = 1024;
-/// How long it may take to tell YARN that the cluster has ended: an end that YARN is not told
-/// counts as a failure, so this is as long as Hadoop's own masters try it.
+/// Time limit for reporting the cluster's end to YARN. An end that is not reported counts as a
+/// failure, so this is as long as Hadoop's own masters try.
 const FINISH_DEADLINE: Duration = Duration::from_secs(15 * 60);
-/// How long NodeManagers may take to stop the last containers; the ResourceManager stops them too.
+/// Time limit for stopping the last containers at their NodeManagers; the ResourceManager stops
+/// them too.
 const STOP_DEADLINE: Duration = Duration::from_secs(5);
 
-/// What the driver is told at its start.
+/// Settings of the driver.
 #[derive(Debug)]
 pub struct YarnDriverConfig {
     /// The ResourceManager's service for ApplicationMasters, as the AMRMToken, patient for 15
@@ -53,7 +55,7 @@ pub struct YarnDriverConfig {
     pub history_url: String,
     /// The kind of all workers.
     pub worker: WorkerRequest,
-    /// How many virtual cores each of them gets.
+    /// Number of virtual cores of each worker.
     pub vcores: u32,
     /// The label of the nodes for workers, if not the queue's own.
     pub node_label: Option<String>,
@@ -177,7 +179,7 @@ struct Actor {
     resource_manager: Option<ResourceManager>,
     call: Option<JoinHandle<()>>,
     answers: mpsc::Sender<Answer>,
-    /// What is shown to the ResourceManager, and what was before.
+    /// The newest token for the ResourceManager, and the one before.
     identities: [Identity; 2],
     nodes: NodeManagers,
     events: DriverEvents,

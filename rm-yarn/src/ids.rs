@@ -1,4 +1,4 @@
-//! What YARN calls things: applications, their attempts, containers.
+//! YARN's ids: of applications, their attempts, and containers.
 //!
 //! Their texts are what users see and paste: `application_1700000000000_0003`,
 //! `appattempt_1700000000000_0003_000001`, `container_e17_1700000000000_0003_01_000005`. The number
@@ -193,7 +193,7 @@ impl From<ContainerId> for ContainerIdProto {
 }
 
 impl From<&ContainerIdProto> for ContainerId {
-    /// What is missing is 0: such a container is nobody's.
+    /// Missing fields become 0, which matches no container of ours.
     fn from(id: &ContainerIdProto) -> Self {
         let attempt = id.app_attempt_id.unwrap_or_default().into();
         // The sign is no part of a number.

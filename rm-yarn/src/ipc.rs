@@ -1,10 +1,10 @@
 //! Hadoop's RPC, version 9: one connection carries many calls at once, to one protocol as one
 //! identity.
 //!
-//! A connection opens with seven bytes, negotiates who speaks (a name that the server believes, or
-//! DIGEST-MD5 with a token), says which protocol it is for, and then carries frames both ways: a
-//! big-endian length, a header and a message, each delimited. Answers come in any order and
-//! bear the number of their call.
+//! A connection opens with seven bytes, identifies the client (by a name that the server believes,
+//! or by DIGEST-MD5 with a token), names the protocol, and then carries frames both ways: a
+//! big-endian length, a header and a message, each delimited. Answers come in any order and bear
+//! the number of their call.
 
 mod connection;
 mod digest_md5;

@@ -1,4 +1,5 @@
-//! What a worker's container runs: the driver starts it, whoever deployed the cluster composes it.
+//! Composition of the launch contexts of workers: called by the driver, implemented by the
+//! deployer.
 
 use std::fmt;
 
@@ -8,7 +9,8 @@ use crate::proto::yarn::ContainerLaunchContextProto;
 
 /// Composes the launch context of each worker.
 pub trait WorkerLaunch: Send + Sync + fmt::Debug {
-    /// What the container of this worker, on the node of this host name, gets and runs.
+    /// The files, environment and command of this worker's container, on the node with this host
+    /// name.
     ///
     /// # Errors
     /// In one sentence, why this worker cannot be started; another one may be.

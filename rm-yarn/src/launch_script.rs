@@ -1,18 +1,19 @@
-//! What may stand in the script that launches a container.
+//! Checks all text that enters the script that launches a container.
 //!
 //! A NodeManager writes a bash script per container. Names of links, and the names of the files
 //! behind them, stand there between double quotes, and the directories of a link with no quotes at
-//! all; so do the user's name and the names of variables. What a shell would read in them would run
+//! all; so do the user's name and the names of variables. A shell metacharacter in them would run
 //! on the node as the user of the container. Names are therefore made of characters that no shell
-//! reads ([`LinkName`], [`VariableName`], [`check_user`]), and values are quoted ([`quoted`]).
+//! interprets ([`LinkName`], [`VariableName`], [`check_user`]), and values are quoted ([`quoted`]).
 //! Everything that [`crate::container`] puts into a launch context goes through here.
 
 use std::collections::BTreeMap;
 use std::fmt;
 
-/// What is safe beside ASCII letters and digits. A colon is not: Hadoop takes `a:b` for a URI.
+/// Safe characters beside ASCII letters and digits. A colon is unsafe: Hadoop takes `a:b` for a
+/// URI.
 const SAFE: &str = "._+@=,-";
-/// What a NodeManager or the driver sets: another value would be overwritten without a word.
+/// Variables set by NodeManagers or the driver: a user's value would be overwritten silently.
 const OWN_VARIABLES: [&str; 17] = [
     "APPLICATION_WEB_PROXY_BASE",
     "APP_SUBMIT_TIME_ENV",
@@ -91,8 +92,8 @@ pub enum UnsafeName {
     User(String),
 }
 
-/// The name of a file in a container's directory, with `/` between a directory and what is in it:
-/// no shell finds anything to read in it.
+/// The name of a file in a container's directory, with `/` between a directory and its entries; it
+/// holds no character that a shell interprets.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct LinkName(String);
 
@@ -191,10 +192,10 @@ pub fn variables(
     Ok(variables)
 }
 
-/// Refuses users whose name a shell would read.
+/// Refuses a user name with characters that a shell would interpret.
 ///
 /// # Errors
-/// This is one.
+/// The name holds such a character.
 pub fn check_user(user: &str) -> Result<(), UnsafeName> {
     let safe = LinkName::new(user).is_ok() && !user.contains('/');
     if safe { Ok(()) } else { Err(UnsafeName::User(user.to_owned())) }
@@ -235,7 +236,7 @@ mod tests {
 
     use super::*;
 
-    /// What a shell, Hadoop, or another system reads in a name.
+    /// Names with characters that a shell, Hadoop, or another system interprets.
     const STRANGE: [&str; 40] = [
         "x$(touch PWNED)",
         "x`touch PWNED`",
@@ -310,7 +311,7 @@ mod tests {
         let words = ["<LOG_DIR>/x", "a<CPS>b", "{{HOME}}", "{{{x}}}", "{\"a\":{\"b\":1}}", "ä€"];
         for value in strange.chain(words.map(str::to_owned)) {
             let quoted = quoted(&value);
-            // What a NodeManager does to a value before it writes the script.
+            // Mimics a NodeManager, which replaces these words before it writes the script.
             let expanded = quoted.replace("<LOG_DIR>", "/logs").replace("<CPS>", ":");
             let expanded = expanded.replace("{{", "$").replace("}}", "");
             for script in [

@@ -1,16 +1,15 @@
 //! Millstream on YARN: containers as workers.
 //!
-//! From the bottom up: [`credentials`] reads what a container is given, [`ipc`] speaks Hadoop's RPC
-//! with it, [`resource_manager`] finds the ResourceManager that answers. On the side of the cluster
-//! the application master decides what is said to it and which containers are started,
-//! `node_manager` starts them with what [`launch`] says a worker runs, `completion` puts their ends
-//! into words, and [`driver`] is all that as the driver of a cluster; a master that YARN started
-//! again can only [`decline()`]. On the side of those who deploy, [`cluster_deployer`] is YARN as
-//! commands know it; below it [`client`] asks what clients ask, [`staging`] brings files where
-//! containers find them, and [`container`] composes what each gets and runs, of which nothing but
-//! what [`launch_script`] lets through reaches a shell. Facts about the protocols are from the
-//! message descriptors and the behaviour of Hadoop 3.5.0; 2.10 and everything since speaks the
-//! same.
+//! From the bottom up: [`credentials`] reads the tokens and secrets of a container, [`ipc`] speaks
+//! Hadoop's RPC with them, [`resource_manager`] finds the ResourceManager that answers. On the side
+//! of the cluster the application master decides about heartbeats and container starts,
+//! `node_manager` starts containers with the launch contexts of [`launch`], `completion` puts their
+//! ends into words, and [`driver`] combines them into the driver of a cluster; a master that YARN
+//! started again can only [`decline()`]. On the side of the client, [`cluster_deployer`] is YARN as
+//! commands know it; below it [`client`] makes the calls of clients, [`staging`] brings files where
+//! containers find them, and [`container`] composes each launch context, whose texts
+//! [`launch_script`] checks. Facts about the protocols are from the message descriptors and the
+//! behaviour of Hadoop 3.5.0; 2.10 and everything since speaks the same.
 
 mod application;
 mod application_master;

@@ -1,8 +1,8 @@
 //! Starts and stops containers at their NodeManagers.
 //!
 //! Starts at one node are made by one task at a time, several in one call, and so are stops; nodes
-//! do not wait for each other, so that a frozen one delays nobody. A container is stopped only
-//! after its start has ended. Connections live as long as there is something to do.
+//! do not wait for each other, so that a frozen one delays no other. A container is stopped only
+//! after its start has ended. A connection lives as long as its node has orders.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
@@ -22,9 +22,9 @@ use crate::proto::yarn::{
     StartContainersResponseProto, StopContainersRequestProto, StopContainersResponseProto,
 };
 
-/// How many tasks talk to nodes at a time.
+/// Limit on tasks that talk to nodes at a time.
 const TASKS_MAX: usize = 64;
-/// How many containers are started, or stopped, by one call.
+/// Limit on containers started, or stopped, by one call.
 const BATCH_MAX: usize = 32;
 /// The pauses before a start is tried again.
 const START_PAUSES: [Duration; 3] =
@@ -33,7 +33,7 @@ const START_PAUSES: [Duration; 3] =
 /// knows of it too, sees to the rest.
 const STOP_PAUSES: [Duration; 3] =
     [Duration::from_secs(1), Duration::from_secs(5), Duration::from_secs(20)];
-/// How long all attempts to start a batch may take.
+/// Time limit for all attempts to start a batch.
 const START_DEADLINE: Duration = Duration::from_secs(60);
 
 /// A container to start.
@@ -59,7 +59,7 @@ enum Order {
     Stop(ContainerId),
 }
 
-/// How starts ended.
+/// The outcome of each start.
 pub(crate) type Outcomes = Vec<(ContainerId, Result<(), StartError>)>;
 
 /// All NodeManagers on which this application has containers.
@@ -73,7 +73,8 @@ pub(crate) struct NodeManagers {
     running: JoinSet<(Lane, Outcomes)>,
 }
 
-/// What is done one after the other: a dying node's stops must not delay its successor's starts.
+/// A sequence of orders carried out one after the other. Starts and stops of a node have one each:
+/// a dying node's stops must not delay its successor's starts.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 struct Lane {
     node: Node,
@@ -114,8 +115,8 @@ impl NodeManagers {
         self.running.is_empty() && self.waiting.is_empty()
     }
 
-    /// Begins with what was ordered, and waits for the next outcomes; for ever when there is
-    /// nothing to do. Cancel-safe.
+    /// Starts tasks for waiting orders and returns the next outcomes; pending for ever when nothing
+    /// is ordered. Cancel-safe.
     pub(crate) async fn next(&mut self) -> Outcomes {
         self.dispatch();
         match self.running.join_next().await {
@@ -156,7 +157,7 @@ impl NodeManagers {
     }
 }
 
-/// What is done at one node.
+/// The context of a task that talks to one node.
 struct Work {
     address: String,
     token: Option<Token>,

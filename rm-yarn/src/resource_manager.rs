@@ -1,6 +1,6 @@
 //! The ResourceManager as one server, however many of it there are.
 //!
-//! With high availability a standby does not listen at all, so whoever calls goes round the
+//! With high availability a standby does not listen at all, so a caller goes round the
 //! ResourceManagers until one answers: at once through the whole circle, then after growing pauses,
 //! for as long as the caller is patient. Every call that goes through here may be carried out
 //! twice; YARN's calls are made for that.
@@ -19,8 +19,8 @@ const PAUSE_LONGEST: Duration = Duration::from_secs(5);
 
 /// The least time for an answer, however impatient the caller is.
 const CALL_SHORTEST: Duration = Duration::from_secs(1);
-/// How long one that listens may leave a call of an ApplicationMaster unanswered before the next is
-/// asked: it may be frozen.
+/// Time limit for an answer to an ApplicationMaster's call before the next ResourceManager is
+/// asked: one that listens may be frozen.
 const SCHEDULER_SILENCE_MAX: Duration = Duration::from_secs(20);
 
 /// A service of the ResourceManager.
@@ -109,7 +109,7 @@ impl Circle {
         Self { addresses, at: 0, patience }
     }
 
-    /// Whom to ask.
+    /// The address of the ResourceManager to ask next.
     pub(crate) fn address(&self) -> &str {
         self.addresses.get(self.at).map_or("", String::as_str)
     }
@@ -136,8 +136,8 @@ impl Circle {
     }
 }
 
-/// How long one answer may take of all the time that the caller is patient: one that listens and
-/// does not answer is asked again, or another is, before that time is over.
+/// Time limit for one answer, at most half of the caller's patience: enough remains to ask a silent
+/// ResourceManager again, or another one.
 pub(crate) fn call_timeout(usual: Duration, patience: Duration) -> Duration {
     usual.min((patience / 2).max(CALL_SHORTEST))
 }
@@ -180,7 +180,7 @@ impl ResourceManager {
         &self.circle.addresses
     }
 
-    /// What it shows.
+    /// The identity that new connections show.
     pub(crate) fn identity(&self) -> &Identity {
         &self.identity
     }

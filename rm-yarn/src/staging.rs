@@ -35,7 +35,8 @@ pub use shipping::Shipment;
 /// Below the staging directory, all that is Millstream's.
 const FOLDER: &str = ".millstream";
 const CACHE: &str = "cache";
-/// What the owner's client shows to the cluster, readable for the owner alone.
+/// The file with the secret that identifies the owner's client to the cluster; readable for the
+/// owner alone.
 pub const CLIENT_SECRET: &str = "client.secret";
 const CLIENT_SECRET_BYTES_MAX: u64 = 64 << 10;
 /// In an application's directory, the cluster that it belongs to.
@@ -121,10 +122,10 @@ impl fmt::Display for Cluster {
 /// is none.
 pub type Elsewhere = dyn Fn(&FilePath) -> Result<Arc<dyn FileSystem>, String> + Send + Sync;
 
-/// Reads an executable beside what the runtime does.
+/// Reads an executable on a blocking thread of the runtime.
 ///
 /// # Errors
-/// It cannot be read.
+/// The file cannot be read.
 pub async fn read_aside(path: PathBuf) -> Result<Executable, StagingError> {
     let read = path.clone();
     let read = tokio::task::spawn_blocking(move || read_executable(&read)).await;
@@ -225,7 +226,7 @@ impl<'a> Staging<'a> {
         self.copy(&executable.path, &partial, EXECUTABLE).await?;
         match self.files.publish(&partial, &path, IfExists::Refuse).await {
             Ok(()) => {}
-            // Somebody was faster.
+            // Another client was faster.
             Err(StorageError::AlreadyExists { .. }) => {
                 self.files.delete(&partial, false).await?;
             }
@@ -238,7 +239,8 @@ impl<'a> Staging<'a> {
         }
     }
 
-    /// Beside a file that somebody put in its place, under a name that nobody can foresee.
+    /// Stages the executable in a private directory with an unpredictable name, because the cached
+    /// file was replaced by another user.
     async fn planted(&self, executable: &Executable, link: &str) -> Result<Resource, StagingError> {
         let directory = self.root.join(CACHE).join(random_name());
         self.files.make_directories(&directory, Some(PRIVATE_DIRECTORY)).await?;
@@ -301,10 +303,11 @@ impl<'a> Staging<'a> {
         self.staged(&path, link, false).await
     }
 
-    /// What the owner's client shows to an application's cluster, from where it was staged.
+    /// The secret that identifies the owner's client to an application's cluster, from the staging
+    /// directory.
     ///
     /// # Errors
-    /// It is not there or not readable: the cluster is another user's, or has ended.
+    /// The file is absent or not readable: the cluster is another user's, or has ended.
     pub async fn client_secret(&self, id: ApplicationId) -> Result<SecretBytes, StagingError> {
         let path = self.application(id).join(CLIENT_SECRET);
         let bytes = read_all(self.files, &path, CLIENT_SECRET_BYTES_MAX).await?;
@@ -355,8 +358,8 @@ impl<'a> Staging<'a> {
         })
     }
 
-    /// Whether everybody may read the file and pass all directories above it: only then a
-    /// NodeManager, as nobody in particular, can.
+    /// Whether all users may read the file and pass all directories above it: only then a
+    /// NodeManager, without the owner's rights, can.
     async fn is_public(&self, status: &FileStatus) -> Result<bool, StagingError> {
         let files = self.files_of(&status.path)?;
         let mut passes = status.permission & 0o004 != 0;
@@ -480,7 +483,7 @@ impl<'a> std::ops::Deref for Files<'a> {
     }
 }
 
-/// A name that nobody can foresee.
+/// An unpredictable name.
 fn random_name() -> String {
     let mut bytes = [0; 16];
     // Without randomness the name is only less surprising: creating refuses one that exists.

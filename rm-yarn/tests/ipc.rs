@@ -1,5 +1,5 @@
-//! What a real server cannot be made to do on demand: answers out of order, refusals, silence and
-//! nonsense.
+//! Behaviour that a real server does not show on demand: answers out of order, refusals, silence
+//! and nonsense.
 
 #![expect(clippy::unwrap_used, reason = "a test ends where a step fails")]
 
@@ -54,7 +54,7 @@ impl Server {
         bytes.freeze()
     }
 
-    /// Reads what comes before the first call; who speaks.
+    /// Reads all that comes before the first call; returns the user's name.
     async fn greet(&mut self) -> String {
         let mut preamble = [0; 7];
         self.stream.read_exact(&mut preamble).await.unwrap();

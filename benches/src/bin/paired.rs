@@ -112,6 +112,6 @@ fn choose(names: &[String]) -> Result<Vec<rows::Row>> {
 }
 
 fn say(text: &str) {
-    // Progress that nobody reads must not end a measurement.
+    // A closed standard error must not end a measurement.
     writeln!(std::io::stderr(), "{text}").ok();
 }

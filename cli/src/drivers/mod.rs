@@ -39,7 +39,8 @@ pub(crate) trait Driver: Sync + fmt::Debug {
     /// Reads a cluster's id as a user wrote it.
     fn cluster_id(&self, text: &str) -> Result<ClusterId>;
 
-    /// A deployer of this configuration. With a cluster, one that finds what was staged for it.
+    /// A deployer for this configuration. With a cluster, one that uses the directory where the
+    /// cluster's files were staged.
     fn deployer(
         &self,
         configuration: &Configuration,
@@ -77,8 +78,7 @@ pub(crate) trait Sessions: fmt::Display {
     fn explain_unknown(&self, session: &ClusterId, error: DeployError) -> anyhow::Error;
 }
 
-/// Runs the process of a cluster whose verb is the first of these arguments; none if it is no such
-/// verb.
+/// Runs the process of a cluster if the first of these arguments is a verb for one; otherwise none.
 pub(crate) fn run_entry_point(arguments: &[OsString]) -> Result<Option<ExitCode>> {
     let Some((_, words)) = arguments.split_first() else { return Ok(None) };
     let verb = words.first().and_then(|verb| verb.to_str()).unwrap_or_default();

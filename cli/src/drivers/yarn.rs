@@ -87,8 +87,8 @@ struct KnownSessions {
 }
 
 impl KnownSessions {
-    /// Where the ResourceManagers of this command are. What is wrong with Hadoop's configuration is
-    /// told when it is needed.
+    /// Addresses of the ResourceManagers of this command; none if Hadoop's configuration cannot be
+    /// read, whose error is reported when it is needed.
     fn resource_managers(&self) -> Vec<String> {
         hadoop(&self.configuration).map(|it| resource_managers(&it)).unwrap_or_default()
     }

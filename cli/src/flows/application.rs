@@ -1,4 +1,4 @@
-//! A cluster of its own for a program, whose build function runs there.
+//! Deploys a cluster for one program, whose build function runs in that cluster.
 
 use std::process::ExitCode;
 use std::time::Duration;
@@ -21,7 +21,7 @@ use crate::settings::ClientHeartbeat;
 use crate::submission::Artifact;
 use crate::{console, run, runtime, settings};
 
-/// How often the end of an application is looked for.
+/// Interval of polling for the end of an application.
 const WATCH_INTERVAL: Duration = Duration::from_millis(200);
 
 /// Deploys a program; waits for its end only if `execution.attached` says so, as in Flink.
@@ -73,7 +73,7 @@ pub(crate) fn run(
     })
 }
 
-/// What an ended application says; a failure is an error.
+/// Prints the final message of an application that succeeded; one that failed is an error.
 fn how_it_ended(id: &ClusterId, end: &ClusterEnd) -> Result<ExitCode> {
     if end.succeeded {
         console::print(format_args!("{id} has finished: {}", end.said));

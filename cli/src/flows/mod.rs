@@ -1,6 +1,6 @@
-//! The flows of commands with clusters that an external manager runs: a session, a cluster for
-//! one job, an application. Each flow is here once, over the contract of a deployer, which also
-//! says what the manager is called in messages.
+//! The flows of commands with clusters that an external manager runs: a session, a cluster for one
+//! job, an application. Each flow is here once, over the contract of a deployer, which also
+//! provides the manager's name for messages.
 
 pub(crate) mod application;
 pub(crate) mod per_job;
@@ -40,7 +40,7 @@ fn deployment(purpose: Purpose, attached: bool, engine: Option<PathBuf>) -> Resu
     Ok(Deployment { purpose, attached, engine })
 }
 
-/// Submits and waits until the cluster is up. Interrupted meanwhile, it ends what it began.
+/// Submits a deployment and waits until the cluster is up. If interrupted, it ends the cluster.
 async fn deploy(
     deployer: &mut dyn ClusterDeployer,
     deployment: Deployment,
@@ -65,7 +65,7 @@ async fn deploy(
     Ok((id, up))
 }
 
-/// Removes what earlier clusters left, which matters less than what was asked for.
+/// Removes files of earlier clusters. An error is not fatal: the command's own work matters more.
 async fn sweep(deployer: &mut dyn ClusterDeployer) {
     let word = deployer.words().cluster;
     if let Ok(Err(error)) = timeout(SWEEP_PATIENCE, deployer.sweep()).await {

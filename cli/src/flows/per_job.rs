@@ -85,7 +85,7 @@ impl PerJob {
         Ok(())
     }
 
-    /// Waits for an end of the cluster that nobody asked for; never, before it is deployed.
+    /// Waits for an unexpected end of the cluster; pending for ever before it is deployed.
     pub(crate) async fn end(&mut self) -> anyhow::Error {
         match &self.cluster {
             Some(id) => super::end_of(self.deployer.as_mut(), id).await,

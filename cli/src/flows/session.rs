@@ -17,11 +17,11 @@ use crate::rest::{Content, RestClient};
 use crate::settings::ClientHeartbeat;
 use crate::{console, run};
 
-/// How often the end of a session is looked for.
+/// Interval of polling for the end of a session.
 const WATCH_INTERVAL: Duration = Duration::from_secs(1);
-/// How often the end is looked for while it is awaited.
+/// Interval of polling after a stop was requested.
 const END_INTERVAL: Duration = Duration::from_millis(50);
-/// How often a cluster that is being stopped is asked whether it still answers.
+/// Interval at which a cluster that is being stopped is asked whether it still answers.
 const STOP_PROBE_INTERVAL: Duration = Duration::from_secs(2);
 const HELP: &str = "stop  ends the session and its jobs\nhelp  shows this";
 
@@ -81,8 +81,8 @@ enum Parting {
     Over(Result<Box<ClusterEnd>>),
 }
 
-/// Obeys what is typed until the session ends. The client that started it keeps it alive, and an
-/// interruption of that one stops it.
+/// Obeys typed commands until the session ends. The client that started it keeps it alive, and
+/// interrupting that client stops the session.
 async fn watch(
     mut deployer: Box<dyn ClusterDeployer>,
     client: &RestClient,
@@ -128,7 +128,7 @@ fn forget(sessions: &dyn Sessions, id: &ClusterId) {
     }
 }
 
-/// Reads what is typed, and waits for signals.
+/// Reads typed commands, and waits for signals.
 async fn what_is_wanted(owner: bool) -> Result<Parting> {
     let mut typed = Some(BufReader::new(tokio::io::stdin()).lines());
     loop {
@@ -137,7 +137,7 @@ async fn what_is_wanted(owner: bool) -> Result<Parting> {
                 Some("stop" | "quit") => return Ok(Parting::Stop),
                 Some("") => {}
                 Some(_) => console::print(format_args!("{HELP}")),
-                // Nothing more will be typed. Who only attached has nothing left to do.
+                // The end of the input. A client that only attached has nothing left to do.
                 None if !owner => return Ok(Parting::Leave),
                 None => typed = None,
             },

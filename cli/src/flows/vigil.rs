@@ -1,10 +1,11 @@
 //! Decides how long a command stays with the cluster that it is attached to.
 //!
 //! Two parties tell of a cluster: the external manager (YARN's ResourceManager, say) and the
-//! cluster's JobManager. Only the manager's word that the cluster is over ends the vigil. A manager
-//! that is silent is mentioned once, and the command stays as long as the JobManager answers; when
-//! neither of them has answered for as long as the deployer says, what became of the cluster is
-//! unknown, and the command says so. Meanwhile the lease is renewed, whatever the manager does.
+//! cluster's JobManager. Only the manager's report that the cluster is over ends the vigil. A
+//! silent manager is mentioned once, and the command stays as long as the JobManager answers. When
+//! neither of them has answered for the deployer's time limit, the command ends and says that the
+//! fate of the cluster is unknown. The lease is renewed all the while, even if the manager is
+//! silent.
 
 use std::cell::RefCell;
 use std::time::{Duration, Instant};
@@ -19,17 +20,17 @@ use tokio::time::{sleep, timeout};
 use crate::console;
 use crate::rest::{Content, RestClient};
 
-/// How often the JobManager is asked at the least while the manager is silent.
+/// Longest interval between probes of the JobManager while the manager is silent.
 const DOUBT_INTERVAL: Duration = Duration::from_secs(2);
-/// How long the JobManager may take for an answer that only shows that it lives.
+/// Time limit for the JobManager's answer to a probe.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// How a command is attached.
+/// The manner in which a command is attached to a cluster.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Attachment {
-    /// How often the end is looked for.
+    /// Interval of polling the manager.
     pub(crate) look_interval: Duration,
-    /// How often the JobManager hears of us.
+    /// Interval of heartbeats to the JobManager.
     pub(crate) heartbeat_interval: Duration,
     /// Whether the cluster ends without us.
     pub(crate) holds_lease: bool,
@@ -125,7 +126,7 @@ struct Vigil {
     silence_max: Duration,
     /// When one of the two answered last.
     answered: Instant,
-    /// What is wrong with the manager's answers.
+    /// The fault of the manager's last answers, if any.
     trouble: Option<Trouble>,
     /// Whether the JobManager answered the last time.
     cluster_answers: bool,
@@ -146,7 +147,7 @@ impl Vigil {
         self.trouble.is_some()
     }
 
-    /// What the manager says about the cluster.
+    /// Handles the manager's answer about the cluster.
     fn on_manager(&mut self, now: Instant, heard: Result<ClusterReport, DeployError>) -> Step {
         let (id, ManagerWords { manager, status_command, .. }) = (&self.id, self.words);
         let error = match heard {

@@ -15,7 +15,7 @@ use super::Action;
 use crate::arguments::{DaemonArguments, StandaloneJobArguments};
 use crate::console;
 
-/// What `--help` prints.
+/// The text of `--help`.
 pub(super) const USAGE: &str = "\
 Runs one program with a JobManager of its own on this host, which ends when the program's jobs have
 ended. TaskManagers join it as they join a session: start them with taskmanager.sh.
@@ -27,7 +27,7 @@ Options:
       --jars <file>          The program; by default the only file of usrlib/ [also: --artifact]
   -p, --parallelism <n>      The parallelism of operators that set none
       --job-id <id>          The id of the first job, 32 hexadecimal digits [also: -jid]
-  -j, --job-classname <name> Which of the program's jobs to run, if it has several; it reads the
+  -j, --job-classname <name> Name of the job to run, if the program has several; it reads the
                              name with env.entry()
       --host <host>          Sets jobmanager.rpc.address and rest.address
       --webui-port <port>    Sets rest.port [also: -r]
@@ -52,7 +52,7 @@ const VALUED: [&[&str]; 10] = [
     &["--claimMode", "--restoreMode", "-rm"],
 ];
 
-/// What was said on the command line.
+/// The options on the command line.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct ApplicationOptions {
     jars: Option<String>,
@@ -148,7 +148,7 @@ fn refuse_misspelt(name: &str) -> Result<()> {
     }
 }
 
-/// How many letters must be put in, left out or replaced to make one word of the other.
+/// The edit distance: letters to insert, delete or replace to turn one word into the other.
 fn distance(one: &str, other: &str) -> usize {
     let other: Vec<char> = other.chars().collect();
     let mut row: Vec<usize> = (0..=other.len()).collect();
@@ -199,7 +199,7 @@ impl ApplicationOptions {
         Ok(())
     }
 
-    /// What the daemon is told; the program is there and can run.
+    /// The daemon's arguments; the program exists and can run.
     pub(super) fn for_daemon(self, usrlib: &Path) -> Result<Told> {
         let artifact = match self.jars {
             Some(path) => std::path::absolute(&path).with_context(|| path.clone())?,

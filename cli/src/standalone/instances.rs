@@ -1,11 +1,11 @@
-//! The pid directory: which daemons of this user and cluster run on this host.
+//! The pid directory: the daemons of this user and cluster that run on this host.
 //!
 //! A kind of daemon has two files: `….pid` with one process id a line, for people and tools, and
-//! `….instances` beside it, which says also which instance a process is and when it started. A
-//! process is taken out of both only when it is known to be gone. A ready daemon has a third file,
+//! `….instances` beside it, which adds the instance and start time of each process. A process is
+//! taken out of both only when it is known to be gone. A ready daemon has a third file,
 //! `…-<n>.ready`, which the daemon writes itself.
 //!
-//! The directory may be everybody's, so no file of another user is believed or replaced.
+//! All users may share the directory, so no file of another user is believed or replaced.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{ErrorKind, Write as _};
@@ -18,7 +18,7 @@ use anyhow::{Context as _, Result, bail};
 use super::places::Places;
 use super::processes::{self, Identity};
 
-/// How long a lock is waited for beyond the time that another start may take.
+/// Patience with a lock, beyond the time that another start may take.
 const LOCK_PATIENCE: Duration = Duration::from_secs(30);
 const LOCK_NAP: Duration = Duration::from_millis(10);
 /// A larger file is none of ours.
@@ -171,7 +171,7 @@ impl Instances {
                 None => {}
             }
         }
-        // Process ids alone: written by hand, or by something older.
+        // Process ids alone: written by hand, or by an older version.
         for pid in pids.lines().filter_map(|line| line.trim().parse::<u32>().ok()) {
             let known = instances.living.iter().any(|instance| instance.identity.pid == pid);
             if known || instances.gone.contains(&pid) {

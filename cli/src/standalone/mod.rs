@@ -53,7 +53,7 @@ struct StopCluster {
     set: Properties,
 }
 
-/// What a script does with its daemon.
+/// The action of a script on its daemon.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Action {
     /// Starts a daemon in the background and returns when it is ready.
@@ -88,7 +88,7 @@ struct TaskManager {
     set: Properties,
 }
 
-/// Does what a script is for. `words` are its name and its arguments.
+/// Runs a script. `words` are its name and its arguments.
 pub(crate) fn run(words: &[OsString]) -> Result<ExitCode> {
     let name = words.first().and_then(|name| name.to_str()).unwrap_or_default();
     let home = Home::find()?;
@@ -140,7 +140,7 @@ fn foreground(home: &Home, properties: Vec<String>) -> DaemonArguments {
     }
 }
 
-/// What a host and a port on the command line set; `-D` wins over them.
+/// The properties that a host and a port on the command line set; `-D` wins over them.
 fn addresses(host: Option<String>, port: Option<String>) -> Vec<String> {
     let mut properties = Vec::new();
     if let Some(host) = host {

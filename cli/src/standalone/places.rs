@@ -33,7 +33,7 @@ pub(super) struct Places {
     pub(super) hostname: String,
     pub(super) start_timeout: Duration,
     pub(super) stop_timeout: Duration,
-    /// How many old log files of a kind are kept.
+    /// Number of old log files that are kept of each kind.
     pub(super) logs_max: usize,
     pub(super) ssh_options: Vec<String>,
 }
@@ -43,7 +43,7 @@ fn variable(name: &str) -> Option<OsString> {
 }
 
 impl Home {
-    /// What the scripts say in the environment, else what lies around the engine.
+    /// Takes directories from the scripts' environment variables, else from the engine's own place.
     pub(super) fn find() -> Result<Self> {
         let dir = match variable(HOME_VARIABLE) {
             Some(dir) => absolute(dir.into())?,
@@ -142,7 +142,7 @@ fn ident() -> Result<String> {
     }
 }
 
-/// The name in `/etc/passwd`; containers run users who have none.
+/// The name in `/etc/passwd`; containers may run users that have none.
 fn user_name(uid: u32) -> Option<String> {
     let users = fs::read_to_string("/etc/passwd").ok()?;
     let name = users.lines().find_map(|line| {

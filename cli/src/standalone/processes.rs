@@ -1,15 +1,15 @@
-//! Who a process is: its id, when it started and in which boot of the machine.
+//! The identity of a process: its id, its start time, and the boot of the machine.
 //!
-//! A process id alone names whatever runs under it now, and what `/proc` shows of a command line
-//! changes when a process calls `exec`. The start time is fixed from the fork to the end.
+//! A process id alone may name another process by now, and the command line in `/proc` changes when
+//! a process calls `exec`. The start time is fixed from the fork to the end.
 
 use std::fs;
 use std::io::ErrorKind;
 use std::time::{Duration, Instant};
 
-/// How often the end of a process is looked for.
+/// Interval of polling for the end of a process.
 pub(super) const NAP: Duration = Duration::from_millis(5);
-/// How long the kernel may take to end a process that was killed.
+/// Time limit for the kernel to end a process that was killed.
 const KILL_PATIENCE: Duration = Duration::from_secs(10);
 
 /// One process, never confused with a later one of the same id.

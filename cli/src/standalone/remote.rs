@@ -39,7 +39,7 @@ impl Remote {
     }
 }
 
-/// What the shell over there is told; ssh gives it one line.
+/// The command line for the shell on the other host, as one word for ssh.
 fn remote_command(conf_dir: &Path, script: &Path, action: &str) -> Result<String> {
     let quoted = |path: &Path| {
         let text = path.to_str().with_context(|| format!("{} is not UTF-8", path.display()))?;

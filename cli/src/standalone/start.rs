@@ -1,5 +1,5 @@
-//! Starting daemons in the background: everything is looked at first, then they are launched and
-//! waited for, and whatever was launched ends again if not all of it comes up.
+//! Starts daemons in the background. Everything is checked first, then they are launched and waited
+//! for; if not all of them come up, those that were launched are ended again.
 
 use std::fs::{self, File};
 use std::io::{Read as _, Seek as _, SeekFrom};
@@ -21,20 +21,20 @@ use super::remote::Remote;
 use crate::daemon::standalone_setup;
 use crate::{console, jobs, run, runtime};
 
-/// How long a TaskManager that is started alone is watched: it may have no JobManager yet.
+/// Time for which a TaskManager that is started alone is watched: it may have no JobManager yet.
 const GLANCE: Duration = Duration::from_millis(200);
-/// How much of a log is shown when a daemon did not come up.
+/// Length of the end of a log that is shown when a daemon did not come up.
 const TAIL_BYTES: u64 = 4 << 10;
 const TAIL_LINES: usize = 12;
 
-/// One start of a script: what it needs to know and what it has launched.
+/// One start of a script: its places, and the daemons that it has launched.
 pub(super) struct Start<'a> {
     places: &'a Places,
     configuration: &'a Configuration,
     /// Given to every daemon that is launched here.
     arguments: Vec<String>,
     launched: Vec<Launched>,
-    /// Hosts on which a script has started something, with the script.
+    /// Hosts on which a script has started daemons, with the script.
     remote: Vec<(String, &'static str)>,
 }
 
@@ -48,7 +48,7 @@ struct Launched {
     ready: PathBuf,
 }
 
-/// How waiting for a daemon ended well.
+/// The good outcomes of waiting for a daemon.
 enum Came {
     Ready,
     /// It has ended already, with exit code 0: a program that was short.
@@ -57,7 +57,7 @@ enum Came {
     Pending,
 }
 
-/// What a start is for.
+/// The daemons that a start brings up.
 pub(super) enum Goal {
     Cluster,
     JobManager,
@@ -66,7 +66,7 @@ pub(super) enum Goal {
     Application(Vec<String>),
 }
 
-/// Runs a start to its end. What it launched ends again if it fails or is interrupted.
+/// Runs a start to its end. If it fails or is interrupted, the daemons that it launched are ended.
 pub(super) fn run_start(home: &Home, properties: &[String], goal: Goal) -> Result<ExitCode> {
     let configuration = home.load(properties)?.configuration;
     let places = home.places(&configuration)?;
@@ -290,7 +290,8 @@ impl Start<'_> {
         instances.write()
     }
 
-    /// Ends what was launched and takes it out of the pid files. Those that have ended too.
+    /// Ends the launched daemons and takes them out of the pid files, also those that have ended
+    /// already.
     async fn undo(&mut self) {
         for launched in self.launched.iter_mut().rev() {
             launched.identity.signal(libc::SIGTERM);
@@ -343,7 +344,7 @@ impl Launched {
     }
 }
 
-/// What the ready file of process `pid` says under `key`.
+/// The value of `key` in the ready file of process `pid`.
 fn ready_value(path: &Path, pid: u32, key: &str) -> Option<String> {
     let text = fs::read_to_string(path).ok()?;
     let value = |key: &str| text.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix('='));
@@ -396,7 +397,7 @@ fn rotate(file: &Path, keep: usize) {
     }
 }
 
-/// Why a daemon ended while it started, with the end of what it wrote.
+/// The reason why a daemon ended while it started, with the end of its output.
 fn report(service: Service, hostname: &str, status: ExitStatus, log: &Path) -> String {
     let how = match (status.code(), status.signal()) {
         (Some(code), _) => format!("ended with exit code {code}"),

@@ -10,7 +10,7 @@ use super::processes::ended;
 use super::remote::Remote;
 use crate::{console, runtime};
 
-/// How many daemons to stop, the newest first.
+/// Number of daemons to stop, the newest first.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Count {
     Newest(usize),

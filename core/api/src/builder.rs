@@ -4,12 +4,12 @@ use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use millstream_connector::{PlanContext, WorkingDirectory};
 use millstream_graph::{
     Chaining, NodeId, NodeKind, OutputName, Partitioner, StreamEdge, StreamNode,
 };
 
 use crate::Result;
-use crate::plan::{PlanContext, WorkingDirectory};
 use crate::program::{CoordinatorMaker, Node, OperatorMaker, Program, WriterMaker};
 
 /// Names one job of this process while it is built. Numbers of operators are those of one job: a

@@ -3,12 +3,11 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
+use millstream_connector::{Committer, NextSplit, SplitEnumerator};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::Result;
-use crate::sink::Committer;
-use crate::source::{NextSplit, SplitEnumerator};
 
 /// What a source's subtask and its enumerator say.
 #[derive(Debug, Serialize, Deserialize)]

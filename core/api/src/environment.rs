@@ -1,25 +1,23 @@
 //! The environment of a build function: where streams start and jobs are executed.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use millstream_connector::{ReaderContext, Result, Source, WorkingDirectory};
 use millstream_graph::{
-    JobGraph, JobSettings, NodeKind, RuntimeMode, StreamGraph, StreamNode, plan,
+    Boundedness, JobGraph, JobSettings, NodeKind, RuntimeMode, StreamGraph, StreamNode, plan,
 };
 use millstream_types::{JobId, JobStatus, MaxParallelism, counters};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::Result;
 use crate::body::Upstream;
 use crate::builder::{Builder, NewNode, Shared};
 use crate::coordinator::{OperatorCoordinator, SourceCoordinator};
 use crate::operators::source::{SourceBody, SplitRequests};
-use crate::plan::{WorkingDirectory, sinks_without_end};
 use crate::program::{CoordinatorMaker, OperatorMaker, Program, SourceMaker};
-use crate::source::{ReaderContext, Source};
 use crate::stage::Output;
 use crate::stream::Stream;
 
@@ -419,4 +417,35 @@ fn without_sink(graph: &StreamGraph) -> Option<String> {
          DiscardSink if its records are not needed"
             .to_owned()
     })
+}
+
+/// Sinks that would never publish anything: what their committers publish is complete when the
+/// input has ended, and a source above them has no end.
+fn sinks_without_end(graph: &StreamGraph) -> Vec<String> {
+    let mut faults = Vec::new();
+    for sink in &graph.nodes {
+        if sink.kind != (NodeKind::Sink { coordinated: true }) {
+            continue;
+        }
+        let mut above = HashSet::from([sink.id]);
+        let mut unseen = vec![sink.id];
+        while let Some(node) = unseen.pop() {
+            let sources = graph.edges.iter().filter(|edge| edge.target == node);
+            unseen.extend(sources.map(|edge| edge.source).filter(|source| above.insert(*source)));
+        }
+        let endless = graph.nodes.iter().find(|node| {
+            let unbounded =
+                |kind| matches!(kind, NodeKind::Source { boundedness: Boundedness::Unbounded, .. });
+            above.contains(&node.id) && unbounded(node.kind)
+        });
+        if let Some(source) = endless {
+            faults.push(format!(
+                "sink {:?} publishes its output when the input has ended, and source {:?} never \
+                 ends: bound the source (`count` of a generator, no `watch` of files), or use a \
+                 sink that needs no end, as PrintSink",
+                sink.name, source.name
+            ));
+        }
+    }
+    faults
 }

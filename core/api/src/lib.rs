@@ -19,49 +19,43 @@ mod explore;
 mod key;
 mod keyed_stream;
 mod operators;
-mod plan;
 mod program;
 mod runtime_context;
 mod side;
-mod sink;
-mod source;
 mod stage;
 mod stream;
 mod task;
 mod writer;
 
-pub use anyhow::{Context as ErrorContext, Error, anyhow as error, bail, ensure};
 pub use args::Args;
 pub use connected::{ConnectedStreams, KeyedConnectedStreams};
 pub use coordinator::{OperatorCoordinator, Replies};
 pub use environment::{Environment, Execution, Executor, JobClient, JobResult};
 pub use key::{ByRef, ByValue, KeySelector};
 pub use keyed_stream::KeyedStream;
-pub use millstream_graph::{Boundedness, RuntimeMode};
-pub use millstream_network::{Batch, Data, Event, Flow, Records, TimesError};
+pub use millstream_connector::{
+    Batch, Boundedness, Committer, CommitterInfo, Counter, Data, Error, ErrorContext, JobId,
+    NextSplit, NoCommitter, NoEnumerator, PlanContext, Polled, ReaderContext, Records, Result,
+    Sink, SinkWriter, Source, SourceReader, SplitEnumerator, TimesError, WriterInfo, bail, ensure,
+    error,
+};
+pub use millstream_graph::RuntimeMode;
+pub use millstream_network::{Event, Flow};
 pub use millstream_state::{ListState, MapState, StateError, ValueState};
-pub use millstream_types::{JobId, JobStatus, Key, KeyHasher};
+pub use millstream_types::{JobStatus, Key, KeyHasher};
 pub use operators::OnError;
 pub use operators::aggregate::Number;
 pub use operators::collector::Collector;
 pub use operators::connected::KeyedCoProcess;
 pub use operators::keyed::{Context, KeyedProcess};
 pub use operators::process::Process;
-pub use plan::PlanContext;
 pub use program::{Built, Program};
 pub use runtime_context::{KeyedRuntimeContext, RuntimeContext};
 pub use side::{OutputTag, Side};
-pub use sink::{Committer, CommitterInfo, NoCommitter, Sink, SinkWriter, WriterInfo};
-pub use source::{
-    NextSplit, NoEnumerator, Polled, ReaderContext, Source, SourceReader, SplitEnumerator,
-};
 pub use stage::{ErasedStage, Outputs, Stage, erase, reveal};
 pub use stream::{Cloneable, Function, Stream, StreamSink};
 pub use task::{
-    Counter, EventMailbox, EventSender, InputChannel, InputContext, OperatorContext, Step,
-    TaskBody, TaskContext, turn,
+    EventMailbox, EventSender, InputChannel, InputContext, OperatorContext, Step, TaskBody,
+    TaskContext, turn,
 };
 pub use writer::{WriterContext, sources, targets};
-
-/// What a user's function returns.
-pub type Result<T, E = Error> = std::result::Result<T, E>;

@@ -4,6 +4,7 @@ use std::any::TypeId;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
+use millstream_connector::CommitterInfo;
 use millstream_graph::{JobGraph, NodeId, NodeKind, OutputName, StreamEdgeId, StreamGraph};
 use millstream_network::{Batch, Data, EncodeError, check_travels};
 
@@ -11,7 +12,6 @@ use crate::Result;
 use crate::coordinator::OperatorCoordinator;
 use crate::operators::rows::RowsStage;
 use crate::side::{OutputTag, Side, SideBuffer};
-use crate::sink::CommitterInfo;
 use crate::stage::{ErasedStage, FanOut, Outputs, Stage, erase, reveal};
 use crate::task::{InputContext, OperatorContext, TaskBody, TaskContext};
 use crate::writer::WriterContext;

@@ -2,10 +2,11 @@
 
 use std::ops::Deref;
 
+use millstream_connector::Counter;
 use millstream_state::{KeyedBackend, ListState, MapState, StateError, ValueState};
 use millstream_types::{JobId, Key};
 
-use crate::task::{Counter, TaskContext};
+use crate::task::TaskContext;
 
 /// The subtask that a function is made for; given to the closures of `map_with`, `filter_with`,
 /// `flat_map_with` and `process`.

@@ -1,32 +1,13 @@
 //! What an operator knows of the task that it runs in, and the task's body for the runtime.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::Waker;
 use std::time::{Duration, Instant};
 
+use millstream_connector::{Counter, Result};
 use millstream_network::{Exchange, Flow, TaskCounters};
 use millstream_types::{HostId, JobId, MaxParallelism, OperatorId};
-
-use crate::Result;
-
-/// A counter that user code made; its value is shown with the task's own counters.
-#[derive(Debug, Clone, Default)]
-pub struct Counter(Arc<AtomicI64>);
-
-impl Counter {
-    /// Adds to it.
-    pub fn add(&self, amount: i64) {
-        self.0.fetch_add(amount, Ordering::Relaxed);
-    }
-
-    /// Its value.
-    #[must_use]
-    pub fn get(&self) -> i64 {
-        self.0.load(Ordering::Relaxed)
-    }
-}
 
 /// The most messages of its coordinator that a task leaves unread.
 const EVENTS_UNREAD_MAX: usize = 1024;

@@ -1,4 +1,4 @@
-//! What both daemons have in common: addresses that are safe, signals, log files.
+//! Common parts of both daemons: checks of addresses, signals, log files.
 
 use std::net::ToSocketAddrs;
 use std::path::{Path, PathBuf};
@@ -16,7 +16,7 @@ pub enum DaemonError {
     /// The configuration has a value that cannot be used.
     #[error(transparent)]
     Config(#[from] ConfigError),
-    /// Others could reach a port that asks nobody who they are.
+    /// Other hosts could reach a port that does not authenticate its clients.
     #[error(
         "{key}: {address} is not a loopback address and nothing secures this cluster: bind to \
          localhost, or set {allow}: true if everyone who reaches the machine may run code on it",
@@ -35,19 +35,19 @@ pub enum DaemonError {
         key: &'static str,
         /// Where.
         address: String,
-        /// What the system said.
+        /// The system's error.
         reason: String,
     },
     /// A directory or signal handler could not be made, or a part of the process failed.
     #[error("{what}")]
     Failed {
-        /// What was attempted.
+        /// The failed step.
         what: String,
         /// Why it failed.
         #[source]
         source: Box<dyn std::error::Error + Send + Sync>,
     },
-    /// The JobManager does not want this worker, or there is none.
+    /// The JobManager does not want this TaskManager, or there is none.
     #[error("{0}")]
     Refused(String),
 }
@@ -118,7 +118,8 @@ impl Drop for ReadyFile {
     }
 }
 
-/// Flink's keys that ask for TLS with key stores; who sets one must not get a cluster without.
+/// Flink's keys that ask for TLS with key stores; a user who sets one must not get a cluster
+/// without.
 const TLS_KEYS: [&str; 3] =
     ["security.ssl.enabled", "security.ssl.internal.enabled", "security.ssl.rest.enabled"];
 
@@ -136,7 +137,7 @@ fn refuse_missing_tls(configuration: &Configuration) -> Result<(), DaemonError> 
     }
 }
 
-/// Refuses an address that others reach, unless everybody has to show a certificate there or the
+/// Refuses an address that other hosts reach, unless every client has to show a certificate or the
 /// configuration allows it. Without certificates it also refuses a configuration that asks for TLS.
 pub(crate) fn refuse_open_bind(
     configuration: &Configuration,
@@ -163,12 +164,12 @@ pub(crate) fn refuse_open_bind(
     }
 }
 
-/// How a daemon ended that did not fail.
+/// The end of a daemon that did not fail.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Ended {
-    /// What it existed for has ended this way, or it was asked to end over its ports.
+    /// Its lifecycle has ended with this status, or it was asked to end over its ports.
     Done(ClusterStatus),
-    /// This signal ended it: whoever sent it knows why, and another process may go on.
+    /// This signal ended it. The sender knows why, and another process may go on.
     Signalled(i32),
 }
 
@@ -177,7 +178,7 @@ pub enum Ended {
 pub(crate) struct Signalled(Arc<OnceLock<i32>>);
 
 impl Signalled {
-    /// How the daemon ended, if no signal came before `status` was reached.
+    /// The end of the daemon: by a signal if one came first, else with `status`.
     pub(crate) fn or_done(&self, status: ClusterStatus) -> Ended {
         self.0.get().map_or(Ended::Done(status), |signal| Ended::Signalled(*signal))
     }

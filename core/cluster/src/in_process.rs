@@ -1,4 +1,4 @@
-//! Hosts that are threads of this process, behind the contract of a worker.
+//! Hosts that are threads of this process, behind the contract of a TaskManager.
 
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
@@ -32,7 +32,7 @@ pub(crate) struct InProcessHosts {
     hosts: Arc<Controls>,
 }
 
-/// Commands to the hosts that run something.
+/// Commands to the running hosts.
 type Controls = Mutex<BTreeMap<HostId, SyncSender<ToControl>>>;
 
 impl InProcessHosts {

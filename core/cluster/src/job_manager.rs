@@ -35,13 +35,13 @@ use crate::daemon::{self, DaemonError, DaemonFiles, Ended, ReadyFile};
 use crate::lifecycle::{Begun, Lifecycle, Lifecycles, Outcome};
 use crate::planner::ChildPlanner;
 
-/// The ResourceManager's driver and what it reports; the caller chooses which.
+/// The ResourceManager's driver and the receiver of its events; the caller chooses the driver.
 pub type Driver = (Box<dyn ResourceManagerDriver>, DriverEventReceiver);
 
-/// How long running jobs may take to end when the process is told to stop.
+/// Time limit for running jobs to end when the process is told to stop.
 const SHUTDOWN_DEADLINE: Duration = Duration::from_secs(20);
 
-/// How the names of a JobManager's own directories start.
+/// Prefix of the names of a JobManager's own directories.
 const DIRECTORY: &str = "millstream-jobmanager";
 
 /// Where a JobManager listens.
@@ -49,16 +49,16 @@ const DIRECTORY: &str = "millstream-jobmanager";
 pub struct Endpoints {
     /// The REST server.
     pub rest: SocketAddr,
-    /// The RPC server of the workers.
+    /// The RPC server of the TaskManagers.
     pub rpc: SocketAddr,
-    /// What web proxies see, if there are any.
+    /// The listener for web proxies, if there are any.
     pub proxy: Option<SocketAddr>,
 }
 
-/// What distinguishes one JobManager from another, beside its configuration.
+/// Properties of one JobManager, beside its configuration.
 #[derive(Debug)]
 pub struct JobManagerSetup {
-    /// What the cluster exists for.
+    /// The purpose of the cluster, which also decides when it ends.
     pub lifecycle: Lifecycle,
     /// Gives this JobManager its epoch.
     pub epochs: Box<dyn EpochSource>,
@@ -68,8 +68,8 @@ pub struct JobManagerSetup {
     pub variables: Vec<(OsString, OsString)>,
     /// The ports that the RPC server tries, if not `jobmanager.rpc.port`.
     pub rpc_ports: Option<PortRange>,
-    /// Who issues the certificates of this cluster; without one nothing is encrypted, and only
-    /// loopback addresses may be bound.
+    /// The authority that issues the certificates of this cluster; without one nothing is
+    /// encrypted, and only loopback addresses may be bound.
     pub authority: Option<Arc<Authority>>,
     /// The addresses of a web proxy that may look at the cluster; with any, there is a listener for
     /// them.
@@ -77,7 +77,7 @@ pub struct JobManagerSetup {
 }
 
 impl JobManagerSetup {
-    /// A session that nobody owns.
+    /// A session that does not depend on a client.
     #[must_use]
     pub fn session(epochs: Box<dyn EpochSource>) -> Self {
         Self {
@@ -92,9 +92,9 @@ impl JobManagerSetup {
     }
 }
 
-/// Runs a JobManager until what it exists for has ended, or it is told to stop by a signal or by
-/// `DELETE /cluster`. After a signal the external manager is not told that the cluster has ended:
-/// to it, this process is one that died.
+/// Runs a JobManager until its lifecycle has ended, or it is told to stop by a signal or by `DELETE
+/// /cluster`. After a signal the external manager is not told that the cluster has ended: to it,
+/// this process is one that died.
 ///
 /// # Errors
 /// A port is taken, a directory cannot be made, or the driver failed.
@@ -168,11 +168,10 @@ pub async fn run_job_manager(
     Ok(ended)
 }
 
-/// Checks what a JobManager of this configuration needs of this host, ports first, and leaves
-/// nothing.
+/// Checks the host for a JobManager of this configuration, ports first, and leaves nothing behind.
 ///
 /// # Errors
-/// What the JobManager would end with.
+/// The error with which the JobManager would end.
 pub async fn check_job_manager(
     configuration: &Configuration,
     setup: &JobManagerSetup,
@@ -206,8 +205,8 @@ fn resource_manager_failed(
     }
 }
 
-/// Waits for the end of what the cluster exists for, of its client, or of somebody's patience. The
-/// result of a cluster's one job stays readable for the client that waits for it.
+/// Waits for the end of the lifecycle, of the client's lease, or of the grace period for the
+/// client. The result of a cluster's one job stays readable for the client that waits for it.
 async fn until_end(
     lifecycles: &Lifecycles,
     begun: Begun,
@@ -344,7 +343,7 @@ struct Ports {
     rest: RestServer,
     rpc: TcpListener,
     proxy: Option<ProxyServer>,
-    /// As whom it speaks, on a cluster with an authority.
+    /// The JobManager's certificate, on a cluster with an authority.
     credentials: Option<Credentials>,
 }
 
@@ -389,7 +388,7 @@ impl Ports {
         })
     }
 
-    /// What the ready file says of them.
+    /// The addresses for the ready file.
     fn urls(&self, endpoints: &Endpoints) -> [(&'static str, String); 2] {
         let scheme = if self.credentials.is_some() { "https" } else { "http" };
         [("rest", format!("{scheme}://{}", endpoints.rest)), ("rpc", endpoints.rpc.to_string())]

@@ -1,6 +1,6 @@
-//! What a cluster exists for, and so when it ends.
+//! Lifecycles of clusters: the purpose of each, and so the condition of its end.
 //!
-//! A session serves whoever comes; a cluster of one job ends with it; a cluster of an application
+//! A session serves all clients; a cluster of one job ends with it; a cluster of an application
 //! runs the program's build function beside the Dispatcher and ends when it has returned and its
 //! jobs have ended. The components are the same in all three.
 
@@ -23,7 +23,7 @@ use tokio::task::JoinSet;
 /// See the module.
 #[derive(Debug, Clone)]
 pub enum Lifecycle {
-    /// Jobs come over REST until somebody stops the cluster.
+    /// Jobs come over REST until a client stops the cluster.
     Session,
     /// One job that was planned before.
     PerJob(PlannedJob),
@@ -49,13 +49,13 @@ pub struct PlannedJob {
 pub struct Application {
     /// The executable.
     pub artifact: PathBuf,
-    /// What it is told when it plans.
+    /// The settings for its planning.
     pub settings: JobSettings,
     /// The id of its first job; the others follow, so that another run finds them again.
     pub first_job: JobId,
 }
 
-/// How a cluster ended.
+/// The end of a cluster.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Outcome {
     /// For the external manager's books.
@@ -83,7 +83,7 @@ impl Outcome {
     }
 }
 
-/// A cluster whose ports may open: what anybody can ask for is there.
+/// A cluster whose ports may open: clients can already ask for all that it has.
 #[derive(Debug)]
 pub(crate) enum Begun {
     Session,
@@ -99,7 +99,7 @@ pub(crate) enum Begun {
 pub(crate) struct Lifecycles {
     pub(crate) dispatcher: DispatcherHandle,
     pub(crate) artifacts: ArtifactStore,
-    /// What the application's process gets beside a clean environment.
+    /// Variables of the application's process, beside a clean environment.
     pub(crate) variables: Vec<(OsString, OsString)>,
     pub(crate) temp_dir: PathBuf,
     pub(crate) logs: LogDirectory,
@@ -107,7 +107,7 @@ pub(crate) struct Lifecycles {
 }
 
 impl Lifecycles {
-    /// Does what has to come before the first question: who waits for the one job of a cluster
+    /// Prepares the cluster before its ports open: a client that waits for the one job of a cluster
     /// must not hear that there is no such job.
     pub(crate) async fn begin(&self, lifecycle: Lifecycle) -> Begun {
         match lifecycle {
@@ -120,7 +120,7 @@ impl Lifecycles {
         }
     }
 
-    /// Until what the cluster exists for has ended; never, for a session.
+    /// Runs until the lifecycle has ended; for ever in a session.
     pub(crate) async fn run(&self, begun: Begun) -> Outcome {
         let outcome = match begun {
             Begun::Session => std::future::pending().await,

@@ -21,7 +21,7 @@ use tokio::sync::watch;
 
 use crate::in_process::InProcessHosts;
 
-/// How a job that did not finish ended.
+/// The end of a job that did not finish.
 #[derive(Debug, thiserror::Error)]
 pub enum JobFailed {
     /// It failed or was cancelled.
@@ -29,15 +29,15 @@ pub enum JobFailed {
     Ended {
         /// Failed or cancelled.
         status: JobStatus,
-        /// Which job, how it ended, and the newest cause.
+        /// The job, its end, and the newest cause.
         sentence: String,
     },
     /// One process cannot offer as many slots as the job needs.
     #[error("the job needs {slots} slots, more than one process can offer: lower its parallelism")]
     TooWide {
-        /// How many it needs.
+        /// Number of slots that the job needs.
         slots: u32,
-        /// What the ResourceManager said.
+        /// The ResourceManager's refusal.
         #[source]
         refused: RegistrationRefused,
     },
@@ -66,8 +66,8 @@ impl MiniCluster {
         Self::start_on(1, program, graph, config)
     }
 
-    /// Starts the job on several workers of this process. The hosts of two workers exchange records
-    /// over loopback, as those of two processes do.
+    /// Starts the job on several TaskManagers of this process. The hosts of two TaskManagers
+    /// exchange records over loopback, as those of two processes do.
     ///
     /// # Errors
     /// [`JobFailed::Start`], [`JobFailed::TooWide`].
@@ -93,7 +93,7 @@ impl MiniCluster {
         self.job.job()
     }
 
-    /// What the job looks like from outside.
+    /// Returns the job's details as clients see them, and their changes.
     #[must_use]
     pub fn details(&self) -> watch::Receiver<Arc<JobDetails>> {
         self.job.details()
@@ -122,7 +122,7 @@ fn result_of(details: &JobDetails) -> Result<JobResult, JobFailed> {
         let runtime = end.saturating_since(details.start_time);
         return Ok(JobResult { job: details.job, status: details.status, runtime });
     }
-    // The process's only worker is no news.
+    // The location would always be the process's only TaskManager.
     let exceptions = details.exceptions.iter().cloned();
     let exceptions = exceptions.map(|entry| ExceptionEntry { location: None, ..entry }).collect();
     let sentence = JobDetails { exceptions, ..details.clone() }.end_sentence();
@@ -163,7 +163,7 @@ async fn start(
     }))
 }
 
-/// How a worker of this process registers.
+/// The registration of a TaskManager in this process.
 fn registration(id: &str, slots: u32) -> TaskManagerRegistration {
     TaskManagerRegistration {
         id: TaskManagerId::new(id),
@@ -178,14 +178,14 @@ fn registration(id: &str, slots: u32) -> TaskManagerRegistration {
     }
 }
 
-/// What nobody else draws.
+/// 16 random bytes.
 fn random() -> [u8; 16] {
     let mut bytes = [0; 16];
     OsIds.fill(&mut bytes);
     bytes
 }
 
-/// The driver of a process that has its one worker and never gets another.
+/// The driver of a process that has its one TaskManager and never gets another.
 #[derive(Debug)]
 struct NoOtherWorkers {
     _events: DriverEvents,

@@ -14,7 +14,7 @@ use millstream_types::{ByteSize, HostId, JobStatus};
 
 /// A program that goes on planning is stopped after so many jobs.
 const JOBS_COUNTED_MAX: u32 = 100;
-/// What runs every program.
+/// Advice for programs that the cluster cannot run.
 const ELSEWHERE: &str = "run it with `millstream run`";
 
 /// Starts programs in the plan role.
@@ -59,7 +59,7 @@ impl ChildPlanner {
         };
         let role = match extent {
             PlanExtent::FirstJob => Role::Plan,
-            // It goes on after each job as one does whose client does not wait.
+            // It goes on after each job, like a program of a detached client.
             PlanExtent::OnlyJob => Role::Client,
         };
         let program = Program::start(spec, role, &settings).await.map_err(failed)?;
@@ -106,7 +106,8 @@ async fn count_jobs(program: &mut Program) -> Result<u32, PlanFailed> {
             ProgramEvent::Planned(_) if jobs == JOBS_COUNTED_MAX => return Ok(jobs + 1),
             ProgramEvent::Planned(_) => jobs += 1,
             ProgramEvent::Finished => return Ok(jobs),
-            // What it does with the results of jobs that have not run is not their number.
+            // The number of jobs is known, even if the program stumbles over results of jobs that
+            // have not run.
             ProgramEvent::Failed(_) if jobs > 1 => return Ok(jobs),
             other => {
                 let PlanFailed { message, detail } = ended_early(other);

@@ -1,4 +1,4 @@
-//! The TaskManager process: a worker, and the way to its JobManager.
+//! The process of a TaskManager, with its connection to the JobManager.
 
 use std::ffi::OsString;
 use std::net::IpAddr;
@@ -21,22 +21,22 @@ use tokio_util::sync::CancellationToken;
 
 use crate::daemon::{self, DaemonError, DaemonFiles, Ended, ReadyFile};
 
-/// How the names of a TaskManager's own directories start.
+/// Prefix of the names of a TaskManager's own directories.
 const DIRECTORY: &str = "millstream-taskmanager";
 
-/// What distinguishes one TaskManager from another, beside its configuration.
+/// Properties of one TaskManager, beside its configuration.
 #[derive(Debug, Default)]
 pub struct TaskManagerSetup {
     /// Variables of the task hosts.
     pub variables: Vec<(OsString, OsString)>,
-    /// As whom it speaks, on a cluster with an authority.
+    /// The TaskManager's certificate, on a cluster with an authority.
     pub credentials: Option<Credentials>,
 }
 
 /// Runs a TaskManager until it is told to stop, or finds no JobManager for too long.
 ///
 /// # Errors
-/// The configuration cannot be used, or the JobManager refused the worker or was not found.
+/// The configuration cannot be used, or the JobManager refused the TaskManager or was not found.
 pub async fn run_task_manager(
     configuration: Configuration,
     files: DaemonFiles,
@@ -74,10 +74,10 @@ pub async fn run_task_manager(
     }
 }
 
-/// Checks what a TaskManager of this configuration needs of this host, and leaves nothing.
+/// Checks the host for a TaskManager of this configuration, and leaves nothing behind.
 ///
 /// # Errors
-/// What the TaskManager would end with.
+/// The error with which the TaskManager would end.
 pub fn check_task_manager(configuration: &Configuration) -> Result<(), DaemonError> {
     let bind_host = configuration.get(&options::TASKMANAGER_BIND_HOST)?;
     let key = options::TASKMANAGER_BIND_HOST.key();
@@ -86,7 +86,7 @@ pub fn check_task_manager(configuration: &Configuration) -> Result<(), DaemonErr
     worker(configuration, &DaemonFiles::default(), Vec::new(), bind_host, &dirs).map(drop)
 }
 
-/// A connector that writes the ready file when the worker has registered.
+/// A connector that writes the ready file when the TaskManager has registered.
 #[derive(Debug)]
 struct Announcing {
     connector: GrpcJobManager,
@@ -114,7 +114,7 @@ impl JobManagerConnector for Announcing {
     }
 }
 
-/// The host by which others reach what is bound to `bind_host`.
+/// The host name by which others reach a server bound to `bind_host`.
 fn reachable(bind_host: &str) -> String {
     let every = bind_host.parse::<IpAddr>().is_ok_and(|address| address.is_unspecified());
     let machine = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();

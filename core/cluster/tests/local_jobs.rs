@@ -168,7 +168,7 @@ struct Local {
 }
 
 impl Executor for Local {
-    /// What fails between processes fails here too.
+    /// Settings under which records that cannot pass between processes fail here too.
     fn settings(&self) -> JobSettings {
         let mut settings = self.settings.clone();
         let as_they_are = settings.config.remove(AS_THEY_ARE).is_some();

@@ -6,7 +6,8 @@
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::Waker;
 use std::time::{Duration, Instant};
 
 use millstream_api::*;
@@ -14,8 +15,13 @@ use millstream_cluster::MiniCluster;
 use millstream_connectors::{Datagen, DiscardSink};
 use millstream_graph::{JobGraph, JobSettings};
 use millstream_jobmaster::JobMasterConfig;
+use millstream_network::{
+    ChannelId, ChannelWriter, Event, Exchange, ExchangeConfig, Inbox, PeerAddress, Received,
+};
+use millstream_security::Secret;
 use millstream_soak::scale;
-use millstream_types::Key;
+use millstream_types::{HostId, Key, Timestamp};
+use serde::{Deserialize, Serialize};
 
 /// The number of allocations of this process, and of the bytes that it holds.
 static ALLOCATIONS: AtomicU64 = AtomicU64::new(0);
@@ -62,7 +68,7 @@ static COUNTING: Counting = Counting;
 /// Held by the one test that runs: the whole process is counted.
 static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
 
-/// Runs jobs in this process, on so many workers.
+/// Runs jobs in this process, on so many TaskManagers.
 struct Local(u32);
 
 impl Executor for Local {
@@ -195,7 +201,7 @@ fn a_key_by_reference_is_cloned_for_new_keys_alone() {
     assert!(connected < 1.2, "{connected} allocations per record");
 }
 
-/// The most that the process may hold beyond what it held before the job.
+/// The most that the process of a worker may grow during a job.
 const GROWTH_MAX: u64 = 16 << 20;
 
 type Wide = [u64; 32];
@@ -207,25 +213,53 @@ fn fast(env: &mut Environment, name: &str) -> Stream<Wide> {
     env.source(name, Datagen::from_fn(|n| [n; 32]).count(RECORDS)).slot_sharing_group(name)
 }
 
-/// Has each subtask of a consumer sleep at its first record.
-fn stalled<T: Data>(stream: Stream<T>, group: &str, stall: Duration, seen: &DiscardSink) {
-    let mut waits = true;
-    let slow = stream.map(move |record| {
-        if std::mem::take(&mut waits) {
-            std::thread::sleep(stall);
-        }
-        Ok(record)
+/// Has each subtask of a consumer that is told to sleep at its first record.
+fn stalled_in<T: Data>(
+    stream: Stream<T>,
+    subtasks: std::ops::Range<u32>,
+    group: &str,
+    stall: Duration,
+    seen: &DiscardSink,
+) {
+    let slow = stream.map_with(move |ctx| {
+        let mut waits = subtasks.contains(&ctx.subtask());
+        Ok(move |record| {
+            if std::mem::take(&mut waits) {
+                std::thread::sleep(stall);
+            }
+            Ok(record)
+        })
     });
-    let slow = slow.slot_sharing_group(group).start_new_chain();
-    slow.sink(group, seen.clone()).slot_sharing_group(group);
+    let slow = slow.slot_sharing_group(group).start_new_chain().parallelism(SUBTASKS);
+    slow.sink(group, seen.clone()).slot_sharing_group(group).parallelism(SUBTASKS);
+}
+
+/// Of each consumer.
+const SUBTASKS: u32 = 2;
+
+fn stalled<T: Data>(stream: Stream<T>, group: &str, stall: Duration, seen: &DiscardSink) {
+    stalled_in(stream, 0..SUBTASKS, group, stall, seen);
 }
 
 static REFUSED: OutputTag<Wide> = OutputTag::new("refused");
 
+/// 4 KiB a record.
+#[derive(Clone, Serialize, Deserialize)]
+struct Wider([Wide; 16]);
+
+/// 60 MiB in five seconds.
+const SLOW_RECORDS: u64 = 15_000;
+
+/// A lane of it gets less than a batch (16 records) within a buffer timeout.
+fn slow(env: &mut Environment, name: &str) -> Stream<Wider> {
+    let wider = Datagen::from_fn(|n| Wider([[n; 32]; 16]));
+    env.source(name, wider.count(SLOW_RECORDS).rate_per_second(3_000)).slot_sharing_group(name)
+}
+
 /// Every kind of producer, each before a consumer that stalls; how many records arrive.
 fn every_kind(env: &mut Environment, stall: Duration, seen: &DiscardSink) -> u64 {
     env.set_buffer_timeout(Some(Duration::from_millis(5)));
-    stalled(fast(env, "forward"), "behind forward", stall, seen);
+    stalled(fast(env, "forward").rescale(), "behind forward", stall, seen);
     stalled(fast(env, "round").rebalance(), "behind round", stall, seen);
     stalled(fast(env, "everywhere").broadcast(), "behind broadcast", stall, seen);
     let united = fast(env, "one").union(fast(env, "other"));
@@ -240,34 +274,123 @@ fn every_kind(env: &mut Environment, stall: Duration, seen: &DiscardSink) -> u64
     let right = fast(env, "right").key_by(|record| record[0] % 100);
     let count = left.connect(right).process("both", |states| Ok(Count(states.value("count")?)));
     stalled(count.slot_sharing_group("both"), "behind both", stall, seen);
-    9 * RECORDS
+    stalled(slow(env, "slow lanes").rebalance(), "behind slow lanes", stall, seen);
+    let keyed = slow(env, "slow lane").key_by(|record| record.0[0][0] % 100).into_stream();
+    stalled_in(keyed, 0..1, "behind slow lane", stall, seen);
+    // Broadcast records arrive once in each subtask.
+    (9 + u64::from(SUBTASKS) - 1) * RECORDS + 2 * SLOW_RECORDS
 }
 
-/// All consumers stall at the same time, within one process and behind connections.
+/// Runs something on a thread of its own; the most bytes that the process held meanwhile beyond
+/// what it held before.
+fn growth(run: impl FnOnce() + Send + 'static) -> u64 {
+    let before = HELD.load(Ordering::Relaxed);
+    let run = std::thread::spawn(run);
+    let mut most = 0;
+    while !run.is_finished() {
+        most = most.max(HELD.load(Ordering::Relaxed).saturating_sub(before));
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    run.join().unwrap();
+    most
+}
+
+/// The duration of a stall.
+fn stall() -> Duration {
+    scale(Duration::from_secs(10), Duration::from_secs(60))
+}
+
+/// The growth of a job whose consumers stall, all at the same time.
+fn growth_behind_consumers_that_stall(workers: u32) -> u64 {
+    let stall = stall();
+    growth(move || {
+        let (start, seen, mut expected) = (Instant::now(), DiscardSink::new(), 0);
+        run(workers, |env| expected = every_kind(env, stall, &seen));
+        assert!(start.elapsed() >= stall);
+        assert_eq!(seen.count(), expected, "records arrived");
+    })
+}
+
 #[test]
 fn nothing_grows_behind_a_consumer_that_stalls() {
     let _one = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
-    let stall = scale(Duration::from_secs(10), Duration::from_secs(60));
-    let before = HELD.load(Ordering::Relaxed);
-    let jobs: Vec<_> = [1, 2]
-        .map(|workers| {
-            std::thread::spawn(move || {
-                let (seen, mut expected) = (DiscardSink::new(), 0);
-                run(workers, |env| expected = every_kind(env, stall, &seen));
-                (seen.count(), expected)
-            })
-        })
-        .into();
-    let (start, mut most) = (Instant::now(), 0);
-    while start.elapsed() < stall || !jobs.iter().all(std::thread::JoinHandle::is_finished) {
-        let growth = HELD.load(Ordering::Relaxed).saturating_sub(before);
-        most = most.max(growth);
-        std::thread::sleep(Duration::from_millis(5));
-    }
-    eprintln!("most growth {} KiB", most >> 10);
-    assert!(most < 2 * GROWTH_MAX, "two jobs in one process grew by {} MiB", most >> 20);
-    for job in jobs {
-        let (seen, expected) = job.join().unwrap();
-        assert_eq!(seen, expected, "records arrived");
-    }
+    let most = growth_behind_consumers_that_stall(1);
+    eprintln!("one process, {:?}: most growth {} KiB", stall(), most >> 10);
+    assert!(most < GROWTH_MAX, "it grew by {} MiB", most >> 20);
+}
+
+/// Channels lead from one of two workers to the other; both of them are in this process.
+#[test]
+fn nothing_grows_behind_a_consumer_in_another_process_that_stalls() {
+    let _one = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
+    let most = growth_behind_consumers_that_stall(2);
+    eprintln!("two processes, {:?}: most growth {} KiB", stall(), most >> 10);
+    assert!(most < 2 * GROWTH_MAX, "the two grew by {} MiB", most >> 20);
+}
+
+fn host(number: u128) -> Exchange {
+    let (token, bind) = (Secret::new([7; 32]), vec!["127.0.0.1:0".parse().unwrap()]);
+    let host = HostId::from_u128(number);
+    Exchange::start(ExchangeConfig { host, token, credentials: None, bind }).unwrap()
+}
+
+type Channel = (ChannelWriter<u64>, Arc<Inbox<u64>>);
+
+/// So many channels within a process and as many between two.
+fn channels(low: &Exchange, high: &Exchange, count: u32) -> Vec<Channel> {
+    let address = high.address().unwrap().to_string();
+    low.connect([PeerAddress { host: HostId::from_u128(2), address }]);
+    let ends = |edge, consumer: &Exchange, to| {
+        let channel = ChannelId { edge, from: 0, to, generation: 0 };
+        let inbox = Inbox::new(&[channel], 4, Waker::noop().clone(), Arc::default());
+        consumer.attach(&inbox, &[(channel, HostId::from_u128(1))]);
+        (low.writer(channel, Waker::noop().clone(), Arc::default()), inbox)
+    };
+    (0..count).flat_map(|to| [ends(0, low, to), ends(1, high, to)]).collect()
+}
+
+fn watermark(number: u64) -> Event {
+    Event::Watermark(Timestamp::from_millis(number as i64))
+}
+
+/// Watermarks come as long as a channel's consumer stalls, other events while there is room.
+#[test]
+fn no_event_takes_room_behind_a_consumer_that_stalls() {
+    let _one = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
+    let stall = stall();
+    let (low, high) = (host(1), host(2));
+    let mut channels = channels(&low, &high, 64);
+    let most = growth(move || {
+        let (start, mut number) = (Instant::now(), 0);
+        while start.elapsed() < stall {
+            for (writer, _) in &mut channels {
+                number += 1;
+                let event = match number % 3 {
+                    _ if writer.waiting() > 0 => watermark(number),
+                    0 => Event::Barrier(number),
+                    1 => Event::Idle(number % 2 == 0),
+                    _ => watermark(number),
+                };
+                writer.send_event(event).unwrap();
+            }
+            std::thread::sleep(Duration::from_micros(100));
+        }
+        eprintln!("{} events for each channel", number / channels.len() as u64);
+        let deadline = Instant::now() + Duration::from_secs(60);
+        for (mut writer, inbox) in channels {
+            assert!(inbox.waiting() <= 4 && writer.waiting() <= 2, "{}", writer.waiting());
+            writer.send_event(Event::EndOfInput).unwrap();
+            loop {
+                assert!(Instant::now() < deadline, "the end did not arrive");
+                writer.drain().unwrap();
+                match inbox.receive().unwrap() {
+                    Received::Event(_, Event::EndOfInput) => break,
+                    Received::Nothing => std::thread::yield_now(),
+                    Received::Batch(..) | Received::Event(..) => {}
+                }
+            }
+        }
+    });
+    eprintln!("events, {stall:?}: most growth {} KiB", most >> 10);
+    assert!(most < GROWTH_MAX, "events took {} MiB", most >> 20);
 }

@@ -9,7 +9,8 @@ use crate::option::{ConfigOption, OptionValue};
 use crate::options;
 use crate::syntax::Setting;
 
-/// All settings of a process. Only what was set is held; [`Configuration::get`] adds defaults.
+/// All settings of a process. Only keys that were set are held; [`Configuration::get`] adds
+/// defaults.
 ///
 /// `Debug` and [`Configuration::shown`] hide the values of keys that hold secrets.
 #[derive(Clone, Default, PartialEq, Eq)]
@@ -23,7 +24,7 @@ struct Entry {
     origin: Origin,
 }
 
-/// Parts of keys whose values nobody should see.
+/// Parts of keys whose values must not be shown.
 const SECRET_PARTS: [&str; 12] = [
     "password",
     "secret",
@@ -85,11 +86,11 @@ impl Configuration {
         Ok(configuration)
     }
 
-    /// The value of `option`: what is set, else its fallback option, else its default.
+    /// The value of `option`: its setting, else its fallback option, else its default.
     ///
     /// # Errors
-    /// The text does not parse. [`crate::Loader`] has checked that for all options, so after a
-    /// load it cannot happen.
+    /// The text does not parse. [`crate::Loader`] has checked that for all options, so after a load
+    /// it cannot happen.
     pub fn get<T: OptionValue>(&self, option: &ConfigOption<T>) -> Result<T, ConfigError> {
         let info = option.info();
         let names = [Some(info.key), info.fallback];
@@ -146,12 +147,12 @@ impl Configuration {
         self.pairs().map(|(key, value)| (key, if is_secret(key) { "******" } else { value }))
     }
 
-    /// What is below `prefix`: the rest of each key with its text.
+    /// The settings below `prefix`: the rest of each key with its text.
     pub fn below<'a>(&'a self, prefix: &'a str) -> impl Iterator<Item = (&'a str, &'a str)> {
         self.pairs().filter_map(move |(key, value)| Some((key.strip_prefix(prefix)?, value)))
     }
 
-    /// Adds a layer over what is set. Old names become new ones; where a layer has both, the new
+    /// Adds a layer over the settings. Old names become new ones; where a layer has both, the new
     /// one wins. Returns one warning per old name.
     pub(crate) fn apply(&mut self, layer: Vec<Setting>) -> Result<Vec<String>, ConfigError> {
         let mut warnings = Vec::new();

@@ -1,11 +1,11 @@
-//! What can be wrong with a configuration, and where it stands.
+//! Errors of configurations, with the place of each.
 
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-/// Why a configuration was refused. No retry helps; somebody must edit the place that it names.
+/// Fault of a configuration. No retry helps; a person must edit the place that it names.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
     /// The file exists but could not be read.
@@ -13,7 +13,7 @@ pub enum ConfigError {
     Read {
         /// The file.
         path: PathBuf,
-        /// What the operating system said.
+        /// The operating system's error.
         #[source]
         source: io::Error,
     },
@@ -31,7 +31,7 @@ pub enum ConfigError {
     Syntax {
         /// Where.
         origin: Origin,
-        /// What is wrong and what to write instead.
+        /// The fault, and the text to write instead.
         reason: String,
     },
     /// Neither Millstream nor Flink has such an option.
@@ -53,7 +53,7 @@ pub enum ConfigError {
         key: String,
         /// Its text; empty for an option that holds a secret.
         value: String,
-        /// What is expected.
+        /// The expected form of the value.
         reason: String,
     },
     /// Two options contradict each other.

@@ -1,4 +1,4 @@
-//! Every key of Flink and what becomes of it here.
+//! All keys of Flink, with the effect of each here.
 //!
 //! The list of keys is data (`flink-keys.tsv`); the judgement is this file: a key with a constant
 //! in [`crate::options`] is honoured, a key that tunes a JVM has no meaning, and all others are
@@ -10,7 +10,7 @@ use std::sync::LazyLock;
 
 use crate::options;
 
-/// What becomes of a key that a user sets.
+/// The effect of a key that a user sets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum KeyStatus {
     /// Some code reads it.
@@ -38,13 +38,13 @@ pub struct FlinkKey {
     pub key: &'static str,
     /// Flink's default, empty if it has none.
     pub default: &'static str,
-    /// What the key was called before.
+    /// Earlier names of the key.
     pub old_names: Vec<&'static str>,
-    /// What becomes of it here.
+    /// Its effect here.
     pub status: KeyStatus,
 }
 
-/// What a key is that a user wrote.
+/// The meaning of a key that a user wrote.
 #[derive(Debug)]
 pub(crate) enum Meaning {
     /// The name of an option, or a key below a free prefix.
@@ -55,7 +55,7 @@ pub(crate) enum Meaning {
     Unknown,
 }
 
-/// What belongs to a JVM: the prefixes of keys.
+/// Prefixes of keys that configure a JVM.
 const JVM_PREFIXES: [&str; 17] = [
     "classloader.",
     "cluster.intercept-user-system-exit",
@@ -76,7 +76,7 @@ const JVM_PREFIXES: [&str; 17] = [
     "taskmanager.network.netty.",
 ];
 
-/// What belongs to a JVM: single keys.
+/// Single keys that configure a JVM.
 const JVM_KEYS: [&str; 9] = [
     "security.context.factory.classes",
     "security.kerberos.login.contexts",
@@ -218,7 +218,7 @@ pub fn keys() -> &'static [FlinkKey] {
     &CATALOGUE.keys
 }
 
-/// What becomes of `key`; `None` for an unknown one and for an old name.
+/// The effect of `key`; `None` for an unknown one and for an old name.
 #[must_use]
 pub fn status(key: &str) -> Option<KeyStatus> {
     match meaning(key) {
@@ -265,7 +265,7 @@ pub(crate) fn nearest(key: &str) -> Option<&'static str> {
     let length_differs_by = |known: &str| known.len().abs_diff(key.len());
     known.retain(|known| !known.contains(['<', '#']) && length_differs_by(known) <= 8);
     known.sort_unstable();
-    // On a tie, what has an effect.
+    // On a tie, the key with an effect.
     known.sort_by_key(|known| CATALOGUE.statuses.get(known) != Some(&KeyStatus::Honoured));
     // A few typing errors away, or with something missing behind it: a far one misleads.
     let near = |known: &&str, distance: usize| {

@@ -1,7 +1,7 @@
 //! Loading: defaults, then the file, then the environment, then the command line.
 //!
-//! A later layer replaces single keys of an earlier one. Nothing is logged here, because logging
-//! is configured by what is being loaded: [`Loaded`] brings the warnings along.
+//! A later layer replaces single keys of an earlier one. Nothing is logged here, because the log
+//! level is among the settings: [`Loaded`] carries the warnings.
 
 use std::env;
 use std::ffi::OsString;
@@ -92,7 +92,7 @@ impl Loader {
     /// Loads all layers and checks every option.
     ///
     /// # Errors
-    /// What is wrong first, and where; see [`ConfigError`].
+    /// The first fault of the configuration, with its place.
     pub fn load(self) -> Result<Loaded, ConfigError> {
         let mut configuration = Configuration::new();
         let mut warnings = Vec::new();

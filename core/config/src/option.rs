@@ -1,19 +1,19 @@
-//! A typed option: what the table in [`crate::options`] is made of.
+//! The typed option, of which the table in [`crate::options`] consists.
 
 use std::marker::PhantomData;
 
-/// A type that an option can have: how it is read and what it is called in the reference.
+/// A type that an option can have: its parser and its name in the reference.
 pub trait OptionValue: Sized {
     /// The type's name in the reference.
     const KIND: &'static str;
 
-    /// Reads it as Flink would.
+    /// Parses a value as Flink would.
     ///
     /// # Errors
-    /// What was expected, as the end of a sentence that names key and value.
+    /// The expected form, as the end of a sentence that names key and value.
     fn read(text: &str) -> Result<Self, String>;
 
-    /// What an option has that is neither set nor has a default; `None` for most types.
+    /// The value of an option that is not set and has no default; `None` for most types.
     #[must_use]
     fn unset() -> Option<Self> {
         None
@@ -63,7 +63,7 @@ pub struct OptionInfo {
     pub default: Option<&'static str>,
     /// An option that gives the value when this one is not set.
     pub fallback: Option<&'static str>,
-    /// What it does.
+    /// Its description.
     pub doc: &'static str,
     /// Whether a text is a value of it.
     pub(crate) check: fn(&str) -> Result<(), String>,

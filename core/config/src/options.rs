@@ -1,4 +1,4 @@
-//! The table of options: one constant each, with key, type, default and what it does.
+//! The table of options: one constant each, with key, type, default and description.
 //!
 //! Keys are Flink's where the meaning is Flink's; our own start with `millstream.`, but for one
 //! that stands among the keys of YARN. The sentence over a constant is also its line in
@@ -44,25 +44,25 @@ macro_rules! options {
 }
 
 options! {
-    /// The host at which workers and clients reach the JobManager.
+    /// The host at which TaskManagers and clients reach the JobManager.
     JOBMANAGER_RPC_ADDRESS: String = "jobmanager.rpc.address", default "localhost";
     /// The port of the JobManager's RPC server.
     JOBMANAGER_RPC_PORT: u16 = "jobmanager.rpc.port", default "6123";
-    /// The local address that the JobManager's RPC server binds to; not Flink's 0.0.0.0, because
-    /// a server is open to others only when somebody says so.
+    /// The local address that the JobManager's RPC server binds to; not Flink's 0.0.0.0, because a
+    /// server is open to other hosts only by explicit choice.
     JOBMANAGER_BIND_HOST: String = "jobmanager.bind-host", default "localhost";
-    /// How long a call between processes may take.
+    /// Time limit for a call between processes.
     PEKKO_ASK_TIMEOUT: Duration = "pekko.ask.timeout", default "10 s", not 0;
     /// The time between two heartbeats.
     HEARTBEAT_INTERVAL: Duration = "heartbeat.interval", default "10 s", not 0;
-    /// How long a process may be silent before it counts as lost; a closed connection is noticed
-    /// at once.
+    /// Time of silence after which a process counts as lost; a closed connection is noticed at
+    /// once.
     HEARTBEAT_TIMEOUT: Duration = "heartbeat.timeout", default "50 s", not 0;
-    /// How many finished jobs the JobManager remembers.
+    /// Number of finished jobs that the JobManager remembers.
     JOBSTORE_MAX_CAPACITY: u32 = "jobstore.max-capacity", default "2147483647";
-    /// How long the JobManager remembers a finished job.
+    /// Time for which the JobManager remembers a finished job.
     JOBSTORE_EXPIRATION_TIME: Seconds = "jobstore.expiration-time", default "3600";
-    /// How long JobManager and TaskManagers keep an artifact that no job uses any more.
+    /// Time for which JobManager and TaskManagers keep an artifact that no job uses any more.
     BLOB_SERVICE_CLEANUP_INTERVAL: Seconds = "blob.service.cleanup.interval", default "3600";
 
     /// The host at which clients reach the REST server.
@@ -73,11 +73,11 @@ options! {
     REST_BIND_PORT: PortRange = "rest.bind-port", default "8081", else "rest.port";
     /// The local address that the REST server binds to.
     REST_BIND_ADDRESS: String = "rest.bind-address", default "localhost";
-    /// How often a client repeats a REST call that failed for want of a connection.
+    /// Number of times that a client repeats a REST call that failed for want of a connection.
     REST_RETRY_MAX_ATTEMPTS: u32 = "rest.retry.max-attempts", default "20";
-    /// How long a client waits before it repeats a REST call.
+    /// Pause of a client before it repeats a REST call.
     REST_RETRY_DELAY: Duration = "rest.retry.delay", default "3 s";
-    /// How long a client tries to connect to the REST server.
+    /// Time limit of a client for connecting to the REST server.
     REST_CONNECTION_TIMEOUT: Duration = "rest.connection-timeout", default "15 s", not 0;
     /// The largest request that the REST server accepts, and so the largest artifact.
     REST_SERVER_MAX_CONTENT_LENGTH: ByteSize =
@@ -92,26 +92,26 @@ options! {
     WEB_SUBMIT_ENABLE: bool = "web.submit.enable", default "true";
     /// Whether jobs may be cancelled over REST.
     WEB_CANCEL_ENABLE: bool = "web.cancel.enable", default "true";
-    /// How often a user interface should ask again.
+    /// Interval at which a user interface should ask again.
     WEB_REFRESH_INTERVAL: Duration = "web.refresh-interval", default "3 s";
-    /// How many failures of a job are remembered.
+    /// Number of failures of a job that are remembered.
     WEB_EXCEPTION_HISTORY_SIZE: u32 = "web.exception-history-size", default "16";
 
-    /// The host at which other processes reach this worker; unset: `taskmanager.bind-host`, or the
-    /// machine's name where that is every address.
+    /// The host at which other processes reach this TaskManager; unset: `taskmanager.bind-host`, or
+    /// the machine's name where that is every address.
     TASKMANAGER_HOST: Option<String> = "taskmanager.host";
-    /// The local address that the worker's servers bind to; not Flink's 0.0.0.0.
+    /// The local address that the TaskManager's servers bind to; not Flink's 0.0.0.0.
     TASKMANAGER_BIND_HOST: String = "taskmanager.bind-host", default "localhost";
     /// The ports that the task hosts' data servers try to bind, in order; 0: any free one. Each
     /// host has a server of its own, so that a single port allows a single host.
     TASKMANAGER_DATA_PORT: PortRange = "taskmanager.data.port", default "0";
-    /// How many slots the worker offers.
+    /// Number of slots that a TaskManager offers.
     TASKMANAGER_NUMBER_OF_TASK_SLOTS: u32 = "taskmanager.numberOfTaskSlots", default "1", not 0;
-    /// The worker's id; unset: generated from its host and port.
+    /// The TaskManager's id; unset: generated from its host and port.
     TASKMANAGER_RESOURCE_ID: Option<String> = "taskmanager.resource-id";
-    /// The memory of the worker with all its task hosts. The slots share what
-    /// `millstream.taskmanager.memory.overhead` leaves. The default is what Flink's shipped
-    /// configuration file says.
+    /// The memory of the TaskManager with all its task hosts. The slots share the rest after
+    /// `millstream.taskmanager.memory.overhead`. The default is that of Flink's shipped
+    /// configuration file.
     TASKMANAGER_MEMORY_PROCESS_SIZE: ByteSize =
         "taskmanager.memory.process.size", default "1728 mb";
     /// The memory that the slots share, without the overhead; set, it replaces
@@ -120,34 +120,33 @@ options! {
     /// The memory that the slots share, as in old files; set, it replaces
     /// `taskmanager.memory.flink.size`. There is one budget per task host and no heap within it.
     TASKMANAGER_MEMORY_TASK_HEAP_SIZE: Option<ByteSize> = "taskmanager.memory.task.heap.size";
-    /// How long a worker tries to register before it stops.
+    /// Time for which a TaskManager tries to register before it stops.
     TASKMANAGER_REGISTRATION_TIMEOUT: Duration =
         "taskmanager.registration.timeout", default "5 min", not 0;
     /// Where a process keeps temporary files; task hosts use several in turn.
     IO_TMP_DIRS: Vec<PathBuf> = "io.tmp.dirs", default "/tmp";
 
-    /// How long a job waits for slots before it fails.
+    /// Time for which a job waits for slots before it fails.
     SLOT_REQUEST_TIMEOUT: Duration = "slot.request.timeout", default "5 min", not 0;
-    /// How long the ResourceManager waits for a worker that was started to register.
+    /// Time limit for the registration of a worker that was started.
     RESOURCEMANAGER_TASKMANAGER_REGISTRATION_TIMEOUT: Duration =
         "resourcemanager.taskmanager-registration.timeout", default "5 min", not 0;
-    /// How long a worker that was started on demand may be idle before it is given back.
+    /// Time after which an idle worker is given back.
     RESOURCEMANAGER_TASKMANAGER_TIMEOUT: Duration =
         "resourcemanager.taskmanager-timeout", default "30 s";
-    /// How many workers may fail to start within a minute before no more are requested for a
+    /// Number of workers that may fail to start within a minute before no more are requested for a
     /// while.
     RESOURCEMANAGER_START_WORKER_MAX_FAILURE_RATE: f64 =
         "resourcemanager.start-worker.max-failure-rate", default "10.0";
-    /// How long no workers are requested after too many failed to start.
+    /// Time for which no workers are requested after too many failed to start.
     RESOURCEMANAGER_START_WORKER_RETRY_INTERVAL: Duration =
         "resourcemanager.start-worker.retry-interval", default "3 s";
-    /// How many slots workers that are started on demand offer at least, whether anybody needs them
-    /// or not.
+    /// Least number of slots that all workers together offer, even without need.
     SLOTMANAGER_NUMBER_OF_SLOTS_MIN: u32 = "slotmanager.number-of-slots.min", default "0";
-    /// How many slots workers that are started on demand offer at most.
+    /// Largest number of slots that all workers together offer.
     SLOTMANAGER_NUMBER_OF_SLOTS_MAX: u32 =
         "slotmanager.number-of-slots.max", default "2147483647";
-    /// How many idle workers stand by, so that a job which lost one goes on without waiting.
+    /// Number of idle workers that stand by, so that a job which lost one goes on without waiting.
     SLOTMANAGER_REDUNDANT_TASKMANAGER_NUM: u32 =
         "slotmanager.redundant-taskmanager-num", default "0";
 
@@ -172,25 +171,25 @@ options! {
     /// Whether an attached client that is interrupted cancels its job.
     EXECUTION_SHUTDOWN_ON_ATTACHED_EXIT: bool =
         "execution.shutdown-on-attached-exit", default "false";
-    /// How long a record may wait in a buffer that is not full; 0 sends each batch at once.
+    /// Time for which a record may wait in a buffer that is not full; 0 sends each batch at once.
     EXECUTION_BUFFER_TIMEOUT_INTERVAL: Duration =
         "execution.buffer-timeout.interval", default "100 ms";
     /// Whether buffers that are not full are sent after the interval; if not, only full ones are.
     EXECUTION_BUFFER_TIMEOUT_ENABLED: bool = "execution.buffer-timeout.enabled", default "true";
-    /// What happens to a job after a failure; unset: the job says it, else none. Exponential delay
-    /// and failure rate are not supported yet.
+    /// Reaction to a failure of a job; unset: the job's own, else none. Exponential delay and
+    /// failure rate are not supported yet.
     RESTART_STRATEGY_TYPE: Option<RestartStrategyType> = "restart-strategy.type";
-    /// How often a job restarts before it fails.
+    /// Number of times that a job restarts before it fails.
     RESTART_STRATEGY_FIXED_DELAY_ATTEMPTS: u32 =
         "restart-strategy.fixed-delay.attempts", default "1";
-    /// How long a job waits before it restarts.
+    /// Pause before a job restarts.
     RESTART_STRATEGY_FIXED_DELAY_DELAY: Duration =
         "restart-strategy.fixed-delay.delay", default "1 s";
-    /// How long a client waits for the cluster.
+    /// Time limit of a client for an answer of the cluster.
     CLIENT_TIMEOUT: Duration = "client.timeout", default "1 min", not 0;
-    /// How often an attached client says that it lives; less than the timeout.
+    /// Interval of an attached client's heartbeats; less than the timeout.
     CLIENT_HEARTBEAT_INTERVAL: Duration = "client.heartbeat.interval", default "30 s", not 0;
-    /// After how much silence of its attached client a job with `-sae`, or a cluster that was
+    /// Time of silence of its attached client after which a job with `-sae`, or a cluster that was
     /// deployed attached, ends.
     CLIENT_HEARTBEAT_TIMEOUT: Duration = "client.heartbeat.timeout", default "3 min", not 0;
     /// Where jobs run: `remote`, `local`, `yarn-session`, `yarn-per-job` or `yarn-application`.
@@ -200,9 +199,9 @@ options! {
 
     /// Where the scripts put log files; unset: `log` in the installation.
     ENV_LOG_DIR: Option<PathBuf> = "env.log.dir";
-    /// From which importance on log lines are written.
+    /// The least importance of log lines that are written.
     ENV_LOG_LEVEL: LogLevel = "env.log.level", default "INFO";
-    /// How many old log files the scripts keep.
+    /// Number of old log files that the scripts keep.
     ENV_LOG_MAX: u32 = "env.log.max", default "10";
     /// Where the scripts put pid files.
     ENV_PID_DIR: PathBuf = "env.pid.dir", default "/tmp";
@@ -211,7 +210,7 @@ options! {
 
     /// The application at which a command is aimed.
     YARN_APPLICATION_ID: Option<String> = "yarn.application.id";
-    /// The application's name; unset: what the cluster is for.
+    /// The application's name; unset: the purpose of the cluster.
     YARN_APPLICATION_NAME: Option<String> = "yarn.application.name";
     /// The application's node label: that of its containers, unless they have their own.
     YARN_APPLICATION_NODE_LABEL: Option<String> = "yarn.application.node-label";
@@ -221,38 +220,40 @@ options! {
     YARN_APPLICATION_QUEUE: Option<String> = "yarn.application.queue";
     /// The application's type; unset: `Millstream`.
     YARN_APPLICATION_TYPE: Option<String> = "yarn.application.type";
-    /// How often YARN may start the JobManager. Only 1 is accepted until there is high
+    /// Number of times that YARN may start the JobManager. Only 1 is accepted until there is high
     /// availability.
     YARN_APPLICATION_ATTEMPTS: Option<u32> = "yarn.application-attempts";
     /// The ports that the JobManager's RPC server tries to bind on YARN; 0: any free one.
     YARN_APPLICATION_MASTER_PORT: PortRange = "yarn.application-master.port", default "0";
     /// The virtual cores of the JobManager's container.
     YARN_APPMASTER_VCORES: u32 = "yarn.appmaster.vcores", default "1", not 0;
-    /// How commands speak to the ResourceManager: `rpc` (Hadoop RPC), or `rest` (HTTP) where the
-    /// port of the former is closed.
+    /// Protocol between commands and the ResourceManager: `rpc` (Hadoop RPC), or `rest` (HTTP)
+    /// where the port of the former is closed.
     YARN_CLIENT_TRANSPORT: YarnTransport = "yarn.client.transport", default "rpc";
     /// The virtual cores of a TaskManager's container; -1: as many as it has slots.
     YARN_CONTAINERS_VCORES: i32 = "yarn.containers.vcores", default "-1";
     /// The replication of staged files; -1: the file system's default.
     YARN_FILE_REPLICATION: i32 = "yarn.file-replication", default "-1";
-    /// How often the JobManager speaks to YARN's ResourceManager when it wants nothing, in seconds.
+    /// Interval of heartbeats to YARN's ResourceManager while no container is wanted, in seconds.
     YARN_HEARTBEAT_INTERVAL: u32 = "yarn.heartbeat.interval", default "5", not 0;
-    /// How often, at the least, it speaks while it waits for containers.
+    /// Longest interval of heartbeats while containers are waited for.
     YARN_HEARTBEAT_CONTAINER_REQUEST_INTERVAL: Duration =
         "yarn.heartbeat.container-request-interval", default "500 ms", not 0;
-    /// Who may change and end the application beside its owner: users, a blank, groups; `*`: all.
+    /// Users and groups that may change and end the application beside its owner: users, a blank,
+    /// groups; `*`: all.
     YARN_MODIFY_ACLS: Option<String> = "yarn.modify.acls";
     /// Where the file that names the last session lies; unset: the system's temporary directory.
     YARN_PROPERTIES_FILE_LOCATION: Option<PathBuf> = "yarn.properties-file.location";
-    /// Which rolled log files are aggregated while the application runs: a regular expression.
+    /// Regular expression for rolled log files that are aggregated while the application runs.
     YARN_ROLLED_LOGS_INCLUDE_PATTERN: Option<String> = "yarn.rolled-logs.include-pattern";
-    /// Which of these are not.
+    /// Regular expression for exceptions from `yarn.rolled-logs.include-pattern`.
     YARN_ROLLED_LOGS_EXCLUDE_PATTERN: Option<String> = "yarn.rolled-logs.exclude-pattern";
-    /// Directories whose files containers find in theirs, already on the cluster's file system.
+    /// Directories on the cluster's file system, whose files containers find in their own
+    /// directory.
     YARN_PROVIDED_LIB_DIRS: Vec<String> = "yarn.provided.lib.dirs", default "";
     /// Archives that are unpacked in every container.
     YARN_SHIP_ARCHIVES: Vec<String> = "yarn.ship-archives", default "";
-    /// Files and directories that every container finds in its own.
+    /// Files and directories that every container finds in its own directory.
     YARN_SHIP_FILES: Vec<String> = "yarn.ship-files", default "";
     /// Where files are staged; unset: the user's home on the default file system, where a relative
     /// path begins, too.
@@ -261,26 +262,27 @@ options! {
     YARN_TAGS: Option<String> = "yarn.tags";
     /// The node label of TaskManagers; unset: the application's.
     YARN_TASKMANAGER_NODE_LABEL: Option<String> = "yarn.taskmanager.node-label";
-    /// Who may see the application and its logs beside its owner: users, a blank, groups; `*`: all.
+    /// Users and groups that may see the application and its logs beside its owner: users, a blank,
+    /// groups; `*`: all.
     YARN_VIEW_ACLS: Option<String> = "yarn.view.acls";
 
     /// Whether servers may bind to an address that other hosts can reach although nothing
     /// encrypts or authenticates; without it such a bind is refused.
     ALLOW_INSECURE_NON_LOOPBACK_BIND: bool =
         "millstream.allow-insecure-non-loopback-bind", default "false";
-    /// Where the JobManagers of a standalone cluster keep what must outlive them: the counter of
-    /// their starts, from which each takes its epoch. Unset: `millstream` in `XDG_STATE_HOME`, else
-    /// in `.local/state` of the user's home.
+    /// The directory for the counter of a standalone cluster's JobManager starts, from which each
+    /// start takes its epoch; it must outlive the processes. Unset: `millstream` in
+    /// `XDG_STATE_HOME`, else in `.local/state` of the user's home.
     STANDALONE_STATE_DIR: Option<PathBuf> = "millstream.standalone.state-dir";
-    /// How long a program may run until it calls execute, on the command line and for a REST call.
+    /// Time limit for a program until it calls execute, on the command line and for a REST call.
     PLAN_TIMEOUT: Duration = "millstream.plan.timeout", default "30 s", not 0;
-    /// How much memory a program may use while it plans.
+    /// Memory limit of a program while it plans.
     PLAN_MEMORY: ByteSize = "millstream.plan.memory", default "1 gb", not 0;
-    /// How long a task host may take from its start until it is ready for tasks.
+    /// Time limit for a task host from its start until it is ready for tasks.
     HOST_START_TIMEOUT: Duration = "millstream.host.start-timeout", default "30 s", not 0;
-    /// How much memory the coordinator host of a job may use.
+    /// Memory limit of the coordinator host of a job.
     COORDINATOR_MEMORY: ByteSize = "millstream.coordinator.memory", default "256 mb", not 0;
-    /// How long a task may take to obey a cancellation before its task host is killed.
+    /// Time limit for a task to obey a cancellation before its task host is killed.
     TASK_CANCEL_TIMEOUT: Duration = "millstream.task.cancel-timeout", default "2 s";
     /// The longest time that the sinks of a job may take to publish their results before the job
     /// fails; longer than a storage may be away. A job can set it for itself.
@@ -289,7 +291,7 @@ options! {
     /// to publish); the coordinator host keeps them until the job has finished. A job can set it
     /// for itself.
     SINK_COMMITTABLES_MAX: ByteSize = "millstream.sink.committables-max", default "64 mb", not 0;
-    /// The memory of a worker beside its task hosts.
+    /// The memory of a TaskManager beside its task hosts.
     TASKMANAGER_MEMORY_OVERHEAD: ByteSize =
         "millstream.taskmanager.memory.overhead", default "128 mb";
 }
@@ -367,7 +369,7 @@ mod tests {
         }
     }
 
-    /// Ours too, but who looks for how YARN is reached looks among the keys of YARN.
+    /// An option of ours that users look for among the keys of YARN.
     const AMONG_FLINKS: [&str; 1] = ["yarn.client.transport"];
 
     #[test]

@@ -21,7 +21,7 @@ pub(crate) struct Setting {
     pub(crate) origin: Origin,
 }
 
-/// What is wrong with a text, and in which line.
+/// A syntax error, with its line.
 struct Fault {
     line: usize,
     reason: String,
@@ -72,8 +72,8 @@ pub(crate) fn read_yaml(
     Ok(flat.into_iter().map(setting).collect())
 }
 
-/// Reads the lines of an old `flink-conf.yaml`, which is not YAML: the last of two equal keys
-/// wins, and `#` starts a comment wherever it stands.
+/// Reads the lines of an old `flink-conf.yaml`, which is not YAML: the last of two equal keys wins,
+/// and `#` starts a comment anywhere in a line.
 pub(crate) fn read_legacy(
     text: &str,
     at: impl Fn(usize) -> Origin,

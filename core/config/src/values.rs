@@ -236,7 +236,7 @@ impl OptionValue for RuntimeMode {
     }
 }
 
-/// How commands speak to YARN's ResourceManager.
+/// Protocol between commands and YARN's ResourceManager.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum YarnTransport {
     /// Hadoop RPC.
@@ -253,7 +253,7 @@ impl OptionValue for YarnTransport {
     }
 }
 
-/// What happens to a job after a failure.
+/// Reaction to a failure of a job.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RestartStrategyType {
     /// It fails.
@@ -284,9 +284,9 @@ impl OptionValue for RestartStrategyType {
 /// From which importance on a process writes log lines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LogLevel {
-    /// Only what somebody must act on.
+    /// Only faults that a person must act on.
     Error,
-    /// Also what was unexpected but recovered.
+    /// Also unexpected events from which the system recovered.
     Warn,
     /// Also the life cycle of processes and jobs.
     Info,

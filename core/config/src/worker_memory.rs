@@ -1,9 +1,9 @@
-//! How much memory a worker has, and what one slot gets of it.
+//! The memory of a TaskManager, and the share of each slot.
 //!
-//! Flink divides a worker's memory into a dozen parts for its JVM. Here are two: the overhead of
-//! the TaskManager's own process, and what the task hosts may use, in equal shares per slot. The
-//! most precise of Flink's three sizes that is set decides: `taskmanager.memory.task.heap.size` or
-//! else `taskmanager.memory.flink.size` is what the hosts share, with the overhead beside it;
+//! Flink divides this memory into a dozen parts for its JVM. Here are two: the overhead of the
+//! TaskManager's own process, and the task hosts' part, in equal shares per slot. The most precise
+//! of Flink's three sizes that is set decides: `taskmanager.memory.task.heap.size` or else
+//! `taskmanager.memory.flink.size` is the task hosts' part, with the overhead beside it;
 //! `taskmanager.memory.process.size` includes the overhead.
 
 use millstream_types::ByteSize;
@@ -12,10 +12,10 @@ use crate::configuration::Configuration;
 use crate::error::ConfigError;
 use crate::options;
 
-/// The sizes of one worker.
+/// The sizes of one TaskManager.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct WorkerMemory {
-    /// Of the worker with all its task hosts: what a container must have.
+    /// The TaskManager with all its task hosts: the memory of its container.
     pub total: ByteSize,
     /// Of the TaskManager's own process.
     pub overhead: ByteSize,

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use millstream_config::{OptionInfo, options};
 
-/// Folders whose code does not honour anything: this crate, tests, benches and build products.
+/// Folders whose code honours no key: this crate, tests, benches and build products.
 const SKIPPED: [&str; 7] =
     ["core/config", "target", "tests", "benches", "integration", "docs", "node_modules"];
 
@@ -14,7 +14,7 @@ const SKIPPED: [&str; 7] =
 fn unread_options(root: &Path) -> io::Result<Vec<&'static OptionInfo>> {
     let mut unread: Vec<&OptionInfo> = options::ALL.iter().collect();
     let mut folders = vec![root.to_owned()];
-    // The one reader of this crate's own: what a worker's memory is made of.
+    // The one file of this crate that reads options: the memory of a TaskManager.
     if let Ok(text) = fs::read_to_string(root.join("core/config/src/worker_memory.rs")) {
         unread.retain(|option| !has_word(&text, option.constant, |c| c == '_'));
     }

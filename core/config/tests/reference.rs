@@ -1,4 +1,4 @@
-//! `docs/configuration.md` is what the table says; `UPDATE_EXPECT=1 cargo test -p
+//! Compares `docs/configuration.md` with the table of options; `UPDATE_EXPECT=1 cargo test -p
 //! millstream-config --test reference` rewrites it.
 
 #[test]

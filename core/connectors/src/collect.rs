@@ -2,7 +2,9 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use millstream_api::{Batch, CommitterInfo, NoCommitter, Result, Sink, SinkWriter, WriterInfo};
+use millstream_connector::{
+    Batch, CommitterInfo, NoCommitter, Result, Sink, SinkWriter, WriterInfo,
+};
 
 /// The records that the subtasks of the latest attempt have collected.
 #[derive(Debug)]

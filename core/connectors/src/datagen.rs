@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use millstream_api::{
+use millstream_connector::{
     Batch, Boundedness, Data, NoEnumerator, Polled, ReaderContext, Result, Source, SourceReader,
 };
 use millstream_network::batch_capacity;

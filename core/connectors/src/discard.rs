@@ -3,7 +3,9 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use millstream_api::{Batch, CommitterInfo, NoCommitter, Result, Sink, SinkWriter, WriterInfo};
+use millstream_connector::{
+    Batch, CommitterInfo, NoCommitter, Result, Sink, SinkWriter, WriterInfo,
+};
 
 /// Throws records away. Where the job runs in this process, [`DiscardSink::count`] says how many.
 ///

@@ -4,7 +4,7 @@ use std::fmt::{Debug, Display};
 use std::io::{self, Stdout, Write};
 use std::marker::PhantomData;
 
-use millstream_api::{
+use millstream_connector::{
     Batch, CommitterInfo, ErrorContext, NoCommitter, Result, Sink, SinkWriter, WriterInfo,
 };
 

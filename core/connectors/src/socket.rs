@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
 
-use millstream_api::{
+use millstream_connector::{
     Batch, Boundedness, NoEnumerator, Polled, ReaderContext, Result, Source, SourceReader,
 };
 use millstream_network::BATCH_RECORDS;

@@ -5,7 +5,7 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::task::{Wake, Waker};
 use std::time::{Duration, Instant};
 
-use millstream_api::{
+use millstream_connector::{
     Batch, CommitterInfo, NextSplit, Polled, ReaderContext, Result, Source, SourceReader,
     SplitEnumerator, WriterInfo,
 };

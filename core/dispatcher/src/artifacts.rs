@@ -1,10 +1,10 @@
 //! Executables by the hash of their bytes.
 //!
 //! An upload goes to a file of a random name; once its bytes are on the disk and its hash is known,
-//! it is renamed to that hash, so there is one copy per executable and never half of one. A job
-//! and an uploaded jar *hold* an artifact; one that nobody holds is deleted later, so that the next
-//! job of the same program starts at once: some time after its last use, or in ten minutes if it
-//! was never used.
+//! it is renamed to that hash, so there is one copy per executable and never half of one. A job and
+//! an uploaded jar *hold* an artifact. One without holders is deleted later, so that the next job
+//! of the same program starts at once: some time after its last use, or after ten minutes if it was
+//! never used.
 
 use std::collections::BTreeMap;
 use std::io;

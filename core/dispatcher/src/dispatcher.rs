@@ -249,7 +249,7 @@ impl Actor {
             }
             for worker in resource_manager.task_managers().await.unwrap_or_default() {
                 for artifact in &dropped {
-                    // A worker that is gone has no copy.
+                    // A TaskManager that is gone has no copy.
                     let _ = worker.gateway.release_artifact(*artifact);
                 }
             }

@@ -1,4 +1,4 @@
-//! Names that nobody can guess or repeat.
+//! Names that cannot be guessed and do not repeat.
 
 /// Random bytes of the operating system.
 pub(crate) fn bytes<const N: usize>() -> [u8; N] {

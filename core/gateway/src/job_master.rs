@@ -58,9 +58,10 @@ pub enum Explanation {
 pub enum JobMasterEvent {
     /// Slots that the job had declared now belong to it.
     SlotsGranted(Vec<AllocatedSlot>),
-    /// The declared slots exceed what the cluster has and can get; the sentence says by how much.
+    /// The declared slots exceed the cluster's own and those that it can get; the sentence says by
+    /// how much.
     NotEnoughSlots(String),
-    /// The cluster can now, or will soon, serve what is declared.
+    /// The cluster can now, or will soon, serve the declaration.
     EnoughSlots,
     /// A TaskManager is lost with all its slots and hosts.
     TaskManagerLost {

@@ -1,4 +1,4 @@
-//! Gateways for tests: they record what they are told.
+//! Gateways for tests: they record the calls that they get.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -27,7 +27,7 @@ pub enum TaskManagerCall {
     Dismiss,
 }
 
-/// A worker that hands every call to the test; gone once the test dropped the receiver.
+/// A TaskManager that hands every call to the test; gone once the test dropped the receiver.
 #[derive(Debug)]
 pub struct TestingTaskManager {
     id: TaskManagerId,
@@ -35,7 +35,7 @@ pub struct TestingTaskManager {
 }
 
 impl TestingTaskManager {
-    /// A worker of this name and what it is told.
+    /// A TaskManager of this name, and the receiver of its calls.
     #[must_use]
     pub fn new(id: &str) -> (Arc<Self>, mpsc::UnboundedReceiver<TaskManagerCall>) {
         #[expect(clippy::disallowed_methods, reason = "a test says how much comes")]
@@ -74,7 +74,7 @@ impl TaskManagerGateway for TestingTaskManager {
     }
 
     fn dismiss(&self) {
-        // Who does not listen is gone already.
+        // A receiver that is gone needs no call.
         let _ = self.record(TaskManagerCall::Dismiss);
     }
 
@@ -106,7 +106,7 @@ pub struct TestingJobMaster {
 }
 
 impl TestingJobMaster {
-    /// A JobMaster of this job that shows `details`, and what it hears.
+    /// A JobMaster of this job that shows `details`, and the receiver of its events.
     #[must_use]
     pub fn new(details: JobDetails) -> (Arc<Self>, mpsc::UnboundedReceiver<JobMasterEvent>) {
         #[expect(clippy::disallowed_methods, reason = "a test says how much comes")]

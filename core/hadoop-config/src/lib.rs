@@ -2,7 +2,7 @@
 //!
 //! Later files win over earlier ones, except over properties marked `final`; `${other}` stands for
 //! the value of another property or of an environment variable (`${env.NAME}`). Hadoop's own
-//! defaults are not part of it: whoever reads a property knows its default.
+//! defaults are not part of it: callers pass the default of a property.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -120,7 +120,7 @@ impl HadoopConfiguration {
         Ok(configuration)
     }
 
-    /// Reads the files of a directory over what is known already; says whether there is any.
+    /// Reads the files of a directory over earlier properties; returns whether there is any.
     ///
     /// # Errors
     /// A file cannot be read, or is no configuration.
@@ -146,10 +146,10 @@ impl HadoopConfiguration {
         Ok(any)
     }
 
-    /// Reads one file's text over what is known already.
+    /// Reads one file's text over earlier properties.
     ///
     /// # Errors
-    /// What is wrong with it.
+    /// The text is no XML, or no configuration; the message names the fault.
     pub fn add_xml(&mut self, text: &str) -> Result<(), String> {
         // Hadoop's own files have no document type, and one could name other files.
         let document = roxmltree::Document::parse(text).map_err(|error| error.to_string())?;
@@ -181,7 +181,7 @@ impl HadoopConfiguration {
         Ok(())
     }
 
-    /// Sets a property over everything, `final` ones too: whoever says it here means it.
+    /// Sets a property over all files, `final` ones too, because it is set explicitly.
     pub fn set(&mut self, key: impl Into<String>, value: impl Into<String>) {
         self.properties.insert(key.into(), value.into());
     }
@@ -201,7 +201,7 @@ impl HadoopConfiguration {
                 Some(variable) => std::env::var(variable).ok(),
                 None => self.properties.get(name).cloned(),
             };
-            // What nobody knows stays as it was written, as in Hadoop.
+            // An unknown variable stays as it was written, as in Hadoop.
             let Some(replacement) = replacement else { break };
             value.replace_range(start..end, &replacement);
         }

@@ -1,8 +1,8 @@
-//! The actor of one job: feeds the decider and carries out what it decides.
+//! The actor of one job: feeds the decider and carries out its actions.
 //!
-//! Calls to workers are queued on their connections and never wait. What the ResourceManager is
-//! told goes through a slot that holds only the newest declaration and what is to be released, so
-//! neither component ever waits for room in the other's mailbox while its own is full.
+//! Calls to TaskManagers are queued on their connections and never wait. Calls to the
+//! ResourceManager go through a slot that holds only the newest declaration and the pending
+//! releases, so neither component ever waits for room in the other's mailbox while its own is full.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -35,7 +35,8 @@ const EVENTS_PER_TURN: usize = 64;
 pub struct Factory {
     /// Gives slots.
     pub resource_manager: Arc<dyn ResourceManagerGateway>,
-    /// Starts coordinator hosts: like a worker, but without slots. Its name is no worker's.
+    /// Starts coordinator hosts: like a TaskManager, but without slots. Its name is no
+    /// TaskManager's.
     pub coordinator_hosts: Arc<dyn TaskManagerGateway>,
     /// The cluster's configuration.
     pub config: JobMasterConfig,
@@ -177,7 +178,7 @@ impl Actor {
         self.resources.change(|untold| untold.last = true);
     }
 
-    /// Hands events to the decider and carries out what it says.
+    /// Hands events to the decider and carries out its actions.
     fn handle(&mut self, events: impl IntoIterator<Item = Event>) {
         let mut publish = false;
         for event in events {

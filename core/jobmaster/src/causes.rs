@@ -1,4 +1,4 @@
-//! From what a host says, or how it ended, to the cause that people see.
+//! Turns reports of hosts, and their ends, into the causes that people see.
 
 use millstream_gateway::{CauseKind, FailureCause, HostExit};
 use millstream_protocol::host::Failure;
@@ -24,8 +24,8 @@ pub(crate) fn of_failure(failure: Failure) -> FailureCause {
     FailureCause { kind, message, detail: failure.detail }.bounded()
 }
 
-/// The cause of a process's unexpected end, with the last that it wrote. Whoever supervised it has
-/// read a panic or an overflow out of those lines already.
+/// The cause of a process's unexpected end, with its last output. Its supervisor has read a panic
+/// or an overflow out of those lines already.
 pub(crate) fn of_exit(exit: &HostExit) -> FailureCause {
     let mut cause = exit.cause.clone();
     let tail = exit.stderr_tail.trim_end();

@@ -138,7 +138,7 @@ impl JobMasterConfig {
     /// Overrides the settings with those of the job itself.
     ///
     /// # Errors
-    /// The job sets one of its keys to what it cannot be.
+    /// The job sets one of its keys to an invalid value.
     pub fn for_job(&self, settings: &BTreeMap<String, String>) -> Result<Self, ConfigError> {
         let ours = |key: &str| JOB_KEYS.iter().any(|known| key.starts_with(known));
         let set = settings.iter().filter(|(key, _)| ours(key));

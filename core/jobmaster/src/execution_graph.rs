@@ -35,9 +35,9 @@ pub struct Subtask {
 /// The place where an attempt runs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Place {
-    /// The process and its worker.
+    /// The process and its TaskManager.
     pub location: TaskLocation,
-    /// The worker's slot; subtasks of one slot share a thread.
+    /// The TaskManager's slot; subtasks of one slot share a thread.
     pub slot: u32,
 }
 
@@ -316,7 +316,7 @@ impl ExecutionGraph {
         self.get_mut(task).is_some_and(|execution| execution.enter(now, state))
     }
 
-    /// A host says what a subtask has counted. What it counted at its end is never replaced.
+    /// Takes a report of a subtask's counters. Its final counters are never replaced.
     pub(crate) fn measure(&mut self, subtask: Subtask, metrics: TaskMetrics) {
         if let Some(execution) = self.get_mut(subtask)
             && !execution.state.is_terminal()

@@ -5,8 +5,8 @@ use std::collections::VecDeque;
 use millstream_gateway::{CauseKind, ExceptionEntry};
 use millstream_types::{HostId, TaskManagerId};
 
-/// The newest failures first; what a failure brought about stands behind it, so that the first
-/// entry of a failed job is always the reason.
+/// The newest failures first; consequences stand behind their cause, so that the first entry of a
+/// failed job is always the reason.
 #[derive(Debug)]
 pub(crate) struct History {
     entries: VecDeque<ExceptionEntry>,
@@ -20,7 +20,7 @@ impl History {
         Self { entries: VecDeque::new(), size: size.max(1), truncated: false }
     }
 
-    /// Adds a failure that starts something.
+    /// Adds a failure that is no consequence of another.
     pub(crate) fn add(&mut self, entry: ExceptionEntry) {
         self.entries.push_front(entry);
         self.truncate();
@@ -40,7 +40,7 @@ impl History {
         true
     }
 
-    /// True if the history holds the loss of this worker.
+    /// True if the history holds the loss of this TaskManager.
     pub(crate) fn tells_of_loss(&self, worker: &TaskManagerId) -> bool {
         self.entries.iter().any(|entry| is_loss_of(entry, worker))
     }

@@ -1,9 +1,9 @@
-//! The processes of one job: who needs which, how far each is, and whether it still speaks.
+//! The processes of one job: the users, progress and signs of life of each.
 //!
-//! A host is in the table from its start until its end was heard. It gives signs of life whatever
-//! its user code does. Silence is counted in intervals that this JobMaster has lived through
-//! itself: when its own timer is late, the machine was busy or asleep, and what hosts said
-//! meanwhile may still be waiting to be heard.
+//! A host is in the table from its start until its end was heard. It gives signs of life even while
+//! its user code is busy. Silence is counted in intervals that this JobMaster has lived through
+//! itself: when its own timer is late, the machine was busy or asleep, and messages of that time
+//! may still be unread.
 //!
 //! # Restart policy
 //! A task host is not replaced within an attempt: its region begins the next attempt with hosts of
@@ -45,9 +45,9 @@ pub(crate) enum User {
 /// A host that someone needs.
 #[derive(Debug)]
 pub(crate) enum Need {
-    /// A process for the tasks of a worker's slots.
+    /// A process for the tasks of a TaskManager's slots.
     Tasks {
-        /// The worker.
+        /// The TaskManager.
         on: Arc<dyn TaskManagerGateway>,
         /// Its address.
         address: String,
@@ -66,7 +66,7 @@ pub(crate) enum Event {
     Attempt(u32),
     /// A host is needed.
     Need(Need),
-    /// A host said something.
+    /// A message came from a host.
     Heard(HostId),
     /// A host takes commands from now on.
     Ready {
@@ -78,7 +78,7 @@ pub(crate) enum Event {
     Broken { host: HostId, cause: FailureCause },
     /// A host has ended.
     Exited(HostExit),
-    /// A worker is gone, and with it its hosts.
+    /// A TaskManager is gone, and with it its hosts.
     WorkerLost { worker: TaskManagerId, cause: FailureCause },
     /// A host shall be told this, if it is in a state to hear it.
     Tell(HostId, to_host::Message),

@@ -12,7 +12,7 @@ const HOST_LIFETIME: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 
 /// A source of bytes that name hosts and keep strangers out of exchanges. Tests seed theirs.
 pub trait IdSource: Send {
-    /// Fills `bytes` with what was never given out before and nobody can guess.
+    /// Fills `bytes` with random bytes that were never given out before and cannot be guessed.
     fn fill(&mut self, bytes: &mut [u8]);
 
     /// The credentials of a host; empty if the cluster has no TLS.

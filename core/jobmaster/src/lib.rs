@@ -7,9 +7,9 @@
 //! - Every attempt of a job runs in hosts of its own: what an earlier host says is stale.
 //! - A status that nothing follows (`FINISHED`, `FAILED`, `CANCELED`) is reached once, and only
 //!   after every host that was started has ended and everything unpublished was discarded.
-//! - Every slot that was granted is given back, or its worker was lost.
+//! - Every slot that was granted is given back, or its TaskManager was lost.
 //!
-//! It does not store the job, choose workers, or start processes itself.
+//! It does not store the job, choose TaskManagers, or start processes itself.
 
 mod actor;
 mod causes;

@@ -59,7 +59,8 @@ pub enum Event {
     Timer(Timer),
 }
 
-/// An instruction for the actor. Worker and coordinator host are reached through the same gateway.
+/// An instruction for the actor. TaskManager and coordinator host are reached through the same
+/// gateway.
 #[derive(Debug)]
 pub enum Action {
     /// Replace what the job asks the ResourceManager for.
@@ -158,7 +159,7 @@ pub struct JobMaster {
     /// The reason why slots may never come; the ResourceManager says it once, in any phase.
     shortage: Option<String>,
     history: History,
-    /// Workers that were lost, with the time until when the end of a failed job waits for the
+    /// TaskManagers that were lost, with the time until when the end of a failed job waits for the
     /// reason; none once that is known.
     losses: BTreeMap<TaskManagerId, Option<Timestamp>>,
 

@@ -32,7 +32,7 @@ use crate::execution_graph::{ExecutionGraph, Subtask};
 use crate::slots::SharedSlot;
 use crate::timer::TimerKind;
 
-/// Every slot of the region, and what it is for.
+/// Every slot of the region, with its subtasks.
 pub(crate) type Slots = Vec<(SharedSlot, AllocatedSlot)>;
 
 /// An event of a region.
@@ -42,7 +42,7 @@ pub(crate) enum Event {
     Start(Option<Slots>),
     /// There are enough slots now.
     Slots(Slots),
-    /// The process on a worker has this name.
+    /// The process on a TaskManager has this name.
     HostStarted { host: HostId, on: TaskManagerId },
     /// A process takes commands, and listens there for the records of others.
     HostReady { host: HostId, data_address: String },
@@ -80,7 +80,7 @@ pub(crate) enum Action {
     SlotsLate,
     /// The region has failed.
     Failed(ExceptionEntry),
-    /// Something happened on the way to [`Action::Stopped`].
+    /// A further failure on the way to [`Action::Stopped`].
     Consequence(ExceptionEntry),
     /// All tasks have finished.
     Finished,
@@ -92,10 +92,10 @@ pub(crate) enum Action {
     Measured,
 }
 
-/// The slots of one worker.
+/// The slots of one TaskManager.
 #[derive(Debug)]
 pub(crate) struct Share {
-    /// The worker.
+    /// The TaskManager.
     pub(crate) on: Arc<dyn TaskManagerGateway>,
     /// Its address.
     pub(crate) address: String,

@@ -44,13 +44,13 @@ pub(crate) enum Event {
     NotReplaced,
     /// Tasks are deployed: from now on there may be output to discard.
     Deployed,
-    /// A task says something to its operator's coordinator.
+    /// An event of a task for its operator's coordinator.
     OperatorEvent(OperatorEvent),
     /// All tasks have finished: the results are to be published.
     Commit,
     /// No task runs and the attempt has failed: its output is to be discarded.
     Abort,
-    /// The coordinator host has done what it was told last.
+    /// The coordinator host has carried out the last command.
     Settled(Option<FailureCause>),
     /// A timer has run out.
     Timer { kind: TimerKind, generation: u64 },
@@ -72,7 +72,7 @@ pub(crate) enum Action {
     Committed,
     /// The results cannot be published, or not all of them.
     Failed(FailureCause),
-    /// Something went wrong on the way to [`Action::Discarded`].
+    /// A failure on the way to [`Action::Discarded`].
     Consequence(FailureCause),
     /// Nothing is left to discard, or nothing more can be done about it.
     Discarded,
@@ -191,7 +191,7 @@ impl Settlement {
         self.actions.push(Action::SetTimer { kind, generation: self.generation, after });
     }
 
-    /// The ready coordinator host is told something that it answers.
+    /// Sends a message to the ready coordinator host, which answers it.
     fn tell(&mut self, message: to_host::Message) {
         if let Some(coordinator) = &mut self.coordinator
             && coordinator.state == State::Ready
@@ -274,7 +274,7 @@ impl Settlement {
         }
     }
 
-    /// The coordinator host is gone: another one discards what it left behind.
+    /// The coordinator host is gone: another one discards the results that are left.
     fn discard_in_another(&mut self) {
         if !self.may_have_output || !self.needed {
             return self.discarded();

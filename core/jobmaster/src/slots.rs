@@ -1,7 +1,7 @@
 //! The slots that a job holds, and which subtasks share which of them.
 //!
-//! A slot keeps its subtasks as long as it lives: after the loss of a worker the others' subtasks
-//! stay where they are.
+//! A slot keeps its subtasks as long as it lives: after the loss of a TaskManager the others'
+//! subtasks stay where they are.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -20,8 +20,8 @@ pub(crate) struct SharedSlot {
 /// The slots of a job.
 #[derive(Debug)]
 pub(crate) struct SlotPool {
-    /// Every shared slot, neighbours first: where workers have several slots, subtasks of one
-    /// number of different groups come to lie on one worker.
+    /// Every shared slot, neighbours first: where TaskManagers have several slots, subtasks of one
+    /// number of different groups come to lie on one TaskManager.
     shared: Vec<SharedSlot>,
     held: BTreeMap<AllocationId, AllocatedSlot>,
     /// The shared slot of each held slot, assigned when none was missing for the first time.
@@ -58,7 +58,7 @@ impl SlotPool {
         self.shared.len().saturating_sub(self.held.len())
     }
 
-    /// Takes what is needed and returns what is not.
+    /// Takes the slots that are needed and returns the others.
     pub(crate) fn offer(&mut self, granted: Vec<AllocatedSlot>) -> Vec<AllocationId> {
         let mut surplus = Vec::new();
         for slot in granted {
@@ -74,7 +74,7 @@ impl SlotPool {
         surplus
     }
 
-    /// Forgets the slots of a worker that is gone.
+    /// Forgets the slots of a TaskManager that is gone.
     pub(crate) fn lose(&mut self, task_manager: &TaskManagerId) {
         self.held.retain(|_, slot| slot.slot.task_manager != *task_manager);
         self.assigned.retain(|allocation, _| self.held.contains_key(allocation));
@@ -128,7 +128,7 @@ mod tests {
         }
     }
 
-    /// Subtask number to worker.
+    /// Subtask number to TaskManager.
     fn workers(pool: &mut SlotPool) -> Vec<String> {
         let assigned = pool.assign().expect("none is missing");
         assigned.iter().map(|(_, slot)| slot.slot.task_manager.to_string()).collect()

@@ -1,4 +1,5 @@
-//! Timers of a job: whose they are, what for, and whether they still count.
+//! Timers of a job: the owner and purpose of each, and the generation that tells whether it still
+//! counts.
 
 /// The part of the JobMaster that a timer belongs to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,7 +1,7 @@
-//! Says whether a file can be run on this machine, without running it.
+//! Checks whether a file can be run on this machine, without running it.
 //!
 //! Reads only the ELF header, the program headers and the table of needed symbol versions, each
-//! piece with a limit, whatever the file's size and contents.
+//! piece with a limit, for files of any size and content.
 
 use std::fmt;
 use std::fs::{File, OpenOptions};
@@ -88,7 +88,7 @@ pub enum ArtifactError {
     /// It has no bytes.
     #[error("the artifact is empty")]
     Empty,
-    /// It is something else.
+    /// It is another kind of file.
     #[error("the artifact is not a Linux executable (ELF): build one with cargo build --release")]
     NotElf,
     /// It was built for another kind of machine.
@@ -105,7 +105,7 @@ pub enum ArtifactError {
     /// It was cut or changed.
     #[error("the artifact is damaged: {0}")]
     Damaged(&'static str),
-    /// It would not start on the workers.
+    /// It would not start on the TaskManagers.
     #[error(
         "the artifact needs glibc {needed} but the workers have {workers}: build it on an older \
          system or with cargo-zigbuild for glibc {workers}"
@@ -113,7 +113,7 @@ pub enum ArtifactError {
     NewerGlibc {
         /// The version that the artifact asks for.
         needed: GlibcVersion,
-        /// The version of the workers.
+        /// The version of the TaskManagers.
         workers: GlibcVersion,
     },
 }

@@ -1,7 +1,7 @@
 //! Reasons for the end of a host, in one sentence each; pure.
 //!
-//! Order of belief: what we did to the process, then what it said of itself in its last message,
-//! then what the signal, the exit code and the last lines of standard error tell.
+//! Order of belief: first our own actions on the process, then its own last message, then the
+//! signal, the exit code and the last lines of standard error.
 
 use std::os::unix::process::ExitStatusExt;
 use std::process::ExitStatus;
@@ -43,7 +43,7 @@ pub(crate) enum KillReason {
     Mismatch(String),
     /// Its messages do not follow the protocol.
     Malformed(String),
-    /// It does not read what it is sent.
+    /// It does not read its messages.
     NotReading(Duration),
     /// More messages wait for it than may.
     QueueFull,
@@ -66,7 +66,7 @@ pub(crate) struct ExitFacts<'a> {
 impl ExitFacts<'_> {
     pub(crate) fn into_exit(self) -> HostExit {
         let cause = self.cause();
-        // What the process said of itself is complete; otherwise its last words are the detail.
+        // The process's own message is complete; without one its last words are the detail.
         let cause = match cause {
             cause if cause.detail.is_empty() => cause.with_detail(self.stderr_tail),
             cause => cause,

@@ -67,7 +67,8 @@ pub(crate) struct Heard {
     pub(crate) fault: Option<KillReason>,
 }
 
-/// Reads until the host closes, misbehaves or nobody listens. `greeted` fires at a good hello.
+/// Reads until the host closes or misbehaves, or all receivers are gone. `greeted` fires at a good
+/// hello.
 pub(crate) async fn read(
     mut socket: OwnedReadHalf,
     messages: mpsc::Sender<Queued<FromHost>>,
@@ -144,8 +145,8 @@ pub(crate) fn encode(message: &ToHost) -> Result<Vec<u8>, FrameError> {
     frame::encode(message)
 }
 
-/// Writes queued frames once the host has said hello. Answers when the host is stuck or gone, or
-/// nobody sends any more.
+/// Writes queued frames once the host has said hello. Returns when the host is stuck or gone, or
+/// all senders are gone.
 pub(crate) async fn write(
     mut socket: OwnedWriteHalf,
     mut frames: mpsc::Receiver<Queued<Vec<u8>>>,

@@ -1,15 +1,15 @@
 //! Starts an artifact's process, talks to it, watches it and leaves nothing of it behind.
 //!
-//! Everyone who runs users' code does it through [`HostProcess`]: the TaskManager (task hosts), the
-//! JobManager (coordinator hosts, plans) and the command line (the client role). One thread of the
-//! process, the *supervisor*, forks all hosts (a host dies with the thread that forked it), watches
-//! their memory and kills what they leave behind. [`HostManager`] keeps many hosts by name.
-//! A [`Program`] is a host that plans: its parent decides what becomes of its graphs.
-//! [`inspect_artifact`] says before anything is started whether a file can be run here.
+//! All components that run users' code do it through [`HostProcess`]: the TaskManager (task hosts),
+//! the JobManager (coordinator hosts, plans) and the command line (the client role). One thread of
+//! the process, the *supervisor*, forks all hosts (a host dies with the thread that forked it),
+//! watches their memory and kills their leftover children. [`HostManager`] keeps many hosts by
+//! name. A [`Program`] is a host that plans: its parent decides the fate of its graphs.
+//! [`inspect_artifact`] tells before the start whether a file can be run here.
 //!
 //! # How a host ends
-//! The exit is noticed; its children, daemonised ones too, are killed and reaped; what it said last
-//! is delivered; its temporary directory is removed; then comes [`HostProcessEvent::Exited`], the
+//! The exit is noticed; its children, daemonised ones too, are killed and reaped; its last messages
+//! are delivered; its temporary directory is removed; then comes [`HostProcessEvent::Exited`], the
 //! last event, with the cause in one sentence.
 //!
 //! # What it does not do
@@ -43,7 +43,7 @@ pub use supervisor::adopt_orphans;
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-/// Locks; what a panicked holder left is as good as any other value here.
+/// Locks. A panicked holder's value is taken as it is: each is valid by itself here.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

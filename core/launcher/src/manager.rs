@@ -1,4 +1,4 @@
-//! Many hosts by name: started from wherever their executable comes from, heard, stopped.
+//! Many hosts by name: started with an executable from any source, heard, stopped.
 //!
 //! Each host has one task that prepares, starts, relays and reports. Messages and stop requests are
 //! accepted from the first moment on, also while the executable is still being fetched.
@@ -36,7 +36,7 @@ impl std::fmt::Debug for HostLaunch {
 
 /// Hears the hosts of a manager. While a call is pending, nothing more is read of that host.
 pub trait HostListener: Send + Sync {
-    /// A host said something.
+    /// A message came from a host.
     fn on_message(&self, host: HostId, message: FromHost) -> BoxFuture<'_, ()>;
 
     /// A host has ended, or was never started; its name is free and nothing follows.

@@ -53,7 +53,7 @@ impl Output {
         }
     }
 
-    /// The host is a program of ours: what it writes is taken out of its pipes.
+    /// The host has proved to be a program of ours: its output is taken out of its pipes.
     pub(crate) fn open(&mut self) {
         if !matches!(self, Self::Held { .. }) {
             return;

@@ -35,7 +35,7 @@ const WAIT_INTERVAL: Duration = Duration::from_millis(20);
 /// An event of a host.
 #[derive(Debug)]
 pub enum HostProcessEvent {
-    /// It said something; its hello is not among it.
+    /// A message of the host, other than its hello.
     Message(FromHost),
     /// It has ended, and all that it started. The last event.
     Exited(HostExit),
@@ -101,8 +101,8 @@ impl HostProcess {
         self.control.pid
     }
 
-    /// Queues a message; what is sent before the host's hello waits for it. Never waits: a host
-    /// that leaves too much unread is killed as stuck.
+    /// Queues a message; those before the host's hello wait for it. Never waits: a host that leaves
+    /// too much unread is killed as stuck.
     ///
     /// # Errors
     /// The host has ended, or is killed for its full queue or because the message is too long.
@@ -255,8 +255,8 @@ impl Actor {
         self.guard.ended = true;
         // An error says that the supervisor is gone, and this process with it.
         let _ = supervisor::ended(self.guard.control.pid).await;
-        // What was sent before the end is still read; then reading ends, even if someone holds on
-        // to the other end.
+        // Messages from before the end are still read; then reading ends, even if another process
+        // holds on to the other end.
         let _ = closer.shutdown(Shutdown::Both);
         let heard = match heard {
             Some(heard) => heard,
@@ -268,7 +268,8 @@ impl Actor {
         }
     }
 
-    /// Until the process has ended: its status, and what was heard of it if reading ended before.
+    /// Waits until the process has ended: returns its status, and the result of reading if that
+    /// ended before.
     async fn watch(
         &mut self,
         mut reader: Pin<&mut impl Future<Output = Heard>>,
@@ -364,6 +365,6 @@ async fn wait_for_exit(control: &HostControl) -> io::Result<ExitStatus> {
 fn process_descriptor(pid: u32) -> Option<AsyncFd<OwnedFd>> {
     let pid = Pid::from_raw(i32::try_from(pid).ok()?)?;
     let descriptor = rustix::process::pidfd_open(pid, PidfdFlags::empty()).ok()?;
-    // SAFETY: the descriptor is owned by what is registered, and closes with it.
+    // SAFETY: the descriptor is owned by the registered value, and closes with it.
     unsafe { AsyncFd::register_with_interest(descriptor, Interest::READABLE) }.ok()
 }

@@ -1,4 +1,4 @@
-//! A user's program that plans: its parent decides what becomes of its graphs.
+//! A user's program that plans: its parent decides the fate of its graphs.
 
 use std::time::Duration;
 

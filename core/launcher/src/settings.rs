@@ -59,7 +59,7 @@ impl RunRequest {
             RuntimeMode::Automatic => millstream_graph::RuntimeMode::Automatic,
         };
         let mut config = self.config;
-        // A name is the job's wherever it was said.
+        // The name is a setting of the job, from any layer.
         if let Some(name) = configuration.get(&options::PIPELINE_NAME)? {
             config.insert(options::PIPELINE_NAME.key().to_owned(), name);
         }

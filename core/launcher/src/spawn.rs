@@ -118,7 +118,7 @@ fn confine(command: &mut Command, socket: OwnedFd, data_limit: Option<u64>) {
         rustix::io::fcntl_setfd(&socket, FdFlags::empty())?;
         rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?;
         if rustix::process::getppid() != parent {
-            // The parent died before the signal was set; nobody would ever end this process.
+            // The parent died before the signal was set; no process would ever end this one.
             return Err(io::Error::from_raw_os_error(libc::ESRCH));
         }
         limit(Resource::Core, 0);

@@ -19,7 +19,7 @@ const KEPT_VARIABLES: [&str; 12] = [
     "TZ",
     "RUST_BACKTRACE",
     "LD_LIBRARY_PATH",
-    // Where HDFS is, and as whom; never the file of tokens, which hold more rights than a job's.
+    // The place and user of HDFS; never the file of tokens, which hold more rights than a job's.
     "HADOOP_CONF_DIR",
     "YARN_CONF_DIR",
     "HADOOP_HOME",
@@ -50,9 +50,9 @@ pub enum HostOutput {
     },
     /// The parent's own.
     Inherited,
-    /// The parent's own, from the hello on. What the process writes before waits in pipes, which
-    /// hold 64 KiB: a program that is none of ours cannot flood a terminal. The tail of standard
-    /// error becomes part of the exit's cause.
+    /// The parent's own, from the hello on. Earlier output waits in pipes, which hold 64 KiB: a
+    /// program that is none of ours cannot flood a terminal. The tail of standard error becomes
+    /// part of the exit's cause.
     Relayed,
     /// Nowhere, so that nothing fills a disk; the tail of standard error becomes part of the exit's
     /// cause.

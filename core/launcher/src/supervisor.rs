@@ -26,7 +26,7 @@ use crate::sweep::{self, Seen, Sweep};
 const WATCH_INTERVAL: Duration = Duration::from_millis(50);
 /// Every so many looks descendants and orphans are looked for.
 const LOOKS_PER_SEARCH: u32 = 10;
-/// The time until a sweep that has killed something looks again.
+/// Pause before the next sweep, after one that has killed a process.
 const SWEEP_INTERVAL: Duration = Duration::from_millis(5);
 /// The time that killed processes may take to go away.
 const SWEEP_DEADLINE: Duration = Duration::from_secs(5);
@@ -209,7 +209,7 @@ impl Supervisor {
     fn serve(&mut self, request: Request) {
         match request {
             Request::Spawn { command, host, limit, reply } => {
-                // When the caller is gone nobody would end the host.
+                // Without the caller, no process would end the host.
                 if !reply.is_closed()
                     && let Err(Ok(control)) = reply.send(self.spawn(*command, host, limit))
                 {

@@ -13,11 +13,6 @@ use millstream_protocol::host::{FromHost, OperatorEvent, ToHost, from_host, to_h
 use millstream_types::{ByteSize, CauseKind, HostId};
 use tempfile::tempdir;
 
-#[test]
-fn host_entry() {
-    child::behave();
-}
-
 fn to(event: OperatorEvent) -> ToHost {
     ToHost { message: Some(to_host::Message::OperatorEvent(event)) }
 }
@@ -177,7 +172,7 @@ async fn a_slow_reader_slows_the_host_down() {
 #[tokio::test]
 async fn a_host_gets_what_it_should_and_no_more() {
     let dir = tempdir().unwrap();
-    // Inherited by whoever does not take care: neither close-on-exec nor meant for hosts.
+    // A careless launcher would leak it: it is neither close-on-exec nor meant for hosts.
     let leaky = std::fs::File::open("/dev/zero").unwrap();
     rustix::io::fcntl_setfd(&leaky, rustix::io::FdFlags::empty()).unwrap();
     let mut spec = spec(&dir, "report");

@@ -5,7 +5,7 @@
 mod child;
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use child::{event, marked, spec};
 use futures::future::BoxFuture;
@@ -81,8 +81,13 @@ async fn nothing_grows_with_the_number_of_hosts() {
     for _ in 0..4 {
         round(&manager, &dir, 12).await;
     }
+    // A descriptor of a host may be closed shortly after its end was told, before as after.
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while count("/proc/self/fd") > before.0 && Instant::now() < deadline {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
     let after = (count("/proc/self/fd"), count("/proc/self/task"), own_usage().resident);
-    assert_eq!(before.0, after.0, "descriptors");
+    assert!(after.0 <= before.0, "descriptors: {} then {}", before.0, after.0);
     // Conclusions run on the pool of blocking threads, which comes and goes.
     assert!(after.1 <= before.1 + 12, "threads: {} then {}", before.1, after.1);
     let growth = after.2.saturating_sub(before.2);
@@ -118,9 +123,4 @@ async fn nothing_grows_with_the_number_of_hosts() {
     drop(manager);
     assert!(matches!(events.recv().await, Some(Heard::Exited(..))));
     assert_eq!(marked(host), Vec::<String>::new());
-}
-
-#[test]
-fn host_entry() {
-    child::behave();
 }

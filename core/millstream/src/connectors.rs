@@ -51,12 +51,11 @@ pub use millstream_connectors::{
 #[doc(inline)]
 pub use millstream_storage::FilePath;
 
-/// What it takes to write connectors and formats of one's own, and to name what they say.
+/// Traits and types for connectors and formats of one's own.
 ///
 /// - a source implements [`Source`], a sink [`Sink`];
-/// - a format of [`FileSource`] is a [`LineParser`] if its records are
-///   lines, otherwise a [`Format`]; one of [`FileSink`] is an
-///   [`Encoder`].
+/// - a format of [`FileSource`] is a [`LineParser`] if its records are lines, otherwise a
+///   [`Format`]; one of [`FileSink`] is an [`Encoder`].
 ///
 /// All of it is in [`connectors`](super::connectors) too.
 pub mod interface {

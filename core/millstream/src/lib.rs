@@ -93,7 +93,7 @@ pub use millstream_types::Str;
 #[doc(no_inline)]
 pub use serde;
 
-/// What most jobs use.
+/// Items that most jobs use.
 ///
 /// ```
 /// use millstream::prelude::*;
@@ -121,7 +121,7 @@ pub mod prelude {
     };
 }
 
-/// What the macros expand to.
+/// Items for the expansion of our macros.
 #[doc(hidden)]
 pub mod __private {
     use std::process::ExitCode;

@@ -1,4 +1,4 @@
-//! The role of a program that nobody started: it runs its jobs itself.
+//! The role of a program that was started by hand: it runs its jobs itself.
 
 use std::cell::RefCell;
 use std::ffi::OsString;
@@ -65,7 +65,7 @@ impl Executor for Local {
     }
 }
 
-/// Waits for a job's end, and says what is left out of its results.
+/// Waits for a job's end, and reports records that are missing in its results.
 fn wait_for(cluster: MiniCluster) -> Result<JobResult, JobFailed> {
     let details = cluster.details();
     let result = cluster.wait();

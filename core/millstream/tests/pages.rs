@@ -1,4 +1,4 @@
-//! What the pages of the guide claim and no other test shows, in one process.
+//! Claims of the guide that no other test shows, in one process.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::path::{Path, PathBuf};
@@ -155,7 +155,8 @@ fn no_records_give_no_results() {
     assert_eq!(sums.unwrap(), [0_u64; 0]);
 }
 
-/// What `docs/compared-with-flink.md` says is not there, and how it would be called if it were.
+/// Features that `docs/compared-with-flink.md` lists as absent, with the names that they would
+/// have.
 const NOT_YET: [(&str, &[&str]); 15] = [
     ("Checkpoints", &["enable_checkpointing", "set_checkpoint_interval", "CheckpointCoordinator"]),
     ("Savepoints", &["Savepoint", "savepoint"]),

@@ -34,9 +34,9 @@ const UNEXPLAINED_MAX: usize = 1024;
 const MESSAGES_MAX: usize = 1024;
 /// The time between two looks at timeouts.
 const TICK: Duration = Duration::from_secs(1);
-/// The time that a worker may take to answer whether it lives.
+/// The time that a TaskManager may take to answer whether it lives.
 const LIFE_PATIENCE: Duration = Duration::from_secs(3);
-/// More slots than any real worker has; keeps a mad registration from eating the memory.
+/// More slots than any real TaskManager has; keeps a mad registration from eating the memory.
 const SLOTS_MAX: u32 = 4096;
 
 /// The settings of the ResourceManager.
@@ -72,7 +72,7 @@ enum Message {
     },
     Release(Vec<AllocationId>),
     Register(Newcomer),
-    /// The worker that has the name of one that wants to join was asked whether it lives.
+    /// The TaskManager that has the name of one that wants to join was asked whether it lives.
     Contested {
         newcomer: Newcomer,
         known: Arc<dyn TaskManagerGateway>,
@@ -85,7 +85,7 @@ enum Message {
     Stop(ClusterStatus, String),
 }
 
-/// A worker that wants to join.
+/// A TaskManager that wants to join.
 struct Newcomer {
     registration: TaskManagerRegistration,
     gateway: Arc<dyn TaskManagerGateway>,
@@ -347,8 +347,8 @@ impl Actor {
         }
     }
 
-    /// A name that is taken may be that of the same worker, whose connection broke without a word:
-    /// the one that has it is asked.
+    /// A name that is taken may belong to the same TaskManager, whose connection broke silently:
+    /// the registered one is probed.
     fn on_newcomer(&mut self, newcomer: Newcomer) {
         let Some(worker) = self.workers.get(&newcomer.registration.id) else {
             let Newcomer { registration, gateway, reply } = newcomer;
@@ -492,7 +492,7 @@ impl Actor {
         })
     }
 
-    /// Brings the driver's workers in line with what the slot manager lacks.
+    /// Brings the driver's workers in line with the slots that the slot manager lacks.
     fn drive(&mut self) {
         let Some(fleet) = &mut self.fleet else { return };
         let (missing, idle) = (self.slots.workers_missing(), self.slots.idle_workers());

@@ -1,8 +1,8 @@
-//! Manages workers, their slots, and the job that each slot belongs to.
+//! Manages TaskManagers, their slots, and the job that each slot belongs to.
 //!
 //! JobMasters declare how many slots of which profile they need; the [`slot_manager`] matches them
-//! with the slots of registered workers, oldest job first. Where workers can be started on demand,
-//! the [`worker_fleet`] turns what is missing into requests to a
+//! with the slots of registered TaskManagers, oldest job first. Where a driver can obtain workers,
+//! the [`worker_fleet`] turns missing slots into requests to a
 //! [`ResourceManagerDriver`](millstream_rm_driver::ResourceManagerDriver). Both are pure; the actor
 //! behind [`ResourceManagerHandle`] carries their decisions out.
 

@@ -1,13 +1,13 @@
 //! Decides which job gets which slot; pure, without clock or I/O.
 //!
-//! Jobs are served in the order in which they first declared a need. A job is granted what it
-//! lacks only when all of it fits, so two jobs never hold half of their slots each while both wait.
-//! A job that waits keeps everyone behind it waiting too, unless all slots of the cluster together
-//! could not serve it: then it waits for new workers and the others go on.
+//! Jobs are served in the order in which they first declared a need. A job is granted its missing
+//! slots only when all of them fit, so two jobs never hold half of their slots each while both
+//! wait. A job that waits keeps those behind it waiting too, unless all slots of the cluster
+//! together could not serve it: then it waits for new TaskManagers and the others go on.
 //!
 //! # Invariants
 //! - a slot belongs to at most one job, and a grant's id is never used again;
-//! - a job's slots stay its own until it releases them, it ends or their worker is lost.
+//! - a job's slots stay its own until it releases them, it ends or their TaskManager is lost.
 //!
 //! Matching is best fit, biggest requirement first. That is exact as long as profiles can be
 //! ordered (one kind of slot, or kinds that grow in all dimensions); it does not search for more.
@@ -28,29 +28,29 @@ pub enum Event {
     Declared {
         /// The job.
         job: JobId,
-        /// Everything that it needs; what it holds counts.
+        /// All slots that it needs, including those that it holds.
         requirements: Vec<SlotRequirement>,
     },
     /// Slots are given back.
     Released(Vec<AllocationId>),
     /// A job ended without a word: it needs nothing, and its slots are free.
     JobGone(JobId),
-    /// A worker joined, or joined again.
+    /// A TaskManager joined, or joined again.
     Registered {
-        /// The worker.
+        /// The TaskManager.
         worker: TaskManagerId,
         /// The number of its slots.
         slots: u32,
         /// The profile of each slot.
         profile: ResourceProfile,
     },
-    /// A worker will be taken away: its free slots are not granted any more.
+    /// A TaskManager will be taken away: its free slots are not granted any more.
     Draining(TaskManagerId),
     /// The reason why obtainable workers do not come; none if nothing is known to be wrong.
     Trouble(Option<String>),
-    /// A worker is gone with its slots.
+    /// A TaskManager is gone with its slots.
     Lost {
-        /// The worker.
+        /// The TaskManager.
         worker: TaskManagerId,
         /// The reason.
         cause: FailureCause,
@@ -78,11 +78,11 @@ pub enum Action {
         /// All that it lacked.
         slots: Vec<Grant>,
     },
-    /// Tell a job that a worker is gone on which it held slots.
+    /// Tell a job that a TaskManager is gone on which it held slots.
     TellLost {
         /// The job.
         job: JobId,
-        /// The worker.
+        /// The TaskManager.
         worker: TaskManagerId,
         /// The reason.
         cause: FailureCause,
@@ -142,7 +142,7 @@ pub struct SlotManager {
 }
 
 impl SlotManager {
-    /// No worker, no job. Grants are named from `first_allocation` upwards.
+    /// No TaskManager, no job. Grants are named from `first_allocation` upwards.
     #[must_use]
     pub fn new(obtainable: Option<Obtainable>, first_allocation: u128) -> Self {
         Self {
@@ -206,7 +206,7 @@ impl SlotManager {
         self.jobs.contains_key(&job)
     }
 
-    /// The slots of a worker that belong to jobs, each with its job.
+    /// The slots of a TaskManager that belong to jobs, each with its job.
     #[must_use]
     pub fn allocated(&self, worker: &TaskManagerId) -> Vec<(u32, JobId)> {
         let slots = self.workers.get(worker).map_or(&[][..], |worker| &worker.slots);

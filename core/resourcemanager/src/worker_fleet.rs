@@ -1,12 +1,12 @@
 //! Decides which workers to request and to release; pure, given the time.
 //!
 //! Workers that were requested, are starting, or were left by an earlier attempt of the cluster and
-//! have not registered yet all count as coming. What is coming is brought in line with what is
-//! missing, so that a worker which both times out and ends is replaced once. One that does not
-//! register in time is released; too many failed starts within a minute pause requests.
+//! have not registered yet all count as coming. Their number is brought in line with the missing
+//! one, so that a worker which both times out and ends is replaced once. One that does not register
+//! in time is released; too many failed starts within a minute pause requests.
 //!
-//! A registered worker without a granted slot is released when it has been idle for a while and
-//! nobody waits for slots, but not below the least number of workers. One whose connection broke
+//! A registered worker without a granted slot is released when it has been idle for a while and no
+//! job waits for slots, but not below the least number of workers. One whose connection broke
 //! counts as gone at once; it is released after a grace in which it may come back, or its end be
 //! reported with the reason. One that has ended or was released may not register again: it is a
 //! process that the external manager could not end.
@@ -208,8 +208,8 @@ impl WorkerFleet {
         }
     }
 
-    /// Brings what is coming in line with what is missing. `idle` are all workers without a
-    /// granted slot.
+    /// Brings the workers that are coming in line with the missing slots. `idle` are all workers
+    /// without a granted slot.
     pub fn reconcile(&mut self, now: Instant, missing: u32, idle: &[TaskManagerId]) -> Vec<Action> {
         let mut actions = Vec::new();
         for (id, _) in self.starting.extract_if(.., |_, until| *until <= now).collect::<Vec<_>>() {

@@ -25,9 +25,9 @@ use crate::{
     ResourceManagerDriver, WorkerRequest, driver_events,
 };
 
-/// How long the external manager may take to give a worker.
+/// Time limit for the external manager to give a worker.
 const ALLOCATION_TIMEOUT: Duration = Duration::from_secs(60);
-/// How long nothing must happen for the suite to believe that nothing will.
+/// Time of silence after which the suite believes that no event will come.
 const SILENCE: Duration = Duration::from_millis(300);
 
 /// Runs the suite; `make` starts a driver on a manager that has no worker yet and room for four.

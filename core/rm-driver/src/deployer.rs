@@ -1,19 +1,19 @@
 //! Deployment of clusters: the contract between the command line and an external manager.
 //!
 //! A [`ClusterDeployer`] is made from a configuration and deploys as one user. The command line
-//! tells it what a cluster is for ([`Purpose`]); how that becomes an application of YARN or a
-//! framework of Mesos is the deployer's alone. What a deployment needs to know beyond that (sizes,
-//! queues, files) is in the configuration, under the driver's own keys.
+//! gives it the purpose of a cluster ([`Purpose`]); the deployer alone turns that into an
+//! application of YARN or a framework of Mesos. Further settings (sizes, queues, files) are in the
+//! configuration, under the driver's own keys.
 //!
 //! # Contract (checked by `conformance::deployer`, feature `test-util`)
 //! - a cluster is known by its id alone: another deployer of the same configuration, in another
-//!   process, finds it, its address and what its owner shows to it;
-//! - `submit` returns when the external manager has accepted the cluster, not when it is up; what
-//!   fails before leaves nothing behind;
+//!   process, finds it, its address and its owner's secret;
+//! - `submit` returns when the external manager has accepted the cluster, not when it is up; a
+//!   failure before that leaves nothing behind;
 //! - `wait_until_up` ends with a cluster that serves, or with the reason why it never will;
-//! - of a cluster that has ended, the manager says how; one that it never knew is
+//! - the manager reports the end of a cluster that has ended; one that it never knew is
 //!   [`DeployError::Unknown`]; no answer is [`DeployError::Unheard`] and never taken for an end;
-//! - `kill` ends a cluster whatever state it is in, and `sweep` touches none that lives.
+//! - `kill` ends a cluster in any state, and `sweep` touches none that lives.
 
 use std::error::Error;
 use std::fmt;
@@ -147,7 +147,7 @@ pub struct ClusterEnd {
 /// Receives sentences for a user who waits.
 pub type Progress<'a> = &'a mut (dyn FnMut(&str) + Send);
 
-/// Why the external manager did not do what was asked.
+/// Error of a call to the external manager.
 #[derive(Debug, thiserror::Error)]
 pub enum DeployError {
     /// The manager does not know the cluster, not any more perhaps.
@@ -209,16 +209,16 @@ pub trait ClusterDeployer: Send + fmt::Debug {
     /// Limit of the wait for a silent manager, for a command that depends on a cluster.
     fn silence_max(&self) -> Duration;
 
-    /// Checks, stages what is needed, and submits a cluster.
+    /// Checks the deployment, stages its files, and submits a cluster.
     ///
     /// # Errors
     /// The manager cannot serve it, or does not answer.
     fn submit(&mut self, deployment: Deployment) -> BoxFuture<'_, Result<ClusterId, DeployError>>;
 
-    /// Waits until a cluster is up, and says what it waits for.
+    /// Waits until a cluster is up, and reports what it waits for.
     ///
     /// # Errors
-    /// It ended instead, the manager does not answer, or what its owner shows to it is lost.
+    /// It ended instead, the manager does not answer, or its owner's secret is lost.
     fn wait_until_up<'a>(
         &'a mut self,
         id: &'a ClusterId,
@@ -234,7 +234,7 @@ pub trait ClusterDeployer: Send + fmt::Debug {
         id: &'a ClusterId,
     ) -> BoxFuture<'a, Result<ClusterReport, DeployError>>;
 
-    /// Ends a cluster and removes what was staged for it. Done when the manager says that it ends.
+    /// Ends a cluster and removes its staged files. Done when the manager says that it ends.
     ///
     /// # Errors
     /// The manager does not know it, or does not answer.

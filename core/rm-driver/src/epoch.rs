@@ -1,17 +1,17 @@
-//! The epoch of a master: the number by which its workers tell it from its predecessors.
+//! The epoch of a master: the number by which TaskManagers tell it from its predecessors.
 //!
 //! Every message of a cluster carries the epoch of the master that leads it, and a TaskManager
 //! refuses a master whose epoch is lower than one that it has followed. So epochs must rise from
 //! one master to the next. A clock does not promise that: it can be set back, and two starts can
-//! fall into one of its ticks. The driver has something better: the number of the attempt where
-//! the external manager counts them, a counter on disk where it does not. An election that has
-//! numbers of its own (a node's transaction id) is one more source.
+//! fall into one of its ticks. The driver has something better: the number of the attempt where the
+//! external manager counts them, a counter on disk where it does not. An election that has numbers
+//! of its own (a node's transaction id) is one more source.
 //!
 //! # Contract (checked by `conformance::epochs`, feature `test-util`)
 //! - a source gives one epoch, for one process that begins to lead, and never 0;
 //! - no two sources of one cluster give the same epoch, even if they are asked at once;
-//! - a source that is made after another one of the same cluster has given its epoch gives a
-//!   higher one, whatever ended the process in between;
+//! - a source that is made after another one of the same cluster has given its epoch gives a higher
+//!   one, even if a crash came between them;
 //! - the epoch is durable before it is given: a source that cannot make it so gives an error.
 
 use std::error::Error;
@@ -48,11 +48,11 @@ impl EpochError {
 
 /// Gives a master its epoch.
 pub trait EpochSource: Send + Sync + fmt::Debug {
-    /// The epoch of this process, once it is durable. It is asked for when the process is about to
-    /// lead and nothing else of its start can fail that a person has to mend.
+    /// Issues the epoch of this process, once it is durable. Called when the process is about to
+    /// lead, after every other step of its start that could fail and need a person.
     ///
     /// # Errors
-    /// What the epochs are counted with cannot be read or written, or is damaged.
+    /// The counter of epochs cannot be read or written, or is damaged.
     fn issue(self: Box<Self>) -> BoxFuture<'static, Result<LeaderEpoch, EpochError>>;
 }
 

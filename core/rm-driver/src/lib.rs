@@ -1,9 +1,9 @@
-//! The contracts of a driver: what YARN, Mesos and a fixed standalone set fulfil.
+//! The contracts of a driver for an external manager: YARN, Mesos, or a fixed standalone set.
 //!
-//! - [`ResourceManagerDriver`]: how a cluster obtains its workers;
-//! - [`ClusterDeployer`]: how a command brings a cluster up, finds it and ends it;
-//! - [`EpochSource`]: how a master is told from its predecessors;
-//! - [`ClusterStore`]: what a driver remembers beyond its process.
+//! - [`ResourceManagerDriver`]: obtains the workers of a cluster;
+//! - [`ClusterDeployer`]: brings a cluster up for a command, finds it and ends it;
+//! - [`EpochSource`]: gives each master a number above its predecessors';
+//! - [`ClusterStore`]: holds the driver's entries that outlive its process.
 //!
 //! Each has a conformance suite. A driver is one crate that fulfils those of them that its external
 //! manager has a use for; `testing` has a stub of each, and `docs/CONTRIBUTING.md` says where the
@@ -12,7 +12,7 @@
 //! # Workers
 //!
 //! The ResourceManager decides how many workers of which kind must exist and tells its
-//! [`ResourceManagerDriver`]; the driver talks to the external manager and reports what happens as
+//! [`ResourceManagerDriver`]; the driver talks to the external manager and reports outcomes as
 //! [`DriverEvent`]s. Retries, registration timeouts and the pause after failed starts belong to the
 //! ResourceManager, so that every driver has them alike.
 //!
@@ -47,7 +47,7 @@ mod store;
 #[cfg(feature = "test-util")]
 pub mod testing;
 
-/// How many events may wait for the ResourceManager; a driver waits when there are more.
+/// Limit on events that wait for the ResourceManager; a driver waits when there are more.
 const EVENTS_MAX: usize = 1024;
 
 /// Names one request for a worker; never used twice by one driver.
@@ -79,13 +79,13 @@ impl fmt::Display for RequestId {
 pub struct WorkerRequest {
     /// The number of slots.
     pub slots: u32,
-    /// What each slot offers.
+    /// Resources of each slot.
     pub slot_profile: ResourceProfile,
     /// Memory of the whole worker: its own and that of all slots.
     pub memory_process: ByteSize,
 }
 
-/// What a driver reports.
+/// An event of a driver.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum DriverEvent {
     /// The workers that an earlier attempt of this cluster left and that may still register.
@@ -107,7 +107,7 @@ pub enum DriverEvent {
     /// Requests have been open for a while. It may come again with another reason, and is out of
     /// date with the next answer to a request.
     Waiting {
-        /// What the external manager lacks, in one sentence.
+        /// The resource that the external manager lacks, in one sentence.
         reason: String,
     },
     /// A worker ended, or could not be started.
@@ -123,7 +123,7 @@ pub enum DriverEvent {
         worker: TaskManagerId,
         /// Why, in one sentence.
         reason: String,
-        /// How long it has left, if that is known.
+        /// Time that the worker has left, if known.
         time_left: Option<Duration>,
     },
     /// The driver cannot go on; the process should end and let its successor try.
@@ -170,14 +170,14 @@ pub fn driver_events() -> (DriverEvents, DriverEventReceiver) {
     (DriverEvents(sender), DriverEventReceiver(receiver))
 }
 
-/// How the cluster ended, as the external manager's books will say.
+/// The end of the cluster, for the external manager's books.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ClusterStatus {
-    /// As intended: its jobs finished, or somebody stopped it.
+    /// As intended: its jobs finished, or a user stopped it.
     Succeeded,
     /// A job, or the cluster itself, failed.
     Failed,
-    /// Somebody cancelled the job that the cluster existed for.
+    /// A user cancelled the one job of the cluster.
     Cancelled,
 }
 

@@ -24,7 +24,7 @@ use millstream_types::{LeaderEpoch, TaskManagerId};
 /// Names an entry.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum StoreKey {
-    /// An id that the external manager gave the cluster, by what it is the id of.
+    /// An id that the external manager gave the cluster, by the name of its kind.
     Id(String),
     /// A worker, with all that the driver needs to take it over.
     Worker(TaskManagerId),
@@ -58,7 +58,7 @@ impl StoreKey {
 /// The entries of one kind, in the order of their keys. Values are the driver's own bytes.
 pub type Entries = Vec<(StoreKey, Vec<u8>)>;
 
-/// Why a store did not do what was asked.
+/// Error of a store's call.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
     /// A later master has written: this process does not lead any more.
@@ -77,7 +77,8 @@ pub enum StoreError {
     Unknown(#[source] Box<dyn Error + Send + Sync>),
 }
 
-/// Keeps what a driver must remember. Clones of a handle see one store.
+/// Keeps the entries that a driver must not lose with its process. Clones of a handle see one
+/// store.
 pub trait ClusterStore: Send + Sync + fmt::Debug {
     /// An entry's value; none if it is not there.
     ///

@@ -1,4 +1,4 @@
-//! A driver whose external manager is the test.
+//! A driver whose external manager is the test itself.
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -19,7 +19,7 @@ struct World {
     ended: Option<(ClusterStatus, String)>,
 }
 
-/// What the test sees of a [`TestingDriver`] and does in the external manager's place.
+/// The test's view of a [`TestingDriver`], with the actions of an external manager.
 #[derive(Debug, Clone)]
 pub struct TestingManager {
     world: Arc<Mutex<World>>,
@@ -43,7 +43,7 @@ impl TestingManager {
         self.world().released.clone()
     }
 
-    /// How the cluster ended, if it has.
+    /// The end of the cluster, if it has ended.
     #[must_use]
     pub fn ended(&self) -> Option<(ClusterStatus, String)> {
         self.world().ended.clone()
@@ -77,7 +77,7 @@ impl TestingManager {
     }
 }
 
-/// A driver that does what the test says.
+/// A driver that the test controls.
 #[derive(Debug)]
 pub struct TestingDriver {
     manager: TestingManager,

@@ -1,6 +1,6 @@
-//! A driver as small as one can be, against an external manager in memory: a test of the contracts,
-//! and what a new driver may start from. Its workers outlive the driver's process, as on Mesos, so
-//! that it keeps them in a [`ClusterStore`].
+//! The smallest possible driver, against an external manager in memory: a test of the contracts,
+//! and a start for new drivers. Its workers outlive the driver's process, as on Mesos, so that it
+//! keeps them in a [`ClusterStore`].
 
 #![expect(clippy::unwrap_used, reason = "a test ends where a step fails")]
 

@@ -1,4 +1,4 @@
-//! The worker's side: connects, registers, sends and fetches.
+//! The TaskManager's side: connects, registers, sends and fetches.
 
 use std::error::Error;
 use std::sync::Arc;
@@ -57,7 +57,7 @@ impl GrpcJobManager {
         }
     }
 
-    /// The same with TLS, as this worker: only the JobManager of its cluster is talked to.
+    /// The same with TLS, as this TaskManager: only the JobManager of its cluster is talked to.
     ///
     /// # Errors
     /// The credentials cannot be used.
@@ -66,7 +66,7 @@ impl GrpcJobManager {
         Ok(self)
     }
 
-    /// How many messages of another epoch were refused.
+    /// Number of messages of another epoch that were refused.
     #[must_use]
     pub fn stale_messages(&self) -> u64 {
         self.stale_messages.load(Ordering::Relaxed)
@@ -100,7 +100,8 @@ impl GrpcJobManager {
         // It has room: nothing was sent before.
         let _ = queue.try_send(FromTaskManager { epoch: 0, message: Some(register) });
         let failed = |status: Status| self.unreachable(sentence(&status));
-        // Whoever holds the sending half must not wait for a connection that was given up.
+        // A closed connection must end the stream of messages, even while a caller holds its
+        // sending half.
         let closed = CancellationToken::new();
         let end = closed.clone().drop_guard();
         let messages = ReceiverStream::new(queued).take_until(closed.clone().cancelled_owned());
@@ -141,8 +142,8 @@ impl GrpcJobManager {
         }
     }
 
-    /// What the master says, until something of another leader comes. The connection ends when it
-    /// is dropped.
+    /// The master's messages, until one of another leader comes. The connection ends when the
+    /// stream is dropped.
     fn fenced(
         &self,
         epoch: LeaderEpoch,
@@ -232,7 +233,7 @@ fn sentence(status: &Status) -> String {
         "" => status.code().to_string(),
         message => message.to_owned(),
     };
-    // What the transport knows: that the other side did not like our certificate, for one.
+    // Sources from the transport: that the other side refused our certificate, for example.
     let causes = status.source().map(with_sources).filter(|causes| *causes != text);
     match causes {
         Some(causes) => format!("{text}: {causes}"),

@@ -1,8 +1,8 @@
-//! Delivers what one worker's hosts say to a JobMaster, in order.
+//! Delivers the messages of one TaskManager's hosts to a JobMaster, in order.
 //!
-//! A worker's stream is read for all jobs, so reading never waits for one of them: each JobMaster
-//! has a courier with a bounded queue. A host whose message finds no room is given up: it is
-//! stopped, nothing more of it is delivered but its end, and that says why.
+//! A TaskManager's stream is read for all jobs, so reading never waits for one of them: each
+//! JobMaster has a courier with a bounded queue. A host whose message finds no room is given up: it
+//! is stopped, and of its later messages only its end is delivered, with the reason.
 
 use std::collections::{HashSet, VecDeque};
 use std::sync::{Arc, Mutex};
@@ -15,7 +15,7 @@ use tokio::sync::Notify;
 
 use crate::lock;
 
-/// The most messages that a JobMaster leaves unread per worker, beside those in its mailbox.
+/// The most messages that a JobMaster leaves unread per TaskManager, beside those in its mailbox.
 const UNREAD_MAX: usize = 4096;
 /// The most bytes that they have together. One that is longer waits alone.
 const UNREAD_BYTES_MAX: usize = 64 << 20;
@@ -24,7 +24,7 @@ const UNREAD_BYTES_MAX: usize = 64 << 20;
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Overrun;
 
-/// The way to one JobMaster. What is in the queue is delivered also after it is dropped.
+/// The way to one JobMaster. Queued messages are delivered even after it is dropped.
 #[derive(Debug)]
 pub(crate) struct Courier {
     owner: Arc<dyn JobMasterGateway>,
@@ -120,7 +120,7 @@ async fn deliver(owner: Arc<dyn JobMasterGateway>, shared: Arc<Shared>) {
             continue;
         };
         let is_message = matches!(event, JobMasterEvent::HostMessage { .. });
-        // A job that has ended has stopped its hosts: what they still say is dropped.
+        // A job that has ended has stopped its hosts: their last messages are dropped.
         let _ = owner.post(event).await;
         if is_message {
             let mut queue = lock(&shared.queue);
@@ -216,7 +216,7 @@ mod tests {
         assert_eq!(courier.message(HostId::from_u128(2), message(1)), Err(Overrun));
         slow.allowed.add_permits(1);
         events.recv().await.unwrap();
-        // What is delivered makes room.
+        // Each delivery makes room.
         while courier.message(HostId::from_u128(3), message(1)).is_err() {
             tokio::task::yield_now().await;
             lock(&courier.shared.queue).given_up.clear();

@@ -1,7 +1,8 @@
-//! Connections as they are accepted: few enough, and of whom they should be.
+//! Accepts connections: a limited number, and only from authenticated peers.
 //!
-//! Without TLS, whoever does not begin with HTTP/2's opening words in time is dropped before
-//! anything is allocated for it; with TLS, whoever has not shown a worker's certificate in time.
+//! Without TLS, a connection that does not begin with HTTP/2's opening words in time is dropped
+//! before anything is allocated for it; with TLS, one that has not shown a TaskManager's
+//! certificate in time.
 
 use std::io;
 use std::pin::Pin;
@@ -21,7 +22,7 @@ use tonic::transport::server::Connected;
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 /// A part of the preface cannot be waited for, only asked for again.
 const PREFACE_RETRY: Duration = Duration::from_millis(20);
-/// How long to wait when this process has no descriptor to spare.
+/// Pause while this process has no descriptor to spare.
 const ACCEPT_RETRY: Duration = Duration::from_millis(100);
 
 /// A connection that counts against the limit as long as it lives.
@@ -32,7 +33,7 @@ pub(crate) struct Counted {
     _permit: OwnedSemaphorePermit,
 }
 
-/// Who has connected; nobody knows without TLS.
+/// The identity of a connection's other side; `None` without TLS.
 #[derive(Debug, Clone)]
 pub(crate) struct Peer(pub(crate) Option<Identity>);
 
@@ -71,7 +72,7 @@ pub(crate) fn accept(
                     Ok((stream, peer)) => {
                         let _ = ready.send(Ok(Counted { stream, peer, _permit: permit })).await;
                     }
-                    // An attempt per stranger is no news for anybody but who looks for it.
+                    // Logged at debug: port scans would flood the log.
                     Err(error) => tracing::debug!(%address, %error, "a stranger was sent away"),
                 }
             });
@@ -101,7 +102,7 @@ async fn speaks_http2(stream: &TcpStream) -> bool {
         if count == PREFACE.len() {
             return true;
         }
-        // What was sent before the other side closed is still there to be peeked at.
+        // Bytes that were sent before the other side closed can still be peeked at.
         match stream.ready(Interest::READABLE).await {
             Ok(ready) if !ready.is_read_closed() => {}
             Ok(_) | Err(_) => return false,

@@ -1,15 +1,15 @@
-//! The way between JobManager and TaskManagers: gRPC, one stream per worker.
+//! The way between JobManager and TaskManagers: gRPC, one stream per TaskManager.
 //!
-//! [`ClusterServer`] runs in the JobManager: each worker that registers becomes a
-//! [`TaskManagerGateway`](millstream_gateway::TaskManagerGateway), whose commands are queued on the
-//! worker's stream, and what the worker's hosts say goes to the JobMaster that had them started.
-//! [`GrpcJobManager`] runs in the TaskManager.
+//! [`ClusterServer`] runs in the JobManager: each TaskManager that registers becomes a
+//! [`TaskManagerGateway`](millstream_gateway::TaskManagerGateway), whose commands are queued on its
+//! stream. Messages of its hosts go to the JobMaster that had them started. [`GrpcJobManager`] runs
+//! in the TaskManager.
 //!
 //! # Loss
-//! A broken stream is noticed at once, a silent one after the heartbeat timeout, and a worker that
-//! does not take its messages when its queue is full. In each case the ResourceManager is told
+//! A broken stream is noticed at once, a silent one after the heartbeat timeout, and a TaskManager
+//! that does not take its messages when its queue is full. In each case the ResourceManager is told
 //! ([`lost`](millstream_gateway::ResourceManagerGateway::lost)), once; it tells every JobMaster
-//! that has slots there. The worker, for its part, kills its hosts.
+//! that has slots there. The TaskManager, for its part, kills its hosts.
 //!
 //! # Fencing
 //! Every message carries the leader's epoch. One of another epoch is counted, not looked at, and
@@ -31,12 +31,12 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// The longest message, in bytes: a host's longest one and its envelope.
 const MESSAGE_BYTES_MAX: usize = millstream_protocol::frame::FRAME_BYTES_MAX + (1 << 20);
-/// What may be under way unread on one stream, and on all streams of a connection: one stream that
-/// nobody reads must not stop the others.
+/// Limits on unread bytes of one stream, and of all streams of a connection: one stream that is not
+/// read must not stop the others.
 const STREAM_WINDOW_BYTES: u32 = 1 << 20;
 const CONNECTION_WINDOW_BYTES: u32 = 8 << 20;
 
-/// Locks; what a panicked holder left is as good as any other value here.
+/// Locks. A panicked holder's value is taken as it is: each is valid by itself here.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

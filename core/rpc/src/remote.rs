@@ -1,4 +1,4 @@
-//! A registered worker as the master's components see it.
+//! A registered TaskManager as the master's components see it.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -18,9 +18,9 @@ use tokio_util::sync::CancellationToken;
 use crate::courier::Courier;
 use crate::{convert, lock};
 
-/// So many commands may wait for one worker; more count as a lost connection.
+/// Limit on commands that wait for one TaskManager; more count as a lost connection.
 pub(crate) const COMMANDS_MAX: usize = 8192;
-/// How long a worker may take to answer a request for its files.
+/// Time limit for a TaskManager's answer to a request for its files.
 const FILE_DEADLINE: Duration = Duration::from_secs(30);
 
 /// See the module.
@@ -29,7 +29,7 @@ pub(crate) struct RemoteTaskManager {
     pub(crate) link: Arc<WorkerLink>,
 }
 
-/// What the gateway and the worker's session share.
+/// Shared state of the gateway and the TaskManager's session.
 #[derive(Debug)]
 pub(crate) struct WorkerLink {
     id: TaskManagerId,
@@ -41,11 +41,11 @@ pub(crate) struct WorkerLink {
     next_request: AtomicU64,
     /// Cancelled when the connection is over, or shall be.
     pub(crate) closed: CancellationToken,
-    /// Whether the master has given the worker up.
+    /// Whether the master has given the TaskManager up.
     pub(crate) dismissed: AtomicBool,
 }
 
-/// What a worker answers about its files.
+/// A TaskManager's answer about its files.
 #[derive(Debug)]
 pub(crate) enum FileAnswer {
     List(Vec<cluster::FileInfo>),
@@ -117,12 +117,12 @@ impl WorkerLink {
 
     pub(crate) fn answer(&self, request: u64, answer: FileAnswer) {
         if let Some(asked) = lock(&self.requests).remove(&request) {
-            // Whoever asked may have gone away.
+            // The caller may have gone away.
             let _ = asked.send(answer);
         }
     }
 
-    /// Ends the connection and forgets everyone who waits for something from it.
+    /// Ends the connection and forgets all callers that wait for an answer.
     pub(crate) fn close(&self) {
         self.closed.cancel();
         lock(&self.couriers).clear();
@@ -149,7 +149,7 @@ impl WorkerLink {
     }
 }
 
-/// Forgets a request when whoever asked goes away.
+/// Forgets a request when its caller goes away.
 struct Forget<'a> {
     link: &'a WorkerLink,
     request: u64,

@@ -1,4 +1,4 @@
-//! The master's port: workers attach here and fetch artifacts.
+//! The master's port: TaskManagers attach here and fetch artifacts.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -27,7 +27,7 @@ const CHUNK_BYTES: usize = 512 << 10;
 /// Streams of one connection: its own and the artifacts that it fetches.
 const STREAMS_MAX: u32 = 64;
 const HEADER_BYTES_MAX: u32 = 16 << 10;
-/// When nothing comes, HTTP/2 asks whether anybody is there.
+/// Time of silence after which HTTP/2 pings the other side.
 const PING_INTERVAL: Duration = Duration::from_secs(20);
 const PING_TIMEOUT: Duration = Duration::from_secs(20);
 
@@ -47,7 +47,7 @@ pub struct ClusterServer {
 }
 
 impl ClusterServer {
-    /// A server that registers workers with `resource_manager` and hands out `artifacts`.
+    /// A server that registers TaskManagers with `resource_manager` and hands out `artifacts`.
     #[must_use]
     pub fn new(
         config: ClusterServerConfig,
@@ -57,8 +57,8 @@ impl ClusterServer {
         Self { config, resource_manager, artifacts, statistics: Arc::default(), tls: None }
     }
 
-    /// The same with TLS, as this JobManager: only workers of its cluster may attach and fetch,
-    /// each under the name in its certificate.
+    /// The same with TLS, as this JobManager: only TaskManagers of its cluster may attach and
+    /// fetch, each under the name in its certificate.
     ///
     /// # Errors
     /// The credentials cannot be used.
@@ -67,7 +67,7 @@ impl ClusterServer {
         Ok(self)
     }
 
-    /// What is counted while it serves.
+    /// The server's counters, which change while it serves.
     #[must_use]
     pub fn statistics(&self) -> Arc<RpcStatistics> {
         Arc::clone(&self.statistics)
@@ -129,8 +129,8 @@ impl Cluster for Calls {
         request: Request<Streaming<FromTaskManager>>,
     ) -> Result<Response<Outgoing>, Status> {
         let (answer, answered) = oneshot::channel();
-        // A task of its own: this call is dropped when the worker goes away, its session must then
-        // still report the loss.
+        // A task of its own: this call is dropped when the TaskManager goes away, its session must
+        // then still report the loss.
         let peer = request.extensions().get::<Peer>().and_then(|peer| peer.0.clone());
         let session = self.session.clone();
         tokio::spawn(session.run(request.into_inner(), peer, answer));

@@ -1,4 +1,4 @@
-//! One worker's stream in the master, from its registration to its loss.
+//! One TaskManager's stream in the master, from its registration to its loss.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -29,7 +29,7 @@ pub struct ClusterServerConfig {
     pub heartbeat_interval: Duration,
     /// After how much silence the other side is lost (`heartbeat.timeout`).
     pub heartbeat_timeout: Duration,
-    /// The longest time until a new connection shows what it is, and a new stream registers.
+    /// Time limit for a new connection to identify itself, and for a new stream to register.
     pub registration_deadline: Duration,
     /// The most connections at a time.
     pub connections_max: usize,
@@ -56,7 +56,7 @@ pub struct RpcStatistics {
     pub stale_messages: AtomicU64,
 }
 
-/// What the master says on one stream.
+/// The master's messages on one stream.
 pub(crate) type Outgoing = BoxStream<'static, Result<ToTaskManager, Status>>;
 
 /// Everything that one stream needs of the server.
@@ -69,8 +69,8 @@ pub(crate) struct Session {
 }
 
 impl Session {
-    /// Serves one stream to its end. `answer` gets what is said to the worker, once it is known
-    /// whether it may join.
+    /// Serves one stream to its end. `answer` receives the messages to the TaskManager, once it is
+    /// known whether it may join.
     pub(crate) async fn run(
         self,
         mut incoming: Streaming<FromTaskManager>,
@@ -101,7 +101,7 @@ impl Session {
         let _ = self.resource_manager.lost(gateway, cause).await;
     }
 
-    /// The worker's gateway; or a sentence for the worker, or an error of the call.
+    /// The TaskManager's gateway; or a sentence for the TaskManager, or an error of the call.
     async fn register(
         &self,
         incoming: &mut Streaming<FromTaskManager>,
@@ -126,7 +126,7 @@ impl Session {
         let closed = self.shutdown.child_token();
         let (link, queued) = WorkerLink::new(registration.id.clone(), self.config.epoch, closed);
         let gateway = Arc::new(RemoteTaskManager { link });
-        // If this takes too long and is dropped, the worker may be known already.
+        // If this takes too long and is dropped, the TaskManager may be known already.
         let undo = Undo { session: self.clone(), gateway: Some(Arc::clone(&gateway)) };
         let joined = Arc::clone(&gateway) as Arc<dyn TaskManagerGateway>;
         let accepted = self.resource_manager.register(registration, joined).await;
@@ -164,7 +164,7 @@ impl Session {
             .boxed()
     }
 
-    /// Hears the worker until it is lost, and says why.
+    /// Hears the TaskManager until it is lost, and says why.
     async fn listen(
         &self,
         link: &WorkerLink,
@@ -187,7 +187,7 @@ impl Session {
                 Ok(Ok(Some(message))) => message,
                 Ok(Ok(None)) => return lost(link.id(), "it closed the connection"),
                 Ok(Err(status)) => {
-                    // The transport's own words mean nothing to who reads why a job failed.
+                    // The transport's own words mean nothing to a user who reads why a job failed.
                     tracing::debug!(worker = %link.id(), %status, "the connection broke");
                     return lost(link.id(), "its connection broke");
                 }
@@ -258,7 +258,7 @@ impl Session {
     }
 }
 
-/// Reports the loss of a worker whose registration was given up halfway.
+/// Reports the loss of a TaskManager whose registration was given up halfway.
 struct Undo {
     session: Session,
     gateway: Option<Arc<RemoteTaskManager>>,

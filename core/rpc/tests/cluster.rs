@@ -1,4 +1,4 @@
-//! Master's server and workers together, over real connections and with real hosts.
+//! Master's server and TaskManagers together, over real connections and with real hosts.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
 mod harness;
@@ -14,16 +14,6 @@ use millstream_protocol::host::{FromHost, OperatorEvent, ToHost, from_host, to_h
 use millstream_taskmanager::{CoordinatorHosts, CoordinatorHostsConfig, ExitReason};
 use millstream_types::{ArtifactHash, ByteSize, HostId, TaskManagerId};
 use tokio::sync::mpsc::UnboundedReceiver;
-
-#[test]
-fn host_entry() {
-    harness::behave();
-}
-
-#[test]
-fn worker_entry() {
-    harness::be_a_worker();
-}
 
 fn event(number: u32) -> ToHost {
     let event = OperatorEvent { operator_id: Vec::new(), subtask: number, payload: vec![1; 64] };

@@ -1,4 +1,4 @@
-//! A master that freezes while a host talks: the worker gives it up and comes back.
+//! A master that freezes while a host talks: the TaskManager gives it up and comes back.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
 mod harness;
@@ -20,11 +20,6 @@ use tokio::net::TcpListener;
 use tokio::sync::mpsc::{self, UnboundedSender};
 use tokio_stream::wrappers::TcpListenerStream;
 use tonic::{Request, Response, Status, Streaming, async_trait};
-
-#[test]
-fn host_entry() {
-    harness::behave();
-}
 
 /// Accepts, has a host started, and then neither reads nor speaks.
 struct Frozen {

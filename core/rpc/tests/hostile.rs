@@ -1,4 +1,4 @@
-//! Peers that do not keep to the rules: each is dropped, and good workers never notice.
+//! Peers that do not keep to the rules: each is dropped, and good TaskManagers never notice.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
 mod harness;
@@ -18,11 +18,6 @@ use tokio::sync::mpsc::{self, Sender};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::Channel;
 use tonic::{Code, Status, Streaming};
-
-#[test]
-fn host_entry() {
-    harness::behave();
-}
 
 type Peer = (Sender<FromTaskManager>, Result<Streaming<ToTaskManager>, Status>);
 
@@ -121,7 +116,7 @@ async fn nonsense_and_silence_are_losses() {
     queue.send(with_epoch(7, register(1))).await.unwrap();
     assert!(master.lost().await.1.message.contains("registered twice"));
 
-    // What nobody asked for is ignored, silence is not.
+    // Unexpected answers are ignored, silence is not.
     let (queue, _answer) = attach(&master, Some(register(1))).await;
     let gateway = master.registered().await;
     let answer = cluster::FileChunk { request_id: 99, ..cluster::FileChunk::default() };

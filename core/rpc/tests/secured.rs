@@ -1,4 +1,4 @@
-//! A master with TLS: who gets in, who stays outside, and what they are told.
+//! A master with TLS: the peers that it lets in, those that stay outside, and the reasons they get.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
 mod harness;
@@ -12,11 +12,6 @@ use millstream_taskmanager::ExitReason;
 use millstream_types::HostId;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
-
-#[test]
-fn host_entry() {
-    harness::behave();
-}
 
 const SOON: Duration = Duration::from_millis(300);
 const LONG: Duration = Duration::from_secs(60);

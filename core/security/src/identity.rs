@@ -13,7 +13,7 @@ const PART_BYTES_MAX: usize = 256;
 pub enum Role {
     /// Uses REST: submits, watches and cancels jobs.
     Client,
-    /// Serves REST and the workers.
+    /// Serves REST and the TaskManagers.
     JobManager,
     /// A TaskManager: registers, and starts tasks for JobMasters.
     Worker,

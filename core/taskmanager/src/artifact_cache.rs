@@ -1,8 +1,8 @@
-//! Executables on a worker's disk: one copy however many jobs and hosts use it.
+//! Executables on a TaskManager's disk: one copy for all jobs and hosts.
 //!
-//! A copy is fetched by the first who needs it while others wait, checked against its hash, and
-//! only then gets its name, readable and executable for this user alone. It stays while somebody
-//! holds a lease, and after that until the master releases it or room is needed.
+//! A copy is fetched by the first caller that needs it while others wait, checked against its hash,
+//! and only then gets its name, readable and executable for this user alone. It stays while it has
+//! a lease, and after that until the master releases it or room is needed.
 
 use std::collections::HashMap;
 use std::fs::Permissions;
@@ -74,7 +74,7 @@ impl Drop for ArtifactLease {
         let mut entries = lock(&self.cache.entries);
         let Some(entry) = entries.get_mut(&self.artifact) else { return };
         entry.leases -= 1;
-        // Somebody who is fetching holds a lease, so nobody holds this lock.
+        // A caller that is fetching holds a lease, so the lock is free.
         let absent = entry.present.try_lock().is_ok_and(|present| !*present);
         if entry.leases == 0 && (entry.released || absent) {
             self.cache.remove(&mut entries, self.artifact);
@@ -227,7 +227,7 @@ impl Part {
         ArtifactHash::new(self.hasher.clone().finalize().into())
     }
 
-    /// The file gets its name last: what has the name is complete, also after a power failure.
+    /// The file gets its name last: a file with the name is complete, also after a power failure.
     fn finish(self, path: &Path) -> io::Result<()> {
         self.file.as_file().set_permissions(Permissions::from_mode(0o500))?;
         self.file.as_file().sync_all()?;

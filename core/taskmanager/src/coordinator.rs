@@ -1,6 +1,7 @@
 //! The master's own children: coordinator hosts, started in the JobManager's process.
 //!
-//! To a JobMaster this is one more worker, without slots. It cannot be lost while the master lives.
+//! To a JobMaster this is one more TaskManager, without slots. It cannot be lost while the master
+//! lives.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,14 +17,14 @@ use millstream_types::{ArtifactHash, ByteSize, CauseKind, FailureCause, HostId, 
 
 use crate::HostSettings;
 
-/// How coordinator hosts are started.
+/// Settings of the hosts of coordinators.
 #[derive(Debug, Clone)]
 pub struct CoordinatorHostsConfig {
-    /// What the master is called where a worker's name is shown.
+    /// The master's id, shown where a TaskManager's would be.
     pub id: TaskManagerId,
-    /// What each host gets.
+    /// Settings of each host.
     pub hosts: HostSettings,
-    /// How much memory each host may use.
+    /// Memory limit of each host.
     pub memory_limit: ByteSize,
 }
 
@@ -48,7 +49,7 @@ impl CoordinatorHosts {
         self.manager.all_ended().await;
     }
 
-    /// What all hosts use together.
+    /// Resource usage of all hosts together.
     #[must_use]
     pub fn usage(&self) -> ProcessUsage {
         self.manager.usage()

@@ -1,8 +1,8 @@
-//! What every host of this process gets: directories, output files, limits.
+//! Common settings of the hosts of this process: directories, output files, limits.
 //!
-//! Standard output goes straight to the process's `.out` file, where users look for what a job
-//! prints. Standard error goes to a file of the host's own, so that the cause of its end can quote
-//! it; when the host has ended, the file's last part moves to the `.out` file.
+//! Standard output goes straight to the process's `.out` file, where users look for the output of a
+//! job. Standard error goes to a file of the host's own, so that the cause of its end can quote it;
+//! when the host has ended, the file's last part moves to the `.out` file.
 
 use std::any::Any;
 use std::ffi::OsString;
@@ -20,7 +20,7 @@ use crate::{LogDirectory, TempDirs};
 /// So much of a host's standard error is kept when it has ended.
 const STDERR_KEPT_BYTES_MAX: u64 = 256 << 10;
 
-/// What all hosts of one process have in common.
+/// Settings of all hosts of one process.
 #[derive(Debug, Clone)]
 pub struct HostSettings {
     /// Where hosts, in turn, get a directory of their own.
@@ -29,9 +29,9 @@ pub struct HostSettings {
     pub logs: LogDirectory,
     /// Variables that hosts get beside the clean environment.
     pub variables: Vec<(OsString, OsString)>,
-    /// How long a host may take until it says hello.
+    /// Time limit for a host until its `Hello`.
     pub start_timeout: Duration,
-    /// How long a host may leave a message unread.
+    /// Time for which a host may leave a message unread.
     pub drain_timeout: Duration,
 }
 

@@ -1,4 +1,4 @@
-//! When a worker connects, gives up its hosts, and ends; a pure function of events and time.
+//! When a TaskManager connects, gives up its hosts, and ends; a pure function of events and time.
 //!
 //! ```text
 //!           Started                 Connected
@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 
 use millstream_gateway::ConnectError;
 
-/// Why a worker ended.
+/// Reason for the end of a TaskManager.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ExitReason {
     /// It was told to.
@@ -29,12 +29,12 @@ pub enum ExitReason {
     RegistrationTimeout {
         /// `taskmanager.registration.timeout`.
         timeout: Duration,
-        /// What went wrong last.
+        /// The last failure.
         last_error: String,
     },
 }
 
-/// How long to try, and how often.
+/// Time limit and pauses of the attempts to register.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct RegistrationPolicy {
     pub(crate) timeout: Duration,
@@ -49,7 +49,7 @@ pub(crate) enum Event {
         heartbeat_timeout: Duration,
     },
     ConnectFailed(ConnectError),
-    /// The master said something.
+    /// A message came from the master.
     Heard,
     Lost(String),
     Tick,
@@ -131,7 +131,7 @@ impl Lifecycle {
             }
             (Event::Lost(reason), State::Registered { .. }) => self.lost(now, &reason),
             (Event::Tick, _) => self.on_tick(now),
-            // Late news of what was given up.
+            // Late news of an attempt or a connection that was given up.
             (
                 Event::Started
                 | Event::Connected { .. }

@@ -24,7 +24,7 @@ pub struct LogDirectory {
     pub dir: PathBuf,
     /// The process's log, also known as `.log`.
     pub log_name: String,
-    /// What the process and its hosts print, also known as `.out`.
+    /// The output of the process and its hosts, also known as `.out`.
     pub out_name: String,
 }
 
@@ -62,7 +62,7 @@ impl LogDirectory {
         let mut files: Vec<FileInfo> = entries
             .flatten()
             .filter_map(|entry| {
-                // Of the entry itself, not of what a link leads to.
+                // Of the entry itself; a link is not followed.
                 let metadata = entry.metadata().ok().filter(is_plain)?;
                 Some(FileInfo {
                     name: entry.file_name().into_string().ok()?,
@@ -118,7 +118,7 @@ impl LogDirectory {
     }
 }
 
-/// A file with one name: a second one could be a way to somebody else's file.
+/// Whether it is a plain file with one name: a second name could lead to another user's file.
 fn is_plain(metadata: &fs::Metadata) -> bool {
     metadata.is_file() && metadata.nlink() == 1
 }

@@ -1,4 +1,4 @@
-//! The worker's actor: carries out what the life cycle decides and what the master says.
+//! The TaskManager's actor: carries out the decisions of the life cycle and the master's commands.
 
 use std::collections::HashMap;
 use std::future::Future;
@@ -29,12 +29,12 @@ use crate::artifact_cache::ArtifactCache;
 use crate::lifecycle::{Action, Event, ExitReason, Lifecycle, RegistrationPolicy};
 use crate::{HostSettings, lock};
 
-/// How long hosts may take to go when the worker ends.
+/// Time limit for the end of the hosts when the TaskManager ends.
 const END_DEADLINE: Duration = Duration::from_secs(10);
 /// So many log files are read at once.
 const FILE_REQUESTS_MAX: usize = 8;
 
-/// One worker.
+/// Settings of one TaskManager.
 #[derive(Debug, Clone)]
 pub struct TaskManagerConfig {
     /// Its name.
@@ -49,17 +49,17 @@ pub struct TaskManagerConfig {
     pub data_ports: String,
     /// The number of slots.
     pub slots: u32,
-    /// What each slot offers; a host's memory limit is the sum of its slots'.
+    /// Resources of each slot; a host's memory limit is the sum of its slots'.
     pub slot_profile: ResourceProfile,
-    /// Memory of the whole worker.
+    /// Memory of the whole TaskManager.
     pub memory_process: ByteSize,
-    /// What each host gets. Its `temp_dirs` are the worker's own.
+    /// Settings of each host. Its `temp_dirs` are the TaskManager's own.
     pub hosts: HostSettings,
-    /// Where copies of artifacts lie; the worker's own.
+    /// Where copies of artifacts lie; the TaskManager's own.
     pub artifact_dir: PathBuf,
-    /// How much they may take together.
+    /// Limit on their total size.
     pub artifact_bytes_max: ByteSize,
-    /// How long to look for a master (`taskmanager.registration.timeout`).
+    /// Time limit for finding a master (`taskmanager.registration.timeout`).
     pub registration_timeout: Duration,
     /// The first pause between two attempts (`cluster.registration.initial-timeout`).
     pub registration_backoff_min: Duration,
@@ -67,7 +67,7 @@ pub struct TaskManagerConfig {
     pub registration_backoff_max: Duration,
 }
 
-/// Why a worker could not even try to register.
+/// Why a TaskManager could not even try to register.
 #[derive(Debug, thiserror::Error)]
 #[error("failed to make the artifact cache {path}", path = path.display())]
 pub struct TaskManagerError {
@@ -76,7 +76,7 @@ pub struct TaskManagerError {
     source: std::io::Error,
 }
 
-/// What the worker says of itself when it registers.
+/// The TaskManager's description of itself for its registration.
 #[must_use]
 pub fn registration(config: &TaskManagerConfig) -> TaskManagerRegistration {
     TaskManagerRegistration {
@@ -92,11 +92,11 @@ pub fn registration(config: &TaskManagerConfig) -> TaskManagerRegistration {
     }
 }
 
-/// Runs a worker until `shutdown`, a refusal, or a search for a master that took too long. No host
-/// is left when it returns; when it is dropped before, hosts are killed too.
+/// Runs a TaskManager until `shutdown`, a refusal, or a search for a master that took too long. No
+/// host is left when it returns; when it is dropped before, hosts are killed too.
 ///
 /// # Errors
-/// The worker's directories cannot be made.
+/// The TaskManager's directories cannot be made.
 pub async fn run(
     config: TaskManagerConfig,
     connector: Arc<dyn JobManagerConnector>,
@@ -123,7 +123,7 @@ pub async fn run(
     Ok(worker.run(shutdown).await)
 }
 
-/// Which host fills which slot.
+/// The host in each slot that is in use.
 type Slots = Arc<Mutex<HashMap<u32, HostId>>>;
 
 struct TaskManager {
@@ -153,7 +153,7 @@ impl Drop for Heartbeats {
     }
 }
 
-/// What came from the master or the way to it.
+/// Events of the connection to the master.
 enum News {
     Connected(Result<JobManagerConnection, ConnectError>),
     Said(Box<to_task_manager::Message>),
@@ -189,7 +189,7 @@ impl TaskManager {
             exit = tokio::select! {
                 biased;
                 () = shutdown.cancelled() => self.decide(Event::Shutdown),
-                // Before the deadline: what has come already was not silence.
+                // Before the deadline: a message that has come already was not silence.
                 news = self.link.news() => self.on_news(news),
                 () = sleep_until(deadline) => self.decide(Event::Tick),
             };
@@ -226,7 +226,7 @@ impl TaskManager {
         }
     }
 
-    /// Carries out what the life cycle decides; the reason to end if it is over.
+    /// Carries out the decisions of the life cycle; returns the reason to end, if it is over.
     fn decide(&mut self, event: Event) -> Option<ExitReason> {
         let mut exit = None;
         for action in self.lifecycle.on_event(Instant::now(), event) {
@@ -313,7 +313,7 @@ impl TaskManager {
                     from_task_manager::Message::FileChunk(chunk)
                 });
             }
-            // The life cycle hears that something came; more is not in it.
+            // Only signs of life, which the life cycle has counted.
             Message::Heartbeat(_) | Message::Registered(_) | Message::Refused(_) => {}
         }
     }
@@ -385,7 +385,7 @@ impl TaskManager {
     }
 }
 
-/// Relays what a host says to the master that had it started.
+/// Relays messages of a host to the master that had it started.
 struct Relay {
     outgoing: Arc<dyn JobManagerSender>,
     slots: Slots,

@@ -1,7 +1,7 @@
-//! A worker's own temporary directory, gone with the worker.
+//! A TaskManager's own temporary directory, gone with the TaskManager.
 //!
-//! A worker that was killed cannot remove its directory. Each directory holds a locked file, so the
-//! next worker on the machine sees which ones have no owner any more and removes them.
+//! A TaskManager that was killed cannot remove its directory. Each directory holds a locked file,
+//! so the next TaskManager on the machine sees which ones have no owner any more and removes them.
 
 use std::fs::{self, File, TryLockError};
 use std::io;

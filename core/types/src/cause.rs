@@ -20,9 +20,9 @@ pub enum CauseKind {
     Memory,
     /// The program builds another graph than it was planned as, or speaks another protocol.
     Mismatch,
-    /// A process or worker could not be started, or an artifact not be fetched.
+    /// A process or a worker could not be started, or an artifact not be fetched.
     Start,
-    /// A worker is gone or silent.
+    /// A TaskManager is gone or silent.
     WorkerLost,
     /// No slots came in time.
     NoSlots,

@@ -117,7 +117,7 @@ id128!(
     TriggerId, "trigger id"
 );
 
-/// Names a worker. Free text that the resource manager's driver chooses (`127.0.0.1:32793-4b78d7`).
+/// Names a TaskManager, as its driver or the TaskManager itself chose (`127.0.0.1:32793-4b78d7`).
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct TaskManagerId(String);
@@ -145,7 +145,7 @@ impl fmt::Display for TaskManagerId {
 /// Names one slot of one TaskManager.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct SlotId {
-    /// The worker.
+    /// The TaskManager.
     pub task_manager: TaskManagerId,
     /// The slot's number there, from 0.
     pub index: u32,

@@ -2,7 +2,7 @@
 
 /// No input is longer.
 const INPUT_BYTES_MAX: usize = 8 << 10;
-/// Lengths and counts that nobody could mean, or just not.
+/// Lengths and counts that are absurd, or just beyond a limit.
 const NUMBERS: [u64; 14] = [
     0,
     1,
@@ -46,10 +46,10 @@ fn change(random: &mut Random, input: &mut Vec<u8>, good: &[Vec<u8>]) {
         // A bit, a byte.
         0 if !input.is_empty() => input[at] ^= 1 << random.below(8),
         1 if !input.is_empty() => input[at] = random.next_u64() as u8,
-        // Cut off, or something left out.
+        // Cut off, or with a piece left out.
         2 => input.truncate(at),
         3 => drop(input.drain(at..(at + 1 + index(random, 16)).min(input.len()))),
-        // Something twice, or a piece of another input.
+        // A piece twice, or a piece of another input.
         4 => {
             let end = (at + 1 + index(random, 64)).min(input.len());
             let piece = input[at..end].to_vec();

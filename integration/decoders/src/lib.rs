@@ -1,5 +1,5 @@
-//! Two million broken inputs for everything that reads bytes from outside: each is refused or
-//! taken, none makes it panic, hang, or allocate what a length says.
+//! Two million broken inputs for all decoders of bytes from outside: each is refused or taken, none
+//! makes a decoder panic, hang, or allocate as much as a false length says.
 //!
 //! Inputs are good ones, changed as their seed says; a failure names decoder and seed, and
 //! `DECODER_SEED=… cargo test … that_decoder` plays that one alone. With `MILLSTREAM_SOAK=1` it

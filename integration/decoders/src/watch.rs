@@ -1,4 +1,4 @@
-//! Runs a decoder over many inputs and watches what it does.
+//! Runs a decoder over many inputs and watches for panics, hangs and large allocations.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
@@ -9,10 +9,10 @@ use std::time::Duration;
 
 use crate::inputs::changed;
 
-/// The decoders share two million inputs in CI, which take seconds; so many times as many are ten
-/// minutes.
+/// Factor that stretches the run to ten minutes. In CI the decoders share two million inputs, which
+/// take seconds.
 const SOAK_FACTOR: u64 = 150;
-/// What a decoder may take of the minutes of a long run; those of one program run side by side.
+/// A decoder's share of the minutes of a long run; the decoders of one program run side by side.
 const SOAK_SHARE: f64 = 0.08;
 
 /// No input has more than some kilobytes, and nothing that is made of it may be larger than this.
@@ -31,7 +31,7 @@ thread_local! {
 }
 
 fn note(size: usize) {
-    // At the end of a thread nobody looks any more.
+    // At the end of a thread the counters are gone.
     let _ = LARGEST.try_with(|largest| largest.set(largest.get().max(size)));
     let _ = TOTAL.try_with(|total| total.set(total.get().saturating_add(size)));
 }
@@ -70,7 +70,7 @@ static WATCHING: Watching = Watching;
 /// # Panics
 /// The decoder panicked, hung or allocated too much; the message names the seed.
 pub fn run(name: &str, thousands: u64, good: &[Vec<u8>], mut decode: impl FnMut(&[u8])) {
-    // What is set up once is not the inputs' doing.
+    // One-time setup must not count as an input's allocation.
     good.iter().for_each(|input| decode(input));
     if let Ok(seed) = std::env::var("DECODER_SEED") {
         let input = changed(good, seed.parse().unwrap());

@@ -1,4 +1,4 @@
-//! What the engine's own processes say to each other, and what its users and deployers hand over.
+//! Messages between the engine's own processes, and the input of its users and deployers.
 
 use std::sync::Arc;
 use std::task::Waker;

@@ -1,4 +1,4 @@
-//! What Hadoop's daemons say, and the files that containers and clients find.
+//! Messages of Hadoop's daemons, and the files that containers and clients read.
 
 #![expect(clippy::unwrap_used, reason = "a test ends where a step fails")]
 
@@ -131,7 +131,7 @@ fn sasl(message: &RpcSaslProto) -> Vec<u8> {
     frame(&header(-33, RpcStatusProto::Success), &message.encode_length_delimited_to_vec())
 }
 
-/// What servers say: offers and challenges, answers, refusals.
+/// Messages of servers: offers and challenges, answers, refusals.
 fn speeches() -> Vec<Vec<u8>> {
     let challenge = "realm=\"default\",nonce=\"n+/=\",qop=\"auth,auth-int,auth-conf\",\
                      charset=utf-8,cipher=\"3des,rc4\",algorithm=md5-sess";
@@ -188,7 +188,7 @@ fn the_ipc_client() {
                     let method = "getNewApplication";
                     connection.call::<_, GetNewApplicationResponseProto>(method, &request).await
                 };
-                // In two pieces, so that it stops in the middle of something.
+                // In two pieces, so that it stops in the middle of a message.
                 let (first, second) = bytes.split_at(bytes.len() / 2);
                 let speak = async {
                     let _ = server.write_all(first).await;

@@ -12,10 +12,10 @@
 use std::io::Write;
 use std::time::{Duration, Instant};
 
-/// How many minutes the long forms of all sizes are made for.
+/// Minutes for which the full long forms are made.
 pub const FULL_MINUTES: f64 = 120.0;
 
-/// What the long forms may take.
+/// The time for long forms.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Budget {
     /// CI: there are no long forms.
@@ -46,7 +46,7 @@ impl Budget {
         }
     }
 
-    /// How much of a long form's size there is time for: 0 is the short form, 1 the full one.
+    /// The part of a long form's size that fits into the time: 0 is the short form, 1 the full one.
     fn factor(self) -> f64 {
         match self {
             Self::Short => 0.0,
@@ -56,7 +56,7 @@ impl Budget {
     }
 }
 
-/// What a test can have more of.
+/// A size of a test.
 pub trait Scale {
     /// The size that is `factor` of the way from `short` to `long`.
     #[must_use]
@@ -139,7 +139,7 @@ impl Rounds {
         self.next >= self.most || (self.next >= self.least && late)
     }
 
-    /// How far the test has come.
+    /// The number of finished rounds, as a line.
     fn report(&self) -> String {
         let seconds = self.start.elapsed().as_secs_f64();
         format!("soak: {}: {} of {} rounds in {seconds:.0} s", self.test, self.next, self.most)

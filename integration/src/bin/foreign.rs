@@ -15,7 +15,7 @@ const MAJOR: u32 = 99;
 fn main() -> ExitCode {
     let number = std::env::var(HOST_SOCKET_VARIABLE).ok().and_then(|text| text.parse().ok());
     let Some(number) = number else { return ExitCode::FAILURE };
-    // SAFETY: the parent left the descriptor for this process, and nobody else here owns it.
+    // SAFETY: the parent left the descriptor for this process, and it has no other owner here.
     let mut socket = unsafe { UnixStream::from_raw_fd(number) };
     let engine_version = "99.0.0".to_owned();
     let hello = Hello { major: MAJOR, minor: 0, engine_version, pid: std::process::id() };

@@ -1,8 +1,7 @@
 //! Real HDFS and YARN for people: `scripts/hadoop.sh` runs it.
 //!
-//! `start` leaves a process behind that holds the harness of the tests and does what the other
-//! commands tell it over a socket in the cluster's directory. When it ends, however it ends, all
-//! daemons end with it.
+//! `start` leaves a process behind that holds the harness of the tests and obeys the other commands
+//! over a socket in the cluster's directory. When it ends, in any way, all daemons end with it.
 
 #![expect(
     clippy::unwrap_used,
@@ -76,7 +75,7 @@ fn start(options: &[&str]) -> Result<String, String> {
     if UnixStream::connect(socket()).is_ok() {
         return Err(format!("error: Hadoop runs already in {}", dir().display()));
     }
-    // What a cluster left that nobody stopped.
+    // The leftovers of a cluster that was not stopped.
     let _ = fs::remove_dir_all(dir());
     fs::create_dir_all(dir()).unwrap();
     let log = dir().join("harness.log");
@@ -135,7 +134,7 @@ fn serve(options: &[&str]) -> Result<String, String> {
     Ok(String::new())
 }
 
-/// Does what a command says; `ok` and what there is to say, or what is wrong.
+/// Carries a command out; returns `ok` and a report, or an error.
 fn obey(hadoop: &mut Hadoop, line: &str) -> String {
     let (verb, name) = line.split_once(' ').unwrap_or((line, ""));
     if verb != "status" && !hadoop.names().any(|known| known == name) {
@@ -172,7 +171,7 @@ fn obey(hadoop: &mut Hadoop, line: &str) -> String {
 /// Gives a command to the process that holds the cluster.
 fn tell(line: &str) -> Result<String, String> {
     let Ok(mut stream) = UnixStream::connect(socket()) else {
-        // A directory without a process is what a machine's restart leaves.
+        // After a restart of the machine there is a directory without a process.
         if line == "stop" && Path::new(&dir()).exists() {
             fs::remove_dir_all(dir()).unwrap();
         }

@@ -1,4 +1,4 @@
-//! How a daemon of Hadoop is started.
+//! Starts daemons of Hadoop.
 
 use std::net::TcpListener;
 use std::path::Path;
@@ -8,7 +8,7 @@ use std::time::Duration;
 use crate::cluster::mark;
 use crate::wait::until;
 
-/// What Hadoop's own scripts open on Java 17.
+/// Packages that Hadoop's own scripts open on Java 17.
 const OPENED: [&str; 11] = [
     "java.io",
     "java.lang",
@@ -25,7 +25,7 @@ const OPENED: [&str; 11] = [
 /// A port is free as soon as its process is gone.
 const FREE_DEADLINE: Duration = Duration::from_secs(30);
 
-/// What a daemon is.
+/// The kind of a daemon.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
     NameNode,
@@ -56,7 +56,7 @@ pub(super) struct Spec {
     pub(super) kind: Kind,
     /// Its arguments: `-Dkey=value` for this daemon alone, or its file.
     pub(super) properties: Vec<String>,
-    /// What it listens on.
+    /// Ports that it listens on.
     pub(super) ports: Vec<u16>,
 }
 

@@ -1,5 +1,5 @@
 //! Real Hadoop 3.5.0: HDFS and YARN, each daemon a process of its own on free loopback ports, with
-//! all that they write in one directory.
+//! all their files in one directory.
 //!
 //! A NameNode and two DataNodes, a ResourceManager and so many NodeManagers start at the same time.
 //! The user that runs them is HDFS's superuser; tests are [`USER`], who has a home and no more.
@@ -26,12 +26,12 @@ use crate::workspace;
 
 /// The ordinary user of the cluster.
 pub const USER: &str = "alice";
-/// How many DataNodes there are: as many as a block has copies.
+/// Number of DataNodes: as many as a block has copies.
 const DATA_NODES: usize = 2;
 /// A JVM on a busy machine takes its time.
 const START_DEADLINE: Duration = Duration::from_secs(300);
 
-/// What a Hadoop cluster is to be.
+/// Settings of a Hadoop cluster.
 #[derive(Debug, Clone)]
 pub struct HadoopBuilder {
     node_managers: usize,
@@ -174,7 +174,7 @@ impl Hadoop {
         &self.dir
     }
 
-    /// What clients set `HADOOP_CONF_DIR` to.
+    /// The directory for `HADOOP_CONF_DIR` of clients.
     #[must_use]
     pub fn conf_dir(&self) -> PathBuf {
         self.dir.join("conf")
@@ -299,11 +299,11 @@ impl Hadoop {
         let _ = self.java("org.apache.hadoop.hdfs.tools.DFSAdmin", arguments).success();
     }
 
-    /// Has HDFS do something as the superuser, by the REST interface of the NameNode: a method, a
-    /// path, an operation with its parameters.
+    /// Calls HDFS as the superuser, by the REST interface of the NameNode: a method, a path, an
+    /// operation with its parameters.
     ///
     /// # Panics
-    /// It did not.
+    /// The call failed.
     pub fn webhdfs(&self, method: &str, path: &str, operation: &str) -> Value {
         let superuser = Command::new("id").arg("-un").output().unwrap().stdout;
         let superuser = String::from_utf8(superuser).unwrap();
@@ -362,7 +362,8 @@ impl Hadoop {
         }
     }
 
-    /// What every cluster has: a place for everybody's temporary files, and the user's home.
+    /// Makes the directories of every cluster: one for temporary files of all users, and the user's
+    /// home.
     fn make_homes(&self) {
         self.webhdfs("PUT", "/tmp", "MKDIRS&permission=1777");
         let home = format!("/user/{USER}");
@@ -413,7 +414,7 @@ impl Hadoop {
 impl Drop for Hadoop {
     fn drop(&mut self) {
         self.daemons.clear();
-        // The end of its input makes the guardian kill what the daemons left.
+        // The end of its input makes the guardian kill the daemons' leftovers.
         drop(self.guardian.stdin.take());
         let _ = self.guardian.wait();
         if std::thread::panicking() {

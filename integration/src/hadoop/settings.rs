@@ -19,8 +19,9 @@ const ZOOKEEPER: &str = "zoo.cfg";
 /// In a NodeManager's directory: what containers find and write.
 pub(super) const LOCAL: &str = "local";
 
-/// So that tests need not wait for what a cluster in use does rarely. Expiries of ten seconds; the
-/// intervals at which master keys roll must stay above three times that, and do by default.
+/// Shorter intervals, so that tests need not wait for events that are rare in real clusters.
+/// Expiries of ten seconds; the intervals at which master keys roll must stay above three times
+/// that, and do by default.
 const QUICK: [(&str, &str); 18] = [
     ("yarn.resourcemanager.nodemanagers.heartbeat-interval-ms", "200"),
     ("yarn.resourcemanager.connect.retry-interval.ms", "500"),
@@ -75,7 +76,7 @@ impl ResourceManagerPorts {
     }
 }
 
-/// What a cluster's configuration is made of.
+/// The parts of a cluster's configuration.
 #[derive(Debug)]
 pub(super) struct Settings {
     dir: PathBuf,
@@ -122,7 +123,7 @@ impl Settings {
         }
     }
 
-    /// What is elected needs somebody who counts.
+    /// Whether ZooKeeper elects one of several ResourceManagers.
     fn elects(&self) -> bool {
         self.resource_managers.len() > 1
     }

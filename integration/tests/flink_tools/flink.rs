@@ -139,7 +139,7 @@ impl Drop for WebPage {
     }
 }
 
-/// What stands between the tags of a page.
+/// The texts between the tags of a page.
 fn texts(page: &str) -> Vec<String> {
     let mut texts = Vec::new();
     let mut code = false;

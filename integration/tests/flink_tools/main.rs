@@ -83,7 +83,7 @@ fn the_typed_client_uploads_runs_lists_and_cancels() {
     }
 }
 
-/// What the typed client asks for and we do not have, by the sentence that says so.
+/// Errors about features that the typed client asks for and we do not have.
 const MISSING: [&str; 4] = [
     "Checkpointing is not enabled for job",
     "There is no operation with triggerId=",

@@ -54,7 +54,7 @@ fn write_slowly(
     block_on(writer.close())
 }
 
-/// Does something at the first time that so many bytes are done.
+/// Calls `action` once, when the first `at` bytes are done.
 fn once_at(at: usize, mut action: impl FnMut()) -> impl FnMut(usize) {
     let mut done = false;
     move |bytes| {
@@ -198,7 +198,7 @@ fn permissions_are_those_of_the_user(hadoop: &Hadoop, files: &Hdfs) {
         assert!(matches!(error, StorageError::PermissionDenied { .. }), "{text}");
         assert!(text.contains("Permission denied: user=") && !text.contains('\n'), "{text}");
     }
-    // Everybody may put things into /tmp, and take away only what is theirs.
+    // All users may put files into /tmp, and take away only their own.
     let shared = root.join("tmp/shared");
     put(files, &shared, bytes(1)).unwrap();
     assert_eq!(block_on(files.status(&root.join("tmp"))).unwrap().permission, 0o1777);

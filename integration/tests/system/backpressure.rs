@@ -38,7 +38,7 @@ fn ratio(cluster: &Cluster, job: &Job, vertex: &str, name: &str) -> f64 {
     cluster.rest.get(&path).json["subtasks"][0][name].as_f64().unwrap_or(0.0)
 }
 
-/// How many records the sink has read.
+/// Number of records that the sink has read.
 fn read_by_sink(job: &Job) -> f64 {
     let details = job.details();
     let sink = |vertex: &&Value| vertex["name"].as_str().is_some_and(|name| name.contains("slow"));
@@ -46,8 +46,8 @@ fn read_by_sink(job: &Job) -> f64 {
     sink.and_then(|sink| sink["metrics"]["read-records"].as_f64()).unwrap_or(0.0)
 }
 
-/// How many records a second the sink reads while `watch` watches. What the source makes passes
-/// there: in a steady run both are equally fast.
+/// Records per second that the sink reads while `watch` runs. In a steady run the source makes as
+/// many.
 fn records_per_second(job: &Job, watch: impl FnOnce()) -> f64 {
     let (start, before) = (Instant::now(), read_by_sink(job));
     watch();
@@ -64,7 +64,7 @@ fn start_pressure(cluster: &Cluster, pause_ns_per_record: u64) -> Job {
     job
 }
 
-/// How fast the job is when its sink does not wait.
+/// Records per second when the sink does not wait.
 fn free_records_per_second(cluster: &Cluster) -> f64 {
     let job = start_pressure(cluster, 0);
     let rate = records_per_second(&job, || {

@@ -10,7 +10,8 @@ use serde_json::json;
 
 use crate::neighbour::Neighbour;
 
-/// Refused, whatever happens; then the cluster still works and has nothing of it left.
+/// Asserts that the artifact is refused with this error, and that the cluster still works and has
+/// nothing of it left.
 fn check(cluster: &mut Cluster, before: &Census, name: &str, outcome: &Outcome, expected: &str) {
     let complaint = outcome.complaint();
     eprintln!("{name}: {complaint}");

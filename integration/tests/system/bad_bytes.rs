@@ -30,7 +30,7 @@ const BEGINNINGS: [&[u8]; 8] = [
     b"\x10\0\0\0",
 ];
 
-/// What one stranger says.
+/// The bytes of one stranger.
 fn speech(random: &mut Random) -> Vec<u8> {
     let beginning = BEGINNINGS[usize::try_from(random.below(8)).unwrap()];
     let length = usize::try_from(random.below(9)).unwrap();
@@ -39,7 +39,7 @@ fn speech(random: &mut Random) -> Vec<u8> {
     let length = [0, 0, 1, 3, 4, 9, 64, 1_000, 20_000][length];
     bytes.extend(std::iter::repeat_with(|| random.below(256) as u8).take(length));
     if random.below(4) == 0 && bytes.len() >= beginning.len() + 8 {
-        // A length that nobody could mean.
+        // An absurd length.
         let at = beginning.len();
         bytes[at..at + 4].copy_from_slice(&[0x7f, 0xff, 0xff, 0xff]);
     }

@@ -1,4 +1,4 @@
-//! What a cluster runs on is not as it should be: too few slots, ports taken, disks full.
+//! Clusters in bad surroundings: too few slots, ports taken, disks full.
 
 use std::os::unix::fs::symlink;
 use std::time::Duration;

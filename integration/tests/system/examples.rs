@@ -6,7 +6,7 @@ use std::process::Command;
 
 use millstream_integration::{Cluster, example, sorted_lines, workspace};
 
-/// What the awk program of an example says of a file, sorted.
+/// The output of an example's awk program for a file, sorted.
 fn reference(program: &str, file: &Path) -> Vec<String> {
     let script = workspace().join("examples/reference").join(program);
     let output = Command::new("awk").arg("-f").arg(script).arg(file).output().unwrap();

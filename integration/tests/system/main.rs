@@ -1,4 +1,4 @@
-//! System tests: what a user of a standalone cluster relies on, on real processes.
+//! System tests: promises to users of a standalone cluster, on real processes.
 
 #![expect(
     clippy::unwrap_used,

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use millstream_integration::{Cluster, process_memory, scale, until};
 
-/// What daemons may keep, and how soon they must have given the rest back.
+/// Limit on the memory that daemons keep, and on the time until they have given the rest back.
 const KEPT_MAX: u64 = 10 << 20;
 const DEADLINE: Duration = Duration::from_secs(10);
 

@@ -1,5 +1,5 @@
-//! User code goes wrong in every way that it can: the job says why, nobody else notices, nothing is
-//! left.
+//! User code goes wrong in every way that it can: the job says why, other jobs do not notice,
+//! nothing is left.
 
 use std::time::{Duration, Instant};
 
@@ -10,8 +10,8 @@ use crate::neighbour::Neighbour;
 /// When all must be as before.
 const CLEAN_DEADLINE: Duration = Duration::from_secs(5);
 
-/// One worker with room for two jobs of two subtasks each, after a first job, so that what is made
-/// once has been made.
+/// One TaskManager with room for two jobs of two subtasks each, after a first job, so that one-time
+/// setup is done.
 fn cluster() -> (Cluster, Census) {
     cluster_of(Cluster::builder())
 }
@@ -20,7 +20,7 @@ fn cluster_of(builder: ClusterBuilder) -> (Cluster, Census) {
     let cluster = builder.slots_with_memory(4, 128).start();
     let first = Neighbour::start(&cluster, "first", 100, 0, &["-p", "2"]);
     first.finish();
-    // On these clusters artifacts go when nobody has needed them for three seconds.
+    // On these clusters artifacts go after three seconds without a user.
     let census = settled(&cluster);
     (cluster, census)
 }
@@ -66,7 +66,7 @@ fn check_complaint(cluster: &Cluster, outcome: &Outcome, how: &str, expected: &s
     assert!(causes.first().is_some_and(|cause| cause.contains(expected)), "{how}: {causes:?}");
 }
 
-/// The JobManager's log has the cause, and what a process printed is under the name of its job.
+/// The JobManager's log has the cause, and a process's output is under the name of its job.
 fn assert_logged(cluster: &Cluster, outcome: &Outcome, how: &str, expected: &str) {
     let mut daemons = cluster.daemons().map(|daemon| daemon.logged());
     let job_manager = daemons.next().unwrap();

@@ -52,7 +52,7 @@ impl Neighbour {
     }
 }
 
-/// What the job must write.
+/// The expected output of the job.
 fn sums(records: u64) -> Vec<String> {
     let mut lines: Vec<String> = (0..GROUPS.min(records))
         .map(|group| {

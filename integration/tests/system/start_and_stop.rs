@@ -1,5 +1,5 @@
-//! The scripts under load, beside strange files and in strange environments: after a start that
-//! succeeded there is what was asked for, after any other start and after a stop there is nothing.
+//! The scripts under load, beside strange files and in strange environments: a start that succeeded
+//! has started all its daemons, any other start and a stop leave nothing.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -54,7 +54,7 @@ fn start_and_stop(cluster: &Cluster, daemons: usize, arguments: &[&str]) -> Stri
     said
 }
 
-/// A process that takes what it gets of a core.
+/// A process that uses all the time of a core that it gets.
 struct Burner(Child);
 
 impl Burner {

@@ -1,4 +1,4 @@
-//! What users get wrong is told in a sentence that says what to do, and leaves nothing behind.
+//! Mistakes of users are answered with a sentence that says what to do, and leave nothing behind.
 
 use std::path::Path;
 use std::process::Command;
@@ -118,7 +118,7 @@ fn artifacts(yarn: &OnYarn) {
     std::fs::write(&text, "a text").unwrap();
     let refused = yarn.run("run-application", &[text.to_str().unwrap()]);
     assert_refused(&refused, &["no-program"]);
-    // What is on HDFS is looked at where it runs.
+    // Files on HDFS are checked on the cluster.
     let staged = yarn.home("apps/no-program");
     yarn.upload(&text, &staged, 0o755);
     let submitted = yarn.run("run-application", &[&staged]);

@@ -72,7 +72,7 @@ impl WorkerLaunch for Shell {
     }
 }
 
-/// Submits an application whose master is this process; its report once it may register.
+/// Submits an application whose master is this process; returns its report once it may register.
 async fn unmanaged(client: &Connection) -> ApplicationReportProto {
     let new: GetNewApplicationResponseProto =
         client.call("getNewApplication", &GetNewApplicationRequestProto {}).await.unwrap();
@@ -108,7 +108,7 @@ fn kind() -> WorkerRequest {
     }
 }
 
-/// What the driver of this application is told.
+/// Settings of the driver of this application.
 fn config(hadoop: &Hadoop, application: &ApplicationReportProto) -> YarnDriverConfig {
     let mut site = HadoopConfiguration::new();
     site.set("yarn.resourcemanager.scheduler.address", hadoop.scheduler_address());

@@ -1,5 +1,5 @@
-//! What YARN and HDFS survive, jobs do not notice; what kills a worker costs an attempt and no
-//! result; and whatever ends a cluster leaves nothing behind.
+//! Faults of YARN and HDFS: jobs do not notice those that YARN and HDFS survive, the loss of a
+//! worker costs an attempt and no result, and no end of a cluster leaves anything behind.
 
 use std::path::Path;
 use std::time::Duration;
@@ -7,7 +7,7 @@ use std::time::Duration;
 use millstream_integration::{Hadoop, Job, OnYarn, USER, application_id, binary, scale, until};
 
 const DEADLINE: Duration = Duration::from_secs(90);
-/// How many numbers a job gives out in a second.
+/// Records per second that a job writes.
 const RATE: u64 = 20_000;
 
 /// A job that writes numbers to files of HDFS at a limited rate.
@@ -33,7 +33,7 @@ impl Steady {
         steady
     }
 
-    /// How many records have come to the files.
+    /// Number of records that have come to the files.
     fn arrived(&self) -> u64 {
         let details = self.job.details();
         let vertices = details["vertices"].as_array().unwrap();
@@ -98,7 +98,7 @@ fn wait_for_containers(yarn: &OnYarn, count: u64) {
     });
 }
 
-/// The processes of containers whose command line holds this.
+/// The container processes whose command line holds this word.
 pub(crate) fn processes(yarn: &OnYarn, word: &str) -> Vec<u32> {
     let all = yarn.container_processes();
     all.into_iter().filter(|(_, line)| line.contains(word)).map(|(pid, _)| pid).collect()
@@ -175,7 +175,7 @@ fn another_resource_manager_takes_over_and_no_job_notices() {
     for round in 0..scale(1, 4) {
         let killed = yarn.hadoop.fail_over();
         steady.assert_advances();
-        // Who leads now gives workers, and only those that are asked for.
+        // The new leader gives workers, and only those that are asked for.
         let another = Steady::start(&yarn, &session, &format!("after-{round}"), 5);
         another.assert_exact(&yarn);
         assert_eq!(yarn.containers(), 5, "the JobManager and the workers of two jobs");
@@ -188,7 +188,7 @@ fn another_resource_manager_takes_over_and_no_job_notices() {
 
 #[test]
 fn a_worker_that_yarn_wants_back_goes_before_it_is_killed() {
-    // The queue of this user may have it all, as long as nobody else wants their half.
+    // The queue of this user may use all, as long as the other queue does not want its half.
     let hadoop = Hadoop::builder()
         .set("yarn.nodemanager.resource.memory-mb", "2048")
         .set("yarn.scheduler.capacity.root.queues", "default,others")
@@ -358,6 +358,6 @@ fn what_ends_a_cluster_leaves_nothing(yarn: &OnYarn) {
 
     let session = start_session(yarn);
     let _job = Steady::start(yarn, &session, "stopped", 600);
-    // The deployments since have swept what the killed ones could not.
+    // Later deployments have swept the files that the killed ones could not.
     stop(yarn, &session);
 }

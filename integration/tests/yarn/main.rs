@@ -46,7 +46,7 @@ fn false_token() -> Identity {
     })
 }
 
-/// Submits an application whose master runs this command; its report once it has ended.
+/// Submits an application whose master runs this command; returns its report once it has ended.
 async fn run(hadoop: &Hadoop, client: &Connection, command: String) -> ApplicationReportProto {
     let new: GetNewApplicationResponseProto =
         client.call("getNewApplication", &GetNewApplicationRequestProto {}).await.unwrap();

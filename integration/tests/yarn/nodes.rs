@@ -1,4 +1,4 @@
-//! Nodes that are not as one would like them: what is in the way is told in a sentence.
+//! Nodes with a fault: the fault is reported in a sentence.
 
 use std::time::Duration;
 

@@ -10,7 +10,7 @@ use crate::faults::{assert_nothing_left, node_of, processes, start_session};
 const DEADLINE: Duration = Duration::from_secs(90);
 /// Longer than one call to the ResourceManager is repeated.
 const AWAY: Duration = Duration::from_secs(24);
-/// How many numbers a job gives out in a second.
+/// Records per second that a job writes.
 const RATE: u64 = 10_000;
 
 #[test]

@@ -1,4 +1,4 @@
-//! What people find in logs, and what nobody may find anywhere.
+//! Text that people find in logs, and secrets that must not be found anywhere.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -9,7 +9,7 @@ use millstream_rm_yarn::credentials::Credentials;
 const DEADLINE: Duration = Duration::from_secs(90);
 /// A value of the configuration whose key says that it is a secret.
 const PASSWORD: &str = "correct-horse-battery-staple-4711";
-/// Where Hadoop keeps what it was told in confidence: files of its own, for its own user.
+/// Hadoop's confidential files: its own, for its own user.
 const CONFIDENTIAL: [&str; 5] =
     ["container_tokens", "/nmPrivate/", "/resourcemanager/", "/recovery/", "/datanode-"];
 
@@ -36,7 +36,7 @@ fn secrets_of_containers(dir: &Path, applications: &[(String, Job)]) -> Secrets 
     secrets
 }
 
-/// The part of a key that nobody else knows: what is around it is names and certificates.
+/// The secret part of a key: names and certificates surround it.
 fn private_number(secret: &[u8], field: usize) -> &[u8] {
     let mut rest = &secret[8..];
     for _ in 0..field {

@@ -1,5 +1,5 @@
-//! What is shipped to containers and set for them arrives as it was written, no shell of a launch
-//! script reads any of it, and what other clusters staged stays.
+//! Files and variables for containers arrive as they were written, no shell of a launch script
+//! interprets them, and staged files of other clusters stay.
 
 use std::path::Path;
 use std::time::Duration;
@@ -8,7 +8,7 @@ use millstream_integration::{Hadoop, OnYarn, Outcome, application_id, binary, un
 
 const DEADLINE: Duration = Duration::from_secs(90);
 
-/// Names that would run a command on the node, or mean something else there.
+/// Names that would run a command on the node, or have another special meaning there.
 const STRANGE: [&str; 7] =
     ["x$(touch PWNED)", "x`touch PWNED`", "$HOME", "a b", "a\nb", "a'b\"c\\d", "-rf"];
 const OLD: &str = "SETTIMES&modificationtime=1000000000000&accesstime=1000000000000";

@@ -103,7 +103,7 @@ fn both_transports_keep_the_contract() {
     for transport in [Transport::Rpc, Transport::Rest] {
         runtime.block_on(assert_contract(&yarn.hadoop, transport));
     }
-    // Nobody listens at the RPC port that this client is told.
+    // The RPC port of this client's configuration is closed.
     let yarn = yarn
         .set("yarn.client.transport", "rest")
         .set("flink.yarn.resourcemanager.address", "localhost:1");

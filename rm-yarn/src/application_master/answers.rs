@@ -1,4 +1,4 @@
-//! What follows from the answer to a heartbeat, and from the start of a container.
+//! Handles answers to heartbeats and outcomes of container starts.
 
 use super::*;
 

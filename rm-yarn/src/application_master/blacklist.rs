@@ -1,8 +1,8 @@
-//! Which nodes to avoid: those where workers fail to start again and again while others do well.
+//! Chooses nodes to avoid: those where workers fail to start again and again while others do well.
 //!
 //! A node is avoided once enough of its recent starts failed, and more than half of them, so that a
-//! program that fails everywhere condemns nobody. One node at least is never avoided, and
-//! every other one gets another chance after a while.
+//! program that fails everywhere gets no node avoided. At least one node is never avoided, and an
+//! avoided one gets another chance after ten minutes.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use crate::ids::Node;
 use crate::proto::yarn::ResourceBlacklistRequestProto;
 
-/// How long starts are remembered, and nodes avoided.
+/// Time for which starts are remembered and nodes avoided.
 const MEMORY: Duration = Duration::from_secs(600);
 
 #[derive(Debug)]
@@ -25,7 +25,7 @@ pub(super) struct Blacklist {
     failures_max: u32,
     records: BTreeMap<Node, Record>,
     avoided: BTreeMap<Node, Instant>,
-    /// What the ResourceManager avoids, as far as it was told.
+    /// Nodes that the ResourceManager avoids, according to the last call.
     told: BTreeSet<Node>,
     told_before: BTreeSet<Node>,
 }
@@ -73,13 +73,13 @@ impl Blacklist {
         self.avoided.contains_key(node)
     }
 
-    /// Whether the ResourceManager is to be told something.
+    /// Whether the avoided nodes differ from those in the last call.
     pub(super) fn has_news(&self) -> bool {
         !self.avoided.keys().eq(&self.told)
     }
 
-    /// What changed since it was told last. Nodes go by both of the names that the
-    /// ResourceManager may use for them (`yarn.scheduler.include-port-in-node-name`).
+    /// The changes since the last call, if any. Each node is listed under both names that the
+    /// ResourceManager may use for it (`yarn.scheduler.include-port-in-node-name`).
     pub(super) fn news(&mut self) -> Option<ResourceBlacklistRequestProto> {
         if !self.has_news() {
             self.told_before.clone_from(&self.told);
@@ -97,7 +97,7 @@ impl Blacklist {
         Some(news)
     }
 
-    /// What was told last was not heard.
+    /// Undoes the last [`Self::news`], because its call failed.
     pub(super) fn unheard(&mut self) {
         self.told.clone_from(&self.told_before);
     }
@@ -108,7 +108,7 @@ impl Blacklist {
         self.told_before.clear();
     }
 
-    /// Avoids nobody any more.
+    /// Forgets all starts and avoids no node.
     pub(super) fn clear(&mut self) {
         *self = Self::new(self.failures_max);
     }

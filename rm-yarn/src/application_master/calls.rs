@@ -91,7 +91,7 @@ impl ApplicationMaster {
         }
     }
 
-    /// How many of the wanted workers there are, from 0 to 1.
+    /// Ratio of workers held to workers wanted, from 0 to 1.
     fn progress(&self) -> f32 {
         let (held, open) = (self.held.len(), self.requests.len());
         #[expect(clippy::cast_precision_loss, reason = "it is shown as a bar")]
@@ -153,7 +153,7 @@ impl ApplicationMaster {
         self.tell_again(&told);
     }
 
-    /// What a refused call said was not heard.
+    /// Marks the content of a refused call as unsaid, so that the next heartbeat repeats it.
     fn tell_again(&mut self, told: &Told) {
         for id in &told.asks {
             if let Some(request) = self.requests.get_mut(id) {

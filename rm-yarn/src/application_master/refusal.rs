@@ -1,9 +1,9 @@
-//! What the ResourceManager's refusals mean; exceptions are told apart by class and text alone.
+//! Classifies errors of the ResourceManager; its exceptions differ only in class and text.
 
 use crate::completion::without_java;
 use crate::ipc::IpcError;
 
-/// What follows from an error of a call.
+/// The cause of a failed call, as far as the next step depends on it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Refusal {
     /// It does not know us, as after its restart: register again and say everything again.
@@ -14,9 +14,9 @@ pub(super) enum Refusal {
     AttemptOver(String),
     /// It waits for a message with this number.
     ResponseId(i32),
-    /// Something that was asked for is impossible.
+    /// A container request in the call is invalid.
     Ask(String),
-    /// Something that was to be released cannot be.
+    /// A container in the release list cannot be released.
     Release(String),
     /// The blacklist is malformed.
     Blacklist(String),
@@ -24,7 +24,8 @@ pub(super) enum Refusal {
     Token(String),
     /// Anything else; it may go away.
     Other(String),
-    /// Nobody answered for as long as we are patient, or nobody can agree on how to talk.
+    /// The ResourceManager did not answer within our patience, or the two sides found no common
+    /// protocol.
     Silence(String),
 }
 

@@ -233,7 +233,7 @@ impl Harness {
     }
 }
 
-/// (key, count) of what is asked for.
+/// (key, count) of each container request.
 fn asks(heartbeat: &AllocateRequestProto) -> Vec<(i64, i32)> {
     let ask = |ask: &ResourceRequestProto| (ask.allocation_request_id(), ask.num_containers());
     heartbeat.ask.iter().map(ask).collect()
@@ -555,7 +555,7 @@ fn a_request_that_was_answered_before_a_failover_is_not_answered_again() {
     harness.event(Event::Allocated(Err(forgotten())));
     harness.call();
     harness.register();
-    // The new ResourceManager allocates again what the old one had.
+    // The new ResourceManager allocates the containers of the old one again.
     harness.allocate(vec![container(1, 1, "a"), container(2, 1, "a")]);
     assert_eq!(harness.posted(), []);
     assert_eq!(releases(&harness.allocate(vec![])), [id(2)]);

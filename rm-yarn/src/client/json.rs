@@ -79,7 +79,7 @@ pub(super) fn report(id: ApplicationId, app: &Value) -> ApplicationReportProto {
     }
 }
 
-/// The queue of this name or path, wherever in the scheduler's tree.
+/// The queue with this name or path, anywhere in the scheduler's tree.
 pub(super) fn queue(scheduler: &Value, name: &str) -> Option<QueueInfoProto> {
     find_queue(scheduler, name, QUEUE_DEPTH_MAX)
 }

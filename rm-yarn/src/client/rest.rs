@@ -1,7 +1,7 @@
-//! What clients ask the ResourceManager over its REST interface.
+//! Calls of clients to the ResourceManager over its REST interface.
 //!
-//! For clusters whose RPC port is closed to clients. What has no place in its requests (resources
-//! other than memory and virtual cores) is not asked for by any deployment.
+//! For clusters whose RPC port is closed to clients. Its requests have no field for resources other
+//! than memory and virtual cores; no deployment asks for others.
 
 use std::fmt;
 use std::time::Duration;
@@ -29,7 +29,7 @@ const ANSWER_BYTES_MAX: usize = 64 << 20;
 /// Why a call over REST failed.
 #[derive(Debug, thiserror::Error)]
 pub enum RestError {
-    /// Nobody answers there, or not in time; whether the call was carried out is unknown.
+    /// The server did not answer, or not in time; whether the call was carried out is unknown.
     #[error("no answer from {address}: {why}")]
     NoAnswer {
         /// Host and port.
@@ -37,14 +37,14 @@ pub enum RestError {
         /// The system's reason.
         why: String,
     },
-    /// What answers is no ResourceManager that knows this call.
+    /// The server at this address is no ResourceManager, or one that does not know this call.
     #[error(
         "{address} does not answer as YARN's REST interface does: {why}; is it the right port?"
     )]
     Foreign {
         /// Host and port.
         address: String,
-        /// What was wrong.
+        /// The unexpected part of the answer.
         why: String,
     },
     /// This ResourceManager is not the active one.
@@ -164,7 +164,7 @@ impl RestClient {
         let address = self.circle.address();
         let url = Url::parse(&format!("http://{address}/ws/v1/cluster/{path}"));
         let mut url = url.map_err(|error| foreign(address, error.to_string()))?;
-        // Without it, an insecure cluster takes everybody for the user of its web pages.
+        // Without it, an insecure cluster takes every caller for the user of its web pages.
         url.query_pairs_mut().append_pair("user.name", &self.user);
         let mut request = self.http.request(method, url).header("Accept", "application/json");
         request = match body {
@@ -186,8 +186,8 @@ impl RestClient {
     }
 }
 
-/// A client that speaks to the cluster itself, whatever proxy the environment names: a submission
-/// holds the key of the new cluster's authority.
+/// A client that connects to the cluster directly and ignores proxies in the environment: a
+/// submission holds the key of the new cluster's authority.
 #[expect(clippy::disallowed_methods, reason = "the one place that makes HTTP clients")]
 fn http(timeout: Duration) -> reqwest::Result<Client> {
     let builder = Client::builder().connect_timeout(CONNECT_TIMEOUT).timeout(timeout);
@@ -195,7 +195,7 @@ fn http(timeout: Duration) -> reqwest::Result<Client> {
     builder.no_proxy().redirect(Policy::none()).build()
 }
 
-/// What an answer means.
+/// Turns a response into an answer or an error.
 fn judged(address: &str, status: StatusCode, bytes: &[u8]) -> Result<Answer, RestError> {
     if status.is_redirection() {
         return Err(RestError::Standby(address.to_owned()));
@@ -221,7 +221,7 @@ fn foreign(address: &str, why: String) -> RestError {
     RestError::Foreign { address: address.to_owned(), why }
 }
 
-/// The innermost cause says what the system said.
+/// The innermost cause holds the system's message.
 fn no_answer(address: &str, error: &reqwest::Error) -> RestError {
     let mut cause: &dyn std::error::Error = error;
     while let Some(source) = cause.source() {
@@ -276,7 +276,7 @@ mod tests {
         assert!(error.contains("yarn.client.transport: rpc"), "{error}");
     }
 
-    /// The test above once more, in a process whose environment names a proxy.
+    /// Like the test above, in a process whose environment names a proxy.
     #[test]
     fn a_proxy_of_the_environment_is_not_used() {
         let proxy = std::net::TcpListener::bind("127.0.0.1:0").unwrap();

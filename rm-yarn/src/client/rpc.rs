@@ -1,4 +1,4 @@
-//! What clients ask the ResourceManager over Hadoop RPC.
+//! Calls of clients to the ResourceManager over Hadoop RPC.
 
 use std::time::Duration;
 

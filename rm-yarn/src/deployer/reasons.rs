@@ -1,13 +1,13 @@
-//! What YARN says about an application, as one sentence for people.
+//! Turns YARN's diagnostics of an application into one sentence.
 
 use crate::completion::{explain, without_java};
 use crate::ids::ApplicationId;
 use crate::proto::yarn::ApplicationReportProto;
 
-/// What a ResourceManager that has restarted puts before what comes after, without a blank.
+/// Inserted by a restarted ResourceManager, without a blank, before later diagnostics.
 const RECOVERED: &str = "Attempt recovered after RM restart";
 
-/// What YARN says about an application, without what belongs to YARN's own restart.
+/// YARN's diagnostics of an application, without the marks of YARN's own restart.
 pub(super) fn said_by_yarn(report: &ApplicationReportProto) -> String {
     report.diagnostics().replace(RECOVERED, "").trim().to_owned()
 }
@@ -31,8 +31,8 @@ pub(super) fn waits_for(report: &ApplicationReportProto) -> String {
     format!("waiting for {application}: {detail}")
 }
 
-/// Why an application ended, as short as what a person needs: the last words of its process if
-/// there are any, or else YARN's.
+/// A short reason why an application ended: the last words of its process if there are any, or else
+/// YARN's.
 pub(super) fn why_ended(report: &ApplicationReportProto) -> String {
     let text = &said_by_yarn(report);
     let id = report.application_id.map(ApplicationId::from);
@@ -63,7 +63,7 @@ pub(super) fn why_ended(report: &ApplicationReportProto) -> String {
         rest.split(|c: char| c != '-' && !c.is_ascii_digit()).next().unwrap_or_default().to_owned()
     });
     match (last, code.as_deref()) {
-        // What the shell says then is no sentence of ours.
+        // The shell's own message does not name the cause.
         (_, Some("126")) => format!(
             "the node may not execute the engine: is its local directory mounted noexec?{hint}"
         ),
@@ -80,7 +80,7 @@ fn plain(sentence: &str) -> String {
     without_java(sentence).trim_end_matches(['.', ',', ';', ':', ' ']).to_owned()
 }
 
-/// Lines that YARN adds around what a process said.
+/// Whether YARN added this line around the output of a process.
 fn is_framing(line: &str) -> bool {
     line.starts_with("For more detailed output")
         || line.starts_with(". Failing the application")

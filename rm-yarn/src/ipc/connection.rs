@@ -25,7 +25,7 @@ use crate::proto::common::{
     RpcStatusProto, UserInformationProto,
 };
 
-/// How many calls may wait to be written.
+/// Limit on calls that wait to be written.
 const CALLS_MAX: usize = 64;
 const READ_BYTES: usize = 16 << 10;
 /// A host that is gone is noticed after a minute of silence.
@@ -34,16 +34,16 @@ const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
 const KEEPALIVE_PROBES: u32 = 3;
 const PROTOCOL_VERSION: u64 = 1;
 
-/// As whom a connection speaks.
+/// The identity of the client of a connection.
 #[derive(Debug, Clone)]
 pub enum Identity {
     /// A name that the server believes: clients of a cluster without security.
     User(String),
-    /// Whom a token says: containers, on every cluster.
+    /// The identity in a token: used by containers, on every cluster.
     Token(Token),
 }
 
-/// How long to wait, and how to protect.
+/// Time limits and protection of a connection.
 #[derive(Debug, Clone)]
 pub struct Options {
     /// For connecting, and again for identification.
@@ -102,11 +102,11 @@ impl Fate {
 }
 
 impl Connection {
-    /// Connects to `host:port` and identifies. A name is only shown with the first call, and only
-    /// its answer tells whether the server takes it.
+    /// Connects to `host:port` and identifies. A user name is sent only with the first call, whose
+    /// answer tells whether the server accepts it.
     ///
     /// # Errors
-    /// Nobody answers, in time or as expected, or the identity is refused.
+    /// The server does not answer in time or as expected, or refuses the identity.
     pub async fn open(
         address: &str,
         protocol: Protocol,
@@ -174,8 +174,8 @@ impl Connection {
     /// Calls a method. Dropping the future forgets the answer, not the call.
     ///
     /// # Errors
-    /// The server's exception; or no answer, and then nobody knows whether the call was carried
-    /// out.
+    /// The server's exception; or no answer, in which case the call may have been carried out or
+    /// not.
     pub async fn call<Q, A>(&self, method: &str, request: &Q) -> Result<A, IpcError>
     where
         Q: Message,
@@ -208,8 +208,8 @@ impl Connection {
     }
 }
 
-/// Has the system notice, while nothing is said, that the other host is gone. What it does not
-/// support is left out.
+/// Enables TCP keepalive, so that the loss of the other host is noticed while the connection is
+/// idle. Options that the system does not support are left out.
 fn keep_alive(stream: &TcpStream) {
     let _ = sockopt::set_socket_keepalive(stream, true);
     let _ = sockopt::set_tcp_keepidle(stream, KEEPALIVE_IDLE);
@@ -217,7 +217,8 @@ fn keep_alive(stream: &TcpStream) {
     let _ = sockopt::set_tcp_keepcnt(stream, KEEPALIVE_PROBES);
 }
 
-/// The socket with what was read and not yet understood, and what protects it.
+/// The socket, with the bytes that are read but not parsed yet, and the layer that protects
+/// messages.
 struct Wire<S> {
     address: String,
     stream: S,
@@ -232,7 +233,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
         Self { address: address.to_owned(), stream, raw, out, protection: None }
     }
 
-    /// Adds a frame to what is sent next.
+    /// Appends a frame to the output buffer.
     fn put(&mut self, frame: impl FnOnce(&mut BytesMut)) {
         match &mut self.protection {
             None => frame(&mut self.out),
@@ -323,7 +324,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
     }
 }
 
-/// Writes calls and hands out answers until the connection or everybody who may call is gone.
+/// Writes calls and hands out answers until the connection breaks or all callers are gone.
 struct Task<S> {
     wire: Wire<S>,
     client_id: [u8; 16],
@@ -359,7 +360,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Task<S> {
     }
 
     async fn send(&mut self, call: Call) -> Result<(), Fate> {
-        // Who waited too long is gone; a server that never answers must not fill memory.
+        // Callers that gave up have closed their end; a server that never answers must not fill
+        // memory.
         self.pending.retain(|_, answer| !answer.is_closed());
         let id = self.next;
         self.next = id.checked_add(1).unwrap_or(0);
@@ -380,7 +382,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Task<S> {
             if fatal {
                 return answer.map(drop);
             }
-            // Numbers of what is no call are negative and come as unsigned.
+            // Negative call ids (handshake) are encoded as u32.
             if let Some(waiting) = self.pending.remove(&header.call_id.cast_signed()) {
                 let _ = waiting.send(answer);
             }

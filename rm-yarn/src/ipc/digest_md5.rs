@@ -17,13 +17,13 @@ use crate::credentials::Token;
 const CHALLENGE_BYTES_MAX: usize = 2048;
 const URI: &str = "/default";
 const NONCE_COUNT: &str = "00000001";
-/// What follows a protected message: ten bytes of its code, its version and its number.
+/// Length of the code at the end of a protected message; a version and a sequence number follow.
 const CODE_BYTES: usize = 10;
 const TRAILER_BYTES: usize = 6;
 const VERSION: [u8; 2] = [0, 1];
 const DES_BLOCK: usize = 8;
 
-/// What protects the frames behind the handshake. The strongest that both sides allow is taken.
+/// Protection of the frames after the handshake. The strongest that both sides allow is chosen.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Protection {
     /// `authentication`: nothing.
@@ -53,7 +53,7 @@ impl Protection {
     }
 }
 
-/// Why two sides cannot agree who speaks.
+/// Failure of the handshake by DIGEST-MD5.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum DigestError {
     /// The server's text is not a challenge.
@@ -62,15 +62,15 @@ pub enum DigestError {
     /// Neither side is wrong, but they do not match.
     #[error("the server offers {offered}; {allowed}")]
     NothingInCommon {
-        /// What it offers.
+        /// The server's offer.
         offered: String,
-        /// What would have been taken.
+        /// The choices that the client accepts, or the reason why it accepts none.
         allowed: &'static str,
     },
     /// The system's source of random numbers failed.
     #[error("the system gives no random numbers")]
     NoRandomness,
-    /// Whoever answered does not know the token's password.
+    /// The server does not know the token's password.
     #[error("the server could not prove that it knows the token")]
     Impostor,
     /// A protected message was changed, lost or sent again.
@@ -173,7 +173,7 @@ fn hex(bytes: &[u8]) -> String {
 
 /// An answer that was sent, and what its reply must prove.
 pub(super) struct Exchange {
-    /// What to send.
+    /// The response to the challenge.
     pub(super) response: Vec<u8>,
     proof: String,
     session: [u8; 16],
@@ -255,7 +255,7 @@ impl Exchange {
     }
 }
 
-/// What protects messages both ways.
+/// Wraps and unwraps protected messages in both directions.
 pub(super) struct Layer {
     to_server: Direction,
     to_client: Direction,
@@ -427,7 +427,7 @@ mod tests {
         )
     }
 
-    /// What Hadoop 3.5.0 took, and what it answered.
+    /// A handshake that Hadoop 3.5.0 accepted, with its answer.
     fn agrees(qop: &str, nonce: &str, client_nonce: &str, response: &str, proof: &str) -> Layer {
         let text = challenge(qop, nonce, ",cipher=\"3des,rc4\"");
         let most = Protection::Privacy;

@@ -1,4 +1,4 @@
-//! What can go wrong with a call.
+//! Errors of connections and calls.
 
 use std::io;
 use std::time::Duration;
@@ -13,7 +13,7 @@ const NO_MESSAGE: &str = "(no message)";
 /// Why a call or a connection failed.
 #[derive(Debug, thiserror::Error)]
 pub enum IpcError {
-    /// Nobody answers there.
+    /// The connection was refused or the address cannot be reached.
     #[error("failed to connect to {address}: {why}")]
     Connect {
         /// Host and port.
@@ -36,15 +36,15 @@ pub enum IpcError {
     Broken {
         /// Host and port.
         address: String,
-        /// What happened.
+        /// The cause.
         why: String,
     },
-    /// The server speaks something else, or another version of it.
+    /// The server speaks another protocol, or another version of this one.
     #[error("{address} does not speak Hadoop RPC as expected: {why}; is it the right port?")]
     Foreign {
         /// Host and port.
         address: String,
-        /// What was wrong.
+        /// The unexpected part of the answer.
         why: String,
     },
     /// The two sides found no way to identify the client, or the server failed to prove itself.
@@ -86,7 +86,7 @@ impl RemoteError {
         }
     }
 
-    /// What it says without names of classes; one that says nothing is named.
+    /// The message without names of classes; the short class name if it is empty.
     fn sentence(&self) -> String {
         let sentence = without_java(&self.message);
         match sentence.is_empty() || sentence == NO_MESSAGE {

@@ -10,11 +10,11 @@ const FRAME_BYTES_MAX: usize = 128 << 20;
 /// A frame's length.
 const LENGTH_BYTES: usize = 4;
 
-/// The id of what is no call.
+/// Call ids of messages that are no calls.
 pub(super) const CONTEXT: i32 = -3;
 pub(super) const SASL: i32 = -33;
 
-/// What begins a connection.
+/// The first bytes of a connection.
 pub(super) fn preamble(sasl: bool) -> [u8; 7] {
     let [h, r, p, c] = *b"hrpc";
     [h, r, p, c, 9, 0, if sasl { 0xdf } else { 0 }]
@@ -50,7 +50,7 @@ impl<M: Message> Delimited for M {
     }
 }
 
-/// The header of a call, or of what is none.
+/// The header of a call, or of a message with one of the negative ids.
 pub(super) fn request_header(call: i32, client: &[u8], retries: i32) -> RpcRequestHeaderProto {
     RpcRequestHeaderProto {
         rpc_kind: Some(RpcKindProto::RpcProtocolBuffer.into()),

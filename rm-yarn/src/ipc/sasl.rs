@@ -1,4 +1,4 @@
-//! Who speaks: what is sent and awaited before the first call, without any input or output.
+//! Authentication of a connection by token: the handshake before the first call, without I/O.
 
 use bytes::{Bytes, BytesMut};
 
@@ -15,7 +15,7 @@ pub(super) struct Handshake<'a> {
     exchange: Option<Exchange>,
 }
 
-/// What follows a message of the server.
+/// Next step of the handshake after a message of the server.
 pub(super) enum Step {
     /// Send this and wait for the next message.
     Send(BytesMut),
@@ -74,7 +74,7 @@ impl<'a> Handshake<'a> {
         }
     }
 
-    /// Takes the way in by token, whose first challenge comes with the offer.
+    /// Chooses authentication by token; its first challenge comes with the offer.
     fn initiate(&mut self, offers: Vec<SaslAuth>) -> Result<Step, Refusal> {
         let names = offers.iter().map(|it| it.method.as_str()).collect::<Vec<_>>().join(", ");
         let offer = offers.into_iter().find(|it| it.method == "TOKEN");

@@ -1,4 +1,4 @@
-//! What users ship to containers: found, named and checked before anything is staged.
+//! The files that users ship to containers: found, named and checked before anything is staged.
 //!
 //! Every file gets the name under which containers find it: its own, or, if a directory is shipped,
 //! its path from that directory on. Two files of one name, the names that containers need
@@ -21,13 +21,13 @@ use crate::container::{ARTIFACT, ENGINE, HADOOP_CONF, JOB_GRAPH, TEMPORARY};
 use crate::launch_script::LinkName;
 use crate::proto::container::Resource;
 
-/// Below an application's directory, what is shipped.
+/// Subdirectory of an application's directory for shipped files.
 const SHIPPED: &str = "shipped";
 /// As many files and directories as a container should get one by one.
 const ENTRIES_MAX: usize = 10_000;
 /// So many files are uploaded side by side: completing one can take half a second.
 const UPLOADS: usize = 8;
-/// What the driver or a NodeManager puts into a container's directory.
+/// Names that the driver or a NodeManager uses in a container's directory.
 const RESERVED: [&str; 11] = [
     ENGINE,
     ARTIFACT,
@@ -56,7 +56,7 @@ enum Origin {
     Remote(FileStatus),
 }
 
-/// What is shipped, under names that do not collide.
+/// The files to ship, under names that do not collide.
 #[derive(Debug, Default)]
 pub struct Shipment {
     items: Vec<Item>,
@@ -189,7 +189,7 @@ impl Origin {
     }
 }
 
-/// Names of files may hold what a terminal obeys.
+/// A path as text, without control characters that a terminal would obey.
 fn shown(path: &Path) -> String {
     path.display().to_string().escape_debug().to_string()
 }
@@ -225,11 +225,11 @@ fn named(link: &str, path: &str) -> Result<LinkName, StagingError> {
 }
 
 impl Staging<'_> {
-    /// Finds what is provided on the cluster's file system, and what is shipped from here or from
-    /// there; writes nothing.
+    /// Finds the files provided on the cluster's file system, and the local or remote files to
+    /// ship; writes nothing.
     ///
     /// # Errors
-    /// Something is not there, or cannot be shipped.
+    /// A file is absent, or cannot be shipped.
     pub async fn find(
         &self,
         provided: &[FilePath],

@@ -41,18 +41,19 @@ use prost::Message as _;
 use crate::arguments::ContainerArguments;
 use crate::{daemon, runtime};
 
-/// How long the ResourceManager may be away before the cluster gives up.
+/// Time for which the ResourceManager may be away before the cluster gives up.
 const PATIENCE: Duration = Duration::from_secs(20 * 60);
-/// How long HDFS may be unable to serve before that is an error.
+/// Time for which HDFS may refuse to serve before a call fails.
 const FILES_PATIENCE: Duration = Duration::from_secs(10);
-/// How long the ResourceManager may take for one answer; one that is stopped must not be waited
-/// for when another is there.
+/// Time limit for one answer of the ResourceManager; short, so that a stopped one does not hold up
+/// the change to another.
 const CALL_TIMEOUT: Duration = Duration::from_secs(30);
 /// More heartbeats a second bring no container sooner.
 const PENDING_SHORTEST: Duration = Duration::from_millis(50);
 /// A node on which so many workers failed to start is avoided.
 const NODE_FAILURES_MAX: u32 = 3;
-/// Who may read files with settings: the container's user alone, because some are secret.
+/// Mode of files with settings: only the container's user may read them, because some settings are
+/// secret.
 const PRIVATE_DIRECTORY: u32 = 0o700;
 const PRIVATE_FILE: u32 = 0o600;
 
@@ -113,8 +114,8 @@ pub(super) fn job_manager(arguments: &ContainerArguments) -> Result<ExitCode> {
     })
 }
 
-/// Ends an application whose JobManager YARN started again, which allowing one attempt does not
-/// keep it from.
+/// Ends an application whose JobManager was started a second time: YARN may do so although we allow
+/// one attempt.
 fn another_attempt(surroundings: &Surroundings, told: &Master) -> Result<ExitCode> {
     let hadoop = hadoop(&told.hadoop);
     let mut manager = scheduler(surroundings, &hadoop)?;
@@ -138,8 +139,8 @@ fn node_manager_options() -> Options {
     Options { call_timeout: CALL_TIMEOUT, ..Options::default() }
 }
 
-/// Removes what was staged for this cluster alone. What is left is swept by the owner's next
-/// deployment.
+/// Removes the files that were staged for this cluster alone. If that fails, the owner's next
+/// deployment sweeps them.
 async fn remove_staging(hadoop: &HadoopConfiguration, staging: &FilePath, user: &str) {
     let removed = match files(hadoop, staging, user) {
         Ok(files) => files.delete(staging, true).await.map_err(anyhow::Error::from),
@@ -172,7 +173,7 @@ pub(super) fn task_manager(arguments: &ContainerArguments) -> Result<ExitCode> {
     })
 }
 
-/// What travelled, and over it what only the container knows.
+/// The configuration in the container's credentials, with this container's own values over it.
 fn configuration<const N: usize>(
     surroundings: &Surroundings,
     mut pairs: BTreeMap<String, String>,
@@ -181,7 +182,7 @@ fn configuration<const N: usize>(
     for (key, value) in own {
         pairs.insert(key.to_owned(), value);
     }
-    // Gone with the container, whoever ends it.
+    // The temporary directory goes with the container, however that ends.
     let temporary = surroundings.dir.join(TEMPORARY);
     std::fs::create_dir_all(&temporary)
         .with_context(|| format!("failed to create {}", temporary.display()))?;
@@ -208,8 +209,8 @@ fn master_configuration(surroundings: &Surroundings, told: &Master) -> Result<Co
     configuration(surroundings, pairs, own)
 }
 
-/// What the processes that run user code get beside a clean environment: how HDFS is reached, as
-/// whom, and over these the variables that the configuration sets for them.
+/// Variables of processes that run user code, beside a clean environment: the configuration and
+/// user for HDFS, and over these the variables that the configuration sets.
 fn user_variables(
     container: &Path,
     hadoop: &HadoopConfiguration,
@@ -275,7 +276,7 @@ fn web_proxies(hadoop: &HadoopConfiguration) -> Result<Vec<IpAddr>> {
     Ok(named.iter().flat_map(resolve).collect())
 }
 
-/// What the driver is made of once the ports are known.
+/// Builds the driver once the ports are known.
 struct DriverSource {
     surroundings: Surroundings,
     told: Arc<Master>,

@@ -1,9 +1,9 @@
-//! The file that names the sessions of a user, so that later commands find them. Its form is that
-//! of Flink's file, its name is not: the two never meet.
+//! The file that names the sessions of a user, so that later commands find them. It has the format
+//! of Flink's file under another name, so that the two never meet.
 //!
-//! The newest session comes first, and with each one what a later command cannot know: where its
-//! client's secret is staged, and which ResourceManager it belongs to. A session that is over is
-//! taken out, and the one before it is the last again.
+//! The newest session comes first. Each entry holds two facts that a later command cannot derive:
+//! the directory where its client's secret is staged, and the ResourceManager that it belongs to. A
+//! session that is over is taken out, and the one before it is the last again.
 
 use std::fmt;
 use std::io::ErrorKind;
@@ -20,10 +20,10 @@ use crate::console;
 const APPLICATION: &str = "applicationID";
 const STAGING: &str = "stagingDirectory";
 const RESOURCE_MANAGER: &str = "resourceManager";
-/// How many sessions are remembered.
+/// Limit on remembered sessions.
 const SESSIONS_MAX: usize = 16;
 
-/// A session, and what is known of it beside its id.
+/// A session: its id and the facts in the file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Session {
     pub(super) id: ApplicationId,
@@ -66,7 +66,7 @@ impl PropertiesFile {
         Ok(near.or(sessions.first()).cloned())
     }
 
-    /// What the file says about this session; only its id when it says nothing.
+    /// The entry of this session; its id alone if the file has none.
     pub(super) fn find(&self, id: ApplicationId) -> Session {
         // A damaged file matters to no command that does not need it.
         let sessions = self.read().unwrap_or_default();
@@ -101,8 +101,8 @@ impl PropertiesFile {
         Ok(sessions)
     }
 
-    /// What the file holds. Everybody may write into the usual directory, and another's file must
-    /// not say where our programs run.
+    /// The content of the file. All users may write into the usual directory, and another user's
+    /// file must not decide where our programs run.
     fn text(&self) -> std::io::Result<String> {
         let status = std::fs::metadata(&self.0)?;
         let (owner, own) = (status.uid(), std::fs::metadata("/proc/self")?.uid());
@@ -163,7 +163,7 @@ impl PropertiesFile {
                 text += &value.as_ref().map_or_else(String::new, |it| format!("{key}={it}\n"));
             }
         }
-        // Written beside and renamed: the directory is everybody's, and links are not followed.
+        // Written beside and renamed: all users share the directory, and links are not followed.
         let partial = self.0.with_extension(std::process::id().to_string());
         let write = || {
             use std::io::Write as _;

@@ -71,7 +71,7 @@ fn old_options(arguments: &YarnSessionArguments) {
     }
 }
 
-/// What the options say, as properties.
+/// The options as properties.
 fn properties(arguments: &YarnSessionArguments) -> Result<Vec<String>> {
     let mut own = Vec::new();
     let mut set = |option: &'static str, key: &'static str, value: Option<String>| {

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::task::Waker;
 use std::time::{Duration, Instant};
 
+use millstream_connector::{NoEnumerator, Polled, ReaderContext, Source, SourceReader};
 use millstream_graph::Boundedness;
 use millstream_network::{Batch, ChannelId, ChannelWriter, Event, Exchange};
 use millstream_state::ValueState;
@@ -24,7 +25,6 @@ use crate::operators::collector::Collector;
 use crate::operators::connected::KeyedCoProcess;
 use crate::operators::keyed::Context;
 use crate::program::Built;
-use crate::source::{NoEnumerator, Polled, ReaderContext, Source, SourceReader};
 use crate::task::{EventMailbox, EventSender, InputContext, OperatorContext, Step, TaskBody, turn};
 use crate::{Result, ensure};
 

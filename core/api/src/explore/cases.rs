@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
+use millstream_connector::{CommitterInfo, NoCommitter, Sink, SinkWriter, Source, WriterInfo};
 use millstream_graph::{NodeId, OutputName};
 use millstream_network::{Batch, Data, Event};
 use millstream_state::ValueState;
@@ -19,8 +20,6 @@ use crate::operators::keyed::{Context, KeyedProcess};
 use crate::operators::process::Process;
 use crate::program::{Built, Program};
 use crate::side::{OutputTag, SideBuffer};
-use crate::sink::{CommitterInfo, NoCommitter, Sink, SinkWriter, WriterInfo};
-use crate::source::Source;
 use crate::stage::{Discard, Outputs, Stage, erase, reveal};
 use crate::stream::Stream;
 use crate::task::{EventSender, OperatorContext, TaskContext};

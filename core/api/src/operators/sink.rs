@@ -2,13 +2,13 @@
 
 use std::time::Instant;
 
+use millstream_connector::SinkWriter;
 use millstream_network::{Batch, Event, Flow};
 use millstream_types::OperatorId;
 use serde::Serialize;
 
 use crate::Result;
 use crate::coordinator::encode;
-use crate::sink::SinkWriter;
 use crate::stage::Stage;
 use crate::task::EventSender;
 

@@ -4,6 +4,7 @@ use std::fmt::Display;
 use std::sync::Arc;
 use std::time::Instant;
 
+use millstream_connector::{Polled, SourceReader};
 use millstream_network::{Batch, Event, Flow, TimesError};
 use millstream_types::OperatorId;
 use serde::Serialize;
@@ -11,7 +12,6 @@ use serde::de::DeserializeOwned;
 
 use crate::body::Upstream;
 use crate::coordinator::{SourceEvent, decode, encode};
-use crate::source::{Polled, SourceReader};
 use crate::stage::Output;
 use crate::task::{EventMailbox, EventSender, Step, TaskBody};
 use crate::{Result, bail};

@@ -3,6 +3,7 @@
 use std::rc::Rc;
 use std::sync::Arc;
 
+use millstream_connector::{Sink, WriterInfo};
 use millstream_graph::{Chaining, NodeId, NodeKind, StreamNode};
 use millstream_network::Data;
 
@@ -12,7 +13,6 @@ use crate::coordinator::{OperatorCoordinator, SinkCoordinator};
 use crate::operators::Policy;
 use crate::operators::sink::SinkStage;
 use crate::program::{CoordinatorMaker, OperatorMaker, StageMaker};
-use crate::sink::{Sink, WriterInfo};
 use crate::stage::erase;
 
 impl<T: Data> Stream<T> {

@@ -2,7 +2,7 @@
 
 use super::*;
 
-/// What a connector does wrong.
+/// The connector's breach of its contract.
 #[derive(Clone, Copy, PartialEq)]
 enum Fault {
     LaterForEver,

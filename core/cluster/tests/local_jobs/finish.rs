@@ -90,7 +90,7 @@ impl KeyedCoProcess<u64, u64, u64> for Ledger {
     }
 }
 
-/// The pairs that `Ledger` emits for the numbers below `end` whose key is the number itself.
+/// The pairs that `Ledger` emits for the numbers below `end`, each its own key.
 fn told(end: u64, refused: impl Fn(u64) -> bool) -> Vec<(u64, u64)> {
     (0..end)
         .filter(|n| n % 3 != 0 && !refused(*n))

@@ -1,11 +1,12 @@
-//! What a refused record leaves behind: nothing.
+//! A refused record leaves no trace.
 
 use super::*;
 
 static REFUSED: OutputTag<u64> = OutputTag::new("refused");
 static NOTED: OutputTag<u64> = OutputTag::new("noted");
 
-/// Runs a job at parallelism 1 whose records 3 and 7 are refused; how many were dropped.
+/// Runs a job at parallelism 1 whose records 3 and 7 are refused; returns the number of dropped
+/// records.
 fn run_dropping(build: impl FnOnce(&mut Environment) -> Result<()>) -> u64 {
     let (result, _, dropped) = run_with(JobSettings::default(), build);
     result.unwrap();
@@ -171,8 +172,8 @@ impl KeyedCoProcess<u64, u64, u64> for Everything {
 
 type Outputs = (Vec<String>, Vec<u64>, Vec<u64>);
 
-/// What the function gives for the numbers below 20 that `keep` lets through: results, what was
-/// noted, and what was refused.
+/// Results, notes and refused numbers of the function, for the numbers below 20 that `keep` lets
+/// through.
 fn processed(keep: fn(u64) -> bool, build: fn(Stream<u64>) -> Stream<String>) -> Outputs {
     let (out, noted, refused) = (Collect::new(), Collect::new(), Collect::new());
     run(1, |env| {

@@ -1,4 +1,4 @@
-//! Event times: each record keeps its own, whatever operators it passes and however it travels.
+//! Event times: each record keeps its own through any operator and on any way.
 
 use super::*;
 
@@ -114,7 +114,7 @@ impl<T: Data> SinkWriter<T> for Times<T> {
 enum Way {
     Chained,
     Encoded,
-    /// Over loopback, between the hosts of two workers.
+    /// Over loopback, between the hosts of two TaskManagers.
     Tcp,
 }
 
@@ -147,7 +147,7 @@ impl Executor for On {
     }
 }
 
-/// Runs a job whose records travel so.
+/// Runs a job whose records travel on this way.
 fn run_on_way(way: Way, mode: RuntimeMode, build: impl FnOnce(&mut Environment)) -> Result<()> {
     let mut env = Environment::new(Box::new(On { way, mode }));
     build(&mut env);

@@ -1,11 +1,11 @@
-//! What a seed stands for: a small graph as plain data.
+//! Random graphs as plain data, each made from a seed.
 
 use std::fmt;
 
 /// A number of its source and the operators that it went through.
 pub type Record = (u64, Vec<u8>);
 
-/// How records get from one node to another.
+/// The partitioning of an edge.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum By {
     Unsaid,
@@ -20,7 +20,7 @@ pub enum By {
     Custom(u64, u64),
 }
 
-/// Which of a node's outputs an edge reads.
+/// The output of a node that an edge reads.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Out {
     Main,
@@ -76,7 +76,7 @@ pub struct Graph {
     pub chaining: bool,
     pub batch: bool,
     pub serialize_always: bool,
-    /// How many workers the slots are spread over; two exchange records over the network.
+    /// Number of TaskManagers that share the slots; two of them exchange records over the network.
     pub workers: u32,
     /// Whether every node names its slot sharing group.
     pub grouped: bool,

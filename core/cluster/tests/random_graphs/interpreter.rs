@@ -9,7 +9,7 @@ use crate::graph::{By, Edge, Graph, Kind, Node, Out, Record};
 
 type Placed = Vec<(Record, Mask)>;
 
-/// What every sink receives.
+/// The expected records of every sink.
 pub fn run(graph: &Graph) -> BTreeMap<usize, Placed> {
     let mut outputs = all(graph);
     let is_sink = |at: &usize| graph.nodes[*at].kind == Kind::Sink;
@@ -92,7 +92,7 @@ fn near(from: Mask, producers: u32, consumers: u32) -> Mask {
     near
 }
 
-/// What a node makes of a record.
+/// The results of a node for one record.
 pub fn process(at: usize, kind: Kind, (number, mut trail): Record) -> Vec<(Out, Record)> {
     let before = (number, trail.clone());
     trail.push(u8::try_from(at).unwrap());

@@ -152,7 +152,7 @@ impl KeyedProcess<u64, Record> for Three {
     }
 }
 
-/// With so many workers.
+/// With so many TaskManagers.
 struct Local(u32);
 
 impl Executor for Local {

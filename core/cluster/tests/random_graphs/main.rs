@@ -17,7 +17,7 @@ use std::panic::catch_unwind;
 use graph::{Graph, Record};
 use millstream_soak::rounds;
 
-/// How many seeds a run of the tests takes.
+/// Number of seeds in a run of the tests.
 const SEEDS: u64 = 1_000;
 
 /// A sink's records and the subtasks that received them.

@@ -4,7 +4,7 @@ use std::marker::PhantomData;
 
 use csv::ByteRecord;
 use csv_core::ReadRecordResult;
-use millstream_api::{Data, ReaderContext};
+use millstream_connector::{Data, ReaderContext};
 
 use crate::file::format::{BadRecord, DecodeError, Decoder, Format};
 use crate::file::head::Head;

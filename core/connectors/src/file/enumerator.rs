@@ -6,7 +6,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 use std::time::{Duration, Instant, SystemTime};
 
-use millstream_api::{NextSplit, Result, SplitEnumerator};
+use millstream_connector::{NextSplit, Result, SplitEnumerator};
 use millstream_storage::{
     FileKind, FilePath, FileStatus, FileSystem, FileSystems, StorageError, block_on,
 };

@@ -8,7 +8,7 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use millstream_api::{Counter, ReaderContext};
+use millstream_connector::{Counter, ReaderContext};
 use millstream_storage::{FilePath, FileSystems, block_on};
 
 use crate::file::head::{Head, HeadScanner};

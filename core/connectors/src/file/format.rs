@@ -3,7 +3,7 @@
 use std::fmt;
 use std::marker::PhantomData;
 
-use millstream_api::{Counter, Data, ReaderContext, Result};
+use millstream_connector::{Counter, Data, ReaderContext, Result};
 use serde::{Deserialize, Serialize};
 
 use crate::file::head::Head;

@@ -25,7 +25,7 @@ pub(crate) mod reader;
 use std::io::{self, Write};
 use std::time::Duration;
 
-use millstream_api::{Boundedness, Data, PlanContext, ReaderContext, Result, Source};
+use millstream_connector::{Boundedness, Data, PlanContext, ReaderContext, Result, Source};
 use millstream_storage::{FilePath, StorageError};
 use serde::{Deserialize, Serialize};
 

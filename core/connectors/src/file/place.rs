@@ -1,6 +1,6 @@
 //! Where files lie, settled when the job is planned.
 
-use millstream_api::{PlanContext, Result, error};
+use millstream_connector::{PlanContext, Result, error};
 use millstream_storage::{FilePath, FileSystems};
 
 /// The path, absolute; refused if no file system of this process can have it.

@@ -1,6 +1,6 @@
 //! Turns the chunks of a task's splits into batches, on the task's thread.
 
-use millstream_api::{Batch, Polled, ReaderContext, Result, SourceReader};
+use millstream_connector::{Batch, Polled, ReaderContext, Result, SourceReader};
 use millstream_network::batch_capacity;
 
 use crate::file::fetch::{Fetch, ReadOptions};

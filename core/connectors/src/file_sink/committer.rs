@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::ffi::OsStr;
 
-use millstream_api::{Committer, Result};
+use millstream_connector::{Committer, Result};
 use millstream_storage::{FilePath, FileStatus, IfExists, StorageError, block_on};
 
 use crate::file_sink::leftovers::{self, Claim};

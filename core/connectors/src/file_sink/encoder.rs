@@ -3,7 +3,7 @@
 use std::fmt::Display;
 use std::io::Write;
 
-use millstream_api::Result;
+use millstream_connector::Result;
 use serde::Serialize;
 
 /// A format that a file sink writes.

@@ -26,7 +26,7 @@ pub(crate) mod writer;
 use std::sync::Arc;
 use std::time::Duration;
 
-use millstream_api::{CommitterInfo, JobId, PlanContext, Result, Sink, WriterInfo, bail};
+use millstream_connector::{CommitterInfo, JobId, PlanContext, Result, Sink, WriterInfo, bail};
 use millstream_storage::{FilePath, FileSystem, FileSystems, StorageError};
 use millstream_types::OperatorId;
 

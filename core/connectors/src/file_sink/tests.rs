@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use millstream_api::{Batch, Committer, Sink, SinkWriter};
+use millstream_connector::{Batch, Committer, Sink, SinkWriter};
 use serde::Serialize;
 
 use super::*;

@@ -5,7 +5,7 @@ use std::thread::{self, JoinHandle};
 use std::time::Instant;
 
 use bytes::Bytes;
-use millstream_api::{Batch, Result, SinkWriter};
+use millstream_connector::{Batch, Result, SinkWriter};
 use millstream_storage::{CreateOptions, FilePath, StorageError, block_on};
 use serde::{Deserialize, Serialize};
 

@@ -39,7 +39,7 @@ impl Json<EmptyBody> {
         Self::from(EmptyBody {})
     }
 
-    /// `{}` for something that goes on after the answer.
+    /// `{}` for an action that goes on after the answer.
     pub(super) fn accepted() -> Self {
         Self(StatusCode::ACCEPTED, EmptyBody {})
     }

@@ -1,4 +1,4 @@
-//! The cluster as a whole, its configuration and its workers.
+//! The cluster as a whole, its configuration and its TaskManagers.
 
 use std::collections::BTreeSet;
 

@@ -69,7 +69,7 @@ async fn store(context: &Context, request: Request) -> Answer<JarUploadResponseB
     let mut uploaded: Option<(String, ArtifactHash)> = None;
     while let Some(mut part) = timed(parts.next_field()).await? {
         // Flink's client sends a field named `request` before the file, and a browser a file
-        // without a name if none was chosen. What is skipped counts as kept, which bounds it.
+        // without a name if none was chosen. Skipped bytes count as kept, which bounds them.
         let Some(name) = part.file_name().filter(|name| !name.is_empty()).map(str::to_owned) else {
             while timed(part.chunk()).await?.is_some() {}
             continue;
@@ -132,7 +132,7 @@ fn unknown_jar(id: &str) -> RestError {
     RestError::not_found(format!("there is no uploaded jar {:?}", shortened(id)))
 }
 
-/// A program to plan or to run: what the body says, then what the query says.
+/// A program to plan or to run, by the body and then by the query.
 struct Wanted {
     entry: Option<String>,
     args: Vec<String>,

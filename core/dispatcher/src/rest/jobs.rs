@@ -1,4 +1,4 @@
-//! Jobs: what they are, and how to end them.
+//! Jobs: their descriptions, and the ways to end them.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -1,4 +1,4 @@
-//! Log files of the JobManager and of workers.
+//! Log files of the JobManager and of TaskManagers.
 //!
 //! A name from outside is decoded once, by the router, and must then be a plain file name. A
 //! JobManager's file is opened without following a link, and must be a regular file that no other

@@ -1,8 +1,8 @@
 //! The sockets of REST: binding, limits against slow and idle clients, and the end.
 //!
 //! A connection is *idle* while no request is being answered on it. When there are too many
-//! connections, the one that is idle longest is closed for the new one, so clients that only hold
-//! connections open, or send a head byte by byte, keep nobody out.
+//! connections, the one that is idle longest is closed for the new one, so that clients which only
+//! hold connections open, or send a head byte by byte, cannot keep others out.
 
 use std::collections::BTreeSet;
 use std::io;

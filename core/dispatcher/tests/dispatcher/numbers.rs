@@ -104,7 +104,8 @@ async fn places_have_ports_and_a_workers_memory_is_its_own() {
     // Two vertices of two subtasks, a subtask of each in a slot.
     assert_eq!(worker["assignedTasks"], 4);
     let slots = worker["allocatedSlots"].as_array().unwrap();
-    assert!(slots.iter().all(|slot| slot["assignedTasks"] == 2), "{slots:?}");
+    let assigned: Vec<_> = slots.iter().map(|slot| &slot["assignedTasks"]).collect();
+    assert_eq!(assigned, [2, 2]);
     let path = format!("/taskmanagers/{TASK_MANAGER}/metrics?get=System.Memory.Available");
     let free = world.get(&path).await.json();
     assert_eq!(free[0]["value"], (5000_u64 << 20).to_string());

@@ -26,8 +26,8 @@ enum Type {
     Named(String),
 }
 
-/// What may be missing: the time of the last failure, an attempt that is the
-/// first, attempts beside it, what a source reads.
+/// Fields that may be absent: the time of the last failure, the attempt number of a first attempt,
+/// the other attempts of one that is alone, the inputs of a source.
 const NULLABLE: [&str; 4] = ["inputs", "timestamp", "attempt-number", "other-concurrent-attempts"];
 
 struct Parser<'a> {

@@ -11,7 +11,7 @@ use crate::world::World;
 const DAY: Duration = Duration::from_secs(86_400);
 const REQUEST: &[u8] = b"GET /overview HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
 
-/// What a client with these credentials is answered; an error if it is not let in.
+/// The answer to a client with these credentials; an error if it is not let in.
 async fn ask(world: &World, own: &Credentials) -> std::io::Result<String> {
     let config = own.client_config(Role::JobManager, None).unwrap();
     let stream = TcpStream::connect(world.address).await?;

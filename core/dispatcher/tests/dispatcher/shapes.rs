@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use crate::world::{TASK_MANAGER, World, graph};
 
-/// What a process without a JVM does not have.
+/// Fields that stay empty in a process without a JVM.
 const EMPTY: [&str; 1] = ["garbageCollectors"];
 
 /// Objects whose keys are data.
@@ -162,7 +162,9 @@ async fn values_are_right() {
     let pressure = world.get(&format!("{at}/backpressure")).await.json();
     assert_eq!(pressure["backpressureLevel"], "high");
     assert_eq!(pressure["subtasks"][0]["backpressureLevel"], "ok");
-    for subtask in pressure["subtasks"].as_array().unwrap() {
+    let subtasks = pressure["subtasks"].as_array().unwrap();
+    assert_eq!(subtasks.len(), 2);
+    for subtask in subtasks {
         let ratios =
             ["ratio", "idleRatio", "busyRatio"].map(|name| subtask[name].as_f64().unwrap());
         assert!((ratios.iter().sum::<f64>() - 1.0).abs() < 1e-9, "{ratios:?}");

@@ -1,4 +1,4 @@
-//! A Dispatcher whose JobMasters, workers and planner are the test's, and an HTTP client.
+//! A Dispatcher with JobMasters, TaskManagers and a planner of the test, and an HTTP client.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -36,7 +36,7 @@ pub const TASK_MANAGER: &str = "127.0.0.1:40001-abc";
 /// The content of the file `secret` beside the log directory.
 pub const HIDDEN: &str = "not for readers of logs";
 
-/// A JobMaster that does what the test says.
+/// A JobMaster that the test controls.
 #[derive(Debug)]
 pub struct FakeJobMaster {
     job: JobId,
@@ -197,7 +197,7 @@ fn running(submission: &JobSubmission) -> JobDetails {
     }
 }
 
-/// A worker with two log files.
+/// A TaskManager with two log files.
 #[derive(Debug)]
 struct FakeWorker {
     id: TaskManagerId,
@@ -324,7 +324,7 @@ impl ResourceManagerGateway for FakeResourceManager {
     }
 }
 
-/// What the planner was asked.
+/// A request to the planner.
 pub type Planned = (PathBuf, JobSettings);
 
 #[derive(Debug, Default)]
@@ -576,7 +576,7 @@ fn unchunked(mut rest: &[u8]) -> Vec<u8> {
     body
 }
 
-/// Waits until something holds.
+/// Waits until a condition holds.
 pub async fn until<F: Future<Output = bool>>(what: &str, mut holds: impl FnMut() -> F) {
     let deadline = tokio::time::Instant::now() + std::time::Duration::from_secs(20);
     while !holds().await {

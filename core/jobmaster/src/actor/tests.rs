@@ -1,4 +1,4 @@
-//! The actor carries out what the decider decides; what that is, the decider's tests say.
+//! The actor carries out the decider's actions; the decider's own tests check its decisions.
 
 use std::time::Duration;
 
@@ -143,7 +143,7 @@ async fn a_job_is_cancelled_through_all_parties() {
     cluster.job.post(JobMasterEvent::Cancel).await.unwrap();
     cluster.wait_for(JobStatus::Cancelling).await;
     assert!(matches!(cluster.calls.recv().await, Some(TaskManagerCall::Command(_))));
-    // Nobody answers the cancellation, so the timer kills the host.
+    // The cancellation stays without an answer, so the timer kills the host.
     let Some(TaskManagerCall::StopHost(host, Duration::ZERO)) = cluster.calls.recv().await else {
         panic!("expected the host to be killed");
     };

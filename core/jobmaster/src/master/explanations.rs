@@ -91,7 +91,7 @@ mod tests {
     #[test]
     fn a_word_that_comes_first_is_not_waited_for_again() {
         let mut job = running();
-        // The JobMaster sees that it cannot reach a worker before or after it is told.
+        // The JobMaster sees that it cannot reach a TaskManager before or after it is told.
         job.loses_with("tm1", Explanation::Complete);
         assert_eq!(job.status(), JobStatus::Failed);
         let mut job = running();
@@ -112,7 +112,7 @@ mod tests {
         job.time_out(TimerKind::Explanation);
         assert_eq!(job.status(), JobStatus::Failed);
         assert_eq!(job.causes(), ["TaskManager tm1 died"]);
-        // A user who cancels meanwhile waits for nothing.
+        // A cancelled job does not wait for the explanation.
         let mut job = running();
         job.loses_with("tm1", Explanation::Follows);
         job.news(JobMasterEvent::Cancel);

@@ -171,14 +171,14 @@ pub(crate) fn failure(kind: &str, message: &str) -> Failure {
     Failure { kind: kind.to_owned(), message: message.to_owned(), detail: String::new() }
 }
 
-/// A job, the workers around it, and what it has asked for so far.
+/// A job, the TaskManagers around it, and its requests so far.
 pub(crate) struct Job {
     pub(crate) master: JobMaster,
     pub(crate) now: Timestamp,
     workers: BTreeMap<String, Arc<TestingTaskManager>>,
     _calls: Vec<UnboundedReceiver<TaskManagerCall>>,
     allocations: u128,
-    /// Hosts that were started, oldest first, with the worker.
+    /// Hosts that were started, oldest first, with the TaskManager.
     pub(crate) started: Vec<(String, StartHost)>,
     pub(crate) timers: Vec<(Timer, Duration)>,
 }
@@ -255,7 +255,7 @@ impl Job {
         self.news(JobMasterEvent::SlotsGranted(slots))
     }
 
-    /// The newest host that was started on this worker.
+    /// The newest host that was started on this TaskManager.
     pub(crate) fn host(&self, worker: &str) -> HostId {
         let newest = self.started.iter().rfind(|(on, _)| on == worker);
         newest.unwrap_or_else(|| panic!("no host on {worker}")).1.host
@@ -272,7 +272,7 @@ impl Job {
         self.says(host, from_host::Message::Ready(Ready { data_address }))
     }
 
-    /// A task of the current attempt reports from wherever it was placed.
+    /// A task of the current attempt reports from the host in which it was placed.
     pub(crate) fn reports(
         &mut self,
         (vertex, subtask): (usize, u32),
@@ -310,7 +310,7 @@ impl Job {
         }))
     }
 
-    /// The newest host on this worker ends as it was told to.
+    /// The newest host on this TaskManager ends as it was told to.
     pub(crate) fn obeys(&mut self, worker: &str) -> Vec<Action> {
         let host = self.host(worker);
         self.exits(host, FailureCause::new(CauseKind::Requested, "was told to end"), "")
@@ -352,7 +352,7 @@ impl Job {
         self.details().exceptions.into_iter().map(|entry| entry.cause.message).collect()
     }
 
-    /// Started on one worker with as many slots as it takes, all tasks running.
+    /// Started on one TaskManager with as many slots as it takes, all tasks running.
     pub(crate) fn running_on(graph: JobGraph, slots: &[(&str, u32)]) -> Self {
         let mut job = Self::new(graph);
         job.start();

@@ -1,5 +1,5 @@
-//! One job in a small random world: workers that die, hosts that crash, hang or lie still, news
-//! that overtakes other news, a user who cancels. Whatever happens, the invariants hold.
+//! One job in a small random world: TaskManagers that die, hosts that crash, hang or lie still,
+//! news that overtakes other news, a user who cancels. The invariants hold after every step.
 //!
 //! A failure prints its seed; `SIM_SEED=<seed>` replays that one alone, `SIM_SEEDS=<count>` runs
 //! more of them.
@@ -51,7 +51,7 @@ struct World {
     declared: u32,
     granted: BTreeMap<AllocationId, AllocatedSlot>,
 
-    // What the JobMaster must not forget.
+    // Facts that the JobMaster must not forget.
     hosts_ever: BTreeSet<HostId>,
     hosts_gone: BTreeSet<HostId>,
     hosts_stopped: BTreeSet<HostId>,

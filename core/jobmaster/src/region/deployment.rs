@@ -1,4 +1,4 @@
-//! From slots to tasks that run: processes on the workers, deployment.
+//! From slots to tasks that run: processes on the TaskManagers, deployment.
 
 use std::collections::BTreeMap;
 
@@ -27,7 +27,7 @@ impl Region {
         }
     }
 
-    /// One task host for all slots of a worker, and the coordinator host.
+    /// One task host for all slots of a TaskManager, and the coordinator host.
     pub(super) fn start_hosts(&mut self, slots: Slots) {
         let mut shares: BTreeMap<TaskManagerId, Share> = BTreeMap::new();
         for (_, slot) in &slots {
@@ -46,7 +46,7 @@ impl Region {
         self.set_timer(TimerKind::HostStart, self.host_start_timeout);
     }
 
-    /// Puts the subtasks of a worker's slots where its host is.
+    /// Puts the subtasks of a TaskManager's slots where its host is.
     pub(super) fn on_host_started(&mut self, host: HostId, on: TaskManagerId) {
         let here = self.slots.iter().filter(|(_, slot)| slot.slot.task_manager == on);
         let mut places = BTreeMap::new();
@@ -99,7 +99,8 @@ impl Region {
         self.actions.push(Action::Failed(entry));
     }
 
-    /// Tells hosts to run what can run now. The first time every host hears who its peers are.
+    /// Tells hosts to run the tasks that can run now. With the first deployment every host learns
+    /// the addresses of its peers.
     pub(super) fn deploy(&mut self) {
         let subtasks = self.executions.deployable(self.eager);
         let first = !self.deployed;

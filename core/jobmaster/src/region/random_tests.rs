@@ -27,7 +27,7 @@ struct World {
     workers: u128,
     now: Timestamp,
     asked: Asked,
-    /// Hosts of the attempt by the worker that they are on, and what they were told to run.
+    /// Hosts of the attempt, with the state of the tasks that were deployed in them.
     hosts: BTreeMap<HostId, Vec<(Task, Execution)>>,
     lost: Vec<HostId>,
     told: BTreeMap<(Vec<u8>, u32), u32>,

@@ -1,4 +1,7 @@
-//! What goes to every subtask is cloned.
+//! Records for every subtask are cloned.
+
+//~ error[E0277]
+//~ `Ticket: Clone`
 
 use millstream::prelude::*;
 use millstream::serde::{Deserialize, Serialize};

@@ -1,5 +1,8 @@
 //! A stream is read twice only if its records can be cloned.
 
+//~ error[E0599]
+//~ `Ticket: Clone`
+
 use millstream::prelude::*;
 use millstream::serde::{Deserialize, Serialize};
 

@@ -1,5 +1,8 @@
 //! Functions outlive the build function.
 
+//~ error[E0373]
+//~ it borrows `step`
+
 use millstream::prelude::*;
 
 fn job(numbers: Stream<u64>) {

@@ -1,5 +1,7 @@
 //! Functions go to the threads of their tasks.
 
+//~ error[E0277]: `Rc<u64>` cannot be sent between threads
+
 use std::rc::Rc;
 
 use millstream::prelude::*;

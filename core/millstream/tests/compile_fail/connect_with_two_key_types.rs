@@ -1,5 +1,8 @@
 //! Keyed streams that are connected have one type of key.
 
+//~ error[E0271]
+//~ to return `u64`, but it returns `String`
+
 use millstream::prelude::*;
 
 struct Join;

@@ -1,4 +1,6 @@
-//! Nobody knows what a union holds.
+//! A union has no defined content to compare.
+
+//~ error: a union cannot be a key: nobody knows which of its fields is valid
 
 use millstream::Key;
 

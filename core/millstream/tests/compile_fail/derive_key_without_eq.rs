@@ -1,5 +1,8 @@
 //! Keys are compared.
 
+//~ error[E0277]
+//~ `User: Eq`
+
 use millstream::Key;
 
 #[derive(Clone, Key)]

@@ -1,4 +1,7 @@
-//! What is emitted to a tag is of its type.
+//! Records for a tag are of its type.
+
+//~ error[E0308]
+//~ expected `String`, found `u64`
 
 use millstream::prelude::*;
 

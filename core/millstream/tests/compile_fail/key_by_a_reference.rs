@@ -1,5 +1,9 @@
 //! A key that is a part of the record is asked for with `key_by_ref`.
 
+//~ error[E0277]: `&str` cannot be a key
+//~ keys are integers, text, bytes, tuples of keys, or types with `#[derive(Key)]`
+//~ a key that is a part of the record is given by reference to `key_by_ref`
+
 use millstream::prelude::*;
 
 fn job(words: Stream<(String, u64)>) {

@@ -1,5 +1,9 @@
 //! A part of a record that is a float is no key either.
 
+//~ error[E0277]: `f32` cannot be a key
+//~ keys are integers, text, bytes, tuples of keys, or types with `#[derive(Key)]`
+//~ floating point numbers are not, because `NaN != NaN`
+
 use millstream::prelude::*;
 
 fn job(prices: Stream<(f32, u64)>) {

@@ -1,5 +1,8 @@
 //! A build function has nothing to return.
 
+//~ error[E0308]
+//~ expected fn pointer, found fn item
+
 use millstream::prelude::*;
 
 #[millstream::main]

@@ -1,5 +1,8 @@
 //! The arguments come in order.
 
+//~ error[E0308]
+//~ expected fn pointer, found fn item
+
 use millstream::prelude::*;
 
 #[millstream::main]

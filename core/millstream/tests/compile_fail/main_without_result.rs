@@ -1,5 +1,8 @@
 //! A build function may fail.
 
+//~ error: a build function returns a Result
+//~ write `fn job(env: &mut Environment, args: Args) -> Result<()>`
+
 use millstream::prelude::*;
 
 #[millstream::main]

@@ -1,5 +1,8 @@
 //! Records own their data.
 
+//~ error[E0515]
+//~ referencing function parameter `word`
+
 use millstream::prelude::*;
 
 fn job(words: Stream<String>) {

@@ -1,5 +1,8 @@
 //! A user's function returns a result.
 
+//~ error[E0308]
+//~ expected `Result<_, Error>`, found `u64`
+
 use millstream::prelude::*;
 
 fn job(numbers: Stream<u64>) {

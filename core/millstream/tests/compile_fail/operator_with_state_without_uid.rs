@@ -1,5 +1,8 @@
 //! An operator with state names it.
 
+//~ error[E0061]
+//~ argument #1 of type `&str` is missing
+
 use millstream::prelude::*;
 
 struct Pass;

@@ -1,5 +1,8 @@
 //! A plan value is stored in the JobGraph.
 
+//~ error[E0277]
+//~ `Instant: serde::Serialize`
+
 use millstream::prelude::*;
 
 fn job(env: &mut Environment) -> Result<()> {

@@ -1,5 +1,8 @@
 //! A keyed function is of the stream's types.
 
+//~ `Pass` does not process records of type `String` with keys of type `usize`
+//~ implement `KeyedProcess<usize, String>` for it
+
 use millstream::prelude::*;
 
 struct Pass;

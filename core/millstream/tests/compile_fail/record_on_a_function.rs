@@ -1,5 +1,7 @@
 //! A record is data.
 
+//~ error: #[millstream::record] goes before a struct or an enum
+
 #[millstream::record]
 fn visit() {}
 

@@ -1,5 +1,8 @@
 //! A reduce emits its value and keeps it.
 
+//~ error[E0277]
+//~ `Ticket: Clone`
+
 use millstream::prelude::*;
 use millstream::serde::{Deserialize, Serialize};
 

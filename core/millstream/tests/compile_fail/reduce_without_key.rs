@@ -1,5 +1,8 @@
 //! Only keyed streams have state.
 
+//~ error[E0599]
+//~ `millstream::Stream<u64>`
+
 use millstream::prelude::*;
 
 fn job(numbers: Stream<u64>) {

@@ -1,5 +1,8 @@
 //! Records that a function refuses go to a tag of their type.
 
+//~ error[E0308]
+//~ found `&OutputTag<String>`
+
 use millstream::prelude::*;
 
 static BAD: OutputTag<String> = OutputTag::new("bad");

@@ -1,5 +1,8 @@
 //! A tag knows the type of its records.
 
+//~ error[E0308]
+//~ found `&OutputTag<String>`
+
 use millstream::prelude::*;
 
 static BAD: OutputTag<String> = OutputTag::new("bad");

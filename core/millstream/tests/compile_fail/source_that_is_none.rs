@@ -1,5 +1,7 @@
 //! A stream starts at a source.
 
+//~ error[E0277]: `Vec<{integer}>` is not a source
+
 use millstream::prelude::*;
 
 fn job(env: &mut Environment) {

@@ -1,5 +1,7 @@
 //! Reading a stream twice takes a clone.
 
+//~ error[E0382]: use of moved value: `numbers`
+
 use millstream::prelude::*;
 
 fn job(numbers: Stream<u64>) {

@@ -1,5 +1,8 @@
 //! A union is of one type.
 
+//~ error[E0308]
+//~ found `Stream<String>`
+
 use millstream::prelude::*;
 
 fn job(numbers: Stream<u64>, words: Stream<String>) {

@@ -133,6 +133,7 @@ fn registering_again_replaces_the_old_self() {
     let actions = manager.on_event(registered("a", 2, SMALL));
     assert!(matches!(&actions[0], Action::TellLost { .. }), "{actions:?}");
     let new = grants(&actions).remove(0).1;
+    assert_eq!(new.len(), 2);
     assert!(new.iter().all(|grant| old.iter().all(|o| o.allocation != grant.allocation)));
     let stale = old.iter().map(|grant| grant.allocation).collect();
     manager.on_event(Event::Released(stale));

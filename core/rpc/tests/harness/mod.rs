@@ -1,9 +1,8 @@
-//! A master without components, workers, and the program that runs in their hosts.
+//! A master without components, and TaskManagers; the example `worker_or_host` is the program of
+//! hosts.
 #![allow(dead_code, reason = "each test file uses a part")]
 
 use std::collections::HashMap;
-use std::os::fd::FromRawFd;
-use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
 use std::sync::{Arc, Mutex};
@@ -17,11 +16,7 @@ use millstream_gateway::{
     TaskManagerGateway, TaskManagerHeartbeat, TaskManagerRegistration,
 };
 use millstream_graph::{Fingerprint, JobGraph, JobSettings, RuntimeMode};
-use millstream_protocol::frame::{read_blocking, write_blocking};
-use millstream_protocol::host::{
-    Begin, FromHost, Hello, OperatorEvent, Ready, ToHost, from_host, to_host,
-};
-use millstream_protocol::{HOST_PROTOCOL, HOST_SOCKET_VARIABLE};
+use millstream_protocol::host::Begin;
 use millstream_rpc::{ClusterServer, ClusterServerConfig, GrpcJobManager, RpcStatistics};
 use millstream_security::{Authority, Credentials, Role};
 use millstream_taskmanager::{
@@ -48,7 +43,7 @@ pub async fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
     }
 }
 
-/// How many processes carry the host's mark.
+/// Number of processes that carry the host's mark.
 pub fn marked(host: HostId) -> usize {
     let mark = format!("MILLSTREAM_HOST_ID={host}");
     let environment = |entry: std::fs::DirEntry| std::fs::read(entry.path().join("environ"));
@@ -79,7 +74,7 @@ impl JobMasterGateway for DeafJobMaster {
 
 // ---- the master
 
-/// What the master's components were told.
+/// Calls that reached the master's components.
 #[derive(Debug)]
 pub enum Heard {
     Registered(TaskManagerRegistration, Arc<dyn TaskManagerGateway>),
@@ -316,7 +311,7 @@ pub fn job_master() -> (Arc<TestingJobMaster>, UnboundedReceiver<JobMasterEvent>
     })
 }
 
-// ---- workers
+// ---- TaskManagers
 
 pub fn host_settings(dir: &Path) -> HostSettings {
     for name in ["log", "tmp"] {
@@ -388,85 +383,33 @@ impl Worker {
         self.dir.path().join("log")
     }
 
-    /// How many files lie in its cache.
+    /// Number of files in its cache.
     pub fn artifacts(&self) -> usize {
         std::fs::read_dir(self.dir.path().join("artifacts")).unwrap().count()
     }
 }
 
-const WORKER_VARIABLE: &str = "TEST_WORKER_OF";
-
-/// A worker in a process of its own.
+/// A TaskManager in a process of its own.
 pub fn worker_process(address: &str) -> Child {
-    Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", "worker_entry", "--nocapture"])
-        .env(WORKER_VARIABLE, address)
-        .spawn()
-        .unwrap()
-}
-
-/// The body of that process; nothing in others.
-pub fn be_a_worker() {
-    let Ok(address) = std::env::var(WORKER_VARIABLE) else { return };
-    let runtime = tokio::runtime::Runtime::new().unwrap();
-    let done = runtime.block_on(async { Worker::start(&address).done.await });
-    panic!("{done:?}");
+    Command::new(program()).args(["worker", address]).spawn().unwrap()
 }
 
 // ---- hosts
 
-const BEHAVIOUR: &str = "TEST_BEHAVIOUR";
+/// The program of TaskManagers and hosts: an example, which cargo builds with the tests of its
+/// package.
+fn program() -> PathBuf {
+    let test = std::env::current_exe().unwrap();
+    let program = test.ancestors().nth(2).unwrap().join("examples/worker_or_host");
+    assert!(program.exists(), "{}: build it by `--example worker_or_host`", program.display());
+    program
+}
 
-/// An artifact: a script that runs this test binary with one behaviour.
+/// An artifact: a script that starts a host of one behaviour.
 pub fn script(behaviour: &str) -> Vec<u8> {
-    let program = std::env::current_exe().unwrap();
-    format!(
-        "#!/bin/sh\n{BEHAVIOUR}={behaviour} exec {} --exact host_entry --nocapture \
-         --test-threads=1\n",
-        program.display()
-    )
-    .into_bytes()
+    format!("#!/bin/sh\nexec {} {behaviour}\n", program().display()).into_bytes()
 }
 
 pub fn begin() -> Begin {
     Begin { major: 1, attempt: 3, ..Begin::default() }
-}
-
-/// The body of a host; nothing in other processes.
-pub fn behave() {
-    let Ok(descriptor) = std::env::var(HOST_SOCKET_VARIABLE) else { return };
-    // SAFETY: the parent handed this descriptor over for this purpose, and nobody else has it.
-    let mut socket = unsafe { UnixStream::from_raw_fd(descriptor.parse().unwrap()) };
-    let hello = Hello { major: HOST_PROTOCOL.major, ..Hello::default() };
-    say(&mut socket, from_host::Message::Hello(hello));
-    let Some(to_host::Message::Begin(begin)) = hear(&mut socket) else { panic!("no begin") };
-    assert!(begin.attempt == 3 && Path::new(&begin.temp_dir).is_dir(), "{begin:?}");
-    if std::env::var(BEHAVIOUR).unwrap() == "abort" {
-        std::io::Write::write_all(&mut std::io::stderr(), b"last words\n").unwrap();
-        std::process::abort();
-    }
-    if std::env::var(BEHAVIOUR).unwrap() == "chatter" {
-        loop {
-            let event = OperatorEvent { payload: vec![0; 64 << 10], ..OperatorEvent::default() };
-            say(&mut socket, from_host::Message::OperatorEvent(event));
-        }
-    }
-    say(&mut socket, from_host::Message::Ready(Ready { data_address: begin.bind_address }));
-    loop {
-        match hear(&mut socket) {
-            Some(to_host::Message::OperatorEvent(event)) => {
-                say(&mut socket, from_host::Message::OperatorEvent(event));
-            }
-            Some(to_host::Message::Shutdown(_)) | None => std::process::exit(0),
-            Some(_) => {}
-        }
-    }
-}
-
-fn say(socket: &mut UnixStream, message: from_host::Message) {
-    write_blocking(socket, &FromHost { message: Some(message) }).unwrap();
-}
-
-fn hear(socket: &mut UnixStream) -> Option<to_host::Message> {
-    read_blocking::<ToHost>(socket).ok()?.message
 }

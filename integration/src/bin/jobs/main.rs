@@ -33,8 +33,8 @@ fn parse(env: &mut Environment, args: &Args) -> Result<()> {
     Ok(())
 }
 
-/// Writes what the program and a task find in their environment and beside them: the variables and
-/// the files that are named, separated by commas.
+/// Writes the environment of the program and of a task: the named variables and files, separated by
+/// commas.
 fn surroundings(env: &mut Environment, args: &Args) -> Result<()> {
     let list = |name: &str| -> Result<Vec<String>> {
         let named = args.required(name)?.split(',');

@@ -10,7 +10,7 @@ use millstream::prelude::*;
 
 /// Set for the client alone: hosts and plan children have a clean environment.
 const CLIENT_VARIABLE: &str = "MILLSTREAM_TEST_CLIENT";
-/// The number that something happens at.
+/// The number at which it goes wrong.
 const FATAL: u64 = 500;
 /// More than any test waits for; a sink with a committer takes no source without end.
 const ENDLESS: u64 = 1 << 40;
@@ -61,7 +61,7 @@ pub(crate) fn build(env: &mut Environment, args: &Args) -> Result<()> {
     Ok(())
 }
 
-/// What a name means; names of other places are nothing here.
+/// Misbehaves as the name says; names for other places have no effect here.
 fn go_wrong(how: &str) -> Result<()> {
     match how {
         "panic" => {
@@ -129,7 +129,7 @@ fn leak() {
 /// Addresses without memory: more than a check of virtual memory lets pass.
 fn reserve() {
     let (size, flags) = (64 << 30, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE);
-    // SAFETY: the mapping is new, and nobody may read or write it.
+    // SAFETY: the mapping is new, and is never read or written.
     let reserved = unsafe { libc::mmap(std::ptr::null_mut(), size, libc::PROT_NONE, flags, -1, 0) };
     assert_ne!(reserved, libc::MAP_FAILED, "64 GiB could not be reserved");
     block();

@@ -8,7 +8,7 @@ use super::*;
 use crate::proto::yarn::ResourceBlacklistRequestProto;
 
 const HOSTS: [&str; 4] = ["a", "b", "c", "sick"];
-/// How many containers the cluster has room for, and how many workers are wanted at most.
+/// Number of containers that fit into the cluster, and the most workers wanted at a time.
 const ROOM: usize = 40;
 const WANTED_MAX: usize = 30;
 const ENDS: [i32; 16] =
@@ -177,7 +177,7 @@ impl Yarn {
     }
 }
 
-/// The master, YARN, and whoever wants workers.
+/// The master, YARN, and a ResourceManager component that wants workers.
 struct World {
     numbers: Numbers,
     now: Instant,
@@ -277,7 +277,7 @@ impl World {
         }
     }
 
-    /// A node has done, or not, what it was told.
+    /// Lets a random pending start succeed or fail.
     fn start_one(&mut self) {
         if self.starts.is_empty() {
             return;

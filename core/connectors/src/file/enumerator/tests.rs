@@ -5,7 +5,7 @@ use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use millstream_api::Source;
+use millstream_connector::Source;
 
 use super::*;
 use crate::file::FileSource;

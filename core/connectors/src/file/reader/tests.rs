@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::PathBuf;
 
-use millstream_api::{Source, SourceReader, SplitEnumerator, bail};
+use millstream_connector::{Source, SourceReader, SplitEnumerator, bail};
 use serde::{Deserialize, Serialize};
 use tempfile::TempDir;
 

@@ -1,8 +1,8 @@
-//! The content of answers: pure functions from what components report to Flink's bodies.
+//! The content of answers: pure functions from reports of components to Flink's bodies.
 //!
 //! Fields are those of Flink 1.20 and 2.x together, so that the clients of both find theirs. The
 //! one place where a client refuses the other's field is `execution-mode` of a job's configuration;
-//! an option says whom it is for.
+//! an option chooses between them.
 
 pub(super) mod job;
 pub(super) mod vertex;

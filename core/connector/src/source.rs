@@ -14,8 +14,8 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::Result;
+use crate::counter::Counter;
 use crate::plan::PlanContext;
-use crate::task::Counter;
 
 /// What a reader knows of its surroundings.
 #[derive(Debug, Clone)]
@@ -140,9 +140,8 @@ pub trait Source: Send + Sync + 'static {
     /// Whether its records have event times. A stream has times or it has none, which is known
     /// when the job is planned: the reader of a source that says `true` gives each record one with
     /// [`Batch::push_at`], and every other reader gives none; otherwise the job fails. Operators
-    /// keep the times, and keyed functions see them as
-    /// [`Context::timestamp`](crate::Context::timestamp). Nothing else uses them yet: there are no
-    /// watermarks.
+    /// keep the times, and keyed functions see them as `Context::timestamp`. Nothing else uses them
+    /// yet: there are no watermarks.
     ///
     /// ```
     /// # use millstream::{prelude::*, testing, Boundedness};

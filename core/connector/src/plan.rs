@@ -1,11 +1,7 @@
-//! What sources and sinks learn and check while a job is planned, and what is checked of all of
-//! them.
+//! What sources and sinks learn and check while a job is planned.
 
-use std::collections::HashSet;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
-
-use millstream_graph::{Boundedness, NodeKind, StreamGraph};
 
 use crate::Result;
 
@@ -18,7 +14,8 @@ pub struct PlanContext<'a> {
 }
 
 impl<'a> PlanContext<'a> {
-    pub(crate) const fn new(directory: &'a mut WorkingDirectory) -> Self {
+    /// The context in which relative paths start from this directory.
+    pub const fn new(directory: &'a mut WorkingDirectory) -> Self {
         Self { directory }
     }
 
@@ -35,7 +32,7 @@ impl<'a> PlanContext<'a> {
 
 /// The client's working directory, looked for at its first use.
 #[derive(Default)]
-pub(crate) struct WorkingDirectory {
+pub struct WorkingDirectory {
     /// As an earlier run of the program recorded it.
     recorded: Option<Vec<u8>>,
     /// Whether the program runs where its client is.
@@ -44,8 +41,9 @@ pub(crate) struct WorkingDirectory {
 }
 
 impl WorkingDirectory {
-    /// `plan_value` gives what an earlier run of the program recorded.
-    pub(crate) fn new(plan_value: impl FnOnce(&str) -> Option<Vec<u8>>, is_clients: bool) -> Self {
+    /// `plan_value` gives what an earlier run of the program recorded; `is_clients` says whether
+    /// this process runs where the program's client is.
+    pub fn new(plan_value: impl FnOnce(&str) -> Option<Vec<u8>>, is_clients: bool) -> Self {
         Self { recorded: plan_value(WORKING_DIRECTORY), is_clients, found: None }
     }
 
@@ -67,43 +65,16 @@ impl WorkingDirectory {
         Ok(self.found.insert(found))
     }
 
-    /// The plan value, if any source or sink has asked for the directory.
-    pub(crate) fn plan_value(&self) -> Result<Option<(String, Vec<u8>)>> {
+    /// The plan value that later runs of the program take the directory from, if any source or
+    /// sink has asked for it.
+    ///
+    /// # Errors
+    /// The directory cannot be written as a plan value.
+    pub fn plan_value(&self) -> Result<Option<(String, Vec<u8>)>> {
         let Some(found) = &self.found else { return Ok(None) };
         let bytes = postcard::to_stdvec(found.as_os_str())?;
         Ok(Some((WORKING_DIRECTORY.to_owned(), bytes)))
     }
-}
-
-/// Sinks that would never publish anything: what their committers publish is complete when the
-/// input has ended, and a source above them has no end.
-pub(crate) fn sinks_without_end(graph: &StreamGraph) -> Vec<String> {
-    let mut faults = Vec::new();
-    for sink in &graph.nodes {
-        if sink.kind != (NodeKind::Sink { coordinated: true }) {
-            continue;
-        }
-        let mut above = HashSet::from([sink.id]);
-        let mut unseen = vec![sink.id];
-        while let Some(node) = unseen.pop() {
-            let sources = graph.edges.iter().filter(|edge| edge.target == node);
-            unseen.extend(sources.map(|edge| edge.source).filter(|source| above.insert(*source)));
-        }
-        let endless = graph.nodes.iter().find(|node| {
-            let unbounded =
-                |kind| matches!(kind, NodeKind::Source { boundedness: Boundedness::Unbounded, .. });
-            above.contains(&node.id) && unbounded(node.kind)
-        });
-        if let Some(source) = endless {
-            faults.push(format!(
-                "sink {:?} publishes its output when the input has ended, and source {:?} never \
-                 ends: bound the source (`count` of a generator, no `watch` of files), or use a \
-                 sink that needs no end, as PrintSink",
-                sink.name, source.name
-            ));
-        }
-    }
-    faults
 }
 
 #[cfg(test)]

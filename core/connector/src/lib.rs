@@ -1,0 +1,25 @@
+//! The contracts of sources and sinks, which connectors implement and operators drive.
+//!
+//! A [`Source`] has readers in the tasks and, if it hands out splits, an enumerator in the
+//! coordinator host; a [`Sink`] has writers in the tasks and, if it publishes results after the
+//! last record, a committer in the coordinator host. Both are checked and completed while the job
+//! is planned ([`PlanContext`]).
+
+mod counter;
+mod plan;
+mod sink;
+mod source;
+
+pub use anyhow::{Context as ErrorContext, Error, anyhow as error, bail, ensure};
+pub use counter::Counter;
+pub use millstream_graph::Boundedness;
+pub use millstream_network::{Batch, Data, Records, TimesError};
+pub use millstream_types::JobId;
+pub use plan::{PlanContext, WorkingDirectory};
+pub use sink::{Committer, CommitterInfo, NoCommitter, Sink, SinkWriter, WriterInfo};
+pub use source::{
+    NextSplit, NoEnumerator, Polled, ReaderContext, Source, SourceReader, SplitEnumerator,
+};
+
+/// The result of a user's function.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
