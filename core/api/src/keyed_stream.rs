@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use millstream_graph::Partitioner;
 use millstream_network::Data;
-use millstream_state::{GroupTable, KeyedBackend};
-use millstream_types::{Key, KeyGroup};
+use millstream_state::KeyedBackend;
+use millstream_types::{Key, KeyGroup, State};
 
 use crate::connected::KeyedConnectedStreams;
 use crate::key::KeySelector;
@@ -101,7 +101,7 @@ impl<T: Data, S: KeySelector<T> + Sync> KeyedStream<T, S> {
     /// ```
     pub fn reduce<F>(self, uid: &str, combine: F) -> Stream<T>
     where
-        T: Clone,
+        T: State + Clone,
         F: FnMut(&mut T, T) -> Result<()> + Function,
     {
         let (stream, selector) = self.partitioned();
@@ -111,10 +111,12 @@ impl<T: Data, S: KeySelector<T> + Sync> KeyedStream<T, S> {
             Some(uid.to_owned()),
             true,
             Arc::new(move |ctx, outputs| {
+                let mut backend = KeyedBackend::new(groups(ctx.task), ctx.task.max_parallelism);
                 Ok(erase::<T>(Box::new(ReduceStage {
                     selector: selector.clone(),
                     function: combine.clone(),
-                    table: GroupTable::new(groups(ctx.task), ctx.task.max_parallelism),
+                    value: backend.value("value")?,
+                    backend,
                     bad: BadRecords::of(&policy, ctx),
                     output: Output::new(outputs)?,
                     hashes: Vec::new(),
@@ -144,7 +146,7 @@ impl<T: Data, S: KeySelector<T> + Sync> KeyedStream<T, S> {
     pub fn aggregate<A, N, F>(self, uid: &str, init: N, add: F) -> Stream<(S::Key, A)>
     where
         S::Key: Data,
-        A: Data + Clone,
+        A: Data + State + Clone,
         N: Fn() -> A + Function,
         F: FnMut(&mut A, T) -> Result<()> + Function,
     {
@@ -162,7 +164,7 @@ impl<T: Data, S: KeySelector<T> + Sync> KeyedStream<T, S> {
     ) -> Stream<(S::Key, A)>
     where
         S::Key: Data,
-        A: Data + Clone,
+        A: Data + State + Clone,
         F: FnMut(&mut Option<A>, T) -> Result<()> + Send + 'static,
     {
         self.process(uid, move |ctx| {
@@ -234,7 +236,7 @@ impl<T: Data, S: KeySelector<T> + Sync> KeyedStream<T, S> {
     pub fn min<V, F>(self, uid: &str, value: F) -> Stream<(S::Key, V)>
     where
         S::Key: Data,
-        V: PartialOrd + Clone + Data,
+        V: PartialOrd + Clone + Data + State,
         F: Fn(&T) -> V + Function,
     {
         self.best("Min", uid, Ordering::Less, value)
@@ -250,7 +252,7 @@ impl<T: Data, S: KeySelector<T> + Sync> KeyedStream<T, S> {
     pub fn max<V, F>(self, uid: &str, value: F) -> Stream<(S::Key, V)>
     where
         S::Key: Data,
-        V: PartialOrd + Clone + Data,
+        V: PartialOrd + Clone + Data + State,
         F: Fn(&T) -> V + Function,
     {
         self.best("Max", uid, Ordering::Greater, value)
@@ -265,7 +267,7 @@ impl<T: Data, S: KeySelector<T> + Sync> KeyedStream<T, S> {
     ) -> Stream<(S::Key, V)>
     where
         S::Key: Data,
-        V: PartialOrd + Clone + Data,
+        V: PartialOrd + Clone + Data + State,
         F: Fn(&T) -> V + Function,
     {
         self.aggregated(name, uid, move || {
@@ -291,7 +293,7 @@ impl<T: Data, S: KeySelector<T> + Sync> KeyedStream<T, S> {
     /// ```
     pub fn map_with_state<V, O, F>(self, uid: &str, function: F) -> Stream<O>
     where
-        V: Clone + Send + 'static,
+        V: State,
         O: Data,
         F: FnMut(&mut Option<V>, T) -> Result<O> + Function,
     {

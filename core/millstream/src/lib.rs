@@ -47,7 +47,8 @@ pub use millstream_api::{
 /// ```
 /// use millstream::Key;
 ///
-/// #[derive(Clone, Debug, PartialEq, Eq, Key)]
+/// #[millstream::record]
+/// #[derive(PartialEq, Eq, Key)]
 /// enum Visitor {
 ///     Anonymous,
 ///     User { country: String, number: u64 },
@@ -88,8 +89,26 @@ pub use millstream_macros::main;
 /// ```
 #[doc(inline)]
 pub use millstream_macros::record;
+/// ```
+/// use millstream::schema::Schema;
+/// use millstream::serde::{Deserialize, Serialize};
+///
+/// #[derive(Serialize, Deserialize, millstream::State)]
+/// #[serde(crate = "millstream::serde")]
+/// struct Visit {
+///     #[serde(rename = "url")]
+///     page: String,
+///     #[serde(default)]
+///     seconds: u32,
+/// }
+///
+/// let schema = Schema::of::<Visit>().to_string();
+/// assert_eq!(schema, "Visit { url: string, seconds: u32 = default }");
+/// ```
 #[doc(inline)]
-pub use millstream_types::Str;
+pub use millstream_macros::State;
+#[doc(inline)]
+pub use millstream_types::{Opaque, State, Str, schema};
 #[doc(no_inline)]
 pub use serde;
 
@@ -116,7 +135,7 @@ pub mod prelude {
     #[doc(no_inline)]
     pub use crate::{
         Args, Collector, Context, Environment, ErrorContext, Key, KeyedCoProcess, KeyedProcess,
-        KeyedRuntimeContext, ListState, MapState, OnError, OutputTag, Process, Result,
+        KeyedRuntimeContext, ListState, MapState, OnError, Opaque, OutputTag, Process, Result,
         RuntimeContext, RuntimeMode, Str, Stream, ValueState, bail,
     };
 }

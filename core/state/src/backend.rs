@@ -1,58 +1,12 @@
 //! An operator's keyed states and its current key.
 
 use std::any::Any;
-use std::io;
 use std::ops::Range;
 
 use millstream_types::{Key, MaxParallelism, Schema, State};
 
-use crate::handles::ValueState;
+use crate::error::StateError;
 use crate::keyed::{Backing, Table};
-
-/// Why a state cannot be used.
-///
-/// ```
-/// # use millstream_state::*;
-/// # use millstream_types::{Key, MaxParallelism};
-/// # let mut states = KeyedBackend::<u32>::new(0..128, MaxParallelism::DEFAULT);
-/// let first: ValueState<u64> = states.value("count")?;
-/// let second = states.value::<u64>("count").unwrap_err();
-/// assert!(matches!(second, StateError::Duplicate(name) if name == "count"));
-/// # let _ = first;
-/// # Ok::<(), StateError>(())
-/// ```
-#[derive(Debug, thiserror::Error)]
-pub enum StateError {
-    /// Two states of one operator have one name.
-    #[error("state {0:?} is declared twice in one operator: give each state a name of its own")]
-    Duplicate(String),
-    /// One operator declares more states than their numbers can tell apart.
-    #[error("an operator has more than 65536 states: keep several in one map")]
-    TooMany,
-    /// A handle is used in another operator than the one that declared it.
-    #[error("state {0:?} belongs to another operator: declare it where it is used")]
-    Foreign(&'static str),
-    /// The store of the state failed.
-    #[error("state {state:?} cannot be read or written: see the host's disk")]
-    Io {
-        /// The state's name.
-        state: &'static str,
-        /// What the store said.
-        #[source]
-        source: io::Error,
-    },
-    /// A value or key has no bytes, or bytes are none of its type.
-    #[error(
-        "a value or key of state {state:?} cannot be turned into bytes and back ({reason}): check \
-         that its Deserialize reads what its Serialize writes"
-    )]
-    Codec {
-        /// The state's name.
-        state: &'static str,
-        /// What the codec said.
-        reason: String,
-    },
-}
 
 /// The context of a state handle: the keyed states and the key of the current record.
 pub trait KeyedContext {
@@ -164,12 +118,11 @@ impl<K: Key> KeyedBackend<K> {
 
     /// Declares a state under a name that this operator has not used yet.
     pub(crate) fn declare<V: State>(&mut self, name: &'static str) -> Result<Slot, StateError> {
-        let is_known = self.declared.iter().any(|(known, _)| *known == name);
-        let index = self.tables.len();
-        let Ok(number) = u16::try_from(index) else { return Err(StateError::TooMany) };
-        if is_known {
+        if self.declared.iter().any(|(known, _)| *known == name) {
             return Err(StateError::Duplicate(name.to_owned()));
         }
+        let index = self.tables.len();
+        let number = u16::try_from(index).map_err(|_| StateError::TooMany)?;
         let (groups, max_parallelism) = (self.groups.clone(), self.max_parallelism);
         let table = Table::<K, V>::new(&self.backing, groups, max_parallelism, name, number);
         self.declared.push((name, Schema::of::<V>()));
@@ -281,17 +234,12 @@ impl<K: Key> KeyedBackend<K> {
         Ok(())
     }
 
-    /// The table of a state, for an operator that goes through a whole batch by itself. The current
-    /// key is of no concern then, and nothing is undone.
-    ///
-    /// # Errors
-    /// [`StateError::Foreign`].
+    /// The table of a declared state.
     #[inline]
-    pub fn table<V: State>(
+    pub(crate) fn table_of<V: State>(
         &mut self,
-        state: &ValueState<V>,
+        slot: Slot,
     ) -> Result<&mut Table<K, V>, StateError> {
-        let slot = state.slot();
         let table = self.tables.get_mut(slot.index);
         let table = table.and_then(|table| table.as_any_mut().downcast_mut());
         table.ok_or(StateError::Foreign(slot.name))
@@ -336,10 +284,7 @@ impl<K: Key> KeyedBackend<K> {
 
     /// The table of a declared state with the current key and its hash, to read.
     #[inline]
-    pub(crate) fn at<V: State>(
-        &self,
-        slot: Slot,
-    ) -> Result<(&Table<K, V>, u64, &K), StateError> {
+    pub(crate) fn at<V: State>(&self, slot: Slot) -> Result<(&Table<K, V>, u64, &K), StateError> {
         let table = self.tables.get(slot.index).and_then(|table| table.as_any().downcast_ref());
         match (table, &self.current) {
             (Some(table), Some((key, hash))) => Ok((table, *hash, key)),

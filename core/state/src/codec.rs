@@ -3,7 +3,7 @@
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::backend::StateError;
+use crate::error::StateError;
 
 /// The bytes of a value of this state.
 pub(crate) fn encode<T: Serialize>(

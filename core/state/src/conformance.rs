@@ -4,7 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use millstream_types::{Key, MaxParallelism};
 
-use crate::backend::{KeyedBackend, StateError};
+use crate::backend::KeyedBackend;
+use crate::error::StateError;
 use crate::handles::{ListState, MapState, ValueState};
 use crate::keyed::Backing;
 
@@ -115,7 +116,8 @@ fn run_seed(seed: u64, backing: Backing, keeps_undo: bool) -> Result<(), StateEr
         taken.extend(group);
     }
     let values = models.into_iter().filter_map(|(key, model)| Some((key, model.value?)));
-    assert_eq!(taken, values.collect());
+    let values: BTreeMap<_, _> = values.collect();
+    assert_eq!(taken, values);
     Ok(())
 }
 
@@ -164,11 +166,7 @@ fn change(
 }
 
 /// Compares all states of the current key with the model, while all are readable at once.
-fn check(
-    backend: &KeyedBackend<String>,
-    states: &States,
-    model: &Model,
-) -> Result<(), StateError> {
+fn check(backend: &KeyedBackend<String>, states: &States, model: &Model) -> Result<(), StateError> {
     let value = states.value.get(backend)?;
     let (mut elements, mut entries) =
         (states.list.elements(backend)?, states.map.entries(backend)?);

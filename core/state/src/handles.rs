@@ -8,22 +8,33 @@ use std::slice;
 use hashbrown::DefaultHashBuilder;
 use millstream_types::{Key, State};
 
-use crate::backend::{KeyedBackend, KeyedContext, Slot, StateError};
+use crate::backend::{KeyedBackend, KeyedContext, Slot};
 use crate::codec::{decode, encode};
+use crate::error::StateError;
 use crate::keyed::Table;
 
 /// The entries of one key.
 type Map<M, V> = HashMap<M, V, DefaultHashBuilder>;
 
 impl<K: Key> KeyedBackend<K> {
+    /// The table of a state, for an operator that goes through a whole batch by itself. The current
+    /// key is of no concern then, and nothing is undone.
+    ///
+    /// # Errors
+    /// [`StateError::Foreign`].
+    #[inline]
+    pub fn table<V: State>(
+        &mut self,
+        state: &ValueState<V>,
+    ) -> Result<&mut Table<K, V>, StateError> {
+        self.table_of(state.slot)
+    }
+
     /// Declares a state that holds one value per key.
     ///
     /// # Errors
     /// [`StateError::Duplicate`] or [`StateError::TooMany`].
-    pub fn value<V: State>(
-        &mut self,
-        name: &'static str,
-    ) -> Result<ValueState<V>, StateError> {
+    pub fn value<V: State>(&mut self, name: &'static str) -> Result<ValueState<V>, StateError> {
         self.declare::<V>(name).map(ValueState::new)
     }
 
@@ -31,10 +42,7 @@ impl<K: Key> KeyedBackend<K> {
     ///
     /// # Errors
     /// [`StateError::Duplicate`] or [`StateError::TooMany`].
-    pub fn list<V: State>(
-        &mut self,
-        name: &'static str,
-    ) -> Result<ListState<V>, StateError> {
+    pub fn list<V: State>(&mut self, name: &'static str) -> Result<ListState<V>, StateError> {
         self.declare::<Vec<V>>(name).map(ListState::new)
     }
 
@@ -105,7 +113,7 @@ impl<V: State> ValueState<V> {
             let (table, hash, key) = backend.at_mut::<V>(self.slot)?;
             let name = self.slot.name();
             let before = table.get_mut(hash, key)?.map(|value| encode(name, value, Vec::new()));
-            backend.on_take_back(self.slot, restore_bytes(name, before.transpose()?));
+            backend.on_take_back(self.slot, restore_bytes::<_, V>(name, before.transpose()?));
         }
         let (table, hash, key) = backend.at_mut::<V>(self.slot)?;
         table.get_or_insert_with(hash, key, vacant)
@@ -129,10 +137,6 @@ impl<V: State> ValueState<V> {
         let backend = ctx.backend_mut();
         replace::<_, V>(backend, self.slot, None)
     }
-
-    pub(crate) const fn slot(&self) -> Slot {
-        self.slot
-    }
 }
 
 /// Sets or forgets the current key's value; the value before is read only to be remembered.
@@ -148,7 +152,7 @@ fn replace<K: Key, V: State>(
         return table.set(hash, key, value);
     }
     let before = table.replace(hash, key, value)?;
-    backend.on_take_back(slot, move |table, hash, key| table.set(hash, key, before));
+    backend.on_take_back::<V>(slot, move |table, hash, key| table.set(hash, key, before));
     Ok(())
 }
 
@@ -199,10 +203,7 @@ impl<V: State> ListState<V> {
     ///
     /// # Errors
     /// [`StateError::Foreign`], or the store fails.
-    pub fn elements<'a, C: KeyedContext>(
-        &self,
-        ctx: &'a C,
-    ) -> Result<Elements<'a, V>, StateError> {
+    pub fn elements<'a, C: KeyedContext>(&self, ctx: &'a C) -> Result<Elements<'a, V>, StateError> {
         let (table, hash, key) = ctx.backend().at::<Vec<V>>(self.slot)?;
         Ok(Elements(table.get(hash, key)?.map_or(&[][..], Vec::as_slice).iter()))
     }
@@ -357,7 +358,7 @@ impl<M: Key + Hash, V: State> MapState<M, V> {
         if keeps {
             let (state, name) = (self.slot.name(), name.clone());
             let before = encode(state, &value, Vec::new())?;
-            backend.on_take_back(self.slot, move |table, hash, key| {
+            backend.on_take_back::<Map<M, V>>(self.slot, move |table, hash, key| {
                 let before: V = decode(state, &before)?;
                 restore_entry(name, Some(before))(table, hash, key)
             });

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use millstream_types::{Key, MaxParallelism, State};
 
-use crate::backend::StateError;
+use crate::error::StateError;
 use crate::store::{ByteStore, StoreTable};
 use crate::table::GroupTable;
 
@@ -103,12 +103,7 @@ impl<K: Key, V: State> Table<K, V> {
 
     /// Sets a key's value, or forgets the key, without reading the value before.
     #[inline]
-    pub(crate) fn set(
-        &mut self,
-        hash: u64,
-        key: &K,
-        value: Option<V>,
-    ) -> Result<(), StateError> {
+    pub(crate) fn set(&mut self, hash: u64, key: &K, value: Option<V>) -> Result<(), StateError> {
         match &mut self.0 {
             Kind::Heap(table) => {
                 match value {
@@ -160,7 +155,7 @@ impl<K: Key, V: State> Table<K, V> {
     /// As [`Table::get_mut`].
     pub fn pop_group(&mut self) -> Result<Option<Group<K, V>>, StateError> {
         match &mut self.0 {
-            Kind::Heap(table) => Ok(table.pop_group().map(|group| Box::new(group) as _)),
+            Kind::Heap(table) => Ok(table.pop_group().map(|group| Box::new(group) as Group<K, V>)),
             Kind::Store { values, groups } => {
                 let Some(group) = groups.next_back() else { return Ok(None) };
                 Ok(Some(Box::new(values.take_group(group)?.into_iter())))

@@ -10,6 +10,7 @@ mod backend;
 mod codec;
 #[cfg(any(test, feature = "test-util"))]
 pub mod conformance;
+mod error;
 mod handles;
 mod keyed;
 mod store;
@@ -17,7 +18,8 @@ mod table;
 #[cfg(test)]
 mod tests;
 
-pub use backend::{KeyedBackend, KeyedContext, StateError};
+pub use backend::{KeyedBackend, KeyedContext};
+pub use error::StateError;
 pub use handles::{Elements, Entries, Keys, ListState, MapState, ValueState, Values};
 pub use keyed::{Backing, Group, Table};
 pub use store::{ByteStore, MemoryStore};

@@ -16,8 +16,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use millstream_types::{Key, KeyGroup, MaxParallelism, State};
 
-use crate::backend::StateError;
 use crate::codec::{decode, encode};
+use crate::error::StateError;
 
 /// Values by keys, both bytes, in the order of the keys.
 pub trait ByteStore: Debug + Send + Sync {

@@ -108,8 +108,9 @@ fn a_store_that_fails_is_told_with_the_states_name() {
 #[test]
 fn bytes_of_another_type_are_an_error() {
     let store = Arc::new(MemoryStore::default());
-    let backend =
-        || KeyedBackend::on(Backing::Store(Arc::clone(&store) as _), 0..128, MaxParallelism::DEFAULT);
+    let backend = || {
+        KeyedBackend::on(Backing::Store(Arc::clone(&store) as _), 0..128, MaxParallelism::DEFAULT)
+    };
     let mut states = backend();
     let text = states.value::<String>("value").unwrap();
     states.set_key(1u32, 1u32.stable_hash()).unwrap();

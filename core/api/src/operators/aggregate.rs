@@ -3,7 +3,7 @@
 use std::cmp::Ordering;
 
 use millstream_state::ValueState;
-use millstream_types::Key;
+use millstream_types::{Key, State};
 
 use crate::Result;
 use crate::operators::collector::Collector;
@@ -19,7 +19,7 @@ impl<K, I, O, V, F> KeyedProcess<K, I> for MapWithState<V, F>
 where
     K: Key,
     O: Send + 'static,
-    V: Clone + Send + 'static,
+    V: State,
     F: FnMut(&mut Option<V>, I) -> Result<O> + Send,
 {
     type Out = O;
@@ -52,7 +52,7 @@ pub(crate) struct Aggregate<A, F> {
 impl<K, I, A, F> KeyedProcess<K, I> for Aggregate<A, F>
 where
     K: Key,
-    A: Clone + Send + 'static,
+    A: State + Clone,
     F: FnMut(&mut Option<A>, I) -> Result<()> + Send,
 {
     type Out = (K, A);
@@ -88,7 +88,7 @@ where
 }
 
 /// A number that [`KeyedStream::sum`](crate::KeyedStream::sum) adds up.
-pub trait Number: Copy + Send + 'static {
+pub trait Number: Copy + State {
     /// Nothing.
     const ZERO: Self;
 

@@ -127,8 +127,14 @@ impl Everything {
         self.map.put(ctx, n, n)?;
         let sum = self.sum.get(ctx)?.cloned();
         let last = self.last.get(ctx)?.copied();
-        let list = self.list.get(ctx)?.to_vec();
-        let mut map: Vec<(u64, u64)> = self.map.iter(ctx)?.map(|(k, v)| (*k, *v)).collect();
+        let (mut list, mut map) = (Vec::new(), Vec::new());
+        let (mut elements, mut entries) = (self.list.elements(ctx)?, self.map.entries(ctx)?);
+        while let Some(element) = elements.next()? {
+            list.push(*element);
+        }
+        while let Some((name, value)) = entries.next()? {
+            map.push((*name, *value));
+        }
         map.sort_unstable();
         out.emit(format!("{n}: {sum:?} {last:?} {list:?} {map:?}"));
         Ok(())
