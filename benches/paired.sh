@@ -1,13 +1,26 @@
 #!/usr/bin/env bash
 # Pairs Millstream with Apache Flink: one JSON line per row on standard output.
 #
-# usage: paired.sh [--rounds N] [--only peer|ours] [--hadoop-as-shipped] [ROW...]
+# usage: paired.sh [--rounds N] [--only peer|ours] [--hadoop-as-shipped] [--before COMMIT] [ROW...]
 #
-# Downloads Flink once into ${MILLSTREAM_CACHE:-$HOME/.cache/millstream}. README.md has the rows.
+# Downloads Flink once into ${MILLSTREAM_CACHE:-$HOME/.cache/millstream}. With --before, the other
+# side is Millstream of that commit, which is built in a directory of its own. README.md has the rows.
 set -euo pipefail
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 cache=${MILLSTREAM_CACHE:-$HOME/.cache/millstream}
+before=
+arguments=()
+while (($#)); do
+    case $1 in
+    --before)
+        before=$(git -C "$here" rev-parse --verify "${2:?--before needs a commit}^{commit}")
+        shift
+        ;;
+    *) arguments+=("$1") ;;
+    esac
+    shift
+done
 
 # All clusters live in directories below this one; what they daemonized is ended by its pid files.
 TMPDIR=$(mktemp -d)
@@ -18,19 +31,32 @@ finish() {
 }
 trap finish EXIT
 
-# Our home is laid out as the distribution is.
-home=$TMPDIR/home
-release=${CARGO_TARGET_DIR:-$here/../target}/release
-cargo build --quiet --release --manifest-path "$here/../Cargo.toml" \
-    --workspace --bins --examples
-mkdir -p "$home/bin"
-cp -rp "$here/../scripts/conf" "$home/"
-for script in engine start-cluster stop-cluster jobmanager taskmanager standalone-job yarn-session; do
-    cp -p "$here/../scripts/$script.sh" "$home/bin/"
-done
-strip -o "$home/bin/millstream" "$release/millstream"
-strip -o "$home/bench_job" "$release/bench_job"
+# Builds the tree $1 and lays $2 out as the distribution is.
+lay_out() {
+    local tree=$1 home=$2 release script
+    release=${CARGO_TARGET_DIR:-$tree/target}/release
+    (cd "$tree" && cargo build --quiet --release --workspace --bins --examples)
+    mkdir -p "$home/bin"
+    cp -rp "$tree/scripts/conf" "$home/"
+    for script in engine start-cluster stop-cluster jobmanager taskmanager standalone-job yarn-session; do
+        cp -p "$tree/scripts/$script.sh" "$home/bin/"
+    done
+    strip -o "$home/bin/millstream" "$release/millstream"
+    strip -o "$home/bench_job" "$release/bench_job"
+}
 
-mapfile -t flink < <("$here/flink/install.sh" "$cache")
-"$release/paired" --cache "$cache" --flink-home "${flink[0]}" --flink-jobs "${flink[1]}" \
-    --millstream-home "$home" --millstream-job "$home/bench_job" "$@"
+home=$TMPDIR/home
+if [[ -n $before ]]; then
+    tree=$TMPDIR/tree
+    git clone --quiet --no-checkout "$here/.." "$tree"
+    git -C "$tree" checkout --quiet --detach "$before"
+    lay_out "$tree" "$TMPDIR/before"
+    arguments+=(--before-home "$TMPDIR/before" --before-job "$TMPDIR/before/bench_job")
+else
+    mapfile -t flink < <("$here/flink/install.sh" "$cache")
+    arguments+=(--flink-home "${flink[0]}" --flink-jobs "${flink[1]}")
+fi
+lay_out "$here/.." "$home"
+
+"${CARGO_TARGET_DIR:-$here/../target}/release/paired" --cache "$cache" \
+    --millstream-home "$home" --millstream-job "$home/bench_job" "${arguments[@]}"

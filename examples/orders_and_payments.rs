@@ -1,9 +1,9 @@
-//! Brings orders and their payments together, and tells at the end what found no partner.
+//! Brings orders and their payments together, and reports those without a partner at the end.
 //!
 //! Orders are CSV, `order,customer,cents`, payments are CSV, `order,cents`. Either may come first,
 //! and an order may be paid in parts. The result is CSV, `order,outcome,cents`:
-//! - `paid`, as soon as the payments of an order reach its price, with what was paid;
-//! - `open`, at the end, for an order that was paid in part or not at all, with what is missing;
+//! - `paid`, as soon as the payments of an order reach its price, with their sum;
+//! - `open`, at the end, for an order that was paid in part or not at all, with the missing sum;
 //! - `unknown`, at the end, for payments without an order, with their sum.
 //!
 //! ```text

@@ -1,8 +1,8 @@
 //! Counts the words of a file or of all files in a directory.
 //!
-//! A word is a run of ASCII letters and digits, lower-cased; whatever else there is separates
-//! words, bytes that are not UTF-8 too. With `--output` the counts become files of a directory, a
-//! line `word count` for each word; without, they are printed. Paths may begin with `hdfs://`.
+//! A word is a run of ASCII letters and digits, lower-cased; all other bytes separate words, also
+//! those that are not UTF-8. With `--output` the counts become files of a directory, a line `word
+//! count` for each word; without, they are printed. Paths may begin with `hdfs://`.
 //!
 //! ```text
 //! cargo run --release --example word_count -- --input FILE [--output DIR]

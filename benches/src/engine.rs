@@ -1,11 +1,11 @@
-//! An installed engine: where it lies and the little in which the two differ.
+//! An installed engine: where it lies and the little in which Flink and Millstream differ.
 
 use anyhow::Result;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// Apache Flink or Millstream.
+/// Apache Flink, Millstream, or Millstream of an earlier commit.
 #[derive(Debug, Clone)]
 pub struct Engine {
     /// For progress and errors.
@@ -60,6 +60,12 @@ impl Engine {
             preloads: false,
             warm_up_s: 0,
         }
+    }
+
+    /// Millstream of another commit, as the other side of a pair.
+    #[must_use]
+    pub fn before(home: PathBuf, job: PathBuf) -> Self {
+        Self { name: "before", ..Self::millstream(home, job) }
     }
 
     /// Files to put on HDFS before an application is deployed: the local path, and that on HDFS.

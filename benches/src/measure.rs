@@ -18,9 +18,9 @@ const IDLE: Duration = Duration::from_secs(10);
 
 /// The two engines and how often each runs.
 pub struct Pairing {
-    /// Apache Flink; absent when only our side is run.
+    /// Apache Flink, or an earlier commit; absent when only our side is run.
     pub peer: Option<Engine>,
-    /// Millstream; absent when only Flink's side is run.
+    /// Millstream; absent when only the other side is run.
     pub ours: Option<Engine>,
     /// Rounds of every row.
     pub rounds: u32,
@@ -198,8 +198,9 @@ impl Pairing {
         let figure =
             |value: Option<f64>| value.map_or("-".to_owned(), |value| format!("{value:.4}"));
         (self.progress)(&format!(
-            "{} round {number}: flink {}, ours {}, limit {} {}",
+            "{} round {number}: {} {}, ours {}, limit {} {}",
             row.name,
+            self.peer.as_ref().map_or("peer", |peer| peer.name),
             figure(round.peer),
             figure(round.ours),
             figure(Some(round.limit)),

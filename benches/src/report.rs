@@ -8,7 +8,7 @@ use serde::Serialize;
 pub struct Round {
     /// Millstream.
     pub ours: Option<f64>,
-    /// Apache Flink.
+    /// The other side.
     pub peer: Option<f64>,
     /// The same work without an engine.
     pub limit: f64,

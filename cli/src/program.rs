@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use millstream_graph::JobSettings;
-use millstream_launcher::{HostEnvironment, HostOutput, HostSpec, Program};
+use millstream_launcher::{HostEnvironment, HostOutput, HostSpec, ProgramProcess};
 use millstream_protocol::host::Role;
 use millstream_types::HostId;
 
@@ -16,7 +16,7 @@ pub(crate) async fn start(
     role: Role,
     settings: &JobSettings,
     plan_timeout: Duration,
-) -> Result<Program> {
+) -> Result<ProgramProcess> {
     // A name without a slash would be looked up in PATH, and a relative one moves with the
     // working directory.
     let path = std::path::absolute(path)?;
@@ -27,7 +27,7 @@ pub(crate) async fn start(
         start_timeout: plan_timeout,
         ..HostSpec::new(host, path)
     };
-    Ok(Program::start(spec, role, settings).await?.with_plan_timeout(plan_timeout))
+    Ok(ProgramProcess::start(spec, role, settings).await?.with_plan_timeout(plan_timeout))
 }
 
 /// 16 random bytes.

@@ -12,7 +12,7 @@ use anyhow::{Context as _, Result, anyhow};
 use bytes::Bytes;
 use hyper::{Method, StatusCode};
 use millstream_config::{Configuration, options};
-use millstream_launcher::{Program, ProgramEvent};
+use millstream_launcher::{ProgramEvent, ProgramProcess};
 use millstream_protocol::host::{Failure, JobResult, Role, Submitted, answer};
 use millstream_protocol::job::JobGraph;
 use millstream_rest_types::jobs::{JobClientHeartbeatRequestBody, JobDetailsInfo, JobStatusInfo};
@@ -198,7 +198,7 @@ struct WatchedJob {
 
 struct Session {
     place: Place,
-    program: Program,
+    program: ProgramProcess,
     hashing: Option<JoinHandle<Result<Artifact>>>,
     artifact: Option<Artifact>,
     detached: bool,

@@ -112,8 +112,8 @@ impl EpochCounter {
         }
     }
 
-    /// Makes what is missing of the directory, each part durable: the counter must not vanish with
-    /// the directory's own entry.
+    /// Makes the missing directories, each durably: the counter must not vanish with the
+    /// directory's own entry.
     fn make_directory(&self) -> io::Result<()> {
         let missing: Vec<&Path> =
             self.directory.ancestors().take_while(|path| !path.exists()).collect();

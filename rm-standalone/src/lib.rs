@@ -1,9 +1,9 @@
 //! Workers that an administrator starts: the driver of a standalone cluster.
 //!
-//! The set of workers is whatever registers, from `bin/taskmanager.sh` or from a process manager.
-//! Nothing here starts or stops one: requests stay open for ever and are never fulfilled, a release
-//! does nothing. A worker's end is noticed by its connection to the ResourceManager, not here. The
-//! masters of a host count their starts in a file ([`EpochCounter`]).
+//! The workers are all TaskManagers that register, started by `bin/taskmanager.sh` or by a process
+//! manager. Nothing here starts or stops one: requests stay open for ever and are never fulfilled,
+//! a release does nothing. A worker's end is noticed by its connection to the ResourceManager, not
+//! here. The masters of a machine count their starts in a file ([`EpochCounter`]).
 
 mod epoch;
 

@@ -12,11 +12,11 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use millstream_hadoop_config::HadoopConfiguration;
-use millstream_security::{self as security, Authority, CLUSTER_LIFETIME, Role, SecurityError};
+use millstream_security::{Authority, CLUSTER_LIFETIME, Credentials, Role, SecurityError};
 use millstream_types::TaskManagerId;
 use prost::Message;
 
-use crate::credentials::{Credentials, CredentialsError};
+use crate::credentials::{CredentialsError, HadoopCredentials};
 use crate::ids::{ContainerId, IdError};
 use crate::launch::WorkerLaunch;
 use crate::launch_script::{LinkName, UnsafeName, VariableName, check_user, quoted, variables};
@@ -95,7 +95,7 @@ pub enum ContainerError {
 #[derive(Debug)]
 pub struct Surroundings {
     /// Its tokens and secrets.
-    pub credentials: Credentials,
+    pub credentials: HadoopCredentials,
     /// The container.
     pub id: ContainerId,
     /// The node's name, as the cluster knows it.
@@ -118,7 +118,7 @@ impl Surroundings {
         let file = PathBuf::from(variable("HADOOP_TOKEN_FILE_LOCATION")?);
         let bytes = std::fs::read(&file);
         let bytes = bytes.map_err(|source| ContainerError::Read { file: file.clone(), source })?;
-        let credentials = Credentials::decode(&bytes)
+        let credentials = HadoopCredentials::decode(&bytes)
             .map_err(|source| ContainerError::Credentials { file, source })?;
         let (host, dir) = (variable("NM_HOST")?, PathBuf::from(variable("PWD")?));
         Ok(Self { credentials, id, host, dir })
@@ -166,9 +166,9 @@ impl Surroundings {
     ///
     /// # Errors
     /// The container is not a TaskManager's, or its key is damaged.
-    pub fn identity(&self) -> Result<security::Credentials, ContainerError> {
+    pub fn identity(&self) -> Result<Credentials, ContainerError> {
         let bytes = self.credentials.secret(IDENTITY).ok_or(ContainerError::Foreign(IDENTITY))?;
-        Ok(security::Credentials::from_secret(bytes)?)
+        Ok(Credentials::from_secret(bytes)?)
     }
 
     /// The address to listen on: the loopback address if the node's name resolves to that, and
@@ -332,7 +332,7 @@ fn context(
         key: Some(key.to_owned()),
         value: Some(quoted(value)),
     });
-    let credentials = Credentials { tokens: Vec::new(), secrets };
+    let credentials = HadoopCredentials { tokens: Vec::new(), secrets };
     let resources = resources.iter().flat_map(|resources| resources.iter());
     Ok(ContainerLaunchContextProto {
         local_resources: resources.map(local_resource).collect::<Result<_, _>>()?,
@@ -446,7 +446,7 @@ mod tests {
         assert_eq!(value("HADOOP_USER_NAME").unwrap(), "alice");
         assert_eq!(value("B"), None);
         assert!(!shown.contains("hunter2"), "{shown}");
-        let credentials = Credentials::decode(context.tokens()).unwrap();
+        let credentials = HadoopCredentials::decode(context.tokens()).unwrap();
         let told = Master::decode(credentials.secret(MASTER).unwrap()).unwrap();
         assert_eq!((told.version, &told.configuration), (VERSION, &master.configuration));
         // Text that a launch script cannot hold is refused, from any source.
@@ -482,14 +482,14 @@ mod tests {
         let authority = Arc::new(Authority::generate("application_1_0001").unwrap());
         let workers = TaskManagers::new(master, authority, "node", 4711);
         let context = workers.context(&TaskManagerId::new("c"), "other").unwrap();
-        let credentials = Credentials::decode(context.tokens()).unwrap();
+        let credentials = HadoopCredentials::decode(context.tokens()).unwrap();
         let told = Worker::decode(credentials.secret(WORKER).unwrap()).unwrap();
         assert_eq!(told.configuration["jobmanager.rpc.address"], "node");
         assert_eq!(told.configuration["jobmanager.rpc.port"], "4711");
         assert!(credentials.secret(MASTER).is_none() && credentials.tokens.is_empty());
         assert!(credentials.secret(AUTHORITY).is_none());
         let identity = credentials.secret(IDENTITY).unwrap();
-        let identity = security::Credentials::from_secret(identity).unwrap();
+        let identity = Credentials::from_secret(identity).unwrap();
         assert_eq!(identity.identity().to_string(), "millstream://application_1_0001/worker/c");
     }
 }

@@ -79,18 +79,18 @@ impl Token {
 
 /// Tokens and secrets of a process, by alias.
 #[derive(Clone, Default, PartialEq, Eq)]
-pub struct Credentials {
+pub struct HadoopCredentials {
     /// In the order of the file. Aliases may be empty and need not differ.
     pub tokens: Vec<(String, Token)>,
     /// Passwords and keys of the application itself.
     pub secrets: Vec<(String, Vec<u8>)>,
 }
 
-impl fmt::Debug for Credentials {
+impl fmt::Debug for HadoopCredentials {
     /// Without the secrets.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let secrets: Vec<&str> = self.secrets.iter().map(|(alias, _)| alias.as_str()).collect();
-        f.debug_struct("Credentials")
+        f.debug_struct("HadoopCredentials")
             .field("tokens", &self.tokens)
             .field("secrets", &secrets)
             .finish()
@@ -111,7 +111,7 @@ pub enum CredentialsError {
     Damaged(&'static str),
 }
 
-impl Credentials {
+impl HadoopCredentials {
     /// The first token of this kind.
     #[must_use]
     pub fn token(&self, kind: &str) -> Option<&Token> {
@@ -277,14 +277,14 @@ mod tests {
     const PASSWORD: &str = "e811ef34a6cf1fc4e2a3dc71ec5b7e3a12d10edf";
 
     /// Credentials as Hadoop 3.5.0 wrote them.
-    fn example() -> Credentials {
+    fn example() -> HadoopCredentials {
         let token = Token {
             identifier: bytes(IDENTIFIER),
             password: bytes(PASSWORD),
             kind: AM_RM_TOKEN.to_owned(),
             service: String::new(),
         };
-        Credentials {
+        HadoopCredentials {
             tokens: vec![(String::new(), token)],
             secrets: vec![("mykey".to_owned(), vec![1, 2, 3])],
         }
@@ -300,8 +300,8 @@ mod tests {
             "48445453 01 51 0a41 0a00 123d 0a11 {IDENTIFIER} 1214 {PASSWORD} 1a10 \
              \"YARN_AM_RM_TOKEN\" 2200 120c 0a05 \"mykey\" 1a03 010203"
         ));
-        assert_eq!(Credentials::decode(&writable), Ok(example()));
-        assert_eq!(Credentials::decode(&protobuf), Ok(example()));
+        assert_eq!(HadoopCredentials::decode(&writable), Ok(example()));
+        assert_eq!(HadoopCredentials::decode(&protobuf), Ok(example()));
         assert_eq!(example().encode(), writable);
         assert_eq!(example().secret("mykey"), Some([1, 2, 3].as_slice()));
         assert_eq!(example().token(AM_RM_TOKEN).unwrap().identifier, bytes(IDENTIFIER));
@@ -329,10 +329,10 @@ mod tests {
     fn what_is_truncated_or_foreign_is_refused() {
         let whole = example().encode();
         for end in 0..whole.len() {
-            assert!(Credentials::decode(&whole[..end]).is_err(), "cut off at {end}");
+            assert!(HadoopCredentials::decode(&whole[..end]).is_err(), "cut off at {end}");
         }
-        assert_eq!(Credentials::decode(b"JKS\0\0"), Err(CredentialsError::Magic));
-        assert_eq!(Credentials::decode(b"HDTS\x07"), Err(CredentialsError::Format(7)));
+        assert_eq!(HadoopCredentials::decode(b"JKS\0\0"), Err(CredentialsError::Magic));
+        assert_eq!(HadoopCredentials::decode(b"HDTS\x07"), Err(CredentialsError::Format(7)));
     }
 
     #[test]
@@ -350,7 +350,7 @@ mod tests {
             let mut file = b"HDTS".to_vec();
             file.push(format);
             file.extend(bytes);
-            let _ = Credentials::decode(&file);
+            let _ = HadoopCredentials::decode(&file);
         }
     }
 }

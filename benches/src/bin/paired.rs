@@ -1,5 +1,5 @@
-//! Runs rows of the benchmark matrix beside Apache Flink: one JSON line per row on standard output,
-//! progress on standard error. `paired.sh` prepares both sides and calls this.
+//! Runs rows of the benchmark matrix beside Apache Flink or an earlier commit: a JSON line per row
+//! on standard output, progress on standard error. `paired.sh` prepares both sides and calls this.
 
 use anyhow::{Context, Result, bail};
 use clap::{Parser, ValueEnum};
@@ -11,7 +11,7 @@ use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-/// Pairs Millstream with Apache Flink.
+/// Pairs Millstream with Apache Flink, or with an earlier commit of its own.
 #[derive(Parser)]
 #[command(name = "paired.sh")]
 struct Options {
@@ -40,6 +40,12 @@ struct Options {
     /// Our job's executable.
     #[arg(long)]
     millstream_job: Option<PathBuf>,
+    /// The home of another commit of Millstream, which is the other side instead of Flink.
+    #[arg(long, requires = "before_job")]
+    before_home: Option<PathBuf>,
+    /// That commit's executable of our job.
+    #[arg(long, requires = "before_home")]
+    before_job: Option<PathBuf>,
     /// Names of rows; all of them when none is given.
     rows: Vec<String>,
 }
@@ -62,8 +68,9 @@ fn main() -> ExitCode {
 
 fn run(options: Options) -> Result<()> {
     let rows = choose(&options.rows)?;
-    let peer = match options.only {
-        Some(Side::Ours) => None,
+    let peer = match (options.only, options.before_home, options.before_job) {
+        (Some(Side::Ours), _, _) => None,
+        (_, Some(home), Some(job)) => Some(Engine::before(home, job)),
         _ => Some(Engine::flink(
             options.flink_home.context("--flink-home is missing")?,
             options.flink_jobs.context("--flink-jobs is missing")?,

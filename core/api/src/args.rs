@@ -31,7 +31,7 @@ pub struct Args {
     asked: Arc<Mutex<Asked>>,
 }
 
-/// What the program has asked for, through any clone.
+/// Names that the program has asked for, through any clone.
 #[derive(Debug, Default)]
 struct Asked {
     /// Options, and whether they take a value.
@@ -159,7 +159,7 @@ impl Args {
     }
 }
 
-/// What is wrong with arguments of which these names are known.
+/// Faults of the arguments, given the known names.
 fn faults(args: &[String], names: &BTreeMap<String, bool>) -> Vec<String> {
     let mut faults = Vec::new();
     let mut seen: Vec<&str> = Vec::new();

@@ -1,16 +1,14 @@
-//! The program as far as it is built: what the methods of streams add to.
+//! The program while it is built; the methods of streams add to it.
 
 use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use millstream_connector::{PlanContext, WorkingDirectory};
-use millstream_graph::{
-    Chaining, NodeId, NodeKind, OutputName, Partitioner, StreamEdge, StreamNode,
-};
+use millstream_graph::{NodeId, OutputName, Partitioner, StreamEdge, StreamNode};
+use millstream_operators::{Program, WriterMaker};
 
 use crate::Result;
-use crate::program::{CoordinatorMaker, Node, OperatorMaker, Program, WriterMaker};
 
 /// Names one job of this process while it is built. Numbers of operators are those of one job: a
 /// stream that is used in another job would mean another operator.
@@ -36,39 +34,8 @@ impl Default for Builder {
 
 pub(crate) type Shared = Rc<RefCell<Builder>>;
 
-/// How a node is added.
-pub(crate) struct NewNode {
-    pub(crate) name: &'static str,
-    pub(crate) uid: Option<String>,
-    pub(crate) kind: NodeKind,
-    pub(crate) stateful: bool,
-    pub(crate) assigns_times: bool,
-    pub(crate) output_type: &'static str,
-    pub(crate) maker: OperatorMaker,
-    pub(crate) coordinator: Option<CoordinatorMaker>,
-}
-
 impl Builder {
-    pub(crate) fn add(&mut self, new: NewNode) -> NodeId {
-        let id = NodeId(u32::try_from(self.program.nodes.len()).unwrap_or(u32::MAX));
-        self.program.graph.nodes.push(StreamNode {
-            id,
-            name: new.uid.clone().unwrap_or_else(|| new.name.to_owned()),
-            uid: new.uid,
-            kind: new.kind,
-            stateful: new.stateful,
-            assigns_times: new.assigns_times,
-            parallelism: None,
-            max_parallelism: None,
-            slot_sharing_group: None,
-            chaining: Chaining::Always,
-            output_type: new.output_type.to_owned(),
-        });
-        self.program.nodes.push(Node { maker: new.maker, coordinator: new.coordinator });
-        id
-    }
-
-    /// Lets a source or sink check and complete what it was told.
+    /// Lets a source or sink check and complete itself.
     pub(crate) fn plan(
         &mut self,
         kind: &str,
@@ -85,14 +52,14 @@ impl Builder {
             if !self.knows(&origin) {
                 continue;
             }
-            self.program.graph.edges.push(StreamEdge {
+            let edge = StreamEdge {
                 source: origin.node,
                 output: origin.output,
                 target,
                 input,
                 partitioner: origin.partitioner,
-            });
-            self.program.writers.push(origin.writer);
+            };
+            self.program.connect(edge, origin.writer);
         }
     }
 
@@ -127,10 +94,10 @@ impl Builder {
             return;
         }
         let node = match origins {
-            [Origin { node, output: OutputName::Main, partitioner: None, .. }] => Some(node.0),
+            [Origin { node, output: OutputName::Main, partitioner: None, .. }] => Some(*node),
             _ => None,
         };
-        match node.and_then(|at| self.program.graph.nodes.get_mut(at as usize)) {
+        match node.and_then(|node| self.program.node_mut(node)) {
             Some(node) => edit(node),
             None => self.faults.push(format!(
                 "{what} must follow an operator directly, not a union, a side output or a \

@@ -1,24 +1,17 @@
 //! Two streams as the inputs of one operator.
 
 use std::rc::Rc;
-use std::sync::Arc;
 
 use millstream_graph::NodeKind;
 use millstream_network::Data;
-use millstream_state::KeyedBackend;
+use millstream_operators::{
+    self as operators, KeySelector, KeyedCoProcess, KeyedRuntimeContext, NewOperator, OnError,
+    OperatorMaker, TwoInputMaker,
+};
 
 use crate::Result;
-use crate::builder::NewNode;
-use crate::key::KeySelector;
 use crate::keyed_stream::KeyedStream;
-use crate::operators::connected::{Keyed, KeyedCoProcess, Pair, TwoInputBody, TwoInputFunction};
-use crate::operators::keyed::KeysAtEnd;
-use crate::operators::{BadRecords, Policy};
-use crate::program::{OperatorMaker, TwoInputMaker};
-use crate::runtime_context::KeyedRuntimeContext;
-use crate::stage::Output;
-use crate::stream::{Function, Stream, groups, inbox};
-use crate::task::OperatorContext;
+use crate::stream::{Function, Stream};
 
 /// Two streams of any types; see [`Stream::connect`].
 ///
@@ -44,47 +37,31 @@ pub struct KeyedConnectedStreams<A, B, S, U> {
     pub(crate) right: KeyedStream<B, U>,
 }
 
-fn two_inputs<A: Data, B: Data, F>(
+fn two_inputs<A: Data, B: Data, O: Data>(
     (left, right): (Stream<A>, Stream<B>),
     (name, uid): (&'static str, Option<String>),
-    make: impl Fn(&OperatorContext<'_>) -> Result<F> + Send + Sync + 'static,
-) -> Stream<F::Out>
-where
-    F: TwoInputFunction<A, B> + 'static,
-    F::Out: Data,
-{
-    let policies: (Policy<A>, Policy<B>) = (left.on_error.clone(), right.on_error.clone());
-    let maker: TwoInputMaker = Arc::new(move |ctx, inputs, outputs| {
-        let inboxes = (inbox::<A>(ctx.task, &inputs, 0), inbox::<B>(ctx.task, &inputs, 1));
-        let bad = (BadRecords::of(&policies.0, ctx), BadRecords::of(&policies.1, ctx));
-        let mut function = make(ctx)?;
-        if bad.0.goes_on() || bad.1.goes_on() {
-            function.keep_undo();
-        }
-        Ok(Box::new(TwoInputBody::new(inboxes, function, Output::new(outputs)?, bad)))
-    });
+    make: impl FnOnce((OnError<A>, OnError<B>)) -> TwoInputMaker,
+) -> Stream<O> {
+    let maker = OperatorMaker::two_inputs(make((left.on_error.clone(), right.on_error.clone())));
     let builder = Rc::clone(&left.builder);
-    let node = builder.borrow_mut().add(NewNode {
-        name,
-        stateful: uid.is_some(),
-        assigns_times: false,
-        uid,
-        kind: NodeKind::Operator,
-        output_type: std::any::type_name::<F::Out>(),
-        maker: OperatorMaker::TwoInput(maker),
-        coordinator: None,
-    });
-    {
+    let node = {
         let mut builder = builder.borrow_mut();
+        let node = builder.program.add(NewOperator {
+            name,
+            stateful: uid.is_some(),
+            assigns_times: false,
+            uid,
+            kind: NodeKind::Operator,
+            output_type: std::any::type_name::<O>(),
+            maker,
+            coordinator: None,
+        });
         builder.connect(left.origins, node, 0);
         builder.connect(right.origins, node, 1);
-        if let Policy::SideOutput { tag, .. } = left.on_error {
-            builder.program.refuse_to(node, tag);
-        }
-        if let Policy::SideOutput { tag, .. } = right.on_error {
-            builder.program.refuse_to(node, tag);
-        }
-    }
+        builder.program.refuse(node, &left.on_error);
+        builder.program.refuse(node, &right.on_error);
+        node
+    };
     Stream::of_node(builder, node)
 }
 
@@ -127,8 +104,8 @@ impl<A: Data, B: Data> ConnectedStreams<A, B> {
         F: FnMut(A) -> Result<X> + Function,
         G: FnMut(B) -> Result<Y> + Function,
     {
-        two_inputs((self.left, self.right), ("Co-Flat Map", None), move |_| {
-            Ok(Pair { left: left.clone(), right: right.clone() })
+        two_inputs((self.left, self.right), ("Co-Flat Map", None), |on_error| {
+            operators::co_flat_map(on_error, (left, right))
         })
     }
 }
@@ -150,11 +127,8 @@ where
     {
         let (left, left_key) = self.left.partitioned();
         let (right, right_key) = self.right.partitioned();
-        two_inputs((left, right), ("Co-Process", Some(uid.to_owned())), move |ctx| {
-            let mut backend = KeyedBackend::new(groups(ctx.task), ctx.task.max_parallelism);
-            let process = make(&mut KeyedRuntimeContext::new(ctx.task, &mut backend))?;
-            let (left, right) = (left_key.clone(), right_key.clone());
-            Ok(Keyed { process, left, right, backend, keys: KeysAtEnd::new() })
+        two_inputs((left, right), ("Co-Process", Some(uid.to_owned())), |on_error| {
+            operators::co_process(on_error, (left_key, right_key), make)
         })
     }
 }

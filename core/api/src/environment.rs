@@ -5,23 +5,19 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use millstream_connector::{ReaderContext, Result, Source, WorkingDirectory};
+use millstream_connector::{Result, Source, WorkingDirectory};
 use millstream_graph::{
     Boundedness, JobGraph, JobSettings, NodeKind, RuntimeMode, StreamGraph, StreamNode, plan,
 };
-use millstream_types::{JobId, JobStatus, MaxParallelism, counters};
+use millstream_operators::{self as operators, NewOperator, OperatorMaker, Program};
+use millstream_types::{JobId, JobStatus, MaxParallelism};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::body::Upstream;
-use crate::builder::{Builder, NewNode, Shared};
-use crate::coordinator::{OperatorCoordinator, SourceCoordinator};
-use crate::operators::source::{SourceBody, SplitRequests};
-use crate::program::{CoordinatorMaker, OperatorMaker, Program, SourceMaker};
-use crate::stage::Output;
+use crate::builder::{Builder, Shared};
 use crate::stream::Stream;
 
-/// How a job ended.
+/// The end of a job that finished.
 ///
 /// ```
 /// # use millstream::{prelude::*, testing};
@@ -68,9 +64,9 @@ pub enum Execution {
     Finished(JobResult),
 }
 
-/// What stands behind an environment: the role of the process.
+/// The role of the process, behind an environment.
 pub trait Executor {
-    /// What the planner was told from outside.
+    /// Settings of the job from outside the program.
     fn settings(&self) -> JobSettings;
 
     /// A plan value of an earlier run of the program, encoded; `None` where it is to be computed.
@@ -81,14 +77,15 @@ pub trait Executor {
         true
     }
 
-    /// Tells the user of something in the job that is allowed and probably not meant. Roles that
-    /// build the job again say nothing: the planner has said it.
+    /// Tells the user of a part of the job that is allowed and probably not meant. Roles that build
+    /// the job again print nothing: the planner has done so.
     fn warn(&mut self, warning: &str) {
         use std::io::Write;
         let _ = writeln!(std::io::stderr().lock(), "warning: {warning}");
     }
 
-    /// Does with the job what the role does. In a host it never returns.
+    /// Hands the job over as the role requires: submits it, runs it, or serves a host, which never
+    /// returns.
     ///
     /// # Errors
     /// The job was refused, failed or was cancelled.
@@ -138,14 +135,13 @@ impl Environment {
         Self { executor, builder, settings, plan_values: BTreeMap::new(), executes: 0 }
     }
 
-    /// How many jobs were executed so far.
+    /// Number of jobs executed so far.
     #[must_use]
     pub const fn executes(&self) -> u32 {
         self.executes
     }
 
-    /// Which of the program's jobs to build, if it was said with `-c`. What the names mean is the
-    /// program's own affair.
+    /// The name of the job to build, if one was given with `-c`. The program defines the names.
     ///
     /// ```
     /// # use millstream::{prelude::*, testing};
@@ -225,14 +221,15 @@ impl Environment {
         self.settings.set_serialize_always(always);
     }
 
-    /// How long a record may wait in an output buffer; `None` until the buffer is full.
+    /// Sets the time for which a record may wait in an output buffer; `None`: until the buffer is
+    /// full.
     pub fn set_buffer_timeout(&mut self, timeout: Option<Duration>) {
         let millis = |timeout: Duration| i64::try_from(timeout.as_millis()).unwrap_or(i64::MAX);
         self.settings.buffer_timeout_ms = timeout.map_or(-1, millis);
     }
 
     /// A value that may differ from run to run (the clock, a directory listing). It is computed
-    /// once, when the job is planned, and the same wherever the program runs again.
+    /// once, when the job is planned, and the result is replayed in every process of the job.
     ///
     /// # Errors
     /// `compute` failed, the name was used before, or the value cannot be encoded.
@@ -289,53 +286,25 @@ impl Environment {
     pub fn source<S: Source>(&mut self, uid: &str, source: S) -> Stream<S::Out> {
         let mut source = source;
         self.builder.borrow_mut().plan("source", uid, |ctx| source.plan(ctx));
-        let coordinated = source.has_enumerator();
-        let boundedness = source.boundedness();
-        let assigns_times = source.has_timestamps();
-        let name = uid.to_owned();
-        let readers = Arc::new(source);
-        let enumerators = Arc::clone(&readers);
-        let maker: SourceMaker = Arc::new(move |ctx, outputs| {
-            let reader = readers.reader(&ReaderContext {
-                subtask: ctx.task.subtask,
-                parallelism: ctx.task.parallelism,
-                waker: ctx.task.waker.clone(),
-                dropped: ctx.task.counter(counters::RECORDS_DROPPED),
-                replaced: ctx.task.counter(counters::RECORDS_REPLACED),
-                skipped: ctx.task.counter(counters::FILES_SKIPPED),
-            })?;
-            let splits = coordinated.then(|| SplitRequests {
-                operator: ctx.operator,
-                subtask: ctx.task.subtask,
-                to_coordinator: Arc::clone(ctx.to_coordinator),
-                from_coordinator: Arc::clone(ctx.from_coordinator),
-                requested: false,
-                no_more: false,
-            });
-            let output = Output::new(outputs)?;
-            let (state, uid) = (Upstream::Reading, name.clone());
-            Ok(Box::new(SourceBody { reader, output, splits, state, is_read: false, uid }))
-        });
-        let coordinator: CoordinatorMaker = Arc::new(move |_info| {
-            let enumerator = enumerators.enumerator()?;
-            Ok(enumerator.map(|enumerator| {
-                Box::new(SourceCoordinator::new(enumerator)) as Box<dyn OperatorCoordinator>
-            }))
-        });
-        let node = self.builder.borrow_mut().add(NewNode {
+        let source = Arc::new(source);
+        let coordinator = operators::source_coordinator(&source);
+        let node = self.builder.borrow_mut().program.add(NewOperator {
             name: "Source",
             uid: Some(uid.to_owned()),
-            kind: NodeKind::Source { boundedness, coordinated },
+            kind: NodeKind::Source {
+                boundedness: source.boundedness(),
+                coordinated: coordinator.is_some(),
+            },
             stateful: false,
-            assigns_times,
+            assigns_times: source.has_timestamps(),
             output_type: std::any::type_name::<S::Out>(),
-            maker: OperatorMaker::Source(maker),
-            coordinator: coordinated.then_some(coordinator),
+            maker: OperatorMaker::source(operators::source(&source, uid)),
+            coordinator,
         });
         Stream::of_node(Rc::clone(&self.builder), node)
     }
 
-    /// Runs what was built since the last call and waits for its end.
+    /// Runs the job built since the last call and waits for its end.
     ///
     /// # Errors
     /// The graph is faulty (all faults are named), or the job was refused, failed or cancelled.

@@ -5,20 +5,14 @@ use std::sync::Arc;
 
 use millstream_graph::Partitioner;
 use millstream_network::Data;
-use millstream_state::KeyedBackend;
-use millstream_types::{Key, KeyGroup, State};
+use millstream_operators::{
+    self as operators, Aggregate, KeySelector, KeyedProcess, KeyedRuntimeContext, MapWithState,
+    Number, OnError, WriterMaker, keep_better, writer,
+};
+use millstream_types::State;
 
 use crate::connected::KeyedConnectedStreams;
-use crate::key::KeySelector;
-use crate::operators::aggregate::{Aggregate, MapWithState, Number, keep_better};
-use crate::operators::keyed::{KeyedFunction, KeyedProcess, KeysAtEnd, ReduceStage};
-use crate::operators::process::ProcessStage;
-use crate::operators::{BadRecords, OnError};
-use crate::program::WriterMaker;
-use crate::runtime_context::KeyedRuntimeContext;
-use crate::stage::{Output, erase};
-use crate::stream::{Function, Stream, groups};
-use crate::writer;
+use crate::stream::{Function, Stream};
 use crate::{ErrorContext as _, Result};
 
 /// A stream that is partitioned by a key.
@@ -40,19 +34,8 @@ impl<T: Data, S: KeySelector<T> + Sync> KeyedStream<T, S> {
     /// The stream with its partitioning set.
     pub(crate) fn partitioned(self) -> (Stream<T>, S) {
         let selector = self.selector.clone();
-        let writer: WriterMaker = Arc::new(move |ctx| {
-            let (groups, parallelism) = (ctx.target_max_parallelism, ctx.target_parallelism);
-            let owners: Vec<u32> = (0..groups.get())
-                .map(|group| u16::try_from(group).unwrap_or(u16::MAX))
-                .map(|group| KeyGroup::new(group).owner(groups, parallelism))
-                .collect();
-            let selector = selector.clone();
-            Ok(writer::by_function::<T>(ctx, move |record, _| {
-                let hash = selector.with(record, Key::stable_hash);
-                let group = KeyGroup::of_hash(hash, groups).get();
-                owners.get(usize::from(group)).map_or(usize::MAX, |owner| *owner as usize)
-            }))
-        });
+        let writer: WriterMaker =
+            Arc::new(move |ctx| Ok(writer::by_key::<T, S>(ctx, selector.clone())));
         (self.stream.partition(Partitioner::Hash, &writer), self.selector)
     }
 
@@ -82,7 +65,7 @@ impl<T: Data, S: KeySelector<T> + Sync> KeyedStream<T, S> {
     /// assert_eq!(sums.unwrap(), [1, 3]);
     /// ```
     pub fn on_error(mut self, policy: OnError<T>) -> Self {
-        self.stream.on_error = policy.0;
+        self.stream.on_error = policy;
         self
     }
 
@@ -105,27 +88,8 @@ impl<T: Data, S: KeySelector<T> + Sync> KeyedStream<T, S> {
         F: FnMut(&mut T, T) -> Result<()> + Function,
     {
         let (stream, selector) = self.partitioned();
-        let policy = stream.on_error.clone();
-        stream.operator(
-            "Reduce",
-            Some(uid.to_owned()),
-            true,
-            Arc::new(move |ctx, outputs| {
-                let mut backend = KeyedBackend::new(groups(ctx.task), ctx.task.max_parallelism);
-                Ok(erase::<T>(Box::new(ReduceStage {
-                    selector: selector.clone(),
-                    function: combine.clone(),
-                    value: backend.value("value")?,
-                    backend,
-                    bad: BadRecords::of(&policy, ctx),
-                    output: Output::new(outputs)?,
-                    hashes: Vec::new(),
-                    final_only: ctx.task.batch,
-                    ending: false,
-                    draining: None,
-                })))
-            }),
-        )
+        let stage = operators::reduce(stream.on_error.clone(), selector, combine);
+        stream.operator("Reduce", Some(uid.to_owned()), true, stage)
     }
 
     /// Adds the records of each key to a value of another type, which `init` makes. In streaming
@@ -167,11 +131,7 @@ impl<T: Data, S: KeySelector<T> + Sync> KeyedStream<T, S> {
         A: Data + State + Clone,
         F: FnMut(&mut Option<A>, T) -> Result<()> + Send + 'static,
     {
-        self.process(uid, move |ctx| {
-            let (value, final_only) = (ctx.value("value")?, ctx.is_batch());
-            Ok(Aggregate { value, add: make(), final_only })
-        })
-        .name(name)
+        self.process(uid, move |ctx| Aggregate::new(ctx, make())).name(name)
     }
 
     /// Counts the records of each key. In streaming mode every count is emitted with its key, in
@@ -297,10 +257,7 @@ impl<T: Data, S: KeySelector<T> + Sync> KeyedStream<T, S> {
         O: Data,
         F: FnMut(&mut Option<V>, T) -> Result<O> + Function,
     {
-        self.process(uid, move |ctx| {
-            Ok(MapWithState { state: ctx.value("state")?, function: function.clone() })
-        })
-        .name("Map")
+        self.process(uid, move |ctx| MapWithState::new(ctx, function.clone())).name("Map")
     }
 
     /// Runs a function with state on each record. `make` makes one instance per subtask and
@@ -340,23 +297,8 @@ impl<T: Data, S: KeySelector<T> + Sync> KeyedStream<T, S> {
         F: Fn(&mut KeyedRuntimeContext<'_, S::Key>) -> Result<P> + Function,
     {
         let (stream, selector) = self.partitioned();
-        let policy = stream.on_error.clone();
-        stream.operator(
-            "Process",
-            Some(uid.to_owned()),
-            true,
-            Arc::new(move |ctx, outputs| {
-                let bad = BadRecords::of(&policy, ctx);
-                let mut backend = KeyedBackend::new(groups(ctx.task), ctx.task.max_parallelism);
-                let process = make(&mut KeyedRuntimeContext::new(ctx.task, &mut backend))?;
-                if bad.goes_on() {
-                    backend.keep_undo();
-                }
-                let (selector, keys) = (selector.clone(), KeysAtEnd::new());
-                let function = KeyedFunction { selector, process, backend, keys };
-                Ok(erase::<T>(Box::new(ProcessStage::new(function, bad, Output::new(outputs)?))))
-            }),
-        )
+        let stage = operators::keyed_process(stream.on_error.clone(), selector, make);
+        stream.operator("Process", Some(uid.to_owned()), true, stage)
     }
 
     /// This stream and another one of the same key, as the two inputs of one operator.

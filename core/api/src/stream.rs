@@ -1,8 +1,8 @@
-//! Streams: what a build function calls to say what happens to records.
+//! Streams: the methods by which a build function transforms records.
 //!
-//! Here is what makes streams of streams; how records spread over subtasks is in [`partitioning`],
-//! the end in a [`sink`], what needs a key in [`crate::keyed_stream`], what has two inputs in
-//! [`crate::connected`].
+//! Here are the methods that make streams of streams; the spreading of records over subtasks is in
+//! [`partitioning`], the end in a [`sink`], streams with a key in [`crate::keyed_stream`], two
+//! inputs in [`crate::connected`].
 
 mod partitioning;
 mod sink;
@@ -11,28 +11,21 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use millstream_graph::{Chaining, NodeId, NodeKind, OutputName, StreamNode};
-use millstream_network::{Batch, ChannelId, Data, Inbox};
-use millstream_types::{Key, KeyGroup};
+use millstream_network::Data;
+use millstream_types::Key;
 
 pub use self::sink::StreamSink;
-use crate::Result;
-use crate::body::OneInputBody;
-use crate::builder::{NewNode, Origin, Shared};
-use crate::connected::ConnectedStreams;
-use crate::key::{ByRef, ByValue};
-use crate::keyed_stream::KeyedStream;
-use crate::operators::flat_map::FlatMapStage;
-use crate::operators::map::MapStage;
-use crate::operators::process::{Plain, Process, ProcessStage};
-use crate::operators::{BadRecords, OnError, Policy};
-use crate::program::{InputMaker, OperatorMaker, OutputMaker, StageMaker, WriterMaker};
-use crate::runtime_context::RuntimeContext;
-use crate::side::OutputTag;
-use crate::stage::{Output, erase, reveal};
-use crate::task::{InputContext, OperatorContext, TaskContext};
-use crate::writer;
+use millstream_operators::{
+    self as operators, ByRef, ByValue, NewOperator, OnError, OperatorMaker, OutputMaker, OutputTag,
+    Process, RuntimeContext, StageMaker, WriterMaker, writer,
+};
 
-/// What a user's function is: each subtask gets a clone of it.
+use crate::Result;
+use crate::builder::{Origin, Shared};
+use crate::connected::ConnectedStreams;
+use crate::keyed_stream::KeyedStream;
+
+/// A user's function: each subtask gets a clone of it.
 ///
 /// ```
 /// # use millstream::{prelude::*, testing::run_on, Function};
@@ -99,7 +92,7 @@ impl<F: Clone> Cloneable for F {}
 pub struct Stream<T> {
     pub(crate) builder: Shared,
     pub(crate) origins: Vec<Origin>,
-    pub(crate) on_error: Policy<T>,
+    pub(crate) on_error: OnError<T>,
 }
 
 impl<T: Data + Clone> Clone for Stream<T> {
@@ -107,8 +100,11 @@ impl<T: Data + Clone> Clone for Stream<T> {
         let mut builder = self.builder.borrow_mut();
         let id = builder.id;
         for origin in self.origins.iter().filter(|origin| origin.builder == id) {
-            let output = (origin.node, origin.output.clone());
-            builder.program.outputs.insert(output, OutputMaker::shared::<T>());
+            builder.program.set_output(
+                origin.node,
+                origin.output.clone(),
+                OutputMaker::shared::<T>(),
+            );
         }
         drop(builder);
         Self {
@@ -119,55 +115,15 @@ impl<T: Data + Clone> Clone for Stream<T> {
     }
 }
 
-/// The stage that reads an operator's one input, behind a fresh inbox.
-fn input<T: Data>() -> InputMaker {
-    |task, inputs, stage| {
-        let inbox = inbox::<T>(task, &inputs, 0);
-        Ok(Box::new(OneInputBody::new(inbox, reveal::<T>(stage)?)))
-    }
-}
-
 /// The most streams of one union: each costs memory while the job is built, and a stream that is
 /// united with itself a few dozen times has more than a machine can hold.
 const UNITED_MAX: usize = 10_000;
 
-/// The most batches that wait at one channel.
-const CHANNEL_CREDITS: u32 = 8;
-
-/// An inbox for one input, its channels attached to their producers.
-pub(crate) fn inbox<T: Data>(
-    task: &TaskContext,
-    inputs: &InputContext<'_>,
-    input: usize,
-) -> Arc<Inbox<T>> {
-    let channels = inputs.inputs.get(input).map_or(&[][..], Vec::as_slice);
-    let names: Vec<ChannelId> = channels.iter().map(|(channel, _)| *channel).collect();
-    let counters = Arc::clone(&task.counters);
-    let inbox = Inbox::new(&names, CHANNEL_CREDITS, task.waker.clone(), counters);
-    inputs.exchange.attach(&inbox, channels);
-    inbox
-}
-
-impl<T> BadRecords<T> {
-    pub(crate) fn of(policy: &Policy<T>, ctx: &OperatorContext<'_>) -> Self {
-        Self {
-            policy: policy.clone(),
-            operator: ctx.name.to_owned(),
-            counters: Arc::clone(&ctx.task.counters),
-        }
-    }
-}
-
-/// What every typed operator is given when it is built.
-pub(crate) fn groups(task: &TaskContext) -> std::ops::Range<u16> {
-    KeyGroup::range_of(task.subtask, task.max_parallelism, task.parallelism)
-}
-
 impl<T: Data> Stream<T> {
     /// The main output of a fresh node.
     pub(crate) fn of_node(builder: Shared, node: NodeId) -> Self {
-        let key = (node, OutputName::Main);
-        builder.borrow_mut().program.outputs.insert(key, OutputMaker::single::<T>());
+        let maker = OutputMaker::single::<T>();
+        builder.borrow_mut().program.set_output(node, OutputName::Main, maker);
         Self::of_output(builder, node, OutputName::Main)
     }
 
@@ -175,7 +131,7 @@ impl<T: Data> Stream<T> {
         let job = builder.borrow().id;
         let writer: WriterMaker = Arc::new(writer::plain::<T>);
         let origin = Origin { builder: job, node, output, partitioner: None, writer };
-        Self { builder, origins: vec![origin], on_error: Policy::Fail }
+        Self { builder, origins: vec![origin], on_error: OnError::fail() }
     }
 
     pub(crate) fn operator<O: Data>(
@@ -188,20 +144,18 @@ impl<T: Data> Stream<T> {
         let builder = Rc::clone(&self.builder);
         let node = {
             let mut builder = builder.borrow_mut();
-            let node = builder.add(NewNode {
+            let node = builder.program.add(NewOperator {
                 name,
                 uid,
                 kind: NodeKind::Operator,
                 stateful,
                 assigns_times: false,
                 output_type: std::any::type_name::<O>(),
-                maker: OperatorMaker::Stage { stage, input: input::<T>() },
+                maker: OperatorMaker::one_input::<T>(stage),
                 coordinator: None,
             });
             builder.connect(self.origins, node, 0);
-            if let Policy::SideOutput { tag, .. } = self.on_error {
-                builder.program.refuse_to(node, tag);
-            }
+            builder.program.refuse(node, &self.on_error);
             node
         };
         Stream::of_node(builder, node)
@@ -213,19 +167,8 @@ impl<T: Data> Stream<T> {
         F: FnMut(T) -> Result<Option<O>> + Send + 'static,
         M: Fn(&RuntimeContext<'_>) -> Result<F> + Function,
     {
-        let policy = self.on_error.clone();
-        self.operator(
-            name,
-            None,
-            false,
-            Arc::new(move |ctx, outputs| {
-                Ok(erase::<T>(Box::new(MapStage {
-                    function: make(&RuntimeContext::new(ctx.task))?,
-                    bad: BadRecords::of(&policy, ctx),
-                    output: Output::new(outputs)?,
-                })))
-            }),
-        )
+        let stage = operators::map(self.on_error.clone(), make);
+        self.operator(name, None, false, stage)
     }
 
     /// Turns each record into another.
@@ -371,23 +314,8 @@ impl<T: Data> Stream<T> {
         F: FnMut(T) -> Result<It> + Send + 'static,
         M: Fn(&RuntimeContext<'_>) -> Result<F> + Function,
     {
-        let policy = self.on_error.clone();
-        self.operator(
-            "Flat Map",
-            None,
-            false,
-            Arc::new(move |ctx, outputs| {
-                let output = Output::new(outputs)?;
-                Ok(erase::<T>(Box::new(FlatMapStage::<T, It, F> {
-                    function: make(&RuntimeContext::new(ctx.task))?,
-                    bad: BadRecords::of(&policy, ctx),
-                    records: Batch::empty(false).into_iter(),
-                    current: None,
-                    results: output.results(),
-                    output,
-                })))
-            }),
-        )
+        let stage = operators::flat_map(self.on_error.clone(), make);
+        self.operator("Flat Map", None, false, stage)
     }
 
     /// Runs a function with side outputs on each record; `make` makes one instance per subtask.
@@ -398,18 +326,8 @@ impl<T: Data> Stream<T> {
         P::Out: Data,
         M: Fn(&RuntimeContext<'_>) -> Result<P> + Function,
     {
-        let policy = self.on_error.clone();
-        self.operator(
-            "Process",
-            None,
-            false,
-            Arc::new(move |ctx, outputs| {
-                let process = make(&RuntimeContext::new(ctx.task))?;
-                let (function, bad) =
-                    (Plain { process, finished: false }, BadRecords::of(&policy, ctx));
-                Ok(erase::<T>(Box::new(ProcessStage::new(function, bad, Output::new(outputs)?))))
-            }),
-        )
+        let stage = operators::process(self.on_error.clone(), make);
+        self.operator("Process", None, false, stage)
     }
 
     /// Sets what happens when the function of the *next* operator returns `Err`. Call it after
@@ -423,7 +341,7 @@ impl<T: Data> Stream<T> {
     /// assert_eq!(numbers.unwrap(), [1]);
     /// ```
     pub fn on_error(mut self, policy: OnError<T>) -> Self {
-        self.on_error = policy.0;
+        self.on_error = policy;
         self
     }
 

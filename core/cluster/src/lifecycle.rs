@@ -12,7 +12,7 @@ use millstream_dispatcher::{ArtifactStore, DispatcherHandle};
 use millstream_gateway::{DispatcherGateway as _, JobDetails, JobSubmission};
 use millstream_graph::{JobGraph, JobSettings};
 use millstream_jobmaster::{IdSource, OsIds};
-use millstream_launcher::{HostOutput, HostSpec, Program, ProgramEvent};
+use millstream_launcher::{HostOutput, HostSpec, ProgramEvent, ProgramProcess};
 use millstream_protocol::host::{Failure, JobResult, Role, Submitted, answer};
 use millstream_rm_driver::ClusterStatus;
 use millstream_taskmanager::LogDirectory;
@@ -171,7 +171,7 @@ impl Lifecycles {
             memory_limit: Some(self.memory),
             ..HostSpec::new(HostId::from_bytes(host), executable)
         };
-        let program = Program::start(spec, Role::Application, &application.settings).await;
+        let program = ProgramProcess::start(spec, Role::Application, &application.settings).await;
         let mut program = program.map_err(|error| error.to_string())?;
         let first = u128::from_be_bytes(*application.first_job.as_bytes());
         let mut jobs = Jobs { lifecycles: self, artifact, first, count: 0, worst: None };
@@ -226,7 +226,7 @@ impl Jobs<'_> {
     async fn start(
         &mut self,
         graph: millstream_protocol::job::JobGraph,
-        program: &Program,
+        program: &ProgramProcess,
         ends: &mut JoinSet<JobEnd>,
     ) {
         let job = JobId::from_u128(self.first.wrapping_add(self.count));
@@ -246,7 +246,7 @@ impl Jobs<'_> {
     }
 
     /// A job has ended: the program that waits for it hears how.
-    fn on_end(&mut self, (job, ended): JobEnd, program: &Program) {
+    fn on_end(&mut self, (job, ended): JobEnd, program: &ProgramProcess) {
         let job_id = job.as_bytes().to_vec();
         let (outcome, status, runtime_ms) = match &ended {
             Ok(details) => {

@@ -8,7 +8,7 @@ use millstream_config::{ConfigError, Configuration, options};
 use millstream_dispatcher::{PlanExtent, PlanFailed, Planner};
 use millstream_graph::{JobGraph, JobSettings};
 use millstream_jobmaster::{IdSource, OsIds};
-use millstream_launcher::{HostOutput, HostSpec, Program, ProgramEvent, ProgramFailed};
+use millstream_launcher::{HostOutput, HostSpec, ProgramEvent, ProgramFailed, ProgramProcess};
 use millstream_protocol::host::{JobResult, Role, Submitted, answer};
 use millstream_types::{ByteSize, HostId, JobStatus};
 
@@ -62,7 +62,7 @@ impl ChildPlanner {
             // It goes on after each job, like a program of a detached client.
             PlanExtent::OnlyJob => Role::Client,
         };
-        let program = Program::start(spec, role, &settings).await.map_err(failed)?;
+        let program = ProgramProcess::start(spec, role, &settings).await.map_err(failed)?;
         let mut program = program.with_plan_timeout(self.timeout);
         let graph = match program.next().await {
             ProgramEvent::Planned(graph) => *graph,
@@ -92,7 +92,7 @@ impl Planner for ChildPlanner {
 }
 
 /// Lets a program go on to its end as if each of its jobs ran, and counts them.
-async fn count_jobs(program: &mut Program) -> Result<u32, PlanFailed> {
+async fn count_jobs(program: &mut ProgramProcess) -> Result<u32, PlanFailed> {
     let mut jobs = 1;
     loop {
         let mut id = [0; 16];

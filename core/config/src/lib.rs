@@ -34,5 +34,5 @@ pub use error::{ConfigError, Origin};
 pub use loader::{CONF_DIR_VARIABLE, HOME_VARIABLE, Loaded, Loader, PROPERTIES_VARIABLE};
 pub use option::{ConfigOption, OptionInfo, OptionValue};
 pub use reference::render_reference;
-pub use values::{LogLevel, PortRange, RestartStrategyType, RuntimeMode, Seconds, YarnTransport};
+pub use values::{LogLevel, PortRange, RestartStrategyType, Seconds, YarnTransport};
 pub use worker_memory::WorkerMemory;

@@ -8,12 +8,10 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use millstream_types::ByteSize;
+use millstream_types::{ByteSize, RuntimeMode};
 
 use crate::option::{ConfigOption, OptionInfo};
-use crate::values::{
-    LogLevel, PortRange, RestartStrategyType, RuntimeMode, Seconds, YarnTransport,
-};
+use crate::values::{LogLevel, PortRange, RestartStrategyType, Seconds, YarnTransport};
 
 macro_rules! options {
     (

@@ -5,7 +5,7 @@ use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use millstream_types::ByteSize;
+use millstream_types::{ByteSize, RuntimeMode};
 
 use crate::option::OptionValue;
 use crate::syntax;
@@ -210,17 +210,6 @@ impl OptionValue for PortRange {
             .map(Self)
             .ok_or_else(|| "expected a port, a range or several, such as 8081,9000-9010".into())
     }
-}
-
-/// Whether a job emits every update or only final results, as in Flink.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum RuntimeMode {
-    /// Every update is emitted.
-    Streaming,
-    /// Only final results are emitted; all sources must be bounded.
-    Batch,
-    /// Batch if every source is bounded, else streaming.
-    Automatic,
 }
 
 impl OptionValue for RuntimeMode {

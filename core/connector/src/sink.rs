@@ -120,12 +120,12 @@ pub trait Sink<T>: Send + Sync + 'static {
     /// Publishes what was written.
     type Committer: Committer<Committable = Self::Committable>;
 
-    /// Checks and completes what the sink was told, when it is added to a job: whatever can be
-    /// refused is refused here, before anything runs. Called in every process of the job, so it
-    /// must come to the same result everywhere.
+    /// Checks and completes the sink when it is added to a job. Every fault that can be known is
+    /// refused here, before anything runs. Called in every process of the job, so the result must
+    /// be the same everywhere.
     ///
     /// # Errors
-    /// The job is refused.
+    /// The sink cannot be used like this; the job is refused.
     fn plan(&mut self, ctx: &mut PlanContext<'_>) -> Result<()> {
         let _ = ctx;
         Ok(())

@@ -123,12 +123,12 @@ pub trait Source: Send + Sync + 'static {
     /// Finds splits.
     type Enumerator: SplitEnumerator<Split = Self::Split>;
 
-    /// Checks and completes what the source was told, when it is added to a job: whatever can be
-    /// refused is refused here, before anything runs. Called in every process of the job, so it
-    /// must come to the same result everywhere.
+    /// Checks and completes the source when it is added to a job. Every fault that can be known is
+    /// refused here, before anything runs. Called in every process of the job, so the result must
+    /// be the same everywhere.
     ///
     /// # Errors
-    /// The job is refused.
+    /// The source cannot be used like this; the job is refused.
     fn plan(&mut self, ctx: &mut PlanContext<'_>) -> Result<()> {
         let _ = ctx;
         Ok(())

@@ -3,17 +3,17 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use millstream_types::{MaxParallelism, OperatorId, VertexId};
+use millstream_types::{MaxParallelism, OperatorId, RuntimeMode, VertexId};
 use serde::{Deserialize, Serialize};
 
-use crate::stream_graph::{NodeId, OutputName, Partitioner, RuntimeMode};
+use crate::stream_graph::{NodeId, OutputName, Partitioner};
 
 /// An edge's place in its [`JobGraph`], from 0.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct EdgeId(pub u32);
 
-/// SHA-256 over everything that must be the same wherever the program builds its graph.
+/// SHA-256 over everything that must be the same in all processes that build the graph.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, Default)]
 #[serde(transparent)]
 pub struct Fingerprint(pub [u8; 32]);
@@ -47,11 +47,11 @@ pub struct JobSettings {
     pub config: BTreeMap<String, String>,
 }
 
-/// Whether records are encoded and read back wherever they go from operator to operator.
+/// Whether records are encoded and read back between any two operators.
 const SERIALIZE_ALWAYS: &str = "millstream.execution.serialize-always";
 
 impl JobSettings {
-    /// Whether records are encoded and read back wherever they go from operator to operator.
+    /// Whether records are encoded and read back between any two operators.
     #[must_use]
     pub fn serializes_always(&self) -> bool {
         self.config.get(SERIALIZE_ALWAYS).is_some_and(|value| value.eq_ignore_ascii_case("true"))

@@ -21,9 +21,11 @@ pub use error::{PlanError, PlanErrors};
 pub use job_graph::{
     ChainedOperator, EdgeId, Fingerprint, JobEdge, JobGraph, JobSettings, JobVertex,
 };
+#[doc(no_inline)]
+pub use millstream_types::RuntimeMode;
 pub use planner::{Carrier, carriers, plan};
 pub use render::{PlanInfo, PlanInput, PlanNode, plan_info, plan_text};
 pub use stream_graph::{
-    Boundedness, Chaining, MAX_NAME_BYTES, NodeId, NodeKind, OutputName, Partitioner, RuntimeMode,
-    StreamEdge, StreamEdgeId, StreamGraph, StreamNode,
+    Boundedness, Chaining, MAX_NAME_BYTES, NodeId, NodeKind, OutputName, Partitioner, StreamEdge,
+    StreamEdgeId, StreamGraph, StreamNode,
 };

@@ -3,11 +3,11 @@
 use std::collections::{BTreeMap, HashMap};
 use std::fmt::Write as _;
 
-use millstream_types::{JobId, VertexId};
+use millstream_types::{JobId, RuntimeMode, VertexId};
 use serde::{Deserialize, Serialize};
 
 use crate::job_graph::{ChainedOperator, JobEdge, JobGraph, JobVertex};
-use crate::stream_graph::{NodeId, OutputName, Partitioner, RuntimeMode};
+use crate::stream_graph::{NodeId, OutputName, Partitioner};
 
 /// Deeper levels of a chain are not indented any further; text would grow with their square.
 const INDENTED_LEVELS_MAX: usize = 40;

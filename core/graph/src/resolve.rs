@@ -6,12 +6,11 @@
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap, HashMap, HashSet};
 
-use millstream_types::MaxParallelism;
+use millstream_types::{MaxParallelism, RuntimeMode};
 
 use crate::error::{PlanError, PlanErrors};
 use crate::stream_graph::{
-    Boundedness, NodeKind, OutputName, Partitioner, RuntimeMode, StreamEdge, StreamGraph,
-    StreamNode,
+    Boundedness, NodeKind, OutputName, Partitioner, StreamEdge, StreamGraph, StreamNode,
 };
 use crate::{JobSettings, MAX_NAME_BYTES};
 

@@ -128,18 +128,6 @@ pub enum Chaining {
     Never,
 }
 
-/// STREAMING, BATCH or AUTOMATIC, as in Flink.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Default)]
-pub enum RuntimeMode {
-    /// Every update is emitted.
-    #[default]
-    Streaming,
-    /// Only final results are emitted; all sources must be bounded.
-    Batch,
-    /// Batch if every source is bounded, else streaming.
-    Automatic,
-}
-
 /// One operator.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StreamNode {

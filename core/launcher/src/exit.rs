@@ -17,7 +17,7 @@ const CLOSED: &str =
 
 /// The end of a host.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct HostExit {
+pub struct HostProcessExit {
     /// The exit code, unless a signal ended it.
     pub exit_code: Option<i32>,
     /// The signal that ended it.
@@ -64,14 +64,14 @@ pub(crate) struct ExitFacts<'a> {
 }
 
 impl ExitFacts<'_> {
-    pub(crate) fn into_exit(self) -> HostExit {
+    pub(crate) fn into_exit(self) -> HostProcessExit {
         let cause = self.cause();
         // The process's own message is complete; without one its last words are the detail.
         let cause = match cause {
             cause if cause.detail.is_empty() => cause.with_detail(self.stderr_tail),
             cause => cause,
         };
-        HostExit {
+        HostProcessExit {
             exit_code: self.status.and_then(|status| status.code()),
             signal: self.status.and_then(|status| status.signal()),
             said_hello: self.said_hello,

@@ -4,7 +4,7 @@
 //! the JobManager (coordinator hosts, plans) and the command line (the client role). One thread of
 //! the process, the *supervisor*, forks all hosts (a host dies with the thread that forked it),
 //! watches their memory and kills their leftover children. [`HostManager`] keeps many hosts by
-//! name. A [`Program`] is a host that plans: its parent decides the fate of its graphs.
+//! name. A [`ProgramProcess`] is a host that plans: its parent decides the fate of its graphs.
 //! [`inspect_artifact`] tells before the start whether a file can be run here.
 //!
 //! # How a host ends
@@ -31,11 +31,11 @@ mod supervisor;
 mod sweep;
 
 pub use artifact::{ArtifactError, ArtifactInfo, GlibcVersion, inspect_artifact};
-pub use exit::HostExit;
+pub use exit::HostProcessExit;
 pub use manager::{DuplicateHost, HostLaunch, HostListener, HostManager};
 pub use proc_fs::{ProcessUsage, machine_cores, machine_memory, own_usage};
 pub use process::{HostEvents, HostGone, HostProcess, HostProcessEvent};
-pub use program::{Program, ProgramEvent, ProgramFailed};
+pub use program::{ProgramEvent, ProgramFailed, ProgramProcess};
 pub use settings::{RunRequest, SettingsError};
 pub use spawn::SpawnError;
 pub use spec::{HostEnvironment, HostOutput, HostSpec};

@@ -14,7 +14,7 @@ use millstream_protocol::host::{FromHost, ToHost};
 use millstream_types::{ByteSize, CauseKind, FailureCause, HostId};
 use tokio::sync::{mpsc, watch};
 
-use crate::exit::HostExit;
+use crate::exit::HostProcessExit;
 use crate::frames::TO_HOST;
 use crate::{HostProcess, HostProcessEvent, HostSpec, ProcessUsage, lock};
 
@@ -40,7 +40,7 @@ pub trait HostListener: Send + Sync {
     fn on_message(&self, host: HostId, message: FromHost) -> BoxFuture<'_, ()>;
 
     /// A host has ended, or was never started; its name is free and nothing follows.
-    fn on_exited(&self, host: HostId, exit: HostExit) -> BoxFuture<'_, ()>;
+    fn on_exited(&self, host: HostId, exit: HostProcessExit) -> BoxFuture<'_, ()>;
 }
 
 /// A host of this name is running or being prepared.
@@ -194,7 +194,7 @@ impl Relay {
         mut self,
         prepare: BoxFuture<'static, Result<HostLaunch, FailureCause>>,
         mut queued: mpsc::Receiver<ToHost>,
-    ) -> HostExit {
+    ) -> HostProcessExit {
         let prepared = tokio::select! {
             prepared = prepare => prepared,
             // An error says that the manager was dropped.
@@ -255,6 +255,12 @@ impl Relay {
     }
 }
 
-fn never_started(cause: FailureCause) -> HostExit {
-    HostExit { exit_code: None, signal: None, said_hello: false, cause, stderr_tail: String::new() }
+fn never_started(cause: FailureCause) -> HostProcessExit {
+    HostProcessExit {
+        exit_code: None,
+        signal: None,
+        said_hello: false,
+        cause,
+        stderr_tail: String::new(),
+    }
 }

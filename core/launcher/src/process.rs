@@ -17,7 +17,7 @@ use tokio::io::unix::AsyncFd;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 
-use crate::exit::{ExitFacts, HostExit, KillReason};
+use crate::exit::{ExitFacts, HostProcessExit, KillReason};
 use crate::frames::{self, ByteLimit, FROM_HOST, Heard, Queued, TO_HOST};
 use crate::output::Output;
 use crate::spawn::{self, Prepared, SpawnError};
@@ -38,7 +38,7 @@ pub enum HostProcessEvent {
     /// A message of the host, other than its hello.
     Message(FromHost),
     /// It has ended, and all that it started. The last event.
-    Exited(HostExit),
+    Exited(HostProcessExit),
 }
 
 /// The process has ended or is about to; what comes last are its events.
@@ -50,7 +50,7 @@ pub struct HostGone;
 #[derive(Debug)]
 pub struct HostEvents {
     messages: mpsc::Receiver<Queued<FromHost>>,
-    exit: Option<oneshot::Receiver<HostExit>>,
+    exit: Option<oneshot::Receiver<HostProcessExit>>,
 }
 
 impl HostEvents {
@@ -242,7 +242,7 @@ impl Actor {
         socket: Socket,
         queued: mpsc::Receiver<Queued<Vec<u8>>>,
         messages: mpsc::Sender<Queued<FromHost>>,
-        exited: oneshot::Sender<HostExit>,
+        exited: oneshot::Sender<HostProcessExit>,
     ) {
         let Socket { stream, closer } = socket;
         let (read_half, write_half) = stream.into_split();
@@ -324,7 +324,7 @@ impl Actor {
         }
     }
 
-    fn conclude(self, status: Option<ExitStatus>, heard: Heard) -> HostExit {
+    fn conclude(self, status: Option<ExitStatus>, heard: Heard) -> HostProcessExit {
         drop(self.temp_dir);
         let stderr_tail = self.output.into_tail();
         let facts = ExitFacts {

@@ -9,7 +9,9 @@ use millstream_types::{CauseKind, FailureCause};
 use tokio::time::Instant;
 
 use crate::exit::silent_start;
-use crate::{HostEvents, HostExit, HostProcess, HostProcessEvent, HostSpec, inspect_artifact};
+use crate::{
+    HostEvents, HostProcess, HostProcessEvent, HostProcessExit, HostSpec, inspect_artifact,
+};
 
 /// The next step of a program.
 #[derive(Debug)]
@@ -60,7 +62,7 @@ impl ProgramFailed {
 
 /// A program that runs as our child; it ends with this value.
 #[derive(Debug)]
-pub struct Program {
+pub struct ProgramProcess {
     process: HostProcess,
     events: HostEvents,
     name: String,
@@ -71,7 +73,7 @@ pub struct Program {
     timed_out: Option<Duration>,
 }
 
-impl Program {
+impl ProgramProcess {
     /// Starts a program in one of the roles that plan. The executable's path must be absolute.
     ///
     /// # Errors
@@ -178,7 +180,7 @@ impl Program {
     }
 
     /// The process ended before its build function had returned.
-    fn on_exit(&mut self, exit: HostExit) -> ProgramEvent {
+    fn on_exit(&mut self, exit: HostProcessExit) -> ProgramEvent {
         if let Some(timeout) = self.timed_out {
             let message = match exit.said_hello {
                 false => silent_start(timeout),

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use millstream_config::{ConfigError, Configuration, RuntimeMode, options};
+use millstream_config::{ConfigError, Configuration, options};
 use millstream_graph::JobSettings;
 use millstream_types::MaxParallelism;
 
@@ -53,11 +53,6 @@ impl RunRequest {
         if parallelism == 0 || parallelism > MaxParallelism::MAX.get() {
             return Err(SettingsError::Parallelism(parallelism));
         }
-        let runtime_mode = match configuration.get(&options::EXECUTION_RUNTIME_MODE)? {
-            RuntimeMode::Streaming => millstream_graph::RuntimeMode::Streaming,
-            RuntimeMode::Batch => millstream_graph::RuntimeMode::Batch,
-            RuntimeMode::Automatic => millstream_graph::RuntimeMode::Automatic,
-        };
         let mut config = self.config;
         // The name is a setting of the job, from any layer.
         if let Some(name) = configuration.get(&options::PIPELINE_NAME)? {
@@ -69,7 +64,7 @@ impl RunRequest {
             parallelism,
             max_parallelism: max_parallelism(configuration)?,
             chaining: configuration.get(&options::PIPELINE_OPERATOR_CHAINING_ENABLED)?,
-            runtime_mode,
+            runtime_mode: configuration.get(&options::EXECUTION_RUNTIME_MODE)?,
             buffer_timeout_ms: buffer_timeout_ms(configuration)?,
             config,
         };

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use child::{event, marked, spec};
 use futures::future::BoxFuture;
 use millstream_launcher::{
-    HostExit, HostLaunch, HostListener, HostManager, adopt_orphans, own_usage,
+    HostLaunch, HostListener, HostManager, HostProcessExit, adopt_orphans, own_usage,
 };
 use millstream_protocol::host::{FromHost, ToHost, to_host};
 use millstream_types::{ByteSize, CauseKind, FailureCause, HostId};
@@ -20,7 +20,7 @@ use tokio::sync::mpsc;
 #[derive(Debug)]
 enum Heard {
     Message,
-    Exited(HostId, HostExit),
+    Exited(HostId, HostProcessExit),
 }
 
 struct Listener(mpsc::Sender<Heard>);
@@ -30,7 +30,7 @@ impl HostListener for Listener {
         Box::pin(async { self.0.send(Heard::Message).await.unwrap() })
     }
 
-    fn on_exited(&self, host: HostId, exit: HostExit) -> BoxFuture<'_, ()> {
+    fn on_exited(&self, host: HostId, exit: HostProcessExit) -> BoxFuture<'_, ()> {
         Box::pin(async move { self.0.send(Heard::Exited(host, exit)).await.unwrap() })
     }
 }

@@ -27,6 +27,7 @@ mod local;
 #[cfg(doctest)]
 mod pages;
 #[cfg(feature = "local")]
+mod roles;
 pub mod testing;
 
 /// Batches are allocated by one thread and freed by another, and `String`s one by one: glibc's
@@ -61,6 +62,24 @@ pub use millstream_api::{
 #[doc(inline)]
 pub use millstream_macros::Key;
 /// ```
+/// use millstream::schema::Schema;
+/// use millstream::serde::{Deserialize, Serialize};
+///
+/// #[derive(Serialize, Deserialize, millstream::State)]
+/// #[serde(crate = "millstream::serde")]
+/// struct Visit {
+///     #[serde(rename = "url")]
+///     page: String,
+///     #[serde(default)]
+///     seconds: u32,
+/// }
+///
+/// let schema = Schema::of::<Visit>().to_string();
+/// assert_eq!(schema, "Visit { url: string, seconds: u32 = default }");
+/// ```
+#[doc(inline)]
+pub use millstream_macros::State;
+/// ```
 /// use millstream::prelude::*;
 ///
 /// #[millstream::main]
@@ -89,24 +108,6 @@ pub use millstream_macros::main;
 /// ```
 #[doc(inline)]
 pub use millstream_macros::record;
-/// ```
-/// use millstream::schema::Schema;
-/// use millstream::serde::{Deserialize, Serialize};
-///
-/// #[derive(Serialize, Deserialize, millstream::State)]
-/// #[serde(crate = "millstream::serde")]
-/// struct Visit {
-///     #[serde(rename = "url")]
-///     page: String,
-///     #[serde(default)]
-///     seconds: u32,
-/// }
-///
-/// let schema = Schema::of::<Visit>().to_string();
-/// assert_eq!(schema, "Visit { url: string, seconds: u32 = default }");
-/// ```
-#[doc(inline)]
-pub use millstream_macros::State;
 #[doc(inline)]
 pub use millstream_types::{Opaque, State, Str, schema};
 #[doc(no_inline)]
@@ -145,13 +146,13 @@ pub mod prelude {
 pub mod __private {
     use std::process::ExitCode;
 
-    use millstream_runtime::BuildFunction;
+    use crate::roles::{self, BuildFunction};
 
     /// Finds the process's role and runs it.
     pub fn run(build: BuildFunction) -> ExitCode {
         register_file_systems();
-        match millstream_runtime::inherited_socket() {
-            Some(socket) => millstream_runtime::run_child(socket, build),
+        match roles::inherited_socket() {
+            Some(socket) => roles::run_child(socket, build),
             None => run_alone(build),
         }
     }

@@ -12,8 +12,10 @@ use millstream_api::{
 use millstream_cluster::{JobFailed, MiniCluster};
 use millstream_graph::{JobGraph, JobSettings};
 use millstream_jobmaster::JobMasterConfig;
-use millstream_runtime::{BuildFunction, NEVER_EXECUTED, guard, install_panic_hook};
+use millstream_runtime::{NEVER_EXECUTED, guard, install_panic_hook};
 use millstream_types::counters;
+
+use crate::roles::BuildFunction;
 
 /// Jobs of this process.
 #[derive(Default)]

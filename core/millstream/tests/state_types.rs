@@ -103,8 +103,8 @@ fn event(number: u128) -> Event {
 /// them by key.
 fn survives<K, V>(keys: [K; 2], values: [V; 2])
 where
-    K: Key + Data + std::fmt::Debug,
-    V: State + Data + Clone + PartialEq + std::fmt::Debug,
+    K: Key + Data + Sync + std::fmt::Debug,
+    V: State + Data + Clone + Sync + PartialEq + std::fmt::Debug,
 {
     let records = [(0, 0), (1, 1), (0, 1)].map(|(k, v)| (keys[k].clone(), values[v].clone()));
     let kept = run_on(records.clone(), |records| {

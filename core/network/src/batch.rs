@@ -8,7 +8,7 @@ pub const BATCH_RECORDS: usize = 1024;
 /// About the most bytes of a batch, counting what the records hold inline.
 pub const BATCH_BYTES: usize = 64 << 10;
 
-/// How many records of this type make a full batch: at most [`BATCH_RECORDS`], fewer when they are
+/// Number of records of this type in a full batch: at most [`BATCH_RECORDS`], fewer when they are
 /// large, at least 16.
 #[must_use]
 pub const fn batch_capacity<T>() -> usize {

@@ -21,8 +21,8 @@ thread_local! {
     static FRAME_BUFFER: RefCell<FrameBuffer> = RefCell::default();
 }
 
-/// The most batches and events that a channel's consumer grants beyond what was sent. A peer that
-/// grants more is refused, or what waits for the socket to it would have no limit.
+/// The most batches and events that a channel's consumer grants beyond those that were sent. A peer
+/// that grants more is refused: otherwise the frames that wait for its socket would have no limit.
 pub const CREDITS_MAX: u32 = 1024;
 
 /// Names a channel: which edge of the job graph, from which subtask, to which.
@@ -152,8 +152,8 @@ impl Flow {
     }
 }
 
-/// The producing end of one channel. It takes everything and keeps what has no credit yet; a
-/// producer stops giving it more once it says [`Flow::Full`].
+/// The producing end of one channel. It takes everything and keeps batches and events that have no
+/// credit yet; a producer stops giving it more once it answers [`Flow::Full`].
 #[derive(Debug)]
 pub struct ChannelWriter<T> {
     channel: ChannelId,
@@ -187,7 +187,7 @@ impl<T: Data> ChannelWriter<T> {
         }
     }
 
-    /// Encodes the channel's first record and reads it back, wherever the channel leads, so that
+    /// Encodes the channel's first record and reads it back, for a consumer in any process, so that
     /// a type which cannot do that fails in one process as in two.
     #[cold]
     fn check_first(&mut self, batch: &Batch<T>) -> Result<(), ExchangeError> {
@@ -248,7 +248,7 @@ impl<T: Data> ChannelWriter<T> {
         self.drain()
     }
 
-    /// How many batches and events wait for credits.
+    /// Number of batches and events that wait for credits.
     #[must_use]
     pub fn waiting(&self) -> usize {
         self.waiting.len()

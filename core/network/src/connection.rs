@@ -24,10 +24,10 @@ const HELLO_BYTES: usize = 8 + 4 + 32 + 16;
 const HELLO_DEADLINE: Duration = Duration::from_secs(10);
 const WRITE_BYTES: usize = 256 << 10;
 
-/// What is to be written to one peer. A sender writes by itself (and before that encrypts) as long
-/// as nobody else does and the socket takes it: that spares a change of threads per batch. What is
-/// left waits for the connection's own task: frames for which their channels have credits, and one
-/// grant of each channel.
+/// Frames for one peer. A sender writes (and before that encrypts) by itself if no other does and
+/// the socket takes it: that spares a change of threads per batch. The rest waits for the
+/// connection's own task: frames for which their channels have credits, and one grant of each
+/// channel.
 #[derive(Debug, Clone)]
 pub(crate) struct ConnectionHandle(Arc<Outgoing>);
 
@@ -42,9 +42,9 @@ struct Outgoing {
 struct State {
     /// There while there is a connection.
     socket: Option<Arc<Socket>>,
-    /// Whether somebody writes: only they may, and whoever else has a frame queues it.
+    /// Whether a sender or the task writes: it alone may, and the others queue their frames.
     writing: bool,
-    /// Whether the socket still has to take what was encrypted before any of the frames.
+    /// Whether encrypted bytes from before the frames still wait for the socket.
     encrypted: bool,
     frames: VecDeque<Bytes>,
     /// The credits of each channel that are not in a frame yet.
@@ -138,27 +138,32 @@ impl ConnectionHandle {
         self.0.arrived.notify_one();
     }
 
-    /// What waits, once there is something and nobody else writes; [`Self::finish`] must follow.
+    /// The waiting frames, once there are some and no sender writes; [`Self::finish`] must follow.
     async fn take(&self) -> VecDeque<Bytes> {
         loop {
             let arrived = self.0.arrived.notified();
-            {
-                let mut state = self.lock();
-                if !state.is_empty() && !state.writing {
-                    state.writing = true;
-                    state.encrypted = false;
-                    let grants = std::mem::take(&mut state.grants);
-                    let grants =
-                        grants.into_iter().map(|(at, count)| wire::credit_frame(at, count));
-                    state.frames.extend(grants);
-                    return std::mem::take(&mut state.frames);
-                }
+            if let Some(frames) = self.try_take() {
+                return frames;
             }
             arrived.await;
         }
     }
 
-    fn finish(&self) {
+    /// As [`Self::take`], if there is something now.
+    pub(crate) fn try_take(&self) -> Option<VecDeque<Bytes>> {
+        let mut state = self.lock();
+        if state.is_empty() || state.writing {
+            return None;
+        }
+        state.writing = true;
+        state.encrypted = false;
+        let grants = std::mem::take(&mut state.grants);
+        let grants = grants.into_iter().map(|(at, count)| wire::credit_frame(at, count));
+        state.frames.extend(grants);
+        Some(std::mem::take(&mut state.frames))
+    }
+
+    pub(crate) fn finish(&self) {
         self.lock().writing = false;
     }
 }
@@ -211,7 +216,7 @@ impl Security {
         Ok(Self { credentials, server, job })
     }
 
-    /// What the certificate of a host of the same job says.
+    /// The name in the certificate of a host of the same job.
     fn name_of(&self, host: HostId) -> String {
         format!("{}/{host}", self.job)
     }

@@ -9,7 +9,7 @@ macro_rules! counters {
         #[derive(Debug, Default)]
         pub struct TaskCounters { $($name: AtomicU64,)* }
 
-        /// What the counters said at one time.
+        /// The values of the counters at one time.
         #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
         pub struct CounterValues { $($(#[$doc])* pub $name: u64,)* }
 

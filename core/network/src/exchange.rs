@@ -36,7 +36,7 @@ pub enum ExchangeError {
     Bind {
         /// Where.
         address: String,
-        /// What the system said.
+        /// The system's error.
         #[source]
         source: std::io::Error,
     },
@@ -75,7 +75,7 @@ pub struct PeerAddress {
     pub address: String,
 }
 
-/// What connections need: channels by number.
+/// Ends of channels, by number, for the connections.
 #[derive(Debug)]
 pub(crate) struct Registry {
     state: Mutex<State>,
@@ -293,6 +293,11 @@ impl Exchange {
     #[cfg(feature = "test-util")]
     pub(crate) fn registry(&self) -> &Registry {
         &self.registry
+    }
+
+    #[cfg(feature = "test-util")]
+    pub(crate) const fn host(&self) -> HostId {
+        self.own
     }
 
     /// Where the data port listens.

@@ -1,7 +1,7 @@
 //! The consuming end of a task's input: all its channels in one queue, in order of arrival.
 //!
 //! A channel's batches and events take a credit each, so the queue holds at most the credits of all
-//! channels. A credit is granted again when what it stood for leaves the queue.
+//! channels. A credit is granted again when its batch or event leaves the queue.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
@@ -22,7 +22,7 @@ pub enum InboxError {
     /// A channel's other end is gone.
     #[error("lost the connection to an upstream task: {0}")]
     Lost(String),
-    /// A channel's bytes are not what they should be.
+    /// A channel's bytes are malformed.
     #[error(transparent)]
     Malformed(#[from] WireError),
     /// A record cannot be read back from its bytes.
@@ -36,7 +36,7 @@ pub enum InboxError {
     Times(#[from] TimesError),
 }
 
-/// What an input has.
+/// The next element of an input.
 #[derive(Debug)]
 pub enum Received<T> {
     /// Records of one channel.
@@ -91,13 +91,13 @@ pub struct Inbox<T> {
     counters: Arc<TaskCounters>,
 }
 
-/// What a connection sees of an inbox.
+/// An inbox, as connections use it.
 pub(crate) trait FrameSink: Send + Sync {
-    /// Takes a data or event frame's payload. Refuses what the channel was not granted.
+    /// Takes a data or event frame's payload. Refuses one for which the channel had no credit.
     fn deliver(&self, channel: u32, frame: RemoteDelivery) -> Result<(), WireError>;
 }
 
-/// What a connection brings.
+/// A delivery from a connection.
 pub(crate) enum RemoteDelivery {
     Data(Bytes),
     Event(Event),
@@ -156,7 +156,7 @@ impl<T: Data> Inbox<T> {
         }
     }
 
-    /// Takes what a channel of this process sends for a credit.
+    /// Takes a batch or event of a channel of this process, sent for a credit.
     fn push_local(&self, channel: u32, delivery: Delivery<T>) {
         let held = self.hold(channel);
         debug_assert_eq!(held, Ok(()), "a writer takes a credit first");
@@ -182,7 +182,7 @@ impl<T: Data> Inbox<T> {
         self.channels.len()
     }
 
-    /// How many batches and events wait.
+    /// Number of batches and events that wait.
     #[must_use]
     pub fn waiting(&self) -> usize {
         self.waiting.load(Ordering::Relaxed)
@@ -203,10 +203,10 @@ impl<T: Data> Inbox<T> {
         }
     }
 
-    /// Takes what arrived next and grants the channel what it used.
+    /// Takes the oldest delivery and grants its channel the credit again.
     ///
     /// # Errors
-    /// An upstream process is gone or sent something malformed.
+    /// An upstream process is gone or sent malformed bytes.
     pub fn receive(&self) -> Result<Received<T>, InboxError> {
         let Some((channel, delivery)) = self.take() else { return Ok(Received::Nothing) };
         match delivery {

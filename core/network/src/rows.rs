@@ -28,7 +28,7 @@ pub(crate) use probe::can_be_read;
 /// Why a record cannot be encoded or decoded.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum RowError {
-    /// What the type's own `Serialize` or `Deserialize` says.
+    /// Error of the type's own `Serialize` or `Deserialize`.
     #[error("{0}")]
     Type(String),
     /// `flatten`, `untagged`, `skip_serializing_if` and their like.

@@ -1,8 +1,8 @@
 //! A connected socket, with TLS or without: bytes in, bytes out, nothing that waits.
 //!
 //! With TLS one lock guards the keys of both directions, so one thread encrypts or decrypts at a
-//! time. What was encrypted waits here for the socket, in order; whoever has the right to write
-//! (see [`connection`](crate::connection)) takes it to the socket.
+//! time. Encrypted bytes wait here for the socket, in order; the one thread with the right to write
+//! (see [`connection`](crate::connection)) flushes them.
 
 use std::io::{self, BufRead, Write};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -12,12 +12,12 @@ use millstream_security::Stream;
 use millstream_security::rustls::Connection;
 use tokio::net::TcpStream;
 
-/// What became of bytes that somebody wanted to write.
+/// The result of a write.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Written {
     /// So many are the socket's, or wait here.
     pub(crate) taken: usize,
-    /// Whether something waits here for the socket.
+    /// Whether encrypted bytes wait here for the socket.
     pub(crate) waiting: bool,
 }
 
@@ -59,12 +59,12 @@ impl Socket {
         };
         let mut tls = lock(tls);
         tls.writer().write_all(bytes)?;
-        // An error shows again to who carries on with what waits.
+        // The error will resurface in the connection's task, which flushes the rest.
         let waiting = self.flush(&mut tls).unwrap_or(true);
         Ok(Written { taken: bytes.len(), waiting })
     }
 
-    /// Writes what waits here; whether something still does.
+    /// Flushes encrypted bytes; returns whether some still wait.
     pub(crate) fn try_flush(&self) -> io::Result<bool> {
         match &self.tls {
             None => Ok(false),
@@ -83,7 +83,7 @@ impl Socket {
         Ok(false)
     }
 
-    /// Reads what is there to the end of `buffer`; nothing at the end of the stream.
+    /// Appends the available bytes to `buffer`; returns 0 at the end of the stream.
     pub(crate) fn try_read(
         &self,
         encrypted: &mut Encrypted,
@@ -104,7 +104,7 @@ impl Socket {
         }
     }
 
-    /// Whether something waits for the socket although nobody wrote: TLS answers by itself.
+    /// Whether TLS has bytes to send without a write of ours: it answers by itself.
     pub(crate) fn wants_write(&self) -> bool {
         self.tls.as_ref().is_some_and(|tls| lock(tls).wants_write())
     }

@@ -1,6 +1,6 @@
-//! What a peer says, without a peer: for tests that say what no peer would.
+//! Frames of a peer without the peer: for tests that send what no honest peer would.
 
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 use millstream_types::HostId;
 
 use crate::batch::Batch;
@@ -51,4 +51,41 @@ pub fn hear(exchange: &Exchange, from: HostId, bytes: &[u8]) -> Result<(), WireE
 /// They are none.
 pub fn hear_hello(bytes: &[u8], token: &[u8; 32]) -> Result<HostId, WireError> {
     check_hello(bytes, token)
+}
+
+/// One direction of a connection between two exchanges of this process, without a socket: a test
+/// decides when how many of the bytes arrive.
+#[derive(Debug, Default)]
+pub struct Wire {
+    /// Written and not arrived yet.
+    written: BytesMut,
+    /// Arrived, but not as a whole frame.
+    arrived: BytesMut,
+}
+
+impl Wire {
+    /// Writes the frames that wait in `from`, but for those that are `lost`, and lets at most so
+    /// many bytes arrive in `to`; whether any did.
+    ///
+    /// # Errors
+    /// The bytes would have ended the connection.
+    pub fn carry(
+        &mut self,
+        from: &Exchange,
+        to: &Exchange,
+        bytes: usize,
+        mut lost: impl FnMut(&Bytes) -> bool,
+    ) -> Result<bool, WireError> {
+        let outgoing = from.registry().handle(to.host());
+        if let Some(frames) = outgoing.try_take() {
+            let kept = frames.iter().filter(|frame| !lost(frame));
+            kept.for_each(|frame| self.written.extend_from_slice(frame));
+            outgoing.finish();
+        }
+        let count = bytes.min(self.written.len());
+        self.arrived.extend_from_slice(&self.written.split_to(count));
+        let registry = to.registry();
+        take_frames(&mut self.arrived, &registry.handle(from.host()), registry)?;
+        Ok(count > 0)
+    }
 }

@@ -34,7 +34,7 @@ pub(crate) const HEAD_BYTES: usize = 16;
 /// No data frame holds more records, however short they are: a number alone must not keep the
 /// receiver busy.
 const RECORDS_MAX: usize = 1 << 24;
-/// What a data frame says before its records.
+/// Bytes of a data frame before its records.
 const COUNT_BYTES: usize = 5;
 /// The most bytes of a frame.
 const FRAME_BYTES_MAX: usize = HEAD_BYTES + PAYLOAD_BYTES_MAX;
@@ -59,7 +59,7 @@ pub trait Data: Serialize + DeserializeOwned + Send + 'static {}
 #[diagnostic::do_not_recommend]
 impl<T: Serialize + DeserializeOwned + Send + 'static> Data for T {}
 
-/// What travels beside the records, in order with them.
+/// An element that travels beside the records, in order with them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Event {
     /// No record before this time will follow.
@@ -88,11 +88,11 @@ impl Event {
 pub enum Element<T> {
     /// Records.
     Data(Batch<T>),
-    /// What travels beside them.
+    /// An event beside them.
     Event(Event),
 }
 
-/// Bytes from another process that are not what they should be.
+/// Malformed bytes from another process.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("malformed data from another host: {0}")]
 pub struct WireError(pub(crate) &'static str);
@@ -105,7 +105,7 @@ pub enum EncodeError {
     Record {
         /// The record's type.
         kind: &'static str,
-        /// What is wrong with it.
+        /// The fault.
         why: String,
     },
     /// It does not fit into a frame.
@@ -148,7 +148,7 @@ impl EncodeError {
     }
 }
 
-/// What a frame holds.
+/// The kind of a frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
 pub(crate) enum Kind {

@@ -275,7 +275,7 @@ pub struct JobExecutionResultResponseBody {
     pub job_execution_result: Option<JobExecutionResult>,
 }
 
-/// The status of something that takes time.
+/// The status of an operation that takes time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct QueueStatus {
     /// The status.

@@ -4,15 +4,16 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
-use millstream_api::{
-    Built, ErasedStage, EventMailbox, EventSender, InputChannel, InputContext, OperatorContext,
-    Program, Result, TaskBody, TaskContext, WriterContext, bail, error, sources, targets,
-};
 use millstream_graph::{
     Carrier, ChainedOperator, EdgeId, JobGraph, JobVertex, NodeId, OutputName, RuntimeMode,
     StreamEdgeId, carriers,
 };
 use millstream_network::{ChannelId, Exchange};
+use millstream_operators::writer::{WriterContext, sources, targets};
+use millstream_operators::{
+    Built, ErasedStage, EventMailbox, EventSender, InputChannel, InputContext, OperatorContext,
+    Program, Result, TaskBody, TaskContext, bail, error,
+};
 use millstream_types::{ExecutionAttemptId, HostId, OperatorId, VertexId};
 
 /// A program with the plan that was made of it.
@@ -38,7 +39,7 @@ impl Blueprint {
         self.graph.vertex(id).ok_or_else(|| error!("the job graph has no vertex {id}"))
     }
 
-    /// How long records may wait in output buffers.
+    /// Time for which records may wait in output buffers.
     pub(crate) fn buffer_timeout(&self) -> Option<Duration> {
         u64::try_from(self.graph.settings.buffer_timeout_ms).ok().map(Duration::from_millis)
     }
@@ -88,7 +89,7 @@ impl Blueprint {
     }
 }
 
-/// What building one task takes.
+/// The parts from which one task is built.
 pub(crate) struct TaskParts {
     pub(crate) blueprint: Arc<Blueprint>,
     pub(crate) exchange: Arc<Exchange>,

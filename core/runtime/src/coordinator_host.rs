@@ -9,8 +9,8 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use millstream_api::{CommitterInfo, OperatorCoordinator, Program, Replies, Result, error};
 use millstream_graph::{ChainedOperator, JobGraph};
+use millstream_operators::{CommitterInfo, OperatorCoordinator, Program, Replies, Result, error};
 use millstream_protocol::host::{Failure, OperatorEvent, Ready, Settled, from_host, to_host};
 use millstream_storage::patience::{Waiting, set_waiting};
 use millstream_types::{JobId, OperatorId};
@@ -27,7 +27,7 @@ const END_PATIENCE: Duration = Duration::from_millis(200);
 
 /// The messages to a coordinator's thread.
 enum Request {
-    /// A subtask said something.
+    /// An event of a subtask.
     Event(OperatorEvent),
     /// The results are to be published or discarded.
     Settle(Settle, Arc<Settling>),
@@ -156,7 +156,7 @@ impl CoordinatorHost {
         Ok(())
     }
 
-    /// Does what the parent says until it says stop or is gone.
+    /// Obeys the parent until it says stop or is gone.
     ///
     /// # Errors
     /// A coordinator failed: the job does.
@@ -241,7 +241,7 @@ struct Coordinator {
 }
 
 impl Coordinator {
-    /// Does what it is told until nothing more can come.
+    /// Handles requests until no more can come.
     fn run(mut self, requests: &Receiver<Request>) -> Result<(), Failure> {
         loop {
             self.tick()?;
@@ -323,7 +323,7 @@ mod tests {
 
     use super::*;
 
-    /// Fails whatever it is told.
+    /// Fails every call.
     struct Failing;
 
     impl OperatorCoordinator for Failing {

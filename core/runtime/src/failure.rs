@@ -6,8 +6,8 @@ use std::io::Write as _;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Once;
 
-use millstream_api::Error;
 use millstream_network::{ExchangeError, InboxError};
+use millstream_operators::Error;
 use millstream_protocol::host::Failure;
 use millstream_storage::StorageError;
 use millstream_types::{Escaped, JobId, with_sources};
@@ -19,7 +19,8 @@ thread_local! {
 
 static HOOK: Once = Once::new();
 
-/// Notes the place of each panic beside what the hook before it does (printing to standard error).
+/// Notes the place of each panic, in addition to the hook before it (which prints to standard
+/// error).
 pub fn install_panic_hook() {
     HOOK.call_once(|| {
         let before = std::panic::take_hook();
@@ -43,7 +44,7 @@ fn panic_message(payload: &(dyn Any + Send)) -> &str {
 ///
 /// # Errors
 /// What went wrong, in one sentence.
-pub fn guard<R>(run: impl FnOnce() -> millstream_api::Result<R>) -> Result<R, Failure> {
+pub fn guard<R>(run: impl FnOnce() -> millstream_operators::Result<R>) -> Result<R, Failure> {
     match catch_unwind(AssertUnwindSafe(run)) {
         Ok(Ok(value)) => Ok(value),
         Ok(Err(error)) => Err(of_error(&error)),
@@ -62,7 +63,7 @@ fn of_panic(payload: &(dyn Any + Send)) -> Failure {
 }
 
 /// One sentence from an error and its causes.
-pub(crate) fn of_error(error: &Error) -> Failure {
+pub fn of_error(error: &Error) -> Failure {
     let exchange = error.chain().any(|cause| {
         matches!(cause.downcast_ref(), Some(ExchangeError::Lost(_)))
             || matches!(cause.downcast_ref(), Some(InboxError::Lost(_)))
@@ -80,7 +81,7 @@ pub(crate) fn of_error(error: &Error) -> Failure {
 
 /// Writes to standard error, which ends up in the worker's `.out` file, whose failure this is: what
 /// a panic prints names neither job nor task.
-pub(crate) fn note(job: JobId, task: Option<&str>, message: &str) {
+pub fn note(job: JobId, task: Option<&str>, message: &str) {
     let task = task.map(|task| format!(", task {task}")).unwrap_or_default();
     let line = format!("job {job}{task}: {message}");
     // Standard error may be closed by user code.
@@ -88,7 +89,7 @@ pub(crate) fn note(job: JobId, task: Option<&str>, message: &str) {
 }
 
 /// A failure of the host itself.
-pub(crate) fn of_kind(kind: &str, message: impl Into<String>) -> Failure {
+pub fn of_kind(kind: &str, message: impl Into<String>) -> Failure {
     Failure { kind: kind.to_owned(), message: message.into(), detail: String::new() }
 }
 
@@ -101,7 +102,7 @@ mod tests {
     #[test]
     fn a_panic_is_told_with_its_message_and_place() {
         install_panic_hook();
-        let failure = guard(|| -> millstream_api::Result<()> { panic!("no {}", "luck") });
+        let failure = guard(|| -> millstream_operators::Result<()> { panic!("no {}", "luck") });
         let failure = failure.unwrap_err();
         assert_eq!(failure.kind, "panic");
         assert!(failure.message.starts_with("user code panicked at "), "{failure:?}");
@@ -110,11 +111,11 @@ mod tests {
 
     #[test]
     fn an_error_is_told_with_its_causes() {
-        let error = millstream_api::error!("disk full").context("sink \"x\" failed");
+        let error = millstream_operators::error!("disk full").context("sink \"x\" failed");
         assert_eq!(of_error(&error).message, "sink \"x\" failed: disk full");
     }
 
-    /// As connectors wrap what a file system says.
+    /// A connector's error around that of a file system.
     #[derive(Debug, thiserror::Error)]
     #[error("the output cannot be written")]
     struct Wrapped(#[from] StorageError);

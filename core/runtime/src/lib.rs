@@ -1,7 +1,7 @@
-//! What runs inside an artifact's process: tasks on slot threads, coordinators, and the roles.
+//! The inside of an artifact's process: tasks on slot threads, and coordinators.
 //!
 //! [`TaskHost`] and [`CoordinatorHost`] are driven by messages of the host protocol and answer with
-//! them; over a socket in a child process ([`run_child`]), over channels in a job of one process. A
+//! them; over a socket in a child process ([`link`]), over channels in a job of one process. A
 //! slot is a thread; the tasks of one slot run on it by turns, as synchronous state machines.
 //!
 //! # Invariants
@@ -11,9 +11,8 @@
 
 mod build;
 mod coordinator_host;
-mod failure;
-mod link;
-mod roles;
+pub mod failure;
+pub mod link;
 mod slot;
 mod task_host;
 mod tasks;
@@ -23,5 +22,4 @@ pub use coordinator_host::{CoordinatorHost, OnFailure};
 pub use failure::{guard, install_panic_hook};
 pub use link::{Outbox, ToControl, control_queue};
 pub use millstream_protocol::NEVER_EXECUTED;
-pub use roles::{BuildFunction, inherited_socket, run_child};
 pub use task_host::{TaskHost, TaskHostConfig};

@@ -1,4 +1,4 @@
-//! How a host's control thread hears and speaks.
+//! The messages of a host's control thread, in both directions.
 
 use std::io::{self, Read};
 use std::os::unix::net::UnixStream;
@@ -13,14 +13,14 @@ use millstream_protocol::host::{Alive, Failure, FromHost, ToHost, from_host};
 
 use crate::slot::TaskReport;
 
-/// What reaches a host's control thread.
+/// A message to a host's control thread.
 #[derive(Debug)]
 pub enum ToControl {
-    /// The parent said something.
+    /// A message of the parent.
     Parent(Box<ToHost>),
     /// The parent is gone: so is the host.
     ParentGone,
-    /// A task said something.
+    /// A report of a task.
     #[doc(hidden)]
     Task(TaskReport),
     /// A coordinator failed: the job does.
@@ -28,8 +28,8 @@ pub enum ToControl {
     CoordinatorFailed(Box<Failure>),
 }
 
-/// Messages that wait for a host's control thread. Beyond them tasks wait with their reports, and
-/// nothing more is read of what the parent says.
+/// Limit on messages that wait for a host's control thread. Beyond it tasks wait with their
+/// reports, and the parent's messages stay unread.
 const CONTROL_MESSAGES: usize = 4096;
 
 /// The messages to a host's control thread, and their sender.
@@ -74,12 +74,12 @@ impl Outbox {
     }
 
     /// Sends a message, waiting for room. A parent that is gone is noticed by the reading side.
-    pub(crate) fn send(&self, message: from_host::Message) {
+    pub fn send(&self, message: from_host::Message) {
         let _ = self.messages.send(FromHost { message: Some(message) });
     }
 }
 
-/// What is to be said, in order; ends with the last outbox.
+/// The messages to the parent, in order; ends with the last outbox.
 #[derive(Debug)]
 pub struct Outgoing {
     messages: Receiver<FromHost>,
@@ -104,8 +104,8 @@ impl Iterator for Outgoing {
     }
 }
 
-/// Whether the error says that the socket is not there any more, on our side: nobody here closes
-/// it, so user code did, and nothing can be said or heard any more.
+/// Whether the error says that the socket does not exist any more on our side. The engine does not
+/// close it, so user code did, and no message can pass any more.
 fn is_lost(error: &FrameError) -> bool {
     let lost =
         |error: &io::Error| matches!(error.raw_os_error(), Some(libc::EBADF | libc::ENOTSOCK));
@@ -118,10 +118,7 @@ fn end_without_socket() -> ! {
 }
 
 /// Reads the parent's messages on a thread until it is gone.
-pub(crate) fn read_parent(
-    mut socket: UnixStream,
-    control: SyncSender<ToControl>,
-) -> std::io::Result<()> {
+pub fn read_parent(mut socket: UnixStream, control: SyncSender<ToControl>) -> std::io::Result<()> {
     std::thread::Builder::new().name("parent-reader".to_owned()).spawn(move || {
         let reader: &mut dyn Read = &mut socket;
         let mut reader = std::io::BufReader::new(reader);
@@ -147,7 +144,7 @@ pub(crate) fn read_parent(
 }
 
 /// Writes messages to the parent on a thread; ends when the outbox is dropped and empty.
-pub(crate) fn write_parent(
+pub fn write_parent(
     mut socket: UnixStream,
     messages: Outgoing,
 ) -> std::io::Result<std::thread::JoinHandle<()>> {

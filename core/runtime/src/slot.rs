@@ -1,8 +1,8 @@
 //! A slot: one thread that steps its tasks by turns.
 //!
 //! Each task has a waker of its own. The thread steps the tasks that were woken or made progress
-//! and parks when none is ready, until a waker or a deadline. Around each step it notes in the
-//! task's [`TimeSpent`] what the task turns to: working, idle, or backpressured.
+//! and parks when none is ready, until a waker or a deadline. Around each step it notes the task's
+//! next activity in its [`TimeSpent`]: working, idle, or backpressured.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -12,7 +12,7 @@ use std::task::{Wake, Waker};
 use std::thread::Thread;
 use std::time::Instant;
 
-use millstream_api::{Counter, Step, TaskBody, turn};
+use millstream_operators::{Counter, Step, TaskBody, turn};
 use millstream_protocol::host::{Execution, Failure};
 use millstream_types::{ExecutionAttemptId, OperatorId};
 
@@ -20,7 +20,7 @@ use crate::failure::guard;
 use crate::link::ToControl;
 use crate::time_spent::{Activity, TimeSpent};
 
-/// What a task tells its host's control thread.
+/// A task's report to its host's control thread.
 #[derive(Debug)]
 pub enum TaskReport {
     /// It entered a state.
@@ -65,7 +65,7 @@ impl Wake for TaskWake {
     }
 }
 
-type BuildTask = Box<dyn FnOnce() -> millstream_api::Result<Box<dyn TaskBody>> + Send>;
+type BuildTask = Box<dyn FnOnce() -> millstream_operators::Result<Box<dyn TaskBody>> + Send>;
 
 /// A task that is to run.
 pub(crate) struct NewTask {
@@ -74,7 +74,7 @@ pub(crate) struct NewTask {
     pub(crate) time: Arc<TimeSpent>,
     /// Builds the operators; runs on the slot's thread, because it is user code.
     pub(crate) build: BuildTask,
-    /// How many batches wait at the inputs, for the metrics.
+    /// Number of batches that wait at the inputs, for the metrics.
     pub(crate) inputs_waiting: Arc<std::sync::atomic::AtomicU64>,
 }
 
@@ -134,7 +134,7 @@ impl Slot {
         Ok(Self { commands, parker })
     }
 
-    /// A waker for a task that will run here, and what it sets.
+    /// A waker for a task that will run here, and the flag that it sets.
     pub(crate) fn waker(&self) -> (Waker, Arc<TaskWake>) {
         let ready = AtomicBool::new(true);
         let wake = Arc::new(TaskWake { ready, parker: Arc::clone(&self.parker) });
@@ -359,7 +359,8 @@ pub(crate) type UserCounters = Arc<Mutex<BTreeMap<String, Counter>>>;
 mod tests {
     use std::time::Duration;
 
-    use millstream_api::{Flow, Result};
+    use millstream_network::Flow;
+    use millstream_operators::Result;
     use millstream_types::VertexId;
 
     use super::*;
@@ -376,7 +377,7 @@ mod tests {
         assert_eq!(commands.waiting.len(), 4);
     }
 
-    /// A task whose every step takes so long and ends so.
+    /// A task whose every step takes this long and ends like this.
     struct Fixed(Duration, Step);
 
     impl TaskBody for Fixed {

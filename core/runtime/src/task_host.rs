@@ -8,9 +8,9 @@ use std::sync::{Arc, PoisonError};
 use std::task::Waker;
 use std::time::{Duration, Instant};
 
-use millstream_api::{EventMailbox, EventSender, Program, Result, TaskContext, error};
 use millstream_graph::JobGraph;
 use millstream_network::{ChannelId, Exchange, ExchangeConfig, PeerAddress, TaskCounters};
+use millstream_operators::{EventMailbox, EventSender, Program, Result, TaskContext, error};
 use millstream_protocol::host::{
     self, Execution, Failure, Metrics, OperatorEvent, Ready, TaskId, TaskMetrics, TaskState,
     from_host, to_host,
@@ -26,7 +26,7 @@ use crate::slot::{NewTask, Slot, TaskReport, UserCounters};
 use crate::tasks::Tasks;
 use crate::time_spent::TimeSpent;
 
-/// How often metrics are sent while something runs.
+/// Interval of metrics while a task runs.
 const METRICS_EVERY: Duration = Duration::from_millis(250);
 
 /// Who a task host is.
@@ -108,7 +108,7 @@ impl TaskHost {
         })
     }
 
-    /// Does what the parent says until it says stop or is gone.
+    /// Obeys the parent until it says stop or is gone.
     pub fn run(mut self, control: &Receiver<ToControl>) {
         let mut next_metrics = Instant::now() + METRICS_EVERY;
         loop {

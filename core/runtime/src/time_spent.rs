@@ -1,13 +1,13 @@
-//! How a task spends its time: working, idle or backpressured.
+//! A task's time, divided into working, idle and backpressured.
 //!
-//! The task's own thread says when the task turns to something else; the thread that reports
-//! metrics reads. A reader counts the time since the last change too, so every sample adds up to
-//! the time that has passed, also while the slot's thread does not come round to the task.
+//! The task's own thread notes each change of activity; the thread that reports metrics reads. A
+//! reader counts the time since the last change too, so every sample adds up to the time that has
+//! passed, also while the slot's thread does not come round to the task.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
-/// What a task does at one time.
+/// The activity of a task.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Activity {
     /// It works, or has work and waits for its turn.
@@ -41,7 +41,7 @@ impl Spent {
 #[derive(Debug, Default)]
 struct Account {
     spent: Spent,
-    /// What it does now, and since when; none before its start and after its end.
+    /// The present activity, and its start; none before the task's start and after its end.
     current: Option<(Activity, Instant)>,
 }
 
@@ -62,7 +62,7 @@ impl TimeSpent {
         self.account().close(now);
     }
 
-    /// What was spent until `now`.
+    /// The time spent until `now`.
     pub(crate) fn until(&self, now: Instant) -> Spent {
         let account = self.account();
         let mut spent = account.spent;

@@ -1,4 +1,4 @@
-//! The cluster's authority and what it issues.
+//! The cluster's authority, which issues its certificates.
 
 use std::time::{Duration, SystemTime};
 

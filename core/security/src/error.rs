@@ -6,7 +6,7 @@ pub enum SecurityError {
     /// A key or certificate could not be made.
     #[error("failed to make a certificate")]
     Issue(#[from] rcgen::Error),
-    /// TLS cannot use what was issued.
+    /// TLS cannot use an issued key or certificate.
     #[error("failed to set up TLS")]
     Tls(#[from] rustls::Error),
     /// A cluster or name that no certificate can hold.

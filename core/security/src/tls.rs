@@ -132,7 +132,7 @@ impl Verifier {
         let end = EndEntityCert::try_from(certificate).map_err(refused)?;
         let algorithms = self.provider.signature_verification_algorithms.all;
         let anchors = std::slice::from_ref(&self.authority);
-        // Whatever the peer sends beside its own certificate is not even looked at.
+        // Certificates that the peer sends beside its own are ignored.
         end.verify_for_usage(algorithms, anchors, &[], now, usage, None, None).map_err(refused)?;
         let Some(identity) = identity_of(certificate) else {
             return Err(stranger("a certificate that names nobody".to_owned()));

@@ -1,4 +1,4 @@
-//! The calls of the contract, each with its way to learn an outcome whose reply was lost.
+//! The calls of the contract; each can learn an outcome whose reply was lost.
 
 use std::time::{Duration, SystemTime};
 

@@ -1,4 +1,4 @@
-//! Writes a file. What the library cannot overcome loses the file, with two exceptions.
+//! Writes a file. A fault that the library cannot overcome loses the file, with two exceptions.
 //!
 //! - *Its beginning.* The library gives up when a DataNode of a new block does not answer, and the
 //!   NameNode goes on naming a dead one for minutes. So the first bytes are kept, and while there
@@ -56,7 +56,7 @@ impl HdfsWriter {
         Self { hdfs, path, options, file: Some(file), written: 0, kept, copies }
     }
 
-    /// Does something with the file; after an error the file is lost.
+    /// Calls the library's writer; after an error the file is lost.
     async fn with_file<T>(
         &mut self,
         action: &'static str,

@@ -280,7 +280,8 @@ fn readers_see_one_of_two_files(suite: &Suite, directory: &FilePath) {
     let reader = thread::spawn(move || {
         let suite = Suite { files };
         for _ in 0..30 {
-            // What was opened may be replaced before it is read: refused is allowed, mixed is not.
+            // The opened file may be replaced before it is read: an error is allowed, mixed content
+            // is not.
             if let Ok(bytes) = suite.get(&path) {
                 assert!(bytes.len() == 5000 && bytes.iter().all(|byte| *byte == bytes[0]));
             }
@@ -308,7 +309,7 @@ fn what_is_synced_is_kept(suite: &Suite, directory: &FilePath) {
     block_on(writer.write(Bytes::from_static(b" and closed"))).unwrap();
     block_on(writer.close()).unwrap();
     assert_eq!(suite.get(&path).unwrap(), b"synced and closed");
-    // A writer that is dropped leaves something or nothing, and the name can be used again.
+    // A writer that is dropped may leave a file or not, and the name can be used again.
     let mut writer = suite.create(&directory.join("left"), CreateOptions::NEW).unwrap();
     block_on(writer.write(Bytes::from_static(b"left"))).unwrap();
     drop(writer);
@@ -326,7 +327,7 @@ fn permission_bits_are_what_was_said(suite: &Suite, directory: &FilePath) {
         if permission & 0o100 != 0 {
             block_on(suite.files.make_directories(&deep, Some(permission))).unwrap();
             assert_eq!((bits(&deep), bits(&deep.parent().unwrap())), (permission, permission));
-            // What is there stays as it is.
+            // Existing directories stay as they are.
             block_on(suite.files.make_directories(&deep, Some(0o700))).unwrap();
             assert_eq!(bits(&deep), permission);
         }

@@ -70,7 +70,7 @@ impl FileSystem for LocalFileSystem {
             };
             let created = open.mode(options.permission.unwrap_or(0o666)).open(path.path());
             let created = created.and_then(|file| match options.permission {
-                // The process's mask has taken away from what was asked for.
+                // The process's mask has removed some of the requested bits.
                 Some(bits) => file.set_permissions(fs::Permissions::from_mode(bits)).map(|()| file),
                 None => Ok(file),
             });

@@ -27,7 +27,7 @@ impl FileSystems {
         PROCESS.get_or_init(Self::default)
     }
 
-    /// Makes a scheme known, in place of what was known of it.
+    /// Registers a scheme, in place of an earlier registration.
     pub fn register(&self, scheme: &str, open: OpenFileSystem) {
         lock(&self.known).insert(scheme.to_owned(), open);
         lock(&self.open).retain(|(opened, _), _| opened != scheme);

@@ -11,7 +11,7 @@ use millstream_gateway::{
     ArtifactLocator, FileChunk, FileError, FileInfo, HostCommand, JobMasterEvent, JobMasterGateway,
     StartHost, TaskManagerGateway, TaskManagerGone,
 };
-use millstream_launcher::{HostExit, HostListener, HostManager, ProcessUsage};
+use millstream_launcher::{HostListener, HostManager, HostProcessExit, ProcessUsage};
 use millstream_protocol::host::FromHost;
 use millstream_types::{ArtifactHash, ByteSize, CauseKind, FailureCause, HostId, TaskManagerId};
 
@@ -66,8 +66,8 @@ impl HostListener for Owner {
         })
     }
 
-    fn on_exited(&self, host: HostId, exit: HostExit) -> BoxFuture<'_, ()> {
-        let HostExit { cause, stderr_tail, .. } = exit;
+    fn on_exited(&self, host: HostId, exit: HostProcessExit) -> BoxFuture<'_, ()> {
+        let HostProcessExit { cause, stderr_tail, .. } = exit;
         let exit = millstream_gateway::HostExit { host, cause, stderr_tail };
         Box::pin(async move {
             let _ = self.0.post(JobMasterEvent::HostExited(exit)).await;

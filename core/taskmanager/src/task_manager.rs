@@ -14,7 +14,7 @@ use millstream_gateway::{
     TaskManagerRegistration,
 };
 use millstream_launcher::{
-    HostExit, HostListener, HostManager, machine_cores, machine_memory, own_usage,
+    HostListener, HostManager, HostProcessExit, machine_cores, machine_memory, own_usage,
 };
 use millstream_protocol::cluster::{self, from_task_manager, to_task_manager};
 use millstream_protocol::host::{Failure, FromHost};
@@ -402,7 +402,7 @@ impl HostListener for Relay {
         })
     }
 
-    fn on_exited(&self, host: HostId, exit: HostExit) -> BoxFuture<'_, ()> {
+    fn on_exited(&self, host: HostId, exit: HostProcessExit) -> BoxFuture<'_, ()> {
         lock(&self.slots).retain(|_, filling| *filling != host);
         tracing::info!(%host, cause = %exit.cause, "host ended");
         let exited = cluster::HostExited {

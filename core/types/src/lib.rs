@@ -10,6 +10,7 @@ mod escape;
 mod hex;
 pub mod ids;
 pub mod key;
+mod mode;
 pub mod resource;
 pub mod schema;
 pub mod states;
@@ -24,6 +25,7 @@ pub use ids::{
     TaskManagerId, TriggerId, VertexId,
 };
 pub use key::{Key, KeyGroup, KeyHasher, MaxParallelism};
+pub use mode::RuntimeMode;
 pub use resource::{ByteSize, ParseByteSizeError, ResourceProfile};
 pub use schema::{Opaque, Schema, State};
 pub use states::{ExecutionState, JobStatus};

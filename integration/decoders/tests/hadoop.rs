@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use millstream_hadoop_config::HadoopConfiguration;
-use millstream_rm_yarn::credentials::{AM_RM_TOKEN, Credentials, Token};
+use millstream_rm_yarn::credentials::{AM_RM_TOKEN, HadoopCredentials, Token};
 use millstream_rm_yarn::ids::{ApplicationId, ContainerId};
 use millstream_rm_yarn::ipc::{Connection, Identity, Options, Protocol};
 use millstream_rm_yarn::proto::common::rpc_sasl_proto::{SaslAuth, SaslState};
@@ -32,7 +32,7 @@ fn token() -> Token {
 
 #[test]
 fn credentials_files() {
-    let credentials = Credentials {
+    let credentials = HadoopCredentials {
         tokens: vec![(String::new(), token()), ("other".to_owned(), token())],
         secrets: vec![("key".to_owned(), vec![5; 300])],
     };
@@ -45,8 +45,8 @@ fn credentials_files() {
     let protobuf = [b"HDTS\x01".as_slice(), &protobuf.encode_length_delimited_to_vec()].concat();
     let good = [credentials.encode(), protobuf];
     run("credentials files", 300, &good, |bytes| {
-        if let Ok(credentials) = Credentials::decode(bytes) {
-            let _ = Credentials::decode(&credentials.encode());
+        if let Ok(credentials) = HadoopCredentials::decode(bytes) {
+            let _ = HadoopCredentials::decode(&credentials.encode());
         }
     });
 }

@@ -7,7 +7,7 @@ use std::error::Error;
 use std::io::Write;
 use std::time::Duration;
 
-use millstream_rm_yarn::credentials::{AM_RM_TOKEN, Credentials, Token};
+use millstream_rm_yarn::credentials::{AM_RM_TOKEN, HadoopCredentials, Token};
 use millstream_rm_yarn::ipc::{Connection, Identity, Options, Protocol};
 use millstream_rm_yarn::proto::yarn::{
     AllocateRequestProto, AllocateResponseProto, ContainerLaunchContextProto, ContainerProto,
@@ -29,7 +29,7 @@ async fn main() -> Result<()> {
     let mut out = std::io::stdout();
 
     let credentials =
-        Credentials::decode(&std::fs::read(std::env::var("HADOOP_TOKEN_FILE_LOCATION")?)?)?;
+        HadoopCredentials::decode(&std::fs::read(std::env::var("HADOOP_TOKEN_FILE_LOCATION")?)?)?;
     let token = credentials.token(AM_RM_TOKEN).ok_or("there is no token for the scheduler")?;
     let identity = Identity::Token(token.clone());
     let options = Options::default();

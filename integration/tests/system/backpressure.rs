@@ -7,7 +7,7 @@ use millstream_integration::{Cluster, Job, process_memory, scale, until};
 use serde_json::Value;
 
 /// No process may grow by more.
-const GROWTH_MAX: u64 = 64 << 20;
+const GROWTH_MAX: u64 = 16 << 20;
 
 /// The memory of every process of the cluster.
 fn memory(cluster: &Cluster) -> BTreeMap<u32, u64> {

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use millstream_integration::{Hadoop, Job, OnYarn, Secrets, USER, application_id, binary, until};
-use millstream_rm_yarn::credentials::Credentials;
+use millstream_rm_yarn::credentials::HadoopCredentials;
 
 const DEADLINE: Duration = Duration::from_secs(90);
 /// A value of the configuration whose key says that it is a secret.
@@ -17,7 +17,7 @@ const CONFIDENTIAL: [&str; 5] =
 fn secrets_of_containers(dir: &Path, applications: &[(String, Job)]) -> Secrets {
     let (mut secrets, mut found) = (Secrets::default().and(PASSWORD.as_bytes()), 0);
     let mut add = |file: PathBuf| {
-        let credentials = Credentials::decode(&std::fs::read(file).unwrap()).unwrap();
+        let credentials = HadoopCredentials::decode(&std::fs::read(file).unwrap()).unwrap();
         let passwords = credentials.tokens.iter().map(|(_, token)| token.password.as_slice());
         // The others are configurations, of which only some values are secret.
         let own = credentials.secrets.iter().filter_map(|(alias, secret)| match alias.as_str() {

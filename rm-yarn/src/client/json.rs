@@ -8,7 +8,7 @@ use base64::engine::general_purpose::STANDARD;
 use serde_json::{Map, Value, json};
 
 use super::NewApplication;
-use crate::credentials::Credentials;
+use crate::credentials::HadoopCredentials;
 use crate::ids::ApplicationId;
 use crate::proto::yarn::{
     ApplicationAccessTypeProto, ApplicationReportProto, ApplicationSubmissionContextProto,
@@ -155,7 +155,7 @@ pub(super) fn submission(submission: &ApplicationSubmissionContextProto) -> Valu
 fn launch_context(submission: &ApplicationSubmissionContextProto) -> Value {
     let context = submission.am_container_spec.clone().unwrap_or_default();
     // The deployer wrote them: they are sound.
-    let credentials = Credentials::decode(context.tokens()).unwrap_or_default();
+    let credentials = HadoopCredentials::decode(context.tokens()).unwrap_or_default();
     let tokens = credentials.tokens.iter().map(|(alias, token)| (alias, token.to_url_string()));
     let secrets =
         credentials.secrets.iter().map(|(alias, secret)| (alias, STANDARD.encode(secret)));

@@ -1,14 +1,13 @@
-//! How a stream's records are spread over the subtasks of the next operator. By key: see
-//! [`Stream::key_by`].
+//! Partitionings: the spreading of a stream's records over the subtasks of the next operator. By
+//! key: see [`Stream::key_by`].
 
 use std::sync::Arc;
 
 use millstream_graph::Partitioner;
 use millstream_network::Data;
+use millstream_operators::{WriterMaker, writer};
 
 use super::{Function, Stream};
-use crate::program::WriterMaker;
-use crate::writer;
 
 impl<T: Data> Stream<T> {
     pub(crate) fn partition(mut self, partitioner: Partitioner, writer: &WriterMaker) -> Self {
@@ -24,7 +23,7 @@ impl<T: Data> Stream<T> {
         self.partition(partitioner, &writer)
     }
 
-    /// Sends records round all subtasks of the next operator.
+    /// Distributes records round-robin over all subtasks of the next operator.
     ///
     /// ```
     /// # use millstream::{prelude::*, testing::run_on};
@@ -35,7 +34,8 @@ impl<T: Data> Stream<T> {
         self.partition_plainly(Partitioner::Rebalance)
     }
 
-    /// Sends records round those subtasks of the next operator that are near.
+    /// Distributes records round-robin over a fixed subset of the next operator's subtasks, so that
+    /// fewer connections are needed, as in Flink.
     ///
     /// ```
     /// # use millstream::{prelude::*, testing::run_on};

@@ -3,17 +3,13 @@
 use std::rc::Rc;
 use std::sync::Arc;
 
-use millstream_connector::{Sink, WriterInfo};
+use millstream_connector::Sink;
 use millstream_graph::{Chaining, NodeId, NodeKind, StreamNode};
 use millstream_network::Data;
+use millstream_operators::{self as operators, NewOperator, OnError, OperatorMaker};
 
-use super::{Stream, input};
-use crate::builder::{NewNode, Shared};
-use crate::coordinator::{OperatorCoordinator, SinkCoordinator};
-use crate::operators::Policy;
-use crate::operators::sink::SinkStage;
-use crate::program::{CoordinatorMaker, OperatorMaker, StageMaker};
-use crate::stage::erase;
+use super::Stream;
+use crate::builder::Shared;
 
 impl<T: Data> Stream<T> {
     /// Ends the stream in a sink. The uid names the sink's state across versions of the job.
@@ -30,7 +26,7 @@ impl<T: Data> Stream<T> {
     pub fn sink<S: Sink<T>>(self, uid: &str, sink: S) -> StreamSink {
         let mut sink = sink;
         self.builder.borrow_mut().plan("sink", uid, |ctx| sink.plan(ctx));
-        if !self.on_error.is_like(&Policy::Fail) {
+        if !self.on_error.is_like(&OnError::fail()) {
             let fault = format!(
                 "on_error() before the sink {uid:?} has no effect, because sinks refuse no \
                  records: call it before the operator that does"
@@ -38,41 +34,17 @@ impl<T: Data> Stream<T> {
             self.builder.borrow_mut().add_faults([fault]);
         }
         let sink = Arc::new(sink);
-        let coordinated = sink.has_committer();
-        let (writers, committers) = (Arc::clone(&sink), sink);
-        let stage: StageMaker = Arc::new(move |ctx, _outputs| {
-            let writer = writers.writer(&WriterInfo {
-                job: ctx.task.job,
-                operator: ctx.operator,
-                subtask: ctx.task.subtask,
-                parallelism: ctx.task.parallelism,
-                attempt: ctx.task.attempt,
-            })?;
-            Ok(erase::<T>(Box::new(SinkStage {
-                writer,
-                operator: ctx.operator,
-                name: ctx.name.to_owned(),
-                subtask: ctx.task.subtask,
-                to_committer: coordinated.then(|| Arc::clone(ctx.to_coordinator)),
-                next_time: None,
-            })))
-        });
-        let coordinator: CoordinatorMaker = Arc::new(move |info| {
-            let committer = committers.committer(info)?;
-            Ok(committer.map(|committer| {
-                Box::new(SinkCoordinator::new(committer)) as Box<dyn OperatorCoordinator>
-            }))
-        });
+        let coordinator = operators::sink_coordinator(&sink);
         let builder = Rc::clone(&self.builder);
-        let node = builder.borrow_mut().add(NewNode {
+        let node = builder.borrow_mut().program.add(NewOperator {
             name: "Sink",
             uid: Some(uid.to_owned()),
-            kind: NodeKind::Sink { coordinated },
+            kind: NodeKind::Sink { coordinated: coordinator.is_some() },
             stateful: false,
             assigns_times: false,
             output_type: "()",
-            maker: OperatorMaker::Stage { stage, input: input::<T>() },
-            coordinator: coordinated.then_some(coordinator),
+            maker: OperatorMaker::one_input::<T>(operators::sink(&sink)),
+            coordinator,
         });
         builder.borrow_mut().connect(self.origins, node, 0);
         StreamSink { builder, node }
@@ -101,8 +73,7 @@ pub struct StreamSink {
 
 impl StreamSink {
     fn edit(self, edit: impl FnOnce(&mut StreamNode)) -> Self {
-        let at = self.node.0 as usize;
-        if let Some(node) = self.builder.borrow_mut().program.graph.nodes.get_mut(at) {
+        if let Some(node) = self.builder.borrow_mut().program.node_mut(self.node) {
             edit(node);
         }
         self

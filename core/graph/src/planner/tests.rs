@@ -185,7 +185,7 @@ fn the_fingerprint_covers_what_must_match() {
     assert_eq!(word_count().plan().fingerprint, fingerprints[0]);
 }
 
-/// Deep, wide and dense graphs of the largest size are planned in well under what a user notices.
+/// Deep, wide and dense graphs of the largest size are planned before a user would notice a delay.
 #[test]
 fn ten_thousand_operators_are_planned_quickly() {
     let mut deep = Builder::default();

@@ -1,9 +1,9 @@
 //! One test for each fault that a program can have.
 
 use expect_test::{Expect, expect};
-use millstream_types::MaxParallelism;
+use millstream_types::{MaxParallelism, RuntimeMode};
 
-use crate::stream_graph::{NodeId, NodeKind, OutputName, Partitioner, RuntimeMode};
+use crate::stream_graph::{NodeId, NodeKind, OutputName, Partitioner};
 use crate::testing::{BOUNDED, Builder, SINK, UNBOUNDED, settings, word_count};
 use crate::{JobSettings, plan};
 
@@ -377,7 +377,7 @@ fn a_stream_has_times_if_all_it_is_made_of_have() {
     };
     let both = join(&mut graph, "both", mapped, clicks);
     let one = join(&mut graph, "one", names, mapped);
-    // An operator that gives times has them whatever its input has.
+    // An operator that gives times has them for any input.
     let given = graph.operator("given", [one]);
     graph.at(given).assigns_times = true;
     let after = graph.operator("after", [given, both]);

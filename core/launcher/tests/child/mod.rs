@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use millstream_launcher::{
-    HostEvents, HostExit, HostOutput, HostProcess, HostProcessEvent, HostSpec,
+    HostEvents, HostOutput, HostProcess, HostProcessEvent, HostProcessExit, HostSpec,
 };
 use millstream_protocol::host::{FromHost, OperatorEvent};
 use millstream_types::HostId;
@@ -36,7 +36,7 @@ pub fn spec(dir: &TempDir, behaviour: &str) -> HostSpec {
 
 /// Runs one to its end and returns its messages.
 #[allow(dead_code)]
-pub async fn run(spec: HostSpec) -> (Vec<FromHost>, HostExit) {
+pub async fn run(spec: HostSpec) -> (Vec<FromHost>, HostProcessExit) {
     let (process, events) = HostProcess::spawn(spec).await.unwrap();
     let result = drain(events).await;
     drop(process);
@@ -44,7 +44,7 @@ pub async fn run(spec: HostSpec) -> (Vec<FromHost>, HostExit) {
 }
 
 #[allow(dead_code)]
-pub async fn drain(mut events: HostEvents) -> (Vec<FromHost>, HostExit) {
+pub async fn drain(mut events: HostEvents) -> (Vec<FromHost>, HostProcessExit) {
     let mut messages = Vec::new();
     loop {
         match events.next().await.expect("an exit comes last") {

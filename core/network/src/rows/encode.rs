@@ -10,8 +10,8 @@ use serde::ser::{
 
 use super::RowError;
 
-/// What is left of the bytes to write to. It is handed from field to field by value: kept behind
-/// a reference, it would be loaded and stored again for each.
+/// The free part of the bytes to write to. It is handed from field to field by value: kept behind a
+/// reference, it would be loaded and stored again for each.
 type Room<'a> = &'a mut [u8];
 
 /// Writes the row of `value` to the front of `room` and returns the rest, or [`RowError::Full`].
@@ -191,7 +191,7 @@ impl<'a> Serializer for Encoder<'a> {
     }
 }
 
-/// What has as many parts as its type says.
+/// A value whose number of parts its type fixes.
 struct Fields<'a> {
     room: Room<'a>,
 }
@@ -243,7 +243,7 @@ macro_rules! named_fields {
                 self.field(value)
             }
 
-            /// Who decodes expects every field.
+            /// A decoder expects every field.
             fn skip_field(&mut self, _name: &'static str) -> Result<(), RowError> {
                 Err(RowError::SelfDescribing)
             }
@@ -257,7 +257,8 @@ macro_rules! named_fields {
 
 named_fields!(SerializeStruct, SerializeStructVariant);
 
-/// A sequence or map, whose length is filled in at its end: what it says before is a guess.
+/// A sequence or map, whose length is filled in at its end: the length that it announces is a
+/// guess.
 struct Elements<'a> {
     length: &'a mut [u8; 4],
     count: usize,

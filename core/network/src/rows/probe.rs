@@ -13,14 +13,14 @@ use serde::de::{
     VariantAccess, Visitor,
 };
 
-/// How deep values are nested before they are made as short as possible.
+/// Depth of nesting from which values are made as short as possible.
 const DEEP: usize = 12;
-/// How deep they are nested at most.
+/// The largest depth of nesting.
 const DEPTH_MAX: usize = 64;
 /// The most values that are made.
 const VALUES_MAX: usize = 100_000;
 
-/// Whether rows have what the type's `Deserialize` asks for, as far as that can be known.
+/// Whether rows have all that the type's `Deserialize` asks for, as far as that can be known.
 pub(crate) fn can_be_read<T: DeserializeOwned>() -> bool {
     let mut known = Known::default();
     loop {
@@ -41,7 +41,7 @@ pub(crate) fn can_be_read<T: DeserializeOwned>() -> bool {
 enum Stopped {
     /// The type asks for names or types.
     NeedsNames,
-    /// It does not like what it was given, or there was too much of it.
+    /// It refuses its input, or there was too much of it.
     Unknown,
 }
 
@@ -385,7 +385,7 @@ mod tests {
         Click { page: u64 },
     }
 
-    /// What is wrong is in the last variant of the last field.
+    /// A type whose fault is in the last variant of the last field.
     #[derive(Deserialize)]
     #[allow(dead_code, reason = "only their `Deserialize` counts")]
     struct Hidden {

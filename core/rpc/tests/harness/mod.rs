@@ -23,8 +23,8 @@ use millstream_taskmanager::{
     ExitReason, HostSettings, LogDirectory, TaskManagerConfig, TaskManagerError, TempDirs,
 };
 use millstream_types::{
-    AllocationId, ArtifactHash, ByteSize, HostId, JobId, JobStatus, LeaderEpoch,
-    ResourceProfile, TaskManagerId, Timestamp,
+    AllocationId, ArtifactHash, ByteSize, HostId, JobId, JobStatus, LeaderEpoch, ResourceProfile,
+    TaskManagerId, Timestamp,
 };
 use sha2::{Digest, Sha256};
 use tempfile::TempDir;

@@ -1,4 +1,4 @@
-//! Handshakes in memory: who gets in, and who does not.
+//! Handshakes in memory: accepted and refused peers.
 
 use std::time::Duration;
 
@@ -133,7 +133,7 @@ fn what_has_expired_is_refused() {
     assert!(verify(at(now - DAY)).unwrap_err().to_string().contains("NotValidYet"));
 }
 
-/// A client that believes everybody, with or without a certificate.
+/// A client that accepts any server, with or without a certificate of its own.
 fn naive(
     own: Option<&Credentials>,
     version: &'static rustls::SupportedProtocolVersion,

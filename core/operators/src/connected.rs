@@ -1,0 +1,487 @@
+//! Operators with two inputs.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use millstream_network::{Batch, Data, Event, Flow, Inbox, Records, batch_capacity};
+use millstream_state::KeyedBackend;
+use millstream_types::Key;
+
+use crate::Result;
+use crate::body::{EndCount, Upstream};
+use crate::collector::Collector;
+use crate::key::KeySelector;
+use crate::keyed::{Context, KeysAtEnd, keys_of};
+use crate::on_error::{BadRecords, OnError, continue_while};
+use crate::output::Output;
+use crate::process::finish_some;
+use crate::program::TwoInputMaker;
+use crate::results::Results;
+use crate::runtime_context::KeyedRuntimeContext;
+use crate::task::{OperatorContext, Step, TaskBody, groups, inbox};
+
+/// The function of a two-input operator, called with a record of either side.
+pub(crate) trait TwoInputFunction<A, B>: Send {
+    type Out: Send + 'static;
+
+    fn left(&mut self, record: A, out: &mut Collector<'_, Self::Out>) -> Result<()>;
+    fn right(&mut self, record: B, out: &mut Collector<'_, Self::Out>) -> Result<()>;
+
+    /// Says which records of the first stream come next, so that their state can be read at once.
+    fn prepare_left(&mut self, records: &[A]) -> Result<()> {
+        let _ = records;
+        Ok(())
+    }
+
+    /// As [`TwoInputFunction::prepare_left`].
+    fn prepare_right(&mut self, records: &[B]) -> Result<()> {
+        let _ = records;
+        Ok(())
+    }
+
+    /// Remembers from now on the changes of each record to the state; called before the first one.
+    fn keep_undo(&mut self) {}
+
+    /// Undoes what the last record changed in its state.
+    fn take_back(&mut self) -> Result<()> {
+        Ok(())
+    }
+
+    /// Finishes the next key with state at the end of input; `false` if there is none.
+    fn finish_next(&mut self, out: &mut Collector<'_, Self::Out>) -> Result<bool> {
+        let _ = out;
+        Ok(false)
+    }
+}
+
+/// Two plain functions.
+pub(crate) struct Pair<F, G> {
+    pub(crate) left: F,
+    pub(crate) right: G,
+}
+
+impl<A, B, O, F, G, X, Y> TwoInputFunction<A, B> for Pair<F, G>
+where
+    O: Send + 'static,
+    X: IntoIterator<Item = O>,
+    Y: IntoIterator<Item = O>,
+    F: FnMut(A) -> Result<X> + Send,
+    G: FnMut(B) -> Result<Y> + Send,
+{
+    type Out = O;
+
+    fn left(&mut self, record: A, out: &mut Collector<'_, O>) -> Result<()> {
+        out.results.extend((self.left)(record)?);
+        Ok(())
+    }
+
+    fn right(&mut self, record: B, out: &mut Collector<'_, O>) -> Result<()> {
+        out.results.extend((self.right)(record)?);
+        Ok(())
+    }
+}
+
+/// A function on two keyed streams of one key type that share its state.
+///
+/// ```
+/// # use millstream::{prelude::*, testing};
+/// # let env = &mut testing::environment();
+/// /// Joins each user's clicks with the user's name, whichever comes first.
+/// struct Join {
+///     name: ValueState<String>,
+///     clicks: ListState<u64>,
+/// }
+///
+/// impl KeyedCoProcess<u32, (u32, String), (u32, u64)> for Join {
+///     type Out = (String, u64);
+///
+///     fn process_left(
+///         &mut self,
+///         (_, name): (u32, String),
+///         ctx: &mut Context<'_, u32>,
+///         out: &mut Collector<'_, Self::Out>,
+///     ) -> Result<()> {
+///         for click in self.clicks.take(ctx)? {
+///             out.emit((name.clone(), click));
+///         }
+///         Ok(self.name.set(ctx, name)?)
+///     }
+///
+///     fn process_right(
+///         &mut self,
+///         (_, click): (u32, u64),
+///         ctx: &mut Context<'_, u32>,
+///         out: &mut Collector<'_, Self::Out>,
+///     ) -> Result<()> {
+///         match self.name.get(ctx)? {
+///             Some(name) => out.emit((name.clone(), click)),
+///             None => self.clicks.add(ctx, click)?,
+///         }
+///         Ok(())
+///     }
+/// }
+///
+/// let name = |user: u64| (user as u32, format!("user {user}"));
+/// let names = env.source("names", Datagen::from_fn(name).count(3));
+/// let clicks = env.source("clicks", Datagen::from_fn(|n| ((n % 3) as u32, n)).count(9));
+/// let joined = CollectSink::new();
+/// names
+///     .key_by(|(user, _)| *user)
+///     .connect(clicks.key_by(|(user, _)| *user))
+///     .process("join", |states| {
+///         Ok(Join { name: states.value("name")?, clicks: states.list("clicks")? })
+///     })
+///     .sink("joined", joined.clone());
+/// env.execute("join")?;
+/// assert_eq!(joined.take().len(), 9);
+/// # Ok::<(), millstream::Error>(())
+/// ```
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` does not process records of types `{A}` and `{B}` with keys of type `{K}`",
+    note = "implement `KeyedCoProcess<{K}, {A}, {B}>` for it"
+)]
+pub trait KeyedCoProcess<K: Key, A, B>: Send {
+    /// The type of its results.
+    type Out: Send + 'static;
+
+    /// Processes a record of the first stream.
+    ///
+    /// # Errors
+    /// The record is refused; see [`OnError`](crate::OnError).
+    fn process_left(
+        &mut self,
+        record: A,
+        ctx: &mut Context<'_, K>,
+        out: &mut Collector<'_, Self::Out>,
+    ) -> Result<()>;
+
+    /// Processes a record of the second stream.
+    ///
+    /// # Errors
+    /// The record is refused; see [`OnError`](crate::OnError).
+    fn process_right(
+        &mut self,
+        record: B,
+        ctx: &mut Context<'_, K>,
+        out: &mut Collector<'_, Self::Out>,
+    ) -> Result<()>;
+
+    /// Called once for every key that has state when both inputs have ended, in no order; never
+    /// for input without end. See [`KeyedProcess::finish_key`](crate::KeyedProcess::finish_key).
+    ///
+    /// # Errors
+    /// The task fails, whatever [`OnError`](crate::OnError) says: there is no record to refuse.
+    fn finish_key(
+        &mut self,
+        ctx: &mut Context<'_, K>,
+        out: &mut Collector<'_, Self::Out>,
+    ) -> Result<()> {
+        let _ = (ctx, out);
+        Ok(())
+    }
+}
+
+/// A keyed function with its state and how to find the keys.
+pub(crate) struct Keyed<P, S, U, K> {
+    pub(crate) process: P,
+    pub(crate) left: S,
+    pub(crate) right: U,
+    pub(crate) backend: KeyedBackend<K>,
+    pub(crate) keys: KeysAtEnd<K>,
+}
+
+impl<A, B, P, S, U, K> TwoInputFunction<A, B> for Keyed<P, S, U, K>
+where
+    K: Key,
+    S: KeySelector<A, Key = K>,
+    U: KeySelector<B, Key = K>,
+    P: KeyedCoProcess<K, A, B>,
+{
+    type Out = P::Out;
+
+    fn left(&mut self, record: A, out: &mut Collector<'_, P::Out>) -> Result<()> {
+        self.left.make_current(&record, &mut self.backend)?;
+        let mut ctx = Context { backend: &mut self.backend, timestamp: out.timestamp };
+        self.process.process_left(record, &mut ctx, out)
+    }
+
+    fn right(&mut self, record: B, out: &mut Collector<'_, P::Out>) -> Result<()> {
+        self.right.make_current(&record, &mut self.backend)?;
+        let mut ctx = Context { backend: &mut self.backend, timestamp: out.timestamp };
+        self.process.process_right(record, &mut ctx, out)
+    }
+
+    fn prepare_left(&mut self, records: &[A]) -> Result<()> {
+        Ok(self.backend.prepare(keys_of(records, &self.left))?)
+    }
+
+    fn prepare_right(&mut self, records: &[B]) -> Result<()> {
+        Ok(self.backend.prepare(keys_of(records, &self.right))?)
+    }
+
+    fn keep_undo(&mut self) {
+        self.backend.keep_undo();
+    }
+
+    fn take_back(&mut self) -> Result<()> {
+        Ok(self.backend.take_back()?)
+    }
+
+    fn finish_next(&mut self, out: &mut Collector<'_, P::Out>) -> Result<bool> {
+        if !self.keys.advance(&mut self.backend)? {
+            return Ok(false);
+        }
+        let mut ctx = Context { backend: &mut self.backend, timestamp: out.timestamp };
+        self.process.finish_key(&mut ctx, out)?;
+        Ok(true)
+    }
+}
+
+enum Pending<A, B> {
+    Left(Records<A>),
+    Right(Records<B>),
+}
+
+/// The operator that turns each record of two streams into any number of results.
+pub fn co_flat_map<A, B, O, F, G, X, Y>(
+    on_error: (OnError<A>, OnError<B>),
+    (left, right): (F, G),
+) -> TwoInputMaker
+where
+    A: Data,
+    B: Data,
+    O: Data,
+    X: IntoIterator<Item = O> + 'static,
+    Y: IntoIterator<Item = O> + 'static,
+    F: FnMut(A) -> Result<X> + Clone + Send + Sync + 'static,
+    G: FnMut(B) -> Result<Y> + Clone + Send + Sync + 'static,
+{
+    two_inputs(on_error, move |_| Ok(Pair { left: left.clone(), right: right.clone() }))
+}
+
+/// The operator that runs a function with state on the records of two streams with one key.
+pub fn co_process<A, B, S, U, P>(
+    on_error: (OnError<A>, OnError<B>),
+    (left, right): (S, U),
+    make: impl Fn(&mut KeyedRuntimeContext<'_, S::Key>) -> Result<P> + Send + Sync + 'static,
+) -> TwoInputMaker
+where
+    A: Data,
+    B: Data,
+    S: KeySelector<A> + Sync,
+    U: KeySelector<B, Key = S::Key> + Sync,
+    P: KeyedCoProcess<S::Key, A, B> + 'static,
+{
+    two_inputs(on_error, move |ctx| {
+        let mut backend = KeyedBackend::new(groups(ctx.task), ctx.task.max_parallelism);
+        let process = make(&mut KeyedRuntimeContext::new(ctx.task, &mut backend))?;
+        let (left, right) = (left.clone(), right.clone());
+        Ok(Keyed { process, left, right, backend, keys: KeysAtEnd::new() })
+    })
+}
+
+fn two_inputs<A: Data, B: Data, F: TwoInputFunction<A, B> + 'static>(
+    on_error: (OnError<A>, OnError<B>),
+    make: impl Fn(&OperatorContext<'_>) -> Result<F> + Send + Sync + 'static,
+) -> TwoInputMaker {
+    Arc::new(move |ctx, inputs, outputs| {
+        let inboxes = (inbox::<A>(ctx.task, &inputs, 0), inbox::<B>(ctx.task, &inputs, 1));
+        let bad = (BadRecords::of(&on_error.0, ctx), BadRecords::of(&on_error.1, ctx));
+        let mut function = make(ctx)?;
+        if bad.0.goes_on() || bad.1.goes_on() {
+            function.keep_undo();
+        }
+        Ok(Box::new(TwoInputBody::new(inboxes, function, Output::new(outputs)?, bad)))
+    })
+}
+
+/// The body of a task whose first operator has two inputs.
+pub(crate) struct TwoInputBody<A, B, F: TwoInputFunction<A, B>> {
+    pub(crate) left: Arc<Inbox<A>>,
+    pub(crate) right: Arc<Inbox<B>>,
+    function: F,
+    output: Output<F::Out>,
+    bad_left: BadRecords<A>,
+    bad_right: BadRecords<B>,
+    pending: Pending<A, B>,
+    results: Results<F::Out>,
+    ends: EndCount,
+    state: Upstream,
+    right_next: bool,
+    /// Both inputs have ended, and keys are left to finish.
+    finishing: bool,
+}
+
+impl<A: Data, B: Data, F: TwoInputFunction<A, B>> TwoInputBody<A, B, F> {
+    pub(crate) fn new(
+        inboxes: (Arc<Inbox<A>>, Arc<Inbox<B>>),
+        function: F,
+        output: Output<F::Out>,
+        bad: (BadRecords<A>, BadRecords<B>),
+    ) -> Self {
+        let ends = EndCount::new(inboxes.0.channels() + inboxes.1.channels());
+        Self {
+            left: inboxes.0,
+            right: inboxes.1,
+            function,
+            results: output.results(),
+            output,
+            bad_left: bad.0,
+            bad_right: bad.1,
+            pending: Pending::Left(Batch::empty(false).into_iter()),
+            ends,
+            state: Upstream::Reading,
+            right_next: false,
+            finishing: false,
+        }
+    }
+
+    fn advance(&mut self) -> Result<Option<Flow>> {
+        let capacity = batch_capacity::<F::Out>();
+        let mut more = true;
+        while more && self.results.len() < capacity {
+            more = self.process_one()?;
+        }
+        if self.results.is_empty() && !more {
+            return self.output.flush_sides().map(|flow| (flow == Flow::Full).then_some(flow));
+        }
+        self.output.push_all(&mut self.results).map(Some)
+    }
+
+    /// Processes the next record of the batch at hand; `false` if there is none.
+    fn process_one(&mut self) -> Result<bool> {
+        let before = self.results.len();
+        if self.bad_left.goes_on() || self.bad_right.goes_on() {
+            self.output.mark_sides();
+        }
+        let (results, output) = (&mut self.results.records, &mut self.output);
+        let timestamp = match &mut self.pending {
+            Pending::Left(records) => {
+                let Some((record, timestamp)) = records.next() else { return Ok(false) };
+                let kept = self.bad_left.keep(&record);
+                let mut out = Collector { results, output, timestamp };
+                if let Err(error) = self.function.left(record, &mut out) {
+                    self.take_back(before)?;
+                    self.bad_left.refuse(error, kept, timestamp, &mut self.output)?;
+                }
+                timestamp
+            }
+            Pending::Right(records) => {
+                let Some((record, timestamp)) = records.next() else { return Ok(false) };
+                let kept = self.bad_right.keep(&record);
+                let mut out = Collector { results, output, timestamp };
+                if let Err(error) = self.function.right(record, &mut out) {
+                    self.take_back(before)?;
+                    self.bad_right.refuse(error, kept, timestamp, &mut self.output)?;
+                }
+                timestamp
+            }
+        };
+        self.results.stamp(timestamp)?;
+        Ok(true)
+    }
+
+    /// Undoes what a refused record did; there were `before` results before it.
+    fn take_back(&mut self, before: usize) -> Result<()> {
+        self.results.truncate(before);
+        self.output.take_back_sides();
+        self.function.take_back()
+    }
+
+    /// Both inputs have ended.
+    fn end(&mut self) -> Result<Flow> {
+        self.state = Upstream::Ending;
+        self.finishing = true;
+        self.run_to_end(Flow::Ready)
+    }
+
+    /// Finishes keys as far as the output takes their results, then hands the end on.
+    fn run_to_end(&mut self, flow: Flow) -> Result<Flow> {
+        let flow = continue_while(flow, || {
+            finish_some(&mut self.results, &mut self.output, |out| self.function.finish_next(out))
+        })?;
+        if flow == Flow::Full {
+            return Ok(flow);
+        }
+        self.finishing = false;
+        self.output.event(Event::EndOfInput)
+    }
+
+    /// Takes one delivery of either side, by turns; `None` if neither has one.
+    fn receive(&mut self) -> Result<Option<Flow>> {
+        for _ in 0..2 {
+            self.right_next = !self.right_next;
+            let event = if self.right_next {
+                match self.right.receive()? {
+                    millstream_network::Received::Nothing => continue,
+                    millstream_network::Received::Event(_, event) => event,
+                    millstream_network::Received::Batch(_, batch) => {
+                        self.function.prepare_right(batch.records())?;
+                        self.pending = Pending::Right(batch.into_iter());
+                        return continue_while(Flow::Ready, || self.advance()).map(Some);
+                    }
+                }
+            } else {
+                match self.left.receive()? {
+                    millstream_network::Received::Nothing => continue,
+                    millstream_network::Received::Event(_, event) => event,
+                    millstream_network::Received::Batch(_, batch) => {
+                        self.function.prepare_left(batch.records())?;
+                        self.pending = Pending::Left(batch.into_iter());
+                        return continue_while(Flow::Ready, || self.advance()).map(Some);
+                    }
+                }
+            };
+            if self.ends.on_event(event) {
+                return self.end().map(Some);
+            }
+            return Ok(Some(Flow::Ready));
+        }
+        Ok(None)
+    }
+}
+
+impl<A: Data, B: Data, F: TwoInputFunction<A, B>> TaskBody for TwoInputBody<A, B, F> {
+    fn open(&mut self) -> Result<()> {
+        self.output.open()
+    }
+
+    fn step(&mut self) -> Result<Step> {
+        if self.ends.nothing_ever_comes() && self.state == Upstream::Reading {
+            let flow = self.end()?;
+            return Ok(self.state.after(flow));
+        }
+        if self.state.must_resume() {
+            let flow = self.output.resume()?;
+            let flow = if self.finishing {
+                self.run_to_end(flow)?
+            } else {
+                continue_while(flow, || self.advance())?
+            };
+            return Ok(self.state.after(flow));
+        }
+        match self.receive()? {
+            Some(flow) => Ok(self.state.after(flow)),
+            None => Ok(Step::Idle(None)),
+        }
+    }
+
+    fn on_time(&mut self, now: Instant) -> Result<Flow> {
+        let flow = self.output.on_time(now)?;
+        self.state.block_if(flow);
+        Ok(flow)
+    }
+
+    fn next_time(&self) -> Option<Instant> {
+        self.output.next_time()
+    }
+
+    #[cfg(test)]
+    fn kind(&self) -> crate::explore::BodyKind {
+        crate::explore::BodyKind::TwoInput
+    }
+
+    fn inputs_waiting(&self) -> usize {
+        self.left.waiting() + self.right.waiting()
+    }
+}

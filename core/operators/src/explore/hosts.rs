@@ -1,0 +1,168 @@
+//! The processes of producers and consumers: one, or two with a connection between them.
+
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::task::Waker;
+use std::time::{Duration, Instant};
+
+use millstream_network::testing::Wire;
+use millstream_network::{ChannelId, Exchange, ExchangeConfig, Inbox, PeerAddress, Received};
+use millstream_security::Secret;
+use millstream_types::HostId;
+
+use super::probe::{Item, items};
+use super::roll;
+
+/// The process of the producers.
+pub(super) const HOST: HostId = HostId::from_u128(1);
+/// The process of the consumers, if it is another one.
+const OTHER_HOST: HostId = HostId::from_u128(2);
+
+/// The longest that something takes to pass through a socket of a busy machine.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+fn start(host: HostId, bind: &[&str]) -> Exchange {
+    let bind = bind.iter().map(|address| address.parse().unwrap()).collect();
+    let token = Secret::new([0; 32]);
+    Exchange::start(ExchangeConfig { host, token, credentials: None, bind }).unwrap()
+}
+
+/// The channels of a process that runs alone.
+pub(super) fn exchange() -> Exchange {
+    start(HOST, &[])
+}
+
+/// A number for an edge of each run: runs may share a socket.
+pub(super) fn next_edge() -> u32 {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    NEXT.fetch_add(1, Ordering::Relaxed) % (1 << 24)
+}
+
+/// The way from producers to consumers.
+pub(super) enum Hosts {
+    /// They are in one process.
+    One(Exchange),
+    /// The bytes between two processes pass when the test says so.
+    Two(Box<Two>),
+    /// The bytes between two processes pass through a socket.
+    Socket(Rc<[Exchange; 2]>),
+}
+
+/// Two processes.
+pub(super) struct Two {
+    exchanges: [Exchange; 2],
+    there: Wire,
+    back: Wire,
+    /// The number of bytes that pass at a time.
+    bytes: usize,
+    /// A faulty connection loses one in so many grants of credits.
+    loses: Option<u64>,
+    grants: u64,
+}
+
+impl Hosts {
+    pub(super) fn one(encodes_always: bool) -> Self {
+        Self::One(exchange().encoding_always(encodes_always))
+    }
+
+    /// Two between which so many bytes pass at a time as the seed says.
+    pub(super) fn two(seed: u64, loses: Option<u64>) -> Self {
+        let bytes = match roll(seed, 15, 4) {
+            0 => 7,
+            1 => 500,
+            2 => 9_000,
+            _ => usize::MAX,
+        };
+        let exchanges = [start(HOST, &[]), start(OTHER_HOST, &[])];
+        let (there, back) = (Wire::default(), Wire::default());
+        Self::Two(Box::new(Two { exchanges, there, back, bytes, loses, grants: 0 }))
+    }
+
+    /// A connection that many runs use, one after the other.
+    pub(super) fn socket() -> Rc<[Exchange; 2]> {
+        let [low, high] = [HOST, OTHER_HOST].map(|host| start(host, &["127.0.0.1:0"]));
+        let address = high.address().unwrap().to_string();
+        low.connect([PeerAddress { host: OTHER_HOST, address }]);
+        Rc::new([low, high])
+    }
+
+    pub(super) fn producers(&self) -> &Exchange {
+        match self {
+            Self::One(exchange) => exchange,
+            Self::Two(two) => &two.exchanges[0],
+            Self::Socket(exchanges) => &exchanges[0],
+        }
+    }
+
+    fn consumers(&self) -> &Exchange {
+        match self {
+            Self::One(exchange) => exchange,
+            Self::Two(two) => &two.exchanges[1],
+            Self::Socket(exchanges) => &exchanges[1],
+        }
+    }
+
+    /// Lets bytes pass, some or all that are on their way; whether any did.
+    pub(super) fn carry(&mut self, all: bool) -> Result<bool, String> {
+        let Self::Two(two) = self else { return Ok(false) };
+        let ([low, high], bytes) = (&two.exchanges, if all { usize::MAX } else { two.bytes });
+        let there = two.there.carry(low, high, bytes, |_| false);
+        let back = two.back.carry(high, low, bytes, |_| {
+            two.grants += 1;
+            two.loses.is_some_and(|every| two.grants.is_multiple_of(every))
+        });
+        let passed = |result: Result<bool, _>| result.map_err(|error| format!("{error}"));
+        Ok(passed(there)? | passed(back)?)
+    }
+
+    /// Whether more may come by itself, after nothing has come for so long.
+    pub(super) fn may_bring_more(&self, since: Instant) -> bool {
+        std::thread::yield_now();
+        matches!(self, Self::Socket(_)) && since.elapsed() < PATIENCE
+    }
+
+    /// The runs that follow know nothing of these channels.
+    pub(super) fn forget(&self, channels: &[ChannelId]) {
+        self.producers().forget([], channels.iter().copied());
+        self.consumers().forget(channels.iter().copied(), []);
+    }
+}
+
+/// The consumer at the end of a channel.
+pub(super) struct Consumer {
+    pub(super) id: ChannelId,
+    inbox: Arc<Inbox<u64>>,
+    is_attached: bool,
+    pub(super) seen: Vec<Item>,
+    pub(super) compared: usize,
+}
+
+impl Consumer {
+    pub(super) fn new(edge: u32, to: u32, credits: u32) -> Self {
+        let id = ChannelId { edge, from: 0, to, generation: 0 };
+        let inbox = Inbox::new(&[id], credits, Waker::noop().clone(), Arc::default());
+        Self { id, inbox, is_attached: false, seen: Vec::new(), compared: 0 }
+    }
+
+    /// Brings it to its channel; `false` if it is there.
+    pub(super) fn attach(&mut self, hosts: &Hosts) -> bool {
+        let is_new = !std::mem::replace(&mut self.is_attached, true);
+        if is_new {
+            hosts.consumers().attach(&self.inbox, &[(self.id, HOST)]);
+        }
+        is_new
+    }
+
+    /// Takes so many deliveries; whether there was any.
+    pub(super) fn take(&mut self, deliveries: usize) -> Result<bool, String> {
+        for taken in 0..deliveries {
+            match self.inbox.receive().map_err(|error| error.to_string())? {
+                Received::Nothing => return Ok(taken > 0),
+                Received::Batch(_, batch) => self.seen.extend(items(batch, |record| record)),
+                Received::Event(_, event) => self.seen.push(event.into()),
+            }
+        }
+        Ok(deliveries > 0)
+    }
+}

@@ -1,0 +1,76 @@
+//! Selectors of a record's key.
+
+use millstream_state::{KeyedBackend, StateError};
+use millstream_types::Key;
+
+/// Finds the key of a record. Made by `Stream::key_by` and
+/// `Stream::key_by_ref`.
+pub trait KeySelector<T>: Clone + Send + 'static {
+    /// The key's type.
+    type Key: Key;
+
+    /// Calls `f` with the record's key.
+    fn with<R>(&self, record: &T, f: impl FnOnce(&Self::Key) -> R) -> R;
+
+    /// The record's key as a value of its own.
+    fn owned(&self, record: &T) -> Self::Key;
+
+    /// Makes the record's key the current one of an operator's states.
+    ///
+    /// # Errors
+    /// The state of the key before it cannot be written.
+    fn make_current(
+        &self,
+        record: &T,
+        states: &mut KeyedBackend<Self::Key>,
+    ) -> Result<(), StateError>;
+}
+
+/// A key that is computed from the record.
+#[derive(Debug, Clone)]
+pub struct ByValue<F>(pub F);
+
+impl<T, K: Key, F: Fn(&T) -> K + Clone + Send + 'static> KeySelector<T> for ByValue<F> {
+    type Key = K;
+
+    #[inline]
+    fn with<R>(&self, record: &T, f: impl FnOnce(&K) -> R) -> R {
+        f(&(self.0)(record))
+    }
+
+    #[inline]
+    fn owned(&self, record: &T) -> K {
+        (self.0)(record)
+    }
+
+    #[inline]
+    fn make_current(&self, record: &T, states: &mut KeyedBackend<K>) -> Result<(), StateError> {
+        let key = (self.0)(record);
+        let hash = key.stable_hash();
+        states.set_key(key, hash)
+    }
+}
+
+/// A key that is a part of the record; it is cloned only for a key that is new.
+#[derive(Debug, Clone)]
+pub struct ByRef<F>(pub F);
+
+impl<T, K: Key, F: Fn(&T) -> &K + Clone + Send + 'static> KeySelector<T> for ByRef<F> {
+    type Key = K;
+
+    #[inline]
+    fn with<R>(&self, record: &T, f: impl FnOnce(&K) -> R) -> R {
+        f((self.0)(record))
+    }
+
+    #[inline]
+    fn owned(&self, record: &T) -> K {
+        (self.0)(record).clone()
+    }
+
+    #[inline]
+    fn make_current(&self, record: &T, states: &mut KeyedBackend<K>) -> Result<(), StateError> {
+        let key = (self.0)(record);
+        states.copy_key(key, key.stable_hash())
+    }
+}

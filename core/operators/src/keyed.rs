@@ -1,0 +1,512 @@
+//! Operators on keyed streams: `reduce` and `process`.
+
+use std::mem::needs_drop;
+use std::sync::Arc;
+use std::time::Instant;
+use std::vec::IntoIter;
+
+use millstream_network::{Batch, Event, Flow, batch_capacity};
+use millstream_state::{Group, KeyedBackend, KeyedContext, Table, ValueState};
+use millstream_types::{Key, State, Timestamp};
+
+use crate::Result;
+use crate::collector::Collector;
+use crate::key::KeySelector;
+use crate::on_error::{BadRecords, OnError, continue_while};
+use crate::output::Output;
+use crate::process::{ProcessStage, RecordFunction};
+use crate::program::StageMaker;
+use crate::runtime_context::KeyedRuntimeContext;
+use crate::stage::{Stage, erase};
+use crate::task::groups;
+
+/// The operator that combines the records of each key.
+pub fn reduce<T, S, F>(on_error: OnError<T>, selector: S, combine: F) -> StageMaker
+where
+    T: State + Clone,
+    S: KeySelector<T> + Sync,
+    F: FnMut(&mut T, T) -> Result<()> + Clone + Send + Sync + 'static,
+{
+    Arc::new(move |ctx, outputs| {
+        let mut backend = KeyedBackend::new(groups(ctx.task), ctx.task.max_parallelism);
+        Ok(erase::<T>(Box::new(ReduceStage {
+            selector: selector.clone(),
+            function: combine.clone(),
+            value: backend.value("value")?,
+            backend,
+            bad: BadRecords::of(&on_error, ctx),
+            output: Output::new(outputs)?,
+            hashes: Vec::new(),
+            final_only: ctx.task.batch,
+            ending: false,
+            draining: None,
+        })))
+    })
+}
+
+/// Combines the records of a key into one of their type.
+pub(crate) struct ReduceStage<T, S: KeySelector<T>, F> {
+    pub(crate) selector: S,
+    pub(crate) function: F,
+    pub(crate) backend: KeyedBackend<S::Key>,
+    pub(crate) value: ValueState<T>,
+    pub(crate) bad: BadRecords<T>,
+    pub(crate) output: Output<T>,
+    pub(crate) hashes: Vec<u64>,
+    /// Emits final values at the end of input instead of every update.
+    pub(crate) final_only: bool,
+    pub(crate) ending: bool,
+    pub(crate) draining: Option<Group<S::Key, T>>,
+}
+
+/// Number of records between asking for an entry and using it.
+const LOOK_AHEAD: usize = 32;
+
+/// A table of this size fits into a core's own cache, where asking ahead only costs.
+const CACHE_BYTES: usize = 1 << 20;
+
+/// How a record is added to its key's value.
+struct Combine<'a, S, F> {
+    selector: &'a S,
+    function: &'a mut F,
+    /// The task goes on after an error, which must leave the value as it was.
+    goes_on: bool,
+    emits: bool,
+}
+
+impl<S, F> Combine<'_, S, F> {
+    /// Adds one record, and the key's value after it to the updates if it is to be emitted.
+    #[inline]
+    fn add<T>(
+        &mut self,
+        record: T,
+        hash: u64,
+        table: &mut Table<S::Key, T>,
+        updates: &mut Vec<T>,
+    ) -> Result<()>
+    where
+        T: State + Clone,
+        S: KeySelector<T>,
+        F: FnMut(&mut T, T) -> Result<()>,
+    {
+        let emits = self.emits;
+        match self.selector.with(&record, |key| table.get_mut(hash, key))? {
+            Some(value) if needs_drop::<T>() && !self.goes_on => {
+                (self.function)(value, record)?;
+                if emits {
+                    updates.push(value.clone());
+                }
+            }
+            // What is cheap to copy is changed in registers: reading a value as a whole right
+            // after a part of it was written would make the processor wait for the write. Others
+            // are copied if the task goes on after an error.
+            Some(value) => {
+                let mut copy = value.clone();
+                (self.function)(&mut copy, record)?;
+                if emits {
+                    *value = copy.clone();
+                    updates.push(copy);
+                } else {
+                    *value = copy;
+                }
+            }
+            None => {
+                let value = table.insert_new(hash, self.selector.owned(&record), record)?;
+                if emits {
+                    updates.push(value.clone());
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+impl<T, S, F> ReduceStage<T, S, F>
+where
+    T: State + Clone,
+    S: KeySelector<T>,
+    F: FnMut(&mut T, T) -> Result<()> + Send,
+{
+    /// Adds a batch of records; the updates.
+    fn add_all(&mut self, batch: Batch<T>, hashes: &[u64]) -> Result<Batch<T>> {
+        let selector = &self.selector;
+        let keys = batch.records().iter().map(|record| selector.owned(record));
+        self.backend.prepare(keys.zip(hashes.iter().copied()))?;
+        let table = self.backend.table(&self.value)?;
+        let (goes_on, emits) = (self.bad.goes_on(), !self.final_only);
+        let mut combine = Combine { selector, function: &mut self.function, goes_on, emits };
+        let large = table.bytes() > CACHE_BYTES;
+        let mut ahead = hashes.get(LOOK_AHEAD..).unwrap_or_default().iter();
+        let mut updates = self.output.results();
+        updates.records.reserve(batch.len());
+        let (records, times) = batch.into_parts();
+        let mut times = times.unwrap_or_default().into_iter();
+        for (record, hash) in records.into_iter().zip(hashes) {
+            if large && let Some(hash) = ahead.next() {
+                table.prefetch(*hash);
+            }
+            let time = times.next();
+            let kept = self.bad.keep(&record);
+            if let Err(error) = combine.add(record, *hash, table, &mut updates.records) {
+                self.bad.refuse(error, kept, time, &mut self.output)?;
+            }
+            updates.stamp(time)?;
+        }
+        updates.take()
+    }
+
+    /// One batch of final values; `None` once all have left. Their time is the end of time, as in
+    /// Flink: they stand for everything up to the end of the input.
+    fn drain(&mut self) -> Result<Option<Flow>> {
+        let capacity = batch_capacity::<T>();
+        let mut results = self.output.results();
+        while results.len() < capacity {
+            if let Some(group) = &mut self.draining {
+                let room = capacity - results.len();
+                results.records.extend(group.by_ref().take(room).map(|(_, value)| value));
+                if results.len() < capacity {
+                    self.draining = None;
+                }
+            } else if let Some(group) = self.backend.table(&self.value)?.pop_group()? {
+                self.draining = Some(group);
+            } else {
+                break;
+            }
+        }
+        if results.is_empty() {
+            return Ok(None);
+        }
+        results.stamp(Some(Timestamp::MAX.as_millis()))?;
+        self.output.push(results.take()?).map(Some)
+    }
+
+    fn run(&mut self, flow: Flow) -> Result<Flow> {
+        let flow = continue_while(flow, || self.drain())?;
+        if flow == Flow::Full {
+            return Ok(flow);
+        }
+        self.ending = false;
+        self.output.event(Event::EndOfInput)
+    }
+}
+
+impl<T, S, F> Stage<T> for ReduceStage<T, S, F>
+where
+    T: State + Clone,
+    S: KeySelector<T>,
+    F: FnMut(&mut T, T) -> Result<()> + Send,
+{
+    fn open(&mut self) -> Result<()> {
+        self.output.open()
+    }
+
+    fn push(&mut self, batch: Batch<T>) -> Result<Flow> {
+        let mut hashes = std::mem::take(&mut self.hashes);
+        hashes.clear();
+        let selector = &self.selector;
+        hashes.extend(batch.records().iter().map(|record| selector.with(record, Key::stable_hash)));
+        let updates = self.add_all(batch, &hashes);
+        self.hashes = hashes;
+        let flow = self.output.push(updates?)?;
+        Ok(flow.and(self.output.flush_sides()?))
+    }
+
+    fn event(&mut self, event: Event) -> Result<Flow> {
+        if event == Event::EndOfInput && self.final_only {
+            self.ending = true;
+            return self.run(Flow::Ready);
+        }
+        self.output.event(event)
+    }
+
+    fn resume(&mut self) -> Result<Flow> {
+        let flow = self.output.resume()?;
+        if self.ending { self.run(flow) } else { Ok(flow) }
+    }
+
+    fn on_time(&mut self, now: Instant) -> Result<Flow> {
+        self.output.on_time(now)
+    }
+
+    fn next_time(&self) -> Option<Instant> {
+        self.output.next_time()
+    }
+
+    #[cfg(test)]
+    fn kind(&self) -> crate::explore::Kind {
+        crate::explore::Kind::Reduce
+    }
+}
+
+/// The record at hand of a keyed function: its key, the key's state, its event time.
+///
+/// ```
+/// # use millstream::{prelude::*, testing::run_on};
+/// struct Describe;
+///
+/// impl KeyedProcess<bool, u32> for Describe {
+///     type Out = String;
+///
+///     fn process(
+///         &mut self,
+///         n: u32,
+///         ctx: &mut Context<'_, bool>,
+///         out: &mut Collector<'_, String>,
+///     ) -> Result<()> {
+///         let parity = if *ctx.key() { "even" } else { "odd" };
+///         let time = ctx.timestamp().map_or(String::new(), |time| format!(" at {time}"));
+///         out.emit(format!("{n} is {parity}{time}"));
+///         Ok(())
+///     }
+/// }
+///
+/// let described =
+///     run_on([1, 2], |numbers| numbers.key_by(|n| n % 2 == 0).process("say", |_| Ok(Describe)));
+/// assert_eq!(described.unwrap(), ["1 is odd", "2 is even"]);
+/// ```
+pub struct Context<'a, K> {
+    pub(crate) backend: &'a mut KeyedBackend<K>,
+    pub(crate) timestamp: Option<i64>,
+}
+
+impl<K: Key> Context<'_, K> {
+    /// The key of the record at hand.
+    #[must_use]
+    pub fn key(&self) -> &K {
+        self.backend.key()
+    }
+
+    /// The event time of the record at hand in milliseconds since 1970, if the records of its
+    /// stream have event times; see
+    /// [`Source::has_timestamps`](millstream_connector::Source::has_timestamps).
+    #[must_use]
+    pub const fn timestamp(&self) -> Option<i64> {
+        self.timestamp
+    }
+}
+
+impl<K: Key> KeyedContext for Context<'_, K> {
+    type Key = K;
+
+    #[inline]
+    fn backend(&self) -> &KeyedBackend<K> {
+        self.backend
+    }
+
+    #[inline]
+    fn backend_mut(&mut self) -> &mut KeyedBackend<K> {
+        self.backend
+    }
+}
+
+/// The keys of records with their hashes.
+pub(crate) fn keys_of<T, S: KeySelector<T>>(
+    records: &[T],
+    selector: &S,
+) -> impl Iterator<Item = (S::Key, u64)> {
+    records.iter().map(|record| {
+        let key = selector.owned(record);
+        let hash = key.stable_hash();
+        (key, hash)
+    })
+}
+
+/// The keys with state of an operator, at the end of its input.
+pub(crate) struct KeysAtEnd<K> {
+    group: usize,
+    keys: IntoIter<K>,
+}
+
+impl<K: Key> KeysAtEnd<K> {
+    pub(crate) fn new() -> Self {
+        Self { group: 0, keys: Vec::new().into_iter() }
+    }
+
+    /// Makes the next key the current one; `false` if there is none.
+    pub(crate) fn advance(&mut self, backend: &mut KeyedBackend<K>) -> Result<bool> {
+        loop {
+            if let Some(key) = self.keys.next() {
+                let hash = key.stable_hash();
+                backend.set_key(key, hash)?;
+                return Ok(true);
+            }
+            let Some(keys) = backend.keys_of_group(self.group)? else { return Ok(false) };
+            self.group += 1;
+            self.keys = keys.into_iter();
+        }
+    }
+}
+
+/// A function on a keyed stream, with state. One instance per subtask serves all its keys; what
+/// belongs to a key lives in state handles.
+///
+/// ```
+/// # use millstream::{prelude::*, testing::run_on};
+/// /// The word and how often it came, each time that it comes.
+/// struct Count {
+///     seen: ValueState<u64>,
+/// }
+///
+/// impl KeyedProcess<String, String> for Count {
+///     type Out = (String, u64);
+///
+///     fn process(
+///         &mut self,
+///         word: String,
+///         ctx: &mut Context<'_, String>,
+///         out: &mut Collector<'_, (String, u64)>,
+///     ) -> Result<()> {
+///         let seen = self.seen.get_or_insert_with(ctx, || 0)?;
+///         *seen += 1;
+///         out.emit((word, *seen));
+///         Ok(())
+///     }
+/// }
+///
+/// let counts = run_on(["to", "be", "to"].map(str::to_owned), |words| {
+///     words
+///         .key_by_ref(|word| word)
+///         .process("count", |states| Ok(Count { seen: states.value("seen")? }))
+/// });
+/// assert_eq!(counts.unwrap().last(), Some(&("to".to_owned(), 2)));
+/// ```
+///
+/// # The end of bounded input
+///
+/// [`KeyedProcess::finish_key`] sees every key that has state once more, when all records are
+/// processed:
+///
+/// ```
+/// # use millstream::{prelude::*, testing::run_on};
+/// /// The largest number of each key.
+/// struct Largest(ValueState<u32>);
+///
+/// impl KeyedProcess<bool, u32> for Largest {
+///     type Out = u32;
+///
+///     fn process(
+///         &mut self,
+///         n: u32,
+///         ctx: &mut Context<'_, bool>,
+///         _: &mut Collector<'_, u32>,
+///     ) -> Result<()> {
+///         let largest = self.0.get_or_insert_with(ctx, || n)?;
+///         *largest = n.max(*largest);
+///         Ok(())
+///     }
+///
+///     fn finish_key(
+///         &mut self,
+///         ctx: &mut Context<'_, bool>,
+///         out: &mut Collector<'_, u32>,
+///     ) -> Result<()> {
+///         out.emit(self.0.get(ctx)?.copied().context("a key without a number")?);
+///         Ok(())
+///     }
+/// }
+///
+/// let mut largest = run_on([1, 4, 3], |numbers| {
+///     numbers
+///         .key_by(|n| n % 2 == 0)
+///         .process("largest", |states| Ok(Largest(states.value("largest")?)))
+/// })
+/// .unwrap();
+/// largest.sort();
+/// assert_eq!(largest, [3, 4]);
+/// ```
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` does not process records of type `{I}` with keys of type `{K}`",
+    note = "implement `KeyedProcess<{K}, {I}>` for it"
+)]
+pub trait KeyedProcess<K: Key, I>: Send {
+    /// The type of its results.
+    type Out: Send + 'static;
+
+    /// Processes one record.
+    ///
+    /// # Errors
+    /// The record is refused; see [`OnError`](crate::OnError).
+    fn process(
+        &mut self,
+        record: I,
+        ctx: &mut Context<'_, K>,
+        out: &mut Collector<'_, Self::Out>,
+    ) -> Result<()>;
+
+    /// Called once for every key that has state when the input has ended, in no order; never for
+    /// input without end. See [the end of bounded input](KeyedProcess#the-end-of-bounded-input).
+    ///
+    /// # Errors
+    /// The task fails, whatever [`OnError`](crate::OnError) says: there is no record to refuse.
+    fn finish_key(
+        &mut self,
+        ctx: &mut Context<'_, K>,
+        out: &mut Collector<'_, Self::Out>,
+    ) -> Result<()> {
+        let _ = (ctx, out);
+        Ok(())
+    }
+}
+
+/// The operator that runs a function with state on the records of each key.
+pub fn keyed_process<I, S, P>(
+    on_error: OnError<I>,
+    selector: S,
+    make: impl Fn(&mut KeyedRuntimeContext<'_, S::Key>) -> Result<P> + Send + Sync + 'static,
+) -> StageMaker
+where
+    I: Send + 'static,
+    S: KeySelector<I> + Sync,
+    P: KeyedProcess<S::Key, I> + 'static,
+{
+    Arc::new(move |ctx, outputs| {
+        let bad = BadRecords::of(&on_error, ctx);
+        let mut backend = KeyedBackend::new(groups(ctx.task), ctx.task.max_parallelism);
+        let process = make(&mut KeyedRuntimeContext::new(ctx.task, &mut backend))?;
+        if bad.goes_on() {
+            backend.keep_undo();
+        }
+        let (selector, keys) = (selector.clone(), KeysAtEnd::new());
+        let function = KeyedFunction { selector, process, backend, keys };
+        Ok(erase::<I>(Box::new(ProcessStage::new(function, bad, Output::new(outputs)?))))
+    })
+}
+
+/// A keyed function with its state and how to find the keys.
+pub(crate) struct KeyedFunction<S, P, K> {
+    pub(crate) selector: S,
+    pub(crate) process: P,
+    pub(crate) backend: KeyedBackend<K>,
+    pub(crate) keys: KeysAtEnd<K>,
+}
+
+impl<I, S, P> RecordFunction<I> for KeyedFunction<S, P, S::Key>
+where
+    S: KeySelector<I>,
+    P: KeyedProcess<S::Key, I>,
+{
+    type Out = P::Out;
+
+    fn prepare(&mut self, records: &[I]) -> Result<()> {
+        Ok(self.backend.prepare(keys_of(records, &self.selector))?)
+    }
+
+    fn process(&mut self, record: I, out: &mut Collector<'_, P::Out>) -> Result<()> {
+        self.selector.make_current(&record, &mut self.backend)?;
+        let mut ctx = Context { backend: &mut self.backend, timestamp: out.timestamp };
+        self.process.process(record, &mut ctx, out)
+    }
+
+    fn take_back(&mut self) -> Result<()> {
+        Ok(self.backend.take_back()?)
+    }
+
+    fn finish_next(&mut self, out: &mut Collector<'_, P::Out>) -> Result<bool> {
+        if !self.keys.advance(&mut self.backend)? {
+            return Ok(false);
+        }
+        let mut ctx = Context { backend: &mut self.backend, timestamp: out.timestamp };
+        self.process.finish_key(&mut ctx, out)?;
+        Ok(true)
+    }
+}

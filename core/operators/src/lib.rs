@@ -1,0 +1,60 @@
+//! Operators as tasks run them, and the traits of functions that users write.
+//!
+//! A [`Program`] is the graph of a job and a maker for each of its operators, edges and
+//! coordinators. The methods of a stream add to it; [`map`], [`reduce`] and their like make the
+//! operators, each of which hides its stage. The planner takes the graph, and the task hosts their
+//! operators.
+//!
+//! The runtime drives tasks as [`TaskBody`]s and coordinators as [`OperatorCoordinator`]s; record
+//! types are hidden behind them, so that only an operator's own code is compiled per job.
+
+mod aggregate;
+mod body;
+mod collector;
+mod connected;
+mod coordinator;
+#[cfg(test)]
+mod explore;
+mod flat_map;
+mod key;
+mod keyed;
+mod map;
+mod on_error;
+mod output;
+mod process;
+mod program;
+mod results;
+mod rows;
+mod runtime_context;
+mod side;
+mod sink;
+mod source;
+mod stage;
+mod task;
+pub mod writer;
+
+pub use aggregate::{Aggregate, MapWithState, Number, keep_better};
+pub use collector::Collector;
+pub use connected::{KeyedCoProcess, co_flat_map, co_process};
+pub use coordinator::{OperatorCoordinator, Replies};
+pub use flat_map::flat_map;
+pub use key::{ByRef, ByValue, KeySelector};
+pub use keyed::{Context, KeyedProcess, keyed_process, reduce};
+pub use map::map;
+pub use millstream_connector::{CommitterInfo, Counter, Error, Result, bail, ensure, error};
+pub use on_error::OnError;
+pub use output::Outputs;
+pub use process::{Process, process};
+pub use program::{
+    Built, CoordinatorMaker, NewOperator, OperatorMaker, OutputMaker, Program, SourceMaker,
+    StageMaker, TwoInputMaker, WriterMaker,
+};
+pub use runtime_context::{KeyedRuntimeContext, RuntimeContext};
+pub use side::{OutputTag, Side};
+pub use sink::{sink, sink_coordinator};
+pub use source::{source, source_coordinator};
+pub use stage::{ErasedStage, Stage, erase, reveal};
+pub use task::{
+    EventMailbox, EventSender, InputChannel, InputContext, OperatorContext, Step, TaskBody,
+    TaskContext, turn,
+};

@@ -1,0 +1,175 @@
+//! The last stage of a chain that ends in a sink.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use millstream_connector::{Sink, SinkWriter, WriterInfo};
+use millstream_network::{Batch, Event, Flow};
+use millstream_types::OperatorId;
+use serde::Serialize;
+
+use crate::Result;
+use crate::coordinator::{OperatorCoordinator, SinkCoordinator, encode};
+use crate::program::{CoordinatorMaker, StageMaker};
+use crate::stage::{Stage, erase};
+use crate::task::EventSender;
+
+/// The most bytes in which a writer names its results: they travel in one message.
+const COMMITTABLES_BYTES_MAX: usize = 48 << 20;
+
+fn too_long(bytes: usize) -> crate::Error {
+    anyhow::anyhow!(
+        "its writer named its results in {bytes} bytes, and {COMMITTABLES_BYTES_MAX} are the most: \
+         let it write fewer and larger ones"
+    )
+}
+
+/// The operator that writes into a sink.
+pub fn sink<I: Send + 'static, S: Sink<I>>(sink: &Arc<S>) -> StageMaker {
+    let sink = Arc::clone(sink);
+    let coordinated = sink.has_committer();
+    Arc::new(move |ctx, _outputs| {
+        let writer = sink.writer(&WriterInfo {
+            job: ctx.task.job,
+            operator: ctx.operator,
+            subtask: ctx.task.subtask,
+            parallelism: ctx.task.parallelism,
+            attempt: ctx.task.attempt,
+        })?;
+        Ok(erase::<I>(Box::new(SinkStage {
+            writer,
+            operator: ctx.operator,
+            name: ctx.name.to_owned(),
+            subtask: ctx.task.subtask,
+            to_committer: coordinated.then(|| Arc::clone(ctx.to_coordinator)),
+            next_time: None,
+        })))
+    })
+}
+
+/// The coordinator of a sink, if it has a committer.
+pub fn sink_coordinator<I: Send + 'static, S: Sink<I>>(sink: &Arc<S>) -> Option<CoordinatorMaker> {
+    let sink = Arc::clone(sink);
+    sink.has_committer().then(|| {
+        let make: CoordinatorMaker = Arc::new(move |info| {
+            let committer = sink.committer(info)?;
+            Ok(committer.map(|committer| {
+                Box::new(SinkCoordinator::new(committer)) as Box<dyn OperatorCoordinator>
+            }))
+        });
+        make
+    })
+}
+
+/// Hands batches to a writer.
+pub(crate) struct SinkStage<W> {
+    pub(crate) writer: W,
+    pub(crate) operator: OperatorId,
+    pub(crate) name: String,
+    pub(crate) subtask: u32,
+    /// `None` for a sink without a committer.
+    pub(crate) to_committer: Option<EventSender>,
+    /// When the writer asked to be called again.
+    pub(crate) next_time: Option<Instant>,
+}
+
+impl<W> SinkStage<W> {
+    fn explain(&self, error: crate::Error) -> crate::Error {
+        error.context(format!("sink {:?} failed", self.name))
+    }
+}
+
+impl<T, W> Stage<T> for SinkStage<W>
+where
+    T: Send + 'static,
+    W: SinkWriter<T>,
+    W::Committable: Serialize,
+{
+    fn open(&mut self) -> Result<()> {
+        Ok(())
+    }
+
+    fn push(&mut self, batch: Batch<T>) -> Result<Flow> {
+        self.writer.write(batch).map_err(|error| self.explain(error))?;
+        Ok(Flow::Ready)
+    }
+
+    fn event(&mut self, event: Event) -> Result<Flow> {
+        if event == Event::EndOfInput {
+            let committables = self.writer.finish().map_err(|error| self.explain(error))?;
+            match &self.to_committer {
+                Some(send) => {
+                    let payload = encode(&committables)?;
+                    if payload.len() > COMMITTABLES_BYTES_MAX {
+                        return Err(self.explain(too_long(payload.len())));
+                    }
+                    send(self.operator, self.subtask, payload);
+                }
+                None if committables.is_empty() => {}
+                None => {
+                    return Err(self.explain(anyhow::anyhow!(
+                        "its writer gave {} committables, but has_committer() is false, so that \
+                         nothing would commit them",
+                        committables.len()
+                    )));
+                }
+            }
+        }
+        Ok(Flow::Ready)
+    }
+
+    fn resume(&mut self) -> Result<Flow> {
+        Ok(Flow::Ready)
+    }
+
+    fn on_time(&mut self, now: Instant) -> Result<Flow> {
+        self.next_time = self.writer.tick(now).map_err(|error| self.explain(error))?;
+        Ok(Flow::Ready)
+    }
+
+    fn next_time(&self) -> Option<Instant> {
+        self.next_time
+    }
+
+    #[cfg(test)]
+    fn kind(&self) -> crate::explore::Kind {
+        crate::explore::Kind::Sink
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+
+    /// Names one result of so many bytes.
+    struct Naming(usize);
+
+    impl SinkWriter<u8> for Naming {
+        type Committable = String;
+
+        fn write(&mut self, _: Batch<u8>) -> Result<()> {
+            Ok(())
+        }
+
+        fn finish(&mut self) -> Result<Vec<String>> {
+            Ok(vec!["x".repeat(self.0)])
+        }
+    }
+
+    #[test]
+    fn results_that_no_message_can_hold_fail_the_task_with_a_sentence() {
+        let end = |bytes: usize| {
+            let operator = OperatorId::from_u128(1);
+            let to_committer: EventSender = Arc::new(|_, _, _| {});
+            let (name, to_committer) = ("files".to_owned(), Some(to_committer));
+            let writer = Naming(bytes);
+            SinkStage { writer, operator, name, subtask: 0, to_committer, next_time: None }
+                .event(Event::EndOfInput)
+        };
+        assert!(end(1_000).is_ok());
+        let error = format!("{:#}", end(COMMITTABLES_BYTES_MAX).unwrap_err());
+        assert!(error.contains("\"files\"") && error.contains("fewer and larger"), "{error}");
+    }
+}

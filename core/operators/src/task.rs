@@ -1,0 +1,216 @@
+//! The surroundings of an operator in its task, and the task's body for the runtime.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::Waker;
+use std::time::{Duration, Instant};
+
+use millstream_connector::{Counter, Result};
+use millstream_network::{ChannelId, Data, Exchange, Flow, Inbox, TaskCounters};
+use millstream_types::{HostId, JobId, KeyGroup, MaxParallelism, OperatorId};
+
+/// The most messages of its coordinator that a task leaves unread.
+const EVENTS_UNREAD_MAX: usize = 1024;
+
+/// Messages of a coordinator to one operator's subtask, already encoded. A coordinator only answers
+/// requests, so few ever wait.
+#[derive(Debug, Default)]
+pub struct EventMailbox(Mutex<VecDeque<Vec<u8>>>);
+
+impl EventMailbox {
+    /// Adds a message; the caller wakes the task.
+    ///
+    /// # Errors
+    /// The task has left too many unread.
+    pub fn push(&self, payload: Vec<u8>) -> Result<()> {
+        let mut messages = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if messages.len() >= EVENTS_UNREAD_MAX {
+            return Err(anyhow::anyhow!(
+                "it has left {EVENTS_UNREAD_MAX} messages of its coordinator unread: see whether \
+                 its reader waits in poll()"
+            ));
+        }
+        messages.push_back(payload);
+        Ok(())
+    }
+
+    /// Takes the oldest message.
+    #[must_use]
+    pub fn pop(&self) -> Option<Vec<u8>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).pop_front()
+    }
+}
+
+/// Sends a message to an operator's coordinator: operator, subtask, encoded message.
+pub type EventSender = Arc<dyn Fn(OperatorId, u32, Vec<u8>) + Send + Sync>;
+
+/// Context that a task's operators share.
+#[derive(Clone)]
+pub struct TaskContext {
+    /// The job.
+    pub job: JobId,
+    /// The task's name with its number, as `Map (2/4)`.
+    pub name: String,
+    /// The subtask's number, from 0.
+    pub subtask: u32,
+    /// The number of subtasks.
+    pub parallelism: u32,
+    /// The number of key groups.
+    pub max_parallelism: MaxParallelism,
+    /// Number of attempts before this one.
+    pub attempt: u32,
+    /// The task's counters.
+    pub counters: Arc<TaskCounters>,
+    /// Wakes the task.
+    pub waker: Waker,
+    /// User counters by name.
+    pub user_counters: Arc<Mutex<BTreeMap<String, Counter>>>,
+    /// The longest time that a record waits in an output buffer; `None`: until the buffer is full.
+    pub buffer_timeout: Option<Duration>,
+    /// Whether only final results are emitted.
+    pub batch: bool,
+}
+
+impl TaskContext {
+    /// The user counter of this name, shared by all operators of the task.
+    #[must_use]
+    pub fn counter(&self, name: &str) -> Counter {
+        let mut counters = self.user_counters.lock().unwrap_or_else(PoisonError::into_inner);
+        counters.entry(name.to_owned()).or_default().clone()
+    }
+}
+
+/// Context for building one operator of a task.
+pub struct OperatorContext<'a> {
+    /// The task.
+    pub task: &'a TaskContext,
+    /// The operator.
+    pub operator: OperatorId,
+    /// The operator's name.
+    pub name: &'a str,
+    /// To its coordinator.
+    pub to_coordinator: &'a EventSender,
+    /// From its coordinator.
+    pub from_coordinator: &'a Arc<EventMailbox>,
+}
+
+/// A channel that ends at a task: its name and the host that its producer runs in.
+pub type InputChannel = (ChannelId, HostId);
+
+/// Context for building a task's inputs.
+pub struct InputContext<'a> {
+    /// The process's channels.
+    pub exchange: &'a Exchange,
+    /// The channels of each input.
+    pub inputs: Vec<Vec<InputChannel>>,
+}
+
+/// The most batches that wait at one channel.
+const CHANNEL_CREDITS: u32 = 8;
+
+/// An inbox for one input, its channels attached to their producers.
+pub(crate) fn inbox<T: Data>(
+    task: &TaskContext,
+    inputs: &InputContext<'_>,
+    input: usize,
+) -> Arc<Inbox<T>> {
+    let channels = inputs.inputs.get(input).map_or(&[][..], Vec::as_slice);
+    let names: Vec<ChannelId> = channels.iter().map(|(channel, _)| *channel).collect();
+    let counters = Arc::clone(&task.counters);
+    let inbox = Inbox::new(&names, CHANNEL_CREDITS, task.waker.clone(), counters);
+    inputs.exchange.attach(&inbox, channels);
+    inbox
+}
+
+/// The key groups of a task.
+pub(crate) fn groups(task: &TaskContext) -> std::ops::Range<u16> {
+    KeyGroup::range_of(task.subtask, task.max_parallelism, task.parallelism)
+}
+
+/// The outcome of a step.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Step {
+    /// Some work was done; there may be more.
+    Progress,
+    /// No input now; the waker will be called, or look again at the given time.
+    Idle(Option<Instant>),
+    /// The output takes no more; the waker will be called.
+    Full,
+    /// All input was processed and everything was sent.
+    Finished,
+}
+
+/// One task: a synchronous state machine that a slot's thread steps.
+pub trait TaskBody: Send {
+    /// Opens the operators.
+    ///
+    /// # Errors
+    /// An operator cannot start; the task fails.
+    fn open(&mut self) -> Result<()>;
+
+    /// Does a bounded piece of work: about one batch.
+    ///
+    /// # Errors
+    /// A function failed, or input or output broke; the task fails.
+    fn step(&mut self) -> Result<Step>;
+
+    /// Does the work that is due: sends records that have waited long enough. Called only while
+    /// nothing is full; after [`Flow::Full`] the task is suspended as after [`Step::Full`].
+    ///
+    /// # Errors
+    /// The records cannot be sent.
+    fn on_time(&mut self, now: Instant) -> Result<Flow>;
+
+    /// The time when work will be due, as far as the last `on_time` could know.
+    fn next_time(&self) -> Option<Instant>;
+
+    /// Number of batches that wait at the inputs.
+    fn inputs_waiting(&self) -> usize;
+
+    /// Names the kind of body, so that the tests have a case for each.
+    #[cfg(test)]
+    fn kind(&self) -> crate::explore::BodyKind;
+}
+
+/// One turn of a task: a step, and then the work that is due if its output takes more. Returns the
+/// outcome of the step, and the time when the task must have its next turn if nothing wakes it
+/// before.
+///
+/// # Errors
+/// The step or the work failed; the task fails.
+pub fn turn(
+    body: &mut dyn TaskBody,
+    clock: impl FnOnce() -> Instant,
+) -> Result<(Step, Option<Instant>)> {
+    let step = body.step()?;
+    match step {
+        Step::Full | Step::Finished => Ok((step, None)),
+        Step::Progress | Step::Idle(_) => match body.on_time(clock())? {
+            Flow::Full => Ok((Step::Full, None)),
+            Flow::Ready => {
+                let due = match step {
+                    Step::Idle(until) => until,
+                    Step::Progress | Step::Full | Step::Finished => None,
+                };
+                Ok((step, due.into_iter().chain(body.next_time()).min()))
+            }
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_mailbox_takes_so_many_messages_and_no_more() {
+        let mailbox = EventMailbox::default();
+        for _ in 0..EVENTS_UNREAD_MAX {
+            mailbox.push(vec![1]).unwrap();
+        }
+        let error = mailbox.push(vec![2]).unwrap_err().to_string();
+        assert!(error.contains("1024 messages of its coordinator unread"), "{error}");
+        assert_eq!(mailbox.pop(), Some(vec![1]));
+        mailbox.push(vec![3]).unwrap();
+    }
+}
