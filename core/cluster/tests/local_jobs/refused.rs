@@ -21,7 +21,7 @@ fn in_order<T: Clone>(sink: &Collect<T>) -> Vec<T> {
 /// Sums of 0, 1, 2, 3, 4 by a function that adds first and refuses 3 afterwards.
 fn sums<T>(of: fn(u64) -> T, number: fn(&mut T) -> &mut u64, mode: RuntimeMode) -> Vec<u64>
 where
-    T: Data + Clone + Sync,
+    T: Data + millstream_types::State + Clone + Sync,
 {
     let out = Collect::new();
     let dropped = run_dropping(|env| {
