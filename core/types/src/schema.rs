@@ -98,7 +98,7 @@ pub enum Kind {
     /// `char`.
     Char,
     /// Text.
-    String,
+    Text,
     /// An integer of so many bits.
     Integer {
         /// 8 to 128.
@@ -112,7 +112,7 @@ pub enum Kind {
         bits: u8,
     },
     /// A value or none.
-    Option(Box<Kind>),
+    Optional(Box<Kind>),
     /// Any number of values of one kind.
     Sequence(Box<Kind>),
     /// A fixed number of values of one kind.
@@ -124,7 +124,7 @@ pub enum Kind {
     /// A struct or enum: its place among [`Schema::types`].
     Named(usize),
     /// A type that only serde knows, of this name. It is read as it was written or not at all.
-    Opaque(String),
+    SerdeOnly(String),
 }
 
 /// A struct or an enum.
@@ -252,7 +252,7 @@ impl SchemaBuilder {
     /// The kind of a type that only serde knows.
     #[must_use]
     pub fn opaque<T>(&self) -> Kind {
-        Kind::Opaque(short_name(type_name::<T>()))
+        Kind::SerdeOnly(short_name(type_name::<T>()))
     }
 
     fn named<T: 'static>(&mut self, name: &str, body: impl FnOnce(&mut Self) -> Body) -> Kind {
@@ -389,12 +389,12 @@ impl Printer<'_> {
             Kind::Unit => write!(f, "()"),
             Kind::Bool => write!(f, "bool"),
             Kind::Char => write!(f, "char"),
-            Kind::String => write!(f, "string"),
+            Kind::Text => write!(f, "string"),
             Kind::Integer { bits, signed } => {
                 write!(f, "{}{bits}", if *signed { 'i' } else { 'u' })
             }
             Kind::Float { bits } => write!(f, "f{bits}"),
-            Kind::Option(inner) => {
+            Kind::Optional(inner) => {
                 self.kind(f, inner)?;
                 write!(f, "?")
             }
@@ -421,7 +421,7 @@ impl Printer<'_> {
                 write!(f, ">")
             }
             Kind::Named(place) => self.named(f, *place),
-            Kind::Opaque(name) => write!(f, "opaque({name})"),
+            Kind::SerdeOnly(name) => write!(f, "opaque({name})"),
         }
     }
 

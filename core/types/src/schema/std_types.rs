@@ -49,10 +49,10 @@ plain! {
     char: Kind::Char,
     f32: Kind::Float { bits: 32 },
     f64: Kind::Float { bits: 64 },
-    String: Kind::String,
-    Box<str>: Kind::String,
-    Str: Kind::String,
-    PathBuf: Kind::String,
+    String: Kind::Text,
+    Box<str>: Kind::Text,
+    Str: Kind::Text,
+    PathBuf: Kind::Text,
     Ipv4Addr: Kind::Array(Box::new(Kind::Integer { bits: 8, signed: false }), 4),
     Ipv6Addr: Kind::Array(Box::new(Kind::Integer { bits: 8, signed: false }), 16),
 }
@@ -77,7 +77,7 @@ wrappers!(Box Reverse Wrapping);
 
 impl<T: State> State for Option<T> {
     fn schema(builder: &mut SchemaBuilder) -> Kind {
-        Kind::Option(Box::new(T::schema(builder)))
+        Kind::Optional(Box::new(T::schema(builder)))
     }
 }
 
