@@ -38,8 +38,8 @@ impl Parent {
         self.say(from_host::Message::Planned((&graph.map_err(|error| error.to_string())?).into()));
         loop {
             let to_host::Message::Answer(answer) = self.hear() else { continue };
-            match answer.answer.expect("an answer is one of three") {
-                answer::Answer::Submitted(_) => {}
+            match answer.answer.expect("an answer says something") {
+                answer::Answer::Submitted(_) | answer::Answer::JobState(_) => {}
                 answer::Answer::Result(result) => return Ok(result.status),
                 answer::Answer::Refused(failure) => return Err(failure.message),
             }

@@ -18,9 +18,11 @@ mod progress;
 mod rest;
 mod run;
 mod settings;
+mod signals;
 mod standalone;
 mod submission;
 mod target;
+mod yarn_session;
 
 use std::ffi::OsString;
 use std::process::ExitCode;
@@ -77,7 +79,7 @@ fn execute(arguments: impl Iterator<Item = OsString>) -> anyhow::Result<ExitCode
         }
         Some(Verb::Run(arguments)) => run::run(&arguments),
         Some(Verb::RunApplication(arguments)) => run::run_application(&arguments),
-        Some(Verb::YarnSession(arguments)) => drivers::yarn::session::run(&arguments),
+        Some(Verb::YarnSession(arguments)) => yarn_session::run(&arguments),
         Some(Verb::Info(arguments)) => plan::info(&arguments),
         Some(Verb::List(arguments)) => jobs::list(&arguments),
         Some(Verb::Cancel(arguments)) => jobs::cancel(&arguments),

@@ -25,7 +25,9 @@ pub(crate) fn info(arguments: &InfoArguments) -> Result<ExitCode> {
             ProgramEvent::Planned(graph) => Ok(JobGraph::try_from(*graph)?),
             ProgramEvent::Failed(error) => Err(error.into()),
             ProgramEvent::Interrupted => bail!("the program was interrupted"),
-            ProgramEvent::Finished | ProgramEvent::Ended => bail!("the program has no plan"),
+            ProgramEvent::Finished | ProgramEvent::Asked(_) | ProgramEvent::Ended => {
+                bail!("the program has no plan")
+            }
         }
     })?;
     if arguments.json {

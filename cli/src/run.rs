@@ -3,22 +3,22 @@
 //! The program is our child in the client role. Each graph that it hands over is submitted, with
 //! an id of ours, so that a repeated or interrupted submission can be found again. The program is
 //! told at once that the job was accepted (`execute_async` returns then), and how it ended when
-//! it has (`execute` returns then).
+//! it has (`execute` returns then). Between the two it may ask after its jobs and cancel them.
 
+use std::collections::BTreeSet;
 use std::process::ExitCode;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use anyhow::{Context as _, Result, anyhow};
+use anyhow::{Context as _, Result, anyhow, ensure};
 use bytes::Bytes;
 use hyper::{Method, StatusCode};
 use millstream_config::{Configuration, options};
 use millstream_launcher::{ProgramEvent, ProgramProcess};
-use millstream_protocol::host::{Failure, JobResult, Role, Submitted, answer};
+use millstream_protocol::host::{Failure, JobQuery, JobResult, JobState, Role, Submitted, answer};
 use millstream_protocol::job::JobGraph;
 use millstream_rest_types::jobs::{JobClientHeartbeatRequestBody, JobDetailsInfo, JobStatusInfo};
 use millstream_rm_driver::{ClusterDeployer, ClusterId};
 use millstream_types::{Escaped, JobId, JobStatus};
-use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep_until, timeout};
 
@@ -32,7 +32,7 @@ use crate::rest::{Content, RestClient};
 use crate::settings::ClientHeartbeat;
 use crate::submission::Artifact;
 use crate::target::{self, Target};
-use crate::{console, flows, runtime, settings};
+use crate::{console, flows, runtime, settings, signals};
 
 /// A job is asked after at this interval, growing from the shortest to the longest.
 const POLL_SHORTEST: Duration = Duration::from_millis(20);
@@ -99,6 +99,8 @@ pub(crate) fn run(arguments: &RunArguments) -> Result<ExitCode> {
             cancels_on_exit,
             heartbeat,
             watched: Vec::new(),
+            submitted: BTreeSet::new(),
+            cancelled: BTreeSet::new(),
             first_error: None,
         };
         let signal = tokio::select! {
@@ -109,13 +111,13 @@ pub(crate) fn run(arguments: &RunArguments) -> Result<ExitCode> {
                     Ended::Interrupted => libc::SIGINT,
                 }
             }
-            signal = interruption() => signal?,
+            signal = signals::interruption() => signal?,
         };
         tokio::select! {
             () = session.on_interruption() => {}
-            _ = interruption() => {}
+            _ = signals::interruption() => {}
         }
-        Ok(exit_code(signal))
+        Ok(signals::exit_code(signal))
     })
 }
 
@@ -170,21 +172,6 @@ impl Place {
     }
 }
 
-/// Waits for Ctrl-C or a polite kill and says which.
-pub(crate) async fn interruption() -> Result<i32> {
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    tokio::select! {
-        _ = terminate.recv() => Ok(libc::SIGTERM),
-        _ = interrupt.recv() => Ok(libc::SIGINT),
-    }
-}
-
-/// The exit code of a command that was interrupted by this signal.
-pub(crate) fn exit_code(signal: i32) -> ExitCode {
-    ExitCode::from(u8::try_from(128 + signal).unwrap_or(1))
-}
-
 enum Ended {
     Normally,
     Interrupted,
@@ -205,6 +192,9 @@ struct Session {
     cancels_on_exit: bool,
     heartbeat: ClientHeartbeat,
     watched: Vec<WatchedJob>,
+    /// The program's jobs, and those that it has cancelled itself.
+    submitted: BTreeSet<JobId>,
+    cancelled: BTreeSet<JobId>,
     first_error: Option<anyhow::Error>,
 }
 
@@ -225,6 +215,7 @@ impl Session {
                         next_poll = Instant::now() + poll_interval;
                         next_heartbeat = Instant::now();
                     }
+                    ProgramEvent::Asked(query) => self.on_query(query).await,
                     ProgramEvent::Finished => {}
                     ProgramEvent::Failed(error) => self.fail(error.into()),
                     ProgramEvent::Interrupted => return Ok(Ended::Interrupted),
@@ -267,6 +258,7 @@ impl Session {
             self.watched.retain(|watched| watched.job != job);
             return self.refuse(error);
         }
+        self.submitted.insert(job);
         console::print(format_args!("Job has been submitted with JobID {job}"));
         let job_id = job.as_bytes().to_vec();
         self.program.answer(answer::Answer::Submitted(Submitted { job_id: job_id.clone() }));
@@ -278,12 +270,30 @@ impl Session {
         }
     }
 
-    fn refuse(&mut self, error: anyhow::Error) {
-        let failure = Failure {
-            kind: "error".to_owned(),
-            message: format!("{error:#}"),
-            detail: String::new(),
+    /// Tells the program how one of its jobs fares.
+    async fn on_query(&mut self, query: JobQuery) {
+        let (status, failure) = match self.ask(&query).await {
+            Ok(status) => (status.as_str().to_owned(), None),
+            Err(error) => (String::new(), Some(failure(&error))),
         };
+        let state = JobState { job_id: query.job_id, status, failure };
+        self.program.answer(answer::Answer::JobState(state));
+    }
+
+    async fn ask(&mut self, query: &JobQuery) -> Result<JobStatus> {
+        let job = JobId::try_from(query.job_id.as_slice())?;
+        ensure!(self.submitted.contains(&job), "job {job} is not one of this program");
+        let client = self.place.client().context("the cluster of the job is gone")?;
+        if query.cancel {
+            request_cancel(client, job).await?;
+            self.cancelled.insert(job);
+        }
+        let info: JobStatusInfo = client.get(&format!("/v1/jobs/{job}/status")).await?;
+        Ok(info.status)
+    }
+
+    fn refuse(&mut self, error: anyhow::Error) {
+        let failure = failure(&error);
         self.program.answer(answer::Answer::Refused(failure));
         self.fail(error);
     }
@@ -334,17 +344,17 @@ impl Session {
     }
 
     fn on_job_end(&mut self, job: JobId, ended: JobEnd) {
-        let cause = ended.error.as_ref().map(|error| Failure {
-            kind: "error".to_owned(),
-            message: format!("{error:#}"),
-            detail: String::new(),
-        });
+        let cause = ended.error.as_ref().map(failure);
+        let by_program = ended.status == Some(JobStatus::Canceled) && self.cancelled.contains(&job);
         let status = ended.status.unwrap_or(JobStatus::Failed).as_str().to_owned();
         let job_id = job.as_bytes().to_vec();
         let runtime_ms = ended.runtime_ms;
         let result = JobResult { job_id, status, runtime_ms, cause };
         self.program.answer(answer::Answer::Result(result));
         match ended.error {
+            Some(_) if by_program => {
+                console::print(format_args!("Cancelled job {job}, as its program asked."));
+            }
             Some(error) => self.fail(error),
             None => console::print(format_args!(
                 "Program execution finished\nJob with JobID {job} has finished.\n\
@@ -403,6 +413,12 @@ impl Session {
             }
         }
     }
+}
+
+/// An error as programs are told it.
+fn failure(error: &anyhow::Error) -> Failure {
+    let message = format!("{error:#}");
+    Failure { kind: "error".to_owned(), message, detail: String::new() }
 }
 
 /// Cancels a job and waits for its end.

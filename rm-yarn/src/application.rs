@@ -282,6 +282,31 @@ mod tests {
     }
 
     #[test]
+    fn provided_directories_are_where_containers_look_for_them() {
+        let on = |default: &str, text: &str| {
+            let mut hadoop = HadoopConfiguration::new();
+            hadoop.set("fs.defaultFS", default);
+            let user = User { name: "alice", hadoop: &hadoop };
+            let directories = provided(user, &with("yarn.provided.lib.dirs", text))?;
+            Ok::<_, YarnDeployError>(directories.iter().map(FilePath::to_string).collect())
+        };
+        let of = |default, text| -> Vec<String> { on(default, text).unwrap() };
+        let hdfs = "hdfs://nn:8020";
+        assert_eq!(
+            of(hdfs, "/user/alice/lib;lib;hdfs:///apps;hdfs://other:1/apps"),
+            [
+                "hdfs://nn:8020/user/alice/lib",
+                "hdfs://nn:8020/user/alice/lib",
+                "hdfs://nn:8020/apps",
+                "hdfs://other:1/apps"
+            ]
+        );
+        assert_eq!(of("file:///", "/lib"), ["/lib"]);
+        let error = on(hdfs, "file:///lib").unwrap_err().to_string();
+        assert!(error.contains("file:///lib is on the disk of this machine"), "{error}");
+    }
+
+    #[test]
     fn counts_that_are_none_are_refused_by_their_name() {
         for (key, value, expected) in [
             ("yarn.containers.vcores", "0", "yarn.containers.vcores is 0"),

@@ -1,5 +1,6 @@
-//! The drivers that the command line knows. A driver is one file here and one line in [`ALL`]; no
-//! other file of the command line names it, but for the options of Flink's old command line.
+//! The drivers that the command line knows. A driver is one file here and one line in [`ALL`]. Its
+//! session script has a verb of its own (`yarn_session`), and Flink's old command line has options
+//! for YARN; no other file of the command line names a driver.
 //!
 //! The flows of a session, of a cluster for one job and of an application are in `flows`, once for
 //! all drivers. A driver says here how its targets are called, makes its deployer, remembers its

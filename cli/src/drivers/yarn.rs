@@ -2,7 +2,6 @@
 
 mod containers;
 mod properties_file;
-pub(crate) mod session;
 
 use anyhow::{Context as _, Result, anyhow};
 use millstream_config::{ConfigOption, Configuration, options};
@@ -61,7 +60,10 @@ impl Driver for Yarn {
 }
 
 /// A deployer. A session may have been staged elsewhere than this command would.
-fn connect(configuration: &Configuration, cluster: Option<&ClusterId>) -> Result<YarnDeployer> {
+pub(crate) fn connect(
+    configuration: &Configuration,
+    cluster: Option<&ClusterId>,
+) -> Result<YarnDeployer> {
     let staging = match cluster {
         Some(id) => PropertiesFile::of(configuration)?.find(application(id)?).staging,
         None => None,

@@ -19,7 +19,7 @@ use crate::drivers::Driver;
 use crate::program::random_id;
 use crate::settings::ClientHeartbeat;
 use crate::submission::Artifact;
-use crate::{console, run, runtime, settings};
+use crate::{console, runtime, settings, signals};
 
 /// Interval of polling for the end of an application.
 const WATCH_INTERVAL: Duration = Duration::from_millis(200);
@@ -66,10 +66,10 @@ pub(crate) fn run(
             over = until_over(deployer.as_mut(), &client, &id, attachment) => {
                 return how_it_ended(&id, &over?);
             }
-            signal = run::interruption() => signal?,
+            signal = signals::interruption() => signal?,
         };
         let _ = session::stop(deployer.as_mut(), &client, &id).await?;
-        Ok(run::exit_code(signal))
+        Ok(signals::exit_code(signal))
     })
 }
 

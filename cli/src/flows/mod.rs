@@ -20,7 +20,7 @@ use tokio::time::{sleep, timeout};
 
 use crate::drivers::{Driver, Sessions};
 use crate::rest::RestClient;
-use crate::{console, run};
+use crate::{console, signals};
 
 /// Time limit of a sweep: the deployment's own cluster waits for heartbeats.
 const SWEEP_PATIENCE: Duration = Duration::from_secs(10);
@@ -52,7 +52,7 @@ async fn deploy(
         let mut progress = |text: &str| console::warn(format_args!("{text}"));
         tokio::select! {
             up = deployer.wait_until_up(&id, &mut progress) => Some(up?),
-            _ = run::interruption() => None,
+            _ = signals::interruption() => None,
         }
     };
     let Some(up) = up else {

@@ -15,7 +15,7 @@ use super::{Found, client_of, deploy, deployment, find};
 use crate::drivers::{Driver, Sessions};
 use crate::rest::{Content, RestClient};
 use crate::settings::ClientHeartbeat;
-use crate::{console, run};
+use crate::{console, signals};
 
 /// Interval of polling for the end of a session.
 const WATCH_INTERVAL: Duration = Duration::from_secs(1);
@@ -106,7 +106,7 @@ async fn watch(
         Parting::Leave => Ok(ExitCode::SUCCESS),
         Parting::Stop => {
             if let Some(signal) = stop(deployer.as_mut(), client, id).await? {
-                return Ok(run::exit_code(signal));
+                return Ok(signals::exit_code(signal));
             }
             forget(sessions, id);
             Ok(ExitCode::SUCCESS)
@@ -141,7 +141,7 @@ async fn what_is_wanted(owner: bool) -> Result<Parting> {
                 None if !owner => return Ok(Parting::Leave),
                 None => typed = None,
             },
-            signal = run::interruption() => {
+            signal = signals::interruption() => {
                 signal?;
                 return Ok(if owner { Parting::Stop } else { Parting::Leave });
             }
@@ -184,7 +184,7 @@ pub(crate) async fn stop(
     };
     let end = tokio::select! {
         end = stopped => end?,
-        signal = run::interruption() => {
+        signal = signals::interruption() => {
             let signal = signal?;
             console::warn(format_args!("{id} is still being stopped"));
             return Ok(Some(signal));

@@ -134,7 +134,8 @@ fn ident() -> Result<String> {
     let Some((name, value)) = named else {
         // SAFETY: has no arguments and always succeeds.
         let uid = unsafe { libc::geteuid() };
-        return Ok(user_name(uid).unwrap_or_else(|| uid.to_string()));
+        let users = fs::read_to_string("/etc/passwd").unwrap_or_default();
+        return Ok(user_name(&users, uid));
     };
     match value.to_str() {
         Some(text) if !text.contains(|c: char| c == '/' || c.is_control()) => Ok(text.to_owned()),
@@ -142,19 +143,33 @@ fn ident() -> Result<String> {
     }
 }
 
-/// The name in `/etc/passwd`; containers may run users that have none.
-fn user_name(uid: u32) -> Option<String> {
-    let users = fs::read_to_string("/etc/passwd").ok()?;
+/// The name in `users`, the text of `/etc/passwd`; the number for a user that has none, as in
+/// containers.
+fn user_name(users: &str, uid: u32) -> String {
     let name = users.lines().find_map(|line| {
         let mut fields = line.split(':');
         let name = fields.next()?;
         (fields.nth(1)?.parse() == Ok(uid)).then_some(name)
     });
-    name.filter(|name| !name.is_empty()).map(str::to_owned)
+    name.filter(|name| !name.is_empty()).map_or_else(|| uid.to_string(), str::to_owned)
 }
 
 fn hostname() -> String {
     let name = fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
     let name: String = name.trim().chars().filter(|c| !c.is_control() && *c != '/').collect();
     if name.is_empty() { "localhost".to_owned() } else { name }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_user_without_a_name_is_a_number() {
+        let users = "root:x:0:0::/root:/bin/sh\n:x:7:7::/:/bin/sh\nalice:x:1000:1::/:/bin/sh\n";
+        for (uid, name) in [(0, "root"), (1000, "alice"), (7, "7"), (54_321, "54321")] {
+            assert_eq!(user_name(users, uid), name);
+        }
+        assert_eq!(user_name("", 0), "0");
+    }
 }

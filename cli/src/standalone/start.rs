@@ -19,7 +19,7 @@ use super::places::{Home, Places};
 use super::processes::{Identity, NAP, ended};
 use super::remote::Remote;
 use crate::daemon::standalone_setup;
-use crate::{console, jobs, run, runtime};
+use crate::{console, jobs, runtime, signals};
 
 /// Time for which a TaskManager that is started alone is watched: it may have no JobManager yet.
 const GLANCE: Duration = Duration::from_millis(200);
@@ -82,7 +82,7 @@ pub(super) fn run_start(home: &Home, properties: &[String], goal: Goal) -> Resul
         let _lock = Lock::acquire(&places).await?;
         let result = tokio::select! {
             result = start.reach(goal) => result.map(|()| ExitCode::SUCCESS),
-            signal = run::interruption() => {
+            signal = signals::interruption() => {
                 let signal = signal?;
                 console::warn(format_args!("interrupted by signal {signal}: all ends again"));
                 start.undo().await;

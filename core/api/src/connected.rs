@@ -37,6 +37,35 @@ pub struct KeyedConnectedStreams<A, B, S, U> {
     pub(crate) right: KeyedStream<B, U>,
 }
 
+impl<T: Data> Stream<T> {
+    /// This stream and another, of any type, as the two inputs of one operator. Each result has the
+    /// event time of its record if both streams have event times, else none has one.
+    ///
+    /// ```
+    /// # use millstream::{prelude::*, testing::run_on};
+    /// let both = run_on([1, 2], |numbers| {
+    ///     let names = numbers.clone().map(|n| Ok(format!("number {n}")));
+    ///     numbers.connect(names).map(|n| Ok(n.to_string()), Ok)
+    /// });
+    /// assert_eq!(both.unwrap().len(), 4);
+    /// ```
+    pub fn connect<B: Data>(self, other: Stream<B>) -> ConnectedStreams<T, B> {
+        ConnectedStreams { left: self, right: other }
+    }
+}
+
+impl<T: Data, S: KeySelector<T> + Sync> KeyedStream<T, S> {
+    /// This stream and another one of the same key, as the two inputs of one operator.
+    /// See [`KeyedCoProcess`](crate::KeyedCoProcess) for an example.
+    pub fn connect<B, U>(self, other: KeyedStream<B, U>) -> KeyedConnectedStreams<T, B, S, U>
+    where
+        B: Data,
+        U: KeySelector<B, Key = S::Key> + Sync,
+    {
+        KeyedConnectedStreams { left: self, right: other }
+    }
+}
+
 fn two_inputs<A: Data, B: Data, O: Data>(
     (left, right): (Stream<A>, Stream<B>),
     (name, uid): (&'static str, Option<String>),

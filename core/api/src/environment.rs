@@ -1,5 +1,10 @@
 //! The environment of a build function: where streams start and jobs are executed.
 
+mod collect;
+mod path;
+
+pub use collect::CollectedRecords;
+
 use std::collections::{BTreeMap, HashSet};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -10,56 +15,19 @@ use millstream_graph::{
     Boundedness, JobGraph, JobSettings, NodeKind, RuntimeMode, StreamGraph, StreamNode, plan,
 };
 use millstream_operators::{self as operators, NewOperator, OperatorMaker, Program};
-use millstream_types::{JobId, JobStatus, MaxParallelism};
+use millstream_types::{JobStatus, MaxParallelism};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::builder::{Builder, Shared};
+use crate::job::{JobClient, JobResult};
 use crate::stream::Stream;
 
-/// The end of a job that finished.
-///
-/// ```
-/// # use millstream::{prelude::*, testing};
-/// # let env = &mut testing::environment();
-/// use millstream::JobStatus;
-///
-/// env.source("numbers", Datagen::sequence(0..6)).sink("nowhere", DiscardSink::new());
-/// let result = env.execute("to nowhere")?;
-/// assert_eq!(result.status, JobStatus::Finished);
-/// # Ok::<(), millstream::Error>(())
-/// ```
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct JobResult {
-    /// The job.
-    pub job: JobId,
-    /// Its last state: always [`JobStatus::Finished`], other ends are errors.
-    pub status: JobStatus,
-    /// From submission to end.
-    pub runtime: Duration,
-}
-
-/// A job that was submitted and not waited for.
-///
-/// ```
-/// # use millstream::{prelude::*, testing};
-/// # let env = &mut testing::environment();
-/// env.source("numbers", Datagen::sequence(0..6)).sink("nowhere", DiscardSink::new());
-/// let job = env.execute_async("to nowhere")?.job;
-/// assert_eq!(job.to_string().len(), 32);
-/// # Ok::<(), millstream::Error>(())
-/// ```
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct JobClient {
-    /// The job.
-    pub job: JobId,
-}
-
-/// What became of a graph that was handed over.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// The outcome of a graph that was handed over.
+#[derive(Debug, Clone)]
 pub enum Execution {
     /// It runs.
-    Submitted(JobId),
+    Submitted(JobClient),
     /// It ran and finished.
     Finished(JobResult),
 }
@@ -75,6 +43,11 @@ pub trait Executor {
     /// Whether this process's working directory is the one that the user means by relative paths.
     fn is_in_clients_directory(&self) -> bool {
         true
+    }
+
+    /// Whether the jobs run in this process, so that they read its files and can hand it records.
+    fn runs_here(&self) -> bool {
+        false
     }
 
     /// Tells the user of a part of the job that is allowed and probably not meant. Roles that build
@@ -323,13 +296,14 @@ impl Environment {
     pub fn execute(&mut self, name: &str) -> Result<JobResult> {
         match self.run(name, true)? {
             Execution::Finished(result) => Ok(result),
-            Execution::Submitted(job) => {
+            Execution::Submitted(JobClient { job, .. }) => {
                 Ok(JobResult { job, status: JobStatus::Running, runtime: Duration::ZERO })
             }
         }
     }
 
-    /// Submits what was built since the last call and does not wait.
+    /// Submits what was built since the last call and does not wait for its end; the [`JobClient`]
+    /// does.
     ///
     /// # Errors
     /// The graph is faulty, or the job was refused.
@@ -344,9 +318,8 @@ impl Environment {
     /// ```
     pub fn execute_async(&mut self, name: &str) -> Result<JobClient> {
         match self.run(name, false)? {
-            Execution::Submitted(job) | Execution::Finished(JobResult { job, .. }) => {
-                Ok(JobClient { job })
-            }
+            Execution::Submitted(client) => Ok(client),
+            Execution::Finished(result) => Ok(JobClient::new(result.job, Rc::new(result))),
         }
     }
 

@@ -6,12 +6,11 @@ use std::sync::Arc;
 use millstream_graph::Partitioner;
 use millstream_network::Data;
 use millstream_operators::{
-    self as operators, Aggregate, KeySelector, KeyedProcess, KeyedRuntimeContext, MapWithState,
-    Number, OnError, WriterMaker, keep_better, writer,
+    self as operators, Aggregate, ByRef, ByValue, KeySelector, KeyedProcess, KeyedRuntimeContext,
+    MapWithState, Number, OnError, WriterMaker, keep_better, writer,
 };
-use millstream_types::State;
+use millstream_types::{Key, State};
 
-use crate::connected::KeyedConnectedStreams;
 use crate::stream::{Function, Stream};
 use crate::{ErrorContext as _, Result};
 
@@ -28,6 +27,43 @@ use crate::{ErrorContext as _, Result};
 pub struct KeyedStream<T, S> {
     pub(crate) stream: Stream<T>,
     pub(crate) selector: S,
+}
+
+impl<T: Data> Stream<T> {
+    /// Partitions by a key that is computed from the record.
+    ///
+    /// ```
+    /// # use millstream::{prelude::*, testing::run_on};
+    /// let sums = run_on([1, 2, 3, 4], |numbers| {
+    ///     numbers.key_by(|n| n % 2).reduce("sum", |sum, n| Ok(*sum += n))
+    /// });
+    /// assert_eq!(sums.unwrap(), [1, 2, 4, 6]);
+    /// ```
+    pub fn key_by<K, F>(self, key: F) -> KeyedStream<T, ByValue<F>>
+    where
+        K: Key,
+        F: Fn(&T) -> K + Function,
+    {
+        KeyedStream { stream: self, selector: ByValue(key) }
+    }
+
+    /// Partitions by a key that is a part of the record; it is cloned once per distinct key only.
+    ///
+    /// ```
+    /// # use millstream::{prelude::*, testing::run_on};
+    /// let words = [("to".to_owned(), 1), ("be".to_owned(), 1), ("to".to_owned(), 1)];
+    /// let counts = run_on(words, |words| {
+    ///     words.key_by_ref(|(word, _)| word).reduce("count", |total, next| Ok(total.1 += next.1))
+    /// });
+    /// assert_eq!(counts.unwrap().last(), Some(&("to".to_owned(), 2)));
+    /// ```
+    pub fn key_by_ref<K, F>(self, key: F) -> KeyedStream<T, ByRef<F>>
+    where
+        K: Key,
+        F: Fn(&T) -> &K + Function,
+    {
+        KeyedStream { stream: self, selector: ByRef(key) }
+    }
 }
 
 impl<T: Data, S: KeySelector<T> + Sync> KeyedStream<T, S> {
@@ -299,15 +335,5 @@ impl<T: Data, S: KeySelector<T> + Sync> KeyedStream<T, S> {
         let (stream, selector) = self.partitioned();
         let stage = operators::keyed_process(stream.on_error.clone(), selector, make);
         stream.operator("Process", Some(uid.to_owned()), true, stage)
-    }
-
-    /// This stream and another one of the same key, as the two inputs of one operator.
-    /// See [`KeyedCoProcess`](crate::KeyedCoProcess) for an example.
-    pub fn connect<B, U>(self, other: KeyedStream<B, U>) -> KeyedConnectedStreams<T, B, S, U>
-    where
-        B: Data,
-        U: KeySelector<B, Key = S::Key> + Sync,
-    {
-        KeyedConnectedStreams { left: self, right: other }
     }
 }

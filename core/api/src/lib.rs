@@ -1,4 +1,4 @@
-//! What users write: a build function that makes streams.
+//! The API of jobs: build functions that make streams.
 //!
 //! Users reach this crate through the facade `millstream`, whose pages have running examples. A
 //! build function gets an [`Environment`], starts [`Stream`]s from sources, transforms them and
@@ -9,18 +9,20 @@ mod args;
 mod builder;
 mod connected;
 mod environment;
+mod job;
 mod keyed_stream;
 mod stream;
 
 pub use args::Args;
 pub use connected::{ConnectedStreams, KeyedConnectedStreams};
-pub use environment::{Environment, Execution, Executor, JobClient, JobResult};
+pub use environment::{CollectedRecords, Environment, Execution, Executor};
+pub use job::{JobClient, JobHandle, JobResult};
 pub use keyed_stream::KeyedStream;
 pub use millstream_connector::{
-    Batch, Boundedness, Committer, CommitterInfo, Counter, Data, Error, ErrorContext, JobId,
-    NextSplit, NoCommitter, NoEnumerator, PlanContext, Polled, ReaderContext, Records, Result,
-    Sink, SinkWriter, Source, SourceReader, SplitEnumerator, TimesError, WriterInfo, bail, ensure,
-    error,
+    Batch, Boundedness, Committer, CommitterInfo, Counter, Data, Error, ErrorContext, Gauge,
+    Histogram, JobId, NextSplit, NoCommitter, NoEnumerator, PlanContext, Polled, ReaderContext,
+    Records, Result, Sink, SinkWriter, Source, SourceReader, SplitEnumerator, TimesError,
+    UserMetrics, WriterInfo, bail, ensure, error,
 };
 pub use millstream_graph::RuntimeMode;
 pub use millstream_operators::{

@@ -12,18 +12,15 @@ use std::sync::Arc;
 
 use millstream_graph::{Chaining, NodeId, NodeKind, OutputName, StreamNode};
 use millstream_network::Data;
-use millstream_types::Key;
 
 pub use self::sink::StreamSink;
 use millstream_operators::{
-    self as operators, ByRef, ByValue, NewOperator, OnError, OperatorMaker, OutputMaker, OutputTag,
-    Process, RuntimeContext, StageMaker, WriterMaker, writer,
+    self as operators, NewOperator, OnError, OperatorMaker, OutputMaker, OutputTag, Process,
+    RuntimeContext, StageMaker, WriterMaker, writer,
 };
 
 use crate::Result;
 use crate::builder::{Origin, Shared};
-use crate::connected::ConnectedStreams;
-use crate::keyed_stream::KeyedStream;
 
 /// A user's function: each subtask gets a clone of it.
 ///
@@ -345,41 +342,6 @@ impl<T: Data> Stream<T> {
         self
     }
 
-    /// Partitions by a key that is computed from the record.
-    ///
-    /// ```
-    /// # use millstream::{prelude::*, testing::run_on};
-    /// let sums = run_on([1, 2, 3, 4], |numbers| {
-    ///     numbers.key_by(|n| n % 2).reduce("sum", |sum, n| Ok(*sum += n))
-    /// });
-    /// assert_eq!(sums.unwrap(), [1, 2, 4, 6]);
-    /// ```
-    pub fn key_by<K, F>(self, key: F) -> KeyedStream<T, ByValue<F>>
-    where
-        K: Key,
-        F: Fn(&T) -> K + Function,
-    {
-        KeyedStream { stream: self, selector: ByValue(key) }
-    }
-
-    /// Partitions by a key that is a part of the record; it is cloned once per distinct key only.
-    ///
-    /// ```
-    /// # use millstream::{prelude::*, testing::run_on};
-    /// let words = [("to".to_owned(), 1), ("be".to_owned(), 1), ("to".to_owned(), 1)];
-    /// let counts = run_on(words, |words| {
-    ///     words.key_by_ref(|(word, _)| word).reduce("count", |total, next| Ok(total.1 += next.1))
-    /// });
-    /// assert_eq!(counts.unwrap().last(), Some(&("to".to_owned(), 2)));
-    /// ```
-    pub fn key_by_ref<K, F>(self, key: F) -> KeyedStream<T, ByRef<F>>
-    where
-        K: Key,
-        F: Fn(&T) -> &K + Function,
-    {
-        KeyedStream { stream: self, selector: ByRef(key) }
-    }
-
     /// This stream's records and those of another, in one. Both have event times, or none has: see
     /// [`Source::has_timestamps`](crate::Source::has_timestamps).
     ///
@@ -403,21 +365,6 @@ impl<T: Data> Stream<T> {
         }
         self.builder.borrow_mut().add_faults(faults);
         self
-    }
-
-    /// This stream and another, of any type, as the two inputs of one operator. Each result has the
-    /// event time of its record if both streams have event times, else none has one.
-    ///
-    /// ```
-    /// # use millstream::{prelude::*, testing::run_on};
-    /// let both = run_on([1, 2], |numbers| {
-    ///     let names = numbers.clone().map(|n| Ok(format!("number {n}")));
-    ///     numbers.connect(names).map(|n| Ok(n.to_string()), Ok)
-    /// });
-    /// assert_eq!(both.unwrap().len(), 4);
-    /// ```
-    pub fn connect<B: Data>(self, other: Stream<B>) -> ConnectedStreams<T, B> {
-        ConnectedStreams { left: self, right: other }
     }
 
     /// The records that the operator emitted to `tag`. It may be asked for several times; each

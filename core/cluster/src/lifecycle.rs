@@ -4,6 +4,7 @@
 //! runs the program's build function beside the Dispatcher and ends when it has returned and its
 //! jobs have ended. The components are the same in all three.
 
+use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -13,7 +14,7 @@ use millstream_gateway::{DispatcherGateway as _, JobDetails, JobSubmission};
 use millstream_graph::{JobGraph, JobSettings};
 use millstream_jobmaster::{IdSource, OsIds};
 use millstream_launcher::{HostOutput, HostSpec, ProgramEvent, ProgramProcess};
-use millstream_protocol::host::{Failure, JobResult, Role, Submitted, answer};
+use millstream_protocol::host::{Failure, JobQuery, JobResult, JobState, Role, Submitted, answer};
 use millstream_rm_driver::ClusterStatus;
 use millstream_taskmanager::LogDirectory;
 use millstream_types::{ArtifactHash, ByteSize, HostId, JobId, JobStatus};
@@ -174,13 +175,15 @@ impl Lifecycles {
         let program = ProgramProcess::start(spec, Role::Application, &application.settings).await;
         let mut program = program.map_err(|error| error.to_string())?;
         let first = u128::from_be_bytes(*application.first_job.as_bytes());
-        let mut jobs = Jobs { lifecycles: self, artifact, first, count: 0, worst: None };
+        let (count, worst, cancelled) = (0, None, BTreeSet::new());
+        let mut jobs = Jobs { lifecycles: self, artifact, first, count, worst, cancelled };
         let mut ends = JoinSet::new();
         let mut runs = true;
         while runs || !ends.is_empty() {
             tokio::select! {
                 event = program.next(), if runs => match event {
                     ProgramEvent::Planned(graph) => jobs.start(*graph, &program, &mut ends).await,
+                    ProgramEvent::Asked(query) => jobs.on_query(query, &program).await,
                     ProgramEvent::Finished => {}
                     ProgramEvent::Failed(error) => jobs.note(Outcome::failed(error)),
                     ProgramEvent::Interrupted => {
@@ -211,6 +214,8 @@ struct Jobs<'a> {
     count: u128,
     /// The first thing that went wrong; what follows is its consequence.
     worst: Option<Outcome>,
+    /// The jobs that the program has cancelled itself.
+    cancelled: BTreeSet<JobId>,
 }
 
 type JobEnd = (JobId, Result<Arc<JobDetails>, String>);
@@ -245,6 +250,27 @@ impl Jobs<'_> {
         }
     }
 
+    /// Tells the program how one of its jobs fares.
+    async fn on_query(&mut self, query: JobQuery, program: &ProgramProcess) {
+        let (status, failure) = match self.ask(&query).await {
+            Ok(status) => (status.as_str().to_owned(), None),
+            Err(reason) => (String::new(), Some(failure(reason))),
+        };
+        let state = JobState { job_id: query.job_id, status, failure };
+        program.answer(answer::Answer::JobState(state));
+    }
+
+    async fn ask(&mut self, query: &JobQuery) -> Result<JobStatus, String> {
+        let job = JobId::try_from(query.job_id.as_slice()).map_err(|error| error.to_string())?;
+        let dispatcher = &self.lifecycles.dispatcher;
+        if query.cancel {
+            dispatcher.cancel(job).await.map_err(|error| error.to_string())?;
+            self.cancelled.insert(job);
+        }
+        let details = dispatcher.job(job).await.map_err(|error| error.to_string())?;
+        Ok(details.status)
+    }
+
     /// A job has ended: the program that waits for it hears how.
     fn on_end(&mut self, (job, ended): JobEnd, program: &ProgramProcess) {
         let job_id = job.as_bytes().to_vec();
@@ -260,7 +286,11 @@ impl Jobs<'_> {
         let cause = failed.then(|| failure(outcome.diagnostics.clone()));
         let status = status.as_str().to_owned();
         program.answer(answer::Answer::Result(JobResult { job_id, status, runtime_ms, cause }));
-        self.note(outcome);
+        let by_program = ended.is_ok_and(|details| details.status == JobStatus::Canceled)
+            && self.cancelled.contains(&job);
+        if !by_program {
+            self.note(outcome);
+        }
     }
 }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 use futures::future::BoxFuture;
 use millstream_api::{JobResult, Program};
 use millstream_gateway::{
-    ExceptionEntry, JobDetails, JobMasterFactory, JobMasterGateway, JobSubmission,
+    ExceptionEntry, JobDetails, JobMasterEvent, JobMasterFactory, JobMasterGateway, JobSubmission,
     RegistrationRefused, ResourceManagerGateway, TaskManagerRegistration,
 };
 use millstream_graph::JobGraph;
@@ -97,6 +97,18 @@ impl MiniCluster {
     #[must_use]
     pub fn details(&self) -> watch::Receiver<Arc<JobDetails>> {
         self.job.details()
+    }
+
+    /// The state of the job now.
+    #[must_use]
+    pub fn status(&self) -> JobStatus {
+        self.job.details().borrow().status
+    }
+
+    /// Asks the job to stop; one that has ended stays as it is.
+    pub fn cancel(&self) {
+        // It is refused by a job that has ended.
+        let _ = self.runtime.block_on(self.job.post(JobMasterEvent::Cancel));
     }
 
     /// Waits for the job's end.

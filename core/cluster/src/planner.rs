@@ -9,7 +9,7 @@ use millstream_dispatcher::{PlanExtent, PlanFailed, Planner};
 use millstream_graph::{JobGraph, JobSettings};
 use millstream_jobmaster::{IdSource, OsIds};
 use millstream_launcher::{HostOutput, HostSpec, ProgramEvent, ProgramFailed, ProgramProcess};
-use millstream_protocol::host::{JobResult, Role, Submitted, answer};
+use millstream_protocol::host::{JobQuery, JobResult, JobState, Role, Submitted, answer};
 use millstream_types::{ByteSize, HostId, JobStatus};
 
 /// A program that goes on planning is stopped after so many jobs.
@@ -94,17 +94,19 @@ impl Planner for ChildPlanner {
 /// Lets a program go on to its end as if each of its jobs ran, and counts them.
 async fn count_jobs(program: &mut ProgramProcess) -> Result<u32, PlanFailed> {
     let mut jobs = 1;
+    pretend_that_it_runs(program);
     loop {
-        let mut id = [0; 16];
-        OsIds.fill(&mut id);
-        let job_id = id.to_vec();
-        program.answer(answer::Answer::Submitted(Submitted { job_id: job_id.clone() }));
-        let status = JobStatus::Running.as_str().to_owned();
-        let result = JobResult { job_id, status, runtime_ms: 0, cause: None };
-        program.answer(answer::Answer::Result(result));
         match program.next().await {
             ProgramEvent::Planned(_) if jobs == JOBS_COUNTED_MAX => return Ok(jobs + 1),
-            ProgramEvent::Planned(_) => jobs += 1,
+            ProgramEvent::Planned(_) => {
+                jobs += 1;
+                pretend_that_it_runs(program);
+            }
+            ProgramEvent::Asked(JobQuery { job_id, .. }) => {
+                let status = JobStatus::Running.as_str().to_owned();
+                let state = JobState { job_id, status, failure: None };
+                program.answer(answer::Answer::JobState(state));
+            }
             ProgramEvent::Finished => return Ok(jobs),
             // The number of jobs is known, even if the program stumbles over results of jobs that
             // have not run.
@@ -119,6 +121,17 @@ async fn count_jobs(program: &mut ProgramProcess) -> Result<u32, PlanFailed> {
             }
         }
     }
+}
+
+/// Answers a program's plan as if its job ran and had a client that does not wait.
+fn pretend_that_it_runs(program: &ProgramProcess) {
+    let mut id = [0; 16];
+    OsIds.fill(&mut id);
+    let job_id = id.to_vec();
+    program.answer(answer::Answer::Submitted(Submitted { job_id: job_id.clone() }));
+    let status = JobStatus::Running.as_str().to_owned();
+    let result = JobResult { job_id, status, runtime_ms: 0, cause: None };
+    program.answer(answer::Answer::Result(result));
 }
 
 fn several(jobs: u32) -> PlanFailed {
@@ -144,9 +157,10 @@ fn ended_early(event: ProgramEvent) -> PlanFailed {
     match event {
         ProgramEvent::Failed(error) => failed(error),
         ProgramEvent::Interrupted => plan_failed("the program was interrupted"),
-        ProgramEvent::Planned(_) | ProgramEvent::Finished | ProgramEvent::Ended => {
-            plan_failed("the program's process ended without a word")
-        }
+        ProgramEvent::Planned(_)
+        | ProgramEvent::Asked(_)
+        | ProgramEvent::Finished
+        | ProgramEvent::Ended => plan_failed("the program's process ended without a word"),
     }
 }
 

@@ -8,6 +8,8 @@ mod contracts;
 mod finish;
 #[path = "local_jobs/graphs.rs"]
 mod graphs;
+#[path = "local_jobs/metrics.rs"]
+mod metrics;
 #[path = "local_jobs/refused.rs"]
 mod refused;
 #[path = "local_jobs/times.rs"]

@@ -153,7 +153,16 @@ fn no_operator_allocates_per_record() {
     let measured = allocations_per_record(|env, records| {
         let numbers = env
             .source("numbers", Datagen::from_fn(|n| n).count(records))
-            .map(|n| Ok(n + 1))
+            .map_with(|ctx| {
+                let (seen, newest) = (ctx.counter("seen")?, ctx.gauge("newest")?);
+                let number = ctx.histogram("number")?;
+                Ok(move |n: u64| {
+                    seen.add(1);
+                    newest.set(n as f64);
+                    number.update(n);
+                    Ok(n + 1)
+                })
+            })
             .filter(|n| Ok(n % 10 != 0))
             .flat_map(|n| Ok([n, n + 1]))
             .rebalance();

@@ -5,13 +5,13 @@
 //! last record, a committer in the coordinator host. Both are checked and completed while the job
 //! is planned ([`PlanContext`]).
 
-mod counter;
+mod metrics;
 mod plan;
 mod sink;
 mod source;
 
 pub use anyhow::{Context as ErrorContext, Error, anyhow as error, bail, ensure};
-pub use counter::Counter;
+pub use metrics::{Counter, Gauge, Histogram, UserMetrics};
 pub use millstream_graph::Boundedness;
 pub use millstream_network::{Batch, Data, Records, TimesError};
 pub use millstream_types::JobId;

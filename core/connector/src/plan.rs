@@ -1,4 +1,4 @@
-//! What sources and sinks learn and check while a job is planned.
+//! Planning of a job, as its sources and sinks see it.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -47,7 +47,7 @@ impl WorkingDirectory {
         Self { recorded: plan_value(WORKING_DIRECTORY), is_clients, found: None }
     }
 
-    fn find(&mut self) -> Result<&Path> {
+    pub(crate) fn find(&mut self) -> Result<&Path> {
         let found = match (self.found.take(), &self.recorded) {
             (Some(found), _) => found,
             (None, Some(recorded)) => PathBuf::from(postcard::from_bytes::<OsString>(recorded)?),

@@ -1,4 +1,4 @@
-//! What a sink connector implements: writers in the tasks, a committer in the coordinator host.
+//! The contract of a sink: writers in the tasks, a committer in the coordinator host.
 
 use millstream_network::Batch;
 use millstream_types::{JobId, OperatorId};
@@ -9,7 +9,7 @@ use std::time::Instant;
 use crate::Result;
 use crate::plan::PlanContext;
 
-/// What a writer knows of its surroundings.
+/// The surroundings of a writer.
 #[derive(Debug, Clone)]
 pub struct WriterInfo {
     /// The job; with the operator and attempt it names what the writer leaves behind.
@@ -20,18 +20,18 @@ pub struct WriterInfo {
     pub subtask: u32,
     /// The number of subtasks.
     pub parallelism: u32,
-    /// How often the job was restarted.
+    /// Number of restarts of the job so far.
     pub attempt: u32,
 }
 
-/// What a committer knows of its surroundings.
+/// The surroundings of a committer.
 #[derive(Debug, Clone)]
 pub struct CommitterInfo {
     /// The job.
     pub job: JobId,
     /// The sink's operator.
     pub operator: OperatorId,
-    /// How often the job was restarted. What earlier attempts wrote is to be discarded.
+    /// Number of restarts of the job so far. Results of earlier attempts are to be discarded.
     pub attempt: u32,
 }
 
@@ -113,7 +113,7 @@ pub struct CommitterInfo {
     note = "map the stream's records to what the sink takes"
 )]
 pub trait Sink<T>: Send + Sync + 'static {
-    /// What a writer has to say to the committer.
+    /// Names results of a writer for the committer.
     type Committable: Serialize + DeserializeOwned + Send + 'static;
     /// Writes records.
     type Writer: SinkWriter<T, Committable = Self::Committable>;
@@ -153,7 +153,7 @@ pub trait Sink<T>: Send + Sync + 'static {
 ///
 /// See [`Sink`] for an example.
 pub trait SinkWriter<T>: Send {
-    /// What it has to say to the committer.
+    /// Names what it wrote.
     type Committable;
 
     /// Writes a batch.
@@ -178,11 +178,12 @@ pub trait SinkWriter<T>: Send {
     fn finish(&mut self) -> Result<Vec<Self::Committable>>;
 }
 
-/// Publishes what a job's writers wrote. Every call may be repeated by a later attempt.
+/// Publishes what a job's writers wrote. Every call may be repeated by a later attempt. It has a
+/// thread of its own in the coordinator host, so that its calls may block.
 ///
 /// See [`Sink`] for an example.
 pub trait Committer: Send {
-    /// What the writers say.
+    /// Names what a writer wrote.
     type Committable;
 
     /// Before any writer starts: discards what earlier attempts of the job left.

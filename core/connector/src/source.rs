@@ -1,4 +1,4 @@
-//! What a source connector implements: an enumerator that finds splits, readers that read them.
+//! The contract of a source: an enumerator that finds splits, readers that read them.
 //!
 //! The enumerator lives in the job's coordinator host, one for all subtasks; readers live in the
 //! tasks. A reader asks for a split when it has none, so fast readers get more. A source whose
@@ -14,10 +14,10 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::Result;
-use crate::counter::Counter;
+use crate::metrics::Counter;
 use crate::plan::PlanContext;
 
-/// What a reader knows of its surroundings.
+/// The surroundings of a reader.
 #[derive(Debug, Clone)]
 pub struct ReaderContext {
     /// The subtask's number, from 0.
@@ -238,7 +238,7 @@ pub trait Source: Send + Sync + 'static {
     fn has_enumerator(&self) -> bool;
 }
 
-/// How a poll went.
+/// The outcome of a poll.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Polled {
     /// Records were added, or progress was made; poll again.
@@ -259,7 +259,7 @@ pub enum Polled {
 pub trait SourceReader: Send {
     /// Its records.
     type Out: Data;
-    /// What it reads.
+    /// The splits that it reads.
     type Split;
 
     /// Takes a split; called after [`Polled::NeedSplit`].
@@ -275,7 +275,7 @@ pub trait SourceReader: Send {
     fn poll(&mut self, batch: &mut Batch<Self::Out>) -> Result<Polled>;
 }
 
-/// What an enumerator has for a reader that asked.
+/// The answer of an enumerator to a reader that asked.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum NextSplit<S> {
     /// Read this.
@@ -287,11 +287,12 @@ pub enum NextSplit<S> {
     NoMore,
 }
 
-/// Finds splits and hands them out.
+/// Finds splits and hands them out. It has a thread of its own in the coordinator host, so that its
+/// calls may block.
 ///
 /// See [`Source`] for an example.
 pub trait SplitEnumerator: Send {
-    /// What it finds.
+    /// The splits that it finds.
     type Split;
 
     /// Looks for work. Called once at the start, and again after the time that it answered, from a

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use millstream_graph::JobGraph;
+use millstream_types::metrics::MetricValue;
 use millstream_types::{
     ArtifactHash, Escaped, ExecutionState, FailureCause, HostId, JobId, JobStatus, TaskManagerId,
     Timestamp, VertexId, counters,
@@ -11,7 +12,7 @@ use millstream_types::{
 use serde::{Deserialize, Serialize};
 
 /// A subtask's counters; exact once its state is terminal.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct TaskMetrics {
     /// Records that entered from other tasks.
     pub records_in: u64,
@@ -33,8 +34,8 @@ pub struct TaskMetrics {
     pub buffers_in: u64,
     /// Batches that left to other tasks.
     pub buffers_out: u64,
-    /// Counters that user code and sources made, by name; see [`TaskMetrics::users`].
-    pub user: BTreeMap<String, i64>,
+    /// The metrics that user code and sources made, by name; see [`TaskMetrics::users`].
+    pub user: BTreeMap<String, MetricValue>,
 }
 
 impl TaskMetrics {
@@ -43,17 +44,18 @@ impl TaskMetrics {
     pub fn left_out(&self, name: &str) -> u64 {
         match name {
             counters::RECORDS_DROPPED => self.records_dropped,
-            name if counters::is_engines(name) => {
-                self.user.get(name).map_or(0, |count| count.unsigned_abs())
-            }
+            name if counters::is_engines(name) => match self.user.get(name) {
+                Some(MetricValue::Counter(count)) => count.unsigned_abs(),
+                _ => 0,
+            },
             _ => 0,
         }
     }
 
-    /// The counters that user code made.
-    pub fn users(&self) -> impl Iterator<Item = (&str, i64)> {
-        let counters = self.user.iter().map(|(name, count)| (name.as_str(), *count));
-        counters.filter(|(name, _)| !counters::is_engines(name))
+    /// The metrics that user code made.
+    pub fn users(&self) -> impl Iterator<Item = (&str, &MetricValue)> {
+        let metrics = self.user.iter().map(|(name, value)| (name.as_str(), value));
+        metrics.filter(|(name, _)| !counters::is_engines(name))
     }
 }
 

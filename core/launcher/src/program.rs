@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use millstream_graph::JobSettings;
-use millstream_protocol::host::{Answer, Begin, Failure, Role, ToHost, answer, from_host, to_host};
+use millstream_protocol::host::{
+    Answer, Begin, Failure, JobQuery, Role, ToHost, answer, from_host, to_host,
+};
 use millstream_protocol::{HOST_PROTOCOL, HOST_SOCKET_LOST, NEVER_EXECUTED};
 use millstream_types::{CauseKind, FailureCause};
 use tokio::time::Instant;
@@ -18,6 +20,8 @@ use crate::{
 pub enum ProgramEvent {
     /// It called `execute`.
     Planned(Box<millstream_protocol::job::JobGraph>),
+    /// It asks after one of its jobs, or cancels it.
+    Asked(JobQuery),
     /// Its build function returned, after at least one `execute` call.
     Finished,
     /// Someone interrupted it from the terminal.
@@ -162,6 +166,7 @@ impl ProgramProcess {
                     self.deadline = None;
                     return ProgramEvent::Planned(Box::new(graph));
                 }
+                Some(from_host::Message::JobQuery(query)) => return ProgramEvent::Asked(query),
                 Some(from_host::Message::Failure(failure)) => return self.on_failure(failure),
                 Some(from_host::Message::Finished(finished)) => {
                     return match finished.failure {

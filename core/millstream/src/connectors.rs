@@ -33,7 +33,7 @@
 //!
 //! #[millstream::main]
 //! fn what_costs_money(env: &mut Environment, args: Args) -> Result<()> {
-//!     let prices = FileSource::csv::<(String, u64)>(args.required("input")?);
+//!     let prices = FileSource::csv::<(String, u64)>(env.path(&args, "input")?);
 //!     env.source("prices", prices)
 //!         .filter(|(_item, cents)| Ok(*cents > 0))
 //!         .sink("files", FileSink::csv(args.required("output")?).suffix(".csv"));

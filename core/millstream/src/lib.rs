@@ -38,12 +38,12 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 #[doc(inline)]
 pub use millstream_api::{
-    Args, Batch, Boundedness, ByRef, ByValue, Collector, ConnectedStreams, Context, Counter, Data,
-    Environment, Error, ErrorContext, Function, JobClient, JobId, JobResult, JobStatus, Key,
-    KeyHasher, KeySelector, KeyedCoProcess, KeyedConnectedStreams, KeyedProcess,
-    KeyedRuntimeContext, KeyedStream, ListState, MapState, Number, OnError, OutputTag, Process,
-    Result, RuntimeContext, RuntimeMode, StateError, Stream, StreamSink, ValueState, bail, ensure,
-    error,
+    Args, Batch, Boundedness, ByRef, ByValue, CollectedRecords, Collector, ConnectedStreams,
+    Context, Counter, Data, Environment, Error, ErrorContext, Function, Gauge, Histogram,
+    JobClient, JobId, JobResult, JobStatus, Key, KeyHasher, KeySelector, KeyedCoProcess,
+    KeyedConnectedStreams, KeyedProcess, KeyedRuntimeContext, KeyedStream, ListState, MapState,
+    Number, OnError, OutputTag, Process, Result, RuntimeContext, RuntimeMode, StateError, Stream,
+    StreamSink, ValueState, bail, ensure, error,
 };
 /// ```
 /// use millstream::Key;

@@ -1,45 +1,118 @@
 //! The role of a program that was started by hand: it runs its jobs itself.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::ffi::OsString;
 use std::io::Write;
 use std::process::ExitCode;
 use std::rc::Rc;
 
 use millstream_api::{
-    Args, Environment, Error, Execution, Executor, JobResult, Program, Result, ensure, error,
+    Args, Environment, Error, Execution, Executor, JobClient, JobHandle, JobResult, Program,
+    Result, bail, ensure, error,
 };
 use millstream_cluster::{JobFailed, MiniCluster};
 use millstream_graph::{JobGraph, JobSettings};
 use millstream_jobmaster::JobMasterConfig;
 use millstream_runtime::{NEVER_EXECUTED, guard, install_panic_hook};
-use millstream_types::counters;
+use millstream_types::{JobStatus, counters};
 
 use crate::roles::BuildFunction;
 
 /// Jobs of this process.
 #[derive(Default)]
 pub(crate) struct Jobs {
-    /// They were started and not waited for.
-    running: Vec<MiniCluster>,
-    /// The first failure of a job; what follows is its consequence.
-    failed: Option<Error>,
+    /// They were not waited for, as far as the executor knows.
+    running: RefCell<Vec<Rc<LocalJob>>>,
+    failure: Rc<FirstFailure>,
 }
+
+/// The first failure of a job; what follows is its consequence.
+type FirstFailure = RefCell<Option<Error>>;
 
 impl Jobs {
     /// Waits for all: that one fails is no reason to abandon the others.
-    fn wait_for_all(&mut self) {
-        for job in std::mem::take(&mut self.running) {
-            if let Err(error) = wait_for(job) {
-                self.failed.get_or_insert(error.into());
-            }
+    fn wait_for_all(&self) {
+        for job in self.running.take() {
+            // Its failure is noted.
+            let _ = job.result();
+        }
+    }
+}
+
+/// A job of this process.
+struct LocalJob {
+    state: RefCell<State>,
+    /// The program has cancelled it.
+    cancelled: Cell<bool>,
+    failure: Rc<FirstFailure>,
+}
+
+enum State {
+    Runs(MiniCluster),
+    /// A call waits for its end.
+    Ends,
+    Ended(JobStatus, Result<JobResult, String>),
+}
+
+impl LocalJob {
+    fn new(cluster: MiniCluster, failure: &Rc<FirstFailure>) -> Self {
+        let state = RefCell::new(State::Runs(cluster));
+        Self { state, cancelled: Cell::new(false), failure: Rc::clone(failure) }
+    }
+
+    fn wait(&self) {
+        let state = self.state.replace(State::Ends);
+        let ended = match state {
+            State::Runs(cluster) => match wait_for(cluster) {
+                Ok(result) => State::Ended(result.status, Ok(result)),
+                Err(failed) => {
+                    let status = match &failed {
+                        JobFailed::Ended { status, .. } => *status,
+                        JobFailed::TooWide { .. } | JobFailed::Start(_) => JobStatus::Failed,
+                    };
+                    let sentence = format!("{:#}", Error::from(failed));
+                    if !(self.cancelled.get() && status == JobStatus::Canceled) {
+                        // A program may take it for no failure of its own; its exit code tells.
+                        self.failure.borrow_mut().get_or_insert(error!("{sentence}"));
+                    }
+                    State::Ended(status, Err(sentence))
+                }
+            },
+            ended => ended,
+        };
+        self.state.replace(ended);
+    }
+}
+
+impl JobHandle for LocalJob {
+    fn status(&self) -> Result<JobStatus> {
+        Ok(match &*self.state.borrow() {
+            State::Runs(cluster) => cluster.status(),
+            State::Ends => JobStatus::Running,
+            State::Ended(status, _) => *status,
+        })
+    }
+
+    fn cancel(&self) -> Result<()> {
+        if let State::Runs(cluster) = &*self.state.borrow() {
+            self.cancelled.set(true);
+            cluster.cancel();
+        }
+        Ok(())
+    }
+
+    fn result(&self) -> Result<JobResult> {
+        self.wait();
+        match &*self.state.borrow() {
+            State::Ended(_, ended) => ended.clone().map_err(|sentence| error!("{sentence}")),
+            State::Runs(_) | State::Ends => bail!("the job is waited for already"),
         }
     }
 }
 
 struct Local {
     settings: JobSettings,
-    jobs: Rc<RefCell<Jobs>>,
+    jobs: Rc<Jobs>,
 }
 
 impl Executor for Local {
@@ -51,19 +124,20 @@ impl Executor for Local {
         None
     }
 
+    fn runs_here(&self) -> bool {
+        true
+    }
+
     fn execute(&mut self, program: Program, graph: JobGraph, wait: bool) -> Result<Execution> {
         let config = JobMasterConfig::default().for_job(&graph.settings.config)?;
         let cluster = MiniCluster::start(program, graph, config)?;
+        let id = cluster.job();
+        let job = Rc::new(LocalJob::new(cluster, &self.jobs.failure));
         if wait {
-            return wait_for(cluster).map(Execution::Finished).map_err(|error| {
-                // A program may take it for no failure of its own; its exit code still tells.
-                self.jobs.borrow_mut().failed.get_or_insert(error!("{error}"));
-                error.into()
-            });
+            return job.result().map(Execution::Finished);
         }
-        let job = cluster.job();
-        self.jobs.borrow_mut().running.push(cluster);
-        Ok(Execution::Submitted(job))
+        self.jobs.running.borrow_mut().push(Rc::clone(&job));
+        Ok(Execution::Submitted(JobClient::new(id, job)))
     }
 }
 
@@ -82,11 +156,7 @@ fn wait_for(cluster: MiniCluster) -> Result<JobResult, JobFailed> {
 }
 
 /// An environment whose jobs run here.
-pub(crate) fn environment(
-    args: Vec<String>,
-    parallelism: u32,
-    jobs: &Rc<RefCell<Jobs>>,
-) -> Environment {
+pub(crate) fn environment(args: Vec<String>, parallelism: u32, jobs: &Rc<Jobs>) -> Environment {
     let settings = JobSettings { args, parallelism, ..JobSettings::default() };
     Environment::new(Box::new(Local { settings, jobs: Rc::clone(jobs) }))
 }
@@ -106,14 +176,13 @@ pub(crate) fn run(build: BuildFunction) -> ExitCode {
 fn try_run(build: BuildFunction, args: impl Iterator<Item = OsString>) -> Result<()> {
     let args = utf8_arguments(args)?;
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    let jobs = Rc::<RefCell<Jobs>>::default();
+    let jobs = Rc::<Jobs>::default();
     let parallelism = u32::try_from(cores).unwrap_or(1);
     let mut environment = environment(args.clone(), parallelism, &jobs);
     install_panic_hook();
     let built = guard(|| build(&mut environment, Args::new(args)));
-    let mut jobs = jobs.borrow_mut();
     jobs.wait_for_all();
-    if let Some(failed) = jobs.failed.take() {
+    if let Some(failed) = jobs.failure.take() {
         return Err(failed);
     }
     built.map_err(|failure| error!("the program failed: {}", failure.message))?;
@@ -193,6 +262,21 @@ mod tests {
         let mut collected = COLLECTED.with(CollectSink::take);
         collected.sort_unstable();
         assert_eq!(collected, [0, 1, 2, 3, 4, 5]);
+    }
+
+    #[test]
+    fn a_job_that_its_program_cancels_is_no_failure() {
+        let finished = ended(|env, _| {
+            env.source("endless", Datagen::from_fn(|n| n)).sink("out", DiscardSink::new());
+            let job = env.execute_async("endless")?;
+            job.cancel()?;
+            ensure!(job.result().is_err(), "it is cancelled");
+            let endless = env.source("endless", Datagen::from_fn(|n| n));
+            let first = env.execute_and_collect("first", endless)?.next();
+            ensure!(matches!(first, Some(Ok(0))), "{first:?}");
+            Ok(())
+        });
+        assert_eq!(finished, "finished");
     }
 
     #[test]

@@ -6,6 +6,7 @@
 //! `execute()` that its graph came from and stays in it until it is told to stop.
 
 use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::os::fd::{FromRawFd, OwnedFd, RawFd};
 use std::os::unix::net::UnixStream;
@@ -17,11 +18,13 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use millstream_api::{
-    Args, Environment, Execution, Executor, JobResult, Program, Result, bail, error,
+    Args, Environment, Execution, Executor, JobClient, JobHandle, JobResult, Program, Result, bail,
+    error,
 };
 use millstream_graph::{JobGraph, JobSettings, fingerprint_difference};
 use millstream_protocol::host::{
-    Answer, Begin, Failure, Finished, Hello, Role, ToHost, answer, from_host, to_host,
+    Answer, Begin, Failure, Finished, Hello, JobQuery, JobResult as EndOfJob, Role, ToHost, answer,
+    from_host, to_host,
 };
 use millstream_protocol::{HOST_PROTOCOL, HOST_SOCKET_VARIABLE, HOST_START_VARIABLE};
 use millstream_runtime::failure::{self, guard};
@@ -151,6 +154,8 @@ struct HandOver {
     settings: JobSettings,
     plan_only: bool,
     is_in_clients_directory: bool,
+    /// Ends of jobs, as far as the parent has told them.
+    ended: BTreeMap<JobId, EndOfJob>,
 }
 
 impl Executor for Shared<HandOver> {
@@ -174,48 +179,123 @@ impl Executor for Shared<HandOver> {
             parent.outbox.send(planned);
             parent.exit(0);
         }
-        let Some(parent) = &this.parent else { bail!("the parent process is gone") };
-        parent.outbox.send(planned);
-        answered(|| parent.next(), wait)
-    }
-}
-
-/// The answer of the parent to the graph that it was handed last.
-fn answered(mut next: impl FnMut() -> Option<ToHost>, wait: bool) -> Result<Execution> {
-    let mut submitted_as = None;
-    loop {
-        let Some(ToHost { message }) = next() else {
-            bail!("the client that started this program is gone")
-        };
-        let Some(to_host::Message::Answer(Answer { answer: Some(answer) })) = message else {
-            continue;
-        };
-        match answer {
-            answer::Answer::Refused(failure) => bail!("{}", failure.message),
-            answer::Answer::Submitted(submitted) if !wait => {
-                return Ok(Execution::Submitted(JobId::try_from(submitted.job_id.as_slice())?));
-            }
-            answer::Answer::Submitted(submitted) => submitted_as = Some(submitted.job_id),
-            // A job that was not waited for may end while this one is submitted or runs.
-            answer::Answer::Result(result) => {
-                if submitted_as.as_ref() == Some(&result.job_id) {
-                    return finished(&result);
-                }
+        this.tell(planned)?;
+        let job = this.submitted()?;
+        match wait.then(|| this.end_of(job)).transpose()? {
+            Some(Some(result)) => Ok(Execution::Finished(finished(&result)?)),
+            // Nothing waits for the end.
+            Some(None) | None => {
+                let role = Rc::clone(&self.0);
+                let client = JobClient::new(job, Rc::new(Submission { job, role }));
+                Ok(Execution::Submitted(client))
             }
         }
     }
 }
 
-fn finished(result: &millstream_protocol::host::JobResult) -> Result<Execution> {
+impl HandOver {
+    fn tell(&self, message: from_host::Message) -> Result<()> {
+        let Some(parent) = &self.parent else { bail!("the parent process is gone") };
+        parent.outbox.send(message);
+        Ok(())
+    }
+
+    /// The parent's next answer about jobs; ends are noted, whatever is waited for. A job that was
+    /// not waited for may end while another one is submitted or runs.
+    fn next(&mut self) -> Result<answer::Answer> {
+        loop {
+            let message = self.parent.as_ref().and_then(Parent::next);
+            let Some(ToHost { message }) = message else {
+                bail!("the client that started this program is gone")
+            };
+            if let Some(to_host::Message::Answer(Answer { answer: Some(answer) })) = message {
+                if let answer::Answer::Result(result) = &answer {
+                    let job = JobId::try_from(result.job_id.as_slice())?;
+                    self.ended.insert(job, result.clone());
+                }
+                return Ok(answer);
+            }
+        }
+    }
+
+    /// The id of the job whose graph was handed over last.
+    fn submitted(&mut self) -> Result<JobId> {
+        loop {
+            match self.next()? {
+                answer::Answer::Submitted(submitted) => {
+                    return Ok(JobId::try_from(submitted.job_id.as_slice())?);
+                }
+                answer::Answer::Refused(failure) => bail!("{}", failure.message),
+                answer::Answer::Result(_) | answer::Answer::JobState(_) => {}
+            }
+        }
+    }
+
+    /// Waits for the end of a job; `None` if the parent was told not to wait.
+    fn end_of(&mut self, job: JobId) -> Result<Option<EndOfJob>> {
+        loop {
+            if let Some(result) = self.ended.get(&job) {
+                let runs = result.status == JobStatus::Running.as_str();
+                return Ok((!runs).then(|| result.clone()));
+            }
+            self.next()?;
+        }
+    }
+
+    /// Asks the parent after a job.
+    fn ask(&mut self, job: JobId, cancel: bool) -> Result<JobStatus> {
+        let job_id = job.as_bytes().to_vec();
+        self.tell(from_host::Message::JobQuery(JobQuery { job_id: job_id.clone(), cancel }))?;
+        let state = loop {
+            match self.next()? {
+                answer::Answer::JobState(state) if state.job_id == job_id => break state,
+                _ => {}
+            }
+        };
+        // The job may have ended meanwhile, and its cluster with it.
+        let ended = self.ended.get(&job).and_then(|result| JobStatus::from_name(&result.status));
+        match (ended.filter(|status| status.is_globally_terminal()), state.failure) {
+            (Some(status), _) => Ok(status),
+            (None, Some(failure)) => bail!("{}", failure.message),
+            (None, None) => JobStatus::from_name(&state.status)
+                .ok_or_else(|| error!("job {job} is in a state that is unknown: {}", state.status)),
+        }
+    }
+}
+
+/// A job that this program has submitted.
+struct Submission {
+    job: JobId,
+    role: Rc<RefCell<HandOver>>,
+}
+
+impl JobHandle for Submission {
+    fn status(&self) -> Result<JobStatus> {
+        self.role.borrow_mut().ask(self.job, false)
+    }
+
+    fn cancel(&self) -> Result<()> {
+        self.role.borrow_mut().ask(self.job, true).map(drop)
+    }
+
+    fn result(&self) -> Result<JobResult> {
+        let job = self.job;
+        match self.role.borrow_mut().end_of(job)? {
+            Some(result) => finished(&result),
+            None => bail!(
+                "the end of job {job} cannot be waited for, because the program was started with \
+                 -d or by REST: start it without -d, or ask for the status"
+            ),
+        }
+    }
+}
+
+fn finished(result: &EndOfJob) -> Result<JobResult> {
     let job = JobId::try_from(result.job_id.as_slice())?;
     match JobStatus::from_name(&result.status) {
-        Some(JobStatus::Finished) => Ok(Execution::Finished(JobResult {
-            job,
-            status: JobStatus::Finished,
-            runtime: Duration::from_millis(result.runtime_ms),
-        })),
-        // The client was told not to wait.
-        Some(JobStatus::Running) => Ok(Execution::Submitted(job)),
+        Some(status @ JobStatus::Finished) => {
+            Ok(JobResult { job, status, runtime: Duration::from_millis(result.runtime_ms) })
+        }
         _ => {
             let cause = result.cause.as_ref().map_or("no cause was given", |cause| &cause.message);
             bail!("job {job} ended {}: {cause}", result.status)
@@ -237,7 +317,9 @@ fn hand_over(parent: Parent, begin: Begin, build: BuildFunction) -> ExitCode {
     let is_in_clients_directory = begin.role() != Role::Application
         && std::env::var_os(PLANNED_ON_CLUSTER_VARIABLE).is_none();
     let parent = Some(parent);
-    let shared = Shared::new(HandOver { parent, settings, plan_only, is_in_clients_directory });
+    let ended = BTreeMap::new();
+    let shared =
+        Shared::new(HandOver { parent, settings, plan_only, is_in_clients_directory, ended });
     let mut environment = Environment::new(shared.handle());
     let built = guard(|| build(&mut environment, args));
     let executes = environment.executes();
@@ -264,18 +346,20 @@ impl Executor for Shared<HostExecutor> {
         self.0.borrow().planned.plan_values.get(name).cloned()
     }
 
+    /// The planner was there, and has recorded where that is.
+    fn is_in_clients_directory(&self) -> bool {
+        false
+    }
+
     fn warn(&mut self, _warning: &str) {}
 
-    fn execute(&mut self, program: Program, graph: JobGraph, wait: bool) -> Result<Execution> {
+    fn execute(&mut self, program: Program, graph: JobGraph, _wait: bool) -> Result<Execution> {
         let mut this = self.0.borrow_mut();
         let job = JobId::try_from(this.begin.job_id.as_slice())?;
         if graph.ordinal < this.planned.ordinal {
-            return Ok(if wait {
-                let (status, runtime) = (JobStatus::Finished, Duration::ZERO);
-                Execution::Finished(JobResult { job, status, runtime })
-            } else {
-                Execution::Submitted(job)
-            });
+            // Here an earlier job of the program counts as finished, for any process that waits.
+            let (status, runtime) = (JobStatus::Finished, Duration::ZERO);
+            return Ok(Execution::Finished(JobResult { job, status, runtime }));
         }
         let Some(parent) = this.parent.take() else { bail!("the parent process is gone") };
         if let Some(difference) = fingerprint_difference(&this.planned, &graph) {
@@ -407,39 +491,111 @@ fn run_host(parent: Parent, begin: Begin, build: BuildFunction) -> ExitCode {
 
 #[cfg(test)]
 mod tests {
-    use millstream_protocol::host::{JobResult, Submitted};
+    use millstream_protocol::host::{JobState, Submitted};
 
     use super::*;
 
+    fn id(number: u128) -> Vec<u8> {
+        JobId::from_u128(number).as_bytes().to_vec()
+    }
+
+    fn submitted(number: u128) -> answer::Answer {
+        answer::Answer::Submitted(Submitted { job_id: id(number) })
+    }
+
+    fn ended(number: u128, status: JobStatus) -> answer::Answer {
+        answer::Answer::Result(EndOfJob {
+            job_id: id(number),
+            status: status.as_str().to_owned(),
+            runtime_ms: u64::try_from(number).unwrap(),
+            cause: None,
+        })
+    }
+
+    fn state(number: u128, status: &str, failure: Option<&str>) -> answer::Answer {
+        let failure = failure.map(|message| failure::of_kind("error", message.to_owned()));
+        answer::Answer::JobState(JobState {
+            job_id: id(number),
+            status: status.to_owned(),
+            failure,
+        })
+    }
+
+    /// A program whose parent says this and is gone then.
+    fn client(said: impl IntoIterator<Item = answer::Answer>) -> (HandOver, link::Outgoing) {
+        let (control, messages) = link::control_queue();
+        for answer in said {
+            let message = Some(to_host::Message::Answer(Answer { answer: Some(answer) }));
+            control.send(ToControl::Parent(Box::new(ToHost { message }))).unwrap();
+        }
+        let _ = control.send(ToControl::ParentGone);
+        let (outbox, outgoing) = Outbox::new();
+        let writer = std::thread::spawn(|| {});
+        let parent = Some(Parent { control, messages, outbox, writer });
+        let (settings, ended) = Default::default();
+        let (plan_only, is_in_clients_directory) = (false, true);
+        (HandOver { parent, settings, plan_only, is_in_clients_directory, ended }, outgoing)
+    }
+
     #[test]
     fn the_end_of_an_earlier_job_is_not_that_of_the_next() {
-        let id = |number: u128| JobId::from_u128(number).as_bytes().to_vec();
-        let ended = |number, status: &str| {
-            answer::Answer::Result(JobResult {
-                job_id: id(number),
-                status: status.to_owned(),
-                runtime_ms: u64::try_from(number).unwrap(),
-                cause: None,
-            })
-        };
-        let submitted = |number| answer::Answer::Submitted(Submitted { job_id: id(number) });
-        let mut said = [
+        let (mut client, _told) = client([
             submitted(1),
-            ended(1, "FAILED"),
+            ended(1, JobStatus::Failed),
             submitted(2),
-            ended(3, "FAILED"),
-            ended(2, "FINISHED"),
-        ]
-        .into_iter()
-        .map(|answer| ToHost {
-            message: Some(to_host::Message::Answer(Answer { answer: Some(answer) })),
+            ended(3, JobStatus::Failed),
+            ended(2, JobStatus::Finished),
+        ]);
+        let first = client.submitted().unwrap();
+        let second = client.submitted().unwrap();
+        assert_eq!((first, second), (JobId::from_u128(1), JobId::from_u128(2)));
+        let end = finished(&client.end_of(second).unwrap().unwrap()).unwrap();
+        assert_eq!((end.job, end.runtime), (second, Duration::from_millis(2)));
+        // It ended before anyone asked.
+        let error = finished(&client.end_of(first).unwrap().unwrap()).unwrap_err().to_string();
+        assert!(error.contains("ended FAILED"), "{error}");
+        assert!(client.submitted().is_err(), "the parent is gone");
+    }
+
+    #[test]
+    fn a_program_asks_after_its_job_and_cancels_it() {
+        let (client, told) = client([
+            submitted(1),
+            submitted(2),
+            state(1, "RUNNING", None),
+            ended(2, JobStatus::Finished),
+            state(1, "CANCELLING", None),
+            state(1, "", Some("the cluster is gone")),
+            ended(1, JobStatus::Canceled),
+            state(1, "", Some("the cluster is gone")),
+        ]);
+        let role = Rc::new(RefCell::new(client));
+        let [first, second] = [(), ()].map(|()| role.borrow_mut().submitted().unwrap());
+        let first =
+            JobClient::new(first, Rc::new(Submission { job: first, role: Rc::clone(&role) }));
+        let second =
+            JobClient::new(second, Rc::new(Submission { job: second, role: Rc::clone(&role) }));
+        assert_eq!(first.status().unwrap(), JobStatus::Running);
+        first.cancel().unwrap();
+        assert_eq!(second.result().unwrap().status, JobStatus::Finished);
+        assert_eq!(first.status().unwrap_err().to_string(), "the cluster is gone");
+        // Its end is known although its cluster has gone with it.
+        assert_eq!(first.status().unwrap(), JobStatus::Canceled);
+        assert!(first.result().unwrap_err().to_string().contains("ended CANCELED"));
+        drop(role.borrow_mut().parent.take());
+        let asked = told.filter_map(|message| match message.message {
+            Some(from_host::Message::JobQuery(query)) => Some(query.cancel),
+            _ => None,
         });
-        let first = answered(|| said.next(), false).unwrap();
-        assert_eq!(first, Execution::Submitted(JobId::from_u128(1)));
-        let Execution::Finished(second) = answered(|| said.next(), true).unwrap() else {
-            panic!("it was waited for")
-        };
-        assert_eq!(second.job, JobId::from_u128(2));
-        assert!(answered(|| said.next(), true).is_err(), "the parent is gone");
+        assert_eq!(asked.collect::<Vec<_>>(), [false, true, false, false]);
+    }
+
+    #[test]
+    fn a_program_that_was_told_not_to_wait_says_so() {
+        let (client, _told) = client([submitted(1), ended(1, JobStatus::Running)]);
+        let role = Rc::new(RefCell::new(client));
+        let job = role.borrow_mut().submitted().unwrap();
+        let error = Submission { job, role }.result().unwrap_err().to_string();
+        assert!(error.contains("started with -d or by REST"), "{error}");
     }
 }

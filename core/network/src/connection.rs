@@ -192,7 +192,7 @@ pub(crate) enum ConnectionError {
     Impostor(String),
 }
 
-/// Who this host is to its peers.
+/// The identity of this host to its peers.
 #[derive(Debug)]
 pub(crate) struct Party {
     pub(crate) host: HostId,
@@ -200,7 +200,7 @@ pub(crate) struct Party {
     pub(crate) security: Option<Security>,
 }
 
-/// How this host shows who it is, if the cluster has TLS.
+/// The proof of this host's identity, if the cluster has TLS.
 #[derive(Debug)]
 pub(crate) struct Security {
     credentials: Credentials,

@@ -51,7 +51,7 @@ pub enum ExchangeError {
     Encode(#[from] EncodeError),
 }
 
-/// Who this process is among the hosts of its job attempt.
+/// The identity of this process among the hosts of its job attempt.
 #[derive(Debug, Clone)]
 pub struct ExchangeConfig {
     /// This host.

@@ -1,4 +1,4 @@
-//! How records move between tasks: in batches, through channels whose consumer grants credits.
+//! The way of records between tasks: in batches, through channels whose consumer grants credits.
 //!
 //! A producing task holds one [`ChannelWriter`] per consuming subtask, a consuming task one
 //! [`Inbox`] per input. [`Exchange`] is the process's registry that brings the two ends together:

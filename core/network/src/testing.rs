@@ -45,7 +45,7 @@ pub fn hear(exchange: &Exchange, from: HostId, bytes: &[u8]) -> Result<(), WireE
     take_frames(&mut BytesMut::from(bytes), &registry.handle(from), registry)
 }
 
-/// Whose hello these bytes are, for a host that has this token.
+/// The host whose hello these bytes are, for a host that has this token.
 ///
 /// # Errors
 /// They are none.

@@ -1,4 +1,4 @@
-//! What travels between tasks and how it looks between processes.
+//! Elements that travel between tasks, and their frames between processes.
 //!
 //! A frame is a 16-byte head (little endian: `u32` payload length, `u8` kind, `u16` generation of
 //! the channel, 1 byte zero, `u64` channel number) and its payload. A connection starts with a

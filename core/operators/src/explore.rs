@@ -64,6 +64,8 @@ kinds! {
     /// Every kind of stage. A new one is added here and in [`cases::cases`].
     Kind in every_stage by crate::explore::cases::cases:
     #[test]
+    fn collect() { Collect }
+    #[test]
     fn discard() { Discard }
     #[test]
     fn fan_out() { FanOut }
@@ -131,7 +133,7 @@ fn explore(case: &Case) {
         assert!(failed.is_none(), "{}", failed.unwrap().1);
         return;
     }
-    let rounds = millstream_soak::rounds(case.name, 0.005, SEEDS, 100 * SEEDS);
+    let rounds = millstream_soak::rounds(case.name, 0.004, SEEDS, 100 * SEEDS);
     let failed = case.first_failure(rounds);
     assert!(failed.is_none(), "{}", failed.unwrap().1);
     let day = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs() / 86_400;

@@ -1,7 +1,7 @@
 //! Operators as tasks run them, and the traits of functions that users write.
 //!
 //! A [`Program`] is the graph of a job and a maker for each of its operators, edges and
-//! coordinators. The methods of a stream add to it; [`map`], [`reduce`] and their like make the
+//! coordinators. The methods of a stream add to it; [`map()`], [`reduce`] and their like make the
 //! operators, each of which hides its stage. The planner takes the graph, and the task hosts their
 //! operators.
 //!
@@ -10,6 +10,7 @@
 
 mod aggregate;
 mod body;
+mod collect;
 mod collector;
 mod connected;
 mod coordinator;
@@ -34,6 +35,7 @@ mod task;
 pub mod writer;
 
 pub use aggregate::{Aggregate, MapWithState, Number, keep_better};
+pub use collect::{CollectQueue, Taken, collect};
 pub use collector::Collector;
 pub use connected::{KeyedCoProcess, co_flat_map, co_process};
 pub use coordinator::{OperatorCoordinator, Replies};
@@ -41,7 +43,9 @@ pub use flat_map::flat_map;
 pub use key::{ByRef, ByValue, KeySelector};
 pub use keyed::{Context, KeyedProcess, keyed_process, reduce};
 pub use map::map;
-pub use millstream_connector::{CommitterInfo, Counter, Error, Result, bail, ensure, error};
+pub use millstream_connector::{
+    CommitterInfo, Counter, Error, Result, UserMetrics, bail, ensure, error,
+};
 pub use on_error::OnError;
 pub use output::Outputs;
 pub use process::{Process, process};

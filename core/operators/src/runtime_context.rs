@@ -1,8 +1,8 @@
-//! The context of a function that is made in its subtask: numbers, names, counters, states.
+//! The context of a function that is made in its subtask: numbers, names, metrics, states.
 
 use std::ops::Deref;
 
-use millstream_connector::Counter;
+use millstream_connector::{Counter, Gauge, Histogram, Result};
 use millstream_state::{KeyedBackend, ListState, MapState, StateError, ValueState};
 use millstream_types::{JobId, Key, State};
 
@@ -15,7 +15,7 @@ use crate::task::TaskContext;
 /// # use millstream::{prelude::*, testing::run_on};
 /// let lengths = run_on(["to".to_owned(), "be".to_owned()], |words| {
 ///     words.map_with(|ctx| {
-///         let (subtask, words) = (ctx.subtask(), ctx.counter("words"));
+///         let (subtask, words) = (ctx.subtask(), ctx.counter("words")?);
 ///         Ok(move |word: String| {
 ///             words.add(1); // shown as user.words in the metrics of the subtask
 ///             Ok((subtask, word.len()))
@@ -70,10 +70,78 @@ impl<'a> RuntimeContext<'a> {
         self.task.attempt
     }
 
-    /// The counter of this name, one per subtask; its metric is called `user.` and the name.
-    #[must_use]
-    pub fn counter(&self, name: &str) -> Counter {
-        self.task.counter(name)
+    /// The counter of this name, one per subtask: a sum that starts at zero with each attempt.
+    ///
+    /// REST shows it in the metrics of the subtask as `user.` and the name, and sums it over all
+    /// subtasks in the job's accumulators. The same holds for its neighbours:
+    ///
+    /// | metric | shows | accumulated over the job |
+    /// |---|---|---|
+    /// | [`Counter`] | a sum | yes |
+    /// | [`Gauge`] | the number that was set last | no |
+    /// | [`Histogram`] | `_count`, `_min`, `_max`, `_mean`, `_median`, `_p99` and more | no |
+    ///
+    /// Numbers have no unit of their own: say it in the name, as in `latency_us` or `cache_bytes`.
+    /// The operators of one task (a chain) share names.
+    ///
+    /// # Errors
+    /// The name is not made of 1 to 100 letters, digits, `_`, `-` and `.`, or is taken by a metric
+    /// of another kind or of the engine, or the subtask has 100 metrics already.
+    pub fn counter(&self, name: &str) -> Result<Counter> {
+        self.task.metrics.counter(name)
+    }
+
+    /// The gauge of this name, one per subtask: the present size of something.
+    ///
+    /// ```
+    /// # use millstream::{prelude::*, testing::run_on};
+    /// let sizes = run_on(["to", "be", "to"].map(Str::from), |words| {
+    ///     words.map_with(|ctx| {
+    ///         let (mut seen, words_seen) = (vec![], ctx.gauge("words_seen")?);
+    ///         Ok(move |word: Str| {
+    ///             if !seen.contains(&word) {
+    ///                 seen.push(word);
+    ///             }
+    ///             words_seen.set(seen.len() as f64);
+    ///             Ok(words_seen.get())
+    ///         })
+    ///     })
+    /// });
+    /// assert_eq!(sizes?, [Some(1.0), Some(2.0), Some(2.0)]);
+    /// # Ok::<(), millstream::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As of [`RuntimeContext::counter`].
+    pub fn gauge(&self, name: &str) -> Result<Gauge> {
+        self.task.metrics.gauge(name)
+    }
+
+    /// The histogram of this name, one per subtask: how values are distributed.
+    ///
+    /// ```
+    /// # use millstream::{prelude::*, testing::run_on};
+    /// use std::time::Instant;
+    ///
+    /// let squares = run_on(0..100_u64, |numbers| {
+    ///     numbers.map_with(|ctx| {
+    ///         let lookup_us = ctx.histogram("lookup_us")?; // microseconds
+    ///         Ok(move |n: u64| {
+    ///             let started = Instant::now();
+    ///             let square = n * n; // something slow
+    ///             lookup_us.update(started.elapsed().as_micros() as u64);
+    ///             Ok(square)
+    ///         })
+    ///     })
+    /// });
+    /// assert_eq!(squares?.len(), 100);
+    /// # Ok::<(), millstream::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As of [`RuntimeContext::counter`].
+    pub fn histogram(&self, name: &str) -> Result<Histogram> {
+        self.task.metrics.histogram(name)
     }
 
     /// Whether only final results are emitted.

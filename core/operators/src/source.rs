@@ -26,9 +26,9 @@ pub fn source<S: Source>(source: &Arc<S>, uid: &str) -> SourceMaker {
             subtask: ctx.task.subtask,
             parallelism: ctx.task.parallelism,
             waker: ctx.task.waker.clone(),
-            dropped: ctx.task.counter(counters::RECORDS_DROPPED),
-            replaced: ctx.task.counter(counters::RECORDS_REPLACED),
-            skipped: ctx.task.counter(counters::FILES_SKIPPED),
+            dropped: ctx.task.metrics.engines(counters::RECORDS_DROPPED),
+            replaced: ctx.task.metrics.engines(counters::RECORDS_REPLACED),
+            skipped: ctx.task.metrics.engines(counters::FILES_SKIPPED),
         })?;
         let splits = coordinated.then(|| SplitRequests {
             operator: ctx.operator,

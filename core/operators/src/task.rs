@@ -1,11 +1,11 @@
 //! The surroundings of an operator in its task, and the task's body for the runtime.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::Waker;
 use std::time::{Duration, Instant};
 
-use millstream_connector::{Counter, Result};
+use millstream_connector::{Result, UserMetrics};
 use millstream_network::{ChannelId, Data, Exchange, Flow, Inbox, TaskCounters};
 use millstream_types::{HostId, JobId, KeyGroup, MaxParallelism, OperatorId};
 
@@ -63,21 +63,12 @@ pub struct TaskContext {
     pub counters: Arc<TaskCounters>,
     /// Wakes the task.
     pub waker: Waker,
-    /// User counters by name.
-    pub user_counters: Arc<Mutex<BTreeMap<String, Counter>>>,
+    /// The metrics of user code and sources.
+    pub metrics: Arc<UserMetrics>,
     /// The longest time that a record waits in an output buffer; `None`: until the buffer is full.
     pub buffer_timeout: Option<Duration>,
     /// Whether only final results are emitted.
     pub batch: bool,
-}
-
-impl TaskContext {
-    /// The user counter of this name, shared by all operators of the task.
-    #[must_use]
-    pub fn counter(&self, name: &str) -> Counter {
-        let mut counters = self.user_counters.lock().unwrap_or_else(PoisonError::into_inner);
-        counters.entry(name.to_owned()).or_default().clone()
-    }
 }
 
 /// Context for building one operator of a task.

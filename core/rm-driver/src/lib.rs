@@ -6,8 +6,8 @@
 //! - [`ClusterStore`]: holds the driver's entries that outlive its process.
 //!
 //! Each has a conformance suite. A driver is one crate that fulfils those of them that its external
-//! manager has a use for; `testing` has a stub of each, and `docs/CONTRIBUTING.md` says where the
-//! rest of a driver goes.
+//! manager has a use for. `tests/stub.rs` fulfils them all against a manager in memory, and
+//! `docs/CONTRIBUTING.md` says where the rest of a driver goes.
 //!
 //! # Workers
 //!

@@ -9,9 +9,17 @@ use std::time::Duration;
 
 use millstream_protocol::HOST_SOCKET_LOST;
 use millstream_protocol::frame::{self, FrameError};
-use millstream_protocol::host::{Alive, Failure, FromHost, ToHost, from_host};
+use millstream_protocol::host::{Alive, Execution, Failure, FromHost, ToHost, from_host};
+use millstream_types::{ExecutionAttemptId, OperatorId};
 
-use crate::slot::TaskReport;
+/// A task's report to its host's control thread.
+#[derive(Debug)]
+pub enum TaskReport {
+    /// It entered a state.
+    State(ExecutionAttemptId, Execution, Option<Failure>),
+    /// It has a message for an operator's coordinator.
+    OperatorEvent(OperatorId, u32, Vec<u8>),
+}
 
 /// A message to a host's control thread.
 #[derive(Debug)]

@@ -4,7 +4,6 @@
 //! and parks when none is ready, until a waker or a deadline. Around each step it notes the task's
 //! next activity in its [`TimeSpent`]: working, idle, or backpressured.
 
-use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::SyncSender;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -12,22 +11,13 @@ use std::task::{Wake, Waker};
 use std::thread::Thread;
 use std::time::Instant;
 
-use millstream_operators::{Counter, Step, TaskBody, turn};
+use millstream_operators::{Step, TaskBody, turn};
 use millstream_protocol::host::{Execution, Failure};
-use millstream_types::{ExecutionAttemptId, OperatorId};
+use millstream_types::ExecutionAttemptId;
 
 use crate::failure::guard;
-use crate::link::ToControl;
+use crate::link::{TaskReport, ToControl};
 use crate::time_spent::{Activity, TimeSpent};
-
-/// A task's report to its host's control thread.
-#[derive(Debug)]
-pub enum TaskReport {
-    /// It entered a state.
-    State(ExecutionAttemptId, Execution, Option<Failure>),
-    /// It has a message for an operator's coordinator.
-    OperatorEvent(OperatorId, u32, Vec<u8>),
-}
 
 /// A slot thread that is parked, or will notice before it parks.
 #[derive(Debug)]
@@ -351,9 +341,6 @@ impl SlotLoop {
         !self.open || self.tasks.len() != before
     }
 }
-
-/// Counters that user code made, by name; shared by control and slot thread.
-pub(crate) type UserCounters = Arc<Mutex<BTreeMap<String, Counter>>>;
 
 #[cfg(test)]
 mod tests {

@@ -2,41 +2,47 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender};
-use std::sync::{Arc, PoisonError};
 use std::task::Waker;
 use std::time::{Duration, Instant};
 
 use millstream_graph::JobGraph;
 use millstream_network::{ChannelId, Exchange, ExchangeConfig, PeerAddress, TaskCounters};
-use millstream_operators::{EventMailbox, EventSender, Program, Result, TaskContext, error};
+use millstream_operators::{
+    EventMailbox, EventSender, Program, Result, TaskContext, UserMetrics, error,
+};
 use millstream_protocol::host::{
     self, Execution, Failure, Metrics, OperatorEvent, Ready, TaskId, TaskMetrics, TaskState,
-    from_host, to_host,
+    UserMetric, from_host, to_host, user_metric::Value,
 };
 use millstream_security::{Credentials, Secret};
 use millstream_storage::patience::{Waiting, set_waiting};
+use millstream_types::metrics::{HistogramSummary, MetricValue};
 use millstream_types::{ExecutionAttemptId, HostId, JobId, OperatorId, VertexId, counters};
 
 use crate::build::{Blueprint, TaskParts};
 use crate::failure;
-use crate::link::{Outbox, ToControl};
-use crate::slot::{NewTask, Slot, TaskReport, UserCounters};
+use crate::link::{Outbox, TaskReport, ToControl};
+use crate::slot::{NewTask, Slot};
 use crate::tasks::Tasks;
 use crate::time_spent::TimeSpent;
 
 /// Interval of metrics while a task runs.
 const METRICS_EVERY: Duration = Duration::from_millis(250);
 
-/// Who a task host is.
+/// The most tasks of which one message tells: each may have a hundred metrics with long names.
+const TASKS_PER_MESSAGE: usize = 64;
+
+/// The identity of a task host.
 #[derive(Debug, Clone)]
 pub struct TaskHostConfig {
     /// The job.
     pub job: JobId,
     /// This host.
     pub host: HostId,
-    /// How often the job was restarted.
+    /// Number of restarts of the job so far.
     pub attempt: u32,
     /// The secret of the job attempt's hosts.
     pub token: Secret<[u8; 32]>,
@@ -52,7 +58,7 @@ struct HostedTask {
     waker: Waker,
     counters: Arc<TaskCounters>,
     time: Arc<TimeSpent>,
-    user_counters: UserCounters,
+    metrics: Arc<UserMetrics>,
     inputs_waiting: Arc<AtomicU64>,
     mailboxes: BTreeMap<OperatorId, Arc<EventMailbox>>,
     /// The channels of its inputs.
@@ -200,7 +206,7 @@ impl TaskHost {
         let thread = self.slots.get(&slot).ok_or_else(|| error!("slot {slot} is missing"))?;
         let (waker, wake) = thread.waker();
         let counters = Arc::new(TaskCounters::default());
-        let user_counters = UserCounters::default();
+        let metrics = Arc::<UserMetrics>::default();
         let name = format!("{} ({}/{})", vertex.name, id.subtask + 1, vertex.parallelism);
         let mailboxes: BTreeMap<_, Arc<EventMailbox>> =
             vertex.operators.iter().map(|operator| (operator.id, Arc::default())).collect();
@@ -217,7 +223,7 @@ impl TaskHost {
                 attempt: id.attempt,
                 counters: Arc::clone(&counters),
                 waker: waker.clone(),
-                user_counters: Arc::clone(&user_counters),
+                metrics: Arc::clone(&metrics),
                 buffer_timeout: blueprint.buffer_timeout(),
                 batch: blueprint.is_batch(),
             },
@@ -239,7 +245,7 @@ impl TaskHost {
             waker,
             counters,
             time,
-            user_counters,
+            metrics,
             inputs_waiting,
             mailboxes,
             inputs: channels,
@@ -336,8 +342,9 @@ impl TaskHost {
 
     fn send_metrics(&self) {
         let running = self.tasks.running();
-        let tasks: Vec<_> = running.map(|(id, task)| task_metrics(id, task)).collect();
-        if !tasks.is_empty() {
+        let mut tasks = running.map(|(id, task)| task_metrics(id, task)).peekable();
+        while tasks.peek().is_some() {
+            let tasks = tasks.by_ref().take(TASKS_PER_MESSAGE).collect();
             self.outbox.send(from_host::Message::Metrics(Metrics { tasks }));
         }
     }
@@ -350,11 +357,21 @@ fn task_id(id: ExecutionAttemptId) -> TaskId {
 
 fn task_metrics(id: ExecutionAttemptId, task: &HostedTask) -> TaskMetrics {
     let (values, spent) = (task.counters.values(), task.time.until(Instant::now()));
-    let user = task.user_counters.lock().unwrap_or_else(PoisonError::into_inner);
-    // What sources drop and what operators drop is one number.
-    let (dropped, user): (Vec<_>, Vec<_>) =
-        user.iter().partition(|(name, _)| name.as_str() == counters::RECORDS_DROPPED);
-    let dropped = dropped.into_iter().map(|(_, counter)| counter.get().unsigned_abs());
+    let mut dropped = values.records_dropped;
+    let mut user = Vec::new();
+    for (name, value) in task.metrics.values() {
+        let value = match value {
+            // What sources drop and what operators drop is one number.
+            MetricValue::Counter(count) if name == counters::RECORDS_DROPPED => {
+                dropped += count.unsigned_abs();
+                continue;
+            }
+            MetricValue::Counter(count) => Value::Counter(count),
+            MetricValue::Gauge(size) => Value::Gauge(size),
+            MetricValue::Histogram(summary) => Value::Histogram(histogram(summary)),
+        };
+        user.push(UserMetric { name, value: Some(value) });
+    }
     TaskMetrics {
         task: Some(task_id(id)),
         records_in: values.records_in,
@@ -364,12 +381,14 @@ fn task_metrics(id: ExecutionAttemptId, task: &HostedTask) -> TaskMetrics {
         busy_ns: spent.busy_ns,
         idle_ns: spent.idle_ns,
         backpressured_ns: spent.backpressured_ns,
-        records_dropped: values.records_dropped + dropped.sum::<u64>(),
-        user: user
-            .into_iter()
-            .map(|(name, counter)| host::Counter { name: name.clone(), value: counter.get() })
-            .collect(),
+        records_dropped: dropped,
         buffers_in: task.inputs_waiting.load(Ordering::Relaxed),
+        user,
         buffers_out: values.buffers_out,
     }
+}
+
+fn histogram(summary: HistogramSummary) -> host::Histogram {
+    let HistogramSummary { count, min, max, mean, stddev, quantiles } = summary;
+    host::Histogram { count, min, max, mean, stddev, quantiles: quantiles.to_vec() }
 }

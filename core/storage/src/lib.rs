@@ -16,7 +16,7 @@
 //!
 //! Not here: appending to files, symbolic links, locks.
 
-#[cfg(feature = "test-util")]
+#[cfg(any(test, feature = "test-util"))]
 pub mod conformance;
 
 mod blocking;

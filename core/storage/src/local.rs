@@ -404,7 +404,7 @@ fn sync(file: &File, path: &FilePath) -> Result<()> {
     file.sync_all().map_err(|error| failed("write to disk", path, &error))
 }
 
-#[cfg(all(test, feature = "test-util"))]
+#[cfg(test)]
 mod tests {
     use super::*;
 

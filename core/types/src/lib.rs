@@ -10,6 +10,7 @@ mod escape;
 mod hex;
 pub mod ids;
 pub mod key;
+pub mod metrics;
 mod mode;
 pub mod resource;
 pub mod schema;

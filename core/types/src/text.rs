@@ -85,7 +85,7 @@ impl Str {
     #[cold]
     fn free(&mut self) {
         let bytes = std::ptr::slice_from_raw_parts_mut(self.low.cast_mut(), self.heap_len());
-        // SAFETY: the words are those of `on_heap`, and nobody uses them again.
+        // SAFETY: the words are those of `on_heap`, and are not used again.
         drop(unsafe { Box::from_raw(bytes) });
     }
 }

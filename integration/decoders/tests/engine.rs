@@ -11,7 +11,7 @@ use millstream_network::testing::{
 use millstream_network::{Batch, ChannelId, Event, Exchange, ExchangeConfig, Inbox, Received};
 use millstream_protocol::cluster::{self, FromTaskManager, ToTaskManager};
 use millstream_protocol::frame;
-use millstream_protocol::host::{self, FromHost, ToHost, from_host, to_host};
+use millstream_protocol::host::{self, FromHost, ToHost, from_host, to_host, user_metric::Value};
 use millstream_protocol::job;
 use millstream_security::{Authority, Credentials, Role, Secret};
 use millstream_types::{HostId, Timestamp};
@@ -108,15 +108,23 @@ fn task() -> host::TaskId {
 
 fn of_host() -> Vec<FromHost> {
     let failure = host::Failure { message: "a word".to_owned(), ..host::Failure::default() };
+    let lookups =
+        host::Histogram { quantiles: vec![1; 7], mean: 0.5, ..host::Histogram::default() };
+    let user = |name: &str, value| host::UserMetric { name: name.to_owned(), value: Some(value) };
     let metrics = host::TaskMetrics {
         task: Some(task()),
         records_in: 1 << 40,
-        user: vec![host::Counter { name: "seen".to_owned(), value: -5 }],
+        user: vec![
+            user("seen", Value::Counter(-5)),
+            user("cache_bytes", Value::Gauge(0.5)),
+            user("lookup_us", Value::Histogram(lookups)),
+        ],
         ..host::TaskMetrics::default()
     };
     [
         from_host::Message::Hello(host::Hello { major: 1, ..host::Hello::default() }),
         from_host::Message::Planned(graph()),
+        from_host::Message::JobQuery(host::JobQuery { job_id: vec![1; 16], cancel: true }),
         from_host::Message::Ready(host::Ready { data_address: "127.0.0.1:1".to_owned() }),
         from_host::Message::TaskState(host::TaskState {
             task: Some(task()),

@@ -19,6 +19,18 @@ fn run_one(cluster: &Cluster, number: usize) {
 }
 
 #[test]
+fn a_program_asks_after_its_job_and_cancels_it() {
+    let cluster = Cluster::builder().start();
+    let outcome = cluster.run_job(&[], &["--job", "cancels"]).success();
+    for line in ["ended CANCELED", "its state: CANCELED", ", as its program asked."] {
+        assert!(outcome.stdout.contains(line), "{line} in {outcome:?}");
+    }
+    let detached = cluster.run_job(&["-d"], &["--job", "cancels"]);
+    assert!(detached.stdout.contains("its end: the end of job"), "{detached:?}");
+    assert!(detached.stdout.contains("was started with -d or by REST"), "{detached:?}");
+}
+
+#[test]
 fn many_jobs_leave_nothing() {
     let mut cluster = Cluster::builder().task_managers(2).slots_with_memory(4, 128).start();
     run_one(&cluster, 0);

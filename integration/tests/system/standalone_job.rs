@@ -59,6 +59,14 @@ fn it_ends_with_the_jobs_of_its_program() {
 }
 
 #[test]
+fn a_program_may_cancel_its_job() {
+    let (mut cluster, program) = start(&["--", "--job", "cancels"]);
+    let outcome = program.finish();
+    assert_eq!(outcome.code, Some(0), "{outcome:?}");
+    assert_nothing_left(&mut cluster);
+}
+
+#[test]
 fn a_failed_job_is_its_exit_code() {
     let (mut cluster, program) = start(&["--", "--job", "misbehave", "--how", "error"]);
     let outcome = program.finish();

@@ -20,8 +20,7 @@ use serde_json::Value;
 use paths::CrateModules;
 
 /// Packages that may still have a cycle.
-const STILL_CYCLIC: [&str; 4] =
-    ["millstream-api", "millstream-cli", "millstream-network", "millstream-runtime"];
+const STILL_CYCLIC: [&str; 1] = ["millstream-network"];
 /// The kinds of cargo's targets that are crates of the product.
 const KINDS: [&str; 3] = ["lib", "proc-macro", "bin"];
 

@@ -16,7 +16,7 @@ use anyhow::{Context, Result};
 use crate::claims;
 use crate::errors;
 use crate::source::{Source, is_name};
-use crate::words::Openings;
+use crate::words;
 
 /// Above this a file is worth a warning.
 const FILE_LINES_WARN: usize = 500;
@@ -29,7 +29,7 @@ const CRATE_LINES_MAX: usize = 10_000;
 const UNFINISHED: [&str; 3] = ["todo!", "unimplemented!", "#[ignore"];
 /// Notes to self; an issue is the place for them. Written in two parts to pass their own check.
 const NOTES: [&str; 2] = [concat!("TO", "DO"), concat!("FIX", "ME")];
-/// Paths of somebody's machine.
+/// Paths of one machine.
 const MACHINE_PATHS: [&str; 2] = [concat!("/wo", "rk/"), concat!("/ro", "ot/")];
 /// Extensions of text files, which are searched for machine paths.
 const TEXT_EXTENSIONS: [&str; 11] =
@@ -65,7 +65,11 @@ pub fn check(root: &Path) -> Result<Report> {
         .collect();
     let mut report = Report::default();
     let mut lines_by_crate: BTreeMap<PathBuf, usize> = BTreeMap::new();
-    let mut openings = Openings::default();
+    let mut tests = Vec::new();
+    for file in files.iter().filter(|file| file.extension().is_some_and(|it| it == "rs")) {
+        let bytes = fs::read(file).with_context(|| format!("failed to read {}", file.display()))?;
+        tests.extend(test_modules(file, &String::from_utf8_lossy(&bytes)));
+    }
     for file in &files {
         let bytes = fs::read(file).with_context(|| format!("failed to read {}", file.display()))?;
         let text = String::from_utf8_lossy(&bytes);
@@ -73,12 +77,14 @@ pub fn check(root: &Path) -> Result<Report> {
         check_paths(&name, &text, &mut report);
         if file.extension().is_some_and(|extension| extension == "rs") {
             let source = Source::parse(&text);
-            let lines = check_rust(&name, &source, &mut report);
+            let mut lines = check_rust(&name, &source, &mut report);
+            if tests.iter().any(|module| file.with_extension("").starts_with(module)) {
+                lines = 0;
+            }
             report.faults.extend(errors::check(&name, &text));
+            report.faults.extend(words::check(&name, &source));
             let owner = crates.iter().filter(|folder| file.starts_with(folder)).max();
             let owner = owner.cloned().unwrap_or_default();
-            let folder = owner.strip_prefix(root).unwrap_or(&owner).display().to_string();
-            openings.read(&folder, &name, &source);
             *lines_by_crate.entry(owner).or_default() += lines;
         } else if file.extension().is_some_and(|extension| extension == "md") {
             report.faults.extend(claims::check_page(root, &name, &text));
@@ -92,10 +98,21 @@ pub fn check(root: &Path) -> Result<Report> {
             ));
         }
     }
-    let openings = openings.judge();
-    report.faults.extend(openings.faults);
-    report.warnings.extend(openings.warnings);
     Ok(report)
+}
+
+/// The paths, without extension, of modules that a file declares for tests alone.
+fn test_modules(file: &Path, text: &str) -> Vec<PathBuf> {
+    let folder = match file.file_name().and_then(|name| name.to_str()) {
+        Some("lib.rs" | "main.rs" | "mod.rs") => file.parent().unwrap_or(file).to_owned(),
+        _ => file.with_extension(""),
+    };
+    let lines: Vec<&str> = text.lines().collect();
+    let declared = lines.windows(2).filter_map(|pair| match pair {
+        ["#[cfg(test)]", item] => item.strip_prefix("mod ")?.strip_suffix(';'),
+        _ => None,
+    });
+    declared.map(|name| folder.join(name)).collect()
 }
 
 fn list_files(folder: &Path, files: &mut Vec<PathBuf>) -> Result<()> {
@@ -165,6 +182,13 @@ fn check_lines(name: &str, source: &Source, report: &mut Report) {
         }
         for word in NOTES.iter().filter(|word| has_word(line, word)) {
             fault(format!("`{word}` belongs into an issue"));
+        }
+        if code.contains("env::var") && code.contains("else { return }") {
+            fault(
+                "a test that a variable turns off tests nothing: give the process that it \
+                   starts a program of its own, such as an example of the crate"
+                    .to_owned(),
+            );
         }
     }
 }
@@ -283,6 +307,23 @@ mod tests {
         assert_one_fault("//! a\nfn a() { unimplemented!() }\n", "`unimplemented!`");
         assert_one_fault("//! a\n#[ignore = \"slow\"]\nfn a() {}\n", "`#[ignore`");
         assert_eq!(faults_of("//! a\nconst A: &str = \"todo!\"; // todo!\n"), Vec::<String>::new());
+    }
+
+    #[test]
+    fn a_test_is_not_turned_off_by_a_variable() {
+        let entry = "fn entry() { let Ok(role) = std::env::var(\"ROLE\") else { return }; }";
+        assert_one_fault(&format!("//! a\n{entry}\n"), "a test that a variable turns off");
+        let chosen = "fn a() { let Some(role) = role else { return }; }";
+        assert_eq!(faults_of(&format!("//! a\n{chosen}\n")), Vec::<String>::new());
+    }
+
+    #[test]
+    fn a_module_that_only_tests_are_built_with_does_not_count() {
+        let text = "mod a;\n#[cfg(test)]\nmod explore;\n#[cfg(test)]\nmod tests {}\n";
+        let modules = test_modules(Path::new("core/api/src/lib.rs"), text);
+        assert_eq!(modules, [Path::new("core/api/src/explore")]);
+        let below = test_modules(Path::new("core/api/src/b.rs"), text);
+        assert_eq!(below, [Path::new("core/api/src/b/explore")]);
     }
 
     #[test]

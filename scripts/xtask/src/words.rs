@@ -1,14 +1,10 @@
 //! Refuses doc comments that open with a question word instead of the thing that they are about.
 //!
-//! "What a record weighs." has to be read twice; "The weight of a record in bytes." does not. Old
-//! comments of this kind are counted by crate in [`LEFT`], whose numbers may only fall; a crate
-//! without a row has none.
-
-use std::collections::BTreeMap;
+//! "What a record weighs." has to be read twice; "The weight of a record in bytes." does not.
 
 use crate::source::Source;
 
-/// First words that are refused, and how to begin instead.
+/// First words of doc comments that are refused, and how to begin instead.
 const OPENINGS: [(&str, &str); 11] = [
     ("How", "name the number, the time or the way: `Number of ..`, `Interval of ..`"),
     ("Nobody", "say who or what does it, or that it is refused"),
@@ -23,58 +19,13 @@ const OPENINGS: [(&str, &str); 11] = [
     ("Whose", "name the owner: `The job of ..`"),
 ];
 
-/// Number of such comments that each crate still has.
-const LEFT: &[(&str, usize)] =
-    &[("core/api", 2), ("core/connector", 15), ("core/network", 6), ("core/runtime", 2)];
-
-/// The result of [`Openings::judge`].
-pub struct Judgement {
-    pub faults: Vec<String>,
-    pub warnings: Vec<String>,
-}
-
-/// The refused openings of doc comments, by the folder of the crate.
-#[derive(Default)]
-pub struct Openings(BTreeMap<String, Vec<String>>);
-
-impl Openings {
-    /// Looks through one file of the crate in `folder`.
-    pub fn read(&mut self, folder: &str, file: &str, source: &Source) {
-        for (line, word, instead) in refused(source.lines()) {
-            let places = self.0.entry(folder.to_owned()).or_default();
-            places
-                .push(format!("{file}:{}: a doc comment opens with `{word}`: {instead}", line + 1));
-        }
-    }
-
-    /// Compares what was found with what may be left.
-    pub fn judge(self) -> Judgement {
-        judge(self.0, LEFT)
-    }
-}
-
-fn judge(found: BTreeMap<String, Vec<String>>, left: &[(&str, usize)]) -> Judgement {
-    let mut judgement = Judgement { faults: Vec::new(), warnings: Vec::new() };
-    let mut left: BTreeMap<&str, usize> = left.iter().copied().collect();
-    for (folder, places) in found {
-        let (count, limit) = (places.len(), left.remove(folder.as_str()).unwrap_or(0));
-        if count > limit {
-            judgement.faults.extend(places);
-            judgement.faults.push(format!(
-                "{folder}: {count} doc comments open with a refused word, at most {limit}; the \
-                 number moves only with code that moves, in {}",
-                file!()
-            ));
-        } else if count < limit {
-            judgement.warnings.push(lower(&folder, count));
-        }
-    }
-    judgement.warnings.extend(left.keys().map(|folder| lower(folder, 0)));
-    judgement
-}
-
-fn lower(folder: &str, count: usize) -> String {
-    format!("{folder}: only {count} doc comments open with a refused word: lower it in {}", file!())
+/// The faults of the doc comments of one file.
+pub fn check(file: &str, source: &Source) -> Vec<String> {
+    let openings = refused(source.lines()).into_iter();
+    let fault = |(line, word, instead)| {
+        format!("{file}:{}: a doc comment opens with `{word}`: {instead}", line + 1)
+    };
+    openings.map(fault).collect()
 }
 
 /// The first lines of doc comments that begin with a refused word: the line from 0, the word, and
@@ -104,7 +55,7 @@ fn doc_comment(line: &str) -> Option<&str> {
 mod tests {
     use super::*;
 
-    fn lines(text: &str) -> Vec<usize> {
+    fn lines_of_openings(text: &str) -> Vec<usize> {
         let lines: Vec<String> = text.lines().map(str::to_owned).collect();
         refused(&lines).into_iter().map(|(line, ..)| line).collect()
     }
@@ -112,28 +63,18 @@ mod tests {
     #[test]
     fn the_first_word_of_a_doc_comment_counts() {
         assert_eq!(
-            lines("//! What it is.\n\n    /// How many.\nfn a() {}\n/// Who, then?"),
+            lines_of_openings("//! What it is.\n\n    /// How many.\nfn a() {}\n/// Who, then?"),
             [0, 2, 4]
         );
-        assert_eq!(lines("/// The slots.\n/// What follows a first line is free.\nx,"), [0; 0]);
-        assert_eq!(
-            lines("/// Whatsoever.\nx,\n/// `What` names it.\ny,\n// What is no doc."),
-            [0; 0]
-        );
-    }
-
-    fn judgement(count: usize, left: &[(&str, usize)]) -> (usize, usize) {
-        let places = (0..count).map(|line| format!("a.rs:{line}")).collect();
-        let judgement = judge(BTreeMap::from([("a".to_owned(), places)]), left);
-        (judgement.faults.len(), judgement.warnings.len())
+        let later = "/// The slots.\n/// What follows a first line is free.\nx,";
+        assert_eq!(lines_of_openings(later), [0; 0]);
+        let free = "/// Whatsoever.\nx,\n/// `What` names it.\ny,\n// What is no doc.";
+        assert_eq!(lines_of_openings(free), [0; 0]);
     }
 
     #[test]
-    fn the_number_of_a_crate_may_only_fall() {
-        assert_eq!(judgement(3, &[("a", 3)]), (0, 0));
-        assert_eq!(judgement(4, &[("a", 3)]), (5, 0));
-        assert_eq!(judgement(2, &[("a", 3)]), (0, 1));
-        assert_eq!(judgement(1, &[]), (2, 0));
-        assert_eq!(judgement(1, &[("a", 1), ("gone", 2)]), (0, 1));
+    fn a_fault_has_its_place() {
+        let faults = check("a.rs", &Source::parse("\n/// What is it?\nx,"));
+        assert!(matches!(&*faults, [fault] if fault.starts_with("a.rs:2: ")), "{faults:?}");
     }
 }

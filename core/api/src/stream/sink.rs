@@ -6,7 +6,7 @@ use std::sync::Arc;
 use millstream_connector::Sink;
 use millstream_graph::{Chaining, NodeId, NodeKind, StreamNode};
 use millstream_network::Data;
-use millstream_operators::{self as operators, NewOperator, OnError, OperatorMaker};
+use millstream_operators::{self as operators, CollectQueue, NewOperator, OnError, OperatorMaker};
 
 use super::Stream;
 use crate::builder::Shared;
@@ -26,13 +26,7 @@ impl<T: Data> Stream<T> {
     pub fn sink<S: Sink<T>>(self, uid: &str, sink: S) -> StreamSink {
         let mut sink = sink;
         self.builder.borrow_mut().plan("sink", uid, |ctx| sink.plan(ctx));
-        if !self.on_error.is_like(&OnError::fail()) {
-            let fault = format!(
-                "on_error() before the sink {uid:?} has no effect, because sinks refuse no \
-                 records: call it before the operator that does"
-            );
-            self.builder.borrow_mut().add_faults([fault]);
-        }
+        self.refuse_policy(&format!("the sink {uid:?}"));
         let sink = Arc::new(sink);
         let coordinator = operators::sink_coordinator(&sink);
         let builder = Rc::clone(&self.builder);
@@ -48,6 +42,33 @@ impl<T: Data> Stream<T> {
         });
         builder.borrow_mut().connect(self.origins, node, 0);
         StreamSink { builder, node }
+    }
+
+    /// Ends the stream in a queue of this process.
+    pub(crate) fn collect_into(self, queue: &Arc<CollectQueue<T>>) {
+        self.refuse_policy("execute_and_collect()");
+        let builder = Rc::clone(&self.builder);
+        let node = builder.borrow_mut().program.add(NewOperator {
+            name: "Collect",
+            uid: None,
+            kind: NodeKind::Sink { coordinated: false },
+            stateful: false,
+            assigns_times: false,
+            output_type: "()",
+            maker: OperatorMaker::one_input::<T>(operators::collect(queue)),
+            coordinator: None,
+        });
+        builder.borrow_mut().connect(self.origins, node, 0);
+    }
+
+    fn refuse_policy(&self, end: &str) {
+        if !self.on_error.is_like(&OnError::fail()) {
+            let fault = format!(
+                "on_error() before {end} has no effect, because nothing there refuses records: \
+                 call it before the operator that does"
+            );
+            self.builder.borrow_mut().add_faults([fault]);
+        }
     }
 }
 

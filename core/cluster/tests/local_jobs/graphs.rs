@@ -181,7 +181,8 @@ impl Executor for Planner {
     }
 
     fn execute(&mut self, _program: Program, _graph: JobGraph, _wait: bool) -> Result<Execution> {
-        Ok(Execution::Submitted(JobId::from_bytes([0; 16])))
+        let (job, status) = (JobId::from_bytes([0; 16]), JobStatus::Finished);
+        Ok(Execution::Finished(JobResult { job, status, runtime: Duration::ZERO }))
     }
 }
 

@@ -238,3 +238,18 @@ fn refused_records_that_nothing_reads_are_counted() {
     });
     assert_eq!((out.records().len(), dropped), (8, 2));
 }
+
+/// The executor of these tests is not one that says that jobs run in its process.
+#[test]
+fn records_are_collected_only_where_the_job_runs() {
+    let out = Collect::new();
+    run(1, |env| {
+        let numbers = env.source("numbers", Numbers(3));
+        let refused = env.execute_and_collect("numbers", numbers).err().unwrap().to_string();
+        assert!(refused.contains("on a cluster they are in other processes"), "{refused}");
+        // What was refused is no part of the next job.
+        env.source("numbers", Numbers(3)).sink("out", out.clone());
+        Ok(())
+    });
+    assert_eq!(out.records(), [0, 1, 2]);
+}

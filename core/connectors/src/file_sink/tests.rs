@@ -247,6 +247,11 @@ fn refusal(build: impl FnOnce(&mut millstream::Environment)) -> String {
     format!("{:#}", env.execute("refused").unwrap_err())
 }
 
+/// Ends a job that should have been refused.
+fn never<T>(_record: T) -> millstream::Result<T> {
+    bail!("the job runs")
+}
+
 #[test]
 fn what_can_never_be_published_is_refused_when_the_job_is_planned() {
     let directory = tempfile::tempdir().unwrap();
@@ -254,7 +259,7 @@ fn what_can_never_be_published_is_refused_when_the_job_is_planned() {
     let error = refusal(|env| {
         let bounded = env.source("bounded", Datagen::sequence(0..3));
         let endless = env.source("endless", Datagen::from_fn(|n| n));
-        let both = bounded.union(endless).map(Ok).rebalance();
+        let both = bounded.union(endless).map(never).rebalance();
         both.sink("files", FileSink::lines(&output));
     });
     assert_eq!(
@@ -263,9 +268,12 @@ fn what_can_never_be_published_is_refused_when_the_job_is_planned() {
          \"endless\" never ends: bound the source (`count` of a generator, no `watch` of files), or \
          use a sink that needs no end, as PrintSink"
     );
+    let input = directory.path().join("in");
+    fs::create_dir(&input).unwrap();
+    fs::write(input.join("a"), "a line\n").unwrap();
     let error = refusal(|env| {
-        let watched = FileSource::text(directory.path()).watch(std::time::Duration::from_secs(1));
-        env.source("watched", watched).sink("files", FileSink::lines(&output));
+        let watched = FileSource::text(&input).watch(std::time::Duration::from_secs(1));
+        env.source("watched", watched).map(never).sink("files", FileSink::lines(&output));
     });
     assert!(error.contains("source \"watched\" never ends"), "{error}");
     assert!(!output.exists());

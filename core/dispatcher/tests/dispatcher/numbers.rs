@@ -181,6 +181,24 @@ async fn every_route_below_subtasks_is_its_own() {
         json!({ "id": "numRecordsDropped", "value": "3" }),
     ];
     assert_eq!(own.json().as_array().unwrap()[..], expected, "only users' counters are user.…");
+    let users = "user.cache_bytes,user.lookup_us_count,user.lookup_us_mean,user.lookup_us_median,\
+                 user.lookup_us_p999,user.lookup_us";
+    let users = world.get(&format!("{at}/1/metrics?get={users}")).await.json();
+    let expected = json!([
+        { "id": "user.cache_bytes", "value": "0.5" },
+        { "id": "user.lookup_us_count", "value": "9" },
+        { "id": "user.lookup_us_mean", "value": "12.5" },
+        { "id": "user.lookup_us_median", "value": "10" },
+        { "id": "user.lookup_us_p999", "value": "70" },
+    ]);
+    assert_eq!(users, expected);
+    let query = "metrics?get=user.lookup_us_max,user.cache_bytes&agg=max,sum";
+    let both = world.get(&format!("{at}/{query}")).await.json();
+    let expected = json!([
+        { "id": "user.lookup_us_max", "max": 100.0, "sum": 200.0 },
+        { "id": "user.cache_bytes", "max": 0.5, "sum": 1.0 },
+    ]);
+    assert_eq!(both, expected);
     // A parameter that comes twice is a list, as in Flink.
     let two = world.get(&format!("{at}/1/metrics?get=numRecordsIn&get=numRecordsOut")).await.json();
     assert_eq!(two.as_array().unwrap().len(), 2, "{two}");

@@ -21,6 +21,7 @@ use millstream_gateway::{
 };
 use millstream_graph::{JobGraph, JobSettings, NodeId, NodeKind, Partitioner, StreamGraph};
 use millstream_security::Credentials;
+use millstream_types::metrics::{HistogramSummary, MetricValue};
 use millstream_types::{
     AllocationId, ArtifactHash, ByteSize, ExecutionState, HostId, JobId, JobStatus,
     ResourceProfile, TaskManagerId, Timestamp,
@@ -137,6 +138,18 @@ fn exception() -> ExceptionEntry {
     }
 }
 
+/// A histogram of user code.
+fn lookups() -> HistogramSummary {
+    HistogramSummary {
+        count: 9,
+        min: 1,
+        max: 100,
+        mean: 12.5,
+        stddev: 2.5,
+        quantiles: [10, 20, 30, 40, 50, 60, 70],
+    }
+}
+
 fn running(submission: &JobSubmission) -> JobDetails {
     let start = Timestamp::from_millis(Timestamp::now().as_millis() - 5_000);
     let at = |offset: u64| start.saturating_add(std::time::Duration::from_millis(offset));
@@ -161,7 +174,12 @@ fn running(submission: &JobSubmission) -> JobDetails {
             idle_ns: 4_000_000,
             backpressured_ns: 5_000_000,
             records_dropped: 3,
-            user: BTreeMap::from([("seen".to_owned(), 21), ("numFilesSkipped".to_owned(), 2)]),
+            user: BTreeMap::from([
+                ("seen".to_owned(), MetricValue::Counter(21)),
+                ("numFilesSkipped".to_owned(), MetricValue::Counter(2)),
+                ("cache_bytes".to_owned(), MetricValue::Gauge(0.5)),
+                ("lookup_us".to_owned(), MetricValue::Histogram(lookups())),
+            ]),
             ..TaskMetrics::default()
         },
         rates: Some(Rates {

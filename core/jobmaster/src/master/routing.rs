@@ -79,6 +79,7 @@ impl JobMaster {
                 from_host::Message::Hello(_)
                 | from_host::Message::Alive(_)
                 | from_host::Message::Planned(_)
+                | from_host::Message::JobQuery(_)
                 | from_host::Message::Settled(_),
             )
             | None => {}

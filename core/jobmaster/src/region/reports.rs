@@ -1,7 +1,8 @@
 //! Reports of hosts on their tasks, and the loss of hosts.
 
 use millstream_gateway::{CauseKind, ExceptionEntry, FailureCause, TaskMetrics};
-use millstream_protocol::host;
+use millstream_protocol::host::{self, user_metric::Value};
+use millstream_types::metrics::{self, HistogramSummary, MetricValue};
 use millstream_types::{ExecutionState, HostId};
 
 use super::{Action, Phase, Region};
@@ -128,8 +129,21 @@ impl Region {
     }
 }
 
-/// A task's counters.
+/// A task's counters, as far as a host may report them.
 fn metrics_of(message: host::TaskMetrics) -> TaskMetrics {
+    let user = message.user.into_iter().filter_map(|metric| {
+        let value = match metric.value? {
+            Value::Counter(count) => MetricValue::Counter(count),
+            Value::Gauge(size) => MetricValue::Gauge(size),
+            Value::Histogram(it) => {
+                let host::Histogram { count, min, max, mean, stddev, quantiles } = it;
+                let quantiles = quantiles.try_into().ok()?;
+                let summary = HistogramSummary { count, min, max, mean, stddev, quantiles };
+                MetricValue::Histogram(summary)
+            }
+        };
+        Some((metric.name, value))
+    });
     TaskMetrics {
         records_in: message.records_in,
         records_out: message.records_out,
@@ -141,6 +155,6 @@ fn metrics_of(message: host::TaskMetrics) -> TaskMetrics {
         records_dropped: message.records_dropped,
         buffers_in: message.buffers_in,
         buffers_out: message.buffers_out,
-        user: message.user.into_iter().map(|counter| (counter.name, counter.value)).collect(),
+        user: metrics::accepted(user).collect(),
     }
 }

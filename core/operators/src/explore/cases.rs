@@ -2,18 +2,20 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use millstream_connector::{CommitterInfo, NoCommitter, Sink, SinkWriter, WriterInfo};
 use millstream_graph::{NodeId, NodeKind, OutputName};
-use millstream_network::{Batch, Event};
+use millstream_network::{Batch, Event, Flow};
 use millstream_state::ValueState;
 use millstream_types::{JobId, MaxParallelism, OperatorId};
 
 use super::probe::{Item, Output, Probe, Shared};
+use super::schedule::Act;
 use super::stages::{Explored, Oracle, drive, each, outputs};
 use super::{Case, Kind, key, roll, time_of, writers};
 use crate::Result;
+use crate::collect::{CollectQueue, CollectStage, Taken};
 use crate::collector::Collector;
 use crate::flat_map::flat_map;
 use crate::key::ByValue;
@@ -30,6 +32,7 @@ use crate::task::{EventSender, OperatorContext, TaskContext};
 /// The cases to explore of a kind of stage.
 pub(super) fn cases(kind: Kind) -> Vec<Case> {
     match kind {
+        Kind::Collect => vec![collect()],
         Kind::Discard => vec![Case::new("discard", |schedule| {
             let (stage, oracle) = (Box::new(Discard), each(|_| Vec::new()));
             drive(Explored { stage, kind: Kind::Discard, outputs: Vec::new(), oracle }, schedule)
@@ -72,7 +75,7 @@ pub(super) fn task(batch: bool) -> TaskContext {
         attempt: 0,
         counters: Arc::default(),
         waker: std::task::Waker::noop().clone(),
-        user_counters: Arc::default(),
+        metrics: Arc::default(),
         buffer_timeout: None,
         batch,
     }
@@ -483,6 +486,51 @@ fn fan_out() -> Case {
         let outputs = outputs(schedule, 3);
         let stage = several(&operator, &outputs);
         drive(Explored { stage, kind: Kind::FanOut, outputs, oracle: Box::new(to_all) }, schedule)
+    })
+}
+
+/// A program that takes records when it likes: seldom, or when a task waits for it.
+fn collect() -> Case {
+    Case::new("collect", |schedule| {
+        let queue = Arc::<CollectQueue<u64>>::default();
+        let waker = std::task::Waker::noop().clone();
+        let mut stage = CollectStage { queue: Arc::clone(&queue), attempt: 0, waker };
+        let (mut number, mut taken) = (0, Vec::new());
+        let mut take = || {
+            let Taken::Batch(batch) = queue.take(Duration::ZERO) else { return false };
+            taken.extend(batch);
+            true
+        };
+        let told = |error: crate::Error| format!("{error:#}");
+        stage.open().map_err(told)?;
+        for act in &schedule.acts {
+            let mut flow = match *act {
+                Act::Batch { records, .. } => {
+                    let batch = (number..).take(records.into());
+                    number += u64::from(records);
+                    stage.push(Batch::of(batch.collect())).map_err(told)?
+                }
+                Act::Take { mut deliveries, .. } => {
+                    while deliveries > 0 && take() {
+                        deliveries -= 1;
+                    }
+                    Flow::Ready
+                }
+                Act::Event { event, .. } => stage.event(event).map_err(told)?,
+                Act::Wait { .. } | Act::Turn { .. } => Flow::Ready,
+            };
+            while flow == Flow::Full {
+                if !take() {
+                    return Err("it is full of nothing".to_owned());
+                }
+                flow = stage.resume().map_err(told)?;
+            }
+        }
+        while take() {}
+        match taken.iter().copied().eq(0..number) {
+            true => Ok(()),
+            false => Err(format!("{number} numbers were sent, and these taken: {taken:?}")),
+        }
     })
 }
 

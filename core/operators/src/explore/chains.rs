@@ -12,7 +12,7 @@ use millstream_types::{MaxParallelism, OperatorId};
 
 use super::bodies::{Script, Scripted, all_or_bad, results};
 use super::cases::{BAD, Operator, bad, is_bad, task, to_nobody};
-use super::hosts::{Consumer, Hosts, next_edge};
+use super::hosts::{Consumer, Hosts};
 use super::probe::{END, Item};
 use super::schedule::{OUTPUTS_MAX, Schedule};
 use super::stages::compare;
@@ -73,7 +73,6 @@ impl Programs {
         &self,
         task: &TaskContext,
         hosts: &Hosts,
-        edges: [u32; 3],
         timed: bool,
         wrap: Wrap,
     ) -> Box<dyn TaskBody> {
@@ -81,7 +80,7 @@ impl Programs {
             writer(&WriterContext {
                 task,
                 exchange: hosts.producers(),
-                edge: EdgeId(edges[at]),
+                edge: EdgeId(at as u32),
                 partitioner: EXCHANGES[at].0,
                 target_parallelism: EXCHANGES[at].1,
                 target_max_parallelism: MaxParallelism::DEFAULT,
@@ -133,13 +132,6 @@ struct Run {
 /// More rounds than any schedule needs.
 const ROUNDS_MAX: usize = 1_000_000;
 
-impl Drop for Run {
-    fn drop(&mut self) {
-        let channels: Vec<_> = self.consumers.iter().map(|consumer| consumer.id).collect();
-        self.hosts.forget(&channels);
-    }
-}
-
 impl Run {
     fn new(programs: &Programs, schedule: &Schedule, wrap: Wrap) -> Self {
         let (seed, timed) = (schedule.seed, schedule.is_timed());
@@ -158,16 +150,12 @@ impl Run {
         task.waker = Waker::from(Arc::clone(&bell));
         task.buffer_timeout = timeout;
         *programs.script.lock().unwrap() = Script::of(schedule);
-        let edges = std::array::from_fn(|_| next_edge());
-        let body = programs.build(&task, &hosts, edges, timed, wrap);
+        let body = programs.build(&task, &hosts, timed, wrap);
         let credits = 1 + roll(seed, 11, 3) as u32;
-        let consumers: Vec<Consumer> = edges
-            .into_iter()
-            .zip(EXCHANGES)
-            .flat_map(|(edge, (_, lanes))| {
-                (0..lanes).map(move |to| Consumer::new(edge, to, credits))
-            })
-            .collect();
+        let lanes = (0..).zip(EXCHANGES).flat_map(|(edge, (_, lanes))| {
+            (0..lanes).map(move |to| Consumer::new(edge, to, credits))
+        });
+        let consumers: Vec<Consumer> = lanes.collect();
         let count = consumers.len();
         let stalls = |at: usize| schedule.stalls[at % OUTPUTS_MAX].iter().copied().collect();
         bell.ring();

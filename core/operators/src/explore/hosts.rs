@@ -1,8 +1,8 @@
 //! The processes of producers and consumers: one, or two with a connection between them.
 
+use std::cell::Cell;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::task::Waker;
 use std::time::{Duration, Instant};
 
@@ -33,12 +33,6 @@ pub(super) fn exchange() -> Exchange {
     start(HOST, &[])
 }
 
-/// A number for an edge of each run: runs may share a socket.
-pub(super) fn next_edge() -> u32 {
-    static NEXT: AtomicU32 = AtomicU32::new(0);
-    NEXT.fetch_add(1, Ordering::Relaxed) % (1 << 24)
-}
-
 /// The way from producers to consumers.
 pub(super) enum Hosts {
     /// They are in one process.
@@ -46,7 +40,14 @@ pub(super) enum Hosts {
     /// The bytes between two processes pass when the test says so.
     Two(Box<Two>),
     /// The bytes between two processes pass through a socket.
-    Socket(Rc<[Exchange; 2]>),
+    Socket(Rc<Socket>),
+}
+
+/// A connection that many runs use, one after the other.
+pub(super) struct Socket {
+    exchanges: [Exchange; 2],
+    /// The edge of the next run.
+    edge: Cell<u32>,
 }
 
 /// Two processes.
@@ -79,19 +80,26 @@ impl Hosts {
         Self::Two(Box::new(Two { exchanges, there, back, bytes, loses, grants: 0 }))
     }
 
-    /// A connection that many runs use, one after the other.
-    pub(super) fn socket() -> Rc<[Exchange; 2]> {
+    pub(super) fn socket() -> Rc<Socket> {
         let [low, high] = [HOST, OTHER_HOST].map(|host| start(host, &["127.0.0.1:0"]));
         let address = high.address().unwrap().to_string();
         low.connect([PeerAddress { host: OTHER_HOST, address }]);
-        Rc::new([low, high])
+        Rc::new(Socket { exchanges: [low, high], edge: Cell::new(0) })
+    }
+
+    /// The edge of a run; runs that share a socket have edges of their own.
+    pub(super) fn edge(&self) -> u32 {
+        match self {
+            Self::One(_) | Self::Two(_) => 0,
+            Self::Socket(socket) => socket.edge.replace(socket.edge.get() + 1),
+        }
     }
 
     pub(super) fn producers(&self) -> &Exchange {
         match self {
             Self::One(exchange) => exchange,
             Self::Two(two) => &two.exchanges[0],
-            Self::Socket(exchanges) => &exchanges[0],
+            Self::Socket(socket) => &socket.exchanges[0],
         }
     }
 
@@ -99,7 +107,7 @@ impl Hosts {
         match self {
             Self::One(exchange) => exchange,
             Self::Two(two) => &two.exchanges[1],
-            Self::Socket(exchanges) => &exchanges[1],
+            Self::Socket(socket) => &socket.exchanges[1],
         }
     }
 

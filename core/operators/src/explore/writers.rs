@@ -7,11 +7,11 @@ use std::task::{Wake, Waker};
 use std::time::{Duration, Instant};
 
 use millstream_graph::{EdgeId, Partitioner};
-use millstream_network::{Event, Exchange, Flow};
+use millstream_network::{Event, Flow};
 use millstream_types::MaxParallelism;
 
 use super::cases::{task, to_all};
-use super::hosts::{Consumer, Hosts, next_edge};
+use super::hosts::{Consumer, Hosts, Socket};
 use super::probe::Item;
 use super::schedule::{Act, Schedule};
 use super::stages::{Expected, Oracle, compare, each};
@@ -111,7 +111,7 @@ impl Run {
     fn new(partitioner: Partitioner, link: &Link, schedule: &Schedule, wrap: Wrap) -> Self {
         let setting = Setting::of(partitioner, schedule.seed);
         let hosts = link.hosts(schedule.seed, setting.encodes_always);
-        let (edge, bell) = (next_edge(), Arc::new(Bell::default()));
+        let (edge, bell) = (hosts.edge(), Arc::new(Bell::default()));
         let mut task = task(false);
         task.waker = Waker::from(Arc::clone(&bell));
         task.buffer_timeout = setting.timeout;
@@ -366,7 +366,7 @@ pub(super) enum Link {
     /// In another one. A faulty connection loses one in so many grants of credits.
     Between(Option<u64>),
     /// In another one, through a socket.
-    Socket(Rc<[Exchange; 2]>),
+    Socket(Rc<Socket>),
 }
 
 impl Link {
@@ -374,7 +374,7 @@ impl Link {
         match self {
             Self::Within => Hosts::one(encodes_always),
             Self::Between(loses) => Hosts::two(seed, *loses),
-            Self::Socket(exchanges) => Hosts::Socket(Rc::clone(exchanges)),
+            Self::Socket(socket) => Hosts::Socket(Rc::clone(socket)),
         }
     }
 }

@@ -4,6 +4,10 @@ mod misbehave;
 mod neighbour;
 mod pressure;
 
+use std::io::Write as _;
+use std::time::Duration;
+
+use millstream::JobStatus;
 use millstream::prelude::*;
 
 #[millstream::main]
@@ -19,10 +23,27 @@ fn jobs(env: &mut Environment, args: Args) -> Result<()> {
             copy(env, &args, &format!("{output}/first"))?;
             copy(env, &args, &format!("{output}/second"))
         }
+        "cancels" => cancels(env),
         "parse" => parse(env, &args),
         "surroundings" => surroundings(env, &args),
         other => Err(millstream::error!("there is no job {other:?}")),
     }
+}
+
+/// Waits until its endless job runs, cancels it, and says what it hears of it. A state and an end
+/// that the program is not told are errors.
+fn cancels(env: &mut Environment) -> Result<()> {
+    env.source("endless", Datagen::from_fn(|n| n)).sink("none", DiscardSink::new());
+    let job = env.execute_async("endless")?;
+    while job.status()? != JobStatus::Running {
+        millstream::ensure!(!job.status()?.is_globally_terminal(), "it ends before it runs");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    job.cancel()?;
+    let Err(end) = job.result() else { millstream::bail!("it has finished") };
+    let mut out = std::io::stdout();
+    writeln!(out, "its end: {end}\nits state: {}", job.status()?)?;
+    Ok(())
 }
 
 /// Reads a file of one JSON number per line and fails at the first line that is none.

@@ -14,6 +14,7 @@ use millstream_gateway::{JobDetails, SubtaskDetails, TaskLocation};
 use millstream_rest_types::vertices::{
     AccumulatorType, Distribution, IoMetricsInfo, Place, StateCounts, UserAccumulator,
 };
+use millstream_types::metrics::MetricValue;
 use millstream_types::{ExecutionState, HostId, Timestamp, VertexId};
 
 /// Our version, where Flink's stands.
@@ -172,9 +173,11 @@ pub(super) fn accumulators<'a>(
     subtasks: impl IntoIterator<Item = &'a SubtaskDetails>,
 ) -> Vec<UserAccumulator> {
     let mut sums: BTreeMap<&str, i64> = BTreeMap::new();
-    for (name, count) in subtasks.into_iter().flat_map(|it| it.metrics.users()) {
-        let sum = sums.entry(name).or_insert(0);
-        *sum = sum.saturating_add(count);
+    for (name, value) in subtasks.into_iter().flat_map(|it| it.metrics.users()) {
+        if let MetricValue::Counter(count) = value {
+            let sum = sums.entry(name).or_insert(0);
+            *sum = sum.saturating_add(*count);
+        }
     }
     let row = |(name, sum): (&str, i64)| UserAccumulator {
         name: name.to_owned(),

@@ -228,7 +228,7 @@ impl<'a> Vertex<'a> {
             ]
         });
         let named = counts.into_iter().map(|(name, count)| (name, count as f64)).chain(rates);
-        let user = metrics.users().map(|(name, count)| (format!("user.{name}"), count as f64));
+        let user = metrics.users().flat_map(|(name, value)| value.shown(&format!("user.{name}")));
         named.map(|(name, value)| (name.to_owned(), value)).chain(user).collect()
     }
 }

@@ -7,9 +7,9 @@ use anyhow::Result;
 use millstream_config::options;
 use millstream_rm_yarn::proto::yarn::NodeReportProto;
 
-use super::{Yarn, connect};
 use crate::arguments::YarnSessionArguments;
 use crate::drivers::Driver as _;
+use crate::drivers::yarn::{Yarn, connect};
 use crate::flows::session;
 use crate::target::{NO_HIGH_AVAILABILITY, Said, megabytes, with_properties};
 use crate::{console, runtime, settings};
