@@ -139,7 +139,8 @@ impl Environment {
     }
 
     /// The number of key groups of operators that set none. If none is set, it is derived from each
-    /// operator's parallelism: half as many again, rounded up to a power of two, from 128 to 32,768.
+    /// operator's parallelism: half as many again, rounded up to a power of two, from 128 to
+    /// 32,768.
     ///
     /// # Errors
     /// It is zero or above 32,768.

@@ -74,7 +74,7 @@ impl Schema {
         Self { root, types: builder.types }
     }
 
-    /// What a value consists of.
+    /// The kind of the value as a whole.
     #[must_use]
     pub const fn root(&self) -> &Kind {
         &self.root
@@ -87,7 +87,7 @@ impl Schema {
     }
 }
 
-/// What a value consists of.
+/// The parts of a value.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Kind {
@@ -132,11 +132,11 @@ pub enum Kind {
 pub struct NamedType {
     /// The type's name, without its module and parameters.
     pub name: String,
-    /// What it consists of.
+    /// Its fields or variants.
     pub body: Body,
 }
 
-/// What a struct or an enum consists of.
+/// The fields of a struct or the variants of an enum.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Body {
     /// A struct with its fields.
@@ -152,7 +152,7 @@ pub struct Field {
     pub name: String,
     /// Other names under which it may have been written.
     pub aliases: Vec<String>,
-    /// What a value of it consists of.
+    /// The kind of its values.
     pub kind: Kind,
     /// Whether a value that was not written is made up.
     pub default: bool,

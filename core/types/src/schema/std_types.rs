@@ -17,7 +17,6 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::{Kind, SchemaBuilder, State};
-use crate::text::Str;
 
 macro_rules! plain {
     ($($type:ty: $kind:expr),* $(,)?) => {
@@ -51,7 +50,6 @@ plain! {
     f64: Kind::Float { bits: 64 },
     String: Kind::Text,
     Box<str>: Kind::Text,
-    Str: Kind::Text,
     PathBuf: Kind::Text,
     Ipv4Addr: Kind::Array(Box::new(Kind::Integer { bits: 8, signed: false }), 4),
     Ipv6Addr: Kind::Array(Box::new(Kind::Integer { bits: 8, signed: false }), 16),
