@@ -39,9 +39,10 @@ pub fn derive_key(item: TokenStream) -> TokenStream {
 /// Makes a struct or enum a record: clonable, printable, and able to travel between tasks.
 ///
 /// It derives `Clone`, `Debug`, `State` (unless the type has a lifetime) and, through the facade,
-/// serde's `Serialize` and `Deserialize`; serde itself need not be a dependency. Serde's own attributes work as always, except for those
-/// with which a record would not arrive in another task as it left: `flatten`, `untagged`, `tag`
-/// and `content`, `skip` and its relatives, and one of a pair such as `serialize_with` alone.
+/// serde's `Serialize` and `Deserialize`; serde itself need not be a dependency. Serde's own
+/// attributes work as always, except for those with which a record would not arrive in another task
+/// as it left: `flatten`, `untagged`, `tag` and `content`, `skip` and its relatives, and one of a
+/// pair such as `serialize_with` alone.
 #[proc_macro_attribute]
 pub fn record(options: TokenStream, item: TokenStream) -> TokenStream {
     record::expand(options.into(), item.into())

@@ -73,7 +73,7 @@ impl Case {
     }
 }
 
-/// What serde's attributes on a type say.
+/// Options of serde's attributes on a type.
 #[derive(Default)]
 pub(crate) struct Container {
     pub(crate) name: Option<String>,
@@ -125,7 +125,7 @@ impl Container {
         Ok(container)
     }
 
-    /// What is said of the fields of a variant.
+    /// Options that hold for the fields of a variant.
     pub(crate) fn of_variant(&self, variant: &Part) -> Self {
         Self {
             of_fields: variant.of_fields.or(self.of_all_fields),
@@ -135,7 +135,7 @@ impl Container {
     }
 }
 
-/// What serde's attributes on a field or a variant say.
+/// Options of serde's attributes on a field or a variant.
 #[derive(Default)]
 pub(crate) struct Part {
     name: Option<String>,

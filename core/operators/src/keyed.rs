@@ -65,7 +65,7 @@ const LOOK_AHEAD: usize = 32;
 /// A table of this size fits into a core's own cache, where asking ahead only costs.
 const CACHE_BYTES: usize = 1 << 20;
 
-/// How a record is added to its key's value.
+/// Adds records to the values of their keys.
 struct Combine<'a, S, F> {
     selector: &'a S,
     function: &'a mut F,

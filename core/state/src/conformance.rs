@@ -1,4 +1,4 @@
-//! What keyed state must do wherever it is kept: random work on three states, beside a model.
+//! Suite for keyed state wherever it is kept: random work on three states, beside a model.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -9,7 +9,7 @@ use crate::error::StateError;
 use crate::handles::{ListState, MapState, ValueState};
 use crate::keyed::Backing;
 
-/// What a key has.
+/// The state of one key.
 #[derive(Debug, Clone, Default, PartialEq)]
 struct Model {
     value: Option<(u64, String)>,

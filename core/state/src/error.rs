@@ -30,7 +30,7 @@ pub enum StateError {
     Io {
         /// The state's name.
         state: &'static str,
-        /// What the store said.
+        /// The error of the store.
         #[source]
         source: io::Error,
     },
@@ -42,7 +42,7 @@ pub enum StateError {
     Codec {
         /// The state's name.
         state: &'static str,
-        /// What the codec said.
+        /// The message of the codec.
         reason: String,
     },
 }

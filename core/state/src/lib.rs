@@ -1,8 +1,8 @@
 //! Keyed state: values by key, cut by key group, typed on the heap or as bytes in a store.
 //!
 //! A [`Table`] has the values of one state. On the heap it is a [`GroupTable`], cut by key group so
-//! that a group can be snapshot or moved on its own and so that a growing table stops the task for a
-//! group's time only. In a [`ByteStore`] it keeps bytes, and the value at hand decoded. A
+//! that a group can be snapshot or moved on its own and so that a growing table stops the task for
+//! a group's time only. In a [`ByteStore`] it keeps bytes, and the value at hand decoded. A
 //! [`KeyedBackend`] holds an operator's tables and its current key; user code reaches them through
 //! the handles [`ValueState`], [`ListState`] and [`MapState`], which are the same for both.
 
