@@ -22,15 +22,15 @@ use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use millstream_benches::records::{Wide, scramble};
 use millstream_benches::rows::SEED;
 use millstream_network::{
-    Batch, ChannelId, ChannelWriter, Data, Exchange, ExchangeConfig, Inbox, PeerAddress, Received,
-    TaskCounters, batch_capacity,
+    Batch, ChannelId, ChannelWriter, Data, Exchange, ExchangeConfig, Generation, Inbox,
+    PeerAddress, Received, TaskCounters, batch_capacity,
 };
 use millstream_security::{Authority, Role, Secret};
 use millstream_types::HostId;
 
 const BATCHES: u32 = 8;
 const LIFETIME: Duration = Duration::from_secs(3600);
-const CHANNEL: ChannelId = ChannelId { edge: 1, from: 0, to: 0, generation: 0 };
+const CHANNEL: ChannelId = ChannelId { edge: 1, from: 0, to: 0, generation: Generation::FIRST };
 
 struct Unpark(Thread);
 
@@ -49,7 +49,8 @@ struct Ends<T> {
 
 fn config(host: HostId, bind: Option<SocketAddr>) -> ExchangeConfig {
     let bind = bind.into_iter().collect();
-    ExchangeConfig { host, token: Secret::new([7; 32]), credentials: None, bind }
+    let (generation, token) = (Generation::FIRST, Secret::new([7; 32]));
+    ExchangeConfig { host, generation, token, credentials: None, bind }
 }
 
 fn ends<T: Data>(producer: Exchange, consumer: Option<Exchange>, from: HostId) -> Ends<T> {

@@ -18,6 +18,7 @@ const PATIENCE: Duration = Duration::from_secs(3);
 pub(crate) struct Progress {
     live: bool,
     started: Instant,
+    /// One per look at the job, of the last [`RATE_WINDOW`].
     samples: VecDeque<(Instant, u64)>,
     waits_since: Option<Instant>,
     said_waiting: bool,

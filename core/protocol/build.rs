@@ -11,7 +11,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         .build_client(grpc)
         .build_server(grpc)
         // It holds secrets; see `src/secrets.rs`.
-        .skip_debug(["millstream.host.v1.Begin"])
+        .skip_debug(["millstream.host.v1.Begin", "millstream.host.v1.Credentials"])
         .compile_fds(files)?;
     Ok(())
 }

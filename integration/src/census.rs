@@ -81,6 +81,13 @@ pub fn processes_marked(mark: &str) -> BTreeMap<u32, String> {
     .collect()
 }
 
+/// The parent of a process; none when it is gone.
+#[must_use]
+pub fn parent_of(pid: u32) -> Option<u32> {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    status.lines().find_map(|line| line.strip_prefix("PPid:"))?.trim().parse().ok()
+}
+
 /// The resident memory of a process in bytes; none when it is gone.
 #[must_use]
 pub fn process_memory(pid: u32) -> Option<u64> {

@@ -32,7 +32,7 @@ mod text;
 mod wait;
 
 pub use binaries::{binary, example, workspace};
-pub use census::{Census, process_memory, processes_marked};
+pub use census::{Census, parent_of, process_memory, processes_marked};
 pub use cluster::{Cluster, ClusterBuilder, free_port};
 pub use command_line::{Outcome, Started};
 pub use daemon::Daemon;

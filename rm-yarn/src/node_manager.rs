@@ -68,6 +68,8 @@ pub(crate) struct NodeManagers {
     launch: Arc<dyn WorkerLaunch>,
     options: Options,
     tokens: HashMap<Node, Token>,
+    /// A container is started once, and its stop is repeated only as often as YARN names it: so
+    /// these are few more than the containers of a node.
     waiting: BTreeMap<Lane, VecDeque<Order>>,
     busy: BTreeSet<Lane>,
     running: JoinSet<(Lane, Outcomes)>,

@@ -18,7 +18,7 @@ use millstream_runtime::{
     CoordinatorHost, Outbox, TaskHost, TaskHostConfig, ToControl, control_queue,
 };
 use millstream_security::Secret;
-use millstream_types::{ArtifactHash, HostId, JobId, TaskManagerId};
+use millstream_types::{ArtifactHash, Clock, HostId, JobId, LeaderEpoch, TaskManagerId};
 use tokio::runtime::Handle;
 
 /// Starts a program's hosts as threads.
@@ -97,9 +97,17 @@ impl TaskManagerGateway for InProcessHosts {
     }
 
     fn stop_host(&self, host: HostId, _grace: Duration) -> Result<(), TaskManagerGone> {
-        let sent = self.send(host, to_host::Message::Shutdown(Shutdown {}));
-        self.hosts.lock().unwrap_or_else(PoisonError::into_inner).remove(&host);
-        sent
+        let control = self.hosts.lock().unwrap_or_else(PoisonError::into_inner).remove(&host);
+        let Some(control) = control else { return Ok(()) };
+        let shutdown = to_host::Message::Shutdown(Shutdown {});
+        let message = ToControl::Parent(Box::new(ToHost { message: Some(shutdown) }));
+        if let Err(TrySendError::Full(message)) = control.try_send(message) {
+            // Nothing but this ends the host: it waits for room, once per host.
+            let wait = move || drop(control.send(message));
+            let spawned = std::thread::Builder::new().name("shutdown".to_owned()).spawn(wait);
+            spawned.map_err(|_| TaskManagerGone(self.id.clone()))?;
+        }
+        Ok(())
     }
 
     fn release_artifact(&self, _artifact: ArtifactHash) -> Result<(), TaskManagerGone> {
@@ -169,20 +177,47 @@ impl HostThread {
             let on_failure = Arc::new(move |failure| {
                 let _ = control.send(ToControl::CoordinatorFailed(Box::new(failure)));
             });
-            return CoordinatorHost::start(job, attempt, program, &graph, on_failure, outbox)?
-                .run(&self.messages);
+            let clock = Clock::system();
+            return CoordinatorHost::start(
+                job, attempt, program, &graph, on_failure, outbox, clock,
+            )?
+            .run(&self.messages);
         }
         let config = TaskHostConfig {
             job,
             host: self.host,
+            epoch: LeaderEpoch::new(begin.epoch),
             attempt: begin.attempt,
             token: Secret::new([0; 32]),
             credentials: None,
             bind: Vec::from_iter(self.listens.then_some((Ipv4Addr::LOCALHOST, 0).into())),
+            clock: Clock::system(),
         };
         let host = TaskHost::start(config, self.program, graph, self.control, outbox.clone())
             .map_err(|error| malformed(format!("{error:#}")))?;
         host.run(&self.messages);
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_host_that_leaves_its_messages_unread_is_shut_down_nevertheless() {
+        let program = Arc::new(Program::default());
+        let hosts = InProcessHosts::new("local", program, Handle::current(), false);
+        let (host, (control, messages)) = (HostId::from_u128(1), control_queue());
+        hosts.hosts.lock().unwrap().insert(host, control.clone());
+        let cancel = to_host::Message::Cancel(millstream_protocol::host::Cancel::default());
+        while hosts.send(host, cancel.clone()).is_ok() {}
+        hosts.stop_host(host, Duration::ZERO).unwrap();
+        let is_shutdown = |message: &ToControl| {
+            let ToControl::Parent(parent) = message else { return false };
+            matches!(parent.message, Some(to_host::Message::Shutdown(_)))
+        };
+        drop(control);
+        assert!(messages.iter().any(|message| is_shutdown(&message)), "the host runs on");
     }
 }

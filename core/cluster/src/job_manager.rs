@@ -26,7 +26,7 @@ use millstream_security::{Authority, CLUSTER_LIFETIME, Credentials, Role, Securi
 use millstream_taskmanager::{
     CoordinatorHosts, CoordinatorHostsConfig, HostSettings, LogDirectory, TempDirs,
 };
-use millstream_types::{TaskManagerId, with_sources};
+use millstream_types::{LeaderEpoch, TaskManagerId, with_sources};
 use tokio::net::TcpListener;
 use tokio::task::{JoinError, JoinHandle};
 use tokio_util::sync::CancellationToken;
@@ -120,7 +120,8 @@ pub async fn run_job_manager(
     let (resources, mut resources_ended) =
         start_resource_manager(&resource_config(&configuration)?, driver, events);
     let resource_manager: Arc<dyn ResourceManagerGateway> = Arc::new(resources.clone());
-    let job_masters = job_masters(&configuration, setup.authority, &resource_manager, &hosts)?;
+    let leader = (setup.authority, server_config.epoch);
+    let job_masters = job_masters(&configuration, leader, &resource_manager, &hosts)?;
     let (dispatcher, _) = start_dispatcher(
         &dispatcher_config(&configuration)?,
         artifacts.clone(),
@@ -260,7 +261,7 @@ async fn end_jobs(dispatcher: &DispatcherHandle, hosts: &CoordinatorHosts) {
 
 fn job_masters(
     configuration: &Configuration,
-    authority: Option<Arc<Authority>>,
+    (authority, epoch): (Option<Arc<Authority>>, LeaderEpoch),
     resource_manager: &Arc<dyn ResourceManagerGateway>,
     hosts: &Arc<CoordinatorHosts>,
 ) -> Result<Factory, DaemonError> {
@@ -268,7 +269,7 @@ fn job_masters(
     Ok(Factory {
         resource_manager: Arc::clone(resource_manager),
         coordinator_hosts: Arc::clone(hosts) as _,
-        config: JobMasterConfig { authority, ..of_jobs },
+        config: JobMasterConfig { authority, epoch, ..of_jobs },
     })
 }
 

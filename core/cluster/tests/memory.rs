@@ -16,7 +16,8 @@ use millstream_connectors::{Datagen, DiscardSink};
 use millstream_graph::{JobGraph, JobSettings};
 use millstream_jobmaster::JobMasterConfig;
 use millstream_network::{
-    ChannelId, ChannelWriter, Event, Exchange, ExchangeConfig, Inbox, PeerAddress, Received,
+    ChannelId, ChannelWriter, Event, Exchange, ExchangeConfig, Generation, Inbox, PeerAddress,
+    Received,
 };
 use millstream_security::Secret;
 use millstream_soak::scale;
@@ -339,8 +340,9 @@ fn nothing_grows_behind_a_consumer_in_another_process_that_stalls() {
 
 fn host(number: u128) -> Exchange {
     let (token, bind) = (Secret::new([7; 32]), vec!["127.0.0.1:0".parse().unwrap()]);
-    let host = HostId::from_u128(number);
-    Exchange::start(ExchangeConfig { host, token, credentials: None, bind }).unwrap()
+    let (host, generation) = (HostId::from_u128(number), Generation::FIRST);
+    let config = ExchangeConfig { host, generation, token, credentials: None, bind };
+    Exchange::start(config).unwrap()
 }
 
 type Channel = (ChannelWriter<u64>, Arc<Inbox<u64>>);
@@ -350,7 +352,7 @@ fn channels(low: &Exchange, high: &Exchange, count: u32) -> Vec<Channel> {
     let address = high.address().unwrap().to_string();
     low.connect([PeerAddress { host: HostId::from_u128(2), address }]);
     let ends = |edge, consumer: &Exchange, to| {
-        let channel = ChannelId { edge, from: 0, to, generation: 0 };
+        let channel = ChannelId { edge, from: 0, to, generation: Generation::FIRST };
         let inbox = Inbox::new(&[channel], 4, Waker::noop().clone(), Arc::default());
         consumer.attach(&inbox, &[(channel, HostId::from_u128(1))]);
         (low.writer(channel, Waker::noop().clone(), Arc::default()), inbox)

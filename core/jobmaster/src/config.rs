@@ -7,7 +7,7 @@ use std::time::Duration;
 use millstream_config::{ConfigError, Configuration, RestartStrategyType, options};
 use millstream_graph::{JobGraph, RuntimeMode};
 use millstream_security::Authority;
-use millstream_types::ByteSize;
+use millstream_types::{ByteSize, LeaderEpoch};
 
 /// Keys that a job may set for itself; everything else in its settings is for others.
 const JOB_KEYS: [&str; 4] = [
@@ -81,6 +81,8 @@ pub struct JobMasterConfig {
     pub restart_delay: Duration,
     /// The issuer of the hosts' certificates, if the cluster has TLS.
     pub authority: Option<Arc<Authority>>,
+    /// The epoch of this leader.
+    pub epoch: LeaderEpoch,
 }
 
 impl Default for JobMasterConfig {
@@ -108,6 +110,7 @@ impl Default for JobMasterConfig {
             restart_attempts: 1,
             restart_delay: Duration::from_secs(1),
             authority: None,
+            epoch: LeaderEpoch::new(0),
         }
     }
 }

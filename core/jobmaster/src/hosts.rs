@@ -22,13 +22,13 @@ use millstream_gateway::{
     TaskManagerGateway,
 };
 use millstream_protocol::HOST_PROTOCOL;
-use millstream_protocol::host::{Begin, Role, ToHost, to_host};
+use millstream_protocol::host::{Begin, Credentials, Role, ToHost, to_host};
 use millstream_protocol::job;
-use millstream_types::{HostId, TaskManagerId, Timestamp};
+use millstream_types::{HostId, LeaderEpoch, TaskManagerId, Timestamp};
 
 use crate::causes;
 use crate::config::JobMasterConfig;
-use crate::ids::IdSource;
+use crate::ids::{HOST_LIFETIME, IdSource};
 
 /// The number of coordinator hosts that one attempt may start.
 const COORDINATORS_MAX: u32 = 2;
@@ -173,6 +173,8 @@ struct Host {
     state: State,
     /// The time since its last message, while silence counted.
     silent_for: Duration,
+    /// The time of its newest certificate, if it has one.
+    certified: Option<Timestamp>,
 }
 
 impl Host {
@@ -222,6 +224,7 @@ pub(crate) struct Hosts {
     graph: job::JobGraph,
     coordinators: Arc<dyn TaskManagerGateway>,
     ids: Box<dyn IdSource>,
+    epoch: LeaderEpoch,
     heartbeat_interval: Duration,
     heartbeat_timeout: Duration,
     stop_grace: Duration,
@@ -253,6 +256,7 @@ impl Hosts {
             submission,
             coordinators,
             ids,
+            epoch: config.epoch,
             heartbeat_interval: config.sign_of_life_interval(),
             heartbeat_timeout: config.heartbeat_timeout,
             stop_grace: config.stop_grace,
@@ -341,6 +345,7 @@ impl Hosts {
                 (User::Settlement, on, String::new(), Vec::new())
             }
         };
+        let certified = (!begin.credentials.is_empty()).then_some(self.now);
         let start = StartHost {
             host: id,
             artifact: self.submission.artifact,
@@ -351,7 +356,7 @@ impl Hosts {
         self.actions.push(Action::Start(Arc::clone(&on), start));
         self.actions.push(Action::Started { user, host: id, on: on.id().clone() });
         let (state, silent_for) = (State::Starting, Duration::ZERO);
-        self.table.insert(id, Host { user, on, address, state, silent_for });
+        self.table.insert(id, Host { user, on, address, state, silent_for, certified });
     }
 
     fn begin(&self, host: HostId) -> Begin {
@@ -361,6 +366,7 @@ impl Hosts {
             job_id: self.submission.job.as_bytes().to_vec(),
             job_graph: Some(self.graph.clone()),
             host_id: host.as_bytes().to_vec(),
+            epoch: self.epoch.get(),
             attempt: self.attempt,
             heartbeat_interval_ms: millis(self.heartbeat_interval),
             ..Begin::default()
@@ -450,6 +456,23 @@ impl Hosts {
             self.stop(*id, Duration::ZERO);
             self.actions.push(Action::Lost(loss));
         }
+        self.renew_certificates();
         self.watch();
+    }
+
+    /// Gives hosts that have used up half the validity of their certificates new ones.
+    fn renew_certificates(&mut self) {
+        let now = self.now;
+        let is_old = |at: Timestamp| now.saturating_since(at) >= HOST_LIFETIME / 2;
+        let ready = self.table.iter_mut().filter(|(_, host)| host.is_ready());
+        let mut old = Vec::new();
+        for (id, host) in ready.filter(|(_, host)| host.certified.is_some_and(is_old)) {
+            host.certified = Some(now);
+            old.push(*id);
+        }
+        for id in old {
+            let credentials = self.ids.host_credentials(self.submission.job, id);
+            self.tell(id, to_host::Message::Credentials(Credentials { credentials }));
+        }
     }
 }

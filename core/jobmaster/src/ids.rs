@@ -6,9 +6,9 @@ use std::time::Duration;
 use millstream_security::{Authority, Role};
 use millstream_types::{HostId, JobId};
 
-/// The validity of a host's certificate. Hosts show it only while an attempt starts; after
-/// that their connections live as long as they do.
-const HOST_LIFETIME: Duration = Duration::from_secs(7 * 24 * 60 * 60);
+/// The validity of a host's certificate. A host shows it to each new peer, so a host that lives
+/// longer gets another one in time.
+pub(crate) const HOST_LIFETIME: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 
 /// A source of bytes that name hosts and keep strangers out of exchanges. Tests seed theirs.
 pub trait IdSource: Send {

@@ -9,6 +9,7 @@ use child::{drain, event, marked, run, spec};
 use millstream_launcher::{
     HostEnvironment, HostOutput, HostProcess, HostProcessEvent, HostSpec, SpawnError, adopt_orphans,
 };
+use millstream_protocol::HOST_PROTOCOL;
 use millstream_protocol::host::{FromHost, OperatorEvent, ToHost, from_host, to_host};
 use millstream_types::{ByteSize, CauseKind, HostId};
 use tempfile::tempdir;
@@ -43,7 +44,8 @@ async fn bad_starts_have_their_cause() {
     check("silent", CauseKind::Start, "did not say hello within 1s and was killed").await;
     check("old", CauseKind::Mismatch, "speaks version 2.0 of the host protocol (millstream 9.9)")
         .await;
-    check("old", CauseKind::Mismatch, "the cluster speaks 1.1: rebuild the artifact with").await;
+    let ours = format!("the cluster speaks {HOST_PROTOCOL}: rebuild the artifact with");
+    check("old", CauseKind::Mismatch, &ours).await;
     check("garbage", CauseKind::Mismatch, "does not keep to the host protocol").await;
     check("giant", CauseKind::Mismatch, "4294967295 bytes is over the limit").await;
 }

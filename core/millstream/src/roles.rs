@@ -15,7 +15,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use millstream_api::{
     Args, Environment, Execution, Executor, JobClient, JobHandle, JobResult, Program, Result, bail,
@@ -32,7 +32,7 @@ use millstream_runtime::link::{self, Outbox, ToControl};
 use millstream_runtime::{CoordinatorHost, TaskHost, TaskHostConfig};
 use millstream_security::{Credentials, Secret};
 use millstream_storage::patience::{Waiting, set_waiting};
-use millstream_types::{HostId, JobId, JobStatus};
+use millstream_types::{Clock, HostId, JobId, JobStatus, LeaderEpoch};
 
 /// Time limit for a host until it is ready, if its parent does not set one.
 const START_LIMIT: Duration = Duration::from_secs(30);
@@ -87,8 +87,9 @@ impl Parent {
         drop(outbox);
         // A writer blocked by a parent that does not read must not keep the process, and user code
         // may have left no room for another thread.
-        let deadline = Instant::now() + Duration::from_secs(5);
-        while !writer.is_finished() && Instant::now() < deadline {
+        let clock = Clock::system();
+        let deadline = clock.now() + Duration::from_secs(5);
+        while !writer.is_finished() && clock.now() < deadline {
             std::thread::sleep(Duration::from_millis(1));
         }
         std::process::exit(code)
@@ -392,7 +393,8 @@ fn coordinate(
     let on_failure = Arc::new(move |failure| {
         let _ = control.send(ToControl::CoordinatorFailed(Box::new(failure)));
     });
-    CoordinatorHost::start(job, begin.attempt, program, graph, on_failure, outbox)?
+    let clock = Clock::system();
+    CoordinatorHost::start(job, begin.attempt, program, graph, on_failure, outbox, clock)?
         .run(&parent.messages)
 }
 
@@ -427,6 +429,7 @@ fn run_tasks(
         let config = TaskHostConfig {
             job,
             host: HostId::try_from(begin.host_id.as_slice())?,
+            epoch: LeaderEpoch::new(begin.epoch),
             attempt: begin.attempt,
             token: <[u8; 32]>::try_from(begin.exchange_token.as_slice())
                 .map(Secret::new)
@@ -436,6 +439,7 @@ fn run_tasks(
                 bytes => Some(Credentials::from_secret(bytes)?),
             },
             bind: data_addresses(&begin.bind_address)?,
+            clock: Clock::system(),
         };
         TaskHost::start(
             config,
@@ -455,7 +459,7 @@ fn limit_patience() {
     let limit = std::env::var(HOST_START_VARIABLE).ok().and_then(|text| text.parse().ok());
     let limit = limit.map_or(START_LIMIT, Duration::from_millis);
     // The limit counts from the start of the process, and the reason needs some time to arrive.
-    set_waiting(Waiting::Starting { until: Instant::now() + limit * 2 / 3 });
+    set_waiting(Waiting::Starting { until: Clock::system().now() + limit * 2 / 3 });
 }
 
 fn run_host(parent: Parent, begin: Begin, build: BuildFunction) -> ExitCode {

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::task::Waker;
 
 use bytes::Bytes;
-use millstream_types::HostId;
+use millstream_types::{HostId, LeaderEpoch};
 
 use crate::batch::Batch;
 use crate::connection::ConnectionHandle;
@@ -25,6 +25,29 @@ thread_local! {
 /// that grants more is refused: otherwise the frames that wait for its socket would have no limit.
 pub const CREDITS_MAX: u32 = 1024;
 
+/// An attempt to run a region: frames of another one than the channel's are dropped.
+///
+/// Attempts of a later leader are newer than all of the leaders before, which may have used the
+/// same numbers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Generation {
+    /// The epoch of the leader that deployed it.
+    pub epoch: LeaderEpoch,
+    /// The number of attempts of this leader before it.
+    pub attempt: u32,
+}
+
+impl Generation {
+    /// Before every other one.
+    pub const FIRST: Self = Self { epoch: LeaderEpoch::new(0), attempt: 0 };
+}
+
+impl std::fmt::Display for Generation {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "attempt {} of {}", self.attempt, self.epoch)
+    }
+}
+
 /// Names a channel: which edge of the job graph, from which subtask, to which.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ChannelId {
@@ -34,8 +57,8 @@ pub struct ChannelId {
     pub from: u32,
     /// The consuming subtask, below 2^20.
     pub to: u32,
-    /// The attempt that both ends belong to; see [`ChannelId::generation_of`].
-    pub generation: u16,
+    /// The attempt that both ends belong to.
+    pub generation: Generation,
 }
 
 impl ChannelId {
@@ -45,15 +68,9 @@ impl ChannelId {
         (self.edge as u64) << 40 | (self.from as u64 & 0xf_ffff) << 20 | self.to as u64 & 0xf_ffff
     }
 
-    pub(crate) const fn of_wire(number: u64, generation: u16) -> Self {
+    pub(crate) const fn of_wire(number: u64, generation: Generation) -> Self {
         let (from, to) = ((number >> 20) as u32 & 0xf_ffff, number as u32 & 0xf_ffff);
         Self { edge: (number >> 40) as u32, from, to, generation }
-    }
-
-    /// The generation of an attempt of a region: frames of another attempt are dropped.
-    #[must_use]
-    pub const fn generation_of(attempt: u32) -> u16 {
-        attempt as u16
     }
 }
 

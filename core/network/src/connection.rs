@@ -7,20 +7,22 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
+use hmac::{Hmac, Mac};
 use millstream_security::{Credentials, Role, Secret, SecurityError, Stream, rustls};
 use millstream_types::HostId;
+use sha2::Sha256;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::Notify;
 
-use crate::channel::ChannelId;
+use crate::channel::{ChannelId, Generation};
 use crate::exchange::Registry;
 use crate::socket::{Encrypted, Socket, Written};
 use crate::wire::{self, HEAD_BYTES, Head, Kind, WireError};
 
 const MAGIC: u64 = u64::from_le_bytes(*b"MILLDATA");
-const VERSION: u32 = 2;
-const HELLO_BYTES: usize = 8 + 4 + 32 + 16;
+const VERSION: u32 = 3;
+const HELLO_BYTES: usize = 8 + 4 + 16 + 32;
 const HELLO_DEADLINE: Duration = Duration::from_secs(10);
 const WRITE_BYTES: usize = 256 << 10;
 
@@ -190,14 +192,18 @@ pub(crate) enum ConnectionError {
     Security(#[from] SecurityError),
     #[error("the certificate of {0} is not that of the host that it says it is")]
     Impostor(String),
+    #[error("the other side is not a host of {own}, but of {theirs}")]
+    OtherAttempt { own: Generation, theirs: Generation },
 }
 
 /// The identity of this host to its peers.
 #[derive(Debug)]
 pub(crate) struct Party {
     pub(crate) host: HostId,
+    pub(crate) generation: Generation,
     pub(crate) token: Secret<[u8; 32]>,
-    pub(crate) security: Option<Security>,
+    /// None without TLS; replaced before its certificate runs out.
+    pub(crate) security: Mutex<Option<Arc<Security>>>,
 }
 
 /// The proof of this host's identity, if the cluster has TLS.
@@ -222,47 +228,70 @@ impl Security {
     }
 }
 
-pub(crate) fn hello(token: &[u8; 32], host: HostId) -> Bytes {
-    wire::frame(Kind::Hello, ChannelId::of_wire(0, 0), |bytes| {
-        bytes.put_u64_le(MAGIC);
-        bytes.put_u32_le(VERSION);
-        bytes.put_slice(token);
-        bytes.put_slice(host.as_bytes());
-    })
-}
-
-/// Compares without telling by its duration how much was right.
-fn same(left: &[u8], right: &[u8]) -> bool {
-    left.len() == right.len()
-        && left.iter().zip(right).fold(0, |difference, (a, b)| difference | (a ^ b)) == 0
-}
-
-pub(crate) fn check_hello(bytes: &[u8], token: &[u8; 32]) -> Result<HostId, WireError> {
-    let (head, payload) =
-        bytes.split_at_checked(HEAD_BYTES).ok_or(WireError("a hello is cut off"))?;
-    let head = Head::decode(head)?;
-    let expected = (MAGIC.to_le_bytes(), VERSION.to_le_bytes());
-    let fields = payload.split_at_checked(8).and_then(|(magic, rest)| {
-        let (version, rest) = rest.split_at_checked(4)?;
-        let (sent, host) = rest.split_at_checked(32)?;
-        Some((magic, version, sent, host))
-    });
-    let Some((magic, version, sent, host)) = fields else {
-        return Err(WireError("a hello is cut off"));
-    };
-    if head.kind != Kind::Hello || head.length != HELLO_BYTES || magic != expected.0 {
-        return Err(WireError("the first frame is not a hello"));
-    }
-    if version != expected.1 {
-        return Err(WireError("the other host speaks another version of the exchange"));
-    }
-    if !same(sent, token) {
-        return Err(WireError("the other side is not a host of this job attempt"));
-    }
-    HostId::try_from(host).map_err(|_| WireError("a hello's host id is malformed"))
+/// The proof of a hello: of what it says, and of the host that it is for.
+fn proof(token: &[u8; 32], generation: Generation, from: &[u8], to: HostId) -> Hmac<Sha256> {
+    let mut proof = Hmac::<Sha256>::new_from_slice(token).expect("HMAC takes a key of any length");
+    proof.update(&MAGIC.to_le_bytes());
+    proof.update(&VERSION.to_le_bytes());
+    proof.update(&generation.epoch.get().to_le_bytes());
+    proof.update(&generation.attempt.to_le_bytes());
+    proof.update(from);
+    proof.update(to.as_bytes());
+    proof
 }
 
 impl Party {
+    fn security(&self) -> Option<Arc<Security>> {
+        self.security.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Shows another certificate from the next connection on.
+    pub(crate) fn renew(&self, security: Security) {
+        let security = Some(Arc::new(security));
+        *self.security.lock().unwrap_or_else(PoisonError::into_inner) = security;
+    }
+
+    /// This host's hello to another one.
+    pub(crate) fn hello(&self, to: HostId) -> Bytes {
+        let from = self.host.as_bytes();
+        let proof = proof(self.token.expose(), self.generation, from, to).finalize();
+        let channel = ChannelId::of_wire(0, self.generation);
+        wire::frame(Kind::Hello, channel, |bytes| {
+            bytes.put_u64_le(MAGIC);
+            bytes.put_u32_le(VERSION);
+            bytes.put_slice(from);
+            bytes.put_slice(&proof.into_bytes());
+        })
+    }
+
+    /// The host that has said this hello to this one.
+    pub(crate) fn check_hello(&self, bytes: &[u8]) -> Result<HostId, ConnectionError> {
+        let cut_off = || WireError("a hello is cut off");
+        let (head, payload) = bytes.split_at_checked(HEAD_BYTES).ok_or_else(cut_off)?;
+        let head = Head::decode(head)?;
+        let fields = payload.split_at_checked(8).and_then(|(magic, rest)| {
+            let (version, rest) = rest.split_at_checked(4)?;
+            let (host, shown) = rest.split_at_checked(16)?;
+            Some((magic, version, host, shown))
+        });
+        let (magic, version, host, shown) = fields.ok_or_else(cut_off)?;
+        let is_hello = head.kind == Kind::Hello && head.length == HELLO_BYTES;
+        if !is_hello || magic != MAGIC.to_le_bytes() {
+            return Err(WireError("the first frame is not a hello").into());
+        }
+        if version != VERSION.to_le_bytes() {
+            return Err(WireError("the other host speaks another version of the exchange").into());
+        }
+        let (own, theirs) = (self.generation, head.channel.generation);
+        if theirs != own {
+            return Err(ConnectionError::OtherAttempt { own, theirs });
+        }
+        if proof(self.token.expose(), own, host, self.host).verify_slice(shown).is_err() {
+            return Err(WireError("the other side is not a host of this job attempt").into());
+        }
+        Ok(HostId::try_from(host).map_err(|_| WireError("a hello's host id is malformed"))?)
+    }
+
     /// Makes a connection of a socket that was accepted; the other side speaks first, so that a
     /// stranger learns nothing.
     pub(crate) async fn accept(
@@ -270,11 +299,12 @@ impl Party {
         stream: TcpStream,
     ) -> Result<(HostId, Socket), ConnectionError> {
         let greet = async {
-            let server = self.security.as_ref().map(|security| Arc::clone(&security.server));
+            let security = self.security();
+            let server = security.as_ref().map(|security| Arc::clone(&security.server));
             let mut stream = Stream::accept(stream, server).await?;
             let peer = self.hear(&mut stream).await?;
-            self.check(&stream, peer)?;
-            stream.write_all(&hello(self.token.expose(), self.host)).await?;
+            check_name(security.as_deref(), &stream, peer)?;
+            stream.write_all(&self.hello(peer)).await?;
             stream.flush().await?;
             Ok((peer, Socket::new(stream)))
         };
@@ -288,12 +318,12 @@ impl Party {
         expected: HostId,
     ) -> Result<Socket, ConnectionError> {
         let greet = async {
-            let client = self.security.as_ref().map(|security| {
+            let client = self.security().map(|security| {
                 let name = security.name_of(expected);
                 security.credentials.client_config(Role::Host, Some(&name))
             });
             let mut stream = Stream::connect(stream, client.transpose()?).await?;
-            stream.write_all(&hello(self.token.expose(), self.host)).await?;
+            stream.write_all(&self.hello(expected)).await?;
             stream.flush().await?;
             if self.hear(&mut stream).await? == expected {
                 Ok(Socket::new(stream))
@@ -307,17 +337,21 @@ impl Party {
     async fn hear(&self, stream: &mut Stream) -> Result<HostId, ConnectionError> {
         let mut bytes = [0; HEAD_BYTES + HELLO_BYTES];
         stream.read_exact(&mut bytes).await?;
-        Ok(check_hello(&bytes, self.token.expose())?)
+        self.check_hello(&bytes)
     }
+}
 
-    /// With TLS a host's certificate must be of this job and of the host that its hello says.
-    fn check(&self, stream: &Stream, peer: HostId) -> Result<(), ConnectionError> {
-        let Some(security) = &self.security else { return Ok(()) };
-        match stream.peer() {
-            Some(identity) if identity.name == security.name_of(peer) => Ok(()),
-            Some(other) => Err(ConnectionError::Impostor(other.to_string())),
-            None => Err(ConnectionError::Impostor("nobody".to_owned())),
-        }
+/// With TLS a host's certificate must be of this job and of the host that its hello says.
+fn check_name(
+    security: Option<&Security>,
+    stream: &Stream,
+    peer: HostId,
+) -> Result<(), ConnectionError> {
+    let Some(security) = security else { return Ok(()) };
+    match stream.peer() {
+        Some(identity) if identity.name == security.name_of(peer) => Ok(()),
+        Some(other) => Err(ConnectionError::Impostor(other.to_string())),
+        None => Err(ConnectionError::Impostor("nobody".to_owned())),
     }
 }
 
@@ -431,12 +465,14 @@ pub(crate) fn take_frames(
 
 #[cfg(test)]
 mod tests {
+    use millstream_types::LeaderEpoch;
+
     use super::*;
 
     #[tokio::test]
     async fn grants_that_wait_for_the_socket_become_one_frame_of_each_channel() {
         let handle = ConnectionHandle::new(HostId::from_u128(2));
-        let [seven, eight] = [7, 8].map(|number| ChannelId::of_wire(number, 0));
+        let [seven, eight] = [7, 8].map(|number| ChannelId::of_wire(number, Generation::FIRST));
         handle.send(b"a frame");
         for _ in 0..1_000 {
             handle.grant(seven, 4);
@@ -448,20 +484,42 @@ mod tests {
         assert!(handle.lock().is_empty());
     }
 
+    fn party(host: u128, token: u8, epoch: u64, attempt: u32) -> Party {
+        let (host, token) = (HostId::from_u128(host), Secret::new([token; 32]));
+        let generation = Generation { epoch: LeaderEpoch::new(epoch), attempt };
+        Party { host, generation, token, security: Mutex::default() }
+    }
+
     #[test]
-    fn a_hello_with_another_token_magic_or_length_is_refused() {
-        let token = [7; 32];
-        let good = hello(&token, HostId::from_u128(9));
-        assert_eq!(check_hello(&good, &token), Ok(HostId::from_u128(9)));
-        assert!(check_hello(&good, &[8; 32]).is_err());
-        for at in 0..HEAD_BYTES + 12 {
+    fn a_hello_that_is_changed_or_cut_off_is_refused() {
+        let (from, to) = (party(9, 7, 3, 2), party(1, 7, 3, 2));
+        let good = from.hello(to.host);
+        assert_eq!(to.check_hello(&good).unwrap(), from.host);
+        for at in 0..good.len() {
             let mut bad = good.to_vec();
             bad[at] ^= 0x55;
-            // Bytes 5 to 15 of a head say nothing in a hello.
-            assert_eq!(check_hello(&bad, &token).is_ok(), (5..16).contains(&at), "byte {at}");
+            // A hello has no channel, and the bytes behind the kind mean nothing.
+            let unused = (5..8).contains(&at) || (20..HEAD_BYTES).contains(&at);
+            assert_eq!(to.check_hello(&bad).is_ok(), unused, "byte {at}");
         }
         for cut in 0..good.len() {
-            assert!(check_hello(&good[..cut], &token).is_err(), "cut at {cut}");
+            assert!(to.check_hello(&good[..cut]).is_err(), "cut at {cut}");
         }
+    }
+
+    #[test]
+    fn a_hello_is_good_for_one_pair_of_hosts_and_one_attempt() {
+        let (from, to) = (party(9, 7, 3, 2), party(1, 7, 3, 2));
+        let good = from.hello(to.host);
+        let why = |to: Party| to.check_hello(&good).unwrap_err().to_string();
+        let stranger = "malformed data from another host: the other side is not a host of this job \
+                        attempt";
+        assert_eq!(why(party(2, 7, 3, 2)), stranger, "it was said to another host");
+        assert_eq!(why(party(1, 8, 3, 2)), stranger, "the token is another one");
+        let other =
+            |own| format!("the other side is not a host of {own}, but of attempt 2 of epoch-3");
+        assert_eq!(why(party(1, 7, 4, 2)), other("attempt 2 of epoch-4"));
+        assert_eq!(why(party(1, 7, 3, 1)), other("attempt 1 of epoch-3"));
+        assert!(from.check_hello(&good).is_err(), "it is not sent back");
     }
 }

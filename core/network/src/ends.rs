@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use crate::channel::ChannelId;
+use crate::channel::{ChannelId, Generation};
 
 /// Channel ends by channel. An end that is forgotten leaves its generation behind, so that frames
 /// that are still on their way are known to be of the past; the number of entries is that of the
@@ -12,7 +12,7 @@ pub(crate) struct Ends<T>(HashMap<u64, End<T>>);
 
 #[derive(Debug)]
 struct End<T> {
-    generation: u16,
+    generation: Generation,
     /// None once it was forgotten.
     end: Option<T>,
 }
@@ -28,11 +28,6 @@ pub(crate) enum Known<'a, T> {
     Past,
     /// Nothing, or only generations before it.
     New,
-}
-
-/// Generations are compared by the shorter way round: they are the low bits of attempts.
-const fn is_newer(generation: u16, than: u16) -> bool {
-    generation != than && generation.wrapping_sub(than) < 1 << 15
 }
 
 impl<T> Ends<T> {
@@ -51,8 +46,8 @@ impl<T> Ends<T> {
     pub(crate) fn find(&self, channel: ChannelId) -> Known<'_, T> {
         match self.0.get(&channel.number()) {
             None => Known::New,
-            Some(known) if is_newer(channel.generation, known.generation) => Known::New,
-            Some(known) if known.generation != channel.generation => Known::Past,
+            Some(known) if channel.generation > known.generation => Known::New,
+            Some(known) if channel.generation < known.generation => Known::Past,
             Some(known) => known.end.as_ref().map_or(Known::Forgotten, Known::Here),
         }
     }
@@ -81,18 +76,23 @@ impl<T> Ends<T> {
 
 #[cfg(test)]
 mod tests {
+    use millstream_types::LeaderEpoch;
+
     use super::*;
 
-    fn channel(generation: u16) -> ChannelId {
+    fn channel(epoch: u64, attempt: u32) -> ChannelId {
+        let generation = Generation { epoch: LeaderEpoch::new(epoch), attempt };
         ChannelId { edge: 1, from: 2, to: 3, generation }
     }
 
     #[test]
     fn a_newer_generation_takes_the_place_of_an_older_one_and_never_the_reverse() {
         let mut ends = Ends::new();
-        // Attempts go on behind the largest number that a frame can say.
-        for pair in [3, 4, 20_000, 40_000, 65_535, 0, 7].windows(2) {
-            let (older, newer) = (channel(pair[0]), channel(pair[1]));
+        // A new leader may begin with attempts that the one before has used, and a subtask may be
+        // elsewhere for many attempts.
+        let generations = [(1, 3), (1, 4), (1, 40_005), (1, u32::MAX), (2, 0), (2, 4), (9, 1)];
+        for pair in generations.windows(2) {
+            let [older, newer] = [pair[0], pair[1]].map(|(epoch, number)| channel(epoch, number));
             ends.insert(older, pair[0]);
             assert_eq!(ends.find(older), Known::Here(&pair[0]));
             assert_eq!(ends.find(newer), Known::New);
@@ -107,12 +107,13 @@ mod tests {
     #[test]
     fn an_end_that_was_forgotten_does_not_come_back() {
         let mut ends = Ends::new();
-        ends.insert(channel(5), ());
-        ends.forget(channel(4));
-        assert_eq!(ends.find(channel(5)), Known::Here(&()));
-        ends.forget(channel(5));
-        assert_eq!((ends.find(channel(5)), ends.find(channel(6))), (Known::Forgotten, Known::New));
-        ends.insert(channel(5), ());
+        let of = |attempt| channel(1, attempt);
+        ends.insert(of(5), ());
+        ends.forget(of(4));
+        assert_eq!(ends.find(of(5)), Known::Here(&()));
+        ends.forget(of(5));
+        assert_eq!((ends.find(of(5)), ends.find(of(6))), (Known::Forgotten, Known::New));
+        ends.insert(of(5), ());
         assert_eq!(ends.iter().count(), 0);
     }
 }

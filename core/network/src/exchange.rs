@@ -15,8 +15,8 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::Handle;
 use tokio::sync::{Semaphore, oneshot};
 
-use crate::channel::{ChannelId, ChannelWriter, Outlet, Target};
-use crate::connection::{self, ConnectionHandle, Party, Security};
+use crate::channel::{ChannelId, ChannelWriter, Generation, Outlet, Target};
+use crate::connection::{self, ConnectionError, ConnectionHandle, Party, Security};
 use crate::counters::TaskCounters;
 use crate::ends::{Ends, Known};
 use crate::inbox::{FrameSink, Inbox, RemoteDelivery};
@@ -56,6 +56,8 @@ pub enum ExchangeError {
 pub struct ExchangeConfig {
     /// This host.
     pub host: HostId,
+    /// The attempt that it was started for.
+    pub generation: Generation,
     /// The secret that the hosts of one job attempt share.
     pub token: Secret<[u8; 32]>,
     /// The key and certificate of a host named `JOB/HOST`, and then only hosts of the same job that
@@ -81,6 +83,8 @@ pub(crate) struct Registry {
     state: Mutex<State>,
     /// The frames that were dropped because they were of another attempt.
     stale_frames: AtomicU64,
+    /// The connections that were refused because the other host is of another attempt.
+    stale_hosts: AtomicU64,
 }
 
 struct State {
@@ -114,7 +118,8 @@ impl Registry {
     fn new() -> Self {
         let (connections, connected) = (BTreeMap::new(), BTreeMap::new());
         let state = State { outlets: Ends::new(), sinks: Ends::new(), connections, connected };
-        Self { state: Mutex::new(state), stale_frames: AtomicU64::new(0) }
+        let (stale_frames, stale_hosts) = (AtomicU64::new(0), AtomicU64::new(0));
+        Self { state: Mutex::new(state), stale_frames, stale_hosts }
     }
 
     /// The outlet of a channel; for one of the past an outlet that leads nowhere.
@@ -254,10 +259,12 @@ impl Exchange {
         let (Some(first), Some(last)) = (config.bind.first(), config.bind.last()) else {
             return Ok(Self { registry, own, address: None, port: None, encodes_always: false });
         };
+        let security = config.credentials.map(Security::new).transpose()?;
         let party = Arc::new(Party {
             host: own,
+            generation: config.generation,
             token: config.token,
-            security: config.credentials.map(Security::new).transpose()?,
+            security: Mutex::new(security.map(Arc::new)),
         });
         let address = match first == last {
             true => first.to_string(),
@@ -304,6 +311,18 @@ impl Exchange {
     #[must_use]
     pub const fn address(&self) -> Option<SocketAddr> {
         self.address
+    }
+
+    /// Shows another certificate, of the same name, from the next connection on. Connections that
+    /// there are live on.
+    ///
+    /// # Errors
+    /// The key and the certificate cannot be used together.
+    pub fn renew(&self, credentials: Credentials) -> Result<(), SecurityError> {
+        if let Some(port) = &self.port {
+            port.party.renew(Security::new(credentials)?);
+        }
+        Ok(())
     }
 
     /// Connects to the peers that exchange data with this host. Of two hosts the one with the
@@ -364,6 +383,13 @@ impl Exchange {
     pub fn stale_frames(&self) -> u64 {
         self.registry.stale_frames.load(Ordering::Relaxed)
     }
+
+    /// The number of connections that this host refused because the other one was started for
+    /// another attempt, or by another leader.
+    #[must_use]
+    pub fn stale_hosts(&self) -> u64 {
+        self.registry.stale_hosts.load(Ordering::Relaxed)
+    }
 }
 
 async fn serve(
@@ -409,7 +435,12 @@ async fn accept(
             }
         }
         Ok((peer, _)) => tracing::warn!(%peer, "refused a connection in the wrong direction"),
-        Err(error) => tracing::warn!(%error, "refused a connection to the data port"),
+        Err(error) => {
+            if matches!(error, ConnectionError::OtherAttempt { .. }) {
+                registry.stale_hosts.fetch_add(1, Ordering::Relaxed);
+            }
+            tracing::warn!(%error, "refused a connection to the data port");
+        }
     }
 }
 
@@ -443,6 +474,10 @@ async fn converse(socket: Socket, peer: HostId, registry: &Registry) {
 
 #[cfg(test)]
 mod tests {
+    use std::io::{Read, Write};
+
+    use millstream_types::LeaderEpoch;
+
     use super::*;
     use crate::channel::{CREDITS_MAX, Flow};
     use crate::wire::Event;
@@ -450,6 +485,7 @@ mod tests {
     fn alone() -> Exchange {
         Exchange::start(ExchangeConfig {
             host: HostId::from_u128(1),
+            generation: Generation::FIRST,
             token: Secret::new([0; 32]),
             credentials: None,
             bind: Vec::new(),
@@ -457,8 +493,47 @@ mod tests {
         .unwrap()
     }
 
+    #[test]
+    fn hosts_of_another_attempt_or_leader_are_refused_and_counted() {
+        let party = |host, epoch, attempt, token| {
+            let generation = Generation { epoch: LeaderEpoch::new(epoch), attempt };
+            let (host, token) = (HostId::from_u128(host), Secret::new([token; 32]));
+            Party { host, generation, token, security: Mutex::default() }
+        };
+        let own = party(2, 1, 1, 9);
+        let exchange = Exchange::start(ExchangeConfig {
+            host: own.host,
+            generation: own.generation,
+            token: own.token.clone(),
+            credentials: None,
+            bind: vec!["127.0.0.1:0".parse().unwrap()],
+        })
+        .unwrap();
+        let answers = |from: Party| {
+            let mut stream = std::net::TcpStream::connect(exchange.address().unwrap()).unwrap();
+            stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+            stream.write_all(&from.hello(own.host)).unwrap();
+            stream.read_exact(&mut [0]).is_ok()
+        };
+        for (epoch, attempt) in [(1, 0), (1, 2), (0, 1), (2, 1), (1, 1 + (1 << 16))] {
+            assert!(!answers(party(1, epoch, attempt, 9)), "attempt {attempt} of epoch {epoch}");
+        }
+        assert!(!answers(party(1, 1, 1, 8)), "it does not know the attempt's token");
+        assert!(answers(party(1, 1, 1, 9)));
+        // A connection is closed before it is counted.
+        let deadline = std::time::Instant::now() + Duration::from_secs(20);
+        while exchange.stale_hosts() < 5 && std::time::Instant::now() < deadline {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        assert_eq!((exchange.stale_hosts(), exchange.stale_frames()), (5, 0));
+    }
+
+    fn of(number: u64, epoch: u64, attempt: u32) -> ChannelId {
+        ChannelId::of_wire(number, Generation { epoch: LeaderEpoch::new(epoch), attempt })
+    }
+
     fn channel(number: u64) -> ChannelId {
-        ChannelId::of_wire(number, 5)
+        of(number, 1, 5)
     }
 
     fn grant(exchange: &Exchange, peer: u128, number: u64, credits: u32) -> Result<(), WireError> {
@@ -488,51 +563,60 @@ mod tests {
         assert_eq!(grant(&exchange, 2, 0, 1), Ok(()), "those that are known have their credits");
     }
 
-    #[test]
-    fn frames_of_another_attempt_are_dropped_and_counted() {
-        let exchange = alone();
-        let of = |generation| ChannelId::of_wire(7, generation);
-        let barrier = |generation| wire::event_frame(of(generation), Event::Barrier(1));
-        let peer = HostId::from_u128(2);
-        let inbox = |generation| {
-            let inbox =
-                Inbox::<u64>::new(&[of(generation)], 2, Waker::noop().clone(), Arc::default());
-            exchange.attach(&inbox, &[(of(generation), peer)]);
-            inbox
-        };
-        let old = inbox(5);
-        assert_eq!(hear(&exchange, 2, barrier(5)), Ok(()));
-        let new = inbox(6);
-        assert_eq!(hear(&exchange, 3, barrier(5)), Ok(()), "the subtask was elsewhere then");
-        assert_eq!(hear(&exchange, 2, barrier(6)), Ok(()));
-        assert_eq!((old.waiting(), new.waiting(), exchange.stale_frames()), (1, 1, 1));
-        assert!(hear(&exchange, 2, barrier(7)).is_err(), "no credit was granted for it");
+    /// An attempt, the next one of the same leader, and one of the next leader, whose numbers begin
+    /// anew.
+    const ATTEMPTS: [(u64, u32); 3] = [(1, 5), (1, 6), (2, 0)];
 
-        exchange.forget([of(6)], []);
-        assert_eq!(hear(&exchange, 2, barrier(6)), Ok(()));
-        assert_eq!((new.waiting(), exchange.stale_frames()), (1, 1));
-        assert_eq!(Arc::strong_count(&new), 1, "nothing else holds what waits in it");
+    #[test]
+    fn frames_of_another_attempt_or_leader_are_dropped_and_counted() {
+        for pair in ATTEMPTS.windows(2) {
+            let exchange = alone();
+            let [old, new] = [pair[0], pair[1]].map(|(epoch, attempt)| of(7, epoch, attempt));
+            let barrier = |channel| wire::event_frame(channel, Event::Barrier(1));
+            let peer = HostId::from_u128(2);
+            let inbox = |channel| {
+                let inbox = Inbox::<u64>::new(&[channel], 2, Waker::noop().clone(), Arc::default());
+                exchange.attach(&inbox, &[(channel, peer)]);
+                inbox
+            };
+            let before = inbox(old);
+            assert_eq!(hear(&exchange, 2, barrier(old)), Ok(()));
+            let after = inbox(new);
+            assert_eq!(hear(&exchange, 3, barrier(old)), Ok(()), "the subtask was elsewhere then");
+            assert_eq!(hear(&exchange, 2, barrier(old)), Ok(()));
+            assert_eq!(hear(&exchange, 2, barrier(new)), Ok(()));
+            assert_eq!((before.waiting(), after.waiting(), exchange.stale_frames()), (1, 1, 2));
+            let newer = barrier(of(7, 3, 0));
+            assert!(hear(&exchange, 2, newer).is_err(), "no credit was granted for it");
+
+            exchange.forget([new], []);
+            assert_eq!(hear(&exchange, 2, barrier(new)), Ok(()));
+            assert_eq!((after.waiting(), exchange.stale_frames()), (1, 2));
+            assert_eq!(Arc::strong_count(&after), 1, "nothing else holds what waits in it");
+        }
     }
 
     #[test]
-    fn credits_of_another_attempt_are_dropped_and_counted() {
-        let exchange = alone();
-        let of = |generation| ChannelId::of_wire(7, generation);
-        let credits = |generation| hear(&exchange, 2, wire::credit_frame(of(generation), 1));
-        let send = |writer: &mut ChannelWriter<u64>| writer.send_event(Event::Barrier(1)).unwrap();
-        let writer = |generation| {
-            exchange.writer::<u64>(of(generation), Waker::noop().clone(), Arc::default())
-        };
-        let mut old = writer(5);
-        assert_eq!(credits(6), Ok(()), "the consumer's next attempt may be first");
-        assert_eq!(credits(5), Ok(()));
-        assert_eq!(exchange.stale_frames(), 1);
-        assert_eq!(send(&mut old), Flow::Full);
-        assert_eq!(send(&mut writer(5)), Flow::Full, "an attempt of the past gets no credits");
-        assert_eq!(send(&mut writer(6)), Flow::Ready);
+    fn credits_of_another_attempt_or_leader_are_dropped_and_counted() {
+        for pair in ATTEMPTS.windows(2) {
+            let exchange = alone();
+            let [old, new] = [pair[0], pair[1]].map(|(epoch, attempt)| of(7, epoch, attempt));
+            let credits = |channel| hear(&exchange, 2, wire::credit_frame(channel, 1));
+            let send =
+                |writer: &mut ChannelWriter<u64>| writer.send_event(Event::Barrier(1)).unwrap();
+            let writer =
+                |channel| exchange.writer::<u64>(channel, Waker::noop().clone(), Arc::default());
+            let mut before = writer(old);
+            assert_eq!(credits(new), Ok(()), "the consumer's next attempt may be first");
+            assert_eq!(credits(old), Ok(()));
+            assert_eq!(exchange.stale_frames(), 1);
+            assert_eq!(send(&mut before), Flow::Full);
+            assert_eq!(send(&mut writer(old)), Flow::Full, "the past gets no credits");
+            assert_eq!(send(&mut writer(new)), Flow::Ready);
 
-        exchange.forget([], [of(6)]);
-        assert_eq!(credits(6), Ok(()));
-        assert_eq!(exchange.stale_frames(), 1);
+            exchange.forget([], [new]);
+            assert_eq!(credits(new), Ok(()));
+            assert_eq!(exchange.stale_frames(), 1);
+        }
     }
 }

@@ -281,9 +281,10 @@ impl<T: Data> FrameSink for Inbox<T> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::channel::Generation;
 
     fn channels(count: u64) -> Vec<ChannelId> {
-        (0..count).map(|number| ChannelId::of_wire(number, 0)).collect()
+        (0..count).map(|number| ChannelId::of_wire(number, Generation::FIRST)).collect()
     }
 
     fn deliver(inbox: &Inbox<u64>, channel: u32) -> Result<(), WireError> {

@@ -8,10 +8,16 @@
 //! # Invariants
 //! - A producer sends a batch or an event only for a credit, so an inbox never holds more than what
 //!   it granted. One that sends or grants more than any honest peer is refused.
-//! - Frames of another attempt than the channel's are dropped and counted.
+//! - Frames of another attempt than the channel's are dropped and counted, and so are hosts of
+//!   another attempt than this one's. An attempt is a leader's epoch and a number.
 //! - Data and events of one channel arrive in the order in which they were sent.
 //! - Nothing here blocks: who finds no input or no credit is woken through its task's `Waker`.
 //! - Bytes from another process never panic, and a length alone never allocates.
+
+#![cfg_attr(
+    test,
+    allow(clippy::disallowed_methods, reason = "tests measure by the system's clock")
+)]
 
 mod batch;
 mod channel;
@@ -27,7 +33,7 @@ pub mod testing;
 mod wire;
 
 pub use batch::{BATCH_BYTES, BATCH_RECORDS, Batch, Records, TimesError, batch_capacity};
-pub use channel::{CREDITS_MAX, ChannelId, ChannelWriter, Flow};
+pub use channel::{CREDITS_MAX, ChannelId, ChannelWriter, Flow, Generation};
 pub use counters::{CounterValues, TaskCounters};
 pub use exchange::{Exchange, ExchangeConfig, ExchangeError, PeerAddress};
 pub use inbox::{Inbox, InboxError, Received};

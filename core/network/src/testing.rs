@@ -1,18 +1,27 @@
 //! Frames of a peer without the peer: for tests that send what no honest peer would.
 
 use bytes::{Bytes, BytesMut};
+use millstream_security::Secret;
 use millstream_types::HostId;
 
 use crate::batch::Batch;
-use crate::channel::ChannelId;
-use crate::connection::{check_hello, hello, take_frames};
+use crate::channel::{ChannelId, Generation};
+use crate::connection::{ConnectionError, Party, take_frames};
 use crate::exchange::Exchange;
 use crate::wire::{self, Data, EncodeError, Event, FrameBuffer, WireError};
 
-/// A host's hello.
+fn party(token: &[u8; 32], host: HostId, generation: Generation) -> Party {
+    Party { host, generation, token: Secret::new(*token), security: std::sync::Mutex::default() }
+}
+
+/// A host's hello to another one.
 #[must_use]
-pub fn hello_frame(token: &[u8; 32], host: HostId) -> Vec<u8> {
-    hello(token, host).to_vec()
+pub fn hello_frame(
+    token: &[u8; 32],
+    (from, to): (HostId, HostId),
+    generation: Generation,
+) -> Vec<u8> {
+    party(token, from, generation).hello(to).to_vec()
 }
 
 /// The frame of a short batch.
@@ -48,9 +57,15 @@ pub fn hear(exchange: &Exchange, from: HostId, bytes: &[u8]) -> Result<(), WireE
 /// The host whose hello these bytes are, for a host that has this token.
 ///
 /// # Errors
-/// They are none.
-pub fn hear_hello(bytes: &[u8], token: &[u8; 32]) -> Result<HostId, WireError> {
-    check_hello(bytes, token)
+/// They are no hello to this host, or one of another attempt.
+pub fn hear_hello(
+    bytes: &[u8],
+    token: &[u8; 32],
+    host: HostId,
+    generation: Generation,
+) -> Result<HostId, String> {
+    let heard = party(token, host, generation).check_hello(bytes);
+    heard.map_err(|error: ConnectionError| error.to_string())
 }
 
 /// One direction of a connection between two exchanges of this process, without a socket: a test

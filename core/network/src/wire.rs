@@ -1,27 +1,31 @@
 //! Elements that travel between tasks, and their frames between processes.
 //!
-//! A frame is a 16-byte head (little endian: `u32` payload length, `u8` kind, `u16` generation of
-//! the channel, 1 byte zero, `u64` channel number) and its payload. A connection starts with a
-//! hello frame of each side; nothing else is read before it. Kinds:
+//! A frame is a 28-byte head (little endian: `u32` payload length, `u8` kind, 3 bytes zero, `u32`
+//! attempt, `u64` epoch of the leader that deployed it, `u64` channel number) and its payload. A
+//! connection starts with a hello frame of each side, whose head says the sender's attempt; nothing
+//! else is read before it. Kinds:
 //!
 //! | kind | payload |
 //! |---|---|
-//! | hello | magic, version `u32`, job attempt's 32-byte token, sender's 16-byte host id |
+//! | hello | magic, version `u32`, sender's 16-byte host id, 32-byte proof |
 //! | data | `u32` number of records, `u8` whether timed, records as rows, times (8 bytes each) |
 //! | event | `u8` which, `i64` value |
 //! | credit | `u32` number of frames |
 //!
-//! A data or event frame takes one credit of its channel.
+//! A data or event frame takes one credit of its channel. The proof is the HMAC-SHA-256, under the
+//! token that the hosts of one attempt share, of what the hello says and the host that it is for:
+//! so it is good for this pair of hosts in this direction and attempt alone, and shows no listener
+//! the token.
 
 use std::any::type_name;
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
-use millstream_types::Timestamp;
+use millstream_types::{LeaderEpoch, Timestamp};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::batch::{BATCH_BYTES, BATCH_RECORDS, Batch};
-use crate::channel::ChannelId;
+use crate::channel::{ChannelId, Generation};
 use crate::inbox::InboxError;
 use crate::rows::{self, RowError};
 
@@ -30,7 +34,7 @@ pub(crate) const PAYLOAD_BYTES_MAX: usize = 64 << 20;
 /// A data frame takes no more records once its payload has this many bytes.
 const DATA_BYTES: usize = 1 << 20;
 /// The bytes of a frame's head.
-pub(crate) const HEAD_BYTES: usize = 16;
+pub(crate) const HEAD_BYTES: usize = 28;
 /// No data frame holds more records, however short they are: a number alone must not keep the
 /// receiver busy.
 const RECORDS_MAX: usize = 1 << 24;
@@ -179,8 +183,9 @@ impl Head {
             4 => Kind::Credit,
             _ => return Err(WireError("a frame is of an unknown kind")),
         };
-        let generation = bytes.get_u16_le();
-        bytes.advance(1);
+        bytes.advance(3);
+        let attempt = bytes.get_u32_le();
+        let generation = Generation { epoch: LeaderEpoch::new(bytes.get_u64_le()), attempt };
         let channel = ChannelId::of_wire(bytes.get_u64_le(), generation);
         if length > PAYLOAD_BYTES_MAX {
             return Err(WireError("a frame is longer than 64 MiB"));
@@ -201,8 +206,9 @@ pub(crate) fn frame(kind: Kind, channel: ChannelId, payload: impl FnOnce(&mut By
 fn put_head(out: &mut impl BufMut, kind: Kind, channel: ChannelId, length: u32) {
     out.put_u32_le(length);
     out.put_u8(kind as u8);
-    out.put_u16_le(channel.generation);
-    out.put_u8(0);
+    out.put_bytes(0, 3);
+    out.put_u32_le(channel.generation.attempt);
+    out.put_u64_le(channel.generation.epoch.get());
     out.put_u64_le(channel.number());
 }
 
@@ -356,7 +362,8 @@ pub fn send_through_rows<T: Data>(mut batch: Batch<T>) -> Result<Batch<T>, Inbox
     let mut received = Batch::empty(batch.is_timed());
     let mut buffer = FrameBuffer::default();
     while !batch.is_empty() {
-        let (frame, count) = buffer.data_frame(ChannelId::of_wire(0, 0), &batch)?;
+        let channel = ChannelId::of_wire(0, Generation::FIRST);
+        let (frame, count) = buffer.data_frame(channel, &batch)?;
         let payload = frame.get(HEAD_BYTES..).unwrap_or_default();
         received.append(decode_data(payload)?)?;
         batch.remove_first(count);
@@ -403,8 +410,10 @@ mod tests {
 
     use super::*;
 
+    const GENERATION: Generation =
+        Generation { epoch: LeaderEpoch::new(u64::MAX - 1), attempt: 0xfedc_ba98 };
     const CHANNEL: ChannelId =
-        ChannelId { edge: 0xff_ffff, from: 0xf_ffff, to: 77, generation: 0xfffe };
+        ChannelId { edge: 0xff_ffff, from: 0xf_ffff, to: 77, generation: GENERATION };
 
     #[test]
     fn a_batch_survives_its_frame() {

@@ -1,6 +1,7 @@
 //! Two hosts on loopback: credits, order, loss, and strangers at the door.
 
 #![expect(clippy::unwrap_used, reason = "a test ends where a step fails")]
+#![expect(clippy::disallowed_methods, reason = "it waits by the system's clock")]
 
 use std::cell::RefCell;
 use std::io::{Read, Write};
@@ -11,15 +12,17 @@ use std::time::{Duration, Instant};
 
 use millstream_network::*;
 use millstream_security::{Authority, Credentials, Role, Secret};
-use millstream_types::{HostId, Timestamp};
+use millstream_types::{HostId, LeaderEpoch, Timestamp};
 
 const TOKEN: [u8; 32] = [9; 32];
+const GENERATION: Generation = Generation { epoch: LeaderEpoch::new(1), attempt: 1 };
 
 const DAY: Duration = Duration::from_secs(86_400);
 
 fn host(number: u128, credentials: Option<Credentials>) -> Exchange {
     Exchange::start(ExchangeConfig {
         host: HostId::from_u128(number),
+        generation: GENERATION,
         token: Secret::new(TOKEN),
         credentials,
         bind: vec!["127.0.0.1:0".parse().unwrap()],
@@ -39,6 +42,7 @@ fn the_first_free_port_of_a_range_is_the_data_port() {
     let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let config = |bind| ExchangeConfig {
         host: HostId::from_u128(1),
+        generation: GENERATION,
         token: Secret::new([7; 32]),
         credentials: None,
         bind,
@@ -69,7 +73,7 @@ fn secured_pair() -> (Exchange, Exchange) {
 
 const PAIRS: [fn() -> (Exchange, Exchange); 2] = [pair, secured_pair];
 
-const CHANNEL: ChannelId = ChannelId { edge: 3, from: 1, to: 0, generation: 1 };
+const CHANNEL: ChannelId = ChannelId { edge: 3, from: 1, to: 0, generation: GENERATION };
 
 type Record = (u64, String);
 
@@ -269,7 +273,7 @@ fn both_directions_are_full_at_once() {
 
 /// Short and long frames, more than any buffer on the way holds.
 fn one_direction(from: &Exchange, to: &Exchange, edge: u32, host: u128) {
-    let channel = ChannelId { edge, from: 0, to: 0, generation: 1 };
+    let channel = ChannelId { edge, from: 0, to: 0, generation: GENERATION };
     let mut writer = from.writer(channel, Waker::noop().clone(), Arc::default());
     let inbox = Inbox::new(&[channel], 8, Waker::noop().clone(), Arc::default());
     to.attach(&inbox, &[(channel, HostId::from_u128(host))]);
@@ -335,6 +339,33 @@ fn only_hosts_of_the_same_job_are_talked_to() {
         let text = refusal(dialling.clone(), answering.clone());
         assert!(text.contains(why), "{dialling:?} {answering:?}: {text}");
     }
+}
+
+#[test]
+fn a_host_whose_certificate_ran_out_is_refused_until_it_is_renewed() {
+    let authority = Authority::generate("c").unwrap();
+    let good = |number| of_job(&authority, "j", number);
+    let short = |number| {
+        let name = format!("j/{}", HostId::from_u128(number));
+        Some(authority.issue(Role::Host, &name, Duration::ZERO).unwrap())
+    };
+    let old = [short(1), short(2)];
+    // Certificates count in seconds.
+    std::thread::sleep(Duration::from_millis(1_100));
+    let [first, second] = old.clone();
+    assert!(refusal(first, good(2)).contains("Expired"));
+    assert!(refusal(good(1), second).contains("Expired"));
+
+    let hosts = [(1, &old[0]), (2, &old[1])].map(|(number, old)| {
+        let host = host(number, old.clone());
+        host.renew(good(number).unwrap()).unwrap();
+        host
+    });
+    let [low, high] = hosts;
+    let (low, high) = connected(low, high);
+    let (mut writer, inbox) = ends(&low, &high);
+    writer.send_batch(Batch::of(vec![(1, String::new())])).unwrap();
+    assert_eq!(next_batch(&mut writer, &inbox).len(), 1);
 }
 
 #[test]

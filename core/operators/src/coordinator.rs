@@ -82,6 +82,7 @@ const DELAY_MAX: Duration = Duration::from_secs(365 * 24 * 3600);
 /// Serves the readers of one source.
 pub(crate) struct SourceCoordinator<E> {
     enumerator: E,
+    /// The subtasks that have asked for a split, each once.
     waiting: VecDeque<u32>,
     next_discovery: Option<Instant>,
     discovered: bool,
@@ -133,6 +134,8 @@ where
 
     fn on_event(&mut self, subtask: u32, payload: &[u8], replies: &mut Replies) -> Result<()> {
         match decode::<SourceEvent<E::Split>>(payload)? {
+            // A restarted subtask asks again while its question before waits: it gets one split.
+            SourceEvent::RequestSplit if self.waiting.contains(&subtask) => {}
             SourceEvent::RequestSplit => self.waiting.push_back(subtask),
             SourceEvent::Split(_) | SourceEvent::NoMoreSplits => {}
         }
@@ -272,6 +275,17 @@ mod tests {
         source.tick(start, &mut replies).unwrap();
         assert!(request(&mut source).unwrap().is_empty());
         source.tick(start + second, &mut replies).unwrap();
+        assert_eq!(replies.len(), 1);
+    }
+
+    #[test]
+    fn a_subtask_that_asks_again_while_it_waits_gets_one_split() {
+        let mut source = coordinator([None], [NextSplit::Split(1), NextSplit::Split(2)]);
+        for _ in 0..1_000 {
+            assert!(request(&mut source).unwrap().is_empty(), "nothing is discovered yet");
+        }
+        let mut replies = Replies::new();
+        source.tick(Instant::now(), &mut replies).unwrap();
         assert_eq!(replies.len(), 1);
     }
 

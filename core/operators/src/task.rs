@@ -6,7 +6,7 @@ use std::task::Waker;
 use std::time::{Duration, Instant};
 
 use millstream_connector::{Result, UserMetrics};
-use millstream_network::{ChannelId, Data, Exchange, Flow, Inbox, TaskCounters};
+use millstream_network::{ChannelId, Data, Exchange, Flow, Generation, Inbox, TaskCounters};
 use millstream_types::{HostId, JobId, KeyGroup, MaxParallelism, OperatorId};
 
 /// The most messages of its coordinator that a task leaves unread.
@@ -59,6 +59,8 @@ pub struct TaskContext {
     pub max_parallelism: MaxParallelism,
     /// Number of attempts before this one.
     pub attempt: u32,
+    /// The attempt of the task's region, as its channels say it.
+    pub generation: Generation,
     /// The task's counters.
     pub counters: Arc<TaskCounters>,
     /// Wakes the task.

@@ -335,7 +335,7 @@ fn build<T: Data, R: Route<T> + 'static>(ctx: &WriterContext<'_>, route: R) -> E
     let lanes = targets(ctx.partitioner, from, task.parallelism, ctx.target_parallelism)
         .into_iter()
         .map(|to| {
-            let generation = ChannelId::generation_of(task.attempt);
+            let generation = task.generation;
             let id = ChannelId { edge: ctx.edge.0, from, to, generation };
             let counters = std::sync::Arc::clone(&task.counters);
             let channel = ctx.exchange.writer(id, task.waker.clone(), counters);

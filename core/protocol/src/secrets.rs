@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::host::Begin;
+use crate::host::{Begin, Credentials};
 
 impl fmt::Debug for Begin {
     /// Without the exchange token and the credentials; and without the graph, which is long.
@@ -14,6 +14,13 @@ impl fmt::Debug for Begin {
             .field("temp_dir", &self.temp_dir)
             .field("secured", &!self.credentials.is_empty())
             .finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for Credentials {
+    /// Without what it holds.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Credentials").finish_non_exhaustive()
     }
 }
 
@@ -32,7 +39,9 @@ mod tests {
         };
         let start = StartHost { begin: Some(begin.clone()), ..StartHost::default() };
         let first = ToHost { message: Some(to_host::Message::Begin(begin)) };
-        let shown = format!("{start:?} {first:#?}");
+        let renewed = Credentials { credentials: vec![0xcd; 64] };
+        let later = ToHost { message: Some(to_host::Message::Credentials(renewed)) };
+        let shown = format!("{start:?} {first:#?} {later:?}");
         assert!(shown.contains("secured: true"), "{shown}");
         for secret in ["171, 171", "205, 205", "171,\n", "205,\n", "\\xab", "\\xcd", "abab", "cdcd"]
         {

@@ -23,6 +23,9 @@ pub(crate) const COMMANDS_MAX: usize = 8192;
 /// Time limit for a TaskManager's answer to a request for its files.
 const FILE_DEADLINE: Duration = Duration::from_secs(30);
 
+/// The most questions about files that a worker leaves open.
+const QUESTIONS_MAX: usize = 256;
+
 /// See the module.
 #[derive(Debug)]
 pub(crate) struct RemoteTaskManager {
@@ -35,8 +38,10 @@ pub(crate) struct WorkerLink {
     id: TaskManagerId,
     epoch: LeaderEpoch,
     commands: mpsc::Sender<ToTaskManager>,
-    /// The way to each host's JobMaster; hosts of one share a courier.
+    /// The way to each host's JobMaster; hosts of one share a courier. A host of the worker is here
+    /// from its start until its end is heard or the connection ends.
     couriers: Mutex<HashMap<HostId, Arc<Courier>>>,
+    /// The questions that the worker has not answered; at most [`QUESTIONS_MAX`].
     requests: Mutex<HashMap<u64, oneshot::Sender<FileAnswer>>>,
     next_request: AtomicU64,
     /// Cancelled when the connection is over, or shall be.
@@ -135,7 +140,14 @@ impl WorkerLink {
     ) -> Result<FileAnswer, FileError> {
         let request = self.next_request.fetch_add(1, Ordering::Relaxed);
         let (asked, answer) = oneshot::channel();
-        lock(&self.requests).insert(request, asked);
+        {
+            let mut requests = lock(&self.requests);
+            if requests.len() >= QUESTIONS_MAX {
+                let reason = format!("the TaskManager has left {QUESTIONS_MAX} questions open");
+                return Err(FileError::Unreadable { name: "log directory".to_owned(), reason });
+            }
+            requests.insert(request, asked);
+        }
         let _forget = Forget { link: self, request };
         self.send(message(request))?;
         match tokio::time::timeout(FILE_DEADLINE, answer).await {
@@ -237,5 +249,30 @@ impl TaskManagerGateway for RemoteTaskManager {
                 FileAnswer::List(_) => Err(link.gone().into()),
             }
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_worker_that_does_not_answer_is_asked_so_many_questions_and_no_more() {
+        let id = TaskManagerId::new("tm1");
+        let (link, mut queued) = WorkerLink::new(id, LeaderEpoch::new(1), CancellationToken::new());
+        let worker = RemoteTaskManager { link: Arc::clone(&link) };
+        let mut asked = tokio::task::JoinSet::new();
+        for _ in 0..QUESTIONS_MAX {
+            asked.spawn(worker.list_files());
+        }
+        for _ in 0..QUESTIONS_MAX {
+            assert!(queued.recv().await.is_some());
+        }
+        let refused = worker.list_files().await.unwrap_err().to_string();
+        assert!(refused.contains("has left 256 questions open"), "{refused}");
+        assert!(queued.try_recv().is_err(), "the worker does not hear of it");
+        // Those that wait give up after a while, and make room.
+        while asked.join_next().await.is_some() {}
+        assert!(lock(&link.requests).is_empty());
     }
 }

@@ -8,7 +8,7 @@ use millstream_graph::{
     Carrier, ChainedOperator, EdgeId, JobGraph, JobVertex, NodeId, OutputName, RuntimeMode,
     StreamEdgeId, carriers,
 };
-use millstream_network::{ChannelId, Exchange};
+use millstream_network::{ChannelId, Exchange, Generation};
 use millstream_operators::writer::{WriterContext, sources, targets};
 use millstream_operators::{
     Built, ErasedStage, EventMailbox, EventSender, InputChannel, InputContext, OperatorContext,
@@ -52,10 +52,9 @@ impl Blueprint {
     pub(crate) fn inputs(
         &self,
         vertex: &JobVertex,
-        (subtask, attempt): (u32, u32),
+        (subtask, generation): (u32, Generation),
         placements: &HashMap<(VertexId, u32), HostId>,
     ) -> Result<Vec<Vec<InputChannel>>> {
-        let generation = ChannelId::generation_of(attempt);
         let mut inputs: Vec<Vec<InputChannel>> = Vec::new();
         for edge in self.graph.inputs(vertex.id) {
             let producers = self.vertex(edge.source)?.parallelism;
@@ -76,8 +75,11 @@ impl Blueprint {
     }
 
     /// The channels that start at a task.
-    pub(crate) fn outputs(&self, id: ExecutionAttemptId) -> impl Iterator<Item = ChannelId> {
-        let generation = ChannelId::generation_of(id.attempt);
+    pub(crate) fn outputs(
+        &self,
+        id: ExecutionAttemptId,
+        generation: Generation,
+    ) -> impl Iterator<Item = ChannelId> {
         let parallelism = |id| self.vertex(id).map_or(0, |vertex| vertex.parallelism);
         self.graph.outputs(id.vertex).flat_map(move |edge| {
             let (producers, consumers) = (parallelism(edge.source), parallelism(edge.target));

@@ -13,7 +13,7 @@ use millstream_graph::{ChainedOperator, JobGraph};
 use millstream_operators::{CommitterInfo, OperatorCoordinator, Program, Replies, Result, error};
 use millstream_protocol::host::{Failure, OperatorEvent, Ready, Settled, from_host, to_host};
 use millstream_storage::patience::{Waiting, set_waiting};
-use millstream_types::{JobId, OperatorId};
+use millstream_types::{Clock, JobId, OperatorId};
 
 use crate::failure::{self, guard};
 use crate::link::{Outbox, ToControl};
@@ -79,6 +79,7 @@ pub struct CoordinatorHost {
     running: Option<SyncSender<()>>,
     ended: Receiver<()>,
     on_failure: OnFailure,
+    clock: Clock,
 }
 
 impl CoordinatorHost {
@@ -95,9 +96,10 @@ impl CoordinatorHost {
         graph: &JobGraph,
         on_failure: OnFailure,
         outbox: Outbox,
+        clock: Clock,
     ) -> Result<Self, Failure> {
         failure::install_panic_hook();
-        let mut host = Self::empty(on_failure, outbox);
+        let mut host = Self::empty(on_failure, outbox, clock);
         let operators = graph.vertices.iter().flat_map(|vertex| &vertex.operators);
         for operator in operators.filter(|operator| operator.coordinated) {
             let info = CommitterInfo { job, operator: operator.id, attempt };
@@ -121,9 +123,10 @@ impl CoordinatorHost {
         Ok(host)
     }
 
-    fn empty(on_failure: OnFailure, outbox: Outbox) -> Self {
+    fn empty(on_failure: OnFailure, outbox: Outbox, clock: Clock) -> Self {
         let (running, ended) = sync_channel(0);
-        Self { coordinators: BTreeMap::new(), outbox, running: Some(running), ended, on_failure }
+        let (coordinators, running) = (BTreeMap::new(), Some(running));
+        Self { coordinators, outbox, running, ended, on_failure, clock }
     }
 
     /// Starts a coordinator's thread.
@@ -139,6 +142,7 @@ impl CoordinatorHost {
             name: name.clone(),
             coordinator,
             outbox: self.outbox.clone(),
+            clock: self.clock.clone(),
             next_tick: None,
         };
         let (on_failure, running) = (Arc::clone(&self.on_failure), self.running.clone());
@@ -181,6 +185,7 @@ impl CoordinatorHost {
                         to_host::Message::Begin(_)
                         | to_host::Message::Deploy(_)
                         | to_host::Message::Cancel(_)
+                        | to_host::Message::Credentials(_)
                         | to_host::Message::Answer(_),
                     )
                     | None => {}
@@ -237,6 +242,7 @@ struct Coordinator {
     name: String,
     coordinator: Box<dyn OperatorCoordinator>,
     outbox: Outbox,
+    clock: Clock,
     next_tick: Option<Instant>,
 }
 
@@ -247,7 +253,7 @@ impl Coordinator {
             self.tick()?;
             let request = match self.next_tick {
                 None => requests.recv().map_err(|_| RecvTimeoutError::Disconnected),
-                Some(next) => requests.recv_timeout(next.saturating_duration_since(Instant::now())),
+                Some(next) => requests.recv_timeout(self.clock.sleep_until(next)),
             };
             match request {
                 Ok(Request::Event(event)) => self.on_event(&event)?,
@@ -264,7 +270,7 @@ impl Coordinator {
     }
 
     fn tick(&mut self) -> Result<(), Failure> {
-        let now = Instant::now();
+        let now = self.clock.now();
         if self.next_tick.is_none_or(|next| now < next) {
             return Ok(());
         }
@@ -280,7 +286,7 @@ impl Coordinator {
         self.send(replies);
         // The first reader that asks starts the search for splits; one that is started only to
         // discard never searches.
-        self.next_tick.get_or_insert_with(Instant::now);
+        self.next_tick.get_or_insert_with(|| self.clock.now());
         Ok(())
     }
 
@@ -407,7 +413,7 @@ mod tests {
             let on_failure = Arc::new(move |failure| {
                 let _ = failed.send(ToControl::CoordinatorFailed(Box::new(failure)));
             });
-            let mut host = CoordinatorHost::empty(on_failure, outbox);
+            let mut host = CoordinatorHost::empty(on_failure, outbox, Clock::system());
             for (operator, coordinator) in coordinators {
                 host.add(&operator, coordinator).unwrap();
             }

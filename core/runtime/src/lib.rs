@@ -9,6 +9,11 @@
 //! - A task's terminal report is its last word and carries its final counters.
 //! - What a task sent to its coordinator arrives there before the task's end is known.
 
+#![cfg_attr(
+    test,
+    allow(clippy::disallowed_methods, reason = "tests measure by the system's clock")
+)]
+
 mod build;
 mod coordinator_host;
 pub mod failure;

@@ -12,6 +12,8 @@ use millstream_protocol::frame::{self, FrameError};
 use millstream_protocol::host::{Alive, Execution, Failure, FromHost, ToHost, from_host};
 use millstream_types::{ExecutionAttemptId, OperatorId};
 
+use crate::failure;
+
 /// A task's report to its host's control thread.
 #[derive(Debug)]
 pub enum TaskReport {
@@ -161,6 +163,19 @@ pub fn write_parent(
             match frame::write_blocking(&mut socket, &message) {
                 Ok(()) => {}
                 Err(error) if is_lost(&error) => end_without_socket(),
+                Err(error @ FrameError::TooLong(_)) => {
+                    // Nothing of it was written, so that the reason arrives in its place.
+                    tracing::error!(%error, "failed to speak to the parent process");
+                    let why = format!(
+                        "failed to speak to the parent process: {error}; results that are named \
+                         in one message, or the plan, take less if there are fewer of them"
+                    );
+                    let failure = from_host::Message::Failure(failure::of_kind("error", why));
+                    let _ =
+                        frame::write_blocking(&mut socket, &FromHost { message: Some(failure) });
+                    return;
+                }
+                // The reading side notices a parent that is gone.
                 Err(_) => return,
             }
         }
@@ -169,6 +184,8 @@ pub fn write_parent(
 
 #[cfg(test)]
 mod tests {
+    use millstream_protocol::host::OperatorEvent;
+
     use super::*;
 
     fn is_alive(message: Option<FromHost>) -> bool {
@@ -182,6 +199,24 @@ mod tests {
         assert!((0..3).all(|_| is_alive(outgoing.next())));
         drop(outbox);
         assert!(outgoing.next().is_none(), "the end is the end");
+    }
+
+    #[test]
+    fn a_message_that_is_too_long_is_reported_in_its_place() {
+        let (ours, mut parents) = UnixStream::pair().unwrap();
+        let (outbox, outgoing) = Outbox::new();
+        let writer = write_parent(ours, outgoing).unwrap();
+        let said = |bytes: usize| OperatorEvent { payload: vec![0; bytes], ..Default::default() };
+        outbox.send(from_host::Message::OperatorEvent(said(1)));
+        outbox.send(from_host::Message::OperatorEvent(said(frame::FRAME_BYTES_MAX)));
+        let mut heard = || frame::read_blocking::<FromHost>(&mut parents).map(|it| it.message);
+        let first = heard().unwrap();
+        assert_eq!(first, Some(from_host::Message::OperatorEvent(said(1))));
+        let Ok(Some(from_host::Message::Failure(failure))) = heard() else {
+            panic!("the reason is missing")
+        };
+        assert!(failure.message.contains("is over the limit of 67108864"), "{failure:?}");
+        writer.join().unwrap();
     }
 
     #[test]

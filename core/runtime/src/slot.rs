@@ -13,7 +13,7 @@ use std::time::Instant;
 
 use millstream_operators::{Step, TaskBody, turn};
 use millstream_protocol::host::{Execution, Failure};
-use millstream_types::ExecutionAttemptId;
+use millstream_types::{Clock, ExecutionAttemptId};
 
 use crate::failure::guard;
 use crate::link::{TaskReport, ToControl};
@@ -110,14 +110,18 @@ pub(crate) struct Slot {
 
 impl Slot {
     /// Starts the thread.
-    pub(crate) fn start(index: u32, control: SyncSender<ToControl>) -> std::io::Result<Self> {
+    pub(crate) fn start(
+        index: u32,
+        control: SyncSender<ToControl>,
+        clock: Clock,
+    ) -> std::io::Result<Self> {
         let commands = Arc::<Mutex<Commands>>::default();
         let received = Arc::clone(&commands);
         let parker = Arc::new(Parker { parked: AtomicBool::new(false), thread: Mutex::default() });
         let shared = Arc::clone(&parker);
         let thread = std::thread::Builder::new()
             .name(format!("slot-{index}"))
-            .spawn(move || SlotLoop::new(received, shared, control).run())?;
+            .spawn(move || SlotLoop::new(received, shared, control, clock).run())?;
         let mut slot = parker.thread.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         *slot = Some(thread.thread().clone());
         drop(slot);
@@ -169,6 +173,7 @@ struct SlotLoop {
     commands: Arc<Mutex<Commands>>,
     parker: Arc<Parker>,
     control: SyncSender<ToControl>,
+    clock: Clock,
     tasks: Vec<RunningTask>,
     open: bool,
 }
@@ -178,8 +183,9 @@ impl SlotLoop {
         commands: Arc<Mutex<Commands>>,
         parker: Arc<Parker>,
         control: SyncSender<ToControl>,
+        clock: Clock,
     ) -> Self {
-        Self { commands, parker, control, tasks: Vec::new(), open: true }
+        Self { commands, parker, control, clock, tasks: Vec::new(), open: true }
     }
 
     fn report(&self, id: ExecutionAttemptId, state: Execution, cause: Option<Failure>) {
@@ -189,12 +195,12 @@ impl SlotLoop {
     fn run(mut self) {
         while self.open {
             self.take_commands();
-            let mut now = Instant::now();
+            let mut now = self.clock.now();
             let mut at = 0;
             while at < self.tasks.len() {
                 if self.is_ready(at, now) {
                     let ended = self.step(at);
-                    now = Instant::now();
+                    now = self.clock.now();
                     if ended {
                         continue;
                     }
@@ -202,7 +208,7 @@ impl SlotLoop {
                 at += 1;
             }
             if !self.tasks.iter().any(|task| task.wake.ready.load(Ordering::SeqCst)) {
-                self.park(now);
+                self.park();
             }
         }
     }
@@ -215,11 +221,12 @@ impl SlotLoop {
 
     /// Steps one task; `true` if it ended.
     fn step(&mut self, at: usize) -> bool {
+        let clock = &self.clock;
         let Some(task) = self.tasks.get_mut(at) else { return true };
         // Cleared before the step: what wakes the task during it counts.
         task.wake.ready.store(false, Ordering::SeqCst);
-        task.time.turn_to(Activity::Busy, Instant::now());
-        let result = guard(|| turn(&mut *task.body, Instant::now));
+        task.time.turn_to(Activity::Busy, clock.now());
+        let result = guard(|| turn(&mut *task.body, || clock.now()));
         task.inputs_waiting.store(task.body.inputs_waiting() as u64, Ordering::Relaxed);
         let ended = match result {
             Ok((Step::Finished, _)) => Some((Execution::Finished, None)),
@@ -228,8 +235,8 @@ impl SlotLoop {
                 task.deadline = deadline;
                 match step {
                     Step::Progress => task.wake.ready.store(true, Ordering::SeqCst),
-                    Step::Idle(_) => task.time.turn_to(Activity::Idle, Instant::now()),
-                    Step::Full => task.time.turn_to(Activity::Backpressured, Instant::now()),
+                    Step::Idle(_) => task.time.turn_to(Activity::Idle, clock.now()),
+                    Step::Full => task.time.turn_to(Activity::Backpressured, clock.now()),
                     Step::Finished => {}
                 }
                 None
@@ -251,7 +258,7 @@ impl SlotLoop {
             drop(task.body);
             Ok(())
         });
-        task.time.end(Instant::now());
+        task.time.end(self.clock.now());
         let (state, cause) = match (state, dropped) {
             (Execution::Finished, Err(failure)) => (Execution::Failed, Some(failure)),
             (state, _) => (state, cause),
@@ -290,7 +297,7 @@ impl SlotLoop {
 
     fn start(&mut self, task: NewTask) {
         self.report(task.id, Execution::Initializing, None);
-        task.time.turn_to(Activity::Busy, Instant::now());
+        task.time.turn_to(Activity::Busy, self.clock.now());
         let opened = guard(|| {
             let mut body = (task.build)()?;
             body.open()?;
@@ -298,7 +305,7 @@ impl SlotLoop {
         });
         match opened {
             Err(failure) => {
-                task.time.end(Instant::now());
+                task.time.end(self.clock.now());
                 self.report(task.id, Execution::Failed, Some(failure));
             }
             Ok(body) => {
@@ -315,7 +322,7 @@ impl SlotLoop {
         }
     }
 
-    fn park(&mut self, now: Instant) {
+    fn park(&mut self) {
         self.parker.parked.store(true, Ordering::SeqCst);
         // Looked at again after the announcement: a wake in between is not lost. A command
         // unparks too, and one that came before the announcement is found by the next turn.
@@ -326,9 +333,7 @@ impl SlotLoop {
             return;
         }
         match deadline {
-            Some(due) => {
-                std::thread::park_timeout(due.saturating_duration_since(now));
-            }
+            Some(due) => std::thread::park_timeout(self.clock.sleep_until(due)),
             None => std::thread::park(),
         }
         self.parker.parked.store(false, Ordering::SeqCst);
@@ -348,7 +353,7 @@ mod tests {
 
     use millstream_network::Flow;
     use millstream_operators::Result;
-    use millstream_types::VertexId;
+    use millstream_types::{ManualClock, VertexId};
 
     use super::*;
 
@@ -390,11 +395,112 @@ mod tests {
         }
     }
 
+    /// A task without input, whose output is due at some time, as records in a buffer are.
+    struct Waiting {
+        due: Option<Instant>,
+        seen: Arc<Seen>,
+    }
+
+    #[derive(Default)]
+    struct Seen {
+        stepped: AtomicBool,
+        flushed: AtomicBool,
+    }
+
+    impl TaskBody for Waiting {
+        fn open(&mut self) -> Result<()> {
+            Ok(())
+        }
+
+        fn step(&mut self) -> Result<Step> {
+            self.seen.stepped.store(true, Ordering::SeqCst);
+            Ok(Step::Idle(None))
+        }
+
+        fn on_time(&mut self, now: Instant) -> Result<Flow> {
+            if self.due.take_if(|due| now >= *due).is_some() {
+                self.seen.flushed.store(true, Ordering::SeqCst);
+            }
+            Ok(Flow::Ready)
+        }
+
+        fn next_time(&self) -> Option<Instant> {
+            self.due
+        }
+
+        fn inputs_waiting(&self) -> usize {
+            0
+        }
+    }
+
+    /// A slot that runs such a task, by a clock of its own.
+    fn waiting_slot(
+        manual: &ManualClock,
+        due: Option<Duration>,
+    ) -> (Slot, Arc<TimeSpent>, Arc<Seen>) {
+        let (control, reports) = std::sync::mpsc::sync_channel(64);
+        let slot = Slot::start(0, control, manual.clock()).unwrap();
+        let (time, seen) = (Arc::<TimeSpent>::default(), Arc::<Seen>::default());
+        let due = due.map(|due| manual.clock().now() + due);
+        let body = Waiting { due, seen: Arc::clone(&seen) };
+        slot.run(NewTask {
+            id: ExecutionAttemptId { vertex: VertexId::from_u128(1), subtask: 0, attempt: 0 },
+            wake: slot.waker().1,
+            time: Arc::clone(&time),
+            build: Box::new(move || Ok(Box::new(body))),
+            inputs_waiting: Arc::default(),
+        });
+        for _ in 0..2 {
+            assert!(matches!(reports.recv(), Ok(ToControl::Task(TaskReport::State(..)))));
+        }
+        until("the slot sleeps", || {
+            seen.stepped.load(Ordering::SeqCst) && slot.parker.parked.load(Ordering::SeqCst)
+        });
+        (slot, time, seen)
+    }
+
+    fn until(what: &str, is: impl Fn() -> bool) {
+        let deadline = Instant::now() + Duration::from_secs(20);
+        while !is() {
+            assert!(Instant::now() < deadline, "not within 20 s: {what}");
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+
+    #[test]
+    fn a_slot_flushes_when_its_clock_says_so() {
+        let manual = ManualClock::new();
+        let (_slot, _, seen) = waiting_slot(&manual, Some(Duration::from_secs(3600)));
+        manual.advance(Duration::from_secs(3599));
+        let asked = manual.asked();
+        until("the slot looks at its clock", || manual.asked() > asked + 10);
+        assert!(!seen.flushed.load(Ordering::SeqCst), "a second is left");
+        manual.advance(Duration::from_secs(1));
+        until("the output is flushed", || seen.flushed.load(Ordering::SeqCst));
+    }
+
+    #[test]
+    fn an_idle_slot_sleeps_until_it_is_woken_and_its_time_is_counted() {
+        let manual = ManualClock::new();
+        let (slot, time, _) = waiting_slot(&manual, None);
+        let asked = manual.asked();
+        std::thread::sleep(Duration::from_millis(500));
+        // The command that started the task may wake it once more.
+        let looks = manual.asked() - asked;
+        assert!(looks <= 1, "it looked at its clock {looks} times while nothing was to be done");
+        manual.advance(Duration::from_secs(60));
+        let spent = time.until(manual.clock().now());
+        assert_eq!(spent.idle_ns, 60_000_000_000);
+        let asked = manual.asked();
+        slot.cancel_all();
+        until("the slot is woken", || manual.asked() > asked);
+    }
+
     /// One task never lets the thread park, and two wait behind it.
     #[test]
     fn the_times_of_all_tasks_of_a_slot_add_up_in_every_sample() {
         let (control, reports) = std::sync::mpsc::sync_channel(64);
-        let slot = Slot::start(0, control).unwrap();
+        let slot = Slot::start(0, control, Clock::system()).unwrap();
         let bodies = [
             Fixed(Duration::from_millis(40), Step::Progress),
             Fixed(Duration::ZERO, Step::Full),

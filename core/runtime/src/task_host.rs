@@ -9,7 +9,9 @@ use std::task::Waker;
 use std::time::{Duration, Instant};
 
 use millstream_graph::JobGraph;
-use millstream_network::{ChannelId, Exchange, ExchangeConfig, PeerAddress, TaskCounters};
+use millstream_network::{
+    ChannelId, Exchange, ExchangeConfig, Generation, PeerAddress, TaskCounters,
+};
 use millstream_operators::{
     EventMailbox, EventSender, Program, Result, TaskContext, UserMetrics, error,
 };
@@ -20,7 +22,9 @@ use millstream_protocol::host::{
 use millstream_security::{Credentials, Secret};
 use millstream_storage::patience::{Waiting, set_waiting};
 use millstream_types::metrics::{HistogramSummary, MetricValue};
-use millstream_types::{ExecutionAttemptId, HostId, JobId, OperatorId, VertexId, counters};
+use millstream_types::{
+    Clock, ExecutionAttemptId, HostId, JobId, LeaderEpoch, OperatorId, VertexId, counters,
+};
 
 use crate::build::{Blueprint, TaskParts};
 use crate::failure;
@@ -42,14 +46,18 @@ pub struct TaskHostConfig {
     pub job: JobId,
     /// This host.
     pub host: HostId,
+    /// The epoch of the leader that started it.
+    pub epoch: LeaderEpoch,
     /// Number of restarts of the job so far.
     pub attempt: u32,
     /// The secret of the job attempt's hosts.
     pub token: Secret<[u8; 32]>,
     /// This host's key and certificate, if the cluster has TLS.
     pub credentials: Option<Credentials>,
-    /// Where to listen for other hosts; `None` for a job of one process.
+    /// Where to listen for other hosts; empty for a job of one process.
     pub bind: Vec<SocketAddr>,
+    /// The clock of its slots and tasks.
+    pub clock: Clock,
 }
 
 struct HostedTask {
@@ -94,6 +102,7 @@ impl TaskHost {
         failure::install_panic_hook();
         let exchange = Exchange::start(ExchangeConfig {
             host: config.host,
+            generation: Generation { epoch: config.epoch, attempt: config.attempt },
             token: config.token.clone(),
             credentials: config.credentials.clone(),
             bind: config.bind.clone(),
@@ -116,9 +125,10 @@ impl TaskHost {
 
     /// Obeys the parent until it says stop or is gone.
     pub fn run(mut self, control: &Receiver<ToControl>) {
-        let mut next_metrics = Instant::now() + METRICS_EVERY;
+        let clock = self.config.clock.clone();
+        let mut next_metrics = clock.now() + METRICS_EVERY;
         loop {
-            let wait = next_metrics.saturating_duration_since(Instant::now());
+            let wait = clock.sleep_until(next_metrics);
             match control.recv_timeout(wait) {
                 Ok(ToControl::Parent(message)) => {
                     if !self.on_parent(message.message) {
@@ -129,9 +139,9 @@ impl TaskHost {
                 Ok(ToControl::Task(report)) => self.on_report(report),
                 Ok(ToControl::CoordinatorFailed(_)) | Err(RecvTimeoutError::Timeout) => {}
             }
-            if Instant::now() >= next_metrics {
+            if clock.now() >= next_metrics {
                 self.send_metrics();
-                next_metrics = Instant::now() + METRICS_EVERY;
+                next_metrics = clock.now() + METRICS_EVERY;
             }
         }
     }
@@ -150,8 +160,17 @@ impl TaskHost {
                 | to_host::Message::Answer(_),
             )
             | None => {}
+            Some(to_host::Message::Credentials(renewed)) => self.renew(&renewed),
         }
         true
+    }
+
+    /// Shows new peers a new certificate. Connections that there are go on with the old one.
+    fn renew(&self, renewed: &host::Credentials) {
+        let credentials = Credentials::from_secret(&renewed.credentials);
+        if let Err(error) = credentials.and_then(|renewed| self.exchange.renew(renewed)) {
+            tracing::error!(%error, "failed to renew this host's certificate");
+        }
     }
 
     fn deploy(&mut self, deploy: host::Deploy) {
@@ -184,6 +203,10 @@ impl TaskHost {
         self.blueprint.vertex(vertex).is_ok_and(|vertex| subtask < vertex.parallelism)
     }
 
+    fn generation_of(&self, id: ExecutionAttemptId) -> Generation {
+        Generation { epoch: self.config.epoch, attempt: id.attempt }
+    }
+
     /// Starts a task in place of the subtask's attempt before it; one that was started already is
     /// not started again.
     fn start_task(&mut self, id: ExecutionAttemptId, slot: u32) -> Result<()> {
@@ -196,12 +219,14 @@ impl TaskHost {
             }
             self.cancel_task(before);
         }
+        let generation = self.generation_of(id);
         let blueprint = Arc::clone(&self.blueprint);
         let vertex = blueprint.vertex(id.vertex)?;
-        let inputs = blueprint.inputs(vertex, (id.subtask, id.attempt), &self.placements)?;
+        let inputs = blueprint.inputs(vertex, (id.subtask, generation), &self.placements)?;
         let channels = inputs.iter().flatten().map(|(channel, _)| *channel).collect();
         if !self.slots.contains_key(&slot) {
-            self.slots.insert(slot, Slot::start(slot, self.control.clone())?);
+            self.slots
+                .insert(slot, Slot::start(slot, self.control.clone(), self.config.clock.clone())?);
         }
         let thread = self.slots.get(&slot).ok_or_else(|| error!("slot {slot} is missing"))?;
         let (waker, wake) = thread.waker();
@@ -221,6 +246,7 @@ impl TaskHost {
                 parallelism: vertex.parallelism,
                 max_parallelism: vertex.max_parallelism,
                 attempt: id.attempt,
+                generation,
                 counters: Arc::clone(&counters),
                 waker: waker.clone(),
                 metrics: Arc::clone(&metrics),
@@ -316,8 +342,9 @@ impl TaskHost {
                 }
                 let ended = if terminal { self.tasks.end(id) } else { None };
                 let metrics = ended.map(|task| {
-                    let metrics = task_metrics(id, &task);
-                    self.exchange.forget(task.inputs, self.blueprint.outputs(id));
+                    let metrics = task_metrics(id, &task, self.config.clock.now());
+                    let outputs = self.blueprint.outputs(id, self.generation_of(id));
+                    self.exchange.forget(task.inputs, outputs);
                     metrics
                 });
                 self.send_state(id, state, cause, metrics);
@@ -341,8 +368,8 @@ impl TaskHost {
     }
 
     fn send_metrics(&self) {
-        let running = self.tasks.running();
-        let mut tasks = running.map(|(id, task)| task_metrics(id, task)).peekable();
+        let (running, now) = (self.tasks.running(), self.config.clock.now());
+        let mut tasks = running.map(|(id, task)| task_metrics(id, task, now)).peekable();
         while tasks.peek().is_some() {
             let tasks = tasks.by_ref().take(TASKS_PER_MESSAGE).collect();
             self.outbox.send(from_host::Message::Metrics(Metrics { tasks }));
@@ -355,8 +382,8 @@ fn task_id(id: ExecutionAttemptId) -> TaskId {
     TaskId { vertex, subtask: id.subtask, attempt: id.attempt }
 }
 
-fn task_metrics(id: ExecutionAttemptId, task: &HostedTask) -> TaskMetrics {
-    let (values, spent) = (task.counters.values(), task.time.until(Instant::now()));
+fn task_metrics(id: ExecutionAttemptId, task: &HostedTask, now: Instant) -> TaskMetrics {
+    let (values, spent) = (task.counters.values(), task.time.until(now));
     let mut dropped = values.records_dropped;
     let mut user = Vec::new();
     for (name, value) in task.metrics.values() {

@@ -5,6 +5,7 @@
 
 mod artifact;
 mod cause;
+mod clock;
 pub mod counters;
 mod escape;
 mod hex;
@@ -20,6 +21,7 @@ pub mod time;
 
 pub use artifact::{ArtifactHash, ArtifactHashError};
 pub use cause::{CauseKind, FailureCause, with_sources};
+pub use clock::{Clock, ManualClock};
 pub use escape::Escaped;
 pub use ids::{
     AllocationId, ExecutionAttemptId, HostId, JobId, LeaderEpoch, OperatorId, ParseIdError, SlotId,

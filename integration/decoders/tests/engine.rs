@@ -8,7 +8,9 @@ use millstream_graph::{JobGraph, JobSettings};
 use millstream_network::testing::{
     credit_frame, data_frame, event_frame, hear, hear_hello, hello_frame,
 };
-use millstream_network::{Batch, ChannelId, Event, Exchange, ExchangeConfig, Inbox, Received};
+use millstream_network::{
+    Batch, ChannelId, Event, Exchange, ExchangeConfig, Generation, Inbox, Received,
+};
 use millstream_protocol::cluster::{self, FromTaskManager, ToTaskManager};
 use millstream_protocol::frame;
 use millstream_protocol::host::{self, FromHost, ToHost, from_host, to_host, user_metric::Value};
@@ -201,9 +203,10 @@ fn messages_of_the_cluster_protocol() {
 
 type Record = (u64, String, Option<Vec<u32>>);
 
-const CHANNEL: ChannelId = ChannelId { edge: 1, from: 0, to: 0, generation: 0 };
-const NOTHING: ChannelId = ChannelId { edge: 2, from: 0, to: 0, generation: 0 };
+const CHANNEL: ChannelId = ChannelId { edge: 1, from: 0, to: 0, generation: Generation::FIRST };
+const NOTHING: ChannelId = ChannelId { edge: 2, from: 0, to: 0, generation: Generation::FIRST };
 const TOKEN: [u8; 32] = [9; 32];
+const OWN: HostId = HostId::from_u128(1);
 
 #[test]
 fn frames_of_the_exchange() {
@@ -212,7 +215,7 @@ fn frames_of_the_exchange() {
         (0..5).map(|n| (n, "x".repeat(7), (n % 2 == 0).then(|| vec![1, 2, 3]))).collect();
     let timed = Batch::timed(records.clone(), (0..5).collect()).unwrap();
     let good = [
-        hello_frame(&TOKEN, peer),
+        hello_frame(&TOKEN, (peer, OWN), Generation::FIRST),
         data_frame(CHANNEL, &Batch::of(records)).unwrap(),
         data_frame(CHANNEL, &timed).unwrap(),
         data_frame(NOTHING, &Batch::of(vec![(); 9])).unwrap(),
@@ -221,9 +224,10 @@ fn frames_of_the_exchange() {
         credit_frame(CHANNEL, 4),
     ];
     run("frames of the exchange", 400, &good, |bytes| {
-        let _ = hear_hello(bytes, &TOKEN);
+        let _ = hear_hello(bytes, &TOKEN, OWN, Generation::FIRST);
         let exchange = Exchange::start(ExchangeConfig {
-            host: HostId::from_u128(1),
+            host: OWN,
+            generation: Generation::FIRST,
             token: Secret::new(TOKEN),
             credentials: None,
             bind: Vec::new(),

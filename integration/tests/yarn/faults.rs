@@ -4,7 +4,9 @@
 use std::path::Path;
 use std::time::Duration;
 
-use millstream_integration::{Hadoop, Job, OnYarn, USER, application_id, binary, scale, until};
+use millstream_integration::{
+    Hadoop, Job, OnYarn, USER, application_id, binary, parent_of, scale, until,
+};
 
 const DEADLINE: Duration = Duration::from_secs(90);
 /// Records per second that a job writes.
@@ -102,6 +104,15 @@ fn wait_for_containers(yarn: &OnYarn, count: u64) {
 pub(crate) fn processes(yarn: &OnYarn, word: &str) -> Vec<u32> {
     let all = yarn.container_processes();
     all.into_iter().filter(|(_, line)| line.contains(word)).map(|(pid, _)| pid).collect()
+}
+
+/// The processes that run tasks: the children of TaskManagers. Others run an artifact too, to plan
+/// a job or to coordinate its sources and sinks.
+pub(crate) fn task_hosts(yarn: &OnYarn) -> Vec<u32> {
+    let workers = processes(yarn, "yarn-taskmanager");
+    let parents = |pid: &u32| parent_of(*pid).is_some_and(|it| workers.contains(&it));
+    let all = yarn.container_processes();
+    all.into_keys().filter(|pid| !workers.contains(pid)).filter(parents).collect()
 }
 
 fn kill(pid: u32) {
@@ -244,7 +255,7 @@ fn what_kills_a_worker_costs_an_attempt_and_no_result() {
     let session = start_session(&yarn);
     let steady = Steady::start(&yarn, &session, "costs", scale(50, 120));
 
-    let hosts = processes(&yarn, "artifact");
+    let hosts = task_hosts(&yarn);
     kill(*hosts.first().expect("no task host was found"));
     steady.wait_for_cause("SIGKILL");
     assert_eq!(yarn.containers(), 3, "the worker of a killed host lives on");
@@ -324,7 +335,7 @@ fn who_waits_hears_of_its_masters_death(yarn: &OnYarn, target: &str) {
     let options = ["-t", target, "-c", "copy", program.to_str().unwrap()];
     let arguments = ["--records", "100000000", "--output", output.as_str()];
     let client = yarn.start("run", &[&options[..], &arguments[..]].concat());
-    until("a task runs", DEADLINE, || (!processes(yarn, "artifact").is_empty()).then_some(()));
+    until("a task runs", DEADLINE, || (!task_hosts(yarn).is_empty()).then_some(()));
     kill_master(yarn);
     let refused = client.finish();
     let complaint = refused.complaint();

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use millstream_integration::{Hadoop, OnYarn, application_id, binary, scale, until};
 
-use crate::faults::{assert_nothing_left, node_of, processes, start_session};
+use crate::faults::{assert_nothing_left, node_of, processes, start_session, task_hosts};
 
 const DEADLINE: Duration = Duration::from_secs(90);
 /// Longer than one call to the ResourceManager is repeated.
@@ -33,7 +33,7 @@ fn attached_commands_stay_while_the_resource_manager_is_away() {
     until("the application's job runs, and YARN says so", DEADLINE, || {
         let apps = yarn.hadoop.web.get("/ws/v1/cluster/apps?states=RUNNING").json;
         let both = apps["apps"]["app"].as_array().is_some_and(|apps| apps.len() == 2);
-        (both && !processes(&yarn, "artifact").is_empty()).then_some(())
+        (both && !task_hosts(&yarn).is_empty()).then_some(())
     });
     // The client asks YARN several times a second and then knows where to send its heartbeats.
     std::thread::sleep(Duration::from_secs(3));

@@ -98,7 +98,19 @@ pub fn check(root: &Path) -> Result<Report> {
             ));
         }
     }
+    report.faults.extend(lints_left_out(root)?);
     Ok(report)
+}
+
+/// The lines of the workspace's Clippy file that the data plane's leaves out: Clippy reads one file
+/// alone.
+fn lints_left_out(root: &Path) -> Result<Vec<String>> {
+    const OF_DATA_PLANE: &str = "core/clippy-data-plane.toml";
+    let read = |name: &'static str| fs::read_to_string(root.join(name)).context(name);
+    let (all, of_data_plane) = (read("clippy.toml")?, read(OF_DATA_PLANE)?);
+    let is_lint = |line: &&str| !line.is_empty() && !line.starts_with('#');
+    let missing = all.lines().filter(is_lint).filter(|line| !of_data_plane.contains(line));
+    Ok(missing.map(|line| format!("{OF_DATA_PLANE}: the line {line:?} is missing")).collect())
 }
 
 /// The paths, without extension, of modules that a file declares for tests alone.

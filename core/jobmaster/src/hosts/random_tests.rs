@@ -2,6 +2,7 @@
 //! its state allows.
 
 use millstream_gateway::testing::TestingTaskManager;
+use millstream_types::JobId;
 
 use super::*;
 use crate::master::fixture::{Counting, Random, coordinated, for_seeds, submission};
@@ -189,4 +190,52 @@ fn whatever_happens_each_host_is_told_and_reported_as_it_is() {
     let (ended, refused, silent) = (sum(0), sum(1), sum(2));
     let all = seen.len() as u64 == SEEDS;
     assert!(!all || ended.min(refused).min(silent) > 100, "{ended} {refused} {silent}");
+}
+
+/// Ids with the number of certificates that were issued as the next one.
+struct Issuing(u8);
+
+impl IdSource for Issuing {
+    fn fill(&mut self, bytes: &mut [u8]) {
+        bytes.fill(7);
+    }
+
+    fn host_credentials(&mut self, _job: JobId, _host: HostId) -> Vec<u8> {
+        self.0 += 1;
+        vec![self.0]
+    }
+}
+
+#[test]
+fn a_host_gets_another_certificate_before_its_own_runs_out() {
+    let (coordinators, _) = TestingTaskManager::new("coordinators");
+    let mut now = Timestamp::from_millis(0);
+    let config = JobMasterConfig::default();
+    let submission = submission(coordinated(1));
+    let mut hosts = Hosts::new(submission, &config, coordinators, Box::new(Issuing(0)), now);
+    hosts.on_event(now, Event::Attempt(0));
+    let (on, _) = TestingTaskManager::new("tm1");
+    let tasks = Need::Tasks { on, address: "here".to_owned(), slots: vec![0] };
+    let started = hosts.on_event(now, Event::Need(tasks));
+    let Some(Action::Start(_, StartHost { host, begin, .. })) = started.into_iter().next() else {
+        panic!("a host is started")
+    };
+    assert_eq!(begin.credentials, [1]);
+    hosts.on_event(now, Event::Ready { host, data_address: "here:1".to_owned() });
+    hosts.on_event(now, Event::Watch);
+
+    let day = Duration::from_secs(24 * 60 * 60);
+    let mut renewed = Vec::new();
+    for at in 1..=15 {
+        now = now.saturating_add(day);
+        hosts.on_event(now, Event::Heard(host));
+        for action in hosts.on_event(now, Event::Heartbeat { generation: 0 }) {
+            if let Action::Tell(_, command) = action
+                && let Some(to_host::Message::Credentials(told)) = command.message.message
+            {
+                renewed.push((at, told.credentials));
+            }
+        }
+    }
+    assert_eq!(renewed, [(4, vec![2]), (8, vec![3]), (12, vec![4])], "each is good for 7 days");
 }

@@ -8,28 +8,38 @@
 use std::time::Duration;
 
 use millstream_gateway::Explanation;
-use millstream_types::TaskManagerId;
+use millstream_types::{TaskManagerId, Timestamp};
 
 use super::{JobMaster, Outcome, Phase, Unseen};
 use crate::timer::TimerKind;
 
+/// The most lost workers that are remembered beside those of which the history tells.
+const LOSSES_MAX: usize = 1024;
+
 impl JobMaster {
+    /// Remembers a lost worker. In a cluster whose workers come and go for years those that no
+    /// failure of this job is about are forgotten.
+    fn remember_loss(&mut self, worker: &TaskManagerId, until: Option<Timestamp>) {
+        self.losses.insert(worker.clone(), until);
+        if self.losses.len() > LOSSES_MAX {
+            let history = &self.history;
+            self.losses.retain(|known, _| known == worker || history.tells_of_loss(known));
+        }
+    }
+
     /// A worker was lost; it may be told of twice.
     pub(super) fn expect_explanation(&mut self, worker: &TaskManagerId, explanation: Explanation) {
         let until = self.now.saturating_add(self.config.explanation_wait);
         match explanation {
-            Explanation::Complete => {
-                self.losses.insert(worker.clone(), None);
-            }
-            Explanation::Follows | Explanation::Unknown => {
-                self.losses.entry(worker.clone()).or_insert(Some(until));
-            }
+            Explanation::Complete => self.remember_loss(worker, None),
+            Explanation::Follows | Explanation::Unknown if self.losses.contains_key(worker) => {}
+            Explanation::Follows | Explanation::Unknown => self.remember_loss(worker, Some(until)),
         }
     }
 
     /// The external manager has said why a worker ended.
     pub(super) fn on_task_manager_ended(&mut self, worker: &TaskManagerId, reason: &str) {
-        self.losses.insert(worker.clone(), None);
+        self.remember_loss(worker, None);
         if self.history.explain(worker, reason) {
             self.unseen = Unseen::State;
         }
@@ -117,6 +127,22 @@ mod tests {
         job.loses_with("tm1", Explanation::Follows);
         job.news(JobMasterEvent::Cancel);
         assert_eq!(job.status(), JobStatus::Canceled);
+    }
+
+    #[test]
+    fn workers_that_come_and_go_for_years_take_no_room() {
+        let mut job = running();
+        for number in 0..10 * LOSSES_MAX {
+            job.explains(&format!("other{number}"), "it was preempted");
+        }
+        assert!(job.master.losses.len() <= LOSSES_MAX + 1);
+        job.loses_with("tm1", Explanation::Follows);
+        for number in 0..10 * LOSSES_MAX {
+            job.explains(&format!("later{number}"), "it was preempted");
+        }
+        assert_eq!(job.status(), JobStatus::Failing, "the word on this job's worker is waited for");
+        job.explains("tm1", "it used 513 MB of 512 MB");
+        assert_eq!(job.causes(), ["TaskManager tm1 died: it used 513 MB of 512 MB"]);
     }
 
     #[test]

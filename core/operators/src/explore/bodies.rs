@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use millstream_connector::{NoEnumerator, Polled, ReaderContext, Source, SourceReader};
 use millstream_graph::Boundedness;
-use millstream_network::{Batch, ChannelId, ChannelWriter, Event, Exchange};
+use millstream_network::{Batch, ChannelId, ChannelWriter, Event, Exchange, Generation};
 use millstream_state::ValueState;
 use millstream_types::OperatorId;
 
@@ -230,7 +230,7 @@ impl Inputs {
 }
 
 fn channel(at: usize) -> ChannelId {
-    ChannelId { edge: 0, from: at as u32, to: 0, generation: 0 }
+    ChannelId { edge: 0, from: at as u32, to: 0, generation: Generation::FIRST }
 }
 
 /// A body whose inputs have one channel after the other, with its slot.

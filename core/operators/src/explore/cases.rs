@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use millstream_connector::{CommitterInfo, NoCommitter, Sink, SinkWriter, WriterInfo};
 use millstream_graph::{NodeId, NodeKind, OutputName};
-use millstream_network::{Batch, Event, Flow};
+use millstream_network::{Batch, Event, Flow, Generation};
 use millstream_state::ValueState;
 use millstream_types::{JobId, MaxParallelism, OperatorId};
 
@@ -73,6 +73,7 @@ pub(super) fn task(batch: bool) -> TaskContext {
         parallelism: 1,
         max_parallelism: MaxParallelism::new(2).unwrap(),
         attempt: 0,
+        generation: Generation::FIRST,
         counters: Arc::default(),
         waker: std::task::Waker::noop().clone(),
         metrics: Arc::default(),

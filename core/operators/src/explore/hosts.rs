@@ -7,7 +7,9 @@ use std::task::Waker;
 use std::time::{Duration, Instant};
 
 use millstream_network::testing::Wire;
-use millstream_network::{ChannelId, Exchange, ExchangeConfig, Inbox, PeerAddress, Received};
+use millstream_network::{
+    ChannelId, Exchange, ExchangeConfig, Generation, Inbox, PeerAddress, Received,
+};
 use millstream_security::Secret;
 use millstream_types::HostId;
 
@@ -24,8 +26,8 @@ const PATIENCE: Duration = Duration::from_secs(20);
 
 fn start(host: HostId, bind: &[&str]) -> Exchange {
     let bind = bind.iter().map(|address| address.parse().unwrap()).collect();
-    let token = Secret::new([0; 32]);
-    Exchange::start(ExchangeConfig { host, token, credentials: None, bind }).unwrap()
+    let (generation, token) = (Generation::FIRST, Secret::new([0; 32]));
+    Exchange::start(ExchangeConfig { host, generation, token, credentials: None, bind }).unwrap()
 }
 
 /// The channels of a process that runs alone.
@@ -148,7 +150,7 @@ pub(super) struct Consumer {
 
 impl Consumer {
     pub(super) fn new(edge: u32, to: u32, credits: u32) -> Self {
-        let id = ChannelId { edge, from: 0, to, generation: 0 };
+        let id = ChannelId { edge, from: 0, to, generation: Generation::FIRST };
         let inbox = Inbox::new(&[id], credits, Waker::noop().clone(), Arc::default());
         Self { id, inbox, is_attached: false, seen: Vec::new(), compared: 0 }
     }

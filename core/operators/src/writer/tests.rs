@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::task::Waker;
 
-use millstream_network::{ExchangeConfig, Inbox};
+use millstream_network::{ExchangeConfig, Generation, Inbox};
 use millstream_security::Secret;
 use millstream_types::HostId;
 
@@ -33,12 +33,13 @@ fn both_ends_agree_on_the_channels() {
 fn one_lane(timeout: Duration) -> (ExchangeWriter<u64, OneLane>, Arc<Inbox<u64>>) {
     let config = ExchangeConfig {
         host: HostId::from_u128(1),
+        generation: Generation::FIRST,
         token: Secret::new([0; 32]),
         credentials: None,
         bind: Vec::new(),
     };
     let exchange = Exchange::start(config).unwrap();
-    let id = ChannelId { edge: 0, from: 0, to: 0, generation: 0 };
+    let id = ChannelId { edge: 0, from: 0, to: 0, generation: Generation::FIRST };
     let waker = Waker::noop().clone();
     let inbox = Inbox::new(&[id], 8, waker.clone(), Arc::default());
     exchange.attach(&inbox, &[(id, HostId::from_u128(1))]);
