@@ -1,5 +1,7 @@
 //! Types of every shape as state and as keys, in jobs.
 
+#![expect(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
+
 use std::collections::{BTreeMap, HashMap};
 
 use millstream::prelude::*;

@@ -49,9 +49,8 @@ const STEPS: usize = 400;
 pub fn run(backing: impl Fn() -> Backing, seeds: u64) {
     for seed in 0..seeds {
         for keeps_undo in [false, true] {
-            if let Err(error) = run_seed(seed, backing(), keeps_undo) {
-                std::panic::panic_any(format!("seed {seed}, undo {keeps_undo}: {error}"));
-            }
+            let run = run_seed(seed, backing(), keeps_undo);
+            assert!(run.is_ok(), "seed {seed}, undo {keeps_undo}: {run:?}");
         }
     }
 }

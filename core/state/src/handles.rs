@@ -336,7 +336,9 @@ impl<M: Key + Hash, V: State> MapState<M, V> {
         let (table, hash, key) = backend.at_mut::<Map<M, V>>(self.slot)?;
         let before = table.get_or_insert_with(hash, key, Map::default)?.insert(name, value);
         if let Some(name) = undone {
-            backend.on_take_back(self.slot, restore_entry(name, before));
+            backend.on_take_back(self.slot, |table, hash, key| {
+                restore_entry(table, (hash, key), name, before)
+            });
         }
         Ok(())
     }
@@ -360,7 +362,7 @@ impl<M: Key + Hash, V: State> MapState<M, V> {
             let before = encode(state, &value, Vec::new())?;
             backend.on_take_back::<Map<M, V>>(self.slot, move |table, hash, key| {
                 let before: V = decode(state, &before)?;
-                restore_entry(name, Some(before))(table, hash, key)
+                restore_entry(table, (hash, key), name, Some(before))
             });
         }
         Ok(Some(value))
@@ -471,15 +473,15 @@ impl<M, V> Values<'_, M, V> {
 
 /// Gives an entry of a key's map the value that it had, or none.
 fn restore_entry<K: Key, M: Key + Hash, V: State>(
+    table: &mut Table<K, Map<M, V>>,
+    (hash, key): (u64, &K),
     name: M,
     before: Option<V>,
-) -> impl FnOnce(&mut Table<K, Map<M, V>>, u64, &K) -> Result<(), StateError> {
-    move |table, hash, key| {
-        let map = table.get_or_insert_with(hash, key, Map::default)?;
-        match before {
-            Some(value) => map.insert(name, value),
-            None => map.remove(&name),
-        };
-        if map.is_empty() { table.set(hash, key, None) } else { Ok(()) }
-    }
+) -> Result<(), StateError> {
+    let map = table.get_or_insert_with(hash, key, Map::default)?;
+    match before {
+        Some(value) => map.insert(name, value),
+        None => map.remove(&name),
+    };
+    if map.is_empty() { table.set(hash, key, None) } else { Ok(()) }
 }
