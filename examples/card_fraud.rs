@@ -90,12 +90,12 @@ impl KeyedProcess<String, Payment> for Rules {
         }
         self.last.set(ctx, (time_ms, cents))?;
 
-        let travelled = self
-            .countries
-            .iter(ctx)?
-            .any(|(name, time)| *name != country && time_ms - time <= HOUR_MS);
-        if travelled {
-            out.emit(alert("travel"));
+        let mut countries = self.countries.entries(ctx)?;
+        while let Some((name, time)) = countries.next()? {
+            if *name != country && time_ms - time <= HOUR_MS {
+                out.emit(alert("travel"));
+                break;
+            }
         }
         self.countries.put(ctx, country, time_ms)?;
         Ok(())

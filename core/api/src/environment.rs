@@ -138,14 +138,17 @@ impl Environment {
         self.settings.parallelism = parallelism;
     }
 
-    /// The number of key groups of operators that set none.
+    /// The number of key groups of operators that set none. If none is set, it is derived from each
+    /// operator's parallelism: half as many again, rounded up to a power of two, from 128 to
+    /// 32,768.
     ///
     /// # Errors
     /// It is zero or above 32,768.
     pub fn set_max_parallelism(&mut self, max_parallelism: u32) -> Result<()> {
-        self.settings.max_parallelism = MaxParallelism::new(max_parallelism).ok_or_else(|| {
+        let count = MaxParallelism::new(max_parallelism);
+        self.settings.max_parallelism = Some(count.ok_or_else(|| {
             anyhow::anyhow!("a maximum parallelism is from 1 to 32768, not {max_parallelism}")
-        })?;
+        })?);
         Ok(())
     }
 

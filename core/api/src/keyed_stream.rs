@@ -9,7 +9,7 @@ use millstream_operators::{
     self as operators, Aggregate, ByRef, ByValue, KeySelector, KeyedProcess, KeyedRuntimeContext,
     MapWithState, Number, OnError, WriterMaker, keep_better, writer,
 };
-use millstream_types::Key;
+use millstream_types::{Key, State};
 
 use crate::stream::{Function, Stream};
 use crate::{ErrorContext as _, Result};
@@ -120,7 +120,7 @@ impl<T: Data, S: KeySelector<T> + Sync> KeyedStream<T, S> {
     /// ```
     pub fn reduce<F>(self, uid: &str, combine: F) -> Stream<T>
     where
-        T: Clone,
+        T: State + Clone,
         F: FnMut(&mut T, T) -> Result<()> + Function,
     {
         let (stream, selector) = self.partitioned();
@@ -146,7 +146,7 @@ impl<T: Data, S: KeySelector<T> + Sync> KeyedStream<T, S> {
     pub fn aggregate<A, N, F>(self, uid: &str, init: N, add: F) -> Stream<(S::Key, A)>
     where
         S::Key: Data,
-        A: Data + Clone,
+        A: Data + State + Clone,
         N: Fn() -> A + Function,
         F: FnMut(&mut A, T) -> Result<()> + Function,
     {
@@ -164,7 +164,7 @@ impl<T: Data, S: KeySelector<T> + Sync> KeyedStream<T, S> {
     ) -> Stream<(S::Key, A)>
     where
         S::Key: Data,
-        A: Data + Clone,
+        A: Data + State + Clone,
         F: FnMut(&mut Option<A>, T) -> Result<()> + Send + 'static,
     {
         self.process(uid, move |ctx| Aggregate::new(ctx, make())).name(name)
@@ -232,7 +232,7 @@ impl<T: Data, S: KeySelector<T> + Sync> KeyedStream<T, S> {
     pub fn min<V, F>(self, uid: &str, value: F) -> Stream<(S::Key, V)>
     where
         S::Key: Data,
-        V: PartialOrd + Clone + Data,
+        V: PartialOrd + Clone + Data + State,
         F: Fn(&T) -> V + Function,
     {
         self.best("Min", uid, Ordering::Less, value)
@@ -248,7 +248,7 @@ impl<T: Data, S: KeySelector<T> + Sync> KeyedStream<T, S> {
     pub fn max<V, F>(self, uid: &str, value: F) -> Stream<(S::Key, V)>
     where
         S::Key: Data,
-        V: PartialOrd + Clone + Data,
+        V: PartialOrd + Clone + Data + State,
         F: Fn(&T) -> V + Function,
     {
         self.best("Max", uid, Ordering::Greater, value)
@@ -263,7 +263,7 @@ impl<T: Data, S: KeySelector<T> + Sync> KeyedStream<T, S> {
     ) -> Stream<(S::Key, V)>
     where
         S::Key: Data,
-        V: PartialOrd + Clone + Data,
+        V: PartialOrd + Clone + Data + State,
         F: Fn(&T) -> V + Function,
     {
         self.aggregated(name, uid, move || {
@@ -289,7 +289,7 @@ impl<T: Data, S: KeySelector<T> + Sync> KeyedStream<T, S> {
     /// ```
     pub fn map_with_state<V, O, F>(self, uid: &str, function: F) -> Stream<O>
     where
-        V: Clone + Send + 'static,
+        V: State,
         O: Data,
         F: FnMut(&mut Option<V>, T) -> Result<O> + Function,
     {

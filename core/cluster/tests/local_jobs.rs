@@ -424,7 +424,11 @@ impl KeyedProcess<u64, u64> for Distinct {
         self.seen.put(ctx, record, ())?;
         self.last.set(ctx, record)?;
         self.all.add(ctx, record)?;
-        let count = self.all.get(ctx)?.len() as u64;
+        let mut count = 0;
+        let mut all = self.all.elements(ctx)?;
+        while all.next()?.is_some() {
+            count += 1;
+        }
         out.emit(count);
         Ok(())
     }

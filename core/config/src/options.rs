@@ -154,7 +154,7 @@ options! {
         "millstream.execution.serialize-always", default "false";
     /// The parallelism of jobs that do not say theirs.
     PARALLELISM_DEFAULT: u32 = "parallelism.default", default "1", not 0;
-    /// The maximum parallelism of operators that do not say theirs; -1: derived from the
+    /// The maximum parallelism of operators that do not say theirs; -1: derived from each one's
     /// parallelism.
     PIPELINE_MAX_PARALLELISM: i32 = "pipeline.max-parallelism", default "-1";
     /// The name of the job; unset: the program says it.

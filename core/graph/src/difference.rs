@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::fmt::{Debug, Display};
 
+use millstream_types::MaxParallelism;
+
 use crate::job_graph::{ChainedOperator, JobEdge, JobGraph, JobSettings, JobVertex};
 
 /// The first difference between the plan of a job and the graph that its program builds in a host,
@@ -59,13 +61,13 @@ fn optional<T: PartialEq + Debug>(
 }
 
 fn settings_difference(planned: &JobSettings, rebuilt: &JobSettings) -> Option<String> {
-    let (planned_max, rebuilt_max) = (planned.max_parallelism.get(), rebuilt.max_parallelism.get());
+    let max = |settings: &JobSettings| settings.max_parallelism.map(MaxParallelism::get);
     let keys = planned.config.keys().chain(rebuilt.config.keys());
     first!(
         quoted("the list of arguments", &planned.args, &rebuilt.args),
         optional("the job to build", &planned.entry, &rebuilt.entry),
         plain("the default parallelism", &planned.parallelism, &rebuilt.parallelism),
-        plain("the default maximum parallelism", &planned_max, &rebuilt_max),
+        optional("the default maximum parallelism", &max(planned), &max(rebuilt)),
         plain("whether operators are chained", &planned.chaining, &rebuilt.chaining),
         quoted("the configured runtime mode", &planned.runtime_mode, &rebuilt.runtime_mode),
         plain("the buffer timeout", &planned.buffer_timeout_ms, &rebuilt.buffer_timeout_ms),

@@ -34,8 +34,9 @@ pub struct JobSettings {
     pub entry: Option<String>,
     /// The parallelism of operators that set none.
     pub parallelism: u32,
-    /// The maximum parallelism of operators that set none.
-    pub max_parallelism: MaxParallelism,
+    /// The maximum parallelism of operators that set none; `None` derives it from each operator's
+    /// parallelism.
+    pub max_parallelism: Option<MaxParallelism>,
     /// Whether operators are chained at all.
     pub chaining: bool,
     /// The mode of the configuration; the program may override it.
@@ -72,7 +73,7 @@ impl Default for JobSettings {
             args: Vec::new(),
             entry: None,
             parallelism: 1,
-            max_parallelism: MaxParallelism::DEFAULT,
+            max_parallelism: None,
             chaining: true,
             runtime_mode: RuntimeMode::Streaming,
             buffer_timeout_ms: 100,

@@ -260,7 +260,8 @@ fn resolve_parallelism(
     for resolved in nodes {
         let node = resolved.node;
         let parallelism = node.parallelism.unwrap_or(settings.parallelism);
-        let max = node.max_parallelism.unwrap_or(settings.max_parallelism.get());
+        let default = || settings.max_parallelism.unwrap_or(MaxParallelism::derived(parallelism));
+        let max = node.max_parallelism.unwrap_or_else(|| default().get());
         let operator = || describe(node);
         let fault = match MaxParallelism::new(max) {
             _ if parallelism == 0 => Some(PlanError::ZeroParallelism { operator: operator() }),

@@ -62,7 +62,7 @@ impl RunRequest {
             args: self.args,
             entry: self.entry,
             parallelism,
-            max_parallelism: max_parallelism(configuration, parallelism)?,
+            max_parallelism: max_parallelism(configuration)?,
             chaining: configuration.get(&options::PIPELINE_OPERATOR_CHAINING_ENABLED)?,
             runtime_mode: configuration.get(&options::EXECUTION_RUNTIME_MODE)?,
             buffer_timeout_ms: buffer_timeout_ms(configuration)?,
@@ -73,21 +73,14 @@ impl RunRequest {
     }
 }
 
-/// Unset, it is half as much again as the parallelism, rounded up to a power of two, but not less
-/// than the default; as in Flink.
-fn max_parallelism(
-    configuration: &Configuration,
-    parallelism: u32,
-) -> Result<MaxParallelism, SettingsError> {
+/// Unset, it is derived from each operator's parallelism.
+fn max_parallelism(configuration: &Configuration) -> Result<Option<MaxParallelism>, SettingsError> {
     let configured = configuration.get(&options::PIPELINE_MAX_PARALLELISM)?;
     if configured == -1 {
-        let derived = parallelism.saturating_add(parallelism / 2).checked_next_power_of_two();
-        let largest = MaxParallelism::MAX.get();
-        let count = derived.unwrap_or(largest).clamp(MaxParallelism::DEFAULT.get(), largest);
-        return Ok(MaxParallelism::new(count).unwrap_or(MaxParallelism::MAX));
+        return Ok(None);
     }
     let count = u32::try_from(configured).ok().and_then(MaxParallelism::new);
-    count.ok_or(SettingsError::MaxParallelism(configured))
+    count.map(Some).ok_or(SettingsError::MaxParallelism(configured))
 }
 
 fn buffer_timeout_ms(configuration: &Configuration) -> Result<i64, SettingsError> {
@@ -122,13 +115,10 @@ mod tests {
     }
 
     #[test]
-    fn the_number_of_key_groups_is_derived_as_in_flink() {
-        for (parallelism, groups) in [(1, 128), (86, 256), (200, 512), (30_000, 32_768)] {
-            let derived = settings(&[], Some(parallelism)).unwrap().max_parallelism;
-            assert_eq!(derived.get(), groups, "of {parallelism}");
-        }
+    fn the_number_of_key_groups_is_configured_or_left_open() {
+        assert_eq!(settings(&[], Some(200)).unwrap().max_parallelism, None);
         let set = settings(&[("pipeline.max-parallelism", "7")], None).unwrap();
-        assert_eq!(set.max_parallelism.get(), 7);
+        assert_eq!(set.max_parallelism, MaxParallelism::new(7));
         for bad in ["0", "-2", "40000"] {
             let error = settings(&[("pipeline.max-parallelism", bad)], None).unwrap_err();
             assert!(error.to_string().contains(&format!("max-parallelism is {bad}")), "{error}");

@@ -2,41 +2,51 @@
 
 use proc_macro2::TokenStream;
 use quote::quote;
-use syn::{Attribute, Fields, Item, Token};
+use syn::{Attribute, Data, DeriveInput, Fields, Item};
+
+use crate::serde_names::{each, skip};
 
 /// Derives what a record needs, through the facade's serde.
 pub(crate) fn expand(options: TokenStream, item: TokenStream) -> syn::Result<TokenStream> {
     if !options.is_empty() {
         return Err(syn::Error::new_spanned(options, "#[millstream::record] takes no options"));
     }
-    let item: Item = syn::parse2(item)?;
-    match &item {
-        Item::Struct(item) => {
-            check(&item.attrs)?;
-            check_fields(&item.fields)?;
-        }
-        Item::Enum(item) => {
-            check(&item.attrs)?;
-            for variant in &item.variants {
-                check(&variant.attrs)?;
-                check_fields(&variant.fields)?;
-            }
-        }
+    let input = match syn::parse2(item)? {
+        Item::Struct(item) => DeriveInput::from(item),
+        Item::Enum(item) => DeriveInput::from(item),
         item => {
             let message = "#[millstream::record] goes before a struct or an enum";
             return Err(syn::Error::new_spanned(item, message));
         }
-    }
+    };
+    check_all(&input.attrs, &input.data)?;
+    // Only a type that owns its data can be read back into state.
+    let state = input.generics.lifetimes().next().is_none().then(|| quote!(::millstream::State,));
     Ok(quote! {
         #[derive(
             ::core::clone::Clone,
             ::core::fmt::Debug,
             ::millstream::serde::Serialize,
             ::millstream::serde::Deserialize,
+            #state
         )]
         #[serde(crate = "::millstream::serde")]
-        #item
+        #input
     })
+}
+
+/// Refuses the serde attributes, anywhere in a type, with which a value is not read as it was
+/// written.
+pub(crate) fn check_all(attributes: &[Attribute], data: &Data) -> syn::Result<()> {
+    check(attributes)?;
+    match data {
+        Data::Struct(data) => check_fields(&data.fields),
+        Data::Enum(data) => data.variants.iter().try_for_each(|variant| {
+            check(&variant.attrs)?;
+            check_fields(&variant.fields)
+        }),
+        Data::Union(_) => Ok(()),
+    }
 }
 
 fn check_fields(fields: &Fields) -> syn::Result<()> {
@@ -46,28 +56,18 @@ fn check_fields(fields: &Fields) -> syn::Result<()> {
 /// Refuses the serde attributes with which a record does not arrive in another task as it left.
 fn check(attributes: &[Attribute]) -> syn::Result<()> {
     let mut names = Vec::new();
-    let mut first: Option<&Attribute> = None;
-    for attribute in attributes.iter().filter(|attribute| attribute.path().is_ident("serde")) {
-        first.get_or_insert(attribute);
-        attribute.parse_nested_meta(|meta| {
-            let Some(name) = meta.path.get_ident().map(ToString::to_string) else {
-                return Ok(());
-            };
-            if meta.input.peek(Token![=]) {
-                meta.value()?.parse::<syn::Expr>()?;
-            } else if meta.input.peek(syn::token::Paren) {
-                meta.input.parse::<proc_macro2::Group>()?;
-            }
-            if let Some(why) = refusal(&name) {
-                return Err(meta.error(format!(
-                    "a record cannot have #[serde({name})], because {why}: leave it out, or make \
-                     another type with it for where you read or write JSON and the like"
-                )));
-            }
-            names.push(name);
-            Ok(())
-        })?;
-    }
+    each(attributes, |name, meta| {
+        skip(&meta)?;
+        if let Some(why) = refusal(name) {
+            return Err(meta.error(format!(
+                "a record cannot have #[serde({name})], because {why}: leave it out, or make \
+                 another type with it for where you read or write JSON and the like"
+            )));
+        }
+        names.push(name.to_owned());
+        Ok(())
+    })?;
+    let first = attributes.iter().find(|attribute| attribute.path().is_ident("serde"));
     for (one, others) in [
         ("serialize_with", ["deserialize_with", "deserialize_with"]),
         ("deserialize_with", ["serialize_with", "serialize_with"]),
@@ -102,6 +102,7 @@ fn refusal(name: &str) -> Option<&'static str> {
         "skip" | "skip_serializing" | "skip_deserializing" => {
             Some("the value would be lost on the way to another task, and there only")
         }
+        "remote" => Some("it describes a type of another crate, which is not the record"),
         _ => None,
     }
 }

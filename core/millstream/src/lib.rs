@@ -48,7 +48,8 @@ pub use millstream_api::{
 /// ```
 /// use millstream::Key;
 ///
-/// #[derive(Clone, Debug, PartialEq, Eq, Key)]
+/// #[millstream::record]
+/// #[derive(PartialEq, Eq, Key)]
 /// enum Visitor {
 ///     Anonymous,
 ///     User { country: String, number: u64 },
@@ -60,6 +61,24 @@ pub use millstream_api::{
 /// ```
 #[doc(inline)]
 pub use millstream_macros::Key;
+/// ```
+/// use millstream::schema::Schema;
+/// use millstream::serde::{Deserialize, Serialize};
+///
+/// #[derive(Serialize, Deserialize, millstream::State)]
+/// #[serde(crate = "millstream::serde")]
+/// struct Visit {
+///     #[serde(rename = "url")]
+///     page: String,
+///     #[serde(default)]
+///     seconds: u32,
+/// }
+///
+/// let schema = Schema::of::<Visit>().to_string();
+/// assert_eq!(schema, "Visit { url: string, seconds: u32 = default }");
+/// ```
+#[doc(inline)]
+pub use millstream_macros::State;
 /// ```
 /// use millstream::prelude::*;
 ///
@@ -90,7 +109,7 @@ pub use millstream_macros::main;
 #[doc(inline)]
 pub use millstream_macros::record;
 #[doc(inline)]
-pub use millstream_types::Str;
+pub use millstream_types::{Opaque, State, Str, schema};
 #[doc(no_inline)]
 pub use serde;
 
@@ -117,7 +136,7 @@ pub mod prelude {
     #[doc(no_inline)]
     pub use crate::{
         Args, Collector, Context, Environment, ErrorContext, Key, KeyedCoProcess, KeyedProcess,
-        KeyedRuntimeContext, ListState, MapState, OnError, OutputTag, Process, Result,
+        KeyedRuntimeContext, ListState, MapState, OnError, Opaque, OutputTag, Process, Result,
         RuntimeContext, RuntimeMode, Str, Stream, ValueState, bail,
     };
 }

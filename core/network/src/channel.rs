@@ -1,172 +1,23 @@
 //! The producing end of a channel.
 
-use std::any::Any;
 use std::cell::RefCell;
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::Arc;
 use std::task::Waker;
 
 use bytes::Bytes;
-use millstream_types::{HostId, LeaderEpoch};
 
 use crate::batch::Batch;
-use crate::connection::ConnectionHandle;
+use crate::channel_id::ChannelId;
 use crate::counters::TaskCounters;
-use crate::exchange::ExchangeError;
+use crate::error::ExchangeError;
 use crate::inbox::Inbox;
-use crate::wire::{self, Data, Element, Event, FrameBuffer, WireError};
+use crate::outgoing::ConnectionHandle;
+use crate::outlet::{Flow, Outlet, Target};
+use crate::wire::{self, Data, Element, Event, FrameBuffer};
 
 thread_local! {
     static FRAME_BUFFER: RefCell<FrameBuffer> = RefCell::default();
-}
-
-/// The most batches and events that a channel's consumer grants beyond those that were sent. A peer
-/// that grants more is refused: otherwise the frames that wait for its socket would have no limit.
-pub const CREDITS_MAX: u32 = 1024;
-
-/// An attempt to run a region: frames of another one than the channel's are dropped.
-///
-/// Attempts of a later leader are newer than all of the leaders before, which may have used the
-/// same numbers.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Generation {
-    /// The epoch of the leader that deployed it.
-    pub epoch: LeaderEpoch,
-    /// The number of attempts of this leader before it.
-    pub attempt: u32,
-}
-
-impl Generation {
-    /// Before every other one.
-    pub const FIRST: Self = Self { epoch: LeaderEpoch::new(0), attempt: 0 };
-}
-
-impl std::fmt::Display for Generation {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "attempt {} of {}", self.attempt, self.epoch)
-    }
-}
-
-/// Names a channel: which edge of the job graph, from which subtask, to which.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct ChannelId {
-    /// The edge's number, below 2^24.
-    pub edge: u32,
-    /// The producing subtask, below 2^20.
-    pub from: u32,
-    /// The consuming subtask, below 2^20.
-    pub to: u32,
-    /// The attempt that both ends belong to.
-    pub generation: Generation,
-}
-
-impl ChannelId {
-    /// The number that stands for it on the wire, beside its generation.
-    #[must_use]
-    pub(crate) const fn number(self) -> u64 {
-        (self.edge as u64) << 40 | (self.from as u64 & 0xf_ffff) << 20 | self.to as u64 & 0xf_ffff
-    }
-
-    pub(crate) const fn of_wire(number: u64, generation: Generation) -> Self {
-        let (from, to) = ((number >> 20) as u32 & 0xf_ffff, number as u32 & 0xf_ffff);
-        Self { edge: (number >> 40) as u32, from, to, generation }
-    }
-}
-
-/// Where a channel leads once its consumer is there.
-#[derive(Debug)]
-pub(crate) enum Target {
-    Local { inbox: Arc<dyn Any + Send + Sync>, channel: u32 },
-    Remote(ConnectionHandle),
-}
-
-/// The part of a channel that both ends share: its credits and its target.
-#[derive(Debug, Default)]
-pub(crate) struct Outlet {
-    credits: AtomicU32,
-    producer_waits: AtomicBool,
-    waker: Mutex<Option<Waker>>,
-    target: OnceLock<Target>,
-    lost: OnceLock<String>,
-}
-
-impl Outlet {
-    pub(crate) fn attach(&self, target: Target) {
-        let _ = self.target.set(target);
-        self.wake();
-    }
-
-    pub(crate) fn grant(&self, credits: u32) {
-        self.credits.fetch_add(credits, Ordering::AcqRel);
-        self.wake();
-    }
-
-    /// As [`Self::attach`] and [`Self::grant`], of a consumer in another process.
-    pub(crate) fn grant_from(
-        &self,
-        connection: &ConnectionHandle,
-        credits: u32,
-    ) -> Result<(), WireError> {
-        self.attach(Target::Remote(connection.clone()));
-        if !self.leads_to(connection.peer()) {
-            return Err(WireError("credits came for a channel that leads to another host"));
-        }
-        if credits.saturating_add(self.credits.load(Ordering::Acquire)) > CREDITS_MAX {
-            return Err(WireError("a channel was granted more than any can use"));
-        }
-        self.grant(credits);
-        Ok(())
-    }
-
-    pub(crate) fn leads_to(&self, peer: HostId) -> bool {
-        matches!(self.target.get(), Some(Target::Remote(to)) if to.peer() == peer)
-    }
-
-    pub(crate) fn lose(&self, why: String) {
-        let _ = self.lost.set(why);
-        self.wake();
-    }
-
-    fn wake(&self) {
-        if self.producer_waits.swap(false, Ordering::AcqRel) {
-            let waker = self.waker.lock().unwrap_or_else(PoisonError::into_inner).clone();
-            if let Some(waker) = waker {
-                waker.wake();
-            }
-        }
-    }
-
-    fn set_waker(&self, waker: Waker) {
-        *self.waker.lock().unwrap_or_else(PoisonError::into_inner) = Some(waker);
-    }
-
-    fn take_credit(&self) -> bool {
-        let taken = self
-            .credits
-            .fetch_update(Ordering::AcqRel, Ordering::Acquire, |credits| credits.checked_sub(1));
-        taken.is_ok()
-    }
-}
-
-/// Whether a producer may go on.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Flow {
-    /// Yes: everything is on its way.
-    Ready,
-    /// Not before what waits has found credits; the task's waker will be called then.
-    Full,
-}
-
-impl Flow {
-    /// Ready if both are.
-    #[must_use]
-    pub const fn and(self, other: Self) -> Self {
-        match (self, other) {
-            (Self::Ready, Self::Ready) => Self::Ready,
-            (Self::Full, _) | (_, Self::Full) => Self::Full,
-        }
-    }
 }
 
 /// The producing end of one channel. It takes everything and keeps batches and events that have no
@@ -240,7 +91,7 @@ impl<T: Data> ChannelWriter<T> {
             self.check_first(buffer)?;
         }
         if self.waiting.is_empty()
-            && let Some(Target::Remote(connection)) = self.outlet.target.get()
+            && let Some(Target::Remote(connection)) = self.outlet.target()
             && self.outlet.take_credit()
         {
             let count = self.transmit_remote(connection, buffer)?;
@@ -282,28 +133,24 @@ impl<T: Data> ChannelWriter<T> {
                     self.transmit(element)?;
                 }
             }
-            if let Some(why) = self.outlet.lost.get() {
-                return Err(ExchangeError::Lost(why.clone()));
+            if let Some(why) = self.outlet.lost() {
+                return Err(ExchangeError::Lost(why.to_owned()));
             }
             if self.waiting.is_empty() {
                 return Ok(Flow::Ready);
             }
             // Announce the wait first, then look again: a grant in between is not lost.
-            if self.outlet.producer_waits.swap(true, Ordering::AcqRel) || !self.can_send() {
+            if self.outlet.announce_wait() || !self.outlet.can_send() {
                 return Ok(Flow::Full);
             }
         }
-    }
-
-    fn can_send(&self) -> bool {
-        self.outlet.lost.get().is_some() || self.outlet.credits.load(Ordering::Acquire) > 0
     }
 
     /// Sends one element. Its credit is taken; credits come only after the target is attached.
     /// What does not fit into one frame waits first for the next credit.
     fn transmit(&mut self, element: Element<T>) -> Result<(), ExchangeError> {
         if self.local.is_none() {
-            match self.outlet.target.get() {
+            match self.outlet.target() {
                 Some(Target::Remote(connection)) => {
                     match element {
                         Element::Data(mut batch) => {

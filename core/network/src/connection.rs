@@ -1,9 +1,8 @@
 //! One TCP connection to another host of the same job, with TLS if the cluster has it: a queue out,
 //! frames in.
 
-use std::collections::{BTreeMap, VecDeque};
 use std::io::ErrorKind::WouldBlock;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
@@ -13,10 +12,10 @@ use millstream_types::HostId;
 use sha2::Sha256;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
-use tokio::sync::Notify;
 
-use crate::channel::{ChannelId, Generation};
-use crate::exchange::Registry;
+use crate::channel_id::{ChannelId, Generation};
+use crate::outgoing::ConnectionHandle;
+use crate::registry::Registry;
 use crate::socket::{Encrypted, Socket, Written};
 use crate::wire::{self, HEAD_BYTES, Head, Kind, WireError};
 
@@ -25,159 +24,6 @@ const VERSION: u32 = 3;
 const HELLO_BYTES: usize = 8 + 4 + 16 + 32;
 const HELLO_DEADLINE: Duration = Duration::from_secs(10);
 const WRITE_BYTES: usize = 256 << 10;
-
-/// Frames for one peer. A sender writes (and before that encrypts) by itself if no other does and
-/// the socket takes it: that spares a change of threads per batch. The rest waits for the
-/// connection's own task: frames for which their channels have credits, and one grant of each
-/// channel.
-#[derive(Debug, Clone)]
-pub(crate) struct ConnectionHandle(Arc<Outgoing>);
-
-#[derive(Debug)]
-struct Outgoing {
-    peer: HostId,
-    state: Mutex<State>,
-    arrived: Notify,
-}
-
-#[derive(Debug, Default)]
-struct State {
-    /// There while there is a connection.
-    socket: Option<Arc<Socket>>,
-    /// Whether a sender or the task writes: it alone may, and the others queue their frames.
-    writing: bool,
-    /// Whether encrypted bytes from before the frames still wait for the socket.
-    encrypted: bool,
-    frames: VecDeque<Bytes>,
-    /// The credits of each channel that are not in a frame yet.
-    grants: BTreeMap<ChannelId, u32>,
-}
-
-impl State {
-    fn is_empty(&self) -> bool {
-        self.frames.is_empty() && self.grants.is_empty() && !self.encrypted
-    }
-
-    /// The socket, for a sender that may write by itself; [`ConnectionHandle::write`] must follow.
-    fn begin(&mut self) -> Option<Arc<Socket>> {
-        let socket = self.socket.clone().filter(|_| !self.writing && self.is_empty())?;
-        self.writing = true;
-        Some(socket)
-    }
-}
-
-impl ConnectionHandle {
-    pub(crate) fn new(peer: HostId) -> Self {
-        let outgoing = Outgoing { peer, state: Mutex::default(), arrived: Notify::new() };
-        Self(Arc::new(outgoing))
-    }
-
-    pub(crate) fn peer(&self) -> HostId {
-        self.0.peer
-    }
-
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Sends a data or event frame, for which a credit was taken.
-    pub(crate) fn send(&self, frame: &[u8]) {
-        let mut state = self.lock();
-        match state.begin() {
-            Some(socket) => {
-                drop(state);
-                self.write(&socket, frame);
-            }
-            None => self.wait(state, |state| state.frames.push_back(Bytes::copy_from_slice(frame))),
-        }
-    }
-
-    /// Grants a channel credits. Those that wait become one frame, so that a peer that sends and
-    /// does not read makes no queue.
-    pub(crate) fn grant(&self, channel: ChannelId, credits: u32) {
-        let mut state = self.lock();
-        match state.begin() {
-            Some(socket) => {
-                drop(state);
-                self.write(&socket, &wire::credit_frame(channel, credits));
-            }
-            None => self.wait(state, |state| {
-                let waiting = state.grants.entry(channel).or_default();
-                *waiting = waiting.saturating_add(credits);
-            }),
-        }
-    }
-
-    fn wait(&self, mut state: MutexGuard<'_, State>, add: impl FnOnce(&mut State)) {
-        let first = state.is_empty() && !state.writing;
-        add(&mut state);
-        drop(state);
-        if first {
-            self.0.arrived.notify_one();
-        }
-    }
-
-    fn write(&self, socket: &Socket, frame: &[u8]) {
-        // An error shows again to the connection's task, which tells it to all channels.
-        let written = socket.try_write(frame).unwrap_or_default();
-        let mut state = self.lock();
-        state.writing = false;
-        state.encrypted |= written.waiting;
-        match frame.get(written.taken..) {
-            None | Some([]) => {}
-            Some(left) => state.frames.push_front(Bytes::copy_from_slice(left)),
-        }
-        let more = !state.is_empty();
-        drop(state);
-        if more {
-            self.0.arrived.notify_one();
-        }
-    }
-
-    /// Has the connection's task write what TLS says by itself.
-    fn send_encrypted(&self) {
-        self.lock().encrypted = true;
-        self.0.arrived.notify_one();
-    }
-
-    /// The waiting frames, once there are some and no sender writes; [`Self::finish`] must follow.
-    async fn take(&self) -> VecDeque<Bytes> {
-        loop {
-            let arrived = self.0.arrived.notified();
-            if let Some(frames) = self.try_take() {
-                return frames;
-            }
-            arrived.await;
-        }
-    }
-
-    /// As [`Self::take`], if there is something now.
-    pub(crate) fn try_take(&self) -> Option<VecDeque<Bytes>> {
-        let mut state = self.lock();
-        if state.is_empty() || state.writing {
-            return None;
-        }
-        state.writing = true;
-        state.encrypted = false;
-        let grants = std::mem::take(&mut state.grants);
-        let grants = grants.into_iter().map(|(at, count)| wire::credit_frame(at, count));
-        state.frames.extend(grants);
-        Some(std::mem::take(&mut state.frames))
-    }
-
-    pub(crate) fn finish(&self) {
-        self.lock().writing = false;
-    }
-}
-
-/// Closes the connection although handles live on, however its task ends.
-struct Detach<'a>(&'a ConnectionHandle);
-
-impl Drop for Detach<'_> {
-    fn drop(&mut self) {
-        self.0.lock().socket = None;
-    }
-}
 
 /// Why a connection ended.
 #[derive(Debug, thiserror::Error)]
@@ -362,8 +208,7 @@ pub(crate) async fn run(
     registry: &Registry,
 ) -> ConnectionError {
     let socket = Arc::new(socket);
-    handle.lock().socket = Some(Arc::clone(&socket));
-    let _detach = Detach(&handle);
+    let _open = handle.open(&socket);
     let result = tokio::select! {
         result = write_frames(&socket, &handle) => result,
         result = read_frames(&socket, &handle, registry) => result,
@@ -468,21 +313,6 @@ mod tests {
     use millstream_types::LeaderEpoch;
 
     use super::*;
-
-    #[tokio::test]
-    async fn grants_that_wait_for_the_socket_become_one_frame_of_each_channel() {
-        let handle = ConnectionHandle::new(HostId::from_u128(2));
-        let [seven, eight] = [7, 8].map(|number| ChannelId::of_wire(number, Generation::FIRST));
-        handle.send(b"a frame");
-        for _ in 0..1_000 {
-            handle.grant(seven, 4);
-            handle.grant(eight, 1);
-        }
-        let expected = [wire::credit_frame(seven, 4_000), wire::credit_frame(eight, 1_000)];
-        let waiting = handle.take().await;
-        assert_eq!(waiting, [&[Bytes::from_static(b"a frame")][..], &expected].concat());
-        assert!(handle.lock().is_empty());
-    }
 
     fn party(host: u128, token: u8, epoch: u64, attempt: u32) -> Party {
         let (host, token) = (HostId::from_u128(host), Secret::new([token; 32]));

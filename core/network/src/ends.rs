@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use crate::channel::{ChannelId, Generation};
+use crate::channel_id::{ChannelId, Generation};
 
 /// Channel ends by channel. An end that is forgotten leaves its generation behind, so that frames
 /// that are still on their way are known to be of the past; the number of entries is that of the

@@ -1,55 +1,30 @@
 //! The registry of one process's channels and its connections to the other hosts of the job.
 
 use std::any::Any;
-use std::collections::BTreeMap;
 use std::net::{SocketAddr, TcpListener as StdListener};
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::task::Waker;
 use std::time::Duration;
 
-use bytes::Bytes;
 use millstream_security::{Credentials, Secret, SecurityError};
 use millstream_types::HostId;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::Handle;
 use tokio::sync::{Semaphore, oneshot};
 
-use crate::channel::{ChannelId, ChannelWriter, Generation, Outlet, Target};
-use crate::connection::{self, ConnectionError, ConnectionHandle, Party, Security};
+use crate::channel::ChannelWriter;
+use crate::channel_id::{ChannelId, Generation};
+use crate::connection::{self, ConnectionError, Party, Security};
 use crate::counters::TaskCounters;
-use crate::ends::{Ends, Known};
-use crate::inbox::{FrameSink, Inbox, RemoteDelivery};
+use crate::error::ExchangeError;
+use crate::inbox::Inbox;
+use crate::outlet::Target;
+use crate::registry::Registry;
 use crate::socket::Socket;
-use crate::wire::{self, Data, EncodeError, Head, Kind, WireError};
+use crate::wire::Data;
 
 const STRANGERS_MAX: usize = 64;
-/// No peer makes this host remember more channels.
-const OUTLETS_MAX: usize = 1 << 20;
 const DIAL_ATTEMPTS: u32 = 5;
-
-/// Why data cannot be exchanged.
-#[derive(Debug, thiserror::Error)]
-pub enum ExchangeError {
-    /// The data port could not be opened.
-    #[error("failed to open the data port on {address}")]
-    Bind {
-        /// Where.
-        address: String,
-        /// The system's error.
-        #[source]
-        source: std::io::Error,
-    },
-    /// The host's key and certificate cannot be used.
-    #[error("failed to secure the data port")]
-    Security(#[from] SecurityError),
-    /// The other end of a channel is gone.
-    #[error("lost the connection to a downstream task: {0}")]
-    Lost(String),
-    /// A record could not be encoded.
-    #[error(transparent)]
-    Encode(#[from] EncodeError),
-}
 
 /// The identity of this process among the hosts of its job attempt.
 #[derive(Debug, Clone)]
@@ -75,158 +50,6 @@ pub struct PeerAddress {
     pub host: HostId,
     /// Its data port.
     pub address: String,
-}
-
-/// Ends of channels, by number, for the connections.
-#[derive(Debug)]
-pub(crate) struct Registry {
-    state: Mutex<State>,
-    /// The frames that were dropped because they were of another attempt.
-    stale_frames: AtomicU64,
-    /// The connections that were refused because the other host is of another attempt.
-    stale_hosts: AtomicU64,
-}
-
-struct State {
-    outlets: Ends<Arc<Outlet>>,
-    sinks: Ends<Sink>,
-    connections: BTreeMap<HostId, ConnectionHandle>,
-    connected: BTreeMap<HostId, bool>,
-}
-
-struct Sink {
-    inbox: Arc<dyn FrameSink>,
-    channel: u32,
-    from: HostId,
-}
-
-impl std::fmt::Debug for State {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("State")
-            .field("outlets", &self.outlets.len())
-            .field("sinks", &self.sinks.len())
-            .field("connections", &self.connections.len())
-            .finish()
-    }
-}
-
-impl Registry {
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn new() -> Self {
-        let (connections, connected) = (BTreeMap::new(), BTreeMap::new());
-        let state = State { outlets: Ends::new(), sinks: Ends::new(), connections, connected };
-        let (stale_frames, stale_hosts) = (AtomicU64::new(0), AtomicU64::new(0));
-        Self { state: Mutex::new(state), stale_frames, stale_hosts }
-    }
-
-    /// The outlet of a channel; for one of the past an outlet that leads nowhere.
-    fn outlet(&self, channel: ChannelId) -> Arc<Outlet> {
-        let mut state = self.lock();
-        if let Known::Here(outlet) = state.outlets.find(channel) {
-            return Arc::clone(outlet);
-        }
-        let outlet = Arc::<Outlet>::default();
-        state.outlets.insert(channel, Arc::clone(&outlet));
-        outlet
-    }
-
-    fn drop_stale(&self, channel: ChannelId) {
-        self.stale_frames.fetch_add(1, Ordering::Relaxed);
-        tracing::debug!(?channel, "dropped a frame of another attempt");
-    }
-
-    /// Takes a peer's credits, which may come before the task that writes to the channel.
-    fn on_credits(
-        &self,
-        from: &ConnectionHandle,
-        channel: ChannelId,
-        credits: u32,
-    ) -> Result<(), WireError> {
-        let mut state = self.lock();
-        let outlet = match state.outlets.find(channel) {
-            Known::Here(outlet) => Arc::clone(outlet),
-            Known::Forgotten => return Ok(()),
-            Known::Past => {
-                drop(state);
-                self.drop_stale(channel);
-                return Ok(());
-            }
-            Known::New if state.outlets.len() < OUTLETS_MAX || state.outlets.contains(channel) => {
-                let outlet = Arc::<Outlet>::default();
-                state.outlets.insert(channel, Arc::clone(&outlet));
-                outlet
-            }
-            Known::New => {
-                return Err(WireError("credits came for more channels than a host can have"));
-            }
-        };
-        drop(state);
-        outlet.grant_from(from, credits)
-    }
-
-    pub(crate) fn handle(&self, peer: HostId) -> ConnectionHandle {
-        let mut state = self.lock();
-        state.connections.entry(peer).or_insert_with(|| ConnectionHandle::new(peer)).clone()
-    }
-
-    pub(crate) fn on_frame(
-        &self,
-        from: &ConnectionHandle,
-        head: Head,
-        payload: Bytes,
-    ) -> Result<(), WireError> {
-        match head.kind {
-            Kind::Hello => Err(WireError("a hello came twice")),
-            Kind::Credit => {
-                let credits = wire::decode_credit(&payload)?;
-                self.on_credits(from, head.channel, credits)
-            }
-            Kind::Data => self.deliver(from, head.channel, RemoteDelivery::Data(payload)),
-            Kind::Event => {
-                let event = wire::decode_event(&payload)?;
-                self.deliver(from, head.channel, RemoteDelivery::Event(event))
-            }
-        }
-    }
-
-    fn deliver(
-        &self,
-        from: &ConnectionHandle,
-        channel: ChannelId,
-        delivery: RemoteDelivery,
-    ) -> Result<(), WireError> {
-        let state = self.lock();
-        match state.sinks.find(channel) {
-            Known::Here(sink) if sink.from == from.peer() => {
-                let (inbox, at) = (Arc::clone(&sink.inbox), sink.channel);
-                drop(state);
-                inbox.deliver(at, delivery)
-            }
-            Known::Forgotten => Ok(()),
-            Known::Past => {
-                drop(state);
-                self.drop_stale(channel);
-                Ok(())
-            }
-            Known::Here(_) | Known::New => {
-                Err(WireError("data came for a channel that nobody reads from this host"))
-            }
-        }
-    }
-
-    /// Tells both ends of every channel to `peer` that it is gone.
-    fn lose(&self, peer: HostId, why: &str) {
-        let state = self.lock();
-        for sink in state.sinks.iter().filter(|sink| sink.from == peer) {
-            let _ = sink.inbox.deliver(sink.channel, RemoteDelivery::Lost(why.to_owned()));
-        }
-        for outlet in state.outlets.iter().filter(|outlet| outlet.leads_to(peer)) {
-            outlet.lose(why.to_owned());
-        }
-    }
 }
 
 /// One process's end of all exchanges of its job. Dropping it closes the port and connections.
@@ -329,7 +152,7 @@ impl Exchange {
     /// smaller id dials, so a pair has one connection. Peers that are known already are skipped.
     pub fn connect(&self, peers: impl IntoIterator<Item = PeerAddress>) {
         for peer in peers.into_iter().filter(|peer| self.own < peer.host) {
-            let fresh = self.registry.lock().connected.insert(peer.host, true).is_none();
+            let fresh = self.registry.is_first_connection(peer.host);
             if let (true, Some(port)) = (fresh, &self.port) {
                 let (registry, party) = (Arc::clone(&self.registry), Arc::clone(&port.party));
                 port.runtime.spawn(async move { dial(peer, &registry, &party).await });
@@ -359,8 +182,7 @@ impl Exchange {
                 outlet.attach(Target::Local { inbox: shared, channel: at });
                 inbox.connect_local(at, outlet);
             } else {
-                let sink = Sink { inbox: Arc::clone(inbox) as _, channel: at, from: *host };
-                self.registry.lock().sinks.insert(*channel, sink);
+                self.registry.add_sink(*channel, *host, Arc::clone(inbox) as _, at);
                 inbox.connect_remote(at, self.registry.handle(*host));
             }
         }
@@ -373,22 +195,20 @@ impl Exchange {
         inputs: impl IntoIterator<Item = ChannelId>,
         outputs: impl IntoIterator<Item = ChannelId>,
     ) {
-        let mut state = self.registry.lock();
-        inputs.into_iter().for_each(|channel| state.sinks.forget(channel));
-        outputs.into_iter().for_each(|channel| state.outlets.forget(channel));
+        self.registry.forget(inputs, outputs);
     }
 
     /// The number of frames that were dropped because they were of another attempt.
     #[must_use]
     pub fn stale_frames(&self) -> u64 {
-        self.registry.stale_frames.load(Ordering::Relaxed)
+        self.registry.stale_frames()
     }
 
     /// The number of connections that this host refused because the other one was started for
     /// another attempt, or by another leader.
     #[must_use]
     pub fn stale_hosts(&self) -> u64 {
-        self.registry.stale_hosts.load(Ordering::Relaxed)
+        self.registry.stale_hosts()
     }
 }
 
@@ -427,8 +247,7 @@ async fn accept(
     match party.accept(stream).await {
         Ok((peer, socket)) if peer < party.host => {
             drop(permit);
-            let first = registry.lock().connected.insert(peer, true).is_none();
-            if first {
+            if registry.is_first_connection(peer) {
                 converse(socket, peer, registry).await;
             } else {
                 tracing::warn!(%peer, "refused a second connection of one host");
@@ -437,7 +256,7 @@ async fn accept(
         Ok((peer, _)) => tracing::warn!(%peer, "refused a connection in the wrong direction"),
         Err(error) => {
             if matches!(error, ConnectionError::OtherAttempt { .. }) {
-                registry.stale_hosts.fetch_add(1, Ordering::Relaxed);
+                registry.count_stale_host();
             }
             tracing::warn!(%error, "refused a connection to the data port");
         }
@@ -476,11 +295,13 @@ async fn converse(socket: Socket, peer: HostId, registry: &Registry) {
 mod tests {
     use std::io::{Read, Write};
 
+    use bytes::Bytes;
     use millstream_types::LeaderEpoch;
 
     use super::*;
-    use crate::channel::{CREDITS_MAX, Flow};
-    use crate::wire::Event;
+    use crate::outlet::{CREDITS_MAX, Flow};
+    use crate::registry::OUTLETS_MAX;
+    use crate::wire::{self, Event, Head, WireError};
 
     fn alone() -> Exchange {
         Exchange::start(ExchangeConfig {

@@ -10,31 +10,12 @@ use std::task::Waker;
 
 use bytes::Bytes;
 
-use crate::batch::{Batch, TimesError};
-use crate::channel::{CREDITS_MAX, ChannelId, Outlet};
-use crate::connection::ConnectionHandle;
+use crate::batch::Batch;
+use crate::channel_id::ChannelId;
 use crate::counters::TaskCounters;
-use crate::wire::{self, Data, DecodeError, EncodeError, Event, WireError};
-
-/// Why an input cannot go on.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum InboxError {
-    /// A channel's other end is gone.
-    #[error("lost the connection to an upstream task: {0}")]
-    Lost(String),
-    /// A channel's bytes are malformed.
-    #[error(transparent)]
-    Malformed(#[from] WireError),
-    /// A record cannot be read back from its bytes.
-    #[error(transparent)]
-    Unreadable(#[from] DecodeError),
-    /// A record cannot be sent.
-    #[error(transparent)]
-    Encode(#[from] EncodeError),
-    /// Records with event times and without came where only one kind can.
-    #[error(transparent)]
-    Times(#[from] TimesError),
-}
+use crate::outgoing::ConnectionHandle;
+use crate::outlet::{CREDITS_MAX, Outlet};
+use crate::wire::{self, Data, Event, InboxError, WireError};
 
 /// The next element of an input.
 #[derive(Debug)]
@@ -281,7 +262,7 @@ impl<T: Data> FrameSink for Inbox<T> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::channel::Generation;
+    use crate::channel_id::Generation;
 
     fn channels(count: u64) -> Vec<ChannelId> {
         (0..count).map(|number| ChannelId::of_wire(number, Generation::FIRST)).collect()

@@ -21,11 +21,16 @@
 
 mod batch;
 mod channel;
+mod channel_id;
 mod connection;
 mod counters;
 mod ends;
+mod error;
 mod exchange;
 mod inbox;
+mod outgoing;
+mod outlet;
+mod registry;
 mod rows;
 mod socket;
 #[cfg(feature = "test-util")]
@@ -33,10 +38,14 @@ pub mod testing;
 mod wire;
 
 pub use batch::{BATCH_BYTES, BATCH_RECORDS, Batch, Records, TimesError, batch_capacity};
-pub use channel::{CREDITS_MAX, ChannelId, ChannelWriter, Flow, Generation};
+pub use channel::ChannelWriter;
+pub use channel_id::{ChannelId, Generation};
 pub use counters::{CounterValues, TaskCounters};
-pub use exchange::{Exchange, ExchangeConfig, ExchangeError, PeerAddress};
-pub use inbox::{Inbox, InboxError, Received};
+pub use error::ExchangeError;
+pub use exchange::{Exchange, ExchangeConfig, PeerAddress};
+pub use inbox::{Inbox, Received};
+pub use outlet::{CREDITS_MAX, Flow};
 pub use wire::{
-    Data, DecodeError, Element, EncodeError, Event, WireError, check_travels, send_through_rows,
+    Data, DecodeError, Element, EncodeError, Event, InboxError, WireError, check_travels,
+    send_through_rows,
 };

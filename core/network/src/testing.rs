@@ -5,7 +5,7 @@ use millstream_security::Secret;
 use millstream_types::HostId;
 
 use crate::batch::Batch;
-use crate::channel::{ChannelId, Generation};
+use crate::channel_id::{ChannelId, Generation};
 use crate::connection::{ConnectionError, Party, take_frames};
 use crate::exchange::Exchange;
 use crate::wire::{self, Data, EncodeError, Event, FrameBuffer, WireError};

@@ -24,9 +24,8 @@ use millstream_types::{LeaderEpoch, Timestamp};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::batch::{BATCH_BYTES, BATCH_RECORDS, Batch};
-use crate::channel::{ChannelId, Generation};
-use crate::inbox::InboxError;
+use crate::batch::{BATCH_BYTES, BATCH_RECORDS, Batch, TimesError};
+use crate::channel_id::{ChannelId, Generation};
 use crate::rows::{self, RowError};
 
 /// The most bytes of a frame's payload.
@@ -352,6 +351,26 @@ pub fn check_travels<T: Data>() -> Result<(), EncodeError> {
     } else {
         Err(EncodeError::new::<T>(RowError::SelfDescribing))
     }
+}
+
+/// Why an input cannot go on.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum InboxError {
+    /// A channel's other end is gone.
+    #[error("lost the connection to an upstream task: {0}")]
+    Lost(String),
+    /// A channel's bytes are malformed.
+    #[error(transparent)]
+    Malformed(#[from] WireError),
+    /// A record cannot be read back from its bytes.
+    #[error(transparent)]
+    Unreadable(#[from] DecodeError),
+    /// A record cannot be sent.
+    #[error(transparent)]
+    Encode(#[from] EncodeError),
+    /// Records with event times and without came where only one kind can.
+    #[error(transparent)]
+    Times(#[from] TimesError),
 }
 
 /// A batch as it would be after its way to another process, in frames of its records.

@@ -3,7 +3,7 @@
 use std::cmp::Ordering;
 
 use millstream_state::ValueState;
-use millstream_types::Key;
+use millstream_types::{Key, State};
 
 use crate::Result;
 use crate::collector::Collector;
@@ -16,7 +16,7 @@ pub struct MapWithState<V, F> {
     function: F,
 }
 
-impl<V: Clone + Send + 'static, F> MapWithState<V, F> {
+impl<V: State, F> MapWithState<V, F> {
     /// Calls `function` with the key's state and each record.
     ///
     /// # Errors
@@ -30,7 +30,7 @@ impl<K, I, O, V, F> KeyedProcess<K, I> for MapWithState<V, F>
 where
     K: Key,
     O: Send + 'static,
-    V: Clone + Send + 'static,
+    V: State,
     F: FnMut(&mut Option<V>, I) -> Result<O> + Send,
 {
     type Out = O;
@@ -60,7 +60,7 @@ pub struct Aggregate<A, F> {
     final_only: bool,
 }
 
-impl<A: Clone + Send + 'static, F> Aggregate<A, F> {
+impl<A: State + Clone, F> Aggregate<A, F> {
     /// Calls `add` with the key's value, if there is one yet, and each record.
     ///
     /// # Errors
@@ -73,7 +73,7 @@ impl<A: Clone + Send + 'static, F> Aggregate<A, F> {
 impl<K, I, A, F> KeyedProcess<K, I> for Aggregate<A, F>
 where
     K: Key,
-    A: Clone + Send + 'static,
+    A: State + Clone,
     F: FnMut(&mut Option<A>, I) -> Result<()> + Send,
 {
     type Out = (K, A);
@@ -109,7 +109,7 @@ where
 }
 
 /// A number that `KeyedStream::sum` adds up.
-pub trait Number: Copy + Send + 'static {
+pub trait Number: Copy + State {
     /// Nothing.
     const ZERO: Self;
 

@@ -11,7 +11,7 @@ use crate::Result;
 use crate::body::{EndCount, Upstream};
 use crate::collector::Collector;
 use crate::key::KeySelector;
-use crate::keyed::{Context, KeysAtEnd};
+use crate::keyed::{Context, KeysAtEnd, keys_of};
 use crate::on_error::{BadRecords, OnError, continue_while};
 use crate::output::Output;
 use crate::process::finish_some;
@@ -27,11 +27,25 @@ pub(crate) trait TwoInputFunction<A, B>: Send {
     fn left(&mut self, record: A, out: &mut Collector<'_, Self::Out>) -> Result<()>;
     fn right(&mut self, record: B, out: &mut Collector<'_, Self::Out>) -> Result<()>;
 
+    /// Says which records of the first stream come next, so that their state can be read at once.
+    fn prepare_left(&mut self, records: &[A]) -> Result<()> {
+        let _ = records;
+        Ok(())
+    }
+
+    /// As [`TwoInputFunction::prepare_left`].
+    fn prepare_right(&mut self, records: &[B]) -> Result<()> {
+        let _ = records;
+        Ok(())
+    }
+
     /// Remembers from now on the changes of each record to the state; called before the first one.
     fn keep_undo(&mut self) {}
 
     /// Undoes what the last record changed in its state.
-    fn take_back(&mut self) {}
+    fn take_back(&mut self) -> Result<()> {
+        Ok(())
+    }
 
     /// Finishes the next key with state at the end of input; `false` if there is none.
     fn finish_next(&mut self, out: &mut Collector<'_, Self::Out>) -> Result<bool> {
@@ -186,27 +200,35 @@ where
     type Out = P::Out;
 
     fn left(&mut self, record: A, out: &mut Collector<'_, P::Out>) -> Result<()> {
-        self.left.make_current(&record, &mut self.backend);
+        self.left.make_current(&record, &mut self.backend)?;
         let mut ctx = Context { backend: &mut self.backend, timestamp: out.timestamp };
         self.process.process_left(record, &mut ctx, out)
     }
 
     fn right(&mut self, record: B, out: &mut Collector<'_, P::Out>) -> Result<()> {
-        self.right.make_current(&record, &mut self.backend);
+        self.right.make_current(&record, &mut self.backend)?;
         let mut ctx = Context { backend: &mut self.backend, timestamp: out.timestamp };
         self.process.process_right(record, &mut ctx, out)
+    }
+
+    fn prepare_left(&mut self, records: &[A]) -> Result<()> {
+        Ok(self.backend.prepare(keys_of(records, &self.left))?)
+    }
+
+    fn prepare_right(&mut self, records: &[B]) -> Result<()> {
+        Ok(self.backend.prepare(keys_of(records, &self.right))?)
     }
 
     fn keep_undo(&mut self) {
         self.backend.keep_undo();
     }
 
-    fn take_back(&mut self) {
-        self.backend.take_back();
+    fn take_back(&mut self) -> Result<()> {
+        Ok(self.backend.take_back()?)
     }
 
     fn finish_next(&mut self, out: &mut Collector<'_, P::Out>) -> Result<bool> {
-        if !self.keys.advance(&mut self.backend) {
+        if !self.keys.advance(&mut self.backend)? {
             return Ok(false);
         }
         let mut ctx = Context { backend: &mut self.backend, timestamp: out.timestamp };
@@ -339,7 +361,7 @@ impl<A: Data, B: Data, F: TwoInputFunction<A, B>> TwoInputBody<A, B, F> {
                 let kept = self.bad_left.keep(&record);
                 let mut out = Collector { results, output, timestamp };
                 if let Err(error) = self.function.left(record, &mut out) {
-                    self.take_back(before);
+                    self.take_back(before)?;
                     self.bad_left.refuse(error, kept, timestamp, &mut self.output)?;
                 }
                 timestamp
@@ -349,7 +371,7 @@ impl<A: Data, B: Data, F: TwoInputFunction<A, B>> TwoInputBody<A, B, F> {
                 let kept = self.bad_right.keep(&record);
                 let mut out = Collector { results, output, timestamp };
                 if let Err(error) = self.function.right(record, &mut out) {
-                    self.take_back(before);
+                    self.take_back(before)?;
                     self.bad_right.refuse(error, kept, timestamp, &mut self.output)?;
                 }
                 timestamp
@@ -360,10 +382,10 @@ impl<A: Data, B: Data, F: TwoInputFunction<A, B>> TwoInputBody<A, B, F> {
     }
 
     /// Undoes what a refused record did; there were `before` results before it.
-    fn take_back(&mut self, before: usize) {
+    fn take_back(&mut self, before: usize) -> Result<()> {
         self.results.truncate(before);
         self.output.take_back_sides();
-        self.function.take_back();
+        self.function.take_back()
     }
 
     /// Both inputs have ended.
@@ -394,6 +416,7 @@ impl<A: Data, B: Data, F: TwoInputFunction<A, B>> TwoInputBody<A, B, F> {
                     millstream_network::Received::Nothing => continue,
                     millstream_network::Received::Event(_, event) => event,
                     millstream_network::Received::Batch(_, batch) => {
+                        self.function.prepare_right(batch.records())?;
                         self.pending = Pending::Right(batch.into_iter());
                         return continue_while(Flow::Ready, || self.advance()).map(Some);
                     }
@@ -403,6 +426,7 @@ impl<A: Data, B: Data, F: TwoInputFunction<A, B>> TwoInputBody<A, B, F> {
                     millstream_network::Received::Nothing => continue,
                     millstream_network::Received::Event(_, event) => event,
                     millstream_network::Received::Batch(_, batch) => {
+                        self.function.prepare_left(batch.records())?;
                         self.pending = Pending::Left(batch.into_iter());
                         return continue_while(Flow::Ready, || self.advance()).map(Some);
                     }

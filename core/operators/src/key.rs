@@ -1,6 +1,6 @@
 //! Selectors of a record's key.
 
-use millstream_state::KeyedBackend;
+use millstream_state::{KeyedBackend, StateError};
 use millstream_types::Key;
 
 /// Finds the key of a record. Made by `Stream::key_by` and
@@ -16,7 +16,14 @@ pub trait KeySelector<T>: Clone + Send + 'static {
     fn owned(&self, record: &T) -> Self::Key;
 
     /// Makes the record's key the current one of an operator's states.
-    fn make_current(&self, record: &T, states: &mut KeyedBackend<Self::Key>);
+    ///
+    /// # Errors
+    /// The state of the key before it cannot be written.
+    fn make_current(
+        &self,
+        record: &T,
+        states: &mut KeyedBackend<Self::Key>,
+    ) -> Result<(), StateError>;
 }
 
 /// A key that is computed from the record.
@@ -37,10 +44,10 @@ impl<T, K: Key, F: Fn(&T) -> K + Clone + Send + 'static> KeySelector<T> for ByVa
     }
 
     #[inline]
-    fn make_current(&self, record: &T, states: &mut KeyedBackend<K>) {
+    fn make_current(&self, record: &T, states: &mut KeyedBackend<K>) -> Result<(), StateError> {
         let key = (self.0)(record);
         let hash = key.stable_hash();
-        states.set_key(key, hash);
+        states.set_key(key, hash)
     }
 }
 
@@ -62,8 +69,8 @@ impl<T, K: Key, F: Fn(&T) -> &K + Clone + Send + 'static> KeySelector<T> for ByR
     }
 
     #[inline]
-    fn make_current(&self, record: &T, states: &mut KeyedBackend<K>) {
+    fn make_current(&self, record: &T, states: &mut KeyedBackend<K>) -> Result<(), StateError> {
         let key = (self.0)(record);
-        states.copy_key(key, key.stable_hash());
+        states.copy_key(key, key.stable_hash())
     }
 }

@@ -6,8 +6,8 @@ use std::time::Instant;
 use std::vec::IntoIter;
 
 use millstream_network::{Batch, Event, Flow, batch_capacity};
-use millstream_state::{GroupTable, KeyedBackend, KeyedContext};
-use millstream_types::{Key, Timestamp};
+use millstream_state::{Group, KeyedBackend, KeyedContext, Table, ValueState};
+use millstream_types::{Key, State, Timestamp};
 
 use crate::Result;
 use crate::collector::Collector;
@@ -23,15 +23,17 @@ use crate::task::groups;
 /// The operator that combines the records of each key.
 pub fn reduce<T, S, F>(on_error: OnError<T>, selector: S, combine: F) -> StageMaker
 where
-    T: Clone + Send + 'static,
+    T: State + Clone,
     S: KeySelector<T> + Sync,
     F: FnMut(&mut T, T) -> Result<()> + Clone + Send + Sync + 'static,
 {
     Arc::new(move |ctx, outputs| {
+        let mut backend = KeyedBackend::new(groups(ctx.task), ctx.task.max_parallelism);
         Ok(erase::<T>(Box::new(ReduceStage {
             selector: selector.clone(),
             function: combine.clone(),
-            table: GroupTable::new(groups(ctx.task), ctx.task.max_parallelism),
+            value: backend.value("value")?,
+            backend,
             bad: BadRecords::of(&on_error, ctx),
             output: Output::new(outputs)?,
             hashes: Vec::new(),
@@ -46,14 +48,15 @@ where
 pub(crate) struct ReduceStage<T, S: KeySelector<T>, F> {
     pub(crate) selector: S,
     pub(crate) function: F,
-    pub(crate) table: GroupTable<S::Key, T>,
+    pub(crate) backend: KeyedBackend<S::Key>,
+    pub(crate) value: ValueState<T>,
     pub(crate) bad: BadRecords<T>,
     pub(crate) output: Output<T>,
     pub(crate) hashes: Vec<u64>,
     /// Emits final values at the end of input instead of every update.
     pub(crate) final_only: bool,
     pub(crate) ending: bool,
-    pub(crate) draining: Option<Drain<T>>,
+    pub(crate) draining: Option<Group<S::Key, T>>,
 }
 
 /// Number of records between asking for an entry and using it.
@@ -62,56 +65,77 @@ const LOOK_AHEAD: usize = 32;
 /// A table of this size fits into a core's own cache, where asking ahead only costs.
 const CACHE_BYTES: usize = 1 << 20;
 
-/// The final values of the key group at hand.
-pub(crate) type Drain<T> = Box<dyn Iterator<Item = T> + Send>;
+/// Adds records to the values of their keys.
+struct Combine<'a, S, F> {
+    selector: &'a S,
+    function: &'a mut F,
+    /// The task goes on after an error, which must leave the value as it was.
+    goes_on: bool,
+    emits: bool,
+}
 
-impl<T, S, F> ReduceStage<T, S, F>
-where
-    T: Clone + Send + 'static,
-    S: KeySelector<T>,
-    F: FnMut(&mut T, T) -> Result<()> + Send,
-{
+impl<S, F> Combine<'_, S, F> {
     /// Adds one record, and the key's value after it to the updates if it is to be emitted.
     #[inline]
-    fn add(&mut self, record: T, time: Option<i64>, hash: u64, updates: &mut Vec<T>) -> Result<()> {
-        let kept = self.bad.keep(&record);
-        let (table, emits) = (&mut self.table, !self.final_only);
-        let added = match self.selector.with(&record, |key| table.get_mut(hash, key)) {
-            Some(value) if needs_drop::<T>() && !self.bad.goes_on() => {
-                (self.function)(value, record).map(|()| {
-                    if emits {
-                        updates.push(value.clone());
-                    }
-                })
-            }
-            // What is cheap to copy is changed in registers: reading a value as a whole right
-            // after a part of it was written would make the processor wait for the write. Others
-            // are copied if the task goes on after an error, which must leave the value as it was.
-            Some(value) => {
-                let mut copy = value.clone();
-                (self.function)(&mut copy, record).map(|()| {
-                    if emits {
-                        *value = copy.clone();
-                        updates.push(copy);
-                    } else {
-                        *value = copy;
-                    }
-                })
-            }
-            None => {
-                let value = table.insert_new(hash, self.selector.owned(&record), record);
+    fn add<T>(
+        &mut self,
+        record: T,
+        hash: u64,
+        table: &mut Table<S::Key, T>,
+        updates: &mut Vec<T>,
+    ) -> Result<()>
+    where
+        T: State + Clone,
+        S: KeySelector<T>,
+        F: FnMut(&mut T, T) -> Result<()>,
+    {
+        let emits = self.emits;
+        match self.selector.with(&record, |key| table.get_mut(hash, key))? {
+            Some(value) if needs_drop::<T>() && !self.goes_on => {
+                (self.function)(value, record)?;
                 if emits {
                     updates.push(value.clone());
                 }
-                Ok(())
             }
-        };
-        added.or_else(|error| self.bad.refuse(error, kept, time, &mut self.output))
+            // What is cheap to copy is changed in registers: reading a value as a whole right
+            // after a part of it was written would make the processor wait for the write. Others
+            // are copied if the task goes on after an error.
+            Some(value) => {
+                let mut copy = value.clone();
+                (self.function)(&mut copy, record)?;
+                if emits {
+                    *value = copy.clone();
+                    updates.push(copy);
+                } else {
+                    *value = copy;
+                }
+            }
+            None => {
+                let value = table.insert_new(hash, self.selector.owned(&record), record)?;
+                if emits {
+                    updates.push(value.clone());
+                }
+            }
+        }
+        Ok(())
     }
+}
 
+impl<T, S, F> ReduceStage<T, S, F>
+where
+    T: State + Clone,
+    S: KeySelector<T>,
+    F: FnMut(&mut T, T) -> Result<()> + Send,
+{
     /// Adds a batch of records; the updates.
     fn add_all(&mut self, batch: Batch<T>, hashes: &[u64]) -> Result<Batch<T>> {
-        let large = self.table.bytes() > CACHE_BYTES;
+        let selector = &self.selector;
+        let keys = batch.records().iter().map(|record| selector.owned(record));
+        self.backend.prepare(keys.zip(hashes.iter().copied()))?;
+        let table = self.backend.table(&self.value)?;
+        let (goes_on, emits) = (self.bad.goes_on(), !self.final_only);
+        let mut combine = Combine { selector, function: &mut self.function, goes_on, emits };
+        let large = table.bytes() > CACHE_BYTES;
         let mut ahead = hashes.get(LOOK_AHEAD..).unwrap_or_default().iter();
         let mut updates = self.output.results();
         updates.records.reserve(batch.len());
@@ -119,10 +143,13 @@ where
         let mut times = times.unwrap_or_default().into_iter();
         for (record, hash) in records.into_iter().zip(hashes) {
             if large && let Some(hash) = ahead.next() {
-                self.table.prefetch(*hash);
+                table.prefetch(*hash);
             }
             let time = times.next();
-            self.add(record, time, *hash, &mut updates.records)?;
+            let kept = self.bad.keep(&record);
+            if let Err(error) = combine.add(record, *hash, table, &mut updates.records) {
+                self.bad.refuse(error, kept, time, &mut self.output)?;
+            }
             updates.stamp(time)?;
         }
         updates.take()
@@ -134,14 +161,14 @@ where
         let capacity = batch_capacity::<T>();
         let mut results = self.output.results();
         while results.len() < capacity {
-            if let Some(values) = &mut self.draining {
+            if let Some(group) = &mut self.draining {
                 let room = capacity - results.len();
-                results.records.extend(values.by_ref().take(room));
+                results.records.extend(group.by_ref().take(room).map(|(_, value)| value));
                 if results.len() < capacity {
                     self.draining = None;
                 }
-            } else if let Some(group) = self.table.pop_group() {
-                self.draining = Some(Box::new(group.map(|(_, value)| value)));
+            } else if let Some(group) = self.backend.table(&self.value)?.pop_group()? {
+                self.draining = Some(group);
             } else {
                 break;
             }
@@ -165,7 +192,7 @@ where
 
 impl<T, S, F> Stage<T> for ReduceStage<T, S, F>
 where
-    T: Clone + Send + 'static,
+    T: State + Clone,
     S: KeySelector<T>,
     F: FnMut(&mut T, T) -> Result<()> + Send,
 {
@@ -272,6 +299,18 @@ impl<K: Key> KeyedContext for Context<'_, K> {
     }
 }
 
+/// The keys of records with their hashes.
+pub(crate) fn keys_of<T, S: KeySelector<T>>(
+    records: &[T],
+    selector: &S,
+) -> impl Iterator<Item = (S::Key, u64)> {
+    records.iter().map(|record| {
+        let key = selector.owned(record);
+        let hash = key.stable_hash();
+        (key, hash)
+    })
+}
+
 /// The keys with state of an operator, at the end of its input.
 pub(crate) struct KeysAtEnd<K> {
     group: usize,
@@ -284,14 +323,14 @@ impl<K: Key> KeysAtEnd<K> {
     }
 
     /// Makes the next key the current one; `false` if there is none.
-    pub(crate) fn advance(&mut self, backend: &mut KeyedBackend<K>) -> bool {
+    pub(crate) fn advance(&mut self, backend: &mut KeyedBackend<K>) -> Result<bool> {
         loop {
             if let Some(key) = self.keys.next() {
                 let hash = key.stable_hash();
-                backend.set_key(key, hash);
-                return true;
+                backend.set_key(key, hash)?;
+                return Ok(true);
             }
-            let Some(keys) = backend.keys_of_group(self.group) else { return false };
+            let Some(keys) = backend.keys_of_group(self.group)? else { return Ok(false) };
             self.group += 1;
             self.keys = keys.into_iter();
         }
@@ -448,18 +487,22 @@ where
 {
     type Out = P::Out;
 
+    fn prepare(&mut self, records: &[I]) -> Result<()> {
+        Ok(self.backend.prepare(keys_of(records, &self.selector))?)
+    }
+
     fn process(&mut self, record: I, out: &mut Collector<'_, P::Out>) -> Result<()> {
-        self.selector.make_current(&record, &mut self.backend);
+        self.selector.make_current(&record, &mut self.backend)?;
         let mut ctx = Context { backend: &mut self.backend, timestamp: out.timestamp };
         self.process.process(record, &mut ctx, out)
     }
 
-    fn take_back(&mut self) {
-        self.backend.take_back();
+    fn take_back(&mut self) -> Result<()> {
+        Ok(self.backend.take_back()?)
     }
 
     fn finish_next(&mut self, out: &mut Collector<'_, P::Out>) -> Result<bool> {
-        if !self.keys.advance(&mut self.backend) {
+        if !self.keys.advance(&mut self.backend)? {
             return Ok(false);
         }
         let mut ctx = Context { backend: &mut self.backend, timestamp: out.timestamp };

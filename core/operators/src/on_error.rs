@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use millstream_network::{Flow, TaskCounters};
+use millstream_state::StateError;
 
 use crate::Result;
 use crate::output::Output;
@@ -128,7 +129,7 @@ impl<I: Send + 'static> BadRecords<I> {
     /// Applies the policy to a record of this event time.
     ///
     /// # Errors
-    /// The policy is to fail.
+    /// The policy is to fail, or the state failed, which is no fault of the record.
     #[cold]
     pub(crate) fn refuse<O: 'static>(
         &self,
@@ -137,7 +138,8 @@ impl<I: Send + 'static> BadRecords<I> {
         time: Option<i64>,
         output: &mut Output<O>,
     ) -> Result<()> {
-        match (&self.policy, kept) {
+        let policy = if error.is::<StateError>() { &Policy::Fail } else { &self.policy };
+        match (policy, kept) {
             (Policy::SideOutput { tag, .. }, Some(record)) if output.has_side(tag.name()) => {
                 output.emit_side(tag, record, time)
             }

@@ -45,10 +45,18 @@ pub trait Process<I>: Send {
 pub(crate) trait RecordFunction<I>: Send {
     type Out: Send + 'static;
 
+    /// Says which records come next, so that their state can be read at once.
+    fn prepare(&mut self, records: &[I]) -> Result<()> {
+        let _ = records;
+        Ok(())
+    }
+
     fn process(&mut self, record: I, out: &mut Collector<'_, Self::Out>) -> Result<()>;
 
     /// Undoes what the last record changed in the function's state.
-    fn take_back(&mut self) {}
+    fn take_back(&mut self) -> Result<()> {
+        Ok(())
+    }
 
     /// Does the next piece of work at the end of input; `false` if there is none.
     fn finish_next(&mut self, out: &mut Collector<'_, Self::Out>) -> Result<bool>;
@@ -129,7 +137,7 @@ impl<I: Send + 'static, F: RecordFunction<I>> ProcessStage<I, F> {
             if let Err(error) = self.function.process(record, &mut out) {
                 self.results.truncate(before);
                 self.output.take_back_sides();
-                self.function.take_back();
+                self.function.take_back()?;
                 self.bad.refuse(error, kept, timestamp, &mut self.output)?;
             }
             self.results.stamp(timestamp)?;
@@ -186,6 +194,7 @@ impl<I: Send + 'static, F: RecordFunction<I>> Stage<I> for ProcessStage<I, F> {
     }
 
     fn push(&mut self, batch: Batch<I>) -> Result<Flow> {
+        self.function.prepare(batch.records())?;
         self.records = batch.into_iter();
         self.run(Flow::Ready)
     }

@@ -4,7 +4,7 @@ use std::ops::Deref;
 
 use millstream_connector::{Counter, Gauge, Histogram, Result};
 use millstream_state::{KeyedBackend, ListState, MapState, StateError, ValueState};
-use millstream_types::{JobId, Key};
+use millstream_types::{JobId, Key, State};
 
 use crate::task::TaskContext;
 
@@ -196,33 +196,27 @@ impl<'a, K: Key> KeyedRuntimeContext<'a, K> {
     /// Declares a state that holds one value per key.
     ///
     /// # Errors
-    /// [`StateError::Duplicate`].
-    pub fn value<V: Clone + Send + 'static>(
-        &mut self,
-        name: &'static str,
-    ) -> Result<ValueState<V>, StateError> {
+    /// [`StateError::Duplicate`] or [`StateError::TooMany`].
+    pub fn value<V: State>(&mut self, name: &'static str) -> Result<ValueState<V>, StateError> {
         self.backend.value(name)
     }
 
     /// Declares a state that holds a list per key.
     ///
     /// # Errors
-    /// [`StateError::Duplicate`].
-    pub fn list<V: Clone + Send + 'static>(
-        &mut self,
-        name: &'static str,
-    ) -> Result<ListState<V>, StateError> {
+    /// [`StateError::Duplicate`] or [`StateError::TooMany`].
+    pub fn list<V: State>(&mut self, name: &'static str) -> Result<ListState<V>, StateError> {
         self.backend.list(name)
     }
 
     /// Declares a state that holds a map per key.
     ///
     /// # Errors
-    /// [`StateError::Duplicate`].
+    /// [`StateError::Duplicate`] or [`StateError::TooMany`].
     pub fn map<M, V>(&mut self, name: &'static str) -> Result<MapState<M, V>, StateError>
     where
         M: Key + std::hash::Hash,
-        V: Clone + Send + 'static,
+        V: State,
     {
         self.backend.map(name)
     }

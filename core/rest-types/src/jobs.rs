@@ -100,9 +100,10 @@ pub struct JobDetailsInfo {
     pub end_time: i64,
     /// The milliseconds from one to the other, or until now.
     pub duration: i64,
-    /// The largest parallelism of operators that set none.
+    /// The largest parallelism of operators that set none, or -1 if it is derived from each
+    /// operator's.
     #[serde(rename = "maxParallelism")]
-    pub max_parallelism: u32,
+    pub max_parallelism: i64,
     /// The time of this answer.
     pub now: i64,
     /// The time at which it entered each state last; 0 if it did not.

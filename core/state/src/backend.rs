@@ -3,31 +3,10 @@
 use std::any::Any;
 use std::ops::Range;
 
-use millstream_types::{Key, MaxParallelism};
+use millstream_types::{Key, MaxParallelism, Schema, State};
 
-use crate::table::GroupTable;
-
-/// Why a state cannot be used.
-///
-/// ```
-/// # use millstream_state::*;
-/// # use millstream_types::{Key, MaxParallelism};
-/// # let mut states = KeyedBackend::<u32>::new(0..128, MaxParallelism::DEFAULT);
-/// let first: ValueState<u64> = states.value("count")?;
-/// let second = states.value::<u64>("count").unwrap_err();
-/// assert!(matches!(second, StateError::Duplicate(name) if name == "count"));
-/// # let _ = first;
-/// # Ok::<(), StateError>(())
-/// ```
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum StateError {
-    /// Two states of one operator have one name.
-    #[error("state {0:?} is declared twice in one operator: give each state a name of its own")]
-    Duplicate(String),
-    /// A handle is used in another operator than the one that declared it.
-    #[error("state {0:?} belongs to another operator: declare it where it is used")]
-    Foreign(&'static str),
-}
+use crate::error::StateError;
+use crate::keyed::{Backing, Table};
 
 /// The context of a state handle: the keyed states and the key of the current record.
 pub trait KeyedContext {
@@ -56,9 +35,11 @@ pub trait KeyedContext {
 /// ```
 #[derive(Debug)]
 pub struct KeyedBackend<K> {
+    backing: Backing,
     groups: Range<u16>,
     max_parallelism: MaxParallelism,
-    names: Vec<&'static str>,
+    /// Names and schemas of the states.
+    declared: Vec<(&'static str, Schema)>,
     tables: Vec<Box<dyn AnyTable<K>>>,
     current: Option<(K, u64)>,
     /// Undoes the changes since the key was set; `None` while changes are not remembered.
@@ -69,11 +50,13 @@ pub struct KeyedBackend<K> {
 trait AnyTable<K>: Send {
     fn as_any(&self) -> &dyn Any;
     fn as_any_mut(&mut self) -> &mut dyn Any;
-    fn contains(&self, hash: u64, key: &K) -> bool;
-    fn keys_of_group<'a>(&'a self, at: usize) -> Box<dyn Iterator<Item = &'a K> + 'a>;
+    fn leave(&mut self) -> Result<(), StateError>;
+    fn prepare(&mut self, keys: &[(K, u64)]) -> Result<(), StateError>;
+    fn contains(&self, hash: u64, key: &K) -> Result<bool, StateError>;
+    fn keys_of_group(&self, at: usize) -> Result<Vec<K>, StateError>;
 }
 
-impl<K: Key, V: Send + 'static> AnyTable<K> for GroupTable<K, V> {
+impl<K: Key, V: State> AnyTable<K> for Table<K, V> {
     fn as_any(&self) -> &dyn Any {
         self
     }
@@ -82,12 +65,20 @@ impl<K: Key, V: Send + 'static> AnyTable<K> for GroupTable<K, V> {
         self
     }
 
-    fn contains(&self, hash: u64, key: &K) -> bool {
-        self.get(hash, key).is_some()
+    fn leave(&mut self) -> Result<(), StateError> {
+        self.leave()
     }
 
-    fn keys_of_group<'a>(&'a self, at: usize) -> Box<dyn Iterator<Item = &'a K> + 'a> {
-        Box::new(self.keys_of_group(at))
+    fn prepare(&mut self, keys: &[(K, u64)]) -> Result<(), StateError> {
+        self.prepare(keys)
+    }
+
+    fn contains(&self, hash: u64, key: &K) -> Result<bool, StateError> {
+        self.contains(hash, key)
+    }
+
+    fn keys_of_group(&self, at: usize) -> Result<Vec<K>, StateError> {
+        self.keys_of_group(at)
     }
 }
 
@@ -103,7 +94,7 @@ struct Undo<K> {
     run: BackendChange<K>,
 }
 
-type BackendChange<K> = Box<dyn FnOnce(&mut KeyedBackend<K>) + Send>;
+type BackendChange<K> = Box<dyn FnOnce(&mut KeyedBackend<K>) -> Result<(), StateError> + Send>;
 
 impl<K> std::fmt::Debug for Undo<K> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -112,39 +103,56 @@ impl<K> std::fmt::Debug for Undo<K> {
 }
 
 impl<K: Key> KeyedBackend<K> {
-    /// No state yet, for these key groups.
+    /// No state yet, for these key groups, on the heap.
     #[must_use]
     pub fn new(groups: Range<u16>, max_parallelism: MaxParallelism) -> Self {
-        let (names, tables) = (Vec::new(), Vec::new());
-        Self { groups, max_parallelism, names, tables, current: None, undo: None }
+        Self::on(Backing::Heap, groups, max_parallelism)
+    }
+
+    /// As [`KeyedBackend::new`], wherever the values are kept.
+    #[must_use]
+    pub fn on(backing: Backing, groups: Range<u16>, max_parallelism: MaxParallelism) -> Self {
+        let (declared, tables) = (Vec::new(), Vec::new());
+        Self { backing, groups, max_parallelism, declared, tables, current: None, undo: None }
     }
 
     /// Declares a state under a name that this operator has not used yet.
-    pub(crate) fn declare<V: Send + 'static>(
-        &mut self,
-        name: &'static str,
-    ) -> Result<Slot, StateError> {
-        if self.names.contains(&name) {
+    pub(crate) fn declare<V: State>(&mut self, name: &'static str) -> Result<Slot, StateError> {
+        if self.declared.iter().any(|(known, _)| *known == name) {
             return Err(StateError::Duplicate(name.to_owned()));
         }
-        let table = GroupTable::<K, V>::new(self.groups.clone(), self.max_parallelism);
-        self.names.push(name);
+        let index = self.tables.len();
+        let number = u16::try_from(index).map_err(|_| StateError::TooMany)?;
+        let (groups, max_parallelism) = (self.groups.clone(), self.max_parallelism);
+        let table = Table::<K, V>::new(&self.backing, groups, max_parallelism, name, number);
+        self.declared.push((name, Schema::of::<V>()));
         self.tables.push(Box::new(table));
-        Ok(Slot { index: self.tables.len() - 1, name })
+        Ok(Slot { index, name })
+    }
+
+    /// The names of the declared states, each with the schema of what it keeps for a key.
+    pub fn schemas(&self) -> impl Iterator<Item = (&'static str, &Schema)> {
+        self.declared.iter().map(|(name, schema)| (*name, schema))
     }
 
     /// Makes this key the current one.
+    ///
+    /// # Errors
+    /// The state of the key before it cannot be written; never on the heap.
     #[inline]
-    pub fn set_key(&mut self, key: K, hash: u64) {
+    pub fn set_key(&mut self, key: K, hash: u64) -> Result<(), StateError> {
+        self.leave_key()?;
         self.current = Some((key, hash));
-        if let Some(undo) = &mut self.undo {
-            undo.clear();
-        }
+        Ok(())
     }
 
     /// Makes a copy of this key the current one, in the memory of the one before it.
+    ///
+    /// # Errors
+    /// As [`KeyedBackend::set_key`].
     #[inline]
-    pub fn copy_key(&mut self, key: &K, hash: u64) {
+    pub fn copy_key(&mut self, key: &K, hash: u64) -> Result<(), StateError> {
+        self.leave_key()?;
         match &mut self.current {
             Some((current, current_hash)) => {
                 current.copy_from(key);
@@ -152,45 +160,89 @@ impl<K: Key> KeyedBackend<K> {
             }
             None => self.current = Some((key.clone(), hash)),
         }
+        Ok(())
+    }
+
+    #[inline]
+    fn leave_key(&mut self) -> Result<(), StateError> {
         if let Some(undo) = &mut self.undo {
             undo.clear();
+        }
+        match self.backing {
+            Backing::Heap => Ok(()),
+            Backing::Store(_) => self.tables.iter_mut().try_for_each(|table| table.leave()),
+        }
+    }
+
+    /// Says which keys come next, with their hashes, so that a store reads their values at once. On
+    /// the heap `keys` is not asked for any.
+    ///
+    /// # Errors
+    /// The store fails.
+    #[inline]
+    pub fn prepare(&mut self, keys: impl Iterator<Item = (K, u64)>) -> Result<(), StateError> {
+        match self.backing {
+            Backing::Heap => Ok(()),
+            Backing::Store(_) => {
+                let keys: Vec<_> = keys.collect();
+                self.tables.iter_mut().try_for_each(|table| table.prepare(&keys))
+            }
         }
     }
 
     /// The keys that have a value in any state, each once, of the key group at this place (from 0);
     /// `None` beyond the last group.
-    #[must_use]
-    pub fn keys_of_group(&self, at: usize) -> Option<Vec<K>> {
+    ///
+    /// # Errors
+    /// The store fails; never on the heap.
+    pub fn keys_of_group(&mut self, at: usize) -> Result<Option<Vec<K>>, StateError> {
         if at >= self.groups.len() {
-            return None;
+            return Ok(None);
         }
+        self.leave_key()?;
         let mut keys = Vec::new();
         for (number, table) in self.tables.iter().enumerate() {
             let earlier = self.tables.get(..number).unwrap_or_default();
-            keys.extend(
-                table
-                    .keys_of_group(at)
-                    .filter(|key| {
-                        let hash = key.stable_hash();
-                        !earlier.iter().any(|table| table.contains(hash, key))
-                    })
-                    .cloned(),
-            );
+            for key in table.keys_of_group(at)? {
+                let hash = key.stable_hash();
+                let mut is_known = false;
+                for table in earlier {
+                    is_known = is_known || table.contains(hash, &key)?;
+                }
+                if !is_known {
+                    keys.push(key);
+                }
+            }
         }
-        Some(keys)
+        Ok(Some(keys))
     }
 
     /// From now on remembers how to undo what is done to the state of the key at hand. Changes cost
-    /// more then, and those in place a copy of the value.
+    /// more then: the bytes of a value are kept before it is handed out to be changed.
     pub fn keep_undo(&mut self) {
         self.undo.get_or_insert_default();
     }
 
     /// Undoes what was done since the key was set, if that was remembered.
-    pub fn take_back(&mut self) {
+    ///
+    /// # Errors
+    /// The store fails, or a value cannot be read from the bytes that were kept.
+    pub fn take_back(&mut self) -> Result<(), StateError> {
         while let Some(undo) = self.undo.as_mut().and_then(Vec::pop) {
-            (undo.run)(self);
+            (undo.run)(self)?;
         }
+        Ok(())
+    }
+
+    /// The table of a declared state.
+    #[inline]
+    pub(crate) fn table_of<V: State>(
+        &mut self,
+        slot: Slot,
+    ) -> Result<&mut Table<K, V>, StateError> {
+        let table = self.tables.get_mut(slot.index);
+        let table = table.and_then(|table| table.as_any_mut().downcast_mut());
+        table.ok_or(StateError::Foreign(slot.name))
     }
 
     /// Whether changes are remembered.
@@ -206,16 +258,15 @@ impl<K: Key> KeyedBackend<K> {
 
     /// Remembers how to undo a change; `undo` is given the table, the key's hash and the key.
     #[inline]
-    pub(crate) fn on_take_back<V: Send + 'static>(
+    pub(crate) fn on_take_back<V: State>(
         &mut self,
         slot: Slot,
-        undo: impl FnOnce(&mut GroupTable<K, V>, u64, &K) + Send + 'static,
+        undo: impl FnOnce(&mut Table<K, V>, u64, &K) -> Result<(), StateError> + Send + 'static,
     ) {
         if let Some(all) = &mut self.undo {
             let run = Box::new(move |backend: &mut Self| {
-                if let Ok((table, hash, key)) = backend.at_mut::<V>(slot) {
-                    undo(table, hash, key);
-                }
+                let (table, hash, key) = backend.at_mut::<V>(slot)?;
+                undo(table, hash, key)
             });
             all.push(Undo { slot: slot.index, run });
         }
@@ -233,10 +284,7 @@ impl<K: Key> KeyedBackend<K> {
 
     /// The table of a declared state with the current key and its hash, to read.
     #[inline]
-    pub(crate) fn at<V: Send + 'static>(
-        &self,
-        slot: Slot,
-    ) -> Result<(&GroupTable<K, V>, u64, &K), StateError> {
+    pub(crate) fn at<V: State>(&self, slot: Slot) -> Result<(&Table<K, V>, u64, &K), StateError> {
         let table = self.tables.get(slot.index).and_then(|table| table.as_any().downcast_ref());
         match (table, &self.current) {
             (Some(table), Some((key, hash))) => Ok((table, *hash, key)),
@@ -246,10 +294,10 @@ impl<K: Key> KeyedBackend<K> {
 
     /// The table of a declared state with the current key and its hash, to change.
     #[inline]
-    pub(crate) fn at_mut<V: Send + 'static>(
+    pub(crate) fn at_mut<V: State>(
         &mut self,
         slot: Slot,
-    ) -> Result<(&mut GroupTable<K, V>, u64, &K), StateError> {
+    ) -> Result<(&mut Table<K, V>, u64, &K), StateError> {
         let table =
             self.tables.get_mut(slot.index).and_then(|table| table.as_any_mut().downcast_mut());
         match (table, &self.current) {
@@ -276,4 +324,10 @@ impl<K: Key> KeyedContext for KeyedBackend<K> {
 pub(crate) struct Slot {
     index: usize,
     name: &'static str,
+}
+
+impl Slot {
+    pub(crate) const fn name(self) -> &'static str {
+        self.name
+    }
 }

@@ -1,14 +1,26 @@
-//! Keyed state: one table per state and key group, on the heap, typed and unserialized.
+//! Keyed state: values by key, cut by key group, typed on the heap or as bytes in a store.
 //!
-//! A [`GroupTable`] maps keys to values, cut by key group so that a group can be snapshot or moved
-//! on its own and so that a growing table stops the task for a group's time only. A
+//! A [`Table`] has the values of one state. On the heap it is a [`GroupTable`], cut by key group so
+//! that a group can be snapshot or moved on its own and so that a growing table stops the task for
+//! a group's time only. In a [`ByteStore`] it keeps bytes, and the value at hand decoded. A
 //! [`KeyedBackend`] holds an operator's tables and its current key; user code reaches them through
-//! the handles [`ValueState`], [`ListState`] and [`MapState`].
+//! the handles [`ValueState`], [`ListState`] and [`MapState`], which are the same for both.
 
 mod backend;
+mod codec;
+#[cfg(any(test, feature = "test-util"))]
+pub mod conformance;
+mod error;
 mod handles;
+mod keyed;
+mod store;
 mod table;
+#[cfg(test)]
+mod tests;
 
-pub use backend::{KeyedBackend, KeyedContext, StateError};
-pub use handles::{ListState, MapState, ValueState};
+pub use backend::{KeyedBackend, KeyedContext};
+pub use error::StateError;
+pub use handles::{Elements, Entries, Keys, ListState, MapState, ValueState, Values};
+pub use keyed::{Backing, Group, Table};
+pub use store::{ByteStore, MemoryStore};
 pub use table::GroupTable;

@@ -11,6 +11,8 @@
 //!   width (`u128`/`i128`: low word, then high);
 //! - bytes and text are their little-endian 8-byte words, the last one padded with zeros, then the
 //!   number of bytes as a word;
+//! - a list, array, ordered set or ordered map of other things is these in order (a map's keys and
+//!   values in turn), then their number as a word;
 //! - tuples and derived structs are their fields in order; an enum is its variant's index as a
 //!   word, then the variant's fields; `None` is the word 0, `Some` the word 1 and the value;
 //! - the hash is the state through the finaliser of MurmurHash3 (`fmix64`).
@@ -19,18 +21,29 @@
 //! and the top 7 that table's tag. (Taking the group from the tag's bits made tables up to 2.8
 //! times slower.)
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use crate::schema::State;
+
 /// Feeds a [`Key`]'s words to the stable hash; see the module for the format.
 ///
 /// ```
+/// # use millstream_types::schema::{Kind, SchemaBuilder, State};
 /// # use millstream_types::{Key, KeyHasher};
+/// # use serde::{Deserialize, Serialize};
 /// /// A name whose case does not matter.
-/// #[derive(Clone)]
+/// #[derive(Clone, Serialize, Deserialize)]
 /// struct Name(String);
 ///
+/// # impl State for Name {
+/// #     fn schema(builder: &mut SchemaBuilder) -> Kind {
+/// #         builder.kind_of::<String>()
+/// #     }
+/// # }
+//////
 /// impl PartialEq for Name {
 ///     fn eq(&self, other: &Self) -> bool {
 ///         self.0.eq_ignore_ascii_case(&other.0)
@@ -112,6 +125,9 @@ impl Default for KeyHasher {
 
 /// A value that records can be partitioned by; `#[derive(Key)]` implements it.
 ///
+/// A key is stored beside its state, so it is a [`State`] itself: `#[millstream::record]` makes it
+/// one. A type of another crate is a key in a struct of your own, with a `Key` by hand.
+///
 /// Equal keys must write equal words. Floats are not keys: `NaN` and `-0.0` would break that.
 ///
 /// ```
@@ -125,11 +141,11 @@ impl Default for KeyHasher {
 /// ```
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot be a key",
-    note = "keys are integers, text, bytes, tuples of keys, or types with `#[derive(Key)]`; \
-            floating point numbers are not, because `NaN != NaN`",
+    note = "keys are integers, text, bytes, tuples and lists of keys, or types with \
+            `#[millstream::record]` and `#[derive(PartialEq, Eq, Key)]`; floating point numbers are not, because `NaN != NaN`",
     note = "a key that is a part of the record is given by reference to `key_by_ref`"
 )]
-pub trait Key: Eq + Clone + Send + 'static {
+pub trait Key: State + Eq + Clone {
     /// Adds the key's words to `hasher`.
     fn write(&self, hasher: &mut KeyHasher);
 
@@ -146,6 +162,32 @@ pub trait Key: Eq + Clone + Send + 'static {
     #[inline]
     fn copy_from(&mut self, other: &Self) {
         self.clone_from(other);
+    }
+
+    /// Adds the words of a list of keys. Bytes are written as such.
+    #[doc(hidden)]
+    fn write_list(list: &[Self], hasher: &mut KeyHasher) {
+        list.iter().for_each(|key| key.write(hasher));
+        hasher.write_word(list.len() as u64);
+    }
+}
+
+impl Key for u8 {
+    #[inline]
+    fn write(&self, hasher: &mut KeyHasher) {
+        hasher.write_word(u64::from(*self));
+    }
+
+    #[inline]
+    fn write_list(list: &[Self], hasher: &mut KeyHasher) {
+        hasher.write_bytes(list);
+    }
+}
+
+impl Key for i8 {
+    #[inline]
+    fn write(&self, hasher: &mut KeyHasher) {
+        self.cast_unsigned().write(hasher);
     }
 }
 
@@ -165,7 +207,7 @@ macro_rules! integer_keys {
         }
     )* };
 }
-integer_keys!(i8 as u8, i16 as u16, i32 as u32, i64 as u64);
+integer_keys!(i16 as u16, i32 as u32, i64 as u64);
 
 macro_rules! word_keys {
     ($($name:ty: |$value:ident| $words:expr),* $(,)?) => { $(
@@ -202,17 +244,49 @@ impl Key for Box<str> {
     }
 }
 
-impl Key for Vec<u8> {
+impl<K: Key> Key for Vec<K> {
     #[inline]
     fn write(&self, hasher: &mut KeyHasher) {
-        hasher.write_bytes(self);
+        K::write_list(self, hasher);
     }
 }
 
-impl<const N: usize> Key for [u8; N] {
+impl<K: Key, const N: usize> Key for [K; N]
+where
+    Self: State,
+{
     #[inline]
     fn write(&self, hasher: &mut KeyHasher) {
-        hasher.write_bytes(self);
+        K::write_list(self, hasher);
+    }
+}
+
+impl<K: Key> Key for Box<K> {
+    #[inline]
+    fn write(&self, hasher: &mut KeyHasher) {
+        K::write(self, hasher);
+    }
+
+    #[inline]
+    fn copy_from(&mut self, other: &Self) {
+        K::copy_from(self, other);
+    }
+}
+
+impl<K: Key + Ord> Key for BTreeSet<K> {
+    fn write(&self, hasher: &mut KeyHasher) {
+        self.iter().for_each(|key| key.write(hasher));
+        hasher.write_word(self.len() as u64);
+    }
+}
+
+impl<K: Key + Ord, V: Key> Key for BTreeMap<K, V> {
+    fn write(&self, hasher: &mut KeyHasher) {
+        for (key, value) in self {
+            key.write(hasher);
+            value.write(hasher);
+        }
+        hasher.write_word(self.len() as u64);
     }
 }
 
@@ -268,7 +342,8 @@ tuple_keys!(
 pub struct MaxParallelism(u16);
 
 impl MaxParallelism {
-    /// The default of a vertex that says nothing.
+    /// That of a vertex of up to 85 subtasks, if neither the program nor the configuration says
+    /// another.
     pub const DEFAULT: Self = Self(128);
     /// The largest there is.
     pub const MAX: Self = Self(1 << 15);
@@ -277,6 +352,17 @@ impl MaxParallelism {
     #[must_use]
     pub const fn new(count: u32) -> Option<Self> {
         if count == 0 || count > Self::MAX.0 as u32 { None } else { Some(Self(count as u16)) }
+    }
+
+    /// That of a vertex of so many subtasks if nothing else is said: as in Flink, half as many
+    /// again, rounded up to a power of two, from 128 to 32,768.
+    #[must_use]
+    pub const fn derived(parallelism: u32) -> Self {
+        match parallelism.saturating_add(parallelism / 2).checked_next_power_of_two() {
+            Some(count) if count <= Self::DEFAULT.0 as u32 => Self::DEFAULT,
+            Some(count) if count < Self::MAX.0 as u32 => Self(count as u16),
+            Some(_) | None => Self::MAX,
+        }
     }
 
     /// The number of groups.
@@ -357,11 +443,17 @@ mod tests {
             ("millstream".to_owned().stable_hash(), 0x788d_8546_c788_a27a),
             ((7u32, "x".to_owned()).stable_hash(), 0xca07_8f87_b2ab_e907),
             (Some(3u8).stable_hash(), 0x0068_5aa0_8576_96eb),
+            (vec![1u16, 2].stable_hash(), 0x4cd5_7694_68cc_3de9),
+            (BTreeMap::from([(1u8, true)]).stable_hash(), 0x2130_addf_7a26_a0da),
         ];
         for (at, (hash, expected)) in golden.into_iter().enumerate() {
             assert_eq!(hash, expected, "vector {at}: {hash:#x}");
         }
         assert_eq!("ab".to_owned().stable_hash(), b"ab".to_vec().stable_hash());
+        assert_eq!(b"ab".stable_hash(), b"ab".to_vec().stable_hash());
+        assert_eq!([1u16, 2].stable_hash(), vec![1u16, 2].stable_hash());
+        assert_ne!(vec![vec![1u16], vec![]].stable_hash(), vec![vec![], vec![1u16]].stable_hash());
+        assert_eq!(Box::new(7u64).stable_hash(), 7u64.stable_hash());
         assert_ne!((1u64, 2u64).stable_hash(), (2u64, 1u64).stable_hash());
     }
 
@@ -404,6 +496,24 @@ mod tests {
                     assert!(range.contains(&group.get()), "{group} of {groups:?} at {parallelism}");
                 }
             }
+        }
+    }
+
+    #[test]
+    fn the_number_of_key_groups_is_derived_as_in_flink() {
+        for (parallelism, groups) in [
+            (0, 128),
+            (1, 128),
+            (85, 128),
+            (86, 256),
+            (200, 512),
+            (10_922, 16_384),
+            (10_923, 16_384),
+            (10_924, 32_768),
+            (32_768, 32_768),
+            (u32::MAX, 32_768),
+        ] {
+            assert_eq!(MaxParallelism::derived(parallelism).get(), groups, "of {parallelism}");
         }
     }
 

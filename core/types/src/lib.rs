@@ -14,6 +14,7 @@ pub mod key;
 pub mod metrics;
 mod mode;
 pub mod resource;
+pub mod schema;
 pub mod states;
 mod text;
 pub mod time;
@@ -29,6 +30,7 @@ pub use ids::{
 pub use key::{Key, KeyGroup, KeyHasher, MaxParallelism};
 pub use mode::RuntimeMode;
 pub use resource::{ByteSize, ParseByteSizeError, ResourceProfile};
+pub use schema::{Opaque, Schema, State};
 pub use states::{ExecutionState, JobStatus};
 pub use text::Str;
 pub use time::Timestamp;

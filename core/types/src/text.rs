@@ -11,6 +11,7 @@ use serde::de::{Error, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::key::{Key, KeyHasher, padded_word};
+use crate::schema::{Kind, SchemaBuilder, State};
 
 const _: () = assert!(cfg!(target_endian = "little") && size_of::<usize>() == 8);
 
@@ -248,6 +249,12 @@ impl<'de> Deserialize<'de> for Str {
         }
 
         deserializer.deserialize_str(TextVisitor)
+    }
+}
+
+impl State for Str {
+    fn schema(_builder: &mut SchemaBuilder) -> Kind {
+        Kind::Text
     }
 }
 

@@ -4,9 +4,6 @@
 //! edge is a `use` declaration or a path in the code that starts with `crate::`, `self::` or
 //! `super::` and ends in another top-level module; a name that the root re-exports belongs to the
 //! module that it comes from. The root itself is no module here: what it defines, all may use.
-//!
-//! [`STILL_CYCLIC`] names the crates whose cycles are not cut yet. It can only get shorter: a crate
-//! of the list that has no cycle fails the check too.
 
 mod paths;
 
@@ -19,49 +16,32 @@ use serde_json::Value;
 
 use paths::CrateModules;
 
-/// Packages that may still have a cycle.
-const STILL_CYCLIC: [&str; 1] = ["millstream-network"];
 /// The kinds of cargo's targets that are crates of the product.
 const KINDS: [&str; 3] = ["lib", "proc-macro", "bin"];
 
 /// The edges between modules: user, used, and where the first use stands.
 type Edges = BTreeMap<String, BTreeMap<String, String>>;
 
-/// Every cycle of a crate that may have none, and every crate of the list that has none.
+/// Every cycle of a crate, one sentence each.
 pub fn faults_of(metadata: &Value) -> Result<Vec<String>> {
     let workspace = Path::new(metadata["workspace_root"].as_str().unwrap_or_default());
-    let mut cycles: BTreeMap<&str, Vec<String>> = BTreeMap::new();
+    let mut faults = Vec::new();
     for package in metadata["packages"].as_array().map_or(&[][..], Vec::as_slice) {
         let name = package["name"].as_str().unwrap_or_default();
         for target in package["targets"].as_array().map_or(&[][..], Vec::as_slice) {
             let is_product = KINDS.iter().any(|kind| target["kind"][0] == *kind);
             if let (true, Some(root)) = (is_product, target["src_path"].as_str()) {
                 let modules = CrateModules::read(Path::new(root), |file| fs::read_to_string(file))?;
-                let found = cycles_of(&edges_of(&modules, workspace));
-                cycles.entry(name).or_default().extend(found.iter().map(|it| it.join(" → ")));
+                faults.extend(cycles_of(&edges_of(&modules, workspace)).iter().map(|cycle| {
+                    let cycle = cycle.join(" → ");
+                    format!(
+                        "{name}: modules use each other in a cycle: {cycle}; move what both need"
+                    )
+                }));
             }
         }
     }
-    Ok(judge(&cycles, &STILL_CYCLIC))
-}
-
-fn judge(cycles: &BTreeMap<&str, Vec<String>>, still_cyclic: &[&str]) -> Vec<String> {
-    let mut faults = Vec::new();
-    for (name, cycles) in cycles {
-        match (cycles.is_empty(), still_cyclic.contains(name)) {
-            (false, false) => faults.extend(cycles.iter().map(|cycle| {
-                format!("{name}: modules use each other in a cycle: {cycle}; move what both need")
-            })),
-            (true, true) => faults.push(format!(
-                "{name} has no cycle of modules any more: take it from the list in {}",
-                file!()
-            )),
-            (true, false) | (false, true) => {}
-        }
-    }
-    let unknown = still_cyclic.iter().filter(|name| !cycles.contains_key(*name));
-    faults.extend(unknown.map(|name| format!("{name} in the list of {} is no package", file!())));
-    faults
+    Ok(faults)
 }
 
 fn edges_of(modules: &CrateModules, workspace: &Path) -> Edges {
@@ -262,18 +242,5 @@ mod tests {
             ("e.rs", "use crate::d;"),
         ];
         assert_eq!(cycles(&files), ["a b a", "d e d"]);
-    }
-
-    #[test]
-    fn the_list_can_only_get_shorter() {
-        let none = BTreeMap::from([("one", Vec::new())]);
-        let cycle = BTreeMap::from([("one", vec!["a → b → a".to_owned()])]);
-        assert_eq!(judge(&none, &[]), Vec::<String>::new());
-        assert_eq!(judge(&cycle, &["one"]), Vec::<String>::new());
-        assert!(
-            judge(&cycle, &[])[0].contains("one: modules use each other in a cycle: a → b → a")
-        );
-        assert!(judge(&none, &["one"])[0].contains("one has no cycle of modules any more"));
-        assert!(judge(&none, &["gone"])[0].contains("gone in the list"));
     }
 }

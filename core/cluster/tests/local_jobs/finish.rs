@@ -31,7 +31,10 @@ impl Ledger {
     fn tell(&self, ctx: &Context<'_, u64>, out: &mut Collector<'_, (u64, u64)>) -> Result<()> {
         // Two states at once, and results while both are borrowed.
         let (last, mut all) = (self.last.get(ctx)?, self.all.values(ctx)?);
-        let sum = all.try_fold(0u64, |sum, n| sum.checked_add(*n)).context("too much")?;
+        let mut sum = 0u64;
+        while let Some(n) = all.next()? {
+            sum = sum.checked_add(*n).context("too much")?;
+        }
         out.emit((*ctx.key(), last.copied().unwrap_or_default() + sum));
         out.emit_to(&LATE, *ctx.key())
     }

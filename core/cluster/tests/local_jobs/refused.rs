@@ -21,7 +21,7 @@ fn in_order<T: Clone>(sink: &Collect<T>) -> Vec<T> {
 /// Sums of 0, 1, 2, 3, 4 by a function that adds first and refuses 3 afterwards.
 fn sums<T>(of: fn(u64) -> T, number: fn(&mut T) -> &mut u64, mode: RuntimeMode) -> Vec<u64>
 where
-    T: Data + Clone + Sync,
+    T: Data + millstream_types::State + Clone + Sync,
 {
     let out = Collect::new();
     let dropped = run_dropping(|env| {
@@ -127,8 +127,14 @@ impl Everything {
         self.map.put(ctx, n, n)?;
         let sum = self.sum.get(ctx)?.cloned();
         let last = self.last.get(ctx)?.copied();
-        let list = self.list.get(ctx)?.to_vec();
-        let mut map: Vec<(u64, u64)> = self.map.iter(ctx)?.map(|(k, v)| (*k, *v)).collect();
+        let (mut list, mut map) = (Vec::new(), Vec::new());
+        let (mut elements, mut entries) = (self.list.elements(ctx)?, self.map.entries(ctx)?);
+        while let Some(element) = elements.next()? {
+            list.push(*element);
+        }
+        while let Some((name, value)) = entries.next()? {
+            map.push((*name, *value));
+        }
         map.sort_unstable();
         out.emit(format!("{n}: {sum:?} {last:?} {list:?} {map:?}"));
         Ok(())

@@ -74,7 +74,7 @@ async fn a_run_takes_arguments_from_body_or_query_as_flink_does() {
     assert_eq!(args, expected);
     let parallelism: Vec<_> = asked.iter().map(|(_, settings)| settings.parallelism).collect();
     assert_eq!(parallelism, [2, 5, 3]);
-    assert_eq!(asked[0].1.max_parallelism.get(), 64);
+    assert_eq!(asked[0].1.max_parallelism.map(|max| max.get()), Some(64));
     let entries: Vec<_> = asked.iter().map(|(_, settings)| settings.entry.as_deref()).collect();
     assert_eq!(entries, [Some("main"), Some("other"), None]);
     assert_eq!(std::fs::read(&asked[0].0).unwrap(), b"program");

@@ -1,7 +1,7 @@
 //! One test for each fault that a program can have.
 
 use expect_test::{Expect, expect};
-use millstream_types::RuntimeMode;
+use millstream_types::{MaxParallelism, RuntimeMode};
 
 use crate::stream_graph::{NodeId, NodeKind, OutputName, Partitioner};
 use crate::testing::{BOUNDED, Builder, SINK, UNBOUNDED, settings, word_count};
@@ -140,9 +140,9 @@ fn impossible_parallelism_is_refused() {
     "#]],
     );
     check_edited(
-        |graph| graph.at(WORDS).parallelism = Some(129),
+        |graph| graph.at(WORDS).parallelism = Some(32_769),
         expect![[r#"
-        operator "words" has parallelism 129, above its maximum parallelism 128: lower the one or raise the other
+        operator "words" has parallelism 32769, above its maximum parallelism 32768: lower the one or raise the other
     "#]],
     );
     check_edited(
@@ -170,6 +170,29 @@ fn impossible_parallelism_is_refused() {
         operator "lines" has parallelism 0: set at least 1
     "#]],
     );
+}
+
+#[test]
+fn the_maximum_parallelism_is_derived_from_each_operators_own() {
+    let mut graph = word_count();
+    graph.at(LINES).parallelism = Some(1);
+    graph.at(WORDS).parallelism = Some(100);
+    graph.at(COUNT).parallelism = Some(3);
+    graph.at(COUNT).max_parallelism = Some(7);
+    let found = |settings: &JobSettings| {
+        let job = graph.try_plan_with(settings).unwrap();
+        let mut found: Vec<_> = job
+            .vertices
+            .iter()
+            .map(|vertex| (vertex.parallelism, vertex.max_parallelism.get()))
+            .collect();
+        found.sort_unstable();
+        found
+    };
+    assert_eq!(found(&settings(1_000)), [(1, 128), (3, 7), (100, 256), (1_000, 2_048)]);
+    let max_parallelism = MaxParallelism::new(4_096);
+    let configured = JobSettings { max_parallelism, ..settings(1_000) };
+    assert_eq!(found(&configured), [(1, 4_096), (3, 7), (100, 4_096), (1_000, 4_096)]);
 }
 
 #[test]

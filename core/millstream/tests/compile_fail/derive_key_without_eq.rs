@@ -5,7 +5,8 @@
 
 use millstream::Key;
 
-#[derive(Clone, Key)]
+#[millstream::record]
+#[derive(Key)]
 struct User(u64);
 
 fn main() {}

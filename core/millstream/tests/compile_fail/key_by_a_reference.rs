@@ -1,7 +1,7 @@
 //! A key that is a part of the record is asked for with `key_by_ref`.
 
 //~ error[E0277]: `&str` cannot be a key
-//~ keys are integers, text, bytes, tuples of keys, or types with `#[derive(Key)]`
+//~ types with `#[millstream::record]` and `#[derive(PartialEq, Eq, Key)]`
 //~ a key that is a part of the record is given by reference to `key_by_ref`
 
 use millstream::prelude::*;

@@ -1,7 +1,7 @@
 //! A float is no key.
 
 //~ error[E0277]: `f64` cannot be a key
-//~ keys are integers, text, bytes, tuples of keys, or types with `#[derive(Key)]`
+//~ types with `#[millstream::record]` and `#[derive(PartialEq, Eq, Key)]`
 //~ floating point numbers are not, because `NaN != NaN`
 
 use millstream::prelude::*;

@@ -1,7 +1,7 @@
 //! A type of one's own is a key once it derives `Key`.
 
 //~ error[E0277]: `User` cannot be a key
-//~ keys are integers, text, bytes, tuples of keys, or types with `#[derive(Key)]`
+//~ types with `#[millstream::record]` and `#[derive(PartialEq, Eq, Key)]`
 
 use millstream::prelude::*;
 

@@ -23,8 +23,8 @@ use millstream_taskmanager::{
     ExitReason, HostSettings, LogDirectory, TaskManagerConfig, TaskManagerError, TempDirs,
 };
 use millstream_types::{
-    AllocationId, ArtifactHash, ByteSize, HostId, JobId, JobStatus, LeaderEpoch, MaxParallelism,
-    ResourceProfile, TaskManagerId, Timestamp,
+    AllocationId, ArtifactHash, ByteSize, HostId, JobId, JobStatus, LeaderEpoch, ResourceProfile,
+    TaskManagerId, Timestamp,
 };
 use sha2::{Digest, Sha256};
 use tempfile::TempDir;
@@ -279,7 +279,7 @@ pub fn job_master() -> (Arc<TestingJobMaster>, UnboundedReceiver<JobMasterEvent>
         args: Vec::new(),
         entry: None,
         parallelism: 1,
-        max_parallelism: MaxParallelism::DEFAULT,
+        max_parallelism: None,
         chaining: true,
         runtime_mode: RuntimeMode::Streaming,
         buffer_timeout_ms: 100,

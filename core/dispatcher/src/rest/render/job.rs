@@ -55,7 +55,7 @@ pub(in crate::rest) fn details(job: &JobDetails, now: Timestamp) -> JobDetailsIn
         start_time: job.start_time.as_millis(),
         end_time: or_unset(job.end_time),
         duration: duration(job.start_time, job.end_time, now),
-        max_parallelism: job.graph.settings.max_parallelism.get(),
+        max_parallelism: job.graph.settings.max_parallelism.map_or(-1, |max| i64::from(max.get())),
         now: now.as_millis(),
         timestamps: JobStatus::ALL.iter().map(entered).collect(),
         vertices: job.vertices.iter().filter_map(row).collect(),

@@ -1,0 +1,29 @@
+//! The bytes of keys and values: postcard.
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::error::StateError;
+
+/// The bytes of a value of this state.
+pub(crate) fn encode<T: Serialize>(
+    state: &'static str,
+    value: &T,
+    start: Vec<u8>,
+) -> Result<Vec<u8>, StateError> {
+    postcard::to_extend(value, start)
+        .map_err(|error| StateError::Codec { state, reason: error.to_string() })
+}
+
+/// The value of these bytes.
+pub(crate) fn decode<T: DeserializeOwned>(
+    state: &'static str,
+    bytes: &[u8],
+) -> Result<T, StateError> {
+    let fault = |reason| StateError::Codec { state, reason };
+    match postcard::take_from_bytes(bytes) {
+        Ok((value, [])) => Ok(value),
+        Ok((_, rest)) => Err(fault(format!("{} bytes are left over", rest.len()))),
+        Err(error) => Err(fault(error.to_string())),
+    }
+}

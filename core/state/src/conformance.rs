@@ -1,0 +1,187 @@
+//! Suite for keyed state wherever it is kept: random work on three states, beside a model.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use millstream_types::{Key, MaxParallelism};
+
+use crate::backend::KeyedBackend;
+use crate::error::StateError;
+use crate::handles::{ListState, MapState, ValueState};
+use crate::keyed::Backing;
+
+/// The state of one key.
+#[derive(Debug, Clone, Default, PartialEq)]
+struct Model {
+    value: Option<(u64, String)>,
+    list: Vec<Option<u32>>,
+    map: BTreeMap<String, Vec<u8>>,
+}
+
+impl Model {
+    fn is_empty(&self) -> bool {
+        self.value.is_none() && self.list.is_empty() && self.map.is_empty()
+    }
+}
+
+struct States {
+    value: ValueState<(u64, String)>,
+    list: ListState<Option<u32>>,
+    map: MapState<String, Vec<u8>>,
+}
+
+/// Random numbers of a seed.
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, end: u64) -> u64 {
+        self.0 = self.0.wrapping_add(1);
+        self.0.stable_hash() % end
+    }
+}
+
+const GROUPS: std::ops::Range<u16> = 3..9;
+const STEPS: usize = 400;
+
+/// Runs the suite on backends that `backing` makes, each on an empty store.
+///
+/// # Panics
+/// The state of a key is not what was done to it.
+pub fn run(backing: impl Fn() -> Backing, seeds: u64) {
+    for seed in 0..seeds {
+        for keeps_undo in [false, true] {
+            let run = run_seed(seed, backing(), keeps_undo);
+            assert!(run.is_ok(), "seed {seed}, undo {keeps_undo}: {run:?}");
+        }
+    }
+}
+
+fn run_seed(seed: u64, backing: Backing, keeps_undo: bool) -> Result<(), StateError> {
+    let groups = MaxParallelism::new(16).unwrap_or(MaxParallelism::DEFAULT);
+    let mut backend = KeyedBackend::<String>::on(backing, GROUPS, groups);
+    let states = States {
+        value: backend.value("value")?,
+        list: backend.list("list")?,
+        map: backend.map("map")?,
+    };
+    if keeps_undo {
+        backend.keep_undo();
+    }
+    let owned = |key: &String| {
+        let group = millstream_types::KeyGroup::of_hash(key.stable_hash(), groups);
+        GROUPS.contains(&group.get())
+    };
+    let keys: Vec<String> = (0..).map(|n| format!("key {n}")).filter(owned).take(12).collect();
+    let mut random = Random(seed << 32);
+    let mut models: BTreeMap<String, Model> = BTreeMap::new();
+    for step in 0..STEPS {
+        if step % 16 == 0 {
+            backend.prepare(keys.iter().step_by(2).map(|key| (key.clone(), key.stable_hash())))?;
+        }
+        let at = random.below(keys.len() as u64) as usize;
+        let Some(key) = keys.get(at) else { continue };
+        if random.below(2) == 0 {
+            backend.set_key(key.clone(), key.stable_hash())?;
+        } else {
+            backend.copy_key(key, key.stable_hash())?;
+        }
+        let before = models.get(key).cloned().unwrap_or_default();
+        let mut model = before.clone();
+        for _ in 0..random.below(4) {
+            change(&mut backend, &states, &mut model, &mut random)?;
+            check(&backend, &states, &model)?;
+        }
+        if keeps_undo && random.below(3) == 0 {
+            backend.take_back()?;
+            model = before;
+            check(&backend, &states, &model)?;
+        }
+        models.insert(key.clone(), model);
+    }
+    models.retain(|_, model| !model.is_empty());
+    let mut found = BTreeSet::new();
+    let mut at = 0;
+    while let Some(keys) = backend.keys_of_group(at)? {
+        for key in keys {
+            backend.set_key(key.clone(), key.stable_hash())?;
+            check(&backend, &states, &models.get(&key).cloned().unwrap_or_default())?;
+            assert!(found.insert(key), "a key is there twice");
+        }
+        at += 1;
+    }
+    assert!(found.iter().eq(models.keys()), "{found:?} are there, but not {models:?}");
+    let mut taken = BTreeMap::new();
+    let table = backend.table(&states.value)?;
+    while let Some(group) = table.pop_group()? {
+        taken.extend(group);
+    }
+    let values = models.into_iter().filter_map(|(key, model)| Some((key, model.value?)));
+    let values: BTreeMap<_, _> = values.collect();
+    assert_eq!(taken, values);
+    Ok(())
+}
+
+/// One random call of a handle, and what it does to the model.
+fn change(
+    backend: &mut KeyedBackend<String>,
+    states: &States,
+    model: &mut Model,
+    random: &mut Random,
+) -> Result<(), StateError> {
+    let name = format!("entry {}", random.below(4));
+    let number = random.below(1_000);
+    match random.below(9) {
+        0 => {
+            states.value.set(backend, (number, name.clone()))?;
+            model.value = Some((number, name));
+        }
+        1 => {
+            states.value.get_or_insert_with(backend, Default::default)?.0 += number;
+            model.value.get_or_insert_default().0 += number;
+        }
+        2 => {
+            states.value.clear(backend)?;
+            model.value = None;
+        }
+        3 => {
+            states.list.add(backend, Some(number as u32))?;
+            model.list.push(Some(number as u32));
+        }
+        4 => {
+            model.list = vec![None; (number % 3) as usize];
+            states.list.update(backend, model.list.clone())?;
+        }
+        5 => assert_eq!(states.list.take(backend)?, std::mem::take(&mut model.list)),
+        6 => {
+            states.map.put(backend, name.clone(), vec![1; number as usize])?;
+            model.map.insert(name, vec![1; number as usize]);
+        }
+        7 => assert_eq!(states.map.remove(backend, &name)?, model.map.remove(&name)),
+        _ => {
+            states.map.clear(backend)?;
+            model.map.clear();
+        }
+    }
+    Ok(())
+}
+
+/// Compares all states of the current key with the model, while all are readable at once.
+fn check(backend: &KeyedBackend<String>, states: &States, model: &Model) -> Result<(), StateError> {
+    let value = states.value.get(backend)?;
+    let (mut elements, mut entries) =
+        (states.list.elements(backend)?, states.map.entries(backend)?);
+    let mut list = Vec::new();
+    while let Some(element) = elements.next()? {
+        list.push(*element);
+    }
+    let mut map = BTreeMap::new();
+    while let Some((name, value)) = entries.next()? {
+        assert_eq!(states.map.get(backend, name)?, Some(value));
+        map.insert(name.clone(), value.clone());
+    }
+    assert_eq!(value, model.value.as_ref());
+    assert_eq!((&list, &map), (&model.list, &model.map));
+    assert_eq!(states.list.is_empty(backend)?, model.list.is_empty());
+    assert_eq!(states.map.is_empty(backend)?, model.map.is_empty());
+    assert!(!states.map.contains(backend, &"none".to_owned())?);
+    Ok(())
+}

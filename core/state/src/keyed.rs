@@ -1,0 +1,198 @@
+//! The values of one state by key: typed on the heap, or bytes in a store.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use millstream_types::{Key, MaxParallelism, State};
+
+use crate::error::StateError;
+use crate::store::{ByteStore, StoreTable};
+use crate::table::GroupTable;
+
+/// Where an operator keeps its states.
+#[derive(Debug, Clone)]
+pub enum Backing {
+    /// Typed values on the heap.
+    Heap,
+    /// Bytes in a store.
+    Store(Arc<dyn ByteStore>),
+}
+
+/// The values of one state by key. Each call branches once; on the heap nothing is virtual, and no
+/// call fails.
+#[derive(Debug)]
+pub struct Table<K, V>(Kind<K, V>);
+
+#[derive(Debug)]
+enum Kind<K, V> {
+    Heap(GroupTable<K, V>),
+    Store { values: StoreTable<V>, groups: Range<u16> },
+}
+
+/// The entries of a key group that were taken out of a table.
+pub type Group<K, V> = Box<dyn Iterator<Item = (K, V)> + Send>;
+
+impl<K: Key, V: State> Table<K, V> {
+    pub(crate) fn new(
+        backing: &Backing,
+        groups: Range<u16>,
+        max_parallelism: MaxParallelism,
+        state: &'static str,
+        number: u16,
+    ) -> Self {
+        Self(match backing {
+            Backing::Heap => Kind::Heap(GroupTable::new(groups, max_parallelism)),
+            Backing::Store(store) => {
+                let store = Arc::clone(store);
+                let values = StoreTable::new(store, state, number, max_parallelism);
+                Kind::Store { values, groups }
+            }
+        })
+    }
+
+    /// The value of a key, which no other key was asked for after the last
+    /// [`leave`](Table::leave).
+    #[inline]
+    pub(crate) fn get(&self, hash: u64, key: &K) -> Result<Option<&V>, StateError> {
+        match &self.0 {
+            Kind::Heap(table) => Ok(table.get(hash, key)),
+            Kind::Store { values, .. } => values.get(hash, key),
+        }
+    }
+
+    /// The value of a key, to change it.
+    ///
+    /// # Errors
+    /// The store fails, or its bytes are no value.
+    #[inline]
+    pub fn get_mut(&mut self, hash: u64, key: &K) -> Result<Option<&mut V>, StateError> {
+        match &mut self.0 {
+            Kind::Heap(table) => Ok(table.get_mut(hash, key)),
+            Kind::Store { values, .. } => values.get_mut(hash, key),
+        }
+    }
+
+    /// The value of a key, made by `vacant` if there is none.
+    ///
+    /// # Errors
+    /// As [`Table::get_mut`].
+    #[inline]
+    pub fn get_or_insert_with(
+        &mut self,
+        hash: u64,
+        key: &K,
+        vacant: impl FnOnce() -> V,
+    ) -> Result<&mut V, StateError> {
+        match &mut self.0 {
+            Kind::Heap(table) => Ok(table.get_or_insert_with(hash, key, vacant).0),
+            Kind::Store { values, .. } => values.get_or_insert_with(hash, key, vacant),
+        }
+    }
+
+    /// Adds a key that has no value.
+    ///
+    /// # Errors
+    /// As [`Table::get_mut`].
+    #[inline]
+    pub fn insert_new(&mut self, hash: u64, key: K, value: V) -> Result<&mut V, StateError> {
+        match &mut self.0 {
+            Kind::Heap(table) => Ok(table.insert_new(hash, key, value)),
+            Kind::Store { values, .. } => values.get_or_insert_with(hash, &key, || value),
+        }
+    }
+
+    /// Sets a key's value, or forgets the key, without reading the value before.
+    #[inline]
+    pub(crate) fn set(&mut self, hash: u64, key: &K, value: Option<V>) -> Result<(), StateError> {
+        match &mut self.0 {
+            Kind::Heap(table) => {
+                match value {
+                    Some(value) => table.replace(hash, key, value),
+                    None => table.remove(hash, key),
+                };
+                Ok(())
+            }
+            Kind::Store { values, .. } => values.set(hash, key, value),
+        }
+    }
+
+    /// Sets a key's value, or forgets the key; the value before.
+    pub(crate) fn replace(
+        &mut self,
+        hash: u64,
+        key: &K,
+        value: Option<V>,
+    ) -> Result<Option<V>, StateError> {
+        match &mut self.0 {
+            Kind::Heap(table) => Ok(match value {
+                Some(value) => table.replace(hash, key, value),
+                None => table.remove(hash, key),
+            }),
+            Kind::Store { values, .. } => values.replace(hash, key, value),
+        }
+    }
+
+    /// Asks the processor to fetch the entry of a key that is on the heap.
+    #[inline]
+    pub fn prefetch(&self, hash: u64) {
+        if let Kind::Heap(table) = &self.0 {
+            table.prefetch(hash);
+        }
+    }
+
+    /// About how much memory the entries take, without what they point to.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        match &self.0 {
+            Kind::Heap(table) => table.bytes(),
+            Kind::Store { .. } => size_of::<(K, V)>(),
+        }
+    }
+
+    /// Takes the last group out, with all its keys; `None` once all are taken.
+    ///
+    /// # Errors
+    /// As [`Table::get_mut`].
+    pub fn pop_group(&mut self) -> Result<Option<Group<K, V>>, StateError> {
+        match &mut self.0 {
+            Kind::Heap(table) => Ok(table.pop_group().map(|group| Box::new(group) as Group<K, V>)),
+            Kind::Store { values, groups } => {
+                let Some(group) = groups.next_back() else { return Ok(None) };
+                Ok(Some(Box::new(values.take_group(group)?.into_iter())))
+            }
+        }
+    }
+
+    /// Ends the use of the key at hand: what was changed is written.
+    pub(crate) fn leave(&mut self) -> Result<(), StateError> {
+        match &mut self.0 {
+            Kind::Heap(_) => Ok(()),
+            Kind::Store { values, .. } => values.leave(),
+        }
+    }
+
+    pub(crate) fn prepare(&mut self, keys: &[(K, u64)]) -> Result<(), StateError> {
+        match &mut self.0 {
+            Kind::Heap(_) => Ok(()),
+            Kind::Store { values, .. } => values.prepare(keys),
+        }
+    }
+
+    pub(crate) fn contains(&self, hash: u64, key: &K) -> Result<bool, StateError> {
+        match &self.0 {
+            Kind::Heap(table) => Ok(table.get(hash, key).is_some()),
+            Kind::Store { values, .. } => values.contains(hash, key),
+        }
+    }
+
+    /// The keys of the group at this place (from 0).
+    pub(crate) fn keys_of_group(&self, at: usize) -> Result<Vec<K>, StateError> {
+        match &self.0 {
+            Kind::Heap(table) => Ok(table.keys_of_group(at).cloned().collect()),
+            Kind::Store { values, groups } => match groups.clone().nth(at) {
+                Some(group) => values.group(group, |key, _| Ok(key)),
+                None => Ok(Vec::new()),
+            },
+        }
+    }
+}
