@@ -34,6 +34,8 @@ const MACHINE_PATHS: [&str; 2] = [concat!("/wo", "rk/"), concat!("/ro", "ot/")];
 /// Extensions of text files, which are searched for machine paths.
 const TEXT_EXTENSIONS: [&str; 11] =
     ["rs", "md", "toml", "sh", "yaml", "yml", "proto", "json", "tsv", "txt", "java"];
+/// The Clippy file of the crates of the data plane.
+const OF_DATA_PLANE: &str = "core/clippy-data-plane.toml";
 /// Folders that hold nothing of ours.
 const SKIPPED_FOLDERS: [&str; 3] = ["target", "dist", ".git"];
 
@@ -98,19 +100,22 @@ pub fn check(root: &Path) -> Result<Report> {
             ));
         }
     }
-    report.faults.extend(lints_left_out(root)?);
+    report.faults.extend(check_lints(root)?);
     Ok(report)
 }
 
-/// The lines of the workspace's Clippy file that the data plane's leaves out: Clippy reads one file
-/// alone.
-fn lints_left_out(root: &Path) -> Result<Vec<String>> {
-    const OF_DATA_PLANE: &str = "core/clippy-data-plane.toml";
+/// Looks for lines of the workspace's Clippy file that the data plane's leaves out: Clippy reads
+/// one file alone.
+fn check_lints(root: &Path) -> Result<Vec<String>> {
     let read = |name: &'static str| fs::read_to_string(root.join(name)).context(name);
-    let (all, of_data_plane) = (read("clippy.toml")?, read(OF_DATA_PLANE)?);
+    Ok(lints_left_out(&read("clippy.toml")?, &read(OF_DATA_PLANE)?))
+}
+
+fn lints_left_out(all: &str, of_data_plane: &str) -> Vec<String> {
     let is_lint = |line: &&str| !line.is_empty() && !line.starts_with('#');
-    let missing = all.lines().filter(is_lint).filter(|line| !of_data_plane.contains(line));
-    Ok(missing.map(|line| format!("{OF_DATA_PLANE}: the line {line:?} is missing")).collect())
+    let is_missing = |line: &&str| !of_data_plane.lines().any(|other| other == *line);
+    let missing = all.lines().filter(is_lint).filter(is_missing);
+    missing.map(|line| format!("{OF_DATA_PLANE}: the line {line:?} is missing")).collect()
 }
 
 /// The paths, without extension, of modules that a file declares for tests alone.
@@ -356,10 +361,22 @@ mod tests {
     }
 
     #[test]
+    fn a_line_that_the_data_planes_clippy_file_leaves_out_is_named() {
+        let all = "first = true\n# A comment.\n\n    { path = \"second\" },\n";
+        let faults = lints_left_out(all, "first = true\n\nthird = true\n");
+        assert!(faults.len() == 1 && faults[0].contains("second"), "{faults:?}");
+        assert_eq!(lints_left_out(all, all), Vec::<String>::new());
+    }
+
+    #[test]
     fn a_crate_has_a_limit() {
         let root = std::env::temp_dir().join(format!("xtask-tidy-{}", std::process::id()));
-        fs::create_dir_all(root.join("src")).unwrap();
-        fs::write(root.join("Cargo.toml"), "").unwrap();
+        for folder in ["src", "core"] {
+            fs::create_dir_all(root.join(folder)).unwrap();
+        }
+        for file in ["Cargo.toml", "clippy.toml", OF_DATA_PLANE] {
+            fs::write(root.join(file), "").unwrap();
+        }
         let text = format!("//! a\n{}", "// x\n".repeat(779));
         for number in 0..13 {
             fs::write(root.join(format!("src/f{number}.rs")), &text).unwrap();
