@@ -37,9 +37,10 @@ fn sqlite_totals(env: &mut Environment, args: Args) -> Result<()> {
 
 /// The job between its source and its sink.
 fn sum(orders: Stream<Cents>) -> Stream<Cents> {
-    orders
-        .key_by_ref(|order| &order.customer)
-        .reduce("sum", |total, order| Ok(total.cents += order.cents))
+    orders.key_by_ref(|order| &order.customer).reduce("sum", |total, order| {
+        total.cents += order.cents;
+        Ok(())
+    })
 }
 
 #[cfg(test)]

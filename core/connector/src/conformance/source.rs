@@ -107,7 +107,7 @@ impl<'a, O: crate::Data + Debug> Order<'a, O> {
 }
 
 /// All splits of a source, in bytes.
-fn all_splits<S: Source>(source: &S) -> Result<Vec<Vec<u8>>> {
+fn all_splits<S: Source>(source: &S) -> Result<Splits> {
     if !S::Enumerator::EXISTS {
         return source.splits()?.iter().map(stored).collect();
     }
@@ -148,9 +148,9 @@ struct Running<R: SourceReader> {
     /// The records that it has read since, by number.
     fresh: Vec<usize>,
     /// Its splits at the checkpoint.
-    held: Vec<Vec<u8>>,
+    held: Splits,
     /// The splits that it was given since.
-    given: Vec<Vec<u8>>,
+    given: Splits,
     is_done: bool,
 }
 
@@ -192,13 +192,13 @@ impl<R: SourceReader> Running<R> {
     }
 }
 
-/// A split, as bytes of a checkpoint.
-type SplitBytes = Vec<u8>;
+/// Splits, as bytes of a checkpoint.
+type Splits = Vec<Vec<u8>>;
 
 /// A complete checkpoint.
 struct Checkpoint {
     enumerator: Option<Vec<u8>>,
-    splits: Vec<Vec<u8>>,
+    splits: Splits,
     read: Vec<usize>,
 }
 
@@ -275,7 +275,7 @@ where
         &self,
         subtask: usize,
         parallelism: usize,
-        splits: Vec<Vec<u8>>,
+        splits: Splits,
     ) -> Result<Running<S::Reader>> {
         let (ctx, woken) = context(subtask as u32, parallelism as u32);
         let mut running = Running::new(self.source.reader(&ctx)?, woken);
@@ -346,7 +346,7 @@ where
     }
 
     /// The state of the enumerator, and the splits of each reader.
-    fn snapshots(&mut self) -> Result<(Option<Vec<u8>>, Vec<Vec<SplitBytes>>)> {
+    fn snapshots(&mut self) -> Result<(Option<Vec<u8>>, Vec<Splits>)> {
         let state = match &mut self.enumerator {
             Some(enumerator) => Some(stored(&enumerator.snapshot()?)?),
             None => None,

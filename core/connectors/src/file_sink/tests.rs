@@ -237,11 +237,9 @@ fn a_writer_is_full_while_too_many_files_are_completed_and_wakes_its_task() {
     let (ctx, woken) = crate::testing::context(0, 1);
     let info = WriterInfo { waker: ctx.waker, ..writer_info(0, 1, 0) };
     let mut writer = Sink::<String>::writer(&sink, &info).unwrap();
-    let mut number = 0;
     // The disk may be fast: then it is never full, and all is there all the same.
-    for _ in 0..200 {
+    for number in 0..200 {
         let mut flow = writer.write(Batch::of(vec![number.to_string()])).unwrap();
-        number += 1;
         while flow == Flow::Full {
             woken.wait();
             flow = SinkWriter::<String>::resume(&mut writer).unwrap();

@@ -627,10 +627,10 @@ impl Oracle for Written {
     }
 }
 
-pub(super) fn sink(
-    name: &'static str,
-    wrap: fn(Box<dyn Stage<u64>>) -> Box<dyn Stage<u64>>,
-) -> Case {
+/// Puts a stage into another, which may have a fault.
+type Wrap = fn(Box<dyn Stage<u64>>) -> Box<dyn Stage<u64>>;
+
+pub(super) fn sink(name: &'static str, wrap: Wrap) -> Case {
     let place = Place::default();
     let operator = Operator::of_stage(crate::sink::sink::<u64, _>(&Arc::new(place.clone())));
     let task = task(false);
