@@ -1,5 +1,5 @@
-//! A sink that commits in two phases: rows are prepared in a table that nobody reads, and moved
-//! into `totals` when they count.
+//! A sink that commits in two phases: rows are prepared in a table of their own, and moved into
+//! `totals` when they count.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;

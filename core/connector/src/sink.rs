@@ -274,7 +274,7 @@ pub trait Committer: Send {
 /// ```
 /// # use millstream::{connectors::*, testing, Result};
 /// # use std::sync::mpsc;
-/// /// Hands records to whoever holds the other end.
+/// /// Sends records into a channel of the program.
 /// struct Channel(mpsc::Sender<u64>);
 ///
 /// impl Sink<u64> for Channel {

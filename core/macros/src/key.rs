@@ -15,7 +15,7 @@ pub(crate) fn expand(item: TokenStream) -> Result<TokenStream, Error> {
         Data::Struct(data) => (struct_body(&data.fields), struct_copy(&data.fields)),
         Data::Enum(data) => (enum_body(data), enum_copy(data)),
         Data::Union(data) => {
-            let text = "a union cannot be a key: nobody knows which of its fields is valid";
+            let text = "a union cannot be a key: its valid field is not known";
             return Err(Error::new_spanned(data.union_token, text));
         }
     };
@@ -232,7 +232,7 @@ mod tests {
         let error = |item| expand(item).unwrap_err().to_string();
         assert_eq!(
             error(quote! { union Bits { int: u32, float: f32 } }),
-            "a union cannot be a key: nobody knows which of its fields is valid"
+            "a union cannot be a key: its valid field is not known"
         );
         assert_eq!(
             error(quote! { struct Text<'a>(&'a str); }),

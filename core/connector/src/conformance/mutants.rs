@@ -252,7 +252,7 @@ const SINK_FAULTS: [SinkFault; 8] = [
 /// Names what one writer wrote between two checkpoints.
 type Name = (AttemptId, u32, u64);
 
-/// A store with a part that nobody sees.
+/// A store with a part that no reader sees.
 #[derive(Debug, Default)]
 struct Store {
     staged: BTreeMap<Name, Vec<u64>>,
