@@ -9,7 +9,7 @@ use millstream::connectors::{Datagen, DiscardSink, FileSink, FileSource};
 fn refusal(build: impl FnOnce(&mut millstream::Environment)) -> String {
     let mut env = millstream::testing::environment();
     build(&mut env);
-    format!("{:#}", env.execute("refused").unwrap_err())
+    format!("{:#}", env.execute("refused").expect_err("the job is refused"))
 }
 
 /// Ends a job that should have been refused.
