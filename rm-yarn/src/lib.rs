@@ -9,7 +9,8 @@
 //! commands know it; below it [`client`] makes the calls of clients, [`staging`] brings files where
 //! containers find them, and [`container`] composes each launch context, whose texts
 //! [`launch_script`] checks. Facts about the protocols are from the message descriptors and the
-//! behaviour of Hadoop 3.5.0; 2.10 and everything since speaks the same.
+//! behaviour of Hadoop 3.5.0; 2.10 and everything since speaks the same. [`options`] are the options
+//! of all this.
 
 mod application;
 mod application_master;
@@ -26,6 +27,7 @@ pub mod ipc;
 pub mod launch;
 pub mod launch_script;
 mod node_manager;
+pub mod options;
 pub mod resource_manager;
 pub mod staging;
 
