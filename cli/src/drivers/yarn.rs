@@ -1,6 +1,7 @@
 //! YARN: its targets, its sessions, and the processes of its containers.
 
 mod containers;
+mod files;
 mod properties_file;
 
 use anyhow::{Context as _, Result, anyhow};
@@ -75,7 +76,7 @@ pub(crate) fn connect(
     };
     let staging = staging.map(|staging| FilePath::from(staging.as_str()));
     Ok(YarnDeployer::connect(configuration, staging, |hadoop, path, user| {
-        containers::files(hadoop, path, user).map_err(|error| format!("{error:#}"))
+        files::open(hadoop, path, user).map_err(|error| format!("{error:#}"))
     })?)
 }
 

@@ -6,7 +6,7 @@ use std::time::Instant;
 use std::vec::IntoIter;
 
 use millstream_network::{Batch, Event, Flow, batch_capacity};
-use millstream_state::{Group, KeyedBackend, KeyedContext, Table, ValueState};
+use millstream_state::{Backed, Group, KeyedBackend, KeyedContext, KeyedValues, ValueState};
 use millstream_types::{Key, State, Timestamp};
 
 use crate::Result;
@@ -65,33 +65,62 @@ const LOOK_AHEAD: usize = 32;
 /// A table of this size fits into a core's own cache, where asking ahead only costs.
 const CACHE_BYTES: usize = 1 << 20;
 
-/// Adds records to the values of their keys.
-struct Combine<'a, S, F> {
+/// Adds the records of a batch to the values of their keys.
+struct Combine<'a, T, S, F> {
     selector: &'a S,
     function: &'a mut F,
-    /// The task goes on after an error, which must leave the value as it was.
-    goes_on: bool,
+    bad: &'a BadRecords<T>,
+    output: &'a mut Output<T>,
+    /// Each update is a result.
     emits: bool,
 }
 
-impl<S, F> Combine<'_, S, F> {
-    /// Adds one record, and the key's value after it to the updates if it is to be emitted.
+impl<T, S, F> Combine<'_, T, S, F>
+where
+    T: State + Clone,
+    S: KeySelector<T>,
+    F: FnMut(&mut T, T) -> Result<()>,
+{
+    /// Adds a batch; the updates if they are to be emitted.
+    fn add_all(
+        &mut self,
+        batch: Batch<T>,
+        hashes: &[u64],
+        values: &mut impl KeyedValues<S::Key, T>,
+    ) -> Result<Batch<T>> {
+        let large = values.bytes() > CACHE_BYTES;
+        let mut ahead = hashes.get(LOOK_AHEAD..).unwrap_or_default().iter();
+        let mut updates = self.output.results();
+        updates.records.reserve(batch.len());
+        let (records, times) = batch.into_parts();
+        let mut times = times.unwrap_or_default().into_iter();
+        for (record, hash) in records.into_iter().zip(hashes) {
+            if large && let Some(hash) = ahead.next() {
+                values.prefetch(*hash);
+            }
+            let time = times.next();
+            let kept = self.bad.keep(&record);
+            if let Err(error) = self.add(record, *hash, values, &mut updates.records) {
+                self.bad.refuse(error, kept, time, self.output)?;
+            }
+            updates.stamp(time)?;
+        }
+        updates.take()
+    }
+
+    /// Adds one record, and the key's value after it to the updates if it is to be emitted. After
+    /// an error the value is as it was, if the task goes on.
     #[inline]
-    fn add<T>(
+    fn add(
         &mut self,
         record: T,
         hash: u64,
-        table: &mut Table<S::Key, T>,
+        values: &mut impl KeyedValues<S::Key, T>,
         updates: &mut Vec<T>,
-    ) -> Result<()>
-    where
-        T: State + Clone,
-        S: KeySelector<T>,
-        F: FnMut(&mut T, T) -> Result<()>,
-    {
+    ) -> Result<()> {
         let emits = self.emits;
-        match self.selector.with(&record, |key| table.get_mut(hash, key))? {
-            Some(value) if needs_drop::<T>() && !self.goes_on => {
+        match self.selector.with(&record, |key| values.value_mut(hash, key))? {
+            Some(value) if needs_drop::<T>() && !self.bad.goes_on() => {
                 (self.function)(value, record)?;
                 if emits {
                     updates.push(value.clone());
@@ -111,7 +140,7 @@ impl<S, F> Combine<'_, S, F> {
                 }
             }
             None => {
-                let value = table.insert_new(hash, self.selector.owned(&record), record)?;
+                let value = values.add(hash, self.selector.owned(&record), record)?;
                 if emits {
                     updates.push(value.clone());
                 }
@@ -132,27 +161,17 @@ where
         let selector = &self.selector;
         let keys = batch.records().iter().map(|record| selector.owned(record));
         self.backend.prepare(keys.zip(hashes.iter().copied()))?;
-        let table = self.backend.table(&self.value)?;
-        let (goes_on, emits) = (self.bad.goes_on(), !self.final_only);
-        let mut combine = Combine { selector, function: &mut self.function, goes_on, emits };
-        let large = table.bytes() > CACHE_BYTES;
-        let mut ahead = hashes.get(LOOK_AHEAD..).unwrap_or_default().iter();
-        let mut updates = self.output.results();
-        updates.records.reserve(batch.len());
-        let (records, times) = batch.into_parts();
-        let mut times = times.unwrap_or_default().into_iter();
-        for (record, hash) in records.into_iter().zip(hashes) {
-            if large && let Some(hash) = ahead.next() {
-                table.prefetch(*hash);
-            }
-            let time = times.next();
-            let kept = self.bad.keep(&record);
-            if let Err(error) = combine.add(record, *hash, table, &mut updates.records) {
-                self.bad.refuse(error, kept, time, &mut self.output)?;
-            }
-            updates.stamp(time)?;
+        let mut combine = Combine {
+            selector,
+            function: &mut self.function,
+            bad: &self.bad,
+            output: &mut self.output,
+            emits: !self.final_only,
+        };
+        match self.backend.table(&self.value)?.backed() {
+            Backed::Heap(values) => combine.add_all(batch, hashes, values),
+            Backed::Store(values) => combine.add_all(batch, hashes, values),
         }
-        updates.take()
     }
 
     /// One batch of final values; `None` once all have left. Their time is the end of time, as in

@@ -22,6 +22,7 @@ mod coordinator;
 #[cfg(test)]
 mod explore;
 mod flat_map;
+mod in_place;
 mod key;
 mod keyed;
 mod map;

@@ -6,6 +6,7 @@ use std::time::Instant;
 use millstream_network::{Batch, Event, Flow};
 
 use crate::Result;
+use crate::in_place;
 use crate::on_error::{BadRecords, OnError, Policy};
 use crate::output::Output;
 use crate::program::StageMaker;
@@ -45,28 +46,13 @@ where
     O: Send + 'static,
     F: FnMut(I) -> Result<Option<O>> + Send,
 {
-    /// The common case: no event times and nothing to keep. Results that are no larger than the
-    /// records take their place (std collects in place).
+    /// The common case: no event times and nothing to keep.
     fn apply_untimed(&mut self, records: Vec<I>) -> Result<Vec<O>> {
         let (function, bad, output) = (&mut self.function, &self.bad, &mut self.output);
-        if const { size_of::<O>() <= size_of::<I>() } {
-            return records
-                .into_iter()
-                .filter_map(|record| match function(record) {
-                    Ok(result) => result.map(Ok),
-                    Err(error) => bad.refuse(error, None, None, output).err().map(Err),
-                })
-                .collect();
-        }
-        let mut results = Vec::with_capacity(records.len());
-        for record in records {
-            match function(record) {
-                Ok(Some(result)) => results.push(result),
-                Ok(None) => {}
-                Err(error) => bad.refuse(error, None, None, output)?,
-            }
-        }
-        Ok(results)
+        in_place::filter_map(records, |record| match function(record) {
+            Ok(result) => Ok(result),
+            Err(error) => bad.refuse(error, None, None, output).map(|()| None),
+        })
     }
 
     fn apply(&mut self, batch: Batch<I>) -> Result<Batch<O>> {

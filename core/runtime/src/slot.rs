@@ -193,14 +193,16 @@ impl SlotLoop {
     }
 
     fn run(mut self) {
+        let mut now = self.clock.now();
         while self.open {
-            self.take_commands();
-            let mut now = self.clock.now();
+            if self.take_commands() {
+                now = self.clock.now();
+            }
             let mut at = 0;
             while at < self.tasks.len() {
                 if self.is_ready(at, now) {
-                    let ended = self.step(at);
-                    now = self.clock.now();
+                    let (ended, after) = self.step(at, now);
+                    now = after;
                     if ended {
                         continue;
                     }
@@ -209,6 +211,7 @@ impl SlotLoop {
             }
             if !self.tasks.iter().any(|task| task.wake.ready.load(Ordering::SeqCst)) {
                 self.park();
+                now = self.clock.now();
             }
         }
     }
@@ -219,14 +222,16 @@ impl SlotLoop {
         })
     }
 
-    /// Steps one task; `true` if it ended.
-    fn step(&mut self, at: usize) -> bool {
+    /// Steps one task: whether it ended, and the time after it, which is read once per step.
+    fn step(&mut self, at: usize, now: Instant) -> (bool, Instant) {
         let clock = &self.clock;
-        let Some(task) = self.tasks.get_mut(at) else { return true };
+        let Some(task) = self.tasks.get_mut(at) else { return (true, now) };
         // Cleared before the step: what wakes the task during it counts.
         task.wake.ready.store(false, Ordering::SeqCst);
-        task.time.turn_to(Activity::Busy, clock.now());
-        let result = guard(|| turn(&mut *task.body, || clock.now()));
+        task.time.turn_to(Activity::Busy, now);
+        let mut after = None;
+        let result = guard(|| turn(&mut *task.body, || *after.insert(clock.now())));
+        let after = after.unwrap_or_else(|| clock.now());
         task.inputs_waiting.store(task.body.inputs_waiting() as u64, Ordering::Relaxed);
         let ended = match result {
             Ok((Step::Finished, _)) => Some((Execution::Finished, None)),
@@ -235,18 +240,18 @@ impl SlotLoop {
                 task.deadline = deadline;
                 match step {
                     Step::Progress => task.wake.ready.store(true, Ordering::SeqCst),
-                    Step::Idle(_) => task.time.turn_to(Activity::Idle, clock.now()),
-                    Step::Full => task.time.turn_to(Activity::Backpressured, clock.now()),
+                    Step::Idle(_) => task.time.turn_to(Activity::Idle, after),
+                    Step::Full => task.time.turn_to(Activity::Backpressured, after),
                     Step::Finished => {}
                 }
                 None
             }
         };
         match ended {
-            None => false,
+            None => (false, after),
             Some((state, cause)) => {
                 self.end(at, state, cause);
-                true
+                (true, self.clock.now())
             }
         }
     }
@@ -266,13 +271,16 @@ impl SlotLoop {
         self.report(task.id, state, cause);
     }
 
-    fn take_commands(&mut self) {
+    /// Carries out the commands that wait; `true` if there were any.
+    fn take_commands(&mut self) -> bool {
+        let mut any = false;
         loop {
             let mut commands = lock(&self.commands);
             self.open = !commands.closed;
             if commands.waiting.is_empty() || !self.open {
-                return;
+                return any;
             }
+            any = true;
             let waiting = std::mem::take(&mut commands.waiting);
             drop(commands);
             waiting.into_iter().for_each(|command| self.obey(command));
@@ -328,7 +336,7 @@ impl SlotLoop {
         // unparks too, and one that came before the announcement is found by the next turn.
         let ready = self.tasks.iter().any(|task| task.wake.ready.load(Ordering::SeqCst));
         let deadline = self.tasks.iter().filter_map(|task| task.deadline).min();
-        if ready || self.has_commands() {
+        if ready || self.take_commands() || !self.open {
             self.parker.parked.store(false, Ordering::SeqCst);
             return;
         }
@@ -337,13 +345,6 @@ impl SlotLoop {
             None => std::thread::park(),
         }
         self.parker.parked.store(false, Ordering::SeqCst);
-    }
-
-    /// Takes commands that came while the thread was about to park; `true` if there were any.
-    fn has_commands(&mut self) -> bool {
-        let before = self.tasks.len();
-        self.take_commands();
-        !self.open || self.tasks.len() != before
     }
 }
 

@@ -29,6 +29,74 @@ enum Kind<K, V> {
     Store { values: StoreTable<V>, groups: Range<u16> },
 }
 
+/// The values of a [`Table`] by their backing: a loop that branches here once keeps in registers
+/// what it needs for the one backing (6 % of the time of `reduce`).
+#[derive(Debug)]
+pub enum Backed<'a, K, V> {
+    /// Typed values.
+    Heap(&'a mut GroupTable<K, V>),
+    /// Bytes.
+    Store(&'a mut StoreTable<V>),
+}
+
+/// Values by key, on the heap or in a store.
+pub trait KeyedValues<K, V> {
+    /// The value of a key, to change it.
+    ///
+    /// # Errors
+    /// The store fails, or its bytes are no value; never on the heap.
+    fn value_mut(&mut self, hash: u64, key: &K) -> Result<Option<&mut V>, StateError>;
+
+    /// Adds a key that has no value.
+    ///
+    /// # Errors
+    /// As [`KeyedValues::value_mut`].
+    fn add(&mut self, hash: u64, key: K, value: V) -> Result<&mut V, StateError>;
+
+    /// Asks the processor to fetch the entry of a key that is on the heap.
+    fn prefetch(&self, hash: u64);
+
+    /// About how much heap the entries take, without what they point to.
+    fn bytes(&self) -> usize;
+}
+
+impl<K: Key, V> KeyedValues<K, V> for GroupTable<K, V> {
+    #[inline]
+    fn value_mut(&mut self, hash: u64, key: &K) -> Result<Option<&mut V>, StateError> {
+        Ok(self.get_mut(hash, key))
+    }
+
+    #[inline]
+    fn add(&mut self, hash: u64, key: K, value: V) -> Result<&mut V, StateError> {
+        Ok(self.insert_new(hash, key, value))
+    }
+
+    #[inline]
+    fn prefetch(&self, hash: u64) {
+        GroupTable::prefetch(self, hash);
+    }
+
+    fn bytes(&self) -> usize {
+        GroupTable::bytes(self)
+    }
+}
+
+impl<K: Key, V: State> KeyedValues<K, V> for StoreTable<V> {
+    fn value_mut(&mut self, hash: u64, key: &K) -> Result<Option<&mut V>, StateError> {
+        self.get_mut(hash, key)
+    }
+
+    fn add(&mut self, hash: u64, key: K, value: V) -> Result<&mut V, StateError> {
+        self.get_or_insert_with(hash, &key, || value)
+    }
+
+    fn prefetch(&self, _hash: u64) {}
+
+    fn bytes(&self) -> usize {
+        0
+    }
+}
+
 /// The entries of a key group that were taken out of a table.
 pub type Group<K, V> = Box<dyn Iterator<Item = (K, V)> + Send>;
 
@@ -65,7 +133,7 @@ impl<K: Key, V: State> Table<K, V> {
     /// # Errors
     /// The store fails, or its bytes are no value.
     #[inline]
-    pub fn get_mut(&mut self, hash: u64, key: &K) -> Result<Option<&mut V>, StateError> {
+    pub(crate) fn get_mut(&mut self, hash: u64, key: &K) -> Result<Option<&mut V>, StateError> {
         match &mut self.0 {
             Kind::Heap(table) => Ok(table.get_mut(hash, key)),
             Kind::Store { values, .. } => values.get_mut(hash, key),
@@ -77,7 +145,7 @@ impl<K: Key, V: State> Table<K, V> {
     /// # Errors
     /// As [`Table::get_mut`].
     #[inline]
-    pub fn get_or_insert_with(
+    pub(crate) fn get_or_insert_with(
         &mut self,
         hash: u64,
         key: &K,
@@ -86,18 +154,6 @@ impl<K: Key, V: State> Table<K, V> {
         match &mut self.0 {
             Kind::Heap(table) => Ok(table.get_or_insert_with(hash, key, vacant).0),
             Kind::Store { values, .. } => values.get_or_insert_with(hash, key, vacant),
-        }
-    }
-
-    /// Adds a key that has no value.
-    ///
-    /// # Errors
-    /// As [`Table::get_mut`].
-    #[inline]
-    pub fn insert_new(&mut self, hash: u64, key: K, value: V) -> Result<&mut V, StateError> {
-        match &mut self.0 {
-            Kind::Heap(table) => Ok(table.insert_new(hash, key, value)),
-            Kind::Store { values, .. } => values.get_or_insert_with(hash, &key, || value),
         }
     }
 
@@ -132,20 +188,12 @@ impl<K: Key, V: State> Table<K, V> {
         }
     }
 
-    /// Asks the processor to fetch the entry of a key that is on the heap.
+    /// The values by their backing, for a loop over a batch.
     #[inline]
-    pub fn prefetch(&self, hash: u64) {
-        if let Kind::Heap(table) = &self.0 {
-            table.prefetch(hash);
-        }
-    }
-
-    /// About how much memory the entries take, without what they point to.
-    #[must_use]
-    pub fn bytes(&self) -> usize {
-        match &self.0 {
-            Kind::Heap(table) => table.bytes(),
-            Kind::Store { .. } => size_of::<(K, V)>(),
+    pub fn backed(&mut self) -> Backed<'_, K, V> {
+        match &mut self.0 {
+            Kind::Heap(table) => Backed::Heap(table),
+            Kind::Store { values, .. } => Backed::Store(values),
         }
     }
 

@@ -21,6 +21,6 @@ mod tests;
 pub use backend::{KeyedBackend, KeyedContext};
 pub use error::StateError;
 pub use handles::{Elements, Entries, Keys, ListState, MapState, ValueState, Values};
-pub use keyed::{Backing, Group, Table};
-pub use store::{ByteStore, MemoryStore};
+pub use keyed::{Backed, Backing, Group, KeyedValues, Table};
+pub use store::{ByteStore, MemoryStore, StoreTable};
 pub use table::GroupTable;

@@ -69,6 +69,7 @@ const FACTOR: u64 = 0xa076_1d64_78bd_642f;
 
 impl KeyHasher {
     /// A hasher that has seen nothing.
+    #[inline]
     #[must_use]
     pub const fn new() -> Self {
         Self(SEED)
@@ -118,6 +119,7 @@ pub(crate) fn padded_word(bytes: &[u8]) -> u64 {
 }
 
 impl Default for KeyHasher {
+    #[inline]
     fn default() -> Self {
         Self::new()
     }

@@ -11,7 +11,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, anyhow, bail};
+use anyhow::{Context as _, Result, anyhow};
 use millstream_cluster::{
     Application, DaemonError, Driver, Ended, Endpoints, JobManagerSetup, Lifecycle, PlannedJob,
     TaskManagerSetup, run_job_manager, run_task_manager,
@@ -34,18 +34,16 @@ use millstream_rm_yarn::proto::container::{Master, master};
 use millstream_rm_yarn::resource_manager::{ResourceManager, Service, addresses};
 use millstream_rm_yarn::worker_size;
 use millstream_security::Authority;
-use millstream_storage::{FilePath, FileSystem, LocalFileSystem};
-use millstream_storage_hdfs::Hdfs;
+use millstream_storage::FilePath;
 use millstream_types::{JobId, ResourceProfile};
 use prost::Message as _;
 
+use super::files;
 use crate::arguments::ContainerArguments;
 use crate::{daemon, drivers, runtime};
 
 /// Time for which the ResourceManager may be away before the cluster gives up.
 const PATIENCE: Duration = Duration::from_secs(20 * 60);
-/// Time for which HDFS may refuse to serve before a call fails.
-const FILES_PATIENCE: Duration = Duration::from_secs(10);
 /// Time limit for one answer of the ResourceManager; short, so that a stopped one does not hold up
 /// the change to another.
 const CALL_TIMEOUT: Duration = Duration::from_secs(30);
@@ -57,22 +55,6 @@ const NODE_FAILURES_MAX: u32 = 3;
 /// secret.
 const PRIVATE_DIRECTORY: u32 = 0o700;
 const PRIVATE_FILE: u32 = 0o600;
-
-/// The file system of a path on the cluster.
-pub(super) fn files(
-    hadoop: &HadoopConfiguration,
-    path: &FilePath,
-    user: &str,
-) -> Result<Arc<dyn FileSystem>> {
-    match path.scheme() {
-        "hdfs" => {
-            let hdfs = Hdfs::open(hadoop, path.authority(), user)?;
-            Ok(Arc::new(hdfs.patience(FILES_PATIENCE)))
-        }
-        "file" => Ok(Arc::new(LocalFileSystem)),
-        scheme => bail!("{path}: there is no file system for {scheme}://, only for hdfs://"),
-    }
-}
 
 /// Runs the JobManager of a container.
 pub(super) fn job_manager(arguments: &ContainerArguments) -> Result<ExitCode> {
@@ -143,7 +125,7 @@ fn node_manager_options() -> Options {
 /// Removes the files that were staged for this cluster alone. If that fails, the owner's next
 /// deployment sweeps them.
 async fn remove_staging(hadoop: &HadoopConfiguration, staging: &FilePath, user: &str) {
-    let removed = match files(hadoop, staging, user) {
+    let removed = match files::open(hadoop, staging, user) {
         Ok(files) => files.delete(staging, true).await.map_err(anyhow::Error::from),
         Err(error) => Err(error),
     };
