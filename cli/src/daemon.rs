@@ -1,4 +1,4 @@
-//! How a daemon runs, whichever driver it is for: its threads, its log and its exit code.
+//! The threads, the log and the exit code of a daemon, alike for every driver.
 
 use std::fs::File;
 use std::path::Path;

@@ -15,7 +15,7 @@ impl OptionValue for Transport {
     }
 }
 
-millstream_config::options! {
+millstream_config::declare_options! {
     /// The application at which a command is aimed.
     YARN_APPLICATION_ID: Option<String> = "yarn.application.id";
     /// The application's name; unset: the purpose of the cluster.

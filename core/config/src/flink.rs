@@ -338,7 +338,7 @@ mod tests {
     }
 
     mod driver {
-        crate::options! {
+        crate::declare_options! {
             /// An option of a driver.
             TRANSPORT: String = "yarn.transport";
         }

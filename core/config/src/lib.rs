@@ -1,11 +1,11 @@
 //! Configuration: tables of typed options, one loader, and an answer for every key of Flink.
 //!
-//! [`mod@options`] is the engine's table: each option is a constant with its key, type, default and
-//! one sentence. Each driver has a table of its own in its crate, declared with [`options!`], and
-//! the binary names the drivers that it holds ([`KnownOptions`]). [`Loader`] reads defaults, file,
-//! environment and command line, in this order, and refuses unknown keys and values that do not
-//! parse, so that a mistake stops the start and not the night. [`flink`] knows the other keys of
-//! Flink; they are accepted with a warning.
+//! [`options`] is the engine's table: each option is a constant with its key, type, default and one
+//! sentence. Each driver has a table in its own crate ([`declare_options!`] declares all of them),
+//! and the binary names the drivers that it holds ([`KnownOptions`]). [`Loader`] reads defaults,
+//! file, environment and command line, in this order, and refuses unknown keys and values that do
+//! not parse, so that a mistake stops the start and not the night. [`flink`] knows the other keys
+//! of Flink; they are accepted with a warning.
 //!
 //! There is no global configuration: a process loads one [`Configuration`] at its start, and each
 //! component receives a plain struct that its owner built from it.

@@ -79,7 +79,7 @@ impl OptionInfo {
 }
 
 impl<T: OptionValue> ConfigOption<T> {
-    /// An option, for [`crate::options!`].
+    /// An option, for [`crate::declare_options!`].
     #[doc(hidden)]
     #[must_use]
     pub const fn new(
@@ -147,7 +147,7 @@ pub struct OptionTable {
 ///
 /// ```
 /// mod options {
-///     millstream_config::options! {
+///     millstream_config::declare_options! {
 ///         /// The pool that pays for the workers.
 ///         POOL: String = "mesos.pool", default "main";
 ///     }
@@ -155,7 +155,7 @@ pub struct OptionTable {
 /// assert_eq!(options::ALL[0].key, options::POOL.key());
 /// ```
 #[macro_export]
-macro_rules! options {
+macro_rules! declare_options {
     (
         $(
             $(#[doc = $doc:literal])+
@@ -170,8 +170,8 @@ macro_rules! options {
             pub const $name: $crate::ConfigOption<$type> = $crate::ConfigOption::new(
                 stringify!($name),
                 $key,
-                $crate::options!(@maybe $($default)?),
-                $crate::options!(@maybe $($fallback)?),
+                $crate::declare_options!(@maybe $($default)?),
+                $crate::declare_options!(@maybe $($fallback)?),
                 concat!($($doc),+),
             )$(.not($zero))?;
         )+

@@ -14,7 +14,7 @@ use millstream_types::{ByteSize, RuntimeMode};
 use crate::option::OptionTable;
 use crate::values::{LogLevel, PortRange, RestartStrategyType, Seconds};
 
-crate::options! {
+crate::declare_options! {
     /// The host at which TaskManagers and clients reach the JobManager.
     JOBMANAGER_RPC_ADDRESS: String = "jobmanager.rpc.address", default "localhost";
     /// The port of the JobManager's RPC server.
