@@ -27,8 +27,6 @@ type Result<T> = std::result::Result<T, YarnDeployError>;
 
 /// Patience of a command with a ResourceManager that does not answer.
 const PATIENCE: Duration = Duration::from_secs(20);
-/// Prefixes of keys that override properties of Hadoop's files: the first is cut off, the second is
-/// replaced by `yarn.`.
 
 fn refused<T>(sentence: String) -> Result<T> {
     Err(YarnDeployError::Refused(sentence))

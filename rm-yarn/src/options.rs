@@ -96,14 +96,14 @@ pub const WORKER_ENVIRONMENT: KeyPrefix = KeyPrefix {
     doc: "One of the TaskManagers' containers.",
 };
 
-/// Properties of Hadoop.
+/// Properties of Hadoop, over what its files say: the prefix is cut off.
 pub const HADOOP_PROPERTIES: KeyPrefix = KeyPrefix {
     prefix: "flink.hadoop.",
     end: "key",
     doc: "A property of Hadoop's configuration, over what its files say.",
 };
 
-/// Properties of Hadoop below `yarn.`.
+/// Properties of Hadoop below `yarn.`, which replaces the prefix.
 pub const YARN_PROPERTIES: KeyPrefix = KeyPrefix {
     prefix: "flink.yarn.",
     end: "key",
