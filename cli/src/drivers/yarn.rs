@@ -1,16 +1,18 @@
 //! YARN: its targets, its sessions, and the processes of its containers.
 
 mod containers;
+mod files;
 mod properties_file;
 
 use anyhow::{Context as _, Result, anyhow};
-use millstream_config::{ConfigOption, Configuration, options};
+use millstream_config::{ConfigOption, Configuration, OptionTable};
 use millstream_hadoop_config::user_name;
 use millstream_rm_driver::{ClusterDeployer, ClusterId, DeployError};
 use millstream_rm_yarn::cluster_deployer::{
     YarnDeployer, hadoop, resource_managers, staging_directory,
 };
 use millstream_rm_yarn::ids::ApplicationId;
+use millstream_rm_yarn::options;
 use millstream_storage::FilePath;
 
 use self::properties_file::{PropertiesFile, Session};
@@ -23,6 +25,10 @@ pub(crate) struct Yarn;
 impl Driver for Yarn {
     fn name(&self) -> &'static str {
         "yarn"
+    }
+
+    fn options(&self) -> OptionTable {
+        options::TABLE
     }
 
     fn id_option(&self) -> &'static ConfigOption<Option<String>> {
@@ -70,7 +76,7 @@ pub(crate) fn connect(
     };
     let staging = staging.map(|staging| FilePath::from(staging.as_str()));
     Ok(YarnDeployer::connect(configuration, staging, |hadoop, path, user| {
-        containers::files(hadoop, path, user).map_err(|error| format!("{error:#}"))
+        files::open(hadoop, path, user).map_err(|error| format!("{error:#}"))
     })?)
 }
 

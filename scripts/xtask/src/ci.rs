@@ -16,12 +16,25 @@ use anyhow::{Context, Result, ensure};
 type Step = (&'static str, &'static [&'static str], Option<(&'static str, &'static str)>);
 
 const LINTS: &[&str] = &["clippy", "--release", "--workspace", "--all-targets", "--", "-Dwarnings"];
+/// The engine as `scripts/quickstart.sh` builds it.
+const WITHOUT_HDFS: &[&str] = &[
+    "clippy",
+    "--release",
+    "--package",
+    "millstream-cli",
+    "--package",
+    "millstream-examples",
+    "--no-default-features",
+    "--",
+    "-Dwarnings",
+];
 const DOCS: &[&str] = &["doc", "--release", "--workspace", "--no-deps"];
 const BUILD: &[&str] = &["build", "--release", "--workspace", "--bins", "--examples"];
 const TESTS: &[&str] = &["test", "--release", "--workspace", "--no-fail-fast"];
 
-const STEPS: [Step; 3] = [
+const STEPS: [Step; 4] = [
     ("clippy", LINTS, None),
+    ("clippy without HDFS", WITHOUT_HDFS, None),
     ("docs", DOCS, Some(("RUSTDOCFLAGS", "-Dwarnings"))),
     ("build", BUILD, None),
 ];

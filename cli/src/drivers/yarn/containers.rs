@@ -11,7 +11,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, anyhow, bail};
+use anyhow::{Context as _, Result, anyhow};
 use millstream_cluster::{
     Application, DaemonError, Driver, Ended, Endpoints, JobManagerSetup, Lifecycle, PlannedJob,
     TaskManagerSetup, run_job_manager, run_task_manager,
@@ -29,22 +29,21 @@ use millstream_rm_yarn::decline;
 use millstream_rm_yarn::driver::{YarnDriver, YarnDriverConfig};
 use millstream_rm_yarn::ipc::{Identity, Options};
 use millstream_rm_yarn::launch_script::VariableName;
+use millstream_rm_yarn::options as yarn_options;
 use millstream_rm_yarn::proto::container::{Master, master};
 use millstream_rm_yarn::resource_manager::{ResourceManager, Service, addresses};
 use millstream_rm_yarn::worker_size;
 use millstream_security::Authority;
-use millstream_storage::{FilePath, FileSystem, LocalFileSystem};
-use millstream_storage_hdfs::Hdfs;
+use millstream_storage::FilePath;
 use millstream_types::{JobId, ResourceProfile};
 use prost::Message as _;
 
+use super::files;
 use crate::arguments::ContainerArguments;
-use crate::{daemon, runtime};
+use crate::{daemon, drivers, runtime};
 
 /// Time for which the ResourceManager may be away before the cluster gives up.
 const PATIENCE: Duration = Duration::from_secs(20 * 60);
-/// Time for which HDFS may refuse to serve before a call fails.
-const FILES_PATIENCE: Duration = Duration::from_secs(10);
 /// Time limit for one answer of the ResourceManager; short, so that a stopped one does not hold up
 /// the change to another.
 const CALL_TIMEOUT: Duration = Duration::from_secs(30);
@@ -56,22 +55,6 @@ const NODE_FAILURES_MAX: u32 = 3;
 /// secret.
 const PRIVATE_DIRECTORY: u32 = 0o700;
 const PRIVATE_FILE: u32 = 0o600;
-
-/// The file system of a path on the cluster.
-pub(super) fn files(
-    hadoop: &HadoopConfiguration,
-    path: &FilePath,
-    user: &str,
-) -> Result<Arc<dyn FileSystem>> {
-    match path.scheme() {
-        "hdfs" => {
-            let hdfs = Hdfs::open(hadoop, path.authority(), user)?;
-            Ok(Arc::new(hdfs.patience(FILES_PATIENCE)))
-        }
-        "file" => Ok(Arc::new(LocalFileSystem)),
-        scheme => bail!("{path}: there is no file system for {scheme}://, only for hdfs://"),
-    }
-}
 
 /// Runs the JobManager of a container.
 pub(super) fn job_manager(arguments: &ContainerArguments) -> Result<ExitCode> {
@@ -91,7 +74,7 @@ pub(super) fn job_manager(arguments: &ContainerArguments) -> Result<ExitCode> {
         epochs: Box::new(surroundings.id.attempt.epoch()),
         lease: lease.transpose()?,
         variables,
-        rpc_ports: Some(configuration.get(&options::YARN_APPLICATION_MASTER_PORT)?),
+        rpc_ports: Some(&yarn_options::YARN_APPLICATION_MASTER_PORT),
         authority: Some(Arc::clone(&authority)),
         web_proxies: web_proxies(&hadoop)?,
     };
@@ -142,7 +125,7 @@ fn node_manager_options() -> Options {
 /// Removes the files that were staged for this cluster alone. If that fails, the owner's next
 /// deployment sweeps them.
 async fn remove_staging(hadoop: &HadoopConfiguration, staging: &FilePath, user: &str) {
-    let removed = match files(hadoop, staging, user) {
+    let removed = match files::open(hadoop, staging, user) {
         Ok(files) => files.delete(staging, true).await.map_err(anyhow::Error::from),
         Err(error) => Err(error),
     };
@@ -189,7 +172,7 @@ fn configuration<const N: usize>(
     pairs
         .entry(options::IO_TMP_DIRS.key().to_owned())
         .or_insert_with(|| temporary.display().to_string());
-    Ok(Configuration::from_pairs(pairs)?)
+    Ok(Configuration::knowing(drivers::options()).with_pairs(pairs)?)
 }
 
 fn master_configuration(surroundings: &Surroundings, told: &Master) -> Result<Configuration> {
@@ -290,7 +273,7 @@ impl DriverSource {
         let resource_manager = scheduler(&surroundings, &hadoop)?;
         let host = surroundings.host.clone();
         let rest_port = endpoints.rest.port();
-        let heartbeat = configuration.get(&options::YARN_HEARTBEAT_INTERVAL)?;
+        let heartbeat = configuration.get(&yarn_options::YARN_HEARTBEAT_INTERVAL)?;
         let config = YarnDriverConfig {
             resource_manager,
             node_manager_options: node_manager_options(),
@@ -303,10 +286,10 @@ impl DriverSource {
             rest_port,
             worker: worker(configuration)?,
             vcores: u32::try_from(worker_size(configuration)?.vcores).unwrap_or(1),
-            node_label: configuration.get(&options::YARN_TASKMANAGER_NODE_LABEL)?,
+            node_label: configuration.get(&yarn_options::YARN_TASKMANAGER_NODE_LABEL)?,
             heartbeat_interval: Duration::from_secs(heartbeat.max(1).into()),
             pending_interval: configuration
-                .get(&options::YARN_HEARTBEAT_CONTAINER_REQUEST_INTERVAL)?
+                .get(&yarn_options::YARN_HEARTBEAT_CONTAINER_REQUEST_INTERVAL)?
                 .max(PENDING_SHORTEST),
             node_failures_max: NODE_FAILURES_MAX,
         };

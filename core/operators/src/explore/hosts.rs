@@ -10,7 +10,7 @@ use millstream_network::testing::Wire;
 use millstream_network::{
     ChannelId, Exchange, ExchangeConfig, Generation, Inbox, PeerAddress, Received,
 };
-use millstream_security::Secret;
+use millstream_security::{Authority, Credentials, Role, Secret};
 use millstream_types::HostId;
 
 use super::probe::{Item, items};
@@ -24,15 +24,18 @@ const OTHER_HOST: HostId = HostId::from_u128(2);
 /// The longest that something takes to pass through a socket of a busy machine.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-fn start(host: HostId, bind: &[&str]) -> Exchange {
+/// The life of the certificates of a run.
+const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+
+fn start(host: HostId, bind: &[&str], credentials: Option<Credentials>) -> Exchange {
     let bind = bind.iter().map(|address| address.parse().unwrap()).collect();
     let (generation, token) = (Generation::FIRST, Secret::new([0; 32]));
-    Exchange::start(ExchangeConfig { host, generation, token, credentials: None, bind }).unwrap()
+    Exchange::start(ExchangeConfig { host, generation, token, credentials, bind }).unwrap()
 }
 
 /// The channels of a process that runs alone.
 pub(super) fn exchange() -> Exchange {
-    start(HOST, &[])
+    start(HOST, &[], None)
 }
 
 /// The way from producers to consumers.
@@ -77,13 +80,19 @@ impl Hosts {
             2 => 9_000,
             _ => usize::MAX,
         };
-        let exchanges = [start(HOST, &[]), start(OTHER_HOST, &[])];
+        let exchanges = [HOST, OTHER_HOST].map(|host| start(host, &[], None));
         let (there, back) = (Wire::default(), Wire::default());
         Self::Two(Box::new(Two { exchanges, there, back, bytes, loses, grants: 0 }))
     }
 
-    pub(super) fn socket() -> Rc<Socket> {
-        let [low, high] = [HOST, OTHER_HOST].map(|host| start(host, &["127.0.0.1:0"]));
+    /// Two with a socket between them, over TLS or not.
+    pub(super) fn socket(encrypts: bool) -> Rc<Socket> {
+        let authority = encrypts.then(|| Authority::generate("explore").unwrap());
+        let [low, high] = [HOST, OTHER_HOST].map(|host| {
+            let name = format!("job/{host}");
+            let own = |authority: &Authority| authority.issue(Role::Host, &name, DAY).unwrap();
+            start(host, &["127.0.0.1:0"], authority.as_ref().map(own))
+        });
         let address = high.address().unwrap().to_string();
         low.connect([PeerAddress { host: OTHER_HOST, address }]);
         Rc::new(Socket { exchanges: [low, high], edge: Cell::new(0) })

@@ -391,6 +391,7 @@ pub(super) fn cases() -> Vec<Case> {
         case("rebalance to another process", Partitioner::Rebalance, Link::Between(None)),
         case("broadcast to another process", Partitioner::Broadcast, Link::Between(None)),
         case("custom to another process", Partitioner::Custom, Link::Between(None)),
-        case("custom through a socket", Partitioner::Custom, Link::Socket(Hosts::socket())),
+        case("custom through a socket", Partitioner::Custom, Link::Socket(Hosts::socket(false))),
+        case("rebalance through TLS", Partitioner::Rebalance, Link::Socket(Hosts::socket(true))),
     ]
 }
