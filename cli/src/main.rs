@@ -83,9 +83,9 @@ fn execute(arguments: impl Iterator<Item = OsString>) -> anyhow::Result<ExitCode
         Some(Verb::Info(arguments)) => plan::info(&arguments),
         Some(Verb::List(arguments)) => jobs::list(&arguments),
         Some(Verb::Cancel(arguments)) => jobs::cancel(&arguments),
-        Some(Verb::JobManager(arguments)) => daemon::job_manager(&arguments),
-        Some(Verb::TaskManager(arguments)) => daemon::task_manager(&arguments),
-        Some(Verb::StandaloneJob(arguments)) => daemon::standalone_job(&arguments),
+        Some(Verb::JobManager(arguments)) => standalone::daemons::job_manager(&arguments),
+        Some(Verb::TaskManager(arguments)) => standalone::daemons::task_manager(&arguments),
+        Some(Verb::StandaloneJob(arguments)) => standalone::daemons::standalone_job(&arguments),
     }
 }
 

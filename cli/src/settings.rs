@@ -9,11 +9,12 @@ use millstream_graph::JobSettings;
 use millstream_launcher::RunRequest;
 
 use crate::arguments::ProgramArguments;
-use crate::console;
+use crate::{console, drivers};
 
 /// Loads the configuration of this process with the options of the command line on top.
 pub(crate) fn load(properties: &[String]) -> Result<Configuration> {
-    let loaded = Loader::from_process().with_dynamic_properties(properties).load()?;
+    let loaded =
+        Loader::from_process(drivers::options()).with_dynamic_properties(properties).load()?;
     for warning in &loaded.warnings {
         console::warn(format_args!("{warning}"));
     }
@@ -65,7 +66,8 @@ pub(crate) fn job_settings(
     };
     let args = args.iter().enumerate().map(text).collect::<Result<Vec<String>>>()?;
     // Only the options of this job: the cluster has a file of its own. Old names become new.
-    let own = Loader::new().with_dynamic_properties(properties).load()?.configuration;
+    let loader = Loader::new(configuration.options()).with_dynamic_properties(properties);
+    let own = loader.load()?.configuration;
     let request = RunRequest {
         args,
         entry: program.class.clone(),
@@ -112,7 +114,7 @@ mod tests {
             program: ["job", "--input", "x"].map(OsString::from).to_vec(),
             ..ProgramArguments::default()
         };
-        let loader = Loader::new().with_dynamic_properties(&properties);
+        let loader = Loader::new(drivers::options()).with_dynamic_properties(&properties);
         let configuration = loader.load().unwrap().configuration;
         job_settings(&configuration, &properties, &program)
     }
@@ -130,7 +132,7 @@ mod tests {
         let bytes = OsString::from_vec(b"\xff".to_vec());
         let program =
             ProgramArguments { program: vec!["job".into(), bytes], ..ProgramArguments::default() };
-        let configuration = Loader::new().load().unwrap().configuration;
+        let configuration = Loader::new(drivers::options()).load().unwrap().configuration;
         let error = job_settings(&configuration, &[], &program).unwrap_err().to_string();
         assert!(error.starts_with("argument 1 of the program is not UTF-8"), "{error}");
     }
@@ -139,7 +141,7 @@ mod tests {
     fn a_client_is_not_given_up_between_two_heartbeats() {
         let read = |properties: &[&str]| {
             let properties: Vec<String> = properties.iter().map(|&text| text.to_owned()).collect();
-            let loader = Loader::new().with_dynamic_properties(&properties);
+            let loader = Loader::new(drivers::options()).with_dynamic_properties(&properties);
             ClientHeartbeat::of(&loader.load().unwrap().configuration)
         };
         let usual = read(&[]).unwrap();
@@ -168,7 +170,8 @@ mod tests {
         let dynamic =
             ["execution.buffer-timeout.interval=3 ms", "execution.buffer-timeout.interval=4 ms"];
         let properties = dynamic.map(str::to_owned);
-        let loader = Loader::new().with_conf_dir(conf.path()).with_properties(environment);
+        let loader =
+            Loader::new(drivers::options()).with_conf_dir(conf.path()).with_properties(environment);
         let configuration =
             loader.with_dynamic_properties(&properties).load().unwrap().configuration;
         let program = |parallelism| ProgramArguments {

@@ -3,6 +3,7 @@
 use anyhow::{Context as _, Result, anyhow, bail};
 use millstream_config::{Configuration, options};
 use millstream_rm_driver::ClusterId;
+use millstream_rm_yarn::options as yarn_options;
 
 use crate::arguments::{ClusterArguments, YarnArguments};
 use crate::drivers::{self, Driver};
@@ -98,18 +99,18 @@ fn old_options(yarn: &YarnArguments, properties: &[String]) -> Result<Vec<String
     let mut set = |option: &'static str, key: &'static str, value: &Option<String>| {
         own.extend(value.clone().map(|value| Said { option, key, value }));
     };
-    set("-yid", options::YARN_APPLICATION_ID.key(), &yarn.application_id);
-    set("-yat", options::YARN_APPLICATION_TYPE.key(), &yarn.application_type);
+    set("-yid", yarn_options::YARN_APPLICATION_ID.key(), &yarn.application_id);
+    set("-yat", yarn_options::YARN_APPLICATION_TYPE.key(), &yarn.application_type);
     let memory = |value: &Option<String>| value.as_deref().map(megabytes);
     let (master, worker) = (memory(&yarn.job_manager_memory), memory(&yarn.task_manager_memory));
     set("-yjm", options::JOBMANAGER_MEMORY_PROCESS_SIZE.key(), &master);
     set("-ytm", options::TASKMANAGER_MEMORY_PROCESS_SIZE.key(), &worker);
     set("-ys", options::TASKMANAGER_NUMBER_OF_TASK_SLOTS.key(), &yarn.slots);
-    set("-ynm", options::YARN_APPLICATION_NAME.key(), &yarn.name);
-    set("-yqu", options::YARN_APPLICATION_QUEUE.key(), &yarn.queue);
-    set("-ynl", options::YARN_APPLICATION_NODE_LABEL.key(), &yarn.node_label);
+    set("-ynm", yarn_options::YARN_APPLICATION_NAME.key(), &yarn.name);
+    set("-yqu", yarn_options::YARN_APPLICATION_QUEUE.key(), &yarn.queue);
+    set("-ynl", yarn_options::YARN_APPLICATION_NODE_LABEL.key(), &yarn.node_label);
     let ship = (!yarn.ship.is_empty()).then(|| yarn.ship.join(";"));
-    set("-yt", options::YARN_SHIP_FILES.key(), &ship);
+    set("-yt", yarn_options::YARN_SHIP_FILES.key(), &ship);
     if yarn.detached {
         set("-yd", options::EXECUTION_ATTACHED.key(), &Some("false".to_owned()));
     }
@@ -172,7 +173,7 @@ fn target_name(
         (Some(name), Some(_)) => Some(name),
         (None, Some("yarn-cluster")) => {
             // An id beside it means the session of that id, as in Flink.
-            let session = configuration.get(&options::YARN_APPLICATION_ID)?.is_some();
+            let session = configuration.get(&yarn_options::YARN_APPLICATION_ID)?.is_some();
             let name = if session { "yarn-session" } else { "yarn-per-job" };
             console::warn(format_args!("-m yarn-cluster is deprecated: write -t {name}"));
             Some(name.to_owned())
@@ -186,7 +187,7 @@ fn target_name(
 fn names_cluster(cluster: &ClusterArguments, driver: &dyn Driver) -> bool {
     let key = driver.id_option().key();
     let mut properties = cluster.properties.iter().chain(&cluster.yarn.properties);
-    let old_option = key == options::YARN_APPLICATION_ID.key();
+    let old_option = key == yarn_options::YARN_APPLICATION_ID.key();
     (old_option && cluster.yarn.application_id.is_some())
         || properties.any(|property| property.split_once('=').is_some_and(|it| it.0.trim() == key))
 }

@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use millstream_config::options;
+use millstream_rm_yarn::options as yarn_options;
 use millstream_rm_yarn::proto::yarn::NodeReportProto;
 
 use crate::arguments::YarnSessionArguments;
@@ -25,7 +26,7 @@ pub(crate) fn run(arguments: &YarnSessionArguments) -> Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     }
     let (engine, detached) = (arguments.jar.clone(), arguments.detached);
-    let Some(id) = configuration.get(&options::YARN_APPLICATION_ID)? else {
+    let Some(id) = configuration.get(&yarn_options::YARN_APPLICATION_ID)? else {
         let started = session::start(&Yarn, &configuration, engine, detached);
         return runtime()?.block_on(started);
     };
@@ -82,13 +83,13 @@ fn properties(arguments: &YarnSessionArguments) -> Result<Vec<String>> {
     set("-jm", options::JOBMANAGER_MEMORY_PROCESS_SIZE.key(), memory(master));
     set("-tm", options::TASKMANAGER_MEMORY_PROCESS_SIZE.key(), memory(worker));
     set("-s", options::TASKMANAGER_NUMBER_OF_TASK_SLOTS.key(), arguments.slots.clone());
-    set("-nm", options::YARN_APPLICATION_NAME.key(), arguments.name.clone());
-    set("-at", options::YARN_APPLICATION_TYPE.key(), arguments.application_type.clone());
-    set("-qu", options::YARN_APPLICATION_QUEUE.key(), arguments.queue.clone());
-    set("-nl", options::YARN_APPLICATION_NODE_LABEL.key(), arguments.node_label.clone());
+    set("-nm", yarn_options::YARN_APPLICATION_NAME.key(), arguments.name.clone());
+    set("-at", yarn_options::YARN_APPLICATION_TYPE.key(), arguments.application_type.clone());
+    set("-qu", yarn_options::YARN_APPLICATION_QUEUE.key(), arguments.queue.clone());
+    set("-nl", yarn_options::YARN_APPLICATION_NODE_LABEL.key(), arguments.node_label.clone());
     let ship = (!arguments.ship.is_empty()).then(|| arguments.ship.join(";"));
-    set("-t", options::YARN_SHIP_FILES.key(), ship);
-    set("-id", options::YARN_APPLICATION_ID.key(), arguments.application_id.clone());
+    set("-t", yarn_options::YARN_SHIP_FILES.key(), ship);
+    set("-id", yarn_options::YARN_APPLICATION_ID.key(), arguments.application_id.clone());
     with_properties(own, &arguments.properties)
 }
 

@@ -18,9 +18,11 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use futures::future::BoxFuture;
-use millstream_config::{ConfigError, Configuration, options};
+use millstream_config::{ConfigError, Configuration};
 use millstream_rm_driver::{EpochError, EpochSource};
 use millstream_types::LeaderEpoch;
+
+use crate::options;
 
 const COUNTER: &str = "epoch";
 const LOCK: &str = "epoch.lock";
@@ -220,6 +222,8 @@ fn usual_directory(state_home: Option<PathBuf>, home: Option<PathBuf>) -> Option
 mod tests {
     use std::os::unix::fs::PermissionsExt as _;
 
+    use millstream_config::KnownOptions;
+
     use super::*;
 
     fn counter() -> (tempfile::TempDir, EpochCounter) {
@@ -338,7 +342,9 @@ mod tests {
             assert_eq!(usual(none, None), None);
         }
         let set = [("millstream.standalone.state-dir", "/var/lib/millstream")];
-        let counter = EpochCounter::of(&Configuration::from_pairs(set).unwrap()).unwrap();
+        let known = KnownOptions::with_drivers(&[options::TABLE]);
+        let configuration = Configuration::knowing(known).with_pairs(set).unwrap();
+        let counter = EpochCounter::of(&configuration).unwrap();
         assert_eq!(counter.directory, Path::new("/var/lib/millstream"));
     }
 }

@@ -6,6 +6,7 @@
 //! here. The masters of a machine count their starts in a file ([`EpochCounter`]).
 
 mod epoch;
+pub mod options;
 
 pub use epoch::EpochCounter;
 use futures::future::BoxFuture;

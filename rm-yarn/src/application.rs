@@ -3,13 +3,14 @@
 use std::path::Path;
 use std::time::Duration;
 
-use millstream_config::{ConfigOption, Configuration, WorkerMemory, options};
+use millstream_config::{ConfigOption, Configuration, WorkerMemory, options as engine};
 use millstream_hadoop_config::HadoopConfiguration;
 use millstream_rm_driver::{ArtifactFile, Deployment, Purpose};
 use millstream_storage::FilePath;
 use millstream_types::ByteSize;
 
 use crate::deployer::{ApplicationDescription, ContainerSize, YarnDeployError};
+use crate::options;
 use crate::proto::container::{Application, Job, Master, Session, master};
 use crate::proto::yarn::ApplicationAccessTypeProto;
 
@@ -177,7 +178,7 @@ fn refuse_rare_heartbeats(user: User<'_>, configuration: &Configuration) -> Resu
 }
 
 fn master_size(configuration: &Configuration) -> Result<ContainerSize> {
-    let memory = configuration.get(&options::JOBMANAGER_MEMORY_PROCESS_SIZE)?;
+    let memory = configuration.get(&engine::JOBMANAGER_MEMORY_PROCESS_SIZE)?;
     let vcores = configuration.get(&options::YARN_APPMASTER_VCORES)?;
     Ok(ContainerSize { memory_mb: mebibytes(memory), vcores: saturated(vcores) })
 }
@@ -205,7 +206,7 @@ pub(crate) fn count(
 /// # Errors
 /// The configuration has a size that cannot be used.
 pub fn worker_size(configuration: &Configuration) -> Result<ContainerSize> {
-    let slots = configuration.get(&options::TASKMANAGER_NUMBER_OF_TASK_SLOTS)?;
+    let slots = configuration.get(&engine::TASKMANAGER_NUMBER_OF_TASK_SLOTS)?;
     let memory = WorkerMemory::from_configuration(configuration)?.total;
     let vcores = count(configuration, &options::YARN_CONTAINERS_VCORES, 1)?;
     let vcores = vcores.unwrap_or(saturated(slots));
@@ -266,7 +267,7 @@ mod tests {
     use super::*;
 
     fn with(key: &str, value: &str) -> Configuration {
-        Configuration::from_pairs([(key, value)]).unwrap()
+        options::configuration([(key, value)]).unwrap()
     }
 
     #[test]

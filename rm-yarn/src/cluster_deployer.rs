@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::future::BoxFuture;
-use millstream_config::{Configuration, YarnTransport, options};
+use millstream_config::Configuration;
 use millstream_hadoop_config::{HadoopConfiguration, user_name};
 use millstream_rm_driver::{
     ClusterDeployer, ClusterId, ClusterReport, DeployError, Deployment, ManagerWords, Progress,
@@ -16,9 +16,10 @@ use millstream_security::Credentials;
 use millstream_storage::{FilePath, FileSystem};
 
 use crate::application::{User, count, described};
-use crate::client::{Transport, YarnClient};
+use crate::client::YarnClient;
 use crate::deployer::{self, Deployer, YarnDeployError};
 use crate::ids::{ApplicationId, IdError};
+use crate::options::{self, HADOOP_PROPERTIES, YARN_PROPERTIES};
 use crate::resource_manager::addresses;
 use crate::staging::{Cluster, Elsewhere, Staging};
 
@@ -26,10 +27,6 @@ type Result<T> = std::result::Result<T, YarnDeployError>;
 
 /// Patience of a command with a ResourceManager that does not answer.
 const PATIENCE: Duration = Duration::from_secs(20);
-/// Prefixes of keys that override properties of Hadoop's files: the first is cut off, the second is
-/// replaced by `yarn.`.
-const HADOOP_PREFIX: &str = "flink.hadoop.";
-const YARN_PREFIX: &str = "flink.yarn.";
 
 fn refused<T>(sentence: String) -> Result<T> {
     Err(YarnDeployError::Refused(sentence))
@@ -97,10 +94,7 @@ impl YarnDeployer {
                     .to_owned(),
             );
         }
-        let transport = match configuration.get(&options::YARN_CLIENT_TRANSPORT)? {
-            YarnTransport::Rpc => Transport::Rpc,
-            YarnTransport::Rest => Transport::Rest,
-        };
+        let transport = configuration.get(&options::YARN_CLIENT_TRANSPORT)?;
         let client = YarnClient::new(&hadoop, &user, transport, PATIENCE)?;
         let mut for_files = hadoop.clone();
         let replication = count(configuration, &options::YARN_FILE_REPLICATION, 1)?;
@@ -232,11 +226,12 @@ impl ClusterDeployer for YarnDeployer {
 /// There is none, it cannot be read, or two keys of ours set one of its properties.
 pub fn hadoop(configuration: &Configuration) -> Result<HadoopConfiguration> {
     let mut hadoop = HadoopConfiguration::from_environment()?;
+    let (of_hadoop, of_yarn) = (HADOOP_PROPERTIES.prefix, YARN_PROPERTIES.prefix);
     for (key, value) in configuration.pairs() {
-        if let Some(name) = key.strip_prefix(HADOOP_PREFIX) {
+        if let Some(name) = key.strip_prefix(of_hadoop) {
             hadoop.set(name, value);
-        } else if let Some(name) = key.strip_prefix(YARN_PREFIX) {
-            refuse_two_values(configuration, key, value, &format!("{HADOOP_PREFIX}yarn.{name}"))?;
+        } else if let Some(name) = key.strip_prefix(of_yarn) {
+            refuse_two_values(configuration, key, value, &format!("{of_hadoop}yarn.{name}"))?;
             hadoop.set(format!("yarn.{name}"), value);
         }
     }
@@ -312,7 +307,7 @@ mod tests {
     fn two_names_of_one_property_must_agree() {
         let refused = |value: &str| {
             let (one, other) = ("flink.yarn.name", "flink.hadoop.yarn.name");
-            let configuration = Configuration::from_pairs([(one, "1"), (other, value)]).unwrap();
+            let configuration = options::configuration([(one, "1"), (other, value)]).unwrap();
             refuse_two_values(&configuration, one, "1", other).is_err()
         };
         assert!(refused("2") && !refused("1"));
@@ -324,7 +319,7 @@ mod tests {
         hadoop.set("fs.defaultFS", "hdfs://nn:8020/");
         let of = |text: &str| {
             let pairs = [("yarn.staging-directory", text)];
-            let configuration = Configuration::from_pairs(pairs).unwrap();
+            let configuration = options::configuration(pairs).unwrap();
             staging_directory(&configuration, &hadoop, "alice").map(|path| path.to_string())
         };
         for (text, expected) in [

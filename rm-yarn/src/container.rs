@@ -20,6 +20,7 @@ use crate::credentials::{CredentialsError, HadoopCredentials};
 use crate::ids::{ContainerId, IdError};
 use crate::launch::WorkerLaunch;
 use crate::launch_script::{LinkName, UnsafeName, VariableName, check_user, quoted, variables};
+use crate::options::{MASTER_ENVIRONMENT, MASTER_ENVIRONMENT_OLD, WORKER_ENVIRONMENT};
 use crate::proto::container::{Master, Resource, Worker};
 use crate::proto::yarn::{
     ApplicationAccessTypeProto, ApplicationAclMapProto, ContainerLaunchContextProto,
@@ -47,9 +48,6 @@ const IDENTITY: &str = "millstream.identity";
 /// the allocator would reserve 64 MB of the virtual memory that NodeManagers count.
 const ARENAS_VARIABLE: &str = "MALLOC_ARENA_MAX";
 const ARENAS: u32 = 2;
-/// Variables of the JobManager's container are keys below this; Flink's old name is the second.
-const MASTER_ENVIRONMENT: [&str; 2] = ["containerized.master.env.", "yarn.application-master.env."];
-const WORKER_ENVIRONMENT: [&str; 1] = ["containerized.taskmanager.env."];
 
 /// Why a process is not in a container of ours.
 #[derive(Debug, thiserror::Error)]
@@ -202,7 +200,7 @@ pub fn hadoop(properties: &BTreeMap<String, String>) -> HadoopConfiguration {
 pub fn master_variables(
     configuration: &BTreeMap<String, String>,
 ) -> Result<BTreeMap<VariableName, String>, UnsafeName> {
-    variables(configuration, &MASTER_ENVIRONMENT)
+    variables(configuration, &[MASTER_ENVIRONMENT.prefix, MASTER_ENVIRONMENT_OLD.prefix])
 }
 
 /// The variables that the configuration sets for TaskManagers and their tasks.
@@ -212,7 +210,7 @@ pub fn master_variables(
 pub fn worker_variables(
     configuration: &BTreeMap<String, String>,
 ) -> Result<BTreeMap<VariableName, String>, UnsafeName> {
-    variables(configuration, &WORKER_ENVIRONMENT)
+    variables(configuration, &[WORKER_ENVIRONMENT.prefix])
 }
 
 /// Checks the user's name and the environment variables, which reach a launch script.

@@ -8,8 +8,9 @@
 //! started again can only [`decline()`]. On the side of the client, [`cluster_deployer`] is YARN as
 //! commands know it; below it [`client`] makes the calls of clients, [`staging`] brings files where
 //! containers find them, and [`container`] composes each launch context, whose texts
-//! [`launch_script`] checks. Facts about the protocols are from the message descriptors and the
-//! behaviour of Hadoop 3.5.0; 2.10 and everything since speaks the same.
+//! [`launch_script`] checks. [`options`] is the table of all options for this. Facts about the
+//! protocols are from the message descriptors and the behaviour of Hadoop 3.5.0; 2.10 and
+//! everything since speaks the same.
 
 mod application;
 mod application_master;
@@ -26,6 +27,7 @@ pub mod ipc;
 pub mod launch;
 pub mod launch_script;
 mod node_manager;
+pub mod options;
 pub mod resource_manager;
 pub mod staging;
 

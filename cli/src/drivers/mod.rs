@@ -1,6 +1,7 @@
-//! The drivers that the command line knows. A driver is one file here and one line in [`ALL`]. Its
-//! session script has a verb of its own (`yarn_session`), and Flink's old command line has options
-//! for YARN; no other file of the command line names a driver.
+//! The drivers that the command line knows. A driver is one file here and one line in [`ALL`]; by
+//! that line every verb and daemon knows the driver's options ([`options`]). Its session script has
+//! a verb of its own (`yarn_session`), and Flink's old command line has options for YARN; no other
+//! file of the command line names a driver.
 //!
 //! The flows of a session, of a cluster for one job and of an application are in `flows`, once for
 //! all drivers. A driver says here how its targets are called, makes its deployer, remembers its
@@ -11,16 +12,28 @@ pub(crate) mod yarn;
 use std::ffi::OsString;
 use std::fmt;
 use std::process::ExitCode;
+use std::sync::LazyLock;
 
 use anyhow::Result;
 use clap::Parser as _;
-use millstream_config::{ConfigOption, Configuration};
+use millstream_config::{ConfigOption, Configuration, KnownOptions, OptionTable};
 use millstream_rm_driver::{ClusterDeployer, ClusterId, DeployError};
+use millstream_rm_standalone::options as standalone;
 
 use crate::arguments::ContainerArguments;
 
 /// Every driver that can deploy.
 pub(crate) const ALL: &[&dyn Driver] = &[&yarn::Yarn];
+
+/// The options of this binary: the engine's and its drivers'. The standalone driver is not in
+/// [`ALL`], because it deploys nothing.
+pub(crate) fn options() -> KnownOptions {
+    static TABLES: LazyLock<Vec<OptionTable>> = LazyLock::new(|| {
+        let deploying = ALL.iter().map(|driver| driver.options());
+        std::iter::once(standalone::TABLE).chain(deploying).collect()
+    });
+    KnownOptions::with_drivers(&TABLES)
+}
 
 /// Runs a process of a cluster.
 pub(crate) type EntryPoint = fn(&ContainerArguments) -> Result<ExitCode>;
@@ -30,6 +43,9 @@ pub(crate) trait Driver: Sync + fmt::Debug {
     /// The beginning of its targets: `NAME-session`, `NAME-per-job` and `NAME-application`. A
     /// script `NAME-session.sh` starts its sessions.
     fn name(&self) -> &'static str;
+
+    /// Its options. A key that is not Flink's begins with `millstream.` or with the driver's name.
+    fn options(&self) -> OptionTable;
 
     /// The option that names a cluster which runs already.
     fn id_option(&self) -> &'static ConfigOption<Option<String>>;
@@ -95,6 +111,9 @@ pub(crate) fn run_entry_point(arguments: &[OsString]) -> Result<Option<ExitCode>
         }
     }
 }
+
+#[cfg(test)]
+mod every_option;
 
 #[cfg(test)]
 mod tests {

@@ -5,13 +5,14 @@ mod files;
 mod properties_file;
 
 use anyhow::{Context as _, Result, anyhow};
-use millstream_config::{ConfigOption, Configuration, options};
+use millstream_config::{ConfigOption, Configuration, OptionTable};
 use millstream_hadoop_config::user_name;
 use millstream_rm_driver::{ClusterDeployer, ClusterId, DeployError};
 use millstream_rm_yarn::cluster_deployer::{
     YarnDeployer, hadoop, resource_managers, staging_directory,
 };
 use millstream_rm_yarn::ids::ApplicationId;
+use millstream_rm_yarn::options;
 use millstream_storage::FilePath;
 
 use self::properties_file::{PropertiesFile, Session};
@@ -24,6 +25,10 @@ pub(crate) struct Yarn;
 impl Driver for Yarn {
     fn name(&self) -> &'static str {
         "yarn"
+    }
+
+    fn options(&self) -> OptionTable {
+        options::TABLE
     }
 
     fn id_option(&self) -> &'static ConfigOption<Option<String>> {

@@ -2,6 +2,7 @@
 //! else is here, so that the configuration, `masters` and `workers` have one reader.
 
 mod application;
+pub(crate) mod daemons;
 mod hosts;
 mod instances;
 mod places;
@@ -23,7 +24,7 @@ use self::places::Home;
 use self::start::{Goal, run_start};
 use self::stop::{Count, stop_cluster, stop_daemons};
 use crate::arguments::DaemonArguments;
-use crate::{console, daemon};
+use crate::console;
 
 /// The word before a script's name in the arguments of the engine.
 pub(crate) const VERB: &str = "script";
@@ -104,7 +105,9 @@ pub(crate) fn run(words: &[OsString]) -> Result<ExitCode> {
             let service = Service::TaskManager;
             match action {
                 Action::Start => run_start(&home, &set.properties, Goal::TaskManager),
-                Action::StartForeground => daemon::task_manager(&foreground(&home, set.properties)),
+                Action::StartForeground => {
+                    daemons::task_manager(&foreground(&home, set.properties))
+                }
                 Action::Stop => stop(&home, &set.properties, service, Count::Newest(1)),
                 Action::StopAll => stop(&home, &set.properties, service, Count::All),
             }
@@ -161,7 +164,7 @@ fn job_manager(home: &Home, script: JobManager) -> Result<ExitCode> {
     properties.extend(set.properties);
     match action {
         Action::Start => run_start(home, &properties, Goal::JobManager),
-        Action::StartForeground => daemon::job_manager(&foreground(home, properties)),
+        Action::StartForeground => daemons::job_manager(&foreground(home, properties)),
         Action::Stop => stop(home, &properties, Service::Session, Count::Newest(1)),
         Action::StopAll => stop(home, &properties, Service::Session, Count::All),
     }
@@ -184,7 +187,7 @@ fn standalone_job(home: &Home, words: &[OsString]) -> Result<ExitCode> {
             let told = options.for_daemon(&places.usrlib)?;
             match action {
                 Action::StartForeground => {
-                    daemon::standalone_job(&told.arguments(foreground(home, properties)))
+                    daemons::standalone_job(&told.arguments(foreground(home, properties)))
                 }
                 _ => run_start(home, &properties, Goal::Application(told.words()?)),
             }

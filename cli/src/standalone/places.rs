@@ -9,6 +9,8 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, bail};
 use millstream_config::{CONF_DIR_VARIABLE, Configuration, HOME_VARIABLE, Loaded, Loader, options};
 
+use crate::drivers;
+
 /// The installation that a script belongs to.
 #[derive(Debug)]
 pub(super) struct Home {
@@ -69,7 +71,9 @@ impl Home {
 
     /// The loader of this installation, with the options of a command line.
     pub(super) fn loader(&self, properties: &[String]) -> Loader {
-        Loader::from_process().with_conf_dir(&self.conf_dir).with_dynamic_properties(properties)
+        Loader::from_process(drivers::options())
+            .with_conf_dir(&self.conf_dir)
+            .with_dynamic_properties(properties)
     }
 
     /// Loads the configuration; daemons log its warnings.

@@ -172,8 +172,9 @@ mod tests {
     #[tokio::test]
     async fn a_process_that_ignores_a_signal_is_killed() {
         let mut command = Command::new("sh");
-        command.args(["-c", "trap '' TERM; echo; sleep 600 & wait; wait"]);
-        let mut child = command.stdout(std::process::Stdio::piped()).spawn().unwrap();
+        command.args(["-c", "trap '' TERM; echo; read line"]);
+        let piped = std::process::Stdio::piped;
+        let mut child = command.stdin(piped()).stdout(piped()).spawn().unwrap();
         let mut line = [0];
         std::io::Read::read_exact(child.stdout.as_mut().unwrap(), &mut line).unwrap();
         let identity = Identity::of(child.id()).unwrap();

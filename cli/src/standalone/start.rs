@@ -13,12 +13,12 @@ use millstream_cluster::{check_job_manager, check_task_manager};
 use millstream_config::{CONF_DIR_VARIABLE, Configuration, options};
 use millstream_rm_standalone::EpochCounter;
 
+use super::daemons::standalone_setup;
 use super::hosts::{self, Host};
 use super::instances::{Instance, Instances, Lock, Service, make_dir};
 use super::places::{Home, Places};
 use super::processes::{Identity, NAP, ended};
 use super::remote::Remote;
-use crate::daemon::standalone_setup;
 use crate::{console, jobs, runtime, signals};
 
 /// Time for which a TaskManager that is started alone is watched: it may have no JobManager yet.

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::future::OptionFuture;
-use millstream_config::{Configuration, PortRange, options};
+use millstream_config::{ConfigOption, Configuration, PortRange, options};
 use millstream_dispatcher::{
     ArtifactStore, BindError, ClientLease, DispatcherConfig, DispatcherHandle, JarStore, LogFiles,
     ProxyServer, RestConfig, RestServer, RestServices, start_dispatcher,
@@ -66,8 +66,8 @@ pub struct JobManagerSetup {
     pub lease: Option<Duration>,
     /// Variables of the processes that run user code here.
     pub variables: Vec<(OsString, OsString)>,
-    /// The ports that the RPC server tries, if not `jobmanager.rpc.port`.
-    pub rpc_ports: Option<PortRange>,
+    /// The option of the ports that the RPC server tries, if it is not `jobmanager.rpc.port`.
+    pub rpc_ports: Option<&'static ConfigOption<PortRange>>,
     /// The authority that issues the certificates of this cluster; without one nothing is
     /// encrypted, and only loopback addresses may be bound.
     pub authority: Option<Arc<Authority>>,
@@ -376,7 +376,7 @@ impl Ports {
             true => None,
             false => Some(ProxyServer::bind(&address, [0], proxies).await.map_err(failed)?),
         };
-        let rpc = bind_rpc(configuration, setup.rpc_ports.as_ref(), secured).await?;
+        let rpc = bind_rpc(configuration, setup.rpc_ports, secured).await?;
         Ok(Self { rest, rpc, proxy, credentials })
     }
 
@@ -427,14 +427,14 @@ fn insecure(error: SecurityError) -> DaemonError {
 
 async fn bind_rpc(
     configuration: &Configuration,
-    ports: Option<&PortRange>,
+    ports: Option<&ConfigOption<PortRange>>,
     secured: bool,
 ) -> Result<TcpListener, DaemonError> {
     let address = configuration.get(&options::JOBMANAGER_BIND_HOST)?;
     let key = options::JOBMANAGER_BIND_HOST.key();
     daemon::refuse_open_bind(configuration, key, &address, secured)?;
     let (key, ports) = match ports {
-        Some(ports) => (options::YARN_APPLICATION_MASTER_PORT.key(), ports.ports().collect()),
+        Some(option) => (option.key(), configuration.get(option)?.ports().collect()),
         None => {
             let port = configuration.get(&options::JOBMANAGER_RPC_PORT)?;
             (options::JOBMANAGER_RPC_PORT.key(), vec![port])

@@ -5,20 +5,22 @@ use std::fmt;
 
 use crate::error::{ConfigError, Origin};
 use crate::flink::{self, Meaning};
+use crate::known::KnownOptions;
 use crate::option::{ConfigOption, OptionValue};
 use crate::options;
 use crate::syntax::Setting;
 
-/// All settings of a process. Only keys that were set are held; [`Configuration::get`] adds
-/// defaults.
+/// All settings of a process, and the options that it knows. Only keys that were set are held;
+/// [`Configuration::get`] adds defaults.
 ///
 /// `Debug` and [`Configuration::shown`] hide the values of keys that hold secrets.
-#[derive(Clone, Default, PartialEq, Eq)]
+#[derive(Clone)]
 pub struct Configuration {
+    options: KnownOptions,
     entries: BTreeMap<String, Entry>,
 }
 
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone)]
 struct Entry {
     value: String,
     origin: Origin,
@@ -41,13 +43,20 @@ const SECRET_PARTS: [&str; 12] = [
 ];
 
 impl Configuration {
-    /// Nothing is set: all defaults.
+    /// Nothing is set: all defaults. The engine's options can be set.
     #[must_use]
-    pub fn new() -> Self {
-        Self::default()
+    pub const fn new() -> Self {
+        Self::knowing(KnownOptions::ENGINE)
     }
 
-    /// Settings from keys and texts, for tests and for settings that came from another process.
+    /// Nothing is set, and these are the options that can be.
+    #[must_use]
+    pub const fn knowing(options: KnownOptions) -> Self {
+        Self { options, entries: BTreeMap::new() }
+    }
+
+    /// Settings of the engine's options from keys and texts, for tests and for settings that came
+    /// from another process.
     ///
     /// # Errors
     /// An unknown key, or a value that its option cannot read.
@@ -56,15 +65,22 @@ impl Configuration {
         K: Into<String>,
         V: Into<String>,
     {
-        let setting = |(key, value): (K, V)| Setting {
-            key: key.into(),
-            value: value.into(),
-            origin: Origin::Program,
-        };
-        let mut configuration = Self::new();
-        configuration.apply(pairs.into_iter().map(setting).collect())?;
-        configuration.check_values()?;
-        Ok(configuration)
+        Self::new().with_pairs(pairs)
+    }
+
+    /// The same with these keys and texts over it.
+    ///
+    /// # Errors
+    /// An unknown key, or a value that its option cannot read.
+    pub fn with_pairs<K, V>(
+        self,
+        pairs: impl IntoIterator<Item = (K, V)>,
+    ) -> Result<Self, ConfigError>
+    where
+        K: Into<String>,
+        V: Into<String>,
+    {
+        self.with_layer(&Origin::Program, pairs)
     }
 
     /// The same with the configuration of a request to the REST server over it.
@@ -75,15 +91,26 @@ impl Configuration {
         &self,
         pairs: impl IntoIterator<Item = (&'a str, &'a str)>,
     ) -> Result<Self, ConfigError> {
-        let setting = |(key, value): (&str, &str)| Setting {
-            key: key.to_owned(),
-            value: value.to_owned(),
-            origin: Origin::Request,
+        self.clone().with_layer(&Origin::Request, pairs)
+    }
+
+    fn with_layer<K, V>(
+        mut self,
+        origin: &Origin,
+        pairs: impl IntoIterator<Item = (K, V)>,
+    ) -> Result<Self, ConfigError>
+    where
+        K: Into<String>,
+        V: Into<String>,
+    {
+        let setting = |(key, value): (K, V)| Setting {
+            key: key.into(),
+            value: value.into(),
+            origin: origin.clone(),
         };
-        let mut configuration = self.clone();
-        configuration.apply(pairs.into_iter().map(setting).collect())?;
-        configuration.check_values()?;
-        Ok(configuration)
+        self.apply(pairs.into_iter().map(setting).collect())?;
+        self.check_values()?;
+        Ok(self)
     }
 
     /// The value of `option`: its setting, else its fallback option, else its default.
@@ -129,14 +156,6 @@ impl Configuration {
         self.entries.get(key).map(|entry| entry.value.as_str())
     }
 
-    /// The text of `key` as a script should see it, default included; `None` if it is unset.
-    #[must_use]
-    pub fn text_or_default(&self, key: &str) -> Option<&str> {
-        let info = options::ALL.iter().find(|info| info.key == key);
-        let fallback = || self.text(info?.fallback?);
-        self.text(key).or_else(fallback).or_else(|| info?.default)
-    }
-
     /// Every key that was set with its text, secrets included: to hand to another process.
     pub fn pairs(&self) -> impl Iterator<Item = (&str, &str)> {
         self.entries.iter().map(|(key, entry)| (key.as_str(), entry.value.as_str()))
@@ -147,18 +166,13 @@ impl Configuration {
         self.pairs().map(|(key, value)| (key, if is_secret(key) { "******" } else { value }))
     }
 
-    /// The settings below `prefix`: the rest of each key with its text.
-    pub fn below<'a>(&'a self, prefix: &'a str) -> impl Iterator<Item = (&'a str, &'a str)> {
-        self.pairs().filter_map(move |(key, value)| Some((key.strip_prefix(prefix)?, value)))
-    }
-
     /// Adds a layer over the settings. Old names become new ones; where a layer has both, the new
     /// one wins. Returns one warning per old name.
     pub(crate) fn apply(&mut self, layer: Vec<Setting>) -> Result<Vec<String>, ConfigError> {
         let mut warnings = Vec::new();
         let mut by_new_name = Vec::new();
         for Setting { key, value, origin } in layer {
-            match flink::meaning(&key) {
+            match flink::meaning(self.options, &key) {
                 Meaning::Key(_) => by_new_name.push((key, Entry { value, origin })),
                 Meaning::OldName(new_names) => {
                     warnings.push(format!("{origin}: {key} is now {}", new_names.join(" and ")));
@@ -168,7 +182,7 @@ impl Configuration {
                     }
                 }
                 Meaning::Unknown => {
-                    let nearest = flink::nearest(&key).map(str::to_owned);
+                    let nearest = flink::nearest(self.options, &key).map(str::to_owned);
                     return Err(ConfigError::UnknownKey { origin, key, nearest });
                 }
             }
@@ -184,9 +198,9 @@ impl Configuration {
 
     /// Refuses values that their options cannot read.
     pub(crate) fn check_each(&self) -> Result<(), ConfigError> {
-        for info in options::ALL {
+        for info in self.options.iter() {
             let Some(Entry { value, origin }) = self.entries.get(info.key) else { continue };
-            (info.check)(value).map_err(|reason| value_error(info.key, value, origin, &reason))?;
+            info.check(value).map_err(|reason| value_error(info.key, value, origin, &reason))?;
         }
         Ok(())
     }
@@ -215,8 +229,20 @@ impl Configuration {
         Ok(())
     }
 
+    /// The options that can be set.
+    #[must_use]
+    pub const fn options(&self) -> KnownOptions {
+        self.options
+    }
+
     pub(crate) fn origins(&self) -> impl Iterator<Item = (&str, &Origin)> {
         self.entries.iter().map(|(key, entry)| (key.as_str(), &entry.origin))
+    }
+}
+
+impl Default for Configuration {
+    fn default() -> Self {
+        Self::new()
     }
 }
 
@@ -253,15 +279,6 @@ mod tests {
         let configuration = Configuration::new();
         assert_eq!(configuration.get(&options::REST_PORT).unwrap(), 8081);
         assert_eq!(configuration.get(&options::TASKMANAGER_HOST).unwrap(), None);
-    }
-
-    #[test]
-    fn every_option_can_be_read_from_nothing() {
-        let configuration = Configuration::new();
-        for info in options::ALL {
-            let text = configuration.text_or_default(info.key);
-            assert!(text.is_none_or(|text| (info.check)(text).is_ok()), "{}", info.key);
-        }
     }
 
     #[test]
@@ -320,7 +337,6 @@ mod tests {
             "parallelism.default",
             "heartbeat.interval",
             "client.heartbeat.timeout",
-            "yarn.appmaster.vcores",
             "rest.server.max-content-length",
         ] {
             let error = Configuration::from_pairs([(key, "0")]).unwrap_err().to_string();
@@ -377,12 +393,5 @@ mod tests {
         assert!(!format!("{configuration:?}").contains("hunter2"));
         assert!(configuration.shown().all(|(_, value)| value == "******"));
         assert!(configuration.pairs().any(|(_, value)| value == "hunter2"));
-    }
-
-    #[test]
-    fn keys_below_a_prefix_lose_it() {
-        let configuration = with(&[("flink.hadoop.dfs.replication", "2"), ("rest.port", "1")]);
-        let below: Vec<_> = configuration.below("flink.hadoop.").collect();
-        assert_eq!(below, [("dfs.replication", "2")]);
     }
 }

@@ -1,14 +1,14 @@
 //! All keys of Flink, with the effect of each here.
 //!
-//! The list of keys is data (`flink-keys.tsv`); the judgement is this file: a key with a constant
-//! in [`crate::options`] is honoured, a key that tunes a JVM has no meaning, and all others are
-//! known but lacking. A key in neither list is a mistake, answered with the nearest key.
+//! The list of keys is data (`flink-keys.tsv`); the judgement is this file: a key of an option that
+//! the process knows is honoured, a key that tunes a JVM has no meaning, and all others are known
+//! but lacking. A key in neither list is a mistake, answered with the nearest key.
 
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::LazyLock;
 
-use crate::options;
+use crate::known::KnownOptions;
 
 /// The effect of a key that a user sets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,8 +40,6 @@ pub struct FlinkKey {
     pub default: &'static str,
     /// Earlier names of the key.
     pub old_names: Vec<&'static str>,
-    /// Its effect here.
-    pub status: KeyStatus,
 }
 
 /// The meaning of a key that a user wrote.
@@ -156,17 +154,9 @@ const FREE_PREFIXES: [&str; 16] = [
     "yarn.application-master.env.",
 ];
 
-/// Below these, every key has its effect: the prefix, the end's name, and what it does.
-pub(crate) const HONOURED_PREFIXES: [(&str, &str, &str); 5] = [
-    ("containerized.master.env.", "NAME", "An environment variable of the JobManager's container."),
-    ("containerized.taskmanager.env.", "NAME", "One of the TaskManagers' containers."),
-    ("flink.hadoop.", "key", "A property of Hadoop's configuration, over what its files say."),
-    ("flink.yarn.", "key", "The same for a property whose name begins with `yarn.`."),
-    ("yarn.application-master.env.", "NAME", "The old name of `containerized.master.env.NAME`."),
-];
-
 struct Catalogue {
     keys: Vec<FlinkKey>,
+    /// Of every key, unless the process honours it.
     statuses: HashMap<&'static str, KeyStatus>,
     old_names: HashMap<&'static str, Vec<&'static str>>,
     free_prefixes: Vec<&'static str>,
@@ -178,9 +168,8 @@ fn read_catalogue() -> Catalogue {
     let mut keys = Vec::new();
     let mut free_prefixes = FREE_PREFIXES.to_vec();
     let mut old_names: HashMap<_, Vec<_>> = HashMap::new();
-    let honoured = options::ALL.iter().map(|option| (option.key, KeyStatus::Honoured));
     let mut statuses: HashMap<_, _> =
-        UNLISTED_KEYS.iter().map(|key| (*key, KeyStatus::Lacking)).chain(honoured).collect();
+        UNLISTED_KEYS.iter().map(|key| (*key, KeyStatus::Lacking)).collect();
     for line in include_str!("flink-keys.tsv").lines().filter(|line| !line.starts_with('#')) {
         let mut columns = line.split('\t');
         let mut column = || columns.next().unwrap_or_default();
@@ -194,17 +183,14 @@ fn read_catalogue() -> Catalogue {
         for name in &old {
             old_names.entry(*name).or_default().push(key);
         }
-        let status = *statuses.entry(key).or_insert_with(|| status_of_unread(key));
-        keys.push(FlinkKey { key, default, old_names: old, status });
+        statuses.entry(key).or_insert_with(|| status_of_unread(key));
+        keys.push(FlinkKey { key, default, old_names: old });
     }
     old_names.retain(|name, _| !statuses.contains_key(name));
     Catalogue { keys, statuses, old_names, free_prefixes }
 }
 
 fn status_of_unread(key: &str) -> KeyStatus {
-    if HONOURED_PREFIXES.iter().any(|(prefix, _, _)| key.starts_with(prefix)) {
-        return KeyStatus::Honoured;
-    }
     let of_jvm = JVM_KEYS.contains(&key) || JVM_PREFIXES.iter().any(|p| key.starts_with(p));
     match of_jvm && !LACKING_KEYS.contains(&key) {
         true => KeyStatus::WithoutJvm,
@@ -218,10 +204,11 @@ pub fn keys() -> &'static [FlinkKey] {
     &CATALOGUE.keys
 }
 
-/// The effect of `key`; `None` for an unknown one and for an old name.
+/// The effect of `key` on a process with these options; `None` for an unknown one and for an old
+/// name.
 #[must_use]
-pub fn status(key: &str) -> Option<KeyStatus> {
-    match meaning(key) {
+pub fn status(options: KnownOptions, key: &str) -> Option<KeyStatus> {
+    match meaning(options, key) {
         Meaning::Key(status) => Some(status),
         Meaning::OldName(_) | Meaning::Unknown => None,
     }
@@ -234,7 +221,10 @@ pub fn old_names(key: &str) -> &'static [&'static str] {
     found.map(|known| known.old_names.as_slice()).unwrap_or_default()
 }
 
-pub(crate) fn meaning(key: &str) -> Meaning {
+pub(crate) fn meaning(options: KnownOptions, key: &str) -> Meaning {
+    if options.honours(key) {
+        return Meaning::Key(KeyStatus::Honoured);
+    }
     if let Some(status) = CATALOGUE.statuses.get(key) {
         return Meaning::Key(*status);
     }
@@ -256,17 +246,18 @@ pub(crate) fn meaning(key: &str) -> Meaning {
 }
 
 /// The known key that looks most like `key`; `None` if `key` is longer than any key may be.
-pub(crate) fn nearest(key: &str) -> Option<&'static str> {
+pub(crate) fn nearest(options: KnownOptions, key: &str) -> Option<&'static str> {
     const KEY_LENGTH_MAX: usize = 120;
     if key.len() > KEY_LENGTH_MAX {
         return None;
     }
-    let mut known: Vec<&str> = CATALOGUE.statuses.keys().copied().collect();
+    let flinks = CATALOGUE.statuses.keys().copied();
+    let mut known: Vec<&str> = flinks.chain(options.iter().map(|option| option.key)).collect();
     let length_differs_by = |known: &str| known.len().abs_diff(key.len());
     known.retain(|known| !known.contains(['<', '#']) && length_differs_by(known) <= 8);
     known.sort_unstable();
     // On a tie, the key with an effect.
-    known.sort_by_key(|known| CATALOGUE.statuses.get(known) != Some(&KeyStatus::Honoured));
+    known.sort_by_key(|known| !options.honours(known));
     // A few typing errors away, or with something missing behind it: a far one misleads.
     let near = |known: &&str, distance: usize| {
         let rest = known.strip_prefix(key);
@@ -280,6 +271,7 @@ pub(crate) fn nearest(key: &str) -> Option<&'static str> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::option::{KeyPrefix, OptionTable};
 
     #[test]
     fn only_near_keys_are_suggested() {
@@ -292,7 +284,7 @@ mod tests {
             ("x", None),
             ("my.application.setting", None),
         ] {
-            assert_eq!(nearest(key), expected, "{key}");
+            assert_eq!(nearest(KnownOptions::ENGINE, key), expected, "{key}");
         }
     }
 
@@ -300,7 +292,7 @@ mod tests {
     fn every_key_of_flink_has_a_status() {
         assert_eq!(keys().len(), 973);
         for known in keys().iter().filter(|known| !known.key.contains(['<', '#'])) {
-            assert_eq!(status(known.key), Some(known.status), "{}", known.key);
+            assert!(status(KnownOptions::ENGINE, known.key).is_some(), "{}", known.key);
         }
     }
 
@@ -326,15 +318,11 @@ mod tests {
             ("pekko.throughput", KeyStatus::WithoutJvm),
             ("pekko.framesize", KeyStatus::Lacking),
             ("state.backend.type", KeyStatus::Lacking),
-            ("flink.hadoop.dfs.replication", KeyStatus::Honoured),
-            ("containerized.master.env.NAME", KeyStatus::Honoured),
-            ("containerized.taskmanager.env.A", KeyStatus::Honoured),
-            ("yarn.application-master.env.A", KeyStatus::Honoured),
             ("metrics.reporter.prom.port", KeyStatus::Lacking),
             ("pipeline.global-job-parameters.my.own", KeyStatus::Lacking),
             ("external-resource.gpu.amount", KeyStatus::Lacking),
         ] {
-            assert_eq!(status(key), Some(expected), "{key}");
+            assert_eq!(status(KnownOptions::ENGINE, key), Some(expected), "{key}");
         }
         for key in [
             "flink.hadoop.",
@@ -345,15 +333,45 @@ mod tests {
             "",
             ".",
         ] {
-            assert_eq!(status(key), None, "{key}");
+            assert_eq!(status(KnownOptions::ENGINE, key), None, "{key}");
         }
+    }
+
+    mod driver {
+        crate::declare_options! {
+            /// An option of a driver.
+            TRANSPORT: String = "yarn.transport";
+        }
+    }
+
+    const DRIVER: OptionTable = OptionTable {
+        options: driver::ALL,
+        prefixes: &[KeyPrefix { prefix: "flink.hadoop.", end: "key", doc: "" }],
+    };
+
+    #[test]
+    fn the_keys_of_a_driver_have_an_effect_where_it_is() {
+        let with_driver = KnownOptions::with_drivers(&[DRIVER]);
+        for (key, without) in
+            [("flink.hadoop.dfs.replication", Some(KeyStatus::Lacking)), ("yarn.transport", None)]
+        {
+            assert_eq!(status(KnownOptions::ENGINE, key), without, "{key}");
+            assert_eq!(status(with_driver, key), Some(KeyStatus::Honoured), "{key}");
+        }
+        assert_eq!(status(with_driver, "flink.hadoop."), None);
+        assert_eq!(nearest(with_driver, "yarn.transprot"), Some("yarn.transport"));
+        assert_eq!(nearest(KnownOptions::ENGINE, "yarn.transprot"), None);
     }
 
     #[test]
     fn old_names_lead_to_new_ones() {
-        let Meaning::OldName(names) = meaning("akka.ask.timeout") else { panic!("not old") };
+        let Meaning::OldName(names) = meaning(KnownOptions::ENGINE, "akka.ask.timeout") else {
+            panic!("not old")
+        };
         assert_eq!(names, ["pekko.ask.timeout"]);
-        let Meaning::OldName(names) = meaning("web.port") else { panic!("not old") };
+        let Meaning::OldName(names) = meaning(KnownOptions::ENGINE, "web.port") else {
+            panic!("not old")
+        };
         assert_eq!(names, ["rest.bind-port", "rest.port"]);
     }
 
@@ -366,8 +384,8 @@ mod tests {
             ("restart-strategy.fixeddelay.attempts", "restart-strategy.fixed-delay.attempts"),
             ("millstream.plan.memmory", "millstream.plan.memory"),
         ] {
-            assert_eq!(nearest(typo), Some(meant), "{typo}");
+            assert_eq!(nearest(KnownOptions::ENGINE, typo), Some(meant), "{typo}");
         }
-        assert_eq!(nearest(&"x".repeat(100_000)), None);
+        assert_eq!(nearest(KnownOptions::ENGINE, &"x".repeat(100_000)), None);
     }
 }

@@ -13,6 +13,7 @@ use std::sync::Arc;
 use crate::configuration::Configuration;
 use crate::error::{ConfigError, Origin};
 use crate::flink::{self, KeyStatus};
+use crate::known::KnownOptions;
 use crate::syntax::{self, Setting};
 
 /// The environment variable that names the configuration's directory.
@@ -29,7 +30,7 @@ const FILE_BYTES_MAX: u64 = 1 << 20;
 /// A configuration and what its reader should be told.
 #[derive(Debug)]
 pub struct Loaded {
-    /// The settings; every option of the table parses.
+    /// The settings; the value of every known option parses.
     pub configuration: Configuration,
     /// The file that was read.
     pub file: Option<PathBuf>,
@@ -38,31 +39,32 @@ pub struct Loaded {
 }
 
 /// Where to load from.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct Loader {
+    options: KnownOptions,
     directory: Option<PathBuf>,
     properties: Option<OsString>,
     dynamic_properties: Vec<String>,
 }
 
 impl Loader {
-    /// From nowhere: the defaults.
+    /// From nowhere: the defaults. No other options than these can be set.
     #[must_use]
-    pub fn new() -> Self {
-        Self::default()
+    pub const fn new(options: KnownOptions) -> Self {
+        Self { options, directory: None, properties: None, dynamic_properties: Vec::new() }
     }
 
     /// From what this process was started with: `MILLSTREAM_PROPERTIES`, and the directory
     /// `MILLSTREAM_CONF_DIR`, else `conf` of `MILLSTREAM_HOME`, else `conf` beside the `bin` that
     /// the executable is in. Only a directory that a variable names must exist.
     #[must_use]
-    pub fn from_process() -> Self {
+    pub fn from_process(options: KnownOptions) -> Self {
         let variable = |name| env::var_os(name).filter(|value| !value.is_empty());
         let directory = variable(CONF_DIR_VARIABLE)
             .map(PathBuf::from)
             .or_else(|| Some(PathBuf::from(variable(HOME_VARIABLE)?).join("conf")))
             .or_else(conf_of_installation);
-        Self { directory, properties: variable(PROPERTIES_VARIABLE), ..Self::default() }
+        Self { directory, properties: variable(PROPERTIES_VARIABLE), ..Self::new(options) }
     }
 
     /// Reads the file in `directory`, which must hold one.
@@ -94,7 +96,7 @@ impl Loader {
     /// # Errors
     /// The first fault of the configuration, with its place.
     pub fn load(self) -> Result<Loaded, ConfigError> {
-        let mut configuration = Configuration::new();
+        let mut configuration = Configuration::knowing(self.options);
         let mut warnings = Vec::new();
         let (file, layers) = self.layers(&mut warnings)?;
         for layer in layers {
@@ -111,7 +113,7 @@ impl Loader {
     /// # Errors
     /// The text is no configuration at all, or cannot be read.
     pub fn load_leniently(self) -> Result<Loaded, ConfigError> {
-        let mut configuration = Configuration::new();
+        let mut configuration = Configuration::knowing(self.options);
         let mut warnings = Vec::new();
         let (file, layers) = self.layers(&mut warnings)?;
         for setting in layers.into_iter().flatten() {
@@ -205,7 +207,8 @@ fn dynamic_property(text: &str) -> Result<Setting, ConfigError> {
 }
 
 fn without_effect(configuration: &Configuration) -> impl Iterator<Item = String> {
-    configuration.origins().filter_map(|(key, origin)| match flink::status(key)? {
+    let options = configuration.options();
+    configuration.origins().filter_map(move |(key, origin)| match flink::status(options, key)? {
         KeyStatus::Honoured => None,
         KeyStatus::Lacking => {
             Some(format!("{origin}: {key} has no effect, it is not supported yet"))
@@ -233,7 +236,7 @@ mod tests {
     fn an_environment_that_is_not_text_is_refused() {
         use std::os::unix::ffi::OsStringExt as _;
         let properties = Some(OsString::from_vec(b"rest.port: 1\xff".to_vec()));
-        let error = Loader { properties, ..Loader::new() }.load().unwrap_err();
+        let error = Loader { properties, ..Loader::new(KnownOptions::ENGINE) }.load().unwrap_err();
         assert!(error.to_string().ends_with("not UTF-8 text"), "{error}");
     }
 
@@ -243,7 +246,7 @@ mod tests {
             FILE,
             "parallelism.default: 2\nrest.port: 1\nheartbeat:\n  interval: 1 s\n",
         )]);
-        let loaded = Loader::new()
+        let loaded = Loader::new(KnownOptions::ENGINE)
             .with_conf_dir(directory.path())
             .with_properties("parallelism.default: 3\nrest.port: 2\n")
             .with_dynamic_properties(["rest.port=3", "rest.port=4"])
@@ -259,12 +262,14 @@ mod tests {
     #[test]
     fn an_old_file_is_read_when_it_is_alone() {
         let directory = conf_dir(&[(OLD_FILE, "taskmanager.numberOfTaskSlots: 4\n")]);
-        let loaded = Loader::new().with_conf_dir(directory.path()).load().unwrap();
+        let loaded =
+            Loader::new(KnownOptions::ENGINE).with_conf_dir(directory.path()).load().unwrap();
         let slots = loaded.configuration.get(&options::TASKMANAGER_NUMBER_OF_TASK_SLOTS);
         assert_eq!(slots.unwrap(), 4);
 
         fs::write(directory.path().join(FILE), "rest.port: 1").unwrap();
-        let loaded = Loader::new().with_conf_dir(directory.path()).load().unwrap();
+        let loaded =
+            Loader::new(KnownOptions::ENGINE).with_conf_dir(directory.path()).load().unwrap();
         assert_eq!(loaded.configuration.text("taskmanager.numberOfTaskSlots"), None);
         assert!(loaded.warnings[0].contains("flink-conf.yaml is ignored"));
     }
@@ -272,7 +277,7 @@ mod tests {
     #[test]
     fn what_has_no_effect_is_said_once() {
         let directory = conf_dir(&[(FILE, "state.backend.type: rocksdb\nenv.java.opts: -Xmx1g\n")]);
-        let loaded = Loader::new()
+        let loaded = Loader::new(KnownOptions::ENGINE)
             .with_conf_dir(directory.path())
             .with_dynamic_properties(["state.backend.type=hashmap"])
             .load()
@@ -299,7 +304,10 @@ mod tests {
             ("rest.port: [1, 2]\n", "line 1: rest.port is \"[1, 2]\": expected"),
         ] {
             let directory = conf_dir(&[(FILE, text)]);
-            let error = Loader::new().with_conf_dir(directory.path()).load().unwrap_err();
+            let error = Loader::new(KnownOptions::ENGINE)
+                .with_conf_dir(directory.path())
+                .load()
+                .unwrap_err();
             let message = error.to_string();
             assert!(message.contains(FILE) && message.contains(part), "{text:?}: {message}");
         }
@@ -309,17 +317,20 @@ mod tests {
     fn bytes_that_are_no_text_name_their_line() {
         let directory = tempfile::tempdir().unwrap();
         fs::write(directory.path().join(FILE), b"rest.port: 1\n# \xff\n").unwrap();
-        let error = Loader::new().with_conf_dir(directory.path()).load().unwrap_err();
+        let error =
+            Loader::new(KnownOptions::ENGINE).with_conf_dir(directory.path()).load().unwrap_err();
         assert!(error.to_string().contains("line 2: the bytes are not UTF-8"), "{error}");
         fs::write(directory.path().join(FILE), vec![b'#'; 2 << 20]).unwrap();
-        let error = Loader::new().with_conf_dir(directory.path()).load().unwrap_err();
+        let error =
+            Loader::new(KnownOptions::ENGINE).with_conf_dir(directory.path()).load().unwrap_err();
         assert!(error.to_string().contains("larger than 1 MB"), "{error}");
     }
 
     #[test]
     fn a_directory_without_a_file_is_a_mistake() {
         let directory = tempfile::tempdir().unwrap();
-        let error = Loader::new().with_conf_dir(directory.path()).load().unwrap_err();
+        let error =
+            Loader::new(KnownOptions::ENGINE).with_conf_dir(directory.path()).load().unwrap_err();
         assert!(error.to_string().contains("no config.yaml or flink-conf.yaml"), "{error}");
     }
 
@@ -327,7 +338,7 @@ mod tests {
     fn a_stop_reads_what_a_start_would_refuse() {
         let text = "rest.prot: 1\nenv.pid.dir: /pids\nenv.log.max: many\nrest.port: 2\n";
         let directory = conf_dir(&[(FILE, text)]);
-        let loader = Loader::new().with_conf_dir(directory.path());
+        let loader = Loader::new(KnownOptions::ENGINE).with_conf_dir(directory.path());
         assert!(loader.clone().load().is_err());
         let loaded = loader.load_leniently().unwrap();
         let pairs: Vec<_> = loaded.configuration.pairs().collect();
@@ -338,7 +349,8 @@ mod tests {
 
     #[test]
     fn dynamic_properties_read_as_flink_reads_them() {
-        let load = |text: &str| Loader::new().with_dynamic_properties([text]).load();
+        let load =
+            |text: &str| Loader::new(KnownOptions::ENGINE).with_dynamic_properties([text]).load();
         let loaded = load("execution.attached").unwrap();
         assert!(loaded.configuration.get(&options::EXECUTION_ATTACHED).unwrap());
         let loaded = load("pipeline.name=a=b").unwrap();

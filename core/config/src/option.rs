@@ -1,4 +1,4 @@
-//! The typed option, of which the table in [`crate::options`] consists.
+//! The typed option, and the table of which a component's options consist.
 
 use std::marker::PhantomData;
 
@@ -53,7 +53,7 @@ pub struct ConfigOption<T> {
 /// All of an option but its type.
 #[derive(Debug, Clone, Copy)]
 pub struct OptionInfo {
-    /// The name of its constant in [`crate::options`].
+    /// The name of its constant.
     pub constant: &'static str,
     /// The key as users write it.
     pub key: &'static str,
@@ -65,12 +65,24 @@ pub struct OptionInfo {
     pub fallback: Option<&'static str>,
     /// Its description.
     pub doc: &'static str,
-    /// Whether a text is a value of it.
-    pub(crate) check: fn(&str) -> Result<(), String>,
+    check: fn(&str) -> Result<(), String>,
+}
+
+impl OptionInfo {
+    /// Whether `text` is a value of it.
+    ///
+    /// # Errors
+    /// The expected form, as the end of a sentence that names key and value.
+    pub fn check(&self, text: &str) -> Result<(), String> {
+        (self.check)(text)
+    }
 }
 
 impl<T: OptionValue> ConfigOption<T> {
-    pub(crate) const fn new(
+    /// An option, for [`crate::declare_options!`].
+    #[doc(hidden)]
+    #[must_use]
+    pub const fn new(
         constant: &'static str,
         key: &'static str,
         default: Option<&'static str>,
@@ -83,7 +95,9 @@ impl<T: OptionValue> ConfigOption<T> {
     }
 
     /// The same option, refusing `zero`.
-    pub(crate) const fn not(mut self, zero: u8) -> Self {
+    #[doc(hidden)]
+    #[must_use]
+    pub const fn not(mut self, zero: u8) -> Self {
         assert!(zero == 0, "the table can refuse nothing but 0");
         self.info.check = |text| match T::read(text)?.is_zero() {
             true => Err("expected more than 0".to_owned()),
@@ -103,4 +117,68 @@ impl<T: OptionValue> ConfigOption<T> {
     pub const fn info(&self) -> &OptionInfo {
         &self.info
     }
+}
+
+/// Keys whose end users choose, each with an effect.
+#[derive(Debug, Clone, Copy)]
+pub struct KeyPrefix {
+    /// The beginning of the keys.
+    pub prefix: &'static str,
+    /// The name of their end in the reference.
+    pub end: &'static str,
+    /// Its description.
+    pub doc: &'static str,
+}
+
+/// The options of the engine, or of one driver.
+#[derive(Debug, Clone, Copy)]
+pub struct OptionTable {
+    /// The options, in the order of the reference.
+    pub options: &'static [OptionInfo],
+    /// Its families of keys.
+    pub prefixes: &'static [KeyPrefix],
+}
+
+/// Declares options, one constant each, and `ALL`, which lists them.
+///
+/// A line is `NAME: Type = "key"` with, in this order, its default, the key of another option that
+/// gives the value when this one is not set, and `not 0` where nothing works with 0. The sentence
+/// over it is its line in the reference.
+///
+/// ```
+/// mod options {
+///     millstream_config::declare_options! {
+///         /// The pool that pays for the workers.
+///         POOL: String = "mesos.pool", default "main";
+///     }
+/// }
+/// assert_eq!(options::ALL[0].key, options::POOL.key());
+/// ```
+#[macro_export]
+macro_rules! declare_options {
+    (
+        $(
+            $(#[doc = $doc:literal])+
+            $name:ident: $type:ty = $key:literal
+            $(, default $default:literal)?
+            $(, else $fallback:literal)?
+            $(, not $zero:literal)?;
+        )+
+    ) => {
+        $(
+            $(#[doc = $doc])+
+            pub const $name: $crate::ConfigOption<$type> = $crate::ConfigOption::new(
+                stringify!($name),
+                $key,
+                $crate::declare_options!(@maybe $($default)?),
+                $crate::declare_options!(@maybe $($fallback)?),
+                concat!($($doc),+),
+            )$(.not($zero))?;
+        )+
+
+        /// Every option, in the order of the reference.
+        pub const ALL: &[$crate::OptionInfo] = &[$(*$name.info()),+];
+    };
+    (@maybe) => { None };
+    (@maybe $value:literal) => { Some($value) };
 }

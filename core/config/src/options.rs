@@ -1,47 +1,20 @@
-//! The table of options: one constant each, with key, type, default and description.
+//! The engine's table of options: one constant each, with key, type, default and description.
 //!
-//! Keys are Flink's where the meaning is Flink's; our own start with `millstream.`, but for one
-//! that stands among the keys of YARN. The sentence over a constant is also its line in
-//! `docs/configuration.md`. A test fails for a constant here that no code reads, so an option
-//! arrives together with its effect.
+//! Keys are Flink's where the meaning is Flink's; our own start with `millstream.`. The sentence
+//! over a constant is also its line in `docs/configuration.md`. A test of the command line fails
+//! for a constant that no code reads, so an option arrives together with its effect.
+//!
+//! A driver's options are in a table of its own crate.
 
 use std::path::PathBuf;
 use std::time::Duration;
 
 use millstream_types::{ByteSize, RuntimeMode};
 
-use crate::option::{ConfigOption, OptionInfo};
-use crate::values::{LogLevel, PortRange, RestartStrategyType, Seconds, YarnTransport};
+use crate::option::OptionTable;
+use crate::values::{LogLevel, PortRange, RestartStrategyType, Seconds};
 
-macro_rules! options {
-    (
-        $(
-            $(#[doc = $doc:literal])+
-            $name:ident: $type:ty = $key:literal
-            $(, default $default:literal)?
-            $(, else $fallback:literal)?
-            $(, not $zero:literal)?;
-        )+
-    ) => {
-        $(
-            $(#[doc = $doc])+
-            pub const $name: ConfigOption<$type> = ConfigOption::new(
-                stringify!($name),
-                $key,
-                options!(@maybe $($default)?),
-                options!(@maybe $($fallback)?),
-                concat!($($doc),+),
-            )$(.not($zero))?;
-        )+
-
-        /// Every option, in the order of the reference.
-        pub const ALL: &[OptionInfo] = &[$(*$name.info()),+];
-    };
-    (@maybe) => { None };
-    (@maybe $value:literal) => { Some($value) };
-}
-
-options! {
+crate::declare_options! {
     /// The host at which TaskManagers and clients reach the JobManager.
     JOBMANAGER_RPC_ADDRESS: String = "jobmanager.rpc.address", default "localhost";
     /// The port of the JobManager's RPC server.
@@ -206,72 +179,10 @@ options! {
     /// Options of ssh when the scripts start and stop processes on other hosts.
     ENV_SSH_OPTS: Option<String> = "env.ssh.opts";
 
-    /// The application at which a command is aimed.
-    YARN_APPLICATION_ID: Option<String> = "yarn.application.id";
-    /// The application's name; unset: the purpose of the cluster.
-    YARN_APPLICATION_NAME: Option<String> = "yarn.application.name";
-    /// The application's node label: that of its containers, unless they have their own.
-    YARN_APPLICATION_NODE_LABEL: Option<String> = "yarn.application.node-label";
-    /// The application's priority; -1: the cluster's default.
-    YARN_APPLICATION_PRIORITY: i32 = "yarn.application.priority", default "-1";
-    /// The queue; unset: `default`.
-    YARN_APPLICATION_QUEUE: Option<String> = "yarn.application.queue";
-    /// The application's type; unset: `Millstream`.
-    YARN_APPLICATION_TYPE: Option<String> = "yarn.application.type";
-    /// Number of times that YARN may start the JobManager. Only 1 is accepted until there is high
-    /// availability.
-    YARN_APPLICATION_ATTEMPTS: Option<u32> = "yarn.application-attempts";
-    /// The ports that the JobManager's RPC server tries to bind on YARN; 0: any free one.
-    YARN_APPLICATION_MASTER_PORT: PortRange = "yarn.application-master.port", default "0";
-    /// The virtual cores of the JobManager's container.
-    YARN_APPMASTER_VCORES: u32 = "yarn.appmaster.vcores", default "1", not 0;
-    /// Protocol between commands and the ResourceManager: `rpc` (Hadoop RPC), or `rest` (HTTP)
-    /// where the port of the former is closed.
-    YARN_CLIENT_TRANSPORT: YarnTransport = "yarn.client.transport", default "rpc";
-    /// The virtual cores of a TaskManager's container; -1: as many as it has slots.
-    YARN_CONTAINERS_VCORES: i32 = "yarn.containers.vcores", default "-1";
-    /// The replication of staged files; -1: the file system's default.
-    YARN_FILE_REPLICATION: i32 = "yarn.file-replication", default "-1";
-    /// Interval of heartbeats to YARN's ResourceManager while no container is wanted, in seconds.
-    YARN_HEARTBEAT_INTERVAL: u32 = "yarn.heartbeat.interval", default "5", not 0;
-    /// Longest interval of heartbeats while containers are waited for.
-    YARN_HEARTBEAT_CONTAINER_REQUEST_INTERVAL: Duration =
-        "yarn.heartbeat.container-request-interval", default "500 ms", not 0;
-    /// Users and groups that may change and end the application beside its owner: users, a blank,
-    /// groups; `*`: all.
-    YARN_MODIFY_ACLS: Option<String> = "yarn.modify.acls";
-    /// Where the file that names the last session lies; unset: the system's temporary directory.
-    YARN_PROPERTIES_FILE_LOCATION: Option<PathBuf> = "yarn.properties-file.location";
-    /// Regular expression for rolled log files that are aggregated while the application runs.
-    YARN_ROLLED_LOGS_INCLUDE_PATTERN: Option<String> = "yarn.rolled-logs.include-pattern";
-    /// Regular expression for exceptions from `yarn.rolled-logs.include-pattern`.
-    YARN_ROLLED_LOGS_EXCLUDE_PATTERN: Option<String> = "yarn.rolled-logs.exclude-pattern";
-    /// Directories on the cluster's file system, whose files containers find in their own
-    /// directory.
-    YARN_PROVIDED_LIB_DIRS: Vec<String> = "yarn.provided.lib.dirs", default "";
-    /// Archives that are unpacked in every container.
-    YARN_SHIP_ARCHIVES: Vec<String> = "yarn.ship-archives", default "";
-    /// Files and directories that every container finds in its own directory.
-    YARN_SHIP_FILES: Vec<String> = "yarn.ship-files", default "";
-    /// Where files are staged; unset: the user's home on the default file system, where a relative
-    /// path begins, too.
-    YARN_STAGING_DIRECTORY: Option<String> = "yarn.staging-directory";
-    /// The application's tags, separated by commas.
-    YARN_TAGS: Option<String> = "yarn.tags";
-    /// The node label of TaskManagers; unset: the application's.
-    YARN_TASKMANAGER_NODE_LABEL: Option<String> = "yarn.taskmanager.node-label";
-    /// Users and groups that may see the application and its logs beside its owner: users, a blank,
-    /// groups; `*`: all.
-    YARN_VIEW_ACLS: Option<String> = "yarn.view.acls";
-
     /// Whether servers may bind to an address that other hosts can reach although nothing
     /// encrypts or authenticates; without it such a bind is refused.
     ALLOW_INSECURE_NON_LOOPBACK_BIND: bool =
         "millstream.allow-insecure-non-loopback-bind", default "false";
-    /// The directory for the counter of a standalone cluster's JobManager starts, from which each
-    /// start takes its epoch; it must outlive the processes. Unset: `millstream` in
-    /// `XDG_STATE_HOME`, else in `.local/state` of the user's home.
-    STANDALONE_STATE_DIR: Option<PathBuf> = "millstream.standalone.state-dir";
     /// Time limit for a program until it calls execute, on the command line and for a REST call.
     PLAN_TIMEOUT: Duration = "millstream.plan.timeout", default "30 s", not 0;
     /// Memory limit of a program while it plans.
@@ -293,6 +204,9 @@ options! {
     TASKMANAGER_MEMORY_OVERHEAD: ByteSize =
         "millstream.taskmanager.memory.overhead", default "128 mb";
 }
+
+/// The options of the engine.
+pub const TABLE: OptionTable = OptionTable { options: ALL, prefixes: &[] };
 
 /// Prefixes of the keys that only the processes of a cluster read, when they start.
 const OF_CLUSTERS: [&str; 14] = [
@@ -320,31 +234,7 @@ pub fn is_of_clusters(key: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::HashSet;
-
     use super::*;
-    use crate::flink;
-
-    /// Where our default is another than Flink's, each explained in the option's sentence.
-    const OTHER_DEFAULTS: [(&str, &str); 9] = [
-        ("jobmanager.memory.process.size", "none in Flink; a container must have a size"),
-        ("jobmanager.rpc.address", "none in Flink, localhost in its shipped file"),
-        ("jobmanager.bind-host", "secure by default"),
-        ("rest.address", "the JobManager's address in Flink, too"),
-        ("rest.bind-address", "secure by default"),
-        ("taskmanager.bind-host", "secure by default"),
-        ("taskmanager.memory.process.size", "none in Flink, 1728m in its shipped file"),
-        ("jobstore.max-capacity", "infinite is Flink's name of the number"),
-        ("slotmanager.number-of-slots.max", "infinite is Flink's name of the number"),
-    ];
-
-    #[test]
-    fn every_default_is_a_value() {
-        for option in ALL {
-            let Some(default) = option.default else { continue };
-            assert_eq!((option.check)(default), Ok(()), "{}", option.key);
-        }
-    }
 
     #[test]
     fn options_of_clusters_are_told_apart() {
@@ -355,40 +245,6 @@ mod tests {
         for option in ["rest.address", "rest.port", "jobmanager.rpc.address", "parallelism.default"]
         {
             assert!(!is_of_clusters(option), "{option}");
-        }
-    }
-
-    #[test]
-    fn keys_and_constants_are_unique_and_fallbacks_exist() {
-        let keys: HashSet<_> = ALL.iter().map(|option| option.key).collect();
-        assert_eq!(keys.len(), ALL.len());
-        for fallback in ALL.iter().filter_map(|option| option.fallback) {
-            assert!(keys.contains(fallback), "{fallback}");
-        }
-    }
-
-    /// An option of ours that users look for among the keys of YARN.
-    const AMONG_FLINKS: [&str; 1] = ["yarn.client.transport"];
-
-    #[test]
-    fn an_option_is_flinks_or_carries_our_prefix() {
-        for option in ALL {
-            let of_flink = flink::keys().iter().any(|known| known.key == option.key);
-            let ours = option.key.starts_with("millstream.") || AMONG_FLINKS.contains(&option.key);
-            assert_ne!(of_flink, ours, "{}", option.key);
-        }
-    }
-
-    #[test]
-    fn defaults_are_flinks() {
-        let differ = |key: &str| OTHER_DEFAULTS.iter().any(|(other, _)| *other == key);
-        for known in flink::keys() {
-            let Some(option) = ALL.iter().find(|option| option.key == known.key) else { continue };
-            let ours = option.default.unwrap_or_default();
-            let same = ours == known.default
-                || option.key == "rest.server.max-content-length" && known.default == "104857600"
-                || matches!(option.key, "io.tmp.dirs" | "web.tmpdir") && ours == "/tmp";
-            assert_eq!(same, !differ(option.key), "{}: {ours} {}", option.key, known.default);
         }
     }
 }

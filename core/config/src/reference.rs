@@ -1,10 +1,10 @@
-//! Renders `docs/configuration.md` from the table of options and the list of Flink's keys.
+//! Renders `docs/configuration.md` from the tables of options and the list of Flink's keys.
 
 use std::fmt::Write as _;
 
-use crate::flink::{self, KeyStatus};
-use crate::option::OptionInfo;
-use crate::options;
+use crate::flink::{self, FlinkKey, KeyStatus};
+use crate::known::KnownOptions;
+use crate::option::{KeyPrefix, OptionInfo};
 
 const INTRODUCTION: &str = "# Configuration
 
@@ -15,9 +15,9 @@ the installation. Keys may be nested or dotted. An old `flink-conf.yaml` is read
 `config.yaml`. Over the file goes the environment variable `MILLSTREAM_PROPERTIES` (lines
 `key: value`), and over both the command line (`-D key=value`).
 
-Keys are Flink's where the meaning is Flink's; our own start with `millstream.`. Every key of Flink
-1.20 and 2.3 is accepted: one that is not honoured causes one warning at the start. An unknown key
-is an error that names the nearest known one.
+Keys are Flink's where the meaning is Flink's; our own start with `millstream.` or with the name of
+their cluster manager. Every key of Flink 1.20 and 2.3 is accepted: one that is not honoured causes
+one warning at the start. An unknown key is an error that names the nearest known one.
 
 - A duration is a number and `ms`, `s`, `min`, `h` or `d`; without a unit it counts milliseconds.
 - A size is a number and `kb`, `mb`, `gb` or `tb` in steps of 1024; without a unit it counts bytes.
@@ -25,29 +25,31 @@ is an error that names the nearest known one.
 - A list is `[a, b]`, or `a;b` as in old files.
 ";
 
-/// The text of the reference.
+/// The text of the reference for a binary with these options.
 #[must_use]
-pub fn render_reference() -> String {
+pub fn render_reference(options: KnownOptions) -> String {
     let mut page = INTRODUCTION.to_owned();
-    let (ours, flinks): (Vec<_>, Vec<_>) =
-        options::ALL.iter().partition(|option| option.key.starts_with("millstream."));
-    section(&mut page, "Honoured options of Flink", &flinks);
-    section(&mut page, "Our own options", &ours);
+    let (flinks, ours): (Vec<_>, Vec<_>) =
+        options.iter().partition(|option| flink::keys().iter().any(|it| it.key == option.key));
+    section(&mut page, options, "Honoured options of Flink", &flinks);
+    section(&mut page, options, "Our own options", &ours);
     line(
         &mut page,
         format_args!("\n## Keys whose end users choose\n\n| key | meaning |\n|---|---|"),
     );
-    for (prefix, end, meaning) in flink::HONOURED_PREFIXES {
-        line(&mut page, format_args!("| `{prefix}<{end}>` | {meaning} |"));
+    for KeyPrefix { prefix, end, doc } in options.prefixes() {
+        line(&mut page, format_args!("| `{prefix}<{end}>` | {doc} |"));
     }
     keys(
         &mut page,
+        options,
         KeyStatus::Lacking,
         "Options of Flink that are not supported yet",
         "They are accepted and have no effect.",
     );
     keys(
         &mut page,
+        options,
         KeyStatus::WithoutJvm,
         "Options of Flink that mean nothing without a JVM",
         "They are accepted and never have an effect.",
@@ -55,7 +57,7 @@ pub fn render_reference() -> String {
     page
 }
 
-fn section(page: &mut String, title: &str, options: &[&OptionInfo]) {
+fn section(page: &mut String, known: KnownOptions, title: &str, options: &[&OptionInfo]) {
     line(page, format_args!("\n## {title}\n\n| key | type | default | meaning |"));
     line(page, format_args!("|---|---|---|---|"));
     for option in options {
@@ -68,7 +70,7 @@ fn section(page: &mut String, title: &str, options: &[&OptionInfo]) {
         if let old @ [_, ..] = flink::old_names(option.key) {
             let old: Vec<String> = old
                 .iter()
-                .filter(|name| flink::status(name).is_none())
+                .filter(|name| flink::status(known, name).is_none())
                 .map(|name| format!("`{name}`"))
                 .collect();
             if !old.is_empty() {
@@ -79,10 +81,12 @@ fn section(page: &mut String, title: &str, options: &[&OptionInfo]) {
     }
 }
 
-fn keys(page: &mut String, status: KeyStatus, title: &str, text: &str) {
+fn keys(page: &mut String, options: KnownOptions, status: KeyStatus, title: &str, text: &str) {
     line(page, format_args!("\n## {title}\n\n{text}\n"));
-    for known in flink::keys().iter().filter(|known| known.status == status) {
-        line(page, format_args!("- `{}`", known.key));
+    for FlinkKey { key, .. } in flink::keys() {
+        if flink::status(options, key) == Some(status) {
+            line(page, format_args!("- `{key}`"));
+        }
     }
 }
 
@@ -102,8 +106,8 @@ mod tests {
 
     #[test]
     fn every_key_stands_on_the_page() {
-        let page = render_reference();
-        for option in options::ALL {
+        let page = render_reference(KnownOptions::ENGINE);
+        for option in KnownOptions::ENGINE.iter() {
             assert!(page.contains(&format!("| `{}` |", option.key)), "{}", option.key);
         }
         for known in flink::keys() {

@@ -225,23 +225,6 @@ impl OptionValue for RuntimeMode {
     }
 }
 
-/// Protocol between commands and YARN's ResourceManager.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum YarnTransport {
-    /// Hadoop RPC.
-    Rpc,
-    /// Its REST interface.
-    Rest,
-}
-
-impl OptionValue for YarnTransport {
-    const KIND: &'static str = "rpc or rest";
-
-    fn read(text: &str) -> Result<Self, String> {
-        one_of(text, &[("rpc", Self::Rpc), ("rest", Self::Rest)])
-    }
-}
-
 /// Reaction to a failure of a job.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RestartStrategyType {
@@ -318,7 +301,11 @@ impl OptionValue for LogLevel {
     }
 }
 
-fn one_of<T: Copy>(text: &str, names: &[(&str, T)]) -> Result<T, String> {
+/// Reads one of several names, in capitals or not.
+///
+/// # Errors
+/// The text is none of them.
+pub fn one_of<T: Copy>(text: &str, names: &[(&str, T)]) -> Result<T, String> {
     let found = names.iter().find(|(name, _)| name.eq_ignore_ascii_case(text.trim()));
     found.map(|(_, value)| *value).ok_or_else(|| {
         let names: Vec<&str> = names.iter().map(|(name, _)| *name).collect();

@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use millstream_config::Loader;
+use millstream_config::{KnownOptions, Loader};
 use proptest::prelude::*;
 
 /// Text of what YAML gives a meaning to, which random bytes seldom hit.
@@ -56,14 +56,16 @@ fn load(bytes: &[u8]) -> bool {
     for file in ["flink-conf.yaml", "config.yaml"] {
         let directory = tempfile::tempdir().expect("a temporary directory can be made");
         fs::write(directory.path().join(file), bytes).expect("it is writable");
-        is_good = Loader::new().with_conf_dir(directory.path()).load().is_ok();
+        is_good = Loader::new(KnownOptions::ENGINE).with_conf_dir(directory.path()).load().is_ok();
     }
     let text = String::from_utf8_lossy(bytes).into_owned();
-    let _ = Loader::new().with_properties(text.as_str()).load();
-    let _ = Loader::new().with_dynamic_properties([text.as_str()]).load();
+    let _ = Loader::new(KnownOptions::ENGINE).with_properties(text.as_str()).load();
+    let _ = Loader::new(KnownOptions::ENGINE).with_dynamic_properties([text.as_str()]).load();
     for key in ["pipeline.name", "rest.port", "rest.bind-port", "io.tmp.dirs", "heartbeat.interval"]
     {
-        let _ = Loader::new().with_dynamic_properties([format!("{key}={text}")]).load();
+        let _ = Loader::new(KnownOptions::ENGINE)
+            .with_dynamic_properties([format!("{key}={text}")])
+            .load();
     }
     is_good
 }

@@ -29,6 +29,7 @@ use millstream_rm_yarn::decline;
 use millstream_rm_yarn::driver::{YarnDriver, YarnDriverConfig};
 use millstream_rm_yarn::ipc::{Identity, Options};
 use millstream_rm_yarn::launch_script::VariableName;
+use millstream_rm_yarn::options as yarn_options;
 use millstream_rm_yarn::proto::container::{Master, master};
 use millstream_rm_yarn::resource_manager::{ResourceManager, Service, addresses};
 use millstream_rm_yarn::worker_size;
@@ -39,7 +40,7 @@ use prost::Message as _;
 
 use super::files;
 use crate::arguments::ContainerArguments;
-use crate::{daemon, runtime};
+use crate::{daemon, drivers, runtime};
 
 /// Time for which the ResourceManager may be away before the cluster gives up.
 const PATIENCE: Duration = Duration::from_secs(20 * 60);
@@ -73,7 +74,7 @@ pub(super) fn job_manager(arguments: &ContainerArguments) -> Result<ExitCode> {
         epochs: Box::new(surroundings.id.attempt.epoch()),
         lease: lease.transpose()?,
         variables,
-        rpc_ports: Some(configuration.get(&options::YARN_APPLICATION_MASTER_PORT)?),
+        rpc_ports: Some(&yarn_options::YARN_APPLICATION_MASTER_PORT),
         authority: Some(Arc::clone(&authority)),
         web_proxies: web_proxies(&hadoop)?,
     };
@@ -171,7 +172,7 @@ fn configuration<const N: usize>(
     pairs
         .entry(options::IO_TMP_DIRS.key().to_owned())
         .or_insert_with(|| temporary.display().to_string());
-    Ok(Configuration::from_pairs(pairs)?)
+    Ok(Configuration::knowing(drivers::options()).with_pairs(pairs)?)
 }
 
 fn master_configuration(surroundings: &Surroundings, told: &Master) -> Result<Configuration> {
@@ -272,7 +273,7 @@ impl DriverSource {
         let resource_manager = scheduler(&surroundings, &hadoop)?;
         let host = surroundings.host.clone();
         let rest_port = endpoints.rest.port();
-        let heartbeat = configuration.get(&options::YARN_HEARTBEAT_INTERVAL)?;
+        let heartbeat = configuration.get(&yarn_options::YARN_HEARTBEAT_INTERVAL)?;
         let config = YarnDriverConfig {
             resource_manager,
             node_manager_options: node_manager_options(),
@@ -285,10 +286,10 @@ impl DriverSource {
             rest_port,
             worker: worker(configuration)?,
             vcores: u32::try_from(worker_size(configuration)?.vcores).unwrap_or(1),
-            node_label: configuration.get(&options::YARN_TASKMANAGER_NODE_LABEL)?,
+            node_label: configuration.get(&yarn_options::YARN_TASKMANAGER_NODE_LABEL)?,
             heartbeat_interval: Duration::from_secs(heartbeat.max(1).into()),
             pending_interval: configuration
-                .get(&options::YARN_HEARTBEAT_CONTAINER_REQUEST_INTERVAL)?
+                .get(&yarn_options::YARN_HEARTBEAT_CONTAINER_REQUEST_INTERVAL)?
                 .max(PENDING_SHORTEST),
             node_failures_max: NODE_FAILURES_MAX,
         };

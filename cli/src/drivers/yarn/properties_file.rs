@@ -11,9 +11,10 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::PathBuf;
 
 use anyhow::{Context as _, Result, bail};
-use millstream_config::{Configuration, options};
+use millstream_config::Configuration;
 use millstream_hadoop_config::user_name;
 use millstream_rm_yarn::ids::ApplicationId;
+use millstream_rm_yarn::options;
 
 use crate::console;
 
