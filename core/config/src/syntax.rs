@@ -60,13 +60,11 @@ pub(crate) fn read_yaml(
         }
     };
     let mut flat = Vec::new();
-    flatten("", members, &mut flat);
+    flatten("", members, &mut flat).map_err(|fault| syntax_error(fault, &at))?;
+    // `a.b: 1` and `a: {b: 1}` set the same key.
     let mut first_lines = HashMap::new();
     for (key, line, _) in &flat {
-        if let Some(first) = first_lines.insert(key.clone(), *line) {
-            let reason = format!("{key} is set in line {first} already; remove one of the two");
-            return Err(syntax_error(Fault::new(*line, reason), &at));
-        }
+        once(&mut first_lines, key, *line).map_err(|fault| syntax_error(fault, &at))?;
     }
     let setting = |(key, line, value)| Setting { key, value, origin: at(line) };
     Ok(flat.into_iter().map(setting).collect())
@@ -124,14 +122,33 @@ fn syntax_error(fault: Fault, at: impl Fn(usize) -> Origin) -> ConfigError {
     ConfigError::Syntax { origin: at(fault.line), reason: fault.reason }
 }
 
-fn flatten(prefix: &str, members: Vec<Member>, flat: &mut Vec<(String, usize, String)>) {
+/// Appends the settings of a map, whose keys begin with `prefix`.
+fn flatten(
+    prefix: &str,
+    members: Vec<Member>,
+    flat: &mut Vec<(String, usize, String)>,
+) -> Result<(), Fault> {
+    let mut first_lines = HashMap::new();
     for Member { key, line, node } in members {
         let key = if prefix.is_empty() { key } else { format!("{prefix}.{key}") };
+        once(&mut first_lines, &key, line)?;
         match node {
-            Node::Map(members) => flatten(&key, members, flat),
+            Node::Map(members) => flatten(&key, members, flat)?,
             Node::Scalar(text) => flat.push((key, line, text)),
             Node::List(_) => flat.push((key, line, flow(&node))),
             Node::Empty => {} // a key without a value leaves the default
+        }
+    }
+    Ok(())
+}
+
+/// Refuses a key that stands in an earlier line.
+fn once(first_lines: &mut HashMap<String, usize>, key: &str, line: usize) -> Result<(), Fault> {
+    match first_lines.insert(key.to_owned(), line) {
+        None => Ok(()),
+        Some(first) => {
+            let reason = format!("{key} is set in line {first} already; remove one of the two");
+            Err(Fault::new(line, reason))
         }
     }
 }
@@ -321,6 +338,9 @@ mod tests {
         for (text, line, part) in [
             ("a: 1\nb: 2\na: 3\n", 3, "set in line 1 already"),
             ("a.b: 1\na:\n  b: 2\n", 3, "set in line 1 already"),
+            ("a:\nb: 1\na:\n", 3, "a is set in line 1 already"),
+            ("a:\n  b: 1\na:\n  c: 2\n", 3, "a is set in line 1 already"),
+            ("a:\n  b:\n    c: 1\n  b: {}\n", 4, "a.b is set in line 2 already"),
             ("a: 1\n---\nb: 2\n", 2, "second document"),
             ("- a\n", 1, "expected lines such as"),
             ("a: &x 1\nb: *x\n", 2, "anchors"),
@@ -332,6 +352,12 @@ mod tests {
         }
         assert!(fault("a: [1\nb: 2\n").contains("line "), "{}", fault("a: [1\nb: 2\n"));
         assert!(fault(&"[".repeat(5_000)).contains("line 1"));
+    }
+
+    #[test]
+    fn maps_of_different_depth_may_complete_each_other() {
+        let settings = yaml("a.b:\n  c: 1\na:\n  b:\n    d: 2\na.b.e:\n");
+        assert_eq!(settings, [pair("a.b.c", "1"), pair("a.b.d", "2")]);
     }
 
     #[test]

@@ -40,11 +40,11 @@ pub use file::format::{
     Lines, LinesDecoder, ParsedLine, TextLine,
 };
 pub use file::head::Head;
-pub use file::reader::FileReader;
+pub use file::reader::FileSourceReader;
 pub use file::{FileError, FileRange, FileSource, FileSplit, OnBadRecord};
 pub use file_sink::committer::FileCommitter;
 pub use file_sink::encoder::{CsvRecords, DisplayLines, Encoder, JsonLines, RecordsWith};
-pub use file_sink::writer::{FileWriter, FinishedFile};
+pub use file_sink::writer::{FileSinkWriter, FinishedFile};
 pub use file_sink::{FileSink, FileSinkError};
 pub use lines::Chunk;
 pub use print::{PrintFunction, PrintSink, PrintWriter};

@@ -65,6 +65,19 @@ async fn next_within(received: &mut DriverEventReceiver, limit: Duration) -> Opt
     tokio::time::timeout(limit, received.next()).await.ok().flatten()
 }
 
+/// The answer to an open request: waits may be told before it.
+async fn answer(received: &mut DriverEventReceiver) -> Option<DriverEvent> {
+    let answer = async {
+        loop {
+            match received.next().await {
+                Some(DriverEvent::Waiting { .. }) => {}
+                event => return event,
+            }
+        }
+    };
+    tokio::time::timeout(ALLOCATION_TIMEOUT, answer).await.ok().flatten()
+}
+
 async fn recovery_is_reported_first_and_once<D: ResourceManagerDriver>(
     make: &mut impl FnMut(DriverEvents) -> D,
 ) {
@@ -96,6 +109,8 @@ async fn withdrawn_requests_leave_nothing<D: ResourceManagerDriver>(
                 assert_eq!(answered, request);
                 driver.release(&worker);
             }
+            // Told before the withdrawal.
+            DriverEvent::Waiting { .. } => {}
             other => assert!(
                 matches!(&other, DriverEvent::RequestFailed { request: r, .. } if *r == request),
                 "unexpected after a withdrawal: {other:?}"
@@ -117,7 +132,7 @@ async fn requests_get_distinct_workers_that_release_silences<D: ResourceManagerD
     }
     let mut workers = BTreeSet::new();
     while !open.is_empty() {
-        let event = next_within(&mut received, ALLOCATION_TIMEOUT).await;
+        let event = answer(&mut received).await;
         let Some(DriverEvent::Allocated { request, worker }) = event else {
             unreachable!("expected an allocation, got {event:?}");
         };
@@ -136,7 +151,7 @@ async fn a_deregistered_driver_is_silent<D: ResourceManagerDriver>(
     let (mut driver, mut received) = start(make).await;
     let request = driver.request(kind(&driver));
     if driver.obtainable().is_some() {
-        let event = next_within(&mut received, ALLOCATION_TIMEOUT).await;
+        let event = answer(&mut received).await;
         let answered =
             matches!(&event, Some(DriverEvent::Allocated { request: r, .. }) if *r == request);
         assert!(answered, "expected an allocation, got {event:?}");
@@ -159,7 +174,7 @@ pub async fn recovery<D: ResourceManagerDriver>(mut make: impl FnMut(DriverEvent
     let mut workers = BTreeSet::new();
     for _ in 0..2 {
         driver.request(kind);
-        let event = next_within(&mut received, ALLOCATION_TIMEOUT).await;
+        let event = answer(&mut received).await;
         let Some(DriverEvent::Allocated { worker, .. }) = event else {
             unreachable!("expected an allocation, got {event:?}");
         };

@@ -94,7 +94,7 @@ impl TestingDriver {
         (Self { manager: manager.clone(), fulfils: false, slots }, manager)
     }
 
-    /// A driver that fulfils every request at once.
+    /// A driver that tells of a wait for every request and then fulfils it at once.
     #[must_use]
     pub fn generous(slots: u32, events: DriverEvents) -> Self {
         Self { fulfils: true, ..Self::new(slots, events).0 }
@@ -117,6 +117,8 @@ impl ResourceManagerDriver for TestingDriver {
         world.open.insert(RequestId::new(number));
         drop(world);
         if self.fulfils && self.manager.ended().is_none() {
+            let reason = "the test hesitates".to_owned();
+            let _ = self.manager.events.try_post(DriverEvent::Waiting { reason });
             let _ = self.manager.allocate(&format!("worker-{number}"));
         }
         RequestId::new(number)

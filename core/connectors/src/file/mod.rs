@@ -34,7 +34,7 @@ use crate::file::enumerator::{FileEnumerator, FoundFiles};
 use crate::file::fetch::ReadOptions;
 use crate::file::format::{ByteLine, Format, JsonLine, Kept, Lines, ParsedLine, TextLine};
 use crate::file::place::settled;
-use crate::file::reader::FileReader;
+use crate::file::reader::FileSourceReader;
 use crate::lines::LINE_BYTES_MAX;
 
 /// Default size of a split: small enough that subtasks end together.
@@ -542,7 +542,7 @@ impl<F: Format> FileSource<F> {
 impl<F: Format> Source for FileSource<F> {
     type Out = F::Out;
     type Split = FileSplit;
-    type Reader = FileReader<F>;
+    type Reader = FileSourceReader<F>;
     type Enumerator = FileEnumerator;
 
     fn plan(&mut self, ctx: &mut PlanContext<'_>) -> Result<()> {
@@ -557,7 +557,7 @@ impl<F: Format> Source for FileSource<F> {
         }
     }
 
-    fn reader(&self, ctx: &ReaderContext) -> Result<FileReader<F>> {
+    fn reader(&self, ctx: &ReaderContext) -> Result<FileSourceReader<F>> {
         let options = ReadOptions {
             record_bytes_max: self.line_bytes_max,
             whole_lines: self.format.needs_whole_lines(),
@@ -565,7 +565,7 @@ impl<F: Format> Source for FileSource<F> {
             raw: self.raw,
             watched: self.watch.map(|_| self.path.clone()),
         };
-        Ok(FileReader::new(&self.format, options, self.on_bad_record, ctx.clone()))
+        Ok(FileSourceReader::new(&self.format, options, self.on_bad_record, ctx.clone()))
     }
 
     fn enumerator(&self, restored: Option<FoundFiles>) -> Result<FileEnumerator> {

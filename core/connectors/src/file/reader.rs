@@ -15,7 +15,7 @@ use crate::lines::{Chunk, Part};
 const BATCH_LINE_BYTES: usize = 256 << 10;
 
 /// Reads one split after another.
-pub struct FileReader<F: Format> {
+pub struct FileSourceReader<F: Format> {
     decoder: F::Decoder,
     options: ReadOptions,
     on_bad_record: OnBadRecord,
@@ -29,7 +29,7 @@ pub struct FileReader<F: Format> {
     position: Option<u64>,
 }
 
-impl<F: Format> FileReader<F> {
+impl<F: Format> FileSourceReader<F> {
     pub(crate) fn new(
         format: &F,
         options: ReadOptions,
@@ -89,7 +89,7 @@ impl<F: Format> FileReader<F> {
     }
 }
 
-impl<F: Format> SourceReader for FileReader<F> {
+impl<F: Format> SourceReader for FileSourceReader<F> {
     type Out = F::Out;
     type Split = FileSplit;
 

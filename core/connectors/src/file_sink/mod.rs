@@ -39,7 +39,7 @@ use crate::file::place::settled;
 use crate::file_sink::committer::FileCommitter;
 use crate::file_sink::encoder::{CsvRecords, DisplayLines, Encoder, JsonLines, RecordsWith};
 use crate::file_sink::leftovers::HIDDEN_PREFIX;
-use crate::file_sink::writer::{FileWriter, FinishedFile};
+use crate::file_sink::writer::{FileSinkWriter, FinishedFile};
 
 /// Default size of a file before the next one is begun.
 const ROLL_BYTES: u64 = 128 << 20;
@@ -258,7 +258,7 @@ where
     E: Encoder<T>,
 {
     type Committable = FinishedFile;
-    type Writer = FileWriter<E>;
+    type Writer = FileSinkWriter<E>;
     type Committer = FileCommitter;
 
     fn plan(&mut self, ctx: &mut PlanContext<'_>) -> Result<()> {
@@ -267,9 +267,9 @@ where
         Ok(())
     }
 
-    fn writer(&self, info: &WriterInfo) -> Result<FileWriter<E>> {
+    fn writer(&self, info: &WriterInfo) -> Result<FileSinkWriter<E>> {
         let places = Places::new(&self.directory, info.job, info.operator)?;
-        Ok(FileWriter::new(places, self.encoder.clone(), self.rolling, info))
+        Ok(FileSinkWriter::new(places, self.encoder.clone(), self.rolling, info))
     }
 
     fn committer(&self, info: &CommitterInfo) -> Result<FileCommitter> {

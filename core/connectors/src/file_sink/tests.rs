@@ -35,7 +35,7 @@ fn finish<T>(writer: &mut impl SinkWriter<T, Committable = FinishedFile>) -> Vec
     writer.pre_commit(CheckpointId::FIRST).unwrap()
 }
 
-fn writer(sink: &Lines, subtask: u32, attempt: u32) -> FileWriter<DisplayLines> {
+fn writer(sink: &Lines, subtask: u32, attempt: u32) -> FileSinkWriter<DisplayLines> {
     Sink::<String>::writer(sink, &writer_info(subtask, 2, attempt)).unwrap()
 }
 
@@ -268,7 +268,7 @@ fn files_roll_by_size_and_by_time() {
     let sink = FileSink::lines(directory.path()).roll_at_bytes(10).roll_after(age);
     let mut committer = committer(&sink, 0);
     let mut writer = writer(&sink, 0, 0);
-    let next = |writer: &FileWriter<_>| SinkWriter::<String>::next_time(writer);
+    let next = |writer: &FileSinkWriter<_>| SinkWriter::<String>::next_time(writer);
     assert_eq!(next(&writer), None);
     for text in ["0123456789", "short", "x"] {
         writer.write(Batch::of(vec![text.to_owned()])).unwrap();

@@ -46,7 +46,7 @@ struct Closing {
 }
 
 /// Writes records to one file after another.
-pub struct FileWriter<E> {
+pub struct FileSinkWriter<E> {
     places: Places,
     encoder: E,
     rolling: Rolling,
@@ -62,7 +62,7 @@ pub struct FileWriter<E> {
     finished: Vec<FinishedFile>,
 }
 
-impl<E> FileWriter<E> {
+impl<E> FileSinkWriter<E> {
     pub(crate) fn new(places: Places, encoder: E, rolling: Rolling, info: &WriterInfo) -> Self {
         Self {
             places,
@@ -186,7 +186,7 @@ impl Places {
     }
 }
 
-impl<T, E: Encoder<T>> SinkWriter<T> for FileWriter<E> {
+impl<T, E: Encoder<T>> SinkWriter<T> for FileSinkWriter<E> {
     type Committable = FinishedFile;
 
     fn write(&mut self, batch: Batch<T>) -> Result<Flow> {
