@@ -8,7 +8,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use millstream_config::{OptionInfo, flink, render_reference};
+use millstream_config::{Configuration, Loader, OptionInfo, flink, render_reference};
 
 use super::{ALL, options};
 
@@ -46,6 +46,27 @@ fn root() -> PathBuf {
 fn the_page_of_options_is_up_to_date() {
     expect_test::expect_file!["../../../docs/configuration.md"]
         .assert_eq(&render_reference(options()));
+}
+
+#[test]
+fn a_drivers_option_is_checked_on_the_command_line_and_in_a_request() {
+    let errors = |key: &str, value: &str| {
+        let property = format!("{key}={value}");
+        let loaded = Loader::new(options()).with_dynamic_properties([property]).load();
+        let requested = Configuration::knowing(options()).with_request([(key, value)]);
+        [loaded.err(), requested.err()].map(|error| error.map(|error| error.to_string()))
+    };
+    for (key, value, part) in [
+        ("yarn.client.transport", "http", "yarn.client.transport is \"http\": expected rpc, rest"),
+        ("yarn.client.transprot", "rest", "did you mean yarn.client.transport?"),
+        ("yarn.appmaster.vcores", "0", "expected more than 0"),
+        ("millstream.standalone.state-dir", "", "expected a path"),
+    ] {
+        for error in errors(key, value) {
+            assert!(error.as_ref().is_some_and(|error| error.contains(part)), "{error:?}");
+        }
+    }
+    assert_eq!(errors("yarn.client.transport", "rest"), [None, None]);
 }
 
 #[test]
