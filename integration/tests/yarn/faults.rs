@@ -182,8 +182,9 @@ fn another_resource_manager_takes_over_and_no_job_notices() {
     let hadoop = Hadoop::builder().two_resource_managers().node_managers(2);
     let mut yarn = OnYarn::new(hadoop.start());
     let session = start_session(&yarn);
-    let steady = Steady::start(&yarn, &session, "taken-over", scale(30, 120));
-    for round in 0..scale(1, 4) {
+    let rounds = scale(1, 4);
+    let steady = Steady::start(&yarn, &session, "taken-over", 30 * rounds);
+    for round in 0..rounds {
         let killed = yarn.hadoop.fail_over();
         steady.assert_advances();
         // The new leader gives workers, and only those that are asked for.
