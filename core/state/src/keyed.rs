@@ -200,7 +200,7 @@ impl<K: Key, V: State> Table<K, V> {
     /// Takes the last group out, with all its keys; `None` once all are taken.
     ///
     /// # Errors
-    /// As [`Table::get_mut`].
+    /// The store fails, or its bytes are no value.
     pub fn pop_group(&mut self) -> Result<Option<Group<K, V>>, StateError> {
         match &mut self.0 {
             Kind::Heap(table) => Ok(table.pop_group().map(|group| Box::new(group) as Group<K, V>)),
