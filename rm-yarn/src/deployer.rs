@@ -192,7 +192,8 @@ impl<'a> Deployer<'a> {
         let user = deployment.master.user.as_str();
         let credentials = authority.issue(Role::Client, user, CLUSTER_LIFETIME)?;
         let directory = self.staging.create(new.id).await?;
-        let staged = self.stage(&deployment, shipment, &directory, &credentials).await;
+        let staged =
+            Self::stage(&self.staging, &deployment, shipment, &directory, &credentials).await;
         let submission = staged.and_then(|(master, files)| {
             submission(new.id, deployment, &authority, &master, &files).map_err(refused)
         });
@@ -244,8 +245,9 @@ impl<'a> Deployer<'a> {
         Ok(())
     }
 
+    /// When it returns, nothing is on its way to the file system.
     async fn stage(
-        &self,
+        staging: &Staging<'_>,
         deployment: &ApplicationDescription,
         shipment: Shipment,
         directory: &FilePath,
@@ -257,34 +259,35 @@ impl<'a> Deployer<'a> {
                 return Ok(None);
             }
             let engine = read_aside(deployment.engine.clone()).await?;
-            self.staging.executable(&engine, ENGINE).await.map(Some)
+            staging.executable(&engine, ENGINE).await.map(Some)
         };
         let artifact = async {
             match &deployment.artifact {
                 None => Ok(None),
                 Some(ArtifactFile::Local(file)) => {
-                    self.staging.executable(file, ARTIFACT).await.map(Some)
+                    staging.executable(file, ARTIFACT).await.map(Some)
                 }
                 Some(ArtifactFile::Staged(path)) => {
-                    self.staging.staged(path, ARTIFACT, false).await.map(Some)
+                    staging.staged(path, ARTIFACT, false).await.map(Some)
                 }
             }
         };
         let graph = async {
             match &deployment.job_graph {
                 None => Ok(None),
-                Some(bytes) => {
-                    self.staging.bytes(bytes.clone(), directory, JOB_GRAPH).await.map(Some)
-                }
+                Some(bytes) => staging.bytes(bytes.clone(), directory, JOB_GRAPH).await.map(Some),
             }
         };
         let secret = Bytes::from(credentials.to_secret().expose().clone());
-        let secret = self.staging.bytes(secret, directory, CLIENT_SECRET);
-        let (mark, shipped) =
-            (self.staging.mark(directory), self.staging.ship(shipment, directory));
-        // Completing a file can take half a second, so they are completed together.
+        let secret = staging.bytes(secret, directory, CLIENT_SECRET);
+        let (mark, shipped) = (staging.mark(directory), staging.ship(shipment, directory));
+        // Completing a file can take half a second, so they are completed together. All are waited
+        // for if one fails: a call on its way would reach the file system after the directory was
+        // removed, and make it again.
+        let (mark, engine, artifact, graph, secret, shipped) =
+            futures::join!(mark, engine, artifact, graph, secret, shipped);
         let (_, engine, artifact, graph, _, shipped) =
-            futures::try_join!(mark, engine, artifact, graph, secret, shipped)?;
+            (mark?, engine?, artifact?, graph?, secret?, shipped?);
         let mut master = deployment.master.clone();
         master.resources.extend(shipped.into_iter().chain(engine));
         master.staging_dir = directory.to_string();
@@ -519,7 +522,171 @@ fn submission(
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use millstream_hadoop_config::HadoopConfiguration;
+    use millstream_storage::{
+        BoxFuture, CreateOptions, FileReader, FileStatus, FileSystem, FileWriter, IfExists,
+        LocalFileSystem, StorageError,
+    };
+
     use super::*;
+    use crate::staging::Cluster;
+
+    /// The local file system, where making a directory or a file goes on for a while although its
+    /// caller has gone, as a call to a NameNode does.
+    #[derive(Debug, Default)]
+    struct Remote {
+        on_their_way: Arc<AtomicUsize>,
+    }
+
+    impl Remote {
+        fn go_on<'a, T: Send + 'static>(
+            &self,
+            path: &FilePath,
+            call: impl Future<Output = Result<T, StorageError>> + Send + 'static,
+        ) -> BoxFuture<'a, Result<T, StorageError>> {
+            let on_their_way = Arc::clone(&self.on_their_way);
+            let millis = if path.path().ends_with("slow") { 600 } else { 200 };
+            Box::pin(async move {
+                on_their_way.fetch_add(1, Ordering::SeqCst);
+                let call = tokio::spawn(async move {
+                    tokio::time::sleep(Duration::from_millis(millis)).await;
+                    let outcome = call.await;
+                    on_their_way.fetch_sub(1, Ordering::SeqCst);
+                    outcome
+                });
+                call.await.unwrap()
+            })
+        }
+    }
+
+    impl FileSystem for Remote {
+        fn status<'a>(
+            &'a self,
+            path: &'a FilePath,
+        ) -> BoxFuture<'a, Result<FileStatus, StorageError>> {
+            LocalFileSystem.status(path)
+        }
+
+        fn list<'a>(
+            &'a self,
+            directory: &'a FilePath,
+        ) -> BoxFuture<'a, Result<Vec<FileStatus>, StorageError>> {
+            LocalFileSystem.list(directory)
+        }
+
+        fn open<'a>(
+            &'a self,
+            path: &'a FilePath,
+        ) -> BoxFuture<'a, Result<Box<dyn FileReader>, StorageError>> {
+            LocalFileSystem.open(path)
+        }
+
+        fn create<'a>(
+            &'a self,
+            path: &'a FilePath,
+            options: CreateOptions,
+        ) -> BoxFuture<'a, Result<Box<dyn FileWriter>, StorageError>> {
+            let owned = path.clone();
+            self.go_on(path, async move { LocalFileSystem.create(&owned, options).await })
+        }
+
+        fn publish<'a>(
+            &'a self,
+            from: &'a FilePath,
+            to: &'a FilePath,
+            if_exists: IfExists,
+        ) -> BoxFuture<'a, Result<(), StorageError>> {
+            LocalFileSystem.publish(from, to, if_exists)
+        }
+
+        fn make_directories<'a>(
+            &'a self,
+            path: &'a FilePath,
+            permission: Option<u32>,
+        ) -> BoxFuture<'a, Result<(), StorageError>> {
+            let owned = path.clone();
+            let made = async move { LocalFileSystem.make_directories(&owned, permission).await };
+            self.go_on(path, made)
+        }
+
+        fn delete<'a>(
+            &'a self,
+            path: &'a FilePath,
+            recursive: bool,
+        ) -> BoxFuture<'a, Result<bool, StorageError>> {
+            LocalFileSystem.delete(path, recursive)
+        }
+
+        fn set_permission<'a>(
+            &'a self,
+            path: &'a FilePath,
+            permission: u32,
+        ) -> BoxFuture<'a, Result<(), StorageError>> {
+            LocalFileSystem.set_permission(path, permission)
+        }
+    }
+
+    fn description(engine: PathBuf, artifact: Option<ArtifactFile>) -> ApplicationDescription {
+        ApplicationDescription {
+            master: Master::default(),
+            engine,
+            ship_files: Vec::new(),
+            ship_archives: Vec::new(),
+            provided: Vec::new(),
+            artifact,
+            job_graph: None,
+            name: String::new(),
+            kind: String::new(),
+            queue: String::new(),
+            tags: Vec::new(),
+            priority: None,
+            node_label: None,
+            acls: Vec::new(),
+            rolled_logs: None,
+            master_size: SIZE,
+            worker_size: SIZE,
+        }
+    }
+
+    /// Otherwise what arrives late would make the directory again that the failure removes.
+    #[tokio::test]
+    async fn nothing_is_on_its_way_to_the_file_system_when_staging_has_failed() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = |name: &str| FilePath::from(dir.path().join(name).as_path());
+        let engine = dir.path().join("engine");
+        std::fs::write(&engine, "an engine").unwrap();
+        let (mut hadoop, files) = (HadoopConfiguration::new(), Remote::default());
+        hadoop.set("yarn.resourcemanager.address", "rm:8032");
+        let staging =
+            Staging::new(&files, &path("staging"), "alice", Cluster::of(&hadoop).unwrap());
+        let authority = Authority::generate("test").unwrap();
+        let credentials = authority.issue(Role::Client, "alice", CLUSTER_LIFETIME).unwrap();
+        let directory = path("application");
+        let stage = async |deployment: ApplicationDescription, shipment| {
+            let staged =
+                Deployer::stage(&staging, &deployment, shipment, &directory, &credentials).await;
+            let error = staged.expect_err("a part is missing").to_string();
+            (error, files.on_their_way.load(Ordering::SeqCst))
+        };
+
+        let nothing = staging.find(&[], &[], &[]).await.unwrap();
+        let artifact = Some(ArtifactFile::Staged(path("missing")));
+        let (error, left) = stage(description(engine.clone(), artifact), nothing).await;
+        assert!(error.contains("missing does not exist"), "{error}");
+        assert_eq!(left, 0);
+
+        // One of the shipped files vanishes.
+        let names = ["a", "vanished", "slow"];
+        names.iter().for_each(|name| std::fs::write(dir.path().join(name), "a file").unwrap());
+        let shipment = staging.find(&[], &names.map(path), &[]).await.unwrap();
+        std::fs::remove_file(dir.path().join("vanished")).unwrap();
+        let shipped = staging.ship(shipment, &directory).await;
+        assert!(shipped.is_err(), "{shipped:?}");
+        assert_eq!(files.on_their_way.load(Ordering::SeqCst), 0);
+    }
 
     const SIZE: ContainerSize = ContainerSize { memory_mb: 1024, vcores: 2 };
 

@@ -13,7 +13,7 @@ use std::ops::Bound;
 use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 
-use futures::{StreamExt as _, TryStreamExt as _};
+use futures::StreamExt as _;
 use millstream_storage::{FilePath, FileStatus};
 
 use super::{EXECUTABLE, PRIVATE_DIRECTORY, Staging, StagingError};
@@ -324,7 +324,10 @@ impl Staging<'_> {
                 }
             }
         });
-        futures::stream::iter(resources).buffered(UPLOADS).try_collect().await
+        // A failure waits for the others: what is still on its way to the file system would make
+        // the directory again that the failure removes.
+        let shipped: Vec<_> = futures::stream::iter(resources).buffered(UPLOADS).collect().await;
+        shipped.into_iter().collect()
     }
 }
 
