@@ -222,7 +222,8 @@ impl SlotLoop {
         })
     }
 
-    /// Steps one task: whether it ended, and the time after it, which is read once per step.
+    /// Steps one task: whether it ended, and the time after its work on input. A task that makes
+    /// progress looks at the clock once; one that comes to rest once more, behind its flush.
     fn step(&mut self, at: usize, now: Instant) -> (bool, Instant) {
         let clock = &self.clock;
         let Some(task) = self.tasks.get_mut(at) else { return (true, now) };
@@ -240,8 +241,8 @@ impl SlotLoop {
                 task.deadline = deadline;
                 match step {
                     Step::Progress => task.wake.ready.store(true, Ordering::SeqCst),
-                    Step::Idle(_) => task.time.turn_to(Activity::Idle, after),
-                    Step::Full => task.time.turn_to(Activity::Backpressured, after),
+                    Step::Idle(_) => task.time.turn_to(Activity::Idle, clock.now()),
+                    Step::Full => task.time.turn_to(Activity::Backpressured, clock.now()),
                     Step::Finished => {}
                 }
                 None
@@ -432,6 +433,56 @@ mod tests {
         fn inputs_waiting(&self) -> usize {
             0
         }
+    }
+
+    /// A task that waits for input and whose output takes an hour to flush, once.
+    struct SlowFlush {
+        manual: ManualClock,
+        flushed: bool,
+    }
+
+    impl TaskBody for SlowFlush {
+        fn open(&mut self) -> Result<()> {
+            Ok(())
+        }
+
+        fn step(&mut self) -> Result<Step> {
+            Ok(Step::Idle(None))
+        }
+
+        fn on_time(&mut self, _now: Instant) -> Result<Flow> {
+            if !std::mem::replace(&mut self.flushed, true) {
+                self.manual.advance(Duration::from_secs(3600));
+            }
+            Ok(Flow::Ready)
+        }
+
+        fn next_time(&self) -> Option<Instant> {
+            None
+        }
+
+        fn inputs_waiting(&self) -> usize {
+            0
+        }
+    }
+
+    #[test]
+    fn a_flush_at_the_end_of_a_step_is_work() {
+        let (manual, time) = (ManualClock::new(), Arc::<TimeSpent>::default());
+        let (control, _reports) = std::sync::mpsc::sync_channel(64);
+        let slot = Slot::start(0, control, manual.clock()).unwrap();
+        let body = SlowFlush { manual: manual.clone(), flushed: false };
+        slot.run(NewTask {
+            id: ExecutionAttemptId { vertex: VertexId::from_u128(1), subtask: 0, attempt: 0 },
+            wake: slot.waker().1,
+            time: Arc::clone(&time),
+            build: Box::new(move || Ok(Box::new(body))),
+            inputs_waiting: Arc::default(),
+        });
+        let hour = 3_600_000_000_000;
+        let now = || time.until(manual.clock().now());
+        until("an hour is spent", || now().busy_ns + now().idle_ns >= hour);
+        assert_eq!((now().busy_ns, now().idle_ns), (hour, 0));
     }
 
     /// A slot that runs such a task, by a clock of its own.
