@@ -26,7 +26,7 @@ if [[ -n ${MILLSTREAM_BINARY:-} ]]; then
 else
     scripts/setup.sh
     echo "Building Millstream (release)."
-    # Without HDFS, whose client is a sixth of the work and which no standalone cluster needs.
+    # Without HDFS, whose client is a fifth of the work and which no standalone cluster needs.
     cargo build --release --package millstream-cli --package millstream-examples \
         --no-default-features --bin millstream --example word_count
     binaries=${CARGO_TARGET_DIR:-target}/release
