@@ -116,6 +116,17 @@ impl<T: Data> ChannelWriter<T> {
         self.drain()
     }
 
+    /// Whether the consumer has taken so much of what was sent that it may be waiting for more.
+    /// If not, its next grant of credits wakes the task.
+    #[must_use]
+    pub fn is_awaited(&self) -> bool {
+        // Announce the wait first, then look again: a grant in between is not lost.
+        self.outlet.is_awaited() || {
+            self.outlet.announce_wait();
+            self.outlet.is_awaited()
+        }
+    }
+
     /// Number of batches and events that wait for credits.
     #[must_use]
     pub fn waiting(&self) -> usize {

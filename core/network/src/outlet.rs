@@ -25,6 +25,8 @@ pub(crate) enum Target {
 #[derive(Debug, Default)]
 pub(crate) struct Outlet {
     credits: AtomicU32,
+    /// The most credits that there were at once: all that the consumer grants.
+    most: AtomicU32,
     producer_waits: AtomicBool,
     waker: Mutex<Option<Waker>>,
     target: OnceLock<Target>,
@@ -38,7 +40,8 @@ impl Outlet {
     }
 
     pub(crate) fn grant(&self, credits: u32) {
-        self.credits.fetch_add(credits, Ordering::AcqRel);
+        let before = self.credits.fetch_add(credits, Ordering::AcqRel);
+        self.most.fetch_max(before.saturating_add(credits), Ordering::Relaxed);
         self.wake();
     }
 
@@ -94,6 +97,13 @@ impl Outlet {
     /// Whether there is a credit, or none will ever come.
     pub(crate) fn can_send(&self) -> bool {
         self.lost.get().is_some() || self.credits.load(Ordering::Acquire) > 0
+    }
+
+    /// Whether the consumer has come and more than half of its credits are here. (Consumers in
+    /// other processes grant in halves, so it may have taken everything.)
+    pub(crate) fn is_awaited(&self) -> bool {
+        let credits = self.credits.load(Ordering::Acquire);
+        credits.saturating_mul(2) > self.most.load(Ordering::Relaxed)
     }
 
     pub(crate) fn set_waker(&self, waker: Waker) {

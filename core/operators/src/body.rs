@@ -6,7 +6,7 @@ use std::time::Instant;
 use millstream_network::{Data, Event, Flow, Inbox, Received};
 
 use crate::Result;
-use crate::stage::{ErasedStage, Stage, reveal};
+use crate::stage::{ErasedStage, Moment, Stage, reveal};
 use crate::task::{InputContext, Step, TaskBody, TaskContext, inbox};
 
 /// Where a task stands with its input.
@@ -142,8 +142,8 @@ impl<I: Data> TaskBody for OneInputBody<I> {
         }
     }
 
-    fn on_time(&mut self, now: Instant) -> Result<Flow> {
-        let flow = self.stage.on_time(now)?;
+    fn on_time(&mut self, moment: Moment) -> Result<Flow> {
+        let flow = self.stage.on_time(moment)?;
         self.state.block_if(flow);
         Ok(flow)
     }

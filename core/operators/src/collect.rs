@@ -9,7 +9,7 @@ use millstream_connector::Result;
 use millstream_network::{Batch, Event, Flow};
 
 use crate::program::StageMaker;
-use crate::stage::{Stage, erase};
+use crate::stage::{Moment, Stage, erase};
 
 /// The most batches that wait for the program before tasks do; each task may add one more.
 const BATCHES_MAX: usize = 16;
@@ -145,7 +145,7 @@ impl<T: Send + 'static> Stage<T> for CollectStage<T> {
         Ok(self.flow(&mut self.queue.state()))
     }
 
-    fn on_time(&mut self, _now: Instant) -> Result<Flow> {
+    fn on_time(&mut self, _moment: Moment) -> Result<Flow> {
         Ok(Flow::Ready)
     }
 

@@ -18,6 +18,7 @@ use crate::process::finish_some;
 use crate::program::TwoInputMaker;
 use crate::results::Results;
 use crate::runtime_context::KeyedRuntimeContext;
+use crate::stage::Moment;
 use crate::task::{OperatorContext, Step, TaskBody, groups, inbox};
 
 /// The function of a two-input operator, called with a record of either side.
@@ -466,8 +467,8 @@ impl<A: Data, B: Data, F: TwoInputFunction<A, B>> TaskBody for TwoInputBody<A, B
         }
     }
 
-    fn on_time(&mut self, now: Instant) -> Result<Flow> {
-        let flow = self.output.on_time(now)?;
+    fn on_time(&mut self, moment: Moment) -> Result<Flow> {
+        let flow = self.output.on_time(moment)?;
         self.state.block_if(flow);
         Ok(flow)
     }

@@ -17,7 +17,7 @@ use crate::output::Output;
 use crate::process::{ProcessStage, RecordFunction};
 use crate::program::StageMaker;
 use crate::runtime_context::KeyedRuntimeContext;
-use crate::stage::{Stage, erase};
+use crate::stage::{Moment, Stage, erase};
 use crate::task::groups;
 
 /// The operator that combines the records of each key.
@@ -243,8 +243,8 @@ where
         if self.ending { self.run(flow) } else { Ok(flow) }
     }
 
-    fn on_time(&mut self, now: Instant) -> Result<Flow> {
-        self.output.on_time(now)
+    fn on_time(&mut self, moment: Moment) -> Result<Flow> {
+        self.output.on_time(moment)
     }
 
     fn next_time(&self) -> Option<Instant> {

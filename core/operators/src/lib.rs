@@ -63,7 +63,7 @@ pub use runtime_context::{KeyedRuntimeContext, RuntimeContext};
 pub use side::{OutputTag, Side};
 pub use sink::{sink, sink_coordinator};
 pub use source::{source, source_coordinator};
-pub use stage::{ErasedStage, Stage, erase, reveal};
+pub use stage::{ErasedStage, Moment, Stage, erase, reveal};
 pub use task::{
     EventMailbox, EventSender, InputChannel, InputContext, OperatorContext, Step, TaskBody,
     TaskContext, turn,

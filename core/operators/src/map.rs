@@ -12,7 +12,7 @@ use crate::output::Output;
 use crate::program::StageMaker;
 use crate::results::Results;
 use crate::runtime_context::RuntimeContext;
-use crate::stage::{Stage, erase};
+use crate::stage::{Moment, Stage, erase};
 
 /// The operator that turns each record into one or none.
 pub fn map<I, O, F>(
@@ -99,8 +99,8 @@ where
         self.output.resume()
     }
 
-    fn on_time(&mut self, now: Instant) -> Result<Flow> {
-        self.output.on_time(now)
+    fn on_time(&mut self, moment: Moment) -> Result<Flow> {
+        self.output.on_time(moment)
     }
 
     fn next_time(&self) -> Option<Instant> {

@@ -7,7 +7,7 @@ use millstream_network::{Batch, Event, Flow};
 use crate::Result;
 use crate::results::Results;
 use crate::side::{OutputTag, Side, SideBuffer};
-use crate::stage::{Discard, ErasedStage, Stage, reveal};
+use crate::stage::{Discard, ErasedStage, Moment, Stage, reveal};
 
 /// Where an operator's results go, their types hidden.
 #[derive(Default)]
@@ -107,9 +107,9 @@ impl<O: 'static> Output<O> {
         self.sides.iter_mut().try_fold(flow, |flow, (_, side)| Ok(flow.and(side.resume()?)))
     }
 
-    pub(crate) fn on_time(&mut self, now: Instant) -> Result<Flow> {
-        let flow = self.main.on_time(now)?;
-        self.sides.iter_mut().try_fold(flow, |flow, (_, side)| Ok(flow.and(side.on_time(now)?)))
+    pub(crate) fn on_time(&mut self, moment: Moment) -> Result<Flow> {
+        let flow = self.main.on_time(moment)?;
+        self.sides.iter_mut().try_fold(flow, |flow, (_, side)| Ok(flow.and(side.on_time(moment)?)))
     }
 
     pub(crate) fn next_time(&self) -> Option<Instant> {

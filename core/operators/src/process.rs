@@ -13,7 +13,7 @@ use crate::output::Output;
 use crate::program::StageMaker;
 use crate::results::Results;
 use crate::runtime_context::RuntimeContext;
-use crate::stage::{Stage, erase};
+use crate::stage::{Moment, Stage, erase};
 
 /// A function on a stream without a key, with a main output and side outputs. One instance per
 /// subtask serves all its records. See [`Collector`] for an example.
@@ -212,8 +212,8 @@ impl<I: Send + 'static, F: RecordFunction<I>> Stage<I> for ProcessStage<I, F> {
         self.run(flow)
     }
 
-    fn on_time(&mut self, now: Instant) -> Result<Flow> {
-        self.output.on_time(now)
+    fn on_time(&mut self, moment: Moment) -> Result<Flow> {
+        self.output.on_time(moment)
     }
 
     fn next_time(&self) -> Option<Instant> {

@@ -5,7 +5,7 @@ use std::time::Instant;
 use millstream_network::{Batch, Data, Event, Flow, send_through_rows};
 
 use crate::Result;
-use crate::stage::Stage;
+use crate::stage::{Moment, Stage};
 
 /// Encodes each batch and reads it back before the next stage gets it.
 pub(crate) struct RowsStage<T> {
@@ -29,8 +29,8 @@ impl<T: Data> Stage<T> for RowsStage<T> {
         self.next.resume()
     }
 
-    fn on_time(&mut self, now: Instant) -> Result<Flow> {
-        self.next.on_time(now)
+    fn on_time(&mut self, moment: Moment) -> Result<Flow> {
+        self.next.on_time(moment)
     }
 
     fn next_time(&self) -> Option<Instant> {

@@ -8,7 +8,7 @@ use millstream_network::{Event, Flow};
 
 use crate::Result;
 use crate::results::Results;
-use crate::stage::{ErasedStage, Stage, reveal};
+use crate::stage::{ErasedStage, Moment, Stage, reveal};
 
 /// Names a side output and the type of its records. Usually a `static`.
 ///
@@ -92,7 +92,7 @@ pub trait Side: Send {
     fn flush(&mut self) -> Result<Flow>;
     fn event(&mut self, event: Event) -> Result<Flow>;
     fn resume(&mut self) -> Result<Flow>;
-    fn on_time(&mut self, now: Instant) -> Result<Flow>;
+    fn on_time(&mut self, moment: Moment) -> Result<Flow>;
     fn next_time(&self) -> Option<Instant>;
     fn as_any(&mut self) -> &mut dyn Any;
 }
@@ -147,8 +147,8 @@ impl<S: Send + 'static> Side for SideBuffer<S> {
         self.stage.resume()
     }
 
-    fn on_time(&mut self, now: Instant) -> Result<Flow> {
-        self.stage.on_time(now)
+    fn on_time(&mut self, moment: Moment) -> Result<Flow> {
+        self.stage.on_time(moment)
     }
 
     fn next_time(&self) -> Option<Instant> {

@@ -11,7 +11,7 @@ use serde::Serialize;
 use crate::Result;
 use crate::coordinator::{OperatorCoordinator, PreCommitted, SinkCoordinator, encode};
 use crate::program::{CoordinatorMaker, StageMaker};
-use crate::stage::{Stage, erase};
+use crate::stage::{Moment, Stage, erase};
 use crate::task::EventSender;
 
 /// The most bytes in which a writer names its results: they travel in one message.
@@ -132,8 +132,8 @@ where
         Ok(self.flow)
     }
 
-    fn on_time(&mut self, now: Instant) -> Result<Flow> {
-        self.flow = self.writer.on_time(now).map_err(|error| self.explain(error))?;
+    fn on_time(&mut self, moment: Moment) -> Result<Flow> {
+        self.flow = self.writer.on_time(moment.now).map_err(|error| self.explain(error))?;
         Ok(self.flow)
     }
 

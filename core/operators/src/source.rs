@@ -16,6 +16,7 @@ use crate::body::Upstream;
 use crate::coordinator::{OperatorCoordinator, SourceCoordinator, SourceEvent, decode, encode};
 use crate::output::Output;
 use crate::program::{CoordinatorMaker, SourceMaker};
+use crate::stage::Moment;
 use crate::task::{EventMailbox, EventSender, Step, TaskBody};
 use crate::{Result, bail};
 
@@ -180,8 +181,8 @@ where
         }
     }
 
-    fn on_time(&mut self, now: Instant) -> Result<Flow> {
-        let flow = self.output.on_time(now)?;
+    fn on_time(&mut self, moment: Moment) -> Result<Flow> {
+        let flow = self.output.on_time(moment)?;
         self.state.block_if(flow);
         Ok(flow)
     }

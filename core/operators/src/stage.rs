@@ -44,12 +44,13 @@ pub trait Stage<I>: Send {
     /// As for the call that was answered with [`Flow::Full`].
     fn resume(&mut self) -> Result<Flow>;
 
-    /// Does the work that is due: sends records that have waited long enough. Called after each
-    /// step of the task, and when [`Stage::next_time`] has come.
+    /// Does the work that is due: sends records that have waited long enough, or that nothing is
+    /// gained by keeping. Called after each step of the task, and when [`Stage::next_time`] has
+    /// come.
     ///
     /// # Errors
     /// The records cannot be sent.
-    fn on_time(&mut self, now: Instant) -> Result<Flow>;
+    fn on_time(&mut self, moment: Moment) -> Result<Flow>;
 
     /// The time when work will be due, as far as the last `on_time` could know.
     fn next_time(&self) -> Option<Instant>;
@@ -57,6 +58,15 @@ pub trait Stage<I>: Send {
     /// Names the kind of stage, so that the tests have a case for each.
     #[cfg(test)]
     fn kind(&self) -> crate::explore::Kind;
+}
+
+/// The moment between two steps of a task.
+#[derive(Debug, Clone, Copy)]
+pub struct Moment {
+    /// The time.
+    pub now: Instant,
+    /// Whether the step found nothing to do, so that no record will soon follow those that wait.
+    pub idle: bool,
 }
 
 /// The stage of an output without a reader.
@@ -79,7 +89,7 @@ impl<I> Stage<I> for Discard {
         Ok(Flow::Ready)
     }
 
-    fn on_time(&mut self, _now: Instant) -> Result<Flow> {
+    fn on_time(&mut self, _moment: Moment) -> Result<Flow> {
         Ok(Flow::Ready)
     }
 
@@ -127,10 +137,10 @@ impl<I: Send> Stage<I> for FanOut<I> {
             .try_fold(Flow::Ready, |flow, branch| Ok(flow.and(branch.resume()?)))
     }
 
-    fn on_time(&mut self, now: Instant) -> Result<Flow> {
+    fn on_time(&mut self, moment: Moment) -> Result<Flow> {
         self.branches
             .iter_mut()
-            .try_fold(Flow::Ready, |flow, branch| Ok(flow.and(branch.on_time(now)?)))
+            .try_fold(Flow::Ready, |flow, branch| Ok(flow.and(branch.on_time(moment)?)))
     }
 
     fn next_time(&self) -> Option<Instant> {

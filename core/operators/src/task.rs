@@ -9,6 +9,8 @@ use millstream_connector::{Result, UserMetrics};
 use millstream_network::{ChannelId, Data, Exchange, Flow, Generation, Inbox, TaskCounters};
 use millstream_types::{HostId, JobId, KeyGroup, MaxParallelism, OperatorId};
 
+use crate::stage::Moment;
+
 /// The most messages of its coordinator that a task leaves unread.
 const EVENTS_UNREAD_MAX: usize = 1024;
 
@@ -147,12 +149,13 @@ pub trait TaskBody: Send {
     /// A function failed, or input or output broke; the task fails.
     fn step(&mut self) -> Result<Step>;
 
-    /// Does the work that is due: sends records that have waited long enough. Called only while
-    /// nothing is full; after [`Flow::Full`] the task is suspended as after [`Step::Full`].
+    /// Does the work that is due: sends records that have waited long enough, or that nothing is
+    /// gained by keeping. Called only while nothing is full; after [`Flow::Full`] the task is
+    /// suspended as after [`Step::Full`].
     ///
     /// # Errors
     /// The records cannot be sent.
-    fn on_time(&mut self, now: Instant) -> Result<Flow>;
+    fn on_time(&mut self, moment: Moment) -> Result<Flow>;
 
     /// The time when work will be due, as far as the last `on_time` could know.
     fn next_time(&self) -> Option<Instant>;
@@ -178,16 +181,16 @@ pub fn turn(
     let step = body.step()?;
     match step {
         Step::Full | Step::Finished => Ok((step, None)),
-        Step::Progress | Step::Idle(_) => match body.on_time(clock())? {
-            Flow::Full => Ok((Step::Full, None)),
-            Flow::Ready => {
-                let due = match step {
-                    Step::Idle(until) => until,
-                    Step::Progress | Step::Full | Step::Finished => None,
-                };
-                Ok((step, due.into_iter().chain(body.next_time()).min()))
+        Step::Progress | Step::Idle(_) => {
+            let (idle, due) = match step {
+                Step::Idle(until) => (true, until),
+                Step::Progress | Step::Full | Step::Finished => (false, None),
+            };
+            match body.on_time(Moment { now: clock(), idle })? {
+                Flow::Full => Ok((Step::Full, None)),
+                Flow::Ready => Ok((step, due.into_iter().chain(body.next_time()).min())),
             }
-        },
+        }
     }
 }
 

@@ -14,7 +14,7 @@ use millstream_types::{Key, KeyGroup, MaxParallelism};
 
 use crate::key::KeySelector;
 use crate::results::Results;
-use crate::stage::{ErasedStage, Stage, erase};
+use crate::stage::{ErasedStage, Moment, Stage, erase};
 use crate::task::TaskContext;
 use crate::{Result, ensure};
 
@@ -167,6 +167,18 @@ impl<T: Data> Lanes<T> {
         (0..self.len()).try_for_each(|lane| self.flush(lane))
     }
 
+    /// Sends what waits for consumers that may be waiting for it. They have taken most of what was
+    /// sent before, so a consumer that is slow still gets large batches.
+    fn flush_awaited(&mut self) -> Result<()> {
+        for lane in 0..self.len() {
+            let target = self.lanes.get(lane);
+            if target.is_some_and(|lane| !lane.buffer.is_empty() && lane.channel.is_awaited()) {
+                self.flush(lane)?;
+            }
+        }
+        Ok(())
+    }
+
     fn is_empty(&self) -> bool {
         self.lanes.iter().all(|lane| lane.buffer.is_empty())
     }
@@ -219,18 +231,18 @@ impl<T: Data, R: Route<T>> Stage<T> for ExchangeWriter<T, R> {
             .try_fold(Flow::Ready, |flow, lane| Ok(flow.and(lane.channel.drain()?)))
     }
 
-    fn on_time(&mut self, now: Instant) -> Result<Flow> {
+    fn on_time(&mut self, moment: Moment) -> Result<Flow> {
         let Some(timeout) = self.timeout else { return Ok(Flow::Ready) };
+        self.lanes.flow = Flow::Ready;
+        if moment.idle {
+            self.lanes.flush_awaited()?;
+        }
         if self.lanes.is_empty() {
             self.due = None;
-            return Ok(Flow::Ready);
+        } else if moment.now >= *self.due.get_or_insert(moment.now + timeout) {
+            self.due = None;
+            self.lanes.flush_all()?;
         }
-        if now < *self.due.get_or_insert(now + timeout) {
-            return Ok(Flow::Ready);
-        }
-        self.due = None;
-        self.lanes.flow = Flow::Ready;
-        self.lanes.flush_all()?;
         Ok(self.lanes.flow)
     }
 

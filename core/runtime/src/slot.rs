@@ -354,7 +354,7 @@ mod tests {
     use std::time::Duration;
 
     use millstream_network::Flow;
-    use millstream_operators::Result;
+    use millstream_operators::{Moment, Result};
     use millstream_types::{ManualClock, VertexId};
 
     use super::*;
@@ -384,7 +384,7 @@ mod tests {
             Ok(self.1)
         }
 
-        fn on_time(&mut self, _now: Instant) -> Result<Flow> {
+        fn on_time(&mut self, _moment: Moment) -> Result<Flow> {
             Ok(Flow::Ready)
         }
 
@@ -419,8 +419,8 @@ mod tests {
             Ok(Step::Idle(None))
         }
 
-        fn on_time(&mut self, now: Instant) -> Result<Flow> {
-            if self.due.take_if(|due| now >= *due).is_some() {
+        fn on_time(&mut self, moment: Moment) -> Result<Flow> {
+            if self.due.take_if(|due| moment.now >= *due).is_some() {
                 self.seen.flushed.store(true, Ordering::SeqCst);
             }
             Ok(Flow::Ready)
@@ -450,7 +450,7 @@ mod tests {
             Ok(Step::Idle(None))
         }
 
-        fn on_time(&mut self, _now: Instant) -> Result<Flow> {
+        fn on_time(&mut self, _moment: Moment) -> Result<Flow> {
             if !std::mem::replace(&mut self.flushed, true) {
                 self.manual.advance(Duration::from_secs(3600));
             }

@@ -27,7 +27,7 @@ use crate::output::Outputs;
 use crate::process::{Process, process};
 use crate::program::{Built, NewOperator, OperatorMaker, OutputMaker, Program, StageMaker};
 use crate::side::{OutputTag, SideBuffer};
-use crate::stage::{Discard, Stage, erase, reveal};
+use crate::stage::{Discard, Moment, Stage, erase, reveal};
 use crate::task::{EventSender, OperatorContext, TaskContext};
 
 /// The cases to explore of a kind of stage.
@@ -589,7 +589,7 @@ impl SinkWriter<u64> for PlaceWriter {
     }
 
     fn on_time(&mut self, now: Instant) -> Result<Flow> {
-        self.output.on_time(now)
+        self.output.on_time(Moment { now, idle: false })
     }
 
     fn next_time(&self) -> Option<Instant> {

@@ -120,6 +120,8 @@ struct Run {
     stalled: Vec<u8>,
     /// Consumers take while the task could have a turn, too.
     eager: bool,
+    /// Time that passes in each round, also while consumers are stalled.
+    round: Duration,
     expected: Vec<Vec<Item>>,
     /// The number of records that are expected.
     read: u64,
@@ -169,6 +171,7 @@ impl Run {
             stalls: (0..count).map(stalls).collect(),
             stalled: vec![0; count],
             eager: roll(seed, 16, 2) == 0,
+            round: Duration::from_millis(roll(seed, 22, 2) * 2),
             expected: vec![Vec::new(); count],
             read: 0,
             schedule: schedule.clone(),
@@ -233,6 +236,7 @@ impl Run {
     fn run(&mut self) -> Result<(), String> {
         self.body.open().map_err(|error| format!("{error:#}"))?;
         for _ in 0..ROUNDS_MAX {
+            self.now += self.round;
             let had_turn = self.turn()?;
             let moved = (self.eager || !had_turn) && self.consume()?;
             self.check(false)?;
@@ -247,6 +251,9 @@ impl Run {
                     0 => Ok(()),
                     _ => Err(format!("{open} consumers did not see the end as the last of all")),
                 };
+            }
+            if matches!(self.step, Step::Idle(_)) && self.body.next_time().is_some() {
+                return Err("it is idle and keeps records that its consumers wait for".into());
             }
             if let Some(due) = self.deadline {
                 self.now = self.now.max(due);

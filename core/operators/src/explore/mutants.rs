@@ -17,7 +17,7 @@ use crate::Result;
 use crate::flat_map::FlatMapStage;
 use crate::on_error::{BadRecords, Policy};
 use crate::output::Output;
-use crate::stage::{FanOut, Stage};
+use crate::stage::{FanOut, Moment, Stage};
 use crate::task::{Step, TaskBody};
 
 /// A stage of the engine, part of which is replaced.
@@ -25,7 +25,7 @@ struct Mutant<S> {
     stage: S,
     push: fn(&mut S, Batch<u64>) -> Result<Flow>,
     resume: fn(&mut S) -> Result<Flow>,
-    on_time: fn(&mut S, Instant) -> Result<Flow>,
+    on_time: fn(&mut S, Moment) -> Result<Flow>,
 }
 
 impl<S: Stage<u64>> Mutant<S> {
@@ -51,8 +51,8 @@ impl<S: Stage<u64>> Stage<u64> for Mutant<S> {
         (self.resume)(&mut self.stage)
     }
 
-    fn on_time(&mut self, now: Instant) -> Result<Flow> {
-        (self.on_time)(&mut self.stage, now)
+    fn on_time(&mut self, moment: Moment) -> Result<Flow> {
+        (self.on_time)(&mut self.stage, moment)
     }
 
     fn next_time(&self) -> Option<Instant> {
@@ -84,8 +84,8 @@ impl Stage<u64> for Hidden {
         self.0.resume()
     }
 
-    fn on_time(&mut self, now: Instant) -> Result<Flow> {
-        self.0.on_time(now)
+    fn on_time(&mut self, moment: Moment) -> Result<Flow> {
+        self.0.on_time(moment)
     }
 
     fn next_time(&self) -> Option<Instant> {
@@ -108,7 +108,19 @@ fn find(case: &Case) {
 fn a_flush_by_timeout_that_ignores_a_full_channel_is_found() {
     find(&Case::new("mutant", |schedule| {
         writers::drive(Partitioner::Forward, &Link::Within, schedule, |stage| {
-            let on_time = |stage: &mut Hidden, now| stage.on_time(now).map(|_| Flow::Ready);
+            let on_time = |stage: &mut Hidden, moment| stage.on_time(moment).map(|_| Flow::Ready);
+            Box::new(Mutant { on_time, ..Mutant::of(Hidden(stage)) })
+        })
+    }));
+}
+
+#[test]
+fn a_writer_that_keeps_what_its_consumers_wait_for_is_found() {
+    find(&Case::new("mutant", |schedule| {
+        writers::drive(Partitioner::Custom, &Link::Within, schedule, |stage| {
+            let on_time = |stage: &mut Hidden, moment: Moment| {
+                stage.on_time(Moment { idle: false, ..moment })
+            };
             Box::new(Mutant { on_time, ..Mutant::of(Hidden(stage)) })
         })
     }));
@@ -126,8 +138,8 @@ impl TaskBody for IgnoresFull {
         self.0.step()
     }
 
-    fn on_time(&mut self, now: Instant) -> Result<Flow> {
-        self.0.on_time(now).map(|_| Flow::Ready)
+    fn on_time(&mut self, moment: Moment) -> Result<Flow> {
+        self.0.on_time(moment).map(|_| Flow::Ready)
     }
 
     fn next_time(&self) -> Option<Instant> {
@@ -186,7 +198,7 @@ fn a_chain_whose_fan_out_resumes_only_its_first_branch_is_found() {
 #[test]
 fn a_chain_that_ignores_a_full_channel_when_time_has_passed_is_found() {
     find(&chains::case("mutant", |fan_out| {
-        let on_time = |fan_out: &mut FanOut<u64>, now| fan_out.on_time(now).map(|_| Flow::Ready);
+        let on_time = |fan_out: &mut FanOut<u64>, moment| fan_out.on_time(moment).map(|_| Flow::Ready);
         Box::new(Mutant { on_time, ..Mutant::of(fan_out) })
     }));
 }
@@ -214,8 +226,8 @@ impl TaskBody for FinishesSome {
         }
     }
 
-    fn on_time(&mut self, now: Instant) -> Result<Flow> {
-        self.0.on_time(now)
+    fn on_time(&mut self, moment: Moment) -> Result<Flow> {
+        self.0.on_time(moment)
     }
 
     fn next_time(&self) -> Option<Instant> {

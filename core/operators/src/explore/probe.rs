@@ -8,7 +8,7 @@ use millstream_network::{Batch, Event, Flow};
 
 use super::Kind;
 use crate::Result;
-use crate::stage::Stage;
+use crate::stage::{Moment, Stage};
 
 /// An item that an output sees.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -175,14 +175,14 @@ impl<T: Send> Stage<T> for Probe<T> {
         Ok(output.flow())
     }
 
-    fn on_time(&mut self, now: Instant) -> Result<Flow> {
+    fn on_time(&mut self, moment: Moment) -> Result<Flow> {
         let mut output = self.output.lock();
         crate::ensure!(!output.is_full(), "on_time() came while the output was full");
         if !output.holds {
             return Ok(Flow::Ready);
         }
-        let due = *output.due.get_or_insert(now + HOLDS);
-        if now < due {
+        let due = *output.due.get_or_insert(moment.now + HOLDS);
+        if moment.now < due && !moment.idle {
             return Ok(Flow::Ready);
         }
         output.holds = false;

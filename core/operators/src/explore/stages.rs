@@ -7,8 +7,8 @@ use millstream_types::Timestamp;
 
 use super::probe::{Item, Output, Shared};
 use super::schedule::{Act, OUTPUTS_MAX, Schedule};
-use super::{Kind, batch, record, time_of};
-use crate::stage::Stage;
+use super::{Kind, batch, record, roll, time_of};
+use crate::stage::{Moment, Stage};
 
 /// The results that a stage must make of its input, computed without the engine.
 pub(super) trait Oracle {
@@ -144,6 +144,8 @@ struct Run<'a> {
     outputs: &'a [Shared],
     expected: Expected,
     now: Instant,
+    /// How often the time was looked at.
+    looks: u64,
 }
 
 /// More resumes than any schedule stalls.
@@ -172,7 +174,9 @@ impl Run<'_> {
 
     /// After each step the time is looked at, as by a slot.
     fn look_at_the_time(&mut self) -> Result<(), String> {
-        let flow = self.stage.on_time(self.now);
+        self.looks += 1;
+        let idle = roll(self.looks, 18, 2) == 0;
+        let flow = self.stage.on_time(Moment { now: self.now, idle });
         self.settle(flow)?;
         let due = self.outputs.iter().filter_map(|output| output.lock().due()).min();
         let next = self.stage.next_time();
@@ -192,7 +196,7 @@ pub(super) fn drive(explored: Explored, schedule: &Schedule) -> Result<(), Strin
     let timed = schedule.is_timed();
     let expected = Expected::new(oracle, timed);
     let now = Instant::now();
-    let mut run = Run { stage: &mut *stage, outputs: &outputs, expected, now };
+    let mut run = Run { stage: &mut *stage, outputs: &outputs, expected, now, looks: schedule.seed };
     run.stage.open().map_err(|error| format!("{error:#}"))?;
     let mut number = 0;
     let mut buffer = Vec::new();

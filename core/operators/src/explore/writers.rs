@@ -16,7 +16,7 @@ use super::probe::Item;
 use super::schedule::{Act, Schedule};
 use super::stages::{Expected, Oracle, compare, each};
 use super::{Case, batch, key, number, record, roll};
-use crate::stage::{Stage, reveal};
+use crate::stage::{Moment, Stage, reveal};
 use crate::writer::{WriterContext, broadcast, by_function, plain};
 
 /// A waker that notes that it was called.
@@ -83,6 +83,10 @@ struct Run {
     spreads: bool,
     timeout: Option<Duration>,
     now: Instant,
+    /// How often the time was looked at.
+    looks: u64,
+    /// Quiet comes because the task is idle, and no time passes.
+    idles: bool,
 }
 
 type Wrap = fn(Box<dyn Stage<u64>>) -> Box<dyn Stage<u64>>;
@@ -137,6 +141,8 @@ impl Run {
             spreads: partitioner == Partitioner::Rebalance,
             timeout: setting.timeout,
             now: Instant::now(),
+            looks: schedule.seed,
+            idles: roll(schedule.seed, 19, 2) == 0,
         };
         if !setting.attaches_late {
             for consumer in &mut run.consumers {
@@ -191,16 +197,21 @@ impl Run {
         Ok(())
     }
 
-    /// Consumers take by turns until the writer is ready, also after a look at the time.
+    /// As [`Self::make_ready_at`], between two steps of the task that may be idle.
     fn make_ready(&mut self) -> Result<(), String> {
+        self.looks += 1;
+        self.make_ready_at(Moment { now: self.now, idle: roll(self.looks, 18, 2) == 0 })
+    }
+
+    /// Consumers take by turns until the writer is ready, also after a look at the time.
+    fn make_ready_at(&mut self, moment: Moment) -> Result<(), String> {
         loop {
             while self.is_full {
                 self.wait_for_the_bell()?;
                 self.call(|stage| stage.resume())?;
             }
             // As a slot does after each step.
-            let now = self.now;
-            self.call(|stage| stage.on_time(now))?;
+            self.call(|stage| stage.on_time(moment))?;
             if !self.is_full {
                 return Ok(());
             }
@@ -219,7 +230,7 @@ impl Run {
                 }
             }
             if !took && !self.hosts.may_bring_more(since) {
-                return Err("it is full, its consumers have nothing, and nothing woke it".into());
+                return Err("its consumers have nothing, and nothing woke it".into());
             }
         }
         Ok(())
@@ -275,9 +286,17 @@ impl Run {
         if self.timeout.is_none() {
             return Ok(());
         }
+        // Either the time passes, or the task is idle and its consumers take what was sent.
         while let Some(due) = self.stage.next_time() {
-            self.now = self.now.max(due);
-            self.make_ready()?;
+            if self.idles {
+                self.make_ready_at(Moment { now: self.now, idle: true })?;
+                if self.stage.next_time().is_some() {
+                    self.wait_for_the_bell()?;
+                }
+            } else {
+                self.now = self.now.max(due);
+                self.make_ready_at(Moment { now: self.now, idle: false })?;
+            }
         }
         self.take_all(true)?;
         self.check(true)

@@ -54,6 +54,11 @@ fn one_lane(timeout: Duration) -> (ExchangeWriter<u64, OneLane>, Arc<Inbox<u64>>
     (ExchangeWriter { route: OneLane, lanes, timeout: Some(timeout), due: None }, inbox)
 }
 
+/// Between two steps of a task that has input.
+const fn busy(now: Instant) -> Moment {
+    Moment { now, idle: false }
+}
+
 #[test]
 fn a_slow_stream_behind_a_stalled_consumer_does_not_fill_the_writer() {
     let timeout = Duration::from_millis(100);
@@ -66,10 +71,10 @@ fn a_slow_stream_behind_a_stalled_consumer_does_not_fill_the_writer() {
             continue;
         }
         assert_eq!(writer.push(Batch::of(vec![record])).unwrap(), Flow::Ready);
-        assert_eq!(writer.on_time(now).unwrap(), Flow::Ready);
+        assert_eq!(writer.on_time(busy(now)).unwrap(), Flow::Ready);
         now += timeout;
         assert_eq!(writer.next_time(), Some(now));
-        flow = writer.on_time(now).unwrap();
+        flow = writer.on_time(busy(now)).unwrap();
     }
     let waiting = writer.lanes.lanes[0].channel.waiting();
     assert!(waiting <= 1, "{waiting} batches wait for credits");
