@@ -15,7 +15,7 @@ mod source;
 pub use anyhow::{Context as ErrorContext, Error, anyhow as error, bail, ensure};
 pub use metrics::{Counter, Gauge, Histogram, UserMetrics};
 pub use millstream_graph::Boundedness;
-pub use millstream_network::{Batch, Data, Flow, Records, TimesError};
+pub use millstream_network::{Batch, BatchLimit, Data, Flow, Records, TimesError};
 pub use millstream_types::{AttemptId, CheckpointId, JobId, OperatorId};
 pub use plan::{PlanContext, WorkingDirectory};
 pub use sink::{

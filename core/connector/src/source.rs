@@ -14,7 +14,7 @@ use std::task::Waker;
 use std::time::{Duration, Instant};
 
 use millstream_graph::Boundedness;
-use millstream_network::{Batch, Data, TimesError};
+use millstream_network::{Batch, BatchLimit, Data, TimesError};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -114,7 +114,7 @@ pub struct ReaderContext {
 ///
 ///     fn poll(&mut self, out: &mut ReaderOutput<'_, u64>) -> Result<Polled> {
 ///         let Some(range) = self.ranges.last_mut() else { return Ok(Polled::NeedSplit) };
-///         out.extend(range.next())?; // a real reader adds a batch's worth
+///         out.fill(range.by_ref())?; // until it makes a batch
 ///         if range.is_empty() {
 ///             self.ranges.pop();
 ///         }
@@ -286,12 +286,14 @@ pub trait Source: Send + Sync + 'static {
 #[derive(Debug)]
 pub struct ReaderOutput<'a, T> {
     batch: &'a mut Batch<T>,
+    limit: &'a mut BatchLimit<T>,
 }
 
 impl<'a, T> ReaderOutput<'a, T> {
-    /// Makes an output that adds records to a batch.
-    pub const fn new(batch: &'a mut Batch<T>) -> Self {
-        Self { batch }
+    /// Makes an output that adds records to an empty batch; the limit is that of earlier batches.
+    pub const fn new(batch: &'a mut Batch<T>, limit: &'a mut BatchLimit<T>) -> Self {
+        limit.restart();
+        Self { batch, limit }
     }
 
     /// The number of records so far.
@@ -336,6 +338,36 @@ impl<'a, T> ReaderOutput<'a, T> {
     #[inline]
     pub fn extend(&mut self, records: impl IntoIterator<Item = T>) -> Result<(), TimesError> {
         self.batch.extend(records)
+    }
+}
+
+impl<T: Data> ReaderOutput<'_, T> {
+    /// Whether the records make a batch: about a thousand of them, or 256 KiB. A reader ends its
+    /// poll then; what it adds beyond takes memory only.
+    #[inline]
+    pub fn is_full(&mut self) -> bool {
+        self.limit.is_full(self.batch.records())
+    }
+
+    /// Adds records without event times until they make a batch, and returns their number.
+    ///
+    /// # Errors
+    /// The source says that its records have event times; nothing was taken from `records`.
+    #[inline]
+    pub fn fill(&mut self, records: impl IntoIterator<Item = T>) -> Result<usize, TimesError> {
+        let before = self.len();
+        let mut records = records.into_iter();
+        if const { !std::mem::needs_drop::<T>() } {
+            self.batch.extend(records.take(self.limit.capacity().saturating_sub(before)))?;
+        } else {
+            self.batch.extend([])?;
+            while !self.is_full()
+                && let Some(record) = records.next()
+            {
+                self.batch.push(record)?;
+            }
+        }
+        Ok(self.len() - before)
     }
 }
 

@@ -286,30 +286,31 @@ impl Numbers {
         positions.map(|at| DatagenSplit { next: self.number(at) })
     }
 
-    /// Makes `count` records from the position on.
-    fn make<T>(
+    /// Makes at most `count` records from the position on, as many as make a batch, and returns
+    /// their number.
+    fn make<T: Data>(
         &mut self,
         count: u64,
         function: impl Fn(u64) -> T,
         out: &mut ReaderOutput<'_, T>,
-    ) -> Result<()> {
+    ) -> Result<u64> {
         let first = self.number(self.at);
-        if let Some(step) = self.step() {
-            out.extend((0..count).map(|at| function(first + at * step)))?;
+        let made = if let Some(step) = self.step() {
+            out.fill((0..count).map(|at| function(first + at * step)))?
         } else {
             let splits = self.firsts.len();
             let (mut turn, mut base) = ((self.at % splits as u64) as usize, first - first % SPLITS);
-            out.extend((0..count).map(|_| {
+            out.fill((0..count).map(|_| {
                 let number = base + self.firsts.get(turn).copied().unwrap_or_default();
                 turn += 1;
                 if turn == splits {
                     (turn, base) = (0, base.saturating_add(SPLITS));
                 }
                 function(number)
-            }))?;
-        }
-        self.at += count;
-        Ok(())
+            }))?
+        };
+        self.at += made as u64;
+        Ok(made as u64)
     }
 }
 
@@ -343,7 +344,7 @@ impl<F> DatagenReader<F> {
         self.now.position_of(end).saturating_sub(self.now.at)
     }
 
-    fn poll_at<T>(
+    fn poll_at<T: Data>(
         &mut self,
         now: impl Fn() -> Instant,
         out: &mut ReaderOutput<'_, T>,
@@ -362,8 +363,7 @@ impl<F> DatagenReader<F> {
                 return Ok(Polled::Pending(Some(pace.next(self.made, now))));
             }
         }
-        self.now.make(most, &self.function, out)?;
-        self.made += most;
+        self.made += self.now.make(most, &self.function, out)?;
         Ok(Polled::Ready)
     }
 }
@@ -396,7 +396,7 @@ where
 #[cfg(test)]
 mod tests {
     use super::*;
-    use millstream_connector::{Batch, conformance};
+    use millstream_connector::{Batch, BatchLimit, conformance};
 
     use crate::testing::{context, read_reader, reader_of};
 
@@ -481,7 +481,10 @@ mod tests {
         let mut largest = 0;
         while now < start + Duration::from_secs(10) {
             let mut batch = Batch::empty(false);
-            match reader.poll_at(|| now, &mut ReaderOutput::new(&mut batch)).unwrap() {
+            match reader
+                .poll_at(|| now, &mut ReaderOutput::new(&mut batch, &mut BatchLimit::new()))
+                .unwrap()
+            {
                 Polled::Pending(Some(until)) => {
                     assert!(until > now);
                     now = until;
@@ -504,7 +507,9 @@ mod tests {
             for step in 0..10 {
                 let now = || now + Duration::from_secs(step);
                 let mut batch = Batch::empty(false);
-                let polled = reader.poll_at(now, &mut ReaderOutput::new(&mut batch)).unwrap();
+                let polled = reader
+                    .poll_at(now, &mut ReaderOutput::new(&mut batch, &mut BatchLimit::new()))
+                    .unwrap();
                 assert!(matches!(polled, Polled::Ready | Polled::Pending(Some(_))));
             }
         }

@@ -271,7 +271,7 @@ mod tests {
     use std::io::Write;
     use std::net::TcpListener;
 
-    use millstream_connector::Batch;
+    use millstream_connector::{Batch, BatchLimit};
 
     use super::*;
     use crate::testing::{context, read_reader, reader_of};
@@ -294,7 +294,8 @@ mod tests {
 
         let (ctx, _) = context(1, 2);
         let (mut other, mut batch) = (reader_of(&source, &ctx), Batch::empty(false));
-        let polled = other.poll(&mut ReaderOutput::new(&mut batch)).unwrap();
+        let polled =
+            other.poll(&mut ReaderOutput::new(&mut batch, &mut BatchLimit::new())).unwrap();
         assert_eq!(polled, Polled::Finished);
     }
 
@@ -317,7 +318,9 @@ mod tests {
         peer.write_all(b"line\n").unwrap();
         let mut batch = Batch::empty(false);
         while batch.is_empty() {
-            if let Polled::Pending(_) = reader.poll(&mut ReaderOutput::new(&mut batch)).unwrap() {
+            if let Polled::Pending(_) =
+                reader.poll(&mut ReaderOutput::new(&mut batch, &mut BatchLimit::new())).unwrap()
+            {
                 woken.wait();
             }
         }

@@ -6,8 +6,8 @@ use std::task::{Wake, Waker};
 use std::time::{Duration, Instant};
 
 use millstream_connector::{
-    AttemptId, Batch, CommitterInfo, JobId, NextSplit, OperatorId, Polled, ReaderContext,
-    ReaderOutput, Result, Source, SourceReader, SplitEnumerator, WriterInfo,
+    AttemptId, Batch, BatchLimit, CommitterInfo, JobId, NextSplit, OperatorId, Polled,
+    ReaderContext, ReaderOutput, Result, Source, SourceReader, SplitEnumerator, WriterInfo,
 };
 
 /// Patience of a test with an event that must come.
@@ -46,7 +46,7 @@ fn step<R: SourceReader>(
     woken: &Woken,
 ) -> Result<Polled> {
     let mut batch = Batch::empty(false);
-    let polled = reader.poll(&mut ReaderOutput::new(&mut batch))?;
+    let polled = reader.poll(&mut ReaderOutput::new(&mut batch, &mut BatchLimit::new()))?;
     records.append(&mut batch.into_records());
     match polled {
         Polled::Pending(Some(until)) => {

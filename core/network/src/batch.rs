@@ -191,6 +191,21 @@ impl<T> Batch<T> {
         Ok(())
     }
 
+    /// Takes everything; the batch is empty then, and for records of the same kind.
+    #[must_use]
+    pub fn take(&mut self) -> Self {
+        let records = std::mem::take(&mut self.records);
+        Self { records, times: self.times.as_mut().map(std::mem::take) }
+    }
+
+    /// Takes the first `count` records into a batch of their own, which is just large enough.
+    #[must_use]
+    pub fn take_first(&mut self, count: usize) -> Self {
+        let count = count.min(self.len());
+        let records = self.records.drain(..count).collect();
+        Self { records, times: self.times.as_mut().map(|times| times.drain(..count).collect()) }
+    }
+
     /// Drops the first `count` records.
     pub(crate) fn remove_first(&mut self, count: usize) {
         let count = count.min(self.len());
@@ -226,6 +241,14 @@ impl<T> IntoIterator for Batch<T> {
 pub struct Records<T> {
     records: IntoIter<T>,
     times: IntoIter<i64>,
+}
+
+impl<T> Records<T> {
+    /// The records that are left, as a batch of records with event times or without.
+    #[must_use]
+    pub fn into_batch(self, timed: bool) -> Batch<T> {
+        Batch { records: self.records.collect(), times: timed.then(|| self.times.collect()) }
+    }
 }
 
 impl<T> Iterator for Records<T> {

@@ -20,6 +20,7 @@
 )]
 
 mod batch;
+mod batch_limit;
 mod channel;
 mod channel_id;
 mod connection;
@@ -38,6 +39,7 @@ pub mod testing;
 mod wire;
 
 pub use batch::{BATCH_BYTES, BATCH_RECORDS, Batch, Records, TimesError, batch_capacity};
+pub use batch_limit::{BatchLimit, OWNED_BYTES};
 pub use channel::ChannelWriter;
 pub use channel_id::{ChannelId, Generation};
 pub use counters::{CounterValues, TaskCounters};

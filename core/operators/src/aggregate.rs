@@ -2,6 +2,7 @@
 
 use std::cmp::Ordering;
 
+use millstream_network::Data;
 use millstream_state::ValueState;
 use millstream_types::{Key, State};
 
@@ -29,7 +30,7 @@ impl<V: State, F> MapWithState<V, F> {
 impl<K, I, O, V, F> KeyedProcess<K, I> for MapWithState<V, F>
 where
     K: Key,
-    O: Send + 'static,
+    O: Data,
     V: State,
     F: FnMut(&mut Option<V>, I) -> Result<O> + Send,
 {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use millstream_network::{Batch, Data, Event, Flow, Inbox, Records, batch_capacity};
+use millstream_network::{Batch, Data, Event, Flow, Inbox, Records};
 use millstream_state::KeyedBackend;
 use millstream_types::Key;
 
@@ -23,7 +23,7 @@ use crate::task::{OperatorContext, Step, TaskBody, groups, inbox};
 
 /// The function of a two-input operator, called with a record of either side.
 pub(crate) trait TwoInputFunction<A, B>: Send {
-    type Out: Send + 'static;
+    type Out: Data;
 
     fn left(&mut self, record: A, out: &mut Collector<'_, Self::Out>) -> Result<()>;
     fn right(&mut self, record: B, out: &mut Collector<'_, Self::Out>) -> Result<()>;
@@ -63,7 +63,7 @@ pub(crate) struct Pair<F, G> {
 
 impl<A, B, O, F, G, X, Y> TwoInputFunction<A, B> for Pair<F, G>
 where
-    O: Send + 'static,
+    O: Data,
     X: IntoIterator<Item = O>,
     Y: IntoIterator<Item = O>,
     F: FnMut(A) -> Result<X> + Send,
@@ -143,7 +143,7 @@ where
 )]
 pub trait KeyedCoProcess<K: Key, A, B>: Send {
     /// The type of its results.
-    type Out: Send + 'static;
+    type Out: Data;
 
     /// Processes a record of the first stream.
     ///
@@ -338,9 +338,8 @@ impl<A: Data, B: Data, F: TwoInputFunction<A, B>> TwoInputBody<A, B, F> {
     }
 
     fn advance(&mut self) -> Result<Option<Flow>> {
-        let capacity = batch_capacity::<F::Out>();
         let mut more = true;
-        while more && self.results.len() < capacity {
+        while more && !self.results.is_full() {
             more = self.process_one()?;
         }
         if self.results.is_empty() && !more {

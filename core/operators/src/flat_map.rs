@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use millstream_network::{Batch, Event, Flow, Records, batch_capacity};
+use millstream_network::{Batch, Data, Event, Flow, Records};
 
 use crate::Result;
 use crate::on_error::{BadRecords, OnError, continue_while};
@@ -22,7 +22,7 @@ where
     I: Send + 'static,
     It: IntoIterator + 'static,
     It::IntoIter: Send + 'static,
-    It::Item: Send + 'static,
+    It::Item: Data,
     F: FnMut(I) -> Result<It> + Send + 'static,
 {
     Arc::new(move |ctx, outputs| {
@@ -54,21 +54,20 @@ where
     I: Send + 'static,
     It: IntoIterator,
     It::IntoIter: Send,
-    It::Item: Send + 'static,
+    It::Item: Data,
     F: FnMut(I) -> Result<It> + Send,
 {
     /// Fills one batch of results; `None` when there is nothing left to do.
     fn advance(&mut self) -> Result<Option<Flow>> {
-        let capacity = batch_capacity::<It::Item>();
         loop {
             if let Some((results, time)) = &mut self.current {
-                while self.results.len() < capacity
+                while !self.results.is_full()
                     && let Some(result) = results.next()
                 {
                     self.results.records.push(result);
                 }
                 self.results.stamp(*time)?;
-                if self.results.len() >= capacity {
+                if self.results.is_full() {
                     return self.flush().map(Some);
                 }
                 self.current = None;
@@ -103,7 +102,7 @@ where
     I: Send + 'static,
     It: IntoIterator,
     It::IntoIter: Send,
-    It::Item: Send + 'static,
+    It::Item: Data,
     F: FnMut(I) -> Result<It> + Send,
 {
     fn open(&mut self) -> Result<()> {

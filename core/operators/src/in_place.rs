@@ -8,9 +8,18 @@
 use std::marker::PhantomData;
 use std::mem::ManuallyDrop;
 
+use millstream_network::{BATCH_BYTES, BATCH_RECORDS, batch_capacity};
+
 use crate::Result;
 
-/// The results of a function that turns each record into one or none.
+/// Whether a batch of results can be larger than one of records that has as many.
+const fn grows<O>() -> bool {
+    std::mem::needs_drop::<O>() || size_of::<O>() * BATCH_RECORDS > BATCH_BYTES
+}
+
+/// The results of a function that turns each record into one or none, until `is_full` says that
+/// they make a batch, and the records that are left then. It is asked only if results can be larger
+/// than records.
 ///
 /// # Errors
 /// The function's first; the results before it and the records behind it are dropped.
@@ -18,13 +27,18 @@ use crate::Result;
 pub(crate) fn filter_map<I, O>(
     records: Vec<I>,
     mut function: impl FnMut(I) -> Result<Option<O>>,
-) -> Result<Vec<O>> {
+    mut is_full: impl FnMut(&[O]) -> bool,
+) -> Result<(Vec<O>, Vec<I>)> {
     if const { size_of::<I>() != size_of::<O>() || align_of::<I>() != align_of::<O>() } {
-        let mut results = Vec::with_capacity(records.len());
-        for record in records {
+        let mut results = Vec::with_capacity(records.len().min(batch_capacity::<O>()));
+        let mut records = records.into_iter();
+        while let Some(record) = records.next() {
             results.extend(function(record)?);
+            if const { grows::<O>() } && is_full(&results) {
+                return Ok((results, records.collect()));
+            }
         }
-        return Ok(results);
+        return Ok((results, Vec::new()));
     }
     let mut room = Room::of(records);
     while room.read < room.length {
@@ -37,8 +51,12 @@ pub(crate) fn filter_map<I, O>(
             unsafe { room.start.cast::<O>().add(room.written).write(result) };
             room.written += 1;
         }
+        if const { grows::<O>() } && is_full(room.results()) {
+            break;
+        }
     }
-    Ok(room.into_results())
+    let left = room.take_left();
+    Ok((room.into_results(), left))
 }
 
 /// The buffer of a vector: results, places without content, then the records that are left.
@@ -57,6 +75,30 @@ impl<I, O> Room<I, O> {
         let mut records = ManuallyDrop::new(records);
         let (start, length, capacity) = (records.as_mut_ptr(), records.len(), records.capacity());
         Self { start, capacity, length, read: 0, written: 0, results: PhantomData }
+    }
+
+    /// The results so far.
+    const fn results(&self) -> &[O] {
+        // SAFETY: the first `written` places hold results, and are as aligned as those need.
+        unsafe { std::slice::from_raw_parts(self.start.cast(), self.written) }
+    }
+
+    /// The records that were not read.
+    #[inline]
+    fn take_left(&mut self) -> Vec<I> {
+        let count = self.length - self.read;
+        if count == 0 {
+            return Vec::new();
+        }
+        let mut left = Vec::<I>::with_capacity(count);
+        // SAFETY: the records from `read` to `length` were not moved out, and there is room for
+        // them; afterwards none is left here.
+        unsafe {
+            left.as_mut_ptr().copy_from_nonoverlapping(self.start.add(self.read), count);
+            left.set_len(count);
+        }
+        self.length = self.read;
+        left
     }
 
     #[inline]
@@ -91,6 +133,13 @@ mod tests {
     use super::*;
     use crate::bail;
 
+    /// All results of a function.
+    fn all<I, O>(records: Vec<I>, function: impl FnMut(I) -> Result<Option<O>>) -> Result<Vec<O>> {
+        let (results, left) = filter_map(records, function, |_| false)?;
+        assert!(left.is_empty());
+        Ok(results)
+    }
+
     /// As large as a record of the tests below, and aligned as one.
     struct Other(Rc<()>, u64);
 
@@ -98,30 +147,30 @@ mod tests {
     fn results_take_the_places_of_records_and_keep_their_order() {
         let records: Vec<u64> = (0..1_000).collect();
         let place = records.as_ptr().addr();
-        let odd = filter_map(records, |n| Ok((n % 2 == 1).then_some(n as i64 * 3))).unwrap();
+        let odd = all(records, |n| Ok((n % 2 == 1).then_some(n as i64 * 3))).unwrap();
         assert_eq!(odd.as_ptr().addr(), place);
         assert_eq!(odd, (0..1_000).filter(|n| n % 2 == 1).map(|n| n * 3).collect::<Vec<_>>());
-        let all = filter_map(odd, |n| Ok(Some(n as f64))).unwrap();
-        assert_eq!((all.as_ptr().addr(), all.len()), (place, 500));
+        let floats = all(odd, |n| Ok(Some(n as f64))).unwrap();
+        assert_eq!((floats.as_ptr().addr(), floats.len()), (place, 500));
     }
 
     #[test]
     fn results_of_another_size_or_alignment_get_a_vector_of_their_own() {
-        let words = filter_map(vec![1u8, 2, 3], |n| Ok((n != 2).then(|| n.to_string()))).unwrap();
+        let words = all(vec![1u8, 2, 3], |n| Ok((n != 2).then(|| n.to_string()))).unwrap();
         assert_eq!(words, ["1", "3"]);
-        let bytes = filter_map(words, |word| Ok(word.bytes().next())).unwrap();
+        let bytes = all(words, |word| Ok(word.bytes().next())).unwrap();
         assert_eq!(bytes, b"13");
-        let wide = filter_map(vec![[1u8; 8], [2; 8]], |n| Ok(Some(u64::from_ne_bytes(n)))).unwrap();
+        let wide = all(vec![[1u8; 8], [2; 8]], |n| Ok(Some(u64::from_ne_bytes(n)))).unwrap();
         assert_eq!(wide, [u64::from_ne_bytes([1; 8]), u64::from_ne_bytes([2; 8])]);
     }
 
     #[test]
     fn vectors_without_records_and_records_without_size_are_fine() {
         for records in [Vec::<u64>::new(), Vec::with_capacity(9)] {
-            assert!(filter_map(records, |n| Ok(Some(n))).unwrap().is_empty());
+            assert!(all(records, |n| Ok(Some(n))).unwrap().is_empty());
         }
         let mut count = 0;
-        let kept = filter_map(vec![(); 5], |()| {
+        let kept = all(vec![(); 5], |()| {
             count += 1;
             Ok((count != 3).then_some(()))
         });
@@ -138,7 +187,7 @@ mod tests {
                     let records: Vec<(u64, Rc<()>)> =
                         (0..length).map(|n| (n, Rc::clone(&alive))).collect();
                     let results = catch_unwind(AssertUnwindSafe(|| {
-                        filter_map(records, |(n, alive)| {
+                        all(records, |(n, alive)| {
                             assert!(n != stop || !panics, "stopped");
                             if n == stop {
                                 bail!("stopped");
@@ -160,5 +209,33 @@ mod tests {
                 }
             }
         }
+    }
+
+    /// A batch of any size ends it; the records behind it are all there, and go on.
+    #[test]
+    fn what_is_left_when_results_make_a_batch_goes_on() {
+        for (length, size) in (0..60).map(|n| (n / 6, n as usize % 6 + 1)) {
+            let alive = Rc::new(());
+            let mut records: Vec<(u64, Rc<()>)> =
+                (0..length).map(|n| (n, Rc::clone(&alive))).collect();
+            let mut seen = Vec::new();
+            while !records.is_empty() {
+                let function =
+                    |(n, alive): (u64, Rc<()>)| Ok((n % 3 != 1).then_some(Other(alive, n)));
+                let results;
+                (results, records) =
+                    filter_map(records, function, |results| results.len() >= size).unwrap();
+                assert!(results.len() == size || records.is_empty());
+                assert_eq!(Rc::strong_count(&alive), 1 + results.len() + records.len());
+                seen.extend(results.iter().map(|other| other.1));
+            }
+            assert!(seen.into_iter().eq((0..length).filter(|n| n % 3 != 1)));
+            assert_eq!(Rc::strong_count(&alive), 1);
+        }
+        // Results of another size.
+        let (texts, left) =
+            filter_map(vec![1u8, 2, 3], |n| Ok(Some(n.to_string())), |texts| texts.len() == 2)
+                .unwrap();
+        assert_eq!((texts.join(" "), left), ("1 2".to_owned(), vec![3]));
     }
 }

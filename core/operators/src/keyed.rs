@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Instant;
 use std::vec::IntoIter;
 
-use millstream_network::{Batch, Event, Flow, batch_capacity};
+use millstream_network::{Batch, Data, Event, Flow, batch_capacity};
 use millstream_state::{Backed, Group, KeyedBackend, KeyedContext, KeyedValues, ValueState};
 use millstream_types::{Key, State, Timestamp};
 
@@ -439,7 +439,7 @@ impl<K: Key> KeysAtEnd<K> {
 )]
 pub trait KeyedProcess<K: Key, I>: Send {
     /// The type of its results.
-    type Out: Send + 'static;
+    type Out: Data;
 
     /// Processes one record.
     ///

@@ -3,11 +3,11 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use millstream_network::{Batch, Event, Flow};
+use millstream_network::{Batch, Data, Event, Flow};
 
 use crate::Result;
 use crate::in_place;
-use crate::on_error::{BadRecords, OnError, Policy};
+use crate::on_error::{BadRecords, OnError, Policy, continue_while};
 use crate::output::Output;
 use crate::program::StageMaker;
 use crate::results::Results;
@@ -21,59 +21,88 @@ pub fn map<I, O, F>(
 ) -> StageMaker
 where
     I: Send + 'static,
-    O: Send + 'static,
+    O: Data,
     F: FnMut(I) -> Result<Option<O>> + Send + 'static,
 {
     Arc::new(move |ctx, outputs| {
+        let output = Output::new(outputs)?;
         Ok(erase::<I>(Box::new(MapStage {
             function: make(&RuntimeContext::new(ctx.task))?,
             bad: BadRecords::of(&on_error, ctx),
-            output: Output::new(outputs)?,
+            records: Batch::empty(output.is_timed()),
+            results: output.results(),
+            output,
         })))
     })
 }
 
-/// Turns each record into one or none.
+/// Turns each record into one or none, in batches that the results fill.
 pub(crate) struct MapStage<I, O, F> {
     pub(crate) function: F,
     pub(crate) bad: BadRecords<I>,
     pub(crate) output: Output<O>,
+    /// The records that are left of the last batch.
+    pub(crate) records: Batch<I>,
+    pub(crate) results: Results<O>,
 }
 
 impl<I, O, F> MapStage<I, O, F>
 where
     I: Send + 'static,
-    O: Send + 'static,
+    O: Data,
     F: FnMut(I) -> Result<Option<O>> + Send,
 {
     /// The common case: no event times and nothing to keep.
-    fn apply_untimed(&mut self, records: Vec<I>) -> Result<Vec<O>> {
+    fn apply_untimed(&mut self, records: Vec<I>) -> Result<Batch<O>> {
         let (function, bad, output) = (&mut self.function, &self.bad, &mut self.output);
-        in_place::filter_map(records, |record| match function(record) {
+        let limit = &mut self.results.limit;
+        limit.restart();
+        let function = |record| match function(record) {
             Ok(result) => Ok(result),
             Err(error) => bad.refuse(error, None, None, output).map(|()| None),
-        })
+        };
+        let is_full = |results: &[O]| limit.is_full(results);
+        let (results, left) = in_place::filter_map(records, function, is_full)?;
+        self.records = Batch::of(left);
+        Ok(Batch::of(results))
     }
 
     fn apply(&mut self, batch: Batch<I>) -> Result<Batch<O>> {
-        let mut results = Results::new(batch.is_timed());
-        results.records.reserve(batch.len());
-        for (record, time) in batch {
+        self.results.records.reserve(batch.len().min(self.results.limit.capacity()));
+        let timed = batch.is_timed();
+        let mut records = batch.into_iter();
+        while !self.results.is_full()
+            && let Some((record, time)) = records.next()
+        {
             let kept = self.bad.keep(&record);
             match (self.function)(record) {
-                Ok(Some(result)) => results.push(result, time)?,
+                Ok(Some(result)) => self.results.push(result, time)?,
                 Ok(None) => {}
                 Err(error) => self.bad.refuse(error, kept, time, &mut self.output)?,
             }
         }
-        results.take()
+        self.records = records.into_batch(timed);
+        self.results.take()
+    }
+
+    /// Makes one batch of results; `None` if no record is left.
+    fn advance(&mut self) -> Result<Option<Flow>> {
+        if self.records.is_empty() {
+            return Ok(None);
+        }
+        let batch = self.records.take();
+        let plain = !batch.is_timed() && !matches!(self.bad.policy, Policy::SideOutput { .. });
+        let results =
+            if plain { self.apply_untimed(batch.into_records())? } else { self.apply(batch)? };
+        let flow = self.output.push(results)?;
+        Ok(Some(flow.and(self.output.flush_sides()?)))
     }
 }
 
 impl<I, O, F> Stage<I> for MapStage<I, O, F>
 where
     I: Send + 'static,
-    O: Send + 'static,
+    O: Data,
     F: FnMut(I) -> Result<Option<O>> + Send,
 {
     fn open(&mut self) -> Result<()> {
@@ -81,14 +110,8 @@ where
     }
 
     fn push(&mut self, batch: Batch<I>) -> Result<Flow> {
-        let plain = !batch.is_timed() && !matches!(self.bad.policy, Policy::SideOutput { .. });
-        let batch = if plain {
-            Batch::of(self.apply_untimed(batch.into_records())?)
-        } else {
-            self.apply(batch)?
-        };
-        let flow = self.output.push(batch)?;
-        Ok(flow.and(self.output.flush_sides()?))
+        self.records = batch;
+        continue_while(Flow::Ready, || self.advance())
     }
 
     fn event(&mut self, event: Event) -> Result<Flow> {
@@ -96,7 +119,8 @@ where
     }
 
     fn resume(&mut self) -> Result<Flow> {
-        self.output.resume()
+        let flow = self.output.resume()?;
+        continue_while(flow, || self.advance())
     }
 
     fn on_time(&mut self, moment: Moment) -> Result<Flow> {

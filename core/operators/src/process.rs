@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use millstream_network::{Batch, Event, Flow, Records, batch_capacity};
+use millstream_network::{Batch, Data, Event, Flow, Records, batch_capacity};
 use millstream_types::Timestamp;
 
 use crate::Result;
@@ -23,7 +23,7 @@ use crate::stage::{Moment, Stage, erase};
 )]
 pub trait Process<I>: Send {
     /// The type of its results.
-    type Out: Send + 'static;
+    type Out: Data;
 
     /// Processes one record.
     ///
@@ -43,7 +43,7 @@ pub trait Process<I>: Send {
 
 /// The function that a [`ProcessStage`] runs on each record.
 pub(crate) trait RecordFunction<I>: Send {
-    type Out: Send + 'static;
+    type Out: Data;
 
     /// Says which records come next, so that their state can be read at once.
     fn prepare(&mut self, records: &[I]) -> Result<()> {
@@ -124,8 +124,7 @@ impl<I: Send + 'static, F: RecordFunction<I>> ProcessStage<I, F> {
     }
 
     fn advance(&mut self) -> Result<Option<Flow>> {
-        let capacity = batch_capacity::<F::Out>();
-        while self.results.len() < capacity {
+        while !self.results.is_full() {
             let Some((record, timestamp)) = self.records.next() else { break };
             let kept = self.bad.keep(&record);
             let before = self.results.len();
@@ -166,7 +165,7 @@ impl<I: Send + 'static, F: RecordFunction<I>> ProcessStage<I, F> {
 /// Calls `next` for about a batch of results and sends them; `None` once `next` has answered
 /// `false`. Side outputs are sent each time, so the calls are bounded too. The results' time is the
 /// end of time: they stand for everything up to the end of the input.
-pub(crate) fn finish_some<O: Send + 'static>(
+pub(crate) fn finish_some<O: Data>(
     results: &mut Results<O>,
     output: &mut Output<O>,
     mut next: impl FnMut(&mut Collector<'_, O>) -> Result<bool>,
@@ -174,7 +173,7 @@ pub(crate) fn finish_some<O: Send + 'static>(
     let capacity = batch_capacity::<O>();
     let timestamp = output.is_timed().then_some(Timestamp::MAX.as_millis());
     let mut calls = 0;
-    while calls < capacity && results.len() < capacity {
+    while calls < capacity && !results.is_full() {
         let mut out = Collector { results: &mut results.records, output: &mut *output, timestamp };
         if !next(&mut out)? {
             break;

@@ -1,6 +1,6 @@
 //! Records that wait to become a batch, as an operator makes them.
 
-use millstream_network::Batch;
+use millstream_network::{Batch, BatchLimit, Data};
 
 use crate::Result;
 
@@ -12,13 +12,20 @@ use crate::Result;
 pub(crate) struct Results<O> {
     pub(crate) records: Vec<O>,
     pub(crate) times: Vec<i64>,
+    /// Says when they make a batch.
+    pub(crate) limit: BatchLimit<O>,
     timed: bool,
 }
 
 impl<O> Results<O> {
     /// No results yet, of a stream with event times or without.
     pub(crate) const fn new(timed: bool) -> Self {
-        Self { records: Vec::new(), times: Vec::new(), timed }
+        Self::limited_by(BatchLimit::new(), timed)
+    }
+
+    /// No results yet; the limit says when they make a batch.
+    pub(crate) const fn limited_by(limit: BatchLimit<O>, timed: bool) -> Self {
+        Self { records: Vec::new(), times: Vec::new(), limit, timed }
     }
 
     pub(crate) const fn len(&self) -> usize {
@@ -69,12 +76,21 @@ impl<O> Results<O> {
 
     /// Everything, as a batch.
     pub(crate) fn take(&mut self) -> Result<Batch<O>> {
+        self.limit.restart();
         let records = std::mem::take(&mut self.records);
         if self.timed {
             Ok(Batch::timed(records, std::mem::take(&mut self.times))?)
         } else {
             Ok(Batch::of(records))
         }
+    }
+}
+
+impl<O: Data> Results<O> {
+    /// Whether they make a batch.
+    #[inline]
+    pub(crate) fn is_full(&mut self) -> bool {
+        self.limit.is_full(&self.records)
     }
 }
 

@@ -7,7 +7,7 @@ use std::time::Instant;
 use millstream_connector::{
     Polled, ReaderContext, ReaderOutput, Source, SourceReader, SplitEnumerator,
 };
-use millstream_network::{Batch, Event, Flow, TimesError};
+use millstream_network::{Batch, BatchLimit, Event, Flow, TimesError};
 use millstream_types::{OperatorId, counters};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -48,7 +48,8 @@ pub fn source<S: Source>(source: &Arc<S>, uid: &str) -> SourceMaker {
         });
         let output = Output::new(outputs)?;
         let (state, uid) = (Upstream::Reading, uid.clone());
-        Ok(Box::new(SourceBody { reader, output, splits, state, is_read: false, uid }))
+        let limit = BatchLimit::new();
+        Ok(Box::new(SourceBody { reader, output, splits, state, is_read: false, limit, uid }))
     })
 }
 
@@ -83,6 +84,8 @@ pub(crate) struct SourceBody<R: SourceReader> {
     pub(crate) state: Upstream,
     /// The reader will never have more; the end of input waits until the output takes it.
     pub(crate) is_read: bool,
+    /// Says when the records of a poll make a batch.
+    pub(crate) limit: BatchLimit<R::Out>,
     pub(crate) uid: String,
 }
 
@@ -122,7 +125,7 @@ where
     /// Lets the reader add records, which must have event times if the source says so.
     fn poll(&mut self) -> Result<(Batch<R::Out>, Polled)> {
         let mut batch = Batch::empty(self.output.is_timed());
-        match self.reader.poll(&mut ReaderOutput::new(&mut batch)) {
+        match self.reader.poll(&mut ReaderOutput::new(&mut batch, &mut self.limit)) {
             Ok(polled) => Ok((batch, polled)),
             Err(error) if error.is::<TimesError>() => bail!("{}", self.contradiction(&error)),
             Err(error) => Err(error),

@@ -71,6 +71,8 @@ pub struct TaskContext {
     pub metrics: Arc<UserMetrics>,
     /// The longest time that a record waits in an output buffer; `None`: until the buffer is full.
     pub buffer_timeout: Option<Duration>,
+    /// The most bytes of records that wait in the buffers of one of its outputs, about.
+    pub output_bytes: usize,
     /// Whether only final results are emitted.
     pub batch: bool,
 }
@@ -100,8 +102,22 @@ pub struct InputContext<'a> {
     pub inputs: Vec<Vec<InputChannel>>,
 }
 
+/// The most bytes of records that wait in the buffers of one output of a task, about: each of its
+/// channels has an equal share.
+pub const OUTPUT_BYTES: usize = 1 << 20;
+
 /// The most batches that wait at one channel.
 const CHANNEL_CREDITS: u32 = 8;
+/// An input of many channels has this many credits, or two for each channel.
+const INPUT_CREDITS: usize = 256;
+
+/// The number of batches that may wait at each of so many channels of one input. What the channels
+/// of an output share becomes smaller as they become more, so an input holds about as much as its
+/// producers' outputs, whatever the parallelism is.
+fn credits(channels: usize) -> u32 {
+    let share = INPUT_CREDITS / channels.max(1);
+    u32::try_from(share).unwrap_or(CHANNEL_CREDITS).clamp(2, CHANNEL_CREDITS)
+}
 
 /// An inbox for one input, its channels attached to their producers.
 pub(crate) fn inbox<T: Data>(
@@ -112,7 +128,7 @@ pub(crate) fn inbox<T: Data>(
     let channels = inputs.inputs.get(input).map_or(&[][..], Vec::as_slice);
     let names: Vec<ChannelId> = channels.iter().map(|(channel, _)| *channel).collect();
     let counters = Arc::clone(&task.counters);
-    let inbox = Inbox::new(&names, CHANNEL_CREDITS, task.waker.clone(), counters);
+    let inbox = Inbox::new(&names, credits(names.len()), task.waker.clone(), counters);
     inputs.exchange.attach(&inbox, channels);
     inbox
 }

@@ -7,16 +7,17 @@
 use std::time::{Duration, Instant};
 
 use millstream_graph::{EdgeId, Partitioner};
-use millstream_network::{
-    Batch, ChannelId, ChannelWriter, Data, Event, Exchange, Flow, batch_capacity,
-};
+use millstream_network::{Batch, ChannelId, Data, Event, Exchange, Flow};
 use millstream_types::{Key, KeyGroup, MaxParallelism};
 
 use crate::key::KeySelector;
-use crate::results::Results;
 use crate::stage::{ErasedStage, Moment, Stage, erase};
 use crate::task::TaskContext;
 use crate::{Result, ensure};
+
+mod lanes;
+
+use lanes::Lanes;
 
 /// Context for building one edge's writer.
 pub struct WriterContext<'a> {
@@ -82,113 +83,6 @@ pub(crate) trait Route<T>: Send {
     fn route(&mut self, batch: Batch<T>, lanes: &mut Lanes<T>) -> Result<()>;
 }
 
-struct Lane<T> {
-    channel: ChannelWriter<T>,
-    buffer: Results<T>,
-}
-
-/// The channels of one exchange with their buffers.
-pub(crate) struct Lanes<T> {
-    lanes: Vec<Lane<T>>,
-    capacity: usize,
-    flow: Flow,
-    /// Whether the records have event times.
-    timed: bool,
-    /// The lanes of the records of a batch, kept for its room.
-    chosen: Vec<usize>,
-}
-
-impl<T: Data> Lanes<T> {
-    fn len(&self) -> usize {
-        self.lanes.len()
-    }
-
-    #[inline(always)]
-    fn put(&mut self, lane: usize, record: T) -> Result<()> {
-        let Some(target) = self.lanes.get_mut(lane) else { return Err(no_lane(lane)) };
-        let records = &mut target.buffer.records;
-        let length = records.len();
-        // As `push`, but without a call on the way that would make the compiler copy twice.
-        let Some(place) = records.spare_capacity_mut().first_mut() else {
-            return self.put_first(lane, record);
-        };
-        place.write(record);
-        // SAFETY: there was room for one more, and now a record is in it.
-        unsafe { records.set_len(length + 1) };
-        if length + 1 >= self.capacity { self.flush(lane) } else { Ok(()) }
-    }
-
-    #[cold]
-    fn put_first(&mut self, lane: usize, record: T) -> Result<()> {
-        let Some(target) = self.lanes.get_mut(lane) else { return Err(no_lane(lane)) };
-        target.buffer.records.reserve(self.capacity);
-        target.buffer.records.push(record);
-        if target.buffer.len() >= self.capacity { self.flush(lane) } else { Ok(()) }
-    }
-
-    #[inline(always)]
-    fn put_timed(&mut self, lane: usize, record: T, timestamp: i64) -> Result<()> {
-        let Some(target) = self.lanes.get_mut(lane) else { return Err(no_lane(lane)) };
-        target.buffer.times.push(timestamp);
-        self.put(lane, record)
-    }
-
-    /// Sends a whole batch through one lane, as it is if it is large.
-    fn put_batch(&mut self, lane: usize, batch: Batch<T>) -> Result<()> {
-        let Some(target) = self.lanes.get_mut(lane) else { return Err(no_lane(lane)) };
-        let large = batch.len() * 2 >= self.capacity;
-        if large || target.buffer.len() + batch.len() > self.capacity {
-            self.flush(lane)?;
-        }
-        let Some(target) = self.lanes.get_mut(lane) else { return Err(no_lane(lane)) };
-        if large {
-            self.flow = self.flow.and(target.channel.send_batch(batch)?);
-        } else {
-            target.buffer.append(batch);
-        }
-        Ok(())
-    }
-
-    /// Kept out of the loop over the records.
-    #[inline(never)]
-    fn flush(&mut self, lane: usize) -> Result<()> {
-        let Some(target) = self.lanes.get_mut(lane) else { return Err(no_lane(lane)) };
-        if target.buffer.is_empty() {
-            return Ok(());
-        }
-        let mut batch = target.buffer.take()?;
-        let sent = target.channel.send_all_of(&mut batch)?;
-        target.buffer.reuse(batch);
-        self.flow = self.flow.and(sent);
-        Ok(())
-    }
-
-    fn flush_all(&mut self) -> Result<()> {
-        (0..self.len()).try_for_each(|lane| self.flush(lane))
-    }
-
-    /// Sends what waits for consumers that may be waiting for it. They have taken most of what was
-    /// sent before, so a consumer that is slow still gets large batches.
-    fn flush_awaited(&mut self) -> Result<()> {
-        for lane in 0..self.len() {
-            let target = self.lanes.get(lane);
-            if target.is_some_and(|lane| !lane.buffer.is_empty() && lane.channel.is_awaited()) {
-                self.flush(lane)?;
-            }
-        }
-        Ok(())
-    }
-
-    fn is_empty(&self) -> bool {
-        self.lanes.iter().all(|lane| lane.buffer.is_empty())
-    }
-}
-
-#[cold]
-fn no_lane(lane: usize) -> crate::Error {
-    anyhow::anyhow!("the partitioner chose subtask {lane}, which does not exist")
-}
-
 struct ExchangeWriter<T, R> {
     route: R,
     lanes: Lanes<T>,
@@ -204,36 +98,27 @@ impl<T: Data, R: Route<T>> Stage<T> for ExchangeWriter<T, R> {
 
     fn push(&mut self, batch: Batch<T>) -> Result<Flow> {
         ensure!(
-            batch.is_timed() == self.lanes.timed,
+            batch.is_timed() == self.lanes.is_timed(),
             "records with event times and without meet in one stream"
         );
-        self.lanes.flow = Flow::Ready;
         self.route.route(batch, &mut self.lanes)?;
         if self.timeout == Some(Duration::ZERO) {
             self.lanes.flush_all()?;
         }
-        Ok(self.lanes.flow)
+        Ok(self.lanes.answer())
     }
 
     fn event(&mut self, event: Event) -> Result<Flow> {
-        self.lanes.flow = Flow::Ready;
-        self.lanes.flush_all()?;
-        for lane in &mut self.lanes.lanes {
-            self.lanes.flow = self.lanes.flow.and(lane.channel.send_event(event)?);
-        }
-        Ok(self.lanes.flow)
+        self.lanes.send_event(event)?;
+        Ok(self.lanes.answer())
     }
 
     fn resume(&mut self) -> Result<Flow> {
-        self.lanes
-            .lanes
-            .iter_mut()
-            .try_fold(Flow::Ready, |flow, lane| Ok(flow.and(lane.channel.drain()?)))
+        self.lanes.drain()
     }
 
     fn on_time(&mut self, moment: Moment) -> Result<Flow> {
         let Some(timeout) = self.timeout else { return Ok(Flow::Ready) };
-        self.lanes.flow = Flow::Ready;
         if moment.idle {
             self.lanes.flush_awaited()?;
         }
@@ -243,7 +128,7 @@ impl<T: Data, R: Route<T>> Stage<T> for ExchangeWriter<T, R> {
             self.due = None;
             self.lanes.flush_all()?;
         }
-        Ok(self.lanes.flow)
+        Ok(self.lanes.answer())
     }
 
     fn next_time(&self) -> Option<Instant> {
@@ -260,7 +145,7 @@ struct OneLane;
 
 impl<T: Data> Route<T> for OneLane {
     fn route(&mut self, batch: Batch<T>, lanes: &mut Lanes<T>) -> Result<()> {
-        lanes.put_batch(0, batch)
+        lanes.in_parts(batch, |lanes, part| lanes.put_batch(0, part))
     }
 }
 
@@ -279,42 +164,12 @@ impl RoundRobin {
 
 impl<T: Data> Route<T> for RoundRobin {
     fn route(&mut self, batch: Batch<T>, lanes: &mut Lanes<T>) -> Result<()> {
-        if batch.len() * 4 >= lanes.capacity {
-            let lane = self.advance(lanes.len());
-            return lanes.put_batch(lane, batch);
-        }
         let count = lanes.len();
-        each(batch, lanes, |_| self.advance(count))
-    }
-}
-
-/// Puts every record into the lane that `choose` returns. All lanes are chosen first: a record
-/// whose address is taken while it moves is copied once more.
-#[inline]
-fn each<T: Data>(
-    batch: Batch<T>,
-    lanes: &mut Lanes<T>,
-    choose: impl FnMut(&T) -> usize,
-) -> Result<()> {
-    let mut chosen = std::mem::take(&mut lanes.chosen);
-    chosen.clear();
-    chosen.extend(batch.records().iter().map(choose));
-    let (records, times) = batch.into_parts();
-    let records = records.into_iter().zip(&chosen);
-    match times {
-        None => {
-            for (record, lane) in records {
-                lanes.put(*lane, record)?;
-            }
+        if batch.len() * 4 >= lanes.capacity() {
+            return lanes.in_parts(batch, |lanes, part| lanes.put_batch(self.advance(count), part));
         }
-        Some(times) => {
-            for ((record, lane), time) in records.zip(times) {
-                lanes.put_timed(*lane, record, time)?;
-            }
-        }
+        lanes.put_each(batch, |_| self.advance(count))
     }
-    lanes.chosen = chosen;
-    Ok(())
 }
 
 /// Every record to every lane.
@@ -325,10 +180,12 @@ struct ToAll<T> {
 impl<T: Data> Route<T> for ToAll<T> {
     fn route(&mut self, batch: Batch<T>, lanes: &mut Lanes<T>) -> Result<()> {
         let last = lanes.len().saturating_sub(1);
-        for lane in 0..last {
-            lanes.put_batch(lane, (self.clone)(&batch))?;
-        }
-        lanes.put_batch(last, batch)
+        lanes.in_parts(batch, |lanes, part| {
+            for lane in 0..last {
+                lanes.put_batch(lane, (self.clone)(&part))?;
+            }
+            lanes.put_batch(last, part)
+        })
     }
 }
 
@@ -338,31 +195,23 @@ struct ByFunction<F>(F);
 impl<T: Data, F: FnMut(&T, usize) -> usize + Send> Route<T> for ByFunction<F> {
     fn route(&mut self, batch: Batch<T>, lanes: &mut Lanes<T>) -> Result<()> {
         let count = lanes.len();
-        each(batch, lanes, |record| (self.0)(record, count))
+        lanes.put_each(batch, |record| (self.0)(record, count))
     }
 }
 
 fn build<T: Data, R: Route<T> + 'static>(ctx: &WriterContext<'_>, route: R) -> ErasedStage {
     let (task, from) = (ctx.task, ctx.task.subtask);
-    let lanes = targets(ctx.partitioner, from, task.parallelism, ctx.target_parallelism)
+    let channels = targets(ctx.partitioner, from, task.parallelism, ctx.target_parallelism)
         .into_iter()
         .map(|to| {
             let generation = task.generation;
             let id = ChannelId { edge: ctx.edge.0, from, to, generation };
-            let counters = std::sync::Arc::clone(&task.counters);
-            let channel = ctx.exchange.writer(id, task.waker.clone(), counters);
-            Lane { channel, buffer: Results::new(ctx.timed) }
+            ctx.exchange.writer(id, task.waker.clone(), std::sync::Arc::clone(&task.counters))
         })
         .collect();
     erase::<T>(Box::new(ExchangeWriter {
         route,
-        lanes: Lanes {
-            lanes,
-            capacity: batch_capacity::<T>(),
-            flow: Flow::Ready,
-            timed: ctx.timed,
-            chosen: Vec::new(),
-        },
+        lanes: Lanes::new(channels, task.output_bytes, ctx.timed),
         timeout: task.buffer_timeout,
         due: None,
     }))

@@ -13,7 +13,7 @@ use millstream_network::{
     ChannelId, Exchange, ExchangeConfig, Generation, PeerAddress, TaskCounters,
 };
 use millstream_operators::{
-    EventMailbox, EventSender, Program, Result, TaskContext, UserMetrics, error,
+    EventMailbox, EventSender, OUTPUT_BYTES, Program, Result, TaskContext, UserMetrics, error,
 };
 use millstream_protocol::host::{
     self, Execution, Failure, Metrics, OperatorEvent, Ready, TaskId, TaskMetrics, TaskState,
@@ -251,6 +251,7 @@ impl TaskHost {
                 waker: waker.clone(),
                 metrics: Arc::clone(&metrics),
                 buffer_timeout: blueprint.buffer_timeout(),
+                output_bytes: OUTPUT_BYTES,
                 batch: blueprint.is_batch(),
             },
             inputs,

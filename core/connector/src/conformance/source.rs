@@ -8,7 +8,7 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::task::{Wake, Waker};
 use std::time::{Duration, Instant};
 
-use millstream_network::Batch;
+use millstream_network::{Batch, BatchLimit};
 
 use super::{Random, of_seed, restored, stored};
 use crate::metrics::Counter;
@@ -167,7 +167,8 @@ impl<R: SourceReader> Running<R> {
     {
         loop {
             let mut batch = Batch::empty(timed);
-            let polled = self.reader.poll(&mut ReaderOutput::new(&mut batch))?;
+            let polled =
+                self.reader.poll(&mut ReaderOutput::new(&mut batch, &mut BatchLimit::new()))?;
             let is_empty = batch.is_empty();
             for record in batch.records() {
                 self.fresh.push(order.number(record)?);

@@ -79,6 +79,7 @@ pub(super) fn task(batch: bool) -> TaskContext {
         waker: std::task::Waker::noop().clone(),
         metrics: Arc::default(),
         buffer_timeout: None,
+        output_bytes: crate::task::OUTPUT_BYTES,
         batch,
     }
 }

@@ -17,7 +17,7 @@ use super::hosts::{Consumer, Hosts};
 use super::probe::{END, Item};
 use super::schedule::{OUTPUTS_MAX, Schedule};
 use super::stages::compare;
-use super::writers::{Bell, choose, writer};
+use super::writers::{Bell, choose, output_bytes, writer};
 use super::{Case, record, roll, time_of};
 use crate::flat_map::flat_map;
 use crate::output::Outputs;
@@ -133,7 +133,7 @@ struct Run {
 }
 
 /// More rounds than any schedule needs.
-const ROUNDS_MAX: usize = 1_000_000;
+const ROUNDS_MAX: usize = 10_000_000;
 
 impl Run {
     fn new(programs: &Programs, schedule: &Schedule, wrap: Wrap) -> Self {
@@ -152,6 +152,7 @@ impl Run {
         let mut task = task(false);
         task.waker = Waker::from(Arc::clone(&bell));
         task.buffer_timeout = timeout;
+        task.output_bytes = output_bytes(seed);
         *programs.script.lock().unwrap() = Script::of(schedule);
         let body = programs.build(&task, &hosts, timed, wrap);
         let credits = 1 + roll(seed, 11, 3) as u32;

@@ -198,7 +198,8 @@ fn a_chain_whose_fan_out_resumes_only_its_first_branch_is_found() {
 #[test]
 fn a_chain_that_ignores_a_full_channel_when_time_has_passed_is_found() {
     find(&chains::case("mutant", |fan_out| {
-        let on_time = |fan_out: &mut FanOut<u64>, moment| fan_out.on_time(moment).map(|_| Flow::Ready);
+        let on_time =
+            |fan_out: &mut FanOut<u64>, moment| fan_out.on_time(moment).map(|_| Flow::Ready);
         Box::new(Mutant { on_time, ..Mutant::of(fan_out) })
     }));
 }

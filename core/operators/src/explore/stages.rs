@@ -196,7 +196,8 @@ pub(super) fn drive(explored: Explored, schedule: &Schedule) -> Result<(), Strin
     let timed = schedule.is_timed();
     let expected = Expected::new(oracle, timed);
     let now = Instant::now();
-    let mut run = Run { stage: &mut *stage, outputs: &outputs, expected, now, looks: schedule.seed };
+    let mut run =
+        Run { stage: &mut *stage, outputs: &outputs, expected, now, looks: schedule.seed };
     run.stage.open().map_err(|error| format!("{error:#}"))?;
     let mut number = 0;
     let mut buffer = Vec::new();

@@ -17,6 +17,7 @@ use super::schedule::{Act, Schedule};
 use super::stages::{Expected, Oracle, compare, each};
 use super::{Case, batch, key, number, record, roll};
 use crate::stage::{Moment, Stage, reveal};
+use crate::task::OUTPUT_BYTES;
 use crate::writer::{WriterContext, broadcast, by_function, plain};
 
 /// A waker that notes that it was called.
@@ -70,6 +71,11 @@ impl Setting {
     }
 }
 
+/// The bytes of the records that wait in an output; mostly few.
+pub(super) fn output_bytes(seed: u64) -> usize {
+    [50, 1_000, OUTPUT_BYTES, OUTPUT_BYTES][roll(seed, 23, 4) as usize]
+}
+
 struct Run {
     stage: Box<dyn Stage<u64>>,
     hosts: Hosts,
@@ -119,6 +125,7 @@ impl Run {
         let mut task = task(false);
         task.waker = Waker::from(Arc::clone(&bell));
         task.buffer_timeout = setting.timeout;
+        task.output_bytes = output_bytes(schedule.seed);
         let stage = writer(&WriterContext {
             task: &task,
             exchange: hosts.producers(),

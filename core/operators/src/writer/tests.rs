@@ -8,6 +8,7 @@ use millstream_security::Secret;
 use millstream_types::HostId;
 
 use super::*;
+use crate::task::OUTPUT_BYTES;
 
 #[test]
 fn both_ends_agree_on_the_channels() {
@@ -44,13 +45,7 @@ fn one_lane(timeout: Duration) -> (ExchangeWriter<u64, OneLane>, Arc<Inbox<u64>>
     let inbox = Inbox::new(&[id], 8, waker.clone(), Arc::default());
     exchange.attach(&inbox, &[(id, HostId::from_u128(1))]);
     let channel = exchange.writer(id, waker, Arc::default());
-    let lanes = Lanes {
-        lanes: vec![Lane { channel, buffer: Results::new(false) }],
-        capacity: batch_capacity::<u64>(),
-        flow: Flow::Ready,
-        timed: false,
-        chosen: Vec::new(),
-    };
+    let lanes = Lanes::new(vec![channel], OUTPUT_BYTES, false);
     (ExchangeWriter { route: OneLane, lanes, timeout: Some(timeout), due: None }, inbox)
 }
 
@@ -76,6 +71,6 @@ fn a_slow_stream_behind_a_stalled_consumer_does_not_fill_the_writer() {
         assert_eq!(writer.next_time(), Some(now));
         flow = writer.on_time(busy(now)).unwrap();
     }
-    let waiting = writer.lanes.lanes[0].channel.waiting();
+    let waiting = writer.lanes.waiting();
     assert!(waiting <= 1, "{waiting} batches wait for credits");
 }
