@@ -2,6 +2,8 @@ import org.apache.flink.api.common.functions.MapFunction;
 import org.apache.flink.api.common.typeinfo.TypeInformation;
 import org.apache.flink.api.common.typeinfo.Types;
 import org.apache.flink.api.java.tuple.Tuple2;
+import org.apache.flink.configuration.Configuration;
+import org.apache.flink.configuration.PipelineOptions;
 import org.apache.flink.connector.file.src.FileSource;
 import org.apache.flink.connector.file.src.reader.TextLineInputFormat;
 import org.apache.flink.api.common.eventtime.WatermarkStrategy;
@@ -18,10 +20,14 @@ public final class BenchJob {
     private static final TypeInformation<Tuple2<String, Long>> COUNTED =
             Types.TUPLE(Types.STRING, Types.LONG);
 
+    private static final Configuration NO_KRYO =
+            new Configuration().set(PipelineOptions.GENERIC_TYPES, false);
+
     private final StreamExecutionEnvironment env;
     private final long records;
     private final long keys;
     private final long seed;
+    private final String shape;
     private final String input;
     private final String output;
 
@@ -30,6 +36,7 @@ public final class BenchJob {
         records = args.getLong("records", 0);
         keys = args.getLong("keys", 1);
         seed = args.getLong("seed", 0);
+        shape = args.get("shape", "");
         input = args.get("input", "");
         output = args.getRequired("output");
     }
@@ -64,6 +71,11 @@ public final class BenchJob {
             case "wide-wire":
                 // Two groups never share a slot: every record crosses from one worker to the other.
                 finishWide(wide("left").rebalance()).slotSharingGroup("right");
+                break;
+            case "shape-rebalance":
+            case "shape-hash":
+            case "shape-wire":
+                shape(Shapes.of(shape), job);
                 break;
             case "keyed-sum":
                 keyedSum();
@@ -124,6 +136,23 @@ public final class BenchJob {
                         .returns(new WideType());
         added.sinkTo(new DigestSink<>(output, Wide::word));
         return added;
+    }
+
+    private <T> void shape(Shape<T> shape, String job) {
+        // No record of these may fall back to Kryo.
+        env.getConfig().configure(NO_KRYO, getClass().getClassLoader());
+        long seed = this.seed;
+        SingleOutputStreamOperator<T> made =
+                numbers()
+                        .slotSharingGroup(job.equals("shape-wire") ? "left" : "default")
+                        .map(index -> shape.make(Records.scramble(seed, index)))
+                        .returns(shape.type());
+        DataStream<T> sent =
+                job.equals("shape-hash")
+                        ? made.keyBy(shape::word, Types.LONG)
+                        : made.rebalance();
+        sent.sinkTo(new DigestSink<>(output, shape::word))
+                .slotSharingGroup(job.equals("shape-wire") ? "right" : "default");
     }
 
     private void keyedSum() {

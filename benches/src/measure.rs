@@ -75,7 +75,7 @@ impl Pairing {
 
     /// A cluster with the artifact on it, whose jobs have run for the engine's warm-up time.
     fn warm(&self, engine: &Engine, row: &Throughput) -> Result<(Cluster, String)> {
-        let mut cluster = Cluster::tuned(engine, row.workers, row.slots)?;
+        let mut cluster = Cluster::tuned(engine, row)?;
         let artifact = cluster.upload()?;
         let mut warm = Duration::ZERO;
         loop {
@@ -220,7 +220,7 @@ fn same(expected: Digest, got: Digest) -> Result<()> {
 fn cold_start_s(engine: &Engine) -> Result<f64> {
     let sizes =
         [("taskmanager.memory.process.size", "1728m"), ("jobmanager.memory.process.size", "1600m")];
-    let run = RunDirectory::new(engine, 1, &sizes)?;
+    let run = RunDirectory::new(engine, 1, &sizes, false)?;
     let start = Instant::now();
     let started = cluster::check(engine.command("start-cluster.sh", run.path(), false))
         .and_then(|()| run.wait_for_workers(1, 1))
