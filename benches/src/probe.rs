@@ -47,6 +47,7 @@ pub fn throughput(row: &Throughput, text: &Path) -> Result<Found> {
         Job::WideRebalance | Job::WideHash => (half_wire(row.records)?, row.records),
         Job::WideWire => (wire(0..row.records)?, row.records),
         Job::KeyedSum => (keyed_sum(row.records, row.keys), row.records),
+        Job::TextSum => (text_sum(row.records, row.keys), row.records),
         Job::WordCount => {
             let digest = word_count(text)?;
             (digest, digest.count)
@@ -228,6 +229,20 @@ fn keyed_sum(records: u64, keys: u64) -> Digest {
     digest
 }
 
+/// As [`keyed_sum`] with texts.
+fn text_sum(records: u64, keys: u64) -> Digest {
+    let mut sums: HashMap<String, u64> = HashMap::new();
+    let mut digest = Digest::default();
+    for index in 0..records {
+        let text = records::text(records::key(SEED, index, keys));
+        let ends = records::ends(text.as_bytes());
+        let sum = sums.entry(text).or_insert(0);
+        *sum += 1;
+        digest.add(records::pair(ends, *sum));
+    }
+    digest
+}
+
 /// Tokenise, then one probe per word.
 fn word_count(text: &Path) -> Result<Digest> {
     let mut counts: HashMap<Vec<u8>, u64> = HashMap::new();
@@ -274,6 +289,11 @@ mod tests {
     #[test]
     fn a_running_sum_emits_every_record() {
         assert_eq!(keyed_sum(1_000, 10).count, 1_000);
+    }
+
+    #[test]
+    fn a_running_sum_by_text_emits_every_record() {
+        assert_eq!(text_sum(1_000, 10).count, 1_000);
     }
 
     #[test]

@@ -59,6 +59,31 @@ pub fn hash(word: &[u8]) -> u64 {
     })
 }
 
+/// Offsets of the 16 bytes of a text, two hexadecimal digits each.
+const DIGITS_AT: [usize; 16] = [0, 2, 4, 6, 9, 11, 14, 16, 19, 21, 24, 26, 28, 30, 32, 34];
+
+/// 36 characters that stand for a key, in the form of a UUID.
+#[inline]
+#[must_use]
+pub fn text(key: u64) -> String {
+    let high = scramble(0, key);
+    let words = [high.to_be_bytes(), scramble(0, high).to_be_bytes()];
+    let mut text = [b'-'; 36];
+    for (at, byte) in DIGITS_AT.iter().zip(words.as_flattened()) {
+        let digits = [byte >> 4, byte & 15].map(|digit| b"0123456789abcdef"[usize::from(digit)]);
+        text[*at..*at + 2].copy_from_slice(&digits);
+    }
+    str::from_utf8(&text).map(str::to_owned).unwrap_or_default()
+}
+
+/// The first 8 bytes of a text and its last 8 as one word, with little effort.
+#[inline]
+#[must_use]
+pub fn ends(text: &[u8]) -> u64 {
+    let word = |bytes: Option<&[u8; 8]>| bytes.copied().map_or(0, u64::from_le_bytes);
+    pair(word(text.first_chunk()), word(text.last_chunk()))
+}
+
 /// A record of exactly 100 bytes: a key, a value and a payload that does not compress.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Wide {
@@ -153,6 +178,11 @@ mod tests {
     fn the_generator_is_a_format() {
         assert_eq!(scramble(42, 0), 0x134F_7096_9181_75CE);
         assert_eq!(key(42, 7, 1_000), 465);
+        assert_eq!(text(7), "2c829abe-1f45-32e1-e1e7-2cdb9a36fd66");
+        assert_eq!(
+            ends(b"12345678----abcdefgh"),
+            pair(0x3837_3635_3433_3231, 0x6867_6665_6463_6261)
+        );
         assert_eq!(size_of::<Wide>(), 104);
     }
 

@@ -143,6 +143,8 @@ pub enum Job {
     WideWire,
     /// A running sum per key.
     KeyedSum,
+    /// A running sum per key, which is a text of 36 characters.
+    TextSum,
     /// A running count per word.
     WordCount,
     /// A thousand records; the first one leaves a time stamp.
@@ -174,6 +176,7 @@ impl Job {
             Self::WideHash => "wide-hash",
             Self::WideWire => "wide-wire",
             Self::KeyedSum => "keyed-sum",
+            Self::TextSum => "text-sum",
             Self::WordCount => "word-count",
             Self::Stamp => "stamp",
             Self::Shape(_, Way::Rebalance) => "shape-rebalance",

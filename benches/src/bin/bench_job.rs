@@ -58,6 +58,7 @@ impl Bench {
             // Two groups never share a slot: every record crosses from one worker to the other.
             "wide-wire" => self.finish_wide(self.wide(env, "left").rebalance(), "right"),
             "keyed-sum" => self.keyed_sum(env),
+            "text-sum" => self.text_sum(env),
             "word-count" => self.word_count(env),
             "stamp" => self.stamp(env),
             "shape-rebalance" | "shape-hash" | "shape-wire" => {
@@ -117,6 +118,20 @@ impl Bench {
                 Ok(())
             })
             .sink("digest", self.digest(|pair: &Pair| records::pair(pair.0, pair.1)));
+    }
+
+    fn text_sum(&self, env: &mut Environment) {
+        let (seed, keys) = (self.seed, self.keys);
+        self.numbers(env)
+            .map(move |index| Ok((records::text(records::key(seed, index, keys)), 1u64)))
+            .key_by_ref(|(text, _)| text)
+            .sum("sum", |(_, number)| *number)
+            .sink(
+                "digest",
+                self.digest(|(text, sum): &(String, u64)| {
+                    records::pair(records::ends(text.as_bytes()), *sum)
+                }),
+            );
     }
 
     fn word_count(&self, env: &mut Environment) {
