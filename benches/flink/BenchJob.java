@@ -1,3 +1,4 @@
+import java.nio.charset.StandardCharsets;
 import org.apache.flink.api.common.functions.MapFunction;
 import org.apache.flink.api.common.typeinfo.TypeInformation;
 import org.apache.flink.api.common.typeinfo.Types;
@@ -79,6 +80,9 @@ public final class BenchJob {
                 break;
             case "keyed-sum":
                 keyedSum();
+                break;
+            case "text-sum":
+                textSum();
                 break;
             case "word-count":
                 wordCount();
@@ -168,6 +172,21 @@ public final class BenchJob {
                 .sinkTo(new DigestSink<>(output, pair -> Records.pair(pair.f0, pair.f1)));
     }
 
+    private void textSum() {
+        numbers()
+                .map(new MakeText(seed, keys))
+                .returns(COUNTED)
+                .keyBy(pair -> pair.f0, Types.STRING)
+                .reduce(
+                        (sum, pair) -> {
+                            sum.f1 = sum.f1 + pair.f1;
+                            return sum;
+                        })
+                .sinkTo(
+                        new DigestSink<>(
+                                output, pair -> Records.pair(Records.ends(pair.f0), pair.f1)));
+    }
+
     private void wordCount() {
         // Latin-1 maps every byte to one character: the same words, and Flink decodes it fastest.
         FileSource<String> source =
@@ -218,6 +237,25 @@ public final class BenchJob {
         @Override
         public Tuple2<Long, Long> map(Long index) {
             pair.f0 = Records.key(seed, index, keys);
+            return pair;
+        }
+    }
+
+    private static final class MakeText implements MapFunction<Long, Tuple2<String, Long>> {
+        private final long seed;
+        private final long keys;
+        private final byte[] text = new byte[36];
+        private final Tuple2<String, Long> pair = Tuple2.of("", 1L);
+
+        MakeText(long seed, long keys) {
+            this.seed = seed;
+            this.keys = keys;
+        }
+
+        @Override
+        public Tuple2<String, Long> map(Long index) {
+            Records.text(Records.key(seed, index, keys), text);
+            pair.f0 = new String(text, StandardCharsets.ISO_8859_1);
             return pair;
         }
     }

@@ -15,7 +15,6 @@ import org.apache.flink.api.java.tuple.Tuple3;
 
 /** All shapes of records; {@code shapes.rs} says what each is. */
 public final class Shapes {
-    private static final byte[] HEX = "0123456789abcdef".getBytes(StandardCharsets.ISO_8859_1);
     private static final VarHandle LONGS =
             MethodHandles.byteArrayViewVarHandle(long[].class, ByteOrder.LITTLE_ENDIAN);
 
@@ -79,7 +78,7 @@ public final class Shapes {
     /** Writes a key as 16 hexadecimal digits. */
     private static void hex(long key, byte[] target) {
         for (int digit = 0; digit < 16; digit++) {
-            target[digit] = HEX[(int) (key >>> (60 - 4 * digit)) & 15];
+            target[digit] = Records.HEX[(int) (key >>> (60 - 4 * digit)) & 15];
         }
     }
 
@@ -95,10 +94,7 @@ public final class Shapes {
 
     /** The word of a text that starts with eight ASCII characters or more. */
     static long textWord(String text) {
-        long first = 0;
-        for (int at = 0; at < 8; at++) {
-            first |= (long) text.charAt(at) << (8 * at);
-        }
+        long first = Records.eight(text, 0);
         int length = text.length();
         return Records.pair(first, length) ^ text.charAt(place(first, length));
     }

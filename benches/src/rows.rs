@@ -223,6 +223,7 @@ pub fn all() -> Vec<Row> {
         of("p3-wire", spread(Job::WideWire, 30 * M, 1)),
         of("p4", local(Job::KeyedSum, 50 * M, 1_000, 2)),
         of("p5", local(Job::KeyedSum, 20 * M, M, 2)),
+        of("text-sum", local(Job::TextSum, 8 * M, M, 2)),
         of("p12", local(Job::WordCount, 0, 1, 2)),
     ];
     rows.extend(wires());
@@ -248,8 +249,7 @@ pub fn all() -> Vec<Row> {
 
 /// Long records of four shapes from one worker to the other, with TLS too.
 fn wires() -> impl Iterator<Item = Row> {
-    let wires =
-        [("bytes", "bytes-10k"), ("f64", "f64-1k"), ("u64", "u64-1k"), ("text", "text-1k")];
+    let wires = [("bytes", "bytes-10k"), ("f64", "f64-1k"), ("u64", "u64-1k"), ("text", "text-1k")];
     let both = |(name, shape)| {
         let listed = shapes::ALL.iter().find(move |listed| listed.name == shape);
         let row = move |(end, tls), listed: Listed| {

@@ -9,7 +9,9 @@ use millstream::connectors::{
     CheckpointId, FileSource, Flow, NoCommitter, NoEnumerator, Polled, ReaderContext, ReaderOutput,
     Sink, SinkWriter, Source, SourceReader, WriterInfo,
 };
-use millstream::{Args, Batch, Boundedness, Data, Environment, ErrorContext, Result, Str, Stream, bail};
+use millstream::{
+    Args, Batch, Boundedness, Data, Environment, ErrorContext, Result, Str, Stream, bail,
+};
 use millstream_benches::records::{self, Digest, Wide};
 use millstream_benches::shapes::{self, Shape};
 use millstream_benches::words::Words;
