@@ -42,7 +42,7 @@ pub fn pair(first: u64, second: u64) -> u64 {
     first.wrapping_mul(PAIR).wrapping_add(second)
 }
 
-/// What one record adds to the checksum.
+/// The share of one record in the checksum.
 #[inline]
 #[must_use]
 pub fn fold(word: u64) -> u64 {

@@ -153,7 +153,7 @@ pub enum Job {
     Shape(Listed, Way),
 }
 
-/// How records of a shape travel.
+/// The exchange of the records of a shape.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Way {
     /// Round robin.

@@ -1,5 +1,5 @@
-//! Shapes of records, the same as `flink/Shapes.java`: how each is made from a key, and the word of
-//! a record that its checksum is made of.
+//! Shapes of records, the same as `flink/Shapes.java`: each makes a record from a key, and the word
+//! of a record for the checksum.
 //!
 //! Making a record is cheap beside sending it: long ones are copies of a template with the key at
 //! their start. The word covers the key, the length, and a value at a place that the key chooses.
@@ -8,7 +8,7 @@ use crate::records::{GOLDEN, fold, pair};
 use millstream::Data;
 use std::collections::HashMap;
 
-/// How records of one shape are made and read.
+/// A way to make records and to read them.
 pub trait Shape: Clone + Send + Sync + 'static {
     /// The type of the records.
     type Record: Data;
@@ -16,11 +16,11 @@ pub trait Shape: Clone + Send + Sync + 'static {
     /// The record of a key; keys are `scramble` of the index.
     fn make(&self, key: u64) -> Self::Record;
 
-    /// What of a record is in the checksum.
+    /// The part of a record that is in the checksum.
     fn word(record: &Self::Record) -> u64;
 }
 
-/// Something to be done with a shape of any type.
+/// An action on a shape of any type.
 pub trait Visitor {
     /// The result.
     type Out;
@@ -46,7 +46,7 @@ macro_rules! shapes {
         pub const ALL: &[Listed] =
             &[$(Listed { name: $name, bytes: $bytes, records: $records }),*];
 
-        /// Does something with the shape of this name, if there is one.
+        /// Visits the shape of this name, if there is one.
         pub fn visit<V: Visitor>(name: &str, visitor: V) -> Option<V::Out> {
             match name {
                 $($name => Some(visitor.visit($shape)),)*

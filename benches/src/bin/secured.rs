@@ -1,4 +1,4 @@
-//! A JobManager or TaskManager of ours with TLS, as on YARN, but without YARN: for the rows with TLS.
+//! A JobManager or TaskManager of ours with TLS, as on YARN, but without YARN: for rows with TLS.
 //!
 //! usage: secured jobmanager|taskmanager RUN_DIRECTORY NUMBER
 
