@@ -2,7 +2,7 @@
 
 use crate::engine::Engine;
 use crate::http::Server;
-use crate::process::{self, Daemon};
+use crate::process::{self, Daemon, check};
 use crate::records::Digest;
 use crate::rows::{Job, SEED, Throughput};
 use crate::tls;
@@ -312,16 +312,6 @@ pub fn arguments(job: Job, records: u64, parallelism: u32, output: &Path) -> Vec
     let shape = job.shape().map(|shape| ("--shape", shape.name.to_owned()));
     let all = pairs.into_iter().chain(shape);
     all.flat_map(|(name, value)| [name.to_owned(), value]).collect()
-}
-
-/// Runs a command to its end; its output is only of interest when it failed.
-pub fn check(mut command: std::process::Command) -> Result<()> {
-    let output = command.output().with_context(|| format!("cannot start {command:?}"))?;
-    if !output.status.success() {
-        let said = String::from_utf8_lossy(&output.stderr);
-        bail!("{command:?} ended with {}: {}", output.status, said.trim());
-    }
-    Ok(())
 }
 
 fn free_ports<const N: usize>() -> Result<[u16; N]> {

@@ -4,7 +4,7 @@
 //! daemons are run here by the program `secured`, with an authority of the run, so that nothing
 //! else of YARN is in the figure.
 
-use crate::cluster::check;
+use crate::process::check;
 use anyhow::{Context, Result};
 use millstream_security::{Authority, Credentials, Role};
 use std::fs;
