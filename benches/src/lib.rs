@@ -10,12 +10,16 @@
 pub mod cluster;
 pub mod engine;
 pub mod http;
+pub mod json;
 pub mod measure;
+pub mod paced;
 pub mod probe;
 pub mod process;
 pub mod records;
 pub mod report;
 pub mod rows;
+pub mod shapes;
 pub mod text;
+pub mod tls;
 pub mod words;
 pub mod yarn;

@@ -3,7 +3,10 @@
 //! A probe of a throughput row also computes the expected records of the sinks, so the two engines
 //! are compared with a third, independent answer and not only with each other.
 
-use crate::process::{own_cpu, resident_bytes};
+mod shaped;
+
+use crate::paced::Times;
+use crate::process::{monotonic_ns, own_cpu, resident_bytes};
 use crate::records::{self, Digest, Wide};
 use crate::rows::{Job, Kind, SEED, Throughput, YarnFigure};
 use anyhow::{Context, Result, bail};
@@ -35,6 +38,9 @@ pub struct Found {
 
 /// Does the work of `row` by hand.
 pub fn throughput(row: &Throughput, text: &Path) -> Result<Found> {
+    if let Job::Shape(shape, way) = row.job {
+        return shaped::throughput(shape, way, row.records);
+    }
     let before = own_cpu();
     let (digest, records) = match row.job {
         Job::Chain => (chain(row.records), row.records),
@@ -47,7 +53,8 @@ pub fn throughput(row: &Throughput, text: &Path) -> Result<Found> {
             let digest = word_count(text)?;
             (digest, digest.count)
         }
-        Job::Stamp => bail!("the stamp job has no throughput"),
+        Job::JsonLines { .. } => crate::json::sums(text)?,
+        Job::Stamp | Job::Paced | Job::Shape(..) => bail!("this job has no throughput here"),
     };
     Ok(Found { digest, records, cpu: own_cpu() - before })
 }
@@ -68,6 +75,7 @@ pub fn simple(kind: &Kind) -> Result<f64> {
         }
         Kind::IdleJobManager
         | Kind::IdleTaskManager
+        | Kind::Memory { .. }
         | Kind::Yarn(YarnFigure::MasterMemory | YarnFigure::WorkerMemory) => {
             let mut sleeper = Command::new("sleep").arg("60").spawn()?;
             std::thread::sleep(Duration::from_millis(100));
@@ -76,8 +84,40 @@ pub fn simple(kind: &Kind) -> Result<f64> {
             sleeper.wait()?;
             Ok(bytes? as f64)
         }
-        Kind::Throughput(_) | Kind::Yarn(_) => bail!("this row has a probe of its own"),
+        Kind::Throughput(_) | Kind::Latency { .. } | Kind::Yarn(_) => {
+            bail!("this row has a probe of its own")
+        }
     }
+}
+
+/// The records of the paced job.
+#[must_use]
+pub fn paced(records: u64) -> Digest {
+    let mut digest = Digest::default();
+    (0..records).for_each(|index| digest.add(records::scramble(SEED, index)));
+    digest
+}
+
+/// Times from one thread to another, a thousand batches a second for two seconds.
+#[must_use]
+pub fn hand_over_times(rate: u64) -> Times {
+    let (sender, receiver) = sync_channel::<Vec<u64>>(BATCHES_IN_FLIGHT);
+    let mut times = Times::default();
+    std::thread::scope(|scope| {
+        scope.spawn(move || {
+            for _ in 0..2_000 {
+                std::thread::sleep(Duration::from_millis(1));
+                let now = monotonic_ns();
+                if sender.send(vec![now; rate.div_ceil(1_000) as usize]).is_err() {
+                    return;
+                }
+            }
+        });
+        for batch in receiver {
+            batch.into_iter().for_each(|created| times.add(monotonic_ns() - created));
+        }
+    });
+    times
 }
 
 /// fork, exec and wait: the least that a command costs.
@@ -99,12 +139,14 @@ fn chain(records: u64) -> Digest {
 
 fn hand_over_pairs(records: u64) -> Digest {
     let make = |index| (records::scramble(SEED, index), index);
-    hand_over(0..records, make, |(key, value)| records::pair(key, value + 1))
+    let word = |(key, value)| records::pair(key, value + 1);
+    hand_over(0..records, BATCH_RECORDS, make, word)
 }
 
 /// Batches from one thread to another.
-fn hand_over<T: Copy + Send>(
+fn hand_over<T: Send>(
     records: Range<u64>,
+    batch_records: u64,
     make: impl Fn(u64) -> T + Send,
     word: impl Fn(T) -> u64,
 ) -> Digest {
@@ -116,7 +158,7 @@ fn hand_over<T: Copy + Send>(
             let mut index = records.start;
             while index < records.end {
                 let mut batch = returned.try_recv().unwrap_or_default();
-                let end = records.end.min(index + BATCH_RECORDS);
+                let end = records.end.min(index + batch_records);
                 batch.extend((index..end).map(&make));
                 index = end;
                 if batches.send(batch).is_err() {
@@ -137,7 +179,8 @@ fn hand_over<T: Copy + Send>(
 fn half_wire(records: u64) -> Result<Digest> {
     let mut digest = wire(0..records / 2)?;
     let word = |record: Wide| Wide { value: record.value + 1, ..record }.word();
-    let local = hand_over(records / 2..records, |index| Wide::new(SEED, index), word);
+    let make = |index| Wide::new(SEED, index);
+    let local = hand_over(records / 2..records, BATCH_RECORDS, make, word);
     digest.merge(local);
     Ok(digest)
 }

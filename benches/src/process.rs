@@ -119,6 +119,20 @@ pub fn resident_bytes(pid: u32) -> Result<u64> {
     Ok(kib.with_context(|| format!("process {pid} shows no VmRSS"))? * 1024)
 }
 
+/// Memory of `root` and of everything below it in bytes: a page that several processes share counts
+/// once.
+pub fn tree_pss_bytes(root: u32) -> Result<u64> {
+    let mut kib = 0;
+    for member in tree(root)?.0 {
+        // A process that ended meanwhile has no memory.
+        let rollup = std::fs::read_to_string(format!("/proc/{member}/smaps_rollup"));
+        let rollup = rollup.unwrap_or_default();
+        let line = rollup.lines().find_map(|line| line.strip_prefix("Pss:"));
+        kib += line.and_then(|line| line.trim().trim_end_matches(" kB").parse().ok()).unwrap_or(0);
+    }
+    Ok(kib * 1024)
+}
+
 /// Resident memory of the largest process whose command line holds this word, and of all below it.
 pub fn container_resident_bytes(word: &str) -> Result<u64> {
     let mut largest = 0;
@@ -169,9 +183,28 @@ fn usage(who: libc::c_int) -> Duration {
     time(usage.ru_utime) + time(usage.ru_stime)
 }
 
+/// The monotonic clock, which all processes share.
+#[must_use]
+pub fn monotonic_ns() -> u64 {
+    let mut now = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: the kernel fills the struct that the pointer leads to.
+    unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &raw mut now) };
+    now.tv_sec as u64 * 1_000_000_000 + now.tv_nsec as u64
+}
+
 fn ticks_per_second() -> u64 {
     // SAFETY: sysconf reads a constant.
     u64::try_from(unsafe { libc::sysconf(libc::_SC_CLK_TCK) }).unwrap_or(100).max(1)
+}
+
+/// Runs a command to its end; its output is only of interest when it failed.
+pub fn check(mut command: Command) -> Result<()> {
+    let output = command.output().with_context(|| format!("cannot start {command:?}"))?;
+    if !output.status.success() {
+        let said = String::from_utf8_lossy(&output.stderr);
+        bail!("{command:?} ended with {}: {}", output.status, said.trim());
+    }
+    Ok(())
 }
 
 /// Asks a process to end, and kills it when it has not after five seconds.

@@ -3,10 +3,11 @@
 //! Record `i` of a run is a function of `i` and the seed alone, whichever subtask makes it, so both
 //! engines may hand out the indices as they like. README.md spells the functions out.
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use std::path::Path;
 
-const GOLDEN: u64 = 0x9E37_79B9_7F4A_7C15;
+/// The multiplier of generators and checksums.
+pub(crate) const GOLDEN: u64 = 0x9E37_79B9_7F4A_7C15;
 const PAIR: u64 = 0xD6E8_FEB8_6659_FD93;
 
 /// SplitMix64 of a counter.
@@ -39,6 +40,14 @@ pub fn chain(number: u64) -> Option<u64> {
 #[must_use]
 pub fn pair(first: u64, second: u64) -> u64 {
     first.wrapping_mul(PAIR).wrapping_add(second)
+}
+
+/// The share of one record in the checksum.
+#[inline]
+#[must_use]
+pub fn fold(word: u64) -> u64 {
+    let hash = word.wrapping_mul(GOLDEN);
+    hash ^ (hash >> 32)
 }
 
 /// FNV-1a of a word.
@@ -93,9 +102,15 @@ impl Wide {
     #[inline]
     #[must_use]
     pub fn new(seed: u64, index: u64) -> Self {
-        let key = scramble(seed, index);
+        Self::of_key(scramble(seed, index), index)
+    }
+
+    /// The record of this key.
+    #[inline]
+    #[must_use]
+    pub fn of_key(key: u64, value: u64) -> Self {
         let payload = std::array::from_fn(|word| key.wrapping_mul(2 * word as u64 + 3));
-        Self { key, value: index, payload, tail: (key >> 32) as u32 }
+        Self { key, value, payload, tail: (key >> 32) as u32 }
     }
 
     /// The fields in the checksum: key, value and the last two of the payload.
@@ -119,9 +134,8 @@ impl Digest {
     /// Adds the record that `word` stands for.
     #[inline]
     pub fn add(&mut self, word: u64) {
-        let hash = word.wrapping_mul(GOLDEN);
         self.count += 1;
-        self.checksum = self.checksum.wrapping_add(hash ^ (hash >> 32));
+        self.checksum = self.checksum.wrapping_add(fold(word));
     }
 
     /// Adds what another sink got.
@@ -142,6 +156,14 @@ impl Digest {
             all.merge(Self::parse(&text).with_context(|| format!("{text:?} is no digest"))?);
         }
         Ok(all)
+    }
+
+    /// Fails unless these are the expected records.
+    pub fn must_be(self, expected: Self) -> Result<()> {
+        if self != expected {
+            bail!("the sinks got {self} (records, checksum) instead of {expected}");
+        }
+        Ok(())
     }
 
     fn parse(text: &str) -> Option<Self> {

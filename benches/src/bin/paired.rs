@@ -4,9 +4,9 @@
 use anyhow::{Context, Result, bail};
 use clap::{Parser, ValueEnum};
 use millstream_benches::engine::Engine;
-use millstream_benches::measure::{Idle, Pairing};
+use millstream_benches::measure::{Pairing, Shared};
 use millstream_benches::report::Line;
-use millstream_benches::{rows, text};
+use millstream_benches::rows;
 use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -46,7 +46,7 @@ struct Options {
     /// That commit's executable of our job.
     #[arg(long, requires = "before_home")]
     before_job: Option<PathBuf>,
-    /// Names of rows; all of them when none is given.
+    /// Names of rows or groups; all rows that are in no group when none is given.
     rows: Vec<String>,
 }
 
@@ -83,13 +83,13 @@ fn run(options: Options) -> Result<()> {
             options.millstream_job.context("--millstream-job is missing")?,
         )),
     };
-    let text = text::directory(&options.cache)?;
     let (rounds, as_shipped) = (options.rounds, options.hadoop_as_shipped);
-    let pairing = Pairing { peer, ours, rounds, as_shipped, text, progress: say };
-    let mut idle = Idle::default();
+    let cache = options.cache;
+    let pairing = Pairing { peer, ours, rounds, as_shipped, cache, progress: say };
+    let mut shared = Shared::default();
     let mut failed = 0;
     for row in rows {
-        match pairing.measure(&row, &mut idle) {
+        match pairing.measure(&row, &mut shared) {
             Ok(rounds) => {
                 let line = serde_json::to_string(&Line::new(&row, &rounds))?;
                 writeln!(std::io::stdout(), "{line}")?;
@@ -108,13 +108,17 @@ fn run(options: Options) -> Result<()> {
 
 fn choose(names: &[String]) -> Result<Vec<rows::Row>> {
     let all = rows::all();
+    let named = |row: &rows::Row, name: &String| row.name == *name || row.group == Some(name);
     for name in names {
-        if !all.iter().any(|row| row.name == name) {
-            let known: Vec<_> = all.iter().map(|row| row.name).collect();
+        if !all.iter().any(|row| named(row, name)) {
+            let known: Vec<_> = all.iter().map(|row| row.name.as_str()).collect();
             bail!("there is no row {name}; the rows are {}", known.join(" "));
         }
     }
-    let chosen = |row: &rows::Row| names.is_empty() || names.iter().any(|name| name == row.name);
+    let chosen = |row: &rows::Row| match names {
+        [] => row.group.is_none(),
+        _ => names.iter().any(|name| named(row, name)),
+    };
     Ok(all.into_iter().filter(chosen).collect())
 }
 

@@ -3,8 +3,8 @@
 use super::RowError;
 use super::bulk::{self, Number};
 
-/// What is left to write to. It is handed from field to field by value: kept behind a reference, it
-/// would be loaded and stored again for each.
+/// The room that is left to write to. It is handed from field to field by value: kept behind a
+/// reference, it would be loaded and stored again for each.
 pub(super) trait Room: Default {
     /// The place of a length that is known only after what follows it.
     type Length;
