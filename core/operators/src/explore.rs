@@ -19,6 +19,7 @@
 mod bodies;
 mod cases;
 mod chains;
+mod heavy;
 mod hosts;
 mod mutants;
 mod probe;

@@ -13,7 +13,7 @@ use millstream_types::{AttemptId, CheckpointId, JobId, MaxParallelism, OperatorI
 use super::probe::{Item, Output, Probe, Shared};
 use super::schedule::Act;
 use super::stages::{Explored, Oracle, drive, each, outputs};
-use super::{Case, Kind, key, roll, time_of, writers};
+use super::{Case, Kind, heavy, key, roll, time_of, writers};
 use crate::Result;
 use crate::collect::{CollectQueue, CollectStage, Taken};
 use crate::collector::Collector;
@@ -32,6 +32,12 @@ use crate::task::{EventSender, OperatorContext, TaskContext};
 
 /// The cases to explore of a kind of stage.
 pub(super) fn cases(kind: Kind) -> Vec<Case> {
+    let mut cases = light(kind);
+    cases.extend(heavy::cases(kind));
+    cases
+}
+
+fn light(kind: Kind) -> Vec<Case> {
     match kind {
         Kind::Collect => vec![collect()],
         Kind::Discard => vec![Case::new("discard", |schedule| {
@@ -153,7 +159,7 @@ pub(super) fn three<O: Send + 'static>(
 }
 
 /// Explores an operator on a stream of numbers.
-fn operator<O: Send + 'static>(
+pub(super) fn operator<O: Send + 'static>(
     name: &'static str,
     kind: Kind,
     batch: bool,
