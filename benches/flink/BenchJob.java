@@ -1,7 +1,10 @@
+import java.nio.charset.StandardCharsets;
 import org.apache.flink.api.common.functions.MapFunction;
 import org.apache.flink.api.common.typeinfo.TypeInformation;
 import org.apache.flink.api.common.typeinfo.Types;
 import org.apache.flink.api.java.tuple.Tuple2;
+import org.apache.flink.configuration.Configuration;
+import org.apache.flink.configuration.PipelineOptions;
 import org.apache.flink.connector.file.src.FileSource;
 import org.apache.flink.connector.file.src.reader.TextLineInputFormat;
 import org.apache.flink.api.common.eventtime.WatermarkStrategy;
@@ -18,10 +21,14 @@ public final class BenchJob {
     private static final TypeInformation<Tuple2<String, Long>> COUNTED =
             Types.TUPLE(Types.STRING, Types.LONG);
 
+    private static final Configuration NO_KRYO =
+            new Configuration().set(PipelineOptions.GENERIC_TYPES, false);
+
     private final StreamExecutionEnvironment env;
     private final long records;
     private final long keys;
     private final long seed;
+    private final String shape;
     private final String input;
     private final String output;
 
@@ -30,6 +37,7 @@ public final class BenchJob {
         records = args.getLong("records", 0);
         keys = args.getLong("keys", 1);
         seed = args.getLong("seed", 0);
+        shape = args.get("shape", "");
         input = args.get("input", "");
         output = args.getRequired("output");
     }
@@ -65,8 +73,16 @@ public final class BenchJob {
                 // Two groups never share a slot: every record crosses from one worker to the other.
                 finishWide(wide("left").rebalance()).slotSharingGroup("right");
                 break;
+            case "shape-rebalance":
+            case "shape-hash":
+            case "shape-wire":
+                shape(Shapes.of(shape), job);
+                break;
             case "keyed-sum":
                 keyedSum();
+                break;
+            case "text-sum":
+                textSum();
                 break;
             case "word-count":
                 wordCount();
@@ -126,6 +142,23 @@ public final class BenchJob {
         return added;
     }
 
+    private <T> void shape(Shape<T> shape, String job) {
+        // No record of these may fall back to Kryo.
+        env.getConfig().configure(NO_KRYO, getClass().getClassLoader());
+        long seed = this.seed;
+        SingleOutputStreamOperator<T> made =
+                numbers()
+                        .slotSharingGroup(job.equals("shape-wire") ? "left" : "default")
+                        .map(index -> shape.make(Records.scramble(seed, index)))
+                        .returns(shape.type());
+        DataStream<T> sent =
+                job.equals("shape-hash")
+                        ? made.keyBy(shape::word, Types.LONG)
+                        : made.rebalance();
+        sent.sinkTo(new DigestSink<>(output, shape::word))
+                .slotSharingGroup(job.equals("shape-wire") ? "right" : "default");
+    }
+
     private void keyedSum() {
         numbers()
                 .map(new MakeOne(seed, keys))
@@ -137,6 +170,21 @@ public final class BenchJob {
                             return sum;
                         })
                 .sinkTo(new DigestSink<>(output, pair -> Records.pair(pair.f0, pair.f1)));
+    }
+
+    private void textSum() {
+        numbers()
+                .map(new MakeText(seed, keys))
+                .returns(COUNTED)
+                .keyBy(pair -> pair.f0, Types.STRING)
+                .reduce(
+                        (sum, pair) -> {
+                            sum.f1 = sum.f1 + pair.f1;
+                            return sum;
+                        })
+                .sinkTo(
+                        new DigestSink<>(
+                                output, pair -> Records.pair(Records.ends(pair.f0), pair.f1)));
     }
 
     private void wordCount() {
@@ -189,6 +237,25 @@ public final class BenchJob {
         @Override
         public Tuple2<Long, Long> map(Long index) {
             pair.f0 = Records.key(seed, index, keys);
+            return pair;
+        }
+    }
+
+    private static final class MakeText implements MapFunction<Long, Tuple2<String, Long>> {
+        private final long seed;
+        private final long keys;
+        private final byte[] text = new byte[36];
+        private final Tuple2<String, Long> pair = Tuple2.of("", 1L);
+
+        MakeText(long seed, long keys) {
+            this.seed = seed;
+            this.keys = keys;
+        }
+
+        @Override
+        public Tuple2<String, Long> map(Long index) {
+            Records.text(Records.key(seed, index, keys), text);
+            pair.f0 = new String(text, StandardCharsets.ISO_8859_1);
             return pair;
         }
     }

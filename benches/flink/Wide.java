@@ -22,8 +22,13 @@ final class Wide {
 
     /** Makes this the record of {@code index}. */
     Wide fill(long seed, long index) {
-        key = Records.scramble(seed, index);
-        value = index;
+        return set(Records.scramble(seed, index), index);
+    }
+
+    /** Makes this the record of a key. */
+    Wide set(long key, long value) {
+        this.key = key;
+        this.value = value;
         for (int word = 0; word < 10; word++) {
             LONGS.set(payload, word * 8, key * (2L * word + 3));
         }

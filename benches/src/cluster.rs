@@ -1,10 +1,11 @@
 //! A running cluster of either engine on loopback, and jobs on it.
 
 use crate::engine::Engine;
-use crate::http;
-use crate::process::{self, Daemon};
+use crate::http::Server;
+use crate::process::{self, Daemon, check};
 use crate::records::Digest;
 use crate::rows::{Job, SEED, Throughput};
+use crate::tls;
 use anyhow::{Context, Result, bail};
 use serde_json::{Value, json};
 use std::fs;
@@ -19,13 +20,13 @@ const JOB_LIMIT: Duration = Duration::from_secs(300);
 /// The directory of one cluster: `conf`, `log`, `pid`, `tmp` and the output of its jobs.
 pub struct RunDirectory {
     directory: TempDir,
-    /// Where REST answers once the cluster runs.
-    pub rest: SocketAddr,
+    /// REST, once the cluster runs.
+    pub rest: Server,
 }
 
 impl RunDirectory {
     /// Configures a cluster on free ports of loopback.
-    pub fn new(engine: &Engine, slots: u32, tuning: &[(&str, &str)]) -> Result<Self> {
+    pub fn new(engine: &Engine, slots: u32, tuning: &[(&str, &str)], tls: bool) -> Result<Self> {
         let directory = tempfile::Builder::new().prefix(engine.name).tempdir()?;
         let path = directory.path();
         for name in ["log", "pid", "tmp", "out"] {
@@ -43,10 +44,17 @@ impl RunDirectory {
         for (key, value) in tuning {
             config.push_str(&format!("{key}: {value}\n"));
         }
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, rest));
+        let mut server = Server::plain(address);
+        if tls && engine.is_flink() {
+            config.push_str(&tls::flink_settings(path)?);
+        } else if tls {
+            server = Server::secured(address, &tls::make_authority(path)?)?;
+        }
         engine.configure(path, &config)?;
         fs::write(path.join("conf/masters"), format!("localhost:{rest}\n"))?;
         fs::write(path.join("conf/workers"), "localhost\n")?;
-        Ok(Self { directory, rest: SocketAddr::from((Ipv4Addr::LOCALHOST, rest)) })
+        Ok(Self { directory, rest: server })
     }
 
     /// Where it is.
@@ -60,7 +68,7 @@ impl RunDirectory {
         let start = Instant::now();
         loop {
             // Nothing answers before the JobManager is up.
-            let overview = http::get(self.rest, "/overview").unwrap_or_default();
+            let overview = self.rest.get("/overview").unwrap_or_default();
             let number = |key: &str| overview.get(key).and_then(Value::as_u64).unwrap_or(0);
             let (workers, slots) = (u64::from(workers), u64::from(slots));
             if number("taskmanagers") == workers && number("slots-total") == slots {
@@ -100,6 +108,13 @@ pub struct Cluster {
     outputs: u32,
 }
 
+/// The TaskManagers of a cluster.
+struct Size {
+    workers: u32,
+    slots: u32,
+    tls: bool,
+}
+
 /// A finished job.
 pub struct Finished {
     /// The records in its sinks.
@@ -111,13 +126,14 @@ pub struct Finished {
 }
 
 impl Cluster {
-    /// Starts a cluster for throughput: tuned, with 4 GiB for its workers together.
-    pub fn tuned(engine: &Engine, workers: u32, slots: u32) -> Result<Self> {
-        let memory = format!("{}m", 4_096 / workers.max(1));
+    /// Starts a cluster for throughput: tuned, with the row's memory for its workers together.
+    pub fn tuned(engine: &Engine, row: &Throughput) -> Result<Self> {
+        let memory = format!("{}m", row.memory_mb / row.workers.max(1));
         let mut tuning = engine.tuning.to_vec();
         tuning.push(("taskmanager.memory.process.size", &memory));
         tuning.push(("jobmanager.memory.process.size", "1600m"));
-        Self::start(engine, workers, slots, &tuning, true)
+        let shape = Size { workers: row.workers, slots: row.slots, tls: row.tls };
+        Self::start(engine, shape, &tuning, true)
     }
 
     /// Starts a cluster of one TaskManager with the sizes that the default configuration has.
@@ -126,29 +142,33 @@ impl Cluster {
             ("taskmanager.memory.process.size", "1728m"),
             ("jobmanager.memory.process.size", "1600m"),
         ];
-        Self::start(engine, 1, 1, &sizes, false)
+        Self::start(engine, Size { workers: 1, slots: 1, tls: false }, &sizes, false)
     }
 
     fn start(
         engine: &Engine,
-        workers: u32,
-        slots: u32,
+        size: Size,
         tuning: &[(&str, &str)],
         throughput: bool,
     ) -> Result<Self> {
-        let run = RunDirectory::new(engine, slots, tuning)?;
-        let daemon = |script: &str, number: u32| {
-            let mut command = engine.command(script, run.path(), throughput);
-            command.arg("start-foreground");
-            Daemon::start(command, &run.path().join(format!("log/{script}-{number}.out")))
+        let run = RunDirectory::new(engine, size.slots, tuning, size.tls)?;
+        let daemon = |role: &str, number: u32| {
+            let command = match size.tls && !engine.is_flink() {
+                true => tls::daemon(run.path(), role, number)?,
+                false => {
+                    let mut script = engine.command(&format!("{role}.sh"), run.path(), throughput);
+                    script.arg("start-foreground");
+                    script
+                }
+            };
+            Daemon::start(command, &run.path().join(format!("log/{role}-{number}.out")))
         };
-        let jobmanager = daemon("jobmanager.sh", 0)?;
+        let jobmanager = daemon("jobmanager", 0)?;
         let started: Result<Vec<_>> =
-            (0..workers).map(|number| daemon("taskmanager.sh", number)).collect();
-        let workers_started = started?;
-        run.wait_for_workers(workers, workers * slots)?;
-        let engine = engine.clone();
-        Ok(Self { workers: workers_started, jobmanager, run, engine, outputs: 0 })
+            (0..size.workers).map(|number| daemon("taskmanager", number)).collect();
+        let workers = started?;
+        run.wait_for_workers(size.workers, size.workers * size.slots)?;
+        Ok(Self { workers, jobmanager, run, engine: engine.clone(), outputs: 0 })
     }
 
     /// Resident memory of the JobManager and of the first TaskManager, in bytes.
@@ -165,7 +185,7 @@ impl Cluster {
         let path = &self.engine.artifact;
         let name = path.file_name().context("the artifact has no name")?.to_string_lossy();
         let content = fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
-        let answer = http::upload(self.run.rest, "/jars/upload", &name, &content)?;
+        let answer = self.run.rest.upload("/jars/upload", &name, &content)?;
         let stored = answer.get("filename").and_then(Value::as_str).context("no filename")?;
         Ok(stored.rsplit('/').next().unwrap_or(stored).to_owned())
     }
@@ -231,13 +251,13 @@ impl Cluster {
 
     fn submit(&self, artifact: &str, args: &[String]) -> Result<String> {
         let path = format!("/jars/{artifact}/run");
-        let answer = http::post(self.run.rest, &path, &json!({ "programArgsList": args }))?;
+        let answer = self.run.rest.post(&path, &json!({ "programArgsList": args }))?;
         let job = answer.get("jobid").and_then(Value::as_str);
         Ok(job.with_context(|| format!("no job id in {answer}"))?.to_owned())
     }
 
     fn jobs(&self) -> Result<Vec<String>> {
-        let answer = http::get(self.run.rest, "/jobs")?;
+        let answer = self.run.rest.get("/jobs")?;
         let jobs = answer.get("jobs").and_then(Value::as_array).context("no jobs")?;
         let ids = jobs.iter().filter_map(|job| job.get("id").and_then(Value::as_str));
         Ok(ids.map(str::to_owned).collect())
@@ -246,12 +266,12 @@ impl Cluster {
     fn wait_until_finished(&self, job: &str) -> Result<()> {
         let start = Instant::now();
         loop {
-            let answer = http::get(self.run.rest, &format!("/jobs/{job}"))?;
+            let answer = self.run.rest.get(&format!("/jobs/{job}"))?;
             match answer.get("state").and_then(Value::as_str).unwrap_or_default() {
                 "FINISHED" => return Ok(()),
                 state @ ("FAILED" | "CANCELED" | "SUSPENDED") => {
                     let path = format!("/jobs/{job}/exceptions");
-                    let why = http::get(self.run.rest, &path).unwrap_or_default();
+                    let why = self.run.rest.get(&path).unwrap_or_default();
                     bail!("job {job} of {} is {state}: {why}", self.engine.name);
                 }
                 _ => {}
@@ -289,17 +309,9 @@ pub fn arguments(job: Job, records: u64, parallelism: u32, output: &Path) -> Vec
         ("--seed", SEED.to_string()),
         ("--output", output.display().to_string()),
     ];
-    pairs.into_iter().flat_map(|(name, value)| [name.to_owned(), value]).collect()
-}
-
-/// Runs a command to its end; its output is only of interest when it failed.
-pub fn check(mut command: std::process::Command) -> Result<()> {
-    let output = command.output().with_context(|| format!("cannot start {command:?}"))?;
-    if !output.status.success() {
-        let said = String::from_utf8_lossy(&output.stderr);
-        bail!("{command:?} ended with {}: {}", output.status, said.trim());
-    }
-    Ok(())
+    let shape = job.shape().map(|shape| ("--shape", shape.name.to_owned()));
+    let all = pairs.into_iter().chain(shape);
+    all.flat_map(|(name, value)| [name.to_owned(), value]).collect()
 }
 
 fn free_ports<const N: usize>() -> Result<[u16; N]> {

@@ -68,6 +68,12 @@ impl Engine {
         Self { name: "before", ..Self::millstream(home, job) }
     }
 
+    /// Whether it is Flink.
+    #[must_use]
+    pub fn is_flink(&self) -> bool {
+        self.name == "flink"
+    }
+
     /// Files to put on HDFS before an application is deployed: the local path, and that on HDFS.
     #[must_use]
     pub fn provided(&self) -> Vec<(PathBuf, String)> {

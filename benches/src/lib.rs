@@ -16,6 +16,8 @@ pub mod process;
 pub mod records;
 pub mod report;
 pub mod rows;
+pub mod shapes;
 pub mod text;
+pub mod tls;
 pub mod words;
 pub mod yarn;

@@ -1,6 +1,6 @@
 //! Runs a row: both sides in turn, round after round, and the limit in the same rounds.
 
-use crate::cluster::{self, Cluster, RunDirectory};
+use crate::cluster::{Cluster, RunDirectory};
 use crate::engine::Engine;
 use crate::probe;
 use crate::process;
@@ -75,7 +75,7 @@ impl Pairing {
 
     /// A cluster with the artifact on it, whose jobs have run for the engine's warm-up time.
     fn warm(&self, engine: &Engine, row: &Throughput) -> Result<(Cluster, String)> {
-        let mut cluster = Cluster::tuned(engine, row.workers, row.slots)?;
+        let mut cluster = Cluster::tuned(engine, row)?;
         let artifact = cluster.upload()?;
         let mut warm = Duration::ZERO;
         loop {
@@ -220,13 +220,13 @@ fn same(expected: Digest, got: Digest) -> Result<()> {
 fn cold_start_s(engine: &Engine) -> Result<f64> {
     let sizes =
         [("taskmanager.memory.process.size", "1728m"), ("jobmanager.memory.process.size", "1600m")];
-    let run = RunDirectory::new(engine, 1, &sizes)?;
+    let run = RunDirectory::new(engine, 1, &sizes, false)?;
     let start = Instant::now();
-    let started = cluster::check(engine.command("start-cluster.sh", run.path(), false))
+    let started = process::check(engine.command("start-cluster.sh", run.path(), false))
         .and_then(|()| run.wait_for_workers(1, 1))
         .map(|()| start.elapsed().as_secs_f64());
     // Whether it started or not: nothing may be left.
-    let stopped = cluster::check(engine.command("stop-cluster.sh", run.path(), false));
+    let stopped = process::check(engine.command("stop-cluster.sh", run.path(), false));
     for entry in fs::read_dir(run.path().join("pid"))? {
         for pid in fs::read_to_string(entry?.path())?.split_whitespace() {
             if let Ok(pid) = pid.parse() {

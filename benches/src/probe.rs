@@ -3,6 +3,8 @@
 //! A probe of a throughput row also computes the expected records of the sinks, so the two engines
 //! are compared with a third, independent answer and not only with each other.
 
+mod shaped;
+
 use crate::process::{own_cpu, resident_bytes};
 use crate::records::{self, Digest, Wide};
 use crate::rows::{Job, Kind, SEED, Throughput, YarnFigure};
@@ -35,6 +37,9 @@ pub struct Found {
 
 /// Does the work of `row` by hand.
 pub fn throughput(row: &Throughput, text: &Path) -> Result<Found> {
+    if let Job::Shape(shape, way) = row.job {
+        return shaped::throughput(shape, way, row.records);
+    }
     let before = own_cpu();
     let (digest, records) = match row.job {
         Job::Chain => (chain(row.records), row.records),
@@ -42,11 +47,12 @@ pub fn throughput(row: &Throughput, text: &Path) -> Result<Found> {
         Job::WideRebalance | Job::WideHash => (half_wire(row.records)?, row.records),
         Job::WideWire => (wire(0..row.records)?, row.records),
         Job::KeyedSum => (keyed_sum(row.records, row.keys), row.records),
+        Job::TextSum => (text_sum(row.records, row.keys), row.records),
         Job::WordCount => {
             let digest = word_count(text)?;
             (digest, digest.count)
         }
-        Job::Stamp => bail!("the stamp job has no throughput"),
+        Job::Stamp | Job::Shape(..) => bail!("this job has no throughput here"),
     };
     Ok(Found { digest, records, cpu: own_cpu() - before })
 }
@@ -98,12 +104,14 @@ fn chain(records: u64) -> Digest {
 
 fn hand_over_pairs(records: u64) -> Digest {
     let make = |index| (records::scramble(SEED, index), index);
-    hand_over(0..records, make, |(key, value)| records::pair(key, value + 1))
+    let word = |(key, value)| records::pair(key, value + 1);
+    hand_over(0..records, BATCH_RECORDS, make, word)
 }
 
 /// Batches from one thread to another.
-fn hand_over<T: Copy + Send>(
+fn hand_over<T: Send>(
     records: Range<u64>,
+    batch_records: u64,
     make: impl Fn(u64) -> T + Send,
     word: impl Fn(T) -> u64,
 ) -> Digest {
@@ -115,7 +123,7 @@ fn hand_over<T: Copy + Send>(
             let mut index = records.start;
             while index < records.end {
                 let mut batch = returned.try_recv().unwrap_or_default();
-                let end = records.end.min(index + BATCH_RECORDS);
+                let end = records.end.min(index + batch_records);
                 batch.extend((index..end).map(&make));
                 index = end;
                 if batches.send(batch).is_err() {
@@ -136,7 +144,8 @@ fn hand_over<T: Copy + Send>(
 fn half_wire(records: u64) -> Result<Digest> {
     let mut digest = wire(0..records / 2)?;
     let word = |record: Wide| Wide { value: record.value + 1, ..record }.word();
-    let local = hand_over(records / 2..records, |index| Wide::new(SEED, index), word);
+    let make = |index| Wide::new(SEED, index);
+    let local = hand_over(records / 2..records, BATCH_RECORDS, make, word);
     digest.merge(local);
     Ok(digest)
 }
@@ -220,6 +229,20 @@ fn keyed_sum(records: u64, keys: u64) -> Digest {
     digest
 }
 
+/// As [`keyed_sum`] with texts.
+fn text_sum(records: u64, keys: u64) -> Digest {
+    let mut sums: HashMap<String, u64> = HashMap::new();
+    let mut digest = Digest::default();
+    for index in 0..records {
+        let text = records::text(records::key(SEED, index, keys));
+        let ends = records::ends(text.as_bytes());
+        let sum = sums.entry(text).or_insert(0);
+        *sum += 1;
+        digest.add(records::pair(ends, *sum));
+    }
+    digest
+}
+
 /// Tokenise, then one probe per word.
 fn word_count(text: &Path) -> Result<Digest> {
     let mut counts: HashMap<Vec<u8>, u64> = HashMap::new();
@@ -266,6 +289,11 @@ mod tests {
     #[test]
     fn a_running_sum_emits_every_record() {
         assert_eq!(keyed_sum(1_000, 10).count, 1_000);
+    }
+
+    #[test]
+    fn a_running_sum_by_text_emits_every_record() {
+        assert_eq!(text_sum(1_000, 10).count, 1_000);
     }
 
     #[test]

@@ -174,6 +174,16 @@ fn ticks_per_second() -> u64 {
     u64::try_from(unsafe { libc::sysconf(libc::_SC_CLK_TCK) }).unwrap_or(100).max(1)
 }
 
+/// Runs a command to its end; its output is only of interest when it failed.
+pub fn check(mut command: Command) -> Result<()> {
+    let output = command.output().with_context(|| format!("cannot start {command:?}"))?;
+    if !output.status.success() {
+        let said = String::from_utf8_lossy(&output.stderr);
+        bail!("{command:?} ended with {}: {}", output.status, said.trim());
+    }
+    Ok(())
+}
+
 /// Asks a process to end, and kills it when it has not after five seconds.
 pub fn end(pid: u32) {
     for (signal, patience_ms) in [(libc::SIGTERM, 5_000), (libc::SIGKILL, 5_000)] {

@@ -6,7 +6,8 @@
 use anyhow::{Context, Result};
 use std::path::Path;
 
-const GOLDEN: u64 = 0x9E37_79B9_7F4A_7C15;
+/// The multiplier of generators and checksums.
+pub(crate) const GOLDEN: u64 = 0x9E37_79B9_7F4A_7C15;
 const PAIR: u64 = 0xD6E8_FEB8_6659_FD93;
 
 /// SplitMix64 of a counter.
@@ -41,6 +42,14 @@ pub fn pair(first: u64, second: u64) -> u64 {
     first.wrapping_mul(PAIR).wrapping_add(second)
 }
 
+/// The share of one record in the checksum.
+#[inline]
+#[must_use]
+pub fn fold(word: u64) -> u64 {
+    let hash = word.wrapping_mul(GOLDEN);
+    hash ^ (hash >> 32)
+}
+
 /// FNV-1a of a word.
 #[inline]
 #[must_use]
@@ -48,6 +57,31 @@ pub fn hash(word: &[u8]) -> u64 {
     word.iter().fold(0xCBF2_9CE4_8422_2325, |hash, &byte| {
         (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01B3)
     })
+}
+
+/// Offsets of the 16 bytes of a text, two hexadecimal digits each.
+const DIGITS_AT: [usize; 16] = [0, 2, 4, 6, 9, 11, 14, 16, 19, 21, 24, 26, 28, 30, 32, 34];
+
+/// 36 characters that stand for a key, in the form of a UUID.
+#[inline]
+#[must_use]
+pub fn text(key: u64) -> String {
+    let high = scramble(0, key);
+    let words = [high.to_be_bytes(), scramble(0, high).to_be_bytes()];
+    let mut text = [b'-'; 36];
+    for (at, byte) in DIGITS_AT.iter().zip(words.as_flattened()) {
+        let digits = [byte >> 4, byte & 15].map(|digit| b"0123456789abcdef"[usize::from(digit)]);
+        text[*at..*at + 2].copy_from_slice(&digits);
+    }
+    str::from_utf8(&text).map(str::to_owned).unwrap_or_default()
+}
+
+/// The first 8 bytes of a text and its last 8 as one word, with little effort.
+#[inline]
+#[must_use]
+pub fn ends(text: &[u8]) -> u64 {
+    let word = |bytes: Option<&[u8; 8]>| bytes.copied().map_or(0, u64::from_le_bytes);
+    pair(word(text.first_chunk()), word(text.last_chunk()))
 }
 
 /// A record of exactly 100 bytes: a key, a value and a payload that does not compress.
@@ -68,9 +102,15 @@ impl Wide {
     #[inline]
     #[must_use]
     pub fn new(seed: u64, index: u64) -> Self {
-        let key = scramble(seed, index);
+        Self::of_key(scramble(seed, index), index)
+    }
+
+    /// The record of this key.
+    #[inline]
+    #[must_use]
+    pub fn of_key(key: u64, value: u64) -> Self {
         let payload = std::array::from_fn(|word| key.wrapping_mul(2 * word as u64 + 3));
-        Self { key, value: index, payload, tail: (key >> 32) as u32 }
+        Self { key, value, payload, tail: (key >> 32) as u32 }
     }
 
     /// The fields in the checksum: key, value and the last two of the payload.
@@ -94,9 +134,8 @@ impl Digest {
     /// Adds the record that `word` stands for.
     #[inline]
     pub fn add(&mut self, word: u64) {
-        let hash = word.wrapping_mul(GOLDEN);
         self.count += 1;
-        self.checksum = self.checksum.wrapping_add(hash ^ (hash >> 32));
+        self.checksum = self.checksum.wrapping_add(fold(word));
     }
 
     /// Adds what another sink got.
@@ -139,6 +178,11 @@ mod tests {
     fn the_generator_is_a_format() {
         assert_eq!(scramble(42, 0), 0x134F_7096_9181_75CE);
         assert_eq!(key(42, 7, 1_000), 465);
+        assert_eq!(text(7), "2c829abe-1f45-32e1-e1e7-2cdb9a36fd66");
+        assert_eq!(
+            ends(b"12345678----abcdefgh"),
+            pair(0x3837_3635_3433_3231, 0x6867_6665_6463_6261)
+        );
         assert_eq!(size_of::<Wide>(), 104);
     }
 

@@ -18,7 +18,7 @@ pub struct Round {
 #[derive(Debug, Serialize, PartialEq)]
 pub struct Line {
     /// The row's name.
-    pub row: &'static str,
+    pub row: String,
     /// Median of the rounds' ratios; above 1 ours is better.
     pub ratio: Option<f64>,
     /// The worst round.
@@ -33,6 +33,9 @@ pub struct Line {
     pub limit: Option<f64>,
     /// Of the last three.
     pub unit: &'static str,
+    /// Bytes of a record, where the row is about a shape of records.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub record_bytes: Option<usize>,
 }
 
 impl Line {
@@ -46,7 +49,7 @@ impl Line {
             .map(|(ours, peer)| if more { ours / peer } else { peer / ours })
             .collect();
         Self {
-            row: row.name,
+            row: row.name.clone(),
             ratio: median(&ratios).map(rounded),
             low: ratios.iter().copied().reduce(f64::min).map(rounded),
             high: ratios.iter().copied().reduce(f64::max).map(rounded),
@@ -54,6 +57,7 @@ impl Line {
             peer: median_of(rounds, |round| round.peer),
             limit: median_of(rounds, |round| Some(round.limit)),
             unit: row.kind.unit(),
+            record_bytes: row.kind.record_bytes(),
         }
     }
 }
@@ -90,7 +94,7 @@ mod tests {
 
     #[test]
     fn the_ratio_is_the_median_of_the_rounds_ratios() {
-        let row = Row { name: "p", kind: Kind::ColdStart };
+        let row = Row { name: "p".to_owned(), group: None, kind: Kind::ColdStart };
         let line = Line::new(&row, &rounds(&[(1.0, 2.0), (1.0, 30.0), (2.0, 8.0)]));
         assert_eq!((line.ratio, line.low, line.high), (Some(4.0), Some(2.0), Some(30.0)));
         assert_eq!((line.ours, line.peer), (Some(1.0), Some(8.0)));
@@ -98,7 +102,7 @@ mod tests {
 
     #[test]
     fn one_side_alone_has_no_ratio() {
-        let row = Row { name: "p", kind: Kind::List };
+        let row = Row { name: "p".to_owned(), group: None, kind: Kind::List };
         let line = Line::new(&row, &[Round { peer: Some(2.46813), ..Round::default() }]);
         assert_eq!((line.ratio, line.ours, line.peer), (None, None, Some(2.468)));
     }

@@ -4,6 +4,8 @@
 //! CPU-seconds; 0.2 to 2 remain for an engine ten to forty times as fast, against a clock that
 //! ticks every 10 ms.
 
+use crate::shapes::{self, Listed};
+
 /// Seed of every generator.
 pub const SEED: u64 = 42;
 
@@ -11,9 +13,11 @@ pub const SEED: u64 = 42;
 #[derive(Debug, Clone)]
 pub struct Row {
     /// The name on the command line and in the output.
-    pub name: &'static str,
+    pub name: String,
     /// The figure.
     pub kind: Kind,
+    /// The group that chooses it together with others; a row in no group runs when none is named.
+    pub group: Option<&'static str>,
 }
 
 /// The figure of a row.
@@ -85,6 +89,15 @@ impl Kind {
         }
     }
 
+    /// Bytes of a record, where the row is about a shape of records.
+    #[must_use]
+    pub fn record_bytes(&self) -> Option<usize> {
+        match self {
+            Self::Throughput(row) => row.job.shape().map(|shape| shape.bytes),
+            _ => None,
+        }
+    }
+
     /// Whether the larger figure is the better one.
     #[must_use]
     pub fn more_is_better(&self) -> bool {
@@ -107,6 +120,10 @@ pub struct Throughput {
     pub workers: u32,
     /// Slots of each.
     pub slots: u32,
+    /// Memory of all TaskManagers together.
+    pub memory_mb: u32,
+    /// Whether there is TLS between the TaskManagers.
+    pub tls: bool,
 }
 
 /// The jobs; README.md says what each computes.
@@ -126,10 +143,25 @@ pub enum Job {
     WideWire,
     /// A running sum per key.
     KeyedSum,
+    /// A running sum per key, which is a text of 36 characters.
+    TextSum,
     /// A running count per word.
     WordCount,
     /// A thousand records; the first one leaves a time stamp.
     Stamp,
+    /// Records of one shape through an exchange.
+    Shape(Listed, Way),
+}
+
+/// The exchange of the records of a shape.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Way {
+    /// Round robin.
+    Rebalance,
+    /// By key.
+    Hash,
+    /// From one worker to the other.
+    Wire,
 }
 
 impl Job {
@@ -144,66 +176,105 @@ impl Job {
             Self::WideHash => "wide-hash",
             Self::WideWire => "wide-wire",
             Self::KeyedSum => "keyed-sum",
+            Self::TextSum => "text-sum",
             Self::WordCount => "word-count",
             Self::Stamp => "stamp",
+            Self::Shape(_, Way::Rebalance) => "shape-rebalance",
+            Self::Shape(_, Way::Hash) => "shape-hash",
+            Self::Shape(_, Way::Wire) => "shape-wire",
+        }
+    }
+
+    /// The shape of the records, if the job is about one.
+    #[must_use]
+    pub fn shape(self) -> Option<Listed> {
+        match self {
+            Self::Shape(shape, _) => Some(shape),
+            _ => None,
         }
     }
 }
 
 const M: u64 = 1_000_000;
 
+/// One TaskManager with a slot for each subtask.
+fn local(job: Job, records: u64, keys: u64, parallelism: u32) -> Throughput {
+    let (workers, slots) = (1, parallelism);
+    Throughput { job, records, keys, parallelism, workers, slots, memory_mb: 4_096, tls: false }
+}
+
+/// Two TaskManagers of one slot.
+fn spread(job: Job, records: u64, parallelism: u32) -> Throughput {
+    Throughput { workers: 2, slots: 1, ..local(job, records, 1, parallelism) }
+}
+
 /// All rows in the order in which they run.
 #[must_use]
 pub fn all() -> Vec<Row> {
-    let local = |name, job, records, keys, parallelism| Row {
-        name,
-        kind: Kind::Throughput(Throughput {
-            job,
-            records,
-            keys,
-            parallelism,
-            workers: 1,
-            slots: parallelism,
-        }),
+    let row = |name: &str, kind| Row { name: name.to_owned(), kind, group: None };
+    let of = |name, throughput| row(name, Kind::Throughput(throughput));
+    let mut rows = vec![
+        of("p1-chain-1", local(Job::Chain, 200 * M, 1, 1)),
+        of("p1-chain-2", local(Job::Chain, 200 * M, 1, 2)),
+        of("p2-rebalance", local(Job::Rebalance, 80 * M, 1, 2)),
+        of("p2-hash", local(Job::Hash, 60 * M, 1, 2)),
+        of("p3-rebalance", spread(Job::WideRebalance, 30 * M, 2)),
+        of("p3-hash", spread(Job::WideHash, 30 * M, 2)),
+        of("p3-wire", spread(Job::WideWire, 30 * M, 1)),
+        of("p4", local(Job::KeyedSum, 50 * M, 1_000, 2)),
+        of("p5", local(Job::KeyedSum, 20 * M, M, 2)),
+        of("text-sum", local(Job::TextSum, 8 * M, M, 2)),
+        of("p12", local(Job::WordCount, 0, 1, 2)),
+    ];
+    rows.extend(wires());
+    rows.extend([
+        row("p19-cold", Kind::ColdStart),
+        row("p19-list", Kind::List),
+        row("p19-submit", Kind::Submit { rest: false }),
+        row("p19-submit-rest", Kind::Submit { rest: true }),
+        row("p20-jm", Kind::IdleJobManager),
+        row("p20-tm", Kind::IdleTaskManager),
+        row("p21-application", Kind::Yarn(YarnFigure::Application)),
+        row("p21-application-uploaded", Kind::Yarn(YarnFigure::ApplicationUploaded)),
+        row("p21-uploaded-bytes", Kind::Yarn(YarnFigure::UploadedBytes)),
+        row("p21-session", Kind::Yarn(YarnFigure::Session)),
+        row("p21-first-job", Kind::Yarn(YarnFigure::FirstJob)),
+        row("p21-warm-job", Kind::Yarn(YarnFigure::WarmJob)),
+        row("p21-jm", Kind::Yarn(YarnFigure::MasterMemory)),
+        row("p21-tm", Kind::Yarn(YarnFigure::WorkerMemory)),
+    ]);
+    rows.extend(shapes::ALL.iter().flat_map(|shape| table(*shape)));
+    rows
+}
+
+/// Long records of four shapes from one worker to the other, with TLS too.
+fn wires() -> impl Iterator<Item = Row> {
+    let wires = [("bytes", "bytes-10k"), ("f64", "f64-1k"), ("u64", "u64-1k"), ("text", "text-1k")];
+    let both = |(name, shape)| {
+        let listed = shapes::ALL.iter().find(move |listed| listed.name == shape);
+        let row = move |(end, tls), listed: Listed| {
+            let job = Job::Shape(listed, Way::Wire);
+            // Larger than in the table of all shapes: these have floors.
+            let throughput = Throughput { tls, ..spread(job, 2 * listed.records, 1) };
+            let kind = Kind::Throughput(throughput);
+            Row { name: format!("{name}-wire{end}"), kind, group: None }
+        };
+        let ends = [("", false), ("-tls", true)];
+        ends.into_iter().filter_map(move |end| listed.map(|listed| row(end, *listed)))
     };
-    let spread = |name, job, records, parallelism| Row {
-        name,
-        kind: Kind::Throughput(Throughput {
-            job,
-            records,
-            keys: 1,
-            parallelism,
-            workers: 2,
-            slots: 1,
-        }),
+    wires.into_iter().flat_map(both)
+}
+
+/// The rows of one shape in the table of all.
+fn table(shape: Listed) -> [Row; 3] {
+    let within = local(Job::Shape(shape, Way::Rebalance), shape.records, 1, 2);
+    let wire = spread(Job::Shape(shape, Way::Wire), shape.records, 1);
+    let row = |end, throughput| Row {
+        name: format!("shape-{}-{end}", shape.name),
+        kind: Kind::Throughput(throughput),
+        group: Some("shapes"),
     };
-    let simple = |name, kind| Row { name, kind };
-    vec![
-        local("p1-chain-1", Job::Chain, 200 * M, 1, 1),
-        local("p1-chain-2", Job::Chain, 200 * M, 1, 2),
-        local("p2-rebalance", Job::Rebalance, 80 * M, 1, 2),
-        local("p2-hash", Job::Hash, 60 * M, 1, 2),
-        spread("p3-rebalance", Job::WideRebalance, 30 * M, 2),
-        spread("p3-hash", Job::WideHash, 30 * M, 2),
-        spread("p3-wire", Job::WideWire, 30 * M, 1),
-        local("p4", Job::KeyedSum, 50 * M, 1_000, 2),
-        local("p5", Job::KeyedSum, 20 * M, M, 2),
-        local("p12", Job::WordCount, 0, 1, 2),
-        simple("p19-cold", Kind::ColdStart),
-        simple("p19-list", Kind::List),
-        simple("p19-submit", Kind::Submit { rest: false }),
-        simple("p19-submit-rest", Kind::Submit { rest: true }),
-        simple("p20-jm", Kind::IdleJobManager),
-        simple("p20-tm", Kind::IdleTaskManager),
-        simple("p21-application", Kind::Yarn(YarnFigure::Application)),
-        simple("p21-application-uploaded", Kind::Yarn(YarnFigure::ApplicationUploaded)),
-        simple("p21-uploaded-bytes", Kind::Yarn(YarnFigure::UploadedBytes)),
-        simple("p21-session", Kind::Yarn(YarnFigure::Session)),
-        simple("p21-first-job", Kind::Yarn(YarnFigure::FirstJob)),
-        simple("p21-warm-job", Kind::Yarn(YarnFigure::WarmJob)),
-        simple("p21-jm", Kind::Yarn(YarnFigure::MasterMemory)),
-        simple("p21-tm", Kind::Yarn(YarnFigure::WorkerMemory)),
-    ]
+    [row("local", within), row("tcp", wire.clone()), row("tls", Throughput { tls: true, ..wire })]
 }
 
 #[cfg(test)]
@@ -212,7 +283,8 @@ mod tests {
 
     #[test]
     fn no_row_has_the_name_of_another() {
-        let mut names: Vec<_> = all().iter().map(|row| row.name).collect();
+        let all = all();
+        let mut names: Vec<_> = all.iter().map(|row| &row.name).collect();
         names.sort_unstable();
         let count = names.len();
         names.dedup();

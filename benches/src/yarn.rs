@@ -1,7 +1,7 @@
 //! Both engines on one YARN: real daemons of Hadoop 3.5.0 on this machine, started for each row.
 
 use crate::engine::Engine;
-use crate::http;
+use crate::http::Server;
 use crate::process::{self, Daemon};
 use crate::rows::{Job, YarnFigure};
 use anyhow::{Context, Result, bail};
@@ -24,8 +24,8 @@ pub struct Hadoop {
     // Fields drop in this order: the directory last.
     _daemons: Daemon,
     directory: TempDir,
-    name_node: SocketAddr,
-    resource_manager: SocketAddr,
+    name_node: Server,
+    resource_manager: Server,
     classpath: String,
 }
 
@@ -60,7 +60,7 @@ impl Hadoop {
             let found = said.lines().find_map(|text| text.strip_prefix(line));
             let port = found.and_then(|url| url.rsplit(':').next()?.trim().parse().ok());
             let port = port.with_context(|| format!("no {line} in {said}"))?;
-            anyhow::Ok(SocketAddr::from((Ipv4Addr::LOCALHOST, port)))
+            anyhow::Ok(Server::plain(SocketAddr::from((Ipv4Addr::LOCALHOST, port))))
         };
         let (name_node, resource_manager) = (address("NameNode's web")?, address("YARN's web")?);
         let classpath = format!("{}:{}/*", conf.display(), jars.display());
@@ -97,19 +97,19 @@ impl Hadoop {
 
     fn bytes_below(&self, path: &str) -> Result<u64> {
         let path = format!("/webhdfs/v1{path}?op=GETCONTENTSUMMARY&user.name=root");
-        let answer = http::get(self.name_node, &path)?;
+        let answer = self.name_node.get(&path)?;
         answer["ContentSummary"]["length"].as_u64().context("no length")
     }
 
     fn remove(&self, path: &str) -> Result<()> {
         let path = format!("/webhdfs/v1{path}?op=DELETE&recursive=true&user.name=root");
-        http::delete(self.name_node, &path).map(drop)
+        self.name_node.delete(&path).map(drop)
     }
 
     /// Waits until no application has a container.
     fn wait_until_idle(&self) -> Result<()> {
         wait("no container is left", || {
-            let metrics = http::get(self.resource_manager, "/ws/v1/cluster/metrics")?;
+            let metrics = self.resource_manager.get("/ws/v1/cluster/metrics")?;
             let count = |name: &str| metrics["clusterMetrics"][name].as_u64();
             let none = ["containersAllocated", "containersPending", "appsRunning"];
             Ok(none.iter().all(|name| count(name) == Some(0)).then_some(()))
@@ -118,15 +118,13 @@ impl Hadoop {
 
     fn kill(&self, application: &str) -> Result<()> {
         let path = format!("/ws/v1/cluster/apps/{application}/state?user.name=alice");
-        http::put(self.resource_manager, &path, &json!({ "state": "KILLED" })).map(drop)
+        self.resource_manager.put(&path, &json!({ "state": "KILLED" })).map(drop)
     }
 
     /// From a submission until the application's command runs: what YARN itself needs for it.
     pub fn floor_s(&self) -> Result<f64> {
-        let web = self.resource_manager;
-        let new =
-            http::post(web, "/ws/v1/cluster/apps/new-application?user.name=alice", &json!({}));
-        let new = new?;
+        let web = &self.resource_manager;
+        let new = web.post("/ws/v1/cluster/apps/new-application?user.name=alice", &json!({}))?;
         let id = new["application-id"].as_str().context("no application id")?;
         let stamp = self.directory.path().join(id);
         let command = format!("date +%s%N >{0}.new && mv {0}.new {0}", stamp.display());
@@ -136,7 +134,7 @@ impl Hadoop {
             "am-container-spec": { "commands": { "command": command } },
         });
         let start = SystemTime::now();
-        http::post(web, "/ws/v1/cluster/apps?user.name=alice", &body)?;
+        web.post("/ws/v1/cluster/apps?user.name=alice", &body)?;
         let text = wait("the command ran", || Ok(fs::read_to_string(&stamp).ok()))?;
         self.kill(id)?;
         self.wait_until_idle()?;

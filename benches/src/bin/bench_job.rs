@@ -9,8 +9,11 @@ use millstream::connectors::{
     CheckpointId, FileSource, Flow, NoCommitter, NoEnumerator, Polled, ReaderContext, ReaderOutput,
     Sink, SinkWriter, Source, SourceReader, WriterInfo,
 };
-use millstream::{Args, Batch, Boundedness, Data, Environment, Result, Str, Stream, bail};
+use millstream::{
+    Args, Batch, Boundedness, Data, Environment, ErrorContext, Result, Str, Stream, bail,
+};
 use millstream_benches::records::{self, Digest, Wide};
+use millstream_benches::shapes::{self, Shape};
 use millstream_benches::words::Words;
 
 type Pair = (u64, u64);
@@ -25,6 +28,7 @@ fn bench_job(env: &mut Environment, args: Args) -> Result<()> {
         records: args.optional("records")?.unwrap_or(0),
         keys: args.optional("keys")?.unwrap_or(1),
         seed: args.optional("seed")?.unwrap_or(0),
+        shape: args.optional("shape")?.unwrap_or_default(),
         input: args.optional("input")?.unwrap_or_default(),
         output: PathBuf::from(args.required("output")?),
     };
@@ -37,6 +41,7 @@ struct Bench {
     records: u64,
     keys: u64,
     seed: u64,
+    shape: String,
     input: String,
     output: PathBuf,
 }
@@ -55,8 +60,13 @@ impl Bench {
             // Two groups never share a slot: every record crosses from one worker to the other.
             "wide-wire" => self.finish_wide(self.wide(env, "left").rebalance(), "right"),
             "keyed-sum" => self.keyed_sum(env),
+            "text-sum" => self.text_sum(env),
             "word-count" => self.word_count(env),
             "stamp" => self.stamp(env),
+            "shape-rebalance" | "shape-hash" | "shape-wire" => {
+                let built = shapes::visit(&self.shape, Shaped { bench: self, env, job });
+                built.with_context(|| format!("there is no shape {}", self.shape))?;
+            }
             _ => bail!("there is no job {job}"),
         }
         Ok(())
@@ -112,6 +122,20 @@ impl Bench {
             .sink("digest", self.digest(|pair: &Pair| records::pair(pair.0, pair.1)));
     }
 
+    fn text_sum(&self, env: &mut Environment) {
+        let (seed, keys) = (self.seed, self.keys);
+        self.numbers(env)
+            .map(move |index| Ok((records::text(records::key(seed, index, keys)), 1u64)))
+            .key_by_ref(|(text, _)| text)
+            .sum("sum", |(_, number)| *number)
+            .sink(
+                "digest",
+                self.digest(|(text, sum): &(String, u64)| {
+                    records::pair(records::ends(text.as_bytes()), *sum)
+                }),
+            );
+    }
+
     fn word_count(&self, env: &mut Environment) {
         env.source("text", FileSource::byte_lines(&self.input))
             .flat_map(|line| Ok(Words::new(line).map(|word| (word, 1u64))))
@@ -145,6 +169,33 @@ impl Bench {
 
     fn digest<T, W: Fn(&T) -> u64>(&self, word: W) -> DigestSink<W> {
         DigestSink { directory: self.output.clone(), word }
+    }
+}
+
+/// Builds the job that sends records of a shape through an exchange.
+struct Shaped<'a> {
+    bench: &'a Bench,
+    env: &'a mut Environment,
+    job: &'a str,
+}
+
+impl shapes::Visitor for Shaped<'_> {
+    type Out = ();
+
+    fn visit<S: Shape>(self, shape: S) {
+        // Two groups never share a slot: every record crosses from one worker to the other.
+        let (from, to) =
+            if self.job == "shape-wire" { ("left", "right") } else { ("default", "default") };
+        let seed = self.bench.seed;
+        let numbers = self.bench.numbers(self.env).slot_sharing_group(from);
+        let made = numbers
+            .map(move |index| Ok(shape.make(records::scramble(seed, index))))
+            .slot_sharing_group(from);
+        let sent = match self.job {
+            "shape-hash" => made.key_by(S::word).into_stream(),
+            _ => made.rebalance(),
+        };
+        sent.sink("digest", self.bench.digest(S::word)).slot_sharing_group(to);
     }
 }
 

@@ -46,7 +46,7 @@ struct Options {
     /// That commit's executable of our job.
     #[arg(long, requires = "before_home")]
     before_job: Option<PathBuf>,
-    /// Names of rows; all of them when none is given.
+    /// Names of rows or groups; all rows that are in no group when none is given.
     rows: Vec<String>,
 }
 
@@ -108,13 +108,17 @@ fn run(options: Options) -> Result<()> {
 
 fn choose(names: &[String]) -> Result<Vec<rows::Row>> {
     let all = rows::all();
+    let named = |row: &rows::Row, name: &String| row.name == *name || row.group == Some(name);
     for name in names {
-        if !all.iter().any(|row| row.name == name) {
-            let known: Vec<_> = all.iter().map(|row| row.name).collect();
+        if !all.iter().any(|row| named(row, name)) {
+            let known: Vec<_> = all.iter().map(|row| row.name.as_str()).collect();
             bail!("there is no row {name}; the rows are {}", known.join(" "));
         }
     }
-    let chosen = |row: &rows::Row| names.is_empty() || names.iter().any(|name| name == row.name);
+    let chosen = |row: &rows::Row| match names {
+        [] => row.group.is_none(),
+        _ => names.iter().any(|name| named(row, name)),
+    };
     Ok(all.into_iter().filter(chosen).collect())
 }
 

@@ -45,6 +45,7 @@ pub use error::ExchangeError;
 pub use exchange::{Exchange, ExchangeConfig, PeerAddress};
 pub use inbox::{Inbox, Received};
 pub use outlet::{CREDITS_MAX, Flow};
+pub use rows::encoded_bytes;
 pub use wire::{
     Data, DecodeError, Element, EncodeError, Event, InboxError, WireError, check_travels,
     send_through_rows,

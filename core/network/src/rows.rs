@@ -17,12 +17,16 @@
 //!
 //! Every value takes a byte at least, so no length can be right that exceeds the bytes behind it.
 
+mod bulk;
 mod decode;
 mod encode;
 mod probe;
+mod room;
 
-pub(crate) use decode::decode;
-pub(crate) use encode::encode;
+pub(crate) use bulk::are_numbers;
+pub(crate) use decode::{decode, decode_all};
+pub use encode::encoded_bytes;
+pub(crate) use encode::{encode, encode_all};
 pub(crate) use probe::can_be_read;
 
 /// Why a record cannot be encoded or decoded.
@@ -65,14 +69,20 @@ impl serde::ser::Error for RowError {
 }
 
 impl serde::de::Error for RowError {
+    #[cold]
     fn custom<M: std::fmt::Display>(message: M) -> Self {
         Self::Type(message.to_string())
+    }
+
+    #[cold]
+    fn invalid_length(length: usize, expected: &dyn serde::de::Expected) -> Self {
+        Self::Type(format!("invalid length {length}, expected {expected}"))
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
+    use std::collections::{BTreeMap, VecDeque};
     use std::marker::PhantomData;
 
     use proptest::prelude::*;
@@ -137,6 +147,133 @@ mod tests {
         survives(&vec![((), Empty {}, [0u8; 0], PhantomData::<u8>)]);
         survives(&BTreeMap::from([("a".to_owned(), vec![1.5]), ("b".to_owned(), vec![])]));
         survives(&Some(Some(())));
+    }
+
+    #[test]
+    fn lists_of_numbers_survive_wherever_they_stand() {
+        #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+        struct Holder {
+            bytes: Vec<u8>,
+            maybe: Option<Vec<f64>>,
+            none: Option<Vec<i16>>,
+            lists: Vec<Vec<u32>>,
+            named: BTreeMap<String, Vec<i128>>,
+            boxed: Box<[i64]>,
+            wrapped: Wrapped,
+            array: [u16; 3],
+            arrays: ([f32; 1], Option<[u8; 32]>, Vec<[i8; 2]>),
+            kind: Kind,
+        }
+        #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+        struct Wrapped(Vec<usize>);
+        #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+        enum Kind {
+            Newtype(Vec<u64>),
+            Pair(Vec<i8>, Vec<f32>),
+        }
+        let holder = |kind| Holder {
+            bytes: (0..=255).collect(),
+            maybe: Some(vec![1.5, f64::MIN]),
+            none: None,
+            lists: vec![vec![], vec![1, 2, 3], vec![u32::MAX]],
+            named: BTreeMap::from([("a".to_owned(), vec![i128::MIN]), ("b".to_owned(), vec![])]),
+            boxed: Box::new([i64::MIN, 1]),
+            wrapped: Wrapped(vec![usize::MAX]),
+            array: [1, 2, u16::MAX],
+            arrays: ([f32::MIN], Some([7; 32]), vec![[-1, 1], [2, 3]]),
+            kind,
+        };
+        survives(&holder(Kind::Newtype(vec![u64::MAX, 1])));
+        survives(&holder(Kind::Pair(vec![-1, 1], vec![f32::MAX])));
+        assert_eq!(bytes_of(&vec![1u16, 2]), [2, 0, 0, 0, 1, 0, 2, 0]);
+        assert_eq!(bytes_of(&Some(vec![7u8])), [1, 1, 0, 0, 0, 7]);
+        assert_eq!(bytes_of(&[1u16, 2]), [1, 0, 2, 0]);
+        assert_eq!(back::<Vec<u64>>(&[2, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0]), Err(RowError::CutOff));
+    }
+
+    #[test]
+    fn a_list_that_is_copied_on_one_side_may_be_visited_on_the_other() {
+        let numbers = vec![1u32, 2, u32::MAX];
+        let visited = VecDeque::from(numbers.clone());
+        assert_eq!(bytes_of(&numbers), bytes_of(&visited));
+        assert_eq!(back::<Vec<u32>>(&bytes_of(&visited)).as_ref(), Ok(&numbers));
+        assert_eq!(back::<VecDeque<u32>>(&bytes_of(&numbers)), Ok(visited));
+        assert_eq!(back::<(u32, u32)>(&bytes_of(&[7u32, 8])), Ok((7, 8)));
+        assert_eq!(back::<[u32; 2]>(&bytes_of(&(7u32, 8u32))), Ok([7, 8]));
+    }
+
+    #[test]
+    fn many_values_are_the_rows_of_each() {
+        fn check<T: Serialize + DeserializeOwned + PartialEq + std::fmt::Debug>(values: &[T]) {
+            let mut all = [0; 256];
+            let left = encode_all(values, &mut all).unwrap().len();
+            let all = &all[..256 - left];
+            assert_eq!(all, values.iter().flat_map(bytes_of).collect::<Vec<_>>());
+            assert_eq!(decode_all(&mut &*all, values.len()).as_deref(), Ok(values));
+            assert_eq!(decode_all::<T>(&mut &*all, values.len() + 1), Err(RowError::CutOff));
+            assert_eq!(decode_all::<T>(&mut &*all, usize::MAX), Err(RowError::CutOff));
+            assert_eq!(encode_all(values, &mut [0; 5]), Err(RowError::Full));
+        }
+        check(&[1u64, 2, u64::MAX]);
+        check(&[1.5f32, -0.0]);
+        check(&[7u8; 100]);
+        check(&[(1u64, 2u8), (3, 4)]);
+        check(&["a".to_owned(), "bc".to_owned()]);
+    }
+
+    #[test]
+    fn bytes_are_counted_as_they_are_written() {
+        #[derive(Serialize)]
+        struct Skipping {
+            #[serde(skip_serializing_if = "Option::is_none")]
+            maybe: Option<u8>,
+        }
+        let shape = Shape::Named {
+            text: "abc".to_owned(),
+            ratio: 1.0,
+            list: vec![Shape::Nothing, Shape::Pair(1, 'a'), Shape::Wrapped(None)],
+        };
+        assert_eq!(encoded_bytes(&shape), bytes_of(&shape).len());
+        let map = BTreeMap::from([("a".to_owned(), vec![1.5]), ("b".to_owned(), vec![])]);
+        assert_eq!(encoded_bytes(&map), bytes_of(&map).len());
+        assert_eq!(encoded_bytes("text"), 4 + 4);
+        assert_eq!(encoded_bytes(&vec![0u8; 10_000]), 4 + 10_000);
+        assert_eq!(encoded_bytes(&[0f64; 100][..]), 4 + 800);
+        assert_eq!(encoded_bytes(&((), Empty {}, [1u16; 3])), 1 + 1 + 6);
+        assert_eq!(encoded_bytes(&Skipping { maybe: None }), size_of::<Skipping>());
+    }
+
+    /// A list whose type reads it in a way of its own is not taken for a plain one.
+    #[test]
+    fn lists_with_a_reader_of_their_own_are_left_to_it() {
+        mod reversed {
+            use super::*;
+
+            #[expect(clippy::ptr_arg, reason = "serde gives the field")]
+            pub(super) fn serialize<S: serde::Serializer>(
+                bytes: &Vec<u8>,
+                serializer: S,
+            ) -> Result<S::Ok, S::Error> {
+                serializer.collect_seq(bytes.iter().rev().map(|byte| u16::from(*byte)))
+            }
+
+            pub(super) fn deserialize<'de, D: serde::Deserializer<'de>>(
+                deserializer: D,
+            ) -> Result<Vec<u8>, D::Error> {
+                let words = Vec::<u16>::deserialize(deserializer)?;
+                Ok(words.into_iter().rev().map(|word| word as u8).collect())
+            }
+        }
+        #[derive(Debug, PartialEq, Serialize, Deserialize)]
+        struct Odd(#[serde(with = "reversed")] Vec<u8>);
+        #[derive(Debug, PartialEq, Serialize, Deserialize)]
+        struct OddField {
+            #[serde(with = "reversed")]
+            bytes: Vec<u8>,
+        }
+        assert_eq!(bytes_of(&Odd(vec![1, 2])), [2, 0, 0, 0, 2, 0, 1, 0]);
+        survives(&Odd(vec![1, 2]));
+        survives(&OddField { bytes: vec![1, 2, 3] });
     }
 
     #[test]

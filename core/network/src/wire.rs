@@ -25,7 +25,7 @@ use millstream_types::{LeaderEpoch, Timestamp};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::batch::{BATCH_BYTES, BATCH_RECORDS, Batch, TimesError};
+use crate::batch::{BATCH_BYTES, Batch, TimesError};
 use crate::channel_id::{ChannelId, Generation};
 use crate::rows::{self, RowError};
 
@@ -287,23 +287,11 @@ impl FrameBuffer {
             // A batch without records has a head too.
             self.grow().map_err(EncodeError::new::<T>)?;
         }
-        let mut end = HEAD_BYTES + COUNT_BYTES;
-        let mut count = 0;
-        let records = batch.records();
-        for record in records.get(..RECORDS_MAX).unwrap_or(records) {
-            end = match self.append(record, end) {
-                Ok(end) => end,
-                Err(RowError::Full) if count > 0 => break,
-                Err(why) => return Err(EncodeError::new::<T>(why)),
-            };
-            count += 1;
-            if end >= DATA_BYTES {
-                break;
-            }
-        }
-        for time in batch.timestamps().unwrap_or_default().iter().take(count) {
-            end = self.append(time, end).map_err(EncodeError::new::<T>)?;
-        }
+        let (count, end) = self.records(batch.records()).map_err(EncodeError::new::<T>)?;
+        let times = batch.timestamps().unwrap_or_default();
+        let times = times.get(..count).unwrap_or_default();
+        let end = self.append(end, |room| rows::encode_all(times, room));
+        let end = end.map_err(EncodeError::new::<T>)?;
         let length = end - HEAD_BYTES;
         let (Ok(length), Ok(number)) = (u32::try_from(length), u32::try_from(count)) else {
             return Err(EncodeError::new::<T>(RowError::Full));
@@ -315,9 +303,34 @@ impl FrameBuffer {
         Ok((self.bytes.get(..end).unwrap_or_default(), count))
     }
 
+    /// Writes the first of these records where those of a frame start; returns how many, and where
+    /// they end.
+    #[inline]
+    fn records<T: Data>(&mut self, records: &[T]) -> Result<(usize, usize), RowError> {
+        let mut end = HEAD_BYTES + COUNT_BYTES;
+        if rows::are_numbers::<T>() {
+            let numbers = records.get(..DATA_BYTES / size_of::<T>()).unwrap_or(records);
+            end = self.append(end, |room| rows::encode_all(numbers, room))?;
+            return Ok((numbers.len(), end));
+        }
+        let mut count = 0;
+        for record in records.get(..RECORDS_MAX).unwrap_or(records) {
+            end = match self.append(end, |room| rows::encode(record, room)) {
+                Ok(end) => end,
+                Err(RowError::Full) if count > 0 => break,
+                Err(why) => return Err(why),
+            };
+            count += 1;
+            if end >= DATA_BYTES {
+                break;
+            }
+        }
+        Ok((count, end))
+    }
+
     /// Encodes a record and reads it back; a record that is too long for that passes.
     pub(crate) fn check_record<T: Data>(&mut self, record: &T) -> Result<(), EncodeError> {
-        let end = match self.append(record, 0) {
+        let end = match self.append(0, |room| rows::encode(record, room)) {
             Ok(end) => end,
             Err(RowError::Full) => return Ok(()),
             Err(why) => return Err(EncodeError::new::<T>(why)),
@@ -330,12 +343,17 @@ impl FrameBuffer {
         }
     }
 
-    /// Writes a row at `start`; returns where it ends.
+    /// Has something written at `start`, to the room that it is given and whose rest it returns;
+    /// returns where it ends.
     #[inline]
-    fn append<T: Serialize>(&mut self, record: &T, start: usize) -> Result<usize, RowError> {
+    fn append(
+        &mut self,
+        start: usize,
+        write: impl Fn(&mut [u8]) -> Result<&mut [u8], RowError>,
+    ) -> Result<usize, RowError> {
         loop {
             let room = self.bytes.get_mut(start..).unwrap_or_default();
-            match rows::encode(record, room).map(|rest| rest.len()) {
+            match write(room).map(|rest| rest.len()) {
                 Ok(left) => return Ok(self.bytes.len() - left),
                 Err(RowError::Full) => self.grow()?,
                 Err(why) => return Err(why),
@@ -422,11 +440,8 @@ pub(crate) fn decode_data<T: Data>(mut payload: &[u8]) -> Result<Batch<T>, Inbox
         times = Some(words.map(|time| i64::from_le_bytes(*time)).collect());
         payload = rows;
     }
-    let mut records = Vec::with_capacity(count.min(BATCH_RECORDS));
-    for _ in 0..count {
-        let record = rows::decode(&mut payload).map_err(|why| DecodeError::new::<T>(&why))?;
-        records.push(record);
-    }
+    let records = rows::decode_all(&mut payload, count);
+    let records = records.map_err(|why| DecodeError::new::<T>(&why))?;
     if !payload.is_empty() {
         return Err(DecodeError::new::<T>(&RowError::LeftOver).into());
     }
@@ -493,6 +508,22 @@ mod tests {
     }
 
     #[test]
+    fn numbers_are_spread_over_frames_too() {
+        let numbers: Vec<u64> = (0..300_000).collect();
+        let batch = Batch::timed(numbers.clone(), (0..300_000).collect()).unwrap();
+        let mut buffer = FrameBuffer::default();
+        let (frame, count) = buffer.data_frame(CHANNEL, &batch).unwrap();
+        assert_eq!(count, DATA_BYTES / 8);
+        assert_eq!(frame.len(), HEAD_BYTES + COUNT_BYTES + 2 * DATA_BYTES);
+        assert_eq!(send_through_rows(batch.clone()), Ok(batch));
+        let mut cut_off = buffer.data_frame(CHANNEL, &Batch::of(numbers)).unwrap().0.to_vec();
+        cut_off.pop();
+        assert!(decode_data::<u64>(&cut_off[HEAD_BYTES..]).is_err());
+        cut_off.extend([0; 2]);
+        assert!(decode_data::<u64>(&cut_off[HEAD_BYTES..]).is_err(), "a byte is left over");
+    }
+
+    #[test]
     fn events_survive_their_frames() {
         for event in [
             Event::Watermark(Timestamp::MIN),
@@ -522,6 +553,8 @@ mod tests {
             let _ = decode_event(&bytes);
             let _ = decode_credit(&bytes);
             let _ = decode_data::<(u64, String, Option<Vec<u32>>)>(&bytes);
+            let _ = decode_data::<([i16; 3], Vec<f64>)>(&bytes);
+            let _ = decode_data::<u32>(&bytes);
         }
     }
 }

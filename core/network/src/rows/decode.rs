@@ -7,12 +7,31 @@ use serde::de::{
     VariantAccess, Visitor,
 };
 
-use super::RowError;
+use super::{RowError, bulk};
+
+/// The most values for which room is made before there is one of them.
+const ROOM_MAX: usize = 1024;
 
 /// Takes the row of one value from the front of `bytes`.
 #[inline]
 pub(crate) fn decode<T: DeserializeOwned>(bytes: &mut &[u8]) -> Result<T, RowError> {
     T::deserialize(Decoder { bytes })
+}
+
+/// Takes the rows of so many values from the front of `bytes`.
+#[inline]
+pub(crate) fn decode_all<T: DeserializeOwned>(
+    bytes: &mut &[u8],
+    count: usize,
+) -> Result<Vec<T>, RowError> {
+    if let Some(numbers) = bulk::read_numbers(bytes, count) {
+        return numbers;
+    }
+    let mut values = Vec::with_capacity(count.min(ROOM_MAX));
+    for _ in 0..count {
+        values.push(decode(bytes)?);
+    }
+    Ok(values)
 }
 
 struct Decoder<'a, 'de> {
@@ -165,6 +184,9 @@ impl<'de> Deserializer<'de> for Decoder<'_, 'de> {
 
     #[inline]
     fn deserialize_seq<V: Visitor<'de>>(mut self, visitor: V) -> Result<V::Value, RowError> {
+        if let Some(list) = bulk::read_list::<V>(self.bytes) {
+            return list;
+        }
         let length = self.length()?;
         visitor.visit_seq(self.parts(length))
     }
@@ -175,6 +197,9 @@ impl<'de> Deserializer<'de> for Decoder<'_, 'de> {
         count: usize,
         visitor: V,
     ) -> Result<V::Value, RowError> {
+        if let Some(array) = bulk::read_array::<V>(self.bytes) {
+            return array;
+        }
         visitor.visit_seq(self.fields(count)?)
     }
 

@@ -8,46 +8,65 @@ use serde::ser::{
     SerializeTupleStruct, SerializeTupleVariant, Serializer,
 };
 
-use super::RowError;
-
-/// The free part of the bytes to write to. It is handed from field to field by value: kept behind a
-/// reference, it would be loaded and stored again for each.
-type Room<'a> = &'a mut [u8];
+use super::room::{Counter, Room};
+use super::{RowError, bulk};
 
 /// Writes the row of `value` to the front of `room` and returns the rest, or [`RowError::Full`].
 #[inline]
-pub(crate) fn encode<'a, T>(value: &T, room: Room<'a>) -> Result<Room<'a>, RowError>
+pub(crate) fn encode<'a, T>(value: &T, room: &'a mut [u8]) -> Result<&'a mut [u8], RowError>
 where
     T: Serialize + ?Sized,
 {
+    encode_to(room, value)
+}
+
+#[inline(always)]
+pub(super) fn encode_to<T: Serialize + ?Sized, R: Room>(room: R, value: &T) -> Result<R, RowError> {
     value.serialize(Encoder { room })
 }
 
-struct Encoder<'a> {
-    room: Room<'a>,
+/// Writes the rows of all these values to the front of `room` and returns the rest.
+#[inline]
+pub(crate) fn encode_all<'a, T: Serialize>(
+    values: &[T],
+    mut room: &'a mut [u8],
+) -> Result<&'a mut [u8], RowError> {
+    if let Some(written) = bulk::write_numbers(values, &mut room) {
+        return written;
+    }
+    values.iter().try_fold(room, |room, value| encode(value, room))
 }
 
-impl<'a> Encoder<'a> {
-    #[inline]
-    fn put<const N: usize>(self, bytes: [u8; N]) -> Result<Room<'a>, RowError> {
-        let (place, room) = self.room.split_first_chunk_mut::<N>().ok_or(RowError::Full)?;
-        *place = bytes;
-        Ok(room)
+/// The bytes that the row of `value` takes, without writing them: known at once for texts and for
+/// lists of numbers. For a value that cannot be encoded it is the size of the value alone.
+#[inline]
+pub fn encoded_bytes<T: Serialize + ?Sized>(value: &T) -> usize {
+    match encode_to(Counter::default(), value) {
+        Ok(counter) => counter.bytes,
+        Err(_) => size_of_val(value),
     }
+}
 
+struct Encoder<R> {
+    room: R,
+}
+
+impl<R: Room> Encoder<R> {
     /// Fields in turn; a byte stands for none.
     #[inline]
-    fn fields(self, count: usize) -> Result<Fields<'a>, RowError> {
-        let room = if count == 0 { self.put([0])? } else { self.room };
+    fn fields(self, count: usize) -> Result<Fields<R>, RowError> {
+        let room = if count == 0 { self.room.put([0])? } else { self.room };
         Ok(Fields { room })
     }
 
-    fn variant(self, index: u32) -> Result<Fields<'a>, RowError> {
-        Ok(Fields { room: self.put(index.to_le_bytes())? })
+    #[inline]
+    fn variant(self, index: u32) -> Result<Fields<R>, RowError> {
+        Ok(Fields { room: self.room.put(index.to_le_bytes())? })
     }
 
-    fn elements(self) -> Result<Elements<'a>, RowError> {
-        let (length, room) = self.room.split_first_chunk_mut().ok_or(RowError::Full)?;
+    #[inline]
+    fn elements(self) -> Result<Elements<R>, RowError> {
+        let (length, room) = self.room.put_length()?;
         Ok(Elements { length, count: 0, room })
     }
 }
@@ -55,22 +74,22 @@ impl<'a> Encoder<'a> {
 macro_rules! numbers {
     ($($method:ident: $number:ty),*) => {
         $(#[inline]
-        fn $method(self, value: $number) -> Result<Room<'a>, RowError> {
-            self.put(value.to_le_bytes())
+        fn $method(self, value: $number) -> Result<R, RowError> {
+            self.room.put(value.to_le_bytes())
         })*
     };
 }
 
-impl<'a> Serializer for Encoder<'a> {
-    type Ok = Room<'a>;
+impl<R: Room> Serializer for Encoder<R> {
+    type Ok = R;
     type Error = RowError;
-    type SerializeSeq = Elements<'a>;
-    type SerializeTuple = Fields<'a>;
-    type SerializeTupleStruct = Fields<'a>;
-    type SerializeTupleVariant = Fields<'a>;
-    type SerializeMap = Elements<'a>;
-    type SerializeStruct = Fields<'a>;
-    type SerializeStructVariant = Fields<'a>;
+    type SerializeSeq = Elements<R>;
+    type SerializeTuple = Fields<R>;
+    type SerializeTupleStruct = Fields<R>;
+    type SerializeTupleVariant = Fields<R>;
+    type SerializeMap = Elements<R>;
+    type SerializeStruct = Fields<R>;
+    type SerializeStructVariant = Fields<R>;
 
     numbers! {
         serialize_u8: u8, serialize_u16: u16, serialize_u32: u32, serialize_u64: u64,
@@ -78,39 +97,35 @@ impl<'a> Serializer for Encoder<'a> {
         serialize_i64: i64, serialize_i128: i128, serialize_f32: f32, serialize_f64: f64
     }
 
-    fn serialize_bool(self, value: bool) -> Result<Room<'a>, RowError> {
-        self.put([u8::from(value)])
+    fn serialize_bool(self, value: bool) -> Result<R, RowError> {
+        self.room.put([u8::from(value)])
     }
 
-    fn serialize_char(self, value: char) -> Result<Room<'a>, RowError> {
+    fn serialize_char(self, value: char) -> Result<R, RowError> {
         self.serialize_u32(value.into())
     }
 
-    fn serialize_str(self, value: &str) -> Result<Room<'a>, RowError> {
+    fn serialize_str(self, value: &str) -> Result<R, RowError> {
         self.serialize_bytes(value.as_bytes())
     }
 
-    fn serialize_bytes(self, value: &[u8]) -> Result<Room<'a>, RowError> {
-        let length = u32::try_from(value.len()).map_err(|_| RowError::TooLong)?;
-        let room = self.put(length.to_le_bytes())?;
-        let (place, room) = room.split_at_mut_checked(value.len()).ok_or(RowError::Full)?;
-        place.copy_from_slice(value);
-        Ok(room)
+    fn serialize_bytes(self, value: &[u8]) -> Result<R, RowError> {
+        bulk::put_list(value, self.room)
     }
 
-    fn serialize_none(self) -> Result<Room<'a>, RowError> {
+    fn serialize_none(self) -> Result<R, RowError> {
         self.serialize_bool(false)
     }
 
-    fn serialize_some<T: Serialize + ?Sized>(self, value: &T) -> Result<Room<'a>, RowError> {
-        encode(value, self.put([1])?)
+    fn serialize_some<T: Serialize + ?Sized>(self, value: &T) -> Result<R, RowError> {
+        encode_to(self.room.put([1])?, value)
     }
 
-    fn serialize_unit(self) -> Result<Room<'a>, RowError> {
-        self.put([0])
+    fn serialize_unit(self) -> Result<R, RowError> {
+        self.room.put([0])
     }
 
-    fn serialize_unit_struct(self, _name: &'static str) -> Result<Room<'a>, RowError> {
+    fn serialize_unit_struct(self, _name: &'static str) -> Result<R, RowError> {
         self.serialize_unit()
     }
 
@@ -119,7 +134,7 @@ impl<'a> Serializer for Encoder<'a> {
         _name: &'static str,
         index: u32,
         _variant: &'static str,
-    ) -> Result<Room<'a>, RowError> {
+    ) -> Result<R, RowError> {
         self.serialize_u32(index)
     }
 
@@ -127,7 +142,7 @@ impl<'a> Serializer for Encoder<'a> {
         self,
         _name: &'static str,
         value: &T,
-    ) -> Result<Room<'a>, RowError> {
+    ) -> Result<R, RowError> {
         value.serialize(self)
     }
 
@@ -137,15 +152,32 @@ impl<'a> Serializer for Encoder<'a> {
         index: u32,
         _variant: &'static str,
         value: &T,
-    ) -> Result<Room<'a>, RowError> {
-        encode(value, self.put(index.to_le_bytes())?)
+    ) -> Result<R, RowError> {
+        encode_to(self.room.put(index.to_le_bytes())?, value)
     }
 
-    fn serialize_seq(self, _length: Option<usize>) -> Result<Elements<'a>, RowError> {
+    fn serialize_seq(self, _length: Option<usize>) -> Result<Elements<R>, RowError> {
         self.elements()
     }
 
-    fn serialize_tuple(self, count: usize) -> Result<Fields<'a>, RowError> {
+    #[inline]
+    fn collect_seq<I>(mut self, list: I) -> Result<R, RowError>
+    where
+        I: IntoIterator,
+        I::Item: Serialize,
+    {
+        if let Some(written) = bulk::write(&list, &mut self.room) {
+            return written;
+        }
+        let Elements { length, mut count, mut room } = self.elements()?;
+        for element in list {
+            room = encode_to(room, &element)?;
+            count += 1;
+        }
+        Elements { length, count, room }.finish()
+    }
+
+    fn serialize_tuple(self, count: usize) -> Result<Fields<R>, RowError> {
         self.fields(count)
     }
 
@@ -153,7 +185,7 @@ impl<'a> Serializer for Encoder<'a> {
         self,
         _name: &'static str,
         count: usize,
-    ) -> Result<Fields<'a>, RowError> {
+    ) -> Result<Fields<R>, RowError> {
         self.fields(count)
     }
 
@@ -163,16 +195,16 @@ impl<'a> Serializer for Encoder<'a> {
         index: u32,
         _variant: &'static str,
         _count: usize,
-    ) -> Result<Fields<'a>, RowError> {
+    ) -> Result<Fields<R>, RowError> {
         self.variant(index)
     }
 
     /// A map says its length unless it is a struct with flattened fields.
-    fn serialize_map(self, length: Option<usize>) -> Result<Elements<'a>, RowError> {
+    fn serialize_map(self, length: Option<usize>) -> Result<Elements<R>, RowError> {
         if length.is_none() { Err(RowError::SelfDescribing) } else { self.elements() }
     }
 
-    fn serialize_struct(self, _name: &'static str, count: usize) -> Result<Fields<'a>, RowError> {
+    fn serialize_struct(self, _name: &'static str, count: usize) -> Result<Fields<R>, RowError> {
         self.fields(count)
     }
 
@@ -182,7 +214,7 @@ impl<'a> Serializer for Encoder<'a> {
         index: u32,
         _variant: &'static str,
         _count: usize,
-    ) -> Result<Fields<'a>, RowError> {
+    ) -> Result<Fields<R>, RowError> {
         self.variant(index)
     }
 
@@ -192,22 +224,22 @@ impl<'a> Serializer for Encoder<'a> {
 }
 
 /// A value whose number of parts its type fixes.
-struct Fields<'a> {
-    room: Room<'a>,
+struct Fields<R> {
+    room: R,
 }
 
-impl Fields<'_> {
+impl<R: Room> Fields<R> {
     #[inline]
     fn field<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), RowError> {
-        self.room = encode(value, take(&mut self.room))?;
+        self.room = encode_to(take(&mut self.room), value)?;
         Ok(())
     }
 }
 
 macro_rules! fields {
     ($($kind:ident::$method:ident),*) => {
-        $(impl<'a> $kind for Fields<'a> {
-            type Ok = Room<'a>;
+        $(impl<R: Room> $kind for Fields<R> {
+            type Ok = R;
             type Error = RowError;
 
             #[inline]
@@ -215,7 +247,7 @@ macro_rules! fields {
                 self.field(value)
             }
 
-            fn end(self) -> Result<Room<'a>, RowError> {
+            fn end(self) -> Result<R, RowError> {
                 Ok(self.room)
             }
         })*
@@ -230,8 +262,8 @@ fields! {
 
 macro_rules! named_fields {
     ($($kind:ident),*) => {
-        $(impl<'a> $kind for Fields<'a> {
-            type Ok = Room<'a>;
+        $(impl<R: Room> $kind for Fields<R> {
+            type Ok = R;
             type Error = RowError;
 
             #[inline]
@@ -248,7 +280,7 @@ macro_rules! named_fields {
                 Err(RowError::SelfDescribing)
             }
 
-            fn end(self) -> Result<Room<'a>, RowError> {
+            fn end(self) -> Result<R, RowError> {
                 Ok(self.room)
             }
         })*
@@ -259,28 +291,29 @@ named_fields!(SerializeStruct, SerializeStructVariant);
 
 /// A sequence or map, whose length is filled in at its end: the length that it announces is a
 /// guess.
-struct Elements<'a> {
-    length: &'a mut [u8; 4],
+struct Elements<R: Room> {
+    length: R::Length,
     count: usize,
-    room: Room<'a>,
+    room: R,
 }
 
-impl<'a> Elements<'a> {
+impl<R: Room> Elements<R> {
     #[inline]
     fn element<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), RowError> {
-        self.room = encode(value, take(&mut self.room))?;
+        self.room = encode_to(take(&mut self.room), value)?;
         Ok(())
     }
 
-    fn finish(self) -> Result<Room<'a>, RowError> {
+    #[inline]
+    fn finish(self) -> Result<R, RowError> {
         let count = u32::try_from(self.count).map_err(|_| RowError::TooLong)?;
-        *self.length = count.to_le_bytes();
+        R::set_length(self.length, count);
         Ok(self.room)
     }
 }
 
-impl<'a> SerializeSeq for Elements<'a> {
-    type Ok = Room<'a>;
+impl<R: Room> SerializeSeq for Elements<R> {
+    type Ok = R;
     type Error = RowError;
 
     fn serialize_element<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), RowError> {
@@ -288,13 +321,13 @@ impl<'a> SerializeSeq for Elements<'a> {
         self.element(value)
     }
 
-    fn end(self) -> Result<Room<'a>, RowError> {
+    fn end(self) -> Result<R, RowError> {
         self.finish()
     }
 }
 
-impl<'a> SerializeMap for Elements<'a> {
-    type Ok = Room<'a>;
+impl<R: Room> SerializeMap for Elements<R> {
+    type Ok = R;
     type Error = RowError;
 
     fn serialize_key<T: Serialize + ?Sized>(&mut self, key: &T) -> Result<(), RowError> {
@@ -306,7 +339,7 @@ impl<'a> SerializeMap for Elements<'a> {
         self.element(value)
     }
 
-    fn end(self) -> Result<Room<'a>, RowError> {
+    fn end(self) -> Result<R, RowError> {
         self.finish()
     }
 }
