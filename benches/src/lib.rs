@@ -19,5 +19,6 @@ pub mod rows;
 pub mod shapes;
 pub mod text;
 pub mod tls;
+pub mod wide_start;
 pub mod words;
 pub mod yarn;

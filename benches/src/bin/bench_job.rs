@@ -14,6 +14,7 @@ use millstream::{
 };
 use millstream_benches::records::{self, Digest, Wide};
 use millstream_benches::shapes::{self, Shape};
+use millstream_benches::wide_start;
 use millstream_benches::words::Words;
 
 type Pair = (u64, u64);
@@ -63,6 +64,7 @@ impl Bench {
             "text-sum" => self.text_sum(env),
             "word-count" => self.word_count(env),
             "stamp" => self.stamp(env),
+            "wide-start" => wide_start::build(env),
             "shape-rebalance" | "shape-hash" | "shape-wire" => {
                 let built = shapes::visit(&self.shape, Shaped { bench: self, env, job });
                 built.with_context(|| format!("there is no shape {}", self.shape))?;

@@ -347,7 +347,7 @@ fn host(number: u128) -> Exchange {
         token,
         credentials: None,
         bind,
-        layout: ChannelLayout::all_to(4),
+        layout: ChannelLayout::all_to(64),
     };
     Exchange::start(config).unwrap()
 }
