@@ -10,7 +10,9 @@
 pub mod cluster;
 pub mod engine;
 pub mod http;
+pub mod json;
 pub mod measure;
+pub mod paced;
 pub mod probe;
 pub mod process;
 pub mod records;

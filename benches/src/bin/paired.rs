@@ -4,9 +4,9 @@
 use anyhow::{Context, Result, bail};
 use clap::{Parser, ValueEnum};
 use millstream_benches::engine::Engine;
-use millstream_benches::measure::{Idle, Pairing};
+use millstream_benches::measure::{Pairing, Shared};
 use millstream_benches::report::Line;
-use millstream_benches::{rows, text};
+use millstream_benches::rows;
 use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -83,13 +83,13 @@ fn run(options: Options) -> Result<()> {
             options.millstream_job.context("--millstream-job is missing")?,
         )),
     };
-    let text = text::directory(&options.cache)?;
     let (rounds, as_shipped) = (options.rounds, options.hadoop_as_shipped);
-    let pairing = Pairing { peer, ours, rounds, as_shipped, text, progress: say };
-    let mut idle = Idle::default();
+    let cache = options.cache;
+    let pairing = Pairing { peer, ours, rounds, as_shipped, cache, progress: say };
+    let mut shared = Shared::default();
     let mut failed = 0;
     for row in rows {
-        match pairing.measure(&row, &mut idle) {
+        match pairing.measure(&row, &mut shared) {
             Ok(rounds) => {
                 let line = serde_json::to_string(&Line::new(&row, &rounds))?;
                 writeln!(std::io::stdout(), "{line}")?;
