@@ -13,10 +13,11 @@
 //! | credit | `u32` number of frames, `u32` number of channels |
 //!
 //! A data or event frame takes one credit of its channel. A credit frame grants the same to the
-//! channels of as many producers, from that of its head on, to one consumer. The proof is the HMAC-SHA-256, under the
-//! token that the hosts of one attempt share, of what the hello says and the host that it is for:
-//! so it is good for this pair of hosts in this direction and attempt alone, and shows no listener
-//! the token.
+//! channels of as many producers, from that of its head on, to one consumer.
+//!
+//! The proof is the HMAC-SHA-256, under the token that the hosts of one attempt share, of what the
+//! hello says and the host that it is for: so it is good for this pair of hosts in this direction
+//! and attempt alone, and shows no listener the token.
 
 use std::any::type_name;
 

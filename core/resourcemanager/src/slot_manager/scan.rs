@@ -18,7 +18,7 @@ struct ScannedJob {
 
 type Slots = Vec<(SlotId, ResourceProfile)>;
 
-/// What [`SlotManager`] decides, without an index.
+/// A slot manager without an index.
 #[derive(Debug)]
 pub(super) struct Scan {
     workers: BTreeMap<TaskManagerId, ScannedWorker>,
