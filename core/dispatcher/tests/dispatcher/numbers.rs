@@ -135,7 +135,7 @@ async fn a_task_that_has_not_reported_shows_no_times_instead_of_zeros() {
     let world = World::start().await;
     let job = world.job(1).await;
     world.factory.master(job).publish(|details| {
-        details.vertices[1].subtasks.iter_mut().nth(0).unwrap().rates = None;
+        details.vertices[1].subtasks.iter_mut().next().unwrap().rates = None;
     });
     let at = format!("/jobs/{job}/vertices/{}", graph().vertices[1].id);
     let pressure = world.get(&format!("{at}/backpressure")).await.json();

@@ -1,6 +1,6 @@
 //! The slots of the cluster by kind, and the matching of requirements with kinds.
 
-use std::cmp::Ordering;
+use std::cmp::{Ordering, Reverse};
 use std::collections::{BTreeMap, BTreeSet};
 
 use millstream_gateway::SlotRequirement;
@@ -141,7 +141,7 @@ pub(super) fn serve(
 ) -> Served {
     let mut offered: Vec<_> = offered.collect();
     let mut sorted: Vec<_> = requirements.iter().collect();
-    sorted.sort_by(|a, b| Kind(b.profile).cmp(&Kind(a.profile)));
+    sorted.sort_by_key(|needed| Reverse(Kind(needed.profile)));
     let (mut taken, mut missing) = (Vec::new(), Vec::new());
     for SlotRequirement { profile, count } in sorted {
         let mut left = *count;
