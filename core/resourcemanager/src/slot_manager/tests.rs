@@ -323,7 +323,7 @@ fn whatever_happens_the_manager_decides_as_a_scan_of_all_slots_would() {
         let mut scan = scan::Scan::new(obtainable, 1);
         let mut granted = Vec::new();
         for step in 0..150 {
-            let event = random_event(&mut numbers, &PROFILES, &mut granted);
+            let event = random_event(&mut numbers, &PROFILES, &granted);
             let at = format!("seed {seed}, step {step}: {event:?}");
             let expected = scan.on_event(event.clone());
             let actions = manager.on_event(event);
@@ -340,11 +340,7 @@ fn whatever_happens_the_manager_decides_as_a_scan_of_all_slots_would() {
     }
 }
 
-fn random_event(
-    numbers: &mut Numbers,
-    profiles: &[ResourceProfile],
-    granted: &mut Vec<Grant>,
-) -> Event {
+fn random_event(numbers: &mut Numbers, profiles: &[ResourceProfile], granted: &[Grant]) -> Event {
     let name = format!("w{}", numbers.below(6));
     let job = job(u128::from(numbers.below(6)));
     let mut below = |limit: u64| usize::try_from(numbers.below(limit)).unwrap();
