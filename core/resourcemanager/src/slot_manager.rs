@@ -12,7 +12,7 @@
 //! Matching is best fit, biggest requirement first. That is exact as long as profiles can be
 //! ordered (one kind of slot, or kinds that grow in all dimensions); it does not search for more.
 //!
-//! No event looks at all slots: slots are counted by kind (see [`stock`]), each job knows its own,
+//! No event looks at all slots: slots are counted by kind, each job knows its own,
 //! and only the jobs that lack slots are looked at again.
 
 use std::collections::{BTreeMap, BTreeSet};
