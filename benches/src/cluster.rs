@@ -17,6 +17,10 @@ use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
 const START_LIMIT: Duration = Duration::from_secs(120);
+/// Number of slots from which Flink's default network memory does not suffice.
+const MANY_SLOTS: u32 = 16;
+/// Length of a failed job's exceptions in an error.
+const WHY_CHARS: usize = 2_000;
 const JOB_LIMIT: Duration = Duration::from_secs(300);
 
 /// The directory of one cluster: `conf`, `log`, `pid`, `tmp` and the output of its jobs.
@@ -146,6 +150,13 @@ impl Cluster {
         let mut tuning = engine.tuning.to_vec();
         tuning.push(("taskmanager.memory.process.size", &memory));
         tuning.push(("jobmanager.memory.process.size", "1600m"));
+        if engine.is_flink() && size.slots > MANY_SLOTS {
+            // Each channel needs two buffers of 32 KiB at its end and one at its start.
+            tuning.push(("taskmanager.memory.network.fraction", "0.5"));
+            tuning.push(("taskmanager.memory.network.max", "16g"));
+            // It starts its threads within the time of a call.
+            tuning.push(("pekko.ask.timeout", "120 s"));
+        }
         Self::start(engine, size, &tuning, true)
     }
 
@@ -308,7 +319,8 @@ impl Cluster {
                 "FINISHED" => return Ok(()),
                 state @ ("FAILED" | "CANCELED" | "SUSPENDED") => {
                     let path = format!("/jobs/{job}/exceptions");
-                    let why = self.run.rest.get(&path).unwrap_or_default();
+                    let why = self.run.rest.get(&path).unwrap_or_default().to_string();
+                    let why: String = why.chars().take(WHY_CHARS).collect();
                     bail!("job {job} of {} is {state}: {why}", self.engine.name);
                 }
                 _ => {}

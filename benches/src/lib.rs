@@ -21,5 +21,6 @@ pub mod rows;
 pub mod shapes;
 pub mod text;
 pub mod tls;
+pub mod wide_start;
 pub mod words;
 pub mod yarn;

@@ -16,6 +16,7 @@ use millstream_benches::json::{self, Counted};
 use millstream_benches::paced::{LatencySink, Paced};
 use millstream_benches::records::{self, Digest, Wide};
 use millstream_benches::shapes::{self, Shape};
+use millstream_benches::wide_start;
 use millstream_benches::words::Words;
 
 type Pair = (u64, u64);
@@ -72,6 +73,7 @@ impl Bench {
             "json-lines-12" => self.json_lines::<json::Visit>(env),
             "paced" => self.paced(env),
             "stamp" => self.stamp(env),
+            "wide-start" => wide_start::build(env),
             "shape-rebalance" | "shape-hash" | "shape-wire" => {
                 let built = shapes::visit(&self.shape, Shaped { bench: self, env, job });
                 built.with_context(|| format!("there is no shape {}", self.shape))?;

@@ -142,8 +142,8 @@ crate::declare_options! {
     /// Whether an attached client that is interrupted cancels its job.
     EXECUTION_SHUTDOWN_ON_ATTACHED_EXIT: bool =
         "execution.shutdown-on-attached-exit", default "false";
-    /// Time for which a record may wait in a buffer that is not full, while its task has input or its
-    /// consumer is behind (otherwise it is sent at once); 0 sends each batch at once.
+    /// Time for which a record may wait in a buffer that is not full, while its task has input or
+    /// its consumer is behind (otherwise it is sent at once); 0 sends each batch at once.
     EXECUTION_BUFFER_TIMEOUT_INTERVAL: Duration =
         "execution.buffer-timeout.interval", default "100 ms";
     /// Whether buffers that are not full are sent after the interval; if not, only full ones are.

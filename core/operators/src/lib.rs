@@ -65,6 +65,6 @@ pub use sink::{sink, sink_coordinator};
 pub use source::{source, source_coordinator};
 pub use stage::{ErasedStage, Moment, Stage, erase, reveal};
 pub use task::{
-    EventMailbox, EventSender, InputChannel, InputContext, OUTPUT_BYTES, OperatorContext, Step,
-    TaskBody, TaskContext, turn,
+    EventMailbox, EventSender, InputContext, OUTPUT_BYTES, OperatorContext, Step, TaskBody,
+    TaskContext, turn,
 };

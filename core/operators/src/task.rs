@@ -6,8 +6,8 @@ use std::task::Waker;
 use std::time::{Duration, Instant};
 
 use millstream_connector::{Result, UserMetrics};
-use millstream_network::{ChannelId, Data, Exchange, Flow, Generation, Inbox, TaskCounters};
-use millstream_types::{HostId, JobId, KeyGroup, MaxParallelism, OperatorId};
+use millstream_network::{Data, Exchange, Flow, Generation, Inbox, InputChannels, TaskCounters};
+use millstream_types::{JobId, KeyGroup, MaxParallelism, OperatorId};
 
 use crate::stage::Moment;
 
@@ -91,15 +91,12 @@ pub struct OperatorContext<'a> {
     pub from_coordinator: &'a Arc<EventMailbox>,
 }
 
-/// A channel that ends at a task: its name and the host that its producer runs in.
-pub type InputChannel = (ChannelId, HostId);
-
 /// Context for building a task's inputs.
 pub struct InputContext<'a> {
     /// The process's channels.
     pub exchange: &'a Exchange,
-    /// The channels of each input.
-    pub inputs: Vec<Vec<InputChannel>>,
+    /// The channels of each input, by exchange.
+    pub inputs: Vec<Vec<InputChannels>>,
 }
 
 /// The most bytes of records that wait in the buffers of one output of a task, about: each of its
@@ -109,14 +106,13 @@ pub const OUTPUT_BYTES: usize = 1 << 20;
 /// The most batches that wait at one channel.
 const CHANNEL_CREDITS: u32 = 8;
 /// An input of many channels has this many credits, or two for each channel.
-const INPUT_CREDITS: usize = 256;
+const INPUT_CREDITS: u32 = 256;
 
 /// The number of batches that may wait at each of so many channels of one input. What the channels
 /// of an output share becomes smaller as they become more, so an input holds about as much as its
 /// producers' outputs, whatever the parallelism is.
-fn credits(channels: usize) -> u32 {
-    let share = INPUT_CREDITS / channels.max(1);
-    u32::try_from(share).unwrap_or(CHANNEL_CREDITS).clamp(2, CHANNEL_CREDITS)
+fn credits(channels: u32) -> u32 {
+    (INPUT_CREDITS / channels.max(1)).clamp(2, CHANNEL_CREDITS)
 }
 
 /// An inbox for one input, its channels attached to their producers.
@@ -125,11 +121,11 @@ pub(crate) fn inbox<T: Data>(
     inputs: &InputContext<'_>,
     input: usize,
 ) -> Arc<Inbox<T>> {
-    let channels = inputs.inputs.get(input).map_or(&[][..], Vec::as_slice);
-    let names: Vec<ChannelId> = channels.iter().map(|(channel, _)| *channel).collect();
+    let channels = inputs.inputs.get(input).cloned().unwrap_or_default();
     let counters = Arc::clone(&task.counters);
-    let inbox = Inbox::new(&names, credits(names.len()), task.waker.clone(), counters);
-    inputs.exchange.attach(&inbox, channels);
+    let count = channels.iter().map(InputChannels::count).sum();
+    let inbox = Inbox::new(channels, credits(count), task.waker.clone(), counters);
+    inputs.exchange.attach(&inbox);
     inbox
 }
 

@@ -23,7 +23,7 @@ use crate::process::{Process, process};
 use crate::program::StageMaker;
 use crate::stage::{Moment, Stage, erase};
 
-/// What some of the records seem to own.
+/// The bytes that some of the records seem to own.
 static OWNED: [u8; 100_000] = [0; 100_000];
 
 /// A number that takes as many bytes as [`bytes_of`] says where it is written.

@@ -144,7 +144,7 @@ struct Run<'a> {
     outputs: &'a [Shared],
     expected: Expected,
     now: Instant,
-    /// How often the time was looked at.
+    /// Number of looks at the time.
     looks: u64,
 }
 

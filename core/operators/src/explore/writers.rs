@@ -89,7 +89,7 @@ struct Run {
     spreads: bool,
     timeout: Option<Duration>,
     now: Instant,
-    /// How often the time was looked at.
+    /// Number of looks at the time.
     looks: u64,
     /// Quiet comes because the task is idle, and no time passes.
     idles: bool,
