@@ -275,6 +275,30 @@ impl Cluster {
         Ok((first.saturating_sub(start.duration_since(std::time::UNIX_EPOCH)?)).as_secs_f64())
     }
 
+    /// Submits a job without an end; the time until so many tasks run, and the CPU time of the
+    /// JobManager and its children for that.
+    pub fn start_tasks(
+        &mut self,
+        artifact: &str,
+        job: Job,
+        (parallelism, tasks): (u32, u64),
+    ) -> Result<(Duration, Duration)> {
+        let output = self.output()?;
+        let before = process::tree_cpu(self.jobmanager.pid())?;
+        let start = Instant::now();
+        self.submit(artifact, &arguments(job, 0, parallelism, &output))?;
+        while start.elapsed() < START_LIMIT {
+            let overview = self.run.rest.get("/jobs/overview")?;
+            let running = overview.pointer("/jobs/0/tasks/running").and_then(Value::as_u64);
+            if running == Some(tasks) {
+                let cpu = process::tree_cpu(self.jobmanager.pid())? - before;
+                return Ok((start.elapsed(), cpu));
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        bail!("not all of {tasks} tasks run after {START_LIMIT:?}")
+    }
+
     /// CPU-seconds of one `list`, over `times` calls.
     pub fn list_cpu_s(&self, times: u32) -> Result<f64> {
         let before = process::children_cpu();

@@ -19,6 +19,7 @@ pub mod records;
 pub mod report;
 pub mod rows;
 pub mod shapes;
+pub mod start;
 pub mod text;
 pub mod tls;
 pub mod wide_start;

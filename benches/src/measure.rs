@@ -56,6 +56,7 @@ impl Pairing {
             Kind::List => self.list(row),
             Kind::Submit { rest } => self.submit(row, *rest),
             Kind::IdleJobManager | Kind::IdleTaskManager => self.idle(row, shared),
+            Kind::Start(figure) => self.rounds(row, |engine| figure.measure(engine)),
             Kind::Yarn(figure) => self.on_yarn(row, *figure),
         }
     }

@@ -5,6 +5,7 @@
 //! ticks every 10 ms.
 
 use crate::shapes::{self, Listed};
+use crate::start::StartFigure;
 
 /// Seed of every generator.
 pub const SEED: u64 = 42;
@@ -52,6 +53,8 @@ pub enum Kind {
     IdleJobManager,
     /// Resident memory of an idle TaskManager.
     IdleTaskManager,
+    /// The start of a large job.
+    Start(StartFigure),
     /// On YARN.
     Yarn(YarnFigure),
 }
@@ -92,6 +95,7 @@ impl Kind {
         match self {
             Self::Throughput(row) if row.job == Job::WordCount => "words/cpu-s",
             Self::Throughput(_) => "records/cpu-s",
+            Self::Start(figure) => figure.unit(),
             Self::ColdStart | Self::Submit { .. } | Self::Latency { .. } => "s",
             Self::List => "cpu-s",
             Self::IdleJobManager
@@ -185,6 +189,8 @@ pub enum Job {
     Paced,
     /// A thousand records; the first one leaves a time stamp.
     Stamp,
+    /// Four vertices, all of whose subtasks are connected, and no record.
+    WideStart,
     /// Records of one shape through an exchange.
     Shape(Listed, Way),
 }
@@ -218,6 +224,7 @@ impl Job {
             Self::JsonLines { all: true } => "json-lines-12",
             Self::Paced => "paced",
             Self::Stamp => "stamp",
+            Self::WideStart => "wide-start",
             Self::Shape(_, Way::Rebalance) => "shape-rebalance",
             Self::Shape(_, Way::Hash) => "shape-hash",
             Self::Shape(_, Way::Wire) => "shape-wire",
@@ -279,6 +286,9 @@ pub fn all() -> Vec<Row> {
         row("memory-200-local", Kind::Memory { parallelism: 200, workers: 1 }),
         row("memory-400", Kind::Memory { parallelism: 400, workers: 2 }),
         row("memory-400-local", Kind::Memory { parallelism: 400, workers: 1 }),
+        row("p17-start-3200", Kind::Start(StartFigure::Seconds)),
+        row("p17-start-3200-jm", Kind::Start(StartFigure::JobManagerCpu)),
+        row("p18-slots", Kind::Start(StartFigure::Slots)),
         row("p19-cold", Kind::ColdStart),
         row("p19-list", Kind::List),
         row("p19-submit", Kind::Submit { rest: false }),
