@@ -220,9 +220,11 @@ fn schedule(slots: u32) -> Result<Duration> {
 impl World {
     /// Handles some events; `false` when there is none.
     fn turn(&mut self) -> bool {
-        let mut publish = false;
-        for number in 0..EVENTS_PER_TURN {
-            let Some(event) = self.events.pop_front() else { return number > 0 };
+        let (mut handled, mut publish) = (0, false);
+        while handled < EVENTS_PER_TURN
+            && let Some(event) = self.events.pop_front()
+        {
+            handled += 1;
             for action in self.master.on_event(Timestamp::now(), event) {
                 match action {
                     Action::Publish => publish = true,
@@ -230,10 +232,10 @@ impl World {
                 }
             }
         }
-        if publish || self.events.is_empty() {
+        if publish {
             self.details = self.master.details();
         }
-        true
+        handled > 0
     }
 
     fn obey(&mut self, action: Action) {
