@@ -22,8 +22,8 @@ use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use millstream_benches::records::{Wide, scramble};
 use millstream_benches::rows::SEED;
 use millstream_network::{
-    Batch, ChannelId, ChannelWriter, Data, Exchange, ExchangeConfig, Generation, Inbox,
-    PeerAddress, Received, TaskCounters, batch_capacity,
+    Batch, ChannelId, ChannelLayout, ChannelWriter, Data, Exchange, ExchangeConfig, Generation,
+    Inbox, InputChannels, PeerAddress, Received, TaskCounters, batch_capacity,
 };
 use millstream_security::{Authority, Role, Secret};
 use millstream_types::HostId;
@@ -50,15 +50,23 @@ struct Ends<T> {
 fn config(host: HostId, bind: Option<SocketAddr>) -> ExchangeConfig {
     let bind = bind.into_iter().collect();
     let (generation, token) = (Generation::FIRST, Secret::new([7; 32]));
-    ExchangeConfig { host, generation, token, credentials: None, bind }
+    ExchangeConfig {
+        host,
+        generation,
+        token,
+        credentials: None,
+        bind,
+        layout: ChannelLayout::all_to(1),
+    }
 }
 
 fn ends<T: Data>(producer: Exchange, consumer: Option<Exchange>, from: HostId) -> Ends<T> {
     let waker = Waker::from(Arc::new(Unpark(std::thread::current())));
     let counters = Arc::new(TaskCounters::default());
-    let inbox = Inbox::new(&[CHANNEL], 2 * BATCHES, waker.clone(), Arc::clone(&counters));
+    let input = vec![InputChannels::one(CHANNEL, from)];
+    let inbox = Inbox::new(input, 2 * BATCHES, waker.clone(), Arc::clone(&counters));
     let writer = producer.writer(CHANNEL, waker, counters);
-    consumer.as_ref().unwrap_or(&producer).attach(&inbox, &[(CHANNEL, from)]);
+    consumer.as_ref().unwrap_or(&producer).attach(&inbox);
     Ends { writer, inbox, _exchanges: std::iter::once(producer).chain(consumer).collect() }
 }
 

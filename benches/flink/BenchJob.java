@@ -48,11 +48,11 @@ public final class BenchJob {
         env.setParallelism(args.getInt("parallelism"));
         env.getConfig().enableObjectReuse();
         String job = args.getRequired("job");
-        new BenchJob(env, args).build(job);
+        new BenchJob(env, args).build(job, args);
         env.execute(job);
     }
 
-    private void build(String job) {
+    private void build(String job, ParameterTool args) {
         switch (job) {
             case "chain":
                 chain();
@@ -83,6 +83,13 @@ public final class BenchJob {
                 break;
             case "text-sum":
                 textSum();
+                break;
+            case "json-lines":
+            case "json-lines-12":
+                JsonSums.build(env, input, output);
+                break;
+            case "paced":
+                paced(args);
                 break;
             case "word-count":
                 wordCount();
@@ -185,6 +192,13 @@ public final class BenchJob {
                 .sinkTo(
                         new DigestSink<>(
                                 output, pair -> Records.pair(Records.ends(pair.f0), pair.f1)));
+    }
+
+    private void paced(ParameterTool args) {
+        Paced source = new Paced(seed, records, args.getLong("rate"), args.getLong("tick-ms"));
+        env.fromSource(source, WatermarkStrategy.noWatermarks(), "paced", PAIR)
+                .keyBy(pair -> pair.f0, Types.LONG)
+                .sinkTo(new LatencySink(output));
     }
 
     private void wordCount() {

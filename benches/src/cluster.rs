@@ -2,9 +2,11 @@
 
 use crate::engine::Engine;
 use crate::http::Server;
+use crate::json;
+use crate::probe;
 use crate::process::{self, Daemon, check};
 use crate::records::Digest;
-use crate::rows::{Job, SEED, Throughput};
+use crate::rows::{Job, SEED, Size, Throughput};
 use crate::tls;
 use anyhow::{Context, Result, bail};
 use serde_json::{Value, json};
@@ -15,6 +17,10 @@ use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
 const START_LIMIT: Duration = Duration::from_secs(120);
+/// Number of slots from which Flink's default network memory does not suffice.
+const MANY_SLOTS: u32 = 16;
+/// Length of a failed job's exceptions in an error.
+const WHY_CHARS: usize = 2_000;
 const JOB_LIMIT: Duration = Duration::from_secs(300);
 
 /// The directory of one cluster: `conf`, `log`, `pid`, `tmp` and the output of its jobs.
@@ -108,11 +114,23 @@ pub struct Cluster {
     outputs: u32,
 }
 
-/// The TaskManagers of a cluster.
-struct Size {
-    workers: u32,
-    slots: u32,
-    tls: bool,
+/// A steady rate of records.
+#[derive(Debug, Clone, Copy)]
+pub struct Pace {
+    /// Records per second of all subtasks.
+    pub rate: u64,
+    /// Duration of the job.
+    pub seconds: u64,
+    /// Of both vertices.
+    pub parallelism: u32,
+    /// Time between two looks of a source at the clock.
+    pub tick_ms: u64,
+}
+
+impl Pace {
+    fn records(&self) -> u64 {
+        self.rate * self.seconds
+    }
 }
 
 /// A finished job.
@@ -126,14 +144,20 @@ pub struct Finished {
 }
 
 impl Cluster {
-    /// Starts a cluster for throughput: tuned, with the row's memory for its workers together.
-    pub fn tuned(engine: &Engine, row: &Throughput) -> Result<Self> {
-        let memory = format!("{}m", row.memory_mb / row.workers.max(1));
+    /// Starts a cluster for throughput: tuned.
+    pub fn tuned(engine: &Engine, size: Size) -> Result<Self> {
+        let memory = format!("{}m", size.memory_mb / size.workers.max(1));
         let mut tuning = engine.tuning.to_vec();
         tuning.push(("taskmanager.memory.process.size", &memory));
         tuning.push(("jobmanager.memory.process.size", "1600m"));
-        let shape = Size { workers: row.workers, slots: row.slots, tls: row.tls };
-        Self::start(engine, shape, &tuning, true)
+        if engine.is_flink() && size.slots > MANY_SLOTS {
+            // Each channel needs two buffers of 32 KiB at its end and one at its start.
+            tuning.push(("taskmanager.memory.network.fraction", "0.5"));
+            tuning.push(("taskmanager.memory.network.max", "16g"));
+            // It starts its threads within the time of a call.
+            tuning.push(("pekko.ask.timeout", "120 s"));
+        }
+        Self::start(engine, size, &tuning, true)
     }
 
     /// Starts a cluster of one TaskManager with the sizes that the default configuration has.
@@ -142,7 +166,8 @@ impl Cluster {
             ("taskmanager.memory.process.size", "1728m"),
             ("jobmanager.memory.process.size", "1600m"),
         ];
-        Self::start(engine, Size { workers: 1, slots: 1, tls: false }, &sizes, false)
+        let size = Size { workers: 1, slots: 1, tls: false, memory_mb: 1_728 };
+        Self::start(engine, size, &sizes, false)
     }
 
     fn start(
@@ -191,18 +216,41 @@ impl Cluster {
     }
 
     /// Runs a throughput job from submission to end.
-    pub fn run(&mut self, artifact: &str, row: &Throughput, text: &Path) -> Result<Finished> {
+    pub fn run(&mut self, artifact: &str, row: &Throughput, input: &Path) -> Result<Finished> {
         let output = self.output()?;
         let mut args = arguments(row.job, row.records, row.parallelism, &output);
         args.extend(["--keys".into(), row.keys.to_string()]);
-        args.extend(["--input".into(), text.display().to_string()]);
+        args.extend(["--input".into(), input.display().to_string()]);
         let before = self.worker_cpu()?;
         let start = Instant::now();
         let job = self.submit(artifact, &args)?;
-        self.wait_until_finished(&job)?;
+        self.wait_until_finished(&job, || Ok(()))?;
         let took = start.elapsed();
         let cpu = self.worker_cpu()? - before;
-        Ok(Finished { digest: Digest::read(&output)?, cpu, took })
+        let digest = match row.job {
+            Job::JsonLines { .. } => json::published(&output.join("lines"))?,
+            _ => Digest::read(&output)?,
+        };
+        Ok(Finished { digest, cpu, took })
+    }
+
+    /// Runs a job of a steady rate, and looks at its TaskManagers again and again. Returns the
+    /// directory of its output.
+    pub fn run_paced(
+        &mut self,
+        artifact: &str,
+        pace: &Pace,
+        mut look: impl FnMut(&[Daemon]) -> Result<()>,
+    ) -> Result<PathBuf> {
+        let output = self.output()?;
+        let mut args = arguments(Job::Paced, pace.records(), pace.parallelism, &output);
+        args.extend(["--rate".into(), pace.rate.to_string()]);
+        args.extend(["--tick-ms".into(), pace.tick_ms.to_string()]);
+        let job = self.submit(artifact, &args)?;
+        self.wait_until_finished(&job, || look(&self.workers))?;
+        let (got, expected) = (Digest::read(&output)?, probe::paced(pace.records()));
+        got.must_be(expected)?;
+        Ok(output)
     }
 
     /// Submits the stamp job by the command line or over REST; seconds until its first record.
@@ -220,7 +268,7 @@ impl Cluster {
             }
         };
         for job in &jobs {
-            self.wait_until_finished(job)?;
+            self.wait_until_finished(job, || Ok(()))?;
         }
         let stamp = fs::read_to_string(output.join("first")).context("no record was stamped")?;
         let first = Duration::from_micros(stamp.trim().parse()?);
@@ -263,7 +311,7 @@ impl Cluster {
         Ok(ids.map(str::to_owned).collect())
     }
 
-    fn wait_until_finished(&self, job: &str) -> Result<()> {
+    fn wait_until_finished(&self, job: &str, mut look: impl FnMut() -> Result<()>) -> Result<()> {
         let start = Instant::now();
         loop {
             let answer = self.run.rest.get(&format!("/jobs/{job}"))?;
@@ -271,7 +319,8 @@ impl Cluster {
                 "FINISHED" => return Ok(()),
                 state @ ("FAILED" | "CANCELED" | "SUSPENDED") => {
                     let path = format!("/jobs/{job}/exceptions");
-                    let why = self.run.rest.get(&path).unwrap_or_default();
+                    let why = self.run.rest.get(&path).unwrap_or_default().to_string();
+                    let why: String = why.chars().take(WHY_CHARS).collect();
                     bail!("job {job} of {} is {state}: {why}", self.engine.name);
                 }
                 _ => {}
@@ -284,6 +333,7 @@ impl Cluster {
                     logs.display()
                 );
             }
+            look()?;
             std::thread::sleep(Duration::from_millis(20));
         }
     }

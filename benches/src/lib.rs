@@ -10,7 +10,9 @@
 pub mod cluster;
 pub mod engine;
 pub mod http;
+pub mod json;
 pub mod measure;
+pub mod paced;
 pub mod probe;
 pub mod process;
 pub mod records;
@@ -19,5 +21,6 @@ pub mod rows;
 pub mod shapes;
 pub mod text;
 pub mod tls;
+pub mod wide_start;
 pub mod words;
 pub mod yarn;

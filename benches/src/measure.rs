@@ -1,16 +1,20 @@
 //! Runs a row: both sides in turn, round after round, and the limit in the same rounds.
 
-use crate::cluster::{Cluster, RunDirectory};
+use crate::cluster::{Cluster, Pace, RunDirectory};
 use crate::engine::Engine;
+use crate::json;
+use crate::paced::Times;
 use crate::probe;
 use crate::process;
-use crate::records::Digest;
 use crate::report::Round;
-use crate::rows::{Kind, Row, Throughput, YarnFigure};
+use crate::rows::{Job, Kind, Row, Size, Throughput, YarnFigure};
+use crate::text;
 use crate::yarn::{Hadoop, OnYarn};
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 /// Time for which a daemon rests before its memory counts.
@@ -26,43 +30,48 @@ pub struct Pairing {
     pub rounds: u32,
     /// Whether Hadoop has the intervals that it has by default.
     pub as_shipped: bool,
-    /// The directory of WordCount's text.
-    pub text: PathBuf,
+    /// Where downloads and generated files are kept.
+    pub cache: PathBuf,
     /// Where progress goes.
     pub progress: fn(&str),
 }
 
-/// The memory of both daemons, each a row of its own, measured in the same rounds.
+/// Rounds in which several rows are measured at once.
 #[derive(Default)]
-pub struct Idle {
+pub struct Shared {
     jobmanager: Vec<Round>,
     taskmanager: Vec<Round>,
+    /// By the rate.
+    latency: HashMap<u64, Vec<[Times; 3]>>,
 }
 
 impl Pairing {
-    /// All rounds of one row. `idle` keeps figures that one row measures for another.
-    pub fn measure(&self, row: &Row, idle: &mut Idle) -> Result<Vec<Round>> {
+    /// All rounds of one row. `shared` keeps figures that one row measures for another.
+    pub fn measure(&self, row: &Row, shared: &mut Shared) -> Result<Vec<Round>> {
         match &row.kind {
             Kind::Throughput(throughput) => self.throughput(row, throughput),
+            Kind::Latency { rate, part } => self.latency(row, *rate, *part, shared),
+            Kind::Memory { parallelism, workers } => self.memory(row, *parallelism, *workers),
             Kind::ColdStart => self.rounds(row, cold_start_s),
             Kind::List => self.list(row),
             Kind::Submit { rest } => self.submit(row, *rest),
-            Kind::IdleJobManager | Kind::IdleTaskManager => self.idle(row, idle),
+            Kind::IdleJobManager | Kind::IdleTaskManager => self.idle(row, shared),
             Kind::Yarn(figure) => self.on_yarn(row, *figure),
         }
     }
 
     fn throughput(&self, row: &Row, throughput: &Throughput) -> Result<Vec<Round>> {
-        let sides = self.map_sides(|engine| self.warm(engine, throughput))?;
+        let input = self.input(throughput.job)?;
+        let sides = self.map_sides(|engine| self.warm(engine, throughput, &input))?;
         let (mut peer, mut ours) = sides;
         let mut rounds = Vec::new();
         for number in 1..=self.rounds {
-            let found = probe::throughput(throughput, &self.text)?;
+            let found = probe::throughput(throughput, &input)?;
             let rate = |cpu: Duration| found.records as f64 / cpu.as_secs_f64();
             let run = |side: &mut Option<(Cluster, String)>| -> Result<Option<f64>> {
                 let Some((cluster, artifact)) = side else { return Ok(None) };
-                let finished = cluster.run(artifact, throughput, &self.text)?;
-                same(found.digest, finished.digest)?;
+                let finished = cluster.run(artifact, throughput, &input)?;
+                finished.digest.must_be(found.digest)?;
                 Ok(Some(rate(finished.cpu)))
             };
             let round =
@@ -73,17 +82,87 @@ impl Pairing {
         Ok(rounds)
     }
 
+    /// The directory of the files that a job reads.
+    fn input(&self, job: Job) -> Result<PathBuf> {
+        match job {
+            Job::WordCount => text::directory(&self.cache),
+            Job::JsonLines { .. } => json::directory(&self.cache),
+            _ => Ok(PathBuf::new()),
+        }
+    }
+
     /// A cluster with the artifact on it, whose jobs have run for the engine's warm-up time.
-    fn warm(&self, engine: &Engine, row: &Throughput) -> Result<(Cluster, String)> {
-        let mut cluster = Cluster::tuned(engine, row)?;
+    fn warm(&self, engine: &Engine, row: &Throughput, input: &Path) -> Result<(Cluster, String)> {
+        let mut cluster = Cluster::tuned(engine, row.size)?;
         let artifact = cluster.upload()?;
         let mut warm = Duration::ZERO;
         loop {
-            warm += cluster.run(&artifact, row, &self.text)?.took;
+            warm += cluster.run(&artifact, row, input)?.took;
             if warm >= Duration::from_secs(engine.warm_up_s) {
                 return Ok((cluster, artifact));
             }
         }
+    }
+
+    fn latency(&self, row: &Row, rate: u64, part: f64, all: &mut Shared) -> Result<Vec<Round>> {
+        let measured = match all.latency.entry(rate) {
+            Entry::Occupied(measured) => measured.into_mut(),
+            Entry::Vacant(place) => place.insert(self.latency_rounds(rate)?),
+        };
+        let mut rounds = Vec::new();
+        for (number, [peer, ours, limit]) in (1..).zip(measured) {
+            let figure = |times: &Times| times.quantile_s(part);
+            let of =
+                |engine: &Option<Engine>, times| engine.as_ref().map(|_| figure(times)).transpose();
+            let (peer, ours) = (of(&self.peer, peer)?, of(&self.ours, ours)?);
+            let round = Round { peer, ours, limit: figure(limit)? };
+            self.say(row, number, &round);
+            rounds.push(round);
+        }
+        Ok(rounds)
+    }
+
+    /// The times of the peer, of ours and of the limit.
+    fn latency_rounds(&self, rate: u64) -> Result<Vec<[Times; 3]>> {
+        let pace = Pace { rate, seconds: 20, parallelism: 2, tick_ms: 1 };
+        let size = Size { workers: 1, slots: 2, tls: false, memory_mb: 4_096 };
+        let (mut peer, mut ours) = self.map_sides(|engine| {
+            let mut cluster = Cluster::tuned(engine, size)?;
+            let artifact = cluster.upload()?;
+            // One job takes as long as the warm-up.
+            cluster.run_paced(&artifact, &pace, |_| Ok(()))?;
+            Ok((cluster, artifact))
+        })?;
+        let run = |side: &mut Option<(Cluster, String)>| match side {
+            None => Ok(Times::default()),
+            Some((cluster, artifact)) => {
+                Times::read(&cluster.run_paced(artifact, &pace, |_| Ok(()))?)
+            }
+        };
+        (0..self.rounds)
+            .map(|_| Ok([run(&mut peer)?, run(&mut ours)?, probe::hand_over_times(rate)]))
+            .collect()
+    }
+
+    fn memory(&self, row: &Row, parallelism: u32, workers: u32) -> Result<Vec<Round>> {
+        let pace = Pace { rate: 60_000, seconds: 20, parallelism, tick_ms: 100 };
+        let size =
+            Size { workers, slots: parallelism / workers, tls: false, memory_mb: 60 * parallelism };
+        self.rounds(row, |engine| {
+            let mut cluster = Cluster::tuned(engine, size)?;
+            let artifact = cluster.upload()?;
+            let (mut largest, mut looked) = (0, Instant::now());
+            cluster.run_paced(&artifact, &pace, |workers| {
+                if looked.elapsed() > Duration::from_secs(1) {
+                    let bytes: Result<Vec<u64>> =
+                        workers.iter().map(|it| process::tree_pss_bytes(it.pid())).collect();
+                    largest = largest.max(bytes?.into_iter().sum());
+                    looked = Instant::now();
+                }
+                Ok(())
+            })?;
+            Ok(largest as f64)
+        })
     }
 
     fn list(&self, row: &Row) -> Result<Vec<Round>> {
@@ -111,7 +190,7 @@ impl Pairing {
         self.collect(row, || Ok((submit(&mut peer)?, submit(&mut ours)?)))
     }
 
-    fn idle(&self, row: &Row, idle: &mut Idle) -> Result<Vec<Round>> {
+    fn idle(&self, row: &Row, idle: &mut Shared) -> Result<Vec<Round>> {
         if idle.jobmanager.is_empty() {
             for _ in 0..self.rounds {
                 let (peer, ours) = self.map_sides(|engine| {
@@ -207,13 +286,6 @@ impl Pairing {
             row.kind.unit()
         ));
     }
-}
-
-fn same(expected: Digest, got: Digest) -> Result<()> {
-    if expected != got {
-        bail!("the sinks got {got} (records, checksum) instead of {expected}");
-    }
-    Ok(())
 }
 
 /// The start script until the worker is registered; then everything is stopped again.

@@ -5,7 +5,8 @@
 
 mod shaped;
 
-use crate::process::{own_cpu, resident_bytes};
+use crate::paced::Times;
+use crate::process::{monotonic_ns, own_cpu, resident_bytes};
 use crate::records::{self, Digest, Wide};
 use crate::rows::{Job, Kind, SEED, Throughput, YarnFigure};
 use anyhow::{Context, Result, bail};
@@ -52,7 +53,8 @@ pub fn throughput(row: &Throughput, text: &Path) -> Result<Found> {
             let digest = word_count(text)?;
             (digest, digest.count)
         }
-        Job::Stamp | Job::Shape(..) => bail!("this job has no throughput here"),
+        Job::JsonLines { .. } => crate::json::sums(text)?,
+        Job::Stamp | Job::Paced | Job::Shape(..) => bail!("this job has no throughput here"),
     };
     Ok(Found { digest, records, cpu: own_cpu() - before })
 }
@@ -73,6 +75,7 @@ pub fn simple(kind: &Kind) -> Result<f64> {
         }
         Kind::IdleJobManager
         | Kind::IdleTaskManager
+        | Kind::Memory { .. }
         | Kind::Yarn(YarnFigure::MasterMemory | YarnFigure::WorkerMemory) => {
             let mut sleeper = Command::new("sleep").arg("60").spawn()?;
             std::thread::sleep(Duration::from_millis(100));
@@ -81,8 +84,40 @@ pub fn simple(kind: &Kind) -> Result<f64> {
             sleeper.wait()?;
             Ok(bytes? as f64)
         }
-        Kind::Throughput(_) | Kind::Yarn(_) => bail!("this row has a probe of its own"),
+        Kind::Throughput(_) | Kind::Latency { .. } | Kind::Yarn(_) => {
+            bail!("this row has a probe of its own")
+        }
     }
+}
+
+/// The records of the paced job.
+#[must_use]
+pub fn paced(records: u64) -> Digest {
+    let mut digest = Digest::default();
+    (0..records).for_each(|index| digest.add(records::scramble(SEED, index)));
+    digest
+}
+
+/// Times from one thread to another, a thousand batches a second for two seconds.
+#[must_use]
+pub fn hand_over_times(rate: u64) -> Times {
+    let (sender, receiver) = sync_channel::<Vec<u64>>(BATCHES_IN_FLIGHT);
+    let mut times = Times::default();
+    std::thread::scope(|scope| {
+        scope.spawn(move || {
+            for _ in 0..2_000 {
+                std::thread::sleep(Duration::from_millis(1));
+                let now = monotonic_ns();
+                if sender.send(vec![now; rate.div_ceil(1_000) as usize]).is_err() {
+                    return;
+                }
+            }
+        });
+        for batch in receiver {
+            batch.into_iter().for_each(|created| times.add(monotonic_ns() - created));
+        }
+    });
+    times
 }
 
 /// fork, exec and wait: the least that a command costs.

@@ -119,6 +119,20 @@ pub fn resident_bytes(pid: u32) -> Result<u64> {
     Ok(kib.with_context(|| format!("process {pid} shows no VmRSS"))? * 1024)
 }
 
+/// Memory of `root` and of everything below it in bytes: a page that several processes share counts
+/// once.
+pub fn tree_pss_bytes(root: u32) -> Result<u64> {
+    let mut kib = 0;
+    for member in tree(root)?.0 {
+        // A process that ended meanwhile has no memory.
+        let rollup = std::fs::read_to_string(format!("/proc/{member}/smaps_rollup"));
+        let rollup = rollup.unwrap_or_default();
+        let line = rollup.lines().find_map(|line| line.strip_prefix("Pss:"));
+        kib += line.and_then(|line| line.trim().trim_end_matches(" kB").parse().ok()).unwrap_or(0);
+    }
+    Ok(kib * 1024)
+}
+
 /// Resident memory of the largest process whose command line holds this word, and of all below it.
 pub fn container_resident_bytes(word: &str) -> Result<u64> {
     let mut largest = 0;
@@ -167,6 +181,15 @@ fn usage(who: libc::c_int) -> Duration {
         Duration::from_secs(time.tv_sec as u64) + Duration::from_micros(time.tv_usec as u64)
     };
     time(usage.ru_utime) + time(usage.ru_stime)
+}
+
+/// The monotonic clock, which all processes share.
+#[must_use]
+pub fn monotonic_ns() -> u64 {
+    let mut now = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: the kernel fills the struct that the pointer leads to.
+    unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &raw mut now) };
+    now.tv_sec as u64 * 1_000_000_000 + now.tv_nsec as u64
 }
 
 fn ticks_per_second() -> u64 {

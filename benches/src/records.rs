@@ -3,7 +3,7 @@
 //! Record `i` of a run is a function of `i` and the seed alone, whichever subtask makes it, so both
 //! engines may hand out the indices as they like. README.md spells the functions out.
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use std::path::Path;
 
 /// The multiplier of generators and checksums.
@@ -156,6 +156,14 @@ impl Digest {
             all.merge(Self::parse(&text).with_context(|| format!("{text:?} is no digest"))?);
         }
         Ok(all)
+    }
+
+    /// Fails unless these are the expected records.
+    pub fn must_be(self, expected: Self) -> Result<()> {
+        if self != expected {
+            bail!("the sinks got {self} (records, checksum) instead of {expected}");
+        }
+        Ok(())
     }
 
     fn parse(text: &str) -> Option<Self> {

@@ -62,6 +62,41 @@ impl Line {
     }
 }
 
+/// The rows of the group `shapes` as a table in Markdown: a line for each shape and a column for
+/// each way, with ours and the other side per CPU-second.
+#[must_use]
+pub fn table(lines: &[Line]) -> String {
+    let mut shapes: Vec<(&str, usize, [String; WAYS.len()])> = Vec::new();
+    for line in lines {
+        let named = line.row.strip_prefix("shape-").and_then(|name| name.rsplit_once('-'));
+        let (Some((name, way)), Some(bytes)) = (named, line.record_bytes) else { continue };
+        let Some(column) = WAYS.iter().position(|known| *known == way) else { continue };
+        if !shapes.iter().any(|(known, ..)| *known == name) {
+            shapes.push((name, bytes, std::array::from_fn(|_| String::new())));
+        }
+        if let Some((.., cells)) = shapes.iter_mut().find(|(known, ..)| *known == name) {
+            cells[column] = cell(line, bytes);
+        }
+    }
+    let mut table = format!("| shape | bytes | {} |\n|---|---:|", WAYS.join(" | "));
+    table.push_str(&"---|".repeat(WAYS.len()));
+    for (name, bytes, cells) in shapes {
+        table.push_str(&format!("\n| {name} | {bytes} | {} |", cells.join(" | ")));
+    }
+    table
+}
+
+const WAYS: [&str; 3] = ["local", "tcp", "tls"];
+
+fn cell(line: &Line, bytes: usize) -> String {
+    let side = |figure: Option<f64>| {
+        let records = figure.unwrap_or(f64::NAN);
+        format!("{:.0} k/s, {:.0} MB/s", records / 1e3, records * bytes as f64 / 1e6)
+    };
+    let ratio = line.ratio.unwrap_or(f64::NAN);
+    format!("**{ratio:.2}**: {}; {}", side(line.ours), side(line.peer))
+}
+
 fn median_of(rounds: &[Round], figure: impl Fn(&Round) -> Option<f64>) -> Option<f64> {
     median(&rounds.iter().filter_map(figure).collect::<Vec<_>>()).map(rounded)
 }
@@ -105,6 +140,19 @@ mod tests {
         let row = Row { name: "p".to_owned(), group: None, kind: Kind::List };
         let line = Line::new(&row, &[Round { peer: Some(2.46813), ..Round::default() }]);
         assert_eq!((line.ratio, line.ours, line.peer), (None, None, Some(2.468)));
+    }
+
+    #[test]
+    fn a_table_has_a_line_per_shape_and_a_column_per_way() {
+        let of = |name: &str| {
+            let row = crate::rows::all().into_iter().find(|row| row.name == name).unwrap();
+            Line::new(&row, &rounds(&[(4e6, 2e6)]))
+        };
+        let lines = [of("p4"), of("shape-text-100-local"), of("shape-text-100-tls")];
+        let cell = "**2.00**: 4000 k/s, 400 MB/s; 2000 k/s, 200 MB/s";
+        let last = format!("| text-100 | 100 | {cell} |  | {cell} |");
+        assert_eq!(table(&lines).lines().last(), Some(last.as_str()));
+        assert_eq!(table(&lines).lines().count(), 3);
     }
 
     #[test]

@@ -25,6 +25,20 @@ pub struct Row {
 pub enum Kind {
     /// Records per CPU-second of all workers.
     Throughput(Throughput),
+    /// The time from a record's creation to a sink, seconds.
+    Latency {
+        /// Records per second.
+        rate: u64,
+        /// The part of the records that did not take longer.
+        part: f64,
+    },
+    /// Memory of all workers while records flow from each subtask to each.
+    Memory {
+        /// Of both vertices.
+        parallelism: u32,
+        /// TaskManagers.
+        workers: u32,
+    },
     /// `start-cluster.sh` until the TaskManager is registered, seconds.
     ColdStart,
     /// CPU time of the command line's `list`.
@@ -78,10 +92,11 @@ impl Kind {
         match self {
             Self::Throughput(row) if row.job == Job::WordCount => "words/cpu-s",
             Self::Throughput(_) => "records/cpu-s",
-            Self::ColdStart | Self::Submit { .. } => "s",
+            Self::ColdStart | Self::Submit { .. } | Self::Latency { .. } => "s",
             Self::List => "cpu-s",
             Self::IdleJobManager
             | Self::IdleTaskManager
+            | Self::Memory { .. }
             | Self::Yarn(
                 YarnFigure::UploadedBytes | YarnFigure::MasterMemory | YarnFigure::WorkerMemory,
             ) => "bytes",
@@ -110,12 +125,26 @@ impl Kind {
 pub struct Throughput {
     /// The job.
     pub job: Job,
-    /// Records that the source makes; WordCount has as many as the text has words.
+    /// Records that the source makes; 0 if files hold them.
     pub records: u64,
     /// Different keys, where there are keys.
     pub keys: u64,
     /// Of every operator.
     pub parallelism: u32,
+    /// The cluster.
+    pub size: Size,
+}
+
+impl Throughput {
+    fn with_tls(mut self) -> Self {
+        self.size.tls = true;
+        self
+    }
+}
+
+/// The TaskManagers of a cluster.
+#[derive(Debug, Clone, Copy)]
+pub struct Size {
     /// TaskManagers.
     pub workers: u32,
     /// Slots of each.
@@ -147,6 +176,13 @@ pub enum Job {
     TextSum,
     /// A running count per word.
     WordCount,
+    /// A running sum per user over lines of JSON, from files to files.
+    JsonLines {
+        /// Whether our record has all fields of a line, or those alone that the job needs.
+        all: bool,
+    },
+    /// Records at a steady rate, by key.
+    Paced,
     /// A thousand records; the first one leaves a time stamp.
     Stamp,
     /// Records of one shape through an exchange.
@@ -178,6 +214,9 @@ impl Job {
             Self::KeyedSum => "keyed-sum",
             Self::TextSum => "text-sum",
             Self::WordCount => "word-count",
+            Self::JsonLines { all: false } => "json-lines",
+            Self::JsonLines { all: true } => "json-lines-12",
+            Self::Paced => "paced",
             Self::Stamp => "stamp",
             Self::Shape(_, Way::Rebalance) => "shape-rebalance",
             Self::Shape(_, Way::Hash) => "shape-hash",
@@ -199,13 +238,14 @@ const M: u64 = 1_000_000;
 
 /// One TaskManager with a slot for each subtask.
 fn local(job: Job, records: u64, keys: u64, parallelism: u32) -> Throughput {
-    let (workers, slots) = (1, parallelism);
-    Throughput { job, records, keys, parallelism, workers, slots, memory_mb: 4_096, tls: false }
+    let size = Size { workers: 1, slots: parallelism, memory_mb: 4_096, tls: false };
+    Throughput { job, records, keys, parallelism, size }
 }
 
 /// Two TaskManagers of one slot.
 fn spread(job: Job, records: u64, parallelism: u32) -> Throughput {
-    Throughput { workers: 2, slots: 1, ..local(job, records, 1, parallelism) }
+    let size = Size { workers: 2, slots: 1, memory_mb: 4_096, tls: false };
+    Throughput { size, ..local(job, records, 1, parallelism) }
 }
 
 /// All rows in the order in which they run.
@@ -225,9 +265,20 @@ pub fn all() -> Vec<Row> {
         of("p5", local(Job::KeyedSum, 20 * M, M, 2)),
         of("text-sum", local(Job::TextSum, 8 * M, M, 2)),
         of("p12", local(Job::WordCount, 0, 1, 2)),
+        of("json-lines", local(Job::JsonLines { all: false }, 0, 1, 2)),
+        of("json-lines-12", local(Job::JsonLines { all: true }, 0, 1, 2)),
     ];
     rows.extend(wires());
+    rows.extend(blobs());
     rows.extend([
+        row("latency-100k", Kind::Latency { rate: 100_000, part: 0.99 }),
+        row("latency-100k-p50", Kind::Latency { rate: 100_000, part: 0.5 }),
+        row("latency-1k", Kind::Latency { rate: 1_000, part: 0.99 }),
+        row("latency-1k-p50", Kind::Latency { rate: 1_000, part: 0.5 }),
+        row("memory-200", Kind::Memory { parallelism: 200, workers: 2 }),
+        row("memory-200-local", Kind::Memory { parallelism: 200, workers: 1 }),
+        row("memory-400", Kind::Memory { parallelism: 400, workers: 2 }),
+        row("memory-400-local", Kind::Memory { parallelism: 400, workers: 1 }),
         row("p19-cold", Kind::ColdStart),
         row("p19-list", Kind::List),
         row("p19-submit", Kind::Submit { rest: false }),
@@ -255,14 +306,23 @@ fn wires() -> impl Iterator<Item = Row> {
         let row = move |(end, tls), listed: Listed| {
             let job = Job::Shape(listed, Way::Wire);
             // Larger than in the table of all shapes: these have floors.
-            let throughput = Throughput { tls, ..spread(job, 2 * listed.records, 1) };
-            let kind = Kind::Throughput(throughput);
+            let throughput = spread(job, 2 * listed.records, 1);
+            let kind = Kind::Throughput(if tls { throughput.with_tls() } else { throughput });
             Row { name: format!("{name}-wire{end}"), kind, group: None }
         };
         let ends = [("", false), ("-tls", true)];
         ends.into_iter().filter_map(move |end| listed.map(|listed| row(end, *listed)))
     };
     wires.into_iter().flat_map(both)
+}
+
+/// Records of 1 MB by key in a TaskManager of 1 GB.
+fn blobs() -> Option<Row> {
+    let shape = *shapes::ALL.iter().find(|listed| listed.name == "bytes-1m")?;
+    let job = Job::Shape(shape, Way::Hash);
+    let mut throughput = local(job, 2 * shape.records, 1, 2);
+    throughput.size.memory_mb = 1_024;
+    Some(Row { name: "blob-1m".to_owned(), kind: Kind::Throughput(throughput), group: None })
 }
 
 /// The rows of one shape in the table of all.
@@ -274,7 +334,7 @@ fn table(shape: Listed) -> [Row; 3] {
         kind: Kind::Throughput(throughput),
         group: Some("shapes"),
     };
-    [row("local", within), row("tcp", wire.clone()), row("tls", Throughput { tls: true, ..wire })]
+    [row("local", within), row("tcp", wire.clone()), row("tls", wire.with_tls())]
 }
 
 #[cfg(test)]

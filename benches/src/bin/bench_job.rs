@@ -3,17 +3,20 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use millstream::connectors::{
-    CheckpointId, FileSource, Flow, NoCommitter, NoEnumerator, Polled, ReaderContext, ReaderOutput,
-    Sink, SinkWriter, Source, SourceReader, WriterInfo,
+    CheckpointId, FileSink, FileSource, Flow, NoCommitter, NoEnumerator, Polled, ReaderContext,
+    ReaderOutput, Sink, SinkWriter, Source, SourceReader, WriterInfo,
 };
 use millstream::{
     Args, Batch, Boundedness, Data, Environment, ErrorContext, Result, Str, Stream, bail,
 };
+use millstream_benches::json::{self, Counted};
+use millstream_benches::paced::{LatencySink, Paced};
 use millstream_benches::records::{self, Digest, Wide};
 use millstream_benches::shapes::{self, Shape};
+use millstream_benches::wide_start;
 use millstream_benches::words::Words;
 
 type Pair = (u64, u64);
@@ -28,6 +31,8 @@ fn bench_job(env: &mut Environment, args: Args) -> Result<()> {
         records: args.optional("records")?.unwrap_or(0),
         keys: args.optional("keys")?.unwrap_or(1),
         seed: args.optional("seed")?.unwrap_or(0),
+        rate: args.optional("rate")?.unwrap_or(0),
+        tick_ms: args.optional("tick-ms")?.unwrap_or(1),
         shape: args.optional("shape")?.unwrap_or_default(),
         input: args.optional("input")?.unwrap_or_default(),
         output: PathBuf::from(args.required("output")?),
@@ -41,6 +46,8 @@ struct Bench {
     records: u64,
     keys: u64,
     seed: u64,
+    rate: u64,
+    tick_ms: u64,
     shape: String,
     input: String,
     output: PathBuf,
@@ -62,7 +69,11 @@ impl Bench {
             "keyed-sum" => self.keyed_sum(env),
             "text-sum" => self.text_sum(env),
             "word-count" => self.word_count(env),
+            "json-lines" => self.json_lines::<json::Needed>(env),
+            "json-lines-12" => self.json_lines::<json::Visit>(env),
+            "paced" => self.paced(env),
             "stamp" => self.stamp(env),
+            "wide-start" => wide_start::build(env),
             "shape-rebalance" | "shape-hash" | "shape-wire" => {
                 let built = shapes::visit(&self.shape, Shaped { bench: self, env, job });
                 built.with_context(|| format!("there is no shape {}", self.shape))?;
@@ -150,6 +161,24 @@ impl Bench {
                     records::pair(records::hash(word.as_bytes()), *count)
                 }),
             );
+    }
+
+    fn json_lines<T: Counted>(&self, env: &mut Environment) {
+        env.source("lines", FileSource::json_lines::<T>(&self.input))
+            .filter(|visit| Ok(visit.is_view()))
+            .map(|visit| Ok(visit.into_pair()))
+            .key_by_ref(|(user, _)| user)
+            .sum("sum", |(_, quantity)| *quantity)
+            .sink("files", FileSink::csv(self.output.join("lines")));
+    }
+
+    fn paced(&self, env: &mut Environment) {
+        let tick = Duration::from_millis(self.tick_ms);
+        let source = Paced { seed: self.seed, records: self.records, rate: self.rate, tick };
+        env.source("paced", source)
+            .key_by(|(key, _)| *key)
+            .into_stream()
+            .sink("latency", LatencySink { directory: self.output.clone() });
     }
 
     fn stamp(&self, env: &mut Environment) {

@@ -4,9 +4,9 @@
 use anyhow::{Context, Result, bail};
 use clap::{Parser, ValueEnum};
 use millstream_benches::engine::Engine;
-use millstream_benches::measure::{Idle, Pairing};
-use millstream_benches::report::Line;
-use millstream_benches::{rows, text};
+use millstream_benches::measure::{Pairing, Shared};
+use millstream_benches::report::{self, Line};
+use millstream_benches::rows;
 use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -21,6 +21,9 @@ struct Options {
     /// Runs one side alone: no ratio.
     #[arg(long)]
     only: Option<Side>,
+    /// Prints the rows of the group `shapes` as a table at the end, too.
+    #[arg(long)]
+    table: bool,
     /// Rows on YARN: with the intervals that Hadoop has by default (a NodeManager's heartbeat each
     /// second), not with those of tests (200 ms).
     #[arg(long)]
@@ -83,22 +86,27 @@ fn run(options: Options) -> Result<()> {
             options.millstream_job.context("--millstream-job is missing")?,
         )),
     };
-    let text = text::directory(&options.cache)?;
     let (rounds, as_shipped) = (options.rounds, options.hadoop_as_shipped);
-    let pairing = Pairing { peer, ours, rounds, as_shipped, text, progress: say };
-    let mut idle = Idle::default();
+    let cache = options.cache;
+    let pairing = Pairing { peer, ours, rounds, as_shipped, cache, progress: say };
+    let mut shared = Shared::default();
+    let mut lines = Vec::new();
     let mut failed = 0;
     for row in rows {
-        match pairing.measure(&row, &mut idle) {
+        match pairing.measure(&row, &mut shared) {
             Ok(rounds) => {
-                let line = serde_json::to_string(&Line::new(&row, &rounds))?;
-                writeln!(std::io::stdout(), "{line}")?;
+                let line = Line::new(&row, &rounds);
+                writeln!(std::io::stdout(), "{}", serde_json::to_string(&line)?)?;
+                lines.push(line);
             }
             Err(error) => {
                 failed += 1;
                 say(&format!("{}: no number counts: {error:#}", row.name));
             }
         }
+    }
+    if options.table {
+        writeln!(std::io::stdout(), "{}", report::table(&lines))?;
     }
     if failed > 0 {
         bail!("{failed} of the rows failed");

@@ -16,8 +16,8 @@ use millstream_connectors::{Datagen, DiscardSink};
 use millstream_graph::{JobGraph, JobSettings};
 use millstream_jobmaster::JobMasterConfig;
 use millstream_network::{
-    ChannelId, ChannelWriter, Event, Exchange, ExchangeConfig, Generation, Inbox, PeerAddress,
-    Received,
+    ChannelId, ChannelLayout, ChannelWriter, Event, Exchange, ExchangeConfig, Generation, Inbox,
+    InputChannels, PeerAddress, Received,
 };
 use millstream_security::Secret;
 use millstream_soak::scale;
@@ -341,7 +341,14 @@ fn nothing_grows_behind_a_consumer_in_another_process_that_stalls() {
 fn host(number: u128) -> Exchange {
     let (token, bind) = (Secret::new([7; 32]), vec!["127.0.0.1:0".parse().unwrap()]);
     let (host, generation) = (HostId::from_u128(number), Generation::FIRST);
-    let config = ExchangeConfig { host, generation, token, credentials: None, bind };
+    let config = ExchangeConfig {
+        host,
+        generation,
+        token,
+        credentials: None,
+        bind,
+        layout: ChannelLayout::all_to(64),
+    };
     Exchange::start(config).unwrap()
 }
 
@@ -353,8 +360,9 @@ fn channels(low: &Exchange, high: &Exchange, count: u32) -> Vec<Channel> {
     low.connect([PeerAddress { host: HostId::from_u128(2), address }]);
     let ends = |edge, consumer: &Exchange, to| {
         let channel = ChannelId { edge, from: 0, to, generation: Generation::FIRST };
-        let inbox = Inbox::new(&[channel], 4, Waker::noop().clone(), Arc::default());
-        consumer.attach(&inbox, &[(channel, HostId::from_u128(1))]);
+        let input = vec![InputChannels::one(channel, HostId::from_u128(1))];
+        let inbox = Inbox::new(input, 4, Waker::noop().clone(), Arc::default());
+        consumer.attach(&inbox);
         (low.writer(channel, Waker::noop().clone(), Arc::default()), inbox)
     };
     (0..count).flat_map(|to| [ends(0, low, to), ends(1, high, to)]).collect()

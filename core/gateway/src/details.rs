@@ -127,7 +127,47 @@ pub struct VertexDetails {
     /// The vertex of the graph.
     pub id: VertexId,
     /// Its subtasks.
-    pub subtasks: Vec<SubtaskDetails>,
+    pub subtasks: Subtasks,
+}
+
+/// The subtasks of a vertex. A snapshot shares those that have not changed since the one before.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Subtasks(Vec<Arc<SubtaskDetails>>);
+
+impl Subtasks {
+    /// All of them, by their numbers.
+    pub fn iter(&self) -> impl ExactSizeIterator<Item = &SubtaskDetails> + Clone {
+        self.0.iter().map(AsRef::as_ref)
+    }
+
+    /// All of them, to be changed in this snapshot alone.
+    pub fn iter_mut(&mut self) -> impl Iterator<Item = &mut SubtaskDetails> {
+        self.0.iter_mut().map(Arc::make_mut)
+    }
+
+    /// The subtask of this number.
+    #[must_use]
+    pub fn get(&self, subtask: usize) -> Option<&SubtaskDetails> {
+        self.0.get(subtask).map(AsRef::as_ref)
+    }
+}
+
+impl FromIterator<Arc<SubtaskDetails>> for Subtasks {
+    fn from_iter<I: IntoIterator<Item = Arc<SubtaskDetails>>>(subtasks: I) -> Self {
+        Self(subtasks.into_iter().collect())
+    }
+}
+
+impl<'a> IntoIterator for &'a Subtasks {
+    type Item = &'a SubtaskDetails;
+    type IntoIter = std::iter::Map<
+        std::slice::Iter<'a, Arc<SubtaskDetails>>,
+        fn(&'a Arc<SubtaskDetails>) -> &'a SubtaskDetails,
+    >;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.0.iter().map(AsRef::as_ref)
+    }
 }
 
 /// One failure of a job.

@@ -15,8 +15,8 @@ mod task_manager;
 pub mod testing;
 
 pub use details::{
-    ExceptionEntry, JobDetails, JobOverview, Rates, SubtaskDetails, TaskLocation, TaskMetrics,
-    VertexDetails,
+    ExceptionEntry, JobDetails, JobOverview, Rates, SubtaskDetails, Subtasks, TaskLocation,
+    TaskMetrics, VertexDetails,
 };
 pub use dispatcher::{
     DispatcherGateway, JobMasterFactory, JobSubmission, SubmitJobError, UnknownJob,

@@ -11,8 +11,12 @@
 //! The partitions between subtasks have no state of their own: a host derives its channels from
 //! the JobGraph's edges and the [`Place`] of every subtask, and a vertex may consume once all its
 //! producers run.
+//!
+//! A report costs the same however many subtasks there are: each vertex counts its own by their
+//! states, and a snapshot ([`ExecutionGraph::details`]) shares all that have not changed.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
 use std::time::Duration;
 
 use millstream_gateway::{Rates, SubtaskDetails, TaskLocation, TaskMetrics, VertexDetails};
@@ -44,15 +48,11 @@ pub struct Place {
 /// The current attempt of one subtask.
 #[derive(Debug, Clone)]
 pub struct Execution {
-    attempt: u32,
-    state: ExecutionState,
-    state_times: BTreeMap<ExecutionState, Timestamp>,
-    place: Option<Place>,
+    /// Shared with the snapshots that show it as it is.
+    shown: Arc<SubtaskDetails>,
     deployed: bool,
-    metrics: TaskMetrics,
     /// The counters that the rates are counted from.
     measured: TaskMetrics,
-    rates: Option<Rates>,
 }
 
 /// The rates between two reports; none if they are too near to each other. The time
@@ -80,13 +80,60 @@ pub struct ExecutionVertex {
     group: String,
     producers: BTreeSet<usize>,
     subtasks: Vec<Execution>,
+    counts: Counts,
+}
+
+/// The numbers of a vertex's subtasks in some states.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+struct Counts {
+    /// Those that run or have finished.
+    run: usize,
+    finished: usize,
+    /// Those that have ended, in any way.
+    ended: usize,
+    /// Those that no host was told to run, and that have not ended.
+    undeployed: usize,
+}
+
+impl Counts {
+    fn of(executions: &[Execution]) -> Self {
+        let mut counts = Self::default();
+        executions.iter().for_each(|execution| counts.change(execution, |count| *count += 1));
+        counts
+    }
+
+    /// Changes the numbers that an execution is part of.
+    fn change(&mut self, execution: &Execution, change: impl Fn(&mut usize)) {
+        let state = execution.state();
+        let parts = [
+            (matches!(state, ExecutionState::Running | ExecutionState::Finished), &mut self.run),
+            (state == ExecutionState::Finished, &mut self.finished),
+            (state.is_terminal(), &mut self.ended),
+            (!execution.deployed && !state.is_terminal(), &mut self.undeployed),
+        ];
+        parts.into_iter().filter(|(is_part, _)| *is_part).for_each(|(_, count)| change(count));
+    }
+}
+
+impl ExecutionVertex {
+    /// Changes an execution and what is counted of it.
+    fn update<T>(&mut self, index: usize, change: impl FnOnce(&mut Execution) -> T) -> Option<T> {
+        let execution = self.subtasks.get_mut(index)?;
+        self.counts.change(execution, |count| *count -= 1);
+        let result = change(execution);
+        self.counts.change(execution, |count| *count += 1);
+        Some(result)
+    }
 }
 
 /// All of a job's vertices, in the graph's order.
 #[derive(Debug, Clone)]
 pub struct ExecutionGraph {
     vertices: Vec<ExecutionVertex>,
+    places: HashMap<VertexId, usize>,
     operators: BTreeMap<OperatorId, usize>,
+    /// The subtasks of each process.
+    hosted: BTreeMap<HostId, Vec<Subtask>>,
 }
 
 /// True if an attempt may go from one state to the other at once.
@@ -106,35 +153,36 @@ fn can_follow(from: ExecutionState, to: ExecutionState) -> bool {
 }
 
 impl Execution {
-    fn new(attempt: u32, now: Timestamp) -> Self {
-        Self {
+    fn new(subtask: u32, attempt: u32, now: Timestamp) -> Self {
+        let shown = SubtaskDetails {
+            subtask,
             attempt,
             state: ExecutionState::Created,
             state_times: BTreeMap::from([(ExecutionState::Created, now)]),
-            place: None,
-            deployed: false,
+            location: None,
             metrics: TaskMetrics::default(),
-            measured: TaskMetrics::default(),
             rates: None,
-        }
+            slot: None,
+        };
+        Self { shown: Arc::new(shown), deployed: false, measured: TaskMetrics::default() }
     }
 
     /// The number of attempts before this one.
     #[must_use]
     pub fn attempt(&self) -> u32 {
-        self.attempt
+        self.shown.attempt
     }
 
     /// Its state.
     #[must_use]
     pub fn state(&self) -> ExecutionState {
-        self.state
+        self.shown.state
     }
 
-    /// The place where it runs or is going to.
+    /// The process that runs it, and the slot.
     #[must_use]
-    pub fn place(&self) -> Option<&Place> {
-        self.place.as_ref()
+    pub fn place(&self) -> Option<(&TaskLocation, u32)> {
+        self.shown.location.as_ref().zip(self.shown.slot)
     }
 
     /// True if a host was told to run it.
@@ -145,30 +193,32 @@ impl Execution {
 
     /// The process that runs it.
     fn host(&self) -> Option<HostId> {
-        self.place.as_ref().map(|place| place.location.host)
+        self.shown.location.as_ref().map(|location| location.host)
     }
 
     /// Goes to `to` if that may follow; `false` leaves it as it is.
     fn enter(&mut self, now: Timestamp, to: ExecutionState) -> bool {
-        let canceling = self.state == ExecutionState::Canceling && to.is_terminal();
+        let canceling = self.state() == ExecutionState::Canceling && to.is_terminal();
         let to = if canceling { ExecutionState::Canceled } else { to };
-        let allowed = can_follow(self.state, to);
+        let allowed = can_follow(self.state(), to);
         if allowed {
-            self.state = to;
-            self.state_times.insert(to, now);
+            let shown = Arc::make_mut(&mut self.shown);
+            shown.state = to;
+            shown.state_times.insert(to, now);
             if to.is_terminal() {
-                self.rates = None;
+                shown.rates = None;
             }
         }
         allowed
     }
 
     fn measure(&mut self, metrics: TaskMetrics) {
+        let shown = Arc::make_mut(&mut self.shown);
         if let Some(rates) = rates(&self.measured, &metrics) {
-            self.rates = Some(rates);
+            shown.rates = Some(rates);
             self.measured = metrics.clone();
         }
-        self.metrics = metrics;
+        shown.metrics = metrics;
     }
 }
 
@@ -176,18 +226,27 @@ impl ExecutionGraph {
     /// Every subtask of `graph`, created now.
     #[must_use]
     pub fn new(graph: &JobGraph, now: Timestamp) -> Self {
-        let place_of = |id: VertexId| graph.vertices.iter().position(|vertex| vertex.id == id);
-        let vertices = graph.vertices.iter().map(|vertex| ExecutionVertex {
-            id: vertex.id,
-            name: vertex.name.clone(),
-            group: vertex.slot_sharing_group.clone(),
-            producers: graph.inputs(vertex.id).filter_map(|edge| place_of(edge.source)).collect(),
-            subtasks: (0..vertex.parallelism).map(|_| Execution::new(0, now)).collect(),
+        let numbered = graph.vertices.iter().enumerate();
+        let places: HashMap<_, _> = numbered.map(|(place, vertex)| (vertex.id, place)).collect();
+        let producers = |id| graph.inputs(id).filter_map(|edge| places.get(&edge.source).copied());
+        let vertices = graph.vertices.iter().map(|vertex| {
+            let created = (0..vertex.parallelism).map(|subtask| Execution::new(subtask, 0, now));
+            let subtasks: Vec<_> = created.collect();
+            ExecutionVertex {
+                id: vertex.id,
+                name: vertex.name.clone(),
+                group: vertex.slot_sharing_group.clone(),
+                producers: producers(vertex.id).collect(),
+                counts: Counts::of(&subtasks),
+                subtasks,
+            }
         });
+        let vertices = vertices.collect();
         let operators = graph.vertices.iter().enumerate().flat_map(|(place, vertex)| {
             vertex.operators.iter().map(move |operator| (operator.id, place))
         });
-        Self { vertices: vertices.collect(), operators: operators.collect() }
+        let operators = operators.collect();
+        Self { vertices, places, operators, hosted: BTreeMap::new() }
     }
 
     /// All subtasks, by vertex.
@@ -198,28 +257,29 @@ impl ExecutionGraph {
         })
     }
 
-    fn iter_mut(&mut self) -> impl Iterator<Item = &mut Execution> {
-        self.vertices.iter_mut().flat_map(|vertex| &mut vertex.subtasks)
-    }
-
     /// The subtask's current attempt.
     #[must_use]
     pub fn get(&self, subtask: Subtask) -> Option<&Execution> {
         self.vertices.get(subtask.vertex)?.subtasks.get(subtask.index)
     }
 
-    fn get_mut(&mut self, subtask: Subtask) -> Option<&mut Execution> {
-        self.vertices.get_mut(subtask.vertex)?.subtasks.get_mut(subtask.index)
+    /// Changes the subtask's current attempt.
+    fn update<T>(
+        &mut self,
+        subtask: Subtask,
+        change: impl FnOnce(&mut Execution) -> T,
+    ) -> Option<T> {
+        self.vertices.get_mut(subtask.vertex)?.update(subtask.index, change)
     }
 
     /// The subtask that a host speaks of; none if it is not the host's, or of an earlier attempt.
     #[must_use]
     pub fn find(&self, host: HostId, task: &host::TaskId) -> Option<Subtask> {
         let id = VertexId::try_from(task.vertex.as_slice()).ok()?;
-        let vertex = self.vertices.iter().position(|vertex| vertex.id == id)?;
+        let vertex = *self.places.get(&id)?;
         let subtask = Subtask { vertex, index: task.subtask as usize };
         let execution = self.get(subtask)?;
-        let current = execution.attempt == task.attempt && execution.host() == Some(host);
+        let current = execution.attempt() == task.attempt && execution.host() == Some(host);
         (current && execution.deployed).then_some(subtask)
     }
 
@@ -249,19 +309,19 @@ impl ExecutionGraph {
     /// `eager`, all that no host was told to run.
     #[must_use]
     pub fn deployable(&self, eager: bool) -> Vec<Subtask> {
-        let runs = |execution: &Execution| {
-            matches!(execution.state, ExecutionState::Running | ExecutionState::Finished)
+        let runs = |at: &usize| {
+            self.vertices.get(*at).is_none_or(|vertex| vertex.counts.run == vertex.subtasks.len())
         };
-        let fed = |vertex: &ExecutionVertex| {
-            vertex.producers.iter().all(|at| self.vertices[*at].subtasks.iter().all(runs))
-        };
-        let eligible: Vec<bool> = self.vertices.iter().map(|vertex| eager || fed(vertex)).collect();
-        self.iter()
-            .filter(|(subtask, execution)| {
-                eligible[subtask.vertex] && !execution.deployed && !execution.state.is_terminal()
-            })
-            .map(|(subtask, _)| subtask)
-            .collect()
+        let mut deployable = Vec::new();
+        for (vertex, state) in self.vertices.iter().enumerate() {
+            if state.counts.undeployed > 0 && (eager || state.producers.iter().all(runs)) {
+                let subtasks = state.subtasks.iter().enumerate();
+                let waits = |it: &Execution| !it.deployed && !it.state().is_terminal();
+                let waiting = subtasks.filter(|(_, execution)| waits(execution));
+                deployable.extend(waiting.map(|(index, _)| Subtask { vertex, index }));
+            }
+        }
+        deployable
     }
 
     /// CREATED to SCHEDULED.
@@ -276,62 +336,69 @@ impl ExecutionGraph {
 
     fn enter_all(&mut self, now: Timestamp, subtasks: &[Subtask], state: ExecutionState) {
         for subtask in subtasks {
-            if let Some(execution) = self.get_mut(*subtask) {
-                execution.enter(now, state);
-            }
+            self.update(*subtask, |execution| execution.enter(now, state));
         }
     }
 
-    /// Puts subtasks where the slot of their number of their vertex's slot sharing group is; those
-    /// of other slots stay where they are.
-    pub(crate) fn place(&mut self, places: &BTreeMap<(String, u32), Place>) {
-        for vertex in &mut self.vertices {
-            for (index, execution) in (0..).zip(&mut vertex.subtasks) {
-                if let Some(place) = places.get(&(vertex.group.clone(), index)) {
-                    execution.place = Some(place.clone());
-                }
+    /// Puts the subtasks of this number of a slot sharing group into a slot.
+    pub(crate) fn place(&mut self, (group, number): (&str, u32), place: &Place) {
+        let index = number as usize;
+        for (vertex, state) in self.vertices.iter_mut().enumerate() {
+            if state.group == group
+                && let Some(execution) = state.subtasks.get_mut(index)
+            {
+                let shown = Arc::make_mut(&mut execution.shown);
+                shown.location = Some(place.location.clone());
+                shown.slot = Some(place.slot);
+                let hosted = self.hosted.entry(place.location.host).or_default();
+                hosted.push(Subtask { vertex, index });
             }
         }
     }
 
     /// A process is ready and listens for the records of others.
     pub(crate) fn set_data_port(&mut self, host: HostId, port: Option<u16>) {
-        let places = self.iter_mut().filter_map(|execution| execution.place.as_mut());
-        for place in places.filter(|place| place.location.host == host) {
-            place.location.data_port = port;
+        for subtask in self.hosted.get(&host).into_iter().flatten() {
+            let vertex = self.vertices.get_mut(subtask.vertex);
+            if let Some(execution) = vertex.and_then(|it| it.subtasks.get_mut(subtask.index))
+                && let Some(location) = &mut Arc::make_mut(&mut execution.shown).location
+            {
+                location.data_port = port;
+            }
         }
     }
 
     /// A host is being told to run these.
     pub(crate) fn mark_deployed(&mut self, subtasks: &[Subtask]) {
         for subtask in subtasks {
-            if let Some(execution) = self.get_mut(*subtask) {
-                execution.deployed = true;
-            }
+            self.update(*subtask, |execution| execution.deployed = true);
         }
     }
 
     /// A host says what became of a subtask; `false` if that cannot be.
     pub(crate) fn report(&mut self, now: Timestamp, task: Subtask, state: ExecutionState) -> bool {
-        self.get_mut(task).is_some_and(|execution| execution.enter(now, state))
+        self.update(task, |execution| execution.enter(now, state)).unwrap_or(false)
     }
 
     /// Takes a report of a subtask's counters. Its final counters are never replaced.
     pub(crate) fn measure(&mut self, subtask: Subtask, metrics: TaskMetrics) {
-        if let Some(execution) = self.get_mut(subtask)
-            && !execution.state.is_terminal()
-        {
-            execution.measure(metrics);
-        }
+        self.update(subtask, |execution| {
+            if !execution.state().is_terminal() {
+                execution.measure(metrics);
+            }
+        });
     }
 
     /// Subtasks of a process that have not ended.
     #[must_use]
     pub fn active_on(&self, host: HostId) -> Vec<Subtask> {
-        let active = |execution: &Execution| {
-            execution.host() == Some(host) && !execution.state.is_terminal()
+        let is_active = |subtask: &Subtask| {
+            self.get(*subtask).is_some_and(|execution| !execution.state().is_terminal())
         };
-        self.iter().filter(|(_, execution)| active(execution)).map(|(task, _)| task).collect()
+        let hosted = self.hosted.get(&host).into_iter().flatten().copied();
+        let mut active: Vec<_> = hosted.filter(is_active).collect();
+        active.sort_unstable();
+        active
     }
 
     /// These ended with their process.
@@ -341,54 +408,58 @@ impl ExecutionGraph {
 
     /// Cancels every attempt that has not ended: CANCELING if a host knows it, else CANCELED.
     pub(crate) fn cancel(&mut self, now: Timestamp) {
-        for execution in self.iter_mut() {
-            if !execution.state.is_terminal() {
-                execution.enter(
-                    now,
-                    match execution.deployed {
+        for vertex in &mut self.vertices {
+            for index in 0..vertex.subtasks.len() {
+                vertex.update(index, |execution| {
+                    let canceled = match execution.deployed {
                         true => ExecutionState::Canceling,
                         false => ExecutionState::Canceled,
-                    },
-                );
+                    };
+                    execution.enter(now, canceled)
+                });
             }
         }
     }
 
     /// The next attempt of every subtask.
     pub(crate) fn reset(&mut self, now: Timestamp) {
-        for execution in self.iter_mut() {
-            *execution = Execution::new(execution.attempt + 1, now);
+        self.hosted.clear();
+        for vertex in &mut self.vertices {
+            for execution in &mut vertex.subtasks {
+                let SubtaskDetails { subtask, attempt, .. } = *execution.shown;
+                *execution = Execution::new(subtask, attempt + 1, now);
+            }
+            vertex.counts = Counts::of(&vertex.subtasks);
         }
     }
 
     /// The number of subtasks that have not ended.
     #[must_use]
     pub fn active(&self) -> usize {
-        self.iter().filter(|(_, execution)| !execution.state.is_terminal()).count()
+        self.vertices.iter().map(|vertex| vertex.subtasks.len() - vertex.counts.ended).sum()
     }
 
     /// True if every subtask has finished.
     #[must_use]
     pub fn is_finished(&self) -> bool {
-        self.iter().all(|(_, execution)| execution.state == ExecutionState::Finished)
+        self.vertices.iter().all(|vertex| vertex.counts.finished == vertex.subtasks.len())
+    }
+
+    /// Counts everything once more.
+    #[cfg(test)]
+    pub(crate) fn check_counts(&self) {
+        for vertex in &self.vertices {
+            assert_eq!(vertex.counts, Counts::of(&vertex.subtasks), "{}", vertex.name);
+        }
     }
 
     /// The vertices as REST shows them.
     #[must_use]
     pub fn details(&self) -> Vec<VertexDetails> {
-        let subtask = |(index, execution): (u32, &Execution)| SubtaskDetails {
-            subtask: index,
-            attempt: execution.attempt,
-            state: execution.state,
-            state_times: execution.state_times.clone(),
-            location: execution.place.as_ref().map(|place| place.location.clone()),
-            metrics: execution.metrics.clone(),
-            rates: execution.rates,
-            slot: execution.place.as_ref().map(|place| place.slot),
-        };
+        let shown = |execution: &Execution| Arc::clone(&execution.shown);
         let vertex = |vertex: &ExecutionVertex| VertexDetails {
             id: vertex.id,
-            subtasks: (0..).zip(&vertex.subtasks).map(subtask).collect(),
+            subtasks: vertex.subtasks.iter().map(shown).collect(),
         };
         self.vertices.iter().map(vertex).collect()
     }
@@ -399,7 +470,7 @@ mod tests {
     use super::*;
 
     fn running(now: Timestamp) -> Execution {
-        let mut execution = Execution::new(0, now);
+        let mut execution = Execution::new(0, 0, now);
         for state in [
             ExecutionState::Scheduled,
             ExecutionState::Deploying,
@@ -435,7 +506,7 @@ mod tests {
             assert!(execution.enter(Timestamp::from_millis(2), ExecutionState::Canceling));
             assert!(execution.enter(Timestamp::from_millis(3), end));
             assert_eq!(execution.state(), ExecutionState::Canceled);
-            assert!(!execution.state_times.contains_key(&ExecutionState::Failed));
+            assert!(!execution.shown.state_times.contains_key(&ExecutionState::Failed));
         }
     }
 
@@ -450,13 +521,13 @@ mod tests {
             ..TaskMetrics::default()
         };
         let shown = |execution: &Execution| {
-            execution.rates.map(|rates| [rates.busy, rates.idle, rates.backpressured])
+            execution.shown.rates.map(|rates| [rates.busy, rates.idle, rates.backpressured])
         };
         execution.measure(spent(1, 0, 0));
         assert_eq!(shown(&execution), None, "too short an interval");
         execution.measure(spent(100, 0, 300));
         assert_eq!(shown(&execution), Some([250.0, 0.0, 750.0]), "the first report counts");
-        assert_eq!(execution.rates.unwrap().records_in, 7000.0);
+        assert_eq!(execution.shown.rates.unwrap().records_in, 7000.0);
         execution.measure(spent(100, 100, 350));
         assert_eq!(shown(&execution), Some([250.0, 0.0, 750.0]), "too short an interval");
         execution.measure(spent(100, 100, 500));

@@ -159,8 +159,8 @@ pub(crate) struct Region {
     /// True once the hosts of the attempt were told their peers.
     deployed: bool,
     coordinator_ready: bool,
-    /// The slots of the attempt.
-    slots: Slots,
+    /// The slots of the attempt, by TaskManager.
+    slots: BTreeMap<TaskManagerId, Slots>,
     /// The processes of the attempt that are not lost.
     hosts: BTreeMap<HostId, RegionHost>,
     actions: Vec<Action>,
@@ -183,7 +183,7 @@ impl Region {
             started: false,
             deployed: false,
             coordinator_ready: false,
-            slots: Vec::new(),
+            slots: BTreeMap::new(),
             hosts: BTreeMap::new(),
             actions: Vec::new(),
         }

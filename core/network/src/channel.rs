@@ -3,12 +3,10 @@
 use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::task::Waker;
 
 use bytes::Bytes;
 
 use crate::batch::Batch;
-use crate::channel_id::ChannelId;
 use crate::counters::TaskCounters;
 use crate::error::ExchangeError;
 use crate::inbox::Inbox;
@@ -24,8 +22,7 @@ thread_local! {
 /// credit yet; a producer stops giving it more once it answers [`Flow::Full`].
 #[derive(Debug)]
 pub struct ChannelWriter<T> {
-    channel: ChannelId,
-    outlet: Arc<Outlet>,
+    outlet: Outlet,
     local: Option<(Arc<Inbox<T>>, u32)>,
     waiting: VecDeque<Element<T>>,
     counters: Arc<TaskCounters>,
@@ -36,16 +33,8 @@ pub struct ChannelWriter<T> {
 }
 
 impl<T: Data> ChannelWriter<T> {
-    pub(crate) fn new(
-        channel: ChannelId,
-        outlet: Arc<Outlet>,
-        waker: Waker,
-        counters: Arc<TaskCounters>,
-        encodes_always: bool,
-    ) -> Self {
-        outlet.set_waker(waker);
+    pub(crate) fn new(outlet: Outlet, counters: Arc<TaskCounters>, encodes_always: bool) -> Self {
         Self {
-            channel,
             outlet,
             local: None,
             waiting: VecDeque::new(),
@@ -161,7 +150,7 @@ impl<T: Data> ChannelWriter<T> {
                             }
                         }
                         Element::Event(event) => {
-                            let frame = wire::event_frame(self.channel, event);
+                            let frame = wire::event_frame(self.outlet.channel(), event);
                             self.counters.add_bytes_out(frame.len() as u64);
                             connection.send(&frame);
                         }
@@ -205,7 +194,7 @@ impl<T: Data> ChannelWriter<T> {
         batch: &Batch<T>,
     ) -> Result<usize, ExchangeError> {
         FRAME_BUFFER.with_borrow_mut(|buffer| {
-            let (frame, count) = buffer.data_frame(self.channel, batch)?;
+            let (frame, count) = buffer.data_frame(self.outlet.channel(), batch)?;
             self.counters.add_records_out(count as u64);
             self.counters.add_buffers_out(1);
             self.counters.add_bytes_out(frame.len() as u64);
@@ -222,7 +211,7 @@ impl<T: Data> ChannelWriter<T> {
         batch: &Batch<T>,
     ) -> Result<usize, ExchangeError> {
         FRAME_BUFFER.with_borrow_mut(|buffer| {
-            let (frame, count) = buffer.data_frame(self.channel, batch)?;
+            let (frame, count) = buffer.data_frame(self.outlet.channel(), batch)?;
             self.counters.add_records_out(count as u64);
             self.counters.add_buffers_out(1);
             self.counters.add_bytes_out(frame.len() as u64);

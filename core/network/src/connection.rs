@@ -20,7 +20,7 @@ use crate::socket::{Encrypted, Socket, Written};
 use crate::wire::{self, HEAD_BYTES, Head, Kind, WireError};
 
 const MAGIC: u64 = u64::from_le_bytes(*b"MILLDATA");
-const VERSION: u32 = 3;
+const VERSION: u32 = 4;
 const HELLO_BYTES: usize = 8 + 4 + 16 + 32;
 const HELLO_DEADLINE: Duration = Duration::from_secs(10);
 const WRITE_BYTES: usize = 256 << 10;

@@ -2,13 +2,13 @@
 
 use std::collections::HashMap;
 
-use crate::channel_id::{ChannelId, Generation};
+use crate::channel_id::{EndId, Generation};
 
-/// Channel ends by channel. An end that is forgotten leaves its generation behind, so that frames
-/// that are still on their way are known to be of the past; the number of entries is that of the
-/// job's channels.
+/// Ends of channels: for each subtask and exchange that of all its channels. An end that is
+/// forgotten leaves its generation behind, so that frames that are still on their way are known to
+/// be of the past; the number of entries is that of the job's subtasks and exchanges.
 #[derive(Debug)]
-pub(crate) struct Ends<T>(HashMap<u64, End<T>>);
+pub(crate) struct Ends<T>(HashMap<(u32, u32), End<T>>);
 
 #[derive(Debug)]
 struct End<T> {
@@ -17,7 +17,7 @@ struct End<T> {
     end: Option<T>,
 }
 
-/// A channel in one of its generations, as far as it is known.
+/// An end in one of its generations, as far as it is known.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Known<'a, T> {
     /// Its end is here.
@@ -39,31 +39,27 @@ impl<T> Ends<T> {
         self.0.len()
     }
 
-    pub(crate) fn contains(&self, channel: ChannelId) -> bool {
-        self.0.contains_key(&channel.number())
-    }
-
-    pub(crate) fn find(&self, channel: ChannelId) -> Known<'_, T> {
-        match self.0.get(&channel.number()) {
+    pub(crate) fn find(&self, id: EndId) -> Known<'_, T> {
+        match self.0.get(&(id.edge, id.subtask)) {
             None => Known::New,
-            Some(known) if channel.generation > known.generation => Known::New,
-            Some(known) if channel.generation < known.generation => Known::Past,
+            Some(known) if id.generation > known.generation => Known::New,
+            Some(known) if id.generation < known.generation => Known::Past,
             Some(known) => known.end.as_ref().map_or(Known::Forgotten, Known::Here),
         }
     }
 
     /// Adds an end in place of an earlier one; not if this one is forgotten or of the past.
-    pub(crate) fn insert(&mut self, channel: ChannelId, end: T) {
-        if matches!(self.find(channel), Known::Here(_) | Known::New) {
-            let end = End { generation: channel.generation, end: Some(end) };
-            self.0.insert(channel.number(), end);
+    pub(crate) fn insert(&mut self, id: EndId, end: T) {
+        if matches!(self.find(id), Known::Here(_) | Known::New) {
+            let end = End { generation: id.generation, end: Some(end) };
+            self.0.insert((id.edge, id.subtask), end);
         }
     }
 
     /// Drops an end, unless a newer one is in its place.
-    pub(crate) fn forget(&mut self, channel: ChannelId) {
-        if let Some(known) = self.0.get_mut(&channel.number())
-            && known.generation == channel.generation
+    pub(crate) fn forget(&mut self, id: EndId) {
+        if let Some(known) = self.0.get_mut(&(id.edge, id.subtask))
+            && known.generation == id.generation
         {
             known.end = None;
         }
@@ -80,9 +76,9 @@ mod tests {
 
     use super::*;
 
-    fn channel(epoch: u64, attempt: u32) -> ChannelId {
+    fn end(epoch: u64, attempt: u32) -> EndId {
         let generation = Generation { epoch: LeaderEpoch::new(epoch), attempt };
-        ChannelId { edge: 1, from: 2, to: 3, generation }
+        EndId { edge: 1, subtask: 2, generation }
     }
 
     #[test]
@@ -92,7 +88,7 @@ mod tests {
         // elsewhere for many attempts.
         let generations = [(1, 3), (1, 4), (1, 40_005), (1, u32::MAX), (2, 0), (2, 4), (9, 1)];
         for pair in generations.windows(2) {
-            let [older, newer] = [pair[0], pair[1]].map(|(epoch, number)| channel(epoch, number));
+            let [older, newer] = [pair[0], pair[1]].map(|(epoch, number)| end(epoch, number));
             ends.insert(older, pair[0]);
             assert_eq!(ends.find(older), Known::Here(&pair[0]));
             assert_eq!(ends.find(newer), Known::New);
@@ -107,7 +103,7 @@ mod tests {
     #[test]
     fn an_end_that_was_forgotten_does_not_come_back() {
         let mut ends = Ends::new();
-        let of = |attempt| channel(1, attempt);
+        let of = |attempt| end(1, attempt);
         ends.insert(of(5), ());
         ends.forget(of(4));
         assert_eq!(ends.find(of(5)), Known::Here(&()));

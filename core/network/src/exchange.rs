@@ -2,6 +2,7 @@
 
 use std::any::Any;
 use std::net::{SocketAddr, TcpListener as StdListener};
+use std::ops::Range;
 use std::sync::{Arc, Mutex};
 use std::task::Waker;
 use std::time::Duration;
@@ -13,12 +14,12 @@ use tokio::runtime::Handle;
 use tokio::sync::{Semaphore, oneshot};
 
 use crate::channel::ChannelWriter;
-use crate::channel_id::{ChannelId, Generation};
+use crate::channel_id::{ChannelId, ChannelLayout, EndId, Generation};
 use crate::connection::{self, ConnectionError, Party, Security};
 use crate::counters::TaskCounters;
 use crate::error::ExchangeError;
 use crate::inbox::Inbox;
-use crate::outlet::Target;
+use crate::outlet::{Outlet, Target};
 use crate::registry::Registry;
 use crate::socket::Socket;
 use crate::wire::Data;
@@ -41,6 +42,8 @@ pub struct ExchangeConfig {
     /// Where to listen: the first of these that is free, port 0 for any free one; empty for a job
     /// in one process.
     pub bind: Vec<SocketAddr>,
+    /// The channels of the job.
+    pub layout: ChannelLayout,
 }
 
 /// Another host and where its data port is.
@@ -77,7 +80,7 @@ impl Exchange {
     /// # Errors
     /// [`ExchangeError::Bind`] and [`ExchangeError::Security`].
     pub fn start(config: ExchangeConfig) -> Result<Self, ExchangeError> {
-        let registry = Arc::new(Registry::new());
+        let registry = Arc::new(Registry::new(config.layout));
         let own = config.host;
         let (Some(first), Some(last)) = (config.bind.first(), config.bind.last()) else {
             return Ok(Self { registry, own, address: None, port: None, encodes_always: false });
@@ -160,7 +163,26 @@ impl Exchange {
         }
     }
 
-    /// The producing end of a channel; `waker` wakes its task.
+    /// The producing ends of the channels that lead from there to these subtasks; `waker` wakes
+    /// their task.
+    pub fn writers<T: Data>(
+        &self,
+        output: EndId,
+        targets: Range<u32>,
+        waker: Waker,
+        counters: &Arc<TaskCounters>,
+    ) -> impl Iterator<Item = ChannelWriter<T>> {
+        let EndId { edge, subtask: from, generation } = output;
+        let output = self.registry.output(output);
+        output.set_waker(waker);
+        targets.map(move |to| {
+            let nowhere = || Outlet::nowhere(ChannelId { edge, from, to, generation });
+            let outlet = output.outlet(to).unwrap_or_else(nowhere);
+            ChannelWriter::new(outlet, Arc::clone(counters), self.encodes_always)
+        })
+    }
+
+    /// The producing end of one channel; `waker` wakes its task.
     #[must_use]
     pub fn writer<T: Data>(
         &self,
@@ -168,22 +190,32 @@ impl Exchange {
         waker: Waker,
         counters: Arc<TaskCounters>,
     ) -> ChannelWriter<T> {
-        let outlet = self.registry.outlet(channel);
-        ChannelWriter::new(channel, outlet, waker, counters, self.encodes_always)
+        let output = self.registry.output(channel.output());
+        output.set_waker(waker);
+        let outlet = output.outlet(channel.to).unwrap_or_else(|| Outlet::nowhere(channel));
+        ChannelWriter::new(outlet, counters, self.encodes_always)
     }
 
-    /// Brings an inbox's channels to their producers, which run in the given hosts. The inbox's
-    /// channel numbers are those of the channels, in order.
-    pub fn attach<T: Data>(&self, inbox: &Arc<Inbox<T>>, channels: &[(ChannelId, HostId)]) {
-        for (at, (channel, host)) in (0..).zip(channels) {
-            if *host == self.own {
-                let outlet = self.registry.outlet(*channel);
-                let shared: Arc<dyn Any + Send + Sync> = Arc::clone(inbox) as _;
-                outlet.attach(Target::Local { inbox: shared, channel: at });
-                inbox.connect_local(at, outlet);
-            } else {
-                self.registry.add_sink(*channel, *host, Arc::clone(inbox) as _, at);
-                inbox.connect_remote(at, self.registry.handle(*host));
+    /// Brings an inbox's channels to their producers.
+    pub fn attach<T: Data>(&self, inbox: &Arc<Inbox<T>>) {
+        for (base, input) in inbox.inputs() {
+            let (runs, at) = (input.runs(), |from: u32| base + (from - input.from.start));
+            let (local, remote): (Vec<_>, Vec<_>) = runs.partition(|(_, host)| *host == self.own);
+            for (from, _) in local {
+                let outlets = self.registry.outlets(input.end, from.clone());
+                for (channel, outlet) in (at(from.start)..).zip(outlets) {
+                    let inbox_of_any: Arc<dyn Any + Send + Sync> = Arc::clone(inbox) as _;
+                    outlet.attach(Target::Local { inbox: inbox_of_any, channel });
+                    inbox.connect_local(channel, outlet);
+                }
+            }
+            if !remote.is_empty() {
+                let sink = Arc::clone(inbox) as _;
+                self.registry.add_input(input.end, input.from.clone(), sink, base);
+            }
+            for (from, host) in remote {
+                let channels = at(from.start)..at(from.end);
+                inbox.connect_remote(channels, &self.registry.handle(host));
             }
         }
     }
@@ -192,8 +224,8 @@ impl Exchange {
     /// so is what still comes for it.
     pub fn forget(
         &self,
-        inputs: impl IntoIterator<Item = ChannelId>,
-        outputs: impl IntoIterator<Item = ChannelId>,
+        inputs: impl IntoIterator<Item = EndId>,
+        outputs: impl IntoIterator<Item = EndId>,
     ) {
         self.registry.forget(inputs, outputs);
     }
@@ -299,9 +331,9 @@ mod tests {
     use millstream_types::LeaderEpoch;
 
     use super::*;
+    use crate::channel_id::InputChannels;
     use crate::outlet::{CREDITS_MAX, Flow};
-    use crate::registry::OUTLETS_MAX;
-    use crate::wire::{self, Event, Head, WireError};
+    use crate::wire::{self, Credits, Event, Head, WireError};
 
     fn alone() -> Exchange {
         Exchange::start(ExchangeConfig {
@@ -310,6 +342,7 @@ mod tests {
             token: Secret::new([0; 32]),
             credentials: None,
             bind: Vec::new(),
+            layout: ChannelLayout::new(|_, from| if from == 0 { 0..16 } else { 0..0 }),
         })
         .unwrap()
     }
@@ -328,6 +361,7 @@ mod tests {
             token: own.token.clone(),
             credentials: None,
             bind: vec!["127.0.0.1:0".parse().unwrap()],
+            layout: ChannelLayout::all_to(1),
         })
         .unwrap();
         let answers = |from: Party| {
@@ -358,6 +392,7 @@ mod tests {
     }
 
     fn grant(exchange: &Exchange, peer: u128, number: u64, credits: u32) -> Result<(), WireError> {
+        let credits = Credits { credits, channels: 1 };
         hear(exchange, peer, wire::credit_frame(channel(number), credits))
     }
 
@@ -377,11 +412,41 @@ mod tests {
     }
 
     #[test]
-    fn a_peer_names_no_more_channels_than_a_host_can_have() {
+    fn a_peer_names_no_channel_that_the_job_does_not_have() {
         let exchange = alone();
-        let last = (0..).find(|channel| grant(&exchange, 2, *channel, 1).is_err());
-        assert_eq!(last, Some(OUTLETS_MAX as u64));
-        assert_eq!(grant(&exchange, 2, 0, 1), Ok(()), "those that are known have their credits");
+        assert_eq!(grant(&exchange, 2, 15, 1), Ok(()));
+        assert!(grant(&exchange, 2, 16, 1).is_err(), "subtask 0 does not send to subtask 16");
+        assert!(grant(&exchange, 2, 1 << 20, 1).is_err(), "there is no subtask 1 that sends");
+        let two = Credits { credits: 1, channels: 2 };
+        assert!(hear(&exchange, 2, wire::credit_frame(channel(3), two)).is_err());
+    }
+
+    #[test]
+    fn one_frame_grants_the_channels_of_many_producers() {
+        let exchange = Exchange::start(ExchangeConfig {
+            host: HostId::from_u128(1),
+            generation: Generation::FIRST,
+            token: Secret::new([0; 32]),
+            credentials: None,
+            bind: Vec::new(),
+            layout: ChannelLayout::all_to(4),
+        });
+        let exchange = exchange.unwrap();
+        let first = ChannelId { edge: 1, from: 5, to: 2, generation: Generation::FIRST };
+        let credits = Credits { credits: 3, channels: 10 };
+        assert_eq!(hear(&exchange, 2, wire::credit_frame(first, credits)), Ok(()));
+        for from in 0..20 {
+            let output = ChannelId { from, ..first }.output();
+            let counters = Arc::default();
+            let writers = exchange.writers::<u64>(output, 0..4, Waker::noop().clone(), &counters);
+            let sent = writers.map(|mut writer| {
+                (0..4)
+                    .take_while(|_| writer.send_event(Event::Barrier(1)).unwrap() == Flow::Ready)
+                    .count()
+            });
+            let third = if (5..15).contains(&from) { 3 } else { 0 };
+            assert_eq!(sent.collect::<Vec<_>>(), [0, 0, third, 0], "producer {from}");
+        }
     }
 
     /// An attempt, the next one of the same leader, and one of the next leader, whose numbers begin
@@ -396,8 +461,9 @@ mod tests {
             let barrier = |channel| wire::event_frame(channel, Event::Barrier(1));
             let peer = HostId::from_u128(2);
             let inbox = |channel| {
-                let inbox = Inbox::<u64>::new(&[channel], 2, Waker::noop().clone(), Arc::default());
-                exchange.attach(&inbox, &[(channel, peer)]);
+                let input = vec![InputChannels::one(channel, peer)];
+                let inbox = Inbox::<u64>::new(input, 2, Waker::noop().clone(), Arc::default());
+                exchange.attach(&inbox);
                 inbox
             };
             let before = inbox(old);
@@ -410,7 +476,7 @@ mod tests {
             let newer = barrier(of(7, 3, 0));
             assert!(hear(&exchange, 2, newer).is_err(), "no credit was granted for it");
 
-            exchange.forget([new], []);
+            exchange.forget([new.input()], []);
             assert_eq!(hear(&exchange, 2, barrier(new)), Ok(()));
             assert_eq!((after.waiting(), exchange.stale_frames()), (1, 2));
             assert_eq!(Arc::strong_count(&after), 1, "nothing else holds what waits in it");
@@ -422,7 +488,8 @@ mod tests {
         for pair in ATTEMPTS.windows(2) {
             let exchange = alone();
             let [old, new] = [pair[0], pair[1]].map(|(epoch, attempt)| of(7, epoch, attempt));
-            let credits = |channel| hear(&exchange, 2, wire::credit_frame(channel, 1));
+            let one = Credits { credits: 1, channels: 1 };
+            let credits = |channel| hear(&exchange, 2, wire::credit_frame(channel, one));
             let send =
                 |writer: &mut ChannelWriter<u64>| writer.send_event(Event::Barrier(1)).unwrap();
             let writer =
@@ -435,7 +502,7 @@ mod tests {
             assert_eq!(send(&mut writer(old)), Flow::Full, "the past gets no credits");
             assert_eq!(send(&mut writer(new)), Flow::Ready);
 
-            exchange.forget([], [new]);
+            exchange.forget([], [new.output()]);
             assert_eq!(credits(new), Ok(()));
             assert_eq!(exchange.stale_frames(), 1);
         }

@@ -4,18 +4,20 @@
 //! channels. A credit is granted again when its batch or event leaves the queue.
 
 use std::collections::VecDeque;
+use std::ops::Range;
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::task::Waker;
 
 use bytes::Bytes;
+use millstream_types::HostId;
 
 use crate::batch::Batch;
-use crate::channel_id::ChannelId;
+use crate::channel_id::{ChannelId, InputChannels};
 use crate::counters::TaskCounters;
 use crate::outgoing::ConnectionHandle;
 use crate::outlet::{CREDITS_MAX, Outlet};
-use crate::wire::{self, Data, Event, InboxError, WireError};
+use crate::wire::{self, Credits, Data, Event, InboxError, WireError};
 
 /// The next element of an input.
 #[derive(Debug)]
@@ -45,13 +47,12 @@ struct Queue<T> {
 /// Where a channel's credits go.
 #[derive(Debug)]
 enum Upstream {
-    Local(Arc<Outlet>),
+    Local(Outlet),
     Remote(ConnectionHandle),
 }
 
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct ChannelEnd {
-    channel: ChannelId,
     upstream: OnceLock<Upstream>,
     /// Batches and events that came and whose credit was not granted again.
     held: AtomicU32,
@@ -66,7 +67,9 @@ pub struct Inbox<T> {
     queue: Mutex<Queue<T>>,
     /// The length of the queue.
     waiting: AtomicUsize,
-    channels: Vec<ChannelEnd>,
+    inputs: Vec<InputChannels>,
+    /// The channels of all inputs.
+    channels: Box<[ChannelEnd]>,
     credits: u32,
     waker: Waker,
     counters: Arc<TaskCounters>,
@@ -74,40 +77,36 @@ pub struct Inbox<T> {
 
 /// An inbox, as connections use it.
 pub(crate) trait FrameSink: Send + Sync {
-    /// Takes a data or event frame's payload. Refuses one for which the channel had no credit.
-    fn deliver(&self, channel: u32, frame: RemoteDelivery) -> Result<(), WireError>;
+    /// Takes a data or event frame's payload. Refuses one of another host than the channel's, or
+    /// for which the channel had no credit.
+    fn deliver(&self, channel: u32, peer: HostId, frame: RemoteDelivery) -> Result<(), WireError>;
+
+    /// Says that a host is gone, if channels come from there.
+    fn lose(&self, peer: HostId, why: &str);
 }
 
 /// A delivery from a connection.
 pub(crate) enum RemoteDelivery {
     Data(Bytes),
     Event(Event),
-    Lost(String),
 }
 
 impl<T: Data> Inbox<T> {
-    /// An input with these channels, each with room for `credits` batches and events, at most
-    /// [`CREDITS_MAX`]; `waker` wakes its task.
+    /// An input with these channels, numbered in this order, each with room for `credits` batches
+    /// and events, at most [`CREDITS_MAX`]; `waker` wakes its task.
     #[must_use]
     pub fn new(
-        channels: &[ChannelId],
+        inputs: Vec<InputChannels>,
         credits: u32,
         waker: Waker,
         counters: Arc<TaskCounters>,
     ) -> Arc<Self> {
-        let channels = channels
-            .iter()
-            .map(|channel| ChannelEnd {
-                channel: *channel,
-                upstream: OnceLock::new(),
-                held: AtomicU32::new(0),
-                owed: AtomicU32::new(0),
-            })
-            .collect();
+        let channels = inputs.iter().map(InputChannels::count).sum();
+        let channels = (0..channels).map(|_| ChannelEnd::default()).collect();
         let queue = Queue { deliveries: VecDeque::new(), consumer_waits: false };
         let (queue, waiting) = (Mutex::new(queue), AtomicUsize::new(0));
         let credits = credits.clamp(1, CREDITS_MAX);
-        Arc::new(Self { queue, waiting, channels, credits, waker, counters })
+        Arc::new(Self { queue, waiting, inputs, channels, credits, waker, counters })
     }
 
     fn lock(&self) -> MutexGuard<'_, Queue<T>> {
@@ -169,18 +168,41 @@ impl<T: Data> Inbox<T> {
         self.waiting.load(Ordering::Relaxed)
     }
 
-    pub(crate) fn connect_local(&self, channel: u32, outlet: Arc<Outlet>) {
+    /// The inputs, each with the number of its first channel.
+    pub(crate) fn inputs(&self) -> impl Iterator<Item = (u32, &InputChannels)> {
+        self.inputs.iter().scan(0, |next, input| {
+            let base = *next;
+            *next += input.count();
+            Some((base, input))
+        })
+    }
+
+    fn channel_id(&self, channel: u32) -> Option<ChannelId> {
+        self.inputs().find_map(|(base, input)| {
+            let at = channel.checked_sub(base).filter(|at| *at < input.count())?;
+            Some(input.channel(input.from.start + at))
+        })
+    }
+
+    pub(crate) fn connect_local(&self, channel: u32, outlet: Outlet) {
         // The upstream first: a credit that is used at once must find its way back.
         if let Some(end) = self.channels.get(channel as usize) {
-            let _ = end.upstream.set(Upstream::Local(Arc::clone(&outlet)));
+            let _ = end.upstream.set(Upstream::Local(outlet.clone()));
         }
         outlet.grant(self.credits);
     }
 
-    pub(crate) fn connect_remote(&self, channel: u32, connection: ConnectionHandle) {
-        if let Some(end) = self.channels.get(channel as usize) {
-            let _ = end.upstream.set(Upstream::Remote(connection.clone()));
-            connection.grant(end.channel, self.credits);
+    /// Connects channels that follow each other to one host.
+    pub(crate) fn connect_remote(&self, channels: Range<u32>, connection: &ConnectionHandle) {
+        let count = channels.end - channels.start;
+        for channel in channels.clone() {
+            if let Some(end) = self.channels.get(channel as usize) {
+                let _ = end.upstream.set(Upstream::Remote(connection.clone()));
+            }
+        }
+        if let Some(first) = self.channel_id(channels.start) {
+            let credits = Credits { credits: self.credits, channels: count };
+            connection.grant_first(first, credits);
         }
     }
 
@@ -231,7 +253,9 @@ impl<T: Data> Inbox<T> {
             Some(Upstream::Remote(connection)) => {
                 let owed = end.owed.load(Ordering::Relaxed) + 1;
                 if owed * 2 >= self.credits {
-                    connection.grant(end.channel, owed);
+                    if let Some(id) = self.channel_id(channel) {
+                        connection.grant(id, owed);
+                    }
                     end.owed.store(0, Ordering::Relaxed);
                 } else {
                     end.owed.store(owed, Ordering::Relaxed);
@@ -241,40 +265,77 @@ impl<T: Data> Inbox<T> {
     }
 }
 
+impl ChannelEnd {
+    fn comes_from(&self, peer: HostId) -> bool {
+        matches!(self.upstream.get(), Some(Upstream::Remote(from)) if from.peer() == peer)
+    }
+}
+
 impl<T: Data> FrameSink for Inbox<T> {
-    fn deliver(&self, channel: u32, delivery: RemoteDelivery) -> Result<(), WireError> {
-        let delivery = match delivery {
-            RemoteDelivery::Lost(why) => Delivery::Lost(why),
-            RemoteDelivery::Event(event) => {
-                self.hold(channel)?;
-                Delivery::Event(event)
-            }
-            RemoteDelivery::Data(payload) => {
-                self.hold(channel)?;
-                Delivery::Frame(payload)
-            }
-        };
-        self.push(channel, delivery);
+    fn deliver(
+        &self,
+        channel: u32,
+        peer: HostId,
+        delivery: RemoteDelivery,
+    ) -> Result<(), WireError> {
+        let end = self.channels.get(channel as usize);
+        if !end.is_some_and(|end| end.comes_from(peer)) {
+            return Err(WireError("data came for a channel that is not read from this host"));
+        }
+        self.hold(channel)?;
+        self.push(
+            channel,
+            match delivery {
+                RemoteDelivery::Event(event) => Delivery::Event(event),
+                RemoteDelivery::Data(payload) => Delivery::Frame(payload),
+            },
+        );
         Ok(())
+    }
+
+    fn lose(&self, peer: HostId, why: &str) {
+        let lost = self.channels.iter().position(|end| end.comes_from(peer));
+        if let Some(channel) = lost.and_then(|at| u32::try_from(at).ok()) {
+            // The first one ends the task.
+            self.push(channel, Delivery::Lost(why.to_owned()));
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::channel_id::Generation;
+    use crate::channel_id::{EndId, Generation};
 
-    fn channels(count: u64) -> Vec<ChannelId> {
-        (0..count).map(|number| ChannelId::of_wire(number, Generation::FIRST)).collect()
+    const PEER: HostId = HostId::from_u128(2);
+
+    fn inbox(channels: u32, credits: u32) -> Arc<Inbox<u64>> {
+        let end = EndId { edge: 0, subtask: 0, generation: Generation::FIRST };
+        let hosts = vec![PEER; channels as usize].into();
+        let inputs = vec![InputChannels { end, from: 0..channels, hosts }];
+        let inbox = Inbox::new(inputs, credits, Waker::noop().clone(), Arc::default());
+        inbox.connect_remote(0..channels, &ConnectionHandle::new(PEER));
+        inbox
     }
 
     fn deliver(inbox: &Inbox<u64>, channel: u32) -> Result<(), WireError> {
-        inbox.deliver(channel, RemoteDelivery::Event(Event::Barrier(1)))
+        inbox.deliver(channel, PEER, RemoteDelivery::Event(Event::Barrier(1)))
+    }
+
+    #[test]
+    fn a_host_sends_through_no_channel_of_another_one() {
+        let inbox = inbox(1, 2);
+        let other = HostId::from_u128(3);
+        assert!(inbox.deliver(0, other, RemoteDelivery::Event(Event::Barrier(1))).is_err());
+        inbox.lose(other, "it ended");
+        assert!(matches!(inbox.receive(), Ok(Received::Nothing)));
+        inbox.lose(PEER, "it ended");
+        assert_eq!(inbox.receive().unwrap_err(), InboxError::Lost("it ended".to_owned()));
     }
 
     #[test]
     fn a_channel_that_sends_more_than_its_credits_is_refused_and_others_are_not() {
-        let inbox = Inbox::<u64>::new(&channels(2), 3, Waker::noop().clone(), Arc::default());
+        let inbox = inbox(2, 3);
         assert!((0..3).all(|_| deliver(&inbox, 0).is_ok()));
         assert_eq!(inbox.waiting(), 3);
         let error = Err(WireError("a channel sent more than it was granted"));
@@ -286,7 +347,7 @@ mod tests {
 
     #[test]
     fn a_credit_is_back_when_its_batch_or_event_was_received() {
-        let inbox = Inbox::<u64>::new(&channels(1), 2, Waker::noop().clone(), Arc::default());
+        let inbox = inbox(1, 2);
         for _ in 0..100 {
             assert!(deliver(&inbox, 0).is_ok());
             assert!(matches!(inbox.receive(), Ok(Received::Event(0, _))));
@@ -296,14 +357,14 @@ mod tests {
 
     #[test]
     fn what_was_taken_keeps_its_credit_until_it_is_granted() {
-        let inbox = Inbox::<u64>::new(&channels(1), 1, Waker::noop().clone(), Arc::default());
-        deliver(&inbox, 0).unwrap();
-        assert!(inbox.take().is_some());
-        assert!(deliver(&inbox, 0).is_err(), "the only credit is taken");
-        let inbox = Inbox::<u64>::new(&channels(1), 1, Waker::noop().clone(), Arc::default());
-        deliver(&inbox, 0).unwrap();
-        assert!(inbox.take().is_some());
-        inbox.grant(0);
-        assert!(deliver(&inbox, 0).is_ok());
+        for granted in [false, true] {
+            let inbox = inbox(1, 1);
+            deliver(&inbox, 0).unwrap();
+            assert!(inbox.take().is_some());
+            if granted {
+                inbox.grant(0);
+            }
+            assert_eq!(deliver(&inbox, 0).is_ok(), granted, "the only credit is taken");
+        }
     }
 }

@@ -39,7 +39,7 @@ mod wire;
 
 pub use batch::{BATCH_BYTES, BATCH_RECORDS, Batch, Records, TimesError, batch_capacity};
 pub use channel::ChannelWriter;
-pub use channel_id::{ChannelId, Generation};
+pub use channel_id::{ChannelId, ChannelLayout, EndId, Generation, InputChannels};
 pub use counters::{CounterValues, TaskCounters};
 pub use error::ExchangeError;
 pub use exchange::{Exchange, ExchangeConfig, PeerAddress};

@@ -9,7 +9,7 @@ use tokio::sync::Notify;
 
 use crate::channel_id::ChannelId;
 use crate::socket::Socket;
-use crate::wire;
+use crate::wire::{self, Credits};
 
 /// Frames for one peer. A sender writes (and before that encrypts) by itself if no other does and
 /// the socket takes it: that spares a change of threads per batch. The rest waits for the
@@ -71,7 +71,7 @@ impl ConnectionHandle {
         self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Sends a data or event frame, for which a credit was taken.
+    /// Sends a frame: data or an event, for which a credit was taken, or first credits.
     pub(crate) fn send(&self, frame: &[u8]) {
         let mut state = self.lock();
         match state.begin() {
@@ -83,6 +83,11 @@ impl ConnectionHandle {
         }
     }
 
+    /// Grants channels their first credits, the same to each of so many producers from this one on.
+    pub(crate) fn grant_first(&self, channel: ChannelId, credits: Credits) {
+        self.send(&wire::credit_frame(channel, credits));
+    }
+
     /// Grants a channel credits. Those that wait become one frame, so that a peer that sends and
     /// does not read makes no queue.
     pub(crate) fn grant(&self, channel: ChannelId, credits: u32) {
@@ -90,7 +95,7 @@ impl ConnectionHandle {
         match state.begin() {
             Some(socket) => {
                 drop(state);
-                self.write(&socket, &wire::credit_frame(channel, credits));
+                self.write(&socket, &credit_frame(channel, credits));
             }
             None => self.wait(state, |state| {
                 let waiting = state.grants.entry(channel).or_default();
@@ -151,7 +156,7 @@ impl ConnectionHandle {
         state.writing = true;
         state.encrypted = false;
         let grants = std::mem::take(&mut state.grants);
-        let grants = grants.into_iter().map(|(at, count)| wire::credit_frame(at, count));
+        let grants = grants.into_iter().map(|(at, credits)| credit_frame(at, credits));
         state.frames.extend(grants);
         Some(std::mem::take(&mut state.frames))
     }
@@ -159,6 +164,10 @@ impl ConnectionHandle {
     pub(crate) fn finish(&self) {
         self.lock().writing = false;
     }
+}
+
+fn credit_frame(channel: ChannelId, credits: u32) -> Bytes {
+    wire::credit_frame(channel, Credits { credits, channels: 1 })
 }
 
 /// Closes the connection although handles live on, however its task ends.
@@ -184,7 +193,7 @@ mod tests {
             handle.grant(seven, 4);
             handle.grant(eight, 1);
         }
-        let expected = [wire::credit_frame(seven, 4_000), wire::credit_frame(eight, 1_000)];
+        let expected = [credit_frame(seven, 4_000), credit_frame(eight, 1_000)];
         let waiting = handle.take().await;
         assert_eq!(waiting, [&[Bytes::from_static(b"a frame")][..], &expected].concat());
         assert!(handle.lock().is_empty());

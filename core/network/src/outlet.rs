@@ -1,12 +1,14 @@
-//! The part of a channel that its two ends share.
+//! The part of channels that their two ends share.
 
 use std::any::Any;
+use std::ops::Range;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::task::Waker;
 
 use millstream_types::HostId;
 
+use crate::channel_id::{ChannelId, EndId};
 use crate::outgoing::ConnectionHandle;
 use crate::wire::WireError;
 
@@ -21,24 +23,109 @@ pub(crate) enum Target {
     Remote(ConnectionHandle),
 }
 
-/// The part of a channel that both ends share: its credits and its target.
-#[derive(Debug, Default)]
-pub(crate) struct Outlet {
-    credits: AtomicU32,
-    producer_waits: AtomicBool,
+/// The channels of one exchange that start at one subtask, as far as both of their ends share them.
+#[derive(Debug)]
+pub(crate) struct Output {
+    id: EndId,
+    /// The first subtask that it sends to.
+    first: u32,
+    channels: Box<[State]>,
+    /// Wakes the producer.
     waker: Mutex<Option<Waker>>,
-    target: OnceLock<Target>,
+    /// Why other ends are gone, if some are.
     lost: OnceLock<String>,
 }
 
+#[derive(Debug, Default)]
+struct State {
+    credits: AtomicU32,
+    producer_waits: AtomicBool,
+    is_lost: AtomicBool,
+    target: OnceLock<Target>,
+}
+
+impl Output {
+    /// The channels to these subtasks.
+    pub(crate) fn new(id: EndId, targets: Range<u32>) -> Arc<Self> {
+        Arc::new(Self {
+            id,
+            first: targets.start,
+            channels: targets.map(|_| State::default()).collect(),
+            waker: Mutex::default(),
+            lost: OnceLock::new(),
+        })
+    }
+
+    /// The channel to a subtask; none if the producer does not send to it.
+    pub(crate) fn outlet(self: &Arc<Self>, to: u32) -> Option<Outlet> {
+        let at = to.checked_sub(self.first)?;
+        self.channels.get(at as usize)?;
+        Some(Outlet { output: Arc::clone(self), at })
+    }
+
+    pub(crate) fn set_waker(&self, waker: Waker) {
+        *self.waker.lock().unwrap_or_else(PoisonError::into_inner) = Some(waker);
+    }
+
+    /// Tells the producer that a host is gone, if channels lead there.
+    pub(crate) fn lose(&self, peer: HostId, why: &str) {
+        let mut leads_there = false;
+        for channel in self.channels.iter().filter(|channel| channel.leads_to(peer)) {
+            let _ = self.lost.set(why.to_owned());
+            channel.is_lost.store(true, Ordering::Release);
+            channel.producer_waits.store(false, Ordering::Release);
+            leads_there = true;
+        }
+        if leads_there {
+            self.wake();
+        }
+    }
+
+    fn wake(&self) {
+        let waker = self.waker.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+    }
+}
+
+impl State {
+    fn leads_to(&self, peer: HostId) -> bool {
+        matches!(self.target.get(), Some(Target::Remote(to)) if to.peer() == peer)
+    }
+}
+
+/// The part of a channel that both ends share: its credits and its target.
+#[derive(Debug, Clone)]
+pub(crate) struct Outlet {
+    output: Arc<Output>,
+    at: u32,
+}
+
 impl Outlet {
+    /// An outlet that leads nowhere.
+    pub(crate) fn nowhere(channel: ChannelId) -> Self {
+        Self { output: Output::new(channel.output(), channel.to..channel.to + 1), at: 0 }
+    }
+
+    #[expect(clippy::indexing_slicing, reason = "an outlet is made for a channel that is there")]
+    fn state(&self) -> &State {
+        &self.output.channels[self.at as usize]
+    }
+
+    /// The channel's name.
+    pub(crate) fn channel(&self) -> ChannelId {
+        let EndId { edge, subtask, generation } = self.output.id;
+        ChannelId { edge, from: subtask, to: self.output.first + self.at, generation }
+    }
+
     pub(crate) fn attach(&self, target: Target) {
-        let _ = self.target.set(target);
+        let _ = self.state().target.set(target);
         self.wake();
     }
 
     pub(crate) fn grant(&self, credits: u32) {
-        self.credits.fetch_add(credits, Ordering::AcqRel);
+        self.state().credits.fetch_add(credits, Ordering::AcqRel);
         self.wake();
     }
 
@@ -48,63 +135,53 @@ impl Outlet {
         connection: &ConnectionHandle,
         credits: u32,
     ) -> Result<(), WireError> {
-        self.attach(Target::Remote(connection.clone()));
-        if !self.leads_to(connection.peer()) {
+        let state = self.state();
+        if state.target.get().is_none() {
+            let _ = state.target.set(Target::Remote(connection.clone()));
+        }
+        if !state.leads_to(connection.peer()) {
             return Err(WireError("credits came for a channel that leads to another host"));
         }
-        if credits.saturating_add(self.credits.load(Ordering::Acquire)) > CREDITS_MAX {
+        if credits.saturating_add(state.credits.load(Ordering::Acquire)) > CREDITS_MAX {
             return Err(WireError("a channel was granted more than any can use"));
         }
         self.grant(credits);
         Ok(())
     }
 
-    pub(crate) fn leads_to(&self, peer: HostId) -> bool {
-        matches!(self.target.get(), Some(Target::Remote(to)) if to.peer() == peer)
-    }
-
-    pub(crate) fn lose(&self, why: String) {
-        let _ = self.lost.set(why);
-        self.wake();
-    }
-
     fn wake(&self) {
-        if self.producer_waits.swap(false, Ordering::AcqRel) {
-            let waker = self.waker.lock().unwrap_or_else(PoisonError::into_inner).clone();
-            if let Some(waker) = waker {
-                waker.wake();
-            }
+        if self.state().producer_waits.swap(false, Ordering::AcqRel) {
+            self.output.wake();
         }
     }
 
     pub(crate) fn target(&self) -> Option<&Target> {
-        self.target.get()
+        self.state().target.get()
     }
 
     /// Why the channel's other end is gone.
     pub(crate) fn lost(&self) -> Option<&str> {
-        self.lost.get().map(String::as_str)
+        match self.state().is_lost.load(Ordering::Acquire) {
+            true => self.output.lost.get().map(String::as_str),
+            false => None,
+        }
     }
 
     /// Has the producer woken by the next grant; whether it was said before.
     pub(crate) fn announce_wait(&self) -> bool {
-        self.producer_waits.swap(true, Ordering::AcqRel)
+        self.state().producer_waits.swap(true, Ordering::AcqRel)
     }
 
     /// Whether there is a credit, or none will ever come.
     pub(crate) fn can_send(&self) -> bool {
-        self.lost.get().is_some() || self.credits.load(Ordering::Acquire) > 0
-    }
-
-    pub(crate) fn set_waker(&self, waker: Waker) {
-        *self.waker.lock().unwrap_or_else(PoisonError::into_inner) = Some(waker);
+        let state = self.state();
+        state.is_lost.load(Ordering::Acquire) || state.credits.load(Ordering::Acquire) > 0
     }
 
     pub(crate) fn take_credit(&self) -> bool {
-        let taken = self
-            .credits
-            .fetch_update(Ordering::AcqRel, Ordering::Acquire, |credits| credits.checked_sub(1));
-        taken.is_ok()
+        let credits = &self.state().credits;
+        let less = |credits: u32| credits.checked_sub(1);
+        credits.fetch_update(Ordering::AcqRel, Ordering::Acquire, less).is_ok()
     }
 }
 

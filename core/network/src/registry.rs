@@ -1,25 +1,24 @@
 //! The ends of the channels of one process, and its connections.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 use millstream_types::HostId;
 
-use crate::channel_id::ChannelId;
+use crate::channel_id::{ChannelId, ChannelLayout, EndId};
 use crate::ends::{Ends, Known};
 use crate::inbox::{FrameSink, RemoteDelivery};
 use crate::outgoing::ConnectionHandle;
-use crate::outlet::Outlet;
-use crate::wire::{self, Head, Kind, WireError};
+use crate::outlet::{Outlet, Output};
+use crate::wire::{self, Credits, Head, Kind, WireError};
 
-/// No peer makes this host remember more channels.
-pub(crate) const OUTLETS_MAX: usize = 1 << 20;
-
-/// Ends of channels, by number, for the connections.
+/// Ends of channels, by subtask, for the connections.
 #[derive(Debug)]
 pub(crate) struct Registry {
+    layout: ChannelLayout,
     state: Mutex<State>,
     /// The frames that were dropped because they were of another attempt.
     stale_frames: AtomicU64,
@@ -28,23 +27,26 @@ pub(crate) struct Registry {
 }
 
 struct State {
-    outlets: Ends<Arc<Outlet>>,
-    sinks: Ends<Sink>,
+    outputs: Ends<Arc<Output>>,
+    inputs: Ends<Input>,
     connections: BTreeMap<HostId, ConnectionHandle>,
     connected: BTreeSet<HostId>,
 }
 
-struct Sink {
+/// The channels that end at one subtask.
+struct Input {
     inbox: Arc<dyn FrameSink>,
-    channel: u32,
-    from: HostId,
+    /// The producing subtasks.
+    from: Range<u32>,
+    /// The inbox's number of the first one's channel.
+    base: u32,
 }
 
 impl std::fmt::Debug for State {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("State")
-            .field("outlets", &self.outlets.len())
-            .field("sinks", &self.sinks.len())
+            .field("outputs", &self.outputs.len())
+            .field("inputs", &self.inputs.len())
             .field("connections", &self.connections.len())
             .finish()
     }
@@ -55,22 +57,42 @@ impl Registry {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(crate) fn new() -> Self {
+    pub(crate) fn new(layout: ChannelLayout) -> Self {
         let (connections, connected) = (BTreeMap::new(), BTreeSet::new());
-        let state = State { outlets: Ends::new(), sinks: Ends::new(), connections, connected };
+        let state = State { outputs: Ends::new(), inputs: Ends::new(), connections, connected };
         let (stale_frames, stale_hosts) = (AtomicU64::new(0), AtomicU64::new(0));
-        Self { state: Mutex::new(state), stale_frames, stale_hosts }
+        Self { layout, state: Mutex::new(state), stale_frames, stale_hosts }
     }
 
-    /// The outlet of a channel; for one of the past an outlet that leads nowhere.
-    pub(crate) fn outlet(&self, channel: ChannelId) -> Arc<Outlet> {
-        let mut state = self.lock();
-        if let Known::Here(outlet) = state.outlets.find(channel) {
-            return Arc::clone(outlet);
+    /// A producer's end. That of an attempt of the past leads nowhere.
+    pub(crate) fn output(&self, id: EndId) -> Arc<Output> {
+        self.output_in(&mut self.lock(), id)
+    }
+
+    fn output_in(&self, state: &mut State, id: EndId) -> Arc<Output> {
+        if let Known::Here(output) = state.outputs.find(id) {
+            return Arc::clone(output);
         }
-        let outlet = Arc::<Outlet>::default();
-        state.outlets.insert(channel, Arc::clone(&outlet));
-        outlet
+        let targets = self.layout.targets(id.edge, id.subtask);
+        let is_known = !targets.is_empty();
+        let output = Output::new(id, targets);
+        if is_known {
+            state.outputs.insert(id, Arc::clone(&output));
+        }
+        output
+    }
+
+    /// The producers' ends of the channels that come from these subtasks to `input`. That of an
+    /// attempt of the past leads nowhere.
+    pub(crate) fn outlets(&self, input: EndId, from: Range<u32>) -> Vec<Outlet> {
+        let mut state = self.lock();
+        let EndId { edge, subtask: to, generation } = input;
+        from.map(|from| {
+            let channel = ChannelId { edge, from, to, generation };
+            let outlet = self.output_in(&mut state, channel.output()).outlet(to);
+            outlet.unwrap_or_else(|| Outlet::nowhere(channel))
+        })
+        .collect()
     }
 
     fn drop_stale(&self, channel: ChannelId) {
@@ -78,33 +100,35 @@ impl Registry {
         tracing::debug!(?channel, "dropped a frame of another attempt");
     }
 
-    /// Takes a peer's credits, which may come before the task that writes to the channel.
+    /// Takes a peer's credits, which may come before the task that writes to the channels.
     fn on_credits(
         &self,
         from: &ConnectionHandle,
-        channel: ChannelId,
-        credits: u32,
+        first: ChannelId,
+        Credits { credits, channels }: Credits,
     ) -> Result<(), WireError> {
-        let mut state = self.lock();
-        let outlet = match state.outlets.find(channel) {
-            Known::Here(outlet) => Arc::clone(outlet),
-            Known::Forgotten => return Ok(()),
-            Known::Past => {
-                drop(state);
-                self.drop_stale(channel);
-                return Ok(());
-            }
-            Known::New if state.outlets.len() < OUTLETS_MAX || state.outlets.contains(channel) => {
-                let outlet = Arc::<Outlet>::default();
-                state.outlets.insert(channel, Arc::clone(&outlet));
-                outlet
-            }
-            Known::New => {
-                return Err(WireError("credits came for more channels than a host can have"));
-            }
-        };
+        let (mut state, mut is_stale) = (self.lock(), false);
+        for producer in (first.from..).take(channels as usize) {
+            let channel = ChannelId { from: producer, ..first };
+            let id = channel.output();
+            let output = match state.outputs.find(id) {
+                Known::Here(output) => Arc::clone(output),
+                Known::Forgotten => continue,
+                Known::Past => {
+                    is_stale = true;
+                    continue;
+                }
+                Known::New => self.output_in(&mut state, id),
+            };
+            let outlet = output.outlet(channel.to);
+            let none = WireError("credits came for a channel that the job does not have");
+            outlet.ok_or(none)?.grant_from(from, credits)?;
+        }
         drop(state);
-        outlet.grant_from(from, credits)
+        if is_stale {
+            self.drop_stale(first);
+        }
+        Ok(())
     }
 
     /// Whether this host has not connected to that one before.
@@ -112,26 +136,27 @@ impl Registry {
         self.lock().connected.insert(peer)
     }
 
-    /// Brings frames of a channel to the inbox that reads it.
-    pub(crate) fn add_sink(
+    /// Brings frames of channels from these subtasks to the inbox that reads them, which numbers
+    /// them from `base` on.
+    pub(crate) fn add_input(
         &self,
-        channel: ChannelId,
-        from: HostId,
+        id: EndId,
+        from: Range<u32>,
         inbox: Arc<dyn FrameSink>,
-        at: u32,
+        base: u32,
     ) {
-        self.lock().sinks.insert(channel, Sink { inbox, channel: at, from });
+        self.lock().inputs.insert(id, Input { inbox, from, base });
     }
 
     /// Lets go of both kinds of ends.
     pub(crate) fn forget(
         &self,
-        inputs: impl IntoIterator<Item = ChannelId>,
-        outputs: impl IntoIterator<Item = ChannelId>,
+        inputs: impl IntoIterator<Item = EndId>,
+        outputs: impl IntoIterator<Item = EndId>,
     ) {
         let mut state = self.lock();
-        inputs.into_iter().for_each(|channel| state.sinks.forget(channel));
-        outputs.into_iter().for_each(|channel| state.outlets.forget(channel));
+        inputs.into_iter().for_each(|id| state.inputs.forget(id));
+        outputs.into_iter().for_each(|id| state.outputs.forget(id));
     }
 
     /// The number of frames that were dropped because they were of another attempt.
@@ -181,11 +206,12 @@ impl Registry {
         delivery: RemoteDelivery,
     ) -> Result<(), WireError> {
         let state = self.lock();
-        match state.sinks.find(channel) {
-            Known::Here(sink) if sink.from == from.peer() => {
-                let (inbox, at) = (Arc::clone(&sink.inbox), sink.channel);
+        match state.inputs.find(channel.input()) {
+            Known::Here(input) if input.from.contains(&channel.from) => {
+                let (inbox, at) = (Arc::clone(&input.inbox), channel.from - input.from.start);
+                let at = input.base + at;
                 drop(state);
-                inbox.deliver(at, delivery)
+                inbox.deliver(at, from.peer(), delivery)
             }
             Known::Forgotten => Ok(()),
             Known::Past => {
@@ -194,7 +220,7 @@ impl Registry {
                 Ok(())
             }
             Known::Here(_) | Known::New => {
-                Err(WireError("data came for a channel that nobody reads from this host"))
+                Err(WireError("data came for a channel that nobody reads"))
             }
         }
     }
@@ -202,11 +228,7 @@ impl Registry {
     /// Tells both ends of every channel to `peer` that it is gone.
     pub(crate) fn lose(&self, peer: HostId, why: &str) {
         let state = self.lock();
-        for sink in state.sinks.iter().filter(|sink| sink.from == peer) {
-            let _ = sink.inbox.deliver(sink.channel, RemoteDelivery::Lost(why.to_owned()));
-        }
-        for outlet in state.outlets.iter().filter(|outlet| outlet.leads_to(peer)) {
-            outlet.lose(why.to_owned());
-        }
+        state.inputs.iter().for_each(|input| input.inbox.lose(peer, why));
+        state.outputs.iter().for_each(|output| output.lose(peer, why));
     }
 }

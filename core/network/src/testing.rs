@@ -8,7 +8,7 @@ use crate::batch::Batch;
 use crate::channel_id::{ChannelId, Generation};
 use crate::connection::{ConnectionError, Party, take_frames};
 use crate::exchange::Exchange;
-use crate::wire::{self, Data, EncodeError, Event, FrameBuffer, WireError};
+use crate::wire::{self, Credits, Data, EncodeError, Event, FrameBuffer, WireError};
 
 fn party(token: &[u8; 32], host: HostId, generation: Generation) -> Party {
     Party { host, generation, token: Secret::new(*token), security: std::sync::Mutex::default() }
@@ -42,7 +42,7 @@ pub fn event_frame(channel: ChannelId, event: Event) -> Vec<u8> {
 /// The frame that grants batches.
 #[must_use]
 pub fn credit_frame(channel: ChannelId, batches: u32) -> Vec<u8> {
-    wire::credit_frame(channel, batches).to_vec()
+    wire::credit_frame(channel, Credits { credits: batches, channels: 1 }).to_vec()
 }
 
 /// Has an exchange hear bytes that stand for what came from a host after its hello.

@@ -10,12 +10,14 @@
 //! | hello | magic, version `u32`, sender's 16-byte host id, 32-byte proof |
 //! | data | `u32` number of records, `u8` whether timed, records as rows, times (8 bytes each) |
 //! | event | `u8` which, `i64` value |
-//! | credit | `u32` number of frames |
+//! | credit | `u32` number of frames, `u32` number of channels |
 //!
-//! A data or event frame takes one credit of its channel. The proof is the HMAC-SHA-256, under the
-//! token that the hosts of one attempt share, of what the hello says and the host that it is for:
-//! so it is good for this pair of hosts in this direction and attempt alone, and shows no listener
-//! the token.
+//! A data or event frame takes one credit of its channel. A credit frame grants the same to the
+//! channels of as many producers, from that of its head on, to one consumer.
+//!
+//! The proof is the HMAC-SHA-256, under the token that the hosts of one attempt share, of what the
+//! hello says and the host that it is for: so it is good for this pair of hosts in this direction
+//! and attempt alone, and shows no listener the token.
 
 use std::any::type_name;
 
@@ -211,15 +213,27 @@ fn put_head(out: &mut impl BufMut, kind: Kind, channel: ChannelId, length: u32) 
     out.put_u64_le(channel.number());
 }
 
-pub(crate) fn credit_frame(channel: ChannelId, batches: u32) -> Bytes {
-    frame(Kind::Credit, channel, |bytes| bytes.put_u32_le(batches))
+/// The content of a credit frame.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Credits {
+    /// The number of frames that each channel may send.
+    pub(crate) credits: u32,
+    /// The number of channels.
+    pub(crate) channels: u32,
 }
 
-pub(crate) fn decode_credit(mut payload: &[u8]) -> Result<u32, WireError> {
-    if payload.len() == 4 {
-        Ok(payload.get_u32_le())
+pub(crate) fn credit_frame(first: ChannelId, Credits { credits, channels }: Credits) -> Bytes {
+    frame(Kind::Credit, first, |bytes| {
+        bytes.put_u32_le(credits);
+        bytes.put_u32_le(channels);
+    })
+}
+
+pub(crate) fn decode_credit(mut payload: &[u8]) -> Result<Credits, WireError> {
+    if payload.len() == 8 {
+        Ok(Credits { credits: payload.get_u32_le(), channels: payload.get_u32_le() })
     } else {
-        Err(WireError("a credit frame is not 4 bytes"))
+        Err(WireError("a credit frame is not 8 bytes"))
     }
 }
 

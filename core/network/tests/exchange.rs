@@ -26,6 +26,7 @@ fn host(number: u128, credentials: Option<Credentials>) -> Exchange {
         token: Secret::new(TOKEN),
         credentials,
         bind: vec!["127.0.0.1:0".parse().unwrap()],
+        layout: ChannelLayout::all_to(1),
     })
     .unwrap()
 }
@@ -46,6 +47,7 @@ fn the_first_free_port_of_a_range_is_the_data_port() {
         token: Secret::new([7; 32]),
         credentials: None,
         bind,
+        layout: ChannelLayout::all_to(1),
     };
     let taken = taken.local_addr().unwrap();
     let exchange = Exchange::start(config(vec![taken, free])).unwrap();
@@ -79,8 +81,13 @@ type Record = (u64, String);
 
 fn ends(low: &Exchange, high: &Exchange) -> (ChannelWriter<Record>, Arc<Inbox<Record>>) {
     let writer = low.writer(CHANNEL, Waker::noop().clone(), Arc::default());
-    let inbox = Inbox::new(&[CHANNEL], 4, Waker::noop().clone(), Arc::default());
-    high.attach(&inbox, &[(CHANNEL, HostId::from_u128(1))]);
+    let inbox = Inbox::new(
+        vec![InputChannels::one(CHANNEL, HostId::from_u128(1))],
+        4,
+        Waker::noop().clone(),
+        Arc::default(),
+    );
+    high.attach(&inbox);
     (writer, inbox)
 }
 
@@ -147,8 +154,13 @@ fn in_order((low, high): (Exchange, Exchange)) {
 fn within(exchange: &Exchange) -> (ChannelWriter<Record>, Arc<Inbox<Record>>) {
     let channel = ChannelId { edge: 4, ..CHANNEL };
     let writer = exchange.writer(channel, Waker::noop().clone(), Arc::default());
-    let inbox = Inbox::new(&[channel], 4, Waker::noop().clone(), Arc::default());
-    exchange.attach(&inbox, &[(channel, HostId::from_u128(1))]);
+    let inbox = Inbox::new(
+        vec![InputChannels::one(channel, HostId::from_u128(1))],
+        4,
+        Waker::noop().clone(),
+        Arc::default(),
+    );
+    exchange.attach(&inbox);
     (writer, inbox)
 }
 
@@ -275,8 +287,13 @@ fn both_directions_are_full_at_once() {
 fn one_direction(from: &Exchange, to: &Exchange, edge: u32, host: u128) {
     let channel = ChannelId { edge, from: 0, to: 0, generation: GENERATION };
     let mut writer = from.writer(channel, Waker::noop().clone(), Arc::default());
-    let inbox = Inbox::new(&[channel], 8, Waker::noop().clone(), Arc::default());
-    to.attach(&inbox, &[(channel, HostId::from_u128(host))]);
+    let inbox = Inbox::new(
+        vec![InputChannels::one(channel, HostId::from_u128(host))],
+        8,
+        Waker::noop().clone(),
+        Arc::default(),
+    );
+    to.attach(&inbox);
     let record = |number: u64| {
         let length = usize::try_from(number * 7919 % 90_001).unwrap();
         let letter = char::from(b'a' + u8::try_from(number % 26).unwrap());
@@ -300,8 +317,13 @@ fn one_direction(from: &Exchange, to: &Exchange, edge: u32, host: u128) {
 fn refusal(dialling: Option<Credentials>, answering: Option<Credentials>) -> String {
     let (low, high) = connected(host(1, dialling), host(2, answering));
     let mut writer = high.writer(CHANNEL, Waker::noop().clone(), Arc::default());
-    let inbox = Inbox::new(&[CHANNEL], 4, Waker::noop().clone(), Arc::default());
-    low.attach(&inbox, &[(CHANNEL, HostId::from_u128(2))]);
+    let inbox = Inbox::new(
+        vec![InputChannels::one(CHANNEL, HostId::from_u128(2))],
+        4,
+        Waker::noop().clone(),
+        Arc::default(),
+    );
+    low.attach(&inbox);
     writer.send_batch(Batch::of(vec![(1, String::new())])).unwrap();
     let error = eventually(|| match inbox.receive() {
         Ok(received) => {

@@ -65,6 +65,5 @@ pub use sink::{sink, sink_coordinator};
 pub use source::{source, source_coordinator};
 pub use stage::{ErasedStage, Stage, erase, reveal};
 pub use task::{
-    EventMailbox, EventSender, InputChannel, InputContext, OperatorContext, Step, TaskBody,
-    TaskContext, turn,
+    EventMailbox, EventSender, InputContext, OperatorContext, Step, TaskBody, TaskContext, turn,
 };

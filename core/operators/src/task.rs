@@ -6,8 +6,8 @@ use std::task::Waker;
 use std::time::{Duration, Instant};
 
 use millstream_connector::{Result, UserMetrics};
-use millstream_network::{ChannelId, Data, Exchange, Flow, Generation, Inbox, TaskCounters};
-use millstream_types::{HostId, JobId, KeyGroup, MaxParallelism, OperatorId};
+use millstream_network::{Data, Exchange, Flow, Generation, Inbox, InputChannels, TaskCounters};
+use millstream_types::{JobId, KeyGroup, MaxParallelism, OperatorId};
 
 /// The most messages of its coordinator that a task leaves unread.
 const EVENTS_UNREAD_MAX: usize = 1024;
@@ -87,15 +87,12 @@ pub struct OperatorContext<'a> {
     pub from_coordinator: &'a Arc<EventMailbox>,
 }
 
-/// A channel that ends at a task: its name and the host that its producer runs in.
-pub type InputChannel = (ChannelId, HostId);
-
 /// Context for building a task's inputs.
 pub struct InputContext<'a> {
     /// The process's channels.
     pub exchange: &'a Exchange,
-    /// The channels of each input.
-    pub inputs: Vec<Vec<InputChannel>>,
+    /// The channels of each input, by exchange.
+    pub inputs: Vec<Vec<InputChannels>>,
 }
 
 /// The most batches that wait at one channel.
@@ -107,11 +104,10 @@ pub(crate) fn inbox<T: Data>(
     inputs: &InputContext<'_>,
     input: usize,
 ) -> Arc<Inbox<T>> {
-    let channels = inputs.inputs.get(input).map_or(&[][..], Vec::as_slice);
-    let names: Vec<ChannelId> = channels.iter().map(|(channel, _)| *channel).collect();
+    let channels = inputs.inputs.get(input).cloned().unwrap_or_default();
     let counters = Arc::clone(&task.counters);
-    let inbox = Inbox::new(&names, CHANNEL_CREDITS, task.waker.clone(), counters);
-    inputs.exchange.attach(&inbox, channels);
+    let inbox = Inbox::new(channels, CHANNEL_CREDITS, task.waker.clone(), counters);
+    inputs.exchange.attach(&inbox);
     inbox
 }
 

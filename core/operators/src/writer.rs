@@ -4,11 +4,12 @@
 //! full or has waited for the buffer timeout. (Scattering straight into buffers that the consumer's
 //! core had read last was up to twice as slow.) Whole batches that can travel as they are do.
 
+use std::ops::Range;
 use std::time::{Duration, Instant};
 
 use millstream_graph::{EdgeId, Partitioner};
 use millstream_network::{
-    Batch, ChannelId, ChannelWriter, Data, Event, Exchange, Flow, batch_capacity,
+    Batch, ChannelWriter, Data, EndId, Event, Exchange, Flow, batch_capacity,
 };
 use millstream_types::{Key, KeyGroup, MaxParallelism};
 
@@ -38,42 +39,40 @@ pub struct WriterContext<'a> {
 
 /// The consuming subtasks that subtask `from` of `producers` sends to.
 #[must_use]
-pub fn targets(partitioner: Partitioner, from: u32, producers: u32, consumers: u32) -> Vec<u32> {
+pub fn targets(partitioner: Partitioner, from: u32, producers: u32, consumers: u32) -> Range<u32> {
+    let only = |to: u32| to..to + 1;
     match partitioner {
-        Partitioner::Forward => vec![from],
-        Partitioner::Global => vec![0],
+        Partitioner::Forward => only(from),
+        Partitioner::Global => only(0),
         Partitioner::Rescale if consumers >= producers => {
-            (from * consumers / producers..(from + 1) * consumers / producers).collect()
+            from * consumers / producers..(from + 1) * consumers / producers
         }
-        Partitioner::Rescale => vec![from * consumers / producers],
+        Partitioner::Rescale => only(from * consumers / producers),
         Partitioner::Rebalance
         | Partitioner::Hash
         | Partitioner::Broadcast
-        | Partitioner::Custom => (0..consumers).collect(),
+        | Partitioner::Custom => 0..consumers,
     }
 }
 
 /// The producing subtasks that subtask `to` of `consumers` receives from.
 #[must_use]
-pub fn sources(partitioner: Partitioner, to: u32, producers: u32, consumers: u32) -> Vec<u32> {
+pub fn sources(partitioner: Partitioner, to: u32, producers: u32, consumers: u32) -> Range<u32> {
     match partitioner {
-        Partitioner::Forward => vec![to],
-        Partitioner::Global if to > 0 => Vec::new(),
+        Partitioner::Forward => to..to + 1,
+        Partitioner::Global if to > 0 => 0..0,
         Partitioner::Rescale => {
             // The producers that `targets` would send to `to`: the first whose range goes beyond
             // it, or those that share it.
             let first = |to: u32| (to * producers).div_ceil(consumers);
-            if consumers >= producers {
-                vec![first(to + 1) - 1]
-            } else {
-                (first(to)..first(to + 1)).collect()
-            }
+            let end = first(to + 1);
+            if consumers >= producers { end - 1..end } else { first(to)..end }
         }
         Partitioner::Global
         | Partitioner::Rebalance
         | Partitioner::Hash
         | Partitioner::Broadcast
-        | Partitioner::Custom => (0..producers).collect(),
+        | Partitioner::Custom => 0..producers,
     }
 }
 
@@ -331,16 +330,14 @@ impl<T: Data, F: FnMut(&T, usize) -> usize + Send> Route<T> for ByFunction<F> {
 }
 
 fn build<T: Data, R: Route<T> + 'static>(ctx: &WriterContext<'_>, route: R) -> ErasedStage {
-    let (task, from) = (ctx.task, ctx.task.subtask);
-    let lanes = targets(ctx.partitioner, from, task.parallelism, ctx.target_parallelism)
-        .into_iter()
-        .map(|to| {
-            let generation = task.generation;
-            let id = ChannelId { edge: ctx.edge.0, from, to, generation };
-            let counters = std::sync::Arc::clone(&task.counters);
-            let channel = ctx.exchange.writer(id, task.waker.clone(), counters);
-            Lane { channel, buffer: Results::new(ctx.timed) }
-        })
+    let task = ctx.task;
+    let EdgeId(edge) = ctx.edge;
+    let output = EndId { edge, subtask: task.subtask, generation: task.generation };
+    let to = targets(ctx.partitioner, task.subtask, task.parallelism, ctx.target_parallelism);
+    let lanes = ctx
+        .exchange
+        .writers(output, to, task.waker.clone(), &task.counters)
+        .map(|channel| Lane { channel, buffer: Results::new(ctx.timed) })
         .collect();
     erase::<T>(Box::new(ExchangeWriter {
         route,

@@ -32,6 +32,8 @@ const UNREAD_MAX: usize = 1024;
 const UNEXPLAINED_MAX: usize = 1024;
 /// The number of messages that may wait for the ResourceManager.
 const MESSAGES_MAX: usize = 1024;
+/// The number of messages that are handled before the driver is told what follows.
+const MESSAGES_PER_TURN: usize = 64;
 /// The time between two looks at timeouts.
 const TICK: Duration = Duration::from_secs(1);
 /// The time that a TaskManager may take to answer whether it lives.
@@ -83,6 +85,13 @@ enum Message {
     TaskManagers(oneshot::Sender<Vec<TaskManagerDetails>>),
     JobMasterGone(Arc<dyn JobMasterGateway>),
     Stop(ClusterStatus, String),
+}
+
+impl Message {
+    /// False if the driver cannot have anything to do because of it.
+    const fn changes_slots(&self) -> bool {
+        !matches!(self, Self::Heartbeat(..) | Self::TaskManagers(_))
+    }
 }
 
 /// A TaskManager that wants to join.
@@ -234,15 +243,25 @@ impl Actor {
     ) -> Result<(), ResourceManagerError> {
         let mut tick = tokio::time::interval(TICK);
         let mut driver_lives = true;
+        let mut news = Vec::new();
         loop {
             tokio::select! {
-                message = messages.recv() => match message {
-                    None => return Ok(()),
-                    Some(Message::Stop(status, diagnostics)) => {
-                        self.driver.deregister(status, diagnostics).await;
+                count = messages.recv_many(&mut news, MESSAGES_PER_TURN) => {
+                    let mut changes = false;
+                    for message in news.drain(..) {
+                        if let Message::Stop(status, diagnostics) = message {
+                            self.driver.deregister(status, diagnostics).await;
+                            return Ok(());
+                        }
+                        changes |= message.changes_slots();
+                        self.on_message(message);
+                    }
+                    if count == 0 {
                         return Ok(());
                     }
-                    Some(message) => self.on_message(message),
+                    if !changes {
+                        continue;
+                    }
                 },
                 event = events.next(), if driver_lives => match event {
                     None => driver_lives = false,
@@ -497,7 +516,7 @@ impl Actor {
         let Some(fleet) = &mut self.fleet else { return };
         let (missing, idle) = (self.slots.workers_missing(), self.slots.idle_workers());
         let mut released = Vec::new();
-        for action in fleet.reconcile(Instant::now().into_std(), missing, &idle) {
+        for action in fleet.reconcile(Instant::now().into_std(), missing, idle) {
             match action {
                 worker_fleet::Action::Request(kind) => {
                     fleet.on_requested(self.driver.request(kind))

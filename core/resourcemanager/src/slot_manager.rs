@@ -11,6 +11,9 @@
 //!
 //! Matching is best fit, biggest requirement first. That is exact as long as profiles can be
 //! ordered (one kind of slot, or kinds that grow in all dimensions); it does not search for more.
+//!
+//! No event looks at all slots: slots are counted by kind, each job knows its own,
+//! and only the jobs that lack slots are looked at again.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -18,6 +21,11 @@ use millstream_gateway::{CauseKind, FailureCause, SlotRequirement};
 use millstream_rm_driver::WorkerRequest;
 use millstream_types::{AllocationId, JobId, ResourceProfile, SlotId, TaskManagerId};
 
+use stock::{Kind, Stock, serve};
+
+#[cfg(test)]
+mod scan;
+mod stock;
 #[cfg(test)]
 mod tests;
 
@@ -99,14 +107,11 @@ pub enum Action {
 }
 
 #[derive(Debug)]
-struct Slot {
-    owner: Option<(JobId, AllocationId)>,
-}
-
-#[derive(Debug)]
 struct Worker {
-    profile: ResourceProfile,
-    slots: Vec<Slot>,
+    kind: Kind,
+    slots: Vec<Option<(JobId, AllocationId)>>,
+    /// The number of slots that belong to jobs.
+    used: u32,
     draining: bool,
 }
 
@@ -124,15 +129,44 @@ struct Job {
     /// Its place in the queue.
     order: u64,
     requirements: Vec<SlotRequirement>,
+    held: BTreeSet<AllocationId>,
+    /// The number of its slots of each kind.
+    held_by_kind: BTreeMap<Kind, u32>,
     /// The sentence that it was last told, while the cluster is too small for it.
     told: Option<String>,
+}
+
+impl Job {
+    /// The part of its requirements that its own slots do not serve.
+    fn missing(&self) -> Vec<SlotRequirement> {
+        let held = self.held_by_kind.iter().map(|(kind, count)| (*kind, *count));
+        serve(&self.requirements, held).missing
+    }
+
+    fn take(&mut self, allocation: AllocationId, kind: Kind) {
+        self.held.insert(allocation);
+        *self.held_by_kind.entry(kind).or_default() += 1;
+    }
+
+    fn give_up(&mut self, allocation: AllocationId, kind: Kind) {
+        if self.held.remove(&allocation)
+            && let Some(count) = self.held_by_kind.get_mut(&kind)
+        {
+            *count -= 1;
+        }
+    }
 }
 
 /// See the module.
 #[derive(Debug)]
 pub struct SlotManager {
     workers: BTreeMap<TaskManagerId, Worker>,
+    stock: Stock,
+    /// Workers without any granted slot.
+    idle: BTreeSet<TaskManagerId>,
     jobs: BTreeMap<JobId, Job>,
+    /// The jobs that may lack slots, in the order in which they are served.
+    waiting: BTreeSet<(u64, JobId)>,
     allocations: BTreeMap<AllocationId, SlotId>,
     obtainable: Option<Obtainable>,
     next_order: u64,
@@ -147,7 +181,10 @@ impl SlotManager {
     pub fn new(obtainable: Option<Obtainable>, first_allocation: u128) -> Self {
         Self {
             workers: BTreeMap::new(),
+            stock: Stock::default(),
+            idle: BTreeSet::new(),
             jobs: BTreeMap::new(),
+            waiting: BTreeSet::new(),
             allocations: BTreeMap::new(),
             obtainable,
             next_order: 0,
@@ -172,30 +209,25 @@ impl SlotManager {
                     self.free(allocation);
                 }
             }
-            Event::JobGone(job) => {
-                self.jobs.remove(&job);
-                for (allocation, _) in self.held_by(job) {
-                    self.free(allocation);
-                }
-            }
+            Event::JobGone(job) => self.on_job_gone(job),
             Event::Registered { worker, slots, profile } => {
                 let cause = FailureCause::new(
                     CauseKind::WorkerLost,
                     format!("TaskManager {worker} was started anew, so its former self is gone"),
                 );
                 self.on_lost(&worker, &cause, &mut actions);
-                let slots = (0..slots).map(|_| Slot { owner: None }).collect();
-                self.workers.insert(worker, Worker { profile, slots, draining: false });
+                self.on_registered(worker, slots, Kind(profile));
             }
             Event::Draining(worker) => {
-                if let Some(worker) = self.workers.get_mut(&worker) {
-                    worker.draining = true;
+                if let Some(state) = self.workers.get_mut(&worker)
+                    && !std::mem::replace(&mut state.draining, true)
+                {
+                    self.stock.withdraw(state.kind, &worker);
                 }
             }
             Event::Trouble(trouble) => self.trouble = trouble,
             Event::Lost { worker, cause } => self.on_lost(&worker, &cause, &mut actions),
         }
-        self.forget_satisfied_jobs_without_slots();
         self.schedule(&mut actions);
         actions
     }
@@ -210,10 +242,7 @@ impl SlotManager {
     #[must_use]
     pub fn allocated(&self, worker: &TaskManagerId) -> Vec<(u32, JobId)> {
         let slots = self.workers.get(worker).map_or(&[][..], |worker| &worker.slots);
-        (0..)
-            .zip(slots)
-            .filter_map(|(index, slot)| slot.owner.map(|(job, _)| (index, job)))
-            .collect()
+        (0..).zip(slots).filter_map(|(index, owner)| owner.map(|(job, _)| (index, job))).collect()
     }
 
     /// The number of further workers that would serve all jobs that wait for slots.
@@ -221,42 +250,80 @@ impl SlotManager {
     pub fn workers_missing(&self) -> u32 {
         let Some(Obtainable { kind, .. }) = self.obtainable else { return 0 };
         let missing: Vec<_> = self
-            .jobs
+            .waiting
             .iter()
-            .filter(|(_, state)| self.too_small_for(&state.requirements).is_none())
-            .flat_map(|(job, state)| self.missing(*job, &state.requirements))
+            .filter_map(|(_, job)| self.jobs.get(job))
+            .filter(|job| self.too_small_for(&job.requirements).is_none())
+            .flat_map(Job::missing)
             .filter(|needed| kind.slot_profile.fits(&needed.profile))
             .collect();
-        let free = self.free_slots();
-        let useful = free
-            .iter()
-            .filter(|(_, offered)| missing.iter().any(|needed| offered.fits(&needed.profile)));
-        let slots = count_all(&missing).saturating_sub(useful.count() as u64);
+        let is_useful = |offered: Kind| missing.iter().any(|it| offered.0.fits(&it.profile));
+        let free = self.stock.free().filter(|(offered, _)| is_useful(*offered));
+        let useful: u64 = free.map(|(_, count)| u64::from(count)).sum();
+        let slots = count_all(&missing).saturating_sub(useful);
         u32::try_from(slots.div_ceil(u64::from(kind.slots.max(1)))).unwrap_or(u32::MAX)
     }
 
     /// Workers without any granted slot.
     #[must_use]
-    pub fn idle_workers(&self) -> Vec<TaskManagerId> {
-        let idle = |worker: &Worker| worker.slots.iter().all(|slot| slot.owner.is_none());
-        self.workers.iter().filter(|(_, w)| idle(w)).map(|(id, _)| id.clone()).collect()
+    pub const fn idle_workers(&self) -> &BTreeSet<TaskManagerId> {
+        &self.idle
     }
 
     fn on_declared(&mut self, job: JobId, requirements: Vec<SlotRequirement>) {
-        let order = self.next_order;
-        let state =
-            self.jobs.entry(job).or_insert(Job { order, requirements: Vec::new(), told: None });
+        let state = self.jobs.entry(job).or_insert_with(|| Job {
+            order: self.next_order,
+            requirements: Vec::new(),
+            held: BTreeSet::new(),
+            held_by_kind: BTreeMap::new(),
+            told: None,
+        });
         state.requirements = requirements;
         self.next_order += 1;
+        self.look_at(job);
+    }
+
+    /// Has `schedule` look at a job whose need or slots changed, or forgets it if it has neither.
+    fn look_at(&mut self, job: JobId) {
+        let Some(state) = self.jobs.get(&job) else { return };
+        let place = (state.order, job);
+        if state.requirements.is_empty() && state.held.is_empty() {
+            self.jobs.remove(&job);
+            self.waiting.remove(&place);
+        } else {
+            self.waiting.insert(place);
+        }
+    }
+
+    fn on_job_gone(&mut self, job: JobId) {
+        let Some(state) = self.jobs.get_mut(&job) else { return };
+        state.requirements.clear();
+        let held: Vec<_> = state.held.iter().copied().collect();
+        held.into_iter().for_each(|allocation| self.free(allocation));
+        self.look_at(job);
+    }
+
+    fn on_registered(&mut self, worker: TaskManagerId, slots: u32, kind: Kind) {
+        self.stock.add(kind, &worker, slots);
+        let slots = vec![None; slots as usize];
+        let state = Worker { kind, slots, used: 0, draining: false };
+        self.workers.insert(worker.clone(), state);
+        self.idle.insert(worker);
     }
 
     fn on_lost(&mut self, id: &TaskManagerId, cause: &FailureCause, actions: &mut Vec<Action>) {
         let Some(worker) = self.workers.remove(id) else { return };
+        self.idle.remove(id);
+        self.stock.remove(worker.kind, id, worker.slots.len());
         let mut owners = BTreeSet::new();
-        for (job, allocation) in worker.slots.into_iter().filter_map(|slot| slot.owner) {
+        for (job, allocation) in worker.slots.into_iter().flatten() {
             self.allocations.remove(&allocation);
+            if let Some(state) = self.jobs.get_mut(&job) {
+                state.give_up(allocation, worker.kind);
+            }
             owners.insert(job);
         }
+        owners.iter().for_each(|job| self.look_at(*job));
         actions.extend(owners.into_iter().map(|job| Action::TellLost {
             job,
             worker: id.clone(),
@@ -266,62 +333,69 @@ impl SlotManager {
 
     fn free(&mut self, allocation: AllocationId) {
         let Some(id) = self.allocations.remove(&allocation) else { return };
-        if let Some(slot) = self.slot_mut(&id) {
-            slot.owner = None;
+        let Some(worker) = self.workers.get_mut(&id.task_manager) else { return };
+        let owner = worker.slots.get_mut(id.index as usize).and_then(Option::take);
+        let Some((job, _)) = owner else { return };
+        worker.used -= 1;
+        let kind = worker.kind;
+        if !worker.draining {
+            self.stock.put_back(kind, &id);
         }
-    }
-
-    fn slot_mut(&mut self, id: &SlotId) -> Option<&mut Slot> {
-        self.workers.get_mut(&id.task_manager)?.slots.get_mut(id.index as usize)
-    }
-
-    fn forget_satisfied_jobs_without_slots(&mut self) {
-        let holders: BTreeSet<JobId> = self
-            .workers
-            .values()
-            .flat_map(|worker| worker.slots.iter().filter_map(|slot| slot.owner))
-            .map(|(job, _)| job)
-            .collect();
-        self.jobs.retain(|job, state| !state.requirements.is_empty() || holders.contains(job));
+        if worker.used == 0 {
+            self.idle.insert(id.task_manager);
+        }
+        if let Some(state) = self.jobs.get_mut(&job) {
+            state.give_up(allocation, kind);
+        }
+        self.look_at(job);
     }
 
     /// Grants what can be granted, oldest job first.
     fn schedule(&mut self, actions: &mut Vec<Action>) {
-        let mut queue: Vec<(u64, JobId)> =
-            self.jobs.iter().map(|(job, state)| (state.order, *job)).collect();
-        queue.sort_unstable();
         let mut blocked = false;
-        for (_, job) in queue {
+        let waiting: Vec<_> = self.waiting.iter().copied().collect();
+        for (order, job) in waiting {
             let Some(state) = self.jobs.get(&job) else { continue };
-            let missing = self.missing(job, &state.requirements);
-            let too_small = self.too_small_for(&state.requirements);
-            let free = self.free_slots();
-            match best_fit(&missing, free) {
-                _ if missing.is_empty() => self.tell(job, None, actions),
-                Some(slots) if !blocked => {
-                    self.tell(job, None, actions);
-                    let slots = self.grant(job, slots);
-                    actions.push(Action::Grant { job, slots });
-                }
-                Some(_) | None => {
-                    blocked |= too_small.is_none();
-                    self.tell(job, too_small.or_else(|| self.trouble.clone()), actions);
-                }
+            let missing = state.missing();
+            if missing.is_empty() {
+                self.waiting.remove(&(order, job));
+                self.tell(job, None, actions);
+                continue;
+            }
+            let fit = serve(&missing, self.stock.free());
+            if fit.missing.is_empty() && !blocked {
+                self.waiting.remove(&(order, job));
+                self.tell(job, None, actions);
+                let slots = self.grant(job, &fit.taken);
+                actions.push(Action::Grant { job, slots });
+            } else {
+                let too_small = self.too_small_for(&state.requirements);
+                blocked |= too_small.is_none();
+                self.tell(job, too_small.or_else(|| self.trouble.clone()), actions);
             }
         }
     }
 
-    fn grant(&mut self, job: JobId, slots: Vec<(SlotId, ResourceProfile)>) -> Vec<Grant> {
-        let mut grants = Vec::with_capacity(slots.len());
-        for (slot, profile) in slots {
-            let allocation = AllocationId::from_u128(self.next_allocation);
-            self.next_allocation = self.next_allocation.wrapping_add(1);
-            if let Some(state) = self.slot_mut(&slot) {
-                debug_assert!(state.owner.is_none(), "{slot} was granted twice");
-                state.owner = Some((job, allocation));
+    fn grant(&mut self, job: JobId, kinds: &[(Kind, u32)]) -> Vec<Grant> {
+        let mut grants = Vec::new();
+        for (kind, count) in kinds {
+            for slot in self.stock.take(*kind, *count) {
+                let allocation = AllocationId::from_u128(self.next_allocation);
+                self.next_allocation = self.next_allocation.wrapping_add(1);
+                if let Some(worker) = self.workers.get_mut(&slot.task_manager)
+                    && let Some(owner) = worker.slots.get_mut(slot.index as usize)
+                {
+                    debug_assert!(owner.is_none(), "{slot} was granted twice");
+                    *owner = Some((job, allocation));
+                    worker.used += 1;
+                }
+                self.idle.remove(&slot.task_manager);
+                self.allocations.insert(allocation, slot.clone());
+                if let Some(state) = self.jobs.get_mut(&job) {
+                    state.take(allocation, *kind);
+                }
+                grants.push(Grant { allocation, slot, profile: kind.0 });
             }
-            self.allocations.insert(allocation, slot.clone());
-            grants.push(Grant { allocation, slot, profile });
         }
         grants
     }
@@ -356,18 +430,17 @@ impl SlotManager {
                 big.profile, kind.slot_profile
             ));
         }
-        let all = self.slots(|_, _| true);
-        let total = all.len() as u64;
-        if best_fit(requirements, all).is_some() {
+        if serve(requirements, self.stock.all()).missing.is_empty() {
             return None;
         }
+        let total: u64 = self.stock.all().map(|(_, count)| u64::from(count)).sum();
         Some(if needed > total {
             format!(
                 "{needed} slots are needed but the cluster has {total}: add TaskManagers or lower \
                  the parallelism"
             )
         } else {
-            let widest = requirements.iter().max_by(|a, b| compare(&a.profile, &b.profile));
+            let widest = requirements.iter().max_by_key(|it| Kind(it.profile));
             let profile = widest.map_or(ResourceProfile::UNKNOWN, |widest| widest.profile);
             format!(
                 "{needed} slots are needed, some of {profile}, and too few of the cluster's \
@@ -375,91 +448,8 @@ impl SlotManager {
             )
         })
     }
-
-    /// The part of `requirements` that the job's own slots do not serve.
-    fn missing(&self, job: JobId, requirements: &[SlotRequirement]) -> Vec<SlotRequirement> {
-        let mut held = self.slots(|_, slot| slot.owner.is_some_and(|(owner, _)| owner == job));
-        let mut missing = Vec::new();
-        for needed in biggest_first(requirements) {
-            let mut count = needed.count;
-            while count > 0 && take_fitting(&mut held, &needed.profile).is_some() {
-                count -= 1;
-            }
-            if count > 0 {
-                missing.push(SlotRequirement { profile: needed.profile, count });
-            }
-        }
-        missing
-    }
-
-    fn held_by(&self, job: JobId) -> Vec<(AllocationId, JobId)> {
-        self.workers
-            .values()
-            .flat_map(|worker| worker.slots.iter().filter_map(|slot| slot.owner))
-            .filter(|(owner, _)| *owner == job)
-            .map(|(owner, allocation)| (allocation, owner))
-            .collect()
-    }
-
-    /// The slots that may be granted, smallest first.
-    fn free_slots(&self) -> Vec<(SlotId, ResourceProfile)> {
-        self.slots(|worker, slot| slot.owner.is_none() && !worker.draining)
-    }
-
-    /// The chosen slots, smallest first.
-    fn slots(&self, chosen: impl Fn(&Worker, &Slot) -> bool) -> Vec<(SlotId, ResourceProfile)> {
-        let mut slots: Vec<_> = self
-            .workers
-            .iter()
-            .flat_map(|(id, worker)| {
-                (0..).zip(&worker.slots).map(move |(index, slot)| (id, index, slot, worker))
-            })
-            .filter(|(_, _, slot, worker)| chosen(worker, slot))
-            .map(|(id, index, _, worker)| {
-                (SlotId { task_manager: id.clone(), index }, worker.profile)
-            })
-            .collect();
-        slots.sort_by(|(_, a), (_, b)| compare(a, b));
-        slots
-    }
-}
-
-fn compare(a: &ResourceProfile, b: &ResourceProfile) -> std::cmp::Ordering {
-    a.memory.cmp(&b.memory).then(a.cpu_cores.total_cmp(&b.cpu_cores))
-}
-
-fn biggest_first(requirements: &[SlotRequirement]) -> Vec<&SlotRequirement> {
-    let mut sorted: Vec<_> = requirements.iter().collect();
-    sorted.sort_by(|a, b| compare(&b.profile, &a.profile));
-    sorted
 }
 
 fn count_all(requirements: &[SlotRequirement]) -> u64 {
     requirements.iter().map(|needed| u64::from(needed.count)).sum()
-}
-
-/// Takes the smallest slot that serves `needed` from slots sorted by size.
-fn take_fitting(
-    slots: &mut Vec<(SlotId, ResourceProfile)>,
-    needed: &ResourceProfile,
-) -> Option<(SlotId, ResourceProfile)> {
-    let at = slots.iter().position(|(_, offered)| offered.fits(needed))?;
-    Some(slots.remove(at))
-}
-
-/// Slots that serve all of `requirements`, or none.
-fn best_fit(
-    requirements: &[SlotRequirement],
-    mut slots: Vec<(SlotId, ResourceProfile)>,
-) -> Option<Vec<(SlotId, ResourceProfile)>> {
-    if count_all(requirements) > slots.len() as u64 {
-        return None;
-    }
-    let mut taken = Vec::new();
-    for needed in biggest_first(requirements) {
-        for _ in 0..needed.count {
-            taken.push(take_fitting(&mut slots, &needed.profile)?);
-        }
-    }
-    Some(taken)
 }

@@ -210,7 +210,12 @@ impl WorkerFleet {
 
     /// Brings the workers that are coming in line with the missing slots. `idle` are all workers
     /// without a granted slot.
-    pub fn reconcile(&mut self, now: Instant, missing: u32, idle: &[TaskManagerId]) -> Vec<Action> {
+    pub fn reconcile(
+        &mut self,
+        now: Instant,
+        missing: u32,
+        idle: &BTreeSet<TaskManagerId>,
+    ) -> Vec<Action> {
         let mut actions = Vec::new();
         for (id, _) in self.starting.extract_if(.., |_, until| *until <= now).collect::<Vec<_>>() {
             let timeout = self.config.registration_timeout;
@@ -259,8 +264,7 @@ impl WorkerFleet {
         wanted.min(most.saturating_sub(there))
     }
 
-    fn note_idle(&mut self, now: Instant, idle: &[TaskManagerId]) {
-        let idle: BTreeSet<&TaskManagerId> = idle.iter().collect();
+    fn note_idle(&mut self, now: Instant, idle: &BTreeSet<TaskManagerId>) {
         for (id, since) in &mut self.registered {
             *since = idle.contains(id).then(|| since.unwrap_or(now));
         }
@@ -326,6 +330,10 @@ mod tests {
         (WorkerFleet::new(kind(), config()), Instant::now())
     }
 
+    const fn none() -> BTreeSet<TaskManagerId> {
+        BTreeSet::new()
+    }
+
     fn worker(name: &str) -> TaskManagerId {
         TaskManagerId::new(name)
     }
@@ -349,9 +357,9 @@ mod tests {
         fleet.on_terminated(now, &worker("a"), "ended");
         assert!(fleet.has_ended(&worker("a")) && !fleet.has_ended(&worker("b")));
         let later = now + seconds(30);
-        assert_eq!(fleet.reconcile(now, 0, &[worker("b")]), []);
+        assert_eq!(fleet.reconcile(now, 0, &BTreeSet::from([worker("b")])), []);
         let released = [Action::Release(worker("b"))];
-        assert_eq!(fleet.reconcile(later, 0, &[worker("b")]), released);
+        assert_eq!(fleet.reconcile(later, 0, &BTreeSet::from([worker("b")])), released);
         assert!(fleet.has_ended(&worker("b")));
         for number in 0..ENDED_MAX {
             fleet.on_terminated(later, &worker(&number.to_string()), "ended");
@@ -362,12 +370,12 @@ mod tests {
     #[test]
     fn exactly_the_missing_workers_are_requested_once() {
         let (mut fleet, now) = fleet();
-        assert_eq!(fleet.reconcile(now, 2, &[]), vec![Action::Request(kind()); 2]);
+        assert_eq!(fleet.reconcile(now, 2, &none()), vec![Action::Request(kind()); 2]);
         fleet.on_requested(RequestId::new(1));
         fleet.on_requested(RequestId::new(2));
-        assert_eq!(fleet.reconcile(now, 2, &[]), vec![]);
+        assert_eq!(fleet.reconcile(now, 2, &none()), vec![]);
         fleet.on_starting(now, Some(RequestId::new(1)), worker("a"));
-        assert_eq!(fleet.reconcile(now, 2, &[]), vec![]);
+        assert_eq!(fleet.reconcile(now, 2, &none()), vec![]);
     }
 
     #[test]
@@ -375,10 +383,10 @@ mod tests {
         let (mut fleet, now) = fleet();
         fleet.on_requested(RequestId::new(1));
         fleet.on_starting(now, None, worker("a"));
-        let actions = fleet.reconcile(now, 0, &[]);
+        let actions = fleet.reconcile(now, 0, &none());
         let expected = [Action::Withdraw(RequestId::new(1)), Action::Release(worker("a"))];
         assert_eq!(actions, expected);
-        assert_eq!(fleet.reconcile(now, 0, &[]), vec![]);
+        assert_eq!(fleet.reconcile(now, 0, &none()), vec![]);
     }
 
     #[test]
@@ -386,11 +394,11 @@ mod tests {
         let (mut fleet, now) = fleet();
         fleet.on_starting(now, None, worker("a"));
         let later = now + seconds(300);
-        let actions = fleet.reconcile(later, 1, &[]);
+        let actions = fleet.reconcile(later, 1, &none());
         assert_eq!(actions, [Action::Release(worker("a")), Action::Request(kind())]);
         fleet.on_requested(RequestId::new(1));
         fleet.on_terminated(later, &worker("a"), "ended");
-        assert_eq!(fleet.reconcile(later, 1, &[]), vec![]);
+        assert_eq!(fleet.reconcile(later, 1, &none()), vec![]);
     }
 
     #[test]
@@ -402,7 +410,7 @@ mod tests {
         let trouble = fleet.trouble().unwrap();
         assert_eq!(trouble, "the last TaskManager could not be started: exit code 1");
         fleet.on_starting(now, None, worker("b"));
-        let _ = fleet.reconcile(now + seconds(300), 1, &[]);
+        let _ = fleet.reconcile(now + seconds(300), 1, &none());
         let trouble = fleet.trouble().unwrap();
         let expected = "2 starts of TaskManagers in a row failed, the last: b did not register";
         assert!(trouble.starts_with(expected), "{trouble}");
@@ -420,18 +428,18 @@ mod tests {
             let at = now + seconds(second);
             fleet.on_requested(RequestId::new(1));
             fleet.on_request_failed(at, RequestId::new(1), "refused");
-            assert_eq!(fleet.reconcile(at, 1, &[]).len(), expected, "at {second} s");
+            assert_eq!(fleet.reconcile(at, 1, &none()).len(), expected, "at {second} s");
         }
-        assert_eq!(fleet.reconcile(now + seconds(262), 1, &[]), [Action::Request(kind())]);
+        assert_eq!(fleet.reconcile(now + seconds(262), 1, &none()), [Action::Request(kind())]);
     }
 
     #[test]
     fn idle_workers_go_after_a_while_unless_they_are_strangers_or_needed() {
         let (mut fleet, now) = with_workers(config(), &["ours"]);
         fleet.on_registered(&worker("stranger"));
-        let idle = [worker("ours"), worker("stranger")];
+        let idle = BTreeSet::from([worker("ours"), worker("stranger")]);
         assert_eq!(fleet.reconcile(now, 0, &idle), vec![]);
-        assert_eq!(fleet.reconcile(now + seconds(20), 0, &[]), vec![], "used for a moment");
+        assert_eq!(fleet.reconcile(now + seconds(20), 0, &none()), vec![], "used for a moment");
         assert_eq!(fleet.reconcile(now + seconds(31), 0, &idle), vec![]);
         let later = now + seconds(61);
         assert_eq!(fleet.reconcile(later, 1, &idle), [Action::Request(kind())]);
@@ -443,10 +451,10 @@ mod tests {
     fn least_and_most_slots_are_kept() {
         let few = FleetConfig { slots_min: 3, slots_max: 7, ..config() };
         let (mut fleet, now) = with_workers(few.clone(), &[]);
-        assert_eq!(fleet.reconcile(now, 0, &[]).len(), 2, "3 slots are 2 workers");
+        assert_eq!(fleet.reconcile(now, 0, &none()).len(), 2, "3 slots are 2 workers");
         let (mut fleet, now) = with_workers(few, &["a", "b", "c"]);
-        assert_eq!(fleet.reconcile(now, 5, &[]), [], "a fourth would make 8 slots");
-        let idle = ["a", "b", "c"].map(worker);
+        assert_eq!(fleet.reconcile(now, 5, &none()), [], "a fourth would make 8 slots");
+        let idle = BTreeSet::from(["a", "b", "c"].map(worker));
         fleet.reconcile(now, 0, &idle);
         assert_eq!(fleet.reconcile(now + seconds(30), 0, &idle), [Action::Release(worker("a"))]);
         assert_eq!(fleet.reconcile(now + seconds(90), 0, &idle), []);
@@ -456,18 +464,18 @@ mod tests {
     fn redundant_workers_stand_by() {
         let (mut fleet, now) =
             with_workers(FleetConfig { redundant: 1, ..config() }, &["busy", "spare"]);
-        let idle = [worker("spare")];
+        let idle = BTreeSet::from([worker("spare")]);
         assert_eq!(fleet.reconcile(now, 0, &idle), []);
         assert_eq!(fleet.reconcile(now + seconds(60), 0, &idle), []);
-        assert_eq!(fleet.reconcile(now + seconds(61), 0, &[]), [Action::Request(kind())]);
+        assert_eq!(fleet.reconcile(now + seconds(61), 0, &none()), [Action::Request(kind())]);
     }
 
     #[test]
     fn a_draining_worker_goes_as_soon_as_it_is_idle() {
         let (mut fleet, now) = with_workers(config(), &["a", "b"]);
         fleet.on_draining(&worker("a"));
-        assert_eq!(fleet.reconcile(now, 0, &[worker("b")]), []);
-        let idle = [worker("a"), worker("b")];
+        assert_eq!(fleet.reconcile(now, 0, &BTreeSet::from([worker("b")])), []);
+        let idle = BTreeSet::from([worker("a"), worker("b")]);
         assert_eq!(fleet.reconcile(now, 0, &idle), [Action::Release(worker("a"))]);
     }
 
@@ -477,11 +485,14 @@ mod tests {
         for name in ["gone", "back", "ended"] {
             fleet.on_lost(now, &worker(name));
         }
-        assert_eq!(fleet.reconcile(now, 1, &[]), [Action::Request(kind())]);
+        assert_eq!(fleet.reconcile(now, 1, &none()), [Action::Request(kind())]);
         fleet.on_requested(RequestId::new(1));
         fleet.on_registered(&worker("back"));
         fleet.on_terminated(now, &worker("ended"), "ended");
-        assert_eq!(fleet.reconcile(now, 1, &[]), []);
-        assert_eq!(fleet.reconcile(now + seconds(10), 1, &[]), [Action::Release(worker("gone"))]);
+        assert_eq!(fleet.reconcile(now, 1, &none()), []);
+        assert_eq!(
+            fleet.reconcile(now + seconds(10), 1, &none()),
+            [Action::Release(worker("gone"))]
+        );
     }
 }

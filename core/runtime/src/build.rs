@@ -5,14 +5,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use millstream_graph::{
-    Carrier, ChainedOperator, EdgeId, JobGraph, JobVertex, NodeId, OutputName, RuntimeMode,
-    StreamEdgeId, carriers,
+    Carrier, ChainedOperator, EdgeId, JobEdge, JobGraph, JobVertex, NodeId, OutputName,
+    RuntimeMode, StreamEdgeId, carriers,
 };
-use millstream_network::{ChannelId, Exchange, Generation};
+use millstream_network::{ChannelLayout, EndId, Exchange, Generation, InputChannels};
 use millstream_operators::writer::{WriterContext, sources, targets};
 use millstream_operators::{
-    Built, ErasedStage, EventMailbox, EventSender, InputChannel, InputContext, OperatorContext,
-    Program, Result, TaskBody, TaskContext, bail, error,
+    Built, ErasedStage, EventMailbox, EventSender, InputContext, OperatorContext, Program, Result,
+    TaskBody, TaskContext, bail, error,
 };
 use millstream_types::{ExecutionAttemptId, HostId, OperatorId, VertexId};
 
@@ -53,9 +53,9 @@ impl Blueprint {
         &self,
         vertex: &JobVertex,
         (subtask, generation): (u32, Generation),
-        placements: &HashMap<(VertexId, u32), HostId>,
-    ) -> Result<Vec<Vec<InputChannel>>> {
-        let mut inputs: Vec<Vec<InputChannel>> = Vec::new();
+        placements: &Placements,
+    ) -> Result<Vec<Vec<InputChannels>>> {
+        let mut inputs: Vec<Vec<InputChannels>> = Vec::new();
         for edge in self.graph.inputs(vertex.id) {
             let producers = self.vertex(edge.source)?.parallelism;
             let at = usize::from(edge.input);
@@ -63,31 +63,89 @@ impl Blueprint {
                 inputs.resize_with(at + 1, Vec::new);
             }
             let Some(channels) = inputs.get_mut(at) else { continue };
-            for from in sources(edge.partitioner, subtask, producers, vertex.parallelism) {
-                let host = placements.get(&(edge.source, from)).ok_or_else(|| {
-                    error!("subtask {from} of vertex {} is not placed yet", edge.source)
-                })?;
-                let channel = ChannelId { edge: edge.id.0, from, to: subtask, generation };
-                channels.push((channel, *host));
-            }
+            let from = sources(edge.partitioner, subtask, producers, vertex.parallelism);
+            let hosts = placements.hosts(edge.source)?;
+            let end = EndId { edge: edge.id.0, subtask, generation };
+            channels.push(InputChannels { end, from, hosts });
         }
         Ok(inputs)
     }
 
-    /// The channels that start at a task.
-    pub(crate) fn outputs(
+    /// The ends at a task of the channels that arrive there.
+    pub(crate) fn input_ends(
         &self,
         id: ExecutionAttemptId,
         generation: Generation,
-    ) -> impl Iterator<Item = ChannelId> {
+    ) -> impl Iterator<Item = EndId> {
+        let edges = self.graph.inputs(id.vertex);
+        edges.map(move |edge| EndId { edge: edge.id.0, subtask: id.subtask, generation })
+    }
+
+    /// The ends at a task of the channels that start there.
+    pub(crate) fn output_ends(
+        &self,
+        id: ExecutionAttemptId,
+        generation: Generation,
+    ) -> impl Iterator<Item = EndId> {
+        let edges = self.graph.outputs(id.vertex);
+        edges.map(move |edge| EndId { edge: edge.id.0, subtask: id.subtask, generation })
+    }
+
+    /// The channels of all exchanges.
+    pub(crate) fn layout(&self) -> ChannelLayout {
         let parallelism = |id| self.vertex(id).map_or(0, |vertex| vertex.parallelism);
-        self.graph.outputs(id.vertex).flat_map(move |edge| {
+        let exchange = |edge: &JobEdge| {
             let (producers, consumers) = (parallelism(edge.source), parallelism(edge.target));
-            let from = id.subtask;
-            let targets = targets(edge.partitioner, from, producers, consumers);
-            let edge = edge.id.0;
-            targets.into_iter().map(move |to| ChannelId { edge, from, to, generation })
+            (edge.id.0, (edge.partitioner, producers, consumers))
+        };
+        let exchanges: HashMap<_, _> = self.graph.edges.iter().map(exchange).collect();
+        ChannelLayout::new(move |edge, from| match exchanges.get(&edge) {
+            Some((partitioner, producers, consumers)) if from < *producers => {
+                targets(*partitioner, from, *producers, *consumers)
+            }
+            _ => 0..0,
         })
+    }
+}
+
+/// The hosts of the subtasks that are placed.
+#[derive(Debug, Default)]
+pub(crate) struct Placements(HashMap<VertexId, Placed>);
+
+#[derive(Debug)]
+struct Placed {
+    hosts: Vec<Option<HostId>>,
+    /// The same, once every subtask is placed.
+    all: Option<Arc<[HostId]>>,
+}
+
+impl Placements {
+    /// Notes the host of a subtask of a vertex.
+    pub(crate) fn place(&mut self, vertex: &JobVertex, subtask: u32, host: HostId) {
+        let placed = self.0.entry(vertex.id).or_insert_with(|| Placed {
+            hosts: vec![None; vertex.parallelism as usize],
+            all: None,
+        });
+        if let Some(place) = placed.hosts.get_mut(subtask as usize)
+            && place.replace(host) != Some(host)
+        {
+            placed.all = None;
+        }
+    }
+
+    /// Has [`Self::hosts`] see what was placed.
+    pub(crate) fn settle(&mut self) {
+        for placed in self.0.values_mut().filter(|placed| placed.all.is_none()) {
+            placed.all = placed.hosts.iter().copied().collect();
+        }
+    }
+
+    /// The host of each subtask of a vertex.
+    fn hosts(&self, vertex: VertexId) -> Result<Arc<[HostId]>> {
+        let all = self.0.get(&vertex).and_then(|placed| placed.all.as_ref());
+        let hosts =
+            all.ok_or_else(|| error!("the subtasks of vertex {vertex} are not placed yet"))?;
+        Ok(Arc::clone(hosts))
     }
 }
 
@@ -97,7 +155,7 @@ pub(crate) struct TaskParts {
     pub(crate) exchange: Arc<Exchange>,
     pub(crate) vertex: VertexId,
     pub(crate) context: TaskContext,
-    pub(crate) inputs: Vec<Vec<InputChannel>>,
+    pub(crate) inputs: Vec<Vec<InputChannels>>,
     pub(crate) to_coordinator: EventSender,
     pub(crate) mailboxes: BTreeMap<OperatorId, Arc<EventMailbox>>,
 }

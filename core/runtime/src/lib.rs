@@ -18,6 +18,7 @@ mod build;
 mod coordinator_host;
 pub mod failure;
 pub mod link;
+mod memory;
 mod slot;
 mod task_host;
 mod tasks;

@@ -1,6 +1,6 @@
 //! A job's tasks in one process: builds them, runs them on slot threads, reports on them.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -9,9 +9,7 @@ use std::task::Waker;
 use std::time::{Duration, Instant};
 
 use millstream_graph::JobGraph;
-use millstream_network::{
-    ChannelId, Exchange, ExchangeConfig, Generation, PeerAddress, TaskCounters,
-};
+use millstream_network::{Exchange, ExchangeConfig, Generation, PeerAddress, TaskCounters};
 use millstream_operators::{
     EventMailbox, EventSender, Program, Result, TaskContext, UserMetrics, error,
 };
@@ -26,9 +24,10 @@ use millstream_types::{
     Clock, ExecutionAttemptId, HostId, JobId, LeaderEpoch, OperatorId, VertexId, counters,
 };
 
-use crate::build::{Blueprint, TaskParts};
+use crate::build::{Blueprint, Placements, TaskParts};
 use crate::failure;
 use crate::link::{Outbox, TaskReport, ToControl};
+use crate::memory;
 use crate::slot::{NewTask, Slot};
 use crate::tasks::Tasks;
 use crate::time_spent::TimeSpent;
@@ -38,6 +37,10 @@ const METRICS_EVERY: Duration = Duration::from_millis(250);
 
 /// The most tasks of which one message tells: each may have a hundred metrics with long names.
 const TASKS_PER_MESSAGE: usize = 64;
+
+/// With more slots the process does without huge pages: each thread has memory of its own, which
+/// they round up to megabytes for each slot.
+const HUGE_PAGES_SLOTS_MAX: usize = 16;
 
 /// The identity of a task host.
 #[derive(Debug, Clone)]
@@ -69,8 +72,6 @@ struct HostedTask {
     metrics: Arc<UserMetrics>,
     inputs_waiting: Arc<AtomicU64>,
     mailboxes: BTreeMap<OperatorId, Arc<EventMailbox>>,
-    /// The channels of its inputs.
-    inputs: Vec<ChannelId>,
 }
 
 /// One job's tasks in this process.
@@ -82,8 +83,7 @@ pub struct TaskHost {
     outbox: Outbox,
     slots: BTreeMap<u32, Slot>,
     tasks: Tasks<HostedTask>,
-    /// At most as many as the job has subtasks.
-    placements: HashMap<(VertexId, u32), HostId>,
+    placements: Placements,
 }
 
 impl TaskHost {
@@ -100,26 +100,28 @@ impl TaskHost {
         outbox: Outbox,
     ) -> Result<Self> {
         failure::install_panic_hook();
+        let blueprint = Blueprint::new(program, graph);
         let exchange = Exchange::start(ExchangeConfig {
             host: config.host,
             generation: Generation { epoch: config.epoch, attempt: config.attempt },
             token: config.token.clone(),
             credentials: config.credentials.clone(),
             bind: config.bind.clone(),
+            layout: blueprint.layout(),
         })?
-        .encoding_always(graph.settings.serializes_always());
+        .encoding_always(blueprint.graph.settings.serializes_always());
         let address = exchange.address().map_or_else(String::new, |address| address.to_string());
         set_waiting(Waiting::Running);
         outbox.send(from_host::Message::Ready(Ready { data_address: address }));
         Ok(Self {
             config,
-            blueprint: Arc::new(Blueprint::new(program, graph)),
+            blueprint: Arc::new(blueprint),
             exchange: Arc::new(exchange),
             control,
             outbox,
             slots: BTreeMap::new(),
             tasks: Tasks::new(),
-            placements: HashMap::new(),
+            placements: Placements::default(),
         })
     }
 
@@ -183,10 +185,15 @@ impl TaskHost {
             let vertex = VertexId::try_from(placement.vertex.as_slice());
             let host = HostId::try_from(placement.host_id.as_slice());
             if let (Ok(vertex), Ok(host)) = (vertex, host)
-                && self.has_subtask(vertex, placement.subtask)
+                && let Ok(vertex) = self.blueprint.vertex(vertex)
             {
-                self.placements.insert((vertex, placement.subtask), host);
+                self.placements.place(vertex, placement.subtask, host);
             }
+        }
+        self.placements.settle();
+        let slots: BTreeSet<u32> = deploy.tasks.iter().map(|task| task.slot).collect();
+        if slots.len() > HUGE_PAGES_SLOTS_MAX {
+            memory::avoid_huge_pages();
         }
         for task in deploy.tasks {
             let Ok(vertex) = VertexId::try_from(task.vertex.as_slice()) else { continue };
@@ -223,7 +230,6 @@ impl TaskHost {
         let blueprint = Arc::clone(&self.blueprint);
         let vertex = blueprint.vertex(id.vertex)?;
         let inputs = blueprint.inputs(vertex, (id.subtask, generation), &self.placements)?;
-        let channels = inputs.iter().flatten().map(|(channel, _)| *channel).collect();
         if !self.slots.contains_key(&slot) {
             self.slots
                 .insert(slot, Slot::start(slot, self.control.clone(), self.config.clock.clone())?);
@@ -265,17 +271,8 @@ impl TaskHost {
             build: Box::new(move || parts.build()),
             inputs_waiting: Arc::clone(&inputs_waiting),
         });
-        let hosted = HostedTask {
-            slot,
-            name,
-            waker,
-            counters,
-            time,
-            metrics,
-            inputs_waiting,
-            mailboxes,
-            inputs: channels,
-        };
+        let hosted =
+            HostedTask { slot, name, waker, counters, time, metrics, inputs_waiting, mailboxes };
         self.tasks.insert(id, hosted);
         Ok(())
     }
@@ -343,8 +340,9 @@ impl TaskHost {
                 let ended = if terminal { self.tasks.end(id) } else { None };
                 let metrics = ended.map(|task| {
                     let metrics = task_metrics(id, &task, self.config.clock.now());
-                    let outputs = self.blueprint.outputs(id, self.generation_of(id));
-                    self.exchange.forget(task.inputs, outputs);
+                    let (blueprint, generation) = (&self.blueprint, self.generation_of(id));
+                    let inputs = blueprint.input_ends(id, generation);
+                    self.exchange.forget(inputs, blueprint.output_ends(id, generation));
                     metrics
                 });
                 self.send_state(id, state, cause, metrics);

@@ -9,7 +9,8 @@ use millstream_network::testing::{
     credit_frame, data_frame, event_frame, hear, hear_hello, hello_frame,
 };
 use millstream_network::{
-    Batch, ChannelId, Event, Exchange, ExchangeConfig, Generation, Inbox, Received,
+    Batch, ChannelId, ChannelLayout, Event, Exchange, ExchangeConfig, Generation, Inbox,
+    InputChannels, Received,
 };
 use millstream_protocol::cluster::{self, FromTaskManager, ToTaskManager};
 use millstream_protocol::frame;
@@ -231,12 +232,14 @@ fn frames_of_the_exchange() {
             token: Secret::new(TOKEN),
             credentials: None,
             bind: Vec::new(),
+            layout: ChannelLayout::new(|_, from| if from == 0 { 0..1 } else { 0..0 }),
         });
         let exchange = exchange.expect("it opens no port");
-        let inbox = Inbox::<Record>::new(&[CHANNEL], 2, Waker::noop().clone(), Arc::default());
-        let unit = Inbox::<()>::new(&[NOTHING], 2, Waker::noop().clone(), Arc::default());
-        exchange.attach(&inbox, &[(CHANNEL, peer)]);
-        exchange.attach(&unit, &[(NOTHING, peer)]);
+        let input = |channel| vec![InputChannels::one(channel, peer)];
+        let inbox = Inbox::<Record>::new(input(CHANNEL), 2, Waker::noop().clone(), Arc::default());
+        let unit = Inbox::<()>::new(input(NOTHING), 2, Waker::noop().clone(), Arc::default());
+        exchange.attach(&inbox);
+        exchange.attach(&unit);
         let _ = hear(&exchange, peer, bytes);
         while matches!(inbox.receive(), Ok(Received::Batch(..) | Received::Event(..))) {}
         while matches!(unit.receive(), Ok(Received::Batch(..) | Received::Event(..))) {}

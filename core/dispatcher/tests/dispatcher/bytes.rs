@@ -145,13 +145,16 @@ async fn answers_have_the_same_bytes_as_ever() {
     let running = world.job(1).await;
     let failed = world.job(2).await;
     world.factory.master(failed).fail();
-    world.factory.master(failed).publish(|details| details.vertices[1].subtasks[1].attempt = 1);
+    world
+        .factory
+        .master(failed)
+        .publish(|details| details.vertices[1].subtasks.iter_mut().nth(1).unwrap().attempt = 1);
     // Nothing has a slot, and nothing has reported yet.
     let waiting = world.job(3).await;
     world.factory.master(waiting).publish(|details| {
         details.status = JobStatus::Created;
         details.waiting_for = Some("4 of 4 slots".to_owned());
-        for subtask in details.vertices.iter_mut().flat_map(|vertex| &mut vertex.subtasks) {
+        for subtask in details.vertices.iter_mut().flat_map(|vertex| vertex.subtasks.iter_mut()) {
             subtask.state = ExecutionState::Created;
             (subtask.location, subtask.slot, subtask.rates) = (None, None, None);
         }

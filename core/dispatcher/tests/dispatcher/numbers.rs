@@ -78,7 +78,7 @@ async fn bytes_of_records_that_stay_in_their_process_are_marked_as_not_counted()
     assert!(names(sink).await.contains("\"numBytesInRemote\""));
     // The sinks move to another one.
     world.factory.master(job).publish(|details| {
-        for subtask in &mut details.vertices[1].subtasks {
+        for subtask in details.vertices[1].subtasks.iter_mut() {
             let location = subtask.location.as_mut().unwrap();
             location.host = millstream_types::HostId::from_u128(2);
         }
@@ -135,7 +135,7 @@ async fn a_task_that_has_not_reported_shows_no_times_instead_of_zeros() {
     let world = World::start().await;
     let job = world.job(1).await;
     world.factory.master(job).publish(|details| {
-        details.vertices[1].subtasks[0].rates = None;
+        details.vertices[1].subtasks.iter_mut().next().unwrap().rates = None;
     });
     let at = format!("/jobs/{job}/vertices/{}", graph().vertices[1].id);
     let pressure = world.get(&format!("{at}/backpressure")).await.json();
@@ -144,7 +144,10 @@ async fn a_task_that_has_not_reported_shows_no_times_instead_of_zeros() {
     let names = "0.busyTimeMsPerSecond,1.busyTimeMsPerSecond";
     let values = world.get(&format!("{at}/metrics?get={names}")).await.json();
     assert_eq!(values, json!([{ "id": "1.busyTimeMsPerSecond", "value": "100.4" }]));
-    world.factory.master(job).publish(|details| details.vertices[1].subtasks[1].rates = None);
+    world
+        .factory
+        .master(job)
+        .publish(|details| details.vertices[1].subtasks.iter_mut().nth(1).unwrap().rates = None);
     let pressure = world.get(&format!("{at}/backpressure")).await.json();
     assert_eq!(pressure["status"], "deprecated");
 }

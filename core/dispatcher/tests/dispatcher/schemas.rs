@@ -169,7 +169,7 @@ async fn answers_have_the_types_of_flinks_documentation() {
     let waiting = world.job(3).await;
     world.factory.master(waiting).publish(|details| {
         details.status = JobStatus::Created;
-        for subtask in details.vertices.iter_mut().flat_map(|vertex| &mut vertex.subtasks) {
+        for subtask in details.vertices.iter_mut().flat_map(|vertex| vertex.subtasks.iter_mut()) {
             subtask.state = millstream_types::ExecutionState::Created;
             (subtask.location, subtask.slot, subtask.rates) = (None, None, None);
         }

@@ -193,7 +193,7 @@ fn running(submission: &JobSubmission) -> JobDetails {
     };
     let vertex = |vertex: &millstream_graph::JobVertex| VertexDetails {
         id: vertex.id,
-        subtasks: (0..vertex.parallelism).map(subtask).collect(),
+        subtasks: (0..vertex.parallelism).map(subtask).map(Arc::new).collect(),
     };
     JobDetails {
         job: submission.job,

@@ -280,7 +280,7 @@ impl Job {
         cause: Option<Failure>,
     ) -> Vec<Action> {
         let details = self.details();
-        let current = &details.vertices[vertex].subtasks[subtask as usize];
+        let current = details.vertices[vertex].subtasks.get(subtask as usize).unwrap();
         let task = TaskId {
             vertex: vertex_id(vertex).as_bytes().to_vec(),
             subtask,
@@ -344,7 +344,7 @@ impl Job {
     }
 
     pub(crate) fn state(&self, (vertex, subtask): (usize, usize)) -> ExecutionState {
-        self.details().vertices[vertex].subtasks[subtask].state
+        self.details().vertices[vertex].subtasks.get(subtask).unwrap().state
     }
 
     /// Messages of the failures, newest first.

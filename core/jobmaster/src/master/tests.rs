@@ -118,7 +118,8 @@ fn groups_have_slots_of_their_own_and_equal_numbers_are_neighbours() {
     job.grant(&[("tm1", 0), ("tm1", 1), ("tm2", 0), ("tm2", 1)]);
     let details = job.details();
     let worker = |vertex: usize, subtask: usize| {
-        let place = details.vertices[vertex].subtasks[subtask].location.clone().unwrap();
+        let place =
+            details.vertices[vertex].subtasks.get(subtask).unwrap().location.clone().unwrap();
         place.task_manager.to_string()
     };
     assert_eq!([worker(0, 0), worker(1, 0)], ["tm1", "tm1"]);
@@ -595,7 +596,9 @@ fn a_restart_runs_the_next_attempt_in_fresh_hosts_on_the_same_slots() {
     assert_eq!(job.details().restarts, 1);
     assert_ne!(job.host("tm1"), old);
     assert!(job.started[before..].iter().all(|(_, start)| start.begin.attempt == 1));
-    assert!(job.details().vertices.iter().all(|vertex| vertex.subtasks[0].attempt == 1));
+    assert!(
+        job.details().vertices.iter().all(|vertex| vertex.subtasks.get(0).unwrap().attempt == 1)
+    );
     job.run_hosts(before);
     job.reports((0, 0), Execution::Failed, Some(failure("error", "second")));
     assert_eq!(job.status(), JobStatus::Failing);
@@ -790,7 +793,7 @@ fn metrics_are_shown_ten_times_a_second_at_most() {
     assert!(job.says(host, metrics(2)).is_empty());
     assert_eq!(job.timers[timers].1, Duration::from_millis(100));
     assert!(matches!(job.time_out(TimerKind::Publish).as_slice(), [Action::Publish]));
-    assert_eq!(job.details().vertices[1].subtasks[0].metrics.records_in, 2);
+    assert_eq!(job.details().vertices[1].subtasks.get(0).unwrap().metrics.records_in, 2);
 }
 
 #[test]
@@ -806,7 +809,7 @@ fn the_counters_of_the_end_stay() {
     job.says(host, from_host::Message::TaskState(last));
     let late = Metrics { tasks: vec![counted(1, 98)] };
     job.says(host, from_host::Message::Metrics(late));
-    assert_eq!(job.details().vertices[1].subtasks[0].metrics.records_in, 99);
+    assert_eq!(job.details().vertices[1].subtasks.get(0).unwrap().metrics.records_in, 99);
 }
 
 #[test]

@@ -30,15 +30,17 @@ impl Region {
     /// One task host for all slots of a TaskManager, and the coordinator host.
     pub(super) fn start_hosts(&mut self, slots: Slots) {
         let mut shares: BTreeMap<TaskManagerId, Share> = BTreeMap::new();
-        for (_, slot) in &slots {
-            let share = shares.entry(slot.slot.task_manager.clone()).or_insert_with(|| Share {
+        self.slots.clear();
+        for (shared, slot) in slots {
+            let on = slot.slot.task_manager.clone();
+            let share = shares.entry(on.clone()).or_insert_with(|| Share {
                 on: slot.gateway.clone(),
                 address: slot.address.clone(),
                 slots: Vec::new(),
             });
             share.slots.push(slot.slot.index);
+            self.slots.entry(on).or_default().push((shared, slot));
         }
-        self.slots = slots;
         let first = self.executions.deployable(self.eager);
         self.executions.start_deploying(self.now, &first);
         self.enter(Phase::StartingHosts);
@@ -48,9 +50,9 @@ impl Region {
 
     /// Puts the subtasks of a TaskManager's slots where its host is.
     pub(super) fn on_host_started(&mut self, host: HostId, on: TaskManagerId) {
-        let here = self.slots.iter().filter(|(_, slot)| slot.slot.task_manager == on);
-        let mut places = BTreeMap::new();
-        for (shared, slot) in here {
+        let mut address = String::new();
+        for (shared, slot) in self.slots.get(&on).into_iter().flatten() {
+            address.clone_from(&slot.address);
             let location = TaskLocation {
                 task_manager: on.clone(),
                 address: slot.address.clone(),
@@ -58,11 +60,8 @@ impl Region {
                 data_port: None,
             };
             let place = Place { location, slot: slot.slot.index };
-            places.insert((shared.group.clone(), shared.index), place);
+            self.executions.place((&shared.group, shared.index), &place);
         }
-        let address = places.values().next().map(|place| place.location.address.clone());
-        self.executions.place(&places);
-        let address = address.unwrap_or_default();
         self.hosts.insert(host, RegionHost { on, address, data_address: None });
     }
 
@@ -136,13 +135,13 @@ impl Region {
     }
 
     fn placements(&self) -> Vec<Placement> {
-        let placement = |subtask: Subtask, place: &Place| {
+        let placement = |subtask: Subtask, location: &TaskLocation| {
             let (vertex, subtask) = self.executions.message_id(subtask);
-            Placement { vertex, subtask, host_id: place.location.host.as_bytes().to_vec() }
+            Placement { vertex, subtask, host_id: location.host.as_bytes().to_vec() }
         };
         self.executions
             .iter()
-            .filter_map(|(subtask, execution)| Some(placement(subtask, execution.place()?)))
+            .filter_map(|(subtask, execution)| Some(placement(subtask, execution.place()?.0)))
             .collect()
     }
 
@@ -150,10 +149,10 @@ impl Region {
         let mut tasks: BTreeMap<HostId, Vec<Task>> = BTreeMap::new();
         for at in subtasks {
             let Some(execution) = self.executions.get(*at) else { continue };
-            let Some(place) = execution.place() else { continue };
+            let Some((location, slot)) = execution.place() else { continue };
             let (vertex, subtask) = self.executions.message_id(*at);
-            let task = Task { vertex, subtask, attempt: execution.attempt(), slot: place.slot };
-            tasks.entry(place.location.host).or_default().push(task);
+            let task = Task { vertex, subtask, attempt: execution.attempt(), slot };
+            tasks.entry(location.host).or_default().push(task);
         }
         tasks
     }

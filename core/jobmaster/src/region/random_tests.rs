@@ -81,7 +81,9 @@ impl World {
     }
 
     fn event(&mut self, event: Event) {
-        for action in self.region.on_event(self.now, event) {
+        let actions = self.region.on_event(self.now, event);
+        self.region.executions().check_counts();
+        for action in actions {
             match action {
                 Action::NeedHosts(shares) => {
                     assert_eq!(self.asked, Asked::Start);

@@ -13,7 +13,7 @@ use millstream_connector::{
     SplitEnumerator,
 };
 use millstream_graph::Boundedness;
-use millstream_network::{ChannelId, ChannelWriter, Event, Exchange, Generation};
+use millstream_network::{ChannelId, ChannelWriter, Event, Exchange, Generation, InputChannels};
 use millstream_state::ValueState;
 use millstream_types::OperatorId;
 
@@ -249,7 +249,7 @@ fn drive(
     sent.sorts = explored.sorts;
     let bell = Arc::new(Bell::default());
     let outputs = outputs(schedule, OUTPUTS);
-    let mut numbers = (0..count).map(|at| (channel(at), HOST));
+    let mut numbers = (0..count).map(|at| InputChannels::one(channel(at), HOST));
     let inputs = explored.inputs.iter();
     let inputs = inputs.map(|channels| numbers.by_ref().take(*channels).collect()).collect();
     let inputs = InputContext { exchange: &sent.exchange, inputs };

@@ -8,7 +8,8 @@ use std::time::{Duration, Instant};
 
 use millstream_network::testing::Wire;
 use millstream_network::{
-    ChannelId, Exchange, ExchangeConfig, Generation, Inbox, PeerAddress, Received,
+    ChannelId, ChannelLayout, Exchange, ExchangeConfig, Generation, Inbox, InputChannels,
+    PeerAddress, Received,
 };
 use millstream_security::{Authority, Credentials, Role, Secret};
 use millstream_types::HostId;
@@ -21,6 +22,9 @@ pub(super) const HOST: HostId = HostId::from_u128(1);
 /// The process of the consumers, if it is another one.
 const OTHER_HOST: HostId = HostId::from_u128(2);
 
+/// The most consumers of a producer.
+const CONSUMERS_MAX: u32 = 16;
+
 /// The longest that something takes to pass through a socket of a busy machine.
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -30,7 +34,8 @@ const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 fn start(host: HostId, bind: &[&str], credentials: Option<Credentials>) -> Exchange {
     let bind = bind.iter().map(|address| address.parse().unwrap()).collect();
     let (generation, token) = (Generation::FIRST, Secret::new([0; 32]));
-    Exchange::start(ExchangeConfig { host, generation, token, credentials, bind }).unwrap()
+    let layout = ChannelLayout::all_to(CONSUMERS_MAX);
+    Exchange::start(ExchangeConfig { host, generation, token, credentials, bind, layout }).unwrap()
 }
 
 /// The channels of a process that runs alone.
@@ -143,8 +148,8 @@ impl Hosts {
 
     /// The runs that follow know nothing of these channels.
     pub(super) fn forget(&self, channels: &[ChannelId]) {
-        self.producers().forget([], channels.iter().copied());
-        self.consumers().forget(channels.iter().copied(), []);
+        self.producers().forget([], channels.iter().map(|channel| channel.output()));
+        self.consumers().forget(channels.iter().map(|channel| channel.input()), []);
     }
 }
 
@@ -160,7 +165,8 @@ pub(super) struct Consumer {
 impl Consumer {
     pub(super) fn new(edge: u32, to: u32, credits: u32) -> Self {
         let id = ChannelId { edge, from: 0, to, generation: Generation::FIRST };
-        let inbox = Inbox::new(&[id], credits, Waker::noop().clone(), Arc::default());
+        let input = vec![InputChannels::one(id, HOST)];
+        let inbox = Inbox::new(input, credits, Waker::noop().clone(), Arc::default());
         Self { id, inbox, is_attached: false, seen: Vec::new(), compared: 0 }
     }
 
@@ -168,7 +174,7 @@ impl Consumer {
     pub(super) fn attach(&mut self, hosts: &Hosts) -> bool {
         let is_new = !std::mem::replace(&mut self.is_attached, true);
         if is_new {
-            hosts.consumers().attach(&self.inbox, &[(self.id, HOST)]);
+            hosts.consumers().attach(&self.inbox);
         }
         is_new
     }

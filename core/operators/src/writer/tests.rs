@@ -3,7 +3,9 @@
 use std::sync::Arc;
 use std::task::Waker;
 
-use millstream_network::{ExchangeConfig, Generation, Inbox};
+use millstream_network::{
+    ChannelId, ChannelLayout, ExchangeConfig, Generation, Inbox, InputChannels,
+};
 use millstream_security::Secret;
 use millstream_types::HostId;
 
@@ -37,12 +39,14 @@ fn one_lane(timeout: Duration) -> (ExchangeWriter<u64, OneLane>, Arc<Inbox<u64>>
         token: Secret::new([0; 32]),
         credentials: None,
         bind: Vec::new(),
+        layout: ChannelLayout::all_to(1),
     };
     let exchange = Exchange::start(config).unwrap();
     let id = ChannelId { edge: 0, from: 0, to: 0, generation: Generation::FIRST };
     let waker = Waker::noop().clone();
-    let inbox = Inbox::new(&[id], 8, waker.clone(), Arc::default());
-    exchange.attach(&inbox, &[(id, HostId::from_u128(1))]);
+    let input = vec![InputChannels::one(id, HostId::from_u128(1))];
+    let inbox = Inbox::new(input, 8, waker.clone(), Arc::default());
+    exchange.attach(&inbox);
     let channel = exchange.writer(id, waker, Arc::default());
     let lanes = Lanes {
         lanes: vec![Lane { channel, buffer: Results::new(false) }],

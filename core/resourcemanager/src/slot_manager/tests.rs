@@ -152,7 +152,7 @@ fn a_job_without_need_or_slots_is_forgotten() {
     manager.on_event(declared(2, 1));
     manager.on_event(Event::JobGone(job(2)));
     assert!(!manager.knows(job(2)));
-    assert_eq!(manager.idle_workers(), [worker("a")]);
+    assert_eq!(*manager.idle_workers(), BTreeSet::from([worker("a")]));
 }
 
 #[test]
@@ -302,5 +302,69 @@ fn no_slot_is_granted_twice_and_none_is_lost() {
             manager.on_event(Event::JobGone(job));
         }
         assert_eq!(manager.idle_workers().len(), world.slots.len(), "seed {seed}");
+    }
+}
+
+#[test]
+fn whatever_happens_the_manager_decides_as_a_scan_of_all_slots_would() {
+    const PROFILES: [ResourceProfile; 4] = [
+        ResourceProfile::UNKNOWN,
+        SMALL,
+        BIG,
+        // Between the two in memory, and with more cores than both.
+        ResourceProfile { cpu_cores: 4.0, memory: ByteSize::from_mib(150) },
+    ];
+    for seed in 0..400 {
+        let mut numbers = Numbers(seed);
+        let kind =
+            WorkerRequest { slots: 3, slot_profile: BIG, memory_process: ByteSize::from_mib(700) };
+        let obtainable = (seed % 3 == 0).then_some(Obtainable { kind, slots_max: 12 });
+        let mut manager = SlotManager::new(obtainable, 1);
+        let mut scan = scan::Scan::new(obtainable, 1);
+        let mut granted = Vec::new();
+        for step in 0..150 {
+            let event = random_event(&mut numbers, &PROFILES, &granted);
+            let at = format!("seed {seed}, step {step}: {event:?}");
+            let expected = scan.on_event(event.clone());
+            let actions = manager.on_event(event);
+            assert_eq!(actions, expected, "{at}");
+            granted.extend(grants(&actions).into_iter().flat_map(|(_, slots)| slots));
+            assert_eq!(manager.workers_missing(), scan.workers_missing(), "{at}");
+            assert_eq!(*manager.idle_workers(), scan.idle_workers(), "{at}");
+            for number in 0..6 {
+                assert_eq!(manager.knows(job(number)), scan.knows(job(number)), "{at}");
+                let name = worker(&format!("w{number}"));
+                assert_eq!(manager.allocated(&name), scan.allocated(&name), "{at}");
+            }
+        }
+    }
+}
+
+fn random_event(numbers: &mut Numbers, profiles: &[ResourceProfile], granted: &[Grant]) -> Event {
+    let name = format!("w{}", numbers.below(6));
+    let job = job(u128::from(numbers.below(6)));
+    let mut below = |limit: u64| usize::try_from(numbers.below(limit)).unwrap();
+    match below(16) {
+        0..4 => registered(&name, u32::try_from(1 + below(4)).unwrap(), profiles[below(4)]),
+        4 => lost(&name),
+        5 => Event::Draining(worker(&name)),
+        6..11 => {
+            let requirement = |profile: &ResourceProfile| SlotRequirement {
+                profile: *profile,
+                count: u32::try_from(below(5)).unwrap(),
+            };
+            let requirements: Vec<_> = profiles.iter().map(requirement).collect();
+            let some = requirements.into_iter().filter(|it| it.count > 0 && below(2) == 0);
+            Event::Declared { job, requirements: some.collect() }
+        }
+        11..14 => {
+            let some = (0..below(4).min(granted.len())).map(|_| {
+                let at = below(granted.len() as u64);
+                granted[at].allocation
+            });
+            Event::Released(some.collect())
+        }
+        14 => Event::JobGone(job),
+        _ => Event::Trouble((below(2) == 0).then(|| "no room".to_owned())),
     }
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use millstream_gateway::{JobDetails, SubtaskDetails, VertexDetails};
+use millstream_gateway::{JobDetails, SubtaskDetails, Subtasks, VertexDetails};
 use millstream_graph::JobVertex;
 use millstream_rest_types::vertices::{
     AggregatedTaskDetailsInfo, Distribution, JobDetailsVertexInfo, JobVertexBackPressureInfo,
@@ -75,7 +75,7 @@ impl<'a> Vertex<'a> {
         Some(Self { job, details, planned, neighbours: Neighbours::of(job, id) })
     }
 
-    pub(in crate::rest) fn subtasks(&self) -> &'a [SubtaskDetails] {
+    pub(in crate::rest) fn subtasks(&self) -> &'a Subtasks {
         &self.details.subtasks
     }
 
@@ -273,7 +273,7 @@ fn aggregated<'a>(
 /// `/jobs/:jobid/vertices/:vertexid/backpressure`. Subtasks that have not reported how they spend
 /// their time are not listed; while none has, the answer has Flink's word for that.
 pub(in crate::rest) fn backpressure(
-    subtasks: &[SubtaskDetails],
+    subtasks: &Subtasks,
     now: Timestamp,
 ) -> JobVertexBackPressureInfo {
     let row = |subtask: &SubtaskDetails| {
