@@ -205,11 +205,11 @@ impl Cluster {
         ))
     }
 
-    /// Uploads the artifact and says under which id it runs.
-    pub fn upload(&self) -> Result<String> {
-        let path = &self.engine.artifact;
+    /// Uploads the artifact that has a job, and says under which id it runs.
+    pub fn upload(&self, job: Job) -> Result<String> {
+        let path = self.engine.artifact_of(job);
         let name = path.file_name().context("the artifact has no name")?.to_string_lossy();
-        let content = fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
+        let content = fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
         let answer = self.run.rest.upload("/jars/upload", &name, &content)?;
         let stored = answer.get("filename").and_then(Value::as_str).context("no filename")?;
         Ok(stored.rsplit('/').next().unwrap_or(stored).to_owned())

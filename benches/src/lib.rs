@@ -8,6 +8,7 @@
 //! on this machine's loopback.
 
 pub mod cluster;
+pub mod ends;
 pub mod engine;
 pub mod http;
 pub mod json;

@@ -231,6 +231,12 @@ impl Job {
         }
     }
 
+    /// Whether our side of it is in the program `record_job`.
+    #[must_use]
+    pub fn is_about_records(self) -> bool {
+        matches!(self, Self::Shape(..) | Self::JsonLines { .. } | Self::Paced)
+    }
+
     /// The shape of the records, if the job is about one.
     #[must_use]
     pub fn shape(self) -> Option<Listed> {
