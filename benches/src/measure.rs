@@ -8,6 +8,7 @@ use crate::probe;
 use crate::process;
 use crate::report::Round;
 use crate::rows::{Job, Kind, Row, Size, Throughput, YarnFigure};
+use crate::start;
 use crate::text;
 use crate::yarn::{Hadoop, OnYarn};
 use anyhow::{Context, Result};
@@ -56,7 +57,7 @@ impl Pairing {
             Kind::List => self.list(row),
             Kind::Submit { rest } => self.submit(row, *rest),
             Kind::IdleJobManager | Kind::IdleTaskManager => self.idle(row, shared),
-            Kind::Start(figure) => self.rounds(row, |engine| figure.measure(engine)),
+            Kind::Start(figure) => self.rounds(row, |engine| start::measure(*figure, engine)),
             Kind::Yarn(figure) => self.on_yarn(row, *figure),
         }
     }

@@ -5,7 +5,6 @@
 //! ticks every 10 ms.
 
 use crate::shapes::{self, Listed};
-use crate::start::StartFigure;
 
 /// Seed of every generator.
 pub const SEED: u64 = 42;
@@ -57,6 +56,28 @@ pub enum Kind {
     Start(StartFigure),
     /// On YARN.
     Yarn(YarnFigure),
+}
+
+/// A figure of the start of a large job.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StartFigure {
+    /// From the submission until 3,200 tasks run.
+    Seconds,
+    /// CPU time of the JobManager meanwhile, with that of the process that plans the job.
+    JobManagerCpu,
+    /// Seconds until 20,000 tasks run on 10,000 slots of made-up TaskManagers.
+    Slots,
+}
+
+impl StartFigure {
+    /// Its unit.
+    #[must_use]
+    pub fn unit(self) -> &'static str {
+        match self {
+            Self::Seconds | Self::Slots => "s",
+            Self::JobManagerCpu => "cpu-s",
+        }
+    }
 }
 
 /// A figure on YARN; times are seconds from the start of the command line.

@@ -4,7 +4,7 @@
 
 use crate::cluster::Cluster;
 use crate::engine::Engine;
-use crate::rows::{Job, Size};
+use crate::rows::{Job, Size, StartFigure};
 use crate::wide_start::VERTICES;
 use anyhow::{Result, bail, ensure};
 use futures::future::BoxFuture;
@@ -43,49 +43,24 @@ const FLINK_PUBLISHED_S: f64 = 17.2;
 /// The number of events that are handled before their changes are published, as in a JobMaster.
 const EVENTS_PER_TURN: usize = 64;
 
-/// A figure of the start of a large job.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum StartFigure {
-    /// From the submission until 3,200 tasks run.
-    Seconds,
-    /// CPU time of the JobManager meanwhile, with that of the process that plans the job.
-    JobManagerCpu,
-    /// Seconds until 20,000 tasks run on 10,000 slots of made-up TaskManagers.
-    Slots,
-}
-
-impl StartFigure {
-    /// Its unit.
-    #[must_use]
-    pub fn unit(self) -> &'static str {
-        match self {
-            Self::Seconds | Self::Slots => "s",
-            Self::JobManagerCpu => "cpu-s",
+/// Measures it once. Flink's figure of slots is the published one; its buffers for the channels
+/// of 3,200 tasks alone would take 60 GB.
+pub fn measure(figure: StartFigure, engine: &Engine) -> Result<f64> {
+    match figure {
+        StartFigure::Slots if engine.is_flink() => Ok(FLINK_PUBLISHED_S),
+        StartFigure::Slots if engine.name == "before" => {
+            bail!("this program has the code of one commit: run it with --only ours")
         }
-    }
-
-    /// Measures it once. Flink's figure of slots is the published one; its buffers for the channels
-    /// of 3,200 tasks alone would take 60 GB.
-    pub fn measure(self, engine: &Engine) -> Result<f64> {
-        match self {
-            Self::Slots if engine.is_flink() => Ok(FLINK_PUBLISHED_S),
-            Self::Slots if engine.name == "before" => {
-                bail!("this program has the code of one commit: run it with --only ours")
-            }
-            Self::Slots => Ok(schedule(SLOTS)?.as_secs_f64()),
-            Self::Seconds | Self::JobManagerCpu => {
-                ensure!(
-                    !engine.is_flink(),
-                    "Flink cannot run it here: use --only ours, or --before"
-                );
-                let (workers, tls) = (2, false);
-                let size = Size { workers, slots: PARALLELISM / workers, tls, memory_mb: 16_000 };
-                let mut cluster = Cluster::tuned(engine, size)?;
-                let artifact = cluster.upload()?;
-                let tasks = (PARALLELISM, u64::from(PARALLELISM * VERTICES));
-                let (took, cpu) = cluster.start_tasks(&artifact, Job::WideStart, tasks)?;
-                Ok(if self == Self::Seconds { took } else { cpu }.as_secs_f64())
-            }
+        StartFigure::Slots => Ok(schedule(SLOTS)?.as_secs_f64()),
+        StartFigure::Seconds | StartFigure::JobManagerCpu => {
+            ensure!(!engine.is_flink(), "Flink cannot run it here: use --only ours, or --before");
+            let (workers, tls) = (2, false);
+            let size = Size { workers, slots: PARALLELISM / workers, tls, memory_mb: 16_000 };
+            let mut cluster = Cluster::tuned(engine, size)?;
+            let artifact = cluster.upload()?;
+            let tasks = (PARALLELISM, u64::from(PARALLELISM * VERTICES));
+            let (took, cpu) = cluster.start_tasks(&artifact, Job::WideStart, tasks)?;
+            Ok(if figure == StartFigure::Seconds { took } else { cpu }.as_secs_f64())
         }
     }
 }
