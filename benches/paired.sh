@@ -33,7 +33,7 @@ trap finish EXIT
 
 # Builds the tree $1 and lays $2 out as the distribution is.
 lay_out() {
-    local tree=$1 home=$2 release script
+    local tree=$1 home=$2 release script program
     release=${CARGO_TARGET_DIR:-$tree/target}/release
     (cd "$tree" && cargo build --quiet --release --workspace --bins --examples)
     mkdir -p "$home/bin"
@@ -42,7 +42,10 @@ lay_out() {
         cp -p "$tree/scripts/$script.sh" "$home/bin/"
     done
     strip -o "$home/bin/millstream" "$release/millstream"
-    strip -o "$home/bench_job" "$release/bench_job"
+    for program in bench_job record_job; do
+        # An earlier commit may have fewer programs.
+        [[ ! -f $release/$program ]] || strip -o "$home/$program" "$release/$program"
+    done
 }
 
 home=$TMPDIR/home

@@ -205,11 +205,11 @@ impl Cluster {
         ))
     }
 
-    /// Uploads the artifact and says under which id it runs.
-    pub fn upload(&self) -> Result<String> {
-        let path = &self.engine.artifact;
+    /// Uploads the artifact that has a job, and says under which id it runs.
+    pub fn upload(&self, job: Job) -> Result<String> {
+        let path = self.engine.artifact_of(job);
         let name = path.file_name().context("the artifact has no name")?.to_string_lossy();
-        let content = fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
+        let content = fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
         let answer = self.run.rest.upload("/jars/upload", &name, &content)?;
         let stored = answer.get("filename").and_then(Value::as_str).context("no filename")?;
         Ok(stored.rsplit('/').next().unwrap_or(stored).to_owned())
@@ -273,6 +273,30 @@ impl Cluster {
         let stamp = fs::read_to_string(output.join("first")).context("no record was stamped")?;
         let first = Duration::from_micros(stamp.trim().parse()?);
         Ok((first.saturating_sub(start.duration_since(std::time::UNIX_EPOCH)?)).as_secs_f64())
+    }
+
+    /// Submits a job without an end; the time until so many tasks run, and the CPU time of the
+    /// JobManager and its children for that.
+    pub fn start_tasks(
+        &mut self,
+        artifact: &str,
+        job: Job,
+        (parallelism, tasks): (u32, u64),
+    ) -> Result<(Duration, Duration)> {
+        let output = self.output()?;
+        let before = process::tree_cpu(self.jobmanager.pid())?;
+        let start = Instant::now();
+        self.submit(artifact, &arguments(job, 0, parallelism, &output))?;
+        while start.elapsed() < START_LIMIT {
+            let overview = self.run.rest.get("/jobs/overview")?;
+            let running = overview.pointer("/jobs/0/tasks/running").and_then(Value::as_u64);
+            if running == Some(tasks) {
+                let cpu = process::tree_cpu(self.jobmanager.pid())? - before;
+                return Ok((start.elapsed(), cpu));
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        bail!("not all of {tasks} tasks run after {START_LIMIT:?}")
     }
 
     /// CPU-seconds of one `list`, over `times` calls.

@@ -1,5 +1,6 @@
 //! An installed engine: where it lies and the little in which Flink and Millstream differ.
 
+use crate::rows::Job;
 use anyhow::Result;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -66,6 +67,15 @@ impl Engine {
     #[must_use]
     pub fn before(home: PathBuf, job: PathBuf) -> Self {
         Self { name: "before", ..Self::millstream(home, job) }
+    }
+
+    /// The artifact that has a job. Ours are two programs, side by side.
+    #[must_use]
+    pub fn artifact_of(&self, job: Job) -> PathBuf {
+        match job.is_about_records() && !self.is_flink() {
+            true => self.artifact.with_file_name("record_job"),
+            false => self.artifact.clone(),
+        }
     }
 
     /// Whether it is Flink.

@@ -8,6 +8,7 @@
 //! on this machine's loopback.
 
 pub mod cluster;
+pub mod ends;
 pub mod engine;
 pub mod http;
 pub mod json;
@@ -19,6 +20,7 @@ pub mod records;
 pub mod report;
 pub mod rows;
 pub mod shapes;
+pub mod start;
 pub mod text;
 pub mod tls;
 pub mod wide_start;

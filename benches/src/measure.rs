@@ -8,6 +8,7 @@ use crate::probe;
 use crate::process;
 use crate::report::Round;
 use crate::rows::{Job, Kind, Row, Size, Throughput, YarnFigure};
+use crate::start;
 use crate::text;
 use crate::yarn::{Hadoop, OnYarn};
 use anyhow::{Context, Result};
@@ -56,6 +57,7 @@ impl Pairing {
             Kind::List => self.list(row),
             Kind::Submit { rest } => self.submit(row, *rest),
             Kind::IdleJobManager | Kind::IdleTaskManager => self.idle(row, shared),
+            Kind::Start(figure) => self.rounds(row, |engine| start::measure(*figure, engine)),
             Kind::Yarn(figure) => self.on_yarn(row, *figure),
         }
     }
@@ -94,7 +96,7 @@ impl Pairing {
     /// A cluster with the artifact on it, whose jobs have run for the engine's warm-up time.
     fn warm(&self, engine: &Engine, row: &Throughput, input: &Path) -> Result<(Cluster, String)> {
         let mut cluster = Cluster::tuned(engine, row.size)?;
-        let artifact = cluster.upload()?;
+        let artifact = cluster.upload(row.job)?;
         let mut warm = Duration::ZERO;
         loop {
             warm += cluster.run(&artifact, row, input)?.took;
@@ -128,7 +130,7 @@ impl Pairing {
         let size = Size { workers: 1, slots: 2, tls: false, memory_mb: 4_096 };
         let (mut peer, mut ours) = self.map_sides(|engine| {
             let mut cluster = Cluster::tuned(engine, size)?;
-            let artifact = cluster.upload()?;
+            let artifact = cluster.upload(Job::Paced)?;
             // One job takes as long as the warm-up.
             cluster.run_paced(&artifact, &pace, |_| Ok(()))?;
             Ok((cluster, artifact))
@@ -150,7 +152,7 @@ impl Pairing {
             Size { workers, slots: parallelism / workers, tls: false, memory_mb: 60 * parallelism };
         self.rounds(row, |engine| {
             let mut cluster = Cluster::tuned(engine, size)?;
-            let artifact = cluster.upload()?;
+            let artifact = cluster.upload(Job::Paced)?;
             let (mut largest, mut looked) = (0, Instant::now());
             cluster.run_paced(&artifact, &pace, |workers| {
                 if looked.elapsed() > Duration::from_secs(1) {
@@ -176,7 +178,7 @@ impl Pairing {
     fn submit(&self, row: &Row, rest: bool) -> Result<Vec<Round>> {
         let (mut peer, mut ours) = self.map_sides(|engine| {
             let mut cluster = Cluster::standard(engine)?;
-            let artifact = rest.then(|| cluster.upload()).transpose()?;
+            let artifact = rest.then(|| cluster.upload(Job::Stamp)).transpose()?;
             // A warm cluster has run jobs before.
             for _ in 0..5 {
                 cluster.first_record_s(artifact.as_deref())?;

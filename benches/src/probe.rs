@@ -8,7 +8,7 @@ mod shaped;
 use crate::paced::Times;
 use crate::process::{monotonic_ns, own_cpu, resident_bytes};
 use crate::records::{self, Digest, Wide};
-use crate::rows::{Job, Kind, SEED, Throughput, YarnFigure};
+use crate::rows::{Job, Kind, SEED, StartFigure, Throughput, YarnFigure};
 use anyhow::{Context, Result, bail};
 use hashbrown::HashMap;
 use std::fs;
@@ -54,7 +54,9 @@ pub fn throughput(row: &Throughput, text: &Path) -> Result<Found> {
             (digest, digest.count)
         }
         Job::JsonLines { .. } => crate::json::sums(text)?,
-        Job::Stamp | Job::Paced | Job::Shape(..) => bail!("this job has no throughput here"),
+        Job::Stamp | Job::WideStart | Job::Paced | Job::Shape(..) => {
+            bail!("this job has no throughput here")
+        }
     };
     Ok(Found { digest, records, cpu: own_cpu() - before })
 }
@@ -62,12 +64,15 @@ pub fn throughput(row: &Throughput, text: &Path) -> Result<Found> {
 /// The limit of a row that is no throughput: seconds or bytes.
 pub fn simple(kind: &Kind) -> Result<f64> {
     match kind {
-        Kind::ColdStart | Kind::Submit { .. } | Kind::Yarn(YarnFigure::WarmJob) => {
+        Kind::ColdStart
+        | Kind::Submit { .. }
+        | Kind::Start(StartFigure::Seconds | StartFigure::Slots)
+        | Kind::Yarn(YarnFigure::WarmJob) => {
             let start = Instant::now();
             spawn_nothing()?;
             Ok(start.elapsed().as_secs_f64())
         }
-        Kind::List => {
+        Kind::List | Kind::Start(StartFigure::JobManagerCpu) => {
             let before = crate::process::children_cpu();
             // One start is below the clock's resolution.
             (0..20).try_for_each(|_| spawn_nothing())?;

@@ -52,8 +52,32 @@ pub enum Kind {
     IdleJobManager,
     /// Resident memory of an idle TaskManager.
     IdleTaskManager,
+    /// The start of a large job.
+    Start(StartFigure),
     /// On YARN.
     Yarn(YarnFigure),
+}
+
+/// A figure of the start of a large job.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StartFigure {
+    /// From the submission until 3,200 tasks run.
+    Seconds,
+    /// CPU time of the JobManager meanwhile, with that of the process that plans the job.
+    JobManagerCpu,
+    /// Seconds until 20,000 tasks run on 10,000 slots of made-up TaskManagers.
+    Slots,
+}
+
+impl StartFigure {
+    /// Its unit.
+    #[must_use]
+    pub fn unit(self) -> &'static str {
+        match self {
+            Self::Seconds | Self::Slots => "s",
+            Self::JobManagerCpu => "cpu-s",
+        }
+    }
 }
 
 /// A figure on YARN; times are seconds from the start of the command line.
@@ -92,6 +116,7 @@ impl Kind {
         match self {
             Self::Throughput(row) if row.job == Job::WordCount => "words/cpu-s",
             Self::Throughput(_) => "records/cpu-s",
+            Self::Start(figure) => figure.unit(),
             Self::ColdStart | Self::Submit { .. } | Self::Latency { .. } => "s",
             Self::List => "cpu-s",
             Self::IdleJobManager
@@ -185,6 +210,8 @@ pub enum Job {
     Paced,
     /// A thousand records; the first one leaves a time stamp.
     Stamp,
+    /// Four vertices, all of whose subtasks are connected, and no record.
+    WideStart,
     /// Records of one shape through an exchange.
     Shape(Listed, Way),
 }
@@ -218,10 +245,17 @@ impl Job {
             Self::JsonLines { all: true } => "json-lines-12",
             Self::Paced => "paced",
             Self::Stamp => "stamp",
+            Self::WideStart => "wide-start",
             Self::Shape(_, Way::Rebalance) => "shape-rebalance",
             Self::Shape(_, Way::Hash) => "shape-hash",
             Self::Shape(_, Way::Wire) => "shape-wire",
         }
+    }
+
+    /// Whether our side of it is in the program `record_job`.
+    #[must_use]
+    pub fn is_about_records(self) -> bool {
+        matches!(self, Self::Shape(..) | Self::JsonLines { .. } | Self::Paced)
     }
 
     /// The shape of the records, if the job is about one.
@@ -279,6 +313,9 @@ pub fn all() -> Vec<Row> {
         row("memory-200-local", Kind::Memory { parallelism: 200, workers: 1 }),
         row("memory-400", Kind::Memory { parallelism: 400, workers: 2 }),
         row("memory-400-local", Kind::Memory { parallelism: 400, workers: 1 }),
+        row("p17-start-3200", Kind::Start(StartFigure::Seconds)),
+        row("p17-start-3200-jm", Kind::Start(StartFigure::JobManagerCpu)),
+        row("p18-slots", Kind::Start(StartFigure::Slots)),
         row("p19-cold", Kind::ColdStart),
         row("p19-list", Kind::List),
         row("p19-submit", Kind::Submit { rest: false }),

@@ -59,10 +59,10 @@ macro_rules! shapes {
 const M: u64 = 1_000_000;
 
 shapes! {
-    "fixed-16", 16, 16 * M => Pair;
-    "fixed-100", 100, 8 * M => Wide;
+    "fixed-16", 16, 40 * M => Pair;
+    "fixed-100", 100, 16 * M => Wide;
     "fixed-1k", 1_024, 2 * M => Block;
-    "numbers-9", 40, 6 * M => Numbers;
+    "numbers-9", 40, 12 * M => Numbers;
     "text-16", 16, 10 * M => Text::new(16);
     "text-100", 100, 6 * M => Text::new(100);
     "text-1k", 1_024, 2 * M => Text::new(1_024);

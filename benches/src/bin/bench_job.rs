@@ -2,20 +2,13 @@
 //! every job computes.
 
 use std::fs;
-use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::path::PathBuf;
+use std::time::{SystemTime, UNIX_EPOCH};
 
-use millstream::connectors::{
-    CheckpointId, FileSink, FileSource, Flow, NoCommitter, NoEnumerator, Polled, ReaderContext,
-    ReaderOutput, Sink, SinkWriter, Source, SourceReader, WriterInfo,
-};
-use millstream::{
-    Args, Batch, Boundedness, Data, Environment, ErrorContext, Result, Str, Stream, bail,
-};
-use millstream_benches::json::{self, Counted};
-use millstream_benches::paced::{LatencySink, Paced};
-use millstream_benches::records::{self, Digest, Wide};
-use millstream_benches::shapes::{self, Shape};
+use millstream::connectors::FileSource;
+use millstream::{Args, Environment, Result, Str, Stream, bail};
+use millstream_benches::ends::{DigestSink, Sequence};
+use millstream_benches::records::{self, Wide};
 use millstream_benches::wide_start;
 use millstream_benches::words::Words;
 
@@ -31,9 +24,6 @@ fn bench_job(env: &mut Environment, args: Args) -> Result<()> {
         records: args.optional("records")?.unwrap_or(0),
         keys: args.optional("keys")?.unwrap_or(1),
         seed: args.optional("seed")?.unwrap_or(0),
-        rate: args.optional("rate")?.unwrap_or(0),
-        tick_ms: args.optional("tick-ms")?.unwrap_or(1),
-        shape: args.optional("shape")?.unwrap_or_default(),
         input: args.optional("input")?.unwrap_or_default(),
         output: PathBuf::from(args.required("output")?),
     };
@@ -46,9 +36,6 @@ struct Bench {
     records: u64,
     keys: u64,
     seed: u64,
-    rate: u64,
-    tick_ms: u64,
-    shape: String,
     input: String,
     output: PathBuf,
 }
@@ -69,15 +56,8 @@ impl Bench {
             "keyed-sum" => self.keyed_sum(env),
             "text-sum" => self.text_sum(env),
             "word-count" => self.word_count(env),
-            "json-lines" => self.json_lines::<json::Needed>(env),
-            "json-lines-12" => self.json_lines::<json::Visit>(env),
-            "paced" => self.paced(env),
             "stamp" => self.stamp(env),
             "wide-start" => wide_start::build(env),
-            "shape-rebalance" | "shape-hash" | "shape-wire" => {
-                let built = shapes::visit(&self.shape, Shaped { bench: self, env, job });
-                built.with_context(|| format!("there is no shape {}", self.shape))?;
-            }
             _ => bail!("there is no job {job}"),
         }
         Ok(())
@@ -163,24 +143,6 @@ impl Bench {
             );
     }
 
-    fn json_lines<T: Counted>(&self, env: &mut Environment) {
-        env.source("lines", FileSource::json_lines::<T>(&self.input))
-            .filter(|visit| Ok(visit.is_view()))
-            .map(|visit| Ok(visit.into_pair()))
-            .key_by_ref(|(user, _)| user)
-            .sum("sum", |(_, quantity)| *quantity)
-            .sink("files", FileSink::csv(self.output.join("lines")));
-    }
-
-    fn paced(&self, env: &mut Environment) {
-        let tick = Duration::from_millis(self.tick_ms);
-        let source = Paced { seed: self.seed, records: self.records, rate: self.rate, tick };
-        env.source("paced", source)
-            .key_by(|(key, _)| *key)
-            .into_stream()
-            .sink("latency", LatencySink { directory: self.output.clone() });
-    }
-
     fn stamp(&self, env: &mut Environment) {
         let first = self.output.join("first");
         let mut stamped = false;
@@ -198,122 +160,5 @@ impl Bench {
 
     fn digest<T, W: Fn(&T) -> u64>(&self, word: W) -> DigestSink<W> {
         DigestSink { directory: self.output.clone(), word }
-    }
-}
-
-/// Builds the job that sends records of a shape through an exchange.
-struct Shaped<'a> {
-    bench: &'a Bench,
-    env: &'a mut Environment,
-    job: &'a str,
-}
-
-impl shapes::Visitor for Shaped<'_> {
-    type Out = ();
-
-    fn visit<S: Shape>(self, shape: S) {
-        // Two groups never share a slot: every record crosses from one worker to the other.
-        let (from, to) =
-            if self.job == "shape-wire" { ("left", "right") } else { ("default", "default") };
-        let seed = self.bench.seed;
-        let numbers = self.bench.numbers(self.env).slot_sharing_group(from);
-        let made = numbers
-            .map(move |index| Ok(shape.make(records::scramble(seed, index))))
-            .slot_sharing_group(from);
-        let sent = match self.job {
-            "shape-hash" => made.key_by(S::word).into_stream(),
-            _ => made.rebalance(),
-        };
-        sent.sink("digest", self.bench.digest(S::word)).slot_sharing_group(to);
-    }
-}
-
-/// The numbers from 0, an even range per subtask.
-struct Sequence {
-    records: u64,
-}
-
-struct SequenceReader {
-    next: u64,
-    end: u64,
-}
-
-impl Source for Sequence {
-    type Out = u64;
-    type Split = ();
-    type Reader = SequenceReader;
-    type Enumerator = NoEnumerator<()>;
-
-    fn boundedness(&self) -> Boundedness {
-        Boundedness::Bounded
-    }
-
-    fn reader(&self, ctx: &ReaderContext) -> Result<SequenceReader> {
-        let bound = |subtask| self.records * u64::from(subtask) / u64::from(ctx.parallelism);
-        Ok(SequenceReader { next: bound(ctx.subtask), end: bound(ctx.subtask + 1) })
-    }
-}
-
-impl SourceReader for SequenceReader {
-    type Out = u64;
-    type Split = ();
-
-    fn add_splits(&mut self, _splits: Vec<()>) -> Result<()> {
-        Ok(())
-    }
-
-    fn snapshot(&mut self) -> Result<Vec<()>> {
-        Ok(Vec::new())
-    }
-
-    fn poll(&mut self, batch: &mut ReaderOutput<'_, u64>) -> Result<Polled> {
-        let end = self.end.min(self.next + 1_024);
-        batch.extend(self.next..end)?;
-        self.next = end;
-        Ok(if self.next == self.end { Polled::Finished } else { Polled::Ready })
-    }
-}
-
-/// Counts the records and sums their folds; at the end of input every subtask writes both to a file
-/// of its own.
-struct DigestSink<W> {
-    directory: PathBuf,
-    word: W,
-}
-
-struct DigestWriter<W> {
-    file: PathBuf,
-    word: W,
-    digest: Digest,
-}
-
-impl<T, W> Sink<T> for DigestSink<W>
-where
-    T: Data,
-    W: Fn(&T) -> u64 + Clone + Send + Sync + 'static,
-{
-    type Committable = ();
-    type Writer = DigestWriter<W>;
-    type Committer = NoCommitter<()>;
-
-    fn writer(&self, info: &WriterInfo) -> Result<DigestWriter<W>> {
-        let file = Path::new(&self.directory).join(info.subtask.to_string());
-        Ok(DigestWriter { file, word: self.word.clone(), digest: Digest::default() })
-    }
-}
-
-impl<T, W: Fn(&T) -> u64 + Send> SinkWriter<T> for DigestWriter<W> {
-    type Committable = ();
-
-    fn write(&mut self, batch: Batch<T>) -> Result<Flow> {
-        for record in batch.records() {
-            self.digest.add((self.word)(record));
-        }
-        Ok(Flow::Ready)
-    }
-
-    fn pre_commit(&mut self, _id: CheckpointId) -> Result<Vec<()>> {
-        fs::write(&self.file, format!("{}\n", self.digest))?;
-        Ok(Vec::new())
     }
 }

@@ -468,6 +468,7 @@ impl ExecutionGraph {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::master::fixture::pipeline;
 
     fn running(now: Timestamp) -> Execution {
         let mut execution = Execution::new(0, 0, now);
@@ -480,6 +481,24 @@ mod tests {
             assert!(execution.enter(now, state));
         }
         execution
+    }
+
+    #[test]
+    fn snapshots_share_the_subtasks_that_have_not_changed() {
+        let now = Timestamp::from_millis(1);
+        let mut graph = ExecutionGraph::new(&pipeline(1_000), now);
+        let before = graph.details();
+        let changed = Subtask { vertex: 1, index: 7 };
+        graph.schedule(now, &[changed]);
+        let after = graph.details();
+        for (vertex, (before, after)) in before.iter().zip(&after).enumerate() {
+            for (index, (before, after)) in before.subtasks.iter().zip(&after.subtasks).enumerate()
+            {
+                let is_same = std::ptr::eq(before, after);
+                assert_eq!(is_same, changed != Subtask { vertex, index });
+                assert_eq!(before.state, ExecutionState::Created, "a snapshot does not change");
+            }
+        }
     }
 
     #[test]

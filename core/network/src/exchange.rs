@@ -449,6 +449,23 @@ mod tests {
         }
     }
 
+    #[test]
+    fn the_first_credits_of_all_producers_of_a_host_are_one_frame() {
+        let exchange = alone();
+        let hosts = (0..300).map(|producer| HostId::from_u128(2 + producer / 100)).collect();
+        let end = EndId { edge: 0, subtask: 0, generation: Generation::FIRST };
+        let input = vec![InputChannels { end, from: 0..300, hosts }];
+        let inbox = Inbox::<u64>::new(input, 2, Waker::noop().clone(), Arc::default());
+        exchange.attach(&inbox);
+        for host in 2..5 {
+            let frames = exchange.registry.handle(HostId::from_u128(host)).try_take().unwrap();
+            let from = (u32::try_from(host).unwrap() - 2) * 100;
+            let first = ChannelId { edge: 0, from, to: 0, generation: Generation::FIRST };
+            let credits = Credits { credits: 2, channels: 100 };
+            assert_eq!(frames, [wire::credit_frame(first, credits)], "host {host}");
+        }
+    }
+
     /// An attempt, the next one of the same leader, and one of the next leader, whose numbers begin
     /// anew.
     const ATTEMPTS: [(u64, u32); 3] = [(1, 5), (1, 6), (2, 0)];

@@ -106,9 +106,9 @@ mod tests {
     struct Newtype(u128);
 
     fn bytes_of<T: Serialize>(value: &T) -> Vec<u8> {
-        let mut bytes = vec![0xee; 4096];
+        let mut bytes = vec![0xee; 8192];
         let rest = encode(value, &mut bytes).unwrap().len();
-        bytes.truncate(4096 - rest);
+        bytes.truncate(8192 - rest);
         for room in 0..bytes.len() {
             assert_eq!(encode(value, &mut bytes.clone()[..room]), Err(RowError::Full));
         }
@@ -314,6 +314,21 @@ mod tests {
         assert_eq!(back::<char>(&0xd800u32.to_le_bytes()), Err(RowError::Malformed));
         assert_eq!(back::<String>(&[1, 0, 0, 0, 0xff]), Err(RowError::Malformed));
         assert!(matches!(back::<Shape>(&[9, 0, 0, 0]), Err(RowError::Type(_))));
+    }
+
+    #[test]
+    fn texts_of_any_length_are_checked() {
+        for length in [1, 15, 255, 256, 1_000] {
+            for letter in ["a", "\u{44f}", "\u{4e16}", "\u{1f600}"] {
+                let text = letter.repeat(length);
+                survives(&text);
+                let mut bytes = bytes_of(&text);
+                if let Some(last) = bytes.last_mut() {
+                    *last = 0xff;
+                }
+                assert_eq!(back::<String>(&bytes), Err(RowError::Malformed));
+            }
+        }
     }
 
     #[test]

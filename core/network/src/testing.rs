@@ -51,7 +51,7 @@ pub fn credit_frame(channel: ChannelId, batches: u32) -> Vec<u8> {
 /// The bytes would have ended the connection.
 pub fn hear(exchange: &Exchange, from: HostId, bytes: &[u8]) -> Result<(), WireError> {
     let registry = exchange.registry();
-    take_frames(&mut BytesMut::from(bytes), &registry.handle(from), registry)
+    take_frames(&mut BytesMut::from(bytes), &registry.handle(from), registry).map(drop)
 }
 
 /// The host whose hello these bytes are, for a host that has this token.

@@ -12,6 +12,7 @@ mod bad_bytes;
 mod bad_surroundings;
 mod examples;
 mod kills;
+mod large_jobs;
 mod many_jobs;
 mod misbehaviour;
 mod neighbour;

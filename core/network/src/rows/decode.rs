@@ -34,6 +34,19 @@ pub(crate) fn decode_all<T: DeserializeOwned>(
     Ok(values)
 }
 
+/// Texts from this length on are checked by SIMD instructions. That makes no difference to short
+/// ones; one of 1 KB takes a third of the time if it is ASCII and a ninth if it is Cyrillic.
+const LONG_TEXT_BYTES: usize = 256;
+
+#[inline]
+fn text(bytes: &[u8]) -> Result<&str, RowError> {
+    let text = match bytes.len() < LONG_TEXT_BYTES {
+        true => str::from_utf8(bytes).ok(),
+        false => simdutf8::basic::from_utf8(bytes).ok(),
+    };
+    text.ok_or(RowError::Malformed)
+}
+
 struct Decoder<'a, 'de> {
     bytes: &'a mut &'de [u8],
 }
@@ -134,8 +147,7 @@ impl<'de> Deserializer<'de> for Decoder<'_, 'de> {
 
     #[inline]
     fn deserialize_str<V: Visitor<'de>>(mut self, visitor: V) -> Result<V::Value, RowError> {
-        let text = str::from_utf8(self.take_bytes()?).map_err(|_| RowError::Malformed)?;
-        visitor.visit_borrowed_str(text)
+        visitor.visit_borrowed_str(text(self.take_bytes()?)?)
     }
 
     #[inline]

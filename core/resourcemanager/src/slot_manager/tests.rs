@@ -305,6 +305,25 @@ fn no_slot_is_granted_twice_and_none_is_lost() {
     }
 }
 
+/// A look at all slots for each of these events would take a hundred times as long.
+#[test]
+fn ten_thousand_slots_are_granted_and_released_one_by_one() {
+    let start = std::time::Instant::now();
+    let mut manager = manager();
+    for number in 0..100 {
+        manager.on_event(registered(&format!("w{number}"), 100, SMALL));
+    }
+    let mut held = Vec::new();
+    for number in 0..10_000 {
+        held.extend(grants(&manager.on_event(declared(number, 1))).remove(0).1);
+    }
+    assert!(manager.idle_workers().is_empty());
+    for grant in held {
+        manager.on_event(Event::Released(vec![grant.allocation]));
+    }
+    assert!(start.elapsed() < std::time::Duration::from_secs(20), "{:?}", start.elapsed());
+}
+
 #[test]
 fn whatever_happens_the_manager_decides_as_a_scan_of_all_slots_would() {
     const PROFILES: [ResourceProfile; 4] = [

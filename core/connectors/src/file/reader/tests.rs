@@ -1,5 +1,6 @@
 //! Whole files through enumerator and reader, in every format.
 
+use std::borrow::Cow;
 use std::fs;
 use std::path::PathBuf;
 
@@ -81,6 +82,39 @@ fn json_lines_are_typed() {
     let error = read_source(&FileSource::json_lines::<City>(&path)).unwrap_err();
     let error = error.to_string();
     assert!(error.contains("byte 32 of") && error.contains("invalid type"), "{error}");
+}
+
+#[test]
+fn json_that_is_not_utf8_is_refused_where_it_is_read() {
+    let (_directory, path) = file(b"{\"name\":\"caf\xe9\",\"people\":1}\n");
+    let error = read_source(&FileSource::json_lines::<City>(&path)).unwrap_err().to_string();
+    assert!(error.contains("invalid unicode code point at line 1 column 13"), "{error}");
+    let (_directory, path) = file(b"{\"name\":\"x\",\"note\":\"caf\xe9\",\"people\":1}\n");
+    let source = FileSource::json_lines::<City>(&path);
+    assert_eq!(read_source(&source).unwrap().0, [city("x", 1)], "nobody reads the note");
+}
+
+#[test]
+fn lines_may_be_filtered_while_they_are_borrowed() {
+    #[derive(Deserialize)]
+    struct Visit<'a> {
+        #[serde(borrow)]
+        user: Cow<'a, str>,
+        cents: u64,
+        ok: bool,
+    }
+    let (_directory, path) = file(
+        "{\"user\":\"a\",\"cents\":1,\"ok\":true,\"more\":[{}]}\n\
+         {\"ok\":false,\"cents\":2,\"user\":\"b\"}\n\
+         {\"user\":\"c\\u0064\",\"cents\":3,\"ok\":true}\n",
+    );
+    let source = FileSource::parse_lines(&path, |line: &[u8]| {
+        let visit: Visit<'_> = serde_json::from_str(str::from_utf8(line)?)?;
+        Ok(visit.ok.then(|| (visit.user.into_owned(), visit.cents)))
+    });
+    let (visits, _) = read_source(&source).unwrap();
+    let kept: Vec<_> = visits.into_iter().flatten().collect();
+    assert_eq!(kept, [("a".to_owned(), 1), ("cd".to_owned(), 3)]);
 }
 
 #[test]
