@@ -192,8 +192,11 @@ impl ArtifactCache {
         if received != expected || actual != artifact {
             return Err(CacheError::Damaged { artifact, received, expected, actual });
         }
-        let path = self.path(artifact);
-        blocking(move || part.finish(&path)).await.map_err(failed)
+        // Named here, where no caller that gives up can be overtaken by it: what has a name is in
+        // the cache.
+        let part = blocking(move || part.complete()).await.map_err(failed)?;
+        part.file.persist(self.path(artifact)).map_err(|error| failed(error.error))?;
+        Ok(())
     }
 }
 
@@ -228,11 +231,10 @@ impl Part {
     }
 
     /// The file gets its name last: a file with the name is complete, also after a power failure.
-    fn finish(self, path: &Path) -> io::Result<()> {
+    fn complete(self) -> io::Result<Self> {
         self.file.as_file().set_permissions(Permissions::from_mode(0o500))?;
         self.file.as_file().sync_all()?;
-        self.file.persist(path)?;
-        Ok(())
+        Ok(self)
     }
 }
 

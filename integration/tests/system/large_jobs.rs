@@ -115,6 +115,13 @@ fn a_large_job_whose_host_dies_while_tasks_are_deployed_runs_again() {
 fn a_large_job_is_cancelled_while_its_tasks_are_deployed() {
     let parallelism = scale(40, 400);
     let mut cluster = cluster(parallelism);
+    // The TaskManagers keep the program of a job that ran for the next one.
+    let first = submit(&cluster, parallelism, &[]);
+    first.wait_for_tasks();
+    cancel(&cluster, &first);
+    until("the hosts of the first job are gone", DEADLINE, || {
+        cluster.children().is_empty().then_some(())
+    });
     let before = cluster.census();
     for pause in [0, 20, 100, 200] {
         let job = submit(&cluster, parallelism, &[]);
