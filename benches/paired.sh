@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Pairs Millstream with Apache Flink: one JSON line per row on standard output.
 #
-# usage: paired.sh [--rounds N] [--only peer|ours] [--table] [--hadoop-as-shipped] [--before COMMIT] [ROW...]
+# usage: paired.sh [--rounds N] [--longer N] [--only peer|ours] [--table] [--hadoop-as-shipped]
+#                  [--before COMMIT] [ROW...]
 #
 # Downloads Flink once into ${MILLSTREAM_CACHE:-$HOME/.cache/millstream}. With --before, the other
 # side is Millstream of that commit, which is built in a directory of its own. README.md has the rows.

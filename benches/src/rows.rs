@@ -20,6 +20,15 @@ pub struct Row {
     pub group: Option<&'static str>,
 }
 
+impl Row {
+    /// Multiplies the number of its records, if they are generated.
+    pub fn lengthen(&mut self, times: u64) {
+        if let Kind::Throughput(throughput) = &mut self.kind {
+            throughput.records = throughput.records.saturating_mul(times);
+        }
+    }
+}
+
 /// The figure of a row.
 #[derive(Debug, Clone)]
 pub enum Kind {

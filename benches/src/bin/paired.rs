@@ -18,6 +18,9 @@ struct Options {
     /// Rounds of every row.
     #[arg(long, default_value_t = 5)]
     rounds: u32,
+    /// Multiplies the numbers of generated records, for differences of a few percent.
+    #[arg(long, default_value_t = 1)]
+    longer: u64,
     /// Runs one side alone: no ratio.
     #[arg(long)]
     only: Option<Side>,
@@ -70,7 +73,8 @@ fn main() -> ExitCode {
 }
 
 fn run(options: Options) -> Result<()> {
-    let rows = choose(&options.rows)?;
+    let mut rows = choose(&options.rows)?;
+    rows.iter_mut().for_each(|row| row.lengthen(options.longer));
     let peer = match (options.only, options.before_home, options.before_job) {
         (Some(Side::Ours), _, _) => None,
         (_, Some(home), Some(job)) => Some(Engine::before(home, job)),
