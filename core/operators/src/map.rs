@@ -7,7 +7,7 @@ use millstream_network::{Batch, Data, Event, Flow};
 
 use crate::Result;
 use crate::in_place;
-use crate::on_error::{BadRecords, OnError, Policy, continue_while};
+use crate::on_error::{BadRecords, OnError, Policy};
 use crate::output::Output;
 use crate::program::StageMaker;
 use crate::results::Results;
@@ -85,17 +85,22 @@ where
         self.results.take()
     }
 
-    /// Makes one batch of results; `None` if no record is left.
-    fn advance(&mut self) -> Result<Option<Flow>> {
-        if self.records.is_empty() {
-            return Ok(None);
-        }
-        let batch = self.records.take();
+    /// Sends on the results of some of these records, and keeps the others.
+    fn advance(&mut self, batch: Batch<I>) -> Result<Flow> {
         let plain = !batch.is_timed() && !matches!(self.bad.policy, Policy::SideOutput { .. });
         let results =
             if plain { self.apply_untimed(batch.into_records())? } else { self.apply(batch)? };
         let flow = self.output.push(results)?;
-        Ok(Some(flow.and(self.output.flush_sides()?)))
+        Ok(flow.and(self.output.flush_sides()?))
+    }
+
+    /// Goes on with the records that are left.
+    fn run(&mut self, mut flow: Flow) -> Result<Flow> {
+        while flow == Flow::Ready && !self.records.is_empty() {
+            let batch = self.records.take();
+            flow = self.advance(batch)?;
+        }
+        Ok(flow)
     }
 }
 
@@ -110,8 +115,8 @@ where
     }
 
     fn push(&mut self, batch: Batch<I>) -> Result<Flow> {
-        self.records = batch;
-        continue_while(Flow::Ready, || self.advance())
+        let flow = self.advance(batch)?;
+        self.run(flow)
     }
 
     fn event(&mut self, event: Event) -> Result<Flow> {
@@ -120,7 +125,7 @@ where
 
     fn resume(&mut self) -> Result<Flow> {
         let flow = self.output.resume()?;
-        continue_while(flow, || self.advance())
+        self.run(flow)
     }
 
     fn on_time(&mut self, moment: Moment) -> Result<Flow> {
