@@ -11,9 +11,15 @@ pub(crate) fn expand(item: TokenStream) -> Result<TokenStream, Error> {
         let text = "a key owns its data: it has no lifetime parameters";
         return Err(Error::new_spanned(lifetime, text));
     }
-    let (body, copy) = match &input.data {
-        Data::Struct(data) => (struct_body(&data.fields), struct_copy(&data.fields)),
-        Data::Enum(data) => (enum_body(data), enum_copy(data)),
+    let (body, rest) = match &input.data {
+        Data::Struct(data) => {
+            let (copy, prefetch) = (struct_copy(&data.fields), struct_prefetch(&data.fields));
+            (struct_body(&data.fields), quote! { #copy #prefetch })
+        }
+        Data::Enum(data) => {
+            let (copy, prefetch) = (enum_copy(data), enum_prefetch(data));
+            (enum_body(data), quote! { #copy #prefetch })
+        }
         Data::Union(data) => {
             let text = "a union cannot be a key: its valid field is not known";
             return Err(Error::new_spanned(data.union_token, text));
@@ -31,7 +37,7 @@ pub(crate) fn expand(item: TokenStream) -> Result<TokenStream, Error> {
             fn write(&self, hasher: &mut ::millstream::KeyHasher) {
                 #body
             }
-            #copy
+            #rest
         }
     })
 }
@@ -53,6 +59,11 @@ fn copy(field: &syn::Field, to: &dyn ToTokens, from: &dyn ToTokens) -> TokenStre
     quote_spanned! {field.ty.span()=> ::millstream::Key::copy_from(#to, #from); }
 }
 
+/// As [`write`].
+fn prefetch(field: &syn::Field, value: &dyn ToTokens) -> TokenStream {
+    quote_spanned! {field.ty.span()=> | ::millstream::Key::prefetch(#value) }
+}
+
 fn struct_body(fields: &Fields) -> TokenStream {
     members(fields).map(|(member, field)| write(field, &quote!(&self.#member))).collect()
 }
@@ -70,6 +81,52 @@ fn struct_copy(fields: &Fields) -> TokenStream {
             #(#copies)*
         }
     }
+}
+
+/// `prefetch`, unless there is nothing to fetch.
+fn struct_prefetch(fields: &Fields) -> TokenStream {
+    if fields.is_empty() {
+        return TokenStream::new();
+    }
+    let calls = members(fields).map(|(member, field)| prefetch(field, &quote!(&self.#member)));
+    quote! {
+        #[inline]
+        fn prefetch(&self) -> bool {
+            false #(#calls)*
+        }
+    }
+}
+
+/// As [`struct_prefetch`].
+fn enum_prefetch(data: &DataEnum) -> TokenStream {
+    if data.variants.iter().all(|variant| variant.fields.is_empty()) {
+        return TokenStream::new();
+    }
+    let arms = data.variants.iter().map(|variant| {
+        let name = &variant.ident;
+        let (patterns, calls) = for_each_field(&variant.fields, prefetch);
+        quote! { Self::#name { #patterns } => false #calls, }
+    });
+    quote! {
+        #[inline]
+        fn prefetch(&self) -> bool {
+            match self { #(#arms)* }
+        }
+    }
+}
+
+/// Patterns that name the fields of a variant, and a call for each name.
+fn for_each_field(
+    fields: &Fields,
+    call: impl Fn(&syn::Field, &dyn ToTokens) -> TokenStream,
+) -> (TokenStream, TokenStream) {
+    let (mut patterns, mut calls) = (TokenStream::new(), TokenStream::new());
+    for (at, (member, field)) in members(fields).enumerate() {
+        let value = format_ident!("value{at}");
+        patterns.extend(quote! { #member: #value, });
+        calls.extend(call(field, &value));
+    }
+    (patterns, calls)
 }
 
 /// As [`struct_copy`], where both are of the same variant.
@@ -107,12 +164,7 @@ fn enum_body(data: &DataEnum) -> TokenStream {
     }
     let arms = (0u64..).zip(&data.variants).map(|(index, variant)| {
         let name = &variant.ident;
-        let (mut patterns, mut writes) = (TokenStream::new(), TokenStream::new());
-        for (at, (member, field)) in members(&variant.fields).enumerate() {
-            let value = format_ident!("value{at}");
-            patterns.extend(quote! { #member: #value, });
-            writes.extend(write(field, &value));
-        }
+        let (patterns, writes) = for_each_field(&variant.fields, write);
         quote! {
             Self::#name { #patterns } => {
                 hasher.write_word(#index);
@@ -149,6 +201,13 @@ mod tests {
                         ::millstream::Key::copy_from(&mut self.country, &other.country);
                         ::millstream::Key::copy_from(&mut self.zip, &other.zip);
                     }
+
+                    #[inline]
+                    fn prefetch(&self) -> bool {
+                        false
+                            | ::millstream::Key::prefetch(&self.country)
+                            | ::millstream::Key::prefetch(&self.zip)
+                    }
                 }
             },
         );
@@ -175,6 +234,13 @@ mod tests {
                     fn copy_from(&mut self, other: &Self) {
                         ::millstream::Key::copy_from(&mut self.0, &other.0);
                         ::millstream::Key::copy_from(&mut self.1, &other.1);
+                    }
+
+                    #[inline]
+                    fn prefetch(&self) -> bool {
+                        false
+                            | ::millstream::Key::prefetch(&self.0)
+                            | ::millstream::Key::prefetch(&self.1)
                     }
                 }
             },
@@ -220,6 +286,19 @@ mod tests {
                                 ::millstream::Key::copy_from(old1, new1);
                             }
                             _ => self.clone_from(other),
+                        }
+                    }
+
+                    #[inline]
+                    fn prefetch(&self) -> bool {
+                        match self {
+                            Self::None {} => false,
+                            Self::Number { 0: value0, } =>
+                                false | ::millstream::Key::prefetch(value0),
+                            Self::Named { first: value0, last: value1, } =>
+                                false
+                                    | ::millstream::Key::prefetch(value0)
+                                    | ::millstream::Key::prefetch(value1),
                         }
                     }
                 }

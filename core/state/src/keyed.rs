@@ -56,6 +56,9 @@ pub trait KeyedValues<K, V> {
     /// Asks the processor to fetch the entry of a key that is on the heap.
     fn prefetch(&self, hash: u64);
 
+    /// Asks the processor to fetch what the key of an entry points to.
+    fn prefetch_key(&self, hash: u64);
+
     /// About how much heap the entries take, without what they point to.
     fn bytes(&self) -> usize;
 }
@@ -76,6 +79,11 @@ impl<K: Key, V> KeyedValues<K, V> for GroupTable<K, V> {
         GroupTable::prefetch(self, hash);
     }
 
+    #[inline]
+    fn prefetch_key(&self, hash: u64) {
+        GroupTable::prefetch_key(self, hash);
+    }
+
     fn bytes(&self) -> usize {
         GroupTable::bytes(self)
     }
@@ -91,6 +99,8 @@ impl<K: Key, V: State> KeyedValues<K, V> for StoreTable<V> {
     }
 
     fn prefetch(&self, _hash: u64) {}
+
+    fn prefetch_key(&self, _hash: u64) {}
 
     fn bytes(&self) -> usize {
         0

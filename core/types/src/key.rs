@@ -26,6 +26,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use crate::prefetch::prefetch_first;
 use crate::schema::State;
 
 /// Feeds a [`Key`]'s words to the stable hash; see the module for the format.
@@ -166,6 +167,14 @@ pub trait Key: State + Eq + Clone {
         self.clone_from(other);
     }
 
+    /// Asks the processor to fetch what the key points to, because it is compared soon; `false` if
+    /// it points to nothing. A task does so for each record that meets a large state.
+    /// `#[derive(Key)]` goes field by field.
+    #[inline]
+    fn prefetch(&self) -> bool {
+        false
+    }
+
     /// Adds the words of a list of keys. Bytes are written as such.
     #[doc(hidden)]
     fn write_list(list: &[Self], hasher: &mut KeyHasher) {
@@ -237,6 +246,11 @@ impl Key for String {
     fn write(&self, hasher: &mut KeyHasher) {
         hasher.write_bytes(self.as_bytes());
     }
+
+    #[inline]
+    fn prefetch(&self) -> bool {
+        prefetch_first(self.as_bytes())
+    }
 }
 
 impl Key for Box<str> {
@@ -244,12 +258,22 @@ impl Key for Box<str> {
     fn write(&self, hasher: &mut KeyHasher) {
         hasher.write_bytes(self.as_bytes());
     }
+
+    #[inline]
+    fn prefetch(&self) -> bool {
+        prefetch_first(self.as_bytes())
+    }
 }
 
 impl<K: Key> Key for Vec<K> {
     #[inline]
     fn write(&self, hasher: &mut KeyHasher) {
         K::write_list(self, hasher);
+    }
+
+    #[inline]
+    fn prefetch(&self) -> bool {
+        prefetch_first(self)
     }
 }
 
@@ -260,6 +284,11 @@ where
     #[inline]
     fn write(&self, hasher: &mut KeyHasher) {
         K::write_list(self, hasher);
+    }
+
+    #[inline]
+    fn prefetch(&self) -> bool {
+        self.iter().fold(false, |asked, key| asked | key.prefetch())
     }
 }
 
@@ -272,6 +301,11 @@ impl<K: Key> Key for Box<K> {
     #[inline]
     fn copy_from(&mut self, other: &Self) {
         K::copy_from(self, other);
+    }
+
+    #[inline]
+    fn prefetch(&self) -> bool {
+        prefetch_first(std::slice::from_ref(self.as_ref()))
     }
 }
 
@@ -312,6 +346,11 @@ impl<K: Key> Key for Option<K> {
             self.clone_from(other);
         }
     }
+
+    #[inline]
+    fn prefetch(&self) -> bool {
+        self.as_ref().is_some_and(Key::prefetch)
+    }
 }
 
 macro_rules! tuple_keys {
@@ -325,6 +364,11 @@ macro_rules! tuple_keys {
             #[inline]
             fn copy_from(&mut self, other: &Self) {
                 $(self.$index.copy_from(&other.$index);)+
+            }
+
+            #[inline]
+            fn prefetch(&self) -> bool {
+                false $(| self.$index.prefetch())+
             }
         }
     )* };
@@ -434,6 +478,7 @@ impl fmt::Display for KeyGroup {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::text::Str;
 
     /// A savepoint of any version relies on these values.
     #[test]
@@ -474,6 +519,17 @@ mod tests {
         assert_eq!(key.0, None);
         key.copy_from(&other);
         assert_eq!(key, other);
+    }
+
+    #[test]
+    fn a_key_that_points_somewhere_can_be_fetched() {
+        let text = "a text that is longer than a line of the cache, and by far longer".to_owned();
+        assert!(text.prefetch() && "a".to_owned().prefetch() && !String::new().prefetch());
+        assert!(Box::<str>::from("a").prefetch() && Box::new(7u32).prefetch());
+        assert!(Str::from(text.as_str()).prefetch() && !Str::from("a").prefetch());
+        assert!(vec![7u64].prefetch() && !vec![(); 3].prefetch() && ![7u8; 10].prefetch());
+        assert!([Vec::new(), b"a".to_vec()].prefetch());
+        assert!((7u64, Some(text)).prefetch() && !(7u64, None::<String>).prefetch());
     }
 
     #[test]

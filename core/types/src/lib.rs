@@ -13,6 +13,7 @@ pub mod ids;
 pub mod key;
 pub mod metrics;
 mod mode;
+mod prefetch;
 pub mod resource;
 pub mod schema;
 pub mod states;
@@ -29,6 +30,7 @@ pub use ids::{
 };
 pub use key::{Key, KeyGroup, KeyHasher, MaxParallelism};
 pub use mode::RuntimeMode;
+pub use prefetch::prefetch;
 pub use resource::{ByteSize, ParseByteSizeError, ResourceProfile};
 pub use schema::{Opaque, Schema, State};
 pub use states::{ExecutionState, JobStatus};

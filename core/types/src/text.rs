@@ -11,6 +11,7 @@ use serde::de::{Error, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::key::{Key, KeyHasher, padded_word};
+use crate::prefetch::prefetch_first;
 use crate::schema::{Kind, SchemaBuilder, State};
 
 const _: () = assert!(cfg!(target_endian = "little") && size_of::<usize>() == 8);
@@ -269,6 +270,11 @@ impl Key for Str {
             hasher.write_word(self.high & LEN_MASK);
         }
         hasher.write_word(len as u64);
+    }
+
+    #[inline]
+    fn prefetch(&self) -> bool {
+        self.inline_len().is_none() && prefetch_first(self.as_bytes())
     }
 }
 
