@@ -6,8 +6,9 @@ use std::sync::Arc;
 use millstream_graph::Partitioner;
 use millstream_network::Data;
 use millstream_operators::{
-    self as operators, Aggregate, ByRef, ByValue, KeySelector, KeyedProcess, KeyedRuntimeContext,
-    MapWithState, Number, OnError, WriterMaker, keep_better, writer,
+    self as operators, Aggregate, ByRef, ByValue, Fold, KeySelector, KeyedProcess,
+    KeyedRuntimeContext, MapWithState, Number, OnError, Reduce, Summary, WriterMaker, keep_better,
+    writer,
 };
 use millstream_types::{Key, State};
 
@@ -123,9 +124,17 @@ impl<T: Data, S: KeySelector<T> + Sync> KeyedStream<T, S> {
         T: State + Clone,
         F: FnMut(&mut T, T) -> Result<()> + Function,
     {
+        self.folded("Reduce", uid, Reduce(combine))
+    }
+
+    fn folded<F>(self, name: &'static str, uid: &str, fold: F) -> Stream<F::Out>
+    where
+        F: Fold<T, S::Key> + Clone + Sync + 'static,
+        F::Out: Data,
+    {
         let (stream, selector) = self.partitioned();
-        let stage = operators::reduce(stream.on_error.clone(), selector, combine);
-        stream.operator("Reduce", Some(uid.to_owned()), true, stage)
+        let stage = operators::fold(stream.on_error.clone(), selector, fold);
+        stream.operator(name, Some(uid.to_owned()), true, stage)
     }
 
     /// Adds the records of each key to a value of another type, which `init` makes. In streaming
@@ -150,24 +159,7 @@ impl<T: Data, S: KeySelector<T> + Sync> KeyedStream<T, S> {
         N: Fn() -> A + Function,
         F: FnMut(&mut A, T) -> Result<()> + Function,
     {
-        self.aggregated("Aggregate", uid, move || {
-            let (init, mut add) = (init.clone(), add.clone());
-            move |value: &mut Option<A>, record| add(value.get_or_insert_with(&init), record)
-        })
-    }
-
-    fn aggregated<A, F>(
-        self,
-        name: &'static str,
-        uid: &str,
-        make: impl Fn() -> F + Function,
-    ) -> Stream<(S::Key, A)>
-    where
-        S::Key: Data,
-        A: Data + State + Clone,
-        F: FnMut(&mut Option<A>, T) -> Result<()> + Send + 'static,
-    {
-        self.process(uid, move |ctx| Aggregate::new(ctx, make())).name(name)
+        self.folded("Aggregate", uid, Aggregate { init, add })
     }
 
     /// Counts the records of each key. In streaming mode every count is emitted with its key, in
@@ -184,12 +176,11 @@ impl<T: Data, S: KeySelector<T> + Sync> KeyedStream<T, S> {
     where
         S::Key: Data,
     {
-        self.aggregated("Count", uid, || {
-            |count: &mut Option<u64>, _| {
-                *count.get_or_insert(0) += 1;
-                Ok(())
-            }
-        })
+        let add = |count: &mut u64, _: &T| {
+            *count += 1;
+            Ok(())
+        };
+        self.folded("Count", uid, Summary { first: |_: &T| Ok(1), add })
     }
 
     /// Adds up a number of the records of each key. In streaming mode every sum is emitted with its
@@ -207,16 +198,18 @@ impl<T: Data, S: KeySelector<T> + Sync> KeyedStream<T, S> {
         N: Number + Data,
         F: Fn(&T) -> N + Function,
     {
-        self.aggregated("Sum", uid, move || {
-            let number = number.clone();
-            move |sum: &mut Option<N>, record| {
-                let before = sum.unwrap_or(N::ZERO);
-                *sum = Some(before.checked_sum(number(&record)).with_context(|| {
-                    format!("the sum is beyond what a {} can hold", std::any::type_name::<N>())
-                })?);
-                Ok(())
-            }
-        })
+        let sum = move |before: N, record: &T| {
+            before.checked_sum(number(record)).with_context(|| {
+                format!("the sum is beyond what a {} can hold", std::any::type_name::<N>())
+            })
+        };
+        let first = sum.clone();
+        let first = move |record: &T| first(N::ZERO, record);
+        let add = move |value: &mut N, record: &T| {
+            *value = sum(*value, record)?;
+            Ok(())
+        };
+        self.folded("Sum", uid, Summary { first, add })
     }
 
     /// The smallest value of the records of each key. In streaming mode the smallest so far is
@@ -266,13 +259,13 @@ impl<T: Data, S: KeySelector<T> + Sync> KeyedStream<T, S> {
         V: PartialOrd + Clone + Data + State,
         F: Fn(&T) -> V + Function,
     {
-        self.aggregated(name, uid, move || {
-            let value = value.clone();
-            move |best: &mut Option<V>, record| {
-                keep_better(best, value(&record), better);
-                Ok(())
-            }
-        })
+        let first = value.clone();
+        let first = move |record: &T| Ok(first(record));
+        let add = move |best: &mut V, record: &T| {
+            keep_better(best, value(record), better);
+            Ok(())
+        };
+        self.folded(name, uid, Summary { first, add })
     }
 
     /// Turns each record into another with the help of the key's state, which is `None` before the

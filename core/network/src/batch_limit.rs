@@ -81,6 +81,13 @@ impl<T> BatchLimit<T> {
     pub const fn is_due(&self, length: usize) -> bool {
         length >= self.next
     }
+
+    /// The records that a batch of this length takes until it must be looked at; at least one.
+    #[inline]
+    #[must_use]
+    pub const fn until_look(&self, length: usize) -> usize {
+        if length < self.next { self.next - length } else { 1 }
+    }
 }
 
 impl<T> Default for BatchLimit<T> {

@@ -1,4 +1,4 @@
-//! Common uses of keyed `process`: one state for each key, which every record changes.
+//! Common uses of keyed state: one value for each key, which every record changes.
 
 use std::cmp::Ordering;
 
@@ -8,6 +8,8 @@ use millstream_types::{Key, State};
 
 use crate::Result;
 use crate::collector::Collector;
+use crate::fold::{Emitted, Fold};
+use crate::key::KeySelector;
 use crate::keyed::{Context, KeyedProcess};
 use crate::runtime_context::KeyedRuntimeContext;
 
@@ -52,60 +54,143 @@ where
     }
 }
 
-/// Makes one value of the records of a key.
-pub struct Aggregate<A, F> {
-    value: ValueState<Option<A>>,
-    /// Adds a record; there is no value before the first.
-    add: F,
-    /// Emits the final value at the end of input instead of every update.
-    final_only: bool,
-}
+/// Combines the records of a key into one of their type; the first is the value.
+#[derive(Clone)]
+pub struct Reduce<F>(pub F);
 
-impl<A: State + Clone, F> Aggregate<A, F> {
-    /// Calls `add` with the key's value, if there is one yet, and each record.
-    ///
-    /// # Errors
-    /// The state cannot be declared.
-    pub fn new<K: Key>(ctx: &mut KeyedRuntimeContext<'_, K>, add: F) -> Result<Self> {
-        Ok(Self { value: ctx.value("value")?, add, final_only: ctx.is_batch() })
+impl<T, K, F> Fold<T, K> for Reduce<F>
+where
+    T: State + Clone,
+    F: FnMut(&mut T, T) -> Result<()> + Send,
+{
+    type Value = T;
+    type Out = T;
+
+    #[inline]
+    fn first(&mut self, record: T) -> Result<T> {
+        Ok(record)
+    }
+
+    #[inline(always)]
+    fn add<S: KeySelector<T, Key = K>>(
+        &mut self,
+        value: &mut T,
+        record: T,
+        _selector: &S,
+        results: Emitted<'_, T>,
+    ) -> Result<()> {
+        (self.0)(value, record)?;
+        results.emit(|| value.clone());
+        Ok(())
+    }
+
+    #[inline]
+    fn result(_key: &K, value: &T) -> T {
+        value.clone()
+    }
+
+    fn last(_key: K, value: T) -> T {
+        value
     }
 }
 
-impl<K, I, A, F> KeyedProcess<K, I> for Aggregate<A, F>
+/// Adds the records of a key to a value of another type; the results are keys with their values.
+#[derive(Clone)]
+pub struct Aggregate<N, F> {
+    /// Makes the value that the first record is added to.
+    pub init: N,
+    /// Adds a record.
+    pub add: F,
+}
+
+impl<T, K, A, N, F> Fold<T, K> for Aggregate<N, F>
 where
     K: Key,
     A: State + Clone,
-    F: FnMut(&mut Option<A>, I) -> Result<()> + Send,
+    N: Fn() -> A + Send,
+    F: FnMut(&mut A, T) -> Result<()> + Send,
 {
+    type Value = A;
     type Out = (K, A);
 
-    fn process(
+    #[inline]
+    fn first(&mut self, record: T) -> Result<A> {
+        let mut value = (self.init)();
+        (self.add)(&mut value, record)?;
+        Ok(value)
+    }
+
+    #[inline(always)]
+    fn add<S: KeySelector<T, Key = K>>(
         &mut self,
-        record: I,
-        ctx: &mut Context<'_, K>,
-        out: &mut Collector<'_, (K, A)>,
+        value: &mut A,
+        record: T,
+        selector: &S,
+        results: Emitted<'_, (K, A)>,
     ) -> Result<()> {
-        let value = self.value.get_or_insert_with(ctx, || None)?;
-        (self.add)(value, record)?;
-        if !self.final_only
-            && let Some(value) = value.clone()
-        {
-            out.emit((ctx.key().clone(), value));
+        if !results.is_wanted() {
+            return (self.add)(value, record);
         }
+        let key = selector.owned(&record);
+        (self.add)(value, record)?;
+        results.emit(|| (key, value.clone()));
         Ok(())
     }
 
-    fn finish_key(
+    #[inline]
+    fn result(key: &K, value: &A) -> (K, A) {
+        (key.clone(), value.clone())
+    }
+
+    fn last(key: K, value: A) -> (K, A) {
+        (key, value)
+    }
+}
+
+/// As [`Aggregate`], with functions that only look at a record and need no value before the first.
+#[derive(Clone)]
+pub struct Summary<N, F> {
+    /// The value after the first record.
+    pub first: N,
+    /// Adds a record.
+    pub add: F,
+}
+
+impl<T, K, A, N, F> Fold<T, K> for Summary<N, F>
+where
+    K: Key,
+    A: State + Clone,
+    N: FnMut(&T) -> Result<A> + Send,
+    F: FnMut(&mut A, &T) -> Result<()> + Send,
+{
+    type Value = A;
+    type Out = (K, A);
+
+    #[inline]
+    fn first(&mut self, record: T) -> Result<A> {
+        (self.first)(&record)
+    }
+
+    #[inline(always)]
+    fn add<S: KeySelector<T, Key = K>>(
         &mut self,
-        ctx: &mut Context<'_, K>,
-        out: &mut Collector<'_, (K, A)>,
+        value: &mut A,
+        record: T,
+        selector: &S,
+        results: Emitted<'_, (K, A)>,
     ) -> Result<()> {
-        if self.final_only
-            && let Some(Some(value)) = self.value.get(ctx)?
-        {
-            out.emit((ctx.key().clone(), value.clone()));
-        }
+        (self.add)(value, &record)?;
+        results.emit(|| (selector.owned(&record), value.clone()));
         Ok(())
+    }
+
+    #[inline]
+    fn result(key: &K, value: &A) -> (K, A) {
+        (key.clone(), value.clone())
+    }
+
+    fn last(key: K, value: A) -> (K, A) {
+        (key, value)
     }
 }
 
@@ -146,15 +231,8 @@ floats!(f32 f64);
 
 /// Puts `value` in the place of `best` if it compares as `better`, or if `best` compares with
 /// nothing (a NaN).
-pub fn keep_better<V: PartialOrd>(best: &mut Option<V>, value: V, better: Ordering) {
-    let replaces = match best {
-        None => true,
-        Some(best) => {
-            let best = &*best;
-            value.partial_cmp(best) == Some(better) || best.partial_cmp(best).is_none()
-        }
-    };
-    if replaces {
-        *best = Some(value);
+pub fn keep_better<V: PartialOrd>(best: &mut V, value: V, better: Ordering) {
+    if value.partial_cmp(best) == Some(better) || best.partial_cmp(&best).is_none() {
+        *best = value;
     }
 }

@@ -73,13 +73,13 @@ kinds! {
     #[test]
     fn flat_map() { FlatMap }
     #[test]
+    fn fold() { Fold }
+    #[test]
     fn map() { Map }
     #[test]
     fn probe() { Probe }
     #[test]
     fn process() { Process }
-    #[test]
-    fn reduce() { Reduce }
     #[test]
     fn rows() { Rows }
     #[test]

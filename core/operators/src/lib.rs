@@ -1,7 +1,7 @@
 //! Operators as tasks run them, and the traits of functions that users write.
 //!
 //! A [`Program`] is the graph of a job and a maker for each of its operators, edges and
-//! coordinators. The methods of a stream add to it; [`map()`], [`reduce`] and their like make the
+//! coordinators. The methods of a stream add to it; [`map()`], [`fold`] and their like make the
 //! operators, each of which hides its stage. The planner takes the graph, and the task hosts their
 //! operators.
 //!
@@ -22,6 +22,7 @@ mod coordinator;
 #[cfg(test)]
 mod explore;
 mod flat_map;
+mod fold;
 mod in_place;
 mod key;
 mod keyed;
@@ -40,14 +41,15 @@ mod stage;
 mod task;
 pub mod writer;
 
-pub use aggregate::{Aggregate, MapWithState, Number, keep_better};
+pub use aggregate::{Aggregate, MapWithState, Number, Reduce, Summary, keep_better};
 pub use collect::{CollectQueue, Taken, collect};
 pub use collector::Collector;
 pub use connected::{KeyedCoProcess, co_flat_map, co_process};
 pub use coordinator::{OperatorCoordinator, Replies};
 pub use flat_map::flat_map;
+pub use fold::{Emitted, Fold, fold};
 pub use key::{ByRef, ByValue, KeySelector};
-pub use keyed::{Context, KeyedProcess, keyed_process, reduce};
+pub use keyed::{Context, KeyedProcess, keyed_process};
 pub use map::map;
 pub use millstream_connector::{
     CommitterInfo, Counter, Error, Result, UserMetrics, bail, ensure, error,

@@ -45,6 +45,17 @@ impl<O> Results<O> {
         Ok(())
     }
 
+    /// Gives the records that have no time yet one of these each.
+    pub(crate) fn stamp_each(&mut self, times: &[i64]) -> Result<()> {
+        if self.timed {
+            self.times.extend_from_slice(times);
+            if self.times.len() != self.records.len() {
+                return Err(without_time());
+            }
+        }
+        Ok(())
+    }
+
     /// Adds one record with its time.
     #[inline]
     pub(crate) fn push(&mut self, record: O, time: Option<i64>) -> Result<()> {
@@ -91,6 +102,12 @@ impl<O: Data> Results<O> {
     #[inline]
     pub(crate) fn is_full(&mut self) -> bool {
         self.limit.is_full(&self.records)
+    }
+
+    /// So many more records do not make a batch before [`Self::is_full`] is asked again.
+    #[inline]
+    pub(crate) const fn until_look(&self) -> usize {
+        self.limit.until_look(self.records.len())
     }
 }
 

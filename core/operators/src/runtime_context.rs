@@ -143,11 +143,6 @@ impl<'a> RuntimeContext<'a> {
     pub fn histogram(&self, name: &str) -> Result<Histogram> {
         self.task.metrics.histogram(name)
     }
-
-    /// Whether only final results are emitted.
-    pub(crate) const fn is_batch(&self) -> bool {
-        self.task.batch
-    }
 }
 
 /// As [`RuntimeContext`], for a function with keyed state: it declares its states here.

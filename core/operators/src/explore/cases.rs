@@ -15,12 +15,14 @@ use super::schedule::Act;
 use super::stages::{Explored, Oracle, drive, each, outputs};
 use super::{Case, Kind, heavy, key, roll, time_of, writers};
 use crate::Result;
+use crate::aggregate::{Aggregate, Reduce, Summary};
 use crate::collect::{CollectQueue, CollectStage, Taken};
 use crate::collector::Collector;
 use crate::coordinator::PreCommitted;
 use crate::flat_map::flat_map;
+use crate::fold::fold;
 use crate::key::ByValue;
-use crate::keyed::{Context, KeyedProcess, keyed_process, reduce};
+use crate::keyed::{Context, KeyedProcess, keyed_process};
 use crate::map::map;
 use crate::on_error::OnError;
 use crate::output::Outputs;
@@ -56,7 +58,7 @@ fn light(kind: Kind) -> Vec<Case> {
             )
         })],
         Kind::Process => processes(),
-        Kind::Reduce => reduces(),
+        Kind::Fold => reduces().into_iter().chain(aggregates()).collect(),
         Kind::Rows => vec![rows()],
         Kind::Sink => vec![sink("sink", |stage| stage)],
         Kind::Writer => writers::cases(),
@@ -303,28 +305,90 @@ fn reduces() -> Vec<Case> {
         *value = combine(*value, record);
         refuse_bad(record).map(|_| ())
     };
-    let plain = reduce(OnError::fail(), by_key(), combined);
-    let sorting = reduce(bad(), by_key(), fail_late);
+    let plain = fold(OnError::fail(), by_key(), Reduce(combined));
+    let sorting = fold(bad(), by_key(), Reduce(fail_late));
     // Each record is the one of its key, so that more than a batch of values leaves at the end;
     // the values come by key group, in no order that is promised.
-    let distinct = reduce(OnError::fail(), ByValue(|r: &u64| *r), combined);
-    let few = reduce(OnError::fail(), by_key(), combined);
-    let kind = Kind::Reduce;
+    let distinct = fold(OnError::fail(), ByValue(|r: &u64| *r), Reduce(combined));
+    let few = fold(OnError::fail(), by_key(), Reduce(combined));
+    let kind = Kind::Fold;
     vec![
         operator("reduce", kind, false, plain, same, || Box::new(Reduced::default())),
         operator("reduce or side output", kind, false, sorting, same, || {
             Box::new(Reduced { refuses: true, ..Reduced::default() })
         }),
-        unordered("reduce to final values", kind, few, || {
+        unordered("reduce to final values", kind, few, same, || {
             Box::new(Reduced { final_only: true, ..Reduced::default() })
         }),
-        unordered("reduce to many final values", kind, distinct, || Box::new(AtTheEnd::default())),
+        unordered("reduce to many final values", kind, distinct, same, || {
+            Box::new(AtTheEnd::default())
+        }),
+    ]
+}
+
+/// A result with a key as one number.
+const fn with_key((key, value): (u64, u64)) -> u64 {
+    value.rotate_left(3) ^ key
+}
+
+/// The same as [`Reduced`] of pairs with the key; the first record of a key is added to 7.
+struct Aggregated {
+    values: BTreeMap<u64, u64>,
+    final_only: bool,
+}
+
+impl Oracle for Aggregated {
+    fn record(&mut self, record: u64, outputs: &mut [Vec<Item>]) {
+        if !self.final_only && is_bad(record) {
+            outputs[2].push(Item::Record(record));
+            return;
+        }
+        let value = self.values.entry(key(record)).or_insert(7);
+        *value = combine(*value, record);
+        if !self.final_only {
+            outputs[0].push(Item::Record(with_key((key(record), *value))));
+        }
+    }
+
+    fn end(&mut self, outputs: &mut [Vec<Item>]) {
+        if self.final_only {
+            let results = self.values.iter().map(|(key, value)| with_key((*key, *value)));
+            let mut results: Vec<Item> = results.map(Item::Record).collect();
+            results.sort();
+            outputs[0].extend(results);
+        }
+    }
+}
+
+/// `aggregate`, and what only looks at records.
+fn aggregates() -> Vec<Case> {
+    let add = |value: &mut u64, record| {
+        *value = combine(*value, record);
+        Ok(())
+    };
+    let fail_late = |value: &mut u64, record| {
+        *value = combine(*value, record);
+        refuse_bad(record).map(|_| ())
+    };
+    let fail_first = |record: &u64| refuse_bad(*record).map(|record| combine(7, record));
+    let look = move |value: &mut u64, record: &u64| fail_late(value, *record);
+    let aggregate = fold(bad(), by_key(), Aggregate { init: || 7, add: fail_late });
+    let summary = fold(bad(), by_key(), Summary { first: fail_first, add: look });
+    let last = fold(OnError::fail(), by_key(), Aggregate { init: || 7, add });
+    let oracle = |final_only| Box::new(Aggregated { values: BTreeMap::new(), final_only });
+    let kind = Kind::Fold;
+    vec![
+        operator("aggregate or side output", kind, false, aggregate, with_key, move || {
+            oracle(false)
+        }),
+        operator("summary or side output", kind, false, summary, with_key, move || oracle(false)),
+        unordered("aggregate to final values", kind, last, with_key, move || oracle(true)),
     ]
 }
 
 /// All records, when the input has ended.
 #[derive(Default)]
-struct AtTheEnd(Vec<Item>);
+pub(super) struct AtTheEnd(Vec<Item>);
 
 impl Oracle for AtTheEnd {
     fn record(&mut self, record: u64, _outputs: &mut [Vec<Item>]) {
@@ -338,17 +402,18 @@ impl Oracle for AtTheEnd {
 }
 
 /// Explores a batch operator whose results at the end come in any order.
-fn unordered(
+pub(super) fn unordered<O: Send + 'static>(
     name: &'static str,
     kind: Kind,
     stage: StageMaker,
+    number: fn(O) -> u64,
     oracle: impl Fn() -> Box<dyn Oracle> + 'static,
 ) -> Case {
     let (operator, task, nobody) = (Operator::of_stage(stage), task(true), to_nobody());
     Case::new(name, move |schedule| {
         let outputs = outputs(schedule, 3);
         outputs[0].lock().sorts_runs = true;
-        let stage = operator.build(&task, &nobody, three(&outputs, same, schedule.is_timed()));
+        let stage = operator.build(&task, &nobody, three(&outputs, number, schedule.is_timed()));
         drive(Explored { stage, kind, outputs, oracle: oracle() }, schedule)
     })
 }
@@ -408,7 +473,9 @@ fn processes() -> Vec<Case> {
                 outputs[1].push(Item::Record(r));
             })
         }),
-        unordered("process that finishes its keys", kind, last, || Box::new(AtTheEnd::default())),
+        unordered("process that finishes its keys", kind, last, same, || {
+            Box::new(AtTheEnd::default())
+        }),
     ]
 }
 

@@ -7,7 +7,8 @@ use millstream_network::{Batch, Event, Flow};
 use serde::{Deserialize, Serialize, Serializer};
 
 use super::cases::{
-    Operator, bad, by_key, ensure_time, operator, refuse_bad, task, to_nobody, without_bad,
+    AtTheEnd, Operator, bad, by_key, ensure_time, operator, refuse_bad, task, to_nobody, unordered,
+    without_bad,
 };
 use super::probe::Item;
 use super::stages::each;
@@ -15,6 +16,8 @@ use super::{Case, Kind, batch, roll};
 use crate::Result;
 use crate::collector::Collector;
 use crate::flat_map::flat_map;
+use crate::fold::{Emitted, Fold, fold};
+use crate::key::{ByValue, KeySelector};
 use crate::keyed::{Context, KeyedProcess, keyed_process};
 use crate::map::map;
 use crate::on_error::OnError;
@@ -67,6 +70,42 @@ impl Process<u64> for Weigh {
     }
 }
 
+/// The last record of each key, heavy; after each record with 1 added.
+#[derive(Clone)]
+struct Last {
+    refuses: bool,
+}
+
+impl Fold<u64, u64> for Last {
+    type Value = u64;
+    type Out = Heavy;
+
+    fn first(&mut self, record: u64) -> Result<u64> {
+        if self.refuses { refuse_bad(record) } else { Ok(record) }
+    }
+
+    fn add<S: KeySelector<u64, Key = u64>>(
+        &mut self,
+        value: &mut u64,
+        record: u64,
+        _selector: &S,
+        results: Emitted<'_, Heavy>,
+    ) -> Result<()> {
+        *value = record;
+        refuse_bad(record)?;
+        results.emit(|| Heavy::of(record + 1));
+        Ok(())
+    }
+
+    fn result(_key: &u64, value: &u64) -> Heavy {
+        Heavy::of(value + 1)
+    }
+
+    fn last(_key: u64, value: u64) -> Heavy {
+        Heavy::of(value)
+    }
+}
+
 fn heavier(record: u64) -> Result<Option<Heavy>> {
     refuse_bad(record).map(|record| Some(Heavy::of(record + 1)))
 }
@@ -90,6 +129,20 @@ pub(super) fn cases(kind: Kind) -> Vec<Case> {
         }
         Kind::Process => {
             vec![case("process to heavy results", process(bad(), |_| Ok(Weigh)), true)]
+        }
+        Kind::Fold => {
+            let last = Last { refuses: true };
+            let dropping = fold(OnError::drop_record(), by_key(), last.clone());
+            let sorting = fold(bad(), by_key(), last);
+            let last = Last { refuses: false };
+            let distinct = fold(OnError::fail(), ByValue(|r: &u64| *r), last);
+            vec![
+                case("fold to heavy results", dropping, false),
+                case("fold to heavy results or side output", sorting, true),
+                unordered("fold to heavy final values", kind, distinct, Heavy::number, || {
+                    Box::new(AtTheEnd::default())
+                }),
+            ]
         }
         _ => Vec::new(),
     }

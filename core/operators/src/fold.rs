@@ -1,0 +1,422 @@
+//! The operator that makes one value of the records of a key: `reduce`, `aggregate`, `sum` and
+//! their like.
+
+use std::mem::needs_drop;
+use std::ops::Range;
+use std::sync::Arc;
+use std::time::Instant;
+use std::vec::IntoIter;
+
+use millstream_network::{Batch, Data, Event, Flow};
+use millstream_state::{Backed, Group, KeyedBackend, KeyedValues, ValueState};
+use millstream_types::{Key, State, Timestamp};
+
+use crate::key::KeySelector;
+use crate::on_error::{BadRecords, OnError, continue_while};
+use crate::output::Output;
+use crate::program::StageMaker;
+use crate::results::Results;
+use crate::stage::{Moment, Stage, erase};
+use crate::task::groups;
+use crate::{Error, Result};
+
+/// Makes the value of a key from its records, and results from values.
+pub trait Fold<T, K>: Send {
+    /// The value of a key.
+    type Value: State + Clone;
+
+    /// The results.
+    type Out: Data;
+
+    /// The value of a key after its first record.
+    ///
+    /// # Errors
+    /// The record is refused.
+    fn first(&mut self, record: T) -> Result<Self::Value>;
+
+    /// Adds a record to the value of its key, and a result to the results.
+    ///
+    /// # Errors
+    /// The record is refused; it has no result.
+    fn add<S: KeySelector<T, Key = K>>(
+        &mut self,
+        value: &mut Self::Value,
+        record: T,
+        selector: &S,
+        results: Emitted<'_, Self::Out>,
+    ) -> Result<()>;
+
+    /// The result for a key and its value.
+    fn result(key: &K, value: &Self::Value) -> Self::Out;
+
+    /// The result for a key and its last value.
+    fn last(key: K, value: Self::Value) -> Self::Out;
+}
+
+/// Where results go, if they are wanted.
+#[derive(Debug)]
+pub struct Emitted<'a, O>(Option<&'a mut Vec<O>>);
+
+impl<O> Emitted<'_, O> {
+    /// Whether results are wanted.
+    #[inline]
+    pub(crate) const fn is_wanted(&self) -> bool {
+        self.0.is_some()
+    }
+
+    /// Adds a result if it is wanted. It is made where it stays: one that is made word by word and
+    /// then moved makes the processor wait for its own stores.
+    #[inline(always)]
+    pub(crate) fn emit(self, make: impl FnOnce() -> O) {
+        let Some(results) = self.0 else { return };
+        let length = results.len();
+        match results.spare_capacity_mut().first_mut() {
+            Some(place) => {
+                place.write(make());
+                // SAFETY: there was room for one more, and now a result is in it.
+                unsafe { results.set_len(length + 1) };
+            }
+            None => results.push(make()),
+        }
+    }
+}
+
+/// The operator that makes one value of the records of each key.
+pub fn fold<T, S, F>(on_error: OnError<T>, selector: S, fold: F) -> StageMaker
+where
+    T: Send + 'static,
+    S: KeySelector<T> + Sync,
+    F: Fold<T, S::Key> + Clone + Sync + 'static,
+{
+    Arc::new(move |ctx, outputs| {
+        let mut backend = KeyedBackend::new(groups(ctx.task), ctx.task.max_parallelism);
+        let output = Output::new(outputs)?;
+        Ok(erase::<T>(Box::new(FoldStage {
+            selector: selector.clone(),
+            fold: fold.clone(),
+            value: backend.value("value")?,
+            backend,
+            bad: BadRecords::of(&on_error, ctx),
+            records: Vec::new().into_iter(),
+            times: Vec::new(),
+            hashes: Vec::new(),
+            far: false,
+            results: output.results(),
+            output,
+            final_only: ctx.task.batch,
+            ending: false,
+            draining: None,
+        })))
+    })
+}
+
+/// Makes one value of the records of each key.
+struct FoldStage<T, S: KeySelector<T>, F: Fold<T, S::Key>> {
+    selector: S,
+    fold: F,
+    backend: KeyedBackend<S::Key>,
+    value: ValueState<F::Value>,
+    bad: BadRecords<T>,
+    output: Output<F::Out>,
+    /// The records that are left of the last batch.
+    records: IntoIter<T>,
+    /// The event times of the last batch, if its records have some.
+    times: Vec<i64>,
+    /// The hashes of the last batch's keys.
+    hashes: Vec<u64>,
+    /// Most of its keys point somewhere.
+    far: bool,
+    results: Results<F::Out>,
+    /// Emits final values at the end of input instead of every update.
+    final_only: bool,
+    ending: bool,
+    draining: Option<Group<S::Key, F::Value>>,
+}
+
+/// Adds the records of a batch to the values of their keys.
+struct Adding<'a, T, S, F: Fold<T, S::Key>>
+where
+    S: KeySelector<T>,
+{
+    selector: &'a S,
+    fold: &'a mut F,
+    bad: &'a BadRecords<T>,
+    output: &'a mut Output<F::Out>,
+    /// Each update is a result.
+    emits: bool,
+    /// Most keys point somewhere.
+    far: bool,
+}
+
+impl<T, S, F> Adding<'_, T, S, F>
+where
+    T: Send + 'static,
+    S: KeySelector<T>,
+    F: Fold<T, S::Key>,
+{
+    /// Adds records until the results make a batch. `hashes` and `times` are those of the whole
+    /// batch, of which `records` are left.
+    fn add_some(
+        &mut self,
+        records: &mut IntoIter<T>,
+        (hashes, times): (&[u64], &[i64]),
+        values: &mut impl KeyedValues<S::Key, F::Value>,
+        results: &mut Results<F::Out>,
+    ) -> Result<()> {
+        let place = |records: &IntoIter<T>| hashes.len() - records.len();
+        let ahead = Ahead::new(hashes, place(records), values, self.far);
+        if self.emits {
+            results.records.reserve(records.len().min(results.limit.capacity()));
+        }
+        while records.len() > 0 && !results.is_full() {
+            let run = place(records)..hashes.len().min(place(records) + results.until_look());
+            let refused = if ahead.entries.is_empty() {
+                self.add_run::<false>(
+                    records,
+                    (hashes, run.clone()),
+                    &ahead,
+                    values,
+                    &mut results.records,
+                )
+            } else {
+                self.add_run::<true>(
+                    records,
+                    (hashes, run.clone()),
+                    &ahead,
+                    values,
+                    &mut results.records,
+                )
+            };
+            let good = place(records) - usize::from(refused.is_some());
+            if self.emits {
+                results.stamp_each(times.get(run.start..good).unwrap_or_default())?;
+            }
+            if let Some((error, kept)) = refused {
+                self.bad.refuse(error, kept, times.get(good).copied(), self.output)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Adds a run of records up to the first that is refused; the reason, and a copy of that record
+    /// if it is wanted. Little else is looked at here, so that the loop's variables have registers.
+    #[inline]
+    fn add_run<const AHEAD: bool>(
+        &mut self,
+        records: &mut IntoIter<T>,
+        (hashes, run): (&[u64], Range<usize>),
+        ahead: &Ahead<'_>,
+        values: &mut impl KeyedValues<S::Key, F::Value>,
+        results: &mut Vec<F::Out>,
+    ) -> Option<(Error, Option<T>)> {
+        let start = run.start;
+        let hashes = hashes.get(run).unwrap_or_default();
+        // The hashes come first in the pair: where they end, no record is taken.
+        for (at, (hash, record)) in hashes.iter().zip(records).enumerate() {
+            if AHEAD {
+                ahead.step(start + at, values);
+            }
+            let kept = self.bad.keep(&record);
+            if let Err(error) = self.add(record, *hash, values, results) {
+                return Some((error, kept));
+            }
+        }
+        None
+    }
+
+    /// Adds one record, and the result to the results if it is to be emitted. After an error the
+    /// value is as it was, if the task goes on.
+    #[inline(always)]
+    fn add(
+        &mut self,
+        record: T,
+        hash: u64,
+        values: &mut impl KeyedValues<S::Key, F::Value>,
+        results: &mut Vec<F::Out>,
+    ) -> Result<()> {
+        let (fold, selector) = (&mut *self.fold, self.selector);
+        let results = Emitted(self.emits.then_some(results));
+        let found = selector.with(&record, |key| values.value_mut(hash, key))?;
+        let Some(value) = found else {
+            let key = selector.owned(&record);
+            let value = fold.first(record)?;
+            results.emit(|| F::result(&key, &value));
+            values.add(hash, key, value)?;
+            return Ok(());
+        };
+        // What is cheap to copy is changed in registers: reading a value as a whole right after a
+        // part of it was written would make the processor wait for the write. Others are copied if
+        // the task goes on after an error.
+        if !needs_drop::<F::Value>() || self.bad.goes_on() {
+            let mut copy = value.clone();
+            fold.add(&mut copy, record, selector, results)?;
+            *value = copy;
+            return Ok(());
+        }
+        fold.add(value, record, selector, results)
+    }
+}
+
+impl<T, S, F> FoldStage<T, S, F>
+where
+    T: Send + 'static,
+    S: KeySelector<T>,
+    F: Fold<T, S::Key>,
+{
+    /// Makes one batch of results; `None` if no record is left.
+    fn advance(&mut self) -> Result<Option<Flow>> {
+        if self.records.len() == 0 {
+            return Ok(None);
+        }
+        let (records, results) = (&mut self.records, &mut self.results);
+        let with = (self.hashes.as_slice(), self.times.as_slice());
+        let mut adding = Adding {
+            selector: &self.selector,
+            fold: &mut self.fold,
+            bad: &self.bad,
+            output: &mut self.output,
+            emits: !self.final_only,
+            far: self.far,
+        };
+        match self.backend.table(&self.value)?.backed() {
+            Backed::Heap(values) => adding.add_some(records, with, values, results)?,
+            Backed::Store(values) => adding.add_some(records, with, values, results)?,
+        }
+        self.output.push_all(&mut self.results).map(Some)
+    }
+
+    /// Makes one batch of final results; `None` once all have left. Their time is the end of time,
+    /// as in Flink: they stand for everything up to the end of the input.
+    fn drain(&mut self) -> Result<Option<Flow>> {
+        while !self.results.is_full() {
+            if let Some(group) = &mut self.draining {
+                match group.next() {
+                    Some((key, value)) => self.results.records.push(F::last(key, value)),
+                    None => self.draining = None,
+                }
+            } else if let Some(group) = self.backend.table(&self.value)?.pop_group()? {
+                self.draining = Some(group);
+            } else {
+                break;
+            }
+        }
+        if self.results.is_empty() {
+            return Ok(None);
+        }
+        self.results.stamp(Some(Timestamp::MAX.as_millis()))?;
+        self.output.push_all(&mut self.results).map(Some)
+    }
+
+    fn run(&mut self, flow: Flow) -> Result<Flow> {
+        if !self.ending {
+            return continue_while(flow, || self.advance());
+        }
+        let flow = continue_while(flow, || self.drain())?;
+        if flow == Flow::Full {
+            return Ok(flow);
+        }
+        self.ending = false;
+        self.output.event(Event::EndOfInput)
+    }
+}
+
+impl<T, S, F> Stage<T> for FoldStage<T, S, F>
+where
+    T: Send + 'static,
+    S: KeySelector<T>,
+    F: Fold<T, S::Key>,
+{
+    fn open(&mut self) -> Result<()> {
+        self.output.open()
+    }
+
+    fn push(&mut self, batch: Batch<T>) -> Result<Flow> {
+        let (records, selector) = (batch.records(), &self.selector);
+        hash_all(&mut self.hashes, records, selector);
+        let keys = records.iter().map(|record| selector.owned(record));
+        self.backend.prepare(keys.zip(self.hashes.iter().copied()))?;
+        self.far = most_point(records, selector);
+        let (records, times) = batch.into_parts();
+        (self.records, self.times) = (records.into_iter(), times.unwrap_or_default());
+        self.run(Flow::Ready)
+    }
+
+    fn event(&mut self, event: Event) -> Result<Flow> {
+        if event == Event::EndOfInput && self.final_only {
+            self.ending = true;
+            return self.run(Flow::Ready);
+        }
+        self.output.event(event)
+    }
+
+    fn resume(&mut self) -> Result<Flow> {
+        let flow = self.output.resume()?;
+        self.run(flow)
+    }
+
+    fn on_time(&mut self, moment: Moment) -> Result<Flow> {
+        self.output.on_time(moment)
+    }
+
+    fn next_time(&self) -> Option<Instant> {
+        self.output.next_time()
+    }
+
+    #[cfg(test)]
+    fn kind(&self) -> crate::explore::Kind {
+        crate::explore::Kind::Fold
+    }
+}
+
+/// The hashes of the records' keys.
+pub(crate) fn hash_all<T, S: KeySelector<T>>(hashes: &mut Vec<u64>, records: &[T], selector: &S) {
+    hashes.clear();
+    hashes.extend(records.iter().map(|record| selector.with(record, Key::stable_hash)));
+}
+
+/// Whether most of the records' keys point somewhere, as far as some of them tell.
+fn most_point<T, S: KeySelector<T>>(records: &[T], selector: &S) -> bool {
+    let sample = records.iter().take(16);
+    needs_drop::<S::Key>()
+        && sample.filter(|record| selector.with(record, Key::prefetch)).count() * 2
+            > records.len().min(16)
+}
+
+/// Number of records between asking for an entry and using it. Half way its key is asked for.
+const LOOK_AHEAD: usize = 32;
+
+/// A table of this size fits into a core's own cache, where asking ahead only costs.
+const CACHE_BYTES: usize = 1 << 20;
+
+/// Asks for the entries of a batch ahead of their use, if their table is large.
+struct Ahead<'a> {
+    entries: &'a [u64],
+    keys: &'a [u64],
+}
+
+impl<'a> Ahead<'a> {
+    /// `far` says whether a comparison of two keys reads what they point to.
+    fn new<K, V>(
+        hashes: &'a [u64],
+        from: usize,
+        values: &impl KeyedValues<K, V>,
+        far: bool,
+    ) -> Self {
+        let entries = if values.bytes() > CACHE_BYTES { hashes } else { &[] };
+        let keys = if far { entries } else { &[] };
+        entries.iter().skip(from).take(LOOK_AHEAD).for_each(|hash| values.prefetch(*hash));
+        keys.iter().skip(from).take(LOOK_AHEAD / 2).for_each(|hash| values.prefetch_key(*hash));
+        Self { entries, keys }
+    }
+
+    /// Asks once more, before the record at this place.
+    #[inline]
+    fn step<K, V>(&self, at: usize, values: &impl KeyedValues<K, V>) {
+        if let Some(hash) = self.entries.get(at + LOOK_AHEAD) {
+            values.prefetch(*hash);
+        }
+        if let Some(hash) = self.keys.get(at + LOOK_AHEAD / 2) {
+            values.prefetch_key(*hash);
+        }
+    }
+}
