@@ -2,6 +2,7 @@
 
 use crate::Result;
 use crate::output::Output;
+use crate::results::append;
 use crate::side::OutputTag;
 
 /// Takes the results of a function: those of the main output and those of side outputs. Each gets
@@ -40,7 +41,7 @@ impl<O: Send + 'static> Collector<'_, O> {
     /// Emits a result.
     #[inline]
     pub fn emit(&mut self, result: O) {
-        self.results.push(result);
+        append(self.results, || Some(result));
     }
 
     /// Emits a record to a side output; it is dropped if no stream reads that.

@@ -9,7 +9,7 @@ use crate::Result;
 use crate::on_error::{BadRecords, OnError, continue_while};
 use crate::output::Output;
 use crate::program::StageMaker;
-use crate::results::Results;
+use crate::results::{Results, append};
 use crate::runtime_context::RuntimeContext;
 use crate::stage::{Moment, Stage, erase};
 
@@ -62,10 +62,8 @@ where
         loop {
             if let Some((results, time)) = &mut self.current {
                 while !self.results.is_full()
-                    && let Some(result) = results.next()
-                {
-                    self.results.records.push(result);
-                }
+                    && append(&mut self.results.records, || results.next())
+                {}
                 self.results.stamp(*time)?;
                 if self.results.is_full() {
                     return self.flush().map(Some);

@@ -15,7 +15,7 @@ use crate::key::KeySelector;
 use crate::on_error::{BadRecords, OnError, continue_while};
 use crate::output::Output;
 use crate::program::StageMaker;
-use crate::results::Results;
+use crate::results::{Results, append};
 use crate::stage::{Moment, Stage, erase};
 use crate::task::groups;
 use crate::{Error, Result};
@@ -64,19 +64,11 @@ impl<O> Emitted<'_, O> {
         self.0.is_some()
     }
 
-    /// Adds a result if it is wanted. It is made where it stays: one that is made word by word and
-    /// then moved makes the processor wait for its own stores.
+    /// Adds a result if it is wanted.
     #[inline(always)]
     pub(crate) fn emit(self, make: impl FnOnce() -> O) {
-        let Some(results) = self.0 else { return };
-        let length = results.len();
-        match results.spare_capacity_mut().first_mut() {
-            Some(place) => {
-                place.write(make());
-                // SAFETY: there was room for one more, and now a result is in it.
-                unsafe { results.set_len(length + 1) };
-            }
-            None => results.push(make()),
+        if let Some(results) = self.0 {
+            append(results, || Some(make()));
         }
     }
 }
@@ -170,23 +162,8 @@ where
         }
         while records.len() > 0 && !results.is_full() {
             let run = place(records)..hashes.len().min(place(records) + results.until_look());
-            let refused = if ahead.entries.is_empty() {
-                self.add_run::<false>(
-                    records,
-                    (hashes, run.clone()),
-                    &ahead,
-                    values,
-                    &mut results.records,
-                )
-            } else {
-                self.add_run::<true>(
-                    records,
-                    (hashes, run.clone()),
-                    &ahead,
-                    values,
-                    &mut results.records,
-                )
-            };
+            let refused =
+                self.add_run(records, (hashes, run.clone()), &ahead, values, &mut results.records);
             let good = place(records) - usize::from(refused.is_some());
             if self.emits {
                 results.stamp_each(times.get(run.start..good).unwrap_or_default())?;
@@ -201,7 +178,7 @@ where
     /// Adds a run of records up to the first that is refused; the reason, and a copy of that record
     /// if it is wanted. Little else is looked at here, so that the loop's variables have registers.
     #[inline]
-    fn add_run<const AHEAD: bool>(
+    fn add_run(
         &mut self,
         records: &mut IntoIter<T>,
         (hashes, run): (&[u64], Range<usize>),
@@ -213,7 +190,7 @@ where
         let hashes = hashes.get(run).unwrap_or_default();
         // The hashes come first in the pair: where they end, no record is taken.
         for (at, (hash, record)) in hashes.iter().zip(records).enumerate() {
-            if AHEAD {
+            if ahead.is_wanted() {
                 ahead.step(start + at, values);
             }
             let kept = self.bad.keep(&record);
@@ -407,6 +384,11 @@ impl<'a> Ahead<'a> {
         entries.iter().skip(from).take(LOOK_AHEAD).for_each(|hash| values.prefetch(*hash));
         keys.iter().skip(from).take(LOOK_AHEAD / 2).for_each(|hash| values.prefetch_key(*hash));
         Self { entries, keys }
+    }
+
+    #[inline]
+    const fn is_wanted(&self) -> bool {
+        !self.entries.is_empty()
     }
 
     /// Asks once more, before the record at this place.

@@ -4,6 +4,30 @@ use millstream_network::{Batch, BatchLimit, Data};
 
 use crate::Result;
 
+/// Adds the record that `make` makes, if it makes one, where it stays; `false` if it makes none.
+///
+/// `Vec::push` calls the allocator on the way, so a record that it is given is in memory by then,
+/// and one that was written there word by word and is then read as a whole makes the processor wait
+/// for its own stores, some 4 ns. Here the room is made first.
+#[inline(always)]
+pub(crate) fn append<O>(records: &mut Vec<O>, make: impl FnOnce() -> Option<O>) -> bool {
+    let length = records.len();
+    if length == records.capacity() {
+        grow(records);
+    }
+    let Some(place) = records.spare_capacity_mut().first_mut() else { return false };
+    let Some(record) = make() else { return false };
+    place.write(record);
+    // SAFETY: there was room for one more, and now a record is in it.
+    unsafe { records.set_len(length + 1) };
+    true
+}
+
+#[cold]
+fn grow<O>(records: &mut Vec<O>) {
+    records.reserve(1);
+}
+
 /// Records on their way into a [`Batch`].
 ///
 /// An operator appends what its function emits for the record at hand and then gives all of it the
@@ -62,7 +86,7 @@ impl<O> Results<O> {
         if self.timed {
             self.times.push(time.ok_or_else(without_time)?);
         }
-        self.records.push(record);
+        append(&mut self.records, || Some(record));
         Ok(())
     }
 
