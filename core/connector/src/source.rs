@@ -342,7 +342,7 @@ impl<'a, T> ReaderOutput<'a, T> {
 }
 
 impl<T: Data> ReaderOutput<'_, T> {
-    /// Whether the records make a batch: about a thousand of them, or 256 KiB. A reader ends its
+    /// Whether the records make a batch: about a thousand of them, or 240 KiB. A reader ends its
     /// poll then; what it adds beyond takes memory only.
     #[inline]
     pub fn is_full(&mut self) -> bool {

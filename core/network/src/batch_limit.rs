@@ -6,8 +6,9 @@ use crate::batch::batch_capacity;
 use crate::rows::encoded_bytes;
 use crate::wire::Data;
 
-/// About the most bytes of a batch, counting what the records own, unless one record has more.
-pub const OWNED_BYTES: usize = 256 << 10;
+/// About the most bytes of a batch, counting what the records own, unless one record has more. A
+/// frame of such a batch fits into one read of 256 KiB, so that its reader moves it only once.
+pub(crate) const OWNED_BYTES: usize = 240 << 10;
 
 /// A record of so many bytes is worth a look by itself.
 const LARGE: usize = 4 << 10;
@@ -42,7 +43,7 @@ impl<T> BatchLimit<T> {
     /// Whether records own memory beyond their own size.
     const OWNS: bool = std::mem::needs_drop::<T>();
 
-    /// For batches of [`batch_capacity`] records, or of 256 KiB.
+    /// For batches of [`batch_capacity`] records, or of 240 KiB.
     #[must_use]
     pub const fn new() -> Self {
         Self::within(usize::MAX)

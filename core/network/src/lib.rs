@@ -39,7 +39,7 @@ pub mod testing;
 mod wire;
 
 pub use batch::{BATCH_BYTES, BATCH_RECORDS, Batch, Records, TimesError, batch_capacity};
-pub use batch_limit::{BatchLimit, OWNED_BYTES};
+pub use batch_limit::BatchLimit;
 pub use channel::ChannelWriter;
 pub use channel_id::{ChannelId, ChannelLayout, EndId, Generation, InputChannels};
 pub use counters::{CounterValues, TaskCounters};
