@@ -288,10 +288,21 @@ impl FrameBuffer {
             // A batch without records has a head too.
             self.grow().map_err(EncodeError::new::<T>)?;
         }
-        let (count, end) = self.records(batch.records()).map_err(EncodeError::new::<T>)?;
+        let (mut count, end, last) =
+            self.records(batch.records()).map_err(EncodeError::new::<T>)?;
         let times = batch.timestamps().unwrap_or_default();
-        let times = times.get(..count).unwrap_or_default();
-        let end = self.append(end, |room| rows::encode_all(times, room));
+        let mut with_times = |count: usize, end: usize| {
+            let times = times.get(..count).unwrap_or_default();
+            self.append(end, |room| rows::encode_all(times, room))
+        };
+        let end = match with_times(count, end) {
+            Err(RowError::Full) if count > 1 => {
+                // The last record fits only without times.
+                count -= 1;
+                with_times(count, last)
+            }
+            end => end,
+        };
         let end = end.map_err(EncodeError::new::<T>)?;
         let length = end - HEAD_BYTES;
         let (Ok(length), Ok(number)) = (u32::try_from(length), u32::try_from(count)) else {
@@ -304,29 +315,30 @@ impl FrameBuffer {
         Ok((self.bytes.get(..end).unwrap_or_default(), count))
     }
 
-    /// Writes the first of these records where those of a frame start; returns how many, and where
-    /// they end.
+    /// Writes the first of these records where those of a frame start; returns how many, where they
+    /// end, and where the last of them starts.
     #[inline]
-    fn records<T: Data>(&mut self, records: &[T]) -> Result<(usize, usize), RowError> {
+    fn records<T: Data>(&mut self, records: &[T]) -> Result<(usize, usize, usize), RowError> {
         let mut end = HEAD_BYTES + COUNT_BYTES;
         if rows::are_numbers::<T>() {
             let numbers = records.get(..DATA_BYTES / size_of::<T>()).unwrap_or(records);
             end = self.append(end, |room| rows::encode_all(numbers, room))?;
-            return Ok((numbers.len(), end));
+            // Far from the most bytes of a frame, so no record is ever left to the next one.
+            return Ok((numbers.len(), end, end));
         }
-        let mut count = 0;
+        let (mut count, mut last) = (0, end);
         for record in records.get(..RECORDS_MAX).unwrap_or(records) {
-            end = match self.append(end, |room| rows::encode(record, room)) {
-                Ok(end) => end,
+            let next = match self.append(end, |room| rows::encode(record, room)) {
+                Ok(next) => next,
                 Err(RowError::Full) if count > 0 => break,
                 Err(why) => return Err(why),
             };
-            count += 1;
+            (count, last, end) = (count + 1, end, next);
             if end >= DATA_BYTES {
                 break;
             }
         }
-        Ok((count, end))
+        Ok((count, end, last))
     }
 
     /// Encodes a record and reads it back; a record that is too long for that passes.
@@ -502,6 +514,13 @@ mod tests {
             frames.push(count);
         }
         assert_eq!(frames, [2, 2, 1]);
+
+        // The second record fits into the frame, but the times do not then.
+        let records = vec![text(10), text(longest - 20)];
+        let mut batch = Batch::timed(records, vec![1, 2]).unwrap();
+        assert_eq!(buffer.data_frame(CHANNEL, &batch).unwrap().1, 1);
+        batch.remove_first(1);
+        assert_eq!(buffer.data_frame(CHANNEL, &batch).unwrap().1, 1);
 
         let longer = Batch::timed(vec![text(longest + 1)], vec![1]).unwrap();
         let error = buffer.data_frame(CHANNEL, &longer).unwrap_err();
