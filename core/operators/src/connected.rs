@@ -339,7 +339,7 @@ impl<A: Data, B: Data, F: TwoInputFunction<A, B>> TwoInputBody<A, B, F> {
 
     fn advance(&mut self) -> Result<Option<Flow>> {
         let mut more = true;
-        while more && !self.results.is_full() {
+        while more && !self.results.is_full() && !self.output.is_side_full() {
             more = self.process_one()?;
         }
         if self.results.is_empty() && !more {

@@ -24,6 +24,8 @@ pub struct Outputs {
 pub(crate) struct Output<O> {
     main: Box<dyn Stage<O>>,
     sides: Vec<(String, Box<dyn Side>)>,
+    /// The records that are kept for one of the side outputs make a batch.
+    side_full: bool,
     timed: bool,
 }
 
@@ -34,7 +36,7 @@ impl<O: 'static> Output<O> {
             Some(stage) => reveal(stage)?,
             None => Box::new(Discard),
         };
-        Ok(Self { main, sides: outputs.sides, timed: outputs.timed })
+        Ok(Self { main, sides: outputs.sides, side_full: false, timed: outputs.timed })
     }
 
     /// Whether the results have event times.
@@ -90,10 +92,18 @@ impl<O: 'static> Output<O> {
         let Some((_, side)) = self.sides.iter_mut().find(|(name, _)| name == tag.name()) else {
             return Ok(());
         };
-        SideBuffer::<S>::of(side, tag.name())?.buffer.push(record, time)
+        self.side_full |= SideBuffer::<S>::of(side, tag.name())?.push(record, time)?;
+        Ok(())
+    }
+
+    /// Whether the records that are kept for a side output make a batch.
+    #[inline]
+    pub(crate) const fn is_side_full(&self) -> bool {
+        self.side_full
     }
 
     pub(crate) fn flush_sides(&mut self) -> Result<Flow> {
+        self.side_full = false;
         self.sides.iter_mut().try_fold(Flow::Ready, |flow, (_, side)| Ok(flow.and(side.flush()?)))
     }
 

@@ -124,7 +124,7 @@ impl<I: Send + 'static, F: RecordFunction<I>> ProcessStage<I, F> {
     }
 
     fn advance(&mut self) -> Result<Option<Flow>> {
-        while !self.results.is_full() {
+        while !self.results.is_full() && !self.output.is_side_full() {
             let Some((record, timestamp)) = self.records.next() else { break };
             let kept = self.bad.keep(&record);
             let before = self.results.len();
@@ -173,7 +173,7 @@ pub(crate) fn finish_some<O: Data>(
     let capacity = batch_capacity::<O>();
     let timestamp = output.is_timed().then_some(Timestamp::MAX.as_millis());
     let mut calls = 0;
-    while calls < capacity && !results.is_full() {
+    while calls < capacity && !results.is_full() && !output.is_side_full() {
         let mut out = Collector { results: &mut results.records, output: &mut *output, timestamp };
         if !next(&mut out)? {
             break;

@@ -4,7 +4,7 @@ use std::any::Any;
 use std::marker::PhantomData;
 use std::time::Instant;
 
-use millstream_network::{Event, Flow};
+use millstream_network::{Data, Event, Flow};
 
 use crate::Result;
 use crate::results::Results;
@@ -99,7 +99,8 @@ pub trait Side: Send {
 
 /// A side output whose record type is known.
 pub(crate) struct SideBuffer<S> {
-    pub(crate) buffer: Results<S>,
+    buffer: Results<S>,
+    is_full: fn(&mut Results<S>) -> bool,
     /// Length of the buffer when it was marked.
     marked: usize,
     stage: Box<dyn Stage<S>>,
@@ -107,8 +108,18 @@ pub(crate) struct SideBuffer<S> {
 
 impl<S: Send + 'static> SideBuffer<S> {
     /// The side output that `stage` reads, of records with event times or without.
-    pub(crate) fn erased(stage: ErasedStage, timed: bool) -> Result<Box<dyn Side>> {
-        Ok(Box::new(Self { buffer: Results::new(timed), marked: 0, stage: reveal::<S>(stage)? }))
+    pub(crate) fn erased(stage: ErasedStage, timed: bool) -> Result<Box<dyn Side>>
+    where
+        S: Data,
+    {
+        let (buffer, stage) = (Results::new(timed), reveal::<S>(stage)?);
+        Ok(Box::new(Self { buffer, is_full: Results::is_full, marked: 0, stage }))
+    }
+
+    /// Keeps a record; whether those that are kept make a batch.
+    pub(crate) fn push(&mut self, record: S, time: Option<i64>) -> Result<bool> {
+        self.buffer.push(record, time)?;
+        Ok((self.is_full)(&mut self.buffer))
     }
 
     /// The buffer behind `side`.

@@ -24,6 +24,7 @@ use crate::on_error::OnError;
 use crate::output::Outputs;
 use crate::process::{Process, process};
 use crate::program::StageMaker;
+use crate::side::{OutputTag, SideBuffer};
 use crate::stage::{Moment, Stage, erase};
 
 /// The bytes that some of the records seem to own.
@@ -197,6 +198,42 @@ impl KeyedProcess<u64, u64> for Much {
     ) -> Result<()> {
         out.emit(Heavy::of(record | MUCH));
         Ok(())
+    }
+}
+
+static BESIDE: OutputTag<Heavy> = OutputTag::new("beside");
+
+/// As [`Much`], to a side output.
+struct Beside;
+
+impl KeyedProcess<u64, u64> for Beside {
+    type Out = u64;
+
+    fn process(
+        &mut self,
+        record: u64,
+        _ctx: &mut Context<'_, u64>,
+        out: &mut Collector<'_, u64>,
+    ) -> Result<()> {
+        out.emit_to(&BESIDE, Heavy::of(record | MUCH))
+    }
+}
+
+#[test]
+fn no_side_output_gets_a_batch_of_many_heavy_records() {
+    for timed in [false, true] {
+        let sizes = Sizes::default();
+        let reader = erase::<Heavy>(Box::new(sizes.clone()));
+        let beside = SideBuffer::<Heavy>::erased(reader, timed).unwrap();
+        let sides = vec![(BESIDE.name().to_owned(), beside)];
+        let outputs = Outputs { sides, timed, ..Outputs::default() };
+        let operator = Operator::of_stage(keyed_process(OnError::fail(), by_key(), |_| Ok(Beside)));
+        let mut stage = operator.build(&task(false), &to_nobody(), outputs);
+        stage.open().unwrap();
+        assert_eq!(stage.push(batch((0..500).collect(), timed)).unwrap(), Flow::Ready);
+        let sizes = sizes.0.lock().unwrap();
+        assert_eq!(sizes.iter().sum::<usize>(), 500);
+        assert!(sizes.iter().all(|records| *records <= 3), "{sizes:?}");
     }
 }
 
