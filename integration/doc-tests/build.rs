@@ -6,7 +6,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 fn main() -> Result<(), Box<dyn Error>> {
-    let core = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../core");
+    // Asked for when it runs: the program may have been built in another checkout.
+    let core = PathBuf::from(std::env::var("CARGO_MANIFEST_DIR")?).join("../../core");
     let mut modules = String::new();
     for entry in fs::read_dir(&core)? {
         let folder = entry?.path();
