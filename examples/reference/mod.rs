@@ -36,7 +36,7 @@ pub fn hold_to_awk(
 }
 
 fn awk(name: &str, directory: &Path) -> Vec<String> {
-    let scripts = Path::new(env!("CARGO_MANIFEST_DIR")).join("reference");
+    let scripts = Path::new(&std::env::var("CARGO_MANIFEST_DIR").unwrap()).join("reference");
     let files = std::fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path());
     let mut files: Vec<PathBuf> = files.collect();
     files.sort();

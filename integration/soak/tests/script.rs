@@ -17,7 +17,8 @@ fn soak(name: &str, arguments: &[&str]) -> Output {
         fs::write(bin.join(program), CARGO).unwrap();
         fs::set_permissions(bin.join(program), fs::Permissions::from_mode(0o755)).unwrap();
     }
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../scripts/soak.sh");
+    let script =
+        Path::new(&std::env::var("CARGO_MANIFEST_DIR").unwrap()).join("../../scripts/soak.sh");
     let path = format!("{}:{}", bin.display(), std::env::var("PATH").unwrap());
     let output = Command::new(script).args(arguments).env("PATH", path).output().unwrap();
     fs::remove_dir_all(bin).unwrap();
