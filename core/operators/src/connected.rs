@@ -8,10 +8,11 @@ use millstream_state::KeyedBackend;
 use millstream_types::Key;
 
 use crate::Result;
+use crate::ahead::Upcoming;
 use crate::body::{EndCount, Upstream};
 use crate::collector::Collector;
 use crate::key::KeySelector;
-use crate::keyed::{Context, KeysAtEnd, keys_of};
+use crate::keyed::{Context, KeysAtEnd};
 use crate::on_error::{BadRecords, OnError, continue_while};
 use crate::output::Output;
 use crate::process::finish_some;
@@ -188,6 +189,7 @@ pub(crate) struct Keyed<P, S, U, K> {
     pub(crate) left: S,
     pub(crate) right: U,
     pub(crate) backend: KeyedBackend<K>,
+    pub(crate) upcoming: Upcoming,
     pub(crate) keys: KeysAtEnd<K>,
 }
 
@@ -201,23 +203,25 @@ where
     type Out = P::Out;
 
     fn left(&mut self, record: A, out: &mut Collector<'_, P::Out>) -> Result<()> {
-        self.left.make_current(&record, &mut self.backend)?;
+        let hash = self.upcoming.next(&record, &self.left, &self.backend);
+        self.left.make_current(&record, hash, &mut self.backend)?;
         let mut ctx = Context { backend: &mut self.backend, timestamp: out.timestamp };
         self.process.process_left(record, &mut ctx, out)
     }
 
     fn right(&mut self, record: B, out: &mut Collector<'_, P::Out>) -> Result<()> {
-        self.right.make_current(&record, &mut self.backend)?;
+        let hash = self.upcoming.next(&record, &self.right, &self.backend);
+        self.right.make_current(&record, hash, &mut self.backend)?;
         let mut ctx = Context { backend: &mut self.backend, timestamp: out.timestamp };
         self.process.process_right(record, &mut ctx, out)
     }
 
     fn prepare_left(&mut self, records: &[A]) -> Result<()> {
-        Ok(self.backend.prepare(keys_of(records, &self.left))?)
+        self.upcoming.begin(records, &self.left, &mut self.backend)
     }
 
     fn prepare_right(&mut self, records: &[B]) -> Result<()> {
-        Ok(self.backend.prepare(keys_of(records, &self.right))?)
+        self.upcoming.begin(records, &self.right, &mut self.backend)
     }
 
     fn keep_undo(&mut self) {
@@ -277,7 +281,8 @@ where
         let mut backend = KeyedBackend::new(groups(ctx.task), ctx.task.max_parallelism);
         let process = make(&mut KeyedRuntimeContext::new(ctx.task, &mut backend))?;
         let (left, right) = (left.clone(), right.clone());
-        Ok(Keyed { process, left, right, backend, keys: KeysAtEnd::new() })
+        let (upcoming, keys) = (Upcoming::default(), KeysAtEnd::new());
+        Ok(Keyed { process, left, right, backend, upcoming, keys })
     })
 }
 

@@ -9,8 +9,9 @@ use std::vec::IntoIter;
 
 use millstream_network::{Batch, Data, Event, Flow};
 use millstream_state::{Backed, Group, KeyedBackend, KeyedValues, ValueState};
-use millstream_types::{Key, State, Timestamp};
+use millstream_types::{State, Timestamp};
 
+use crate::ahead::{Ahead, hash_all, most_point};
 use crate::key::KeySelector;
 use crate::on_error::{BadRecords, OnError, continue_while};
 use crate::output::Output;
@@ -342,63 +343,5 @@ where
     #[cfg(test)]
     fn kind(&self) -> crate::explore::Kind {
         crate::explore::Kind::Fold
-    }
-}
-
-/// The hashes of the records' keys.
-pub(crate) fn hash_all<T, S: KeySelector<T>>(hashes: &mut Vec<u64>, records: &[T], selector: &S) {
-    hashes.clear();
-    hashes.extend(records.iter().map(|record| selector.with(record, Key::stable_hash)));
-}
-
-/// Whether most of the records' keys point somewhere, as far as some of them tell.
-fn most_point<T, S: KeySelector<T>>(records: &[T], selector: &S) -> bool {
-    let sample = records.iter().take(16);
-    needs_drop::<S::Key>()
-        && sample.filter(|record| selector.with(record, Key::prefetch)).count() * 2
-            > records.len().min(16)
-}
-
-/// Number of records between asking for an entry and using it. Half way its key is asked for.
-const LOOK_AHEAD: usize = 32;
-
-/// A table of this size fits into a core's own cache, where asking ahead only costs.
-const CACHE_BYTES: usize = 1 << 20;
-
-/// Asks for the entries of a batch ahead of their use, if their table is large.
-struct Ahead<'a> {
-    entries: &'a [u64],
-    keys: &'a [u64],
-}
-
-impl<'a> Ahead<'a> {
-    /// `far` says whether a comparison of two keys reads what they point to.
-    fn new<K, V>(
-        hashes: &'a [u64],
-        from: usize,
-        values: &impl KeyedValues<K, V>,
-        far: bool,
-    ) -> Self {
-        let entries = if values.bytes() > CACHE_BYTES { hashes } else { &[] };
-        let keys = if far { entries } else { &[] };
-        entries.iter().skip(from).take(LOOK_AHEAD).for_each(|hash| values.prefetch(*hash));
-        keys.iter().skip(from).take(LOOK_AHEAD / 2).for_each(|hash| values.prefetch_key(*hash));
-        Self { entries, keys }
-    }
-
-    #[inline]
-    const fn is_wanted(&self) -> bool {
-        !self.entries.is_empty()
-    }
-
-    /// Asks once more, before the record at this place.
-    #[inline]
-    fn step<K, V>(&self, at: usize, values: &impl KeyedValues<K, V>) {
-        if let Some(hash) = self.entries.get(at + LOOK_AHEAD) {
-            values.prefetch(*hash);
-        }
-        if let Some(hash) = self.keys.get(at + LOOK_AHEAD / 2) {
-            values.prefetch_key(*hash);
-        }
     }
 }

@@ -15,13 +15,14 @@ pub trait KeySelector<T>: Clone + Send + 'static {
     /// The record's key as a value of its own.
     fn owned(&self, record: &T) -> Self::Key;
 
-    /// Makes the record's key the current one of an operator's states.
+    /// Makes the record's key, which has this hash, the current one of an operator's states.
     ///
     /// # Errors
     /// The state of the key before it cannot be written.
     fn make_current(
         &self,
         record: &T,
+        hash: u64,
         states: &mut KeyedBackend<Self::Key>,
     ) -> Result<(), StateError>;
 }
@@ -44,10 +45,13 @@ impl<T, K: Key, F: Fn(&T) -> K + Clone + Send + 'static> KeySelector<T> for ByVa
     }
 
     #[inline]
-    fn make_current(&self, record: &T, states: &mut KeyedBackend<K>) -> Result<(), StateError> {
-        let key = (self.0)(record);
-        let hash = key.stable_hash();
-        states.set_key(key, hash)
+    fn make_current(
+        &self,
+        record: &T,
+        hash: u64,
+        states: &mut KeyedBackend<K>,
+    ) -> Result<(), StateError> {
+        states.set_key((self.0)(record), hash)
     }
 }
 
@@ -69,8 +73,12 @@ impl<T, K: Key, F: Fn(&T) -> &K + Clone + Send + 'static> KeySelector<T> for ByR
     }
 
     #[inline]
-    fn make_current(&self, record: &T, states: &mut KeyedBackend<K>) -> Result<(), StateError> {
-        let key = (self.0)(record);
-        states.copy_key(key, key.stable_hash())
+    fn make_current(
+        &self,
+        record: &T,
+        hash: u64,
+        states: &mut KeyedBackend<K>,
+    ) -> Result<(), StateError> {
+        states.copy_key((self.0)(record), hash)
     }
 }

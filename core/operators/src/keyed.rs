@@ -8,6 +8,7 @@ use millstream_state::{KeyedBackend, KeyedContext};
 use millstream_types::Key;
 
 use crate::Result;
+use crate::ahead::Upcoming;
 use crate::collector::Collector;
 use crate::key::KeySelector;
 use crate::on_error::{BadRecords, OnError};
@@ -77,18 +78,6 @@ impl<K: Key> KeyedContext for Context<'_, K> {
     fn backend_mut(&mut self) -> &mut KeyedBackend<K> {
         self.backend
     }
-}
-
-/// The keys of records with their hashes.
-pub(crate) fn keys_of<T, S: KeySelector<T>>(
-    records: &[T],
-    selector: &S,
-) -> impl Iterator<Item = (S::Key, u64)> {
-    records.iter().map(|record| {
-        let key = selector.owned(record);
-        let hash = key.stable_hash();
-        (key, hash)
-    })
 }
 
 /// The keys with state of an operator, at the end of its input.
@@ -247,7 +236,8 @@ where
             backend.keep_undo();
         }
         let (selector, keys) = (selector.clone(), KeysAtEnd::new());
-        let function = KeyedFunction { selector, process, backend, keys };
+        let upcoming = Upcoming::default();
+        let function = KeyedFunction { selector, process, backend, upcoming, keys };
         Ok(erase::<I>(Box::new(ProcessStage::new(function, bad, Output::new(outputs)?))))
     })
 }
@@ -257,6 +247,7 @@ pub(crate) struct KeyedFunction<S, P, K> {
     pub(crate) selector: S,
     pub(crate) process: P,
     pub(crate) backend: KeyedBackend<K>,
+    pub(crate) upcoming: Upcoming,
     pub(crate) keys: KeysAtEnd<K>,
 }
 
@@ -268,11 +259,12 @@ where
     type Out = P::Out;
 
     fn prepare(&mut self, records: &[I]) -> Result<()> {
-        Ok(self.backend.prepare(keys_of(records, &self.selector))?)
+        self.upcoming.begin(records, &self.selector, &mut self.backend)
     }
 
     fn process(&mut self, record: I, out: &mut Collector<'_, P::Out>) -> Result<()> {
-        self.selector.make_current(&record, &mut self.backend)?;
+        let hash = self.upcoming.next(&record, &self.selector, &self.backend);
+        self.selector.make_current(&record, hash, &mut self.backend)?;
         let mut ctx = Context { backend: &mut self.backend, timestamp: out.timestamp };
         self.process.process(record, &mut ctx, out)
     }

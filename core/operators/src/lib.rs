@@ -14,6 +14,7 @@
 )]
 
 mod aggregate;
+mod ahead;
 mod body;
 mod collect;
 mod collector;

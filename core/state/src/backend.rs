@@ -7,6 +7,7 @@ use millstream_types::{Key, MaxParallelism, Schema, State};
 
 use crate::error::StateError;
 use crate::keyed::{Backing, Table};
+use crate::table::GroupTable;
 
 /// The context of a state handle: the keyed states and the key of the current record.
 pub trait KeyedContext {
@@ -52,6 +53,9 @@ trait AnyTable<K>: Send {
     fn as_any_mut(&mut self) -> &mut dyn Any;
     fn leave(&mut self) -> Result<(), StateError>;
     fn prepare(&mut self, keys: &[(K, u64)]) -> Result<(), StateError>;
+    fn bytes(&self) -> usize;
+    fn prefetch(&self, hash: u64);
+    fn prefetch_key(&self, hash: u64);
     fn contains(&self, hash: u64, key: &K) -> Result<bool, StateError>;
     fn keys_of_group(&self, at: usize) -> Result<Vec<K>, StateError>;
 }
@@ -71,6 +75,22 @@ impl<K: Key, V: State> AnyTable<K> for Table<K, V> {
 
     fn prepare(&mut self, keys: &[(K, u64)]) -> Result<(), StateError> {
         self.prepare(keys)
+    }
+
+    fn bytes(&self) -> usize {
+        self.on_heap().map_or(0, GroupTable::bytes)
+    }
+
+    fn prefetch(&self, hash: u64) {
+        if let Some(values) = self.on_heap() {
+            values.prefetch(hash);
+        }
+    }
+
+    fn prefetch_key(&self, hash: u64) {
+        if let Some(values) = self.on_heap() {
+            values.prefetch_key(hash);
+        }
     }
 
     fn contains(&self, hash: u64, key: &K) -> Result<bool, StateError> {
@@ -188,6 +208,22 @@ impl<K: Key> KeyedBackend<K> {
                 self.tables.iter_mut().try_for_each(|table| table.prepare(&keys))
             }
         }
+    }
+
+    /// About how much heap the entries of the largest state take, without what they point to.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.tables.iter().map(|table| table.bytes()).max().unwrap_or(0)
+    }
+
+    /// Asks the processor to fetch the entries of a key that are on the heap.
+    pub fn prefetch(&self, hash: u64) {
+        self.tables.iter().for_each(|table| table.prefetch(hash));
+    }
+
+    /// Asks the processor to fetch what the key of these entries points to.
+    pub fn prefetch_key(&self, hash: u64) {
+        self.tables.iter().for_each(|table| table.prefetch_key(hash));
     }
 
     /// The keys that have a value in any state, each once, of the key group at this place (from 0);

@@ -198,6 +198,14 @@ impl<K: Key, V: State> Table<K, V> {
         }
     }
 
+    /// The values, if they are on the heap.
+    pub(crate) const fn on_heap(&self) -> Option<&GroupTable<K, V>> {
+        match &self.0 {
+            Kind::Heap(table) => Some(table),
+            Kind::Store { .. } => None,
+        }
+    }
+
     /// The values by their backing, for a loop over a batch.
     #[inline]
     pub fn backed(&mut self) -> Backed<'_, K, V> {
