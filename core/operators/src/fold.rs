@@ -162,12 +162,14 @@ where
             results.records.reserve(records.len().min(results.limit.capacity()));
         }
         while records.len() > 0 && !results.is_full() {
-            let run = place(records)..hashes.len().min(place(records) + results.until_look());
+            let most = if self.emits { results.until_look() } else { usize::MAX };
+            let begin = place(records);
+            let run = begin..begin + records.len().min(most);
             let refused =
-                self.add_run(records, (hashes, run.clone()), &ahead, values, &mut results.records);
+                self.add_run(records, (hashes, run), &ahead, values, &mut results.records);
             let good = place(records) - usize::from(refused.is_some());
             if self.emits {
-                results.stamp_each(times.get(run.start..good).unwrap_or_default())?;
+                results.stamp_each(times.get(begin..good).unwrap_or_default())?;
             }
             if let Some((error, kept)) = refused {
                 self.bad.refuse(error, kept, times.get(good).copied(), self.output)?;
