@@ -36,15 +36,16 @@ pub(crate) struct Ahead<'a> {
 }
 
 impl<'a> Ahead<'a> {
-    /// `far` says whether a comparison of two keys reads what they point to.
+    /// `far` says whether a comparison of two keys reads what they point to; it is asked only if
+    /// the table is large.
     pub(crate) fn new<K, V>(
         hashes: &'a [u64],
         from: usize,
         values: &impl KeyedValues<K, V>,
-        far: bool,
+        far: impl FnOnce() -> bool,
     ) -> Self {
         let entries = if values.bytes() > CACHE_BYTES { hashes } else { &[] };
-        let keys = if far { entries } else { &[] };
+        let keys = if !entries.is_empty() && far() { entries } else { &[] };
         entries.iter().skip(from).take(LOOK_AHEAD).for_each(|hash| values.prefetch(*hash));
         keys.iter().skip(from).take(LOOK_AHEAD / 2).for_each(|hash| values.prefetch_key(*hash));
         Self { entries, keys }
@@ -74,7 +75,7 @@ pub(crate) struct Upcoming {
     hashes: Vec<u64>,
     /// The number of records that were processed.
     done: usize,
-    /// As in [`Ahead`].
+    /// A comparison of two keys reads what they point to.
     far: bool,
 }
 

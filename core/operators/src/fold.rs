@@ -93,7 +93,6 @@ where
             records: Vec::new().into_iter(),
             times: Vec::new(),
             hashes: Vec::new(),
-            far: false,
             results: output.results(),
             output,
             final_only: ctx.task.batch,
@@ -117,8 +116,6 @@ struct FoldStage<T, S: KeySelector<T>, F: Fold<T, S::Key>> {
     times: Vec<i64>,
     /// The hashes of the last batch's keys.
     hashes: Vec<u64>,
-    /// Most of its keys point somewhere.
-    far: bool,
     results: Results<F::Out>,
     /// Emits final values at the end of input instead of every update.
     final_only: bool,
@@ -137,8 +134,6 @@ where
     output: &'a mut Output<F::Out>,
     /// Each update is a result.
     emits: bool,
-    /// Most keys point somewhere.
-    far: bool,
 }
 
 impl<T, S, F> Adding<'_, T, S, F>
@@ -157,7 +152,8 @@ where
         results: &mut Results<F::Out>,
     ) -> Result<()> {
         let place = |records: &IntoIter<T>| hashes.len() - records.len();
-        let ahead = Ahead::new(hashes, place(records), values, self.far);
+        let far = || most_point(records.as_slice(), self.selector);
+        let ahead = Ahead::new(hashes, place(records), values, far);
         if self.emits {
             results.records.reserve(records.len().min(results.limit.capacity()));
         }
@@ -256,7 +252,6 @@ where
             bad: &self.bad,
             output: &mut self.output,
             emits: !self.final_only,
-            far: self.far,
         };
         match self.backend.table(&self.value)?.backed() {
             Backed::Heap(values) => adding.add_some(records, with, values, results)?,
@@ -315,7 +310,6 @@ where
         hash_all(&mut self.hashes, records, selector);
         let keys = records.iter().map(|record| selector.owned(record));
         self.backend.prepare(keys.zip(self.hashes.iter().copied()))?;
-        self.far = most_point(records, selector);
         let (records, times) = batch.into_parts();
         (self.records, self.times) = (records.into_iter(), times.unwrap_or_default());
         self.run(Flow::Ready)
