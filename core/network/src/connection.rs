@@ -16,7 +16,7 @@ use tokio::net::TcpStream;
 use crate::channel_id::{ChannelId, Generation};
 use crate::outgoing::ConnectionHandle;
 use crate::registry::Registry;
-use crate::socket::{Encrypted, Socket, Written};
+use crate::socket::{Reader, Socket, Written};
 use crate::wire::{self, HEAD_BYTES, Head, Kind, WireError};
 
 const MAGIC: u64 = u64::from_le_bytes(*b"MILLDATA");
@@ -270,7 +270,7 @@ async fn read_frames(
     registry: &Registry,
 ) -> Result<(), ConnectionError> {
     let mut buffer = BytesMut::with_capacity(READ_BYTES);
-    let mut encrypted = Encrypted::default();
+    let mut reader = Reader::new();
     socket.begin(&mut buffer)?;
     loop {
         let begun = take_frames(&mut buffer, handle, registry)?;
@@ -278,8 +278,8 @@ async fn read_frames(
         // Tasks that want this core go first, and what arrives meanwhile is read at once. Woken for
         // every packet, this thread took a quarter of their time.
         std::thread::yield_now();
-        socket.readable().await?;
-        match socket.try_read(&mut encrypted, &mut buffer) {
+        socket.readable(&mut reader, begun.saturating_sub(buffer.len())).await?;
+        match socket.try_read(&mut reader, &mut buffer) {
             Ok(0) => return Err(closed()),
             Ok(_) => {}
             Err(error) if error.kind() == WouldBlock => continue,
@@ -325,9 +325,17 @@ pub(crate) fn take_frames(
 
 #[cfg(test)]
 mod tests {
+    use std::io::Write;
+    use std::task::Waker;
+
     use millstream_types::LeaderEpoch;
 
     use super::*;
+    use crate::batch::Batch;
+    use crate::channel_id::{ChannelLayout, InputChannels};
+    use crate::exchange::{Exchange, ExchangeConfig};
+    use crate::inbox::{Inbox, Received};
+    use crate::wire::FrameBuffer;
 
     fn party(host: u128, token: u8, epoch: u64, attempt: u32) -> Party {
         let (host, token) = (HostId::from_u128(host), Secret::new([token; 32]));
@@ -367,6 +375,54 @@ mod tests {
         let mut buffer = BytesMut::from(&[0; HEAD_BYTES][..]);
         make_room(&mut buffer, wire::PAYLOAD_BYTES_MAX);
         assert!(buffer.capacity() <= 2 * READ_BYTES, "{}", buffer.capacity());
+    }
+
+    #[test]
+    fn a_long_frame_arrives_wherever_its_sender_pauses() {
+        let (peer, own) = (party(1, 9, 3, 2), party(2, 9, 3, 2));
+        let exchange = Exchange::start(ExchangeConfig {
+            host: own.host,
+            generation: own.generation,
+            token: own.token.clone(),
+            credentials: None,
+            bind: vec!["127.0.0.1:0".parse().unwrap()],
+            layout: ChannelLayout::all_to(1),
+        })
+        .unwrap();
+        let channel = ChannelId { edge: 0, from: 0, to: 0, generation: own.generation };
+        let input = vec![InputChannels::one(channel, peer.host)];
+        let inbox = Inbox::<Vec<u8>>::new(input, 4, Waker::noop().clone(), Arc::default());
+        exchange.attach(&inbox);
+        let mut stream = std::net::TcpStream::connect(exchange.address().unwrap()).unwrap();
+        stream.set_nodelay(true).unwrap();
+        stream.write_all(&peer.hello(own.host)).unwrap();
+
+        let record = vec![7; 300 << 10];
+        let mut buffer = FrameBuffer::default();
+        let frame =
+            buffer.data_frame(channel, &Batch::of(vec![record.clone()])).unwrap().0.to_vec();
+        let length = frame.len();
+        let near = |at: usize| at - 1..=at + 1;
+        let at_the_marks = [HEAD_BYTES, length - (64 << 10), length - (128 << 10), length / 2];
+        let cuts = at_the_marks.into_iter().flat_map(near).chain((1..length).step_by(17_389));
+        for cut in cuts.chain([length - 1]) {
+            stream.write_all(&frame[..cut]).unwrap();
+            std::thread::sleep(Duration::from_millis(1));
+            stream.write_all(&frame[cut..]).unwrap();
+            let deadline = std::time::Instant::now() + Duration::from_secs(10);
+            let batch = loop {
+                match inbox.receive().unwrap() {
+                    Received::Batch(0, batch) => break batch,
+                    received => assert!(matches!(received, Received::Nothing), "{received:?}"),
+                }
+                assert!(
+                    std::time::Instant::now() < deadline,
+                    "cut at {cut}: nothing came for 10 s"
+                );
+                std::thread::sleep(Duration::from_micros(100));
+            };
+            assert!(batch.records() == [&record[..]], "cut at {cut}");
+        }
     }
 
     #[test]

@@ -29,6 +29,7 @@ mod ends;
 mod error;
 mod exchange;
 mod inbox;
+mod low_water;
 mod outgoing;
 mod outlet;
 mod registry;

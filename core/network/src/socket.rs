@@ -12,6 +12,8 @@ use millstream_security::Stream;
 use millstream_security::rustls::Connection;
 use tokio::net::TcpStream;
 
+use crate::low_water::LowWater;
+
 /// The result of a write.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Written {
@@ -27,9 +29,19 @@ pub(crate) struct Socket {
     tls: Option<Mutex<Connection>>,
 }
 
-/// Room for one read from a socket with TLS.
-#[derive(Debug, Default)]
-pub(crate) struct Encrypted(Vec<u8>);
+/// State of a socket's one reader between its reads.
+#[derive(Debug)]
+pub(crate) struct Reader {
+    low_water: LowWater,
+    /// Room for one read from a socket with TLS.
+    encrypted: Vec<u8>,
+}
+
+impl Reader {
+    pub(crate) const fn new() -> Self {
+        Self { low_water: LowWater::new(), encrypted: Vec::new() }
+    }
+}
 
 const READ_BYTES: usize = 256 << 10;
 
@@ -44,7 +56,12 @@ impl Socket {
         Self { stream, tls }
     }
 
-    pub(crate) async fn readable(&self) -> io::Result<()> {
+    /// Waits for bytes, where so many of a frame that has come in part are `missing`.
+    pub(crate) async fn readable(&self, reader: &mut Reader, missing: usize) -> io::Result<()> {
+        // Records of TLS end where they will, and each has to be decrypted anyway.
+        if self.tls.is_none() {
+            reader.low_water.set(&self.stream, missing);
+        }
         self.stream.readable().await
     }
 
@@ -84,15 +101,12 @@ impl Socket {
     }
 
     /// Appends the available bytes to `buffer`; returns 0 at the end of the stream.
-    pub(crate) fn try_read(
-        &self,
-        encrypted: &mut Encrypted,
-        buffer: &mut BytesMut,
-    ) -> io::Result<usize> {
+    pub(crate) fn try_read(&self, reader: &mut Reader, buffer: &mut BytesMut) -> io::Result<usize> {
         let Some(tls) = &self.tls else { return self.stream.try_read_buf(buffer) };
-        encrypted.0.resize(READ_BYTES, 0);
-        let count = self.stream.try_read(&mut encrypted.0)?;
-        decrypt(&mut lock(tls), encrypted.0.get(..count).unwrap_or_default(), buffer)?;
+        let encrypted = &mut reader.encrypted;
+        encrypted.resize(READ_BYTES, 0);
+        let count = self.stream.try_read(encrypted)?;
+        decrypt(&mut lock(tls), encrypted.get(..count).unwrap_or_default(), buffer)?;
         Ok(count)
     }
 
