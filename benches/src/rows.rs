@@ -306,7 +306,7 @@ pub fn all() -> Vec<Row> {
         of("p3-wire", spread(Job::WideWire, 30 * M, 1)),
         of("p4", local(Job::KeyedSum, 50 * M, 1_000, 2)),
         of("p5", local(Job::KeyedSum, 20 * M, M, 2)),
-        of("text-sum", local(Job::TextSum, 8 * M, M, 2)),
+        of("text-sum", local(Job::TextSum, 20 * M, M, 2)),
         of("p12", local(Job::WordCount, 0, 1, 2)),
         of("json-lines", local(Job::JsonLines { all: false }, 0, 1, 2)),
         of("json-lines-12", local(Job::JsonLines { all: true }, 0, 1, 2)),
