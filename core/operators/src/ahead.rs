@@ -2,7 +2,7 @@
 
 use std::mem::needs_drop;
 
-use millstream_state::{KeyedBackend, KeyedValues};
+use millstream_state::{KeyedBackend, KeyedValues, Place};
 use millstream_types::Key;
 
 use crate::Result;
@@ -31,8 +31,12 @@ const CACHE_BYTES: usize = if cfg!(test) { 0 } else { 1 << 20 };
 
 /// Asks for the entries of a batch ahead of their use, if their table is large.
 pub(crate) struct Ahead<'a> {
+    /// The hashes of the batch, if they are asked for.
     entries: &'a [u64],
+    /// The same, if their keys are asked for too.
     keys: &'a [u64],
+    /// The places of the next records' entries, each at its number modulo their number.
+    places: [Place; LOOK_AHEAD],
 }
 
 impl<'a> Ahead<'a> {
@@ -46,9 +50,24 @@ impl<'a> Ahead<'a> {
     ) -> Self {
         let entries = if values.bytes() > CACHE_BYTES { hashes } else { &[] };
         let keys = if !entries.is_empty() && far() { entries } else { &[] };
-        entries.iter().skip(from).take(LOOK_AHEAD).for_each(|hash| values.prefetch(*hash));
-        keys.iter().skip(from).take(LOOK_AHEAD / 2).for_each(|hash| values.prefetch_key(*hash));
-        Self { entries, keys }
+        let mut ahead = Self { entries, keys, places: [Place::NOWHERE; LOOK_AHEAD] };
+        (from..from + LOOK_AHEAD).for_each(|at| ahead.ask(at, values));
+        (from..from + LOOK_AHEAD / 2).for_each(|at| ahead.ask_key(at, values));
+        ahead
+    }
+
+    #[inline]
+    fn ask<K, V>(&mut self, at: usize, values: &impl KeyedValues<K, V>) {
+        if let Some(hash) = self.entries.get(at) {
+            self.places[at % LOOK_AHEAD] = values.prefetch(*hash);
+        }
+    }
+
+    #[inline]
+    fn ask_key<K, V>(&self, at: usize, values: &impl KeyedValues<K, V>) {
+        if let Some(hash) = self.keys.get(at) {
+            values.prefetch_key(*hash, self.places[at % LOOK_AHEAD]);
+        }
     }
 
     #[inline]
@@ -56,15 +75,13 @@ impl<'a> Ahead<'a> {
         !self.entries.is_empty()
     }
 
-    /// Asks once more, before the record at this place.
+    /// Asks once more, before the record at this place in the batch. The place of its entry.
     #[inline]
-    pub(crate) fn step<K, V>(&self, at: usize, values: &impl KeyedValues<K, V>) {
-        if let Some(hash) = self.entries.get(at + LOOK_AHEAD) {
-            values.prefetch(*hash);
-        }
-        if let Some(hash) = self.keys.get(at + LOOK_AHEAD / 2) {
-            values.prefetch_key(*hash);
-        }
+    pub(crate) fn step<K, V>(&mut self, at: usize, values: &impl KeyedValues<K, V>) -> Place {
+        let place = self.places[at % LOOK_AHEAD];
+        self.ask(at + LOOK_AHEAD, values);
+        self.ask_key(at + LOOK_AHEAD / 2, values);
+        place
     }
 }
 

@@ -8,7 +8,7 @@ use std::time::Instant;
 use std::vec::IntoIter;
 
 use millstream_network::{Batch, Data, Event, Flow};
-use millstream_state::{Backed, Group, KeyedBackend, KeyedValues, ValueState};
+use millstream_state::{Backed, Group, KeyedBackend, KeyedValues, Place, ValueState};
 use millstream_types::{State, Timestamp};
 
 use crate::ahead::{Ahead, hash_all, most_point};
@@ -153,7 +153,7 @@ where
     ) -> Result<()> {
         let place = |records: &IntoIter<T>| hashes.len() - records.len();
         let far = || most_point(records.as_slice(), self.selector);
-        let ahead = Ahead::new(hashes, place(records), values, far);
+        let mut ahead = Ahead::new(hashes, place(records), values, far);
         if self.emits {
             results.records.reserve(records.len().min(results.limit.capacity()));
         }
@@ -162,7 +162,7 @@ where
             let begin = place(records);
             let run = begin..begin + records.len().min(most);
             let refused =
-                self.add_run(records, (hashes, run), &ahead, values, &mut results.records);
+                self.add_run(records, (hashes, run), &mut ahead, values, &mut results.records);
             let good = place(records) - usize::from(refused.is_some());
             if self.emits {
                 results.stamp_each(times.get(begin..good).unwrap_or_default())?;
@@ -181,19 +181,18 @@ where
         &mut self,
         records: &mut IntoIter<T>,
         (hashes, run): (&[u64], Range<usize>),
-        ahead: &Ahead<'_>,
+        ahead: &mut Ahead<'_>,
         values: &mut impl KeyedValues<S::Key, F::Value>,
         results: &mut Vec<F::Out>,
     ) -> Option<(Error, Option<T>)> {
         let start = run.start;
         let hashes = hashes.get(run).unwrap_or_default();
+        let wanted = ahead.is_wanted();
         // The hashes come first in the pair: where they end, no record is taken.
         for (at, (hash, record)) in hashes.iter().zip(records).enumerate() {
-            if ahead.is_wanted() {
-                ahead.step(start + at, values);
-            }
+            let place = if wanted { ahead.step(start + at, values) } else { Place::NOWHERE };
             let kept = self.bad.keep(&record);
-            if let Err(error) = self.add(record, *hash, values, results) {
+            if let Err(error) = self.add(record, (*hash, place), values, results) {
                 return Some((error, kept));
             }
         }
@@ -206,13 +205,13 @@ where
     fn add(
         &mut self,
         record: T,
-        hash: u64,
+        (hash, place): (u64, Place),
         values: &mut impl KeyedValues<S::Key, F::Value>,
         results: &mut Vec<F::Out>,
     ) -> Result<()> {
         let (fold, selector) = (&mut *self.fold, self.selector);
         let results = Emitted(self.emits.then_some(results));
-        let found = selector.with(&record, |key| values.value_mut(hash, key))?;
+        let found = selector.with(&record, |key| values.value_mut(hash, place, key))?;
         let Some(value) = found else {
             let key = selector.owned(&record);
             let value = fold.first(record)?;

@@ -89,7 +89,7 @@ impl<K: Key, V: State> AnyTable<K> for Table<K, V> {
 
     fn prefetch_key(&self, hash: u64) {
         if let Some(values) = self.on_heap() {
-            values.prefetch_key(hash);
+            values.prefetch_key(hash, values.prefetch(hash));
         }
     }
 

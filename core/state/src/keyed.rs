@@ -7,7 +7,7 @@ use millstream_types::{Key, MaxParallelism, State};
 
 use crate::error::StateError;
 use crate::store::{ByteStore, StoreTable};
-use crate::table::GroupTable;
+use crate::table::{GroupTable, Place};
 
 /// Where an operator keeps its states.
 #[derive(Debug, Clone)]
@@ -41,11 +41,12 @@ pub enum Backed<'a, K, V> {
 
 /// Values by key, on the heap or in a store.
 pub trait KeyedValues<K, V> {
-    /// The value of a key, to change it.
+    /// The value of a key, to change it, which was asked for before if `place` is anywhere.
     ///
     /// # Errors
     /// The store fails, or its bytes are no value; never on the heap.
-    fn value_mut(&mut self, hash: u64, key: &K) -> Result<Option<&mut V>, StateError>;
+    fn value_mut(&mut self, hash: u64, place: Place, key: &K)
+    -> Result<Option<&mut V>, StateError>;
 
     /// Adds a key that has no value.
     ///
@@ -53,11 +54,11 @@ pub trait KeyedValues<K, V> {
     /// As [`KeyedValues::value_mut`].
     fn add(&mut self, hash: u64, key: K, value: V) -> Result<&mut V, StateError>;
 
-    /// Asks the processor to fetch the entry of a key that is on the heap.
-    fn prefetch(&self, hash: u64);
+    /// Asks the processor to fetch the entry of a key that is on the heap; its place.
+    fn prefetch(&self, hash: u64) -> Place;
 
-    /// Asks the processor to fetch what the key of an entry points to.
-    fn prefetch_key(&self, hash: u64);
+    /// Asks the processor to fetch what the key at a place points to.
+    fn prefetch_key(&self, hash: u64, place: Place);
 
     /// About how much heap the entries take, without what they point to.
     fn bytes(&self) -> usize;
@@ -65,8 +66,13 @@ pub trait KeyedValues<K, V> {
 
 impl<K: Key, V> KeyedValues<K, V> for GroupTable<K, V> {
     #[inline]
-    fn value_mut(&mut self, hash: u64, key: &K) -> Result<Option<&mut V>, StateError> {
-        Ok(self.get_mut(hash, key))
+    fn value_mut(
+        &mut self,
+        hash: u64,
+        place: Place,
+        key: &K,
+    ) -> Result<Option<&mut V>, StateError> {
+        Ok(self.get_mut_at(hash, place, key))
     }
 
     #[inline]
@@ -75,13 +81,13 @@ impl<K: Key, V> KeyedValues<K, V> for GroupTable<K, V> {
     }
 
     #[inline]
-    fn prefetch(&self, hash: u64) {
-        GroupTable::prefetch(self, hash);
+    fn prefetch(&self, hash: u64) -> Place {
+        GroupTable::prefetch(self, hash)
     }
 
     #[inline]
-    fn prefetch_key(&self, hash: u64) {
-        GroupTable::prefetch_key(self, hash);
+    fn prefetch_key(&self, hash: u64, place: Place) {
+        GroupTable::prefetch_key(self, hash, place);
     }
 
     fn bytes(&self) -> usize {
@@ -90,7 +96,12 @@ impl<K: Key, V> KeyedValues<K, V> for GroupTable<K, V> {
 }
 
 impl<K: Key, V: State> KeyedValues<K, V> for StoreTable<V> {
-    fn value_mut(&mut self, hash: u64, key: &K) -> Result<Option<&mut V>, StateError> {
+    fn value_mut(
+        &mut self,
+        hash: u64,
+        _place: Place,
+        key: &K,
+    ) -> Result<Option<&mut V>, StateError> {
         self.get_mut(hash, key)
     }
 
@@ -98,9 +109,11 @@ impl<K: Key, V: State> KeyedValues<K, V> for StoreTable<V> {
         self.get_or_insert_with(hash, &key, || value)
     }
 
-    fn prefetch(&self, _hash: u64) {}
+    fn prefetch(&self, _hash: u64) -> Place {
+        Place::NOWHERE
+    }
 
-    fn prefetch_key(&self, _hash: u64) {}
+    fn prefetch_key(&self, _hash: u64, _place: Place) {}
 
     fn bytes(&self) -> usize {
         0

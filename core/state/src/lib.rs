@@ -23,4 +23,4 @@ pub use error::StateError;
 pub use handles::{Elements, Entries, Keys, ListState, MapState, ValueState, Values};
 pub use keyed::{Backed, Backing, Group, KeyedValues, Table};
 pub use store::{ByteStore, MemoryStore, StoreTable};
-pub use table::GroupTable;
+pub use table::{GroupTable, Place};

@@ -15,6 +15,19 @@ pub struct GroupTable<K, V> {
     groups: Vec<HashTable<(K, V)>>,
 }
 
+/// The place in its key group where an entry probably is: a hint and no more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Place(u32);
+
+impl Place {
+    /// No entry is here.
+    pub const NOWHERE: Self = Self(u32::MAX);
+
+    const fn index(self) -> usize {
+        self.0 as usize
+    }
+}
+
 impl<K: Key, V> GroupTable<K, V> {
     /// A table for these groups of `max_parallelism`.
     #[must_use]
@@ -57,34 +70,43 @@ impl<K: Key, V> GroupTable<K, V> {
         }
     }
 
-    /// Asks the processor to fetch the entry of a key, for [`GroupTable::prefetch_key`] or a lookup
-    /// some records later. Saves most of the time of tables that are larger than a core's cache; a
-    /// hint and no more.
+    /// Finds the place where the entry of a key probably is, by its hash alone, and asks the
+    /// processor to fetch it, for [`GroupTable::get_mut_at`] some records later. Saves most of the
+    /// time of tables that are larger than a core's cache.
     #[inline]
-    pub fn prefetch(&self, hash: u64) {
-        self.each_like(hash, |key, value| {
+    pub fn prefetch(&self, hash: u64) -> Place {
+        let Some(table) = self.groups.get(self.group(hash)) else { return Place::NOWHERE };
+        let found = table.find_bucket_index(hash, |(key, value)| {
             prefetch(key);
             prefetch(value);
+            true
         });
+        found.and_then(|at| u32::try_from(at).ok()).map_or(Place::NOWHERE, Place)
     }
 
-    /// Asks the processor to fetch what the key in this key's entry points to, for a lookup some
-    /// records later. The entry itself was fetched before.
+    /// Asks the processor to fetch what the key at this place points to, for a lookup some records
+    /// later. The entry itself was fetched before.
     #[inline]
-    pub fn prefetch_key(&self, hash: u64) {
-        self.each_like(hash, |key, _| {
+    pub fn prefetch_key(&self, hash: u64, place: Place) {
+        let table = self.groups.get(self.group(hash));
+        if let Some((key, _)) = table.and_then(|table| table.get_bucket(place.index())) {
             key.prefetch();
-        });
+        }
     }
 
-    /// The entries that a lookup would compare with a key.
+    /// As [`GroupTable::get_mut`], for a key that was looked for before: its entry is probably at
+    /// this place. The table may have changed since.
     #[inline]
-    fn each_like(&self, hash: u64, mut each: impl FnMut(&K, &V)) {
-        let Some(table) = self.groups.get(self.group(hash)) else { return };
-        table.find(hash, |(key, value)| {
-            each(key, value);
-            false
-        });
+    pub fn get_mut_at(&mut self, hash: u64, place: Place, key: &K) -> Option<&mut V> {
+        let group = self.group(hash);
+        let table = self.groups.get_mut(group)?;
+        if place != Place::NOWHERE {
+            let at = place.index();
+            if table.get_bucket(at).is_some_and(|(k, _)| k == key) {
+                return table.get_bucket_mut(at).map(|(_, value)| value);
+            }
+        }
+        table.find_mut(hash, |(k, _)| k == key).map(|(_, value)| value)
     }
 
     /// The value of a key.
@@ -244,11 +266,16 @@ mod tests {
     fn run<K: Key + Ord + std::fmt::Debug>(keys: &[K], steps: Vec<(u8, usize, u64)>) {
         let mut table = GroupTable::new(0..128, MaxParallelism::DEFAULT);
         let mut model = BTreeMap::new();
+        let mut hint = Place::NOWHERE;
         for (step, at, value) in steps {
             let key = &keys[at % keys.len()];
             let hash = key.stable_hash();
-            table.prefetch(hash);
-            table.prefetch_key(hash);
+            let place = table.prefetch(hash);
+            table.prefetch_key(hash, place);
+            // The hint of some step before, for whatever key.
+            let place = std::mem::replace(&mut hint, place);
+            assert_eq!(table.get_mut_at(hash, place, key), model.get_mut(key));
+            assert_eq!(table.get_mut_at(hash, hint, key), model.get_mut(key));
             match step {
                 0 => assert_eq!(table.remove(hash, key), model.remove(key)),
                 1 => {
