@@ -9,13 +9,24 @@ use bytes::Bytes;
 use crate::batch::Batch;
 use crate::counters::TaskCounters;
 use crate::error::ExchangeError;
+use crate::flight::Flight;
 use crate::inbox::Inbox;
 use crate::outgoing::ConnectionHandle;
 use crate::outlet::{Flow, Outlet, Target};
+use crate::rows::encoded_bytes;
 use crate::wire::{self, Data, Element, Event, FrameBuffer};
 
 thread_local! {
     static FRAME_BUFFER: RefCell<FrameBuffer> = RefCell::default();
+}
+
+/// About the bytes of a batch, taking its records to be like the first.
+fn bytes_of<T: Data>(batch: &Batch<T>) -> usize {
+    let size = match batch.records().first() {
+        Some(first) if std::mem::needs_drop::<T>() => encoded_bytes(first).max(size_of::<T>()),
+        _ => size_of::<T>(),
+    };
+    size.saturating_mul(batch.len())
 }
 
 /// The producing end of one channel. It takes everything and keeps batches and events that have no
@@ -23,6 +34,7 @@ thread_local! {
 #[derive(Debug)]
 pub struct ChannelWriter<T> {
     outlet: Outlet,
+    flight: Flight,
     local: Option<(Arc<Inbox<T>>, u32)>,
     waiting: VecDeque<Element<T>>,
     counters: Arc<TaskCounters>,
@@ -36,6 +48,7 @@ impl<T: Data> ChannelWriter<T> {
     pub(crate) fn new(outlet: Outlet, counters: Arc<TaskCounters>, encodes_always: bool) -> Self {
         Self {
             outlet,
+            flight: Flight::default(),
             local: None,
             waiting: VecDeque::new(),
             counters,
@@ -54,6 +67,11 @@ impl<T: Data> ChannelWriter<T> {
         Ok(())
     }
 
+    /// Takes a credit, unless so much is in flight that it must wait.
+    fn take_credit(&self) -> bool {
+        !self.flight.is_full(self.outlet.in_flight()) && self.outlet.take_credit()
+    }
+
     /// Sends a batch, or keeps it until there is a credit.
     ///
     /// # Errors
@@ -62,7 +80,7 @@ impl<T: Data> ChannelWriter<T> {
         if !self.checked {
             self.check_first(&batch)?;
         }
-        if self.waiting.is_empty() && self.outlet.take_credit() {
+        if self.waiting.is_empty() && self.take_credit() {
             self.transmit(Element::Data(batch))?;
         } else {
             self.waiting.push_back(Element::Data(batch));
@@ -81,9 +99,10 @@ impl<T: Data> ChannelWriter<T> {
         }
         if self.waiting.is_empty()
             && let Some(Target::Remote(connection)) = self.outlet.target()
-            && self.outlet.take_credit()
+            && self.take_credit()
         {
-            let count = self.transmit_remote(connection, buffer)?;
+            let (count, bytes) = self.transmit_remote(connection, buffer)?;
+            self.flight.add(bytes);
             buffer.remove_first(count);
             if buffer.is_empty() {
                 return Ok(Flow::Ready);
@@ -109,10 +128,11 @@ impl<T: Data> ChannelWriter<T> {
     /// If not, its next grant of credits wakes the task.
     #[must_use]
     pub fn is_awaited(&self) -> bool {
+        let is_awaited = || self.outlet.is_awaited() && self.flight.is_low(self.outlet.in_flight());
         // Announce the wait first, then look again: a grant in between is not lost.
-        self.outlet.is_awaited() || {
+        is_awaited() || {
             self.outlet.announce_wait();
-            self.outlet.is_awaited()
+            is_awaited()
         }
     }
 
@@ -128,7 +148,7 @@ impl<T: Data> ChannelWriter<T> {
     /// The consumer's process is gone, or a record cannot be encoded.
     pub fn drain(&mut self) -> Result<Flow, ExchangeError> {
         loop {
-            while !self.waiting.is_empty() && self.outlet.take_credit() {
+            while !self.waiting.is_empty() && self.take_credit() {
                 if let Some(element) = self.waiting.pop_front() {
                     self.transmit(element)?;
                 }
@@ -140,10 +160,16 @@ impl<T: Data> ChannelWriter<T> {
                 return Ok(Flow::Ready);
             }
             // Announce the wait first, then look again: a grant in between is not lost.
-            if self.outlet.announce_wait() || !self.outlet.can_send() {
+            if self.outlet.announce_wait() || !self.can_send() {
                 return Ok(Flow::Full);
             }
         }
+    }
+
+    /// Whether the next credit may be taken, or none will ever come.
+    fn can_send(&self) -> bool {
+        let is_full = self.flight.is_full(self.outlet.in_flight());
+        self.outlet.is_lost() || !is_full && self.outlet.has_credit()
     }
 
     /// Sends one element. Its credit is taken; credits come only after the target is attached.
@@ -153,17 +179,15 @@ impl<T: Data> ChannelWriter<T> {
             match self.outlet.target() {
                 Some(Target::Remote(connection)) => {
                     match element {
-                        Element::Data(mut batch) => {
-                            let count = self.transmit_remote(connection, &batch)?;
-                            if count < batch.len() {
-                                batch.remove_first(count);
-                                self.waiting.push_front(Element::Data(batch));
-                            }
+                        Element::Data(batch) => {
+                            let sent = self.transmit_remote(connection, &batch)?;
+                            self.keep_rest(batch, sent);
                         }
                         Element::Event(event) => {
                             let frame = wire::event_frame(self.outlet.channel(), event);
                             self.counters.add_bytes_out(frame.len() as u64);
                             connection.send(&frame);
+                            self.flight.add(0);
                         }
                     }
                     return Ok(());
@@ -179,22 +203,32 @@ impl<T: Data> ChannelWriter<T> {
         }
         if let Some((inbox, channel)) = &self.local {
             match element {
-                Element::Data(mut batch) if self.encodes_always => {
-                    let count = self.transmit_rows(inbox, *channel, &batch)?;
-                    if count < batch.len() {
-                        batch.remove_first(count);
-                        self.waiting.push_front(Element::Data(batch));
-                    }
+                Element::Data(batch) if self.encodes_always => {
+                    let sent = self.transmit_rows(inbox, *channel, &batch)?;
+                    self.keep_rest(batch, sent);
                 }
                 Element::Data(batch) => {
                     self.counters.add_records_out(batch.len() as u64);
                     self.counters.add_buffers_out(1);
+                    self.flight.add(bytes_of(&batch));
                     inbox.push_batch(*channel, batch);
                 }
-                Element::Event(event) => inbox.push_event(*channel, event),
+                Element::Event(event) => {
+                    self.flight.add(0);
+                    inbox.push_event(*channel, event);
+                }
             }
         }
         Ok(())
+    }
+
+    /// Notes a frame of so many records and bytes, and keeps the records that did not fit into it.
+    fn keep_rest(&mut self, mut batch: Batch<T>, (count, bytes): (usize, usize)) {
+        self.flight.add(bytes);
+        if count < batch.len() {
+            batch.remove_first(count);
+            self.waiting.push_front(Element::Data(batch));
+        }
     }
 
     /// As [`ChannelWriter::transmit_remote`], to a consumer of this process.
@@ -203,31 +237,35 @@ impl<T: Data> ChannelWriter<T> {
         inbox: &Inbox<T>,
         channel: u32,
         batch: &Batch<T>,
-    ) -> Result<usize, ExchangeError> {
-        FRAME_BUFFER.with_borrow_mut(|buffer| {
-            let (frame, count) = buffer.data_frame(self.outlet.channel(), batch)?;
-            self.counters.add_records_out(count as u64);
-            self.counters.add_buffers_out(1);
-            self.counters.add_bytes_out(frame.len() as u64);
+    ) -> Result<(usize, usize), ExchangeError> {
+        self.encode(batch, |frame| {
             let payload = frame.get(wire::HEAD_BYTES..).unwrap_or_default();
             inbox.push_frame(channel, Bytes::copy_from_slice(payload));
-            Ok(count)
         })
     }
 
-    /// Sends the first records of a batch, as many as fit into a frame, and says how many.
+    /// Sends the first records of a batch, as many as fit into a frame. Returns their number, and
+    /// that of the frame's bytes.
     fn transmit_remote(
         &self,
         connection: &ConnectionHandle,
         batch: &Batch<T>,
-    ) -> Result<usize, ExchangeError> {
+    ) -> Result<(usize, usize), ExchangeError> {
+        self.encode(batch, |frame| connection.send(frame))
+    }
+
+    fn encode(
+        &self,
+        batch: &Batch<T>,
+        send: impl FnOnce(&[u8]),
+    ) -> Result<(usize, usize), ExchangeError> {
         FRAME_BUFFER.with_borrow_mut(|buffer| {
             let (frame, count) = buffer.data_frame(self.outlet.channel(), batch)?;
             self.counters.add_records_out(count as u64);
             self.counters.add_buffers_out(1);
             self.counters.add_bytes_out(frame.len() as u64);
-            connection.send(frame);
-            Ok(count)
+            send(frame);
+            Ok((count, frame.len()))
         })
     }
 }

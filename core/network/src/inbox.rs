@@ -1,7 +1,8 @@
 //! The consuming end of a task's input: all its channels in one queue, in order of arrival.
 //!
 //! A channel's batches and events take a credit each, so the queue holds at most the credits of all
-//! channels. A credit is granted again when its batch or event leaves the queue.
+//! channels; of large batches a channel sends fewer, see [`FLIGHT_BYTES`]. A credit is granted
+//! again when its batch or event leaves the queue.
 
 use std::collections::VecDeque;
 use std::ops::Range;
@@ -15,6 +16,7 @@ use millstream_types::HostId;
 use crate::batch::Batch;
 use crate::channel_id::{ChannelId, InputChannels};
 use crate::counters::TaskCounters;
+use crate::flight::FLIGHT_BYTES;
 use crate::outgoing::ConnectionHandle;
 use crate::outlet::{CREDITS_MAX, Outlet};
 use crate::wire::{self, Credits, Data, Event, InboxError, WireError};
@@ -59,6 +61,8 @@ struct ChannelEnd {
     /// Batches and events consumed and not yet granted again; for remote channels, which grant in
     /// halves.
     owed: AtomicU32,
+    /// The bytes of those.
+    owed_bytes: AtomicU32,
 }
 
 /// One input of one task. Producers and connections push, the task's thread pops.
@@ -214,19 +218,20 @@ impl<T: Data> Inbox<T> {
         let Some((channel, delivery)) = self.take() else { return Ok(Received::Nothing) };
         match delivery {
             Delivery::Batch(batch) => {
-                self.grant(channel);
+                self.grant(channel, 0);
                 self.counters.add_records_in(batch.len() as u64);
                 Ok(Received::Batch(channel, batch))
             }
             Delivery::Frame(payload) => {
-                self.grant(channel);
+                let bytes = payload.len() + wire::HEAD_BYTES;
+                self.grant(channel, bytes);
                 let batch = wire::decode_data(&payload)?;
                 self.counters.add_records_in(batch.len() as u64);
-                self.counters.add_bytes_in((payload.len() + wire::HEAD_BYTES) as u64);
+                self.counters.add_bytes_in(bytes as u64);
                 Ok(Received::Batch(channel, batch))
             }
             Delivery::Event(event) => {
-                self.grant(channel);
+                self.grant(channel, 0);
                 Ok(Received::Event(channel, event))
             }
             Delivery::Lost(why) => Err(InboxError::Lost(why)),
@@ -242,8 +247,9 @@ impl<T: Data> Inbox<T> {
         next
     }
 
-    /// Gives a channel back the credit of a batch or an event that was taken.
-    fn grant(&self, channel: u32) {
+    /// Gives a channel back the credit of a batch or an event that was taken; its frame had so many
+    /// bytes.
+    fn grant(&self, channel: u32, bytes: usize) {
         let Some(end) = self.channels.get(channel as usize) else { return };
         // First: the credit may be used before this thread goes on.
         end.held.fetch_sub(1, Ordering::AcqRel);
@@ -252,14 +258,17 @@ impl<T: Data> Inbox<T> {
             Some(Upstream::Local(outlet)) => outlet.grant(1),
             Some(Upstream::Remote(connection)) => {
                 let owed = end.owed.load(Ordering::Relaxed) + 1;
-                if owed * 2 >= self.credits {
-                    if let Some(id) = self.channel_id(channel) {
-                        connection.grant(id, owed);
-                    }
-                    end.owed.store(0, Ordering::Relaxed);
-                } else {
-                    end.owed.store(owed, Ordering::Relaxed);
+                let owed_bytes = end.owed_bytes.load(Ordering::Relaxed);
+                let owed_bytes =
+                    owed_bytes.saturating_add(u32::try_from(bytes).unwrap_or(u32::MAX));
+                // Half of either: its producer never waits for less.
+                let is_half = owed * 2 >= self.credits || owed_bytes as usize * 2 >= FLIGHT_BYTES;
+                if is_half && let Some(id) = self.channel_id(channel) {
+                    connection.grant(id, owed);
                 }
+                let (owed, owed_bytes) = if is_half { (0, 0) } else { (owed, owed_bytes) };
+                end.owed.store(owed, Ordering::Relaxed);
+                end.owed_bytes.store(owed_bytes, Ordering::Relaxed);
             }
         }
     }
@@ -362,7 +371,7 @@ mod tests {
             deliver(&inbox, 0).unwrap();
             assert!(inbox.take().is_some());
             if granted {
-                inbox.grant(0);
+                inbox.grant(0, 0);
             }
             assert_eq!(deliver(&inbox, 0).is_ok(), granted, "the only credit is taken");
         }

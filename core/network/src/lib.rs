@@ -28,6 +28,7 @@ mod counters;
 mod ends;
 mod error;
 mod exchange;
+mod flight;
 mod inbox;
 mod low_water;
 mod outgoing;

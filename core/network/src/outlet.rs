@@ -165,7 +165,7 @@ impl Outlet {
 
     /// Why the channel's other end is gone.
     pub(crate) fn lost(&self) -> Option<&str> {
-        match self.state().is_lost.load(Ordering::Acquire) {
+        match self.is_lost() {
             true => self.output.lost.get().map(String::as_str),
             false => None,
         }
@@ -176,10 +176,19 @@ impl Outlet {
         self.state().producer_waits.swap(true, Ordering::AcqRel)
     }
 
-    /// Whether there is a credit, or none will ever come.
-    pub(crate) fn can_send(&self) -> bool {
+    pub(crate) fn is_lost(&self) -> bool {
+        self.state().is_lost.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn has_credit(&self) -> bool {
+        self.state().credits.load(Ordering::Acquire) > 0
+    }
+
+    /// The number of batches and events that were sent and whose credits are not back.
+    pub(crate) fn in_flight(&self) -> u32 {
         let state = self.state();
-        state.is_lost.load(Ordering::Acquire) || state.credits.load(Ordering::Acquire) > 0
+        let credits = state.credits.load(Ordering::Acquire);
+        state.most.load(Ordering::Relaxed).saturating_sub(credits)
     }
 
     /// Whether the consumer has come and more than half of its credits are here. (Consumers in

@@ -80,13 +80,17 @@ const CHANNEL: ChannelId = ChannelId { edge: 3, from: 1, to: 0, generation: GENE
 type Record = (u64, String);
 
 fn ends(low: &Exchange, high: &Exchange) -> (ChannelWriter<Record>, Arc<Inbox<Record>>) {
+    ends_with(low, high, 4)
+}
+
+fn ends_with(
+    low: &Exchange,
+    high: &Exchange,
+    credits: u32,
+) -> (ChannelWriter<Record>, Arc<Inbox<Record>>) {
     let writer = low.writer(CHANNEL, Waker::noop().clone(), Arc::default());
-    let inbox = Inbox::new(
-        vec![InputChannels::one(CHANNEL, HostId::from_u128(1))],
-        4,
-        Waker::noop().clone(),
-        Arc::default(),
-    );
+    let input = vec![InputChannels::one(CHANNEL, HostId::from_u128(1))];
+    let inbox = Inbox::new(input, credits, Waker::noop().clone(), Arc::default());
     high.attach(&inbox);
     (writer, inbox)
 }
@@ -237,6 +241,51 @@ fn long_records((low, high): (Exchange, Exchange)) {
         assert_eq!(next_batch(&mut writer, &inbox), one(number));
     }
     assert_eq!(writer.drain().unwrap(), Flow::Ready);
+}
+
+#[test]
+fn large_batches_take_the_room_of_several_and_none_is_stuck() {
+    PAIRS.into_iter().for_each(|pair| {
+        let (low, high) = pair();
+        let (writer, inbox) = ends_with(&low, &high, 8);
+        sizes(writer, &inbox);
+    });
+    let exchange = host(1, None);
+    let (writer, inbox) = ends_with(&exchange, &exchange, 8);
+    sizes(writer, &inbox);
+}
+
+fn sizes(mut writer: ChannelWriter<Record>, inbox: &Inbox<Record>) {
+    let batch = |number: u64, bytes| Batch::of(vec![(number, "x".repeat(bytes))]);
+    eventually(|| writer.is_awaited().then_some(()));
+    for number in 0..4 {
+        writer.send_batch(batch(number, 400_000)).unwrap();
+    }
+    eventually(|| (inbox.waiting() == 2).then_some(()));
+    std::thread::sleep(Duration::from_millis(20));
+    writer.drain().unwrap();
+    assert_eq!((inbox.waiting(), writer.waiting()), (2, 2), "six of eight credits are not used");
+    assert!(!writer.is_awaited());
+    for number in 0..4 {
+        assert_eq!(next_batch(&mut writer, inbox).records()[0].0, number);
+    }
+
+    // Of any sizes in any order, with a consumer that takes what is there from time to time.
+    let (mut seed, mut sent, mut taken) = (5u64, 0, 0);
+    while taken < 400 {
+        seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        let bytes = [1, 3_000, 70_000, 130_000, 260_000, 600_000][(seed >> 33) as usize % 6];
+        while sent < 400 && writer.drain().unwrap() == Flow::Ready {
+            writer.send_batch(batch(sent, bytes)).unwrap();
+            sent += 1;
+        }
+        for _ in 0..(seed >> 50) % 4 {
+            if taken < sent {
+                assert_eq!(next_batch(&mut writer, inbox).records()[0].0, taken);
+                taken += 1;
+            }
+        }
+    }
 }
 
 #[test]
