@@ -332,8 +332,8 @@ mod tests {
 
     use super::*;
     use crate::batch::Batch;
-    use crate::channel_id::{ChannelLayout, InputChannels};
-    use crate::exchange::{Exchange, ExchangeConfig};
+    use crate::channel_id::InputChannels;
+    use crate::exchange::Exchange;
     use crate::inbox::{Inbox, Received};
     use crate::wire::FrameBuffer;
 
@@ -380,15 +380,7 @@ mod tests {
     #[test]
     fn a_long_frame_arrives_wherever_its_sender_pauses() {
         let (peer, own) = (party(1, 9, 3, 2), party(2, 9, 3, 2));
-        let exchange = Exchange::start(ExchangeConfig {
-            host: own.host,
-            generation: own.generation,
-            token: own.token.clone(),
-            credentials: None,
-            bind: vec!["127.0.0.1:0".parse().unwrap()],
-            layout: ChannelLayout::all_to(1),
-        })
-        .unwrap();
+        let exchange = Exchange::listening(&own);
         let channel = ChannelId { edge: 0, from: 0, to: 0, generation: own.generation };
         let input = vec![InputChannels::one(channel, peer.host)];
         let inbox = Inbox::<Vec<u8>>::new(input, 4, Waker::noop().clone(), Arc::default());

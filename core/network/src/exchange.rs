@@ -335,6 +335,21 @@ mod tests {
     use crate::outlet::{CREDITS_MAX, Flow};
     use crate::wire::{self, Credits, Event, Head, WireError};
 
+    impl Exchange {
+        /// That of this party, on a free port.
+        pub(crate) fn listening(party: &Party) -> Self {
+            Self::start(ExchangeConfig {
+                host: party.host,
+                generation: party.generation,
+                token: party.token.clone(),
+                credentials: None,
+                bind: vec!["127.0.0.1:0".parse().unwrap()],
+                layout: ChannelLayout::all_to(1),
+            })
+            .unwrap()
+        }
+    }
+
     fn alone() -> Exchange {
         Exchange::start(ExchangeConfig {
             host: HostId::from_u128(1),
@@ -355,15 +370,7 @@ mod tests {
             Party { host, generation, token, security: Mutex::default() }
         };
         let own = party(2, 1, 1, 9);
-        let exchange = Exchange::start(ExchangeConfig {
-            host: own.host,
-            generation: own.generation,
-            token: own.token.clone(),
-            credentials: None,
-            bind: vec!["127.0.0.1:0".parse().unwrap()],
-            layout: ChannelLayout::all_to(1),
-        })
-        .unwrap();
+        let exchange = Exchange::listening(&own);
         let answers = |from: Party| {
             let mut stream = std::net::TcpStream::connect(exchange.address().unwrap()).unwrap();
             stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();

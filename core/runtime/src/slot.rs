@@ -396,6 +396,22 @@ mod tests {
         assert_eq!(commands.waiting.len(), 4);
     }
 
+    /// Runs a subtask in a slot.
+    fn run(
+        slot: &Slot,
+        subtask: u32,
+        time: Arc<TimeSpent>,
+        build: impl FnOnce() -> Result<Box<dyn TaskBody>> + Send + 'static,
+    ) {
+        slot.run(NewTask {
+            id: ExecutionAttemptId { vertex: VertexId::from_u128(1), subtask, attempt: 0 },
+            wake: slot.waker().1,
+            time,
+            build: Box::new(build),
+            inputs_waiting: Arc::default(),
+        });
+    }
+
     /// A task whose every step takes this long and ends like this.
     struct Fixed(Duration, Step);
 
@@ -539,15 +555,9 @@ mod tests {
             let (steps, manual) = (Arc::clone(&steps), manual.clone());
             let body = Reader { name, waiting, steps, manual, left: 100 };
             let begin = (subtask == 0).then(|| begin.take()).flatten();
-            slot.run(NewTask {
-                id: ExecutionAttemptId { vertex: VertexId::from_u128(1), subtask, attempt: 0 },
-                wake: slot.waker().1,
-                time: Arc::default(),
-                build: Box::new(move || {
-                    begin.map(|begin| begin.recv());
-                    Ok(Box::new(body))
-                }),
-                inputs_waiting: Arc::default(),
+            run(&slot, subtask, Arc::default(), move || {
+                begin.map(|begin| begin.recv());
+                Ok(Box::new(body))
             });
         }
         drop(go);
@@ -564,13 +574,7 @@ mod tests {
         let (control, _reports) = std::sync::mpsc::sync_channel(64);
         let slot = Slot::start(0, control, manual.clock()).unwrap();
         let body = SlowFlush { manual: manual.clone(), flushed: false };
-        slot.run(NewTask {
-            id: ExecutionAttemptId { vertex: VertexId::from_u128(1), subtask: 0, attempt: 0 },
-            wake: slot.waker().1,
-            time: Arc::clone(&time),
-            build: Box::new(move || Ok(Box::new(body))),
-            inputs_waiting: Arc::default(),
-        });
+        run(&slot, 0, Arc::clone(&time), move || Ok(Box::new(body)));
         let hour = 3_600_000_000_000;
         let now = || time.until(manual.clock().now());
         until("an hour is spent", || now().busy_ns + now().idle_ns >= hour);
@@ -587,13 +591,7 @@ mod tests {
         let (time, seen) = (Arc::<TimeSpent>::default(), Arc::<Seen>::default());
         let due = due.map(|due| manual.clock().now() + due);
         let body = Waiting { due, seen: Arc::clone(&seen) };
-        slot.run(NewTask {
-            id: ExecutionAttemptId { vertex: VertexId::from_u128(1), subtask: 0, attempt: 0 },
-            wake: slot.waker().1,
-            time: Arc::clone(&time),
-            build: Box::new(move || Ok(Box::new(body))),
-            inputs_waiting: Arc::default(),
-        });
+        run(&slot, 0, Arc::clone(&time), move || Ok(Box::new(body)));
         for _ in 0..2 {
             assert!(matches!(reports.recv(), Ok(ToControl::Task(TaskReport::State(..)))));
         }
@@ -654,14 +652,7 @@ mod tests {
             .zip(bodies)
             .map(|(subtask, body)| {
                 let time = Arc::<TimeSpent>::default();
-                let id = ExecutionAttemptId { vertex: VertexId::from_u128(1), subtask, attempt: 0 };
-                slot.run(NewTask {
-                    id,
-                    wake: slot.waker().1,
-                    time: Arc::clone(&time),
-                    build: Box::new(move || Ok(Box::new(body))),
-                    inputs_waiting: Arc::default(),
-                });
+                run(&slot, subtask, Arc::clone(&time), move || Ok(Box::new(body)));
                 time
             })
             .collect();
