@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use millstream_graph::{EdgeId, Partitioner};
 use millstream_network::{Event, Flow};
-use millstream_types::MaxParallelism;
+use millstream_types::{Key, KeyGroup, MaxParallelism};
 
 use super::cases::{task, to_all};
 use super::hosts::{Consumer, Hosts, Socket};
@@ -16,9 +16,10 @@ use super::probe::Item;
 use super::schedule::{Act, Schedule};
 use super::stages::{Expected, Oracle, compare, each};
 use super::{Case, batch, key, number, record, roll};
+use crate::key::ByValue;
 use crate::stage::{Moment, Stage, reveal};
 use crate::task::OUTPUT_BYTES;
-use crate::writer::{WriterContext, broadcast, by_function, plain};
+use crate::writer::{WriterContext, broadcast, by_function, by_key, plain};
 
 /// A waker that notes that it was called.
 #[derive(Debug, Default)]
@@ -108,7 +109,8 @@ impl Drop for Run {
 pub(super) fn writer(ctx: &WriterContext<'_>) -> Box<dyn Stage<u64>> {
     let stage = match ctx.partitioner {
         Partitioner::Broadcast => broadcast::<u64>(ctx),
-        Partitioner::Custom | Partitioner::Hash => by_function(ctx, choose),
+        Partitioner::Custom => by_function(ctx, choose),
+        Partitioner::Hash => by_key(ctx, ByValue(|record: &u64| text_key(*record))),
         Partitioner::Forward
         | Partitioner::Global
         | Partitioner::Rebalance
@@ -321,14 +323,25 @@ pub(super) fn choose(record: &u64, lanes: usize) -> usize {
     key(*record) as usize % lanes
 }
 
+/// A record's key as text, whose hashes are sent along.
+pub(super) fn text_key(record: u64) -> String {
+    key(record).to_string()
+}
+
+fn owner(record: u64, lanes: u32) -> usize {
+    let group = KeyGroup::of_hash(text_key(record).stable_hash(), MaxParallelism::DEFAULT);
+    group.owner(MaxParallelism::DEFAULT, lanes) as usize
+}
+
 fn oracle(partitioner: Partitioner, lanes: u32) -> Box<dyn Oracle> {
     match partitioner {
         Partitioner::Broadcast => Box::new(to_all),
-        Partitioner::Custom | Partitioner::Hash => {
-            Box::new(move |record, outputs: &mut [Vec<Item>]| {
-                outputs[choose(&record, lanes as usize)].push(Item::Record(record));
-            })
-        }
+        Partitioner::Custom => Box::new(move |record, outputs: &mut [Vec<Item>]| {
+            outputs[choose(&record, lanes as usize)].push(Item::Record(record));
+        }),
+        Partitioner::Hash => Box::new(move |record, outputs: &mut [Vec<Item>]| {
+            outputs[owner(record, lanes)].push(Item::Record(record));
+        }),
         Partitioner::Forward
         | Partitioner::Global
         | Partitioner::Rebalance
@@ -414,6 +427,8 @@ pub(super) fn cases() -> Vec<Case> {
         case("rebalance", Partitioner::Rebalance, Link::Within),
         case("broadcast", Partitioner::Broadcast, Link::Within),
         case("custom", Partitioner::Custom, Link::Within),
+        case("hash", Partitioner::Hash, Link::Within),
+        case("hash to another process", Partitioner::Hash, Link::Between(None)),
         case("rebalance to another process", Partitioner::Rebalance, Link::Between(None)),
         case("broadcast to another process", Partitioner::Broadcast, Link::Between(None)),
         case("custom to another process", Partitioner::Custom, Link::Between(None)),
