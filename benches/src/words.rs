@@ -2,12 +2,16 @@
 
 use millstream::Str;
 
-/// Runs of ASCII letters and digits, lower-cased.
+/// Runs of ASCII letters and digits, lower-cased. Going byte by byte would be a third of the whole
+/// job's time, so the ends of words are found with a bit for each byte of 64.
 #[derive(Debug)]
 pub struct Words {
     /// The line in lower case, with a space for every byte that is part of no word.
     line: String,
-    at: usize,
+    /// Where the 64 bytes at hand begin.
+    block: usize,
+    /// The bytes of them that are part of words still to come.
+    left: u64,
 }
 
 impl Words {
@@ -20,8 +24,37 @@ impl Words {
             let is_digit = byte.wrapping_sub(b'0') < 10;
             *byte = if is_letter || is_digit { lower } else { b' ' };
         }
-        Self { line: String::from_utf8(line).unwrap_or_default(), at: 0 }
+        let line = String::from_utf8(line).unwrap_or_default();
+        let mut words = Self { line, block: 0, left: 0 };
+        words.look_at(0);
+        words
     }
+
+    /// Goes on to the next 64 bytes; `false` at the end of the line.
+    fn advance(&mut self) -> bool {
+        self.look_at(self.block + 64)
+    }
+
+    fn look_at(&mut self, block: usize) -> bool {
+        let Some(rest) = self.line.as_bytes().get(block..) else { return false };
+        let bytes = rest.get(..64).unwrap_or(rest);
+        let (eights, others) = bytes.as_chunks();
+        let last = others.iter().rev().fold(0, |bits, byte| bits << 1 | u64::from(*byte != b' '));
+        (self.block, self.left) = (block, 0);
+        for bits in eights.iter().map(|eight| in_words(*eight)).chain([last]).rev() {
+            self.left = self.left << 8 | bits;
+        }
+        true
+    }
+}
+
+/// A bit for each byte of a line: whether it is part of a word.
+const fn in_words(bytes: [u8; 8]) -> u64 {
+    let bytes = u64::from_le_bytes(bytes);
+    // Letters have 0x40 and digits 0x10; a space has neither.
+    let ones = (bytes >> 6 | bytes >> 4) & 0x0101_0101_0101_0101;
+    // Moves the lowest bit of each byte into the highest byte.
+    ones.wrapping_mul(0x0102_0408_1020_4080) >> 56
 }
 
 impl Iterator for Words {
@@ -29,12 +62,24 @@ impl Iterator for Words {
 
     #[inline]
     fn next(&mut self) -> Option<Str> {
-        let rest = self.line.get(self.at..)?;
-        let start = rest.bytes().position(|byte| byte != b' ')?;
-        let rest = rest.get(start..)?;
-        let len = rest.bytes().position(|byte| byte == b' ').unwrap_or(rest.len());
-        self.at += start + len;
-        rest.get(..len).map(Str::from)
+        while self.left == 0 {
+            if !self.advance() {
+                return None;
+            }
+        }
+        let first = self.left.trailing_zeros();
+        let start = self.block + first as usize;
+        let mut bytes = (self.left >> first).trailing_ones();
+        let mut end = start + bytes as usize;
+        self.left &= self.left.wrapping_add(1 << first);
+        bytes += first;
+        // A word that reaches the end of the block may go on in the next.
+        while bytes == 64 && self.advance() {
+            bytes = self.left.trailing_ones();
+            end += bytes as usize;
+            self.left &= self.left.wrapping_add(1);
+        }
+        self.line.get(start..end).map(Str::from)
     }
 }
 
@@ -47,5 +92,21 @@ mod tests {
         let words: Vec<Str> = Words::new(b" Ab-ab \xff 7x".to_vec()).collect();
         assert_eq!(words, ["ab", "ab", "7x"]);
         assert_eq!(Words::new(b"..".to_vec()).count(), 0);
+    }
+
+    #[test]
+    fn words_are_found_wherever_they_begin_and_end() {
+        for length in (1..20).chain(55..75).chain(120..200) {
+            for before in (0..9).chain(50..70) {
+                for after in [0, 1, 7, 60] {
+                    let word = "x".repeat(length);
+                    let line = format!("{}{word}{}", " ".repeat(before), ".".repeat(after));
+                    let found: Vec<Str> = Words::new(format!("{line} z").into()).collect();
+                    assert_eq!(found, [word.as_str(), "z"], "{line:?}");
+                    let found: Vec<Str> = Words::new(line.into()).collect();
+                    assert_eq!(found, [word.as_str()]);
+                }
+            }
+        }
     }
 }
