@@ -5,7 +5,7 @@ import org.apache.flink.util.Collector;
 
 /**
  * Splits a line of Latin-1 into words: runs of ASCII letters and digits, lower-cased. A table tells
- * what a byte is, which takes half the time of {@code toLowerCase} and comparisons.
+ * what a byte is, which takes 0.7 of the time of {@code toLowerCase} and comparisons.
  */
 final class SplitWords implements FlatMapFunction<String, Tuple2<String, Long>> {
     /** The lower case of a letter or digit; 0 for a byte that is part of no word. */
