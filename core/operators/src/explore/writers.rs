@@ -10,13 +10,12 @@ use millstream_graph::{EdgeId, Partitioner};
 use millstream_network::{Event, Flow};
 use millstream_types::{Key, KeyGroup, MaxParallelism};
 
-use super::cases::{task, to_all};
+use super::cases::{self, task, to_all};
 use super::hosts::{Consumer, Hosts, Socket};
 use super::probe::Item;
 use super::schedule::{Act, Schedule};
 use super::stages::{Expected, Oracle, compare, each};
 use super::{Case, batch, key, number, record, roll};
-use crate::key::ByValue;
 use crate::stage::{Moment, Stage, reveal};
 use crate::task::OUTPUT_BYTES;
 use crate::writer::{WriterContext, broadcast, by_function, by_key, plain};
@@ -110,7 +109,7 @@ pub(super) fn writer(ctx: &WriterContext<'_>) -> Box<dyn Stage<u64>> {
     let stage = match ctx.partitioner {
         Partitioner::Broadcast => broadcast::<u64>(ctx),
         Partitioner::Custom => by_function(ctx, choose),
-        Partitioner::Hash => by_key(ctx, ByValue(|record: &u64| text_key(*record))),
+        Partitioner::Hash => by_key(ctx, cases::by_key()),
         Partitioner::Forward
         | Partitioner::Global
         | Partitioner::Rebalance
@@ -323,13 +322,9 @@ pub(super) fn choose(record: &u64, lanes: usize) -> usize {
     key(*record) as usize % lanes
 }
 
-/// A record's key as text, whose hashes are sent along.
-pub(super) fn text_key(record: u64) -> String {
-    key(record).to_string()
-}
-
+/// The consumer that owns the record's key.
 fn owner(record: u64, lanes: u32) -> usize {
-    let group = KeyGroup::of_hash(text_key(record).stable_hash(), MaxParallelism::DEFAULT);
+    let group = KeyGroup::of_hash(key(record).stable_hash(), MaxParallelism::DEFAULT);
     group.owner(MaxParallelism::DEFAULT, lanes) as usize
 }
 
