@@ -1,7 +1,7 @@
 //! A job's tasks in one process: builds them, runs them on slot threads, reports on them.
 
+use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
-use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -39,7 +39,7 @@ const METRICS_EVERY: Duration = Duration::from_millis(250);
 /// The most tasks of which one message tells: each may have a hundred metrics with long names.
 const TASKS_PER_MESSAGE: usize = 64;
 
-/// With more slots the process does without huge pages: each thread has memory of its own, which
+/// With more slots the process never gets huge pages: each thread has memory of its own, which
 /// they round up to megabytes for each slot.
 const HUGE_PAGES_SLOTS_MAX: usize = 16;
 
@@ -130,6 +130,8 @@ impl TaskHost {
     pub fn run(mut self, control: &Receiver<ToControl>) {
         let clock = self.config.clock.clone();
         let mut next_metrics = clock.now() + METRICS_EVERY;
+        memory::allow_huge_pages(false);
+        let mut huge_pages = false;
         loop {
             let wait = clock.sleep_until(next_metrics);
             match control.recv_timeout(wait) {
@@ -144,6 +146,10 @@ impl TaskHost {
             }
             if clock.now() >= next_metrics {
                 self.send_metrics();
+                if !huge_pages && self.slots.len() <= HUGE_PAGES_SLOTS_MAX && memory::is_large() {
+                    memory::allow_huge_pages(true);
+                    huge_pages = true;
+                }
                 next_metrics = clock.now() + METRICS_EVERY;
             }
         }
@@ -192,10 +198,6 @@ impl TaskHost {
             }
         }
         self.placements.settle();
-        let slots: BTreeSet<u32> = deploy.tasks.iter().map(|task| task.slot).collect();
-        if slots.len() > HUGE_PAGES_SLOTS_MAX {
-            memory::avoid_huge_pages();
-        }
         for task in deploy.tasks {
             let Ok(vertex) = VertexId::try_from(task.vertex.as_slice()) else { continue };
             let (subtask, attempt) = (task.subtask, task.attempt);
