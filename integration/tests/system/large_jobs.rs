@@ -21,7 +21,7 @@ fn size() -> (usize, Limits) {
 
 /// Two TaskManagers, which together have a slot for each subtask of a vertex.
 fn cluster(parallelism: usize) -> Cluster {
-    Cluster::builder().task_managers(2).slots_with_memory(parallelism / 2, 10).start()
+    Cluster::builder().task_managers(2).slots_with_memory(parallelism.div_ceil(2), 10).start()
 }
 
 fn submit(cluster: &Cluster, parallelism: usize, more: &[&str]) -> Job {
