@@ -55,6 +55,7 @@ fn graph() -> StreamGraph {
         kind,
         stateful: false,
         assigns_times: false,
+        needs_times: false,
         parallelism: None,
         max_parallelism: None,
         slot_sharing_group: None,

@@ -31,6 +31,7 @@ fn write_graph(file: &Path) {
         kind,
         stateful: false,
         assigns_times: false,
+        needs_times: false,
         parallelism: None,
         max_parallelism: None,
         slot_sharing_group: None,

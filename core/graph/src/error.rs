@@ -152,6 +152,16 @@ pub enum PlanError {
         /// Where records without times come from.
         plain: String,
     },
+    /// It works on event times, and the records have none.
+    #[error(
+        "{operator} needs event times, and its records have none: name the function that gives \
+         them with timestamps() of the WatermarkStrategy, or let the source give them \
+         (has_timestamps())"
+    )]
+    WithoutTimes {
+        /// The operator.
+        operator: String,
+    },
     /// Forward pairs subtasks, which needs as many on both sides.
     #[error(
         "the {output} of {source_operator} (parallelism {source_parallelism}) is forwarded to \

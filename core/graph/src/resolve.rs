@@ -370,6 +370,9 @@ fn resolve_times(
         }
         let node = nodes[at].node;
         let has_untimed_input = found.iter().any(|[plain, _]| plain.is_some());
+        if node.needs_times && has_untimed_input {
+            faults.add(PlanError::WithoutTimes { operator: describe(node) });
+        }
         let inherits = !nodes[at].inputs.is_empty() && !has_untimed_input;
         nodes[at].timed = node.kind.has_output() && (node.assigns_times || inherits);
     }

@@ -145,6 +145,8 @@ pub struct StreamNode {
     /// Results of any other operator have the time of the record that they were made of, if the
     /// records of all its inputs have times.
     pub assigns_times: bool,
+    /// Whether it is refused if the records of one of its inputs have no event times.
+    pub needs_times: bool,
     /// `None` takes the job's default.
     pub parallelism: Option<u32>,
     /// `None` takes the job's default.

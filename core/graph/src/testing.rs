@@ -26,6 +26,7 @@ impl Builder {
             kind,
             stateful: false,
             assigns_times: false,
+            needs_times: false,
             parallelism: None,
             max_parallelism: None,
             slot_sharing_group: None,

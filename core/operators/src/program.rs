@@ -192,6 +192,7 @@ impl Program {
             kind: new.kind,
             stateful: new.stateful,
             assigns_times: new.assigns_times,
+            needs_times: false,
             parallelism: None,
             max_parallelism: None,
             slot_sharing_group: None,

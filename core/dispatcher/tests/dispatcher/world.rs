@@ -374,6 +374,7 @@ pub fn graph() -> JobGraph {
         kind,
         stateful: false,
         assigns_times: false,
+        needs_times: false,
         parallelism: Some(2),
         max_parallelism: None,
         slot_sharing_group: None,

@@ -391,6 +391,23 @@ fn a_stream_has_times_if_all_it_is_made_of_have() {
 }
 
 #[test]
+fn an_operator_that_needs_times_is_refused_without_them() {
+    check_edited(
+        |graph| {
+            let timed = graph.source("timed");
+            graph.at(timed).assigns_times = true;
+            for (name, input) in [("fine", timed), ("wrong", WORDS)] {
+                let watermarks = graph.operator(name, [input]);
+                graph.at(watermarks).needs_times = true;
+            }
+        },
+        expect![[r#"
+            operator "wrong" needs event times, and its records have none: name the function that gives them with timestamps() of the WatermarkStrategy, or let the source give them (has_timestamps())
+        "#]],
+    );
+}
+
+#[test]
 fn a_stream_with_times_and_one_without_are_not_united() {
     check_edited(
         |graph| {
