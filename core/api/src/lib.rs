@@ -30,6 +30,7 @@ pub use millstream_network::Event;
 pub use millstream_operators::{
     ByRef, ByValue, Collector, Context, KeySelector, KeyedCoProcess, KeyedProcess,
     KeyedRuntimeContext, Number, OnError, OutputTag, Process, Program, RuntimeContext,
+    WatermarkGenerator, WatermarkOutput, WatermarkStrategy,
 };
 pub use millstream_state::{ListState, MapState, StateError, ValueState};
 pub use millstream_types::{JobStatus, Key, KeyHasher};

@@ -16,7 +16,7 @@ use millstream_network::Data;
 pub use self::sink::StreamSink;
 use millstream_operators::{
     self as operators, NewOperator, OnError, OperatorMaker, OutputMaker, OutputTag, Process,
-    RuntimeContext, StageMaker, WriterMaker, writer,
+    RuntimeContext, StageMaker, WatermarkStrategy, WriterMaker, writer,
 };
 
 use crate::Result;
@@ -325,6 +325,30 @@ impl<T: Data> Stream<T> {
     {
         let stage = operators::process(self.on_error.clone(), make);
         self.operator("Process", None, false, stage)
+    }
+
+    /// Gives the records event times and the stream watermarks, in place of those that they have. A
+    /// record whose time cannot be told, or is too far ahead of the clock, is refused: see
+    /// [`Stream::on_error`].
+    ///
+    /// ```
+    /// # use millstream::{prelude::*, testing};
+    /// # let env = &mut testing::environment();
+    /// let clicks = env.source("clicks", Datagen::from_fn(|n| (n, 1_000 * n as i64)).count(9));
+    /// let strategy = WatermarkStrategy::monotonous().timestamps(|(_, millis)| Ok(*millis));
+    /// let timed = clicks.assign_timestamps(strategy);
+    /// timed.sink("nowhere", DiscardSink::new());
+    /// env.execute("clicks")?;
+    /// # Ok::<(), millstream::Error>(())
+    /// ```
+    pub fn assign_timestamps(self, strategy: WatermarkStrategy<T>) -> Self {
+        let finds_times = strategy.finds_times();
+        let stage = operators::assign_timestamps(self.on_error.clone(), strategy);
+        let stream = self.operator("Timestamps/Watermarks", None, false, stage);
+        stream.edit("assign_timestamps()", |node| {
+            node.assigns_times = finds_times;
+            node.needs_times = !finds_times;
+        })
     }
 
     /// Sets what happens when the function of the *next* operator returns `Err`. Call it after

@@ -16,6 +16,8 @@ mod refused;
 mod times;
 #[path = "local_jobs/travel.rs"]
 mod travel;
+#[path = "local_jobs/watermarks.rs"]
+mod watermarks;
 
 use std::cell::RefCell;
 use std::rc::Rc;

@@ -132,6 +132,10 @@ crate::declare_options! {
     PIPELINE_MAX_PARALLELISM: i32 = "pipeline.max-parallelism", default "-1";
     /// The name of the job; unset: the program says it.
     PIPELINE_NAME: Option<String> = "pipeline.name";
+    /// The time between two watermarks of a stream; 0 sends one after each batch that brings time
+    /// on.
+    PIPELINE_AUTO_WATERMARK_INTERVAL: Duration =
+        "pipeline.auto-watermark-interval", default "200 ms";
     /// Whether operators are chained into one task where they can be.
     PIPELINE_OPERATOR_CHAINING_ENABLED: bool =
         "pipeline.operator-chaining.enabled", default "true";

@@ -164,8 +164,7 @@ pub trait Source: Send + Sync + 'static {
     /// Whether its records have event times. A stream has times or it has none, which is known
     /// when the job is planned: the reader of a source that says `true` gives each record one with
     /// [`ReaderOutput::push_at`], and every other reader gives none; otherwise the job fails.
-    /// Operators keep the times, and keyed functions see them as `Context::timestamp`. Nothing else
-    /// uses them yet: there are no watermarks.
+    /// Operators keep the times, and keyed functions see them as `Context::timestamp`.
     ///
     /// ```
     /// # use millstream::{prelude::*, testing, Boundedness};

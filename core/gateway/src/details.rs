@@ -34,6 +34,8 @@ pub struct TaskMetrics {
     pub buffers_in: u64,
     /// Batches that left to other tasks.
     pub buffers_out: u64,
+    /// The watermark of the inputs, if there is one.
+    pub watermark: Option<Timestamp>,
     /// The metrics that user code and sources made, by name; see [`TaskMetrics::users`].
     pub user: BTreeMap<String, MetricValue>,
 }

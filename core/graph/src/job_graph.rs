@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::time::Duration;
 
 use millstream_types::{MaxParallelism, OperatorId, RuntimeMode, VertexId};
 use serde::{Deserialize, Serialize};
@@ -50,7 +51,29 @@ pub struct JobSettings {
 /// Whether records are encoded and read back between any two operators.
 const SERIALIZE_ALWAYS: &str = "millstream.execution.serialize-always";
 
+/// The time between two watermarks of a stream, as `50 ms`.
+const WATERMARK_INTERVAL: &str = "pipeline.auto-watermark-interval";
+const WATERMARK_INTERVAL_DEFAULT: Duration = Duration::from_millis(200);
+
 impl JobSettings {
+    /// The time between two watermarks of a stream.
+    #[must_use]
+    pub fn watermark_interval(&self) -> Duration {
+        let millis = self.config.get(WATERMARK_INTERVAL).and_then(|text| text.strip_suffix(" ms"));
+        let millis = millis.and_then(|millis| millis.parse().ok());
+        millis.map_or(WATERMARK_INTERVAL_DEFAULT, Duration::from_millis)
+    }
+
+    /// Sets [`JobSettings::watermark_interval`].
+    pub fn set_watermark_interval(&mut self, interval: Duration) {
+        if interval == WATERMARK_INTERVAL_DEFAULT {
+            self.config.remove(WATERMARK_INTERVAL);
+        } else {
+            let text = format!("{} ms", interval.as_millis());
+            self.config.insert(WATERMARK_INTERVAL.to_owned(), text);
+        }
+    }
+
     /// Whether records are encoded and read back between any two operators.
     #[must_use]
     pub fn serializes_always(&self) -> bool {

@@ -68,6 +68,8 @@ impl RunRequest {
             buffer_timeout_ms: buffer_timeout_ms(configuration)?,
             config,
         };
+        settings
+            .set_watermark_interval(configuration.get(&options::PIPELINE_AUTO_WATERMARK_INTERVAL)?);
         settings.set_serialize_always(configuration.get(&options::EXECUTION_SERIALIZE_ALWAYS)?);
         Ok(settings)
     }
@@ -93,6 +95,8 @@ fn buffer_timeout_ms(configuration: &Configuration) -> Result<i64, SettingsError
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     fn settings(
@@ -123,6 +127,17 @@ mod tests {
             let error = settings(&[("pipeline.max-parallelism", bad)], None).unwrap_err();
             assert!(error.to_string().contains(&format!("max-parallelism is {bad}")), "{error}");
         }
+    }
+
+    #[test]
+    fn watermarks_come_as_often_as_configured() {
+        for (configured, millis) in [("1 s", 1_000), ("0", 0), ("200 ms", 200)] {
+            let pair = [("pipeline.auto-watermark-interval", configured)];
+            let set = settings(&pair, None).unwrap();
+            assert_eq!(set.watermark_interval(), Duration::from_millis(millis));
+        }
+        assert_eq!(settings(&[], None).unwrap().watermark_interval(), Duration::from_millis(200));
+        assert!(settings(&[], None).unwrap().config.is_empty(), "only what was asked for");
     }
 
     #[test]

@@ -162,7 +162,7 @@ const NOT_YET: [(&str, &[&str]); 15] = [
     ("Savepoints", &["Savepoint", "savepoint"]),
     ("Timers", &["OnTimer", "on_timer", "register_timer", "TimerService"]),
     ("Windows", &["window", "window_all", "Windowed", "WindowedStream"]),
-    ("Watermarks", &["assign_timestamps", "WatermarkStrategy", "with_watermarks"]),
+    ("What waits for watermarks", &["current_watermark", "WatermarkAlignment", "order_by_time"]),
     ("Joins", &["JoinedStreams", "interval_join", "co_group"]),
     ("Broadcast state", &["BroadcastState", "BroadcastProcess"]),
     ("Other state", &["ReducingState", "AggregatingState", "StateTtl", "OperatorState"]),

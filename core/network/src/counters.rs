@@ -2,16 +2,26 @@
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
+use millstream_types::Timestamp;
+
 macro_rules! counters {
     ($($(#[$doc:meta])* $name:ident / $add:ident,)*) => {
         /// Counters that only the task's thread adds to, once per batch: a plain load and store,
         /// no lock and no locked instruction.
         #[derive(Debug, Default)]
-        pub struct TaskCounters { $($name: AtomicU64,)* }
+        pub struct TaskCounters {
+            $($name: AtomicU64,)*
+            /// The number of milliseconds since the first of all times; 0 while there is none.
+            watermark: AtomicU64,
+        }
 
         /// The values of the counters at one time.
         #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-        pub struct CounterValues { $($(#[$doc])* pub $name: u64,)* }
+        pub struct CounterValues {
+            $($(#[$doc])* pub $name: u64,)*
+            /// The watermark of the task's inputs, if there is one.
+            pub watermark: Option<Timestamp>,
+        }
 
         impl TaskCounters {
             $($(#[$doc])* #[inline] pub fn $add(&self, count: u64) {
@@ -21,7 +31,16 @@ macro_rules! counters {
             /// The values now; exact once the task has ended.
             #[must_use]
             pub fn values(&self) -> CounterValues {
-                CounterValues { $($name: self.$name.load(Relaxed),)* }
+                let watermark = match self.watermark.load(Relaxed) {
+                    0 => None,
+                    since => Some(Timestamp::from_millis(i64::MIN.wrapping_add_unsigned(since))),
+                };
+                CounterValues { $($name: self.$name.load(Relaxed),)* watermark }
+            }
+
+            /// Notes the watermark of the task's inputs.
+            pub fn set_watermark(&self, watermark: Timestamp) {
+                self.watermark.store(watermark.as_millis().abs_diff(i64::MIN), Relaxed);
             }
         }
     };

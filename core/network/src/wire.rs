@@ -67,7 +67,8 @@ impl<T: Serialize + DeserializeOwned + Send + 'static> Data for T {}
 /// An element that travels beside the records, in order with them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Event {
-    /// No record before this time will follow.
+    /// No record at or before this time will follow. The end of input alone tells that none will
+    /// follow at all.
     Watermark(Timestamp),
     /// The boundary of a checkpoint.
     Barrier(u64),

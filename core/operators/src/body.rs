@@ -1,13 +1,16 @@
 //! The bodies of tasks: what feeds the first operator of a chain.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Instant;
 
-use millstream_network::{Data, Event, Flow, Inbox, Received};
+use millstream_network::{Data, Event, Flow, Inbox, Received, TaskCounters};
+use millstream_types::Timestamp;
 
 use crate::Result;
 use crate::stage::{ErasedStage, Moment, Stage, reveal};
 use crate::task::{InputContext, Step, TaskBody, TaskContext, inbox};
+use crate::watermark_tracker::{Advance, WatermarkTracker};
 
 /// Where a task stands with its input.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -56,30 +59,56 @@ impl Upstream {
     }
 }
 
-/// Counts the channels that have ended.
+/// Makes events for a task's first operator of those of its channels: the watermark of all, whether
+/// any has records, and the end. Channels of several inputs are numbered through.
 #[derive(Debug)]
-pub(crate) struct EndCount {
-    open: usize,
-    channels: usize,
+pub(crate) struct Events {
+    tracker: WatermarkTracker,
+    /// Events that were not handed on yet.
+    pending: VecDeque<Event>,
+    counters: Arc<TaskCounters>,
 }
 
-impl EndCount {
-    pub(crate) const fn new(channels: usize) -> Self {
-        Self { open: channels, channels }
+impl Events {
+    pub(crate) fn new(channels: usize, counters: Arc<TaskCounters>) -> Self {
+        let tracker = WatermarkTracker::new(channels);
+        // An input without any channel has ended, as for the other subtasks behind a global
+        // exchange.
+        let end = tracker.has_ended().then_some(Event::EndOfInput);
+        Self { tracker, pending: end.into_iter().collect(), counters }
     }
 
-    /// Notes an event; `true` when it ended the last open channel.
-    pub(crate) fn on_event(&mut self, event: Event) -> bool {
-        if event != Event::EndOfInput || self.open == 0 {
-            return false;
+    /// Notes the event of a channel.
+    pub(crate) fn on_event(&mut self, channel: usize, event: Event) {
+        if self.tracker.has_ended() {
+            return;
         }
-        self.open -= 1;
-        self.open == 0
+        let Advance { awake, watermark, idle } = match event {
+            Event::Watermark(watermark) => self.tracker.on_watermark(channel, watermark),
+            Event::Idle(idle) => self.tracker.on_idle(channel, idle),
+            Event::EndOfInput => self.tracker.on_end(channel),
+            Event::Barrier(_) => Advance::default(),
+        };
+        self.pending.extend(awake.then_some(Event::Idle(false)));
+        self.pending.extend(watermark.map(Event::Watermark));
+        self.pending.extend(idle.then_some(Event::Idle(true)));
+        self.pending.extend(self.tracker.has_ended().then_some(Event::EndOfInput));
     }
 
-    /// Whether there is no channel at all, as for the other subtasks behind a global exchange.
-    pub(crate) const fn nothing_ever_comes(&self) -> bool {
-        self.channels == 0
+    /// Whether there is something to hand on.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.pending.is_empty()
+    }
+
+    /// Takes the next event to hand on.
+    pub(crate) fn next(&mut self) -> Option<Event> {
+        let event = self.pending.pop_front()?;
+        match event {
+            Event::Watermark(watermark) => self.counters.set_watermark(watermark),
+            Event::EndOfInput => self.counters.set_watermark(Timestamp::MAX),
+            Event::Idle(_) | Event::Barrier(_) => {}
+        }
+        Some(event)
     }
 }
 
@@ -89,26 +118,30 @@ pub(crate) fn put_input_before<T: Data>(
     inputs: &InputContext<'_>,
     stage: ErasedStage,
 ) -> Result<Box<dyn TaskBody>> {
-    Ok(Box::new(OneInputBody::new(inbox::<T>(task, inputs, 0), reveal::<T>(stage)?)))
+    let (inbox, stage) = (inbox::<T>(task, inputs, 0), reveal::<T>(stage)?);
+    let events = Events::new(inbox.channels(), Arc::clone(&task.counters));
+    Ok(Box::new(OneInputBody { inbox, stage, events, state: Upstream::Reading }))
 }
 
 /// The body of a task whose first operator has one input.
 pub(crate) struct OneInputBody<I> {
     inbox: Arc<Inbox<I>>,
     stage: Box<dyn Stage<I>>,
-    ends: EndCount,
+    events: Events,
     state: Upstream,
 }
 
 impl<I: Data> OneInputBody<I> {
-    pub(crate) fn new(inbox: Arc<Inbox<I>>, stage: Box<dyn Stage<I>>) -> Self {
-        let ends = EndCount::new(inbox.channels());
-        Self { inbox, stage, ends, state: Upstream::Reading }
-    }
-
-    fn end(&mut self) -> Result<Step> {
-        self.state = Upstream::Ending;
-        let flow = self.stage.event(Event::EndOfInput)?;
+    /// Hands events on as far as the chain takes them.
+    fn hand_on(&mut self, mut flow: Flow) -> Result<Step> {
+        while flow == Flow::Ready
+            && let Some(event) = self.events.next()
+        {
+            if event == Event::EndOfInput {
+                self.state = Upstream::Ending;
+            }
+            flow = self.stage.event(event)?;
+        }
         Ok(self.state.after(flow))
     }
 }
@@ -121,10 +154,10 @@ impl<I: Data> TaskBody for OneInputBody<I> {
     fn step(&mut self) -> Result<Step> {
         if self.state.must_resume() {
             let flow = self.stage.resume()?;
-            return Ok(self.state.after(flow));
+            return self.hand_on(flow);
         }
-        if self.ends.nothing_ever_comes() {
-            return self.end();
+        if !self.events.is_empty() {
+            return self.hand_on(Flow::Ready);
         }
         match self.inbox.receive()? {
             Received::Nothing => Ok(Step::Idle(None)),
@@ -132,12 +165,9 @@ impl<I: Data> TaskBody for OneInputBody<I> {
                 let flow = self.stage.push(batch)?;
                 Ok(self.state.after(flow))
             }
-            Received::Event(_, event) => {
-                if self.ends.on_event(event) {
-                    self.end()
-                } else {
-                    Ok(Step::Progress)
-                }
+            Received::Event(channel, event) => {
+                self.events.on_event(channel as usize, event);
+                self.hand_on(Flow::Ready)
             }
         }
     }

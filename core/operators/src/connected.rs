@@ -3,13 +3,13 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use millstream_network::{Batch, Data, Event, Flow, Inbox, Records};
+use millstream_network::{Batch, Data, Event, Flow, Inbox, Received, Records, TaskCounters};
 use millstream_state::KeyedBackend;
 use millstream_types::Key;
 
 use crate::Result;
 use crate::ahead::Upcoming;
-use crate::body::{EndCount, Upstream};
+use crate::body::{Events, Upstream};
 use crate::collector::Collector;
 use crate::key::KeySelector;
 use crate::keyed::{Context, KeysAtEnd};
@@ -297,7 +297,8 @@ fn two_inputs<A: Data, B: Data, F: TwoInputFunction<A, B> + 'static>(
         if bad.0.goes_on() || bad.1.goes_on() {
             function.keep_undo();
         }
-        Ok(Box::new(TwoInputBody::new(inboxes, function, Output::new(outputs)?, bad)))
+        let (output, counters) = (Output::new(outputs)?, Arc::clone(&ctx.task.counters));
+        Ok(Box::new(TwoInputBody::new(inboxes, function, output, bad, counters)))
     })
 }
 
@@ -311,7 +312,7 @@ pub(crate) struct TwoInputBody<A, B, F: TwoInputFunction<A, B>> {
     bad_right: BadRecords<B>,
     pending: Pending<A, B>,
     results: Results<F::Out>,
-    ends: EndCount,
+    events: Events,
     state: Upstream,
     right_next: bool,
     /// Both inputs have ended, and keys are left to finish.
@@ -324,8 +325,9 @@ impl<A: Data, B: Data, F: TwoInputFunction<A, B>> TwoInputBody<A, B, F> {
         function: F,
         output: Output<F::Out>,
         bad: (BadRecords<A>, BadRecords<B>),
+        counters: Arc<TaskCounters>,
     ) -> Self {
-        let ends = EndCount::new(inboxes.0.channels() + inboxes.1.channels());
+        let events = Events::new(inboxes.0.channels() + inboxes.1.channels(), counters);
         Self {
             left: inboxes.0,
             right: inboxes.1,
@@ -335,7 +337,7 @@ impl<A: Data, B: Data, F: TwoInputFunction<A, B>> TwoInputBody<A, B, F> {
             bad_left: bad.0,
             bad_right: bad.1,
             pending: Pending::Left(Batch::empty(false).into_iter()),
-            ends,
+            events,
             state: Upstream::Reading,
             right_next: false,
             finishing: false,
@@ -412,15 +414,32 @@ impl<A: Data, B: Data, F: TwoInputFunction<A, B>> TwoInputBody<A, B, F> {
         self.output.event(Event::EndOfInput)
     }
 
+    /// Hands events on as far as the output takes them.
+    fn hand_on(&mut self, mut flow: Flow) -> Result<Flow> {
+        while flow == Flow::Ready
+            && let Some(event) = self.events.next()
+        {
+            flow = match event {
+                Event::EndOfInput => self.end()?,
+                Event::Watermark(_) | Event::Idle(_) | Event::Barrier(_) => {
+                    self.output.event(event)?
+                }
+            };
+        }
+        Ok(flow)
+    }
+
     /// Takes one delivery of either side, by turns; `None` if neither has one.
     fn receive(&mut self) -> Result<Option<Flow>> {
         for _ in 0..2 {
             self.right_next = !self.right_next;
-            let event = if self.right_next {
+            let (channel, event) = if self.right_next {
                 match self.right.receive()? {
-                    millstream_network::Received::Nothing => continue,
-                    millstream_network::Received::Event(_, event) => event,
-                    millstream_network::Received::Batch(_, batch) => {
+                    Received::Nothing => continue,
+                    Received::Event(channel, event) => {
+                        (self.left.channels() + channel as usize, event)
+                    }
+                    Received::Batch(_, batch) => {
                         self.function.prepare_right(batch.records())?;
                         self.pending = Pending::Right(batch.into_iter());
                         return continue_while(Flow::Ready, || self.advance()).map(Some);
@@ -428,19 +447,17 @@ impl<A: Data, B: Data, F: TwoInputFunction<A, B>> TwoInputBody<A, B, F> {
                 }
             } else {
                 match self.left.receive()? {
-                    millstream_network::Received::Nothing => continue,
-                    millstream_network::Received::Event(_, event) => event,
-                    millstream_network::Received::Batch(_, batch) => {
+                    Received::Nothing => continue,
+                    Received::Event(channel, event) => (channel as usize, event),
+                    Received::Batch(_, batch) => {
                         self.function.prepare_left(batch.records())?;
                         self.pending = Pending::Left(batch.into_iter());
                         return continue_while(Flow::Ready, || self.advance()).map(Some);
                     }
                 }
             };
-            if self.ends.on_event(event) {
-                return self.end().map(Some);
-            }
-            return Ok(Some(Flow::Ready));
+            self.events.on_event(channel, event);
+            return self.hand_on(Flow::Ready).map(Some);
         }
         Ok(None)
     }
@@ -452,17 +469,18 @@ impl<A: Data, B: Data, F: TwoInputFunction<A, B>> TaskBody for TwoInputBody<A, B
     }
 
     fn step(&mut self) -> Result<Step> {
-        if self.ends.nothing_ever_comes() && self.state == Upstream::Reading {
-            let flow = self.end()?;
-            return Ok(self.state.after(flow));
-        }
         if self.state.must_resume() {
             let flow = self.output.resume()?;
             let flow = if self.finishing {
                 self.run_to_end(flow)?
             } else {
-                continue_while(flow, || self.advance())?
+                let flow = continue_while(flow, || self.advance())?;
+                self.hand_on(flow)?
             };
+            return Ok(self.state.after(flow));
+        }
+        if !self.events.is_empty() {
+            let flow = self.hand_on(Flow::Ready)?;
             return Ok(self.state.after(flow));
         }
         match self.receive()? {

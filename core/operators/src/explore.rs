@@ -25,12 +25,15 @@ mod mutants;
 mod probe;
 mod schedule;
 mod stages;
+mod watermarks;
 mod writers;
 
 use std::io::Write;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+pub(crate) use cases::task;
 use millstream_network::Batch;
+pub(crate) use schedule::Random;
 use schedule::{Schedule, failure, mix};
 
 /// The number of seeds of a kind that gate each run of the tests.
@@ -84,6 +87,8 @@ kinds! {
     fn rows() { Rows }
     #[test]
     fn sink() { Sink }
+    #[test]
+    fn timestamps() { Timestamps }
     #[test]
     fn exchange_writer() { Writer }
 }

@@ -40,6 +40,8 @@ mod sink;
 mod source;
 mod stage;
 mod task;
+mod watermark_tracker;
+mod watermarks;
 pub mod writer;
 
 pub use aggregate::{Aggregate, MapWithState, Number, Reduce, Summary, keep_better};
@@ -71,3 +73,4 @@ pub use task::{
     EventMailbox, EventSender, InputContext, OUTPUT_BYTES, OperatorContext, Step, TaskBody,
     TaskContext, turn,
 };
+pub use watermarks::{WatermarkGenerator, WatermarkOutput, WatermarkStrategy, assign_timestamps};

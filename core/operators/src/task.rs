@@ -73,6 +73,8 @@ pub struct TaskContext {
     pub buffer_timeout: Option<Duration>,
     /// The most bytes of records that wait in the buffers of one of its outputs, about.
     pub output_bytes: usize,
+    /// The time between two watermarks of a stream.
+    pub watermark_interval: Duration,
     /// Whether only final results are emitted.
     pub batch: bool,
 }

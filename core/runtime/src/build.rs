@@ -39,6 +39,11 @@ impl Blueprint {
         self.graph.vertex(id).ok_or_else(|| error!("the job graph has no vertex {id}"))
     }
 
+    /// Time between two watermarks of a stream.
+    pub(crate) fn watermark_interval(&self) -> Duration {
+        self.graph.settings.watermark_interval()
+    }
+
     /// Time for which records may wait in output buffers.
     pub(crate) fn buffer_timeout(&self) -> Option<Duration> {
         u64::try_from(self.graph.settings.buffer_timeout_ms).ok().map(Duration::from_millis)

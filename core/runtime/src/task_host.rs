@@ -22,7 +22,8 @@ use millstream_security::{Credentials, Secret};
 use millstream_storage::patience::{Waiting, set_waiting};
 use millstream_types::metrics::{HistogramSummary, MetricValue};
 use millstream_types::{
-    Clock, ExecutionAttemptId, HostId, JobId, LeaderEpoch, OperatorId, VertexId, counters,
+    Clock, ExecutionAttemptId, HostId, JobId, LeaderEpoch, OperatorId, Timestamp, VertexId,
+    counters,
 };
 
 use crate::build::{Blueprint, Placements, TaskParts};
@@ -256,6 +257,7 @@ impl TaskHost {
                 metrics: Arc::clone(&metrics),
                 buffer_timeout: blueprint.buffer_timeout(),
                 output_bytes: OUTPUT_BYTES,
+                watermark_interval: blueprint.watermark_interval(),
                 batch: blueprint.is_batch(),
             },
             inputs,
@@ -420,6 +422,7 @@ fn task_metrics(id: ExecutionAttemptId, task: &HostedTask, now: Instant) -> Task
         buffers_in: task.inputs_waiting.load(Ordering::Relaxed),
         user,
         buffers_out: values.buffers_out,
+        watermark: values.watermark.map(Timestamp::as_millis),
     }
 }
 

@@ -10,7 +10,7 @@ struct TimedNumbers(u64);
 
 struct TimedReader(NumbersReader);
 
-const fn time_of(n: u64) -> i64 {
+pub(super) const fn time_of(n: u64) -> i64 {
     n.cast_signed() * 10 - 100
 }
 
@@ -56,18 +56,18 @@ impl SourceReader for TimedReader {
 }
 
 /// A record, and the time that it came with.
-type Stamped<T> = (T, Option<i64>);
+pub(super) type Stamped<T> = (T, Option<i64>);
 
 /// Keeps what arrives with its time.
 #[derive(Clone)]
-struct Times<T>(Arc<Mutex<Vec<Stamped<T>>>>);
+pub(super) struct Times<T>(Arc<Mutex<Vec<Stamped<T>>>>);
 
 impl<T: Clone + Ord> Times<T> {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         Self(Arc::default())
     }
 
-    fn sorted(&self) -> Vec<Stamped<T>> {
+    pub(super) fn sorted(&self) -> Vec<Stamped<T>> {
         let mut records = self.0.lock().unwrap().clone();
         records.sort();
         records
@@ -99,7 +99,7 @@ impl<T: Data> SinkWriter<T> for Times<T> {
 
 /// The way of records from operator to operator.
 #[derive(Debug, Clone, Copy, PartialEq)]
-enum Way {
+pub(super) enum Way {
     Chained,
     Encoded,
     /// Over loopback, between the hosts of two TaskManagers.
@@ -136,7 +136,11 @@ impl Executor for On {
 }
 
 /// Runs a job whose records travel on this way.
-fn run_on_way(way: Way, mode: RuntimeMode, build: impl FnOnce(&mut Environment)) -> Result<()> {
+pub(super) fn run_on_way(
+    way: Way,
+    mode: RuntimeMode,
+    build: impl FnOnce(&mut Environment),
+) -> Result<()> {
     let mut env = Environment::new(Box::new(On { way, mode }));
     build(&mut env);
     env.execute("times").map(drop)
@@ -331,7 +335,7 @@ fn streams_of_one_kind_are_united_whatever_the_size_of_their_batches() {
 }
 
 /// The error's text of a job that fails, or is refused.
-fn error_of(build: impl FnOnce(&mut Environment)) -> String {
+pub(super) fn error_of(build: impl FnOnce(&mut Environment)) -> String {
     let error = run_on_way(Way::Encoded, RuntimeMode::Streaming, build).unwrap_err();
     format!("{error:#}")
 }

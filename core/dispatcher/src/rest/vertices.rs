@@ -120,13 +120,12 @@ pub(super) async fn subtask_accumulators(
     Ok(found.vertex()?.subtask_accumulators().into())
 }
 
-/// Subtasks report no watermarks yet.
 pub(super) async fn watermarks(
     State(context): Shared,
     Path((job, id)): Ids,
 ) -> Answer<Vec<Metric>> {
-    find(&context, &job, &id).await?;
-    Ok(Vec::new().into())
+    let found = find(&context, &job, &id).await?;
+    Ok(found.vertex()?.watermarks().into())
 }
 
 /// Coordinators report no metrics yet.

@@ -221,3 +221,21 @@ async fn clients_of_flink_1_have_their_own_job_configuration() {
     let details = world.get(&format!("/jobs/{job}")).await.json();
     assert!(details.get("stream-graph").is_none(), "the page of Flink 2.3 reads nodes from it");
 }
+
+#[tokio::test]
+async fn watermarks_are_shown() {
+    let world = World::start().await;
+    let job = world.job(1).await;
+    let at = format!("/jobs/{job}/vertices/{}", graph().vertices[1].id);
+    let watermarks = world.get(&format!("{at}/watermarks")).await.json();
+    let value = "1700000000123";
+    let of_the_second = json!([{ "id": "1.currentInputWatermark", "value": value }]);
+    assert_eq!(watermarks, of_the_second, "the first subtask has none");
+    for (subtask, expected) in [(0, json!([])), (1, json!([value]))] {
+        let query = format!("{at}/subtasks/{subtask}/metrics?get=currentInputWatermark");
+        let metrics = world.get(&query).await.json();
+        let values: Vec<&Value> =
+            metrics.as_array().unwrap().iter().map(|metric| &metric["value"]).collect();
+        assert_eq!(json!(values), expected, "{subtask}");
+    }
+}

@@ -174,6 +174,7 @@ fn running(submission: &JobSubmission) -> JobDetails {
             idle_ns: 4_000_000,
             backpressured_ns: 5_000_000,
             records_dropped: 3,
+            watermark: (number == 1).then(|| Timestamp::from_millis(1_700_000_000_123)),
             user: BTreeMap::from([
                 ("seen".to_owned(), MetricValue::Counter(21)),
                 ("numFilesSkipped".to_owned(), MetricValue::Counter(2)),

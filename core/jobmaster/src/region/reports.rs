@@ -3,7 +3,7 @@
 use millstream_gateway::{CauseKind, ExceptionEntry, FailureCause, TaskMetrics};
 use millstream_protocol::host::{self, user_metric::Value};
 use millstream_types::metrics::{self, HistogramSummary, MetricValue};
-use millstream_types::{ExecutionState, HostId};
+use millstream_types::{ExecutionState, HostId, Timestamp};
 
 use super::{Action, Phase, Region};
 use crate::causes;
@@ -155,6 +155,7 @@ fn metrics_of(message: host::TaskMetrics) -> TaskMetrics {
         records_dropped: message.records_dropped,
         buffers_in: message.buffers_in,
         buffers_out: message.buffers_out,
+        watermark: message.watermark.map(Timestamp::from_millis),
         user: metrics::accepted(user).collect(),
     }
 }

@@ -25,6 +25,7 @@ use super::hosts::{HOST, exchange};
 use super::probe::{END, Item, Shared};
 use super::schedule::{Act, Schedule};
 use super::stages::{AT_THE_END, Oracle, at_time, outputs};
+use super::watermarks::check_watermarks;
 use super::writers::Bell;
 use super::{BodyKind, Case, batch, key, number, record, roll, time_of};
 use crate::collector::Collector;
@@ -142,6 +143,8 @@ struct Inputs {
     next: Vec<u64>,
     timed: bool,
     has_ended: bool,
+    /// The last watermark of each channel, and whether it is idle.
+    watermarks: Vec<(i64, bool)>,
     /// The results at the end come in any order.
     sorts: bool,
 }
@@ -160,6 +163,7 @@ impl Inputs {
             next: vec![0; channels],
             timed,
             has_ended: false,
+            watermarks: vec![(i64::MIN, false); channels],
             sorts: false,
         }
     }
@@ -175,6 +179,17 @@ impl Inputs {
             at_time(time, &mut self.expected[at], |outputs| oracle.record(*record, outputs));
         }
         self.channels[at].send_batch(batch(records, self.timed))?;
+        Ok(())
+    }
+
+    fn send_event(&mut self, at: usize, event: Event) -> Result<()> {
+        let (watermark, idle) = &mut self.watermarks[at];
+        match event {
+            Event::Watermark(time) => *watermark = time.as_millis().max(*watermark),
+            Event::Idle(is) => *idle = is,
+            Event::Barrier(_) | Event::EndOfInput => {}
+        }
+        self.channels[at].send_event(event)?;
         Ok(())
     }
 
@@ -208,7 +223,10 @@ impl Inputs {
             }
             let seen = &seen.seen;
             let mut places = vec![0; self.channels.len()];
-            for item in seen.iter().filter(|item| **item != END) {
+            if !(self.sorts && self.has_ended) {
+                check_watermarks(&self.watermarks, seen, all)?;
+            }
+            for item in seen.iter().filter(|item| item.record().is_some()) {
                 let at = channel_of(output, *item);
                 let place = places.get_mut(at).ok_or_else(|| format!("{item:?} of no channel"))?;
                 let should = self.expected[at][output].get(*place);
@@ -264,7 +282,7 @@ fn drive(
             }
             Act::Event { input, event } => {
                 let at = usize::from(input) % count;
-                sent.channels[at].send_event(event).map_err(|error| error.to_string())?;
+                sent.send_event(at, event).map_err(say)?;
             }
             Act::Wait { ms } => slot.now += Duration::from_millis(ms.into()),
             Act::Take { .. } => run_until_idle(&mut slot, &mut sent)?,

@@ -8,7 +8,7 @@ use millstream_connector::{Committer, Sink, SinkWriter, WriterInfo};
 use millstream_graph::{NodeId, NodeKind, OutputName};
 use millstream_network::{Batch, Event, Flow, Generation};
 use millstream_state::ValueState;
-use millstream_types::{AttemptId, CheckpointId, JobId, MaxParallelism, OperatorId};
+use millstream_types::{AttemptId, CheckpointId, JobId, MaxParallelism, OperatorId, Timestamp};
 
 use super::probe::{Item, Output, Probe, Shared};
 use super::schedule::Act;
@@ -31,6 +31,9 @@ use crate::program::{Built, NewOperator, OperatorMaker, OutputMaker, Program, St
 use crate::side::{OutputTag, SideBuffer};
 use crate::stage::{Discard, Moment, Stage, erase, reveal};
 use crate::task::{EventSender, OperatorContext, TaskContext};
+use crate::watermarks::{
+    WatermarkGenerator, WatermarkOutput, WatermarkStrategy, assign_timestamps,
+};
 
 /// The cases to explore of a kind of stage.
 pub(super) fn cases(kind: Kind) -> Vec<Case> {
@@ -61,6 +64,7 @@ fn light(kind: Kind) -> Vec<Case> {
         Kind::Fold => reduces().into_iter().chain(aggregates()).collect(),
         Kind::Rows => vec![rows()],
         Kind::Sink => vec![sink("sink", |stage| stage)],
+        Kind::Timestamps => vec![timestamps()],
         Kind::Writer => writers::cases(),
     }
 }
@@ -74,7 +78,7 @@ pub(super) const fn same(record: u64) -> u64 {
 }
 
 /// A task that runs alone.
-pub(super) fn task(batch: bool) -> TaskContext {
+pub(crate) fn task(batch: bool) -> TaskContext {
     TaskContext {
         job: JobId::from_u128(1),
         name: "explored".to_owned(),
@@ -88,6 +92,7 @@ pub(super) fn task(batch: bool) -> TaskContext {
         metrics: Arc::default(),
         buffer_timeout: None,
         output_bytes: crate::task::OUTPUT_BYTES,
+        watermark_interval: Duration::from_millis(20),
         batch,
     }
 }
@@ -239,6 +244,56 @@ fn maps() -> Vec<Case> {
             without_bad(true, plus_one)
         }),
     ]
+}
+
+/// Emits a watermark at some records.
+struct Markers;
+
+fn is_marker(record: u64) -> bool {
+    roll(record, 31, 9) == 0
+}
+
+impl WatermarkGenerator<u64> for Markers {
+    fn on_record(&mut self, record: &u64, time: i64, out: &mut WatermarkOutput) {
+        if is_marker(*record) {
+            out.emit(time);
+        }
+    }
+}
+
+/// Records with their times; watermarks behind those that are markers, if they advance.
+struct Marked(i64);
+
+impl Oracle for Marked {
+    fn record(&mut self, record: u64, outputs: &mut [Vec<Item>]) {
+        if is_bad(record) {
+            return;
+        }
+        let time = time_of(record);
+        outputs[0].push(Item::Record(record).at(Some(time)));
+        if is_marker(record) && time > self.0 {
+            self.0 = time;
+            let watermark = Event::Watermark(Timestamp::from_millis(time));
+            outputs.iter_mut().for_each(|output| output.push(watermark.into()));
+        }
+    }
+
+    fn sees(&self, _output: usize, event: Event) -> bool {
+        !matches!(event, Event::Watermark(_) | Event::Idle(_))
+    }
+}
+
+fn timestamps() -> Case {
+    let strategy = WatermarkStrategy::generator(|| Markers)
+        .timestamps(|record| refuse_bad(*record).map(time_of));
+    let operator = Operator::of_stage(assign_timestamps(OnError::drop_record(), strategy));
+    let (task, nobody) = (task(false), to_nobody());
+    Case::new("timestamps", move |schedule| {
+        let outputs = outputs(schedule, 3);
+        let stage = operator.build(&task, &nobody, three(&outputs, same, true));
+        let oracle = Box::new(Marked(i64::MIN));
+        drive(Explored { stage, kind: Kind::Timestamps, outputs, oracle }, schedule)
+    })
 }
 
 /// Mostly few results, seldom more than two batches of them.

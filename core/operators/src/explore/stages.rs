@@ -141,6 +141,7 @@ pub(super) fn compare(
 
 struct Run<'a> {
     stage: &'a mut dyn Stage<u64>,
+    kind: Kind,
     outputs: &'a [Shared],
     expected: Expected,
     now: Instant,
@@ -180,7 +181,9 @@ impl Run<'_> {
         self.settle(flow)?;
         let due = self.outputs.iter().filter_map(|output| output.lock().due()).min();
         let next = self.stage.next_time();
-        if next == due {
+        // It may have work of its own, which is due earlier.
+        let of_its_own = self.kind == Kind::Timestamps && due.into_iter().chain(next).min() == next;
+        if next == due || of_its_own {
             return Ok(());
         }
         Err("next_time() is not the earliest of its outputs".to_owned())
@@ -197,7 +200,7 @@ pub(super) fn drive(explored: Explored, schedule: &Schedule) -> Result<(), Strin
     let expected = Expected::new(oracle, timed);
     let now = Instant::now();
     let mut run =
-        Run { stage: &mut *stage, outputs: &outputs, expected, now, looks: schedule.seed };
+        Run { stage: &mut *stage, kind, outputs: &outputs, expected, now, looks: schedule.seed };
     run.stage.open().map_err(|error| format!("{error:#}"))?;
     let mut number = 0;
     let mut buffer = Vec::new();

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use millstream_gateway::{JobDetails, SubtaskDetails, Subtasks, VertexDetails};
 use millstream_graph::JobVertex;
+use millstream_rest_types::metrics::Metric;
 use millstream_rest_types::vertices::{
     AggregatedTaskDetailsInfo, Distribution, JobDetailsVertexInfo, JobVertexBackPressureInfo,
     JobVertexDetailsInfo, JobVertexTaskManagerInfo, JobVertexTaskManagersInfo, Place, Span,
@@ -196,6 +197,17 @@ impl<'a> Vertex<'a> {
         }
     }
 
+    /// `/jobs/:jobid/vertices/:vertexid/watermarks`: of the subtasks that have one.
+    pub(in crate::rest) fn watermarks(&self) -> Vec<Metric> {
+        let of = |subtask: &SubtaskDetails| {
+            Some(Metric {
+                id: format!("{}.{WATERMARK}", subtask.subtask),
+                value: Some(subtask.metrics.watermark?.as_millis().to_string()),
+            })
+        };
+        self.subtasks().iter().filter_map(of).collect()
+    }
+
     /// The metrics of one subtask, by Flink's names. A number that cannot be known is left out.
     #[expect(clippy::cast_precision_loss, reason = "a number on a dashboard")]
     pub(in crate::rest) fn metrics(&self, subtask: &SubtaskDetails) -> Vec<(String, f64)> {
@@ -228,10 +240,15 @@ impl<'a> Vertex<'a> {
             ]
         });
         let named = counts.into_iter().map(|(name, count)| (name, count as f64)).chain(rates);
+        let watermark = metrics.watermark.map(|it| (WATERMARK, it.as_millis() as f64));
+        let named = named.chain(watermark);
         let user = metrics.users().flat_map(|(name, value)| value.shown(&format!("user.{name}")));
         named.map(|(name, value)| (name.to_owned(), value)).chain(user).collect()
     }
 }
+
+/// The metric of a subtask's watermark.
+const WATERMARK: &str = "currentInputWatermark";
 
 /// Flink's groups have ids, ours names.
 fn sharing_group_id(job: JobId, group: &str) -> String {

@@ -1,0 +1,258 @@
+//! The strategy by which a stream gets event times and watermarks, as users choose it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use millstream_types::Timestamp;
+
+use crate::{Error, Result};
+
+/// The most that an event time may be ahead of the clock if the strategy says nothing of it.
+const AHEAD_MAX: Duration = Duration::from_secs(10 * 366 * 24 * 60 * 60);
+
+/// The source of the event times of a stream's records, and of its watermarks.
+///
+/// A watermark says that no record at or before its time will follow. Records that do follow are
+/// late; what becomes of them is up to the operators behind.
+///
+/// ```
+/// # use millstream::{prelude::*, testing::run_on};
+/// # use std::time::Duration;
+/// #[millstream::record]
+/// struct Click {
+///     page: String,
+///     millis: i64,
+/// }
+///
+/// // Clicks come at most five seconds late, and nobody waits for a subtask that has had none for
+/// // half a minute.
+/// let strategy = WatermarkStrategy::bounded_out_of_orderness(Duration::from_secs(5))
+///     .timestamps(|click: &Click| Ok(click.millis))
+///     .idle_after(Duration::from_secs(30));
+/// let click = Click { page: "/".to_owned(), millis: 1_700_000_000_000 };
+/// let clicks = run_on([click], |clicks| clicks.assign_timestamps(strategy));
+/// assert_eq!(clicks.unwrap().len(), 1);
+/// ```
+pub struct WatermarkStrategy<T> {
+    pub(crate) generator: GeneratorMaker<T>,
+    pub(crate) times: Option<TimesMaker<T>>,
+    pub(crate) idle_after: Option<Duration>,
+    pub(crate) ahead_max: Option<Duration>,
+}
+
+type GeneratorMaker<T> = Arc<dyn Fn() -> Box<dyn Generate<T>> + Send + Sync>;
+type TimesMaker<T> = Arc<dyn Fn() -> Box<dyn FindTimes<T>> + Send + Sync>;
+
+impl<T> Clone for WatermarkStrategy<T> {
+    fn clone(&self) -> Self {
+        Self {
+            generator: Arc::clone(&self.generator),
+            times: self.times.clone(),
+            idle_after: self.idle_after,
+            ahead_max: self.ahead_max,
+        }
+    }
+}
+
+impl<T: 'static> WatermarkStrategy<T> {
+    /// For records that come in order of their event times.
+    #[must_use]
+    pub fn monotonous() -> Self {
+        Self::bounded_out_of_orderness(Duration::ZERO)
+    }
+
+    /// For records that come at most so long after others with later event times. The watermark is
+    /// a millisecond before the latest time so far less this bound.
+    #[must_use]
+    pub fn bounded_out_of_orderness(bound: Duration) -> Self {
+        let bound = i64::try_from(bound.as_millis()).unwrap_or(i64::MAX);
+        Self::made_by(move || Box::new(Bounded { latest: None, bound }))
+    }
+
+    /// No watermarks before the stream has ended: operators that wait for one do so until then.
+    #[must_use]
+    pub fn none() -> Self {
+        Self::made_by(|| Box::new(NoWatermarks))
+    }
+
+    /// Watermarks by a generator of the user's; `make` makes one for each subtask, or for each
+    /// split of a source.
+    ///
+    /// ```
+    /// # use millstream::{prelude::*, testing::run_on};
+    /// /// A record of the value 0 says how far time has come.
+    /// struct Markers;
+    ///
+    /// impl WatermarkGenerator<(i64, u32)> for Markers {
+    ///     fn on_record(&mut self, record: &(i64, u32), time: i64, out: &mut WatermarkOutput) {
+    ///         if record.1 == 0 {
+    ///             out.emit(time);
+    ///         }
+    ///     }
+    /// }
+    ///
+    /// let strategy = WatermarkStrategy::generator(|| Markers)
+    ///     .timestamps(|(millis, _): &(i64, u32)| Ok(*millis));
+    /// let records = run_on([(1, 7), (2, 0)], |records| records.assign_timestamps(strategy));
+    /// assert_eq!(records.unwrap(), [(1, 7), (2, 0)]);
+    /// ```
+    #[must_use]
+    pub fn generator<G: WatermarkGenerator<T> + 'static>(
+        make: impl Fn() -> G + Send + Sync + 'static,
+    ) -> Self {
+        Self::made_by(move || Box::new(Custom(make())))
+    }
+
+    fn made_by(make: impl Fn() -> Box<dyn Generate<T>> + Send + Sync + 'static) -> Self {
+        let generator: GeneratorMaker<T> = Arc::new(make);
+        Self { generator, times: None, idle_after: None, ahead_max: Some(AHEAD_MAX) }
+    }
+
+    /// Takes event times, in milliseconds since 1970, from the records. Without it the records keep
+    /// the times that they have.
+    #[must_use]
+    pub fn timestamps<F>(mut self, time: F) -> Self
+    where
+        F: FnMut(&T) -> Result<i64> + Clone + Send + Sync + 'static,
+    {
+        self.times = Some(Arc::new(move || Box::new(EachTime(time.clone()))));
+        self
+    }
+
+    /// Whether it takes event times from the records.
+    #[must_use]
+    #[doc(hidden)]
+    pub const fn finds_times(&self) -> bool {
+        self.times.is_some()
+    }
+
+    /// After so long without a record nothing waits for the subtask, or for the split, until it has
+    /// one again. Without it an input that falls silent holds all time.
+    #[must_use]
+    pub const fn idle_after(mut self, timeout: Duration) -> Self {
+        self.idle_after = Some(timeout);
+        self
+    }
+
+    /// Refuses records whose event time is more than this ahead of the clock, as one in
+    /// microseconds is: it would move time so far that all others are late. The limit is ten years
+    /// if nothing else is said; `None` accepts all times.
+    #[must_use]
+    pub const fn max_ahead(mut self, limit: Option<Duration>) -> Self {
+        self.ahead_max = limit;
+        self
+    }
+}
+
+/// Says how far time has come from the records that it sees.
+///
+/// See [`WatermarkStrategy::generator`] for an example.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` generates no watermarks for records of type `{T}`",
+    note = "implement `WatermarkGenerator<{T}>` for it"
+)]
+pub trait WatermarkGenerator<T>: Send {
+    /// Looks at a record. A watermark that is emitted here comes right behind it.
+    fn on_record(&mut self, record: &T, time: i64, out: &mut WatermarkOutput);
+
+    /// Called at the end of each `pipeline.auto-watermark-interval`, also when no record came.
+    fn on_interval(&mut self, out: &mut WatermarkOutput) {
+        let _ = out;
+    }
+}
+
+/// Takes the watermarks of a generator.
+#[derive(Debug, Default)]
+pub struct WatermarkOutput {
+    pub(crate) watermark: Option<Timestamp>,
+}
+
+impl WatermarkOutput {
+    /// No record at or before this time, in milliseconds since 1970, will follow. A watermark that
+    /// is not later than the one before says nothing.
+    pub fn emit(&mut self, millis: i64) {
+        self.watermark = self.watermark.max(Some(Timestamp::from_millis(millis)));
+    }
+}
+
+/// A generator as tasks use it, a batch at a time.
+pub(crate) trait Generate<T>: Send {
+    /// Looks at records up to the first at which it emits a watermark, and returns their number.
+    fn on_records(&mut self, records: &[T], times: &[i64], out: &mut WatermarkOutput) -> usize;
+
+    /// The end of an interval.
+    fn on_interval(&mut self, out: &mut WatermarkOutput);
+
+    /// Whether it may emit a watermark at the end of an interval in which no record came.
+    fn is_always_asked(&self) -> bool {
+        false
+    }
+}
+
+struct Bounded {
+    latest: Option<i64>,
+    bound: i64,
+}
+
+impl<T> Generate<T> for Bounded {
+    fn on_records(&mut self, records: &[T], times: &[i64], _out: &mut WatermarkOutput) -> usize {
+        self.latest = self.latest.max(times.iter().copied().max());
+        records.len()
+    }
+
+    fn on_interval(&mut self, out: &mut WatermarkOutput) {
+        if let Some(latest) = self.latest {
+            out.emit(latest.saturating_sub(self.bound).saturating_sub(1));
+        }
+    }
+}
+
+struct NoWatermarks;
+
+impl<T> Generate<T> for NoWatermarks {
+    fn on_records(&mut self, records: &[T], _times: &[i64], _out: &mut WatermarkOutput) -> usize {
+        records.len()
+    }
+
+    fn on_interval(&mut self, _out: &mut WatermarkOutput) {}
+}
+
+struct Custom<G>(G);
+
+impl<T, G: WatermarkGenerator<T>> Generate<T> for Custom<G> {
+    fn on_records(&mut self, records: &[T], times: &[i64], out: &mut WatermarkOutput) -> usize {
+        for (number, (record, time)) in (1..).zip(records.iter().zip(times)) {
+            self.0.on_record(record, *time, out);
+            if out.watermark.is_some() {
+                return number;
+            }
+        }
+        records.len()
+    }
+
+    fn on_interval(&mut self, out: &mut WatermarkOutput) {
+        self.0.on_interval(out);
+    }
+
+    fn is_always_asked(&self) -> bool {
+        true
+    }
+}
+
+/// Finds the event times of records, a batch at a time.
+pub(crate) trait FindTimes<T>: Send {
+    /// Adds the times of the records, up to the first that has none: the error says why.
+    fn find(&mut self, records: &[T], times: &mut Vec<i64>) -> Result<(), Error>;
+}
+
+struct EachTime<F>(F);
+
+impl<T, F: FnMut(&T) -> Result<i64> + Send> FindTimes<T> for EachTime<F> {
+    fn find(&mut self, records: &[T], times: &mut Vec<i64>) -> Result<(), Error> {
+        times.reserve(records.len());
+        for record in records {
+            times.push((self.0)(record)?);
+        }
+        Ok(())
+    }
+}
