@@ -13,15 +13,20 @@ struct Limits {
     hosts_memory: u64,
 }
 
+/// A parallelism that two TaskManagers share: a soak of some minutes has any number between.
+fn parallelism(short: usize, long: usize) -> usize {
+    scale(short, long).next_multiple_of(2)
+}
+
 /// The parallelism of a job of four vertices, and its limits.
 fn size() -> (usize, Limits) {
     let job_manager_cpu = scale(Duration::from_secs(2), Duration::from_secs(3));
-    (scale(100, 800), Limits { job_manager_cpu, hosts_memory: scale(1 << 30, 5 << 30) })
+    (parallelism(100, 800), Limits { job_manager_cpu, hosts_memory: scale(1 << 30, 5 << 30) })
 }
 
 /// Two TaskManagers, which together have a slot for each subtask of a vertex.
 fn cluster(parallelism: usize) -> Cluster {
-    Cluster::builder().task_managers(2).slots_with_memory(parallelism.div_ceil(2), 10).start()
+    Cluster::builder().task_managers(2).slots_with_memory(parallelism / 2, 10).start()
 }
 
 fn submit(cluster: &Cluster, parallelism: usize, more: &[&str]) -> Job {
@@ -84,7 +89,7 @@ fn a_job_of_many_channels_starts_at_the_cost_of_its_tasks() {
 
 #[test]
 fn every_channel_of_a_job_of_many_delivers() {
-    let parallelism = scale(40, 200);
+    let parallelism = parallelism(40, 200);
     let cluster = cluster(parallelism);
     let records = 40 * parallelism;
     submit(&cluster, parallelism, &["--records", &records.to_string()]).wait_for("FINISHED");
@@ -95,7 +100,7 @@ fn every_channel_of_a_job_of_many_delivers() {
 
 #[test]
 fn a_large_job_whose_host_dies_while_tasks_are_deployed_runs_again() {
-    let parallelism = scale(40, 400);
+    let parallelism = parallelism(40, 400);
     let cluster = cluster(parallelism);
     let job = submit(&cluster, parallelism, &[]);
     let victim = until("a host is there", DEADLINE, || {
@@ -113,7 +118,7 @@ fn a_large_job_whose_host_dies_while_tasks_are_deployed_runs_again() {
 
 #[test]
 fn a_large_job_is_cancelled_while_its_tasks_are_deployed() {
-    let parallelism = scale(40, 400);
+    let parallelism = parallelism(40, 400);
     let mut cluster = cluster(parallelism);
     // The TaskManagers keep the program of a job that ran for the next one.
     let first = submit(&cluster, parallelism, &[]);
