@@ -152,7 +152,7 @@ pub enum PlanError {
         /// Where records without times come from.
         plain: String,
     },
-    /// It works on event times, and the records have none.
+    /// An operator works on event times, and its records have none.
     #[error(
         "{operator} needs event times, and its records have none: name the function that gives \
          them with timestamps() of the WatermarkStrategy, or let the source give them \

@@ -162,7 +162,10 @@ const NOT_YET: [(&str, &[&str]); 15] = [
     ("Savepoints", &["Savepoint", "savepoint"]),
     ("Timers", &["OnTimer", "on_timer", "register_timer", "TimerService"]),
     ("Windows", &["window", "window_all", "Windowed", "WindowedStream"]),
-    ("What waits for watermarks", &["current_watermark", "WatermarkAlignment", "order_by_time"]),
+    (
+        "Operators that wait for watermarks",
+        &["current_watermark", "WatermarkAlignment", "order_by_time"],
+    ),
     ("Joins", &["JoinedStreams", "interval_join", "co_group"]),
     ("Broadcast state", &["BroadcastState", "BroadcastProcess"]),
     ("Other state", &["ReducingState", "AggregatingState", "StateTtl", "OperatorState"]),

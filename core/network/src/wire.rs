@@ -72,7 +72,7 @@ pub enum Event {
     Watermark(Timestamp),
     /// The boundary of a checkpoint.
     Barrier(u64),
-    /// Whether the channel takes part in the watermark.
+    /// Whether the channel has no records for now, so that no watermark waits for it.
     Idle(bool),
     /// Nothing will follow.
     EndOfInput,

@@ -59,8 +59,8 @@ impl Upstream {
     }
 }
 
-/// Makes events for a task's first operator of those of its channels: the watermark of all, whether
-/// any has records, and the end. Channels of several inputs are numbered through.
+/// Turns the events of a task's channels into those of its first operator: the watermark of all
+/// channels, whether all are idle, and the end. Channels of several inputs are numbered through.
 #[derive(Debug)]
 pub(crate) struct Events {
     tracker: WatermarkTracker,

@@ -7,7 +7,7 @@ use millstream_types::Timestamp;
 enum Part {
     /// The watermark waits for it.
     Active,
-    /// It has no records for now; nothing waits for it.
+    /// It has no records for now, and the watermark does not wait for it.
     Idle,
     /// It has ended.
     Ended,

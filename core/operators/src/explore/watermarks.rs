@@ -2,8 +2,8 @@
 
 use super::probe::Item;
 
-/// Watermarks advance, and in the end as far as the channels say that are not idle. The channels
-/// are given by their last watermarks and whether they are idle.
+/// Watermarks advance, and in the end they have reached the least of the channels that are not
+/// idle. The channels are given by their last watermarks and whether they are idle.
 pub(super) fn check_watermarks(
     channels: &[(i64, bool)],
     seen: &[Item],

@@ -75,11 +75,11 @@ impl Limit {
 
 /// The watermarks of a stream, and whether it is idle.
 struct Watermarks<T> {
-    /// `None` if only the end of the input says how far time has come.
+    /// `None` in batch mode, where the end of the input is the only watermark.
     generator: Option<Box<dyn Generate<T>>>,
     emitted: WatermarkOutput,
     interval: Duration,
-    /// The end of the present interval, in which a record came or the generator is asked anyhow.
+    /// The end of the present interval: the generator is asked then.
     due: Option<Instant>,
     /// The generator has seen records since it was asked last.
     has_news: bool,
@@ -116,7 +116,7 @@ impl<T> Watermarks<T> {
         generator.on_records(records, times, &mut self.emitted).clamp(1, records.len().max(1))
     }
 
-    /// The watermark that was emitted, if it says something new.
+    /// Takes the watermark that was emitted, if it advances.
     fn news(&mut self) -> Option<Event> {
         let emitted = self.emitted.watermark.take()?;
         // The end of the input alone stands for the end of time.
@@ -134,7 +134,7 @@ impl<T> Watermarks<T> {
         self.news()
     }
 
-    /// Does what is due.
+    /// Emits the watermark that is due, and the idleness of a stream that has fallen silent.
     fn on_time(&mut self, now: Instant, pending: &mut VecDeque<Event>) {
         let always = self.generator.as_deref().is_some_and(Generate::is_always_asked);
         let is_asked = self.has_news || always && !self.idle;
@@ -261,7 +261,7 @@ impl<T: Data> Stage<T> for TimestampStage<T> {
         self.run(flow)
     }
 
-    /// Watermarks and idleness of the input are replaced; what is not passed on is not missed.
+    /// Drops the watermarks and the idleness of the input: this stage makes those of its output.
     fn event(&mut self, event: Event) -> Result<Flow> {
         match event {
             Event::Watermark(_) | Event::Idle(_) => Ok(Flow::Ready),

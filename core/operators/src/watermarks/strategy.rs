@@ -24,8 +24,8 @@ const AHEAD_MAX: Duration = Duration::from_secs(10 * 366 * 24 * 60 * 60);
 ///     millis: i64,
 /// }
 ///
-/// // Clicks come at most five seconds late, and nobody waits for a subtask that has had none for
-/// // half a minute.
+/// // Clicks come at most five seconds late. The watermark does not wait for a subtask that has had
+/// // no click for half a minute.
 /// let strategy = WatermarkStrategy::bounded_out_of_orderness(Duration::from_secs(5))
 ///     .timestamps(|click: &Click| Ok(click.millis))
 ///     .idle_after(Duration::from_secs(30));
@@ -75,8 +75,7 @@ impl<T: 'static> WatermarkStrategy<T> {
         Self::made_by(|| Box::new(NoWatermarks))
     }
 
-    /// Watermarks by a generator of the user's; `make` makes one for each subtask, or for each
-    /// split of a source.
+    /// Watermarks by a generator of the user's; `make` makes one for each subtask.
     ///
     /// ```
     /// # use millstream::{prelude::*, testing::run_on};
@@ -126,8 +125,9 @@ impl<T: 'static> WatermarkStrategy<T> {
         self.times.is_some()
     }
 
-    /// After so long without a record nothing waits for the subtask, or for the split, until it has
-    /// one again. Without it an input that falls silent holds all time.
+    /// After so long without a record the watermark of the stream does not wait for the subtask,
+    /// until that has a record again. Without this timeout a subtask without records holds the
+    /// watermark where it is.
     #[must_use]
     pub const fn idle_after(mut self, timeout: Duration) -> Self {
         self.idle_after = Some(timeout);
@@ -144,7 +144,7 @@ impl<T: 'static> WatermarkStrategy<T> {
     }
 }
 
-/// Says how far time has come from the records that it sees.
+/// Generates watermarks from the records that it sees.
 ///
 /// See [`WatermarkStrategy::generator`] for an example.
 #[diagnostic::on_unimplemented(
@@ -169,7 +169,7 @@ pub struct WatermarkOutput {
 
 impl WatermarkOutput {
     /// No record at or before this time, in milliseconds since 1970, will follow. A watermark that
-    /// is not later than the one before says nothing.
+    /// is not later than the one before has no effect.
     pub fn emit(&mut self, millis: i64) {
         self.watermark = self.watermark.max(Some(Timestamp::from_millis(millis)));
     }
