@@ -12,6 +12,7 @@ use std::io::Write;
 use std::os::fd::FromRawFd;
 use std::os::unix::net::UnixStream;
 use std::process::{Command, Stdio};
+use std::sync::{Arc, Barrier};
 use std::time::Duration;
 
 use millstream_protocol::frame::{read_blocking, write_blocking};
@@ -19,6 +20,10 @@ use millstream_protocol::host::{
     Failure, FromHost, Hello, OperatorEvent, ToHost, from_host, to_host,
 };
 use millstream_protocol::{HOST_PROTOCOL, HOST_SOCKET_VARIABLE};
+
+/// The allocator of users' programs, which reserves memory ahead.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn hello(socket: &mut UnixStream, major: u32) {
     let hello = Hello { major, minor: 0, engine_version: "9.9".to_owned(), pid: 0 };
@@ -99,6 +104,7 @@ fn after_hello(behaviour: &str, mut socket: UnixStream) {
             let bytes = std::hint::black_box(1_usize << 34);
             println!("{}", std::hint::black_box(vec![1_u8; bytes]).len());
         }
+        "threads" => start_threads(&mut socket),
         "children" => {
             Command::new("sleep").arg("1000").spawn().unwrap();
             Command::new("sh").args(["-c", "sleep 1000 & sleep 1000"]).spawn().unwrap();
@@ -140,6 +146,23 @@ fn say_failure(socket: &mut UnixStream) {
     };
     say(socket, from_host::Message::Failure(failure));
     std::process::exit(1);
+}
+
+/// Fills a MiB for each byte of an event, then has as many threads at once as its subtask says.
+fn start_threads(socket: &mut UnixStream) {
+    let message = read_blocking::<ToHost>(socket).unwrap().message;
+    let Some(to_host::Message::OperatorEvent(event)) = message else { panic!("{message:?}") };
+    let mebibytes = event.payload.len();
+    let filled: Vec<_> =
+        (0..mebibytes).map(|_| std::hint::black_box(vec![1_u8; 1 << 20])).collect();
+    let all_started = Arc::new(Barrier::new(event.subtask as usize + 1));
+    for _ in 0..event.subtask {
+        let all_started = Arc::clone(&all_started);
+        std::thread::Builder::new().spawn(move || all_started.wait()).unwrap();
+    }
+    all_started.wait();
+    drop(filled);
+    say(socket, from_host::Message::OperatorEvent(event));
 }
 
 /// Answers events until told to stop.

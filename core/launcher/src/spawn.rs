@@ -15,7 +15,7 @@ use rustix::io::FdFlags;
 use rustix::process::{Pid, Resource, Rlimit, Signal};
 
 use crate::output::OutputPipes;
-use crate::spec::HOST_MARK_VARIABLE;
+use crate::spec::{ALLOCATOR_RESERVE, HOST_MARK_VARIABLE};
 use crate::{HostEnvironment, HostOutput, HostSpec};
 
 /// The reason why a host was not started.
@@ -83,6 +83,7 @@ pub(crate) fn command(spec: &HostSpec) -> Result<Prepared, SpawnError> {
         command.env("TMPDIR", dir);
     }
     command
+        .env(ALLOCATOR_RESERVE.0, ALLOCATOR_RESERVE.1)
         .envs(spec.variables.iter().map(|(name, value)| (name, value)))
         .env(HOST_SOCKET_VARIABLE, theirs.as_raw_fd().to_string())
         .env(HOST_START_VARIABLE, spec.start_timeout.as_millis().to_string())

@@ -9,6 +9,11 @@ use millstream_types::{ByteSize, HostId};
 /// The environment variable that marks a host's process and everything that it starts.
 pub(crate) const HOST_MARK_VARIABLE: &str = "MILLSTREAM_HOST_ID";
 
+/// The variable by which mimalloc, the allocator of users' programs, learns how much memory to
+/// reserve at a time. Its own value of 1 GiB counts in full towards `RLIMIT_DATA`: where it just
+/// fits, next to nothing is left for the stacks of threads.
+pub(crate) const ALLOCATOR_RESERVE: (&str, &str) = ("MIMALLOC_ARENA_RESERVE", "128MiB");
+
 /// The variables of the parent that a clean environment keeps.
 const KEPT_VARIABLES: [&str; 12] = [
     "PATH",
@@ -103,11 +108,11 @@ impl HostSpec {
     }
 
     /// `RLIMIT_DATA`: the backstop for growth that is faster than the watchdog. It counts reserved
-    /// memory (thread stacks, allocator arenas), not touched memory, so it gets a quarter and
-    /// 256 MiB on top of the limit.
+    /// memory (thread stacks, allocator arenas), not touched memory, so it is twice the limit and
+    /// 256 MiB: a slot of 10 MB has a few threads, of whose stacks of 2 MiB each touches little.
     pub(crate) fn data_limit(&self) -> Option<u64> {
         let limit = self.memory_limit?.as_bytes();
-        Some(limit.saturating_add(limit / 4).saturating_add(256 << 20))
+        Some(limit.saturating_mul(2).saturating_add(256 << 20))
     }
 
     /// The variables that the process inherits when its environment is clean.

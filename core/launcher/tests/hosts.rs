@@ -84,6 +84,21 @@ async fn memory_is_limited() {
     check("allocate", CauseKind::Memory, "it asked for 16384 mb more, its limit is 96 mb").await;
 }
 
+/// A slot of 10 MB has a few threads, each with a stack of which it touches little.
+#[tokio::test]
+async fn a_host_of_any_size_has_the_threads_of_its_slots() {
+    let dir = tempdir().unwrap();
+    for mebibytes in [100, 200, 590, 620, 640, 700, 800, 1230] {
+        let mut spec = spec(&dir, "threads");
+        spec.memory_limit = Some(ByteSize::from_mib(mebibytes));
+        let (process, events) = HostProcess::spawn(spec).await.unwrap();
+        let threads = u32::try_from(mebibytes / 10 * 4).unwrap();
+        process.send(&to(event(threads, mebibytes as usize / 2))).unwrap();
+        let (messages, exit) = drain(events).await;
+        assert_eq!(messages.len(), 1, "{mebibytes} MiB: {exit:?}");
+    }
+}
+
 #[tokio::test]
 async fn children_go_with_their_host() {
     adopt_orphans().await.unwrap();
@@ -195,7 +210,7 @@ async fn a_host_gets_what_it_should_and_no_more() {
     assert_eq!(descriptors.len(), 5, "{descriptors:?}");
     let limit = |name: &str| lines("limit ").into_iter().find(|line| line.starts_with(name));
     assert!(limit("Max core file size").unwrap().contains(" 0 "));
-    let data = (400_u64 + 100 + 256) << 20;
+    let data = (2 * 400_u64 + 256) << 20;
     assert!(limit("Max data size").unwrap().contains(&format!(" {data} ")));
     assert!(lines("oom ")[0].parse::<i32>().unwrap() >= 500);
     assert_eq!(lines("stdin "), ["0 bytes"]);
