@@ -8,6 +8,7 @@ use millstream_types::{Key, MaxParallelism, Schema, State};
 use crate::error::StateError;
 use crate::keyed::{Backing, Table};
 use crate::table::GroupTable;
+use crate::timer_queue::AllTimers;
 
 /// The context of a state handle: the keyed states and the key of the current record.
 pub trait KeyedContext {
@@ -42,7 +43,8 @@ pub struct KeyedBackend<K> {
     /// Names and schemas of the states.
     declared: Vec<(&'static str, Schema)>,
     tables: Vec<Box<dyn AnyTable<K>>>,
-    current: Option<(K, u64)>,
+    pub(crate) current: Option<(K, u64)>,
+    pub(crate) timers: AllTimers<K>,
     /// Undoes the changes since the key was set; `None` while changes are not remembered.
     undo: Option<Vec<Undo<K>>>,
 }
@@ -108,9 +110,10 @@ impl<K> std::fmt::Debug for dyn AnyTable<K> {
     }
 }
 
-/// Undoes one change of the current key's state.
+/// Undoes one change of the current key's state or timers.
 struct Undo<K> {
-    slot: usize,
+    /// The number of the state.
+    slot: Option<usize>,
     run: BackendChange<K>,
 }
 
@@ -132,15 +135,14 @@ impl<K: Key> KeyedBackend<K> {
     /// As [`KeyedBackend::new`], wherever the values are kept.
     #[must_use]
     pub fn on(backing: Backing, groups: Range<u16>, max_parallelism: MaxParallelism) -> Self {
-        let (declared, tables) = (Vec::new(), Vec::new());
-        Self { backing, groups, max_parallelism, declared, tables, current: None, undo: None }
+        let (declared, tables, timers) = (Vec::new(), Vec::new(), AllTimers::new());
+        let (current, undo) = (None, None);
+        Self { backing, groups, max_parallelism, declared, tables, current, timers, undo }
     }
 
     /// Declares a state under a name that this operator has not used yet.
     pub(crate) fn declare<V: State>(&mut self, name: &'static str) -> Result<Slot, StateError> {
-        if self.declared.iter().any(|(known, _)| *known == name) {
-            return Err(StateError::Duplicate(name.to_owned()));
-        }
+        self.ensure_new(name)?;
         let index = self.tables.len();
         let number = u16::try_from(index).map_err(|_| StateError::TooMany)?;
         let (groups, max_parallelism) = (self.groups.clone(), self.max_parallelism);
@@ -148,6 +150,15 @@ impl<K: Key> KeyedBackend<K> {
         self.declared.push((name, Schema::of::<V>()));
         self.tables.push(Box::new(table));
         Ok(Slot { index, name })
+    }
+
+    /// An error if a state or timer has this name.
+    pub(crate) fn ensure_new(&self, name: &str) -> Result<(), StateError> {
+        let is_state = self.declared.iter().any(|(known, _)| *known == name);
+        if is_state || self.timers.is_declared(name) {
+            return Err(StateError::Duplicate(name.to_owned()));
+        }
+        Ok(())
     }
 
     /// The names of the declared states, each with the schema of what it keeps for a key.
@@ -289,7 +300,7 @@ impl<K: Key> KeyedBackend<K> {
 
     /// Whether this state was changed since the key was set, as far as that is remembered.
     pub(crate) fn is_changed(&self, slot: Slot) -> bool {
-        self.undo.iter().flatten().any(|undo| undo.slot == slot.index)
+        self.undo.iter().flatten().any(|undo| undo.slot == Some(slot.index))
     }
 
     /// Remembers how to undo a change; `undo` is given the table, the key's hash and the key.
@@ -304,7 +315,18 @@ impl<K: Key> KeyedBackend<K> {
                 let (table, hash, key) = backend.at_mut::<V>(slot)?;
                 undo(table, hash, key)
             });
-            all.push(Undo { slot: slot.index, run });
+            all.push(Undo { slot: Some(slot.index), run });
+        }
+    }
+
+    /// Remembers how to undo a change of the current key's timers.
+    #[inline]
+    pub(crate) fn on_undo(
+        &mut self,
+        undo: impl FnOnce(&mut Self) -> Result<(), StateError> + Send + 'static,
+    ) {
+        if let Some(all) = &mut self.undo {
+            all.push(Undo { slot: None, run: Box::new(undo) });
         }
     }
 

@@ -16,8 +16,8 @@ use std::io;
 /// ```
 #[derive(Debug, thiserror::Error)]
 pub enum StateError {
-    /// Two states of one operator have one name.
-    #[error("state {0:?} is declared twice in one operator: give each state a name of its own")]
+    /// Two states or timers of one operator have one name.
+    #[error("{0:?} is declared twice in one operator: give each state and timer a name of its own")]
     Duplicate(String),
     /// One operator declares more states than their numbers can tell apart.
     #[error("an operator has more than 65536 states: keep several in one map")]

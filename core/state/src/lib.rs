@@ -4,7 +4,8 @@
 //! that a group can be snapshot or moved on its own and so that a growing table stops the task for
 //! a group's time only. In a [`ByteStore`] it keeps bytes, and the value at hand decoded. A
 //! [`KeyedBackend`] holds an operator's tables and its current key; user code reaches them through
-//! the handles [`ValueState`], [`ListState`] and [`MapState`], which are the same for both.
+//! the handles [`ValueState`], [`ListState`] and [`MapState`], which are the same for both. Beside
+//! its values a key has [`Timers`].
 
 mod backend;
 mod codec;
@@ -17,6 +18,8 @@ mod store;
 mod table;
 #[cfg(test)]
 mod tests;
+mod timer_queue;
+mod timers;
 
 pub use backend::{KeyedBackend, KeyedContext};
 pub use error::StateError;
@@ -24,3 +27,4 @@ pub use handles::{Elements, Entries, Keys, ListState, MapState, ValueState, Valu
 pub use keyed::{Backed, Backing, Group, KeyedValues, Table};
 pub use store::{ByteStore, MemoryStore, StoreTable};
 pub use table::{GroupTable, Place};
+pub use timer_queue::{TimeDomain, Timer, Timers};
