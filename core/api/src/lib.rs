@@ -32,6 +32,6 @@ pub use millstream_operators::{
     KeyedRuntimeContext, Number, OnError, OutputTag, Process, Program, RuntimeContext,
     WatermarkGenerator, WatermarkOutput, WatermarkStrategy,
 };
-pub use millstream_state::{ListState, MapState, StateError, ValueState};
+pub use millstream_state::{ListState, MapState, StateError, Timer, Timers, ValueState};
 pub use millstream_types::{JobStatus, Key, KeyHasher};
 pub use stream::{Cloneable, Function, Stream, StreamSink};

@@ -12,6 +12,8 @@ mod graphs;
 mod metrics;
 #[path = "local_jobs/refused.rs"]
 mod refused;
+#[path = "local_jobs/timers.rs"]
+mod timers;
 #[path = "local_jobs/times.rs"]
 mod times;
 #[path = "local_jobs/travel.rs"]

@@ -43,8 +43,8 @@ pub use millstream_api::{
     JobClient, JobId, JobResult, JobStatus, Key, KeyHasher, KeySelector, KeyedCoProcess,
     KeyedConnectedStreams, KeyedProcess, KeyedRuntimeContext, KeyedStream, ListState, MapState,
     Number, OnError, OutputTag, Process, Result, RuntimeContext, RuntimeMode, StateError, Stream,
-    StreamSink, ValueState, WatermarkGenerator, WatermarkOutput, WatermarkStrategy, bail, ensure,
-    error,
+    StreamSink, Timer, Timers, ValueState, WatermarkGenerator, WatermarkOutput, WatermarkStrategy,
+    bail, ensure, error,
 };
 /// ```
 /// use millstream::Key;
@@ -138,8 +138,8 @@ pub mod prelude {
     pub use crate::{
         Args, Collector, Context, Environment, ErrorContext, Key, KeyedCoProcess, KeyedProcess,
         KeyedRuntimeContext, ListState, MapState, OnError, Opaque, OutputTag, Process, Result,
-        RuntimeContext, RuntimeMode, Str, Stream, ValueState, WatermarkGenerator, WatermarkOutput,
-        WatermarkStrategy, bail,
+        RuntimeContext, RuntimeMode, Str, Stream, Timer, Timers, ValueState, WatermarkGenerator,
+        WatermarkOutput, WatermarkStrategy, bail,
     };
 }
 

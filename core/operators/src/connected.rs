@@ -1,31 +1,29 @@
 //! Operators with two inputs.
 
+use std::marker::PhantomData;
 use std::sync::Arc;
 use std::time::Instant;
 
-use millstream_network::{Batch, Data, Event, Flow, Inbox, Received, Records, TaskCounters};
-use millstream_state::KeyedBackend;
+use millstream_network::{Batch, Data, Event, Flow, Inbox, Received, Records};
+use millstream_state::Timer;
 use millstream_types::Key;
 
 use crate::Result;
-use crate::ahead::Upcoming;
 use crate::body::{Events, Upstream};
 use crate::collector::Collector;
+use crate::duties::{Duties, TimedFunction};
 use crate::key::KeySelector;
-use crate::keyed::{Context, KeysAtEnd};
+use crate::keyed::{Context, KeyedParts, KeyedTimed, without_on_timer};
 use crate::on_error::{BadRecords, OnError, continue_while};
 use crate::output::Output;
-use crate::process::finish_some;
 use crate::program::TwoInputMaker;
 use crate::results::Results;
 use crate::runtime_context::KeyedRuntimeContext;
 use crate::stage::Moment;
-use crate::task::{OperatorContext, Step, TaskBody, groups, inbox};
+use crate::task::{OperatorContext, Step, TaskBody, inbox};
 
 /// The function of a two-input operator, called with a record of either side.
-pub(crate) trait TwoInputFunction<A, B>: Send {
-    type Out: Data;
-
+pub(crate) trait TwoInputFunction<A, B>: TimedFunction {
     fn left(&mut self, record: A, out: &mut Collector<'_, Self::Out>) -> Result<()>;
     fn right(&mut self, record: B, out: &mut Collector<'_, Self::Out>) -> Result<()>;
 
@@ -48,21 +46,16 @@ pub(crate) trait TwoInputFunction<A, B>: Send {
     fn take_back(&mut self) -> Result<()> {
         Ok(())
     }
-
-    /// Finishes the next key with state at the end of input; `false` if there is none.
-    fn finish_next(&mut self, out: &mut Collector<'_, Self::Out>) -> Result<bool> {
-        let _ = out;
-        Ok(false)
-    }
 }
 
 /// Two plain functions.
-pub(crate) struct Pair<F, G> {
-    pub(crate) left: F,
-    pub(crate) right: G,
+pub(crate) struct Pair<F, G, O> {
+    left: F,
+    right: G,
+    results: PhantomData<fn() -> O>,
 }
 
-impl<A, B, O, F, G, X, Y> TwoInputFunction<A, B> for Pair<F, G>
+impl<A, B, O, F, G, X, Y> TwoInputFunction<A, B> for Pair<F, G, O>
 where
     O: Data,
     X: IntoIterator<Item = O>,
@@ -70,8 +63,6 @@ where
     F: FnMut(A) -> Result<X> + Send,
     G: FnMut(B) -> Result<Y> + Send,
 {
-    type Out = O;
-
     fn left(&mut self, record: A, out: &mut Collector<'_, O>) -> Result<()> {
         out.results.extend((self.left)(record)?);
         Ok(())
@@ -80,6 +71,14 @@ where
     fn right(&mut self, record: B, out: &mut Collector<'_, O>) -> Result<()> {
         out.results.extend((self.right)(record)?);
         Ok(())
+    }
+}
+
+impl<O: Data, F: Send, G: Send> TimedFunction for Pair<F, G, O> {
+    type Out = O;
+
+    fn finish_next(&mut self, _out: &mut Collector<'_, O>) -> Result<bool> {
+        Ok(false)
     }
 }
 
@@ -168,6 +167,21 @@ pub trait KeyedCoProcess<K: Key, A, B>: Send {
         out: &mut Collector<'_, Self::Out>,
     ) -> Result<()>;
 
+    /// Called when a timer is due, with its key as the current one. The watermark is that of both
+    /// streams. See [timers](crate::KeyedProcess#timers).
+    ///
+    /// # Errors
+    /// The task fails, whatever [`OnError`](crate::OnError) says: there is no record to refuse.
+    fn on_timer(
+        &mut self,
+        timer: Timer,
+        ctx: &mut Context<'_, K>,
+        out: &mut Collector<'_, Self::Out>,
+    ) -> Result<()> {
+        let _ = (ctx, out);
+        Err(without_on_timer(timer))
+    }
+
     /// Called once for every key that has state when both inputs have ended, in no order; never
     /// for input without end. See [`KeyedProcess::finish_key`](crate::KeyedProcess::finish_key).
     ///
@@ -184,61 +198,78 @@ pub trait KeyedCoProcess<K: Key, A, B>: Send {
 }
 
 /// A keyed function with its state and how to find the keys.
-pub(crate) struct Keyed<P, S, U, K> {
-    pub(crate) process: P,
-    pub(crate) left: S,
-    pub(crate) right: U,
-    pub(crate) backend: KeyedBackend<K>,
-    pub(crate) upcoming: Upcoming,
-    pub(crate) keys: KeysAtEnd<K>,
+struct Keyed<A, B, P, S, U, K> {
+    process: P,
+    left: S,
+    right: U,
+    parts: KeyedParts<K>,
+    records: PhantomData<fn(A, B)>,
 }
 
-impl<A, B, P, S, U, K> TwoInputFunction<A, B> for Keyed<P, S, U, K>
+impl<A, B, P, S, U, K> TwoInputFunction<A, B> for Keyed<A, B, P, S, U, K>
 where
     K: Key,
     S: KeySelector<A, Key = K>,
     U: KeySelector<B, Key = K>,
     P: KeyedCoProcess<K, A, B>,
 {
-    type Out = P::Out;
-
     fn left(&mut self, record: A, out: &mut Collector<'_, P::Out>) -> Result<()> {
-        let hash = self.upcoming.next(&record, &self.left, &self.backend);
-        self.left.make_current(&record, hash, &mut self.backend)?;
-        let mut ctx = Context { backend: &mut self.backend, timestamp: out.timestamp };
-        self.process.process_left(record, &mut ctx, out)
+        let parts = &mut self.parts;
+        let hash = parts.upcoming.next(&record, &self.left, &parts.backend);
+        self.left.make_current(&record, hash, &mut parts.backend)?;
+        self.process.process_left(record, &mut parts.context(out.timestamp), out)
     }
 
     fn right(&mut self, record: B, out: &mut Collector<'_, P::Out>) -> Result<()> {
-        let hash = self.upcoming.next(&record, &self.right, &self.backend);
-        self.right.make_current(&record, hash, &mut self.backend)?;
-        let mut ctx = Context { backend: &mut self.backend, timestamp: out.timestamp };
-        self.process.process_right(record, &mut ctx, out)
+        let parts = &mut self.parts;
+        let hash = parts.upcoming.next(&record, &self.right, &parts.backend);
+        self.right.make_current(&record, hash, &mut parts.backend)?;
+        self.process.process_right(record, &mut parts.context(out.timestamp), out)
     }
 
     fn prepare_left(&mut self, records: &[A]) -> Result<()> {
-        self.upcoming.begin(records, &self.left, &mut self.backend)
+        let parts = &mut self.parts;
+        parts.upcoming.begin(records, &self.left, &mut parts.backend)
     }
 
     fn prepare_right(&mut self, records: &[B]) -> Result<()> {
-        self.upcoming.begin(records, &self.right, &mut self.backend)
+        let parts = &mut self.parts;
+        parts.upcoming.begin(records, &self.right, &mut parts.backend)
     }
 
     fn keep_undo(&mut self) {
-        self.backend.keep_undo();
+        self.parts.backend.keep_undo();
     }
 
     fn take_back(&mut self) -> Result<()> {
-        Ok(self.backend.take_back()?)
+        Ok(self.parts.backend.take_back()?)
+    }
+}
+
+impl<A, B, P, S, U, K> KeyedTimed for Keyed<A, B, P, S, U, K>
+where
+    K: Key,
+    S: Send,
+    U: Send,
+    P: KeyedCoProcess<K, A, B>,
+{
+    type Key = K;
+    type Out = P::Out;
+
+    fn parts(&self) -> &KeyedParts<K> {
+        &self.parts
     }
 
-    fn finish_next(&mut self, out: &mut Collector<'_, P::Out>) -> Result<bool> {
-        if !self.keys.advance(&mut self.backend)? {
-            return Ok(false);
-        }
-        let mut ctx = Context { backend: &mut self.backend, timestamp: out.timestamp };
-        self.process.finish_key(&mut ctx, out)?;
-        Ok(true)
+    fn parts_mut(&mut self) -> &mut KeyedParts<K> {
+        &mut self.parts
+    }
+
+    fn call_timer(&mut self, timer: Timer, out: &mut Collector<'_, P::Out>) -> Result<()> {
+        self.process.on_timer(timer, &mut self.parts.context(out.timestamp), out)
+    }
+
+    fn finish_key(&mut self, out: &mut Collector<'_, P::Out>) -> Result<()> {
+        self.process.finish_key(&mut self.parts.context(out.timestamp), out)
     }
 }
 
@@ -261,7 +292,9 @@ where
     F: FnMut(A) -> Result<X> + Clone + Send + Sync + 'static,
     G: FnMut(B) -> Result<Y> + Clone + Send + Sync + 'static,
 {
-    two_inputs(on_error, move |_| Ok(Pair { left: left.clone(), right: right.clone() }))
+    two_inputs(on_error, move |_, _| {
+        Ok(Pair { left: left.clone(), right: right.clone(), results: PhantomData })
+    })
 }
 
 /// The operator that runs a function with state on the records of two streams with one key.
@@ -277,28 +310,26 @@ where
     U: KeySelector<B, Key = S::Key> + Sync,
     P: KeyedCoProcess<S::Key, A, B> + 'static,
 {
-    two_inputs(on_error, move |ctx| {
-        let mut backend = KeyedBackend::new(groups(ctx.task), ctx.task.max_parallelism);
-        let process = make(&mut KeyedRuntimeContext::new(ctx.task, &mut backend))?;
+    two_inputs(on_error, move |ctx, timed| {
+        let mut parts = KeyedParts::new(ctx);
+        let process = make(&mut KeyedRuntimeContext::new(ctx.task, &mut parts.backend, timed))?;
         let (left, right) = (left.clone(), right.clone());
-        let (upcoming, keys) = (Upcoming::default(), KeysAtEnd::new());
-        Ok(Keyed { process, left, right, backend, upcoming, keys })
+        Ok(Keyed { process, left, right, parts, records: PhantomData })
     })
 }
 
 fn two_inputs<A: Data, B: Data, F: TwoInputFunction<A, B> + 'static>(
     on_error: (OnError<A>, OnError<B>),
-    make: impl Fn(&OperatorContext<'_>) -> Result<F> + Send + Sync + 'static,
+    make: impl Fn(&OperatorContext<'_>, bool) -> Result<F> + Send + Sync + 'static,
 ) -> TwoInputMaker {
     Arc::new(move |ctx, inputs, outputs| {
         let inboxes = (inbox::<A>(ctx.task, &inputs, 0), inbox::<B>(ctx.task, &inputs, 1));
         let bad = (BadRecords::of(&on_error.0, ctx), BadRecords::of(&on_error.1, ctx));
-        let mut function = make(ctx)?;
+        let mut function = make(ctx, outputs.timed)?;
         if bad.0.goes_on() || bad.1.goes_on() {
             function.keep_undo();
         }
-        let (output, counters) = (Output::new(outputs)?, Arc::clone(&ctx.task.counters));
-        Ok(Box::new(TwoInputBody::new(inboxes, function, output, bad, counters)))
+        Ok(Box::new(TwoInputBody::new(ctx, inboxes, function, Output::new(outputs)?, bad)))
     })
 }
 
@@ -315,18 +346,18 @@ pub(crate) struct TwoInputBody<A, B, F: TwoInputFunction<A, B>> {
     events: Events,
     state: Upstream,
     right_next: bool,
-    /// Both inputs have ended, and keys are left to finish.
-    finishing: bool,
+    duties: Duties,
 }
 
 impl<A: Data, B: Data, F: TwoInputFunction<A, B>> TwoInputBody<A, B, F> {
     pub(crate) fn new(
+        ctx: &OperatorContext<'_>,
         inboxes: (Arc<Inbox<A>>, Arc<Inbox<B>>),
         function: F,
         output: Output<F::Out>,
         bad: (BadRecords<A>, BadRecords<B>),
-        counters: Arc<TaskCounters>,
     ) -> Self {
+        let counters = Arc::clone(&ctx.task.counters);
         let events = Events::new(inboxes.0.channels() + inboxes.1.channels(), counters);
         Self {
             left: inboxes.0,
@@ -340,7 +371,7 @@ impl<A: Data, B: Data, F: TwoInputFunction<A, B>> TwoInputBody<A, B, F> {
             events,
             state: Upstream::Reading,
             right_next: false,
-            finishing: false,
+            duties: Duties::new(ctx),
         }
     }
 
@@ -395,38 +426,21 @@ impl<A: Data, B: Data, F: TwoInputFunction<A, B>> TwoInputBody<A, B, F> {
         self.function.take_back()
     }
 
-    /// Both inputs have ended.
-    fn end(&mut self) -> Result<Flow> {
-        self.state = Upstream::Ending;
-        self.finishing = true;
-        self.run_to_end(Flow::Ready)
-    }
-
-    /// Finishes keys as far as the output takes their results, then hands the end on.
-    fn run_to_end(&mut self, flow: Flow) -> Result<Flow> {
-        let flow = continue_while(flow, || {
-            finish_some(&mut self.results, &mut self.output, |out| self.function.finish_next(out))
-        })?;
-        if flow == Flow::Full {
-            return Ok(flow);
+    /// Does what is left: with the records at hand, beside them, and with events.
+    fn run(&mut self, flow: Flow) -> Result<Flow> {
+        let mut flow = continue_while(flow, || self.advance())?;
+        loop {
+            let (function, output) = (&mut self.function, &mut self.output);
+            flow = self.duties.run(flow, function, &mut self.results, output)?;
+            if flow == Flow::Full {
+                return Ok(flow);
+            }
+            let Some(event) = self.events.next() else { return Ok(flow) };
+            if event == Event::EndOfInput {
+                self.state = Upstream::Ending;
+            }
+            self.duties.on_event(event, &mut self.function);
         }
-        self.finishing = false;
-        self.output.event(Event::EndOfInput)
-    }
-
-    /// Hands events on as far as the output takes them.
-    fn hand_on(&mut self, mut flow: Flow) -> Result<Flow> {
-        while flow == Flow::Ready
-            && let Some(event) = self.events.next()
-        {
-            flow = match event {
-                Event::EndOfInput => self.end()?,
-                Event::Watermark(_) | Event::Idle(_) | Event::Barrier(_) => {
-                    self.output.event(event)?
-                }
-            };
-        }
-        Ok(flow)
     }
 
     /// Takes one delivery of either side, by turns; `None` if neither has one.
@@ -442,7 +456,7 @@ impl<A: Data, B: Data, F: TwoInputFunction<A, B>> TwoInputBody<A, B, F> {
                     Received::Batch(_, batch) => {
                         self.function.prepare_right(batch.records())?;
                         self.pending = Pending::Right(batch.into_iter());
-                        return continue_while(Flow::Ready, || self.advance()).map(Some);
+                        return self.run(Flow::Ready).map(Some);
                     }
                 }
             } else {
@@ -452,12 +466,12 @@ impl<A: Data, B: Data, F: TwoInputFunction<A, B>> TwoInputBody<A, B, F> {
                     Received::Batch(_, batch) => {
                         self.function.prepare_left(batch.records())?;
                         self.pending = Pending::Left(batch.into_iter());
-                        return continue_while(Flow::Ready, || self.advance()).map(Some);
+                        return self.run(Flow::Ready).map(Some);
                     }
                 }
             };
             self.events.on_event(channel, event);
-            return self.hand_on(Flow::Ready).map(Some);
+            return self.run(Flow::Ready).map(Some);
         }
         Ok(None)
     }
@@ -471,16 +485,11 @@ impl<A: Data, B: Data, F: TwoInputFunction<A, B>> TaskBody for TwoInputBody<A, B
     fn step(&mut self) -> Result<Step> {
         if self.state.must_resume() {
             let flow = self.output.resume()?;
-            let flow = if self.finishing {
-                self.run_to_end(flow)?
-            } else {
-                let flow = continue_while(flow, || self.advance())?;
-                self.hand_on(flow)?
-            };
+            let flow = self.run(flow)?;
             return Ok(self.state.after(flow));
         }
         if !self.events.is_empty() {
-            let flow = self.hand_on(Flow::Ready)?;
+            let flow = self.run(Flow::Ready)?;
             return Ok(self.state.after(flow));
         }
         match self.receive()? {
@@ -490,13 +499,16 @@ impl<A: Data, B: Data, F: TwoInputFunction<A, B>> TaskBody for TwoInputBody<A, B
     }
 
     fn on_time(&mut self, moment: Moment) -> Result<Flow> {
+        self.duties.on_time(&self.function);
         let flow = self.output.on_time(moment)?;
+        let flow = self.run(flow)?;
         self.state.block_if(flow);
         Ok(flow)
     }
 
     fn next_time(&self) -> Option<Instant> {
-        self.output.next_time()
+        let own = self.duties.next_time(&self.function);
+        self.output.next_time().into_iter().chain(own).min()
     }
 
     #[cfg(test)]

@@ -19,12 +19,14 @@
 mod bodies;
 mod cases;
 mod chains;
+mod finishing;
 mod heavy;
 mod hosts;
 mod mutants;
 mod probe;
 mod schedule;
 mod stages;
+mod timers;
 mod watermarks;
 mod writers;
 

@@ -1,15 +1,16 @@
 //! The operator `process` of keyed streams.
 
+use std::marker::PhantomData;
 use std::sync::Arc;
 use std::vec::IntoIter;
 
 use millstream_network::Data;
-use millstream_state::{KeyedBackend, KeyedContext};
-use millstream_types::Key;
+use millstream_state::{KeyedBackend, KeyedContext, TimeDomain, Timer};
+use millstream_types::{Clock, Key, Timestamp};
 
-use crate::Result;
 use crate::ahead::Upcoming;
 use crate::collector::Collector;
+use crate::duties::TimedFunction;
 use crate::key::KeySelector;
 use crate::on_error::{BadRecords, OnError};
 use crate::output::Output;
@@ -17,7 +18,8 @@ use crate::process::{ProcessStage, RecordFunction};
 use crate::program::StageMaker;
 use crate::runtime_context::KeyedRuntimeContext;
 use crate::stage::erase;
-use crate::task::groups;
+use crate::task::{OperatorContext, groups};
+use crate::{Error, Result, error};
 
 /// The record at hand of a keyed function: its key, the key's state, its event time.
 ///
@@ -46,8 +48,10 @@ use crate::task::groups;
 /// assert_eq!(described.unwrap(), ["1 is odd", "2 is even"]);
 /// ```
 pub struct Context<'a, K> {
-    pub(crate) backend: &'a mut KeyedBackend<K>,
-    pub(crate) timestamp: Option<i64>,
+    backend: &'a mut KeyedBackend<K>,
+    timestamp: Option<i64>,
+    watermark: Timestamp,
+    clock: &'a Clock,
 }
 
 impl<K: Key> Context<'_, K> {
@@ -57,12 +61,25 @@ impl<K: Key> Context<'_, K> {
         self.backend.key()
     }
 
-    /// The event time of the record at hand in milliseconds since 1970, if the records of its
-    /// stream have event times; see
+    /// The event time of the record or timer at hand in milliseconds since 1970, if the records of
+    /// the stream have event times; see
     /// [`Source::has_timestamps`](millstream_connector::Source::has_timestamps).
     #[must_use]
     pub const fn timestamp(&self) -> Option<i64> {
         self.timestamp
+    }
+
+    /// The watermark in milliseconds since 1970: no record at or before it will follow that is not
+    /// late. `None` before the first one, and `i64::MAX` when the input has ended.
+    #[must_use]
+    pub fn current_watermark(&self) -> Option<i64> {
+        (self.watermark > Timestamp::MIN).then_some(self.watermark.as_millis())
+    }
+
+    /// The machine's wall clock in milliseconds since 1970.
+    #[must_use]
+    pub fn processing_time(&self) -> i64 {
+        self.clock.wall().as_millis()
     }
 }
 
@@ -80,29 +97,94 @@ impl<K: Key> KeyedContext for Context<'_, K> {
     }
 }
 
-/// The keys with state of an operator, at the end of its input.
-pub(crate) struct KeysAtEnd<K> {
+/// The states and timers of a keyed function, and where time stands.
+pub(crate) struct KeyedParts<K> {
+    pub(crate) backend: KeyedBackend<K>,
+    pub(crate) upcoming: Upcoming,
+    watermark: Timestamp,
+    clock: Clock,
+    /// The number of the key group whose keys are finished next.
     group: usize,
+    /// The keys to finish of the group before it.
     keys: IntoIter<K>,
 }
 
-impl<K: Key> KeysAtEnd<K> {
-    pub(crate) fn new() -> Self {
-        Self { group: 0, keys: Vec::new().into_iter() }
+impl<K: Key> KeyedParts<K> {
+    pub(crate) fn new(ctx: &OperatorContext<'_>) -> Self {
+        Self {
+            backend: KeyedBackend::new(groups(ctx.task), ctx.task.max_parallelism),
+            upcoming: Upcoming::default(),
+            watermark: Timestamp::MIN,
+            clock: ctx.task.clock.clone(),
+            group: 0,
+            keys: Vec::new().into_iter(),
+        }
     }
 
-    /// Makes the next key the current one; `false` if there is none.
-    pub(crate) fn advance(&mut self, backend: &mut KeyedBackend<K>) -> Result<bool> {
+    pub(crate) const fn context(&mut self, timestamp: Option<i64>) -> Context<'_, K> {
+        let (backend, clock) = (&mut self.backend, &self.clock);
+        Context { backend, timestamp, watermark: self.watermark, clock }
+    }
+
+    /// Makes the next key with state the current one; `false` if there is none.
+    fn next_key(&mut self) -> Result<bool> {
         loop {
             if let Some(key) = self.keys.next() {
                 let hash = key.stable_hash();
-                backend.set_key(key, hash)?;
+                self.backend.set_key(key, hash)?;
                 return Ok(true);
             }
-            let Some(keys) = backend.keys_of_group(self.group)? else { return Ok(false) };
+            let Some(keys) = self.backend.keys_of_group(self.group)? else { return Ok(false) };
             self.group += 1;
             self.keys = keys.into_iter();
         }
+    }
+}
+
+/// A function with states and timers, as time calls it.
+pub(crate) trait KeyedTimed: Send {
+    type Key: Key;
+    type Out: Data;
+
+    fn parts(&self) -> &KeyedParts<Self::Key>;
+
+    fn parts_mut(&mut self) -> &mut KeyedParts<Self::Key>;
+
+    fn call_timer(&mut self, timer: Timer, out: &mut Collector<'_, Self::Out>) -> Result<()>;
+
+    /// Finishes the current key.
+    fn finish_key(&mut self, out: &mut Collector<'_, Self::Out>) -> Result<()>;
+}
+
+impl<F: KeyedTimed> TimedFunction for F {
+    type Out = F::Out;
+
+    fn on_watermark(&mut self, watermark: Timestamp) {
+        self.parts_mut().watermark = watermark;
+    }
+
+    fn next_timer(&self, domain: TimeDomain) -> Option<i64> {
+        self.parts().backend.next_timer(domain)
+    }
+
+    fn take_timer(&mut self, domain: TimeDomain, until: i64) -> Result<Option<Timer>> {
+        Ok(self.parts_mut().backend.take_timer(domain, until)?)
+    }
+
+    fn close_processing_timers(&mut self) {
+        self.parts_mut().backend.close_timers(TimeDomain::Processing);
+    }
+
+    fn on_timer(&mut self, timer: Timer, out: &mut Collector<'_, F::Out>) -> Result<()> {
+        self.call_timer(timer, out)
+    }
+
+    fn finish_next(&mut self, out: &mut Collector<'_, F::Out>) -> Result<bool> {
+        let more = self.parts_mut().next_key()?;
+        if more {
+            self.finish_key(out)?;
+        }
+        Ok(more)
     }
 }
 
@@ -183,6 +265,75 @@ impl<K: Key> KeysAtEnd<K> {
 /// largest.sort();
 /// assert_eq!(largest, [3, 4]);
 /// ```
+///
+/// # Timers
+///
+/// A function asks to be called for a key at a time. Timers of event time are due when the
+/// watermark has reached them, timers of processing time when the wall clock has. They fire in
+/// order of time, and what [`KeyedProcess::on_timer`] emits has the time of the timer (of event
+/// time) or one that is not late (of processing time).
+///
+/// ```
+/// # use millstream::{prelude::*, testing::run_on};
+/// /// How often each user came, ten seconds after the first time.
+/// struct Visits {
+///     count: ValueState<u32>,
+///     over: Timers,
+/// }
+///
+/// impl KeyedProcess<u32, (u32, i64)> for Visits {
+///     type Out = (u32, u32, i64);
+///
+///     fn process(
+///         &mut self,
+///         (_, time): (u32, i64),
+///         ctx: &mut Context<'_, u32>,
+///         _: &mut Collector<'_, Self::Out>,
+///     ) -> Result<()> {
+///         if self.count.get(ctx)?.is_none() {
+///             self.over.set(ctx, time + 10_000)?;
+///         }
+///         *self.count.get_or_insert_with(ctx, || 0)? += 1;
+///         Ok(())
+///     }
+///
+///     fn on_timer(
+///         &mut self,
+///         timer: Timer,
+///         ctx: &mut Context<'_, u32>,
+///         out: &mut Collector<'_, Self::Out>,
+///     ) -> Result<()> {
+///         let count = self.count.get(ctx)?.copied().unwrap_or_default();
+///         out.emit((*ctx.key(), count, timer.time()));
+///         Ok(self.count.clear(ctx)?)
+///     }
+/// }
+///
+/// let clicks = [(1, 1_000), (2, 3_000), (1, 4_000), (3, 30_000), (1, 31_000)];
+/// let visits = run_on(clicks, |clicks| {
+///     let times = WatermarkStrategy::generator(|| Follow).timestamps(|(_, time)| Ok(*time));
+///     clicks.assign_timestamps(times).key_by(|(user, _)| *user).process("visits", |states| {
+///         Ok(Visits { count: states.value("count")?, over: states.event_timers("over")? })
+///     })
+/// });
+/// let expected = [(1, 2, 11_000), (2, 1, 13_000), (3, 1, 40_000), (1, 1, 41_000)];
+/// assert_eq!(visits.unwrap(), expected);
+///
+/// /// Each record says how far time has come.
+/// struct Follow;
+///
+/// impl<T> WatermarkGenerator<T> for Follow {
+///     fn on_record(&mut self, _: &T, time: i64, out: &mut WatermarkOutput) {
+///         out.emit(time - 1);
+///     }
+/// }
+/// ```
+///
+/// A timer that is set for a time which the watermark has passed fires at the next watermark. When
+/// the input has ended, the watermark is at the end of time: every timer of event time fires, also
+/// one that another sets meanwhile, and then every timer of processing time that is set, once. A
+/// timer that always sets another one would then never come to an end:
+/// [`Context::current_watermark`] tells. In batch mode timers fire at the end of the input alone.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` does not process records of type `{I}` with keys of type `{K}`",
     note = "implement `KeyedProcess<{K}, {I}>` for it"
@@ -202,8 +353,24 @@ pub trait KeyedProcess<K: Key, I>: Send {
         out: &mut Collector<'_, Self::Out>,
     ) -> Result<()>;
 
-    /// Called once for every key that has state when the input has ended, in no order; never for
-    /// input without end. See [the end of bounded input](KeyedProcess#the-end-of-bounded-input).
+    /// Called when a timer is due, with its key as the current one. See
+    /// [timers](KeyedProcess#timers).
+    ///
+    /// # Errors
+    /// The task fails, whatever [`OnError`](crate::OnError) says: there is no record to refuse.
+    fn on_timer(
+        &mut self,
+        timer: Timer,
+        ctx: &mut Context<'_, K>,
+        out: &mut Collector<'_, Self::Out>,
+    ) -> Result<()> {
+        let _ = (ctx, out);
+        Err(without_on_timer(timer))
+    }
+
+    /// Called once for every key that has state when the input has ended and all timers have been
+    /// fired, in no order; never for input without end. See
+    /// [the end of bounded input](KeyedProcess#the-end-of-bounded-input).
     ///
     /// # Errors
     /// The task fails, whatever [`OnError`](crate::OnError) says: there is no record to refuse.
@@ -215,6 +382,13 @@ pub trait KeyedProcess<K: Key, I>: Send {
         let _ = (ctx, out);
         Ok(())
     }
+}
+
+/// The error of a function that sets timers and does not say what they do.
+#[cold]
+pub(crate) fn without_on_timer(timer: Timer) -> Error {
+    let name = timer.name();
+    error!("the timer {name:?} is due, but the function that set it has no on_timer()")
 }
 
 /// The operator that runs a function with state on the records of each key.
@@ -230,55 +404,69 @@ where
 {
     Arc::new(move |ctx, outputs| {
         let bad = BadRecords::of(&on_error, ctx);
-        let mut backend = KeyedBackend::new(groups(ctx.task), ctx.task.max_parallelism);
-        let process = make(&mut KeyedRuntimeContext::new(ctx.task, &mut backend))?;
+        let mut parts = KeyedParts::new(ctx);
+        let timed = outputs.timed;
+        let process = make(&mut KeyedRuntimeContext::new(ctx.task, &mut parts.backend, timed))?;
         if bad.goes_on() {
-            backend.keep_undo();
+            parts.backend.keep_undo();
         }
-        let (selector, keys) = (selector.clone(), KeysAtEnd::new());
-        let upcoming = Upcoming::default();
-        let function = KeyedFunction { selector, process, backend, upcoming, keys };
-        Ok(erase::<I>(Box::new(ProcessStage::new(function, bad, Output::new(outputs)?))))
+        let (selector, records) = (selector.clone(), PhantomData);
+        let function = KeyedFunction { selector, process, parts, records };
+        Ok(erase::<I>(Box::new(ProcessStage::new(ctx, function, bad, Output::new(outputs)?))))
     })
 }
 
 /// A keyed function with its state and how to find the keys.
-pub(crate) struct KeyedFunction<S, P, K> {
-    pub(crate) selector: S,
-    pub(crate) process: P,
-    pub(crate) backend: KeyedBackend<K>,
-    pub(crate) upcoming: Upcoming,
-    pub(crate) keys: KeysAtEnd<K>,
+struct KeyedFunction<I, S, P, K> {
+    selector: S,
+    process: P,
+    parts: KeyedParts<K>,
+    records: PhantomData<fn(I)>,
 }
 
-impl<I, S, P> RecordFunction<I> for KeyedFunction<S, P, S::Key>
+impl<I, S, P> RecordFunction<I> for KeyedFunction<I, S, P, S::Key>
 where
     S: KeySelector<I>,
     P: KeyedProcess<S::Key, I>,
 {
-    type Out = P::Out;
-
     fn prepare(&mut self, records: &[I]) -> Result<()> {
-        self.upcoming.begin(records, &self.selector, &mut self.backend)
+        let parts = &mut self.parts;
+        parts.upcoming.begin(records, &self.selector, &mut parts.backend)
     }
 
     fn process(&mut self, record: I, out: &mut Collector<'_, P::Out>) -> Result<()> {
-        let hash = self.upcoming.next(&record, &self.selector, &self.backend);
-        self.selector.make_current(&record, hash, &mut self.backend)?;
-        let mut ctx = Context { backend: &mut self.backend, timestamp: out.timestamp };
-        self.process.process(record, &mut ctx, out)
+        let parts = &mut self.parts;
+        let hash = parts.upcoming.next(&record, &self.selector, &parts.backend);
+        self.selector.make_current(&record, hash, &mut parts.backend)?;
+        self.process.process(record, &mut parts.context(out.timestamp), out)
     }
 
     fn take_back(&mut self) -> Result<()> {
-        Ok(self.backend.take_back()?)
+        Ok(self.parts.backend.take_back()?)
+    }
+}
+
+impl<I, S, P> KeyedTimed for KeyedFunction<I, S, P, S::Key>
+where
+    S: KeySelector<I>,
+    P: KeyedProcess<S::Key, I>,
+{
+    type Key = S::Key;
+    type Out = P::Out;
+
+    fn parts(&self) -> &KeyedParts<S::Key> {
+        &self.parts
     }
 
-    fn finish_next(&mut self, out: &mut Collector<'_, P::Out>) -> Result<bool> {
-        if !self.keys.advance(&mut self.backend)? {
-            return Ok(false);
-        }
-        let mut ctx = Context { backend: &mut self.backend, timestamp: out.timestamp };
-        self.process.finish_key(&mut ctx, out)?;
-        Ok(true)
+    fn parts_mut(&mut self) -> &mut KeyedParts<S::Key> {
+        &mut self.parts
+    }
+
+    fn call_timer(&mut self, timer: Timer, out: &mut Collector<'_, P::Out>) -> Result<()> {
+        self.process.on_timer(timer, &mut self.parts.context(out.timestamp), out)
+    }
+
+    fn finish_key(&mut self, out: &mut Collector<'_, P::Out>) -> Result<()> {
+        self.process.finish_key(&mut self.parts.context(out.timestamp), out)
     }
 }

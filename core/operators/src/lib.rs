@@ -20,6 +20,7 @@ mod collect;
 mod collector;
 mod connected;
 mod coordinator;
+mod duties;
 #[cfg(test)]
 mod explore;
 mod flat_map;

@@ -1,19 +1,21 @@
 //! `process`: a function that emits to the main output and to side outputs.
 
+use std::marker::PhantomData;
 use std::sync::Arc;
 use std::time::Instant;
 
-use millstream_network::{Batch, Data, Event, Flow, Records, batch_capacity};
-use millstream_types::Timestamp;
+use millstream_network::{Batch, Data, Event, Flow, Records};
 
 use crate::Result;
 use crate::collector::Collector;
+use crate::duties::{Duties, TimedFunction};
 use crate::on_error::{BadRecords, OnError, continue_while};
 use crate::output::Output;
 use crate::program::StageMaker;
 use crate::results::Results;
 use crate::runtime_context::RuntimeContext;
 use crate::stage::{Moment, Stage, erase};
+use crate::task::OperatorContext;
 
 /// A function on a stream without a key, with a main output and side outputs. One instance per
 /// subtask serves all its records. See [`Collector`] for an example.
@@ -42,9 +44,7 @@ pub trait Process<I>: Send {
 }
 
 /// The function that a [`ProcessStage`] runs on each record.
-pub(crate) trait RecordFunction<I>: Send {
-    type Out: Data;
-
+pub(crate) trait RecordFunction<I>: TimedFunction {
     /// Says which records come next, so that their state can be read at once.
     fn prepare(&mut self, records: &[I]) -> Result<()> {
         let _ = records;
@@ -57,23 +57,23 @@ pub(crate) trait RecordFunction<I>: Send {
     fn take_back(&mut self) -> Result<()> {
         Ok(())
     }
-
-    /// Does the next piece of work at the end of input; `false` if there is none.
-    fn finish_next(&mut self, out: &mut Collector<'_, Self::Out>) -> Result<bool>;
 }
 
 /// A [`Process`] in its task.
-pub(crate) struct Plain<P> {
-    pub(crate) process: P,
-    pub(crate) finished: bool,
+struct Plain<I, P> {
+    process: P,
+    finished: bool,
+    records: PhantomData<fn(I)>,
 }
 
-impl<I, P: Process<I>> RecordFunction<I> for Plain<P> {
-    type Out = P::Out;
-
+impl<I, P: Process<I>> RecordFunction<I> for Plain<I, P> {
     fn process(&mut self, record: I, out: &mut Collector<'_, P::Out>) -> Result<()> {
         self.process.process(record, out)
     }
+}
+
+impl<I, P: Process<I>> TimedFunction for Plain<I, P> {
+    type Out = P::Out;
 
     fn finish_next(&mut self, out: &mut Collector<'_, P::Out>) -> Result<bool> {
         if std::mem::replace(&mut self.finished, true) {
@@ -95,31 +95,36 @@ where
 {
     Arc::new(move |ctx, outputs| {
         let process = make(&RuntimeContext::new(ctx.task))?;
-        let (function, bad) = (Plain { process, finished: false }, BadRecords::of(&on_error, ctx));
-        Ok(erase::<I>(Box::new(ProcessStage::new(function, bad, Output::new(outputs)?))))
+        let function = Plain { process, finished: false, records: PhantomData };
+        let bad = BadRecords::of(&on_error, ctx);
+        Ok(erase::<I>(Box::new(ProcessStage::new(ctx, function, bad, Output::new(outputs)?))))
     })
 }
 
-/// Runs a function on each record, and at the end of input.
+/// Runs a function on each record, and when time asks for it.
 pub(crate) struct ProcessStage<I, F: RecordFunction<I>> {
     function: F,
     bad: BadRecords<I>,
     output: Output<F::Out>,
     records: Records<I>,
     results: Results<F::Out>,
-    /// The input has ended, and the function has work left.
-    ending: bool,
+    duties: Duties,
 }
 
 impl<I: Send + 'static, F: RecordFunction<I>> ProcessStage<I, F> {
-    pub(crate) fn new(function: F, bad: BadRecords<I>, output: Output<F::Out>) -> Self {
+    pub(crate) fn new(
+        ctx: &OperatorContext<'_>,
+        function: F,
+        bad: BadRecords<I>,
+        output: Output<F::Out>,
+    ) -> Self {
         Self {
             function,
             bad,
             records: Batch::empty(false).into_iter(),
             results: output.results(),
             output,
-            ending: false,
+            duties: Duties::new(ctx),
         }
     }
 
@@ -148,43 +153,9 @@ impl<I: Send + 'static, F: RecordFunction<I>> ProcessStage<I, F> {
     }
 
     fn run(&mut self, flow: Flow) -> Result<Flow> {
-        if !self.ending {
-            return continue_while(flow, || self.advance());
-        }
-        let flow = continue_while(flow, || {
-            finish_some(&mut self.results, &mut self.output, |out| self.function.finish_next(out))
-        })?;
-        if flow == Flow::Full {
-            return Ok(flow);
-        }
-        self.ending = false;
-        self.output.event(Event::EndOfInput)
+        let flow = continue_while(flow, || self.advance())?;
+        self.duties.run(flow, &mut self.function, &mut self.results, &mut self.output)
     }
-}
-
-/// Calls `next` for about a batch of results and sends them; `None` once `next` has answered
-/// `false`. Side outputs are sent each time, so the calls are bounded too. The results' time is the
-/// end of time: they stand for everything up to the end of the input.
-pub(crate) fn finish_some<O: Data>(
-    results: &mut Results<O>,
-    output: &mut Output<O>,
-    mut next: impl FnMut(&mut Collector<'_, O>) -> Result<bool>,
-) -> Result<Option<Flow>> {
-    let capacity = batch_capacity::<O>();
-    let timestamp = output.is_timed().then_some(Timestamp::MAX.as_millis());
-    let mut calls = 0;
-    while calls < capacity && !results.is_full() && !output.is_side_full() {
-        let mut out = Collector { results: &mut results.records, output: &mut *output, timestamp };
-        if !next(&mut out)? {
-            break;
-        }
-        calls += 1;
-    }
-    if calls == 0 {
-        return Ok(None);
-    }
-    results.stamp(timestamp)?;
-    output.push_all(results).map(Some)
 }
 
 impl<I: Send + 'static, F: RecordFunction<I>> Stage<I> for ProcessStage<I, F> {
@@ -199,11 +170,8 @@ impl<I: Send + 'static, F: RecordFunction<I>> Stage<I> for ProcessStage<I, F> {
     }
 
     fn event(&mut self, event: Event) -> Result<Flow> {
-        if event == Event::EndOfInput {
-            self.ending = true;
-            return self.run(Flow::Ready);
-        }
-        self.output.event(event)
+        self.duties.on_event(event, &mut self.function);
+        self.run(Flow::Ready)
     }
 
     fn resume(&mut self) -> Result<Flow> {
@@ -212,11 +180,14 @@ impl<I: Send + 'static, F: RecordFunction<I>> Stage<I> for ProcessStage<I, F> {
     }
 
     fn on_time(&mut self, moment: Moment) -> Result<Flow> {
-        self.output.on_time(moment)
+        self.duties.on_time(&self.function);
+        let flow = self.output.on_time(moment)?;
+        self.run(flow)
     }
 
     fn next_time(&self) -> Option<Instant> {
-        self.output.next_time()
+        let own = self.duties.next_time(&self.function);
+        self.output.next_time().into_iter().chain(own).min()
     }
 
     #[cfg(test)]

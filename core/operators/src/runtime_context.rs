@@ -3,9 +3,12 @@
 use std::ops::Deref;
 
 use millstream_connector::{Counter, Gauge, Histogram, Result};
-use millstream_state::{KeyedBackend, ListState, MapState, StateError, ValueState};
+use millstream_state::{
+    KeyedBackend, ListState, MapState, StateError, TimeDomain, Timers, ValueState,
+};
 use millstream_types::{JobId, Key, State};
 
+use crate::ensure;
 use crate::task::TaskContext;
 
 /// The subtask that a function is made for; given to the closures of `map_with`, `filter_with`,
@@ -181,11 +184,17 @@ impl<'a> RuntimeContext<'a> {
 pub struct KeyedRuntimeContext<'a, K> {
     runtime: RuntimeContext<'a>,
     backend: &'a mut KeyedBackend<K>,
+    /// Whether the records have event times.
+    timed: bool,
 }
 
 impl<'a, K: Key> KeyedRuntimeContext<'a, K> {
-    pub(crate) const fn new(task: &'a TaskContext, backend: &'a mut KeyedBackend<K>) -> Self {
-        Self { runtime: RuntimeContext::new(task), backend }
+    pub(crate) const fn new(
+        task: &'a TaskContext,
+        backend: &'a mut KeyedBackend<K>,
+        timed: bool,
+    ) -> Self {
+        Self { runtime: RuntimeContext::new(task), backend, timed }
     }
 
     /// Declares a state that holds one value per key.
@@ -214,6 +223,27 @@ impl<'a, K: Key> KeyedRuntimeContext<'a, K> {
         V: State,
     {
         self.backend.map(name)
+    }
+
+    /// Declares timers of event time, which are due when the watermark has reached them.
+    ///
+    /// # Errors
+    /// The records have no event times, or as of [`KeyedRuntimeContext::value`].
+    pub fn event_timers(&mut self, name: &'static str) -> Result<Timers> {
+        ensure!(
+            self.timed,
+            "the timers {name:?} wait for event time, and the records have none: use \
+             assign_timestamps() before, or processing_timers()"
+        );
+        Ok(self.backend.timers(name, TimeDomain::Event)?)
+    }
+
+    /// Declares timers of processing time, which are due when the wall clock has reached them.
+    ///
+    /// # Errors
+    /// As of [`KeyedRuntimeContext::value`].
+    pub fn processing_timers(&mut self, name: &'static str) -> Result<Timers, StateError> {
+        self.backend.timers(name, TimeDomain::Processing)
     }
 }
 

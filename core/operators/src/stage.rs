@@ -16,8 +16,9 @@ use crate::Result;
 ///
 /// `push`, `event` and `on_time` are called only while the last answer was [`Flow::Ready`]; after
 /// [`Flow::Full`] only `resume` is, until it answers [`Flow::Ready`]. A stage answers
-/// [`Flow::Full`] only if one of the channels behind it does, which will wake the task. `resume` of
-/// a stage that is ready does nothing: another branch of its output may have been full.
+/// [`Flow::Full`] only if one of the channels behind it does, which will wake the task, or if it
+/// has much to do by itself and has woken the task, so that others of its slot have their turns.
+/// `resume` of a stage that is ready does nothing: another branch of its output may have been full.
 pub trait Stage<I>: Send {
     /// Called before the first record.
     ///

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use millstream_connector::{Result, UserMetrics};
 use millstream_network::{Data, Exchange, Flow, Generation, Inbox, InputChannels, TaskCounters};
-use millstream_types::{JobId, KeyGroup, MaxParallelism, OperatorId};
+use millstream_types::{Clock, JobId, KeyGroup, MaxParallelism, OperatorId};
 
 use crate::stage::Moment;
 
@@ -67,6 +67,8 @@ pub struct TaskContext {
     pub counters: Arc<TaskCounters>,
     /// Wakes the task.
     pub waker: Waker,
+    /// The task's clock.
+    pub clock: Clock,
     /// The metrics of user code and sources.
     pub metrics: Arc<UserMetrics>,
     /// The longest time that a record waits in an output buffer; `None`: until the buffer is full.

@@ -254,6 +254,7 @@ impl TaskHost {
                 generation,
                 counters: Arc::clone(&counters),
                 waker: waker.clone(),
+                clock: self.config.clock.clone(),
                 metrics: Arc::clone(&metrics),
                 buffer_timeout: blueprint.buffer_timeout(),
                 output_bytes: OUTPUT_BYTES,

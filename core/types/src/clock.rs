@@ -4,6 +4,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use crate::Timestamp;
+
 /// The longest sleep of a thread that waits for a manual clock.
 const MANUAL_SLEEP_MAX: Duration = Duration::from_millis(1);
 
@@ -29,6 +31,15 @@ impl Clock {
         }
     }
 
+    /// The wall clock's time, which may jump in both directions.
+    #[must_use]
+    pub fn wall(&self) -> Timestamp {
+        match &self.0 {
+            None => Timestamp::now(),
+            Some(manual) => manual.wall(),
+        }
+    }
+
     /// The time that a thread may sleep at most before it asks again whether something is due.
     #[must_use]
     pub fn sleep_until(&self, due: Instant) -> Duration {
@@ -44,6 +55,7 @@ pub struct ManualClock(Arc<Hands>);
 #[derive(Debug)]
 struct Hands {
     start: Instant,
+    start_wall: Timestamp,
     passed_ns: AtomicU64,
     asked: AtomicU64,
 }
@@ -53,7 +65,8 @@ impl ManualClock {
     #[must_use]
     pub fn new() -> Self {
         let (passed_ns, asked) = (AtomicU64::new(0), AtomicU64::new(0));
-        Self(Arc::new(Hands { start: Instant::now(), passed_ns, asked }))
+        let (start, start_wall) = (Instant::now(), Timestamp::now());
+        Self(Arc::new(Hands { start, start_wall, passed_ns, asked }))
     }
 
     /// The clock as the data plane takes it.
@@ -76,7 +89,15 @@ impl ManualClock {
 
     fn now(&self) -> Instant {
         self.0.asked.fetch_add(1, Ordering::SeqCst);
-        self.0.start + Duration::from_nanos(self.0.passed_ns.load(Ordering::SeqCst))
+        self.0.start + self.passed()
+    }
+
+    fn wall(&self) -> Timestamp {
+        self.0.start_wall.saturating_add(self.passed())
+    }
+
+    fn passed(&self) -> Duration {
+        Duration::from_nanos(self.0.passed_ns.load(Ordering::SeqCst))
     }
 }
 
@@ -94,10 +115,11 @@ mod tests {
     fn a_manual_clock_stands_still_until_it_is_moved() {
         let manual = ManualClock::new();
         let clock = manual.clock();
-        let start = clock.now();
-        assert_eq!(clock.now(), start);
+        let (start, wall) = (clock.now(), clock.wall());
+        assert_eq!((clock.now(), clock.wall()), (start, wall));
         manual.advance(Duration::from_secs(60));
         assert_eq!(clock.now() - start, Duration::from_secs(60));
+        assert_eq!(clock.wall().saturating_since(wall), Duration::from_secs(60));
         assert_eq!(clock.sleep_until(start), Duration::ZERO);
         assert_eq!(clock.sleep_until(start + Duration::from_secs(61)), MANUAL_SLEEP_MAX);
         assert_eq!(manual.asked(), 5);

@@ -3,7 +3,6 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::marker::PhantomData;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::task::Waker;
 use std::time::{Duration, Instant};
@@ -18,10 +17,10 @@ use millstream_state::ValueState;
 use millstream_types::OperatorId;
 
 use super::cases::{
-    Operator, SIDE, bad, by_key, ensure_time, is_bad, refuse_bad, same, task, three, to_nobody,
-    without_bad,
+    Operator, SIDE, bad, by_key, ensure_time, refuse_bad, same, task, three, to_nobody, without_bad,
 };
-use super::hosts::{HOST, exchange};
+use super::finishing::finishing;
+use super::hosts::{HOST, clock, exchange};
 use super::probe::{END, Item, Shared};
 use super::schedule::{Act, Schedule};
 use super::stages::{AT_THE_END, Oracle, at_time, outputs};
@@ -32,7 +31,6 @@ use crate::collector::Collector;
 use crate::connected::{KeyedCoProcess, co_flat_map, co_process};
 use crate::coordinator::{SourceEvent, decode, encode};
 use crate::flat_map::flat_map;
-use crate::key::ByValue;
 use crate::keyed::Context;
 use crate::program::{Built, OperatorMaker};
 use crate::source::source as source_operator;
@@ -47,7 +45,8 @@ pub(super) fn cases(kind: BodyKind) -> Vec<Case> {
             vec![
                 two_inputs(),
                 two_keyed_inputs(),
-                finishing("two inputs that finish", |body, _| body),
+                finishing("two inputs that finish", false, |body, _| body),
+                finishing("two inputs with timers", true, |body, _| body),
             ]
         }
         BodyKind::Source => {
@@ -71,12 +70,12 @@ fn channel_of(output: usize, item: Item) -> usize {
 pub(super) type Wrap = fn(Box<dyn TaskBody>) -> Box<dyn TaskBody>;
 
 /// A case: the operator, its inputs, and the oracle of what must come of them.
-struct Explored<'a> {
-    operator: &'a Operator,
+pub(super) struct Explored<'a> {
+    pub(super) operator: &'a Operator,
     /// The number of channels of each input.
-    inputs: &'a [usize],
-    oracle: fn() -> Box<dyn Oracle>,
-    sorts: bool,
+    pub(super) inputs: &'a [usize],
+    pub(super) oracle: fn() -> Box<dyn Oracle>,
+    pub(super) sorts: bool,
 }
 
 /// A slot with one task.
@@ -99,11 +98,17 @@ impl Slot {
         if body.kind() != kind {
             return Err(format!("the body of {kind:?} is {:?}", body.kind()));
         }
-        let (now, step) = (Instant::now(), Step::Progress);
+        let (now, step) = (clock().clock().now(), Step::Progress);
         let mut slot = Self { body, outputs, bell, now, deadline: None, step };
         slot.body.open().map_err(|error| format!("{error:#}"))?;
         slot.bell.ring();
         Ok(slot)
+    }
+
+    /// Time passes, for the task's timers too.
+    fn wait(&mut self, passed: Duration) {
+        self.now += passed;
+        clock().advance(passed);
     }
 
     fn is_full(&self) -> bool {
@@ -124,6 +129,7 @@ impl Slot {
             turn(&mut *self.body, || now).map_err(|error| format!("{error:#}"))?;
         (self.step, self.deadline) = (step, deadline);
         match (step, self.is_full()) {
+            (Step::Full, false) if self.bell.is_rung() => Ok(true),
             (Step::Full, false) => Err("it is full, but no output is".to_owned()),
             (Step::Progress | Step::Idle(_) | Step::Finished, true) => {
                 Err(format!("it answers {step:?}, but an output is full"))
@@ -213,19 +219,19 @@ impl Inputs {
     }
 
     fn check(&self, outputs: &[Shared], all: bool) -> Result<(), String> {
-        if self.sorts && self.has_ended && !all {
+        // What comes by a timer may come at any time.
+        if self.sorts && !(self.has_ended && all) {
             return Ok(());
         }
         for (output, seen) in outputs.iter().enumerate() {
             let mut seen = seen.lock();
-            if self.sorts && self.has_ended {
+            if self.sorts {
                 seen.seen.sort();
+            } else {
+                check_watermarks(&self.watermarks, &seen.seen, all)?;
             }
             let seen = &seen.seen;
             let mut places = vec![0; self.channels.len()];
-            if !(self.sorts && self.has_ended) {
-                check_watermarks(&self.watermarks, seen, all)?;
-            }
             for item in seen.iter().filter(|item| item.record().is_some()) {
                 let at = channel_of(output, *item);
                 let place = places.get_mut(at).ok_or_else(|| format!("{item:?} of no channel"))?;
@@ -256,7 +262,7 @@ fn channel(at: usize) -> ChannelId {
 }
 
 /// A body whose inputs have one channel after the other, with its slot.
-fn drive(
+pub(super) fn drive(
     kind: BodyKind,
     explored: &Explored<'_>,
     schedule: &Schedule,
@@ -284,7 +290,7 @@ fn drive(
                 let at = usize::from(input) % count;
                 sent.send_event(at, event).map_err(say)?;
             }
-            Act::Wait { ms } => slot.now += Duration::from_millis(ms.into()),
+            Act::Wait { ms } => slot.wait(Duration::from_millis(ms.into())),
             Act::Take { .. } => run_until_idle(&mut slot, &mut sent)?,
             Act::Turn { turns } => {
                 for _ in 0..turns {
@@ -310,7 +316,9 @@ fn run_until_idle(slot: &mut Slot, sent: &mut Inputs) -> Result<(), String> {
             continue;
         }
         match slot.deadline {
-            Some(due) if slot.step != Step::Finished => slot.now = slot.now.max(due),
+            Some(due) if slot.step != Step::Finished => {
+                slot.wait(due.saturating_duration_since(slot.now));
+            }
             _ => return sent.check(&slot.outputs, true),
         }
     }
@@ -480,95 +488,6 @@ fn two_keyed_inputs() -> Case {
         let explored =
             Explored { operator: &operator, inputs: &[1, 1], oracle: counted, sorts: false };
         drive(BodyKind::TwoInput, &explored, schedule, |body| body)
-    })
-}
-
-/// Keeps the record of each key, and emits its results when both inputs have ended.
-struct AtLast {
-    record: ValueState<u64>,
-    /// Whether a key was finished.
-    has_finished: Arc<AtomicBool>,
-}
-
-impl KeyedCoProcess<u64, u64, u64> for AtLast {
-    type Out = u64;
-
-    fn process_left(
-        &mut self,
-        record: u64,
-        ctx: &mut Context<'_, u64>,
-        _: &mut Collector<'_, u64>,
-    ) -> Result<()> {
-        ensure_time(ctx.timestamp(), record)?;
-        refuse_bad(record)?;
-        Ok(self.record.set(ctx, record)?)
-    }
-
-    fn process_right(
-        &mut self,
-        record: u64,
-        ctx: &mut Context<'_, u64>,
-        out: &mut Collector<'_, u64>,
-    ) -> Result<()> {
-        self.process_left(record, ctx, out)
-    }
-
-    fn finish_key(
-        &mut self,
-        ctx: &mut Context<'_, u64>,
-        out: &mut Collector<'_, u64>,
-    ) -> Result<()> {
-        self.has_finished.store(true, Ordering::Relaxed);
-        let record = self.record.get(ctx)?.copied().unwrap_or_default();
-        results(record).into_iter().for_each(|result| out.emit(result));
-        if roll(record, 4, 3) == 0 {
-            out.emit_to(&SIDE, record)?;
-        }
-        Ok(())
-    }
-}
-
-/// Refused records at once, the results of all others at the end.
-#[derive(Default)]
-struct Last(Vec<u64>);
-
-impl Oracle for Last {
-    fn record(&mut self, record: u64, outputs: &mut [Vec<Item>]) {
-        match is_bad(record) {
-            true => outputs[2].push(Item::Record(record)),
-            false => self.0.push(record),
-        }
-    }
-
-    fn end(&mut self, outputs: &mut [Vec<Item>]) {
-        for record in self.0.drain(..) {
-            outputs[0].extend(results(record).into_iter().map(Item::Record));
-            if roll(record, 4, 3) == 0 {
-                outputs[1].push(Item::Record(record));
-            }
-        }
-        outputs.iter_mut().for_each(|output| output.sort());
-    }
-}
-
-/// The flag is set once a key was finished.
-type WrapFinishing = fn(Box<dyn TaskBody>, Arc<AtomicBool>) -> Box<dyn TaskBody>;
-
-/// Each record is the one of its key, so that more than a batch of keys is finished.
-pub(super) fn finishing(name: &'static str, wrap: WrapFinishing) -> Case {
-    let has_finished = Arc::<AtomicBool>::default();
-    let finished = Arc::clone(&has_finished);
-    let own = ByValue(|record: &u64| *record);
-    let make = co_process((bad(), bad()), (own.clone(), own), move |states| {
-        Ok(AtLast { record: states.value("last")?, has_finished: Arc::clone(&finished) })
-    });
-    let operator = Operator::of(OperatorMaker::two_inputs(make));
-    Case::new(name, move |schedule| {
-        has_finished.store(false, Ordering::Relaxed);
-        let oracle = || -> Box<dyn Oracle> { Box::<Last>::default() };
-        let explored = Explored { operator: &operator, inputs: &[2, 1], oracle, sorts: true };
-        let wrap = |body| wrap(body, Arc::clone(&has_finished));
-        drive(BodyKind::TwoInput, &explored, schedule, wrap)
     })
 }
 

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
+use std::task::Waker;
 use std::time::{Duration, Instant};
 
 use millstream_connector::{Committer, Sink, SinkWriter, WriterInfo};
@@ -10,10 +11,11 @@ use millstream_network::{Batch, Event, Flow, Generation};
 use millstream_state::ValueState;
 use millstream_types::{AttemptId, CheckpointId, JobId, MaxParallelism, OperatorId, Timestamp};
 
+use super::hosts::{clock, wake_ups};
 use super::probe::{Item, Output, Probe, Shared};
 use super::schedule::Act;
 use super::stages::{Explored, Oracle, drive, each, outputs};
-use super::{Case, Kind, heavy, key, roll, time_of, writers};
+use super::{Case, Kind, heavy, key, roll, time_of, timers, writers};
 use crate::Result;
 use crate::aggregate::{Aggregate, Reduce, Summary};
 use crate::collect::{CollectQueue, CollectStage, Taken};
@@ -60,7 +62,7 @@ fn light(kind: Kind) -> Vec<Case> {
                 schedule,
             )
         })],
-        Kind::Process => processes(),
+        Kind::Process => processes().into_iter().chain(timers::cases()).collect(),
         Kind::Fold => reduces().into_iter().chain(aggregates()).collect(),
         Kind::Rows => vec![rows()],
         Kind::Sink => vec![sink("sink", |stage| stage)],
@@ -88,7 +90,8 @@ pub(crate) fn task(batch: bool) -> TaskContext {
         attempt: 0,
         generation: Generation::FIRST,
         counters: Arc::default(),
-        waker: std::task::Waker::noop().clone(),
+        waker: Waker::from(wake_ups()),
+        clock: clock().clock(),
         metrics: Arc::default(),
         buffer_timeout: None,
         output_bytes: crate::task::OUTPUT_BYTES,

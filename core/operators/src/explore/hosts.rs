@@ -12,10 +12,11 @@ use millstream_network::{
     PeerAddress, Received,
 };
 use millstream_security::{Authority, Credentials, Role, Secret};
-use millstream_types::HostId;
+use millstream_types::{HostId, ManualClock};
 
 use super::probe::{Item, items};
 use super::roll;
+use super::writers::Bell;
 
 /// The process of the producers.
 pub(super) const HOST: HostId = HostId::from_u128(1);
@@ -190,4 +191,27 @@ impl Consumer {
         }
         Ok(deliveries > 0)
     }
+}
+
+thread_local! {
+    static CLOCK: ManualClock = ManualClock::new();
+    static WAKE_UPS: Arc<Bell> = Arc::default();
+}
+
+/// The clock of the tasks that are explored in this thread.
+pub(super) fn clock() -> ManualClock {
+    CLOCK.with(ManualClock::clone)
+}
+
+/// Notes that a task of this thread was woken.
+pub(super) fn wake_ups() -> Arc<Bell> {
+    WAKE_UPS.with(Arc::clone)
+}
+
+/// Whether a task that is explored in this thread was woken since the last look.
+pub(super) fn take_wake_up() -> bool {
+    let bell = wake_ups();
+    let is_rung = bell.is_rung();
+    bell.clear();
+    is_rung
 }

@@ -9,6 +9,7 @@ use millstream_graph::Partitioner;
 use millstream_network::{Batch, Event, Flow};
 
 use super::cases::{same, three, to_all};
+use super::finishing::finishing;
 use super::probe::Shared;
 use super::stages::{Explored, drive, each, outputs};
 use super::writers::Link;
@@ -246,7 +247,7 @@ impl TaskBody for FinishesSome {
 
 #[test]
 fn a_body_that_does_not_go_on_to_finish_its_keys_is_found() {
-    find(&bodies::finishing("mutant", |body, has_finished| {
+    find(&finishing("mutant", false, |body, has_finished| {
         Box::new(FinishesSome(body, has_finished))
     }));
 }

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use millstream_network::{Event, Flow};
 use millstream_types::Timestamp;
 
+use super::hosts::{clock, take_wake_up};
 use super::probe::{Item, Output, Shared};
 use super::schedule::{Act, OUTPUTS_MAX, Schedule};
 use super::{Kind, batch, record, roll, time_of};
@@ -13,6 +14,17 @@ use crate::stage::{Moment, Stage};
 /// The results that a stage must make of its input, computed without the engine.
 pub(super) trait Oracle {
     fn record(&mut self, record: u64, outputs: &mut [Vec<Item>]);
+
+    /// An event comes, which is added by the caller, and which is not the end.
+    fn event(&mut self, _event: Event, _outputs: &mut [Vec<Item>]) {}
+
+    /// Time has passed.
+    fn on_time(&mut self, _outputs: &mut [Vec<Item>]) {}
+
+    /// The time when more results will come.
+    fn next_time(&self) -> Option<Instant> {
+        None
+    }
 
     /// The input ends; the event is added by the caller.
     fn end(&mut self, _outputs: &mut [Vec<Item>]) {}
@@ -84,6 +96,8 @@ impl Expected {
         if event == Event::EndOfInput {
             let time = self.timed.then_some(AT_THE_END);
             at_time(time, &mut self.items, |outputs| self.oracle.end(outputs));
+        } else {
+            self.oracle.event(event, &mut self.items);
         }
         for (output, items) in self.items.iter_mut().enumerate() {
             if self.oracle.sees(output, event) {
@@ -159,6 +173,9 @@ impl Run<'_> {
         for _ in 0..RESUMES_MAX {
             let is_full = self.outputs.iter().any(|output| output.lock().is_full());
             match (flow, is_full) {
+                (Flow::Full, false) if take_wake_up() => {
+                    self.expected.check(self.outputs, false)?;
+                }
                 (Flow::Full, false) => {
                     return Err("it is full, but no output is: nothing would wake it".to_owned());
                 }
@@ -176,17 +193,19 @@ impl Run<'_> {
     /// After each step the time is looked at, as by a slot.
     fn look_at_the_time(&mut self) -> Result<(), String> {
         self.looks += 1;
+        self.expected.oracle.on_time(&mut self.expected.items);
         let idle = roll(self.looks, 18, 2) == 0;
         let flow = self.stage.on_time(Moment { now: self.now, idle });
         self.settle(flow)?;
-        let due = self.outputs.iter().filter_map(|output| output.lock().due()).min();
+        let due = self.outputs.iter().filter_map(|output| output.lock().due());
+        let due = due.chain(self.expected.oracle.next_time()).min();
         let next = self.stage.next_time();
         // It may have work of its own, which is due earlier.
         let of_its_own = self.kind == Kind::Timestamps && due.into_iter().chain(next).min() == next;
         if next == due || of_its_own {
             return Ok(());
         }
-        Err("next_time() is not the earliest of its outputs".to_owned())
+        Err("next_time() is not when the next thing is due".to_owned())
     }
 }
 
@@ -217,7 +236,9 @@ pub(super) fn drive(explored: Explored, schedule: &Schedule) -> Result<(), Strin
                 run.stage.event(event)
             }
             Act::Wait { ms } => {
-                run.now += Duration::from_millis(ms.into());
+                let passed = Duration::from_millis(ms.into());
+                run.now += passed;
+                clock().advance(passed);
                 Ok(Flow::Ready)
             }
             Act::Take { .. } | Act::Turn { .. } => continue,
