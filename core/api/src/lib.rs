@@ -29,7 +29,7 @@ pub use millstream_graph::RuntimeMode;
 pub use millstream_network::Event;
 pub use millstream_operators::{
     ByRef, ByValue, Collector, Context, KeySelector, KeyedCoProcess, KeyedProcess,
-    KeyedRuntimeContext, Number, OnError, OutputTag, Process, Program, RuntimeContext,
+    KeyedRuntimeContext, LateRecords, Number, OnError, OutputTag, Process, Program, RuntimeContext,
     WatermarkGenerator, WatermarkOutput, WatermarkStrategy,
 };
 pub use millstream_state::{ListState, MapState, StateError, Timer, Timers, ValueState};

@@ -15,8 +15,8 @@ use millstream_network::Data;
 
 pub use self::sink::StreamSink;
 use millstream_operators::{
-    self as operators, NewOperator, OnError, OperatorMaker, OutputMaker, OutputTag, Process,
-    RuntimeContext, StageMaker, WatermarkStrategy, WriterMaker, writer,
+    self as operators, LateRecords, NewOperator, OnError, OperatorMaker, OutputMaker, OutputTag,
+    Process, RuntimeContext, StageMaker, WatermarkStrategy, WriterMaker, writer,
 };
 
 use crate::Result;
@@ -349,6 +349,16 @@ impl<T: Data> Stream<T> {
             node.assigns_times = finds_times;
             node.needs_times = !finds_times;
         })
+    }
+
+    /// Keeps records until the watermark has reached their event times, and hands them on in order
+    /// of time; those of one time in the order in which they came. The order is that of each
+    /// subtask. In batch mode, and without watermarks, all records are kept until the end of the
+    /// input. See [`LateRecords`](crate::LateRecords) for an example.
+    pub fn order_by_time(self, uid: &str, late: LateRecords<T>) -> Self {
+        let stage = operators::order_by_time(late);
+        let stream = self.operator("Order", Some(uid.to_owned()), true, stage);
+        stream.edit("order_by_time()", |node| node.needs_times = true)
     }
 
     /// Sets what happens when the function of the *next* operator returns `Err`. Call it after

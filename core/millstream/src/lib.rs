@@ -41,10 +41,10 @@ pub use millstream_api::{
     Args, Batch, Boundedness, ByRef, ByValue, CollectedRecords, Collector, ConnectedStreams,
     Context, Counter, Data, Environment, Error, ErrorContext, Function, Gauge, Histogram,
     JobClient, JobId, JobResult, JobStatus, Key, KeyHasher, KeySelector, KeyedCoProcess,
-    KeyedConnectedStreams, KeyedProcess, KeyedRuntimeContext, KeyedStream, ListState, MapState,
-    Number, OnError, OutputTag, Process, Result, RuntimeContext, RuntimeMode, StateError, Stream,
-    StreamSink, Timer, Timers, ValueState, WatermarkGenerator, WatermarkOutput, WatermarkStrategy,
-    bail, ensure, error,
+    KeyedConnectedStreams, KeyedProcess, KeyedRuntimeContext, KeyedStream, LateRecords, ListState,
+    MapState, Number, OnError, OutputTag, Process, Result, RuntimeContext, RuntimeMode, StateError,
+    Stream, StreamSink, Timer, Timers, ValueState, WatermarkGenerator, WatermarkOutput,
+    WatermarkStrategy, bail, ensure, error,
 };
 /// ```
 /// use millstream::Key;
@@ -137,9 +137,9 @@ pub mod prelude {
     #[doc(no_inline)]
     pub use crate::{
         Args, Collector, Context, Environment, ErrorContext, Key, KeyedCoProcess, KeyedProcess,
-        KeyedRuntimeContext, ListState, MapState, OnError, Opaque, OutputTag, Process, Result,
-        RuntimeContext, RuntimeMode, Str, Stream, Timer, Timers, ValueState, WatermarkGenerator,
-        WatermarkOutput, WatermarkStrategy, bail,
+        KeyedRuntimeContext, LateRecords, ListState, MapState, OnError, Opaque, OutputTag, Process,
+        Result, RuntimeContext, RuntimeMode, Str, Stream, Timer, Timers, ValueState,
+        WatermarkGenerator, WatermarkOutput, WatermarkStrategy, bail,
     };
 }
 

@@ -157,11 +157,10 @@ fn no_records_give_no_results() {
 
 /// Features that `docs/compared-with-flink.md` lists as absent, with the names that they would
 /// have.
-const NOT_YET: [(&str, &[&str]); 14] = [
+const NOT_YET: [(&str, &[&str]); 13] = [
     ("Checkpoints", &["enable_checkpointing", "set_checkpoint_interval", "CheckpointCoordinator"]),
     ("Savepoints", &["Savepoint", "savepoint"]),
     ("Windows", &["window", "window_all", "Windowed", "WindowedStream"]),
-    ("Sorting by event time", &["order_by_time", "sort_by_time"]),
     ("Joins", &["JoinedStreams", "interval_join", "co_group"]),
     ("Broadcast state", &["BroadcastState", "BroadcastProcess"]),
     ("Other state", &["ReducingState", "AggregatingState", "StateTtl", "OperatorState"]),

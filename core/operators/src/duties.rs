@@ -13,6 +13,7 @@ use crate::collector::Collector;
 use crate::on_error::continue_while;
 use crate::output::Output;
 use crate::results::Results;
+use crate::stint::Stint;
 use crate::task::OperatorContext;
 
 /// A function that time calls, and the end of the input.
@@ -58,9 +59,6 @@ enum Duty {
     Finish,
     HandOn(Event),
 }
-
-/// The number of calls of a function after which other tasks have their turns.
-const CALLS_MAX: usize = if cfg!(test) { 40 } else { 1 << 14 };
 
 /// After so many timers at the end of the input each time the log says so.
 const LOGGED_TIMERS: u64 = 10_000_000;
@@ -144,11 +142,10 @@ impl Duties {
         results: &mut Results<O>,
         output: &mut Output<O>,
     ) -> Result<Flow> {
-        let mut calls = 0;
+        let mut stint = Stint::of(&self.waker);
         continue_while(flow, || {
             let Some(duty) = self.queue.front().copied() else { return Ok(None) };
-            if calls >= CALLS_MAX {
-                self.waker.wake_by_ref();
+            if stint.is_over() {
                 return Ok(Some(Flow::Full));
             }
             let done = match duty {
@@ -169,7 +166,7 @@ impl Duties {
                 self.queue.pop_front();
                 return Ok(Some(Flow::Ready));
             }
-            calls += done;
+            stint.add(done);
             output.push_all(results).map(Some)
         })
     }

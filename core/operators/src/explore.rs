@@ -82,6 +82,8 @@ kinds! {
     #[test]
     fn map() { Map }
     #[test]
+    fn order() { Order }
+    #[test]
     fn probe() { Probe }
     #[test]
     fn process() { Process }

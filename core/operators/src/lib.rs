@@ -28,8 +28,10 @@ mod fold;
 mod in_place;
 mod key;
 mod keyed;
+mod late;
 mod map;
 mod on_error;
+mod order;
 mod output;
 mod process;
 mod program;
@@ -40,6 +42,7 @@ mod side;
 mod sink;
 mod source;
 mod stage;
+mod stint;
 mod task;
 mod watermark_tracker;
 mod watermarks;
@@ -54,11 +57,13 @@ pub use flat_map::flat_map;
 pub use fold::{Emitted, Fold, fold};
 pub use key::{ByRef, ByValue, KeySelector};
 pub use keyed::{Context, KeyedProcess, keyed_process};
+pub use late::LateRecords;
 pub use map::map;
 pub use millstream_connector::{
     CommitterInfo, Counter, Error, Result, UserMetrics, bail, ensure, error,
 };
 pub use on_error::OnError;
+pub use order::order_by_time;
 pub use output::Outputs;
 pub use process::{Process, process};
 pub use program::{

@@ -263,6 +263,61 @@ fn timers_that_cannot_work_say_why() {
     assert!(error.contains(expected), "{error}");
 }
 
+static LATE: OutputTag<u64> = OutputTag::new("late");
+
+/// A number's time: blocks of a hundred come in order, the numbers of a block backwards.
+const fn shuffled(n: u64) -> i64 {
+    time_of(n - n % 100 + 99 - n % 100)
+}
+
+/// Behind each block the watermark reaches its end, but for the last one, where it goes too far.
+struct BehindBlocks;
+
+impl WatermarkGenerator<u64> for BehindBlocks {
+    fn on_record(&mut self, n: &u64, _: i64, out: &mut WatermarkOutput) {
+        if n % 100 == 99 {
+            out.emit(time_of(*n));
+        }
+        if *n == COUNT - 50 {
+            out.emit(time_of(*n));
+        }
+    }
+}
+
+#[test]
+fn records_come_in_order_of_time_and_late_ones_go_aside() {
+    for (mode, late_ones) in [(RuntimeMode::Streaming, true), (RuntimeMode::Batch, false)] {
+        let (order, late) = (Times::new(), Times::new());
+        run_on_way(Way::Chained, mode, |env| {
+            let times = WatermarkStrategy::generator(|| BehindBlocks);
+            let ordered = env
+                .source("numbers", Numbers(COUNT))
+                .assign_timestamps(times.timestamps(|n| Ok(shuffled(*n))))
+                .order_by_time("order", LateRecords::side_output(&LATE));
+            ordered.side_output(&LATE).sink("late", late.clone());
+            ordered.sink("out", order.clone());
+        })
+        .unwrap();
+        let is_late = |n: u64| late_ones && n > COUNT - 50;
+        let mut expected: Vec<_> =
+            (0..COUNT).filter(|n| !is_late(*n)).map(|n| (n, Some(shuffled(n)))).collect();
+        expected.sort_by_key(|(_, time)| *time);
+        assert!(order.arrived() == expected, "{mode:?}: not in order");
+        let aside: Vec<_> =
+            (0..COUNT).filter(|n| is_late(*n)).map(|n| (n, Some(shuffled(n)))).collect();
+        assert_eq!(late.arrived(), aside, "{mode:?}");
+    }
+}
+
+#[test]
+fn records_without_times_have_no_order() {
+    let error = error_of(|env| {
+        let numbers = env.source("numbers", Numbers(1));
+        numbers.order_by_time("order", LateRecords::drop_record()).sink("out", Times::new());
+    });
+    assert!(error.contains("\"order\"") && error.contains("event times"), "{error}");
+}
+
 /// Sets one timer for each record, all for the same time.
 struct AllAtOnce(Timers);
 

@@ -67,8 +67,12 @@ impl<T: Clone + Ord> Times<T> {
         Self(Arc::default())
     }
 
+    pub(super) fn arrived(&self) -> Vec<Stamped<T>> {
+        self.0.lock().unwrap().clone()
+    }
+
     pub(super) fn sorted(&self) -> Vec<Stamped<T>> {
-        let mut records = self.0.lock().unwrap().clone();
+        let mut records = self.arrived();
         records.sort();
         records
     }

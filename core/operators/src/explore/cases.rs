@@ -54,6 +54,7 @@ fn light(kind: Kind) -> Vec<Case> {
         Kind::FanOut => vec![fan_out()],
         Kind::FlatMap => flat_maps(),
         Kind::Map => maps(),
+        Kind::Order => vec![timers::order()],
         Kind::Probe => vec![Case::new("probe", |schedule| {
             let outputs = outputs(schedule, 1);
             let stage = outputs[0].probe(same);

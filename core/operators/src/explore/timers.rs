@@ -1,9 +1,10 @@
-//! Timers: a function that sets and deletes them, and a plain computation of when they fire.
+//! Operators that wait for time, and plain computations of what they must do: functions that set
+//! and delete timers, and the order of records by event time.
 
 use std::collections::BTreeSet;
 use std::time::Instant;
 
-use millstream_network::Event;
+use millstream_network::{Batch, Event, Flow};
 use millstream_state::{Timer, Timers};
 use millstream_types::{ManualClock, Timestamp};
 
@@ -13,9 +14,12 @@ use super::cases::{
 use super::hosts::clock;
 use super::probe::Item;
 use super::stages::{Explored, Oracle, drive, outputs};
-use super::{Case, Kind, key, roll};
+use super::{Case, Kind, key, roll, time_of};
 use crate::collector::Collector;
 use crate::keyed::{Context, KeyedProcess, keyed_process};
+use crate::late::LateRecords;
+use crate::order::order_by_time;
+use crate::stage::{Moment, Stage};
 use crate::{Result, ensure};
 
 pub(super) fn cases() -> Vec<Case> {
@@ -213,5 +217,95 @@ impl Oracle for Fired {
         self.is_closed = true;
         self.fire_processing(i64::MAX, outputs);
         self.fire_event(outputs);
+    }
+}
+
+/// The order of event times. Watermarks of schedules are below 1,000, so the times are made smaller.
+pub(super) fn order() -> Case {
+    let operator = Operator::of_stage(order_by_time(LateRecords::side_output(&SIDE)));
+    let (task, nobody) = (task(false), to_nobody());
+    Case::new("order", move |schedule| {
+        let outputs = outputs(schedule, 3);
+        let order = operator.build(&task, &nobody, three(&outputs, same, true));
+        let stage = Box::new(Sooner(order));
+        let oracle = Box::new(Ordered { kept: Vec::new(), watermark: i64::MIN });
+        drive(Explored { stage, kind: Kind::Order, outputs, oracle }, schedule)
+    })
+}
+
+const fn sooner(time: i64) -> i64 {
+    time % 1_100
+}
+
+/// Gives each record a time that a watermark of a schedule may reach.
+struct Sooner(Box<dyn Stage<u64>>);
+
+impl Stage<u64> for Sooner {
+    fn open(&mut self) -> Result<()> {
+        self.0.open()
+    }
+
+    fn push(&mut self, batch: Batch<u64>) -> Result<Flow> {
+        let (records, _) = batch.into_parts();
+        let times = records.iter().map(|record| sooner(time_of(*record))).collect();
+        self.0.push(Batch::timed(records, times)?)
+    }
+
+    fn event(&mut self, event: Event) -> Result<Flow> {
+        self.0.event(event)
+    }
+
+    fn resume(&mut self) -> Result<Flow> {
+        self.0.resume()
+    }
+
+    fn on_time(&mut self, moment: Moment) -> Result<Flow> {
+        self.0.on_time(moment)
+    }
+
+    fn next_time(&self) -> Option<Instant> {
+        self.0.next_time()
+    }
+
+    fn kind(&self) -> Kind {
+        self.0.kind()
+    }
+}
+
+/// Keeps records in the order in which they come.
+struct Ordered {
+    kept: Vec<(i64, u64)>,
+    watermark: i64,
+}
+
+impl Ordered {
+    fn hand_on(&mut self, outputs: &mut [Vec<Item>]) {
+        let reached = self.kept.extract_if(.., |(time, _)| *time <= self.watermark);
+        let mut reached: Vec<_> = reached.collect();
+        reached.sort_by_key(|(time, _)| *time);
+        outputs[0].extend(reached.into_iter().map(|(time, record)| Item::Timed(record, time)));
+    }
+}
+
+impl Oracle for Ordered {
+    fn record(&mut self, record: u64, outputs: &mut [Vec<Item>]) {
+        let time = sooner(time_of(record));
+        if time <= self.watermark {
+            outputs[1].push(Item::Timed(record, time));
+        } else {
+            self.kept.push((time, record));
+        }
+    }
+
+    fn event(&mut self, event: Event, outputs: &mut [Vec<Item>]) {
+        if let Event::Watermark(watermark) = event {
+            self.watermark = self.watermark.max(watermark.as_millis());
+            self.hand_on(outputs);
+        }
+    }
+
+    fn end(&mut self, outputs: &mut [Vec<Item>]) {
+        self.watermark = i64::MAX;
+        self.hand_on(outputs);
     }
 }

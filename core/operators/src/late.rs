@@ -1,0 +1,98 @@
+//! Records that come behind the watermark.
+
+use std::sync::Arc;
+
+use millstream_network::TaskCounters;
+
+use crate::Result;
+use crate::output::Output;
+use crate::side::OutputTag;
+use crate::task::OperatorContext;
+
+/// The fate of records that an operator which waits for the watermark gets too late: the watermark
+/// has reached their event time before.
+///
+/// ```
+/// # use millstream::{prelude::*, testing};
+/// # let env = &mut testing::environment();
+/// static LATE: OutputTag<(char, i64)> = OutputTag::new("late");
+///
+/// // The watermark comes right behind "c".
+/// let strategy = WatermarkStrategy::generator(|| AtC).timestamps(|(_, time)| Ok(*time));
+/// struct AtC;
+///
+/// impl WatermarkGenerator<(char, i64)> for AtC {
+///     fn on_record(&mut self, (name, _): &(char, i64), time: i64, out: &mut WatermarkOutput) {
+///         if *name == 'c' {
+///             out.emit(time);
+///         }
+///     }
+/// }
+///
+/// let events = [('b', 2), ('a', 1), ('c', 3), ('d', 2)];
+/// let (sorted, late) = (CollectSink::new(), CollectSink::new());
+/// let stream = env
+///     .source("events", Datagen::from_fn(move |n| events[n as usize]).count(4))
+///     .assign_timestamps(strategy)
+///     .order_by_time("sorted", LateRecords::side_output(&LATE));
+/// stream.side_output(&LATE).sink("late", late.clone());
+/// stream.sink("in order", sorted.clone());
+/// env.set_runtime_mode(RuntimeMode::Streaming);
+/// env.execute("order")?;
+/// assert_eq!((sorted.take(), late.take()), (vec![('a', 1), ('b', 2), ('c', 3)], vec![('d', 2)]));
+/// # Ok::<(), millstream::Error>(())
+/// ```
+#[derive(Debug)]
+pub struct LateRecords<T>(Option<OutputTag<T>>);
+
+impl<T> LateRecords<T> {
+    /// They are dropped and counted (`numRecordsDropped`).
+    #[must_use]
+    pub const fn drop_record() -> Self {
+        Self(None)
+    }
+
+    /// They go to a side output, with their event times; if nothing reads that, they are dropped
+    /// and counted.
+    #[must_use]
+    pub const fn side_output(tag: &OutputTag<T>) -> Self {
+        Self(Some(*tag))
+    }
+}
+
+impl<T> Clone for LateRecords<T> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<T> Copy for LateRecords<T> {}
+
+/// The policy inside a task.
+pub(crate) struct Late<T> {
+    policy: LateRecords<T>,
+    counters: Arc<TaskCounters>,
+}
+
+impl<T: Send + 'static> Late<T> {
+    pub(crate) fn of(policy: LateRecords<T>, ctx: &OperatorContext<'_>) -> Self {
+        Self { policy, counters: Arc::clone(&ctx.task.counters) }
+    }
+
+    /// Applies the policy to a record.
+    #[cold]
+    pub(crate) fn take<O: 'static>(
+        &self,
+        record: T,
+        time: i64,
+        output: &mut Output<O>,
+    ) -> Result<()> {
+        match &self.policy.0 {
+            Some(tag) if output.has_side(tag.name()) => output.emit_side(tag, record, Some(time)),
+            Some(_) | None => {
+                self.counters.add_records_dropped(1);
+                Ok(())
+            }
+        }
+    }
+}
