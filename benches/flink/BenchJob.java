@@ -81,6 +81,9 @@ public final class BenchJob {
             case "keyed-sum":
                 keyedSum();
                 break;
+            case "timed-sum":
+                timedSum();
+                break;
             case "text-sum":
                 textSum();
                 break;
@@ -176,6 +179,16 @@ public final class BenchJob {
                             sum.f1 = sum.f1 + pair.f1;
                             return sum;
                         })
+                .sinkTo(new DigestSink<>(output, pair -> Records.pair(pair.f0, pair.f1)));
+    }
+
+    private void timedSum() {
+        numbers()
+                .map(new MakeOne(seed, keys))
+                .returns(PAIR)
+                .keyBy(pair -> pair.f0, Types.LONG)
+                .process(new TimedSum())
+                .returns(PAIR)
                 .sinkTo(new DigestSink<>(output, pair -> Records.pair(pair.f0, pair.f1)));
     }
 

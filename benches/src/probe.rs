@@ -11,6 +11,7 @@ use crate::records::{self, Digest, Wide};
 use crate::rows::{Job, Kind, SEED, StartFigure, Throughput, YarnFigure};
 use anyhow::{Context, Result, bail};
 use hashbrown::HashMap;
+use std::collections::BTreeSet;
 use std::fs;
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -48,6 +49,7 @@ pub fn throughput(row: &Throughput, text: &Path) -> Result<Found> {
         Job::WideRebalance | Job::WideHash => (half_wire(row.records)?, row.records),
         Job::WideWire => (wire(0..row.records)?, row.records),
         Job::KeyedSum => (keyed_sum(row.records, row.keys), row.records),
+        Job::TimedSum => (timed_sum(row.records, row.keys), row.records),
         Job::TextSum => (text_sum(row.records, row.keys), row.records),
         Job::WordCount => {
             let digest = word_count(text)?;
@@ -269,6 +271,28 @@ fn keyed_sum(records: u64, keys: u64) -> Digest {
     digest
 }
 
+/// The time after which a silent key is forgotten: longer than the benchmark runs.
+const SILENCE_MS: u128 = 60_000;
+
+/// As [`keyed_sum`] with a timeout of each key, all in one ordered set.
+fn timed_sum(records: u64, keys: u64) -> Digest {
+    let mut sums: HashMap<u64, (u64, u128)> = HashMap::new();
+    let mut timeouts = BTreeSet::new();
+    let (mut digest, start) = (Digest::default(), Instant::now());
+    for index in 0..records {
+        let key = records::key(SEED, index, keys);
+        let (sum, timeout) = sums.entry(key).or_default();
+        if *sum > 0 {
+            timeouts.remove(&(*timeout, key));
+        }
+        *sum += 1;
+        *timeout = start.elapsed().as_millis() + SILENCE_MS;
+        timeouts.insert((*timeout, key));
+        digest.add(records::pair(key, *sum));
+    }
+    digest
+}
+
 /// As [`keyed_sum`] with texts.
 fn text_sum(records: u64, keys: u64) -> Digest {
     let mut sums: HashMap<String, u64> = HashMap::new();
@@ -329,6 +353,11 @@ mod tests {
     #[test]
     fn a_running_sum_emits_every_record() {
         assert_eq!(keyed_sum(1_000, 10).count, 1_000);
+    }
+
+    #[test]
+    fn timeouts_change_no_sum() {
+        assert_eq!(timed_sum(1_000, 10), keyed_sum(1_000, 10));
     }
 
     #[test]

@@ -206,6 +206,8 @@ pub enum Job {
     WideWire,
     /// A running sum per key.
     KeyedSum,
+    /// A running sum per key, and a timer that each record sets anew.
+    TimedSum,
     /// A running sum per key, which is a text of 36 characters.
     TextSum,
     /// A running count per word.
@@ -248,6 +250,7 @@ impl Job {
             Self::WideHash => "wide-hash",
             Self::WideWire => "wide-wire",
             Self::KeyedSum => "keyed-sum",
+            Self::TimedSum => "timed-sum",
             Self::TextSum => "text-sum",
             Self::WordCount => "word-count",
             Self::JsonLines { all: false } => "json-lines",
@@ -306,6 +309,7 @@ pub fn all() -> Vec<Row> {
         of("p3-wire", spread(Job::WideWire, 30 * M, 1)),
         of("p4", local(Job::KeyedSum, 50 * M, 1_000, 2)),
         of("p5", local(Job::KeyedSum, 20 * M, M, 2)),
+        of("p8-timers", local(Job::TimedSum, 20 * M, 100_000, 2)),
         of("text-sum", local(Job::TextSum, 20 * M, M, 2)),
         of("p12", local(Job::WordCount, 0, 1, 2)),
         of("json-lines", local(Job::JsonLines { all: false }, 0, 1, 2)),

@@ -6,7 +6,10 @@ use std::path::PathBuf;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use millstream::connectors::FileSource;
-use millstream::{Args, Environment, Result, Str, Stream, bail};
+use millstream::{
+    Args, Collector, Context, Environment, KeyedProcess, Result, Str, Stream, Timer, Timers,
+    ValueState, bail,
+};
 use millstream_benches::ends::{DigestSink, Sequence};
 use millstream_benches::records::{self, Wide};
 use millstream_benches::wide_start;
@@ -54,6 +57,7 @@ impl Bench {
             // Two groups never share a slot: every record crosses from one worker to the other.
             "wide-wire" => self.finish_wide(self.wide(env, "left").rebalance(), "right"),
             "keyed-sum" => self.keyed_sum(env),
+            "timed-sum" => self.timed_sum(env),
             "text-sum" => self.text_sum(env),
             "word-count" => self.word_count(env),
             "stamp" => self.stamp(env),
@@ -113,6 +117,20 @@ impl Bench {
             .sink("digest", self.digest(|pair: &Pair| records::pair(pair.0, pair.1)));
     }
 
+    fn timed_sum(&self, env: &mut Environment) {
+        let (seed, keys) = (self.seed, self.keys);
+        self.numbers(env)
+            .map(move |index| Ok((records::key(seed, index, keys), 1u64)))
+            .key_by(|pair| pair.0)
+            .process("sum", |ctx| {
+                Ok(TimedSum {
+                    sum_and_timeout: ctx.value("sum")?,
+                    timeout: ctx.processing_timers("timeout")?,
+                })
+            })
+            .sink("digest", self.digest(|pair: &Pair| records::pair(pair.0, pair.1)));
+    }
+
     fn text_sum(&self, env: &mut Environment) {
         let (seed, keys) = (self.seed, self.keys);
         self.numbers(env)
@@ -160,5 +178,42 @@ impl Bench {
 
     fn digest<T, W: Fn(&T) -> u64>(&self, word: W) -> DigestSink<W> {
         DigestSink { directory: self.output.clone(), word }
+    }
+}
+
+/// A running sum per key, which is forgotten when the key has been silent for a minute.
+struct TimedSum {
+    sum_and_timeout: ValueState<(u64, i64)>,
+    timeout: Timers,
+}
+
+const SILENCE_MS: i64 = 60_000;
+
+impl KeyedProcess<u64, Pair> for TimedSum {
+    type Out = Pair;
+
+    fn process(
+        &mut self,
+        pair: Pair,
+        ctx: &mut Context<'_, u64>,
+        out: &mut Collector<'_, Pair>,
+    ) -> Result<()> {
+        let timeout = ctx.processing_time() + SILENCE_MS;
+        let state = self.sum_and_timeout.get_or_insert_with(ctx, || (0, timeout))?;
+        state.0 += pair.1;
+        let (sum, before) = (state.0, std::mem::replace(&mut state.1, timeout));
+        self.timeout.delete(ctx, before)?;
+        self.timeout.set(ctx, timeout)?;
+        out.emit((pair.0, sum));
+        Ok(())
+    }
+
+    fn on_timer(
+        &mut self,
+        _: Timer,
+        ctx: &mut Context<'_, u64>,
+        _: &mut Collector<'_, Pair>,
+    ) -> Result<()> {
+        Ok(self.sum_and_timeout.clear(ctx)?)
     }
 }
