@@ -1,8 +1,7 @@
 //! Records that come behind the watermark.
 
-use std::sync::Arc;
-
-use millstream_network::TaskCounters;
+use millstream_connector::Counter;
+use millstream_types::counters;
 
 use crate::Result;
 use crate::output::Output;
@@ -46,7 +45,7 @@ use crate::task::OperatorContext;
 pub struct LateRecords<T>(Option<OutputTag<T>>);
 
 impl<T> LateRecords<T> {
-    /// They are dropped and counted (`numRecordsDropped`).
+    /// They are dropped and counted (`numLateRecordsDropped`).
     #[must_use]
     pub const fn drop_record() -> Self {
         Self(None)
@@ -71,12 +70,12 @@ impl<T> Copy for LateRecords<T> {}
 /// The policy inside a task.
 pub(crate) struct Late<T> {
     policy: LateRecords<T>,
-    counters: Arc<TaskCounters>,
+    dropped: Counter,
 }
 
 impl<T: Send + 'static> Late<T> {
     pub(crate) fn of(policy: LateRecords<T>, ctx: &OperatorContext<'_>) -> Self {
-        Self { policy, counters: Arc::clone(&ctx.task.counters) }
+        Self { policy, dropped: ctx.task.metrics.engines(counters::LATE_RECORDS_DROPPED) }
     }
 
     /// Applies the policy to a record.
@@ -90,7 +89,7 @@ impl<T: Send + 'static> Late<T> {
         match &self.policy.0 {
             Some(tag) if output.has_side(tag.name()) => output.emit_side(tag, record, Some(time)),
             Some(_) | None => {
-                self.counters.add_records_dropped(1);
+                self.dropped.add(1);
                 Ok(())
             }
         }

@@ -2,14 +2,17 @@
 
 /// Bad records that a source or a function dropped.
 pub const RECORDS_DROPPED: &str = "numRecordsDropped";
+/// Records that an operator which waits for the watermark dropped, because they came behind it.
+pub const LATE_RECORDS_DROPPED: &str = "numLateRecordsDropped";
 /// Records in which a source replaced what could not be read.
 pub const RECORDS_REPLACED: &str = "numRecordsReplaced";
 /// Files that were gone before a source had read them.
 pub const FILES_SKIPPED: &str = "numFilesSkipped";
 
 /// The counters that tell of input which is not in the results as it came, each with its title.
-pub const LEFT_OUT: [(&str, &str); 3] = [
+pub const LEFT_OUT: [(&str, &str); 4] = [
     (RECORDS_DROPPED, "Records dropped"),
+    (LATE_RECORDS_DROPPED, "Late records dropped"),
     (RECORDS_REPLACED, "Records replaced"),
     (FILES_SKIPPED, "Files skipped"),
 ];
@@ -55,8 +58,12 @@ mod tests {
     fn what_is_left_out_is_told_if_there_is_any() {
         let sum = |name: &str| if name == FILES_SKIPPED { 0 } else { 1_234_567 };
         let lines: Vec<String> = left_out(sum).collect();
-        let dropped = "Records dropped: 1,234,567 (numRecordsDropped)";
-        assert_eq!(lines, [dropped, "Records replaced: 1,234,567 (numRecordsReplaced)"]);
+        let expected = [
+            "Records dropped: 1,234,567 (numRecordsDropped)",
+            "Late records dropped: 1,234,567 (numLateRecordsDropped)",
+            "Records replaced: 1,234,567 (numRecordsReplaced)",
+        ];
+        assert_eq!(lines, expected);
         assert_eq!(left_out(|_| 0).count(), 0);
     }
 }

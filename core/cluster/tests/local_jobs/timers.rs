@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use millstream_connectors::Datagen;
+use millstream_types::counters;
 
 use super::times::{Times, Way, error_of, run_on_way, time_of};
 use super::*;
@@ -307,6 +308,25 @@ fn records_come_in_order_of_time_and_late_ones_go_aside() {
             (0..COUNT).filter(|n| is_late(*n)).map(|n| (n, Some(shuffled(n)))).collect();
         assert_eq!(late.arrived(), aside, "{mode:?}");
     }
+}
+
+#[test]
+fn late_records_that_are_dropped_are_counted() {
+    let (result, seen) =
+        run_and_see(JobSettings { parallelism: 1, ..JobSettings::default() }, |env| {
+            let times = WatermarkStrategy::generator(|| BehindBlocks);
+            let numbers = env
+                .source("numbers", Numbers(COUNT))
+                .assign_timestamps(times.timestamps(|n| Ok(shuffled(*n))));
+            numbers.order_by_time("order", LateRecords::drop_record()).sink("out", Times::new());
+            Ok(())
+        });
+    result.unwrap();
+    let seen = seen.unwrap();
+    let subtasks = seen.vertices.iter().flat_map(|vertex| &vertex.subtasks);
+    let of = |name| subtasks.clone().map(|subtask| subtask.metrics.left_out(name)).sum::<u64>();
+    assert_eq!(of(counters::LATE_RECORDS_DROPPED), 49);
+    assert_eq!(of(counters::RECORDS_DROPPED), 0);
 }
 
 #[test]
