@@ -6,7 +6,7 @@ use crate::results::append;
 use crate::side::OutputTag;
 
 /// Takes the results of a function: those of the main output and those of side outputs. Each gets
-/// the event time of the record at hand.
+/// the event time of the record or timer at hand.
 ///
 /// ```
 /// # use millstream::{prelude::*, testing::run_on};
@@ -52,8 +52,10 @@ impl<O: Send + 'static> Collector<'_, O> {
         self.output.emit_side(tag, record, self.timestamp)
     }
 
-    /// The event time of the results in milliseconds since 1970: that of the record at hand, or the
-    /// end of time when the input has ended; `None` if the records of the stream have no times.
+    /// The event time of the results in milliseconds since 1970; `None` if the records of the
+    /// stream have no times. It is that of the record at hand, or that of the timer, or for a
+    /// timer of processing time the earliest that is not late, or the end of time when the input
+    /// has ended.
     #[must_use]
     pub const fn timestamp(&self) -> Option<i64> {
         self.timestamp

@@ -16,7 +16,7 @@ use crate::results::Results;
 use crate::stint::Stint;
 use crate::task::OperatorContext;
 
-/// A function that time calls, and the end of the input.
+/// A function that is called when a time has come, and at the end of the input.
 pub(crate) trait TimedFunction: Send {
     /// The type of its results.
     type Out: Data;
@@ -91,8 +91,8 @@ impl Duties {
 
     /// Notes an event; [`Self::run`] does what it asks for.
     ///
-    /// At the end of the input time has come to its end, so all timers fire: those of event time in
-    /// their order, and then those of processing time, for which nothing will wait any more.
+    /// At the end of the input all timers fire: those of event time, because the watermark is at
+    /// the end of time, and then those of processing time, whose time the task will not see.
     pub(crate) fn on_event(&mut self, event: Event, function: &mut impl TimedFunction) {
         let watermark = match event {
             Event::Watermark(watermark) => Some(watermark),
@@ -201,7 +201,7 @@ impl Duties {
         Ok(calls)
     }
 
-    /// A timer that sets another one each time never ends, which the log should say.
+    /// Says in the log that many timers fire: one that always sets another never ends.
     fn log_if_many(&mut self, fired: usize) {
         let before = self.fired_at_end;
         self.fired_at_end += fired as u64;

@@ -1,13 +1,13 @@
-//! Work of an operator that no batch bounds.
+//! Work of an operator without a bound, in parts.
 
 use std::task::Waker;
 
 /// The number of calls or records after which other tasks have their turns.
 const LONG: usize = if cfg!(test) { 40 } else { 1 << 14 };
 
-/// What an operator does at once of work that nothing bounds, like timers that are all due. When
-/// it is over, the operator answers [`Flow::Full`](millstream_network::Flow::Full); its task is
-/// awake and goes on in its next turn.
+/// The part that an operator does at once of work without a bound, like timers that are all due.
+/// When it is over, the operator answers [`Flow::Full`](millstream_network::Flow::Full); its task
+/// is awake and goes on in its next turn.
 pub(crate) struct Stint {
     waker: Waker,
     done: usize,

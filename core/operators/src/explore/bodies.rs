@@ -219,7 +219,7 @@ impl Inputs {
     }
 
     fn check(&self, outputs: &[Shared], all: bool) -> Result<(), String> {
-        // What comes by a timer may come at any time.
+        // Results of timers may come at any time.
         if self.sorts && !(self.has_ended && all) {
             return Ok(());
         }

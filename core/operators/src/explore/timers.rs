@@ -220,7 +220,7 @@ impl Oracle for Fired {
     }
 }
 
-/// The order of event times. Watermarks of schedules are below 1,000, so the times are made smaller.
+/// The order of event times, which are made smaller: watermarks of schedules are below 1,000.
 pub(super) fn order() -> Case {
     let operator = Operator::of_stage(order_by_time(LateRecords::side_output(&SIDE)));
     let (task, nobody) = (task(false), to_nobody());
