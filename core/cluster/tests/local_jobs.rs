@@ -12,6 +12,8 @@ mod graphs;
 mod metrics;
 #[path = "local_jobs/refused.rs"]
 mod refused;
+#[path = "local_jobs/second_opinion.rs"]
+mod second_opinion;
 #[path = "local_jobs/timers.rs"]
 mod timers;
 #[path = "local_jobs/times.rs"]
