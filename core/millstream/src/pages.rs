@@ -6,6 +6,9 @@ mod order {}
 #[doc = include_str!("../../../docs/guide/bounded-input.md")]
 mod bounded_input {}
 
+#[doc = include_str!("../../../docs/guide/event-time.md")]
+mod event_time {}
+
 #[doc = include_str!("../../../docs/guide/debugging.md")]
 mod debugging {}
 

@@ -155,6 +155,73 @@ fn no_records_give_no_results() {
     assert_eq!(sums.unwrap(), [0_u64; 0]);
 }
 
+/// Records of the picture in `docs/guide/event-time.md`, with their times.
+const LETTERS: [(char, i64); 7] =
+    [('a', 10), ('c', 30), ('b', 20), ('e', 50), ('d', 40), ('g', 15), ('f', 70)];
+
+static LATE: OutputTag<(char, i64)> = OutputTag::new("late");
+
+/// Stays 20 ms behind the latest time, after each record.
+struct Behind20(i64);
+
+impl WatermarkGenerator<(char, i64)> for Behind20 {
+    fn on_record(&mut self, _: &(char, i64), time: i64, out: &mut WatermarkOutput) {
+        self.0 = self.0.max(time);
+        out.emit(self.0 - 20);
+    }
+}
+
+/// Draws each record, and before it the watermark if that has moved.
+struct Draw(i64);
+
+impl KeyedProcess<(), (char, i64)> for Draw {
+    type Out = String;
+
+    fn process(
+        &mut self,
+        (letter, time): (char, i64),
+        ctx: &mut Context<'_, ()>,
+        out: &mut Collector<'_, String>,
+    ) -> Result<()> {
+        if let Some(watermark) = ctx.current_watermark().filter(|now| *now > self.0) {
+            self.0 = watermark;
+            // That of the end is not drawn: no record follows it.
+            out.emit(format!("|{watermark}"));
+        }
+        out.emit(format!("{letter}{time}"));
+        Ok(())
+    }
+}
+
+#[test]
+fn watermarks_say_how_far_time_has_come() {
+    let (mut latest, mut comes) = (i64::MIN, Vec::new());
+    for (letter, time) in LETTERS {
+        comes.push(format!("{letter}{time}"));
+        if time > latest {
+            latest = time;
+            comes.push(format!("|{}", latest - 20));
+        }
+    }
+    let mut env = testing::environment();
+    env.set_runtime_mode(RuntimeMode::Streaming);
+    let (drawn, late) = (CollectSink::new(), CollectSink::new());
+    let strategy = WatermarkStrategy::generator(|| Behind20(i64::MIN));
+    let ordered = env
+        .source("letters", Datagen::from_fn(|n| LETTERS[n as usize]).count(7))
+        .assign_timestamps(strategy.timestamps(|(_, time)| Ok(*time)))
+        .order_by_time("ordered", LateRecords::side_output(&LATE));
+    let name = |(letter, time): (char, i64)| Ok(format!("{letter}{time}"));
+    ordered.side_output(&LATE).map(name).sink("late", late.clone());
+    ordered.key_by(|_| ()).process("draw", |_| Ok(Draw(i64::MIN))).sink("drawn", drawn.clone());
+    env.execute("picture").unwrap();
+    let [comes, drawn, late] = [comes, drawn.take(), late.take()].map(|items| items.join(" "));
+    let picture = format!("comes     {comes}\nin order  {drawn}\nlate      {late}\n");
+    let root = Path::new(&std::env::var("CARGO_MANIFEST_DIR").unwrap()).join("../..");
+    let page = std::fs::read_to_string(root.join("docs/guide/event-time.md")).unwrap();
+    assert!(page.contains(&picture), "the page shows another picture than\n{picture}");
+}
+
 /// Features that `docs/compared-with-flink.md` lists as absent, with the names that they would
 /// have.
 const NOT_YET: [(&str, &[&str]); 13] = [
