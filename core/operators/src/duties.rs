@@ -142,6 +142,10 @@ impl Duties {
         results: &mut Results<O>,
         output: &mut Output<O>,
     ) -> Result<Flow> {
+        // The queue is empty after almost every batch.
+        if self.queue.is_empty() {
+            return Ok(flow);
+        }
         let mut stint = Stint::of(&self.waker);
         continue_while(flow, || {
             let Some(duty) = self.queue.front().copied() else { return Ok(None) };

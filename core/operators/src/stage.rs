@@ -45,12 +45,12 @@ pub trait Stage<I>: Send {
     /// As for the call that was answered with [`Flow::Full`].
     fn resume(&mut self) -> Result<Flow>;
 
-    /// Does the work that is due: sends records that have waited long enough, or that nothing is
-    /// gained by keeping. Called after each step of the task, and when [`Stage::next_time`] has
-    /// come.
+    /// Does the work that is due: fires timers, sends records that have waited long enough, or that
+    /// nothing is gained by keeping. Called after each step of the task, and when
+    /// [`Stage::next_time`] has come.
     ///
     /// # Errors
-    /// The records cannot be sent.
+    /// A function failed at a timer, or the records cannot be sent.
     fn on_time(&mut self, moment: Moment) -> Result<Flow>;
 
     /// The time when work will be due, as far as the last `on_time` could know.

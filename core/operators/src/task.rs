@@ -145,7 +145,7 @@ pub enum Step {
     Progress,
     /// No input now; the waker will be called, or look again at the given time.
     Idle(Option<Instant>),
-    /// The output takes no more; the waker will be called.
+    /// The output takes no more, or other tasks have their turns; the waker will be called, or was.
     Full,
     /// All input was processed and everything was sent.
     Finished,
@@ -165,12 +165,12 @@ pub trait TaskBody: Send {
     /// A function failed, or input or output broke; the task fails.
     fn step(&mut self) -> Result<Step>;
 
-    /// Does the work that is due: sends records that have waited long enough, or that nothing is
-    /// gained by keeping. Called only while nothing is full; after [`Flow::Full`] the task is
-    /// suspended as after [`Step::Full`].
+    /// Does the work that is due: fires timers, sends records that have waited long enough, or that
+    /// nothing is gained by keeping. Called only while nothing is full; after [`Flow::Full`] the
+    /// task is suspended as after [`Step::Full`].
     ///
     /// # Errors
-    /// The records cannot be sent.
+    /// A function failed at a timer, or the records cannot be sent.
     fn on_time(&mut self, moment: Moment) -> Result<Flow>;
 
     /// The time when work will be due, as far as the last `on_time` could know.

@@ -22,15 +22,15 @@ use crate::stage::{FanOut, Moment, Stage};
 use crate::task::{Step, TaskBody};
 
 /// A stage of the engine, part of which is replaced.
-struct Mutant<S> {
+pub(super) struct Mutant<S> {
     stage: S,
-    push: fn(&mut S, Batch<u64>) -> Result<Flow>,
+    pub(super) push: fn(&mut S, Batch<u64>) -> Result<Flow>,
     resume: fn(&mut S) -> Result<Flow>,
     on_time: fn(&mut S, Moment) -> Result<Flow>,
 }
 
 impl<S: Stage<u64>> Mutant<S> {
-    fn of(stage: S) -> Self {
+    pub(super) fn of(stage: S) -> Self {
         Self { stage, push: S::push, resume: S::resume, on_time: S::on_time }
     }
 }
@@ -66,7 +66,7 @@ impl<S: Stage<u64>> Stage<u64> for Mutant<S> {
 }
 
 /// A stage that is wrapped while its type is hidden.
-struct Hidden(Box<dyn Stage<u64>>);
+pub(super) struct Hidden(pub(super) Box<dyn Stage<u64>>);
 
 impl Stage<u64> for Hidden {
     fn open(&mut self) -> Result<()> {

@@ -12,6 +12,7 @@ use super::cases::{
     Operator, SIDE, bad, by_key, ensure_time, is_bad, refuse_bad, same, task, three, to_nobody,
 };
 use super::hosts::clock;
+use super::mutants::{Hidden, Mutant};
 use super::probe::Item;
 use super::stages::{Explored, Oracle, drive, outputs};
 use super::{Case, Kind, key, roll, time_of};
@@ -19,7 +20,7 @@ use crate::collector::Collector;
 use crate::keyed::{Context, KeyedProcess, keyed_process};
 use crate::late::LateRecords;
 use crate::order::order_by_time;
-use crate::stage::{Moment, Stage};
+use crate::stage::Stage;
 use crate::{Result, ensure};
 
 pub(super) fn cases() -> Vec<Case> {
@@ -227,7 +228,8 @@ pub(super) fn order() -> Case {
     Case::new("order", move |schedule| {
         let outputs = outputs(schedule, 3);
         let order = operator.build(&task, &nobody, three(&outputs, same, true));
-        let stage = Box::new(Sooner(order));
+        let mut stage = Box::new(Mutant::of(Hidden(order)));
+        stage.push = push_sooner;
         let oracle = Box::new(Ordered { kept: Vec::new(), watermark: i64::MIN });
         drive(Explored { stage, kind: Kind::Order, outputs, oracle }, schedule)
     })
@@ -237,39 +239,11 @@ const fn sooner(time: i64) -> i64 {
     time % 1_100
 }
 
-/// Gives each record a time that a watermark of a schedule may reach.
-struct Sooner(Box<dyn Stage<u64>>);
-
-impl Stage<u64> for Sooner {
-    fn open(&mut self) -> Result<()> {
-        self.0.open()
-    }
-
-    fn push(&mut self, batch: Batch<u64>) -> Result<Flow> {
-        let (records, _) = batch.into_parts();
-        let times = records.iter().map(|record| sooner(time_of(*record))).collect();
-        self.0.push(Batch::timed(records, times)?)
-    }
-
-    fn event(&mut self, event: Event) -> Result<Flow> {
-        self.0.event(event)
-    }
-
-    fn resume(&mut self) -> Result<Flow> {
-        self.0.resume()
-    }
-
-    fn on_time(&mut self, moment: Moment) -> Result<Flow> {
-        self.0.on_time(moment)
-    }
-
-    fn next_time(&self) -> Option<Instant> {
-        self.0.next_time()
-    }
-
-    fn kind(&self) -> Kind {
-        self.0.kind()
-    }
+/// Hands a stage records whose times the watermarks of a schedule may reach.
+fn push_sooner(stage: &mut Hidden, batch: Batch<u64>) -> Result<Flow> {
+    let (records, _) = batch.into_parts();
+    let times = records.iter().map(|record| sooner(time_of(*record))).collect();
+    stage.push(Batch::timed(records, times)?)
 }
 
 /// Keeps records in the order in which they come.
