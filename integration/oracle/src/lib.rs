@@ -2,14 +2,16 @@
 //!
 //! This crate uses no part of the engine, which `cargo xtask layers` checks: a fault that both
 //! sides had would have been made twice. An operator is given its inputs one after the other,
-//! [`timers`] and [`order`] compute its outputs, and [`compare`] is the verdict. [`Case`] draws the
-//! inputs.
+//! [`timers`], [`order`], [`windows`] and [`joins`] compute its outputs, and [`compare`] is the
+//! verdict. [`Case`] draws the inputs.
 
 mod cases;
 mod verdict;
 
+pub mod joins;
 pub mod order;
 pub mod timers;
+pub mod windows;
 
 pub use cases::{Case, Random};
 pub use verdict::compare;
