@@ -14,6 +14,7 @@ pub mod conformance;
 mod error;
 mod handles;
 mod keyed;
+mod panes;
 mod store;
 mod table;
 #[cfg(test)]
@@ -25,6 +26,7 @@ pub use backend::{KeyedBackend, KeyedContext};
 pub use error::StateError;
 pub use handles::{Elements, Entries, Keys, ListState, MapState, ValueState, Values};
 pub use keyed::{Backed, Backing, Group, KeyedValues, Table};
+pub use panes::{ClosedPanes, Cursor, FewKeys, KeyPanes, OpenPanes, PaneEntries, PaneValues};
 pub use store::{ByteStore, MemoryStore, StoreTable};
 pub use table::{GroupTable, Place};
 pub use timer_queue::{TimeDomain, Timer, Timers};

@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use hashbrown::HashTable;
-use hashbrown::hash_table::Entry;
+use hashbrown::hash_table::{Entry, IntoIter};
 use millstream_types::{Key, KeyGroup, MaxParallelism, prefetch};
 
 /// Values by key, for a range of key groups. The stable hash of a key is computed once by the
@@ -37,6 +37,29 @@ impl<K: Key, V> GroupTable<K, V> {
             first: groups.start,
             groups: groups.map(|_| HashTable::new()).collect(),
         }
+    }
+
+    /// As [`GroupTable::new`], with room for about so many keys in each group.
+    pub(crate) fn sized(
+        groups: Range<u16>,
+        max_parallelism: MaxParallelism,
+        sizes: impl Iterator<Item = usize>,
+    ) -> Self {
+        let first = groups.start;
+        let sizes = groups.zip(sizes.chain(std::iter::repeat(0)));
+        let groups = sizes.map(|(_, size)| HashTable::with_capacity(size)).collect();
+        Self { max_parallelism, first, groups }
+    }
+
+    /// An empty table for the same groups.
+    pub(crate) fn with_same_groups<W>(&self) -> GroupTable<K, W> {
+        let groups = self.groups.iter().map(|_| HashTable::new()).collect();
+        GroupTable { max_parallelism: self.max_parallelism, first: self.first, groups }
+    }
+
+    /// The number of keys of each group.
+    pub(crate) fn sizes(&self) -> impl Iterator<Item = usize> {
+        self.groups.iter().map(HashTable::len)
     }
 
     #[inline]
@@ -187,8 +210,38 @@ impl<K: Key, V> GroupTable<K, V> {
     }
 
     /// Takes the last group out, with all its keys; `None` once all are taken.
-    pub fn pop_group(&mut self) -> Option<impl Iterator<Item = (K, V)> + use<K, V>> {
+    pub fn pop_group(&mut self) -> Option<IntoIter<(K, V)>> {
         self.groups.pop().map(HashTable::into_iter)
+    }
+
+    /// Takes the keys of the group at this place out.
+    pub(crate) fn take_group(&mut self, at: usize) -> IntoIter<(K, V)> {
+        self.groups.get_mut(at).map(std::mem::take).unwrap_or_default().into_iter()
+    }
+
+    /// The number of groups.
+    pub(crate) const fn group_count(&self) -> usize {
+        self.groups.len()
+    }
+
+    /// The first place from this one on that has an entry, in the group at a place.
+    #[inline]
+    pub(crate) fn next_place(&self, group: usize, from: usize) -> Option<usize> {
+        let table = self.groups.get(group)?;
+        (from..table.num_buckets()).find(|at| table.get_bucket(*at).is_some())
+    }
+
+    /// The entry at a place in the group at a place.
+    pub(crate) fn entry_at(&mut self, group: usize, at: usize) -> Option<&mut (K, V)> {
+        self.groups.get_mut(group)?.get_bucket_mut(at)
+    }
+
+    /// Forgets the entry at a place in the group at a place. Others stay where they are.
+    pub(crate) fn remove_at(&mut self, group: usize, at: usize) {
+        if let Some(Ok(entry)) = self.groups.get_mut(group).map(|table| table.get_bucket_entry(at))
+        {
+            entry.remove();
+        }
     }
 }
 

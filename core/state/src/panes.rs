@@ -1,0 +1,325 @@
+//! Values by pane of time and key.
+//!
+//! Windows are cut into panes, so that each record is added to one value, however many windows it
+//! is in. A pane that records are still added to has a table of its own, and a record needs one
+//! lookup in it. Once the first of its windows is complete, the values move to the other layout, a
+//! list of panes for each key: the windows to come are made from that, key by key.
+//!
+//! Any number of panes can be open, most of them with a few keys: those share one small hash table
+//! instead of one for each key group.
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+
+use hashbrown::HashTable;
+use hashbrown::hash_table::IntoIter;
+use millstream_types::{Key, MaxParallelism};
+
+use crate::error::StateError;
+use crate::keyed::KeyedValues;
+use crate::table::{GroupTable, Place};
+
+/// The number of keys from which on a pane has a table for each key group.
+const MANY: usize = 32;
+
+/// Panes are made with room for the keys of the last one, if no more than so many are open: with
+/// many open panes the room would be worth more than the time to grow.
+const ROOMY_PANES: usize = 4;
+
+/// The values of the keys in one pane.
+#[derive(Debug)]
+pub enum PaneValues<K, V> {
+    /// One table for all key groups.
+    Few(FewKeys<K, V>),
+    /// A table for each key group.
+    Many(GroupTable<K, V>),
+}
+
+/// The values of a few keys.
+#[derive(Debug)]
+pub struct FewKeys<K, V>(HashTable<(K, V)>);
+
+impl<K: Key, V> KeyedValues<K, V> for FewKeys<K, V> {
+    fn value_mut(
+        &mut self,
+        hash: u64,
+        _place: Place,
+        key: &K,
+    ) -> Result<Option<&mut V>, StateError> {
+        Ok(self.0.find_mut(hash, |(k, _)| k == key).map(|(_, value)| value))
+    }
+
+    fn add(&mut self, hash: u64, key: K, value: V) -> Result<&mut V, StateError> {
+        Ok(&mut self.0.insert_unique(hash, (key, value), |(k, _)| k.stable_hash()).into_mut().1)
+    }
+
+    fn prefetch(&self, _hash: u64) -> Place {
+        Place::NOWHERE
+    }
+
+    fn prefetch_key(&self, _hash: u64, _place: Place) {}
+
+    fn bytes(&self) -> usize {
+        0
+    }
+}
+
+/// All keys of a pane with their values, in no order.
+#[derive(Debug)]
+pub struct PaneEntries<K, V> {
+    group: IntoIter<(K, V)>,
+    rest: Option<GroupTable<K, V>>,
+}
+
+impl<K: Key, V> Iterator for PaneEntries<K, V> {
+    type Item = (K, V);
+
+    #[inline]
+    fn next(&mut self) -> Option<(K, V)> {
+        loop {
+            if let Some(entry) = self.group.next() {
+                return Some(entry);
+            }
+            self.group = self.rest.as_mut()?.pop_group()?;
+        }
+    }
+}
+
+impl<K: Key, V> PaneValues<K, V> {
+    /// Takes everything out.
+    #[must_use]
+    pub fn into_entries(self) -> PaneEntries<K, V> {
+        match self {
+            Self::Few(FewKeys(table)) => PaneEntries { group: table.into_iter(), rest: None },
+            Self::Many(table) => PaneEntries { group: IntoIter::default(), rest: Some(table) },
+        }
+    }
+}
+
+/// The panes that records are added to: those of which no window is complete.
+#[derive(Debug)]
+pub struct OpenPanes<K, V> {
+    groups: Range<u16>,
+    max_parallelism: MaxParallelism,
+    /// By the first time of the pane; with its last one.
+    panes: BTreeMap<i64, (i64, PaneValues<K, V>)>,
+    /// The number of keys in each group of the pane that was taken last.
+    sizes: Vec<usize>,
+}
+
+impl<K: Key, V> OpenPanes<K, V> {
+    /// No pane yet, for these key groups of `max_parallelism`.
+    #[must_use]
+    pub const fn new(groups: Range<u16>, max_parallelism: MaxParallelism) -> Self {
+        Self { groups, max_parallelism, panes: BTreeMap::new(), sizes: Vec::new() }
+    }
+
+    /// The pane that a time is in: its first and last time, and its values.
+    pub fn find(&mut self, time: i64) -> Option<(i64, i64, &mut PaneValues<K, V>)> {
+        let (first, (last, values)) = self.panes.range_mut(..=time).next_back()?;
+        (time <= *last).then_some((*first, *last, values))
+    }
+
+    /// Opens the pane from a first to a last time, which overlaps none that is open.
+    pub fn open(&mut self, first: i64, last: i64) -> &mut PaneValues<K, V> {
+        let values = if self.sizes.is_empty() || self.panes.len() >= ROOMY_PANES {
+            PaneValues::Few(FewKeys(HashTable::new()))
+        } else {
+            let sizes = self.sizes.iter().copied();
+            let groups = self.groups.clone();
+            PaneValues::Many(GroupTable::sized(groups, self.max_parallelism, sizes))
+        };
+        &mut self.panes.entry(first).or_insert((last, values)).1
+    }
+
+    /// Gives a pane that has got many keys a table for each key group.
+    pub fn settle(&mut self, first: i64) {
+        if let Some((_, values @ PaneValues::Few(_))) = self.panes.get_mut(&first)
+            && let PaneValues::Few(FewKeys(table)) = values
+            && table.len() >= MANY
+        {
+            let table = std::mem::take(table);
+            let groups = GroupTable::new(self.groups.clone(), self.max_parallelism);
+            *values = PaneValues::Many(regrouped(table, groups));
+        }
+    }
+
+    /// The first time of the earliest pane.
+    #[must_use]
+    pub fn earliest(&self) -> Option<i64> {
+        self.panes.first_key_value().map(|(first, _)| *first)
+    }
+
+    /// The number of panes.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.panes.len()
+    }
+
+    /// Whether no pane is open.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.panes.is_empty()
+    }
+
+    /// Takes the earliest pane out if it begins before a time; its first time and its values.
+    pub fn take_earliest(&mut self, before: i128) -> Option<(i64, PaneValues<K, V>)> {
+        let entry = self.panes.first_entry()?;
+        if i128::from(*entry.key()) >= before {
+            return None;
+        }
+        let (first, (_, values)) = entry.remove_entry();
+        self.sizes.clear();
+        if let PaneValues::Many(table) = &values {
+            self.sizes.extend(table.sizes());
+        }
+        Some((first, values))
+    }
+}
+
+/// Moves the entries of a table to groups.
+fn regrouped<K: Key, V>(
+    table: HashTable<(K, V)>,
+    mut groups: GroupTable<K, V>,
+) -> GroupTable<K, V> {
+    for (key, value) in table {
+        groups.insert_new(key.stable_hash(), key, value);
+    }
+    groups
+}
+
+/// The values of one key in the panes of which a window is complete, in order of time.
+#[derive(Debug, Clone)]
+pub struct KeyPanes<V>(Vec<(i64, V)>);
+
+impl<V: Clone> KeyPanes<V> {
+    /// No value yet.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self(Vec::new())
+    }
+
+    /// The value in the pane with this first time; the error is the place for one.
+    ///
+    /// # Errors
+    /// There is none.
+    pub fn find(&mut self, first: i64) -> Result<&mut V, usize> {
+        // Mostly the pane is later than all others.
+        if self.0.last().is_none_or(|(last, _)| *last < first) {
+            return Err(self.0.len());
+        }
+        let at = self.0.binary_search_by_key(&first, |(pane, _)| *pane)?;
+        self.0.get_mut(at).map(|(_, value)| value).ok_or(at)
+    }
+
+    /// Adds a value at the place that [`KeyPanes::find`] gave.
+    pub fn insert(&mut self, at: usize, first: i64, value: V) {
+        self.0.insert(at, (first, value));
+    }
+
+    /// The values in panes from one time on and before another, in order of time.
+    pub fn between(&self, from: i128, before: i128) -> impl Iterator<Item = &V> {
+        let start = self.0.partition_point(|(pane, _)| i128::from(*pane) < from);
+        let values = self.0.iter().skip(start);
+        values.take_while(move |(pane, _)| i128::from(*pane) < before).map(|(_, value)| value)
+    }
+
+    /// Forgets the values of panes before a time; `false` if none is left.
+    pub fn keep_from(&mut self, from: i128) -> bool {
+        let expired = self.0.partition_point(|(pane, _)| i128::from(*pane) < from);
+        self.0.drain(..expired);
+        !self.0.is_empty()
+    }
+}
+
+impl<V: Clone> Default for KeyPanes<V> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// The values of all keys in the panes of which a window is complete.
+#[derive(Debug)]
+pub struct ClosedPanes<K, V>(GroupTable<K, KeyPanes<V>>);
+
+/// A place among the entries of a [`ClosedPanes`].
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Cursor {
+    group: usize,
+    /// The place behind the entry.
+    next: usize,
+}
+
+impl<K: Key, V: Clone> ClosedPanes<K, V> {
+    /// No value yet, for these key groups of `max_parallelism`.
+    #[must_use]
+    pub fn new(groups: Range<u16>, max_parallelism: MaxParallelism) -> Self {
+        Self(GroupTable::new(groups, max_parallelism))
+    }
+
+    /// The panes of a key.
+    pub fn of_key(&mut self, hash: u64, key: &K) -> &mut KeyPanes<V> {
+        self.0.get_or_insert_with(hash, key, KeyPanes::new).0
+    }
+
+    /// Forgets a key that has no values.
+    pub fn forget_empty(&mut self, hash: u64, key: &K) {
+        if self.0.get(hash, key).is_some_and(|panes| panes.0.is_empty()) {
+            self.0.remove(hash, key);
+        }
+    }
+
+    /// Takes in the values of a group at the cursor, which is at the group's begin, from panes that
+    /// begin at these times.
+    pub fn take_in(&mut self, cursor: Cursor, panes: &mut [(i64, GroupTable<K, V>)]) {
+        for (first, table) in panes {
+            for (key, value) in table.take_group(cursor.group) {
+                let hash = key.stable_hash();
+                match self.0.get_mut(hash, &key) {
+                    Some(panes) => {
+                        let at = panes.find(*first).err().unwrap_or(panes.0.len());
+                        panes.insert(at, *first, value);
+                    }
+                    None => {
+                        self.0.insert_new(hash, key, KeyPanes(vec![(*first, value)]));
+                    }
+                }
+            }
+        }
+    }
+
+    /// Moves the cursor to the next entry of its group; `false` if there is none.
+    #[inline]
+    pub fn next_entry(&self, cursor: &mut Cursor) -> bool {
+        let found = self.0.next_place(cursor.group, cursor.next);
+        cursor.next = found.map_or(usize::MAX, |at| at + 1);
+        found.is_some()
+    }
+
+    /// The entry at the cursor.
+    #[inline]
+    pub fn entry(&mut self, cursor: Cursor) -> Option<&mut (K, KeyPanes<V>)> {
+        self.0.entry_at(cursor.group, cursor.next.checked_sub(1)?)
+    }
+
+    /// Forgets the entry at the cursor.
+    pub fn forget(&mut self, cursor: Cursor) {
+        if let Some(at) = cursor.next.checked_sub(1) {
+            self.0.remove_at(cursor.group, at);
+        }
+    }
+
+    /// Moves the cursor to the next group; `false` if there is none.
+    pub const fn next_group(&self, cursor: &mut Cursor) -> bool {
+        *cursor = Cursor { group: cursor.group + 1, next: 0 };
+        cursor.group < self.0.group_count()
+    }
+
+    /// The values of a pane by key group, to be taken in.
+    pub fn grouped(&self, values: PaneValues<K, V>) -> GroupTable<K, V> {
+        match values {
+            PaneValues::Many(table) => table,
+            PaneValues::Few(FewKeys(table)) => regrouped(table, self.0.with_same_groups()),
+        }
+    }
+}
