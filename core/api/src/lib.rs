@@ -12,6 +12,7 @@ mod environment;
 mod job;
 mod keyed_stream;
 mod stream;
+mod windowed_stream;
 
 pub use args::Args;
 pub use connected::{ConnectedStreams, KeyedConnectedStreams};
@@ -30,8 +31,10 @@ pub use millstream_network::Event;
 pub use millstream_operators::{
     ByRef, ByValue, Collector, Context, KeySelector, KeyedCoProcess, KeyedProcess,
     KeyedRuntimeContext, LateRecords, Number, OnError, OutputTag, Process, Program, RuntimeContext,
-    WatermarkGenerator, WatermarkOutput, WatermarkStrategy,
+    Sliding, Tumbling, WatermarkGenerator, WatermarkOutput, WatermarkStrategy, Window,
+    WindowFunction, Windows,
 };
 pub use millstream_state::{ListState, MapState, StateError, Timer, Timers, ValueState};
 pub use millstream_types::{JobStatus, Key, KeyHasher};
 pub use stream::{Cloneable, Function, Stream, StreamSink};
+pub use windowed_stream::WindowedStream;

@@ -469,7 +469,7 @@ impl<T: Data> Stream<T> {
         self.edit("start_new_chain()", |node| node.chaining = Chaining::Head)
     }
 
-    fn edit(self, what: &str, edit: impl FnOnce(&mut StreamNode)) -> Self {
+    pub(crate) fn edit(self, what: &str, edit: impl FnOnce(&mut StreamNode)) -> Self {
         self.builder.borrow_mut().edit(&self.origins, what, edit);
         self
     }

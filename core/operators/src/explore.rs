@@ -94,6 +94,8 @@ kinds! {
     #[test]
     fn timestamps() { Timestamps }
     #[test]
+    fn window() { Window }
+    #[test]
     fn exchange_writer() { Writer }
 }
 

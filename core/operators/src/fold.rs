@@ -124,16 +124,12 @@ struct FoldStage<T, S: KeySelector<T>, F: Fold<T, S::Key>> {
 }
 
 /// Adds the records of a batch to the values of their keys.
-struct Adding<'a, T, S, F: Fold<T, S::Key>>
-where
-    S: KeySelector<T>,
-{
-    selector: &'a S,
-    fold: &'a mut F,
-    bad: &'a BadRecords<T>,
-    output: &'a mut Output<F::Out>,
+pub(crate) struct Adding<'a, T, S, F> {
+    pub(crate) selector: &'a S,
+    pub(crate) fold: &'a mut F,
+    pub(crate) bad: &'a BadRecords<T>,
     /// Each update is a result.
-    emits: bool,
+    pub(crate) emits: bool,
 }
 
 impl<T, S, F> Adding<'_, T, S, F>
@@ -149,7 +145,7 @@ where
         records: &mut IntoIter<T>,
         (hashes, times): (&[u64], &[i64]),
         values: &mut impl KeyedValues<S::Key, F::Value>,
-        results: &mut Results<F::Out>,
+        (results, output): (&mut Results<F::Out>, &mut Output<F::Out>),
     ) -> Result<()> {
         let place = |records: &IntoIter<T>| hashes.len() - records.len();
         let far = || most_point(records.as_slice(), self.selector);
@@ -168,7 +164,7 @@ where
                 results.stamp_each(times.get(begin..good).unwrap_or_default())?;
             }
             if let Some((error, kept)) = refused {
-                self.bad.refuse(error, kept, times.get(good).copied(), self.output)?;
+                self.bad.refuse(error, kept, times.get(good).copied(), output)?;
             }
         }
         Ok(())
@@ -177,7 +173,7 @@ where
     /// Adds a run of records up to the first that is refused; the reason, and a copy of that record
     /// if it is wanted. Little else is looked at here, so that the loop's variables have registers.
     #[inline]
-    fn add_run(
+    pub(crate) fn add_run(
         &mut self,
         records: &mut IntoIter<T>,
         (hashes, run): (&[u64], Range<usize>),
@@ -202,7 +198,7 @@ where
     /// Adds one record, and the result to the results if it is to be emitted. After an error the
     /// value is as it was, if the task goes on.
     #[inline(always)]
-    fn add(
+    pub(crate) fn add(
         &mut self,
         record: T,
         (hash, place): (u64, Place),
@@ -249,12 +245,12 @@ where
             selector: &self.selector,
             fold: &mut self.fold,
             bad: &self.bad,
-            output: &mut self.output,
             emits: !self.final_only,
         };
+        let into = (results, &mut self.output);
         match self.backend.table(&self.value)?.backed() {
-            Backed::Heap(values) => adding.add_some(records, with, values, results)?,
-            Backed::Store(values) => adding.add_some(records, with, values, results)?,
+            Backed::Heap(values) => adding.add_some(records, with, values, into)?,
+            Backed::Store(values) => adding.add_some(records, with, values, into)?,
         }
         self.output.push_all(&mut self.results).map(Some)
     }

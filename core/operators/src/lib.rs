@@ -46,6 +46,7 @@ mod stint;
 mod task;
 mod watermark_tracker;
 mod watermarks;
+mod windows;
 pub mod writer;
 
 pub use aggregate::{Aggregate, MapWithState, Number, Reduce, Summary, keep_better};
@@ -80,3 +81,7 @@ pub use task::{
     TaskContext, turn,
 };
 pub use watermarks::{WatermarkGenerator, WatermarkOutput, WatermarkStrategy, assign_timestamps};
+pub use windows::{
+    Aggregated, Finish, Listed, Reduced, Sliding, Summed, Tumbling, Window, WindowFold,
+    WindowFunction, WindowSettings, Windows, window,
+};

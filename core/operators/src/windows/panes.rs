@@ -1,0 +1,185 @@
+//! The panes of an operator's windows, and the windows that are complete.
+
+use std::collections::BTreeSet;
+use std::ops::Range;
+
+use millstream_state::{ClosedPanes, Cursor, GroupTable, OpenPanes, PaneEntries};
+use millstream_types::{Key, MaxParallelism};
+
+use super::grid::{Grid, clamp};
+
+/// The panes of which records have come, and the time that the watermark has reached.
+pub(super) struct Panes<K, V> {
+    pub(super) grid: Grid,
+    /// A window is kept for so many milliseconds after the watermark has reached its end.
+    lateness: i128,
+    pub(super) open: OpenPanes<K, V>,
+    pub(super) closed: ClosedPanes<K, V>,
+    /// The first times of the closed panes.
+    starts: BTreeSet<i64>,
+    /// Below all times before the first watermark, above all when the input has ended.
+    reached: i128,
+    /// All windows up to this end have been fired.
+    fired: i128,
+}
+
+/// The place of a record among the windows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Standing {
+    /// In a pane with these first and last times, of which no window is complete.
+    Timely(i64, i64),
+    /// In a pane with this first time, of which windows are complete and some are kept.
+    Delayed(i64),
+    /// Only in windows that are no longer kept.
+    Late,
+    /// In no window.
+    Gap,
+}
+
+/// The windows of one end that are being fired.
+pub(super) enum Firing<K, V> {
+    /// Of one pane, which is in no window to come.
+    Last { end: i128, entries: PaneEntries<K, V> },
+    /// Of the closed panes.
+    Walk(Walk<K, V>),
+}
+
+/// A walk over all keys of the closed panes.
+pub(super) struct Walk<K, V> {
+    /// The end of the windows that are fired; `None` if values are forgotten only.
+    pub(super) end: Option<i128>,
+    /// The panes that are closed now.
+    closing: Vec<(i64, GroupTable<K, V>)>,
+    /// Panes before this time are forgotten.
+    pub(super) keep_from: i128,
+    pub(super) cursor: Cursor,
+    /// The walk is within a group.
+    is_inside: bool,
+}
+
+impl<K: Key, V: Clone> Panes<K, V> {
+    pub(super) fn new(
+        grid: Grid,
+        lateness: i128,
+        groups: Range<u16>,
+        max_parallelism: MaxParallelism,
+    ) -> Self {
+        Self {
+            grid,
+            lateness,
+            open: OpenPanes::new(groups.clone(), max_parallelism),
+            closed: ClosedPanes::new(groups, max_parallelism),
+            starts: BTreeSet::new(),
+            reached: i128::MIN,
+            fired: i128::MIN,
+        }
+    }
+
+    /// The watermark has come so far.
+    pub(super) fn reach(&mut self, time: i128) {
+        self.reached = self.reached.max(time);
+    }
+
+    /// Where a record of this time stands, unless it is in a pane that is open.
+    pub(super) fn standing(&self, time: i64) -> Standing {
+        let (first, last) = self.grid.pane(time);
+        let Some((first_end, last_end)) = self.grid.ends(time) else { return Standing::Gap };
+        if first_end - 1 > self.reached {
+            Standing::Timely(first, last)
+        } else if self.is_over(last_end) {
+            Standing::Late
+        } else {
+            Standing::Delayed(first)
+        }
+    }
+
+    /// Whether a window is no longer kept.
+    const fn is_over(&self, end: i128) -> bool {
+        end - 1 + self.lateness <= self.reached
+    }
+
+    /// Notes that a closed pane has values.
+    pub(super) fn note_closed(&mut self, first: i64) {
+        self.starts.insert(first);
+    }
+
+    /// The ends of the windows with this time which have been fired and are still kept.
+    pub(super) fn kept_ends(&self, time: i64) -> impl Iterator<Item = i128> + use<K, V> {
+        let (slide, reached) = (self.grid.slide(), self.reached);
+        // Windows up to this end are no longer kept.
+        let over = self.reached.saturating_sub(self.lateness).saturating_add(1);
+        let first = self.grid.end_after(time, over);
+        let last = self.grid.ends(time).map(|(_, last)| last);
+        let ends = std::iter::successors(first, move |end| Some(end + slide));
+        ends.take_while(move |end| end - 1 <= reached && Some(*end) <= last)
+    }
+
+    /// The next windows that are complete, or values that are no longer kept.
+    pub(super) fn next_firing(&mut self) -> Option<Firing<K, V>> {
+        let open_end = self.open.earliest().and_then(|at| self.grid.end_after(at, self.fired));
+        // Panes before are in no window to come.
+        let from = clamp(self.grid.begin(self.fired.max(i128::from(i64::MIN))));
+        let mut closed = self.starts.range(from..);
+        let closed_end = closed.find_map(|at| self.grid.end_after(*at, self.fired));
+        let end = open_end.into_iter().chain(closed_end).min();
+        if let Some(end) = end.filter(|end| end - 1 <= self.reached) {
+            self.fired = end;
+            return Some(self.fire(end));
+        }
+        self.fired = self.fired.max(self.reached.saturating_add(1));
+        let is_over = |at: &i64| self.grid.ends(*at).is_none_or(|(_, last)| self.is_over(last));
+        let walk = self.starts.first().is_some_and(is_over);
+        walk.then(|| Firing::Walk(self.walk(None, Vec::new())))
+    }
+
+    fn fire(&mut self, end: i128) -> Firing<K, V> {
+        let begin = clamp(self.grid.begin(end));
+        let has_closed = self.starts.range(begin..).next().is_some_and(|at| i128::from(*at) < end);
+        let mut panes = Vec::new();
+        while let Some(pane) = self.open.take_earliest(end) {
+            panes.push(pane);
+        }
+        if !has_closed && self.lateness == 0 && panes.len() == 1 {
+            let is_last = |at: &i64| self.grid.ends(*at).is_none_or(|(_, last)| last == end);
+            if let Some((_, values)) = panes.pop_if(|(first, _)| is_last(first)) {
+                return Firing::Last { end, entries: values.into_entries() };
+            }
+        }
+        self.starts.extend(panes.iter().map(|(first, _)| *first));
+        let closed = &self.closed;
+        let closing = panes.into_iter().map(|(at, values)| (at, closed.grouped(values))).collect();
+        Firing::Walk(self.walk(Some(end), closing))
+    }
+
+    fn walk(&self, end: Option<i128>, closing: Vec<(i64, GroupTable<K, V>)>) -> Walk<K, V> {
+        // Later panes are in later windows.
+        let is_kept = |at: &&i64| {
+            let last = self.grid.ends(**at).map(|(_, last)| last);
+            last.is_some_and(|last| last > self.fired || !self.is_over(last))
+        };
+        let keep_from = self.starts.iter().find(is_kept).map_or(i128::MAX, |at| i128::from(*at));
+        Walk { end, closing, keep_from, cursor: Cursor::default(), is_inside: false }
+    }
+
+    /// Goes on to the next key of a walk; `false` at its end.
+    #[inline]
+    pub(super) fn walk_on(&mut self, walk: &mut Walk<K, V>) -> bool {
+        loop {
+            if !walk.is_inside {
+                self.closed.take_in(walk.cursor, &mut walk.closing);
+                walk.is_inside = true;
+            }
+            if self.closed.next_entry(&mut walk.cursor) {
+                return true;
+            }
+            walk.is_inside = false;
+            if !self.closed.next_group(&mut walk.cursor) {
+                match i64::try_from(walk.keep_from) {
+                    Ok(from) => self.starts = self.starts.split_off(&from),
+                    Err(_) => self.starts.clear(),
+                }
+                return false;
+            }
+        }
+    }
+}
