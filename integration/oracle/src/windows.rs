@@ -123,9 +123,9 @@ impl Window {
         limited(self.end)
     }
 
-    /// The event time of results.
+    /// The event time of results: the last millisecond, if that is a time.
     pub(crate) fn result_time(self) -> i64 {
-        self.end() - 1
+        self.fires_at()
     }
 
     /// The watermark that fires the window.

@@ -1,6 +1,9 @@
 //! Jobs on event time, whose results a second computation knows that shares nothing with the
 //! engine.
 
+#[path = "second_opinion/windows.rs"]
+mod windows;
+
 use millstream_oracle::timers::{Output, Rules, What};
 use millstream_oracle::{Case, Input, Random, Record, compare, order, timers};
 

@@ -1,0 +1,194 @@
+//! Windows, whose results a second computation knows.
+
+use std::time::Duration;
+
+use millstream_oracle::windows::{Output, Rules, Windows, windows};
+
+use super::*;
+
+/// An output as it travels: key, first millisecond, end, number of records, sum of their values and
+/// of the squares.
+type Told = (u64, i64, i64, u64, u64, u64);
+
+/// The number of records, the sum of their values and of the squares.
+type Summary = (u64, u64, u64);
+
+/// A fault that the engine could have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Fault {
+    /// The watermark is a millisecond ahead, so that a window ends too early.
+    EndEarly,
+    /// Windows begin and end a millisecond too late.
+    Shifted,
+    LatenessIgnored,
+    /// Windows are kept a millisecond too long.
+    LateKept,
+    /// A record is added twice where two panes of a window meet.
+    PaneTwice,
+    /// The parts of a window are not merged.
+    PaneLost,
+    FiredTwice,
+}
+
+const fn millis(millis: i64) -> Duration {
+    Duration::from_millis(millis.cast_unsigned())
+}
+
+/// The windows of a case, as users name them; sessions are others.
+fn of(rules: &Rules, fault: Option<Fault>) -> Option<millstream_api::Windows> {
+    let shift = i64::from(fault == Some(Fault::Shifted));
+    match rules.windows {
+        Windows::Tumbling { size, offset } => {
+            Some(Tumbling::event_time(millis(size)).offset_millis(offset + shift).into())
+        }
+        Windows::Sliding { size, slide, offset } => {
+            let sliding = Sliding::event_time(millis(size), millis(slide));
+            Some(sliding.offset_millis(offset + shift).into())
+        }
+        Windows::Session { .. } => None,
+    }
+}
+
+fn add(summary: &mut Summary, value: u64) {
+    merge(summary, (1, value, value.wrapping_mul(value)));
+}
+
+const fn merge(summary: &mut Summary, (count, sum, squares): Summary) {
+    summary.0 += count;
+    summary.1 = summary.1.wrapping_add(sum);
+    summary.2 = summary.2.wrapping_add(squares);
+}
+
+const fn told(key: u64, window: Window, (count, sum, squares): Summary) -> Told {
+    (key, window.start, window.end, count, sum, squares)
+}
+
+/// Sums up the records of a window when it is complete.
+struct SumUp;
+
+impl WindowFunction<u64, Vec<Row>> for SumUp {
+    type Out = Told;
+
+    fn process(
+        &mut self,
+        key: u64,
+        window: Window,
+        records: Vec<Row>,
+        out: &mut Collector<'_, Told>,
+    ) -> Result<()> {
+        let mut summary = Summary::default();
+        for (of, value, time, _) in records {
+            ensure!(of == key && window.start <= time, "a record of another key or window");
+            ensure!(time < window.end || window.end == i64::MAX, "a record of a later window");
+            add(&mut summary, value);
+        }
+        out.emit(told(key, window, summary));
+        Ok(())
+    }
+}
+
+/// The results of the windows of a case, made as records come, or of all of them at the end.
+fn results(
+    stream: Stream<Row>,
+    seed: u64,
+    rules: &Rules,
+    windows: millstream_api::Windows,
+    fault: Option<Fault>,
+) -> Stream<Told> {
+    let lateness = match fault {
+        Some(Fault::LatenessIgnored) => 0,
+        Some(Fault::LateKept) => rules.lateness.saturating_add(1),
+        _ => rules.lateness,
+    };
+    let windowed = stream
+        .key_by(|(key, ..)| *key)
+        .window(windows)
+        .allowed_lateness(millis(lateness))
+        .late(LateRecords::side_output(&LATE));
+    if seed.is_multiple_of(3) && fault.is_none() {
+        return windowed.process("windows", |_| Ok(SumUp));
+    }
+    let results = windowed.aggregate(
+        "windows",
+        Summary::default,
+        |summary, (_, value, ..)| {
+            add(summary, value);
+            Ok(())
+        },
+        move |summary, later| {
+            match fault {
+                Some(Fault::PaneLost) => {}
+                Some(Fault::PaneTwice) => {
+                    merge(summary, later);
+                    merge(summary, later);
+                }
+                _ => merge(summary, later),
+            }
+            Ok(())
+        },
+        |key, window, summary| Ok(told(key, window, summary)),
+    );
+    let twice = move |told: &Told| fault == Some(Fault::FiredTwice) && told.1 % 8 == 0;
+    if fault.is_none() {
+        return results;
+    }
+    results.flat_map(move |told| Ok(vec![told; 1 + usize::from(twice(&told))]))
+}
+
+/// Runs a case; the numbers of results and late records that were compared, or the verdict if they
+/// are not right. `None` if it is not of these windows.
+fn judge(seed: u64, batch: bool, fault: Option<Fault>) -> Result<Option<(usize, usize)>, String> {
+    let random = &mut Random::new(seed);
+    let (case, rules) = (Case::random(random), Rules::random(random));
+    let Some(of) = of(&rules, fault) else { return Ok(None) };
+    let (out, aside) = (Times::new(), Times::new());
+    let ahead = (fault == Some(Fault::EndEarly)).then_some(super::Fault::WatermarkAhead);
+    let (result, ..) = run_with(settings(seed, &case, batch), |env| {
+        let results = results(stream(env, &case, ahead), seed, &rules, of, fault);
+        results.side_output(&LATE).sink("late", aside.clone());
+        results.sink("out", out.clone());
+        Ok(())
+    });
+    result.unwrap();
+    let inputs = if batch { case.without_watermarks() } else { case.inputs.clone() };
+    let (expected, late) = windows(&inputs, &rules);
+    let counts = (expected.len(), late.len());
+    let expected = expected.into_iter().map(|output| {
+        let Output { key, start, end, count, sum, squares, time } = output;
+        ((key, start, end, count, sum, squares), Some(time))
+    });
+    let late = late.into_iter().map(|Record { key, value, time }| ((key, value, time), Some(time)));
+    let came = |((key, value, time, _), stamp): Stamped<Row>| ((key, value, time), stamp);
+    let verdict = compare(expected.collect(), out.arrived())
+        .and_then(|()| compare(late.collect(), aside.arrived().into_iter().map(came).collect()));
+    let verdict = verdict.map(|()| Some(counts));
+    verdict.map_err(|why| format!("seed {seed}, batch {batch}: {why}\n{rules:?}\n{case:?}"))
+}
+
+#[test]
+fn windows_are_those_of_the_second_computation() {
+    let (mut results, mut late) = (0, 0);
+    for seed in millstream_soak::rounds("windows by a second opinion", 0.005, CASES, 100 * CASES) {
+        for batch in [false, true] {
+            let compared = judge(seed, batch, None).unwrap().unwrap_or_default();
+            (results, late) = (results + compared.0, late + compared.1);
+        }
+    }
+    assert!(results > 10 * CASES as usize && late > 1_000, "{results} results, {late} late");
+}
+
+#[test]
+fn faults_of_windows_are_found() {
+    for fault in [
+        Fault::EndEarly,
+        Fault::Shifted,
+        Fault::LatenessIgnored,
+        Fault::LateKept,
+        Fault::PaneTwice,
+        Fault::PaneLost,
+        Fault::FiredTwice,
+    ] {
+        let found = (0..FAULT_CASES).any(|seed| judge(seed, false, Some(fault)).is_err());
+        assert!(found, "{fault:?} is not found");
+    }
+}
