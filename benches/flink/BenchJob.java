@@ -1,4 +1,6 @@
 import java.nio.charset.StandardCharsets;
+import java.time.Duration;
+import org.apache.flink.api.common.eventtime.WatermarkStrategy;
 import org.apache.flink.api.common.functions.MapFunction;
 import org.apache.flink.api.common.typeinfo.TypeInformation;
 import org.apache.flink.api.common.typeinfo.Types;
@@ -7,11 +9,14 @@ import org.apache.flink.configuration.Configuration;
 import org.apache.flink.configuration.PipelineOptions;
 import org.apache.flink.connector.file.src.FileSource;
 import org.apache.flink.connector.file.src.reader.TextLineInputFormat;
-import org.apache.flink.api.common.eventtime.WatermarkStrategy;
 import org.apache.flink.core.fs.Path;
 import org.apache.flink.streaming.api.datastream.DataStream;
 import org.apache.flink.streaming.api.datastream.SingleOutputStreamOperator;
 import org.apache.flink.streaming.api.environment.StreamExecutionEnvironment;
+import org.apache.flink.streaming.api.windowing.assigners.SlidingEventTimeWindows;
+import org.apache.flink.streaming.api.windowing.assigners.TumblingEventTimeWindows;
+import org.apache.flink.streaming.api.windowing.assigners.WindowAssigner;
+import org.apache.flink.streaming.api.windowing.windows.TimeWindow;
 import org.apache.flink.util.ParameterTool;
 
 /** Apache Flink's side of the paired benchmarks; README.md says what every job computes. */
@@ -83,6 +88,19 @@ public final class BenchJob {
                 break;
             case "timed-sum":
                 timedSum();
+                break;
+            case "tumbling":
+                windows(TumblingEventTimeWindows.of(Duration.ofSeconds(1)));
+                break;
+            case "sliding-1s":
+                windows(
+                        SlidingEventTimeWindows.of(
+                                Duration.ofSeconds(10), Duration.ofSeconds(1)));
+                break;
+            case "sliding-100ms":
+                windows(
+                        SlidingEventTimeWindows.of(
+                                Duration.ofSeconds(10), Duration.ofMillis(100)));
                 break;
             case "text-sum":
                 textSum();
@@ -189,6 +207,26 @@ public final class BenchJob {
                 .keyBy(pair -> pair.f0, Types.LONG)
                 .process(new TimedSum())
                 .returns(PAIR)
+                .sinkTo(new DigestSink<>(output, pair -> Records.pair(pair.f0, pair.f1)));
+    }
+
+    private void windows(WindowAssigner<Object, TimeWindow> windows) {
+        long sources = env.getParallelism();
+        long each = records / sources;
+        numbers()
+                .assignTimestampsAndWatermarks(
+                        WatermarkStrategy.<Long>forMonotonousTimestamps()
+                                .withTimestampAssigner(
+                                        (index, before) -> index % each * sources / 1000))
+                .map(new MakeOne(seed, keys))
+                .returns(PAIR)
+                .keyBy(pair -> pair.f0, Types.LONG)
+                .window(windows)
+                .reduce(
+                        (sum, pair) -> {
+                            sum.f1 = sum.f1 + pair.f1;
+                            return sum;
+                        })
                 .sinkTo(new DigestSink<>(output, pair -> Records.pair(pair.f0, pair.f1)));
     }
 

@@ -8,10 +8,10 @@ mod shaped;
 use crate::paced::Times;
 use crate::process::{monotonic_ns, own_cpu, resident_bytes};
 use crate::records::{self, Digest, Wide};
-use crate::rows::{Job, Kind, SEED, StartFigure, Throughput, YarnFigure};
+use crate::rows::{Job, Kind, SEED, Spans, StartFigure, Throughput, YarnFigure};
 use anyhow::{Context, Result, bail};
 use hashbrown::HashMap;
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, VecDeque};
 use std::fs;
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -50,6 +50,7 @@ pub fn throughput(row: &Throughput, text: &Path) -> Result<Found> {
         Job::WideWire => (wire(0..row.records)?, row.records),
         Job::KeyedSum => (keyed_sum(row.records, row.keys), row.records),
         Job::TimedSum => (timed_sum(row.records, row.keys), row.records),
+        Job::Windows(spans) => (windows(row, spans), row.records),
         Job::TextSum => (text_sum(row.records, row.keys), row.records),
         Job::WordCount => {
             let digest = word_count(text)?;
@@ -289,6 +290,39 @@ fn timed_sum(records: u64, keys: u64) -> Digest {
         *timeout = start.elapsed().as_millis() + SILENCE_MS;
         timeouts.insert((*timeout, key));
         digest.add(records::pair(key, *sum));
+    }
+    digest
+}
+
+/// A hash map for each pane; a window adds up those that it has. Sources are read by turns.
+fn windows(row: &Throughput, spans: Spans) -> Digest {
+    let (size, slide) = spans.millis();
+    let sources = u64::from(row.parallelism);
+    let each = row.records / sources;
+    let mut digest = Digest::default();
+    let mut panes: VecDeque<HashMap<u64, u64>> = VecDeque::from([HashMap::new()]);
+    let mut next = |panes: &mut VecDeque<HashMap<u64, u64>>| {
+        let mut window: HashMap<u64, u64> = HashMap::new();
+        let add = |(key, count): (&u64, &u64)| *window.entry(*key).or_insert(0) += count;
+        panes.iter().flatten().for_each(add);
+        window.iter().for_each(|(key, count)| digest.add(records::pair(*key, *count)));
+        panes.truncate((size / slide - 1) as usize);
+        panes.push_front(HashMap::new());
+    };
+    let mut end = slide;
+    for number in 0..each {
+        if records::event_time(number, each, sources) >= end {
+            next(&mut panes);
+            end += slide;
+        }
+        let Some(pane) = panes.front_mut() else { continue };
+        for source in 0..sources {
+            let key = records::key(SEED, source * each + number, row.keys);
+            *pane.entry(key).or_insert(0) += 1;
+        }
+    }
+    for _ in 0..size / slide {
+        next(&mut panes);
     }
     digest
 }

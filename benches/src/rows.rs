@@ -208,6 +208,8 @@ pub enum Job {
     KeyedSum,
     /// A running sum per key, and a timer that each record sets anew.
     TimedSum,
+    /// Counts per key and window.
+    Windows(Spans),
     /// A running sum per key, which is a text of 36 characters.
     TextSum,
     /// A running count per word.
@@ -225,6 +227,29 @@ pub enum Job {
     WideStart,
     /// Records of one shape through an exchange.
     Shape(Listed, Way),
+}
+
+/// The windows of a job; the event time of its records advances by a second for each million.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Spans {
+    /// One second, tumbling.
+    Second,
+    /// Ten seconds, sliding by a second.
+    TenBySecond,
+    /// Ten seconds, sliding by a tenth of one.
+    TenByTenth,
+}
+
+impl Spans {
+    /// The length of a window and the time between two, in milliseconds.
+    #[must_use]
+    pub const fn millis(self) -> (u64, u64) {
+        match self {
+            Self::Second => (1_000, 1_000),
+            Self::TenBySecond => (10_000, 1_000),
+            Self::TenByTenth => (10_000, 100),
+        }
+    }
 }
 
 /// The exchange of the records of a shape.
@@ -251,6 +276,9 @@ impl Job {
             Self::WideWire => "wide-wire",
             Self::KeyedSum => "keyed-sum",
             Self::TimedSum => "timed-sum",
+            Self::Windows(Spans::Second) => "tumbling",
+            Self::Windows(Spans::TenBySecond) => "sliding-1s",
+            Self::Windows(Spans::TenByTenth) => "sliding-100ms",
             Self::TextSum => "text-sum",
             Self::WordCount => "word-count",
             Self::JsonLines { all: false } => "json-lines",
@@ -309,6 +337,10 @@ pub fn all() -> Vec<Row> {
         of("p3-wire", spread(Job::WideWire, 30 * M, 1)),
         of("p4", local(Job::KeyedSum, 50 * M, 1_000, 2)),
         of("p5", local(Job::KeyedSum, 20 * M, M, 2)),
+        of("p6-1k", local(Job::Windows(Spans::Second), 50 * M, 1_000, 2)),
+        of("p6-100k", local(Job::Windows(Spans::Second), 50 * M, 100_000, 2)),
+        of("p7-1s", local(Job::Windows(Spans::TenBySecond), 40 * M, 1_000, 2)),
+        of("p7-100ms", local(Job::Windows(Spans::TenByTenth), 10 * M, 1_000, 2)),
         of("p8-timers", local(Job::TimedSum, 20 * M, 100_000, 2)),
         of("text-sum", local(Job::TextSum, 20 * M, M, 2)),
         of("p12", local(Job::WordCount, 0, 1, 2)),

@@ -3,15 +3,16 @@
 
 use std::fs;
 use std::path::PathBuf;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use millstream::connectors::FileSource;
 use millstream::{
-    Args, Collector, Context, Environment, KeyedProcess, Result, Str, Stream, Timer, Timers,
-    ValueState, bail,
+    Args, Collector, Context, Environment, KeyedProcess, Result, Sliding, Str, Stream, Timer,
+    Timers, ValueState, WatermarkStrategy, bail,
 };
 use millstream_benches::ends::{DigestSink, Sequence};
 use millstream_benches::records::{self, Wide};
+use millstream_benches::rows::Spans;
 use millstream_benches::wide_start;
 use millstream_benches::words::Words;
 
@@ -20,10 +21,12 @@ type Pair = (u64, u64);
 #[millstream::main]
 fn bench_job(env: &mut Environment, args: Args) -> Result<()> {
     let job = args.required("job")?.to_owned();
-    if let Some(parallelism) = args.optional("parallelism")? {
+    let parallelism = args.optional("parallelism")?;
+    if let Some(parallelism) = parallelism {
         env.set_parallelism(parallelism);
     }
     let bench = Bench {
+        parallelism: parallelism.unwrap_or(1),
         records: args.optional("records")?.unwrap_or(0),
         keys: args.optional("keys")?.unwrap_or(1),
         seed: args.optional("seed")?.unwrap_or(0),
@@ -36,6 +39,7 @@ fn bench_job(env: &mut Environment, args: Args) -> Result<()> {
 }
 
 struct Bench {
+    parallelism: u32,
     records: u64,
     keys: u64,
     seed: u64,
@@ -58,6 +62,9 @@ impl Bench {
             "wide-wire" => self.finish_wide(self.wide(env, "left").rebalance(), "right"),
             "keyed-sum" => self.keyed_sum(env),
             "timed-sum" => self.timed_sum(env),
+            "tumbling" => self.windows(env, Spans::Second),
+            "sliding-1s" => self.windows(env, Spans::TenBySecond),
+            "sliding-100ms" => self.windows(env, Spans::TenByTenth),
             "text-sum" => self.text_sum(env),
             "word-count" => self.word_count(env),
             "stamp" => self.stamp(env),
@@ -131,6 +138,24 @@ impl Bench {
             .sink("digest", self.digest(|pair: &Pair| records::pair(pair.0, pair.1)));
     }
 
+    fn windows(&self, env: &mut Environment, spans: Spans) {
+        let (seed, keys, sources) = (self.seed, self.keys, u64::from(self.parallelism));
+        let each = self.records / sources;
+        let (size, slide) = spans.millis();
+        let windows = Sliding::event_time(millis(size), millis(slide));
+        let time = move |index: &u64| records::event_time(*index, each, sources).cast_signed();
+        self.numbers(env)
+            .assign_timestamps(WatermarkStrategy::monotonous().timestamps(move |n| Ok(time(n))))
+            .map(move |index| Ok((records::key(seed, index, keys), 1u64)))
+            .key_by(|pair| pair.0)
+            .window(windows)
+            .reduce("windows", |sum, pair| {
+                sum.1 += pair.1;
+                Ok(())
+            })
+            .sink("digest", self.digest(|pair: &Pair| records::pair(pair.0, pair.1)));
+    }
+
     fn text_sum(&self, env: &mut Environment) {
         let (seed, keys) = (self.seed, self.keys);
         self.numbers(env)
@@ -182,6 +207,10 @@ impl Bench {
 }
 
 /// A running sum per key, which is forgotten when the key has been silent for a minute.
+const fn millis(millis: u64) -> Duration {
+    Duration::from_millis(millis)
+}
+
 struct TimedSum {
     sum_and_timeout: ValueState<(u64, i64)>,
     timeout: Timers,

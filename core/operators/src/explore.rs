@@ -28,6 +28,7 @@ mod schedule;
 mod stages;
 mod timers;
 mod watermarks;
+mod windows;
 mod writers;
 
 use std::io::Write;

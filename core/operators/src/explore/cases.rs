@@ -15,7 +15,7 @@ use super::hosts::{clock, wake_ups};
 use super::probe::{Item, Output, Probe, Shared};
 use super::schedule::Act;
 use super::stages::{Explored, Oracle, drive, each, outputs};
-use super::{Case, Kind, heavy, key, roll, time_of, timers, writers};
+use super::{Case, Kind, heavy, key, roll, time_of, timers, windows, writers};
 use crate::Result;
 use crate::aggregate::{Aggregate, Reduce, Summary};
 use crate::collect::{CollectQueue, CollectStage, Taken};
@@ -68,6 +68,7 @@ fn light(kind: Kind) -> Vec<Case> {
         Kind::Rows => vec![rows()],
         Kind::Sink => vec![sink("sink", |stage| stage)],
         Kind::Timestamps => vec![timestamps()],
+        Kind::Window => windows::cases(),
         Kind::Writer => writers::cases(),
     }
 }

@@ -1,0 +1,169 @@
+//! Windows, and a plain computation of their results. All records have one key: the order of the
+//! results of several is not told.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use millstream_network::{Batch, Event, Flow};
+
+use super::cases::{Operator, SIDE, bad, is_bad, refuse_bad, same, task, three, to_nobody};
+use super::mutants::{Hidden, Mutant};
+use super::probe::Item;
+use super::stages::{Explored, Oracle, drive, outputs};
+use super::{Case, Kind, roll, time_of};
+use crate::collector::Collector;
+use crate::key::ByValue;
+use crate::late::LateRecords;
+use crate::stage::Stage;
+use crate::windows::{
+    Aggregated, Sliding, Tumbling, Window, WindowFunction, WindowSettings, Windows, window,
+};
+use crate::{Result, ensure};
+
+const SIZE: i64 = 45;
+const LATENESS: i64 = 30;
+
+pub(super) fn cases() -> Vec<Case> {
+    [
+        ("tumbling windows", SIZE, 0),
+        ("sliding windows", 20, 0),
+        ("tumbling windows that are kept", SIZE, LATENESS),
+        ("sliding windows that are kept", 20, LATENESS),
+    ]
+    .map(|(name, slide, lateness)| {
+        let millis = |millis: i64| Duration::from_millis(millis.cast_unsigned());
+        let windows: Windows = if slide == SIZE {
+            Tumbling::event_time(millis(SIZE)).into()
+        } else {
+            Sliding::event_time(millis(SIZE), millis(slide)).into()
+        };
+        let late = LateRecords::side_output(&SIDE);
+        let settings = WindowSettings { windows, lateness: millis(lateness), late };
+        let fold = Aggregated {
+            init: || 0u64,
+            add: |sum: &mut u64, record| {
+                *sum = sum.wrapping_add(record);
+                refuse_bad(record).map(|_| ())
+            },
+            merge: |sum: &mut u64, later| {
+                *sum = sum.wrapping_add(later);
+                Ok(())
+            },
+        };
+        let selector = ByValue(|_: &u64| 7u64);
+        let stage = window(settings, bad(), selector, fold, |_| Ok(Repeated));
+        let (operator, task, nobody) = (Operator::of_stage(stage), task(false), to_nobody());
+        Case::new(name, move |schedule| {
+            let outputs = outputs(schedule, 3);
+            let windows = operator.build(&task, &nobody, three(&outputs, same, true));
+            let mut stage = Box::new(Mutant::of(Hidden(windows)));
+            stage.push = push_near;
+            let (windows, watermark) = (BTreeMap::new(), i64::MIN);
+            let oracle = Box::new(Plain { slide, lateness, windows, watermark });
+            drive(Explored { stage, kind: Kind::Window, outputs, oracle }, schedule)
+        })
+    })
+    .into()
+}
+
+/// The time of a record that watermarks of schedules may reach.
+const fn near(time: i64) -> i64 {
+    time % 1_100
+}
+
+fn push_near(stage: &mut Hidden, batch: Batch<u64>) -> Result<Flow> {
+    let (records, _) = batch.into_parts();
+    let times = records.iter().map(|record| near(time_of(*record))).collect();
+    stage.push(Batch::timed(records, times)?)
+}
+
+/// The results of a window: mostly one, seldom none or more than a batch.
+fn results(end: i64, sum: u64) -> impl Iterator<Item = u64> {
+    let count = match roll(sum ^ end.cast_unsigned(), 51, 60) {
+        0 => 1_200,
+        1 => 0,
+        _ => 1,
+    };
+    (0..count).map(move |number| sum.wrapping_mul(31).wrapping_add(number))
+}
+
+struct Repeated;
+
+impl WindowFunction<u64, u64> for Repeated {
+    type Out = u64;
+
+    fn process(
+        &mut self,
+        key: u64,
+        window: Window,
+        sum: u64,
+        out: &mut Collector<'_, u64>,
+    ) -> Result<()> {
+        ensure!(key == 7 && out.timestamp() == Some(window.end - 1), "{window}");
+        results(window.end, sum).for_each(|result| out.emit(result));
+        Ok(())
+    }
+}
+
+/// All windows by their ends, with the sums of their records.
+struct Plain {
+    slide: i64,
+    lateness: i64,
+    windows: BTreeMap<i64, (u64, bool)>,
+    watermark: i64,
+}
+
+impl Plain {
+    fn fire(end: i64, sum: u64, outputs: &mut [Vec<Item>]) {
+        outputs[0].extend(results(end, sum).map(|result| Item::Timed(result, end - 1)));
+    }
+
+    fn reach(&mut self, watermark: i64, outputs: &mut [Vec<Item>]) {
+        self.watermark = self.watermark.max(watermark);
+        for (end, (sum, fired)) in &mut self.windows {
+            if *end - 1 <= self.watermark && !std::mem::replace(fired, true) {
+                Self::fire(*end, *sum, outputs);
+            }
+        }
+        let (lateness, watermark) = (self.lateness, self.watermark);
+        self.windows.retain(|end, _| end - 1 + lateness > watermark);
+    }
+}
+
+impl Oracle for Plain {
+    fn record(&mut self, record: u64, outputs: &mut [Vec<Item>]) {
+        let time = near(time_of(record));
+        let first = time.div_euclid(self.slide) * self.slide + SIZE;
+        let ends = std::iter::successors(Some(first), |end| Some(end - self.slide));
+        let ends = ends.take_while(|end| *end > time);
+        let mut kept: Vec<i64> =
+            ends.filter(|end| end - 1 + self.lateness > self.watermark).collect();
+        kept.reverse();
+        if kept.is_empty() {
+            outputs[1].push(Item::Timed(record, time));
+            return;
+        }
+        if is_bad(record) {
+            outputs[2].push(Item::Timed(record, time));
+            return;
+        }
+        for end in kept {
+            let is_due = end - 1 <= self.watermark;
+            let (sum, _) = self.windows.entry(end).or_insert((0, is_due));
+            *sum = sum.wrapping_add(record);
+            if is_due {
+                Self::fire(end, *sum, outputs);
+            }
+        }
+    }
+
+    fn event(&mut self, event: Event, outputs: &mut [Vec<Item>]) {
+        if let Event::Watermark(watermark) = event {
+            self.reach(watermark.as_millis(), outputs);
+        }
+    }
+
+    fn end(&mut self, outputs: &mut [Vec<Item>]) {
+        self.reach(i64::MAX, outputs);
+    }
+}
