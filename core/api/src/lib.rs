@@ -31,8 +31,8 @@ pub use millstream_network::Event;
 pub use millstream_operators::{
     ByRef, ByValue, Collector, Context, KeySelector, KeyedCoProcess, KeyedProcess,
     KeyedRuntimeContext, LateRecords, Number, OnError, OutputTag, Process, Program, RuntimeContext,
-    Sliding, Tumbling, WatermarkGenerator, WatermarkOutput, WatermarkStrategy, Window,
-    WindowFunction, Windows,
+    Session, Sliding, Tumbling, WatermarkGenerator, WatermarkOutput, WatermarkStrategy, Window,
+    WindowAssigner, WindowFunction,
 };
 pub use millstream_state::{ListState, MapState, StateError, Timer, Timers, ValueState};
 pub use millstream_types::{JobStatus, Key, KeyHasher};

@@ -5,9 +5,8 @@ use std::time::Duration;
 
 use millstream_network::Data;
 use millstream_operators::{
-    self as operators, Aggregated, ByValue, Finish, KeySelector, LateRecords, Listed, Number,
-    Reduced, RuntimeContext, Summed, Window, WindowFold, WindowFunction, WindowSettings, Windows,
-    keep_better,
+    Aggregated, ByValue, Finish, KeySelector, LateRecords, Listed, Number, Reduced, RuntimeContext,
+    Summed, Window, WindowAssigner, WindowFold, WindowFunction, WindowSettings, keep_better,
 };
 use millstream_types::State;
 
@@ -62,25 +61,23 @@ use crate::{ErrorContext as _, Result};
 /// # Ok::<(), millstream::Error>(())
 /// ```
 #[must_use = "a stream that nothing reads is discarded"]
-pub struct WindowedStream<T, S> {
+pub struct WindowedStream<T, S, A> {
     keyed: KeyedStream<T, S>,
+    windows: A,
     settings: WindowSettings<T>,
     /// There is one subtask, because all records have one key.
     all: bool,
 }
 
 impl<T: Data, S: KeySelector<T> + Sync> KeyedStream<T, S> {
-    /// Cuts the stream of each key into windows: [`Tumbling`](crate::Tumbling) or
-    /// [`Sliding`](crate::Sliding) ones. The records must have event times.
-    pub fn window(self, windows: impl Into<Windows>) -> WindowedStream<T, S> {
-        let settings = WindowSettings {
-            windows: windows.into(),
-            lateness: Duration::ZERO,
-            late: LateRecords::drop_record(),
-        };
-        let fault = settings.windows.fault();
-        self.stream.builder.borrow_mut().add_faults(fault);
-        WindowedStream { keyed: self, settings, all: false }
+    /// Cuts the stream of each key into windows: [`Tumbling`](crate::Tumbling),
+    /// [`Sliding`](crate::Sliding) or [`Session`](crate::Session) ones. The records must have event
+    /// times.
+    pub fn window<A: WindowAssigner>(self, windows: A) -> WindowedStream<T, S, A> {
+        self.stream.builder.borrow_mut().add_faults(windows.fault());
+        let settings =
+            WindowSettings { lateness: Duration::ZERO, late: LateRecords::drop_record() };
+        WindowedStream { keyed: self, windows, settings, all: false }
     }
 }
 
@@ -98,16 +95,16 @@ impl<T: Data> Stream<T> {
     /// });
     /// assert_eq!(sums.unwrap(), [321, 1_000]);
     /// ```
-    pub fn window_all(
+    pub fn window_all<A: WindowAssigner>(
         self,
-        windows: impl Into<Windows>,
-    ) -> WindowedStream<T, ByValue<impl Fn(&T) + Function>> {
+        windows: A,
+    ) -> WindowedStream<T, ByValue<impl Fn(&T) + Function>, A> {
         let windowed = self.key_by(|_: &T| ()).window(windows);
         WindowedStream { all: true, ..windowed }
     }
 }
 
-impl<T: Data, S: KeySelector<T> + Sync> WindowedStream<T, S> {
+impl<T: Data, S: KeySelector<T> + Sync, A: WindowAssigner> WindowedStream<T, S, A> {
     /// Keeps each window for so long, in event time, after the watermark has reached its end. A
     /// record that comes meanwhile makes the window's result anew.
     pub fn allowed_lateness(mut self, lateness: Duration) -> Self {
@@ -135,7 +132,8 @@ impl<T: Data, S: KeySelector<T> + Sync> WindowedStream<T, S> {
         P::Out: Data,
     {
         let (stream, selector) = self.keyed.partitioned();
-        let stage = operators::window(self.settings, stream.on_error.clone(), selector, fold, make);
+        let on_error = stream.on_error.clone();
+        let stage = self.windows.stage(self.settings, on_error, selector, fold, make);
         let stream = stream.operator(name, Some(uid.to_owned()), true, stage);
         stream.edit("window()", |node| {
             node.needs_times = true;
@@ -204,21 +202,21 @@ impl<T: Data, S: KeySelector<T> + Sync> WindowedStream<T, S> {
     /// });
     /// assert_eq!(means.unwrap(), [(0, 1.5), (1_000, 6.0)]);
     /// ```
-    pub fn aggregate<V, O, N, A, M, F>(
+    pub fn aggregate<V, O, N, F, M, R>(
         self,
         uid: &str,
         init: N,
-        add: A,
+        add: F,
         merge: M,
-        finish: F,
+        finish: R,
     ) -> Stream<O>
     where
         V: State + Clone,
         O: Data,
         N: Fn() -> V + Function,
-        A: FnMut(&mut V, T) -> Result<()> + Function,
+        F: FnMut(&mut V, T) -> Result<()> + Function,
         M: FnMut(&mut V, V) -> Result<()> + Function,
-        F: FnMut(S::Key, Window, V) -> Result<O> + Function,
+        R: FnMut(S::Key, Window, V) -> Result<O> + Function,
     {
         self.finished("Window Aggregate", uid, Aggregated { init, add, merge }, finish)
     }

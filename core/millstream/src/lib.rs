@@ -42,10 +42,10 @@ pub use millstream_api::{
     Context, Counter, Data, Environment, Error, ErrorContext, Function, Gauge, Histogram,
     JobClient, JobId, JobResult, JobStatus, Key, KeyHasher, KeySelector, KeyedCoProcess,
     KeyedConnectedStreams, KeyedProcess, KeyedRuntimeContext, KeyedStream, LateRecords, ListState,
-    MapState, Number, OnError, OutputTag, Process, Result, RuntimeContext, RuntimeMode, Sliding,
-    StateError, Stream, StreamSink, Timer, Timers, Tumbling, ValueState, WatermarkGenerator,
-    WatermarkOutput, WatermarkStrategy, Window, WindowFunction, WindowedStream, Windows, bail,
-    ensure, error,
+    MapState, Number, OnError, OutputTag, Process, Result, RuntimeContext, RuntimeMode, Session,
+    Sliding, StateError, Stream, StreamSink, Timer, Timers, Tumbling, ValueState,
+    WatermarkGenerator, WatermarkOutput, WatermarkStrategy, Window, WindowAssigner, WindowFunction,
+    WindowedStream, bail, ensure, error,
 };
 /// ```
 /// use millstream::Key;
@@ -139,9 +139,9 @@ pub mod prelude {
     pub use crate::{
         Args, Collector, Context, Environment, ErrorContext, Key, KeyedCoProcess, KeyedProcess,
         KeyedRuntimeContext, LateRecords, ListState, MapState, OnError, Opaque, OutputTag, Process,
-        Result, RuntimeContext, RuntimeMode, Sliding, Str, Stream, Timer, Timers, Tumbling,
-        ValueState, WatermarkGenerator, WatermarkOutput, WatermarkStrategy, Window, WindowFunction,
-        bail,
+        Result, RuntimeContext, RuntimeMode, Session, Sliding, Str, Stream, Timer, Timers,
+        Tumbling, ValueState, WatermarkGenerator, WatermarkOutput, WatermarkStrategy, Window,
+        WindowFunction, bail,
     };
 }
 

@@ -82,6 +82,6 @@ pub use task::{
 };
 pub use watermarks::{WatermarkGenerator, WatermarkOutput, WatermarkStrategy, assign_timestamps};
 pub use windows::{
-    Aggregated, Finish, Listed, Reduced, Sliding, Summed, Tumbling, Window, WindowFold,
-    WindowFunction, WindowSettings, Windows, window,
+    Aggregated, Finish, Listed, Reduced, Session, Sliding, Summed, Tumbling, Window,
+    WindowAssigner, WindowFold, WindowFunction, WindowSettings,
 };

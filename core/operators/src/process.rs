@@ -138,13 +138,16 @@ impl<I: Send + 'static, F: RecordFunction<I>> ProcessStage<I, F> {
             }
             let (results, output) = (&mut self.results.records, &mut self.output);
             let mut out = Collector { results, output, timestamp };
-            if let Err(error) = self.function.process(record, &mut out) {
+            let done = self.function.process(record, &mut out);
+            // Windows give their results a time of their own.
+            let time = out.timestamp;
+            if let Err(error) = done {
                 self.results.truncate(before);
                 self.output.take_back_sides();
                 self.function.take_back()?;
                 self.bad.refuse(error, kept, timestamp, &mut self.output)?;
             }
-            self.results.stamp(timestamp)?;
+            self.results.stamp(time)?;
         }
         if self.results.is_empty() && self.records.len() == 0 {
             return self.output.flush_sides().map(|flow| (flow == Flow::Full).then_some(flow));

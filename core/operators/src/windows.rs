@@ -3,13 +3,17 @@
 //! Windows of one length that begin at regular times, [`Tumbling`] and [`Sliding`], are cut into
 //! panes by their begins and ends: [`grid`] is the arithmetic. A record is added to the value of its
 //! key and pane, and a window's result is made of the values of its panes when the watermark has
-//! reached its end: [`stage`] does both. There is no timer for a key.
+//! reached its end: [`stage`] does both. There is no timer for a key. The windows of a [`Session`]
+//! are each key's own.
 
+mod assigner;
 mod functions;
 mod grid;
 mod panes;
+mod session;
 mod stage;
 
+pub use assigner::{WindowAssigner, WindowSettings};
 pub use functions::{Aggregated, Finish, Listed, Reduced, Summed, WindowFold, WindowFunction};
-pub use grid::{Sliding, Tumbling, Window, Windows};
-pub use stage::{WindowSettings, window};
+pub use grid::{Sliding, Tumbling, Window};
+pub use session::Session;

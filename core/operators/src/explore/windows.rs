@@ -16,7 +16,7 @@ use crate::key::ByValue;
 use crate::late::LateRecords;
 use crate::stage::Stage;
 use crate::windows::{
-    Aggregated, Sliding, Tumbling, Window, WindowFunction, WindowSettings, Windows, window,
+    Aggregated, Sliding, Tumbling, Window, WindowAssigner, WindowFunction, WindowSettings,
 };
 use crate::{Result, ensure};
 
@@ -32,13 +32,8 @@ pub(super) fn cases() -> Vec<Case> {
     ]
     .map(|(name, slide, lateness)| {
         let millis = |millis: i64| Duration::from_millis(millis.cast_unsigned());
-        let windows: Windows = if slide == SIZE {
-            Tumbling::event_time(millis(SIZE)).into()
-        } else {
-            Sliding::event_time(millis(SIZE), millis(slide)).into()
-        };
         let late = LateRecords::side_output(&SIDE);
-        let settings = WindowSettings { windows, lateness: millis(lateness), late };
+        let settings = WindowSettings { lateness: millis(lateness), late };
         let fold = Aggregated {
             init: || 0u64,
             add: |sum: &mut u64, record| {
@@ -51,7 +46,13 @@ pub(super) fn cases() -> Vec<Case> {
             },
         };
         let selector = ByValue(|_: &u64| 7u64);
-        let stage = window(settings, bad(), selector, fold, |_| Ok(Repeated));
+        let stage = if slide == SIZE {
+            let windows = Tumbling::event_time(millis(SIZE));
+            windows.stage(settings, bad(), selector, fold, |_| Ok(Repeated))
+        } else {
+            let windows = Sliding::event_time(millis(SIZE), millis(slide));
+            windows.stage(settings, bad(), selector, fold, |_| Ok(Repeated))
+        };
         let (operator, task, nobody) = (Operator::of_stage(stage), task(false), to_nobody());
         Case::new(name, move |schedule| {
             let outputs = outputs(schedule, 3);

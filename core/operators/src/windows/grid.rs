@@ -114,48 +114,29 @@ impl Sliding {
     }
 }
 
-/// The windows that a stream is cut into: [`Tumbling`] or [`Sliding`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Windows {
-    size: Duration,
-    slide: Duration,
-    offset: i64,
-}
-
-impl From<Tumbling> for Windows {
+impl From<Tumbling> for Sliding {
     fn from(Tumbling { size, offset }: Tumbling) -> Self {
         Self { size, slide: size, offset }
     }
 }
 
-impl From<Sliding> for Windows {
-    fn from(Sliding { size, slide, offset }: Sliding) -> Self {
-        Self { size, slide, offset }
+impl Sliding {
+    pub(super) fn grid(&self) -> Result<Grid> {
+        let size = i128::from(whole_millis("length", self.size)?);
+        let slide = i128::from(whole_millis("slide", self.slide)?);
+        Ok(Grid { size, slide, offset: i128::from(self.offset).rem_euclid(slide) })
     }
 }
 
-impl Windows {
-    /// A sentence about lengths that no window can have.
-    #[must_use]
-    pub fn fault(&self) -> Option<String> {
-        self.grid().err().map(|error| error.to_string())
-    }
-
-    pub(super) fn grid(&self) -> Result<Grid> {
-        let millis = |of: &str, duration: Duration| {
-            let millis = i64::try_from(duration.as_millis()).ok().filter(|millis| *millis > 0);
-            let millis = millis.filter(|_| duration.subsec_nanos() % 1_000_000 == 0);
-            millis.map(i128::from).ok_or_else(|| {
-                crate::error!(
-                    "the {of} of a window is {duration:?}: it must be a whole number of \
-                     milliseconds, at least one"
-                )
-            })
-        };
-        let (size, slide) = (millis("length", self.size)?, millis("slide", self.slide)?);
-        let offset = i128::from(self.offset).rem_euclid(slide);
-        Ok(Grid { size, slide, offset })
-    }
+/// A duration in milliseconds; an error if it is not a whole number of them, or none.
+pub(super) fn whole_millis(of: &str, duration: Duration) -> Result<i64> {
+    let millis = i64::try_from(duration.as_millis()).ok().filter(|millis| *millis > 0);
+    millis.filter(|_| duration.subsec_nanos() % 1_000_000 == 0).ok_or_else(|| {
+        crate::error!(
+            "the {of} of a window is {duration:?}: it must be a whole number of milliseconds, at \
+             least one"
+        )
+    })
 }
 
 /// The windows and panes on the axis of time. Times of windows may be beyond those that records can
@@ -249,7 +230,7 @@ mod tests {
         ) {
             let millis = |millis: i128| Duration::from_millis(millis as u64);
             let sliding = Sliding::event_time(millis(size), millis(slide)).offset_millis(offset);
-            let grid = Windows::from(sliding).grid().unwrap();
+            let grid = sliding.grid().unwrap();
             // The ends of all windows that a time is in, each tried.
             let plain = |time: i128| -> Vec<i128> {
                 let begins = time - size + 1..=time;
@@ -280,18 +261,18 @@ mod tests {
 
     #[test]
     fn lengths_that_no_window_can_have_are_told() {
-        let says = |windows: Windows| windows.fault().unwrap();
+        let says = |windows: Sliding| windows.grid().unwrap_err().to_string();
         assert_eq!(
             says(Tumbling::event_time(Duration::ZERO).into()),
             "the length of a window is 0ns: it must be a whole number of milliseconds, at least one"
         );
         let (second, micros) = (Duration::from_secs(1), Duration::from_micros(1_500));
         assert_eq!(
-            says(Sliding::event_time(second, micros).into()),
+            says(Sliding::event_time(second, micros)),
             "the slide of a window is 1.5ms: it must be a whole number of milliseconds, at least \
              one"
         );
         assert!(says(Tumbling::event_time(Duration::MAX).into()).contains("the length"));
-        assert_eq!(Windows::from(Tumbling::event_time(second)).fault(), None);
+        assert!(Sliding::from(Tumbling::event_time(second)).grid().is_ok());
     }
 }

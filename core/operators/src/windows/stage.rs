@@ -2,20 +2,21 @@
 
 use std::sync::Arc;
 use std::task::Waker;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 use std::vec::IntoIter;
 
 use millstream_network::{Batch, Event, Flow};
 use millstream_state::{KeyedValues, PaneValues};
 
+use super::assigner::{WindowAssigner, WindowSettings};
 use super::functions::{Silent, WindowFold, WindowFunction};
-use super::grid::{Grid, Windows};
+use super::grid::{Grid, Sliding, Tumbling};
 use super::panes::{Firing, Panes, Standing};
 use crate::ahead::{Ahead, hash_all, most_point};
 use crate::collector::Collector;
 use crate::fold::Adding;
 use crate::key::KeySelector;
-use crate::late::{Late, LateRecords};
+use crate::late::Late;
 use crate::on_error::{BadRecords, OnError, continue_while};
 use crate::output::Output;
 use crate::program::StageMaker;
@@ -26,53 +27,71 @@ use crate::stint::Stint;
 use crate::task::groups;
 use crate::{Error, Result};
 
-/// The windows of an operator and what it does with late records.
-#[derive(Debug)]
-pub struct WindowSettings<T> {
-    /// The windows.
-    pub windows: Windows,
-    /// A window is kept for so long, in event time, after the watermark has reached its end.
-    pub lateness: Duration,
-    /// The fate of records whose windows are no longer kept.
-    pub late: LateRecords<T>,
+impl WindowAssigner for Tumbling {
+    fn fault(&self) -> Option<String> {
+        Sliding::from(*self).fault()
+    }
+
+    fn stage<T, S, W, P>(
+        self,
+        settings: WindowSettings<T>,
+        on_error: OnError<T>,
+        selector: S,
+        fold: W,
+        make: impl Fn(&RuntimeContext<'_>) -> Result<P> + Send + Sync + 'static,
+    ) -> StageMaker
+    where
+        T: Send + 'static,
+        S: KeySelector<T> + Sync,
+        W: WindowFold<T> + Clone + Sync + 'static,
+        P: WindowFunction<S::Key, W::Value> + 'static,
+    {
+        Sliding::from(self).stage(settings, on_error, selector, fold, make)
+    }
 }
 
-/// The operator that makes results of the records of a key in a window.
-pub fn window<T, S, W, P>(
-    settings: WindowSettings<T>,
-    on_error: OnError<T>,
-    selector: S,
-    fold: W,
-    make: impl Fn(&RuntimeContext<'_>) -> Result<P> + Send + Sync + 'static,
-) -> StageMaker
-where
-    T: Send + 'static,
-    S: KeySelector<T> + Sync,
-    W: WindowFold<T> + Clone + Sync + 'static,
-    P: WindowFunction<S::Key, W::Value> + 'static,
-{
-    Arc::new(move |ctx, outputs| {
-        let output = Output::new(outputs)?;
-        let grid = settings.windows.grid()?;
-        let lateness = i128::try_from(settings.lateness.as_millis()).unwrap_or(i128::MAX >> 1);
-        Ok(erase::<T>(Box::new(WindowStage {
-            selector: selector.clone(),
-            fold: Silent(fold.clone()),
-            function: make(&RuntimeContext::new(ctx.task))?,
-            bad: BadRecords::of(&on_error, ctx),
-            late: Late::of(settings.late, ctx),
-            operator: ctx.name.to_owned(),
-            panes: Panes::new(grid, lateness, groups(ctx.task), ctx.task.max_parallelism),
-            records: Vec::new().into_iter(),
-            times: Vec::new(),
-            hashes: Vec::new(),
-            firing: None,
-            event: None,
-            waker: ctx.task.waker.clone(),
-            results: output.results(),
-            output,
-        })))
-    })
+impl WindowAssigner for Sliding {
+    fn fault(&self) -> Option<String> {
+        self.grid().err().map(|error| error.to_string())
+    }
+
+    fn stage<T, S, W, P>(
+        self,
+        settings: WindowSettings<T>,
+        on_error: OnError<T>,
+        selector: S,
+        fold: W,
+        make: impl Fn(&RuntimeContext<'_>) -> Result<P> + Send + Sync + 'static,
+    ) -> StageMaker
+    where
+        T: Send + 'static,
+        S: KeySelector<T> + Sync,
+        W: WindowFold<T> + Clone + Sync + 'static,
+        P: WindowFunction<S::Key, W::Value> + 'static,
+    {
+        Arc::new(move |ctx, outputs| {
+            let output = Output::new(outputs)?;
+            let grid = self.grid()?;
+            let lateness = i128::try_from(settings.lateness.as_millis()).unwrap_or(i128::MAX >> 1);
+            Ok(erase::<T>(Box::new(WindowStage {
+                selector: selector.clone(),
+                fold: Silent(fold.clone()),
+                function: make(&RuntimeContext::new(ctx.task))?,
+                bad: BadRecords::of(&on_error, ctx),
+                late: Late::of(settings.late, ctx),
+                operator: ctx.name.to_owned(),
+                panes: Panes::new(grid, lateness, groups(ctx.task), ctx.task.max_parallelism),
+                records: Vec::new().into_iter(),
+                times: Vec::new(),
+                hashes: Vec::new(),
+                firing: None,
+                event: None,
+                waker: ctx.task.waker.clone(),
+                results: output.results(),
+                output,
+            })))
+        })
+    }
 }
 
 /// Runs shorter than this are not worth asking for table entries ahead.
