@@ -9,6 +9,7 @@
 pub mod conformance;
 mod metrics;
 mod plan;
+mod reader_output;
 mod sink;
 mod source;
 
@@ -18,13 +19,13 @@ pub use millstream_graph::Boundedness;
 pub use millstream_network::{Batch, BatchLimit, Data, Flow, Records, TimesError};
 pub use millstream_types::{AttemptId, CheckpointId, JobId, OperatorId};
 pub use plan::{PlanContext, WorkingDirectory};
+pub use reader_output::{ReaderOutput, SplitError, SplitNotes};
 pub use sink::{
     COMMITTABLES_MAX, Committer, CommitterInfo, NoCommitter, Sink, SinkWriter, Uncommitted,
     WriterInfo,
 };
 pub use source::{
-    NextSplit, NoEnumerator, Polled, ReaderContext, ReaderOutput, Source, SourceReader,
-    SplitEnumerator,
+    NextSplit, NoEnumerator, Polled, ReaderContext, Source, SourceReader, SplitEnumerator,
 };
 
 /// The result of a user's function.

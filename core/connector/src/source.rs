@@ -14,13 +14,14 @@ use std::task::Waker;
 use std::time::{Duration, Instant};
 
 use millstream_graph::Boundedness;
-use millstream_network::{Batch, BatchLimit, Data, TimesError};
+use millstream_network::Data;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::Result;
 use crate::metrics::Counter;
 use crate::plan::PlanContext;
+use crate::reader_output::ReaderOutput;
 
 /// The surroundings of a reader.
 #[derive(Debug, Clone)]
@@ -278,98 +279,6 @@ pub trait Source: Send + Sync + 'static {
     }
 }
 
-/// Takes the records of a reader during one poll.
-///
-/// It takes records for one split after another once records are told apart by split; today all
-/// records of a poll go into one batch.
-#[derive(Debug)]
-pub struct ReaderOutput<'a, T> {
-    batch: &'a mut Batch<T>,
-    limit: &'a mut BatchLimit<T>,
-}
-
-impl<'a, T> ReaderOutput<'a, T> {
-    /// Makes an output that adds records to an empty batch; the limit is that of earlier batches.
-    pub const fn new(batch: &'a mut Batch<T>, limit: &'a mut BatchLimit<T>) -> Self {
-        limit.restart();
-        Self { batch, limit }
-    }
-
-    /// The number of records so far.
-    #[must_use]
-    pub const fn len(&self) -> usize {
-        self.batch.len()
-    }
-
-    /// Whether there is no record yet.
-    #[must_use]
-    pub const fn is_empty(&self) -> bool {
-        self.batch.is_empty()
-    }
-
-    /// Makes room for so many more records.
-    pub fn reserve(&mut self, additional: usize) {
-        self.batch.reserve(additional);
-    }
-
-    /// Adds a record without event time.
-    ///
-    /// # Errors
-    /// The source says that its records have event times.
-    #[inline]
-    pub fn push(&mut self, record: T) -> Result<(), TimesError> {
-        self.batch.push(record)
-    }
-
-    /// Adds a record with its event time in milliseconds since 1970.
-    ///
-    /// # Errors
-    /// The source says that its records have no event times.
-    #[inline]
-    pub fn push_at(&mut self, record: T, time: i64) -> Result<(), TimesError> {
-        self.batch.push_at(record, time)
-    }
-
-    /// Adds records without event times.
-    ///
-    /// # Errors
-    /// The source says that its records have event times; nothing was taken from `records`.
-    #[inline]
-    pub fn extend(&mut self, records: impl IntoIterator<Item = T>) -> Result<(), TimesError> {
-        self.batch.extend(records)
-    }
-}
-
-impl<T: Data> ReaderOutput<'_, T> {
-    /// Whether the records make a batch: about a thousand of them, or 240 KiB. A reader ends its
-    /// poll then; what it adds beyond takes memory only.
-    #[inline]
-    pub fn is_full(&mut self) -> bool {
-        self.limit.is_full(self.batch.records())
-    }
-
-    /// Adds records without event times until they make a batch, and returns their number.
-    ///
-    /// # Errors
-    /// The source says that its records have event times; nothing was taken from `records`.
-    #[inline]
-    pub fn fill(&mut self, records: impl IntoIterator<Item = T>) -> Result<usize, TimesError> {
-        let before = self.len();
-        let mut records = records.into_iter();
-        if const { !std::mem::needs_drop::<T>() } {
-            self.batch.extend(records.take(self.limit.capacity().saturating_sub(before)))?;
-        } else {
-            self.batch.extend([])?;
-            while !self.is_full()
-                && let Some(record) = records.next()
-            {
-                self.batch.push(record)?;
-            }
-        }
-        Ok(self.len() - before)
-    }
-}
-
 /// The outcome of a poll.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Polled {
@@ -395,7 +304,8 @@ pub trait SourceReader: Send {
     type Split;
 
     /// Takes splits to read, each from its position on: those that the source or a checkpoint has
-    /// for this subtask before the first poll, then one after each [`Polled::NeedSplit`].
+    /// for this subtask before the first poll, then one after each [`Polled::NeedSplit`]. A reader
+    /// that reads several by turns tells their records apart: see [`ReaderOutput::of_split`].
     ///
     /// # Errors
     /// Reading cannot begin.

@@ -12,10 +12,9 @@ use serde::{Deserialize, Serialize};
 
 use super::{SinkTarget, check_sink, check_source};
 use crate::Result;
+use crate::reader_output::ReaderOutput;
 use crate::sink::{Committer, CommitterInfo, Sink, SinkWriter, WriterInfo};
-use crate::source::{
-    NextSplit, Polled, ReaderContext, ReaderOutput, Source, SourceReader, SplitEnumerator,
-};
+use crate::source::{NextSplit, Polled, ReaderContext, Source, SourceReader, SplitEnumerator};
 
 const SEEDS: Range<u64> = 0..500;
 
@@ -44,9 +43,13 @@ enum SourceFault {
     StateIgnored,
     /// The last record is lost once in a while: nothing to do with restores.
     LosesRecord,
+    /// Records are said to be of the split that was read first.
+    NamesFirstSplit,
+    /// A split ends before its last records.
+    EndsSplitEarly,
 }
 
-const SOURCE_FAULTS: [SourceFault; 11] = [
+const SOURCE_FAULTS: [SourceFault; 13] = [
     SourceFault::PositionAhead,
     SourceFault::PositionForgotten,
     SourceFault::WaitingSplitsForgotten,
@@ -58,6 +61,8 @@ const SOURCE_FAULTS: [SourceFault; 11] = [
     SourceFault::StateForgets,
     SourceFault::StateIgnored,
     SourceFault::LosesRecord,
+    SourceFault::NamesFirstSplit,
+    SourceFault::EndsSplitEarly,
 ];
 
 /// Numbers in splits of ten.
@@ -76,6 +81,8 @@ struct Reader {
     fault: SourceFault,
     splits: Vec<Split>,
     read: Option<Split>,
+    /// The number of splits that have ended.
+    ended: u64,
     is_restored: bool,
 }
 
@@ -98,7 +105,8 @@ impl Source for Numbers {
     }
 
     fn reader(&self, _ctx: &ReaderContext) -> Result<Reader> {
-        Ok(Reader { fault: self.0, splits: Vec::new(), read: None, is_restored: false })
+        let (fault, splits) = (self.0, Vec::new());
+        Ok(Reader { fault, splits, read: None, ended: 0, is_restored: false })
     }
 
     fn enumerator(&self, restored: Option<Found>) -> Result<Enumerator> {
@@ -123,6 +131,8 @@ impl SourceReader for Reader {
     fn poll(&mut self, out: &mut ReaderOutput<'_, u64>) -> Result<Polled> {
         let Some(split) = self.splits.first_mut() else { return Ok(Polled::NeedSplit) };
         let mut count = 3.min(split.end - split.next);
+        let names_first = self.fault == SourceFault::NamesFirstSplit;
+        out.of_split(if names_first { 0 } else { self.ended });
         if self.fault == SourceFault::Reordered && self.is_restored {
             out.extend((split.next..split.next + count).rev())?;
         } else {
@@ -133,7 +143,12 @@ impl SourceReader for Reader {
             out.extend(split.next..split.next + count)?;
         }
         split.next += count;
+        let ends_at = split.end - u64::from(self.fault == SourceFault::EndsSplitEarly) * 5;
+        if !names_first && (ends_at..ends_at + 3).contains(&split.next) {
+            out.end_split(self.ended);
+        }
         if split.next >= split.end {
+            self.ended += 1;
             self.read = Some(self.splits.remove(0));
         }
         Ok(Polled::Ready)

@@ -1,6 +1,6 @@
 //! The suite for sources.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fmt::Debug;
 use std::ops::Range;
 use std::sync::Arc;
@@ -12,9 +12,8 @@ use millstream_network::{Batch, BatchLimit};
 
 use super::{Random, of_seed, restored, stored};
 use crate::metrics::Counter;
-use crate::source::{
-    NextSplit, Polled, ReaderContext, ReaderOutput, Source, SourceReader, SplitEnumerator,
-};
+use crate::reader_output::{ReaderOutput, SplitError, SplitNotes};
+use crate::source::{NextSplit, Polled, ReaderContext, Source, SourceReader, SplitEnumerator};
 use crate::{Result, bail, ensure};
 
 /// The longest time that a reader may wait without waking its task.
@@ -34,8 +33,11 @@ const STEPS_MAX: usize = 1_000_000;
 /// readers, or one reader, whose splits another one gets or the enumerator takes back. `make` makes
 /// the source as each new process does. The records must differ, and the source must be bounded.
 ///
+/// If the readers name the splits of their records, it checks these too.
+///
 /// # Errors
-/// A record was lost, doubled or reordered, or a call failed; the error names the seed.
+/// A record was lost, doubled, reordered or said to be of another split, or a call failed; the
+/// error names the seed.
 pub fn check_source<S>(make: impl Fn() -> S, expected: &[S::Out], seeds: Range<u64>) -> Result<()>
 where
     S: Source,
@@ -75,7 +77,7 @@ impl<'a, O: crate::Data + Debug> Order<'a, O> {
         for split in all_splits(source)? {
             let (ctx, woken) = context(0, 1);
             let mut running = Running::new(source.reader(&ctx)?, woken);
-            running.reader.add_splits(vec![restored(&split)?])?;
+            running.add_splits(vec![restored(&split)?])?;
             let (at, mut length) = (order.lengths.len(), 0);
             while !running.is_done {
                 let polled = running.poll(source.has_timestamps(), &order)?;
@@ -151,13 +153,56 @@ struct Running<R: SourceReader> {
     held: Splits,
     /// The splits that it was given since.
     given: Splits,
+    /// The splits as the reader names them.
+    named: SplitNotes,
+    /// The number of splits that it was ever given.
+    count: u64,
+    /// The open splits by their names, with their places in the order once a record has come.
+    open: BTreeMap<u64, Option<usize>>,
     is_done: bool,
 }
 
 impl<R: SourceReader> Running<R> {
     fn new(reader: R, woken: Receiver<()>) -> Self {
         let (fresh, held, given) = (Vec::new(), Vec::new(), Vec::new());
-        Self { reader, woken, fresh, held, given, is_done: false }
+        let (named, count, open) = Default::default();
+        Self { reader, woken, fresh, held, given, named, count, open, is_done: false }
+    }
+
+    fn add_splits(&mut self, splits: Vec<R::Split>) -> Result<()> {
+        let before = self.count;
+        self.count += splits.len() as u64;
+        self.open.extend((before..self.count).map(|number| (number, None)));
+        self.reader.add_splits(splits)
+    }
+
+    /// Checks the splits that a poll has named, whose records are those from `first` on.
+    fn check_splits(&mut self, first: usize, order: &Order<'_, R::Out>) -> Result<()>
+    where
+        R::Out: Debug,
+    {
+        if !self.named.has_any() {
+            return Ok(());
+        }
+        let mut fresh = self.fresh.iter().skip(first);
+        for (split, count) in self.named.runs(fresh.len()) {
+            let Some(place) = self.open.get_mut(&split) else {
+                return Err(SplitError::of(split, self.count).into());
+            };
+            for number in fresh.by_ref().take(count) {
+                let Some((of, _)) = order.places.get(*number) else { continue };
+                ensure!(
+                    *place.get_or_insert(*of) == *of,
+                    "the record {:?} is said to be of a split that it is not of: call of_split() \
+                     before the records of each split",
+                    order.expected.get(*number)
+                );
+            }
+        }
+        for split in self.named.ended() {
+            ensure!(self.open.remove(split).is_some(), SplitError::of(*split, self.count));
+        }
+        Ok(())
     }
 
     /// Polls until there is something other than waiting.
@@ -166,13 +211,14 @@ impl<R: SourceReader> Running<R> {
         R::Out: Debug,
     {
         loop {
-            let mut batch = Batch::empty(timed);
-            let polled =
-                self.reader.poll(&mut ReaderOutput::new(&mut batch, &mut BatchLimit::new()))?;
-            let is_empty = batch.is_empty();
+            let (mut batch, mut limit) = (Batch::empty(timed), BatchLimit::new());
+            let out = ReaderOutput::new(&mut batch, &mut limit);
+            let polled = self.reader.poll(&mut out.with_splits(&mut self.named))?;
+            let (is_empty, first) = (batch.is_empty(), self.fresh.len());
             for record in batch.records() {
                 self.fresh.push(order.number(record)?);
             }
+            self.check_splits(first, order)?;
             self.is_done |= polled == Polled::Finished;
             match polled {
                 Polled::Pending(Some(until)) if is_empty => {
@@ -282,7 +328,7 @@ where
         let mut running = Running::new(self.source.reader(&ctx)?, woken);
         let share = splits.iter().map(|split| restored(split)).collect::<Result<Vec<_>>>()?;
         if !share.is_empty() {
-            running.reader.add_splits(share)?;
+            running.add_splits(share)?;
         }
         running.held = splits;
         Ok(running)
@@ -337,7 +383,7 @@ where
         match enumerator.next_split(at as u32)? {
             NextSplit::Split(split) => {
                 let bytes = stored(&split)?;
-                running.reader.add_splits(vec![restored(&bytes)?])?;
+                running.add_splits(vec![restored(&bytes)?])?;
                 running.given.push(bytes);
             }
             NextSplit::NoMore => running.is_done = true,
