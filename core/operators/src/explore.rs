@@ -25,6 +25,7 @@ mod hosts;
 mod mutants;
 mod probe;
 mod schedule;
+mod split_sources;
 mod stages;
 mod timers;
 mod watermarks;

@@ -68,8 +68,8 @@ pub use order::order_by_time;
 pub use output::Outputs;
 pub use process::{Process, process};
 pub use program::{
-    Built, CoordinatorMaker, NewOperator, OperatorMaker, OutputMaker, Program, SourceMaker,
-    StageMaker, TwoInputMaker, WriterMaker,
+    Built, CoordinatorMaker, ErasedSourceTimes, NewOperator, OperatorMaker, OutputMaker, Program,
+    SourceMaker, StageMaker, TwoInputMaker, WriterMaker,
 };
 pub use runtime_context::{KeyedRuntimeContext, RuntimeContext};
 pub use side::{OutputTag, Side};
@@ -80,7 +80,9 @@ pub use task::{
     EventMailbox, EventSender, InputContext, OUTPUT_BYTES, OperatorContext, Step, TaskBody,
     TaskContext, turn,
 };
-pub use watermarks::{WatermarkGenerator, WatermarkOutput, WatermarkStrategy, assign_timestamps};
+pub use watermarks::{
+    WatermarkGenerator, WatermarkOutput, WatermarkStrategy, assign_timestamps, watermarks_per_split,
+};
 pub use windows::{
     Aggregated, Finish, Listed, Reduced, Session, Sliding, Summed, Tumbling, Window,
     WindowAssigner, WindowFold, WindowFunction, WindowSettings,

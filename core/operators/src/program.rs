@@ -1,6 +1,6 @@
 //! A job's program as the runtime sees it: the graph, and how to build each of its parts.
 
-use std::any::TypeId;
+use std::any::{Any, TypeId};
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
@@ -26,9 +26,19 @@ type Maker<F> = Arc<F>;
 
 /// Builds the last stage of an edge.
 pub type WriterMaker = Maker<dyn Fn(&WriterContext<'_>) -> Result<ErasedStage> + Send + Sync>;
-/// Builds a source's task.
-pub type SourceMaker =
-    Maker<dyn Fn(&OperatorContext<'_>, Outputs) -> Result<Box<dyn TaskBody>> + Send + Sync>;
+/// Builds a source's task, which gives its records event times and watermarks if it is told how.
+pub type SourceMaker = Maker<
+    dyn Fn(
+            &OperatorContext<'_>,
+            Outputs,
+            Option<&(dyn Any + Send + Sync)>,
+        ) -> Result<Box<dyn TaskBody>>
+        + Send
+        + Sync,
+>;
+/// The event times and watermarks of a source's records, as `watermarks_per_split` makes them,
+/// their type hidden.
+pub type ErasedSourceTimes = Box<dyn Any + Send + Sync>;
 /// Builds an operator with one input.
 pub type StageMaker =
     Maker<dyn Fn(&OperatorContext<'_>, Outputs) -> Result<ErasedStage> + Send + Sync>;
@@ -48,8 +58,15 @@ pub type CoordinatorMaker =
 pub struct OperatorMaker(MakerKind);
 
 enum MakerKind {
-    Source(SourceMaker),
-    Stage { stage: StageMaker, input: InputMaker },
+    Source {
+        source: SourceMaker,
+        /// The event times and watermarks that the program sets at the source, their type hidden.
+        times: Option<ErasedSourceTimes>,
+    },
+    Stage {
+        stage: StageMaker,
+        input: InputMaker,
+    },
     TwoInput(TwoInputMaker),
 }
 
@@ -57,7 +74,7 @@ impl OperatorMaker {
     /// For a source.
     #[must_use]
     pub const fn source(make: SourceMaker) -> Self {
-        Self(MakerKind::Source(make))
+        Self(MakerKind::Source { source: make, times: None })
     }
 
     /// For an operator with one input of this type.
@@ -325,6 +342,18 @@ impl Program {
         self.use_side::<S>(side);
     }
 
+    /// Sets the event times and watermarks of a source's records. Returns whether it could: whether
+    /// the operator is a source that has none set yet.
+    pub fn set_source_times(&mut self, node: NodeId, set: ErasedSourceTimes) -> bool {
+        match self.nodes.get_mut(node.0 as usize).map(|node| &mut node.maker.0) {
+            Some(MakerKind::Source { times: times @ None, .. }) => {
+                *times = Some(set);
+                true
+            }
+            _ => false,
+        }
+    }
+
     /// Notes what becomes of the records that an operator refuses.
     pub fn refuse<T: 'static>(&mut self, node: NodeId, on_error: &OnError<T>) {
         if let Policy::SideOutput { tag, .. } = &on_error.0 {
@@ -408,7 +437,9 @@ impl Program {
         outputs: Outputs,
     ) -> Result<Built> {
         match (&self.node(node)?.maker.0, inputs) {
-            (MakerKind::Source(make), _) => make(ctx, outputs).map(Built::Body),
+            (MakerKind::Source { source, times }, _) => {
+                source(ctx, outputs, times.as_deref()).map(Built::Body)
+            }
             (MakerKind::Stage { stage, .. }, None) => stage(ctx, outputs).map(Built::Stage),
             (MakerKind::Stage { stage, input }, Some(inputs)) => {
                 input(ctx.task, &inputs, stage(ctx, outputs)?).map(Built::Body)

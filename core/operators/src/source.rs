@@ -1,30 +1,35 @@
 //! The body of a task that starts with a source.
+//!
+//! Records go to the operators behind as their reader adds them, or through the stage that gives
+//! them event times and watermarks; only then are the splits looked at that the reader names.
 
+use std::any::Any;
 use std::fmt::Display;
 use std::sync::Arc;
 use std::time::Instant;
 
 use millstream_connector::{
-    Polled, ReaderContext, ReaderOutput, Source, SourceReader, SplitEnumerator,
+    Polled, ReaderContext, ReaderOutput, Source, SourceReader, SplitEnumerator, SplitNotes,
 };
-use millstream_network::{Batch, BatchLimit, Event, Flow, TimesError};
+use millstream_network::{Batch, BatchLimit, Data, Event, Flow, TimesError};
 use millstream_types::{OperatorId, counters};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::body::Upstream;
 use crate::coordinator::{OperatorCoordinator, SourceCoordinator, SourceEvent, decode, encode};
-use crate::output::Output;
+use crate::output::{Output, Outputs};
 use crate::program::{CoordinatorMaker, SourceMaker};
-use crate::stage::Moment;
-use crate::task::{EventMailbox, EventSender, Step, TaskBody};
-use crate::{Result, bail};
+use crate::stage::{Moment, Stage};
+use crate::task::{EventMailbox, EventSender, OperatorContext, Step, TaskBody};
+use crate::watermarks::{Begin, SourceTimes, TimestampStage};
+use crate::{Result, bail, error};
 
 /// The operator that reads a source, whose uid it is given.
 pub fn source<S: Source>(source: &Arc<S>, uid: &str) -> SourceMaker {
     let (source, uid) = (Arc::clone(source), uid.to_owned());
     let coordinated = S::Enumerator::EXISTS;
-    Arc::new(move |ctx, outputs| {
+    Arc::new(move |ctx, outputs, times| {
         let (subtask, parallelism) = (ctx.task.subtask, ctx.task.parallelism.max(1));
         let mut reader = source.reader(&ReaderContext {
             subtask: ctx.task.subtask,
@@ -34,9 +39,13 @@ pub fn source<S: Source>(source: &Arc<S>, uid: &str) -> SourceMaker {
             replaced: ctx.task.metrics.engines(counters::RECORDS_REPLACED),
             skipped: ctx.task.metrics.engines(counters::FILES_SKIPPED),
         })?;
+        let begin = if coordinated { Begin::None } else { Begin::One };
+        let mut output = SourceOutput::<S::Out>::new(times, begin, ctx, outputs)?;
         if !coordinated {
             let splits = source.splits()?.into_iter().skip(subtask as usize);
-            reader.add_splits(splits.step_by(parallelism as usize).collect())?;
+            let splits: Vec<S::Split> = splits.step_by(parallelism as usize).collect();
+            output.on_added(splits.len());
+            reader.add_splits(splits)?;
         }
         let splits = coordinated.then(|| SplitRequests {
             operator: ctx.operator,
@@ -46,11 +55,94 @@ pub fn source<S: Source>(source: &Arc<S>, uid: &str) -> SourceMaker {
             requested: false,
             no_more: false,
         });
-        let output = Output::new(outputs)?;
         let (state, uid) = (Upstream::Reading, uid.clone());
-        let limit = BatchLimit::new();
-        Ok(Box::new(SourceBody { reader, output, splits, state, is_read: false, limit, uid }))
+        let timed = output.takes_times(source.has_timestamps());
+        let (is_read, limit) = (false, BatchLimit::new());
+        Ok(Box::new(SourceBody { reader, output, timed, splits, state, is_read, limit, uid }))
     })
+}
+
+/// The operators behind a source.
+enum SourceOutput<T> {
+    /// Records go on as they are.
+    Plain(Output<T>),
+    /// They get event times and watermarks before.
+    Timed { stage: Box<TimestampStage<T>>, named: SplitNotes },
+}
+
+impl<T: Data> SourceOutput<T> {
+    fn new(
+        times: Option<&(dyn Any + Send + Sync)>,
+        begin: Begin,
+        ctx: &OperatorContext<'_>,
+        outputs: Outputs,
+    ) -> Result<Self> {
+        let Some(times) = times else { return Ok(Self::Plain(Output::new(outputs)?)) };
+        let times = times.downcast_ref::<SourceTimes<T>>();
+        let times = times.ok_or_else(|| {
+            error!("the watermarks of source {:?} are of another record type", ctx.name)
+        })?;
+        let stage = Box::new(TimestampStage::new(times, begin, ctx, outputs)?);
+        Ok(Self::Timed { stage, named: SplitNotes::default() })
+    }
+
+    /// Whether the reader's records must have event times.
+    const fn takes_times(&self, source_has: bool) -> bool {
+        match self {
+            Self::Plain(output) => output.is_timed(),
+            Self::Timed { .. } => source_has,
+        }
+    }
+
+    /// The reader was given so many more splits.
+    fn on_added(&mut self, splits: usize) {
+        if let Self::Timed { stage, .. } = self {
+            stage.on_added(splits as u64);
+        }
+    }
+
+    /// Takes what the reader has added in a poll.
+    fn push(&mut self, batch: Batch<T>) -> Result<Flow> {
+        match self {
+            Self::Plain(output) => output.push(batch),
+            Self::Timed { stage, named } => stage.push_poll(batch, named),
+        }
+    }
+
+    fn open(&mut self) -> Result<()> {
+        match self {
+            Self::Plain(output) => output.open(),
+            Self::Timed { stage, .. } => stage.open(),
+        }
+    }
+
+    fn event(&mut self, event: Event) -> Result<Flow> {
+        match self {
+            Self::Plain(output) => output.event(event),
+            Self::Timed { stage, .. } => stage.event(event),
+        }
+    }
+
+    fn resume(&mut self) -> Result<Flow> {
+        match self {
+            Self::Plain(output) => output.resume(),
+            Self::Timed { stage, .. } => stage.resume(),
+        }
+    }
+
+    fn on_time(&mut self, moment: Moment) -> Result<Flow> {
+        match self {
+            Self::Plain(output) => output.on_time(moment),
+            Self::Timed { stage, .. } => stage.on_time(moment),
+        }
+    }
+
+    fn next_time(&self) -> Option<Instant> {
+        match self {
+            Self::Plain(output) => output.next_time(),
+            Self::Timed { stage, .. } => stage.next_time(),
+        }
+    }
 }
 
 /// The coordinator of a source, if it hands out splits.
@@ -66,27 +158,29 @@ pub fn source_coordinator<S: Source>(source: &Arc<S>) -> Option<CoordinatorMaker
 }
 
 /// The way by which a reader gets its splits.
-pub(crate) struct SplitRequests {
-    pub(crate) operator: OperatorId,
-    pub(crate) subtask: u32,
-    pub(crate) to_coordinator: EventSender,
-    pub(crate) from_coordinator: Arc<EventMailbox>,
-    pub(crate) requested: bool,
-    pub(crate) no_more: bool,
+struct SplitRequests {
+    operator: OperatorId,
+    subtask: u32,
+    to_coordinator: EventSender,
+    from_coordinator: Arc<EventMailbox>,
+    requested: bool,
+    no_more: bool,
 }
 
 /// Polls a reader.
-pub(crate) struct SourceBody<R: SourceReader> {
-    pub(crate) reader: R,
-    pub(crate) output: Output<R::Out>,
+struct SourceBody<R: SourceReader> {
+    reader: R,
+    output: SourceOutput<R::Out>,
+    /// Whether the reader adds records with event times.
+    timed: bool,
     /// `None` for a source without an enumerator.
-    pub(crate) splits: Option<SplitRequests>,
-    pub(crate) state: Upstream,
+    splits: Option<SplitRequests>,
+    state: Upstream,
     /// The reader will never have more; the end of input waits until the output takes it.
-    pub(crate) is_read: bool,
+    is_read: bool,
     /// Says when the records of a poll make a batch.
-    pub(crate) limit: BatchLimit<R::Out>,
-    pub(crate) uid: String,
+    limit: BatchLimit<R::Out>,
+    uid: String,
 }
 
 impl<R: SourceReader> SourceBody<R>
@@ -99,6 +193,7 @@ where
             match decode::<SourceEvent<R::Split>>(&payload)? {
                 SourceEvent::Splits(found) => {
                     splits.requested = false;
+                    self.output.on_added(found.len());
                     self.reader.add_splits(found)?;
                 }
                 SourceEvent::NoMoreSplits => splits.no_more = true,
@@ -124,8 +219,12 @@ where
 
     /// Lets the reader add records, which must have event times if the source says so.
     fn poll(&mut self) -> Result<(Batch<R::Out>, Polled)> {
-        let mut batch = Batch::empty(self.output.is_timed());
-        match self.reader.poll(&mut ReaderOutput::new(&mut batch, &mut self.limit)) {
+        let mut batch = Batch::empty(self.timed);
+        let mut out = ReaderOutput::new(&mut batch, &mut self.limit);
+        if let SourceOutput::Timed { named, .. } = &mut self.output {
+            out = out.with_splits(named);
+        }
+        match self.reader.poll(&mut out) {
             Ok(polled) => Ok((batch, polled)),
             Err(error) if error.is::<TimesError>() => bail!("{}", self.contradiction(&error)),
             Err(error) => Err(error),
@@ -135,7 +234,7 @@ where
     /// The reader did not do what its source says of event times.
     #[cold]
     fn contradiction(&self, error: &impl Display) -> String {
-        let (says, remedy) = if self.output.is_timed() {
+        let (says, remedy) = if self.timed {
             ("have", "add each with push_at(), or let has_timestamps() be false")
         } else {
             ("have no", "add each with push(), or let has_timestamps() be true")
@@ -169,7 +268,7 @@ where
         }
         self.take_splits()?;
         let (batch, polled) = self.poll()?;
-        let flow = if batch.is_empty() { Flow::Ready } else { self.output.push(batch)? };
+        let flow = self.output.push(batch)?;
         let (is_read, step) = match polled {
             Polled::Ready => (false, Step::Progress),
             Polled::Pending(until) => (false, Step::Idle(until)),

@@ -45,6 +45,8 @@ pub(crate) struct WatermarkTracker {
     heap: Vec<usize>,
     /// Number of channels that have not ended.
     open: usize,
+    /// The channels that have ended.
+    ended: Vec<usize>,
     /// The watermark as it was told last.
     told: Option<Timestamp>,
     idle: bool,
@@ -59,6 +61,7 @@ impl WatermarkTracker {
             channels: (0..channels).map(channel).collect(),
             heap: (0..channels).collect(),
             open: channels,
+            ended: Vec::new(),
             told: None,
             idle: false,
         }
@@ -67,6 +70,30 @@ impl WatermarkTracker {
     /// Whether all channels have ended, or there is none.
     pub(crate) const fn has_ended(&self) -> bool {
         self.open == 0
+    }
+
+    /// Whether no channel takes part, though some have not ended.
+    pub(crate) const fn is_idle(&self) -> bool {
+        self.idle
+    }
+
+    /// Whether the channel has ended, or there is none of this number.
+    pub(crate) fn is_ended(&self, number: usize) -> bool {
+        self.channels.get(number).is_none_or(|channel| channel.part == Part::Ended)
+    }
+
+    /// Adds a channel, active and without a watermark, and returns its number, which is that of a
+    /// channel that has ended if there is one.
+    pub(crate) fn add(&mut self) -> (usize, Advance) {
+        let channel = Channel { part: Part::Active, watermark: Timestamp::MIN, place: 0 };
+        let number = self.ended.pop().unwrap_or(self.channels.len());
+        match self.channels.get_mut(number) {
+            Some(place) => *place = channel,
+            None => self.channels.push(channel),
+        }
+        self.open += 1;
+        self.insert(number);
+        (number, self.advance())
     }
 
     /// No record of the channel at or before this time will follow.
@@ -102,6 +129,7 @@ impl WatermarkTracker {
         channel.part = part;
         if part == Part::Ended {
             self.open -= 1;
+            self.ended.push(number);
         }
         if before == Part::Active {
             self.remove(self.place(number));
@@ -244,6 +272,22 @@ mod tests {
         }
     }
 
+    #[test]
+    fn a_channel_that_is_added_is_waited_for_and_does_not_move_the_watermark_back() {
+        let mut tracker = WatermarkTracker::new(1);
+        tracker.on_watermark(0, at(100));
+        assert_eq!(tracker.add(), (1, NOTHING));
+        assert_eq!(tracker.on_watermark(0, at(200)), NOTHING);
+        assert_eq!(tracker.on_watermark(1, at(50)), NOTHING);
+        assert_eq!(tracker.on_watermark(1, at(150)), watermark(150));
+        assert_eq!(tracker.on_end(0), NOTHING);
+        assert_eq!(tracker.add(), (0, NOTHING), "the place of the one that has ended");
+        assert_eq!(tracker.on_watermark(1, at(300)), NOTHING);
+        assert_eq!(tracker.on_idle(0, true), watermark(300));
+        assert!(tracker.on_idle(1, true).idle);
+        assert_eq!(tracker.add(), (2, Advance { awake: true, ..NOTHING }));
+    }
+
     /// The same by a scan of all channels.
     struct Scan {
         channels: Vec<(Part, i64)>,
@@ -273,7 +317,21 @@ mod tests {
             let channels = vec![(Part::Active, i64::MIN); count];
             let mut scan = Scan { channels, told: i64::MIN };
             for _ in 0..60 {
-                let number = random.below(count as u64) as usize;
+                let number = random.below(scan.channels.len() as u64) as usize;
+                if random.below(16) == 0 {
+                    let (added, advance) = tracker.add();
+                    let fresh = (Part::Active, i64::MIN);
+                    match scan.channels.get_mut(added) {
+                        Some(ended) => {
+                            assert_eq!(ended.0, Part::Ended, "seed {seed}");
+                            *ended = fresh;
+                        }
+                        None => scan.channels.push(fresh),
+                    }
+                    assert_eq!(advance.watermark, None, "seed {seed}");
+                    assert_eq!(scan.watermark(), None, "seed {seed}");
+                    continue;
+                }
                 let channel = &mut scan.channels[number];
                 let part = match random.below(8) {
                     0 => Some(Part::Idle),

@@ -26,7 +26,7 @@ use super::schedule::{Act, Schedule};
 use super::stages::{AT_THE_END, Oracle, at_time, outputs};
 use super::watermarks::check_watermarks;
 use super::writers::Bell;
-use super::{BodyKind, Case, batch, key, number, record, roll, time_of};
+use super::{BodyKind, Case, batch, key, number, record, roll, split_sources, time_of};
 use crate::collector::Collector;
 use crate::connected::{KeyedCoProcess, co_flat_map, co_process};
 use crate::coordinator::{SourceEvent, decode, encode};
@@ -50,7 +50,11 @@ pub(super) fn cases(kind: BodyKind) -> Vec<Case> {
             ]
         }
         BodyKind::Source => {
-            vec![source("source", false, |body| body), source("source of splits", true, |b| b)]
+            vec![
+                source("source", false, |body| body),
+                source("source of splits", true, |body| body),
+                split_sources::source(),
+            ]
         }
     }
 }
@@ -79,17 +83,17 @@ pub(super) struct Explored<'a> {
 }
 
 /// A slot with one task.
-struct Slot {
+pub(super) struct Slot {
     body: Box<dyn TaskBody>,
-    outputs: Vec<Shared>,
-    bell: Arc<Bell>,
-    now: Instant,
-    deadline: Option<Instant>,
-    step: Step,
+    pub(super) outputs: Vec<Shared>,
+    pub(super) bell: Arc<Bell>,
+    pub(super) now: Instant,
+    pub(super) deadline: Option<Instant>,
+    pub(super) step: Step,
 }
 
 impl Slot {
-    fn start(
+    pub(super) fn start(
         kind: BodyKind,
         body: Box<dyn TaskBody>,
         outputs: Vec<Shared>,
@@ -116,7 +120,7 @@ impl Slot {
     }
 
     /// Gives the task a turn if it is to have one; whether it was.
-    fn turn(&mut self) -> Result<bool, String> {
+    pub(super) fn turn(&mut self) -> Result<bool, String> {
         // A full output wakes the task when it takes more, or before that by mistake.
         let is_due = self.deadline.is_some_and(|due| due <= self.now);
         let is_called = self.bell.is_rung() || self.is_full() || self.step == Step::Progress;
@@ -155,7 +159,7 @@ struct Inputs {
     sorts: bool,
 }
 
-const OUTPUTS: usize = 3;
+pub(super) const OUTPUTS: usize = 3;
 
 impl Inputs {
     fn new(channels: usize, oracle: fn() -> Box<dyn Oracle>, timed: bool) -> Self {
@@ -326,9 +330,9 @@ fn run_until_idle(slot: &mut Slot, sent: &mut Inputs) -> Result<(), String> {
 }
 
 /// More turns than any schedule needs.
-const TURNS_MAX: usize = 100_000;
+pub(super) const TURNS_MAX: usize = 100_000;
 
-fn ended(slot: &Slot, sorted: bool) -> Result<(), String> {
+pub(super) fn ended(slot: &Slot, sorted: bool) -> Result<(), String> {
     if slot.step != Step::Finished {
         return Err(format!("it is {:?} although its input has ended", slot.step));
     }
@@ -344,10 +348,10 @@ fn ended(slot: &Slot, sorted: bool) -> Result<(), String> {
 }
 
 /// The surroundings of a body beside inputs and outputs.
-struct Parts {
-    to_coordinator: EventSender,
-    from_coordinator: Arc<EventMailbox>,
-    timed: bool,
+pub(super) struct Parts {
+    pub(super) to_coordinator: EventSender,
+    pub(super) from_coordinator: Arc<EventMailbox>,
+    pub(super) timed: bool,
 }
 
 impl Default for Parts {
@@ -356,7 +360,7 @@ impl Default for Parts {
     }
 }
 
-fn build(
+pub(super) fn build(
     operator: &Operator,
     bell: &Arc<Bell>,
     inputs: Option<InputContext<'_>>,

@@ -252,9 +252,9 @@ fn maps() -> Vec<Case> {
 }
 
 /// Emits a watermark at some records.
-struct Markers;
+pub(super) struct Markers;
 
-fn is_marker(record: u64) -> bool {
+pub(super) fn is_marker(record: u64) -> bool {
     roll(record, 31, 9) == 0
 }
 

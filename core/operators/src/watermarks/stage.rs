@@ -4,15 +4,17 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use millstream_connector::{SplitError, SplitNotes};
 use millstream_network::{Batch, Data, Event, Flow};
 use millstream_types::Timestamp;
 
-use super::strategy::{FindTimes, Generate, WatermarkOutput, WatermarkStrategy};
+use super::by_split::{Begin, Watermarks};
+use super::strategy::{FindTimes, WatermarkStrategy};
 use crate::on_error::{BadRecords, OnError};
-use crate::output::Output;
-use crate::program::StageMaker;
+use crate::output::{Output, Outputs};
+use crate::program::{ErasedSourceTimes, StageMaker};
 use crate::stage::{Moment, Stage, erase};
-use crate::task::TaskContext;
+use crate::task::OperatorContext;
 use crate::{Error, Result, error};
 
 /// The operator that gives a stream event times and watermarks.
@@ -20,17 +22,26 @@ pub fn assign_timestamps<T: Data>(
     on_error: OnError<T>,
     strategy: WatermarkStrategy<T>,
 ) -> StageMaker {
+    let times = SourceTimes { on_error, strategy };
     Arc::new(move |ctx, outputs| {
-        Ok(erase::<T>(Box::new(TimestampStage {
-            times: strategy.times.as_ref().map(|make| make()),
-            limit: strategy.ahead_max.map(Limit::new),
-            bad: BadRecords::of(&on_error, ctx),
-            watermarks: Watermarks::new(&strategy, ctx.task),
-            rest: Batch::empty(true),
-            pending: VecDeque::new(),
-            output: Output::new(outputs)?,
-        })))
+        Ok(erase::<T>(Box::new(TimestampStage::new(&times, Begin::One, ctx, outputs)?)))
     })
+}
+
+/// The event times and watermarks of a source's records, found where it is read.
+#[must_use]
+pub fn watermarks_per_split<T: Data>(
+    on_error: OnError<T>,
+    strategy: WatermarkStrategy<T>,
+) -> ErasedSourceTimes {
+    Box::new(SourceTimes { on_error, strategy })
+}
+
+/// The event times of a source's records and its watermarks, and what to do with records that have
+/// no time.
+pub(crate) struct SourceTimes<T> {
+    pub(crate) on_error: OnError<T>,
+    pub(crate) strategy: WatermarkStrategy<T>,
 }
 
 const SECONDS_PER_DAY: u64 = 24 * 60 * 60;
@@ -73,111 +84,103 @@ impl Limit {
     }
 }
 
-/// The watermarks of a stream, and whether it is idle.
-struct Watermarks<T> {
-    /// `None` in batch mode, where the end of the input is the only watermark.
-    generator: Option<Box<dyn Generate<T>>>,
-    emitted: WatermarkOutput,
-    interval: Duration,
-    /// The end of the present interval: the generator is asked then.
-    due: Option<Instant>,
-    /// The generator has seen records since it was asked last.
-    has_news: bool,
-    told: Option<Timestamp>,
-    idle_after: Option<Duration>,
-    /// Records came since the last look at the time.
-    came: bool,
-    /// The last look at the time that found that records had come.
-    last: Option<Instant>,
-    idle: bool,
+/// Records one behind the other that are of one split.
+struct Run {
+    /// The channel of the split.
+    channel: usize,
+    count: usize,
 }
 
-impl<T> Watermarks<T> {
-    fn new(strategy: &WatermarkStrategy<T>, task: &TaskContext) -> Self {
-        Self {
-            generator: (!task.batch).then(|| (strategy.generator)()),
-            emitted: WatermarkOutput::default(),
-            interval: task.watermark_interval,
-            due: None,
-            has_news: false,
-            told: None,
-            idle_after: strategy.idle_after.filter(|_| !task.batch),
-            came: false,
-            last: None,
-            idle: false,
+/// Leaves out the record at a place, which was refused.
+#[cold]
+fn forget(runs: &mut VecDeque<Run>, place: usize) {
+    let mut end = 0;
+    for run in runs {
+        end += run.count;
+        if place < end {
+            run.count -= 1;
+            return;
         }
-    }
-
-    /// Looks at records up to the first at which a watermark is emitted; their number.
-    fn on_records(&mut self, records: &[T], times: &[i64]) -> usize {
-        self.came = true;
-        let Some(generator) = &mut self.generator else { return records.len() };
-        self.has_news = true;
-        generator.on_records(records, times, &mut self.emitted).clamp(1, records.len().max(1))
-    }
-
-    /// Takes the watermark that was emitted, if it advances.
-    fn news(&mut self) -> Option<Event> {
-        let emitted = self.emitted.watermark.take()?;
-        // The end of the input alone stands for the end of time.
-        let new = emitted.min(Timestamp::from_millis(i64::MAX - 1));
-        if new == Timestamp::MIN || self.told.is_some_and(|told| new <= told) {
-            return None;
-        }
-        self.told = Some(new);
-        Some(Event::Watermark(new))
-    }
-
-    fn ask(&mut self) -> Option<Event> {
-        self.has_news = false;
-        self.generator.as_mut()?.on_interval(&mut self.emitted);
-        self.news()
-    }
-
-    /// Emits the watermark that is due, and the idleness of a stream that has fallen silent.
-    fn on_time(&mut self, now: Instant, pending: &mut VecDeque<Event>) {
-        let always = self.generator.as_deref().is_some_and(Generate::is_always_asked);
-        let is_asked = self.has_news || always && !self.idle;
-        if is_asked && now >= *self.due.get_or_insert(now + self.interval) {
-            pending.extend(self.ask());
-            let again = always && !self.interval.is_zero();
-            self.due = again.then(|| now + self.interval);
-        }
-        if std::mem::take(&mut self.came) || self.last.is_none() {
-            self.last = Some(now);
-        } else if !self.idle && self.idle_from().is_some_and(|from| now >= from) {
-            self.idle = true;
-            self.due = None;
-            pending.extend(self.ask());
-            pending.push_back(Event::Idle(true));
-        }
-    }
-
-    /// The time from which on the stream is idle if no record comes.
-    fn idle_from(&self) -> Option<Instant> {
-        Some(self.last? + self.idle_after?)
-    }
-
-    fn next_time(&self) -> Option<Instant> {
-        let idle_from = if self.idle { None } else { self.idle_from() };
-        idle_from.into_iter().chain(self.due).min()
     }
 }
 
 /// Gives records event times and the stream watermarks, in place of those that it has.
-struct TimestampStage<T> {
+pub(crate) struct TimestampStage<T> {
     times: Option<Box<dyn FindTimes<T>>>,
     limit: Option<Limit>,
     bad: BadRecords<T>,
     watermarks: Watermarks<T>,
     /// The records behind those at which the last watermark was emitted.
     rest: Batch<T>,
+    /// The splits of those records.
+    runs: VecDeque<Run>,
+    /// The splits that end behind those records.
+    ended: VecDeque<u64>,
     /// Events that come before those records.
     pending: VecDeque<Event>,
     output: Output<T>,
+    /// The output was full since the last look at the time.
+    was_full: bool,
 }
 
 impl<T: Data> TimestampStage<T> {
+    pub(crate) fn new(
+        times: &SourceTimes<T>,
+        begin: Begin,
+        ctx: &OperatorContext<'_>,
+        outputs: Outputs,
+    ) -> Result<Self> {
+        let strategy = &times.strategy;
+        Ok(Self {
+            times: strategy.times.as_ref().map(|make| make()),
+            limit: strategy.ahead_max.map(Limit::new),
+            bad: BadRecords::of(&times.on_error, ctx),
+            watermarks: Watermarks::new(strategy, begin, ctx.task),
+            rest: Batch::empty(true),
+            runs: VecDeque::new(),
+            ended: VecDeque::new(),
+            pending: VecDeque::new(),
+            output: Output::new(outputs)?,
+            was_full: false,
+        })
+    }
+
+    /// A reader was given more splits.
+    pub(crate) fn on_added(&mut self, count: u64) {
+        self.watermarks.on_added(count, &mut self.pending);
+    }
+
+    /// Takes what a reader has added in a poll.
+    pub(crate) fn push_poll(&mut self, batch: Batch<T>, splits: &SplitNotes) -> Result<Flow> {
+        if splits.has_any() {
+            self.watermarks.on_named(&mut self.pending);
+        }
+        for (split, count) in splits.runs(batch.len()) {
+            let channel = self.watermarks.channel(split).map_err(|fault| self.misnamed(fault))?;
+            self.runs.push_back(Run { channel, count });
+        }
+        self.ended.extend(splits.ended());
+        self.take(batch)
+    }
+
+    #[cold]
+    fn misnamed(&self, fault: SplitError) -> Error {
+        error!("operator {:?}: {fault}", self.bad.operator)
+    }
+
+    /// Takes a batch, whose runs are known.
+    fn take(&mut self, batch: Batch<T>) -> Result<Flow> {
+        if !batch.is_empty() {
+            self.rest = self.with_times(batch)?;
+        }
+        self.runs.retain(|run| run.count > 0);
+        for run in &self.runs {
+            self.watermarks.wake(run.channel, &mut self.pending);
+        }
+        let flow = self.output.flush_sides()?;
+        self.run(flow)
+    }
+
     /// Gives the records of a batch their times, without those that are refused.
     fn with_times(&mut self, batch: Batch<T>) -> Result<Batch<T>> {
         let (mut records, own) = batch.into_parts();
@@ -193,6 +196,7 @@ impl<T: Data> TimestampStage<T> {
                     let at = times.len();
                     let time = if at < own.len() { own.remove(at) } else { i64::MIN };
                     let record = records.remove(at);
+                    forget(&mut self.runs, at);
                     self.bad.refuse(error, Some(record), Some(time), &mut self.output)?;
                 }
                 times
@@ -206,6 +210,7 @@ impl<T: Data> TimestampStage<T> {
                 if limit.is_beyond(time) {
                     let (record, time) = (records.remove(at), times.remove(at));
                     let error = limit.error(time);
+                    forget(&mut self.runs, at);
                     self.bad.refuse(error, Some(record), Some(time), &mut self.output)?;
                 } else {
                     at += 1;
@@ -215,26 +220,47 @@ impl<T: Data> TimestampStage<T> {
         Ok(Batch::timed(records, times)?)
     }
 
+    /// Looks at records up to the first at which a watermark is emitted; their number.
+    fn look(&mut self) -> usize {
+        let (records, times) = (self.rest.records(), self.rest.timestamps().unwrap_or_default());
+        let mut seen = 0;
+        while self.pending.is_empty()
+            && let Some(run) = self.runs.front_mut()
+        {
+            let of_run = seen..seen + run.count;
+            let records = records.get(of_run.clone()).unwrap_or_default();
+            let times = times.get(of_run).unwrap_or_default();
+            let count = self.watermarks.on_records(run.channel, records, times, &mut self.pending);
+            seen += count;
+            run.count -= count;
+            if run.count == 0 {
+                self.runs.pop_front();
+            }
+        }
+        if self.runs.is_empty() { records.len() } else { seen }
+    }
+
     /// Hands on events and records until the output is full.
     fn run(&mut self, mut flow: Flow) -> Result<Flow> {
         while flow == Flow::Ready {
             if let Some(event) = self.pending.pop_front() {
                 flow = self.output.event(event)?;
-                continue;
-            }
-            let times = self.rest.timestamps().unwrap_or_default();
-            if times.is_empty() {
+            } else if !self.rest.is_empty() {
+                let count = self.look();
+                let batch = if count < self.rest.len() {
+                    self.rest.take_first(count)
+                } else {
+                    self.rest.take()
+                };
+                flow = self.output.push(batch)?;
+            } else if let Some(split) = self.ended.pop_front() {
+                let ended = self.watermarks.on_ended(split, &mut self.pending);
+                ended.map_err(|fault| self.misnamed(fault))?;
+            } else {
                 break;
             }
-            let count = self.watermarks.on_records(self.rest.records(), times);
-            self.pending.extend(self.watermarks.news());
-            let batch = if count < self.rest.len() {
-                self.rest.take_first(count)
-            } else {
-                self.rest.take()
-            };
-            flow = self.output.push(batch)?;
         }
+        self.was_full |= flow == Flow::Full;
         Ok(flow)
     }
 }
@@ -253,19 +279,19 @@ impl<T: Data> Stage<T> for TimestampStage<T> {
     }
 
     fn push(&mut self, batch: Batch<T>) -> Result<Flow> {
-        self.rest = self.with_times(batch)?;
-        if !self.rest.is_empty() && std::mem::take(&mut self.watermarks.idle) {
-            self.pending.push_back(Event::Idle(false));
-        }
-        let flow = self.output.flush_sides()?;
-        self.run(flow)
+        self.runs.push_back(Run { channel: 0, count: batch.len() });
+        self.take(batch)
     }
 
     /// Drops the watermarks and the idleness of the input: this stage makes those of its output.
     fn event(&mut self, event: Event) -> Result<Flow> {
         match event {
             Event::Watermark(_) | Event::Idle(_) => Ok(Flow::Ready),
-            Event::Barrier(_) | Event::EndOfInput => self.output.event(event),
+            Event::Barrier(_) | Event::EndOfInput => {
+                let flow = self.output.event(event)?;
+                self.was_full |= flow == Flow::Full;
+                Ok(flow)
+            }
         }
     }
 
@@ -278,7 +304,8 @@ impl<T: Data> Stage<T> for TimestampStage<T> {
         if let Some(limit) = &mut self.limit {
             limit.on_time(moment.now);
         }
-        self.watermarks.on_time(moment.now, &mut self.pending);
+        let was_full = std::mem::take(&mut self.was_full);
+        self.watermarks.on_time(moment.now, was_full, &mut self.pending);
         let flow = self.output.on_time(moment)?;
         self.run(flow)
     }
@@ -290,126 +317,5 @@ impl<T: Data> Stage<T> for TimestampStage<T> {
     #[cfg(test)]
     fn kind(&self) -> crate::explore::Kind {
         crate::explore::Kind::Timestamps
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::super::strategy::WatermarkGenerator;
-    use super::*;
-    use crate::explore::task;
-
-    const BOUND: Duration = Duration::from_millis(10);
-    const IDLE: Duration = Duration::from_secs(60);
-
-    /// Watermarks of a stream at a clock that the test moves.
-    struct Watched {
-        watermarks: Watermarks<u64>,
-        now: Instant,
-    }
-
-    impl Watched {
-        fn new(strategy: &WatermarkStrategy<u64>, batch: bool) -> Self {
-            Self { watermarks: Watermarks::new(strategy, &task(batch)), now: Instant::now() }
-        }
-
-        fn records(&mut self, times: &[i64]) {
-            self.watermarks.idle = false;
-            let records = vec![0; times.len()];
-            assert_eq!(self.watermarks.on_records(&records, times), times.len());
-        }
-
-        /// The events after some time, which is not before anything is due.
-        fn after(&mut self, passed: Duration) -> Vec<Event> {
-            self.now += passed;
-            let mut pending = VecDeque::new();
-            self.watermarks.on_time(self.now, &mut pending);
-            assert!(self.watermarks.next_time().is_none_or(|due| due > self.now));
-            pending.into()
-        }
-
-        fn after_an_interval(&mut self) -> Vec<Event> {
-            self.after(self.watermarks.interval)
-        }
-    }
-
-    fn watermark(millis: i64) -> Event {
-        Event::Watermark(Timestamp::from_millis(millis))
-    }
-
-    #[test]
-    fn a_watermark_comes_once_an_interval_and_only_if_it_advances() {
-        let mut stream = Watched::new(&WatermarkStrategy::bounded_out_of_orderness(BOUND), false);
-        assert_eq!(stream.after_an_interval(), []);
-        assert_eq!(stream.watermarks.next_time(), None, "nothing is due");
-        stream.records(&[100, 300, 200]);
-        assert_eq!(stream.after(Duration::ZERO), []);
-        stream.records(&[250]);
-        assert_eq!(stream.after_an_interval(), [watermark(289)]);
-        stream.records(&[299]);
-        assert_eq!(stream.after(Duration::ZERO), []);
-        assert_eq!(stream.after_an_interval(), []);
-        stream.records(&[i64::MAX]);
-        assert_eq!(stream.after(Duration::ZERO), []);
-        assert_eq!(stream.after_an_interval(), [watermark(i64::MAX - 11)]);
-    }
-
-    #[test]
-    fn times_at_their_limits_are_fine() {
-        let mut stream = Watched::new(&WatermarkStrategy::monotonous(), false);
-        for (time, expected) in [(i64::MIN, None), (i64::MIN + 2, Some(i64::MIN + 1))] {
-            stream.records(&[time]);
-            assert_eq!(stream.after(Duration::ZERO), []);
-            let events: Vec<Event> = expected.map(watermark).into_iter().collect();
-            assert_eq!(stream.after_an_interval(), events);
-        }
-        let mut stream = Watched::new(&WatermarkStrategy::generator(|| Always(i64::MAX)), false);
-        let _ = stream.after(Duration::ZERO);
-        assert_eq!(stream.after_an_interval(), [watermark(i64::MAX - 1)], "it is not the end");
-    }
-
-    /// Emits at the end of each interval.
-    struct Always(i64);
-
-    impl WatermarkGenerator<u64> for Always {
-        fn on_record(&mut self, _record: &u64, _time: i64, _out: &mut WatermarkOutput) {}
-
-        fn on_interval(&mut self, out: &mut WatermarkOutput) {
-            out.emit(self.0);
-            self.0 = self.0.saturating_add(1);
-        }
-    }
-
-    #[test]
-    fn a_generator_is_asked_in_each_interval() {
-        let mut stream = Watched::new(&WatermarkStrategy::generator(|| Always(5)), false);
-        assert_eq!(stream.after(Duration::ZERO), []);
-        assert_eq!(stream.after_an_interval(), [watermark(5)]);
-        assert_eq!(stream.after_an_interval(), [watermark(6)]);
-    }
-
-    #[test]
-    fn a_silent_stream_is_idle_and_its_last_watermark_comes_before() {
-        let strategy = WatermarkStrategy::monotonous().idle_after(IDLE);
-        let mut stream = Watched::new(&strategy, false);
-        assert_eq!(stream.after(Duration::ZERO), []);
-        assert_eq!(stream.after(IDLE / 2), []);
-        stream.records(&[5]);
-        assert_eq!(stream.after(IDLE), [], "a record came");
-        assert_eq!(stream.after(IDLE), [watermark(4), Event::Idle(true)]);
-        assert_eq!(stream.after(IDLE), []);
-        stream.records(&[6]);
-        assert_eq!(stream.after(Duration::ZERO), []);
-        assert_eq!(stream.after_an_interval(), [watermark(5)]);
-        assert_eq!(stream.after(IDLE), [Event::Idle(true)]);
-    }
-
-    #[test]
-    fn in_batch_mode_only_the_end_says_how_far_time_has_come() {
-        let strategy = WatermarkStrategy::monotonous().idle_after(IDLE);
-        let mut stream = Watched::new(&strategy, true);
-        stream.records(&[5]);
-        assert_eq!(stream.after(IDLE), []);
-        assert_eq!(stream.after(IDLE), []);
     }
 }

@@ -75,7 +75,8 @@ impl<T: 'static> WatermarkStrategy<T> {
         Self::made_by(|| Box::new(NoWatermarks))
     }
 
-    /// Watermarks by a generator of the user's; `make` makes one for each subtask.
+    /// Watermarks by a generator of the user's; `make` makes one for each subtask, or for each split
+    /// with `Stream::watermarks_per_split`.
     ///
     /// ```
     /// # use millstream::{prelude::*, testing::run_on};
@@ -127,7 +128,8 @@ impl<T: 'static> WatermarkStrategy<T> {
 
     /// After so long without a record the watermark of the stream does not wait for the subtask,
     /// until that has a record again. Without this timeout a subtask without records holds the
-    /// watermark where it is.
+    /// watermark where it is. With `Stream::watermarks_per_split` the same holds for each split.
+    /// Time in which the operators behind take no records does not count.
     #[must_use]
     pub const fn idle_after(mut self, timeout: Duration) -> Self {
         self.idle_after = Some(timeout);
