@@ -17,7 +17,8 @@ const PAUSE_MIN: Duration = Duration::from_millis(1);
 
 /// Makes records from the numbers 0, 1, 2 and so on, each subtask in the order of the numbers.
 /// There are 128 splits: split `s` has the numbers `s`, `s + 128`, `s + 256` and so on, and
-/// subtasks beyond the 128th have none.
+/// subtasks beyond the 128th have none. As the splits of a subtask take turns record by record,
+/// none is ahead of another: they are one for `Stream::watermarks_per_split`.
 ///
 /// ```
 /// use millstream::connectors::Datagen;

@@ -1,4 +1,4 @@
-//! Turns the chunks of a task's splits into batches, on the task's thread.
+//! Turns the chunks of a task's splits into batches, on the task's thread, one split after another.
 
 use std::collections::VecDeque;
 
@@ -25,6 +25,8 @@ pub struct FileSourceReader<F: Format> {
     fetch: Option<Fetch>,
     /// The chunk at hand and how far it was decoded.
     chunk: Option<(Chunk, usize)>,
+    /// The number of splits that were read to their end.
+    read: u64,
     /// Where in the first range of the first split the records end that were handed over.
     position: Option<u64>,
 }
@@ -44,6 +46,7 @@ impl<F: Format> FileSourceReader<F> {
             splits: VecDeque::new(),
             fetch: None,
             chunk: None,
+            read: 0,
             position: None,
         }
     }
@@ -111,11 +114,14 @@ impl<F: Format> SourceReader for FileSourceReader<F> {
                 Taken::Done => {
                     self.fetch = None;
                     self.splits.pop_front();
+                    out.end_split(self.read);
+                    self.read += 1;
                     return Ok(Polled::Ready);
                 }
                 Taken::Died => return Err(FileError::ReaderDied.into()),
             }
         }
+        out.of_split(self.read);
         let is_used_up = self.decode(out)?;
         self.note_position(is_used_up);
         if is_used_up && let (Some(fetch), Some((chunk, _))) = (&self.fetch, self.chunk.take()) {
