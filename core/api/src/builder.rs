@@ -4,9 +4,11 @@ use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use millstream_connector::{PlanContext, WorkingDirectory};
+use millstream_connector::{Data, PlanContext, WorkingDirectory};
 use millstream_graph::{NodeId, OutputName, Partitioner, StreamEdge, StreamNode};
-use millstream_operators::{Program, WriterMaker};
+use millstream_operators::{
+    OnError, Program, WatermarkStrategy, WriterMaker, watermarks_per_split,
+};
 
 use crate::Result;
 
@@ -80,6 +82,35 @@ impl Builder {
             if !self.faults.contains(&fault) {
                 self.faults.push(fault);
             }
+        }
+    }
+
+    /// Sets the watermarks of the source that these origins are the output of.
+    pub(crate) fn watermarks_per_split<T: Data>(
+        &mut self,
+        origins: &[Origin],
+        on_error: OnError<T>,
+        strategy: WatermarkStrategy<T>,
+    ) {
+        const WHAT: &str = "watermarks_per_split()";
+        let mut source = None;
+        let finds_times = strategy.finds_times();
+        self.edit(origins, WHAT, |node| {
+            node.assigns_times |= finds_times;
+            source = Some((node.id, node.name.clone(), node.assigns_times));
+        });
+        let Some((node, name, has_times)) = source else { return };
+        self.program.refuse(node, &on_error);
+        if !self.program.set_source_times(node, watermarks_per_split(on_error, strategy)) {
+            self.faults.push(format!(
+                "{WHAT} is called on {name:?}: call it once, right behind source(), or use \
+                 assign_timestamps()"
+            ));
+        } else if !has_times {
+            self.faults.push(format!(
+                "source {name:?} has {WHAT}, and its records have no event times: name the \
+                 function that gives them with timestamps() of the WatermarkStrategy"
+            ));
         }
     }
 

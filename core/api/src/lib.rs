@@ -9,6 +9,7 @@ mod args;
 mod builder;
 mod connected;
 mod environment;
+mod event_time;
 mod job;
 mod keyed_stream;
 mod stream;

@@ -15,8 +15,8 @@ use millstream_network::Data;
 
 pub use self::sink::StreamSink;
 use millstream_operators::{
-    self as operators, LateRecords, NewOperator, OnError, OperatorMaker, OutputMaker, OutputTag,
-    Process, RuntimeContext, StageMaker, WatermarkStrategy, WriterMaker, writer,
+    self as operators, NewOperator, OnError, OperatorMaker, OutputMaker, OutputTag, Process,
+    RuntimeContext, StageMaker, WriterMaker, writer,
 };
 
 use crate::Result;
@@ -325,40 +325,6 @@ impl<T: Data> Stream<T> {
     {
         let stage = operators::process(self.on_error.clone(), make);
         self.operator("Process", None, false, stage)
-    }
-
-    /// Gives the records event times and the stream watermarks, in place of those that they have. A
-    /// record whose time cannot be told, or is too far ahead of the clock, is refused: see
-    /// [`Stream::on_error`].
-    ///
-    /// ```
-    /// # use millstream::{prelude::*, testing};
-    /// # let env = &mut testing::environment();
-    /// let clicks = env.source("clicks", Datagen::from_fn(|n| (n, 1_000 * n as i64)).count(9));
-    /// let strategy = WatermarkStrategy::monotonous().timestamps(|(_, millis)| Ok(*millis));
-    /// let timed = clicks.assign_timestamps(strategy);
-    /// timed.sink("nowhere", DiscardSink::new());
-    /// env.execute("clicks")?;
-    /// # Ok::<(), millstream::Error>(())
-    /// ```
-    pub fn assign_timestamps(self, strategy: WatermarkStrategy<T>) -> Self {
-        let finds_times = strategy.finds_times();
-        let stage = operators::assign_timestamps(self.on_error.clone(), strategy);
-        let stream = self.operator("Timestamps/Watermarks", None, false, stage);
-        stream.edit("assign_timestamps()", |node| {
-            node.assigns_times = finds_times;
-            node.needs_times = !finds_times;
-        })
-    }
-
-    /// Keeps records until the watermark has reached their event times, and hands them on in order
-    /// of time; those of one time in the order in which they came. The order is that of each
-    /// subtask. In batch mode, and without watermarks, all records are kept until the end of the
-    /// input. See [`LateRecords`](crate::LateRecords) for an example.
-    pub fn order_by_time(self, uid: &str, late: LateRecords<T>) -> Self {
-        let stage = operators::order_by_time(late);
-        let stream = self.operator("Order", Some(uid.to_owned()), true, stage);
-        stream.edit("order_by_time()", |node| node.needs_times = true)
     }
 
     /// Sets what happens when the function of the *next* operator returns `Err`. Call it after
