@@ -22,6 +22,8 @@ mod times;
 mod travel;
 #[path = "local_jobs/watermarks.rs"]
 mod watermarks;
+#[path = "local_jobs/windows.rs"]
+mod windows;
 
 use std::cell::RefCell;
 use std::rc::Rc;

@@ -9,6 +9,9 @@ mod bounded_input {}
 #[doc = include_str!("../../../docs/guide/event-time.md")]
 mod event_time {}
 
+#[doc = include_str!("../../../docs/guide/windows.md")]
+mod windows {}
+
 #[doc = include_str!("../../../docs/guide/debugging.md")]
 mod debugging {}
 

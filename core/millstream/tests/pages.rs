@@ -222,12 +222,68 @@ fn watermarks_say_how_far_time_has_come() {
     assert!(page.contains(&picture), "the page shows another picture than\n{picture}");
 }
 
+/// Draws a window with its records, sorted.
+struct DrawWindow;
+
+impl WindowFunction<(), Vec<(char, i64)>> for DrawWindow {
+    type Out = (Window, String);
+
+    fn process(
+        &mut self,
+        _: (),
+        window: Window,
+        mut records: Vec<(char, i64)>,
+        out: &mut Collector<'_, Self::Out>,
+    ) -> Result<()> {
+        records.sort();
+        let letters = records.iter().map(|(letter, _)| letter.to_string());
+        out.emit((window, format!("{window} {}", letters.collect::<Vec<_>>().join(" "))));
+        Ok(())
+    }
+}
+
+/// The windows of the letters, in order of time, and the letters that are late.
+fn drawn(windows: impl WindowAssigner) -> String {
+    let mut env = testing::environment();
+    env.set_runtime_mode(RuntimeMode::Streaming);
+    let (drawn, late) = (CollectSink::new(), CollectSink::new());
+    let strategy = WatermarkStrategy::generator(|| Behind20(i64::MIN));
+    let results = env
+        .source("letters", Datagen::from_fn(|n| LETTERS[n as usize]).count(7))
+        .assign_timestamps(strategy.timestamps(|(_, time)| Ok(*time)))
+        .window_all(windows)
+        .late(LateRecords::side_output(&LATE))
+        .process("draw", |_| Ok(DrawWindow));
+    let late_letter = |(letter, _)| Ok(format!("late {letter}"));
+    results.side_output(&LATE).map(late_letter).sink("late", late.clone());
+    results.map(|(window, drawn)| Ok((window.start, drawn))).sink("drawn", drawn.clone());
+    env.execute("picture").unwrap();
+    let mut drawn: Vec<(i64, String)> = drawn.take();
+    drawn.sort();
+    let drawn = drawn.into_iter().map(|(_, drawn)| drawn).chain(late.take());
+    drawn.collect::<Vec<_>>().join("   ")
+}
+
+#[test]
+fn windows_have_the_records_between_their_bounds() {
+    let millis = Duration::from_millis;
+    let picture = format!(
+        "tumbling of 30         {}\nsliding of 30 by 15    {}\nsessions with gaps 20  {}\n",
+        drawn(Tumbling::event_time(millis(30))),
+        drawn(Sliding::event_time(millis(30), millis(15))),
+        drawn(Session::event_time(millis(20))),
+    );
+    let root = Path::new(&std::env::var("CARGO_MANIFEST_DIR").unwrap()).join("../..");
+    let page = std::fs::read_to_string(root.join("docs/guide/windows.md")).unwrap();
+    assert!(page.contains(&picture), "the page shows another picture than\n{picture}");
+}
+
 /// Features that `docs/compared-with-flink.md` lists as absent, with the names that they would
 /// have.
 const NOT_YET: [(&str, &[&str]); 13] = [
     ("Checkpoints", &["enable_checkpointing", "set_checkpoint_interval", "CheckpointCoordinator"]),
     ("Savepoints", &["Savepoint", "savepoint"]),
-    ("Windows", &["window", "window_all", "Windowed", "WindowedStream"]),
+    ("Windows of processing time", &["trigger", "Trigger", "evictor", "Global", "count_window"]),
     ("Joins", &["JoinedStreams", "interval_join", "co_group"]),
     ("Broadcast state", &["BroadcastState", "BroadcastProcess"]),
     ("Other state", &["ReducingState", "AggregatingState", "StateTtl", "OperatorState"]),

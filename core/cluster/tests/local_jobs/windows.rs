@@ -1,0 +1,186 @@
+//! Windows of many keys, their times, and functions that fail.
+
+use std::collections::BTreeMap;
+
+use millstream_connectors::Datagen;
+
+use super::times::{Stamped, Times, error_of};
+use super::*;
+
+const RECORDS: u64 = 60_000;
+
+/// So many keys that the results of a window are several batches.
+const KEYS: u64 = 5_000;
+
+/// The time of a number: out of order by up to 20 ms.
+fn time(n: &u64) -> Result<i64> {
+    Ok((n / 500 + n * 7 % 20).cast_signed())
+}
+
+const fn millis(millis: u64) -> Duration {
+    Duration::from_millis(millis)
+}
+
+/// Emits a watermark behind each tenth number.
+struct Behind20;
+
+impl WatermarkGenerator<u64> for Behind20 {
+    fn on_record(&mut self, n: &u64, _: i64, out: &mut WatermarkOutput) {
+        if n.is_multiple_of(10) {
+            out.emit((n / 500).cast_signed() - 1);
+        }
+    }
+}
+
+fn numbers(env: &mut Environment) -> Stream<u64> {
+    let numbers = env.source("numbers", Datagen::sequence(0..RECORDS)).parallelism(1);
+    let strategy = WatermarkStrategy::generator(|| Behind20).timestamps(time);
+    numbers.assign_timestamps(strategy).parallelism(1)
+}
+
+/// Runs a job at parallelism 2; what it sends to a sink, sorted.
+fn arrived<T: Data + Clone + Ord + Sync>(
+    mode: RuntimeMode,
+    build: impl FnOnce(&mut Environment) -> Stream<T>,
+) -> Vec<Stamped<T>> {
+    let settings = JobSettings { parallelism: 2, runtime_mode: mode, ..JobSettings::default() };
+    let out = Times::new();
+    let (result, ..) = run_with(settings, |env| {
+        build(env).sink("out", out.clone());
+        Ok(())
+    });
+    result.unwrap();
+    out.sorted()
+}
+
+#[test]
+fn many_keys_have_the_windows_of_a_plain_computation() {
+    for (size, slide) in [(20, 20), (40, 15), (15, 40)] {
+        let mut windows = BTreeMap::<(u64, i64), u64>::new();
+        for n in 0..RECORDS {
+            let time = time(&n).unwrap();
+            let first = time.div_euclid(slide) * slide;
+            let begins = (0..).map(|back| first - back * slide);
+            for begin in begins.take_while(|begin| *begin > time - size) {
+                *windows.entry((n % KEYS, begin)).or_default() += n;
+            }
+        }
+        let expected: Vec<_> = windows
+            .into_iter()
+            .map(|((key, begin), sum)| ((key, begin, sum), Some(begin + size - 1)))
+            .collect();
+        let sliding =
+            Sliding::event_time(millis(size.cast_unsigned()), millis(slide.cast_unsigned()));
+        for mode in [RuntimeMode::Streaming, RuntimeMode::Batch] {
+            let came = arrived(mode, |env| {
+                numbers(env).key_by(|n| n % KEYS).window(sliding).aggregate(
+                    "sums",
+                    || 0,
+                    |sum, n| {
+                        *sum += n;
+                        Ok(())
+                    },
+                    |sum, later| {
+                        *sum += later;
+                        Ok(())
+                    },
+                    |key, window, sum| Ok((key, window.start, sum)),
+                )
+            });
+            assert!(came == expected, "{size} by {slide}, {mode:?}");
+        }
+    }
+}
+
+#[test]
+fn windows_in_sequence_align() {
+    let second = || Tumbling::event_time(millis(30));
+    let came = arrived(RuntimeMode::Streaming, |env| {
+        let counts = numbers(env).key_by(|n| n % 7).window(second()).count("of keys");
+        counts.window_all(second()).reduce_then(
+            "of all",
+            |all, next| {
+                all.1 += next.1;
+                Ok(())
+            },
+            |(), window, all| Ok((window.start, all.1)),
+        )
+    });
+    let mut expected = BTreeMap::<i64, u64>::new();
+    for n in 0..RECORDS {
+        *expected.entry(time(&n).unwrap() / 30 * 30).or_default() += 1;
+    }
+    let expected: Vec<_> =
+        expected.into_iter().map(|(start, count)| ((start, count), Some(start + 29))).collect();
+    assert_eq!(came, expected);
+}
+
+#[test]
+fn windows_of_records_without_times_are_refused() {
+    let says = error_of(|env| {
+        let numbers = env.source("numbers", Datagen::sequence(0..10)).key_by(|n| n % 2);
+        numbers.window(Tumbling::event_time(millis(10))).count("counts").sink("out", Times::new());
+    });
+    assert!(says.contains("\"counts\"") && says.contains("event times"), "{says}");
+}
+
+#[test]
+fn lengths_that_no_window_has_are_refused() {
+    let says = error_of(|env| {
+        numbers(env)
+            .window_all(Session::event_time(Duration::ZERO))
+            .reduce("all", |_, _| Ok(()))
+            .sink("out", Times::new());
+    });
+    assert!(says.contains("the gap of a window is 0ns"), "{says}");
+}
+
+#[test]
+fn a_window_function_that_fails_is_named_with_its_window() {
+    for fails in [true, false] {
+        let says = error_of(|env| {
+            numbers(env)
+                .key_by(|n| n % 2)
+                .window(Tumbling::event_time(millis(50)))
+                .reduce_then(
+                    "sums",
+                    |sum, n| {
+                        *sum += n;
+                        Ok(())
+                    },
+                    move |_, window, sum| {
+                        ensure!(!fails || window.start != 50, "the sum {sum} is odd");
+                        assert!(fails || window.start != 50, "the sum {sum} is odd");
+                        Ok(sum)
+                    },
+                )
+                .sink("out", Times::new());
+        });
+        assert!(says.contains("is odd"), "{says}");
+        let names =
+            "operator \"sums\" failed at the end of the windows whose last millisecond is 99";
+        assert!(!fails || says.contains(names), "{says}");
+    }
+}
+
+#[test]
+fn a_million_windows_are_open_at_once() {
+    const WINDOWS: u64 = 1_000_000;
+    let settings = JobSettings { runtime_mode: RuntimeMode::Streaming, ..JobSettings::default() };
+    let out = Collect::new();
+    let (result, ..) = run_with(settings, |env| {
+        let times = WatermarkStrategy::none().timestamps(|n: &u64| Ok(n.cast_signed() * 1_000));
+        env.source("numbers", Datagen::sequence(0..WINDOWS))
+            .assign_timestamps(times)
+            .key_by(|_| ())
+            .window(Tumbling::event_time(millis(1_000)))
+            .count("counts")
+            .key_by(|_| ())
+            .count("windows")
+            .filter(|(_, count)| Ok(*count == WINDOWS))
+            .sink("out", out.clone());
+        Ok(())
+    });
+    result.unwrap();
+    assert_eq!(out.records(), [((), WINDOWS)]);
+}
