@@ -35,7 +35,9 @@ pub use millstream_operators::{
     Session, Sliding, Tumbling, WatermarkGenerator, WatermarkOutput, WatermarkStrategy, Window,
     WindowAssigner, WindowFunction,
 };
-pub use millstream_state::{ListState, MapState, StateError, Timer, Timers, ValueState};
+pub use millstream_state::{
+    AggregatingState, ListState, MapState, ReducingState, StateError, Timer, Timers, ValueState,
+};
 pub use millstream_types::{JobStatus, Key, KeyHasher};
 pub use stream::{Cloneable, Function, Stream, StreamSink};
 pub use windowed_stream::WindowedStream;

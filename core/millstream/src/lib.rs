@@ -38,14 +38,14 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 #[doc(inline)]
 pub use millstream_api::{
-    Args, Batch, Boundedness, ByRef, ByValue, CollectedRecords, Collector, ConnectedStreams,
-    Context, Counter, Data, Environment, Error, ErrorContext, Function, Gauge, Histogram,
-    JobClient, JobId, JobResult, JobStatus, Key, KeyHasher, KeySelector, KeyedCoProcess,
+    AggregatingState, Args, Batch, Boundedness, ByRef, ByValue, CollectedRecords, Collector,
+    ConnectedStreams, Context, Counter, Data, Environment, Error, ErrorContext, Function, Gauge,
+    Histogram, JobClient, JobId, JobResult, JobStatus, Key, KeyHasher, KeySelector, KeyedCoProcess,
     KeyedConnectedStreams, KeyedProcess, KeyedRuntimeContext, KeyedStream, LateRecords, ListState,
-    MapState, Number, OnError, OutputTag, Process, Result, RuntimeContext, RuntimeMode, Session,
-    Sliding, StateError, Stream, StreamSink, Timer, Timers, Tumbling, ValueState,
-    WatermarkGenerator, WatermarkOutput, WatermarkStrategy, Window, WindowAssigner, WindowFunction,
-    WindowedStream, bail, ensure, error,
+    MapState, Number, OnError, OutputTag, Process, ReducingState, Result, RuntimeContext,
+    RuntimeMode, Session, Sliding, StateError, Stream, StreamSink, Timer, Timers, Tumbling,
+    ValueState, WatermarkGenerator, WatermarkOutput, WatermarkStrategy, Window, WindowAssigner,
+    WindowFunction, WindowedStream, bail, ensure, error,
 };
 /// ```
 /// use millstream::Key;
@@ -137,11 +137,11 @@ pub mod prelude {
     pub use crate::connectors::*;
     #[doc(no_inline)]
     pub use crate::{
-        Args, Collector, Context, Environment, ErrorContext, Key, KeyedCoProcess, KeyedProcess,
-        KeyedRuntimeContext, LateRecords, ListState, MapState, OnError, Opaque, OutputTag, Process,
-        Result, RuntimeContext, RuntimeMode, Session, Sliding, Str, Stream, Timer, Timers,
-        Tumbling, ValueState, WatermarkGenerator, WatermarkOutput, WatermarkStrategy, Window,
-        WindowFunction, bail,
+        AggregatingState, Args, Collector, Context, Environment, ErrorContext, Key, KeyedCoProcess,
+        KeyedProcess, KeyedRuntimeContext, LateRecords, ListState, MapState, OnError, Opaque,
+        OutputTag, Process, ReducingState, Result, RuntimeContext, RuntimeMode, Session, Sliding,
+        Str, Stream, Timer, Timers, Tumbling, ValueState, WatermarkGenerator, WatermarkOutput,
+        WatermarkStrategy, Window, WindowFunction, bail,
     };
 }
 

@@ -4,7 +4,8 @@ use std::ops::Deref;
 
 use millstream_connector::{Counter, Gauge, Histogram, Result};
 use millstream_state::{
-    KeyedBackend, ListState, MapState, StateError, TimeDomain, Timers, ValueState,
+    AggregatingState, KeyedBackend, ListState, MapState, ReducingState, StateError, TimeDomain,
+    Timers, ValueState,
 };
 use millstream_types::{JobId, Key, State};
 
@@ -223,6 +224,96 @@ impl<'a, K: Key> KeyedRuntimeContext<'a, K> {
         V: State,
     {
         self.backend.map(name)
+    }
+
+    /// Declares a state that holds one value per key, with which `combine` combines each value that
+    /// is added.
+    ///
+    /// ```
+    /// # use millstream::{prelude::*, testing::run_on};
+    /// /// Says for each number whether it is the largest of its key so far.
+    /// struct IsRecord(ReducingState<u32>);
+    ///
+    /// impl KeyedProcess<bool, u32> for IsRecord {
+    ///     type Out = bool;
+    ///
+    ///     fn process(
+    ///         &mut self,
+    ///         n: u32,
+    ///         ctx: &mut Context<'_, bool>,
+    ///         out: &mut Collector<'_, bool>,
+    ///     ) -> Result<()> {
+    ///         out.emit(self.0.get(ctx)?.is_none_or(|most| n > *most));
+    ///         Ok(self.0.add(ctx, n)?)
+    ///     }
+    /// }
+    ///
+    /// let records = run_on([3, 1, 5], |numbers| {
+    ///     numbers.key_by(|n| n % 2 == 0).process("is record", |states| {
+    ///         Ok(IsRecord(states.reducing("most", |most: &mut u32, n| *most = n.max(*most))?))
+    ///     })
+    /// });
+    /// assert_eq!(records?, [true, false, true]);
+    /// # Ok::<(), millstream::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`StateError::Duplicate`] or [`StateError::TooMany`].
+    pub fn reducing<V: State>(
+        &mut self,
+        name: &'static str,
+        combine: impl Fn(&mut V, V) + Send + 'static,
+    ) -> Result<ReducingState<V>, StateError> {
+        self.backend.reducing(name, combine)
+    }
+
+    /// Declares a state that holds one value per key, made by `init`, to which `add` adds inputs
+    /// and from which `result` makes an output.
+    ///
+    /// ```
+    /// # use millstream::{prelude::*, testing::run_on};
+    /// /// The mean of each key's numbers so far.
+    /// struct Mean(AggregatingState<u32, (u32, u32), f64>);
+    ///
+    /// impl KeyedProcess<bool, u32> for Mean {
+    ///     type Out = f64;
+    ///
+    ///     fn process(
+    ///         &mut self,
+    ///         n: u32,
+    ///         ctx: &mut Context<'_, bool>,
+    ///         out: &mut Collector<'_, f64>,
+    ///     ) -> Result<()> {
+    ///         self.0.add(ctx, n)?;
+    ///         self.0.get(ctx)?.into_iter().for_each(|mean| out.emit(mean));
+    ///         Ok(())
+    ///     }
+    /// }
+    ///
+    /// let means = run_on([1, 3, 8], |numbers| {
+    ///     numbers.key_by(|_| true).process("mean", |states| {
+    ///         Ok(Mean(states.aggregating(
+    ///             "sum and count",
+    ///             || (0, 0),
+    ///             |(sum, count): &mut (u32, u32), n| (*sum, *count) = (*sum + n, *count + 1),
+    ///             |(sum, count)| f64::from(*sum) / f64::from(*count),
+    ///         )?))
+    ///     })
+    /// });
+    /// assert_eq!(means?, [1.0, 2.0, 4.0]);
+    /// # Ok::<(), millstream::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`StateError::Duplicate`] or [`StateError::TooMany`].
+    pub fn aggregating<I, A: State, O>(
+        &mut self,
+        name: &'static str,
+        init: impl Fn() -> A + Send + 'static,
+        add: impl Fn(&mut A, I) + Send + 'static,
+        result: impl Fn(&A) -> O + Send + 'static,
+    ) -> Result<AggregatingState<I, A, O>, StateError> {
+        self.backend.aggregating(name, init, add, result)
     }
 
     /// Declares timers of event time, which are due when the watermark has reached them.

@@ -1,13 +1,15 @@
-//! Suite for keyed state wherever it is kept: random work on three states, beside a model.
+//! Suite for keyed state wherever it is kept: random work on all kinds of state, beside a model.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use millstream_types::{Key, MaxParallelism};
 
 use crate::backend::KeyedBackend;
+use crate::combined::{AggregatingState, ReducingState};
 use crate::error::StateError;
-use crate::handles::{ListState, MapState, ValueState};
+use crate::handles::{ListState, ValueState};
 use crate::keyed::Backing;
+use crate::maps::MapState;
 
 /// The state of one key.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -15,11 +17,13 @@ struct Model {
     value: Option<(u64, String)>,
     list: Vec<Option<u32>>,
     map: BTreeMap<String, Vec<u8>>,
+    longest: Option<String>,
+    numbers: Vec<u64>,
 }
 
 impl Model {
     fn is_empty(&self) -> bool {
-        self.value.is_none() && self.list.is_empty() && self.map.is_empty()
+        *self == Self::default()
     }
 }
 
@@ -27,6 +31,26 @@ struct States {
     value: ValueState<(u64, String)>,
     list: ListState<Option<u32>>,
     map: MapState<String, Vec<u8>>,
+    longest: ReducingState<String>,
+    mean: AggregatingState<u64, (u64, u64), u64>,
+}
+
+impl States {
+    fn declare(backend: &mut KeyedBackend<String>) -> Result<Self, StateError> {
+        let longer = |longest: &mut String, next: String| {
+            if next.len() > longest.len() {
+                *longest = next;
+            }
+        };
+        let add = |(sum, count): &mut (u64, u64), n| (*sum, *count) = (*sum + n, *count + 1);
+        Ok(Self {
+            value: backend.value("value")?,
+            list: backend.list("list")?,
+            map: backend.map("map")?,
+            longest: backend.reducing("longest", longer)?,
+            mean: backend.aggregating("mean", || (0, 0), add, |(sum, count)| sum / count)?,
+        })
+    }
 }
 
 /// Random numbers of a seed.
@@ -58,11 +82,7 @@ pub fn run(backing: impl Fn() -> Backing, seeds: u64) {
 fn run_seed(seed: u64, backing: Backing, keeps_undo: bool) -> Result<(), StateError> {
     let groups = MaxParallelism::new(16).unwrap_or(MaxParallelism::DEFAULT);
     let mut backend = KeyedBackend::<String>::on(backing, GROUPS, groups);
-    let states = States {
-        value: backend.value("value")?,
-        list: backend.list("list")?,
-        map: backend.map("map")?,
-    };
+    let states = States::declare(&mut backend)?;
     if keeps_undo {
         backend.keep_undo();
     }
@@ -129,7 +149,7 @@ fn change(
 ) -> Result<(), StateError> {
     let name = format!("entry {}", random.below(4));
     let number = random.below(1_000);
-    match random.below(9) {
+    match random.below(13) {
         0 => {
             states.value.set(backend, (number, name.clone()))?;
             model.value = Some((number, name));
@@ -156,9 +176,29 @@ fn change(
             model.map.insert(name, vec![1; number as usize]);
         }
         7 => assert_eq!(states.map.remove(backend, &name)?, model.map.remove(&name)),
-        _ => {
+        8 => {
             states.map.clear(backend)?;
             model.map.clear();
+        }
+        9 => {
+            let text = name.repeat(number as usize % 5);
+            let is_longer = model.longest.as_ref().is_none_or(|old| text.len() > old.len());
+            states.longest.add(backend, text.clone())?;
+            if is_longer {
+                model.longest = Some(text);
+            }
+        }
+        10 => {
+            states.longest.clear(backend)?;
+            model.longest = None;
+        }
+        11 => {
+            states.mean.add(backend, number)?;
+            model.numbers.push(number);
+        }
+        _ => {
+            states.mean.clear(backend)?;
+            model.numbers.clear();
         }
     }
     Ok(())
@@ -179,6 +219,9 @@ fn check(backend: &KeyedBackend<String>, states: &States, model: &Model) -> Resu
         map.insert(name.clone(), value.clone());
     }
     assert_eq!(value, model.value.as_ref());
+    assert_eq!(states.longest.get(backend)?, model.longest.as_ref());
+    let mean = model.numbers.iter().sum::<u64>().checked_div(model.numbers.len() as u64);
+    assert_eq!(states.mean.get(backend)?, mean);
     assert_eq!((&list, &map), (&model.list, &model.map));
     assert_eq!(states.list.is_empty(backend)?, model.list.is_empty());
     assert_eq!(states.map.is_empty(backend)?, model.map.is_empty());

@@ -1,63 +1,16 @@
 //! State handles for user code: typed names of states, used with the context of the current record.
+//! Those of one value and of a list are here.
 
-use std::collections::{HashMap, hash_map};
-use std::hash::Hash;
 use std::marker::PhantomData;
 use std::slice;
 
-use hashbrown::DefaultHashBuilder;
 use millstream_types::{Key, State};
 
 use crate::backend::{KeyedBackend, KeyedContext, Slot};
-use crate::codec::{decode, encode};
+use crate::changes::{replace, restore_bytes};
+use crate::codec::encode;
 use crate::error::StateError;
 use crate::keyed::Table;
-
-/// The entries of one key.
-type Map<M, V> = HashMap<M, V, DefaultHashBuilder>;
-
-impl<K: Key> KeyedBackend<K> {
-    /// The table of a state, for an operator that goes through a whole batch by itself. The current
-    /// key is of no concern then, and nothing is undone.
-    ///
-    /// # Errors
-    /// [`StateError::Foreign`].
-    #[inline]
-    pub fn table<V: State>(
-        &mut self,
-        state: &ValueState<V>,
-    ) -> Result<&mut Table<K, V>, StateError> {
-        self.table_of(state.slot)
-    }
-
-    /// Declares a state that holds one value per key.
-    ///
-    /// # Errors
-    /// [`StateError::Duplicate`] or [`StateError::TooMany`].
-    pub fn value<V: State>(&mut self, name: &'static str) -> Result<ValueState<V>, StateError> {
-        self.declare::<V>(name).map(ValueState::new)
-    }
-
-    /// Declares a state that holds a list per key.
-    ///
-    /// # Errors
-    /// [`StateError::Duplicate`] or [`StateError::TooMany`].
-    pub fn list<V: State>(&mut self, name: &'static str) -> Result<ListState<V>, StateError> {
-        self.declare::<Vec<V>>(name).map(ListState::new)
-    }
-
-    /// Declares a state that holds a map per key.
-    ///
-    /// # Errors
-    /// [`StateError::Duplicate`] or [`StateError::TooMany`].
-    pub fn map<M, V>(&mut self, name: &'static str) -> Result<MapState<M, V>, StateError>
-    where
-        M: Key + Hash,
-        V: State,
-    {
-        self.declare::<Map<M, V>>(name).map(MapState::new)
-    }
-}
 
 /// One value per key.
 ///
@@ -88,6 +41,10 @@ impl<V: State> ValueState<V> {
         Self { slot, value: PhantomData }
     }
 
+    pub(crate) const fn slot(&self) -> Slot {
+        self.slot
+    }
+
     /// The current key's value.
     ///
     /// # Errors
@@ -96,6 +53,17 @@ impl<V: State> ValueState<V> {
     pub fn get<'a, C: KeyedContext>(&self, ctx: &'a C) -> Result<Option<&'a V>, StateError> {
         let (table, hash, key) = ctx.backend().at::<V>(self.slot)?;
         table.get(hash, key)
+    }
+
+    /// The current key's value to change in place, if there is one.
+    pub(crate) fn get_mut<'a, C: KeyedContext>(
+        &self,
+        ctx: &'a mut C,
+    ) -> Result<Option<&'a mut V>, StateError> {
+        let backend = ctx.backend_mut();
+        self.remember(backend)?;
+        let (table, hash, key) = backend.at_mut::<V>(self.slot)?;
+        table.get_mut(hash, key)
     }
 
     /// The current key's value to change in place, made by `vacant` if there is none.
@@ -109,14 +77,21 @@ impl<V: State> ValueState<V> {
         vacant: impl FnOnce() -> V,
     ) -> Result<&'a mut V, StateError> {
         let backend = ctx.backend_mut();
+        self.remember(backend)?;
+        let (table, hash, key) = backend.at_mut::<V>(self.slot)?;
+        table.get_or_insert_with(hash, key, vacant)
+    }
+
+    /// Remembers the current key's value before it is handed out, unless that is done already.
+    #[inline]
+    fn remember<K: Key>(&self, backend: &mut KeyedBackend<K>) -> Result<(), StateError> {
         if backend.keeps_undo() && !backend.is_changed(self.slot) {
             let (table, hash, key) = backend.at_mut::<V>(self.slot)?;
             let name = self.slot.name();
             let before = table.get_mut(hash, key)?.map(|value| encode(name, value, Vec::new()));
             backend.on_take_back(self.slot, restore_bytes::<_, V>(name, before.transpose()?));
         }
-        let (table, hash, key) = backend.at_mut::<V>(self.slot)?;
-        table.get_or_insert_with(hash, key, vacant)
+        Ok(())
     }
 
     /// Sets the current key's value.
@@ -136,34 +111,6 @@ impl<V: State> ValueState<V> {
     pub fn clear<C: KeyedContext>(&self, ctx: &mut C) -> Result<(), StateError> {
         let backend = ctx.backend_mut();
         replace::<_, V>(backend, self.slot, None)
-    }
-}
-
-/// Sets or forgets the current key's value; the value before is read only to be remembered.
-#[inline]
-fn replace<K: Key, V: State>(
-    backend: &mut KeyedBackend<K>,
-    slot: Slot,
-    value: Option<V>,
-) -> Result<(), StateError> {
-    let keeps = backend.keeps_undo();
-    let (table, hash, key) = backend.at_mut::<V>(slot)?;
-    if !keeps {
-        return table.set(hash, key, value);
-    }
-    let before = table.replace(hash, key, value)?;
-    backend.on_take_back::<V>(slot, move |table, hash, key| table.set(hash, key, before));
-    Ok(())
-}
-
-/// Gives a key the value of these bytes, or none.
-fn restore_bytes<K: Key, V: State>(
-    state: &'static str,
-    before: Option<Vec<u8>>,
-) -> impl FnOnce(&mut Table<K, V>, u64, &K) -> Result<(), StateError> {
-    move |table, hash, key| {
-        let before = before.map(|bytes| decode(state, &bytes)).transpose()?;
-        table.set(hash, key, before)
     }
 }
 
@@ -275,213 +222,4 @@ impl<V> Elements<'_, V> {
     pub fn next(&mut self) -> Result<Option<&V>, StateError> {
         Ok(self.0.next())
     }
-}
-
-/// A map per key.
-///
-/// ```
-/// # use millstream_state::*;
-/// # use millstream_types::{Key, MaxParallelism};
-/// # let mut states = KeyedBackend::<u32>::new(0..128, MaxParallelism::DEFAULT);
-/// let counts: MapState<String, u64> = states.map("counts")?;
-/// # let ctx = &mut states;
-/// # ctx.set_key(7, 7u32.stable_hash())?;
-/// // In a keyed function, for the key of the record at hand:
-/// let (a, b) = ("a".to_owned(), "b".to_owned());
-/// counts.put(ctx, a.clone(), 1)?;
-/// assert_eq!(counts.get(ctx, &a)?, Some(&1));
-/// assert_eq!(counts.remove(ctx, &b)?, None);
-/// assert!(counts.contains(ctx, &a)? && !counts.contains(ctx, &b)?);
-/// let mut entries = counts.entries(ctx)?;
-/// while let Some((name, count)) = entries.next()? {
-///     assert_eq!((name, count), (&a, &1));
-/// }
-/// assert_eq!(counts.keys(ctx)?.next()?, Some(&a));
-/// assert_eq!(counts.values(ctx)?.next()?, Some(&1));
-/// counts.clear(ctx)?;
-/// assert!(counts.is_empty(ctx)?);
-/// # Ok::<(), StateError>(())
-/// ```
-#[derive(Debug)]
-pub struct MapState<M, V> {
-    slot: Slot,
-    value: PhantomData<fn() -> (M, V)>,
-}
-
-impl<M: Key + Hash, V: State> MapState<M, V> {
-    pub(crate) const fn new(slot: Slot) -> Self {
-        Self { slot, value: PhantomData }
-    }
-
-    /// An entry of the current key's map.
-    ///
-    /// # Errors
-    /// [`StateError::Foreign`], or the store fails.
-    pub fn get<'a, C: KeyedContext>(
-        &self,
-        ctx: &'a C,
-        name: &M,
-    ) -> Result<Option<&'a V>, StateError> {
-        let (table, hash, key) = ctx.backend().at::<Map<M, V>>(self.slot)?;
-        Ok(table.get(hash, key)?.and_then(|map| map.get(name)))
-    }
-
-    /// Sets an entry of the current key's map.
-    ///
-    /// # Errors
-    /// [`StateError::Foreign`], or the store fails.
-    pub fn put<C: KeyedContext>(&self, ctx: &mut C, name: M, value: V) -> Result<(), StateError> {
-        let backend = ctx.backend_mut();
-        let undone = backend.keeps_undo().then(|| name.clone());
-        let (table, hash, key) = backend.at_mut::<Map<M, V>>(self.slot)?;
-        let before = table.get_or_insert_with(hash, key, Map::default)?.insert(name, value);
-        if let Some(name) = undone {
-            backend.on_take_back(self.slot, |table, hash, key| {
-                restore_entry(table, (hash, key), name, before)
-            });
-        }
-        Ok(())
-    }
-
-    /// Removes an entry of the current key's map; its value if it was there. A map that becomes
-    /// empty is forgotten.
-    ///
-    /// # Errors
-    /// [`StateError::Foreign`], or the store fails.
-    pub fn remove<C: KeyedContext>(&self, ctx: &mut C, name: &M) -> Result<Option<V>, StateError> {
-        let backend = ctx.backend_mut();
-        let keeps = backend.keeps_undo();
-        let (table, hash, key) = backend.at_mut::<Map<M, V>>(self.slot)?;
-        let Some(map) = table.get_mut(hash, key)? else { return Ok(None) };
-        let Some(value) = map.remove(name) else { return Ok(None) };
-        if map.is_empty() {
-            table.set(hash, key, None)?;
-        }
-        if keeps {
-            let (state, name) = (self.slot.name(), name.clone());
-            let before = encode(state, &value, Vec::new())?;
-            backend.on_take_back::<Map<M, V>>(self.slot, move |table, hash, key| {
-                let before: V = decode(state, &before)?;
-                restore_entry(table, (hash, key), name, Some(before))
-            });
-        }
-        Ok(Some(value))
-    }
-
-    /// Whether the current key's map has an entry of this name.
-    ///
-    /// # Errors
-    /// [`StateError::Foreign`], or the store fails.
-    pub fn contains<C: KeyedContext>(&self, ctx: &C, name: &M) -> Result<bool, StateError> {
-        Ok(self.get(ctx, name)?.is_some())
-    }
-
-    /// Whether the current key's map has no entry.
-    ///
-    /// # Errors
-    /// [`StateError::Foreign`], or the store fails.
-    pub fn is_empty<C: KeyedContext>(&self, ctx: &C) -> Result<bool, StateError> {
-        let (table, hash, key) = ctx.backend().at::<Map<M, V>>(self.slot)?;
-        Ok(table.get(hash, key)?.is_none())
-    }
-
-    /// The entries of the current key's map, in no order.
-    ///
-    /// # Errors
-    /// [`StateError::Foreign`], or the store fails.
-    pub fn entries<'a, C: KeyedContext>(
-        &self,
-        ctx: &'a C,
-    ) -> Result<Entries<'a, M, V>, StateError> {
-        let (table, hash, key) = ctx.backend().at::<Map<M, V>>(self.slot)?;
-        Ok(Entries(table.get(hash, key)?.map(Map::iter)))
-    }
-
-    /// The names of the current key's entries, in no order.
-    ///
-    /// # Errors
-    /// [`StateError::Foreign`], or the store fails.
-    pub fn keys<'a, C: KeyedContext>(&self, ctx: &'a C) -> Result<Keys<'a, M, V>, StateError> {
-        self.entries(ctx).map(Keys)
-    }
-
-    /// The values of the current key's entries, in no order.
-    ///
-    /// # Errors
-    /// [`StateError::Foreign`], or the store fails.
-    pub fn values<'a, C: KeyedContext>(&self, ctx: &'a C) -> Result<Values<'a, M, V>, StateError> {
-        self.entries(ctx).map(Values)
-    }
-
-    /// Forgets the current key's map.
-    ///
-    /// # Errors
-    /// [`StateError::Foreign`], or the store fails.
-    pub fn clear<C: KeyedContext>(&self, ctx: &mut C) -> Result<(), StateError> {
-        let backend = ctx.backend_mut();
-        replace::<_, Map<M, V>>(backend, self.slot, None)
-    }
-}
-
-/// The entries of a map, one after the other, each lent until the next; see [`Elements`].
-#[derive(Debug)]
-pub struct Entries<'a, M, V>(Option<hash_map::Iter<'a, M, V>>);
-
-impl<M, V> Entries<'_, M, V> {
-    /// The next entry; `None` after the last.
-    ///
-    /// # Errors
-    /// The store fails.
-    #[expect(clippy::should_implement_trait, reason = "an iterator cannot lend")]
-    #[inline]
-    pub fn next(&mut self) -> Result<Option<(&M, &V)>, StateError> {
-        Ok(self.0.as_mut().and_then(Iterator::next))
-    }
-}
-
-/// The names of a map's entries; see [`Entries`].
-#[derive(Debug)]
-pub struct Keys<'a, M, V>(Entries<'a, M, V>);
-
-impl<M, V> Keys<'_, M, V> {
-    /// The next name; `None` after the last.
-    ///
-    /// # Errors
-    /// The store fails.
-    #[expect(clippy::should_implement_trait, reason = "an iterator cannot lend")]
-    #[inline]
-    pub fn next(&mut self) -> Result<Option<&M>, StateError> {
-        Ok(self.0.next()?.map(|(name, _)| name))
-    }
-}
-
-/// The values of a map's entries; see [`Entries`].
-#[derive(Debug)]
-pub struct Values<'a, M, V>(Entries<'a, M, V>);
-
-impl<M, V> Values<'_, M, V> {
-    /// The next value; `None` after the last.
-    ///
-    /// # Errors
-    /// The store fails.
-    #[expect(clippy::should_implement_trait, reason = "an iterator cannot lend")]
-    #[inline]
-    pub fn next(&mut self) -> Result<Option<&V>, StateError> {
-        Ok(self.0.next()?.map(|(_, value)| value))
-    }
-}
-
-/// Gives an entry of a key's map the value that it had, or none.
-fn restore_entry<K: Key, M: Key + Hash, V: State>(
-    table: &mut Table<K, Map<M, V>>,
-    (hash, key): (u64, &K),
-    name: M,
-    before: Option<V>,
-) -> Result<(), StateError> {
-    let map = table.get_or_insert_with(hash, key, Map::default)?;
-    match before {
-        Some(value) => map.insert(name, value),
-        None => map.remove(&name),
-    };
-    if map.is_empty() { table.set(hash, key, None) } else { Ok(()) }
 }

@@ -4,16 +4,20 @@
 //! that a group can be snapshot or moved on its own and so that a growing table stops the task for
 //! a group's time only. In a [`ByteStore`] it keeps bytes, and the value at hand decoded. A
 //! [`KeyedBackend`] holds an operator's tables and its current key; user code reaches them through
-//! the handles [`ValueState`], [`ListState`] and [`MapState`], which are the same for both. Beside
-//! its values a key has [`Timers`].
+//! the handles [`ValueState`], [`ListState`], [`MapState`], [`ReducingState`] and
+//! [`AggregatingState`], which are the same for both. Beside its values a key has [`Timers`].
 
 mod backend;
+mod changes;
 mod codec;
+mod combined;
 #[cfg(any(test, feature = "test-util"))]
 pub mod conformance;
+mod declare;
 mod error;
 mod handles;
 mod keyed;
+mod maps;
 mod panes;
 mod store;
 mod table;
@@ -23,9 +27,11 @@ mod timer_queue;
 mod timers;
 
 pub use backend::{KeyedBackend, KeyedContext};
+pub use combined::{AggregatingState, ReducingState};
 pub use error::StateError;
-pub use handles::{Elements, Entries, Keys, ListState, MapState, ValueState, Values};
+pub use handles::{Elements, ListState, ValueState};
 pub use keyed::{Backed, Backing, Group, KeyedValues, Table};
+pub use maps::{Entries, Keys, MapState, Values};
 pub use panes::{ClosedPanes, Cursor, FewKeys, KeyPanes, OpenPanes, PaneEntries, PaneValues};
 pub use store::{ByteStore, MemoryStore, StoreTable};
 pub use table::{GroupTable, Place};
