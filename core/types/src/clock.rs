@@ -1,7 +1,7 @@
 //! The source of time of the data plane, which a test can move by hand.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::Timestamp;
@@ -57,6 +57,7 @@ struct Hands {
     start: Instant,
     start_wall: Timestamp,
     passed_ns: AtomicU64,
+    wall_set_ms: AtomicI64,
     asked: AtomicU64,
 }
 
@@ -66,7 +67,8 @@ impl ManualClock {
     pub fn new() -> Self {
         let (passed_ns, asked) = (AtomicU64::new(0), AtomicU64::new(0));
         let (start, start_wall) = (Instant::now(), Timestamp::now());
-        Self(Arc::new(Hands { start, start_wall, passed_ns, asked }))
+        let wall_set_ms = AtomicI64::new(0);
+        Self(Arc::new(Hands { start, start_wall, passed_ns, wall_set_ms, asked }))
     }
 
     /// The clock as the data plane takes it.
@@ -81,6 +83,11 @@ impl ManualClock {
         self.0.passed_ns.fetch_add(nanos, Ordering::SeqCst);
     }
 
+    /// Moves the wall clock alone, forward or back, as when it is set.
+    pub fn set_wall(&self, by_ms: i64) {
+        self.0.wall_set_ms.fetch_add(by_ms, Ordering::SeqCst);
+    }
+
     /// The number of times that it was asked.
     #[must_use]
     pub fn asked(&self) -> u64 {
@@ -93,7 +100,9 @@ impl ManualClock {
     }
 
     fn wall(&self) -> Timestamp {
-        self.0.start_wall.saturating_add(self.passed())
+        let passed = self.0.start_wall.saturating_add(self.passed());
+        let set_ms = self.0.wall_set_ms.load(Ordering::SeqCst);
+        Timestamp::from_millis(passed.as_millis().saturating_add(set_ms))
     }
 
     fn passed(&self) -> Duration {
@@ -123,5 +132,8 @@ mod tests {
         assert_eq!(clock.sleep_until(start), Duration::ZERO);
         assert_eq!(clock.sleep_until(start + Duration::from_secs(61)), MANUAL_SLEEP_MAX);
         assert_eq!(manual.asked(), 5);
+        manual.set_wall(-120_000);
+        assert_eq!(wall.saturating_since(clock.wall()), Duration::from_secs(60));
+        assert_eq!(clock.now() - start, Duration::from_secs(60));
     }
 }
