@@ -1,11 +1,14 @@
 //! An operator's keyed states and its current key.
 
 use std::any::Any;
+use std::cell::RefCell;
 use std::ops::Range;
 
-use millstream_types::{Key, MaxParallelism, Schema, State};
+use millstream_types::{Clock, Key, MaxParallelism, Schema, State};
 
+use crate::cleaning::Cleaning;
 use crate::error::StateError;
+use crate::expiry::{Ages, Expire, Ttl};
 use crate::keyed::{Backing, Table};
 use crate::table::GroupTable;
 use crate::timer_queue::AllTimers;
@@ -40,13 +43,26 @@ pub struct KeyedBackend<K> {
     backing: Backing,
     groups: Range<u16>,
     max_parallelism: MaxParallelism,
-    /// Names and schemas of the states.
-    declared: Vec<(&'static str, Schema)>,
+    declared: Vec<Declared>,
     tables: Vec<Box<dyn AnyTable<K>>>,
     pub(crate) current: Option<(K, u64)>,
     pub(crate) timers: AllTimers<K>,
     /// Undoes the changes since the key was set; `None` while changes are not remembered.
-    undo: Option<Vec<Undo<K>>>,
+    undo: Option<RefCell<Vec<Undo<K>>>>,
+    ages: Ages,
+}
+
+#[derive(Debug)]
+struct Declared {
+    name: &'static str,
+    schema: Schema,
+    ttl: Option<Ttl>,
+}
+
+/// A state's table, and the cleaning of one whose values expire.
+struct Held<K, V> {
+    table: Table<K, V>,
+    cleaning: Option<Cleaning<V>>,
 }
 
 /// A state's table without the type of its values.
@@ -58,49 +74,59 @@ trait AnyTable<K>: Send {
     fn bytes(&self) -> usize;
     fn prefetch(&self, hash: u64);
     fn prefetch_key(&self, hash: u64);
-    fn contains(&self, hash: u64, key: &K) -> Result<bool, StateError>;
-    fn keys_of_group(&self, at: usize) -> Result<Vec<K>, StateError>;
+    fn contains(&self, hash: u64, key: &K, now: i64) -> Result<bool, StateError>;
+    fn keys_of_group(&self, at: usize, now: i64) -> Result<Vec<K>, StateError>;
+    fn clean(&mut self, now: i64, records: usize) -> Result<(), StateError>;
 }
 
-impl<K: Key, V: State> AnyTable<K> for Table<K, V> {
+impl<K: Key, V: State> AnyTable<K> for Held<K, V> {
     fn as_any(&self) -> &dyn Any {
-        self
+        &self.table
     }
 
     fn as_any_mut(&mut self) -> &mut dyn Any {
-        self
+        &mut self.table
     }
 
     fn leave(&mut self) -> Result<(), StateError> {
-        self.leave()
+        self.table.leave()
     }
 
     fn prepare(&mut self, keys: &[(K, u64)]) -> Result<(), StateError> {
-        self.prepare(keys)
+        self.table.prepare(keys)
     }
 
     fn bytes(&self) -> usize {
-        self.on_heap().map_or(0, GroupTable::bytes)
+        self.table.on_heap().map_or(0, GroupTable::bytes)
     }
 
     fn prefetch(&self, hash: u64) {
-        if let Some(values) = self.on_heap() {
+        if let Some(values) = self.table.on_heap() {
             values.prefetch(hash);
         }
     }
 
     fn prefetch_key(&self, hash: u64) {
-        if let Some(values) = self.on_heap() {
+        if let Some(values) = self.table.on_heap() {
             values.prefetch_key(hash, values.prefetch(hash));
         }
     }
 
-    fn contains(&self, hash: u64, key: &K) -> Result<bool, StateError> {
-        self.contains(hash, key)
+    fn contains(&self, hash: u64, key: &K, now: i64) -> Result<bool, StateError> {
+        let live = self.cleaning.as_ref().map(|cleaning| cleaning.live(now));
+        self.table.contains(hash, key, live)
     }
 
-    fn keys_of_group(&self, at: usize) -> Result<Vec<K>, StateError> {
-        self.keys_of_group(at)
+    fn keys_of_group(&self, at: usize, now: i64) -> Result<Vec<K>, StateError> {
+        let live = self.cleaning.as_ref().map(|cleaning| cleaning.live(now));
+        self.table.keys_of_group(at, live)
+    }
+
+    fn clean(&mut self, now: i64, records: usize) -> Result<(), StateError> {
+        match &mut self.cleaning {
+            Some(cleaning) => cleaning.clean(&mut self.table, now, records),
+            None => Ok(()),
+        }
     }
 }
 
@@ -112,7 +138,7 @@ impl<K> std::fmt::Debug for dyn AnyTable<K> {
 
 /// Undoes one change of the current key's state or timers.
 struct Undo<K> {
-    /// The number of the state.
+    /// The number of the state that was changed, if it was one.
     slot: Option<usize>,
     run: BackendChange<K>,
 }
@@ -137,33 +163,75 @@ impl<K: Key> KeyedBackend<K> {
     pub fn on(backing: Backing, groups: Range<u16>, max_parallelism: MaxParallelism) -> Self {
         let (declared, tables, timers) = (Vec::new(), Vec::new(), AllTimers::new());
         let (current, undo) = (None, None);
-        Self { backing, groups, max_parallelism, declared, tables, current, timers, undo }
+        let ages = Ages::default();
+        Self { backing, groups, max_parallelism, declared, tables, current, timers, undo, ages }
+    }
+
+    /// Sets the clock by which values expire; without it that is the system's.
+    pub fn set_clock(&mut self, clock: Clock) {
+        self.ages = Ages::of(clock);
+    }
+
+    pub(crate) const fn ages(&self) -> &Ages {
+        &self.ages
     }
 
     /// Declares a state under a name that this operator has not used yet.
     pub(crate) fn declare<V: State>(&mut self, name: &'static str) -> Result<Slot, StateError> {
+        self.add_table::<V>(name, None, None)
+    }
+
+    /// As [`KeyedBackend::declare`], of values that expire.
+    pub(crate) fn declare_expiring<V: Expire>(
+        &mut self,
+        name: &'static str,
+        ttl: Ttl,
+    ) -> Result<Slot, StateError> {
+        self.add_table::<V>(name, Some(ttl), Some(Cleaning::new()))
+    }
+
+    fn add_table<V: State>(
+        &mut self,
+        name: &'static str,
+        ttl: Option<Ttl>,
+        cleaning: Option<Cleaning<V>>,
+    ) -> Result<Slot, StateError> {
         self.ensure_new(name)?;
         let index = self.tables.len();
         let number = u16::try_from(index).map_err(|_| StateError::TooMany)?;
         let (groups, max_parallelism) = (self.groups.clone(), self.max_parallelism);
         let table = Table::<K, V>::new(&self.backing, groups, max_parallelism, name, number);
-        self.declared.push((name, Schema::of::<V>()));
-        self.tables.push(Box::new(table));
+        self.declared.push(Declared { name, schema: Schema::of::<V>(), ttl });
+        self.tables.push(Box::new(Held { table, cleaning }));
         Ok(Slot { index, name })
     }
 
     /// An error if a state or timer has this name.
     pub(crate) fn ensure_new(&self, name: &str) -> Result<(), StateError> {
-        let is_state = self.declared.iter().any(|(known, _)| *known == name);
+        let is_state = self.declared.iter().any(|declared| declared.name == name);
         if is_state || self.timers.is_declared(name) {
             return Err(StateError::Duplicate(name.to_owned()));
         }
         Ok(())
     }
 
-    /// The names of the declared states, each with the schema of what it keeps for a key.
-    pub fn schemas(&self) -> impl Iterator<Item = (&'static str, &Schema)> {
-        self.declared.iter().map(|(name, schema)| (*name, schema))
+    /// The names of the declared states, each with the schema of what it keeps for a key, and its
+    /// time-to-live. A value that expires is kept as a pair of that time and itself.
+    pub fn schemas(&self) -> impl Iterator<Item = (&'static str, &Schema, Option<Ttl>)> {
+        self.declared.iter().map(|declared| (declared.name, &declared.schema, declared.ttl))
+    }
+
+    /// Deletes expired values, of which it looks for a few: so many records pay for it. An operator
+    /// calls this once per batch, before any key of it is set.
+    ///
+    /// # Errors
+    /// The store fails; never on the heap.
+    pub fn clean(&mut self, records: usize) -> Result<(), StateError> {
+        if self.declared.iter().all(|declared| declared.ttl.is_none()) {
+            return Ok(());
+        }
+        let now = self.ages.now();
+        self.tables.iter_mut().try_for_each(|table| table.clean(now, records))
     }
 
     /// Makes this key the current one.
@@ -197,7 +265,7 @@ impl<K: Key> KeyedBackend<K> {
     #[inline]
     fn leave_key(&mut self) -> Result<(), StateError> {
         if let Some(undo) = &mut self.undo {
-            undo.clear();
+            undo.get_mut().clear();
         }
         match self.backing {
             Backing::Heap => Ok(()),
@@ -237,8 +305,8 @@ impl<K: Key> KeyedBackend<K> {
         self.tables.iter().for_each(|table| table.prefetch_key(hash));
     }
 
-    /// The keys that have a value in any state, each once, of the key group at this place (from 0);
-    /// `None` beyond the last group.
+    /// The keys of the key group at this place (from 0) that have a value in any state, unless that
+    /// has expired, each once; `None` beyond the last group.
     ///
     /// # Errors
     /// The store fails; never on the heap.
@@ -247,14 +315,15 @@ impl<K: Key> KeyedBackend<K> {
             return Ok(None);
         }
         self.leave_key()?;
+        let now = self.ages.now();
         let mut keys = Vec::new();
         for (number, table) in self.tables.iter().enumerate() {
             let earlier = self.tables.get(..number).unwrap_or_default();
-            for key in table.keys_of_group(at)? {
+            for key in table.keys_of_group(at, now)? {
                 let hash = key.stable_hash();
                 let mut is_known = false;
                 for table in earlier {
-                    is_known = is_known || table.contains(hash, &key)?;
+                    is_known = is_known || table.contains(hash, &key, now)?;
                 }
                 if !is_known {
                     keys.push(key);
@@ -275,7 +344,7 @@ impl<K: Key> KeyedBackend<K> {
     /// # Errors
     /// The store fails, or a value cannot be read from the bytes that were kept.
     pub fn take_back(&mut self) -> Result<(), StateError> {
-        while let Some(undo) = self.undo.as_mut().and_then(Vec::pop) {
+        while let Some(undo) = self.undo.as_mut().and_then(|undo| undo.get_mut().pop()) {
             (undo.run)(self)?;
         }
         Ok(())
@@ -300,22 +369,42 @@ impl<K: Key> KeyedBackend<K> {
 
     /// Whether this state was changed since the key was set, as far as that is remembered.
     pub(crate) fn is_changed(&self, slot: Slot) -> bool {
-        self.undo.iter().flatten().any(|undo| undo.slot == Some(slot.index))
+        let undo = self.undo.as_ref().map(RefCell::borrow);
+        undo.is_some_and(|undo| undo.iter().any(|undo| undo.slot == Some(slot.index)))
     }
 
     /// Remembers how to undo a change; `undo` is given the table, the key's hash and the key.
     #[inline]
     pub(crate) fn on_take_back<V: State>(
-        &mut self,
+        &self,
         slot: Slot,
         undo: impl FnOnce(&mut Table<K, V>, u64, &K) -> Result<(), StateError> + Send + 'static,
     ) {
-        if let Some(all) = &mut self.undo {
+        self.remember(Some(slot.index), slot, undo);
+    }
+
+    /// As [`KeyedBackend::on_take_back`], of a read, after which the value is still unchanged.
+    pub(crate) fn on_take_back_read<V: State>(
+        &self,
+        slot: Slot,
+        undo: impl FnOnce(&mut Table<K, V>, u64, &K) -> Result<(), StateError> + Send + 'static,
+    ) {
+        self.remember(None, slot, undo);
+    }
+
+    #[inline]
+    fn remember<V: State>(
+        &self,
+        changed: Option<usize>,
+        slot: Slot,
+        undo: impl FnOnce(&mut Table<K, V>, u64, &K) -> Result<(), StateError> + Send + 'static,
+    ) {
+        if let Some(all) = &self.undo {
             let run = Box::new(move |backend: &mut Self| {
                 let (table, hash, key) = backend.at_mut::<V>(slot)?;
                 undo(table, hash, key)
             });
-            all.push(Undo { slot: Some(slot.index), run });
+            all.borrow_mut().push(Undo { slot: changed, run });
         }
     }
 
@@ -326,7 +415,7 @@ impl<K: Key> KeyedBackend<K> {
         undo: impl FnOnce(&mut Self) -> Result<(), StateError> + Send + 'static,
     ) {
         if let Some(all) = &mut self.undo {
-            all.push(Undo { slot: None, run: Box::new(undo) });
+            all.get_mut().push(Undo { slot: None, run: Box::new(undo) });
         }
     }
 

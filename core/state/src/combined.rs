@@ -6,6 +6,7 @@ use millstream_types::State;
 
 use crate::backend::KeyedContext;
 use crate::error::StateError;
+use crate::expiry::{Expiry, NoTtl};
 use crate::handles::ValueState;
 
 type Combine<V> = Box<dyn Fn(&mut V, V) + Send>;
@@ -31,13 +32,16 @@ type Finish<A, O> = Box<dyn Fn(&A) -> O + Send>;
 /// assert_eq!(most.get(ctx)?, None);
 /// # Ok::<(), StateError>(())
 /// ```
-pub struct ReducingState<V> {
-    value: ValueState<V>,
+pub struct ReducingState<V, E = NoTtl> {
+    value: ValueState<V, E>,
     combine: Combine<V>,
 }
 
-impl<V: State> ReducingState<V> {
-    pub(crate) fn new(value: ValueState<V>, combine: impl Fn(&mut V, V) + Send + 'static) -> Self {
+impl<V: State, E: Expiry> ReducingState<V, E> {
+    pub(crate) fn new(
+        value: ValueState<V, E>,
+        combine: impl Fn(&mut V, V) + Send + 'static,
+    ) -> Self {
         Self { value, combine: Box::new(combine) }
     }
 
@@ -70,7 +74,7 @@ impl<V: State> ReducingState<V> {
     }
 }
 
-impl<V> fmt::Debug for ReducingState<V> {
+impl<V, E> fmt::Debug for ReducingState<V, E> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ReducingState").finish_non_exhaustive()
     }
@@ -99,16 +103,16 @@ impl<V> fmt::Debug for ReducingState<V> {
 /// assert_eq!(mean.get(ctx)?, None);
 /// # Ok::<(), StateError>(())
 /// ```
-pub struct AggregatingState<I, A, O> {
-    value: ValueState<A>,
+pub struct AggregatingState<I, A, O, E = NoTtl> {
+    value: ValueState<A, E>,
     init: Init<A>,
     add: Add<A, I>,
     result: Finish<A, O>,
 }
 
-impl<I, A: State, O> AggregatingState<I, A, O> {
+impl<I, A: State, O, E: Expiry> AggregatingState<I, A, O, E> {
     pub(crate) fn new(
-        value: ValueState<A>,
+        value: ValueState<A, E>,
         init: impl Fn() -> A + Send + 'static,
         add: impl Fn(&mut A, I) + Send + 'static,
         result: impl Fn(&A) -> O + Send + 'static,
@@ -142,7 +146,7 @@ impl<I, A: State, O> AggregatingState<I, A, O> {
     }
 }
 
-impl<I, A, O> fmt::Debug for AggregatingState<I, A, O> {
+impl<I, A, O, E> fmt::Debug for AggregatingState<I, A, O, E> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("AggregatingState").finish_non_exhaustive()
     }

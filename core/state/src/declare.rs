@@ -7,6 +7,7 @@ use millstream_types::{Key, State};
 use crate::backend::KeyedBackend;
 use crate::combined::{AggregatingState, ReducingState};
 use crate::error::StateError;
+use crate::expiry::{Expiring, NoTtl, Ttl};
 use crate::handles::{ListState, ValueState};
 use crate::keyed::Table;
 use crate::maps::{Map, MapState};
@@ -30,7 +31,7 @@ impl<K: Key> KeyedBackend<K> {
     /// # Errors
     /// [`StateError::Duplicate`] or [`StateError::TooMany`].
     pub fn value<V: State>(&mut self, name: &'static str) -> Result<ValueState<V>, StateError> {
-        self.declare::<V>(name).map(ValueState::new)
+        Ok(ValueState::new(self.declare::<V>(name)?, NoTtl))
     }
 
     /// Declares a state that holds a list per key.
@@ -38,7 +39,7 @@ impl<K: Key> KeyedBackend<K> {
     /// # Errors
     /// [`StateError::Duplicate`] or [`StateError::TooMany`].
     pub fn list<V: State>(&mut self, name: &'static str) -> Result<ListState<V>, StateError> {
-        self.declare::<Vec<V>>(name).map(ListState::new)
+        Ok(ListState::new(self.declare::<Vec<V>>(name)?, NoTtl))
     }
 
     /// Declares a state that holds a map per key.
@@ -50,7 +51,7 @@ impl<K: Key> KeyedBackend<K> {
         M: Key + Hash,
         V: State,
     {
-        self.declare::<Map<M, V>>(name).map(MapState::new)
+        Ok(MapState::new(self.declare::<Map<M, V>>(name)?, NoTtl))
     }
 
     /// Declares a state that holds one value per key, with which `combine` combines each value that
@@ -78,6 +79,77 @@ impl<K: Key> KeyedBackend<K> {
         add: impl Fn(&mut A, I) + Send + 'static,
         result: impl Fn(&A) -> O + Send + 'static,
     ) -> Result<AggregatingState<I, A, O>, StateError> {
+        Ok(AggregatingState::new(self.value(name)?, init, add, result))
+    }
+
+    /// Declares the next state with values that expire.
+    pub const fn with_ttl(&mut self, ttl: Ttl) -> WithTtl<'_, K> {
+        WithTtl { backend: self, ttl }
+    }
+}
+
+/// Declares a state whose values expire; see [`Ttl`].
+#[derive(Debug)]
+pub struct WithTtl<'a, K> {
+    backend: &'a mut KeyedBackend<K>,
+    ttl: Ttl,
+}
+
+impl<K: Key> WithTtl<'_, K> {
+    /// As [`KeyedBackend::value`].
+    ///
+    /// # Errors
+    /// [`StateError::Duplicate`] or [`StateError::TooMany`].
+    pub fn value<V: State>(self, name: &'static str) -> Result<ValueState<V, Ttl>, StateError> {
+        let slot = self.backend.declare_expiring::<Expiring<V>>(name, self.ttl)?;
+        Ok(ValueState::new(slot, self.ttl))
+    }
+
+    /// As [`KeyedBackend::list`]; each element expires on its own.
+    ///
+    /// # Errors
+    /// [`StateError::Duplicate`] or [`StateError::TooMany`].
+    pub fn list<V: State>(self, name: &'static str) -> Result<ListState<V, Ttl>, StateError> {
+        let slot = self.backend.declare_expiring::<Vec<Expiring<V>>>(name, self.ttl)?;
+        Ok(ListState::new(slot, self.ttl))
+    }
+
+    /// As [`KeyedBackend::map`]; each entry expires on its own.
+    ///
+    /// # Errors
+    /// [`StateError::Duplicate`] or [`StateError::TooMany`].
+    pub fn map<M, V>(self, name: &'static str) -> Result<MapState<M, V, Ttl>, StateError>
+    where
+        M: Key + Hash,
+        V: State,
+    {
+        let slot = self.backend.declare_expiring::<Map<M, Expiring<V>>>(name, self.ttl)?;
+        Ok(MapState::new(slot, self.ttl))
+    }
+
+    /// As [`KeyedBackend::reducing`]; adding to the value is a write.
+    ///
+    /// # Errors
+    /// [`StateError::Duplicate`] or [`StateError::TooMany`].
+    pub fn reducing<V: State>(
+        self,
+        name: &'static str,
+        combine: impl Fn(&mut V, V) + Send + 'static,
+    ) -> Result<ReducingState<V, Ttl>, StateError> {
+        Ok(ReducingState::new(self.value(name)?, combine))
+    }
+
+    /// As [`KeyedBackend::aggregating`]; adding to the value is a write.
+    ///
+    /// # Errors
+    /// [`StateError::Duplicate`] or [`StateError::TooMany`].
+    pub fn aggregating<I, A: State, O>(
+        self,
+        name: &'static str,
+        init: impl Fn() -> A + Send + 'static,
+        add: impl Fn(&mut A, I) + Send + 'static,
+        result: impl Fn(&A) -> O + Send + 'static,
+    ) -> Result<AggregatingState<I, A, O, Ttl>, StateError> {
         Ok(AggregatingState::new(self.value(name)?, init, add, result))
     }
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use millstream_types::{Key, MaxParallelism, State};
 
 use crate::error::StateError;
-use crate::store::{ByteStore, StoreTable};
+use crate::store::{ByteStore, Live, StoreTable, Visited};
 use crate::table::{GroupTable, Place};
 
 /// Where an operator keeps its states.
@@ -257,21 +257,99 @@ impl<K: Key, V: State> Table<K, V> {
         }
     }
 
-    pub(crate) fn contains(&self, hash: u64, key: &K) -> Result<bool, StateError> {
+    /// Whether a key has a value, which is live if that is asked.
+    pub(crate) fn contains(
+        &self,
+        hash: u64,
+        key: &K,
+        live: Option<Live<V>>,
+    ) -> Result<bool, StateError> {
         match &self.0 {
-            Kind::Heap(table) => Ok(table.get(hash, key).is_some()),
-            Kind::Store { values, .. } => values.contains(hash, key),
+            Kind::Heap(table) => Ok(table.get(hash, key).is_some_and(|value| is_live(value, live))),
+            Kind::Store { values, .. } => values.contains(hash, key, live),
         }
     }
 
-    /// The keys of the group at this place (from 0).
-    pub(crate) fn keys_of_group(&self, at: usize) -> Result<Vec<K>, StateError> {
+    /// The keys of the group at this place (from 0), whose values are live if that is asked.
+    pub(crate) fn keys_of_group(
+        &self,
+        at: usize,
+        live: Option<Live<V>>,
+    ) -> Result<Vec<K>, StateError> {
         match &self.0 {
-            Kind::Heap(table) => Ok(table.keys_of_group(at).cloned().collect()),
+            Kind::Heap(table) => {
+                let entries = table.entries_of_group(at);
+                let live = entries.filter(|(_, value)| is_live(value, live));
+                Ok(live.map(|(key, _)| key.clone()).collect())
+            }
             Kind::Store { values, groups } => match groups.clone().nth(at) {
-                Some(group) => values.group(group, |key, _| Ok(key)),
+                Some(group) => values.keys(group, live),
                 None => Ok(Vec::new()),
             },
         }
     }
+
+    /// Says that the value at hand was changed while it was shared.
+    #[inline]
+    pub(crate) fn touch(&self) {
+        match &self.0 {
+            Kind::Heap(_) => {}
+            Kind::Store { values, .. } => values.touch(),
+        }
+    }
+
+    /// Looks at the entries behind `at`, some in a store and at most one on the heap; `visit` may
+    /// change a value, or say that its entry goes. Moves `at` on, and from the end of the last
+    /// group back to the start, which `false` tells.
+    pub(crate) fn visit(
+        &mut self,
+        at: &mut VisitedAt,
+        visit: impl FnMut(&mut V) -> Visited,
+    ) -> Result<bool, StateError> {
+        let (more, last) = match &mut self.0 {
+            Kind::Heap(table) => {
+                let mut visit = visit;
+                let keep = |value: &mut V| visit(value) != Visited::Gone;
+                let more = table.retain_bucket(at.group, at.bucket, keep);
+                at.bucket += 1;
+                (more, at.group + 1 >= table.groups())
+            }
+            Kind::Store { values, groups } => {
+                let Some(group) = groups.clone().nth(at.group) else {
+                    *at = VisitedAt::default();
+                    return Ok(false);
+                };
+                let place = values.visit(group, &at.place, VISITED_AT_ONCE, visit)?;
+                let more = place.is_some();
+                at.place = place.unwrap_or_default();
+                (more, at.group + 1 >= groups.len())
+            }
+        };
+        if more {
+            return Ok(true);
+        }
+        *at = VisitedAt { group: at.group + 1, ..VisitedAt::default() };
+        if last {
+            *at = VisitedAt::default();
+        }
+        Ok(!last)
+    }
+}
+
+/// A place between the entries of a table, from which on they are looked at next.
+#[derive(Debug, Default)]
+pub(crate) struct VisitedAt {
+    /// The place of the group, from 0.
+    group: usize,
+    /// The next bucket, on the heap.
+    bucket: usize,
+    /// The last entry, in a store.
+    place: Vec<u8>,
+}
+
+/// The most entries of a store that are looked at in one step.
+const VISITED_AT_ONCE: usize = 8;
+
+fn is_live<V>(value: &V, live: Option<Live<V>>) -> bool {
+    live.is_none_or(|(is_live, now)| is_live(value, now))
 }

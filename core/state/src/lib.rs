@@ -5,16 +5,19 @@
 //! a group's time only. In a [`ByteStore`] it keeps bytes, and the value at hand decoded. A
 //! [`KeyedBackend`] holds an operator's tables and its current key; user code reaches them through
 //! the handles [`ValueState`], [`ListState`], [`MapState`], [`ReducingState`] and
-//! [`AggregatingState`], which are the same for both. Beside its values a key has [`Timers`].
+//! [`AggregatingState`], which are the same for both. Values of a state with a [`Ttl`] expire.
+//! Beside its values a key has [`Timers`].
 
 mod backend;
 mod changes;
+mod cleaning;
 mod codec;
 mod combined;
 #[cfg(any(test, feature = "test-util"))]
 pub mod conformance;
 mod declare;
 mod error;
+mod expiry;
 mod handles;
 mod keyed;
 mod maps;
@@ -28,11 +31,14 @@ mod timers;
 
 pub use backend::{KeyedBackend, KeyedContext};
 pub use combined::{AggregatingState, ReducingState};
+pub use declare::WithTtl;
 pub use error::StateError;
+pub use expiry::{Expiry, NoTtl, Ttl};
 pub use handles::{Elements, ListState, ValueState};
 pub use keyed::{Backed, Backing, Group, KeyedValues, Table};
 pub use maps::{Entries, Keys, MapState, Values};
 pub use panes::{ClosedPanes, Cursor, FewKeys, KeyPanes, OpenPanes, PaneEntries, PaneValues};
+pub use store::{ByteStore, Each, MemoryStore, StoreTable};
 pub use store::{ByteStore, MemoryStore, StoreTable};
 pub use table::{GroupTable, Place};
 pub use timer_queue::{TimeDomain, Timer, Timers};

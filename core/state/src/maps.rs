@@ -1,6 +1,7 @@
 //! The state handle of a map.
 
 use std::collections::{HashMap, hash_map};
+use std::fmt;
 use std::hash::Hash;
 use std::marker::PhantomData;
 
@@ -8,9 +9,10 @@ use hashbrown::DefaultHashBuilder;
 use millstream_types::{Key, State};
 
 use crate::backend::{KeyedContext, Slot};
-use crate::changes::replace;
+use crate::changes::{on_read_all, on_read_one, replace};
 use crate::codec::{decode, encode};
 use crate::error::StateError;
+use crate::expiry::{Expiry, NoTtl};
 use crate::keyed::Table;
 
 /// The entries of one key.
@@ -42,14 +44,15 @@ pub(crate) type Map<M, V> = HashMap<M, V, DefaultHashBuilder>;
 /// # Ok::<(), StateError>(())
 /// ```
 #[derive(Debug)]
-pub struct MapState<M, V> {
+pub struct MapState<M, V, E = NoTtl> {
     slot: Slot,
+    expiry: E,
     value: PhantomData<fn() -> (M, V)>,
 }
 
-impl<M: Key + Hash, V: State> MapState<M, V> {
-    pub(crate) const fn new(slot: Slot) -> Self {
-        Self { slot, value: PhantomData }
+impl<M: Key + Hash, V: State, E: Expiry> MapState<M, V, E> {
+    pub(crate) const fn new(slot: Slot, expiry: E) -> Self {
+        Self { slot, expiry, value: PhantomData }
     }
 
     /// An entry of the current key's map.
@@ -61,8 +64,16 @@ impl<M: Key + Hash, V: State> MapState<M, V> {
         ctx: &'a C,
         name: &M,
     ) -> Result<Option<&'a V>, StateError> {
-        let (table, hash, key) = ctx.backend().at::<Map<M, V>>(self.slot)?;
-        Ok(table.get(hash, key)?.and_then(|map| map.get(name)))
+        let backend = ctx.backend();
+        let (table, hash, key) = backend.at::<Map<M, E::Kept<V>>>(self.slot)?;
+        let Some(map) = table.get(hash, key)? else { return Ok(None) };
+        let Some(kept) = map.get(name) else { return Ok(None) };
+        let now = E::now(backend.ages());
+        on_read_one::<_, _, V, E>((backend, self.slot), self.expiry, table, (kept, now), || {
+            let name = name.clone();
+            Box::new(move |map: &mut Map<M, E::Kept<V>>| map.get_mut(&name))
+        });
+        Ok(E::live(kept, now))
     }
 
     /// Sets an entry of the current key's map.
@@ -71,9 +82,12 @@ impl<M: Key + Hash, V: State> MapState<M, V> {
     /// [`StateError::Foreign`], or the store fails.
     pub fn put<C: KeyedContext>(&self, ctx: &mut C, name: M, value: V) -> Result<(), StateError> {
         let backend = ctx.backend_mut();
+        let now = E::now(backend.ages());
         let undone = backend.keeps_undo().then(|| name.clone());
-        let (table, hash, key) = backend.at_mut::<Map<M, V>>(self.slot)?;
-        let before = table.get_or_insert_with(hash, key, Map::default)?.insert(name, value);
+        let (table, hash, key) = backend.at_mut::<Map<M, E::Kept<V>>>(self.slot)?;
+        let map = table.get_or_insert_with(hash, key, Map::default)?;
+        let kept = self.expiry.keep(value, now, || Ok::<_, StateError>(map.get(&name)))?;
+        let before = map.insert(name, kept);
         if let Some(name) = undone {
             backend.on_take_back(self.slot, |table, hash, key| {
                 restore_entry(table, (hash, key), name, before)
@@ -89,22 +103,22 @@ impl<M: Key + Hash, V: State> MapState<M, V> {
     /// [`StateError::Foreign`], or the store fails.
     pub fn remove<C: KeyedContext>(&self, ctx: &mut C, name: &M) -> Result<Option<V>, StateError> {
         let backend = ctx.backend_mut();
-        let keeps = backend.keeps_undo();
-        let (table, hash, key) = backend.at_mut::<Map<M, V>>(self.slot)?;
+        let (keeps, now) = (backend.keeps_undo(), E::now(backend.ages()));
+        let (table, hash, key) = backend.at_mut::<Map<M, E::Kept<V>>>(self.slot)?;
         let Some(map) = table.get_mut(hash, key)? else { return Ok(None) };
-        let Some(value) = map.remove(name) else { return Ok(None) };
+        let Some(kept) = map.remove(name) else { return Ok(None) };
         if map.is_empty() {
             table.set(hash, key, None)?;
         }
         if keeps {
             let (state, name) = (self.slot.name(), name.clone());
-            let before = encode(state, &value, Vec::new())?;
-            backend.on_take_back::<Map<M, V>>(self.slot, move |table, hash, key| {
-                let before: V = decode(state, &before)?;
+            let before = encode(state, &kept, Vec::new())?;
+            backend.on_take_back::<Map<M, E::Kept<V>>>(self.slot, move |table, hash, key| {
+                let before: E::Kept<V> = decode(state, &before)?;
                 restore_entry(table, (hash, key), name, Some(before))
             });
         }
-        Ok(Some(value))
+        Ok(E::into_live(kept, now))
     }
 
     /// Whether the current key's map has an entry of this name.
@@ -120,8 +134,11 @@ impl<M: Key + Hash, V: State> MapState<M, V> {
     /// # Errors
     /// [`StateError::Foreign`], or the store fails.
     pub fn is_empty<C: KeyedContext>(&self, ctx: &C) -> Result<bool, StateError> {
-        let (table, hash, key) = ctx.backend().at::<Map<M, V>>(self.slot)?;
-        Ok(table.get(hash, key)?.is_none())
+        let backend = ctx.backend();
+        let (table, hash, key) = backend.at::<Map<M, E::Kept<V>>>(self.slot)?;
+        let now = E::now(backend.ages());
+        let is_live = |kept: &E::Kept<V>| E::live(kept, now).is_some();
+        Ok(!table.get(hash, key)?.is_some_and(|map| map.values().any(is_live)))
     }
 
     /// The entries of the current key's map, in no order.
@@ -131,16 +148,21 @@ impl<M: Key + Hash, V: State> MapState<M, V> {
     pub fn entries<'a, C: KeyedContext>(
         &self,
         ctx: &'a C,
-    ) -> Result<Entries<'a, M, V>, StateError> {
-        let (table, hash, key) = ctx.backend().at::<Map<M, V>>(self.slot)?;
-        Ok(Entries(table.get(hash, key)?.map(Map::iter)))
+    ) -> Result<Entries<'a, M, V, E>, StateError> {
+        let backend = ctx.backend();
+        let (table, hash, key) = backend.at::<Map<M, E::Kept<V>>>(self.slot)?;
+        let now = E::now(backend.ages());
+        let Some(map) = table.get(hash, key)? else { return Ok(Entries { kept: None, now }) };
+        let at = (backend, self.slot);
+        on_read_all::<_, _, V, E>(at, self.expiry, table, (map, now), map.values())?;
+        Ok(Entries { kept: Some(map.iter()), now })
     }
 
     /// The names of the current key's entries, in no order.
     ///
     /// # Errors
     /// [`StateError::Foreign`], or the store fails.
-    pub fn keys<'a, C: KeyedContext>(&self, ctx: &'a C) -> Result<Keys<'a, M, V>, StateError> {
+    pub fn keys<'a, C: KeyedContext>(&self, ctx: &'a C) -> Result<Keys<'a, M, V, E>, StateError> {
         self.entries(ctx).map(Keys)
     }
 
@@ -148,7 +170,10 @@ impl<M: Key + Hash, V: State> MapState<M, V> {
     ///
     /// # Errors
     /// [`StateError::Foreign`], or the store fails.
-    pub fn values<'a, C: KeyedContext>(&self, ctx: &'a C) -> Result<Values<'a, M, V>, StateError> {
+    pub fn values<'a, C: KeyedContext>(
+        &self,
+        ctx: &'a C,
+    ) -> Result<Values<'a, M, V, E>, StateError> {
         self.entries(ctx).map(Values)
     }
 
@@ -158,16 +183,18 @@ impl<M: Key + Hash, V: State> MapState<M, V> {
     /// [`StateError::Foreign`], or the store fails.
     pub fn clear<C: KeyedContext>(&self, ctx: &mut C) -> Result<(), StateError> {
         let backend = ctx.backend_mut();
-        replace::<_, Map<M, V>>(backend, self.slot, None)
+        replace::<_, Map<M, E::Kept<V>>>(backend, self.slot, None)
     }
 }
 
 /// The entries of a map, one after the other, each lent until the next; see
 /// [`Elements`](crate::Elements).
-#[derive(Debug)]
-pub struct Entries<'a, M, V>(Option<hash_map::Iter<'a, M, V>>);
+pub struct Entries<'a, M, V: State, E: Expiry = NoTtl> {
+    kept: Option<hash_map::Iter<'a, M, E::Kept<V>>>,
+    now: E::Now,
+}
 
-impl<M, V> Entries<'_, M, V> {
+impl<M, V: State, E: Expiry> Entries<'_, M, V, E> {
     /// The next entry; `None` after the last.
     ///
     /// # Errors
@@ -175,15 +202,23 @@ impl<M, V> Entries<'_, M, V> {
     #[expect(clippy::should_implement_trait, reason = "an iterator cannot lend")]
     #[inline]
     pub fn next(&mut self) -> Result<Option<(&M, &V)>, StateError> {
-        Ok(self.0.as_mut().and_then(Iterator::next))
+        let mut kept = self.kept.iter_mut().flatten();
+        Ok(kept.find_map(|(name, kept)| Some((name, E::live(kept, self.now)?))))
+    }
+}
+
+impl<M, V: State, E: Expiry> fmt::Debug for Entries<'_, M, V, E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let left = self.kept.as_ref().map_or(0, ExactSizeIterator::len);
+        f.debug_struct("Entries").field("left", &left).finish_non_exhaustive()
     }
 }
 
 /// The names of a map's entries; see [`Entries`].
 #[derive(Debug)]
-pub struct Keys<'a, M, V>(Entries<'a, M, V>);
+pub struct Keys<'a, M, V: State, E: Expiry = NoTtl>(Entries<'a, M, V, E>);
 
-impl<M, V> Keys<'_, M, V> {
+impl<M, V: State, E: Expiry> Keys<'_, M, V, E> {
     /// The next name; `None` after the last.
     ///
     /// # Errors
@@ -197,9 +232,9 @@ impl<M, V> Keys<'_, M, V> {
 
 /// The values of a map's entries; see [`Entries`].
 #[derive(Debug)]
-pub struct Values<'a, M, V>(Entries<'a, M, V>);
+pub struct Values<'a, M, V: State, E: Expiry = NoTtl>(Entries<'a, M, V, E>);
 
-impl<M, V> Values<'_, M, V> {
+impl<M, V: State, E: Expiry> Values<'_, M, V, E> {
     /// The next value; `None` after the last.
     ///
     /// # Errors

@@ -7,17 +7,20 @@
 //! The store's key of an entry is the key group and the state's number, each as two bytes, and the
 //! key's bytes: a group's entries lie side by side.
 
-use std::cell::OnceCell;
+use std::cell::{Cell, OnceCell};
 use std::collections::{BTreeMap, HashMap};
 use std::fmt::Debug;
 use std::io;
-use std::ops::Bound;
+use std::ops::{Bound, ControlFlow};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use millstream_types::{Key, KeyGroup, MaxParallelism, State};
 
 use crate::codec::{decode, encode};
 use crate::error::StateError;
+
+/// Is called with a key and its value, and says whether to go on.
+pub type Each<'a> = dyn FnMut(&[u8], &[u8]) -> ControlFlow<()> + 'a;
 
 /// Values by keys, both bytes, in the order of the keys.
 pub trait ByteStore: Debug + Send + Sync {
@@ -33,11 +36,12 @@ pub trait ByteStore: Debug + Send + Sync {
     /// The store cannot be written.
     fn put(&self, key: Vec<u8>, value: Option<Vec<u8>>) -> io::Result<()>;
 
-    /// Calls `each` with the keys that start with `prefix`, and their values, in order.
+    /// Calls `each` with the keys that start with `prefix` and come after `after`, and with their
+    /// values, in order, until it breaks. It must not call the store.
     ///
     /// # Errors
     /// The store cannot be read.
-    fn scan(&self, prefix: &[u8], each: &mut dyn FnMut(&[u8], &[u8])) -> io::Result<()>;
+    fn scan(&self, prefix: &[u8], after: &[u8], each: &mut Each<'_>) -> io::Result<()>;
 }
 
 /// A [`ByteStore`] in memory.
@@ -61,17 +65,28 @@ impl ByteStore for MemoryStore {
         Ok(())
     }
 
-    fn scan(&self, prefix: &[u8], each: &mut dyn FnMut(&[u8], &[u8])) -> io::Result<()> {
+    fn scan(&self, prefix: &[u8], after: &[u8], each: &mut Each<'_>) -> io::Result<()> {
         let entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
-        let from = (Bound::Included(prefix), Bound::Unbounded);
-        for (key, value) in entries.range::<[u8], _>(from) {
-            if !key.starts_with(prefix) {
+        let from = if after < prefix { Bound::Included(prefix) } else { Bound::Excluded(after) };
+        for (key, value) in entries.range::<[u8], _>((from, Bound::Unbounded)) {
+            if !key.starts_with(prefix) || each(key, value).is_break() {
                 break;
             }
-            each(key, value);
         }
         Ok(())
     }
+}
+
+/// Says whether a value is live at a time.
+pub(crate) type Live<V> = (fn(&V, i64) -> bool, i64);
+
+/// The fate of an entry that was looked at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Visited {
+    Unchanged,
+    Changed,
+    /// It goes.
+    Gone,
 }
 
 /// The values of one state in a [`ByteStore`].
@@ -91,7 +106,7 @@ pub struct StoreTable<V> {
 struct Loaded<V> {
     place: Vec<u8>,
     value: Option<V>,
-    changed: bool,
+    changed: Cell<bool>,
 }
 
 impl<V: State> StoreTable<V> {
@@ -128,7 +143,7 @@ impl<V: State> StoreTable<V> {
             }
         };
         let value = found.map(|bytes| decode(self.state, &bytes)).transpose()?;
-        Ok(Loaded { place, value, changed: false })
+        Ok(Loaded { place, value, changed: Cell::new(false) })
     }
 
     /// The value of a key, which is the one at hand or there is none at hand.
@@ -137,6 +152,13 @@ impl<V: State> StoreTable<V> {
             let _ = self.loaded.set(self.load(self.place(hash, key)?)?);
         }
         Ok(self.loaded.get().and_then(|loaded| loaded.value.as_ref()))
+    }
+
+    /// Says that the value at hand was changed while it was shared.
+    pub(crate) fn touch(&self) {
+        if let Some(loaded) = self.loaded.get() {
+            loaded.changed.set(true);
+        }
     }
 
     /// The entry of a key, to change it.
@@ -149,7 +171,7 @@ impl<V: State> StoreTable<V> {
             let _ = self.loaded.set(self.load(place)?);
         }
         let loaded = self.loaded.get_mut().expect("the entry was loaded just now");
-        loaded.changed = true;
+        loaded.changed.set(true);
         Ok(&mut loaded.value)
     }
 
@@ -181,7 +203,7 @@ impl<V: State> StoreTable<V> {
         if self.loaded.get().is_some_and(|loaded| loaded.place != place) {
             self.leave()?;
         }
-        self.loaded = OnceCell::from(Loaded { place, value, changed: true });
+        self.loaded = OnceCell::from(Loaded { place, value, changed: Cell::new(true) });
         Ok(())
     }
 
@@ -197,7 +219,7 @@ impl<V: State> StoreTable<V> {
     /// Writes the entry at hand back if it was changed; none is at hand afterwards.
     pub(crate) fn leave(&mut self) -> Result<(), StateError> {
         let Some(Loaded { place, value, changed }) = self.loaded.take() else { return Ok(()) };
-        if !changed {
+        if !changed.get() {
             return Ok(());
         }
         let value = value.map(|value| encode(self.state, &value, Vec::new())).transpose()?;
@@ -217,10 +239,70 @@ impl<V: State> StoreTable<V> {
         Ok(())
     }
 
-    /// Whether a key has a value; the entry at hand is not looked at.
-    pub(crate) fn contains<K: Key>(&self, hash: u64, key: &K) -> Result<bool, StateError> {
+    /// Whether a key has a value that is live; the entry at hand is not looked at.
+    pub(crate) fn contains<K: Key>(
+        &self,
+        hash: u64,
+        key: &K,
+        live: Option<Live<V>>,
+    ) -> Result<bool, StateError> {
         let values = self.store.get(&[self.place(hash, key)?]).map_err(self.io())?;
-        Ok(values.first().is_some_and(Option::is_some))
+        match values.first() {
+            Some(Some(bytes)) => self.is_live(bytes, live),
+            Some(None) | None => Ok(false),
+        }
+    }
+
+    fn is_live(&self, bytes: &[u8], live: Option<Live<V>>) -> Result<bool, StateError> {
+        let Some((is_live, now)) = live else { return Ok(true) };
+        Ok(is_live(&decode(self.state, bytes)?, now))
+    }
+
+    /// The keys of a group whose written values are live.
+    pub(crate) fn keys<K: Key>(
+        &self,
+        group: u16,
+        live: Option<Live<V>>,
+    ) -> Result<Vec<K>, StateError> {
+        let part = |key, bytes: &[u8]| Ok(self.is_live(bytes, live)?.then_some(key));
+        Ok(self.group(group, part)?.into_iter().flatten().collect())
+    }
+
+    /// Looks at some entries of a group after the place `after`; `visit` may change a value, or say
+    /// that its entry goes. The place of the last of them; `None` if there was none.
+    pub(crate) fn visit(
+        &mut self,
+        group: u16,
+        after: &[u8],
+        entries_max: usize,
+        mut visit: impl FnMut(&mut V) -> Visited,
+    ) -> Result<Option<Vec<u8>>, StateError> {
+        self.leave()?;
+        let mut entries = Vec::new();
+        let mut keep = |place: &[u8], bytes: &[u8]| {
+            entries.push((place.to_vec(), decode(self.state, bytes)));
+            if entries.len() < entries_max {
+                ControlFlow::Continue(())
+            } else {
+                ControlFlow::Break(())
+            }
+        };
+        self.store.scan(&self.prefix(group), after, &mut keep).map_err(self.io())?;
+        let mut last = None;
+        for (place, value) in entries {
+            let mut value = value?;
+            let bytes = match visit(&mut value) {
+                Visited::Unchanged => None,
+                Visited::Changed => Some(Some(encode(self.state, &value, Vec::new())?)),
+                Visited::Gone => Some(None),
+            };
+            if let Some(bytes) = bytes {
+                self.prepared.remove(&place);
+                self.store.put(place.clone(), bytes).map_err(self.io())?;
+            }
+            last = Some(place);
+        }
+        Ok(last)
     }
 
     /// The entries of a group that are written.
@@ -232,9 +314,10 @@ impl<V: State> StoreTable<V> {
         let prefix = self.prefix(group);
         let mut parts = Vec::new();
         self.store
-            .scan(&prefix, &mut |place, value| {
+            .scan(&prefix, &[], &mut |place, value| {
                 let key = place.get(prefix.len()..).unwrap_or_default();
                 parts.push(decode(self.state, key).and_then(|key| part(key, value)));
+                ControlFlow::Continue(())
             })
             .map_err(self.io())?;
         parts.into_iter().collect()

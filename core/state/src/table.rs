@@ -204,9 +204,32 @@ impl<K: Key, V> GroupTable<K, V> {
         self.groups.iter().all(HashTable::is_empty)
     }
 
-    /// The keys of the group at this place (from 0, in the order of the range).
-    pub(crate) fn keys_of_group(&self, at: usize) -> impl Iterator<Item = &K> {
-        self.groups.get(at).into_iter().flatten().map(|(key, _)| key)
+    /// The number of groups.
+    pub(crate) const fn groups(&self) -> usize {
+        self.groups.len()
+    }
+
+    /// The entries of the group at this place (from 0, in the order of the range).
+    pub(crate) fn entries_of_group(&self, at: usize) -> impl Iterator<Item = &(K, V)> {
+        self.groups.get(at).into_iter().flatten()
+    }
+
+    /// Looks at one bucket of the group at this place (from 0), whose entry goes unless `keep` says
+    /// otherwise. `false` beyond the last bucket.
+    pub(crate) fn retain_bucket(
+        &mut self,
+        group: usize,
+        bucket: usize,
+        keep: impl FnOnce(&mut V) -> bool,
+    ) -> bool {
+        let table = self.groups.get_mut(group).filter(|table| bucket < table.num_buckets());
+        let Some(table) = table else { return false };
+        if let Ok(mut entry) = table.get_bucket_entry(bucket)
+            && !keep(&mut entry.get_mut().1)
+        {
+            entry.remove();
+        }
+        true
     }
 
     /// Takes the last group out, with all its keys; `None` once all are taken.

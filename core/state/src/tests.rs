@@ -1,12 +1,15 @@
 //! Keyed state on the heap and in a store.
 
+mod ttl;
+
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
 
 use millstream_types::{Key, MaxParallelism};
 
-use crate::{Backing, ByteStore, KeyedBackend, MemoryStore, StateError, conformance};
+use crate::{Backing, ByteStore, Each, KeyedBackend, MemoryStore, StateError, Ttl, conformance};
 
 /// A store that counts its reads and fails when it is told to.
 #[derive(Debug, Default)]
@@ -37,9 +40,9 @@ impl ByteStore for Watched {
         self.inner.put(key, value)
     }
 
-    fn scan(&self, prefix: &[u8], each: &mut dyn FnMut(&[u8], &[u8])) -> io::Result<()> {
+    fn scan(&self, prefix: &[u8], after: &[u8], each: &mut Each<'_>) -> io::Result<()> {
         self.check()?;
-        self.inner.scan(prefix, each)
+        self.inner.scan(prefix, after, each)
     }
 }
 
@@ -129,7 +132,23 @@ fn declared_states_have_schemas() {
     let _ = states.value::<u64>("count").unwrap();
     let _ = states.list::<String>("names").unwrap();
     let _ = states.map::<String, Option<u8>>("entries").unwrap();
-    let schemas: Vec<_> =
-        states.schemas().map(|(name, schema)| format!("{name}: {schema}")).collect();
-    assert_eq!(schemas, ["count: u64", "names: [string]", "entries: map<string, u8?>"]);
+    let second = Ttl::after(Duration::from_secs(1));
+    let _ = states.with_ttl(second).value::<u64>("seen").unwrap();
+    let _ = states.with_ttl(second.on_read_and_write()).list::<u8>("last").unwrap();
+    let _ = states.with_ttl(second.on_creation()).map::<u8, String>("by number").unwrap();
+    let schemas: Vec<_> = states
+        .schemas()
+        .map(|(name, schema, ttl)| {
+            format!("{name}: {schema}{}", ttl.map_or(String::new(), |ttl| format!(", {ttl}")))
+        })
+        .collect();
+    let expected = [
+        "count: u64",
+        "names: [string]",
+        "entries: map<string, u8?>",
+        "seen: (i64, u64), expires 1000 ms after the last write",
+        "last: [(i64, u8)], expires 1000 ms after the last read or write",
+        "by number: map<u8, (i64, string)>, expires 1000 ms after creation",
+    ];
+    assert_eq!(schemas, expected);
 }
