@@ -36,7 +36,8 @@ pub use millstream_operators::{
     WindowAssigner, WindowFunction,
 };
 pub use millstream_state::{
-    AggregatingState, ListState, MapState, ReducingState, StateError, Timer, Timers, ValueState,
+    AggregatingState, Expiry, ListState, MapState, NoTtl, ReducingState, StateError, Timer, Timers,
+    Ttl, ValueState, WithTtl,
 };
 pub use millstream_types::{JobStatus, Key, KeyHasher};
 pub use stream::{Cloneable, Function, Stream, StreamSink};

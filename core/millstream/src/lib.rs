@@ -39,13 +39,13 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 #[doc(inline)]
 pub use millstream_api::{
     AggregatingState, Args, Batch, Boundedness, ByRef, ByValue, CollectedRecords, Collector,
-    ConnectedStreams, Context, Counter, Data, Environment, Error, ErrorContext, Function, Gauge,
-    Histogram, JobClient, JobId, JobResult, JobStatus, Key, KeyHasher, KeySelector, KeyedCoProcess,
-    KeyedConnectedStreams, KeyedProcess, KeyedRuntimeContext, KeyedStream, LateRecords, ListState,
-    MapState, Number, OnError, OutputTag, Process, ReducingState, Result, RuntimeContext,
-    RuntimeMode, Session, Sliding, StateError, Stream, StreamSink, Timer, Timers, Tumbling,
-    ValueState, WatermarkGenerator, WatermarkOutput, WatermarkStrategy, Window, WindowAssigner,
-    WindowFunction, WindowedStream, bail, ensure, error,
+    ConnectedStreams, Context, Counter, Data, Environment, Error, ErrorContext, Expiry, Function,
+    Gauge, Histogram, JobClient, JobId, JobResult, JobStatus, Key, KeyHasher, KeySelector,
+    KeyedCoProcess, KeyedConnectedStreams, KeyedProcess, KeyedRuntimeContext, KeyedStream,
+    LateRecords, ListState, MapState, NoTtl, Number, OnError, OutputTag, Process, ReducingState,
+    Result, RuntimeContext, RuntimeMode, Session, Sliding, StateError, Stream, StreamSink, Timer,
+    Timers, Ttl, Tumbling, ValueState, WatermarkGenerator, WatermarkOutput, WatermarkStrategy,
+    Window, WindowAssigner, WindowFunction, WindowedStream, bail, ensure, error,
 };
 /// ```
 /// use millstream::Key;
@@ -140,7 +140,7 @@ pub mod prelude {
         AggregatingState, Args, Collector, Context, Environment, ErrorContext, Key, KeyedCoProcess,
         KeyedProcess, KeyedRuntimeContext, LateRecords, ListState, MapState, OnError, Opaque,
         OutputTag, Process, ReducingState, Result, RuntimeContext, RuntimeMode, Session, Sliding,
-        Str, Stream, Timer, Timers, Tumbling, ValueState, WatermarkGenerator, WatermarkOutput,
+        Str, Stream, Timer, Timers, Ttl, Tumbling, ValueState, WatermarkGenerator, WatermarkOutput,
         WatermarkStrategy, Window, WindowFunction, bail,
     };
 }

@@ -286,7 +286,7 @@ const NOT_YET: [(&str, &[&str]); 13] = [
     ("Windows of processing time", &["trigger", "Trigger", "evictor", "Global", "count_window"]),
     ("Joins", &["JoinedStreams", "interval_join", "co_group"]),
     ("Broadcast state", &["BroadcastState", "BroadcastProcess"]),
-    ("Other state", &["ReducingState", "AggregatingState", "StateTtl", "OperatorState"]),
+    ("Other state", &["OperatorState"]),
     ("RocksDB", &["RocksDb", "rocksdb"]),
     ("Async I/O", &["async_map", "AsyncFunction", "unordered_wait"]),
     ("Iterations", &["iterate", "IterativeStream"]),

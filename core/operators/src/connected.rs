@@ -228,13 +228,11 @@ where
     }
 
     fn prepare_left(&mut self, records: &[A]) -> Result<()> {
-        let parts = &mut self.parts;
-        parts.upcoming.begin(records, &self.left, &mut parts.backend)
+        self.parts.begin(records, &self.left)
     }
 
     fn prepare_right(&mut self, records: &[B]) -> Result<()> {
-        let parts = &mut self.parts;
-        parts.upcoming.begin(records, &self.right, &mut parts.backend)
+        self.parts.begin(records, &self.right)
     }
 
     fn keep_undo(&mut self) {

@@ -111,14 +111,25 @@ pub(crate) struct KeyedParts<K> {
 
 impl<K: Key> KeyedParts<K> {
     pub(crate) fn new(ctx: &OperatorContext<'_>) -> Self {
+        let mut backend = KeyedBackend::new(groups(ctx.task), ctx.task.max_parallelism);
+        backend.set_clock(ctx.task.clock.clone());
         Self {
-            backend: KeyedBackend::new(groups(ctx.task), ctx.task.max_parallelism),
+            backend,
             upcoming: Upcoming::default(),
             watermark: Timestamp::MIN,
             clock: ctx.task.clock.clone(),
             group: 0,
             keys: Vec::new().into_iter(),
         }
+    }
+
+    /// Begins with the records of a batch.
+    pub(crate) fn begin<T, S>(&mut self, records: &[T], selector: &S) -> Result<()>
+    where
+        S: KeySelector<T, Key = K>,
+    {
+        self.backend.clean(records.len())?;
+        self.upcoming.begin(records, selector, &mut self.backend)
     }
 
     pub(crate) const fn context(&mut self, timestamp: Option<i64>) -> Context<'_, K> {
@@ -430,8 +441,7 @@ where
     P: KeyedProcess<S::Key, I>,
 {
     fn prepare(&mut self, records: &[I]) -> Result<()> {
-        let parts = &mut self.parts;
-        parts.upcoming.begin(records, &self.selector, &mut parts.backend)
+        self.parts.begin(records, &self.selector)
     }
 
     fn process(&mut self, record: I, out: &mut Collector<'_, P::Out>) -> Result<()> {

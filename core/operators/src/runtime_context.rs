@@ -5,7 +5,7 @@ use std::ops::Deref;
 use millstream_connector::{Counter, Gauge, Histogram, Result};
 use millstream_state::{
     AggregatingState, KeyedBackend, ListState, MapState, ReducingState, StateError, TimeDomain,
-    Timers, ValueState,
+    Timers, Ttl, ValueState, WithTtl,
 };
 use millstream_types::{JobId, Key, State};
 
@@ -314,6 +314,47 @@ impl<'a, K: Key> KeyedRuntimeContext<'a, K> {
         result: impl Fn(&A) -> O + Send + 'static,
     ) -> Result<AggregatingState<I, A, O>, StateError> {
         self.backend.aggregating(name, init, add, result)
+    }
+
+    /// Declares the next state with values that expire, by the wall clock.
+    ///
+    /// ```
+    /// # use millstream::{prelude::*, testing::run_on};
+    /// use std::time::Duration;
+    ///
+    /// /// Drops the records of which one with the same key came within the last hour.
+    /// struct Once(ValueState<(), Ttl>);
+    ///
+    /// impl KeyedProcess<Str, Str> for Once {
+    ///     type Out = Str;
+    ///
+    ///     fn process(
+    ///         &mut self,
+    ///         word: Str,
+    ///         ctx: &mut Context<'_, Str>,
+    ///         out: &mut Collector<'_, Str>,
+    ///     ) -> Result<()> {
+    ///         if self.0.get(ctx)?.is_none() {
+    ///             out.emit(word);
+    ///         }
+    ///         Ok(self.0.set(ctx, ())?)
+    ///     }
+    /// }
+    ///
+    /// let words = run_on(["to", "be", "to"].map(Str::from), |words| {
+    ///     words.key_by_ref(|word| word).process("once", |states| {
+    ///         let hour = Ttl::after(Duration::from_secs(3600));
+    ///         Ok(Once(states.with_ttl(hour).value("seen")?))
+    ///     })
+    /// });
+    /// assert_eq!(words?, ["to", "be"]);
+    /// # Ok::<(), millstream::Error>(())
+    /// ```
+    ///
+    /// Lists expire by the element and maps by the entry. See [`Ttl`] for what prolongs the life of
+    /// a value.
+    pub const fn with_ttl(&mut self, ttl: Ttl) -> WithTtl<'_, K> {
+        self.backend.with_ttl(ttl)
     }
 
     /// Declares timers of event time, which are due when the watermark has reached them.
