@@ -19,6 +19,7 @@
 mod bodies;
 mod cases;
 mod chains;
+mod expiry;
 mod finishing;
 mod heavy;
 mod hosts;
