@@ -39,6 +39,5 @@ pub use keyed::{Backed, Backing, Group, KeyedValues, Table};
 pub use maps::{Entries, Keys, MapState, Values};
 pub use panes::{ClosedPanes, Cursor, FewKeys, KeyPanes, OpenPanes, PaneEntries, PaneValues};
 pub use store::{ByteStore, Each, MemoryStore, StoreTable};
-pub use store::{ByteStore, MemoryStore, StoreTable};
 pub use table::{GroupTable, Place};
 pub use timer_queue::{TimeDomain, Timer, Timers};
