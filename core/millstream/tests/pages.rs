@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use millstream::prelude::*;
-use millstream::testing;
+use millstream::{WindowAssigner, testing};
 
 /// Says of each number whether it is smaller than the one of its key before it.
 struct Behind(ValueState<u64>);

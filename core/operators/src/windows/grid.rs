@@ -2,6 +2,9 @@
 
 use std::time::Duration;
 
+use millstream_types::State;
+use millstream_types::schema::{Kind, SchemaBuilder};
+
 use crate::Result;
 
 /// A span of event time: `start` is in it, `end` is not. Both are in milliseconds since 1970.
@@ -12,7 +15,9 @@ use crate::Result;
 /// assert_eq!(minute.last_millis(), 119_999); // the event time of its results
 /// assert_eq!(minute.to_string(), "[60000, 120000)");
 /// ```
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize,
+)]
 pub struct Window {
     /// The first time.
     pub start: i64,
@@ -25,6 +30,12 @@ impl Window {
     #[must_use]
     pub const fn last_millis(&self) -> i64 {
         self.end.saturating_sub(1)
+    }
+}
+
+impl State for Window {
+    fn schema(builder: &mut SchemaBuilder) -> Kind {
+        builder.kind_of::<(i64, i64)>()
     }
 }
 
