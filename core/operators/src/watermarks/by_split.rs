@@ -249,7 +249,7 @@ impl<T: 'static> Watermarks<T> {
                 split.came = false;
                 split.last = self.passed;
             }
-            let from = self.patience(channel).map(|patience| self.passed + patience);
+            let from = self.patience(channel).map(|patience| self.passed.saturating_add(patience));
             self.idle_from = self.idle_from.into_iter().chain(from).min();
         }
         if self.idle_from.is_some_and(|from| self.passed >= from) {
@@ -271,7 +271,7 @@ impl<T: 'static> Watermarks<T> {
             if split.is_idle || self.tracker.is_ended(channel) {
                 continue;
             }
-            let from = split.last + patience;
+            let from = split.last.saturating_add(patience);
             if self.passed < from {
                 self.idle_from = self.idle_from.into_iter().chain([from]).min();
                 continue;
@@ -306,8 +306,8 @@ impl<T: 'static> Watermarks<T> {
 
     /// The time when something will be due, as far as the last look could know.
     pub(super) fn next_time(&self) -> Option<Instant> {
-        let idle_from =
-            self.idle_from.and_then(|from| Some(self.looked? + from.saturating_sub(self.passed)));
+        let left = self.idle_from.map(|from| from.saturating_sub(self.passed));
+        let idle_from = left.and_then(|left| self.looked?.checked_add(left));
         idle_from.into_iter().chain(self.due).min()
     }
 }

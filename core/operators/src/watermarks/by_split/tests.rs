@@ -239,6 +239,15 @@ fn a_source_is_idle_when_all_its_open_splits_are() {
 }
 
 #[test]
+fn a_timeout_without_bound_is_fine() {
+    let strategy = WatermarkStrategy::monotonous().idle_after(Duration::MAX);
+    let mut source = Watched::of_splits(&strategy, 2);
+    source.records_of(0, &[100]);
+    assert_eq!(source.after_their_interval(), []);
+    assert_eq!(source.after(IDLE), [], "no split is ever idle");
+}
+
+#[test]
 fn a_full_output_makes_no_split_idle() {
     let strategy = WatermarkStrategy::monotonous().idle_after(IDLE);
     let mut source = Watched::of_splits(&strategy, 2);
