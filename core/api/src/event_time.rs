@@ -46,7 +46,7 @@ impl<T: Data> Stream<T> {
     /// those of the source, also for other streams that were cloned from this one before.
     ///
     /// ```
-    /// # use millstream::{prelude::*, testing};
+    /// # use millstream::{ensure, prelude::*, testing};
     /// # let env = &mut testing::environment();
     /// # let directory = tempfile::tempdir()?;
     /// # let directory = directory.path();
