@@ -75,8 +75,8 @@ impl<T: 'static> WatermarkStrategy<T> {
         Self::made_by(|| Box::new(NoWatermarks))
     }
 
-    /// Watermarks by a generator of the user's; `make` makes one for each subtask, or for each split
-    /// with `Stream::watermarks_per_split`.
+    /// Watermarks by a generator of the user's; `make` makes one for each subtask, or for each
+    /// split with `Stream::watermarks_per_split`.
     ///
     /// ```
     /// # use millstream::{prelude::*, testing::run_on};
