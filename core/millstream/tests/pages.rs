@@ -268,10 +268,10 @@ fn drawn(windows: impl WindowAssigner) -> String {
 fn windows_have_the_records_between_their_bounds() {
     let millis = Duration::from_millis;
     let picture = format!(
-        "tumbling of 30         {}\nsliding of 30 by 15    {}\nsessions with gaps 20  {}\n",
+        "tumbling of 30         {}\nsliding of 30 by 15    {}\nsessions, gap of 15    {}\n",
         drawn(Tumbling::event_time(millis(30))),
         drawn(Sliding::event_time(millis(30), millis(15))),
-        drawn(Session::event_time(millis(20))),
+        drawn(Session::event_time(millis(15))),
     );
     let root = Path::new(&std::env::var("CARGO_MANIFEST_DIR").unwrap()).join("../..");
     let page = std::fs::read_to_string(root.join("docs/guide/windows.md")).unwrap();
