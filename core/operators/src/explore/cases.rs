@@ -15,8 +15,7 @@ use super::hosts::{clock, wake_ups};
 use super::probe::{Item, Output, Probe, Shared};
 use super::schedule::Act;
 use super::stages::{Explored, Oracle, drive, each, outputs};
-use super::{Case, Kind, expiry, heavy, key, roll, time_of, timers, writers};
-use super::{Case, Kind, heavy, key, roll, time_of, timers, windows, writers};
+use super::{Case, Kind, expiry, heavy, key, roll, time_of, timers, windows, writers};
 use crate::Result;
 use crate::aggregate::{Aggregate, Reduce, Summary};
 use crate::collect::{CollectQueue, CollectStage, Taken};
@@ -65,7 +64,8 @@ fn light(kind: Kind) -> Vec<Case> {
             )
         })],
         Kind::Process => {
-            processes().into_iter().chain(timers::cases()).chain([expiry::case()]).collect()
+            let cases = processes().into_iter().chain(timers::cases()).chain([expiry::case()]);
+            cases.chain(windows::sessions()).collect()
         }
         Kind::Fold => reduces().into_iter().chain(aggregates()).collect(),
         Kind::Rows => vec![rows()],

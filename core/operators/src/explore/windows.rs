@@ -16,12 +16,15 @@ use crate::key::ByValue;
 use crate::late::LateRecords;
 use crate::stage::Stage;
 use crate::windows::{
-    Aggregated, Sliding, Tumbling, Window, WindowAssigner, WindowFunction, WindowSettings,
+    Aggregated, Session, Sliding, Tumbling, Window, WindowAssigner, WindowFold, WindowFunction,
+    WindowSettings,
 };
 use crate::{Result, ensure};
 
 const SIZE: i64 = 45;
 const LATENESS: i64 = 30;
+/// The gap between sessions: records of a schedule are few.
+const GAP: i64 = 60;
 
 pub(super) fn cases() -> Vec<Case> {
     [
@@ -34,24 +37,13 @@ pub(super) fn cases() -> Vec<Case> {
         let millis = |millis: i64| Duration::from_millis(millis.cast_unsigned());
         let late = LateRecords::side_output(&SIDE);
         let settings = WindowSettings { lateness: millis(lateness), late };
-        let fold = Aggregated {
-            init: || 0u64,
-            add: |sum: &mut u64, record| {
-                *sum = sum.wrapping_add(record);
-                refuse_bad(record).map(|_| ())
-            },
-            merge: |sum: &mut u64, later| {
-                *sum = sum.wrapping_add(later);
-                Ok(())
-            },
-        };
         let selector = ByValue(|_: &u64| 7u64);
         let stage = if slide == SIZE {
             let windows = Tumbling::event_time(millis(SIZE));
-            windows.stage(settings, bad(), selector, fold, |_| Ok(Repeated))
+            windows.stage(settings, bad(), selector, sums(), |_| Ok(Repeated))
         } else {
             let windows = Sliding::event_time(millis(SIZE), millis(slide));
-            windows.stage(settings, bad(), selector, fold, |_| Ok(Repeated))
+            windows.stage(settings, bad(), selector, sums(), |_| Ok(Repeated))
         };
         let (operator, task, nobody) = (Operator::of_stage(stage), task(false), to_nobody());
         Case::new(name, move |schedule| {
@@ -65,6 +57,44 @@ pub(super) fn cases() -> Vec<Case> {
         })
     })
     .into()
+}
+
+/// Sessions, of which some are kept.
+pub(super) fn sessions() -> Vec<Case> {
+    [("sessions", 0), ("sessions that are kept", LATENESS)]
+        .map(|(name, lateness)| {
+            let millis = |millis: i64| Duration::from_millis(millis.cast_unsigned());
+            let late = LateRecords::side_output(&SIDE);
+            let settings = WindowSettings { lateness: millis(lateness), late };
+            let (windows, selector) = (Session::event_time(millis(GAP)), ByValue(|_: &u64| 7u64));
+            let stage = windows.stage(settings, bad(), selector, sums(), |_| Ok(Repeated));
+            let (operator, task, nobody) = (Operator::of_stage(stage), task(false), to_nobody());
+            Case::new(name, move |schedule| {
+                let outputs = outputs(schedule, 3);
+                let windows = operator.build(&task, &nobody, three(&outputs, same, true));
+                let mut stage = Box::new(Mutant::of(Hidden(windows)));
+                stage.push = push_near;
+                let (sessions, watermark) = (Vec::new(), i64::MIN);
+                let oracle = Box::new(PlainSessions { lateness, sessions, watermark });
+                drive(Explored { stage, kind: Kind::Process, outputs, oracle }, schedule)
+            })
+        })
+        .into()
+}
+
+/// The sum of records, of which bad ones are refused after they were added.
+fn sums() -> impl WindowFold<u64, Value = u64> + Clone + Sync + 'static {
+    Aggregated {
+        init: || 0u64,
+        add: |sum: &mut u64, record| {
+            *sum = sum.wrapping_add(record);
+            refuse_bad(record).map(|_| ())
+        },
+        merge: |sum: &mut u64, later| {
+            *sum = sum.wrapping_add(later);
+            Ok(())
+        },
+    }
 }
 
 /// The time of a record that watermarks of schedules may reach.
@@ -156,6 +186,65 @@ impl Oracle for Plain {
                 Self::fire(end, *sum, outputs);
             }
         }
+    }
+
+    fn event(&mut self, event: Event, outputs: &mut [Vec<Item>]) {
+        if let Event::Watermark(watermark) = event {
+            self.reach(watermark.as_millis(), outputs);
+        }
+    }
+
+    fn end(&mut self, outputs: &mut [Vec<Item>]) {
+        self.reach(i64::MAX, outputs);
+    }
+}
+
+/// A session by its first time and its last millisecond, the sum of its records, and whether it has
+/// fired.
+type PlainSession = (i64, i64, u64, bool);
+
+struct PlainSessions {
+    lateness: i64,
+    sessions: Vec<PlainSession>,
+    watermark: i64,
+}
+
+impl PlainSessions {
+    fn reach(&mut self, watermark: i64, outputs: &mut [Vec<Item>]) {
+        self.watermark = self.watermark.max(watermark);
+        self.sessions.sort_by_key(|session| session.1);
+        for (_, last, sum, fired) in &mut self.sessions {
+            if *last <= self.watermark && !std::mem::replace(fired, true) {
+                Plain::fire(*last + 1, *sum, outputs);
+            }
+        }
+        let (lateness, watermark) = (self.lateness, self.watermark);
+        self.sessions.retain(|(_, last, ..)| last + lateness > watermark);
+    }
+}
+
+impl Oracle for PlainSessions {
+    fn record(&mut self, record: u64, outputs: &mut [Vec<Item>]) {
+        let (start, last) = (near(time_of(record)), near(time_of(record)) + GAP - 1);
+        let touches = |session: &mut PlainSession| session.0 <= last + 1 && start <= session.1 + 1;
+        let touched: Vec<_> = self.sessions.extract_if(.., touches).collect();
+        if touched.is_empty() && last + self.lateness <= self.watermark {
+            outputs[1].push(Item::Timed(record, start));
+            return;
+        }
+        if is_bad(record) {
+            self.sessions.extend(touched);
+            outputs[2].push(Item::Timed(record, start));
+            return;
+        }
+        let one = touched.into_iter().fold((start, last, record, false), |one, other| {
+            (one.0.min(other.0), one.1.max(other.1), one.2.wrapping_add(other.2), false)
+        });
+        let fired = one.1 <= self.watermark;
+        if fired {
+            Plain::fire(one.1 + 1, one.2, outputs);
+        }
+        self.sessions.push((one.0, one.1, one.2, fired));
     }
 
     fn event(&mut self, event: Event, outputs: &mut [Vec<Item>]) {

@@ -142,7 +142,7 @@ impl Sliding {
 /// A duration in milliseconds; an error if it is not a whole number of them, or none.
 pub(super) fn whole_millis(of: &str, duration: Duration) -> Result<i64> {
     let millis = i64::try_from(duration.as_millis()).ok().filter(|millis| *millis > 0);
-    millis.filter(|_| duration.subsec_nanos() % 1_000_000 == 0).ok_or_else(|| {
+    millis.filter(|_| duration.subsec_nanos().is_multiple_of(1_000_000)).ok_or_else(|| {
         crate::error!(
             "the {of} of a window is {duration:?}: it must be a whole number of milliseconds, at \
              least one"

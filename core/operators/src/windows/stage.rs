@@ -6,12 +6,12 @@ use std::time::Instant;
 use std::vec::IntoIter;
 
 use millstream_network::{Batch, Event, Flow};
-use millstream_state::{KeyedValues, PaneValues};
+use millstream_state::{KeyedValues, PaneEntries, PaneValues};
 
 use super::assigner::{WindowAssigner, WindowSettings};
 use super::functions::{Silent, WindowFold, WindowFunction};
 use super::grid::{Grid, Sliding, Tumbling};
-use super::panes::{Firing, Panes, Standing};
+use super::panes::{Firing, Panes, Standing, Walk};
 use crate::ahead::{Ahead, hash_all, most_point};
 use crate::collector::Collector;
 use crate::fold::Adding;
@@ -212,9 +212,9 @@ where
         for end in self.panes.kept_ends(time) {
             let begin = self.panes.grid.begin(end);
             let panes = self.panes.closed.of_key(hash, &key);
-            let Some(value) = merged(&mut self.fold.0, panes.between(begin, end))? else {
-                continue;
-            };
+            let value = merged(&mut self.fold.0, panes.between(begin, end));
+            let value = value.map_err(|error| failed(error, &self.operator, end))?;
+            let Some(value) = value else { continue };
             let (key, window) = (key.clone(), self.panes.grid.window(end));
             let timestamp = Some(Grid::result_time(end));
             let (results, output) = (&mut self.results.records, &mut self.output);
@@ -240,75 +240,77 @@ where
             if self.firing.is_none() {
                 self.firing = self.panes.next_firing();
             }
-            let Some(firing) = self.firing.take() else {
+            let Some(mut firing) = self.firing.take() else {
                 self.event = None;
                 return self.output.event(event).map(Some);
             };
-            let (calls, rest) = self.fire_some(firing)?;
-            self.firing = rest;
-            stint.add(calls);
+            let (keys, is_over) = match &mut firing {
+                Firing::Last { end, entries } => self.fire_last(*end, entries)?,
+                Firing::Walk(walk) => self.fire_walk(walk)?,
+            };
+            if !is_over {
+                self.firing = Some(firing);
+            }
+            stint.add(keys + 1);
             self.output.push_all(&mut self.results).map(Some)
         })
     }
 
-    /// Makes results of about a batch of keys: the number of keys, and the rest of them.
-    fn fire_some(
+    /// Makes results of the values of a pane, about a batch; the number of keys, and whether it was
+    /// the rest of them.
+    fn fire_last(
         &mut self,
-        firing: Firing<S::Key, W::Value>,
-    ) -> Result<(usize, Option<Firing<S::Key, W::Value>>)> {
+        end: i128,
+        entries: &mut PaneEntries<S::Key, W::Value>,
+    ) -> Result<(usize, bool)> {
+        let window = self.panes.grid.window(end);
+        let timestamp = Some(Grid::result_time(end));
         let most = self.results.until_look();
-        match firing {
-            Firing::Last { end, mut entries } => {
-                let window = self.panes.grid.window(end);
-                let timestamp = Some(Grid::result_time(end));
-                let (results, output) = (&mut self.results.records, &mut self.output);
-                let mut out = Collector { results, output, timestamp };
-                let (mut calls, mut is_over) = (0, false);
-                while calls < most && out.results.len() < most && !out.output.is_side_full() {
-                    let Some((key, value)) = entries.next() else {
-                        is_over = true;
-                        break;
-                    };
-                    let done = self.function.process(key, window, value, &mut out);
-                    done.map_err(|error| failed(error, &self.operator, end))?;
-                    calls += 1;
-                }
-                self.results.stamp(timestamp)?;
-                let rest = Firing::Last { end, entries };
-                Ok((calls + 1, (!is_over).then_some(rest)))
+        let (results, output) = (&mut self.results.records, &mut self.output);
+        let mut out = Collector { results, output, timestamp };
+        let (mut keys, mut is_over) = (0, false);
+        while keys < most && out.results.len() < most && !out.output.is_side_full() {
+            let Some((key, value)) = entries.next() else {
+                is_over = true;
+                break;
+            };
+            let done = self.function.process(key, window, value, &mut out);
+            done.map_err(|error| failed(error, &self.operator, end))?;
+            keys += 1;
+        }
+        self.results.stamp(timestamp)?;
+        Ok((keys, is_over))
+    }
+
+    /// As [`Self::fire_last`], of the values of closed panes, and forgets values.
+    fn fire_walk(&mut self, walk: &mut Walk<S::Key, W::Value>) -> Result<(usize, bool)> {
+        let grid = self.panes.grid;
+        let timestamp = walk.end.map(Grid::result_time);
+        let most = self.results.until_look();
+        let (results, output) = (&mut self.results.records, &mut self.output);
+        let mut out = Collector { results, output, timestamp };
+        let (mut keys, mut is_over) = (0, false);
+        while keys < most && out.results.len() < most && !out.output.is_side_full() {
+            if !self.panes.walk_on(walk) {
+                is_over = true;
+                break;
             }
-            Firing::Walk(mut walk) => {
-                let end = walk.end.unwrap_or(i128::MIN);
-                let timestamp = walk.end.map(Grid::result_time);
-                let (results, output) = (&mut self.results.records, &mut self.output);
-                let mut out = Collector { results, output, timestamp };
-                let (mut calls, mut is_over) = (0, false);
-                while calls < most && out.results.len() < most && !out.output.is_side_full() {
-                    if !self.panes.walk_on(&mut walk) {
-                        is_over = true;
-                        break;
-                    }
-                    calls += 1;
-                    let grid = self.panes.grid;
-                    let Some((key, panes)) = self.panes.closed.entry(walk.cursor) else { continue };
-                    if walk.end.is_some()
-                        && let Some(value) =
-                            merged(&mut self.fold.0, panes.between(grid.begin(end), end))?
-                    {
-                        let (key, window) = (key.clone(), grid.window(end));
-                        let done = self.function.process(key, window, value, &mut out);
-                        done.map_err(|error| failed(error, &self.operator, end))?;
-                    }
-                    if !panes.keep_from(walk.keep_from) {
-                        self.panes.closed.forget(walk.cursor);
-                    }
-                }
-                if timestamp.is_some() {
-                    self.results.stamp(timestamp)?;
-                }
-                Ok((calls + 1, (!is_over).then_some(Firing::Walk(walk))))
+            keys += 1;
+            let Some((key, panes)) = self.panes.closed.entry(walk.cursor) else { continue };
+            if let Some(end) = walk.end
+                && let Some(value) = merged(&mut self.fold.0, panes.between(grid.begin(end), end))?
+            {
+                let done = self.function.process(key.clone(), grid.window(end), value, &mut out);
+                done.map_err(|error| failed(error, &self.operator, end))?;
+            }
+            if !panes.keep_from(walk.keep_from) {
+                self.panes.closed.forget(walk.cursor);
             }
         }
+        if timestamp.is_some() {
+            self.results.stamp(timestamp)?;
+        }
+        Ok((keys, is_over))
     }
 
     fn run(&mut self, flow: Flow) -> Result<Flow> {
