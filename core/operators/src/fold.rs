@@ -29,6 +29,9 @@ pub trait Fold<T, K>: Send {
     /// The results.
     type Out: Data;
 
+    /// Whether it may refuse a record: values are copied before each change if the task goes on.
+    const REFUSES: bool = true;
+
     /// The value of a key after its first record.
     ///
     /// # Errors
@@ -218,7 +221,7 @@ where
         // What is cheap to copy is changed in registers: reading a value as a whole right after a
         // part of it was written would make the processor wait for the write. Others are copied if
         // the task goes on after an error.
-        if !needs_drop::<F::Value>() || self.bad.goes_on() {
+        if !needs_drop::<F::Value>() || F::REFUSES && self.bad.goes_on() {
             let mut copy = value.clone();
             fold.add(&mut copy, record, selector, results)?;
             *value = copy;

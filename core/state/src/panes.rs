@@ -150,18 +150,6 @@ impl<K: Key, V> OpenPanes<K, V> {
         self.panes.first_key_value().map(|(first, _)| *first)
     }
 
-    /// The number of panes.
-    #[must_use]
-    pub fn len(&self) -> usize {
-        self.panes.len()
-    }
-
-    /// Whether no pane is open.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.panes.is_empty()
-    }
-
     /// Takes the earliest pane out if it begins before a time; its first time and its values.
     pub fn take_earliest(&mut self, before: i128) -> Option<(i64, PaneValues<K, V>)> {
         let entry = self.panes.first_entry()?;

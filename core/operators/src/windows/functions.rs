@@ -16,6 +16,9 @@ pub trait WindowFold<T>: Send {
     /// The value.
     type Value: State + Clone;
 
+    /// Whether it may refuse a record.
+    const REFUSES: bool = true;
+
     /// The value of the first record.
     ///
     /// # Errors
@@ -143,6 +146,8 @@ pub struct Listed;
 impl<T: State + Clone> WindowFold<T> for Listed {
     type Value = Vec<T>;
 
+    const REFUSES: bool = false;
+
     fn first(&mut self, record: T) -> Result<Vec<T>> {
         Ok(vec![record])
     }
@@ -164,6 +169,8 @@ pub(super) struct Silent<W>(pub(super) W);
 impl<T, K, W: WindowFold<T>> Fold<T, K> for Silent<W> {
     type Value = W::Value;
     type Out = ();
+
+    const REFUSES: bool = W::REFUSES;
 
     #[inline]
     fn first(&mut self, record: T) -> Result<W::Value> {

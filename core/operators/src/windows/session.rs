@@ -83,7 +83,7 @@ impl WindowAssigner for Session {
             let mut parts = KeyedParts::new(ctx);
             let mut states = KeyedRuntimeContext::new(ctx.task, &mut parts.backend, outputs.timed);
             let (sessions, timers) = (states.value("windows")?, states.event_timers("ends")?);
-            if bad.goes_on() {
+            if W::REFUSES && bad.goes_on() {
                 parts.backend.keep_undo();
             }
             let lateness = i64::try_from(settings.lateness.as_millis()).unwrap_or(i64::MAX);
