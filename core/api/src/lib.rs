@@ -30,9 +30,10 @@ pub use millstream_connector::{
 pub use millstream_graph::RuntimeMode;
 pub use millstream_network::Event;
 pub use millstream_operators::{
-    ByRef, ByValue, Collector, Context, KeySelector, KeyedCoProcess, KeyedProcess,
-    KeyedRuntimeContext, LateRecords, Number, OnError, OutputTag, Process, Program, RuntimeContext,
-    Session, Sliding, Tumbling, WatermarkGenerator, WatermarkOutput, WatermarkStrategy, Window,
+    AtEnd, ByRef, ByValue, Collector, Context, EveryRecords, EveryStep, Fire, Global, KeySelector,
+    KeyedCoProcess, KeyedProcess, KeyedRuntimeContext, LateRecords, Number, OnError, OutputTag,
+    Process, Program, Purging, RuntimeContext, Session, Sliding, Spans, Trigger, TriggerContext,
+    Triggered, Tumbling, WatermarkGenerator, WatermarkOutput, WatermarkStrategy, Window,
     WindowAssigner, WindowFunction,
 };
 pub use millstream_state::{

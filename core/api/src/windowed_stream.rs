@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use millstream_network::Data;
 use millstream_operators::{
-    Aggregated, ByValue, Finish, KeySelector, LateRecords, Listed, Number, Reduced, RuntimeContext,
-    Summed, Window, WindowAssigner, WindowFold, WindowFunction, WindowSettings, keep_better,
+    Aggregated, ByValue, EveryRecords, Finish, Global, KeySelector, LateRecords, Listed, Number,
+    Purging, Reduced, RuntimeContext, Spans, Summed, Trigger, Triggered, Window, WindowAssigner,
+    WindowFold, WindowFunction, WindowSettings, keep_better,
 };
 use millstream_types::State;
 
@@ -73,11 +74,30 @@ impl<T: Data, S: KeySelector<T> + Sync> KeyedStream<T, S> {
     /// Cuts the stream of each key into windows: [`Tumbling`](crate::Tumbling),
     /// [`Sliding`](crate::Sliding) or [`Session`](crate::Session) ones. The records must have event
     /// times.
-    pub fn window<A: WindowAssigner>(self, windows: A) -> WindowedStream<T, S, A> {
+    pub fn window<A: WindowAssigner<T>>(self, windows: A) -> WindowedStream<T, S, A> {
         self.stream.builder.borrow_mut().add_faults(windows.fault());
         let settings =
             WindowSettings { lateness: Duration::ZERO, late: LateRecords::drop_record() };
         WindowedStream { keyed: self, windows, settings, all: false }
+    }
+}
+
+impl<T: Data + Clone, S: KeySelector<T> + Sync> KeyedStream<T, S> {
+    /// Cuts the stream of each key into windows of so many records, in the order in which they come.
+    /// Records at the end of the input that are fewer have no result.
+    ///
+    /// ```
+    /// # use millstream::{prelude::*, testing::run_on};
+    /// let sums = run_on([1, 2, 3, 4, 5], |numbers| {
+    ///     numbers.key_by(|_| ()).count_window(2).reduce("sums", |sum, n| Ok(*sum += n))
+    /// });
+    /// assert_eq!(sums.unwrap(), [3, 7]);
+    /// ```
+    pub fn count_window(
+        self,
+        records: u64,
+    ) -> WindowedStream<T, S, Triggered<Global, Purging<EveryRecords>>> {
+        self.window(Global).trigger(Purging(EveryRecords(records)))
     }
 }
 
@@ -95,7 +115,7 @@ impl<T: Data> Stream<T> {
     /// });
     /// assert_eq!(sums.unwrap(), [321, 1_000]);
     /// ```
-    pub fn window_all<A: WindowAssigner>(
+    pub fn window_all<A: WindowAssigner<T>>(
         self,
         windows: A,
     ) -> WindowedStream<T, ByValue<impl Fn(&T) + Function>, A> {
@@ -104,12 +124,25 @@ impl<T: Data> Stream<T> {
     }
 }
 
-impl<T: Data, S: KeySelector<T> + Sync, A: WindowAssigner> WindowedStream<T, S, A> {
+impl<T: Data, S: KeySelector<T> + Sync, A: WindowAssigner<T>> WindowedStream<T, S, A> {
     /// Keeps each window for so long, in event time, after the watermark has reached its end. A
     /// record that comes meanwhile makes the window's result anew.
     pub fn allowed_lateness(mut self, lateness: Duration) -> Self {
         self.settings.lateness = lateness;
         self
+    }
+
+    /// Lets a trigger say when windows give their results, in place of [`AtEnd`](crate::AtEnd).
+    ///
+    /// Each window of each key is then one by itself, also where windows overlap, and a record costs
+    /// more. See [`Trigger`](crate::Trigger) for an example.
+    pub fn trigger<G: Trigger<T>>(self, trigger: G) -> WindowedStream<T, S, Triggered<A, G>>
+    where
+        T: Clone,
+        A: Spans,
+    {
+        let Self { keyed, windows, settings, all } = self;
+        WindowedStream { keyed, windows: Triggered { windows, trigger }, settings, all }
     }
 
     /// Sets the fate of records that come when none of their windows is kept any more. They are
@@ -132,11 +165,11 @@ impl<T: Data, S: KeySelector<T> + Sync, A: WindowAssigner> WindowedStream<T, S, 
         P::Out: Data,
     {
         let (stream, selector) = self.keyed.partitioned();
-        let on_error = stream.on_error.clone();
+        let (on_error, needs_times) = (stream.on_error.clone(), self.windows.needs_times());
         let stage = self.windows.stage(self.settings, on_error, selector, fold, make);
         let stream = stream.operator(name, Some(uid.to_owned()), true, stage);
         stream.edit("window()", |node| {
-            node.needs_times = true;
+            node.needs_times = needs_times;
             if self.all {
                 (node.parallelism, node.max_parallelism) = (Some(1), Some(1));
             }

@@ -38,14 +38,15 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 #[doc(inline)]
 pub use millstream_api::{
-    AggregatingState, Args, Batch, Boundedness, ByRef, ByValue, CollectedRecords, Collector,
-    ConnectedStreams, Context, Counter, Data, Environment, Error, ErrorContext, Expiry, Function,
-    Gauge, Histogram, JobClient, JobId, JobResult, JobStatus, Key, KeyHasher, KeySelector,
-    KeyedCoProcess, KeyedConnectedStreams, KeyedProcess, KeyedRuntimeContext, KeyedStream,
-    LateRecords, ListState, MapState, NoTtl, Number, OnError, OutputTag, Process, ReducingState,
-    Result, RuntimeContext, RuntimeMode, Session, Sliding, StateError, Stream, StreamSink, Timer,
-    Timers, Ttl, Tumbling, ValueState, WatermarkGenerator, WatermarkOutput, WatermarkStrategy,
-    Window, WindowAssigner, WindowFunction, WindowedStream, bail, ensure, error,
+    AggregatingState, Args, AtEnd, Batch, Boundedness, ByRef, ByValue, CollectedRecords, Collector,
+    ConnectedStreams, Context, Counter, Data, Environment, Error, ErrorContext, EveryRecords,
+    EveryStep, Expiry, Fire, Function, Gauge, Global, Histogram, JobClient, JobId, JobResult,
+    JobStatus, Key, KeyHasher, KeySelector, KeyedCoProcess, KeyedConnectedStreams, KeyedProcess,
+    KeyedRuntimeContext, KeyedStream, LateRecords, ListState, MapState, NoTtl, Number, OnError,
+    OutputTag, Process, Purging, ReducingState, Result, RuntimeContext, RuntimeMode, Session,
+    Sliding, StateError, Stream, StreamSink, Timer, Timers, Trigger, TriggerContext, Ttl, Tumbling,
+    ValueState, WatermarkGenerator, WatermarkOutput, WatermarkStrategy, Window, WindowAssigner,
+    WindowFunction, WindowedStream, bail, ensure, error,
 };
 /// ```
 /// use millstream::Key;

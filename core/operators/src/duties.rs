@@ -47,6 +47,12 @@ pub(crate) trait TimedFunction: Send {
         Ok(())
     }
 
+    /// The event times of the last call's results, one each, if they have times of their own.
+    #[inline]
+    fn times(&self) -> Option<&[i64]> {
+        None
+    }
+
     /// Does the next piece of work at the end of input; `false` if there is none.
     fn finish_next(&mut self, out: &mut Collector<'_, Self::Out>) -> Result<bool>;
 }
@@ -196,7 +202,7 @@ impl Duties {
             let records = &mut results.records;
             let mut out = Collector { results: records, output: &mut *output, timestamp };
             function.on_timer(timer, &mut out)?;
-            results.stamp(timestamp)?;
+            results.stamp_as(function.times(), timestamp)?;
             calls += 1;
         }
         if self.watermark == Timestamp::MAX {
@@ -235,9 +241,9 @@ impl Duties {
             if !function.finish_next(&mut out)? {
                 break;
             }
+            results.stamp_as(function.times(), timestamp)?;
             calls += 1;
         }
-        results.stamp(timestamp)?;
         Ok(calls)
     }
 }

@@ -161,6 +161,12 @@ pub(crate) trait KeyedTimed: Send {
 
     fn parts_mut(&mut self) -> &mut KeyedParts<Self::Key>;
 
+    /// As [`TimedFunction::times`].
+    #[inline]
+    fn times(&self) -> Option<&[i64]> {
+        None
+    }
+
     fn call_timer(&mut self, timer: Timer, out: &mut Collector<'_, Self::Out>) -> Result<()>;
 
     /// Finishes the current key.
@@ -184,6 +190,11 @@ impl<F: KeyedTimed> TimedFunction for F {
 
     fn close_processing_timers(&mut self) {
         self.parts_mut().backend.close_timers(TimeDomain::Processing);
+    }
+
+    #[inline]
+    fn times(&self) -> Option<&[i64]> {
+        KeyedTimed::times(self)
     }
 
     fn on_timer(&mut self, timer: Timer, out: &mut Collector<'_, F::Out>) -> Result<()> {

@@ -84,6 +84,7 @@ pub use watermarks::{
     WatermarkGenerator, WatermarkOutput, WatermarkStrategy, assign_timestamps, watermarks_per_split,
 };
 pub use windows::{
-    Aggregated, Finish, Listed, Reduced, Session, Sliding, Summed, Tumbling, Window,
+    Aggregated, AtEnd, EveryRecords, EveryStep, Finish, Fire, Global, Listed, Purging, Reduced,
+    Session, Sliding, Spans, Summed, Trigger, TriggerContext, Triggered, Tumbling, Window,
     WindowAssigner, WindowFold, WindowFunction, WindowSettings,
 };

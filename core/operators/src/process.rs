@@ -147,7 +147,7 @@ impl<I: Send + 'static, F: RecordFunction<I>> ProcessStage<I, F> {
                 self.function.take_back()?;
                 self.bad.refuse(error, kept, timestamp, &mut self.output)?;
             }
-            self.results.stamp(time)?;
+            self.results.stamp_as(self.function.times(), time)?;
         }
         if self.results.is_empty() && self.records.len() == 0 {
             return self.output.flush_sides().map(|flow| (flow == Flow::Full).then_some(flow));

@@ -80,6 +80,15 @@ impl<O> Results<O> {
         Ok(())
     }
 
+    /// Gives the records that have no time yet one of these each, or all the same.
+    #[inline]
+    pub(crate) fn stamp_as(&mut self, each: Option<&[i64]>, time: Option<i64>) -> Result<()> {
+        match each {
+            Some(times) => self.stamp_each(times),
+            None => self.stamp(time),
+        }
+    }
+
     /// Adds one record with its time.
     #[inline]
     pub(crate) fn push(&mut self, record: O, time: Option<i64>) -> Result<()> {

@@ -93,6 +93,54 @@ fn many_keys_have_the_windows_of_a_plain_computation() {
 }
 
 #[test]
+fn windows_of_a_number_of_records_need_no_times() {
+    let mut expected = Vec::new();
+    for key in 0..7 {
+        let numbers: Vec<u64> = (0..1_000).filter(|n| n % 7 == key).collect();
+        expected.extend(numbers.chunks_exact(10).map(|ten| ((key, ten.iter().sum()), None)));
+    }
+    for mode in [RuntimeMode::Streaming, RuntimeMode::Batch] {
+        let came = arrived(mode, |env| {
+            let numbers = env.source("numbers", Datagen::sequence(0..1_000)).parallelism(1);
+            numbers.key_by(|n| n % 7).count_window(10).sum("sums", |n| *n)
+        });
+        expected.sort();
+        assert_eq!(came, expected, "{mode:?}");
+    }
+}
+
+/// Gives the result of a window when the wall clock is looked at after its first record, and then
+/// no more.
+#[derive(Clone)]
+struct Soon;
+
+impl Trigger<u64> for Soon {
+    type State = bool;
+
+    fn on_record(&mut self, _: &u64, ctx: &mut TriggerContext<'_, bool>) -> Result<Fire> {
+        if !std::mem::replace(ctx.state(), true) {
+            ctx.at_processing_time(ctx.processing_time());
+        }
+        Ok(Fire::No)
+    }
+
+    fn on_processing_time(&mut self, _: i64, _: &mut TriggerContext<'_, bool>) -> Result<Fire> {
+        Ok(Fire::ResultAndPurge)
+    }
+}
+
+#[test]
+fn a_trigger_may_look_at_the_wall_clock() {
+    let came = arrived(RuntimeMode::Streaming, |env| {
+        let numbers = numbers(env).key_by(|n| n % 5).window(Tumbling::event_time(millis(1_000)));
+        numbers.trigger(Soon).count("counts")
+    });
+    // All records of a key are in one window; its clock is looked at behind each batch.
+    let keys: Vec<u64> = came.iter().map(|((key, _), _)| *key).collect();
+    assert!(keys == [0, 1, 2, 3, 4] && came.iter().all(|(_, time)| *time == Some(999)), "{came:?}");
+}
+
+#[test]
 fn windows_in_sequence_align() {
     let second = || Tumbling::event_time(millis(30));
     let came = arrived(RuntimeMode::Streaming, |env| {

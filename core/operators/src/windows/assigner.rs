@@ -20,15 +20,21 @@ pub struct WindowSettings<T> {
 }
 
 /// The windows that a stream is cut into: [`Tumbling`](crate::Tumbling),
-/// [`Sliding`](crate::Sliding) or [`Session`](crate::Session).
-pub trait WindowAssigner: Send + Sync + 'static {
+/// [`Sliding`](crate::Sliding), [`Session`](crate::Session) or [`Global`](crate::Global).
+pub trait WindowAssigner<T: Send + 'static>: Send + Sync + 'static {
     /// A sentence about lengths that no window can have.
     #[doc(hidden)]
     fn fault(&self) -> Option<String>;
 
+    /// Whether the records must have event times.
+    #[doc(hidden)]
+    fn needs_times(&self) -> bool {
+        true
+    }
+
     /// The operator that makes results of the records of a key in a window.
     #[doc(hidden)]
-    fn stage<T, S, W, P>(
+    fn stage<S, W, P>(
         self,
         settings: WindowSettings<T>,
         on_error: OnError<T>,
@@ -37,8 +43,25 @@ pub trait WindowAssigner: Send + Sync + 'static {
         make: impl Fn(&RuntimeContext<'_>) -> Result<P> + Send + Sync + 'static,
     ) -> StageMaker
     where
-        T: Send + 'static,
         S: KeySelector<T> + Sync,
         W: WindowFold<T> + Clone + Sync + 'static,
         P: WindowFunction<S::Key, W::Value> + 'static;
+}
+
+/// Windows, each by itself, as triggers look at them.
+pub trait Spans: Clone + Send + Sync + 'static {
+    /// Windows of a key that touch become one.
+    const MERGES: bool = false;
+
+    /// The windows depend on the event times of records.
+    const TIMED: bool = true;
+
+    /// A sentence about lengths that no window can have.
+    #[doc(hidden)]
+    fn fault(&self) -> Option<String>;
+
+    /// The first and the last time of each window that a time is in, as far as records can have
+    /// them.
+    #[doc(hidden)]
+    fn spans(&self, time: i64, spans: &mut Vec<(i64, i64)>);
 }

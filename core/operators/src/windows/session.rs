@@ -10,7 +10,7 @@ use millstream_types::State;
 use millstream_types::schema::{Kind, SchemaBuilder};
 use serde::{Deserialize, Serialize};
 
-use super::assigner::{WindowAssigner, WindowSettings};
+use super::assigner::{Spans, WindowAssigner, WindowSettings};
 use super::functions::{WindowFold, WindowFunction};
 use super::grid::{Window, whole_millis};
 use crate::Result;
@@ -59,12 +59,25 @@ impl Session {
     }
 }
 
-impl WindowAssigner for Session {
+impl Spans for Session {
+    const MERGES: bool = true;
+
     fn fault(&self) -> Option<String> {
         whole_millis("gap", self.gap).err().map(|error| error.to_string())
     }
 
-    fn stage<T, S, W, P>(
+    fn spans(&self, time: i64, spans: &mut Vec<(i64, i64)>) {
+        let gap = whole_millis("gap", self.gap).unwrap_or(1);
+        spans.push((time, time.saturating_add(gap - 1)));
+    }
+}
+
+impl<T: Send + 'static> WindowAssigner<T> for Session {
+    fn fault(&self) -> Option<String> {
+        Spans::fault(self)
+    }
+
+    fn stage<S, W, P>(
         self,
         settings: WindowSettings<T>,
         on_error: OnError<T>,
@@ -73,7 +86,6 @@ impl WindowAssigner for Session {
         make: impl Fn(&RuntimeContext<'_>) -> Result<P> + Send + Sync + 'static,
     ) -> StageMaker
     where
-        T: Send + 'static,
         S: KeySelector<T> + Sync,
         W: WindowFold<T> + Clone + Sync + 'static,
         P: WindowFunction<S::Key, W::Value> + 'static,

@@ -8,7 +8,7 @@ use std::vec::IntoIter;
 use millstream_network::{Batch, Event, Flow};
 use millstream_state::{KeyedValues, PaneEntries, PaneValues};
 
-use super::assigner::{WindowAssigner, WindowSettings};
+use super::assigner::{Spans, WindowAssigner, WindowSettings};
 use super::functions::{Silent, WindowFold, WindowFunction};
 use super::grid::{Grid, Sliding, Tumbling};
 use super::panes::{Firing, Panes, Standing, Walk};
@@ -27,12 +27,12 @@ use crate::stint::Stint;
 use crate::task::groups;
 use crate::{Error, Result};
 
-impl WindowAssigner for Tumbling {
+impl<T: Send + 'static> WindowAssigner<T> for Tumbling {
     fn fault(&self) -> Option<String> {
-        Sliding::from(*self).fault()
+        Spans::fault(self)
     }
 
-    fn stage<T, S, W, P>(
+    fn stage<S, W, P>(
         self,
         settings: WindowSettings<T>,
         on_error: OnError<T>,
@@ -41,7 +41,6 @@ impl WindowAssigner for Tumbling {
         make: impl Fn(&RuntimeContext<'_>) -> Result<P> + Send + Sync + 'static,
     ) -> StageMaker
     where
-        T: Send + 'static,
         S: KeySelector<T> + Sync,
         W: WindowFold<T> + Clone + Sync + 'static,
         P: WindowFunction<S::Key, W::Value> + 'static,
@@ -50,12 +49,12 @@ impl WindowAssigner for Tumbling {
     }
 }
 
-impl WindowAssigner for Sliding {
+impl<T: Send + 'static> WindowAssigner<T> for Sliding {
     fn fault(&self) -> Option<String> {
-        self.grid().err().map(|error| error.to_string())
+        Spans::fault(self)
     }
 
-    fn stage<T, S, W, P>(
+    fn stage<S, W, P>(
         self,
         settings: WindowSettings<T>,
         on_error: OnError<T>,
@@ -64,7 +63,6 @@ impl WindowAssigner for Sliding {
         make: impl Fn(&RuntimeContext<'_>) -> Result<P> + Send + Sync + 'static,
     ) -> StageMaker
     where
-        T: Send + 'static,
         S: KeySelector<T> + Sync,
         W: WindowFold<T> + Clone + Sync + 'static,
         P: WindowFunction<S::Key, W::Value> + 'static,
@@ -91,6 +89,30 @@ impl WindowAssigner for Sliding {
                 output,
             })))
         })
+    }
+}
+
+impl Spans for Tumbling {
+    fn fault(&self) -> Option<String> {
+        Spans::fault(&Sliding::from(*self))
+    }
+
+    fn spans(&self, time: i64, spans: &mut Vec<(i64, i64)>) {
+        Sliding::from(*self).spans(time, spans);
+    }
+}
+
+impl Spans for Sliding {
+    fn fault(&self) -> Option<String> {
+        self.grid().err().map(|error| error.to_string())
+    }
+
+    fn spans(&self, time: i64, spans: &mut Vec<(i64, i64)>) {
+        let Ok(grid) = self.grid() else { return };
+        let Some((first, last)) = grid.ends(time) else { return };
+        let ends = std::iter::successors(Some(first), |end| Some(end + grid.slide()));
+        let ends = ends.take_while(|end| *end <= last);
+        spans.extend(ends.map(|end| (grid.window(end).start, Grid::result_time(end))));
     }
 }
 

@@ -1,0 +1,461 @@
+//! The operator of windows with a trigger: each key has the windows that are open, and each window
+//! its value and the trigger's state.
+
+use std::marker::PhantomData;
+use std::sync::Arc;
+
+use anyhow::Context as _;
+use millstream_state::{Timer, Timers, ValueState};
+use millstream_types::State;
+use millstream_types::schema::{Kind, SchemaBuilder};
+use serde::{Deserialize, Serialize};
+
+use super::assigner::{Spans, WindowAssigner, WindowSettings};
+use super::functions::{WindowFold, WindowFunction};
+use super::grid::Window;
+use super::trigger::{Asked, AtEnd, Fire, Trigger, TriggerContext};
+use crate::Result;
+use crate::collector::Collector;
+use crate::key::KeySelector;
+use crate::keyed::{Context, KeyedParts, KeyedTimed};
+use crate::late::Late;
+use crate::on_error::{BadRecords, OnError};
+use crate::output::Output;
+use crate::process::{ProcessStage, RecordFunction};
+use crate::program::StageMaker;
+use crate::runtime_context::{KeyedRuntimeContext, RuntimeContext};
+use crate::stage::erase;
+
+/// Windows that give their results when a trigger says so. Made by `WindowedStream::trigger`.
+#[derive(Debug, Clone)]
+pub struct Triggered<A, G> {
+    /// The windows.
+    pub windows: A,
+    /// The trigger.
+    pub trigger: G,
+}
+
+impl<T, A, G> WindowAssigner<T> for Triggered<A, G>
+where
+    T: Clone + Send + 'static,
+    A: Spans,
+    G: Trigger<T>,
+{
+    fn fault(&self) -> Option<String> {
+        self.windows.fault()
+    }
+
+    fn needs_times(&self) -> bool {
+        A::TIMED
+    }
+
+    fn stage<S, W, P>(
+        self,
+        settings: WindowSettings<T>,
+        on_error: OnError<T>,
+        selector: S,
+        fold: W,
+        make: impl Fn(&RuntimeContext<'_>) -> Result<P> + Send + Sync + 'static,
+    ) -> StageMaker
+    where
+        S: KeySelector<T> + Sync,
+        W: WindowFold<T> + Clone + Sync + 'static,
+        P: WindowFunction<S::Key, W::Value> + 'static,
+    {
+        Arc::new(move |ctx, outputs| {
+            let bad = BadRecords::of(&on_error, ctx);
+            let mut parts = KeyedParts::new(ctx);
+            let timed = outputs.timed;
+            let mut states = KeyedRuntimeContext::new(ctx.task, &mut parts.backend, timed);
+            let function = TriggeredWindows {
+                windows: self.windows.clone(),
+                trigger: self.trigger.clone(),
+                lateness: i64::try_from(settings.lateness.as_millis()).unwrap_or(i64::MAX),
+                selector: selector.clone(),
+                fold: fold.clone(),
+                function: make(&RuntimeContext::new(ctx.task))?,
+                open: states.value("windows")?,
+                event: timed.then(|| states.event_timers("event")).transpose()?,
+                processing: states.processing_timers("processing")?,
+                late: Late::of(settings.late, ctx),
+                spans: Vec::new(),
+                times: Vec::new(),
+                parts,
+                records: PhantomData,
+            };
+            let mut function = function;
+            if bad.goes_on() {
+                function.parts.backend.keep_undo();
+            }
+            Ok(erase::<T>(Box::new(ProcessStage::new(ctx, function, bad, Output::new(outputs)?))))
+        })
+    }
+}
+
+/// The one window of a key, which ends with the input: a trigger gives results before.
+///
+/// ```
+/// # use millstream::{prelude::*, testing::run_on, EveryRecords, Global};
+/// // The sum of all records so far, for every second one.
+/// let sums = run_on([1, 2, 3, 4, 5], |numbers| {
+///     numbers.window_all(Global).trigger(EveryRecords(2)).reduce("sums", |sum, n| Ok(*sum += n))
+/// });
+/// assert_eq!(sums.unwrap(), [3, 10]);
+/// ```
+#[derive(Debug, Clone, Copy)]
+pub struct Global;
+
+impl Spans for Global {
+    const TIMED: bool = false;
+
+    fn fault(&self) -> Option<String> {
+        None
+    }
+
+    fn spans(&self, _time: i64, spans: &mut Vec<(i64, i64)>) {
+        spans.push((i64::MIN, i64::MAX));
+    }
+}
+
+impl<T: Clone + Send + 'static> WindowAssigner<T> for Global {
+    fn fault(&self) -> Option<String> {
+        None
+    }
+
+    fn needs_times(&self) -> bool {
+        false
+    }
+
+    fn stage<S, W, P>(
+        self,
+        settings: WindowSettings<T>,
+        on_error: OnError<T>,
+        selector: S,
+        fold: W,
+        make: impl Fn(&RuntimeContext<'_>) -> Result<P> + Send + Sync + 'static,
+    ) -> StageMaker
+    where
+        S: KeySelector<T> + Sync,
+        W: WindowFold<T> + Clone + Sync + 'static,
+        P: WindowFunction<S::Key, W::Value> + 'static,
+    {
+        let windows = Triggered { windows: self, trigger: AtEnd };
+        windows.stage(settings, on_error, selector, fold, make)
+    }
+}
+
+/// A window of a key.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+struct Open<V, S> {
+    start: i64,
+    /// The last millisecond, and the event time of the results.
+    last: i64,
+    /// The value of its records; `None` when they have been purged.
+    value: Option<V>,
+    state: S,
+    /// The times that its trigger has asked for.
+    times: Asked,
+}
+
+impl<V: State, S: State> State for Open<V, S> {
+    fn schema(builder: &mut SchemaBuilder) -> Kind {
+        builder.kind_of::<(i64, i64, Option<V>, S, (Vec<i64>, Vec<i64>))>()
+    }
+}
+
+impl<V, S> Open<V, S> {
+    const fn window(&self) -> Window {
+        Window { start: self.start, end: self.last.saturating_add(1) }
+    }
+}
+
+/// Keeps the windows of each key, and makes results of those that the trigger fires.
+struct TriggeredWindows<T, A, G: Trigger<T>, S: KeySelector<T>, W: WindowFold<T>, P> {
+    windows: A,
+    trigger: G,
+    /// A window is kept for so many milliseconds after the watermark has reached its end.
+    lateness: i64,
+    selector: S,
+    fold: W,
+    function: P,
+    open: ValueState<Vec<Open<W::Value, G::State>>>,
+    /// `None` if the records have no event times.
+    event: Option<Timers>,
+    processing: Timers,
+    late: Late<T>,
+    /// The windows of the record at hand, as first and last times.
+    spans: Vec<(i64, i64)>,
+    /// The event times of the results of the call at hand.
+    times: Vec<i64>,
+    parts: KeyedParts<S::Key>,
+    records: PhantomData<fn(T)>,
+}
+
+/// A window that fires: its value, and the event time of its results.
+struct Fired<V> {
+    window: Window,
+    last: i64,
+    value: V,
+}
+
+impl<T, A, G, S, W, P> TriggeredWindows<T, A, G, S, W, P>
+where
+    T: Clone + Send + 'static,
+    A: Spans,
+    G: Trigger<T>,
+    S: KeySelector<T>,
+    W: WindowFold<T>,
+    P: WindowFunction<S::Key, W::Value>,
+{
+    /// Adds a record of the current key to its windows, and makes results of those that fire.
+    fn add(&mut self, record: T, out: &mut Collector<'_, P::Out>) -> Result<()> {
+        let time = out.timestamp.unwrap_or(i64::MIN);
+        let mut spans = std::mem::take(&mut self.spans);
+        spans.clear();
+        self.windows.spans(time, &mut spans);
+        let mut kept = spans.is_empty();
+        for span in &spans {
+            kept |= self.add_to(*span, &record, out)?;
+        }
+        self.spans = spans;
+        if !kept {
+            return self.late.take(record, time, out.output);
+        }
+        Ok(())
+    }
+
+    /// Adds a record to one window; `false` if that is no longer kept.
+    fn add_to(
+        &mut self,
+        (mut start, mut last): (i64, i64),
+        record: &T,
+        out: &mut Collector<'_, P::Out>,
+    ) -> Result<bool> {
+        let mut ctx = self.parts.context(out.timestamp);
+        let (watermark, now) = (ctx.current_watermark(), ctx.processing_time());
+        let open = self.open.get_or_insert_with(&mut ctx, Vec::new)?;
+        let mut joined = None;
+        if A::MERGES {
+            let touches = |other: &mut Open<W::Value, G::State>| {
+                other.start <= last.saturating_add(1) && start <= other.last.saturating_add(1)
+            };
+            let mut touched: Vec<_> = open.extract_if(.., touches).collect();
+            touched.sort_by_key(|other| other.start);
+            let mut touched = touched.into_iter();
+            if let Some(mut one) = touched.next() {
+                for other in touched {
+                    one.last = one.last.max(other.last);
+                    self.trigger.merge(&mut one.state, other.state)?;
+                    one.value = match (one.value, other.value) {
+                        (Some(mut value), Some(later)) => {
+                            self.fold.merge(&mut value, later)?;
+                            Some(value)
+                        }
+                        (value, later) => value.or(later),
+                    };
+                }
+                (start, last) = (start.min(one.start), last.max(one.last));
+                if (start, last) != (one.start, one.last) {
+                    (one.start, one.last) = (start, last);
+                    one.times = Asked::default();
+                }
+                joined = Some(one);
+            }
+        }
+        let gone_at = last.saturating_add(self.lateness);
+        if joined.is_none() && watermark.is_some_and(|watermark| gone_at <= watermark) {
+            if open.is_empty() {
+                self.open.clear(&mut ctx)?;
+            }
+            return Ok(false);
+        }
+        let mut new = Asked::default();
+        let at = match joined {
+            Some(one) => {
+                open.push(one);
+                open.len() - 1
+            }
+            None => {
+                match open.iter().position(|other| (other.start, other.last) == (start, last)) {
+                    Some(at) => at,
+                    None => {
+                        let (state, times) = (G::State::default(), Asked::default());
+                        open.push(Open { start, last, value: None, state, times });
+                        open.len() - 1
+                    }
+                }
+            }
+        };
+        let one = open.get_mut(at).context("a window is gone")?;
+        match &mut one.value {
+            Some(value) => self.fold.add(value, record.clone())?,
+            None => one.value = Some(self.fold.first(record.clone())?),
+        }
+        let fire =
+            self.trigger.on_record(record, &mut Self::context(one, watermark, now, &mut new))?;
+        // The end of the window's life is a time that it asks for.
+        if !one.times.event.contains(&gone_at) {
+            one.times.event.push(gone_at);
+            new.event.push(gone_at);
+        }
+        let fired = Self::fired(one, fire);
+        Self::set((self.event, self.processing), &new, &mut ctx)?;
+        self.emit(fired, out)?;
+        Ok(true)
+    }
+
+    fn context<'a>(
+        one: &'a mut Open<W::Value, G::State>,
+        watermark: Option<i64>,
+        now: i64,
+        new: &'a mut Asked,
+    ) -> TriggerContext<'a, G::State> {
+        let (window, last) = (one.window(), one.last);
+        let (state, times) = (&mut one.state, &mut one.times);
+        TriggerContext { window, last, state, watermark, now, times, new }
+    }
+
+    /// Does what the trigger says of a window.
+    fn fired(one: &mut Open<W::Value, G::State>, fire: Fire) -> Option<Fired<W::Value>> {
+        let value = match fire {
+            Fire::No => None,
+            Fire::Result => one.value.clone(),
+            Fire::ResultAndPurge => one.value.take(),
+            Fire::Purge => {
+                one.value = None;
+                None
+            }
+        };
+        value.map(|value| Fired { window: one.window(), last: one.last, value })
+    }
+
+    /// Sets timers for times that a window asks for.
+    fn set(
+        (event, processing): (Option<Timers>, Timers),
+        new: &Asked,
+        ctx: &mut Context<'_, S::Key>,
+    ) -> Result<()> {
+        if let Some(event) = event {
+            new.event.iter().try_for_each(|time| event.set(ctx, *time))?;
+        }
+        new.processing.iter().try_for_each(|time| processing.set(ctx, *time))?;
+        Ok(())
+    }
+
+    /// Makes results of a window that fires.
+    fn emit(
+        &mut self,
+        fired: Option<Fired<W::Value>>,
+        out: &mut Collector<'_, P::Out>,
+    ) -> Result<()> {
+        let Some(Fired { window, last, value }) = fired else { return Ok(()) };
+        let key = self.parts.backend.key().clone();
+        let (before, timestamp) = (out.results.len(), out.timestamp);
+        out.timestamp = timestamp.map(|_| last);
+        self.function.process(key, window, value, out)?;
+        out.timestamp = timestamp;
+        self.times.resize(self.times.len() + out.results.len() - before, last);
+        Ok(())
+    }
+
+    /// Asks the trigger about the windows of the current key that have asked for this time, and
+    /// forgets those that are no longer kept.
+    fn on_time(
+        &mut self,
+        is_event: bool,
+        time: i64,
+        out: &mut Collector<'_, P::Out>,
+    ) -> Result<()> {
+        let lateness = self.lateness;
+        let mut ctx = self.parts.context(out.timestamp);
+        let (watermark, now) = (ctx.current_watermark(), ctx.processing_time());
+        let open = self.open.get_or_insert_with(&mut ctx, Vec::new)?;
+        let (mut new, mut fired) = (Asked::default(), Vec::new());
+        for one in open.iter_mut() {
+            let asked = if is_event { &mut one.times.event } else { &mut one.times.processing };
+            let Some(at) = asked.iter().position(|asked| *asked == time) else { continue };
+            asked.swap_remove(at);
+            let mut window = Self::context(one, watermark, now, &mut new);
+            let fire = if is_event {
+                self.trigger.on_event_time(time, &mut window)?
+            } else {
+                self.trigger.on_processing_time(time, &mut window)?
+            };
+            fired.extend(Self::fired(one, fire));
+        }
+        let is_kept = |one: &Open<_, _>| one.last.saturating_add(lateness) > time;
+        open.retain(|one| !is_event || is_kept(one));
+        if open.is_empty() {
+            self.open.clear(&mut ctx)?;
+        }
+        Self::set((self.event, self.processing), &new, &mut ctx)?;
+        fired.into_iter().try_for_each(|fired| self.emit(Some(fired), out))
+    }
+}
+
+impl<T, A, G, S, W, P> RecordFunction<T> for TriggeredWindows<T, A, G, S, W, P>
+where
+    T: Clone + Send + 'static,
+    A: Spans,
+    G: Trigger<T>,
+    S: KeySelector<T>,
+    W: WindowFold<T>,
+    P: WindowFunction<S::Key, W::Value>,
+{
+    fn prepare(&mut self, records: &[T]) -> Result<()> {
+        let parts = &mut self.parts;
+        parts.upcoming.begin(records, &self.selector, &mut parts.backend)
+    }
+
+    fn process(&mut self, record: T, out: &mut Collector<'_, P::Out>) -> Result<()> {
+        self.times.clear();
+        let parts = &mut self.parts;
+        let hash = parts.upcoming.next(&record, &self.selector, &parts.backend);
+        self.selector.make_current(&record, hash, &mut parts.backend)?;
+        self.add(record, out)
+    }
+
+    fn take_back(&mut self) -> Result<()> {
+        self.times.clear();
+        Ok(self.parts.backend.take_back()?)
+    }
+}
+
+impl<T, A, G, S, W, P> KeyedTimed for TriggeredWindows<T, A, G, S, W, P>
+where
+    T: Clone + Send + 'static,
+    A: Spans,
+    G: Trigger<T>,
+    S: KeySelector<T>,
+    W: WindowFold<T>,
+    P: WindowFunction<S::Key, W::Value>,
+{
+    type Key = S::Key;
+    type Out = P::Out;
+
+    fn parts(&self) -> &KeyedParts<S::Key> {
+        &self.parts
+    }
+
+    fn parts_mut(&mut self) -> &mut KeyedParts<S::Key> {
+        &mut self.parts
+    }
+
+    fn times(&self) -> Option<&[i64]> {
+        Some(&self.times)
+    }
+
+    fn call_timer(&mut self, timer: Timer, out: &mut Collector<'_, P::Out>) -> Result<()> {
+        self.times.clear();
+        self.on_time(!timer.is_of(&self.processing), timer.time(), out)
+    }
+
+    /// Without event times the end of the input is the one that a window can see.
+    fn finish_key(&mut self, out: &mut Collector<'_, P::Out>) -> Result<()> {
+        self.times.clear();
+        if self.event.is_some() {
+            return Ok(());
+        }
+        self.on_time(true, i64::MAX, out)
+    }
+}
