@@ -27,6 +27,12 @@ pub(crate) trait TwoInputFunction<A, B>: TimedFunction {
     fn left(&mut self, record: A, out: &mut Collector<'_, Self::Out>) -> Result<()>;
     fn right(&mut self, record: B, out: &mut Collector<'_, Self::Out>) -> Result<()>;
 
+    /// The event times of the last record's results, one each, if they have times of their own.
+    #[inline]
+    fn times(&self) -> Option<&[i64]> {
+        None
+    }
+
     /// Says which records of the first stream come next, so that their state can be read at once.
     fn prepare_left(&mut self, records: &[A]) -> Result<()> {
         let _ = records;
@@ -316,7 +322,8 @@ where
     })
 }
 
-fn two_inputs<A: Data, B: Data, F: TwoInputFunction<A, B> + 'static>(
+/// The operator whose records of either side a function processes.
+pub(crate) fn two_inputs<A: Data, B: Data, F: TwoInputFunction<A, B> + 'static>(
     on_error: (OnError<A>, OnError<B>),
     make: impl Fn(&OperatorContext<'_>, bool) -> Result<F> + Send + Sync + 'static,
 ) -> TwoInputMaker {
@@ -413,7 +420,10 @@ impl<A: Data, B: Data, F: TwoInputFunction<A, B>> TwoInputBody<A, B, F> {
                 timestamp
             }
         };
-        self.results.stamp(timestamp)?;
+        match self.function.times() {
+            None => self.results.stamp(timestamp)?,
+            Some(times) => self.results.stamp_each(times)?,
+        }
         Ok(true)
     }
 

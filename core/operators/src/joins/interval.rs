@@ -1,0 +1,404 @@
+//! Interval joins: pairs of records of one key whose event times are near each other.
+//!
+//! An operator keeps the records of each key and side in order of time, so that a new record looks
+//! only at those that it is joined with. A record is forgotten when the watermark says that no
+//! partner can follow. One timer per key does that: it is set for the record that is forgotten
+//! first, and moved on when it fires.
+
+use std::collections::VecDeque;
+use std::marker::PhantomData;
+use std::ops::RangeInclusive;
+
+use anyhow::Context as _;
+use millstream_network::Data;
+use millstream_state::{Timer, Timers, ValueState};
+use millstream_types::State;
+use millstream_types::schema::{Kind, SchemaBuilder};
+use serde::{Deserialize, Serialize};
+
+use crate::Result;
+use crate::collector::Collector;
+use crate::connected::{TwoInputFunction, two_inputs};
+use crate::key::KeySelector;
+use crate::keyed::{KeyedParts, KeyedTimed};
+use crate::late::{Late, LateRecords};
+use crate::on_error::OnError;
+use crate::program::TwoInputMaker;
+use crate::runtime_context::KeyedRuntimeContext;
+
+/// The pairs that an interval join makes, and the fate of late records.
+#[derive(Debug)]
+pub struct IntervalJoin<A, B> {
+    /// The times of right records less that of the left record, in milliseconds.
+    pub later: RangeInclusive<i64>,
+    /// The fate of left records that are late.
+    pub late_left: LateRecords<A>,
+    /// The fate of right records that are late.
+    pub late_right: LateRecords<B>,
+}
+
+impl<A, B> IntervalJoin<A, B> {
+    /// A sentence about an interval that has no pair.
+    #[must_use]
+    pub fn fault(&self) -> Option<String> {
+        let (lower, upper) = (self.later.start(), self.later.end());
+        self.later.is_empty().then(|| {
+            format!(
+                "the interval of an interval_join() is {lower}..={upper}: its upper bound must not \
+                 be below its lower bound"
+            )
+        })
+    }
+}
+
+/// The operator that joins records of two streams with one key, and makes a result of each pair.
+pub fn interval_join<A, B, O, S, U, F>(
+    rules: IntervalJoin<A, B>,
+    on_error: (OnError<A>, OnError<B>),
+    (left, right): (S, U),
+    pair: F,
+) -> TwoInputMaker
+where
+    A: Data + State,
+    B: Data + State,
+    O: Data,
+    S: KeySelector<A> + Sync,
+    U: KeySelector<B, Key = S::Key> + Sync,
+    F: FnMut(&A, &B) -> Result<O> + Clone + Send + Sync + 'static,
+{
+    two_inputs(on_error, move |ctx, timed| {
+        let mut parts = KeyedParts::new(ctx);
+        let mut states = KeyedRuntimeContext::new(ctx.task, &mut parts.backend, timed);
+        let (kept, timers) = (states.value("records")?, states.event_timers("forget")?);
+        Ok(Joined {
+            lower: (*rules.later.start()).into(),
+            upper: (*rules.later.end()).into(),
+            left: left.clone(),
+            right: right.clone(),
+            pair: pair.clone(),
+            kept,
+            timers,
+            late_left: Late::of(rules.late_left, ctx),
+            late_right: Late::of(rules.late_right, ctx),
+            times: Vec::new(),
+            parts,
+            results: PhantomData,
+        })
+    })
+}
+
+/// The records of one side of a key with their times, in order of time.
+type Side<T> = VecDeque<(i64, T)>;
+
+/// The records of a key that may have partners yet.
+#[derive(Debug, Serialize, Deserialize)]
+struct Kept<A, B> {
+    left: Side<A>,
+    right: Side<B>,
+    /// The time of the earliest timer.
+    timer: Option<i64>,
+}
+
+impl<A: State, B: State> State for Kept<A, B> {
+    fn schema(builder: &mut SchemaBuilder) -> Kind {
+        builder.kind_of::<(Side<A>, Side<B>, Option<i64>)>()
+    }
+}
+
+impl<A, B> Kept<A, B> {
+    const fn new() -> Self {
+        Self { left: VecDeque::new(), right: VecDeque::new(), timer: None }
+    }
+
+    fn is_empty(&self) -> bool {
+        self.left.is_empty() && self.right.is_empty()
+    }
+
+    /// The time of the timer that is needed for a record that is forgotten at `until`, if no timer
+    /// is early enough.
+    fn new_timer(&mut self, until: i64) -> Option<i64> {
+        let is_new = self.timer.is_none_or(|timer| until < timer);
+        if is_new {
+            self.timer = Some(until);
+        }
+        is_new.then_some(until)
+    }
+
+    /// Forgets the records that have no partners after this watermark; the time at which the next
+    /// one is forgotten.
+    fn forget(&mut self, watermark: i64, lower: i128, upper: i128) -> Option<i64> {
+        let left = forget(&mut self.left, watermark, upper);
+        let right = forget(&mut self.right, watermark, -lower);
+        left.into_iter().chain(right).min()
+    }
+}
+
+/// A side keeps room for at least so many records.
+const SPARE: usize = 64;
+
+/// The nearest time that a record or timer can have.
+fn clamp(time: i128) -> i64 {
+    i64::try_from(time).unwrap_or(if time < 0 { i64::MIN } else { i64::MAX })
+}
+
+/// The watermark at which a record has no partners any more: they come at most so much later.
+fn kept_until(time: i64, later_by: i128) -> i64 {
+    clamp(i128::from(time) + later_by)
+}
+
+/// Forgets the records of a side that have no partners after this watermark; the time at which the
+/// next one is forgotten.
+fn forget<T>(side: &mut Side<T>, watermark: i64, later_by: i128) -> Option<i64> {
+    let until = |(time, _): &(i64, T)| kept_until(*time, later_by);
+    while side.front().is_some_and(|first| until(first) <= watermark) {
+        side.pop_front();
+    }
+    // After a burst of records their memory is given back.
+    if side.capacity() > SPARE + 4 * side.len() {
+        side.shrink_to(2 * side.len());
+    }
+    side.front().map(until)
+}
+
+/// Adds a record behind those that are not later.
+fn keep<T>(side: &mut Side<T>, time: i64, record: T) {
+    if side.back().is_none_or(|(last, _)| *last <= time) {
+        side.push_back((time, record));
+    } else {
+        let at = side.partition_point(|(other, _)| *other <= time);
+        side.insert(at, (time, record));
+    }
+}
+
+/// Makes results of the records of a side with times in `from..=to`, and their times: a pair has
+/// the later one of its two.
+fn join<T, O>(
+    side: &Side<T>,
+    (from, to): (i128, i128),
+    time: i64,
+    (results, times): (&mut Vec<O>, &mut Vec<i64>),
+    mut pair: impl FnMut(&T) -> Result<O>,
+) -> Result<()> {
+    let begin = side.partition_point(|(other, _)| i128::from(*other) < from);
+    for (other, record) in side.range(begin..) {
+        if i128::from(*other) > to {
+            break;
+        }
+        results.push(pair(record)?);
+        times.push(time.max(*other));
+    }
+    Ok(())
+}
+
+/// Keeps the records of both sides, and makes a result of each pair.
+///
+/// A record is kept after its pairs are made, so that one that is refused leaves no trace.
+struct Joined<A, B, S: KeySelector<A>, U, F, O> {
+    lower: i128,
+    upper: i128,
+    left: S,
+    right: U,
+    pair: F,
+    kept: ValueState<Kept<A, B>>,
+    timers: Timers,
+    late_left: Late<A>,
+    late_right: Late<B>,
+    /// The times of the last record's results.
+    times: Vec<i64>,
+    parts: KeyedParts<S::Key>,
+    results: PhantomData<fn() -> O>,
+}
+
+impl<A, B, S, U, F, O> Joined<A, B, S, U, F, O>
+where
+    A: Data + State,
+    B: Data + State,
+    O: Data,
+    S: KeySelector<A>,
+    F: FnMut(&A, &B) -> Result<O>,
+{
+    /// Whether a record of this time is late.
+    fn is_late(&mut self, time: i64) -> bool {
+        self.parts.context(None).current_watermark().is_some_and(|reached| time <= reached)
+    }
+
+    fn add_left(&mut self, record: A, time: i64, out: &mut Collector<'_, O>) -> Result<()> {
+        let at = i128::from(time);
+        let range = (at + self.lower, at + self.upper);
+        let until = kept_until(time, self.upper);
+        let is_over = self.is_late(until);
+        let mut ctx = self.parts.context(out.timestamp);
+        let kept = self.kept.get_or_insert_with(&mut ctx, Kept::new)?;
+        let (pair, to) = (&mut self.pair, (&mut *out.results, &mut self.times));
+        join(&kept.right, range, time, to, |other| pair(&record, other))?;
+        if is_over {
+            return self.clear_if_empty();
+        }
+        keep(&mut kept.left, time, record);
+        match kept.new_timer(until) {
+            Some(timer) => Ok(self.timers.set(&mut ctx, timer)?),
+            None => Ok(()),
+        }
+    }
+
+    fn add_right(&mut self, record: B, time: i64, out: &mut Collector<'_, O>) -> Result<()> {
+        let at = i128::from(time);
+        let range = (at - self.upper, at - self.lower);
+        let until = kept_until(time, -self.lower);
+        let is_over = self.is_late(until);
+        let mut ctx = self.parts.context(out.timestamp);
+        let kept = self.kept.get_or_insert_with(&mut ctx, Kept::new)?;
+        let (pair, to) = (&mut self.pair, (&mut *out.results, &mut self.times));
+        join(&kept.left, range, time, to, |other| pair(other, &record))?;
+        if is_over {
+            return self.clear_if_empty();
+        }
+        keep(&mut kept.right, time, record);
+        match kept.new_timer(until) {
+            Some(timer) => Ok(self.timers.set(&mut ctx, timer)?),
+            None => Ok(()),
+        }
+    }
+
+    /// Forgets the current key if it has no records.
+    fn clear_if_empty(&mut self) -> Result<()> {
+        let mut ctx = self.parts.context(None);
+        if self.kept.get(&ctx)?.is_some_and(Kept::is_empty) {
+            self.kept.clear(&mut ctx)?;
+        }
+        Ok(())
+    }
+}
+
+impl<A, B, S, U, F, O> TwoInputFunction<A, B> for Joined<A, B, S, U, F, O>
+where
+    A: Data + State,
+    B: Data + State,
+    O: Data,
+    S: KeySelector<A>,
+    U: KeySelector<B, Key = S::Key>,
+    F: FnMut(&A, &B) -> Result<O> + Send,
+{
+    fn left(&mut self, record: A, out: &mut Collector<'_, O>) -> Result<()> {
+        self.times.clear();
+        let hash = self.parts.upcoming.next(&record, &self.left, &self.parts.backend);
+        let time = out.timestamp.context(UNTIMED)?;
+        if self.is_late(time) {
+            return self.late_left.take(record, time, out.output);
+        }
+        self.left.make_current(&record, hash, &mut self.parts.backend)?;
+        self.add_left(record, time, out)
+    }
+
+    fn right(&mut self, record: B, out: &mut Collector<'_, O>) -> Result<()> {
+        self.times.clear();
+        let hash = self.parts.upcoming.next(&record, &self.right, &self.parts.backend);
+        let time = out.timestamp.context(UNTIMED)?;
+        if self.is_late(time) {
+            return self.late_right.take(record, time, out.output);
+        }
+        self.right.make_current(&record, hash, &mut self.parts.backend)?;
+        self.add_right(record, time, out)
+    }
+
+    fn times(&self) -> Option<&[i64]> {
+        Some(&self.times)
+    }
+
+    fn prepare_left(&mut self, records: &[A]) -> Result<()> {
+        self.parts.begin(records, &self.left)
+    }
+
+    fn prepare_right(&mut self, records: &[B]) -> Result<()> {
+        self.parts.begin(records, &self.right)
+    }
+
+    fn take_back(&mut self) -> Result<()> {
+        self.times.clear();
+        Ok(())
+    }
+}
+
+/// The plan says that both streams have event times, so this is a fault of the engine.
+const UNTIMED: &str = "a record of an interval join has no event time";
+
+impl<A, B, S, U, F, O> KeyedTimed for Joined<A, B, S, U, F, O>
+where
+    A: Data + State,
+    B: Data + State,
+    O: Data,
+    S: KeySelector<A>,
+    U: Send,
+    F: FnMut(&A, &B) -> Result<O> + Send,
+{
+    type Key = S::Key;
+    type Out = O;
+
+    fn parts(&self) -> &KeyedParts<S::Key> {
+        &self.parts
+    }
+
+    fn parts_mut(&mut self) -> &mut KeyedParts<S::Key> {
+        &mut self.parts
+    }
+
+    fn call_timer(&mut self, timer: Timer, out: &mut Collector<'_, O>) -> Result<()> {
+        let (lower, upper) = (self.lower, self.upper);
+        let mut ctx = self.parts.context(out.timestamp);
+        let reached = ctx.current_watermark().unwrap_or(timer.time());
+        let kept = self.kept.get_or_insert_with(&mut ctx, Kept::new)?;
+        kept.timer = kept.timer.filter(|timer| *timer > reached);
+        let next = kept.forget(reached, lower, upper).and_then(|until| kept.new_timer(until));
+        if kept.is_empty() {
+            self.kept.clear(&mut ctx)?;
+        }
+        match next {
+            Some(timer) => Ok(self.timers.set(&mut ctx, timer)?),
+            None => Ok(()),
+        }
+    }
+
+    fn finish_key(&mut self, _out: &mut Collector<'_, O>) -> Result<()> {
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn side(times: &[i64]) -> Side<i64> {
+        let mut side = Side::new();
+        times.iter().for_each(|time| keep(&mut side, *time, *time));
+        side
+    }
+
+    #[test]
+    fn records_are_kept_in_order_of_time() {
+        let kept = side(&[3, 5, 1, 5, i64::MAX, i64::MIN, 4]);
+        let kept: Vec<_> = kept.into_iter().map(|(time, _)| time).collect();
+        assert_eq!(kept, [i64::MIN, 1, 3, 4, 5, 5, i64::MAX]);
+    }
+
+    #[test]
+    fn a_record_is_forgotten_when_the_watermark_is_where_its_last_partner_can_be() {
+        let mut kept = Kept { left: side(&[0, 10]), right: side(&[0, 10]), timer: None };
+        assert_eq!(kept.forget(4, -3, 5), Some(5));
+        assert_eq!((kept.left.len(), kept.right.len()), (2, 1));
+        assert_eq!(kept.forget(5, -3, 5), Some(13));
+        assert_eq!(kept.forget(i64::MAX, -3, 5), None);
+        assert!(kept.is_empty());
+    }
+
+    #[test]
+    fn bounds_beyond_the_limits_of_time_do_not_wrap() {
+        assert_eq!(kept_until(i64::MAX, i64::MAX.into()), i64::MAX);
+        assert_eq!(kept_until(i64::MIN, -i128::from(i64::MAX)), i64::MIN);
+        assert_eq!(kept_until(0, -i128::from(i64::MIN)), i64::MAX);
+        let (mut results, mut times) = (Vec::new(), Vec::new());
+        let range = (i128::from(i64::MAX) + 1, i128::from(i64::MAX) + 2);
+        let to = (&mut results, &mut times);
+        join(&side(&[i64::MIN, i64::MAX]), range, 0, to, |time| Ok(*time)).unwrap();
+        assert_eq!((results, times), (vec![], vec![]));
+    }
+}
