@@ -66,7 +66,8 @@ impl<T: Data, S: KeySelector<T> + Sync> KeyedStream<T, S> {
     }
 }
 
-fn two_inputs<A: Data, B: Data, O: Data>(
+/// Adds an operator with two inputs.
+pub(crate) fn two_inputs<A: Data, B: Data, O: Data>(
     (left, right): (Stream<A>, Stream<B>),
     (name, uid): (&'static str, Option<String>),
     make: impl FnOnce((OnError<A>, OnError<B>)) -> TwoInputMaker,

@@ -11,6 +11,7 @@ mod connected;
 mod environment;
 mod event_time;
 mod job;
+mod joins;
 mod keyed_stream;
 mod stream;
 mod windowed_stream;
@@ -19,6 +20,7 @@ pub use args::Args;
 pub use connected::{ConnectedStreams, KeyedConnectedStreams};
 pub use environment::{CollectedRecords, Environment, Execution, Executor};
 pub use job::{JobClient, JobHandle, JobResult};
+pub use joins::IntervalJoined;
 pub use keyed_stream::KeyedStream;
 pub use millstream_connector::{
     AttemptId, Batch, Boundedness, CheckpointId, Committer, CommitterInfo, Counter, Data, Error,

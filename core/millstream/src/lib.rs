@@ -40,13 +40,13 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 pub use millstream_api::{
     AggregatingState, Args, AtEnd, Batch, Boundedness, ByRef, ByValue, CollectedRecords, Collector,
     ConnectedStreams, Context, Counter, Data, Environment, Error, ErrorContext, EveryRecords,
-    EveryStep, Expiry, Fire, Function, Gauge, Global, Histogram, JobClient, JobId, JobResult,
-    JobStatus, Key, KeyHasher, KeySelector, KeyedCoProcess, KeyedConnectedStreams, KeyedProcess,
-    KeyedRuntimeContext, KeyedStream, LateRecords, ListState, MapState, NoTtl, Number, OnError,
-    OutputTag, Process, Purging, ReducingState, Result, RuntimeContext, RuntimeMode, Session,
-    Sliding, StateError, Stream, StreamSink, Timer, Timers, Trigger, TriggerContext, Ttl, Tumbling,
-    ValueState, WatermarkGenerator, WatermarkOutput, WatermarkStrategy, Window, WindowAssigner,
-    WindowFunction, WindowedStream, bail, ensure, error,
+    EveryStep, Expiry, Fire, Function, Gauge, Global, Histogram, IntervalJoined, JobClient, JobId,
+    JobResult, JobStatus, Key, KeyHasher, KeySelector, KeyedCoProcess, KeyedConnectedStreams,
+    KeyedProcess, KeyedRuntimeContext, KeyedStream, LateRecords, ListState, MapState, NoTtl,
+    Number, OnError, OutputTag, Process, Purging, ReducingState, Result, RuntimeContext,
+    RuntimeMode, Session, Sliding, StateError, Stream, StreamSink, Timer, Timers, Trigger,
+    TriggerContext, Ttl, Tumbling, ValueState, WatermarkGenerator, WatermarkOutput,
+    WatermarkStrategy, Window, WindowAssigner, WindowFunction, WindowedStream, bail, ensure, error,
 };
 /// ```
 /// use millstream::Key;
