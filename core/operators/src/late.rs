@@ -4,7 +4,7 @@ use millstream_connector::Counter;
 use millstream_types::counters;
 
 use crate::Result;
-use crate::output::Output;
+use crate::output::{Output, Sides};
 use crate::side::OutputTag;
 use crate::task::OperatorContext;
 
@@ -42,20 +42,70 @@ use crate::task::OperatorContext;
 /// # Ok::<(), millstream::Error>(())
 /// ```
 #[derive(Debug)]
-pub struct LateRecords<T>(Option<OutputTag<T>>);
+pub struct LateRecords<T>(Policy<T>);
+
+#[derive(Debug)]
+enum Policy<T> {
+    Drop,
+    To(OutputTag<T>),
+    /// Records of two kinds go to side outputs of these names.
+    OfTwo([Option<&'static str>; 2], EmitEither<T>),
+}
+
+/// Takes a late record of either kind to the side output of its kind.
+type EmitEither<T> = fn(T, [Option<&'static str>; 2], &mut LateOutput<'_>) -> Result<()>;
+
+/// Takes late records to side outputs.
+pub(crate) struct LateOutput<'a> {
+    sides: &'a mut Sides,
+    time: i64,
+    dropped: &'a Counter,
+}
+
+impl LateOutput<'_> {
+    /// Emits a record if there is a tag for it that is read, and counts it otherwise.
+    pub(crate) fn emit<S: Send + 'static>(
+        &mut self,
+        tag: Option<OutputTag<S>>,
+        record: S,
+    ) -> Result<()> {
+        match tag {
+            Some(tag) if self.sides.has(tag.name()) => {
+                self.sides.emit(&tag, record, Some(self.time))
+            }
+            Some(_) | None => {
+                self.dropped.add(1);
+                Ok(())
+            }
+        }
+    }
+}
 
 impl<T> LateRecords<T> {
     /// They are dropped and counted (`numLateRecordsDropped`).
     #[must_use]
     pub const fn drop_record() -> Self {
-        Self(None)
+        Self(Policy::Drop)
     }
 
     /// They go to a side output, with their event times; if nothing reads that, they are dropped
     /// and counted.
     #[must_use]
     pub const fn side_output(tag: &OutputTag<T>) -> Self {
-        Self(Some(*tag))
+        Self(Policy::To(*tag))
+    }
+
+    /// A policy for records of two kinds that go to side outputs of two types.
+    pub(crate) const fn of_two(names: [Option<&'static str>; 2], emit: EmitEither<T>) -> Self {
+        Self(Policy::OfTwo(names, emit))
+    }
+
+    /// The name of the side output, if it is one.
+    pub(crate) fn tag_name(&self) -> Option<&'static str> {
+        match &self.0 {
+            Policy::To(tag) => Some(tag.name()),
+            Policy::Drop | Policy::OfTwo(..) => None,
+        }
     }
 }
 
@@ -66,6 +116,14 @@ impl<T> Clone for LateRecords<T> {
 }
 
 impl<T> Copy for LateRecords<T> {}
+
+impl<T> Clone for Policy<T> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<T> Copy for Policy<T> {}
 
 /// The policy inside a task.
 pub(crate) struct Late<T> {
@@ -86,12 +144,11 @@ impl<T: Send + 'static> Late<T> {
         time: i64,
         output: &mut Output<O>,
     ) -> Result<()> {
-        match &self.policy.0 {
-            Some(tag) if output.has_side(tag.name()) => output.emit_side(tag, record, Some(time)),
-            Some(_) | None => {
-                self.dropped.add(1);
-                Ok(())
-            }
+        let mut late = LateOutput { sides: &mut output.sides, time, dropped: &self.dropped };
+        match self.policy.0 {
+            Policy::Drop => late.emit(None, record),
+            Policy::To(tag) => late.emit(Some(tag), record),
+            Policy::OfTwo(names, emit) => emit(record, names, &mut late),
         }
     }
 }

@@ -57,7 +57,7 @@ pub use connected::{KeyedCoProcess, co_flat_map, co_process};
 pub use coordinator::{OperatorCoordinator, Replies};
 pub use flat_map::flat_map;
 pub use fold::{Emitted, Fold, fold};
-pub use joins::{IntervalJoin, interval_join};
+pub use joins::{BothListed, BySide, EachPair, IntervalJoin, Sided, interval_join};
 pub use key::{ByRef, ByValue, KeySelector};
 pub use keyed::{Context, KeyedProcess, keyed_process};
 pub use late::LateRecords;

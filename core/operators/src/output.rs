@@ -23,10 +23,36 @@ pub struct Outputs {
 /// Where an operator's results go.
 pub(crate) struct Output<O> {
     main: Box<dyn Stage<O>>,
-    sides: Vec<(String, Box<dyn Side>)>,
-    /// The records that are kept for one of the side outputs make a batch.
-    side_full: bool,
+    pub(crate) sides: Sides,
     timed: bool,
+}
+
+/// The side outputs of an operator, by tag.
+pub(crate) struct Sides {
+    all: Vec<(String, Box<dyn Side>)>,
+    /// The records that are kept for one of them make a batch.
+    is_full: bool,
+}
+
+impl Sides {
+    /// Whether the side output of this name is read.
+    pub(crate) fn has(&self, tag: &str) -> bool {
+        self.all.iter().any(|(name, _)| name == tag)
+    }
+
+    /// Keeps a record of this event time for a side output, if that is read.
+    pub(crate) fn emit<S: Send + 'static>(
+        &mut self,
+        tag: &OutputTag<S>,
+        record: S,
+        time: Option<i64>,
+    ) -> Result<()> {
+        let Some((_, side)) = self.all.iter_mut().find(|(name, _)| name == tag.name()) else {
+            return Ok(());
+        };
+        self.is_full |= SideBuffer::<S>::of(side, tag.name())?.push(record, time)?;
+        Ok(())
+    }
 }
 
 impl<O: 'static> Output<O> {
@@ -36,7 +62,8 @@ impl<O: 'static> Output<O> {
             Some(stage) => reveal(stage)?,
             None => Box::new(Discard),
         };
-        Ok(Self { main, sides: outputs.sides, side_full: false, timed: outputs.timed })
+        let sides = Sides { all: outputs.sides, is_full: false };
+        Ok(Self { main, sides, timed: outputs.timed })
     }
 
     /// Whether the results have event times.
@@ -51,7 +78,7 @@ impl<O: 'static> Output<O> {
 
     pub(crate) fn open(&mut self) -> Result<()> {
         self.main.open()?;
-        self.sides.iter_mut().try_for_each(|(_, side)| side.open())
+        self.sides.all.iter_mut().try_for_each(|(_, side)| side.open())
     }
 
     pub(crate) fn push(&mut self, batch: Batch<O>) -> Result<Flow> {
@@ -69,17 +96,17 @@ impl<O: 'static> Output<O> {
 
     /// Whether the side output of this name is read.
     pub(crate) fn has_side(&self, tag: &str) -> bool {
-        self.sides.iter().any(|(name, _)| name == tag)
+        self.sides.has(tag)
     }
 
     /// Marks the present content of the side outputs, for [`Output::take_back_sides`].
     pub(crate) fn mark_sides(&mut self) {
-        self.sides.iter_mut().for_each(|(_, side)| side.mark());
+        self.sides.all.iter_mut().for_each(|(_, side)| side.mark());
     }
 
     /// Drops the records that came to side outputs since they were marked.
     pub(crate) fn take_back_sides(&mut self) {
-        self.sides.iter_mut().for_each(|(_, side)| side.take_back());
+        self.sides.all.iter_mut().for_each(|(_, side)| side.take_back());
     }
 
     /// Keeps a record of this event time for a side output; [`Output::flush_sides`] sends it on.
@@ -89,41 +116,43 @@ impl<O: 'static> Output<O> {
         record: S,
         time: Option<i64>,
     ) -> Result<()> {
-        let Some((_, side)) = self.sides.iter_mut().find(|(name, _)| name == tag.name()) else {
-            return Ok(());
-        };
-        self.side_full |= SideBuffer::<S>::of(side, tag.name())?.push(record, time)?;
-        Ok(())
+        self.sides.emit(tag, record, time)
     }
 
     /// Whether the records that are kept for a side output make a batch.
     #[inline]
     pub(crate) const fn is_side_full(&self) -> bool {
-        self.side_full
+        self.sides.is_full
     }
 
     pub(crate) fn flush_sides(&mut self) -> Result<Flow> {
-        self.side_full = false;
-        self.sides.iter_mut().try_fold(Flow::Ready, |flow, (_, side)| Ok(flow.and(side.flush()?)))
+        self.sides.is_full = false;
+        self.sides
+            .all
+            .iter_mut()
+            .try_fold(Flow::Ready, |flow, (_, side)| Ok(flow.and(side.flush()?)))
     }
 
     pub(crate) fn event(&mut self, event: Event) -> Result<Flow> {
         let flow = self.main.event(event)?;
-        self.sides.iter_mut().try_fold(flow, |flow, (_, side)| Ok(flow.and(side.event(event)?)))
+        self.sides.all.iter_mut().try_fold(flow, |flow, (_, side)| Ok(flow.and(side.event(event)?)))
     }
 
     pub(crate) fn resume(&mut self) -> Result<Flow> {
         let flow = self.main.resume()?;
-        self.sides.iter_mut().try_fold(flow, |flow, (_, side)| Ok(flow.and(side.resume()?)))
+        self.sides.all.iter_mut().try_fold(flow, |flow, (_, side)| Ok(flow.and(side.resume()?)))
     }
 
     pub(crate) fn on_time(&mut self, moment: Moment) -> Result<Flow> {
         let flow = self.main.on_time(moment)?;
-        self.sides.iter_mut().try_fold(flow, |flow, (_, side)| Ok(flow.and(side.on_time(moment)?)))
+        self.sides
+            .all
+            .iter_mut()
+            .try_fold(flow, |flow, (_, side)| Ok(flow.and(side.on_time(moment)?)))
     }
 
     pub(crate) fn next_time(&self) -> Option<Instant> {
-        let sides = self.sides.iter().filter_map(|(_, side)| side.next_time());
+        let sides = self.sides.all.iter().filter_map(|(_, side)| side.next_time());
         sides.chain(self.main.next_time()).min()
     }
 }
