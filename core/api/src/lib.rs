@@ -20,7 +20,7 @@ pub use args::Args;
 pub use connected::{ConnectedStreams, KeyedConnectedStreams};
 pub use environment::{CollectedRecords, Environment, Execution, Executor};
 pub use job::{JobClient, JobHandle, JobResult};
-pub use joins::IntervalJoined;
+pub use joins::{CoGroupedStreams, IntervalJoined, JoinedStreams, WindowedCoGroup, WindowedJoin};
 pub use keyed_stream::KeyedStream;
 pub use millstream_connector::{
     AttemptId, Batch, Boundedness, CheckpointId, Committer, CommitterInfo, Counter, Data, Error,

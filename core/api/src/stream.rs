@@ -131,6 +131,14 @@ impl<T: Data> Stream<T> {
         Self { builder, origins: vec![origin], on_error: OnError::fail() }
     }
 
+    /// The parallelism that was asked for the operator that produced the stream, if it is one.
+    pub(crate) fn parallelism_of_origin(&self) -> Option<u32> {
+        let [origin] = &*self.origins else { return None };
+        let mut builder = self.builder.borrow_mut();
+        let is_own = origin.builder == builder.id;
+        builder.program.node_mut(origin.node).filter(|_| is_own)?.parallelism
+    }
+
     pub(crate) fn operator<O: Data>(
         self,
         name: &'static str,

@@ -152,7 +152,8 @@ impl<T: Data, S: KeySelector<T> + Sync, A: WindowAssigner<T>> WindowedStream<T, 
         self
     }
 
-    fn operator<W, P>(
+    /// Adds the operator that makes results of the values of a fold.
+    pub(crate) fn operator<W, P>(
         self,
         name: &'static str,
         uid: &str,

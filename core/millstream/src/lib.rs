@@ -38,15 +38,16 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 #[doc(inline)]
 pub use millstream_api::{
-    AggregatingState, Args, AtEnd, Batch, Boundedness, ByRef, ByValue, CollectedRecords, Collector,
-    ConnectedStreams, Context, Counter, Data, Environment, Error, ErrorContext, EveryRecords,
-    EveryStep, Expiry, Fire, Function, Gauge, Global, Histogram, IntervalJoined, JobClient, JobId,
-    JobResult, JobStatus, Key, KeyHasher, KeySelector, KeyedCoProcess, KeyedConnectedStreams,
-    KeyedProcess, KeyedRuntimeContext, KeyedStream, LateRecords, ListState, MapState, NoTtl,
-    Number, OnError, OutputTag, Process, Purging, ReducingState, Result, RuntimeContext,
-    RuntimeMode, Session, Sliding, StateError, Stream, StreamSink, Timer, Timers, Trigger,
-    TriggerContext, Ttl, Tumbling, ValueState, WatermarkGenerator, WatermarkOutput,
-    WatermarkStrategy, Window, WindowAssigner, WindowFunction, WindowedStream, bail, ensure, error,
+    AggregatingState, Args, AtEnd, Batch, Boundedness, ByRef, ByValue, CoGroupedStreams,
+    CollectedRecords, Collector, ConnectedStreams, Context, Counter, Data, Environment, Error,
+    ErrorContext, EveryRecords, EveryStep, Expiry, Fire, Function, Gauge, Global, Histogram,
+    IntervalJoined, JobClient, JobId, JobResult, JobStatus, JoinedStreams, Key, KeyHasher,
+    KeySelector, KeyedCoProcess, KeyedConnectedStreams, KeyedProcess, KeyedRuntimeContext,
+    KeyedStream, LateRecords, ListState, MapState, NoTtl, Number, OnError, OutputTag, Process,
+    Purging, ReducingState, Result, RuntimeContext, RuntimeMode, Session, Sliding, StateError,
+    Stream, StreamSink, Timer, Timers, Trigger, TriggerContext, Ttl, Tumbling, ValueState,
+    WatermarkGenerator, WatermarkOutput, WatermarkStrategy, Window, WindowAssigner, WindowFunction,
+    WindowedCoGroup, WindowedJoin, WindowedStream, bail, ensure, error,
 };
 /// ```
 /// use millstream::Key;
