@@ -6,8 +6,10 @@
 //! luck, but all others must be in time, and the pairs are those of all records that were in time.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
-use millstream_oracle::joins::{Interval, Pair, TwoInput, interval_join, split};
+use millstream_oracle::joins::{Interval, Late, Pair, TwoInput, interval_join, split, window_join};
+use millstream_oracle::windows::{Rules, Windows};
 
 use super::*;
 
@@ -16,7 +18,7 @@ use super::*;
 enum Fault {
     /// The upper bound is not in the interval.
     BoundExclusive,
-    /// The interval ends a millisecond too late.
+    /// The interval ends, or windows begin or end, a millisecond too late.
     BoundTooFar,
     PairTwice,
     /// A left record is forgotten at the next watermark.
@@ -116,28 +118,64 @@ fn spoil(pairs: &mut Vec<Stamped<Told>>, sides: &Sides, case: &Case, fault: Faul
     }
 }
 
-/// Joins the two sides of a case within an interval.
-fn join(
-    env: &mut Environment,
-    (case, sides): (&Case, &Sides),
-    interval: Interval,
-    fault: Option<Fault>,
-) -> Stream<Told> {
-    let ahead = (fault == Some(Fault::LateEarly)).then_some(super::Fault::WatermarkAhead);
-    let (left, right) = sides.streams(stream(env, case, ahead));
-    let upper = match fault {
-        Some(Fault::BoundExclusive) => interval.upper - i64::from(interval.lower < interval.upper),
-        Some(Fault::BoundTooFar) => interval.upper + 1,
-        _ => interval.upper,
-    };
-    left.key_by(|(key, ..)| *key)
-        .interval_join(right.key_by(|(key, ..)| *key), interval.lower..=upper)
-        .late_left(LateRecords::side_output(&LATE_LEFT))
-        .late_right(LateRecords::side_output(&LATE_RIGHT))
-        .apply("pairs", |left: &Row, right: &Row| {
-            ensure!(left.0 == right.0, "two keys are joined");
-            Ok((left.0, left.1, right.1))
-        })
+/// What came of a job: pairs, and late records of both sides.
+struct Seen {
+    pairs: Times<Told>,
+    late_left: Times<Row>,
+    late_right: Times<Row>,
+}
+
+impl Seen {
+    /// Runs a case on the streams of its two sides.
+    fn run(
+        (seed, batch): (u64, bool),
+        (case, sides): (&Case, &Sides),
+        fault: Option<Fault>,
+        join: impl Fn(Stream<Row>, Stream<Row>) -> Stream<Told>,
+    ) -> Self {
+        let seen = Self { pairs: Times::new(), late_left: Times::new(), late_right: Times::new() };
+        let ahead = (fault == Some(Fault::LateEarly)).then_some(super::Fault::WatermarkAhead);
+        let (result, ..) = run_with(settings(seed, case, batch), |env| {
+            let (left, right) = sides.streams(stream(env, case, ahead));
+            let pairs = join(left, right);
+            if fault != Some(Fault::LateLost) {
+                pairs.side_output(&LATE_LEFT).sink("late left", seen.late_left.clone());
+                pairs.side_output(&LATE_RIGHT).sink("late right", seen.late_right.clone());
+            }
+            pairs.sink("out", seen.pairs.clone());
+            Ok(())
+        });
+        result.unwrap();
+        seen
+    }
+
+    /// Compares the pairs with those of all records that were in time; the numbers of pairs and of
+    /// late records.
+    fn judge(
+        &self,
+        batch: bool,
+        (case, sides): (&Case, &Sides),
+        fault: Option<Fault>,
+        join: impl Fn(&[TwoInput]) -> (Vec<Pair>, Late),
+    ) -> Result<(usize, usize), String> {
+        let mut came = self.pairs.arrived();
+        if let Some(fault) = fault {
+            spoil(&mut came, sides, case, fault);
+        }
+        let may_be_late = if batch { Late::default() } else { join(&sides.inputs).1 };
+        let mut late = ensure_late(&late_of(&self.late_left), &may_be_late.left)?;
+        late.append(&mut ensure_late(&late_of(&self.late_right), &may_be_late.right)?);
+        let (expected, _) = join(&sides.without(&late));
+        let told = |Pair { key, left, right, time }| ((key, left, right), Some(time));
+        let expected: Vec<Stamped<Told>> = expected.into_iter().map(told).collect();
+        let counts = (expected.len(), late.len());
+        compare(expected, came).map(|()| counts)
+    }
+}
+
+fn told(left: &Row, right: &Row) -> Result<Told> {
+    ensure!(left.0 == right.0, "two keys are joined");
+    Ok((left.0, left.1, right.1))
 }
 
 /// Runs an interval join; the numbers of pairs and late records, or the verdict if they are not
@@ -147,36 +185,21 @@ fn judge_interval(seed: u64, batch: bool, fault: Option<Fault>) -> Result<(usize
     let case = Case::random(random);
     let sides = Sides::new(&case, random);
     let interval = Interval::random(random);
-    let (out, late_left, late_right) = (Times::new(), Times::new(), Times::new());
-    let (result, ..) = run_with(settings(seed, &case, batch), |env| {
-        let pairs = join(env, (&case, &sides), interval, fault);
-        if fault != Some(Fault::LateLost) {
-            pairs.side_output(&LATE_LEFT).sink("late left", late_left.clone());
-            pairs.side_output(&LATE_RIGHT).sink("late right", late_right.clone());
-        }
-        pairs.sink("out", out.clone());
-        Ok(())
-    });
-    result.unwrap();
-    let mut came = out.arrived();
-    if let Some(fault) = fault {
-        spoil(&mut came, &sides, &case, fault);
-    }
-    let inputs = if batch { sides.without(&BTreeSet::new()) } else { sides.inputs.clone() };
-    let (_, may_be_late) = interval_join(&inputs, interval);
-    let verdict = || {
-        let mut late = ensure_late(&late_of(&late_left), &may_be_late.left)?;
-        late.append(&mut ensure_late(&late_of(&late_right), &may_be_late.right)?);
-        let (expected, _) = interval_join(&sides.without(&late), interval);
-        let expected: Vec<_> = expected.into_iter().map(told).collect();
-        let counts = (expected.len(), late.len());
-        compare(expected, came).map(|()| counts)
+    let upper = match fault {
+        Some(Fault::BoundExclusive) => interval.upper - i64::from(interval.lower < interval.upper),
+        Some(Fault::BoundTooFar) => interval.upper + 1,
+        _ => interval.upper,
     };
-    verdict().map_err(|why| format!("seed {seed}, batch {batch}: {why}\n{interval:?}\n{case:?}"))
-}
-
-fn told(Pair { key, left, right, time }: Pair) -> Stamped<Told> {
-    ((key, left, right), Some(time))
+    let seen = Seen::run((seed, batch), (&case, &sides), fault, |left, right| {
+        left.key_by(|(key, ..)| *key)
+            .interval_join(right.key_by(|(key, ..)| *key), interval.lower..=upper)
+            .late_left(LateRecords::side_output(&LATE_LEFT))
+            .late_right(LateRecords::side_output(&LATE_RIGHT))
+            .apply("pairs", told)
+    });
+    let join = |inputs: &[TwoInput]| interval_join(inputs, interval);
+    let verdict = seen.judge(batch, (&case, &sides), fault, join);
+    verdict.map_err(|why| format!("seed {seed}, batch {batch}: {why}\n{interval:?}\n{case:?}"))
 }
 
 #[test]
@@ -203,6 +226,141 @@ fn faults_of_interval_joins_are_found() {
         Fault::LateEarly,
     ] {
         let found = (0..FAULT_CASES).any(|seed| judge_interval(seed, false, Some(fault)).is_err());
+        assert!(found, "{fault:?} is not found");
+    }
+}
+
+/// A few inputs of a case: a window has all pairs of its records.
+fn shortened(mut case: Case) -> Case {
+    case.inputs.truncate(100);
+    case
+}
+
+/// A case without the records that may be late. Which windows these are in would be a matter of
+/// luck if they are in several, or if sessions become one by them.
+fn in_time(mut case: Case) -> Case {
+    let (mut reached, mut value) = (i64::MIN, 0);
+    case.inputs.retain_mut(|input| match input {
+        Input::Watermark(watermark) => {
+            reached = reached.max(*watermark);
+            true
+        }
+        Input::Record(record) => {
+            // A session that ends with the watermark touches the next millisecond.
+            let is_in_time = reached == i64::MIN || record.time > reached.saturating_add(1);
+            if is_in_time {
+                record.value = value;
+                value += 1;
+            }
+            is_in_time
+        }
+    });
+    case
+}
+
+/// All pairs of a window.
+struct Pairs;
+
+impl WindowFunction<u64, (Vec<Row>, Vec<Row>)> for Pairs {
+    type Out = Told;
+
+    fn process(
+        &mut self,
+        key: u64,
+        window: Window,
+        (lefts, rights): (Vec<Row>, Vec<Row>),
+        out: &mut Collector<'_, Told>,
+    ) -> Result<()> {
+        for row in lefts.iter().chain(&rights) {
+            ensure!(row.0 == key && window.start <= row.2, "a record of another key or window");
+        }
+        for left in &lefts {
+            for right in &rights {
+                out.emit(told(left, right)?);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Joins two streams in windows, or groups them and pairs the groups.
+fn in_windows<W: WindowAssigner>(
+    (left, right): (Stream<Row>, Stream<Row>),
+    windows: W,
+    lateness: i64,
+    groups: bool,
+) -> Stream<Told> {
+    let (left, right) = (left.key_by(|(key, ..)| *key), right.key_by(|(key, ..)| *key));
+    let lateness = Duration::from_millis(lateness.cast_unsigned());
+    let (late_left, late_right) =
+        (LateRecords::side_output(&LATE_LEFT), LateRecords::side_output(&LATE_RIGHT));
+    if groups {
+        let groups = left.co_group(right).window(windows).allowed_lateness(lateness);
+        return groups.late_left(late_left).late_right(late_right).process("groups", |_| Ok(Pairs));
+    }
+    let joined = left.join(right).window(windows).allowed_lateness(lateness);
+    joined.late_left(late_left).late_right(late_right).apply("pairs", told)
+}
+
+/// As [`judge_interval`], for a join in windows.
+fn judge_windows(seed: u64, batch: bool, fault: Option<Fault>) -> Result<(usize, usize), String> {
+    let random = &mut Random::new(seed);
+    let (mut case, mut rules) = (shortened(Case::random(random)), Rules::random(random));
+    if matches!(rules.windows, Windows::Tumbling { .. }) {
+        rules.lateness = 0;
+    } else {
+        case = in_time(case);
+    }
+    let sides = Sides::new(&case, random);
+    let longer = i64::from(fault == Some(Fault::BoundTooFar));
+    let millis = |millis: i64| Duration::from_millis(millis.cast_unsigned());
+    let seen = Seen::run((seed, batch), (&case, &sides), fault, |left, right| {
+        let (streams, groups) = ((left, right), seed.is_multiple_of(3));
+        match rules.windows {
+            Windows::Tumbling { size, offset } => {
+                let windows = Tumbling::event_time(millis(size)).offset_millis(offset + longer);
+                in_windows(streams, windows, rules.lateness, groups)
+            }
+            Windows::Sliding { size, slide, offset } => {
+                let windows = Sliding::event_time(millis(size), millis(slide));
+                let windows = windows.offset_millis(offset + longer);
+                in_windows(streams, windows, rules.lateness, groups)
+            }
+            Windows::Session { gap } => {
+                let windows = Session::event_time(millis(gap + longer));
+                in_windows(streams, windows, rules.lateness, groups)
+            }
+        }
+    });
+    let join = |inputs: &[TwoInput]| window_join(inputs, &rules);
+    let verdict = seen.judge(batch, (&case, &sides), fault, join);
+    verdict.map_err(|why| format!("seed {seed}, batch {batch}: {why}\n{rules:?}\n{case:?}"))
+}
+
+#[test]
+fn joins_in_windows_are_those_of_the_second_computation() {
+    let (mut pairs, mut late) = (0, 0);
+    let name = "joins in windows by a second opinion";
+    for seed in millstream_soak::rounds(name, 0.003, CASES, 100 * CASES) {
+        for batch in [false, true] {
+            let compared = judge_windows(seed, batch, None).unwrap();
+            (pairs, late) = (pairs + compared.0, late + compared.1);
+        }
+    }
+    assert!(pairs > 10 * CASES as usize && late > 100, "{pairs} pairs, {late} late");
+}
+
+#[test]
+fn faults_of_joins_in_windows_are_found() {
+    for fault in [
+        Fault::BoundTooFar,
+        Fault::PairTwice,
+        Fault::LeftForgotten,
+        Fault::TimeOfLeft,
+        Fault::LateLost,
+        Fault::LateEarly,
+    ] {
+        let found = (0..FAULT_CASES).any(|seed| judge_windows(seed, false, Some(fault)).is_err());
         assert!(found, "{fault:?} is not found");
     }
 }
