@@ -191,18 +191,24 @@ impl<T: Data, S: KeySelector<T> + Sync> KeyedStream<T, S> {
     }
 }
 
-impl<A, B, S, U> JoinedStreams<A, B, S, U> {
+impl<A: Data, B: Data, S, U> JoinedStreams<A, B, S, U> {
     /// Cuts both streams into windows: [`Tumbling`](crate::Tumbling), [`Sliding`](crate::Sliding)
     /// or [`Session`](crate::Session) ones, whose sessions are those of both streams together.
-    pub fn window<W: WindowAssigner>(self, windows: W) -> WindowedJoin<A, B, S, U, W> {
+    pub fn window<W>(self, windows: W) -> WindowedJoin<A, B, S, U, W>
+    where
+        W: WindowAssigner<Sided<A, B>>,
+    {
         WindowedJoin(Windowed::new(self.left, self.right, windows))
     }
 }
 
-impl<A, B, S, U> CoGroupedStreams<A, B, S, U> {
+impl<A: Data, B: Data, S, U> CoGroupedStreams<A, B, S, U> {
     /// Cuts both streams into windows: [`Tumbling`](crate::Tumbling), [`Sliding`](crate::Sliding)
     /// or [`Session`](crate::Session) ones, whose sessions are those of both streams together.
-    pub fn window<W: WindowAssigner>(self, windows: W) -> WindowedCoGroup<A, B, S, U, W> {
+    pub fn window<W>(self, windows: W) -> WindowedCoGroup<A, B, S, U, W>
+    where
+        W: WindowAssigner<Sided<A, B>>,
+    {
         WindowedCoGroup(Windowed::new(self.left, self.right, windows))
     }
 }
@@ -217,7 +223,7 @@ struct Windowed<A, B, S, U, W> {
     late_right: LateRecords<B>,
 }
 
-impl<A, B, S, U, W: WindowAssigner> Windowed<A, B, S, U, W> {
+impl<A, B, S, U, W> Windowed<A, B, S, U, W> {
     const fn new(left: KeyedStream<A, S>, right: KeyedStream<B, U>, windows: W) -> Self {
         let (late_left, late_right) = (LateRecords::drop_record(), LateRecords::drop_record());
         Self { left, right, windows, lateness: Duration::ZERO, late_left, late_right }
@@ -234,6 +240,7 @@ impl<A, B, S, U, W: WindowAssigner> Windowed<A, B, S, U, W> {
         B: Data + State + Clone,
         S: KeySelector<A> + Sync,
         U: KeySelector<B, Key = S::Key> + Sync,
+        W: WindowAssigner<Sided<A, B>>,
         P: WindowFunction<S::Key, (Vec<A>, Vec<B>)> + 'static,
         P::Out: Data,
     {
@@ -307,7 +314,7 @@ where
     B: Data + State + Clone,
     S: KeySelector<A> + Sync,
     U: KeySelector<B, Key = S::Key> + Sync,
-    W: WindowAssigner,
+    W: WindowAssigner<Sided<A, B>>,
 {
     /// Makes a result of each pair of a left and a right record of one key and window, when the
     /// watermark has reached the window's last millisecond, which is the results' event time. An
@@ -328,7 +335,7 @@ where
     B: Data + State + Clone,
     S: KeySelector<A> + Sync,
     U: KeySelector<B, Key = S::Key> + Sync,
-    W: WindowAssigner,
+    W: WindowAssigner<Sided<A, B>>,
 {
     /// Makes a result of each key and window with all its left and right records, when the
     /// watermark has reached the window's last millisecond, which is the result's event time. An

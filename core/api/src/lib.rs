@@ -34,9 +34,9 @@ pub use millstream_network::Event;
 pub use millstream_operators::{
     AtEnd, ByRef, ByValue, Collector, Context, EveryRecords, EveryStep, Fire, Global, KeySelector,
     KeyedCoProcess, KeyedProcess, KeyedRuntimeContext, LateRecords, Number, OnError, OutputTag,
-    Process, Program, Purging, RuntimeContext, Session, Sliding, Spans, Trigger, TriggerContext,
-    Triggered, Tumbling, WatermarkGenerator, WatermarkOutput, WatermarkStrategy, Window,
-    WindowAssigner, WindowFunction,
+    Process, Program, Purging, RuntimeContext, Session, Sided, Sliding, Spans, Trigger,
+    TriggerContext, Triggered, Tumbling, WatermarkGenerator, WatermarkOutput, WatermarkStrategy,
+    Window, WindowAssigner, WindowFunction,
 };
 pub use millstream_state::{
     AggregatingState, Expiry, ListState, MapState, NoTtl, ReducingState, StateError, Timer, Timers,

@@ -27,12 +27,6 @@ pub(crate) trait TwoInputFunction<A, B>: TimedFunction {
     fn left(&mut self, record: A, out: &mut Collector<'_, Self::Out>) -> Result<()>;
     fn right(&mut self, record: B, out: &mut Collector<'_, Self::Out>) -> Result<()>;
 
-    /// The event times of the last record's results, one each, if they have times of their own.
-    #[inline]
-    fn times(&self) -> Option<&[i64]> {
-        None
-    }
-
     /// Says which records of the first stream come next, so that their state can be read at once.
     fn prepare_left(&mut self, records: &[A]) -> Result<()> {
         let _ = records;
@@ -420,10 +414,7 @@ impl<A: Data, B: Data, F: TwoInputFunction<A, B>> TwoInputBody<A, B, F> {
                 timestamp
             }
         };
-        match self.function.times() {
-            None => self.results.stamp(timestamp)?,
-            Some(times) => self.results.stamp_each(times)?,
-        }
+        self.results.stamp_as(self.function.times(), timestamp)?;
         Ok(true)
     }
 

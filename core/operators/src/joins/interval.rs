@@ -301,10 +301,6 @@ where
         self.add_right(record, time, out)
     }
 
-    fn times(&self) -> Option<&[i64]> {
-        Some(&self.times)
-    }
-
     fn prepare_left(&mut self, records: &[A]) -> Result<()> {
         self.parts.begin(records, &self.left)
     }
@@ -342,7 +338,12 @@ where
         &mut self.parts
     }
 
+    fn times(&self) -> Option<&[i64]> {
+        Some(&self.times)
+    }
+
     fn call_timer(&mut self, timer: Timer, out: &mut Collector<'_, O>) -> Result<()> {
+        self.times.clear();
         let (lower, upper) = (self.lower, self.upper);
         let mut ctx = self.parts.context(out.timestamp);
         let reached = ctx.current_watermark().unwrap_or(timer.time());
@@ -359,6 +360,7 @@ where
     }
 
     fn finish_key(&mut self, _out: &mut Collector<'_, O>) -> Result<()> {
+        self.times.clear();
         Ok(())
     }
 }

@@ -85,6 +85,8 @@ pub struct BothListed;
 impl<A: State + Clone, B: State + Clone> WindowFold<Sided<A, B>> for BothListed {
     type Value = (Vec<A>, Vec<B>);
 
+    const REFUSES: bool = false;
+
     fn first(&mut self, record: Sided<A, B>) -> Result<(Vec<A>, Vec<B>)> {
         Ok(match record {
             Sided::Left(record) => (vec![record], Vec::new()),

@@ -284,7 +284,7 @@ impl WindowFunction<u64, (Vec<Row>, Vec<Row>)> for Pairs {
 }
 
 /// Joins two streams in windows, or groups them and pairs the groups.
-fn in_windows<W: WindowAssigner>(
+fn in_windows<W: WindowAssigner<Sided<Row, Row>>>(
     (left, right): (Stream<Row>, Stream<Row>),
     windows: W,
     lateness: i64,
