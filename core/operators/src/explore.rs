@@ -23,6 +23,7 @@ mod expiry;
 mod finishing;
 mod heavy;
 mod hosts;
+mod joins;
 mod mutants;
 mod probe;
 mod schedule;

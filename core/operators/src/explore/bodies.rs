@@ -26,7 +26,7 @@ use super::schedule::{Act, Schedule};
 use super::stages::{AT_THE_END, Oracle, at_time, outputs};
 use super::watermarks::check_watermarks;
 use super::writers::Bell;
-use super::{BodyKind, Case, batch, key, number, record, roll, split_sources, time_of};
+use super::{BodyKind, Case, batch, joins, key, number, record, roll, split_sources, time_of};
 use crate::collector::Collector;
 use crate::connected::{KeyedCoProcess, co_flat_map, co_process};
 use crate::coordinator::{SourceEvent, decode, encode};
@@ -45,6 +45,7 @@ pub(super) fn cases(kind: BodyKind) -> Vec<Case> {
             vec![
                 two_inputs(),
                 two_keyed_inputs(),
+                joins::case(),
                 finishing("two inputs that finish", false, |body, _| body),
                 finishing("two inputs with timers", true, |body, _| body),
             ]
@@ -110,7 +111,7 @@ impl Slot {
     }
 
     /// Time passes, for the task's timers too.
-    fn wait(&mut self, passed: Duration) {
+    pub(super) fn wait(&mut self, passed: Duration) {
         self.now += passed;
         clock().advance(passed);
     }
@@ -261,7 +262,7 @@ impl Inputs {
     }
 }
 
-fn channel(at: usize) -> ChannelId {
+pub(super) fn channel(at: usize) -> ChannelId {
     ChannelId { edge: 0, from: at as u32, to: 0, generation: Generation::FIRST }
 }
 
