@@ -6,9 +6,11 @@
 //! [`KeyedBackend`] holds an operator's tables and its current key; user code reaches them through
 //! the handles [`ValueState`], [`ListState`], [`MapState`], [`ReducingState`] and
 //! [`AggregatingState`], which are the same for both. Values of a state with a [`Ttl`] expire.
-//! Beside its values a key has [`Timers`].
+//! Beside its values a key has [`Timers`]. A [`BroadcastState`] belongs to no key: each subtask has
+//! a copy.
 
 mod backend;
+mod broadcast;
 mod changes;
 mod cleaning;
 mod codec;
@@ -30,6 +32,7 @@ mod timer_queue;
 mod timers;
 
 pub use backend::{KeyedBackend, KeyedContext};
+pub use broadcast::{BroadcastBackend, BroadcastMaps, BroadcastState};
 pub use combined::{AggregatingState, ReducingState};
 pub use declare::WithTtl;
 pub use error::StateError;

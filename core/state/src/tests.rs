@@ -1,5 +1,6 @@
 //! Keyed state on the heap and in a store.
 
+mod broadcast;
 mod ttl;
 
 use std::io;
