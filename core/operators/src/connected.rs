@@ -42,8 +42,13 @@ pub(crate) trait TwoInputFunction<A, B>: TimedFunction {
     /// Remembers from now on the changes of each record to the state; called before the first one.
     fn keep_undo(&mut self) {}
 
-    /// Undoes what the last record changed in its state.
-    fn take_back(&mut self) -> Result<()> {
+    /// Undoes what the last record, of the first stream, changed in its state.
+    fn take_back_left(&mut self) -> Result<()> {
+        Ok(())
+    }
+
+    /// As [`TwoInputFunction::take_back_left`], of the second stream.
+    fn take_back_right(&mut self) -> Result<()> {
         Ok(())
     }
 }
@@ -239,7 +244,11 @@ where
         self.parts.backend.keep_undo();
     }
 
-    fn take_back(&mut self) -> Result<()> {
+    fn take_back_left(&mut self) -> Result<()> {
+        Ok(self.parts.backend.take_back()?)
+    }
+
+    fn take_back_right(&mut self) -> Result<()> {
         Ok(self.parts.backend.take_back()?)
     }
 }
@@ -316,7 +325,8 @@ where
     })
 }
 
-/// The operator whose records of either side a function processes.
+/// The operator of two inputs whose function `make` makes in its subtask; it is told whether the
+/// results have event times.
 pub(crate) fn two_inputs<A: Data, B: Data, F: TwoInputFunction<A, B> + 'static>(
     on_error: (OnError<A>, OnError<B>),
     make: impl Fn(&OperatorContext<'_>, bool) -> Result<F> + Send + Sync + 'static,
@@ -398,7 +408,8 @@ impl<A: Data, B: Data, F: TwoInputFunction<A, B>> TwoInputBody<A, B, F> {
                 let kept = self.bad_left.keep(&record);
                 let mut out = Collector { results, output, timestamp };
                 if let Err(error) = self.function.left(record, &mut out) {
-                    self.take_back(before)?;
+                    self.take_back_results(before);
+                    self.function.take_back_left()?;
                     self.bad_left.refuse(error, kept, timestamp, &mut self.output)?;
                 }
                 timestamp
@@ -408,7 +419,8 @@ impl<A: Data, B: Data, F: TwoInputFunction<A, B>> TwoInputBody<A, B, F> {
                 let kept = self.bad_right.keep(&record);
                 let mut out = Collector { results, output, timestamp };
                 if let Err(error) = self.function.right(record, &mut out) {
-                    self.take_back(before)?;
+                    self.take_back_results(before);
+                    self.function.take_back_right()?;
                     self.bad_right.refuse(error, kept, timestamp, &mut self.output)?;
                 }
                 timestamp
@@ -418,11 +430,10 @@ impl<A: Data, B: Data, F: TwoInputFunction<A, B>> TwoInputBody<A, B, F> {
         Ok(true)
     }
 
-    /// Undoes what a refused record did; there were `before` results before it.
-    fn take_back(&mut self, before: usize) -> Result<()> {
+    /// Undoes what a refused record emitted; there were `before` results before it.
+    fn take_back_results(&mut self, before: usize) {
         self.results.truncate(before);
         self.output.take_back_sides();
-        self.function.take_back()
     }
 
     /// Does what is left: with the records at hand, beside them, and with events.

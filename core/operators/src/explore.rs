@@ -17,6 +17,7 @@
 //! that seed alone.
 
 mod bodies;
+mod broadcast;
 mod cases;
 mod chains;
 mod expiry;

@@ -16,6 +16,7 @@
 mod aggregate;
 mod ahead;
 mod body;
+mod broadcast;
 mod collect;
 mod collector;
 mod connected;
@@ -51,6 +52,10 @@ mod windows;
 pub mod writer;
 
 pub use aggregate::{Aggregate, MapWithState, Number, Reduce, Summary, keep_better};
+pub use broadcast::{
+    BroadcastProcess, BroadcastRuntimeContext, KeyedBroadcastProcess, broadcast_process,
+    keyed_broadcast_process,
+};
 pub use collect::{CollectQueue, Taken, collect};
 pub use collector::Collector;
 pub use connected::{KeyedCoProcess, co_flat_map, co_process};

@@ -13,9 +13,9 @@ use crate::task::OperatorContext;
 /// The fate of a record that an operator's function refuses. Given to `Stream::on_error`.
 ///
 /// A refused record that does not fail the task leaves no trace: what `reduce` or a keyed function
-/// changed in the key's state before it returned `Err` is taken back, and so are the results that
-/// it emitted for that record. Fields of a function of your own are not known to the engine and
-/// stay as the function left them.
+/// changed in the key's state before it returned `Err` is taken back, and so are changes of
+/// broadcast state and the results that the function emitted for that record. Fields of a function
+/// of your own are not known to the engine and stay as the function left them.
 ///
 /// ```
 /// # use millstream::{prelude::*, testing::run_on};

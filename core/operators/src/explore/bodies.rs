@@ -26,7 +26,9 @@ use super::schedule::{Act, Schedule};
 use super::stages::{AT_THE_END, Oracle, at_time, outputs};
 use super::watermarks::check_watermarks;
 use super::writers::Bell;
-use super::{BodyKind, Case, batch, joins, key, number, record, roll, split_sources, time_of};
+use super::{
+    BodyKind, Case, batch, broadcast, joins, key, number, record, roll, split_sources, time_of,
+};
 use crate::collector::Collector;
 use crate::connected::{KeyedCoProcess, co_flat_map, co_process};
 use crate::coordinator::{SourceEvent, decode, encode};
@@ -46,6 +48,7 @@ pub(super) fn cases(kind: BodyKind) -> Vec<Case> {
                 two_inputs(),
                 two_keyed_inputs(),
                 joins::case(),
+                broadcast::case(),
                 finishing("two inputs that finish", false, |body, _| body),
                 finishing("two inputs with timers", true, |body, _| body),
             ]
@@ -430,7 +433,7 @@ struct Both {
     right: ValueState<u64>,
 }
 
-fn count(
+pub(super) fn count(
     state: &ValueState<u64>,
     record: u64,
     ctx: &mut Context<'_, u64>,
@@ -439,12 +442,17 @@ fn count(
     ensure_time(ctx.timestamp(), record)?;
     let count = state.get_or_insert_with(ctx, || 0)?;
     *count += 1;
-    let first = (record << RESULT_SHIFT) | (*count % 16);
+    emit_counted(record, *count, out)
+}
+
+/// Emits the results of a record, the `count`th of its key, or refuses it.
+pub(super) fn emit_counted(record: u64, count: u64, out: &mut Collector<'_, u64>) -> Result<()> {
+    let first = (record << RESULT_SHIFT) | (count % 16);
     (0..results(record).len() as u64).for_each(|n| out.emit(first + 16 * (n % 200)));
     if roll(record, 4, 3) == 0 {
         out.emit_to(&SIDE, record)?;
     }
-    // Everything above is taken back.
+    // Everything that the record did is taken back.
     refuse_bad(record).map(|_| ())
 }
 
@@ -470,7 +478,7 @@ impl KeyedCoProcess<u64, u64, u64> for Both {
     }
 }
 
-fn counted() -> Box<dyn Oracle> {
+pub(super) fn counted() -> Box<dyn Oracle> {
     let mut counts = BTreeMap::<u64, u64>::new();
     without_bad(true, move |record, outputs| {
         let count = counts.entry(key(record)).or_default();
