@@ -66,6 +66,7 @@ impl<T: Data, S: KeySelector<T> + Sync> KeyedStream<T, S> {
     }
 }
 
+/// Adds an operator of two inputs.
 /// Adds an operator with two inputs.
 pub(crate) fn two_inputs<A: Data, B: Data, O: Data>(
     (left, right): (Stream<A>, Stream<B>),

@@ -6,6 +6,7 @@
 //! planner takes the graph and the task hosts their operators.
 
 mod args;
+mod broadcast;
 mod builder;
 mod connected;
 mod environment;
@@ -17,6 +18,7 @@ mod stream;
 mod windowed_stream;
 
 pub use args::Args;
+pub use broadcast::{BroadcastConnectedStream, KeyedBroadcastConnectedStream};
 pub use connected::{ConnectedStreams, KeyedConnectedStreams};
 pub use environment::{CollectedRecords, Environment, Execution, Executor};
 pub use job::{JobClient, JobHandle, JobResult};
@@ -32,15 +34,16 @@ pub use millstream_connector::{
 pub use millstream_graph::RuntimeMode;
 pub use millstream_network::Event;
 pub use millstream_operators::{
-    AtEnd, ByRef, ByValue, Collector, Context, EveryRecords, EveryStep, Fire, Global, KeySelector,
-    KeyedCoProcess, KeyedProcess, KeyedRuntimeContext, LateRecords, Number, OnError, OutputTag,
-    Process, Program, Purging, RuntimeContext, Session, Sided, Sliding, Spans, Trigger,
-    TriggerContext, Triggered, Tumbling, WatermarkGenerator, WatermarkOutput, WatermarkStrategy,
-    Window, WindowAssigner, WindowFunction,
+    AtEnd, BroadcastProcess, BroadcastRuntimeContext, ByRef, ByValue, Collector, Context,
+    EveryRecords, EveryStep, Fire, Global, KeySelector, KeyedBroadcastProcess, KeyedCoProcess,
+    KeyedProcess, KeyedRuntimeContext, LateRecords, Number, OnError, OutputTag, Process, Program,
+    Purging, RuntimeContext, Session, Sided, Sliding, Spans, Trigger, TriggerContext, Triggered,
+    Tumbling, WatermarkGenerator, WatermarkOutput, WatermarkStrategy, Window, WindowAssigner,
+    WindowFunction,
 };
 pub use millstream_state::{
-    AggregatingState, Expiry, ListState, MapState, NoTtl, ReducingState, StateError, Timer, Timers,
-    Ttl, ValueState, WithTtl,
+    AggregatingState, BroadcastMaps, BroadcastState, Expiry, ListState, MapState, NoTtl,
+    ReducingState, StateError, Timer, Timers, Ttl, ValueState, WithTtl,
 };
 pub use millstream_types::{JobStatus, Key, KeyHasher};
 pub use stream::{Cloneable, Function, Stream, StreamSink};

@@ -38,16 +38,18 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 #[doc(inline)]
 pub use millstream_api::{
-    AggregatingState, Args, AtEnd, Batch, Boundedness, ByRef, ByValue, CoGroupedStreams,
+    AggregatingState, Args, AtEnd, Batch, Boundedness, BroadcastConnectedStream, BroadcastMaps,
+    BroadcastProcess, BroadcastRuntimeContext, BroadcastState, ByRef, ByValue, CoGroupedStreams,
     CollectedRecords, Collector, ConnectedStreams, Context, Counter, Data, Environment, Error,
     ErrorContext, EveryRecords, EveryStep, Expiry, Fire, Function, Gauge, Global, Histogram,
     IntervalJoined, JobClient, JobId, JobResult, JobStatus, JoinedStreams, Key, KeyHasher,
-    KeySelector, KeyedCoProcess, KeyedConnectedStreams, KeyedProcess, KeyedRuntimeContext,
-    KeyedStream, LateRecords, ListState, MapState, NoTtl, Number, OnError, OutputTag, Process,
-    Purging, ReducingState, Result, RuntimeContext, RuntimeMode, Session, Sliding, StateError,
-    Stream, StreamSink, Timer, Timers, Trigger, TriggerContext, Ttl, Tumbling, ValueState,
-    WatermarkGenerator, WatermarkOutput, WatermarkStrategy, Window, WindowAssigner, WindowFunction,
-    WindowedCoGroup, WindowedJoin, WindowedStream, bail, ensure, error,
+    KeySelector, KeyedBroadcastConnectedStream, KeyedBroadcastProcess, KeyedCoProcess,
+    KeyedConnectedStreams, KeyedProcess, KeyedRuntimeContext, KeyedStream, LateRecords, ListState,
+    MapState, NoTtl, Number, OnError, OutputTag, Process, Purging, ReducingState, Result,
+    RuntimeContext, RuntimeMode, Session, Sliding, StateError, Stream, StreamSink, Timer, Timers,
+    Trigger, TriggerContext, Ttl, Tumbling, ValueState, WatermarkGenerator, WatermarkOutput,
+    WatermarkStrategy, Window, WindowAssigner, WindowFunction, WindowedCoGroup, WindowedJoin,
+    WindowedStream, bail, ensure, error,
 };
 /// ```
 /// use millstream::Key;
@@ -139,7 +141,8 @@ pub mod prelude {
     pub use crate::connectors::*;
     #[doc(no_inline)]
     pub use crate::{
-        AggregatingState, Args, Collector, Context, Environment, ErrorContext, Key, KeyedCoProcess,
+        AggregatingState, Args, BroadcastMaps, BroadcastProcess, BroadcastState, Collector,
+        Context, Environment, ErrorContext, Key, KeyedBroadcastProcess, KeyedCoProcess,
         KeyedProcess, KeyedRuntimeContext, LateRecords, ListState, MapState, OnError, Opaque,
         OutputTag, Process, ReducingState, Result, RuntimeContext, RuntimeMode, Session, Sliding,
         Str, Stream, Timer, Timers, Ttl, Tumbling, ValueState, WatermarkGenerator, WatermarkOutput,
