@@ -12,6 +12,9 @@ mod event_time {}
 #[doc = include_str!("../../../docs/guide/windows.md")]
 mod windows {}
 
+#[doc = include_str!("../../../docs/guide/broadcast-state.md")]
+mod broadcast_state {}
+
 #[doc = include_str!("../../../docs/guide/debugging.md")]
 mod debugging {}
 

@@ -285,7 +285,7 @@ const NOT_YET: [(&str, &[&str]); 13] = [
     ("Savepoints", &["Savepoint", "savepoint"]),
     ("Windows of processing time", &["evictor", "Evictor", "keep_last"]),
     ("Joins", &["JoinedStreams", "interval_join", "co_group"]),
-    ("Broadcast state", &["BroadcastState", "BroadcastProcess"]),
+    ("Broadcast state", &["apply_to_keyed_state"]),
     ("Other state", &["OperatorState"]),
     ("RocksDB", &["RocksDb", "rocksdb"]),
     ("Async I/O", &["async_map", "AsyncFunction", "unordered_wait"]),
