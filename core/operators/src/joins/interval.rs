@@ -309,7 +309,12 @@ where
         self.parts.begin(records, &self.right)
     }
 
-    fn take_back(&mut self) -> Result<()> {
+    fn take_back_left(&mut self) -> Result<()> {
+        self.times.clear();
+        Ok(())
+    }
+
+    fn take_back_right(&mut self) -> Result<()> {
         self.times.clear();
         Ok(())
     }
