@@ -53,7 +53,7 @@ use crate::{ErrorContext as _, Result};
 ///         |(), window, sum| Ok((window.start, sum.0)),
 ///     );
 /// stream.side_output(&LATE).sink("late", late.clone());
-/// stream.sink("sums", sums.clone());
+/// stream.sink("collect", sums.clone());
 /// env.set_runtime_mode(RuntimeMode::Streaming);
 /// env.execute("sums")?;
 /// // The record of time 900 comes late and makes its window's result anew.
