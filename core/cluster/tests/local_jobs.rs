@@ -10,6 +10,8 @@ mod contracts;
 mod finish;
 #[path = "local_jobs/graphs.rs"]
 mod graphs;
+#[path = "local_jobs/joins.rs"]
+mod joins;
 #[path = "local_jobs/metrics.rs"]
 mod metrics;
 #[path = "local_jobs/refused.rs"]

@@ -118,7 +118,7 @@ fn spoil(pairs: &mut Vec<Stamped<Told>>, sides: &Sides, case: &Case, fault: Faul
     }
 }
 
-/// What came of a job: pairs, and late records of both sides.
+/// The pairs of a job, and the late records of both sides.
 struct Seen {
     pairs: Times<Told>,
     late_left: Times<Row>,
