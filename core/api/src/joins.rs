@@ -33,23 +33,23 @@ impl<T: Data, S: KeySelector<T> + Sync> KeyedStream<T, S> {
     /// ```
     /// # use millstream::{prelude::*, testing};
     /// # let env = &mut testing::environment();
-    /// let (ads, clicks) = ([("shoes", 1_000), ("hats", 2_000)], [("hats", 4_000), ("shoes", 9_000)]);
     /// let timed = |stream: Stream<(Str, i64)>| {
-    ///     let times = WatermarkStrategy::monotonous().timestamps(|(_, time): &(Str, i64)| Ok(*time));
+    ///     let times = WatermarkStrategy::monotonous().timestamps(|(_, at): &(Str, i64)| Ok(*at));
     ///     stream.assign_timestamps(times).key_by_ref(|(ad, _)| ad)
     /// };
-    /// let events = |events: [(&'static str, i64); 2]| {
-    ///     Datagen::from_fn(move |n| (Str::from(events[n as usize].0), events[n as usize].1)).count(2)
+    /// let events = |times: [i64; 2]| {
+    ///     let event = move |n| (Str::from(["hats", "shoes"][n as usize]), times[n as usize]);
+    ///     Datagen::from_fn(event).count(2)
     /// };
-    /// let shown = timed(env.source("ads", events(ads)));
-    /// let clicked = timed(env.source("clicks", events(clicks)));
+    /// let shown = timed(env.source("ads", events([1_000, 2_000])));
+    /// let clicked = timed(env.source("clicks", events([4_000, 9_000])));
     /// let joined = CollectSink::new();
     /// shown
     ///     .interval_join(clicked, 0..=5_000)
     ///     .apply("clicked", |(ad, shown), (_, clicked)| Ok((ad.clone(), clicked - shown)))
     ///     .sink("joined", joined.clone());
     /// env.execute("join")?;
-    /// assert_eq!(joined.take(), [("hats".into(), 2_000)]);
+    /// assert_eq!(joined.take(), [("hats".into(), 3_000)]);
     /// # Ok::<(), millstream::Error>(())
     /// ```
     pub fn interval_join<B, U>(
