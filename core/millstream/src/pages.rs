@@ -15,6 +15,9 @@ mod windows {}
 #[doc = include_str!("../../../docs/guide/broadcast-state.md")]
 mod broadcast_state {}
 
+#[doc = include_str!("../../../docs/guide/joins.md")]
+mod joins {}
+
 #[doc = include_str!("../../../docs/guide/debugging.md")]
 mod debugging {}
 
