@@ -83,8 +83,8 @@ impl<T: Data, S: KeySelector<T> + Sync> KeyedStream<T, S> {
 }
 
 impl<T: Data + Clone, S: KeySelector<T> + Sync> KeyedStream<T, S> {
-    /// Cuts the stream of each key into windows of so many records, in the order in which they come.
-    /// Records at the end of the input that are fewer have no result.
+    /// Cuts the stream of each key into windows of so many records, in the order in which they
+    /// come. Records at the end of the input that are fewer have no result.
     ///
     /// ```
     /// # use millstream::{prelude::*, testing::run_on};
@@ -134,8 +134,8 @@ impl<T: Data, S: KeySelector<T> + Sync, A: WindowAssigner<T>> WindowedStream<T, 
 
     /// Lets a trigger say when windows give their results, in place of [`AtEnd`](crate::AtEnd).
     ///
-    /// Each window of each key is then one by itself, also where windows overlap, and a record costs
-    /// more. See [`Trigger`](crate::Trigger) for an example.
+    /// Each window of each key is then one by itself, also where windows overlap, and a record
+    /// costs more. See [`Trigger`](crate::Trigger) for an example.
     pub fn trigger<G: Trigger<T>>(self, trigger: G) -> WindowedStream<T, S, Triggered<A, G>>
     where
         T: Clone,

@@ -4,13 +4,13 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Instant;
 
+use millstream_event_time::{Advance, WatermarkTracker};
 use millstream_network::{Data, Event, Flow, Inbox, Received, TaskCounters};
 use millstream_types::Timestamp;
 
 use crate::Result;
 use crate::stage::{ErasedStage, Moment, Stage, reveal};
 use crate::task::{InputContext, Step, TaskBody, TaskContext, inbox};
-use crate::watermark_tracker::{Advance, WatermarkTracker};
 
 /// Where a task stands with its input.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -38,9 +38,7 @@ mod writers;
 use std::io::Write;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-pub(crate) use cases::task;
 use millstream_network::Batch;
-pub(crate) use schedule::Random;
 use schedule::{Schedule, failure, mix};
 
 /// The number of seeds of a kind that gate each run of the tests.

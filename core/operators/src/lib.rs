@@ -46,7 +46,6 @@ mod source;
 mod stage;
 mod stint;
 mod task;
-mod watermark_tracker;
 mod watermarks;
 mod windows;
 pub mod writer;
@@ -70,6 +69,10 @@ pub use map::map;
 pub use millstream_connector::{
     CommitterInfo, Counter, Error, Result, UserMetrics, bail, ensure, error,
 };
+pub use millstream_event_time::{
+    AtEnd, EveryRecords, EveryStep, Fire, Purging, Sliding, Trigger, TriggerContext, Tumbling,
+    WatermarkGenerator, WatermarkOutput, WatermarkStrategy, Window,
+};
 pub use on_error::OnError;
 pub use order::order_by_time;
 pub use output::Outputs;
@@ -87,11 +90,8 @@ pub use task::{
     EventMailbox, EventSender, InputContext, OUTPUT_BYTES, OperatorContext, Step, TaskBody,
     TaskContext, turn,
 };
-pub use watermarks::{
-    WatermarkGenerator, WatermarkOutput, WatermarkStrategy, assign_timestamps, watermarks_per_split,
-};
+pub use watermarks::{assign_timestamps, watermarks_per_split};
 pub use windows::{
-    Aggregated, AtEnd, EveryRecords, EveryStep, Finish, Fire, Global, Listed, Purging, Reduced,
-    Session, Sliding, Spans, Summed, Trigger, TriggerContext, Triggered, Tumbling, Window,
-    WindowAssigner, WindowFold, WindowFunction, WindowSettings,
+    Aggregated, Finish, Global, Listed, Reduced, Session, Spans, Summed, Triggered, WindowAssigner,
+    WindowFold, WindowFunction, WindowSettings,
 };

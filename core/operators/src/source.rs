@@ -11,6 +11,7 @@ use std::time::Instant;
 use millstream_connector::{
     Polled, ReaderContext, ReaderOutput, Source, SourceReader, SplitEnumerator, SplitNotes,
 };
+use millstream_event_time::Begin;
 use millstream_network::{Batch, BatchLimit, Data, Event, Flow, TimesError};
 use millstream_types::{OperatorId, counters};
 use serde::Serialize;
@@ -22,7 +23,7 @@ use crate::output::{Output, Outputs};
 use crate::program::{CoordinatorMaker, SourceMaker};
 use crate::stage::{Moment, Stage};
 use crate::task::{EventMailbox, EventSender, OperatorContext, Step, TaskBody};
-use crate::watermarks::{Begin, SourceTimes, TimestampStage};
+use crate::watermarks::{SourceTimes, TimestampStage};
 use crate::{Result, bail, error};
 
 /// The operator that reads a source, whose uid it is given.

@@ -1,23 +1,19 @@
 //! Windows: the records of a key in a span of event time, and what is made of them.
 //!
-//! Windows of one length that begin at regular times, [`Tumbling`] and [`Sliding`], are cut into
-//! panes by their begins and ends: [`grid`] is the arithmetic. A record is added to the value of
-//! its key and pane, and a window's result is made of the values of its panes when the watermark
-//! has reached its end: [`stage`] does both. There is no timer for a key. The windows of a
-//! [`Session`] are each key's own, and so are all windows that have a [`Trigger`].
+//! Windows of one length that begin at regular times, `Tumbling` and `Sliding`, are cut into panes
+//! by their begins and ends; [`Grid`](millstream_event_time::Grid) is the arithmetic. A record is
+//! added to the value of its key and pane, and a window's result is made of the values of its panes
+//! when the watermark has reached its end: [`stage`] does both. There is no timer for a key. The
+//! windows of a [`Session`] are each key's own, and so are all windows that have a `Trigger`.
 
 mod assigner;
 mod functions;
-mod grid;
 mod panes;
 mod session;
 mod stage;
-mod trigger;
 mod triggered;
 
 pub use assigner::{Spans, WindowAssigner, WindowSettings};
 pub use functions::{Aggregated, Finish, Listed, Reduced, Summed, WindowFold, WindowFunction};
-pub use grid::{Sliding, Tumbling, Window};
 pub use session::Session;
-pub use trigger::{AtEnd, EveryRecords, EveryStep, Fire, Purging, Trigger, TriggerContext};
 pub use triggered::{Global, Triggered};

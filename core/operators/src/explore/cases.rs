@@ -6,6 +6,7 @@ use std::task::Waker;
 use std::time::{Duration, Instant};
 
 use millstream_connector::{Committer, Sink, SinkWriter, WriterInfo};
+use millstream_event_time::{WatermarkGenerator, WatermarkOutput, WatermarkStrategy};
 use millstream_graph::{NodeId, NodeKind, OutputName};
 use millstream_network::{Batch, Event, Flow, Generation};
 use millstream_state::ValueState;
@@ -33,9 +34,7 @@ use crate::program::{Built, NewOperator, OperatorMaker, OutputMaker, Program, St
 use crate::side::{OutputTag, SideBuffer};
 use crate::stage::{Discard, Moment, Stage, erase, reveal};
 use crate::task::{EventSender, OperatorContext, TaskContext};
-use crate::watermarks::{
-    WatermarkGenerator, WatermarkOutput, WatermarkStrategy, assign_timestamps,
-};
+use crate::watermarks::assign_timestamps;
 
 /// The cases to explore of a kind of stage.
 pub(super) fn cases(kind: Kind) -> Vec<Case> {

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use millstream_connector::{
     NoEnumerator, Polled, ReaderContext, ReaderOutput, Source, SourceReader,
 };
+use millstream_event_time::WatermarkStrategy;
 use millstream_graph::Boundedness;
 use millstream_network::Event;
 use millstream_types::Timestamp;
@@ -22,7 +23,7 @@ use crate::on_error::OnError;
 use crate::program::OperatorMaker;
 use crate::source::source as source_operator;
 use crate::task::Step;
-use crate::watermarks::{WatermarkStrategy, watermarks_per_split};
+use crate::watermarks::watermarks_per_split;
 use crate::{Result, ensure};
 
 const SPLITS: u64 = 3;

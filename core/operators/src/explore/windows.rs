@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use millstream_event_time::{Sliding, Tumbling, Window};
 use millstream_network::{Batch, Event, Flow};
 
 use super::cases::{Operator, SIDE, bad, is_bad, refuse_bad, same, task, three, to_nobody};
@@ -16,8 +17,7 @@ use crate::key::ByValue;
 use crate::late::LateRecords;
 use crate::stage::Stage;
 use crate::windows::{
-    Aggregated, Session, Sliding, Tumbling, Window, WindowAssigner, WindowFold, WindowFunction,
-    WindowSettings,
+    Aggregated, Session, WindowAssigner, WindowFold, WindowFunction, WindowSettings,
 };
 use crate::{Result, ensure};
 

@@ -2,6 +2,7 @@
 
 use std::marker::PhantomData;
 
+use millstream_event_time::Window;
 use millstream_network::Data;
 use millstream_state::{KeyedBackend, StateError};
 use millstream_types::State;
@@ -12,7 +13,7 @@ use crate::collector::Collector;
 use crate::key::KeySelector;
 use crate::late::LateRecords;
 use crate::side::OutputTag;
-use crate::windows::{Window, WindowFold, WindowFunction};
+use crate::windows::{WindowFold, WindowFunction};
 
 /// A record of one of two streams.
 #[derive(Debug, Clone, Serialize, Deserialize)]

@@ -5,11 +5,10 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use millstream_connector::{SplitError, SplitNotes};
+use millstream_event_time::{Begin, FindTimes, WatermarkStrategy, Watermarks};
 use millstream_network::{Batch, Data, Event, Flow};
 use millstream_types::Timestamp;
 
-use super::by_split::{Begin, Watermarks};
-use super::strategy::{FindTimes, WatermarkStrategy};
 use crate::on_error::{BadRecords, OnError};
 use crate::output::{Output, Outputs};
 use crate::program::{ErasedSourceTimes, StageMaker};
@@ -135,7 +134,11 @@ impl<T: Data> TimestampStage<T> {
             times: strategy.times.as_ref().map(|make| make()),
             limit: strategy.ahead_max.map(Limit::new),
             bad: BadRecords::of(&times.on_error, ctx),
-            watermarks: Watermarks::new(strategy, begin, ctx.task),
+            watermarks: Watermarks::new(
+                strategy,
+                begin,
+                (!ctx.task.batch).then_some(ctx.task.watermark_interval),
+            ),
             rest: Batch::empty(true),
             runs: VecDeque::new(),
             ended: VecDeque::new(),
@@ -156,7 +159,7 @@ impl<T: Data> TimestampStage<T> {
             self.watermarks.on_named(&mut self.pending);
         }
         for (split, count) in splits.runs(batch.len()) {
-            let channel = self.watermarks.channel(split).map_err(|fault| self.misnamed(fault))?;
+            let channel = self.watermarks.channel(split).ok_or_else(|| self.misnamed(split))?;
             self.runs.push_back(Run { channel, count });
         }
         self.ended.extend(splits.ended());
@@ -164,7 +167,8 @@ impl<T: Data> TimestampStage<T> {
     }
 
     #[cold]
-    fn misnamed(&self, fault: SplitError) -> Error {
+    fn misnamed(&self, split: u64) -> Error {
+        let fault = SplitError::of(split, self.watermarks.given());
         error!("operator {:?}: {fault}", self.bad.operator)
     }
 
@@ -254,8 +258,9 @@ impl<T: Data> TimestampStage<T> {
                 };
                 flow = self.output.push(batch)?;
             } else if let Some(split) = self.ended.pop_front() {
-                let ended = self.watermarks.on_ended(split, &mut self.pending);
-                ended.map_err(|fault| self.misnamed(fault))?;
+                if !self.watermarks.on_ended(split, &mut self.pending) {
+                    return Err(self.misnamed(split));
+                }
             } else {
                 break;
             }

@@ -5,11 +5,11 @@ use std::marker::PhantomData;
 use millstream_network::Data;
 use millstream_types::State;
 
-use super::grid::Window;
 use crate::Result;
 use crate::collector::Collector;
 use crate::fold::{Emitted, Fold};
 use crate::key::KeySelector;
+use millstream_event_time::Window;
 
 /// Makes one value of the records of a key in a window, as they come.
 pub trait WindowFold<T>: Send {

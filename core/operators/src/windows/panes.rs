@@ -6,7 +6,7 @@ use std::ops::Range;
 use millstream_state::{ClosedPanes, Cursor, GroupTable, OpenPanes, PaneEntries};
 use millstream_types::{Key, MaxParallelism};
 
-use super::grid::{Grid, clamp};
+use millstream_event_time::{Grid, clamp};
 
 /// The panes of which records have come, and the time that the watermark has reached.
 pub(super) struct Panes<K, V> {

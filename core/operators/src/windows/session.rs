@@ -12,7 +12,6 @@ use serde::{Deserialize, Serialize};
 
 use super::assigner::{Spans, WindowAssigner, WindowSettings};
 use super::functions::{WindowFold, WindowFunction};
-use super::grid::{Window, whole_millis};
 use crate::Result;
 use crate::collector::Collector;
 use crate::key::KeySelector;
@@ -24,6 +23,7 @@ use crate::process::{ProcessStage, RecordFunction};
 use crate::program::StageMaker;
 use crate::runtime_context::{KeyedRuntimeContext, RuntimeContext};
 use crate::stage::erase;
+use millstream_event_time::{Window, whole_millis};
 
 /// One window for all records of a key between which no gap of a given length is. It ends so long
 /// after its last record. A record that falls between two sessions, or touches them, makes them

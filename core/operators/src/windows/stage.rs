@@ -10,7 +10,6 @@ use millstream_state::{KeyedValues, PaneEntries, PaneValues};
 
 use super::assigner::{Spans, WindowAssigner, WindowSettings};
 use super::functions::{Silent, WindowFold, WindowFunction};
-use super::grid::{Grid, Sliding, Tumbling};
 use super::panes::{Firing, Panes, Standing, Walk};
 use crate::ahead::{Ahead, hash_all, most_point};
 use crate::collector::Collector;
@@ -26,6 +25,7 @@ use crate::stage::{Moment, Stage, erase};
 use crate::stint::Stint;
 use crate::task::groups;
 use crate::{Error, Result};
+use millstream_event_time::{Grid, Sliding, Tumbling};
 
 impl<T: Send + 'static> WindowAssigner<T> for Tumbling {
     fn fault(&self) -> Option<String> {

@@ -12,8 +12,6 @@ use serde::{Deserialize, Serialize};
 
 use super::assigner::{Spans, WindowAssigner, WindowSettings};
 use super::functions::{WindowFold, WindowFunction};
-use super::grid::Window;
-use super::trigger::{Asked, AtEnd, Fire, Trigger, TriggerContext};
 use crate::Result;
 use crate::collector::Collector;
 use crate::key::KeySelector;
@@ -25,6 +23,8 @@ use crate::process::{ProcessStage, RecordFunction};
 use crate::program::StageMaker;
 use crate::runtime_context::{KeyedRuntimeContext, RuntimeContext};
 use crate::stage::erase;
+use millstream_event_time::Window;
+use millstream_event_time::{Asked, AtEnd, Fire, Trigger, TriggerContext};
 
 /// Windows that give their results when a trigger says so. Made by `WindowedStream::trigger`.
 #[derive(Debug, Clone)]
@@ -232,38 +232,15 @@ where
         out: &mut Collector<'_, P::Out>,
     ) -> Result<bool> {
         let mut ctx = self.parts.context(out.timestamp);
-        let (watermark, now) = (ctx.current_watermark(), ctx.processing_time());
+        let clocks = (ctx.current_watermark(), ctx.processing_time());
         let open = self.open.get_or_insert_with(&mut ctx, Vec::new)?;
-        let mut joined = None;
-        if A::MERGES {
-            let touches = |other: &mut Open<W::Value, G::State>| {
-                other.start <= last.saturating_add(1) && start <= other.last.saturating_add(1)
-            };
-            let mut touched: Vec<_> = open.extract_if(.., touches).collect();
-            touched.sort_by_key(|other| other.start);
-            let mut touched = touched.into_iter();
-            if let Some(mut one) = touched.next() {
-                for other in touched {
-                    one.last = one.last.max(other.last);
-                    self.trigger.merge(&mut one.state, other.state)?;
-                    one.value = match (one.value, other.value) {
-                        (Some(mut value), Some(later)) => {
-                            self.fold.merge(&mut value, later)?;
-                            Some(value)
-                        }
-                        (value, later) => value.or(later),
-                    };
-                }
-                (start, last) = (start.min(one.start), last.max(one.last));
-                if (start, last) != (one.start, one.last) {
-                    (one.start, one.last) = (start, last);
-                    one.times = Asked::default();
-                }
-                joined = Some(one);
-            }
-        }
+        let joined = if A::MERGES {
+            Self::join(open, (&mut start, &mut last), &mut self.trigger, &mut self.fold)?
+        } else {
+            None
+        };
         let gone_at = last.saturating_add(self.lateness);
-        if joined.is_none() && watermark.is_some_and(|watermark| gone_at <= watermark) {
+        if joined.is_none() && clocks.0.is_some_and(|watermark| gone_at <= watermark) {
             if open.is_empty() {
                 self.open.clear(&mut ctx)?;
             }
@@ -291,8 +268,7 @@ where
             Some(value) => self.fold.add(value, record.clone())?,
             None => one.value = Some(self.fold.first(record.clone())?),
         }
-        let fire =
-            self.trigger.on_record(record, &mut Self::context(one, watermark, now, &mut new))?;
+        let fire = self.trigger.on_record(record, &mut Self::context(one, clocks, &mut new))?;
         // The end of the window's life is a time that it asks for.
         if !one.times.event.contains(&gone_at) {
             one.times.event.push(gone_at);
@@ -304,15 +280,46 @@ where
         Ok(true)
     }
 
+    /// Takes out the windows that a new one touches, as one; its bounds are those of all then.
+    fn join(
+        open: &mut Vec<Open<W::Value, G::State>>,
+        (start, last): (&mut i64, &mut i64),
+        trigger: &mut G,
+        fold: &mut W,
+    ) -> Result<Option<Open<W::Value, G::State>>> {
+        let touches = |other: &mut Open<W::Value, G::State>| {
+            other.start <= last.saturating_add(1) && *start <= other.last.saturating_add(1)
+        };
+        let mut touched: Vec<_> = open.extract_if(.., touches).collect();
+        touched.sort_by_key(|other| other.start);
+        let mut touched = touched.into_iter();
+        let Some(mut one) = touched.next() else { return Ok(None) };
+        for other in touched {
+            one.last = one.last.max(other.last);
+            trigger.merge(&mut one.state, other.state)?;
+            one.value = match (one.value, other.value) {
+                (Some(mut value), Some(later)) => {
+                    fold.merge(&mut value, later)?;
+                    Some(value)
+                }
+                (value, later) => value.or(later),
+            };
+        }
+        (*start, *last) = ((*start).min(one.start), (*last).max(one.last));
+        if (*start, *last) != (one.start, one.last) {
+            (one.start, one.last) = (*start, *last);
+            one.times = Asked::default();
+        }
+        Ok(Some(one))
+    }
+
     fn context<'a>(
         one: &'a mut Open<W::Value, G::State>,
-        watermark: Option<i64>,
-        now: i64,
+        clocks: (Option<i64>, i64),
         new: &'a mut Asked,
     ) -> TriggerContext<'a, G::State> {
-        let (window, last) = (one.window(), one.last);
-        let (state, times) = (&mut one.state, &mut one.times);
-        TriggerContext { window, last, state, watermark, now, times, new }
+        let window = (one.window(), one.last);
+        TriggerContext::new(window, &mut one.state, clocks, (&mut one.times, new))
     }
 
     /// Does what the trigger says of a window.
@@ -368,14 +375,14 @@ where
     ) -> Result<()> {
         let lateness = self.lateness;
         let mut ctx = self.parts.context(out.timestamp);
-        let (watermark, now) = (ctx.current_watermark(), ctx.processing_time());
+        let clocks = (ctx.current_watermark(), ctx.processing_time());
         let open = self.open.get_or_insert_with(&mut ctx, Vec::new)?;
         let (mut new, mut fired) = (Asked::default(), Vec::new());
         for one in open.iter_mut() {
             let asked = if is_event { &mut one.times.event } else { &mut one.times.processing };
             let Some(at) = asked.iter().position(|asked| *asked == time) else { continue };
             asked.swap_remove(at);
-            let mut window = Self::context(one, watermark, now, &mut new);
+            let mut window = Self::context(one, clocks, &mut new);
             let fire = if is_event {
                 self.trigger.on_event_time(time, &mut window)?
             } else {

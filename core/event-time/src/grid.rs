@@ -5,7 +5,7 @@ use std::time::Duration;
 use millstream_types::State;
 use millstream_types::schema::{Kind, SchemaBuilder};
 
-use crate::Result;
+use crate::{Result, error};
 
 /// A span of event time: `start` is in it, `end` is not. Both are in milliseconds since 1970.
 ///
@@ -132,7 +132,11 @@ impl From<Tumbling> for Sliding {
 }
 
 impl Sliding {
-    pub(super) fn grid(&self) -> Result<Grid> {
+    /// The windows on the axis of time.
+    ///
+    /// # Errors
+    /// No window can have these lengths.
+    pub fn grid(&self) -> Result<Grid> {
         let size = i128::from(whole_millis("length", self.size)?);
         let slide = i128::from(whole_millis("slide", self.slide)?);
         Ok(Grid { size, slide, offset: i128::from(self.offset).rem_euclid(slide) })
@@ -140,10 +144,13 @@ impl Sliding {
 }
 
 /// A duration in milliseconds; an error if it is not a whole number of them, or none.
-pub(super) fn whole_millis(of: &str, duration: Duration) -> Result<i64> {
+///
+/// # Errors
+/// It is not a whole number of milliseconds, or none.
+pub fn whole_millis(of: &str, duration: Duration) -> Result<i64> {
     let millis = i64::try_from(duration.as_millis()).ok().filter(|millis| *millis > 0);
     millis.filter(|_| duration.subsec_nanos().is_multiple_of(1_000_000)).ok_or_else(|| {
-        crate::error!(
+        error!(
             "the {of} of a window is {duration:?}: it must be a whole number of milliseconds, at \
              least one"
         )
@@ -153,21 +160,21 @@ pub(super) fn whole_millis(of: &str, duration: Duration) -> Result<i64> {
 /// The windows and panes on the axis of time. Times of windows may be beyond those that records can
 /// have, so they are counted in more bits.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Grid {
+pub struct Grid {
     size: i128,
     slide: i128,
     offset: i128,
 }
 
 /// The nearest time that a record can have.
-pub(super) fn clamp(time: i128) -> i64 {
+pub fn clamp(time: i128) -> i64 {
     i64::try_from(time).unwrap_or(if time < 0 { i64::MIN } else { i64::MAX })
 }
 
 impl Grid {
     /// The first and the last time of the pane that a time is in, as far as records can have them.
     /// No window begins or ends within a pane, and each window has at most two panes a slide.
-    pub(super) fn pane(&self, time: i64) -> (i64, i64) {
+    pub fn pane(&self, time: i64) -> (i64, i64) {
         let begin = self.begin_before(time.into());
         // A window ends so long after each begin.
         let cut = begin + self.size.rem_euclid(self.slide);
@@ -183,7 +190,7 @@ impl Grid {
 
     /// The ends of the first and the last window that a time is in, if it is in one. The others end
     /// a slide after each other.
-    pub(super) fn ends(&self, time: i64) -> Option<(i128, i128)> {
+    pub fn ends(&self, time: i64) -> Option<(i128, i128)> {
         let time = i128::from(time);
         let last = self.begin_before(time);
         let first = self.begin_before(time - self.size) + self.slide;
@@ -191,7 +198,7 @@ impl Grid {
     }
 
     /// The end of the first window after an end that a time is in.
-    pub(super) fn end_after(&self, time: i64, end: i128) -> Option<i128> {
+    pub fn end_after(&self, time: i64, end: i128) -> Option<i128> {
         let (first, last) = self.ends(time)?;
         if end < first {
             return Some(first);
@@ -200,22 +207,23 @@ impl Grid {
         (next <= last).then_some(next)
     }
 
-    pub(super) const fn slide(&self) -> i128 {
+    /// The distance between the ends of two windows.
+    pub const fn slide(&self) -> i128 {
         self.slide
     }
 
     /// The begin of the window with this end.
-    pub(super) const fn begin(&self, end: i128) -> i128 {
+    pub const fn begin(&self, end: i128) -> i128 {
         end - self.size
     }
 
     /// The window with this end.
-    pub(super) fn window(&self, end: i128) -> Window {
+    pub fn window(&self, end: i128) -> Window {
         Window { start: clamp(self.begin(end)), end: clamp(end) }
     }
 
     /// The event time of the results of the window with this end: its last millisecond.
-    pub(super) fn result_time(end: i128) -> i64 {
+    pub fn result_time(end: i128) -> i64 {
         clamp(end - 1)
     }
 }

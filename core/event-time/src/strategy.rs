@@ -34,10 +34,14 @@ const AHEAD_MAX: Duration = Duration::from_secs(10 * 366 * 24 * 60 * 60);
 /// assert_eq!(clicks.unwrap().len(), 1);
 /// ```
 pub struct WatermarkStrategy<T> {
-    pub(crate) generator: GeneratorMaker<T>,
-    pub(crate) times: Option<TimesMaker<T>>,
-    pub(crate) idle_after: Option<Duration>,
-    pub(crate) ahead_max: Option<Duration>,
+    #[doc(hidden)]
+    pub generator: GeneratorMaker<T>,
+    #[doc(hidden)]
+    pub times: Option<TimesMaker<T>>,
+    #[doc(hidden)]
+    pub idle_after: Option<Duration>,
+    #[doc(hidden)]
+    pub ahead_max: Option<Duration>,
 }
 
 type GeneratorMaker<T> = Arc<dyn Fn() -> Box<dyn Generate<T>> + Send + Sync>;
@@ -178,7 +182,7 @@ impl WatermarkOutput {
 }
 
 /// A generator as tasks use it, a batch at a time.
-pub(crate) trait Generate<T>: Send {
+pub trait Generate<T>: Send {
     /// Looks at records up to the first at which it emits a watermark, and returns their number.
     fn on_records(&mut self, records: &[T], times: &[i64], out: &mut WatermarkOutput) -> usize;
 
@@ -242,7 +246,7 @@ impl<T, G: WatermarkGenerator<T>> Generate<T> for Custom<G> {
 }
 
 /// Finds the event times of records, a batch at a time.
-pub(crate) trait FindTimes<T>: Send {
+pub trait FindTimes<T>: Send {
     /// Adds the times of the records, up to the first that has none: the error says why.
     fn find(&mut self, records: &[T], times: &mut Vec<i64>) -> Result<(), Error>;
 }

@@ -16,17 +16,15 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::time::{Duration, Instant};
 
-use millstream_connector::SplitError;
 use millstream_network::Event;
 use millstream_types::Timestamp;
 
-use super::strategy::{Generate, WatermarkOutput, WatermarkStrategy};
-use crate::task::TaskContext;
-use crate::watermark_tracker::{Advance, WatermarkTracker};
+use crate::strategy::{Generate, WatermarkOutput, WatermarkStrategy};
+use crate::tracker::{Advance, WatermarkTracker};
 
 /// The splits that a source begins with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Begin {
+pub enum Begin {
     /// All records are of one split, as far as is known.
     One,
     /// There is no split yet: the reader has to ask for one.
@@ -46,7 +44,7 @@ struct Split<T> {
 }
 
 /// The watermarks of a stream or source, and whether it is idle.
-pub(super) struct Watermarks<T> {
+pub struct Watermarks<T> {
     strategy: WatermarkStrategy<T>,
     /// `false` in batch mode, where the end of the input is the only watermark.
     is_on: bool,
@@ -78,11 +76,14 @@ pub(super) struct Watermarks<T> {
 }
 
 impl<T: 'static> Watermarks<T> {
-    pub(super) fn new(strategy: &WatermarkStrategy<T>, begin: Begin, task: &TaskContext) -> Self {
+    /// The watermarks of a stream or source. `interval` is the time between two that come without a
+    /// record; without one, in batch mode, the end of the input is the only watermark.
+    #[must_use]
+    pub fn new(strategy: &WatermarkStrategy<T>, begin: Begin, interval: Option<Duration>) -> Self {
         let mut watermarks = Self {
             strategy: strategy.clone(),
-            is_on: !task.batch,
-            interval: task.watermark_interval,
+            is_on: interval.is_some(),
+            interval: interval.unwrap_or_default(),
             splits: Vec::new(),
             tracker: WatermarkTracker::new(1),
             open: None,
@@ -127,7 +128,7 @@ impl<T: 'static> Watermarks<T> {
     }
 
     /// The reader was given more splits.
-    pub(super) fn on_added(&mut self, count: u64, pending: &mut VecDeque<Event>) {
+    pub fn on_added(&mut self, count: u64, pending: &mut VecDeque<Event>) {
         let first = self.given;
         self.given += count;
         if !self.is_on || count == 0 {
@@ -142,7 +143,7 @@ impl<T: 'static> Watermarks<T> {
     }
 
     /// The reader names splits. Its records so far are of the first one.
-    pub(super) fn on_named(&mut self, pending: &mut VecDeque<Event>) {
+    pub fn on_named(&mut self, pending: &mut VecDeque<Event>) {
         if !self.is_on || self.open.is_some() {
             return;
         }
@@ -163,24 +164,25 @@ impl<T: 'static> Watermarks<T> {
         }
     }
 
-    /// The channel of an open split.
-    pub(super) fn channel(&self, number: u64) -> Result<usize, SplitError> {
+    /// The number of splits that the reader was given.
+    #[must_use]
+    pub const fn given(&self) -> u64 {
+        self.given
+    }
+
+    /// The channel of an open split; `None` if there is no such split.
+    #[must_use]
+    pub fn channel(&self, number: u64) -> Option<usize> {
         match &self.open {
-            None => Ok(0),
-            Some(open) => {
-                open.get(&number).copied().ok_or_else(|| SplitError::of(number, self.given))
-            }
+            None => Some(0),
+            Some(open) => open.get(&number).copied(),
         }
     }
 
-    /// No record of the split will follow.
-    pub(super) fn on_ended(
-        &mut self,
-        number: u64,
-        pending: &mut VecDeque<Event>,
-    ) -> Result<(), SplitError> {
-        let Some(open) = &mut self.open else { return Ok(()) };
-        let channel = open.remove(&number).ok_or_else(|| SplitError::of(number, self.given))?;
+    /// No record of the split will follow; `false` if there is no such split.
+    pub fn on_ended(&mut self, number: u64, pending: &mut VecDeque<Event>) -> bool {
+        let Some(open) = &mut self.open else { return true };
+        let Some(channel) = open.remove(&number) else { return false };
         if open.is_empty() {
             // Its generator may have news, which are told as if it were open.
             self.vacant = Some(channel);
@@ -188,11 +190,11 @@ impl<T: 'static> Watermarks<T> {
         } else {
             tell(self.tracker.on_end(channel), pending);
         }
-        Ok(())
+        true
     }
 
     /// Records are about to come to a channel: neither it nor the stream is idle any more.
-    pub(super) fn wake(&mut self, channel: usize, pending: &mut VecDeque<Event>) {
+    pub fn wake(&mut self, channel: usize, pending: &mut VecDeque<Event>) {
         if let Some(split) = self.splits.get_mut(channel)
             && std::mem::take(&mut split.is_idle)
         {
@@ -201,7 +203,7 @@ impl<T: 'static> Watermarks<T> {
     }
 
     /// Looks at records of a channel up to the first at which a watermark is emitted; their number.
-    pub(super) fn on_records(
+    pub fn on_records(
         &mut self,
         channel: usize,
         records: &[T],
@@ -228,7 +230,7 @@ impl<T: 'static> Watermarks<T> {
 
     /// Emits the watermark that is due, and the idleness of what has fallen silent. `was_full` says
     /// that the output took no records at some time since the last look.
-    pub(super) fn on_time(&mut self, now: Instant, was_full: bool, pending: &mut VecDeque<Event>) {
+    pub fn on_time(&mut self, now: Instant, was_full: bool, pending: &mut VecDeque<Event>) {
         if !self.is_on {
             return;
         }
@@ -305,7 +307,7 @@ impl<T: 'static> Watermarks<T> {
     }
 
     /// The time when something will be due, as far as the last look could know.
-    pub(super) fn next_time(&self) -> Option<Instant> {
+    pub fn next_time(&self) -> Option<Instant> {
         let left = self.idle_from.map(|from| from.saturating_sub(self.passed));
         let idle_from = left.and_then(|left| self.looked?.checked_add(left));
         idle_from.into_iter().chain(self.due).min()

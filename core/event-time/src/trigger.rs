@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use millstream_types::State;
 
-use super::grid::Window;
+use crate::grid::Window;
 use crate::{Result, bail};
 
 /// The answer of a [`Trigger`].
@@ -91,26 +91,41 @@ pub trait Trigger<T>: Clone + Send + Sync + 'static {
 /// The window that a [`Trigger`] decides about.
 #[derive(Debug)]
 pub struct TriggerContext<'a, S> {
-    pub(super) window: Window,
+    window: Window,
     /// The event time of the window's results.
-    pub(super) last: i64,
-    pub(super) state: &'a mut S,
-    pub(super) watermark: Option<i64>,
-    pub(super) now: i64,
+    last: i64,
+    state: &'a mut S,
+    watermark: Option<i64>,
+    now: i64,
     /// The times that the window asks for.
-    pub(super) times: &'a mut Asked,
+    times: &'a mut Asked,
     /// Those of them that are new.
-    pub(super) new: &'a mut Asked,
+    new: &'a mut Asked,
 }
 
 /// Times that a window asks for, in milliseconds since 1970.
+#[doc(hidden)]
 #[derive(Debug, Clone, Default, serde::Serialize, serde::Deserialize)]
-pub(super) struct Asked {
-    pub(super) event: Vec<i64>,
-    pub(super) processing: Vec<i64>,
+pub struct Asked {
+    /// Of event time.
+    pub event: Vec<i64>,
+    /// Of processing time.
+    pub processing: Vec<i64>,
 }
 
-impl<S> TriggerContext<'_, S> {
+impl<'a, S> TriggerContext<'a, S> {
+    /// The window with the event time of its results; `watermark` and `now` are the two clocks.
+    /// The times that the window asks for from now on come to `new` too.
+    #[doc(hidden)]
+    pub const fn new(
+        (window, last): (Window, i64),
+        state: &'a mut S,
+        (watermark, now): (Option<i64>, i64),
+        (times, new): (&'a mut Asked, &'a mut Asked),
+    ) -> Self {
+        Self { window, last, state, watermark, now, times, new }
+    }
+
     /// The window.
     #[must_use]
     pub const fn window(&self) -> Window {
@@ -142,7 +157,8 @@ impl<S> TriggerContext<'_, S> {
         }
     }
 
-    /// Asks for a call of [`Trigger::on_processing_time`] when the wall clock has reached this time.
+    /// Asks for a call of [`Trigger::on_processing_time`] when the wall clock has reached this
+    /// time.
     pub fn at_processing_time(&mut self, millis: i64) {
         if !self.times.processing.contains(&millis) {
             self.times.processing.push(millis);

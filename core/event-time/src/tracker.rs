@@ -24,13 +24,13 @@ struct Channel {
 /// The change for operators that wait for the watermark. Idleness is told after a watermark, and
 /// its end before one, so that a watermark is told only while the stream is active.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(crate) struct Advance {
+pub struct Advance {
     /// The stream is active again.
-    pub(crate) awake: bool,
+    pub awake: bool,
     /// The watermark, if it has advanced.
-    pub(crate) watermark: Option<Timestamp>,
+    pub watermark: Option<Timestamp>,
     /// No channel takes part any more.
-    pub(crate) idle: bool,
+    pub idle: bool,
 }
 
 /// Finds the watermark of several channels, which is the least of those that are active; if none
@@ -39,7 +39,7 @@ pub(crate) struct Advance {
 ///
 /// The active channels stand in a heap, so that an event costs the logarithm of their number.
 #[derive(Debug)]
-pub(crate) struct WatermarkTracker {
+pub struct WatermarkTracker {
     channels: Vec<Channel>,
     /// The numbers of the active channels; the one with the least watermark comes first.
     heap: Vec<usize>,
@@ -54,7 +54,7 @@ pub(crate) struct WatermarkTracker {
 
 impl WatermarkTracker {
     /// A tracker of so many channels, all active and without a watermark.
-    pub(crate) fn new(channels: usize) -> Self {
+    pub fn new(channels: usize) -> Self {
         let (part, watermark) = (Part::Active, Timestamp::MIN);
         let channel = |place| Channel { part, watermark, place };
         Self {
@@ -68,23 +68,23 @@ impl WatermarkTracker {
     }
 
     /// Whether all channels have ended, or there is none.
-    pub(crate) const fn has_ended(&self) -> bool {
+    pub const fn has_ended(&self) -> bool {
         self.open == 0
     }
 
     /// Whether no channel takes part, though some have not ended.
-    pub(crate) const fn is_idle(&self) -> bool {
+    pub const fn is_idle(&self) -> bool {
         self.idle
     }
 
     /// Whether the channel has ended, or there is none of this number.
-    pub(crate) fn is_ended(&self, number: usize) -> bool {
+    pub fn is_ended(&self, number: usize) -> bool {
         self.channels.get(number).is_none_or(|channel| channel.part == Part::Ended)
     }
 
     /// Adds a channel, active and without a watermark, and returns its number, which is that of a
     /// channel that has ended if there is one.
-    pub(crate) fn add(&mut self) -> (usize, Advance) {
+    pub fn add(&mut self) -> (usize, Advance) {
         let channel = Channel { part: Part::Active, watermark: Timestamp::MIN, place: 0 };
         let number = self.ended.pop().unwrap_or(self.channels.len());
         match self.channels.get_mut(number) {
@@ -97,7 +97,7 @@ impl WatermarkTracker {
     }
 
     /// No record of the channel at or before this time will follow.
-    pub(crate) fn on_watermark(&mut self, number: usize, watermark: Timestamp) -> Advance {
+    pub fn on_watermark(&mut self, number: usize, watermark: Timestamp) -> Advance {
         let Some(channel) = self.channels.get_mut(number) else { return Advance::default() };
         if watermark <= channel.watermark || channel.part == Part::Ended {
             return Advance::default();
@@ -110,13 +110,13 @@ impl WatermarkTracker {
     }
 
     /// The channel has no records for now, or it has some again.
-    pub(crate) fn on_idle(&mut self, number: usize, idle: bool) -> Advance {
+    pub fn on_idle(&mut self, number: usize, idle: bool) -> Advance {
         let part = if idle { Part::Idle } else { Part::Active };
         self.change(number, part)
     }
 
     /// The channel has ended.
-    pub(crate) fn on_end(&mut self, number: usize) -> Advance {
+    pub fn on_end(&mut self, number: usize) -> Advance {
         self.change(number, Part::Ended)
     }
 
@@ -222,7 +222,7 @@ impl WatermarkTracker {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::explore::Random;
+    use millstream_oracle::Random;
 
     fn at(millis: i64) -> Timestamp {
         Timestamp::from_millis(millis)
@@ -311,7 +311,7 @@ mod tests {
     #[test]
     fn the_heap_finds_what_a_scan_finds() {
         for seed in 0..2_000 {
-            let mut random = Random(seed);
+            let mut random = Random::new(seed);
             let count = 1 + random.below(9) as usize;
             let mut tracker = WatermarkTracker::new(count);
             let channels = vec![(Part::Active, i64::MIN); count];
