@@ -13,6 +13,7 @@ import org.apache.flink.core.fs.Path;
 import org.apache.flink.streaming.api.datastream.DataStream;
 import org.apache.flink.streaming.api.datastream.SingleOutputStreamOperator;
 import org.apache.flink.streaming.api.environment.StreamExecutionEnvironment;
+import org.apache.flink.streaming.api.windowing.assigners.EventTimeSessionWindows;
 import org.apache.flink.streaming.api.windowing.assigners.SlidingEventTimeWindows;
 import org.apache.flink.streaming.api.windowing.assigners.TumblingEventTimeWindows;
 import org.apache.flink.streaming.api.windowing.assigners.WindowAssigner;
@@ -91,6 +92,9 @@ public final class BenchJob {
                 break;
             case "tumbling":
                 windows(TumblingEventTimeWindows.of(Duration.ofSeconds(1)));
+                break;
+            case "sessions":
+                windows(EventTimeSessionWindows.withGap(Duration.ofMillis(200)));
                 break;
             case "sliding-1s":
                 windows(

@@ -8,7 +8,7 @@ mod shaped;
 use crate::paced::Times;
 use crate::process::{monotonic_ns, own_cpu, resident_bytes};
 use crate::records::{self, Digest, Wide};
-use crate::rows::{Job, Kind, SEED, Spans, StartFigure, Throughput, YarnFigure};
+use crate::rows::{GAP_MS, Job, Kind, SEED, Spans, StartFigure, Throughput, YarnFigure};
 use anyhow::{Context, Result, bail};
 use hashbrown::HashMap;
 use std::collections::{BTreeSet, VecDeque};
@@ -51,6 +51,7 @@ pub fn throughput(row: &Throughput, text: &Path) -> Result<Found> {
         Job::KeyedSum => (keyed_sum(row.records, row.keys), row.records),
         Job::TimedSum => (timed_sum(row.records, row.keys), row.records),
         Job::Windows(spans) => (windows(row, spans), row.records),
+        Job::Sessions => (sessions(row), row.records),
         Job::TextSum => (text_sum(row.records, row.keys), row.records),
         Job::WordCount => {
             let digest = word_count(text)?;
@@ -324,6 +325,28 @@ fn windows(row: &Throughput, spans: Spans) -> Digest {
     for _ in 0..size / slide {
         next(&mut panes);
     }
+    digest
+}
+
+/// A hash map of the sessions that are open, one for each key. Sources are read by turns.
+fn sessions(row: &Throughput) -> Digest {
+    let sources = u64::from(row.parallelism);
+    let each = row.records / sources;
+    let mut digest = Digest::default();
+    let mut sessions: HashMap<u64, (u64, u64)> = HashMap::new();
+    for number in 0..each {
+        let time = records::event_time(number, each, sources);
+        for source in 0..sources {
+            let key = records::key(SEED, source * each + number, row.keys);
+            let (count, last) = sessions.entry(key).or_insert((0, time));
+            if time > *last + GAP_MS {
+                digest.add(records::pair(key, *count));
+                *count = 0;
+            }
+            (*count, *last) = (*count + 1, time);
+        }
+    }
+    sessions.iter().for_each(|(key, (count, _))| digest.add(records::pair(*key, *count)));
     digest
 }
 

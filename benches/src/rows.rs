@@ -210,6 +210,8 @@ pub enum Job {
     TimedSum,
     /// Counts per key and window.
     Windows(Spans),
+    /// Counts per key and session.
+    Sessions,
     /// A running sum per key, which is a text of 36 characters.
     TextSum,
     /// A running count per word.
@@ -252,6 +254,9 @@ impl Spans {
     }
 }
 
+/// The gap between two sessions of a key, in milliseconds of event time.
+pub const GAP_MS: u64 = 200;
+
 /// The exchange of the records of a shape.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Way {
@@ -277,6 +282,7 @@ impl Job {
             Self::KeyedSum => "keyed-sum",
             Self::TimedSum => "timed-sum",
             Self::Windows(Spans::Second) => "tumbling",
+            Self::Sessions => "sessions",
             Self::Windows(Spans::TenBySecond) => "sliding-1s",
             Self::Windows(Spans::TenByTenth) => "sliding-100ms",
             Self::TextSum => "text-sum",
@@ -341,6 +347,7 @@ pub fn all() -> Vec<Row> {
         of("p6-100k", local(Job::Windows(Spans::Second), 50 * M, 100_000, 2)),
         of("p7-1s", local(Job::Windows(Spans::TenBySecond), 40 * M, 1_000, 2)),
         of("p7-100ms", local(Job::Windows(Spans::TenByTenth), 10 * M, 1_000, 2)),
+        of("p8-session", local(Job::Sessions, 20 * M, 100_000, 2)),
         of("p8-timers", local(Job::TimedSum, 20 * M, 100_000, 2)),
         of("text-sum", local(Job::TextSum, 20 * M, M, 2)),
         of("p12", local(Job::WordCount, 0, 1, 2)),

@@ -7,12 +7,12 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use millstream::connectors::FileSource;
 use millstream::{
-    Args, Collector, Context, Environment, KeyedProcess, Result, Sliding, Str, Stream, Timer,
-    Timers, ValueState, WatermarkStrategy, bail,
+    Args, Collector, Context, Environment, KeyedProcess, Result, Session, Sliding, Str, Stream,
+    Timer, Timers, ValueState, WatermarkStrategy, WindowAssigner, bail,
 };
 use millstream_benches::ends::{DigestSink, Sequence};
 use millstream_benches::records::{self, Wide};
-use millstream_benches::rows::Spans;
+use millstream_benches::rows::{GAP_MS, Spans};
 use millstream_benches::wide_start;
 use millstream_benches::words::Words;
 
@@ -63,6 +63,7 @@ impl Bench {
             "keyed-sum" => self.keyed_sum(env),
             "timed-sum" => self.timed_sum(env),
             "tumbling" => self.windows(env, Spans::Second),
+            "sessions" => self.in_windows(env, Session::event_time(millis(GAP_MS))),
             "sliding-1s" => self.windows(env, Spans::TenBySecond),
             "sliding-100ms" => self.windows(env, Spans::TenByTenth),
             "text-sum" => self.text_sum(env),
@@ -139,10 +140,13 @@ impl Bench {
     }
 
     fn windows(&self, env: &mut Environment, spans: Spans) {
+        let (size, slide) = spans.millis();
+        self.in_windows(env, Sliding::event_time(millis(size), millis(slide)));
+    }
+
+    fn in_windows(&self, env: &mut Environment, windows: impl WindowAssigner<Pair>) {
         let (seed, keys, sources) = (self.seed, self.keys, u64::from(self.parallelism));
         let each = self.records / sources;
-        let (size, slide) = spans.millis();
-        let windows = Sliding::event_time(millis(size), millis(slide));
         let time = move |index: &u64| records::event_time(*index, each, sources).cast_signed();
         self.numbers(env)
             .assign_timestamps(WatermarkStrategy::monotonous().timestamps(move |n| Ok(time(n))))
