@@ -94,7 +94,7 @@ public final class BenchJob {
                 windows(TumblingEventTimeWindows.of(Duration.ofSeconds(1)));
                 break;
             case "sessions":
-                windows(EventTimeSessionWindows.withGap(Duration.ofMillis(200)));
+                windows(EventTimeSessionWindows.withGap(Duration.ofMillis(201)));
                 break;
             case "sliding-1s":
                 windows(
@@ -221,7 +221,7 @@ public final class BenchJob {
                 .assignTimestampsAndWatermarks(
                         WatermarkStrategy.<Long>forMonotonousTimestamps()
                                 .withTimestampAssigner(
-                                        (index, before) -> index % each * sources / 1000))
+                                        (index, before) -> index % each * sources / 2000 * 2))
                 .map(new MakeOne(seed, keys))
                 .returns(PAIR)
                 .keyBy(pair -> pair.f0, Types.LONG)

@@ -27,12 +27,12 @@ pub fn key(seed: u64, index: u64, keys: u64) -> u64 {
     ((scramble(seed, index) >> 32) * keys) >> 32
 }
 
-/// The event time of a number, in milliseconds: time advances by a second for each million numbers
-/// of all sources, each of which makes `each`.
+/// The event time of a number, in even milliseconds: time advances by a second for each million
+/// numbers of all sources, each of which makes `each`.
 #[inline]
 #[must_use]
 pub fn event_time(index: u64, each: u64, sources: u64) -> u64 {
-    index % each * sources / 1_000
+    index % each * sources / 2_000 * 2
 }
 
 /// The chain's two maps and its filter.
