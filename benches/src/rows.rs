@@ -254,8 +254,8 @@ impl Spans {
     }
 }
 
-/// The gap between two sessions of a key, in milliseconds of event time. No record is exactly so far
-/// from another: whether it were in the session would depend on how far time has come by then.
+/// The gap between two sessions of a key, in milliseconds of event time. No record is exactly so
+/// far from another: whether it were in the session would depend on how far time has come by then.
 pub const GAP_MS: u64 = 201;
 
 /// The exchange of the records of a shape.
