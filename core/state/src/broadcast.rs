@@ -1,8 +1,8 @@
 //! Broadcast state: maps of which each subtask has a copy, made of records that all subtasks see.
 //!
 //! The maps are kept on the heap, in order of their names: subtasks that have seen the same records
-//! go through them in the same order. Whoever holds `&BroadcastMaps` reads them and whoever holds
-//! `&mut BroadcastMaps` changes them, so the compiler keeps readers from writing.
+//! go through them in the same order. A function with a `&BroadcastMaps` can read them, one with a
+//! `&mut BroadcastMaps` can change them too: the compiler keeps readers from writing.
 
 use std::any::Any;
 use std::collections::BTreeMap;
