@@ -198,11 +198,7 @@ impl<T: Data, S: KeySelector<T> + Sync> KeyedStream<T, S> {
         N: Number + Data,
         F: Fn(&T) -> N + Function,
     {
-        let sum = move |before: N, record: &T| {
-            before.checked_sum(number(record)).with_context(|| {
-                format!("the sum is beyond what a {} can hold", std::any::type_name::<N>())
-            })
-        };
+        let sum = move |before: N, record: &T| sum_of(before, number(record));
         let first = sum.clone();
         let first = move |record: &T| first(N::ZERO, record);
         let add = move |value: &mut N, record: &T| {
@@ -329,4 +325,12 @@ impl<T: Data, S: KeySelector<T> + Sync> KeyedStream<T, S> {
         let stage = operators::keyed_process(stream.on_error.clone(), selector, make);
         stream.operator("Process", Some(uid.to_owned()), true, stage)
     }
+}
+
+/// The sum of two numbers.
+#[inline]
+pub(crate) fn sum_of<N: Number>(before: N, more: N) -> Result<N> {
+    before.checked_sum(more).with_context(|| {
+        format!("the sum is beyond what a {} can hold", std::any::type_name::<N>())
+    })
 }

@@ -11,9 +11,9 @@ use millstream_operators::{
 };
 use millstream_types::State;
 
-use crate::keyed_stream::KeyedStream;
+use crate::Result;
+use crate::keyed_stream::{KeyedStream, sum_of};
 use crate::stream::{Function, Stream};
-use crate::{ErrorContext as _, Result};
 
 /// A stream that is cut into windows of event time, for each key of its own.
 ///
@@ -295,19 +295,14 @@ impl<T: Data, S: KeySelector<T> + Sync, A: WindowAssigner<T>> WindowedStream<T, 
         N: Number + Data,
         F: Fn(&T) -> N + Function,
     {
-        let sum = |before: N, more: N| {
-            before.checked_sum(more).with_context(|| {
-                format!("the sum is beyond what a {} can hold", std::any::type_name::<N>())
-            })
-        };
         let first = number.clone();
         let first = move |record: &T| Ok(first(record));
         let add = move |value: &mut N, record: &T| {
-            *value = sum(*value, number(record))?;
+            *value = sum_of(*value, number(record))?;
             Ok(())
         };
         let merge = move |value: &mut N, later: N| {
-            *value = sum(*value, later)?;
+            *value = sum_of(*value, later)?;
             Ok(())
         };
         let fold = Summed { first, add, merge };
