@@ -36,6 +36,8 @@ pub struct TaskMetrics {
     pub buffers_out: u64,
     /// The watermark of the inputs, if there is one.
     pub watermark: Option<Timestamp>,
+    /// The watermark of each input of a task with two, if there is one.
+    pub input_watermarks: [Option<Timestamp>; 2],
     /// The metrics that user code and sources made, by name; see [`TaskMetrics::users`].
     pub user: BTreeMap<String, MetricValue>,
 }

@@ -13,6 +13,8 @@ macro_rules! counters {
             $($name: AtomicU64,)*
             /// The number of milliseconds since the first of all times; 0 while there is none.
             watermark: AtomicU64,
+            /// The same of each input, in a task with two.
+            input_watermarks: [AtomicU64; 2],
         }
 
         /// The values of the counters at one time.
@@ -21,6 +23,8 @@ macro_rules! counters {
             $($(#[$doc])* pub $name: u64,)*
             /// The watermark of the task's inputs, if there is one.
             pub watermark: Option<Timestamp>,
+            /// The watermark of each input of a task with two, if there is one.
+            pub input_watermarks: [Option<Timestamp>; 2],
         }
 
         impl TaskCounters {
@@ -31,19 +35,38 @@ macro_rules! counters {
             /// The values now; exact once the task has ended.
             #[must_use]
             pub fn values(&self) -> CounterValues {
-                let watermark = match self.watermark.load(Relaxed) {
-                    0 => None,
-                    since => Some(Timestamp::from_millis(i64::MIN.wrapping_add_unsigned(since))),
-                };
-                CounterValues { $($name: self.$name.load(Relaxed),)* watermark }
+                CounterValues {
+                    $($name: self.$name.load(Relaxed),)*
+                    watermark: watermark(&self.watermark),
+                    input_watermarks: self.input_watermarks.each_ref().map(watermark),
+                }
             }
 
             /// Notes the watermark of the task's inputs.
             pub fn set_watermark(&self, watermark: Timestamp) {
-                self.watermark.store(watermark.as_millis().abs_diff(i64::MIN), Relaxed);
+                self.watermark.store(since_first(watermark), Relaxed);
+            }
+
+            /// Notes the watermark of one input, 0 or 1, of a task with two.
+            pub fn set_input_watermark(&self, input: usize, watermark: Timestamp) {
+                if let Some(of_input) = self.input_watermarks.get(input) {
+                    of_input.store(since_first(watermark), Relaxed);
+                }
             }
         }
     };
+}
+
+/// The number of milliseconds since the first of all times.
+const fn since_first(watermark: Timestamp) -> u64 {
+    watermark.as_millis().abs_diff(i64::MIN)
+}
+
+fn watermark(since_first: &AtomicU64) -> Option<Timestamp> {
+    match since_first.load(Relaxed) {
+        0 => None,
+        since => Some(Timestamp::from_millis(i64::MIN.wrapping_add_unsigned(since))),
+    }
 }
 
 counters!(

@@ -64,6 +64,9 @@ impl Upstream {
 #[derive(Debug)]
 pub(crate) struct Events {
     tracker: WatermarkTracker,
+    /// The number of channels of the first of two inputs, and each input by itself, for the
+    /// counters alone.
+    of_inputs: Option<(usize, [WatermarkTracker; 2])>,
     /// Events that were not handed on yet.
     pending: VecDeque<Event>,
     counters: Arc<TaskCounters>,
@@ -75,7 +78,13 @@ impl Events {
         // An input without any channel has ended, as for the other subtasks behind a global
         // exchange.
         let end = tracker.has_ended().then_some(Event::EndOfInput);
-        Self { tracker, pending: end.into_iter().collect(), counters }
+        Self { tracker, of_inputs: None, pending: end.into_iter().collect(), counters }
+    }
+
+    /// Those of a task with two inputs of so many channels.
+    pub(crate) fn of_two(left: usize, right: usize, counters: Arc<TaskCounters>) -> Self {
+        let of_inputs = Some((left, [left, right].map(WatermarkTracker::new)));
+        Self { of_inputs, ..Self::new(left + right, counters) }
     }
 
     /// Notes the event of a channel.
@@ -83,12 +92,18 @@ impl Events {
         if self.tracker.has_ended() {
             return;
         }
-        let Advance { awake, watermark, idle } = match event {
-            Event::Watermark(watermark) => self.tracker.on_watermark(channel, watermark),
-            Event::Idle(idle) => self.tracker.on_idle(channel, idle),
-            Event::EndOfInput => self.tracker.on_end(channel),
-            Event::Barrier(_) => Advance::default(),
-        };
+        if let Some((left, [of_left, of_right])) = &mut self.of_inputs {
+            let (input, tracker, channel) = match channel.checked_sub(*left) {
+                None => (0, of_left, channel),
+                Some(channel) => (1, of_right, channel),
+            };
+            let watermark = advance(tracker, channel, event).watermark;
+            let end = tracker.has_ended().then_some(Timestamp::MAX);
+            if let Some(watermark) = end.or(watermark) {
+                self.counters.set_input_watermark(input, watermark);
+            }
+        }
+        let Advance { awake, watermark, idle } = advance(&mut self.tracker, channel, event);
         self.pending.extend(awake.then_some(Event::Idle(false)));
         self.pending.extend(watermark.map(Event::Watermark));
         self.pending.extend(idle.then_some(Event::Idle(true)));
@@ -109,6 +124,16 @@ impl Events {
             Event::Idle(_) | Event::Barrier(_) => {}
         }
         Some(event)
+    }
+}
+
+/// Notes the event of a channel.
+fn advance(tracker: &mut WatermarkTracker, channel: usize, event: Event) -> Advance {
+    match event {
+        Event::Watermark(watermark) => tracker.on_watermark(channel, watermark),
+        Event::Idle(idle) => tracker.on_idle(channel, idle),
+        Event::EndOfInput => tracker.on_end(channel),
+        Event::Barrier(_) => Advance::default(),
     }
 }
 

@@ -367,7 +367,7 @@ impl<A: Data, B: Data, F: TwoInputFunction<A, B>> TwoInputBody<A, B, F> {
         bad: (BadRecords<A>, BadRecords<B>),
     ) -> Self {
         let counters = Arc::clone(&ctx.task.counters);
-        let events = Events::new(inboxes.0.channels() + inboxes.1.channels(), counters);
+        let events = Events::of_two(inboxes.0.channels(), inboxes.1.channels(), counters);
         Self {
             left: inboxes.0,
             right: inboxes.1,

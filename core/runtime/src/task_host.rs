@@ -410,6 +410,7 @@ fn task_metrics(id: ExecutionAttemptId, task: &HostedTask, now: Instant) -> Task
         };
         user.push(UserMetric { name, value: Some(value) });
     }
+    let [left, right] = values.input_watermarks;
     TaskMetrics {
         task: Some(task_id(id)),
         records_in: values.records_in,
@@ -424,6 +425,8 @@ fn task_metrics(id: ExecutionAttemptId, task: &HostedTask, now: Instant) -> Task
         user,
         buffers_out: values.buffers_out,
         watermark: values.watermark.map(Timestamp::as_millis),
+        watermark_left: left.map(Timestamp::as_millis),
+        watermark_right: right.map(Timestamp::as_millis),
     }
 }
 

@@ -53,6 +53,28 @@ fn the_end_of_the_input_is_the_last_watermark_of_those_that_read_it() {
 }
 
 #[test]
+fn each_of_two_inputs_has_a_watermark() {
+    let settings = JobSettings { parallelism: 1, ..JobSettings::default() };
+    let (result, seen) = run_and_see(settings, |env| {
+        let mut timed = |uid: &str| {
+            let times = strategy().timestamps(|n| Ok(time_of(*n)));
+            env.source(uid, Numbers(100)).assign_timestamps(times).key_by(|n| *n)
+        };
+        let (left, right) = (timed("left"), timed("right"));
+        left.interval_join(right, 0..=0)
+            .apply("both", |left, right| Ok(left + right))
+            .sink("out", Times::new());
+        Ok(())
+    });
+    result.unwrap();
+    let seen = seen.unwrap();
+    let subtasks = seen.vertices.iter().flat_map(|vertex| &vertex.subtasks);
+    let of_two = subtasks.map(|subtask| subtask.metrics.input_watermarks);
+    let of_two: Vec<_> = of_two.filter(|of_two| *of_two != [None, None]).collect();
+    assert_eq!(of_two, [[Some(Timestamp::MAX); 2]]);
+}
+
+#[test]
 fn records_without_a_time_are_refused() {
     let even = |n: &u64| {
         ensure!(n.is_multiple_of(2), "{n} has no time");

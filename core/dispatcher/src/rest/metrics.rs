@@ -166,9 +166,9 @@ pub(super) async fn vertex(
 ) -> Answer<Vec<Metric>> {
     let found = vertices::find(&context, &job, &id).await?;
     let vertex = found.vertex()?;
-    let mut metrics = Metrics::new();
+    let (now, mut metrics) = (Timestamp::now(), Metrics::new());
     for subtask in vertex.subtasks() {
-        let named = vertex.metrics(subtask).into_iter();
+        let named = vertex.metrics(subtask, now).into_iter();
         metrics.extend(named.map(|(name, value)| (format!("{}.{name}", subtask.subtask), value)));
     }
     Ok(plain(metrics, &query).into())
@@ -185,8 +185,9 @@ pub(super) async fn subtasks(
     let chosen = |subtask: u32| {
         ranges.as_ref().is_none_or(|ranges| ranges.iter().any(|range| range.contains(&subtask)))
     };
+    let now = Timestamp::now();
     let members = vertex.subtasks().iter().filter(|subtask| chosen(subtask.subtask));
-    aggregated(members.map(|subtask| vertex.metrics(subtask)).collect(), &query)
+    aggregated(members.map(|subtask| vertex.metrics(subtask, now)).collect(), &query)
 }
 
 pub(super) async fn subtask(
@@ -196,7 +197,7 @@ pub(super) async fn subtask(
 ) -> Answer<Vec<Metric>> {
     let found = vertices::find(&context, &job, &id).await?;
     let (vertex, subtask) = found.subtask(&index)?;
-    Ok(plain(vertex.metrics(subtask), &query).into())
+    Ok(plain(vertex.metrics(subtask, Timestamp::now()), &query).into())
 }
 
 /// Reads `0,2-3`.

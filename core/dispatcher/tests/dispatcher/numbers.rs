@@ -238,4 +238,14 @@ async fn watermarks_are_shown() {
             metrics.as_array().unwrap().iter().map(|metric| &metric["value"]).collect();
         assert_eq!(json!(values), expected, "{subtask}");
     }
+    let of_second = format!("{at}/subtasks/1/metrics?get=");
+    let metric = async |name: &str| world.get(&format!("{of_second}{name}")).await.json();
+    assert_eq!(metric("currentInput1Watermark").await, json!([]));
+    let ended = i64::MAX as f64;
+    let input = metric("currentInput2Watermark").await[0]["value"].take();
+    assert_eq!(input.as_str().unwrap().parse::<f64>().unwrap(), ended);
+    let lag = metric("watermarkLag").await[0]["value"].take();
+    let lag: i64 = lag.as_str().unwrap().parse().unwrap();
+    let behind = Timestamp::now().as_millis() - 1_700_000_000_123;
+    assert!((behind - 60_000..=behind).contains(&lag), "{lag}");
 }

@@ -175,6 +175,7 @@ fn running(submission: &JobSubmission) -> JobDetails {
             backpressured_ns: 5_000_000,
             records_dropped: 3,
             watermark: (number == 1).then(|| Timestamp::from_millis(1_700_000_000_123)),
+            input_watermarks: [None, (number == 1).then_some(Timestamp::MAX)],
             user: BTreeMap::from([
                 ("seen".to_owned(), MetricValue::Counter(21)),
                 ("numFilesSkipped".to_owned(), MetricValue::Counter(2)),

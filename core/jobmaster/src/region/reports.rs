@@ -156,6 +156,8 @@ fn metrics_of(message: host::TaskMetrics) -> TaskMetrics {
         buffers_in: message.buffers_in,
         buffers_out: message.buffers_out,
         watermark: message.watermark.map(Timestamp::from_millis),
+        input_watermarks: [message.watermark_left, message.watermark_right]
+            .map(|watermark| watermark.map(Timestamp::from_millis)),
         user: metrics::accepted(user).collect(),
     }
 }

@@ -210,7 +210,11 @@ impl<'a> Vertex<'a> {
 
     /// The metrics of one subtask, by Flink's names. A number that cannot be known is left out.
     #[expect(clippy::cast_precision_loss, reason = "a number on a dashboard")]
-    pub(in crate::rest) fn metrics(&self, subtask: &SubtaskDetails) -> Vec<(String, f64)> {
+    pub(in crate::rest) fn metrics(
+        &self,
+        subtask: &SubtaskDetails,
+        now: Timestamp,
+    ) -> Vec<(String, f64)> {
         let metrics = &subtask.metrics;
         let (reads_locally, writes_locally) = IoMetrics::of([subtask], &self.neighbours).uncounted;
         let mut counts = vec![
@@ -240,8 +244,15 @@ impl<'a> Vertex<'a> {
             ]
         });
         let named = counts.into_iter().map(|(name, count)| (name, count as f64)).chain(rates);
-        let watermark = metrics.watermark.map(|it| (WATERMARK, it.as_millis() as f64));
-        let named = named.chain(watermark);
+        let watermarks = [(WATERMARK, metrics.watermark)].into_iter();
+        let watermarks =
+            watermarks.chain(INPUT_WATERMARKS.into_iter().zip(metrics.input_watermarks));
+        let watermarks = watermarks.filter_map(|(name, it)| Some((name, it?.as_millis() as f64)));
+        // Behind the last watermark there is no lag.
+        let open = metrics.watermark.filter(|watermark| *watermark < Timestamp::MAX);
+        let lag =
+            open.map(|it| (WATERMARK_LAG, now.as_millis().saturating_sub(it.as_millis()) as f64));
+        let named = named.chain(watermarks).chain(lag);
         let user = metrics.users().flat_map(|(name, value)| value.shown(&format!("user.{name}")));
         named.map(|(name, value)| (name.to_owned(), value)).chain(user).collect()
     }
@@ -249,6 +260,12 @@ impl<'a> Vertex<'a> {
 
 /// The metric of a subtask's watermark.
 const WATERMARK: &str = "currentInputWatermark";
+
+/// Those of its inputs, if it has two.
+const INPUT_WATERMARKS: [&str; 2] = ["currentInput1Watermark", "currentInput2Watermark"];
+
+/// The time by which a subtask's watermark is behind the clock, in milliseconds.
+const WATERMARK_LAG: &str = "watermarkLag";
 
 /// Flink's groups have ids, ours names.
 fn sharing_group_id(job: JobId, group: &str) -> String {
