@@ -261,19 +261,18 @@ impl Environment {
         let mut source = source;
         self.builder.borrow_mut().plan("source", uid, |ctx| source.plan(ctx));
         let source = Arc::new(source);
-        let coordinator = operators::source_coordinator(&source);
         let node = self.builder.borrow_mut().program.add(NewOperator {
             name: "Source",
             uid: Some(uid.to_owned()),
             kind: NodeKind::Source {
                 boundedness: source.boundedness(),
-                coordinated: coordinator.is_some(),
+                coordinated: operators::has_enumerator::<S>(),
             },
             stateful: false,
             assigns_times: source.has_timestamps(),
             output_type: std::any::type_name::<S::Out>(),
             maker: OperatorMaker::source(operators::source(&source, uid)),
-            coordinator,
+            coordinator: Some(operators::source_coordinator(&source)),
         });
         Stream::of_node(Rc::clone(&self.builder), node)
     }

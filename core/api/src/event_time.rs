@@ -22,6 +22,13 @@ impl<T: Data> Stream<T> {
     /// ```
     pub fn assign_timestamps(self, strategy: WatermarkStrategy<T>) -> Self {
         let finds_times = strategy.finds_times();
+        if strategy.is_aligned() {
+            self.builder.borrow_mut().add_faults([
+                "assign_timestamps() has a strategy that is aligned(), but only a source can be \
+                 told to wait: use watermarks_per_split() right behind source()"
+                    .to_owned(),
+            ]);
+        }
         let stage = operators::assign_timestamps(self.on_error.clone(), strategy);
         let stream = self.operator("Timestamps/Watermarks", None, false, stage);
         stream.edit("assign_timestamps()", |node| {

@@ -2,6 +2,8 @@
 
 #![expect(clippy::unwrap_used, reason = "a test ends where a step fails")]
 
+#[path = "local_jobs/alignment.rs"]
+mod alignment;
 #[path = "local_jobs/broadcast.rs"]
 mod broadcast;
 #[path = "local_jobs/contracts.rs"]

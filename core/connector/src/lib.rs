@@ -7,6 +7,7 @@
 //! is planned ([`PlanContext`]).
 
 pub mod conformance;
+mod coordinator;
 mod metrics;
 mod plan;
 mod reader_output;
@@ -14,6 +15,9 @@ mod sink;
 mod source;
 
 pub use anyhow::{Context as ErrorContext, Error, anyhow as error, bail, ensure};
+pub use coordinator::{
+    OperatorCoordinator, PreCommitted, Replies, SinkCoordinator, decode, encode,
+};
 pub use metrics::{Counter, Gauge, Histogram, UserMetrics};
 pub use millstream_graph::Boundedness;
 pub use millstream_network::{Batch, BatchLimit, Data, Flow, Records, TimesError};

@@ -12,6 +12,8 @@ pub struct SplitNotes {
     /// The split and the place of the first record of each run; not more than records, and one.
     runs: Vec<(u64, usize)>,
     ended: Vec<u64>,
+    /// The splits that wait for others.
+    paused: Vec<u64>,
 }
 
 impl SplitNotes {
@@ -33,6 +35,18 @@ impl SplitNotes {
     #[must_use]
     pub fn ended(&self) -> &[u64] {
         &self.ended
+    }
+
+    /// Says which splits wait for others.
+    pub fn pause(&mut self, splits: impl IntoIterator<Item = u64>) {
+        self.paused.clear();
+        self.paused.extend(splits);
+    }
+
+    /// Whether a split waits for others.
+    #[must_use]
+    pub fn is_paused(&self, split: u64) -> bool {
+        self.paused.contains(&split)
     }
 
     /// A poll begins.
@@ -211,6 +225,16 @@ impl<'a, T> ReaderOutput<'a, T> {
         if let Some(splits) = &mut self.splits {
             splits.end(number);
         }
+    }
+
+    /// Whether a split waits for others that are behind it in event time
+    /// (`WatermarkStrategy::aligned`): the reader must add no record of it in this poll. A reader
+    /// of several splits that has nothing else to read answers
+    /// [`Polled::Pending`](crate::Polled::Pending)`(None)`: the task polls it again when a split
+    /// goes on. While all its splits wait, a reader is not polled.
+    #[must_use]
+    pub fn is_paused(&self, number: u64) -> bool {
+        self.splits.as_ref().is_some_and(|splits| splits.is_paused(number))
     }
 
     /// The number of records so far.

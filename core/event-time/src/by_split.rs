@@ -11,7 +11,8 @@
 //! - At least one channel of the tracker has not ended: where no split is open, the one that ended
 //!   last stands for the next one. It is idle after the same patience as a split, so that a reader
 //!   that gets one split after another is not idle between two of them.
-//! - Time in which the output takes no records makes no split idle.
+//! - Time in which the output takes no records makes no split idle, nor does time in which a split
+//!   waits for others of its alignment group.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::{Duration, Instant};
@@ -19,6 +20,7 @@ use std::time::{Duration, Instant};
 use millstream_network::Event;
 use millstream_types::Timestamp;
 
+use crate::alignment::Aligner;
 use crate::strategy::{Generate, WatermarkOutput, WatermarkStrategy};
 use crate::tracker::{Advance, WatermarkTracker};
 
@@ -73,6 +75,10 @@ pub struct Watermarks<T> {
     passed: Duration,
     /// No split is idle before this.
     idle_from: Option<Duration>,
+    /// Lets splits wait for others, if the strategy says so.
+    aligner: Option<Aligner>,
+    /// The channels of the splits that wait.
+    waiting: Vec<usize>,
 }
 
 impl<T: 'static> Watermarks<T> {
@@ -97,6 +103,8 @@ impl<T: 'static> Watermarks<T> {
             looked: None,
             passed: Duration::ZERO,
             idle_from: None,
+            aligner: None,
+            waiting: Vec::new(),
         };
         if watermarks.is_on {
             watermarks.put(0);
@@ -104,6 +112,15 @@ impl<T: 'static> Watermarks<T> {
             watermarks.always = watermarks.splits.first().is_some_and(always);
         }
         watermarks
+    }
+
+    /// Lets splits wait for others of their group, if there are watermarks at all. `parallelism` is
+    /// that of the source.
+    #[must_use]
+    pub fn aligned(mut self, parallelism: u32) -> Self {
+        let alignment = self.strategy.alignment.as_ref().filter(|_| self.is_on);
+        self.aligner = alignment.map(|alignment| Aligner::new(alignment, parallelism));
+        self
     }
 
     /// Puts a fresh split on a channel; time runs for it from the next look on.
@@ -225,7 +242,63 @@ impl<T: 'static> Watermarks<T> {
             seen += count.clamp(1, records.len());
             tell(emitted(&mut self.emitted, &mut self.tracker, channel), pending);
         }
+        if let Some(aligner) = &self.aligner
+            && let Some(limit) = self.tracker.least_active().map(|least| aligner.limit(least))
+            && times.iter().take(seen).any(|time| *time > limit.as_millis())
+        {
+            // The split may have to wait: its watermark must not wait for the interval's end.
+            self.ask(channel, pending);
+        }
         seen
+    }
+
+    /// Finds the splits that wait for others. Must be called before the reader is polled.
+    pub fn align(&mut self) {
+        let Some(aligner) = &mut self.aligner else { return };
+        self.waiting.clear();
+        let least = self.tracker.least_active();
+        if let Some(limit) = least.map(|least| aligner.limit(least)) {
+            let is_ahead = |channel: usize| self.tracker.watermark(channel) > limit;
+            let all_are_one = self.open.is_none().then_some(0);
+            let channels = self.open.iter().flatten().map(|(_, channel)| *channel);
+            self.waiting.extend(channels.chain(all_are_one).filter(|channel| is_ahead(*channel)));
+        }
+        aligner.note(least, !self.waiting.is_empty());
+    }
+
+    /// The numbers of the splits that wait.
+    pub fn waiting(&self) -> impl Iterator<Item = u64> {
+        let waits = |channel: usize| self.waiting.contains(&channel);
+        let open = self.open.iter().flatten();
+        let named = open.filter(move |(_, channel)| waits(**channel)).map(|(number, _)| *number);
+        named.chain((self.open.is_none() && waits(0)).then_some(0))
+    }
+
+    /// Whether all splits wait, so that there is nothing to read.
+    #[must_use]
+    pub fn all_wait(&self) -> bool {
+        let open = self.open.as_ref().map_or(1, BTreeMap::len);
+        !self.waiting.is_empty() && self.waiting.len() == open
+    }
+
+    /// Whether splits wait for others.
+    #[must_use]
+    pub const fn is_aligned(&self) -> bool {
+        self.aligner.is_some()
+    }
+
+    /// The group has answered: the least watermark of its other members.
+    pub const fn on_others(&mut self, others: Option<Timestamp>) {
+        if let Some(aligner) = &mut self.aligner {
+            aligner.on_answer(others);
+        }
+    }
+
+    /// The report to the group that is due, if one is: the least watermark of the splits.
+    pub fn report(&mut self, now: Instant) -> Option<Option<Timestamp>> {
+        // Splits may have become idle, without a poll.
+        self.align();
+        self.aligner.as_mut()?.report(now)
     }
 
     /// Emits the watermark that is due, and the idleness of what has fallen silent. `was_full` says
@@ -245,6 +318,11 @@ impl<T: 'static> Watermarks<T> {
             self.ask_all(pending);
             let again = self.always && !self.interval.is_zero();
             self.due = again.then(|| now + self.interval);
+        }
+        for at in 0..self.waiting.len() {
+            if let Some(channel) = self.waiting.get(at).copied() {
+                self.note(channel);
+            }
         }
         while let Some(channel) = self.came.pop() {
             if let Some(split) = self.splits.get_mut(channel) {
@@ -310,7 +388,8 @@ impl<T: 'static> Watermarks<T> {
     pub fn next_time(&self) -> Option<Instant> {
         let left = self.idle_from.map(|from| from.saturating_sub(self.passed));
         let idle_from = left.and_then(|left| self.looked?.checked_add(left));
-        idle_from.into_iter().chain(self.due).min()
+        let report = self.aligner.as_ref().and_then(Aligner::next_time);
+        idle_from.into_iter().chain(self.due).chain(report).min()
     }
 }
 

@@ -1,15 +1,17 @@
-//! Event time as it is decided: the watermarks of records and splits, the least of several, the
-//! arithmetic of windows and panes, and triggers.
+//! Event time as it is decided: the watermarks of records and splits, the least of several, their
+//! alignment, the arithmetic of windows and panes, and triggers.
 //!
 //! Everything here is pure: it is told what comes and what time it is. The operators that work by
 //! it are in `millstream-operators`.
 
+mod alignment;
 mod by_split;
 mod grid;
 mod strategy;
 mod tracker;
 mod trigger;
 
+pub use alignment::{Aligner, Alignment, AlignmentGroups};
 pub use by_split::{Begin, Watermarks};
 pub use grid::{Grid, Sliding, Tumbling, Window, clamp, whole_millis};
 pub use strategy::{FindTimes, Generate, WatermarkGenerator, WatermarkOutput, WatermarkStrategy};

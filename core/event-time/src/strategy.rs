@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use millstream_types::Timestamp;
 
+use crate::alignment::Alignment;
 use crate::{Error, Result};
 
 /// The most that an event time may be ahead of the clock if the strategy says nothing of it.
@@ -42,6 +43,8 @@ pub struct WatermarkStrategy<T> {
     pub idle_after: Option<Duration>,
     #[doc(hidden)]
     pub ahead_max: Option<Duration>,
+    #[doc(hidden)]
+    pub alignment: Option<Alignment>,
 }
 
 type GeneratorMaker<T> = Arc<dyn Fn() -> Box<dyn Generate<T>> + Send + Sync>;
@@ -54,6 +57,7 @@ impl<T> Clone for WatermarkStrategy<T> {
             times: self.times.clone(),
             idle_after: self.idle_after,
             ahead_max: self.ahead_max,
+            alignment: self.alignment.clone(),
         }
     }
 }
@@ -109,7 +113,13 @@ impl<T: 'static> WatermarkStrategy<T> {
 
     fn made_by(make: impl Fn() -> Box<dyn Generate<T>> + Send + Sync + 'static) -> Self {
         let generator: GeneratorMaker<T> = Arc::new(make);
-        Self { generator, times: None, idle_after: None, ahead_max: Some(AHEAD_MAX) }
+        Self {
+            generator,
+            times: None,
+            idle_after: None,
+            ahead_max: Some(AHEAD_MAX),
+            alignment: None,
+        }
     }
 
     /// Takes event times, in milliseconds since 1970, from the records. Without it the records keep
@@ -130,6 +140,13 @@ impl<T: 'static> WatermarkStrategy<T> {
         self.times.is_some()
     }
 
+    /// Whether splits wait for others.
+    #[must_use]
+    #[doc(hidden)]
+    pub const fn is_aligned(&self) -> bool {
+        self.alignment.is_some()
+    }
+
     /// After so long without a record the watermark of the stream does not wait for the subtask,
     /// until that has a record again. Without this timeout a subtask without records holds the
     /// watermark where it is. With `Stream::watermarks_per_split` the same holds for each split.
@@ -137,6 +154,40 @@ impl<T: 'static> WatermarkStrategy<T> {
     #[must_use]
     pub const fn idle_after(mut self, timeout: Duration) -> Self {
         self.idle_after = Some(timeout);
+        self
+    }
+
+    /// Lets splits of the source wait while they are more than `max_drift` of event time ahead of
+    /// the split that is furthest behind, among those of all sources of the job with this group. So
+    /// operators behind, as a join or a window, keep no more than the drift of the records of one
+    /// source while they wait for another. For `Stream::watermarks_per_split` alone: amid a job no
+    /// split can be told to wait.
+    ///
+    /// A split that waits is not idle. Splits that are idle ([`WatermarkStrategy::idle_after`]) or
+    /// have ended are not waited for; one without a first record is. A reader of several splits
+    /// asks `ReaderOutput::is_paused`. In batch mode no split waits.
+    ///
+    /// ```
+    /// # use millstream::{prelude::*, testing};
+    /// # use std::time::Duration;
+    /// # let env = &mut testing::environment();
+    /// # env.set_runtime_mode(RuntimeMode::Streaming);
+    /// let times = WatermarkStrategy::monotonous()
+    ///     .timestamps(|second: &u64| Ok(1_000 * *second as i64))
+    ///     .aligned("readings", Duration::from_secs(60));
+    /// let old = env.source("old", Datagen::sequence(0..7_200));
+    /// let new = env.source("new", Datagen::sequence(3_600..7_200));
+    /// // No record of the second hour is read while there are many of the first one.
+    /// let both = old
+    ///     .watermarks_per_split(times.clone())
+    ///     .union(new.watermarks_per_split(times));
+    /// both.sink("nowhere", DiscardSink::new());
+    /// env.execute("readings")?;
+    /// # Ok::<(), millstream::Error>(())
+    /// ```
+    #[must_use]
+    pub fn aligned(mut self, group: &str, max_drift: Duration) -> Self {
+        self.alignment = Some(Alignment { group: Arc::from(group), max_drift });
         self
     }
 

@@ -82,6 +82,11 @@ impl WatermarkTracker {
         self.channels.get(number).is_none_or(|channel| channel.part == Part::Ended)
     }
 
+    /// The least watermark of the active channels; `None` if there is none.
+    pub fn least_active(&self) -> Option<Timestamp> {
+        self.heap.first().map(|first| self.watermark(*first))
+    }
+
     /// Adds a channel, active and without a watermark, and returns its number, which is that of a
     /// channel that has ended if there is one.
     pub fn add(&mut self) -> (usize, Advance) {
@@ -160,7 +165,8 @@ impl WatermarkTracker {
         idle.map(|channel| channel.watermark).max()
     }
 
-    fn watermark(&self, number: usize) -> Timestamp {
+    /// The watermark of a channel; the last of all times if there is no such channel.
+    pub fn watermark(&self, number: usize) -> Timestamp {
         self.channels.get(number).map_or(Timestamp::MAX, |channel| channel.watermark)
     }
 

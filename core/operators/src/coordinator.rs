@@ -1,16 +1,20 @@
-//! The part of an operator that lives in the coordinator host, its types hidden.
+//! The coordinator of a source: its enumerator, and its seat in an alignment group.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use millstream_connector::{Committer, NextSplit, SplitEnumerator, Uncommitted};
-use millstream_types::{AttemptId, CheckpointId};
+use millstream_connector::{
+    NextSplit, OperatorCoordinator, Replies, SplitEnumerator, decode, encode,
+};
+use millstream_event_time::AlignmentGroups;
+use millstream_types::{AttemptId, OperatorId, Timestamp};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::Result;
 
-/// A message between a source's subtask and its enumerator.
+/// A message between a source's subtask and its coordinator.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) enum SourceEvent<S> {
     /// Subtask: I have nothing to read.
@@ -19,60 +23,17 @@ pub(crate) enum SourceEvent<S> {
     Splits(Vec<S>),
     /// Enumerator: there will never be more.
     NoMoreSplits,
+    /// Subtask: the least watermark of my splits is this; `None`: none takes part.
+    Least(Option<Timestamp>),
+    /// Alignment group: the least one of all other members is this; `None`: there is none.
+    Others(Option<Timestamp>),
 }
 
-/// Messages for subtasks: subtask, encoded message.
-pub type Replies = Vec<(u32, Vec<u8>)>;
-
-/// An operator's coordinator.
-pub trait OperatorCoordinator: Send {
-    /// Starts, before any task of an attempt does.
-    ///
-    /// # Errors
-    /// What earlier attempts left cannot be discarded.
-    fn open(&mut self, attempt: AttemptId) -> Result<()>;
-
-    /// Handles a message of a subtask.
-    ///
-    /// # Errors
-    /// The message is malformed, or cannot be handled; the job fails.
-    fn on_event(&mut self, subtask: u32, payload: &[u8], replies: &mut Replies) -> Result<()>;
-
-    /// Called once at the start, and again when the time that it returned has come; after `None` it
-    /// is not called again.
-    ///
-    /// # Errors
-    /// The work that was due failed; the job fails.
-    fn tick(&mut self, now: Instant, replies: &mut Replies) -> Result<Option<Instant>>;
-
-    /// Called once all tasks have finished.
-    ///
-    /// # Errors
-    /// The results cannot be published; the job fails.
-    fn commit(&mut self) -> Result<()>;
-
-    /// Called when the attempt is over without success.
-    ///
-    /// # Errors
-    /// Some results are left.
-    fn abort(&mut self) -> Result<()>;
-}
-
-/// Encodes a message between a subtask and its coordinator.
-pub(crate) fn encode<M: Serialize>(message: &M) -> Result<Vec<u8>> {
-    Ok(postcard::to_stdvec(message)?)
-}
-
-/// Decodes one.
-pub(crate) fn decode<M: DeserializeOwned>(payload: &[u8]) -> Result<M> {
-    postcard::from_bytes(payload).map_err(|error| {
-        anyhow::anyhow!(
-            "a message of type {} between a task and its coordinator cannot be read back: {error}; \
-             a split or committable needs a Deserialize that reads what its Serialize writes, \
-             without names (no flatten, untagged, skip_serializing_if, ...)",
-            std::any::type_name::<M>()
-        )
-    })
+/// A source's place in its alignment group.
+pub(crate) struct Seat {
+    pub(crate) groups: AlignmentGroups,
+    pub(crate) group: Arc<str>,
+    pub(crate) source: OperatorId,
 }
 
 /// The bounds of the time between two looks for splits: a delay of nothing would keep a core busy,
@@ -82,7 +43,9 @@ const DELAY_MAX: Duration = Duration::from_secs(365 * 24 * 3600);
 
 /// Serves the readers of one source.
 pub(crate) struct SourceCoordinator<E> {
-    enumerator: E,
+    /// `None` for a source that hands out no splits.
+    enumerator: Option<E>,
+    seat: Option<Seat>,
     /// The subtasks that have asked for a split, each once.
     waiting: VecDeque<u32>,
     next_discovery: Option<Instant>,
@@ -90,8 +53,9 @@ pub(crate) struct SourceCoordinator<E> {
 }
 
 impl<E> SourceCoordinator<E> {
-    pub(crate) const fn new(enumerator: E) -> Self {
-        Self { enumerator, waiting: VecDeque::new(), next_discovery: None, discovered: false }
+    pub(crate) const fn new(enumerator: Option<E>, seat: Option<Seat>) -> Self {
+        let waiting = VecDeque::new();
+        Self { enumerator, seat, waiting, next_discovery: None, discovered: false }
     }
 }
 
@@ -101,9 +65,10 @@ where
 {
     /// Answers the subtasks that wait, as far as there are splits.
     fn serve(&mut self, replies: &mut Replies) -> Result<()> {
+        let Some(enumerator) = &mut self.enumerator else { return Ok(()) };
         for _ in 0..self.waiting.len() {
             let Some(subtask) = self.waiting.pop_front() else { break };
-            match self.enumerator.next_split(subtask)? {
+            match enumerator.next_split(subtask)? {
                 NextSplit::Split(split) => {
                     replies.push((subtask, encode(&SourceEvent::Splits(vec![split]))?));
                 }
@@ -138,7 +103,13 @@ where
             // A restarted subtask asks again while its question before waits: it gets one split.
             SourceEvent::RequestSplit if self.waiting.contains(&subtask) => {}
             SourceEvent::RequestSplit => self.waiting.push_back(subtask),
-            SourceEvent::Splits(_) | SourceEvent::NoMoreSplits => {}
+            SourceEvent::Least(least) => {
+                if let Some(Seat { groups, group, source }) = &self.seat {
+                    let others = groups.tell(group, (*source, subtask), least);
+                    replies.push((subtask, encode(&SourceEvent::<E::Split>::Others(others))?));
+                }
+            }
+            SourceEvent::Splits(_) | SourceEvent::NoMoreSplits | SourceEvent::Others(_) => {}
         }
         if self.discovered { self.serve(replies) } else { Ok(()) }
     }
@@ -147,7 +118,10 @@ where
         let due = !self.discovered || self.next_discovery.is_some_and(|next| now >= next);
         if due {
             self.discovered = true;
-            let delay = self.enumerator.discover()?;
+            let delay = match &mut self.enumerator {
+                Some(enumerator) => enumerator.discover()?,
+                None => None,
+            };
             self.next_discovery = delay.map(|delay| now + delay.clamp(DELAY_MIN, DELAY_MAX));
             self.serve(replies)?;
         }
@@ -163,70 +137,9 @@ where
     }
 }
 
-/// A message from a sink's subtask to its committer: committables, and the checkpoint for which
-/// they were pre-committed.
-pub(crate) type PreCommitted<C> = (CheckpointId, Vec<C>);
-
-/// Collects the committables of one sink's writers.
-pub(crate) struct SinkCoordinator<C: Committer> {
-    committer: C,
-    uncommitted: Uncommitted<C::Committable>,
-    /// The attempt that runs and all before it.
-    attempts: Vec<AttemptId>,
-}
-
-impl<C: Committer> SinkCoordinator<C> {
-    pub(crate) fn new(committer: C) -> Self {
-        Self { committer, uncommitted: Uncommitted::default(), attempts: Vec::new() }
-    }
-}
-
-impl<C: Committer> OperatorCoordinator for SinkCoordinator<C>
-where
-    C::Committable: DeserializeOwned + Send,
-{
-    fn open(&mut self, attempt: AttemptId) -> Result<()> {
-        // Without checkpoints a job begins anew: nothing of earlier attempts counts.
-        self.attempts = attempt.earlier().collect();
-        if !self.attempts.is_empty() {
-            self.committer.abort(&self.attempts)?;
-        }
-        self.committer.recover(Vec::new(), &self.attempts)?;
-        self.attempts.push(attempt);
-        Ok(())
-    }
-
-    fn on_event(&mut self, _subtask: u32, payload: &[u8], _replies: &mut Replies) -> Result<()> {
-        let (id, committables) = decode::<PreCommitted<C::Committable>>(payload)?;
-        self.uncommitted.add(id, committables)
-    }
-
-    fn tick(&mut self, _now: Instant, _replies: &mut Replies) -> Result<Option<Instant>> {
-        Ok(None)
-    }
-
-    fn commit(&mut self) -> Result<()> {
-        let mut pending = self.uncommitted.take_through(CheckpointId::FIRST);
-        if pending.is_empty() {
-            pending.push((CheckpointId::FIRST, Vec::new()));
-        }
-        for (id, committables) in pending {
-            self.committer.commit(id, committables)?;
-        }
-        self.committer.close()
-    }
-
-    fn abort(&mut self) -> Result<()> {
-        self.uncommitted.clear();
-        self.committer.abort(&self.attempts)?;
-        self.committer.close()
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use millstream_connector::COMMITTABLES_MAX;
 
     /// Answers from lists; `None` and no more once they are used up.
     struct Scripted {
@@ -259,7 +172,8 @@ mod tests {
         delays: [Option<Duration>; D],
         splits: [NextSplit<u32>; S],
     ) -> SourceCoordinator<Scripted> {
-        SourceCoordinator::new(Scripted { delays: delays.into(), splits: splits.into() })
+        let enumerator = Scripted { delays: delays.into(), splits: splits.into() };
+        SourceCoordinator::new(Some(enumerator), None)
     }
 
     fn request(coordinator: &mut SourceCoordinator<Scripted>) -> Result<Replies> {
@@ -321,34 +235,29 @@ mod tests {
         assert_eq!(source.tick(next, &mut replies).unwrap(), Some(next + DELAY_MAX));
     }
 
-    /// Has nothing to do.
-    struct Idle;
-
-    impl Committer for Idle {
-        type Committable = u8;
-
-        fn recover(&mut self, _: Vec<(CheckpointId, Vec<u8>)>, _: &[AttemptId]) -> Result<()> {
-            Ok(())
-        }
-
-        fn commit(&mut self, _: CheckpointId, _: Vec<u8>) -> Result<()> {
-            Ok(())
-        }
-
-        fn abort(&mut self, _: &[AttemptId]) -> Result<()> {
-            Ok(())
-        }
-    }
-
     #[test]
-    fn results_to_publish_are_limited_in_number() {
-        let mut sink = SinkCoordinator::new(Idle);
-        let id = CheckpointId::FIRST;
-        let half = encode(&(id, vec![0_u8; COMMITTABLES_MAX / 2])).unwrap();
-        sink.on_event(0, &half, &mut Replies::new()).unwrap();
-        sink.on_event(1, &half, &mut Replies::new()).unwrap();
-        let one = encode(&(id, vec![0_u8; 1])).unwrap();
-        let error = sink.on_event(2, &one, &mut Replies::new()).unwrap_err().to_string();
-        assert!(error.contains("named 1000001 results to publish"), "{error}");
+    fn the_coordinators_of_a_group_answer_with_the_least_of_the_others() {
+        let groups = AlignmentGroups::default();
+        let group = Arc::<str>::from("clicks");
+        let [mut first, mut second] = [1, 2].map(|number| {
+            let source = OperatorId::from_u128(number);
+            groups.join(&group, source, 1);
+            let seat = Seat { groups: groups.clone(), group: Arc::clone(&group), source };
+            SourceCoordinator::<Scripted>::new(None, Some(seat))
+        });
+        let tell = |coordinator: &mut SourceCoordinator<Scripted>, millis| {
+            let least = Some(Timestamp::from_millis(millis));
+            let mut replies = Replies::new();
+            let payload = encode(&SourceEvent::<u32>::Least(least)).unwrap();
+            coordinator.on_event(0, &payload, &mut replies).unwrap();
+            let [(0, payload)] = &replies[..] else { panic!("{replies:?}") };
+            match decode::<SourceEvent<u32>>(payload).unwrap() {
+                SourceEvent::Others(others) => others.map(Timestamp::as_millis),
+                other => panic!("{other:?}"),
+            }
+        };
+        assert_eq!(tell(&mut first, 5), Some(i64::MIN));
+        assert_eq!(tell(&mut second, 7), Some(5));
+        assert_eq!(tell(&mut first, 9), Some(7));
     }
 }

@@ -58,7 +58,6 @@ pub use broadcast::{
 pub use collect::{CollectQueue, Taken, collect};
 pub use collector::Collector;
 pub use connected::{KeyedCoProcess, co_flat_map, co_process};
-pub use coordinator::{OperatorCoordinator, Replies};
 pub use flat_map::flat_map;
 pub use fold::{Emitted, Fold, fold};
 pub use joins::{BothListed, BySide, EachPair, IntervalJoin, Sided, interval_join};
@@ -67,24 +66,25 @@ pub use keyed::{Context, KeyedProcess, keyed_process};
 pub use late::LateRecords;
 pub use map::map;
 pub use millstream_connector::{
-    CommitterInfo, Counter, Error, Result, UserMetrics, bail, ensure, error,
+    CommitterInfo, Counter, Error, OperatorCoordinator, Replies, Result, UserMetrics, bail, ensure,
+    error,
 };
 pub use millstream_event_time::{
-    AtEnd, EveryRecords, EveryStep, Fire, Purging, Sliding, Trigger, TriggerContext, Tumbling,
-    WatermarkGenerator, WatermarkOutput, WatermarkStrategy, Window,
+    AlignmentGroups, AtEnd, EveryRecords, EveryStep, Fire, Purging, Sliding, Trigger,
+    TriggerContext, Tumbling, WatermarkGenerator, WatermarkOutput, WatermarkStrategy, Window,
 };
 pub use on_error::OnError;
 pub use order::order_by_time;
 pub use output::Outputs;
 pub use process::{Process, process};
 pub use program::{
-    Built, CoordinatorMaker, ErasedSourceTimes, NewOperator, OperatorMaker, OutputMaker, Program,
-    SourceMaker, StageMaker, TwoInputMaker, WriterMaker,
+    Built, CoordinatorContext, CoordinatorMaker, ErasedSourceTimes, NewOperator, OperatorMaker,
+    OutputMaker, Program, SourceMaker, StageMaker, TwoInputMaker, WriterMaker,
 };
 pub use runtime_context::{KeyedRuntimeContext, RuntimeContext};
 pub use side::{OutputTag, Side};
 pub use sink::{sink, sink_coordinator};
-pub use source::{source, source_coordinator};
+pub use source::{has_enumerator, source, source_coordinator};
 pub use stage::{ErasedStage, Moment, Stage, erase, reveal};
 pub use task::{
     EventMailbox, EventSender, InputContext, OUTPUT_BYTES, OperatorContext, Step, TaskBody,

@@ -4,7 +4,8 @@ use std::any::{Any, TypeId};
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
-use millstream_connector::CommitterInfo;
+use millstream_connector::{CommitterInfo, OperatorCoordinator};
+use millstream_event_time::{Alignment, AlignmentGroups};
 use millstream_graph::{
     Chaining, JobGraph, NodeId, NodeKind, OutputName, StreamEdge, StreamEdgeId, StreamGraph,
     StreamNode,
@@ -13,7 +14,6 @@ use millstream_network::{Batch, Data, EncodeError, check_travels};
 
 use crate::Result;
 use crate::body::put_input_before;
-use crate::coordinator::OperatorCoordinator;
 use crate::on_error::{OnError, Policy};
 use crate::output::Outputs;
 use crate::rows::RowsStage;
@@ -28,17 +28,17 @@ type Maker<F> = Arc<F>;
 pub type WriterMaker = Maker<dyn Fn(&WriterContext<'_>) -> Result<ErasedStage> + Send + Sync>;
 /// Builds a source's task, which gives its records event times and watermarks if it is told how.
 pub type SourceMaker = Maker<
-    dyn Fn(
-            &OperatorContext<'_>,
-            Outputs,
-            Option<&(dyn Any + Send + Sync)>,
-        ) -> Result<Box<dyn TaskBody>>
+    dyn Fn(&OperatorContext<'_>, Outputs, Option<&ErasedSourceTimes>) -> Result<Box<dyn TaskBody>>
         + Send
         + Sync,
 >;
 /// The event times and watermarks of a source's records, as `watermarks_per_split` makes them,
 /// their type hidden.
-pub type ErasedSourceTimes = Box<dyn Any + Send + Sync>;
+pub struct ErasedSourceTimes {
+    pub(crate) times: Box<dyn Any + Send + Sync>,
+    /// The group for which splits wait.
+    pub(crate) alignment: Option<Alignment>,
+}
 /// Builds an operator with one input.
 pub type StageMaker =
     Maker<dyn Fn(&OperatorContext<'_>, Outputs) -> Result<ErasedStage> + Send + Sync>;
@@ -52,7 +52,32 @@ pub type TwoInputMaker = Maker<
 >;
 /// Builds an operator's coordinator.
 pub type CoordinatorMaker =
-    Maker<dyn Fn(&CommitterInfo) -> Result<Box<dyn OperatorCoordinator>> + Send + Sync>;
+    Maker<dyn Fn(&CoordinatorContext<'_>) -> Result<Box<dyn OperatorCoordinator>> + Send + Sync>;
+
+/// Context for building a coordinator.
+pub struct CoordinatorContext<'a> {
+    /// The job and the operator.
+    pub info: CommitterInfo,
+    /// The number of the operator's subtasks.
+    pub parallelism: u32,
+    /// The alignment groups of the job.
+    pub groups: &'a AlignmentGroups,
+    /// The group of a source.
+    alignment: Option<&'a Alignment>,
+}
+
+impl<'a> CoordinatorContext<'a> {
+    /// For an operator of a job.
+    #[must_use]
+    pub const fn new(info: CommitterInfo, parallelism: u32, groups: &'a AlignmentGroups) -> Self {
+        Self { info, parallelism, groups, alignment: None }
+    }
+
+    /// The alignment group of a source, if it has one.
+    pub(crate) const fn alignment(&self) -> Option<&'a Alignment> {
+        self.alignment
+    }
+}
 
 /// Builds one operator.
 pub struct OperatorMaker(MakerKind);
@@ -345,13 +370,16 @@ impl Program {
     /// Sets the event times and watermarks of a source's records. Returns whether it could: whether
     /// the operator is a source that has none set yet.
     pub fn set_source_times(&mut self, node: NodeId, set: ErasedSourceTimes) -> bool {
-        match self.nodes.get_mut(node.0 as usize).map(|node| &mut node.maker.0) {
-            Some(MakerKind::Source { times: times @ None, .. }) => {
-                *times = Some(set);
-                true
-            }
-            _ => false,
+        let maker = self.nodes.get_mut(node.0 as usize).map(|node| &mut node.maker.0);
+        let Some(MakerKind::Source { times: times @ None, .. }) = maker else { return false };
+        let is_aligned = set.alignment.is_some();
+        *times = Some(set);
+        if let Some(StreamNode { kind: NodeKind::Source { coordinated, .. }, .. }) =
+            self.node_mut(node)
+        {
+            *coordinated |= is_aligned;
         }
+        true
     }
 
     /// Notes what becomes of the records that an operator refuses.
@@ -438,7 +466,7 @@ impl Program {
     ) -> Result<Built> {
         match (&self.node(node)?.maker.0, inputs) {
             (MakerKind::Source { source, times }, _) => {
-                source(ctx, outputs, times.as_deref()).map(Built::Body)
+                source(ctx, outputs, times.as_ref()).map(Built::Body)
             }
             (MakerKind::Stage { stage, .. }, None) => stage(ctx, outputs).map(Built::Stage),
             (MakerKind::Stage { stage, input }, Some(inputs)) => {
@@ -457,12 +485,16 @@ impl Program {
     ///
     /// # Errors
     /// User code that sets it up failed.
-    pub fn build_coordinator(
-        &self,
+    pub fn build_coordinator<'a>(
+        &'a self,
         node: NodeId,
-        info: &CommitterInfo,
+        mut ctx: CoordinatorContext<'a>,
     ) -> Result<Option<Box<dyn OperatorCoordinator>>> {
-        self.node(node)?.coordinator.as_ref().map(|make| make(info)).transpose()
+        let node = self.node(node)?;
+        if let MakerKind::Source { times: Some(times), .. } = &node.maker.0 {
+            ctx.alignment = times.alignment.as_ref();
+        }
+        node.coordinator.as_ref().map(|make| make(&ctx)).transpose()
     }
 }
 

@@ -3,13 +3,15 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use millstream_connector::{Committer, Sink, SinkWriter, WriterInfo};
+use millstream_connector::{
+    Committer, OperatorCoordinator, PreCommitted, Sink, SinkCoordinator, SinkWriter, WriterInfo,
+    encode,
+};
 use millstream_network::{Batch, Event, Flow};
 use millstream_types::{AttemptId, CheckpointId, OperatorId};
 use serde::Serialize;
 
 use crate::Result;
-use crate::coordinator::{OperatorCoordinator, PreCommitted, SinkCoordinator, encode};
 use crate::program::{CoordinatorMaker, StageMaker};
 use crate::stage::{Moment, Stage, erase};
 use crate::task::EventSender;
@@ -52,8 +54,8 @@ pub fn sink<I: Send + 'static, S: Sink<I>>(sink: &Arc<S>) -> StageMaker {
 pub fn sink_coordinator<I: Send + 'static, S: Sink<I>>(sink: &Arc<S>) -> Option<CoordinatorMaker> {
     let sink = Arc::clone(sink);
     S::Committer::EXISTS.then(|| {
-        let make: CoordinatorMaker = Arc::new(move |info| {
-            let committer = sink.committer(info)?;
+        let make: CoordinatorMaker = Arc::new(move |ctx| {
+            let committer = sink.committer(&ctx.info)?;
             Ok(Box::new(SinkCoordinator::new(committer)) as Box<dyn OperatorCoordinator>)
         });
         make

@@ -3,24 +3,24 @@
 //! Records go to the operators behind as their reader adds them, or through the stage that gives
 //! them event times and watermarks; only then are the splits looked at that the reader names.
 
-use std::any::Any;
 use std::fmt::Display;
 use std::sync::Arc;
 use std::time::Instant;
 
 use millstream_connector::{
-    Polled, ReaderContext, ReaderOutput, Source, SourceReader, SplitEnumerator, SplitNotes,
+    OperatorCoordinator, Polled, ReaderContext, ReaderOutput, Source, SourceReader,
+    SplitEnumerator, SplitNotes, decode, encode,
 };
 use millstream_event_time::Begin;
 use millstream_network::{Batch, BatchLimit, Data, Event, Flow, TimesError};
-use millstream_types::{OperatorId, counters};
+use millstream_types::{OperatorId, Timestamp, counters};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::body::Upstream;
-use crate::coordinator::{OperatorCoordinator, SourceCoordinator, SourceEvent, decode, encode};
+use crate::coordinator::{Seat, SourceCoordinator, SourceEvent};
 use crate::output::{Output, Outputs};
-use crate::program::{CoordinatorMaker, SourceMaker};
+use crate::program::{CoordinatorMaker, ErasedSourceTimes, SourceMaker};
 use crate::stage::{Moment, Stage};
 use crate::task::{EventMailbox, EventSender, OperatorContext, Step, TaskBody};
 use crate::watermarks::{SourceTimes, TimestampStage};
@@ -48,18 +48,27 @@ pub fn source<S: Source>(source: &Arc<S>, uid: &str) -> SourceMaker {
             output.on_added(splits.len());
             reader.add_splits(splits)?;
         }
-        let splits = coordinated.then(|| SplitRequests {
+        let coordinator = Coordination {
             operator: ctx.operator,
             subtask: ctx.task.subtask,
-            to_coordinator: Arc::clone(ctx.to_coordinator),
-            from_coordinator: Arc::clone(ctx.from_coordinator),
-            requested: false,
-            no_more: false,
-        });
+            to: Arc::clone(ctx.to_coordinator),
+            from: Arc::clone(ctx.from_coordinator),
+        };
+        let requests = coordinated.then(Requests::default);
         let (state, uid) = (Upstream::Reading, uid.clone());
         let timed = output.takes_times(source.has_timestamps());
         let (is_read, limit) = (false, BatchLimit::new());
-        Ok(Box::new(SourceBody { reader, output, timed, splits, state, is_read, limit, uid }))
+        Ok(Box::new(SourceBody {
+            reader,
+            output,
+            timed,
+            coordinator,
+            requests,
+            state,
+            is_read,
+            limit,
+            uid,
+        }))
     })
 }
 
@@ -73,13 +82,13 @@ enum SourceOutput<T> {
 
 impl<T: Data> SourceOutput<T> {
     fn new(
-        times: Option<&(dyn Any + Send + Sync)>,
+        times: Option<&ErasedSourceTimes>,
         begin: Begin,
         ctx: &OperatorContext<'_>,
         outputs: Outputs,
     ) -> Result<Self> {
         let Some(times) = times else { return Ok(Self::Plain(Output::new(outputs)?)) };
-        let times = times.downcast_ref::<SourceTimes<T>>();
+        let times = times.times.downcast_ref::<SourceTimes<T>>();
         let times = times.ok_or_else(|| {
             error!("the watermarks of source {:?} are of another record type", ctx.name)
         })?;
@@ -99,6 +108,37 @@ impl<T: Data> SourceOutput<T> {
     fn on_added(&mut self, splits: usize) {
         if let Self::Timed { stage, .. } = self {
             stage.on_added(splits as u64);
+        }
+    }
+
+    /// Says which splits wait for others of their alignment group; whether all do.
+    fn align(&mut self) -> bool {
+        match self {
+            Self::Plain(_) => false,
+            Self::Timed { stage, named } => stage.align(named),
+        }
+    }
+
+    /// Whether it is in an alignment group.
+    const fn is_aligned(&self) -> bool {
+        match self {
+            Self::Plain(_) => false,
+            Self::Timed { stage, .. } => stage.is_aligned(),
+        }
+    }
+
+    /// The alignment group has answered.
+    const fn on_others(&mut self, others: Option<Timestamp>) {
+        if let Self::Timed { stage, .. } = self {
+            stage.on_others(others);
+        }
+    }
+
+    /// The report to the alignment group that is due, if one is.
+    fn report(&mut self, now: Instant) -> Option<Option<Timestamp>> {
+        match self {
+            Self::Plain(_) => None,
+            Self::Timed { stage, .. } => stage.report(now),
         }
     }
 
@@ -146,24 +186,46 @@ impl<T: Data> SourceOutput<T> {
     }
 }
 
-/// The coordinator of a source, if it hands out splits.
-pub fn source_coordinator<S: Source>(source: &Arc<S>) -> Option<CoordinatorMaker> {
+/// Whether the source hands out splits.
+#[must_use]
+pub const fn has_enumerator<S: Source>() -> bool {
+    S::Enumerator::EXISTS
+}
+
+/// The coordinator of a source, which is needed if it hands out splits or is aligned with others.
+pub fn source_coordinator<S: Source>(source: &Arc<S>) -> CoordinatorMaker {
     let source = Arc::clone(source);
-    S::Enumerator::EXISTS.then(|| {
-        let make: CoordinatorMaker = Arc::new(move |_info| {
-            let enumerator = source.enumerator(None)?;
-            Ok(Box::new(SourceCoordinator::new(enumerator)) as Box<dyn OperatorCoordinator>)
+    Arc::new(move |ctx| {
+        let enumerator = has_enumerator::<S>().then(|| source.enumerator(None)).transpose()?;
+        let seat = ctx.alignment().map(|alignment| {
+            let (group, source) = (Arc::clone(&alignment.group), ctx.info.operator);
+            ctx.groups.join(&group, source, ctx.parallelism);
+            Seat { groups: ctx.groups.clone(), group, source }
         });
-        make
+        let coordinator = SourceCoordinator::new(enumerator, seat);
+        Ok(Box::new(coordinator) as Box<dyn OperatorCoordinator>)
     })
 }
 
-/// The way by which a reader gets its splits.
-struct SplitRequests {
+/// The way to the coordinator and back.
+struct Coordination {
     operator: OperatorId,
     subtask: u32,
-    to_coordinator: EventSender,
-    from_coordinator: Arc<EventMailbox>,
+    to: EventSender,
+    from: Arc<EventMailbox>,
+}
+
+impl Coordination {
+    fn send<S: Serialize>(&self, event: &SourceEvent<S>) -> Result<()> {
+        (self.to)(self.operator, self.subtask, encode(event)?);
+        Ok(())
+    }
+}
+
+/// The requests of a reader that gets its splits from an enumerator.
+#[derive(Default)]
+struct Requests {
+    /// A request is not answered yet.
     requested: bool,
     no_more: bool,
 }
@@ -174,8 +236,9 @@ struct SourceBody<R: SourceReader> {
     output: SourceOutput<R::Out>,
     /// Whether the reader adds records with event times.
     timed: bool,
+    coordinator: Coordination,
     /// `None` for a source without an enumerator.
-    splits: Option<SplitRequests>,
+    requests: Option<Requests>,
     state: Upstream,
     /// The reader will never have more; the end of input waits until the output takes it.
     is_read: bool,
@@ -188,17 +251,24 @@ impl<R: SourceReader> SourceBody<R>
 where
     R::Split: Serialize + DeserializeOwned,
 {
-    fn take_splits(&mut self) -> Result<()> {
-        let Some(splits) = &mut self.splits else { return Ok(()) };
-        while let Some(payload) = splits.from_coordinator.pop() {
+    /// Takes the coordinator's answers.
+    fn take_answers(&mut self) -> Result<()> {
+        while let Some(payload) = self.coordinator.from.pop() {
             match decode::<SourceEvent<R::Split>>(&payload)? {
                 SourceEvent::Splits(found) => {
-                    splits.requested = false;
+                    if let Some(requests) = &mut self.requests {
+                        requests.requested = false;
+                    }
                     self.output.on_added(found.len());
                     self.reader.add_splits(found)?;
                 }
-                SourceEvent::NoMoreSplits => splits.no_more = true,
-                SourceEvent::RequestSplit => {}
+                SourceEvent::NoMoreSplits => {
+                    if let Some(requests) = &mut self.requests {
+                        requests.no_more = true;
+                    }
+                }
+                SourceEvent::Others(others) => self.output.on_others(others),
+                SourceEvent::RequestSplit | SourceEvent::Least(_) => {}
             }
         }
         Ok(())
@@ -206,14 +276,12 @@ where
 
     /// The reader has nothing to read; `true` if it never will again.
     fn needs_split(&mut self) -> Result<bool> {
-        let Some(splits) = &mut self.splits else { return Ok(true) };
-        if splits.no_more {
+        let Some(requests) = &mut self.requests else { return Ok(true) };
+        if requests.no_more {
             return Ok(true);
         }
-        if !splits.requested {
-            splits.requested = true;
-            let request = encode(&SourceEvent::<R::Split>::RequestSplit)?;
-            (splits.to_coordinator)(splits.operator, splits.subtask, request);
+        if !std::mem::replace(&mut requests.requested, true) {
+            self.coordinator.send(&SourceEvent::<R::Split>::RequestSplit)?;
         }
         Ok(false)
     }
@@ -246,6 +314,9 @@ where
 
     fn end(&mut self) -> Result<Step> {
         self.state = Upstream::Ending;
+        if self.output.is_aligned() {
+            self.coordinator.send(&SourceEvent::<R::Split>::Least(None))?;
+        }
         let flow = self.output.event(Event::EndOfInput)?;
         Ok(self.state.after(flow))
     }
@@ -267,7 +338,10 @@ where
             }
             return Ok(self.state.after(flow));
         }
-        self.take_splits()?;
+        self.take_answers()?;
+        if self.output.align() {
+            return Ok(Step::Idle(None));
+        }
         let (batch, polled) = self.poll()?;
         let flow = self.output.push(batch)?;
         let (is_read, step) = match polled {
@@ -287,6 +361,9 @@ where
     fn on_time(&mut self, moment: Moment) -> Result<Flow> {
         let flow = self.output.on_time(moment)?;
         self.state.block_if(flow);
+        if let Some(least) = self.output.report(moment.now) {
+            self.coordinator.send(&SourceEvent::<R::Split>::Least(least))?;
+        }
         Ok(flow)
     }
 

@@ -10,7 +10,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use millstream_graph::{ChainedOperator, JobGraph};
-use millstream_operators::{CommitterInfo, OperatorCoordinator, Program, Replies, Result, error};
+use millstream_operators::{
+    AlignmentGroups, CommitterInfo, CoordinatorContext, OperatorCoordinator, Program, Replies,
+    Result, error,
+};
 use millstream_protocol::host::{Failure, OperatorEvent, Ready, Settled, from_host, to_host};
 use millstream_storage::patience::{Waiting, set_waiting};
 use millstream_types::{AttemptId, Clock, JobId, OperatorId};
@@ -100,12 +103,16 @@ impl CoordinatorHost {
     ) -> Result<Self, Failure> {
         failure::install_panic_hook();
         let mut host = Self::empty(on_failure, outbox, clock);
-        let operators = graph.vertices.iter().flat_map(|vertex| &vertex.operators);
-        for operator in operators.filter(|operator| operator.coordinated) {
+        let groups = AlignmentGroups::default();
+        let operators = graph.vertices.iter().flat_map(|vertex| {
+            vertex.operators.iter().map(|operator| (operator, vertex.parallelism))
+        });
+        for (operator, parallelism) in operators.filter(|(operator, _)| operator.coordinated) {
             let info = CommitterInfo { job, operator: operator.id };
+            let context = CoordinatorContext::new(info, parallelism, &groups);
             let built = guard(|| {
                 let mut coordinator = program
-                    .build_coordinator(operator.node, &info)?
+                    .build_coordinator(operator.node, context)?
                     .ok_or_else(|| error!("the program has no coordinator for it"))?;
                 coordinator.open(AttemptId::new(attempt))?;
                 Ok(coordinator)

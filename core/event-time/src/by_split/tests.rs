@@ -13,6 +13,9 @@ struct Watched {
     watermarks: Watermarks<u64>,
     now: Instant,
     pending: VecDeque<Event>,
+    /// The alignment group's answers, and the last report to it.
+    others: Option<Timestamp>,
+    reported: Option<Option<Timestamp>>,
 }
 
 impl Watched {
@@ -22,16 +25,22 @@ impl Watched {
 
     fn begin(strategy: &WatermarkStrategy<u64>, begin: Begin, batch: bool) -> Self {
         let watermarks = Watermarks::new(strategy, begin, (!batch).then_some(INTERVAL));
-        Self { watermarks, now: Instant::now(), pending: VecDeque::new() }
+        let (pending, others, reported) = (VecDeque::new(), None, None);
+        Self { watermarks, now: Instant::now(), pending, others, reported }
     }
 
     /// A source whose reader was given so many splits and names them.
     fn of_splits(strategy: &WatermarkStrategy<u64>, splits: u64) -> Self {
         let mut source = Self::begin(strategy, Begin::One, false);
-        source.add(splits);
-        source.watermarks.on_named(&mut source.pending);
-        assert_eq!(source.after(Duration::ZERO), []);
+        source.name(splits);
         source
+    }
+
+    fn name(&mut self, splits: u64) {
+        self.add(splits);
+        self.watermarks.on_named(&mut self.pending);
+        self.watermarks.on_time(self.now, false, &mut self.pending);
+        assert_eq!(self.pending, []);
     }
 
     fn add(&mut self, splits: u64) {
@@ -46,9 +55,11 @@ impl Watched {
         let channel = self.watermarks.channel(split).unwrap();
         self.watermarks.wake(channel, &mut self.pending);
         let records = vec![0; times.len()];
-        let mut none = VecDeque::new();
-        assert_eq!(self.watermarks.on_records(channel, &records, times, &mut none), times.len());
-        assert_eq!(none, []);
+        let mut events = VecDeque::new();
+        assert_eq!(self.watermarks.on_records(channel, &records, times, &mut events), times.len());
+        // A split that may have to wait is asked at once.
+        assert!(events.is_empty() || self.watermarks.is_aligned(), "{events:?}");
+        self.pending.extend(events);
     }
 
     fn end(&mut self, split: u64) {
@@ -68,6 +79,10 @@ impl Watched {
     fn look(&mut self, passed: Duration, was_full: bool) -> Vec<Event> {
         self.now += passed;
         self.watermarks.on_time(self.now, was_full, &mut self.pending);
+        while let Some(report) = self.watermarks.report(self.now) {
+            self.reported = Some(report);
+            self.watermarks.on_others(self.others);
+        }
         assert!(self.watermarks.next_time().is_none_or(|due| due > self.now));
         self.pending.drain(..).collect()
     }
@@ -333,4 +348,86 @@ fn in_batch_mode_splits_have_no_watermarks() {
     assert_eq!(source.after_their_interval(), []);
     assert_eq!(source.after(IDLE), []);
     assert_eq!(source.watermarks.next_time(), None);
+}
+
+/// A source of two splits in an alignment group.
+fn aligned(others: Option<i64>) -> Watched {
+    let strategy = WatermarkStrategy::monotonous().aligned("group", BOUND).idle_after(IDLE);
+    let mut source = Watched::begin(&strategy, Begin::One, false);
+    source.watermarks = source.watermarks.aligned(1);
+    source.name(2);
+    source.others = others.map(Timestamp::from_millis);
+    assert_eq!(source.after(Duration::ZERO), []);
+    assert_eq!(source.reported, Some(Some(Timestamp::MIN)));
+    source
+}
+
+/// The splits that wait after another answer.
+fn told(source: &mut Watched, others: Option<i64>) -> Vec<u64> {
+    source.others = others.map(Timestamp::from_millis);
+    source.watermarks.on_others(source.others);
+    waiting(source)
+}
+
+fn waiting(source: &mut Watched) -> Vec<u64> {
+    source.watermarks.align();
+    source.watermarks.waiting().collect()
+}
+
+#[test]
+fn a_split_waits_while_it_is_ahead_by_more_than_the_drift() {
+    let mut source = aligned(None);
+    assert_eq!(waiting(&mut source), [], "no split has a watermark yet");
+    source.records_of(0, &[100]);
+    assert_eq!(waiting(&mut source), [0], "the other one has none");
+    assert!(!source.watermarks.all_wait());
+    source.records_of(1, &[89]);
+    source.after_their_interval();
+    assert_eq!(waiting(&mut source), [0]);
+    source.records_of(1, &[90]);
+    source.after_their_interval();
+    assert_eq!(waiting(&mut source), [], "ten milliseconds are the drift");
+    assert_eq!(told(&mut source, Some(0)), [0, 1]);
+    assert!(source.watermarks.all_wait());
+    assert_eq!(told(&mut source, Some(1_000)), []);
+    source.end(1);
+    source.records_of(0, &[100_000]);
+    source.after_their_interval();
+    assert_eq!(waiting(&mut source), [0], "the others are behind it");
+    assert_eq!(told(&mut source, None), [], "it is the only one");
+}
+
+#[test]
+fn the_watermark_of_a_split_that_may_have_to_wait_does_not_wait_for_its_interval() {
+    let mut source = aligned(Some(200));
+    source.records_of(1, &[190]);
+    source.after_their_interval();
+    let mut pending = VecDeque::new();
+    let channel = source.watermarks.channel(0).unwrap();
+    let count = source.watermarks.on_records(channel, &[0, 0], &[100, 300], &mut pending);
+    assert_eq!((count, pending), (2, VecDeque::from([watermark(189)])));
+    assert_eq!(waiting(&mut source), [0]);
+}
+
+#[test]
+fn a_split_that_waits_is_not_idle() {
+    let mut source = aligned(Some(0));
+    source.records_of(0, &[100]);
+    source.records_of(1, &[100]);
+    assert_eq!(source.after_their_interval(), [watermark(99)]);
+    assert_eq!(waiting(&mut source), [0, 1]);
+    assert_eq!(source.after(2 * IDLE), []);
+    assert_eq!(told(&mut source, Some(100)), []);
+    assert_eq!(source.after(IDLE - INTERVAL), []);
+    assert_eq!(source.reported, Some(Some(Timestamp::from_millis(99))));
+    assert_eq!(source.after(INTERVAL), [Event::Idle(true)]);
+    assert_eq!(source.reported, Some(None), "it takes no part");
+}
+
+#[test]
+fn in_batch_mode_no_split_waits() {
+    let strategy = WatermarkStrategy::<u64>::monotonous().aligned("group", BOUND);
+    let mut source = Watermarks::new(&strategy, Begin::One, None).aligned(1);
+    source.align();
+    assert_eq!((source.is_aligned(), source.report(Instant::now())), (false, None));
 }

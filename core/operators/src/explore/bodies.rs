@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use millstream_connector::{
     NextSplit, NoEnumerator, Polled, ReaderContext, ReaderOutput, Source, SourceReader,
-    SplitEnumerator,
+    SplitEnumerator, decode, encode,
 };
 use millstream_graph::Boundedness;
 use millstream_network::{ChannelId, ChannelWriter, Event, Exchange, Generation, InputChannels};
@@ -31,7 +31,7 @@ use super::{
 };
 use crate::collector::Collector;
 use crate::connected::{KeyedCoProcess, co_flat_map, co_process};
-use crate::coordinator::{SourceEvent, decode, encode};
+use crate::coordinator::SourceEvent;
 use crate::flat_map::flat_map;
 use crate::keyed::Context;
 use crate::program::{Built, OperatorMaker};
@@ -57,7 +57,8 @@ pub(super) fn cases(kind: BodyKind) -> Vec<Case> {
             vec![
                 source("source", false, |body| body),
                 source("source of splits", true, |body| body),
-                split_sources::source(),
+                split_sources::source(false),
+                split_sources::source(true),
             ]
         }
     }

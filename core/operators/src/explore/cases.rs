@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 use std::task::Waker;
 use std::time::{Duration, Instant};
 
-use millstream_connector::{Committer, Sink, SinkWriter, WriterInfo};
+use millstream_connector::{Committer, PreCommitted, Sink, SinkWriter, WriterInfo, decode};
 use millstream_event_time::{WatermarkGenerator, WatermarkOutput, WatermarkStrategy};
 use millstream_graph::{NodeId, NodeKind, OutputName};
 use millstream_network::{Batch, Event, Flow, Generation};
@@ -21,7 +21,6 @@ use crate::Result;
 use crate::aggregate::{Aggregate, Reduce, Summary};
 use crate::collect::{CollectQueue, CollectStage, Taken};
 use crate::collector::Collector;
-use crate::coordinator::PreCommitted;
 use crate::flat_map::flat_map;
 use crate::fold::fold;
 use crate::key::ByValue;
@@ -775,7 +774,7 @@ pub(super) fn sink(name: &'static str, wrap: Wrap) -> Case {
         *place.0.lock().unwrap() = Some(outputs[0].clone());
         let committer = outputs[1].clone();
         let send: EventSender = Arc::new(move |_, _, payload| {
-            let committables: PreCommitted<u64> = crate::coordinator::decode(&payload).unwrap();
+            let committables: PreCommitted<u64> = decode(&payload).unwrap();
             committer.lock().seen.extend(committables.1.into_iter().map(committable));
         });
         let stage = wrap(operator.build(&task, &send, Outputs::default()));

@@ -1,11 +1,12 @@
-//! A source whose reader reads several splits by turns, each of which has watermarks of its own.
+//! A source whose reader reads several splits by turns, each of which has watermarks of its own;
+//! also with splits that wait for others.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use millstream_connector::{
-    NoEnumerator, Polled, ReaderContext, ReaderOutput, Source, SourceReader,
+    NoEnumerator, Polled, ReaderContext, ReaderOutput, Source, SourceReader, decode, encode,
 };
 use millstream_event_time::WatermarkStrategy;
 use millstream_graph::Boundedness;
@@ -18,15 +19,19 @@ use super::probe::{END, Item};
 use super::schedule::{Act, Schedule};
 use super::stages::{compare, outputs};
 use super::writers::Bell;
-use super::{BodyKind, Case, record, time_of};
+use super::{BodyKind, Case, record, roll, time_of};
+use crate::coordinator::SourceEvent;
 use crate::on_error::OnError;
 use crate::program::OperatorMaker;
 use crate::source::source as source_operator;
-use crate::task::Step;
+use crate::task::{EventSender, Step};
 use crate::watermarks::watermarks_per_split;
 use crate::{Result, ensure};
 
 const SPLITS: u64 = 3;
+
+/// Of event time: a part of the span of the times.
+const DRIFT: Duration = Duration::from_millis(1 << 37);
 
 /// Records one behind the other that are of one split.
 const RUN: u64 = 3;
@@ -61,7 +66,9 @@ impl Script {
 
     fn add(&mut self, out: &mut ReaderOutput<'_, u64>) -> Result<()> {
         let record = record(self.seed, self.next);
-        let open: Vec<u64> = self.open.keys().copied().collect();
+        let open = self.open.keys().copied().filter(|split| !out.is_paused(*split));
+        let open: Vec<u64> = open.collect();
+        ensure!(!open.is_empty(), "it was polled although all splits wait");
         let split = open[(self.next / RUN) as usize % open.len()];
         self.next += 1;
         out.of_split(split);
@@ -156,24 +163,37 @@ impl SourceReader for Reader {
     }
 }
 
-pub(super) fn source() -> Case {
+/// An aligned source has a group of its own, or others are in it that are as far as its times are
+/// by now, or a little behind.
+pub(super) fn source(aligned: bool) -> Case {
     let script = Arc::<Mutex<Script>>::default();
     let scripted = Arc::new(Scripted(Arc::clone(&script)));
     let mut operator = Operator::of(OperatorMaker::source(source_operator(&scripted, "source")));
     let strategy = WatermarkStrategy::generator(|| Markers)
         .timestamps(|record| refuse_bad(*record).map(time_of));
+    let strategy = if aligned { strategy.aligned("group", DRIFT) } else { strategy };
     let times = watermarks_per_split(OnError::drop_record(), strategy);
     assert!(operator.program.set_source_times(operator.node, times));
-    Case::new("source with watermarks per split", move |schedule| {
+    let name =
+        if aligned { "source with aligned splits" } else { "source with watermarks per split" };
+    Case::new(name, move |schedule| {
         let bell = Arc::new(Bell::default());
-        let parts = Parts { timed: true, ..Parts::default() };
+        let group = Arc::new(Group::default());
+        let parts =
+            Parts { timed: true, to_coordinator: Arc::clone(&group).sender(), ..Parts::default() };
         *script.lock().unwrap() = Script::of(schedule);
         let outputs = outputs(schedule, OUTPUTS);
         let body = build(&operator, &bell, None, &outputs, &parts);
         let mut slot = Slot::start(BodyKind::Source, body, outputs, bell)?;
-        for _ in 0..TURNS_MAX {
+        for turn in 0..TURNS_MAX {
             script.lock().unwrap().now = Some(slot.now);
-            if slot.turn()? {
+            let turned = slot.turn()?;
+            if let Some(answer) = group.answer(schedule.seed, turn as u64) {
+                parts.from_coordinator.push(answer).unwrap();
+                slot.bell.ring();
+                continue;
+            }
+            if turned {
                 continue;
             }
             if slot.step == Step::Finished {
@@ -188,8 +208,48 @@ pub(super) fn source() -> Case {
             }
         }
         ended(&slot, false)?;
+        group.check(aligned)?;
         let mut expected = script.lock().unwrap().expected.clone();
         expected.push(END);
         compare(0, &slot.outputs[0].lock().seen, &expected, 0, true)
     })
+}
+
+/// The rest of an alignment group.
+#[derive(Default)]
+struct Group {
+    /// The report that is not answered yet, and the last one.
+    asked: Mutex<Option<Option<Timestamp>>>,
+    last: Mutex<Option<Option<Timestamp>>>,
+}
+
+impl Group {
+    fn sender(self: Arc<Self>) -> EventSender {
+        Arc::new(move |_, _, payload| match decode::<SourceEvent<()>>(&payload) {
+            Ok(SourceEvent::Least(least)) => {
+                *self.asked.lock().unwrap() = Some(least);
+                *self.last.lock().unwrap() = Some(least);
+            }
+            other => panic!("{other:?}"),
+        })
+    }
+
+    /// The answer to a report, at some turn after it.
+    fn answer(&self, seed: u64, turn: u64) -> Option<Vec<u8>> {
+        if roll(seed, turn, 3) != 0 {
+            return None;
+        }
+        let least = self.asked.lock().unwrap().take()?;
+        let behind = roll(seed, turn + 1, 4);
+        let others = least
+            .filter(|_| behind < 3)
+            .map(|least| Timestamp::from_millis(least.as_millis().saturating_sub(behind as i64)));
+        Some(encode(&SourceEvent::<()>::Others(others)).unwrap())
+    }
+
+    /// At its end a source says that it takes part no more.
+    fn check(&self, aligned: bool) -> Result<(), String> {
+        let last = *self.last.lock().unwrap();
+        if last == aligned.then_some(None) { Ok(()) } else { Err(format!("it said {last:?} last")) }
+    }
 }

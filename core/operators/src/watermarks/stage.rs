@@ -33,7 +33,8 @@ pub fn watermarks_per_split<T: Data>(
     on_error: OnError<T>,
     strategy: WatermarkStrategy<T>,
 ) -> ErasedSourceTimes {
-    Box::new(SourceTimes { on_error, strategy })
+    let alignment = strategy.alignment.clone();
+    ErasedSourceTimes { times: Box::new(SourceTimes { on_error, strategy }), alignment }
 }
 
 /// The event times of a source's records and its watermarks, and what to do with records that have
@@ -138,7 +139,8 @@ impl<T: Data> TimestampStage<T> {
                 strategy,
                 begin,
                 (!ctx.task.batch).then_some(ctx.task.watermark_interval),
-            ),
+            )
+            .aligned(ctx.task.parallelism),
             rest: Batch::empty(true),
             runs: VecDeque::new(),
             ended: VecDeque::new(),
@@ -159,6 +161,9 @@ impl<T: Data> TimestampStage<T> {
             self.watermarks.on_named(&mut self.pending);
         }
         for (split, count) in splits.runs(batch.len()) {
+            if splits.is_paused(split) {
+                return Err(self.not_paused(split));
+            }
             let channel = self.watermarks.channel(split).ok_or_else(|| self.misnamed(split))?;
             self.runs.push_back(Run { channel, count });
         }
@@ -170,6 +175,38 @@ impl<T: Data> TimestampStage<T> {
     fn misnamed(&self, split: u64) -> Error {
         let fault = SplitError::of(split, self.watermarks.given());
         error!("operator {:?}: {fault}", self.bad.operator)
+    }
+
+    #[cold]
+    fn not_paused(&self, split: u64) -> Error {
+        error!(
+            "operator {:?}: the reader adds records of split {split}, which waits for others of \
+             its alignment group: let it ask ReaderOutput::is_paused() before it reads a split, \
+             or use a strategy that is not aligned()",
+            self.bad.operator
+        )
+    }
+
+    /// Says which splits wait for others, before the reader is polled; whether all do.
+    pub(crate) fn align(&mut self, splits: &mut SplitNotes) -> bool {
+        self.watermarks.align();
+        splits.pause(self.watermarks.waiting());
+        self.watermarks.all_wait()
+    }
+
+    /// Whether it is in an alignment group.
+    pub(crate) const fn is_aligned(&self) -> bool {
+        self.watermarks.is_aligned()
+    }
+
+    /// The alignment group has answered.
+    pub(crate) const fn on_others(&mut self, others: Option<Timestamp>) {
+        self.watermarks.on_others(others);
+    }
+
+    /// The report to the alignment group that is due, if one is.
+    pub(crate) fn report(&mut self, now: Instant) -> Option<Option<Timestamp>> {
+        self.watermarks.report(now)
     }
 
     /// Takes a batch, whose runs are known.

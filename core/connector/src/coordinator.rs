@@ -1,0 +1,169 @@
+//! The part of an operator that lives in the coordinator host, its types hidden; that of a sink.
+
+use std::time::Instant;
+
+use millstream_types::{AttemptId, CheckpointId};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::Result;
+use crate::sink::{Committer, Uncommitted};
+
+/// Messages for subtasks: subtask, encoded message.
+pub type Replies = Vec<(u32, Vec<u8>)>;
+
+/// An operator's coordinator.
+pub trait OperatorCoordinator: Send {
+    /// Starts, before any task of an attempt does.
+    ///
+    /// # Errors
+    /// What earlier attempts left cannot be discarded.
+    fn open(&mut self, attempt: AttemptId) -> Result<()>;
+
+    /// Handles a message of a subtask.
+    ///
+    /// # Errors
+    /// The message is malformed, or cannot be handled; the job fails.
+    fn on_event(&mut self, subtask: u32, payload: &[u8], replies: &mut Replies) -> Result<()>;
+
+    /// Called once at the start, and again when the time that it returned has come; after `None` it
+    /// is not called again.
+    ///
+    /// # Errors
+    /// The work that was due failed; the job fails.
+    fn tick(&mut self, now: Instant, replies: &mut Replies) -> Result<Option<Instant>>;
+
+    /// Called once all tasks have finished.
+    ///
+    /// # Errors
+    /// The results cannot be published; the job fails.
+    fn commit(&mut self) -> Result<()>;
+
+    /// Called when the attempt is over without success.
+    ///
+    /// # Errors
+    /// Some results are left.
+    fn abort(&mut self) -> Result<()>;
+}
+
+/// Encodes a message between a subtask and its coordinator.
+///
+/// # Errors
+/// The type's `Serialize` refuses it.
+pub fn encode<M: Serialize>(message: &M) -> Result<Vec<u8>> {
+    Ok(postcard::to_stdvec(message)?)
+}
+
+/// Decodes one.
+///
+/// # Errors
+/// The bytes are not those of such a message.
+pub fn decode<M: DeserializeOwned>(payload: &[u8]) -> Result<M> {
+    postcard::from_bytes(payload).map_err(|error| {
+        anyhow::anyhow!(
+            "a message of type {} between a task and its coordinator cannot be read back: {error}; \
+             a split or committable needs a Deserialize that reads what its Serialize writes, \
+             without names (no flatten, untagged, skip_serializing_if, ...)",
+            std::any::type_name::<M>()
+        )
+    })
+}
+
+/// A message from a sink's subtask to its committer: committables, and the checkpoint for which
+/// they were pre-committed.
+pub type PreCommitted<C> = (CheckpointId, Vec<C>);
+
+/// Collects the committables of one sink's writers.
+pub struct SinkCoordinator<C: Committer> {
+    committer: C,
+    uncommitted: Uncommitted<C::Committable>,
+    /// The attempt that runs and all before it.
+    attempts: Vec<AttemptId>,
+}
+
+impl<C: Committer> SinkCoordinator<C> {
+    /// The coordinator of this committer's sink.
+    #[must_use]
+    pub fn new(committer: C) -> Self {
+        Self { committer, uncommitted: Uncommitted::default(), attempts: Vec::new() }
+    }
+}
+
+impl<C: Committer> OperatorCoordinator for SinkCoordinator<C>
+where
+    C::Committable: DeserializeOwned + Send,
+{
+    fn open(&mut self, attempt: AttemptId) -> Result<()> {
+        // Without checkpoints a job begins anew: nothing of earlier attempts counts.
+        self.attempts = attempt.earlier().collect();
+        if !self.attempts.is_empty() {
+            self.committer.abort(&self.attempts)?;
+        }
+        self.committer.recover(Vec::new(), &self.attempts)?;
+        self.attempts.push(attempt);
+        Ok(())
+    }
+
+    fn on_event(&mut self, _subtask: u32, payload: &[u8], _replies: &mut Replies) -> Result<()> {
+        let (id, committables) = decode::<PreCommitted<C::Committable>>(payload)?;
+        self.uncommitted.add(id, committables)
+    }
+
+    fn tick(&mut self, _now: Instant, _replies: &mut Replies) -> Result<Option<Instant>> {
+        Ok(None)
+    }
+
+    fn commit(&mut self) -> Result<()> {
+        let mut pending = self.uncommitted.take_through(CheckpointId::FIRST);
+        if pending.is_empty() {
+            pending.push((CheckpointId::FIRST, Vec::new()));
+        }
+        for (id, committables) in pending {
+            self.committer.commit(id, committables)?;
+        }
+        self.committer.close()
+    }
+
+    fn abort(&mut self) -> Result<()> {
+        self.uncommitted.clear();
+        self.committer.abort(&self.attempts)?;
+        self.committer.close()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sink::COMMITTABLES_MAX;
+
+    /// Has nothing to do.
+    struct Idle;
+
+    impl Committer for Idle {
+        type Committable = u8;
+
+        fn recover(&mut self, _: Vec<(CheckpointId, Vec<u8>)>, _: &[AttemptId]) -> Result<()> {
+            Ok(())
+        }
+
+        fn commit(&mut self, _: CheckpointId, _: Vec<u8>) -> Result<()> {
+            Ok(())
+        }
+
+        fn abort(&mut self, _: &[AttemptId]) -> Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn results_to_publish_are_limited_in_number() {
+        let mut sink = SinkCoordinator::new(Idle);
+        let id = CheckpointId::FIRST;
+        let half = encode(&(id, vec![0_u8; COMMITTABLES_MAX / 2])).unwrap();
+        sink.on_event(0, &half, &mut Replies::new()).unwrap();
+        sink.on_event(1, &half, &mut Replies::new()).unwrap();
+        let one = encode(&(id, vec![0_u8; 1])).unwrap();
+        let error = sink.on_event(2, &one, &mut Replies::new()).unwrap_err().to_string();
+        assert!(error.contains("named 1000001 results to publish"), "{error}");
+    }
+}
