@@ -65,9 +65,14 @@ impl ManualClock {
     /// A clock that says the present time.
     #[must_use]
     pub fn new() -> Self {
+        Self::at(Timestamp::now())
+    }
+
+    /// A clock whose wall clock says this time.
+    #[must_use]
+    pub fn at(start_wall: Timestamp) -> Self {
         let (passed_ns, asked) = (AtomicU64::new(0), AtomicU64::new(0));
-        let (start, start_wall) = (Instant::now(), Timestamp::now());
-        let wall_set_ms = AtomicI64::new(0);
+        let (start, wall_set_ms) = (Instant::now(), AtomicI64::new(0));
         Self(Arc::new(Hands { start, start_wall, passed_ns, wall_set_ms, asked }))
     }
 
@@ -135,5 +140,12 @@ mod tests {
         manual.set_wall(-120_000);
         assert_eq!(wall.saturating_since(clock.wall()), Duration::from_secs(60));
         assert_eq!(clock.now() - start, Duration::from_secs(60));
+    }
+
+    #[test]
+    fn a_manual_clock_begins_at_a_given_wall_time() {
+        let manual = ManualClock::at(Timestamp::from_millis(7));
+        manual.advance(Duration::from_millis(3));
+        assert_eq!(manual.clock().wall(), Timestamp::from_millis(10));
     }
 }
