@@ -10,11 +10,13 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use millstream_connector::{Result, Source, WorkingDirectory};
+use millstream_connector::{Data, Result, Source, WorkingDirectory};
 use millstream_graph::{
     Boundedness, JobGraph, JobSettings, NodeKind, RuntimeMode, StreamGraph, StreamNode, plan,
 };
-use millstream_operators::{self as operators, NewOperator, OperatorMaker, Program};
+use millstream_operators::{
+    self as operators, CoordinatorMaker, NewOperator, OperatorMaker, Program, SourceMaker,
+};
 use millstream_types::{JobStatus, MaxParallelism};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -261,18 +263,42 @@ impl Environment {
         let mut source = source;
         self.builder.borrow_mut().plan("source", uid, |ctx| source.plan(ctx));
         let source = Arc::new(source);
+        self.add_source(NewSource {
+            uid,
+            boundedness: source.boundedness(),
+            timed: source.has_timestamps(),
+            maker: operators::source(&source, uid),
+            coordinated: operators::has_enumerator::<S>(),
+            coordinator: Some(operators::source_coordinator(&source)),
+        })
+    }
+
+    /// Starts a stream from the body of a task that ends, for test harnesses.
+    #[doc(hidden)]
+    pub fn source_of_body<T: Data>(
+        &mut self,
+        uid: &str,
+        timed: bool,
+        maker: SourceMaker,
+    ) -> Stream<T> {
+        let boundedness = Boundedness::Bounded;
+        let (coordinated, coordinator) = (false, None);
+        self.add_source(NewSource { uid, boundedness, timed, maker, coordinated, coordinator })
+    }
+
+    fn add_source<T: Data>(&mut self, source: NewSource<'_>) -> Stream<T> {
         let node = self.builder.borrow_mut().program.add(NewOperator {
             name: "Source",
-            uid: Some(uid.to_owned()),
+            uid: Some(source.uid.to_owned()),
             kind: NodeKind::Source {
-                boundedness: source.boundedness(),
-                coordinated: operators::has_enumerator::<S>(),
+                boundedness: source.boundedness,
+                coordinated: source.coordinated,
             },
             stateful: false,
-            assigns_times: source.has_timestamps(),
-            output_type: std::any::type_name::<S::Out>(),
-            maker: OperatorMaker::source(operators::source(&source, uid)),
-            coordinator: Some(operators::source_coordinator(&source)),
+            assigns_times: source.timed,
+            output_type: std::any::type_name::<T>(),
+            maker: OperatorMaker::source(source.maker),
+            coordinator: source.coordinator,
         });
         Stream::of_node(Rc::clone(&self.builder), node)
     }
@@ -350,6 +376,16 @@ impl Environment {
         self.executes += 1;
         self.executor.execute(program, graph, wait)
     }
+}
+
+/// A source that is added to a job, its type hidden.
+struct NewSource<'a> {
+    uid: &'a str,
+    boundedness: Boundedness,
+    timed: bool,
+    maker: SourceMaker,
+    coordinated: bool,
+    coordinator: Option<CoordinatorMaker>,
 }
 
 /// A job whose records go nowhere is a mistake; one without any operator has a sentence of its own.
