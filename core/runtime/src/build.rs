@@ -2,19 +2,20 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
+use std::task::Waker;
 use std::time::Duration;
 
 use millstream_graph::{
     Carrier, ChainedOperator, EdgeId, JobEdge, JobGraph, JobVertex, NodeId, OutputName,
     RuntimeMode, StreamEdgeId, carriers,
 };
-use millstream_network::{ChannelLayout, EndId, Exchange, Generation, InputChannels};
+use millstream_network::{ChannelLayout, EndId, Exchange, Generation, InputChannels, TaskCounters};
 use millstream_operators::writer::{WriterContext, sources, targets};
 use millstream_operators::{
-    Built, ErasedStage, EventMailbox, EventSender, InputContext, OperatorContext, Program, Result,
-    TaskBody, TaskContext, bail, error,
+    Built, ErasedStage, EventMailbox, EventSender, InputContext, OUTPUT_BYTES, OperatorContext,
+    Program, Result, TaskBody, TaskContext, UserMetrics, bail, error,
 };
-use millstream_types::{ExecutionAttemptId, HostId, OperatorId, VertexId};
+use millstream_types::{Clock, ExecutionAttemptId, HostId, JobId, OperatorId, VertexId};
 
 /// A program with the plan that was made of it.
 #[derive(Debug)]
@@ -51,6 +52,27 @@ impl Blueprint {
 
     pub(crate) fn is_batch(&self) -> bool {
         self.graph.runtime_mode == RuntimeMode::Batch
+    }
+
+    /// The context of a task's operators.
+    pub(crate) fn task_context(&self, vertex: &JobVertex, own: TaskOwn) -> TaskContext {
+        TaskContext {
+            job: own.job,
+            name: task_name(vertex, own.subtask),
+            subtask: own.subtask,
+            parallelism: vertex.parallelism,
+            max_parallelism: vertex.max_parallelism,
+            attempt: own.attempt,
+            generation: own.generation,
+            counters: own.counters,
+            waker: own.waker,
+            clock: own.clock,
+            metrics: own.metrics,
+            buffer_timeout: self.buffer_timeout(),
+            output_bytes: OUTPUT_BYTES,
+            watermark_interval: self.watermark_interval(),
+            batch: self.is_batch(),
+        }
     }
 
     /// The channels of each input of a subtask, with the hosts of their producers.
@@ -111,6 +133,23 @@ impl Blueprint {
             _ => 0..0,
         })
     }
+}
+
+/// The name of a task with its number, as `Map (2/4)`.
+pub(crate) fn task_name(vertex: &JobVertex, subtask: u32) -> String {
+    format!("{} ({}/{})", vertex.name, subtask + 1, vertex.parallelism)
+}
+
+/// The part of a task's context that the plan does not say.
+pub(crate) struct TaskOwn {
+    pub(crate) job: JobId,
+    pub(crate) subtask: u32,
+    pub(crate) attempt: u32,
+    pub(crate) generation: Generation,
+    pub(crate) waker: Waker,
+    pub(crate) clock: Clock,
+    pub(crate) counters: Arc<TaskCounters>,
+    pub(crate) metrics: Arc<UserMetrics>,
 }
 
 /// The hosts of the subtasks that are placed.

@@ -11,9 +11,7 @@ use std::time::{Duration, Instant};
 
 use millstream_graph::JobGraph;
 use millstream_network::{Exchange, ExchangeConfig, Generation, PeerAddress, TaskCounters};
-use millstream_operators::{
-    EventMailbox, EventSender, OUTPUT_BYTES, Program, Result, TaskContext, UserMetrics, error,
-};
+use millstream_operators::{EventMailbox, EventSender, Program, Result, UserMetrics, error};
 use millstream_protocol::host::{
     self, Execution, Failure, Metrics, OperatorEvent, Ready, TaskId, TaskMetrics, TaskState,
     UserMetric, from_host, to_host, user_metric::Value,
@@ -26,7 +24,7 @@ use millstream_types::{
     counters,
 };
 
-use crate::build::{Blueprint, Placements, TaskParts};
+use crate::build::{Blueprint, Placements, TaskOwn, TaskParts, task_name};
 use crate::failure;
 use crate::link::{Outbox, TaskReport, ToControl};
 use crate::memory;
@@ -237,30 +235,26 @@ impl TaskHost {
         let (waker, wake) = self.slot(slot)?.waker();
         let counters = Arc::new(TaskCounters::default());
         let metrics = Arc::<UserMetrics>::default();
-        let name = format!("{} ({}/{})", vertex.name, id.subtask + 1, vertex.parallelism);
+        let name = task_name(vertex, id.subtask);
         let mailboxes: BTreeMap<_, Arc<EventMailbox>> =
             vertex.operators.iter().map(|operator| (operator.id, Arc::default())).collect();
         let parts = TaskParts {
             blueprint: Arc::clone(&blueprint),
             exchange: Arc::clone(&self.exchange),
             vertex: id.vertex,
-            context: TaskContext {
-                job: self.config.job,
-                name: name.clone(),
-                subtask: id.subtask,
-                parallelism: vertex.parallelism,
-                max_parallelism: vertex.max_parallelism,
-                attempt: id.attempt,
-                generation,
-                counters: Arc::clone(&counters),
-                waker: waker.clone(),
-                clock: self.config.clock.clone(),
-                metrics: Arc::clone(&metrics),
-                buffer_timeout: blueprint.buffer_timeout(),
-                output_bytes: OUTPUT_BYTES,
-                watermark_interval: blueprint.watermark_interval(),
-                batch: blueprint.is_batch(),
-            },
+            context: blueprint.task_context(
+                vertex,
+                TaskOwn {
+                    job: self.config.job,
+                    subtask: id.subtask,
+                    attempt: id.attempt,
+                    generation,
+                    waker: waker.clone(),
+                    clock: self.config.clock.clone(),
+                    counters: Arc::clone(&counters),
+                    metrics: Arc::clone(&metrics),
+                },
+            ),
             inputs,
             to_coordinator: self.event_sender(),
             mailboxes: mailboxes.clone(),
