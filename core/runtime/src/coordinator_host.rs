@@ -313,7 +313,7 @@ impl Coordinator {
 }
 
 /// An operator's name, and its uid where that says more.
-fn described(operator: &ChainedOperator) -> String {
+pub(crate) fn described(operator: &ChainedOperator) -> String {
     let name = format!("operator {:?}", operator.name);
     match &operator.uid {
         Some(uid) if !operator.name.contains(uid.as_str()) => format!("{name} (uid {uid:?})"),
@@ -321,7 +321,7 @@ fn described(operator: &ChainedOperator) -> String {
     }
 }
 
-fn of_operator(failure: Failure, operator: &str) -> Failure {
+pub(crate) fn of_operator(failure: Failure, operator: &str) -> Failure {
     Failure { message: format!("{operator}: {}", failure.message), ..failure }
 }
 

@@ -2,7 +2,8 @@
 //!
 //! [`TaskHost`] and [`CoordinatorHost`] are driven by messages of the host protocol and answer with
 //! them; over a socket in a child process ([`link`]), over channels in a job of one process. A
-//! slot is a thread; the tasks of one slot run on it by turns, as synchronous state machines.
+//! slot is a thread; the tasks of one slot run on it by turns, as synchronous state machines. A
+//! [`SteppedJob`] runs the same tasks on the thread of a test.
 //!
 //! # Invariants
 //! - A panic or an error of user code ends its task and no other.
@@ -20,6 +21,7 @@ pub mod failure;
 pub mod link;
 mod memory;
 mod slot;
+mod stepped;
 mod task_host;
 mod tasks;
 mod time_spent;
@@ -28,4 +30,5 @@ pub use coordinator_host::{CoordinatorHost, OnFailure};
 pub use failure::{guard, install_panic_hook};
 pub use link::{Outbox, ToControl, control_queue};
 pub use millstream_protocol::NEVER_EXECUTED;
+pub use stepped::{Pushed, PushedInput, SteppedJob};
 pub use task_host::{TaskHost, TaskHostConfig};
