@@ -1,5 +1,8 @@
 //! Jobs in tests: run in the test's own process, their records at hand.
 //!
+//! [`run_on`] gives a pipeline all its records at once, [`Harness`] one by one, with event time and
+//! processing time in the test's hand. [`environment`] runs whole jobs.
+//!
 //! ```
 //! use millstream::prelude::*;
 //! use millstream::testing;
@@ -13,6 +16,11 @@
 //! # Ok::<(), millstream::Error>(())
 //! ```
 
+mod harness;
+mod job_harness;
+
+pub use self::harness::Harness;
+pub use self::job_harness::{Input, JobHarness, Output};
 /// Suites that every source and every sink must pass.
 pub use millstream_api::conformance;
 
