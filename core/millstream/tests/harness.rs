@@ -2,6 +2,9 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 #![expect(clippy::unit_arg, reason = "so are functions of a `reduce` written")]
 
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::task::Waker;
 use std::time::Duration;
 
 use millstream::prelude::*;
@@ -156,6 +159,29 @@ fn timers_that_are_due_on_the_way_fire_each_at_its_time() {
     assert_eq!(harness.take(), expected.map(|(key, after)| (key, start + after)));
     let back = harness.advance_to(1).unwrap_err().to_string();
     assert!(back.contains("cannot go back to 1 ms"), "{back}");
+}
+
+/// Is asked for a watermark every 200 ms.
+struct Asked;
+
+impl WatermarkGenerator<i64> for Asked {
+    fn on_record(&mut self, _: &i64, _: i64, _: &mut WatermarkOutput) {}
+}
+
+#[test]
+fn a_job_starts_at_the_processing_time_that_was_set_before() {
+    let start = 1_700_000_000_000;
+    let mut job = JobHarness::new();
+    job.advance_to(start).unwrap();
+    let (times, stream) = job.input::<i64>();
+    let strategy = WatermarkStrategy::generator(|| Asked).timestamps(|time| Ok(*time));
+    let echoes =
+        Echo::of(stream.assign_timestamps(strategy).map(|time| Ok((1, time.unsigned_abs()))));
+    let echoes = job.output(echoes);
+    times.push(7).unwrap();
+    job.advance(seconds(10)).unwrap();
+    let echo = |what: &str, value, time| (what.to_owned(), value, time);
+    assert_eq!(echoes.take(), [echo("came", 7, 7), echo("after", 7, start + 10_000)]);
 }
 
 static LATE: OutputTag<(u64, u64)> = OutputTag::new("late");
@@ -524,6 +550,61 @@ fn a_source_of_the_jobs_own_looks_for_work_by_the_tests_clock() {
     job.advance(seconds(60)).unwrap();
     assert_eq!(found.take(), [4, 5]);
     job.finish().unwrap();
+}
+
+/// A sink that takes nothing more until it is opened by another thread.
+#[derive(Clone, Default)]
+struct Gate(Arc<(AtomicBool, Mutex<Option<Waker>>)>);
+
+impl Sink<u64> for Gate {
+    type Committable = ();
+    type Writer = Self;
+    type Committer = NoCommitter<()>;
+
+    fn writer(&self, info: &WriterInfo) -> Result<Self> {
+        *self.0.1.lock().unwrap() = Some(info.waker.clone());
+        Ok(self.clone())
+    }
+}
+
+impl SinkWriter<u64> for Gate {
+    type Committable = ();
+
+    fn write(&mut self, _: Batch<u64>) -> Result<Flow> {
+        self.resume()
+    }
+
+    fn resume(&mut self) -> Result<Flow> {
+        Ok(if self.0.0.load(Ordering::SeqCst) { Flow::Ready } else { Flow::Full })
+    }
+
+    fn pre_commit(&mut self, _: CheckpointId) -> Result<Vec<()>> {
+        Ok(Vec::new())
+    }
+}
+
+#[test]
+fn a_pipeline_that_is_held_up_says_so_and_goes_on() {
+    let gate = Gate::default();
+    let harness = Harness::new(|numbers: Stream<u64>| {
+        numbers.clone().sink("gate", gate.clone());
+        numbers
+    })
+    .unwrap();
+    harness.push(1).unwrap();
+    assert_eq!(harness.take(), [1]);
+    for _ in 0..2 {
+        let error = harness.push(2).unwrap_err().to_string();
+        assert!(error.contains("harness input 1 is held up"), "{error}");
+    }
+    assert!(harness.take().is_empty());
+    let opened = std::thread::spawn(move || {
+        gate.0.0.store(true, Ordering::SeqCst);
+        gate.0.1.lock().unwrap().take().unwrap().wake();
+    });
+    opened.join().unwrap();
+    harness.push(3).unwrap();
+    assert_eq!(harness.take(), [2, 3]);
 }
 
 #[test]

@@ -25,8 +25,8 @@ use crate::{Data, Result, RuntimeMode, Stream};
 /// A job with any number of inputs and outputs, driven call by call as a
 /// [`Harness`](crate::testing::Harness) is.
 ///
-/// The job starts at the first call that pushes or moves something; until then inputs and outputs
-/// can be added.
+/// The job starts at the first call that pushes something, or with [`JobHarness::start`]; until
+/// then inputs and outputs can be added.
 ///
 /// ```
 /// use millstream::prelude::*;
@@ -73,6 +73,11 @@ type Started = Rc<RefCell<Option<SteppedJob>>>;
 type EndInput = Box<dyn Fn(&Shared) -> Result<()>>;
 
 impl Shared {
+    /// Whether the job has started, or was refused.
+    fn has_begun(&self) -> bool {
+        self.job.borrow().is_some() || self.refused.borrow().is_some()
+    }
+
     /// Starts the job if it has not started, and lets it do what it can.
     fn drive(&self, act: impl FnOnce(&mut SteppedJob) -> Result<()>) -> Result<()> {
         if let Some(why) = &*self.refused.borrow() {
@@ -172,15 +177,21 @@ impl JobHarness {
         self.0.drive(|_| Ok(()))
     }
 
-    /// Moves processing time forward; timers fire on the way, each at its time.
+    /// Moves processing time forward; timers fire on the way, each at its time. A job that has not
+    /// started does not start, and has that time at its start.
     ///
     /// # Errors
     /// The job fails or has failed.
     pub fn advance(&self, by: Duration) -> Result<()> {
-        self.0.drive(|job| job.advance(by))
+        if self.0.has_begun() {
+            return self.0.drive(|job| job.advance(by));
+        }
+        self.0.clock.advance(by);
+        Ok(())
     }
 
-    /// Moves processing time forward to a time in milliseconds since 1970.
+    /// Moves processing time forward to a time in milliseconds since 1970, as
+    /// [`JobHarness::advance`] does.
     ///
     /// # Errors
     /// The job fails or has failed, or the time is before [`JobHarness::processing_time`].
