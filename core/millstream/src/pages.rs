@@ -18,6 +18,9 @@ mod broadcast_state {}
 #[doc = include_str!("../../../docs/guide/joins.md")]
 mod joins {}
 
+#[doc = include_str!("../../../docs/guide/testing-jobs.md")]
+mod testing_jobs {}
+
 #[doc = include_str!("../../../docs/guide/debugging.md")]
 mod debugging {}
 
