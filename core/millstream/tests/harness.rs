@@ -379,6 +379,22 @@ fn calls_that_do_not_fit_the_input_are_refused() {
     assert!(error.to_string().contains("event times"), "{error}");
 }
 
+#[test]
+fn a_harness_is_complete_when_its_job_starts() {
+    let mut job = JobHarness::new();
+    let (numbers, stream) = job.input::<u64>();
+    let output = job.output(stream);
+    let beyond = job.advance_to(i64::MAX).unwrap_err().to_string();
+    assert!(beyond.contains("no processing time beyond"), "{beyond}");
+    numbers.push(1).unwrap();
+    let (more, _stream) = job.input::<u64>();
+    for refused in [more.push(2), numbers.push(2), job.advance(seconds(1)), job.finish()] {
+        let error = refused.unwrap_err().to_string();
+        assert_eq!(error, "the input was added to a harness whose job had started");
+    }
+    assert_eq!(output.take(), [1]);
+}
+
 /// The results of one call, with their times.
 type Results = Vec<((String, u64, i64), Option<i64>)>;
 

@@ -22,11 +22,14 @@ use millstream_types::{JobId, ManualClock, Timestamp};
 
 use crate::{Data, Result, RuntimeMode, Stream};
 
+/// The latest processing time, in the year 2500: a [`ManualClock`] counts nanoseconds.
+const LATEST: Timestamp = Timestamp::from_millis(16_725_225_600_000);
+
 /// A job with any number of inputs and outputs, driven call by call as a
 /// [`Harness`](crate::testing::Harness) is.
 ///
-/// The job starts at the first call that pushes something, or with [`JobHarness::start`]; until
-/// then inputs and outputs can be added.
+/// The job starts at the first call that pushes something, or with [`JobHarness::start`]. Inputs,
+/// outputs and sources are added before: if one is added later, every call after it is an error.
 ///
 /// ```
 /// use millstream::prelude::*;
@@ -78,7 +81,15 @@ impl Shared {
         self.job.borrow().is_some() || self.refused.borrow().is_some()
     }
 
-    /// Starts the job if it has not started, and lets it do what it can.
+    /// Has every later call say that something was added too late.
+    fn refuse_if_begun(&self, what: &str) {
+        if self.has_begun() {
+            let why = format!("the {what} was added to a harness whose job had started");
+            self.refused.borrow_mut().get_or_insert(why);
+        }
+    }
+
+    /// Starts the job if it has not started, and has it act.
     fn drive(&self, act: impl FnOnce(&mut SteppedJob) -> Result<()>) -> Result<()> {
         if let Some(why) = &*self.refused.borrow() {
             bail!("{why}");
@@ -138,6 +149,7 @@ impl JobHarness {
     }
 
     fn add_input<T: Data>(&mut self, timed: bool) -> (Input<T>, Stream<T>) {
+        self.0.refuse_if_begun("input");
         let mut inputs = self.0.inputs.borrow_mut();
         let uid = format!("harness input {}", inputs.len() + 1);
         let outer = PushedInput::default();
@@ -156,12 +168,14 @@ impl JobHarness {
     /// a source without end must at times answer `Polled::Pending`. Threads of a source are its own
     /// and not waited for: what they read comes by chance, in any later call.
     pub fn source<S: Source>(&mut self, uid: &str, source: S) -> Stream<S::Out> {
+        self.0.refuse_if_begun("source");
         self.0.environment.borrow_mut().source(uid, source)
     }
 
     /// Ends a stream in an output, whose results can be taken. A stream of late records or a side
     /// output is one like any other.
     pub fn output<O: Data>(&mut self, stream: Stream<O>) -> Output<O> {
+        self.0.refuse_if_begun("output");
         let number = self.0.outputs.get() + 1;
         self.0.outputs.set(number);
         let results = Arc::default();
@@ -181,8 +195,10 @@ impl JobHarness {
     /// started does not start, and has that time at its start.
     ///
     /// # Errors
-    /// The job fails or has failed.
+    /// The job fails or has failed, or the time is beyond the year 2500.
     pub fn advance(&self, by: Duration) -> Result<()> {
+        let to = self.0.clock.clock().wall().saturating_add(by);
+        ensure!(to <= LATEST, "a harness has no processing time beyond {LATEST}");
         if self.0.has_begun() {
             return self.0.drive(|job| job.advance(by));
         }
@@ -194,7 +210,8 @@ impl JobHarness {
     /// [`JobHarness::advance`] does.
     ///
     /// # Errors
-    /// The job fails or has failed, or the time is before [`JobHarness::processing_time`].
+    /// The job fails or has failed, or the time is before [`JobHarness::processing_time`] or beyond
+    /// the year 2500.
     pub fn advance_to(&self, millis: i64) -> Result<()> {
         let (now, to) = (self.0.clock.clock().wall(), Timestamp::from_millis(millis));
         ensure!(to >= now, "processing time is at {now} and cannot go back to {to}");
