@@ -146,7 +146,7 @@ impl HostThread {
         let (owner, runtime, host) = (Arc::clone(&self.owner), self.runtime.clone(), self.host);
         let courier = std::thread::spawn(move || {
             for message in outgoing {
-                let event = JobMasterEvent::HostMessage { host, message };
+                let event = JobMasterEvent::HostMessage { host, message: Box::new(message) };
                 if runtime.block_on(owner.post(event)).is_err() {
                     return;
                 }

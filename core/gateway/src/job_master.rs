@@ -84,7 +84,7 @@ pub enum JobMasterEvent {
         /// The host.
         host: HostId,
         /// The message.
-        message: FromHost,
+        message: Box<FromHost>,
     },
     /// A task host or the coordinator host ended.
     HostExited(HostExit),

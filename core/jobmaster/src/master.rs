@@ -48,7 +48,6 @@ use crate::slots::SlotPool;
 use crate::timer::{Owner, Timer, TimerKind};
 
 /// An event of a job.
-#[expect(clippy::large_enum_variant, reason = "one at a time")]
 #[derive(Debug)]
 pub enum Event {
     /// The job shall run; the first event and only once.

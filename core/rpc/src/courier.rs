@@ -77,7 +77,9 @@ impl Courier {
         }
         queue.messages += 1;
         queue.bytes = queue.bytes.saturating_add(bytes);
-        queue.events.push_back((JobMasterEvent::HostMessage { host, message }, bytes));
+        queue
+            .events
+            .push_back((JobMasterEvent::HostMessage { host, message: Box::new(message) }, bytes));
         self.shared.changed.notify_one();
         Ok(())
     }

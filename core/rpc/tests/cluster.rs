@@ -22,7 +22,7 @@ fn event(number: u32) -> ToHost {
 
 async fn message(events: &mut UnboundedReceiver<JobMasterEvent>) -> (HostId, FromHost) {
     match events.recv().await.unwrap() {
-        JobMasterEvent::HostMessage { host, message } => (host, message),
+        JobMasterEvent::HostMessage { host, message } => (host, *message),
         other => panic!("{other:?}"),
     }
 }

@@ -62,7 +62,8 @@ impl HostListener for Owner {
     fn on_message(&self, host: HostId, message: FromHost) -> BoxFuture<'_, ()> {
         Box::pin(async move {
             // A job that has ended has stopped its hosts.
-            let _ = self.0.post(JobMasterEvent::HostMessage { host, message }).await;
+            let _ =
+                self.0.post(JobMasterEvent::HostMessage { host, message: Box::new(message) }).await;
         })
     }
 

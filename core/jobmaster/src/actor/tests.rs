@@ -134,7 +134,11 @@ async fn a_job_is_cancelled_through_all_parties() {
     };
     let ready = from_host::Message::Ready(Ready { data_address: "localhost:1".to_owned() });
     let message = FromHost { message: Some(ready) };
-    cluster.job.post(JobMasterEvent::HostMessage { host: start.host, message }).await.unwrap();
+    cluster
+        .job
+        .post(JobMasterEvent::HostMessage { host: start.host, message: Box::new(message) })
+        .await
+        .unwrap();
     let Some(TaskManagerCall::Command(command)) = cluster.calls.recv().await else {
         panic!("expected a deployment");
     };

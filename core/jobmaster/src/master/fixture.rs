@@ -263,7 +263,7 @@ impl Job {
 
     pub(crate) fn says(&mut self, host: HostId, message: from_host::Message) -> Vec<Action> {
         let message = FromHost { message: Some(message) };
-        self.news(JobMasterEvent::HostMessage { host, message })
+        self.news(JobMasterEvent::HostMessage { host, message: Box::new(message) })
     }
 
     pub(crate) fn ready(&mut self, worker: &str) -> Vec<Action> {

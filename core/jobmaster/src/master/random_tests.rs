@@ -117,7 +117,7 @@ impl World {
     fn says(&mut self, host: HostId, message: from_host::Message) {
         let from = self.processes[&host].on.clone();
         let message = FromHost { message: Some(message) };
-        self.post(&from, JobMasterEvent::HostMessage { host, message });
+        self.post(&from, JobMasterEvent::HostMessage { host, message: Box::new(message) });
     }
 
     // --- the JobMaster's side ---

@@ -30,7 +30,7 @@ impl JobMaster {
             JobMasterEvent::TaskManagerEnded { task_manager, reason } => {
                 self.on_task_manager_ended(&task_manager, &reason);
             }
-            JobMasterEvent::HostMessage { host, message } => self.on_host_message(host, message),
+            JobMasterEvent::HostMessage { host, message } => self.on_host_message(host, *message),
             JobMasterEvent::HostExited(exit) => self.tell_hosts(hosts::Event::Exited(exit)),
             JobMasterEvent::Cancel => self.on_cancel(),
         }
