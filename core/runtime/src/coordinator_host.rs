@@ -103,24 +103,9 @@ impl CoordinatorHost {
     ) -> Result<Self, Failure> {
         failure::install_panic_hook();
         let mut host = Self::empty(on_failure, outbox, clock);
-        let groups = AlignmentGroups::default();
-        let operators = graph.vertices.iter().flat_map(|vertex| {
-            vertex.operators.iter().map(|operator| (operator, vertex.parallelism))
-        });
-        for (operator, parallelism) in operators.filter(|(operator, _)| operator.coordinated) {
-            let info = CommitterInfo { job, operator: operator.id };
-            let context = CoordinatorContext::new(info, parallelism, &groups);
-            let built = guard(|| {
-                let mut coordinator = program
-                    .build_coordinator(operator.node, context)?
-                    .ok_or_else(|| error!("the program has no coordinator for it"))?;
-                coordinator.open(AttemptId::new(attempt))?;
-                Ok(coordinator)
-            });
-            let coordinator =
-                built.map_err(|failure| of_operator(failure, &described(operator)))?;
-            host.add(operator, coordinator)?;
-        }
+        open_coordinators(job, attempt, program, graph, |operator, coordinator| {
+            host.add(operator, coordinator)
+        })?;
         set_waiting(Waiting::Running);
         host.outbox.send(from_host::Message::Ready(Ready::default()));
         Ok(host)
@@ -310,6 +295,34 @@ impl Coordinator {
             }));
         }
     }
+}
+
+/// Builds and opens the coordinators of a job, and hands each to `take`.
+pub(crate) fn open_coordinators(
+    job: JobId,
+    attempt: u32,
+    program: &Program,
+    graph: &JobGraph,
+    mut take: impl FnMut(&ChainedOperator, Box<dyn OperatorCoordinator>) -> Result<(), Failure>,
+) -> Result<(), Failure> {
+    let groups = AlignmentGroups::default();
+    for vertex in &graph.vertices {
+        for operator in vertex.operators.iter().filter(|operator| operator.coordinated) {
+            let info = CommitterInfo { job, operator: operator.id };
+            let context = CoordinatorContext::new(info, vertex.parallelism, &groups);
+            let built = guard(|| {
+                let mut coordinator = program
+                    .build_coordinator(operator.node, context)?
+                    .ok_or_else(|| error!("the program has no coordinator for it"))?;
+                coordinator.open(AttemptId::new(attempt))?;
+                Ok(coordinator)
+            });
+            let coordinator =
+                built.map_err(|failure| of_operator(failure, &described(operator)))?;
+            take(operator, coordinator)?;
+        }
+    }
+    Ok(())
 }
 
 /// An operator's name, and its uid where that says more.

@@ -23,18 +23,16 @@ use std::time::{Duration, Instant};
 use millstream_graph::{ChainedOperator, JobGraph};
 use millstream_network::{Exchange, ExchangeConfig, Generation};
 use millstream_operators::{
-    CommitterInfo, EventMailbox, EventSender, OperatorCoordinator, Program, Replies, Result, Step,
-    TaskBody, error, turn,
+    EventMailbox, EventSender, OperatorCoordinator, Program, Replies, Result, Step, TaskBody,
+    error, turn,
 };
 use millstream_protocol::host::Failure;
 use millstream_security::Secret;
-use millstream_types::{
-    AttemptId, Escaped, HostId, JobId, ManualClock, OperatorId, Timestamp, VertexId,
-};
+use millstream_types::{Escaped, HostId, JobId, ManualClock, OperatorId, Timestamp, VertexId};
 
 pub use self::pushed::{Pushed, PushedInput};
 use crate::build::{Blueprint, Placements, TaskOwn, TaskParts, task_name};
-use crate::coordinator_host::{described, of_operator};
+use crate::coordinator_host::{described, of_operator, open_coordinators};
 use crate::failure::{self, guard, install_panic_hook};
 
 /// The host of all tasks.
@@ -71,7 +69,7 @@ struct Coordinator {
 }
 
 /// Messages of one task's turn to coordinators. They are taken behind the turn, in which each
-/// operator sends at most one.
+/// operator sends a few at most.
 type Events = Arc<Mutex<Vec<(OperatorId, u32, Vec<u8>)>>>;
 
 /// A job that stands still between two calls.
@@ -139,27 +137,14 @@ impl SteppedJob {
     }
 
     fn open_coordinators(&mut self, blueprint: &Blueprint) -> Result<()> {
-        let operators = blueprint.graph.vertices.iter().flat_map(|vertex| &vertex.operators);
-        for operator in operators.filter(|operator| operator.coordinated) {
-            let info = CommitterInfo { job: self.job, operator: operator.id };
-            let built = guard(|| {
-                let mut coordinator = blueprint
-                    .program
-                    .build_coordinator(operator.node, &info)?
-                    .ok_or_else(|| error!("the program has no coordinator for it"))?;
-                coordinator.open(AttemptId::new(0))?;
-                Ok(coordinator)
-            });
+        let Blueprint { program, graph, .. } = blueprint;
+        let opened = open_coordinators(self.job, 0, program, graph, |operator, coordinator| {
             let name = described(operator);
-            match built {
-                Ok(coordinator) => {
-                    let coordinator = Coordinator { name, coordinator, next_tick: None };
-                    self.coordinators.insert(operator.id, coordinator);
-                }
-                Err(failure) => return Err(self.fail(&of_operator(failure, &name), None)),
-            }
-        }
-        Ok(())
+            let coordinator = Coordinator { name, coordinator, next_tick: None };
+            self.coordinators.insert(operator.id, coordinator);
+            Ok(())
+        });
+        opened.map_err(|failure| self.fail(&failure, None))
     }
 
     fn open_tasks(&mut self, blueprint: &Arc<Blueprint>) -> Result<()> {

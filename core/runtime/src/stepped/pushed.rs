@@ -1,14 +1,13 @@
 //! A source whose records and events are pushed into it, one at a time.
 
-use std::any::Any;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
 use std::time::Instant;
 
 use millstream_network::{Batch, Data, Event, Flow};
 use millstream_operators::{
-    Moment, OperatorContext, Outputs, Result, SourceMaker, Stage, Step, TaskBody, bail, error,
-    reveal,
+    ErasedSourceTimes, Moment, OperatorContext, Outputs, Result, SourceMaker, Stage, Step,
+    TaskBody, bail, error, reveal,
 };
 use millstream_types::Timestamp;
 
@@ -101,7 +100,7 @@ impl<T: Data> PushedBody<T> {
         input: PushedInput<T>,
         ctx: &OperatorContext<'_>,
         outputs: Outputs,
-        times: Option<&(dyn Any + Send + Sync)>,
+        times: Option<&ErasedSourceTimes>,
     ) -> Result<Self> {
         if times.is_some() {
             bail!(
