@@ -247,7 +247,7 @@ impl World {
 
     fn hear(&mut self, host: HostId, message: from_host::Message) {
         let message = FromHost { message: Some(message) };
-        let heard = JobMasterEvent::HostMessage { host, message };
+        let heard = JobMasterEvent::HostMessage { host, message: Box::new(message) };
         self.events.push_back(Event::Gateway(heard));
     }
 
