@@ -6,6 +6,7 @@
 
 mod alignment;
 mod by_split;
+mod calendar;
 mod grid;
 mod strategy;
 mod tracker;
@@ -13,6 +14,7 @@ mod trigger;
 
 pub use alignment::{Aligner, Alignment, AlignmentGroups};
 pub use by_split::{Begin, Watermarks};
+pub use calendar::Calendar;
 pub use grid::{Grid, Sliding, Tumbling, Window, clamp, whole_millis};
 pub use strategy::{FindTimes, Generate, WatermarkGenerator, WatermarkOutput, WatermarkStrategy};
 pub use tracker::{Advance, WatermarkTracker};
