@@ -15,9 +15,9 @@ use crate::Result;
 use crate::keyed_stream::{KeyedStream, sum_of};
 use crate::stream::{Function, Stream};
 
-/// A stream that is cut into windows of event time, for each key of its own.
+/// A stream that is cut into windows, for each key of its own.
 ///
-/// A window is complete when the watermark has reached its last millisecond, which is the event
+/// A window of event time is complete when the watermark has reached its last millisecond, which is the event
 /// time of its results. A record that comes later is late, unless lateness is allowed.
 ///
 /// The records of a window may be added up in parts, which are merged in order of time: a function
@@ -73,7 +73,7 @@ pub struct WindowedStream<T, S, A> {
 impl<T: Data, S: KeySelector<T> + Sync> KeyedStream<T, S> {
     /// Cuts the stream of each key into windows: [`Tumbling`](crate::Tumbling),
     /// [`Sliding`](crate::Sliding) or [`Session`](crate::Session) ones. The records must have event
-    /// times.
+    /// times, unless the windows are of [`ProcessingTime`](crate::ProcessingTime).
     pub fn window<A: WindowAssigner<T>>(self, windows: A) -> WindowedStream<T, S, A> {
         self.stream.builder.borrow_mut().add_faults(windows.fault());
         let settings =
@@ -126,7 +126,8 @@ impl<T: Data> Stream<T> {
 
 impl<T: Data, S: KeySelector<T> + Sync, A: WindowAssigner<T>> WindowedStream<T, S, A> {
     /// Keeps each window for so long, in event time, after the watermark has reached its end. A
-    /// record that comes meanwhile makes the window's result anew.
+    /// record that comes meanwhile makes the window's result anew. Only windows of event time take
+    /// it: a job with others is refused.
     pub fn allowed_lateness(mut self, lateness: Duration) -> Self {
         self.settings.lateness = lateness;
         self
@@ -167,6 +168,13 @@ impl<T: Data, S: KeySelector<T> + Sync, A: WindowAssigner<T>> WindowedStream<T, 
     {
         let (stream, selector) = self.keyed.partitioned();
         let (on_error, needs_times) = (stream.on_error.clone(), self.windows.needs_times());
+        if !needs_times && !self.settings.lateness.is_zero() {
+            let fault = format!(
+                "the windows of {uid:?} have a lateness, but they are not of event time, so that \
+                 no record comes too late: leave allowed_lateness() out"
+            );
+            stream.builder.borrow_mut().add_faults(Some(fault));
+        }
         let stage = self.windows.stage(self.settings, on_error, selector, fold, make);
         let stream = stream.operator(name, Some(uid.to_owned()), true, stage);
         stream.edit("window()", |node| {

@@ -7,12 +7,12 @@ use millstream_types::schema::{Kind, SchemaBuilder};
 
 use crate::{Result, error};
 
-/// A span of event time: `start` is in it, `end` is not. Both are in milliseconds since 1970.
+/// A span of time: `start` is in it, `end` is not. Both are in milliseconds since 1970.
 ///
 /// ```
 /// # use millstream::prelude::*;
 /// let minute = Window { start: 60_000, end: 120_000 };
-/// assert_eq!(minute.last_millis(), 119_999); // the event time of its results
+/// assert_eq!(minute.last_millis(), 119_999); // the results' time, if it is one of event time
 /// assert_eq!(minute.to_string(), "[60000, 120000)");
 /// ```
 #[derive(

@@ -8,6 +8,7 @@ mod alignment;
 mod by_split;
 mod calendar;
 mod grid;
+mod processing;
 mod strategy;
 mod tracker;
 mod trigger;
@@ -16,8 +17,11 @@ pub use alignment::{Aligner, Alignment, AlignmentGroups};
 pub use by_split::{Begin, Watermarks};
 pub use calendar::Calendar;
 pub use grid::{Grid, Sliding, Tumbling, Window, clamp, whole_millis};
+pub use processing::ProcessingTime;
 pub use strategy::{FindTimes, Generate, WatermarkGenerator, WatermarkOutput, WatermarkStrategy};
 pub use tracker::{Advance, WatermarkTracker};
-pub use trigger::{Asked, AtEnd, EveryRecords, EveryStep, Fire, Purging, Trigger, TriggerContext};
+pub use trigger::{
+    Asked, AtEnd, Clocks, EveryRecords, EveryStep, Fire, Purging, Trigger, TriggerContext,
+};
 
 use anyhow::{Error, Result, anyhow as error, bail};

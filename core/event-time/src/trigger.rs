@@ -52,7 +52,8 @@ pub trait Trigger<T>: Clone + Send + Sync + 'static {
     /// The record is refused.
     fn on_record(&mut self, record: &T, ctx: &mut TriggerContext<'_, Self::State>) -> Result<Fire>;
 
-    /// The watermark has reached a time that the window asked for.
+    /// The watermark has reached a time that the window asked for, or the last one that it is kept
+    /// for.
     ///
     /// # Errors
     /// The task fails.
@@ -65,7 +66,8 @@ pub trait Trigger<T>: Clone + Send + Sync + 'static {
         Ok(Fire::No)
     }
 
-    /// The wall clock has reached a time that the window asked for.
+    /// The wall clock has reached a time that the window asked for, or the end of a window of
+    /// processing time.
     ///
     /// # Errors
     /// The task fails.
@@ -92,15 +94,26 @@ pub trait Trigger<T>: Clone + Send + Sync + 'static {
 #[derive(Debug)]
 pub struct TriggerContext<'a, S> {
     window: Window,
-    /// The event time of the window's results.
+    /// The last millisecond of the window.
     last: i64,
     state: &'a mut S,
-    watermark: Option<i64>,
-    now: i64,
+    clocks: Clocks,
     /// The times that the window asks for.
     times: &'a mut Asked,
     /// Those of them that are new.
     new: &'a mut Asked,
+}
+
+/// The two clocks, in milliseconds since 1970.
+#[doc(hidden)]
+#[derive(Debug, Clone, Copy)]
+pub struct Clocks {
+    /// `None` before the first watermark.
+    pub watermark: Option<i64>,
+    /// The wall clock.
+    pub now: i64,
+    /// The windows are of processing time.
+    pub is_processing: bool,
 }
 
 /// Times that a window asks for, in milliseconds since 1970.
@@ -113,17 +126,25 @@ pub struct Asked {
     pub processing: Vec<i64>,
 }
 
+impl Asked {
+    /// Adds other times.
+    pub fn append(&mut self, mut other: Self) {
+        self.event.append(&mut other.event);
+        self.processing.append(&mut other.processing);
+    }
+}
+
 impl<'a, S> TriggerContext<'a, S> {
-    /// The window with the event time of its results; `watermark` and `now` are the two clocks.
-    /// The times that the window asks for from now on come to `new` too.
+    /// The window with its last millisecond. The times that the window asks for from now on come to
+    /// `new` too.
     #[doc(hidden)]
     pub const fn new(
         (window, last): (Window, i64),
         state: &'a mut S,
-        (watermark, now): (Option<i64>, i64),
+        clocks: Clocks,
         (times, new): (&'a mut Asked, &'a mut Asked),
     ) -> Self {
-        Self { window, last, state, watermark, now, times, new }
+        Self { window, last, state, clocks, times, new }
     }
 
     /// The window.
@@ -140,13 +161,13 @@ impl<'a, S> TriggerContext<'a, S> {
     /// The watermark in milliseconds since 1970; `None` before the first one.
     #[must_use]
     pub const fn current_watermark(&self) -> Option<i64> {
-        self.watermark
+        self.clocks.watermark
     }
 
     /// The wall clock's time in milliseconds since 1970.
     #[must_use]
     pub const fn processing_time(&self) -> i64 {
-        self.now
+        self.clocks.now
     }
 
     /// Asks for a call of [`Trigger::on_event_time`] when the watermark has reached this time.
@@ -165,10 +186,27 @@ impl<'a, S> TriggerContext<'a, S> {
             self.new.processing.push(millis);
         }
     }
+
+    /// The last millisecond that is over by the clock of the window.
+    const fn over(&self) -> Option<i64> {
+        match self.clocks.is_processing {
+            true => Some(self.clocks.now.saturating_sub(1)),
+            false => self.clocks.watermark,
+        }
+    }
+
+    /// Asks for a call when this millisecond is over by the clock of the window.
+    fn when_over(&mut self, millis: i64) {
+        match self.clocks.is_processing {
+            true => self.at_processing_time(millis.saturating_add(1)),
+            false => self.at_event_time(millis),
+        }
+    }
 }
 
 /// A window gives its result when the watermark has reached its end, and for each record that comes
-/// later and is allowed to. Windows without a trigger behave so.
+/// later and is allowed to; one of processing time when the wall clock has reached its end. Windows
+/// without a trigger behave so.
 #[derive(Debug, Clone, Copy)]
 pub struct AtEnd;
 
@@ -176,15 +214,19 @@ impl<T> Trigger<T> for AtEnd {
     type State = ();
 
     fn on_record(&mut self, _: &T, ctx: &mut TriggerContext<'_, ()>) -> Result<Fire> {
-        if ctx.watermark.is_some_and(|watermark| ctx.last <= watermark) {
+        if ctx.over().is_some_and(|over| ctx.last <= over) {
             return Ok(Fire::Result);
         }
-        ctx.at_event_time(ctx.last);
+        ctx.when_over(ctx.last);
         Ok(Fire::No)
     }
 
     fn on_event_time(&mut self, time: i64, ctx: &mut TriggerContext<'_, ()>) -> Result<Fire> {
         Ok(if time == ctx.last { Fire::Result } else { Fire::No })
+    }
+
+    fn on_processing_time(&mut self, time: i64, ctx: &mut TriggerContext<'_, ()>) -> Result<Fire> {
+        Ok(if time == ctx.window.end { Fire::Result } else { Fire::No })
     }
 
     fn merge(&mut self, (): &mut (), (): ()) -> Result<()> {
@@ -214,8 +256,8 @@ impl<T> Trigger<T> for EveryRecords {
     }
 }
 
-/// A window gives its result in steps of event time while it is open, and at its end as [`AtEnd`]
-/// says.
+/// A window gives its result in steps of its time while it is open, and at its end as [`AtEnd`]
+/// says: steps of event time, or of processing time if the window is of that.
 ///
 /// ```
 /// # use millstream::{prelude::*, testing, EveryStep};
@@ -261,8 +303,16 @@ impl EveryStep {
     fn ask(self, time: i64, ctx: &mut TriggerContext<'_, ()>) {
         let left = self.millis - 1 - time.rem_euclid(self.millis);
         if let Some(end) = time.checked_add(left).filter(|end| *end < ctx.last) {
-            ctx.at_event_time(end);
+            ctx.when_over(end);
         }
+    }
+
+    /// A step has ended with this millisecond, or the window.
+    fn on_end(self, last: i64, ctx: &mut TriggerContext<'_, ()>) -> Fire {
+        if let Some(next) = last.checked_add(1).filter(|_| last < ctx.last) {
+            self.ask(next, ctx);
+        }
+        Fire::Result
     }
 }
 
@@ -270,16 +320,17 @@ impl<T> Trigger<T> for EveryStep {
     type State = ();
 
     fn on_record(&mut self, record: &T, ctx: &mut TriggerContext<'_, ()>) -> Result<Fire> {
-        let from = ctx.watermark.map_or(ctx.window.start, |watermark| watermark.saturating_add(1));
+        let from = ctx.over().map_or(ctx.window.start, |over| over.saturating_add(1));
         self.ask(from.max(ctx.window.start), ctx);
         AtEnd.on_record(record, ctx)
     }
 
     fn on_event_time(&mut self, time: i64, ctx: &mut TriggerContext<'_, ()>) -> Result<Fire> {
-        if let Some(next) = time.checked_add(1).filter(|_| time < ctx.last) {
-            self.ask(next, ctx);
-        }
-        Ok(Fire::Result)
+        Ok(self.on_end(time, ctx))
+    }
+
+    fn on_processing_time(&mut self, time: i64, ctx: &mut TriggerContext<'_, ()>) -> Result<Fire> {
+        Ok(self.on_end(time.saturating_sub(1), ctx))
     }
 
     fn merge(&mut self, (): &mut (), (): ()) -> Result<()> {

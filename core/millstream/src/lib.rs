@@ -45,11 +45,11 @@ pub use millstream_api::{
     IntervalJoined, JobClient, JobId, JobResult, JobStatus, JoinedStreams, Key, KeyHasher,
     KeySelector, KeyedBroadcastConnectedStream, KeyedBroadcastProcess, KeyedCoProcess,
     KeyedConnectedStreams, KeyedProcess, KeyedRuntimeContext, KeyedStream, LateRecords, ListState,
-    MapState, NoTtl, Number, OnError, OutputTag, Process, Purging, ReducingState, Result,
-    RuntimeContext, RuntimeMode, Session, Sliding, StateError, Stream, StreamSink, Timer, Timers,
-    Trigger, TriggerContext, Ttl, Tumbling, ValueState, WatermarkGenerator, WatermarkOutput,
-    WatermarkStrategy, Window, WindowAssigner, WindowFunction, WindowedCoGroup, WindowedJoin,
-    WindowedStream, bail, ensure, error,
+    MapState, NoTtl, Number, OnError, OutputTag, Process, ProcessingTime, Purging, ReducingState,
+    Result, RuntimeContext, RuntimeMode, Session, Sliding, StateError, Stream, StreamSink, Timer,
+    Timers, Trigger, TriggerContext, Ttl, Tumbling, ValueState, WatermarkGenerator,
+    WatermarkOutput, WatermarkStrategy, Window, WindowAssigner, WindowFunction, WindowedCoGroup,
+    WindowedJoin, WindowedStream, bail, ensure, error,
 };
 /// ```
 /// use millstream::Key;

@@ -20,6 +20,7 @@ mod bodies;
 mod broadcast;
 mod cases;
 mod chains;
+mod clock_windows;
 mod expiry;
 mod finishing;
 mod heavy;

@@ -70,8 +70,9 @@ pub use millstream_connector::{
     error,
 };
 pub use millstream_event_time::{
-    AlignmentGroups, AtEnd, EveryRecords, EveryStep, Fire, Purging, Sliding, Trigger,
-    TriggerContext, Tumbling, WatermarkGenerator, WatermarkOutput, WatermarkStrategy, Window,
+    AlignmentGroups, AtEnd, EveryRecords, EveryStep, Fire, ProcessingTime, Purging, Sliding,
+    Trigger, TriggerContext, Tumbling, WatermarkGenerator, WatermarkOutput, WatermarkStrategy,
+    Window,
 };
 pub use on_error::OnError;
 pub use order::order_by_time;

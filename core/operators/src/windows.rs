@@ -4,10 +4,12 @@
 //! by their begins and ends; [`Grid`](millstream_event_time::Grid) is the arithmetic. A record is
 //! added to the value of its key and pane, and a window's result is made of the values of its panes
 //! when the watermark has reached its end: [`stage`] does both. There is no timer for a key. The
-//! windows of a [`Session`] are each key's own, and so are all windows that have a `Trigger`.
+//! windows of a [`Session`] are each key's own, and so are all windows that have a `Trigger` and
+//! those of processing time, which [`triggered`] keeps.
 
 mod assigner;
 mod functions;
+mod kinds;
 mod panes;
 mod session;
 mod stage;
@@ -15,5 +17,6 @@ mod triggered;
 
 pub use assigner::{Spans, WindowAssigner, WindowSettings};
 pub use functions::{Aggregated, Finish, Listed, Reduced, Summed, WindowFold, WindowFunction};
+pub use kinds::Global;
 pub use session::Session;
-pub use triggered::{Global, Triggered};
+pub use triggered::Triggered;

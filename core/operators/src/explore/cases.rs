@@ -16,7 +16,9 @@ use super::hosts::{clock, wake_ups};
 use super::probe::{Item, Output, Probe, Shared};
 use super::schedule::Act;
 use super::stages::{Explored, Oracle, drive, each, outputs};
-use super::{Case, Kind, expiry, heavy, key, roll, time_of, timers, windows, writers};
+use super::{
+    Case, Kind, clock_windows, expiry, heavy, key, roll, time_of, timers, windows, writers,
+};
 use crate::Result;
 use crate::aggregate::{Aggregate, Reduce, Summary};
 use crate::collect::{CollectQueue, CollectStage, Taken};
@@ -63,7 +65,7 @@ fn light(kind: Kind) -> Vec<Case> {
         })],
         Kind::Process => {
             let cases = processes().into_iter().chain(timers::cases()).chain([expiry::case()]);
-            cases.chain(windows::sessions()).collect()
+            cases.chain(windows::sessions()).chain(clock_windows::cases()).collect()
         }
         Kind::Fold => reduces().into_iter().chain(aggregates()).collect(),
         Kind::Rows => vec![rows()],

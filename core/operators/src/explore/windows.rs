@@ -83,7 +83,7 @@ pub(super) fn sessions() -> Vec<Case> {
 }
 
 /// The sum of records, of which bad ones are refused after they were added.
-fn sums() -> impl WindowFold<u64, Value = u64> + Clone + Sync + 'static {
+pub(super) fn sums() -> impl WindowFold<u64, Value = u64> + Clone + Sync + 'static {
     Aggregated {
         init: || 0u64,
         add: |sum: &mut u64, record| {
@@ -109,7 +109,7 @@ fn push_near(stage: &mut Hidden, batch: Batch<u64>) -> Result<Flow> {
 }
 
 /// The results of a window: mostly one, seldom none or more than a batch.
-fn results(end: i64, sum: u64) -> impl Iterator<Item = u64> {
+pub(super) fn results(end: i64, sum: u64) -> impl Iterator<Item = u64> {
     let count = match roll(sum ^ end.cast_unsigned(), 51, 60) {
         0 => 1_200,
         1 => 0,

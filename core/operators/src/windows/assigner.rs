@@ -20,7 +20,8 @@ pub struct WindowSettings<T> {
 }
 
 /// The windows that a stream is cut into: [`Tumbling`](crate::Tumbling),
-/// [`Sliding`](crate::Sliding), [`Session`](crate::Session) or [`Global`](crate::Global).
+/// [`Sliding`](crate::Sliding), [`Session`](crate::Session) or [`Global`](crate::Global), or
+/// windows of [`ProcessingTime`](crate::ProcessingTime).
 pub trait WindowAssigner<T: Send + 'static>: Send + Sync + 'static {
     /// A sentence about lengths that no window can have.
     #[doc(hidden)]
@@ -55,6 +56,9 @@ pub trait Spans: Clone + Send + Sync + 'static {
 
     /// The windows depend on the event times of records.
     const TIMED: bool = true;
+
+    /// The windows are of processing time: the time of a record is the one at which it comes.
+    const PROCESSING: bool = false;
 
     /// A sentence about lengths that no window can have.
     #[doc(hidden)]

@@ -23,7 +23,7 @@ use crate::process::{ProcessStage, RecordFunction};
 use crate::program::StageMaker;
 use crate::runtime_context::{KeyedRuntimeContext, RuntimeContext};
 use crate::stage::erase;
-use millstream_event_time::{Window, whole_millis};
+use millstream_event_time::{ProcessingTime, Window, whole_millis};
 
 /// One window for all records of a key between which no gap of a given length is. It ends so long
 /// after its last record. A record that falls between two sessions, or touches them, makes them
@@ -56,6 +56,12 @@ impl Session {
     #[must_use]
     pub const fn event_time(gap: Duration) -> Self {
         Self { gap }
+    }
+
+    /// Sessions that end after so long without a record, in processing time and whole milliseconds.
+    #[must_use]
+    pub const fn processing_time(gap: Duration) -> ProcessingTime<Self> {
+        ProcessingTime::of(Self { gap })
     }
 }
 

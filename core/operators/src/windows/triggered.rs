@@ -23,8 +23,7 @@ use crate::process::{ProcessStage, RecordFunction};
 use crate::program::StageMaker;
 use crate::runtime_context::{KeyedRuntimeContext, RuntimeContext};
 use crate::stage::erase;
-use millstream_event_time::Window;
-use millstream_event_time::{Asked, AtEnd, Fire, Trigger, TriggerContext};
+use millstream_event_time::{Asked, Clocks, Fire, Trigger, TriggerContext, Window};
 
 /// Windows that give their results when a trigger says so. Made by `WindowedStream::trigger`.
 #[derive(Debug, Clone)]
@@ -80,6 +79,7 @@ where
                 late: Late::of(settings.late, ctx),
                 spans: Vec::new(),
                 times: Vec::new(),
+                dropped: Asked::default(),
                 parts,
                 records: PhantomData,
             };
@@ -92,63 +92,11 @@ where
     }
 }
 
-/// The one window of a key, which ends with the input: a trigger gives results before.
-///
-/// ```
-/// # use millstream::{prelude::*, testing::run_on, EveryRecords, Global};
-/// // The sum of all records so far, for every second one.
-/// let sums = run_on([1, 2, 3, 4, 5], |numbers| {
-///     numbers.window_all(Global).trigger(EveryRecords(2)).reduce("sums", |sum, n| Ok(*sum += n))
-/// });
-/// assert_eq!(sums.unwrap(), [3, 10]);
-/// ```
-#[derive(Debug, Clone, Copy)]
-pub struct Global;
-
-impl Spans for Global {
-    const TIMED: bool = false;
-
-    fn fault(&self) -> Option<String> {
-        None
-    }
-
-    fn spans(&self, _time: i64, spans: &mut Vec<(i64, i64)>) {
-        spans.push((i64::MIN, i64::MAX));
-    }
-}
-
-impl<T: Clone + Send + 'static> WindowAssigner<T> for Global {
-    fn fault(&self) -> Option<String> {
-        None
-    }
-
-    fn needs_times(&self) -> bool {
-        false
-    }
-
-    fn stage<S, W, P>(
-        self,
-        settings: WindowSettings<T>,
-        on_error: OnError<T>,
-        selector: S,
-        fold: W,
-        make: impl Fn(&RuntimeContext<'_>) -> Result<P> + Send + Sync + 'static,
-    ) -> StageMaker
-    where
-        S: KeySelector<T> + Sync,
-        W: WindowFold<T> + Clone + Sync + 'static,
-        P: WindowFunction<S::Key, W::Value> + 'static,
-    {
-        let windows = Triggered { windows: self, trigger: AtEnd };
-        windows.stage(settings, on_error, selector, fold, make)
-    }
-}
-
 /// A window of a key.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 struct Open<V, S> {
     start: i64,
-    /// The last millisecond, and the event time of the results.
+    /// The last millisecond, and the time of the results if the window is of event time.
     last: i64,
     /// The value of its records; `None` when they have been purged.
     value: Option<V>,
@@ -166,6 +114,13 @@ impl<V: State, S: State> State for Open<V, S> {
 impl<V, S> Open<V, S> {
     const fn window(&self) -> Window {
         Window { start: self.start, end: self.last.saturating_add(1) }
+    }
+
+    /// The time of the timer at which the window is forgotten: one of processing time is over when
+    /// the clock has reached its end, one of event time when the watermark has reached its last
+    /// millisecond, and then so many milliseconds.
+    const fn gone_at(last: i64, lateness: i64, is_processing: bool) -> i64 {
+        last.saturating_add(if is_processing { 1 } else { lateness })
     }
 }
 
@@ -187,6 +142,8 @@ struct TriggeredWindows<T, A, G: Trigger<T>, S: KeySelector<T>, W: WindowFold<T>
     spans: Vec<(i64, i64)>,
     /// The event times of the results of the call at hand.
     times: Vec<i64>,
+    /// The times that windows have asked for and need no more.
+    dropped: Asked,
     parts: KeyedParts<S::Key>,
     records: PhantomData<fn(T)>,
 }
@@ -209,13 +166,15 @@ where
 {
     /// Adds a record of the current key to its windows, and makes results of those that fire.
     fn add(&mut self, record: T, out: &mut Collector<'_, P::Out>) -> Result<()> {
-        let time = out.timestamp.unwrap_or(i64::MIN);
+        let ctx = self.parts.context(out.timestamp);
+        let clocks = Self::clocks(&ctx);
+        let time = out.timestamp.filter(|_| !A::PROCESSING).unwrap_or(clocks.now);
         let mut spans = std::mem::take(&mut self.spans);
         spans.clear();
         self.windows.spans(time, &mut spans);
         let mut kept = spans.is_empty();
         for span in &spans {
-            kept |= self.add_to(*span, &record, out)?;
+            kept |= self.add_to(*span, &record, clocks, out)?;
         }
         self.spans = spans;
         if !kept {
@@ -229,18 +188,20 @@ where
         &mut self,
         (mut start, mut last): (i64, i64),
         record: &T,
+        clocks: Clocks,
         out: &mut Collector<'_, P::Out>,
     ) -> Result<bool> {
         let mut ctx = self.parts.context(out.timestamp);
-        let clocks = (ctx.current_watermark(), ctx.processing_time());
         let open = self.open.get_or_insert_with(&mut ctx, Vec::new)?;
         let joined = if A::MERGES {
-            Self::join(open, (&mut start, &mut last), &mut self.trigger, &mut self.fold)?
+            let functions = (&mut self.trigger, &mut self.fold);
+            Self::join(open, (&mut start, &mut last), functions, &mut self.dropped)?
         } else {
             None
         };
-        let gone_at = last.saturating_add(self.lateness);
-        if joined.is_none() && clocks.0.is_some_and(|watermark| gone_at <= watermark) {
+        let gone_at = Open::<W::Value, G::State>::gone_at(last, self.lateness, A::PROCESSING);
+        let is_late = !A::PROCESSING && clocks.watermark.is_some_and(|time| gone_at <= time);
+        if joined.is_none() && is_late {
             if open.is_empty() {
                 self.open.clear(&mut ctx)?;
             }
@@ -270,12 +231,19 @@ where
         }
         let fire = self.trigger.on_record(record, &mut Self::context(one, clocks, &mut new))?;
         // The end of the window's life is a time that it asks for.
-        if !one.times.event.contains(&gone_at) {
-            one.times.event.push(gone_at);
-            new.event.push(gone_at);
+        let mut asks = Self::context(one, clocks, &mut new);
+        match A::PROCESSING {
+            true => asks.at_processing_time(gone_at),
+            false => asks.at_event_time(gone_at),
         }
         let fired = Self::fired(one, fire);
-        Self::set((self.event, self.processing), &new, &mut ctx)?;
+        let times = (self.event, self.processing);
+        let dropped = &mut self.dropped;
+        dropped.event.retain(|time| !open.iter().any(|one| one.times.event.contains(time)));
+        let needs = |time: &i64| open.iter().any(|one| one.times.processing.contains(time));
+        dropped.processing.retain(|time| !needs(time));
+        Self::delete(times, dropped, &mut ctx)?;
+        Self::set(times, &new, &mut ctx)?;
         self.emit(fired, out)?;
         Ok(true)
     }
@@ -284,8 +252,8 @@ where
     fn join(
         open: &mut Vec<Open<W::Value, G::State>>,
         (start, last): (&mut i64, &mut i64),
-        trigger: &mut G,
-        fold: &mut W,
+        (trigger, fold): (&mut G, &mut W),
+        dropped: &mut Asked,
     ) -> Result<Option<Open<W::Value, G::State>>> {
         let touches = |other: &mut Open<W::Value, G::State>| {
             other.start <= last.saturating_add(1) && *start <= other.last.saturating_add(1)
@@ -296,6 +264,7 @@ where
         let Some(mut one) = touched.next() else { return Ok(None) };
         for other in touched {
             one.last = one.last.max(other.last);
+            dropped.append(other.times);
             trigger.merge(&mut one.state, other.state)?;
             one.value = match (one.value, other.value) {
                 (Some(mut value), Some(later)) => {
@@ -308,14 +277,19 @@ where
         (*start, *last) = ((*start).min(one.start), (*last).max(one.last));
         if (*start, *last) != (one.start, one.last) {
             (one.start, one.last) = (*start, *last);
-            one.times = Asked::default();
+            dropped.append(std::mem::take(&mut one.times));
         }
         Ok(Some(one))
     }
 
+    fn clocks(ctx: &Context<'_, S::Key>) -> Clocks {
+        let (watermark, now) = (ctx.current_watermark(), ctx.processing_time());
+        Clocks { watermark, now, is_processing: A::PROCESSING }
+    }
+
     fn context<'a>(
         one: &'a mut Open<W::Value, G::State>,
-        clocks: (Option<i64>, i64),
+        clocks: Clocks,
         new: &'a mut Asked,
     ) -> TriggerContext<'a, G::State> {
         let window = (one.window(), one.last);
@@ -349,7 +323,20 @@ where
         Ok(())
     }
 
-    /// Makes results of a window that fires.
+    /// Deletes timers for times that no window of the current key asks for any more.
+    fn delete(
+        (event, processing): (Option<Timers>, Timers),
+        dropped: &mut Asked,
+        ctx: &mut Context<'_, S::Key>,
+    ) -> Result<()> {
+        for time in dropped.event.drain(..) {
+            event.map_or(Ok(()), |event| event.delete(ctx, time))?;
+        }
+        Ok(dropped.processing.drain(..).try_for_each(|time| processing.delete(ctx, time))?)
+    }
+
+    /// Makes results of a window that fires. Those of a window of processing time have the time of
+    /// the record or timer at hand.
     fn emit(
         &mut self,
         fired: Option<Fired<W::Value>>,
@@ -358,10 +345,11 @@ where
         let Some(Fired { window, last, value }) = fired else { return Ok(()) };
         let key = self.parts.backend.key().clone();
         let (before, timestamp) = (out.results.len(), out.timestamp);
-        out.timestamp = timestamp.map(|_| last);
+        let time = timestamp.filter(|_| A::PROCESSING).unwrap_or(last);
+        out.timestamp = timestamp.map(|_| time);
         self.function.process(key, window, value, out)?;
         out.timestamp = timestamp;
-        self.times.resize(self.times.len() + out.results.len() - before, last);
+        self.times.resize(self.times.len() + out.results.len() - before, time);
         Ok(())
     }
 
@@ -375,7 +363,7 @@ where
     ) -> Result<()> {
         let lateness = self.lateness;
         let mut ctx = self.parts.context(out.timestamp);
-        let clocks = (ctx.current_watermark(), ctx.processing_time());
+        let clocks = Self::clocks(&ctx);
         let open = self.open.get_or_insert_with(&mut ctx, Vec::new)?;
         let (mut new, mut fired) = (Asked::default(), Vec::new());
         for one in open.iter_mut() {
@@ -390,8 +378,11 @@ where
             };
             fired.extend(Self::fired(one, fire));
         }
-        let is_kept = |one: &Open<_, _>| one.last.saturating_add(lateness) > time;
-        open.retain(|one| !is_event || is_kept(one));
+        let is_clock = is_event != A::PROCESSING;
+        let gone_at = |one: &Open<_, _>| {
+            Open::<W::Value, G::State>::gone_at(one.last, lateness, A::PROCESSING)
+        };
+        open.retain(|one| !is_clock || gone_at(one) > time);
         if open.is_empty() {
             self.open.clear(&mut ctx)?;
         }
@@ -424,6 +415,7 @@ where
 
     fn take_back(&mut self) -> Result<()> {
         self.times.clear();
+        self.dropped = Asked::default();
         Ok(self.parts.backend.take_back()?)
     }
 }
@@ -457,10 +449,11 @@ where
         self.on_time(!timer.is_of(&self.processing), timer.time(), out)
     }
 
-    /// Without event times the end of the input is the one that a window can see.
+    /// Without event times the end of the input is the one that a window can see, unless it is of
+    /// processing time.
     fn finish_key(&mut self, out: &mut Collector<'_, P::Out>) -> Result<()> {
         self.times.clear();
-        if self.event.is_some() {
+        if self.event.is_some() || A::PROCESSING {
             return Ok(());
         }
         self.on_time(true, i64::MAX, out)

@@ -1,0 +1,106 @@
+//! Windows that are always kept each by itself: the global one of a key, and those of processing
+//! time.
+
+use millstream_event_time::{AtEnd, ProcessingTime};
+
+use super::assigner::{Spans, WindowAssigner, WindowSettings};
+use super::functions::{WindowFold, WindowFunction};
+use super::triggered::Triggered;
+use crate::Result;
+use crate::key::KeySelector;
+use crate::on_error::OnError;
+use crate::program::StageMaker;
+use crate::runtime_context::RuntimeContext;
+
+/// The one window of a key, which ends with the input: a trigger gives results before.
+///
+/// ```
+/// # use millstream::{prelude::*, testing::run_on, EveryRecords, Global};
+/// // The sum of all records so far, for every second one.
+/// let sums = run_on([1, 2, 3, 4, 5], |numbers| {
+///     numbers.window_all(Global).trigger(EveryRecords(2)).reduce("sums", |sum, n| Ok(*sum += n))
+/// });
+/// assert_eq!(sums.unwrap(), [3, 10]);
+/// ```
+#[derive(Debug, Clone, Copy)]
+pub struct Global;
+
+impl Spans for Global {
+    const TIMED: bool = false;
+
+    fn fault(&self) -> Option<String> {
+        None
+    }
+
+    fn spans(&self, _time: i64, spans: &mut Vec<(i64, i64)>) {
+        spans.push((i64::MIN, i64::MAX));
+    }
+}
+
+impl<T: Clone + Send + 'static> WindowAssigner<T> for Global {
+    fn fault(&self) -> Option<String> {
+        None
+    }
+
+    fn needs_times(&self) -> bool {
+        false
+    }
+
+    fn stage<S, W, P>(
+        self,
+        settings: WindowSettings<T>,
+        on_error: OnError<T>,
+        selector: S,
+        fold: W,
+        make: impl Fn(&RuntimeContext<'_>) -> Result<P> + Send + Sync + 'static,
+    ) -> StageMaker
+    where
+        S: KeySelector<T> + Sync,
+        W: WindowFold<T> + Clone + Sync + 'static,
+        P: WindowFunction<S::Key, W::Value> + 'static,
+    {
+        let windows = Triggered { windows: self, trigger: AtEnd };
+        windows.stage(settings, on_error, selector, fold, make)
+    }
+}
+
+impl<A: Spans> Spans for ProcessingTime<A> {
+    const MERGES: bool = A::MERGES;
+    const TIMED: bool = false;
+    const PROCESSING: bool = true;
+
+    fn fault(&self) -> Option<String> {
+        self.windows().fault()
+    }
+
+    fn spans(&self, time: i64, spans: &mut Vec<(i64, i64)>) {
+        self.windows().spans(time, spans);
+    }
+}
+
+impl<T: Clone + Send + 'static, A: Spans> WindowAssigner<T> for ProcessingTime<A> {
+    fn fault(&self) -> Option<String> {
+        Spans::fault(self)
+    }
+
+    fn needs_times(&self) -> bool {
+        false
+    }
+
+    fn stage<S, W, P>(
+        self,
+        settings: WindowSettings<T>,
+        on_error: OnError<T>,
+        selector: S,
+        fold: W,
+        make: impl Fn(&RuntimeContext<'_>) -> Result<P> + Send + Sync + 'static,
+    ) -> StageMaker
+    where
+        S: KeySelector<T> + Sync,
+        W: WindowFold<T> + Clone + Sync + 'static,
+        P: WindowFunction<S::Key, W::Value> + 'static,
+    {
+        let windows = Triggered { windows: self, trigger: AtEnd };
+        windows.stage(settings, on_error, selector, fold, make)
+    }
+}
