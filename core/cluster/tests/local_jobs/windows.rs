@@ -232,3 +232,126 @@ fn a_million_windows_are_open_at_once() {
     result.unwrap();
     assert_eq!(out.records(), [((), WINDOWS)]);
 }
+
+/// Windows that end long after the input.
+fn century() -> ProcessingTime<Tumbling> {
+    Tumbling::processing_time(Duration::from_secs(100 * 365 * 86_400))
+}
+
+fn now() -> i64 {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    i64::try_from(since.unwrap().as_millis()).unwrap()
+}
+
+#[test]
+fn windows_of_processing_time_end_by_the_clock_and_with_the_input() {
+    let before = now();
+    let came = arrived(RuntimeMode::Streaming, |env| {
+        let numbers = Datagen::sequence(0..60).rate_per_second(100);
+        let numbers = env.source("numbers", numbers).parallelism(1).key_by(|n| n % 2);
+        let windows = Tumbling::processing_time(millis(100)).offset_millis(30);
+        numbers.window(windows).aggregate(
+            "counts",
+            || 0,
+            |count, _| {
+                *count += 1;
+                Ok(())
+            },
+            |_, _| bail!("a tumbling window has no parts"),
+            |key, window, count: u64| Ok((key, window.start, window.end, count, now())),
+        )
+    });
+    let after = now();
+    for key in 0..2 {
+        let of_key: Vec<_> =
+            came.iter().map(|(result, _)| *result).filter(|r| r.0 == key).collect();
+        assert_eq!(of_key.iter().map(|(.., count, _)| count).sum::<u64>(), 30, "{came:?}");
+        assert!(of_key.len() > 1, "the input took half a second: {came:?}");
+        for (at, (_, start, end, _, fired)) in of_key.iter().enumerate() {
+            assert!(end - start == 100 && (start - 30) % 100 == 0, "{came:?}");
+            assert!(*end > before && *start <= after, "{came:?}");
+            assert!(fired >= end || at == of_key.len() - 1, "{at} of {key} is early: {came:?}");
+        }
+    }
+    assert!(came.iter().all(|(_, time)| time.is_none()), "{came:?}");
+}
+
+#[test]
+fn windows_of_processing_time_give_their_results_at_the_end_in_every_mode() {
+    for mode in [RuntimeMode::Streaming, RuntimeMode::Batch] {
+        // Results at the end of the input have the end of time, if records have times at all.
+        for timed in [true, false] {
+            let source = |env: &mut Environment| match timed {
+                true => numbers(env),
+                false => env.source("plain", Datagen::sequence(0..RECORDS)).parallelism(1),
+            };
+            let expected: Vec<_> =
+                (0..5).map(|key| ((key, RECORDS / 5), timed.then_some(i64::MAX))).collect();
+            let tumbling = arrived(mode, |env| {
+                source(env).key_by(|n| n % 5).window(century()).count("counts")
+            });
+            assert_eq!(tumbling, expected, "{mode:?}, {timed}");
+            let session = Session::processing_time(Duration::from_secs(86_400));
+            let sessions =
+                arrived(mode, |env| source(env).key_by(|n| n % 5).window(session).count("counts"));
+            assert_eq!(sessions, expected, "{mode:?}, {timed}");
+        }
+    }
+}
+
+#[test]
+fn windows_of_processing_time_take_triggers() {
+    let came = arrived(RuntimeMode::Streaming, |env| {
+        let windowed = numbers(env).key_by(|n| n % 3).window(century());
+        windowed.trigger(Purging(EveryRecords(7_000))).count("counts")
+    });
+    // Records have the times of those that fire; 6,000 of each key are left, and give no result.
+    let mut expected: Vec<_> = (0..3)
+        .flat_map(|key| {
+            [7_000, 14_000].map(|nth| ((key, 7_000), time(&(3 * (nth - 1) + key)).ok()))
+        })
+        .collect();
+    expected.sort();
+    assert_eq!(came, expected);
+
+    let steps = arrived(RuntimeMode::Streaming, |env| {
+        let slowly = env.source("slowly", Datagen::sequence(0..40).rate_per_second(100));
+        let windowed = slowly.parallelism(1).window_all(century());
+        windowed.trigger(EveryStep::new(millis(20))).count("counts")
+    });
+    let counts: Vec<u64> = steps.iter().map(|(((), count), _)| *count).collect();
+    assert!(counts.len() > 2 && counts.is_sorted() && counts.last() == Some(&40), "{counts:?}");
+}
+
+#[test]
+fn joins_take_windows_of_processing_time() {
+    let came = arrived(RuntimeMode::Streaming, |env| {
+        let left = env.source("left", Datagen::sequence(0..4)).key_by(|n| n % 2);
+        let right = env.source("right", Datagen::sequence(10..12)).key_by(|n| n % 2);
+        left.join(right).window(century()).apply("pairs", |left, right| Ok((*left, *right)))
+    });
+    let pairs: Vec<_> = came.into_iter().map(|(pair, _)| pair).collect();
+    assert_eq!(pairs, [(0, 10), (1, 11), (2, 10), (3, 11)]);
+}
+
+#[test]
+fn a_lateness_of_windows_that_are_not_of_event_time_is_refused() {
+    let says = error_of(|env| {
+        let numbers = env.source("numbers", Datagen::sequence(0..10)).key_by(|n| n % 2);
+        let windowed = numbers.window(century()).allowed_lateness(millis(1));
+        windowed.count("counts").sink("out", Times::new());
+    });
+    let expected = "the windows of \"counts\" have a lateness, but they are not of event time, so \
+                    that no record comes too late: leave allowed_lateness() out";
+    assert!(says.contains(expected), "{says}");
+}
+
+#[test]
+fn lengths_that_no_window_of_processing_time_has_are_refused() {
+    let says = error_of(|env| {
+        let numbers = env.source("numbers", Datagen::sequence(0..10)).key_by(|n| n % 2);
+        let windows = Sliding::processing_time(millis(10), Duration::from_micros(1));
+        numbers.window(windows).count("counts").sink("out", Times::new());
+    });
+    assert!(says.contains("the slide of a window is 1µs"), "{says}");
+}
