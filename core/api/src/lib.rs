@@ -35,11 +35,12 @@ pub use millstream_graph::RuntimeMode;
 pub use millstream_network::Event;
 pub use millstream_operators::{
     AtEnd, BroadcastProcess, BroadcastRuntimeContext, ByRef, ByValue, Collector, Context,
-    EveryRecords, EveryStep, Fire, Global, KeySelector, KeyedBroadcastProcess, KeyedCoProcess,
-    KeyedProcess, KeyedRuntimeContext, LateRecords, Number, OnError, OutputTag, Process,
-    ProcessingTime, Program, Purging, RuntimeContext, Session, Sided, Sliding, Spans, Trigger,
-    TriggerContext, Triggered, Tumbling, WatermarkGenerator, WatermarkOutput, WatermarkStrategy,
-    Window, WindowAssigner, WindowFunction,
+    EveryRecords, EveryStep, Evicting, Evictor, EvictorContext, Fire, Global, KeepAfter, KeepLast,
+    KeepNear, KeepRecent, KeySelector, KeyedBroadcastProcess, KeyedCoProcess, KeyedProcess,
+    KeyedRuntimeContext, LateRecords, Number, OnError, OutputTag, Process, ProcessingTime, Program,
+    Purging, RuntimeContext, Session, Sided, Sliding, Spans, Trigger, TriggerContext, Triggered,
+    Tumbling, WatermarkGenerator, WatermarkOutput, WatermarkStrategy, Window, WindowAssigner,
+    WindowFunction,
 };
 pub use millstream_state::{
     AggregatingState, BroadcastMaps, BroadcastState, Expiry, ListState, MapState, NoTtl,

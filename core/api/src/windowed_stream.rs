@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use millstream_network::Data;
 use millstream_operators::{
-    Aggregated, ByValue, EveryRecords, Finish, Global, KeySelector, LateRecords, Listed, Number,
-    Purging, Reduced, RuntimeContext, Spans, Summed, Trigger, Triggered, Window, WindowAssigner,
-    WindowFold, WindowFunction, WindowSettings, keep_better,
+    Aggregated, ByValue, EveryRecords, Evicting, Evictor, Finish, Global, KeySelector, LateRecords,
+    Listed, Number, Purging, Reduced, RuntimeContext, Spans, Summed, Trigger, Triggered, Window,
+    WindowAssigner, WindowFold, WindowFunction, WindowSettings, WithTrigger, keep_better,
 };
 use millstream_types::State;
 
@@ -144,6 +144,39 @@ impl<T: Data, S: KeySelector<T> + Sync, A: WindowAssigner<T>> WindowedStream<T, 
     {
         let Self { keyed, windows, settings, all } = self;
         WindowedStream { keyed, windows: Triggered { windows, trigger }, settings, all }
+    }
+
+    /// Takes records out of each window when it gives its result: [`KeepLast`](crate::KeepLast),
+    /// [`KeepRecent`](crate::KeepRecent), [`KeepNear`](crate::KeepNear), or an
+    /// [`Evictor`] of one's own. A trigger, if there is one, is set before.
+    ///
+    /// Each window keeps all its records, and the functions of `reduce` and `aggregate` are called
+    /// when it gives its result: an error of theirs fails the task then, if no record made the
+    /// window do so. `merge` of `aggregate` is never called.
+    ///
+    /// ```
+    /// # use millstream::{prelude::*, testing::run_on, KeepLast};
+    /// # use std::time::Duration;
+    /// // The last price of each minute.
+    /// let last = run_on([(5, 0), (7, 59_000), (6, 61_000)], |prices| {
+    ///     let times = WatermarkStrategy::monotonous().timestamps(|(_, time)| Ok(*time));
+    ///     let minutes = Tumbling::event_time(Duration::from_secs(60));
+    ///     let windowed = prices.assign_timestamps(times).window_all(minutes);
+    ///     windowed.evictor(KeepLast(1)).sum("last", |(price, _)| *price)
+    /// });
+    /// assert_eq!(last.unwrap(), [((), 7), ((), 6)]);
+    /// ```
+    pub fn evictor<E: Evictor<T>>(
+        self,
+        evictor: E,
+    ) -> WindowedStream<T, S, Evicting<A::Windows, A::Trigger, E>>
+    where
+        T: State + Clone,
+        A: WithTrigger<T>,
+    {
+        let Self { keyed, windows, settings, all } = self;
+        let windows = Evicting { windows: windows.triggered(), evictor };
+        WindowedStream { keyed, windows, settings, all }
     }
 
     /// Sets the fate of records that come when none of their windows is kept any more. They are

@@ -1,5 +1,7 @@
+//! Event time as it is decided: the watermarks of records and splits, the least of several, the
 //! Event time as it is decided: the watermarks of records and splits, the least of several, their
 //! alignment, the arithmetic of windows and panes, and triggers.
+//! arithmetic of windows and panes, triggers and evictors.
 //!
 //! Everything here is pure: it is told what comes and what time it is. The operators that work by
 //! it are in `millstream-operators`.
@@ -7,6 +9,7 @@
 mod alignment;
 mod by_split;
 mod calendar;
+mod evictor;
 mod grid;
 mod processing;
 mod strategy;
@@ -16,6 +19,7 @@ mod trigger;
 pub use alignment::{Aligner, Alignment, AlignmentGroups};
 pub use by_split::{Begin, Watermarks};
 pub use calendar::Calendar;
+pub use evictor::{Evictor, EvictorContext, KeepAfter, KeepLast, KeepNear, KeepRecent};
 pub use grid::{Grid, Sliding, Tumbling, Window, clamp, whole_millis};
 pub use processing::ProcessingTime;
 pub use strategy::{FindTimes, Generate, WatermarkGenerator, WatermarkOutput, WatermarkStrategy};

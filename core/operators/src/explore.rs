@@ -21,6 +21,7 @@ mod broadcast;
 mod cases;
 mod chains;
 mod clock_windows;
+mod evictors;
 mod expiry;
 mod finishing;
 mod heavy;

@@ -70,9 +70,9 @@ pub use millstream_connector::{
     error,
 };
 pub use millstream_event_time::{
-    AlignmentGroups, AtEnd, EveryRecords, EveryStep, Fire, ProcessingTime, Purging, Sliding,
-    Trigger, TriggerContext, Tumbling, WatermarkGenerator, WatermarkOutput, WatermarkStrategy,
-    Window,
+    AlignmentGroups, AtEnd, EveryRecords, EveryStep, Evictor, EvictorContext, Fire, KeepAfter,
+    KeepLast, KeepNear, KeepRecent, ProcessingTime, Purging, Sliding, Trigger, TriggerContext,
+    Tumbling, WatermarkGenerator, WatermarkOutput, WatermarkStrategy, Window,
 };
 pub use on_error::OnError;
 pub use order::order_by_time;
@@ -93,6 +93,6 @@ pub use task::{
 };
 pub use watermarks::{assign_timestamps, watermarks_per_split};
 pub use windows::{
-    Aggregated, Finish, Global, Listed, Reduced, Session, Spans, Summed, Triggered, WindowAssigner,
-    WindowFold, WindowFunction, WindowSettings,
+    Aggregated, Evicting, Finish, Global, Listed, Reduced, Session, Spans, Summed, Triggered,
+    WindowAssigner, WindowFold, WindowFunction, WindowSettings, WithTrigger,
 };

@@ -8,6 +8,7 @@
 //! those of processing time, which [`triggered`] keeps.
 
 mod assigner;
+mod contents;
 mod functions;
 mod kinds;
 mod panes;
@@ -15,8 +16,7 @@ mod session;
 mod stage;
 mod triggered;
 
-pub use assigner::{Spans, WindowAssigner, WindowSettings};
+pub use assigner::{Spans, WindowAssigner, WindowSettings, WithTrigger};
 pub use functions::{Aggregated, Finish, Listed, Reduced, Summed, WindowFold, WindowFunction};
-pub use kinds::Global;
+pub use kinds::{Evicting, Global, Triggered};
 pub use session::Session;
-pub use triggered::Triggered;

@@ -17,7 +17,8 @@ use super::probe::{Item, Output, Probe, Shared};
 use super::schedule::Act;
 use super::stages::{Explored, Oracle, drive, each, outputs};
 use super::{
-    Case, Kind, clock_windows, expiry, heavy, key, roll, time_of, timers, windows, writers,
+    Case, Kind, clock_windows, evictors, expiry, heavy, key, roll, time_of, timers, windows,
+    writers,
 };
 use crate::Result;
 use crate::aggregate::{Aggregate, Reduce, Summary};
@@ -65,7 +66,8 @@ fn light(kind: Kind) -> Vec<Case> {
         })],
         Kind::Process => {
             let cases = processes().into_iter().chain(timers::cases()).chain([expiry::case()]);
-            cases.chain(windows::sessions()).chain(clock_windows::cases()).collect()
+            let windows = windows::sessions().into_iter().chain(clock_windows::cases());
+            cases.chain(windows).chain(evictors::cases()).collect()
         }
         Kind::Fold => reduces().into_iter().chain(aggregates()).collect(),
         Kind::Rows => vec![rows()],

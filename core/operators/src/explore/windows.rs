@@ -21,8 +21,8 @@ use crate::windows::{
 };
 use crate::{Result, ensure};
 
-const SIZE: i64 = 45;
-const LATENESS: i64 = 30;
+pub(super) const SIZE: i64 = 45;
+pub(super) const LATENESS: i64 = 30;
 /// The gap between sessions: records of a schedule are few.
 const GAP: i64 = 60;
 
@@ -98,11 +98,11 @@ pub(super) fn sums() -> impl WindowFold<u64, Value = u64> + Clone + Sync + 'stat
 }
 
 /// The time of a record that watermarks of schedules may reach.
-const fn near(time: i64) -> i64 {
+pub(super) const fn near(time: i64) -> i64 {
     time % 1_100
 }
 
-fn push_near(stage: &mut Hidden, batch: Batch<u64>) -> Result<Flow> {
+pub(super) fn push_near(stage: &mut Hidden, batch: Batch<u64>) -> Result<Flow> {
     let (records, _) = batch.into_parts();
     let times = records.iter().map(|record| near(time_of(*record))).collect();
     stage.push(Batch::timed(records, times)?)
@@ -118,7 +118,7 @@ pub(super) fn results(end: i64, sum: u64) -> impl Iterator<Item = u64> {
     (0..count).map(move |number| sum.wrapping_mul(31).wrapping_add(number))
 }
 
-struct Repeated;
+pub(super) struct Repeated;
 
 impl WindowFunction<u64, u64> for Repeated {
     type Out = u64;
@@ -137,7 +137,7 @@ impl WindowFunction<u64, u64> for Repeated {
 }
 
 /// All windows by their ends, with the sums of their records.
-struct Plain {
+pub(super) struct Plain {
     slide: i64,
     lateness: i64,
     windows: BTreeMap<i64, (u64, bool)>,
@@ -145,7 +145,7 @@ struct Plain {
 }
 
 impl Plain {
-    fn fire(end: i64, sum: u64, outputs: &mut [Vec<Item>]) {
+    pub(super) fn fire(end: i64, sum: u64, outputs: &mut [Vec<Item>]) {
         outputs[0].extend(results(end, sum).map(|result| Item::Timed(result, end - 1)));
     }
 

@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
+use millstream_event_time::{AtEnd, Trigger};
+
 use super::functions::{WindowFold, WindowFunction};
+use super::kinds::Triggered;
 use crate::Result;
 use crate::key::KeySelector;
 use crate::late::LateRecords;
@@ -47,6 +50,36 @@ pub trait WindowAssigner<T: Send + 'static>: Send + Sync + 'static {
         S: KeySelector<T> + Sync,
         W: WindowFold<T> + Clone + Sync + 'static,
         P: WindowFunction<S::Key, W::Value> + 'static;
+}
+
+/// Windows of which each is kept by itself, with the trigger that they have.
+pub trait WithTrigger<T> {
+    /// The windows.
+    type Windows: Spans;
+    /// The trigger.
+    type Trigger: Trigger<T>;
+
+    /// The windows and the trigger.
+    #[doc(hidden)]
+    fn triggered(self) -> Triggered<Self::Windows, Self::Trigger>;
+}
+
+impl<T, A: Spans> WithTrigger<T> for A {
+    type Windows = A;
+    type Trigger = AtEnd;
+
+    fn triggered(self) -> Triggered<A, AtEnd> {
+        Triggered { windows: self, trigger: AtEnd }
+    }
+}
+
+impl<T, A: Spans, G: Trigger<T>> WithTrigger<T> for Triggered<A, G> {
+    type Windows = A;
+    type Trigger = G;
+
+    fn triggered(self) -> Self {
+        self
+    }
 }
 
 /// Windows, each by itself, as triggers look at them.

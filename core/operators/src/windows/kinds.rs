@@ -1,16 +1,100 @@
-//! Windows that are always kept each by itself: the global one of a key, and those of processing
-//! time.
+//! Windows that are kept each by itself: those with a trigger or an evictor, the global one of a
+//! key, and those of processing time.
 
-use millstream_event_time::{AtEnd, ProcessingTime};
+use millstream_event_time::{AtEnd, Evictor, ProcessingTime, Trigger};
+use millstream_types::State;
 
 use super::assigner::{Spans, WindowAssigner, WindowSettings};
+use super::contents::{Evicted, Folded};
 use super::functions::{WindowFold, WindowFunction};
-use super::triggered::Triggered;
 use crate::Result;
 use crate::key::KeySelector;
 use crate::on_error::OnError;
 use crate::program::StageMaker;
 use crate::runtime_context::RuntimeContext;
+
+/// Windows that give their results when a trigger says so. Made by `WindowedStream::trigger`.
+#[derive(Debug, Clone)]
+pub struct Triggered<A, G> {
+    /// The windows.
+    pub windows: A,
+    /// The trigger.
+    pub trigger: G,
+}
+
+impl<T, A, G> WindowAssigner<T> for Triggered<A, G>
+where
+    T: Clone + Send + 'static,
+    A: Spans,
+    G: Trigger<T>,
+{
+    fn fault(&self) -> Option<String> {
+        self.windows.fault()
+    }
+
+    fn needs_times(&self) -> bool {
+        A::TIMED
+    }
+
+    fn stage<S, W, P>(
+        self,
+        settings: WindowSettings<T>,
+        on_error: OnError<T>,
+        selector: S,
+        fold: W,
+        make: impl Fn(&RuntimeContext<'_>) -> Result<P> + Send + Sync + 'static,
+    ) -> StageMaker
+    where
+        S: KeySelector<T> + Sync,
+        W: WindowFold<T> + Clone + Sync + 'static,
+        P: WindowFunction<S::Key, W::Value> + 'static,
+    {
+        self.stage_with(settings, on_error, selector, Folded(fold), make)
+    }
+}
+
+/// Windows that give their results when a trigger says so, of the records that an evictor leaves.
+/// Made by `WindowedStream::evictor`.
+#[derive(Debug, Clone)]
+pub struct Evicting<A, G, E> {
+    /// The windows with their trigger.
+    pub windows: Triggered<A, G>,
+    /// The evictor.
+    pub evictor: E,
+}
+
+impl<T, A, G, E> WindowAssigner<T> for Evicting<A, G, E>
+where
+    T: State + Clone,
+    A: Spans,
+    G: Trigger<T>,
+    E: Evictor<T>,
+{
+    fn fault(&self) -> Option<String> {
+        self.windows.windows.fault()
+    }
+
+    fn needs_times(&self) -> bool {
+        A::TIMED
+    }
+
+    fn stage<S, W, P>(
+        self,
+        settings: WindowSettings<T>,
+        on_error: OnError<T>,
+        selector: S,
+        fold: W,
+        make: impl Fn(&RuntimeContext<'_>) -> Result<P> + Send + Sync + 'static,
+    ) -> StageMaker
+    where
+        S: KeySelector<T> + Sync,
+        W: WindowFold<T> + Clone + Sync + 'static,
+        P: WindowFunction<S::Key, W::Value> + 'static,
+    {
+        let contents = Evicted::new(self.evictor, fold);
+        self.windows.stage_with(settings, on_error, selector, contents, make)
+    }
+}
 
 /// The one window of a key, which ends with the input: a trigger gives results before.
 ///

@@ -1,5 +1,5 @@
-//! The operator of windows with a trigger: each key has the windows that are open, and each window
-//! its value and the trigger's state.
+//! The operator of windows that are kept each by itself: each key has the windows that are open, and
+//! each window its records and the trigger's state.
 
 use std::marker::PhantomData;
 use std::sync::Arc;
@@ -10,8 +10,10 @@ use millstream_types::State;
 use millstream_types::schema::{Kind, SchemaBuilder};
 use serde::{Deserialize, Serialize};
 
-use super::assigner::{Spans, WindowAssigner, WindowSettings};
-use super::functions::{WindowFold, WindowFunction};
+use super::assigner::{Spans, WindowSettings};
+use super::contents::Contents;
+use super::functions::WindowFunction;
+use super::kinds::Triggered;
 use crate::Result;
 use crate::collector::Collector;
 use crate::key::KeySelector;
@@ -23,55 +25,36 @@ use crate::process::{ProcessStage, RecordFunction};
 use crate::program::StageMaker;
 use crate::runtime_context::{KeyedRuntimeContext, RuntimeContext};
 use crate::stage::erase;
-use millstream_event_time::{Asked, Clocks, Fire, Trigger, TriggerContext, Window};
+use millstream_event_time::{Asked, Clocks, EvictorContext, Fire, Trigger, TriggerContext, Window};
 
-/// Windows that give their results when a trigger says so. Made by `WindowedStream::trigger`.
-#[derive(Debug, Clone)]
-pub struct Triggered<A, G> {
-    /// The windows.
-    pub windows: A,
-    /// The trigger.
-    pub trigger: G,
-}
-
-impl<T, A, G> WindowAssigner<T> for Triggered<A, G>
-where
-    T: Clone + Send + 'static,
-    A: Spans,
-    G: Trigger<T>,
-{
-    fn fault(&self) -> Option<String> {
-        self.windows.fault()
-    }
-
-    fn needs_times(&self) -> bool {
-        A::TIMED
-    }
-
-    fn stage<S, W, P>(
+impl<A: Spans, G> Triggered<A, G> {
+    /// The operator of windows whose records are kept so.
+    pub(super) fn stage_with<T, S, C, P>(
         self,
         settings: WindowSettings<T>,
         on_error: OnError<T>,
         selector: S,
-        fold: W,
+        contents: C,
         make: impl Fn(&RuntimeContext<'_>) -> Result<P> + Send + Sync + 'static,
     ) -> StageMaker
     where
+        T: Clone + Send + 'static,
+        G: Trigger<T>,
         S: KeySelector<T> + Sync,
-        W: WindowFold<T> + Clone + Sync + 'static,
-        P: WindowFunction<S::Key, W::Value> + 'static,
+        C: Contents<T> + Clone + Sync + 'static,
+        P: WindowFunction<S::Key, C::Value> + 'static,
     {
         Arc::new(move |ctx, outputs| {
             let bad = BadRecords::of(&on_error, ctx);
             let mut parts = KeyedParts::new(ctx);
             let timed = outputs.timed;
             let mut states = KeyedRuntimeContext::new(ctx.task, &mut parts.backend, timed);
-            let function = TriggeredWindows {
+            let mut function = TriggeredWindows {
                 windows: self.windows.clone(),
                 trigger: self.trigger.clone(),
                 lateness: i64::try_from(settings.lateness.as_millis()).unwrap_or(i64::MAX),
                 selector: selector.clone(),
-                fold: fold.clone(),
+                contents: contents.clone(),
                 function: make(&RuntimeContext::new(ctx.task))?,
                 open: states.value("windows")?,
                 event: timed.then(|| states.event_timers("event")).transpose()?,
@@ -83,7 +66,6 @@ where
                 parts,
                 records: PhantomData,
             };
-            let mut function = function;
             if bad.goes_on() {
                 function.parts.backend.keep_undo();
             }
@@ -98,8 +80,8 @@ struct Open<V, S> {
     start: i64,
     /// The last millisecond, and the time of the results if the window is of event time.
     last: i64,
-    /// The value of its records; `None` when they have been purged.
-    value: Option<V>,
+    /// Its records or their value; `None` when they have been purged.
+    kept: Option<V>,
     state: S,
     /// The times that its trigger has asked for.
     times: Asked,
@@ -115,25 +97,25 @@ impl<V, S> Open<V, S> {
     const fn window(&self) -> Window {
         Window { start: self.start, end: self.last.saturating_add(1) }
     }
+}
 
-    /// The time of the timer at which the window is forgotten: one of processing time is over when
-    /// the clock has reached its end, one of event time when the watermark has reached its last
-    /// millisecond, and then so many milliseconds.
-    const fn gone_at(last: i64, lateness: i64, is_processing: bool) -> i64 {
-        last.saturating_add(if is_processing { 1 } else { lateness })
-    }
+/// The time of the timer at which a window is forgotten: one of processing time is over when the
+/// clock has reached its end, one of event time when the watermark has reached its last millisecond,
+/// and then so many milliseconds.
+const fn gone_at(last: i64, lateness: i64, is_processing: bool) -> i64 {
+    last.saturating_add(if is_processing { 1 } else { lateness })
 }
 
 /// Keeps the windows of each key, and makes results of those that the trigger fires.
-struct TriggeredWindows<T, A, G: Trigger<T>, S: KeySelector<T>, W: WindowFold<T>, P> {
+struct TriggeredWindows<T, A, G: Trigger<T>, S: KeySelector<T>, C: Contents<T>, P> {
     windows: A,
     trigger: G,
     /// A window is kept for so many milliseconds after the watermark has reached its end.
     lateness: i64,
     selector: S,
-    fold: W,
+    contents: C,
     function: P,
-    open: ValueState<Vec<Open<W::Value, G::State>>>,
+    open: ValueState<Vec<Open<C::Kept, G::State>>>,
     /// `None` if the records have no event times.
     event: Option<Timers>,
     processing: Timers,
@@ -155,14 +137,14 @@ struct Fired<V> {
     value: V,
 }
 
-impl<T, A, G, S, W, P> TriggeredWindows<T, A, G, S, W, P>
+impl<T, A, G, S, C, P> TriggeredWindows<T, A, G, S, C, P>
 where
     T: Clone + Send + 'static,
     A: Spans,
     G: Trigger<T>,
     S: KeySelector<T>,
-    W: WindowFold<T>,
-    P: WindowFunction<S::Key, W::Value>,
+    C: Contents<T>,
+    P: WindowFunction<S::Key, C::Value>,
 {
     /// Adds a record of the current key to its windows, and makes results of those that fire.
     fn add(&mut self, record: T, out: &mut Collector<'_, P::Out>) -> Result<()> {
@@ -174,7 +156,7 @@ where
         self.windows.spans(time, &mut spans);
         let mut kept = spans.is_empty();
         for span in &spans {
-            kept |= self.add_to(*span, &record, clocks, out)?;
+            kept |= self.add_to(*span, (&record, time), clocks, out)?;
         }
         self.spans = spans;
         if !kept {
@@ -187,19 +169,19 @@ where
     fn add_to(
         &mut self,
         (mut start, mut last): (i64, i64),
-        record: &T,
+        (record, time): (&T, i64),
         clocks: Clocks,
         out: &mut Collector<'_, P::Out>,
     ) -> Result<bool> {
         let mut ctx = self.parts.context(out.timestamp);
         let open = self.open.get_or_insert_with(&mut ctx, Vec::new)?;
         let joined = if A::MERGES {
-            let functions = (&mut self.trigger, &mut self.fold);
+            let functions = (&mut self.trigger, &mut self.contents);
             Self::join(open, (&mut start, &mut last), functions, &mut self.dropped)?
         } else {
             None
         };
-        let gone_at = Open::<W::Value, G::State>::gone_at(last, self.lateness, A::PROCESSING);
+        let gone_at = gone_at(last, self.lateness, A::PROCESSING);
         let is_late = !A::PROCESSING && clocks.watermark.is_some_and(|time| gone_at <= time);
         if joined.is_none() && is_late {
             if open.is_empty() {
@@ -218,17 +200,14 @@ where
                     Some(at) => at,
                     None => {
                         let (state, times) = (G::State::default(), Asked::default());
-                        open.push(Open { start, last, value: None, state, times });
+                        open.push(Open { start, last, kept: None, state, times });
                         open.len() - 1
                     }
                 }
             }
         };
         let one = open.get_mut(at).context("a window is gone")?;
-        match &mut one.value {
-            Some(value) => self.fold.add(value, record.clone())?,
-            None => one.value = Some(self.fold.first(record.clone())?),
-        }
+        self.contents.add(&mut one.kept, record, time)?;
         let fire = self.trigger.on_record(record, &mut Self::context(one, clocks, &mut new))?;
         // The end of the window's life is a time that it asks for.
         let mut asks = Self::context(one, clocks, &mut new);
@@ -236,7 +215,7 @@ where
             true => asks.at_processing_time(gone_at),
             false => asks.at_event_time(gone_at),
         }
-        let fired = Self::fired(one, fire);
+        let fired = Self::fired(one, fire, &mut self.contents, clocks)?;
         let times = (self.event, self.processing);
         let dropped = &mut self.dropped;
         dropped.event.retain(|time| !open.iter().any(|one| one.times.event.contains(time)));
@@ -250,12 +229,12 @@ where
 
     /// Takes out the windows that a new one touches, as one; its bounds are those of all then.
     fn join(
-        open: &mut Vec<Open<W::Value, G::State>>,
+        open: &mut Vec<Open<C::Kept, G::State>>,
         (start, last): (&mut i64, &mut i64),
-        (trigger, fold): (&mut G, &mut W),
+        (trigger, contents): (&mut G, &mut C),
         dropped: &mut Asked,
-    ) -> Result<Option<Open<W::Value, G::State>>> {
-        let touches = |other: &mut Open<W::Value, G::State>| {
+    ) -> Result<Option<Open<C::Kept, G::State>>> {
+        let touches = |other: &mut Open<C::Kept, G::State>| {
             other.start <= last.saturating_add(1) && *start <= other.last.saturating_add(1)
         };
         let mut touched: Vec<_> = open.extract_if(.., touches).collect();
@@ -266,9 +245,9 @@ where
             one.last = one.last.max(other.last);
             dropped.append(other.times);
             trigger.merge(&mut one.state, other.state)?;
-            one.value = match (one.value, other.value) {
+            one.kept = match (one.kept, other.kept) {
                 (Some(mut value), Some(later)) => {
-                    fold.merge(&mut value, later)?;
+                    contents.merge(&mut value, later)?;
                     Some(value)
                 }
                 (value, later) => value.or(later),
@@ -288,7 +267,7 @@ where
     }
 
     fn context<'a>(
-        one: &'a mut Open<W::Value, G::State>,
+        one: &'a mut Open<C::Kept, G::State>,
         clocks: Clocks,
         new: &'a mut Asked,
     ) -> TriggerContext<'a, G::State> {
@@ -297,17 +276,25 @@ where
     }
 
     /// Does what the trigger says of a window.
-    fn fired(one: &mut Open<W::Value, G::State>, fire: Fire) -> Option<Fired<W::Value>> {
-        let value = match fire {
-            Fire::No => None,
-            Fire::Result => one.value.clone(),
-            Fire::ResultAndPurge => one.value.take(),
+    fn fired(
+        one: &mut Open<C::Kept, G::State>,
+        fire: Fire,
+        contents: &mut C,
+        clocks: Clocks,
+    ) -> Result<Option<Fired<C::Value>>> {
+        let (window, last) = (one.window(), one.last);
+        let purges = match fire {
+            Fire::No => return Ok(None),
             Fire::Purge => {
-                one.value = None;
-                None
+                one.kept = None;
+                return Ok(None);
             }
+            Fire::Result => false,
+            Fire::ResultAndPurge => true,
         };
-        value.map(|value| Fired { window: one.window(), last: one.last, value })
+        let ctx = EvictorContext::new(window, clocks);
+        let value = contents.value(&mut one.kept, purges, &ctx)?;
+        Ok(value.map(|value| Fired { window, last, value }))
     }
 
     /// Sets timers for times that a window asks for.
@@ -339,7 +326,7 @@ where
     /// the record or timer at hand.
     fn emit(
         &mut self,
-        fired: Option<Fired<W::Value>>,
+        fired: Option<Fired<C::Value>>,
         out: &mut Collector<'_, P::Out>,
     ) -> Result<()> {
         let Some(Fired { window, last, value }) = fired else { return Ok(()) };
@@ -376,13 +363,10 @@ where
             } else {
                 self.trigger.on_processing_time(time, &mut window)?
             };
-            fired.extend(Self::fired(one, fire));
+            fired.extend(Self::fired(one, fire, &mut self.contents, clocks)?);
         }
         let is_clock = is_event != A::PROCESSING;
-        let gone_at = |one: &Open<_, _>| {
-            Open::<W::Value, G::State>::gone_at(one.last, lateness, A::PROCESSING)
-        };
-        open.retain(|one| !is_clock || gone_at(one) > time);
+        open.retain(|one| !is_clock || gone_at(one.last, lateness, A::PROCESSING) > time);
         if open.is_empty() {
             self.open.clear(&mut ctx)?;
         }
@@ -391,14 +375,14 @@ where
     }
 }
 
-impl<T, A, G, S, W, P> RecordFunction<T> for TriggeredWindows<T, A, G, S, W, P>
+impl<T, A, G, S, C, P> RecordFunction<T> for TriggeredWindows<T, A, G, S, C, P>
 where
     T: Clone + Send + 'static,
     A: Spans,
     G: Trigger<T>,
     S: KeySelector<T>,
-    W: WindowFold<T>,
-    P: WindowFunction<S::Key, W::Value>,
+    C: Contents<T>,
+    P: WindowFunction<S::Key, C::Value>,
 {
     fn prepare(&mut self, records: &[T]) -> Result<()> {
         let parts = &mut self.parts;
@@ -420,14 +404,14 @@ where
     }
 }
 
-impl<T, A, G, S, W, P> KeyedTimed for TriggeredWindows<T, A, G, S, W, P>
+impl<T, A, G, S, C, P> KeyedTimed for TriggeredWindows<T, A, G, S, C, P>
 where
     T: Clone + Send + 'static,
     A: Spans,
     G: Trigger<T>,
     S: KeySelector<T>,
-    W: WindowFold<T>,
-    P: WindowFunction<S::Key, W::Value>,
+    C: Contents<T>,
+    P: WindowFunction<S::Key, C::Value>,
 {
     type Key = S::Key;
     type Out = P::Out;
