@@ -11,6 +11,10 @@
 
 use crate::{Input, Now, Random, Record};
 
+mod evictors;
+
+pub use evictors::{Eviction, Keep, distance, evicting_windows};
+
 /// The windows in which a record is; all numbers are milliseconds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Windows {
@@ -171,11 +175,30 @@ pub(crate) struct Operator<V> {
     open: Vec<Open<V>>,
     /// Each window that fired, as often as it did.
     fired: Vec<Open<V>>,
+    /// The values that windows lose when they fire.
+    eviction: Option<(Eviction, fn(Eviction, &mut Vec<V>))>,
 }
 
 impl<V: Clone> Operator<V> {
     pub(crate) const fn new(rules: Rules) -> Self {
-        Self { rules, now: Now::before(), open: Vec::new(), fired: Vec::new() }
+        Self { rules, now: Now::before(), open: Vec::new(), fired: Vec::new(), eviction: None }
+    }
+
+    /// A window fires.
+    fn fire(&mut self, open: &mut Open<V>) {
+        let Some((eviction, evict)) = self.eviction else {
+            self.fired.push(open.clone());
+            return;
+        };
+        if !eviction.after {
+            evict(eviction, &mut open.values);
+        }
+        if !open.values.is_empty() {
+            self.fired.push(open.clone());
+        }
+        if eviction.after {
+            evict(eviction, &mut open.values);
+        }
     }
 
     /// Adds a value to its windows. False is the answer if all of them are gone.
@@ -194,7 +217,8 @@ impl<V: Clone> Operator<V> {
                 if is_session { open.window.touches(window) } else { open.window == window };
             open.key == key && is_it
         };
-        let joined: Vec<_> = self.open.extract_if(.., joins).collect();
+        let mut joined: Vec<_> = self.open.extract_if(.., joins).collect();
+        joined.sort_by_key(|open| open.window.start);
         // Windows that are gone are open no more, so that one with an open one in it is not gone.
         let window = joined.iter().fold(window, |cover, open| cover.cover(open.window));
         if self.now.has_reached(window.gone_at(self.rules.lateness)) {
@@ -204,9 +228,9 @@ impl<V: Clone> Operator<V> {
         let mut values: Vec<V> = joined.into_iter().flat_map(|open| open.values).collect();
         values.push(value.clone());
         let is_due = !self.now.has_reached(window.fires_at());
-        let open = Open { key, window, values, is_due };
+        let mut open = Open { key, window, values, is_due };
         if !is_due {
-            self.fired.push(open.clone());
+            self.fire(&mut open);
         }
         self.open.push(open);
         true
@@ -217,19 +241,22 @@ impl<V: Clone> Operator<V> {
             return;
         }
         let now = self.now;
-        for open in &mut self.open {
+        let mut windows = std::mem::take(&mut self.open);
+        for open in &mut windows {
             if open.is_due && now.has_reached(open.window.fires_at()) {
                 open.is_due = false;
-                self.fired.push(open.clone());
+                self.fire(open);
             }
         }
+        self.open = windows;
         let lateness = self.rules.lateness;
         self.open.retain(|open| !now.has_reached(open.window.gone_at(lateness)));
     }
 
     /// Ends the input; returns each window that fired, as it was then.
     pub(crate) fn finish(mut self) -> Vec<Open<V>> {
-        self.fired.extend(self.open.into_iter().filter(|open| open.is_due));
+        let windows = std::mem::take(&mut self.open);
+        windows.into_iter().filter(|open| open.is_due).for_each(|mut open| self.fire(&mut open));
         self.fired
     }
 }
@@ -254,9 +281,9 @@ pub struct Output {
 }
 
 impl Output {
-    fn new(fired: &Open<u64>) -> Self {
+    fn new(fired: &Open<Record>) -> Self {
         let sum = |each: fn(u64) -> u64| {
-            fired.values.iter().fold(0, |sum: u64, value| sum.wrapping_add(each(*value)))
+            fired.values.iter().fold(0, |sum: u64, record| sum.wrapping_add(each(record.value)))
         };
         Self {
             key: fired.key,
@@ -273,11 +300,15 @@ impl Output {
 /// The results of all windows, and the records that came too late for all of theirs.
 #[must_use]
 pub fn windows(inputs: &[Input], rules: &Rules) -> (Vec<Output>, Vec<Record>) {
-    let (mut operator, mut late) = (Operator::new(*rules), Vec::new());
+    run(inputs, Operator::new(*rules))
+}
+
+fn run(inputs: &[Input], mut operator: Operator<Record>) -> (Vec<Output>, Vec<Record>) {
+    let mut late = Vec::new();
     for input in inputs {
         match *input {
             Input::Record(record) => {
-                if !operator.on_record(record.key, record.time, &record.value) {
+                if !operator.on_record(record.key, record.time, &record) {
                     late.push(record);
                 }
             }
