@@ -10,7 +10,8 @@ use crate::grid::{Sliding, Tumbling};
 /// `Session::processing_time`.
 ///
 /// At the end of the input all open windows give their results. In batch mode they do so then
-/// alone.
+/// alone. If the clock is set back, a window whose end it had reached may open again and give a
+/// second result. Windows of event time give the same results in each run; these do not.
 ///
 /// ```
 /// # use millstream::{prelude::*, testing::run_on};

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use millstream_event_time::{
-    AtEnd, Evictor, Fire, KeepAfter, KeepLast, Trigger, TriggerContext, Tumbling,
+    Evictor, Fire, KeepAfter, KeepLast, Trigger, TriggerContext, Tumbling,
 };
 use millstream_network::Event;
 
@@ -22,6 +22,9 @@ use crate::windows::{Aggregated, Evicting, Triggered, WindowAssigner, WindowFold
 /// The number of records that a window keeps.
 const KEPT: usize = 3;
 
+/// A window gives a result for each so many records before its end.
+const EVERY: u64 = 7;
+
 pub(super) fn cases() -> Vec<Case> {
     let keep = KeepLast(KEPT as u64);
     vec![
@@ -33,7 +36,7 @@ pub(super) fn cases() -> Vec<Case> {
 fn case(name: &'static str, evictor: impl Evictor<u64>, after: bool) -> Case {
     let millis = |millis: i64| Duration::from_millis(millis.cast_unsigned());
     let (lateness, late) = (millis(LATENESS), LateRecords::side_output(&SIDE));
-    let triggered = Triggered { windows: Tumbling::event_time(millis(SIZE)), trigger: AtEndOfGood };
+    let triggered = Triggered { windows: Tumbling::event_time(millis(SIZE)), trigger: Often };
     let windows = Evicting { windows: triggered, evictor };
     let (settings, selector) = (WindowSettings { lateness, late }, ByValue(|_: &u64| 7u64));
     let stage = windows.stage(settings, bad(), selector, in_order(), |_| Ok(Repeated));
@@ -49,20 +52,27 @@ fn case(name: &'static str, evictor: impl Evictor<u64>, after: bool) -> Case {
     })
 }
 
-/// As [`AtEnd`], but bad records are refused when they are in their window.
+/// A window gives its result at its end, for records that come later, and for some records before,
+/// so that it never has many. Bad records are refused when they are in their window.
 #[derive(Clone)]
-struct AtEndOfGood;
+struct Often;
 
-impl Trigger<u64> for AtEndOfGood {
-    type State = ();
+impl Trigger<u64> for Often {
+    type State = u64;
 
-    fn on_record(&mut self, record: &u64, ctx: &mut TriggerContext<'_, ()>) -> Result<Fire> {
+    fn on_record(&mut self, record: &u64, ctx: &mut TriggerContext<'_, u64>) -> Result<Fire> {
         refuse_bad(*record)?;
-        AtEnd.on_record(record, ctx)
+        *ctx.state() += 1;
+        let last = ctx.window().last_millis();
+        if ctx.current_watermark().is_some_and(|watermark| last <= watermark) {
+            return Ok(Fire::Result);
+        }
+        ctx.at_event_time(last);
+        Ok(if ctx.state().is_multiple_of(EVERY) { Fire::Result } else { Fire::No })
     }
 
-    fn on_event_time(&mut self, time: i64, ctx: &mut TriggerContext<'_, ()>) -> Result<Fire> {
-        Trigger::<u64>::on_event_time(&mut AtEnd, time, ctx)
+    fn on_event_time(&mut self, time: i64, ctx: &mut TriggerContext<'_, u64>) -> Result<Fire> {
+        Ok(if time == ctx.window().last_millis() { Fire::Result } else { Fire::No })
     }
 }
 
@@ -82,10 +92,11 @@ fn in_order() -> impl WindowFold<u64, Value = u64> + Clone + Sync + 'static {
     }
 }
 
-/// All windows by their ends, with their records, and whether they have fired.
+/// All windows by their ends, with their records, the number of all that came, and whether the end
+/// has.
 struct PlainLists {
     after: bool,
-    windows: BTreeMap<i64, (Vec<u64>, bool)>,
+    windows: BTreeMap<i64, (Vec<u64>, u64, bool)>,
     watermark: i64,
 }
 
@@ -100,7 +111,7 @@ impl PlainLists {
 
     fn reach(&mut self, watermark: i64, outputs: &mut [Vec<Item>]) {
         self.watermark = self.watermark.max(watermark);
-        for (end, (records, fired)) in &mut self.windows {
+        for (end, (records, _, fired)) in &mut self.windows {
             if *end - 1 <= self.watermark && !std::mem::replace(fired, true) {
                 Self::fire(self.after, *end, records, outputs);
             }
@@ -119,9 +130,10 @@ impl Oracle for PlainLists {
             outputs[2].push(Item::Timed(record, time));
         } else {
             let is_due = end - 1 <= self.watermark;
-            let (records, _) = self.windows.entry(end).or_insert((Vec::new(), is_due));
+            let (records, count, _) = self.windows.entry(end).or_insert((Vec::new(), 0, is_due));
             records.push(record);
-            if is_due {
+            *count += 1;
+            if is_due || count.is_multiple_of(EVERY) {
                 Self::fire(self.after, end, records, outputs);
             }
         }
