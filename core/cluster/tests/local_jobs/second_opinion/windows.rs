@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use millstream_oracle::windows::{Output, Rules, Windows, windows};
+use millstream_oracle::windows::{
+    Eviction, Keep, Output, Rules, Windows, distance, evicting_windows, windows,
+};
 
 use super::*;
 
@@ -28,26 +30,35 @@ enum Fault {
     /// The parts of a window are not merged.
     PaneLost,
     FiredTwice,
+    /// Windows keep what an evictor takes out of them.
+    NotEvicted,
 }
 
 const fn millis(millis: i64) -> Duration {
     Duration::from_millis(millis.cast_unsigned())
 }
 
+/// The rules of a case, and the number that says how its job is built.
+struct Job {
+    seed: u64,
+    rules: Rules,
+    eviction: Option<Eviction>,
+}
+
 /// The results of the windows of a case.
-fn windowed(stream: Stream<Row>, seed: u64, rules: &Rules, fault: Option<Fault>) -> Stream<Told> {
+fn windowed(stream: Stream<Row>, job: &Job, fault: Option<Fault>) -> Stream<Told> {
     let longer = i64::from(fault == Some(Fault::Shifted));
-    match rules.windows {
+    match job.rules.windows {
         Windows::Tumbling { size, offset } => {
             let tumbling = Tumbling::event_time(millis(size)).offset_millis(offset + longer);
-            results(stream, seed, rules, tumbling, fault)
+            results(stream, job, tumbling, fault)
         }
         Windows::Sliding { size, slide, offset } => {
             let sliding = Sliding::event_time(millis(size), millis(slide));
-            results(stream, seed, rules, sliding.offset_millis(offset + longer), fault)
+            results(stream, job, sliding.offset_millis(offset + longer), fault)
         }
         Windows::Session { gap } => {
-            results(stream, seed, rules, Session::event_time(millis(gap + longer)), fault)
+            results(stream, job, Session::event_time(millis(gap + longer)), fault)
         }
     }
 }
@@ -93,11 +104,11 @@ impl WindowFunction<u64, Vec<Row>> for SumUp {
 /// The results of the windows of a case, made as records come, or of all of them at the end.
 fn results(
     stream: Stream<Row>,
-    seed: u64,
-    rules: &Rules,
+    job: &Job,
     windows: impl WindowAssigner<Row> + Spans,
     fault: Option<Fault>,
 ) -> Stream<Told> {
+    let (seed, rules) = (job.seed, &job.rules);
     let lateness = match fault {
         Some(Fault::LatenessIgnored) => 0,
         Some(Fault::LateKept) => rules.lateness.saturating_add(1),
@@ -109,10 +120,39 @@ fn results(
         .allowed_lateness(millis(lateness))
         .late(LateRecords::side_output(&LATE));
     // A window with the trigger that all have does the same by other means.
-    if seed % 4 < 2 {
-        made(windowed, seed, fault)
-    } else {
-        made(windowed.trigger(AtEnd), seed, fault)
+    match job.eviction.filter(|_| fault != Some(Fault::NotEvicted)) {
+        None if seed % 4 < 2 => made(windowed, seed, fault),
+        None => made(windowed.trigger(AtEnd), seed, fault),
+        Some(eviction) if seed % 4 < 2 => made(windowed.evictor(Evict(eviction)), seed, fault),
+        Some(eviction) => made(windowed.trigger(AtEnd).evictor(Evict(eviction)), seed, fault),
+    }
+}
+
+/// The evictor that keeps what a case says.
+#[derive(Clone)]
+struct Evict(Eviction);
+
+impl Evict {
+    fn keep(&self, records: &mut Vec<(Row, i64)>, ctx: &EvictorContext) -> Result<()> {
+        ensure!(records.iter().all(|(row, time)| row.2 == *time), "the times are of others");
+        match self.0.keep {
+            Keep::Last(count) => KeepLast(count as u64).before(records, ctx),
+            Keep::Recent(span) => KeepRecent::new(millis(span)).before(records, ctx),
+            Keep::Near(most) => {
+                let near = move |row: &Row, last: &Row| distance(row.1, last.1) <= most;
+                KeepNear(near).before(records, ctx)
+            }
+        }
+    }
+}
+
+impl Evictor<Row> for Evict {
+    fn before(&mut self, records: &mut Vec<(Row, i64)>, ctx: &EvictorContext) -> Result<()> {
+        if self.0.after { Ok(()) } else { self.keep(records, ctx) }
+    }
+
+    fn after(&mut self, records: &mut Vec<(Row, i64)>, ctx: &EvictorContext) -> Result<()> {
+        if self.0.after { self.keep(records, ctx) } else { Ok(()) }
     }
 }
 
@@ -156,17 +196,23 @@ where
 fn judge(seed: u64, batch: bool, fault: Option<Fault>) -> Result<(usize, usize), String> {
     let random = &mut Random::new(seed);
     let (case, rules) = (Case::random(random), Rules::random(random));
+    let evicts = fault.map_or(seed % 5 < 2, |fault| fault == Fault::NotEvicted);
+    let eviction = evicts.then(|| Eviction::random(random));
+    let job = Job { seed, rules, eviction };
     let (out, aside) = (Times::new(), Times::new());
     let ahead = (fault == Some(Fault::EndEarly)).then_some(super::Fault::WatermarkAhead);
     let (result, ..) = run_with(settings(seed, &case, batch), |env| {
-        let results = windowed(stream(env, &case, ahead), seed, &rules, fault);
+        let results = windowed(stream(env, &case, ahead), &job, fault);
         results.side_output(&LATE).sink("late", aside.clone());
         results.sink("out", out.clone());
         Ok(())
     });
     result.unwrap();
     let inputs = if batch { case.without_watermarks() } else { case.inputs.clone() };
-    let (expected, late) = windows(&inputs, &rules);
+    let (expected, late) = match eviction {
+        Some(eviction) => evicting_windows(&inputs, &rules, eviction),
+        None => windows(&inputs, &rules),
+    };
     let counts = (expected.len(), late.len());
     let expected = expected.into_iter().map(|output| {
         let Output { key, start, end, count, sum, squares, time } = output;
@@ -177,7 +223,9 @@ fn judge(seed: u64, batch: bool, fault: Option<Fault>) -> Result<(usize, usize),
     let verdict = compare(expected.collect(), out.arrived())
         .and_then(|()| compare(late.collect(), aside.arrived().into_iter().map(came).collect()));
     let verdict = verdict.map(|()| counts);
-    verdict.map_err(|why| format!("seed {seed}, batch {batch}: {why}\n{rules:?}\n{case:?}"))
+    verdict.map_err(|why| {
+        format!("seed {seed}, batch {batch}: {why}\n{rules:?}, {eviction:?}\n{case:?}")
+    })
 }
 
 #[test]
@@ -202,6 +250,7 @@ fn faults_of_windows_are_found() {
         Fault::PaneTwice,
         Fault::PaneLost,
         Fault::FiredTwice,
+        Fault::NotEvicted,
     ] {
         let found = (0..FAULT_CASES).any(|seed| judge(seed, false, Some(fault)).is_err());
         assert!(found, "{fault:?} is not found");
