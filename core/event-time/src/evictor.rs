@@ -40,14 +40,15 @@ use crate::trigger::Clocks;
 /// assert_eq!(sums.unwrap(), [6, 22]);
 /// ```
 pub trait Evictor<T>: Clone + Send + Sync + 'static {
-    /// Takes records out before the result of a window is made. A window that has none left gives no
-    /// result.
+    /// Takes records out before the result of a window is made. A window that has none left gives
+    /// no result.
     ///
     /// # Errors
     /// The task fails, or the record is refused that makes the window give its result.
     fn before(&mut self, records: &mut Vec<(T, i64)>, ctx: &EvictorContext) -> Result<()>;
 
-    /// Takes records out when the result of a window is made: they are in that, and in no later one.
+    /// Takes records out when the result of a window is made: they are in that one, and in no later
+    /// one.
     ///
     /// # Errors
     /// As of [`Evictor::before`].

@@ -8,13 +8,13 @@ use millstream_network::{Data, Event, Flow, batch_capacity};
 use millstream_state::{TimeDomain, Timer};
 use millstream_types::{Clock, Timestamp};
 
-use crate::Result;
 use crate::collector::Collector;
 use crate::on_error::continue_while;
 use crate::output::Output;
 use crate::results::Results;
 use crate::stint::Stint;
 use crate::task::OperatorContext;
+use crate::{Error, Result};
 
 /// A function that is called when a time has come, and at the end of the input.
 pub(crate) trait TimedFunction: Send {
@@ -201,7 +201,8 @@ impl Duties {
             let timestamp = output.is_timed().then_some(time);
             let records = &mut results.records;
             let mut out = Collector { results: records, output: &mut *output, timestamp };
-            function.on_timer(timer, &mut out)?;
+            let done = function.on_timer(timer, &mut out);
+            done.map_err(|error| self.failed(error, domain, timer.time()))?;
             results.stamp_as(function.times(), timestamp)?;
             calls += 1;
         }
@@ -209,6 +210,19 @@ impl Duties {
             self.log_if_many(calls);
         }
         Ok(calls)
+    }
+
+    /// The error of a function that failed at a timer.
+    #[cold]
+    fn failed(&self, error: Error, domain: TimeDomain, time: i64) -> Error {
+        let (operator, domain) = (
+            &self.operator,
+            match domain {
+                TimeDomain::Event => "event",
+                TimeDomain::Processing => "processing",
+            },
+        );
+        error.context(format!("operator {operator:?} failed at a timer of {domain} time {time}"))
     }
 
     /// Says in the log that many timers fire: one that always sets another never ends.
@@ -238,7 +252,11 @@ impl Duties {
         while calls < batch_capacity::<O>() && !results.is_full() && !output.is_side_full() {
             let records = &mut results.records;
             let mut out = Collector { results: records, output: &mut *output, timestamp };
-            if !function.finish_next(&mut out)? {
+            let finished = function.finish_next(&mut out).map_err(|error| {
+                error
+                    .context(format!("operator {:?} failed at the end of the input", self.operator))
+            });
+            if !finished? {
                 break;
             }
             results.stamp_as(function.times(), timestamp)?;

@@ -121,32 +121,7 @@ impl Spans for Global {
     }
 }
 
-impl<T: Clone + Send + 'static> WindowAssigner<T> for Global {
-    fn fault(&self) -> Option<String> {
-        None
-    }
-
-    fn needs_times(&self) -> bool {
-        false
-    }
-
-    fn stage<S, W, P>(
-        self,
-        settings: WindowSettings<T>,
-        on_error: OnError<T>,
-        selector: S,
-        fold: W,
-        make: impl Fn(&RuntimeContext<'_>) -> Result<P> + Send + Sync + 'static,
-    ) -> StageMaker
-    where
-        S: KeySelector<T> + Sync,
-        W: WindowFold<T> + Clone + Sync + 'static,
-        P: WindowFunction<S::Key, W::Value> + 'static,
-    {
-        let windows = Triggered { windows: self, trigger: AtEnd };
-        windows.stage(settings, on_error, selector, fold, make)
-    }
-}
+impl EachAlone for Global {}
 
 impl<A: Spans> Spans for ProcessingTime<A> {
     const MERGES: bool = A::MERGES;
@@ -162,13 +137,18 @@ impl<A: Spans> Spans for ProcessingTime<A> {
     }
 }
 
-impl<T: Clone + Send + 'static, A: Spans> WindowAssigner<T> for ProcessingTime<A> {
+impl<A: Spans> EachAlone for ProcessingTime<A> {}
+
+/// Windows that are kept each by itself also without a trigger.
+pub trait EachAlone: Spans {}
+
+impl<T: Clone + Send + 'static, A: EachAlone> WindowAssigner<T> for A {
     fn fault(&self) -> Option<String> {
         Spans::fault(self)
     }
 
     fn needs_times(&self) -> bool {
-        false
+        A::TIMED
     }
 
     fn stage<S, W, P>(

@@ -237,7 +237,8 @@ where
         }
         if let Some((window, last, value)) = result {
             out.timestamp = Some(last);
-            self.function.process(ctx.key().clone(), window, value, out)?;
+            let done = self.function.process(ctx.key().clone(), window, value, out);
+            done.with_context(|| format!("the window {window} has no result"))?;
         }
         Ok(())
     }
@@ -272,7 +273,8 @@ where
             self.timers.set(&mut ctx, timer)?;
         }
         if let Some((window, value)) = result {
-            self.function.process(ctx.key().clone(), window, value, out)?;
+            let done = self.function.process(ctx.key().clone(), window, value, out);
+            done.with_context(|| format!("the window {window} has no result"))?;
         }
         Ok(())
     }

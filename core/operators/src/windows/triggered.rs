@@ -1,5 +1,5 @@
-//! The operator of windows that are kept each by itself: each key has the windows that are open, and
-//! each window its records and the trigger's state.
+//! The operator of windows that are kept each by itself: each key has the windows that are open,
+//! and each window its records and the trigger's state.
 
 use std::marker::PhantomData;
 use std::sync::Arc;
@@ -99,9 +99,9 @@ impl<V, S> Open<V, S> {
     }
 }
 
-/// The time of the timer at which a window is forgotten: one of processing time is over when the
-/// clock has reached its end, one of event time when the watermark has reached its last millisecond,
-/// and then so many milliseconds.
+/// The time of the timer at which a window is forgotten: one of processing time when the clock has
+/// reached its end, one of event time when the watermark has reached its last millisecond and then
+/// so many more.
 const fn gone_at(last: i64, lateness: i64, is_processing: bool) -> i64 {
     last.saturating_add(if is_processing { 1 } else { lateness })
 }
@@ -293,7 +293,8 @@ where
             Fire::ResultAndPurge => true,
         };
         let ctx = EvictorContext::new(window, clocks);
-        let value = contents.value(&mut one.kept, purges, &ctx)?;
+        let value = contents.value(&mut one.kept, purges, &ctx);
+        let value = value.with_context(|| format!("the window {window} has no result"))?;
         Ok(value.map(|value| Fired { window, last, value }))
     }
 
@@ -334,7 +335,8 @@ where
         let (before, timestamp) = (out.results.len(), out.timestamp);
         let time = timestamp.filter(|_| A::PROCESSING).unwrap_or(last);
         out.timestamp = timestamp.map(|_| time);
-        self.function.process(key, window, value, out)?;
+        let done = self.function.process(key, window, value, out);
+        done.with_context(|| format!("the window {window} has no result"))?;
         out.timestamp = timestamp;
         self.times.resize(self.times.len() + out.results.len() - before, time);
         Ok(())
