@@ -17,8 +17,9 @@ use crate::stream::{Function, Stream};
 
 /// A stream that is cut into windows, for each key of its own.
 ///
-/// A window of event time is complete when the watermark has reached its last millisecond, which is the event
-/// time of its results. A record that comes later is late, unless lateness is allowed.
+/// A window of event time is complete when the watermark has reached its last millisecond, which is
+/// the event time of its results. A record that comes later is late, unless lateness is allowed.
+/// [`ProcessingTime`](crate::ProcessingTime) says what is different in windows by the wall clock.
 ///
 /// The records of a window may be added up in parts, which are merged in order of time: a function
 /// that combines records must give the same result for any such parts.
