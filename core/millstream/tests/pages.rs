@@ -280,10 +280,9 @@ fn windows_have_the_records_between_their_bounds() {
 
 /// Features that `docs/compared-with-flink.md` lists as absent, with the names that they would
 /// have.
-const NOT_YET: [(&str, &[&str]); 12] = [
+const NOT_YET: [(&str, &[&str]); 11] = [
     ("Checkpoints", &["enable_checkpointing", "set_checkpoint_interval", "CheckpointCoordinator"]),
     ("Savepoints", &["Savepoint", "savepoint"]),
-    ("Windows of processing time", &["evictor", "Evictor", "keep_last"]),
     ("Broadcast state", &["apply_to_keyed_state"]),
     ("Other state", &["OperatorState"]),
     ("RocksDB", &["RocksDb", "rocksdb"]),
