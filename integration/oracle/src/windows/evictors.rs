@@ -17,7 +17,7 @@ pub enum Keep {
 /// The records that a window loses, and when.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Eviction {
-    /// What is left.
+    /// The records that are left.
     pub keep: Keep,
     /// The records are lost behind the result, in which they still are.
     pub after: bool,
