@@ -167,6 +167,9 @@ pub(crate) struct Open<V> {
     is_due: bool,
 }
 
+/// Takes values out of a window.
+type Evict<V> = fn(Eviction, &mut Vec<V>);
+
 /// An operator that keeps all values of its windows.
 #[derive(Debug)]
 pub(crate) struct Operator<V> {
@@ -176,7 +179,7 @@ pub(crate) struct Operator<V> {
     /// Each window that fired, as often as it did.
     fired: Vec<Open<V>>,
     /// The values that windows lose when they fire.
-    eviction: Option<(Eviction, fn(Eviction, &mut Vec<V>))>,
+    eviction: Option<(Eviction, Evict<V>)>,
 }
 
 impl<V: Clone> Operator<V> {
