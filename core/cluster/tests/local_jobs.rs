@@ -30,6 +30,8 @@ mod travel;
 mod watermarks;
 #[path = "local_jobs/windows.rs"]
 mod windows;
+#[path = "local_jobs/windows_that_fail.rs"]
+mod windows_that_fail;
 
 use std::cell::RefCell;
 use std::rc::Rc;

@@ -413,3 +413,64 @@ fn no_event_takes_room_behind_a_consumer_that_stalls() {
     eprintln!("events, {stall:?}: most growth {} KiB", most >> 10);
     assert!(most < GROWTH_MAX, "events took {} MiB", most >> 20);
 }
+
+/// The bytes of memory that each of many open windows takes, one a key.
+fn bytes_per_window<A: WindowAssigner<u64>>(windows: fn() -> A) -> f64 {
+    let of = |keys: u64| {
+        let before = HELD.load(Ordering::Relaxed);
+        let (first, results) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
+        run(1, |env| {
+            let times = WatermarkStrategy::none().timestamps(|_| Ok(0));
+            let numbers = env.source("numbers", Datagen::from_fn(|n| n).count(2 * keys));
+            let numbers = numbers.assign_timestamps(times).key_by(move |n| n % keys);
+            let (first, results) = (Arc::clone(&first), Arc::clone(&results));
+            let counts = numbers.window(windows()).aggregate(
+                "counts",
+                || 0u64,
+                |count, _| {
+                    *count += 1;
+                    Ok(())
+                },
+                |count, later| {
+                    *count += later;
+                    Ok(())
+                },
+                move |_, _, count| {
+                    ensure!(count == 2, "a key has {count} records");
+                    // All windows are open when the first of them ends.
+                    if results.fetch_add(1, Ordering::Relaxed) == 0 {
+                        first.store(HELD.load(Ordering::Relaxed), Ordering::Relaxed);
+                    }
+                    Ok(count)
+                },
+            );
+            counts.sink("out", DiscardSink::new());
+        });
+        assert_eq!(results.load(Ordering::Relaxed), keys);
+        first.load(Ordering::Relaxed).saturating_sub(before)
+    };
+    let (few, many) = (10_000, 1_000_000);
+    let (of_few, of_many) = (of(few), of(many));
+    of_many.saturating_sub(of_few) as f64 / (many - few) as f64
+}
+
+#[test]
+fn a_million_open_windows_of_an_operator_cost_what_their_kind_costs() {
+    let _one = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
+    let tumbling = bytes_per_window(|| Tumbling::event_time(Duration::from_secs(60)));
+    let session = bytes_per_window(|| Session::event_time(Duration::from_secs(60)));
+    let clock =
+        bytes_per_window(|| Tumbling::processing_time(Duration::from_secs(100 * 365 * 86_400)));
+    let triggered = bytes_per_window(|| Triggered {
+        windows: Tumbling::event_time(Duration::from_secs(60)),
+        trigger: AtEnd,
+    });
+    eprintln!(
+        "bytes of an open window: tumbling {tumbling:.0}, session {session:.0}, of processing time \
+         {clock:.0}, with a trigger {triggered:.0}"
+    );
+    assert!(tumbling < 60.0, "{tumbling} bytes");
+    assert!(session < 400.0, "{session} bytes");
+    assert!(clock < 600.0, "{clock} bytes");
+    assert!(triggered < 600.0, "{triggered} bytes");
+}
