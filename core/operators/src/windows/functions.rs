@@ -234,11 +234,13 @@ pub trait WindowFunction<K, V>: Send {
     /// The type of its results.
     type Out: Data;
 
-    /// Called when the watermark has reached the end of a window, and for each record that comes
-    /// late and is allowed to: with the key, the window, and the value of all its records.
+    /// Called when a window gives its result, with the key, the window, and the value of all its
+    /// records: when the watermark or, in processing time, the clock has reached its end, for each
+    /// record that comes late and is allowed to, or when a [`Trigger`](crate::Trigger) says so.
     ///
     /// # Errors
-    /// The task fails, whatever [`OnError`](crate::OnError) says: there is no record to refuse.
+    /// The task fails, whatever [`OnError`](crate::OnError) says, unless a record makes a session or
+    /// a window with a trigger give its result: that record is refused.
     fn process(
         &mut self,
         key: K,
