@@ -241,6 +241,7 @@ where
         touched.sort_by_key(|other| other.start);
         let mut touched = touched.into_iter();
         let Some(mut one) = touched.next() else { return Ok(None) };
+        let bounds = (one.start, one.last);
         for other in touched {
             one.last = one.last.max(other.last);
             dropped.append(other.times);
@@ -254,7 +255,7 @@ where
             };
         }
         (*start, *last) = ((*start).min(one.start), (*last).max(one.last));
-        if (*start, *last) != (one.start, one.last) {
+        if (*start, *last) != bounds {
             (one.start, one.last) = (*start, *last);
             dropped.append(std::mem::take(&mut one.times));
         }
