@@ -34,7 +34,7 @@ pub use millstream_connector::{
 pub use millstream_graph::RuntimeMode;
 pub use millstream_network::Event;
 pub use millstream_operators::{
-    AtEnd, BroadcastProcess, BroadcastRuntimeContext, ByRef, ByValue, Collector, Context,
+    AtEnd, BroadcastProcess, BroadcastRuntimeContext, ByRef, ByValue, Calendar, Collector, Context,
     EveryRecords, EveryStep, Evicting, Evictor, EvictorContext, Fire, Global, KeepAfter, KeepLast,
     KeepNear, KeepRecent, KeySelector, KeyedBroadcastProcess, KeyedCoProcess, KeyedProcess,
     KeyedRuntimeContext, LateRecords, Number, OnError, OutputTag, Process, ProcessingTime, Program,

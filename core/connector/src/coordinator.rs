@@ -1,8 +1,10 @@
 //! The part of an operator that lives in the coordinator host, its types hidden; that of a sink.
 
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
-use millstream_types::{AttemptId, CheckpointId};
+use millstream_types::{AttemptId, CheckpointId, OperatorId};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -68,6 +70,41 @@ pub fn decode<M: DeserializeOwned>(payload: &[u8]) -> Result<M> {
         )
     })
 }
+
+/// The most messages of its coordinator that a task leaves unread.
+const EVENTS_UNREAD_MAX: usize = 1024;
+
+/// Messages of a coordinator to one operator's subtask, already encoded. A coordinator only answers
+/// requests, so few ever wait.
+#[derive(Debug, Default)]
+pub struct EventMailbox(Mutex<VecDeque<Vec<u8>>>);
+
+impl EventMailbox {
+    /// Adds a message; the caller wakes the task.
+    ///
+    /// # Errors
+    /// The task has left too many unread.
+    pub fn push(&self, payload: Vec<u8>) -> Result<()> {
+        let mut messages = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if messages.len() >= EVENTS_UNREAD_MAX {
+            return Err(anyhow::anyhow!(
+                "it has left {EVENTS_UNREAD_MAX} messages of its coordinator unread: see whether \
+                 its reader waits in poll()"
+            ));
+        }
+        messages.push_back(payload);
+        Ok(())
+    }
+
+    /// Takes the oldest message.
+    #[must_use]
+    pub fn pop(&self) -> Option<Vec<u8>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).pop_front()
+    }
+}
+
+/// Sends a message to an operator's coordinator: operator, subtask, encoded message.
+pub type EventSender = Arc<dyn Fn(OperatorId, u32, Vec<u8>) + Send + Sync>;
 
 /// A message from a sink's subtask to its committer: committables, and the checkpoint for which
 /// they were pre-committed.
@@ -165,5 +202,17 @@ mod tests {
         let one = encode(&(id, vec![0_u8; 1])).unwrap();
         let error = sink.on_event(2, &one, &mut Replies::new()).unwrap_err().to_string();
         assert!(error.contains("named 1000001 results to publish"), "{error}");
+    }
+
+    #[test]
+    fn a_mailbox_takes_so_many_messages_and_no_more() {
+        let mailbox = EventMailbox::default();
+        for _ in 0..EVENTS_UNREAD_MAX {
+            mailbox.push(vec![1]).unwrap();
+        }
+        let error = mailbox.push(vec![2]).unwrap_err().to_string();
+        assert!(error.contains("1024 messages of its coordinator unread"), "{error}");
+        assert_eq!(mailbox.pop(), Some(vec![1]));
+        mailbox.push(vec![3]).unwrap();
     }
 }

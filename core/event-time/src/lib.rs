@@ -15,6 +15,7 @@ mod processing;
 mod strategy;
 mod tracker;
 mod trigger;
+mod window_fold;
 
 pub use alignment::{Aligner, Alignment, AlignmentGroups};
 pub use by_split::{Begin, Watermarks};
@@ -27,5 +28,6 @@ pub use tracker::{Advance, WatermarkTracker};
 pub use trigger::{
     Asked, AtEnd, Clocks, EveryRecords, EveryStep, Fire, Purging, Trigger, TriggerContext,
 };
+pub use window_fold::{Aggregated, Listed, Reduced, Summed, WindowFold};
 
 use anyhow::{Error, Result, anyhow as error, bail};

@@ -39,18 +39,18 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 #[doc(inline)]
 pub use millstream_api::{
     AggregatingState, Args, AtEnd, Batch, Boundedness, BroadcastConnectedStream, BroadcastMaps,
-    BroadcastProcess, BroadcastRuntimeContext, BroadcastState, ByRef, ByValue, CoGroupedStreams,
-    CollectedRecords, Collector, ConnectedStreams, Context, Counter, Data, Environment, Error,
-    ErrorContext, EveryRecords, EveryStep, Evictor, EvictorContext, Expiry, Fire, Function, Gauge,
-    Global, Histogram, IntervalJoined, JobClient, JobId, JobResult, JobStatus, JoinedStreams,
-    KeepAfter, KeepLast, KeepNear, KeepRecent, Key, KeyHasher, KeySelector,
-    KeyedBroadcastConnectedStream, KeyedBroadcastProcess, KeyedCoProcess, KeyedConnectedStreams,
-    KeyedProcess, KeyedRuntimeContext, KeyedStream, LateRecords, ListState, MapState, NoTtl,
-    Number, OnError, OutputTag, Process, ProcessingTime, Purging, ReducingState, Result,
-    RuntimeContext, RuntimeMode, Session, Sliding, StateError, Stream, StreamSink, Timer, Timers,
-    Trigger, TriggerContext, Ttl, Tumbling, ValueState, WatermarkGenerator, WatermarkOutput,
-    WatermarkStrategy, Window, WindowAssigner, WindowFunction, WindowedCoGroup, WindowedJoin,
-    WindowedStream, bail, ensure, error,
+    BroadcastProcess, BroadcastRuntimeContext, BroadcastState, ByRef, ByValue, Calendar,
+    CoGroupedStreams, CollectedRecords, Collector, ConnectedStreams, Context, Counter, Data,
+    Environment, Error, ErrorContext, EveryRecords, EveryStep, Evictor, EvictorContext, Expiry,
+    Fire, Function, Gauge, Global, Histogram, IntervalJoined, JobClient, JobId, JobResult,
+    JobStatus, JoinedStreams, KeepAfter, KeepLast, KeepNear, KeepRecent, Key, KeyHasher,
+    KeySelector, KeyedBroadcastConnectedStream, KeyedBroadcastProcess, KeyedCoProcess,
+    KeyedConnectedStreams, KeyedProcess, KeyedRuntimeContext, KeyedStream, LateRecords, ListState,
+    MapState, NoTtl, Number, OnError, OutputTag, Process, ProcessingTime, Purging, ReducingState,
+    Result, RuntimeContext, RuntimeMode, Session, Sliding, StateError, Stream, StreamSink, Timer,
+    Timers, Trigger, TriggerContext, Ttl, Tumbling, ValueState, WatermarkGenerator,
+    WatermarkOutput, WatermarkStrategy, Window, WindowAssigner, WindowFunction, WindowedCoGroup,
+    WindowedJoin, WindowedStream, bail, ensure, error,
 };
 /// ```
 /// use millstream::Key;

@@ -3,13 +3,12 @@
 use std::cmp::Ordering;
 
 use millstream_network::Data;
-use millstream_state::ValueState;
+use millstream_state::{KeySelector, ValueState};
 use millstream_types::{Key, State};
 
 use crate::Result;
 use crate::collector::Collector;
 use crate::fold::{Emitted, Fold};
-use crate::key::KeySelector;
 use crate::keyed::{Context, KeyedProcess};
 use crate::runtime_context::KeyedRuntimeContext;
 

@@ -2,11 +2,10 @@
 
 use std::mem::needs_drop;
 
-use millstream_state::{KeyedBackend, KeyedValues, Place};
+use millstream_state::{KeySelector, KeyedBackend, KeyedValues, Place};
 use millstream_types::Key;
 
 use crate::Result;
-use crate::key::KeySelector;
 
 /// The hashes of the records' keys.
 pub(crate) fn hash_all<T, S: KeySelector<T>>(hashes: &mut Vec<u64>, records: &[T], selector: &S) {

@@ -5,14 +5,15 @@ use std::marker::PhantomData;
 use std::ops::{Deref, DerefMut};
 
 use millstream_network::Data;
-use millstream_state::{BroadcastBackend, BroadcastMaps, BroadcastState, StateError, Timer};
+use millstream_state::{
+    BroadcastBackend, BroadcastMaps, BroadcastState, KeySelector, StateError, Timer,
+};
 use millstream_types::{Key, State};
 
 use crate::Result;
 use crate::collector::Collector;
 use crate::connected::{TwoInputFunction, two_inputs};
 use crate::duties::TimedFunction;
-use crate::key::KeySelector;
 use crate::keyed::{Context, KeyedParts, KeyedTimed, without_on_timer};
 use crate::on_error::OnError;
 use crate::program::TwoInputMaker;

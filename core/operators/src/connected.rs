@@ -5,14 +5,13 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use millstream_network::{Batch, Data, Event, Flow, Inbox, Received, Records};
-use millstream_state::Timer;
+use millstream_state::{KeySelector, Timer};
 use millstream_types::Key;
 
 use crate::Result;
 use crate::body::{Events, Upstream};
 use crate::collector::Collector;
 use crate::duties::{Duties, TimedFunction};
-use crate::key::KeySelector;
 use crate::keyed::{Context, KeyedParts, KeyedTimed, without_on_timer};
 use crate::on_error::{BadRecords, OnError, continue_while};
 use crate::output::Output;

@@ -8,11 +8,10 @@ use std::time::Instant;
 use std::vec::IntoIter;
 
 use millstream_network::{Batch, Data, Event, Flow};
-use millstream_state::{Backed, Group, KeyedBackend, KeyedValues, Place, ValueState};
+use millstream_state::{Backed, Group, KeySelector, KeyedBackend, KeyedValues, Place, ValueState};
 use millstream_types::{State, Timestamp};
 
 use crate::ahead::{Ahead, hash_all, most_point};
-use crate::key::KeySelector;
 use crate::on_error::{BadRecords, OnError, continue_while};
 use crate::output::Output;
 use crate::program::StageMaker;

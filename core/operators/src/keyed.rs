@@ -5,13 +5,12 @@ use std::sync::Arc;
 use std::vec::IntoIter;
 
 use millstream_network::Data;
-use millstream_state::{KeyedBackend, KeyedContext, TimeDomain, Timer};
+use millstream_state::{KeySelector, KeyedBackend, KeyedContext, TimeDomain, Timer};
 use millstream_types::{Clock, Key, Timestamp};
 
 use crate::ahead::Upcoming;
 use crate::collector::Collector;
 use crate::duties::TimedFunction;
-use crate::key::KeySelector;
 use crate::on_error::{BadRecords, OnError};
 use crate::output::Output;
 use crate::process::{ProcessStage, RecordFunction};

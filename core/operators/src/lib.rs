@@ -28,7 +28,6 @@ mod flat_map;
 mod fold;
 mod in_place;
 mod joins;
-mod key;
 mod keyed;
 mod late;
 mod map;
@@ -61,19 +60,20 @@ pub use connected::{KeyedCoProcess, co_flat_map, co_process};
 pub use flat_map::flat_map;
 pub use fold::{Emitted, Fold, fold};
 pub use joins::{BothListed, BySide, EachPair, IntervalJoin, Sided, interval_join};
-pub use key::{ByRef, ByValue, KeySelector};
 pub use keyed::{Context, KeyedProcess, keyed_process};
 pub use late::LateRecords;
 pub use map::map;
 pub use millstream_connector::{
-    CommitterInfo, Counter, Error, OperatorCoordinator, Replies, Result, UserMetrics, bail, ensure,
-    error,
+    CommitterInfo, Counter, Error, EventMailbox, EventSender, OperatorCoordinator, Replies, Result,
+    UserMetrics, bail, ensure, error,
 };
 pub use millstream_event_time::{
-    AlignmentGroups, AtEnd, EveryRecords, EveryStep, Evictor, EvictorContext, Fire, KeepAfter,
-    KeepLast, KeepNear, KeepRecent, ProcessingTime, Purging, Sliding, Trigger, TriggerContext,
-    Tumbling, WatermarkGenerator, WatermarkOutput, WatermarkStrategy, Window,
+    Aggregated, AlignmentGroups, AtEnd, Calendar, EveryRecords, EveryStep, Evictor, EvictorContext,
+    Fire, KeepAfter, KeepLast, KeepNear, KeepRecent, Listed, ProcessingTime, Purging, Reduced,
+    Sliding, Summed, Trigger, TriggerContext, Tumbling, WatermarkGenerator, WatermarkOutput,
+    WatermarkStrategy, Window, WindowFold,
 };
+pub use millstream_state::{ByRef, ByValue, KeySelector};
 pub use on_error::OnError;
 pub use order::order_by_time;
 pub use output::Outputs;
@@ -87,12 +87,9 @@ pub use side::{OutputTag, Side};
 pub use sink::{sink, sink_coordinator};
 pub use source::{has_enumerator, source, source_coordinator};
 pub use stage::{ErasedStage, Moment, Stage, erase, reveal};
-pub use task::{
-    EventMailbox, EventSender, InputContext, OUTPUT_BYTES, OperatorContext, Step, TaskBody,
-    TaskContext, turn,
-};
+pub use task::{InputContext, OUTPUT_BYTES, OperatorContext, Step, TaskBody, TaskContext, turn};
 pub use watermarks::{assign_timestamps, watermarks_per_split};
 pub use windows::{
-    Aggregated, Evicting, Finish, Global, Listed, Reduced, Session, Spans, Summed, Triggered,
-    WindowAssigner, WindowFold, WindowFunction, WindowSettings, WithTrigger,
+    Evicting, Finish, Global, Session, Spans, Triggered, WindowAssigner, WindowFunction,
+    WindowSettings, WithTrigger,
 };

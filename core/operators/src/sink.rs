@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use millstream_connector::{
-    Committer, OperatorCoordinator, PreCommitted, Sink, SinkCoordinator, SinkWriter, WriterInfo,
-    encode,
+    Committer, EventSender, OperatorCoordinator, PreCommitted, Sink, SinkCoordinator, SinkWriter,
+    WriterInfo, encode,
 };
 use millstream_network::{Batch, Event, Flow};
 use millstream_types::{AttemptId, CheckpointId, OperatorId};
@@ -14,7 +14,6 @@ use serde::Serialize;
 use crate::Result;
 use crate::program::{CoordinatorMaker, StageMaker};
 use crate::stage::{Moment, Stage, erase};
-use crate::task::EventSender;
 
 /// The most bytes in which a writer names its results: they travel in one message.
 const COMMITTABLES_BYTES_MAX: usize = 48 << 20;

@@ -8,8 +8,8 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use millstream_connector::{
-    OperatorCoordinator, Polled, ReaderContext, ReaderOutput, Source, SourceReader,
-    SplitEnumerator, SplitNotes, decode, encode,
+    EventMailbox, EventSender, OperatorCoordinator, Polled, ReaderContext, ReaderOutput, Source,
+    SourceReader, SplitEnumerator, SplitNotes, decode, encode,
 };
 use millstream_event_time::Begin;
 use millstream_network::{Batch, BatchLimit, Data, Event, Flow, TimesError};
@@ -22,7 +22,7 @@ use crate::coordinator::{Seat, SourceCoordinator, SourceEvent};
 use crate::output::{Output, Outputs};
 use crate::program::{CoordinatorMaker, ErasedSourceTimes, SourceMaker};
 use crate::stage::{Moment, Stage};
-use crate::task::{EventMailbox, EventSender, OperatorContext, Step, TaskBody};
+use crate::task::{OperatorContext, Step, TaskBody};
 use crate::watermarks::{SourceTimes, TimestampStage};
 use crate::{Result, bail, error};
 

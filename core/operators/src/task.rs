@@ -1,50 +1,14 @@
 //! The surroundings of an operator in its task, and the task's body for the runtime.
 
-use std::collections::VecDeque;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::task::Waker;
 use std::time::{Duration, Instant};
 
-use millstream_connector::{Result, UserMetrics};
+use millstream_connector::{EventMailbox, EventSender, Result, UserMetrics};
 use millstream_network::{Data, Exchange, Flow, Generation, Inbox, InputChannels, TaskCounters};
 use millstream_types::{Clock, JobId, KeyGroup, MaxParallelism, OperatorId};
 
 use crate::stage::Moment;
-
-/// The most messages of its coordinator that a task leaves unread.
-const EVENTS_UNREAD_MAX: usize = 1024;
-
-/// Messages of a coordinator to one operator's subtask, already encoded. A coordinator only answers
-/// requests, so few ever wait.
-#[derive(Debug, Default)]
-pub struct EventMailbox(Mutex<VecDeque<Vec<u8>>>);
-
-impl EventMailbox {
-    /// Adds a message; the caller wakes the task.
-    ///
-    /// # Errors
-    /// The task has left too many unread.
-    pub fn push(&self, payload: Vec<u8>) -> Result<()> {
-        let mut messages = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if messages.len() >= EVENTS_UNREAD_MAX {
-            return Err(anyhow::anyhow!(
-                "it has left {EVENTS_UNREAD_MAX} messages of its coordinator unread: see whether \
-                 its reader waits in poll()"
-            ));
-        }
-        messages.push_back(payload);
-        Ok(())
-    }
-
-    /// Takes the oldest message.
-    #[must_use]
-    pub fn pop(&self) -> Option<Vec<u8>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).pop_front()
-    }
-}
-
-/// Sends a message to an operator's coordinator: operator, subtask, encoded message.
-pub type EventSender = Arc<dyn Fn(OperatorId, u32, Vec<u8>) + Send + Sync>;
 
 /// Context that a task's operators share.
 #[derive(Clone)]
@@ -207,22 +171,5 @@ pub fn turn(
                 Flow::Ready => Ok((step, due.into_iter().chain(body.next_time()).min())),
             }
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_mailbox_takes_so_many_messages_and_no_more() {
-        let mailbox = EventMailbox::default();
-        for _ in 0..EVENTS_UNREAD_MAX {
-            mailbox.push(vec![1]).unwrap();
-        }
-        let error = mailbox.push(vec![2]).unwrap_err().to_string();
-        assert!(error.contains("1024 messages of its coordinator unread"), "{error}");
-        assert_eq!(mailbox.pop(), Some(vec![1]));
-        mailbox.push(vec![3]).unwrap();
     }
 }

@@ -17,6 +17,6 @@ mod stage;
 mod triggered;
 
 pub use assigner::{Spans, WindowAssigner, WindowSettings, WithTrigger};
-pub use functions::{Aggregated, Finish, Listed, Reduced, Summed, WindowFold, WindowFunction};
+pub use functions::{Finish, WindowFunction};
 pub use kinds::{Evicting, Global, Triggered};
 pub use session::Session;

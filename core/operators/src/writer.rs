@@ -9,9 +9,9 @@ use std::time::{Duration, Instant};
 
 use millstream_graph::{EdgeId, Partitioner};
 use millstream_network::{Batch, Data, EndId, Event, Exchange, Flow};
+use millstream_state::KeySelector;
 use millstream_types::{Key, KeyGroup, MaxParallelism};
 
-use crate::key::KeySelector;
 use crate::stage::{ErasedStage, Moment, Stage, erase};
 use crate::task::TaskContext;
 use crate::{Result, ensure};

@@ -24,6 +24,7 @@ mod handles;
 mod keyed;
 mod maps;
 mod panes;
+mod selector;
 mod store;
 mod table;
 #[cfg(test)]
@@ -41,6 +42,7 @@ pub use handles::{Elements, ListState, ValueState};
 pub use keyed::{Backed, Backing, Group, KeyedValues, Table};
 pub use maps::{Entries, Keys, MapState, Values};
 pub use panes::{ClosedPanes, Cursor, FewKeys, KeyPanes, OpenPanes, PaneEntries, PaneValues};
+pub use selector::{ByRef, ByValue, KeySelector};
 pub use store::{ByteStore, Each, MemoryStore, StoreTable};
 pub use table::{GroupTable, Place};
 pub use timer_queue::{TimeDomain, Timer, Timers};

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use millstream_connectors::Datagen;
 
-use super::times::{Stamped, Times, error_of};
+use super::times::{Stamped, TimedNumbers, Times, Way, error_of, run_on_way};
 use super::*;
 
 const RECORDS: u64 = 60_000;
@@ -354,4 +354,35 @@ fn lengths_that_no_window_of_processing_time_has_are_refused() {
         numbers.window(windows).count("counts").sink("out", Times::new());
     });
     assert!(says.contains("the slide of a window is 1µs"), "{says}");
+}
+
+#[test]
+fn days_of_a_place_are_windows() {
+    const HOUR: i64 = 3_600_000;
+    // Two hours before the night in which Vienna's clocks were put back.
+    let evening = 1_729_972_800_000;
+    for mode in [RuntimeMode::Streaming, RuntimeMode::Batch] {
+        let out = Times::new();
+        run_on_way(Way::Encoded, mode, |env| {
+            let times = WatermarkStrategy::monotonous()
+                .timestamps(move |n: &u64| Ok(evening + HOUR * n.cast_signed()));
+            let hours = env.source("hours", Numbers(30)).parallelism(1);
+            let days = hours.assign_timestamps(times).parallelism(1);
+            days.window_all(Calendar::days("Europe/Vienna"))
+                .count("hours of each day")
+                .sink("out", out.clone());
+        })
+        .unwrap();
+        let ends = [2, 27, 51].map(|hours| Some(evening + HOUR * hours - 1));
+        assert_eq!(out.sorted(), [(((), 2), ends[0]), (((), 3), ends[2]), (((), 25), ends[1])]);
+    }
+}
+
+#[test]
+fn days_of_a_zone_that_there_is_not_are_refused() {
+    let error = error_of(|env| {
+        let hours = env.source("hours", TimedNumbers(3));
+        hours.window_all(Calendar::days("Vienna")).count("days").sink("out", Times::new());
+    });
+    assert!(error.contains("there is no time zone \"Vienna\""), "{error}");
 }

@@ -8,8 +8,8 @@ use std::task::Waker;
 use std::time::{Duration, Instant};
 
 use millstream_connector::{
-    NextSplit, NoEnumerator, Polled, ReaderContext, ReaderOutput, Source, SourceReader,
-    SplitEnumerator, decode, encode,
+    EventMailbox, EventSender, NextSplit, NoEnumerator, Polled, ReaderContext, ReaderOutput,
+    Source, SourceReader, SplitEnumerator, decode, encode,
 };
 use millstream_graph::Boundedness;
 use millstream_network::{ChannelId, ChannelWriter, Event, Exchange, Generation, InputChannels};
@@ -36,7 +36,7 @@ use crate::flat_map::flat_map;
 use crate::keyed::Context;
 use crate::program::{Built, OperatorMaker};
 use crate::source::source as source_operator;
-use crate::task::{EventMailbox, EventSender, InputContext, OperatorContext, Step, TaskBody, turn};
+use crate::task::{InputContext, OperatorContext, Step, TaskBody, turn};
 use crate::{Result, ensure};
 
 /// The cases to explore of a kind of body.

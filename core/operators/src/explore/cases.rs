@@ -5,11 +5,13 @@ use std::sync::{Arc, Mutex};
 use std::task::Waker;
 use std::time::{Duration, Instant};
 
-use millstream_connector::{Committer, PreCommitted, Sink, SinkWriter, WriterInfo, decode};
+use millstream_connector::{
+    Committer, EventSender, PreCommitted, Sink, SinkWriter, WriterInfo, decode,
+};
 use millstream_event_time::{WatermarkGenerator, WatermarkOutput, WatermarkStrategy};
 use millstream_graph::{NodeId, NodeKind, OutputName};
 use millstream_network::{Batch, Event, Flow, Generation};
-use millstream_state::ValueState;
+use millstream_state::{ByValue, ValueState};
 use millstream_types::{AttemptId, CheckpointId, JobId, MaxParallelism, OperatorId, Timestamp};
 
 use super::hosts::{clock, wake_ups};
@@ -26,7 +28,6 @@ use crate::collect::{CollectQueue, CollectStage, Taken};
 use crate::collector::Collector;
 use crate::flat_map::flat_map;
 use crate::fold::fold;
-use crate::key::ByValue;
 use crate::keyed::{Context, KeyedProcess, keyed_process};
 use crate::map::map;
 use crate::on_error::OnError;
@@ -35,7 +36,7 @@ use crate::process::{Process, process};
 use crate::program::{Built, NewOperator, OperatorMaker, OutputMaker, Program, StageMaker};
 use crate::side::{OutputTag, SideBuffer};
 use crate::stage::{Discard, Moment, Stage, erase, reveal};
-use crate::task::{EventSender, OperatorContext, TaskContext};
+use crate::task::{OperatorContext, TaskContext};
 use crate::watermarks::assign_timestamps;
 
 /// The cases to explore of a kind of stage.

@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use millstream_event_time::{Sliding, Tumbling, Window};
 use millstream_network::Event;
+use millstream_state::ByValue;
 use millstream_types::{ManualClock, Timestamp};
 
 use super::cases::{Operator, bad, is_bad, same, task, three, to_nobody};
@@ -13,7 +14,6 @@ use super::stages::{Explored, Oracle, drive, outputs};
 use super::windows::{results, sums};
 use super::{Case, Kind};
 use crate::collector::Collector;
-use crate::key::ByValue;
 use crate::late::LateRecords;
 use crate::program::StageMaker;
 use crate::windows::{Session, WindowAssigner, WindowFunction, WindowSettings};

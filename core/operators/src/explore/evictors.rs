@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use millstream_event_time::{
-    Evictor, Fire, KeepAfter, KeepLast, Trigger, TriggerContext, Tumbling,
+    Aggregated, Evictor, Fire, KeepAfter, KeepLast, Trigger, TriggerContext, Tumbling, WindowFold,
 };
 use millstream_network::Event;
+use millstream_state::ByValue;
 
 use super::cases::{Operator, SIDE, bad, is_bad, refuse_bad, same, task, three, to_nobody};
 use super::mutants::{Hidden, Mutant};
@@ -15,9 +16,8 @@ use super::stages::{Explored, Oracle, drive, outputs};
 use super::windows::{LATENESS, Plain, Repeated, SIZE, near, push_near};
 use super::{Case, Kind, time_of};
 use crate::Result;
-use crate::key::ByValue;
 use crate::late::LateRecords;
-use crate::windows::{Aggregated, Evicting, Triggered, WindowAssigner, WindowFold, WindowSettings};
+use crate::windows::{Evicting, Triggered, WindowAssigner, WindowSettings};
 
 /// The number of records that a window keeps.
 const KEPT: usize = 3;

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use millstream_state::{Timer, Timers, ValueState};
+use millstream_state::{ByValue, Timer, Timers, ValueState};
 
 use super::bodies::{Explored, drive, results};
 use super::cases::{Operator, SIDE, bad, ensure_time, is_bad, refuse_bad};
@@ -12,7 +12,6 @@ use super::stages::{AT_THE_END, Oracle};
 use super::{BodyKind, Case, roll};
 use crate::collector::Collector;
 use crate::connected::{KeyedCoProcess, co_process};
-use crate::key::ByValue;
 use crate::keyed::Context;
 use crate::program::OperatorMaker;
 use crate::task::TaskBody;

@@ -4,6 +4,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 use millstream_network::{Batch, Event, Flow};
+use millstream_state::{ByValue, KeySelector};
 use serde::{Deserialize, Serialize, Serializer};
 
 use super::cases::{
@@ -17,7 +18,6 @@ use crate::Result;
 use crate::collector::Collector;
 use crate::flat_map::flat_map;
 use crate::fold::{Emitted, Fold, fold};
-use crate::key::{ByValue, KeySelector};
 use crate::keyed::{Context, KeyedProcess, keyed_process};
 use crate::map::map;
 use crate::on_error::OnError;

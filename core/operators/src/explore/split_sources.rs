@@ -6,7 +6,8 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use millstream_connector::{
-    NoEnumerator, Polled, ReaderContext, ReaderOutput, Source, SourceReader, decode, encode,
+    EventSender, NoEnumerator, Polled, ReaderContext, ReaderOutput, Source, SourceReader, decode,
+    encode,
 };
 use millstream_event_time::WatermarkStrategy;
 use millstream_graph::Boundedness;
@@ -24,7 +25,7 @@ use crate::coordinator::SourceEvent;
 use crate::on_error::OnError;
 use crate::program::OperatorMaker;
 use crate::source::source as source_operator;
-use crate::task::{EventSender, Step};
+use crate::task::Step;
 use crate::watermarks::watermarks_per_split;
 use crate::{Result, ensure};
 

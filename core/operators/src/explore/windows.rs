@@ -4,8 +4,9 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use millstream_event_time::{Sliding, Tumbling, Window};
+use millstream_event_time::{Aggregated, Sliding, Tumbling, Window, WindowFold};
 use millstream_network::{Batch, Event, Flow};
+use millstream_state::ByValue;
 
 use super::cases::{Operator, SIDE, bad, is_bad, refuse_bad, same, task, three, to_nobody};
 use super::mutants::{Hidden, Mutant};
@@ -13,12 +14,9 @@ use super::probe::Item;
 use super::stages::{Explored, Oracle, drive, outputs};
 use super::{Case, Kind, roll, time_of};
 use crate::collector::Collector;
-use crate::key::ByValue;
 use crate::late::LateRecords;
 use crate::stage::Stage;
-use crate::windows::{
-    Aggregated, Session, WindowAssigner, WindowFold, WindowFunction, WindowSettings,
-};
+use crate::windows::{Session, WindowAssigner, WindowFunction, WindowSettings};
 use crate::{Result, ensure};
 
 pub(super) const SIZE: i64 = 45;

@@ -11,7 +11,7 @@ use std::ops::RangeInclusive;
 
 use anyhow::Context as _;
 use millstream_network::Data;
-use millstream_state::{Timer, Timers, ValueState};
+use millstream_state::{KeySelector, Timer, Timers, ValueState};
 use millstream_types::State;
 use millstream_types::schema::{Kind, SchemaBuilder};
 use serde::{Deserialize, Serialize};
@@ -19,7 +19,6 @@ use serde::{Deserialize, Serialize};
 use crate::Result;
 use crate::collector::Collector;
 use crate::connected::{TwoInputFunction, two_inputs};
-use crate::key::KeySelector;
 use crate::keyed::{KeyedParts, KeyedTimed};
 use crate::late::{Late, LateRecords};
 use crate::on_error::OnError;

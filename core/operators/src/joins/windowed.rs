@@ -2,18 +2,17 @@
 
 use std::marker::PhantomData;
 
-use millstream_event_time::Window;
+use millstream_event_time::{Window, WindowFold};
 use millstream_network::Data;
-use millstream_state::{KeyedBackend, StateError};
+use millstream_state::{KeySelector, KeyedBackend, StateError};
 use millstream_types::State;
 use serde::{Deserialize, Serialize};
 
 use crate::Result;
 use crate::collector::Collector;
-use crate::key::KeySelector;
 use crate::late::LateRecords;
 use crate::side::OutputTag;
-use crate::windows::{WindowFold, WindowFunction};
+use crate::windows::WindowFunction;
 
 /// A record of one of two streams.
 #[derive(Debug, Clone, Serialize, Deserialize)]

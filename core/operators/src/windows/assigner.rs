@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
-use millstream_event_time::{AtEnd, Trigger};
+use millstream_event_time::{AtEnd, Trigger, WindowFold};
+use millstream_state::KeySelector;
 
-use super::functions::{WindowFold, WindowFunction};
+use super::functions::WindowFunction;
 use super::kinds::Triggered;
 use crate::Result;
-use crate::key::KeySelector;
 use crate::late::LateRecords;
 use crate::on_error::OnError;
 use crate::program::StageMaker;

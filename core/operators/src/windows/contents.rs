@@ -3,10 +3,9 @@
 
 use std::marker::PhantomData;
 
-use millstream_event_time::{Evictor, EvictorContext};
+use millstream_event_time::{Evictor, EvictorContext, WindowFold};
 use millstream_types::State;
 
-use super::functions::WindowFold;
 use crate::Result;
 
 /// Keeps the records of windows, and makes a value of them when a window fires.

@@ -1,14 +1,14 @@
 //! Windows that are kept each by itself: those with a trigger or an evictor, the global one of a
-//! key, and those of processing time.
+//! key, and those of the calendar and of processing time.
 
-use millstream_event_time::{AtEnd, Evictor, ProcessingTime, Trigger};
+use millstream_event_time::{AtEnd, Calendar, Evictor, ProcessingTime, Trigger, WindowFold};
+use millstream_state::KeySelector;
 use millstream_types::State;
 
 use super::assigner::{Spans, WindowAssigner, WindowSettings};
 use super::contents::{Evicted, Folded};
-use super::functions::{WindowFold, WindowFunction};
+use super::functions::WindowFunction;
 use crate::Result;
-use crate::key::KeySelector;
 use crate::on_error::OnError;
 use crate::program::StageMaker;
 use crate::runtime_context::RuntimeContext;
@@ -122,6 +122,18 @@ impl Spans for Global {
 }
 
 impl EachAlone for Global {}
+
+impl Spans for Calendar {
+    fn fault(&self) -> Option<String> {
+        Self::fault(self)
+    }
+
+    fn spans(&self, time: i64, spans: &mut Vec<(i64, i64)>) {
+        spans.push(self.span(time));
+    }
+}
+
+impl EachAlone for Calendar {}
 
 impl<A: Spans> Spans for ProcessingTime<A> {
     const MERGES: bool = A::MERGES;

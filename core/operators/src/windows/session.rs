@@ -5,16 +5,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use millstream_state::{Timer, Timers, ValueState};
+use millstream_event_time::{ProcessingTime, Window, WindowFold, whole_millis};
+use millstream_state::{KeySelector, Timer, Timers, ValueState};
 use millstream_types::State;
 use millstream_types::schema::{Kind, SchemaBuilder};
 use serde::{Deserialize, Serialize};
 
 use super::assigner::{Spans, WindowAssigner, WindowSettings};
-use super::functions::{WindowFold, WindowFunction};
+use super::functions::WindowFunction;
 use crate::Result;
 use crate::collector::Collector;
-use crate::key::KeySelector;
 use crate::keyed::{KeyedParts, KeyedTimed};
 use crate::late::Late;
 use crate::on_error::{BadRecords, OnError};
@@ -23,7 +23,6 @@ use crate::process::{ProcessStage, RecordFunction};
 use crate::program::StageMaker;
 use crate::runtime_context::{KeyedRuntimeContext, RuntimeContext};
 use crate::stage::erase;
-use millstream_event_time::{ProcessingTime, Window, whole_millis};
 
 /// One window for all records of a key between which no gap of a given length is. It ends so long
 /// after its last record. A record that falls between two sessions, or touches them, makes them

@@ -5,16 +5,16 @@ use std::task::Waker;
 use std::time::Instant;
 use std::vec::IntoIter;
 
+use millstream_event_time::{Grid, Sliding, Tumbling, WindowFold};
 use millstream_network::{Batch, Event, Flow};
-use millstream_state::{KeyedValues, PaneEntries, PaneValues};
+use millstream_state::{KeySelector, KeyedValues, PaneEntries, PaneValues};
 
 use super::assigner::{Spans, WindowAssigner, WindowSettings};
-use super::functions::{Silent, WindowFold, WindowFunction};
+use super::functions::{Silent, WindowFunction};
 use super::panes::{Firing, Panes, Standing, Walk};
 use crate::ahead::{Ahead, hash_all, most_point};
 use crate::collector::Collector;
 use crate::fold::Adding;
-use crate::key::KeySelector;
 use crate::late::Late;
 use crate::on_error::{BadRecords, OnError, continue_while};
 use crate::output::Output;
@@ -25,7 +25,6 @@ use crate::stage::{Moment, Stage, erase};
 use crate::stint::Stint;
 use crate::task::groups;
 use crate::{Error, Result};
-use millstream_event_time::{Grid, Sliding, Tumbling};
 
 impl<T: Send + 'static> WindowAssigner<T> for Tumbling {
     fn fault(&self) -> Option<String> {

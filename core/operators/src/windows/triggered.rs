@@ -5,7 +5,8 @@ use std::marker::PhantomData;
 use std::sync::Arc;
 
 use anyhow::Context as _;
-use millstream_state::{Timer, Timers, ValueState};
+use millstream_event_time::{Asked, Clocks, EvictorContext, Fire, Trigger, TriggerContext, Window};
+use millstream_state::{KeySelector, Timer, Timers, ValueState};
 use millstream_types::State;
 use millstream_types::schema::{Kind, SchemaBuilder};
 use serde::{Deserialize, Serialize};
@@ -16,7 +17,6 @@ use super::functions::WindowFunction;
 use super::kinds::Triggered;
 use crate::Result;
 use crate::collector::Collector;
-use crate::key::KeySelector;
 use crate::keyed::{Context, KeyedParts, KeyedTimed};
 use crate::late::Late;
 use crate::on_error::{BadRecords, OnError};
@@ -25,7 +25,6 @@ use crate::process::{ProcessStage, RecordFunction};
 use crate::program::StageMaker;
 use crate::runtime_context::{KeyedRuntimeContext, RuntimeContext};
 use crate::stage::erase;
-use millstream_event_time::{Asked, Clocks, EvictorContext, Fire, Trigger, TriggerContext, Window};
 
 impl<A: Spans, G> Triggered<A, G> {
     /// The operator of windows whose records are kept so.

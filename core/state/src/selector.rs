@@ -1,7 +1,9 @@
 //! Selectors of a record's key.
 
-use millstream_state::{KeyedBackend, StateError};
 use millstream_types::Key;
+
+use crate::backend::KeyedBackend;
+use crate::error::StateError;
 
 /// Finds the key of a record. Made by `Stream::key_by` and
 /// `Stream::key_by_ref`.
