@@ -6,9 +6,9 @@ static ASIDE: OutputTag<u64> = OutputTag::new("aside");
 static REFUSED: OutputTag<u64> = OutputTag::new("refused");
 
 /// Counts from 0, its subtasks by turns; each number has the time of [`time_of`].
-struct TimedNumbers(u64);
+pub(super) struct TimedNumbers(pub(super) u64);
 
-struct TimedReader(NumbersReader);
+pub(super) struct TimedReader(NumbersReader);
 
 pub(super) const fn time_of(n: u64) -> i64 {
     n.cast_signed() * 10 - 100
