@@ -253,7 +253,7 @@ struct Bounded {
 
 impl<T> Generate<T> for Bounded {
     fn on_records(&mut self, records: &[T], times: &[i64], _out: &mut WatermarkOutput) -> usize {
-        self.latest = self.latest.max(times.iter().copied().max());
+        self.latest = self.latest.max(latest(times));
         records.len()
     }
 
@@ -262,6 +262,20 @@ impl<T> Generate<T> for Bounded {
             out.emit(latest.saturating_sub(self.bound).saturating_sub(1));
         }
     }
+}
+
+/// The latest of times. Each is compared with the eighth before it, so that no comparison has to
+/// wait for the last one.
+fn latest(times: &[i64]) -> Option<i64> {
+    let (eights, rest) = times.as_chunks::<8>();
+    let mut most = [i64::MIN; 8];
+    for eight in eights {
+        for (most, time) in most.iter_mut().zip(eight) {
+            *most = (*most).max(*time);
+        }
+    }
+    let most = most.into_iter().chain(rest.iter().copied()).max();
+    most.filter(|_| !times.is_empty())
 }
 
 struct NoWatermarks;
@@ -306,9 +320,17 @@ struct EachTime<F>(F);
 
 impl<T, F: FnMut(&T) -> Result<i64> + Send> FindTimes<T> for EachTime<F> {
     fn find(&mut self, records: &[T], times: &mut Vec<i64>) -> Result<(), Error> {
-        times.reserve(records.len());
-        for record in records {
-            times.push((self.0)(record)?);
+        let before = times.len();
+        times.resize(before + records.len(), i64::MIN);
+        let places = times.get_mut(before..).unwrap_or_default();
+        for (at, (place, record)) in places.iter_mut().zip(records).enumerate() {
+            match (self.0)(record) {
+                Ok(time) => *place = time,
+                Err(error) => {
+                    times.truncate(before + at);
+                    return Err(error);
+                }
+            }
         }
         Ok(())
     }

@@ -24,9 +24,9 @@ pub(crate) fn most_point<T, S: KeySelector<T>>(records: &[T], selector: &S) -> b
 /// Number of records between asking for an entry and using it. Half way its key is asked for.
 const LOOK_AHEAD: usize = 32;
 
-/// A table of this size fits into a core's own cache, where asking ahead only costs. The tests want
-/// to see it in every table.
-const CACHE_BYTES: usize = if cfg!(test) { 0 } else { 1 << 20 };
+/// Up to this size a table is near enough to a core, in its own cache or the next one, that asking
+/// ahead costs more than it saves. The tests want to see it in every table.
+const CACHE_BYTES: usize = if cfg!(test) { 0 } else { 4 << 20 };
 
 /// Asks for the entries of a batch ahead of their use, if their table is large.
 pub(crate) struct Ahead<'a> {

@@ -186,7 +186,10 @@ where
     fn add_run(&mut self, first: i64, last: i64) -> Result<()> {
         let begin = self.times.len() - self.records.len();
         let times = self.times.get(begin..).unwrap_or_default();
-        let outside = times.iter().position(|time| *time < first || *time > last);
+        // One comparison for both bounds.
+        let span = last.abs_diff(first);
+        let is_outside = |time: &i64| time.wrapping_sub(first).cast_unsigned() > span;
+        let outside = times.iter().position(is_outside);
         let run = begin..begin + outside.unwrap_or(times.len());
         let Some((_, _, values)) = self.panes.open.find(first) else { return Ok(()) };
         let mut adding = Run {
