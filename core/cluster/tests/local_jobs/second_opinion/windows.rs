@@ -32,8 +32,65 @@ enum Fault {
     FiredTwice,
     /// Windows keep what an evictor takes out of them.
     NotEvicted,
+    /// Sessions that touch stay two.
+    SessionNotMerged,
+    /// A session that two others have become has no timer.
+    TimerLostOnMerge,
     /// None: the means by which there are faults must not be found themselves.
     Harmless,
+}
+
+/// Sessions that do not become one.
+#[derive(Clone, Copy)]
+struct NotMerged(Session);
+
+impl Spans for NotMerged {
+    fn fault(&self) -> Option<String> {
+        Spans::fault(&self.0)
+    }
+
+    fn spans(&self, time: i64, spans: &mut Vec<(i64, i64)>) {
+        self.0.spans(time, spans);
+    }
+}
+
+/// As [`AtEnd`], but a session that two others have become may ask for no time.
+#[derive(Clone, Copy)]
+struct AtOwnEnd {
+    loses_on_merge: bool,
+}
+
+impl AtOwnEnd {
+    /// The event time of the results of a window.
+    const fn last(window: Window) -> i64 {
+        if window.end == i64::MAX { i64::MAX } else { window.end - 1 }
+    }
+}
+
+impl Trigger<Row> for AtOwnEnd {
+    /// Whether the session has lost its timer.
+    type State = bool;
+
+    fn on_record(&mut self, _: &Row, ctx: &mut TriggerContext<'_, bool>) -> Result<Fire> {
+        let last = Self::last(ctx.window());
+        if ctx.current_watermark().is_some_and(|watermark| last <= watermark) {
+            return Ok(Fire::Result);
+        }
+        if !*ctx.state() {
+            ctx.at_event_time(last);
+        }
+        Ok(Fire::No)
+    }
+
+    fn on_event_time(&mut self, time: i64, ctx: &mut TriggerContext<'_, bool>) -> Result<Fire> {
+        let is_end = time == Self::last(ctx.window());
+        Ok(if is_end && !*ctx.state() { Fire::Result } else { Fire::No })
+    }
+
+    fn merge(&mut self, has_lost: &mut bool, _: bool) -> Result<()> {
+        *has_lost = self.loses_on_merge;
+        Ok(())
+    }
 }
 
 const fn millis(millis: i64) -> Duration {
@@ -60,7 +117,20 @@ fn windowed(stream: Stream<Row>, job: &Job, fault: Option<Fault>) -> Stream<Told
             results(stream, job, sliding.offset_millis(offset + longer), fault)
         }
         Windows::Session { gap } => {
-            results(stream, job, Session::event_time(millis(gap + longer)), fault)
+            let session = Session::event_time(millis(gap + longer));
+            match fault {
+                Some(Fault::SessionNotMerged) => {
+                    let windows = Triggered { windows: NotMerged(session), trigger: AtEnd };
+                    made(cut(stream, job, windows, fault), job.seed, fault)
+                }
+                Some(Fault::TimerLostOnMerge | Fault::Harmless) => {
+                    let loses_on_merge = fault == Some(Fault::TimerLostOnMerge);
+                    let trigger = AtOwnEnd { loses_on_merge };
+                    let windows = Triggered { windows: session, trigger };
+                    made(cut(stream, job, windows, fault), job.seed, fault)
+                }
+                _ => results(stream, job, session, fault),
+            }
         }
     }
 }
@@ -110,17 +180,7 @@ fn results(
     windows: impl WindowAssigner<Row> + Spans,
     fault: Option<Fault>,
 ) -> Stream<Told> {
-    let (seed, rules) = (job.seed, &job.rules);
-    let lateness = match fault {
-        Some(Fault::LatenessIgnored) => 0,
-        Some(Fault::LateKept) => rules.lateness.saturating_add(1),
-        _ => rules.lateness,
-    };
-    let windowed = stream
-        .key_by(|(key, ..)| *key)
-        .window(windows)
-        .allowed_lateness(millis(lateness))
-        .late(LateRecords::side_output(&LATE));
+    let (seed, windowed) = (job.seed, cut(stream, job, windows, fault));
     // A window with the trigger that all have does the same by other means.
     match job.eviction.filter(|_| fault != Some(Fault::NotEvicted)) {
         None if seed % 4 < 2 => made(windowed, seed, fault),
@@ -128,6 +188,25 @@ fn results(
         Some(eviction) if seed % 4 < 2 => made(windowed.evictor(Evict(eviction)), seed, fault),
         Some(eviction) => made(windowed.trigger(AtEnd).evictor(Evict(eviction)), seed, fault),
     }
+}
+
+/// The windows of a case by key.
+fn cut<A: WindowAssigner<Row>>(
+    stream: Stream<Row>,
+    job: &Job,
+    windows: A,
+    fault: Option<Fault>,
+) -> WindowedStream<Row, impl KeySelector<Row, Key = u64> + Sync, A> {
+    let lateness = match fault {
+        Some(Fault::LatenessIgnored) => 0,
+        Some(Fault::LateKept) => job.rules.lateness.saturating_add(1),
+        _ => job.rules.lateness,
+    };
+    stream
+        .key_by(|(key, ..)| *key)
+        .window(windows)
+        .allowed_lateness(millis(lateness))
+        .late(LateRecords::side_output(&LATE))
 }
 
 /// The evictor that keeps what a case says.
@@ -257,6 +336,8 @@ fn faults_of_windows_are_found() {
         Fault::PaneLost,
         Fault::FiredTwice,
         Fault::NotEvicted,
+        Fault::SessionNotMerged,
+        Fault::TimerLostOnMerge,
     ] {
         let found = (0..FAULT_CASES).any(|seed| judge(seed, false, Some(fault)).is_err());
         assert!(found, "{fault:?} is not found");
