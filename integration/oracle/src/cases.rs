@@ -25,7 +25,7 @@ impl Random {
         self.next().checked_rem(bound).unwrap_or(0)
     }
 
-    fn one_in(&mut self, chances: u64) -> bool {
+    pub(crate) fn one_in(&mut self, chances: u64) -> bool {
         self.below(chances) == 0
     }
 }

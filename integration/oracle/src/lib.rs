@@ -3,11 +3,12 @@
 //! This crate uses no part of the engine, which `cargo xtask layers` checks: a fault that both
 //! sides had would have been made twice. An operator is given its inputs one after the other,
 //! [`timers`], [`order`], [`windows`] and [`joins`] compute its outputs, and [`compare`] is the
-//! verdict. [`Case`] draws the inputs.
+//! verdict. [`Case`] draws the inputs, and [`channels`] gives them to several channels.
 
 mod cases;
 mod verdict;
 
+pub mod channels;
 pub mod joins;
 pub mod order;
 pub mod timers;

@@ -264,6 +264,24 @@ impl<V: Clone> Operator<V> {
     }
 }
 
+impl Operator<Record> {
+    /// Takes inputs one after the other; returns the late records.
+    fn take(&mut self, inputs: &[Input]) -> Vec<Record> {
+        let mut late = Vec::new();
+        for input in inputs {
+            match *input {
+                Input::Record(record) => {
+                    if !self.on_record(record.key, record.time, &record) {
+                        late.push(record);
+                    }
+                }
+                Input::Watermark(watermark) => self.on_watermark(watermark),
+            }
+        }
+        late
+    }
+}
+
 /// A result of a window. It does not depend on the order of the records in the window.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Output {
@@ -306,18 +324,16 @@ pub fn windows(inputs: &[Input], rules: &Rules) -> (Vec<Output>, Vec<Record>) {
     run(inputs, Operator::new(*rules))
 }
 
+/// As [`windows`], before the end of the input: the results and the late records so far.
+#[must_use]
+pub fn windows_so_far(inputs: &[Input], rules: &Rules) -> (Vec<Output>, Vec<Record>) {
+    let mut operator = Operator::new(*rules);
+    let late = operator.take(inputs);
+    (operator.fired.iter().map(Output::new).collect(), late)
+}
+
 fn run(inputs: &[Input], mut operator: Operator<Record>) -> (Vec<Output>, Vec<Record>) {
-    let mut late = Vec::new();
-    for input in inputs {
-        match *input {
-            Input::Record(record) => {
-                if !operator.on_record(record.key, record.time, &record) {
-                    late.push(record);
-                }
-            }
-            Input::Watermark(watermark) => operator.on_watermark(watermark),
-        }
-    }
+    let late = operator.take(inputs);
     (operator.finish().iter().map(Output::new).collect(), late)
 }
 
