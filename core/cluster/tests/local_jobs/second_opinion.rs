@@ -1,6 +1,8 @@
 //! Jobs on event time, whose results a second computation knows that shares nothing with the
 //! engine.
 
+#[path = "second_opinion/channels.rs"]
+mod channels;
 #[path = "second_opinion/joins.rs"]
 mod joins;
 #[path = "second_opinion/windows.rs"]

@@ -10,14 +10,14 @@ use super::*;
 
 /// An output as it travels: key, first millisecond, end, number of records, sum of their values and
 /// of the squares.
-type Told = (u64, i64, i64, u64, u64, u64);
+pub(super) type Told = (u64, i64, i64, u64, u64, u64);
 
 /// The number of records, the sum of their values and of the squares.
 type Summary = (u64, u64, u64);
 
 /// A fault that the engine could have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Fault {
+pub(super) enum Fault {
     /// The watermark is a millisecond ahead, so that a window ends too early.
     EndEarly,
     /// Windows begin and end, or sessions end, a millisecond too late.
@@ -98,14 +98,14 @@ const fn millis(millis: i64) -> Duration {
 }
 
 /// The rules of a case, and the number that says how its job is built.
-struct Job {
-    seed: u64,
-    rules: Rules,
-    eviction: Option<Eviction>,
+pub(super) struct Job {
+    pub(super) seed: u64,
+    pub(super) rules: Rules,
+    pub(super) eviction: Option<Eviction>,
 }
 
 /// The results of the windows of a case.
-fn windowed(stream: Stream<Row>, job: &Job, fault: Option<Fault>) -> Stream<Told> {
+pub(super) fn windowed(stream: Stream<Row>, job: &Job, fault: Option<Fault>) -> Stream<Told> {
     let longer = i64::from(fault == Some(Fault::Shifted));
     match job.rules.windows {
         Windows::Tumbling { size, offset } => {
@@ -294,10 +294,21 @@ fn judge(seed: u64, batch: bool, fault: Option<Fault>) -> Result<(usize, usize),
     });
     result.unwrap();
     let inputs = if batch { case.without_watermarks() } else { case.inputs.clone() };
-    let (expected, late) = match eviction {
+    let expected = match eviction {
         Some(eviction) => evicting_windows(&inputs, &rules, eviction),
         None => windows(&inputs, &rules),
     };
+    compare_all(expected, &out, &aside).map_err(|why| {
+        format!("seed {seed}, batch {batch}: {why}\n{rules:?}, {eviction:?}\n{case:?}")
+    })
+}
+
+/// Compares results and late records with those that came; the numbers of both.
+pub(super) fn compare_all(
+    (expected, late): (Vec<Output>, Vec<Record>),
+    out: &Times<Told>,
+    aside: &Times<Row>,
+) -> Result<(usize, usize), String> {
     let counts = (expected.len(), late.len());
     let expected = expected.into_iter().map(|output| {
         let Output { key, start, end, count, sum, squares, time } = output;
@@ -305,12 +316,9 @@ fn judge(seed: u64, batch: bool, fault: Option<Fault>) -> Result<(usize, usize),
     });
     let late = late.into_iter().map(|Record { key, value, time }| ((key, value, time), Some(time)));
     let came = |((key, value, time, _), stamp): Stamped<Row>| ((key, value, time), stamp);
-    let verdict = compare(expected.collect(), out.arrived())
-        .and_then(|()| compare(late.collect(), aside.arrived().into_iter().map(came).collect()));
-    let verdict = verdict.map(|()| counts);
-    verdict.map_err(|why| {
-        format!("seed {seed}, batch {batch}: {why}\n{rules:?}, {eviction:?}\n{case:?}")
-    })
+    compare(expected.collect(), out.arrived())
+        .and_then(|()| compare(late.collect(), aside.arrived().into_iter().map(came).collect()))?;
+    Ok(counts)
 }
 
 #[test]
