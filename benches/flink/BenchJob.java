@@ -13,11 +13,13 @@ import org.apache.flink.core.fs.Path;
 import org.apache.flink.streaming.api.datastream.DataStream;
 import org.apache.flink.streaming.api.datastream.SingleOutputStreamOperator;
 import org.apache.flink.streaming.api.environment.StreamExecutionEnvironment;
+import org.apache.flink.streaming.api.functions.co.ProcessJoinFunction;
 import org.apache.flink.streaming.api.windowing.assigners.EventTimeSessionWindows;
 import org.apache.flink.streaming.api.windowing.assigners.SlidingEventTimeWindows;
 import org.apache.flink.streaming.api.windowing.assigners.TumblingEventTimeWindows;
 import org.apache.flink.streaming.api.windowing.assigners.WindowAssigner;
 import org.apache.flink.streaming.api.windowing.windows.TimeWindow;
+import org.apache.flink.util.Collector;
 import org.apache.flink.util.ParameterTool;
 
 /** Apache Flink's side of the paired benchmarks; README.md says what every job computes. */
@@ -95,6 +97,9 @@ public final class BenchJob {
                 break;
             case "sessions":
                 windows(EventTimeSessionWindows.withGap(Duration.ofMillis(201)));
+                break;
+            case "interval-join":
+                intervalJoin();
                 break;
             case "sliding-1s":
                 windows(
@@ -232,6 +237,32 @@ public final class BenchJob {
                 .sinkTo(new DigestSink<>(output, pair -> Records.pair(pair.f0, pair.f1)));
     }
 
+    private void intervalJoin() {
+        long seed = this.seed;
+        long sources = env.getParallelism();
+        long each = records / sources;
+        DataStream<Tuple2<Long, Long>> entries =
+                numbers()
+                        .assignTimestampsAndWatermarks(
+                                WatermarkStrategy.<Long>forBoundedOutOfOrderness(
+                                                Duration.ofMillis(Records.DISORDER_MS))
+                                        .withTimestampAssigner(
+                                                (index, before) ->
+                                                        Records.disorderedTime(
+                                                                seed, index, each, sources)))
+                        .map(new MakeEntry(seed, keys))
+                        .returns(PAIR);
+        entries.filter(entry -> (entry.f1 & 1) == 0)
+                .keyBy(entry -> entry.f0, Types.LONG)
+                .intervalJoin(
+                        entries.filter(entry -> (entry.f1 & 1) == 1)
+                                .keyBy(entry -> entry.f0, Types.LONG))
+                .between(Duration.ofSeconds(-1), Duration.ofSeconds(1))
+                .process(new JoinEntries())
+                .returns(PAIR)
+                .sinkTo(new DigestSink<>(output, pair -> Records.pair(pair.f0, pair.f1)));
+    }
+
     private void textSum() {
         numbers()
                 .map(new MakeText(seed, keys))
@@ -305,6 +336,41 @@ public final class BenchJob {
         public Tuple2<Long, Long> map(Long index) {
             pair.f0 = Records.key(seed, index, keys);
             return pair;
+        }
+    }
+
+    private static final class MakeEntry implements MapFunction<Long, Tuple2<Long, Long>> {
+        private final long seed;
+        private final long keys;
+        private final Tuple2<Long, Long> entry = Tuple2.of(0L, 0L);
+
+        MakeEntry(long seed, long keys) {
+            this.seed = seed;
+            this.keys = keys;
+        }
+
+        @Override
+        public Tuple2<Long, Long> map(Long index) {
+            entry.f0 = Records.key(seed, index, keys);
+            entry.f1 = index;
+            return entry;
+        }
+    }
+
+    private static final class JoinEntries
+            extends ProcessJoinFunction<
+                    Tuple2<Long, Long>, Tuple2<Long, Long>, Tuple2<Long, Long>> {
+        private final Tuple2<Long, Long> pair = Tuple2.of(0L, 0L);
+
+        @Override
+        public void processElement(
+                Tuple2<Long, Long> even,
+                Tuple2<Long, Long> odd,
+                Context context,
+                Collector<Tuple2<Long, Long>> out) {
+            pair.f0 = even.f1;
+            pair.f1 = odd.f1;
+            out.collect(pair);
         }
     }
 

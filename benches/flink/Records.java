@@ -8,6 +8,9 @@ final class Records {
     static final long GOLDEN = 0x9E3779B97F4A7C15L;
     private static final long PAIR = 0xD6E8FEB86659FD93L;
 
+    /** A power of two. */
+    static final long DISORDER_MS = 64;
+
     static final byte[] HEX = "0123456789abcdef".getBytes(StandardCharsets.ISO_8859_1);
 
     private Records() {}
@@ -23,6 +26,12 @@ final class Records {
     /** A key below {@code keys}, which is less than 2^31. */
     static long key(long seed, long index, long keys) {
         return ((scramble(seed, index) >>> 32) * keys) >>> 32;
+    }
+
+    /** The event time of a number of the interval join. */
+    static long disorderedTime(long seed, long index, long each, long sources) {
+        long inOrder = 10 * (index % each * sources / 2000 * 2);
+        return inOrder + (scramble(seed, index) & (DISORDER_MS - 1));
     }
 
     /** What one record adds to the checksum; the sum of it does not depend on the order. */

@@ -8,7 +8,7 @@ mod shaped;
 use crate::paced::Times;
 use crate::process::{monotonic_ns, own_cpu, resident_bytes};
 use crate::records::{self, Digest, Wide};
-use crate::rows::{GAP_MS, Job, Kind, SEED, Spans, StartFigure, Throughput, YarnFigure};
+use crate::rows::{GAP_MS, Job, Kind, NEAR_MS, SEED, Spans, StartFigure, Throughput, YarnFigure};
 use anyhow::{Context, Result, bail};
 use hashbrown::HashMap;
 use std::collections::{BTreeSet, VecDeque};
@@ -52,6 +52,7 @@ pub fn throughput(row: &Throughput, text: &Path) -> Result<Found> {
         Job::TimedSum => (timed_sum(row.records, row.keys), row.records),
         Job::Windows(spans) => (windows(row, spans), row.records),
         Job::Sessions => (sessions(row), row.records),
+        Job::IntervalJoin => (interval_join(row), row.records),
         Job::TextSum => (text_sum(row.records, row.keys), row.records),
         Job::WordCount => {
             let digest = word_count(text)?;
@@ -350,6 +351,36 @@ fn sessions(row: &Throughput) -> Digest {
     digest
 }
 
+/// The entries of a key that may still be joined, even and odd ones: their times and numbers.
+type Near = [VecDeque<(u64, u64)>; 2];
+
+/// Two short lists for each key in a hash map. Sources are read by turns.
+fn interval_join(row: &Throughput) -> Digest {
+    let sources = u64::from(row.parallelism);
+    let each = row.records / sources;
+    let mut digest = Digest::default();
+    let mut keys: HashMap<u64, Near> = HashMap::new();
+    for turn in 0..each {
+        for source in 0..sources {
+            let number = source * each + turn;
+            let time = records::disordered_time(SEED, number, each, sources);
+            let [even, odd] = keys.entry(records::key(SEED, number, row.keys)).or_default();
+            let is_even = number.is_multiple_of(2);
+            let (own, others) = if is_even { (even, odd) } else { (odd, even) };
+            // The first entries are the earliest ones but for the disorder.
+            let is_past =
+                |other: &mut (u64, u64)| other.0 + NEAR_MS + 2 * records::DISORDER_MS < time;
+            while others.pop_front_if(is_past).is_some() {}
+            for (_, other) in others.iter().filter(|other| other.0.abs_diff(time) <= NEAR_MS) {
+                let (even, odd) = if is_even { (number, *other) } else { (*other, number) };
+                digest.add(records::pair(even, odd));
+            }
+            own.push_back((time, number));
+        }
+    }
+    digest
+}
+
 /// As [`keyed_sum`] with texts.
 fn text_sum(records: u64, keys: u64) -> Digest {
     let mut sums: HashMap<String, u64> = HashMap::new();
@@ -386,6 +417,7 @@ fn word_count(text: &Path) -> Result<Digest> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::rows::Size;
 
     #[test]
     fn hand_over_and_loop_agree() {
@@ -415,6 +447,27 @@ mod tests {
     #[test]
     fn timeouts_change_no_sum() {
         assert_eq!(timed_sum(1_000, 10), keyed_sum(1_000, 10));
+    }
+
+    #[test]
+    fn an_interval_join_has_the_pairs_that_are_near() {
+        let size = Size { workers: 1, slots: 2, memory_mb: 1_024, tls: false };
+        let (records, keys) = (4_000, 20);
+        let row = Throughput { job: Job::IntervalJoin, records, keys, parallelism: 2, size };
+        let entry = |number| {
+            let time = records::disordered_time(SEED, number, records / 2, 2);
+            (records::key(SEED, number, keys), time, number)
+        };
+        let mut digest = Digest::default();
+        for even in (0..records).step_by(2).map(entry) {
+            for odd in (1..records).step_by(2).map(entry) {
+                if even.0 == odd.0 && even.1.abs_diff(odd.1) <= NEAR_MS {
+                    digest.add(records::pair(even.2, odd.2));
+                }
+            }
+        }
+        assert_eq!(interval_join(&row), digest);
+        assert!(digest.count > 1_000, "{digest:?}");
     }
 
     #[test]

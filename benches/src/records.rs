@@ -35,6 +35,18 @@ pub fn event_time(index: u64, each: u64, sources: u64) -> u64 {
     index % each * sources / 2_000 * 2
 }
 
+/// The records of the interval join come at most so long after others with later event times, in
+/// milliseconds.
+pub const DISORDER_MS: u64 = 64;
+
+/// The event time of a number of the interval join, in milliseconds: ten times that of windows, and
+/// out of order by less than [`DISORDER_MS`].
+#[inline]
+#[must_use]
+pub fn disordered_time(seed: u64, index: u64, each: u64, sources: u64) -> u64 {
+    10 * event_time(index, each, sources) + scramble(seed, index) % DISORDER_MS
+}
+
 /// The chain's two maps and its filter.
 #[inline]
 #[must_use]

@@ -212,6 +212,8 @@ pub enum Job {
     Windows(Spans),
     /// Counts per key and session.
     Sessions,
+    /// Pairs of even and odd numbers of a key whose event times are near each other.
+    IntervalJoin,
     /// A running sum per key, which is a text of 36 characters.
     TextSum,
     /// A running count per word.
@@ -258,6 +260,10 @@ impl Spans {
 /// far from another: whether it were in the session would depend on how far time has come by then.
 pub const GAP_MS: u64 = 201;
 
+/// Two records are a pair of the interval join if they are at most so far from each other, in
+/// milliseconds of event time.
+pub const NEAR_MS: u64 = 1_000;
+
 /// The exchange of the records of a shape.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Way {
@@ -284,6 +290,7 @@ impl Job {
             Self::TimedSum => "timed-sum",
             Self::Windows(Spans::Second) => "tumbling",
             Self::Sessions => "sessions",
+            Self::IntervalJoin => "interval-join",
             Self::Windows(Spans::TenBySecond) => "sliding-1s",
             Self::Windows(Spans::TenByTenth) => "sliding-100ms",
             Self::TextSum => "text-sum",
@@ -349,6 +356,7 @@ pub fn all() -> Vec<Row> {
         of("p7-1s", local(Job::Windows(Spans::TenBySecond), 40 * M, 1_000, 2)),
         of("p7-100ms", local(Job::Windows(Spans::TenByTenth), 10 * M, 1_000, 2)),
         of("p8-session", local(Job::Sessions, 20 * M, 100_000, 2)),
+        of("p8-join", local(Job::IntervalJoin, 5 * M, 100_000, 2)),
         of("p8-timers", local(Job::TimedSum, 20 * M, 100_000, 2)),
         of("text-sum", local(Job::TextSum, 20 * M, M, 2)),
         of("p12", local(Job::WordCount, 0, 1, 2)),

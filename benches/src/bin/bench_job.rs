@@ -12,7 +12,7 @@ use millstream::{
 };
 use millstream_benches::ends::{DigestSink, Sequence};
 use millstream_benches::records::{self, Wide};
-use millstream_benches::rows::{GAP_MS, Spans};
+use millstream_benches::rows::{GAP_MS, NEAR_MS, Spans};
 use millstream_benches::wide_start;
 use millstream_benches::words::Words;
 
@@ -64,6 +64,7 @@ impl Bench {
             "timed-sum" => self.timed_sum(env),
             "tumbling" => self.windows(env, Spans::Second),
             "sessions" => self.in_windows(env, Session::event_time(millis(GAP_MS))),
+            "interval-join" => self.interval_join(env),
             "sliding-1s" => self.windows(env, Spans::TenBySecond),
             "sliding-100ms" => self.windows(env, Spans::TenByTenth),
             "text-sum" => self.text_sum(env),
@@ -160,6 +161,25 @@ impl Bench {
             .sink("digest", self.digest(|pair: &Pair| records::pair(pair.0, pair.1)));
     }
 
+    fn interval_join(&self, env: &mut Environment) {
+        let (seed, keys, sources) = (self.seed, self.keys, u64::from(self.parallelism));
+        let each = self.records / sources;
+        let time = move |index| records::disordered_time(seed, index, each, sources).cast_signed();
+        let times = WatermarkStrategy::bounded_out_of_orderness(millis(records::DISORDER_MS))
+            .timestamps(move |index| Ok(time(*index)));
+        let entries = self
+            .numbers(env)
+            .assign_timestamps(times)
+            .map(move |index| Ok((records::key(seed, index, keys), index)));
+        let even = entries.clone().filter(|entry: &Pair| Ok(entry.1.is_multiple_of(2)));
+        let odd = entries.filter(|entry| Ok(!entry.1.is_multiple_of(2)));
+        let near = NEAR_MS.cast_signed();
+        even.key_by(|entry| entry.0)
+            .interval_join(odd.key_by(|entry| entry.0), -near..=near)
+            .apply("join", |even, odd| Ok((even.1, odd.1)))
+            .sink("digest", self.digest(|pair: &Pair| records::pair(pair.0, pair.1)));
+    }
+
     fn text_sum(&self, env: &mut Environment) {
         let (seed, keys) = (self.seed, self.keys);
         self.numbers(env)
@@ -210,11 +230,11 @@ impl Bench {
     }
 }
 
-/// A running sum per key, which is forgotten when the key has been silent for a minute.
 const fn millis(millis: u64) -> Duration {
     Duration::from_millis(millis)
 }
 
+/// A running sum per key, which is forgotten when the key has been silent for a minute.
 struct TimedSum {
     sum_and_timeout: ValueState<(u64, i64)>,
     timeout: Timers,
