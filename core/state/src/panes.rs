@@ -22,8 +22,9 @@ use crate::table::{GroupTable, Place};
 /// The number of keys from which on a pane has a table for each key group.
 const MANY: usize = 32;
 
-/// Panes are made with room for the keys of the last one, if no more than so many are open: with
-/// many open panes the room would be worth more than the time to grow.
+/// Panes are made with room for the keys of the last one that was taken, if no more than so many
+/// are open or the one before has got half as many keys by now: room in many panes that records
+/// come to by turns would be worth more than the time to grow.
 const ROOMY_PANES: usize = 4;
 
 /// The values of the keys in one pane.
@@ -86,6 +87,14 @@ impl<K: Key, V> Iterator for PaneEntries<K, V> {
 }
 
 impl<K: Key, V> PaneValues<K, V> {
+    /// The number of keys.
+    fn len(&self) -> usize {
+        match self {
+            Self::Few(FewKeys(table)) => table.len(),
+            Self::Many(table) => table.len(),
+        }
+    }
+
     /// Takes everything out.
     #[must_use]
     pub fn into_entries(self) -> PaneEntries<K, V> {
@@ -105,13 +114,15 @@ pub struct OpenPanes<K, V> {
     panes: BTreeMap<i64, (i64, PaneValues<K, V>)>,
     /// The number of keys in each group of the pane that was taken last.
     sizes: Vec<usize>,
+    /// The first time of the pane that was opened last.
+    newest: Option<i64>,
 }
 
 impl<K: Key, V> OpenPanes<K, V> {
     /// No pane yet, for these key groups of `max_parallelism`.
     #[must_use]
     pub const fn new(groups: Range<u16>, max_parallelism: MaxParallelism) -> Self {
-        Self { groups, max_parallelism, panes: BTreeMap::new(), sizes: Vec::new() }
+        Self { groups, max_parallelism, panes: BTreeMap::new(), sizes: Vec::new(), newest: None }
     }
 
     /// The pane that a time is in: its first and last time, and its values.
@@ -122,14 +133,23 @@ impl<K: Key, V> OpenPanes<K, V> {
 
     /// Opens the pane from a first to a last time, which overlaps none that is open.
     pub fn open(&mut self, first: i64, last: i64) -> &mut PaneValues<K, V> {
-        let values = if self.sizes.is_empty() || self.panes.len() >= ROOMY_PANES {
-            PaneValues::Few(FewKeys(HashTable::new()))
-        } else {
+        let values = if self.has_room() {
             let sizes = self.sizes.iter().copied();
             let groups = self.groups.clone();
             PaneValues::Many(GroupTable::sized(groups, self.max_parallelism, sizes))
+        } else {
+            PaneValues::Few(FewKeys(HashTable::new()))
         };
+        self.newest = Some(first);
         &mut self.panes.entry(first).or_insert((last, values)).1
+    }
+
+    /// Whether the next pane is made with room.
+    fn has_room(&self) -> bool {
+        let newest = self.newest.and_then(|first| self.panes.get(&first));
+        let keys = newest.map_or(0, |(_, values)| values.len());
+        let expected = self.sizes.iter().sum::<usize>();
+        expected > 0 && (self.panes.len() < ROOMY_PANES || 2 * keys >= expected)
     }
 
     /// Gives a pane that has got many keys a table for each key group.
