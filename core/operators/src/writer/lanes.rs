@@ -116,20 +116,36 @@ impl<T: Data> Lanes<T> {
 
     #[inline(always)]
     fn put_timed(&mut self, lane: usize, record: T, time: i64) -> Result<()> {
-        match self.lanes.get_mut(lane) {
-            Some(target) if target.place != CLOSED => target.buffer.times.push(time),
-            _ => self.put_first_time(lane, time)?,
+        let Some(target) = self.lanes.get_mut(lane) else { return Err(no_lane(lane)) };
+        let Results { records, times, .. } = &mut target.buffer;
+        let (length, timed) = (records.len(), times.len());
+        if const { size_of::<T>() == 0 } && length == 0 {
+            return self.put_first_timed(lane, record, time);
         }
-        self.put(lane, record)
+        // As in `put`.
+        let (Some(place), Some(time_place)) =
+            (records.spare_capacity_mut().first_mut(), times.spare_capacity_mut().first_mut())
+        else {
+            return self.put_first_timed(lane, record, time);
+        };
+        place.write(record);
+        time_place.write(time);
+        // SAFETY: there was room for one more in both, and now a record and its time are in it.
+        unsafe {
+            records.set_len(length + 1);
+            times.set_len(timed + 1);
+        }
+        if target.buffer.limit.is_due(length + 1) { self.look(lane) } else { Ok(()) }
     }
 
+    /// Puts a record and its time where there is no room yet for one of them.
     #[cold]
-    fn put_first_time(&mut self, lane: usize, time: i64) -> Result<()> {
+    fn put_first_timed(&mut self, lane: usize, record: T, time: i64) -> Result<()> {
         self.open(lane)?;
         if let Some(target) = self.lanes.get_mut(lane) {
             target.buffer.times.push(time);
         }
-        Ok(())
+        self.put(lane, record)
     }
 
     /// Gives a lane a buffer, unless it has one.
