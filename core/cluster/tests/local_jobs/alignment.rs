@@ -29,6 +29,21 @@ impl Between {
     }
 }
 
+/// Brings records in order of time; counts those that are kept for it.
+fn in_order(stream: Stream<u64>, kept: &Between) -> Stream<u64> {
+    let (enter, leave) = (kept.clone(), kept.clone());
+    stream
+        .map(move |ms| {
+            enter.enter();
+            Ok(ms)
+        })
+        .order_by_time("order", LateRecords::drop_record())
+        .map(move |ms| {
+            leave.leave();
+            Ok(ms)
+        })
+}
+
 const PER_SOURCE: u64 = 36_000;
 
 /// Two sources of an hour of records each, one every 100 ms, in order of time; the second one is an
@@ -47,17 +62,7 @@ fn hours(way: Way, aligned: bool) -> (Vec<u64>, usize) {
             source.watermarks_per_split(strategy())
         };
         let both = hour("first", 0, 40_000).union(hour("second", HOUR, 200_000));
-        let (enter, leave) = (kept.clone(), kept.clone());
-        both.map(move |ms| {
-            enter.enter();
-            Ok(ms)
-        })
-        .order_by_time("order", LateRecords::drop_record())
-        .map(move |ms| {
-            leave.leave();
-            Ok(ms)
-        })
-        .sink("out", out.clone());
+        in_order(both, &kept).sink("out", out.clone());
     })
     .unwrap();
     (out.arrived().into_iter().map(|(ms, _)| ms).collect(), kept.most())
@@ -163,19 +168,8 @@ fn splits_of_a_reader_wait_for_each_other() {
         env.set_parallelism(1);
         // The second log begins ten seconds later, and the third one has long ended then.
         let splits = vec![0..PER_LOG, 10_000..10_000 + PER_LOG, 0..1_000];
-        let (enter, leave) = (kept.clone(), kept.clone());
-        env.source("logs", Logs { splits, asks: true })
-            .watermarks_per_split(by_split())
-            .map(move |ms| {
-                enter.enter();
-                Ok(ms)
-            })
-            .order_by_time("order", LateRecords::drop_record())
-            .map(move |ms| {
-                leave.leave();
-                Ok(ms)
-            })
-            .sink("out", out.clone());
+        let logs = env.source("logs", Logs { splits, asks: true });
+        in_order(logs.watermarks_per_split(by_split()), &kept).sink("out", out.clone());
     })
     .unwrap();
     let mut expected: Vec<u64> = (0..PER_LOG).chain(10_000..10_000 + PER_LOG).collect();
