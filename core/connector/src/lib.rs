@@ -3,8 +3,8 @@
 //! A [`Source`] has readers in the tasks and, if it hands out splits, an enumerator in the
 //! coordinator host; a [`Sink`] has writers in the tasks and, if it publishes results after the
 //! last record, a committer in the coordinator host. [`conformance`] has a suite for each. Both are
-//! checked and completed while the job
-//! is planned ([`PlanContext`]).
+//! checked and completed while the job is planned ([`PlanContext`]). [`OperatorCoordinator`] is
+//! either of the two as its host drives it.
 
 pub mod conformance;
 mod coordinator;

@@ -83,11 +83,11 @@ pub enum Boundedness {
 /// The kind of a node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum NodeKind {
-    /// Produces records; its split enumerator runs in the coordinator host if `coordinated`.
+    /// Produces records; a part of it runs in the coordinator host if `coordinated`.
     Source {
         /// Whether it ends.
         boundedness: Boundedness,
-        /// Whether it has an enumerator in the coordinator host.
+        /// Whether it has an enumerator in the coordinator host, or is in an alignment group.
         coordinated: bool,
     },
     /// Turns records into records.

@@ -3,11 +3,11 @@
 //! A [`Table`] has the values of one state. On the heap it is a [`GroupTable`], cut by key group so
 //! that a group can be snapshot or moved on its own and so that a growing table stops the task for
 //! a group's time only. In a [`ByteStore`] it keeps bytes, and the value at hand decoded. A
-//! [`KeyedBackend`] holds an operator's tables and its current key; user code reaches them through
-//! the handles [`ValueState`], [`ListState`], [`MapState`], [`ReducingState`] and
-//! [`AggregatingState`], which are the same for both. Values of a state with a [`Ttl`] expire.
-//! Beside its values a key has [`Timers`]. A [`BroadcastState`] belongs to no key: each subtask has
-//! a copy.
+//! [`KeyedBackend`] holds an operator's tables and its current key, which a [`KeySelector`] finds
+//! in a record; user code reaches them through the handles [`ValueState`], [`ListState`],
+//! [`MapState`], [`ReducingState`] and [`AggregatingState`], which are the same for both. Values of
+//! a state with a [`Ttl`] expire. Beside its values a key has [`Timers`]. A [`BroadcastState`]
+//! belongs to no key: each subtask has a copy.
 
 mod backend;
 mod broadcast;
