@@ -1,5 +1,5 @@
-//! The part of an operator that lives in the coordinator host, its types hidden: its messages to and
-//! from subtasks, and that of a sink.
+//! The part of an operator that lives in the coordinator host, its types hidden: its messages to
+//! and from subtasks, and that of a sink.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};

@@ -24,8 +24,8 @@ pub(crate) fn most_point<T, S: KeySelector<T>>(records: &[T], selector: &S) -> b
 /// Number of records between asking for an entry and using it. Half way its key is asked for.
 const LOOK_AHEAD: usize = 32;
 
-/// Up to this size a table is near enough to a core, in its own cache or the next one, that asking
-/// ahead costs more than it saves. The tests want to see it in every table.
+/// Up to this size a table is near enough to a core that asking ahead costs more than it saves; a
+/// quarter for all states of a function, which has timers beside. The tests see it in every table.
 const CACHE_BYTES: usize = if cfg!(test) { 0 } else { 4 << 20 };
 
 /// Asks for the entries of a batch ahead of their use, if their table is large.
@@ -113,7 +113,7 @@ impl Upcoming {
         }))?;
         self.done = 0;
         self.hashes.clear();
-        if states.bytes() > CACHE_BYTES {
+        if states.bytes() > CACHE_BYTES / 4 {
             hash_all(&mut self.hashes, records, selector);
             self.far = most_point(records, selector);
             let first = |count| self.hashes.iter().take(count);
