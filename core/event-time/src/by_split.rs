@@ -319,11 +319,9 @@ impl<T: 'static> Watermarks<T> {
             let again = self.always && !self.interval.is_zero();
             self.due = again.then(|| now + self.interval);
         }
-        for at in 0..self.waiting.len() {
-            if let Some(channel) = self.waiting.get(at).copied() {
-                self.note(channel);
-            }
-        }
+        let waiting = std::mem::take(&mut self.waiting);
+        waiting.iter().for_each(|channel| self.note(*channel));
+        self.waiting = waiting;
         while let Some(channel) = self.came.pop() {
             if let Some(split) = self.splits.get_mut(channel) {
                 split.came = false;

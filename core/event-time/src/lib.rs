@@ -1,7 +1,5 @@
-//! Event time as it is decided: the watermarks of records and splits, the least of several, the
 //! Event time as it is decided: the watermarks of records and splits, the least of several, their
-//! alignment, the arithmetic of windows and panes, and triggers.
-//! arithmetic of windows and panes, triggers and evictors.
+//! alignment, the arithmetic of windows and panes, the calendar, triggers, evictors and folds.
 //!
 //! Everything here is pure: it is told what comes and what time it is. The operators that work by
 //! it are in `millstream-operators`.

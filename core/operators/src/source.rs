@@ -115,7 +115,7 @@ impl<T: Data> SourceOutput<T> {
     fn align(&mut self) -> bool {
         match self {
             Self::Plain(_) => false,
-            Self::Timed { stage, named } => stage.align(named),
+            Self::Timed { stage, named } => stage.is_aligned() && stage.align(named),
         }
     }
 
