@@ -10,6 +10,7 @@ use crate::cleaning::Cleaning;
 use crate::error::StateError;
 use crate::expiry::{Ages, Expire, Ttl};
 use crate::keyed::{Backing, Table};
+use crate::snapshot::{GroupSnapshot, Restored, StateKind, StateSnapshot};
 use crate::table::GroupTable;
 use crate::timer_queue::AllTimers;
 
@@ -50,6 +51,7 @@ pub struct KeyedBackend<K> {
     /// Undoes the changes since the key was set; `None` while changes are not remembered.
     undo: Option<RefCell<Vec<Undo<K>>>>,
     ages: Ages,
+    pub(crate) restored: Restored,
 }
 
 #[derive(Debug)]
@@ -77,6 +79,12 @@ trait AnyTable<K>: Send {
     fn contains(&self, hash: u64, key: &K, now: i64) -> Result<bool, StateError>;
     fn keys_of_group(&self, at: usize, now: i64) -> Result<Vec<K>, StateError>;
     fn clean(&mut self, now: i64, records: usize) -> Result<(), StateError>;
+    fn write_group(
+        &self,
+        state: &'static str,
+        at: usize,
+        now: i64,
+    ) -> Result<(u64, Vec<u8>), StateError>;
 }
 
 impl<K: Key, V: State> AnyTable<K> for Held<K, V> {
@@ -128,6 +136,16 @@ impl<K: Key, V: State> AnyTable<K> for Held<K, V> {
             None => Ok(()),
         }
     }
+
+    fn write_group(
+        &self,
+        state: &'static str,
+        at: usize,
+        now: i64,
+    ) -> Result<(u64, Vec<u8>), StateError> {
+        let live = self.cleaning.as_ref().map(|cleaning| cleaning.live(now));
+        self.table.write_group(state, at, live)
+    }
 }
 
 impl<K> std::fmt::Debug for dyn AnyTable<K> {
@@ -164,7 +182,18 @@ impl<K: Key> KeyedBackend<K> {
         let (declared, tables, timers) = (Vec::new(), Vec::new(), AllTimers::new());
         let (current, undo) = (None, None);
         let ages = Ages::default();
-        Self { backing, groups, max_parallelism, declared, tables, current, timers, undo, ages }
+        Self {
+            backing,
+            groups,
+            max_parallelism,
+            declared,
+            tables,
+            current,
+            timers,
+            undo,
+            ages,
+            restored: Restored::default(),
+        }
     }
 
     /// Sets the clock by which values expire; without it that is the system's.
@@ -200,7 +229,8 @@ impl<K: Key> KeyedBackend<K> {
         let index = self.tables.len();
         let number = u16::try_from(index).map_err(|_| StateError::TooMany)?;
         let (groups, max_parallelism) = (self.groups.clone(), self.max_parallelism);
-        let table = Table::<K, V>::new(&self.backing, groups, max_parallelism, name, number);
+        let mut table = Table::<K, V>::new(&self.backing, groups, max_parallelism, name, number);
+        self.restore_values(&mut table, name, ttl.is_some())?;
         self.declared.push(Declared { name, schema: Schema::of::<V>(), ttl });
         self.tables.push(Box::new(Held { table, cleaning }));
         Ok(Slot { index, name })
@@ -331,6 +361,34 @@ impl<K: Key> KeyedBackend<K> {
             }
         }
         Ok(Some(keys))
+    }
+
+    pub(crate) fn groups(&self) -> Range<u16> {
+        self.groups.clone()
+    }
+
+    pub(crate) const fn max_parallelism(&self) -> MaxParallelism {
+        self.max_parallelism
+    }
+
+    /// The states, without timers.
+    pub(crate) fn snapshot_states(&mut self) -> Result<Vec<StateSnapshot>, StateError> {
+        self.leave_key()?;
+        let now = self.ages.now();
+        let tables = self.tables.iter().map(Box::as_ref);
+        let state = |(declared, table): (&Declared, &dyn AnyTable<K>)| {
+            let mut groups = Vec::new();
+            for (at, group) in self.groups.clone().enumerate() {
+                let (entries, bytes) = table.write_group(declared.name, at, now)?;
+                if entries > 0 {
+                    groups.push(GroupSnapshot { group, entries, bytes });
+                }
+            }
+            let Declared { name, schema, ttl } = declared;
+            let kind = StateKind::Values { schema: schema.clone(), expires: ttl.is_some() };
+            Ok(StateSnapshot { name: (*name).to_owned(), kind, groups })
+        };
+        self.declared.iter().zip(tables).map(state).collect()
     }
 
     /// From now on remembers how to undo what is done to the state of the key at hand. Changes cost

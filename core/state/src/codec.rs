@@ -27,3 +27,14 @@ pub(crate) fn decode<T: DeserializeOwned>(
         Err(error) => Err(fault(error.to_string())),
     }
 }
+
+/// Takes the value at the start of some bytes off them.
+pub(crate) fn take<T: DeserializeOwned>(
+    state: &'static str,
+    bytes: &mut &[u8],
+) -> Result<T, StateError> {
+    let (value, rest) = postcard::take_from_bytes(bytes)
+        .map_err(|error| StateError::Codec { state, reason: error.to_string() })?;
+    *bytes = rest;
+    Ok(value)
+}

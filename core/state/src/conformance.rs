@@ -1,8 +1,9 @@
 //! Suite for keyed state wherever it is kept: random work on all kinds of state, beside a model.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
 
-use millstream_types::{Key, MaxParallelism};
+use millstream_types::{Key, KeyGroup, MaxParallelism};
 
 use crate::backend::KeyedBackend;
 use crate::combined::{AggregatingState, ReducingState};
@@ -10,6 +11,7 @@ use crate::error::StateError;
 use crate::handles::{ListState, ValueState};
 use crate::keyed::Backing;
 use crate::maps::MapState;
+use crate::snapshot::KeyedSnapshot;
 
 /// The state of one key.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -63,7 +65,7 @@ impl Random {
     }
 }
 
-const GROUPS: std::ops::Range<u16> = 3..9;
+const GROUPS: Range<u16> = 3..9;
 const STEPS: usize = 400;
 
 /// Runs the suite on backends that `backing` makes, each on an empty store.
@@ -73,21 +75,21 @@ const STEPS: usize = 400;
 pub fn run(backing: impl Fn() -> Backing, seeds: u64) {
     for seed in 0..seeds {
         for keeps_undo in [false, true] {
-            let run = run_seed(seed, backing(), keeps_undo);
+            let run = run_seed(seed, &backing, keeps_undo);
             assert!(run.is_ok(), "seed {seed}, undo {keeps_undo}: {run:?}");
         }
     }
 }
 
-fn run_seed(seed: u64, backing: Backing, keeps_undo: bool) -> Result<(), StateError> {
-    let groups = MaxParallelism::new(16).unwrap_or(MaxParallelism::DEFAULT);
-    let mut backend = KeyedBackend::<String>::on(backing, GROUPS, groups);
+fn run_seed(seed: u64, backing: &impl Fn() -> Backing, keeps_undo: bool) -> Result<(), StateError> {
+    let groups = max_parallelism();
+    let mut backend = KeyedBackend::<String>::on(backing(), GROUPS, groups);
     let states = States::declare(&mut backend)?;
     if keeps_undo {
         backend.keep_undo();
     }
     let owned = |key: &String| {
-        let group = millstream_types::KeyGroup::of_hash(key.stable_hash(), groups);
+        let group = KeyGroup::of_hash(key.stable_hash(), groups);
         GROUPS.contains(&group.get())
     };
     let keys: Vec<String> = (0..).map(|n| format!("key {n}")).filter(owned).take(12).collect();
@@ -129,6 +131,10 @@ fn run_seed(seed: u64, backing: Backing, keeps_undo: bool) -> Result<(), StateEr
         at += 1;
     }
     assert!(found.iter().eq(models.keys()), "{found:?} are there, but not {models:?}");
+    let snapshot = backend.snapshot()?;
+    for (backing, groups) in [(Backing::Heap, 3..5), (backing(), 5..9)] {
+        check_restored(&snapshot, backing, groups, &models)?;
+    }
     let mut taken = BTreeMap::new();
     let table = backend.table(&states.value)?;
     while let Some(group) = table.pop_group()? {
@@ -137,6 +143,44 @@ fn run_seed(seed: u64, backing: Backing, keeps_undo: bool) -> Result<(), StateEr
     let values = models.into_iter().filter_map(|(key, model)| Some((key, model.value?)));
     let values: BTreeMap<_, _> = values.collect();
     assert_eq!(taken, values);
+    Ok(())
+}
+
+fn max_parallelism() -> MaxParallelism {
+    MaxParallelism::new(16).unwrap_or(MaxParallelism::DEFAULT)
+}
+
+/// Restores some key groups from a snapshot and compares the states of their keys.
+fn check_restored(
+    snapshot: &KeyedSnapshot,
+    backing: Backing,
+    groups: Range<u16>,
+    models: &BTreeMap<String, Model>,
+) -> Result<(), StateError> {
+    let mut backend = KeyedBackend::<String>::on(backing, groups.clone(), max_parallelism());
+    backend.restore(vec![snapshot.clone()])?;
+    let states = States::declare(&mut backend)?;
+    assert!(backend.not_declared().is_empty());
+    let is_owned = |key: &String| {
+        groups.contains(&KeyGroup::of_hash(key.stable_hash(), max_parallelism()).get())
+    };
+    for (key, model) in models.iter().filter(|(key, _)| is_owned(key)) {
+        backend.set_key(key.clone(), key.stable_hash())?;
+        check(&backend, &states, model)?;
+    }
+    // The same entries, though perhaps in another order.
+    let entries =
+        |snapshot: &KeyedSnapshot| -> Vec<(String, u16, u64, usize)> {
+            let mut entries = Vec::new();
+            for state in &snapshot.states {
+                let owned = state.groups.iter().filter(|group| groups.contains(&group.group));
+                entries.extend(owned.map(|group| {
+                    (state.name.clone(), group.group, group.entries, group.bytes.len())
+                }));
+            }
+            entries
+        };
+    assert_eq!(entries(&backend.snapshot()?), entries(snapshot));
     Ok(())
 }
 

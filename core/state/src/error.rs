@@ -45,4 +45,35 @@ pub enum StateError {
         /// The message of the codec.
         reason: String,
     },
+    /// A state of a snapshot is not the one of this name in the program.
+    #[error("state {state:?} cannot be restored: {reason}")]
+    Incompatible {
+        /// The state's name.
+        state: String,
+        /// The difference.
+        reason: String,
+    },
+    /// The keys of a snapshot are of another type than the operator's.
+    #[error(
+        "the states cannot be restored: their keys are {was} in the snapshot and {is} in the \
+         program; key the stream as before, or give the operator another uid and its states begin \
+         empty"
+    )]
+    KeyType {
+        /// The schema of the snapshot's keys.
+        was: String,
+        /// That of the operator's.
+        is: String,
+    },
+    /// A snapshot is cut into another number of key groups.
+    #[error(
+        "the states cannot be restored: they are cut into {was} key groups in the snapshot and \
+         into {is} in the program; set the operator's max parallelism to {was}"
+    )]
+    MaxParallelism {
+        /// The number in the snapshot.
+        was: u32,
+        /// The number in the program.
+        is: u32,
+    },
 }

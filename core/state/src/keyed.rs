@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use millstream_types::{Key, MaxParallelism, State};
 
+use crate::codec::encode;
 use crate::error::StateError;
 use crate::store::{ByteStore, Live, StoreTable, Visited};
 use crate::table::{GroupTable, Place};
@@ -285,6 +286,30 @@ impl<K: Key, V: State> Table<K, V> {
             Kind::Store { values, groups } => match groups.clone().nth(at) {
                 Some(group) => values.keys(group, live),
                 None => Ok(Vec::new()),
+            },
+        }
+    }
+
+    /// The number and the bytes of the entries of the group at this place (from 0) that are live if
+    /// that is asked: each is its key and its value.
+    pub(crate) fn write_group(
+        &self,
+        state: &'static str,
+        at: usize,
+        live: Option<Live<V>>,
+    ) -> Result<(u64, Vec<u8>), StateError> {
+        match &self.0 {
+            Kind::Heap(values) => {
+                let entries = values.entries_of_group(at);
+                entries
+                    .filter(|(_, value)| is_live(value, live))
+                    .try_fold((0, Vec::new()), |(count, bytes), entry| {
+                        Ok((count + 1, encode(state, entry, bytes)?))
+                    })
+            }
+            Kind::Store { values, groups } => match groups.clone().nth(at) {
+                Some(group) => values.write_group(group, live),
+                None => Ok((0, Vec::new())),
             },
         }
     }

@@ -6,8 +6,9 @@
 //! [`KeyedBackend`] holds an operator's tables and its current key, which a [`KeySelector`] finds
 //! in a record; user code reaches them through the handles [`ValueState`], [`ListState`],
 //! [`MapState`], [`ReducingState`] and [`AggregatingState`], which are the same for both. Values of
-//! a state with a [`Ttl`] expire. Beside its values a key has [`Timers`]. A [`BroadcastState`]
-//! belongs to no key: each subtask has a copy.
+//! a state with a [`Ttl`] expire. Beside its values a key has [`Timers`]. A [`KeyedSnapshot`] has
+//! the bytes of all of them, by key group. A [`BroadcastState`] belongs to no key: each subtask has
+//! a copy.
 
 mod backend;
 mod broadcast;
@@ -24,7 +25,9 @@ mod handles;
 mod keyed;
 mod maps;
 mod panes;
+mod restoring;
 mod selector;
+mod snapshot;
 mod store;
 mod table;
 #[cfg(test)]
@@ -43,6 +46,7 @@ pub use keyed::{Backed, Backing, Group, KeyedValues, Table};
 pub use maps::{Entries, Keys, MapState, Values};
 pub use panes::{ClosedPanes, Cursor, FewKeys, KeyPanes, OpenPanes, PaneEntries, PaneValues};
 pub use selector::{ByRef, ByValue, KeySelector};
+pub use snapshot::{GroupSnapshot, KeyedSnapshot, StateKind, StateSnapshot};
 pub use store::{ByteStore, Each, MemoryStore, StoreTable};
 pub use table::{GroupTable, Place};
 pub use timer_queue::{TimeDomain, Timer, Timers};

@@ -305,6 +305,32 @@ impl<V: State> StoreTable<V> {
         Ok(last)
     }
 
+    /// The number and the bytes of the entries of a group that are written and live.
+    pub(crate) fn write_group(
+        &self,
+        group: u16,
+        live: Option<Live<V>>,
+    ) -> Result<(u64, Vec<u8>), StateError> {
+        let prefix = self.prefix(group);
+        let mut written = Ok((0, Vec::new()));
+        self.store
+            .scan(&prefix, &[], &mut |place, value| {
+                let Ok((count, bytes)) = &mut written else { return ControlFlow::Break(()) };
+                match self.is_live(value, live) {
+                    Ok(true) => {
+                        *count += 1;
+                        bytes.extend_from_slice(place.get(prefix.len()..).unwrap_or_default());
+                        bytes.extend_from_slice(value);
+                    }
+                    Ok(false) => {}
+                    Err(error) => written = Err(error),
+                }
+                ControlFlow::Continue(())
+            })
+            .map_err(self.io())?;
+        written
+    }
+
     /// The entries of a group that are written.
     pub(crate) fn group<K: Key, T>(
         &self,

@@ -6,14 +6,24 @@ use std::collections::BinaryHeap;
 use hashbrown::HashTable;
 use hashbrown::hash_table::Entry;
 use millstream_types::Key;
+use serde::{Deserialize, Serialize};
 
 /// The clock of a timer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum TimeDomain {
     /// Event time: a timer is due when the watermark has reached it.
     Event,
     /// The machine's wall clock.
     Processing,
+}
+
+impl TimeDomain {
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::Event => "event",
+            Self::Processing => "processing",
+        }
+    }
 }
 
 /// The timers of one name, which belong to keys like values of a state. A key has at most one timer
@@ -169,6 +179,14 @@ impl<K> TimerQueue<K> {
 
     pub(crate) fn len(&self) -> usize {
         self.table.len()
+    }
+
+    /// The timers that are set, in no order.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (Alarm, &K)> {
+        self.slab.iter().filter_map(|place| match &place.content {
+            Content::Timer(alarm, key) => Some((*alarm, key)),
+            Content::Free(_) => None,
+        })
     }
 
     /// The top of the heap is always a timer that is set.

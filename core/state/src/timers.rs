@@ -30,12 +30,13 @@ impl<K: Key> KeyedBackend<K> {
     /// Declares timers under a name that no state or timer of this operator has.
     ///
     /// # Errors
-    /// [`StateError::Duplicate`] or [`StateError::TooMany`].
+    /// [`StateError::Duplicate`] or [`StateError::TooMany`], or those of a snapshot are others.
     pub fn timers(&mut self, name: &'static str, domain: TimeDomain) -> Result<Timers, StateError> {
         self.ensure_new(name)?;
         let number = u16::try_from(self.timers.names.len()).map_err(|_| StateError::TooMany)?;
         let timers = Timers { domain, number, name };
         self.timers.names.push(timers);
+        self.restore_timers(timers)?;
         Ok(timers)
     }
 

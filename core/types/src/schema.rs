@@ -59,7 +59,7 @@ pub trait State: Serialize + DeserializeOwned + Send + 'static {
 /// let schema = Schema::of::<Vec<(u32, Option<String>)>>();
 /// assert_eq!(schema.to_string(), "[(u32, string?)]");
 /// ```
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Schema {
     root: Kind,
     types: Vec<NamedType>,
@@ -88,7 +88,7 @@ impl Schema {
 }
 
 /// The parts of a value.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub enum Kind {
     /// Nothing: `()`.
@@ -128,7 +128,7 @@ pub enum Kind {
 }
 
 /// A struct or an enum.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NamedType {
     /// The type's name, without its module and parameters.
     pub name: String,
@@ -137,7 +137,7 @@ pub struct NamedType {
 }
 
 /// The fields of a struct or the variants of an enum.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Body {
     /// A struct with its fields.
     Struct(Vec<Field>),
@@ -146,7 +146,7 @@ pub enum Body {
 }
 
 /// A field of a struct or of a variant. Fields without names are called `0`, `1` and so on.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Field {
     /// The name as serde has it.
     pub name: String,
@@ -159,7 +159,7 @@ pub struct Field {
 }
 
 /// A variant of an enum.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Variant {
     /// The name as serde has it.
     pub name: String,

@@ -1,0 +1,151 @@
+//! An operator's keyed states and timers, written into a snapshot and restored from some.
+
+use std::collections::BTreeSet;
+
+use millstream_types::{Key, KeyGroup, Schema, State};
+
+use crate::backend::KeyedBackend;
+use crate::codec::encode;
+use crate::error::StateError;
+use crate::keyed::Table;
+use crate::snapshot::{
+    GroupSnapshot, KeyedSnapshot, StateKind, StateSnapshot, incompatible, read_entries,
+};
+use crate::timer_queue::{Alarm, Timers};
+
+impl<K: Key> KeyedBackend<K> {
+    /// Writes all states and timers. Values that have expired are left out.
+    ///
+    /// # Errors
+    /// The store fails, or a value cannot be written.
+    pub fn snapshot(&mut self) -> Result<KeyedSnapshot, StateError> {
+        let states = self.snapshot_states()?;
+        let timers = self.timers.names.iter().map(|timers| self.snapshot_timers(*timers));
+        let timers = timers.collect::<Result<Vec<_>, _>>()?;
+        let states = states.into_iter().chain(timers).collect();
+        let max_parallelism = self.max_parallelism().get();
+        Ok(KeyedSnapshot { key: Schema::of::<K>(), max_parallelism, states })
+    }
+
+    fn snapshot_timers(&self, timers: Timers) -> Result<StateSnapshot, StateError> {
+        let (groups, max_parallelism) = (self.groups(), self.max_parallelism());
+        let mut all: Vec<_> =
+            groups.map(|group| GroupSnapshot { group, entries: 0, bytes: Vec::new() }).collect();
+        let first = self.groups().start;
+        for (alarm, key) in self.timers.queue(timers.domain).iter() {
+            if alarm.number != timers.number {
+                continue;
+            }
+            let group = KeyGroup::of_hash(alarm.hash, max_parallelism).get();
+            let at = usize::from(group.wrapping_sub(first));
+            let Some(group) = all.get_mut(at) else { continue };
+            group.entries += 1;
+            let bytes = std::mem::take(&mut group.bytes);
+            group.bytes = encode(timers.name, &(alarm.millis, key), bytes)?;
+        }
+        all.retain(|group| group.entries > 0);
+        let kind = StateKind::Timers(timers.domain);
+        Ok(StateSnapshot { name: timers.name.to_owned(), kind, groups: all })
+    }
+
+    /// Gives the states and timers that are declared from now on the entries that these snapshots
+    /// have of this subtask's key groups: those of all subtasks that had any of them.
+    ///
+    /// # Errors
+    /// [`StateError::KeyType`] or [`StateError::MaxParallelism`]. Whether a state fits is known
+    /// when it is declared: [`StateError::Incompatible`].
+    pub fn restore(&mut self, snapshots: Vec<KeyedSnapshot>) -> Result<(), StateError> {
+        let (key, is) = (Schema::of::<K>(), self.max_parallelism().get());
+        for snapshot in &snapshots {
+            if snapshot.key != key {
+                let (was, is) = (snapshot.key.to_string(), key.to_string());
+                return Err(StateError::KeyType { was, is });
+            }
+            if snapshot.max_parallelism != is {
+                return Err(StateError::MaxParallelism { was: snapshot.max_parallelism, is });
+            }
+        }
+        self.restored.add(snapshots);
+        Ok(())
+    }
+
+    /// The names of states and timers that snapshots have and that were not declared.
+    #[must_use]
+    pub fn not_declared(&self) -> BTreeSet<&str> {
+        self.restored.names()
+    }
+
+    /// Fills the table of a state that is declared now.
+    pub(crate) fn restore_values<V: State>(
+        &mut self,
+        table: &mut Table<K, V>,
+        state: &'static str,
+        expires: bool,
+    ) -> Result<(), StateError> {
+        if self.restored.is_empty() {
+            return Ok(());
+        }
+        let kind = StateKind::Values { schema: Schema::of::<V>(), expires };
+        for group in self.restored.take(state, &kind)? {
+            if !self.groups().contains(&group.group) {
+                continue;
+            }
+            read_entries(state, &group, |key: K, value: V| {
+                let hash = self.hash_in(state, group.group, &key)?;
+                match table.replace(hash, &key, Some(value))? {
+                    None => Ok(()),
+                    Some(_) => Err(self.twice(state, group.group)),
+                }
+            })?;
+        }
+        table.leave()
+    }
+
+    /// Sets the timers of a name that is declared now.
+    pub(crate) fn restore_timers(&mut self, timers: Timers) -> Result<(), StateError> {
+        let state = timers.name;
+        for group in self.restored.take(state, &StateKind::Timers(timers.domain))? {
+            if !self.groups().contains(&group.group) {
+                continue;
+            }
+            let mut all = Vec::new();
+            read_entries(state, &group, |millis: i64, key: K| {
+                let hash = self.hash_in(state, group.group, &key)?;
+                all.push((Alarm { millis, number: timers.number, hash }, key));
+                Ok(())
+            })?;
+            for (alarm, key) in all {
+                if !self.timers.queue_mut(timers.domain).set(alarm, &key) {
+                    return Err(self.twice(state, group.group));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The hash of a key that was found in this key group.
+    fn hash_in(&self, state: &str, group: u16, key: &K) -> Result<u64, StateError> {
+        let hash = key.stable_hash();
+        let own = KeyGroup::of_hash(hash, self.max_parallelism()).get();
+        if own == group {
+            return Ok(hash);
+        }
+        Err(incompatible(
+            state,
+            format!(
+                "a key of key group {group} belongs to key group {own}: the snapshot is damaged, \
+                 or the key's type is hashed in another way now"
+            ),
+        ))
+    }
+
+    fn twice(&self, state: &str, group: u16) -> StateError {
+        incompatible(
+            state,
+            format!("key group {group} has an entry twice: two snapshots have the same part of it"),
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests;

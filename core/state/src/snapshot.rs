@@ -1,0 +1,158 @@
+//! Snapshots of keyed states and timers: their bytes by key group, which are the same wherever the
+//! values are kept.
+//!
+//! A group's bytes are its entries one behind the other, each as postcard writes it: of a state the
+//! key and what is kept for it, of timers the time and the key. So a group can be given to another
+//! subtask without being read, and states can move between the heap and a store.
+//!
+//! A snapshot is restored in two steps:
+//! [`KeyedBackend::restore`](crate::KeyedBackend::restore) is told of it, and each state takes its
+//! part when it is declared, because only then its type is known.
+
+use std::collections::BTreeSet;
+
+use millstream_types::Schema;
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+use crate::codec::take;
+use crate::error::StateError;
+use crate::timer_queue::TimeDomain;
+
+/// The keyed states and timers of one operator's subtask at one moment.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KeyedSnapshot {
+    /// The schema of the keys.
+    pub key: Schema,
+    /// The number of key groups of the operator.
+    pub max_parallelism: u32,
+    /// The states and timers, in the order in which they were declared.
+    pub states: Vec<StateSnapshot>,
+}
+
+/// One state, or the timers of one name.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StateSnapshot {
+    /// Its name.
+    pub name: String,
+    /// The kind of its entries.
+    pub kind: StateKind,
+    /// The key groups that have entries.
+    pub groups: Vec<GroupSnapshot>,
+}
+
+/// The entries of a state.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum StateKind {
+    /// Values by key.
+    Values {
+        /// The schema of what is kept for a key.
+        schema: Schema,
+        /// Whether values expire: they are kept with a time then.
+        expires: bool,
+    },
+    /// Timers of this kind.
+    Timers(TimeDomain),
+}
+
+/// The entries of one key group.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GroupSnapshot {
+    /// The key group.
+    pub group: u16,
+    /// The number of entries.
+    pub entries: u64,
+    /// The entries.
+    pub bytes: Vec<u8>,
+}
+
+impl StateKind {
+    /// Why this cannot be restored as `is`; `None` if it can.
+    fn differs_from(&self, is: &Self) -> Option<String> {
+        match (self, is) {
+            (Self::Values { expires: was, .. }, Self::Values { expires: is, .. }) if was != is => {
+                let (was, is) = if *was { ("expire", "do not") } else { ("do not expire", "do") };
+                Some(format!("its values {was} in the snapshot and {is} in the program"))
+            }
+            (Self::Values { schema: was, .. }, Self::Values { schema: is, .. }) if was != is => {
+                Some(format!("it is {was} in the snapshot and {is} in the program"))
+            }
+            (Self::Timers(was), Self::Timers(is)) if was != is => Some(format!(
+                "its timers are of {} time in the snapshot and of {} time in the program",
+                was.name(),
+                is.name()
+            )),
+            (Self::Values { .. }, Self::Timers(_)) => {
+                Some("the snapshot has a state of this name and the program has timers".to_owned())
+            }
+            (Self::Timers(_), Self::Values { .. }) => {
+                Some("the snapshot has timers of this name and the program has a state".to_owned())
+            }
+            (Self::Values { .. }, Self::Values { .. }) | (Self::Timers(_), Self::Timers(_)) => None,
+        }
+    }
+}
+
+/// Snapshots of which states take their parts.
+#[derive(Debug, Default)]
+pub(crate) struct Restored {
+    snapshots: Vec<KeyedSnapshot>,
+}
+
+impl Restored {
+    pub(crate) const fn is_empty(&self) -> bool {
+        self.snapshots.is_empty()
+    }
+
+    pub(crate) fn add(&mut self, snapshots: Vec<KeyedSnapshot>) {
+        self.snapshots.extend(snapshots);
+    }
+
+    /// The names of states and timers that took nothing.
+    pub(crate) fn names(&self) -> BTreeSet<&str> {
+        let states = self.snapshots.iter().flat_map(|snapshot| &snapshot.states);
+        states.map(|state| &*state.name).collect()
+    }
+
+    /// Takes the groups of a state out of all snapshots.
+    pub(crate) fn take(
+        &mut self,
+        name: &str,
+        is: &StateKind,
+    ) -> Result<Vec<GroupSnapshot>, StateError> {
+        let mut groups = Vec::new();
+        for snapshot in &mut self.snapshots {
+            let Some(at) = snapshot.states.iter().position(|state| state.name == name) else {
+                continue;
+            };
+            let state = snapshot.states.remove(at);
+            if let Some(reason) = state.kind.differs_from(is) {
+                return Err(incompatible(name, reason));
+            }
+            groups.extend(state.groups);
+        }
+        Ok(groups)
+    }
+}
+
+/// Hands the entries of a group to `put`, one by one.
+pub(crate) fn read_entries<A: DeserializeOwned, B: DeserializeOwned>(
+    state: &'static str,
+    group: &GroupSnapshot,
+    mut put: impl FnMut(A, B) -> Result<(), StateError>,
+) -> Result<(), StateError> {
+    let mut rest = &group.bytes[..];
+    for _ in 0..group.entries {
+        let first = take(state, &mut rest)?;
+        put(first, take(state, &mut rest)?)?;
+    }
+    if rest.is_empty() {
+        return Ok(());
+    }
+    let left = format!("{} bytes behind {} entries are left over", rest.len(), group.entries);
+    Err(StateError::Codec { state, reason: left })
+}
+
+pub(crate) fn incompatible(state: &str, reason: String) -> StateError {
+    StateError::Incompatible { state: state.to_owned(), reason }
+}
