@@ -21,7 +21,7 @@ use millstream_network::{
 };
 use millstream_security::Secret;
 use millstream_soak::scale;
-use millstream_types::{HostId, Key, Timestamp};
+use millstream_types::{Barrier, BarrierKind, CheckpointId, HostId, Key, Timestamp};
 use serde::{Deserialize, Serialize};
 
 /// The number of allocations of this process, and of the bytes that it holds.
@@ -372,6 +372,10 @@ fn watermark(number: u64) -> Event {
     Event::Watermark(Timestamp::from_millis(number as i64))
 }
 
+fn barrier(number: u64) -> Event {
+    Event::Barrier(Barrier::new(CheckpointId::new(number), BarrierKind::Checkpoint))
+}
+
 /// Watermarks come as long as a channel's consumer stalls, other events while there is room.
 #[test]
 fn no_event_takes_room_behind_a_consumer_that_stalls() {
@@ -386,7 +390,7 @@ fn no_event_takes_room_behind_a_consumer_that_stalls() {
                 number += 1;
                 let event = match number % 3 {
                     _ if writer.waiting() > 0 => watermark(number),
-                    0 => Event::Barrier(number),
+                    0 => barrier(number),
                     1 => Event::Idle(number % 2 == 0),
                     _ => watermark(number),
                 };

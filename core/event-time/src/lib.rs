@@ -7,6 +7,7 @@
 mod alignment;
 mod by_split;
 mod calendar;
+mod channel_events;
 mod evictor;
 mod grid;
 mod processing;
@@ -18,6 +19,7 @@ mod window_fold;
 pub use alignment::{Aligner, Alignment, AlignmentGroups};
 pub use by_split::{Begin, Watermarks};
 pub use calendar::Calendar;
+pub use channel_events::ChannelEvents;
 pub use evictor::{Evictor, EvictorContext, KeepAfter, KeepLast, KeepNear, KeepRecent};
 pub use grid::{Grid, Sliding, Tumbling, Window, clamp, whole_millis};
 pub use processing::ProcessingTime;

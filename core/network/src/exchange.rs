@@ -333,7 +333,7 @@ mod tests {
     use super::*;
     use crate::channel_id::InputChannels;
     use crate::outlet::{CREDITS_MAX, Flow};
-    use crate::wire::{self, Credits, Event, Head, WireError};
+    use crate::wire::{self, BARRIER, Credits, Head, WireError};
 
     impl Exchange {
         /// That of this party, on a free port.
@@ -447,9 +447,7 @@ mod tests {
             let counters = Arc::default();
             let writers = exchange.writers::<u64>(output, 0..4, Waker::noop().clone(), &counters);
             let sent = writers.map(|mut writer| {
-                (0..4)
-                    .take_while(|_| writer.send_event(Event::Barrier(1)).unwrap() == Flow::Ready)
-                    .count()
+                (0..4).take_while(|_| writer.send_event(BARRIER).unwrap() == Flow::Ready).count()
             });
             let third = if (5..15).contains(&from) { 3 } else { 0 };
             assert_eq!(sent.collect::<Vec<_>>(), [0, 0, third, 0], "producer {from}");
@@ -482,7 +480,7 @@ mod tests {
         for pair in ATTEMPTS.windows(2) {
             let exchange = alone();
             let [old, new] = [pair[0], pair[1]].map(|(epoch, attempt)| of(7, epoch, attempt));
-            let barrier = |channel| wire::event_frame(channel, Event::Barrier(1));
+            let barrier = |channel| wire::event_frame(channel, BARRIER);
             let peer = HostId::from_u128(2);
             let inbox = |channel| {
                 let input = vec![InputChannels::one(channel, peer)];
@@ -514,8 +512,7 @@ mod tests {
             let [old, new] = [pair[0], pair[1]].map(|(epoch, attempt)| of(7, epoch, attempt));
             let one = Credits { credits: 1, channels: 1 };
             let credits = |channel| hear(&exchange, 2, wire::credit_frame(channel, one));
-            let send =
-                |writer: &mut ChannelWriter<u64>| writer.send_event(Event::Barrier(1)).unwrap();
+            let send = |writer: &mut ChannelWriter<u64>| writer.send_event(BARRIER).unwrap();
             let writer =
                 |channel| exchange.writer::<u64>(channel, Waker::noop().clone(), Arc::default());
             let mut before = writer(old);

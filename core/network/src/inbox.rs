@@ -32,8 +32,9 @@ pub enum Received<T> {
     Nothing,
 }
 
+/// A delivery that waits.
 #[derive(Debug)]
-enum Delivery<T> {
+pub(crate) enum Delivery<T> {
     Batch(Batch<T>),
     Frame(Bytes),
     Event(Event),
@@ -160,6 +161,11 @@ impl<T: Data> Inbox<T> {
         self.push_local(channel, Delivery::Event(event));
     }
 
+    /// Says that the producer of a channel is gone.
+    pub(crate) fn push_lost(&self, channel: u32, why: &str) {
+        self.push(channel, Delivery::Lost(why.to_owned()));
+    }
+
     /// The number of channels.
     #[must_use]
     pub fn channels(&self) -> usize {
@@ -215,7 +221,19 @@ impl<T: Data> Inbox<T> {
     /// # Errors
     /// An upstream process is gone or sent malformed bytes.
     pub fn receive(&self) -> Result<Received<T>, InboxError> {
-        let Some((channel, delivery)) = self.take() else { return Ok(Received::Nothing) };
+        match self.take() {
+            Some((channel, delivery)) => self.open(channel, delivery),
+            None => Ok(Received::Nothing),
+        }
+    }
+
+    /// Grants the credit of a delivery that was taken, and reads it.
+    #[inline]
+    pub(crate) fn open(
+        &self,
+        channel: u32,
+        delivery: Delivery<T>,
+    ) -> Result<Received<T>, InboxError> {
         match delivery {
             Delivery::Batch(batch) => {
                 self.grant(channel, 0);
@@ -239,7 +257,7 @@ impl<T: Data> Inbox<T> {
     }
 
     /// Takes what arrived next; its credit stays taken until [`Inbox::grant`].
-    fn take(&self) -> Option<(u32, Delivery<T>)> {
+    pub(crate) fn take(&self) -> Option<(u32, Delivery<T>)> {
         let mut queue = self.lock();
         let next = queue.deliveries.pop_front();
         queue.consumer_waits = next.is_none();
@@ -306,7 +324,7 @@ impl<T: Data> FrameSink for Inbox<T> {
         let lost = self.channels.iter().position(|end| end.comes_from(peer));
         if let Some(channel) = lost.and_then(|at| u32::try_from(at).ok()) {
             // The first one ends the task.
-            self.push(channel, Delivery::Lost(why.to_owned()));
+            self.push_lost(channel, why);
         }
     }
 }
@@ -315,6 +333,7 @@ impl<T: Data> FrameSink for Inbox<T> {
 mod tests {
     use super::*;
     use crate::channel_id::{EndId, Generation};
+    use crate::wire::BARRIER;
 
     const PEER: HostId = HostId::from_u128(2);
 
@@ -328,14 +347,14 @@ mod tests {
     }
 
     fn deliver(inbox: &Inbox<u64>, channel: u32) -> Result<(), WireError> {
-        inbox.deliver(channel, PEER, RemoteDelivery::Event(Event::Barrier(1)))
+        inbox.deliver(channel, PEER, RemoteDelivery::Event(BARRIER))
     }
 
     #[test]
     fn a_host_sends_through_no_channel_of_another_one() {
         let inbox = inbox(1, 2);
         let other = HostId::from_u128(3);
-        assert!(inbox.deliver(0, other, RemoteDelivery::Event(Event::Barrier(1))).is_err());
+        assert!(inbox.deliver(0, other, RemoteDelivery::Event(BARRIER)).is_err());
         inbox.lose(other, "it ended");
         assert!(matches!(inbox.receive(), Ok(Received::Nothing)));
         inbox.lose(PEER, "it ended");

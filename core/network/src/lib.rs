@@ -19,6 +19,7 @@
     allow(clippy::disallowed_methods, reason = "tests measure by the system's clock")
 )]
 
+mod barrier_alignment;
 mod batch;
 mod batch_limit;
 mod channel;
@@ -29,6 +30,7 @@ mod ends;
 mod error;
 mod exchange;
 mod flight;
+mod gate;
 mod inbox;
 mod low_water;
 mod outgoing;
@@ -40,6 +42,7 @@ mod socket;
 pub mod testing;
 mod wire;
 
+pub use barrier_alignment::{BarrierAlignment, BarrierOutcome};
 pub use batch::{BATCH_BYTES, BATCH_RECORDS, Batch, Records, TimesError, batch_capacity};
 pub use batch_limit::BatchLimit;
 pub use channel::ChannelWriter;
@@ -47,6 +50,7 @@ pub use channel_id::{ChannelId, ChannelLayout, EndId, Generation, InputChannels}
 pub use counters::{CounterValues, TaskCounters};
 pub use error::ExchangeError;
 pub use exchange::{Exchange, ExchangeConfig, PeerAddress};
+pub use gate::Gate;
 pub use inbox::{Inbox, Received};
 pub use outlet::{CREDITS_MAX, Flow};
 pub use rows::encoded_bytes;

@@ -22,7 +22,7 @@
 use std::any::type_name;
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
-use millstream_types::{LeaderEpoch, Timestamp};
+use millstream_types::{Barrier, BarrierKind, CheckpointId, LeaderEpoch, Timestamp};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -70,8 +70,8 @@ pub enum Event {
     /// No record at or before this time will follow. The end of input alone tells that none will
     /// follow at all.
     Watermark(Timestamp),
-    /// The boundary of a checkpoint.
-    Barrier(u64),
+    /// The records before it are part of a checkpoint, those behind it are not.
+    Barrier(Barrier),
     /// Whether the channel has no records for now, so that no watermark waits for it.
     Idle(bool),
     /// Nothing will follow.
@@ -88,6 +88,11 @@ impl Event {
         )
     }
 }
+
+/// Any event that no other one replaces.
+#[cfg(test)]
+pub(crate) const BARRIER: Event =
+    Event::Barrier(Barrier::new(CheckpointId::FIRST, BarrierKind::Checkpoint));
 
 /// A batch or an event.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -238,10 +243,29 @@ pub(crate) fn decode_credit(mut payload: &[u8]) -> Result<Credits, WireError> {
     }
 }
 
+const KINDS: [BarrierKind; 4] = [
+    BarrierKind::Checkpoint,
+    BarrierKind::Savepoint,
+    BarrierKind::Stop { drain: false },
+    BarrierKind::Stop { drain: true },
+];
+
+/// The number of a barrier of this kind among the events.
+const fn kind_number(kind: BarrierKind) -> u8 {
+    match kind {
+        BarrierKind::Checkpoint => 2,
+        BarrierKind::Savepoint => 5,
+        BarrierKind::Stop { drain: false } => 6,
+        BarrierKind::Stop { drain: true } => 7,
+    }
+}
+
 pub(crate) fn event_frame(channel: ChannelId, event: Event) -> Bytes {
     let (which, value) = match event {
         Event::Watermark(time) => (1, time.as_millis()),
-        Event::Barrier(checkpoint) => (2, checkpoint.cast_signed()),
+        Event::Barrier(barrier) => {
+            (kind_number(barrier.kind), barrier.checkpoint.get().cast_signed())
+        }
         Event::Idle(idle) => (3, i64::from(idle)),
         Event::EndOfInput => (4, 0),
     };
@@ -259,10 +283,14 @@ pub(crate) fn decode_event(mut payload: &[u8]) -> Result<Event, WireError> {
     let value = payload.get_i64_le();
     match which {
         1 => Ok(Event::Watermark(Timestamp::from_millis(value))),
-        2 => Ok(Event::Barrier(value.cast_unsigned())),
         3 => Ok(Event::Idle(value != 0)),
         4 => Ok(Event::EndOfInput),
-        _ => Err(WireError("an event is of an unknown kind")),
+        _ => {
+            let kind = KINDS.into_iter().find(|kind| kind_number(*kind) == which);
+            let kind = kind.ok_or(WireError("an event is of an unknown kind"))?;
+            let checkpoint = CheckpointId::new(value.cast_unsigned());
+            Ok(Event::Barrier(Barrier::new(checkpoint, kind)))
+        }
     }
 }
 
@@ -546,12 +574,9 @@ mod tests {
 
     #[test]
     fn events_survive_their_frames() {
-        for event in [
-            Event::Watermark(Timestamp::MIN),
-            Event::Barrier(u64::MAX),
-            Event::Idle(true),
-            Event::EndOfInput,
-        ] {
+        let barriers = KINDS.map(|kind| Event::Barrier(Barrier::new(CheckpointId::new(7), kind)));
+        let others = [Event::Watermark(Timestamp::MIN), Event::Idle(true), Event::EndOfInput];
+        for event in barriers.into_iter().chain(others) {
             let frame = event_frame(CHANNEL, event);
             assert_eq!(decode_event(&frame[HEAD_BYTES..]), Ok(event));
         }

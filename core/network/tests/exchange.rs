@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use millstream_network::*;
 use millstream_security::{Authority, Credentials, Role, Secret};
-use millstream_types::{HostId, LeaderEpoch, Timestamp};
+use millstream_types::{Barrier, BarrierKind, CheckpointId, HostId, LeaderEpoch, Timestamp};
 
 const TOKEN: [u8; 32] = [9; 32];
 const GENERATION: Generation = Generation { epoch: LeaderEpoch::new(1), attempt: 1 };
@@ -201,10 +201,12 @@ fn events_keep_their_place_among_the_records_of_a_slow_consumer() {
         let mut sent = Vec::new();
         for number in 0..100 {
             writer.send_batch(Batch::of(vec![(number, String::new())])).unwrap();
-            writer.send_event(Event::Barrier(number)).unwrap();
+            let checkpoint = CheckpointId::new(number);
+            let barrier = Event::Barrier(Barrier::new(checkpoint, BarrierKind::Checkpoint));
+            writer.send_event(barrier).unwrap();
             writer.send_event(Event::Idle(true)).unwrap();
             writer.send_event(Event::Idle(false)).unwrap();
-            sent.extend([format!("{number}"), format!("{:?}", Event::Barrier(number))]);
+            sent.extend([format!("{number}"), format!("{barrier:?}")]);
         }
         let mut received = Vec::new();
         while received.len() < sent.len() {

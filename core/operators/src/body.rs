@@ -1,16 +1,13 @@
 //! The bodies of tasks: what feeds the first operator of a chain.
 
-use std::collections::VecDeque;
-use std::sync::Arc;
 use std::time::Instant;
 
-use millstream_event_time::{Advance, WatermarkTracker};
-use millstream_network::{Data, Event, Flow, Inbox, Received, TaskCounters};
-use millstream_types::Timestamp;
+use millstream_event_time::ChannelEvents;
+use millstream_network::{Data, Event, Flow, Gate, Received};
 
 use crate::Result;
 use crate::stage::{ErasedStage, Moment, Stage, reveal};
-use crate::task::{InputContext, Step, TaskBody, TaskContext, inbox};
+use crate::task::{InputContext, Step, TaskBody, TaskContext, gate};
 
 /// Where a task stands with its input.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -59,100 +56,22 @@ impl Upstream {
     }
 }
 
-/// Turns the events of a task's channels into those of its first operator: the watermark of all
-/// channels, whether all are idle, and the end. Channels of several inputs are numbered through.
-#[derive(Debug)]
-pub(crate) struct Events {
-    tracker: WatermarkTracker,
-    /// The number of channels of the first of two inputs, and each input by itself, for the
-    /// counters alone.
-    of_inputs: Option<(usize, [WatermarkTracker; 2])>,
-    /// Events that were not handed on yet.
-    pending: VecDeque<Event>,
-    counters: Arc<TaskCounters>,
-}
-
-impl Events {
-    pub(crate) fn new(channels: usize, counters: Arc<TaskCounters>) -> Self {
-        let tracker = WatermarkTracker::new(channels);
-        // An input without any channel has ended, as for the other subtasks behind a global
-        // exchange.
-        let end = tracker.has_ended().then_some(Event::EndOfInput);
-        Self { tracker, of_inputs: None, pending: end.into_iter().collect(), counters }
-    }
-
-    /// Those of a task with two inputs of so many channels.
-    pub(crate) fn of_two(left: usize, right: usize, counters: Arc<TaskCounters>) -> Self {
-        let of_inputs = Some((left, [left, right].map(WatermarkTracker::new)));
-        Self { of_inputs, ..Self::new(left + right, counters) }
-    }
-
-    /// Notes the event of a channel.
-    pub(crate) fn on_event(&mut self, channel: usize, event: Event) {
-        if self.tracker.has_ended() {
-            return;
-        }
-        if let Some((left, [of_left, of_right])) = &mut self.of_inputs {
-            let (input, tracker, channel) = match channel.checked_sub(*left) {
-                None => (0, of_left, channel),
-                Some(channel) => (1, of_right, channel),
-            };
-            let watermark = advance(tracker, channel, event).watermark;
-            let end = tracker.has_ended().then_some(Timestamp::MAX);
-            if let Some(watermark) = end.or(watermark) {
-                self.counters.set_input_watermark(input, watermark);
-            }
-        }
-        let Advance { awake, watermark, idle } = advance(&mut self.tracker, channel, event);
-        self.pending.extend(awake.then_some(Event::Idle(false)));
-        self.pending.extend(watermark.map(Event::Watermark));
-        self.pending.extend(idle.then_some(Event::Idle(true)));
-        self.pending.extend(self.tracker.has_ended().then_some(Event::EndOfInput));
-    }
-
-    /// Whether there is something to hand on.
-    pub(crate) fn is_empty(&self) -> bool {
-        self.pending.is_empty()
-    }
-
-    /// Takes the next event to hand on.
-    pub(crate) fn next(&mut self) -> Option<Event> {
-        let event = self.pending.pop_front()?;
-        match event {
-            Event::Watermark(watermark) => self.counters.set_watermark(watermark),
-            Event::EndOfInput => self.counters.set_watermark(Timestamp::MAX),
-            Event::Idle(_) | Event::Barrier(_) => {}
-        }
-        Some(event)
-    }
-}
-
-/// Notes the event of a channel.
-fn advance(tracker: &mut WatermarkTracker, channel: usize, event: Event) -> Advance {
-    match event {
-        Event::Watermark(watermark) => tracker.on_watermark(channel, watermark),
-        Event::Idle(idle) => tracker.on_idle(channel, idle),
-        Event::EndOfInput => tracker.on_end(channel),
-        Event::Barrier(_) => Advance::default(),
-    }
-}
-
 /// Puts an input before an operator, behind a fresh inbox.
 pub(crate) fn put_input_before<T: Data>(
     task: &TaskContext,
     inputs: &InputContext<'_>,
     stage: ErasedStage,
 ) -> Result<Box<dyn TaskBody>> {
-    let (inbox, stage) = (inbox::<T>(task, inputs, 0), reveal::<T>(stage)?);
-    let events = Events::new(inbox.channels(), Arc::clone(&task.counters));
-    Ok(Box::new(OneInputBody { inbox, stage, events, state: Upstream::Reading }))
+    let (gate, stage) = (gate::<T>(task, inputs, 0), reveal::<T>(stage)?);
+    let events = ChannelEvents::new(gate.channels(), &task.counters, &task.clock);
+    Ok(Box::new(OneInputBody { gate, stage, events, state: Upstream::Reading }))
 }
 
 /// The body of a task whose first operator has one input.
 pub(crate) struct OneInputBody<I> {
-    inbox: Arc<Inbox<I>>,
+    gate: Gate<I>,
     stage: Box<dyn Stage<I>>,
-    events: Events,
+    events: ChannelEvents,
     state: Upstream,
 }
 
@@ -160,7 +79,7 @@ impl<I: Data> OneInputBody<I> {
     /// Hands events on as far as the chain takes them.
     fn hand_on(&mut self, mut flow: Flow) -> Result<Step> {
         while flow == Flow::Ready
-            && let Some(event) = self.events.next()
+            && let Some(event) = self.events.take_next()
         {
             if event == Event::EndOfInput {
                 self.state = Upstream::Ending;
@@ -184,14 +103,16 @@ impl<I: Data> TaskBody for OneInputBody<I> {
         if !self.events.is_empty() {
             return self.hand_on(Flow::Ready);
         }
-        match self.inbox.receive()? {
+        match self.events.receive(&mut self.gate, 0)? {
             Received::Nothing => Ok(Step::Idle(None)),
             Received::Batch(_, batch) => {
                 let flow = self.stage.push(batch)?;
                 Ok(self.state.after(flow))
             }
             Received::Event(channel, event) => {
-                self.events.on_event(channel as usize, event);
+                if self.events.on_event(channel as usize, event) {
+                    self.gate.release();
+                }
                 self.hand_on(Flow::Ready)
             }
         }
@@ -213,6 +134,6 @@ impl<I: Data> TaskBody for OneInputBody<I> {
     }
 
     fn inputs_waiting(&self) -> usize {
-        self.inbox.waiting()
+        self.gate.waiting()
     }
 }

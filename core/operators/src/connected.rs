@@ -4,12 +4,13 @@ use std::marker::PhantomData;
 use std::sync::Arc;
 use std::time::Instant;
 
-use millstream_network::{Batch, Data, Event, Flow, Inbox, Received, Records};
+use millstream_event_time::ChannelEvents;
+use millstream_network::{Batch, Data, Event, Flow, Gate, Received, Records};
 use millstream_state::{KeySelector, Timer};
 use millstream_types::Key;
 
 use crate::Result;
-use crate::body::{Events, Upstream};
+use crate::body::Upstream;
 use crate::collector::Collector;
 use crate::duties::{Duties, TimedFunction};
 use crate::keyed::{Context, KeyedParts, KeyedTimed, without_on_timer};
@@ -19,7 +20,7 @@ use crate::program::TwoInputMaker;
 use crate::results::Results;
 use crate::runtime_context::KeyedRuntimeContext;
 use crate::stage::Moment;
-use crate::task::{OperatorContext, Step, TaskBody, inbox};
+use crate::task::{OperatorContext, Step, TaskBody, gate};
 
 /// The function of a two-input operator, called with a record of either side.
 pub(crate) trait TwoInputFunction<A, B>: TimedFunction {
@@ -331,27 +332,27 @@ pub(crate) fn two_inputs<A: Data, B: Data, F: TwoInputFunction<A, B> + 'static>(
     make: impl Fn(&OperatorContext<'_>, bool) -> Result<F> + Send + Sync + 'static,
 ) -> TwoInputMaker {
     Arc::new(move |ctx, inputs, outputs| {
-        let inboxes = (inbox::<A>(ctx.task, &inputs, 0), inbox::<B>(ctx.task, &inputs, 1));
+        let gates = (gate::<A>(ctx.task, &inputs, 0), gate::<B>(ctx.task, &inputs, 1));
         let bad = (BadRecords::of(&on_error.0, ctx), BadRecords::of(&on_error.1, ctx));
         let mut function = make(ctx, outputs.timed)?;
         if bad.0.goes_on() || bad.1.goes_on() {
             function.keep_undo();
         }
-        Ok(Box::new(TwoInputBody::new(ctx, inboxes, function, Output::new(outputs)?, bad)))
+        Ok(Box::new(TwoInputBody::new(ctx, gates, function, Output::new(outputs)?, bad)))
     })
 }
 
 /// The body of a task whose first operator has two inputs.
 pub(crate) struct TwoInputBody<A, B, F: TwoInputFunction<A, B>> {
-    pub(crate) left: Arc<Inbox<A>>,
-    pub(crate) right: Arc<Inbox<B>>,
+    left: Gate<A>,
+    right: Gate<B>,
     function: F,
     output: Output<F::Out>,
     bad_left: BadRecords<A>,
     bad_right: BadRecords<B>,
     pending: Pending<A, B>,
     results: Results<F::Out>,
-    events: Events,
+    events: ChannelEvents,
     state: Upstream,
     right_next: bool,
     duties: Duties,
@@ -360,16 +361,16 @@ pub(crate) struct TwoInputBody<A, B, F: TwoInputFunction<A, B>> {
 impl<A: Data, B: Data, F: TwoInputFunction<A, B>> TwoInputBody<A, B, F> {
     pub(crate) fn new(
         ctx: &OperatorContext<'_>,
-        inboxes: (Arc<Inbox<A>>, Arc<Inbox<B>>),
+        gates: (Gate<A>, Gate<B>),
         function: F,
         output: Output<F::Out>,
         bad: (BadRecords<A>, BadRecords<B>),
     ) -> Self {
-        let counters = Arc::clone(&ctx.task.counters);
-        let events = Events::of_two(inboxes.0.channels(), inboxes.1.channels(), counters);
+        let channels = (gates.0.channels(), gates.1.channels());
+        let events = ChannelEvents::of_two(channels, &ctx.task.counters, &ctx.task.clock);
         Self {
-            left: inboxes.0,
-            right: inboxes.1,
+            left: gates.0,
+            right: gates.1,
             function,
             results: output.results(),
             output,
@@ -444,7 +445,7 @@ impl<A: Data, B: Data, F: TwoInputFunction<A, B>> TwoInputBody<A, B, F> {
             if flow == Flow::Full {
                 return Ok(flow);
             }
-            let Some(event) = self.events.next() else { return Ok(flow) };
+            let Some(event) = self.events.take_next() else { return Ok(flow) };
             if event == Event::EndOfInput {
                 self.state = Upstream::Ending;
             }
@@ -457,7 +458,7 @@ impl<A: Data, B: Data, F: TwoInputFunction<A, B>> TwoInputBody<A, B, F> {
         for _ in 0..2 {
             self.right_next = !self.right_next;
             let (channel, event) = if self.right_next {
-                match self.right.receive()? {
+                match self.events.receive(&mut self.right, self.left.channels())? {
                     Received::Nothing => continue,
                     Received::Event(channel, event) => {
                         (self.left.channels() + channel as usize, event)
@@ -469,7 +470,7 @@ impl<A: Data, B: Data, F: TwoInputFunction<A, B>> TwoInputBody<A, B, F> {
                     }
                 }
             } else {
-                match self.left.receive()? {
+                match self.events.receive(&mut self.left, 0)? {
                     Received::Nothing => continue,
                     Received::Event(channel, event) => (channel as usize, event),
                     Received::Batch(_, batch) => {
@@ -479,7 +480,10 @@ impl<A: Data, B: Data, F: TwoInputFunction<A, B>> TwoInputBody<A, B, F> {
                     }
                 }
             };
-            self.events.on_event(channel, event);
+            if self.events.on_event(channel, event) {
+                self.left.release();
+                self.right.release();
+            }
             return self.run(Flow::Ready).map(Some);
         }
         Ok(None)

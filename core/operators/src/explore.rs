@@ -16,6 +16,7 @@
 //! A seed that fails is printed with a small schedule that fails too. `SIM_SEED=<seed>` replays
 //! that seed alone.
 
+mod barriers;
 mod bodies;
 mod broadcast;
 mod cases;

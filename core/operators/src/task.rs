@@ -5,7 +5,9 @@ use std::task::Waker;
 use std::time::{Duration, Instant};
 
 use millstream_connector::{EventMailbox, EventSender, Result, UserMetrics};
-use millstream_network::{Data, Exchange, Flow, Generation, Inbox, InputChannels, TaskCounters};
+use millstream_network::{
+    Data, Exchange, Flow, Gate, Generation, Inbox, InputChannels, TaskCounters,
+};
 use millstream_types::{Clock, JobId, KeyGroup, MaxParallelism, OperatorId};
 
 use crate::stage::Moment;
@@ -83,18 +85,18 @@ fn credits(channels: u32) -> u32 {
     (INPUT_CREDITS / channels.max(1)).clamp(2, CHANNEL_CREDITS)
 }
 
-/// An inbox for one input, its channels attached to their producers.
-pub(crate) fn inbox<T: Data>(
+/// The end of one input, its channels attached to their producers.
+pub(crate) fn gate<T: Data>(
     task: &TaskContext,
     inputs: &InputContext<'_>,
     input: usize,
-) -> Arc<Inbox<T>> {
+) -> Gate<T> {
     let channels = inputs.inputs.get(input).cloned().unwrap_or_default();
     let counters = Arc::clone(&task.counters);
     let count = channels.iter().map(InputChannels::count).sum();
     let inbox = Inbox::new(channels, credits(count), task.waker.clone(), counters);
     inputs.exchange.attach(&inbox);
-    inbox
+    Gate::new(inbox)
 }
 
 /// The key groups of a task.

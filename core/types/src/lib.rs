@@ -4,6 +4,7 @@
 //! it; a type that only one component uses lives in that component.
 
 mod artifact;
+mod barrier;
 mod cause;
 mod clock;
 pub mod counters;
@@ -21,6 +22,7 @@ mod text;
 pub mod time;
 
 pub use artifact::{ArtifactHash, ArtifactHashError};
+pub use barrier::{Barrier, BarrierKind};
 pub use cause::{CauseKind, FailureCause, with_sources};
 pub use clock::{Clock, ManualClock};
 pub use escape::Escaped;

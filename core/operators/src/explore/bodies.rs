@@ -16,6 +16,7 @@ use millstream_network::{ChannelId, ChannelWriter, Event, Exchange, Generation, 
 use millstream_state::ValueState;
 use millstream_types::OperatorId;
 
+use super::barriers::{Barriers, barrier};
 use super::cases::{
     Operator, SIDE, bad, by_key, ensure_time, refuse_bad, same, task, three, to_nobody, without_bad,
 };
@@ -160,6 +161,7 @@ struct Inputs {
     has_ended: bool,
     /// The last watermark of each channel, and whether it is idle.
     watermarks: Vec<(i64, bool)>,
+    barriers: Barriers,
     /// The results at the end come in any order.
     sorts: bool,
 }
@@ -179,6 +181,7 @@ impl Inputs {
             timed,
             has_ended: false,
             watermarks: vec![(i64::MIN, false); channels],
+            barriers: Barriers::of(channels),
             sorts: false,
         }
     }
@@ -202,7 +205,13 @@ impl Inputs {
         match event {
             Event::Watermark(time) => *watermark = time.as_millis().max(*watermark),
             Event::Idle(is) => *idle = is,
-            Event::Barrier(_) | Event::EndOfInput => {}
+            Event::EndOfInput => {}
+            Event::Barrier(barrier) => {
+                let places = self.expected[at].iter().map(Vec::len).collect();
+                if !self.barriers.send(at, barrier.checkpoint.get(), places) {
+                    return Ok(()); // a channel's barriers grow
+                }
+            }
         }
         self.channels[at].send_event(event)?;
         Ok(())
@@ -214,6 +223,7 @@ impl Inputs {
             at_time(time, expected, |outputs| oracle.end(outputs));
         }
         self.has_ended = true;
+        self.barriers.end();
         for channel in &mut self.channels {
             channel.send_event(Event::EndOfInput)?;
         }
@@ -237,11 +247,17 @@ impl Inputs {
             if self.sorts {
                 seen.seen.sort();
             } else {
-                check_watermarks(&self.watermarks, &seen.seen, all)?;
+                let arrived = all && !self.barriers.hold();
+                check_watermarks(&self.watermarks, &seen.seen, arrived)?;
             }
             let seen = &seen.seen;
             let mut places = vec![0; self.channels.len()];
-            for item in seen.iter().filter(|item| item.record().is_some()) {
+            let mut barriers = Vec::new();
+            for item in seen {
+                barriers.extend(barrier(*item).map(|checkpoint| (checkpoint, places.clone())));
+                if item.record().is_none() {
+                    continue;
+                }
                 let at = channel_of(output, *item);
                 let place = places.get_mut(at).ok_or_else(|| format!("{item:?} of no channel"))?;
                 let should = self.expected[at][output].get(*place);
@@ -252,12 +268,15 @@ impl Inputs {
                 }
                 *place += 1;
             }
-            for (at, place) in places.iter().enumerate().filter(|_| all) {
-                let missing = self.expected[at][output].len() - place;
-                if missing > 0 {
+            if !self.sorts {
+                self.barriers.check(output, &self.expected, &barriers, all)?;
+            }
+            for (at, place) in places.iter().enumerate() {
+                let allowed = self.barriers.allowed(at, output, self.expected[at][output].len());
+                if *place > allowed || all && *place < allowed {
                     return Err(format!(
-                        "output {output} did not see {missing} records of channel {at} although \
-                         nothing is full"
+                        "output {output} saw {place} records of channel {at} and not {allowed} \
+                         although nothing is full"
                     ));
                 }
             }

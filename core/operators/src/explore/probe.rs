@@ -24,7 +24,7 @@ impl From<Event> for Item {
     fn from(event: Event) -> Self {
         match event {
             Event::Watermark(time) => Self::Event(0, time.as_millis()),
-            Event::Barrier(number) => Self::Event(1, number as i64),
+            Event::Barrier(barrier) => Self::Event(1, barrier.checkpoint.get() as i64),
             Event::Idle(idle) => Self::Event(2, i64::from(idle)),
             Event::EndOfInput => Self::Event(3, 0),
         }

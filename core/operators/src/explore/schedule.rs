@@ -4,7 +4,7 @@ use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use millstream_network::Event;
-use millstream_types::Timestamp;
+use millstream_types::{Barrier, BarrierKind, CheckpointId, Timestamp};
 
 use super::roll;
 
@@ -223,7 +223,10 @@ fn records(random: &mut Random) -> u16 {
 fn event(random: &mut Random) -> Event {
     match random.below(3) {
         0 => Event::Watermark(Timestamp::from_millis(random.below(1_000) as i64)),
-        1 => Event::Barrier(random.below(100)),
+        1 => {
+            let checkpoint = CheckpointId::new(1 + random.below(6));
+            Event::Barrier(Barrier::new(checkpoint, BarrierKind::Checkpoint))
+        }
         _ => Event::Idle(random.one_in(2)),
     }
 }
