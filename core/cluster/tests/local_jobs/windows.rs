@@ -211,17 +211,17 @@ fn a_window_function_that_fails_is_named_with_its_window() {
     }
 }
 
-#[test]
-fn a_million_windows_are_open_at_once() {
+/// Counts the windows of one key that are all open at the end of the input.
+fn count_windows<A: WindowAssigner<u64> + Send + Sync>(mode: RuntimeMode, windows: A) {
     const WINDOWS: u64 = 1_000_000;
-    let settings = JobSettings { runtime_mode: RuntimeMode::Streaming, ..JobSettings::default() };
+    let settings = JobSettings { runtime_mode: mode, ..JobSettings::default() };
     let out = Collect::new();
     let (result, ..) = run_with(settings, |env| {
         let times = WatermarkStrategy::none().timestamps(|n: &u64| Ok(n.cast_signed() * 1_000));
         env.source("numbers", Datagen::sequence(0..WINDOWS))
             .assign_timestamps(times)
             .key_by(|_| ())
-            .window(Tumbling::event_time(millis(1_000)))
+            .window(windows)
             .count("counts")
             .key_by(|_| ())
             .count("windows")
@@ -231,6 +231,26 @@ fn a_million_windows_are_open_at_once() {
     });
     result.unwrap();
     assert_eq!(out.records(), [((), WINDOWS)]);
+}
+
+#[test]
+fn a_million_windows_of_a_key_are_open_at_once() {
+    count_windows(RuntimeMode::Streaming, Tumbling::event_time(millis(1_000)));
+}
+
+#[test]
+fn a_million_sessions_of_a_key_are_open_at_once() {
+    for mode in [RuntimeMode::Streaming, RuntimeMode::Batch] {
+        count_windows(mode, Session::event_time(millis(500)));
+    }
+}
+
+#[test]
+fn a_million_windows_of_a_key_with_a_trigger_are_open_at_once() {
+    let windows = Tumbling::event_time(millis(1_000));
+    count_windows(RuntimeMode::Streaming, Triggered { windows, trigger: AtEnd });
+    let windows = Session::event_time(millis(500));
+    count_windows(RuntimeMode::Batch, Triggered { windows, trigger: AtEnd });
 }
 
 /// Windows that end long after the input.

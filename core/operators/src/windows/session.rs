@@ -1,5 +1,6 @@
 //! Session windows: records of a key between which no gap of a given length is.
 
+use std::collections::VecDeque;
 use std::marker::PhantomData;
 use std::sync::Arc;
 use std::time::Duration;
@@ -179,7 +180,7 @@ struct Sessions<T, S: KeySelector<T>, W: WindowFold<T>, P> {
     fold: W,
     function: P,
     /// In order of time.
-    sessions: ValueState<Vec<Span<W::Value>>>,
+    sessions: ValueState<VecDeque<Span<W::Value>>>,
     timers: Timers,
     late: Late<T>,
     parts: KeyedParts<S::Key>,
@@ -202,9 +203,9 @@ where
         let reached = ctx.current_watermark();
         let has_reached = |time: i64| reached.is_some_and(|reached| time <= reached);
         let (start, last) = (time, time.saturating_add(self.gap - 1));
-        let sessions = self.sessions.get_or_insert_with(&mut ctx, Vec::new)?;
+        let sessions = self.sessions.get_or_insert_with(&mut ctx, VecDeque::new)?;
         let at = sessions.partition_point(|session| session.last.saturating_add(1) < start);
-        let touched = sessions.iter().skip(at).take_while(|other| other.touches(start, last));
+        let touched = sessions.range(at..).take_while(|other| other.touches(start, last));
         let count = touched.count();
         if count == 0 && has_reached(last.saturating_add(lateness)) {
             if sessions.is_empty() {
@@ -247,24 +248,28 @@ where
     fn on_timer(&mut self, time: i64, out: &mut Collector<'_, P::Out>) -> Result<()> {
         let lateness = self.lateness;
         let mut ctx = self.parts.context(out.timestamp);
-        // A session that has become part of another one leaves a timer behind.
-        let sessions = self.sessions.get_or_insert_with(&mut ctx, Vec::new)?;
+        let sessions = self.sessions.get_or_insert_with(&mut ctx, VecDeque::new)?;
         let (mut timers, mut result) = (Vec::new(), None);
-        sessions.retain_mut(|session| {
-            if session.timer.is_none_or(|timer| timer > time) {
-                return true;
+        // The timer is of a session that this time is in, or that this time less the lateness is
+        // in. One that has become part of another session leaves a timer behind.
+        for within in [time.saturating_sub(lateness), time] {
+            let mut at = sessions.partition_point(|session| session.last < within);
+            while let Some(session) = sessions.get_mut(at)
+                && session.timer.is_some_and(|timer| timer <= time)
+            {
+                session.timer = None;
+                if !session.fired && session.last <= time {
+                    session.fired = true;
+                    result = Some((session.window(), session.value.clone()));
+                }
+                if session.due(lateness) > time {
+                    timers.extend(session.new_timer(lateness));
+                    at += 1;
+                } else {
+                    sessions.remove(at);
+                }
             }
-            session.timer = None;
-            if !session.fired && session.last <= time {
-                session.fired = true;
-                result = Some((session.window(), session.value.clone()));
-            }
-            let is_kept = session.due(lateness) > time;
-            if is_kept {
-                timers.extend(session.new_timer(lateness));
-            }
-            is_kept
-        });
+        }
         if sessions.is_empty() {
             self.sessions.clear(&mut ctx)?;
         }

@@ -1,7 +1,10 @@
 //! The operator of windows that are kept each by itself: each key has the windows that are open,
 //! and each window its records and the trigger's state.
 
+use std::cmp::Ordering;
+use std::collections::VecDeque;
 use std::marker::PhantomData;
+use std::ops::Range;
 use std::sync::Arc;
 
 use anyhow::Context as _;
@@ -96,6 +99,54 @@ impl<V, S> Open<V, S> {
     const fn window(&self) -> Window {
         Window { start: self.start, end: self.last.saturating_add(1) }
     }
+
+    /// Whether it asks for another time of its clock than its last one and the one at which it is
+    /// forgotten.
+    fn asks_others(&self, gone_at: impl Fn(i64) -> i64, is_processing: bool) -> bool {
+        let asked = if is_processing { &self.times.processing } else { &self.times.event };
+        asked.iter().any(|time| *time != self.last && *time != gone_at(self.last))
+    }
+}
+
+/// The windows of a key, in order of their ends.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+struct AllOpen<V, S> {
+    windows: VecDeque<Open<V, S>>,
+    /// Whether a window has ever asked for another time of its clock than its ends.
+    asks_others: bool,
+}
+
+impl<V: State, S: State> State for AllOpen<V, S> {
+    fn schema(builder: &mut SchemaBuilder) -> Kind {
+        builder.kind_of::<(VecDeque<Open<V, S>>, bool)>()
+    }
+}
+
+impl<V, S> AllOpen<V, S> {
+    const fn new() -> Self {
+        Self { windows: VecDeque::new(), asks_others: false }
+    }
+
+    /// The place of the window with these bounds, or the place for it.
+    fn place(&self, start: i64, last: i64) -> Result<usize, usize> {
+        // Mostly the window is later than all others, or the last one.
+        let key = (last, start);
+        match self.windows.back().map(|back| (back.last, back.start).cmp(&key)) {
+            None | Some(Ordering::Less) => Err(self.windows.len()),
+            Some(Ordering::Equal) => Ok(self.windows.len() - 1),
+            Some(Ordering::Greater) => {
+                self.windows.binary_search_by_key(&key, |one| (one.last, one.start))
+            }
+        }
+    }
+
+    /// The places of the windows for which this time, of their clock, is the one that `of` makes of
+    /// their last one.
+    fn of_time(&self, time: i64, of: impl Fn(i64) -> i64) -> Range<usize> {
+        let first = self.windows.partition_point(|one| of(one.last) < time);
+        let these = self.windows.range(first..).take_while(|one| of(one.last) == time);
+        first..first + these.count()
+    }
 }
 
 /// The time of the timer at which a window is forgotten: one of processing time when the clock has
@@ -114,7 +165,7 @@ struct TriggeredWindows<T, A, G: Trigger<T>, S: KeySelector<T>, C: Contents<T>, 
     selector: S,
     contents: C,
     function: P,
-    open: ValueState<Vec<Open<C::Kept, G::State>>>,
+    open: ValueState<AllOpen<C::Kept, G::State>>,
     /// `None` if the records have no event times.
     event: Option<Timers>,
     processing: Timers,
@@ -173,15 +224,17 @@ where
         out: &mut Collector<'_, P::Out>,
     ) -> Result<bool> {
         let mut ctx = self.parts.context(out.timestamp);
-        let open = self.open.get_or_insert_with(&mut ctx, Vec::new)?;
+        let all = self.open.get_or_insert_with(&mut ctx, AllOpen::new)?;
+        let open = &mut all.windows;
         let joined = if A::MERGES {
             let functions = (&mut self.trigger, &mut self.contents);
             Self::join(open, (&mut start, &mut last), functions, &mut self.dropped)?
         } else {
             None
         };
-        let gone_at = gone_at(last, self.lateness, A::PROCESSING);
-        let is_late = !A::PROCESSING && clocks.watermark.is_some_and(|time| gone_at <= time);
+        let lateness = self.lateness;
+        let gone_at = |last| gone_at(last, lateness, A::PROCESSING);
+        let is_late = !A::PROCESSING && clocks.watermark.is_some_and(|time| gone_at(last) <= time);
         if joined.is_none() && is_late {
             if open.is_empty() {
                 self.open.clear(&mut ctx)?;
@@ -189,31 +242,29 @@ where
             return Ok(false);
         }
         let mut new = Asked::default();
-        let at = match joined {
-            Some(one) => {
-                open.push(one);
-                open.len() - 1
+        let at = match (joined, all.place(start, last)) {
+            (Some(one), Ok(at) | Err(at)) => {
+                all.windows.insert(at, one);
+                at
             }
-            None => {
-                match open.iter().position(|other| (other.start, other.last) == (start, last)) {
-                    Some(at) => at,
-                    None => {
-                        let (state, times) = (G::State::default(), Asked::default());
-                        open.push(Open { start, last, kept: None, state, times });
-                        open.len() - 1
-                    }
-                }
+            (None, Ok(at)) => at,
+            (None, Err(at)) => {
+                let (state, times) = (G::State::default(), Asked::default());
+                all.windows.insert(at, Open { start, last, kept: None, state, times });
+                at
             }
         };
+        let open = &mut all.windows;
         let one = open.get_mut(at).context("a window is gone")?;
         self.contents.add(&mut one.kept, record, time)?;
         let fire = self.trigger.on_record(record, &mut Self::context(one, clocks, &mut new))?;
         // The end of the window's life is a time that it asks for.
         let mut asks = Self::context(one, clocks, &mut new);
         match A::PROCESSING {
-            true => asks.at_processing_time(gone_at),
-            false => asks.at_event_time(gone_at),
+            true => asks.at_processing_time(gone_at(last)),
+            false => asks.at_event_time(gone_at(last)),
         }
+        all.asks_others |= one.asks_others(gone_at, A::PROCESSING);
         let fired = Self::fired(one, fire, &mut self.contents, clocks)?;
         let times = (self.event, self.processing);
         let dropped = &mut self.dropped;
@@ -228,17 +279,15 @@ where
 
     /// Takes out the windows that a new one touches, as one; its bounds are those of all then.
     fn join(
-        open: &mut Vec<Open<C::Kept, G::State>>,
+        open: &mut VecDeque<Open<C::Kept, G::State>>,
         (start, last): (&mut i64, &mut i64),
         (trigger, contents): (&mut G, &mut C),
         dropped: &mut Asked,
     ) -> Result<Option<Open<C::Kept, G::State>>> {
-        let touches = |other: &mut Open<C::Kept, G::State>| {
-            other.start <= last.saturating_add(1) && *start <= other.last.saturating_add(1)
-        };
-        let mut touched: Vec<_> = open.extract_if(.., touches).collect();
-        touched.sort_by_key(|other| other.start);
-        let mut touched = touched.into_iter();
+        let first = open.partition_point(|other| other.last.saturating_add(1) < *start);
+        let touches = |other: &&Open<_, _>| other.start <= last.saturating_add(1);
+        let count = open.range(first..).take_while(touches).count();
+        let mut touched = open.drain(first..first + count);
         let Some(mut one) = touched.next() else { return Ok(None) };
         let bounds = (one.start, one.last);
         for other in touched {
@@ -353,9 +402,18 @@ where
         let lateness = self.lateness;
         let mut ctx = self.parts.context(out.timestamp);
         let clocks = Self::clocks(&ctx);
-        let open = self.open.get_or_insert_with(&mut ctx, Vec::new)?;
+        let all = self.open.get_or_insert_with(&mut ctx, AllOpen::new)?;
         let (mut new, mut fired) = (Asked::default(), Vec::new());
-        for one in open.iter_mut() {
+        let is_clock = is_event != A::PROCESSING;
+        let gone_at = |last| gone_at(last, lateness, A::PROCESSING);
+        // The end of windows may be that of the lives of others.
+        let (ended, gone) = if is_clock && !all.asks_others {
+            (all.of_time(time, |last| last), all.of_time(time, gone_at))
+        } else {
+            (0..all.windows.len(), 0..0)
+        };
+        for at in gone.chain(ended) {
+            let Some(one) = all.windows.get_mut(at) else { continue };
             let asked = if is_event { &mut one.times.event } else { &mut one.times.processing };
             let Some(at) = asked.iter().position(|asked| *asked == time) else { continue };
             asked.swap_remove(at);
@@ -365,11 +423,11 @@ where
             } else {
                 self.trigger.on_processing_time(time, &mut window)?
             };
+            all.asks_others |= one.asks_others(gone_at, A::PROCESSING);
             fired.extend(Self::fired(one, fire, &mut self.contents, clocks)?);
         }
-        let is_clock = is_event != A::PROCESSING;
-        open.retain(|one| !is_clock || gone_at(one.last, lateness, A::PROCESSING) > time);
-        if open.is_empty() {
+        while is_clock && all.windows.pop_front_if(|one| gone_at(one.last) <= time).is_some() {}
+        if all.windows.is_empty() {
             self.open.clear(&mut ctx)?;
         }
         Self::set((self.event, self.processing), &new, &mut ctx)?;
