@@ -26,7 +26,6 @@ pub mod connectors;
 mod local;
 #[cfg(doctest)]
 mod pages;
-#[cfg(feature = "local")]
 mod roles;
 pub mod testing;
 

@@ -24,7 +24,9 @@ pub use self::job_harness::{Input, JobHarness, Output};
 /// Suites that every source and every sink must pass.
 pub use millstream_api::conformance;
 
+#[cfg(feature = "local")]
 use crate::connectors::{CollectSink, Datagen};
+#[cfg(feature = "local")]
 use crate::{Data, Environment, Result, Stream};
 
 /// An environment whose jobs run in this process, with parallelism 1 unless the job says otherwise.
@@ -43,6 +45,7 @@ use crate::{Data, Environment, Result, Stream};
 /// assert_eq!(numbers.take(), [0, 1, 2]);
 /// # Ok::<(), millstream::Error>(())
 /// ```
+#[cfg(feature = "local")]
 #[must_use]
 pub fn environment() -> Environment {
     crate::__private::register_file_systems();
@@ -62,6 +65,7 @@ pub fn environment() -> Environment {
 ///
 /// # Errors
 /// The job was refused or failed.
+#[cfg(feature = "local")]
 pub fn run_on<T, O>(
     records: impl IntoIterator<Item = T>,
     transform: impl FnOnce(Stream<T>) -> Stream<O>,

@@ -28,13 +28,24 @@ const WITHOUT_HDFS: &[&str] = &[
     "--",
     "-Dwarnings",
 ];
+/// The facade of a program that only runs on clusters and chooses its own allocator.
+const WITHOUT_FEATURES: &[&str] = &[
+    "clippy",
+    "--release",
+    "--package",
+    "millstream",
+    "--no-default-features",
+    "--",
+    "-Dwarnings",
+];
 const DOCS: &[&str] = &["doc", "--release", "--workspace", "--no-deps"];
 const BUILD: &[&str] = &["build", "--release", "--workspace", "--bins", "--examples"];
 const TESTS: &[&str] = &["test", "--release", "--workspace", "--no-fail-fast"];
 
-const STEPS: [Step; 4] = [
+const STEPS: [Step; 5] = [
     ("clippy", LINTS, None),
     ("clippy without HDFS", WITHOUT_HDFS, None),
+    ("clippy without features", WITHOUT_FEATURES, None),
     ("docs", DOCS, Some(("RUSTDOCFLAGS", "-Dwarnings"))),
     ("build", BUILD, None),
 ];
