@@ -1,9 +1,10 @@
 //! The way of records between tasks: in batches, through channels whose consumer grants credits.
 //!
 //! A producing task holds one [`ChannelWriter`] per consuming subtask, a consuming task one
-//! [`Inbox`] per input. [`Exchange`] is the process's registry that brings the two ends together:
-//! in one process a [`Batch`] changes hands as it is; between processes it is encoded once and
-//! travels as a frame of the one TCP connection that the two processes share.
+//! [`Inbox`] per input, behind a [`Gate`] that holds channels back while the barrier of a
+//! checkpoint is to come from others. [`Exchange`] is the process's registry that brings the two
+//! ends together: in one process a [`Batch`] changes hands as it is; between processes it is
+//! encoded once and travels as a frame of the one TCP connection that the two processes share.
 //!
 //! # Invariants
 //! - A producer sends a batch or an event only for a credit, so an inbox never holds more than what
@@ -11,6 +12,7 @@
 //! - Frames of another attempt than the channel's are dropped and counted, and so are hosts of
 //!   another attempt than this one's. An attempt is a leader's epoch and a number.
 //! - Data and events of one channel arrive in the order in which they were sent.
+//! - A barrier is aligned when each channel is read up to it and no further.
 //! - Nothing here blocks: who finds no input or no credit is woken through its task's `Waker`.
 //! - Bytes from another process never panic, and a length alone never allocates.
 
