@@ -1,14 +1,16 @@
-//! The answers of operators on event time, computed a second time in the plainest way.
+//! The answers of operators and of a job, computed a second time in the plainest way.
 //!
 //! This crate uses no part of the engine, which `cargo xtask layers` checks: a fault that both
 //! sides had would have been made twice. An operator is given its inputs one after the other,
 //! [`timers`], [`order`], [`windows`] and [`joins`] compute its outputs, and [`compare`] is the
 //! verdict. [`Case`] draws the inputs, and [`channels`] gives them to several channels.
+//! [`committed`] judges the files that a job on a cluster publishes, while it runs.
 
 mod cases;
 mod verdict;
 
 pub mod channels;
+pub mod committed;
 pub mod joins;
 pub mod order;
 pub mod timers;
