@@ -1,5 +1,6 @@
 //! The jobs of the system tests: `--job NAME`, or `-c NAME`, and the job's own options.
 
+mod keyed_sum;
 mod mesh;
 mod misbehave;
 mod neighbour;
@@ -15,6 +16,7 @@ use millstream::prelude::*;
 fn jobs(env: &mut Environment, args: Args) -> Result<()> {
     let entry = env.entry().map(str::to_owned);
     match entry.map_or_else(|| args.required("job").map(str::to_owned), Ok)?.as_str() {
+        "keyed-sum" => keyed_sum::build(env, &args),
         "mesh" => mesh::build(env, &args),
         "misbehave" => misbehave::build(env, &args),
         "neighbour" => neighbour::build(env, &args),
