@@ -4,10 +4,12 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::sync::OnceLock;
 
-/// Where cargo puts this profile's programs.
+/// Where cargo puts this profile's programs. Tests are in a folder `deps` there.
 fn profile_dir() -> PathBuf {
-    let test = std::env::current_exe().unwrap();
-    test.ancestors().nth(2).unwrap().to_owned()
+    let program = std::env::current_exe().unwrap();
+    let folder = program.parent().unwrap();
+    let profile = if folder.ends_with("deps") { folder.parent().unwrap() } else { folder };
+    profile.to_owned()
 }
 
 /// A program of this workspace: the engine `millstream`, or one of this package.

@@ -111,6 +111,7 @@ impl ClusterBuilder {
             job_manager: None,
             task_managers: Vec::new(),
             started: 0,
+            is_kept: false,
             job_manager_wrapper: self.job_manager_wrapper.clone(),
         }
     }
@@ -130,6 +131,8 @@ pub struct Cluster {
     /// Its workers in the order of their start.
     pub task_managers: Vec<Daemon>,
     started: usize,
+    /// Its directory stays when it ends, as after a panic.
+    is_kept: bool,
     job_manager_wrapper: Vec<String>,
 }
 
@@ -149,6 +152,12 @@ impl Cluster {
     #[must_use]
     pub fn dir(&self) -> &Path {
         self.dir.as_ref().unwrap().path()
+    }
+
+    /// Has its directory stay when it ends, with all data and logs, and returns the directory.
+    pub fn keep(&mut self) -> PathBuf {
+        self.is_kept = true;
+        self.dir().to_owned()
     }
 
     /// A path for the test's own files.
@@ -384,7 +393,9 @@ impl Drop for Cluster {
             left.into_keys().for_each(|pid| kill(pid, libc::SIGKILL));
             std::thread::sleep(Duration::from_millis(5));
         }
-        if std::thread::panicking()
+        if self.is_kept {
+            self.dir.take().map(TempDir::keep);
+        } else if std::thread::panicking()
             && let Some(dir) = self.dir.take()
         {
             eprintln!("the logs of this cluster are in {}", dir.keep().join("log").display());

@@ -6,6 +6,8 @@
 //! All processes of a test die with it; after a failure its directory with all logs stays and is
 //! named.
 //!
+//! [`exactly_once`] runs a job under kills and judges what it publishes.
+//!
 //! [`Hadoop`] is the same for HDFS and YARN: real daemons of Hadoop 3.5.0.
 //!
 //! Tests wait for conditions ([`until`]), never for seconds. With `MILLSTREAM_SOAK=1` the same
@@ -30,6 +32,8 @@ mod rest;
 mod secrets;
 mod text;
 mod wait;
+
+pub mod exactly_once;
 
 pub use binaries::{binary, example, workspace};
 pub use census::{Census, parent_of, process_memory, processes_marked};

@@ -10,6 +10,7 @@ mod backpressure;
 mod bad_artifacts;
 mod bad_bytes;
 mod bad_surroundings;
+mod exactly_once;
 mod examples;
 mod kills;
 mod large_jobs;
