@@ -1,10 +1,11 @@
 //! The trial of exactly-once: its verdict on a job without kills, and the refusal of options.
 
+use std::collections::BTreeSet;
 use std::process::Command;
 use std::time::Duration;
 
 use millstream_integration::exactly_once::{Plan, run};
-use millstream_integration::{Outcome, binary};
+use millstream_integration::{Outcome, binary, workspace};
 
 fn oracle(arguments: &[&str]) -> Outcome {
     let mut command = Command::new(binary("oracle"));
@@ -43,4 +44,19 @@ fn the_oracle_refuses_options_that_it_does_not_know() {
         assert!(outcome.stderr.contains(complaint), "{outcome:?}");
         assert!(outcome.stdout.is_empty(), "{outcome:?}");
     }
+}
+
+#[test]
+fn the_script_says_all_options_of_the_oracle() {
+    let options = |text: &str| -> BTreeSet<String> {
+        let words = text.split(|letter: char| !letter.is_alphanumeric() && letter != '-');
+        words.filter(|word| word.starts_with("--")).map(str::to_owned).collect()
+    };
+    let mut script = Command::new(workspace().join("scripts/oracle.sh"));
+    script.arg("--help");
+    let usage = Outcome::of(script).success().stdout;
+    assert!(usage.starts_with("usage: oracle.sh [--runs N]"), "{usage}");
+    let mut known = options(&oracle(&["--help"]).success().stdout);
+    assert!(known.remove("--help") && known.len() > 3, "{known:?}");
+    assert_eq!(options(&usage), known);
 }
