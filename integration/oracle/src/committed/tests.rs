@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::{Difference, Directory, Expected, KeyedSum, Place, Progress, Watcher};
+use super::{
+    Difference, Directory, Expected, KeyedSum, Place, Progress, Published, PublishedFile, Watcher,
+};
 
 const RECORDS: u64 = 600;
 const INPUT: KeyedSum = KeyedSum::new(42, RECORDS, 2);
@@ -275,6 +277,30 @@ fn a_file_that_is_longer_or_shorter_is_found() {
         let changed = Difference::Changed { file: FILE.to_owned(), was, is };
         assert_eq!(watcher.look(&files, second(2)), Err(changed));
     }
+}
+
+/// Files that are still written: each is longer when it is read than when it was listed.
+struct Growing(Files);
+
+impl Published for Growing {
+    fn list(&self) -> std::io::Result<Vec<PublishedFile>> {
+        let mut listed = self.0.list()?;
+        listed.iter_mut().for_each(|file| file.length = 9);
+        Ok(listed)
+    }
+
+    fn read(&self, name: &str) -> std::io::Result<Vec<u8>> {
+        self.0.read(name)
+    }
+}
+
+#[test]
+fn a_file_that_grows_after_it_was_published_is_found() {
+    let mut files = output();
+    let is = files[FILE].len() as u64;
+    files.retain(|name, _| name == FILE);
+    let changed = Difference::Changed { file: FILE.to_owned(), was: 9, is };
+    assert_eq!(watcher().look(&Growing(files), second(1)), Err(changed));
 }
 
 #[test]
