@@ -36,7 +36,7 @@ fn main() -> ExitCode {
     let campaign = Campaign { runs, seed, kills, workload };
     match campaign.carry_out(&mut io::stdout().lock()) {
         Ok(true) => ExitCode::SUCCESS,
-        // The verdict is printed, or nobody is there to read it.
+        // The verdict is printed, or the output is closed.
         Ok(false) | Err(_) => ExitCode::FAILURE,
     }
 }

@@ -250,7 +250,7 @@ impl Run<'_> {
         self.checkpoints.on_answer(answer.status, &answer.json);
     }
 
-    /// Writes a line to the log. Nobody may read it any more, which does not change the verdict.
+    /// Writes a line to the log. A log that cannot be written does not change the verdict.
     fn say(&mut self, what: impl Display) {
         let seconds = self.start.elapsed().as_secs_f64();
         let _ = writeln!(self.log, "  {seconds:6.1} s  {what}");
