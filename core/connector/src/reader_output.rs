@@ -12,7 +12,7 @@ pub struct SplitNotes {
     /// The split and the place of the first record of each run; not more than records, and one.
     runs: Vec<(u64, usize)>,
     ended: Vec<u64>,
-    /// The splits that wait for others.
+    /// The splits that wait for others, in order.
     paused: Vec<u64>,
 }
 
@@ -41,12 +41,13 @@ impl SplitNotes {
     pub fn pause(&mut self, splits: impl IntoIterator<Item = u64>) {
         self.paused.clear();
         self.paused.extend(splits);
+        self.paused.sort_unstable();
     }
 
     /// Whether a split waits for others.
     #[must_use]
     pub fn is_paused(&self, split: u64) -> bool {
-        self.paused.contains(&split)
+        self.paused.binary_search(&split).is_ok()
     }
 
     /// A poll begins.
