@@ -127,6 +127,17 @@ pub struct Asked {
 }
 
 impl Asked {
+    /// The times of event time, or those of processing time.
+    #[must_use]
+    pub const fn of(&self, is_event: bool) -> &Vec<i64> {
+        if is_event { &self.event } else { &self.processing }
+    }
+
+    /// As [`Asked::of`], to change them.
+    pub const fn of_mut(&mut self, is_event: bool) -> &mut Vec<i64> {
+        if is_event { &mut self.event } else { &mut self.processing }
+    }
+
     /// Adds other times.
     pub fn append(&mut self, mut other: Self) {
         self.event.append(&mut other.event);

@@ -197,13 +197,20 @@ impl<F: KeyedTimed> TimedFunction for F {
     }
 
     fn on_timer(&mut self, timer: Timer, out: &mut Collector<'_, F::Out>) -> Result<()> {
-        self.call_timer(timer, out)
+        // A timer that fails fails the task.
+        self.parts_mut().backend.pause_undo();
+        let done = self.call_timer(timer, out);
+        self.parts_mut().backend.resume_undo();
+        done
     }
 
     fn finish_next(&mut self, out: &mut Collector<'_, F::Out>) -> Result<bool> {
         let more = self.parts_mut().next_key()?;
         if more {
-            self.finish_key(out)?;
+            self.parts_mut().backend.pause_undo();
+            let done = self.finish_key(out);
+            self.parts_mut().backend.resume_undo();
+            done?;
         }
         Ok(more)
     }

@@ -50,6 +50,8 @@ pub struct KeyedBackend<K> {
     pub(crate) timers: AllTimers<K>,
     /// Undoes the changes since the key was set; `None` while changes are not remembered.
     undo: Option<RefCell<Vec<Undo<K>>>>,
+    /// That, while changes are made that are never taken back.
+    paused_undo: Option<RefCell<Vec<Undo<K>>>>,
     ages: Ages,
     pub(crate) restored: Restored,
 }
@@ -191,6 +193,7 @@ impl<K: Key> KeyedBackend<K> {
             current,
             timers,
             undo,
+            paused_undo: None,
             ages,
             restored: Restored::default(),
         }
@@ -397,6 +400,16 @@ impl<K: Key> KeyedBackend<K> {
         self.undo.get_or_insert_default();
     }
 
+    /// Remembers nothing until [`KeyedBackend::resume_undo`]: for changes that are never undone.
+    pub fn pause_undo(&mut self) {
+        self.paused_undo = self.undo.take();
+    }
+
+    /// Ends [`KeyedBackend::pause_undo`].
+    pub fn resume_undo(&mut self) {
+        self.undo = self.undo.take().or(self.paused_undo.take());
+    }
+
     /// Undoes what was done since the key was set, if that was remembered.
     ///
     /// # Errors
@@ -421,7 +434,8 @@ impl<K: Key> KeyedBackend<K> {
 
     /// Whether changes are remembered.
     #[inline]
-    pub(crate) const fn keeps_undo(&self) -> bool {
+    #[must_use]
+    pub const fn keeps_undo(&self) -> bool {
         self.undo.is_some()
     }
 

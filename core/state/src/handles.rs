@@ -43,6 +43,27 @@ impl<V: State> ValueState<V> {
     pub(crate) const fn slot(&self) -> Slot {
         self.slot
     }
+
+    /// Says how to undo the changes that are made to the current key's value from now on, should
+    /// they be taken back: the value is not copied for that then. Meant for large values of which a
+    /// record changes a part. `undo` is given the value as it is then.
+    ///
+    /// # Errors
+    /// [`StateError::Foreign`].
+    pub fn undo_by<C: KeyedContext>(
+        &self,
+        ctx: &mut C,
+        undo: impl FnOnce(&mut Option<V>) + Send + 'static,
+    ) -> Result<(), StateError> {
+        let backend = ctx.backend_mut();
+        backend.at_mut::<V>(self.slot)?;
+        backend.on_take_back::<V>(self.slot, move |table, hash, key| {
+            let mut value = table.replace(hash, key, None)?;
+            undo(&mut value);
+            table.set(hash, key, value)
+        });
+        Ok(())
+    }
 }
 
 impl<V: State, E: Expiry> ValueState<V, E> {

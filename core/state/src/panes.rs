@@ -8,7 +8,7 @@
 //! Any number of panes can be open, most of them with a few keys: those share one small hash table
 //! instead of one for each key group.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::ops::Range;
 
 use hashbrown::HashTable;
@@ -198,13 +198,13 @@ fn regrouped<K: Key, V>(
 
 /// The values of one key in the panes of which a window is complete, in order of time.
 #[derive(Debug, Clone)]
-pub struct KeyPanes<V>(Vec<(i64, V)>);
+pub struct KeyPanes<V>(VecDeque<(i64, V)>);
 
 impl<V: Clone> KeyPanes<V> {
     /// No value yet.
     #[must_use]
     pub const fn new() -> Self {
-        Self(Vec::new())
+        Self(VecDeque::new())
     }
 
     /// The value in the pane with this first time; the error is the place for one.
@@ -213,7 +213,7 @@ impl<V: Clone> KeyPanes<V> {
     /// There is none.
     pub fn find(&mut self, first: i64) -> Result<&mut V, usize> {
         // Mostly the pane is later than all others.
-        if self.0.last().is_none_or(|(last, _)| *last < first) {
+        if self.0.back().is_none_or(|(last, _)| *last < first) {
             return Err(self.0.len());
         }
         let at = self.0.binary_search_by_key(&first, |(pane, _)| *pane)?;
@@ -228,7 +228,7 @@ impl<V: Clone> KeyPanes<V> {
     /// The values in panes from one time on and before another, in order of time.
     pub fn between(&self, from: i128, before: i128) -> impl Iterator<Item = &V> {
         let start = self.0.partition_point(|(pane, _)| i128::from(*pane) < from);
-        let values = self.0.iter().skip(start);
+        let values = self.0.range(start..);
         values.take_while(move |(pane, _)| i128::from(*pane) < before).map(|(_, value)| value)
     }
 
@@ -289,7 +289,7 @@ impl<K: Key, V: Clone> ClosedPanes<K, V> {
                         panes.insert(at, *first, value);
                     }
                     None => {
-                        self.0.insert_new(hash, key, KeyPanes(vec![(*first, value)]));
+                        self.0.insert_new(hash, key, KeyPanes(VecDeque::from([(*first, value)])));
                     }
                 }
             }

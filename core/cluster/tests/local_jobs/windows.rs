@@ -211,8 +211,13 @@ fn a_window_function_that_fails_is_named_with_its_window() {
     }
 }
 
-/// Counts the windows of one key that are all open at the end of the input.
-fn count_windows<A: WindowAssigner<u64> + Send + Sync>(mode: RuntimeMode, windows: A) {
+/// Counts the windows of one key that are all open at the end of the input, and kept for some time
+/// after their ends.
+fn count_windows<A: WindowAssigner<u64> + Send + Sync>(
+    mode: RuntimeMode,
+    windows: A,
+    lateness: Duration,
+) {
     const WINDOWS: u64 = 1_000_000;
     let settings = JobSettings { runtime_mode: mode, ..JobSettings::default() };
     let out = Collect::new();
@@ -220,9 +225,15 @@ fn count_windows<A: WindowAssigner<u64> + Send + Sync>(mode: RuntimeMode, window
         let times = WatermarkStrategy::none().timestamps(|n: &u64| Ok(n.cast_signed() * 1_000));
         env.source("numbers", Datagen::sequence(0..WINDOWS))
             .assign_timestamps(times)
+            .on_error(OnError::drop_record())
             .key_by(|_| ())
             .window(windows)
-            .count("counts")
+            .allowed_lateness(lateness)
+            .reduce("sums", |sum, n| {
+                ensure!(n < WINDOWS, "it is too large");
+                *sum += n;
+                Ok(())
+            })
             .key_by(|_| ())
             .count("windows")
             .filter(|(_, count)| Ok(*count == WINDOWS))
@@ -233,24 +244,28 @@ fn count_windows<A: WindowAssigner<u64> + Send + Sync>(mode: RuntimeMode, window
     assert_eq!(out.records(), [((), WINDOWS)]);
 }
 
+const DAY: Duration = Duration::from_secs(86_400);
+
 #[test]
 fn a_million_windows_of_a_key_are_open_at_once() {
-    count_windows(RuntimeMode::Streaming, Tumbling::event_time(millis(1_000)));
+    for lateness in [Duration::ZERO, DAY] {
+        count_windows(RuntimeMode::Streaming, Tumbling::event_time(millis(1_000)), lateness);
+    }
 }
 
 #[test]
 fn a_million_sessions_of_a_key_are_open_at_once() {
-    for mode in [RuntimeMode::Streaming, RuntimeMode::Batch] {
-        count_windows(mode, Session::event_time(millis(500)));
-    }
+    let sessions = Session::event_time(millis(500));
+    count_windows(RuntimeMode::Streaming, sessions, DAY);
+    count_windows(RuntimeMode::Batch, sessions, Duration::ZERO);
 }
 
 #[test]
 fn a_million_windows_of_a_key_with_a_trigger_are_open_at_once() {
     let windows = Tumbling::event_time(millis(1_000));
-    count_windows(RuntimeMode::Streaming, Triggered { windows, trigger: AtEnd });
+    count_windows(RuntimeMode::Streaming, Triggered { windows, trigger: AtEnd }, DAY);
     let windows = Session::event_time(millis(500));
-    count_windows(RuntimeMode::Batch, Triggered { windows, trigger: AtEnd });
+    count_windows(RuntimeMode::Batch, Triggered { windows, trigger: AtEnd }, Duration::ZERO);
 }
 
 /// Windows that end long after the input.

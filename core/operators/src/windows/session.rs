@@ -2,12 +2,13 @@
 
 use std::collections::VecDeque;
 use std::marker::PhantomData;
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use millstream_event_time::{ProcessingTime, Window, WindowFold, whole_millis};
-use millstream_state::{KeySelector, Timer, Timers, ValueState};
+use millstream_event_time::{ProcessingTime, Replaced, Window, WindowFold, whole_millis};
+use millstream_state::{KeySelector, KeyedContext, Timer, Timers, ValueState};
 use millstream_types::State;
 use millstream_types::schema::{Kind, SchemaBuilder};
 use serde::{Deserialize, Serialize};
@@ -168,6 +169,13 @@ impl<V> Span<V> {
     }
 }
 
+/// The places of the sessions that one from `start` to `last` touches, and the place for it.
+fn touched<V>(sessions: &VecDeque<Span<V>>, start: i64, last: i64) -> Range<usize> {
+    let at = sessions.partition_point(|session| session.last.saturating_add(1) < start);
+    let touched = sessions.range(at..).take_while(|other| other.touches(start, last));
+    at..at + touched.count()
+}
+
 /// Keeps the sessions of each key, and makes results of those that have ended.
 ///
 /// A session has a timer at the end that it had when it began. When the timer is due and the
@@ -203,10 +211,15 @@ where
         let reached = ctx.current_watermark();
         let has_reached = |time: i64| reached.is_some_and(|reached| time <= reached);
         let (start, last) = (time, time.saturating_add(self.gap - 1));
+        if ctx.backend().keeps_undo() {
+            let sessions = self.sessions.get(&ctx)?;
+            let range = sessions.map_or(0..0, |sessions| touched(sessions, start, last));
+            let undo = Replaced::of(sessions, range);
+            self.sessions.undo_by(&mut ctx, |sessions| undo.put_back(sessions))?;
+        }
         let sessions = self.sessions.get_or_insert_with(&mut ctx, VecDeque::new)?;
-        let at = sessions.partition_point(|session| session.last.saturating_add(1) < start);
-        let touched = sessions.range(at..).take_while(|other| other.touches(start, last));
-        let count = touched.count();
+        let range = touched(sessions, start, last);
+        let (at, count) = (range.start, range.len());
         if count == 0 && has_reached(last.saturating_add(lateness)) {
             if sessions.is_empty() {
                 self.sessions.clear(&mut ctx)?;

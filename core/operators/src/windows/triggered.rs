@@ -1,18 +1,15 @@
 //! The operator of windows that are kept each by itself: each key has the windows that are open,
 //! and each window its records and the trigger's state.
 
-use std::cmp::Ordering;
-use std::collections::VecDeque;
 use std::marker::PhantomData;
-use std::ops::Range;
 use std::sync::Arc;
 
 use anyhow::Context as _;
-use millstream_event_time::{Asked, Clocks, EvictorContext, Fire, Trigger, TriggerContext, Window};
-use millstream_state::{KeySelector, Timer, Timers, ValueState};
-use millstream_types::State;
-use millstream_types::schema::{Kind, SchemaBuilder};
-use serde::{Deserialize, Serialize};
+use millstream_event_time::{
+    Asked, Clocks, EvictorContext, Fire, OpenWindow, OpenWindows, Replaced, Trigger,
+    TriggerContext, Window,
+};
+use millstream_state::{KeySelector, KeyedContext, Timer, Timers, ValueState};
 
 use super::assigner::{Spans, WindowSettings};
 use super::contents::Contents;
@@ -76,79 +73,6 @@ impl<A: Spans, G> Triggered<A, G> {
     }
 }
 
-/// A window of a key.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-struct Open<V, S> {
-    start: i64,
-    /// The last millisecond, and the time of the results if the window is of event time.
-    last: i64,
-    /// Its records or their value; `None` when they have been purged.
-    kept: Option<V>,
-    state: S,
-    /// The times that its trigger has asked for.
-    times: Asked,
-}
-
-impl<V: State, S: State> State for Open<V, S> {
-    fn schema(builder: &mut SchemaBuilder) -> Kind {
-        builder.kind_of::<(i64, i64, Option<V>, S, (Vec<i64>, Vec<i64>))>()
-    }
-}
-
-impl<V, S> Open<V, S> {
-    const fn window(&self) -> Window {
-        Window { start: self.start, end: self.last.saturating_add(1) }
-    }
-
-    /// Whether it asks for another time of its clock than its last one and the one at which it is
-    /// forgotten.
-    fn asks_others(&self, gone_at: impl Fn(i64) -> i64, is_processing: bool) -> bool {
-        let asked = if is_processing { &self.times.processing } else { &self.times.event };
-        asked.iter().any(|time| *time != self.last && *time != gone_at(self.last))
-    }
-}
-
-/// The windows of a key, in order of their ends.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-struct AllOpen<V, S> {
-    windows: VecDeque<Open<V, S>>,
-    /// Whether a window has ever asked for another time of its clock than its ends.
-    asks_others: bool,
-}
-
-impl<V: State, S: State> State for AllOpen<V, S> {
-    fn schema(builder: &mut SchemaBuilder) -> Kind {
-        builder.kind_of::<(VecDeque<Open<V, S>>, bool)>()
-    }
-}
-
-impl<V, S> AllOpen<V, S> {
-    const fn new() -> Self {
-        Self { windows: VecDeque::new(), asks_others: false }
-    }
-
-    /// The place of the window with these bounds, or the place for it.
-    fn place(&self, start: i64, last: i64) -> Result<usize, usize> {
-        // Mostly the window is later than all others, or the last one.
-        let key = (last, start);
-        match self.windows.back().map(|back| (back.last, back.start).cmp(&key)) {
-            None | Some(Ordering::Less) => Err(self.windows.len()),
-            Some(Ordering::Equal) => Ok(self.windows.len() - 1),
-            Some(Ordering::Greater) => {
-                self.windows.binary_search_by_key(&key, |one| (one.last, one.start))
-            }
-        }
-    }
-
-    /// The places of the windows for which this time, of their clock, is the one that `of` makes of
-    /// their last one.
-    fn of_time(&self, time: i64, of: impl Fn(i64) -> i64) -> Range<usize> {
-        let first = self.windows.partition_point(|one| of(one.last) < time);
-        let these = self.windows.range(first..).take_while(|one| of(one.last) == time);
-        first..first + these.count()
-    }
-}
-
 /// The time of the timer at which a window is forgotten: one of processing time when the clock has
 /// reached its end, one of event time when the watermark has reached its last millisecond and then
 /// so many more.
@@ -165,7 +89,7 @@ struct TriggeredWindows<T, A, G: Trigger<T>, S: KeySelector<T>, C: Contents<T>, 
     selector: S,
     contents: C,
     function: P,
-    open: ValueState<AllOpen<C::Kept, G::State>>,
+    open: ValueState<OpenWindows<C::Kept, G::State>>,
     /// `None` if the records have no event times.
     event: Option<Timers>,
     processing: Timers,
@@ -224,11 +148,11 @@ where
         out: &mut Collector<'_, P::Out>,
     ) -> Result<bool> {
         let mut ctx = self.parts.context(out.timestamp);
-        let all = self.open.get_or_insert_with(&mut ctx, AllOpen::new)?;
-        let open = &mut all.windows;
+        Self::remember(&self.open, (start, last), &mut ctx)?;
+        let all = self.open.get_or_insert_with(&mut ctx, OpenWindows::new)?;
         let joined = if A::MERGES {
             let functions = (&mut self.trigger, &mut self.contents);
-            Self::join(open, (&mut start, &mut last), functions, &mut self.dropped)?
+            Self::join(all, (&mut start, &mut last), functions, &mut self.dropped)?
         } else {
             None
         };
@@ -236,7 +160,7 @@ where
         let gone_at = |last| gone_at(last, lateness, A::PROCESSING);
         let is_late = !A::PROCESSING && clocks.watermark.is_some_and(|time| gone_at(last) <= time);
         if joined.is_none() && is_late {
-            if open.is_empty() {
+            if all.windows.is_empty() {
                 self.open.clear(&mut ctx)?;
             }
             return Ok(false);
@@ -250,12 +174,11 @@ where
             (None, Ok(at)) => at,
             (None, Err(at)) => {
                 let (state, times) = (G::State::default(), Asked::default());
-                all.windows.insert(at, Open { start, last, kept: None, state, times });
+                all.windows.insert(at, OpenWindow { start, last, kept: None, state, times });
                 at
             }
         };
-        let open = &mut all.windows;
-        let one = open.get_mut(at).context("a window is gone")?;
+        let one = all.windows.get_mut(at).context("a window is gone")?;
         self.contents.add(&mut one.kept, record, time)?;
         let fire = self.trigger.on_record(record, &mut Self::context(one, clocks, &mut new))?;
         // The end of the window's life is a time that it asks for.
@@ -268,26 +191,52 @@ where
         let fired = Self::fired(one, fire, &mut self.contents, clocks)?;
         let times = (self.event, self.processing);
         let dropped = &mut self.dropped;
-        dropped.event.retain(|time| !open.iter().any(|one| one.times.event.contains(time)));
-        let needs = |time: &i64| open.iter().any(|one| one.times.processing.contains(time));
-        dropped.processing.retain(|time| !needs(time));
+        let asks = |time: i64, is_event: bool| {
+            let mut may = all.that_may_ask(time, is_event != A::PROCESSING, gone_at);
+            may.any(|at| {
+                all.windows.get(at).is_some_and(|one| one.times.of(is_event).contains(&time))
+            })
+        };
+        dropped.event.retain(|time| !asks(*time, true));
+        dropped.processing.retain(|time| !asks(*time, false));
         Self::delete(times, dropped, &mut ctx)?;
         Self::set(times, &new, &mut ctx)?;
         self.emit(fired, out)?;
         Ok(true)
     }
 
+    /// Remembers the windows whose place a record's window takes, should the record be refused.
+    fn remember(
+        open: &ValueState<OpenWindows<C::Kept, G::State>>,
+        (start, last): (i64, i64),
+        ctx: &mut Context<'_, S::Key>,
+    ) -> Result<()> {
+        if !ctx.backend().keeps_undo() {
+            return Ok(());
+        }
+        let all = open.get(ctx)?;
+        let range = all.map_or(0..0, |all| match A::MERGES {
+            true => all.touched(start, last),
+            false => all.place(start, last).map_or_else(|at| at..at, |at| at..at + 1),
+        });
+        let undo = Replaced::of(all.map(|all| &all.windows), range);
+        Ok(open.undo_by(ctx, |all| {
+            let windows = &mut all.get_or_insert_with(OpenWindows::new).windows;
+            undo.put_back_in(windows);
+            if windows.is_empty() {
+                *all = None;
+            }
+        })?)
+    }
+
     /// Takes out the windows that a new one touches, as one; its bounds are those of all then.
     fn join(
-        open: &mut VecDeque<Open<C::Kept, G::State>>,
+        open: &mut OpenWindows<C::Kept, G::State>,
         (start, last): (&mut i64, &mut i64),
         (trigger, contents): (&mut G, &mut C),
         dropped: &mut Asked,
-    ) -> Result<Option<Open<C::Kept, G::State>>> {
-        let first = open.partition_point(|other| other.last.saturating_add(1) < *start);
-        let touches = |other: &&Open<_, _>| other.start <= last.saturating_add(1);
-        let count = open.range(first..).take_while(touches).count();
-        let mut touched = open.drain(first..first + count);
+    ) -> Result<Option<OpenWindow<C::Kept, G::State>>> {
+        let mut touched = open.windows.drain(open.touched(*start, *last));
         let Some(mut one) = touched.next() else { return Ok(None) };
         let bounds = (one.start, one.last);
         for other in touched {
@@ -316,7 +265,7 @@ where
     }
 
     fn context<'a>(
-        one: &'a mut Open<C::Kept, G::State>,
+        one: &'a mut OpenWindow<C::Kept, G::State>,
         clocks: Clocks,
         new: &'a mut Asked,
     ) -> TriggerContext<'a, G::State> {
@@ -326,7 +275,7 @@ where
 
     /// Does what the trigger says of a window.
     fn fired(
-        one: &mut Open<C::Kept, G::State>,
+        one: &mut OpenWindow<C::Kept, G::State>,
         fire: Fire,
         contents: &mut C,
         clocks: Clocks,
@@ -402,19 +351,13 @@ where
         let lateness = self.lateness;
         let mut ctx = self.parts.context(out.timestamp);
         let clocks = Self::clocks(&ctx);
-        let all = self.open.get_or_insert_with(&mut ctx, AllOpen::new)?;
+        let all = self.open.get_or_insert_with(&mut ctx, OpenWindows::new)?;
         let (mut new, mut fired) = (Asked::default(), Vec::new());
         let is_clock = is_event != A::PROCESSING;
         let gone_at = |last| gone_at(last, lateness, A::PROCESSING);
-        // The end of windows may be that of the lives of others.
-        let (ended, gone) = if is_clock && !all.asks_others {
-            (all.of_time(time, |last| last), all.of_time(time, gone_at))
-        } else {
-            (0..all.windows.len(), 0..0)
-        };
-        for at in gone.chain(ended) {
+        for at in all.that_may_ask(time, is_clock, gone_at) {
             let Some(one) = all.windows.get_mut(at) else { continue };
-            let asked = if is_event { &mut one.times.event } else { &mut one.times.processing };
+            let asked = one.times.of_mut(is_event);
             let Some(at) = asked.iter().position(|asked| *asked == time) else { continue };
             asked.swap_remove(at);
             let mut window = Self::context(one, clocks, &mut new);
