@@ -1,0 +1,133 @@
+//! The messages of tasks: attempts, acknowledgements, refusals.
+
+use std::sync::Arc;
+
+use millstream_types::{CheckpointId, ExecutionAttemptId};
+
+use super::Coordinator;
+use super::ending::Cause;
+use crate::assembly::check_contribution;
+use crate::files;
+use crate::messages::{Ack, FinalReport, Now, WaitsFor};
+use crate::metadata::Kind;
+use crate::pending::{Fit, Pending, Report};
+
+impl Coordinator {
+    /// Takes in that a task runs. If another attempt of it did, its failure was not told.
+    pub(super) fn on_task_running(&mut self, now: Now, task: ExecutionAttemptId) {
+        let took_part = self.tasks.are_ready();
+        if !self.tasks.on_running(task) {
+            self.ignored.old_attempt += 1;
+        } else if took_part {
+            self.abort_open(now, Cause::TaskGone);
+        }
+    }
+
+    /// Takes in the last report of a task. Pending checkpoints whose barrier it has not taken go on
+    /// with this report; those whose barrier it has taken are lost.
+    pub(super) fn on_task_finished(
+        &mut self,
+        now: Now,
+        task: ExecutionAttemptId,
+        report: FinalReport,
+    ) {
+        let (snapshots, committables) = (&report.snapshots, &report.committables);
+        if let Err(why) = check_contribution(&self.plan, task.into(), snapshots, committables) {
+            if self.tasks.runs(task) {
+                let name = self.plan.name_of(task.into());
+                self.fail_job(format!("the last report of {name} is none: {why}"));
+            }
+            return;
+        }
+        let report = Arc::new(report);
+        if !self.tasks.on_finished(task, &report) {
+            self.ignored.old_attempt += 1;
+            return;
+        }
+        self.retention.hold(files::of(&report.snapshots));
+        let ids: Vec<CheckpointId> = self.pending.keys().copied().collect();
+        for id in ids {
+            let Some(pending) = self.pending.get_mut(&id) else { continue };
+            if pending.fit(task) != Fit::Fits {
+                continue;
+            }
+            let goes_on = self.settings.after_tasks_finished || pending.kind() != Kind::Checkpoint;
+            if goes_on && report.last_barrier.is_none_or(|last| last < id) {
+                pending.on_report(task, Report::Finished(Arc::clone(&report)), now.wall);
+            } else {
+                self.abort(now, id, Cause::TaskFinished(task));
+            }
+        }
+    }
+
+    /// Takes in that a task has failed: nothing becomes of what is pending.
+    pub(super) fn on_task_failed(&mut self, now: Now, task: ExecutionAttemptId) {
+        if self.tasks.on_failed(task) {
+            self.abort_open(now, Cause::TaskFailed(task));
+        } else {
+            self.ignored.old_attempt += 1;
+        }
+    }
+
+    /// Takes in what a task waits for, for people.
+    pub(super) fn on_progress(
+        &mut self,
+        id: CheckpointId,
+        task: ExecutionAttemptId,
+        waits_for: WaitsFor,
+    ) {
+        if self.fits(id, task)
+            && let Some(pending) = self.pending.get_mut(&id)
+        {
+            pending.on_progress(task, waits_for);
+        }
+    }
+
+    pub(super) fn on_acknowledged(
+        &mut self,
+        now: Now,
+        id: CheckpointId,
+        task: ExecutionAttemptId,
+        ack: Box<Ack>,
+    ) {
+        if !self.fits(id, task) {
+            return;
+        }
+        let checked =
+            check_contribution(&self.plan, task.into(), &ack.snapshots, &ack.committables);
+        if let Err(why) = checked {
+            self.abort(now, id, Cause::Declined(task, &why));
+            return;
+        }
+        let Some(pending) = self.pending.get_mut(&id) else { return };
+        self.retention.hold(files::of(&ack.snapshots));
+        pending.on_report(task, Report::Acknowledged(ack), now.wall);
+    }
+
+    pub(super) fn on_declined(
+        &mut self,
+        now: Now,
+        id: CheckpointId,
+        task: ExecutionAttemptId,
+        reason: &str,
+    ) {
+        if self.fits(id, task) {
+            self.abort(now, id, Cause::Declined(task, reason));
+        }
+    }
+
+    /// Whether a task's message is about a checkpoint that waits for it; if not, it is counted.
+    fn fits(&mut self, id: CheckpointId, task: ExecutionAttemptId) -> bool {
+        let is_current = self.tasks.runs(task);
+        if !is_current && !self.tasks.has_finished(task) {
+            self.ignored.old_attempt += 1;
+            return false;
+        }
+        match self.pending.get(&id).map(|pending| Pending::fit(pending, task)) {
+            Some(Fit::Fits) if is_current => return true,
+            Some(Fit::Fits | Fit::Repeated) => self.ignored.repeated += 1,
+            Some(Fit::NotTold) | None => self.ignored.unknown_checkpoint += 1,
+        }
+        false
+    }
+}

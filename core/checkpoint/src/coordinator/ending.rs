@@ -1,0 +1,275 @@
+//! Failures, restarts and the end of the job.
+
+use std::sync::Arc;
+
+use millstream_types::{CheckpointId, ExecutionAttemptId};
+
+use super::completing::files_of;
+use super::{Coordinator, End, Mode};
+use crate::files;
+use crate::messages::{Action, Answer, FinalReport, Now, OperatorSnapshot};
+use crate::metadata::{Kind, Metadata};
+use crate::pending::{Pending, Phase};
+use crate::plan::{Plan, Subtask};
+use crate::policy::RETRY_PAUSE;
+use crate::stats::{Outcome, Restored};
+
+/// The reason why a checkpoint is aborted.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Cause<'a> {
+    /// Its id could not be stored.
+    Id(&'a str),
+    /// A coordinator has no snapshot.
+    Coordinators(&'a str),
+    /// A task cannot take part.
+    Declined(ExecutionAttemptId, &'a str),
+    /// It was not acknowledged in time.
+    Timeout,
+    /// Subtasks contradict each other.
+    Contradiction(&'a str),
+    /// It could not be stored.
+    Store(&'a str),
+    /// A task has failed.
+    TaskFailed(ExecutionAttemptId),
+    /// A task has finished without an acknowledgement.
+    TaskFinished(ExecutionAttemptId),
+    /// A task does not run any more.
+    TaskGone,
+    /// The coordinator host is lost.
+    HostLost,
+    /// A later one is complete.
+    Subsumed(CheckpointId),
+    /// The job restarts.
+    Restart,
+    /// The job has ended.
+    Ended,
+}
+
+impl Cause<'_> {
+    /// Whether it counts as a failure of checkpoints, as in Flink: other causes say nothing about
+    /// the next checkpoint, or fail the job by themselves.
+    const fn counts(self) -> bool {
+        match self {
+            Self::Coordinators(_)
+            | Self::Declined(..)
+            | Self::Timeout
+            | Self::Contradiction(_)
+            | Self::Store(_) => true,
+            Self::Id(_)
+            | Self::TaskFailed(_)
+            | Self::TaskFinished(_)
+            | Self::TaskGone
+            | Self::HostLost
+            | Self::Subsumed(_)
+            | Self::Restart
+            | Self::Ended => false,
+        }
+    }
+}
+
+impl Coordinator {
+    /// The sentence on a cause.
+    fn sentence(&self, id: CheckpointId, pending: &Pending, cause: Cause<'_>) -> String {
+        let name = |task: ExecutionAttemptId| self.plan.name_of(task.into());
+        let kind = pending.kind();
+        let why = match cause {
+            Cause::Id(reason) => format!("its id could not be stored: {reason}"),
+            Cause::Coordinators(reason) => format!("a coordinator has no snapshot: {reason}"),
+            Cause::Declined(task, reason) => format!("{} declined it: {reason}", name(task)),
+            Cause::Timeout => {
+                let reason = pending.reason_of_delay(&self.plan);
+                format!("it was not acknowledged within {:?}: {reason}", self.settings.timeout)
+            }
+            Cause::Contradiction(reason) => reason.to_owned(),
+            Cause::Store(reason) => format!("it could not be stored: {reason}"),
+            Cause::TaskFailed(task) => format!("{} failed", name(task)),
+            Cause::TaskFinished(task) => format!("{} finished without it", name(task)),
+            Cause::TaskGone => "not all tasks run any more".to_owned(),
+            Cause::HostLost => "the coordinator host is lost".to_owned(),
+            Cause::Subsumed(by) => format!("{by} is complete"),
+            Cause::Restart => "the job restarts".to_owned(),
+            Cause::Ended => "the job has ended".to_owned(),
+        };
+        format!("{kind} {id} failed: {why}")
+    }
+
+    /// Ends a checkpoint without success. It costs nothing but its id, unless too many have failed,
+    /// or it would have stopped the job: its tasks do not go on behind the barrier.
+    pub(super) fn abort(&mut self, now: Now, id: CheckpointId, cause: Cause<'_>) {
+        let Some(pending) = self.pending.remove(&id) else { return };
+        let reason = self.sentence(id, &pending, cause);
+        let (kind, trigger, was_told) = (pending.kind(), pending.trigger(), !pending.is_starting());
+        self.retention.unpin(pending.base());
+        let (phase, mut stats) = pending.into_ended();
+        match phase {
+            Phase::Reserving | Phase::Coordinators => {}
+            Phase::Tasks(contributions) | Phase::Queued(contributions) => {
+                let held = files_of(&contributions);
+                self.retention.release(held.iter().map(String::as_str), self.last);
+            }
+            Phase::Storing(metadata) | Phase::InDoubt { metadata, .. } => {
+                self.retention.release(metadata.files(), self.last);
+            }
+        }
+        stats.outcome = Outcome::Failed { at: now.wall, reason: reason.clone() };
+        self.history.on_end(stats);
+        self.policy.on_end(now.instant);
+        let tasks = if was_told { self.tasks.running().collect() } else { Vec::new() };
+        self.actions.push(Action::Abort { id, tasks });
+        self.answer(trigger, || Answer::Failed(reason.clone()));
+        match kind {
+            Kind::Checkpoint if cause.counts() => {
+                if self.policy.on_failure() {
+                    let failures = self.policy.failures();
+                    let many = format!("{failures} checkpoints in a row failed, the last one so: ");
+                    let prefix = if failures > 1 { many } else { String::new() };
+                    self.fail_job(format!("{prefix}{reason}"));
+                }
+            }
+            Kind::Final => self.final_again = now.instant.checked_add(RETRY_PAUSE),
+            Kind::Stop { .. } if was_told => self.fail_job(reason),
+            Kind::Checkpoint | Kind::Savepoint | Kind::Stop { .. } => {}
+        }
+    }
+
+    /// Aborts all checkpoints that cannot be in the store.
+    pub(super) fn abort_open(&mut self, now: Now, cause: Cause<'_>) {
+        let open: Vec<CheckpointId> = self
+            .pending
+            .iter()
+            .filter(|(_, pending)| !pending.is_completing())
+            .map(|(id, _)| *id)
+            .collect();
+        open.into_iter().for_each(|id| self.abort(now, id, cause));
+    }
+
+    /// Aborts checkpoints that are late.
+    pub(super) fn give_up_late(&mut self, now: Now) {
+        let is_late =
+            |pending: &Pending| pending.deadline().is_some_and(|deadline| deadline <= now.instant);
+        let late: Vec<CheckpointId> = self
+            .pending
+            .iter()
+            .filter(|(_, pending)| is_late(pending))
+            .map(|(id, _)| *id)
+            .collect();
+        late.into_iter().for_each(|id| self.abort(now, id, Cause::Timeout));
+    }
+
+    /// Fails the tasks, once: the job restarts.
+    pub(super) fn fail_job(&mut self, reason: String) {
+        if self.mode == Mode::Running && self.end == End::None {
+            self.mode = Mode::Idle;
+            self.actions.push(Action::FailJob(reason));
+        }
+    }
+
+    pub(super) fn refuse_requests(&mut self, why: &str) {
+        let requests = std::mem::take(&mut self.requests);
+        for (trigger, _) in requests {
+            self.answer(Some(trigger), || Answer::Failed(why.to_owned()));
+        }
+    }
+
+    pub(super) fn on_restarting(&mut self, now: Now, attempt: u32) {
+        self.mode = Mode::Settling;
+        (self.sources_ended, self.final_again) = (false, None);
+        self.abort_open(now, Cause::Restart);
+        for report in self.tasks.restart(attempt) {
+            self.retention.release(files::of(&report.snapshots), self.last);
+        }
+        self.policy.on_restart();
+        self.refuse_requests("the job restarts");
+    }
+
+    /// Lets the job restart, from the newest checkpoint, when it is certain which one that is. A
+    /// job whose last checkpoint is complete does not run again.
+    pub(super) fn settle(&mut self, now: Now) {
+        if self.mode != Mode::Settling || self.is_storing() {
+            return;
+        }
+        self.mode = Mode::Running;
+        if self.end != End::None {
+            return;
+        }
+        let mut finished = Vec::new();
+        let latest = self.retention.latest().map(|latest| Arc::clone(&latest.metadata));
+        if let Some(metadata) = &latest {
+            for (subtask, report) in finished_in(&self.plan, metadata) {
+                self.retention.hold(files::of(&report.snapshots));
+                self.tasks.restore_finished(subtask, Arc::new(report));
+                finished.push(subtask);
+            }
+            let (id, kind) = (metadata.checkpoint, metadata.kind);
+            self.history.on_restored(Restored { id, kind, at: now.wall });
+        }
+        let from = latest.map(|metadata| metadata.checkpoint);
+        self.actions.push(Action::Restore { from, finished });
+    }
+
+    pub(super) fn on_host_ready(&mut self) {
+        if !self.host_ready {
+            self.host_ready = true;
+            self.recovered = false;
+        }
+    }
+
+    /// Takes in that coordinators and committers are gone: what they held back for pending
+    /// checkpoints is lost, and the next ones are told of all commits.
+    pub(super) fn on_host_lost(&mut self, now: Now) {
+        if !self.plan.needs_coordinator_host() {
+            return;
+        }
+        self.host_ready = false;
+        self.commits.on_host_lost();
+        if !self.plan.coordinated().is_empty() {
+            self.abort_open(now, Cause::HostLost);
+        }
+    }
+
+    /// Ends the job when its last checkpoint is complete and published.
+    pub(super) fn finish(&mut self) {
+        if self.end == End::Committing && self.commits.is_empty() {
+            self.end = End::Finished;
+            self.actions.push(Action::Finish);
+        }
+    }
+}
+
+/// The subtasks of the job that had finished in a checkpoint, with their reports. After a change of
+/// the parallelism an operator counts only if all its subtasks had finished.
+fn finished_in(plan: &Plan, metadata: &Metadata) -> Vec<(Subtask, FinalReport)> {
+    let operator = |id| metadata.operators.iter().find(|operator| operator.id == id);
+    let mut finished = Vec::new();
+    for vertex in &plan.vertices {
+        let stored: Option<Vec<_>> =
+            vertex.operators.iter().map(|planned| operator(planned.id)).collect();
+        let Some(stored) = stored.filter(|stored| !stored.is_empty()) else { continue };
+        let is_rescaled =
+            stored.iter().any(|operator| operator.subtasks.len() != vertex.parallelism as usize);
+        let all_finished =
+            || stored.iter().all(|operator| operator.subtasks.iter().all(|part| part.finished));
+        for index in 0..vertex.parallelism {
+            let parts = || stored.iter().map(|operator| operator.subtasks.get(index as usize));
+            let has_finished = if is_rescaled {
+                all_finished()
+            } else {
+                parts().all(|part| part.is_some_and(|part| part.finished))
+            };
+            if !has_finished {
+                continue;
+            }
+            let snapshots = stored.iter().zip(parts()).filter_map(|(operator, part)| {
+                Some(OperatorSnapshot {
+                    operator: operator.id,
+                    key_schema: operator.key_schema.clone(),
+                    states: operator.states.clone(),
+                    subtask: part?.clone(),
+                })
+            });
+            let report = FinalReport { snapshots: snapshots.collect(), ..FinalReport::default() };
+            finished.push((Subtask { vertex: vertex.id, index }, report));
+        }
+    }
+    finished
+}

@@ -1,0 +1,257 @@
+//! The start of a checkpoint: whether one may start, its id, the coordinators, the trigger.
+
+use std::time::Instant;
+
+use millstream_types::{CheckpointId, OperatorId, TriggerId};
+
+use super::ending::Cause;
+use super::{Coordinator, End, Mode, REMOVALS_MAX, REQUESTS_MAX};
+use crate::messages::{Action, Answer, Now, Request};
+use crate::metadata::Kind;
+use crate::pending::{Pending, Start};
+use crate::stats::Blocked;
+
+/// The reason for a start.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Reason {
+    Periodic,
+    Final,
+    /// The request at this place.
+    Request(usize),
+}
+
+impl Coordinator {
+    /// Takes a request in, or answers it at once if it cannot be served.
+    pub(super) fn on_request(&mut self, trigger: TriggerId, request: Request) {
+        let mut known = self.requests.iter().map(|(known, _)| *known);
+        let is_pending = self.pending.values().any(|pending| pending.trigger() == Some(trigger));
+        if is_pending || known.any(|known| known == trigger) {
+            self.ignored.repeated += 1;
+            return;
+        }
+        let is_savepoint = match &request {
+            Request::Checkpoint => false,
+            Request::Savepoint { .. } | Request::Stop { .. } => true,
+        };
+        let refusal = self.not_running().or_else(|| self.stopping()).map(|why| why.to_string());
+        let refusal = refusal.or_else(|| {
+            let all_sources = self.sources_ended && is_savepoint;
+            all_sources.then(|| "all sources have ended: the job is about to finish".to_owned())
+        });
+        let refusal = refusal.or_else(|| {
+            let is_full = self.requests.len() >= REQUESTS_MAX;
+            is_full.then(|| format!("{REQUESTS_MAX} requests wait already: try again later"))
+        });
+        match refusal {
+            Some(why) => self.answer(Some(trigger), || Answer::Failed(why)),
+            None => self.requests.push_back((trigger, request)),
+        }
+    }
+
+    /// The reason why tasks cannot be told of anything.
+    fn not_running(&self) -> Option<Blocked> {
+        let (running, of) = self.tasks.count();
+        match (self.end, self.mode) {
+            (End::Committing | End::Finished, _) => Some(Blocked::Ended),
+            (End::None, Mode::Idle | Mode::Settling) => Some(Blocked::Restarting),
+            (End::None, Mode::Running) if !self.tasks.are_ready() => {
+                Some(Blocked::Tasks { running, of })
+            }
+            (End::None, Mode::Running) => None,
+        }
+    }
+
+    fn stopping(&self) -> Option<Blocked> {
+        let mut pending = self.pending.iter();
+        let stop = pending.find(|(_, pending)| matches!(pending.kind(), Kind::Stop { .. }));
+        stop.map(|(id, _)| Blocked::Stopping(*id))
+    }
+
+    /// The reason why nothing may start now, whatever its kind.
+    fn blocked(&self) -> Option<Blocked> {
+        let starting = || self.pending.iter().find(|(_, pending)| pending.is_starting());
+        let (uncommitted, max) = (self.commits.count(), self.settings.uncommitted_max);
+        if let Some(blocked) = self.not_running().or_else(|| self.stopping()) {
+            Some(blocked)
+        } else if !self.host_ready {
+            Some(Blocked::CoordinatorHost)
+        } else if let Some((id, _)) = starting() {
+            Some(Blocked::Starting(*id))
+        } else if uncommitted > max {
+            Some(Blocked::Uncommitted { count: uncommitted, max })
+        } else if self.retention.removals() > REMOVALS_MAX {
+            Some(Blocked::Discarding(self.retention.removals()))
+        } else if self.last.next() == self.last {
+            Some(Blocked::Ids)
+        } else {
+            None
+        }
+    }
+
+    /// The reason why no checkpoint, other than a savepoint, may start now.
+    fn checkpoint_blocked(&self) -> Option<Blocked> {
+        let max = self.settings.concurrent_max.get();
+        let kinds = || self.pending.values().map(Pending::kind);
+        if let Some(blocked) = self.blocked() {
+            return Some(blocked);
+        }
+        if kinds().filter(|kind| !kind.is_savepoint()).count() >= max as usize {
+            return Some(Blocked::Pending(max));
+        }
+        (self.settings.unaligned && kinds().any(Kind::is_savepoint)).then_some(Blocked::Savepoint)
+    }
+
+    /// The reason why no periodic checkpoint may start now, if it is due.
+    pub(super) fn periodic_blocked(&self) -> Option<Blocked> {
+        let blocked = self.checkpoint_blocked();
+        blocked.or_else(|| {
+            let goes_on = self.settings.after_tasks_finished || !self.tasks.some_finished();
+            (!goes_on).then_some(Blocked::TasksFinished)
+        })
+    }
+
+    /// The next start, and its time if that has to come first.
+    fn next(&self) -> Option<(Reason, Option<Instant>)> {
+        if self.blocked().is_some() {
+            return None;
+        }
+        let is_checkpoint = |request: &Request| matches!(request, Request::Checkpoint);
+        let mut requests = self.requests.iter();
+        if let Some(at) = requests.position(|(_, request)| !is_checkpoint(request)) {
+            return Some((Reason::Request(at), None));
+        }
+        if self.checkpoint_blocked().is_some() {
+            return None;
+        }
+        if self.sources_ended {
+            let mut kinds = self.pending.values().map(Pending::kind);
+            let is_under_way = kinds.any(|kind| kind == Kind::Final);
+            return (!is_under_way).then_some((Reason::Final, self.final_again));
+        }
+        if !self.requests.is_empty() {
+            return Some((Reason::Request(0), None));
+        }
+        let at = self.policy.next_periodic()?;
+        self.periodic_blocked().is_none().then_some((Reason::Periodic, Some(at)))
+    }
+
+    /// The time of the next start that only waits for its time.
+    pub(super) fn next_start(&self) -> Option<Instant> {
+        self.next().and_then(|(_, at)| at)
+    }
+
+    /// Starts the next checkpoint if it is due.
+    pub(super) fn start_next(&mut self, now: Now) {
+        let Some((reason, at)) = self.next() else { return };
+        if at.is_some_and(|at| at > now.instant) {
+            return;
+        }
+        let of_kind = |kind| Start { kind, trigger: None, directory: None };
+        let start = match reason {
+            Reason::Periodic => {
+                self.policy.on_periodic(now.instant);
+                of_kind(Kind::Checkpoint)
+            }
+            Reason::Final => of_kind(Kind::Final),
+            Reason::Request(at) => match self.requests.remove(at) {
+                Some((trigger, request)) => requested(trigger, request),
+                None => return,
+            },
+        };
+        self.start(now, start);
+    }
+
+    fn start(&mut self, now: Now, start: Start) {
+        let id = self.last.next();
+        self.last = id;
+        // A savepoint stands alone: it refers to no file of a checkpoint.
+        let base = if start.kind.is_savepoint() { None } else { self.retention.base() };
+        self.retention.pin(base);
+        self.history.on_start();
+        let deadline = now.instant.checked_add(self.settings.timeout);
+        self.pending.insert(id, Pending::new(id, start, base, now, deadline));
+        self.actions.push(Action::ReserveId(id));
+    }
+
+    /// Goes on to the coordinators, or to the tasks if no coordinator has state.
+    pub(super) fn on_id_reserved(&mut self, now: Now, id: CheckpointId) {
+        if !self.pending.get_mut(&id).is_some_and(Pending::on_reserved) {
+            self.ignored.unknown_checkpoint += 1;
+            return;
+        }
+        let operators = self.plan.coordinated();
+        if operators.is_empty() {
+            self.trigger(now, id, Vec::new());
+        } else {
+            self.actions.push(Action::SnapshotCoordinators { id, operators });
+        }
+    }
+
+    pub(super) fn on_id_not_reserved(&mut self, now: Now, id: CheckpointId, reason: &str) {
+        match self.pending.get(&id) {
+            Some(pending) if pending.is_starting() && !pending.awaits_coordinators() => {
+                self.abort(now, id, Cause::Id(reason));
+            }
+            Some(_) | None => self.ignored.unknown_checkpoint += 1,
+        }
+    }
+
+    /// Goes on to the tasks.
+    pub(super) fn on_coordinators(
+        &mut self,
+        now: Now,
+        id: CheckpointId,
+        states: Vec<(OperatorId, Vec<u8>)>,
+    ) {
+        if !self.pending.get(&id).is_some_and(Pending::awaits_coordinators) {
+            self.ignored.unknown_checkpoint += 1;
+            return;
+        }
+        let mut answered: Vec<OperatorId> = states.iter().map(|(operator, _)| *operator).collect();
+        let mut asked = self.plan.coordinated();
+        answered.sort_unstable();
+        asked.sort_unstable();
+        if answered == asked {
+            self.trigger(now, id, states);
+        } else {
+            self.abort(now, id, Cause::Coordinators("not every coordinator has answered once"));
+        }
+    }
+
+    pub(super) fn on_coordinators_declined(&mut self, now: Now, id: CheckpointId, reason: &str) {
+        if self.pending.get(&id).is_some_and(Pending::awaits_coordinators) {
+            self.abort(now, id, Cause::Coordinators(reason));
+        } else {
+            self.ignored.unknown_checkpoint += 1;
+        }
+    }
+
+    fn trigger(&mut self, now: Now, id: CheckpointId, states: Vec<(OperatorId, Vec<u8>)>) {
+        if !self.tasks.are_ready() {
+            self.abort(now, id, Cause::TaskGone);
+            return;
+        }
+        let Some(pending) = self.pending.get_mut(&id) else { return };
+        pending.on_triggered(states, self.tasks.running(), self.tasks.finished(), now.wall);
+        self.actions.push(Action::Trigger {
+            id,
+            kind: pending.kind(),
+            base: pending.base(),
+            directory: pending.directory(),
+            tasks: self.tasks.running().collect(),
+        });
+    }
+}
+
+fn requested(trigger: TriggerId, request: Request) -> Start {
+    let trigger = Some(trigger);
+    match request {
+        Request::Checkpoint => Start { kind: Kind::Checkpoint, trigger, directory: None },
+        Request::Savepoint { directory } => {
+            Start { kind: Kind::Savepoint, trigger, directory: Some(directory) }
+        }
+        Request::Stop { directory, drain } => {
+            Start { kind: Kind::Stop { drain }, trigger, directory: Some(directory) }
+        }
+    }
+}

@@ -1,0 +1,1 @@
+//! The coordinator, one behaviour at a time.
