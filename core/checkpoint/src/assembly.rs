@@ -143,7 +143,8 @@ fn place_of(operator: &mut OperatorState, state: StateDescription) -> Result<u32
     u32::try_from(at).map_err(|_| format!("{} declares too many states", operator.name))
 }
 
-/// Checks that a contribution of a subtask is about its own operators.
+/// Checks that a contribution of a subtask is about its own operators, and that its committables
+/// are for checkpoints up to `newest`.
 ///
 /// # Errors
 /// It is about another operator or subtask; the error is a sentence.
@@ -152,6 +153,7 @@ pub(crate) fn check_contribution(
     subtask: Subtask,
     snapshots: &[OperatorSnapshot],
     committables: &[Arc<Committables>],
+    newest: CheckpointId,
 ) -> Result<(), String> {
     let operators = plan.vertex(subtask.vertex).map_or(&[][..], |vertex| &vertex.operators);
     let has = |id: OperatorId| operators.iter().any(|operator| operator.id == id);
@@ -169,12 +171,16 @@ pub(crate) fn check_contribution(
             return Err(no_such_state(&snapshot.operator.to_string(), handle.state));
         }
     }
-    let other = |one: &&Arc<Committables>| !has(one.operator) || one.subtask != subtask.index;
-    match committables.iter().find(other) {
-        None => Ok(()),
-        Some(one) => Err(format!(
-            "it has committables of subtask {} of operator {}, which it is not",
-            one.subtask, one.operator
-        )),
+    for one in committables {
+        if !has(one.operator) || one.subtask != subtask.index {
+            return Err(format!(
+                "it has committables of subtask {} of operator {}, which it is not",
+                one.subtask, one.operator
+            ));
+        }
+        if one.checkpoint > newest {
+            return Err(format!("it has committables for the later {}", one.checkpoint));
+        }
     }
+    Ok(())
 }

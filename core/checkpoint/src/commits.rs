@@ -48,12 +48,15 @@ impl Commits {
     }
 
     /// All that a checkpoint has to carry: those that wait, and of `acknowledged` those that have
-    /// not been published. In the order of metadata.
+    /// not been published. In the order of metadata. A savepoint may be stored after a later
+    /// checkpoint: what that one alone carries belongs to records behind the savepoint's barrier.
     pub(crate) fn carried<'a>(
         &self,
+        id: CheckpointId,
         acknowledged: impl Iterator<Item = &'a Arc<Committables>>,
     ) -> Vec<Arc<Committables>> {
-        let waiting = self.entries.values().map(|entry| &entry.committables).cloned();
+        let waiting = self.entries.values().map(|entry| &entry.committables);
+        let waiting = waiting.filter(|one| one.checkpoint <= id).cloned();
         let new = acknowledged.filter(|one| one.checkpoint > self.through).cloned();
         let carried: BTreeMap<Key, Arc<Committables>> =
             waiting.chain(new).map(|one| (key_of(&one), one)).collect();
@@ -148,17 +151,20 @@ mod tests {
     #[test]
     fn later_metadata_carries_what_is_not_published_and_nothing_that_is() {
         let mut commits = Commits::new(CheckpointId::new(0), &[]);
-        let carried = commits.carried([of(1), of(2)].iter());
+        let carried = commits.carried(CheckpointId::new(2), [of(1), of(2)].iter());
         commits.complete(CheckpointId::new(2), &carried);
         let (first, ordered) = commits.order().unwrap();
         assert_eq!((numbers(&ordered), commits.count()), (vec![1, 2], 4));
         assert_eq!(commits.order(), None, "they have been told");
         // A task that has not heard of the completion repeats itself.
-        let carried = commits.carried([of(2), of(3)].iter());
+        let carried = commits.carried(CheckpointId::new(3), [of(2), of(3)].iter());
         assert_eq!(numbers(&carried), [1, 2, 3]);
+        let savepoint = commits.carried(CheckpointId::new(1), [of(1)].iter());
+        assert_eq!(numbers(&savepoint), [1], "the other one is of later records");
         assert!(commits.confirm(first));
         assert!(!commits.confirm(first), "it is over");
-        assert_eq!(numbers(&commits.carried([of(2), of(3)].iter())), [3]);
+        let later = commits.carried(CheckpointId::new(4), [of(2), of(3)].iter());
+        assert_eq!(numbers(&later), [3]);
         // It was assembled before the confirmation.
         commits.complete(CheckpointId::new(3), &carried);
         let (second, ordered) = commits.order().unwrap();

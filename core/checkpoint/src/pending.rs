@@ -73,14 +73,17 @@ struct Waiting {
 /// The states that have come so far.
 #[derive(Debug, Default)]
 pub(crate) struct Contributions {
-    coordinators: Vec<(OperatorId, Vec<u8>)>,
+    coordinators: CoordinatorStates,
     waiting: BTreeMap<Subtask, Waiting>,
     reports: BTreeMap<Subtask, Report>,
 }
 
+/// The state of each coordinator.
+pub(crate) type CoordinatorStates = Vec<(OperatorId, Vec<u8>)>;
+
 impl Contributions {
     /// The states of the coordinators and the reports of all subtasks.
-    pub(crate) fn into_parts(self) -> (Vec<(OperatorId, Vec<u8>)>, BTreeMap<Subtask, Report>) {
+    pub(crate) fn into_parts(self) -> (CoordinatorStates, BTreeMap<Subtask, Report>) {
         (self.coordinators, self.reports)
     }
 
@@ -236,7 +239,7 @@ impl Pending {
     /// Goes on to the tasks that run; those that have finished count by their last reports.
     pub(crate) fn on_triggered<'a>(
         &mut self,
-        coordinators: Vec<(OperatorId, Vec<u8>)>,
+        coordinators: CoordinatorStates,
         running: impl Iterator<Item = ExecutionAttemptId>,
         finished: impl Iterator<Item = (Subtask, &'a Arc<FinalReport>)>,
         wall: Timestamp,

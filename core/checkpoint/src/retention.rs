@@ -130,7 +130,7 @@ impl Retention {
     }
 
     /// The checkpoints whose pointers are to be removed now.
-    pub(crate) fn to_discard(&mut self, now: Instant) -> Vec<CheckpointId> {
+    pub(crate) fn take_due(&mut self, now: Instant) -> Vec<CheckpointId> {
         let mut due = Vec::new();
         for (id, removed) in &mut self.removed {
             let is_due = match removed.removal {

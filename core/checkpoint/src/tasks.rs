@@ -50,16 +50,22 @@ impl Tasks {
         Self { entries, running: 0, finished: 0 }
     }
 
+    /// Whether an attempt has not been heard of and is not over.
+    pub(crate) fn is_new(&self, task: ExecutionAttemptId) -> bool {
+        self.entries.get(&task.into()).is_some_and(|entry| match entry.state {
+            State::Away | State::Running { .. } => task.attempt >= entry.next_attempt,
+            State::Finished { .. } => false,
+        })
+    }
+
     /// Takes in that a task runs; false if that is no news, or of an attempt that is over.
     pub(crate) fn on_running(&mut self, task: ExecutionAttemptId) -> bool {
-        let Some(entry) = self.entries.get_mut(&task.into()) else { return false };
-        if task.attempt < entry.next_attempt {
+        if !self.is_new(task) {
             return false;
         }
-        match entry.state {
-            State::Away => self.running += 1,
-            State::Running { .. } => {}
-            State::Finished { .. } => return false,
+        let Some(entry) = self.entries.get_mut(&task.into()) else { return false };
+        if matches!(entry.state, State::Away) {
+            self.running += 1;
         }
         entry.next_attempt = task.attempt.saturating_add(1);
         entry.state = State::Running { attempt: task.attempt };

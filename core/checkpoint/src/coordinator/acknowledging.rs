@@ -31,8 +31,11 @@ impl Coordinator {
         task: ExecutionAttemptId,
         report: FinalReport,
     ) {
+        self.catch_up(now, task);
         let (snapshots, committables) = (&report.snapshots, &report.committables);
-        if let Err(why) = check_contribution(&self.plan, task.into(), snapshots, committables) {
+        let newest = self.last.next();
+        let checked = check_contribution(&self.plan, task.into(), snapshots, committables, newest);
+        if let Err(why) = checked {
             if self.tasks.runs(task) {
                 let name = self.plan.name_of(task.into());
                 self.fail_job(format!("the last report of {name} is none: {why}"));
@@ -45,6 +48,9 @@ impl Coordinator {
             return;
         }
         self.retention.hold(files::of(&report.snapshots));
+        let last = report.last_barrier.unwrap_or(CheckpointId::new(0));
+        let pre_committed = report.committables.iter().map(|one| one.checkpoint).max();
+        let first = last.next().max(pre_committed.unwrap_or(last));
         let ids: Vec<CheckpointId> = self.pending.keys().copied().collect();
         for id in ids {
             let Some(pending) = self.pending.get_mut(&id) else { continue };
@@ -52,7 +58,7 @@ impl Coordinator {
                 continue;
             }
             let goes_on = self.settings.after_tasks_finished || pending.kind() != Kind::Checkpoint;
-            if goes_on && report.last_barrier.is_none_or(|last| last < id) {
+            if goes_on && id >= first {
                 pending.on_report(task, Report::Finished(Arc::clone(&report)), now.wall);
             } else {
                 self.abort(now, id, Cause::TaskFinished(task));
@@ -60,8 +66,16 @@ impl Coordinator {
         }
     }
 
+    /// A task that has ended did run, even if that message comes later.
+    fn catch_up(&mut self, now: Now, task: ExecutionAttemptId) {
+        if self.tasks.is_new(task) {
+            self.on_task_running(now, task);
+        }
+    }
+
     /// Takes in that a task has failed: nothing becomes of what is pending.
     pub(super) fn on_task_failed(&mut self, now: Now, task: ExecutionAttemptId) {
+        self.catch_up(now, task);
         if self.tasks.on_failed(task) {
             self.abort_open(now, Cause::TaskFailed(task));
         } else {
@@ -94,7 +108,7 @@ impl Coordinator {
             return;
         }
         let checked =
-            check_contribution(&self.plan, task.into(), &ack.snapshots, &ack.committables);
+            check_contribution(&self.plan, task.into(), &ack.snapshots, &ack.committables, id);
         if let Err(why) = checked {
             self.abort(now, id, Cause::Declined(task, &why));
             return;

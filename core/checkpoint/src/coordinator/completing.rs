@@ -52,7 +52,7 @@ impl Coordinator {
             held = files_of(&contributions);
             let (coordinators, reports) = contributions.into_parts();
             let carried = reports.values().flat_map(Report::committables);
-            let carried = commits.carried(carried);
+            let carried = commits.carried(id, carried);
             assemble(plan, head, coordinators, reports, carried)
         });
         // From here on the metadata holds the files, no longer the acknowledgements.
@@ -168,7 +168,7 @@ impl Coordinator {
 
     /// Removes pointers that are due, and files that nothing refers to.
     pub(super) fn remove(&mut self, now: Instant) {
-        let due = self.retention.to_discard(now);
+        let due = self.retention.take_due(now);
         self.actions.extend(due.into_iter().map(Action::Discard));
         let oldest_pending = self.pending.keys().next().copied();
         let unused = self.retention.unused(oldest_pending);

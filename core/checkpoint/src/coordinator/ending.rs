@@ -227,9 +227,10 @@ impl Coordinator {
         }
     }
 
-    /// Ends the job when its last checkpoint is complete and published.
+    /// Ends the job when its last checkpoint is complete and published, and no savepoint is being
+    /// stored.
     pub(super) fn finish(&mut self) {
-        if self.end == End::Committing && self.commits.is_empty() {
+        if self.end == End::Committing && self.commits.is_empty() && self.pending.is_empty() {
             self.end = End::Finished;
             self.actions.push(Action::Finish);
         }

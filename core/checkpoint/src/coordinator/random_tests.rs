@@ -13,8 +13,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use super::fixture::for_seeds;
 use world::{Fault, Seen, World};
 
-const SEEDS: u64 = 2_000;
-const STEPS: usize = 400;
+const SEEDS: u64 = 3_000;
+const STEPS: usize = 800;
 /// The seeds with which each fault is looked for.
 const SEEDS_OF_FAULT: u64 = 400;
 

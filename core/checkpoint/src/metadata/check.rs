@@ -22,6 +22,10 @@ pub(crate) fn check(metadata: &Metadata) -> Result<(), (Section, Fault)> {
             let (operator, checkpoint) = (one.operator, one.checkpoint);
             return Err((Section::Committables, Fault::Committables { operator, checkpoint }));
         }
+        if one.checkpoint > metadata.checkpoint {
+            let (operator, checkpoint) = (one.operator, one.checkpoint);
+            return Err((Section::Committables, Fault::Later { operator, checkpoint }));
+        }
         before = Some(key);
     }
     Ok(())

@@ -87,6 +87,14 @@ pub enum Fault {
         /// The checkpoint.
         checkpoint: CheckpointId,
     },
+    /// Committables were pre-committed for a later checkpoint than this one.
+    #[error("committables of operator {operator} are for the later {checkpoint}")]
+    Later {
+        /// The operator.
+        operator: OperatorId,
+        /// The later checkpoint.
+        checkpoint: CheckpointId,
+    },
     /// The sum of the sizes of all states is another one than stated.
     #[error("its states have {found} bytes instead of {stated}")]
     Size {

@@ -188,6 +188,7 @@ fn metadata_that_contradicts_itself_is_not_written() {
         refused(|it| it.committables.push(it.committables[0].clone())),
         Fault::Committables { .. }
     ));
+    assert!(matches!(refused(|it| it.checkpoint = CheckpointId::new(5)), Fault::Later { .. }));
 }
 
 fn owner() -> impl Strategy<Value = Owner> {
@@ -297,7 +298,7 @@ fn metadata() -> impl Strategy<Value = Metadata> {
             committables.dedup_by_key(|one| key(one));
             Metadata {
                 job: JobId::from_u128(job),
-                checkpoint: CheckpointId::new(checkpoint),
+                checkpoint: CheckpointId::new(checkpoint.max(9)),
                 kind,
                 triggered: Timestamp::from_millis(triggered),
                 operators: [first, second, third].into_iter().take(count).collect(),

@@ -33,12 +33,21 @@ pub(super) struct Tracked {
     pub(super) is_stored: bool,
 }
 
+/// The last report of a task: its committables and files.
+#[derive(Debug)]
+pub(super) struct Finished {
+    pub(super) keys: BTreeSet<Key>,
+    pub(super) files: BTreeSet<String>,
+}
+
 /// The attempts of tasks, by the messages that were delivered.
 #[derive(Debug, Default)]
 pub(super) struct Attempts {
     pub(super) floor: u32,
+    /// The attempt that may be heard of next.
+    next: BTreeMap<Subtask, u32>,
     pub(super) running: BTreeMap<Subtask, u32>,
-    pub(super) finished: BTreeMap<Subtask, (Option<u32>, BTreeSet<Key>, BTreeSet<String>)>,
+    pub(super) finished: BTreeMap<Subtask, Finished>,
 }
 
 /// The bookkeeping.
@@ -59,11 +68,10 @@ pub(super) struct Oracle {
 impl Oracle {
     pub(super) fn on_running(&mut self, task: ExecutionAttemptId) {
         let attempts = &mut self.attempts;
-        let known = attempts.running.get(&task.into()).copied();
-        let is_new = known.is_none_or(|known| known < task.attempt);
-        let has_finished = attempts.finished.contains_key(&task.into());
-        if task.attempt >= attempts.floor && is_new && !has_finished {
+        let next = attempts.next.get(&task.into()).copied().unwrap_or(attempts.floor);
+        if task.attempt >= next && !attempts.finished.contains_key(&task.into()) {
             attempts.running.insert(task.into(), task.attempt);
+            attempts.next.insert(task.into(), task.attempt + 1);
         }
     }
 
@@ -73,13 +81,14 @@ impl Oracle {
 
     /// The last report of a task counts for pending checkpoints whose barrier it has not taken.
     pub(super) fn on_finished(&mut self, task: ExecutionAttemptId, report: &FinalReport) {
+        self.on_running(task);
         if !self.runs(task) {
             return;
         }
         let keys = keys_of(&report.committables);
         let files: BTreeSet<String> = files_of(report);
         self.attempts.running.remove(&task.into());
-        let finished = (Some(task.attempt), keys.clone(), files);
+        let finished = Finished { keys: keys.clone(), files };
         self.attempts.finished.insert(task.into(), finished);
         for (id, tracked) in &mut self.tracked {
             let is_before = report.last_barrier.is_none_or(|last| last < *id);
@@ -93,6 +102,7 @@ impl Oracle {
     }
 
     pub(super) fn on_failed(&mut self, task: ExecutionAttemptId) {
+        self.on_running(task);
         if self.runs(task) {
             self.attempts.running.remove(&task.into());
         }
@@ -163,7 +173,7 @@ impl Oracle {
         assert_eq!(told, running, "{id} is told to other tasks than those that run");
         let finished = self.attempts.finished.values();
         assert_eq!(told.len() + finished.len(), all, "{id} starts before all tasks run");
-        let keys: BTreeSet<Key> = finished.flat_map(|(_, keys, _)| keys.iter().copied()).collect();
+        let keys: BTreeSet<Key> = finished.flat_map(|one| one.keys.iter().copied()).collect();
         let tracked = self.tracked.get_mut(&id).expect("it has an id");
         (tracked.kind, tracked.base, tracked.waits) = (Some(kind), base, Some(told));
         tracked.keys = keys;
@@ -178,7 +188,8 @@ impl Oracle {
         let waits = tracked.waits.as_ref().expect("it was triggered");
         assert!(waits.is_empty(), "{id} is stored without {waits:?}");
         let new = tracked.keys.difference(&self.due).copied();
-        let expected: BTreeSet<Key> = self.unconfirmed.iter().copied().chain(new).collect();
+        let unconfirmed = self.unconfirmed.iter().filter(|key| key.0 <= id).copied();
+        let expected: BTreeSet<Key> = unconfirmed.chain(new).collect();
         let carried = keys_of(&metadata.committables);
         assert_eq!(carried, expected, "{id} does not carry what is not confirmed");
         tracked.is_stored = true;
@@ -213,7 +224,7 @@ impl Oracle {
     /// All files that something refers to, other than what is in the store.
     pub(super) fn files_in_flight(&self) -> impl Iterator<Item = &String> {
         let pending = self.tracked.values().flat_map(|tracked| &tracked.files);
-        pending.chain(self.attempts.finished.values().flat_map(|(_, _, files)| files))
+        pending.chain(self.attempts.finished.values().flat_map(|one| &one.files))
     }
 }
 

@@ -7,9 +7,9 @@ use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
-use millstream_types::{CheckpointId, ExecutionAttemptId, TriggerId};
+use millstream_types::{CheckpointId, ExecutionAttemptId, JobId, Timestamp, TriggerId, VertexId};
 
-use super::oracle::{Key, Oracle, key_of, keys_of};
+use super::oracle::{Finished, Key, Oracle, key_of, keys_of};
 use crate::coordinator::fixture::{
     Random, Time, committables, id, operator_id, place_of, plan, snapshot,
 };
@@ -17,12 +17,9 @@ use crate::coordinator::{Coordinator, Known};
 use crate::messages::{
     Ack, Action, Answer, CommitId, Completed, Event, FinalReport, Request, WaitsFor,
 };
-use crate::metadata::{Committables, Kind, Metadata};
+use crate::metadata::{Committables, Kind, Metadata, OperatorState};
 use crate::plan::{Plan, Subtask};
 use crate::settings::Settings;
-
-/// The most messages on their way; the oldest are lost beyond it.
-const MESSAGES_MAX: usize = 200;
 
 /// A wrong coordinator, as the world sees it: its events or actions are changed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -51,7 +48,7 @@ pub(super) enum Fault {
     CommitsSavepoint,
     /// Does not wait for tasks that start.
     StartsEarly,
-    /// Tells nobody that a checkpoint is aborted and starts no other.
+    /// Starts no checkpoint any more.
     Stalls,
 }
 
@@ -121,6 +118,7 @@ impl Seen {
             "restored in doubt",
             "committed",
             "complete while restarting",
+            "restored from a user's",
         ] {
             let count = self.counts.get(name).copied().unwrap_or_default();
             assert!(count >= 50, "{name} happened {count} times only");
@@ -183,6 +181,44 @@ pub(super) struct World {
     completions: u64,
 }
 
+/// A savepoint of another job to begin from, whose number is 40.
+fn begun_elsewhere(plan: &Plan, owned: bool) -> Completed {
+    let mut files = 0..;
+    let mut operators: Vec<OperatorState> = Vec::new();
+    for vertex in &plan.vertices {
+        let subtasks = (0..vertex.parallelism).map(|index| {
+            let task = ExecutionAttemptId { vertex: vertex.id, subtask: index, attempt: 9 };
+            snapshot(task, &[format!("elsewhere-{}", files.next().unwrap())])
+        });
+        let snapshots: Vec<_> = subtasks.collect();
+        let operator = &vertex.operators[0];
+        operators.push(OperatorState {
+            id: operator.id,
+            uid: operator.uid.clone(),
+            name: operator.name.clone(),
+            max_parallelism: vertex.max_parallelism,
+            key_schema: None,
+            coordinator: operator.coordinated.then(Vec::new),
+            states: snapshots[0].states.clone(),
+            subtasks: snapshots.into_iter().map(|one| one.subtask).collect(),
+        });
+    }
+    let last = ExecutionAttemptId { vertex: last_vertex(plan), subtask: 0, attempt: 9 };
+    let metadata = Metadata {
+        job: JobId::from_u128(8),
+        checkpoint: id(40),
+        kind: Kind::Savepoint,
+        triggered: Timestamp::from_millis(0),
+        operators,
+        committables: vec![committables(last, 33), committables(last, 38)],
+    };
+    Completed { metadata: Arc::new(metadata), owned }
+}
+
+fn last_vertex(plan: &Plan) -> VertexId {
+    plan.vertices[plan.vertices.len() - 1].id
+}
+
 impl World {
     pub(super) fn new(seed: u64, fault: Option<Fault>) -> Self {
         let mut random = Random::new(seed);
@@ -203,7 +239,20 @@ impl World {
             uncommitted_max: if random.one_in(3) { 3 } else { 1_000 },
             history: 3,
         };
-        let coordinator = Coordinator::new(settings.clone(), plan.clone(), Known::default());
+        let mut store = Store::default();
+        let mut oracle = Oracle::default();
+        if random.one_in(3) {
+            let completed = begun_elsewhere(&plan, random.one_in(2));
+            store.counter = completed.id().get();
+            store.files.extend(completed.metadata.files().map(str::to_owned));
+            oracle.due = keys_of(&completed.metadata.committables);
+            oracle.unconfirmed.clone_from(&oracle.due);
+            (oracle.last_reserved, oracle.last_complete) = (store.counter, store.counter);
+            store.pointers.insert(completed.id(), completed);
+        }
+        let completed = store.pointers.values().cloned().collect();
+        let known = Known { completed, ..Known::default() };
+        let coordinator = Coordinator::new(settings.clone(), plan.clone(), known);
         Self {
             random,
             time: Time::new(),
@@ -211,7 +260,7 @@ impl World {
             settings,
             fault,
             coordinator,
-            oracle: Oracle::default(),
+            oracle,
             seen: Seen::default(),
             messages: Vec::new(),
             tasks: BTreeMap::new(),
@@ -220,7 +269,7 @@ impl World {
             host: false,
             orders: VecDeque::new(),
             published: BTreeSet::new(),
-            store: Store::default(),
+            store,
             requests: BTreeSet::new(),
             next_trigger: 0,
             next_file: 0,
@@ -245,6 +294,9 @@ impl World {
         self.note(&event);
         let event = self.changed(event);
         let before = self.coordinator.ignored();
+        for event in self.invented(&event) {
+            self.coordinator.on_event(self.time.now(), event);
+        }
         let actions = self.coordinator.on_event(self.time.now(), event);
         let after = self.coordinator.ignored();
         for (name, before, after) in [
@@ -297,13 +349,33 @@ impl World {
         }
     }
 
+    /// Events that a fault makes up before another one.
+    fn invented(&self, event: &Event) -> Vec<Event> {
+        match event {
+            Event::Acknowledged { id, .. } if self.faulty(Fault::CompletesEarly) => {
+                let others = self.oracle.attempts.running.iter().skip(1);
+                let ack = |(subtask, attempt): (&Subtask, &u32)| Event::Acknowledged {
+                    id: *id,
+                    task: subtask.attempt(*attempt),
+                    ack: Box::default(),
+                };
+                others.map(ack).collect()
+            }
+            Event::TaskRunning(task) if self.faulty(Fault::StartsEarly) => {
+                let all = self.plan.subtasks();
+                all.map(|subtask| Event::TaskRunning(subtask.attempt(task.attempt))).collect()
+            }
+            _ => Vec::new(),
+        }
+    }
+
     fn send(&mut self, event: Event) {
         if self.random.one_in(12) && !self.calm {
             self.messages.push(event.clone());
         }
-        self.messages.push(event);
-        if self.messages.len() > MESSAGES_MAX {
-            self.messages.remove(0);
+        let is_stalled = self.calm && self.faulty(Fault::Stalls);
+        if !(is_stalled && matches!(event, Event::IdReserved(_))) {
+            self.messages.push(event);
         }
     }
 
@@ -334,9 +406,12 @@ impl World {
                 assert!(!self.ended, "{id} starts after the last checkpoint");
                 assert_eq!(directory.is_some(), kind.is_savepoint());
                 assert!(base.is_none_or(|base| self.store.pointers.contains_key(&base)));
-                if self.faulty(Fault::CompletesEarly) && self.random.one_in(3) {
-                    let ack = Box::default();
-                    self.messages.push(Event::Acknowledged { id, task: tasks[0], ack });
+                if self.attempt > 0 && self.random.one_in(4) {
+                    // A task of an old attempt, on a worker that was cut off, has met the barrier.
+                    let old = ExecutionAttemptId { attempt: self.attempt - 1, ..tasks[0] };
+                    let snapshots = vec![snapshot(old, &["file-of-a-zombie".to_owned()])];
+                    let ack = Box::new(Ack { snapshots, ..Ack::default() });
+                    self.send(Event::Acknowledged { id, task: old, ack });
                 }
                 for task in tasks {
                     self.order(task, Order::Barrier(id, base));
@@ -510,6 +585,9 @@ impl World {
         let newest = self.store.pointers.keys().next_back().copied();
         assert_eq!(from, newest, "another checkpoint is restored than the newest one");
         assert!(from.map_or(0, CheckpointId::get) >= self.oracle.last_complete);
+        if from.is_some_and(|id| !self.store.pointers[&id].owned) {
+            self.seen.one("restored from a user's");
+        }
         self.seen.one(if from.is_some() { "restored" } else { "restored from nothing" });
         let restored = newest.map(|id| self.store.pointers[&id].metadata.clone());
         for subtask in self.plan.subtasks().collect::<Vec<_>>() {
@@ -521,7 +599,7 @@ impl World {
             assert_eq!(finished.contains(&subtask), had_finished, "{subtask:?}");
             if had_finished {
                 let files = part.unwrap().files().map(str::to_owned).collect();
-                let entry = (None, BTreeSet::new(), files);
+                let entry = Finished { keys: BTreeSet::new(), files };
                 self.oracle.attempts.finished.insert(subtask, entry);
                 continue;
             }
