@@ -60,6 +60,8 @@ pub(super) struct Oracle {
     /// Those of them that nothing has confirmed to the present master.
     pub(super) unconfirmed: BTreeSet<Key>,
     pub(super) orders: BTreeMap<CommitId, BTreeSet<Key>>,
+    /// Files that the present master has been told of.
+    pub(super) told_files: BTreeSet<String>,
     pub(super) last_reserved: u64,
     pub(super) last_triggered: u64,
     pub(super) last_complete: u64,
@@ -88,6 +90,7 @@ impl Oracle {
         let keys = keys_of(&report.committables);
         let files: BTreeSet<String> = files_of(report);
         self.attempts.running.remove(&task.into());
+        self.told_files.extend(files.iter().cloned());
         let finished = Finished { keys: keys.clone(), files };
         self.attempts.finished.insert(task.into(), finished);
         for (id, tracked) in &mut self.tracked {
@@ -123,6 +126,7 @@ impl Oracle {
         let Some(tracked) = self.tracked.get_mut(&id) else { return };
         if runs && tracked.waits.as_mut().is_some_and(|waits| waits.remove(&task)) {
             tracked.keys.extend(keys_of(committables));
+            self.told_files.extend(files.iter().cloned());
             tracked.files.extend(files);
         }
     }

@@ -40,6 +40,8 @@ pub(super) enum Fault {
     DeletesLive,
     /// Deletes files although the pointer may be there.
     DeletesBeforePointer,
+    /// Deletes nothing.
+    ForgetsFiles,
     /// Restores an older checkpoint.
     RestoresOlder,
     /// A new master begins from the ids of complete checkpoints.
@@ -53,7 +55,7 @@ pub(super) enum Fault {
 }
 
 impl Fault {
-    pub(super) const ALL: [Self; 13] = [
+    pub(super) const ALL: [Self; 14] = [
         Self::TakesOldAttempt,
         Self::CompletesEarly,
         Self::TakesDoubtForFailure,
@@ -62,6 +64,7 @@ impl Fault {
         Self::ForgetsConfirmation,
         Self::DeletesLive,
         Self::DeletesBeforePointer,
+        Self::ForgetsFiles,
         Self::RestoresOlder,
         Self::ReusesIds,
         Self::CommitsSavepoint,
@@ -118,6 +121,7 @@ impl Seen {
             "restored in doubt",
             "committed",
             "complete while restarting",
+            "inventory",
             "restored from a user's",
         ] {
             let count = self.counts.get(name).copied().unwrap_or_default();
@@ -176,6 +180,8 @@ pub(super) struct World {
     next_trigger: u128,
     next_file: u64,
     calm: bool,
+    /// Whether faults are frequent.
+    rough: bool,
     ended: bool,
     finished: bool,
     completions: u64,
@@ -239,6 +245,7 @@ impl World {
             uncommitted_max: if random.one_in(3) { 3 } else { 1_000 },
             history: 3,
         };
+        let rough = random.one_in(2);
         let mut store = Store::default();
         let mut oracle = Oracle::default();
         if random.one_in(3) {
@@ -274,6 +281,7 @@ impl World {
             next_trigger: 0,
             next_file: 0,
             calm: false,
+            rough,
             ended: false,
             finished: false,
             completions: 0,
@@ -282,6 +290,11 @@ impl World {
 
     pub(super) fn start(&mut self) {
         self.event(Event::Restarting { attempt: 0 });
+    }
+
+    /// Whether a fault happens now: one in so many times, or more seldom.
+    fn bad_luck(&mut self, of: usize) -> bool {
+        self.random.one_in(if self.rough { of } else { of * 6 }) && !self.calm
     }
 
     fn faulty(&self, fault: Fault) -> bool {
@@ -383,7 +396,7 @@ impl World {
         match action {
             Action::ReserveId(id) => {
                 self.oracle.on_reserve(id, self.settings.concurrent_max.get());
-                if self.random.one_in(25) && !self.calm {
+                if self.bad_luck(25) {
                     let reason = "away".to_owned();
                     return self.send(Event::IdNotReserved { id, reason });
                 }
@@ -391,7 +404,7 @@ impl World {
                 self.send(Event::IdReserved(id));
             }
             Action::SnapshotCoordinators { id, operators } => {
-                if self.host && self.random.one_in(25) && !self.calm {
+                if self.host && self.bad_luck(25) {
                     let reason = "busy".to_owned();
                     self.send(Event::CoordinatorsDeclined { id, reason });
                 } else if self.host {
@@ -433,6 +446,7 @@ impl World {
                 self.orders.push_back((commit, committables));
             }
             Action::Discard(id) => self.on_discard(id),
+            Action::Delete { .. } if self.faulty(Fault::ForgetsFiles) => {}
             Action::Delete { checkpoint, files } => self.on_delete(checkpoint, files),
             Action::Answer { trigger, answer } => {
                 assert!(self.requests.remove(&trigger), "{trigger} is answered twice");
@@ -473,7 +487,7 @@ impl World {
         assert_eq!(directory.is_some(), metadata.kind.is_savepoint());
         let bytes = metadata.encode().expect("it contradicts itself");
         assert_eq!(Metadata::decode("m", &bytes).as_ref(), Ok(&*metadata));
-        match if self.calm { 0 } else { self.random.below(8) } {
+        match if self.bad_luck(1) { self.random.below(8) } else { 0 } {
             0..=4 => {
                 self.point(metadata);
                 self.send(Event::Stored(id));

@@ -30,7 +30,7 @@ impl World {
         let at = self.random.below(self.messages.len());
         let message = self.messages.remove(at);
         let may_be_lost = matches!(message, Event::Acknowledged { .. } | Event::Progress { .. });
-        if may_be_lost && self.random.one_in(15) && !self.calm {
+        if may_be_lost && self.bad_luck(15) {
             return;
         }
         self.time.ms += 1;
@@ -89,7 +89,7 @@ impl World {
         }
         task.carried.insert(id, task.kept.keys().copied().collect());
         let committables = task.kept.values().cloned().collect();
-        if self.random.one_in(20) && !self.calm {
+        if self.bad_luck(20) {
             self.seen.one("declined");
             let reason = "the disk is full".to_owned();
             return self.send(Event::Declined { id, task: name, reason });
@@ -126,7 +126,7 @@ impl World {
         if self.random.one_in(2) && subtask != subtasks[0] {
             return self.finish_task(subtask);
         }
-        if self.random.one_in(3) {
+        if self.bad_luck(3) {
             self.seen.one("task failed");
             let task = self.tasks.remove(&subtask).unwrap();
             self.send(Event::TaskFailed(subtask.attempt(task.attempt)));
@@ -188,7 +188,7 @@ impl World {
         if !self.host {
             self.host = true;
             self.event(Event::CoordinatorHostReady);
-        } else if self.random.one_in(6) && !self.calm {
+        } else if self.bad_luck(8) {
             self.seen.one("host lost");
             self.lose_host();
             self.event(Event::CoordinatorHostLost);
@@ -248,6 +248,7 @@ impl World {
         let carried = keys_of(committables);
         self.oracle.tracked.clear();
         self.oracle.orders.clear();
+        self.oracle.told_files.clear();
         self.oracle.due.extend(carried.iter().copied());
         let lost = self.oracle.unconfirmed.iter().find(|key| !carried.contains(*key));
         assert_eq!(lost, None, "the newest checkpoint does not carry what is not confirmed");
@@ -287,6 +288,22 @@ impl World {
         }
         assert_eq!(self.published, self.oracle.due, "results are lost");
         assert!(self.requests.is_empty(), "{:?} were not answered", self.requests);
+        self.check_inventory();
+    }
+
+    /// No file is left that the present master knew of and nothing refers to.
+    fn check_inventory(&mut self) {
+        if !self.oracle.tracked.is_empty() || self.coordinator.retention.removals() > 0 {
+            return;
+        }
+        self.seen.one("inventory");
+        let pointers = self.store.pointers.values().map(|one| &one.metadata);
+        let stored = pointers.chain(self.store.savepoints.values());
+        let mut used: BTreeSet<&str> = stored.flat_map(|metadata| metadata.files()).collect();
+        used.extend(self.oracle.files_in_flight().map(String::as_str));
+        let known = self.oracle.told_files.intersection(&self.store.files);
+        let left: Vec<_> = known.filter(|file| !used.contains(file.as_str())).collect();
+        assert!(left.is_empty(), "{left:?} are left behind");
     }
 
     fn is_settled(&self, goal: u64) -> bool {
