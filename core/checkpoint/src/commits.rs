@@ -1,8 +1,8 @@
 //! Committables of complete checkpoints, until the committers have published them.
 //!
 //! A task repeats its committables in every acknowledgement until it learns that a checkpoint that
-//! carries them is complete, and it may learn that late. So the same ones come again after they were
-//! published. They are told apart by the checkpoint for which they were pre-committed: an
+//! carries them is complete, and it may learn that late. So the same ones come again after they
+//! were published. They are told apart by the checkpoint for which they were pre-committed: an
 //! acknowledgement carries everything that its task keeps, so all that were pre-committed up to the
 //! last complete checkpoint that commits came with it or before. One of them that is not here any
 //! more has been published.

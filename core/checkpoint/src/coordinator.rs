@@ -7,9 +7,9 @@
 //! - Ids grow and are never reused; an id is stored before its first barrier.
 //! - At most one checkpoint is being started, so that barriers are sent in the order of ids.
 //! - A checkpoint completes when each task that ran at its trigger has acknowledged it under the
-//!   same attempt, or has finished without having taken its barrier; and when its pointer is stored.
-//! - Checkpoints are stored one after the other, in the order of their ids (plain savepoints apart).
-//!   One whose outcome is not known holds up the later ones, and a restore.
+//!   same attempt, or has finished without having taken its barrier, and its pointer is stored.
+//! - Checkpoints are stored one after the other, in the order of their ids (plain savepoints
+//!   apart). One whose outcome is not known holds up the later ones, and a restore.
 //! - A committable that came with a complete checkpoint stays in the metadata of all later ones
 //!   until the committers have confirmed it.
 //! - A file is deleted only when nothing refers to it or may do so, see `retention`.
@@ -46,6 +46,8 @@ use crate::tasks::Tasks;
 
 /// The most requests that wait for their turn.
 const REQUESTS_MAX: usize = 64;
+/// The most savepoints that are pending at once.
+const SAVEPOINTS_MAX: usize = 8;
 /// The most checkpoints whose pointers could not be removed; beyond it none starts.
 const REMOVALS_MAX: usize = 16;
 
@@ -142,6 +144,7 @@ impl Coordinator {
     }
 
     /// Takes an event in and says what to do, in this order. Times of later events are not earlier.
+    #[must_use = "actions are to be carried out"]
     pub fn on_event(&mut self, now: Now, event: Event) -> Vec<Action> {
         match event {
             Event::Tick => {}
@@ -164,7 +167,7 @@ impl Coordinator {
             Event::Declined { id, task, reason } => self.on_declined(now, id, task, &reason),
             Event::Stored(id) => self.on_stored(now, id),
             Event::StoreFailed { id, reason } => self.on_store_failed(now, id, &reason),
-            Event::StoreUnknown { id, reason: _ } => self.on_store_unknown(now, id),
+            Event::StoreUnknown { id, reason } => self.on_store_unknown(now, id, reason),
             Event::Committed(commit) => {
                 if !self.commits.confirm(commit) {
                     self.ignored.repeated += 1;

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use crate::messages::OperatorSnapshot;
 
-/// The number of references to each file. Every holder adds the paths that it refers to, and removes
-/// the same ones later.
+/// The number of references to each file. Every holder adds the paths that it refers to, and
+/// removes the same ones later.
 #[derive(Debug, Default)]
 pub(crate) struct Files {
     references: BTreeMap<String, u64>,

@@ -23,8 +23,8 @@ pub struct Now {
 pub struct Completed {
     /// Its metadata.
     pub metadata: Arc<Metadata>,
-    /// Whether it is the job's to remove when later ones are complete. One of a user (a savepoint, a
-    /// checkpoint restored without a claim) is never touched.
+    /// Whether it is the job's to remove when later ones are complete. One of a user (a
+    /// savepoint, a checkpoint restored without a claim) is never touched.
     pub owned: bool,
 }
 
@@ -76,11 +76,11 @@ pub struct AckMetrics {
     /// Time from the trigger to the first barrier.
     pub start_delay: Duration,
     /// Time from the first barrier to the last.
-    pub alignment: Duration,
+    pub alignment_duration: Duration,
     /// Time during which the task stood still for its snapshot.
-    pub sync: Duration,
+    pub sync_duration: Duration,
     /// Time during which it was uploaded beside the task's work.
-    pub r#async: Duration,
+    pub async_duration: Duration,
     /// Bytes written for this checkpoint.
     pub checkpointed_bytes: u64,
     /// Bytes of records that the task processed during the alignment.
@@ -147,7 +147,7 @@ impl fmt::Display for WaitsFor {
     }
 }
 
-/// A checkpoint that somebody asks for.
+/// A checkpoint that a user asks for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Request {
     /// A checkpoint like the periodic ones.
@@ -195,7 +195,7 @@ pub enum Event {
     CoordinatorHostReady,
     /// The coordinator host has ended.
     CoordinatorHostLost,
-    /// Somebody asks for a checkpoint.
+    /// A user asks for a checkpoint.
     Request {
         /// Names the request; one that repeats a known one changes nothing.
         trigger: TriggerId,

@@ -1,11 +1,11 @@
 //! The metadata of a checkpoint: everything that a restore needs to know, and where the state is.
 //!
 //! [`Metadata::encode`] makes its bytes and [`Metadata::decode`] reads them. The format is
-//! versioned: a build reads the versions up to [`FORMAT_VERSION`] and refuses later ones. Nothing is
-//! taken from damaged bytes: they are refused with the file, the section and the fault.
+//! versioned: a build reads the versions up to [`FORMAT_VERSION`] and refuses later ones. Nothing
+//! is taken from damaged bytes: they are refused with the file, the section and the fault.
 //!
-//! Contents of users (state, positions of splits, committables) are bytes here. The JobManager never
-//! decodes them.
+//! Contents of users (state, positions of splits, committables) are bytes here. The JobManager
+//! never decodes them.
 
 mod check;
 mod error;

@@ -109,6 +109,8 @@ pub(crate) enum Phase {
     /// It may be stored.
     InDoubt {
         metadata: Arc<Metadata>,
+        /// The reason why that is not known.
+        reason: String,
         /// When to look again; without it that is under way.
         look_at: Option<Instant>,
     },
@@ -203,6 +205,14 @@ impl Pending {
         match self.phase {
             Phase::Reserving | Phase::Coordinators => true,
             Phase::Tasks(_) | Phase::Queued(_) | Phase::Storing(_) | Phase::InDoubt { .. } => false,
+        }
+    }
+
+    /// Whether acknowledgements may still come.
+    pub(crate) const fn is_open(&self) -> bool {
+        match self.phase {
+            Phase::Reserving | Phase::Coordinators | Phase::Tasks(_) => true,
+            Phase::Queued(_) | Phase::Storing(_) | Phase::InDoubt { .. } => false,
         }
     }
 
@@ -318,7 +328,7 @@ impl Pending {
     }
 
     /// Goes on to `InDoubt`; false if it is not being stored.
-    pub(crate) fn on_unknown(&mut self, look_at: Instant) -> bool {
+    pub(crate) fn on_unknown(&mut self, look_at: Instant, reason: String) -> bool {
         let (metadata, look_at) = match &self.phase {
             Phase::Storing(metadata) => (Arc::clone(metadata), None),
             Phase::InDoubt { metadata, .. } => (Arc::clone(metadata), Some(look_at)),
@@ -326,7 +336,7 @@ impl Pending {
                 return false;
             }
         };
-        self.phase = Phase::InDoubt { metadata, look_at };
+        self.phase = Phase::InDoubt { metadata, reason, look_at };
         true
     }
 
@@ -368,7 +378,7 @@ impl Pending {
             Phase::Tasks(_) => WaitingFor::Tasks(self.missing(plan)),
             Phase::Queued(_) => WaitingFor::Earlier,
             Phase::Storing(_) => WaitingFor::Store,
-            Phase::InDoubt { .. } => WaitingFor::ReadBack,
+            Phase::InDoubt { reason, .. } => WaitingFor::ReadBack(reason.clone()),
         };
         let age = now.saturating_duration_since(self.start.instant);
         PendingStatus { id: self.stats.id, kind: self.kind, age, waiting_for }

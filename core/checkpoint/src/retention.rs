@@ -7,7 +7,7 @@
 //!
 //! A pointer is removed first; files that no other checkpoint refers to are deleted when that is
 //! certain. Files of an aborted checkpoint wait until all checkpoints that were pending beside it
-//! have ended. Files of users are never deleted.
+//! have all their acknowledgements. Files of users are never deleted.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -195,17 +195,16 @@ impl Retention {
         }
     }
 
-    /// Takes in that files belong to a user from now on: they are never deleted. The last report of
-    /// a finished task may refer to one of them too.
+    /// Takes in that files belong to a user from now on: they are never deleted. The last report
+    /// of a finished task may refer to one of them too.
     pub(crate) fn give_away<'a>(&mut self, files: impl Iterator<Item = &'a str>) {
         self.files.give_away(files);
     }
 
-    /// The files without a reference that can be deleted: no checkpoint is pending any more that had
-    /// started when they lost their last reference.
-    pub(crate) fn unused(&mut self, oldest_pending: Option<CheckpointId>) -> Vec<String> {
-        let is_free =
-            |orphans: &Orphans| oldest_pending.is_none_or(|oldest| oldest > orphans.through);
+    /// The files without a reference that can be deleted: no checkpoint waits for acknowledgements
+    /// any more that had started when they lost their last reference.
+    pub(crate) fn unused(&mut self, oldest_open: Option<CheckpointId>) -> Vec<String> {
+        let is_free = |orphans: &Orphans| oldest_open.is_none_or(|oldest| oldest > orphans.through);
         let mut free: Vec<String> = Vec::new();
         for orphans in self.orphans.extract_if(.., |orphans| is_free(orphans)) {
             free.extend(orphans.files);

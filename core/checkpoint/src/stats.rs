@@ -202,8 +202,8 @@ pub enum WaitingFor {
     Earlier,
     /// It is being stored.
     Store,
-    /// It may be stored; that is being found out.
-    ReadBack,
+    /// It may be stored, and that is not known for this reason; the store is asked again.
+    ReadBack(String),
 }
 
 /// A pending checkpoint.

@@ -1,5 +1,5 @@
-//! The end of a checkpoint that all tasks have acknowledged: it is stored, completed, committed, and
-//! removes older ones.
+//! The end of a checkpoint that all tasks have acknowledged: it is stored, completed, committed,
+//! and removes older ones.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -81,11 +81,11 @@ impl Coordinator {
 
     /// Looks at once whether the pointer is there, and again after a pause as long as that is not
     /// known either.
-    pub(super) fn on_store_unknown(&mut self, now: Now, id: CheckpointId) {
+    pub(super) fn on_store_unknown(&mut self, now: Now, id: CheckpointId, reason: String) {
         let look_at = now.instant.checked_add(RETRY_PAUSE).unwrap_or(now.instant);
         let is_storing = |pending: &Pending| matches!(pending.phase(), Phase::Storing(_));
         let is_first = self.pending.get(&id).is_some_and(is_storing);
-        if !self.pending.get_mut(&id).is_some_and(|pending| pending.on_unknown(look_at)) {
+        if !self.pending.get_mut(&id).is_some_and(|pending| pending.on_unknown(look_at, reason)) {
             self.ignored.unknown_checkpoint += 1;
         } else if is_first {
             self.actions.push(Action::ReadBack(id));
@@ -170,8 +170,9 @@ impl Coordinator {
     pub(super) fn remove(&mut self, now: Instant) {
         let due = self.retention.take_due(now);
         self.actions.extend(due.into_iter().map(Action::Discard));
-        let oldest_pending = self.pending.keys().next().copied();
-        let unused = self.retention.unused(oldest_pending);
+        let mut open = self.pending.iter().filter(|(_, pending)| pending.is_open());
+        let oldest_open = open.next().map(|(id, _)| *id);
+        let unused = self.retention.unused(oldest_open);
         self.delete(None, unused);
     }
 

@@ -5,13 +5,15 @@
 //!
 //! The checks are checked: a world with a fault in the coordinator's place ([`Fault`]) must fail.
 
+mod faults;
 mod oracle;
 mod world;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use super::fixture::for_seeds;
-use world::{Fault, Seen, World};
+use faults::{Fault, Seen};
+use world::World;
 
 const SEEDS: u64 = 3_000;
 const STEPS: usize = 800;

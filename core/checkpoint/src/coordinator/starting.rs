@@ -5,7 +5,7 @@ use std::time::Instant;
 use millstream_types::{CheckpointId, OperatorId, TriggerId};
 
 use super::ending::Cause;
-use super::{Coordinator, End, Mode, REMOVALS_MAX, REQUESTS_MAX};
+use super::{Coordinator, End, Mode, REMOVALS_MAX, REQUESTS_MAX, SAVEPOINTS_MAX};
 use crate::messages::{Action, Answer, Now, Request};
 use crate::metadata::Kind;
 use crate::pending::{Pending, Start};
@@ -117,7 +117,10 @@ impl Coordinator {
         }
         let is_checkpoint = |request: &Request| matches!(request, Request::Checkpoint);
         let mut requests = self.requests.iter();
-        if let Some(at) = requests.position(|(_, request)| !is_checkpoint(request)) {
+        let savepoints = self.pending.values().filter(|one| one.kind().is_savepoint()).count();
+        if let Some(at) = requests.position(|(_, request)| !is_checkpoint(request))
+            && savepoints < SAVEPOINTS_MAX
+        {
             return Some((Reason::Request(at), None));
         }
         if self.checkpoint_blocked().is_some() {

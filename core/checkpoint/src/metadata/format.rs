@@ -10,17 +10,19 @@
 //! | length of the whole file | `u64` |
 //! | head | job (16), checkpoint `u64`, kind `u8`, time of the start `i64` |
 //! | operators | list of operators |
-//! | operator | id (16), uid?, name, max parallelism `u32`, key schema?, coordinator?, states, subtasks |
+//! | operator | id (16), uid?, name, max parallelism `u32`, key schema?, coordinator?, |
+//! | | states, subtasks |
 //! | state | name, kind `u8`, schema |
 //! | subtask | finished `u8`, positions, handles |
-//! | handle | state `u32`, epoch `u64`, attempt `u32`, content, list of (group `u16`, offset `u64`) |
+//! | handle | state `u32`, epoch `u64`, attempt `u32`, content, |
+//! | | list of (group `u16`, offset `u64`) |
 //! | content | 0 and bytes, or 1 and path, offset `u64`, length `u64`, CRC-32 `u32` |
 //! | committables | list: operator (16), subtask `u32`, epoch `u64`, attempt `u32`, then |
 //! | | checkpoint `u64`, count `u32`, bytes |
 //! | size of all states | `u64` |
 //! | CRC-32 of everything before | `u32` |
 //!
-//! The length comes before the checksum, so that a file that was cut off is told from a damaged one.
+//! The length is checked before the checksum: a file that was cut off is told from a damaged one.
 
 use std::sync::Arc;
 

@@ -1,6 +1,6 @@
 //! Reads values from bytes that may be anything.
 //!
-//! No length is trusted: bytes are taken as a slice that is there, and lists grow with what is read.
+//! No length is trusted: bytes are taken as a slice that is there, and lists grow as they are read.
 
 use millstream_types::{CheckpointId, LeaderEpoch, OperatorId};
 

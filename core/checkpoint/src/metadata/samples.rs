@@ -13,7 +13,7 @@ use super::{
 
 const OWNER: Owner = Owner { epoch: LeaderEpoch::new(3), attempt: 2 };
 
-/// Something of everything, in few bytes.
+/// Metadata with every kind of part, in few bytes.
 pub(crate) fn small() -> Metadata {
     let segment = FileSegment { path: "chk-7/a".to_owned(), offset: 5, length: 9, crc32: 0xabcd };
     let group = |group, offset| GroupOffset { group: KeyGroup::new(group), offset };

@@ -1,6 +1,7 @@
 //! The world around a coordinator: a JobMaster, tasks, a store, committers, users and faults.
 
 mod life;
+mod storage;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::num::NonZeroU32;
@@ -9,6 +10,7 @@ use std::time::Duration;
 
 use millstream_types::{CheckpointId, ExecutionAttemptId, JobId, Timestamp, TriggerId, VertexId};
 
+use super::faults::{Fault, Seen};
 use super::oracle::{Finished, Key, Oracle, key_of, keys_of};
 use crate::coordinator::fixture::{
     Random, Time, committables, id, operator_id, place_of, plan, snapshot,
@@ -20,115 +22,6 @@ use crate::messages::{
 use crate::metadata::{Committables, Kind, Metadata, OperatorState};
 use crate::plan::{Plan, Subtask};
 use crate::settings::Settings;
-
-/// A wrong coordinator, as the world sees it: its events or actions are changed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Fault {
-    /// Takes an acknowledgement of an old attempt.
-    TakesOldAttempt,
-    /// Completes without the tasks that are slow.
-    CompletesEarly,
-    /// Takes an outcome that is not known for a failure.
-    TakesDoubtForFailure,
-    /// Forgets the committables of aborted checkpoints.
-    ForgetsAborted,
-    /// Takes an order for its confirmation.
-    ConfirmsBeforeCommit,
-    /// Never confirms, so that published results are committed again and again.
-    ForgetsConfirmation,
-    /// Deletes a file of the newest checkpoint.
-    DeletesLive,
-    /// Deletes files although the pointer may be there.
-    DeletesBeforePointer,
-    /// Deletes nothing.
-    ForgetsFiles,
-    /// Restores an older checkpoint.
-    RestoresOlder,
-    /// A new master begins from the ids of complete checkpoints.
-    ReusesIds,
-    /// Commits what only a savepoint carries.
-    CommitsSavepoint,
-    /// Does not wait for tasks that start.
-    StartsEarly,
-    /// Starts no checkpoint any more.
-    Stalls,
-}
-
-impl Fault {
-    pub(super) const ALL: [Self; 14] = [
-        Self::TakesOldAttempt,
-        Self::CompletesEarly,
-        Self::TakesDoubtForFailure,
-        Self::ForgetsAborted,
-        Self::ConfirmsBeforeCommit,
-        Self::ForgetsConfirmation,
-        Self::DeletesLive,
-        Self::DeletesBeforePointer,
-        Self::ForgetsFiles,
-        Self::RestoresOlder,
-        Self::ReusesIds,
-        Self::CommitsSavepoint,
-        Self::StartsEarly,
-        Self::Stalls,
-    ];
-}
-
-/// How often things happened.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(super) struct Seen {
-    counts: BTreeMap<&'static str, u64>,
-}
-
-impl Seen {
-    fn one(&mut self, name: &'static str) {
-        *self.counts.entry(name).or_default() += 1;
-    }
-
-    pub(super) fn add(&mut self, other: &Self) {
-        for (name, count) in &other.counts {
-            *self.counts.entry(name).or_default() += count;
-        }
-    }
-
-    /// A test that sees too little shows nothing.
-    pub(super) fn assert_enough(&self) {
-        for name in [
-            "complete",
-            "aborted",
-            "restored",
-            "restored from nothing",
-            "takeover",
-            "unknown",
-            "read back",
-            "declined",
-            "task failed",
-            "task finished",
-            "old attempt ignored",
-            "repeated ignored",
-            "unknown ignored",
-            "late",
-            "host lost",
-            "discarded",
-            "not discarded",
-            "deleted",
-            "savepoint",
-            "stopped",
-            "final",
-            "finished",
-            "failed job",
-            "answered",
-            "refused",
-            "restored in doubt",
-            "committed",
-            "complete while restarting",
-            "inventory",
-            "restored from a user's",
-        ] {
-            let count = self.counts.get(name).copied().unwrap_or_default();
-            assert!(count >= 50, "{name} happened {count} times only");
-        }
-    }
-}
 
 /// A message of the master to a task.
 #[derive(Debug)]
@@ -308,7 +201,7 @@ impl World {
         let event = self.changed(event);
         let before = self.coordinator.ignored();
         for event in self.invented(&event) {
-            self.coordinator.on_event(self.time.now(), event);
+            let _ = self.coordinator.on_event(self.time.now(), event);
         }
         let actions = self.coordinator.on_event(self.time.now(), event);
         let after = self.coordinator.ignored();
@@ -355,7 +248,7 @@ impl World {
                 event
             }
             Event::Committed(_) if self.faulty(Fault::ForgetsConfirmation) => {
-                self.coordinator.on_event(self.time.now(), Event::CoordinatorHostLost);
+                let _ = self.coordinator.on_event(self.time.now(), Event::CoordinatorHostLost);
                 Event::CoordinatorHostReady
             }
             _ => event,
@@ -413,22 +306,8 @@ impl World {
                 }
             }
             Action::Trigger { id, kind, base, directory, tasks } => {
-                let all = self.plan.subtasks().count();
-                let max = self.settings.concurrent_max.get();
-                self.oracle.on_trigger(id, kind, base, &tasks, all, max);
-                assert!(!self.ended, "{id} starts after the last checkpoint");
                 assert_eq!(directory.is_some(), kind.is_savepoint());
-                assert!(base.is_none_or(|base| self.store.pointers.contains_key(&base)));
-                if self.attempt > 0 && self.random.one_in(4) {
-                    // A task of an old attempt, on a worker that was cut off, has met the barrier.
-                    let old = ExecutionAttemptId { attempt: self.attempt - 1, ..tasks[0] };
-                    let snapshots = vec![snapshot(old, &["file-of-a-zombie".to_owned()])];
-                    let ack = Box::new(Ack { snapshots, ..Ack::default() });
-                    self.send(Event::Acknowledged { id, task: old, ack });
-                }
-                for task in tasks {
-                    self.order(task, Order::Barrier(id, base));
-                }
+                self.on_trigger(id, kind, base, tasks);
             }
             Action::Abort { id, .. } => {
                 self.seen.one("aborted");
@@ -470,64 +349,36 @@ impl World {
         }
     }
 
+    fn on_trigger(
+        &mut self,
+        id: CheckpointId,
+        kind: Kind,
+        base: Option<CheckpointId>,
+        tasks: Vec<ExecutionAttemptId>,
+    ) {
+        let all = self.plan.subtasks().count();
+        let max = self.settings.concurrent_max.get();
+        self.oracle.on_trigger(id, kind, base, &tasks, all, max);
+        assert!(!self.ended, "{id} starts after the last checkpoint");
+        assert!(base.is_none_or(|base| self.store.pointers.contains_key(&base)));
+        if self.attempt > 0 && self.random.one_in(4) {
+            // A task of an old attempt, on a worker that was cut off, has met the barrier.
+            let old = ExecutionAttemptId { attempt: self.attempt - 1, ..tasks[0] };
+            let snapshots = vec![snapshot(old, &["file-of-a-zombie".to_owned()])];
+            let ack = Box::new(Ack { snapshots, ..Ack::default() });
+            self.send(Event::Acknowledged { id, task: old, ack });
+        }
+        for task in tasks {
+            self.order(task, Order::Barrier(id, base));
+        }
+    }
+
     fn order(&mut self, task: ExecutionAttemptId, order: Order) {
         if let Some(known) = self.tasks.get_mut(&task.into())
             && known.attempt == task.attempt
         {
             known.orders.push_back(order);
         }
-    }
-
-    fn on_store(&mut self, id: CheckpointId, metadata: Arc<Metadata>, directory: Option<String>) {
-        let mut stored = Metadata::clone(&metadata);
-        if self.faulty(Fault::ForgetsAborted) {
-            stored.committables.retain(|one| one.checkpoint == id);
-        }
-        self.oracle.on_store(id, &stored);
-        assert_eq!(directory.is_some(), metadata.kind.is_savepoint());
-        let bytes = metadata.encode().expect("it contradicts itself");
-        assert_eq!(Metadata::decode("m", &bytes).as_ref(), Ok(&*metadata));
-        match if self.bad_luck(1) { self.random.below(8) } else { 0 } {
-            0..=4 => {
-                self.point(metadata);
-                self.send(Event::Stored(id));
-            }
-            5 => self.send(Event::StoreFailed { id, reason: "full".to_owned() }),
-            other => {
-                self.seen.one("unknown");
-                if other == 6 {
-                    self.point(metadata);
-                }
-                self.send(Event::StoreUnknown { id, reason: "away".to_owned() });
-            }
-        }
-    }
-
-    fn point(&mut self, metadata: Arc<Metadata>) {
-        let (id, kind) = (metadata.checkpoint, metadata.kind);
-        if kind.commits() {
-            let owned = !kind.is_savepoint();
-            self.store.pointers.insert(id, Completed { metadata, owned });
-        } else {
-            self.store.savepoints.insert(id, metadata);
-        }
-    }
-
-    fn has_pointer(&self, id: CheckpointId) -> bool {
-        self.store.pointers.contains_key(&id) || self.store.savepoints.contains_key(&id)
-    }
-
-    fn on_read_back(&mut self, id: CheckpointId) {
-        self.seen.one("read back");
-        let reason = "not there".to_owned();
-        let answer = if self.random.one_in(3) && !self.calm {
-            Event::StoreUnknown { id, reason }
-        } else if self.has_pointer(id) {
-            Event::Stored(id)
-        } else {
-            Event::StoreFailed { id, reason }
-        };
-        self.send(answer);
     }
 
     fn on_complete(&mut self, id: CheckpointId, kind: Kind, tasks: Vec<ExecutionAttemptId>) {
@@ -552,42 +403,6 @@ impl World {
         for task in tasks.into_iter().filter(|_| kind.commits()) {
             self.order(task, Order::Complete(id));
         }
-    }
-
-    fn on_discard(&mut self, id: CheckpointId) {
-        let newest = self.store.pointers.keys().next_back().copied();
-        assert_ne!(newest, Some(id), "the newest checkpoint is removed");
-        let is_owned = self.store.pointers.get(&id).is_none_or(|one| one.owned);
-        assert!(is_owned, "{id} is the user's");
-        let mut bases = self.oracle.tracked.values().filter_map(|tracked| tracked.base);
-        assert!(bases.all(|base| base != id), "{id} is the base of a pending one");
-        let luck = if self.calm { 0 } else { self.random.below(6) };
-        if luck < 5 {
-            self.store.pointers.remove(&id);
-        }
-        if luck < 4 {
-            self.seen.one("discarded");
-            self.send(Event::Discarded(id));
-        } else {
-            self.seen.one("not discarded");
-            self.send(Event::NotDiscarded(id));
-        }
-    }
-
-    fn on_delete(&mut self, checkpoint: Option<CheckpointId>, mut files: Vec<String>) {
-        let kept = |id| self.store.pointers.contains_key(&id);
-        assert!(!checkpoint.is_some_and(kept), "metadata goes before its pointer");
-        if self.faulty(Fault::DeletesLive)
-            && let Some((_, newest)) = self.store.pointers.iter().next_back()
-        {
-            files.extend(newest.metadata.files().map(str::to_owned));
-        }
-        let in_flight: BTreeSet<&String> = self.oracle.files_in_flight().collect();
-        for file in &files {
-            assert!(!in_flight.contains(file), "{file} is deleted, and is in flight");
-            assert!(self.store.files.remove(file), "{file} is deleted twice");
-        }
-        self.seen.one("deleted");
     }
 
     fn on_restore(&mut self, from: Option<CheckpointId>, finished: &[Subtask]) {
