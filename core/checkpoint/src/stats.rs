@@ -290,7 +290,7 @@ pub struct Status {
     pub pending: Vec<PendingStatus>,
     /// The number of committables that wait for their commit.
     pub uncommitted: u64,
-    /// Time since the completion of the last checkpoint, or since the start.
+    /// Time since the last completion under this master; `None` before the first.
     pub last_complete_age: Option<Duration>,
     /// The number of failures since the last success.
     pub failures_in_a_row: u32,

@@ -38,7 +38,9 @@ impl Coordinator {
         if let Err(why) = checked {
             if self.tasks.runs(task) {
                 let name = self.plan.name_of(task.into());
-                self.fail_job(format!("the last report of {name} is none: {why}"));
+                self.fail_job(format!("the last report of {name} is wrong: {why}"));
+            } else {
+                self.ignored.old_attempt += 1;
             }
             return;
         }
