@@ -8,7 +8,7 @@
 //! Any number of panes can be open, most of them with a few keys: those share one small hash table
 //! instead of one for each key group.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::ops::Range;
 
 use hashbrown::HashTable;
@@ -196,15 +196,18 @@ fn regrouped<K: Key, V>(
     groups
 }
 
+/// The number of panes of a key from which on they are forgotten several at once.
+const LONG: usize = 1_024;
+
 /// The values of one key in the panes of which a window is complete, in order of time.
 #[derive(Debug, Clone)]
-pub struct KeyPanes<V>(VecDeque<(i64, V)>);
+pub struct KeyPanes<V>(Vec<(i64, V)>);
 
 impl<V: Clone> KeyPanes<V> {
     /// No value yet.
     #[must_use]
     pub const fn new() -> Self {
-        Self(VecDeque::new())
+        Self(Vec::new())
     }
 
     /// The value in the pane with this first time; the error is the place for one.
@@ -213,7 +216,7 @@ impl<V: Clone> KeyPanes<V> {
     /// There is none.
     pub fn find(&mut self, first: i64) -> Result<&mut V, usize> {
         // Mostly the pane is later than all others.
-        if self.0.back().is_none_or(|(last, _)| *last < first) {
+        if self.0.last().is_none_or(|(last, _)| *last < first) {
             return Err(self.0.len());
         }
         let at = self.0.binary_search_by_key(&first, |(pane, _)| *pane)?;
@@ -228,14 +231,19 @@ impl<V: Clone> KeyPanes<V> {
     /// The values in panes from one time on and before another, in order of time.
     pub fn between(&self, from: i128, before: i128) -> impl Iterator<Item = &V> {
         let start = self.0.partition_point(|(pane, _)| i128::from(*pane) < from);
-        let values = self.0.range(start..);
+        let values = self.0.iter().skip(start);
         values.take_while(move |(pane, _)| i128::from(*pane) < before).map(|(_, value)| value)
     }
 
-    /// Forgets the values of panes before a time; `false` if none is left.
+    /// Forgets the values of panes before a time, of very many panes several at once; `false` if
+    /// none is left.
     pub fn keep_from(&mut self, from: i128) -> bool {
         let expired = self.0.partition_point(|(pane, _)| i128::from(*pane) < from);
-        self.0.drain(..expired);
+        let count = self.0.len();
+        // Each time all others move up.
+        if expired == count || count < LONG || expired > count / 16 {
+            self.0.drain(..expired);
+        }
         !self.0.is_empty()
     }
 }
@@ -289,7 +297,7 @@ impl<K: Key, V: Clone> ClosedPanes<K, V> {
                         panes.insert(at, *first, value);
                     }
                     None => {
-                        self.0.insert_new(hash, key, KeyPanes(VecDeque::from([(*first, value)])));
+                        self.0.insert_new(hash, key, KeyPanes(vec![(*first, value)]));
                     }
                 }
             }
@@ -328,6 +336,32 @@ impl<K: Key, V: Clone> ClosedPanes<K, V> {
         match values {
             PaneValues::Many(table) => table,
             PaneValues::Few(FewKeys(table)) => regrouped(table, self.0.with_same_groups()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_keeps_few_panes_that_are_over_and_forgets_all_in_the_end() {
+        for count in [10, 100_000] {
+            let mut panes = KeyPanes::new();
+            for first in 0..count {
+                let at = panes.find(first).unwrap_err();
+                panes.insert(at, first, first);
+            }
+            for from in 1..count {
+                assert!(panes.keep_from(from.into()));
+                let live: Vec<_> = panes.between(from.into(), i128::from(from) + 3).collect();
+                assert_eq!(live.first(), Some(&&from));
+                assert!(live.len() <= 3 && live.is_sorted());
+                let kept = i64::try_from(panes.0.len()).unwrap();
+                let over = kept - (count - from);
+                assert!(over == 0 || over <= kept / 16, "{over} of {kept} are over");
+            }
+            assert!(!panes.keep_from(count.into()));
         }
     }
 }
