@@ -17,7 +17,7 @@ use millstream_protocol::frame;
 use millstream_protocol::host::{self, FromHost, ToHost, from_host, to_host, user_metric::Value};
 use millstream_protocol::job;
 use millstream_security::{Authority, Credentials, Role, Secret};
-use millstream_types::{HostId, Timestamp};
+use millstream_types::{Barrier, BarrierKind, CheckpointId, HostId, Timestamp};
 use prost::Message;
 
 use millstream_decoders::run;
@@ -215,12 +215,14 @@ fn frames_of_the_exchange() {
     let records: Vec<Record> =
         (0..5).map(|n| (n, "x".repeat(7), (n % 2 == 0).then(|| vec![1, 2, 3]))).collect();
     let timed = Batch::timed(records.clone(), (0..5).collect()).unwrap();
+    let barrier = Event::Barrier(Barrier::new(CheckpointId::new(7), BarrierKind::Savepoint));
     let good = [
         hello_frame(&TOKEN, (peer, OWN), Generation::FIRST),
         data_frame(CHANNEL, &Batch::of(records)).unwrap(),
         data_frame(CHANNEL, &timed).unwrap(),
         data_frame(NOTHING, &Batch::of(vec![(); 9])).unwrap(),
         event_frame(CHANNEL, Event::Watermark(Timestamp::from_millis(5))),
+        event_frame(CHANNEL, barrier),
         event_frame(CHANNEL, Event::EndOfInput),
         credit_frame(CHANNEL, 4),
     ];
