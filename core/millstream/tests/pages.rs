@@ -284,7 +284,7 @@ const NOT_YET: [(&str, &[&str]); 11] = [
     ("Checkpoints", &["enable_checkpointing", "set_checkpoint_interval", "CheckpointCoordinator"]),
     ("Savepoints", &["Savepoint", "savepoint"]),
     ("Broadcast state", &["apply_to_keyed_state"]),
-    ("Other state", &["OperatorState"]),
+    ("Other state", &["OperatorListState", "operator_list"]),
     ("RocksDB", &["RocksDb", "rocksdb"]),
     ("Async I/O", &["async_map", "AsyncFunction", "unordered_wait"]),
     ("Iterations", &["iterate", "IterativeStream"]),
