@@ -1,5 +1,6 @@
 //! Event time as it is decided: the watermarks of records and splits, the least of several, their
-//! alignment, the arithmetic of windows and panes, the calendar, triggers, evictors and folds.
+//! alignment, the arithmetic of windows and panes, the calendar, triggers, evictors and folds, and
+//! the open windows of a key.
 //!
 //! Everything here is pure: it is told what comes and what time it is; [`ChannelEvents`] alone, the
 //! events of a task's channels, looks at the clock, to say how long barriers took. The operators
