@@ -9,6 +9,7 @@ use millstream_types::{CheckpointId, ExecutionAttemptId, Timestamp};
 use crate::messages::{AckMetrics, WaitsFor};
 use crate::metadata::Kind;
 use crate::plan::Subtask;
+use crate::settings::Settings;
 
 /// The outcome of a checkpoint.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -268,6 +269,19 @@ pub enum Blocked {
     /// Ids are used up.
     #[error("there is no higher checkpoint id")]
     Ids,
+}
+
+/// A job's checkpoints as the world sees them.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Overview {
+    /// The options.
+    pub settings: Settings,
+    /// The directory of the job's checkpoints; `None`: they are kept in memory.
+    pub directory: Option<String>,
+    /// The statistics.
+    pub report: Report,
+    /// The present state.
+    pub status: Status,
 }
 
 /// Counts of messages that were ignored.

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use millstream_checkpoint::stats::Overview;
 use millstream_graph::JobGraph;
 use millstream_types::metrics::MetricValue;
 use millstream_types::{
@@ -214,6 +215,8 @@ pub struct JobDetails {
     pub restarts: u32,
     /// The missing thing that the job waits for, in words, if it waits.
     pub waiting_for: Option<String>,
+    /// Its checkpoints, if it takes any.
+    pub checkpoints: Option<Arc<Overview>>,
 }
 
 /// A job as lists show it.

@@ -370,6 +370,7 @@ impl JobMaster {
             exceptions_truncated: self.history.is_truncated(),
             restarts: self.restarts,
             waiting_for: self.waiting_for(),
+            checkpoints: None,
         }
     }
 

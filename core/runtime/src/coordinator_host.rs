@@ -174,6 +174,10 @@ impl CoordinatorHost {
                         | to_host::Message::Deploy(_)
                         | to_host::Message::Cancel(_)
                         | to_host::Message::Credentials(_)
+                        | to_host::Message::TriggerCheckpoint(_)
+                        | to_host::Message::EndCheckpoint(_)
+                        | to_host::Message::SnapshotCoordinators(_)
+                        | to_host::Message::CommitCheckpoint(_)
                         | to_host::Message::Answer(_),
                     )
                     | None => {}

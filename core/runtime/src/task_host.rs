@@ -165,6 +165,10 @@ impl TaskHost {
                 to_host::Message::Begin(_)
                 | to_host::Message::Commit(_)
                 | to_host::Message::Abort(_)
+                | to_host::Message::TriggerCheckpoint(_)
+                | to_host::Message::EndCheckpoint(_)
+                | to_host::Message::SnapshotCoordinators(_)
+                | to_host::Message::CommitCheckpoint(_)
                 | to_host::Message::Answer(_),
             )
             | None => {}
@@ -369,6 +373,7 @@ impl TaskHost {
             state: state.into(),
             cause,
             metrics,
+            ..TaskState::default()
         }));
     }
 

@@ -134,18 +134,63 @@ fn of_host() -> Vec<FromHost> {
             state: host::Execution::Failed.into(),
             cause: Some(failure),
             metrics: Some(metrics.clone()),
+            last_barrier: 7,
+            committables: vec![committables()],
         }),
         from_host::Message::Metrics(host::Metrics { tasks: vec![metrics] }),
+        from_host::Message::CheckpointAck(host::CheckpointAck {
+            task: Some(task()),
+            checkpoint: 7,
+            snapshots: vec![snapshot()],
+            committables: vec![committables()],
+            metrics: Some(host::CheckpointMetrics { sync_ns: 9, ..Default::default() }),
+        }),
     ]
     .map(|message| FromHost { message: Some(message) })
     .to_vec()
+}
+
+fn committables() -> host::Committables {
+    host::Committables {
+        operator_id: vec![1; 16],
+        subtask: 1,
+        checkpoint: 7,
+        count: 2,
+        payload: vec![3; 9],
+        ..host::Committables::default()
+    }
+}
+
+fn snapshot() -> host::OperatorSnapshot {
+    let file = host::FileSegment { path: "a/b".to_owned(), offset: 1, length: 2, crc32: 3 };
+    let content = Some(host::state_handle::Content::File(file));
+    let groups = vec![host::GroupOffset { group: 5, offset: 0 }];
+    host::OperatorSnapshot {
+        operator_id: vec![1; 16],
+        max_parallelism: 128,
+        key_schema: Some(vec![1, 2]),
+        states: vec![host::StateDescription {
+            name: "total".to_owned(),
+            kind: host::StateKind::Value.into(),
+            schema: vec![4],
+        }],
+        positions: vec![vec![1], vec![2]],
+        handles: vec![host::StateHandle { content, groups, ..host::StateHandle::default() }],
+    }
 }
 
 fn to_host() -> Vec<ToHost> {
     let deploy = host::Deploy {
         peers: vec![host::PeerHost { host_id: vec![1; 16], data_address: "a:1".to_owned() }],
         placements: vec![host::Placement { vertex: vec![1; 16], subtask: 1, host_id: vec![1; 16] }],
-        tasks: vec![host::Task { vertex: vec![1; 16], subtask: 1, attempt: 0, slot: 1 }],
+        tasks: vec![host::Task {
+            vertex: vec![1; 16],
+            subtask: 1,
+            slot: 1,
+            restored: 7,
+            snapshots: vec![snapshot()],
+            ..host::Task::default()
+        }],
     };
     let event = host::OperatorEvent { operator_id: vec![1; 16], subtask: 1, payload: vec![0; 20] };
     [
@@ -153,6 +198,12 @@ fn to_host() -> Vec<ToHost> {
         to_host::Message::Deploy(deploy),
         to_host::Message::Cancel(host::Cancel { tasks: vec![task()] }),
         to_host::Message::OperatorEvent(event),
+        to_host::Message::CommitCheckpoint(host::CommitCheckpoint {
+            commit: 1,
+            checkpoint: 7,
+            recover: true,
+            committables: vec![committables()],
+        }),
     ]
     .map(|message| ToHost { message: Some(message) })
     .to_vec()

@@ -214,6 +214,7 @@ fn running(submission: &JobSubmission) -> JobDetails {
         exceptions_truncated: false,
         restarts: 0,
         waiting_for: None,
+        checkpoints: None,
     }
 }
 

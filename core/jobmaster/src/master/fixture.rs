@@ -288,7 +288,7 @@ impl Job {
         };
         let host = current.location.as_ref().expect("subtask is placed").host;
         let report =
-            host::TaskState { task: Some(task), state: state.into(), cause, metrics: None };
+            host::TaskState { task: Some(task), state: state.into(), cause, ..Default::default() };
         self.says(host, from_host::Message::TaskState(report))
     }
 

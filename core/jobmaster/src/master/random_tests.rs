@@ -351,7 +351,8 @@ impl World {
             _ => drop(process.tasks.swap_remove(at)),
         }
         let task = TaskId { vertex: task.vertex, subtask: task.subtask, attempt: task.attempt };
-        let report = TaskState { task: Some(task), state: next.into(), cause, metrics: None };
+        let report =
+            TaskState { task: Some(task), state: next.into(), cause, ..TaskState::default() };
         self.says(host, from_host::Message::TaskState(report));
         true
     }

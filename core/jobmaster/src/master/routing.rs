@@ -80,6 +80,10 @@ impl JobMaster {
                 | from_host::Message::Alive(_)
                 | from_host::Message::Planned(_)
                 | from_host::Message::JobQuery(_)
+                | from_host::Message::CheckpointAck(_)
+                | from_host::Message::CheckpointDeclined(_)
+                | from_host::Message::CoordinatorSnapshot(_)
+                | from_host::Message::Committed(_)
                 | from_host::Message::Settled(_),
             )
             | None => {}

@@ -805,6 +805,7 @@ fn the_counters_of_the_end_stay() {
         state: Execution::Finished.into(),
         cause: None,
         metrics: Some(counted(1, 99)),
+        ..TaskState::default()
     };
     job.says(host, from_host::Message::TaskState(last));
     let late = Metrics { tasks: vec![counted(1, 98)] };

@@ -151,7 +151,8 @@ impl Region {
             let Some(execution) = self.executions.get(*at) else { continue };
             let Some((location, slot)) = execution.place() else { continue };
             let (vertex, subtask) = self.executions.message_id(*at);
-            let task = Task { vertex, subtask, attempt: execution.attempt(), slot };
+            let attempt = execution.attempt();
+            let task = Task { vertex, subtask, attempt, slot, ..Task::default() };
             tasks.entry(location.host).or_default().push(task);
         }
         tasks

@@ -186,7 +186,8 @@ impl World {
         };
         let id =
             TaskId { vertex: task.vertex.clone(), subtask: task.subtask, attempt: task.attempt };
-        let report = TaskState { task: Some(id), state: (*state).into(), cause, metrics: None };
+        let report =
+            TaskState { task: Some(id), state: (*state).into(), cause, ..Default::default() };
         let ended = !matches!(*state, Execution::Initializing | Execution::Running);
         if ended {
             tasks.remove(0);

@@ -36,6 +36,7 @@ fn job_master(number: u128) -> (Arc<TestingJobMaster>, mpsc::UnboundedReceiver<J
         exceptions_truncated: false,
         restarts: 0,
         waiting_for: None,
+        checkpoints: None,
     })
 }
 

@@ -308,6 +308,7 @@ pub fn job_master() -> (Arc<TestingJobMaster>, UnboundedReceiver<JobMasterEvent>
         exceptions_truncated: false,
         restarts: 0,
         waiting_for: None,
+        checkpoints: None,
     })
 }
 
