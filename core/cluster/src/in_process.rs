@@ -15,7 +15,7 @@ use millstream_gateway::{
 use millstream_graph::JobGraph;
 use millstream_protocol::host::{Begin, Failure, Role, Shutdown, ToHost, to_host};
 use millstream_runtime::{
-    CoordinatorHost, Outbox, TaskHost, TaskHostConfig, ToControl, control_queue,
+    CoordinatorHost, HostCheckpointing, Outbox, TaskHost, TaskHostConfig, ToControl, control_queue,
 };
 use millstream_security::Secret;
 use millstream_types::{ArtifactHash, Clock, HostId, JobId, LeaderEpoch, TaskManagerId};
@@ -172,16 +172,14 @@ impl HostThread {
         let graph = begin.job_graph.clone().unwrap_or_default();
         let graph = JobGraph::try_from(graph).map_err(|error| malformed(error.to_string()))?;
         if begin.role() == Role::Coordinator {
-            let (program, attempt) = (&self.program, begin.attempt);
+            let program = &self.program;
             let (control, outbox) = (self.control.clone(), outbox.clone());
             let on_failure = Arc::new(move |failure| {
                 let _ = control.send(ToControl::CoordinatorFailed(Box::new(failure)));
             });
             let clock = Clock::system();
-            return CoordinatorHost::start(
-                job, attempt, program, &graph, on_failure, outbox, clock,
-            )?
-            .run(&self.messages);
+            return CoordinatorHost::start(begin, job, program, &graph, on_failure, outbox, clock)?
+                .run(&self.messages);
         }
         let config = TaskHostConfig {
             job,
@@ -192,6 +190,8 @@ impl HostThread {
             credentials: None,
             bind: Vec::from_iter(self.listens.then_some((Ipv4Addr::LOCALHOST, 0).into())),
             clock: Clock::system(),
+            checkpointing: HostCheckpointing::of(begin)
+                .map_err(|error| malformed(format!("{error:#}")))?,
         };
         let host = TaskHost::start(config, self.program, graph, self.control, outbox.clone())
             .map_err(|error| malformed(format!("{error:#}")))?;

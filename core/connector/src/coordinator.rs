@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
-use millstream_types::{AttemptId, CheckpointId, OperatorId};
+use millstream_types::{AttemptId, Barrier, CheckpointId, OperatorId};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -15,13 +15,31 @@ use crate::sink::{Committer, Uncommitted};
 /// Messages for subtasks: subtask, encoded message.
 pub type Replies = Vec<(u32, Vec<u8>)>;
 
+/// The beginning of an attempt, as coordinators need to know it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Opening {
+    /// The attempt.
+    pub attempt: AttemptId,
+    /// Whether the job takes checkpoints: then committers begin with an order to recover.
+    pub takes_checkpoints: bool,
+}
+
+/// An order to publish what complete checkpoints carry.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CommitOrder {
+    /// Whether it is the first one of the process, so that what earlier attempts left is discarded.
+    pub recovers: bool,
+    /// The committables of each writer, encoded with the checkpoint that they were made for.
+    pub committables: Vec<Vec<u8>>,
+}
+
 /// An operator's coordinator.
 pub trait OperatorCoordinator: Send {
     /// Starts, before any task of an attempt does.
     ///
     /// # Errors
     /// What earlier attempts left cannot be discarded.
-    fn open(&mut self, attempt: AttemptId) -> Result<()>;
+    fn open(&mut self, opening: Opening) -> Result<()>;
 
     /// Handles a message of a subtask.
     ///
@@ -36,7 +54,24 @@ pub trait OperatorCoordinator: Send {
     /// The work that was due failed; the job fails.
     fn tick(&mut self, now: Instant, replies: &mut Replies) -> Result<Option<Instant>>;
 
-    /// Called once all tasks have finished.
+    /// The state that a checkpoint keeps; `None` if there is none to keep.
+    ///
+    /// # Errors
+    /// The state cannot be told; the checkpoint fails.
+    fn snapshot(&mut self) -> Result<Option<Vec<u8>>> {
+        Ok(None)
+    }
+
+    /// Publishes what complete checkpoints carry.
+    ///
+    /// # Errors
+    /// The results cannot be published; the job fails.
+    fn publish(&mut self, order: CommitOrder) -> Result<()> {
+        let _ = order;
+        Ok(())
+    }
+
+    /// Called once all tasks have finished, and everything that checkpoints carry is published.
     ///
     /// # Errors
     /// The results cannot be published; the job fails.
@@ -75,17 +110,26 @@ pub fn decode<M: DeserializeOwned>(payload: &[u8]) -> Result<M> {
 /// The most messages of its coordinator that a task leaves unread.
 const EVENTS_UNREAD_MAX: usize = 1024;
 
-/// Messages of a coordinator to one operator's subtask, already encoded. A coordinator only answers
-/// requests, so few ever wait.
+/// A message to one operator's subtask.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Mail {
+    /// A message of its coordinator, encoded.
+    Event(Vec<u8>),
+    /// A source is to emit this barrier. Its coordinator has sent the messages before it ahead of
+    /// its own snapshot, and those behind it afterwards.
+    Barrier(Barrier),
+}
+
+/// Messages to one operator's subtask. A coordinator only answers requests, so few ever wait.
 #[derive(Debug, Default)]
-pub struct EventMailbox(Mutex<VecDeque<Vec<u8>>>);
+pub struct EventMailbox(Mutex<VecDeque<Mail>>);
 
 impl EventMailbox {
     /// Adds a message; the caller wakes the task.
     ///
     /// # Errors
     /// The task has left too many unread.
-    pub fn push(&self, payload: Vec<u8>) -> Result<()> {
+    pub fn push(&self, mail: Mail) -> Result<()> {
         let mut messages = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if messages.len() >= EVENTS_UNREAD_MAX {
             return Err(anyhow::anyhow!(
@@ -93,13 +137,13 @@ impl EventMailbox {
                  its reader waits in poll()"
             ));
         }
-        messages.push_back(payload);
+        messages.push_back(mail);
         Ok(())
     }
 
     /// Takes the oldest message.
     #[must_use]
-    pub fn pop(&self) -> Option<Vec<u8>> {
+    pub fn pop(&self) -> Option<Mail> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).pop_front()
     }
 }
@@ -117,13 +161,15 @@ pub struct SinkCoordinator<C: Committer> {
     uncommitted: Uncommitted<C::Committable>,
     /// The attempt that runs and all before it.
     attempts: Vec<AttemptId>,
+    takes_checkpoints: bool,
 }
 
 impl<C: Committer> SinkCoordinator<C> {
     /// The coordinator of this committer's sink.
     #[must_use]
     pub fn new(committer: C) -> Self {
-        Self { committer, uncommitted: Uncommitted::default(), attempts: Vec::new() }
+        let (uncommitted, attempts) = (Uncommitted::default(), Vec::new());
+        Self { committer, uncommitted, attempts, takes_checkpoints: false }
     }
 }
 
@@ -131,9 +177,15 @@ impl<C: Committer> OperatorCoordinator for SinkCoordinator<C>
 where
     C::Committable: DeserializeOwned + Send,
 {
-    fn open(&mut self, attempt: AttemptId) -> Result<()> {
-        // Without checkpoints a job begins anew: nothing of earlier attempts counts.
+    fn open(&mut self, opening: Opening) -> Result<()> {
+        let Opening { attempt, takes_checkpoints } = opening;
         self.attempts = attempt.earlier().collect();
+        self.takes_checkpoints = takes_checkpoints;
+        if takes_checkpoints {
+            self.attempts.push(attempt);
+            return Ok(());
+        }
+        // Without checkpoints a job begins anew: nothing of earlier attempts counts.
         if !self.attempts.is_empty() {
             self.committer.abort(&self.attempts)?;
         }
@@ -151,7 +203,25 @@ where
         Ok(None)
     }
 
+    fn publish(&mut self, order: CommitOrder) -> Result<()> {
+        let CommitOrder { recovers, committables } = order;
+        let mut pending = Uncommitted::default();
+        for payload in &committables {
+            let (id, committables) = decode::<PreCommitted<C::Committable>>(payload)?;
+            pending.add(id, committables)?;
+        }
+        let pending = pending.take_all();
+        if recovers {
+            let ended = self.attempts.split_last().map_or(&[][..], |(_, ended)| ended);
+            return self.committer.recover(pending, ended);
+        }
+        pending.into_iter().try_for_each(|(id, it)| self.committer.commit(id, it))
+    }
+
     fn commit(&mut self) -> Result<()> {
+        if self.takes_checkpoints {
+            return self.committer.close();
+        }
         let mut pending = self.uncommitted.take_through(CheckpointId::FIRST);
         if pending.is_empty() {
             pending.push((CheckpointId::FIRST, Vec::new()));
@@ -163,6 +233,11 @@ where
     }
 
     fn abort(&mut self) -> Result<()> {
+        if self.takes_checkpoints {
+            // What complete checkpoints carry is published by then and stays.
+            self.committer.recover(Vec::new(), &self.attempts)?;
+            return self.committer.close();
+        }
         self.uncommitted.clear();
         self.committer.abort(&self.attempts)?;
         self.committer.close()
@@ -209,11 +284,11 @@ mod tests {
     fn a_mailbox_takes_so_many_messages_and_no_more() {
         let mailbox = EventMailbox::default();
         for _ in 0..EVENTS_UNREAD_MAX {
-            mailbox.push(vec![1]).unwrap();
+            mailbox.push(Mail::Event(vec![1])).unwrap();
         }
-        let error = mailbox.push(vec![2]).unwrap_err().to_string();
+        let error = mailbox.push(Mail::Event(vec![2])).unwrap_err().to_string();
         assert!(error.contains("1024 messages of its coordinator unread"), "{error}");
-        assert_eq!(mailbox.pop(), Some(vec![1]));
-        mailbox.push(vec![3]).unwrap();
+        assert_eq!(mailbox.pop(), Some(Mail::Event(vec![1])));
+        mailbox.push(Mail::Event(vec![3])).unwrap();
     }
 }

@@ -16,8 +16,8 @@ mod source;
 
 pub use anyhow::{Context as ErrorContext, Error, anyhow as error, bail, ensure};
 pub use coordinator::{
-    EventMailbox, EventSender, OperatorCoordinator, PreCommitted, Replies, SinkCoordinator, decode,
-    encode,
+    CommitOrder, EventMailbox, EventSender, Mail, Opening, OperatorCoordinator, PreCommitted,
+    Replies, SinkCoordinator, decode, encode,
 };
 pub use metrics::{Counter, Gauge, Histogram, UserMetrics};
 pub use millstream_graph::Boundedness;

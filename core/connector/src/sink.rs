@@ -386,6 +386,12 @@ impl<C> Uncommitted<C> {
         taken.into_iter().collect()
     }
 
+    /// Takes all of them.
+    #[must_use]
+    pub fn take_all(&mut self) -> Vec<(CheckpointId, Vec<C>)> {
+        std::mem::take(self).by_checkpoint.into_iter().collect()
+    }
+
     /// Forgets all of them.
     pub fn clear(&mut self) {
         *self = Self::default();

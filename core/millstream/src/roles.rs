@@ -29,7 +29,7 @@ use millstream_protocol::host::{
 use millstream_protocol::{HOST_PROTOCOL, HOST_SOCKET_VARIABLE, HOST_START_VARIABLE};
 use millstream_runtime::failure::{self, guard};
 use millstream_runtime::link::{self, Outbox, ToControl};
-use millstream_runtime::{CoordinatorHost, TaskHost, TaskHostConfig};
+use millstream_runtime::{CoordinatorHost, HostCheckpointing, TaskHost, TaskHostConfig};
 use millstream_security::{Credentials, Secret};
 use millstream_storage::patience::{Waiting, set_waiting};
 use millstream_types::{Clock, HostId, JobId, JobStatus, LeaderEpoch};
@@ -394,7 +394,7 @@ fn coordinate(
         let _ = control.send(ToControl::CoordinatorFailed(Box::new(failure)));
     });
     let clock = Clock::system();
-    CoordinatorHost::start(job, begin.attempt, program, graph, on_failure, outbox, clock)?
+    CoordinatorHost::start(begin, job, program, graph, on_failure, outbox, clock)?
         .run(&parent.messages)
 }
 
@@ -440,6 +440,7 @@ fn run_tasks(
             },
             bind: data_addresses(&begin.bind_address)?,
             clock: Clock::system(),
+            checkpointing: HostCheckpointing::of(begin)?,
         };
         TaskHost::start(
             config,

@@ -4,6 +4,7 @@ use std::time::Instant;
 
 use millstream_event_time::ChannelEvents;
 use millstream_network::{Data, Event, Flow, Gate, Received};
+use millstream_task_checkpoint::Passage;
 
 use crate::Result;
 use crate::stage::{ErasedStage, Moment, Stage, reveal};
@@ -64,7 +65,8 @@ pub(crate) fn put_input_before<T: Data>(
 ) -> Result<Box<dyn TaskBody>> {
     let (gate, stage) = (gate::<T>(task, inputs, 0), reveal::<T>(stage)?);
     let events = ChannelEvents::new(gate.channels(), &task.counters, &task.clock);
-    Ok(Box::new(OneInputBody { gate, stage, events, state: Upstream::Reading }))
+    let passage = Passage::new(task.checkpoints.clone());
+    Ok(Box::new(OneInputBody { gate, stage, events, passage, state: Upstream::Reading }))
 }
 
 /// The body of a task whose first operator has one input.
@@ -72,19 +74,23 @@ pub(crate) struct OneInputBody<I> {
     gate: Gate<I>,
     stage: Box<dyn Stage<I>>,
     events: ChannelEvents,
+    passage: Passage,
     state: Upstream,
 }
 
 impl<I: Data> OneInputBody<I> {
     /// Hands events on as far as the chain takes them.
     fn hand_on(&mut self, mut flow: Flow) -> Result<Step> {
+        self.passage.after(flow);
         while flow == Flow::Ready
             && let Some(event) = self.events.take_next()
         {
             if event == Event::EndOfInput {
                 self.state = Upstream::Ending;
             }
+            self.passage.before(event);
             flow = self.stage.event(event)?;
+            self.passage.after(flow);
         }
         Ok(self.state.after(flow))
     }

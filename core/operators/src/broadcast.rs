@@ -415,7 +415,8 @@ where
     P: KeyedBroadcastProcess<S::Key, I, B> + 'static,
 {
     two_inputs(on_error, move |ctx, timed| {
-        let (mut parts, mut broadcast) = (KeyedParts::new(ctx), BroadcastBackend::default());
+        let (mut parts, mut broadcast) = (KeyedParts::new(ctx)?, BroadcastBackend::default());
+        ctx.task.refuse_checkpoints(ctx.name, "broadcast state");
         let stream = KeyedRuntimeContext::new(ctx.task, &mut parts.backend, timed);
         let process = make(&mut BroadcastRuntimeContext { stream, backend: &mut broadcast })?;
         let (selector, records) = (selector.clone(), PhantomData);
@@ -438,6 +439,7 @@ where
 {
     two_inputs(on_error, move |ctx, _| {
         let mut broadcast = BroadcastBackend::default();
+        ctx.task.refuse_checkpoints(ctx.name, "broadcast state");
         let stream = RuntimeContext::new(ctx.task);
         let process = make(&mut BroadcastRuntimeContext { stream, backend: &mut broadcast })?;
         Ok(Plain { process, broadcast, finished: false, records: PhantomData })

@@ -7,13 +7,14 @@ use std::time::Instant;
 use millstream_event_time::ChannelEvents;
 use millstream_network::{Batch, Data, Event, Flow, Gate, Received, Records};
 use millstream_state::{KeySelector, Timer};
+use millstream_task_checkpoint::Passage;
 use millstream_types::Key;
 
 use crate::Result;
 use crate::body::Upstream;
 use crate::collector::Collector;
 use crate::duties::{Duties, TimedFunction};
-use crate::keyed::{Context, KeyedParts, KeyedTimed, without_on_timer};
+use crate::keyed::{Context, KeyedParts, KeyedTimed, all_declared, without_on_timer};
 use crate::on_error::{BadRecords, OnError, continue_while};
 use crate::output::Output;
 use crate::program::TwoInputMaker;
@@ -318,8 +319,9 @@ where
     P: KeyedCoProcess<S::Key, A, B> + 'static,
 {
     two_inputs(on_error, move |ctx, timed| {
-        let mut parts = KeyedParts::new(ctx);
+        let mut parts = KeyedParts::new(ctx)?;
         let process = make(&mut KeyedRuntimeContext::new(ctx.task, &mut parts.backend, timed))?;
+        all_declared(&parts.backend, ctx)?;
         let (left, right) = (left.clone(), right.clone());
         Ok(Keyed { process, left, right, parts, records: PhantomData })
     })
@@ -356,6 +358,7 @@ pub(crate) struct TwoInputBody<A, B, F: TwoInputFunction<A, B>> {
     state: Upstream,
     right_next: bool,
     duties: Duties,
+    passage: Passage,
 }
 
 impl<A: Data, B: Data, F: TwoInputFunction<A, B>> TwoInputBody<A, B, F> {
@@ -381,6 +384,7 @@ impl<A: Data, B: Data, F: TwoInputFunction<A, B>> TwoInputBody<A, B, F> {
             state: Upstream::Reading,
             right_next: false,
             duties: Duties::new(ctx),
+            passage: Passage::new(ctx.task.checkpoints.clone()),
         }
     }
 
@@ -445,10 +449,12 @@ impl<A: Data, B: Data, F: TwoInputFunction<A, B>> TwoInputBody<A, B, F> {
             if flow == Flow::Full {
                 return Ok(flow);
             }
+            self.passage.after(flow);
             let Some(event) = self.events.take_next() else { return Ok(flow) };
             if event == Event::EndOfInput {
                 self.state = Upstream::Ending;
             }
+            self.passage.before(event);
             self.duties.on_event(event, &mut self.function);
         }
     }

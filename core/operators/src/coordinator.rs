@@ -5,10 +5,10 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use millstream_connector::{
-    NextSplit, OperatorCoordinator, Replies, SplitEnumerator, decode, encode,
+    NextSplit, Opening, OperatorCoordinator, Replies, SplitEnumerator, decode, encode,
 };
 use millstream_event_time::AlignmentGroups;
-use millstream_types::{AttemptId, OperatorId, Timestamp};
+use millstream_types::{OperatorId, Timestamp};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
@@ -94,7 +94,7 @@ impl<E: SplitEnumerator> OperatorCoordinator for SourceCoordinator<E>
 where
     E::Split: Serialize + DeserializeOwned,
 {
-    fn open(&mut self, _attempt: AttemptId) -> Result<()> {
+    fn open(&mut self, _opening: Opening) -> Result<()> {
         Ok(())
     }
 
@@ -126,6 +126,11 @@ where
             self.serve(replies)?;
         }
         Ok(self.next_discovery)
+    }
+
+    fn snapshot(&mut self) -> Result<Option<Vec<u8>>> {
+        let Some(enumerator) = &mut self.enumerator else { return Ok(None) };
+        Ok(Some(encode(&enumerator.snapshot()?)?))
     }
 
     fn commit(&mut self) -> Result<()> {

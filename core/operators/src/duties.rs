@@ -41,6 +41,9 @@ pub(crate) trait TimedFunction: Send {
     /// From now on processing-time timers that are set never fire.
     fn close_processing_timers(&mut self) {}
 
+    /// The barrier of a checkpoint passes: the state is part of it as it is now.
+    fn on_barrier(&mut self) {}
+
     /// Fires a timer.
     fn on_timer(&mut self, timer: Timer, out: &mut Collector<'_, Self::Out>) -> Result<()> {
         let _ = (timer, out);
@@ -75,6 +78,8 @@ pub(crate) struct Duties {
     watermark: Timestamp,
     /// In batch mode the end of the input fires all timers.
     batch: bool,
+    /// The end of the input was processed before the restore: it is only handed on.
+    has_finished: bool,
     clock: Clock,
     waker: Waker,
     operator: String,
@@ -88,6 +93,7 @@ impl Duties {
             queue: VecDeque::new(),
             watermark: Timestamp::MIN,
             batch: ctx.task.batch,
+            has_finished: ctx.task.has_finished,
             clock: ctx.task.clock.clone(),
             waker: ctx.task.waker.clone(),
             operator: ctx.name.to_owned(),
@@ -100,6 +106,10 @@ impl Duties {
     /// At the end of the input all timers fire: those of event time, because the watermark is at
     /// the end of time, and then those of processing time, whose time the task will not see.
     pub(crate) fn on_event(&mut self, event: Event, function: &mut impl TimedFunction) {
+        if self.has_finished {
+            self.queue.push_back(Duty::HandOn(event));
+            return;
+        }
         let watermark = match event {
             Event::Watermark(watermark) => Some(watermark),
             Event::EndOfInput => Some(Timestamp::MAX),
@@ -169,6 +179,9 @@ impl Duties {
                 }
                 Duty::HandOn(event) => {
                     self.queue.pop_front();
+                    if matches!(event, Event::Barrier(_)) {
+                        function.on_barrier();
+                    }
                     return output.event(event).map(Some);
                 }
             };

@@ -9,9 +9,11 @@ use std::vec::IntoIter;
 
 use millstream_network::{Batch, Data, Event, Flow};
 use millstream_state::{Backed, Group, KeySelector, KeyedBackend, KeyedValues, Place, ValueState};
-use millstream_types::{State, Timestamp};
+use millstream_task_checkpoint::TaskCheckpoints;
+use millstream_types::{OperatorId, State, Timestamp};
 
 use crate::ahead::{Ahead, hash_all, most_point};
+use crate::keyed::restore;
 use crate::on_error::{BadRecords, OnError, continue_while};
 use crate::output::Output;
 use crate::program::StageMaker;
@@ -85,6 +87,7 @@ where
 {
     Arc::new(move |ctx, outputs| {
         let mut backend = KeyedBackend::new(groups(ctx.task), ctx.task.max_parallelism);
+        restore(&mut backend, ctx)?;
         let output = Output::new(outputs)?;
         Ok(erase::<T>(Box::new(FoldStage {
             selector: selector.clone(),
@@ -100,6 +103,8 @@ where
             final_only: ctx.task.batch,
             ending: false,
             draining: None,
+            operator: ctx.operator,
+            checkpoints: ctx.task.checkpoints.clone(),
         })))
     })
 }
@@ -123,6 +128,8 @@ struct FoldStage<T, S: KeySelector<T>, F: Fold<T, S::Key>> {
     final_only: bool,
     ending: bool,
     draining: Option<Group<S::Key, F::Value>>,
+    operator: OperatorId,
+    checkpoints: Option<Arc<TaskCheckpoints>>,
 }
 
 /// Adds the records of a batch to the values of their keys.
@@ -316,6 +323,9 @@ where
         if event == Event::EndOfInput && self.final_only {
             self.ending = true;
             return self.run(Flow::Ready);
+        }
+        if let (Event::Barrier(_), Some(checkpoints)) = (event, &self.checkpoints) {
+            checkpoints.add_keyed(self.operator, self.backend.snapshot());
         }
         self.output.event(event)
     }

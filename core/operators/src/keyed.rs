@@ -6,7 +6,8 @@ use std::vec::IntoIter;
 
 use millstream_network::Data;
 use millstream_state::{KeySelector, KeyedBackend, KeyedContext, TimeDomain, Timer};
-use millstream_types::{Clock, Key, Timestamp};
+use millstream_task_checkpoint::TaskCheckpoints;
+use millstream_types::{Clock, Key, OperatorId, Timestamp};
 
 use crate::ahead::Upcoming;
 use crate::collector::Collector;
@@ -106,19 +107,32 @@ pub(crate) struct KeyedParts<K> {
     group: usize,
     /// The keys to finish of the group before it.
     keys: IntoIter<K>,
+    operator: OperatorId,
+    checkpoints: Option<Arc<TaskCheckpoints>>,
 }
 
 impl<K: Key> KeyedParts<K> {
-    pub(crate) fn new(ctx: &OperatorContext<'_>) -> Self {
+    /// States and timers that are not declared yet. What is restored is given to them then.
+    pub(crate) fn new(ctx: &OperatorContext<'_>) -> Result<Self> {
         let mut backend = KeyedBackend::new(groups(ctx.task), ctx.task.max_parallelism);
         backend.set_clock(ctx.task.clock.clone());
-        Self {
+        restore(&mut backend, ctx)?;
+        Ok(Self {
             backend,
             upcoming: Upcoming::default(),
             watermark: Timestamp::MIN,
             clock: ctx.task.clock.clone(),
             group: 0,
             keys: Vec::new().into_iter(),
+            operator: ctx.operator,
+            checkpoints: ctx.task.checkpoints.clone(),
+        })
+    }
+
+    /// Adds the states and timers to the snapshot of the barrier that passes.
+    fn add_snapshot(&mut self) {
+        if let Some(checkpoints) = &self.checkpoints {
+            checkpoints.add_keyed(self.operator, self.backend.snapshot());
         }
     }
 
@@ -148,6 +162,33 @@ impl<K: Key> KeyedParts<K> {
             self.group += 1;
             self.keys = keys.into_iter();
         }
+    }
+}
+
+/// Has states and timers begin with what a checkpoint has of them, when they are declared.
+pub(crate) fn restore<K: Key>(
+    backend: &mut KeyedBackend<K>,
+    ctx: &OperatorContext<'_>,
+) -> Result<()> {
+    let checkpoints = ctx.task.checkpoints.as_ref();
+    let restored = checkpoints.and_then(|checkpoints| checkpoints.take_restored(ctx.operator));
+    let Some(restored) = restored else { return Ok(()) };
+    let done = backend.restore(restored.keyed);
+    done.map_err(|error| error!("operator {:?} cannot be restored: {error}", ctx.name))
+}
+
+/// Checks that every state of the checkpoint was declared.
+pub(crate) fn all_declared<K: Key>(
+    backend: &KeyedBackend<K>,
+    ctx: &OperatorContext<'_>,
+) -> Result<()> {
+    match backend.not_declared().into_iter().next() {
+        None => Ok(()),
+        Some(state) => Err(error!(
+            "the checkpoint has a state {state:?} of operator {:?}, and the program declares none \
+             of this name: declare it, or give the operator another uid",
+            ctx.name
+        )),
     }
 }
 
@@ -189,6 +230,10 @@ impl<F: KeyedTimed> TimedFunction for F {
 
     fn close_processing_timers(&mut self) {
         self.parts_mut().backend.close_timers(TimeDomain::Processing);
+    }
+
+    fn on_barrier(&mut self) {
+        self.parts_mut().add_snapshot();
     }
 
     #[inline]
@@ -432,9 +477,10 @@ where
 {
     Arc::new(move |ctx, outputs| {
         let bad = BadRecords::of(&on_error, ctx);
-        let mut parts = KeyedParts::new(ctx);
+        let mut parts = KeyedParts::new(ctx)?;
         let timed = outputs.timed;
         let process = make(&mut KeyedRuntimeContext::new(ctx.task, &mut parts.backend, timed))?;
+        all_declared(&parts.backend, ctx)?;
         if bad.goes_on() {
             parts.backend.keep_undo();
         }

@@ -64,8 +64,8 @@ pub use keyed::{Context, KeyedProcess, keyed_process};
 pub use late::LateRecords;
 pub use map::map;
 pub use millstream_connector::{
-    CommitterInfo, Counter, Error, EventMailbox, EventSender, OperatorCoordinator, Replies, Result,
-    UserMetrics, bail, ensure, error,
+    CommitOrder, CommitterInfo, Counter, Error, EventMailbox, EventSender, Mail, Opening,
+    OperatorCoordinator, Replies, Result, UserMetrics, bail, ensure, error,
 };
 pub use millstream_event_time::{
     Aggregated, AlignmentGroups, AtEnd, Calendar, EveryRecords, EveryStep, Evictor, EvictorContext,

@@ -22,6 +22,7 @@ use crate::stint::Stint;
 pub fn order_by_time<T: Data>(late: LateRecords<T>) -> StageMaker {
     Arc::new(move |ctx, outputs| {
         let output = Output::new(outputs)?;
+        ctx.task.refuse_checkpoints(ctx.name, "records that wait for their time");
         Ok(erase::<T>(Box::new(OrderStage {
             sorted: VecDeque::new(),
             new: Vec::new(),

@@ -62,6 +62,8 @@ pub struct CoordinatorContext<'a> {
     pub parallelism: u32,
     /// The alignment groups of the job.
     pub groups: &'a AlignmentGroups,
+    /// The state that the coordinator begins from, if it is restored.
+    pub restored: Option<&'a [u8]>,
     /// The group of a source.
     alignment: Option<&'a Alignment>,
 }
@@ -70,7 +72,7 @@ impl<'a> CoordinatorContext<'a> {
     /// For an operator of a job.
     #[must_use]
     pub const fn new(info: CommitterInfo, parallelism: u32, groups: &'a AlignmentGroups) -> Self {
-        Self { info, parallelism, groups, alignment: None }
+        Self { info, parallelism, groups, restored: None, alignment: None }
     }
 
     /// The alignment group of a source, if it has one.

@@ -8,6 +8,7 @@ use millstream_connector::{
     WriterInfo, encode,
 };
 use millstream_network::{Batch, Event, Flow};
+use millstream_task_checkpoint::{PreCommitted as Kept, TaskCheckpoints};
 use millstream_types::{AttemptId, CheckpointId, OperatorId};
 use serde::Serialize;
 
@@ -44,6 +45,7 @@ pub fn sink<I: Send + 'static, S: Sink<I>>(sink: &Arc<S>) -> StageMaker {
             name: ctx.name.to_owned(),
             subtask: ctx.task.subtask,
             to_committer: coordinated.then(|| Arc::clone(ctx.to_coordinator)),
+            checkpoints: ctx.task.checkpoints.clone(),
             flow: Flow::Ready,
         })))
     })
@@ -69,6 +71,8 @@ pub(crate) struct SinkStage<W> {
     pub(crate) subtask: u32,
     /// `None` for a sink without a committer.
     pub(crate) to_committer: Option<EventSender>,
+    /// `None` if the job takes no checkpoints: then the end of the input is the only one.
+    pub(crate) checkpoints: Option<Arc<TaskCheckpoints>>,
     /// The writer's last answer.
     pub(crate) flow: Flow,
 }
@@ -80,7 +84,18 @@ impl<W> SinkStage<W> {
 }
 
 impl<W> SinkStage<W> {
-    /// Sends committables to the committer, which keeps them until their checkpoint is complete.
+    /// Lets the writer complete what it has written, for this checkpoint.
+    fn pre_commit<T>(&mut self, id: CheckpointId) -> Result<()>
+    where
+        W: SinkWriter<T>,
+        W::Committable: Serialize,
+    {
+        let committables = self.writer.pre_commit(id).map_err(|error| self.explain(error))?;
+        self.send((id, committables))
+    }
+
+    /// Keeps committables for the checkpoints that carry them. A job that takes none sends them to
+    /// the committer, which keeps them until the end.
     fn send<C: Serialize>(&self, committables: PreCommitted<C>) -> Result<()> {
         let Some(send) = &self.to_committer else {
             let count = committables.1.len();
@@ -92,12 +107,26 @@ impl<W> SinkStage<W> {
                  nothing would commit them"
             )));
         };
-        let payload = encode(&committables)?;
+        let Some(checkpoints) = &self.checkpoints else {
+            send(self.operator, self.subtask, self.encoded(&committables)?);
+            return Ok(());
+        };
+        let (checkpoint, committables) = committables;
+        checkpoints.keep(Kept {
+            operator: self.operator,
+            checkpoint,
+            count: u32::try_from(committables.len())?,
+            bytes: self.encoded(&committables)?,
+        });
+        Ok(())
+    }
+
+    fn encoded<M: Serialize>(&self, committables: &M) -> Result<Vec<u8>> {
+        let payload = encode(committables)?;
         if payload.len() > COMMITTABLES_BYTES_MAX {
             return Err(self.explain(too_long(payload.len())));
         }
-        send(self.operator, self.subtask, payload);
-        Ok(())
+        Ok(payload)
     }
 }
 
@@ -117,11 +146,15 @@ where
     }
 
     fn event(&mut self, event: Event) -> Result<Flow> {
-        if event == Event::EndOfInput {
-            // The end of the input is the one checkpoint that a job has today.
-            let id = CheckpointId::FIRST;
-            let committables = self.writer.pre_commit(id).map_err(|error| self.explain(error))?;
-            self.send((id, committables))?;
+        match (event, &self.checkpoints) {
+            (Event::Barrier(barrier), Some(_)) => self.pre_commit(barrier.checkpoint)?,
+            (Event::EndOfInput, Some(checkpoints)) => {
+                let id = checkpoints.id_at_end();
+                self.pre_commit(id)?;
+            }
+            // The end of the input is the one checkpoint of a job that takes none.
+            (Event::EndOfInput, None) => self.pre_commit(CheckpointId::FIRST)?,
+            (Event::Barrier(_) | Event::Watermark(_) | Event::Idle(_), _) => {}
         }
         Ok(Flow::Ready)
     }
@@ -177,7 +210,7 @@ mod tests {
             let (name, to_committer) = ("files".to_owned(), Some(to_committer));
             let writer = Naming(bytes);
             let flow = Flow::Ready;
-            SinkStage { writer, operator, name, subtask: 0, to_committer, flow }
+            SinkStage { writer, operator, name, subtask: 0, to_committer, checkpoints: None, flow }
                 .event(Event::EndOfInput)
         };
         assert!(end(1_000).is_ok());

@@ -8,12 +8,13 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use millstream_connector::{
-    EventMailbox, EventSender, OperatorCoordinator, Polled, ReaderContext, ReaderOutput, Source,
-    SourceReader, SplitEnumerator, SplitNotes, decode, encode,
+    EventMailbox, EventSender, Mail, OperatorCoordinator, Polled, ReaderContext, ReaderOutput,
+    Source, SourceReader, SplitEnumerator, SplitNotes, decode, encode,
 };
 use millstream_event_time::Begin;
 use millstream_network::{Batch, BatchLimit, Data, Event, Flow, TimesError};
-use millstream_types::{OperatorId, Timestamp, counters};
+use millstream_task_checkpoint::{Passage, TaskCheckpoints};
+use millstream_types::{Barrier, OperatorId, Timestamp, counters};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -42,9 +43,19 @@ pub fn source<S: Source>(source: &Arc<S>, uid: &str) -> SourceMaker {
         })?;
         let begin = if coordinated { Begin::None } else { Begin::One };
         let mut output = SourceOutput::<S::Out>::new(times, begin, ctx, outputs)?;
-        if !coordinated {
-            let splits = source.splits()?.into_iter().skip(subtask as usize);
-            let splits: Vec<S::Split> = splits.step_by(parallelism as usize).collect();
+        let checkpoints = ctx.task.checkpoints.clone();
+        let restored = checkpoints.as_ref().and_then(|it| it.take_restored(ctx.operator));
+        let splits: Vec<S::Split> = match restored {
+            Some(restored) => {
+                restored.positions.iter().map(|split| decode(split)).collect::<Result<_>>()?
+            }
+            None if coordinated => Vec::new(),
+            None => {
+                let splits = source.splits()?.into_iter().skip(subtask as usize);
+                splits.step_by(parallelism as usize).collect()
+            }
+        };
+        if !splits.is_empty() || !coordinated {
             output.on_added(splits.len());
             reader.add_splits(splits)?;
         }
@@ -57,7 +68,7 @@ pub fn source<S: Source>(source: &Arc<S>, uid: &str) -> SourceMaker {
         let requests = coordinated.then(Requests::default);
         let (state, uid) = (Upstream::Reading, uid.clone());
         let timed = output.takes_times(source.has_timestamps());
-        let (is_read, limit) = (false, BatchLimit::new());
+        let (is_read, limit) = (ctx.task.has_finished, BatchLimit::new());
         Ok(Box::new(SourceBody {
             reader,
             output,
@@ -68,6 +79,9 @@ pub fn source<S: Source>(source: &Arc<S>, uid: &str) -> SourceMaker {
             is_read,
             limit,
             uid,
+            barrier: None,
+            passage: Passage::new(checkpoints.clone()),
+            checkpoints,
         }))
     })
 }
@@ -196,7 +210,10 @@ pub const fn has_enumerator<S: Source>() -> bool {
 pub fn source_coordinator<S: Source>(source: &Arc<S>) -> CoordinatorMaker {
     let source = Arc::clone(source);
     Arc::new(move |ctx| {
-        let enumerator = has_enumerator::<S>().then(|| source.enumerator(None)).transpose()?;
+        let enumerator = match has_enumerator::<S>() {
+            true => Some(source.enumerator(ctx.restored.map(decode).transpose()?)?),
+            false => None,
+        };
         let seat = ctx.alignment().map(|alignment| {
             let (group, source) = (Arc::clone(&alignment.group), ctx.info.operator);
             ctx.groups.join(&group, source, ctx.parallelism);
@@ -245,15 +262,26 @@ struct SourceBody<R: SourceReader> {
     /// Says when the records of a poll make a batch.
     limit: BatchLimit<R::Out>,
     uid: String,
+    /// The barrier that is emitted next.
+    barrier: Option<Barrier>,
+    passage: Passage,
+    checkpoints: Option<Arc<TaskCheckpoints>>,
 }
 
 impl<R: SourceReader> SourceBody<R>
 where
     R::Split: Serialize + DeserializeOwned,
 {
-    /// Takes the coordinator's answers.
+    /// Takes the coordinator's answers, up to a barrier that is to be emitted first.
     fn take_answers(&mut self) -> Result<()> {
-        while let Some(payload) = self.coordinator.from.pop() {
+        while let Some(mail) = self.coordinator.from.pop() {
+            let payload = match mail {
+                Mail::Event(payload) => payload,
+                Mail::Barrier(barrier) => {
+                    self.barrier = Some(barrier);
+                    return Ok(());
+                }
+            };
             match decode::<SourceEvent<R::Split>>(&payload)? {
                 SourceEvent::Splits(found) => {
                     if let Some(requests) = &mut self.requests {
@@ -300,6 +328,20 @@ where
         }
     }
 
+    /// Emits a barrier: the positions of the reader's splits are those behind all records before it.
+    fn emit_barrier(&mut self, barrier: Barrier) -> Result<Step> {
+        let event = Event::Barrier(barrier);
+        self.passage.before(event);
+        if let Some(checkpoints) = &self.checkpoints {
+            let splits = self.reader.snapshot()?;
+            let positions = splits.iter().map(encode).collect::<Result<_>>()?;
+            checkpoints.add_positions(self.coordinator.operator, positions);
+        }
+        let flow = self.output.event(event)?;
+        self.passage.after(flow);
+        Ok(self.state.after(flow))
+    }
+
     /// The reader did not do what its source says of event times.
     #[cold]
     fn contradiction(&self, error: &impl Display) -> String {
@@ -333,12 +375,19 @@ where
     fn step(&mut self) -> Result<Step> {
         if self.state.must_resume() {
             let flow = self.output.resume()?;
+            self.passage.after(flow);
             if flow == Flow::Ready && self.state == Upstream::Blocked && self.is_read {
                 return self.end();
             }
             return Ok(self.state.after(flow));
         }
+        if self.is_read {
+            return self.end();
+        }
         self.take_answers()?;
+        if let Some(barrier) = self.barrier.take() {
+            return self.emit_barrier(barrier);
+        }
         if self.output.align() {
             return Ok(Step::Idle(None));
         }

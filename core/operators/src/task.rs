@@ -8,6 +8,7 @@ use millstream_connector::{EventMailbox, EventSender, Result, UserMetrics};
 use millstream_network::{
     Data, Exchange, Flow, Gate, Generation, Inbox, InputChannels, TaskCounters,
 };
+use millstream_task_checkpoint::TaskCheckpoints;
 use millstream_types::{Clock, JobId, KeyGroup, MaxParallelism, OperatorId};
 
 use crate::stage::Moment;
@@ -45,6 +46,21 @@ pub struct TaskContext {
     pub watermark_interval: Duration,
     /// Whether only final results are emitted.
     pub batch: bool,
+    /// The task's part in checkpoints, if the job takes any.
+    pub checkpoints: Option<Arc<TaskCheckpoints>>,
+    /// Whether the task had finished in the checkpoint that is restored: it only hands on the end.
+    pub has_finished: bool,
+}
+
+impl TaskContext {
+    /// Says that an operator has state that checkpoints cannot hold yet.
+    pub(crate) fn refuse_checkpoints(&self, operator: &str, state: &str) {
+        if let Some(checkpoints) = &self.checkpoints {
+            checkpoints.refuse(format!(
+                "operator {operator:?} has {state}, which checkpoints of this version do not hold"
+            ));
+        }
+    }
 }
 
 /// Context for building one operator of a task.

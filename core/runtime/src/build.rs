@@ -15,7 +15,10 @@ use millstream_operators::{
     Built, ErasedStage, EventMailbox, EventSender, InputContext, OUTPUT_BYTES, OperatorContext,
     Program, Result, TaskBody, TaskContext, UserMetrics, bail, error,
 };
+use millstream_task_checkpoint::TaskCheckpoints;
 use millstream_types::{Clock, ExecutionAttemptId, HostId, JobId, OperatorId, VertexId};
+
+use crate::checkpoints::Restore;
 
 /// A program with the plan that was made of it.
 #[derive(Debug)]
@@ -72,6 +75,8 @@ impl Blueprint {
             output_bytes: OUTPUT_BYTES,
             watermark_interval: self.watermark_interval(),
             batch: self.is_batch(),
+            checkpoints: own.checkpoints,
+            has_finished: own.has_finished,
         }
     }
 
@@ -150,6 +155,8 @@ pub(crate) struct TaskOwn {
     pub(crate) clock: Clock,
     pub(crate) counters: Arc<TaskCounters>,
     pub(crate) metrics: Arc<UserMetrics>,
+    pub(crate) checkpoints: Option<Arc<TaskCheckpoints>>,
+    pub(crate) has_finished: bool,
 }
 
 /// The hosts of the subtasks that are placed.
@@ -202,6 +209,8 @@ pub(crate) struct TaskParts {
     pub(crate) inputs: Vec<Vec<InputChannels>>,
     pub(crate) to_coordinator: EventSender,
     pub(crate) mailboxes: BTreeMap<OperatorId, Arc<EventMailbox>>,
+    /// The state that the operators begin from.
+    pub(crate) restore: Option<Restore>,
 }
 
 impl TaskParts {
@@ -212,6 +221,10 @@ impl TaskParts {
     pub(crate) fn build(mut self) -> Result<Box<dyn TaskBody>> {
         let blueprint = Arc::clone(&self.blueprint);
         let vertex = blueprint.vertex(self.vertex)?;
+        if let (Some(restore), Some(checkpoints)) = (self.restore.take(), &self.context.checkpoints)
+        {
+            checkpoints.restore(restore.read()?);
+        }
         let mut built: HashMap<NodeId, ErasedStage> = HashMap::new();
         for (at, operator) in vertex.operators.iter().enumerate().rev() {
             let readers = self.readers(&blueprint, vertex, operator, &mut built)?;

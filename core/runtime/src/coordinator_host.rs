@@ -5,16 +5,20 @@
 //! word of the committers alone.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use millstream_graph::{ChainedOperator, JobGraph};
 use millstream_operators::{
-    AlignmentGroups, CommitterInfo, CoordinatorContext, OperatorCoordinator, Program, Replies,
-    Result, error,
+    AlignmentGroups, CommitOrder, CommitterInfo, CoordinatorContext, Opening, OperatorCoordinator,
+    Program, Replies, Result, error,
 };
-use millstream_protocol::host::{Failure, OperatorEvent, Ready, Settled, from_host, to_host};
+use millstream_protocol::host::{
+    Begin, CommitCheckpoint, Committed, CoordinatorSnapshot, Failure, OperatorEvent, Ready,
+    Settled, SnapshotCoordinators, from_host, to_host,
+};
 use millstream_storage::patience::{Waiting, set_waiting};
 use millstream_types::{AttemptId, Clock, JobId, OperatorId};
 
@@ -34,6 +38,10 @@ enum Request {
     Event(OperatorEvent),
     /// The results are to be published or discarded.
     Settle(Settle, Arc<Settling>),
+    /// The coordinator's state is wanted for this checkpoint.
+    Snapshot(u64),
+    /// What complete checkpoints carry is to be published.
+    Publish(CommitOrder, Arc<Publishing>),
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -60,6 +68,27 @@ impl Settling {
             let failure = state.1.take();
             self.outbox.send(from_host::Message::Settled(Settled { failure }));
         }
+    }
+}
+
+/// An order to publish, as long as committers are at it: the last of them answers for all. If one
+/// fails, so does the host, and there is no answer.
+struct Publishing {
+    outbox: Outbox,
+    commit: u64,
+    /// The number that have not published yet.
+    left: AtomicUsize,
+}
+
+impl Publishing {
+    fn published(&self) {
+        if self.left.fetch_sub(1, Ordering::SeqCst) == 1 {
+            self.answer();
+        }
+    }
+
+    fn answer(&self) {
+        self.outbox.send(from_host::Message::Committed(Committed { commit: self.commit }));
     }
 }
 
@@ -93,8 +122,8 @@ impl CoordinatorHost {
     /// # Errors
     /// A coordinator could not be built or opened: what failed, in one sentence.
     pub fn start(
+        begin: &Begin,
         job: JobId,
-        attempt: u32,
         program: &Program,
         graph: &JobGraph,
         on_failure: OnFailure,
@@ -103,7 +132,8 @@ impl CoordinatorHost {
     ) -> Result<Self, Failure> {
         failure::install_panic_hook();
         let mut host = Self::empty(on_failure, outbox, clock);
-        open_coordinators(job, attempt, program, graph, |operator, coordinator| {
+        let start = CoordinatorsStart::of(begin);
+        open_coordinators(job, &start, program, graph, |operator, coordinator| {
             host.add(operator, coordinator)
         })?;
         set_waiting(Waiting::Running);
@@ -168,6 +198,8 @@ impl CoordinatorHost {
                     Some(to_host::Message::OperatorEvent(event)) => self.on_event(event)?,
                     Some(to_host::Message::Commit(_)) => self.settle(Settle::Commit)?,
                     Some(to_host::Message::Abort(_)) => self.settle(Settle::Abort)?,
+                    Some(to_host::Message::SnapshotCoordinators(asked)) => self.snapshot(&asked)?,
+                    Some(to_host::Message::CommitCheckpoint(order)) => self.publish(order)?,
                     Some(to_host::Message::Shutdown(_)) => return Ok(()),
                     Some(
                         to_host::Message::Begin(_)
@@ -176,8 +208,6 @@ impl CoordinatorHost {
                         | to_host::Message::Credentials(_)
                         | to_host::Message::TriggerCheckpoint(_)
                         | to_host::Message::EndCheckpoint(_)
-                        | to_host::Message::SnapshotCoordinators(_)
-                        | to_host::Message::CommitCheckpoint(_)
                         | to_host::Message::Answer(_),
                     )
                     | None => {}
@@ -197,6 +227,42 @@ impl CoordinatorHost {
             Some(coordinator) => coordinator.tell(Request::Event(event)),
             None => guard(|| Err(error!("operator {operator} has no coordinator"))),
         }
+    }
+
+    /// Asks coordinators for their state; each answers by itself, ahead of all that it says later.
+    fn snapshot(&self, asked: &SnapshotCoordinators) -> Result<(), Failure> {
+        let operators = asked.operator_ids.iter();
+        operators
+            .filter_map(|id| self.coordinators.get(&OperatorId::try_from(id.as_slice()).ok()?))
+            .try_for_each(|coordinator| coordinator.tell(Request::Snapshot(asked.checkpoint)))
+    }
+
+    /// Hands each committer what it is to publish.
+    fn publish(&self, order: CommitCheckpoint) -> Result<(), Failure> {
+        let CommitCheckpoint { commit, recover: recovers, committables, .. } = order;
+        let mut by_operator: BTreeMap<OperatorId, Vec<Vec<u8>>> = BTreeMap::new();
+        if recovers {
+            let committers = self.coordinators.iter().filter(|(_, it)| it.settles);
+            by_operator.extend(committers.map(|(operator, _)| (*operator, Vec::new())));
+        }
+        for one in committables {
+            if let Ok(operator) = OperatorId::try_from(one.operator_id.as_slice()) {
+                by_operator.entry(operator).or_default().push(one.payload);
+            }
+        }
+        let left = AtomicUsize::new(by_operator.len());
+        let publishing = Arc::new(Publishing { outbox: self.outbox.clone(), commit, left });
+        if by_operator.is_empty() {
+            publishing.answer();
+        }
+        for (operator, committables) in by_operator {
+            let Some(committer) = self.coordinators.get(&operator) else {
+                return guard(|| Err(error!("operator {operator} has no committer")));
+            };
+            let order = CommitOrder { recovers, committables };
+            committer.tell(Request::Publish(order, Arc::clone(&publishing)))?;
+        }
+        Ok(())
     }
 
     fn settle(&self, settle: Settle) -> Result<(), Failure> {
@@ -255,10 +321,25 @@ impl Coordinator {
                         Settle::Abort => it.abort(),
                     }));
                 }
+                Ok(Request::Snapshot(checkpoint)) => self.snapshot(checkpoint),
+                Ok(Request::Publish(order, publishing)) => {
+                    self.guard(|it| it.publish(order))?;
+                    publishing.published();
+                }
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => return Ok(()),
             }
         }
+    }
+
+    fn snapshot(&mut self, checkpoint: u64) {
+        let (state, failure) = match self.guard(|it| it.snapshot()) {
+            Ok(state) => (state.unwrap_or_default(), None),
+            Err(failure) => (Vec::new(), Some(failure)),
+        };
+        let operator_id = self.operator.as_bytes().to_vec();
+        let snapshot = CoordinatorSnapshot { checkpoint, operator_id, state, failure };
+        self.outbox.send(from_host::Message::CoordinatorSnapshot(snapshot));
     }
 
     fn tick(&mut self) -> Result<(), Failure> {
@@ -301,10 +382,37 @@ impl Coordinator {
     }
 }
 
+/// The beginning of an attempt's coordinators.
+pub(crate) struct CoordinatorsStart {
+    opening: Opening,
+    /// The states that they begin from.
+    restored: BTreeMap<OperatorId, Vec<u8>>,
+}
+
+impl CoordinatorsStart {
+    /// Without checkpoints.
+    pub(crate) const fn first() -> Self {
+        let attempt = AttemptId::new(0);
+        let opening = Opening { attempt, takes_checkpoints: false };
+        Self { opening, restored: BTreeMap::new() }
+    }
+
+    fn of(begin: &Begin) -> Self {
+        let states = begin.checkpointing.iter().flat_map(|it| &it.coordinators);
+        let restored = states.filter_map(|one| {
+            let operator = OperatorId::try_from(one.operator_id.as_slice()).ok()?;
+            Some((operator, one.state.clone()))
+        });
+        let takes_checkpoints = begin.checkpointing.is_some();
+        let opening = Opening { attempt: AttemptId::new(begin.attempt), takes_checkpoints };
+        Self { opening, restored: restored.collect() }
+    }
+}
+
 /// Builds and opens the coordinators of a job, and hands each to `take`.
 pub(crate) fn open_coordinators(
     job: JobId,
-    attempt: u32,
+    start: &CoordinatorsStart,
     program: &Program,
     graph: &JobGraph,
     mut take: impl FnMut(&ChainedOperator, Box<dyn OperatorCoordinator>) -> Result<(), Failure>,
@@ -313,12 +421,13 @@ pub(crate) fn open_coordinators(
     for vertex in &graph.vertices {
         for operator in vertex.operators.iter().filter(|operator| operator.coordinated) {
             let info = CommitterInfo { job, operator: operator.id };
-            let context = CoordinatorContext::new(info, vertex.parallelism, &groups);
+            let mut context = CoordinatorContext::new(info, vertex.parallelism, &groups);
+            context.restored = start.restored.get(&operator.id).map(Vec::as_slice);
             let built = guard(|| {
                 let mut coordinator = program
                     .build_coordinator(operator.node, context)?
                     .ok_or_else(|| error!("the program has no coordinator for it"))?;
-                coordinator.open(AttemptId::new(attempt))?;
+                coordinator.open(start.opening)?;
                 Ok(coordinator)
             });
             let coordinator =
@@ -353,7 +462,7 @@ mod tests {
     struct Failing;
 
     impl OperatorCoordinator for Failing {
-        fn open(&mut self, _attempt: AttemptId) -> Result<()> {
+        fn open(&mut self, _opening: Opening) -> Result<()> {
             Ok(())
         }
 
@@ -381,7 +490,7 @@ mod tests {
     }
 
     impl OperatorCoordinator for Slow {
-        fn open(&mut self, _attempt: AttemptId) -> Result<()> {
+        fn open(&mut self, _opening: Opening) -> Result<()> {
             Ok(())
         }
 

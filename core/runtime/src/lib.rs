@@ -16,6 +16,7 @@
 )]
 
 mod build;
+mod checkpoints;
 mod coordinator_host;
 pub mod failure;
 pub mod link;
@@ -26,6 +27,7 @@ mod task_host;
 mod tasks;
 mod time_spent;
 
+pub use checkpoints::HostCheckpointing;
 pub use coordinator_host::{CoordinatorHost, OnFailure};
 pub use failure::{guard, install_panic_hook};
 pub use link::{Outbox, ToControl, control_queue};

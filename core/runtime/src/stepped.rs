@@ -23,7 +23,7 @@ use std::time::{Duration, Instant};
 use millstream_graph::{ChainedOperator, JobGraph};
 use millstream_network::{Exchange, ExchangeConfig, Generation};
 use millstream_operators::{
-    EventMailbox, EventSender, OperatorCoordinator, Program, Replies, Result, Step, TaskBody,
+    EventMailbox, EventSender, Mail, OperatorCoordinator, Program, Replies, Result, Step, TaskBody,
     error, turn,
 };
 use millstream_protocol::host::Failure;
@@ -32,7 +32,7 @@ use millstream_types::{Escaped, HostId, JobId, ManualClock, OperatorId, Timestam
 
 pub use self::pushed::{Pushed, PushedInput};
 use crate::build::{Blueprint, Placements, TaskOwn, TaskParts, task_name};
-use crate::coordinator_host::{described, of_operator, open_coordinators};
+use crate::coordinator_host::{CoordinatorsStart, described, of_operator, open_coordinators};
 use crate::failure::{self, guard, install_panic_hook};
 
 /// The host of all tasks.
@@ -138,12 +138,14 @@ impl SteppedJob {
 
     fn open_coordinators(&mut self, blueprint: &Blueprint) -> Result<()> {
         let Blueprint { program, graph, .. } = blueprint;
-        let opened = open_coordinators(self.job, 0, program, graph, |operator, coordinator| {
-            let name = described(operator);
-            let coordinator = Coordinator { name, coordinator, next_tick: None };
-            self.coordinators.insert(operator.id, coordinator);
-            Ok(())
-        });
+        let start = CoordinatorsStart::first();
+        let opened =
+            open_coordinators(self.job, &start, program, graph, |operator, coordinator| {
+                let name = described(operator);
+                let coordinator = Coordinator { name, coordinator, next_tick: None };
+                self.coordinators.insert(operator.id, coordinator);
+                Ok(())
+            });
         opened.map_err(|failure| self.fail(&failure, None))
     }
 
@@ -199,11 +201,14 @@ impl SteppedJob {
                     clock: self.clock.clock(),
                     counters: Arc::default(),
                     metrics: Arc::default(),
+                    checkpoints: None,
+                    has_finished: false,
                 },
             ),
             inputs: blueprint.inputs(vertex, (subtask, generation), placements)?,
             to_coordinator: self.event_sender(),
             mailboxes: BTreeMap::clone(&mailboxes),
+            restore: None,
         };
         let name = task_name(vertex, subtask);
         let opened = guard(|| {
@@ -346,7 +351,7 @@ impl SteppedJob {
             let mut of_subtask = self.tasks.iter().filter(|task| task.subtask == subtask);
             let found = of_subtask.find_map(|task| Some((task, task.mailboxes.get(&operator)?)));
             if let Some((task, mailbox)) = found {
-                let pushed = mailbox.push(payload);
+                let pushed = mailbox.push(Mail::Event(payload));
                 task.awake.wake_by_ref();
                 if let Err(error) = pushed {
                     let name = task.name.clone();

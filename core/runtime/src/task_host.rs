@@ -11,20 +11,24 @@ use std::time::{Duration, Instant};
 
 use millstream_graph::JobGraph;
 use millstream_network::{Exchange, ExchangeConfig, Generation, PeerAddress, TaskCounters};
-use millstream_operators::{EventMailbox, EventSender, Program, Result, UserMetrics, error};
+use millstream_operators::{EventMailbox, EventSender, Mail, Program, Result, UserMetrics, error};
 use millstream_protocol::host::{
     self, Execution, Failure, Metrics, OperatorEvent, Ready, TaskId, TaskMetrics, TaskState,
     UserMetric, from_host, to_host, user_metric::Value,
 };
 use millstream_security::{Credentials, Secret};
 use millstream_storage::patience::{Waiting, set_waiting};
+use millstream_task_checkpoint::{SnapshotSender, TaskCheckpoints};
 use millstream_types::metrics::{HistogramSummary, MetricValue};
 use millstream_types::{
-    Clock, ExecutionAttemptId, HostId, JobId, LeaderEpoch, OperatorId, Timestamp, VertexId,
-    counters,
+    CheckpointId, Clock, ExecutionAttemptId, HostId, JobId, LeaderEpoch, OperatorId, Timestamp,
+    VertexId, counters,
 };
 
 use crate::build::{Blueprint, Placements, TaskOwn, TaskParts, task_name};
+use crate::checkpoints::{
+    HostCheckpointing, Owner, Restore, Upload, Uploads, all_committables, barrier,
+};
 use crate::failure;
 use crate::link::{Outbox, TaskReport, ToControl};
 use crate::memory;
@@ -61,6 +65,8 @@ pub struct TaskHostConfig {
     pub bind: Vec<SocketAddr>,
     /// The clock of its slots and tasks.
     pub clock: Clock,
+    /// How its tasks take part in checkpoints, if the job takes any.
+    pub checkpointing: Option<Arc<HostCheckpointing>>,
 }
 
 struct HostedTask {
@@ -72,6 +78,7 @@ struct HostedTask {
     metrics: Arc<UserMetrics>,
     inputs_waiting: Arc<AtomicU64>,
     mailboxes: BTreeMap<OperatorId, Arc<EventMailbox>>,
+    checkpoints: Option<Arc<TaskCheckpoints>>,
 }
 
 /// One job's tasks in this process.
@@ -84,6 +91,8 @@ pub struct TaskHost {
     slots: BTreeMap<u32, Slot>,
     tasks: Tasks<HostedTask>,
     placements: Placements,
+    /// The writer of snapshots, if the job takes checkpoints.
+    uploads: Option<Arc<Uploads>>,
 }
 
 impl TaskHost {
@@ -111,6 +120,10 @@ impl TaskHost {
         })?
         .encoding_always(blueprint.graph.settings.serializes_always());
         let address = exchange.address().map_or_else(String::new, |address| address.to_string());
+        let uploads = config.checkpointing.clone().map(|checkpointing| {
+            Uploads::start(checkpointing, outbox.clone(), config.clock.clone()).map(Arc::new)
+        });
+        let uploads = uploads.transpose()?;
         set_waiting(Waiting::Running);
         outbox.send(from_host::Message::Ready(Ready { data_address: address }));
         Ok(Self {
@@ -122,6 +135,7 @@ impl TaskHost {
             slots: BTreeMap::new(),
             tasks: Tasks::new(),
             placements: Placements::default(),
+            uploads,
         })
     }
 
@@ -160,13 +174,13 @@ impl TaskHost {
             Some(to_host::Message::Deploy(deploy)) => self.deploy(deploy),
             Some(to_host::Message::Cancel(cancel)) => self.cancel(&cancel),
             Some(to_host::Message::OperatorEvent(event)) => self.on_operator_event(event),
+            Some(to_host::Message::TriggerCheckpoint(trigger)) => self.trigger(&trigger),
+            Some(to_host::Message::EndCheckpoint(end)) => self.end_checkpoint(&end),
             Some(to_host::Message::Shutdown(_)) => return false,
             Some(
                 to_host::Message::Begin(_)
                 | to_host::Message::Commit(_)
                 | to_host::Message::Abort(_)
-                | to_host::Message::TriggerCheckpoint(_)
-                | to_host::Message::EndCheckpoint(_)
                 | to_host::Message::SnapshotCoordinators(_)
                 | to_host::Message::CommitCheckpoint(_)
                 | to_host::Message::Answer(_),
@@ -205,7 +219,7 @@ impl TaskHost {
             let Ok(vertex) = VertexId::try_from(task.vertex.as_slice()) else { continue };
             let (subtask, attempt) = (task.subtask, task.attempt);
             let id = ExecutionAttemptId { vertex, subtask, attempt };
-            if let Err(error) = self.start_task(id, task.slot) {
+            if let Err(error) = self.start_task(id, task) {
                 let cause = Some(failure::of_error(&error));
                 self.send_state(id, Execution::Failed, cause, None);
             }
@@ -222,7 +236,8 @@ impl TaskHost {
 
     /// Starts a task in place of the subtask's attempt before it; one that was started already is
     /// not started again.
-    fn start_task(&mut self, id: ExecutionAttemptId, slot: u32) -> Result<()> {
+    fn start_task(&mut self, id: ExecutionAttemptId, task: host::Task) -> Result<()> {
+        let slot = task.slot;
         if !self.has_subtask(id.vertex, id.subtask) {
             return Err(error!("the job has no subtask {} of vertex {}", id.subtask, id.vertex));
         }
@@ -240,6 +255,9 @@ impl TaskHost {
         let counters = Arc::new(TaskCounters::default());
         let metrics = Arc::<UserMetrics>::default();
         let name = task_name(vertex, id.subtask);
+        let checkpoints = self.checkpoints_of(id, task.restored);
+        let restore = self.config.checkpointing.clone();
+        let restore = restore.map(|it| Restore { snapshots: task.snapshots, checkpointing: it });
         let mailboxes: BTreeMap<_, Arc<EventMailbox>> =
             vertex.operators.iter().map(|operator| (operator.id, Arc::default())).collect();
         let parts = TaskParts {
@@ -257,11 +275,14 @@ impl TaskHost {
                     clock: self.config.clock.clone(),
                     counters: Arc::clone(&counters),
                     metrics: Arc::clone(&metrics),
+                    checkpoints: checkpoints.clone(),
+                    has_finished: task.finished,
                 },
             ),
             inputs,
             to_coordinator: self.event_sender(),
             mailboxes: mailboxes.clone(),
+            restore,
         };
         let (inputs_waiting, time) = (Arc::new(AtomicU64::new(0)), Arc::<TimeSpent>::default());
         self.slot(slot)?.run(NewTask {
@@ -271,10 +292,81 @@ impl TaskHost {
             build: Box::new(move || parts.build()),
             inputs_waiting: Arc::clone(&inputs_waiting),
         });
-        let hosted =
-            HostedTask { slot, name, waker, counters, time, metrics, inputs_waiting, mailboxes };
+        let hosted = HostedTask {
+            slot,
+            name,
+            waker,
+            counters,
+            time,
+            metrics,
+            inputs_waiting,
+            mailboxes,
+            checkpoints,
+        };
         self.tasks.insert(id, hosted);
         Ok(())
+    }
+
+    /// A task's part in checkpoints, if the job takes any.
+    fn checkpoints_of(
+        &self,
+        task: ExecutionAttemptId,
+        restored: u64,
+    ) -> Option<Arc<TaskCheckpoints>> {
+        let uploads = Arc::clone(self.uploads.as_ref()?);
+        let owner = self.owner_of(task);
+        let sender: SnapshotSender =
+            Arc::new(move |snapshot| uploads.upload(Upload { task, owner, snapshot }));
+        let restored = (restored > 0).then(|| CheckpointId::new(restored));
+        let clock = self.config.clock.clone();
+        Some(Arc::new(TaskCheckpoints::new(restored, sender, clock)))
+    }
+
+    const fn owner_of(&self, task: ExecutionAttemptId) -> Owner {
+        Owner { epoch: self.config.epoch, attempt: task.attempt }
+    }
+
+    /// Has sources emit a barrier. It comes to the other tasks on their channels; one whose inputs
+    /// have all ended ends without it, and says so.
+    fn trigger(&self, trigger: &host::TriggerCheckpoint) {
+        let Ok(barrier) = barrier(trigger) else { return };
+        for (task, hosted) in trigger.tasks.iter().filter_map(|task| self.hosted(task)) {
+            let Ok(vertex) = self.blueprint.vertex(task.vertex) else { continue };
+            let Some(source) = vertex.operators.first().filter(|first| first.source) else {
+                continue;
+            };
+            let Some(mailbox) = hosted.mailboxes.get(&source.id) else { continue };
+            match mailbox.push(Mail::Barrier(barrier)) {
+                Ok(()) => hosted.waker.wake_by_ref(),
+                Err(error) => {
+                    let declined = host::CheckpointDeclined {
+                        task: Some(task_id(task)),
+                        checkpoint: trigger.checkpoint,
+                        reason: format!("{error:#}"),
+                    };
+                    self.outbox.send(from_host::Message::CheckpointDeclined(declined));
+                }
+            }
+        }
+    }
+
+    /// The task of this attempt, unless it has ended.
+    fn hosted(&self, task: &TaskId) -> Option<(ExecutionAttemptId, &HostedTask)> {
+        let vertex = VertexId::try_from(task.vertex.as_slice()).ok()?;
+        let (subtask, attempt) = (task.subtask, task.attempt);
+        let id = ExecutionAttemptId { vertex, subtask, attempt };
+        Some((id, self.tasks.get(id)?))
+    }
+
+    /// Has tasks forget what a complete checkpoint carries.
+    fn end_checkpoint(&self, end: &host::EndCheckpoint) {
+        if !end.complete || !end.commits {
+            return;
+        }
+        let id = CheckpointId::new(end.checkpoint);
+        for checkpoints in self.tasks.running().filter_map(|(_, task)| task.checkpoints.as_ref()) {
+            checkpoints.on_committed(id);
+        }
     }
 
     /// The thread of a slot.
@@ -319,7 +411,7 @@ impl TaskHost {
         let mut of_subtask = self.tasks.running().filter(|(id, _)| id.subtask == event.subtask);
         let hosted = of_subtask.find_map(|(_, task)| Some((task, task.mailboxes.get(&operator)?)));
         if let Some((task, mailbox)) = hosted {
-            match mailbox.push(event.payload) {
+            match mailbox.push(Mail::Event(event.payload)) {
                 Ok(()) => task.waker.wake_by_ref(),
                 Err(error) => {
                     let message = format!("{}: {error}", task.name);
@@ -349,6 +441,7 @@ impl TaskHost {
                     failure::note(self.config.job, Some(&task.name), &cause.message);
                 }
                 let ended = if terminal { self.tasks.end(id) } else { None };
+                let checkpoints = ended.as_ref().and_then(|task| task.checkpoints.clone());
                 let metrics = ended.map(|task| {
                     let metrics = task_metrics(id, &task, self.config.clock.now());
                     let (blueprint, generation) = (&self.blueprint, self.generation_of(id));
@@ -356,7 +449,17 @@ impl TaskHost {
                     self.exchange.forget(inputs, blueprint.output_ends(id, generation));
                     metrics
                 });
-                self.send_state(id, state, cause, metrics);
+                match (&self.uploads, checkpoints) {
+                    (Some(uploads), Some(checkpoints)) if state == Execution::Finished => {
+                        let (last, kept) = checkpoints.at_end();
+                        uploads.send(from_host::Message::TaskState(TaskState {
+                            last_barrier: last.map_or(0, CheckpointId::get),
+                            committables: all_committables(&kept, id.subtask, self.owner_of(id)),
+                            ..task_state(id, state, cause, metrics)
+                        }));
+                    }
+                    _ => self.send_state(id, state, cause, metrics),
+                }
             }
         }
     }
@@ -368,13 +471,8 @@ impl TaskHost {
         cause: Option<Failure>,
         metrics: Option<TaskMetrics>,
     ) {
-        self.outbox.send(from_host::Message::TaskState(TaskState {
-            task: Some(task_id(id)),
-            state: state.into(),
-            cause,
-            metrics,
-            ..TaskState::default()
-        }));
+        let state = task_state(id, state, cause, metrics);
+        self.outbox.send(from_host::Message::TaskState(state));
     }
 
     fn send_metrics(&self) {
@@ -387,7 +485,17 @@ impl TaskHost {
     }
 }
 
-fn task_id(id: ExecutionAttemptId) -> TaskId {
+fn task_state(
+    id: ExecutionAttemptId,
+    state: Execution,
+    cause: Option<Failure>,
+    metrics: Option<TaskMetrics>,
+) -> TaskState {
+    let (task, state) = (Some(task_id(id)), state.into());
+    TaskState { task, state, cause, metrics, ..TaskState::default() }
+}
+
+pub(crate) fn task_id(id: ExecutionAttemptId) -> TaskId {
     let vertex = id.vertex.as_bytes().to_vec();
     TaskId { vertex, subtask: id.subtask, attempt: id.attempt }
 }

@@ -8,7 +8,7 @@ use std::task::Waker;
 use std::time::{Duration, Instant};
 
 use millstream_connector::{
-    EventMailbox, EventSender, NextSplit, NoEnumerator, Polled, ReaderContext, ReaderOutput,
+    EventMailbox, EventSender, Mail, NextSplit, NoEnumerator, Polled, ReaderContext, ReaderOutput,
     Source, SourceReader, SplitEnumerator, decode, encode,
 };
 use millstream_graph::Boundedness;
@@ -681,7 +681,7 @@ fn answer(schedule: &Schedule, script: &Script, asked: &mut u64, parts: &Parts) 
         false => SourceEvent::Splits(vec![()]),
     };
     ensure!(*asked == 0, "it asked twice at once in {schedule:?}");
-    parts.from_coordinator.push(encode(&message)?)?;
+    parts.from_coordinator.push(Mail::Event(encode(&message)?))?;
     Ok(true)
 }
 

@@ -105,6 +105,8 @@ pub(crate) fn task(batch: bool) -> TaskContext {
         output_bytes: crate::task::OUTPUT_BYTES,
         watermark_interval: Duration::from_millis(20),
         batch,
+        checkpoints: None,
+        has_finished: false,
     }
 }
 

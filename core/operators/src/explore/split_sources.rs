@@ -6,8 +6,8 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use millstream_connector::{
-    EventSender, NoEnumerator, Polled, ReaderContext, ReaderOutput, Source, SourceReader, decode,
-    encode,
+    EventSender, Mail, NoEnumerator, Polled, ReaderContext, ReaderOutput, Source, SourceReader,
+    decode, encode,
 };
 use millstream_event_time::WatermarkStrategy;
 use millstream_graph::Boundedness;
@@ -190,7 +190,7 @@ pub(super) fn source(aligned: bool) -> Case {
             script.lock().unwrap().now = Some(slot.now);
             let turned = slot.turn()?;
             if let Some(answer) = group.answer(schedule.seed, turn as u64) {
-                parts.from_coordinator.push(answer).unwrap();
+                parts.from_coordinator.push(Mail::Event(answer)).unwrap();
                 slot.bell.ring();
                 continue;
             }

@@ -66,7 +66,7 @@ where
     F: FnMut(&A, &B) -> Result<O> + Clone + Send + Sync + 'static,
 {
     two_inputs(on_error, move |ctx, timed| {
-        let mut parts = KeyedParts::new(ctx);
+        let mut parts = KeyedParts::new(ctx)?;
         let mut states = KeyedRuntimeContext::new(ctx.task, &mut parts.backend, timed);
         let (kept, timers) = (states.value("records")?, states.event_timers("forget")?);
         Ok(Joined {

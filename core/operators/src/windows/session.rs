@@ -99,7 +99,7 @@ impl<T: Send + 'static> WindowAssigner<T> for Session {
     {
         Arc::new(move |ctx, outputs| {
             let bad = BadRecords::of(&on_error, ctx);
-            let mut parts = KeyedParts::new(ctx);
+            let mut parts = KeyedParts::new(ctx)?;
             let mut states = KeyedRuntimeContext::new(ctx.task, &mut parts.backend, outputs.timed);
             let (sessions, timers) = (states.value("windows")?, states.event_timers("ends")?);
             if W::REFUSES && bad.goes_on() {

@@ -68,6 +68,7 @@ impl<T: Send + 'static> WindowAssigner<T> for Sliding {
     {
         Arc::new(move |ctx, outputs| {
             let output = Output::new(outputs)?;
+            ctx.task.refuse_checkpoints(ctx.name, "windows of a fixed length");
             let grid = self.grid()?;
             let lateness = i128::try_from(settings.lateness.as_millis()).unwrap_or(i128::MAX >> 1);
             Ok(erase::<T>(Box::new(WindowStage {

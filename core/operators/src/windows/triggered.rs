@@ -45,7 +45,7 @@ impl<A: Spans, G> Triggered<A, G> {
     {
         Arc::new(move |ctx, outputs| {
             let bad = BadRecords::of(&on_error, ctx);
-            let mut parts = KeyedParts::new(ctx);
+            let mut parts = KeyedParts::new(ctx)?;
             let timed = outputs.timed;
             let mut states = KeyedRuntimeContext::new(ctx.task, &mut parts.backend, timed);
             let mut function = TriggeredWindows {

@@ -1,0 +1,103 @@
+//! Snapshots of tasks as messages. A content is the key groups of one state, one behind the other;
+//! each begins with the number of its entries, in eight bytes with the least first, since entries
+//! may have no bytes at all.
+
+use std::sync::Arc;
+
+use millstream_operators::Result;
+use millstream_protocol::host;
+use millstream_state::{KeyedSnapshot, StateKind, StateSnapshot};
+use millstream_task_checkpoint::{OperatorPart, PreCommitted};
+use millstream_types::LeaderEpoch;
+
+/// The attempt that writes state.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Owner {
+    pub(crate) epoch: LeaderEpoch,
+    pub(crate) attempt: u32,
+}
+
+/// Committables as a message.
+fn committables(
+    kept: &PreCommitted,
+    subtask: u32,
+    Owner { epoch, attempt }: Owner,
+) -> host::Committables {
+    host::Committables {
+        operator_id: kept.operator.as_bytes().to_vec(),
+        subtask,
+        epoch: epoch.get(),
+        attempt,
+        checkpoint: kept.checkpoint.get(),
+        count: kept.count,
+        payload: kept.bytes.clone(),
+    }
+}
+
+/// The operators' parts as messages, without the bytes of their states: those of each handle, in
+/// order, are added to `contents`.
+pub(crate) fn operators(
+    parts: Vec<OperatorPart>,
+    owner: Owner,
+    contents: &mut Vec<Vec<u8>>,
+) -> Result<Vec<host::OperatorSnapshot>> {
+    let mut snapshots: Vec<host::OperatorSnapshot> = Vec::new();
+    for OperatorPart { operator, positions, keyed } in parts {
+        let mut snapshot = host::OperatorSnapshot {
+            operator_id: operator.as_bytes().to_vec(),
+            positions,
+            ..host::OperatorSnapshot::default()
+        };
+        if let Some(KeyedSnapshot { key, max_parallelism, states }) = keyed {
+            snapshot.key_schema = Some(postcard::to_stdvec(&key)?);
+            snapshot.max_parallelism = max_parallelism;
+            for (number, state) in (0..).zip(states) {
+                snapshot.states.push(description(&state)?);
+                snapshot.handles.push(handle(number, state, owner, contents));
+            }
+        }
+        snapshots.push(snapshot);
+    }
+    Ok(snapshots)
+}
+
+fn description(state: &StateSnapshot) -> Result<host::StateDescription> {
+    let kind = match state.kind {
+        StateKind::Values { .. } => host::StateKind::Value,
+        StateKind::Timers(_) => host::StateKind::Timers,
+    };
+    Ok(host::StateDescription {
+        name: state.name.clone(),
+        kind: kind.into(),
+        schema: postcard::to_stdvec(&state.kind)?,
+    })
+}
+
+fn handle(
+    number: u32,
+    state: StateSnapshot,
+    owner: Owner,
+    contents: &mut Vec<Vec<u8>>,
+) -> host::StateHandle {
+    let length = state.groups.iter().map(|group| group.bytes.len() + size_of::<u64>()).sum();
+    let mut content = Vec::with_capacity(length);
+    let mut groups = Vec::with_capacity(state.groups.len());
+    for group in state.groups {
+        let offset = content.len() as u64;
+        groups.push(host::GroupOffset { group: u32::from(group.group), offset });
+        content.extend(group.entries.to_le_bytes());
+        content.extend(group.bytes);
+    }
+    contents.push(content);
+    let Owner { epoch, attempt } = owner;
+    host::StateHandle { state: number, epoch: epoch.get(), attempt, content: None, groups }
+}
+
+/// All that a task keeps, as messages.
+pub(crate) fn all_committables(
+    kept: &[Arc<PreCommitted>],
+    subtask: u32,
+    owner: Owner,
+) -> Vec<host::Committables> {
+    kept.iter().map(|kept| committables(kept, subtask, owner)).collect()
+}

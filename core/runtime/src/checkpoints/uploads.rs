@@ -1,0 +1,158 @@
+//! Writes the snapshots of a host's tasks beside their work, and acknowledges each checkpoint once
+//! its state is durable. What a task says at its end waits for what it has said before.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+use std::time::{Duration, Instant};
+
+use millstream_operators::{Result, ensure};
+use millstream_protocol::host::{self, from_host, state_handle::Content};
+use millstream_task_checkpoint::TaskSnapshot;
+use millstream_types::{Clock, ExecutionAttemptId};
+
+use super::HostCheckpointing;
+use super::snapshot::{Owner, all_committables, operators};
+use crate::link::Outbox;
+use crate::task_host::task_id;
+
+/// The most snapshots that wait for their upload, each with the state of one task.
+const WAITING_MAX: usize = 4096;
+
+/// A snapshot that is to be written.
+pub(crate) struct Upload {
+    pub(crate) task: ExecutionAttemptId,
+    pub(crate) owner: Owner,
+    pub(crate) snapshot: TaskSnapshot,
+}
+
+enum Request {
+    Upload(Upload),
+    /// To be sent behind everything before it.
+    Send(from_host::Message),
+}
+
+/// The control thread's way to the thread that writes.
+pub(crate) struct Uploads {
+    requests: SyncSender<Request>,
+    outbox: Outbox,
+}
+
+impl Uploads {
+    /// Starts the thread, which ends with this.
+    pub(crate) fn start(
+        checkpointing: Arc<HostCheckpointing>,
+        outbox: Outbox,
+        clock: Clock,
+    ) -> io::Result<Self> {
+        let (requests, received) = sync_channel(WAITING_MAX);
+        let uploader = Uploader { checkpointing, outbox: outbox.clone(), clock };
+        let thread = std::thread::Builder::new().name("checkpoint-writer".to_owned());
+        thread.spawn(move || uploader.run(&received))?;
+        Ok(Self { requests, outbox })
+    }
+
+    /// Has a snapshot written and acknowledged; refused if too many wait.
+    pub(crate) fn upload(&self, upload: Upload) {
+        if let Err(TrySendError::Full(Request::Upload(upload))) =
+            self.requests.try_send(Request::Upload(upload))
+        {
+            let why = format!(
+                "{WAITING_MAX} snapshots wait to be written: see whether the storage of \
+                 checkpoints is slow or away"
+            );
+            self.outbox.send(declined(&upload, why));
+        }
+    }
+
+    /// Sends a message behind the acknowledgements of what is being written.
+    pub(crate) fn send(&self, message: from_host::Message) {
+        let _ = self.requests.send(Request::Send(message));
+    }
+}
+
+fn declined(upload: &Upload, reason: String) -> from_host::Message {
+    from_host::Message::CheckpointDeclined(host::CheckpointDeclined {
+        task: Some(task_id(upload.task)),
+        checkpoint: upload.snapshot.barrier.checkpoint.get(),
+        reason,
+    })
+}
+
+struct Uploader {
+    checkpointing: Arc<HostCheckpointing>,
+    outbox: Outbox,
+    clock: Clock,
+}
+
+impl Uploader {
+    fn run(&self, requests: &Receiver<Request>) {
+        for request in requests {
+            let message = match request {
+                Request::Send(message) => message,
+                Request::Upload(upload) => self.upload(upload),
+            };
+            self.outbox.send(message);
+        }
+    }
+
+    /// Writes a snapshot: its acknowledgement, or why there is none.
+    fn upload(&self, mut upload: Upload) -> from_host::Message {
+        let parts = std::mem::replace(&mut upload.snapshot.parts, Ok(Vec::new()));
+        let (started, mut contents) = (self.clock.now(), Vec::new());
+        let written = match parts {
+            Err(why) => return declined(&upload, why),
+            Ok(parts) => operators(parts, upload.owner, &mut contents)
+                .and_then(|operators| self.write(&upload, operators, contents)),
+        };
+        match written {
+            Ok((snapshots, bytes)) => self.acknowledged(&upload, snapshots, bytes, started),
+            Err(error) => declined(&upload, format!("{error:#}")),
+        }
+    }
+
+    fn acknowledged(
+        &self,
+        upload: &Upload,
+        snapshots: Vec<host::OperatorSnapshot>,
+        bytes: u64,
+        started: Instant,
+    ) -> from_host::Message {
+        let Upload { task, owner, snapshot } = upload;
+        let metrics = host::CheckpointMetrics {
+            sync_ns: nanos(snapshot.sync),
+            async_ns: nanos(self.clock.now().saturating_duration_since(started)),
+            checkpointed_bytes: bytes,
+            ..host::CheckpointMetrics::default()
+        };
+        from_host::Message::CheckpointAck(host::CheckpointAck {
+            task: Some(task_id(*task)),
+            checkpoint: snapshot.barrier.checkpoint.get(),
+            snapshots,
+            committables: all_committables(&snapshot.committables, task.subtask, *owner),
+            metrics: Some(metrics),
+        })
+    }
+
+    /// Gives each handle its content; the number of bytes.
+    fn write(
+        &self,
+        _upload: &Upload,
+        mut operators: Vec<host::OperatorSnapshot>,
+        contents: Vec<Vec<u8>>,
+    ) -> Result<(Vec<host::OperatorSnapshot>, u64)> {
+        let mut bytes = 0;
+        let handles = operators.iter_mut().flat_map(|operator| &mut operator.handles);
+        for (handle, content) in handles.zip(contents) {
+            let length = content.len() as u64;
+            ensure!(length <= self.checkpointing.inline_max, "state of {length} bytes");
+            bytes += length;
+            handle.content = Some(Content::Inline(content));
+        }
+        Ok((operators, bytes))
+    }
+}
+
+fn nanos(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,16 @@
+//! The part of a task in checkpoints.
+//!
+//! [`TaskCheckpoints`] is shared by the operators of a task and its host. When the barrier of a
+//! checkpoint passes an operator, the operator adds its part; when the barrier has left the task,
+//! the parts together are the task's snapshot, which goes to the host. [`Passage`] is the body's
+//! side of it. Operators take the state that they begin from when they are built.
+//!
+//! Committables are kept here until a checkpoint that carries them is complete.
+
+mod passage;
+mod task;
+
+pub use passage::Passage;
+pub use task::{
+    OperatorPart, PreCommitted, RestoredOperator, SnapshotSender, TaskCheckpoints, TaskSnapshot,
+};
