@@ -5,6 +5,8 @@
 //!
 //! # Invariants
 //! - Ids grow and are never reused; an id is stored before its first barrier.
+//! - The final checkpoint starts when all tasks have finished. It is made of their last reports, so
+//!   no task and no coordinator is told of its start.
 //! - At most one checkpoint is being started, so that barriers are sent in the order of ids.
 //! - A checkpoint completes when each task that ran at its trigger has acknowledged it under the
 //!   same attempt, or has finished without having taken its barrier, and its pointer is stored.
@@ -100,7 +102,6 @@ pub struct Coordinator {
     last: CheckpointId,
     pending: BTreeMap<CheckpointId, Pending>,
     requests: VecDeque<(TriggerId, Request)>,
-    sources_ended: bool,
     /// When a final checkpoint that failed is tried again.
     final_again: Option<Instant>,
     host_ready: bool,
@@ -131,7 +132,6 @@ impl Coordinator {
             last: last.unwrap_or(CheckpointId::new(0)),
             pending: BTreeMap::new(),
             requests: VecDeque::new(),
-            sources_ended: false,
             final_again: None,
             host_ready: !plan.needs_coordinator_host(),
             recovered: false,
@@ -152,7 +152,6 @@ impl Coordinator {
             Event::TaskRunning(task) => self.on_task_running(now, task),
             Event::TaskFinished { task, report } => self.on_task_finished(now, task, *report),
             Event::TaskFailed(task) => self.on_task_failed(now, task),
-            Event::SourcesEnded => self.sources_ended |= self.mode == Mode::Running,
             Event::CoordinatorHostReady => self.on_host_ready(),
             Event::CoordinatorHostLost => self.on_host_lost(now),
             Event::Request { trigger, request } => self.on_request(trigger, request),

@@ -103,13 +103,14 @@ pub struct Ack {
     pub metrics: AckMetrics,
 }
 
-/// The last report of a task that has finished: it counts for every later checkpoint.
+/// The last report of a task that has finished: it counts for every later checkpoint. When all
+/// tasks have finished, the final checkpoint is made of these reports alone.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct FinalReport {
     /// The last checkpoint whose barrier the task took. It has acknowledged that one before, or
     /// never will.
     pub last_barrier: Option<CheckpointId>,
-    /// The states that its operators leave.
+    /// The states that its operators leave; none are needed, as the task does not run again.
     pub snapshots: Vec<OperatorSnapshot>,
     /// All committables that it keeps. Those that no barrier took have a number above that of
     /// `last_barrier` and of the checkpoint that was restored.
@@ -189,8 +190,6 @@ pub enum Event {
     },
     /// A task has failed or is lost.
     TaskFailed(ExecutionAttemptId),
-    /// All sources have ended: the final checkpoint is due.
-    SourcesEnded,
     /// The coordinator host takes commands; its committers have been opened.
     CoordinatorHostReady,
     /// The coordinator host has ended.
@@ -292,7 +291,8 @@ pub enum Action {
     /// [`Event::IdNotReserved`].
     ReserveId(CheckpointId),
     /// Ask the coordinators for snapshots, and hold back what they say to tasks until the trigger
-    /// or the abort. Answer: [`Event::CoordinatorsSnapshot`] or [`Event::CoordinatorsDeclined`].
+    /// or the abort. The final checkpoint needs none. Answer: [`Event::CoordinatorsSnapshot`] or
+    /// [`Event::CoordinatorsDeclined`].
     SnapshotCoordinators {
         /// The checkpoint.
         id: CheckpointId,
@@ -301,7 +301,7 @@ pub enum Action {
     },
     /// Tell the tasks of a checkpoint. A task whose inputs have all ended, as a source's have from
     /// the start, takes the barrier at once; the others wait for it on their channels. Triggers are
-    /// sent in the order of their ids.
+    /// sent in the order of their ids. The final checkpoint has none: no task runs.
     Trigger {
         /// The checkpoint.
         id: CheckpointId,
@@ -311,7 +311,7 @@ pub enum Action {
         base: Option<CheckpointId>,
         /// The directory of a savepoint.
         directory: Option<String>,
-        /// Every task that runs.
+        /// Every task that runs, at least one.
         tasks: Vec<ExecutionAttemptId>,
     },
     /// Tell these tasks and the coordinators that nothing will become of a checkpoint.
@@ -375,7 +375,8 @@ pub enum Action {
     Restore {
         /// The newest complete checkpoint.
         from: Option<CheckpointId>,
-        /// Subtasks that had finished: they are not run.
+        /// Subtasks that had finished: they are not run. If these are all, the final checkpoint
+        /// follows at once.
         finished: Vec<Subtask>,
     },
     /// Fail the tasks that run, for this reason; the restart strategy decides what follows.

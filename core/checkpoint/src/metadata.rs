@@ -31,8 +31,8 @@ pub use format::FORMAT_VERSION;
 pub enum Kind {
     /// A checkpoint, periodic or requested.
     Checkpoint,
-    /// The last checkpoint of a bounded job: its sources have ended, and its tasks stay until it is
-    /// complete.
+    /// The last checkpoint of a bounded job, made of the last reports of its tasks when all of them
+    /// have finished.
     Final,
     /// A savepoint. It commits nothing and removes no checkpoint.
     Savepoint,

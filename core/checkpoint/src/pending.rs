@@ -7,6 +7,7 @@
 //!                    | (decline, timeout, failure of a task, restart)       v  |
 //!                    +-----------------> aborted <--(not stored)-------- InDoubt
 //! ```
+//! The final checkpoint waits for nobody: it goes from `Reserving` to `Queued`.
 //! From `Storing` on a checkpoint may be the newest one of the store: nothing but its outcome ends
 //! it.
 
@@ -246,7 +247,8 @@ impl Pending {
         matches!(self.phase, Phase::Coordinators)
     }
 
-    /// Goes on to the tasks that run; those that have finished count by their last reports.
+    /// Goes on to the tasks that run; those that have finished count by their last reports. If none
+    /// runs, nothing more is awaited.
     pub(crate) fn on_triggered<'a>(
         &mut self,
         coordinators: CoordinatorStates,
@@ -265,7 +267,10 @@ impl Pending {
         let stats = reports.iter().map(|(subtask, report)| (*subtask, report.stats(wall)));
         self.stats.subtasks = stats.collect();
         self.stats.subtasks_total = waiting.len() + reports.len();
-        self.phase = Phase::Tasks(Contributions { coordinators, waiting, reports });
+        let is_complete = waiting.is_empty();
+        let contributions = Contributions { coordinators, waiting, reports };
+        self.phase =
+            if is_complete { Phase::Queued(contributions) } else { Phase::Tasks(contributions) };
     }
 
     /// Whether this attempt of a task still has to acknowledge it.

@@ -240,6 +240,9 @@ pub enum Blocked {
     /// Some tasks have finished, and checkpoints do not go on after that.
     #[error("some tasks have finished, and checkpoints do not go on after that by configuration")]
     TasksFinished,
+    /// All tasks have finished: the final checkpoint is due or being stored.
+    #[error("all sources have ended: the job is about to finish")]
+    Finishing,
     /// The coordinator host is not ready.
     #[error("the coordinator host is not ready")]
     CoordinatorHost,

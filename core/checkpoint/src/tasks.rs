@@ -143,9 +143,14 @@ impl Tasks {
         })
     }
 
-    /// Whether all tasks run, or have finished and some run.
+    /// Whether each task runs or has finished, and some run.
     pub(crate) fn are_ready(&self) -> bool {
         self.running > 0 && self.running + self.finished == self.entries.len()
+    }
+
+    /// Whether all have finished, and none runs.
+    pub(crate) fn have_finished(&self) -> bool {
+        self.finished == self.entries.len()
     }
 
     /// Whether some have finished.

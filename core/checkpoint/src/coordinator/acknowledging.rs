@@ -11,6 +11,7 @@ use crate::files;
 use crate::messages::{Ack, FinalReport, Now, WaitsFor};
 use crate::metadata::Kind;
 use crate::pending::{Fit, Pending, Report};
+use crate::stats::Blocked;
 
 impl Coordinator {
     /// Takes in that a task runs. If another attempt of it did, its failure was not told.
@@ -66,6 +67,15 @@ impl Coordinator {
                 self.abort(now, id, Cause::TaskFinished(task));
             }
         }
+        if self.tasks.have_finished() {
+            self.on_all_finished(now, task);
+        }
+    }
+
+    /// Takes in that no task runs any more: whatever would have told the tasks is given up.
+    fn on_all_finished(&mut self, now: Now, last: ExecutionAttemptId) {
+        self.abort_starting(now, Cause::TaskFinished(last));
+        self.refuse_requests(&Blocked::Finishing.to_string());
     }
 
     /// A task that has ended did run, even if that message comes later.

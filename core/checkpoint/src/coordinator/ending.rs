@@ -118,7 +118,8 @@ impl Coordinator {
         self.actions.push(Action::Abort { id, tasks });
         self.answer(trigger, || Answer::Failed(reason.clone()));
         match kind {
-            Kind::Checkpoint if cause.counts() => {
+            // Without tasks there is nothing to restart: the final checkpoint is still to come.
+            Kind::Checkpoint if cause.counts() && !self.tasks.have_finished() => {
                 if self.policy.on_failure() {
                     let failures = self.policy.failures();
                     let many = format!("{failures} checkpoints in a row failed, the last one so: ");
@@ -134,26 +135,25 @@ impl Coordinator {
 
     /// Aborts all checkpoints that cannot be in the store.
     pub(super) fn abort_open(&mut self, now: Now, cause: Cause<'_>) {
-        let open: Vec<CheckpointId> = self
-            .pending
-            .iter()
-            .filter(|(_, pending)| !pending.is_completing())
-            .map(|(id, _)| *id)
-            .collect();
-        open.into_iter().for_each(|id| self.abort(now, id, cause));
+        self.abort_those(now, cause, |pending| !pending.is_completing());
+    }
+
+    fn abort_those(&mut self, now: Now, cause: Cause<'_>, which: impl Fn(&Pending) -> bool) {
+        let pending = self.pending.iter().filter(|(_, pending)| which(pending));
+        let ids: Vec<CheckpointId> = pending.map(|(id, _)| *id).collect();
+        ids.into_iter().for_each(|id| self.abort(now, id, cause));
+    }
+
+    /// Aborts checkpoints whose barriers have not been sent.
+    pub(super) fn abort_starting(&mut self, now: Now, cause: Cause<'_>) {
+        self.abort_those(now, cause, Pending::is_starting);
     }
 
     /// Aborts checkpoints that are late.
     pub(super) fn give_up_late(&mut self, now: Now) {
         let is_late =
             |pending: &Pending| pending.deadline().is_some_and(|deadline| deadline <= now.instant);
-        let late: Vec<CheckpointId> = self
-            .pending
-            .iter()
-            .filter(|(_, pending)| is_late(pending))
-            .map(|(id, _)| *id)
-            .collect();
-        late.into_iter().for_each(|id| self.abort(now, id, Cause::Timeout));
+        self.abort_those(now, Cause::Timeout, is_late);
     }
 
     /// Fails the tasks, once: the job restarts.
@@ -173,8 +173,8 @@ impl Coordinator {
 
     pub(super) fn on_restarting(&mut self, now: Now, attempt: u32) {
         self.mode = Mode::Settling;
-        (self.sources_ended, self.final_again) = (false, None);
         self.abort_open(now, Cause::Restart);
+        self.final_again = None;
         for report in self.tasks.restart(attempt) {
             self.retention.release(files::of(&report.snapshots), self.last);
         }
@@ -183,7 +183,8 @@ impl Coordinator {
     }
 
     /// Lets the job restart, from the newest checkpoint, when it is certain which one that is. A
-    /// job whose last checkpoint is complete does not run again.
+    /// job whose last checkpoint is complete does not run again. If all subtasks had finished, the
+    /// final checkpoint is due.
     pub(super) fn settle(&mut self, now: Now) {
         if self.mode != Mode::Settling || self.is_storing() {
             return;
@@ -223,7 +224,10 @@ impl Coordinator {
         self.host_ready = false;
         self.commits.on_host_lost();
         if !self.plan.coordinated().is_empty() {
-            self.abort_open(now, Cause::HostLost);
+            // The final checkpoint has no part of theirs.
+            let is_theirs =
+                |pending: &Pending| !pending.is_completing() && pending.kind() != Kind::Final;
+            self.abort_those(now, Cause::HostLost, is_theirs);
         }
     }
 

@@ -29,15 +29,7 @@ impl Coordinator {
             self.ignored.repeated += 1;
             return;
         }
-        let is_savepoint = match &request {
-            Request::Checkpoint => false,
-            Request::Savepoint { .. } | Request::Stop { .. } => true,
-        };
         let refusal = self.not_running().or_else(|| self.stopping()).map(|why| why.to_string());
-        let refusal = refusal.or_else(|| {
-            let all_sources = self.sources_ended && is_savepoint;
-            all_sources.then(|| "all sources have ended: the job is about to finish".to_owned())
-        });
         let refusal = refusal.or_else(|| {
             let is_full = self.requests.len() >= REQUESTS_MAX;
             is_full.then(|| format!("{REQUESTS_MAX} requests wait already: try again later"))
@@ -54,6 +46,7 @@ impl Coordinator {
         match (self.end, self.mode) {
             (End::Committing | End::Finished, _) => Some(Blocked::Ended),
             (End::None, Mode::Idle | Mode::Settling) => Some(Blocked::Restarting),
+            (End::None, Mode::Running) if self.tasks.have_finished() => Some(Blocked::Finishing),
             (End::None, Mode::Running) if !self.tasks.are_ready() => {
                 Some(Blocked::Tasks { running, of })
             }
@@ -67,15 +60,22 @@ impl Coordinator {
         stop.map(|(id, _)| Blocked::Stopping(*id))
     }
 
-    /// The reason why nothing may start now, whatever its kind.
+    /// The reason why no checkpoint that tells tasks may start now.
     fn blocked(&self) -> Option<Blocked> {
-        let starting = || self.pending.iter().find(|(_, pending)| pending.is_starting());
-        let (uncommitted, max) = (self.commits.count(), self.settings.uncommitted_max);
         if let Some(blocked) = self.not_running().or_else(|| self.stopping()) {
             Some(blocked)
         } else if !self.host_ready {
             Some(Blocked::CoordinatorHost)
-        } else if let Some((id, _)) = starting() {
+        } else {
+            self.no_room()
+        }
+    }
+
+    /// The reason why one more checkpoint would be too many, whatever its kind.
+    fn no_room(&self) -> Option<Blocked> {
+        let starting = || self.pending.iter().find(|(_, pending)| pending.is_starting());
+        let (uncommitted, max) = (self.commits.count(), self.settings.uncommitted_max);
+        if let Some((id, _)) = starting() {
             Some(Blocked::Starting(*id))
         } else if uncommitted > max {
             Some(Blocked::Uncommitted { count: uncommitted, max })
@@ -90,15 +90,32 @@ impl Coordinator {
 
     /// The reason why no checkpoint, other than a savepoint, may start now.
     fn checkpoint_blocked(&self) -> Option<Blocked> {
-        let max = self.settings.concurrent_max.get();
-        let kinds = || self.pending.values().map(Pending::kind);
-        if let Some(blocked) = self.blocked() {
+        if let Some(blocked) = self.blocked().or_else(|| self.too_many()) {
             return Some(blocked);
         }
-        if kinds().filter(|kind| !kind.is_savepoint()).count() >= max as usize {
-            return Some(Blocked::Pending(max));
-        }
-        (self.settings.unaligned && kinds().any(Kind::is_savepoint)).then_some(Blocked::Savepoint)
+        let mut kinds = self.pending.values().map(Pending::kind);
+        (self.settings.unaligned && kinds.any(Kind::is_savepoint)).then_some(Blocked::Savepoint)
+    }
+
+    /// Whether as many checkpoints as allowed are pending, savepoints apart.
+    fn too_many(&self) -> Option<Blocked> {
+        let max = self.settings.concurrent_max.get();
+        let kinds = self.pending.values().map(Pending::kind);
+        let checkpoints = kinds.filter(|kind| !kind.is_savepoint()).count();
+        (checkpoints >= max as usize).then_some(Blocked::Pending(max))
+    }
+
+    /// Whether the final checkpoint may start, as far as its time has come. It needs neither tasks
+    /// nor coordinators.
+    fn is_final_due(&self) -> bool {
+        let has_finished = self.mode == Mode::Running && self.tasks.have_finished();
+        let mut kinds = self.pending.values().map(Pending::kind);
+        has_finished
+            && self.end == End::None
+            && !kinds.any(|kind| kind == Kind::Final)
+            && self.stopping().is_none()
+            && self.no_room().is_none()
+            && self.too_many().is_none()
     }
 
     /// The reason why no periodic checkpoint may start now, if it is due.
@@ -112,6 +129,9 @@ impl Coordinator {
 
     /// The next start, and its time if that has to come first.
     fn next(&self) -> Option<(Reason, Option<Instant>)> {
+        if self.is_final_due() {
+            return Some((Reason::Final, self.final_again));
+        }
         if self.blocked().is_some() {
             return None;
         }
@@ -125,11 +145,6 @@ impl Coordinator {
         }
         if self.checkpoint_blocked().is_some() {
             return None;
-        }
-        if self.sources_ended {
-            let mut kinds = self.pending.values().map(Pending::kind);
-            let is_under_way = kinds.any(|kind| kind == Kind::Final);
-            return (!is_under_way).then_some((Reason::Final, self.final_again));
         }
         if !self.requests.is_empty() {
             return Some((Reason::Request(0), None));
@@ -167,8 +182,11 @@ impl Coordinator {
     fn start(&mut self, now: Now, start: Start) {
         let id = self.last.next();
         self.last = id;
-        // A savepoint stands alone: it refers to no file of a checkpoint.
-        let base = if start.kind.is_savepoint() { None } else { self.retention.base() };
+        let base = match start.kind {
+            Kind::Checkpoint => self.retention.base(),
+            // A savepoint stands alone; of the final checkpoint no task writes a part.
+            Kind::Savepoint | Kind::Stop { .. } | Kind::Final => None,
+        };
         self.retention.pin(base);
         self.history.on_start();
         let deadline = now.instant.checked_add(self.settings.timeout);
@@ -176,14 +194,16 @@ impl Coordinator {
         self.actions.push(Action::ReserveId(id));
     }
 
-    /// Goes on to the coordinators, or to the tasks if no coordinator has state.
+    /// Goes on to the coordinators, or to the tasks if no coordinator has state. The state of
+    /// coordinators is of no use in the final checkpoint: nothing runs from it.
     pub(super) fn on_id_reserved(&mut self, now: Now, id: CheckpointId) {
         if !self.pending.get_mut(&id).is_some_and(Pending::on_reserved) {
             self.ignored.unknown_checkpoint += 1;
             return;
         }
+        let is_final = self.pending.get(&id).is_some_and(|one| one.kind() == Kind::Final);
         let operators = self.plan.coordinated();
-        if operators.is_empty() {
+        if is_final || operators.is_empty() {
             self.trigger(now, id, Vec::new());
         } else {
             self.actions.push(Action::SnapshotCoordinators { id, operators });
@@ -229,13 +249,20 @@ impl Coordinator {
         }
     }
 
+    /// Tells the tasks; the final checkpoint has none to tell, and only needs to be stored.
     fn trigger(&mut self, now: Now, id: CheckpointId, states: Vec<(OperatorId, Vec<u8>)>) {
-        if !self.tasks.are_ready() {
+        let Some(pending) = self.pending.get_mut(&id) else { return };
+        let is_final = pending.kind() == Kind::Final;
+        let is_possible =
+            if is_final { self.tasks.have_finished() } else { self.tasks.are_ready() };
+        if !is_possible {
             self.abort(now, id, Cause::TaskGone);
             return;
         }
-        let Some(pending) = self.pending.get_mut(&id) else { return };
         pending.on_triggered(states, self.tasks.running(), self.tasks.finished(), now.wall);
+        if is_final {
+            return;
+        }
         self.actions.push(Action::Trigger {
             id,
             kind: pending.kind(),

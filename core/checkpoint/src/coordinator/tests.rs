@@ -1,6 +1,7 @@
 //! The coordinator, one behaviour at a time.
 
 use std::num::NonZeroU32;
+use std::sync::Arc;
 use std::time::Duration;
 
 use millstream_types::{CheckpointId, ExecutionAttemptId, TriggerId};
@@ -8,7 +9,7 @@ use millstream_types::{CheckpointId, ExecutionAttemptId, TriggerId};
 use super::fixture::{Time, committables, id, operator_id, plan, snapshot, subtask, task};
 use super::*;
 use crate::messages::{Ack, CommitId, FinalReport, WaitsFor};
-use crate::metadata::{Kind, Metadata};
+use crate::metadata::{Committables, Kind, Metadata};
 use crate::stats::{Blocked, Outcome, WaitingFor};
 
 const TRIGGER: TriggerId = TriggerId::from_u128(1);
@@ -70,6 +71,24 @@ impl Job {
     fn ack_all(&mut self, number: u64) {
         self.ack(number, task(0, 0, 0), &[]);
         self.ack(number, task(1, 0, 0), &[&format!("file-{number}")]);
+    }
+
+    fn finish(&mut self, task: ExecutionAttemptId, committables: &[Arc<Committables>]) {
+        let report = FinalReport { committables: committables.to_vec(), ..FinalReport::default() };
+        self.event(Event::TaskFinished { task, report: Box::new(report) });
+    }
+
+    fn finish_all(&mut self) {
+        self.finish(task(0, 0, 0), &[]);
+        self.finish(task(1, 0, 0), &[]);
+    }
+
+    /// Whether a checkpoint of this kind is to be stored now.
+    fn stores(&mut self, kind: Kind) -> bool {
+        self.take().iter().any(|action| match action {
+            Action::Store { metadata, .. } => metadata.kind == kind,
+            _ => false,
+        })
     }
 
     fn decline(&mut self, number: u64) {
@@ -285,15 +304,113 @@ fn a_job_whose_stop_savepoint_is_complete_does_not_run_again() {
 }
 
 #[test]
-fn a_final_checkpoint_is_tried_until_it_is_complete() {
+fn a_final_checkpoint_is_made_of_the_last_reports_when_all_tasks_have_finished() {
+    let mut job = Job::running(Settings::default());
+    job.coordinator = Coordinator::new(Settings::default(), plan(&[1, 1], true), Known::default());
+    job.event(Event::Restarting { attempt: 0 });
+    job.run(0);
+    job.finish(task(0, 0, 0), &[]);
+    assert!(!job.stores(Kind::Final), "a task runs still");
+    let committables = vec![committables(task(1, 0, 0), 1)];
+    job.holds_stores = true;
+    job.finish(task(1, 0, 0), &committables);
+    let actions = job.take();
+    let [Action::ReserveId(_), Action::Store { metadata, directory: None, .. }] = &actions[..]
+    else {
+        panic!("neither tasks nor coordinators are asked, and no host is awaited: {actions:?}")
+    };
+    assert_eq!((metadata.kind, &metadata.committables), (Kind::Final, &committables));
+    let mut parts = metadata.operators.iter().flat_map(|operator| &operator.subtasks);
+    assert!(parts.all(|part| part.finished && part.handles.is_empty()));
+    job.event(Event::Stored(id(1)));
+    let complete = Action::Complete { id: id(1), kind: Kind::Final, tasks: Vec::new() };
+    assert_eq!(job.take(), [complete]);
+    job.event(Event::CoordinatorHostReady);
+    let commit = CommitId::FIRST;
+    let (checkpoint, recover) = (id(1), true);
+    assert_eq!(job.take(), [Action::Commit { commit, checkpoint, recover, committables }]);
+    job.event(Event::Committed(commit));
+    assert_eq!(job.take(), [Action::Finish]);
+}
+
+#[test]
+fn a_final_checkpoint_is_tried_until_it_is_stored() {
     let mut job = Job::running(Settings { tolerable_failures: 0, ..Settings::default() });
-    job.event(Event::SourcesEnded);
-    assert_eq!(job.triggered(), [(1, Kind::Final)], "without an interval too");
-    job.decline(1);
+    job.holds_stores = true;
+    job.finish_all();
+    job.take();
+    job.event(Event::StoreFailed { id: id(1), reason: "the disk is full".to_owned() });
     assert_eq!(job.failures(), [""; 0], "it fails nothing");
-    assert_eq!(job.at(1_000).triggered(), [(2, Kind::Final)]);
-    job.ack_all(2);
+    assert!(!job.at(999).stores(Kind::Final));
+    assert!(job.at(1_000).stores(Kind::Final));
+    job.event(Event::CoordinatorHostLost);
+    job.event(Event::CoordinatorHostReady);
+    job.event(Event::StoreUnknown { id: id(2), reason: "away".to_owned() });
+    assert_eq!(job.take(), [Action::ReadBack(id(2))]);
+    job.event(Event::Stored(id(2)));
     assert_eq!(job.take().last(), Some(&Action::Finish));
+}
+
+#[test]
+fn a_final_checkpoint_follows_a_restore_in_which_all_subtasks_had_finished() {
+    let mut job = Job::running(every_second());
+    job.at(1_000).ack(1, task(1, 0, 0), &[]);
+    job.holds_stores = true;
+    job.event(Event::TaskFinished { task: task(0, 0, 0), report: Box::default() });
+    job.event(Event::Stored(id(1)));
+    job.at(2_000).take();
+    job.event(Event::TaskFinished { task: task(1, 0, 0), report: Box::default() });
+    job.event(Event::Stored(id(2)));
+    job.event(Event::StoreFailed { id: id(3), reason: "the disk is full".to_owned() });
+    job.take();
+    job.event(Event::Restarting { attempt: 1 });
+    let finished = vec![subtask(0, 0), subtask(1, 0)];
+    let actions = job.take();
+    assert_eq!(actions[0], Action::Restore { from: Some(id(2)), finished });
+    assert_eq!(actions[1], Action::ReserveId(id(4)), "without a pause");
+    assert!(matches!(&actions[2], Action::Store { metadata, .. } if metadata.kind == Kind::Final));
+    job.event(Event::Restarting { attempt: 2 });
+    job.event(Event::Stored(id(4)));
+    assert_eq!(job.take().last(), Some(&Action::Finish), "it ran again for nothing");
+}
+
+#[test]
+fn nothing_but_the_final_checkpoint_starts_when_all_tasks_have_finished() {
+    let mut job = Job::running(Settings { tolerable_failures: 0, ..every_second() });
+    job.holds_stores = true;
+    job.at(1_000).finish_all();
+    // The first one went on with the last reports.
+    job.take();
+    job.event(Event::StoreFailed { id: id(1), reason: "the disk is full".to_owned() });
+    let actions = job.take();
+    assert!(!actions.iter().any(|it| matches!(it, Action::FailJob(_))), "{actions:?}");
+    assert_eq!(actions[1], Action::ReserveId(id(2)));
+    job.ask(Request::Checkpoint);
+    let why = "all sources have ended: the job is about to finish".to_owned();
+    assert_eq!(job.answers(), [Answer::Failed(why)]);
+    assert_eq!(job.at(9_000).take(), []);
+    let status = job.coordinator.status(job.time.now().instant);
+    assert_eq!(status.blocked, Some(Blocked::Finishing));
+}
+
+#[test]
+fn checkpoints_that_would_tell_tasks_are_given_up_when_all_tasks_have_finished() {
+    let mut job = Job::running(every_second());
+    let plan = plan(&[1, 1], true);
+    job.coordinator = Coordinator::new(every_second(), plan, Known::default());
+    job.event(Event::Restarting { attempt: 0 });
+    job.event(Event::CoordinatorHostReady);
+    job.run(0);
+    job.at(1_000).take();
+    job.ask(savepoint());
+    job.finish(task(0, 0, 0), &[]);
+    job.take();
+    job.finish(task(1, 0, 0), &[]);
+    let actions = job.take();
+    let why = "all sources have ended: the job is about to finish".to_owned();
+    let answer = Action::Answer { trigger: TRIGGER, answer: Answer::Failed(why) };
+    assert_eq!(actions[..2], [Action::Abort { id: id(1), tasks: Vec::new() }, answer]);
+    assert_eq!(actions.last(), Some(&Action::Finish));
 }
 
 #[test]

@@ -31,12 +31,16 @@ pub(super) enum Fault {
     CommitsSavepoint,
     /// Does not wait for tasks that start.
     StartsEarly,
+    /// Takes the end of one task for the end of all.
+    EndsEarly,
+    /// Asks for no more than one final checkpoint.
+    GivesUpFinal,
     /// Starts no checkpoint any more.
     Stalls,
 }
 
 impl Fault {
-    pub(super) const ALL: [Self; 14] = [
+    pub(super) const ALL: [Self; 16] = [
         Self::TakesOldAttempt,
         Self::CompletesEarly,
         Self::TakesDoubtForFailure,
@@ -50,6 +54,8 @@ impl Fault {
         Self::ReusesIds,
         Self::CommitsSavepoint,
         Self::StartsEarly,
+        Self::EndsEarly,
+        Self::GivesUpFinal,
         Self::Stalls,
     ];
 }
@@ -95,6 +101,10 @@ impl Seen {
             "savepoint",
             "stopped",
             "final",
+            "final failed",
+            "final restarted",
+            "final follows a restore",
+            "store failed",
             "finished",
             "failed job",
             "answered",

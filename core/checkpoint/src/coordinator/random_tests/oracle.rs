@@ -176,6 +176,7 @@ impl Oracle {
         let told: BTreeSet<_> = tasks.iter().copied().collect();
         assert_eq!(told, running, "{id} is told to other tasks than those that run");
         let finished = self.attempts.finished.values();
+        assert!(!told.is_empty() && kind != Kind::Final, "{id} needs no trigger");
         assert_eq!(told.len() + finished.len(), all, "{id} starts before all tasks run");
         let keys: BTreeSet<Key> = finished.flat_map(|one| one.keys.iter().copied()).collect();
         let tracked = self.tracked.get_mut(&id).expect("it has an id");
@@ -184,6 +185,20 @@ impl Oracle {
         let is_checkpoint = |one: &&Tracked| one.kind.is_some_and(|kind| !kind.is_savepoint());
         let pending = self.tracked.values().filter(is_checkpoint).count();
         assert!(pending <= concurrent_max as usize, "{pending} checkpoints are pending");
+    }
+
+    /// The final checkpoint takes nobody's acknowledgement: it is made of the last reports of all.
+    pub(super) fn on_final(&mut self, id: CheckpointId, all: usize) {
+        assert!(id.get() > self.last_triggered, "{id} overtakes another");
+        self.last_triggered = id.get();
+        let attempts = &self.attempts;
+        assert!(attempts.running.is_empty(), "{id} ends the job, and {:?} run", attempts.running);
+        assert_eq!(attempts.finished.len(), all, "{id} ends the job before all have finished");
+        let tracked = self.tracked.get_mut(&id).expect("it has an id");
+        assert_eq!(tracked.waits, None, "{id} was told to tasks");
+        (tracked.kind, tracked.waits) = (Some(Kind::Final), Some(BTreeSet::new()));
+        let finished = attempts.finished.values();
+        tracked.keys = finished.flat_map(|one| one.keys.iter().copied()).collect();
     }
 
     /// Metadata carries each committable that is not confirmed, and none that is.

@@ -267,6 +267,14 @@ impl World {
                 };
                 others.map(ack).collect()
             }
+            Event::TaskFinished { task, .. } if self.faulty(Fault::EndsEarly) => {
+                let others = self.plan.subtasks().filter(|other| *other != (*task).into());
+                let end = |other: Subtask| Event::TaskFinished {
+                    task: other.attempt(task.attempt),
+                    report: Box::default(),
+                };
+                others.map(end).collect()
+            }
             Event::TaskRunning(task) if self.faulty(Fault::StartsEarly) => {
                 let all = self.plan.subtasks();
                 all.map(|subtask| Event::TaskRunning(subtask.attempt(task.attempt))).collect()
@@ -289,6 +297,9 @@ impl World {
         match action {
             Action::ReserveId(id) => {
                 self.oracle.on_reserve(id, self.settings.concurrent_max.get());
+                if self.faulty(Fault::GivesUpFinal) && self.have_finished() {
+                    return;
+                }
                 if self.bad_luck(25) {
                     let reason = "away".to_owned();
                     return self.send(Event::IdNotReserved { id, reason });
@@ -297,6 +308,7 @@ impl World {
                 self.send(Event::IdReserved(id));
             }
             Action::SnapshotCoordinators { id, operators } => {
+                assert!(!self.oracle.attempts.running.is_empty(), "{id} needs no coordinator");
                 if self.host && self.bad_luck(25) {
                     let reason = "busy".to_owned();
                     self.send(Event::CoordinatorsDeclined { id, reason });
@@ -373,6 +385,11 @@ impl World {
         }
     }
 
+    /// Whether the coordinator was told that all tasks have finished.
+    fn have_finished(&self) -> bool {
+        self.oracle.attempts.finished.len() == self.plan.subtasks().count()
+    }
+
     fn order(&mut self, task: ExecutionAttemptId, order: Order) {
         if let Some(known) = self.tasks.get_mut(&task.into())
             && known.attempt == task.attempt
@@ -391,7 +408,7 @@ impl World {
             Kind::Savepoint => "savepoint",
             Kind::Stop { .. } => "stopped",
         });
-        if tasks.is_empty() {
+        if tasks.is_empty() && !self.have_finished() {
             self.seen.one("complete while restarting");
         }
         self.ended |= kind.is_last();
@@ -418,6 +435,9 @@ impl World {
             self.seen.one("restored from a user's");
         }
         self.seen.one(if from.is_some() { "restored" } else { "restored from nothing" });
+        if finished.len() == self.plan.subtasks().count() {
+            self.seen.one("final follows a restore");
+        }
         let restored = newest.map(|id| self.store.pointers[&id].metadata.clone());
         for subtask in self.plan.subtasks().collect::<Vec<_>>() {
             let operator = operator_id(place_of(subtask.vertex));

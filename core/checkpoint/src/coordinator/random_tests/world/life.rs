@@ -17,7 +17,8 @@ impl World {
             19 if self.random.one_in(4) => self.task_ends(),
             20 if self.random.one_in(3) => self.somebody_asks(),
             21 if self.random.one_in(30) => self.take_over(),
-            22 if self.random.one_in(30) => self.event(Event::SourcesEnded),
+            22 if self.have_finished() => self.lose_finished(),
+            22 if self.random.one_in(40) => self.finish_all(),
             23 if self.random.one_in(40) => self.late_task_runs(),
             _ => self.deliver(),
         }
@@ -122,8 +123,8 @@ impl World {
             return;
         }
         let subtask = subtasks[self.random.below(subtasks.len())];
-        // The first task of all stays to the end.
-        if self.random.one_in(2) && subtask != subtasks[0] {
+        // The last one ends seldom: little happens after that.
+        if self.random.one_in(if subtasks.len() == 1 { 40 } else { 2 }) {
             return self.finish_task(subtask);
         }
         if self.bad_luck(3) {
@@ -131,6 +132,22 @@ impl World {
             let task = self.tasks.remove(&subtask).unwrap();
             self.send(Event::TaskFailed(subtask.attempt(task.attempt)));
             self.restarts = true;
+        }
+    }
+
+    /// A part of the job is to run again although all have finished: what it made is lost.
+    fn lose_finished(&mut self) {
+        if !self.ended && !self.restarts && self.bad_luck(1) {
+            self.seen.one("final restarted");
+            self.restarts = true;
+        }
+    }
+
+    /// The input ends: all tasks that run finish, one soon after the other.
+    fn finish_all(&mut self) {
+        if !self.restarts {
+            let subtasks: Vec<Subtask> = self.tasks.keys().copied().collect();
+            subtasks.into_iter().for_each(|subtask| self.finish_task(subtask));
         }
     }
 
@@ -143,10 +160,13 @@ impl World {
             let one = committables(name, last + 1);
             task.kept.insert(key_of(&one), one);
         }
-        let file = self.new_file();
+        // None is needed, and some leave one.
+        let leaves_state = self.random.one_in(2);
+        let snapshots =
+            if leaves_state { vec![snapshot(name, &[self.new_file()])] } else { vec![] };
         let report = FinalReport {
             last_barrier: task.last_barrier,
-            snapshots: vec![snapshot(name, &[file])],
+            snapshots,
             committables: task.kept.into_values().collect(),
         };
         self.send(Event::TaskFinished { task: name, report: Box::new(report) });
@@ -307,6 +327,9 @@ impl World {
     }
 
     fn is_settled(&self, goal: u64) -> bool {
+        if self.tasks.is_empty() {
+            return false; // The final checkpoint is to come, or a restore.
+        }
         let may_complete = !self.ended
             && (self.settings.after_tasks_finished || self.oracle.attempts.finished.is_empty());
         let completed = self.completions >= goal || !may_complete;

@@ -9,6 +9,9 @@ impl World {
         metadata: Arc<Metadata>,
         directory: Option<String>,
     ) {
+        if metadata.kind == Kind::Final {
+            self.oracle.on_final(id, self.plan.subtasks().count());
+        }
         let mut stored = Metadata::clone(&metadata);
         if self.faulty(Fault::ForgetsAborted) {
             stored.committables.retain(|one| one.checkpoint == id);
@@ -22,7 +25,13 @@ impl World {
                 self.point(metadata);
                 self.send(Event::Stored(id));
             }
-            5 => self.send(Event::StoreFailed { id, reason: "full".to_owned() }),
+            5 => {
+                self.seen.one("store failed");
+                if metadata.kind == Kind::Final {
+                    self.seen.one("final failed");
+                }
+                self.send(Event::StoreFailed { id, reason: "full".to_owned() });
+            }
             other => {
                 self.seen.one("unknown");
                 if other == 6 {
