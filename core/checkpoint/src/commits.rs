@@ -36,13 +36,15 @@ pub(crate) struct Commits {
     /// The last complete checkpoint that commits.
     through: CheckpointId,
     next: CommitId,
+    /// The first order of the present host, if it names no committable and is not confirmed.
+    bare: Option<CommitId>,
 }
 
 impl Commits {
     /// Those of the last complete checkpoint of an earlier coordinator, if there is one.
     pub(crate) fn new(through: CheckpointId, pending: &[Arc<Committables>]) -> Self {
         let (entries, next) = (BTreeMap::new(), CommitId::FIRST);
-        let mut commits = Self { entries, count: 0, through, next };
+        let mut commits = Self { entries, count: 0, through, next, bare: None };
         pending.iter().for_each(|one| commits.insert(one));
         commits
     }
@@ -83,8 +85,9 @@ impl Commits {
         self.through
     }
 
-    /// An order for those that the committers have not been told of.
-    pub(crate) fn order(&mut self) -> Option<(CommitId, Vec<Arc<Committables>>)> {
+    /// An order for those that the committers have not been told of. The first one of a host comes
+    /// also if there are none.
+    pub(crate) fn order(&mut self, is_first: bool) -> Option<(CommitId, Vec<Arc<Committables>>)> {
         let commit = self.next;
         let mut ordered = Vec::new();
         for entry in self.entries.values_mut().filter(|entry| entry.told.is_none()) {
@@ -92,7 +95,10 @@ impl Commits {
             ordered.push(Arc::clone(&entry.committables));
         }
         if ordered.is_empty() {
-            return None;
+            if !is_first {
+                return None;
+            }
+            self.bare = Some(commit);
         }
         self.next = commit.next();
         Some((commit, ordered))
@@ -100,11 +106,15 @@ impl Commits {
 
     /// Takes in that the committers are gone: the next ones are told of everything.
     pub(crate) fn on_host_lost(&mut self) {
+        self.bare = None;
         self.entries.values_mut().for_each(|entry| entry.told = None);
     }
 
     /// Takes in that an order is carried out; false if it is none of the present host's.
     pub(crate) fn confirm(&mut self, commit: CommitId) -> bool {
+        if self.bare.take_if(|bare| *bare == commit).is_some() {
+            return true;
+        }
         let before = self.entries.len();
         let mut published = 0;
         self.entries.retain(|_, entry| {
@@ -153,9 +163,9 @@ mod tests {
         let mut commits = Commits::new(CheckpointId::new(0), &[]);
         let carried = commits.carried(CheckpointId::new(2), [of(1), of(2)].iter());
         commits.complete(CheckpointId::new(2), &carried);
-        let (first, ordered) = commits.order().unwrap();
+        let (first, ordered) = commits.order(false).unwrap();
         assert_eq!((numbers(&ordered), commits.count()), (vec![1, 2], 4));
-        assert_eq!(commits.order(), None, "they have been told");
+        assert_eq!(commits.order(false), None, "they have been told");
         // A task that has not heard of the completion repeats itself.
         let carried = commits.carried(CheckpointId::new(3), [of(2), of(3)].iter());
         assert_eq!(numbers(&carried), [1, 2, 3]);
@@ -167,10 +177,10 @@ mod tests {
         assert_eq!(numbers(&later), [3]);
         // It was assembled before the confirmation.
         commits.complete(CheckpointId::new(3), &carried);
-        let (second, ordered) = commits.order().unwrap();
+        let (second, ordered) = commits.order(false).unwrap();
         assert_eq!(numbers(&ordered), [3]);
         commits.on_host_lost();
-        let (third, ordered) = commits.order().unwrap();
+        let (third, ordered) = commits.order(false).unwrap();
         assert_eq!(numbers(&ordered), [3]);
         assert!(!commits.confirm(second), "it was another host's");
         assert!(commits.confirm(third) && commits.is_empty() && commits.count() == 0);

@@ -351,7 +351,8 @@ pub enum Action {
         checkpoint: CheckpointId,
         /// Whether the host is a new one, so that `recover` is called instead of `commit`.
         recover: bool,
-        /// Those that have not been told before, or all of them to a new host.
+        /// Those that have not been told before, or all of them to a new host, which is told even
+        /// if there are none: what earlier attempts left goes then.
         committables: Vec<Arc<Committables>>,
     },
     /// Remove the pointer of a checkpoint. Answer: [`Event::Discarded`] or

@@ -85,6 +85,13 @@ impl Plan {
         operators.filter(|operator| operator.coordinated).map(|operator| operator.id).collect()
     }
 
+    /// Whether the job has committers.
+    #[must_use]
+    pub fn has_committers(&self) -> bool {
+        let mut operators = self.vertices.iter().flat_map(|vertex| &vertex.operators);
+        operators.any(|operator| operator.commits)
+    }
+
     /// Whether the job has coordinators or committers, and so a coordinator host.
     #[must_use]
     pub fn needs_coordinator_host(&self) -> bool {

@@ -154,16 +154,17 @@ impl Coordinator {
         older.into_iter().for_each(|id| self.abort(now, id, Cause::Subsumed(by)));
     }
 
-    /// Orders the committers to publish what they have not been told of.
+    /// Orders the committers to publish what they have not been told of. Those of a new host are
+    /// told to recover in any case.
     pub(super) fn order_commits(&mut self) {
-        if !self.host_ready {
+        if !self.host_ready || !self.plan.has_committers() {
             return;
         }
-        if let Some((commit, committables)) = self.commits.order() {
-            let (checkpoint, recover) = (self.commits.through(), !self.recovered);
+        let recover = !std::mem::replace(&mut self.recovered, true);
+        if let Some((commit, committables)) = self.commits.order(recover) {
+            let checkpoint = self.commits.through();
             self.actions.push(Action::Commit { commit, checkpoint, recover, committables });
         }
-        self.recovered = true;
     }
 
     /// Removes pointers that are due, and files that nothing refers to.

@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use millstream_types::CheckpointId;
 
-use super::Coordinator;
+use super::{Coordinator, Mode};
 use crate::messages::Completed;
 use crate::pending::Pending;
 use crate::stats::{Ignored, Report, Status};
@@ -28,6 +28,12 @@ impl Coordinator {
     /// The complete checkpoints that are kept, oldest first.
     pub fn retained(&self) -> impl Iterator<Item = &Completed> {
         self.retention.retained()
+    }
+
+    /// Whether it is certain which checkpoint a restart begins from: none is being stored.
+    #[must_use]
+    pub fn is_settled(&self) -> bool {
+        self.mode != Mode::Settling
     }
 
     /// The newest id in use; 0 before the first one.

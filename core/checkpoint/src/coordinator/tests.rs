@@ -35,6 +35,7 @@ impl Job {
         let mut job = Self::new(settings);
         job.event(Event::Restarting { attempt: 0 });
         job.event(Event::CoordinatorHostReady);
+        job.event(Event::Committed(CommitId::FIRST));
         job.run(0);
         job.actions.clear();
         job
@@ -292,7 +293,7 @@ fn a_job_whose_stop_savepoint_is_complete_does_not_run_again() {
     job.ack(1, task(0, 0, 0), &[]);
     let ack = Box::new(Ack { committables: committables.clone(), ..Ack::default() });
     job.event(Event::Acknowledged { id: id(1), task: task(1, 0, 0), ack });
-    let commit = CommitId::FIRST;
+    let commit = CommitId::FIRST.next();
     let (checkpoint, recover) = (id(1), false);
     assert!(job.take().contains(&Action::Commit { commit, checkpoint, recover, committables }));
     job.event(Event::TaskFailed(task(0, 0, 0)));
@@ -345,6 +346,10 @@ fn a_final_checkpoint_is_tried_until_it_is_stored() {
     assert!(job.at(1_000).stores(Kind::Final));
     job.event(Event::CoordinatorHostLost);
     job.event(Event::CoordinatorHostReady);
+    let commit = CommitId::FIRST.next();
+    let (checkpoint, recover) = (id(0), true);
+    let recovers = Action::Commit { commit, checkpoint, recover, committables: Vec::new() };
+    assert_eq!(job.take(), [recovers], "a new host's committers recover in any case");
     job.event(Event::StoreUnknown { id: id(2), reason: "away".to_owned() });
     assert_eq!(job.take(), [Action::ReadBack(id(2))]);
     job.event(Event::Stored(id(2)));
@@ -480,7 +485,7 @@ fn committers_that_are_behind_stop_new_checkpoints() {
     assert_eq!(job.at(5_000).triggered(), []);
     let status = job.coordinator.status(job.time.now().instant);
     assert_eq!(status.blocked, Some(Blocked::Uncommitted { count: 1, max: 0 }));
-    job.event(Event::Committed(CommitId::FIRST));
+    job.event(Event::Committed(CommitId::FIRST.next()));
     assert_eq!(job.triggered(), [(2, Kind::Checkpoint)]);
 }
 

@@ -228,9 +228,14 @@ impl Oracle {
         self.unconfirmed.extend(new);
     }
 
-    pub(super) fn on_commit(&mut self, commit: CommitId, committables: &[Arc<Committables>]) {
+    pub(super) fn on_commit(
+        &mut self,
+        commit: CommitId,
+        recover: bool,
+        committables: &[Arc<Committables>],
+    ) {
         let keys = keys_of(committables);
-        assert!(!keys.is_empty(), "{commit} is empty");
+        assert!(recover || !keys.is_empty(), "{commit} is empty");
         for key in &keys {
             assert!(self.due.contains(key), "{key:?} is of no complete checkpoint");
             assert!(self.unconfirmed.contains(key), "{key:?} is committed after its confirmation");

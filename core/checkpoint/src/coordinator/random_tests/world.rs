@@ -328,9 +328,9 @@ impl World {
             Action::Store { id, metadata, directory } => self.on_store(id, metadata, directory),
             Action::ReadBack(id) => self.on_read_back(id),
             Action::Complete { id, kind, tasks } => self.on_complete(id, kind, tasks),
-            Action::Commit { commit, committables, .. } => {
+            Action::Commit { commit, recover, committables, .. } => {
                 assert!(self.host, "nobody is there to commit");
-                self.oracle.on_commit(commit, &committables);
+                self.oracle.on_commit(commit, recover, &committables);
                 if self.faulty(Fault::ConfirmsBeforeCommit) {
                     return self.messages.push(Event::Committed(commit));
                 }

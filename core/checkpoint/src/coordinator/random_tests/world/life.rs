@@ -18,7 +18,7 @@ impl World {
             20 if self.random.one_in(3) => self.somebody_asks(),
             21 if self.random.one_in(30) => self.take_over(),
             22 if self.have_finished() => self.lose_finished(),
-            22 if self.random.one_in(40) => self.finish_all(),
+            22 if self.random.one_in(25) => self.finish_all(),
             23 if self.random.one_in(40) => self.late_task_runs(),
             _ => self.deliver(),
         }
