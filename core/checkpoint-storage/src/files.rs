@@ -1,0 +1,403 @@
+//! Writes, reads and removes the files of one job's checkpoints.
+
+use std::collections::BTreeSet;
+use std::collections::hash_map::RandomState;
+use std::hash::{BuildHasher, Hasher};
+use std::path::{Component, PathBuf};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use millstream_storage::{
+    CreateOptions, FilePath, FileSystem, FileSystems, FileWriter, IfExists, StorageError, read_all,
+    write_all,
+};
+use millstream_types::{CheckpointId, JobId};
+
+use crate::error::{Outcome, ReadError};
+
+/// The name of a checkpoint's metadata.
+const METADATA: &str = "_metadata";
+/// The name of metadata until it is published.
+const METADATA_NEW: &str = "_metadata.new";
+/// The longest metadata that is read.
+const METADATA_BYTES_MAX: u64 = 1 << 30;
+/// Bytes that are read at once.
+const READ_BYTES: usize = 4 << 20;
+/// The number of times that a directory is made because it has gone meanwhile.
+const DIRECTORY_TRIES: u32 = 20;
+
+/// A state file that was written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WrittenFile {
+    /// Its absolute name, as metadata names it.
+    pub path: String,
+    /// Its length in bytes.
+    pub length: u64,
+    /// CRC-32 of its bytes.
+    pub crc32: u32,
+}
+
+/// The files of one job's checkpoints. Its futures may run on any executor. One that is dropped
+/// before its end may leave a file behind that nothing names.
+#[derive(Debug, Clone)]
+pub struct CheckpointFiles {
+    system: Arc<dyn FileSystem>,
+    root: FilePath,
+}
+
+impl CheckpointFiles {
+    /// The files of a job below `directory`, an absolute path or a URI. Touches no file.
+    ///
+    /// # Errors
+    /// The directory is relative, or no file system of this process can have it.
+    pub fn open(directory: &str, job: JobId) -> Result<Self, StorageError> {
+        let mut directory = FilePath::from(directory);
+        let system = FileSystems::of_process().of(&directory)?;
+        if directory.is_relative() {
+            let reason = "checkpoints need an absolute path: each process has a working directory \
+                          of its own"
+                .to_owned();
+            return Err(StorageError::Other { action: "use path", path: directory, reason });
+        }
+        if let Some(local) = directory.local() {
+            // Without doubled slashes, which names below it would not show.
+            directory = FilePath::from(local.components().collect::<PathBuf>());
+        }
+        Ok(Self::on(system, directory.join(job.to_string())))
+    }
+
+    pub(crate) fn on(system: Arc<dyn FileSystem>, root: FilePath) -> Self {
+        Self { system, root }
+    }
+
+    /// The job's directory.
+    #[must_use]
+    pub fn root(&self) -> String {
+        self.root.to_string()
+    }
+
+    /// The directory of a checkpoint, as users name it to restore from it.
+    #[must_use]
+    pub fn checkpoint(&self, id: CheckpointId) -> String {
+        self.directory(id).to_string()
+    }
+
+    fn directory(&self, id: CheckpointId) -> FilePath {
+        self.root.join(id.to_string())
+    }
+
+    /// Makes the job's directory and proves that files can be written, published and removed there.
+    /// Called before the job starts, so that a wrong directory is refused.
+    ///
+    /// # Errors
+    /// One of that is not possible; what was made is removed again.
+    pub async fn prepare(&self) -> Result<(), StorageError> {
+        self.system.make_directories(&self.root, None).await?;
+        // Another master of the job may do the same at this time.
+        let name = format!("_probe-{:016x}", RandomState::new().build_hasher().finish());
+        let (new, probe) = (self.root.join(format!("{name}.new")), self.root.join(name));
+        let proof = async {
+            write_all(&*self.system, &new, CreateOptions::NEW, Bytes::from_static(b"probe"))
+                .await?;
+            self.system.publish(&new, &probe, IfExists::Refuse).await?;
+            self.system.delete(&probe, false).await.map(drop)
+        };
+        let proof = proof.await;
+        if proof.is_err() {
+            for path in [&new, &probe, &self.root] {
+                let _ = self.system.delete(path, false).await;
+            }
+        }
+        proof
+    }
+
+    /// Writes a file of state for a checkpoint. When this returns, its bytes are on disk, and its
+    /// name is when the checkpoint's metadata is stored.
+    ///
+    /// # Errors
+    /// The name is none of a single file, or exists already; or the file cannot be written: then
+    /// what has been written is deleted, as far as that is possible.
+    pub async fn write_state(
+        &self,
+        id: CheckpointId,
+        name: &str,
+        chunks: Vec<Bytes>,
+    ) -> Result<WrittenFile, StorageError> {
+        let path = self.directory(id).join(name);
+        if let Some(reason) = fault_of_name(name) {
+            return Err(StorageError::Other { action: "create", path, reason });
+        }
+        let writer = self.create(&path).await?;
+        match write(writer, chunks).await {
+            Ok((length, crc32)) => Ok(WrittenFile { path: path.to_string(), length, crc32 }),
+            Err(error) => {
+                self.clear(&path).await;
+                Err(error)
+            }
+        }
+    }
+
+    /// Creates a new file, and its directory if it does not exist.
+    async fn create(&self, path: &FilePath) -> Result<Box<dyn FileWriter>, StorageError> {
+        let mut tries = 0;
+        loop {
+            match self.system.create(path, CreateOptions::NEW).await {
+                // Another task may remove the directory with its last file just now.
+                Err(StorageError::NotFound { .. }) if tries < DIRECTORY_TRIES => {
+                    tries += 1;
+                    let directory = path.parent().unwrap_or_else(|| self.root.clone());
+                    self.system.make_directories(&directory, None).await?;
+                }
+                created => return created,
+            }
+        }
+    }
+
+    /// Deletes a file that is of no use, and its directory if that is empty now.
+    async fn clear(&self, path: &FilePath) {
+        let _ = self.system.delete(path, false).await;
+        self.remove_empty(path).await;
+    }
+
+    /// Removes the directory of a file if nothing is in it.
+    async fn remove_empty(&self, file: &FilePath) {
+        if let Some(directory) = file.parent()
+            && self.is_inside(&directory)
+        {
+            // One with contents is refused.
+            let _ = self.system.delete(&directory, false).await;
+        }
+    }
+
+    /// Reads a part of a state file and compares its checksum.
+    ///
+    /// # Errors
+    /// The file is missing, cut off, altered, not of this job, or cannot be read.
+    pub async fn read(
+        &self,
+        path: &str,
+        offset: u64,
+        length: u64,
+        crc32: u32,
+    ) -> Result<Vec<u8>, ReadError> {
+        let name = path.to_owned();
+        let Some(file) = self.inside(path) else {
+            return Err(ReadError::Outside { path: name, root: self.root() });
+        };
+        let mut reader = match self.system.open(&file).await {
+            Err(StorageError::NotFound { .. }) => return Err(ReadError::Missing { path: name }),
+            opened => opened?,
+        };
+        let (found, expected) = (reader.length(), offset.saturating_add(length));
+        if expected > found {
+            return Err(ReadError::Truncated { path: name, expected, found });
+        }
+        let mut bytes = Vec::new();
+        let room =
+            usize::try_from(length).ok().filter(|room| bytes.try_reserve_exact(*room).is_ok());
+        let Some(room) = room else { return Err(ReadError::TooLarge { path: name, length }) };
+        let (mut checksum, mut filled) = (crc32fast::Hasher::new(), 0);
+        while filled < room {
+            bytes.resize(room.min(filled + READ_BYTES), 0);
+            let buffer = bytes.get_mut(filled..).unwrap_or_default();
+            match reader.read_at(offset + filled as u64, buffer).await? {
+                0 => {
+                    let found = offset + filled as u64;
+                    return Err(ReadError::Truncated { path: name, expected, found });
+                }
+                read => {
+                    checksum.update(buffer.get(..read).unwrap_or_default());
+                    filled += read;
+                }
+            }
+        }
+        match checksum.finalize() {
+            found if found == crc32 => Ok(bytes),
+            found => {
+                let (end, expected) = (offset + length, crc32);
+                Err(ReadError::Altered { path: name, offset, end, expected, found })
+            }
+        }
+    }
+
+    /// Writes the metadata of a checkpoint under another name, and publishes it.
+    pub async fn store_metadata(&self, id: CheckpointId, bytes: Vec<u8>) -> Outcome {
+        let directory = self.directory(id);
+        let (new, metadata) = (directory.join(METADATA_NEW), directory.join(METADATA));
+        let writer = match self.create(&new).await {
+            Ok(writer) => writer,
+            Err(error) => return Outcome::Failed(error.to_string()),
+        };
+        if let Err(error) = write(writer, vec![Bytes::from(bytes)]).await {
+            self.clear(&new).await;
+            return Outcome::Failed(error.to_string());
+        }
+        let Err(error) = self.system.publish(&new, &metadata, IfExists::Refuse).await else {
+            return Outcome::Stored;
+        };
+        if is_open(&error) {
+            return Outcome::Unknown(error.to_string());
+        }
+        self.clear(&new).await;
+        Outcome::Failed(error.to_string())
+    }
+
+    /// Looks whether the metadata of a checkpoint is stored. If it is not, it will not be any more:
+    /// a rename that is still on its way finds nothing to rename. Not to be called while
+    /// [`CheckpointFiles::store_metadata`] runs.
+    pub async fn is_stored(&self, id: CheckpointId) -> Outcome {
+        let directory = self.directory(id);
+        let (new, metadata) = (directory.join(METADATA_NEW), directory.join(METADATA));
+        let look = async || match self.system.status(&metadata).await {
+            Ok(_) => Outcome::Stored,
+            Err(error @ StorageError::NotFound { .. }) => Outcome::Failed(error.to_string()),
+            Err(error) => Outcome::Unknown(error.to_string()),
+        };
+        match look().await {
+            Outcome::Failed(_) => {}
+            known @ (Outcome::Stored | Outcome::Unknown(_)) => return known,
+        }
+        if let Err(error) = self.system.delete(&new, false).await
+            && !error.is_not_found()
+        {
+            return Outcome::Unknown(error.to_string());
+        }
+        self.remove_empty(&new).await;
+        look().await
+    }
+
+    /// The metadata of a checkpoint.
+    ///
+    /// # Errors
+    /// It does not exist, cannot be read, or is longer than any metadata is.
+    pub async fn load_metadata(&self, id: CheckpointId) -> Result<Vec<u8>, StorageError> {
+        read_all(&*self.system, &self.directory(id).join(METADATA), METADATA_BYTES_MAX).await
+    }
+
+    /// Removes the metadata of a checkpoint, before its files are deleted. One that is gone already
+    /// is no error.
+    ///
+    /// # Errors
+    /// It may be there still.
+    pub async fn discard_metadata(&self, id: CheckpointId) -> Result<(), StorageError> {
+        let metadata = self.directory(id).join(METADATA);
+        self.remove(&metadata, false).await?;
+        self.remove_empty(&metadata).await;
+        Ok(())
+    }
+
+    /// Deletes state files of this job, each with its directory if that is empty then. One that is
+    /// gone already is no error.
+    ///
+    /// # Errors
+    /// Some could not be deleted, or are not of this job; the others are deleted, and the error is
+    /// the first one.
+    pub async fn delete(&self, files: &[String]) -> Result<(), StorageError> {
+        let mut failed = None;
+        let mut last_of_directory = BTreeSet::new();
+        let mut emptied = Vec::new();
+        for name in files {
+            let deleted = match self.inside(name) {
+                Some(path) => {
+                    let deleted = self.remove(&path, false).await;
+                    if last_of_directory.insert(path.parent()) {
+                        emptied.push(path);
+                    }
+                    deleted
+                }
+                None => Err(StorageError::Other {
+                    action: "delete",
+                    path: FilePath::from(name),
+                    reason: format!("it is not below {}", self.root),
+                }),
+            };
+            failed = failed.or(deleted.err());
+        }
+        for path in emptied {
+            self.remove_empty(&path).await;
+        }
+        failed.map_or(Ok(()), Err)
+    }
+
+    /// Deletes the directory of a checkpoint with everything in it, also files that later
+    /// checkpoints refer to.
+    ///
+    /// # Errors
+    /// Something may be left.
+    pub async fn delete_checkpoint(&self, id: CheckpointId) -> Result<(), StorageError> {
+        self.remove(&self.directory(id), true).await
+    }
+
+    /// Deletes all checkpoints of the job.
+    ///
+    /// # Errors
+    /// Something may be left.
+    pub async fn delete_all(&self) -> Result<(), StorageError> {
+        self.remove(&self.root, true).await
+    }
+
+    async fn remove(&self, path: &FilePath, recursive: bool) -> Result<(), StorageError> {
+        match self.system.delete(path, recursive).await {
+            Ok(_) | Err(StorageError::NotFound { .. }) => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// The path of this name if it is below the job's directory.
+    fn inside(&self, name: &str) -> Option<FilePath> {
+        let path = FilePath::from(name);
+        self.is_inside(&path).then_some(path)
+    }
+
+    fn is_inside(&self, path: &FilePath) -> bool {
+        let is_same_system =
+            path.scheme() == self.root.scheme() && path.authority() == self.root.authority();
+        let below = path.path().strip_prefix(self.root.path());
+        is_same_system
+            && path.check().is_ok()
+            && below.is_ok_and(|below| {
+                let mut parts = below.components().peekable();
+                parts.peek().is_some() && parts.all(|part| matches!(part, Component::Normal(_)))
+            })
+    }
+}
+
+/// The reason why a name is none of a state file.
+fn fault_of_name(name: &str) -> Option<String> {
+    if name.is_empty() || name == "." || name == ".." || name.contains(['/', '\0']) {
+        Some(format!("{name:?} is not the name of a single file"))
+    } else if name.starts_with(METADATA) {
+        Some(format!("names that begin with {METADATA} are no state's"))
+    } else {
+        None
+    }
+}
+
+/// Whether a rename that failed so may have been done, or will be.
+const fn is_open(error: &StorageError) -> bool {
+    match error {
+        StorageError::NotFound { .. }
+        | StorageError::AlreadyExists { .. }
+        | StorageError::PermissionDenied { .. }
+        | StorageError::QuotaExceeded { .. }
+        | StorageError::Unavailable { .. } => false,
+        StorageError::OutcomeUnknown { .. }
+        | StorageError::Lost { .. }
+        | StorageError::Other { .. } => true,
+    }
+}
+
+/// Writes and completes a file; its length and its checksum.
+async fn write(
+    mut writer: Box<dyn FileWriter>,
+    chunks: Vec<Bytes>,
+) -> Result<(u64, u32), StorageError> {
+    let (mut length, mut checksum) = (0, crc32fast::Hasher::new());
+    for chunk in chunks {
+        length += chunk.len() as u64;
+        checksum.update(&chunk);
+        writer.write(chunk).await?;
+    }
+    writer.close().await?;
+    Ok((length, checksum.finalize()))
+}
