@@ -7,9 +7,10 @@ mod uploads;
 
 use std::sync::Arc;
 
+use millstream_checkpoint_storage::CheckpointFiles;
 use millstream_operators::{Result, bail};
 use millstream_protocol::host;
-use millstream_types::{Barrier, BarrierKind, CheckpointId};
+use millstream_types::{Barrier, BarrierKind, CheckpointId, JobId};
 
 pub(crate) use restore::Restore;
 pub(crate) use snapshot::{Owner, all_committables};
@@ -18,7 +19,9 @@ pub(crate) use uploads::{Upload, Uploads};
 /// How a host's tasks take part in checkpoints.
 #[derive(Debug, Clone)]
 pub struct HostCheckpointing {
-    /// Contents of more bytes are refused.
+    /// `None`: checkpoints are kept in the memory of the JobManager.
+    files: Option<CheckpointFiles>,
+    /// State of more bytes goes into a file; if there are none, it is refused.
     inline_max: u64,
 }
 
@@ -29,7 +32,12 @@ impl HostCheckpointing {
     /// The directory cannot be meant as it is written.
     pub fn of(begin: &host::Begin) -> Result<Option<Arc<Self>>> {
         let Some(checkpointing) = &begin.checkpointing else { return Ok(None) };
-        Ok(Some(Arc::new(Self { inline_max: checkpointing.inline_max })))
+        let job = JobId::try_from(begin.job_id.as_slice())?;
+        let files = match checkpointing.directory.as_str() {
+            "" => None,
+            directory => Some(CheckpointFiles::open(directory, job)?),
+        };
+        Ok(Some(Arc::new(Self { files, inline_max: checkpointing.inline_max })))
     }
 }
 

@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use millstream_operators::{Result, ensure, error};
+use millstream_operators::{Result, bail, ensure, error};
 use millstream_protocol::host::{self, state_handle::Content};
 use millstream_state::{GroupSnapshot, KeyedSnapshot, StateKind, StateSnapshot};
+use millstream_storage::block_on;
 use millstream_task_checkpoint::RestoredOperator;
 use millstream_types::OperatorId;
 
@@ -55,12 +56,16 @@ fn keyed(
     Ok(Some(KeyedSnapshot { key, max_parallelism, states }))
 }
 
-fn content(content: Option<Content>, _checkpointing: &HostCheckpointing) -> Result<Vec<u8>> {
-    match content {
-        Some(Content::Inline(bytes)) => Ok(bytes),
-        Some(Content::File(file)) => Err(error!("state in the file {}", file.path)),
-        None => Err(error!("a handle without content")),
-    }
+fn content(content: Option<Content>, checkpointing: &HostCheckpointing) -> Result<Vec<u8>> {
+    let host::FileSegment { path, offset, length, crc32 } = match content {
+        Some(Content::Inline(bytes)) => return Ok(bytes),
+        Some(Content::File(file)) => file,
+        None => bail!("a handle without content"),
+    };
+    let files = checkpointing.files.as_ref();
+    let files =
+        files.ok_or_else(|| error!("there is no directory to read state file {path} from"))?;
+    Ok(block_on(files.read(&path, offset, length, crc32))?)
 }
 
 /// Adds the key groups of a content to a state.

@@ -6,8 +6,10 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use millstream_operators::{Result, ensure};
 use millstream_protocol::host::{self, from_host, state_handle::Content};
+use millstream_storage::block_on;
 use millstream_task_checkpoint::TaskSnapshot;
 use millstream_types::{Clock, ExecutionAttemptId};
 
@@ -134,23 +136,55 @@ impl Uploader {
         })
     }
 
-    /// Gives each handle its content; the number of bytes.
+    /// Gives each handle its content; the number of bytes. Large contents are one file.
     fn write(
         &self,
-        _upload: &Upload,
+        upload: &Upload,
         mut operators: Vec<host::OperatorSnapshot>,
         contents: Vec<Vec<u8>>,
     ) -> Result<(Vec<host::OperatorSnapshot>, u64)> {
-        let mut bytes = 0;
+        let HostCheckpointing { files, inline_max } = &*self.checkpointing;
+        let (mut bytes, mut in_file, mut chunks) = (0, 0, Vec::new());
         let handles = operators.iter_mut().flat_map(|operator| &mut operator.handles);
         for (handle, content) in handles.zip(contents) {
             let length = content.len() as u64;
-            ensure!(length <= self.checkpointing.inline_max, "state of {length} bytes");
             bytes += length;
-            handle.content = Some(Content::Inline(content));
+            handle.content = Some(if length <= *inline_max {
+                Content::Inline(content)
+            } else {
+                ensure!(files.is_some(), "{}", too_large(length, *inline_max));
+                let crc32 = crc32fast::hash(&content);
+                let (path, offset) = (String::new(), in_file);
+                in_file += length;
+                chunks.push(Bytes::from(content));
+                Content::File(host::FileSegment { path, offset, length, crc32 })
+            });
+        }
+        if let (Some(files), false) = (files, chunks.is_empty()) {
+            let id = upload.snapshot.barrier.checkpoint;
+            let written = block_on(files.write_state(id, &file_name(upload), chunks))?;
+            let handles = operators.iter_mut().flat_map(|operator| &mut operator.handles);
+            for handle in handles {
+                if let Some(Content::File(segment)) = &mut handle.content {
+                    segment.path.clone_from(&written.path);
+                }
+            }
         }
         Ok((operators, bytes))
     }
+}
+
+/// The name of the file for a task's state, which no other attempt of it uses.
+fn file_name(upload: &Upload) -> String {
+    let Upload { task, owner: Owner { epoch, attempt }, .. } = upload;
+    format!("{}-{}-{}-{attempt}", task.vertex, task.subtask, epoch.get())
+}
+
+fn too_large(length: u64, most: u64) -> String {
+    format!(
+        "a state has {length} bytes, and without a directory for checkpoints {most} are the most: \
+         set execution.checkpointing.dir"
+    )
 }
 
 fn nanos(duration: Duration) -> u64 {
