@@ -39,5 +39,8 @@ pub use known::KnownOptions;
 pub use loader::{CONF_DIR_VARIABLE, HOME_VARIABLE, Loaded, Loader, PROPERTIES_VARIABLE};
 pub use option::{ConfigOption, KeyPrefix, OptionInfo, OptionTable, OptionValue};
 pub use reference::render_reference;
-pub use values::{LogLevel, PortRange, RestartStrategyType, Seconds, one_of};
+pub use values::{
+    CheckpointInterval, CheckpointRetention, CheckpointingMode, LogLevel, PortRange,
+    RestartStrategyType, Seconds, one_of,
+};
 pub use worker_memory::WorkerMemory;

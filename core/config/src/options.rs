@@ -12,7 +12,10 @@ use std::time::Duration;
 use millstream_types::{ByteSize, RuntimeMode};
 
 use crate::option::OptionTable;
-use crate::values::{LogLevel, PortRange, RestartStrategyType, Seconds};
+use crate::values::{
+    CheckpointInterval, CheckpointRetention, CheckpointingMode, LogLevel, PortRange,
+    RestartStrategyType, Seconds,
+};
 
 crate::declare_options! {
     /// The host at which TaskManagers and clients reach the JobManager.
@@ -67,6 +70,8 @@ crate::declare_options! {
     WEB_REFRESH_INTERVAL: Duration = "web.refresh-interval", default "3 s";
     /// Number of failures of a job that are remembered.
     WEB_EXCEPTION_HISTORY_SIZE: u32 = "web.exception-history-size", default "16";
+    /// Number of ended checkpoints of a job whose statistics are remembered.
+    WEB_CHECKPOINTS_HISTORY: u32 = "web.checkpoints.history", default "10";
 
     /// The host at which other processes reach this TaskManager; unset: `taskmanager.bind-host`, or
     /// the machine's name where that is every address.
@@ -152,6 +157,47 @@ crate::declare_options! {
         "execution.buffer-timeout.interval", default "100 ms";
     /// Whether buffers that are not full are sent after the interval; if not, only full ones are.
     EXECUTION_BUFFER_TIMEOUT_ENABLED: bool = "execution.buffer-timeout.enabled", default "true";
+    /// Time between the starts of two checkpoints of a job, at least 10 ms; unset or 0: the job takes
+    /// no checkpoints.
+    EXECUTION_CHECKPOINTING_INTERVAL: Option<CheckpointInterval> =
+        "execution.checkpointing.interval";
+    /// The guarantee of checkpoints: always EXACTLY_ONCE. AT_LEAST_ONCE is refused.
+    EXECUTION_CHECKPOINTING_MODE: CheckpointingMode =
+        "execution.checkpointing.mode", default "EXACTLY_ONCE";
+    /// The directory of checkpoints, in which each job has one of its own; unset: checkpoints are
+    /// kept in the JobManager's memory.
+    EXECUTION_CHECKPOINTING_DIR: Option<String> = "execution.checkpointing.dir";
+    /// The directory of savepoints for which none is given.
+    EXECUTION_CHECKPOINTING_SAVEPOINT_DIR: Option<String> =
+        "execution.checkpointing.savepoint-dir";
+    /// Time limit for a checkpoint until all tasks have acknowledged it; then it is aborted.
+    EXECUTION_CHECKPOINTING_TIMEOUT: Duration =
+        "execution.checkpointing.timeout", default "10 min", not 0;
+    /// Least time between the end of a checkpoint and the start of the next one.
+    EXECUTION_CHECKPOINTING_MIN_PAUSE: Duration =
+        "execution.checkpointing.min-pause", default "0 ms";
+    /// Number of checkpoints that may be pending at once; savepoints do not count.
+    EXECUTION_CHECKPOINTING_MAX_CONCURRENT_CHECKPOINTS: u32 =
+        "execution.checkpointing.max-concurrent-checkpoints", default "1", not 0;
+    /// Number of checkpoints that may fail in a row; one more fails the job, and the restart
+    /// strategy decides what follows.
+    EXECUTION_CHECKPOINTING_TOLERABLE_FAILED_CHECKPOINTS: u32 =
+        "execution.checkpointing.tolerable-failed-checkpoints", default "0";
+    /// Number of complete checkpoints that are kept.
+    EXECUTION_CHECKPOINTING_NUM_RETAINED: u32 =
+        "execution.checkpointing.num-retained", default "1", not 0;
+    /// Which checkpoints stay when a job ends: none, those of a failed job
+    /// (DELETE_ON_CANCELLATION), or those of a failed or cancelled one (RETAIN_ON_CANCELLATION).
+    EXECUTION_CHECKPOINTING_EXTERNALIZED_CHECKPOINT_RETENTION: CheckpointRetention =
+        "execution.checkpointing.externalized-checkpoint-retention",
+        default "NO_EXTERNALIZED_CHECKPOINTS";
+    /// Whether checkpoints go on after some tasks have finished.
+    EXECUTION_CHECKPOINTING_CHECKPOINTS_AFTER_TASKS_FINISH: bool =
+        "execution.checkpointing.checkpoints-after-tasks-finish", default "true";
+    /// The largest state that is kept within a checkpoint's metadata instead of a file; at most
+    /// 1 mb.
+    EXECUTION_CHECKPOINTING_DATA_INLINE_THRESHOLD: ByteSize =
+        "execution.checkpointing.data-inline-threshold", default "20 kb";
     /// Reaction to a failure of a job; unset: the job's own, else none. Exponential delay and
     /// failure rate are not supported yet.
     RESTART_STRATEGY_TYPE: Option<RestartStrategyType> = "restart-strategy.type";

@@ -253,6 +253,83 @@ impl OptionValue for RestartStrategyType {
     }
 }
 
+/// The time between the starts of two checkpoints.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CheckpointInterval(Duration);
+
+impl CheckpointInterval {
+    /// The shortest interval, which is Flink's too.
+    pub const MIN: Duration = Duration::from_millis(10);
+
+    /// The interval; `None` for 0, which switches checkpoints off.
+    #[must_use]
+    pub fn duration(self) -> Option<Duration> {
+        Some(self.0).filter(|interval| !interval.is_zero())
+    }
+}
+
+impl OptionValue for CheckpointInterval {
+    const KIND: &'static str = "duration";
+
+    fn read(text: &str) -> Result<Self, String> {
+        let interval = Duration::read(text)?;
+        match interval.is_zero() || interval >= Self::MIN {
+            true => Ok(Self(interval)),
+            false => Err("expected at least 10 ms, or 0 for no checkpoints".to_owned()),
+        }
+    }
+
+    fn is_zero(&self) -> bool {
+        self.0.is_zero()
+    }
+}
+
+/// The guarantee that checkpoints give.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CheckpointingMode {
+    /// Every record takes effect once.
+    ExactlyOnce,
+}
+
+impl OptionValue for CheckpointingMode {
+    const KIND: &'static str = "EXACTLY_ONCE";
+
+    fn read(text: &str) -> Result<Self, String> {
+        let lacking = ["AT_LEAST_ONCE", "AT-LEAST-ONCE"];
+        if lacking.iter().any(|name| name.eq_ignore_ascii_case(text.trim())) {
+            return Err("it is not supported, use EXACTLY_ONCE".to_owned());
+        }
+        one_of(text, &[("EXACTLY_ONCE", Self::ExactlyOnce), ("EXACTLY-ONCE", Self::ExactlyOnce)])
+            .map_err(|_| "expected EXACTLY_ONCE".to_owned())
+    }
+}
+
+/// The fate of a job's complete checkpoints when the job has ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum CheckpointRetention {
+    /// They are deleted, whatever the end; Flink's `NO_EXTERNALIZED_CHECKPOINTS`.
+    #[default]
+    DeleteAlways,
+    /// They stay if the job failed.
+    DeleteOnCancellation,
+    /// They stay if the job failed or was cancelled.
+    RetainOnCancellation,
+}
+
+impl OptionValue for CheckpointRetention {
+    const KIND: &'static str =
+        "NO_EXTERNALIZED_CHECKPOINTS, DELETE_ON_CANCELLATION or RETAIN_ON_CANCELLATION";
+
+    fn read(text: &str) -> Result<Self, String> {
+        let names = [
+            ("NO_EXTERNALIZED_CHECKPOINTS", Self::DeleteAlways),
+            ("DELETE_ON_CANCELLATION", Self::DeleteOnCancellation),
+            ("RETAIN_ON_CANCELLATION", Self::RetainOnCancellation),
+        ];
+        one_of(text, &names)
+    }
+}
+
 /// From which importance on a process writes log lines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LogLevel {
@@ -378,5 +455,25 @@ mod tests {
         let reason = RestartStrategyType::read("exponential-delay").unwrap_err();
         assert!(reason.contains("use fixed-delay or none"), "{reason}");
         assert_eq!(RestartStrategyType::read("FixedDelay"), Ok(RestartStrategyType::FixedDelay));
+    }
+
+    #[test]
+    fn a_checkpoint_interval_is_long_enough_or_none() {
+        let interval = |text| CheckpointInterval::read(text).map(CheckpointInterval::duration);
+        assert_eq!(interval("10 ms"), Ok(Some(Duration::from_millis(10))));
+        assert_eq!(interval("0"), Ok(None));
+        let reason = interval("9 ms").unwrap_err();
+        assert!(reason.contains("at least 10 ms"), "{reason}");
+        assert!(interval("often").is_err());
+    }
+
+    #[test]
+    fn a_lacking_guarantee_says_what_to_use() {
+        let reason = CheckpointingMode::read("at_least_once").unwrap_err();
+        assert!(reason.contains("use EXACTLY_ONCE"), "{reason}");
+        let exactly_once = Ok(CheckpointingMode::ExactlyOnce);
+        assert_eq!(CheckpointingMode::read("exactly_once"), exactly_once);
+        let kept = CheckpointRetention::read("RETAIN_ON_CANCELLATION");
+        assert_eq!(kept, Ok(CheckpointRetention::RetainOnCancellation));
     }
 }

@@ -1,21 +1,34 @@
 //! Settings of JobMasters, for the cluster and for one job.
 
+mod checkpointing;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use millstream_config::flink::{self, FlinkKey};
 use millstream_config::{ConfigError, Configuration, RestartStrategyType, options};
 use millstream_graph::{JobGraph, RuntimeMode};
 use millstream_security::Authority;
 use millstream_types::{ByteSize, LeaderEpoch};
 
+pub use checkpointing::{CheckpointingConfig, Retention};
+
 /// Keys that a job may set for itself; everything else in its settings is for others.
-const JOB_KEYS: [&str; 4] = [
+const JOB_KEYS: [&str; 5] = [
+    "execution.checkpointing.",
     "restart-strategy",
     "slot.request.timeout",
     "millstream.task.cancel-timeout",
     "millstream.sink.",
 ];
+
+/// Whether a job may set `key`, which may be the old name of a key, for itself.
+fn is_of_jobs(key: &str) -> bool {
+    let begins = |key: &str| JOB_KEYS.iter().any(|known| key.starts_with(known));
+    let is_old_name = |known: &FlinkKey| begins(known.key) && known.old_names.contains(&key);
+    begins(key) || flink::keys().iter().any(is_old_name)
+}
 
 /// The restart strategy: what follows a failure.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -79,6 +92,8 @@ pub struct JobMasterConfig {
     pub restart_attempts: u32,
     /// The time between failure and restart of a job with fixed delay.
     pub restart_delay: Duration,
+    /// The settings of checkpoints.
+    pub checkpointing: CheckpointingConfig,
     /// The issuer of the hosts' certificates, if the cluster has TLS.
     pub authority: Option<Arc<Authority>>,
     /// The epoch of this leader.
@@ -109,6 +124,7 @@ impl Default for JobMasterConfig {
             restart_strategy: None,
             restart_attempts: 1,
             restart_delay: Duration::from_secs(1),
+            checkpointing: CheckpointingConfig::default(),
             authority: None,
             epoch: LeaderEpoch::new(0),
         }
@@ -134,6 +150,7 @@ impl JobMasterConfig {
             restart_strategy: configuration.get(&options::RESTART_STRATEGY_TYPE)?,
             restart_attempts: configuration.get(&options::RESTART_STRATEGY_FIXED_DELAY_ATTEMPTS)?,
             restart_delay: configuration.get(&options::RESTART_STRATEGY_FIXED_DELAY_DELAY)?,
+            checkpointing: CheckpointingConfig::from_configuration(configuration)?,
             ..Self::default()
         })
     }
@@ -143,8 +160,7 @@ impl JobMasterConfig {
     /// # Errors
     /// The job sets one of its keys to an invalid value.
     pub fn for_job(&self, settings: &BTreeMap<String, String>) -> Result<Self, ConfigError> {
-        let ours = |key: &str| JOB_KEYS.iter().any(|known| key.starts_with(known));
-        let set = settings.iter().filter(|(key, _)| ours(key));
+        let set = settings.iter().filter(|(key, _)| is_of_jobs(key));
         let set = Configuration::from_pairs(set.map(|(key, value)| (key.clone(), value.clone())))?;
         let mut config = self.clone();
         macro_rules! override_with {
@@ -161,6 +177,7 @@ impl JobMasterConfig {
         override_with!(restart_strategy, RESTART_STRATEGY_TYPE);
         override_with!(restart_attempts, RESTART_STRATEGY_FIXED_DELAY_ATTEMPTS);
         override_with!(restart_delay, RESTART_STRATEGY_FIXED_DELAY_DELAY);
+        config.checkpointing.override_with(&set)?;
         Ok(config)
     }
 

@@ -25,7 +25,9 @@ mod slots;
 mod timer;
 
 pub use actor::Factory;
-pub use config::{JobMasterConfig, RestartStrategy, SchedulingStrategy};
+pub use config::{
+    CheckpointingConfig, JobMasterConfig, RestartStrategy, Retention, SchedulingStrategy,
+};
 pub use execution_graph::{Execution, ExecutionGraph, ExecutionVertex, Place, Subtask};
 pub use ids::{IdSource, OsIds};
 pub use master::{Action, Event, JobMaster};
