@@ -16,7 +16,7 @@ use millstream_graph::{
     ChainedOperator, EdgeId, Fingerprint, JobEdge, JobGraph, JobSettings, JobVertex, NodeId,
     OutputName, Partitioner, RuntimeMode,
 };
-use millstream_jobmaster::{Action, Event, JobMaster, JobMasterConfig, OsIds};
+use millstream_jobmaster::{Action, Event, JobMaster, JobMasterConfig, Now, OsIds};
 use millstream_protocol::host::{
     Execution, FromHost, Ready, TaskId, TaskState, from_host, to_host,
 };
@@ -182,7 +182,7 @@ fn schedule(slots: u32) -> Result<Duration> {
     let coordinators = Arc::new(Deaf(TaskManagerId::new("coordinators")));
     let config = JobMasterConfig::default();
     let ids = Box::new(OsIds);
-    let master = JobMaster::new(submission, &config, coordinators, ids, Timestamp::now());
+    let master = JobMaster::new(submission, &config, coordinators, ids, now());
     let (details, events) = (master.details(), VecDeque::from([Event::Start]));
     let mut world = World { slots: manager, task_managers, master, job, events, details };
     while world.turn() {}
@@ -190,6 +190,11 @@ fn schedule(slots: u32) -> Result<Duration> {
     let running = subtasks.filter(|subtask| subtask.state == ExecutionState::Running).count();
     ensure!(running == 2 * slots as usize, "{running} of {} tasks run", 2 * slots);
     Ok(start.elapsed())
+}
+
+/// The time by both clocks.
+fn now() -> Now {
+    Now { instant: Instant::now(), wall: Timestamp::now() }
 }
 
 impl World {
@@ -200,7 +205,7 @@ impl World {
             && let Some(event) = self.events.pop_front()
         {
             handled += 1;
-            for action in self.master.on_event(Timestamp::now(), event) {
+            for action in self.master.on_event(now(), event) {
                 match action {
                     Action::Publish => publish = true,
                     action => self.obey(action),

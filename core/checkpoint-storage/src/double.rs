@@ -20,10 +20,14 @@ pub(crate) enum Fault {
     RefusesRename,
     /// Renames are done, and nobody learns of it.
     RenamesUnseen,
+    /// Renames are tried twice, and the second try is reported.
+    RenamesTwice,
     /// Renames are not done, and nobody learns of it.
     LosesRename,
     /// Renames are done later, see [`Faulty::catch_up`].
     RenamesLate,
+    /// Renames are done, nobody learns of it, and nothing can be read.
+    RenamesBlindly,
     /// Nothing can be looked at any more.
     Blind,
     /// Nothing can be deleted.
@@ -107,6 +111,9 @@ impl FileSystem for Faulty {
     }
 
     fn open<'a>(&'a self, path: &'a FilePath) -> BoxFuture<'a, Result<Box<dyn FileReader>>> {
+        if self.is(Fault::RenamesBlindly) {
+            return Box::pin(async { Err(refused("open", path)) });
+        }
         LocalFileSystem.open(path)
     }
 
@@ -137,8 +144,14 @@ impl FileSystem for Faulty {
         Box::pin(async move {
             match fault {
                 Fault::RefusesRename => return Err(refused("rename", from)),
-                Fault::RenamesUnseen => LocalFileSystem.publish(from, to, if_exists).await?,
+                Fault::RenamesUnseen | Fault::RenamesBlindly => {
+                    LocalFileSystem.publish(from, to, if_exists).await?
+                }
                 Fault::RenamesLate => self.late.lock().unwrap().push((from.clone(), to.clone())),
+                Fault::RenamesTwice => {
+                    LocalFileSystem.publish(from, to, if_exists).await?;
+                    return Err(StorageError::AlreadyExists { path: to.clone() });
+                }
                 Fault::LosesRename => {}
                 _ => return LocalFileSystem.publish(from, to, if_exists).await,
             }

@@ -228,18 +228,22 @@ impl CheckpointFiles {
             Ok(writer) => writer,
             Err(error) => return Outcome::Failed(error.to_string()),
         };
-        if let Err(error) = write(writer, vec![Bytes::from(bytes)]).await {
+        let bytes = Bytes::from(bytes);
+        if let Err(error) = write(writer, vec![bytes.clone()]).await {
             self.clear(&new).await;
             return Outcome::Failed(error.to_string());
         }
         let Err(error) = self.system.publish(&new, &metadata, IfExists::Refuse).await else {
             return Outcome::Stored;
         };
-        if is_open(&error) {
-            return Outcome::Unknown(error.to_string());
-        }
+        let outcome = match self.load_metadata(id).await {
+            // A rename that is tried again after a lost reply fails, as the first one was done.
+            Ok(there) if there == bytes => return Outcome::Stored,
+            Ok(_) | Err(StorageError::NotFound { .. }) if !is_open(&error) => Outcome::Failed,
+            Ok(_) | Err(_) => return Outcome::Unknown(error.to_string()),
+        };
         self.clear(&new).await;
-        Outcome::Failed(error.to_string())
+        outcome(error.to_string())
     }
 
     /// Looks whether the metadata of a checkpoint is stored. If it is not, it will not be any more:

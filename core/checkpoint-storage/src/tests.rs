@@ -275,7 +275,12 @@ fn metadata_whose_publication_failed_is_known_to_be_there_or_not() {
     assert!(why.contains("no permission to rename"), "{why}");
     assert_eq!(left(directory.path()), [format!("{JOB}/")], "nothing is left of it");
 
-    system.set(Fault::RenamesUnseen);
+    for fault in [Fault::RenamesTwice, Fault::RenamesUnseen] {
+        system.set(fault);
+        assert_eq!(store(&files, "m"), Outcome::Stored, "it is there");
+        block_on(files.delete_checkpoint(ID)).unwrap();
+    }
+    system.set(Fault::RenamesBlindly);
     assert!(matches!(store(&files, "m"), Outcome::Unknown(_)));
     system.set(Fault::Blind);
     assert!(matches!(block_on(files.is_stored(ID)), Outcome::Unknown(_)));

@@ -44,6 +44,18 @@ impl CommitId {
     /// The first one.
     pub const FIRST: Self = Self(1);
 
+    /// The order of this number.
+    #[must_use]
+    pub const fn new(number: u64) -> Self {
+        Self(number)
+    }
+
+    /// The number.
+    #[must_use]
+    pub const fn get(self) -> u64 {
+        self.0
+    }
+
     /// The one after it.
     #[must_use]
     pub const fn next(self) -> Self {

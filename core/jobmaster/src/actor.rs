@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use futures::StreamExt;
 use futures::future::BoxFuture;
+use millstream_checkpoint::messages::Now;
 use millstream_gateway::{
     CauseKind, Explanation, FailureCause, JobDetails, JobMasterEvent, JobMasterFactory,
     JobMasterGateway, JobSubmission, ResourceManagerGateway, SlotRequirement, Stopped,
@@ -22,6 +23,7 @@ use tracing::{Instrument, debug, info, info_span, warn};
 use crate::config::JobMasterConfig;
 use crate::ids::{IdSource, OsIds, SecuredIds};
 use crate::master::{Action, Event, JobMaster};
+use crate::storage::Storage;
 use crate::timer::Timer;
 
 /// The number of events that may wait; more make their senders wait.
@@ -55,7 +57,7 @@ impl JobMasterFactory for Factory {
             &self.config,
             Arc::clone(&self.coordinator_hosts),
             ids,
-            Timestamp::now(),
+            now(),
         );
         let (events, mailbox) = mpsc::channel(MAILBOX_EVENTS_MAX);
         let (published, details) = watch::channel(Arc::new(master.details()));
@@ -64,10 +66,16 @@ impl JobMasterFactory for Factory {
         let resources = Arc::new(Resources::default());
         let teller =
             Arc::clone(&resources).tell(Arc::clone(&self.resource_manager), Arc::clone(&owner));
-        let actor =
-            Actor { master, owner, published, resources, timers: DelayQueue::new(), ended: false };
+        let directory = master.checkpoint_directory().map(str::to_owned);
+        let run = async move {
+            let (storage, answers, refusal) = Storage::open(job, directory).await;
+            let timers = DelayQueue::new();
+            let actor =
+                Actor { master, owner, published, resources, timers, storage, ended: false };
+            actor.run(mailbox, answers, refusal).await;
+        };
         let span = info_span!("job", %job);
-        tokio::spawn(async move { tokio::join!(actor.run(mailbox), teller) }.instrument(span));
+        tokio::spawn(async move { tokio::join!(run, teller) }.instrument(span));
         handle
     }
 }
@@ -151,13 +159,24 @@ struct Actor {
     published: watch::Sender<Arc<JobDetails>>,
     resources: Arc<Resources>,
     timers: DelayQueue<Timer>,
+    storage: Storage,
     ended: bool,
 }
 
+/// The time, by both clocks.
+fn now() -> Now {
+    Now { instant: tokio::time::Instant::now().into_std(), wall: Timestamp::now() }
+}
+
 impl Actor {
-    async fn run(mut self, mut mailbox: mpsc::Receiver<JobMasterEvent>) {
+    async fn run(
+        mut self,
+        mut mailbox: mpsc::Receiver<JobMasterEvent>,
+        mut answers: mpsc::Receiver<millstream_checkpoint::Event>,
+        refusal: Option<FailureCause>,
+    ) {
         info!("job starts");
-        self.handle([Event::Start]);
+        self.handle([refusal.map_or(Event::Start, Event::Refuse)]);
         let mut news = Vec::new();
         while !self.ended {
             tokio::select! {
@@ -165,6 +184,8 @@ impl Actor {
                 _ = mailbox.recv_many(&mut news, EVENTS_PER_TURN) => {
                     self.handle(news.drain(..).map(Event::Gateway));
                 }
+                // The storage that this actor owns keeps the channel open.
+                Some(answer) = answers.recv() => self.handle([Event::Storage(answer)]),
                 Some(expired) = self.timers.next(), if !self.timers.is_empty() => {
                     self.handle([Event::Timer(expired.into_inner())]);
                 }
@@ -184,7 +205,7 @@ impl Actor {
         for event in events {
             let mut queue = VecDeque::from([event]);
             while let Some(event) = queue.pop_front() {
-                for action in self.master.on_event(Timestamp::now(), event) {
+                for action in self.master.on_event(now(), event) {
                     // The loss is reported by the ResourceManager too; to hear of it twice is
                     // harmless, never to hear of it is not.
                     if let Err(TaskManagerGone(task_manager)) = self.carry_out(action, &mut publish)
@@ -240,6 +261,7 @@ impl Actor {
             Action::SetTimer(timer, after) => {
                 self.timers.insert(timer, after);
             }
+            Action::Storage(request) => self.storage.ask(request),
             Action::Publish => *publish = true,
             Action::End => self.ended = true,
         }

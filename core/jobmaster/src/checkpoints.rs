@@ -233,9 +233,10 @@ impl Checkpoints {
 
     /// The checkpoints as the world sees them.
     pub(crate) fn overview(&self, now: Instant) -> Overview {
-        let directory = self.directory.as_ref().map(|directory| {
-            format!("{}/{}", directory.trim_end_matches('/'), self.job)
-        });
+        let directory = self
+            .directory
+            .as_ref()
+            .map(|directory| format!("{}/{}", directory.trim_end_matches('/'), self.job));
         Overview {
             settings: self.settings.clone(),
             directory,
@@ -343,10 +344,9 @@ impl Checkpoints {
                     self.end(id, false, false);
                 }
             }
-            Decision::Store { id, metadata, directory: _ } => self.ask(
-                StorageRequest::Store(id, metadata),
-                News::Stored(id),
-            ),
+            Decision::Store { id, metadata, directory: _ } => {
+                self.ask(StorageRequest::Store(id, metadata), News::Stored(id))
+            }
             Decision::ReadBack(id) => self.ask(StorageRequest::ReadBack(id), News::Stored(id)),
             Decision::Complete { id, kind, tasks: _ } => self.end(id, true, kind.commits()),
             Decision::Commit { commit, checkpoint, recover, committables } => {
@@ -419,7 +419,7 @@ impl Checkpoints {
         let metadata = from.and_then(|from| retained.find(|one| one.id() == from));
         let metadata = metadata.map(|Completed { metadata, .. }| Arc::clone(metadata));
         let finished = finished.into_iter().collect();
-        let graph = Arc::clone(&self.graph);
+        let graph = Some(Arc::clone(&self.graph));
         self.actions.push(Action::Restore(Restoring { graph, metadata, finished }));
     }
 

@@ -22,7 +22,9 @@ use std::time::Duration;
 use millstream_gateway::{Rates, SubtaskDetails, TaskLocation, TaskMetrics, VertexDetails};
 use millstream_graph::JobGraph;
 use millstream_protocol::host;
-use millstream_types::{ExecutionState, HostId, OperatorId, Timestamp, VertexId};
+use millstream_types::{
+    ExecutionAttemptId, ExecutionState, HostId, OperatorId, Timestamp, VertexId,
+};
 
 /// Rates are taken over at least this long.
 const RATES_INTERVAL_MIN: Duration = Duration::from_millis(200);
@@ -281,6 +283,14 @@ impl ExecutionGraph {
         let execution = self.get(subtask)?;
         let current = execution.attempt() == task.attempt && execution.host() == Some(host);
         (current && execution.deployed).then_some(subtask)
+    }
+
+    /// The process that runs this attempt, if it is the current one.
+    #[must_use]
+    pub fn host_of(&self, task: ExecutionAttemptId) -> Option<HostId> {
+        let vertex = *self.places.get(&task.vertex)?;
+        let execution = self.get(Subtask { vertex, index: task.subtask as usize })?;
+        execution.host().filter(|_| execution.attempt() == task.attempt)
     }
 
     /// The process that runs this subtask of an operator's vertex.

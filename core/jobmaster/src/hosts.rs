@@ -22,7 +22,7 @@ use millstream_gateway::{
     TaskManagerGateway,
 };
 use millstream_protocol::HOST_PROTOCOL;
-use millstream_protocol::host::{Begin, Credentials, Role, ToHost, to_host};
+use millstream_protocol::host::{Begin, Checkpointing, Credentials, Role, ToHost, to_host};
 use millstream_protocol::job;
 use millstream_types::{HostId, LeaderEpoch, TaskManagerId, Timestamp};
 
@@ -63,7 +63,11 @@ pub(crate) enum Need {
 #[derive(Debug)]
 pub(crate) enum Event {
     /// An attempt of the job begins; no host is left of the one before.
-    Attempt(u32),
+    Attempt {
+        number: u32,
+        /// How its processes take part in checkpoints.
+        checkpointing: Option<Checkpointing>,
+    },
     /// A host is needed.
     Need(Need),
     /// A message came from a host.
@@ -231,6 +235,7 @@ pub(crate) struct Hosts {
 
     now: Timestamp,
     attempt: u32,
+    checkpointing: Option<Checkpointing>,
     /// The secret that the attempt's task hosts share.
     token: Vec<u8>,
     /// The number of coordinator hosts that this attempt has started.
@@ -262,6 +267,7 @@ impl Hosts {
             stop_grace: config.stop_grace,
             now,
             attempt: 0,
+            checkpointing: None,
             token: Vec::new(),
             coordinators_started: 0,
             table: BTreeMap::new(),
@@ -275,8 +281,9 @@ impl Hosts {
     pub(crate) fn on_event(&mut self, now: Timestamp, event: Event) -> Vec<Action> {
         self.now = now;
         match event {
-            Event::Attempt(attempt) => {
-                self.attempt = attempt;
+            Event::Attempt { number, checkpointing } => {
+                self.attempt = number;
+                self.checkpointing = checkpointing;
                 self.token = self.ids.token().to_vec();
                 self.coordinators_started = 0;
             }
@@ -369,6 +376,7 @@ impl Hosts {
             epoch: self.epoch.get(),
             attempt: self.attempt,
             heartbeat_interval_ms: millis(self.heartbeat_interval),
+            checkpointing: self.checkpointing.clone(),
             ..Begin::default()
         }
     }

@@ -13,6 +13,7 @@
 
 mod actor;
 mod causes;
+mod checkpoints;
 mod config;
 mod execution_graph;
 mod history;
@@ -22,13 +23,16 @@ mod master;
 mod region;
 mod settlement;
 mod slots;
+mod storage;
 mod timer;
 
 pub use actor::Factory;
+pub use checkpoints::StorageRequest;
 pub use config::{
     CheckpointingConfig, JobMasterConfig, RestartStrategy, Retention, SchedulingStrategy,
 };
 pub use execution_graph::{Execution, ExecutionGraph, ExecutionVertex, Place, Subtask};
 pub use ids::{IdSource, OsIds};
 pub use master::{Action, Event, JobMaster};
+pub use millstream_checkpoint::messages::Now;
 pub use timer::{Owner, Timer, TimerKind};

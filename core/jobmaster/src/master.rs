@@ -6,6 +6,7 @@
 //! | [`crate::region`] | how tasks get slots and hosts, run, and stop |
 //! | [`crate::hosts`] | which processes are up and whether they live |
 //! | [`crate::settlement`] | how results are published or discarded |
+//! | [`crate::checkpoints`] | when checkpoints are taken, and from which one an attempt begins |
 //!
 //! ```text
 //! New -> Running -> Committing --(outcome: Finish)------------------+
@@ -16,8 +17,13 @@
 //!         |        (outcome: Cancel, Fail, Restart)                 |
 //!         +---- WaitingForRestart <--------------------- Restart ---+-> Ended
 //! ```
+//! A job that takes checkpoints restarts from the newest one, without an abort: what it carries is
+//! published, and the committers of the next attempt discard the rest. Its end waits for the last
+//! checkpoint.
+//!
 //! A job's status is what Flink calls these phases; a phase says what is being waited for.
 
+mod checkpointing;
 mod ending;
 mod explanations;
 #[cfg(test)]
@@ -30,14 +36,17 @@ mod tests;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use millstream_checkpoint::messages::Now;
 use millstream_gateway::{
     AllocatedSlot, CauseKind, ExceptionEntry, FailureCause, HostCommand, JobDetails,
     JobMasterEvent, JobSubmission, SlotRequirement, StartHost, TaskManagerGateway,
 };
 use millstream_types::{AllocationId, HostId, JobStatus, TaskManagerId, Timestamp};
 
+use crate::checkpoints;
+use crate::checkpoints::{Checkpoints, Restoring, StorageRequest};
 use crate::config::JobMasterConfig;
 use crate::history::History;
 use crate::hosts::{self, Hosts};
@@ -52,10 +61,14 @@ use crate::timer::{Owner, Timer, TimerKind};
 pub enum Event {
     /// The job shall run; the first event and only once.
     Start,
+    /// As [`Event::Start`] of a job that cannot run, for this reason.
+    Refuse(FailureCause),
     /// News from other components.
     Gateway(JobMasterEvent),
     /// A timer that was set has run out.
     Timer(Timer),
+    /// The storage of checkpoints has answered.
+    Storage(millstream_checkpoint::Event),
 }
 
 /// An instruction for the actor. TaskManager and coordinator host are reached through the same
@@ -74,6 +87,8 @@ pub enum Action {
     StopHost(Arc<dyn TaskManagerGateway>, HostId, Duration),
     /// Hand back the timer after so long.
     SetTimer(Timer, Duration),
+    /// Ask the storage of checkpoints.
+    Storage(StorageRequest),
     /// Show [`JobMaster::details`] to the world.
     Publish,
     /// The job has ended; late news is still to be handed in, nothing else will come of it.
@@ -143,7 +158,14 @@ pub struct JobMaster {
     region: Region,
     hosts: Hosts,
     settlement: Settlement,
+    /// `None` if the job takes none.
+    checkpoints: Option<Checkpoints>,
+    /// The beginning of the next attempt, once that is certain.
+    restoring: Option<Restoring>,
+    /// The next attempt waits for that alone.
+    waits_for_restore: bool,
 
+    instant: Instant,
     now: Timestamp,
     start_time: Timestamp,
     status: JobStatus,
@@ -176,8 +198,9 @@ impl JobMaster {
         cluster: &JobMasterConfig,
         coordinators: Arc<dyn TaskManagerGateway>,
         ids: Box<dyn IdSource>,
-        now: Timestamp,
+        now: Now,
     ) -> Self {
+        let Now { instant, wall: now } = now;
         let graph = Arc::clone(&submission.graph);
         let (config, refused) = match cluster.for_job(&graph.settings.config) {
             Ok(config) => (config, None),
@@ -190,6 +213,10 @@ impl JobMaster {
             region: Region::new(&graph, &config, now),
             hosts: Hosts::new(submission.clone(), &config, coordinators, ids, now),
             settlement: Settlement::new(&graph, &config),
+            checkpoints: Checkpoints::new(submission.job, &graph, &config),
+            restoring: None,
+            waits_for_restore: false,
+            instant,
             slots: SlotPool::new(&graph),
             history: History::new(config.exception_history_size),
             submission,
@@ -214,12 +241,17 @@ impl JobMaster {
     }
 
     /// Takes an event in and says what to do, in this order.
-    pub fn on_event(&mut self, now: Timestamp, event: Event) -> Vec<Action> {
-        self.now = now;
+    pub fn on_event(&mut self, now: Now, event: Event) -> Vec<Action> {
+        (self.instant, self.now) = (now.instant, now.wall);
         match event {
             Event::Start => self.start(),
+            Event::Refuse(cause) => {
+                self.refused.get_or_insert(cause);
+                self.start();
+            }
             Event::Gateway(news) => self.on_news(news),
             Event::Timer(timer) => self.on_timer(timer),
+            Event::Storage(news) => self.tell_checkpoints(checkpoints::Event::Storage(news)),
         }
         self.publish();
         std::mem::take(&mut self.actions)
@@ -232,6 +264,7 @@ impl JobMaster {
             Owner::Settlement => {
                 self.tell_settlement(settlement::Event::Timer { kind, generation });
             }
+            Owner::Checkpoints => self.tell_checkpoints(checkpoints::Event::Timer),
             Owner::Job if kind == TimerKind::Publish => self.publish_timer_set = false,
             Owner::Job if generation != self.generation => {}
             Owner::Job if kind == TimerKind::Restart => self.restart(),
@@ -250,18 +283,27 @@ impl JobMaster {
             self.cancel_tasks(Outcome::Fail);
             return;
         }
+        self.tell_checkpoints(checkpoints::Event::Attempt(0));
         self.schedule();
     }
 
-    /// Begins an attempt.
+    /// Begins an attempt, as soon as it is certain from which checkpoint.
     fn schedule(&mut self) {
+        let restoring = self.restoring.take();
+        if self.checkpoints.is_some() && restoring.is_none() {
+            self.waits_for_restore = true;
+            return;
+        }
         self.set_status(JobStatus::Running);
         self.enter(Phase::Running);
         self.tell_settlement(settlement::Event::Attempt);
-        self.tell_hosts(hosts::Event::Attempt(self.restarts));
+        let restoring = restoring.unwrap_or_default();
+        let checkpointing = self.checkpoints.as_ref().map(|it| it.begin(&restoring));
+        let attempt = hosts::Event::Attempt { number: self.restarts, checkpointing };
+        self.tell_hosts(attempt);
         self.actions.push(Action::DeclareSlots(self.slots.requirements()));
         let slots = self.slots.assign();
-        self.tell_region(region::Event::Start(slots));
+        self.tell_region(region::Event::Start(slots, restoring));
     }
 
     fn on_slots_granted(&mut self, granted: Vec<AllocatedSlot>) {
@@ -353,6 +395,13 @@ impl JobMaster {
         }
     }
 
+    /// The directory of the job's checkpoints, if it takes any and does not keep them in memory.
+    #[must_use]
+    pub fn checkpoint_directory(&self) -> Option<&str> {
+        self.checkpoints.as_ref()?;
+        self.config.checkpointing.directory.as_deref()
+    }
+
     /// The job as it is now.
     #[must_use]
     pub fn details(&self) -> JobDetails {
@@ -370,7 +419,7 @@ impl JobMaster {
             exceptions_truncated: self.history.is_truncated(),
             restarts: self.restarts,
             waiting_for: self.waiting_for(),
-            checkpoints: None,
+            checkpoints: self.checkpoints.as_ref().map(|it| Arc::new(it.overview(self.instant))),
         }
     }
 

@@ -16,6 +16,8 @@ mod deployment;
 mod random_tests;
 mod reports;
 
+pub(crate) use reports::attempt_of;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -27,6 +29,7 @@ use millstream_graph::JobGraph;
 use millstream_protocol::host::{self, Cancel, to_host};
 use millstream_types::{HostId, TaskManagerId, Timestamp};
 
+use crate::checkpoints::{Restoring, TaskNews};
 use crate::config::{JobMasterConfig, SchedulingStrategy};
 use crate::execution_graph::{ExecutionGraph, Subtask};
 use crate::slots::SharedSlot;
@@ -38,8 +41,8 @@ pub(crate) type Slots = Vec<(SharedSlot, AllocatedSlot)>;
 /// An event of a region.
 #[derive(Debug)]
 pub(crate) enum Event {
-    /// The region shall run, on these slots if there are enough already.
-    Start(Option<Slots>),
+    /// The region shall run, on these slots if there are enough already, and begin from here.
+    Start(Option<Slots>, Restoring),
     /// There are enough slots now.
     Slots(Slots),
     /// The process on a TaskManager has this name.
@@ -90,6 +93,8 @@ pub(crate) enum Action {
     Changed,
     /// Counters have changed.
     Measured,
+    /// A task has entered a state.
+    Task(Box<TaskNews>),
 }
 
 /// The slots of one TaskManager.
@@ -159,6 +164,8 @@ pub(crate) struct Region {
     /// True once the hosts of the attempt were told their peers.
     deployed: bool,
     coordinator_ready: bool,
+    /// The beginning of the attempt.
+    restoring: Restoring,
     /// The slots of the attempt, by TaskManager.
     slots: BTreeMap<TaskManagerId, Slots>,
     /// The processes of the attempt that are not lost.
@@ -183,6 +190,7 @@ impl Region {
             started: false,
             deployed: false,
             coordinator_ready: false,
+            restoring: Restoring::default(),
             slots: BTreeMap::new(),
             hosts: BTreeMap::new(),
             actions: Vec::new(),
@@ -193,7 +201,10 @@ impl Region {
     pub(crate) fn on_event(&mut self, now: Timestamp, event: Event) -> Vec<Action> {
         self.now = now;
         match event {
-            Event::Start(slots) => self.start(slots),
+            Event::Start(slots, restoring) => {
+                self.restoring = restoring;
+                self.start(slots);
+            }
             Event::Slots(slots) => {
                 if matches!(self.phase, Phase::WaitingForSlots) {
                     self.start_hosts(slots);
@@ -217,6 +228,11 @@ impl Region {
             }
         }
         std::mem::take(&mut self.actions)
+    }
+
+    /// The processes of its tasks.
+    pub(crate) fn hosts(&self) -> impl Iterator<Item = HostId> {
+        self.hosts.keys().copied()
     }
 
     /// The region's tasks.

@@ -34,6 +34,8 @@ pub(crate) enum Event {
     Open,
     /// The coordinator host has this name.
     HostStarted(HostId),
+    /// The coordinator host is to be told this, which it does not answer to the settlement.
+    Tell(to_host::Message),
     /// The coordinator host takes commands.
     HostReady,
     /// The coordinator host takes no commands any more, and is going to end.
@@ -159,6 +161,11 @@ impl Settlement {
             }
             Event::HostStarted(host) => {
                 self.coordinator = Some(Coordinator { host, state: State::Starting, owes: 0 });
+            }
+            Event::Tell(message) => {
+                if let Some(coordinator) = &self.coordinator {
+                    self.actions.push(Action::Tell(coordinator.host, message));
+                }
             }
             Event::HostReady => self.on_host_ready(),
             Event::HostUnusable => {

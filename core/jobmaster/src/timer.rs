@@ -12,6 +12,8 @@ pub enum Owner {
     Hosts,
     /// The publication of results.
     Settlement,
+    /// The checkpoints.
+    Checkpoints,
 }
 
 /// A timer. Its owner ignores it if it was set in an earlier generation.
@@ -48,4 +50,6 @@ pub enum TimerKind {
     Explanation,
     /// It is time to show metrics.
     Publish,
+    /// A checkpoint is due or late.
+    Checkpoint,
 }

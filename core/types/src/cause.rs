@@ -32,6 +32,8 @@ pub enum CauseKind {
     Exchange,
     /// Publishing a sink's results failed.
     Commit,
+    /// More checkpoints failed than are tolerated, or their directory cannot be used.
+    Checkpoint,
     /// A file system could not serve user code: it is away, in safe mode, or lost a file that was
     /// being written.
     Storage,
@@ -41,7 +43,7 @@ pub enum CauseKind {
 
 impl CauseKind {
     /// Every kind.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 15] = [
         Self::Error,
         Self::Panic,
         Self::Signal,
@@ -54,6 +56,7 @@ impl CauseKind {
         Self::Stuck,
         Self::Exchange,
         Self::Commit,
+        Self::Checkpoint,
         Self::Storage,
         Self::Requested,
     ];
@@ -82,6 +85,7 @@ impl CauseKind {
             Self::Stuck => "TaskNotStopping",
             Self::Exchange => "ExchangeFailed",
             Self::Commit => "CommitFailed",
+            Self::Checkpoint => "CheckpointFailed",
             Self::Storage => "StorageUnavailable",
             Self::Requested => "Requested",
         }

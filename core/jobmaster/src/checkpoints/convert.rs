@@ -164,10 +164,10 @@ pub(super) fn of_handle(handle: &Handle) -> host::StateHandle {
             state_handle::Content::File(host::FileSegment { path, offset, length, crc32 })
         }
     };
-    let groups = handle.groups.iter().map(|at| host::GroupOffset {
-        group: u32::from(at.group.get()),
-        offset: at.offset,
-    });
+    let groups = handle
+        .groups
+        .iter()
+        .map(|at| host::GroupOffset { group: u32::from(at.group.get()), offset: at.offset });
     host::StateHandle {
         state: handle.state,
         epoch: handle.owner.epoch.get(),

@@ -12,9 +12,9 @@ use millstream_types::{KeyGroup, VertexId};
 use super::convert;
 
 /// The beginning of an attempt.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub(crate) struct Restoring {
-    pub(super) graph: Arc<JobGraph>,
+    pub(super) graph: Option<Arc<JobGraph>>,
     /// The checkpoint; `None`: the job begins from nothing.
     pub(super) metadata: Option<Arc<Metadata>>,
     /// The subtasks that had finished.
@@ -36,7 +36,8 @@ impl Restoring {
     pub(crate) fn add_to(&self, task: &mut host::Task) {
         let Some(metadata) = &self.metadata else { return };
         let Ok(vertex) = VertexId::try_from(task.vertex.as_slice()) else { return };
-        let Some(vertex) = self.graph.vertex(vertex) else { return };
+        let vertex = self.graph.as_ref().and_then(|graph| graph.vertex(vertex));
+        let Some(vertex) = vertex else { return };
         let subtask = Subtask { vertex: vertex.id, index: task.subtask };
         task.restored = metadata.checkpoint.get();
         task.finished = self.finished.contains(&subtask);

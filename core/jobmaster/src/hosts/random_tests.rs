@@ -19,6 +19,11 @@ struct Seen {
     stopped: bool,
 }
 
+/// An attempt that takes no checkpoints.
+fn attempt(number: u32) -> Event {
+    Event::Attempt { number, checkpointing: None }
+}
+
 struct World {
     random: Random,
     hosts: Hosts,
@@ -140,7 +145,7 @@ impl World {
         match self.random.below(13) {
             0 if self.seen.is_empty() => {
                 self.coordinators = 0;
-                self.event(Event::Attempt(1));
+                self.event(attempt(1));
             }
             0 | 1 => {
                 let need = self.need();
@@ -182,7 +187,7 @@ impl World {
 fn whatever_happens_each_host_is_told_and_reported_as_it_is() {
     let seen = for_seeds(SEEDS, |seed| {
         let mut world = World::new(seed);
-        world.event(Event::Attempt(0));
+        world.event(attempt(0));
         (0..STEPS).for_each(|_| world.step());
         [world.gone.len(), world.refused, world.silent]
     });
@@ -213,7 +218,7 @@ fn a_host_gets_another_certificate_before_its_own_runs_out() {
     let config = JobMasterConfig::default();
     let submission = submission(coordinated(1));
     let mut hosts = Hosts::new(submission, &config, coordinators, Box::new(Issuing(0)), now);
-    hosts.on_event(now, Event::Attempt(0));
+    hosts.on_event(now, attempt(0));
     let (on, _) = TestingTaskManager::new("tm1");
     let tasks = Need::Tasks { on, address: "here".to_owned(), slots: vec![0] };
     let started = hosts.on_event(now, Event::Need(tasks));

@@ -7,6 +7,7 @@ use millstream_gateway::{CauseKind, ExceptionEntry};
 use millstream_types::JobStatus;
 
 use super::{Action, JobMaster, Outcome, Phase};
+use crate::checkpoints::{self, Checkpoints};
 use crate::config::RestartStrategy;
 use crate::timer::TimerKind;
 use crate::{hosts, region, settlement};
@@ -15,7 +16,10 @@ impl JobMaster {
     /// All tasks have finished.
     pub(super) fn commit(&mut self) {
         self.enter(Phase::Committing);
-        self.tell_settlement(settlement::Event::Commit);
+        // What checkpoints carry is published before.
+        if self.checkpoints.as_ref().is_none_or(Checkpoints::has_finished) {
+            self.tell_settlement(settlement::Event::Commit);
+        }
     }
 
     /// The attempt has failed. Once results may have been published a restart from the beginning
@@ -105,14 +109,25 @@ impl JobMaster {
     pub(super) fn cancel_tasks(&mut self, then: Outcome) {
         self.declare_nothing_after(then);
         self.enter(Phase::Cancelling { then });
+        self.tell_checkpoints(checkpoints::Event::Attempt(self.restarts + 1));
         self.tell_hosts(hosts::Event::Unwatch);
         self.tell_region(region::Event::Cancel);
     }
 
     /// No task runs any more: unpublished results are discarded.
     pub(super) fn abort(&mut self) {
-        if let Phase::Cancelling { then } = self.phase {
-            self.enter(Phase::Aborting { then });
+        let Phase::Cancelling { then } = self.phase else { return };
+        if self.checkpoints.is_some() && matches!(then, Outcome::Restart { .. }) {
+            return self.stop_hosts(then);
+        }
+        self.enter(Phase::Aborting { then });
+        self.abort_if_settled();
+    }
+
+    /// While it is not certain which checkpoint is the last one, it is not certain either what is
+    /// to be discarded.
+    pub(super) fn abort_if_settled(&mut self) {
+        if self.checkpoints.as_ref().is_none_or(Checkpoints::is_settled) {
             self.tell_settlement(settlement::Event::Abort);
         }
     }
@@ -169,6 +184,7 @@ impl JobMaster {
     fn end(&mut self, status: JobStatus) {
         self.enter(Phase::Ended);
         self.set_status(status);
+        self.remove_checkpoints(status);
         let slots = self.slots.take_all();
         if !slots.is_empty() {
             self.actions.push(Action::ReleaseSlots(slots));

@@ -2,9 +2,10 @@
 
 use std::collections::BTreeMap;
 use std::panic::{RefUnwindSafe, catch_unwind, resume_unwind};
-use std::sync::Arc;
-use std::time::Duration;
+use std::sync::{Arc, LazyLock};
+use std::time::{Duration, Instant};
 
+use millstream_checkpoint::messages::Now;
 use millstream_gateway::testing::{TaskManagerCall, TestingTaskManager};
 use millstream_gateway::{
     AllocatedSlot, CauseKind, Explanation, FailureCause, HostExit, JobDetails, JobMasterEvent,
@@ -171,6 +172,13 @@ pub(crate) fn failure(kind: &str, message: &str) -> Failure {
     Failure { kind: kind.to_owned(), message: message.to_owned(), detail: String::new() }
 }
 
+/// The time by both clocks, which start together.
+fn both(wall: Timestamp) -> Now {
+    static START: LazyLock<Instant> = LazyLock::new(Instant::now);
+    let since = wall.saturating_since(Timestamp::from_millis(0));
+    Now { instant: *START + since, wall }
+}
+
 /// A job, the TaskManagers around it, and its requests so far.
 pub(crate) struct Job {
     pub(crate) master: JobMaster,
@@ -193,7 +201,7 @@ impl Job {
         let now = Timestamp::from_millis(1_000_000);
         let ids = Box::new(Counting(0));
         Self {
-            master: JobMaster::new(submission(graph), config, coordinators, ids, now),
+            master: JobMaster::new(submission(graph), config, coordinators, ids, both(now)),
             now,
             workers: BTreeMap::new(),
             _calls: vec![calls],
@@ -204,7 +212,7 @@ impl Job {
     }
 
     pub(crate) fn event(&mut self, event: Event) -> Vec<Action> {
-        let actions = self.master.on_event(self.now, event);
+        let actions = self.master.on_event(both(self.now), event);
         for action in &actions {
             match action {
                 Action::StartHost(on, start) => {

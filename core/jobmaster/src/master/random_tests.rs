@@ -131,7 +131,11 @@ impl World {
                 let lost = self.job.started.iter().filter(|(on, _)| on == task_manager.as_str());
                 self.hosts_gone.extend(lost.map(|(_, start)| start.host));
             }
-            Event::Gateway(_) | Event::Start | Event::Timer(_) => {}
+            Event::Gateway(_)
+            | Event::Start
+            | Event::Refuse(_)
+            | Event::Storage(_)
+            | Event::Timer(_) => {}
         }
         let actions = self.job.event(event);
         let shown = actions.iter().any(|action| matches!(action, Action::Publish));
@@ -167,7 +171,7 @@ impl World {
             Action::SetTimer(timer, after) => {
                 self.timers.push((self.job.now.saturating_add(after), timer));
             }
-            Action::Publish => {}
+            Action::Publish | Action::Storage(_) => {}
             Action::End => {
                 self.ended += 1;
                 assert!(self.hosts_ever.is_subset(&self.hosts_gone), "a host outlives the job");

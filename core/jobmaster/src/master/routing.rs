@@ -9,6 +9,7 @@ use millstream_types::HostId;
 
 use super::{Action, JobMaster, Outcome, Phase, Unseen};
 use crate::causes;
+use crate::checkpoints;
 use crate::hosts::{self, How, Loss, Need, User};
 use crate::region::{self, Share};
 use crate::settlement;
@@ -59,6 +60,23 @@ impl JobMaster {
                 let failure = settled.failure.map(causes::of_failure);
                 self.tell_settlement(settlement::Event::Settled(failure));
             }
+            Some(from_host::Message::CheckpointAck(ack)) => {
+                if let Some(task) = self.attempt_on(id, ack.task.as_ref()) {
+                    let ack = Box::new(ack);
+                    self.tell_checkpoints(checkpoints::Event::Acknowledged(task, ack));
+                }
+            }
+            Some(from_host::Message::CheckpointDeclined(declined)) => {
+                if let Some(task) = self.attempt_on(id, declined.task.as_ref()) {
+                    self.tell_checkpoints(checkpoints::Event::Declined(task, declined));
+                }
+            }
+            Some(from_host::Message::CoordinatorSnapshot(snapshot)) if user == User::Settlement => {
+                self.tell_checkpoints(checkpoints::Event::Coordinator(snapshot));
+            }
+            Some(from_host::Message::Committed(committed)) if user == User::Settlement => {
+                self.tell_checkpoints(checkpoints::Event::Committed(committed.commit));
+            }
             Some(from_host::Message::Failure(failure)) => {
                 self.tell_hosts(broken(causes::of_failure(failure)));
             }
@@ -80,8 +98,6 @@ impl JobMaster {
                 | from_host::Message::Alive(_)
                 | from_host::Message::Planned(_)
                 | from_host::Message::JobQuery(_)
-                | from_host::Message::CheckpointAck(_)
-                | from_host::Message::CheckpointDeclined(_)
                 | from_host::Message::CoordinatorSnapshot(_)
                 | from_host::Message::Committed(_)
                 | from_host::Message::Settled(_),
@@ -98,7 +114,14 @@ impl JobMaster {
         };
         match user {
             User::Settlement => {
-                self.tell_hosts(hosts::Event::Tell(host, to_host::Message::OperatorEvent(event)));
+                let free = match &mut self.checkpoints {
+                    Some(checkpoints) => checkpoints.park(event),
+                    None => Some(event),
+                };
+                if let Some(event) = free {
+                    let event = to_host::Message::OperatorEvent(event);
+                    self.tell_hosts(hosts::Event::Tell(host, event));
+                }
             }
             User::Region if host == from => {
                 self.tell_settlement(settlement::Event::OperatorEvent(event));
@@ -137,8 +160,12 @@ impl JobMaster {
                     self.tell_region(region::Event::HostReady { host, data_address });
                 }
                 hosts::Action::Ready { user: User::Settlement, .. } => {
+                    // Committers recover before they are told anything else.
+                    self.tell_checkpoints(checkpoints::Event::HostReady);
                     self.tell_settlement(settlement::Event::HostReady);
-                    self.tell_region(region::Event::CoordinatorReady);
+                    if self.checkpoints.is_none() {
+                        self.tell_region(region::Event::CoordinatorReady);
+                    }
                 }
                 hosts::Action::Lost(loss) => self.on_host_lost(loss),
             }
@@ -175,7 +202,9 @@ impl JobMaster {
             How::Ended { .. } => settlement::Event::HostLost,
             How::Broken | How::Silent => settlement::Event::HostUnusable,
         });
+        self.tell_checkpoints(checkpoints::Event::HostLost);
         match self.phase {
+            Phase::Committing if self.checkpoints.is_some() => self.on_committers_lost(how, entry),
             Phase::Running | Phase::Committing => self.fail(entry),
             Phase::Cancelling { .. } if *how == How::Silent => self.history.add_consequence(entry),
             Phase::New
@@ -213,6 +242,9 @@ impl JobMaster {
                 region::Action::Finished => self.commit(),
                 region::Action::Stopped => self.abort(),
                 region::Action::Changed => self.unseen = Unseen::State,
+                region::Action::Task(news) => {
+                    self.tell_checkpoints(checkpoints::Event::Task(news));
+                }
                 region::Action::Measured => self.unseen = self.unseen.max(Unseen::Metrics),
             }
         }

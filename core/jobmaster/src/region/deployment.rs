@@ -152,7 +152,8 @@ impl Region {
             let Some((location, slot)) = execution.place() else { continue };
             let (vertex, subtask) = self.executions.message_id(*at);
             let attempt = execution.attempt();
-            let task = Task { vertex, subtask, attempt, slot, ..Task::default() };
+            let mut task = Task { vertex, subtask, attempt, slot, ..Task::default() };
+            self.restoring.add_to(&mut task);
             tasks.entry(location.host).or_default().push(task);
         }
         tasks

@@ -126,7 +126,7 @@ impl World {
                     self.stopped += 1;
                 }
                 Action::SlotsLate => self.failed = true,
-                Action::Deployed | Action::Changed | Action::Measured => {}
+                Action::Deployed | Action::Changed | Action::Measured | Action::Task(_) => {}
             }
         }
         assert!(self.told.values().all(|count| *count == 1), "deployed twice: {:?}", self.told);
@@ -140,9 +140,9 @@ impl World {
         self.asked = Asked::Start;
         let slots = self.slots();
         if self.random.one_in(2) {
-            self.event(Event::Start(Some(slots)));
+            self.event(Event::Start(Some(slots), Restoring::default()));
         } else {
-            self.event(Event::Start(None));
+            self.event(Event::Start(None, Restoring::default()));
             self.event(Event::Slots(slots));
         }
         let attempts: Vec<u32> =

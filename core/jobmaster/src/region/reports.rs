@@ -3,10 +3,11 @@
 use millstream_gateway::{CauseKind, ExceptionEntry, FailureCause, TaskMetrics};
 use millstream_protocol::host::{self, user_metric::Value};
 use millstream_types::metrics::{self, HistogramSummary, MetricValue};
-use millstream_types::{ExecutionState, HostId, Timestamp};
+use millstream_types::{ExecutionAttemptId, ExecutionState, HostId, Timestamp, VertexId};
 
 use super::{Action, Phase, Region};
 use crate::causes;
+use crate::checkpoints::TaskNews;
 use crate::execution_graph::Subtask;
 use crate::timer::TimerKind;
 
@@ -31,6 +32,11 @@ impl Region {
             return;
         }
         self.actions.push(Action::Changed);
+        if let Some(task) = report.task.as_ref().and_then(attempt_of) {
+            let (last_barrier, committables) = (report.last_barrier, report.committables);
+            let news = TaskNews { task, state, last_barrier, committables };
+            self.actions.push(Action::Task(Box::new(news)));
+        }
         match &self.phase {
             Phase::Running { .. } => {
                 let cause = report.cause.map(causes::of_failure);
@@ -127,6 +133,12 @@ impl Region {
             Phase::Idle | Phase::WaitingForSlots | Phase::StartingHosts => {}
         }
     }
+}
+
+/// The attempt that a host speaks of.
+pub(crate) fn attempt_of(task: &host::TaskId) -> Option<ExecutionAttemptId> {
+    let vertex = VertexId::try_from(task.vertex.as_slice()).ok()?;
+    Some(ExecutionAttemptId { vertex, subtask: task.subtask, attempt: task.attempt })
 }
 
 /// A task's counters, as far as a host may report them.

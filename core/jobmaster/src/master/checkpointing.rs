@@ -1,0 +1,134 @@
+//! Checkpoints between the parts of the JobMaster.
+
+use std::collections::BTreeMap;
+
+use millstream_checkpoint::messages::Now;
+use millstream_gateway::{CauseKind, ExceptionEntry, FailureCause};
+use millstream_protocol::host::{TaskId, TriggerCheckpoint, to_host};
+use millstream_types::{ExecutionAttemptId, HostId, JobStatus};
+
+use super::{Action, JobMaster, Phase, Unseen};
+use crate::checkpoints::{self, StorageRequest};
+use crate::config::Retention;
+use crate::hosts::How;
+use crate::region::attempt_of;
+use crate::timer::{Owner, Timer, TimerKind};
+use crate::{hosts, region, settlement};
+
+impl JobMaster {
+    pub(super) fn tell_checkpoints(&mut self, event: checkpoints::Event) {
+        let Some(checkpoints) = &mut self.checkpoints else { return };
+        let now = Now { instant: self.instant, wall: self.now };
+        let actions = checkpoints.on_event(now, event);
+        self.unseen = self.unseen.max(Unseen::Metrics);
+        for action in actions {
+            self.obey_checkpoints(action);
+        }
+    }
+
+    fn obey_checkpoints(&mut self, action: checkpoints::Action) {
+        match action {
+            checkpoints::Action::TellCoordinator(message) => {
+                self.tell_settlement(settlement::Event::Tell(message));
+            }
+            checkpoints::Action::Trigger(trigger, tasks) => self.trigger(&trigger, tasks),
+            checkpoints::Action::TellAll(message) => {
+                let hosts: Vec<HostId> = self.region.hosts().collect();
+                for host in hosts {
+                    self.tell_hosts(hosts::Event::Tell(host, message.clone()));
+                }
+            }
+            checkpoints::Action::Deliver(event) => {
+                let executions = self.region.executions();
+                let host = executions.host_of_operator(&event.operator_id, event.subtask);
+                if let Some(host) = host {
+                    let event = to_host::Message::OperatorEvent(event);
+                    self.tell_hosts(hosts::Event::Tell(host, event));
+                }
+            }
+            checkpoints::Action::Storage(request) => self.actions.push(Action::Storage(request)),
+            checkpoints::Action::SetTimer(after) => {
+                let (owner, kind) = (Owner::Checkpoints, TimerKind::Checkpoint);
+                let timer = Timer { owner, kind, generation: 0 };
+                self.actions.push(Action::SetTimer(timer, after));
+            }
+            checkpoints::Action::Restore(restoring) => {
+                self.restoring = Some(restoring);
+                self.go_on();
+            }
+            checkpoints::Action::Recovered => self.tell_region(region::Event::CoordinatorReady),
+            checkpoints::Action::Fail(reason) => {
+                let cause = FailureCause::new(CauseKind::Checkpoint, reason);
+                self.fail(self.entry(cause));
+            }
+            checkpoints::Action::Finish => {
+                if matches!(self.phase, Phase::Committing) {
+                    self.tell_settlement(settlement::Event::Commit);
+                }
+            }
+        }
+    }
+
+    /// Goes on with what has waited until it is certain which checkpoint is the last one.
+    fn go_on(&mut self) {
+        if std::mem::take(&mut self.waits_for_restore) {
+            self.schedule();
+        } else if matches!(self.phase, Phase::Aborting { .. }) {
+            self.abort_if_settled();
+        }
+    }
+
+    /// Tells each host of its own tasks.
+    fn trigger(&mut self, trigger: &TriggerCheckpoint, tasks: Vec<ExecutionAttemptId>) {
+        let mut by_host: BTreeMap<HostId, Vec<TaskId>> = BTreeMap::new();
+        for task in tasks {
+            if let Some(host) = self.region.executions().host_of(task) {
+                let vertex = task.vertex.as_bytes().to_vec();
+                let (subtask, attempt) = (task.subtask, task.attempt);
+                by_host.entry(host).or_default().push(TaskId { vertex, subtask, attempt });
+            }
+        }
+        for (host, tasks) in by_host {
+            let trigger = TriggerCheckpoint { tasks, ..trigger.clone() };
+            let trigger = to_host::Message::TriggerCheckpoint(trigger);
+            self.tell_hosts(hosts::Event::Tell(host, trigger));
+        }
+    }
+
+    /// The present attempt of a task that its host speaks of.
+    pub(super) fn attempt_on(
+        &self,
+        host: HostId,
+        task: Option<&TaskId>,
+    ) -> Option<ExecutionAttemptId> {
+        let task = task?;
+        self.region.executions().find(host, task)?;
+        attempt_of(task)
+    }
+
+    /// All tasks have finished, and the committers are gone before everything was published:
+    /// others publish the rest.
+    pub(super) fn on_committers_lost(&mut self, how: &How, entry: ExceptionEntry) {
+        self.history.add_consequence(entry);
+        if matches!(how, How::Ended { .. }) {
+            self.tell_settlement(settlement::Event::Open);
+        }
+    }
+
+    /// Removes the checkpoints of a job that has ended, unless they are to be kept.
+    pub(super) fn remove_checkpoints(&mut self, status: JobStatus) {
+        if self.checkpoints.is_none() || self.config.checkpointing.directory.is_none() {
+            return;
+        }
+        let keeps = match self.config.checkpointing.retention {
+            Retention::DeleteAlways => false,
+            Retention::DeleteOnCancellation => status == JobStatus::Failed,
+            Retention::RetainOnCancellation => {
+                matches!(status, JobStatus::Failed | JobStatus::Canceled)
+            }
+        };
+        if !keeps {
+            self.actions.push(Action::Storage(StorageRequest::DeleteAll));
+        }
+    }
+}
