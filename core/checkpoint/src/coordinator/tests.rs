@@ -357,6 +357,30 @@ fn a_final_checkpoint_is_tried_until_it_is_stored() {
 }
 
 #[test]
+fn a_final_checkpoint_survives_the_coordinator_host_and_not_a_restart() {
+    let mut job = Job::running(Settings::default());
+    job.coordinator = Coordinator::new(Settings::default(), plan(&[1, 1], true), Known::default());
+    job.event(Event::Restarting { attempt: 0 });
+    job.event(Event::CoordinatorHostReady);
+    job.run(0);
+    job.finish(task(0, 0, 0), &[]);
+    // The id is being stored for as long as the test wants.
+    let event = |job: &mut Job, event| job.coordinator.on_event(job.time.now(), event);
+    let last = Event::TaskFinished { task: task(1, 0, 0), report: Box::default() };
+    assert_eq!(event(&mut job, last), [Action::ReserveId(id(1))]);
+    assert_eq!(event(&mut job, Event::CoordinatorHostLost), []);
+    let abort = Action::Abort { id: id(1), tasks: Vec::new() };
+    let restore = Action::Restore { from: None, finished: Vec::new() };
+    assert_eq!(event(&mut job, Event::Restarting { attempt: 1 }), [abort, restore]);
+    assert_eq!(event(&mut job, Event::IdReserved(id(1))), [], "it is over");
+    job.take();
+    job.run(1);
+    job.finish(task(0, 0, 1), &[]);
+    job.finish(task(1, 0, 1), &[]);
+    assert!(job.stores(Kind::Final), "without a pause");
+}
+
+#[test]
 fn a_final_checkpoint_follows_a_restore_in_which_all_subtasks_had_finished() {
     let mut job = Job::running(every_second());
     job.at(1_000).ack(1, task(1, 0, 0), &[]);
