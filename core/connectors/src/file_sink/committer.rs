@@ -1,6 +1,6 @@
 //! Publishes the files of all subtasks, or discards them; runs in the coordinator host.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::ffi::OsStr;
 
 use millstream_connector::{AttemptId, CheckpointId, Committer, Result};
@@ -80,36 +80,73 @@ impl FileCommitter {
         Ok(())
     }
 
-    /// Looks which files are not published yet, and publishes them.
+    /// Publishes the files that are not published yet. Looks at the directories of their attempts
+    /// and at these files alone: the output directory may hold any number of others.
     fn publish(&self, files: &[FinishedFile]) -> Result<(), FileSinkError> {
-        if files.is_empty() {
-            return Ok(());
-        }
-        let published = self.entries(&self.places.output)?.into_iter();
-        let published: HashMap<FilePath, u64> =
-            published.map(|entry| (entry.path, entry.length)).collect();
         let mut unpublished = HashSet::new();
         for attempt in files.iter().map(|file| file.attempt).collect::<HashSet<_>>() {
             let present = self.entries(&self.places.attempt(attempt))?;
             unpublished.extend(present.into_iter().map(|entry| entry.path));
         }
-        let mut renames = Vec::new();
+        let (mut left, mut renames) = (Vec::new(), Vec::new());
         for file in files {
             let from = self.places.unpublished(file.attempt, file.subtask, file.number);
             let to = self.places.published(file, &self.suffix);
-            match (unpublished.contains(&from), published.get(&to)) {
-                (true, None) => renames.push((from, to)),
-                (false, Some(length))
-                    if *length == file.length && self.checksum(&to)? == file.checksum => {}
-                (_, Some(_)) => return Err(FileSinkError::Exists { path: to }),
-                (false, None) => return Err(FileSinkError::Lost { path: to, unpublished: from }),
+            if unpublished.contains(&from) {
+                left.push(file);
+                renames.push((from, to));
+            } else if !self.is_published(file, &to)? {
+                return Err(FileSinkError::Lost { path: to, unpublished: from });
             }
         }
-        let published = block_on(self.places.system.publish_all(&renames, IfExists::Refuse));
-        published.map_err(|source| match source {
+        match block_on(self.places.system.publish_all(&renames, IfExists::Refuse)) {
+            // Perhaps of another file, or of ours by a rename that died or whose reply was lost.
+            Err(StorageError::AlreadyExists { .. } | StorageError::NotFound { .. }) => {
+                let mut renames = left.into_iter().zip(&renames);
+                renames.try_for_each(|(file, (from, to))| self.publish_one(file, from, to))
+            }
+            published => published.map_err(|source| self.unpublishable(source)),
+        }
+    }
+
+    /// Publishes a file that may have its published name, or both names.
+    fn publish_one(
+        &self,
+        file: &FinishedFile,
+        from: &FilePath,
+        to: &FilePath,
+    ) -> Result<(), FileSinkError> {
+        match block_on(self.places.system.publish(from, to, IfExists::Refuse)) {
+            Err(StorageError::AlreadyExists { .. }) if self.is_published(file, to)? => {
+                Ok(block_on(self.places.system.delete(from, false)).map(drop)?)
+            }
+            Err(StorageError::NotFound { path }) if path == *from => {
+                if self.is_published(file, to)? {
+                    return Ok(());
+                }
+                Err(FileSinkError::Lost { path: to.clone(), unpublished: path })
+            }
+            published => published.map_err(|source| self.unpublishable(source)),
+        }
+    }
+
+    fn unpublishable(&self, source: StorageError) -> FileSinkError {
+        match source {
             StorageError::AlreadyExists { path } => FileSinkError::Exists { path },
             source => FileSinkError::Publish { path: self.places.output.clone(), source },
-        })
+        }
+    }
+
+    /// Whether a file is there under its published name.
+    fn is_published(&self, file: &FinishedFile, to: &FilePath) -> Result<bool, FileSinkError> {
+        match block_on(self.places.system.status(to)) {
+            Err(StorageError::NotFound { .. }) => Ok(false),
+            Ok(there) if there.length == file.length && self.checksum(to)? == file.checksum => {
+                Ok(true)
+            }
+            Ok(_) => Err(FileSinkError::Exists { path: to.clone() }),
+            Err(error) => Err(error.into()),
+        }
     }
 
     fn checksum(&self, path: &FilePath) -> Result<u32, FileSinkError> {

@@ -35,9 +35,12 @@ const LOCK: &str = "lock";
 const ALIVE: &str = "alive";
 const ALIVE_EVERY: Duration = Duration::from_secs(10);
 const DEAD_AFTER: Duration = Duration::from_secs(180);
-/// At which of our signs in a row we look for old ones, and how often again.
+/// At which of our signs in a row we look for old ones, and how often again: every minute for ten
+/// minutes, and then every hour, as the output directory may hold very many files by then.
 const SWEEP_AT_SIGN: u32 = 4;
 const SWEEP_EVERY_SIGNS: u32 = 6;
+const SWEEP_OFTEN_SIGNS: u32 = 60;
+const SWEEP_LATER_EVERY_SIGNS: u32 = 360;
 
 /// Shows that an attempt lives, until it is dropped.
 #[derive(Debug)]
@@ -65,7 +68,7 @@ impl Claim {
             loop {
                 // If the directory is gone, the attempt will notice without this thread.
                 signs = if give_sign(&places, made).is_ok() { signs + 1 } else { 0 };
-                if signs % SWEEP_EVERY_SIGNS == SWEEP_AT_SIGN {
+                if is_sweep_due(signs) {
                     sweep(&places, Evidence::LockOrSign);
                 }
                 if stopped.recv_timeout(ALIVE_EVERY) != Err(RecvTimeoutError::Timeout) {
@@ -85,6 +88,12 @@ impl Drop for Claim {
             let _ = thread.join();
         }
     }
+}
+
+const fn is_sweep_due(signs: u32) -> bool {
+    let is_early = signs <= SWEEP_OFTEN_SIGNS;
+    let every = if is_early { SWEEP_EVERY_SIGNS } else { SWEEP_LATER_EVERY_SIGNS };
+    signs % every == SWEEP_AT_SIGN
 }
 
 fn give_sign(places: &Places, made: usize) -> Result<(), StorageError> {
@@ -199,5 +208,16 @@ pub(crate) fn remove_made(places: &Places, count: usize) {
             return;
         }
         directory = path.parent();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn old_directories_are_looked_for_less_often_after_a_while() {
+        let due: Vec<u32> = (0..1_000).filter(|signs| is_sweep_due(*signs)).collect();
+        assert_eq!(due, [4, 10, 16, 22, 28, 34, 40, 46, 52, 58, 364, 724]);
     }
 }

@@ -1,5 +1,5 @@
-//! Files that appear when the checkpoint that has them is complete: today, all at once when the job
-//! has finished.
+//! Files that appear when the checkpoint that has them is complete; in a job without periodic
+//! checkpoints, all at once when the job has finished.
 //!
 //! ```text
 //! output/.millstream-<job>-<operator>/attempt-<n>/part-<subtask>-<number>   before
@@ -14,7 +14,8 @@
 //!   complete checkpoint has.
 //! - A commit looks: a file that is gone from the hidden directory and there under its published
 //!   name, with the length and the checksum that its writer noted, is published. So a commit may
-//!   come again, also after one that died halfway.
+//!   come again, also after one that died halfway. It looks at its own files and at the hidden
+//!   directories alone, so its cost does not grow with the number of published files.
 //! - Only what belongs to attempts that are named as ended is discarded. What they published stays
 //!   where the job goes on from a checkpoint, and goes where it begins anew.
 //! - The hidden directory goes last: while it exists, publishing is not over.
@@ -99,7 +100,7 @@ pub enum FileSinkError {
 ///
 /// # Units
 /// [`FileSink::roll_at_bytes`] counts bytes before any file ends, so files are larger than that by
-/// up to one batch.
+/// up to one batch. A file also ends at each checkpoint.
 ///
 /// # Errors
 /// The job's input must end: files are published when it has. Until there are checkpoints, a job

@@ -1,5 +1,7 @@
 //! Writers and committers of a job, its restarts and its failures.
 
+mod checkpoints;
+
 use std::fs;
 use std::path::Path;
 use std::time::{Duration, Instant};
