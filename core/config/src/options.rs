@@ -157,8 +157,8 @@ crate::declare_options! {
         "execution.buffer-timeout.interval", default "100 ms";
     /// Whether buffers that are not full are sent after the interval; if not, only full ones are.
     EXECUTION_BUFFER_TIMEOUT_ENABLED: bool = "execution.buffer-timeout.enabled", default "true";
-    /// Time between the starts of two checkpoints of a job, at least 10 ms; unset or 0: the job takes
-    /// no checkpoints.
+    /// Time between the starts of two checkpoints of a job, at least 10 ms; unset or 0: the job
+    /// takes no checkpoints.
     EXECUTION_CHECKPOINTING_INTERVAL: Option<CheckpointInterval> =
         "execution.checkpointing.interval";
     /// The guarantee of checkpoints: always EXACTLY_ONCE. AT_LEAST_ONCE is refused.
@@ -186,8 +186,8 @@ crate::declare_options! {
     /// Number of complete checkpoints that are kept.
     EXECUTION_CHECKPOINTING_NUM_RETAINED: u32 =
         "execution.checkpointing.num-retained", default "1", not 0;
-    /// Which checkpoints stay when a job ends: none, those of a failed job
-    /// (DELETE_ON_CANCELLATION), or those of a failed or cancelled one (RETAIN_ON_CANCELLATION).
+    /// Whether complete checkpoints stay when a job ends: never, if it failed
+    /// (DELETE_ON_CANCELLATION), or if it failed or was cancelled (RETAIN_ON_CANCELLATION).
     EXECUTION_CHECKPOINTING_EXTERNALIZED_CHECKPOINT_RETENTION: CheckpointRetention =
         "execution.checkpointing.externalized-checkpoint-retention",
         default "NO_EXTERNALIZED_CHECKPOINTS";

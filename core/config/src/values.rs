@@ -316,6 +316,26 @@ pub enum CheckpointRetention {
     RetainOnCancellation,
 }
 
+impl CheckpointRetention {
+    /// Whether they stay when the job has failed.
+    #[must_use]
+    pub const fn keeps_after_failure(self) -> bool {
+        match self {
+            Self::DeleteAlways => false,
+            Self::DeleteOnCancellation | Self::RetainOnCancellation => true,
+        }
+    }
+
+    /// Whether they stay when the job was cancelled.
+    #[must_use]
+    pub const fn keeps_after_cancellation(self) -> bool {
+        match self {
+            Self::DeleteAlways | Self::DeleteOnCancellation => false,
+            Self::RetainOnCancellation => true,
+        }
+    }
+}
+
 impl OptionValue for CheckpointRetention {
     const KIND: &'static str =
         "NO_EXTERNALIZED_CHECKPOINTS, DELETE_ON_CANCELLATION or RETAIN_ON_CANCELLATION";
