@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use millstream_types::CheckpointId;
 
-use crate::stats::{CheckpointStats, Counts, Outcome, Report, Restored, Summary};
+use crate::stats::{CheckpointStats, Counts, Outcome, Report, Restored, Summary, quantiles};
 
 /// The number of values of which quantiles are made.
 const SAMPLES_MAX: usize = 1_000;
@@ -34,12 +34,9 @@ impl Samples {
     fn summary(&self) -> Summary {
         let mut sorted: Vec<u64> = self.latest.iter().copied().collect();
         sorted.sort_unstable();
-        let last = sorted.len().saturating_sub(1);
-        let quantile = |per_mille: usize| sorted.get((last * per_mille).div_ceil(1_000)).copied();
-        let quantiles = [500, 900, 950, 990, 999].map(|at| quantile(at).unwrap_or_default());
         let avg = self.sum.checked_div(u128::from(self.count)).unwrap_or_default();
         let avg = u64::try_from(avg).unwrap_or(u64::MAX);
-        Summary { min: self.min, max: self.max, avg, quantiles }
+        Summary { min: self.min, max: self.max, avg, quantiles: quantiles(&sorted) }
     }
 }
 

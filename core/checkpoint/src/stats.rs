@@ -1,10 +1,11 @@
 //! Statistics of checkpoints as Flink's REST shows them, and the status of those that are pending.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use millstream_types::{CheckpointId, ExecutionAttemptId, Timestamp};
+use millstream_types::{CheckpointId, ExecutionAttemptId, Timestamp, VertexId};
 
 use crate::messages::{AckMetrics, WaitsFor};
 use crate::metadata::Kind;
@@ -56,6 +57,8 @@ pub struct CheckpointStats {
     pub kind: Kind,
     /// The time of its start.
     pub triggered: Timestamp,
+    /// The directory of a savepoint, as far as it is known; `None` for checkpoints.
+    pub directory: Option<String>,
     /// The number of subtasks that have to acknowledge it, or had finished; 0 before its trigger.
     pub subtasks_total: usize,
     /// The subtasks that have acknowledged it, or had finished.
@@ -67,8 +70,27 @@ pub struct CheckpointStats {
 impl CheckpointStats {
     /// Statistics of a checkpoint that starts.
     pub(crate) const fn new(id: CheckpointId, kind: Kind, triggered: Timestamp) -> Self {
-        let subtasks = BTreeMap::new();
-        Self { id, kind, triggered, subtasks_total: 0, subtasks, outcome: Outcome::InProgress }
+        Self {
+            id,
+            kind,
+            triggered,
+            directory: None,
+            subtasks_total: 0,
+            subtasks: BTreeMap::new(),
+            outcome: Outcome::InProgress,
+        }
+    }
+
+    /// The subtasks of a vertex that have acknowledged it, or had finished, by their numbers.
+    pub fn of_vertex(&self, vertex: VertexId) -> impl Iterator<Item = (u32, &SubtaskStats)> {
+        let all = Subtask { vertex, index: 0 }..=Subtask { vertex, index: u32::MAX };
+        self.subtasks.range(all).map(|(subtask, stats)| (subtask.index, stats))
+    }
+
+    /// Whether barriers overtook records in some task.
+    #[must_use]
+    pub fn is_unaligned(&self) -> bool {
+        self.subtasks.values().any(|subtask| subtask.metrics.unaligned)
     }
 
     /// The time of the last acknowledgement.
@@ -141,6 +163,29 @@ pub struct Summary {
     pub quantiles: [u64; 5],
 }
 
+impl Summary {
+    /// The distribution of these values, all quantiles included; of none it is zero.
+    #[must_use]
+    pub fn of(mut values: Vec<u64>) -> Self {
+        values.sort_unstable();
+        let sum = values.iter().fold(0_u128, |sum, value| sum + u128::from(*value));
+        let avg = sum.checked_div(values.len() as u128).unwrap_or_default();
+        Self {
+            min: values.first().copied().unwrap_or_default(),
+            max: values.last().copied().unwrap_or_default(),
+            avg: u64::try_from(avg).unwrap_or(u64::MAX),
+            quantiles: quantiles(&values),
+        }
+    }
+}
+
+/// The quantiles of [`Summary`] of values in ascending order.
+pub(crate) fn quantiles(sorted: &[u64]) -> [u64; 5] {
+    let last = sorted.len().saturating_sub(1);
+    let quantile = |per_mille: usize| sorted.get((last * per_mille).div_ceil(1_000)).copied();
+    [500, 900, 950, 990, 999].map(|at| quantile(at).unwrap_or_default())
+}
+
 /// A restore.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Restored {
@@ -179,6 +224,15 @@ pub struct Report {
     pub history: Vec<Arc<CheckpointStats>>,
 }
 
+impl Report {
+    /// The statistics of a checkpoint that is still remembered.
+    #[must_use]
+    pub fn find(&self, id: CheckpointId) -> Option<&Arc<CheckpointStats>> {
+        let latest = [&self.latest_completed, &self.latest_savepoint, &self.latest_failed];
+        self.history.iter().chain(latest.into_iter().flatten()).find(|stats| stats.id == id)
+    }
+}
+
 /// A subtask that has not acknowledged a checkpoint.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Missing {
@@ -188,6 +242,12 @@ pub struct Missing {
     pub name: String,
     /// The thing that it waits for, as far as it has said.
     pub waits_for: WaitsFor,
+}
+
+impl fmt::Display for Missing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} waits for {}", self.name, self.waits_for)
+    }
 }
 
 /// The reason why a pending checkpoint is not complete.
@@ -205,6 +265,34 @@ pub enum WaitingFor {
     Store,
     /// It may be stored, and that is not known for this reason; the store is asked again.
     ReadBack(String),
+}
+
+impl fmt::Display for WaitingFor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        /// The most subtasks that the sentence names.
+        const NAMED_MAX: usize = 3;
+        match self {
+            Self::Id => f.write_str("its id is being stored"),
+            Self::Coordinators => f.write_str("the coordinators have not answered"),
+            Self::Tasks(missing) => {
+                for (at, one) in missing.iter().take(NAMED_MAX).enumerate() {
+                    write!(f, "{}{one}", if at == 0 { "" } else { ", " })?;
+                }
+                match missing.len().saturating_sub(NAMED_MAX) {
+                    0 => Ok(()),
+                    more => write!(f, ", and {more} more"),
+                }
+            }
+            Self::Earlier => f.write_str("an earlier checkpoint is being stored"),
+            Self::Store => f.write_str("it is being stored"),
+            Self::ReadBack(reason) => {
+                write!(
+                    f,
+                    "it is not known whether it is stored: {reason}; the store is asked again"
+                )
+            }
+        }
+    }
 }
 
 /// A pending checkpoint.
@@ -253,7 +341,7 @@ pub enum Blocked {
     #[error("the job stops with {0}")]
     Stopping(CheckpointId),
     /// As many checkpoints as allowed are pending.
-    #[error("{0} checkpoints are pending, the most that may be")]
+    #[error("{0} of at most {0} checkpoints are pending")]
     Pending(u32),
     /// A savepoint is in flight, which barriers of a checkpoint could overtake.
     #[error("a savepoint is in flight, which an unaligned checkpoint could overtake")]
@@ -281,6 +369,10 @@ pub struct Overview {
     pub settings: Settings,
     /// The directory of the job's checkpoints; `None`: they are kept in memory.
     pub directory: Option<String>,
+    /// Whether complete checkpoints stay when the job has failed.
+    pub kept_on_failure: bool,
+    /// Whether complete checkpoints stay when the job was cancelled.
+    pub kept_on_cancellation: bool,
     /// The statistics.
     pub report: Report,
     /// The present state.
@@ -313,4 +405,33 @@ pub struct Status {
     pub failures_in_a_row: u32,
     /// Ignored messages.
     pub ignored: Ignored,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn missing(number: u32, waits_for: WaitsFor) -> Missing {
+        let task = Subtask { vertex: VertexId::from_u128(1), index: number - 1 }.attempt(0);
+        Missing { task, name: format!("Map ({number}/9)"), waits_for }
+    }
+
+    #[test]
+    fn three_tasks_that_are_waited_for_are_named() {
+        let one = WaitingFor::Tasks(vec![missing(2, WaitsFor::Barrier)]);
+        assert_eq!(one.to_string(), "Map (2/9) waits for the barrier");
+        let five = (1..=5).map(|number| missing(number, WaitsFor::Upload)).collect();
+        let sentence = WaitingFor::Tasks(five).to_string();
+        let end = "Map (3/9) waits for the upload of its state, and 2 more";
+        assert!(sentence.ends_with(end), "{sentence}");
+        assert!(!sentence.contains("(4/9)"), "{sentence}");
+    }
+
+    #[test]
+    fn a_summary_is_that_of_all_values() {
+        let quantiles = [3, 5, 5, 5, 5];
+        let expected = Summary { min: 1, max: 5, avg: 3, quantiles };
+        assert_eq!(Summary::of(vec![5, 1, 4, 2, 3]), expected);
+        assert_eq!(Summary::of(vec![]), Summary::default());
+    }
 }

@@ -26,7 +26,7 @@ use millstream_protocol::host::{
 use millstream_types::{CheckpointId, ExecutionAttemptId, ExecutionState, JobId, OperatorId};
 
 pub(crate) use self::restoring::Restoring;
-use crate::config::JobMasterConfig;
+use crate::config::{JobMasterConfig, Retention};
 
 /// State of more bytes is not kept in memory.
 const MEMORY_STATE_MAX: u64 = 5 << 20;
@@ -123,6 +123,7 @@ pub(crate) struct Checkpoints {
     /// The directory of all jobs' checkpoints; `None`: they are kept in memory.
     directory: Option<String>,
     inline_max: u64,
+    retention: Retention,
     has_committers: bool,
     gathering: Option<Gathering>,
     /// What coordinators have said behind their snapshots.
@@ -159,6 +160,7 @@ impl Checkpoints {
             graph: Arc::clone(graph),
             directory,
             inline_max,
+            retention: checkpointing.retention,
             has_committers,
             gathering: None,
             parked: BTreeMap::new(),
@@ -240,6 +242,8 @@ impl Checkpoints {
         Overview {
             settings: self.settings.clone(),
             directory,
+            kept_on_failure: self.retention.keeps_after_failure(),
+            kept_on_cancellation: self.retention.keeps_after_cancellation(),
             report: self.coordinator.report(),
             status: self.coordinator.status(now),
         }
