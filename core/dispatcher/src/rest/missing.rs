@@ -8,7 +8,7 @@ use axum::extract::{Path, State};
 use millstream_rest_types::TriggerId;
 
 use super::answer::{Answer, RestError, parse_id, shortened};
-use super::{Shared, jobs, vertices};
+use super::{Shared, jobs};
 
 const SAVEPOINTS: &str = "this version has no savepoints and no stop: cancel the job with PATCH \
                           /jobs/:jobid?mode=cancel";
@@ -24,28 +24,10 @@ pub(super) async fn savepoint_disposal() -> RestError {
 
 pub(super) async fn checkpoint(State(context): Shared, Path(id): Path<String>) -> Answer {
     jobs::find(&context, &id).await?;
-    Err(RestError::not_here("this version takes no checkpoints"))
-}
-
-/// Flink's answer for a job without checkpoints.
-pub(super) async fn checkpoints(State(context): Shared, Path(id): Path<String>) -> Answer {
-    let job = jobs::find(&context, &id).await?.job;
-    Err(RestError::not_found(format!("Checkpointing is not enabled for job {job}")))
-}
-
-pub(super) async fn checkpoint_detail(
-    State(context): Shared,
-    Path((id, _number)): Path<(String, String)>,
-) -> Answer {
-    checkpoints(State(context), Path(id)).await
-}
-
-pub(super) async fn checkpoint_subtasks(
-    State(context): Shared,
-    Path((id, _number, vertex)): Path<(String, String, String)>,
-) -> Answer {
-    vertices::find(&context, &id, &vertex).await?;
-    checkpoints(State(context), Path(id)).await
+    Err(RestError::not_here(
+        "this version takes no checkpoints on request: a job with \
+         execution.checkpointing.interval takes them by itself",
+    ))
 }
 
 /// A triggered operation: none exists, since nothing can be triggered.

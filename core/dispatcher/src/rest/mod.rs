@@ -6,6 +6,7 @@
 //! `{"errors": ["one sentence"]}`.
 
 mod answer;
+mod checkpoints;
 mod cluster;
 mod guard;
 mod jars;

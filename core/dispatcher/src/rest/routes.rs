@@ -10,7 +10,9 @@ use axum::routing::{delete, get, patch, post, put};
 
 use super::answer::RestError;
 use super::guard::guard;
-use super::{Context, cluster, jars, jobs, logs, metrics, missing, submission, vertices};
+use super::{
+    Context, checkpoints, cluster, jars, jobs, logs, metrics, missing, submission, vertices,
+};
 
 /// All endpoints.
 pub(super) fn router(context: Arc<Context>) -> Router {
@@ -95,12 +97,12 @@ fn reading_of_jobs() -> Router<Arc<Context>> {
         .route("/execution-result", get(jobs::execution_result))
         .route("/accumulators", get(jobs::accumulators))
         .route("/metrics", get(metrics::job))
-        .route("/checkpoints", get(missing::checkpoints))
-        .route("/checkpoints/config", get(missing::checkpoints))
-        .route("/checkpoints/details/{checkpointid}", get(missing::checkpoint_detail))
+        .route("/checkpoints", get(checkpoints::overview))
+        .route("/checkpoints/config", get(checkpoints::config))
+        .route("/checkpoints/details/{checkpointid}", get(checkpoints::details))
         .route(
             "/checkpoints/details/{checkpointid}/subtasks/{vertexid}",
-            get(missing::checkpoint_subtasks),
+            get(checkpoints::subtasks),
         )
         .route("/checkpoints/{triggerid}", get(missing::operation))
         .route("/savepoints/{triggerid}", get(missing::operation))

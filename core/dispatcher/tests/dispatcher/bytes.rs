@@ -6,6 +6,10 @@
 use std::collections::BTreeMap;
 
 use expect_test::expect_file;
+use millstream_rest_types::checkpoints::{
+    CheckpointConfigInfo, CheckpointStatistics, CheckpointingStatistics,
+    TaskCheckpointStatisticsWithSubtaskDetails,
+};
 use millstream_rest_types::cluster::{
     ClusterDataSetListResponseBody, ClusterOverview, ConfigurationInfoEntry,
     DashboardConfiguration, EnvironmentInfo, LogListInfo, LogUrlResponse,
@@ -31,6 +35,7 @@ use millstream_types::{ExecutionState, JobStatus, VertexId};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use crate::checkpoints;
 use crate::jars::uploaded;
 use crate::world::{TASK_MANAGER, World, graph};
 
@@ -161,6 +166,7 @@ async fn answers_have_the_same_bytes_as_ever() {
     });
     let canceled = world.job(4).await;
     world.factory.master(canceled).set(JobStatus::Canceled);
+    checkpoints::publish(&world, running, checkpoints::overview());
 
     let mut book = Book { world: &world, text: String::new() };
     for path in OF_THE_CLUSTER {
@@ -172,6 +178,9 @@ async fn answers_have_the_same_bytes_as_ever() {
             let path = path.replace(":v", &vertex).replace(":t", TASK_MANAGER);
             book.read(&format!("/jobs/{job}{path}")).await;
         }
+    }
+    for path in checkpoints::PATHS {
+        book.read(&format!("/jobs/{running}{}", path.replace(":v", &vertex))).await;
     }
     book.note("PATCH", &format!("/jobs/{running}/clientHeartbeat"), b"{\"expiredTimestamp\":9}")
         .await;
@@ -220,8 +229,10 @@ fn again_as_answer(call: &str, json: &str) -> Option<Result<String, serde_json::
     let (method, path) = call.split_once(' ')?;
     let mut parts: Vec<&str> = path.split('?').next()?.split('/').skip(1).collect();
     for at in 1..parts.len() {
-        if matches!(parts[at - 1], "jobs" | "vertices" | "taskmanagers" | "jars" | "artifacts")
-            && !matches!(parts[at], "overview" | "metrics")
+        if matches!(
+            parts[at - 1],
+            "jobs" | "vertices" | "taskmanagers" | "jars" | "artifacts" | "details"
+        ) && !matches!(parts[at], "overview" | "metrics")
         {
             parts[at] = "_";
         }
@@ -259,6 +270,7 @@ fn again_as_answer(call: &str, json: &str) -> Option<Result<String, serde_json::
         ("GET", "jobs/_/vertices/_/subtasks/1/attempts/0/accumulators") => {
             again::<SubtaskExecutionAttemptAccumulatorsInfo>(json)
         }
+        ("GET", path) if path.starts_with("jobs/_/checkpoints") => again_of_checkpoints(path, json),
         ("GET", "taskmanagers") => again::<TaskManagersInfo>(json),
         ("GET", "taskmanagers/_") => again::<TaskManagerDetailsInfo>(json),
         ("GET", "taskmanagers/metrics" | "jobs/metrics" | "jobs/_/vertices/_/subtasks/metrics") => {
@@ -280,6 +292,15 @@ fn again_as_answer(call: &str, json: &str) -> Option<Result<String, serde_json::
         ("PATCH" | "DELETE", _) => again::<EmptyBody>(json),
         _ => return None,
     })
+}
+
+fn again_of_checkpoints(path: &str, json: &str) -> Result<String, serde_json::Error> {
+    match path.strip_prefix("jobs/_/checkpoints").unwrap() {
+        "" => again::<CheckpointingStatistics>(json),
+        "/config" => again::<CheckpointConfigInfo>(json),
+        "/details/_" => again::<CheckpointStatistics>(json),
+        _ => again::<TaskCheckpointStatisticsWithSubtaskDetails>(json),
+    }
 }
 
 #[test]

@@ -80,7 +80,7 @@ async fn what_this_version_has_not_is_refused_after_the_job_was_looked_up() {
         ("POST", "/savepoint-disposal".to_owned(), 501, "no savepoints"),
         ("GET", format!("/savepoint-disposal/{unknown}"), 404, "no operation with triggerId"),
         ("POST", format!("/jobs/{unknown}/checkpoints"), 404, "not found"),
-        ("POST", format!("/jobs/{job}/checkpoints"), 501, "no checkpoints"),
+        ("POST", format!("/jobs/{job}/checkpoints"), 501, "no checkpoints on request"),
         ("GET", format!("/jobs/{job}/checkpoints/{unknown}"), 404, "no operation"),
         ("GET", format!("/jobs/{job}/checkpoints/config"), 404, "not enabled"),
         ("GET", format!("/jobs/{job}/checkpoints/details/1"), 404, "not enabled"),

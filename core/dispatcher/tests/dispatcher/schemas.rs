@@ -3,13 +3,15 @@
 //! `tests/golden/schema-*.txt` has a line per endpoint: method, path and the type of its answer,
 //! as `Name:{field:type, ..}`, `[type]`, `map<type>`, `Name:enum(A|B)` or a scalar. A name alone
 //! stands for the type that was given this name before. What Flink's typed clients cannot do
-//! without must be there: numbers, truth values, and lists.
+//! without must be there: numbers, truth values, and lists. The guarantee of checkpoints is in
+//! small letters, as Flink writes it, although its documentation has capitals.
 
 use std::collections::BTreeMap;
 
 use millstream_types::JobStatus;
 use serde_json::Value;
 
+use crate::checkpoints;
 use crate::world::{TASK_MANAGER, World, graph};
 
 #[derive(Debug, Clone)]
@@ -164,9 +166,12 @@ async fn answers_have_the_types_of_flinks_documentation() {
     let world = World::configured(&[("rest.port", "8081")], Default::default()).await;
     let running = world.job(1).await;
     let failed = world.job(2).await;
+    let waiting = world.job(3).await;
+    for job in [running, failed, waiting] {
+        checkpoints::publish(&world, job, checkpoints::overview());
+    }
     world.factory.master(failed).fail();
     // Nothing has a slot, and nothing has reported yet.
-    let waiting = world.job(3).await;
     world.factory.master(waiting).publish(|details| {
         details.status = JobStatus::Created;
         for subtask in details.vertices.iter_mut().flat_map(|vertex| vertex.subtasks.iter_mut()) {
@@ -181,6 +186,7 @@ async fn answers_have_the_types_of_flinks_documentation() {
                 .replace("{vertexid}", &vertex.to_string())
                 .replace("{taskmanagerid}", TASK_MANAGER)
                 .replace("{subtaskindex}", "0")
+                .replace("{checkpointid}", "3")
                 .replace("{attempt}", "0")
         };
         let (old, new) =

@@ -1,11 +1,13 @@
 //! Every answer has at least the fields of Flink 1.20's, with values of the same JSON types.
 //!
 //! `tests/golden` holds the shapes of real answers: every text is empty, every whole number 0,
-//! every other number 0.5, and of a list only the first element is kept.
+//! every other number 0.5, and of a list only the first element is kept. Quantiles over the
+//! subtasks of a checkpoint are numbers too: Flink writes the text `NaN`, as it does not make them.
 
 use millstream_types::JobId;
 use serde_json::Value;
 
+use crate::checkpoints;
 use crate::world::{TASK_MANAGER, World, graph};
 
 /// Fields that stay empty in a process without a JVM.
@@ -68,12 +70,17 @@ async fn answers_about_a_running_job_are_like_flinks() {
     let for_1_20 = [("millstream.rest.flink-1-clients", "true")];
     let world = World::configured(&for_1_20, Default::default()).await;
     let job = world.job(1).await;
+    checkpoints::publish(&world, job, checkpoints::overview());
     let vertex = graph().vertices[1].id;
     for (path, golden) in [
         ("/jobs", "jobs"),
         ("/jobs/overview", "jobs_overview"),
         ("/jobs/:j", "jobs_JOB"),
         ("/jobs/:j/accumulators", "jobs_JOB_accumulators"),
+        ("/jobs/:j/checkpoints", "jobs_JOB_checkpoints"),
+        ("/jobs/:j/checkpoints/config", "jobs_JOB_checkpoints_config"),
+        ("/jobs/:j/checkpoints/details/3", "jobs_JOB_checkpoints_details"),
+        ("/jobs/:j/checkpoints/details/3/subtasks/:v", "jobs_JOB_checkpoints_details_subtasks_V1"),
         ("/jobs/:j/config", "jobs_JOB_config"),
         ("/jobs/:j/exceptions", "jobs_JOB_exceptions"),
         ("/jobs/:j/execution-result", "jobs_JOB_execution-result"),

@@ -4,6 +4,7 @@
 //! one place where a client refuses the other's field is `execution-mode` of a job's configuration;
 //! an option chooses between them.
 
+pub(super) mod checkpoint;
 pub(super) mod job;
 pub(super) mod vertex;
 pub(super) mod worker;
