@@ -238,6 +238,23 @@ async fn the_options_are_shown_as_flink_writes_them() {
 }
 
 #[tokio::test]
+async fn a_job_that_takes_checkpoints_has_metrics_of_them() {
+    let world = World::start().await;
+    let job = world.job(1).await;
+    let names = ["numberOfCompletedCheckpoints", "lastCompletedCheckpointId", "lastCheckpointSize"];
+    let path = format!("/metrics?get={}", names.join(","));
+    assert_eq!(get(&world, job, &path).await, json!([]));
+    publish(&world, job, overview());
+    let values = ["4", "4", "500"];
+    let expected: Vec<Value> = names
+        .iter()
+        .zip(values)
+        .map(|(name, value)| json!({ "id": name, "value": value }))
+        .collect();
+    assert_eq!(get(&world, job, &path).await, Value::Array(expected));
+}
+
+#[tokio::test]
 async fn unknown_checkpoints_and_vertices_are_refused() {
     let world = World::start().await;
     let job = world.job(1).await;

@@ -285,6 +285,35 @@ pub(in crate::rest) fn config(overview: &Overview) -> CheckpointConfigInfo {
     }
 }
 
+/// The metrics of a job that takes checkpoints, by Flink's names; -1 is for the latest of none.
+#[expect(clippy::cast_precision_loss, reason = "a number on a dashboard")]
+pub(super) fn metrics(overview: &Overview) -> Vec<(String, f64)> {
+    let (report, counts) = (&overview.report, &overview.report.counts);
+    let complete = [report.latest_completed.as_deref(), report.latest_savepoint.as_deref()];
+    let latest = complete.into_iter().flatten().max_by_key(|stats| stats.id);
+    let latest = latest.map(|stats| statistics(overview, stats, BTreeMap::new()));
+    let of_latest = |of: fn(&CheckpointStatistics) -> u64| {
+        latest.as_ref().map_or(-1.0, |latest| of(latest) as f64)
+    };
+    let duration = latest.as_ref().map_or(-1, |latest| latest.end_to_end_duration);
+    let restored = or_unset(report.latest_restored.map(|restored| restored.at));
+    [
+        ("totalNumberOfCheckpoints", counts.total as f64),
+        ("numberOfInProgressCheckpoints", counts.in_progress as f64),
+        ("numberOfCompletedCheckpoints", counts.completed as f64),
+        ("numberOfFailedCheckpoints", counts.failed as f64),
+        ("lastCompletedCheckpointId", of_latest(|latest| latest.id)),
+        ("lastCheckpointDuration", duration as f64),
+        ("lastCheckpointSize", of_latest(|latest| latest.checkpointed_size)),
+        ("lastCheckpointFullSize", of_latest(|latest| latest.state_size)),
+        ("lastCheckpointProcessedData", of_latest(|latest| latest.processed_data)),
+        ("lastCheckpointPersistedData", of_latest(|latest| latest.persisted_data)),
+        ("lastCheckpointRestoreTimestamp", restored as f64),
+    ]
+    .map(|(name, value)| (name.to_owned(), value))
+    .to_vec()
+}
+
 #[expect(clippy::cast_precision_loss, reason = "a number on a dashboard")]
 fn summary(of: &stats::Summary) -> StatsSummary {
     let [p50, p90, p95, p99, p999] = of.quantiles.map(|quantile| quantile as f64);

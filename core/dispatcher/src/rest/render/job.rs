@@ -14,7 +14,7 @@ use millstream_rest_types::jobs::{
 use millstream_types::{ExecutionState, JobStatus, Timestamp};
 
 use super::vertex::Vertex;
-use super::{IoMetrics, Neighbours, count_states, duration, or_unset};
+use super::{IoMetrics, Neighbours, checkpoint, count_states, duration, or_unset};
 use crate::java::serialized_throwable;
 
 /// An entry of `/jobs/overview`.
@@ -221,6 +221,7 @@ pub(in crate::rest) fn metrics(job: &JobDetails, now: Timestamp) -> Vec<(String,
     };
     let subtasks = job.vertices.iter().flat_map(|vertex| &vertex.subtasks);
     let sum = IoMetrics::of(subtasks, &Neighbours::default());
+    let of_checkpoints = job.checkpoints.as_deref().map(checkpoint::metrics).unwrap_or_default();
     [
         ("numRestarts", f64::from(job.restarts)),
         ("fullRestarts", f64::from(job.restarts)),
@@ -235,7 +236,9 @@ pub(in crate::rest) fn metrics(job: &JobDetails, now: Timestamp) -> Vec<(String,
         ("busyTimeMs", millis(i64::try_from(sum.busy_ms).unwrap_or(i64::MAX))),
     ]
     .map(|(name, value)| (name.to_owned(), value))
-    .to_vec()
+    .into_iter()
+    .chain(of_checkpoints)
+    .collect()
 }
 
 /// Returns the time at which a job that does not run any more stopped running.
