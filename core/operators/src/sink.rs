@@ -111,11 +111,10 @@ impl<W> SinkStage<W> {
             send(self.operator, self.subtask, self.encoded(&committables)?);
             return Ok(());
         };
-        let (checkpoint, committables) = committables;
         checkpoints.keep(Kept {
             operator: self.operator,
-            checkpoint,
-            count: u32::try_from(committables.len())?,
+            checkpoint: committables.0,
+            count: u32::try_from(committables.1.len())?,
             bytes: self.encoded(&committables)?,
         });
         Ok(())
