@@ -126,7 +126,7 @@ pub(crate) struct Checkpoints {
     retention: Retention,
     has_committers: bool,
     gathering: Option<Gathering>,
-    /// What coordinators have said behind their snapshots.
+    /// Messages of coordinators behind their snapshots.
     parked: BTreeMap<OperatorId, Vec<OperatorEvent>>,
     /// The order to recover, until it is confirmed.
     recovery: Option<CommitId>,

@@ -65,7 +65,7 @@ pub(crate) enum Event {
     /// An attempt of the job begins; no host is left of the one before.
     Attempt {
         number: u32,
-        /// How its processes take part in checkpoints.
+        /// The part of its processes in checkpoints, if the job takes any.
         checkpointing: Option<Checkpointing>,
     },
     /// A host is needed.

@@ -26,6 +26,7 @@ use crate::config::JobMasterConfig;
 use crate::timer::TimerKind;
 
 /// An event of the settlement.
+#[expect(clippy::large_enum_variant, reason = "one at a time")]
 #[derive(Debug)]
 pub(crate) enum Event {
     /// An attempt of the job begins.

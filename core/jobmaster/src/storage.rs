@@ -1,5 +1,5 @@
-//! The storage of a job's checkpoints, as the actor uses it: each request in a task of its own, with
-//! a deadline.
+//! The storage of a job's checkpoints, as the actor uses it: each request in a task of its own,
+//! with a deadline.
 
 use std::time::Duration;
 

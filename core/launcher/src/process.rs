@@ -33,6 +33,7 @@ const CLOSED_GRACE: Duration = Duration::from_secs(1);
 const WAIT_INTERVAL: Duration = Duration::from_millis(20);
 
 /// An event of a host.
+#[expect(clippy::large_enum_variant, reason = "one at a time")]
 #[derive(Debug)]
 pub enum HostProcessEvent {
     /// A message of the host, other than its hello.

@@ -26,7 +26,6 @@ mod duties;
 mod explore;
 mod flat_map;
 mod fold;
-mod in_place;
 mod joins;
 mod keyed;
 mod late;

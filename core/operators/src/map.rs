@@ -3,10 +3,9 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use millstream_network::{Batch, Data, Event, Flow};
+use millstream_network::{Batch, Data, Event, Flow, filter_map_in_place};
 
 use crate::Result;
-use crate::in_place;
 use crate::on_error::{BadRecords, OnError, Policy};
 use crate::output::Output;
 use crate::program::StageMaker;
@@ -62,7 +61,7 @@ where
             Err(error) => bad.refuse(error, None, None, output).map(|()| None),
         };
         let is_full = |results: &[O]| limit.is_full(results);
-        let (results, left) = in_place::filter_map(records, function, is_full)?;
+        let (results, left) = filter_map_in_place(records, function, is_full)?;
         self.records = Batch::of(left);
         Ok(Batch::of(results))
     }

@@ -328,7 +328,7 @@ where
         }
     }
 
-    /// Emits a barrier: the positions of the reader's splits are those behind all records before it.
+    /// Emits a barrier. The positions of the reader's splits are behind all records before it.
     fn emit_barrier(&mut self, barrier: Barrier) -> Result<Step> {
         let event = Event::Barrier(barrier);
         self.passage.before(event);

@@ -8,7 +8,6 @@
 //! those of processing time, which [`triggered`] keeps.
 
 mod assigner;
-mod contents;
 mod functions;
 mod kinds;
 mod panes;

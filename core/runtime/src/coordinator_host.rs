@@ -40,7 +40,7 @@ enum Request {
     Settle(Settle, Arc<Settling>),
     /// The coordinator's state is wanted for this checkpoint.
     Snapshot(u64),
-    /// What complete checkpoints carry is to be published.
+    /// Results that complete checkpoints carry are to be published.
     Publish(CommitOrder, Arc<Publishing>),
 }
 

@@ -33,7 +33,7 @@ use crate::failure;
 use crate::link::{Outbox, TaskReport, ToControl};
 use crate::memory;
 use crate::slot::{NewTask, Slot};
-use crate::tasks::Tasks;
+use crate::tasks::{Tasks, task_id};
 use crate::time_spent::TimeSpent;
 
 /// Interval of metrics while a task runs.
@@ -65,7 +65,7 @@ pub struct TaskHostConfig {
     pub bind: Vec<SocketAddr>,
     /// The clock of its slots and tasks.
     pub clock: Clock,
-    /// How its tasks take part in checkpoints, if the job takes any.
+    /// The part of its tasks in checkpoints, if the job takes any.
     pub checkpointing: Option<Arc<HostCheckpointing>>,
 }
 
@@ -493,11 +493,6 @@ fn task_state(
 ) -> TaskState {
     let (task, state) = (Some(task_id(id)), state.into());
     TaskState { task, state, cause, metrics, ..TaskState::default() }
-}
-
-pub(crate) fn task_id(id: ExecutionAttemptId) -> TaskId {
-    let vertex = id.vertex.as_bytes().to_vec();
-    TaskId { vertex, subtask: id.subtask, attempt: id.attempt }
 }
 
 fn task_metrics(id: ExecutionAttemptId, task: &HostedTask, now: Instant) -> TaskMetrics {

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 
+use millstream_protocol::host::TaskId;
 use millstream_types::{ExecutionAttemptId, VertexId};
 
 /// The newest attempt of each subtask.
@@ -53,6 +54,12 @@ impl<T> Tasks<T> {
             Some((id, attempt.task.as_ref()?))
         })
     }
+}
+
+/// The name of an attempt in messages.
+pub(crate) fn task_id(id: ExecutionAttemptId) -> TaskId {
+    let vertex = id.vertex.as_bytes().to_vec();
+    TaskId { vertex, subtask: id.subtask, attempt: id.attempt }
 }
 
 #[cfg(test)]

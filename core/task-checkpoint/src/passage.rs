@@ -29,8 +29,8 @@ impl Passage {
         }
     }
 
-    /// Notes the answer of the first operator. Once that is [`Flow::Ready`] the barrier has left the
-    /// task, and its snapshot goes to the host.
+    /// Notes the answer of the first operator. Once that is [`Flow::Ready`] the barrier has left
+    /// the task, and its snapshot goes to the host.
     #[inline]
     pub fn after(&mut self, flow: Flow) {
         if self.is_under_way && flow == Flow::Ready {

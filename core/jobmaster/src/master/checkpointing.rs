@@ -9,7 +9,6 @@ use millstream_types::{ExecutionAttemptId, HostId, JobStatus};
 
 use super::{Action, JobMaster, Phase, Unseen};
 use crate::checkpoints::{self, StorageRequest};
-use crate::config::Retention;
 use crate::hosts::How;
 use crate::region::attempt_of;
 use crate::timer::{Owner, Timer, TimerKind};
@@ -120,12 +119,11 @@ impl JobMaster {
         if self.checkpoints.is_none() || self.config.checkpointing.directory.is_none() {
             return;
         }
-        let keeps = match self.config.checkpointing.retention {
-            Retention::DeleteAlways => false,
-            Retention::DeleteOnCancellation => status == JobStatus::Failed,
-            Retention::RetainOnCancellation => {
-                matches!(status, JobStatus::Failed | JobStatus::Canceled)
-            }
+        let retention = self.config.checkpointing.retention;
+        let keeps = match status {
+            JobStatus::Failed => retention.keeps_after_failure(),
+            JobStatus::Canceled => retention.keeps_after_cancellation(),
+            _ => false,
         };
         if !keeps {
             self.actions.push(Action::Storage(StorageRequest::DeleteAll));

@@ -1,12 +1,13 @@
 //! Windows that are kept each by itself: those with a trigger or an evictor, the global one of a
 //! key, and those of the calendar and of processing time.
 
-use millstream_event_time::{AtEnd, Calendar, Evictor, ProcessingTime, Trigger, WindowFold};
+use millstream_event_time::{
+    AtEnd, Calendar, Evicted, Evictor, Folded, ProcessingTime, Trigger, WindowFold,
+};
 use millstream_state::KeySelector;
 use millstream_types::State;
 
 use super::assigner::{Spans, WindowAssigner, WindowSettings};
-use super::contents::{Evicted, Folded};
 use super::functions::WindowFunction;
 use crate::Result;
 use crate::on_error::OnError;

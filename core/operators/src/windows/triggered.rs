@@ -6,13 +6,12 @@ use std::sync::Arc;
 
 use anyhow::Context as _;
 use millstream_event_time::{
-    Asked, Clocks, EvictorContext, Fire, OpenWindow, OpenWindows, Replaced, Trigger,
+    Asked, Clocks, Contents, EvictorContext, Fire, OpenWindow, OpenWindows, Replaced, Trigger,
     TriggerContext, Window,
 };
 use millstream_state::{KeySelector, KeyedContext, Timer, Timers, ValueState};
 
 use super::assigner::{Spans, WindowSettings};
-use super::contents::Contents;
 use super::functions::WindowFunction;
 use super::kinds::Triggered;
 use crate::Result;

@@ -16,7 +16,7 @@ pub(crate) use restore::Restore;
 pub(crate) use snapshot::{Owner, all_committables};
 pub(crate) use uploads::{Upload, Uploads};
 
-/// How a host's tasks take part in checkpoints.
+/// The part of a host in checkpoints: where its tasks put their state.
 #[derive(Debug, Clone)]
 pub struct HostCheckpointing {
     /// `None`: checkpoints are kept in the memory of the JobManager.

@@ -16,7 +16,7 @@ use millstream_types::{Clock, ExecutionAttemptId};
 use super::HostCheckpointing;
 use super::snapshot::{Owner, all_committables, operators};
 use crate::link::Outbox;
-use crate::task_host::task_id;
+use crate::tasks::task_id;
 
 /// The most snapshots that wait for their upload, each with the state of one task.
 const WAITING_MAX: usize = 4096;

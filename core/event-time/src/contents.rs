@@ -3,23 +3,35 @@
 
 use std::marker::PhantomData;
 
-use millstream_event_time::{Evictor, EvictorContext, WindowFold};
 use millstream_types::State;
 
 use crate::Result;
+use crate::evictor::{Evictor, EvictorContext};
+use crate::window_fold::WindowFold;
 
 /// Keeps the records of windows, and makes a value of them when a window fires.
-pub(super) trait Contents<T>: Send {
+pub trait Contents<T>: Send {
+    /// The part of a window that is kept.
     type Kept: State + Clone;
+    /// The value of a window that fires.
     type Value;
 
     /// Adds a record with its time.
+    ///
+    /// # Errors
+    /// The fold refuses it.
     fn add(&mut self, kept: &mut Option<Self::Kept>, record: &T, time: i64) -> Result<()>;
 
     /// Adds the records of a later session.
+    ///
+    /// # Errors
+    /// The fold refuses them.
     fn merge(&mut self, kept: &mut Self::Kept, later: Self::Kept) -> Result<()>;
 
     /// The value of a window that fires, if there is one; the records are forgotten if `purges`.
+    ///
+    /// # Errors
+    /// The evictor or the fold fails.
     fn value(
         &mut self,
         kept: &mut Option<Self::Kept>,
@@ -29,8 +41,8 @@ pub(super) trait Contents<T>: Send {
 }
 
 /// The value of a fold.
-#[derive(Clone)]
-pub(super) struct Folded<W>(pub(super) W);
+#[derive(Debug, Clone)]
+pub struct Folded<W>(pub W);
 
 impl<T: Clone, W: WindowFold<T>> Contents<T> for Folded<W> {
     type Kept = W::Value;
@@ -59,14 +71,16 @@ impl<T: Clone, W: WindowFold<T>> Contents<T> for Folded<W> {
 }
 
 /// A list of records with their times, which are folded when the window fires.
-pub(super) struct Evicted<T, E, W> {
+#[derive(Debug)]
+pub struct Evicted<T, E, W> {
     evictor: E,
     fold: W,
     records: PhantomData<fn(T)>,
 }
 
 impl<T, E, W> Evicted<T, E, W> {
-    pub(super) const fn new(evictor: E, fold: W) -> Self {
+    /// Those that this evictor leaves, folded.
+    pub const fn new(evictor: E, fold: W) -> Self {
         Self { evictor, fold, records: PhantomData }
     }
 }

@@ -8,9 +8,7 @@
 use std::marker::PhantomData;
 use std::mem::ManuallyDrop;
 
-use millstream_network::{BATCH_BYTES, BATCH_RECORDS, batch_capacity};
-
-use crate::Result;
+use crate::batch::{BATCH_BYTES, BATCH_RECORDS, batch_capacity};
 
 /// Whether a batch of results can be larger than one of records that has as many.
 const fn grows<O>() -> bool {
@@ -24,11 +22,11 @@ const fn grows<O>() -> bool {
 /// # Errors
 /// The function's first; the results before it and the records behind it are dropped.
 #[inline]
-pub(crate) fn filter_map<I, O>(
+pub fn filter_map_in_place<I, O, E>(
     records: Vec<I>,
-    mut function: impl FnMut(I) -> Result<Option<O>>,
+    mut function: impl FnMut(I) -> Result<Option<O>, E>,
     mut is_full: impl FnMut(&[O]) -> bool,
-) -> Result<(Vec<O>, Vec<I>)> {
+) -> Result<(Vec<O>, Vec<I>), E> {
     if const { size_of::<I>() != size_of::<O>() || align_of::<I>() != align_of::<O>() } {
         let mut results = Vec::with_capacity(records.len().min(batch_capacity::<O>()));
         let mut records = records.into_iter();
@@ -131,11 +129,12 @@ mod tests {
     use std::rc::Rc;
 
     use super::*;
-    use crate::bail;
-
     /// All results of a function.
-    fn all<I, O>(records: Vec<I>, function: impl FnMut(I) -> Result<Option<O>>) -> Result<Vec<O>> {
-        let (results, left) = filter_map(records, function, |_| false)?;
+    fn all<I, O>(
+        records: Vec<I>,
+        function: impl FnMut(I) -> Result<Option<O>, String>,
+    ) -> Result<Vec<O>, String> {
+        let (results, left) = filter_map_in_place(records, function, |_| false)?;
         assert!(left.is_empty());
         Ok(results)
     }
@@ -190,7 +189,7 @@ mod tests {
                         all(records, |(n, alive)| {
                             assert!(n != stop || !panics, "stopped");
                             if n == stop {
-                                bail!("stopped");
+                                return Err("stopped".to_owned());
                             }
                             Ok((n % 3 != 1).then_some(Other(alive, n)))
                         })
@@ -220,11 +219,13 @@ mod tests {
                 (0..length).map(|n| (n, Rc::clone(&alive))).collect();
             let mut seen = Vec::new();
             while !records.is_empty() {
-                let function =
-                    |(n, alive): (u64, Rc<()>)| Ok((n % 3 != 1).then_some(Other(alive, n)));
+                let function = |(n, alive): (u64, Rc<()>)| {
+                    Ok::<_, String>((n % 3 != 1).then_some(Other(alive, n)))
+                };
                 let results;
                 (results, records) =
-                    filter_map(records, function, |results| results.len() >= size).unwrap();
+                    filter_map_in_place(records, function, |results| results.len() >= size)
+                        .unwrap();
                 assert!(results.len() == size || records.is_empty());
                 assert_eq!(Rc::strong_count(&alive), 1 + results.len() + records.len());
                 seen.extend(results.iter().map(|other| other.1));
@@ -233,9 +234,12 @@ mod tests {
             assert_eq!(Rc::strong_count(&alive), 1);
         }
         // Results of another size.
-        let (texts, left) =
-            filter_map(vec![1u8, 2, 3], |n| Ok(Some(n.to_string())), |texts| texts.len() == 2)
-                .unwrap();
+        let (texts, left) = filter_map_in_place(
+            vec![1u8, 2, 3],
+            |n| Ok::<_, String>(Some(n.to_string())),
+            |texts: &[String]| texts.len() == 2,
+        )
+        .unwrap();
         assert_eq!((texts.join(" "), left), ("1 2".to_owned(), vec![3]));
     }
 }
