@@ -215,6 +215,11 @@ impl Checkpoints {
         self.coordinator.is_settled()
     }
 
+    /// Whether the last checkpoint is complete: no task runs again.
+    pub(crate) fn has_ended(&self) -> bool {
+        self.coordinator.has_ended()
+    }
+
     /// Whether the last checkpoint is complete and published.
     pub(crate) const fn has_finished(&self) -> bool {
         self.has_finished

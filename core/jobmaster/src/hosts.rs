@@ -68,6 +68,8 @@ pub(crate) enum Event {
         /// The part of its processes in checkpoints, if the job takes any.
         checkpointing: Option<Checkpointing>,
     },
+    /// Earlier coordinator hosts of the attempt do not count any more.
+    ForgetCoordinators,
     /// A host is needed.
     Need(Need),
     /// A message came from a host.
@@ -287,6 +289,7 @@ impl Hosts {
                 self.token = self.ids.token().to_vec();
                 self.coordinators_started = 0;
             }
+            Event::ForgetCoordinators => self.coordinators_started = 0,
             Event::Need(need) => self.start(need),
             Event::Heard(host) => {
                 if let Some(host) = self.table.get_mut(&host) {

@@ -164,6 +164,12 @@ pub struct JobMaster {
     restoring: Option<Restoring>,
     /// The next attempt waits for that alone.
     waits_for_restore: bool,
+    /// The abort waits until it is certain which checkpoint is the last one.
+    waits_to_abort: bool,
+    /// The number of coordinator hosts that were lost before everything was published.
+    committers_lost: u32,
+    /// The last attempt's output was left to the committers of the next one.
+    owes_abort: bool,
 
     instant: Instant,
     now: Timestamp,
@@ -216,6 +222,9 @@ impl JobMaster {
             checkpoints: Checkpoints::new(submission.job, &graph, &config),
             restoring: None,
             waits_for_restore: false,
+            waits_to_abort: false,
+            committers_lost: 0,
+            owes_abort: false,
             instant,
             slots: SlotPool::new(&graph),
             history: History::new(config.exception_history_size),
@@ -287,20 +296,28 @@ impl JobMaster {
         self.schedule();
     }
 
-    /// Begins an attempt, as soon as it is certain from which checkpoint.
-    fn schedule(&mut self) {
-        let restoring = self.restoring.take();
-        if self.checkpoints.is_some() && restoring.is_none() {
-            self.waits_for_restore = true;
-            return;
-        }
+    /// Whether it is certain from which checkpoint the next attempt begins. If it is not, the
+    /// attempt begins later.
+    fn knows_restore(&mut self) -> bool {
+        self.waits_for_restore = self.checkpoints.is_some() && self.restoring.is_none();
+        !self.waits_for_restore
+    }
+
+    /// Tells all but the region that an attempt begins.
+    fn begin_attempt(&mut self) -> Restoring {
+        let restoring = self.restoring.take().unwrap_or_default();
+        self.owes_abort = false;
         self.set_status(JobStatus::Running);
         self.enter(Phase::Running);
         self.tell_settlement(settlement::Event::Attempt);
-        let restoring = restoring.unwrap_or_default();
         let checkpointing = self.checkpoints.as_ref().map(|it| it.begin(&restoring));
-        let attempt = hosts::Event::Attempt { number: self.restarts, checkpointing };
-        self.tell_hosts(attempt);
+        self.tell_hosts(hosts::Event::Attempt { number: self.restarts, checkpointing });
+        restoring
+    }
+
+    /// Begins an attempt.
+    fn schedule(&mut self) {
+        let restoring = self.begin_attempt();
         self.actions.push(Action::DeclareSlots(self.slots.requirements()));
         let slots = self.slots.assign();
         self.tell_region(region::Event::Start(slots, restoring));

@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use millstream_types::CheckpointId;
 
-use super::{Coordinator, Mode};
+use super::{Coordinator, End, Mode};
 use crate::messages::Completed;
 use crate::pending::Pending;
 use crate::stats::{Ignored, Report, Status};
@@ -34,6 +34,12 @@ impl Coordinator {
     #[must_use]
     pub fn is_settled(&self) -> bool {
         self.mode != Mode::Settling
+    }
+
+    /// Whether the last checkpoint of the job is complete: it does not run again.
+    #[must_use]
+    pub fn has_ended(&self) -> bool {
+        self.end != End::None
     }
 
     /// The newest id in use; 0 before the first one.

@@ -8,7 +8,8 @@ use millstream_protocol::host::{TaskId, TriggerCheckpoint, to_host};
 use millstream_types::{ExecutionAttemptId, HostId, JobStatus};
 
 use super::{Action, JobMaster, Phase, Unseen};
-use crate::checkpoints::{self, StorageRequest};
+use crate::checkpoints::{self, Checkpoints, StorageRequest};
+use crate::config::RestartStrategy;
 use crate::hosts::How;
 use crate::region::attempt_of;
 use crate::timer::{Owner, Timer, TimerKind};
@@ -22,6 +23,12 @@ impl JobMaster {
         self.unseen = self.unseen.max(Unseen::Metrics);
         for action in actions {
             self.obey_checkpoints(action);
+        }
+        if self.waits_to_abort {
+            self.abort_if_settled();
+        }
+        if self.waits_for_restore && self.checkpoints.as_ref().is_some_and(Checkpoints::has_ended) {
+            self.restart();
         }
     }
 
@@ -53,7 +60,9 @@ impl JobMaster {
             }
             checkpoints::Action::Restore(restoring) => {
                 self.restoring = Some(restoring);
-                self.go_on();
+                if std::mem::take(&mut self.waits_for_restore) {
+                    self.restart();
+                }
             }
             checkpoints::Action::Recovered => self.tell_region(region::Event::CoordinatorReady),
             checkpoints::Action::Fail(reason) => {
@@ -65,15 +74,6 @@ impl JobMaster {
                     self.tell_settlement(settlement::Event::Commit);
                 }
             }
-        }
-    }
-
-    /// Goes on with what has waited until it is certain which checkpoint is the last one.
-    fn go_on(&mut self) {
-        if std::mem::take(&mut self.waits_for_restore) {
-            self.schedule();
-        } else if matches!(self.phase, Phase::Aborting { .. }) {
-            self.abort_if_settled();
         }
     }
 
@@ -106,12 +106,22 @@ impl JobMaster {
     }
 
     /// All tasks have finished, and the committers are gone before everything was published:
-    /// others publish the rest.
+    /// others publish the rest, as often as the restart strategy allows.
     pub(super) fn on_committers_lost(&mut self, how: &How, entry: ExceptionEntry) {
-        self.history.add_consequence(entry);
-        if matches!(how, How::Ended { .. }) {
-            self.tell_settlement(settlement::Event::Open);
+        if !matches!(how, How::Ended { .. }) {
+            return self.history.add(entry);
         }
+        self.committers_lost += 1;
+        let attempts = match self.config.restart_strategy() {
+            RestartStrategy::None => 0,
+            RestartStrategy::FixedDelay { attempts, .. } => attempts,
+        };
+        if self.committers_lost > attempts {
+            return self.fail(entry);
+        }
+        self.history.add(entry);
+        self.tell_hosts(hosts::Event::ForgetCoordinators);
+        self.tell_settlement(settlement::Event::Open);
     }
 
     /// Removes the checkpoints of a job that has ended, unless they are to be kept.

@@ -37,6 +37,11 @@ impl JobMaster {
         };
         let counts = self.counts(&entry);
         self.history.add(entry);
+        if !published && self.checkpoints.as_ref().is_some_and(Checkpoints::has_ended) {
+            // The tasks had only to say that they have finished.
+            self.set_status(JobStatus::Restarting);
+            return self.cancel_tasks(Outcome::Restart { due: self.now });
+        }
         match self.config.restart_strategy() {
             RestartStrategy::FixedDelay { attempts, delay }
                 if attempts > 0
@@ -118,6 +123,7 @@ impl JobMaster {
     pub(super) fn abort(&mut self) {
         let Phase::Cancelling { then } = self.phase else { return };
         if self.checkpoints.is_some() && matches!(then, Outcome::Restart { .. }) {
+            self.owes_abort = true;
             return self.stop_hosts(then);
         }
         self.enter(Phase::Aborting { then });
@@ -127,7 +133,8 @@ impl JobMaster {
     /// While it is not certain which checkpoint is the last one, it is not certain either what is
     /// to be discarded.
     pub(super) fn abort_if_settled(&mut self) {
-        if self.checkpoints.as_ref().is_none_or(Checkpoints::is_settled) {
+        self.waits_to_abort = !self.checkpoints.as_ref().is_none_or(Checkpoints::is_settled);
+        if !self.waits_to_abort {
             self.tell_settlement(settlement::Event::Abort);
         }
     }
@@ -155,6 +162,11 @@ impl JobMaster {
             return;
         }
         match then {
+            // It was going to restart.
+            Outcome::Cancel | Outcome::Fail if std::mem::take(&mut self.owes_abort) => {
+                self.enter(Phase::Aborting { then });
+                self.abort_if_settled();
+            }
             Outcome::Finish => self.end(JobStatus::Finished),
             Outcome::Cancel => self.end(JobStatus::Canceled),
             Outcome::Fail => {
@@ -175,10 +187,23 @@ impl JobMaster {
     }
 
     pub(super) fn restart(&mut self) {
-        if matches!(self.phase, Phase::WaitingForRestart) {
+        if matches!(self.phase, Phase::WaitingForRestart)
+            && self.checkpoints.as_ref().is_some_and(Checkpoints::has_ended)
+        {
+            return self.publish_rest();
+        }
+        if matches!(self.phase, Phase::WaitingForRestart) && self.knows_restore() {
             self.restarts += 1;
             self.schedule();
         }
+    }
+
+    /// The last checkpoint is complete: the committers alone have something left to do.
+    fn publish_rest(&mut self) {
+        self.waits_for_restore = false;
+        self.begin_attempt();
+        self.tell_settlement(settlement::Event::Open);
+        self.commit();
     }
 
     fn end(&mut self, status: JobStatus) {

@@ -1,5 +1,6 @@
 //! One job in a small random world: TaskManagers that die, hosts that crash, hang or lie still,
-//! news that overtakes other news, a user who cancels. The invariants hold after every step.
+//! news that overtakes other news, a user who cancels; half of the jobs take checkpoints, which
+//! tasks decline and a storage loses or does not tell of. The invariants hold after every step.
 //!
 //! A failure prints its seed; `SIM_SEED=<seed>` replays that one alone, `SIM_SEEDS=<count>` runs
 //! more of them.
@@ -7,16 +8,18 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
+use millstream_checkpoint::Event as Answer;
 use millstream_gateway::{
     AllocatedSlot, CauseKind, Explanation, FailureCause, HostExit, JobMasterEvent,
 };
 use millstream_protocol::host::{
-    Alive, Execution, FromHost, Ready, Settled, Task, TaskId, TaskState, from_host, to_host,
+    self, Alive, Execution, FromHost, Ready, Settled, Task, TaskId, TaskState, from_host, to_host,
 };
 use millstream_types::{AllocationId, HostId, JobStatus, TaskManagerId, Timestamp};
 
 use super::fixture::{Job, Random, coordinated, failure, for_seeds, pipeline, with_restarts};
 use super::{Action, Event, Timer, TimerKind};
+use crate::checkpoints::StorageRequest;
 use crate::config::{JobMasterConfig, SchedulingStrategy};
 
 const SEEDS: u64 = 1_000;
@@ -35,6 +38,10 @@ struct Process {
     cancelled: bool,
     /// Commits and aborts that it has not answered.
     settles: usize,
+    /// What it says about checkpoints next.
+    answers: VecDeque<from_host::Message>,
+    /// Whether its committers were told to recover, and have.
+    recovered: bool,
 }
 
 struct World {
@@ -63,6 +70,25 @@ struct World {
     deployed: bool,
     aborted: bool,
     published: bool,
+
+    takes_checkpoints: bool,
+    storage: VecDeque<StorageRequest>,
+    /// Checkpoints whose metadata is in the storage.
+    stored: BTreeSet<u64>,
+    /// The newest one that the JobMaster was told of.
+    newest: u64,
+    /// Committables of complete checkpoints, and those that were published.
+    seen: Seen,
+}
+
+/// The number of times that things happened.
+#[derive(Debug, Clone, Copy, Default)]
+struct Seen {
+    complete: u64,
+    restored: u64,
+    in_doubt: u64,
+    recovered: u64,
+    final_ones: u64,
 }
 
 impl World {
@@ -71,9 +97,16 @@ impl World {
         let parallelism = 1 + random.below(4) as u32;
         let coordinated_job = !random.one_in(3);
         let graph = if coordinated_job { coordinated(parallelism) } else { pipeline(parallelism) };
-        let graph = with_restarts(graph, random.below(4) as u32);
+        let takes_checkpoints = random.one_in(2);
+        let restarts = random.below(if takes_checkpoints { 12 } else { 4 });
+        let graph = with_restarts(graph, restarts as u32);
         let scheduling = random.one_in(3).then_some(SchedulingStrategy::LazyFromSource);
-        let config = JobMasterConfig { scheduling, ..JobMasterConfig::default() };
+        let mut config = JobMasterConfig { scheduling, ..JobMasterConfig::default() };
+        if takes_checkpoints {
+            config.checkpointing.settings.interval = Some(Duration::from_millis(50));
+            config.checkpointing.settings.tolerable_failures = 3;
+            config.checkpointing.directory = Some("/checkpoints".to_owned());
+        }
         let mut world = Self {
             random,
             job: Job::with_config(graph, &config),
@@ -97,6 +130,11 @@ impl World {
             deployed: false,
             aborted: false,
             published: false,
+            takes_checkpoints,
+            storage: VecDeque::new(),
+            stored: BTreeSet::new(),
+            newest: 0,
+            seen: Seen::default(),
         };
         world.add_worker();
         world.add_worker();
@@ -171,7 +209,8 @@ impl World {
             Action::SetTimer(timer, after) => {
                 self.timers.push((self.job.now.saturating_add(after), timer));
             }
-            Action::Publish | Action::Storage(_) => {}
+            Action::Publish => {}
+            Action::Storage(request) => self.storage.push_back(request),
             Action::End => {
                 self.ended += 1;
                 assert!(self.hosts_ever.is_subset(&self.hosts_gone), "a host outlives the job");
@@ -200,6 +239,8 @@ impl World {
             tasks: Vec::new(),
             cancelled: false,
             settles: 0,
+            answers: VecDeque::new(),
+            recovered: false,
         };
         self.processes.insert(host, process);
     }
@@ -210,9 +251,39 @@ impl World {
             to_host::Message::Abort(_) => self.aborted = true,
             _ => {}
         }
+        if let to_host::Message::Deploy(deploy) = &message {
+            self.check_restore(deploy);
+        }
         let Some(process) = self.processes.get_mut(&host) else { return };
         assert!(process.ready, "a host is told something before it is ready");
         match message {
+            to_host::Message::TriggerCheckpoint(trigger) => {
+                let acks = trigger.tasks.into_iter().map(|task| {
+                    from_host::Message::CheckpointAck(host::CheckpointAck {
+                        task: Some(task),
+                        checkpoint: trigger.checkpoint,
+                        ..host::CheckpointAck::default()
+                    })
+                });
+                process.answers.extend(acks);
+            }
+            to_host::Message::SnapshotCoordinators(asked) => {
+                let answers = asked.operator_ids.into_iter().map(|operator_id| {
+                    from_host::Message::CoordinatorSnapshot(host::CoordinatorSnapshot {
+                        checkpoint: asked.checkpoint,
+                        operator_id,
+                        ..host::CoordinatorSnapshot::default()
+                    })
+                });
+                process.answers.extend(answers);
+            }
+            to_host::Message::CommitCheckpoint(order) => {
+                assert_eq!(order.recover, !process.recovered, "committers recover once, first");
+                process.recovered = true;
+                let committed = host::Committed { commit: order.commit };
+                process.answers.push_back(from_host::Message::Committed(committed));
+            }
+            to_host::Message::EndCheckpoint(_) => {}
             to_host::Message::Deploy(deploy) => {
                 let tasks = deploy.tasks.into_iter();
                 process.tasks.extend(tasks.map(|task| (task, Execution::Unspecified)));
@@ -221,6 +292,77 @@ impl World {
             to_host::Message::Commit(_) | to_host::Message::Abort(_) => process.settles += 1,
             other => panic!("unexpected {other:?}"),
         }
+    }
+
+    /// Tasks begin from the newest checkpoint, and where committers have recovered.
+    fn check_restore(&mut self, deploy: &host::Deploy) {
+        if !self.takes_checkpoints || deploy.tasks.is_empty() {
+            return;
+        }
+        let newest = self.stored.last().copied().unwrap_or(0);
+        for task in &deploy.tasks {
+            assert!(task.restored >= self.newest, "it begins from an old checkpoint");
+            assert!(task.restored <= newest, "it begins from a checkpoint that is not stored");
+        }
+        self.seen.restored += u64::from(newest > 0);
+        if self.coordinated {
+            let mut committers = self.processes.values().filter(|it| it.recovered);
+            self.seen.recovered += u64::from(committers.next().is_some());
+        }
+    }
+
+    /// The storage answers the oldest request, as it is or badly.
+    fn store(&mut self, faults: bool) -> bool {
+        let Some(request) = self.storage.pop_front().filter(|_| self.ended == 0) else {
+            return false;
+        };
+        let luck = if faults { self.random.below(10) } else { 9 };
+        let reason = || "the disk is full".to_owned();
+        let answer = match request {
+            StorageRequest::Store(id, metadata) => {
+                if metadata.kind.is_last() {
+                    self.seen.final_ones += 1;
+                }
+                match luck {
+                    0 => Answer::StoreFailed { id, reason: reason() },
+                    1..=6 => {
+                        if luck % 2 == 1 {
+                            self.stored.insert(id.get());
+                        }
+                        self.seen.in_doubt += 1;
+                        Answer::StoreUnknown { id, reason: reason() }
+                    }
+                    _ => {
+                        self.stored.insert(id.get());
+                        self.is_complete(id.get());
+                        Answer::Stored(id)
+                    }
+                }
+            }
+            StorageRequest::ReadBack(id) => match (luck, self.stored.contains(&id.get())) {
+                (0, _) => Answer::StoreUnknown { id, reason: reason() },
+                (_, true) => {
+                    self.is_complete(id.get());
+                    Answer::Stored(id)
+                }
+                (_, false) => Answer::StoreFailed { id, reason: reason() },
+            },
+            StorageRequest::Discard(id) if luck == 0 => Answer::NotDiscarded(id),
+            StorageRequest::Discard(id) => {
+                assert!(id.get() < self.newest, "the newest checkpoint is removed");
+                self.stored.remove(&id.get());
+                Answer::Discarded(id)
+            }
+            StorageRequest::Delete(..) => return true,
+            StorageRequest::DeleteAll => return true,
+        };
+        self.event(Event::Storage(answer));
+        true
+    }
+
+    fn is_complete(&mut self, id: u64) {
+        self.newest = self.newest.max(id);
+        self.seen.complete += 1;
     }
 
     fn check_progress(&mut self) {
@@ -233,7 +375,8 @@ impl World {
         assert!(attempts.iter().all(|attempt| *attempt == details.restarts));
         if self.attempts != attempts {
             assert!(self.attempts.iter().zip(&attempts).all(|(old, new)| old < new));
-            assert!(!self.coordinated || !self.deployed || self.was_cleaned_up());
+            let is_kept = self.takes_checkpoints || !self.coordinated || !self.deployed;
+            assert!(is_kept || self.was_cleaned_up());
             self.deployed = false;
             self.attempts = attempts;
         }
@@ -328,7 +471,41 @@ impl World {
             self.says(host, from_host::Message::Settled(Settled { failure }));
             return true;
         }
+        if let Some(mut answer) =
+            self.processes.get_mut(&host).and_then(|it| it.answers.pop_front())
+        {
+            if faults && self.random.one_in(10) {
+                answer = self.badly(answer);
+            }
+            self.says(host, answer);
+            return true;
+        }
         self.step_task(host, faults)
+    }
+
+    /// The answer of a process that cannot take part.
+    fn badly(&self, answer: from_host::Message) -> from_host::Message {
+        match answer {
+            from_host::Message::CheckpointAck(ack) => {
+                from_host::Message::CheckpointDeclined(host::CheckpointDeclined {
+                    task: ack.task,
+                    checkpoint: ack.checkpoint,
+                    reason: "the disk is full".to_owned(),
+                })
+            }
+            from_host::Message::CoordinatorSnapshot(snapshot) => {
+                let failure = Some(failure("error", "no luck"));
+                from_host::Message::CoordinatorSnapshot(host::CoordinatorSnapshot {
+                    failure,
+                    ..snapshot
+                })
+            }
+            // A committer that fails takes its host with it.
+            from_host::Message::Committed(_) => {
+                from_host::Message::Failure(failure("error", "the disk is full"))
+            }
+            other => other,
+        }
     }
 
     fn step_task(&mut self, host: HostId, faults: bool) -> bool {
@@ -338,7 +515,7 @@ impl World {
         }
         let at = self.random.below(process.tasks.len());
         let (task, state) = process.tasks[at].clone();
-        let failed = faults && self.random.one_in(30);
+        let failed = faults && self.random.one_in(if self.takes_checkpoints { 90 } else { 30 });
         let (next, cause) = match state {
             _ if process.cancelled => (Execution::Canceled, None),
             _ if failed => {
@@ -347,16 +524,26 @@ impl World {
             }
             Execution::Unspecified => (Execution::Initializing, None),
             Execution::Initializing => (Execution::Running, None),
+            // Tasks that take checkpoints go on for a while.
+            _ if self.takes_checkpoints && faults && !self.random.one_in(40) => return true,
             _ => (Execution::Finished, None),
         };
         let process = self.processes.get_mut(&host).expect("it lives");
+        let id =
+            TaskId { vertex: task.vertex.clone(), subtask: task.subtask, attempt: task.attempt };
+        if next == Execution::Finished {
+            // It has acknowledged before, or never will.
+            process.answers.retain(|answer| match answer {
+                from_host::Message::CheckpointAck(ack) => ack.task.as_ref() != Some(&id),
+                _ => true,
+            });
+        }
         match next {
             Execution::Initializing | Execution::Running => process.tasks[at].1 = next,
             _ => drop(process.tasks.swap_remove(at)),
         }
-        let task = TaskId { vertex: task.vertex, subtask: task.subtask, attempt: task.attempt };
         let report =
-            TaskState { task: Some(task), state: next.into(), cause, ..TaskState::default() };
+            TaskState { task: Some(id), state: next.into(), cause, ..TaskState::default() };
         self.says(host, from_host::Message::TaskState(report));
         true
     }
@@ -397,19 +584,24 @@ impl World {
 
     fn chaos(&mut self) {
         let hosts: Vec<HostId> = self.processes.keys().copied().collect();
-        match self.random.below(100) {
-            0..45 => {
+        // Jobs that take checkpoints have more time between their faults.
+        let choices = if self.takes_checkpoints { 300 } else { 100 };
+        match self.random.below(choices) {
+            0..45 | 100..180 => {
                 self.deliver();
             }
-            45..80 => {
+            45..80 | 180..260 => {
                 if let Some(host) = self.random.pick(&hosts) {
                     self.act(host, true);
                 }
             }
-            80..90 => {
+            80..85 => {
                 self.grant();
             }
-            90..93 => {
+            85..90 | 260..280 => {
+                self.store(true);
+            }
+            90..93 | 280..300 => {
                 self.time_passes();
             }
             93..95 => {
@@ -439,7 +631,8 @@ impl World {
             while (self.workers.len() as u32) * SLOTS_PER_WORKER < 4 {
                 self.add_worker();
             }
-            let moved = self.deliver() | self.grant() | acted || self.time_passes();
+            let moved =
+                self.deliver() | self.grant() | self.store(false) | acted || self.time_passes();
             assert!(moved, "the job waits for nothing: {:?}", self.job.details());
         }
         panic!("the job does not end: {:?}", self.job.details());
@@ -447,7 +640,8 @@ impl World {
 
     fn run(&mut self) {
         self.event(Event::Start);
-        for _ in 0..CHAOS_STEPS {
+        let steps = if self.takes_checkpoints { 4 * CHAOS_STEPS } else { CHAOS_STEPS };
+        for _ in 0..steps {
             self.chaos();
         }
         self.calm();
@@ -463,11 +657,23 @@ impl World {
 
 #[test]
 fn whatever_happens_a_job_ends_once_and_leaves_nothing() {
-    let statuses = for_seeds(SEEDS, |seed| {
+    let worlds = for_seeds(SEEDS, |seed| {
         let mut world = World::new(seed);
         world.run();
-        world.status
+        (world.status, world.seen)
     });
+    let seen = |of: fn(&Seen) -> u64| worlds.iter().map(|(_, seen)| of(seen)).sum::<u64>();
+    let counts = [
+        ("complete", seen(|seen| seen.complete)),
+        ("restored", seen(|seen| seen.restored)),
+        ("in doubt", seen(|seen| seen.in_doubt)),
+        ("recovered", seen(|seen| seen.recovered)),
+        ("final", seen(|seen| seen.final_ones)),
+    ];
+    let statuses: Vec<JobStatus> = worlds.iter().map(|(status, _)| *status).collect();
+    for (name, count) in counts {
+        assert!(statuses.len() < SEEDS as usize || count > 100, "{name}: {count} times only");
+    }
     let all = statuses.len() as u64 == SEEDS;
     for status in [JobStatus::Finished, JobStatus::Failed, JobStatus::Canceled] {
         let ended = statuses.iter().filter(|end| **end == status).count();
