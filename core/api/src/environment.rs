@@ -355,7 +355,9 @@ impl Environment {
         let directory_value = directory.plan_value()?;
         self.builder.borrow_mut().directory = directory;
         faults.extend(program.faults());
-        faults.extend(sinks_without_end(program.graph()));
+        if !takes_checkpoints(&self.settings) {
+            faults.extend(sinks_without_end(program.graph()));
+        }
         faults.extend(without_sink(program.graph()));
         let ordinal = self.executes;
         let name =
@@ -399,8 +401,16 @@ fn without_sink(graph: &StreamGraph) -> Option<String> {
     })
 }
 
-/// Sinks that would never publish anything: what their committers publish is complete when the
-/// input has ended, and a source above them has no end.
+/// Whether the job's own settings have it take checkpoints; those of the cluster are not known
+/// here. The JobManager says what is wrong with an interval that is none.
+fn takes_checkpoints(settings: &JobSettings) -> bool {
+    let interval = settings.config.get("execution.checkpointing.interval");
+    let digits = |text: &String| text.chars().any(|letter| ('1'..='9').contains(&letter));
+    interval.is_some_and(digits)
+}
+
+/// Sinks that would never publish anything in a job without checkpoints: what their committers
+/// publish is complete when the input has ended, and a source above them has no end.
 fn sinks_without_end(graph: &StreamGraph) -> Vec<String> {
     let mut faults = Vec::new();
     for sink in &graph.nodes {
@@ -421,8 +431,9 @@ fn sinks_without_end(graph: &StreamGraph) -> Vec<String> {
         if let Some(source) = endless {
             faults.push(format!(
                 "sink {:?} publishes its output when the input has ended, and source {:?} never \
-                 ends: bound the source (`count` of a generator, no `watch` of files), or use a \
-                 sink that needs no end, as PrintSink",
+                 ends: have the job take checkpoints (`-D execution.checkpointing.interval=10s`), \
+                 bound the source (`count` of a generator, no `watch` of files), or use a sink that \
+                 needs no end, as PrintSink",
                 sink.name, source.name
             ));
         }

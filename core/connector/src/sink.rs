@@ -2,7 +2,7 @@
 //!
 //! A writer makes what it wrote durable in `pre_commit`, without publishing it, and names it by
 //! committables. They are kept until a checkpoint that carries them is complete; then the committer
-//! publishes them. Today a job has one checkpoint, the end of its input.
+//! publishes them. A job that takes no checkpoints publishes once, when its input has ended.
 
 use std::collections::BTreeMap;
 use std::task::Waker;
@@ -150,9 +150,9 @@ pub trait Sink<T>: Send + Sync + 'static {
     /// The writer cannot be made.
     fn writer(&self, info: &WriterInfo) -> Result<Self::Writer>;
 
-    /// Makes the committer. Runs in the coordinator host, before any writer. Until there are
-    /// checkpoints the input of a sink with a committer must end: a job in which a source above it
-    /// never ends is refused. A sink without one ([`NoCommitter`]) leaves this method out.
+    /// Makes the committer. Runs in the coordinator host, before any writer. In a
+    /// job without checkpoints the input of a sink with a committer must end: one in which a source
+    /// above it never ends is refused. A sink without one ([`NoCommitter`]) leaves this method out.
     ///
     /// # Errors
     /// The committer cannot be made.

@@ -6,8 +6,8 @@
 //!
 //! A split carries its position: a reader's snapshot is the splits that it has not read to their
 //! end, each with the position after the last record that it has handed over. Another reader that
-//! is given them goes on there. Snapshots are not taken yet by running jobs; the suite in
-//! [`conformance`](crate::conformance) takes them.
+//! is given them goes on there. Jobs that take checkpoints take snapshots, and so does the suite in
+//! [`conformance`](crate::conformance).
 
 use std::marker::PhantomData;
 use std::task::Waker;

@@ -54,6 +54,12 @@ impl RunRequest {
             return Err(SettingsError::Parallelism(parallelism));
         }
         let mut config = self.config;
+        // Whether checkpoints publish the results of endless input is known where the job is planned.
+        if let Some(interval) = configuration.get(&options::EXECUTION_CHECKPOINTING_INTERVAL)? {
+            let key = options::EXECUTION_CHECKPOINTING_INTERVAL.key();
+            let duration = interval.duration().unwrap_or_default();
+            config.entry(key.to_owned()).or_insert(format!("{} ms", duration.as_millis()));
+        }
         // The name is a setting of the job, from any layer.
         if let Some(name) = configuration.get(&options::PIPELINE_NAME)? {
             config.insert(options::PIPELINE_NAME.key().to_owned(), name);
@@ -115,6 +121,14 @@ mod tests {
         for bad in [0, 32_769, u32::MAX] {
             let error = settings(&[], Some(bad)).unwrap_err().to_string();
             assert!(error.contains(&format!("is {bad}, but must be 1 to 32768")), "{error}");
+        }
+    }
+
+    #[test]
+    fn the_interval_of_checkpoints_travels_from_any_layer() {
+        let key = "execution.checkpointing.interval";
+        for (configured, millis) in [("10 s", "10000 ms"), ("0", "0 ms"), ("50ms", "50 ms")] {
+            assert_eq!(settings(&[(key, configured)], None).unwrap().config[key], millis);
         }
     }
 

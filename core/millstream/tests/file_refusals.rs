@@ -30,8 +30,9 @@ fn what_can_never_be_published_is_refused_when_the_job_is_planned() {
     assert_eq!(
         error,
         "job \"refused\": sink \"files\" publishes its output when the input has ended, and source \
-         \"endless\" never ends: bound the source (`count` of a generator, no `watch` of files), or \
-         use a sink that needs no end, as PrintSink"
+         \"endless\" never ends: have the job take checkpoints \
+         (`-D execution.checkpointing.interval=10s`), bound the source (`count` of a generator, no \
+         `watch` of files), or use a sink that needs no end, as PrintSink"
     );
     let input = directory.path().join("in");
     fs::create_dir(&input).unwrap();

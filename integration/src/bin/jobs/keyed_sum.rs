@@ -17,17 +17,23 @@ type Entry = (u64, u64);
 /// A key, the number of its records so far, and their sum.
 type Total = (u64, u64, u64);
 
-/// Reads `--records` records of `--seed` with `--keys-per-lane` keys in each lane, at `--rate` per
+/// Reads `--records` records of `--seed`, or without end, with `--keys-per-lane` keys in each lane, at `--rate` per
 /// second, and publishes the results in `--output`.
 pub(crate) fn build(env: &mut Environment, args: &Args) -> Result<()> {
     let required = |name: &str| -> Result<u64> {
         args.optional(name)?.ok_or_else(|| millstream::error!("--{name} is missing"))
     };
-    let (seed, records) = (required("seed")?, required("records")?);
+    let seed = required("seed")?;
+    let records: Option<u64> = args.optional("records")?;
     let (keys_per_lane, rate) = (required("keys-per-lane")?.max(1), required("rate")?);
     let output = args.required("output")?.to_owned();
     let entries = Datagen::from_fn(move |number| entry(seed, keys_per_lane, number));
-    env.source("entries", entries.count(records).rate_per_second(rate))
+    let entries = entries.rate_per_second(rate);
+    let entries = match records {
+        Some(records) => env.source("entries", entries.count(records)),
+        None => env.source("entries", entries),
+    };
+    entries
         .key_by(|(key, _): &Entry| *key)
         .process("sums", |states| Ok(Sums(states.value("total")?)))
         .sink(
