@@ -8,7 +8,7 @@
 #   --runs N          number of runs, each on a cluster of its own (1)
 #   --seed S          seed of the first run, which draws input, cluster and kills; the next run has
 #                     the next seed (1)
-#   --kills K         number of processes that are killed or stopped in each run (3)
+#   --kills K         number of faults in each run: kills of one process or two, and stops (3)
 #   --workload NAME   the job: keyed-sum (keyed-sum)
 # for example: oracle.sh --runs 50 --seed 7 --kills 4
 

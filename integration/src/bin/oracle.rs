@@ -19,7 +19,7 @@ struct Arguments {
     /// The seed of the first run; it draws input, cluster and kills, and the next run has the next.
     #[arg(long, value_name = "S", default_value_t = 1)]
     seed: u64,
-    /// Number of processes that are killed or stopped in each run.
+    /// Number of faults in each run: kills of one process or two, and stops.
     #[arg(long, value_name = "K", default_value = "3", value_parser = at_least(0))]
     kills: u32,
     /// The job: keyed-sum.

@@ -41,7 +41,7 @@ pub struct Campaign {
     pub runs: u32,
     /// The seed of the first run.
     pub seed: u64,
-    /// Number of processes that are killed or stopped in each run.
+    /// Number of faults in each run: kills of one process or two, and stops.
     pub kills: u32,
     /// The job.
     pub workload: Workload,
@@ -105,7 +105,10 @@ mod tests {
         faults: 2,
         faults_in_flight: 2,
         kills: 1,
+        coordinator_kills: 1,
+        double_kills: 1,
         checkpoints: 60,
+        hindrance: None,
         restores: 1,
         results: 5_000,
         longest_pause: Duration::from_millis(1_500),
@@ -135,9 +138,9 @@ mod tests {
         assert!(is_exact);
         assert_eq!(
             last,
-            "2/2 exact: 2 runs, 4 of 4 faults with records in flight (2 of them kills), 120 \
-             completed checkpoints, 2 restores from a checkpoint, 10000 committed results, longest \
-             pause 1.5 s"
+            "2/2 exact: 2 runs, 4 of 4 faults with records in flight (2 of them kills, 2 of the \
+             coordinator host, 2 of two processes), 120 completed checkpoints, 2 restores from a \
+             checkpoint, 10000 committed results, longest pause 1.5 s"
         );
         assert_eq!(seeds, [7, 8]);
     }

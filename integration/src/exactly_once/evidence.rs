@@ -13,16 +13,22 @@ const RESULTS_MIN: u64 = 1_000;
 const PAUSE_MAX: Duration = Duration::from_secs(30);
 
 /// Counts of what happened in one run, or in several.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Evidence {
     /// Number of faults of the plan.
     pub faults: u64,
     /// Number of faults that hit a job with records in flight.
     pub faults_in_flight: u64,
-    /// Number of processes that were killed.
+    /// Number of faults that killed a process, or two.
     pub kills: u64,
+    /// Number of those that killed the coordinator host.
+    pub coordinator_kills: u64,
+    /// Number of those that killed two processes.
+    pub double_kills: u64,
     /// Number of checkpoints that were complete.
     pub checkpoints: u64,
+    /// The reason why no checkpoint was complete.
+    pub hindrance: Option<String>,
     /// Number of restores from a checkpoint with a number above 0.
     pub restores: u64,
     /// Number of published results.
@@ -39,8 +45,10 @@ impl Evidence {
     pub fn counts(&self) -> Result<(), String> {
         let Self { faults, faults_in_flight, kills, checkpoints, restores, results, .. } = *self;
         if checkpoints < CHECKPOINTS_MIN {
+            let reason = self.hindrance.as_ref().filter(|_| checkpoints == 0);
+            let reason = reason.map(|reason| format!(": {reason}")).unwrap_or_default();
             return Err(format!(
-                "{checkpoints} of at least {CHECKPOINTS_MIN} checkpoints were complete"
+                "{checkpoints} of at least {CHECKPOINTS_MIN} checkpoints were complete{reason}"
             ));
         }
         if faults_in_flight < faults {
@@ -50,7 +58,7 @@ impl Evidence {
         }
         if restores < kills {
             return Err(format!(
-                "{kills} processes were killed, and the job was restored from a checkpoint \
+                "{kills} faults killed processes, and the job was restored from a checkpoint \
                  {restores} times"
             ));
         }
@@ -72,6 +80,8 @@ impl AddAssign for Evidence {
         self.faults += other.faults;
         self.faults_in_flight += other.faults_in_flight;
         self.kills += other.kills;
+        self.coordinator_kills += other.coordinator_kills;
+        self.double_kills += other.double_kills;
         self.checkpoints += other.checkpoints;
         self.restores += other.restores;
         self.results += other.results;
@@ -83,12 +93,14 @@ impl fmt::Display for Evidence {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             out,
-            "{} of {} faults with records in flight ({} of them kills), {} completed \
-             checkpoints, {} restores from a checkpoint, {} committed results, longest pause {:.1} \
-             s",
+            "{} of {} faults with records in flight ({} of them kills, {} of the coordinator \
+             host, {} of two processes), {} completed checkpoints, {} restores from a checkpoint, \
+             {} committed results, longest pause {:.1} s",
             self.faults_in_flight,
             self.faults,
             self.kills,
+            self.coordinator_kills,
+            self.double_kills,
             self.checkpoints,
             self.restores,
             self.results,
@@ -105,7 +117,10 @@ mod tests {
         faults: 3,
         faults_in_flight: 3,
         kills: 2,
+        coordinator_kills: 1,
+        double_kills: 0,
         checkpoints: 10,
+        hindrance: None,
         restores: 2,
         results: 1_000,
         longest_pause: Duration::from_secs(30),
@@ -122,12 +137,16 @@ mod tests {
         let cases = [
             (Evidence { checkpoints: 9, ..ENOUGH }, "9 of at least 10 checkpoints were complete"),
             (
+                Evidence { checkpoints: 0, hindrance: Some("none is due".to_owned()), ..ENOUGH },
+                "0 of at least 10 checkpoints were complete: none is due",
+            ),
+            (
                 Evidence { faults_in_flight: 2, ..ENOUGH },
                 "2 of 3 faults hit a job with records in flight",
             ),
             (
                 Evidence { restores: 1, ..ENOUGH },
-                "2 processes were killed, and the job was restored from a checkpoint 1 times",
+                "2 faults killed processes, and the job was restored from a checkpoint 1 times",
             ),
             (Evidence { results: 999, ..ENOUGH }, "999 of at least 1000 results were published"),
             (
@@ -147,9 +166,9 @@ mod tests {
         sum += Evidence { longest_pause: Duration::from_millis(100), ..ENOUGH };
         assert_eq!(
             sum.to_string(),
-            "6 of 6 faults with records in flight (4 of them kills), 20 completed \
-             checkpoints, 4 restores from a checkpoint, 2000 committed results, longest pause 30.0 \
-             s"
+            "6 of 6 faults with records in flight (4 of them kills, 2 of the coordinator host, 0 \
+             of two processes), 20 completed checkpoints, 4 restores from a checkpoint, 2000 \
+             committed results, longest pause 30.0 s"
         );
     }
 }

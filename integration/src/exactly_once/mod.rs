@@ -10,14 +10,16 @@
 //! fault hit a running job, and that the job went on from a checkpoint.
 
 mod campaign;
+mod checkpoint_files;
 mod checkpoints;
 mod evidence;
 mod faults;
 mod plan;
 mod run;
+mod status;
 
 pub use campaign::{Campaign, Workload};
 pub use checkpoints::Checkpoints;
 pub use evidence::Evidence;
-pub use plan::{Fault, FaultKind, Plan};
+pub use plan::{CheckpointPlan, Fault, Harm, Moment, Plan, Process, Second, Storage};
 pub use run::{Report, run};

@@ -12,46 +12,71 @@ const FAULT_MS: u64 = 2_500;
 /// The shortest wait for a fault.
 const WAIT_MS_MIN: u64 = 300;
 
-/// The harm that a fault does to a process.
+/// The longest time between the kills of a pair.
+const PAIR_MS_MAX: u64 = 25;
+/// The longest wait for a second kill after the restart has begun.
+const RESTART_MS_MAX: u64 = 1_000;
+/// The shortest and the longest interval of checkpoints.
+const INTERVAL_MS: (u64, u64) = (50, 400);
+
+/// A kind of process that a fault hits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum FaultKind {
-    /// Kills a task host of the job with signal 9.
-    KillHost,
-    /// Kills a TaskManager that runs the job with signal 9, and starts another one.
-    KillTaskManager,
-    /// Stops a task host of the job where it is, and lets it go on after this time.
-    PauseHost(Duration),
-    /// Stops a TaskManager that runs the job, and lets it go on after this time.
-    PauseTaskManager(Duration),
+pub enum Process {
+    /// A task host of the job.
+    TaskHost,
+    /// A TaskManager that runs the job; one that is killed is replaced.
+    TaskManager,
+    /// The coordinator host of the job.
+    CoordinatorHost,
 }
 
-impl FaultKind {
+impl fmt::Display for Process {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str(match self {
+            Self::TaskHost => "a task host",
+            Self::TaskManager => "a TaskManager",
+            Self::CoordinatorHost => "the coordinator host",
+        })
+    }
+}
+
+/// The harm that a fault does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Harm {
+    /// Kills the process with signal 9.
+    Kill,
+    /// Kills the process, and another one soon.
+    KillTwo(Second),
+    /// Stops the process where it is, and lets it go on after this time.
+    Pause(Duration),
+}
+
+impl Harm {
     /// Whether the job loses a process for certain, so that it must restart.
     #[must_use]
     pub const fn is_kill(self) -> bool {
-        matches!(self, Self::KillHost | Self::KillTaskManager)
-    }
-
-    fn draw(random: &mut Random) -> Self {
-        let pause = Duration::from_millis(200 + random.below(5_000));
-        match random.below(10) {
-            0..4 => Self::KillHost,
-            4..7 => Self::KillTaskManager,
-            7..9 => Self::PauseHost(pause),
-            _ => Self::PauseTaskManager(pause),
-        }
+        matches!(self, Self::Kill | Self::KillTwo(_))
     }
 }
 
-impl fmt::Display for FaultKind {
-    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::KillHost => write!(out, "kill -9 of a task host"),
-            Self::KillTaskManager => write!(out, "kill -9 of a TaskManager"),
-            Self::PauseHost(pause) => write!(out, "stop of a task host for {pause:?}"),
-            Self::PauseTaskManager(pause) => write!(out, "stop of a TaskManager for {pause:?}"),
-        }
-    }
+/// The second process that a fault kills.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Second {
+    /// The kind of the process.
+    pub process: Process,
+    /// Selects the process among those of its kind.
+    pub pick: u64,
+    /// The moment of the kill.
+    pub moment: Moment,
+}
+
+/// The moment of a second kill.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Moment {
+    /// So long after the first one, a few milliseconds.
+    After(Duration),
+    /// So long after the job was seen to restart.
+    Restarting(Duration),
 }
 
 /// One fault of a run.
@@ -59,10 +84,105 @@ impl fmt::Display for FaultKind {
 pub struct Fault {
     /// The wait before it, from the moment on at which the job is seen to make records.
     pub wait: Duration,
-    /// The kind of the fault.
-    pub kind: FaultKind,
-    /// Selects the process among those that the kind allows.
+    /// The kind of the process.
+    pub process: Process,
+    /// Selects the process among those of its kind.
     pub pick: u64,
+    /// The harm.
+    pub harm: Harm,
+}
+
+impl Fault {
+    fn draw(random: &mut Random) -> Self {
+        let wait = Duration::from_millis(WAIT_MS_MIN + random.below(FAULT_MS - WAIT_MS_MIN));
+        let pause = Duration::from_millis(200 + random.below(5_000));
+        let (process, is_kill) = match random.below(20) {
+            0..6 => (Process::TaskHost, true),
+            6..10 => (Process::TaskManager, true),
+            10..13 => (Process::CoordinatorHost, true),
+            13..16 => (Process::TaskHost, false),
+            16..18 => (Process::TaskManager, false),
+            _ => (Process::CoordinatorHost, false),
+        };
+        let pick = random.below(u64::MAX);
+        let harm = if is_kill { Self::kill(random) } else { Harm::Pause(pause) };
+        Self { wait, process, pick, harm }
+    }
+
+    /// One kill in three has a second one.
+    fn kill(random: &mut Random) -> Harm {
+        let moment = match random.below(6) {
+            0 => Moment::After(Duration::from_millis(random.below(PAIR_MS_MAX + 1))),
+            1 => Moment::Restarting(Duration::from_millis(random.below(RESTART_MS_MAX))),
+            _ => return Harm::Kill,
+        };
+        let process = match random.below(3) {
+            0 => Process::TaskHost,
+            1 => Process::TaskManager,
+            _ => Process::CoordinatorHost,
+        };
+        Harm::KillTwo(Second { process, pick: random.below(u64::MAX), moment })
+    }
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let process = self.process;
+        match self.harm {
+            Harm::Kill => write!(out, "kill -9 of {process}"),
+            Harm::KillTwo(Second { process: second, moment: Moment::After(time), .. }) => {
+                write!(out, "kill -9 of {process} and {time:?} later of {second}")
+            }
+            Harm::KillTwo(Second { process: second, moment: Moment::Restarting(_), .. }) => {
+                write!(out, "kill -9 of {process} and of {second} during the restart")
+            }
+            Harm::Pause(pause) => write!(out, "stop of {process} for {pause:?}"),
+        }
+    }
+}
+
+/// The place where a job's checkpoints are kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Storage {
+    /// The JobManager's memory.
+    Memory,
+    /// A directory. States up to the default size are within the metadata.
+    Directory,
+    /// A directory, in which each state has a file of its own.
+    DirectoryOfStates,
+}
+
+/// The checkpoints of a run's job.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CheckpointPlan {
+    /// The time between the starts of two checkpoints.
+    pub interval: Duration,
+    /// The place where they are kept.
+    pub storage: Storage,
+}
+
+impl CheckpointPlan {
+    fn draw(random: &mut Random) -> Self {
+        let (least, most) = INTERVAL_MS;
+        let interval = Duration::from_millis(least + random.below(most - least + 1));
+        let storage = match random.below(3) {
+            0 => Storage::Memory,
+            1 => Storage::Directory,
+            _ => Storage::DirectoryOfStates,
+        };
+        Self { interval, storage }
+    }
+}
+
+impl fmt::Display for CheckpointPlan {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let place = match self.storage {
+            Storage::Memory => "in memory",
+            Storage::Directory => "in a directory",
+            Storage::DirectoryOfStates => "in a directory with files of state",
+        };
+        write!(out, "checkpoints every {:?} {place}", self.interval)
+    }
 }
 
 /// The input of a run, its cluster, and its faults.
@@ -80,6 +200,8 @@ pub struct Plan {
     pub parallelism: u64,
     /// Number of TaskManagers, of two slots each.
     pub task_managers: usize,
+    /// The checkpoints of the job; `None`: it takes none.
+    pub checkpoints: Option<CheckpointPlan>,
     /// The faults in their order.
     pub faults: Vec<Fault>,
 }
@@ -93,13 +215,12 @@ impl Plan {
         let rate = 1_000 * (2 + random.below(4));
         let parallelism = 2 + random.below(2 * task_managers - 1);
         let keys_per_lane = 1 + random.below(8);
-        let mut drawn = Vec::new();
+        let checkpoints = Some(CheckpointPlan::draw(&mut random));
+        let mut drawn: Vec<Fault> = Vec::new();
         while drawn.len() < faults as usize {
-            let wait = WAIT_MS_MIN + random.below(FAULT_MS - WAIT_MS_MIN);
-            let kind = FaultKind::draw(&mut random);
-            let pick = random.below(u64::MAX);
-            if kind.is_kill() || !drawn.is_empty() {
-                drawn.push(Fault { wait: Duration::from_millis(wait), kind, pick });
+            let fault = Fault::draw(&mut random);
+            if fault.harm.is_kill() || !drawn.is_empty() {
+                drawn.push(fault);
             }
         }
         Self {
@@ -109,6 +230,7 @@ impl Plan {
             rate,
             parallelism,
             task_managers: task_managers as usize,
+            checkpoints,
             faults: drawn,
         }
     }
@@ -124,21 +246,26 @@ impl fmt::Display for Plan {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             out,
-            "seed {}, {} records at {} per second, {} keys, parallelism {} on {} TaskManagers, {} \
-             faults",
+            "seed {}, {} records at {} per second, {} keys, parallelism {} on {} TaskManagers, ",
             self.seed,
             self.records,
             self.rate,
             self.keys_per_lane * millstream_oracle::committed::LANES,
             self.parallelism,
-            self.task_managers,
-            self.faults.len()
-        )
+            self.task_managers
+        )?;
+        match &self.checkpoints {
+            Some(checkpoints) => write!(out, "{checkpoints}")?,
+            None => write!(out, "no checkpoints")?,
+        }
+        write!(out, ", {} faults", self.faults.len())
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use super::*;
 
     #[test]
@@ -149,25 +276,53 @@ mod tests {
 
     #[test]
     fn plans_are_within_what_a_cluster_can_run_and_all_kinds_of_faults_come() {
-        let mut kinds = [0; 4];
-        for seed in 0..200 {
+        let mut kinds: BTreeMap<String, u32> = BTreeMap::new();
+        for seed in 0..300 {
             let plan = Plan::draw(seed, 4);
             assert!((2..=3).contains(&plan.task_managers), "{plan}");
             assert!((2..=2 * plan.task_managers as u64).contains(&plan.parallelism), "{plan}");
             assert!(plan.records >= 1_000 && plan.faults.len() == 4, "{plan}");
             let waits: Duration = plan.faults.iter().map(|fault| fault.wait).sum();
             assert!(waits + Duration::from_secs(10) <= plan.duration(), "{plan}");
-            assert!(plan.faults[0].kind.is_kill(), "{plan}");
+            assert!(plan.faults[0].harm.is_kill(), "{plan}");
             for fault in plan.faults {
-                kinds[match fault.kind {
-                    FaultKind::KillHost => 0,
-                    FaultKind::KillTaskManager => 1,
-                    FaultKind::PauseHost(_) => 2,
-                    FaultKind::PauseTaskManager(_) => 3,
-                }] += 1;
+                let name = format!("{:?} {:?}", fault.process, fault.harm);
+                let kind = name.split('(').next().unwrap().to_owned();
+                *kinds.entry(kind).or_default() += 1;
+                if let Harm::KillTwo(second) = fault.harm {
+                    let moment = format!("{:?}", second.moment);
+                    let moment = moment.split('(').next().unwrap();
+                    *kinds.entry(format!("second {:?} {moment}", second.process)).or_default() += 1;
+                }
             }
         }
-        assert!(kinds.iter().all(|count| *count > 20), "{kinds:?}");
+        // Three processes with three harms each; three second ones at two moments.
+        assert_eq!(kinds.len(), 15, "{kinds:?}");
+        assert!(kinds.values().all(|count| *count >= 15), "{kinds:?}");
+    }
+
+    #[test]
+    fn two_of_three_runs_keep_their_checkpoints_in_a_directory() {
+        let drawn = (0..300).filter_map(|seed| Plan::draw(seed, 0).checkpoints);
+        let drawn: Vec<CheckpointPlan> = drawn.collect();
+        assert_eq!(drawn.len(), 300);
+        let count = |storage| drawn.iter().filter(|plan| plan.storage == storage).count();
+        let places = [Storage::Memory, Storage::Directory, Storage::DirectoryOfStates];
+        assert!(places.map(count).iter().all(|count| (70..130).contains(count)));
+        let intervals = drawn.iter().map(|plan| plan.interval.as_millis());
+        assert!(intervals.clone().all(|interval| (50..=400).contains(&interval)));
+        assert!(intervals.clone().min() < Some(70) && intervals.max() > Some(380));
+    }
+
+    #[test]
+    fn a_plan_says_what_repeats_it() {
+        let plan = Plan { faults: Vec::new(), ..Plan::draw(1, 2) };
+        let checkpoints =
+            CheckpointPlan { interval: Duration::from_millis(70), storage: Storage::Directory };
+        let with = Plan { checkpoints: Some(checkpoints), ..plan.clone() }.to_string();
+        assert!(with.ends_with(", checkpoints every 70ms in a directory, 0 faults"), "{with}");
+        let without = Plan { checkpoints: None, ..plan }.to_string();
+        assert!(without.ends_with(", no checkpoints, 0 faults"), "{without}");
     }
 
     #[test]

@@ -6,12 +6,13 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use millstream_oracle::committed::{Directory, Expected, KeyedSum, Watcher};
-use serde_json::Value;
 
+use super::checkpoint_files::CheckpointFiles;
 use super::checkpoints::Checkpoints;
 use super::evidence::Evidence;
-use super::faults::strike;
-use super::plan::{Fault, Plan};
+use super::faults::Victim;
+use super::plan::{CheckpointPlan, Fault, Harm, Moment, Plan, Process, Second, Storage};
+use super::status::Status;
 use crate::cluster::Cluster;
 use crate::job::Job;
 
@@ -22,15 +23,18 @@ const RUNS_WITHIN: Duration = Duration::from_secs(90);
 /// Time limit for the end of the job, as a multiple of the time for which the source has records:
 /// a job that begins anew reads all of them again.
 const ENDS_WITHIN: u32 = 6;
+/// Time limit for the removal of the checkpoints after the end of the job.
+const REMOVED_WITHIN: Duration = Duration::from_secs(10);
+/// The most moments at which a fault is tried on a job that is not restarting.
+const MOMENTS_MAX: u32 = 10;
 
 /// The settings of a cluster that notices faults early.
 const CLUSTER: [(&str, &str); 2] = [("heartbeat.interval", "500 ms"), ("heartbeat.timeout", "3 s")];
 /// The settings of the job.
-const JOB: [&str; 4] = [
+const JOB: [&str; 3] = [
     "restart-strategy.type=fixed-delay",
     "restart-strategy.fixed-delay.attempts=1000",
     "restart-strategy.fixed-delay.delay=100ms",
-    "execution.checkpointing.interval=200ms",
 ];
 
 /// The result of a run.
@@ -40,7 +44,8 @@ pub struct Report {
     pub evidence: Evidence,
     /// Whether the output is exact; else the first difference, or why the job did not finish.
     pub output: Result<(), String>,
-    /// The directory with the output and the logs, which stays if the output is not exact.
+    /// The directory with the output and the logs, which stays if the output is not exact or a run
+    /// with checkpoints does not count.
     pub kept: Option<PathBuf>,
 }
 
@@ -59,9 +64,12 @@ pub fn run(plan: &Plan, log: &mut dyn Write) -> Report {
     let expected = Expected::of(&KeyedSum::new(plan.seed, plan.records, plan.keys_per_lane));
     let start = Instant::now();
     let job = submit(&cluster, plan);
+    let directory = cluster.data("checkpoints").join(&job.id);
     let mut run = Run {
         job,
         output: Directory(cluster.data("output")),
+        // A file for each state of a task and of the coordinators, and the metadata twice.
+        files: CheckpointFiles::new(directory, 8 + 4 * plan.parallelism as usize),
         cluster,
         watcher: Watcher::new(expected),
         checkpoints: Checkpoints::default(),
@@ -70,16 +78,19 @@ pub fn run(plan: &Plan, log: &mut dyn Write) -> Report {
         log,
     };
     let output = run.carry_out(plan);
-    let Checkpoints { completed, restores, .. } = run.checkpoints;
-    let evidence = Evidence { checkpoints: completed, restores, ..run.evidence };
-    let kept = output.is_err().then(|| run.cluster.keep());
+    let Checkpoints { completed, restores, hindrance, .. } = run.checkpoints;
+    let evidence = Evidence { checkpoints: completed, restores, hindrance, ..run.evidence };
+    let is_evident = output.is_ok() && (plan.checkpoints.is_none() || evidence.counts().is_ok());
+    let kept = (!is_evident).then(|| run.cluster.keep());
     Report { evidence, output, kept }
 }
 
 fn submit(cluster: &Cluster, plan: &Plan) -> Job {
     let parallelism = plan.parallelism.to_string();
+    let mut settings: Vec<String> = JOB.iter().map(|&setting| setting.to_owned()).collect();
+    settings.extend(plan.checkpoints.iter().flat_map(|plan| checkpointing(cluster, *plan)));
     let mut options = vec!["-p", &parallelism];
-    for setting in JOB {
+    for setting in &settings {
         options.extend(["-D", setting]);
     }
     let numbers = [plan.seed, plan.records, plan.keys_per_lane, plan.rate];
@@ -96,48 +107,25 @@ fn submit(cluster: &Cluster, plan: &Plan) -> Job {
     cluster.submit_job(&options, &arguments.concat())
 }
 
-/// The state of the job at one look.
-struct Status {
-    state: String,
-    restarts: u64,
-    /// All tasks run at this moment.
-    all_run: bool,
-    /// All tasks run or have run to their end.
-    all_ran: bool,
-    /// Number of records that all tasks have emitted since the last restart.
-    emitted: u64,
-}
-
-impl Status {
-    fn of(details: &Value) -> Self {
-        let vertices = details["vertices"].as_array().map_or(&[][..], Vec::as_slice);
-        let count = |vertex: &Value, path: &str| vertex.pointer(path).and_then(Value::as_u64);
-        let tasks = |vertex: &Value, states: &[&str]| {
-            let counts = states.iter().map(|state| count(vertex, &format!("/tasks/{state}")));
-            Some(counts.flatten().sum()) == count(vertex, "/parallelism")
-        };
-        let all = |states: &[&str]| {
-            !vertices.is_empty() && vertices.iter().all(|vertex| tasks(vertex, states))
-        };
-        let emitted = vertices.iter().map(|vertex| count(vertex, "/metrics/write-records"));
-        Self {
-            state: details["state"].as_str().unwrap_or_default().to_owned(),
-            restarts: details["millstream"]["restarts"].as_u64().unwrap_or(0),
-            all_run: all(&["RUNNING"]),
-            all_ran: all(&["RUNNING", "FINISHED"]),
-            emitted: emitted.flatten().sum(),
-        }
+/// The settings of a job's checkpoints.
+fn checkpointing(cluster: &Cluster, plan: CheckpointPlan) -> Vec<String> {
+    let interval = plan.interval.as_millis();
+    let mut settings = vec![format!("execution.checkpointing.interval={interval}ms")];
+    if plan.storage != Storage::Memory {
+        let directory = cluster.data("checkpoints").display().to_string();
+        settings.push(format!("execution.checkpointing.dir={directory}"));
     }
-
-    fn is_finished(&self) -> bool {
-        self.state == "FINISHED"
+    if plan.storage == Storage::DirectoryOfStates {
+        settings.push("execution.checkpointing.data-inline-threshold=0b".to_owned());
     }
+    settings
 }
 
 struct Run<'a> {
     cluster: Cluster,
     job: Job,
     output: Directory,
+    files: CheckpointFiles,
     watcher: Watcher,
     checkpoints: Checkpoints,
     start: Instant,
@@ -159,9 +147,13 @@ impl Run<'_> {
         let limit = RUNS_WITHIN + ENDS_WITHIN * plan.duration();
         self.wait("the job is finished", limit, Status::is_finished)?;
         self.ask_for_checkpoints();
+        self.wait_for_removal()?;
         let progress = self.watcher.finish(&self.output, self.start.elapsed());
         let progress = progress.map_err(|difference| difference.to_string())?;
-        self.say(format_args!("the job is finished: {} files", progress.files));
+        self.say(format_args!(
+            "the job is finished: {} files; at most {} checkpoints with {} files at once",
+            progress.files, self.files.directories, self.files.files
+        ));
         self.evidence.results = progress.results;
         self.evidence.longest_pause = progress.longest_pause;
         Ok(())
@@ -169,46 +161,136 @@ impl Run<'_> {
 
     /// Carries out one fault and waits until the job runs again. False if the job finishes before.
     fn fault(&mut self, fault: &Fault) -> Result<bool, String> {
-        let mut emitted = None;
-        let status = self.wait("the job makes records", RUNS_WITHIN, |status| {
-            let before = emitted.replace(status.emitted);
-            let moves = before.is_some_and(|before| before < status.emitted);
-            status.is_finished() || (status.all_run && moves)
-        })?;
-        let (moved, from) = (!status.is_finished(), Instant::now());
-        self.wait("the time of the fault", RUNS_WITHIN, |status| {
-            status.is_finished() || from.elapsed() >= fault.wait
-        })?;
-        let before = Status::of(&self.job.details());
-        if before.is_finished() {
-            self.say(format_args!("the job was finished before the {}", fault.kind));
+        let Some(before) = self.moment(fault)? else {
+            self.say(format_args!("the job was finished before the {fault}"));
             return Ok(false);
+        };
+        let victim = Victim::find(&self.cluster, fault.process, fault.pick);
+        let victim = victim.ok_or_else(|| format!("no process was found for the {fault}"))?;
+        let is_kill = fault.harm.is_kill();
+        let mut hit = before.all_run;
+        // The restarts that the job must have more than.
+        let mut restarts = before.restarts;
+        match fault.harm {
+            Harm::Kill => {
+                victim.kill(&mut self.cluster);
+                self.say(format_args!("{fault}: {}", victim.name));
+            }
+            Harm::KillTwo(second) => restarts = self.kill_two(fault, &victim, second, restarts)?,
+            Harm::Pause(pause) => {
+                victim.pause(&self.cluster);
+                self.say(format_args!("{fault}: {}", victim.name));
+                let from = Instant::now();
+                self.wait("the end of the pause", RUNS_WITHIN, |_| from.elapsed() >= pause)?;
+                hit &= !Status::of(&self.job.details()).is_finished();
+                victim.resume(&self.cluster);
+            }
         }
-        let struck = strike(&mut self.cluster, fault)?;
-        self.say(format_args!("{}: {}", fault.kind, struck.victim));
-        let mut hit = moved && before.all_run;
-        if let Some((paused, pause)) = struck.paused {
-            let from = Instant::now();
-            self.wait("the end of the pause", RUNS_WITHIN, |_| from.elapsed() >= pause)?;
-            hit &= !Status::of(&self.job.details()).is_finished();
-            paused.resume(&self.cluster);
-        }
-        let is_kill = fault.kind.is_kill();
         let status = self.wait("the job runs again", RUNS_WITHIN, |status| {
-            let went_on = !is_kill || status.restarts > before.restarts;
+            let went_on = !is_kill || status.restarts > restarts;
             status.is_finished() || (status.all_ran && went_on)
         })?;
         if is_kill {
             self.evidence.kills += 1;
+            let kills_coordinator = fault.process == Process::CoordinatorHost;
+            self.evidence.coordinator_kills += u64::from(kills_coordinator);
+            self.evidence.double_kills += u64::from(matches!(fault.harm, Harm::KillTwo(_)));
             hit &= status.restarts > before.restarts;
         }
         self.evidence.faults_in_flight += u64::from(hit);
-        let cause = match status.restarts > before.restarts {
-            true => self.job.causes().into_iter().next().unwrap_or_default(),
-            false => "the job did not restart".to_owned(),
+        let causes = self.job.causes().into_iter();
+        let restarts = status.restarts.saturating_sub(before.restarts);
+        let cause = match restarts {
+            0 => "the job did not restart".to_owned(),
+            _ => causes.take(restarts as usize).collect::<Vec<_>>().join(" | "),
         };
         self.say(format_args!("the job runs again: {cause}"));
         Ok(true)
+    }
+
+    /// Waits for the moment of a fault, at which all tasks run and records are made. `None` if the
+    /// job finishes before.
+    fn moment(&mut self, fault: &Fault) -> Result<Option<Status>, String> {
+        let mut moments = 0;
+        loop {
+            moments += 1;
+            let mut emitted = None;
+            self.wait("the job makes records", RUNS_WITHIN, |status| {
+                let before = emitted.replace(status.emitted);
+                let moves = before.is_some_and(|before| before < status.emitted);
+                status.is_finished() || (status.all_run && moves)
+            })?;
+            let from = Instant::now();
+            self.wait("the time of the fault", RUNS_WITHIN, |status| {
+                status.is_finished() || from.elapsed() >= fault.wait
+            })?;
+            let status = Status::of(&self.job.details());
+            if status.is_finished() {
+                return Ok(None);
+            }
+            // A fault before it may have made the job restart only now.
+            if status.all_run || moments == MOMENTS_MAX {
+                return Ok(Some(status));
+            }
+        }
+    }
+
+    /// Kills two processes and returns the number of restarts before the second kill, which makes
+    /// the job restart once more if it ran again.
+    fn kill_two(
+        &mut self,
+        fault: &Fault,
+        first: &Victim,
+        Second { process, pick, moment }: Second,
+        restarts: u64,
+    ) -> Result<u64, String> {
+        let mut second = first.find_beside(&self.cluster, process, pick);
+        let killed = Instant::now();
+        first.kill(&mut self.cluster);
+        let mut before = restarts;
+        match moment {
+            Moment::After(time) => std::thread::sleep(time.saturating_sub(killed.elapsed())),
+            Moment::Restarting(time) => {
+                self.wait("the job restarts", RUNS_WITHIN, |status| {
+                    status.is_finished() || status.restarts > restarts || !status.all_ran
+                })?;
+                let from = Instant::now();
+                self.wait("the second kill", RUNS_WITHIN, |_| from.elapsed() >= time)?;
+                second = Victim::find(&self.cluster, process, pick);
+                while second.is_none() && from.elapsed() < RUNS_WITHIN {
+                    self.look()?;
+                    second = Victim::find(&self.cluster, process, pick);
+                }
+                let status = Status::of(&self.job.details());
+                if status.all_ran {
+                    before = status.restarts;
+                }
+            }
+        }
+        let Some(second) = second.filter(|_| !Status::of(&self.job.details()).is_finished()) else {
+            return Err(format!("no second process was found for the {fault}"));
+        };
+        second.kill(&mut self.cluster);
+        let gap = killed.elapsed();
+        let (first, second) = (&first.name, &second.name);
+        self.say(format_args!("{fault}: {first}, and {gap:.0?} later {second}"));
+        Ok(before)
+    }
+
+    /// Waits until the job's checkpoints are gone, which nobody asked to stay.
+    fn wait_for_removal(&mut self) -> Result<(), String> {
+        let from = Instant::now();
+        while !self.files.are_gone() {
+            if from.elapsed() > REMOVED_WITHIN {
+                return Err(format!(
+                    "{REMOVED_WITHIN:?} after the end of the job its checkpoints are still there: \
+                     {}",
+                    self.files.left()
+                ));
+            }
+            std::thread::sleep(LOOK_EVERY);
+        }
+        Ok(())
     }
 
     /// Looks at the job and its output again and again until a condition holds.
@@ -242,6 +324,7 @@ impl Run<'_> {
         self.evidence.results = progress.results;
         self.evidence.longest_pause = progress.longest_pause;
         self.ask_for_checkpoints();
+        self.files.look()?;
         Ok(Status::of(&self.job.details()))
     }
 
@@ -254,35 +337,5 @@ impl Run<'_> {
     fn say(&mut self, what: impl Display) {
         let seconds = self.start.elapsed().as_secs_f64();
         let _ = writeln!(self.log, "  {seconds:6.1} s  {what}");
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use serde_json::json;
-
-    use super::*;
-
-    fn status(running: [u64; 2], finished: u64) -> Status {
-        let vertex = |running: u64| {
-            json!({"parallelism": 2, "tasks": {"RUNNING": running, "FINISHED": finished},
-                "metrics": {"write-records": 10 * running}})
-        };
-        let vertices = running.map(vertex);
-        Status::of(&json!({"state": "RUNNING", "millstream": {"restarts": 3},
-            "vertices": vertices}))
-    }
-
-    #[test]
-    fn the_state_of_a_job_is_read_from_its_details() {
-        let all = status([2, 2], 0);
-        assert_eq!((all.state.as_str(), all.restarts, all.emitted), ("RUNNING", 3, 40));
-        assert!(all.all_run && all.all_ran && !all.is_finished());
-        let some = status([2, 1], 0);
-        assert!(!some.all_run && !some.all_ran);
-        let ending = status([1, 1], 1);
-        assert!(!ending.all_run && ending.all_ran);
-        let nothing = Status::of(&json!({"state": "FINISHED"}));
-        assert!(!nothing.all_run && !nothing.all_ran && nothing.is_finished());
     }
 }

@@ -1,11 +1,16 @@
-//! The trial of exactly-once: its verdict on a job without kills, and the refusal of options.
+//! The trial of exactly-once: runs with and without checkpoints, those of the day, and the refusal
+//! of options.
 
 use std::collections::BTreeSet;
 use std::process::Command;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use millstream_integration::exactly_once::{Plan, run};
-use millstream_integration::{Outcome, binary, workspace};
+use millstream_integration::exactly_once::{
+    Campaign, CheckpointPlan, Evidence, Fault, Harm, Plan, Process, Storage, Workload, run,
+};
+use millstream_integration::{Cluster, Outcome, binary, until, workspace};
+use millstream_oracle::committed::{Directory, Published};
+use millstream_soak::{is_long, rounds};
 
 fn oracle(arguments: &[&str]) -> Outcome {
     let mut command = Command::new(binary("oracle"));
@@ -13,22 +18,126 @@ fn oracle(arguments: &[&str]) -> Outcome {
     Outcome::of(command)
 }
 
-#[test]
-fn a_finished_job_is_exact_and_its_run_does_not_count_without_checkpoints() {
-    let plan = Plan { records: 6_000, rate: 3_000, ..Plan::draw(1, 0) };
+/// Carries a plan out; its output must be exact.
+fn evidence_of(plan: &Plan) -> Evidence {
     let mut log = Vec::new();
-    let report = run(&plan, &mut log);
+    let report = run(plan, &mut log);
     let log = String::from_utf8(log).unwrap();
-    assert_eq!(report.output, Ok(()), "{log}");
+    let (plan, evidence) = (plan.to_string(), report.evidence);
+    assert_eq!(report.output, Ok(()), "{plan}: {log} {:?}", report.kept);
     assert!(log.lines().last().is_some_and(|line| line.contains("the job is finished")), "{log}");
-    let evidence = report.evidence;
+    eprintln!("{plan}: {evidence}\n{log}");
+    evidence
+}
+
+fn kill(process: Process, milliseconds: u64) -> Fault {
+    let wait = Duration::from_millis(milliseconds);
+    Fault { wait, process, pick: 1, harm: Harm::Kill }
+}
+
+#[test]
+fn a_job_whose_hosts_are_killed_is_exact_and_its_run_counts() {
+    let checkpoints = CheckpointPlan {
+        interval: Duration::from_millis(100),
+        storage: Storage::DirectoryOfStates,
+    };
+    let faults = vec![kill(Process::TaskHost, 700), kill(Process::CoordinatorHost, 500)];
+    let evidence = evidence_of(&Plan {
+        records: 16_000,
+        rate: 2_000,
+        checkpoints: Some(checkpoints),
+        faults,
+        ..Plan::draw(1, 0)
+    });
+    assert_eq!(evidence.counts(), Ok(()));
+    assert_eq!((evidence.results, evidence.kills, evidence.coordinator_kills), (16_000, 2, 1));
+    assert_eq!((evidence.faults, evidence.faults_in_flight), (2, 2));
+    assert!(evidence.restores >= 2, "{evidence}");
+}
+
+#[test]
+fn a_job_without_checkpoints_is_exact_and_its_run_does_not_count() {
+    let plan = Plan { records: 6_000, rate: 3_000, checkpoints: None, ..Plan::draw(1, 0) };
+    let evidence = evidence_of(&plan);
     assert_eq!((evidence.results, evidence.checkpoints, evidence.restores), (6_000, 0, 0));
     assert_eq!((evidence.faults, evidence.kills), (0, 0));
     // Results are published when the job has finished.
     assert!(evidence.longest_pause > Duration::from_secs(1), "{evidence}");
-    let reason = "0 of at least 10 checkpoints were complete";
-    assert_eq!(evidence.counts(), Err(reason.to_owned()));
-    assert_eq!(report.kept, None);
+    let reason = evidence.counts().unwrap_err();
+    let count = "0 of at least 10 checkpoints were complete: ";
+    assert!(reason.starts_with(count) && reason.len() > count.len(), "{reason}");
+}
+
+/// Other seeds each day: what a day's runs find is repeated by the seed that they print.
+#[test]
+fn the_runs_of_the_day_are_exact() {
+    let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
+    let day = since_1970.as_secs() / (24 * 60 * 60);
+    let kills = if is_long() { 5 } else { 3 };
+    for round in rounds("runs of the oracle", 0.2, 3, 50) {
+        let seed = 100 * day + round;
+        let campaign = Campaign { runs: 1, seed, kills, workload: Workload::KeyedSum };
+        let mut log = Vec::new();
+        let is_exact = campaign.carry_out(&mut log).unwrap();
+        let log = String::from_utf8(log).unwrap();
+        assert!(is_exact, "scripts/oracle.sh --runs 1 --seed {seed} --kills {kills}:\n{log}");
+        eprintln!("{log}");
+    }
+}
+
+#[test]
+fn a_job_without_end_publishes_as_its_checkpoints_complete() {
+    let cluster = Cluster::builder().slots_with_memory(2, 128).start();
+    let output = cluster.data("output");
+    let directory = output.display().to_string();
+    let arguments = ["--job", "keyed-sum", "--seed", "1", "--keys-per-lane", "1", "--rate", "1000"];
+    let arguments = [&arguments[..], &["--output", &directory]].concat();
+    let refused = cluster.run_job(&["-p", "2"], &arguments);
+    assert!(refused.stderr.contains("execution.checkpointing.interval=10s"), "{refused:?}");
+    let options = ["-p", "2", "-D", "execution.checkpointing.interval=100ms"];
+    let job = cluster.submit_job(&options, &arguments);
+    let files = || Directory(output.clone()).list().unwrap();
+    until("files are published", Duration::from_secs(30), || (files().len() > 5).then_some(()));
+    assert_eq!(job.status(), "RUNNING");
+    let before = files();
+    let _ = cluster.millstream(&["cancel", &job.id]).success();
+    job.wait_for("CANCELED");
+    let after: Vec<String> = files().into_iter().map(|file| file.name).collect();
+    assert!(before.iter().all(|file| after.contains(&file.name)), "{before:?} {after:?}");
+}
+
+#[test]
+fn the_commands_of_the_guide_take_checkpoints() {
+    let page = workspace().join("docs/guide/state-and-checkpoints.md");
+    let page = std::fs::read_to_string(page).unwrap();
+    let cluster = Cluster::builder().slots_with_memory(2, 128).start();
+    let data = cluster.data("checkpoints");
+    let commands = page.split("```").filter_map(|block| block.strip_prefix("sh\n"));
+    let words: Vec<String> = commands
+        .flat_map(|command| command.split_whitespace().map(str::to_owned))
+        .filter(|word| word.contains('=') || word.starts_with("localhost:8081/"))
+        .map(|word| word.replace("/data/checkpoints", &data.display().to_string()))
+        .collect();
+    let (path, settings) = words.split_last().unwrap();
+    assert_eq!(settings.len(), 4, "{words:?}");
+    let mut options = vec!["-p", "2"];
+    settings.iter().for_each(|setting| options.extend(["-D", setting]));
+    let output = cluster.data("output").display().to_string();
+    let arguments = ["--job", "keyed-sum", "--seed", "1", "--keys-per-lane", "1", "--rate", "100"];
+    let job = cluster.submit_job(&options, &[&arguments[..], &["--output", &output]].concat());
+    job.wait_for_tasks();
+    let path = path.strip_prefix("localhost:8081").unwrap().replace("JOB", &job.id);
+    until("a checkpoint is complete", Duration::from_secs(60), || {
+        let answer = cluster.rest.get(&path);
+        assert_eq!(answer.status, 200, "{}", answer.text);
+        let fields = ["/counts/failed", "/latest/failed", "/millstream/pending"];
+        assert!(fields.iter().all(|field| answer.json.pointer(field).is_some()), "{}", answer.text);
+        (answer.json["counts"]["completed"].as_u64()? > 0).then_some(())
+    });
+    let config = cluster.rest.get(&format!("{path}/config")).json;
+    assert_eq!(config["interval"], 10_000, "{config}");
+    let kept = data.join(&job.id).join("chk-1/_metadata");
+    assert!(kept.exists(), "{}", kept.display());
 }
 
 #[test]
