@@ -15,6 +15,9 @@ mod windows {}
 #[doc = include_str!("../../../docs/guide/broadcast-state.md")]
 mod broadcast_state {}
 
+#[doc = include_str!("../../../docs/guide/state-and-checkpoints.md")]
+mod state_and_checkpoints {}
+
 #[doc = include_str!("../../../docs/guide/joins.md")]
 mod joins {}
 

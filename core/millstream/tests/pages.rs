@@ -280,8 +280,10 @@ fn windows_have_the_records_between_their_bounds() {
 
 /// Features that `docs/compared-with-flink.md` lists as absent, with the names that they would
 /// have.
-const NOT_YET: [(&str, &[&str]); 11] = [
-    ("Checkpoints", &["enable_checkpointing", "set_checkpoint_interval", "CheckpointCoordinator"]),
+const NOT_YET: [(&str, &[&str]); 13] = [
+    ("Unaligned checkpoints", &["enable_unaligned_checkpoints", "ChannelState"]),
+    ("Checkpoints on request", &["trigger_checkpoint", "CheckpointTriggerRequest"]),
+    ("Recovery of the failed region", &["RestartPipelinedRegion", "regions_to_restart"]),
     ("Savepoints", &["Savepoint", "savepoint"]),
     ("Broadcast state", &["apply_to_keyed_state"]),
     ("Other state", &["OperatorListState", "operator_list"]),
@@ -317,6 +319,24 @@ fn what_the_comparison_says_is_not_there_is_not_there() {
             });
             assert!(!there, "{} has `{name}` now: say so in the row {topic}", file.display());
         }
+    }
+}
+
+#[test]
+fn the_guide_shows_the_defaults_of_checkpoints() {
+    let root = Path::new(&std::env::var("CARGO_MANIFEST_DIR").unwrap()).join("../..");
+    let page = |name: &str| std::fs::read_to_string(root.join("docs").join(name)).unwrap();
+    let [guide, reference] = ["guide/state-and-checkpoints.md", "configuration.md"].map(page);
+    let columns = |row: &str| row.split('|').map(|it| it.trim().to_owned()).collect::<Vec<_>>();
+    let rows = |page: &str| -> Vec<Vec<String>> {
+        let rows = page.lines().filter(|row| row.starts_with("| `execution.checkpointing."));
+        rows.map(columns).collect()
+    };
+    let (shown, known) = (rows(&guide), rows(&reference));
+    assert!(shown.len() > 5, "{shown:?}");
+    for row in shown {
+        let option = known.iter().find(|option| option[1] == row[1]);
+        assert_eq!(option.map(|option| &option[3]), Some(&row[2]), "{}", row[1]);
     }
 }
 
