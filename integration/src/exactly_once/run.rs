@@ -150,9 +150,11 @@ impl Run<'_> {
         self.wait_for_removal()?;
         let progress = self.watcher.finish(&self.output, self.start.elapsed());
         let progress = progress.map_err(|difference| difference.to_string())?;
+        let (directories, files) = (self.files.directories, self.files.files);
         self.say(format_args!(
-            "the job is finished: {} files; at most {} checkpoints with {} files at once",
-            progress.files, self.files.directories, self.files.files
+            "the job is finished: {} files; at most {directories} checkpoints with {files} files \
+             at once",
+            progress.files
         ));
         self.evidence.results = progress.results;
         self.evidence.longest_pause = progress.longest_pause;
