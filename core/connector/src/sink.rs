@@ -150,9 +150,9 @@ pub trait Sink<T>: Send + Sync + 'static {
     /// The writer cannot be made.
     fn writer(&self, info: &WriterInfo) -> Result<Self::Writer>;
 
-    /// Makes the committer. Runs in the coordinator host, before any writer. In a
-    /// job without checkpoints the input of a sink with a committer must end: one in which a source
-    /// above it never ends is refused. A sink without one ([`NoCommitter`]) leaves this method out.
+    /// Makes the committer. Runs in the coordinator host, before any writer. In a job without
+    /// checkpoints the input of a sink with a committer must end: one in which a source above it
+    /// never ends is refused. A sink without one ([`NoCommitter`]) leaves this method out.
     ///
     /// # Errors
     /// The committer cannot be made.

@@ -269,7 +269,7 @@ impl Run<'_> {
                 }
             }
         }
-        let Some(second) = second.filter(|_| !Status::of(&self.job.details()).is_finished()) else {
+        let Some(second) = second else {
             return Err(format!("no second process was found for the {fault}"));
         };
         second.kill(&mut self.cluster);

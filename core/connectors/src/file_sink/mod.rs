@@ -105,7 +105,8 @@ pub enum FileSinkError {
 /// # Errors
 /// Files are published as checkpoints complete, and without checkpoints when the job's input has
 /// ended: then a job with a source that never ends is refused. What the file system refuses fails
-/// the task and names the file. A file that exists is never replaced: the job fails instead, when it publishes.
+/// the task and names the file. A file that exists is never replaced: the job fails instead, when
+/// it publishes.
 ///
 /// # What stays behind
 /// While the job runs, its files are in a directory `.millstream-<job>-<operator>` of the output

@@ -17,8 +17,8 @@ type Entry = (u64, u64);
 /// A key, the number of its records so far, and their sum.
 type Total = (u64, u64, u64);
 
-/// Reads `--records` records of `--seed`, or without end, with `--keys-per-lane` keys in each lane, at `--rate` per
-/// second, and publishes the results in `--output`.
+/// Reads `--records` records of `--seed`, or without end, with `--keys-per-lane` keys in each lane,
+/// at `--rate` per second, and publishes the results in `--output`.
 pub(crate) fn build(env: &mut Environment, args: &Args) -> Result<()> {
     let required = |name: &str| -> Result<u64> {
         args.optional(name)?.ok_or_else(|| millstream::error!("--{name} is missing"))
