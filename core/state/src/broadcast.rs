@@ -13,6 +13,7 @@ use millstream_types::{Schema, State};
 
 use crate::codec::{decode, encode};
 use crate::error::StateError;
+use crate::lists::{ListKind, ListSnapshot, RestoredLists};
 
 /// A map of which each subtask has a copy; the handle by which a function reads and changes it.
 ///
@@ -162,6 +163,18 @@ fn restore<M: Ord, V>(map: &mut BTreeMap<M, V>, name: M, before: Option<V>) {
     };
 }
 
+/// Writes the entries of a map.
+type Write = fn(&'static str, Schema, &dyn Any) -> Result<ListSnapshot, StateError>;
+
+fn write<M: State + Ord, V: State>(
+    name: &'static str,
+    schema: Schema,
+    map: &dyn Any,
+) -> Result<ListSnapshot, StateError> {
+    let map = map.downcast_ref::<BTreeMap<M, V>>().ok_or(StateError::Foreign(name))?;
+    ListSnapshot::of(name, ListKind::Broadcast, schema, map)
+}
+
 type Undo = Box<dyn FnOnce(&mut BroadcastMaps) -> Result<(), StateError> + Send>;
 
 /// A subtask's copies of the broadcast states that its function has declared. A function reads them
@@ -181,38 +194,64 @@ impl fmt::Debug for BroadcastMaps {
 /// The broadcast states of one operator's subtask: their declarations, and their maps.
 #[derive(Debug)]
 pub struct BroadcastBackend {
-    declared: Vec<(&'static str, Schema)>,
+    declared: Vec<(&'static str, Schema, Write)>,
     maps: BroadcastMaps,
+    /// The lists of which states take theirs when they are declared.
+    restored: RestoredLists,
 }
 
 impl Default for BroadcastBackend {
     fn default() -> Self {
-        Self { declared: Vec::new(), maps: BroadcastMaps { maps: Vec::new(), undo: None } }
+        Self::restored(RestoredLists::default())
     }
 }
 
 impl BroadcastBackend {
+    /// States that begin with their entries in these lists.
+    #[must_use]
+    pub const fn restored(restored: RestoredLists) -> Self {
+        let maps = BroadcastMaps { maps: Vec::new(), undo: None };
+        Self { declared: Vec::new(), maps, restored }
+    }
+
+    /// The name of a state in the lists that was not declared.
+    #[must_use]
+    pub fn not_declared(&self) -> Option<&str> {
+        self.restored.not_taken(ListKind::Broadcast)
+    }
+
+    /// Writes all maps.
+    ///
+    /// # Errors
+    /// An entry has no bytes.
+    pub fn snapshot(&self) -> Result<Vec<ListSnapshot>, StateError> {
+        let maps = self.declared.iter().zip(&self.maps.maps);
+        maps.map(|((name, schema, write), map)| write(name, schema.clone(), &**map)).collect()
+    }
+
     /// Declares a state under a name that no other broadcast state of this operator has.
     ///
     /// # Errors
-    /// [`StateError::Duplicate`].
+    /// [`StateError::Duplicate`], or [`StateError::Incompatible`] if the entries that are restored
+    /// are of other types.
     pub fn declare<M, V>(&mut self, name: &'static str) -> Result<BroadcastState<M, V>, StateError>
     where
         M: State + Ord + Clone,
         V: State,
     {
-        if self.declared.iter().any(|(declared, _)| *declared == name) {
+        if self.declared.iter().any(|(declared, ..)| *declared == name) {
             return Err(StateError::Duplicate(name.to_owned()));
         }
-        let slot = self.maps.maps.len();
-        self.declared.push((name, Schema::of::<BTreeMap<M, V>>()));
-        self.maps.maps.push(Box::new(BTreeMap::<M, V>::new()));
+        let (slot, schema) = (self.maps.maps.len(), Schema::of::<BTreeMap<M, V>>());
+        let entries = self.restored.take::<(M, V)>(name, ListKind::Broadcast, &schema)?;
+        self.declared.push((name, schema, write::<M, V>));
+        self.maps.maps.push(Box::new(entries.into_iter().collect::<BTreeMap<M, V>>()));
         Ok(BroadcastState { slot, name, value: PhantomData })
     }
 
     /// The names of the declared states, each with the schema of its map.
     pub fn schemas(&self) -> impl Iterator<Item = (&'static str, &Schema)> {
-        self.declared.iter().map(|(name, schema)| (*name, schema))
+        self.declared.iter().map(|(name, schema, _)| (*name, schema))
     }
 
     /// The maps, to read.
@@ -249,5 +288,26 @@ impl BroadcastBackend {
             undo(&mut self.maps)?;
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_map_is_restored_and_one_of_another_type_is_refused() {
+        let mut states = BroadcastBackend::default();
+        let limits: BroadcastState<String, u64> = states.declare("limits").unwrap();
+        let _: BroadcastState<u8, u8> = states.declare("empty").unwrap();
+        limits.put(states.maps_mut(), "a".to_owned(), 7).unwrap();
+        let lists = states.snapshot().unwrap();
+        let mut again = BroadcastBackend::restored(RestoredLists::same(lists.clone()));
+        let restored: BroadcastState<String, u64> = again.declare("limits").unwrap();
+        assert_eq!(restored.get(again.maps(), &"a".to_owned()).unwrap(), Some(&7));
+        assert_eq!(again.not_declared(), Some("empty"));
+        let mut other = BroadcastBackend::restored(RestoredLists::same(lists));
+        let said = other.declare::<String, String>("limits").unwrap_err().to_string();
+        assert!(said.contains("\"limits\"") && said.contains("u64"), "{said}");
     }
 }

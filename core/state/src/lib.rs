@@ -8,7 +8,7 @@
 //! [`MapState`], [`ReducingState`] and [`AggregatingState`], which are the same for both. Values of
 //! a state with a [`Ttl`] expire. Beside its values a key has [`Timers`]. A [`KeyedSnapshot`] has
 //! the bytes of all of them, by key group. A [`BroadcastState`] belongs to no key: each subtask has
-//! a copy.
+//! a copy. A [`ListSnapshot`] has the bytes of state without keys.
 
 mod backend;
 mod broadcast;
@@ -23,7 +23,9 @@ mod error;
 mod expiry;
 mod handles;
 mod keyed;
+mod lists;
 mod maps;
+mod pane_snapshot;
 mod panes;
 mod restoring;
 mod selector;
@@ -43,7 +45,9 @@ pub use error::StateError;
 pub use expiry::{Expiry, NoTtl, Ttl};
 pub use handles::{Elements, ListState, ValueState};
 pub use keyed::{Backed, Backing, Group, KeyedValues, Table};
+pub use lists::{ListKind, ListSnapshot, RestoredLists, watermark_list};
 pub use maps::{Entries, Keys, MapState, Values};
+pub use pane_snapshot::{RestoredPanes, snapshot_panes};
 pub use panes::{ClosedPanes, Cursor, FewKeys, KeyPanes, OpenPanes, PaneEntries, PaneValues};
 pub use selector::{ByRef, ByValue, KeySelector};
 pub use snapshot::{GroupSnapshot, KeyedSnapshot, StateKind, StateSnapshot};

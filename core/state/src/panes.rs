@@ -152,6 +152,41 @@ impl<K: Key, V> OpenPanes<K, V> {
         expected > 0 && (self.panes.len() < ROOMY_PANES || 2 * keys >= expected)
     }
 
+    /// Adds a value that was restored to the pane from a first to a last time.
+    pub fn put_back(&mut self, (first, last): (i64, i64), hash: u64, key: K, value: V) {
+        if !self.panes.contains_key(&first) {
+            self.open(first, last);
+        }
+        match self.panes.get_mut(&first) {
+            Some((_, PaneValues::Few(FewKeys(table)))) => {
+                table.insert_unique(hash, (key, value), |(key, _)| key.stable_hash());
+            }
+            Some((_, PaneValues::Many(table))) => {
+                table.insert_new(hash, key, value);
+            }
+            None => {}
+        }
+        self.settle(first);
+    }
+
+    /// Hands each value to `write`: with its key and the first time of its pane.
+    pub(crate) fn each(
+        &self,
+        write: &mut impl FnMut(&K, i64, &V) -> Result<(), StateError>,
+    ) -> Result<(), StateError> {
+        for (first, (_, values)) in &self.panes {
+            match values {
+                PaneValues::Few(FewKeys(table)) => {
+                    table.iter().try_for_each(|(key, value)| write(key, *first, value))?;
+                }
+                PaneValues::Many(table) => {
+                    table.entries().try_for_each(|(key, value)| write(key, *first, value))?;
+                }
+            }
+        }
+        Ok(())
+    }
+
     /// Gives a pane that has got many keys a table for each key group.
     pub fn settle(&mut self, first: i64) {
         if let Some((_, values @ PaneValues::Few(_))) = self.panes.get_mut(&first)
@@ -276,6 +311,25 @@ impl<K: Key, V: Clone> ClosedPanes<K, V> {
     /// The panes of a key.
     pub fn of_key(&mut self, hash: u64, key: &K) -> &mut KeyPanes<V> {
         self.0.get_or_insert_with(hash, key, KeyPanes::new).0
+    }
+
+    /// Adds a value that was restored to the pane with this first time.
+    pub fn put_back(&mut self, first: i64, hash: u64, key: &K, value: V) {
+        let panes = self.of_key(hash, key);
+        if let Err(at) = panes.find(first) {
+            panes.insert(at, first, value);
+        }
+    }
+
+    /// Hands each value to `write`: with its key and the first time of its pane.
+    pub(crate) fn each(
+        &self,
+        write: &mut impl FnMut(&K, i64, &V) -> Result<(), StateError>,
+    ) -> Result<(), StateError> {
+        for (key, KeyPanes(panes)) in self.0.entries() {
+            panes.iter().try_for_each(|(first, value)| write(key, *first, value))?;
+        }
+        Ok(())
     }
 
     /// Forgets a key that has no values.

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use millstream_types::{Key, KeyGroup, Schema, State};
+use millstream_types::{Key, KeyGroup, MaxParallelism, Schema, State};
 
 use crate::backend::KeyedBackend;
 use crate::codec::encode;
@@ -55,16 +55,7 @@ impl<K: Key> KeyedBackend<K> {
     /// [`StateError::KeyType`] or [`StateError::MaxParallelism`]. Whether a state fits is known
     /// when it is declared: [`StateError::Incompatible`].
     pub fn restore(&mut self, snapshots: Vec<KeyedSnapshot>) -> Result<(), StateError> {
-        let (key, is) = (Schema::of::<K>(), self.max_parallelism().get());
-        for snapshot in &snapshots {
-            if snapshot.key != key {
-                let (was, is) = (snapshot.key.to_string(), key.to_string());
-                return Err(StateError::KeyType { was, is });
-            }
-            if snapshot.max_parallelism != is {
-                return Err(StateError::MaxParallelism { was: snapshot.max_parallelism, is });
-            }
-        }
+        check_fit::<K>(&snapshots, self.max_parallelism())?;
         self.restored.add(snapshots);
         Ok(())
     }
@@ -125,18 +116,7 @@ impl<K: Key> KeyedBackend<K> {
 
     /// The hash of a key that was found in this key group.
     fn hash_in(&self, state: &str, group: u16, key: &K) -> Result<u64, StateError> {
-        let hash = key.stable_hash();
-        let own = KeyGroup::of_hash(hash, self.max_parallelism()).get();
-        if own == group {
-            return Ok(hash);
-        }
-        Err(incompatible(
-            state,
-            format!(
-                "a key of key group {group} belongs to key group {own}: the snapshot is damaged, \
-                 or the key's type is hashed in another way now"
-            ),
-        ))
+        hash_in(state, group, key, self.max_parallelism())
     }
 
     fn twice(&self, state: &str, group: u16) -> StateError {
@@ -145,6 +125,45 @@ impl<K: Key> KeyedBackend<K> {
             format!("key group {group} has an entry twice: two snapshots have the same part of it"),
         )
     }
+}
+
+/// Checks that snapshots are of these keys and cut into so many key groups.
+pub(crate) fn check_fit<K: Key>(
+    snapshots: &[KeyedSnapshot],
+    max_parallelism: MaxParallelism,
+) -> Result<(), StateError> {
+    let (key, is) = (Schema::of::<K>(), max_parallelism.get());
+    for snapshot in snapshots {
+        if snapshot.key != key {
+            let (was, is) = (snapshot.key.to_string(), key.to_string());
+            return Err(StateError::KeyType { was, is });
+        }
+        if snapshot.max_parallelism != is {
+            return Err(StateError::MaxParallelism { was: snapshot.max_parallelism, is });
+        }
+    }
+    Ok(())
+}
+
+/// The hash of a key that was found in this key group.
+pub(crate) fn hash_in<K: Key>(
+    state: &str,
+    group: u16,
+    key: &K,
+    max_parallelism: MaxParallelism,
+) -> Result<u64, StateError> {
+    let hash = key.stable_hash();
+    let own = KeyGroup::of_hash(hash, max_parallelism).get();
+    if own == group {
+        return Ok(hash);
+    }
+    Err(incompatible(
+        state,
+        format!(
+            "a key of key group {group} belongs to key group {own}: the snapshot is damaged, or \
+             the key's type is hashed in another way now"
+        ),
+    ))
 }
 
 #[cfg(test)]

@@ -209,6 +209,11 @@ impl<K: Key, V> GroupTable<K, V> {
         self.groups.len()
     }
 
+    /// All entries, group by group.
+    pub(crate) fn entries(&self) -> impl Iterator<Item = &(K, V)> {
+        self.groups.iter().flatten()
+    }
+
     /// The entries of the group at this place (from 0, in the order of the range).
     pub(crate) fn entries_of_group(&self, at: usize) -> impl Iterator<Item = &(K, V)> {
         self.groups.get(at).into_iter().flatten()
