@@ -124,7 +124,10 @@ fn no_such_state(operator: &str, state: u32) -> String {
 }
 
 fn place_of(operator: &mut OperatorState, state: StateDescription) -> Result<u32, String> {
-    let known = operator.states.iter().position(|known| known.name == state.name);
+    let is_same = |known: &StateDescription| {
+        known.name == state.name && known.kind.without_keys() == state.kind.without_keys()
+    };
+    let known = operator.states.iter().position(is_same);
     let at = match known {
         Some(at) => {
             if operator.states.get(at) != Some(&state) {

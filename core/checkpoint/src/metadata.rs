@@ -170,6 +170,23 @@ pub enum StateKind {
     OperatorUnion,
 }
 
+impl StateKind {
+    /// The kind without keys; `None` for state of keys. States of different kinds without keys, and
+    /// a state of keys, may have one name.
+    #[must_use]
+    pub const fn without_keys(self) -> Option<Self> {
+        match self {
+            Self::Value
+            | Self::List
+            | Self::Map
+            | Self::Reducing
+            | Self::Aggregating
+            | Self::Timers => None,
+            Self::Broadcast | Self::OperatorList | Self::OperatorUnion => Some(self),
+        }
+    }
+}
+
 /// A state that an operator declares.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StateDescription {

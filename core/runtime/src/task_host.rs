@@ -257,7 +257,12 @@ impl TaskHost {
         let name = task_name(vertex, id.subtask);
         let checkpoints = self.checkpoints_of(id, task.restored);
         let restore = self.config.checkpointing.clone();
-        let restore = restore.map(|it| Restore { snapshots: task.snapshots, checkpointing: it });
+        let restore = restore.map(|checkpointing| Restore {
+            snapshots: task.snapshots,
+            checkpointing,
+            subtask: id.subtask,
+            parallelism: vertex.parallelism,
+        });
         let mailboxes: BTreeMap<_, Arc<EventMailbox>> =
             vertex.operators.iter().map(|operator| (operator.id, Arc::default())).collect();
         let parts = TaskParts {

@@ -5,8 +5,8 @@ use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use millstream_state::{KeyedSnapshot, StateError};
-use millstream_types::{Barrier, CheckpointId, Clock, OperatorId};
+use millstream_state::{KeyedSnapshot, ListSnapshot, RestoredLists, StateError, watermark_list};
+use millstream_types::{Barrier, CheckpointId, Clock, OperatorId, Timestamp};
 
 /// An operator's part in a checkpoint.
 #[derive(Debug)]
@@ -17,6 +17,8 @@ pub struct OperatorPart {
     pub positions: Vec<Vec<u8>>,
     /// Its keyed states.
     pub keyed: Option<KeyedSnapshot>,
+    /// Its states without keys.
+    pub lists: Vec<ListSnapshot>,
 }
 
 /// The part of a checkpoint that an operator's subtask begins from.
@@ -26,6 +28,8 @@ pub struct RestoredOperator {
     pub positions: Vec<Vec<u8>>,
     /// The keyed states of all subtasks that had key groups of this one.
     pub keyed: Vec<KeyedSnapshot>,
+    /// The states without keys.
+    pub lists: RestoredLists,
 }
 
 /// Committables of a task's sink that are not published.
@@ -76,8 +80,26 @@ struct Inner {
     committables: Vec<Arc<PreCommitted>>,
     /// The operators that the restored checkpoint knows, until they take their parts.
     restored: BTreeMap<OperatorId, RestoredOperator>,
-    /// The reason why the task can be part of no checkpoint.
-    refusal: Option<String>,
+}
+
+impl Inner {
+    /// The part of an operator in the snapshot that is taken.
+    fn part_of(&mut self, operator: OperatorId) -> Option<&mut OperatorPart> {
+        let parts = &mut self.taking.as_mut()?.parts;
+        let at = parts.iter().position(|part| part.operator == operator).unwrap_or(parts.len());
+        if at == parts.len() {
+            let (positions, lists) = (Vec::new(), Vec::new());
+            parts.push(OperatorPart { operator, positions, keyed: None, lists });
+        }
+        parts.get_mut(at)
+    }
+
+    /// There is no snapshot for this barrier.
+    fn refuse(&mut self, error: &StateError) {
+        if let Some(taking) = &mut self.taking {
+            taking.refusal.get_or_insert_with(|| error.to_string());
+        }
+    }
 }
 
 /// The part of one task in the checkpoints of its job.
@@ -103,7 +125,6 @@ impl TaskCheckpoints {
             taking: None,
             committables: Vec::new(),
             restored: BTreeMap::new(),
-            refusal: None,
         };
         Self { inner: Mutex::new(inner), sender, clock }
     }
@@ -122,34 +143,43 @@ impl TaskCheckpoints {
         self.inner().restored.remove(&operator)
     }
 
-    /// Says once and for all why the task can be part of no checkpoint.
-    pub fn refuse(&self, why: String) {
-        self.inner().refusal.get_or_insert(why);
-    }
-
     /// Adds the splits of an operator to the snapshot of the barrier that passes.
     pub fn add_positions(&self, operator: OperatorId, positions: Vec<Vec<u8>>) {
-        self.add(OperatorPart { operator, positions, keyed: None });
+        if let Some(part) = self.inner().part_of(operator) {
+            part.positions = positions;
+        }
     }
 
     /// Adds the keyed states of an operator, or the reason why there are none.
     pub fn add_keyed(&self, operator: OperatorId, keyed: Result<KeyedSnapshot, StateError>) {
+        let mut inner = self.inner();
         match keyed {
             Ok(keyed) => {
-                self.add(OperatorPart { operator, positions: Vec::new(), keyed: Some(keyed) });
-            }
-            Err(error) => {
-                if let Some(taking) = &mut self.inner().taking {
-                    taking.refusal.get_or_insert_with(|| error.to_string());
+                if let Some(part) = inner.part_of(operator) {
+                    part.keyed = Some(keyed);
                 }
             }
+            Err(error) => inner.refuse(&error),
         }
     }
 
-    fn add(&self, part: OperatorPart) {
-        if let Some(taking) = &mut self.inner().taking {
-            taking.parts.push(part);
+    /// Adds states without keys of an operator, or the reason why there are none.
+    pub fn add_lists(&self, operator: OperatorId, lists: Result<Vec<ListSnapshot>, StateError>) {
+        let mut inner = self.inner();
+        match lists {
+            Ok(lists) => {
+                if let Some(part) = inner.part_of(operator) {
+                    part.lists.extend(lists);
+                }
+            }
+            Err(error) => inner.refuse(&error),
         }
+    }
+
+    /// Adds the watermark of an operator: after a restore it takes no record as timely that is late
+    /// now.
+    pub fn add_watermark(&self, operator: OperatorId, watermark: Timestamp) {
+        self.add_lists(operator, watermark_list(watermark).map(|list| vec![list]));
     }
 
     /// Keeps committables until a checkpoint that carries them is complete.
@@ -183,7 +213,6 @@ impl TaskCheckpoints {
             let Some(Taking { barrier, since, parts, refusal }) = inner.taking.take() else {
                 return;
             };
-            let refusal = inner.refusal.clone().or(refusal);
             TaskSnapshot {
                 barrier,
                 parts: refusal.map_or(Ok(parts), Err),
@@ -264,13 +293,31 @@ mod tests {
     }
 
     #[test]
+    fn an_operator_has_one_part_with_all_that_it_adds() {
+        let (task, sent) = task(0);
+        let operator = OperatorId::from_u128(2);
+        task.begin(barrier(1));
+        task.add_positions(operator, vec![vec![1]]);
+        task.add_watermark(operator, Timestamp::from_millis(7));
+        task.add_watermark(OperatorId::from_u128(3), Timestamp::MIN);
+        task.finish();
+        let sent = sent.lock().unwrap();
+        let parts = sent[0].parts.as_ref().unwrap();
+        assert_eq!(parts.len(), 2);
+        assert_eq!((parts[0].positions.len(), parts[0].lists.len()), (1, 1));
+    }
+
+    #[test]
     fn a_refusal_takes_the_place_of_all_parts() {
         let (task, sent) = task(0);
         task.begin(barrier(1));
         task.add_positions(OperatorId::from_u128(2), vec![vec![1]]);
-        task.refuse("no".to_owned());
+        task.add_keyed(OperatorId::from_u128(3), Err(StateError::TooMany));
+        task.finish();
+        task.begin(barrier(2));
         task.finish();
         let sent = sent.lock().unwrap();
-        assert_eq!(sent[0].parts.as_ref().unwrap_err(), "no");
+        assert_eq!(*sent[0].parts.as_ref().unwrap_err(), StateError::TooMany.to_string());
+        assert!(sent[1].parts.is_ok());
     }
 }

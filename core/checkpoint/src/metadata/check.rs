@@ -37,7 +37,9 @@ fn check_operator(operator: &OperatorState) -> Result<(), Fault> {
         return Err(Fault::Subtasks { subtasks, max_parallelism });
     }
     let mut names = BTreeSet::new();
-    if let Some(twice) = operator.states.iter().find(|state| !names.insert(&state.name)) {
+    if let Some(twice) =
+        operator.states.iter().find(|state| !names.insert((state.kind.without_keys(), &state.name)))
+    {
         return Err(Fault::StateTwice(twice.name.clone()));
     }
     let mut handles = operator.subtasks.iter().flat_map(|subtask| &subtask.handles);

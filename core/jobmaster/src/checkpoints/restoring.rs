@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use millstream_checkpoint::metadata::{Handle, Metadata, OperatorState};
+use millstream_checkpoint::metadata::{Handle, Metadata, OperatorState, StateKind};
 use millstream_checkpoint::plan::Subtask;
 use millstream_graph::{JobGraph, JobVertex};
 use millstream_protocol::host;
@@ -53,22 +53,33 @@ impl Restoring {
     }
 }
 
-/// The part of an operator's state that belongs to a subtask: handles of its key groups, and its
-/// splits. After a change of the parallelism splits are dealt out anew.
+/// The part of an operator's state that belongs to a subtask: handles of its key groups, its lists
+/// and its splits. After a change of the parallelism splits are dealt out anew, and each subtask
+/// gets the lists of all.
 fn snapshot(operator: &OperatorState, vertex: &JobVertex, subtask: u32) -> host::OperatorSnapshot {
     let (parallelism, max) = (vertex.parallelism.max(1), vertex.max_parallelism);
     let groups = KeyGroup::range_of(subtask, max, parallelism);
-    let is_ours = |handle: &&Handle| {
-        let mut of_handle = handle.groups.iter().map(|at| at.group.get());
-        of_handle.any(|group| groups.contains(&group))
-    };
-    let handles = operator.subtasks.iter().flat_map(|part| &part.handles).filter(is_ours);
     let index = subtask as usize;
-    let positions = if operator.subtasks.len() == parallelism as usize {
-        operator.subtasks.get(index).map(|part| part.positions.clone()).unwrap_or_default()
-    } else {
+    let is_rescaled = operator.subtasks.len() != parallelism as usize;
+    let (mut handles, mut copied) = (Vec::new(), BTreeSet::new());
+    for (number, part) in operator.subtasks.iter().enumerate() {
+        let is_own = |handle: &&Handle| {
+            let state = operator.states.get(handle.state as usize);
+            match state.and_then(|state| state.kind.without_keys()) {
+                Some(StateKind::OperatorUnion) => true,
+                // One copy is as good as another.
+                Some(StateKind::Broadcast) if is_rescaled => copied.insert(handle.state),
+                Some(_) => is_rescaled || number == index,
+                None => handle.groups.iter().any(|at| groups.contains(&at.group.get())),
+            }
+        };
+        handles.extend(part.handles.iter().filter(is_own).map(convert::of_handle));
+    }
+    let positions = if is_rescaled {
         let all = operator.subtasks.iter().flat_map(|part| &part.positions);
         all.skip(index).step_by(parallelism as usize).cloned().collect()
+    } else {
+        operator.subtasks.get(index).map(|part| part.positions.clone()).unwrap_or_default()
     };
     host::OperatorSnapshot {
         operator_id: operator.id.as_bytes().to_vec(),
@@ -76,6 +87,7 @@ fn snapshot(operator: &OperatorState, vertex: &JobVertex, subtask: u32) -> host:
         key_schema: operator.key_schema.clone(),
         states: operator.states.iter().map(convert::of_description).collect(),
         positions,
-        handles: handles.map(convert::of_handle).collect(),
+        handles,
+        rescaled: is_rescaled,
     }
 }

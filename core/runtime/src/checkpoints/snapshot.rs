@@ -1,12 +1,13 @@
 //! Snapshots of tasks as messages. A content is the key groups of one state, one behind the other;
 //! each begins with the number of its entries, in eight bytes with the least first, since entries
-//! may have no bytes at all.
+//! may have no bytes at all. The content of a state without keys is its items, each behind the
+//! number of its bytes, also in eight bytes.
 
 use std::sync::Arc;
 
 use millstream_operators::Result;
 use millstream_protocol::host;
-use millstream_state::{KeyedSnapshot, StateKind, StateSnapshot};
+use millstream_state::{KeyedSnapshot, ListKind, ListSnapshot, StateKind, StateSnapshot};
 use millstream_task_checkpoint::{OperatorPart, PreCommitted};
 use millstream_types::LeaderEpoch;
 
@@ -42,7 +43,7 @@ pub(crate) fn operators(
     contents: &mut Vec<Vec<u8>>,
 ) -> Result<Vec<host::OperatorSnapshot>> {
     let mut snapshots: Vec<host::OperatorSnapshot> = Vec::new();
-    for OperatorPart { operator, positions, keyed } in parts {
+    for OperatorPart { operator, positions, keyed, lists } in parts {
         let mut snapshot = host::OperatorSnapshot {
             operator_id: operator.as_bytes().to_vec(),
             positions,
@@ -55,6 +56,10 @@ pub(crate) fn operators(
                 snapshot.states.push(description(&state)?);
                 snapshot.handles.push(handle(number, state, owner, contents));
             }
+        }
+        for (number, list) in (snapshot.states.len() as u32..).zip(lists) {
+            snapshot.states.push(list_description(&list)?);
+            snapshot.handles.push(list_handle(number, &list, owner, contents));
         }
         snapshots.push(snapshot);
     }
@@ -90,6 +95,34 @@ fn handle(
     }
     contents.push(content);
     let Owner { epoch, attempt } = owner;
+    host::StateHandle { state: number, epoch: epoch.get(), attempt, content: None, groups }
+}
+
+fn list_description(list: &ListSnapshot) -> Result<host::StateDescription> {
+    let kind = match list.kind {
+        ListKind::Divided => host::StateKind::OperatorList,
+        ListKind::Union => host::StateKind::OperatorUnion,
+        ListKind::Broadcast => host::StateKind::Broadcast,
+    };
+    let schema = postcard::to_stdvec(&list.schema)?;
+    Ok(host::StateDescription { name: list.name.clone(), kind: kind.into(), schema })
+}
+
+fn list_handle(
+    number: u32,
+    list: &ListSnapshot,
+    owner: Owner,
+    contents: &mut Vec<Vec<u8>>,
+) -> host::StateHandle {
+    let length = list.items.iter().map(|item| item.len() + size_of::<u64>()).sum();
+    let mut content = Vec::with_capacity(length);
+    for item in &list.items {
+        content.extend((item.len() as u64).to_le_bytes());
+        content.extend(item);
+    }
+    contents.push(content);
+    let Owner { epoch, attempt } = owner;
+    let groups = Vec::new();
     host::StateHandle { state: number, epoch: epoch.get(), attempt, content: None, groups }
 }
 
