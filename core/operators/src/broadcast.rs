@@ -3,18 +3,22 @@
 
 use std::marker::PhantomData;
 use std::ops::{Deref, DerefMut};
+use std::sync::Arc;
 
 use millstream_network::Data;
 use millstream_state::{
     BroadcastBackend, BroadcastMaps, BroadcastState, KeySelector, StateError, Timer,
 };
-use millstream_types::{Key, State};
+use millstream_task_checkpoint::TaskCheckpoints;
+use millstream_types::{Key, OperatorId, State};
 
 use crate::Result;
 use crate::collector::Collector;
 use crate::connected::{TwoInputFunction, two_inputs};
 use crate::duties::TimedFunction;
-use crate::keyed::{Context, KeyedParts, KeyedTimed, without_on_timer};
+use crate::keyed::{
+    Context, KeyedParts, KeyedTimed, all_declared, is_declared, take_restored, without_on_timer,
+};
 use crate::on_error::OnError;
 use crate::program::TwoInputMaker;
 use crate::runtime_context::{KeyedRuntimeContext, RuntimeContext};
@@ -358,6 +362,10 @@ where
         let mut ctx = self.parts.context(out.timestamp);
         self.process.finish_key(&mut ctx, self.broadcast.maps(), out)
     }
+
+    fn add_lists(&self) {
+        self.parts.add_lists(&self.broadcast);
+    }
 }
 
 /// A function without a key, with its broadcast states.
@@ -365,6 +373,8 @@ struct Plain<I, B, P> {
     process: P,
     broadcast: BroadcastBackend,
     finished: bool,
+    operator: OperatorId,
+    checkpoints: Option<Arc<TaskCheckpoints>>,
     records: PhantomData<fn(I, B)>,
 }
 
@@ -389,6 +399,12 @@ impl<I, B, P: BroadcastProcess<I, B>> TwoInputFunction<I, B> for Plain<I, B, P> 
 
 impl<I, B, P: BroadcastProcess<I, B>> TimedFunction for Plain<I, B, P> {
     type Out = P::Out;
+
+    fn on_barrier(&mut self) {
+        if let Some(checkpoints) = &self.checkpoints {
+            checkpoints.add_lists(self.operator, self.broadcast.snapshot());
+        }
+    }
 
     fn finish_next(&mut self, out: &mut Collector<'_, P::Out>) -> Result<bool> {
         if std::mem::replace(&mut self.finished, true) {
@@ -415,10 +431,12 @@ where
     P: KeyedBroadcastProcess<S::Key, I, B> + 'static,
 {
     two_inputs(on_error, move |ctx, timed| {
-        let (mut parts, mut broadcast) = (KeyedParts::new(ctx)?, BroadcastBackend::default());
-        ctx.task.refuse_checkpoints(ctx.name, "broadcast state");
+        let (mut parts, lists) = KeyedParts::with_lists(ctx)?;
+        let mut broadcast = BroadcastBackend::restored(lists);
         let stream = KeyedRuntimeContext::new(ctx.task, &mut parts.backend, timed);
         let process = make(&mut BroadcastRuntimeContext { stream, backend: &mut broadcast })?;
+        all_declared(&parts.backend, ctx)?;
+        is_declared(broadcast.not_declared(), ctx)?;
         let (selector, records) = (selector.clone(), PhantomData);
         Ok(Keyed { process, selector, parts, broadcast, records })
     })
@@ -438,10 +456,12 @@ where
     P: BroadcastProcess<I, B> + 'static,
 {
     two_inputs(on_error, move |ctx, _| {
-        let mut broadcast = BroadcastBackend::default();
-        ctx.task.refuse_checkpoints(ctx.name, "broadcast state");
+        let mut broadcast = BroadcastBackend::restored(take_restored(ctx).lists);
         let stream = RuntimeContext::new(ctx.task);
         let process = make(&mut BroadcastRuntimeContext { stream, backend: &mut broadcast })?;
-        Ok(Plain { process, broadcast, finished: false, records: PhantomData })
+        is_declared(broadcast.not_declared(), ctx)?;
+        let (operator, checkpoints) = (ctx.operator, ctx.task.checkpoints.clone());
+        let (finished, records) = (false, PhantomData);
+        Ok(Plain { process, broadcast, finished, operator, checkpoints, records })
     })
 }

@@ -374,6 +374,7 @@ impl<A: Data, B: Data, F: TwoInputFunction<A, B>> TwoInputBody<A, B, F> {
         Self {
             left: gates.0,
             right: gates.1,
+            duties: Duties::new(ctx, &function),
             function,
             results: output.results(),
             output,
@@ -383,7 +384,6 @@ impl<A: Data, B: Data, F: TwoInputFunction<A, B>> TwoInputBody<A, B, F> {
             events,
             state: Upstream::Reading,
             right_next: false,
-            duties: Duties::new(ctx),
             passage: Passage::new(ctx.task.checkpoints.clone()),
         }
     }

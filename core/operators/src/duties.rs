@@ -21,6 +21,11 @@ pub(crate) trait TimedFunction: Send {
     /// The type of its results.
     type Out: Data;
 
+    /// The watermark that the function begins with: one that was restored.
+    fn watermark(&self) -> Timestamp {
+        Timestamp::MIN
+    }
+
     /// The watermark has come so far. The function's timers up to it are fired next.
     fn on_watermark(&mut self, watermark: Timestamp) {
         let _ = watermark;
@@ -88,10 +93,10 @@ pub(crate) struct Duties {
 }
 
 impl Duties {
-    pub(crate) fn new(ctx: &OperatorContext<'_>) -> Self {
+    pub(crate) fn new(ctx: &OperatorContext<'_>, function: &impl TimedFunction) -> Self {
         Self {
             queue: VecDeque::new(),
-            watermark: Timestamp::MIN,
+            watermark: function.watermark(),
             batch: ctx.task.batch,
             has_finished: ctx.task.has_finished,
             clock: ctx.task.clock.clone(),

@@ -5,8 +5,11 @@ use std::sync::Arc;
 use std::vec::IntoIter;
 
 use millstream_network::Data;
-use millstream_state::{KeySelector, KeyedBackend, KeyedContext, TimeDomain, Timer};
-use millstream_task_checkpoint::TaskCheckpoints;
+use millstream_state::{
+    BroadcastBackend, KeySelector, KeyedBackend, KeyedContext, RestoredLists, StateError,
+    TimeDomain, Timer,
+};
+use millstream_task_checkpoint::{RestoredOperator, TaskCheckpoints};
 use millstream_types::{Clock, Key, OperatorId, Timestamp};
 
 use crate::ahead::Upcoming;
@@ -114,25 +117,39 @@ pub(crate) struct KeyedParts<K> {
 impl<K: Key> KeyedParts<K> {
     /// States and timers that are not declared yet. What is restored is given to them then.
     pub(crate) fn new(ctx: &OperatorContext<'_>) -> Result<Self> {
+        Self::with_lists(ctx).map(|(parts, _)| parts)
+    }
+
+    /// As [`Self::new`], with the states without keys that are restored.
+    pub(crate) fn with_lists(ctx: &OperatorContext<'_>) -> Result<(Self, RestoredLists)> {
         let mut backend = KeyedBackend::new(groups(ctx.task), ctx.task.max_parallelism);
         backend.set_clock(ctx.task.clock.clone());
-        restore(&mut backend, ctx)?;
-        Ok(Self {
+        let mut lists = restore(&mut backend, ctx)?;
+        let parts = Self {
             backend,
             upcoming: Upcoming::default(),
-            watermark: Timestamp::MIN,
+            watermark: lists.take_watermark().map_err(|error| not_restored(&error, ctx))?,
             clock: ctx.task.clock.clone(),
             group: 0,
             keys: Vec::new().into_iter(),
             operator: ctx.operator,
             checkpoints: ctx.task.checkpoints.clone(),
-        })
+        };
+        Ok((parts, lists))
+    }
+
+    /// Adds states without keys to the snapshot of the barrier that passes.
+    pub(crate) fn add_lists(&self, lists: &BroadcastBackend) {
+        if let Some(checkpoints) = &self.checkpoints {
+            checkpoints.add_lists(self.operator, lists.snapshot());
+        }
     }
 
     /// Adds the states and timers to the snapshot of the barrier that passes.
     fn add_snapshot(&mut self) {
         if let Some(checkpoints) = &self.checkpoints {
             checkpoints.add_keyed(self.operator, self.backend.snapshot());
+            checkpoints.add_watermark(self.operator, self.watermark);
         }
     }
 
@@ -165,16 +182,28 @@ impl<K: Key> KeyedParts<K> {
     }
 }
 
-/// Has states and timers begin with what a checkpoint has of them, when they are declared.
+/// The part of the restored checkpoint from which an operator begins; empty if there is none.
+pub(crate) fn take_restored(ctx: &OperatorContext<'_>) -> RestoredOperator {
+    let checkpoints = ctx.task.checkpoints.as_ref();
+    let restored = checkpoints.and_then(|checkpoints| checkpoints.take_restored(ctx.operator));
+    restored.unwrap_or_default()
+}
+
+/// The error of an operator that cannot begin from the checkpoint.
+#[cold]
+pub(crate) fn not_restored(error: &StateError, ctx: &OperatorContext<'_>) -> Error {
+    error!("operator {:?} cannot be restored: {error}", ctx.name)
+}
+
+/// Has states and timers begin with what a checkpoint has of them, when they are declared; the
+/// states without keys.
 pub(crate) fn restore<K: Key>(
     backend: &mut KeyedBackend<K>,
     ctx: &OperatorContext<'_>,
-) -> Result<()> {
-    let checkpoints = ctx.task.checkpoints.as_ref();
-    let restored = checkpoints.and_then(|checkpoints| checkpoints.take_restored(ctx.operator));
-    let Some(restored) = restored else { return Ok(()) };
-    let done = backend.restore(restored.keyed);
-    done.map_err(|error| error!("operator {:?} cannot be restored: {error}", ctx.name))
+) -> Result<RestoredLists> {
+    let RestoredOperator { keyed, lists, .. } = take_restored(ctx);
+    backend.restore(keyed).map_err(|error| not_restored(&error, ctx))?;
+    Ok(lists)
 }
 
 /// Checks that every state of the checkpoint was declared.
@@ -182,7 +211,12 @@ pub(crate) fn all_declared<K: Key>(
     backend: &KeyedBackend<K>,
     ctx: &OperatorContext<'_>,
 ) -> Result<()> {
-    match backend.not_declared().into_iter().next() {
+    is_declared(backend.not_declared().into_iter().next(), ctx)
+}
+
+/// Refuses a state of the checkpoint that was not declared.
+pub(crate) fn is_declared(state: Option<&str>, ctx: &OperatorContext<'_>) -> Result<()> {
+    match state {
         None => Ok(()),
         Some(state) => Err(error!(
             "the checkpoint has a state {state:?} of operator {:?}, and the program declares none \
@@ -211,10 +245,17 @@ pub(crate) trait KeyedTimed: Send {
 
     /// Finishes the current key.
     fn finish_key(&mut self, out: &mut Collector<'_, Self::Out>) -> Result<()>;
+
+    /// Adds states without keys to the snapshot of the barrier that passes.
+    fn add_lists(&self) {}
 }
 
 impl<F: KeyedTimed> TimedFunction for F {
     type Out = F::Out;
+
+    fn watermark(&self) -> Timestamp {
+        self.parts().watermark
+    }
 
     fn on_watermark(&mut self, watermark: Timestamp) {
         self.parts_mut().watermark = watermark;
@@ -234,6 +275,7 @@ impl<F: KeyedTimed> TimedFunction for F {
 
     fn on_barrier(&mut self) {
         self.parts_mut().add_snapshot();
+        self.add_lists();
     }
 
     #[inline]

@@ -6,9 +6,12 @@ use std::task::Waker;
 use std::time::Instant;
 
 use millstream_network::{Batch, Data, Event, Flow};
-use millstream_types::Timestamp;
+use millstream_state::{ListKind, ListSnapshot};
+use millstream_task_checkpoint::TaskCheckpoints;
+use millstream_types::{Opaque, OperatorId, Schema, Timestamp};
 
 use crate::Result;
+use crate::keyed::{not_restored, take_restored};
 use crate::late::{Late, LateRecords};
 use crate::on_error::continue_while;
 use crate::output::Output;
@@ -22,11 +25,15 @@ use crate::stint::Stint;
 pub fn order_by_time<T: Data>(late: LateRecords<T>) -> StageMaker {
     Arc::new(move |ctx, outputs| {
         let output = Output::new(outputs)?;
-        ctx.task.refuse_checkpoints(ctx.name, "records that wait for their time");
+        let mut lists = take_restored(ctx).lists;
+        let watermark = lists.take_watermark().map_err(|error| not_restored(&error, ctx))?;
+        let new = lists.take(RECORDS, ListKind::Divided, &Schema::of::<(i64, Opaque<T>)>());
         Ok(erase::<T>(Box::new(OrderStage {
             sorted: VecDeque::new(),
-            new: Vec::new(),
-            watermark: Timestamp::MIN,
+            new: new.map_err(|error| not_restored(&error, ctx))?,
+            watermark,
+            operator: ctx.operator,
+            checkpoints: ctx.task.checkpoints.clone(),
             event: None,
             late: Late::of(late, ctx),
             waker: ctx.task.waker.clone(),
@@ -35,6 +42,9 @@ pub fn order_by_time<T: Data>(late: LateRecords<T>) -> StageMaker {
         })))
     })
 }
+
+/// The name of the list of records in a checkpoint.
+const RECORDS: &str = "records";
 
 /// Keeps records until the watermark has reached them.
 ///
@@ -47,6 +57,8 @@ struct OrderStage<T: 'static> {
     /// Records as they have come.
     new: Vec<(i64, T)>,
     watermark: Timestamp,
+    operator: OperatorId,
+    checkpoints: Option<Arc<TaskCheckpoints>>,
     /// The event that follows the records which the watermark has reached.
     event: Option<Event>,
     late: Late<T>,
@@ -65,6 +77,22 @@ impl<T: Data> OrderStage<T> {
         if !is_last {
             let rest = self.sorted.make_contiguous().get_mut(from..).unwrap_or_default();
             rest.sort_by_key(|(time, _)| *time);
+        }
+    }
+
+    /// Adds the records to the snapshot of the barrier that passes, in order of their arrival
+    /// where times are equal.
+    fn add_snapshot(&self) {
+        if let Some(checkpoints) = &self.checkpoints {
+            let records = self.sorted.iter().chain(&self.new);
+            let list = ListSnapshot::of(
+                RECORDS,
+                ListKind::Divided,
+                Schema::of::<(i64, Opaque<T>)>(),
+                records,
+            );
+            checkpoints.add_lists(self.operator, list.map(|list| vec![list]));
+            checkpoints.add_watermark(self.operator, self.watermark);
         }
     }
 
@@ -116,7 +144,12 @@ impl<T: Data> Stage<T> for OrderStage<T> {
             Event::EndOfInput => Some(Timestamp::MAX),
             Event::Idle(_) | Event::Barrier(_) => None,
         };
-        let Some(watermark) = watermark else { return self.output.event(event) };
+        let Some(watermark) = watermark else {
+            if matches!(event, Event::Barrier(_)) {
+                self.add_snapshot();
+            }
+            return self.output.event(event);
+        };
         self.watermark = self.watermark.max(watermark);
         self.event = Some(event);
         self.sort();

@@ -119,12 +119,12 @@ impl<I: Send + 'static, F: RecordFunction<I>> ProcessStage<I, F> {
         output: Output<F::Out>,
     ) -> Self {
         Self {
+            duties: Duties::new(ctx, &function),
             function,
             bad,
             records: Batch::empty(false).into_iter(),
             results: output.results(),
             output,
-            duties: Duties::new(ctx),
         }
     }
 

@@ -52,17 +52,6 @@ pub struct TaskContext {
     pub has_finished: bool,
 }
 
-impl TaskContext {
-    /// Says that an operator has state that checkpoints cannot hold yet.
-    pub(crate) fn refuse_checkpoints(&self, operator: &str, state: &str) {
-        if let Some(checkpoints) = &self.checkpoints {
-            checkpoints.refuse(format!(
-                "operator {operator:?} has {state}, which checkpoints of this version do not hold"
-            ));
-        }
-    }
-}
-
 /// Context for building one operator of a task.
 pub struct OperatorContext<'a> {
     /// The task.

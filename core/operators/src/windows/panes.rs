@@ -3,8 +3,12 @@
 use std::collections::BTreeSet;
 use std::ops::Range;
 
-use millstream_state::{ClosedPanes, Cursor, GroupTable, OpenPanes, PaneEntries};
-use millstream_types::{Key, MaxParallelism};
+use millstream_state::{
+    ClosedPanes, Cursor, GroupTable, KeyedSnapshot, OpenPanes, PaneEntries, RestoredPanes,
+    StateError, snapshot_panes,
+};
+use millstream_task_checkpoint::RestoredOperator;
+use millstream_types::{Key, MaxParallelism, State, Timestamp};
 
 use millstream_event_time::{Grid, clamp};
 
@@ -13,6 +17,8 @@ pub(super) struct Panes<K, V> {
     pub(super) grid: Grid,
     /// A window is kept for so many milliseconds after the watermark has reached its end.
     lateness: i128,
+    groups: Range<u16>,
+    max_parallelism: MaxParallelism,
     pub(super) open: OpenPanes<K, V>,
     pub(super) closed: ClosedPanes<K, V>,
     /// The first times of the closed panes.
@@ -68,11 +74,56 @@ impl<K: Key, V: Clone> Panes<K, V> {
             grid,
             lateness,
             open: OpenPanes::new(groups.clone(), max_parallelism),
-            closed: ClosedPanes::new(groups, max_parallelism),
+            closed: ClosedPanes::new(groups.clone(), max_parallelism),
+            groups,
+            max_parallelism,
             starts: BTreeSet::new(),
             reached: i128::MIN,
             fired: i128::MIN,
         }
+    }
+
+    /// The watermark.
+    pub(super) fn watermark(&self) -> Timestamp {
+        Timestamp::from_millis(clamp(self.reached))
+    }
+
+    /// Writes all values, between two firings.
+    pub(super) fn snapshot(&self) -> Result<KeyedSnapshot, StateError>
+    where
+        V: State,
+    {
+        snapshot_panes(&self.open, &self.closed, self.groups.clone(), self.max_parallelism)
+    }
+
+    /// Begins with the values and the watermark of a checkpoint, whose windows up to there have
+    /// been fired.
+    pub(super) fn restore(&mut self, restored: RestoredOperator) -> Result<(), StateError>
+    where
+        V: State,
+    {
+        let RestoredOperator { keyed, mut lists, .. } = restored;
+        let watermark = lists.take_watermark()?;
+        if watermark > Timestamp::MIN {
+            self.reached = watermark.as_millis().into();
+            self.fired = self.reached + 1;
+        }
+        let values = RestoredPanes::of::<K, V>(keyed, &self.groups, self.max_parallelism)?;
+        values.each(|hash, key, first, value| {
+            match self.standing(first) {
+                Standing::Timely(begin, last) => {
+                    self.open.put_back((begin, last), hash, key, value);
+                }
+                Standing::Delayed(_) => {
+                    self.closed.put_back(first, hash, &key, value);
+                    self.note_closed(first);
+                }
+                // It was kept to be forgotten with others.
+                Standing::Late => {}
+                Standing::Gap => return false,
+            }
+            self.grid.pane(first).0 == first
+        })
     }
 
     /// The watermark has come so far.

@@ -8,6 +8,8 @@ use std::vec::IntoIter;
 use millstream_event_time::{Grid, Sliding, Tumbling, WindowFold};
 use millstream_network::{Batch, Event, Flow};
 use millstream_state::{KeySelector, KeyedValues, PaneEntries, PaneValues};
+use millstream_task_checkpoint::TaskCheckpoints;
+use millstream_types::OperatorId;
 
 use super::assigner::{Spans, WindowAssigner, WindowSettings};
 use super::functions::{Silent, WindowFunction};
@@ -15,6 +17,7 @@ use super::panes::{Firing, Panes, Standing, Walk};
 use crate::ahead::{Ahead, hash_all, most_point};
 use crate::collector::Collector;
 use crate::fold::Adding;
+use crate::keyed::{not_restored, take_restored};
 use crate::late::Late;
 use crate::on_error::{BadRecords, OnError, continue_while};
 use crate::output::Output;
@@ -68,9 +71,12 @@ impl<T: Send + 'static> WindowAssigner<T> for Sliding {
     {
         Arc::new(move |ctx, outputs| {
             let output = Output::new(outputs)?;
-            ctx.task.refuse_checkpoints(ctx.name, "windows of a fixed length");
             let grid = self.grid()?;
             let lateness = i128::try_from(settings.lateness.as_millis()).unwrap_or(i128::MAX >> 1);
+            let groups = groups(ctx.task);
+            let mut panes = Panes::new(grid, lateness, groups, ctx.task.max_parallelism);
+            let restored = panes.restore(take_restored(ctx));
+            restored.map_err(|error| not_restored(&error, ctx))?;
             Ok(erase::<T>(Box::new(WindowStage {
                 selector: selector.clone(),
                 fold: Silent(fold.clone()),
@@ -78,7 +84,9 @@ impl<T: Send + 'static> WindowAssigner<T> for Sliding {
                 bad: BadRecords::of(&on_error, ctx),
                 late: Late::of(settings.late, ctx),
                 operator: ctx.name.to_owned(),
-                panes: Panes::new(grid, lateness, groups(ctx.task), ctx.task.max_parallelism),
+                id: ctx.operator,
+                checkpoints: ctx.task.checkpoints.clone(),
+                panes,
                 records: Vec::new().into_iter(),
                 times: Vec::new(),
                 hashes: Vec::new(),
@@ -133,6 +141,8 @@ where
     bad: BadRecords<T>,
     late: Late<T>,
     operator: String,
+    id: OperatorId,
+    checkpoints: Option<Arc<TaskCheckpoints>>,
     panes: Panes<S::Key, W::Value>,
     /// The records that are left of the last batch, with the times and hashes of the whole batch.
     records: IntoIter<T>,
@@ -342,6 +352,15 @@ where
         let flow = continue_while(flow, || self.advance())?;
         self.fire(flow)
     }
+
+    /// Adds the panes to the snapshot of the barrier that passes. It comes between two firings:
+    /// while windows are fired the stage takes no event.
+    fn add_snapshot(&self) {
+        if let Some(checkpoints) = &self.checkpoints {
+            checkpoints.add_keyed(self.id, self.panes.snapshot());
+            checkpoints.add_watermark(self.id, self.panes.watermark());
+        }
+    }
 }
 
 /// The records of a batch that are in one pane.
@@ -433,7 +452,11 @@ where
         match event {
             Event::Watermark(watermark) => self.panes.reach(watermark.as_millis().into()),
             Event::EndOfInput => self.panes.reach(i128::MAX),
-            Event::Idle(_) | Event::Barrier(_) => return self.output.event(event),
+            Event::Idle(_) => return self.output.event(event),
+            Event::Barrier(_) => {
+                self.add_snapshot();
+                return self.output.event(event);
+            }
         }
         self.event = Some(event);
         self.run(Flow::Ready)
