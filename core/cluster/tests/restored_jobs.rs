@@ -1,0 +1,333 @@
+//! Jobs that fail in the middle and go on from a checkpoint: their files have the lines of a job
+//! that never failed, each once.
+//!
+//! A job fails only when a file is there, which a checkpoint has published: so it begins with state
+//! again, and its results are in part those of the first attempt.
+
+#![expect(clippy::unwrap_used, reason = "a test ends where a step fails")]
+
+#[path = "restored_jobs/functions.rs"]
+mod functions;
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use millstream_api::*;
+use millstream_cluster::MiniCluster;
+use millstream_connectors::{Datagen, FileSink};
+use millstream_gateway::JobDetails;
+use millstream_graph::{JobGraph, JobSettings};
+use millstream_jobmaster::JobMasterConfig;
+
+use functions::{Allowed, Buckets, Punctual, Rules};
+
+/// The numbers that a job reads, and how many of them in a second.
+const COUNT: u64 = 6_000;
+const RATE: u64 = 4_000;
+
+type Seen = Rc<RefCell<Option<Arc<JobDetails>>>>;
+
+struct Local {
+    settings: JobSettings,
+    seen: Seen,
+}
+
+impl Executor for Local {
+    fn settings(&self) -> JobSettings {
+        self.settings.clone()
+    }
+
+    fn plan_value(&self, _name: &str) -> Option<Vec<u8>> {
+        None
+    }
+
+    fn execute(&mut self, program: Program, graph: JobGraph, _wait: bool) -> Result<Execution> {
+        let config = JobMasterConfig::default().for_job(&graph.settings.config)?;
+        let cluster = MiniCluster::start(program, graph, config)?;
+        let details = cluster.details();
+        let result = cluster.wait();
+        *self.seen.borrow_mut() = Some(Arc::clone(&details.borrow()));
+        Ok(Execution::Finished(result?))
+    }
+}
+
+/// One run of a job.
+#[derive(Clone)]
+struct Run {
+    /// The directory of its files.
+    files: PathBuf,
+    /// The number of attempts that fail, each once its files are more than before.
+    failures: u32,
+    failed: Arc<AtomicU32>,
+}
+
+impl Run {
+    /// Numbers from 0 on. In the second half the subtasks that make them fail.
+    fn numbers(&self, env: &mut Environment, parallelism: u32) -> Stream<u64> {
+        let numbers = Datagen::sequence(0..COUNT);
+        let numbers = if self.failures > 0 { numbers.rate_per_second(RATE) } else { numbers };
+        let run = self.clone();
+        let numbers = env.source("numbers", numbers).parallelism(parallelism);
+        let failing = numbers.map_with(move |ctx| {
+            let (run, attempt) = (run.clone(), ctx.attempt());
+            let files = published(&run.files).count();
+            // Each attempt gets a little further.
+            let from = COUNT / 2 + COUNT / 4 / u64::from(run.failures + 1) * u64::from(attempt);
+            Ok(move |n| {
+                if n >= from && attempt < run.failures && published(&run.files).count() > files {
+                    run.failed.fetch_max(attempt + 1, Ordering::Relaxed);
+                    bail!("attempt {attempt} fails at {n}");
+                }
+                Ok(n)
+            })
+        });
+        failing.parallelism(parallelism)
+    }
+
+    /// Numbers whose event times are out of order by up to 20 ms, none of them late.
+    fn timed(&self, env: &mut Environment) -> Stream<u64> {
+        let strategy = WatermarkStrategy::bounded_out_of_orderness(Duration::from_millis(100));
+        let numbers = self.numbers(env, 2);
+        numbers.assign_timestamps(strategy.timestamps(|n| Ok(time(*n)))).parallelism(2)
+    }
+}
+
+const fn time(n: u64) -> i64 {
+    (n + n * 7 % 20).cast_signed()
+}
+
+const fn millis(millis: u64) -> Duration {
+    Duration::from_millis(millis)
+}
+
+/// The files that are published.
+fn published(directory: &Path) -> impl Iterator<Item = PathBuf> {
+    let entries = std::fs::read_dir(directory).into_iter().flatten().flatten();
+    let visible = entries.filter(|it| !it.file_name().to_string_lossy().starts_with('.'));
+    visible.map(|entry| entry.path())
+}
+
+/// Runs a job until it ends: the lines of its files, in order of the alphabet, and the job.
+fn lines_of(
+    failures: u32,
+    build: impl Fn(&mut Environment, &Run) -> Stream<String>,
+) -> (Vec<String>, Arc<JobDetails>) {
+    let directory = tempfile::tempdir().unwrap();
+    let files = directory.path().join("files");
+    let mut config = BTreeMap::from([
+        ("execution.checkpointing.interval", "10 ms".to_owned()),
+        ("restart-strategy.type", "fixed-delay".to_owned()),
+        ("restart-strategy.fixed-delay.attempts", "10".to_owned()),
+        ("restart-strategy.fixed-delay.delay", "1 ms".to_owned()),
+    ]);
+    let checkpoints = directory.path().join("checkpoints");
+    config.insert("execution.checkpointing.dir", format!("file://{}", checkpoints.display()));
+    let config = config.into_iter().map(|(key, value)| (key.to_owned(), value)).collect();
+    let mut settings = JobSettings { parallelism: 2, config, ..JobSettings::default() };
+    settings.set_watermark_interval(millis(10));
+    let seen = Seen::default();
+    let mut env = Environment::new(Box::new(Local { settings, seen: Rc::clone(&seen) }));
+    env.set_runtime_mode(RuntimeMode::Streaming);
+    let run = Run { files: files.clone(), failures, failed: Arc::default() };
+    let sink = FileSink::lines(files.display().to_string());
+    build(&mut env, &run).sink("files", sink);
+    let result = env.execute("test");
+    let seen = seen.borrow_mut().take();
+    result.unwrap_or_else(|error| {
+        panic!("{error:#}: {:#?}", seen.as_ref().map(|it| it.exceptions.clone()))
+    });
+    assert_eq!(run.failed.load(Ordering::Relaxed), failures, "too few checkpoints in time");
+    let texts = published(&files).map(|path| std::fs::read_to_string(path).unwrap());
+    let mut lines: Vec<String> =
+        texts.flat_map(|text| text.lines().map(str::to_owned).collect::<Vec<_>>()).collect();
+    lines.sort_unstable();
+    (lines, seen.unwrap())
+}
+
+/// Checks that a job has the same lines whether it fails or not, and that it restores checkpoints.
+fn check(failures: u32, build: impl Fn(&mut Environment, &Run) -> Stream<String>) {
+    let (expected, _) = lines_of(0, &build);
+    assert!(expected.len() > 50, "{expected:?}");
+    let (lines, job) = lines_of(failures, &build);
+    assert_eq!(job.restarts, failures);
+    let report = &job.checkpoints.as_ref().unwrap().report;
+    let restored = report.latest_restored.unwrap().id.get();
+    assert!(restored > 0 && report.counts.restored == u64::from(failures), "{report:?}");
+    let count = |lines: &[String]| {
+        let mut counts = BTreeMap::<String, usize>::new();
+        lines.iter().for_each(|line| *counts.entry(line.clone()).or_default() += 1);
+        counts
+    };
+    let (expected, lines) = (count(&expected), count(&lines));
+    let lost = expected.iter().filter(|(line, times)| lines.get(*line) != Some(times));
+    let more = lines.iter().filter(|(line, times)| expected.get(*line) != Some(times));
+    let (lost, more): (Vec<_>, Vec<_>) = (lost.take(9).collect(), more.take(9).collect());
+    assert!(lost.is_empty() && more.is_empty(), "expected {lost:?}, and there are {more:?}");
+}
+
+#[test]
+fn a_keyed_function_keeps_its_states_and_timers() {
+    check(2, |env, run| {
+        let buckets = run.timed(env).key_by(|n| n % 50).process("buckets", Buckets::new);
+        buckets.map(|bucket| Ok(format!("{bucket:?}")))
+    });
+}
+
+#[test]
+fn sums_go_on() {
+    check(2, |env, run| {
+        let sums = run.numbers(env, 2).map(|n| Ok((n % 10, n))).key_by(|(key, _)| *key);
+        let sums = sums.reduce("sums", |sum, (_, n)| {
+            sum.1 += n;
+            Ok(())
+        });
+        sums.map(|sum| Ok(format!("{sum:?}")))
+    });
+}
+
+/// The sums and counts of windows of 40 keys.
+fn sums<A: WindowAssigner<u64>>(numbers: Stream<u64>, windows: A) -> Stream<String> {
+    numbers.key_by(|n| n % 40).window(windows).aggregate(
+        "sums",
+        || (0, 0),
+        |sum, n| {
+            *sum = (sum.0 + n, sum.1 + 1);
+            Ok(())
+        },
+        |sum, later| {
+            *sum = (sum.0 + later.0, sum.1 + later.1);
+            Ok(())
+        },
+        |key, window, sum| Ok(format!("{key} {window} {sum:?}")),
+    )
+}
+
+#[test]
+fn tumbling_windows_go_on() {
+    check(2, |env, run| sums(run.timed(env), Tumbling::event_time(millis(200))));
+}
+
+#[test]
+fn sliding_windows_go_on() {
+    check(2, |env, run| sums(run.timed(env), Sliding::event_time(millis(200), millis(70))));
+}
+
+#[test]
+fn sessions_go_on() {
+    check(2, |env, run| {
+        let strategy = WatermarkStrategy::bounded_out_of_orderness(millis(200));
+        // Bursts of 50 ms, and 50 ms between them.
+        let bursts = strategy.timestamps(|n: &u64| Ok((n / 50 * 100 + n % 50).cast_signed()));
+        let numbers = run.numbers(env, 2).assign_timestamps(bursts).parallelism(2);
+        sums(numbers, Session::event_time(millis(45)))
+    });
+}
+
+#[test]
+fn windows_with_a_trigger_go_on() {
+    check(2, |env, run| {
+        let numbers = run.timed(env).key_by(|n| n % 40);
+        let windows = numbers.window(Tumbling::event_time(millis(200))).trigger(Purging(AtEnd));
+        let listed = windows.reduce("sums", |sum, n| {
+            *sum += n;
+            Ok(())
+        });
+        listed.map(|sum| Ok(sum.to_string()))
+    });
+}
+
+#[test]
+fn an_interval_join_keeps_records_that_wait_for_partners() {
+    check(2, |env, run| {
+        let left = run.timed(env).key_by(|n| n % 20);
+        let right = Datagen::sequence(0..COUNT).rate_per_second(RATE);
+        let strategy = WatermarkStrategy::bounded_out_of_orderness(millis(100));
+        let right = env.source("right", right).parallelism(2);
+        let right = right.assign_timestamps(strategy.timestamps(|n| Ok(time(*n)))).parallelism(2);
+        let right = right.key_by(|n| n % 20);
+        left.interval_join(right, -20..=30).apply("pairs", |a, b| Ok(format!("{a} {b}")))
+    });
+}
+
+#[test]
+fn records_that_wait_for_their_time_wait_on() {
+    check(2, |env, run| {
+        let ordered = run.timed(env).order_by_time("ordered", LateRecords::drop_record());
+        ordered.map(|n| Ok(n.to_string()))
+    });
+}
+
+#[test]
+fn broadcast_maps_are_restored_beside_the_states_of_keys() {
+    check(2, |env, run| {
+        // They have ended long before the failure.
+        let rules = env.source("rules", Datagen::sequence(0..20)).parallelism(1);
+        let numbers = run.numbers(env, 2).key_by(|n| n % 100);
+        let ruled = numbers.connect_broadcast(rules).process("ruled", Rules::new);
+        ruled.map(|ruled| Ok(format!("{ruled:?}")))
+    });
+}
+
+#[test]
+fn broadcast_maps_without_keys_are_restored() {
+    check(1, |env, run| {
+        let rules = env.source("rules", Datagen::sequence(0..60)).parallelism(1);
+        let numbers = run.numbers(env, 2);
+        let allowed = numbers.connect_broadcast(rules).process("allowed", Allowed::new);
+        allowed.map(|n| Ok(n.to_string()))
+    });
+}
+
+/// Every other number is half a second late: right behind a restore, too.
+fn half_late(env: &mut Environment, run: &Run) -> Stream<u64> {
+    let times = |n: &u64| {
+        let behind = if n.is_multiple_of(2) { 0 } else { 500 };
+        Ok(n.cast_signed() - behind)
+    };
+    let strategy = WatermarkStrategy::generator(|| Punctual).timestamps(times);
+    run.numbers(env, 1).assign_timestamps(strategy).parallelism(1)
+}
+
+#[test]
+fn a_record_that_was_late_is_late_after_a_restore() {
+    check(4, |env, run| sums(half_late(env, run), Tumbling::event_time(millis(100))));
+}
+
+#[test]
+fn a_record_that_was_late_opens_no_session_after_a_restore() {
+    check(4, |env, run| {
+        let numbers = half_late(env, run).key_by(|n| n / 100);
+        let sessions = numbers.window(Session::event_time(millis(50))).reduce("sums", |sum, n| {
+            *sum += n;
+            Ok(())
+        });
+        sessions.map(|sum| Ok(sum.to_string()))
+    });
+}
+
+#[test]
+fn windows_that_are_kept_take_late_records_after_a_restore() {
+    check(3, |env, run| {
+        let windows = Sliding::event_time(millis(200), millis(100));
+        let numbers = half_late(env, run).key_by(|_| 0).window(windows);
+        let kept = numbers.allowed_lateness(millis(600)).aggregate(
+            "sums",
+            || 0,
+            |sum, n| {
+                *sum += n;
+                Ok(())
+            },
+            |sum, later| {
+                *sum += later;
+                Ok(())
+            },
+            |_, window, sum| Ok(format!("{window} {sum}")),
+        );
+        kept
+    });
+}
