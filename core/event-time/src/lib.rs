@@ -13,6 +13,7 @@ mod channel_events;
 mod contents;
 mod evictor;
 mod grid;
+pub mod kept;
 mod open_windows;
 mod processing;
 mod replaced;

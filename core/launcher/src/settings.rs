@@ -54,7 +54,7 @@ impl RunRequest {
             return Err(SettingsError::Parallelism(parallelism));
         }
         let mut config = self.config;
-        // Whether checkpoints publish the results of endless input is known where the job is planned.
+        // Planning needs to know whether checkpoints publish the results of endless input.
         if let Some(interval) = configuration.get(&options::EXECUTION_CHECKPOINTING_INTERVAL)? {
             let key = options::EXECUTION_CHECKPOINTING_INTERVAL.key();
             let duration = interval.duration().unwrap_or_default();

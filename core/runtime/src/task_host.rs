@@ -256,13 +256,7 @@ impl TaskHost {
         let metrics = Arc::<UserMetrics>::default();
         let name = task_name(vertex, id.subtask);
         let checkpoints = self.checkpoints_of(id, task.restored);
-        let restore = self.config.checkpointing.clone();
-        let restore = restore.map(|checkpointing| Restore {
-            snapshots: task.snapshots,
-            checkpointing,
-            subtask: id.subtask,
-            parallelism: vertex.parallelism,
-        });
+        let restore = self.restore_of(id, vertex.parallelism, task.snapshots);
         let mailboxes: BTreeMap<_, Arc<EventMailbox>> =
             vertex.operators.iter().map(|operator| (operator.id, Arc::default())).collect();
         let parts = TaskParts {
@@ -310,6 +304,17 @@ impl TaskHost {
         };
         self.tasks.insert(id, hosted);
         Ok(())
+    }
+
+    /// The state that a task begins from.
+    fn restore_of(
+        &self,
+        task: ExecutionAttemptId,
+        parallelism: u32,
+        snapshots: Vec<host::OperatorSnapshot>,
+    ) -> Option<Restore> {
+        let checkpointing = self.config.checkpointing.clone()?;
+        Some(Restore { snapshots, checkpointing, subtask: task.subtask, parallelism })
     }
 
     /// A task's part in checkpoints, if the job takes any.

@@ -176,6 +176,7 @@ fn snapshot() -> host::OperatorSnapshot {
         }],
         positions: vec![vec![1], vec![2]],
         handles: vec![host::StateHandle { content, groups, ..host::StateHandle::default() }],
+        rescaled: true,
     }
 }
 

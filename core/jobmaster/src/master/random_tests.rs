@@ -38,7 +38,7 @@ struct Process {
     cancelled: bool,
     /// Commits and aborts that it has not answered.
     settles: usize,
-    /// What it says about checkpoints next.
+    /// Its next messages about checkpoints.
     answers: VecDeque<from_host::Message>,
     /// Whether its committers were told to recover, and have.
     recovered: bool,
@@ -672,7 +672,7 @@ fn whatever_happens_a_job_ends_once_and_leaves_nothing() {
     ];
     let statuses: Vec<JobStatus> = worlds.iter().map(|(status, _)| *status).collect();
     for (name, count) in counts {
-        assert!(statuses.len() < SEEDS as usize || count > 100, "{name}: {count} times only");
+        assert!(statuses.len() < SEEDS as usize || count > 20, "{name}: {count} times only");
     }
     let all = statuses.len() as u64 == SEEDS;
     for status in [JobStatus::Finished, JobStatus::Failed, JobStatus::Canceled] {
