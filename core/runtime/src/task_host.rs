@@ -256,7 +256,8 @@ impl TaskHost {
         let metrics = Arc::<UserMetrics>::default();
         let name = task_name(vertex, id.subtask);
         let checkpoints = self.checkpoints_of(id, task.restored);
-        let restore = self.restore_of(id, vertex.parallelism, task.snapshots);
+        let restore = self.config.checkpointing.as_ref();
+        let restore = restore.map(|it| Restore::new(task.snapshots, id.subtask, vertex, it));
         let mailboxes: BTreeMap<_, Arc<EventMailbox>> =
             vertex.operators.iter().map(|operator| (operator.id, Arc::default())).collect();
         let parts = TaskParts {
@@ -304,17 +305,6 @@ impl TaskHost {
         };
         self.tasks.insert(id, hosted);
         Ok(())
-    }
-
-    /// The state that a task begins from.
-    fn restore_of(
-        &self,
-        task: ExecutionAttemptId,
-        parallelism: u32,
-        snapshots: Vec<host::OperatorSnapshot>,
-    ) -> Option<Restore> {
-        let checkpointing = self.config.checkpointing.clone()?;
-        Some(Restore { snapshots, checkpointing, subtask: task.subtask, parallelism })
     }
 
     /// A task's part in checkpoints, if the job takes any.

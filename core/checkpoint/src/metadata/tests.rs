@@ -167,9 +167,15 @@ fn metadata_that_contradicts_itself_is_not_written() {
         Fault::Subtasks { subtasks: 5, max_parallelism: 4 }
     ));
     assert!(matches!(
-        refused(|it| it.operators[0].states[1].name = "s".to_owned()),
+        refused(|it| {
+            let twice = it.operators[0].states[1].clone();
+            it.operators[0].states.push(twice);
+        }),
         Fault::StateTwice(_)
     ));
+    let mut metadata = small();
+    metadata.operators[0].states[1].name = "s".to_owned();
+    assert!(metadata.encode().is_ok(), "a list may have the name of a keyed state");
     assert!(matches!(
         refused(|it| it.operators[0].subtasks[0].handles[0].state = 2),
         Fault::State { state: 2, declared: 2 }

@@ -91,3 +91,80 @@ fn snapshot(operator: &OperatorState, vertex: &JobVertex, subtask: u32) -> host:
         rescaled: is_rescaled,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use millstream_checkpoint::metadata::{
+        Content, GroupOffset, Owner, StateDescription, SubtaskState,
+    };
+    use millstream_protocol::host::state_handle;
+    use millstream_types::{LeaderEpoch, MaxParallelism};
+
+    use super::*;
+    use crate::master::fixture;
+
+    /// Two subtasks that each have a keyed state, a divided list, a union list and broadcast state.
+    fn operator() -> OperatorState {
+        let kinds = [
+            StateKind::Value,
+            StateKind::OperatorList,
+            StateKind::OperatorUnion,
+            StateKind::Broadcast,
+        ];
+        let max_parallelism = MaxParallelism::DEFAULT;
+        let subtask = |index: u8| {
+            let first = KeyGroup::range_of(u32::from(index), max_parallelism, 2).start;
+            let handles = (0..4_u8).map(|state| Handle {
+                state: u32::from(state),
+                owner: Owner { epoch: LeaderEpoch::new(1), attempt: 0 },
+                content: Content::Inline(vec![state, index]),
+                groups: (state == 0)
+                    .then(|| GroupOffset { group: KeyGroup::new(first), offset: 0 })
+                    .into_iter()
+                    .collect(),
+            });
+            SubtaskState { finished: false, positions: Vec::new(), handles: handles.collect() }
+        };
+        OperatorState {
+            id: fixture::operator_id(0),
+            uid: None,
+            name: "kept".to_owned(),
+            max_parallelism,
+            key_schema: Some(Vec::new()),
+            coordinator: None,
+            states: kinds
+                .map(|kind| StateDescription { name: "s".to_owned(), kind, schema: Vec::new() })
+                .into(),
+            subtasks: (0..2).map(subtask).collect(),
+        }
+    }
+
+    /// The state and the writer of each handle that a subtask gets, and whether it is rescaled.
+    fn handles(parallelism: u32, subtask: u32) -> (Vec<(u8, u8)>, bool) {
+        let graph = fixture::graph(&[("kept", parallelism, "default")]);
+        let snapshot = snapshot(&operator(), &graph.vertices[0], subtask);
+        let handles = snapshot.handles.iter().map(|handle| match &handle.content {
+            Some(state_handle::Content::Inline(bytes)) => (bytes[0], bytes[1]),
+            other => panic!("{other:?}"),
+        });
+        (handles.collect(), snapshot.rescaled)
+    }
+
+    #[test]
+    fn a_subtask_gets_its_own_lists_and_the_union_lists_of_all() {
+        assert_eq!(handles(2, 0), (vec![(0, 0), (1, 0), (2, 0), (3, 0), (2, 1)], false));
+        assert_eq!(handles(2, 1), (vec![(2, 0), (0, 1), (1, 1), (2, 1), (3, 1)], false));
+    }
+
+    #[test]
+    fn a_subtask_of_another_parallelism_gets_the_lists_of_all_and_one_copy_of_what_is_broadcast() {
+        let lists = |(handles, rescaled): (Vec<(u8, u8)>, bool)| {
+            let lists: Vec<_> = handles.into_iter().filter(|(state, _)| *state > 0).collect();
+            (lists, rescaled)
+        };
+        let all = (vec![(1, 0), (2, 0), (3, 0), (1, 1), (2, 1)], true);
+        for (parallelism, subtask) in [(1, 0), (3, 0), (3, 2)] {
+            assert_eq!(lists(handles(parallelism, subtask)), all, "{subtask} of {parallelism}");
+        }
+    }
+}

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use millstream_graph::JobVertex;
 use millstream_operators::{Result, bail, ensure, error};
 use millstream_protocol::host::{self, state_handle::Content};
 use millstream_state::{
@@ -16,20 +17,30 @@ use super::HostCheckpointing;
 
 /// The state that a task's operators begin from, where it is.
 pub(crate) struct Restore {
-    pub(crate) snapshots: Vec<host::OperatorSnapshot>,
-    pub(crate) checkpointing: Arc<HostCheckpointing>,
-    /// The task's subtask, and the number of them.
-    pub(crate) subtask: u32,
-    pub(crate) parallelism: u32,
+    snapshots: Vec<host::OperatorSnapshot>,
+    subtask: u32,
+    parallelism: u32,
+    checkpointing: Arc<HostCheckpointing>,
 }
 
 impl Restore {
+    /// The state of a subtask of a vertex.
+    pub(crate) fn new(
+        snapshots: Vec<host::OperatorSnapshot>,
+        subtask: u32,
+        vertex: &JobVertex,
+        checkpointing: &Arc<HostCheckpointing>,
+    ) -> Self {
+        let (parallelism, checkpointing) = (vertex.parallelism, Arc::clone(checkpointing));
+        Self { snapshots, subtask, parallelism, checkpointing }
+    }
+
     /// Reads it.
     ///
     /// # Errors
     /// A file is gone, truncated or altered, which the error names, or the message is malformed.
     pub(crate) fn read(self) -> Result<BTreeMap<OperatorId, RestoredOperator>> {
-        let Self { snapshots, checkpointing, subtask, parallelism } = self;
+        let Self { snapshots, subtask, parallelism, checkpointing } = self;
         let mut operators = BTreeMap::new();
         for mut snapshot in snapshots {
             let operator = OperatorId::try_from(snapshot.operator_id.as_slice())?;
