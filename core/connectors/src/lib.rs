@@ -8,7 +8,7 @@
 //!
 //! | sink | |
 //! |---|---|
-//! | [`FileSink`] | files that appear all at once when the job has finished |
+//! | [`FileSink`] | files that appear as checkpoints complete, or when the job has finished |
 //! | [`PrintSink`] | standard output of the task's process |
 //! | [`CollectSink`] | memory of this process, for tests in local mode |
 //! | [`DiscardSink`] | nowhere, but counted |

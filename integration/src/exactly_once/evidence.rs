@@ -21,7 +21,7 @@ pub struct Evidence {
     pub faults_in_flight: u64,
     /// Number of faults that killed a process, or two.
     pub kills: u64,
-    /// Number of those that killed the coordinator host.
+    /// Number of those that killed the coordinator host, maybe as the second process.
     pub coordinator_kills: u64,
     /// Number of those that killed two processes.
     pub double_kills: u64,

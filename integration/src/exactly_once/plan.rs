@@ -93,6 +93,14 @@ pub struct Fault {
 }
 
 impl Fault {
+    /// The second process that it kills.
+    pub(super) fn second(&self) -> Option<Second> {
+        match self.harm {
+            Harm::KillTwo(second) => Some(second),
+            Harm::Kill | Harm::Pause(_) => None,
+        }
+    }
+
     fn draw(random: &mut Random) -> Self {
         let wait = Duration::from_millis(WAIT_MS_MIN + random.below(FAULT_MS - WAIT_MS_MIN));
         let pause = Duration::from_millis(200 + random.below(5_000));
@@ -291,7 +299,7 @@ mod tests {
                 let name = format!("{:?} {:?}", fault.process, fault.harm);
                 let kind = name.split('(').next().unwrap().to_owned();
                 *kinds.entry(kind).or_default() += 1;
-                if let Harm::KillTwo(second) = fault.harm {
+                if let Some(second) = fault.second() {
                     let moment = format!("{:?}", second.moment);
                     let moment = moment.split('(').next().unwrap();
                     *kinds.entry(format!("second {:?} {moment}", second.process)).or_default() += 1;

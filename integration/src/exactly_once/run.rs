@@ -194,9 +194,11 @@ impl Run<'_> {
         })?;
         if is_kill {
             self.evidence.kills += 1;
-            let kills_coordinator = fault.process == Process::CoordinatorHost;
+            let second = fault.second().map(|second| second.process);
+            let kinds = [Some(fault.process), second];
+            let kills_coordinator = kinds.contains(&Some(Process::CoordinatorHost));
             self.evidence.coordinator_kills += u64::from(kills_coordinator);
-            self.evidence.double_kills += u64::from(matches!(fault.harm, Harm::KillTwo(_)));
+            self.evidence.double_kills += u64::from(second.is_some());
             hit &= status.restarts > before.restarts;
         }
         self.evidence.faults_in_flight += u64::from(hit);
