@@ -19,7 +19,7 @@ use std::time::Duration;
 
 use millstream_api::*;
 use millstream_cluster::MiniCluster;
-use millstream_connectors::{Datagen, FileSink};
+use millstream_connectors::{Datagen, FileSink, FileSource};
 use millstream_gateway::JobDetails;
 use millstream_graph::{JobGraph, JobSettings};
 use millstream_jobmaster::JobMasterConfig;
@@ -71,8 +71,29 @@ impl Run {
     fn numbers(&self, env: &mut Environment, parallelism: u32) -> Stream<u64> {
         let numbers = Datagen::sequence(0..COUNT);
         let numbers = if self.failures > 0 { numbers.rate_per_second(RATE) } else { numbers };
-        let run = self.clone();
         let numbers = env.source("numbers", numbers).parallelism(parallelism);
+        self.failing(numbers, parallelism)
+    }
+
+    /// The numbers from files of a few hundred lines, read no faster than by [`RATE`].
+    fn from_files(&self, env: &mut Environment, parallelism: u32) -> Stream<u64> {
+        let directory = self.files.with_file_name("input");
+        std::fs::create_dir_all(&directory).unwrap();
+        for first in (0..COUNT).step_by(300) {
+            let lines: String = (first..first + 300).map(|n| format!("{n}\n")).collect();
+            std::fs::write(directory.join(format!("{first:05}")), lines).unwrap();
+        }
+        let lines = env.source("lines", FileSource::text(directory.display().to_string()));
+        let pause = Duration::from_secs(u64::from(self.failures > 0)) / RATE as u32 * parallelism;
+        let numbers = lines.parallelism(parallelism).map(move |line| {
+            std::thread::sleep(pause);
+            Ok(line.parse()?)
+        });
+        self.failing(numbers.parallelism(parallelism), parallelism)
+    }
+
+    fn failing(&self, numbers: Stream<u64>, parallelism: u32) -> Stream<u64> {
+        let run = self.clone();
         let failing = numbers.map_with(move |ctx| {
             let (run, attempt) = (run.clone(), ctx.attempt());
             let files = published(&run.files).count();
@@ -175,6 +196,11 @@ fn a_keyed_function_keeps_its_states_and_timers() {
         let buckets = run.timed(env).key_by(|n| n % 50).process("buckets", Buckets::new);
         buckets.map(|bucket| Ok(format!("{bucket:?}")))
     });
+}
+
+#[test]
+fn files_are_read_on_from_where_their_readers_were() {
+    check(3, |env, run| run.from_files(env, 2).map(|n| Ok(n.to_string())));
 }
 
 #[test]
