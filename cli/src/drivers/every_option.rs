@@ -26,7 +26,7 @@ const SKIPPED: [&str; 8] = [
 ];
 
 /// Where our default is another than Flink's, each explained in the option's sentence.
-const OTHER_DEFAULTS: [(&str, &str); 9] = [
+const OTHER_DEFAULTS: [(&str, &str); 10] = [
     ("jobmanager.memory.process.size", "none in Flink; a container must have a size"),
     ("jobmanager.rpc.address", "none in Flink, localhost in its shipped file"),
     ("jobmanager.bind-host", "secure by default"),
@@ -35,6 +35,10 @@ const OTHER_DEFAULTS: [(&str, &str); 9] = [
     ("taskmanager.bind-host", "secure by default"),
     ("taskmanager.memory.process.size", "none in Flink, 1728m in its shipped file"),
     ("jobstore.max-capacity", "infinite is Flink's name of the number"),
+    (
+        "restart-strategy.exponential-delay.attempts-before-reset-backoff",
+        "infinite is Flink's name of the number",
+    ),
     ("slotmanager.number-of-slots.max", "infinite is Flink's name of the number"),
 ];
 

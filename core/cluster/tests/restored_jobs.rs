@@ -76,7 +76,7 @@ impl Run {
     }
 
     /// The numbers from files of a few hundred lines, read no faster than by [`RATE`].
-    fn from_files(&self, env: &mut Environment, parallelism: u32) -> Stream<u64> {
+    fn numbers_of_files(&self, env: &mut Environment, parallelism: u32) -> Stream<u64> {
         let directory = self.files.with_file_name("input");
         std::fs::create_dir_all(&directory).unwrap();
         for first in (0..COUNT).step_by(300) {
@@ -200,7 +200,7 @@ fn a_keyed_function_keeps_its_states_and_timers() {
 
 #[test]
 fn files_are_read_on_from_where_their_readers_were() {
-    check(3, |env, run| run.from_files(env, 2).map(|n| Ok(n.to_string())));
+    check(3, |env, run| run.numbers_of_files(env, 2).map(|n| Ok(n.to_string())));
 }
 
 #[test]

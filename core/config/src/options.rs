@@ -198,8 +198,8 @@ crate::declare_options! {
     /// 1 mb.
     EXECUTION_CHECKPOINTING_DATA_INLINE_THRESHOLD: ByteSize =
         "execution.checkpointing.data-inline-threshold", default "20 kb";
-    /// Reaction to a failure of a job; unset: the job's own, else none. Exponential delay and
-    /// failure rate are not supported yet.
+    /// Reaction to a failure of a job; unset: exponential-delay for a job that takes checkpoints,
+    /// none for others.
     RESTART_STRATEGY_TYPE: Option<RestartStrategyType> = "restart-strategy.type";
     /// Number of times that a job restarts before it fails.
     RESTART_STRATEGY_FIXED_DELAY_ATTEMPTS: u32 =
@@ -207,6 +207,34 @@ crate::declare_options! {
     /// Pause before a job restarts.
     RESTART_STRATEGY_FIXED_DELAY_DELAY: Duration =
         "restart-strategy.fixed-delay.delay", default "1 s";
+    /// Pause before the first restart of a job.
+    RESTART_STRATEGY_EXPONENTIAL_DELAY_INITIAL_BACKOFF: Duration =
+        "restart-strategy.exponential-delay.initial-backoff", default "1 s";
+    /// Longest pause before a job restarts.
+    RESTART_STRATEGY_EXPONENTIAL_DELAY_MAX_BACKOFF: Duration =
+        "restart-strategy.exponential-delay.max-backoff", default "1 min";
+    /// Factor from one pause to the next, at least 1.
+    RESTART_STRATEGY_EXPONENTIAL_DELAY_BACKOFF_MULTIPLIER: f64 =
+        "restart-strategy.exponential-delay.backoff-multiplier", default "1.5";
+    /// Time without a failure after which the next pause is the first one again.
+    RESTART_STRATEGY_EXPONENTIAL_DELAY_RESET_BACKOFF_THRESHOLD: Duration =
+        "restart-strategy.exponential-delay.reset-backoff-threshold", default "1 h";
+    /// Part of a pause by which it is made longer or shorter, by chance: from 0 to 1.
+    RESTART_STRATEGY_EXPONENTIAL_DELAY_JITTER_FACTOR: f64 =
+        "restart-strategy.exponential-delay.jitter-factor", default "0.1";
+    /// Number of restarts, each less than the threshold after the one before, after which a job
+    /// fails.
+    RESTART_STRATEGY_EXPONENTIAL_DELAY_ATTEMPTS_BEFORE_RESET_BACKOFF: u32 =
+        "restart-strategy.exponential-delay.attempts-before-reset-backoff", default "2147483647";
+    /// Pause before a job restarts.
+    RESTART_STRATEGY_FAILURE_RATE_DELAY: Duration =
+        "restart-strategy.failure-rate.delay", default "1 s";
+    /// Time within which failures are counted.
+    RESTART_STRATEGY_FAILURE_RATE_FAILURE_RATE_INTERVAL: Duration =
+        "restart-strategy.failure-rate.failure-rate-interval", default "1 min", not 0;
+    /// Number of failures within that time after which a job restarts; one more fails it.
+    RESTART_STRATEGY_FAILURE_RATE_MAX_FAILURES_PER_INTERVAL: u32 =
+        "restart-strategy.failure-rate.max-failures-per-interval", default "1";
     /// Time limit of a client for an answer of the cluster.
     CLIENT_TIMEOUT: Duration = "client.timeout", default "1 min", not 0;
     /// Interval of an attached client's heartbeats; less than the timeout.

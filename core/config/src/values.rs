@@ -232,10 +232,14 @@ pub enum RestartStrategyType {
     None,
     /// It restarts a number of times, after the same delay each time.
     FixedDelay,
+    /// It restarts, each time after a longer delay, up to a longest one.
+    ExponentialDelay,
+    /// It restarts unless it fails too often within some time.
+    FailureRate,
 }
 
 impl OptionValue for RestartStrategyType {
-    const KIND: &'static str = "none or fixed-delay";
+    const KIND: &'static str = "none, fixed-delay, exponential-delay or failure-rate";
 
     fn read(text: &str) -> Result<Self, String> {
         let names = [
@@ -244,11 +248,11 @@ impl OptionValue for RestartStrategyType {
             ("disable", Self::None),
             ("fixed-delay", Self::FixedDelay),
             ("fixeddelay", Self::FixedDelay),
+            ("exponential-delay", Self::ExponentialDelay),
+            ("exponentialdelay", Self::ExponentialDelay),
+            ("failure-rate", Self::FailureRate),
+            ("failurerate", Self::FailureRate),
         ];
-        let lacking = ["exponential-delay", "exponentialdelay", "failure-rate", "failurerate"];
-        if lacking.contains(&text.trim().to_ascii_lowercase().as_str()) {
-            return Err("it is not supported yet, use fixed-delay or none".into());
-        }
         one_of(text, &names)
     }
 }
@@ -471,9 +475,11 @@ mod tests {
     }
 
     #[test]
-    fn a_lacking_strategy_says_what_to_use() {
-        let reason = RestartStrategyType::read("exponential-delay").unwrap_err();
-        assert!(reason.contains("use fixed-delay or none"), "{reason}");
+    fn an_unknown_strategy_is_told_which_there_are() {
+        let reason = RestartStrategyType::read("sometimes").unwrap_err();
+        assert!(reason.contains("exponential-delay"), "{reason}");
+        let exponential = RestartStrategyType::read("exponentialdelay");
+        assert_eq!(exponential, Ok(RestartStrategyType::ExponentialDelay));
         assert_eq!(RestartStrategyType::read("FixedDelay"), Ok(RestartStrategyType::FixedDelay));
     }
 

@@ -1,18 +1,20 @@
 //! Settings of JobMasters, for the cluster and for one job.
 
 mod checkpointing;
+mod restarts;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use millstream_config::flink::{self, FlinkKey};
-use millstream_config::{ConfigError, Configuration, RestartStrategyType, options};
+use millstream_config::{ConfigError, Configuration, options};
 use millstream_graph::{JobGraph, RuntimeMode};
 use millstream_security::Authority;
 use millstream_types::{ByteSize, LeaderEpoch};
 
 pub use checkpointing::{CheckpointingConfig, Retention};
+pub use restarts::{RestartConfig, RestartStrategy};
 
 /// Keys that a job may set for itself; everything else in its settings is for others.
 const JOB_KEYS: [&str; 5] = [
@@ -30,20 +32,6 @@ fn is_of_jobs(key: &str) -> bool {
     begins(key) || flink::keys().iter().any(is_old_name)
 }
 
-/// The restart strategy: what follows a failure.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum RestartStrategy {
-    /// The job fails.
-    None,
-    /// The job restarts.
-    FixedDelay {
-        /// The number of restarts at most.
-        attempts: u32,
-        /// The least time between failure and restart.
-        delay: Duration,
-    },
-}
-
 /// The order in which vertices are deployed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SchedulingStrategy {
@@ -54,7 +42,7 @@ pub enum SchedulingStrategy {
 }
 
 /// Settings of JobMasters.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct JobMasterConfig {
     /// The time that a job waits for slots before it fails.
     pub slot_request_timeout: Duration,
@@ -86,12 +74,8 @@ pub struct JobMasterConfig {
     pub explanation_wait: Duration,
     /// The scheduling strategy; unset: eager, and lazy in batch mode.
     pub scheduling: Option<SchedulingStrategy>,
-    /// The restart strategy; unset: the job fails.
-    pub restart_strategy: Option<RestartStrategyType>,
-    /// The number of restarts of a job with fixed delay.
-    pub restart_attempts: u32,
-    /// The time between failure and restart of a job with fixed delay.
-    pub restart_delay: Duration,
+    /// The restart strategy.
+    pub restarts: RestartConfig,
     /// The settings of checkpoints.
     pub checkpointing: CheckpointingConfig,
     /// The issuer of the hosts' certificates, if the cluster has TLS.
@@ -121,9 +105,7 @@ impl Default for JobMasterConfig {
             // A NodeManager and a JobManager each speak to YARN within some seconds.
             explanation_wait: Duration::from_secs(10),
             scheduling: None,
-            restart_strategy: None,
-            restart_attempts: 1,
-            restart_delay: Duration::from_secs(1),
+            restarts: RestartConfig::default(),
             checkpointing: CheckpointingConfig::default(),
             authority: None,
             epoch: LeaderEpoch::new(0),
@@ -137,6 +119,8 @@ impl JobMasterConfig {
     /// # Errors
     /// A value does not parse; a loaded configuration has been checked already.
     pub fn from_configuration(configuration: &Configuration) -> Result<Self, ConfigError> {
+        let mut restarts = RestartConfig::default();
+        restarts.override_with(configuration)?;
         Ok(Self {
             slot_request_timeout: configuration.get(&options::SLOT_REQUEST_TIMEOUT)?,
             host_start_timeout: configuration.get(&options::HOST_START_TIMEOUT)?,
@@ -147,9 +131,7 @@ impl JobMasterConfig {
             committables_max: configuration.get(&options::SINK_COMMITTABLES_MAX)?,
             exception_history_size: configuration.get(&options::WEB_EXCEPTION_HISTORY_SIZE)?
                 as usize,
-            restart_strategy: configuration.get(&options::RESTART_STRATEGY_TYPE)?,
-            restart_attempts: configuration.get(&options::RESTART_STRATEGY_FIXED_DELAY_ATTEMPTS)?,
-            restart_delay: configuration.get(&options::RESTART_STRATEGY_FIXED_DELAY_DELAY)?,
+            restarts,
             checkpointing: CheckpointingConfig::from_configuration(configuration)?,
             ..Self::default()
         })
@@ -174,9 +156,7 @@ impl JobMasterConfig {
         override_with!(cancel_timeout, TASK_CANCEL_TIMEOUT);
         override_with!(commit_timeout, SINK_COMMIT_TIMEOUT);
         override_with!(committables_max, SINK_COMMITTABLES_MAX);
-        override_with!(restart_strategy, RESTART_STRATEGY_TYPE);
-        override_with!(restart_attempts, RESTART_STRATEGY_FIXED_DELAY_ATTEMPTS);
-        override_with!(restart_delay, RESTART_STRATEGY_FIXED_DELAY_DELAY);
+        config.restarts.override_with(&set)?;
         config.checkpointing.override_with(&set)?;
         Ok(config)
     }
@@ -186,18 +166,6 @@ impl JobMasterConfig {
     #[must_use]
     pub fn sign_of_life_interval(&self) -> Duration {
         self.heartbeat_interval.min(self.heartbeat_timeout / 4)
-    }
-
-    /// The restart strategy: what follows a failure.
-    #[must_use]
-    pub fn restart_strategy(&self) -> RestartStrategy {
-        match self.restart_strategy {
-            None | Some(RestartStrategyType::None) => RestartStrategy::None,
-            Some(RestartStrategyType::FixedDelay) => RestartStrategy::FixedDelay {
-                attempts: self.restart_attempts,
-                delay: self.restart_delay,
-            },
-        }
     }
 
     /// The scheduling strategy for `graph`.
@@ -219,16 +187,26 @@ mod tests {
     }
 
     #[test]
-    fn without_a_strategy_a_job_does_not_restart() {
+    fn without_a_strategy_a_job_restarts_if_it_takes_checkpoints() {
         let config = JobMasterConfig::from_configuration(&Configuration::new()).unwrap();
-        assert_eq!(config.restart_strategy(), RestartStrategy::None);
+        assert_eq!(config.restarts.of_job(false), RestartStrategy::None);
+        let exponential = RestartStrategy::ExponentialDelay {
+            initial: Duration::from_secs(1),
+            max: Duration::from_secs(60),
+            multiplier: 1.5,
+            reset_after: Duration::from_secs(3600),
+            jitter: 0.1,
+            attempts: 2_147_483_647,
+        };
+        assert_eq!(config.restarts.of_job(true), exponential);
         assert_eq!(config.slot_request_timeout, Duration::from_secs(300));
     }
 
     #[test]
     fn a_job_overrides_single_keys_of_the_cluster() {
+        let cluster = JobMasterConfig::default();
         let cluster =
-            JobMasterConfig { restart_delay: Duration::from_secs(7), ..JobMasterConfig::default() };
+            cluster.for_job(&settings(&[("restart-strategy.fixed-delay.delay", "7 s")])).unwrap();
         let job = cluster
             .for_job(&settings(&[
                 ("restart-strategy.type", "fixed-delay"),
@@ -241,9 +219,10 @@ mod tests {
         let limits = (job.commit_timeout, job.committables_max);
         assert_eq!(limits, (Duration::from_secs(5), ByteSize::from_mib(1)));
         let delay = Duration::from_secs(7);
-        assert_eq!(job.restart_strategy(), RestartStrategy::FixedDelay { attempts: 3, delay });
+        let fixed = RestartStrategy::FixedDelay { attempts: 3, delay };
+        assert_eq!(job.restarts.of_job(true), fixed);
         let none = job.for_job(&settings(&[("restart-strategy", "none")])).unwrap();
-        assert_eq!(none.restart_strategy(), RestartStrategy::None);
+        assert_eq!(none.restarts.of_job(true), RestartStrategy::None);
     }
 
     #[test]
@@ -251,5 +230,11 @@ mod tests {
         let wrong = settings(&[("restart-strategy.fixed-delay.delay", "soon")]);
         let error = JobMasterConfig::default().for_job(&wrong).unwrap_err().to_string();
         assert!(error.contains("restart-strategy.fixed-delay.delay"), "{error}");
+        for (key, value) in [("backoff-multiplier", "0.5"), ("jitter-factor", "2")] {
+            let key = format!("restart-strategy.exponential-delay.{key}");
+            let wrong = settings(&[(&key, value)]);
+            let error = JobMasterConfig::default().for_job(&wrong).unwrap_err().to_string();
+            assert!(error.contains(&format!("{key} is {value}")), "{error}");
+        }
     }
 }

@@ -21,6 +21,7 @@ mod hosts;
 mod ids;
 mod master;
 mod region;
+mod restarts;
 mod settlement;
 mod slots;
 mod storage;
@@ -29,7 +30,8 @@ mod timer;
 pub use actor::Factory;
 pub use checkpoints::StorageRequest;
 pub use config::{
-    CheckpointingConfig, JobMasterConfig, RestartStrategy, Retention, SchedulingStrategy,
+    CheckpointingConfig, JobMasterConfig, RestartConfig, RestartStrategy, Retention,
+    SchedulingStrategy,
 };
 pub use execution_graph::{Execution, ExecutionGraph, ExecutionVertex, Place, Subtask};
 pub use ids::{IdSource, OsIds};

@@ -52,6 +52,7 @@ use crate::history::History;
 use crate::hosts::{self, Hosts};
 use crate::ids::IdSource;
 use crate::region::{self, Region, WaitsFor};
+use crate::restarts::Restarts;
 use crate::settlement::{self, Settlement};
 use crate::slots::SlotPool;
 use crate::timer::{Owner, Timer, TimerKind};
@@ -166,8 +167,6 @@ pub struct JobMaster {
     waits_for_restore: bool,
     /// The abort waits until it is certain which checkpoint is the last one.
     waits_to_abort: bool,
-    /// The number of coordinator hosts that were lost before everything was published.
-    committers_lost: u32,
     /// The last attempt's output was left to the committers of the next one.
     owes_abort: bool,
 
@@ -179,8 +178,9 @@ pub struct JobMaster {
     phase: Phase,
     generation: u64,
     restarts: u32,
-    /// Restarts that do not count, and since when the storage is away that they were for.
-    uncounted: u32,
+    /// The decider of the restart strategy.
+    strategy: Restarts,
+    /// The time since when a storage is away, for which restarts do not count.
     outage_since: Option<Timestamp>,
     slots: SlotPool,
     /// The reason why slots may never come; the ResourceManager says it once, in any phase.
@@ -215,15 +215,16 @@ impl JobMaster {
                 (cluster.clone(), Some(cause))
             }
         };
+        let checkpoints = Checkpoints::new(submission.job, &graph, &config);
+        let strategy = config.restarts.of_job(checkpoints.is_some());
         Self {
             region: Region::new(&graph, &config, now),
             hosts: Hosts::new(submission.clone(), &config, coordinators, ids, now),
             settlement: Settlement::new(&graph, &config),
-            checkpoints: Checkpoints::new(submission.job, &graph, &config),
+            checkpoints,
             restoring: None,
             waits_for_restore: false,
             waits_to_abort: false,
-            committers_lost: 0,
             owes_abort: false,
             instant,
             slots: SlotPool::new(&graph),
@@ -238,7 +239,7 @@ impl JobMaster {
             phase: Phase::New,
             generation: 0,
             restarts: 0,
-            uncounted: 0,
+            strategy: Restarts::new(strategy),
             outage_since: None,
             shortage: None,
             losses: BTreeMap::new(),
@@ -453,7 +454,7 @@ impl JobMaster {
                 hosts => format!("{hosts} processes to end"),
             }),
             Phase::WaitingForRestart => {
-                Some(format!("its restart, {:?} after the failure", self.config.restart_delay))
+                Some(format!("its restart, {:?} after the failure", self.strategy.pause()))
             }
         }
     }

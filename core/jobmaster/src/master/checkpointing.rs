@@ -9,7 +9,6 @@ use millstream_types::{ExecutionAttemptId, HostId, JobStatus};
 
 use super::{Action, JobMaster, Phase, Unseen};
 use crate::checkpoints::{self, Checkpoints, StorageRequest};
-use crate::config::RestartStrategy;
 use crate::hosts::How;
 use crate::region::attempt_of;
 use crate::timer::{Owner, Timer, TimerKind};
@@ -111,12 +110,7 @@ impl JobMaster {
         if !matches!(how, How::Ended { .. }) {
             return self.history.add(entry);
         }
-        self.committers_lost += 1;
-        let attempts = match self.config.restart_strategy() {
-            RestartStrategy::None => 0,
-            RestartStrategy::FixedDelay { attempts, .. } => attempts,
-        };
-        if self.committers_lost > attempts {
+        if self.strategy.on_failure(self.now, true).is_none() {
             return self.fail(entry);
         }
         self.history.add(entry);

@@ -8,7 +8,6 @@ use millstream_types::JobStatus;
 
 use super::{Action, JobMaster, Outcome, Phase};
 use crate::checkpoints::{self, Checkpoints};
-use crate::config::RestartStrategy;
 use crate::timer::TimerKind;
 use crate::{hosts, region, settlement};
 
@@ -42,17 +41,13 @@ impl JobMaster {
             self.set_status(JobStatus::Restarting);
             return self.cancel_tasks(Outcome::Restart { due: self.now });
         }
-        match self.config.restart_strategy() {
-            RestartStrategy::FixedDelay { attempts, delay }
-                if attempts > 0
-                    && !published
-                    && (!counts || self.restarts - self.uncounted < attempts) =>
-            {
-                self.uncounted += u32::from(!counts);
+        let pause = if published { None } else { self.strategy.on_failure(self.now, counts) };
+        match pause {
+            Some(pause) => {
                 self.set_status(JobStatus::Restarting);
-                self.cancel_tasks(Outcome::Restart { due: self.now.saturating_add(delay) });
+                self.cancel_tasks(Outcome::Restart { due: self.now.saturating_add(pause) });
             }
-            RestartStrategy::FixedDelay { .. } | RestartStrategy::None => {
+            None => {
                 self.set_status(JobStatus::Failing);
                 self.cancel_tasks(Outcome::Fail);
             }

@@ -3,12 +3,34 @@
 use std::collections::BTreeMap;
 
 use millstream_gateway::{CauseKind, FailureCause, TaskLocation};
-use millstream_protocol::host::{Deploy, PeerHost, Placement, Task, to_host};
+use millstream_protocol::host::{Deploy, OperatorSnapshot, PeerHost, Placement, Task, to_host};
 use millstream_types::{HostId, TaskManagerId};
+use prost::Message as _;
 
 use super::{Action, Phase, Region, RegionHost, Share, Slots};
 use crate::execution_graph::{Place, Subtask};
 use crate::timer::TimerKind;
+
+/// The most bytes of state that one message deploys, unless a single task has more.
+const STATE_BYTES: usize = 16 << 20;
+
+/// Tasks in lots whose state fits into a message each; one lot if there are none.
+fn in_lots(tasks: Vec<Task>) -> Vec<Vec<Task>> {
+    let mut lots = vec![Vec::new()];
+    let mut bytes = 0;
+    for task in tasks {
+        let length: usize = task.snapshots.iter().map(OperatorSnapshot::encoded_len).sum();
+        bytes += length;
+        if bytes > STATE_BYTES && lots.last().is_some_and(|lot| !lot.is_empty()) {
+            bytes = length;
+            lots.push(Vec::new());
+        }
+        if let Some(lot) = lots.last_mut() {
+            lot.push(task);
+        }
+    }
+    lots
+}
 
 impl Region {
     /// Begins an attempt.
@@ -121,8 +143,10 @@ impl Region {
             if tasks.is_empty() && !first {
                 continue;
             }
-            let deploy = Deploy { peers: peers.clone(), placements: placements.clone(), tasks };
-            self.actions.push(Action::Tell(*id, to_host::Message::Deploy(deploy)));
+            for tasks in in_lots(tasks) {
+                let deploy = Deploy { peers: peers.clone(), placements: placements.clone(), tasks };
+                self.actions.push(Action::Tell(*id, to_host::Message::Deploy(deploy)));
+            }
         }
     }
 
@@ -157,5 +181,26 @@ impl Region {
             tasks.entry(location.host).or_default().push(task);
         }
         tasks
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tasks_with_much_state_are_deployed_in_several_messages() {
+        let task = |bytes: usize| {
+            let snapshots =
+                vec![OperatorSnapshot { positions: vec![vec![0; bytes]], ..Default::default() }];
+            Task { snapshots, ..Task::default() }
+        };
+        let sizes = |tasks: &[usize]| -> Vec<usize> {
+            let tasks = tasks.iter().map(|mib| task(mib << 20)).collect();
+            in_lots(tasks).iter().map(Vec::len).collect()
+        };
+        assert_eq!(sizes(&[]), [0]);
+        assert_eq!(sizes(&[1, 2, 3]), [3]);
+        assert_eq!(sizes(&[7, 7, 7, 20, 1, 1]), [2, 1, 1, 2]);
     }
 }
