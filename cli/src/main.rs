@@ -46,6 +46,9 @@ fn main() -> ExitCode {
 }
 
 fn execute(arguments: impl Iterator<Item = OsString>) -> anyhow::Result<ExitCode> {
+    // JobManagers keep the checkpoints of jobs there.
+    #[cfg(feature = "hdfs")]
+    millstream_storage_hdfs::register(millstream_storage::FileSystems::of_process());
     let arguments: Vec<OsString> = arguments.collect();
     if let Some((_, [verb, script @ ..])) = arguments.split_first()
         && verb == standalone::VERB

@@ -21,13 +21,24 @@ struct Steady {
 
 impl Steady {
     fn start(yarn: &OnYarn, session: &str, name: &str, seconds: u64) -> Self {
+        Self::start_with(yarn, session, name, seconds, &[])
+    }
+
+    fn start_with(
+        yarn: &OnYarn,
+        session: &str,
+        name: &str,
+        seconds: u64,
+        settings: &[&str],
+    ) -> Self {
         let output = yarn.home(name);
         let program = binary("jobs");
         let records = seconds * RATE;
         let numbers = [records.to_string(), RATE.to_string()];
         let options = ["-d", "-p", "2", "-c", "copy", program.to_str().unwrap()];
         let arguments = ["--records", &numbers[0], "--rate", &numbers[1], "--output", &output];
-        let submitted = yarn.run("run", &[&options[..], &arguments[..]].concat()).success();
+        let submitted = [settings, &options[..], &arguments[..]].concat();
+        let submitted = yarn.run("run", &submitted).success();
         let job = yarn.job(session, &submitted.job_id());
         job.wait_for_tasks();
         let steady = Self { job, output, records };
@@ -174,6 +185,42 @@ fn what_hadoop_survives_no_job_notices() {
     steady.assert_advances();
     steady.assert_exact(&yarn);
     assert!(steady.attempts() <= 1, "{:?}", steady.job.causes());
+    stop(&yarn, &session);
+}
+
+#[test]
+fn a_job_goes_on_from_checkpoints_on_hdfs() {
+    let yarn = OnYarn::new(Hadoop::builder().start());
+    let session = start_session(&yarn);
+    let directory = yarn.home("checkpoints");
+    let settings = [
+        "-Dexecution.checkpointing.interval=500ms",
+        &format!("-Dexecution.checkpointing.dir={directory}"),
+        "-Drestart-strategy.type=fixed-delay",
+        "-Drestart-strategy.fixed-delay.attempts=20",
+        "-Drestart-strategy.fixed-delay.delay=100ms",
+    ];
+    let steady = Steady::start_with(&yarn, &session, "go-on", scale(20, 90), &settings);
+    let rest = yarn.rest(&session);
+    let checkpoints = || rest.get(&format!("/v1/jobs/{}/checkpoints", steady.job.id)).json;
+    let count = |name: &str| checkpoints()["counts"][name].as_u64().unwrap();
+    for round in 1..=scale(2, 8) {
+        let before = count("completed");
+        until("checkpoints complete", DEADLINE, || {
+            (count("completed") >= before + 3).then_some(())
+        });
+        kill(task_hosts(&yarn)[0]);
+        until("the job restarts", DEADLINE, || (count("restored") == round).then_some(()));
+        steady.job.wait_for_tasks();
+    }
+    let restored = checkpoints()["latest"]["restored"].clone();
+    let path = restored["external_path"].as_str().unwrap();
+    assert!(path.starts_with(&format!("{directory}/{}/chk-", steady.job.id)), "{restored}");
+    assert!(restored["id"].as_u64().unwrap() >= 3, "{restored}");
+    steady.assert_exact(&yarn);
+    until("the checkpoints are removed", DEADLINE, || {
+        yarn.list(&directory).is_empty().then_some(())
+    });
     stop(&yarn, &session);
 }
 
