@@ -18,15 +18,15 @@ pub(crate) enum Fault {
     Full,
     /// Renames are refused, without a change.
     RefusesRename,
-    /// Renames are done, and nobody learns of it.
+    /// Renames are done, and their answer is lost.
     RenamesUnseen,
     /// Renames are tried twice, and the second try is reported.
     RenamesTwice,
-    /// Renames are not done, and nobody learns of it.
+    /// Renames are not done, and their answer is lost.
     LosesRename,
     /// Renames are done later, see [`Faulty::catch_up`].
     RenamesLate,
-    /// Renames are done, nobody learns of it, and nothing can be read.
+    /// Renames are done, their answer is lost, and every read fails.
     RenamesBlindly,
     /// Nothing can be looked at any more.
     Blind,

@@ -234,7 +234,7 @@ fn a_directory_that_cannot_hold_checkpoints_is_refused_before_the_job_starts() {
         let error = CheckpointFiles::open(directory, JOB).unwrap_err().to_string();
         assert!(error.contains(why), "{directory}: {error}");
     }
-    // The system takes no directories there, whoever asks.
+    // The system takes no directories there, from root either.
     let error = block_on(files(Path::new("/proc/checkpoints")).prepare()).unwrap_err().to_string();
     assert!(error.contains("/proc/checkpoints cannot be made"), "{error}");
     let directory = tempfile::tempdir().unwrap();

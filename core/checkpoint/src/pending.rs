@@ -7,7 +7,7 @@
 //!                    | (decline, timeout, failure of a task, restart)       v  |
 //!                    +-----------------> aborted <--(not stored)-------- InDoubt
 //! ```
-//! The final checkpoint waits for nobody: it goes from `Reserving` to `Queued`.
+//! The final checkpoint needs no acknowledgement: it goes from `Reserving` to `Queued`.
 //! From `Storing` on a checkpoint may be the newest one of the store: nothing but its outcome ends
 //! it.
 

@@ -6,6 +6,7 @@
 //! | [`crate::region`] | how tasks get slots and hosts, run, and stop |
 //! | [`crate::hosts`] | which processes are up and whether they live |
 //! | [`crate::settlement`] | how results are published or discarded |
+//! | [`crate::restarts`] | whether a job restarts after a failure, and when |
 //! | [`crate::checkpoints`] | when checkpoints are taken, and from which one an attempt begins |
 //!
 //! ```text

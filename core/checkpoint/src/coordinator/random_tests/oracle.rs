@@ -187,7 +187,7 @@ impl Oracle {
         assert!(pending <= concurrent_max as usize, "{pending} checkpoints are pending");
     }
 
-    /// The final checkpoint takes nobody's acknowledgement: it is made of the last reports of all.
+    /// The final checkpoint needs no acknowledgement: it is made of the last reports of all tasks.
     pub(super) fn on_final(&mut self, id: CheckpointId, all: usize) {
         assert!(id.get() > self.last_triggered, "{id} overtakes another");
         self.last_triggered = id.get();

@@ -44,7 +44,7 @@ impl Watched {
         *self.calls.lock().unwrap() += 1;
     }
 
-    /// Does a change, unless the process dies before it; what it has done shows nobody then.
+    /// Makes a change. If the process dies at it, `half` of the change is made at most.
     fn change(
         &self,
         path: &FilePath,
