@@ -13,7 +13,7 @@ use millstream_types::{ByteSize, RuntimeMode};
 
 use crate::option::OptionTable;
 use crate::values::{
-    CheckpointInterval, CheckpointRetention, CheckpointingMode, LogLevel, PortRange,
+    CheckpointInterval, CheckpointRetention, CheckpointingMode, ClaimMode, LogLevel, PortRange,
     RestartStrategyType, Seconds,
 };
 
@@ -198,6 +198,15 @@ crate::declare_options! {
     /// 1 mb.
     EXECUTION_CHECKPOINTING_DATA_INLINE_THRESHOLD: ByteSize =
         "execution.checkpointing.data-inline-threshold", default "20 kb";
+    /// The savepoint or retained checkpoint from which a job starts: its directory.
+    EXECUTION_STATE_RECOVERY_PATH: Option<String> = "execution.state-recovery.path";
+    /// Whether a job starts although the savepoint has state of operators that the job lacks.
+    EXECUTION_STATE_RECOVERY_IGNORE_UNCLAIMED_STATE: bool =
+        "execution.state-recovery.ignore-unclaimed-state", default "false";
+    /// The owner of the files from which a job has started: the user (NO_CLAIM), or the job
+    /// (CLAIM), which deletes them when a later checkpoint is complete.
+    EXECUTION_STATE_RECOVERY_CLAIM_MODE: ClaimMode =
+        "execution.state-recovery.claim-mode", default "NO_CLAIM";
     /// Reaction to a failure of a job; unset: exponential-delay for a job that takes checkpoints,
     /// none for others.
     RESTART_STRATEGY_TYPE: Option<RestartStrategyType> = "restart-strategy.type";

@@ -354,6 +354,27 @@ impl OptionValue for CheckpointRetention {
     }
 }
 
+/// The owner of a savepoint or checkpoint from which a job has started.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum ClaimMode {
+    /// The user keeps it: the job never touches its files.
+    #[default]
+    NoClaim,
+    /// The job: it is deleted like a checkpoint of its own when later ones are complete.
+    Claim,
+}
+
+impl OptionValue for ClaimMode {
+    const KIND: &'static str = "NO_CLAIM or CLAIM";
+
+    fn read(text: &str) -> Result<Self, String> {
+        if text.trim().eq_ignore_ascii_case("LEGACY") {
+            return Err("LEGACY is not supported, use NO_CLAIM or CLAIM".to_owned());
+        }
+        one_of(text, &[("NO_CLAIM", Self::NoClaim), ("CLAIM", Self::Claim)])
+    }
+}
+
 /// From which importance on a process writes log lines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LogLevel {

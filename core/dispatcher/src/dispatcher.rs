@@ -10,11 +10,11 @@ use std::time::{Duration, Instant};
 use futures::future::BoxFuture;
 use millstream_config::{ConfigError, Configuration, options};
 use millstream_gateway::{
-    CauseKind, DispatcherGateway, ExceptionEntry, FailureCause, JobDetails, JobMasterEvent,
-    JobMasterFactory, JobMasterGateway, JobOverview, JobSubmission, ResourceManagerGateway,
-    SubmitJobError, UnknownJob,
+    CauseKind, CheckpointRequest, DispatcherGateway, ExceptionEntry, FailureCause, JobDetails,
+    JobMasterEvent, JobMasterFactory, JobMasterGateway, JobOverview, JobSubmission,
+    ResourceManagerGateway, SubmitJobError, UnknownJob,
 };
-use millstream_types::{ArtifactHash, JobId, JobStatus, Timestamp};
+use millstream_types::{ArtifactHash, JobId, JobStatus, Timestamp, TriggerId};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 use tracing::{info, warn};
@@ -60,6 +60,7 @@ impl DispatcherConfig {
 enum Message {
     Submit(JobSubmission, oneshot::Sender<Result<JobId, SubmitJobError>>),
     Cancel(JobId, oneshot::Sender<Result<(), UnknownJob>>),
+    Request(JobId, TriggerId, CheckpointRequest, oneshot::Sender<Result<(), UnknownJob>>),
     Job(JobId, oneshot::Sender<Result<Arc<JobDetails>, UnknownJob>>),
     Jobs(oneshot::Sender<Vec<JobOverview>>),
     Follow(JobId, oneshot::Sender<Option<watch::Receiver<Arc<JobDetails>>>>),
@@ -117,6 +118,19 @@ impl DispatcherGateway for DispatcherHandle {
     fn cancel(&self, job: JobId) -> BoxFuture<'_, Result<(), UnknownJob>> {
         Box::pin(async move {
             self.ask(|reply| Message::Cancel(job, reply)).await.unwrap_or(Err(UnknownJob(job)))
+        })
+    }
+
+    fn request(
+        &self,
+        job: JobId,
+        trigger: TriggerId,
+        request: CheckpointRequest,
+    ) -> BoxFuture<'_, Result<(), UnknownJob>> {
+        Box::pin(async move {
+            self.ask(|reply| Message::Request(job, trigger, request, reply))
+                .await
+                .unwrap_or(Err(UnknownJob(job)))
         })
     }
 
@@ -194,7 +208,11 @@ impl Actor {
                 let _ = reply.send(self.submit(submission));
             }
             Message::Cancel(job, reply) => {
-                let _ = reply.send(self.cancel(job));
+                let _ = reply.send(self.tell(job, JobMasterEvent::Cancel));
+            }
+            Message::Request(job, trigger, request, reply) => {
+                let event = JobMasterEvent::Request { trigger, request };
+                let _ = reply.send(self.tell(job, event));
             }
             Message::Job(job, reply) => {
                 let _ = reply.send(self.details(job).ok_or(UnknownJob(job)));
@@ -223,7 +241,7 @@ impl Actor {
                 self.stopping.push(reply);
                 let jobs: Vec<JobId> = self.running.keys().copied().collect();
                 for job in jobs {
-                    let _ = self.cancel(job);
+                    let _ = self.tell(job, JobMasterEvent::Cancel);
                 }
                 self.finish_shutdown();
             }
@@ -237,7 +255,7 @@ impl Actor {
             if running.client_expires.is_some_and(|expires| expires < now) {
                 info!(%job, "the job's client is gone, so the job is cancelled");
                 running.client_expires = None;
-                post_cancel(running.master.clone());
+                post(running.master.clone(), JobMasterEvent::Cancel);
             }
         }
         let artifacts = self.artifacts.clone();
@@ -309,9 +327,10 @@ impl Actor {
         }
     }
 
-    fn cancel(&self, job: JobId) -> Result<(), UnknownJob> {
+    /// Tells a job's master something; nothing if the job has ended.
+    fn tell(&self, job: JobId, event: JobMasterEvent) -> Result<(), UnknownJob> {
         match self.running.get(&job) {
-            Some(running) => post_cancel(running.master.clone()),
+            Some(running) => post(running.master.clone(), event),
             None if self.ended.get(job).is_some() => {}
             None => return Err(UnknownJob(job)),
         }
@@ -325,10 +344,10 @@ impl Actor {
 }
 
 /// Posts without waiting for room in the JobMaster's mailbox, so that the Dispatcher never blocks.
-fn post_cancel(master: Arc<dyn JobMasterGateway>) {
+fn post(master: Arc<dyn JobMasterGateway>, event: JobMasterEvent) {
     tokio::spawn(async move {
-        // A JobMaster that has stopped has nothing left to cancel.
-        let _ = master.post(JobMasterEvent::Cancel).await;
+        // A JobMaster that has stopped has nothing left to do.
+        let _ = master.post(event).await;
     });
 }
 

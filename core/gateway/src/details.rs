@@ -12,6 +12,8 @@ use millstream_types::{
 };
 use serde::{Deserialize, Serialize};
 
+use crate::RequestDetails;
+
 /// A subtask's counters; exact once its state is terminal.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct TaskMetrics {
@@ -217,6 +219,8 @@ pub struct JobDetails {
     pub waiting_for: Option<String>,
     /// Its checkpoints, if it takes any.
     pub checkpoints: Option<Arc<Overview>>,
+    /// The checkpoints that users asked for, oldest first; ended ones go when there are many.
+    pub requests: Vec<Arc<RequestDetails>>,
 }
 
 /// A job as lists show it.

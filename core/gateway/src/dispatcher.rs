@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use futures::future::BoxFuture;
 use millstream_graph::JobGraph;
-use millstream_types::{ArtifactHash, JobId};
+use millstream_types::{ArtifactHash, JobId, TriggerId};
 
-use crate::{JobDetails, JobMasterGateway, JobOverview};
+use crate::{CheckpointRequest, JobDetails, JobMasterGateway, JobOverview};
 
 /// A job to run: its plan and the executable that rebuilds it.
 #[derive(Debug, Clone)]
@@ -53,6 +53,15 @@ pub trait DispatcherGateway: Send + Sync + std::fmt::Debug {
 
     /// Asks a job to end; answers once the request is on its way. Ended jobs are left as they are.
     fn cancel(&self, job: JobId) -> BoxFuture<'_, Result<(), UnknownJob>>;
+
+    /// Asks a job for a checkpoint, and answers once the request is on its way. What becomes of it
+    /// stands in [`JobDetails::requests`]; a job that has ended drops it.
+    fn request(
+        &self,
+        job: JobId,
+        trigger: TriggerId,
+        request: CheckpointRequest,
+    ) -> BoxFuture<'_, Result<(), UnknownJob>>;
 
     /// Returns one job as it is now.
     fn job(&self, job: JobId) -> BoxFuture<'_, Result<Arc<JobDetails>, UnknownJob>>;

@@ -7,13 +7,13 @@ use std::time::Duration;
 use futures::future::BoxFuture;
 use millstream_protocol::host::FromHost;
 use millstream_types::{
-    AllocationId, ArtifactHash, HostId, JobId, ResourceProfile, SlotId, TaskManagerId,
+    AllocationId, ArtifactHash, HostId, JobId, ResourceProfile, SlotId, TaskManagerId, TriggerId,
 };
 use tokio::sync::watch;
 
 use crate::{
-    FailureCause, FileChunk, FileError, FileInfo, HostCommand, JobDetails, StartHost, Stopped,
-    TaskManagerGone,
+    CheckpointRequest, FailureCause, FileChunk, FileError, FileInfo, HostCommand, JobDetails,
+    StartHost, Stopped, TaskManagerGone,
 };
 
 /// A slot that now belongs to one job.
@@ -90,6 +90,13 @@ pub enum JobMasterEvent {
     HostExited(HostExit),
     /// A user cancelled the job.
     Cancel,
+    /// A user asks for a checkpoint; [`JobDetails::requests`] says what becomes of it.
+    Request {
+        /// Names the request; one that repeats a known one changes nothing.
+        trigger: TriggerId,
+        /// The request.
+        request: CheckpointRequest,
+    },
 }
 
 /// The master of one job.

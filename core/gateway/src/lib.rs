@@ -5,6 +5,7 @@
 //! room in the receiver's bounded mailbox and no longer. A call to a TaskManager never waits: it is
 //! queued on the TaskManager's connection, and a full queue counts as a lost connection.
 
+mod checkpoint_request;
 mod details;
 mod dispatcher;
 mod job_manager;
@@ -14,6 +15,7 @@ mod task_manager;
 #[cfg(feature = "test-util")]
 pub mod testing;
 
+pub use checkpoint_request::{CheckpointRequest, RequestDetails, RequestState};
 pub use details::{
     ExceptionEntry, JobDetails, JobOverview, Rates, SubtaskDetails, Subtasks, TaskLocation,
     TaskMetrics, VertexDetails,

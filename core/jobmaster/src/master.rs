@@ -439,6 +439,7 @@ impl JobMaster {
             restarts: self.restarts,
             waiting_for: self.waiting_for(),
             checkpoints: self.checkpoints.as_ref().map(|it| Arc::new(it.overview(self.instant))),
+            requests: Vec::new(),
         }
     }
 

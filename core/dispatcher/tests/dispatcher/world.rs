@@ -215,6 +215,7 @@ fn running(submission: &JobSubmission) -> JobDetails {
         restarts: 0,
         waiting_for: None,
         checkpoints: None,
+        requests: Vec::new(),
     }
 }
 

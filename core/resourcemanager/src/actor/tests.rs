@@ -37,6 +37,7 @@ fn job_master(number: u128) -> (Arc<TestingJobMaster>, mpsc::UnboundedReceiver<J
         restarts: 0,
         waiting_for: None,
         checkpoints: None,
+        requests: Vec::new(),
     })
 }
 

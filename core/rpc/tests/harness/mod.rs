@@ -309,6 +309,7 @@ pub fn job_master() -> (Arc<TestingJobMaster>, UnboundedReceiver<JobMasterEvent>
         restarts: 0,
         waiting_for: None,
         checkpoints: None,
+        requests: Vec::new(),
     })
 }
 
