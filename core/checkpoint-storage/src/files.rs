@@ -37,12 +37,22 @@ pub struct WrittenFile {
     pub crc32: u32,
 }
 
-/// The files of one job's checkpoints. Its futures may run on any executor. One that is dropped
-/// before its end may leave a file behind that nothing names.
+/// The place of a checkpoint's files.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Layout {
+    /// Each checkpoint has a directory below that of the job.
+    Job,
+    /// The directory holds one checkpoint alone.
+    Single,
+}
+
+/// The files of one job's checkpoints, or of one savepoint. Its futures may run on any executor.
+/// One that is dropped before its end may leave a file behind that nothing names.
 #[derive(Debug, Clone)]
 pub struct CheckpointFiles {
     system: Arc<dyn FileSystem>,
     root: FilePath,
+    layout: Layout,
 }
 
 impl CheckpointFiles {
@@ -51,26 +61,41 @@ impl CheckpointFiles {
     /// # Errors
     /// The directory is relative, or no file system of this process can have it.
     pub fn open(directory: &str, job: JobId) -> Result<Self, StorageError> {
-        let mut directory = FilePath::from(directory);
-        let system = FileSystems::of_process().of(&directory)?;
-        if directory.is_relative() {
-            let reason = "checkpoints need an absolute path: each process has a working directory \
-                          of its own"
-                .to_owned();
-            return Err(StorageError::Other { action: "use path", path: directory, reason });
-        }
-        if let Some(local) = directory.local() {
-            // Without doubled slashes, which names below it would not show.
-            directory = FilePath::from(local.components().collect::<PathBuf>());
-        }
+        let (system, directory) = absolute(FilePath::from(directory))?;
         Ok(Self::on(system, directory.join(job.to_string())))
     }
 
-    pub(crate) fn on(system: Arc<dyn FileSystem>, root: FilePath) -> Self {
-        Self { system, root }
+    /// The files of the one checkpoint in `directory`: a savepoint, or a checkpoint that is kept.
+    /// The name may be that of its metadata. Touches no file.
+    ///
+    /// # Errors
+    /// As [`CheckpointFiles::open`].
+    pub fn single(directory: &str) -> Result<Self, StorageError> {
+        let path = FilePath::from(directory);
+        let is_metadata = path.file_name().is_some_and(|name| name == METADATA);
+        let parent = path.parent().filter(|_| is_metadata);
+        let (system, root) = absolute(parent.unwrap_or(path))?;
+        Ok(Self { system, root, layout: Layout::Single })
     }
 
-    /// The job's directory.
+    /// The files of the checkpoint that this state file belongs to.
+    ///
+    /// # Errors
+    /// As [`CheckpointFiles::open`]; or it is in no directory.
+    pub fn of_file(path: &str) -> Result<Self, StorageError> {
+        let file = FilePath::from(path);
+        let Some(parent) = file.parent() else {
+            let reason = "it is no state file's name".to_owned();
+            return Err(StorageError::Other { action: "read", path: file, reason });
+        };
+        let (system, root) = absolute(parent)?;
+        Ok(Self { system, root, layout: Layout::Single })
+    }
+    pub(crate) fn on(system: Arc<dyn FileSystem>, root: FilePath) -> Self {
+        Self { system, root, layout: Layout::Job }
+    }
+
+    /// The directory of the job, or of the one checkpoint.
     #[must_use]
     pub fn root(&self) -> String {
         self.root.to_string()
@@ -83,7 +108,25 @@ impl CheckpointFiles {
     }
 
     fn directory(&self, id: CheckpointId) -> FilePath {
-        self.root.join(id.to_string())
+        match self.layout {
+            Layout::Job => self.root.join(id.to_string()),
+            Layout::Single => self.root.clone(),
+        }
+    }
+
+    /// Whether this is the name of one of these files.
+    #[must_use]
+    pub fn contains(&self, path: &str) -> bool {
+        self.inside(path).is_some()
+    }
+
+    /// The name that a state file of the one checkpoint has here, although its directory was moved
+    /// since it was written.
+    #[must_use]
+    pub fn moved(&self, path: &str) -> Option<String> {
+        let path = FilePath::from(path);
+        let name = path.file_name()?.to_str()?;
+        fault_of_name(name).is_none().then(|| self.root.join(name).to_string())
     }
 
     /// Makes the job's directory and proves that files can be written, published and removed there.
@@ -162,7 +205,8 @@ impl CheckpointFiles {
     /// Removes the directory of a file if nothing is in it.
     async fn remove_empty(&self, file: &FilePath) {
         if let Some(directory) = file.parent()
-            && self.is_inside(&directory)
+            && (self.is_inside(&directory)
+                || self.layout == Layout::Single && directory == self.root)
         {
             // One with contents is refused.
             let _ = self.system.delete(&directory, false).await;
@@ -324,15 +368,20 @@ impl CheckpointFiles {
     }
 
     /// Deletes the directory of a checkpoint with everything in it, also files that later
-    /// checkpoints refer to.
+    /// checkpoints refer to. Files of others may be beside those of a single checkpoint: its
+    /// directory goes only if it is empty.
     ///
     /// # Errors
     /// Something may be left.
     pub async fn delete_checkpoint(&self, id: CheckpointId) -> Result<(), StorageError> {
+        if self.layout == Layout::Single {
+            let _ = self.system.delete(&self.root, false).await;
+            return Ok(());
+        }
         self.remove(&self.directory(id), true).await
     }
 
-    /// Deletes all checkpoints of the job.
+    /// Deletes all checkpoints of the job, or the directory of the one checkpoint.
     ///
     /// # Errors
     /// Something may be left.
@@ -364,6 +413,19 @@ impl CheckpointFiles {
                 parts.peek().is_some() && parts.all(|part| matches!(part, Component::Normal(_)))
             })
     }
+}
+
+/// A directory without doubled slashes, which names below it would not show, and its file system.
+fn absolute(directory: FilePath) -> Result<(Arc<dyn FileSystem>, FilePath), StorageError> {
+    let system = FileSystems::of_process().of(&directory)?;
+    if directory.is_relative() {
+        let reason = "checkpoints need an absolute path: each process has a working directory of \
+                      its own"
+            .to_owned();
+        return Err(StorageError::Other { action: "use path", path: directory, reason });
+    }
+    let clean = directory.local().map(|local| local.components().collect::<PathBuf>());
+    Ok((system, clean.map_or(directory, FilePath::from)))
 }
 
 /// The reason why a name is none of a state file.

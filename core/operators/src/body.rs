@@ -134,6 +134,10 @@ impl<I: Data> TaskBody for OneInputBody<I> {
         self.stage.next_time()
     }
 
+    fn has_stopped(&self) -> bool {
+        self.passage.has_stopped()
+    }
+
     #[cfg(test)]
     fn kind(&self) -> crate::explore::BodyKind {
         crate::explore::BodyKind::OneInput

@@ -530,6 +530,10 @@ impl<A: Data, B: Data, F: TwoInputFunction<A, B>> TaskBody for TwoInputBody<A, B
         self.output.next_time().into_iter().chain(own).min()
     }
 
+    fn has_stopped(&self) -> bool {
+        self.passage.has_stopped()
+    }
+
     #[cfg(test)]
     fn kind(&self) -> crate::explore::BodyKind {
         crate::explore::BodyKind::TwoInput

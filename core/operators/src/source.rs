@@ -14,7 +14,7 @@ use millstream_connector::{
 use millstream_event_time::Begin;
 use millstream_network::{Batch, BatchLimit, Data, Event, Flow, TimesError};
 use millstream_task_checkpoint::{Passage, TaskCheckpoints};
-use millstream_types::{Barrier, OperatorId, Timestamp, counters};
+use millstream_types::{Barrier, BarrierKind, OperatorId, Timestamp, counters};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -80,6 +80,7 @@ pub fn source<S: Source>(source: &Arc<S>, uid: &str) -> SourceMaker {
             limit,
             uid,
             barrier: None,
+            is_drained: false,
             passage: Passage::new(checkpoints.clone()),
             checkpoints,
         }))
@@ -264,6 +265,8 @@ struct SourceBody<R: SourceReader> {
     uid: String,
     /// The barrier that is emitted next.
     barrier: Option<Barrier>,
+    /// The end of event time was emitted.
+    is_drained: bool,
     passage: Passage,
     checkpoints: Option<Arc<TaskCheckpoints>>,
 }
@@ -328,6 +331,19 @@ where
         }
     }
 
+    /// Emits a barrier; before one that drains the job, the end of event time.
+    fn emit(&mut self, barrier: Barrier) -> Result<Step> {
+        let drains = barrier.kind == BarrierKind::Stop { drain: true };
+        if drains && !std::mem::replace(&mut self.is_drained, true) {
+            let flow = self.output.event(Event::Watermark(Timestamp::MAX))?;
+            if flow == Flow::Full {
+                self.barrier = Some(barrier);
+                return Ok(self.state.after(flow));
+            }
+        }
+        self.emit_barrier(barrier)
+    }
+
     /// Emits a barrier. The positions of the reader's splits are behind all records before it.
     fn emit_barrier(&mut self, barrier: Barrier) -> Result<Step> {
         let event = Event::Barrier(barrier);
@@ -384,9 +400,11 @@ where
         if self.is_read {
             return self.end();
         }
-        self.take_answers()?;
+        if self.barrier.is_none() {
+            self.take_answers()?;
+        }
         if let Some(barrier) = self.barrier.take() {
-            return self.emit_barrier(barrier);
+            return self.emit(barrier);
         }
         if self.output.align() {
             return Ok(Step::Idle(None));
@@ -418,6 +436,10 @@ where
 
     fn next_time(&self) -> Option<Instant> {
         self.output.next_time()
+    }
+
+    fn has_stopped(&self) -> bool {
+        self.passage.has_stopped()
     }
 
     #[cfg(test)]

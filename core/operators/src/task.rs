@@ -120,6 +120,8 @@ pub enum Step {
     Full,
     /// All input was processed and everything was sent.
     Finished,
+    /// A barrier that stops the job has left: there is nothing more to do until the task is ended.
+    Stopped,
 }
 
 /// One task: a synchronous state machine that a slot's thread steps.
@@ -150,6 +152,11 @@ pub trait TaskBody: Send {
     /// Number of batches that wait at the inputs.
     fn inputs_waiting(&self) -> usize;
 
+    /// Whether a barrier that stops the job has left the task.
+    fn has_stopped(&self) -> bool {
+        false
+    }
+
     /// Names the kind of body, so that the tests have a case for each.
     #[cfg(test)]
     fn kind(&self) -> crate::explore::BodyKind;
@@ -167,14 +174,16 @@ pub fn turn(
 ) -> Result<(Step, Option<Instant>)> {
     let step = body.step()?;
     match step {
-        Step::Full | Step::Finished => Ok((step, None)),
+        _ if body.has_stopped() => Ok((Step::Stopped, None)),
+        Step::Full | Step::Finished | Step::Stopped => Ok((step, None)),
         Step::Progress | Step::Idle(_) => {
             let (idle, due) = match step {
                 Step::Idle(until) => (true, until),
-                Step::Progress | Step::Full | Step::Finished => (false, None),
+                Step::Progress | Step::Full | Step::Finished | Step::Stopped => (false, None),
             };
             match body.on_time(Moment { now: clock(), idle })? {
                 Flow::Full => Ok((Step::Full, None)),
+                Flow::Ready if body.has_stopped() => Ok((Step::Stopped, None)),
                 Flow::Ready => Ok((step, due.into_iter().chain(body.next_time()).min())),
             }
         }

@@ -75,10 +75,12 @@ enum Command {
     Start(NewTask),
     Cancel(ExecutionAttemptId),
     CancelAll,
+    /// The job has stopped: the tasks that stand behind its barrier have finished.
+    FinishStopped,
 }
 
 /// The commands that a slot's thread has not carried out yet, in order. A host starts each attempt
-/// once and a cancellation that waits is not repeated, so these are at most two per attempt.
+/// once and other commands that wait are not repeated, so these are few per attempt.
 #[derive(Default)]
 struct Commands {
     waiting: Vec<Command>,
@@ -94,6 +96,7 @@ impl Commands {
                 .iter()
                 .any(|waiting| matches!(waiting, Command::Cancel(other) if other == id)),
             Command::CancelAll => matches!(self.waiting.last(), Some(Command::CancelAll)),
+            Command::FinishStopped => matches!(self.waiting.last(), Some(Command::FinishStopped)),
         };
         if !repeated {
             self.waiting.push(command);
@@ -151,6 +154,10 @@ impl Slot {
         self.send(Command::Cancel(task));
     }
 
+    pub(crate) fn finish_stopped(&self) {
+        self.send(Command::FinishStopped);
+    }
+
     pub(crate) fn cancel_all(&self) {
         self.send(Command::CancelAll);
     }
@@ -173,6 +180,14 @@ struct RunningTask {
     time: Arc<TimeSpent>,
     inputs_waiting: Arc<std::sync::atomic::AtomicU64>,
     deadline: Option<Instant>,
+    /// A barrier that stops the job has left it.
+    stopped: bool,
+}
+
+impl RunningTask {
+    fn is_woken(&self) -> bool {
+        self.wake.ready.load(Ordering::SeqCst) && !self.stopped
+    }
 }
 
 struct SlotLoop {
@@ -215,7 +230,7 @@ impl SlotLoop {
                 }
                 at += 1;
             }
-            if !self.tasks.iter().any(|task| task.wake.ready.load(Ordering::SeqCst)) {
+            if !self.tasks.iter().any(RunningTask::is_woken) {
                 self.park();
                 now = self.clock.now();
             }
@@ -224,7 +239,8 @@ impl SlotLoop {
 
     fn is_ready(&self, at: usize, now: Instant) -> bool {
         self.tasks.get(at).is_some_and(|task| {
-            task.wake.ready.load(Ordering::Relaxed) || task.deadline.is_some_and(|due| now >= due)
+            let is_due = || task.deadline.is_some_and(|due| now >= due);
+            (task.wake.ready.load(Ordering::Relaxed) || is_due()) && !task.stopped
         })
     }
 
@@ -245,7 +261,7 @@ impl SlotLoop {
     fn has_input(&self, at: usize) -> bool {
         self.tasks.get(at).is_some_and(|task| {
             let waiting = task.inputs_waiting.load(Ordering::Relaxed);
-            waiting > 0 && task.wake.ready.load(Ordering::Relaxed)
+            waiting > 0 && task.wake.ready.load(Ordering::Relaxed) && !task.stopped
         })
     }
 
@@ -270,6 +286,10 @@ impl SlotLoop {
                     Step::Progress => task.wake.ready.store(true, Ordering::SeqCst),
                     Step::Idle(_) => task.time.turn_to(Activity::Idle, clock.now()),
                     Step::Full => task.time.turn_to(Activity::Backpressured, clock.now()),
+                    Step::Stopped => {
+                        task.stopped = true;
+                        task.time.turn_to(Activity::Idle, clock.now());
+                    }
                     Step::Finished => {}
                 }
                 None
@@ -323,6 +343,11 @@ impl SlotLoop {
                     self.end(at, Execution::Canceled, None);
                 }
             }
+            Command::FinishStopped => {
+                while let Some(at) = self.tasks.iter().position(|task| task.stopped) {
+                    self.end(at, Execution::Finished, None);
+                }
+            }
             Command::CancelAll => {
                 while !self.tasks.is_empty() {
                     self.end(0, Execution::Canceled, None);
@@ -353,6 +378,7 @@ impl SlotLoop {
                     time: task.time,
                     inputs_waiting: task.inputs_waiting,
                     deadline: None,
+                    stopped: false,
                 });
             }
         }
@@ -362,7 +388,7 @@ impl SlotLoop {
         self.parker.parked.store(true, Ordering::SeqCst);
         // Looked at again after the announcement: a wake in between is not lost. A command
         // unparks too, and one that came before the announcement is found by the next turn.
-        let ready = self.tasks.iter().any(|task| task.wake.ready.load(Ordering::SeqCst));
+        let ready = self.tasks.iter().any(RunningTask::is_woken);
         let deadline = self.tasks.iter().filter_map(|task| task.deadline).min();
         if ready || self.take_commands() || !self.open {
             self.parker.parked.store(false, Ordering::SeqCst);

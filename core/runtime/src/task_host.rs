@@ -21,8 +21,8 @@ use millstream_storage::patience::{Waiting, set_waiting};
 use millstream_task_checkpoint::{SnapshotSender, TaskCheckpoints};
 use millstream_types::metrics::{HistogramSummary, MetricValue};
 use millstream_types::{
-    CheckpointId, Clock, ExecutionAttemptId, HostId, JobId, LeaderEpoch, OperatorId, Timestamp,
-    VertexId, counters,
+    BarrierKind, CheckpointId, Clock, ExecutionAttemptId, HostId, JobId, LeaderEpoch, OperatorId,
+    Timestamp, VertexId, counters,
 };
 
 use crate::build::{Blueprint, Placements, TaskOwn, TaskParts, task_name};
@@ -93,6 +93,8 @@ pub struct TaskHost {
     placements: Placements,
     /// The writer of snapshots, if the job takes checkpoints.
     uploads: Option<Arc<Uploads>>,
+    /// The savepoint with which the job stops.
+    stop: Option<CheckpointId>,
 }
 
 impl TaskHost {
@@ -136,6 +138,7 @@ impl TaskHost {
             tasks: Tasks::new(),
             placements: Placements::default(),
             uploads,
+            stop: None,
         })
     }
 
@@ -328,8 +331,16 @@ impl TaskHost {
 
     /// Has sources emit a barrier. It comes to the other tasks on their channels; one whose inputs
     /// have all ended ends without it, and says so.
-    fn trigger(&self, trigger: &host::TriggerCheckpoint) {
+    fn trigger(&mut self, trigger: &host::TriggerCheckpoint) {
         let Ok(barrier) = barrier(trigger) else { return };
+        if matches!(barrier.kind, BarrierKind::Stop { .. }) {
+            self.stop = Some(barrier.checkpoint);
+        }
+        if let Some(uploads) = &self.uploads
+            && !trigger.directory.is_empty()
+        {
+            uploads.begin_savepoint(barrier.checkpoint, trigger.directory.clone());
+        }
         for (task, hosted) in trigger.tasks.iter().filter_map(|task| self.hosted(task)) {
             let Ok(vertex) = self.blueprint.vertex(task.vertex) else { continue };
             let Some(source) = vertex.operators.first().filter(|first| first.source) else {
@@ -358,14 +369,21 @@ impl TaskHost {
         Some((id, self.tasks.get(id)?))
     }
 
-    /// Has tasks forget what a complete checkpoint carries.
+    /// Has tasks forget what a complete checkpoint carries; with the one that stops the job they
+    /// have finished.
     fn end_checkpoint(&self, end: &host::EndCheckpoint) {
+        let id = CheckpointId::new(end.checkpoint);
+        if let Some(uploads) = &self.uploads {
+            uploads.end_savepoint(id);
+        }
         if !end.complete || !end.commits {
             return;
         }
-        let id = CheckpointId::new(end.checkpoint);
         for checkpoints in self.tasks.running().filter_map(|(_, task)| task.checkpoints.as_ref()) {
             checkpoints.on_committed(id);
+        }
+        if self.stop == Some(id) {
+            self.slots.values().for_each(Slot::finish_stopped);
         }
     }
 

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use millstream_network::{Event, Flow};
+use millstream_types::BarrierKind;
 
 use crate::task::TaskCheckpoints;
 
@@ -12,13 +13,16 @@ pub struct Passage {
     /// `None` if the job takes no checkpoints.
     checkpoints: Option<Arc<TaskCheckpoints>>,
     is_under_way: bool,
+    /// The barrier that is under way stops the job.
+    stops: bool,
+    has_stopped: bool,
 }
 
 impl Passage {
     /// No barrier is under way.
     #[must_use]
     pub const fn new(checkpoints: Option<Arc<TaskCheckpoints>>) -> Self {
-        Self { checkpoints, is_under_way: false }
+        Self { checkpoints, is_under_way: false, stops: false, has_stopped: false }
     }
 
     /// Notes an event that is handed on next.
@@ -26,6 +30,7 @@ impl Passage {
         if let (Event::Barrier(barrier), Some(checkpoints)) = (event, &self.checkpoints) {
             checkpoints.begin(barrier);
             self.is_under_way = true;
+            self.stops = matches!(barrier.kind, BarrierKind::Stop { .. });
         }
     }
 
@@ -35,9 +40,16 @@ impl Passage {
     pub fn after(&mut self, flow: Flow) {
         if self.is_under_way && flow == Flow::Ready {
             self.is_under_way = false;
+            self.has_stopped = self.stops;
             if let Some(checkpoints) = &self.checkpoints {
                 checkpoints.finish();
             }
         }
+    }
+
+    /// Whether a barrier that stops the job has left the task, which emits nothing behind it.
+    #[must_use]
+    pub const fn has_stopped(&self) -> bool {
+        self.has_stopped
     }
 }

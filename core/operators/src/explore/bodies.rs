@@ -141,7 +141,7 @@ impl Slot {
         match (step, self.is_full()) {
             (Step::Full, false) if self.bell.is_rung() => Ok(true),
             (Step::Full, false) => Err("it is full, but no output is".to_owned()),
-            (Step::Progress | Step::Idle(_) | Step::Finished, true) => {
+            (Step::Progress | Step::Idle(_) | Step::Finished | Step::Stopped, true) => {
                 Err(format!("it answers {step:?}, but an output is full"))
             }
             (Step::Full, true) | (_, false) => Ok(true),

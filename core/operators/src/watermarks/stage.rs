@@ -328,8 +328,10 @@ impl<T: Data> Stage<T> for TimestampStage<T> {
     /// Drops the watermarks and the idleness of the input: this stage makes those of its output.
     fn event(&mut self, event: Event) -> Result<Flow> {
         match event {
-            Event::Watermark(_) | Event::Idle(_) => Ok(Flow::Ready),
-            Event::Barrier(_) | Event::EndOfInput => {
+            // The end of event time stops the job, whoever gave the records their times.
+            Event::Watermark(watermark) if watermark < Timestamp::MAX => Ok(Flow::Ready),
+            Event::Idle(_) => Ok(Flow::Ready),
+            Event::Watermark(_) | Event::Barrier(_) | Event::EndOfInput => {
                 let flow = self.output.event(event)?;
                 self.was_full |= flow == Flow::Full;
                 Ok(flow)

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use millstream_checkpoint_storage::CheckpointFiles;
 use millstream_graph::JobVertex;
 use millstream_operators::{Result, bail, ensure, error};
 use millstream_protocol::host::{self, state_handle::Content};
@@ -132,9 +133,9 @@ fn content(content: Option<Content>, checkpointing: &HostCheckpointing) -> Resul
         Some(Content::File(file)) => file,
         None => bail!("a handle without content"),
     };
-    let files = checkpointing.files.as_ref();
-    let files =
-        files.ok_or_else(|| error!("there is no directory to read state file {path} from"))?;
+    // Those of a savepoint are elsewhere.
+    let own = checkpointing.files.as_ref().filter(|files| files.contains(&path));
+    let files = own.cloned().map_or_else(|| CheckpointFiles::of_file(&path), Ok)?;
     Ok(block_on(files.read(&path, offset, length, crc32))?)
 }
 

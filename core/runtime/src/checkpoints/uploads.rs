@@ -1,17 +1,19 @@
 //! Writes the snapshots of a host's tasks beside their work, and acknowledges each checkpoint once
 //! its state is durable. What a task says at its end waits for what it has said before.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use millstream_operators::{Result, ensure};
+use millstream_checkpoint_storage::CheckpointFiles;
+use millstream_operators::{Result, bail, ensure};
 use millstream_protocol::host::{self, from_host, state_handle::Content};
 use millstream_storage::block_on;
 use millstream_task_checkpoint::TaskSnapshot;
-use millstream_types::{Clock, ExecutionAttemptId};
+use millstream_types::{Barrier, BarrierKind, CheckpointId, Clock, ExecutionAttemptId};
 
 use super::HostCheckpointing;
 use super::snapshot::{Owner, all_committables, operators};
@@ -20,6 +22,10 @@ use crate::tasks::task_id;
 
 /// The most snapshots that wait for their upload, each with the state of one task.
 const WAITING_MAX: usize = 4096;
+
+/// The largest state within a savepoint's metadata, also of a job that keeps its checkpoints in
+/// memory and so has them all there.
+const SAVEPOINT_INLINE_MAX: u64 = 1 << 20;
 
 /// A snapshot that is to be written.
 pub(crate) struct Upload {
@@ -32,6 +38,10 @@ enum Request {
     Upload(Upload),
     /// To be sent behind everything before it.
     Send(from_host::Message),
+    /// The states of a savepoint go into this directory.
+    BeginSavepoint(CheckpointId, String),
+    /// A savepoint has ended, or a checkpoint.
+    EndSavepoint(CheckpointId),
 }
 
 /// The control thread's way to the thread that writes.
@@ -48,7 +58,9 @@ impl Uploads {
         clock: Clock,
     ) -> io::Result<Self> {
         let (requests, received) = sync_channel(WAITING_MAX);
-        let uploader = Uploader { checkpointing, outbox: outbox.clone(), clock };
+        let (savepoints, early) = (BTreeMap::new(), Vec::new());
+        let mut uploader =
+            Uploader { checkpointing, outbox: outbox.clone(), clock, savepoints, early };
         let thread = std::thread::Builder::new().name("checkpoint-writer".to_owned());
         thread.spawn(move || uploader.run(&received))?;
         Ok(Self { requests, outbox })
@@ -65,6 +77,16 @@ impl Uploads {
             );
             self.outbox.send(declined(&upload, why));
         }
+    }
+
+    /// Says where a savepoint's states go. Those of tasks that were faster wait for it.
+    pub(crate) fn begin_savepoint(&self, id: CheckpointId, directory: String) {
+        let _ = self.requests.send(Request::BeginSavepoint(id, directory));
+    }
+
+    /// Forgets a savepoint, if it was one.
+    pub(crate) fn end_savepoint(&self, id: CheckpointId) {
+        let _ = self.requests.send(Request::EndSavepoint(id));
     }
 
     /// Sends a message behind the acknowledgements of what is being written.
@@ -85,16 +107,54 @@ struct Uploader {
     checkpointing: Arc<HostCheckpointing>,
     outbox: Outbox,
     clock: Clock,
+    /// The directories of the savepoints that are being taken, or why they cannot be used.
+    savepoints: BTreeMap<CheckpointId, Result<CheckpointFiles, String>>,
+    /// Snapshots for savepoints whose directory is not known yet.
+    early: Vec<Upload>,
 }
 
 impl Uploader {
-    fn run(&self, requests: &Receiver<Request>) {
+    fn run(&mut self, requests: &Receiver<Request>) {
         for request in requests {
-            let message = match request {
-                Request::Send(message) => message,
-                Request::Upload(upload) => self.upload(upload),
-            };
-            self.outbox.send(message);
+            match request {
+                Request::Send(message) => self.outbox.send(message),
+                Request::Upload(upload) if self.is_early(&upload) => self.early.push(upload),
+                Request::Upload(upload) => self.outbox.send(self.upload(upload)),
+                Request::BeginSavepoint(id, directory) => self.begin_savepoint(id, &directory),
+                Request::EndSavepoint(id) => {
+                    self.savepoints.remove(&id);
+                    self.early.retain(|upload| upload.snapshot.barrier.checkpoint > id);
+                }
+            }
+        }
+    }
+
+    /// Whether the directory of a snapshot is still to be told: other hosts heard of the savepoint
+    /// before this one, and their barriers were faster.
+    fn is_early(&self, upload: &Upload) -> bool {
+        let Barrier { checkpoint, kind, .. } = upload.snapshot.barrier;
+        kind != BarrierKind::Checkpoint && !self.savepoints.contains_key(&checkpoint)
+    }
+
+    fn begin_savepoint(&mut self, id: CheckpointId, directory: &str) {
+        let files = CheckpointFiles::single(directory).map_err(|error| error.to_string());
+        self.savepoints.insert(id, files);
+        let (known, early) = std::mem::take(&mut self.early)
+            .into_iter()
+            .partition(|upload| upload.snapshot.barrier.checkpoint == id);
+        self.early = early;
+        for upload in Vec::from(known) {
+            self.outbox.send(self.upload(upload));
+        }
+    }
+
+    /// The files that a snapshot goes to, and the most bytes of a state that need none.
+    fn files_for(&self, upload: &Upload) -> Result<(Option<&CheckpointFiles>, u64)> {
+        let HostCheckpointing { files, inline_max } = &*self.checkpointing;
+        match self.savepoints.get(&upload.snapshot.barrier.checkpoint) {
+            Some(Ok(savepoint)) => Ok((Some(savepoint), (*inline_max).min(SAVEPOINT_INLINE_MAX))),
+            Some(Err(why)) => bail!("{why}"),
+            None => Ok((files.as_ref(), *inline_max)),
         }
     }
 
@@ -143,16 +203,16 @@ impl Uploader {
         mut operators: Vec<host::OperatorSnapshot>,
         contents: Vec<Vec<u8>>,
     ) -> Result<(Vec<host::OperatorSnapshot>, u64)> {
-        let HostCheckpointing { files, inline_max } = &*self.checkpointing;
+        let (files, inline_max) = self.files_for(upload)?;
         let (mut bytes, mut in_file, mut chunks) = (0, 0, Vec::new());
         let handles = operators.iter_mut().flat_map(|operator| &mut operator.handles);
         for (handle, content) in handles.zip(contents) {
             let length = content.len() as u64;
             bytes += length;
-            handle.content = Some(if length <= *inline_max {
+            handle.content = Some(if length <= inline_max {
                 Content::Inline(content)
             } else {
-                ensure!(files.is_some(), "{}", too_large(length, *inline_max));
+                ensure!(files.is_some(), "{}", too_large(length, inline_max));
                 let crc32 = crc32fast::hash(&content);
                 let (path, offset) = (String::new(), in_file);
                 in_file += length;
