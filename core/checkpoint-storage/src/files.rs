@@ -213,6 +213,25 @@ impl CheckpointFiles {
         }
     }
 
+    /// Looks whether a state file exists and is as long as its checkpoint says.
+    ///
+    /// # Errors
+    /// It is missing or cut off, not one of these files, or cannot be looked at.
+    pub async fn check_length(&self, path: &str, expected: u64) -> Result<(), ReadError> {
+        let name = path.to_owned();
+        let Some(file) = self.inside(path) else {
+            return Err(ReadError::Outside { path: name, root: self.root() });
+        };
+        match self.system.status(&file).await {
+            Err(StorageError::NotFound { .. }) => Err(ReadError::Missing { path: name }),
+            Err(error) => Err(error.into()),
+            Ok(status) if status.length < expected => {
+                Err(ReadError::Truncated { path: name, expected, found: status.length })
+            }
+            Ok(_) => Ok(()),
+        }
+    }
+
     /// Reads a part of a state file and compares its checksum.
     ///
     /// # Errors

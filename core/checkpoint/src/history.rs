@@ -126,7 +126,7 @@ impl History {
     }
 
     /// Takes in that the job is restored.
-    pub(crate) const fn on_restored(&mut self, restored: Restored) {
+    pub(crate) fn on_restored(&mut self, restored: Restored) {
         self.counts.restored += 1;
         self.latest_restored = Some(restored);
     }
@@ -150,7 +150,7 @@ impl History {
             latest_completed: self.latest_completed.clone(),
             latest_savepoint: self.latest_savepoint.clone(),
             latest_failed: self.latest_failed.clone(),
-            latest_restored: self.latest_restored,
+            latest_restored: self.latest_restored.clone(),
             history,
         }
     }

@@ -26,6 +26,8 @@ pub struct Completed {
     /// Whether it is the job's to remove when later ones are complete. One of a user (a
     /// savepoint, a checkpoint restored without a claim) is never touched.
     pub owned: bool,
+    /// Its directory, if that is none of those where the job's checkpoints are.
+    pub directory: Option<String>,
 }
 
 impl Completed {

@@ -157,6 +157,8 @@ impl Pending {
         now: Now,
         deadline: Option<Instant>,
     ) -> Self {
+        let mut stats = CheckpointStats::new(id, start.kind, now.wall);
+        stats.directory.clone_from(&start.directory);
         Self {
             kind: start.kind,
             trigger: start.trigger,
@@ -165,7 +167,7 @@ impl Pending {
             start: now,
             deadline,
             phase: Phase::Reserving,
-            stats: CheckpointStats::new(id, start.kind, now.wall),
+            stats,
         }
     }
 

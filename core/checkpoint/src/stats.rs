@@ -187,7 +187,7 @@ pub(crate) fn quantiles(sorted: &[u64]) -> [u64; 5] {
 }
 
 /// A restore.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Restored {
     /// The checkpoint.
     pub id: CheckpointId,
@@ -195,6 +195,8 @@ pub struct Restored {
     pub kind: Kind,
     /// The time of the restore.
     pub at: Timestamp,
+    /// Its directory, if that is none of those where the job's checkpoints are.
+    pub directory: Option<String>,
 }
 
 /// Everything that the REST endpoint of a job's checkpoints shows.

@@ -20,10 +20,11 @@ use tokio::sync::{Notify, mpsc, watch};
 use tokio_util::time::DelayQueue;
 use tracing::{Instrument, debug, info, info_span, warn};
 
+use crate::checkpoints::StorageAnswer;
 use crate::config::JobMasterConfig;
 use crate::ids::{IdSource, OsIds, SecuredIds};
 use crate::master::{Action, Event, JobMaster};
-use crate::storage::Storage;
+use crate::storage::{Opened, Storage};
 use crate::timer::Timer;
 
 /// The number of events that may wait; more make their senders wait.
@@ -67,12 +68,18 @@ impl JobMasterFactory for Factory {
         let teller =
             Arc::clone(&resources).tell(Arc::clone(&self.resource_manager), Arc::clone(&owner));
         let directory = master.checkpoint_directory().map(str::to_owned);
+        let recovery = master.recovery().cloned();
         let run = async move {
-            let (storage, answers, refusal) = Storage::open(job, directory).await;
+            let Opened { storage, answers, start } = Storage::open(job, directory, recovery).await;
             let timers = DelayQueue::new();
             let actor =
                 Actor { master, owner, published, resources, timers, storage, ended: false };
-            actor.run(mailbox, answers, refusal).await;
+            let start = match start {
+                Ok(None) => Event::Start,
+                Ok(Some(loaded)) => Event::StartFrom(loaded),
+                Err(cause) => Event::Refuse(cause),
+            };
+            actor.run(mailbox, answers, start).await;
         };
         let span = info_span!("job", %job);
         tokio::spawn(async move { tokio::join!(run, teller) }.instrument(span));
@@ -172,11 +179,11 @@ impl Actor {
     async fn run(
         mut self,
         mut mailbox: mpsc::Receiver<JobMasterEvent>,
-        mut answers: mpsc::Receiver<millstream_checkpoint::Event>,
-        refusal: Option<FailureCause>,
+        mut answers: mpsc::Receiver<StorageAnswer>,
+        start: Event,
     ) {
         info!("job starts");
-        self.handle([refusal.map_or(Event::Start, Event::Refuse)]);
+        self.handle([start]);
         let mut news = Vec::new();
         while !self.ended {
             tokio::select! {

@@ -7,26 +7,30 @@
 
 mod convert;
 mod restoring;
+mod unclaimed;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use millstream_checkpoint::coordinator::Known;
-use millstream_checkpoint::messages::{CommitId, Completed, FinalReport, Now};
+use millstream_checkpoint::messages::{Answer, CommitId, Completed, FinalReport, Now, Request};
 use millstream_checkpoint::metadata::Metadata;
 use millstream_checkpoint::plan::Subtask;
 use millstream_checkpoint::stats::Overview;
 use millstream_checkpoint::{Action as Decision, Coordinator, Event as News, Settings};
+use millstream_config::ClaimMode;
 use millstream_graph::JobGraph;
 use millstream_protocol::host::{
     self, CommitCheckpoint, EndCheckpoint, OperatorEvent, SnapshotCoordinators, TriggerCheckpoint,
     to_host,
 };
-use millstream_types::{CheckpointId, ExecutionAttemptId, ExecutionState, JobId, OperatorId};
+use millstream_types::{
+    CheckpointId, ExecutionAttemptId, ExecutionState, JobId, OperatorId, TriggerId,
+};
 
 pub(crate) use self::restoring::Restoring;
-use crate::config::{JobMasterConfig, Retention};
+use crate::config::{JobMasterConfig, Recovery, Retention};
 
 /// State of more bytes is not kept in memory.
 const MEMORY_STATE_MAX: u64 = 5 << 20;
@@ -52,6 +56,8 @@ pub(crate) enum Event {
     Committed(u64),
     /// The storage has answered.
     Storage(News),
+    /// A user asks for a checkpoint.
+    Request(TriggerId, Request),
     /// Time has passed.
     Timer,
 }
@@ -68,16 +74,39 @@ pub(crate) struct TaskNews {
 /// Work for the storage of checkpoints.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum StorageRequest {
-    /// Write metadata; the answer is [`News::Stored`] and its like.
-    Store(CheckpointId, Arc<Metadata>),
+    /// Make the directory of a savepoint; the answer is [`StorageAnswer::Prepared`].
+    Prepare(TriggerId, String),
+    /// Delete what there is of a savepoint that has failed.
+    Remove(String),
+    /// Write metadata, of a savepoint into its directory; the answer is [`News::Stored`] and its
+    /// like.
+    Store(CheckpointId, Arc<Metadata>, Option<String>),
     /// Look whether the metadata is there; answered likewise.
-    ReadBack(CheckpointId),
+    ReadBack(CheckpointId, Option<String>),
     /// Remove metadata; the answer is [`News::Discarded`] or [`News::NotDiscarded`].
     Discard(CheckpointId),
     /// Delete files, and the directory of a checkpoint.
     Delete(Option<CheckpointId>, Vec<String>),
     /// Delete everything of the job.
     DeleteAll,
+}
+
+/// An answer of the storage.
+#[derive(Debug)]
+pub enum StorageAnswer {
+    /// News for the decider of checkpoints.
+    News(News),
+    /// The directory of a savepoint can be used, or why it cannot.
+    Prepared(TriggerId, Result<(), String>),
+}
+
+/// The checkpoint or savepoint from which a job starts, as it was read.
+#[derive(Debug)]
+pub struct Loaded {
+    /// Its metadata, with the files where they are now.
+    pub metadata: Metadata,
+    /// Its directory.
+    pub directory: String,
 }
 
 /// An instruction for the router, or a result.
@@ -99,6 +128,8 @@ pub(crate) enum Action {
     Restore(Restoring),
     /// The committers of the coordinator host have recovered, or there are none.
     Recovered,
+    /// A request has ended.
+    Answer(TriggerId, Answer),
     /// Fail the tasks.
     Fail(String),
     /// The last checkpoint is complete and published.
@@ -132,6 +163,10 @@ pub(crate) struct Checkpoints {
     recovery: Option<CommitId>,
     timer_at: Option<Instant>,
     has_finished: bool,
+    /// The directories of the savepoints that are being taken.
+    savepoints: BTreeMap<CheckpointId, String>,
+    /// The checkpoint of a user that the job has taken over.
+    claimed: Option<CheckpointId>,
     news: VecDeque<News>,
     actions: Vec<Action>,
 }
@@ -141,7 +176,9 @@ impl Checkpoints {
     pub(crate) fn new(job: JobId, graph: &Arc<JobGraph>, config: &JobMasterConfig) -> Option<Self> {
         let checkpointing = &config.checkpointing;
         let is_batch = graph.runtime_mode == millstream_graph::RuntimeMode::Batch;
-        if checkpointing.settings.interval.is_none() || is_batch {
+        let takes_any =
+            checkpointing.settings.interval.is_some() || checkpointing.recovery.is_some();
+        if !takes_any || is_batch {
             return None;
         }
         let plan = convert::plan(job, graph);
@@ -167,9 +204,28 @@ impl Checkpoints {
             recovery: None,
             timer_at: None,
             has_finished: false,
+            savepoints: BTreeMap::new(),
+            claimed: None,
             news: VecDeque::new(),
             actions: Vec::new(),
         })
+    }
+
+    /// Lets the job start from a checkpoint or savepoint, before the first event.
+    ///
+    /// # Errors
+    /// The job cannot start from it, for this reason.
+    pub(crate) fn start_from(&mut self, loaded: Loaded, how: &Recovery) -> Result<(), String> {
+        let Loaded { mut metadata, directory } = loaded;
+        unclaimed::check(&mut metadata, &self.graph, how.ignore_unclaimed)?;
+        let (id, owned) = (metadata.checkpoint, how.claim == ClaimMode::Claim);
+        self.claimed = owned.then_some(id);
+        let (metadata, directory) = (Arc::new(metadata), Some(directory));
+        let completed = vec![Completed { metadata, owned, directory }];
+        let known = Known { last_id: Some(id), completed, has_ended: false };
+        let plan = convert::plan(self.job, &self.graph);
+        self.coordinator = Coordinator::new(self.settings.clone(), plan, known);
+        Ok(())
     }
 
     /// Takes an event in and says what to do, in this order.
@@ -196,6 +252,9 @@ impl Checkpoints {
             Event::Coordinator(snapshot) => self.on_coordinator(snapshot),
             Event::Committed(commit) => self.on_committed(commit),
             Event::Storage(news) => self.news.push_back(news),
+            Event::Request(trigger, request) => {
+                self.news.push_back(News::Request { trigger, request });
+            }
             Event::Timer => {
                 self.timer_at = None;
                 self.news.push_back(News::Tick);
@@ -208,6 +267,11 @@ impl Checkpoints {
         }
         self.set_timer(now);
         std::mem::take(&mut self.actions)
+    }
+
+    /// The newest checkpoint whose results are published, or will be.
+    pub(crate) fn latest(&self) -> Option<CheckpointId> {
+        self.coordinator.latest().map(Completed::id)
     }
 
     /// Whether it is certain from which checkpoint a restart begins.
@@ -334,16 +398,18 @@ impl Checkpoints {
             Decision::ReserveId(id) => self.news.push_back(News::IdReserved(id)),
             Decision::SnapshotCoordinators { id, operators } => self.gather(id, operators),
             Decision::Trigger { id, kind, directory, tasks, base: _ } => {
-                let trigger = TriggerCheckpoint {
-                    checkpoint: id.get(),
-                    kind: convert::kind(kind).into(),
-                    directory: directory.unwrap_or_default(),
-                    tasks: Vec::new(),
-                };
+                let directory = directory.unwrap_or_default();
+                if !directory.is_empty() {
+                    self.savepoints.insert(id, directory.clone());
+                }
+                let kind = convert::kind(kind).into();
+                let (checkpoint, of_host) = (id.get(), Vec::new());
+                let trigger = TriggerCheckpoint { checkpoint, kind, directory, tasks: of_host };
                 self.actions.push(Action::Trigger(trigger, tasks));
                 self.release();
             }
             Decision::Abort { id, tasks } => {
+                self.savepoints.remove(&id);
                 if self.gathering.take_if(|gathering| gathering.id == id).is_some()
                     || tasks.is_empty()
                 {
@@ -353,11 +419,17 @@ impl Checkpoints {
                     self.end(id, false, false);
                 }
             }
-            Decision::Store { id, metadata, directory: _ } => {
-                self.ask(StorageRequest::Store(id, metadata), News::Stored(id))
+            Decision::Store { id, metadata, directory } => {
+                self.ask(id, StorageRequest::Store(id, metadata, directory), News::Stored(id));
             }
-            Decision::ReadBack(id) => self.ask(StorageRequest::ReadBack(id), News::Stored(id)),
-            Decision::Complete { id, kind, tasks: _ } => self.end(id, true, kind.commits()),
+            Decision::ReadBack(id) => {
+                let directory = self.savepoints.get(&id).cloned();
+                self.ask(id, StorageRequest::ReadBack(id, directory), News::Stored(id));
+            }
+            Decision::Complete { id, kind, tasks: _ } => {
+                self.savepoints.remove(&id);
+                self.end(id, true, kind.commits());
+            }
             Decision::Commit { commit, checkpoint, recover, committables } => {
                 if recover {
                     self.recovery = Some(commit);
@@ -372,15 +444,18 @@ impl Checkpoints {
                 self.actions.push(Action::TellCoordinator(order));
             }
             Decision::Discard(id) => {
-                self.ask(StorageRequest::Discard(id), News::Discarded(id));
+                self.ask(id, StorageRequest::Discard(id), News::Discarded(id));
             }
             Decision::Delete { checkpoint, files } => {
-                if self.directory.is_some() {
+                let is_claimed = self.claimed.take_if(|claimed| checkpoint == Some(*claimed));
+                if self.directory.is_some() || is_claimed.is_some() {
                     let request = StorageRequest::Delete(checkpoint, files);
                     self.actions.push(Action::Storage(request));
                 }
             }
-            Decision::Answer { .. } => {}
+            Decision::Answer { trigger, answer } => {
+                self.actions.push(Action::Answer(trigger, answer));
+            }
             Decision::Restore { from, finished } => self.restore(from, finished),
             Decision::FailJob(reason) => self.actions.push(Action::Fail(reason)),
             Decision::Finish => {
@@ -391,10 +466,12 @@ impl Checkpoints {
     }
 
     /// Asks the storage; what is kept in memory is there at once.
-    fn ask(&mut self, request: StorageRequest, in_memory: News) {
-        match self.directory {
-            Some(_) => self.actions.push(Action::Storage(request)),
-            None => self.news.push_back(in_memory),
+    fn ask(&mut self, id: CheckpointId, request: StorageRequest, in_memory: News) {
+        let is_elsewhere = self.claimed == Some(id) || self.savepoints.contains_key(&id);
+        if self.directory.is_some() || is_elsewhere {
+            self.actions.push(Action::Storage(request));
+        } else {
+            self.news.push_back(in_memory);
         }
     }
 

@@ -13,12 +13,13 @@ use millstream_graph::{JobGraph, RuntimeMode};
 use millstream_security::Authority;
 use millstream_types::{ByteSize, LeaderEpoch};
 
-pub use checkpointing::{CheckpointingConfig, Retention};
+pub use checkpointing::{CheckpointingConfig, Recovery, Retention};
 pub use restarts::{RestartConfig, RestartStrategy};
 
 /// Keys that a job may set for itself; everything else in its settings is for others.
-const JOB_KEYS: [&str; 5] = [
+const JOB_KEYS: [&str; 6] = [
     "execution.checkpointing.",
+    "execution.state-recovery.",
     "restart-strategy",
     "slot.request.timeout",
     "millstream.task.cancel-timeout",
@@ -157,7 +158,7 @@ impl JobMasterConfig {
         override_with!(commit_timeout, SINK_COMMIT_TIMEOUT);
         override_with!(committables_max, SINK_COMMITTABLES_MAX);
         config.restarts.override_with(&set)?;
-        config.checkpointing.override_with(&set)?;
+        config.checkpointing.override_with_job(&set)?;
         Ok(config)
     }
 

@@ -21,6 +21,7 @@ mod hosts;
 mod ids;
 mod master;
 mod region;
+mod requests;
 mod restarts;
 mod settlement;
 mod slots;
@@ -28,9 +29,9 @@ mod storage;
 mod timer;
 
 pub use actor::Factory;
-pub use checkpoints::StorageRequest;
+pub use checkpoints::{Loaded, StorageAnswer, StorageRequest};
 pub use config::{
-    CheckpointingConfig, JobMasterConfig, RestartConfig, RestartStrategy, Retention,
+    CheckpointingConfig, JobMasterConfig, Recovery, RestartConfig, RestartStrategy, Retention,
     SchedulingStrategy,
 };
 pub use execution_graph::{Execution, ExecutionGraph, ExecutionVertex, Place, Subtask};

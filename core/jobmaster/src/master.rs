@@ -31,6 +31,7 @@ mod explanations;
 pub(crate) mod fixture;
 #[cfg(test)]
 mod random_tests;
+mod requesting;
 mod routing;
 #[cfg(test)]
 mod tests;
@@ -47,12 +48,13 @@ use millstream_gateway::{
 use millstream_types::{AllocationId, HostId, JobStatus, TaskManagerId, Timestamp};
 
 use crate::checkpoints;
-use crate::checkpoints::{Checkpoints, Restoring, StorageRequest};
-use crate::config::JobMasterConfig;
+use crate::checkpoints::{Checkpoints, Loaded, Restoring, StorageAnswer, StorageRequest};
+use crate::config::{JobMasterConfig, Recovery};
 use crate::history::History;
 use crate::hosts::{self, Hosts};
 use crate::ids::IdSource;
 use crate::region::{self, Region, WaitsFor};
+use crate::requests::Requests;
 use crate::restarts::Restarts;
 use crate::settlement::{self, Settlement};
 use crate::slots::SlotPool;
@@ -63,6 +65,8 @@ use crate::timer::{Owner, Timer, TimerKind};
 pub enum Event {
     /// The job shall run; the first event and only once.
     Start,
+    /// As [`Event::Start`] of a job that starts from a checkpoint or savepoint.
+    StartFrom(Box<Loaded>),
     /// As [`Event::Start`] of a job that cannot run, for this reason.
     Refuse(FailureCause),
     /// News from other components.
@@ -70,7 +74,7 @@ pub enum Event {
     /// A timer that was set has run out.
     Timer(Timer),
     /// The storage of checkpoints has answered.
-    Storage(millstream_checkpoint::Event),
+    Storage(StorageAnswer),
 }
 
 /// An instruction for the actor. TaskManager and coordinator host are reached through the same
@@ -162,6 +166,7 @@ pub struct JobMaster {
     settlement: Settlement,
     /// `None` if the job takes none.
     checkpoints: Option<Checkpoints>,
+    requests: Requests,
     /// The beginning of the next attempt, once that is certain.
     restoring: Option<Restoring>,
     /// The next attempt waits for that alone.
@@ -223,6 +228,7 @@ impl JobMaster {
             hosts: Hosts::new(submission.clone(), &config, coordinators, ids, now),
             settlement: Settlement::new(&graph, &config),
             checkpoints,
+            requests: Requests::default(),
             restoring: None,
             waits_for_restore: false,
             waits_to_abort: false,
@@ -262,7 +268,13 @@ impl JobMaster {
             }
             Event::Gateway(news) => self.on_news(news),
             Event::Timer(timer) => self.on_timer(timer),
-            Event::Storage(news) => self.tell_checkpoints(checkpoints::Event::Storage(news)),
+            Event::StartFrom(loaded) => self.start_from(*loaded),
+            Event::Storage(StorageAnswer::News(news)) => {
+                self.tell_checkpoints(checkpoints::Event::Storage(news));
+            }
+            Event::Storage(StorageAnswer::Prepared(trigger, prepared)) => {
+                self.on_prepared(trigger, prepared);
+            }
         }
         self.publish();
         std::mem::take(&mut self.actions)
@@ -421,6 +433,12 @@ impl JobMaster {
         self.config.checkpointing.directory.as_deref()
     }
 
+    /// The checkpoint that the job starts from, if it does not start from nothing.
+    #[must_use]
+    pub const fn recovery(&self) -> Option<&Recovery> {
+        self.config.checkpointing.recovery.as_ref()
+    }
+
     /// The job as it is now.
     #[must_use]
     pub fn details(&self) -> JobDetails {
@@ -439,7 +457,7 @@ impl JobMaster {
             restarts: self.restarts,
             waiting_for: self.waiting_for(),
             checkpoints: self.checkpoints.as_ref().map(|it| Arc::new(it.overview(self.instant))),
-            requests: Vec::new(),
+            requests: self.requests.details(),
         }
     }
 

@@ -1,111 +1,225 @@
 //! The storage of a job's checkpoints, as the actor uses it: each request in a task of its own,
 //! with a deadline.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
-use millstream_checkpoint::Event;
+use millstream_checkpoint::{Event, Metadata, metadata::Content};
 use millstream_checkpoint_storage::{CheckpointFiles, Outcome};
+use millstream_config::ClaimMode;
 use millstream_gateway::{CauseKind, FailureCause};
 use millstream_types::{CheckpointId, JobId};
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 use tracing::{Instrument, Span, warn};
 
-use crate::checkpoints::StorageRequest;
+use crate::checkpoints::{Loaded, StorageAnswer, StorageRequest};
+use crate::config::Recovery;
 
 /// The longest time that a request may take. Whether it has an effect afterwards is not known.
 const PATIENCE: Duration = Duration::from_secs(60);
 /// The number of answers that may wait.
 const ANSWERS_MAX: usize = 64;
 
+/// The checkpoint of a user that the job has taken over: it is elsewhere than the job's own.
+#[derive(Debug, Clone)]
+struct Claimed {
+    id: CheckpointId,
+    place: CheckpointFiles,
+    files: Vec<String>,
+}
+
 /// The storage of one job's checkpoints.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Storage {
+    /// `None`: they are kept in memory.
     files: Option<CheckpointFiles>,
-    answers: mpsc::Sender<Event>,
+    claimed: Option<Claimed>,
+    answers: mpsc::Sender<StorageAnswer>,
+}
+
+/// The beginning of a job, as far as its checkpoints are concerned.
+#[derive(Debug)]
+pub(crate) struct Opened {
+    pub(crate) storage: Storage,
+    pub(crate) answers: mpsc::Receiver<StorageAnswer>,
+    /// The checkpoint that the job starts from, or why it cannot start.
+    pub(crate) start: Result<Option<Box<Loaded>>, FailureCause>,
 }
 
 impl Storage {
-    /// The storage in a directory, which is none if checkpoints are kept in memory; its answers;
-    /// and why it cannot be used, if that is so.
+    /// The storage in a directory, which is none if checkpoints are kept in memory, and the
+    /// checkpoint that the job starts from.
     pub(crate) async fn open(
         job: JobId,
         directory: Option<String>,
-    ) -> (Self, mpsc::Receiver<Event>, Option<FailureCause>) {
+        recovery: Option<Recovery>,
+    ) -> Opened {
         let (answers, received) = mpsc::channel(ANSWERS_MAX);
-        let Some(directory) = directory else {
-            return (Self { files: None, answers }, received, None);
+        let mut storage = Self { files: None, claimed: None, answers };
+        let start = match storage.begin(job, directory, recovery).await {
+            Ok(loaded) => Ok(loaded.map(Box::new)),
+            Err(message) => Err(FailureCause::new(CauseKind::Checkpoint, message)),
         };
-        let (files, why) = match CheckpointFiles::open(&directory, job) {
-            Err(error) => (None, Some(error.to_string())),
-            Ok(files) => {
-                let why = match timeout(PATIENCE, files.prepare()).await {
-                    Ok(prepared) => prepared.err().map(|error| error.to_string()),
-                    Err(_) => Some(late()),
-                };
-                (Some(files), why)
-            }
-        };
-        let refusal = why.map(|why| {
-            let message =
-                format!("the directory for checkpoints {directory} cannot be used: {why}");
-            FailureCause::new(CauseKind::Checkpoint, message)
-        });
-        (Self { files, answers }, received, refusal)
+        Opened { storage, answers: received, start }
+    }
+
+    async fn begin(
+        &mut self,
+        job: JobId,
+        directory: Option<String>,
+        recovery: Option<Recovery>,
+    ) -> Result<Option<Loaded>, String> {
+        if let Some(directory) = directory {
+            let refused =
+                |why| format!("the directory for checkpoints {directory} cannot be used: {why}");
+            let files = CheckpointFiles::open(&directory, job);
+            let files = files.map_err(|error| refused(error.to_string()))?;
+            prepare(&files).await.map_err(refused)?;
+            self.files = Some(files);
+        }
+        let Some(Recovery { path, claim, .. }) = recovery else { return Ok(None) };
+        let refused = |why| format!("the job cannot start from {path}: {why}");
+        let place = CheckpointFiles::single(&path).map_err(|error| refused(error.to_string()))?;
+        let loaded = timeout(PATIENCE, load(&place)).await.unwrap_or_else(|_| Err(late()));
+        let loaded = loaded.map_err(refused)?;
+        if claim == ClaimMode::Claim {
+            let id = loaded.metadata.checkpoint;
+            let files = loaded.metadata.files().map(str::to_owned).collect();
+            self.claimed = Some(Claimed { id, place, files });
+        }
+        Ok(Some(loaded))
     }
 
     /// Carries a request out beside the actor.
     pub(crate) fn ask(&self, request: StorageRequest) {
-        let Some(files) = self.files.clone() else { return };
-        let answers = self.answers.clone();
+        let storage = self.clone();
         let work = async move {
-            if let Some(answer) = answer(&files, request).await {
-                let _ = answers.send(answer).await;
+            if let Some(answer) = storage.answer(request).await {
+                let _ = storage.answers.send(answer).await;
             }
         };
         tokio::spawn(work.instrument(Span::current()));
     }
+
+    async fn answer(&self, request: StorageRequest) -> Option<StorageAnswer> {
+        Some(StorageAnswer::News(match request {
+            StorageRequest::Prepare(trigger, directory) => {
+                let prepared = match CheckpointFiles::single(&directory) {
+                    Ok(files) => prepare(&files).await,
+                    Err(error) => Err(error.to_string()),
+                };
+                let refused =
+                    |why| format!("the directory for savepoints {directory} cannot be used: {why}");
+                return Some(StorageAnswer::Prepared(trigger, prepared.map_err(refused)));
+            }
+            StorageRequest::Remove(directory) => {
+                if let Ok(files) = CheckpointFiles::single(&directory) {
+                    tell(timeout(PATIENCE, files.delete_all()).await);
+                }
+                return None;
+            }
+            StorageRequest::Store(id, metadata, directory) => {
+                match (self.place(id, directory), metadata.encode()) {
+                    (Ok(files), Ok(bytes)) => {
+                        let stored = timeout(PATIENCE, files.store_metadata(id, bytes)).await;
+                        outcome(id, stored.unwrap_or_else(|_| Outcome::Unknown(late())))
+                    }
+                    (Err(reason), _) => Event::StoreFailed { id, reason },
+                    (_, Err(error)) => Event::StoreFailed { id, reason: error.to_string() },
+                }
+            }
+            StorageRequest::ReadBack(id, directory) => match self.place(id, directory) {
+                Ok(files) => {
+                    let stored = timeout(PATIENCE, files.is_stored(id)).await;
+                    outcome(id, stored.unwrap_or_else(|_| Outcome::Unknown(late())))
+                }
+                Err(reason) => Event::StoreUnknown { id, reason },
+            },
+            StorageRequest::Discard(id) => {
+                let files = self.place(id, None).ok()?;
+                match timeout(PATIENCE, files.discard_metadata(id)).await {
+                    Ok(Ok(())) => Event::Discarded(id),
+                    Ok(Err(_)) | Err(_) => Event::NotDiscarded(id),
+                }
+            }
+            StorageRequest::Delete(checkpoint, paths) => {
+                self.delete(checkpoint, &paths).await;
+                return None;
+            }
+            StorageRequest::DeleteAll => {
+                if let Some(files) = &self.files {
+                    tell(timeout(PATIENCE, files.delete_all()).await);
+                }
+                if let Some(Claimed { id, place, files }) = &self.claimed {
+                    tell(timeout(PATIENCE, place.discard_metadata(*id)).await);
+                    self.delete(Some(*id), files).await;
+                }
+                return None;
+            }
+        }))
+    }
+
+    /// The files of a checkpoint: in the directory of its savepoint, or in that of the job.
+    fn place(
+        &self,
+        id: CheckpointId,
+        directory: Option<String>,
+    ) -> Result<CheckpointFiles, String> {
+        if let Some(directory) = directory {
+            return CheckpointFiles::single(&directory).map_err(|error| error.to_string());
+        }
+        let claimed = self.claimed.as_ref().filter(|claimed| claimed.id == id);
+        let files = claimed.map(|claimed| &claimed.place).or(self.files.as_ref());
+        files.cloned().ok_or_else(|| "checkpoints are kept in memory".to_owned())
+    }
+
+    /// Deletes files, each where it belongs. One of a savepoint is left to its user.
+    async fn delete(&self, checkpoint: Option<CheckpointId>, paths: &[String]) {
+        let claimed = self.claimed.as_ref().filter(|claimed| checkpoint == Some(claimed.id));
+        let place = claimed.map(|claimed| &claimed.place).or(self.files.as_ref());
+        let Some(place) = place else { return };
+        let own: Vec<String> = paths.iter().filter(|path| place.contains(path)).cloned().collect();
+        tell(timeout(PATIENCE, place.delete(&own)).await);
+        if let Some(id) = checkpoint {
+            tell(timeout(PATIENCE, place.delete_checkpoint(id)).await);
+        }
+    }
+}
+
+async fn prepare(files: &CheckpointFiles) -> Result<(), String> {
+    match timeout(PATIENCE, files.prepare()).await {
+        Ok(prepared) => prepared.map_err(|error| error.to_string()),
+        Err(_) => Err(late()),
+    }
+}
+
+/// Reads the metadata of a checkpoint that was moved perhaps, and looks for each of its files.
+async fn load(place: &CheckpointFiles) -> Result<Loaded, String> {
+    let id = CheckpointId::new(0);
+    let bytes = place.load_metadata(id).await.map_err(|error| error.to_string())?;
+    let directory = place.root();
+    let file = format!("{}/_metadata", directory.trim_end_matches('/'));
+    let mut metadata = Metadata::decode(&file, &bytes).map_err(|error| error.to_string())?;
+    let mut lengths: BTreeMap<String, u64> = BTreeMap::new();
+    let subtasks = metadata.operators.iter_mut().flat_map(|operator| &mut operator.subtasks);
+    for handle in subtasks.flat_map(|subtask| &mut subtask.handles) {
+        if let Content::File(segment) = &mut handle.content {
+            let moved = place.moved(&segment.path);
+            segment.path = moved.ok_or_else(|| format!("{file} names no file for a state"))?;
+            let end = segment.offset.saturating_add(segment.length);
+            let length = lengths.entry(segment.path.clone()).or_default();
+            *length = end.max(*length);
+        }
+    }
+    for (path, length) in lengths {
+        place.check_length(&path, length).await.map_err(|error| error.to_string())?;
+    }
+    Ok(Loaded { metadata, directory })
 }
 
 fn late() -> String {
     format!("it did not answer within {PATIENCE:?}")
-}
-
-async fn answer(files: &CheckpointFiles, request: StorageRequest) -> Option<Event> {
-    match request {
-        StorageRequest::Store(id, metadata) => {
-            let bytes = match metadata.encode() {
-                Ok(bytes) => bytes,
-                Err(error) => {
-                    return Some(Event::StoreFailed { id, reason: error.to_string() });
-                }
-            };
-            let stored = timeout(PATIENCE, files.store_metadata(id, bytes)).await;
-            Some(outcome(id, stored.unwrap_or_else(|_| Outcome::Unknown(late()))))
-        }
-        StorageRequest::ReadBack(id) => {
-            let stored = timeout(PATIENCE, files.is_stored(id)).await;
-            Some(outcome(id, stored.unwrap_or_else(|_| Outcome::Unknown(late()))))
-        }
-        StorageRequest::Discard(id) => {
-            Some(match timeout(PATIENCE, files.discard_metadata(id)).await {
-                Ok(Ok(())) => Event::Discarded(id),
-                Ok(Err(_)) | Err(_) => Event::NotDiscarded(id),
-            })
-        }
-        StorageRequest::Delete(checkpoint, paths) => {
-            let deleted = timeout(PATIENCE, files.delete(&paths)).await;
-            tell(deleted);
-            if let Some(id) = checkpoint {
-                tell(timeout(PATIENCE, files.delete_checkpoint(id)).await);
-            }
-            None
-        }
-        StorageRequest::DeleteAll => {
-            tell(timeout(PATIENCE, files.delete_all()).await);
-            None
-        }
-    }
 }
 
 fn outcome(id: CheckpointId, outcome: Outcome) -> Event {

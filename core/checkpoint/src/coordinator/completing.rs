@@ -110,6 +110,7 @@ impl Coordinator {
         }
         let Some(pending) = self.pending.remove(&id) else { return };
         let (kind, trigger, base) = (pending.kind(), pending.trigger(), pending.base());
+        let directory = pending.directory();
         let (phase, mut stats) = pending.into_ended();
         let metadata = match phase {
             Phase::Storing(metadata) | Phase::InDoubt { metadata, .. } => metadata,
@@ -128,7 +129,7 @@ impl Coordinator {
             self.policy.on_success();
             self.commits.complete(id, &metadata.committables);
             self.supersede(now, id);
-            self.keep(metadata);
+            self.keep(metadata, directory);
         } else {
             self.retention.give_away(metadata.files());
         }
@@ -139,9 +140,9 @@ impl Coordinator {
         }
     }
 
-    fn keep(&mut self, metadata: Arc<Metadata>) {
+    fn keep(&mut self, metadata: Arc<Metadata>, directory: Option<String>) {
         let owned = !metadata.kind.is_savepoint();
-        self.retention.add(Completed { metadata, owned });
+        self.retention.add(Completed { metadata, owned, directory });
     }
 
     /// Aborts the older checkpoints that are pending still; savepoints go on.

@@ -7,7 +7,7 @@ use millstream_types::{CheckpointId, ExecutionAttemptId};
 use super::completing::files_of;
 use super::{Coordinator, End, Mode};
 use crate::files;
-use crate::messages::{Action, Answer, FinalReport, Now, OperatorSnapshot};
+use crate::messages::{Action, Answer, Completed, FinalReport, Now, OperatorSnapshot};
 use crate::metadata::{Kind, Metadata};
 use crate::pending::{Pending, Phase};
 use crate::plan::{Plan, Subtask};
@@ -194,17 +194,18 @@ impl Coordinator {
             return;
         }
         let mut finished = Vec::new();
-        let latest = self.retention.latest().map(|latest| Arc::clone(&latest.metadata));
-        if let Some(metadata) = &latest {
+        let latest = self.retention.latest().cloned();
+        if let Some(Completed { metadata, directory, .. }) = &latest {
             for (subtask, report) in finished_in(&self.plan, metadata) {
                 self.retention.hold(files::of(&report.snapshots));
                 self.tasks.restore_finished(subtask, Arc::new(report));
                 finished.push(subtask);
             }
             let (id, kind) = (metadata.checkpoint, metadata.kind);
-            self.history.on_restored(Restored { id, kind, at: now.wall });
+            let directory = directory.clone();
+            self.history.on_restored(Restored { id, kind, at: now.wall, directory });
         }
-        let from = latest.map(|metadata| metadata.checkpoint);
+        let from = latest.map(|latest| latest.id());
         self.actions.push(Action::Restore { from, finished });
     }
 

@@ -1,10 +1,11 @@
 //! Publishes the files of all subtasks, or discards them; runs in the coordinator host.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::ffi::OsStr;
 
 use millstream_connector::{AttemptId, CheckpointId, Committer, Result};
 use millstream_storage::{FilePath, FileStatus, IfExists, StorageError, block_on};
+use millstream_types::JobId;
 
 use crate::file_sink::leftovers::{self, Claim};
 use crate::file_sink::writer::FinishedFile;
@@ -84,14 +85,19 @@ impl FileCommitter {
     /// and at these files alone: the output directory may hold any number of others.
     fn publish(&self, files: &[FinishedFile]) -> Result<(), FileSinkError> {
         let mut unpublished = HashSet::new();
-        for attempt in files.iter().map(|file| file.attempt).collect::<HashSet<_>>() {
-            let present = self.entries(&self.places.attempt(attempt))?;
+        let mut places: BTreeMap<JobId, Places> = BTreeMap::new();
+        for (job, attempt) in
+            files.iter().map(|file| (file.job, file.attempt)).collect::<HashSet<_>>()
+        {
+            let places = places.entry(job).or_insert_with(|| self.places.of_job(job));
+            let present = self.entries(&places.attempt(attempt))?;
             unpublished.extend(present.into_iter().map(|entry| entry.path));
         }
         let (mut left, mut renames) = (Vec::new(), Vec::new());
         for file in files {
-            let from = self.places.unpublished(file.attempt, file.subtask, file.number);
-            let to = self.places.published(file, &self.suffix);
+            let places = places.get(&file.job).unwrap_or(&self.places);
+            let from = places.unpublished(file.attempt, file.subtask, file.number);
+            let to = places.published(file, &self.suffix);
             if unpublished.contains(&from) {
                 left.push(file);
                 renames.push((from, to));
@@ -171,9 +177,15 @@ impl Committer for FileCommitter {
         pending: Vec<(CheckpointId, Vec<FinishedFile>)>,
         ended: &[AttemptId],
     ) -> Result<()> {
+        // Those of another job first: its directory counts as a dead one's when this one is claimed.
+        let is_own = |file: &&FinishedFile| file.job == self.places.job;
+        let files = || pending.iter().flat_map(|(_, files)| files);
+        let others: Vec<FinishedFile> = files().filter(|file| !is_own(file)).copied().collect();
+        let own: Vec<FinishedFile> = files().filter(is_own).copied().collect();
+        self.publish(&others)?;
         self.claim()?;
         self.is_void = false;
-        pending.iter().try_for_each(|(_, files)| self.publish(files))?;
+        self.publish(&own)?;
         Ok(self.discard_unpublished(ended)?)
     }
 

@@ -309,15 +309,30 @@ pub(crate) struct Places {
     pub(crate) hidden: FilePath,
     /// The prefix of published files.
     prefix: String,
+    pub(crate) job: JobId,
+    operator: OperatorId,
 }
 
 impl Places {
     fn new(output: &FilePath, job: JobId, operator: OperatorId) -> Result<Self, FileSinkError> {
-        let system = FileSystems::of_process().of(output)?;
-        let (job, operator) = (job.to_string(), operator.to_string());
-        let hidden = output.join(format!("{HIDDEN_PREFIX}{job}-{operator}"));
-        let prefix = format!("part-{job:.8}-{operator:.8}-");
-        Ok(Self { system, output: output.clone(), hidden, prefix })
+        Ok(Self::on(FileSystems::of_process().of(output)?, output, job, operator))
+    }
+
+    fn on(
+        system: Arc<dyn FileSystem>,
+        output: &FilePath,
+        job: JobId,
+        operator: OperatorId,
+    ) -> Self {
+        let (job_id, operator_id) = (job.to_string(), operator.to_string());
+        let hidden = output.join(format!("{HIDDEN_PREFIX}{job_id}-{operator_id}"));
+        let prefix = format!("part-{job_id:.8}-{operator_id:.8}-");
+        Self { system, output: output.clone(), hidden, prefix, job, operator }
+    }
+
+    /// The places of another job, from whose savepoint this one has started.
+    pub(crate) fn of_job(&self, job: JobId) -> Self {
+        Self::on(Arc::clone(&self.system), &self.output, job, self.operator)
     }
 
     /// The directory of an attempt.

@@ -8,6 +8,7 @@ use std::time::Instant;
 use bytes::Bytes;
 use millstream_connector::{AttemptId, Batch, CheckpointId, Flow, Result, SinkWriter, WriterInfo};
 use millstream_storage::{CreateOptions, FilePath, StorageError, block_on};
+use millstream_types::JobId;
 use serde::{Deserialize, Serialize};
 
 use crate::file_sink::encoder::Encoder;
@@ -22,6 +23,8 @@ const CLOSING_MAX: usize = 4;
 /// A file that a writer has completed, as its committer is told of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FinishedFile {
+    /// The job that wrote it: another one may start from a savepoint that names it.
+    pub(crate) job: JobId,
     pub(crate) attempt: AttemptId,
     pub(crate) subtask: u32,
     pub(crate) number: u32,
@@ -143,7 +146,8 @@ impl<E> FileSinkWriter<E> {
         self.closing.push(Closing { path, closed });
         let (attempt, subtask, length) = (self.attempt, self.subtask, written);
         let checksum = checksum.finalize();
-        self.finished.push(FinishedFile { attempt, subtask, number, length, checksum });
+        let job = self.places.job;
+        self.finished.push(FinishedFile { job, attempt, subtask, number, length, checksum });
         Ok(())
     }
 

@@ -106,6 +106,7 @@ pub fn overview() -> Overview {
             id: CheckpointId::new(2),
             kind: Kind::Checkpoint,
             at: at(7_000),
+            directory: None,
         }),
         history: vec![pending, failed, savepoint, latest, completed(2, Kind::Checkpoint, true)],
     };

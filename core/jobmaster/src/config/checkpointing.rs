@@ -3,13 +3,24 @@
 use std::num::NonZeroU32;
 
 use millstream_checkpoint::Settings;
-use millstream_config::{CheckpointingMode, ConfigError, Configuration, options};
+use millstream_config::{CheckpointingMode, ClaimMode, ConfigError, Configuration, options};
 use millstream_types::ByteSize;
 
 pub use millstream_config::CheckpointRetention as Retention;
 
 /// The largest state that may be within the metadata, which is read and written as a whole.
 const INLINE_MAX: ByteSize = ByteSize::from_mib(1);
+
+/// The checkpoint or savepoint from which a job starts.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Recovery {
+    /// Its directory.
+    pub path: String,
+    /// Whether the job starts although it lacks operators that have state there.
+    pub ignore_unclaimed: bool,
+    /// The owner of its files from then on.
+    pub claim: ClaimMode,
+}
 
 /// The settings of a job's checkpoints.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -24,6 +35,9 @@ pub struct CheckpointingConfig {
     pub inline_max: u64,
     /// The fate of complete checkpoints when the job has ended.
     pub retention: Retention,
+    /// Where the job starts from, if not from nothing: a setting of jobs alone, since all those of
+    /// a cluster would start from the same.
+    pub recovery: Option<Recovery>,
 }
 
 impl Default for CheckpointingConfig {
@@ -34,6 +48,7 @@ impl Default for CheckpointingConfig {
             savepoint_directory: None,
             inline_max: 20 << 10,
             retention: Retention::default(),
+            recovery: None,
         }
     }
 }
@@ -48,6 +63,24 @@ impl CheckpointingConfig {
         config.settings.history = configuration.get(&options::WEB_CHECKPOINTS_HISTORY)? as usize;
         config.override_with(configuration)?;
         Ok(config)
+    }
+
+    /// Overrides these settings with those of a job.
+    ///
+    /// # Errors
+    /// A value does not parse, or states within the metadata may be too large.
+    pub(super) fn override_with_job(&mut self, set: &Configuration) -> Result<(), ConfigError> {
+        self.override_with(set)?;
+        let path = set.get(&options::EXECUTION_STATE_RECOVERY_PATH)?;
+        if let Some(path) = path.filter(|path| !path.is_empty()) {
+            self.recovery = Some(Recovery {
+                path,
+                ignore_unclaimed: set
+                    .get(&options::EXECUTION_STATE_RECOVERY_IGNORE_UNCLAIMED_STATE)?,
+                claim: set.get(&options::EXECUTION_STATE_RECOVERY_CLAIM_MODE)?,
+            });
+        }
+        Ok(())
     }
 
     /// Overrides these settings with those that `set` holds.
@@ -165,6 +198,7 @@ mod tests {
             savepoint_directory: Some("hdfs:///savepoints".to_owned()),
             inline_max: 1 << 10,
             retention: Retention::RetainOnCancellation,
+            recovery: None,
         };
         assert_eq!(config.unwrap().checkpointing, expected);
     }

@@ -64,6 +64,7 @@ impl JobMaster {
                 }
             }
             checkpoints::Action::Recovered => self.tell_region(region::Event::CoordinatorReady),
+            checkpoints::Action::Answer(trigger, answer) => self.on_answer(trigger, answer),
             checkpoints::Action::Fail(reason) => {
                 let cause = FailureCause::new(CauseKind::Checkpoint, reason);
                 self.fail(self.entry(cause));
@@ -120,7 +121,7 @@ impl JobMaster {
 
     /// Removes the checkpoints of a job that has ended, unless they are to be kept.
     pub(super) fn remove_checkpoints(&mut self, status: JobStatus) {
-        if self.checkpoints.is_none() || self.config.checkpointing.directory.is_none() {
+        if self.checkpoints.is_none() {
             return;
         }
         let retention = self.config.checkpointing.retention;

@@ -121,6 +121,9 @@ impl JobMaster {
             self.owes_abort = true;
             return self.stop_hosts(then);
         }
+        if self.has_unpublished_savepoint() {
+            return self.stop_hosts(then);
+        }
         self.enter(Phase::Aborting { then });
         self.abort_if_settled();
     }
@@ -158,9 +161,15 @@ impl JobMaster {
         }
         match then {
             // It was going to restart.
-            Outcome::Cancel | Outcome::Fail if std::mem::take(&mut self.owes_abort) => {
+            Outcome::Cancel | Outcome::Fail
+                if std::mem::take(&mut self.owes_abort) && !self.has_unpublished_savepoint() =>
+            {
                 self.enter(Phase::Aborting { then });
                 self.abort_if_settled();
+            }
+            Outcome::Finish if self.requests.is_cancelled() => {
+                self.set_status(JobStatus::Cancelling);
+                self.end(JobStatus::Canceled);
             }
             Outcome::Finish => self.end(JobStatus::Finished),
             Outcome::Cancel => self.end(JobStatus::Canceled),
@@ -197,6 +206,8 @@ impl JobMaster {
     fn publish_rest(&mut self) {
         self.waits_for_restore = false;
         self.begin_attempt();
+        // The attempts before have left some, if it cannot be published.
+        self.tell_settlement(settlement::Event::Deployed);
         self.tell_settlement(settlement::Event::Open);
         self.commit();
     }
@@ -204,6 +215,7 @@ impl JobMaster {
     fn end(&mut self, status: JobStatus) {
         self.enter(Phase::Ended);
         self.set_status(status);
+        self.requests.on_job_end(status);
         self.remove_checkpoints(status);
         let slots = self.slots.take_all();
         if !slots.is_empty() {

@@ -1,6 +1,6 @@
 //! One job in a small random world: TaskManagers that die, hosts that crash, hang or lie still,
 //! news that overtakes other news, a user who cancels; half of the jobs take checkpoints, which
-//! tasks decline and a storage loses or does not tell of. The invariants hold after every step.
+//! tasks decline and a storage loses or does not tell of, and savepoints on request. The invariants hold after every step.
 //!
 //! A failure prints its seed; `SIM_SEED=<seed>` replays that one alone, `SIM_SEEDS=<count>` runs
 //! more of them.
@@ -9,17 +9,19 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use millstream_checkpoint::Event as Answer;
+use millstream_checkpoint::metadata::Kind;
 use millstream_gateway::{
-    AllocatedSlot, CauseKind, Explanation, FailureCause, HostExit, JobMasterEvent,
+    AllocatedSlot, CauseKind, CheckpointRequest, Explanation, FailureCause, HostExit,
+    JobMasterEvent, RequestState,
 };
 use millstream_protocol::host::{
     self, Alive, Execution, FromHost, Ready, Settled, Task, TaskId, TaskState, from_host, to_host,
 };
-use millstream_types::{AllocationId, HostId, JobStatus, TaskManagerId, Timestamp};
+use millstream_types::{AllocationId, HostId, JobStatus, TaskManagerId, Timestamp, TriggerId};
 
 use super::fixture::{Job, Random, coordinated, failure, for_seeds, pipeline, with_restarts};
 use super::{Action, Event, Timer, TimerKind};
-use crate::checkpoints::StorageRequest;
+use crate::checkpoints::{StorageAnswer, StorageRequest};
 use crate::config::{JobMasterConfig, SchedulingStrategy};
 
 const SEEDS: u64 = 1_000;
@@ -42,6 +44,9 @@ struct Process {
     answers: VecDeque<from_host::Message>,
     /// Whether its committers were told to recover, and have.
     recovered: bool,
+    /// The savepoint with which its tasks stop, and whether that is complete.
+    stop: Option<u64>,
+    has_stopped: bool,
 }
 
 struct World {
@@ -75,8 +80,15 @@ struct World {
     storage: VecDeque<StorageRequest>,
     /// Checkpoints whose metadata is in the storage.
     stored: BTreeSet<u64>,
+    /// Savepoints whose metadata is in the storage, and their directories.
+    savepoints: BTreeSet<u64>,
+    directories: BTreeSet<String>,
     /// The newest one that the JobMaster was told of.
     newest: u64,
+    /// The job was told that its stop savepoint is complete.
+    has_stopped: bool,
+    /// The number of requests.
+    requests: u128,
     /// Committables of complete checkpoints, and those that were published.
     seen: Seen,
 }
@@ -89,6 +101,8 @@ struct Seen {
     in_doubt: u64,
     recovered: u64,
     final_ones: u64,
+    savepoints: u64,
+    stops: u64,
 }
 
 impl World {
@@ -106,6 +120,7 @@ impl World {
             config.checkpointing.settings.interval = Some(Duration::from_millis(50));
             config.checkpointing.settings.tolerable_failures = 3;
             config.checkpointing.directory = Some("/checkpoints".to_owned());
+            config.checkpointing.savepoint_directory = Some("/savepoints".to_owned());
         }
         let mut world = Self {
             random,
@@ -133,7 +148,11 @@ impl World {
             takes_checkpoints,
             storage: VecDeque::new(),
             stored: BTreeSet::new(),
+            savepoints: BTreeSet::new(),
+            directories: BTreeSet::new(),
             newest: 0,
+            has_stopped: false,
+            requests: 0,
             seen: Seen::default(),
         };
         world.add_worker();
@@ -171,6 +190,7 @@ impl World {
             }
             Event::Gateway(_)
             | Event::Start
+            | Event::StartFrom(_)
             | Event::Refuse(_)
             | Event::Storage(_)
             | Event::Timer(_) => {}
@@ -241,6 +261,8 @@ impl World {
             settles: 0,
             answers: VecDeque::new(),
             recovered: false,
+            stop: None,
+            has_stopped: false,
         };
         self.processes.insert(host, process);
     }
@@ -252,12 +274,15 @@ impl World {
             _ => {}
         }
         if let to_host::Message::Deploy(deploy) = &message {
+            assert!(deploy.tasks.is_empty() || !self.has_stopped, "it runs behind its stop");
             self.check_restore(deploy);
         }
         let Some(process) = self.processes.get_mut(&host) else { return };
         assert!(process.ready, "a host is told something before it is ready");
         match message {
             to_host::Message::TriggerCheckpoint(trigger) => {
+                let is_stop = trigger.kind() == host::CheckpointKind::Stop;
+                process.stop = is_stop.then_some(trigger.checkpoint).or(process.stop);
                 let acks = trigger.tasks.into_iter().map(|task| {
                     from_host::Message::CheckpointAck(host::CheckpointAck {
                         task: Some(task),
@@ -283,7 +308,9 @@ impl World {
                 let committed = host::Committed { commit: order.commit };
                 process.answers.push_back(from_host::Message::Committed(committed));
             }
-            to_host::Message::EndCheckpoint(_) => {}
+            to_host::Message::EndCheckpoint(end) => {
+                process.has_stopped |= end.complete && process.stop == Some(end.checkpoint);
+            }
             to_host::Message::Deploy(deploy) => {
                 let tasks = deploy.tasks.into_iter();
                 process.tasks.extend(tasks.map(|task| (task, Execution::Unspecified)));
@@ -300,7 +327,8 @@ impl World {
             return;
         }
         let newest = self.stored.last().copied().unwrap_or(0);
-        for task in &deploy.tasks {
+        // Those that had finished begin nothing, and may come behind the final checkpoint.
+        for task in deploy.tasks.iter().filter(|task| !task.finished) {
             assert!(task.restored >= self.newest, "it begins from an old checkpoint");
             assert!(task.restored <= newest, "it begins from a checkpoint that is not stored");
         }
@@ -319,10 +347,35 @@ impl World {
         let luck = if faults { self.random.below(10) } else { 9 };
         let reason = || "the disk is full".to_owned();
         let answer = match request {
-            StorageRequest::Store(id, metadata) => {
-                if metadata.kind.is_last() {
-                    self.seen.final_ones += 1;
+            StorageRequest::Prepare(trigger, directory) => {
+                assert!(self.directories.insert(directory), "a directory is used twice");
+                let prepared = if luck == 0 { Err(reason()) } else { Ok(()) };
+                self.event(Event::Storage(StorageAnswer::Prepared(trigger, prepared)));
+                return true;
+            }
+            StorageRequest::Remove(directory) => {
+                assert!(self.directories.remove(&directory), "it was complete, or never begun");
+                return true;
+            }
+            StorageRequest::Store(id, metadata, directory) if !metadata.kind.commits() => {
+                self.seen.savepoints += 1;
+                match luck {
+                    0 => Answer::StoreFailed { id, reason: reason() },
+                    1..=3 => Answer::StoreUnknown { id, reason: reason() },
+                    _ => {
+                        self.savepoints.insert(id.get());
+                        self.directories.remove(&directory.expect("it has one"));
+                        Answer::Stored(id)
+                    }
                 }
+            }
+            StorageRequest::ReadBack(id, Some(_)) if !self.stored.contains(&id.get()) => {
+                assert!(!self.savepoints.contains(&id.get()), "its outcome is known");
+                Answer::StoreFailed { id, reason: reason() }
+            }
+            StorageRequest::Store(id, metadata, directory) => {
+                self.seen.final_ones += u64::from(metadata.kind == Kind::Final);
+                self.seen.stops += u64::from(directory.is_some());
                 match luck {
                     0 => Answer::StoreFailed { id, reason: reason() },
                     1..=6 => {
@@ -335,18 +388,22 @@ impl World {
                     _ => {
                         self.stored.insert(id.get());
                         self.is_complete(id.get());
+                        self.has_stopped |= directory.is_some();
                         Answer::Stored(id)
                     }
                 }
             }
-            StorageRequest::ReadBack(id) => match (luck, self.stored.contains(&id.get())) {
-                (0, _) => Answer::StoreUnknown { id, reason: reason() },
-                (_, true) => {
-                    self.is_complete(id.get());
-                    Answer::Stored(id)
+            StorageRequest::ReadBack(id, directory) => {
+                match (luck, self.stored.contains(&id.get())) {
+                    (0, _) => Answer::StoreUnknown { id, reason: reason() },
+                    (_, true) => {
+                        self.is_complete(id.get());
+                        self.has_stopped |= directory.is_some();
+                        Answer::Stored(id)
+                    }
+                    (_, false) => Answer::StoreFailed { id, reason: reason() },
                 }
-                (_, false) => Answer::StoreFailed { id, reason: reason() },
-            },
+            }
             StorageRequest::Discard(id) if luck == 0 => Answer::NotDiscarded(id),
             StorageRequest::Discard(id) => {
                 assert!(id.get() < self.newest, "the newest checkpoint is removed");
@@ -356,7 +413,7 @@ impl World {
             StorageRequest::Delete(..) => return true,
             StorageRequest::DeleteAll => return true,
         };
-        self.event(Event::Storage(answer));
+        self.event(Event::Storage(StorageAnswer::News(answer)));
         true
     }
 
@@ -524,6 +581,9 @@ impl World {
             }
             Execution::Unspecified => (Execution::Initializing, None),
             Execution::Initializing => (Execution::Running, None),
+            // Behind the barrier of a stop there is nothing to do.
+            _ if process.has_stopped => (Execution::Finished, None),
+            _ if process.stop.is_some() => return false,
             // Tasks that take checkpoints go on for a while.
             _ if self.takes_checkpoints && faults && !self.random.one_in(40) => return true,
             _ => (Execution::Finished, None),
@@ -582,6 +642,38 @@ impl World {
         self.add_worker();
     }
 
+    /// A user asks for a checkpoint, or asks for one again.
+    fn request(&mut self) {
+        let is_new = self.requests == 0 || !self.random.one_in(4);
+        self.requests += u128::from(is_new);
+        let cancel = self.random.one_in(4);
+        let request = match self.random.below(4) {
+            0 => CheckpointRequest::Checkpoint,
+            1 | 2 => CheckpointRequest::Savepoint { target: None, cancel },
+            _ => CheckpointRequest::Stop { target: None, drain: false },
+        };
+        let trigger = TriggerId::from_u128(self.requests << 80);
+        self.post("user", JobMasterEvent::Request { trigger, request });
+    }
+
+    /// Every request has ended, and a stop as the job has.
+    fn check_requests(&self) {
+        for known in self.job.details().requests {
+            let RequestState::Complete { location, .. } = &known.state else {
+                assert!(known.state != RequestState::InProgress, "{known:?} does not end");
+                continue;
+            };
+            let (is_placed, status) = match known.request {
+                CheckpointRequest::Checkpoint => (false, None),
+                CheckpointRequest::Savepoint { cancel: false, .. } => (true, None),
+                CheckpointRequest::Savepoint { .. } => (true, Some(JobStatus::Canceled)),
+                CheckpointRequest::Stop { .. } => (true, Some(JobStatus::Finished)),
+            };
+            assert_eq!(location.is_some(), is_placed, "{known:?}");
+            assert!(status.is_none_or(|status| status == self.status), "{known:?}");
+        }
+    }
+
     fn chaos(&mut self) {
         let hosts: Vec<HostId> = self.processes.keys().copied().collect();
         // Jobs that take checkpoints have more time between their faults.
@@ -601,7 +693,7 @@ impl World {
             85..90 | 260..280 => {
                 self.store(true);
             }
-            90..93 | 280..300 => {
+            90..93 | 280..292 => {
                 self.time_passes();
             }
             93..95 => {
@@ -616,6 +708,7 @@ impl World {
             }
             96 => self.kill_worker(),
             97 if self.random.one_in(3) => self.post("user", JobMasterEvent::Cancel),
+            98 | 292..300 => self.request(),
             _ => self.job.now = self.job.now.saturating_add(Duration::from_millis(50)),
         }
     }
@@ -647,11 +740,19 @@ impl World {
         self.calm();
         while self.deliver() || self.time_passes() {}
         assert!(self.granted.is_empty(), "slots leak: {:?}", self.granted.keys());
+        self.check_requests();
         if self.status == JobStatus::Finished {
             assert!(!self.coordinated || self.published, "finished without publication");
         } else {
-            assert!(!self.coordinated || !self.deployed || self.was_cleaned_up());
+            let is_kept = self.keeps_results();
+            assert!(is_kept || !self.coordinated || !self.deployed || self.was_cleaned_up());
         }
+    }
+
+    /// Whether results that are not published may be those of a savepoint.
+    fn keeps_results(&self) -> bool {
+        let newest = self.savepoints.last().copied().unwrap_or(0);
+        self.has_stopped || newest > self.newest
     }
 }
 
@@ -669,6 +770,8 @@ fn whatever_happens_a_job_ends_once_and_leaves_nothing() {
         ("in doubt", seen(|seen| seen.in_doubt)),
         ("recovered", seen(|seen| seen.recovered)),
         ("final", seen(|seen| seen.final_ones)),
+        ("savepoints", seen(|seen| seen.savepoints)),
+        ("stops", seen(|seen| seen.stops)),
     ];
     let statuses: Vec<JobStatus> = worlds.iter().map(|(status, _)| *status).collect();
     for (name, count) in counts {

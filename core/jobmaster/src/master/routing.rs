@@ -34,7 +34,7 @@ impl JobMaster {
             JobMasterEvent::HostMessage { host, message } => self.on_host_message(host, *message),
             JobMasterEvent::HostExited(exit) => self.tell_hosts(hosts::Event::Exited(exit)),
             JobMasterEvent::Cancel => self.on_cancel(),
-            JobMasterEvent::Request { .. } => {}
+            JobMasterEvent::Request { trigger, request } => self.on_request(trigger, request),
         }
     }
 

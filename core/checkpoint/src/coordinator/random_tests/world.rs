@@ -111,7 +111,7 @@ fn begun_elsewhere(plan: &Plan, owned: bool) -> Completed {
         operators,
         committables: vec![committables(last, 33), committables(last, 38)],
     };
-    Completed { metadata: Arc::new(metadata), owned }
+    Completed { metadata: Arc::new(metadata), owned, directory: None }
 }
 
 fn last_vertex(plan: &Plan) -> VertexId {

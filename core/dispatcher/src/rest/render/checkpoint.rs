@@ -48,7 +48,10 @@ pub(in crate::rest) fn overview(overview: &Overview) -> CheckpointingStatistics 
             completed: report.latest_completed.as_deref().map(row),
             savepoint: report.latest_savepoint.as_deref().map(row),
             failed: report.latest_failed.as_deref().map(row),
-            restored: report.latest_restored.map(|restored| of_restore(overview, restored)),
+            restored: report
+                .latest_restored
+                .as_ref()
+                .map(|restored| of_restore(overview, restored)),
         },
         history: report.history.iter().map(|stats| row(stats)).collect(),
         millstream: MillstreamCheckpointsInfo {
@@ -69,14 +72,13 @@ fn pending(status: &PendingStatus) -> PendingCheckpointInfo {
     }
 }
 
-fn of_restore(overview: &Overview, restored: Restored) -> RestoredCheckpointStatistics {
-    let remembered = overview.report.find(restored.id);
-    let of_savepoint = remembered.and_then(|stats| stats.directory.as_deref());
+fn of_restore(overview: &Overview, restored: &Restored) -> RestoredCheckpointStatistics {
+    let own = || external_path(overview, restored.id, restored.kind, None);
     RestoredCheckpointStatistics {
         id: restored.id.get(),
         restore_timestamp: restored.at.as_millis(),
         is_savepoint: restored.kind.is_savepoint(),
-        external_path: external_path(overview, restored.id, restored.kind, of_savepoint),
+        external_path: restored.directory.clone().unwrap_or_else(own),
     }
 }
 

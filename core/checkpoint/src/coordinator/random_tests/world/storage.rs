@@ -46,7 +46,7 @@ impl World {
         let (id, kind) = (metadata.checkpoint, metadata.kind);
         if kind.commits() {
             let owned = !kind.is_savepoint();
-            self.store.pointers.insert(id, Completed { metadata, owned });
+            self.store.pointers.insert(id, Completed { metadata, owned, directory: None });
         } else {
             self.store.savepoints.insert(id, metadata);
         }
