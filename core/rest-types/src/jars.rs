@@ -70,6 +70,12 @@ pub struct JarRunRequestBody {
     pub job_id: Option<String>,
     /// The savepoint to start from.
     pub savepoint_path: Option<String>,
+    /// Whether the job starts although the savepoint has state of operators that the job lacks.
+    pub allow_non_restored_state: Option<bool>,
+    /// The owner of the savepoint's files once the job has started: `NO_CLAIM` or `CLAIM`.
+    pub claim_mode: Option<String>,
+    /// The same, under the name of older clients.
+    pub restore_mode: Option<String>,
     /// Options of the job.
     pub flink_configuration: Option<BTreeMap<String, ConfigurationValue>>,
 }

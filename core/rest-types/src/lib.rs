@@ -4,8 +4,9 @@
 //! Names and values are those of Flink's REST API; fields of Flink 1.20 and 2.x stand side by side.
 //! Times are milliseconds since 1970, lengths of time milliseconds, and -1 is Flink's word for one
 //! that does not exist. [`cluster`] describes the cluster as a whole, [`jobs`] jobs, [`vertices`]
-//! vertices and subtasks, [`checkpoints`] checkpoints, [`task_managers`] TaskManagers, [`metrics`]
-//! metrics, [`jars`] uploaded programs, and [`submission`] our own way to start a job.
+//! vertices and subtasks, [`checkpoints`] checkpoints, [`operations`] checkpoints and savepoints on
+//! request, [`task_managers`] TaskManagers, [`metrics`] metrics, [`jars`] uploaded programs, and
+//! [`submission`] our own way to start a job.
 //!
 //! A reader takes an answer of its own release. A field that a later release adds has
 //! `#[serde(default)]`, so that its clients still read the answers of the release before.
@@ -15,6 +16,7 @@ pub mod cluster;
 pub mod jars;
 pub mod jobs;
 pub mod metrics;
+pub mod operations;
 pub mod submission;
 pub mod task_managers;
 #[cfg(feature = "test-util")]
