@@ -9,8 +9,9 @@ use std::time::Duration;
 use futures::future::OptionFuture;
 use millstream_config::{ConfigOption, Configuration, PortRange, options};
 use millstream_dispatcher::{
-    ArtifactStore, BindError, ClientLease, DispatcherConfig, DispatcherHandle, JarStore, LogFiles,
-    ProxyServer, RestConfig, RestServer, RestServices, start_dispatcher,
+    ArtifactStore, BindError, ClientLease, DispatcherConfig, DispatcherHandle, Disposals, JarStore,
+    LogFiles, ProxyServer, RestConfig, RestServer, RestServices, StoredSavepoints,
+    start_dispatcher,
 };
 use millstream_gateway::{ArtifactLocator, ResourceManagerGateway};
 use millstream_jobmaster::{Factory, IdSource, JobMasterConfig, OsIds};
@@ -135,6 +136,7 @@ pub async fn run_job_manager(
         artifacts: artifacts.clone(),
         jars,
         planner: Arc::new(ChildPlanner::new(&configuration, dir.to_owned())?),
+        disposals: Disposals::new(Arc::new(StoredSavepoints)),
         lease: lease.clone(),
         shutdown_requested: stop.clone(),
     };

@@ -2,10 +2,12 @@
 //!
 //! [`start_dispatcher`] starts the actor that knows all jobs, running and lately ended;
 //! [`ArtifactStore`] keeps executables by their hash; [`RestServer`] speaks Flink's REST API and
-//! our own submission. User code never runs here: a [`Planner`] plans programs.
+//! our own submission; [`Disposals`] delete savepoints. User code never runs here: a [`Planner`]
+//! plans programs.
 
 mod artifacts;
 mod dispatcher;
+mod disposal;
 mod ended_jobs;
 mod jars;
 mod java;
@@ -17,6 +19,7 @@ mod rest;
 
 pub use artifacts::{ArtifactStore, StoreError, Upload};
 pub use dispatcher::{DispatcherConfig, DispatcherHandle, start_dispatcher};
+pub use disposal::{Disposals, SavepointDisposer, StoredSavepoints};
 pub use jars::{Jar, JarId, JarStore};
 pub use lease::ClientLease;
 pub use planner::{PlanExtent, PlanFailed, Planner};

@@ -16,6 +16,8 @@ use crate::artifacts::StoreError;
 
 /// The largest JSON body.
 const JSON_BYTES_MAX: usize = 1 << 20;
+/// The longest complaint about a body, in characters.
+const FAULT_CHARS_MAX: usize = 400;
 /// Time that a client has to send a small body.
 const BODY_DEADLINE: Duration = Duration::from_secs(30);
 /// Time that a client may pause in the middle of a large body.
@@ -194,8 +196,11 @@ pub(super) async fn read_json<T: DeserializeOwned + Default>(body: Body) -> Resu
     if bytes.trim_ascii().is_empty() {
         return Ok(T::default());
     }
-    serde_json::from_slice(&bytes)
-        .map_err(|error| RestError::bad(format!("the request's body is not as expected: {error}")))
+    serde_json::from_slice(&bytes).map_err(|error| {
+        // It quotes the body.
+        let error: String = error.to_string().chars().take(FAULT_CHARS_MAX).collect();
+        RestError::bad(format!("the request's body is not as expected: {error}"))
+    })
 }
 
 /// Reads the next bytes of a large body; none at its end. Trailers are skipped.

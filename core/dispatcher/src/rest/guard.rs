@@ -90,7 +90,8 @@ fn check(host_names: &[String], request: &Request) -> Result<(), RestError> {
 fn changes_something(request: &Request) -> bool {
     let reads = matches!(*request.method(), Method::GET | Method::HEAD | Method::OPTIONS);
     let path = request.uri().path();
-    !reads || path.ends_with("/yarn-cancel") || path.ends_with("/plan") && path.contains("/jars/")
+    let ends_a_job = path.ends_with("/yarn-cancel") || path.ends_with("/yarn-stop");
+    !reads || ends_a_job || path.ends_with("/plan") && path.contains("/jars/")
 }
 
 fn is_own(host: &str, host_names: &[String]) -> bool {

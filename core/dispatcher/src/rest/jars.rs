@@ -8,6 +8,7 @@ use axum::body::Body;
 use axum::extract::{FromRequest as _, Multipart, Path, RawQuery, Request, State};
 use axum::http::StatusCode;
 use futures::StreamExt as _;
+use millstream_config::options;
 use millstream_gateway::{DispatcherGateway as _, JobSubmission};
 use millstream_graph::{JobGraph, JobSettings, plan_info};
 use millstream_rest_types::jars::{
@@ -26,6 +27,8 @@ use crate::PlanExtent;
 use crate::jars::{Jar, JarId};
 use crate::{program_args, random};
 
+/// The parameter that lets a job start without all state of the savepoint.
+const ALLOW: &str = "allowNonRestoredState";
 /// Time that the client may pause.
 const PART_DEADLINE: std::time::Duration = std::time::Duration::from_secs(20);
 /// Limit of an upload's bytes that are kept in memory.
@@ -152,6 +155,7 @@ impl Wanted {
         .0;
         let first = |name: &str| query.iter().find(|(key, _)| key == name).map(|(_, v)| v.clone());
 
+        let restore = Restore::new(&body, first)?;
         let text = body.program_args.or_else(|| first("program-args"));
         let list = body.program_args_list.unwrap_or_else(|| {
             query.iter().filter(|(key, _)| key == "programArg").map(|(_, v)| v.clone()).collect()
@@ -161,10 +165,6 @@ impl Wanted {
             return Err(RestError::bad(
                 "programArgs and programArgsList are both given: use programArgsList alone",
             ));
-        }
-        let savepoint = body.savepoint_path.or_else(|| first("savepointPath"));
-        if savepoint.is_some_and(|path| !path.is_empty()) {
-            return Err(RestError::bad("this version cannot start from a savepoint yet"));
         }
         let parallelism = match (body.parallelism, first("parallelism")) {
             (Some(parallelism), _) => Some(parallelism),
@@ -180,13 +180,72 @@ impl Wanted {
             (None, None) => JobId::from_bytes(random::bytes()),
         };
         let config = body.flink_configuration.unwrap_or_default();
+        let mut config = config.into_iter().map(|(key, value)| (key, value.0)).collect();
+        restore.set(&mut config);
         Ok(Self {
             entry: body.entry_class.or_else(|| first("entry-class")).filter(|e| !e.is_empty()),
             args: if list.is_empty() { split } else { list },
             parallelism,
             job,
-            config: config.into_iter().map(|(key, value)| (key, value.0)).collect(),
+            config,
         })
+    }
+}
+
+/// The savepoint to start from, by the body and then by the query.
+struct Restore {
+    path: Option<String>,
+    ignore_unclaimed: Option<bool>,
+    claim: Option<String>,
+}
+
+impl Restore {
+    fn new(
+        body: &JarRunRequestBody,
+        query: impl Fn(&str) -> Option<String>,
+    ) -> Result<Self, RestError> {
+        let not_empty = |text: &String| !text.is_empty();
+        let path = body.savepoint_path.clone().filter(not_empty);
+        let ignore_unclaimed = match (body.allow_non_restored_state, query(ALLOW)) {
+            (Some(allow), _) => Some(allow),
+            (None, None) => None,
+            (None, Some(text)) => Some(text.to_ascii_lowercase().parse().map_err(|_| {
+                let shown = shortened(&text);
+                RestError::bad(format!("{ALLOW} is true or false, not {shown:?}"))
+            })?),
+        };
+        let of_body = body.claim_mode.clone().or_else(|| body.restore_mode.clone());
+        let of_query = || query("claimMode").or_else(|| query("restoreMode"));
+        let claim = of_body.or_else(of_query).filter(not_empty);
+        match claim.as_deref() {
+            None | Some("NO_CLAIM" | "CLAIM") => {}
+            Some("LEGACY") => {
+                let message = "claimMode LEGACY is not supported: use NO_CLAIM or CLAIM";
+                return Err(RestError::bad(message));
+            }
+            Some(other) => {
+                let shown = shortened(other);
+                return Err(RestError::bad(format!(
+                    "claimMode is NO_CLAIM or CLAIM, not {shown:?}"
+                )));
+            }
+        }
+        let path = path.or_else(|| query("savepointPath").filter(not_empty));
+        Ok(Self { path, ignore_unclaimed, claim })
+    }
+
+    /// Sets the options of the job, over those that the request has in its configuration.
+    fn set(self, config: &mut BTreeMap<String, String>) {
+        let ignore_unclaimed = self.ignore_unclaimed.map(|ignore| ignore.to_string());
+        for (key, value) in [
+            (options::EXECUTION_STATE_RECOVERY_PATH.key(), self.path),
+            (options::EXECUTION_STATE_RECOVERY_IGNORE_UNCLAIMED_STATE.key(), ignore_unclaimed),
+            (options::EXECUTION_STATE_RECOVERY_CLAIM_MODE.key(), self.claim),
+        ] {
+            if let Some(value) = value {
+                config.insert(key.to_owned(), value);
+            }
+        }
     }
 }
 

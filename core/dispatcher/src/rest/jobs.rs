@@ -19,7 +19,7 @@ use millstream_types::{JobId, JobStatus, Timestamp, VertexId};
 
 use super::answer::{Answer, Json, RestError, parse_id, read_json, shortened};
 use super::query::Params;
-use super::{Context, Shared, cluster, missing, render};
+use super::{Context, Shared, cluster, render};
 
 /// Finds the job that the path names.
 pub(super) async fn find(context: &Context, id: &str) -> Result<Arc<JobDetails>, RestError> {
@@ -118,7 +118,12 @@ pub(super) async fn terminate(
 ) -> Answer {
     match query.get("mode").unwrap_or("cancel").to_ascii_lowercase().as_str() {
         "cancel" => cancel(&context, &id).await,
-        "stop" => missing::savepoint(State(context), Path(id)).await,
+        // Flink's status for it.
+        "stop" => {
+            let job = find(&context, &id).await?.job;
+            let message = format!("there is no mode stop any more: use POST /jobs/{job}/stop");
+            Err(RestError::new(StatusCode::PERMANENT_REDIRECT, message))
+        }
         other => {
             let shown = shortened(other);
             Err(RestError::bad(format!("the mode is cancel, not {shown:?}")))
@@ -126,12 +131,18 @@ pub(super) async fn terminate(
     }
 }
 
+/// Refuses to end a job by `GET` if that is switched off.
+pub(super) fn web_cancel_enabled(context: &Context) -> Result<(), RestError> {
+    if context.config.web_cancel {
+        return Ok(());
+    }
+    let message = "cancelling from the web is switched off (web.cancel.enable)";
+    Err(RestError::new(StatusCode::FORBIDDEN, message))
+}
+
 /// Cancels a job for clients that cannot send PATCH: YARN's proxy, and Flink's web page.
 pub(super) async fn cancel_by_get(State(context): Shared, Path(id): Path<String>) -> Answer {
-    if !context.config.web_cancel {
-        let message = "cancelling from the web is switched off (web.cancel.enable)";
-        return Err(RestError::new(StatusCode::FORBIDDEN, message));
-    }
+    web_cancel_enabled(&context)?;
     cancel(&context, &id).await
 }
 

@@ -10,27 +10,7 @@ use millstream_rest_types::TriggerId;
 use super::answer::{Answer, RestError, parse_id, shortened};
 use super::{Shared, jobs};
 
-const SAVEPOINTS: &str = "this version has no savepoints and no stop: cancel the job with PATCH \
-                          /jobs/:jobid?mode=cancel";
-
-pub(super) async fn savepoint(State(context): Shared, Path(id): Path<String>) -> Answer {
-    jobs::find(&context, &id).await?;
-    Err(RestError::not_here(SAVEPOINTS))
-}
-
-pub(super) async fn savepoint_disposal() -> RestError {
-    RestError::not_here("this version has no savepoints, so there is none to dispose of")
-}
-
-pub(super) async fn checkpoint(State(context): Shared, Path(id): Path<String>) -> Answer {
-    jobs::find(&context, &id).await?;
-    Err(RestError::not_here(
-        "this version takes no checkpoints on request: a job with \
-         execution.checkpointing.interval takes them by itself",
-    ))
-}
-
-/// A triggered operation: none exists, since nothing can be triggered.
+/// A rescaling that was triggered: none exists, since none can be triggered.
 pub(super) async fn operation(
     State(context): Shared,
     Path((id, trigger)): Path<(String, String)>,

@@ -8,6 +8,7 @@
 mod answer;
 mod checkpoints;
 mod cluster;
+mod disposals;
 mod guard;
 mod jars;
 mod jobs;
@@ -18,6 +19,7 @@ mod query;
 mod remainder;
 mod render;
 mod routes;
+mod savepoints;
 mod server;
 mod settings;
 mod submission;
@@ -34,6 +36,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::artifacts::ArtifactStore;
 use crate::dispatcher::DispatcherHandle;
+use crate::disposal::Disposals;
 use crate::jars::JarStore;
 use crate::lease::ClientLease;
 use crate::planner::Planner;
@@ -108,6 +111,8 @@ pub struct RestServices {
     pub jars: JarStore,
     /// The planner of uploaded programs.
     pub planner: Arc<dyn Planner>,
+    /// The disposals of savepoints.
+    pub disposals: Disposals,
     /// The lease of the client for which the cluster exists, if there is one.
     pub lease: Option<ClientLease>,
     /// Cancelled by `DELETE /cluster`; the process then ends the cluster.

@@ -11,7 +11,8 @@ use axum::routing::{delete, get, patch, post, put};
 use super::answer::RestError;
 use super::guard::guard;
 use super::{
-    Context, checkpoints, cluster, jars, jobs, logs, metrics, missing, submission, vertices,
+    Context, checkpoints, cluster, disposals, jars, jobs, logs, metrics, missing, savepoints,
+    submission, vertices,
 };
 
 /// All endpoints.
@@ -61,7 +62,7 @@ fn reading() -> Router<Arc<Context>> {
         .route("/applications/{applicationid}", get(missing::application))
         .route("/applications/{applicationid}/exceptions", get(missing::application))
         .route("/applications/{applicationid}/jobmanager/config", get(missing::application))
-        .route("/savepoint-disposal/{triggerid}", get(missing::cluster_operation))
+        .route("/savepoint-disposal/{triggerid}", get(disposals::outcome))
         .route("/jobmanager/config", get(cluster::job_manager_config))
         .route("/jobmanager/environment", get(cluster::environment))
         .route("/jobmanager/metrics", get(metrics::job_manager))
@@ -104,8 +105,8 @@ fn reading_of_jobs() -> Router<Arc<Context>> {
             "/checkpoints/details/{checkpointid}/subtasks/{vertexid}",
             get(checkpoints::subtasks),
         )
-        .route("/checkpoints/{triggerid}", get(missing::operation))
-        .route("/savepoints/{triggerid}", get(missing::operation))
+        .route("/checkpoints/{triggerid}", get(savepoints::checkpoint))
+        .route("/savepoints/{triggerid}", get(savepoints::savepoint))
         .route("/rescaling/{triggerid}", get(missing::operation))
         .route("/rescales/history", get(missing::rescales))
         .route("/rescales/overview", get(missing::rescales))
@@ -151,15 +152,15 @@ fn changing() -> Router<Arc<Context>> {
         .route("/jobs", post(submission::java))
         .route("/jobs/{jobid}", patch(jobs::terminate))
         .route("/jobs/{jobid}/yarn-cancel", get(jobs::cancel_by_get))
-        .route("/jobs/{jobid}/yarn-stop", get(missing::savepoint))
+        .route("/jobs/{jobid}/yarn-stop", get(savepoints::stop_by_get))
         .route("/jobs/{jobid}/clientHeartbeat", patch(jobs::client_heartbeat))
-        .route("/jobs/{jobid}/savepoints", post(missing::savepoint))
-        .route("/jobs/{jobid}/stop", post(missing::savepoint))
-        .route("/jobs/{jobid}/checkpoints", post(missing::checkpoint))
+        .route("/jobs/{jobid}/savepoints", post(savepoints::take_savepoint))
+        .route("/jobs/{jobid}/stop", post(savepoints::stop))
+        .route("/jobs/{jobid}/checkpoints", post(savepoints::take_checkpoint))
         .route("/jobs/{jobid}/rescaling", patch(missing::rescaling))
         .route("/jobs/{jobid}/resource-requirements", put(missing::rescaling))
         .route("/jobs/{jobid}/coordinators/{operatorid}", post(missing::coordinator_message))
-        .route("/savepoint-disposal", post(missing::savepoint_disposal))
+        .route("/savepoint-disposal", post(disposals::start))
         .route("/datasets/{datasetid}", delete(missing::data_set))
         .route("/applications/{applicationid}/cancel", post(missing::application))
         .route("/jobmanager/profiler", post(missing::profile))

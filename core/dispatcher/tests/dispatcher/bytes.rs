@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 
 use expect_test::expect_file;
+use millstream_gateway::RequestState;
 use millstream_rest_types::checkpoints::{
     CheckpointConfigInfo, CheckpointStatistics, CheckpointingStatistics,
     TaskCheckpointStatisticsWithSubtaskDetails,
@@ -22,6 +23,10 @@ use millstream_rest_types::jobs::{
     MultipleJobsDetails,
 };
 use millstream_rest_types::metrics::{AggregatedMetric, Metric};
+use millstream_rest_types::operations::{
+    AsynchronousOperationInfo, AsynchronousOperationResult, CheckpointInfo, SavepointInfo,
+    TriggerResponse,
+};
 use millstream_rest_types::submission::{ArtifactInfo, JobSubmitResponseBody};
 use millstream_rest_types::task_managers::{TaskManagerDetailsInfo, TaskManagersInfo};
 use millstream_rest_types::vertices::{
@@ -31,13 +36,13 @@ use millstream_rest_types::vertices::{
     SubtasksAllAccumulatorsInfo, SubtasksTimesInfo, VertexFlameGraph,
 };
 use millstream_rest_types::{EmptyBody, ErrorBody};
-use millstream_types::{ExecutionState, JobStatus, VertexId};
+use millstream_types::{CheckpointId, ExecutionState, JobId, JobStatus, TriggerId, VertexId};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::checkpoints;
 use crate::jars::uploaded;
-use crate::world::{TASK_MANAGER, World, graph};
+use crate::world::{TASK_MANAGER, World, graph, until};
 
 /// Below `/jobs/:jobid`.
 const OF_JOBS: [&str; 32] = [
@@ -143,6 +148,46 @@ impl Book<'_> {
     }
 }
 
+/// Checkpoints and savepoints on request, in every state.
+async fn of_operations(book: &mut Book<'_>, job: JobId) {
+    let complete = |location: Option<&str>| RequestState::Complete {
+        checkpoint: CheckpointId::new(7),
+        location: location.map(str::to_owned),
+    };
+    let failed = || RequestState::Failed("the quota is exceeded".to_owned());
+    for (name, trigger, done) in [
+        ("savepoints", TriggerId::from_u128(0xa), complete(Some("hdfs:///savepoints/1"))),
+        ("checkpoints", TriggerId::from_u128(0xb), complete(None)),
+    ] {
+        let path = format!("/jobs/{job}/{name}");
+        book.note("POST", &path, format!("{{\"triggerId\":\"{trigger}\"}}").as_bytes()).await;
+        book.read(&format!("{path}/{trigger}")).await;
+        for state in [done, failed()] {
+            book.world.factory.master(job).settle(trigger, state);
+            book.read(&format!("{path}/{trigger}")).await;
+        }
+    }
+    let stop = b"{\"triggerId\":\"0000000000000000000000000000000c\",\"drain\":true}";
+    book.note("POST", &format!("/jobs/{job}/stop"), stop).await;
+    book.note("POST", &format!("/jobs/{job}/stop"), b"{\"formatType\":\"AVRO\"}").await;
+    book.world.factory.master(job).set(JobStatus::Failed);
+    until("the end is known", || async {
+        book.world.get(&format!("/jobs/{job}/status")).await.json()["status"] == "FAILED"
+    })
+    .await;
+    book.read(&format!("/jobs/{job}/savepoints/0000000000000000000000000000000c")).await;
+    book.note("POST", &format!("/jobs/{job}/stop"), b"").await;
+    let body = b"{\"savepoint-path\":\"relative\",\
+        \"triggerId\":\"0000000000000000000000000000000d\"}";
+    book.note("POST", "/savepoint-disposal", body).await;
+    let outcome = "/savepoint-disposal/0000000000000000000000000000000d";
+    until("the disposal has ended", || async {
+        book.world.get(outcome).await.json()["operation"].is_object()
+    })
+    .await;
+    book.read(outcome).await;
+}
+
 #[tokio::test]
 async fn answers_have_the_same_bytes_as_ever() {
     let pairs = [("rest.port", "8081")];
@@ -185,9 +230,10 @@ async fn answers_have_the_same_bytes_as_ever() {
     book.note("PATCH", &format!("/jobs/{running}/clientHeartbeat"), b"{\"expiredTimestamp\":9}")
         .await;
     book.note("PATCH", &format!("/jobs/{running}?mode=stop"), b"").await;
-    book.note("PATCH", &format!("/jobs/{running}"), b"").await;
     book.note("PATCH", &format!("/jobs/{failed}"), b"").await;
-    book.note("POST", &format!("/jobs/{running}/savepoints"), b"").await;
+    let asked = world.job(5).await;
+    of_operations(&mut book, asked).await;
+    book.note("PATCH", &format!("/jobs/{running}"), b"").await;
     book.note("DELETE", "/cluster", b"").await;
     book.note("PUT", "/millstream/lease", b"").await;
     book.note("GET", "/nowhere", b"").await;
@@ -231,7 +277,7 @@ fn again_as_answer(call: &str, json: &str) -> Option<Result<String, serde_json::
     for at in 1..parts.len() {
         if matches!(
             parts[at - 1],
-            "jobs" | "vertices" | "taskmanagers" | "jars" | "artifacts" | "details"
+            "jobs" | "vertices" | "taskmanagers" | "jars" | "artifacts" | "details" | "savepoints"
         ) && !matches!(parts[at], "overview" | "metrics")
         {
             parts[at] = "_";
@@ -270,6 +316,14 @@ fn again_as_answer(call: &str, json: &str) -> Option<Result<String, serde_json::
         ("GET", "jobs/_/vertices/_/subtasks/1/attempts/0/accumulators") => {
             again::<SubtaskExecutionAttemptAccumulatorsInfo>(json)
         }
+        ("GET", "jobs/_/savepoints/_") => again::<AsynchronousOperationResult<SavepointInfo>>(json),
+        ("GET", path) if path.starts_with("savepoint-disposal/") => {
+            again::<AsynchronousOperationResult<AsynchronousOperationInfo>>(json)
+        }
+        ("POST", "jobs/_/savepoints" | "jobs/_/stop" | "jobs/_/checkpoints") => {
+            again::<TriggerResponse>(json)
+        }
+        ("POST", "savepoint-disposal") => again::<TriggerResponse>(json),
         ("GET", path) if path.starts_with("jobs/_/checkpoints") => again_of_checkpoints(path, json),
         ("GET", "taskmanagers") => again::<TaskManagersInfo>(json),
         ("GET", "taskmanagers/_") => again::<TaskManagerDetailsInfo>(json),
@@ -299,6 +353,9 @@ fn again_of_checkpoints(path: &str, json: &str) -> Result<String, serde_json::Er
         "" => again::<CheckpointingStatistics>(json),
         "/config" => again::<CheckpointConfigInfo>(json),
         "/details/_" => again::<CheckpointStatistics>(json),
+        "/0000000000000000000000000000000b" => {
+            again::<AsynchronousOperationResult<CheckpointInfo>>(json)
+        }
         _ => again::<TaskCheckpointStatisticsWithSubtaskDetails>(json),
     }
 }

@@ -28,6 +28,9 @@ async fn other_host_names_and_other_sites_are_refused() {
     for (method, path) in [
         ("PATCH", format!("/jobs/{job}")),
         ("GET", format!("/jobs/{job}/yarn-cancel")),
+        ("GET", format!("/jobs/{job}/yarn-stop")),
+        ("POST", format!("/jobs/{job}/savepoints")),
+        ("POST", "/savepoint-disposal".to_owned()),
         ("POST", "/jars/upload".to_owned()),
         ("DELETE", "/cluster".to_owned()),
     ] {

@@ -81,6 +81,48 @@ async fn a_run_takes_arguments_from_body_or_query_as_flink_does() {
 }
 
 #[tokio::test]
+async fn a_run_starts_from_a_savepoint_of_body_query_or_configuration() {
+    const PATH: &str = "execution.state-recovery.path";
+    const IGNORE: &str = "execution.state-recovery.ignore-unclaimed-state";
+    const CLAIM: &str = "execution.state-recovery.claim-mode";
+    let world = World::start().await;
+    let id = uploaded(&world).await;
+    let by_body = json!({
+        "savepointPath": "hdfs:///s/1",
+        "allowNonRestoredState": true,
+        "claimMode": "CLAIM",
+        "flinkConfiguration": { PATH: "/ignored", CLAIM: "NO_CLAIM" },
+    });
+    let older = json!({ "restoreMode": "NO_CLAIM", "allowNonRestoredState": false });
+    let nulls = json!({ "savepointPath": null, "claimMode": null, "restoreMode": null });
+    let configured = json!({ "savepointPath": "", "flinkConfiguration": { PATH: "/c" } });
+    let query = "?savepointPath=%2Fq&allowNonRestoredState=true&claimMode=CLAIM";
+    let settings = |path, ignore, claim| [(PATH, path), (IGNORE, ignore), (CLAIM, claim)];
+    for (body, query, wanted) in [
+        (by_body, query, settings(Some("hdfs:///s/1"), Some("true"), Some("CLAIM"))),
+        (json!({}), query, settings(Some("/q"), Some("true"), Some("CLAIM"))),
+        (json!({}), "?restoreMode=NO_CLAIM", settings(None, None, Some("NO_CLAIM"))),
+        (older, query, settings(Some("/q"), Some("false"), Some("NO_CLAIM"))),
+        (nulls, "", settings(None, None, None)),
+        (configured, "", settings(Some("/c"), None, None)),
+    ] {
+        let body = body.to_string();
+        let run = format!("/jars/{id}/run{query}");
+        let answer = world.send("POST", &run, &[], body.as_bytes()).await;
+        assert_eq!(answer.status, 200, "{}", String::from_utf8_lossy(&answer.body));
+        let asked = world.planner.asked.lock().unwrap();
+        let config = &asked.last().unwrap().1.config;
+        for (key, value) in wanted {
+            assert_eq!(config.get(key).map(String::as_str), value, "{key} of {body} {query}");
+        }
+    }
+    for query in ["allowNonRestoredState=1", "claimMode=LEGACY", "restoreMode=x"] {
+        let answer = world.send("POST", &format!("/jars/{id}/run?{query}"), &[], b"").await;
+        assert_eq!(answer.status, 400, "{query}");
+    }
+}
+
+#[tokio::test]
 async fn bad_runs_and_bad_uploads_are_refused_with_a_sentence() {
     let world = World::start().await;
     let id = uploaded(&world).await;
@@ -89,7 +131,15 @@ async fn bad_runs_and_bad_uploads_are_refused_with_a_sentence() {
     for (body, text) in [
         (r#"{"entryClass":"broken"}"#, "the program panicked\nhere"),
         (r#"{"programArgs":"a","programArgsList":["b"]}"#, "programArgsList alone"),
-        (r#"{"savepointPath":"hdfs:///x"}"#, "savepoint"),
+        (r#"{"savepointPath":7}"#, "not as expected"),
+        (r#"{"allowNonRestoredState":"perhaps"}"#, "not as expected"),
+        (r#"{"claimMode":"LEGACY"}"#, "LEGACY is not supported: use NO_CLAIM or CLAIM"),
+        (r#"{"restoreMode":"LEGACY"}"#, "LEGACY is not supported: use NO_CLAIM or CLAIM"),
+        (r#"{"claimMode":"BORROW"}"#, "claimMode is NO_CLAIM or CLAIM, not \"BORROW\""),
+        (
+            r#"{"flinkConfiguration":{"execution.state-recovery.claim-mode":"LEGACY"}}"#,
+            "LEGACY is not supported",
+        ),
         (r#"{"parallelism":0}"#, "must be 1 to 32768"),
         (r#"{"parallelism":2147483647}"#, "must be 1 to 32768"),
         (r#"{"parallelism":-1}"#, "not as expected"),
@@ -259,6 +309,7 @@ async fn the_web_can_be_switched_off() {
     assert_eq!(upload(&world, &[("jarfile", "x", b"1")]).await.status, 403);
     assert_eq!(world.get("/jars").await.status, 403);
     assert_eq!(world.get(&format!("/jobs/{job}/yarn-cancel")).await.status, 403);
+    assert_eq!(world.get(&format!("/jobs/{job}/yarn-stop")).await.status, 403);
     let features = &world.get("/config").await.json()["features"];
     assert_eq!(features["web-submit"], false);
 }

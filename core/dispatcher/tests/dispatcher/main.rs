@@ -15,6 +15,8 @@ mod jobs;
 #[cfg(test)]
 mod numbers;
 #[cfg(test)]
+mod savepoints;
+#[cfg(test)]
 mod schemas;
 #[cfg(test)]
 mod secured;

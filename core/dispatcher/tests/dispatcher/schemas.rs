@@ -14,6 +14,10 @@ use serde_json::Value;
 use crate::checkpoints;
 use crate::world::{TASK_MANAGER, World, graph};
 
+/// The ids of a savepoint and of a checkpoint on request.
+const SAVEPOINT: &str = "0000000000000000000000000000000a";
+const CHECKPOINT: &str = "0000000000000000000000000000000b";
+
 #[derive(Debug, Clone)]
 enum Type {
     Text,
@@ -170,7 +174,15 @@ async fn answers_have_the_types_of_flinks_documentation() {
     for job in [running, failed, waiting] {
         checkpoints::publish(&world, job, checkpoints::overview());
     }
-    world.factory.master(failed).fail();
+    let master = world.factory.master(failed);
+    for job in [running, failed, waiting] {
+        for (name, trigger) in [("savepoints", SAVEPOINT), ("checkpoints", CHECKPOINT)] {
+            let body = format!("{{\"triggerId\":\"{trigger}\"}}");
+            let path = format!("/jobs/{job}/{name}");
+            assert_eq!(world.send("POST", &path, &[], body.as_bytes()).await.status, 202);
+        }
+    }
+    master.fail();
     // Nothing has a slot, and nothing has reported yet.
     world.factory.master(waiting).publish(|details| {
         details.status = JobStatus::Created;
@@ -183,6 +195,8 @@ async fn answers_have_the_types_of_flinks_documentation() {
     for job in [running, failed, waiting] {
         let path_of = |path: &str| {
             path.replace("{jobid}", &job.to_string())
+                .replace("/savepoints/{triggerid}", &format!("/savepoints/{SAVEPOINT}"))
+                .replace("/checkpoints/{triggerid}", &format!("/checkpoints/{CHECKPOINT}"))
                 .replace("{vertexid}", &vertex.to_string())
                 .replace("{taskmanagerid}", TASK_MANAGER)
                 .replace("{subtaskindex}", "0")

@@ -72,10 +72,14 @@ async fn the_web_proxy_looks_and_does_nothing_else() {
     let mut world = World::start().await;
     let job = world.job(1).await;
     world.proxied(&["192.0.2.1", "::ffff:127.0.0.1"]).await;
-    let one = format!("/jobs/{job}");
+    let (one, id) = (format!("/jobs/{job}"), "0".repeat(32));
     for path in ["/", "/overview", "/v1/jobs/overview", &one, "/taskmanagers", "/jobmanager/log"] {
         assert_eq!(world.get(path).await.status, 200, "{path}");
         assert_eq!(world.send("HEAD", path, &[], b"").await.status, 200, "HEAD {path}");
+    }
+    for path in [&format!("{one}/savepoints/{id}"), &format!("/savepoint-disposal/{id}")] {
+        let error = world.get(path).await.error();
+        assert!(error.contains("no operation with triggerId"), "{path}: {error}");
     }
     let page = String::from_utf8(world.get("/").await.body).unwrap();
     assert!(!page.contains("=\"/") && !page.contains("://"), "{page}");
@@ -84,6 +88,11 @@ async fn the_web_proxy_looks_and_does_nothing_else() {
         ("PATCH", one.clone()),
         ("GET", format!("{one}/yarn-cancel")),
         ("GET", format!("/v1{one}/yarn-cancel")),
+        ("GET", format!("{one}/yarn-stop")),
+        ("POST", format!("{one}/savepoints")),
+        ("POST", format!("{one}/stop")),
+        ("POST", format!("{one}/checkpoints")),
+        ("POST", "/savepoint-disposal".to_owned()),
         ("GET", "/jars".to_owned()),
         ("GET", "/jars/x/plan".to_owned()),
         ("POST", "/jars/upload".to_owned()),

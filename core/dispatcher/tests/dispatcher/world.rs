@@ -3,28 +3,31 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use futures::future::BoxFuture;
 use millstream_config::Configuration;
 use millstream_dispatcher::{
-    ArtifactStore, DispatcherConfig, DispatcherHandle, JarStore, LogFiles, PlanExtent, PlanFailed,
-    Planner, ProxyServer, RestConfig, RestServer, RestServices, start_dispatcher,
+    ArtifactStore, DispatcherConfig, DispatcherHandle, Disposals, JarStore, LogFiles, PlanExtent,
+    PlanFailed, Planner, ProxyServer, RestConfig, RestServer, RestServices, StoredSavepoints,
+    start_dispatcher,
 };
 use millstream_gateway::{
-    CauseKind, DispatcherGateway as _, ExceptionEntry, FailureCause, FileChunk, FileError,
-    FileInfo, HostCommand, JobDetails, JobMasterEvent, JobMasterFactory, JobMasterGateway,
-    JobSubmission, Rates, RegistrationRefused, ResourceManagerGateway, SlotRequirement, StartHost,
-    Stopped, SubtaskDetails, TaskLocation, TaskManagerDetails, TaskManagerGateway, TaskManagerGone,
-    TaskManagerHeartbeat, TaskManagerRegistration, TaskMetrics, VertexDetails,
+    CauseKind, CheckpointRequest, DispatcherGateway as _, ExceptionEntry, FailureCause, FileChunk,
+    FileError, FileInfo, HostCommand, JobDetails, JobMasterEvent, JobMasterFactory,
+    JobMasterGateway, JobSubmission, Rates, RegistrationRefused, RequestDetails, RequestState,
+    ResourceManagerGateway, SlotRequirement, StartHost, Stopped, SubtaskDetails, TaskLocation,
+    TaskManagerDetails, TaskManagerGateway, TaskManagerGone, TaskManagerHeartbeat,
+    TaskManagerRegistration, TaskMetrics, VertexDetails,
 };
 use millstream_graph::{JobGraph, JobSettings, NodeId, NodeKind, Partitioner, StreamGraph};
 use millstream_security::Credentials;
 use millstream_types::metrics::{HistogramSummary, MetricValue};
 use millstream_types::{
     AllocationId, ArtifactHash, ByteSize, ExecutionState, HostId, JobId, JobStatus,
-    ResourceProfile, TaskManagerId, Timestamp,
+    ResourceProfile, TaskManagerId, Timestamp, TriggerId,
 };
 use serde_json::Value;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -41,6 +44,10 @@ pub const HIDDEN: &str = "not for readers of logs";
 #[derive(Debug)]
 pub struct FakeJobMaster {
     job: JobId,
+    /// The requests for checkpoints, in the order in which they came, repeated ones too.
+    pub requests: Mutex<Vec<(TriggerId, CheckpointRequest)>>,
+    /// It shows no requests.
+    pub deaf: AtomicBool,
     /// None once it is dead.
     publisher: Mutex<Option<watch::Sender<Arc<JobDetails>>>>,
     details: watch::Receiver<Arc<JobDetails>>,
@@ -73,6 +80,28 @@ impl FakeJobMaster {
         self.set(JobStatus::Restarting);
     }
 
+    fn request(&self, trigger: TriggerId, request: CheckpointRequest) {
+        self.requests.lock().unwrap().push((trigger, request.clone()));
+        if self.deaf.load(Ordering::SeqCst) {
+            return;
+        }
+        self.publish(|details| {
+            if details.requests.iter().all(|known| known.trigger != trigger) {
+                let state = RequestState::InProgress;
+                details.requests.push(Arc::new(RequestDetails { trigger, request, state }));
+            }
+        });
+    }
+
+    /// Changes the state of a request.
+    pub fn settle(&self, trigger: TriggerId, state: RequestState) {
+        self.publish(|details| {
+            let mut all = details.requests.iter_mut();
+            let found = all.find(|request| request.trigger == trigger).unwrap();
+            Arc::make_mut(found).state = state;
+        });
+    }
+
     /// Ends without a word.
     pub fn die(&self) {
         self.publisher.lock().unwrap().take();
@@ -85,8 +114,10 @@ impl JobMasterGateway for FakeJobMaster {
     }
 
     fn post(&self, event: JobMasterEvent) -> BoxFuture<'_, Result<(), Stopped>> {
-        if matches!(event, JobMasterEvent::Cancel) {
-            self.set(JobStatus::Canceled);
+        match event {
+            JobMasterEvent::Cancel => self.set(JobStatus::Canceled),
+            JobMasterEvent::Request { trigger, request } => self.request(trigger, request),
+            _ => {}
         }
         Box::pin(async { Ok(()) })
     }
@@ -112,7 +143,9 @@ impl JobMasterFactory for FakeFactory {
     fn start(&self, submission: JobSubmission) -> Arc<dyn JobMasterGateway> {
         let (publisher, details) = watch::channel(Arc::new(running(&submission)));
         let publisher = Mutex::new(Some(publisher));
-        let master = Arc::new(FakeJobMaster { job: submission.job, publisher, details });
+        let (requests, deaf) = (Mutex::default(), AtomicBool::default());
+        let master = FakeJobMaster { job: submission.job, requests, deaf, publisher, details };
+        let master = Arc::new(master);
         self.masters.lock().unwrap().insert(submission.job, master.clone());
         self.submissions.lock().unwrap().push(submission);
         master
@@ -456,6 +489,7 @@ impl World {
             artifacts: artifacts.clone(),
             jars,
             planner: planner.clone(),
+            disposals: Disposals::new(Arc::new(StoredSavepoints)),
             lease: None,
             shutdown_requested: shutdown.clone(),
         };

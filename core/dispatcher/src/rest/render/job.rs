@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 
-use base64::Engine as _;
 use millstream_gateway::{ExceptionEntry, JobDetails, JobOverview, TaskLocation, VertexDetails};
 use millstream_graph::{RuntimeMode, plan_info};
 use millstream_rest_types::jobs::{
@@ -14,8 +13,7 @@ use millstream_rest_types::jobs::{
 use millstream_types::{ExecutionState, JobStatus, Timestamp};
 
 use super::vertex::Vertex;
-use super::{IoMetrics, Neighbours, checkpoint, count_states, duration, or_unset};
-use crate::java::serialized_throwable;
+use super::{IoMetrics, Neighbours, checkpoint, count_states, duration, operation, or_unset};
 
 /// An entry of `/jobs/overview`.
 pub(in crate::rest) fn summary(job: &JobOverview, now: Timestamp) -> JobSummary {
@@ -199,12 +197,7 @@ pub(in crate::rest) fn execution_result(job: &JobDetails) -> JobExecutionResultR
 
 fn throwable(entry: &ExceptionEntry) -> SerializedThrowable {
     let (class, trace) = (entry.cause.kind.as_str(), stack_trace(entry));
-    let blob = serialized_throwable(class, &entry.cause.message, &trace);
-    SerializedThrowable {
-        class: class.to_owned(),
-        stack_trace: trace,
-        serialized_throwable: base64::engine::general_purpose::STANDARD.encode(blob),
-    }
+    operation::throwable(class, &entry.cause.message, trace)
 }
 
 /// The metrics of a job, by name. The time in a state is the present stay's, and 0 in another

@@ -6,6 +6,7 @@
 
 pub(super) mod checkpoint;
 pub(super) mod job;
+pub(super) mod operation;
 pub(super) mod vertex;
 pub(super) mod worker;
 
