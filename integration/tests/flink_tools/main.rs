@@ -49,8 +49,9 @@ fn the_command_line_lists_and_cancels_and_prints_why_it_cannot_do_more() {
         let jar = flink.jar();
         let run = flink.command_line(&cluster, &["run", "-d", jar.to_str().unwrap(), "job"]);
         says(&run, "this cluster runs Rust programs and cannot execute a Java job graph");
+        // No directory is given, and none is configured.
         let stop = flink.command_line(&cluster, &["stop", &job.id]);
-        says(&stop, "this version has no savepoints and no stop");
+        says(&stop, "execution.checkpointing.savepoint-dir");
         assert_eq!(job.status(), "RUNNING");
 
         let _ = flink.command_line(&cluster, &["cancel", &job.id]).success();
