@@ -316,14 +316,6 @@ fn again_as_answer(call: &str, json: &str) -> Option<Result<String, serde_json::
         ("GET", "jobs/_/vertices/_/subtasks/1/attempts/0/accumulators") => {
             again::<SubtaskExecutionAttemptAccumulatorsInfo>(json)
         }
-        ("GET", "jobs/_/savepoints/_") => again::<AsynchronousOperationResult<SavepointInfo>>(json),
-        ("GET", path) if path.starts_with("savepoint-disposal/") => {
-            again::<AsynchronousOperationResult<AsynchronousOperationInfo>>(json)
-        }
-        ("POST", "jobs/_/savepoints" | "jobs/_/stop" | "jobs/_/checkpoints") => {
-            again::<TriggerResponse>(json)
-        }
-        ("POST", "savepoint-disposal") => again::<TriggerResponse>(json),
         ("GET", path) if path.starts_with("jobs/_/checkpoints") => again_of_checkpoints(path, json),
         ("GET", "taskmanagers") => again::<TaskManagersInfo>(json),
         ("GET", "taskmanagers/_") => again::<TaskManagerDetailsInfo>(json),
@@ -344,6 +336,24 @@ fn again_as_answer(call: &str, json: &str) -> Option<Result<String, serde_json::
         ("POST", "jars/_/run") => again::<JobSubmitResponseBody>(json),
         ("PUT", "millstream/artifacts/_") => again::<ArtifactInfo>(json),
         ("PATCH" | "DELETE", _) => again::<EmptyBody>(json),
+        _ => return again_of_operations(method, &parts.join("/"), json),
+    })
+}
+
+fn again_of_operations(
+    method: &str,
+    path: &str,
+    json: &str,
+) -> Option<Result<String, serde_json::Error>> {
+    Some(match (method, path) {
+        ("GET", "jobs/_/savepoints/_") => again::<AsynchronousOperationResult<SavepointInfo>>(json),
+        ("GET", path) if path.starts_with("savepoint-disposal/") => {
+            again::<AsynchronousOperationResult<AsynchronousOperationInfo>>(json)
+        }
+        ("POST", "jobs/_/savepoints" | "jobs/_/stop" | "jobs/_/checkpoints") => {
+            again::<TriggerResponse>(json)
+        }
+        ("POST", "savepoint-disposal") => again::<TriggerResponse>(json),
         _ => return None,
     })
 }
