@@ -6,8 +6,9 @@ use std::time::Duration;
 use futures::future::BoxFuture;
 use millstream_api::{JobResult, Program};
 use millstream_gateway::{
-    ExceptionEntry, JobDetails, JobMasterEvent, JobMasterFactory, JobMasterGateway, JobSubmission,
-    RegistrationRefused, ResourceManagerGateway, TaskManagerRegistration,
+    CheckpointRequest, ExceptionEntry, JobDetails, JobMasterEvent, JobMasterFactory,
+    JobMasterGateway, JobSubmission, RegistrationRefused, ResourceManagerGateway,
+    TaskManagerRegistration,
 };
 use millstream_graph::JobGraph;
 use millstream_jobmaster::{Factory, IdSource, JobMasterConfig, OsIds};
@@ -16,7 +17,9 @@ use millstream_rm_driver::{
     ClusterStatus, DriverEvent, DriverEvents, RequestId, ResourceManagerDriver, WorkerRequest,
     driver_events,
 };
-use millstream_types::{ArtifactHash, ByteSize, JobId, JobStatus, ResourceProfile, TaskManagerId};
+use millstream_types::{
+    ArtifactHash, ByteSize, JobId, JobStatus, ResourceProfile, TaskManagerId, TriggerId,
+};
 use tokio::sync::watch;
 
 use crate::in_process::InProcessHosts;
@@ -109,6 +112,11 @@ impl MiniCluster {
     pub fn cancel(&self) {
         // It is refused by a job that has ended.
         let _ = self.runtime.block_on(self.job.post(JobMasterEvent::Cancel));
+    }
+
+    /// Asks the job for a checkpoint or savepoint; its details say what becomes of it.
+    pub fn request(&self, trigger: TriggerId, request: CheckpointRequest) {
+        let _ = self.runtime.block_on(self.job.post(JobMasterEvent::Request { trigger, request }));
     }
 
     /// Waits for the job's end.

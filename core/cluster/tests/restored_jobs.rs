@@ -2,7 +2,8 @@
 //! that never failed, each once.
 //!
 //! A job fails only when a file is there, which a checkpoint has published: so it begins with state
-//! again, and its results are in part those of the first attempt.
+//! again, and its results are in part those of the first attempt. Each job is also stopped twice with
+//! a savepoint, and goes on at another parallelism.
 
 #![expect(clippy::unwrap_used, reason = "a test ends where a step fails")]
 
@@ -20,9 +21,10 @@ use std::time::Duration;
 use millstream_api::*;
 use millstream_cluster::MiniCluster;
 use millstream_connectors::{Datagen, FileSink, FileSource};
-use millstream_gateway::JobDetails;
+use millstream_gateway::{CheckpointRequest, JobDetails, RequestState};
 use millstream_graph::{JobGraph, JobSettings};
 use millstream_jobmaster::JobMasterConfig;
+use millstream_types::TriggerId;
 
 use functions::{Allowed, Buckets, Punctual, Rules};
 
@@ -35,6 +37,19 @@ type Seen = Rc<RefCell<Option<Arc<JobDetails>>>>;
 struct Local {
     settings: JobSettings,
     seen: Seen,
+    /// The job is stopped with a savepoint once it has published more files here.
+    stop: Option<PathBuf>,
+}
+
+/// Stops a job with a savepoint, once it has published some more files.
+fn stop(cluster: &MiniCluster, files: &Path) {
+    let before = published(files).count();
+    while published(files).count() < before + 8 && !cluster.status().is_globally_terminal() {
+        std::thread::sleep(millis(1));
+    }
+    let target = Some(files.with_file_name("savepoints").display().to_string());
+    let request = CheckpointRequest::Stop { target, drain: false };
+    cluster.request(TriggerId::from_u128(published(files).count() as u128), request);
 }
 
 impl Executor for Local {
@@ -50,6 +65,9 @@ impl Executor for Local {
         let config = JobMasterConfig::default().for_job(&graph.settings.config)?;
         let cluster = MiniCluster::start(program, graph, config)?;
         let details = cluster.details();
+        if let Some(files) = &self.stop {
+            stop(&cluster, files);
+        }
         let result = cluster.wait();
         *self.seen.borrow_mut() = Some(Arc::clone(&details.borrow()));
         Ok(Execution::Finished(result?))
@@ -64,14 +82,35 @@ struct Run {
     /// The number of attempts that fail, each once its files are more than before.
     failures: u32,
     failed: Arc<AtomicU32>,
+    /// The parallelism of operators that have more than one subtask.
+    parallelism: u32,
+    /// The savepoint to start from, and whether to stop with one.
+    from: Option<String>,
+    stops: bool,
 }
 
 impl Run {
+    /// A run of a job in this directory.
+    fn new(directory: &Path, failures: u32) -> Self {
+        let (files, failed) = (directory.join("files"), Arc::default());
+        Self { files, failures, failed, parallelism: 2, from: None, stops: false }
+    }
+
+    /// The parallelism of an operator: another one after a restore, unless it is a single subtask.
+    const fn wide(&self, parallelism: u32) -> u32 {
+        if parallelism == 1 { 1 } else { self.parallelism }
+    }
+
+    /// Whether something is to happen while it runs.
+    const fn is_slow(&self) -> bool {
+        self.failures > 0 || self.stops
+    }
+
     /// Numbers from 0 on. In the second half the subtasks that make them fail.
     fn numbers(&self, env: &mut Environment, parallelism: u32) -> Stream<u64> {
         let numbers = Datagen::sequence(0..COUNT);
-        let numbers = if self.failures > 0 { numbers.rate_per_second(RATE) } else { numbers };
-        let numbers = env.source("numbers", numbers).parallelism(parallelism);
+        let numbers = if self.is_slow() { numbers.rate_per_second(RATE) } else { numbers };
+        let numbers = env.source("numbers", numbers).parallelism(self.wide(parallelism));
         self.failing(numbers, parallelism)
     }
 
@@ -84,7 +123,8 @@ impl Run {
             std::fs::write(directory.join(format!("{first:05}")), lines).unwrap();
         }
         let lines = env.source("lines", FileSource::text(directory.display().to_string()));
-        let pause = Duration::from_secs(u64::from(self.failures > 0)) / RATE as u32 * parallelism;
+        let pause = Duration::from_secs(u64::from(self.is_slow())) / RATE as u32 * parallelism;
+        let parallelism = self.wide(parallelism);
         let numbers = lines.parallelism(parallelism).map(move |line| {
             std::thread::sleep(pause);
             Ok(line.parse()?)
@@ -107,14 +147,15 @@ impl Run {
                 Ok(n)
             })
         });
-        failing.parallelism(parallelism)
+        failing.parallelism(self.wide(parallelism))
     }
 
     /// Numbers whose event times are out of order by up to 20 ms, none of them late.
     fn timed(&self, env: &mut Environment) -> Stream<u64> {
         let strategy = WatermarkStrategy::bounded_out_of_orderness(Duration::from_millis(100));
         let numbers = self.numbers(env, 2);
-        numbers.assign_timestamps(strategy.timestamps(|n| Ok(time(*n)))).parallelism(2)
+        let parallelism = self.wide(2);
+        numbers.assign_timestamps(strategy.timestamps(|n| Ok(time(*n)))).parallelism(parallelism)
     }
 }
 
@@ -133,61 +174,103 @@ fn published(directory: &Path) -> impl Iterator<Item = PathBuf> {
     visible.map(|entry| entry.path())
 }
 
-/// Runs a job until it ends: the lines of its files, in order of the alphabet, and the job.
-fn lines_of(
-    failures: u32,
+/// Runs a job until it ends.
+fn run_job(
+    run: &Run,
     build: impl Fn(&mut Environment, &Run) -> Stream<String>,
-) -> (Vec<String>, Arc<JobDetails>) {
-    let directory = tempfile::tempdir().unwrap();
-    let files = directory.path().join("files");
+) -> (Result<()>, Arc<JobDetails>) {
+    let checkpoints = run.files.with_file_name("checkpoints");
     let mut config = BTreeMap::from([
         ("execution.checkpointing.interval", "10 ms".to_owned()),
         ("restart-strategy.type", "fixed-delay".to_owned()),
         ("restart-strategy.fixed-delay.attempts", "10".to_owned()),
         ("restart-strategy.fixed-delay.delay", "1 ms".to_owned()),
+        ("execution.checkpointing.dir", format!("file://{}", checkpoints.display())),
     ]);
-    let checkpoints = directory.path().join("checkpoints");
-    config.insert("execution.checkpointing.dir", format!("file://{}", checkpoints.display()));
+    config.extend(run.from.clone().map(|from| ("execution.state-recovery.path", from)));
     let config = config.into_iter().map(|(key, value)| (key.to_owned(), value)).collect();
-    let mut settings = JobSettings { parallelism: 2, config, ..JobSettings::default() };
+    let parallelism = run.parallelism;
+    let mut settings = JobSettings { parallelism, config, ..JobSettings::default() };
     settings.set_watermark_interval(millis(10));
     let seen = Seen::default();
-    let mut env = Environment::new(Box::new(Local { settings, seen: Rc::clone(&seen) }));
+    let stop = run.stops.then(|| run.files.clone());
+    let mut env = Environment::new(Box::new(Local { settings, seen: Rc::clone(&seen), stop }));
     env.set_runtime_mode(RuntimeMode::Streaming);
-    let run = Run { files: files.clone(), failures, failed: Arc::default() };
-    let sink = FileSink::lines(files.display().to_string());
-    build(&mut env, &run).sink("files", sink);
-    let result = env.execute("test");
-    let seen = seen.borrow_mut().take();
-    let exceptions = || seen.iter().flat_map(|job| &job.exceptions).collect::<Vec<_>>();
-    assert!(result.is_ok(), "{:?}: {:#?}", result.err(), exceptions());
-    assert_eq!(run.failed.load(Ordering::Relaxed), failures, "too few checkpoints in time");
-    let texts = published(&files).map(|path| std::fs::read_to_string(path).unwrap());
-    let mut lines: Vec<String> =
-        texts.flat_map(|text| text.lines().map(str::to_owned).collect::<Vec<_>>()).collect();
-    lines.sort_unstable();
-    (lines, seen.unwrap())
+    let sink = FileSink::lines(run.files.display().to_string());
+    build(&mut env, run).sink("files", sink);
+    let result = env.execute("test").map(drop);
+    let seen = seen.borrow_mut().take().unwrap();
+    (result, seen)
 }
 
-/// Checks that a job has the same lines whether it fails or not, and that it restores checkpoints.
+/// The lines of the published files, each with the times that it is there.
+fn lines_in(files: &Path) -> BTreeMap<String, usize> {
+    let mut counts = BTreeMap::new();
+    for text in published(files).map(|path| std::fs::read_to_string(path).unwrap()) {
+        text.lines().for_each(|line| *counts.entry(line.to_owned()).or_default() += 1);
+    }
+    counts
+}
+
+/// Runs a job until it ends, with failures on the way: the lines of its files, and the job.
+fn lines_of(
+    failures: u32,
+    build: impl Fn(&mut Environment, &Run) -> Stream<String>,
+) -> (BTreeMap<String, usize>, Arc<JobDetails>) {
+    let directory = tempfile::tempdir().unwrap();
+    let run = Run::new(directory.path(), failures);
+    let (result, job) = run_job(&run, build);
+    assert!(result.is_ok(), "{:?}: {:#?}", result.err(), job.exceptions);
+    assert_eq!(run.failed.load(Ordering::Relaxed), failures, "too few checkpoints in time");
+    (lines_in(&run.files), job)
+}
+
+/// Runs a job that stops twice and starts again, each time with another parallelism.
+fn lines_of_stopped(
+    build: impl Fn(&mut Environment, &Run) -> Stream<String>,
+) -> BTreeMap<String, usize> {
+    let directory = tempfile::tempdir().unwrap();
+    let mut run = Run::new(directory.path(), 0);
+    for (parallelism, stops) in [(2, true), (3, true), (1, false)] {
+        (run.parallelism, run.stops) = (parallelism, stops);
+        let (result, job) = run_job(&run, &build);
+        assert!(result.is_ok(), "{:?}: {:#?}", result.err(), job.exceptions);
+        assert_eq!(job.restarts, 0);
+        let report = &job.checkpoints.as_ref().unwrap().report;
+        let restored = report.latest_restored.as_ref();
+        assert_eq!(restored.and_then(|it| it.directory.clone()), run.from);
+        if stops {
+            let RequestState::Complete { location, .. } = &job.requests[0].state else {
+                panic!("{:?}", job.requests);
+            };
+            // A savepoint that was moved is as good as before.
+            let moved = format!("{}-moved", location.as_ref().unwrap());
+            std::fs::rename(location.as_ref().unwrap(), &moved).unwrap();
+            run.from = Some(moved);
+        }
+    }
+    lines_in(&run.files)
+}
+
+fn check_lines(expected: &BTreeMap<String, usize>, lines: &BTreeMap<String, usize>) {
+    let lost = expected.iter().filter(|(line, times)| lines.get(*line) != Some(times));
+    let more = lines.iter().filter(|(line, times)| expected.get(*line) != Some(times));
+    let (lost, more): (Vec<_>, Vec<_>) = (lost.take(9).collect(), more.take(9).collect());
+    assert!(lost.is_empty() && more.is_empty(), "expected {lost:?}, and there are {more:?}");
+}
+
+/// Checks that a job has the same lines whether it fails or not, and that it restores checkpoints;
+/// and that it has them when it is stopped twice and goes on with another parallelism.
 fn check(failures: u32, build: impl Fn(&mut Environment, &Run) -> Stream<String>) {
     let (expected, _) = lines_of(0, &build);
     assert!(expected.len() > 50, "{expected:?}");
     let (lines, job) = lines_of(failures, &build);
     assert_eq!(job.restarts, failures);
     let report = &job.checkpoints.as_ref().unwrap().report;
-    let restored = report.latest_restored.unwrap().id.get();
+    let restored = report.latest_restored.as_ref().unwrap().id.get();
     assert!(restored > 0 && report.counts.restored == u64::from(failures), "{report:?}");
-    let count = |lines: &[String]| {
-        let mut counts = BTreeMap::<String, usize>::new();
-        lines.iter().for_each(|line| *counts.entry(line.clone()).or_default() += 1);
-        counts
-    };
-    let (expected, lines) = (count(&expected), count(&lines));
-    let lost = expected.iter().filter(|(line, times)| lines.get(*line) != Some(times));
-    let more = lines.iter().filter(|(line, times)| expected.get(*line) != Some(times));
-    let (lost, more): (Vec<_>, Vec<_>) = (lost.take(9).collect(), more.take(9).collect());
-    assert!(lost.is_empty() && more.is_empty(), "expected {lost:?}, and there are {more:?}");
+    check_lines(&expected, &lines);
+    check_lines(&expected, &lines_of_stopped(&build));
 }
 
 #[test]
@@ -248,7 +331,8 @@ fn sessions_go_on() {
         let strategy = WatermarkStrategy::bounded_out_of_orderness(millis(200));
         // Bursts of 50 ms, and 50 ms between them.
         let bursts = strategy.timestamps(|n: &u64| Ok((n / 50 * 100 + n % 50).cast_signed()));
-        let numbers = run.numbers(env, 2).assign_timestamps(bursts).parallelism(2);
+        let numbers = run.numbers(env, 2).assign_timestamps(bursts);
+        let numbers = numbers.parallelism(run.wide(2));
         sums(numbers, Session::event_time(millis(45)))
     });
 }
@@ -272,8 +356,9 @@ fn an_interval_join_keeps_records_that_wait_for_partners() {
         let left = run.timed(env).key_by(|n| n % 20);
         let right = Datagen::sequence(0..COUNT).rate_per_second(RATE);
         let strategy = WatermarkStrategy::bounded_out_of_orderness(millis(100));
-        let right = env.source("right", right).parallelism(2);
-        let right = right.assign_timestamps(strategy.timestamps(|n| Ok(time(*n)))).parallelism(2);
+        let right = env.source("right", right).parallelism(run.wide(2));
+        let right = right.assign_timestamps(strategy.timestamps(|n| Ok(time(*n))));
+        let right = right.parallelism(run.wide(2));
         let right = right.key_by(|n| n % 20);
         left.interval_join(right, -20..=30).apply("pairs", |a, b| Ok(format!("{a} {b}")))
     });
@@ -304,6 +389,8 @@ fn broadcast_maps_without_keys_are_restored() {
         let rules = env.source("rules", Datagen::sequence(0..60)).parallelism(1);
         let numbers = run.numbers(env, 2);
         let allowed = numbers.connect_broadcast(rules).process("allowed", Allowed::new);
+        // Each subtask hands on the rules.
+        let allowed = allowed.parallelism(2);
         allowed.map(|n| Ok(n.to_string()))
     });
 }

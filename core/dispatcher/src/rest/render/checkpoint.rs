@@ -298,7 +298,7 @@ pub(super) fn metrics(overview: &Overview) -> Vec<(String, f64)> {
         latest.as_ref().map_or(-1.0, |latest| of(latest) as f64)
     };
     let duration = latest.as_ref().map_or(-1, |latest| latest.end_to_end_duration);
-    let restored = or_unset(report.latest_restored.map(|restored| restored.at));
+    let restored = or_unset(report.latest_restored.as_ref().map(|restored| restored.at));
     [
         ("totalNumberOfCheckpoints", counts.total as f64),
         ("numberOfInProgressCheckpoints", counts.in_progress as f64),
