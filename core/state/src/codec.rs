@@ -4,6 +4,8 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::error::StateError;
+use crate::evolution::Conversion;
+use crate::snapshot::incompatible;
 
 /// The bytes of a value of this state.
 pub(crate) fn encode<T: Serialize>(
@@ -37,4 +39,26 @@ pub(crate) fn take<T: DeserializeOwned>(
         .map_err(|error| StateError::Codec { state, reason: error.to_string() })?;
     *bytes = rest;
     Ok(value)
+}
+
+/// Takes the value at the start of some bytes off them, which an earlier version of its type wrote.
+pub(crate) fn take_converted<T: DeserializeOwned>(
+    state: &str,
+    conversion: &Conversion,
+    bytes: &mut &[u8],
+) -> Result<T, StateError> {
+    conversion.take(bytes).map_err(|fault| incompatible(state, fault.to_string()))
+}
+
+/// The value of these bytes, which an earlier version of its type wrote.
+pub(crate) fn decode_converted<T: DeserializeOwned>(
+    state: &'static str,
+    conversion: &Conversion,
+    mut bytes: &[u8],
+) -> Result<T, StateError> {
+    let value = take_converted(state, conversion, &mut bytes)?;
+    if bytes.is_empty() {
+        return Ok(value);
+    }
+    Err(StateError::Codec { state, reason: format!("{} bytes are left over", bytes.len()) })
 }

@@ -7,8 +7,9 @@ use millstream_types::{Schema, Timestamp};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::codec::{decode, encode};
+use crate::codec::{decode, decode_converted, encode};
 use crate::error::StateError;
+use crate::evolution::{Compatibility, Conversion, compare};
 use crate::snapshot::incompatible;
 
 /// The way in which the items of a list come to the subtasks that restore it.
@@ -73,6 +74,27 @@ pub struct RestoredLists {
     rescaled: Option<(u32, u32)>,
 }
 
+/// The items of one list.
+#[derive(Debug, Default)]
+struct Items {
+    bytes: Vec<Vec<u8>>,
+    /// The way to read them, if the program's type is not the one that was written.
+    conversion: Option<Conversion>,
+}
+
+impl Items {
+    fn decode<T: DeserializeOwned>(
+        &self,
+        name: &'static str,
+        item: &[u8],
+    ) -> Result<T, StateError> {
+        match &self.conversion {
+            None => decode(name, item),
+            Some(conversion) => decode_converted(name, conversion, item),
+        }
+    }
+}
+
 impl RestoredLists {
     /// The lists of the subtask that had the same number.
     #[must_use]
@@ -86,22 +108,26 @@ impl RestoredLists {
         Self { lists, rescaled: Some((subtask, parallelism)) }
     }
 
-    /// Takes a list out, as the subtasks had it; `None` if there is none.
+    /// Takes a list out, as the subtasks had it; it is empty if there is none.
     fn take_all(
         &mut self,
         name: &str,
         kind: ListKind,
         schema: &Schema,
-    ) -> Result<Option<Vec<Vec<u8>>>, StateError> {
+    ) -> Result<Items, StateError> {
         let is_it = |list: &ListSnapshot| list.name == name && list.kind == kind;
-        let Some(at) = self.lists.iter().position(is_it) else { return Ok(None) };
+        let Some(at) = self.lists.iter().position(is_it) else { return Ok(Items::default()) };
         let list = self.lists.swap_remove(at);
-        if list.schema == *schema {
-            return Ok(Some(list.items));
-        }
-        let (was, kind) = (list.schema, kind.name());
-        let reason = format!("as {kind} it is {was} in the snapshot and {schema} in the program");
-        Err(incompatible(name, reason))
+        let compared = compare(&list.schema, schema);
+        let compatibility = compared
+            .map_err(|reason| incompatible(name, format!("as {}, {reason}", kind.name())))?;
+        let conversion = match compatibility {
+            Compatibility::Same => None,
+            // The schema is that of the map, and the items are its entries.
+            Compatibility::Converts(map) if kind == ListKind::Broadcast => Some(map.of_entries()),
+            Compatibility::Converts(conversion) => Some(conversion),
+        };
+        Ok(Items { bytes: list.items, conversion })
     }
 
     /// Takes the items of a list for this subtask; none if there is no such list.
@@ -115,15 +141,15 @@ impl RestoredLists {
         kind: ListKind,
         schema: &Schema,
     ) -> Result<Vec<T>, StateError> {
-        let items = self.take_all(name, kind, schema)?.unwrap_or_default();
+        let items = self.take_all(name, kind, schema)?;
         let (first, step) = match self.rescaled {
             Some((subtask, parallelism)) if kind == ListKind::Divided => {
                 (subtask as usize, parallelism.max(1) as usize)
             }
             Some(_) | None => (0, 1),
         };
-        let items = items.iter().skip(first).step_by(step);
-        items.map(|item| decode(name, item)).collect()
+        let mine = items.bytes.iter().skip(first).step_by(step);
+        mine.map(|item| items.decode(name, item)).collect()
     }
 
     /// Takes the watermark from which the operator begins: its own, or the least of all subtasks
@@ -134,10 +160,10 @@ impl RestoredLists {
     /// As [`RestoredLists::take`].
     pub fn take_watermark(&mut self) -> Result<Timestamp, StateError> {
         let schema = Schema::of::<i64>();
-        let items = self.take_all(WATERMARK, ListKind::Divided, &schema)?.unwrap_or_default();
-        let mut watermarks = Vec::with_capacity(items.len());
-        for item in &items {
-            watermarks.push(Timestamp::from_millis(decode(WATERMARK, item)?));
+        let items = self.take_all(WATERMARK, ListKind::Divided, &schema)?;
+        let mut watermarks = Vec::with_capacity(items.bytes.len());
+        for item in &items.bytes {
+            watermarks.push(Timestamp::from_millis(items.decode(WATERMARK, item)?));
         }
         // The end of time was that of the drained job, and a job that goes on has another.
         let least = watermarks.into_iter().filter(|watermark| *watermark < Timestamp::MAX).min();

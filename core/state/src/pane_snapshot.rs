@@ -13,7 +13,8 @@ use crate::error::StateError;
 use crate::panes::{ClosedPanes, OpenPanes};
 use crate::restoring::{check_fit, hash_in};
 use crate::snapshot::{
-    GroupSnapshot, KeyedSnapshot, Restored, StateKind, StateSnapshot, incompatible, read_entries,
+    GroupSnapshot, KeyedSnapshot, Restored, RestoredGroup, StateKind, StateSnapshot, incompatible,
+    read_entries,
 };
 
 /// The name of the state.
@@ -57,7 +58,7 @@ pub fn snapshot_panes<K: Key, V: State + Clone>(
 /// The values of panes out of snapshots: those of all subtasks that had any of these key groups.
 #[derive(Debug)]
 pub struct RestoredPanes {
-    groups: Vec<GroupSnapshot>,
+    groups: Vec<RestoredGroup>,
     max_parallelism: MaxParallelism,
 }
 
@@ -79,7 +80,7 @@ impl RestoredPanes {
             let reason = "the operator has windows of a fixed length now, and no such state";
             return Err(incompatible(other, reason.to_owned()));
         }
-        all.retain(|group| groups.contains(&group.group));
+        all.retain(|entries| groups.contains(&entries.group.group));
         Ok(Self { groups: all, max_parallelism })
     }
 
@@ -92,9 +93,10 @@ impl RestoredPanes {
         self,
         mut put: impl FnMut(u64, K, i64, V) -> bool,
     ) -> Result<(), StateError> {
-        for group in &self.groups {
-            read_entries(PANES, group, |key: K, (pane, value): (i64, V)| {
-                let hash = hash_in(PANES, group.group, &key, self.max_parallelism)?;
+        for entries in &self.groups {
+            let group = entries.group.group;
+            read_entries(PANES, entries, |key: K, (pane, value): (i64, V)| {
+                let hash = hash_in(PANES, group, &key, self.max_parallelism)?;
                 if put(hash, key, pane, value) {
                     return Ok(());
                 }

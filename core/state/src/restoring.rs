@@ -7,6 +7,7 @@ use millstream_types::{Key, KeyGroup, MaxParallelism, Schema, State};
 use crate::backend::KeyedBackend;
 use crate::codec::encode;
 use crate::error::StateError;
+use crate::evolution::{Compatibility, compare};
 use crate::keyed::Table;
 use crate::snapshot::{
     GroupSnapshot, KeyedSnapshot, StateKind, StateSnapshot, incompatible, read_entries,
@@ -77,15 +78,16 @@ impl<K: Key> KeyedBackend<K> {
             return Ok(());
         }
         let kind = StateKind::Values { schema: Schema::of::<V>(), expires };
-        for group in self.restored.take(state, &kind)? {
-            if !self.groups().contains(&group.group) {
+        for entries in self.restored.take(state, &kind)? {
+            let group = entries.group.group;
+            if !self.groups().contains(&group) {
                 continue;
             }
-            read_entries(state, &group, |key: K, value: V| {
-                let hash = self.hash_in(state, group.group, &key)?;
+            read_entries(state, &entries, |key: K, value: V| {
+                let hash = self.hash_in(state, group, &key)?;
                 match table.replace(hash, &key, Some(value))? {
                     None => Ok(()),
-                    Some(_) => Err(self.twice(state, group.group)),
+                    Some(_) => Err(self.twice(state, group)),
                 }
             })?;
         }
@@ -95,19 +97,20 @@ impl<K: Key> KeyedBackend<K> {
     /// Sets the timers of a name that is declared now.
     pub(crate) fn restore_timers(&mut self, timers: Timers) -> Result<(), StateError> {
         let state = timers.name;
-        for group in self.restored.take(state, &StateKind::Timers(timers.domain))? {
-            if !self.groups().contains(&group.group) {
+        for entries in self.restored.take(state, &StateKind::Timers(timers.domain))? {
+            let group = entries.group.group;
+            if !self.groups().contains(&group) {
                 continue;
             }
             let mut all = Vec::new();
-            read_entries(state, &group, |millis: i64, key: K| {
-                let hash = self.hash_in(state, group.group, &key)?;
+            read_entries(state, &entries, |millis: i64, key: K| {
+                let hash = self.hash_in(state, group, &key)?;
                 all.push((Alarm { millis, number: timers.number, hash }, key));
                 Ok(())
             })?;
             for (alarm, key) in all {
                 if !self.timers.queue_mut(timers.domain).set(alarm, &key) {
-                    return Err(self.twice(state, group.group));
+                    return Err(self.twice(state, group));
                 }
             }
         }
@@ -134,7 +137,8 @@ pub(crate) fn check_fit<K: Key>(
 ) -> Result<(), StateError> {
     let (key, is) = (Schema::of::<K>(), max_parallelism.get());
     for snapshot in snapshots {
-        if snapshot.key != key {
+        // A key is found by its hash, so it is read as it was written or not at all.
+        if compare(&snapshot.key, &key) != Ok(Compatibility::Same) {
             let (was, is) = (snapshot.key.to_string(), key.to_string());
             return Err(StateError::KeyType { was, is });
         }

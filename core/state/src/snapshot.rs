@@ -10,13 +10,15 @@
 //! part when it is declared, because only then its type is known.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use millstream_types::Schema;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use crate::codec::take;
+use crate::codec::{take, take_converted};
 use crate::error::StateError;
+use crate::evolution::{Compatibility, Conversion, compare};
 use crate::timer_queue::TimeDomain;
 
 /// The keyed states and timers of one operator's subtask at one moment.
@@ -67,30 +69,41 @@ pub struct GroupSnapshot {
 }
 
 impl StateKind {
-    /// Why this cannot be restored as `is`; `None` if it can.
-    fn differs_from(&self, is: &Self) -> Option<String> {
+    /// The conversion with which this is restored as `is`, if it needs one, or why it cannot be.
+    fn restored_as(&self, is: &Self) -> Result<Option<Arc<Conversion>>, String> {
         match (self, is) {
             (Self::Values { expires: was, .. }, Self::Values { expires: is, .. }) if was != is => {
                 let (was, is) = if *was { ("expire", "do not") } else { ("do not expire", "do") };
-                Some(format!("its values {was} in the snapshot and {is} in the program"))
+                Err(format!("its values {was} in the snapshot and {is} in the program"))
             }
-            (Self::Values { schema: was, .. }, Self::Values { schema: is, .. }) if was != is => {
-                Some(format!("it is {was} in the snapshot and {is} in the program"))
+            (Self::Values { schema: was, .. }, Self::Values { schema: is, .. }) => {
+                match compare(was, is).map_err(|incompatible| incompatible.to_string())? {
+                    Compatibility::Same => Ok(None),
+                    Compatibility::Converts(conversion) => Ok(Some(Arc::new(conversion))),
+                }
             }
-            (Self::Timers(was), Self::Timers(is)) if was != is => Some(format!(
+            (Self::Timers(was), Self::Timers(is)) if was != is => Err(format!(
                 "its timers are of {} time in the snapshot and of {} time in the program",
                 was.name(),
                 is.name()
             )),
             (Self::Values { .. }, Self::Timers(_)) => {
-                Some("the snapshot has a state of this name and the program has timers".to_owned())
+                Err("the snapshot has a state of this name and the program has timers".to_owned())
             }
             (Self::Timers(_), Self::Values { .. }) => {
-                Some("the snapshot has timers of this name and the program has a state".to_owned())
+                Err("the snapshot has timers of this name and the program has a state".to_owned())
             }
-            (Self::Values { .. }, Self::Values { .. }) | (Self::Timers(_), Self::Timers(_)) => None,
+            (Self::Timers(_), Self::Timers(_)) => Ok(None),
         }
     }
+}
+
+/// The entries of one key group, and the conversion with which their values are read, if the
+/// program's type is not the one that was written.
+#[derive(Debug)]
+pub(crate) struct RestoredGroup {
+    pub(crate) group: GroupSnapshot,
+    conversion: Option<Arc<Conversion>>,
 }
 
 /// Snapshots of which states take their parts.
@@ -119,17 +132,19 @@ impl Restored {
         &mut self,
         name: &str,
         is: &StateKind,
-    ) -> Result<Vec<GroupSnapshot>, StateError> {
+    ) -> Result<Vec<RestoredGroup>, StateError> {
         let mut groups = Vec::new();
         for snapshot in &mut self.snapshots {
             let Some(at) = snapshot.states.iter().position(|state| state.name == name) else {
                 continue;
             };
             let state = snapshot.states.remove(at);
-            if let Some(reason) = state.kind.differs_from(is) {
-                return Err(incompatible(name, reason));
-            }
-            groups.extend(state.groups);
+            let conversion = state.kind.restored_as(is);
+            let conversion = conversion.map_err(|reason| incompatible(name, reason))?;
+            groups.extend(state.groups.into_iter().map(|group| {
+                let conversion = conversion.clone();
+                RestoredGroup { group, conversion }
+            }));
         }
         Ok(groups)
     }
@@ -138,13 +153,18 @@ impl Restored {
 /// Hands the entries of a group to `put`, one by one.
 pub(crate) fn read_entries<A: DeserializeOwned, B: DeserializeOwned>(
     state: &'static str,
-    group: &GroupSnapshot,
+    group: &RestoredGroup,
     mut put: impl FnMut(A, B) -> Result<(), StateError>,
 ) -> Result<(), StateError> {
+    let RestoredGroup { group, conversion } = group;
     let mut rest = &group.bytes[..];
     for _ in 0..group.entries {
         let first = take(state, &mut rest)?;
-        put(first, take(state, &mut rest)?)?;
+        let second = match conversion {
+            None => take(state, &mut rest)?,
+            Some(conversion) => take_converted(state, conversion, &mut rest)?,
+        };
+        put(first, second)?;
     }
     if rest.is_empty() {
         return Ok(());

@@ -80,6 +80,12 @@ impl Schema {
         &self.root
     }
 
+    /// The schema of a part of the value, whose kind stands somewhere in this schema.
+    #[must_use]
+    pub fn of_part(&self, kind: &Kind) -> Self {
+        Self { root: kind.clone(), types: self.types.clone() }
+    }
+
     /// The types that [`Kind::Named`] names, by their place.
     #[must_use]
     pub fn types(&self) -> &[NamedType] {
@@ -158,6 +164,14 @@ pub struct Field {
     pub default: bool,
 }
 
+impl Field {
+    /// Whether this field reads what was written under a name.
+    #[must_use]
+    pub fn reads(&self, name: &str) -> bool {
+        self.name == name || self.aliases.iter().any(|alias| alias == name)
+    }
+}
+
 /// A variant of an enum.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Variant {
@@ -167,6 +181,14 @@ pub struct Variant {
     pub aliases: Vec<String>,
     /// Its fields, in order.
     pub fields: Vec<Field>,
+}
+
+impl Variant {
+    /// Whether this variant reads what was written under a name.
+    #[must_use]
+    pub fn reads(&self, name: &str) -> bool {
+        self.name == name || self.aliases.iter().any(|alias| alias == name)
+    }
 }
 
 /// Collects the named types of a schema while types describe themselves.
