@@ -3,11 +3,18 @@
 //! Two habits of Flink's parser are kept that clap does not know: `-sae` and `-yid` are single
 //! options of several letters, and all words after the artifact belong to the program.
 
+mod state;
+
 use std::ffi::OsString;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 use millstream_types::JobId;
+
+pub(crate) use state::{
+    CancelArguments, CheckpointArguments, RecoveryArguments, SavepointArguments, StateArguments,
+    StateVerb, StopArguments,
+};
 
 /// The text of `--version`.
 pub(crate) fn version() -> String {
@@ -54,6 +61,14 @@ pub(crate) enum Verb {
     List(ListArguments),
     /// Cancels a running job.
     Cancel(CancelArguments),
+    /// Stops a running job with a savepoint.
+    Stop(StopArguments),
+    /// Triggers a savepoint of a running job, or disposes of one.
+    Savepoint(SavepointArguments),
+    /// Triggers a checkpoint of a running job.
+    Checkpoint(CheckpointArguments),
+    /// Shows the state of savepoints and checkpoints, without a cluster.
+    State(StateArguments),
     /// Starts a session on YARN; yarn-session.sh uses it.
     #[command(name = "yarn-session", hide = true)]
     YarnSession(YarnSessionArguments),
@@ -264,6 +279,8 @@ pub(crate) struct RunArguments {
     #[arg(long = "shutdownOnAttachedExit")]
     pub(crate) shutdown_on_attached_exit: bool,
     #[command(flatten)]
+    pub(crate) recovery: RecoveryArguments,
+    #[command(flatten)]
     pub(crate) cluster: ClusterArguments,
     #[command(flatten)]
     pub(crate) program: ProgramArguments,
@@ -292,15 +309,6 @@ pub(crate) struct ListArguments {
     /// Lists scheduled jobs.
     #[arg(short = 's', long)]
     pub(crate) scheduled: bool,
-    #[command(flatten)]
-    pub(crate) cluster: ClusterArguments,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct CancelArguments {
-    /// The job's id.
-    #[arg(value_name = "job id")]
-    pub(crate) job: Option<String>,
     #[command(flatten)]
     pub(crate) cluster: ClusterArguments,
 }
@@ -345,7 +353,11 @@ pub(crate) struct StandaloneJobArguments {
 }
 
 /// Options of `run` that take the next word, by the names that clap knows.
-const VALUE_OPTIONS: [&str; 25] = [
+const VALUE_OPTIONS: [&str; 29] = [
+    "-s",
+    "--fromSavepoint",
+    "--claimMode",
+    "--restoreMode",
     "-p",
     "--parallelism",
     "-c",
@@ -374,8 +386,13 @@ const VALUE_OPTIONS: [&str; 25] = [
 ];
 
 /// Flink's options of several letters behind one dash, and what clap calls them.
-const RENAMED: [(&str, &str); 19] = [
+const RENAMED: [(&str, &str); 24] = [
     ("-sae", "--shutdownOnAttachedExit"),
+    ("-cm", "--claimMode"),
+    ("-rm", "--restoreMode"),
+    ("-type", "--type"),
+    ("-detached", "--detached"),
+    ("-full", "--full"),
     ("-yid", "--yarnapplicationId"),
     ("-yat", "--yarnapplicationType"),
     ("-yjm", "--yarnjobManagerMemory"),
@@ -469,9 +486,17 @@ pub(crate) fn normalized(arguments: impl IntoIterator<Item = OsString>) -> Vec<O
 /// Whether `run` has such an option. Long options of one word that programs use too are left out.
 fn is_own_option(argument: &str) -> bool {
     const SHORT: [&str; 9] = ["-p", "-c", "-m", "-t", "-e", "-d", "-sae", "-D", "-yD"];
-    const LONG: [&str; 4] =
-        ["--parallelism", "--detached", "--jobmanager", "--shutdownOnAttachedExit"];
-    let renamed = RENAMED.iter().map(|(short, _)| *short);
+    const LONG: [&str; 7] = [
+        "--parallelism",
+        "--detached",
+        "--jobmanager",
+        "--shutdownOnAttachedExit",
+        "--fromSavepoint",
+        "--allowNonRestoredState",
+        "--claimMode",
+    ];
+    let of_others = |short: &str| ["-type", "-detached", "-full"].contains(&short);
+    let renamed = RENAMED.iter().map(|(short, _)| *short).filter(|short| !of_others(short));
     let is_property = argument.strip_prefix("-D").is_some_and(|rest| rest.contains('='));
     is_property || SHORT.into_iter().chain(LONG).chain(renamed).any(|option| option == argument)
 }

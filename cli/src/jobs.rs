@@ -9,7 +9,7 @@ use millstream_types::{Escaped, JobId, JobStatus};
 
 use crate::arguments::{CancelArguments, ListArguments};
 use crate::rest::{Content, RestClient};
-use crate::{console, runtime, target};
+use crate::{console, runtime, savepoints, target};
 
 /// Lists jobs as Flink does.
 pub(crate) fn list(arguments: &ListArguments) -> Result<ExitCode> {
@@ -62,7 +62,7 @@ fn render(
 }
 
 /// `dd.MM.yyyy HH:mm:ss` in this machine's time zone.
-fn local_time(millis: i64) -> String {
+pub(crate) fn local_time(millis: i64) -> String {
     let Some(time) = broken_down(millis.div_euclid(1000)) else { return format!("{millis} ms") };
     format!(
         "{:02}.{:02}.{:04} {:02}:{:02}:{:02}",
@@ -100,10 +100,10 @@ fn broken_down(seconds: libc::time_t) -> Option<libc::tm> {
 
 /// Cancels a job.
 pub(crate) fn cancel(arguments: &CancelArguments) -> Result<ExitCode> {
-    let Some(job) = &arguments.job else {
-        bail!("no job was named: write the id that `millstream list` shows after cancel");
-    };
-    let job: JobId = job.parse()?;
+    if let Some(directory) = &arguments.with_savepoint {
+        return savepoints::cancel(arguments, directory.as_deref());
+    }
+    let job = savepoints::job_of(arguments.job.as_deref(), "cancel")?;
     let (configuration, _) = target::configuration(&arguments.cluster)?;
     console::print(format_args!("Cancelling job {job}."));
     runtime()?.block_on(async {

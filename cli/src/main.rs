@@ -5,6 +5,7 @@
 //! interruption.
 
 mod arguments;
+mod client_path;
 mod console;
 mod daemon;
 mod drivers;
@@ -12,14 +13,18 @@ mod flows;
 mod job_end;
 mod jobs;
 mod log_lines;
+mod operations;
 mod plan;
 mod program;
 mod progress;
+mod recovery;
 mod rest;
 mod run;
+mod savepoints;
 mod settings;
 mod signals;
 mod standalone;
+mod state;
 mod submission;
 mod target;
 mod yarn_session;
@@ -86,6 +91,10 @@ fn execute(arguments: impl Iterator<Item = OsString>) -> anyhow::Result<ExitCode
         Some(Verb::Info(arguments)) => plan::info(&arguments),
         Some(Verb::List(arguments)) => jobs::list(&arguments),
         Some(Verb::Cancel(arguments)) => jobs::cancel(&arguments),
+        Some(Verb::Stop(arguments)) => savepoints::stop(&arguments),
+        Some(Verb::Savepoint(arguments)) => savepoints::savepoint(&arguments),
+        Some(Verb::Checkpoint(arguments)) => savepoints::checkpoint(&arguments),
+        Some(Verb::State(arguments)) => state::run(&arguments),
         Some(Verb::JobManager(arguments)) => standalone::daemons::job_manager(&arguments),
         Some(Verb::TaskManager(arguments)) => standalone::daemons::task_manager(&arguments),
         Some(Verb::StandaloneJob(arguments)) => standalone::daemons::standalone_job(&arguments),

@@ -32,7 +32,7 @@ use crate::rest::{Content, RestClient};
 use crate::settings::ClientHeartbeat;
 use crate::submission::Artifact;
 use crate::target::{self, Target};
-use crate::{console, flows, runtime, settings, signals};
+use crate::{console, flows, recovery, runtime, settings, signals};
 
 /// A job is asked after at this interval, growing from the shortest to the longest.
 const POLL_SHORTEST: Duration = Duration::from_millis(20);
@@ -51,7 +51,8 @@ fn sets_detached(configuration: &Configuration) -> Result<bool> {
 
 /// Runs a program's jobs.
 pub(crate) fn run(arguments: &RunArguments) -> Result<ExitCode> {
-    let (configuration, properties) = target::configuration(&arguments.cluster)?;
+    let own = recovery::properties(&arguments.recovery)?;
+    let (configuration, properties) = target::configuration_with(&arguments.cluster, own)?;
     let target = target::target_of_program(&arguments.cluster, &configuration)?;
     if let Target::Application(driver) = target {
         return flows::application::run(driver, arguments, &configuration, &properties);
@@ -123,7 +124,8 @@ pub(crate) fn run(arguments: &RunArguments) -> Result<ExitCode> {
 
 /// Runs a program in a cluster of its own, build function and all.
 pub(crate) fn run_application(arguments: &RunArguments) -> Result<ExitCode> {
-    let (configuration, properties) = target::configuration(&arguments.cluster)?;
+    let own = recovery::properties(&arguments.recovery)?;
+    let (configuration, properties) = target::configuration_with(&arguments.cluster, own)?;
     let driver = target::driver_of_application(&arguments.cluster, &configuration)?;
     flows::application::run(driver, arguments, &configuration, &properties)
 }

@@ -9,7 +9,7 @@ use millstream_graph::JobSettings;
 use millstream_launcher::RunRequest;
 
 use crate::arguments::ProgramArguments;
-use crate::{console, drivers};
+use crate::{client_path, console, drivers};
 
 /// Loads the configuration of this process with the options of the command line on top.
 pub(crate) fn load(properties: &[String]) -> Result<Configuration> {
@@ -74,7 +74,12 @@ pub(crate) fn job_settings(
         parallelism: program.parallelism,
         config: own.pairs().map(|(key, value)| (key.to_owned(), value.to_owned())).collect(),
     };
-    Ok(request.settings(configuration)?)
+    let mut settings = request.settings(configuration)?;
+    // The JobManager has another working directory.
+    if let Some(path) = settings.config.get_mut(options::EXECUTION_STATE_RECOVERY_PATH.key()) {
+        *path = client_path::absolute(path)?;
+    }
+    Ok(settings)
 }
 
 /// Names the options of a request that a running cluster has read when it started.

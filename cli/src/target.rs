@@ -60,8 +60,16 @@ fn named_cluster(configuration: &Configuration) -> Result<Option<(&'static dyn D
 
 /// The configuration of a command with all that its options say about clusters.
 pub(crate) fn configuration(cluster: &ClusterArguments) -> Result<(Configuration, Vec<String>)> {
+    configuration_with(cluster, Vec::new())
+}
+
+/// The same with the properties that other options of the command set.
+pub(crate) fn configuration_with(
+    cluster: &ClusterArguments,
+    own: Vec<Said>,
+) -> Result<(Configuration, Vec<String>)> {
     let mut properties = old_options(&cluster.yarn, &cluster.properties)?;
-    properties.extend(cluster.properties.iter().cloned());
+    properties.extend(with_properties(own, &cluster.properties)?);
     Ok((settings::load(&properties)?, properties))
 }
 

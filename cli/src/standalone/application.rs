@@ -9,11 +9,12 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, anyhow, bail};
+use millstream_config::options as keys;
 use millstream_types::JobId;
 
 use super::Action;
 use crate::arguments::{DaemonArguments, StandaloneJobArguments};
-use crate::console;
+use crate::{client_path, console};
 
 /// The text of `--help`.
 pub(super) const USAGE: &str = "\
@@ -29,6 +30,10 @@ Options:
       --job-id <id>          The id of the first job, 32 hexadecimal digits [also: -jid]
   -j, --job-classname <name> Name of the job to run, if the program has several; it reads the
                              name with env.entry()
+  -s, --fromSavepoint <path> The savepoint or retained checkpoint from which the first job starts
+  -n, --allowNonRestoredState Starts although the savepoint has state that the job lacks
+      --claimMode <mode>     The savepoint's owner from then on: no_claim (the user) or claim (the
+                             job) [also: -cm, --restoreMode, -rm]
       --host <host>          Sets jobmanager.rpc.address and rest.address
       --webui-port <port>    Sets rest.port [also: -r]
   -D <key=value>             Sets a configuration option
@@ -49,7 +54,7 @@ const VALUED: [&[&str]; 10] = [
     &["-D"],
     &["--configDir", "-c"],
     &["--fromSavepoint", "-s"],
-    &["--claimMode", "--restoreMode", "-rm"],
+    &["--claimMode", "-cm", "--restoreMode", "-rm"],
 ];
 
 /// The options on the command line.
@@ -96,7 +101,10 @@ pub(super) fn parse(words: &[OsString]) -> Result<Option<(Action, ApplicationOpt
                 options.set(option, name, value)?;
             }
             (None, "-h" | "--help") => return Ok(None),
-            (None, "--allowNonRestoredState" | "-n") => refuse_savepoint(&word)?,
+            (None, "--allowNonRestoredState" | "-n") => {
+                let key = keys::EXECUTION_STATE_RECOVERY_IGNORE_UNCLAIMED_STATE.key();
+                options.property(key, "true");
+            }
             (None, "--") => {
                 options.arguments.extend(words);
                 break;
@@ -126,10 +134,6 @@ fn split(word: &str) -> (&str, Option<&str>) {
         Some((name, value)) if name.starts_with("--") => (name, Some(value)),
         _ => (word, None),
     }
-}
-
-fn refuse_savepoint(option: &str) -> Result<()> {
-    bail!("{option}: Millstream has no savepoints yet, so that no job can start from one")
 }
 
 fn refuse_misspelt(name: &str) -> Result<()> {
@@ -194,9 +198,21 @@ impl ApplicationOptions {
             "--webui-port" => self.webui_port = Some(value),
             "-D" => self.properties.push(value),
             "--configDir" => self.conf_dir = Some(value),
-            _ => refuse_savepoint(name)?,
+            "--fromSavepoint" => {
+                let path = client_path::absolute(&value)?;
+                self.property(keys::EXECUTION_STATE_RECOVERY_PATH.key(), &path);
+            }
+            "--claimMode" => {
+                let mode = value.to_uppercase();
+                self.property(keys::EXECUTION_STATE_RECOVERY_CLAIM_MODE.key(), &mode);
+            }
+            _ => bail!("{name} is not known"),
         }
         Ok(())
+    }
+
+    fn property(&mut self, key: &str, value: &str) {
+        self.properties.push(format!("{key}={value}"));
     }
 
     /// The daemon's arguments; the program exists and can run.
@@ -313,6 +329,14 @@ mod tests {
         assert_eq!(read.arguments, ["--input", "x", "--parallelism", "3"]);
         assert_eq!(options("start -- -p 3").arguments, ["-p", "3"]);
         assert_eq!(options("start-foreground file -D x=y").arguments, ["file", "-D", "x=y"]);
+        let restored = options("start -s /x -n -rm claim job -s y -n");
+        let expected = [
+            "execution.state-recovery.path=/x",
+            "execution.state-recovery.ignore-unclaimed-state=true",
+            "execution.state-recovery.claim-mode=CLAIM",
+        ];
+        assert_eq!(restored.properties, expected);
+        assert_eq!(restored.arguments, ["job", "-s", "y", "-n"]);
         assert!(parsed("start --help").unwrap().is_none() && parsed("-h").unwrap().is_none());
     }
 
@@ -320,10 +344,8 @@ mod tests {
     fn what_cannot_be_done_is_refused() {
         for (line, part) in [
             ("fly", "unknown action \"fly\""),
-            ("start --fromSavepoint /x", "has no savepoints yet"),
-            ("start -s /x", "has no savepoints yet"),
-            ("start -n", "has no savepoints yet"),
-            ("start -rm CLAIM", "has no savepoints yet"),
+            ("start --fromSavepoint", "--fromSavepoint needs a value"),
+            ("start --claimMod CLAIM", "did you mean --claimMode?"),
             ("start --paralelism 4", "did you mean --parallelism?"),
             ("start --Jars x", "did you mean --jars?"),
             ("start --job-idd 4", "did you mean --job-id?"),
