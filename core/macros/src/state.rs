@@ -1,6 +1,6 @@
 //! `#[derive(State)]`.
 
-use proc_macro2::TokenStream;
+use proc_macro2::{Span, TokenStream};
 use quote::{quote, quote_spanned};
 use syn::spanned::Spanned;
 use syn::{Attribute, Data, DeriveInput, Error, Fields, Type, parse_quote};
@@ -66,7 +66,13 @@ fn plain(name: &syn::Ident) -> String {
 
 /// The call's place is the type, where the compiler says that it has no schema.
 fn kind_of(other: &Type) -> TokenStream {
-    quote_spanned! {other.span()=> builder.kind_of::<#other>() }
+    quote_spanned! {place_of(other)=> builder.kind_of::<#other>() }
+}
+
+/// The place of a type, for names of the derive's own: where a macro writes the item, the type and
+/// the derive may come from different macros, and see different names.
+fn place_of(ty: &Type) -> Span {
+    ty.span().resolved_at(Span::call_site())
 }
 
 fn transparent(fields: &Fields) -> Result<TokenStream, Error> {
@@ -100,7 +106,7 @@ fn fields(fields: &Fields, container: &Container) -> Result<TokenStream, Error> 
         let add = if opaque { quote!(add_opaque) } else { quote!(add) };
         let default = (part.default || container.default).then(|| quote! { .or_default() });
         let aliases = aliases(&part);
-        calls.extend(quote_spanned! {ty.span()=> fields.#add::<#ty>(#name) #default #aliases; });
+        calls.extend(quote_spanned! {place_of(ty)=> fields.#add::<#ty>(#name) #default #aliases; });
     }
     Ok(calls)
 }

@@ -18,6 +18,9 @@ mod broadcast_state {}
 #[doc = include_str!("../../../docs/guide/state-and-checkpoints.md")]
 mod state_and_checkpoints {}
 
+#[doc = include_str!("../../../docs/guide/upgrading-jobs.md")]
+mod upgrading_jobs {}
+
 #[doc = include_str!("../../../docs/guide/joins.md")]
 mod joins {}
 

@@ -10,6 +10,12 @@
 //! the bytes of all of them, by key group. A [`BroadcastState`] belongs to no key: each subtask has
 //! a copy. A [`ListSnapshot`] has the bytes of state without keys.
 
+// The derive names the facade, whose part this crate plays in its own tests.
+#[cfg(test)]
+extern crate self as millstream;
+#[cfg(test)]
+pub use millstream_types::{Key, KeyHasher, State, schema};
+
 mod backend;
 mod broadcast;
 mod changes;

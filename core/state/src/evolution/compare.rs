@@ -112,10 +112,9 @@ impl<'a> Comparison<'a> {
                 Node::Map(Box::new(self.kind(was, is, &format!("a value of {part}"))?))
             }
             (Kind::Named(was), Kind::Named(is)) => self.named((*was, *is), part)?,
-            (
-                Kind::Integer { bits, signed },
-                Kind::Integer { bits: more, signed: signed_too },
-            ) if more > bits && (signed == signed_too || !signed) => {
+            (Kind::Integer { bits, signed }, Kind::Integer { bits: more, signed: signed_too })
+                if more > bits && (signed == signed_too || !signed) =>
+            {
                 Node::Integer { bits: *bits, signed: *signed }
             }
             (was, is) if was == is => Node::Same,
@@ -207,8 +206,11 @@ impl<'a> Comparison<'a> {
         let mut in_place = was.len() == is.len();
         for (at, field) in was.iter().enumerate() {
             let part = format!("field `{}` of {owner}", field.name);
-            let mut found =
-                is.iter().zip(&mut read_from).enumerate().filter(|(_, (f, _))| f.reads(&field.name));
+            let mut found = is
+                .iter()
+                .zip(&mut read_from)
+                .enumerate()
+                .filter(|(_, (f, _))| f.reads(&field.name));
             let (found, other) = (found.next(), found.next());
             if other.is_some() {
                 return Err(refusal(&part, "is the name or alias of two fields in the program"));
@@ -254,7 +256,8 @@ impl<'a> Comparison<'a> {
         if is_numbered(was) != is_numbered(is) || was.len() != is.len() {
             let count = |fields: &[schema::Field]| {
                 let names = if is_numbered(fields) { "without" } else { "with" };
-                format!("{} fields {names} names", fields.len())
+                let s = if fields.len() == 1 { "" } else { "s" };
+                format!("{} field{s} {names} names", fields.len())
             };
             let (was, is) = (count(was), count(is));
             return Err(refusal(

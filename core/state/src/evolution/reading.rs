@@ -6,17 +6,20 @@
 use std::fmt;
 use std::{iter, slice};
 
+use serde::Deserialize;
 use serde::de::value::StrDeserializer;
 use serde::de::{
     DeserializeOwned, DeserializeSeed, Deserializer, EnumAccess, Error, MapAccess, SeqAccess,
     VariantAccess, Visitor,
 };
-use serde::Deserialize;
 
 use super::{Body, Conversion, DEPTH_MAX, Field, Fields, Node};
 
 /// Elements without bytes that a list may have.
 const EMPTY_ELEMENTS_MAX: u64 = 1 << 16;
+
+/// Steps without bytes in a row.
+const IDLE_STEPS_MAX: u32 = 1 << 20;
 
 /// Why a value cannot be converted.
 #[derive(Debug, thiserror::Error)]
@@ -54,12 +57,13 @@ impl Fault {
 #[derive(Debug)]
 pub(super) struct Input<'de> {
     rest: &'de [u8],
+    /// The number of steps since bytes were last taken.
+    idle: u32,
 }
 
 impl<'de> Input<'de> {
-    #[cfg(test)]
     pub(super) const fn new(rest: &'de [u8]) -> Self {
-        Self { rest }
+        Self { rest, idle: 0 }
     }
 
     pub(super) const fn left(&self) -> usize {
@@ -69,12 +73,26 @@ impl<'de> Input<'de> {
     /// Takes a value as postcard writes it.
     pub(super) fn take<T: Deserialize<'de>>(&mut self) -> Result<T, Fault> {
         let (value, rest) = postcard::take_from_bytes(self.rest)?;
-        self.rest = rest;
+        (self.rest, self.idle) = (rest, 0);
         Ok(value)
     }
 
+    /// Counts a step that may take no bytes: a damaged schema may have more of them than can ever
+    /// be made.
+    pub(super) fn step(&mut self) -> Result<(), Fault> {
+        self.idle += 1;
+        if self.idle > IDLE_STEPS_MAX {
+            Err(Fault::custom("its schema is damaged"))
+        } else {
+            Ok(())
+        }
+    }
+
     /// Has postcard read a part of the bytes.
-    fn postcard<T>(&mut self, read: impl FnOnce(&mut Postcard<'de>) -> Read<T>) -> Result<T, Fault> {
+    fn postcard<T>(
+        &mut self,
+        read: impl FnOnce(&mut Postcard<'de>) -> Read<T>,
+    ) -> Result<T, Fault> {
         let mut postcard = postcard::Deserializer::from_bytes(self.rest);
         let value = read(&mut postcard)?;
         self.rest = postcard.finalize()?;
@@ -98,7 +116,7 @@ type Read<T> = Result<T, postcard::Error>;
 impl Conversion {
     /// Takes the value at the start of some bytes off them.
     pub(crate) fn take<T: DeserializeOwned>(&self, bytes: &mut &[u8]) -> Result<T, Fault> {
-        let mut input = Input { rest: bytes };
+        let mut input = Input::new(bytes);
         let value = T::deserialize(Walker {
             conversion: self,
             node: &self.root,
@@ -159,9 +177,7 @@ impl<'a, 'de> Walker<'a, 'de> {
                 if entries.left > 0 { Err(Fault::other_shape()) } else { Ok(map) }
             }
             Node::Named(_) => match self.body() {
-                Some(Body::Struct(Fields::Numbered(parts))) => {
-                    self.elements(parts.iter(), visitor)
-                }
+                Some(Body::Struct(Fields::Numbered(parts))) => self.elements(parts.iter(), visitor),
                 Some(Body::Struct(Fields::Named(fields))) => self.named(fields, visitor),
                 Some(Body::Enum { .. }) => visitor.visit_enum(self),
                 None => Err(Fault::other_shape()),
@@ -211,9 +227,7 @@ impl<'a, 'de> Walker<'a, 'de> {
     fn skip_all(&mut self, fields: &Fields) -> Result<(), Fault> {
         match fields {
             Fields::Named(fields) => fields.iter().try_for_each(|field| match field {
-                Field::Skip(kind) => {
-                    self.input.skip(&self.conversion.written, kind, self.depth)
-                }
+                Field::Skip(kind) => self.input.skip(&self.conversion.written, kind, self.depth),
                 Field::Read(..) => Err(Fault::other_shape()),
             }),
             Fields::Numbered(_) => Err(Fault::other_shape()),
@@ -285,9 +299,7 @@ impl<'de> Deserializer<'de> for Walker<'_, 'de> {
                 self.input.postcard(|postcard| postcard.deserialize_newtype_struct(name, visitor))
             }
             (_, Some(Body::Struct(Fields::Numbered(parts)))) => match &parts[..] {
-                [part] if self.depth <= DEPTH_MAX => {
-                    visitor.visit_newtype_struct(self.part(part))
-                }
+                [part] if self.depth <= DEPTH_MAX => visitor.visit_newtype_struct(self.part(part)),
                 [_] => Err(Fault::too_deep()),
                 _ => Err(Fault::other_shape()),
             },
@@ -296,11 +308,7 @@ impl<'de> Deserializer<'de> for Walker<'_, 'de> {
         }
     }
 
-    fn deserialize_tuple<V: Visitor<'de>>(
-        self,
-        len: usize,
-        visitor: V,
-    ) -> Result<V::Value, Fault> {
+    fn deserialize_tuple<V: Visitor<'de>>(self, len: usize, visitor: V) -> Result<V::Value, Fault> {
         match self.node {
             Node::Same => self.input.postcard(|p| p.deserialize_tuple(len, visitor)),
             _ => self.walk(visitor),
@@ -385,7 +393,10 @@ struct Entries<'a, 'de> {
 impl<'de> MapAccess<'de> for Entries<'_, 'de> {
     type Error = Fault;
 
-    fn next_key_seed<K: DeserializeSeed<'de>>(&mut self, seed: K) -> Result<Option<K::Value>, Fault> {
+    fn next_key_seed<K: DeserializeSeed<'de>>(
+        &mut self,
+        seed: K,
+    ) -> Result<Option<K::Value>, Fault> {
         if self.left == 0 {
             return Ok(None);
         }
@@ -414,7 +425,10 @@ struct Named<'a, 'de, 'n> {
 impl<'de> MapAccess<'de> for Named<'_, 'de, '_> {
     type Error = Fault;
 
-    fn next_key_seed<K: DeserializeSeed<'de>>(&mut self, seed: K) -> Result<Option<K::Value>, Fault> {
+    fn next_key_seed<K: DeserializeSeed<'de>>(
+        &mut self,
+        seed: K,
+    ) -> Result<Option<K::Value>, Fault> {
         for field in self.fields.by_ref() {
             match field {
                 Field::Skip(kind) => {

@@ -17,6 +17,7 @@ impl<'de> Input<'de> {
         if depth > DEPTH_MAX {
             return Err(Fault::too_deep());
         }
+        self.step()?;
         match kind {
             Kind::Unit => Ok(()),
             Kind::Bool => self.take::<bool>().map(drop),
@@ -38,9 +39,7 @@ impl<'de> Input<'de> {
                 let len = self.take::<u64>()?;
                 self.skip_times(types, &[inner], len, depth + 1)
             }
-            Kind::Array(inner, len) => {
-                self.skip_times(types, &[inner], *len as u64, depth + 1)
-            }
+            Kind::Array(inner, len) => self.skip_times(types, &[inner], *len as u64, depth + 1),
             Kind::Map(key, value) => {
                 let len = self.take::<u64>()?;
                 self.skip_times(types, &[key, value], len, depth + 1)
