@@ -33,3 +33,29 @@ pub(crate) fn properties(arguments: &RecoveryArguments) -> Result<Vec<Said>> {
     }
     Ok(said)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn options_of_run_are_options_of_the_configuration() {
+        let said = |arguments| {
+            let said = properties(&arguments).unwrap().into_iter();
+            said.map(|said| format!("{}={}", said.key, said.value)).collect::<Vec<_>>()
+        };
+        assert_eq!(said(RecoveryArguments::default()), [""; 0]);
+        let all = RecoveryArguments {
+            from_savepoint: Some("sp/1".to_owned()),
+            allow_non_restored_state: true,
+            claim_mode: Some("no_claim".to_owned()),
+        };
+        let path = std::env::current_dir().unwrap().join("sp/1");
+        let expected = [
+            format!("execution.state-recovery.path={}", path.display()),
+            "execution.state-recovery.ignore-unclaimed-state=true".to_owned(),
+            "execution.state-recovery.claim-mode=NO_CLAIM".to_owned(),
+        ];
+        assert_eq!(said(all), expected);
+    }
+}

@@ -196,6 +196,16 @@ mod tests {
     }
 
     #[test]
+    fn the_savepoint_to_start_from_is_named_absolutely() {
+        let here = std::env::current_dir().unwrap();
+        let path = |property: &str| {
+            settings(&[property], None).unwrap().config["execution.state-recovery.path"].clone()
+        };
+        assert_eq!(path("execution.savepoint.path=sp/1"), here.join("sp/1").to_str().unwrap());
+        assert_eq!(path("execution.state-recovery.path=hdfs:///sp"), "hdfs:///sp");
+    }
+
+    #[test]
     fn what_was_said_for_the_job_travels_with_it() {
         let set =
             settings(&["restart-strategy=fixed-delay", "execution.buffer-timeout=5 ms"], None)

@@ -3,7 +3,12 @@
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
 
-use std::collections::BTreeMap;
+#[path = "commands/savepoints.rs"]
+mod savepoints;
+#[path = "commands/state.rs"]
+mod state;
+
+use std::collections::{BTreeMap, VecDeque};
 use std::io::{BufRead, BufReader, Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
 use std::path::PathBuf;
@@ -27,6 +32,10 @@ use serde_json::Value;
 struct Script {
     requests: Vec<String>,
     answers: BTreeMap<&'static str, (u16, String)>,
+    /// The bodies of the requests that had one.
+    bodies: Vec<Value>,
+    /// The answers to the first `GET`s.
+    first: VecDeque<(u16, String)>,
     /// The answer to every question for metrics.
     metrics: Option<String>,
 }
@@ -84,13 +93,17 @@ fn serve(mut stream: TcpStream, script: &Mutex<Script>) {
             break;
         }
     }
-    std::io::copy(&mut reader.take(length), &mut std::io::sink()).unwrap();
+    let mut body = Vec::new();
+    reader.take(length).read_to_end(&mut body).unwrap();
     let request = request.trim().trim_end_matches(" HTTP/1.1").to_owned();
     let mut script = script.lock().unwrap();
+    script.bodies.extend(serde_json::from_slice::<Value>(&body).ok());
     let best = script.answers.iter().filter(|(call, _)| request.starts_with(**call));
     let answer = best.max_by_key(|(call, _)| call.len()).map(|(_, answer)| answer.clone());
     let metrics = script.metrics.clone().filter(|_| request.contains("/metrics?"));
     let answer = metrics.map(|body| (200, body)).or(answer);
+    let first = if request.starts_with("GET ") { script.first.pop_front() } else { None };
+    let answer = first.or(answer);
     let (status, body) = answer.unwrap_or((404, r#"{"errors":["not found"]}"#.to_owned()));
     script.requests.push(request);
     let length = body.len();
