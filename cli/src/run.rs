@@ -49,6 +49,14 @@ fn sets_detached(configuration: &Configuration) -> Result<bool> {
     Ok(is_set && !configuration.get(&options::EXECUTION_ATTACHED)?)
 }
 
+impl RunArguments {
+    /// Whether the end of this process cancels the jobs.
+    fn cancels_on_exit(&self, configuration: &Configuration) -> Result<bool> {
+        let configured = configuration.get(&options::EXECUTION_SHUTDOWN_ON_ATTACHED_EXIT)?;
+        Ok(self.shutdown_on_attached_exit || configured)
+    }
+}
+
 /// Runs a program's jobs.
 pub(crate) fn run(arguments: &RunArguments) -> Result<ExitCode> {
     let own = recovery::properties(&arguments.recovery)?;
@@ -62,8 +70,7 @@ pub(crate) fn run(arguments: &RunArguments) -> Result<ExitCode> {
         settings::hint_at_options_of_clusters(&arguments.cluster.properties);
     }
     let detached = arguments.detached || sets_detached(&configuration)?;
-    let cancels_on_exit = arguments.shutdown_on_attached_exit
-        || configuration.get(&options::EXECUTION_SHUTDOWN_ON_ATTACHED_EXIT)?;
+    let cancels_on_exit = arguments.cancels_on_exit(&configuration)?;
     let heartbeat = ClientHeartbeat::of(&configuration)?;
     let (path, _) = arguments.program.split();
     runtime()?.block_on(async {

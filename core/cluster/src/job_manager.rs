@@ -151,8 +151,7 @@ pub async fn run_job_manager(
     let rest_config = rest_config(&configuration, files.log.is_some().then_some(logs))?;
     let server = ClusterServer::new(server_config, resource_manager, located);
     let begun = lifecycles.begin(setup.lifecycle).await;
-    let serving = CancellationToken::new();
-    let urls = ports.urls(&endpoints);
+    let (serving, urls) = (CancellationToken::new(), ports.urls(&endpoints));
     let served = tokio::spawn(ports.serve(server, rest_config, services, serving.clone())?);
     let _ready = files.ready.map(|path| ReadyFile::write(&path, &urls)).transpose()?;
     let ended = tokio::select! {

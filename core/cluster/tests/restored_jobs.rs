@@ -2,8 +2,8 @@
 //! that never failed, each once.
 //!
 //! A job fails only when a file is there, which a checkpoint has published: so it begins with state
-//! again, and its results are in part those of the first attempt. Each job is also stopped twice with
-//! a savepoint, and goes on at another parallelism.
+//! again, and its results are in part those of the first attempt. Each job is also stopped twice
+//! with a savepoint, and goes on at another parallelism.
 
 #![expect(clippy::unwrap_used, reason = "a test ends where a step fails")]
 

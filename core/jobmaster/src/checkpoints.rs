@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 
 use millstream_checkpoint::coordinator::Known;
 use millstream_checkpoint::messages::{Answer, CommitId, Completed, FinalReport, Now, Request};
-use millstream_checkpoint::metadata::Metadata;
+use millstream_checkpoint::metadata::{Kind, Metadata};
 use millstream_checkpoint::plan::Subtask;
 use millstream_checkpoint::stats::Overview;
 use millstream_checkpoint::{Action as Decision, Coordinator, Event as News, Settings};
@@ -398,15 +398,7 @@ impl Checkpoints {
             Decision::ReserveId(id) => self.news.push_back(News::IdReserved(id)),
             Decision::SnapshotCoordinators { id, operators } => self.gather(id, operators),
             Decision::Trigger { id, kind, directory, tasks, base: _ } => {
-                let directory = directory.unwrap_or_default();
-                if !directory.is_empty() {
-                    self.savepoints.insert(id, directory.clone());
-                }
-                let kind = convert::kind(kind).into();
-                let (checkpoint, of_host) = (id.get(), Vec::new());
-                let trigger = TriggerCheckpoint { checkpoint, kind, directory, tasks: of_host };
-                self.actions.push(Action::Trigger(trigger, tasks));
-                self.release();
+                self.trigger(id, kind, directory, tasks);
             }
             Decision::Abort { id, tasks } => {
                 self.savepoints.remove(&id);
@@ -463,6 +455,24 @@ impl Checkpoints {
                 self.actions.push(Action::Finish);
             }
         }
+    }
+
+    fn trigger(
+        &mut self,
+        id: CheckpointId,
+        kind: Kind,
+        directory: Option<String>,
+        tasks: Vec<ExecutionAttemptId>,
+    ) {
+        self.savepoints.extend(directory.clone().map(|directory| (id, directory)));
+        let trigger = TriggerCheckpoint {
+            checkpoint: id.get(),
+            kind: convert::kind(kind).into(),
+            directory: directory.unwrap_or_default(),
+            tasks: Vec::new(),
+        };
+        self.actions.push(Action::Trigger(trigger, tasks));
+        self.release();
     }
 
     /// Asks the storage; what is kept in memory is there at once.

@@ -3,9 +3,8 @@
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::error::StateError;
+use crate::error::{StateError, incompatible};
 use crate::evolution::Conversion;
-use crate::snapshot::incompatible;
 
 /// The bytes of a value of this state.
 pub(crate) fn encode<T: Serialize>(

@@ -77,3 +77,8 @@ pub enum StateError {
         is: u32,
     },
 }
+
+/// A state of the snapshot is not that of the program.
+pub(crate) fn incompatible(state: &str, reason: String) -> StateError {
+    StateError::Incompatible { state: state.to_owned(), reason }
+}

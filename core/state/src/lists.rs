@@ -9,8 +9,8 @@ use serde::de::DeserializeOwned;
 
 use crate::codec::{decode, decode_converted, encode};
 use crate::error::StateError;
+use crate::error::incompatible;
 use crate::evolution::{Compatibility, Conversion, compare};
-use crate::snapshot::incompatible;
 
 /// The way in which the items of a list come to the subtasks that restore it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -9,12 +9,11 @@ use std::ops::Range;
 use millstream_types::{Key, KeyGroup, MaxParallelism, Schema, State};
 
 use crate::codec::encode;
-use crate::error::StateError;
+use crate::error::{StateError, incompatible};
 use crate::panes::{ClosedPanes, OpenPanes};
 use crate::restoring::{check_fit, hash_in};
 use crate::snapshot::{
-    GroupSnapshot, KeyedSnapshot, Restored, RestoredGroup, StateKind, StateSnapshot, incompatible,
-    read_entries,
+    GroupSnapshot, KeyedSnapshot, Restored, RestoredGroup, StateKind, StateSnapshot, read_entries,
 };
 
 /// The name of the state.

@@ -6,12 +6,10 @@ use millstream_types::{Key, KeyGroup, MaxParallelism, Schema, State};
 
 use crate::backend::KeyedBackend;
 use crate::codec::encode;
-use crate::error::StateError;
+use crate::error::{StateError, incompatible};
 use crate::evolution::{Compatibility, compare};
 use crate::keyed::Table;
-use crate::snapshot::{
-    GroupSnapshot, KeyedSnapshot, StateKind, StateSnapshot, incompatible, read_entries,
-};
+use crate::snapshot::{GroupSnapshot, KeyedSnapshot, StateKind, StateSnapshot, read_entries};
 use crate::timer_queue::{Alarm, Timers};
 
 impl<K: Key> KeyedBackend<K> {

@@ -17,7 +17,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::codec::{take, take_converted};
-use crate::error::StateError;
+use crate::error::{StateError, incompatible};
 use crate::evolution::{Compatibility, Conversion, compare};
 use crate::timer_queue::TimeDomain;
 
@@ -171,8 +171,4 @@ pub(crate) fn read_entries<A: DeserializeOwned, B: DeserializeOwned>(
     }
     let left = format!("{} bytes behind {} entries are left over", rest.len(), group.entries);
     Err(StateError::Codec { state, reason: left })
-}
-
-pub(crate) fn incompatible(state: &str, reason: String) -> StateError {
-    StateError::Incompatible { state: state.to_owned(), reason }
 }

@@ -177,7 +177,7 @@ impl Committer for FileCommitter {
         pending: Vec<(CheckpointId, Vec<FinishedFile>)>,
         ended: &[AttemptId],
     ) -> Result<()> {
-        // Those of another job first: its directory counts as a dead one's when this one is claimed.
+        // Those of another job first: its directory is a dead one's when this one is claimed.
         let is_own = |file: &&FinishedFile| file.job == self.places.job;
         let files = || pending.iter().flat_map(|(_, files)| files);
         let others: Vec<FinishedFile> = files().filter(|file| !is_own(file)).copied().collect();

@@ -1,6 +1,7 @@
 //! One job in a small random world: TaskManagers that die, hosts that crash, hang or lie still,
 //! news that overtakes other news, a user who cancels; half of the jobs take checkpoints, which
-//! tasks decline and a storage loses or does not tell of, and savepoints on request. The invariants hold after every step.
+//! tasks decline and a storage loses or does not tell of, and savepoints on request. The
+//! invariants hold after every step.
 //!
 //! A failure prints its seed; `SIM_SEED=<seed>` replays that one alone, `SIM_SEEDS=<count>` runs
 //! more of them.
@@ -17,7 +18,9 @@ use millstream_gateway::{
 use millstream_protocol::host::{
     self, Alive, Execution, FromHost, Ready, Settled, Task, TaskId, TaskState, from_host, to_host,
 };
-use millstream_types::{AllocationId, HostId, JobStatus, TaskManagerId, Timestamp, TriggerId};
+use millstream_types::{
+    AllocationId, CheckpointId, HostId, JobStatus, TaskManagerId, Timestamp, TriggerId,
+};
 
 use super::fixture::{Job, Random, coordinated, failure, for_seeds, pipeline, with_restarts};
 use super::{Action, Event, Timer, TimerKind};
@@ -358,16 +361,7 @@ impl World {
                 return true;
             }
             StorageRequest::Store(id, metadata, directory) if !metadata.kind.commits() => {
-                self.seen.savepoints += 1;
-                match luck {
-                    0 => Answer::StoreFailed { id, reason: reason() },
-                    1..=3 => Answer::StoreUnknown { id, reason: reason() },
-                    _ => {
-                        self.savepoints.insert(id.get());
-                        self.directories.remove(&directory.expect("it has one"));
-                        Answer::Stored(id)
-                    }
-                }
+                self.store_savepoint(luck, id, &directory.expect("it has one"))
             }
             StorageRequest::ReadBack(id, Some(_)) if !self.stored.contains(&id.get()) => {
                 assert!(!self.savepoints.contains(&id.get()), "its outcome is known");
@@ -376,22 +370,7 @@ impl World {
             StorageRequest::Store(id, metadata, directory) => {
                 self.seen.final_ones += u64::from(metadata.kind == Kind::Final);
                 self.seen.stops += u64::from(directory.is_some());
-                match luck {
-                    0 => Answer::StoreFailed { id, reason: reason() },
-                    1..=6 => {
-                        if luck % 2 == 1 {
-                            self.stored.insert(id.get());
-                        }
-                        self.seen.in_doubt += 1;
-                        Answer::StoreUnknown { id, reason: reason() }
-                    }
-                    _ => {
-                        self.stored.insert(id.get());
-                        self.is_complete(id.get());
-                        self.has_stopped |= directory.is_some();
-                        Answer::Stored(id)
-                    }
-                }
+                self.store_one(luck, id, directory.is_some())
             }
             StorageRequest::ReadBack(id, directory) => {
                 match (luck, self.stored.contains(&id.get())) {
@@ -415,6 +394,41 @@ impl World {
         };
         self.event(Event::Storage(StorageAnswer::News(answer)));
         true
+    }
+
+    fn store_savepoint(&mut self, luck: usize, id: CheckpointId, directory: &str) -> Answer {
+        let reason = "the disk is full".to_owned();
+        self.seen.savepoints += 1;
+        match luck {
+            0 => Answer::StoreFailed { id, reason },
+            1..=3 => Answer::StoreUnknown { id, reason },
+            _ => {
+                self.savepoints.insert(id.get());
+                self.directories.remove(directory);
+                Answer::Stored(id)
+            }
+        }
+    }
+
+    /// Stores a checkpoint, or the savepoint with which the job stops.
+    fn store_one(&mut self, luck: usize, id: CheckpointId, stops: bool) -> Answer {
+        let reason = "the disk is full".to_owned();
+        match luck {
+            0 => Answer::StoreFailed { id, reason },
+            1..=6 => {
+                if luck % 2 == 1 {
+                    self.stored.insert(id.get());
+                }
+                self.seen.in_doubt += 1;
+                Answer::StoreUnknown { id, reason }
+            }
+            _ => {
+                self.stored.insert(id.get());
+                self.is_complete(id.get());
+                self.has_stopped |= stops;
+                Answer::Stored(id)
+            }
+        }
     }
 
     fn is_complete(&mut self, id: u64) {

@@ -56,10 +56,8 @@ fn parts() -> impl Strategy<Value = Part> {
 
 fn all(parts: impl Strategy<Value = Vec<Part>>) -> impl Strategy<Value = All> {
     let map = prop::collection::btree_map("[a-c]{0,2}", prop::option::of(numbers()), 0..3);
-    let result = prop_oneof![
-        "\\PC{0,5}".prop_map(|text| Ok(text.into())),
-        any::<Vec<u8>>().prop_map(Err),
-    ];
+    let result =
+        prop_oneof!["\\PC{0,5}".prop_map(|text| Ok(text.into())), any::<Vec<u8>>().prop_map(Err),];
     let opaque = any::<(String, u8)>().prop_map(Opaque);
     let wrapped = any::<BTreeSet<i32>>().prop_map(Wrapped);
     (parts, numbers(), map, any::<[Option<u16>; 3]>(), opaque, result, wrapped).prop_map(
