@@ -9,6 +9,8 @@
 
 #[path = "restored_jobs/functions.rs"]
 mod functions;
+#[path = "restored_jobs/savepoints.rs"]
+mod savepoints;
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -24,7 +26,7 @@ use millstream_connectors::{Datagen, FileSink, FileSource};
 use millstream_gateway::{CheckpointRequest, JobDetails, RequestState};
 use millstream_graph::{JobGraph, JobSettings};
 use millstream_jobmaster::JobMasterConfig;
-use millstream_types::TriggerId;
+use millstream_types::{ExecutionState, JobStatus, TriggerId};
 
 use functions::{Allowed, Buckets, Punctual, Rules};
 
@@ -37,18 +39,31 @@ type Seen = Rc<RefCell<Option<Arc<JobDetails>>>>;
 struct Local {
     settings: JobSettings,
     seen: Seen,
-    /// The job is stopped with a savepoint once it has published more files here.
-    stop: Option<PathBuf>,
+    /// The job is stopped so once it has published more files here.
+    stop: Option<(PathBuf, Stop)>,
+}
+
+/// The ways to stop a job.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stop {
+    Suspend,
+    Drain,
+    /// A savepoint is taken, and the job is cancelled once it is complete.
+    Cancel,
 }
 
 /// Stops a job with a savepoint, once it has published some more files.
-fn stop(cluster: &MiniCluster, files: &Path) {
+fn stop(cluster: &MiniCluster, files: &Path, how: Stop) {
     let before = published(files).count();
     while published(files).count() < before + 8 && !cluster.status().is_globally_terminal() {
         std::thread::sleep(millis(1));
     }
     let target = Some(files.with_file_name("savepoints").display().to_string());
-    let request = CheckpointRequest::Stop { target, drain: false };
+    let request = match how {
+        Stop::Suspend => CheckpointRequest::Stop { target, drain: false },
+        Stop::Drain => CheckpointRequest::Stop { target, drain: true },
+        Stop::Cancel => CheckpointRequest::Savepoint { target, cancel: true },
+    };
     cluster.request(TriggerId::from_u128(published(files).count() as u128), request);
 }
 
@@ -65,8 +80,8 @@ impl Executor for Local {
         let config = JobMasterConfig::default().for_job(&graph.settings.config)?;
         let cluster = MiniCluster::start(program, graph, config)?;
         let details = cluster.details();
-        if let Some(files) = &self.stop {
-            stop(&cluster, files);
+        if let Some((files, how)) = &self.stop {
+            stop(&cluster, files, *how);
         }
         let result = cluster.wait();
         *self.seen.borrow_mut() = Some(Arc::clone(&details.borrow()));
@@ -86,14 +101,15 @@ struct Run {
     parallelism: u32,
     /// The savepoint to start from, and whether to stop with one.
     from: Option<String>,
-    stops: bool,
+    claims: bool,
+    stops: Option<Stop>,
 }
 
 impl Run {
     /// A run of a job in this directory.
     fn new(directory: &Path, failures: u32) -> Self {
         let (files, failed) = (directory.join("files"), Arc::default());
-        Self { files, failures, failed, parallelism: 2, from: None, stops: false }
+        Self { files, failures, failed, parallelism: 2, from: None, claims: false, stops: None }
     }
 
     /// The parallelism of an operator: another one after a restore, unless it is a single subtask.
@@ -103,7 +119,7 @@ impl Run {
 
     /// Whether something is to happen while it runs.
     const fn is_slow(&self) -> bool {
-        self.failures > 0 || self.stops
+        self.failures > 0 || self.stops.is_some()
     }
 
     /// Numbers from 0 on. In the second half the subtasks that make them fail.
@@ -188,19 +204,24 @@ fn run_job(
         ("execution.checkpointing.dir", format!("file://{}", checkpoints.display())),
     ]);
     config.extend(run.from.clone().map(|from| ("execution.state-recovery.path", from)));
+    if run.claims {
+        config.insert("execution.state-recovery.claim-mode", "CLAIM".to_owned());
+    }
     let config = config.into_iter().map(|(key, value)| (key.to_owned(), value)).collect();
     let parallelism = run.parallelism;
     let mut settings = JobSettings { parallelism, config, ..JobSettings::default() };
     settings.set_watermark_interval(millis(10));
     let seen = Seen::default();
-    let stop = run.stops.then(|| run.files.clone());
+    let stop = run.stops.map(|how| (run.files.clone(), how));
     let mut env = Environment::new(Box::new(Local { settings, seen: Rc::clone(&seen), stop }));
     env.set_runtime_mode(RuntimeMode::Streaming);
     let sink = FileSink::lines(run.files.display().to_string());
     build(&mut env, run).sink("files", sink);
     let result = env.execute("test").map(drop);
-    let seen = seen.borrow_mut().take().unwrap();
-    (result, seen)
+    let seen = seen.borrow_mut().take();
+    let seen = seen.unwrap_or_else(|| panic!("{:?}", result.as_ref().err()));
+    let is_wanted = run.stops == Some(Stop::Cancel) && seen.status == JobStatus::Canceled;
+    (if is_wanted { Ok(()) } else { result }, seen)
 }
 
 /// The lines of the published files, each with the times that it is there.
@@ -231,7 +252,8 @@ fn lines_of_stopped(
 ) -> BTreeMap<String, usize> {
     let directory = tempfile::tempdir().unwrap();
     let mut run = Run::new(directory.path(), 0);
-    for (parallelism, stops) in [(2, true), (3, true), (1, false)] {
+    let legs = [(2, Some(Stop::Suspend)), (3, Some(Stop::Cancel)), (1, None)];
+    for (parallelism, stops) in legs {
         (run.parallelism, run.stops) = (parallelism, stops);
         let (result, job) = run_job(&run, &build);
         assert!(result.is_ok(), "{:?}: {:#?}", result.err(), job.exceptions);
@@ -239,17 +261,22 @@ fn lines_of_stopped(
         let report = &job.checkpoints.as_ref().unwrap().report;
         let restored = report.latest_restored.as_ref();
         assert_eq!(restored.and_then(|it| it.directory.clone()), run.from);
-        if stops {
-            let RequestState::Complete { location, .. } = &job.requests[0].state else {
-                panic!("{:?}", job.requests);
-            };
+        if stops.is_some() {
             // A savepoint that was moved is as good as before.
-            let moved = format!("{}-moved", location.as_ref().unwrap());
-            std::fs::rename(location.as_ref().unwrap(), &moved).unwrap();
+            let moved = format!("{}-moved", location_of(&job));
+            std::fs::rename(location_of(&job), &moved).unwrap();
             run.from = Some(moved);
         }
     }
     lines_in(&run.files)
+}
+
+/// The directory of the savepoint with which a job has stopped.
+fn location_of(job: &JobDetails) -> String {
+    match &job.requests[0].state {
+        RequestState::Complete { location, .. } => location.clone().unwrap(),
+        other => panic!("{other:?}"),
+    }
 }
 
 fn check_lines(expected: &BTreeMap<String, usize>, lines: &BTreeMap<String, usize>) {
@@ -289,7 +316,8 @@ fn files_are_read_on_from_where_their_readers_were() {
 #[test]
 fn sums_go_on() {
     check(2, |env, run| {
-        let sums = run.numbers(env, 2).map(|n| Ok((n % 10, n))).key_by(|(key, _)| *key);
+        // All counts of a key come, in whatever order its numbers do.
+        let sums = run.numbers(env, 2).map(|n| Ok((n % 10, 1))).key_by(|(key, _)| *key);
         let sums = sums.reduce("sums", |sum, (_, n)| {
             sum.1 += n;
             Ok(())
