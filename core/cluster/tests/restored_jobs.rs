@@ -102,6 +102,8 @@ struct Run {
     /// The savepoint to start from, and whether to stop with one.
     from: Option<String>,
     claims: bool,
+    /// Whether state of operators that the job lacks is left out.
+    ignores: bool,
     stops: Option<Stop>,
 }
 
@@ -109,7 +111,16 @@ impl Run {
     /// A run of a job in this directory.
     fn new(directory: &Path, failures: u32) -> Self {
         let (files, failed) = (directory.join("files"), Arc::default());
-        Self { files, failures, failed, parallelism: 2, from: None, claims: false, stops: None }
+        Self {
+            files,
+            failures,
+            failed,
+            parallelism: 2,
+            from: None,
+            claims: false,
+            ignores: false,
+            stops: None,
+        }
     }
 
     /// The parallelism of an operator: another one after a restore, unless it is a single subtask.
@@ -202,8 +213,12 @@ fn run_job(
         ("restart-strategy.fixed-delay.attempts", "10".to_owned()),
         ("restart-strategy.fixed-delay.delay", "1 ms".to_owned()),
         ("execution.checkpointing.dir", format!("file://{}", checkpoints.display())),
+        ("execution.checkpointing.data-inline-threshold", "100 b".to_owned()),
     ]);
     config.extend(run.from.clone().map(|from| ("execution.state-recovery.path", from)));
+    if run.ignores {
+        config.insert("execution.state-recovery.ignore-unclaimed-state", "true".to_owned());
+    }
     if run.claims {
         config.insert("execution.state-recovery.claim-mode", "CLAIM".to_owned());
     }

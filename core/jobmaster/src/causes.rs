@@ -12,6 +12,7 @@ pub(crate) fn of_failure(failure: Failure) -> FailureCause {
         "exchange" => CauseKind::Exchange,
         "stuck" => CauseKind::Stuck,
         "commit" => CauseKind::Commit,
+        "state" => CauseKind::State,
         "storage" => CauseKind::Storage,
         "memory" => CauseKind::Memory,
         "start" => CauseKind::Start,

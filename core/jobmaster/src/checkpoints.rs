@@ -89,6 +89,8 @@ pub enum StorageRequest {
     Delete(Option<CheckpointId>, Vec<String>),
     /// Delete everything of the job.
     DeleteAll,
+    /// Delete the checkpoint that the job has taken over from a user.
+    DeleteClaimed,
 }
 
 /// An answer of the storage.

@@ -151,6 +151,9 @@ impl Storage {
                 if let Some(files) = &self.files {
                     tell(timeout(PATIENCE, files.delete_all()).await);
                 }
+                return None;
+            }
+            StorageRequest::DeleteClaimed => {
                 if let Some(Claimed { id, place, files }) = &self.claimed {
                     tell(timeout(PATIENCE, place.discard_metadata(*id)).await);
                     self.delete(Some(*id), files).await;

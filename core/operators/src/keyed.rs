@@ -128,7 +128,7 @@ impl<K: Key> KeyedParts<K> {
         let parts = Self {
             backend,
             upcoming: Upcoming::default(),
-            watermark: lists.take_watermark().map_err(|error| not_restored(&error, ctx))?,
+            watermark: lists.take_watermark().map_err(|error| not_restored(error, ctx))?,
             clock: ctx.task.clock.clone(),
             group: 0,
             keys: Vec::new().into_iter(),
@@ -191,8 +191,8 @@ pub(crate) fn take_restored(ctx: &OperatorContext<'_>) -> RestoredOperator {
 
 /// The error of an operator that cannot begin from the checkpoint.
 #[cold]
-pub(crate) fn not_restored(error: &StateError, ctx: &OperatorContext<'_>) -> Error {
-    error!("operator {:?} cannot be restored: {error}", ctx.name)
+pub(crate) fn not_restored(error: StateError, ctx: &OperatorContext<'_>) -> Error {
+    Error::from(error).context(format!("operator {:?} cannot be restored", ctx.name))
 }
 
 /// Has states and timers begin with what a checkpoint has of them, when they are declared; the
@@ -202,7 +202,7 @@ pub(crate) fn restore<K: Key>(
     ctx: &OperatorContext<'_>,
 ) -> Result<RestoredLists> {
     let RestoredOperator { keyed, lists, .. } = take_restored(ctx);
-    backend.restore(keyed).map_err(|error| not_restored(&error, ctx))?;
+    backend.restore(keyed).map_err(|error| not_restored(error, ctx))?;
     Ok(lists)
 }
 

@@ -26,11 +26,11 @@ pub fn order_by_time<T: Data>(late: LateRecords<T>) -> StageMaker {
     Arc::new(move |ctx, outputs| {
         let output = Output::new(outputs)?;
         let mut lists = take_restored(ctx).lists;
-        let watermark = lists.take_watermark().map_err(|error| not_restored(&error, ctx))?;
+        let watermark = lists.take_watermark().map_err(|error| not_restored(error, ctx))?;
         let new = lists.take(RECORDS, ListKind::Divided, &Schema::of::<(i64, Opaque<T>)>());
         Ok(erase::<T>(Box::new(OrderStage {
             sorted: VecDeque::new(),
-            new: new.map_err(|error| not_restored(&error, ctx))?,
+            new: new.map_err(|error| not_restored(error, ctx))?,
             watermark,
             operator: ctx.operator,
             checkpoints: ctx.task.checkpoints.clone(),

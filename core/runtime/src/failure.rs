@@ -6,9 +6,11 @@ use std::io::Write as _;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Once;
 
+use millstream_checkpoint_storage::ReadError;
 use millstream_network::{ExchangeError, InboxError};
 use millstream_operators::Error;
 use millstream_protocol::host::Failure;
+use millstream_state::StateError;
 use millstream_storage::StorageError;
 use millstream_types::{Escaped, JobId, with_sources};
 
@@ -62,6 +64,28 @@ fn of_panic(payload: &(dyn Any + Send)) -> Failure {
     Failure { kind: "panic".to_owned(), message, detail: String::new() }
 }
 
+/// Whether a task could not begin from its state, and never will.
+fn is_of_restore(cause: &(dyn std::error::Error + 'static)) -> bool {
+    let is_lost = match cause.downcast_ref() {
+        Some(
+            ReadError::Missing { .. }
+            | ReadError::Truncated { .. }
+            | ReadError::Altered { .. }
+            | ReadError::Outside { .. },
+        ) => true,
+        Some(ReadError::TooLarge { .. } | ReadError::Storage(_)) | None => false,
+    };
+    let is_other = match cause.downcast_ref() {
+        Some(
+            StateError::Incompatible { .. }
+            | StateError::KeyType { .. }
+            | StateError::MaxParallelism { .. },
+        ) => true,
+        Some(_) | None => false,
+    };
+    is_lost || is_other
+}
+
 /// One sentence from an error and its causes.
 pub fn of_error(error: &Error) -> Failure {
     let exchange = error.chain().any(|cause| {
@@ -74,6 +98,7 @@ pub fn of_error(error: &Error) -> Failure {
     let kind = match (exchange, storage) {
         (true, _) => "exchange",
         (false, true) => "storage",
+        (false, false) if error.chain().any(|cause| is_of_restore(cause)) => "state",
         (false, false) => "error",
     };
     Failure { kind: kind.to_owned(), message: with_sources(error.as_ref()), detail: String::new() }

@@ -34,6 +34,9 @@ pub enum CauseKind {
     Commit,
     /// More checkpoints failed than are tolerated, or their directory cannot be used.
     Checkpoint,
+    /// State cannot be restored: a file is gone or damaged, or the program has other types. The job
+    /// does not restart, as every attempt would fail of it.
+    State,
     /// A file system could not serve user code: it is away, in safe mode, or lost a file that was
     /// being written.
     Storage,
@@ -43,7 +46,7 @@ pub enum CauseKind {
 
 impl CauseKind {
     /// Every kind.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 16] = [
         Self::Error,
         Self::Panic,
         Self::Signal,
@@ -57,6 +60,7 @@ impl CauseKind {
         Self::Exchange,
         Self::Commit,
         Self::Checkpoint,
+        Self::State,
         Self::Storage,
         Self::Requested,
     ];
@@ -86,6 +90,7 @@ impl CauseKind {
             Self::Exchange => "ExchangeFailed",
             Self::Commit => "CommitFailed",
             Self::Checkpoint => "CheckpointFailed",
+            Self::State => "StateNotRestored",
             Self::Storage => "StorageUnavailable",
             Self::Requested => "Requested",
         }

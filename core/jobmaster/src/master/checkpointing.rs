@@ -133,5 +133,8 @@ impl JobMaster {
         if !keeps {
             self.actions.push(Action::Storage(StorageRequest::DeleteAll));
         }
+        if status == JobStatus::Finished {
+            self.actions.push(Action::Storage(StorageRequest::DeleteClaimed));
+        }
     }
 }

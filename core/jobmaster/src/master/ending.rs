@@ -35,13 +35,15 @@ impl JobMaster {
             | Phase::Ended => return,
         };
         let counts = self.counts(&entry);
+        // Every attempt would begin from the same state.
+        let is_final = published || entry.cause.kind == CauseKind::State;
         self.history.add(entry);
         if !published && self.checkpoints.as_ref().is_some_and(Checkpoints::has_ended) {
             // The tasks had only to say that they have finished.
             self.set_status(JobStatus::Restarting);
             return self.cancel_tasks(Outcome::Restart { due: self.now });
         }
-        let pause = if published { None } else { self.strategy.on_failure(self.now, counts) };
+        let pause = if is_final { None } else { self.strategy.on_failure(self.now, counts) };
         match pause {
             Some(pause) => {
                 self.set_status(JobStatus::Restarting);

@@ -390,7 +390,7 @@ impl World {
                 Answer::Discarded(id)
             }
             StorageRequest::Delete(..) => return true,
-            StorageRequest::DeleteAll => return true,
+            StorageRequest::DeleteAll | StorageRequest::DeleteClaimed => return true,
         };
         self.event(Event::Storage(StorageAnswer::News(answer)));
         true

@@ -76,7 +76,7 @@ impl<T: Send + 'static> WindowAssigner<T> for Sliding {
             let groups = groups(ctx.task);
             let mut panes = Panes::new(grid, lateness, groups, ctx.task.max_parallelism);
             let restored = panes.restore(take_restored(ctx));
-            restored.map_err(|error| not_restored(&error, ctx))?;
+            restored.map_err(|error| not_restored(error, ctx))?;
             Ok(erase::<T>(Box::new(WindowStage {
                 selector: selector.clone(),
                 fold: Silent(fold.clone()),
