@@ -5,7 +5,7 @@
 //! again, and its results are in part those of the first attempt. Each job is also stopped twice
 //! with a savepoint, and goes on at another parallelism.
 
-#![expect(clippy::unwrap_used, reason = "a test ends where a step fails")]
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test ends where a step fails")]
 
 #[path = "restored_jobs/functions.rs"]
 mod functions;

@@ -98,7 +98,7 @@ pub fn of_error(error: &Error) -> Failure {
     let kind = match (exchange, storage) {
         (true, _) => "exchange",
         (false, true) => "storage",
-        (false, false) if error.chain().any(|cause| is_of_restore(cause)) => "state",
+        (false, false) if error.chain().any(is_of_restore) => "state",
         (false, false) => "error",
     };
     Failure { kind: kind.to_owned(), message: with_sources(error.as_ref()), detail: String::new() }

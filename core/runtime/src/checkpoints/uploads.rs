@@ -139,11 +139,9 @@ impl Uploader {
     fn begin_savepoint(&mut self, id: CheckpointId, directory: &str) {
         let files = CheckpointFiles::single(directory).map_err(|error| error.to_string());
         self.savepoints.insert(id, files);
-        let (known, early) = std::mem::take(&mut self.early)
-            .into_iter()
-            .partition(|upload| upload.snapshot.barrier.checkpoint == id);
-        self.early = early;
-        for upload in Vec::from(known) {
+        let is_known = |upload: &mut Upload| upload.snapshot.barrier.checkpoint == id;
+        let known: Vec<Upload> = self.early.extract_if(.., is_known).collect();
+        for upload in known {
             self.outbox.send(self.upload(upload));
         }
     }
