@@ -241,3 +241,79 @@ fn tell<E: std::fmt::Display>(deleted: Result<Result<(), E>, tokio::time::error:
         Err(_) => warn!(error = late(), "files of a checkpoint are left behind"),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use millstream_checkpoint::metadata::{
+        FileSegment, Handle, Kind, OperatorState, Owner, StateDescription, StateKind, SubtaskState,
+    };
+    use millstream_types::{LeaderEpoch, MaxParallelism, OperatorId, Timestamp};
+
+    use super::*;
+
+    /// A savepoint with a file that it names where it was before it was moved.
+    fn savepoint() -> Metadata {
+        let path = "/before/state-1".to_owned();
+        let handle = Handle {
+            state: 0,
+            owner: Owner { epoch: LeaderEpoch::new(1), attempt: 0 },
+            content: Content::File(FileSegment { path, offset: 0, length: 5, crc32: 0 }),
+            groups: Vec::new(),
+        };
+        let kind = StateKind::OperatorList;
+        let counts = OperatorState {
+            id: OperatorId::from_u128(1),
+            uid: None,
+            name: "count".to_owned(),
+            max_parallelism: MaxParallelism::DEFAULT,
+            key_schema: None,
+            coordinator: None,
+            states: vec![StateDescription { name: "s".to_owned(), kind, schema: Vec::new() }],
+            subtasks: vec![SubtaskState { handles: vec![handle], ..SubtaskState::default() }],
+        };
+        Metadata {
+            job: JobId::from_u128(8),
+            checkpoint: CheckpointId::new(40),
+            kind: Kind::Savepoint,
+            triggered: Timestamp::from_millis(0),
+            operators: vec![counts],
+            committables: Vec::new(),
+        }
+    }
+
+    #[tokio::test]
+    async fn a_job_deletes_a_savepoint_that_it_has_claimed_and_no_other() {
+        for (claim, stays) in [(ClaimMode::NoClaim, true), (ClaimMode::Claim, false)] {
+            let directory = tempfile::tempdir().unwrap();
+            let [metadata, state] = ["_metadata", "state-1"].map(|it| directory.path().join(it));
+            std::fs::write(&metadata, savepoint().encode().unwrap()).unwrap();
+            std::fs::write(&state, "state").unwrap();
+            let path = directory.path().display().to_string();
+            let recovery = Recovery { path, ignore_unclaimed: false, claim };
+            let Opened { storage, start, .. } =
+                Storage::open(JobId::from_u128(7), None, Some(recovery)).await;
+            let loaded = start.unwrap().unwrap();
+            let found = loaded.metadata.files().next().map(str::to_owned);
+            assert_eq!(found, Some(state.display().to_string()), "where it is now");
+            storage.answer(StorageRequest::DeleteAll).await;
+            assert_eq!((metadata.exists(), state.exists()), (stays, stays), "{claim:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_savepoint_that_is_not_whole_starts_no_job() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().display().to_string();
+        let claim = ClaimMode::NoClaim;
+        let recovery = Some(Recovery { path, ignore_unclaimed: false, claim });
+        let open = || async {
+            let opened = Storage::open(JobId::from_u128(7), None, recovery.clone()).await;
+            opened.start.unwrap_err().message
+        };
+        assert!(open().await.starts_with("the job cannot start from "));
+        std::fs::write(directory.path().join("_metadata"), savepoint().encode().unwrap()).unwrap();
+        assert!(open().await.contains("state-1"));
+        std::fs::write(directory.path().join("state-1"), "stat").unwrap();
+        assert!(open().await.contains("state-1"));
+    }
+}

@@ -76,3 +76,71 @@ fn name(operator: &OperatorState) -> String {
         None => format!("operator {:?}", operator.name),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use millstream_checkpoint::metadata::{Committables, Kind, Owner, SubtaskState};
+    use millstream_types::{CheckpointId, JobId, LeaderEpoch, MaxParallelism, Timestamp};
+
+    use super::*;
+    use crate::master::fixture;
+
+    /// A savepoint with keyed state and an unpublished result of one operator.
+    fn savepoint(max_parallelism: u32) -> Metadata {
+        let (operator, checkpoint) = (fixture::operator_id(0), CheckpointId::new(40));
+        let counts = OperatorState {
+            id: operator,
+            uid: Some("counts".to_owned()),
+            name: "count".to_owned(),
+            max_parallelism: MaxParallelism::new(max_parallelism).unwrap(),
+            key_schema: Some(Vec::new()),
+            coordinator: None,
+            states: Vec::new(),
+            subtasks: vec![SubtaskState { positions: vec![vec![1]], ..SubtaskState::default() }],
+        };
+        let committables = Committables {
+            operator,
+            subtask: 0,
+            owner: Owner { epoch: LeaderEpoch::new(1), attempt: 0 },
+            checkpoint,
+            count: 1,
+            bytes: vec![9],
+        };
+        Metadata {
+            job: JobId::from_u128(8),
+            checkpoint,
+            kind: Kind::Savepoint,
+            triggered: Timestamp::from_millis(0),
+            operators: vec![counts],
+            committables: vec![Arc::new(committables)],
+        }
+    }
+
+    #[test]
+    fn an_operator_that_the_job_lacks_is_named_or_left_out() {
+        let mut with_it = savepoint(128);
+        assert_eq!(check(&mut with_it, &fixture::graph(&[("count", 1, "default")]), false), Ok(()));
+        assert_eq!(with_it.committables.len(), 1);
+
+        let other = fixture::graph(&[]);
+        let said = check(&mut savepoint(128), &other, false).unwrap_err();
+        assert!(said.starts_with(r#"it has state of operator "count" (uid "counts"), "#), "{said}");
+        assert!(said.contains("--allowNonRestoredState"), "{said}");
+        let mut without = savepoint(128);
+        assert_eq!(check(&mut without, &other, true), Ok(()));
+        assert_eq!(without.committables, [], "nobody can publish it");
+    }
+
+    #[test]
+    fn another_max_parallelism_is_refused_with_both() {
+        let graph = fixture::graph(&[("count", 1, "default")]);
+        let said = check(&mut savepoint(64), &graph, true).unwrap_err();
+        assert!(
+            said.contains("stored with a max parallelism of 64, and the job has 128"),
+            "{said}"
+        );
+        assert!(said.ends_with("set the max parallelism to 64"), "{said}");
+    }
+}

@@ -137,3 +137,91 @@ impl JobMaster {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use millstream_config::ClaimMode;
+    use millstream_gateway::{JobMasterEvent, RequestState};
+    use millstream_graph::{JobGraph, RuntimeMode};
+
+    use super::*;
+    use crate::config::{JobMasterConfig, Recovery};
+    use crate::master::fixture::{Job, pipeline};
+
+    const TRIGGER: TriggerId = TriggerId::from_u128(0x1234 << 112);
+
+    /// Asks a job for a savepoint: the actions, and the state of the request.
+    fn ask(
+        graph: JobGraph,
+        config: &JobMasterConfig,
+        target: Option<&str>,
+    ) -> (Vec<Action>, RequestState) {
+        let mut job = Job::with_config(graph, config);
+        job.start();
+        let target = target.map(str::to_owned);
+        let request = CheckpointRequest::Savepoint { target, cancel: false };
+        let actions = job.news(JobMasterEvent::Request { trigger: TRIGGER, request });
+        let state = job.details().requests[0].state.clone();
+        (actions, state)
+    }
+
+    fn with_interval() -> JobMasterConfig {
+        let mut config = JobMasterConfig::default();
+        config.checkpointing.settings.interval = Some(Duration::from_secs(1));
+        config
+    }
+
+    fn why(state: RequestState) -> String {
+        let RequestState::Failed(why) = state else { panic!("{state:?}") };
+        why
+    }
+
+    #[test]
+    fn a_job_without_an_interval_and_a_batch_job_refuse_savepoints() {
+        let mut without = JobMasterConfig::default();
+        let (_, state) = ask(pipeline(1), &without, Some("/s"));
+        let said = why(state);
+        assert!(said.contains("set execution.checkpointing.interval"), "{said}");
+        let batch = JobGraph { runtime_mode: RuntimeMode::Batch, ..pipeline(1) };
+        let (_, state) = ask(batch, &with_interval(), Some("/s"));
+        assert_eq!(why(state), said);
+        let (path, claim) = ("/from".to_owned(), ClaimMode::NoClaim);
+        let recovery = Recovery { path, ignore_unclaimed: false, claim };
+        without.checkpointing.recovery = Some(recovery);
+        let (_, state) = ask(pipeline(1), &without, Some("/s"));
+        assert_eq!(state, RequestState::InProgress, "it has checkpoints: the one to start from");
+    }
+
+    #[test]
+    fn a_savepoint_gets_a_directory_of_its_own_in_the_one_that_is_named_or_configured() {
+        let mut config = with_interval();
+        let (_, state) = ask(pipeline(1), &config, None);
+        assert!(why(state).contains("set execution.checkpointing.savepoint-dir"));
+        config.checkpointing.savepoint_directory = Some("hdfs:///configured/".to_owned());
+        for (target, expected) in [
+            (None, "hdfs:///configured/savepoint-000000-123400000000"),
+            (Some("/named"), "/named/savepoint-000000-123400000000"),
+        ] {
+            let (actions, state) = ask(pipeline(1), &config, target);
+            let is_prepared = |action: &Action| {
+                let prepare = StorageRequest::Prepare(TRIGGER, expected.to_owned());
+                matches!(action, Action::Storage(request) if *request == prepare)
+            };
+            assert!(actions.iter().any(is_prepared), "{actions:?}");
+            assert_eq!(state, RequestState::InProgress);
+        }
+    }
+
+    #[test]
+    fn no_savepoint_is_in_the_directory_of_the_jobs_own_checkpoints() {
+        let mut config = with_interval();
+        config.checkpointing.directory = Some("/checkpoints".to_owned());
+        let own = "/checkpoints/00000000000000000000000000000007/mine";
+        let (_, state) = ask(pipeline(1), &config, Some(own));
+        assert!(why(state).contains("name another one"));
+        let (_, state) = ask(pipeline(1), &config, Some("/checkpoints/mine"));
+        assert_eq!(state, RequestState::InProgress);
+    }
+}
