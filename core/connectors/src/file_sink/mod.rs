@@ -113,7 +113,9 @@ pub enum FileSinkError {
 /// directory; both are gone after a failure, unless something else is in the output directory. A
 /// job that is killed leaves the hidden directory, and the next job into the same directory removes
 /// it: at once if the killed one's coordinator ran on the same machine, otherwise if it runs for
-/// half a minute and the killed one has shown no sign of life for three.
+/// half a minute and the killed one has shown no sign of life for three. A job that has taken a
+/// savepoint and ends before its next checkpoint leaves the directory too: a job that starts from
+/// the savepoint publishes these files.
 ///
 /// ```
 /// use millstream::connectors::FileSink;
