@@ -50,12 +50,18 @@ enum Stop {
     Drain,
     /// A savepoint is taken, and the job is cancelled once it is complete.
     Cancel,
+    /// The same by hand, in a job that has published nothing.
+    CancelLater,
 }
 
 /// Stops a job with a savepoint, once it has published some more files.
 fn stop(cluster: &MiniCluster, files: &Path, how: Stop) {
-    let before = published(files).count();
-    while published(files).count() < before + 8 && !cluster.status().is_globally_terminal() {
+    let count = || match how {
+        Stop::CancelLater => hidden(files),
+        Stop::Suspend | Stop::Drain | Stop::Cancel => published(files).count(),
+    };
+    let before = count();
+    while count() < before + 8 && !cluster.status().is_globally_terminal() {
         std::thread::sleep(millis(1));
     }
     let target = Some(files.with_file_name("savepoints").display().to_string());
@@ -63,8 +69,19 @@ fn stop(cluster: &MiniCluster, files: &Path, how: Stop) {
         Stop::Suspend => CheckpointRequest::Stop { target, drain: false },
         Stop::Drain => CheckpointRequest::Stop { target, drain: true },
         Stop::Cancel => CheckpointRequest::Savepoint { target, cancel: true },
+        Stop::CancelLater => CheckpointRequest::Savepoint { target, cancel: false },
     };
-    cluster.request(TriggerId::from_u128(published(files).count() as u128), request);
+    cluster.request(TriggerId::from_u128(count() as u128), request);
+    if how == Stop::CancelLater {
+        let details = cluster.details();
+        let is_open = |job: &JobDetails| {
+            job.requests.first().is_none_or(|it| it.state == RequestState::InProgress)
+        };
+        while is_open(&details.borrow()) && !cluster.status().is_globally_terminal() {
+            std::thread::sleep(millis(1));
+        }
+        cluster.cancel();
+    }
 }
 
 impl Executor for Local {
@@ -201,14 +218,23 @@ fn published(directory: &Path) -> impl Iterator<Item = PathBuf> {
     visible.map(|entry| entry.path())
 }
 
+/// The number of files that are not published.
+fn hidden(directory: &Path) -> usize {
+    let entries = |directory: &Path| std::fs::read_dir(directory).into_iter().flatten().flatten();
+    let hidden = entries(directory).filter(|it| it.path().is_dir());
+    let attempts = hidden.flat_map(|it| entries(&it.path()).collect::<Vec<_>>());
+    attempts.map(|it| entries(&it.path()).count()).sum()
+}
+
 /// Runs a job until it ends.
 fn run_job(
     run: &Run,
     build: impl Fn(&mut Environment, &Run) -> Stream<String>,
 ) -> (Result<()>, Arc<JobDetails>) {
     let checkpoints = run.files.with_file_name("checkpoints");
+    let interval = if run.stops == Some(Stop::CancelLater) { "1 h" } else { "10 ms" };
     let mut config = BTreeMap::from([
-        ("execution.checkpointing.interval", "10 ms".to_owned()),
+        ("execution.checkpointing.interval", interval.to_owned()),
         ("restart-strategy.type", "fixed-delay".to_owned()),
         ("restart-strategy.fixed-delay.attempts", "10".to_owned()),
         ("restart-strategy.fixed-delay.delay", "1 ms".to_owned()),
@@ -230,12 +256,13 @@ fn run_job(
     let stop = run.stops.map(|how| (run.files.clone(), how));
     let mut env = Environment::new(Box::new(Local { settings, seen: Rc::clone(&seen), stop }));
     env.set_runtime_mode(RuntimeMode::Streaming);
-    let sink = FileSink::lines(run.files.display().to_string());
+    let sink = FileSink::lines(run.files.display().to_string()).roll_at_bytes(1_000);
     build(&mut env, run).sink("files", sink);
     let result = env.execute("test").map(drop);
     let seen = seen.borrow_mut().take();
     let seen = seen.unwrap_or_else(|| panic!("{:?}", result.as_ref().err()));
-    let is_wanted = run.stops == Some(Stop::Cancel) && seen.status == JobStatus::Canceled;
+    let is_cancelled = matches!(run.stops, Some(Stop::Cancel | Stop::CancelLater));
+    let is_wanted = is_cancelled && seen.status == JobStatus::Canceled;
     (if is_wanted { Ok(()) } else { result }, seen)
 }
 

@@ -169,3 +169,19 @@ fn state_of_an_operator_that_the_job_lacks_is_refused_unless_it_is_left_out() {
     assert!(lines.keys().filter(|line| *line != "progress").count() < COUNT as usize);
     assert!(lines.contains_key(&(COUNT - 1).to_string()));
 }
+
+#[test]
+fn a_savepoint_keeps_its_results_for_the_job_that_starts_from_it() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut run = Run::new(directory.path(), 0);
+    run.stops = Some(Stop::CancelLater);
+    let lines = |env: &mut Environment, run: &Run| run.numbers(env, 2).map(|n| Ok(n.to_string()));
+    let (result, job) = run_job(&run, lines);
+    assert!(result.is_ok() && job.status == JobStatus::Canceled, "{:#?}", job.exceptions);
+    assert_eq!((published(&run.files).count(), hidden(&run.files) >= 8), (0, true));
+    (run.from, run.stops) = (Some(location_of(&job)), None);
+    let (result, job) = run_job(&run, lines);
+    assert!(result.is_ok(), "{:?}: {:#?}", result.err(), job.exceptions);
+    let expected = (0..COUNT).map(|n| (n.to_string(), 1)).collect();
+    check_lines(&expected, &lines_in(&run.files));
+}
