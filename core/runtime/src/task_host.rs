@@ -1,7 +1,7 @@
 //! A job's tasks in one process: builds them, runs them on slot threads, reports on them.
 
-use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -93,6 +93,8 @@ pub struct TaskHost {
     placements: Placements,
     /// The writer of snapshots, if the job takes checkpoints.
     uploads: Option<Arc<Uploads>>,
+    /// The savepoints that are being taken.
+    savepoints: BTreeSet<CheckpointId>,
     /// The savepoint with which the job stops.
     stop: Option<CheckpointId>,
 }
@@ -138,6 +140,7 @@ impl TaskHost {
             tasks: Tasks::new(),
             placements: Placements::default(),
             uploads,
+            savepoints: BTreeSet::new(),
             stop: None,
         })
     }
@@ -339,6 +342,7 @@ impl TaskHost {
         if let Some(uploads) = &self.uploads
             && !trigger.directory.is_empty()
         {
+            self.savepoints.insert(barrier.checkpoint);
             uploads.begin_savepoint(barrier.checkpoint, trigger.directory.clone());
         }
         for (task, hosted) in trigger.tasks.iter().filter_map(|task| self.hosted(task)) {
@@ -371,9 +375,11 @@ impl TaskHost {
 
     /// Has tasks forget what a complete checkpoint carries; with the one that stops the job they
     /// have finished.
-    fn end_checkpoint(&self, end: &host::EndCheckpoint) {
+    fn end_checkpoint(&mut self, end: &host::EndCheckpoint) {
         let id = CheckpointId::new(end.checkpoint);
-        if let Some(uploads) = &self.uploads {
+        if let Some(uploads) = &self.uploads
+            && self.savepoints.remove(&id)
+        {
             uploads.end_savepoint(id);
         }
         if !end.complete || !end.commits {

@@ -40,7 +40,7 @@ enum Request {
     Send(from_host::Message),
     /// The states of a savepoint go into this directory.
     BeginSavepoint(CheckpointId, String),
-    /// A savepoint has ended, or a checkpoint.
+    /// A savepoint has ended.
     EndSavepoint(CheckpointId),
 }
 
@@ -84,7 +84,7 @@ impl Uploads {
         let _ = self.requests.send(Request::BeginSavepoint(id, directory));
     }
 
-    /// Forgets a savepoint, if it was one.
+    /// Forgets a savepoint.
     pub(crate) fn end_savepoint(&self, id: CheckpointId) {
         let _ = self.requests.send(Request::EndSavepoint(id));
     }
