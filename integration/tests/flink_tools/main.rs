@@ -12,6 +12,7 @@
 
 mod flink;
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use millstream_integration::{Cluster, Job, Outcome, binary, until};
@@ -49,12 +50,63 @@ fn the_command_line_lists_and_cancels_and_prints_why_it_cannot_do_more() {
         let jar = flink.jar();
         let run = flink.command_line(&cluster, &["run", "-d", jar.to_str().unwrap(), "job"]);
         says(&run, "this cluster runs Rust programs and cannot execute a Java job graph");
-        // No directory is given, and none is configured.
         let stop = flink.command_line(&cluster, &["stop", &job.id]);
-        says(&stop, "execution.checkpointing.savepoint-dir");
+        says(&stop, "the job takes no checkpoints: set execution.checkpointing.interval");
         assert_eq!(job.status(), "RUNNING");
 
         let _ = flink.command_line(&cluster, &["cancel", &job.id]).success();
+        job.wait_for("CANCELED");
+    }
+}
+
+/// Starts a job that takes checkpoints, each an hour after the one before.
+fn checkpointed_job(cluster: &Cluster, output: &str) -> Job {
+    let options = ["-p", "2", "-D", "execution.checkpointing.interval=1h"];
+    let numbers = ["--seed", "1", "--keys-per-lane", "1", "--rate", "1000"];
+    let arguments = [&["--job", "keyed-sum", "--output", output], &numbers[..]].concat();
+    let job = cluster.submit_job(&options, &arguments);
+    job.wait_for_tasks();
+    job
+}
+
+#[test]
+fn the_command_line_takes_savepoints_stops_with_one_and_disposes_of_it() {
+    for flink in versions() {
+        let cluster = cluster(flink);
+        let job = checkpointed_job(&cluster, cluster.data("output").to_str().unwrap());
+        // No directory is given, and none is configured.
+        let stop = flink.command_line(&cluster, &["stop", &job.id]);
+        let said = format!("{}{}", stop.stdout, stop.stderr);
+        assert!(said.contains("execution.checkpointing.savepoint-dir"), "{said}");
+        assert_ne!(stop.code, Some(0), "{said}");
+        let target = cluster.data("savepoints").display().to_string();
+        let there = |outcome: &Outcome| {
+            let before = "Savepoint completed. Path: ";
+            let path = outcome.stdout.lines().find_map(|line| line.strip_prefix(before));
+            let path = path.unwrap_or_else(|| panic!("no path in {outcome:#?}")).to_owned();
+            let local = PathBuf::from(path.strip_prefix("file:").unwrap_or(&path));
+            assert!(local.join("_metadata").exists(), "{path}");
+            (path, local)
+        };
+        let words = ["savepoint", &job.id, &target];
+        let (path, local) = there(&flink.command_line(&cluster, &words).success());
+        assert_eq!(job.status(), "RUNNING");
+        let words = ["stop", "-p", &target, &job.id];
+        let (_, last) = there(&flink.command_line(&cluster, &words).success());
+        job.wait_for("FINISHED");
+
+        let _ = flink.command_line(&cluster, &["savepoint", "-d", &path]).success();
+        assert!(!local.exists() && last.exists());
+        let again = flink.command_line(&cluster, &["savepoint", "-d", &path]);
+        let said = format!("{}{}", again.stdout, again.stderr);
+        assert_ne!(again.code, Some(0), "{said}");
+        assert!(said.contains("there is no savepoint in"), "{said}");
+
+        let job = checkpointed_job(&cluster, cluster.data("second").to_str().unwrap());
+        let words = ["checkpoint", &job.id];
+        let taken = flink.command_line(&cluster, &words).success().stdout;
+        assert!(taken.contains(&format!("Checkpoint 1 for job {}", job.id)), "{taken}");
+        let _ = flink.command_line(&cluster, &["cancel", "-s", &target, &job.id]).success();
         job.wait_for("CANCELED");
     }
 }
