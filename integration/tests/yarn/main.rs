@@ -24,6 +24,7 @@ mod modes;
 mod nodes;
 mod outages;
 mod people;
+mod savepoints;
 mod shipping;
 mod transport;
 
