@@ -9,6 +9,8 @@
 
 #[path = "restored_jobs/functions.rs"]
 mod functions;
+#[path = "restored_jobs/golden.rs"]
+mod golden;
 #[path = "restored_jobs/savepoints.rs"]
 mod savepoints;
 
@@ -52,13 +54,15 @@ enum Stop {
     Cancel,
     /// The same by hand, in a job that has published nothing.
     CancelLater,
+    /// The job is cancelled, and its newest checkpoint stays.
+    Retain,
 }
 
 /// Stops a job with a savepoint, once it has published some more files.
 fn stop(cluster: &MiniCluster, files: &Path, how: Stop) {
     let count = || match how {
         Stop::CancelLater => hidden(files),
-        Stop::Suspend | Stop::Drain | Stop::Cancel => published(files).count(),
+        Stop::Suspend | Stop::Drain | Stop::Cancel | Stop::Retain => published(files).count(),
     };
     let before = count();
     while count() < before + 8 && !cluster.status().is_globally_terminal() {
@@ -70,6 +74,7 @@ fn stop(cluster: &MiniCluster, files: &Path, how: Stop) {
         Stop::Drain => CheckpointRequest::Stop { target, drain: true },
         Stop::Cancel => CheckpointRequest::Savepoint { target, cancel: true },
         Stop::CancelLater => CheckpointRequest::Savepoint { target, cancel: false },
+        Stop::Retain => return cluster.cancel(),
     };
     cluster.request(TriggerId::from_u128(count() as u128), request);
     if how == Stop::CancelLater {
@@ -242,6 +247,10 @@ fn run_job(
         ("execution.checkpointing.data-inline-threshold", "100 b".to_owned()),
     ]);
     config.extend(run.from.clone().map(|from| ("execution.state-recovery.path", from)));
+    if run.stops == Some(Stop::Retain) {
+        let retention = "execution.checkpointing.externalized-checkpoint-retention";
+        config.insert(retention, "RETAIN_ON_CANCELLATION".to_owned());
+    }
     if run.ignores {
         config.insert("execution.state-recovery.ignore-unclaimed-state", "true".to_owned());
     }
@@ -261,7 +270,7 @@ fn run_job(
     let result = env.execute("test").map(drop);
     let seen = seen.borrow_mut().take();
     let seen = seen.unwrap_or_else(|| panic!("{:?}", result.as_ref().err()));
-    let is_cancelled = matches!(run.stops, Some(Stop::Cancel | Stop::CancelLater));
+    let is_cancelled = matches!(run.stops, Some(Stop::Cancel | Stop::CancelLater | Stop::Retain));
     let is_wanted = is_cancelled && seen.status == JobStatus::Canceled;
     (if is_wanted { Ok(()) } else { result }, seen)
 }

@@ -328,7 +328,7 @@ impl<T: Data> Stage<T> for TimestampStage<T> {
     /// Drops the watermarks and the idleness of the input: this stage makes those of its output.
     fn event(&mut self, event: Event) -> Result<Flow> {
         match event {
-            // The end of event time stops the job, whoever gave the records their times.
+            // The end of event time comes of a drain, and goes on to all operators.
             Event::Watermark(watermark) if watermark < Timestamp::MAX => Ok(Flow::Ready),
             Event::Idle(_) => Ok(Flow::Ready),
             Event::Watermark(_) | Event::Barrier(_) | Event::EndOfInput => {
