@@ -42,6 +42,10 @@ pub type Driver = (Box<dyn ResourceManagerDriver>, DriverEventReceiver);
 /// Time limit for running jobs to end when the process is told to stop.
 const SHUTDOWN_DEADLINE: Duration = Duration::from_secs(20);
 
+/// Time for which a cluster of a program outlives a job that was stopped with a savepoint: clients
+/// ask every two seconds what became of it.
+const ANSWERS_KEPT: Duration = Duration::from_secs(5);
+
 /// Prefix of the names of a JobManager's own directories.
 const DIRECTORY: &str = "millstream-jobmanager";
 
@@ -208,7 +212,8 @@ fn resource_manager_failed(
 }
 
 /// Waits for the end of the lifecycle, of the client's lease, or of the grace period for the
-/// client. The result of a cluster's one job stays readable for the client that waits for it.
+/// client. The result of a cluster's one job stays readable for the client that waits for it, and
+/// what became of a stop for a while.
 async fn until_end(
     lifecycles: &Lifecycles,
     begun: Begun,
@@ -232,6 +237,8 @@ async fn until_end(
                     () = stop.cancelled() => {}
                     () = &mut abandoned => tracing::warn!("nobody fetched the result"),
                 }
+            } else if !session && lifecycles.owes_answers().await {
+                let _ = tokio::time::timeout(ANSWERS_KEPT, stop.cancelled()).await;
             }
             outcome
         }

@@ -108,6 +108,19 @@ pub(crate) struct Lifecycles {
 }
 
 impl Lifecycles {
+    /// Whether a job has ended with a savepoint: a client asks now and then what became of it.
+    pub(crate) async fn owes_answers(&self) -> bool {
+        for job in self.dispatcher.jobs().await {
+            let details = self.dispatcher.job(job.job).await;
+            let requests = details.iter().flat_map(|details| &details.requests);
+            let mut stops = requests.filter(|request| request.request.ends_job());
+            if stops.next().is_some() {
+                return true;
+            }
+        }
+        false
+    }
+
     /// Prepares the cluster before its ports open: a client that waits for the one job of a cluster
     /// must not hear that there is no such job.
     pub(crate) async fn begin(&self, lifecycle: Lifecycle) -> Begun {

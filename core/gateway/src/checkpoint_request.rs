@@ -23,6 +23,18 @@ pub enum CheckpointRequest {
     },
 }
 
+impl CheckpointRequest {
+    /// Whether the job ends once the savepoint is complete.
+    #[must_use]
+    pub const fn ends_job(&self) -> bool {
+        match self {
+            Self::Checkpoint => false,
+            Self::Savepoint { cancel, .. } => *cancel,
+            Self::Stop { .. } => true,
+        }
+    }
+}
+
 /// The state of a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum RequestState {

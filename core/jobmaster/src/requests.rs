@@ -88,11 +88,7 @@ impl Requests {
 
     /// The checkpoint is complete. A stop is when the job has ended.
     pub(crate) fn complete(&mut self, trigger: TriggerId, checkpoint: CheckpointId) {
-        let stops = match self.find(trigger).map(|known| &known.request) {
-            Some(CheckpointRequest::Stop { .. }) => true,
-            Some(CheckpointRequest::Savepoint { cancel, .. }) => *cancel,
-            Some(CheckpointRequest::Checkpoint) | None => false,
-        };
+        let stops = self.find(trigger).is_some_and(|known| known.request.ends_job());
         if self.directories.contains_key(&trigger) {
             self.last_savepoint = self.last_savepoint.max(Some(checkpoint));
         }

@@ -296,6 +296,8 @@ mod tests {
             let found = loaded.metadata.files().next().map(str::to_owned);
             assert_eq!(found, Some(state.display().to_string()), "where it is now");
             storage.answer(StorageRequest::DeleteAll).await;
+            assert!(metadata.exists() && state.exists(), "it is not the job's alone");
+            storage.answer(StorageRequest::DeleteClaimed).await;
             assert_eq!((metadata.exists(), state.exists()), (stays, stays), "{claim:?}");
         }
     }

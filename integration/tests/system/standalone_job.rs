@@ -77,6 +77,30 @@ fn a_failed_job_is_its_exit_code() {
 }
 
 #[test]
+fn a_client_that_stops_its_job_hears_of_the_savepoint() {
+    let data = tempfile::tempdir().unwrap();
+    let at = |name: &str| data.path().join(name).display().to_string();
+    let (output, savepoints) = (at("output"), at("savepoints"));
+    let settings = ["-D", "execution.checkpointing.interval=1h", "--"];
+    let job = ["--job", "keyed-sum", "--seed", "7", "--records", "1000000", "--rate", "1000"];
+    let (mut cluster, program) =
+        start(&[&settings[..], &job, &["--keys-per-lane", "3", "--output", &output]].concat());
+    until("the job runs", Duration::from_secs(60), || {
+        let overview = cluster.rest.call("GET", "/v1/overview", "application/json", b"").ok()?;
+        (overview.json["jobs-running"].as_u64() == Some(1)).then_some(())
+    });
+    let job = cluster.newest_job();
+    job.wait_for_tasks();
+    // The JobManager ends with its job, and yet the client that asks now and then is answered.
+    let stopped = cluster.millstream(&["stop", "-p", &savepoints, &job.id]).success();
+    let (_, path) = stopped.stdout.split_once("Savepoint completed. Path: ").unwrap();
+    assert!(Path::new(path.trim()).join("_metadata").exists(), "{path}");
+    let outcome = program.finish();
+    assert_eq!(outcome.code, Some(0), "{outcome:?}");
+    assert_nothing_left(&mut cluster);
+}
+
+#[test]
 fn a_signal_cancels_its_jobs() {
     let output = tempfile::tempdir().unwrap();
     let path = output.path().join("out").display().to_string();
@@ -149,7 +173,7 @@ fn what_cannot_run_is_refused_before_anything_starts() {
         (&["start", "--jars", "/nowhere/job"][..], "cannot run /nowhere/job"),
         (&["start", "--jars", "/etc/passwd"], "cannot run /etc/passwd"),
         (&["start"], "name one with --jars"),
-        (&["start", "--jars", &jobs, "--fromSavepoint", "/s"], "no savepoints yet"),
+        (&["start", "--jars", &jobs, "--claimMode", "legacy"], "LEGACY is not supported"),
         (&["start", "--jars", &jobs, "--paralelism", "2"], "did you mean --parallelism?"),
         (&["start", "--jars", &jobs, "-p", "none"], "expected 1 or more"),
         (&["start", "--jars", &jobs, "-D", "rest.prot=1"], "did you mean rest.port?"),
