@@ -213,6 +213,25 @@ impl CheckpointFiles {
         }
     }
 
+    /// The state files of the one checkpoint that its metadata names and that are in its directory
+    /// now, whatever directory the metadata has for them.
+    ///
+    /// # Errors
+    /// The directory cannot be listed.
+    pub async fn present(
+        &self,
+        named: impl Iterator<Item = &str>,
+    ) -> Result<Vec<String>, StorageError> {
+        let named: BTreeSet<FilePath> =
+            named.filter_map(|path| self.moved(path)).map(|path| FilePath::from(&*path)).collect();
+        let entries = self.system.list(&self.root).await?.into_iter();
+        let files = entries.filter(|entry| !entry.is_directory()).filter_map(|entry| {
+            let path = self.root.join(entry.path.file_name()?);
+            named.contains(&path).then(|| path.to_string())
+        });
+        Ok(files.collect())
+    }
+
     /// Looks whether a state file exists and is as long as its checkpoint says.
     ///
     /// # Errors

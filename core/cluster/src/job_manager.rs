@@ -235,7 +235,7 @@ async fn until_end(
             if lease.is_some() && keeps_result {
                 tokio::select! {
                     () = stop.cancelled() => {}
-                    () = &mut abandoned => tracing::warn!("nobody fetched the result"),
+                    () = &mut abandoned => tracing::warn!("no client fetched the result"),
                 }
             } else if !session && lifecycles.owes_answers().await {
                 let _ = tokio::time::timeout(ANSWERS_KEPT, stop.cancelled()).await;

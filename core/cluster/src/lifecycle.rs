@@ -108,7 +108,7 @@ pub(crate) struct Lifecycles {
 }
 
 impl Lifecycles {
-    /// Whether a job has ended with a savepoint: a client asks now and then what became of it.
+    /// Whether a job has ended with a savepoint, whose outcome a client asks for now and then.
     pub(crate) async fn owes_answers(&self) -> bool {
         for job in self.dispatcher.jobs().await {
             let details = self.dispatcher.job(job.job).await;

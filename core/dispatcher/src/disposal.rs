@@ -3,27 +3,22 @@
 //! [`StoredSavepoints`] deletes the files of one; [`Disposals`] does so beside the request and
 //! remembers the outcome for a while, so that clients can ask for it.
 //!
-//! A savepoint goes metadata first: whatever happens then, nobody starts a job from what is left.
+//! The metadata of a savepoint is deleted first: without it the files that are left start no job.
 //! Only files that the metadata names are deleted, and only in the savepoint's own directory;
 //! nothing is deleted recursively.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::ffi::OsStr;
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use futures::future::BoxFuture;
 use millstream_checkpoint::Metadata;
-use millstream_storage::{FilePath, FileSystem, FileSystems, read_all};
-use millstream_types::{TriggerId, with_sources};
+use millstream_checkpoint_storage::CheckpointFiles;
+use millstream_types::{CheckpointId, TriggerId, with_sources};
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
 use tracing::{info, warn};
 
-/// The name of a savepoint's metadata.
-const METADATA: &str = "_metadata";
-/// The longest metadata that is read.
-const METADATA_BYTES_MAX: u64 = 1 << 30;
 /// Limit of operations that are remembered.
 const OPERATIONS_MAX: usize = 256;
 /// Time for which the outcome of an operation is remembered.
@@ -46,66 +41,44 @@ pub struct StoredSavepoints;
 
 impl SavepointDisposer for StoredSavepoints {
     fn dispose(&self, path: String) -> BoxFuture<'static, Result<(), String>> {
-        Box::pin(async move { dispose(&FilePath::from(path.as_str())).await })
+        Box::pin(async move { dispose(&path).await })
     }
 }
 
-async fn dispose(path: &FilePath) -> Result<(), String> {
-    let files = FileSystems::of_process().of(path).map_err(|error| with_sources(&error))?;
-    if path.is_relative() {
-        return Err(format!("the path of a savepoint is absolute, not {path}"));
-    }
-    let directory = match path.file_name() {
-        Some(name) if name == METADATA => path.parent(),
-        Some(_) | None => Some(path.clone()),
-    };
-    let directory = directory.ok_or_else(|| format!("{path} is no directory"))?;
-    let metadata = directory.join(METADATA);
-    let names = names_of_savepoint(&*files, &directory, &metadata).await?;
-    let listed = files.list(&directory).await.map_err(|error| with_sources(&error))?;
-    files.delete(&metadata, false).await.map_err(|error| with_sources(&error))?;
-    let own = listed.into_iter().filter(|entry| {
-        !entry.is_directory()
-            && entry.path.file_name().is_some_and(|name| name != METADATA && names.contains(name))
-    });
-    let mut failed = None;
-    for entry in own {
-        if let Err(error) = files.delete(&directory.join(name_of(&entry.path)), false).await {
-            failed = failed.or(Some(with_sources(&error)));
-        }
-    }
-    if let Some(error) = failed {
+/// The checkpoint that a directory of its own holds needs no id.
+const ANY: CheckpointId = CheckpointId::FIRST;
+
+async fn dispose(path: &str) -> Result<(), String> {
+    let place = CheckpointFiles::single(path).map_err(|error| with_sources(&error))?;
+    let directory = place.root();
+    let metadata = metadata_of_savepoint(&place).await?;
+    let files = place.present(metadata.files()).await.map_err(|error| with_sources(&error))?;
+    place.discard_metadata(ANY).await.map_err(|error| with_sources(&error))?;
+    if let Err(error) = place.delete(&files).await {
+        let error = with_sources(&error);
         return Err(format!(
             "the savepoint {directory} is gone, but files of it are left: {error}"
         ));
     }
-    // Other files are not the savepoint's: a directory with contents is refused and stays.
-    let _ = files.delete(&directory, false).await;
-    info!(%directory, "savepoint disposed of");
+    // Other files are not the savepoint's: a directory with contents stays.
+    let _ = place.delete_checkpoint(ANY).await;
+    info!(directory, "savepoint disposed of");
     Ok(())
 }
 
-fn name_of(path: &FilePath) -> &OsStr {
-    path.file_name().unwrap_or_default()
-}
-
-/// The names of the files of a savepoint, without their directories.
-async fn names_of_savepoint(
-    files: &dyn FileSystem,
-    directory: &FilePath,
-    metadata: &FilePath,
-) -> Result<BTreeSet<std::ffi::OsString>, String> {
-    let bytes = match read_all(files, metadata, METADATA_BYTES_MAX).await {
+async fn metadata_of_savepoint(place: &CheckpointFiles) -> Result<Metadata, String> {
+    let directory = place.root();
+    let bytes = match place.load_metadata(ANY).await {
         Ok(bytes) => bytes,
         Err(error) if error.is_not_found() => {
-            return Err(format!("there is no savepoint in {directory}: it has no {METADATA}"));
+            return Err(format!("there is no savepoint in {directory}: it has no _metadata"));
         }
         Err(error) => return Err(with_sources(&error)),
     };
-    let file = metadata.to_string();
+    let file = format!("{}/_metadata", directory.trim_end_matches('/'));
     let decoded = tokio::task::spawn_blocking(move || Metadata::decode(&file, &bytes)).await;
     let decoded = decoded
-        .map_err(|_| format!("{metadata} cannot be read because of a bug in the JobManager"))?
+        .map_err(|_| format!("{directory} cannot be read because of a bug in the JobManager"))?
         .map_err(|error| with_sources(&error))?;
     if !decoded.kind.is_savepoint() {
         let (job, kind) = (decoded.job, decoded.kind);
@@ -114,7 +87,7 @@ async fn names_of_savepoint(
              may need"
         ));
     }
-    Ok(decoded.files().map(|file| name_of(&FilePath::from(file)).to_owned()).collect())
+    Ok(decoded)
 }
 
 /// The state of a disposal.

@@ -1,4 +1,4 @@
-//! The checkpoints that users have asked a job for, and what has become of each.
+//! The checkpoints that users have asked a job for, and the outcome of each.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;

@@ -1,5 +1,4 @@
-//! Savepoints: what is emitted behind their barriers, whose files they are, and what refuses a
-//! start from them.
+//! Savepoints: results behind their barriers, the owner of their files, and refused starts.
 
 use millstream_gateway::CauseKind;
 

@@ -1,5 +1,6 @@
 //! Disposals, and the files that they delete.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use millstream_checkpoint::metadata::{
@@ -9,6 +10,8 @@ use millstream_checkpoint::metadata::{
 use millstream_types::{CheckpointId, JobId, LeaderEpoch, MaxParallelism, OperatorId, Timestamp};
 
 use super::*;
+
+const METADATA: &str = "_metadata";
 
 /// Metadata of this kind that names these files.
 fn metadata(kind: Kind, files: &[&str]) -> Vec<u8> {
@@ -119,7 +122,7 @@ async fn whatever_is_no_savepoint_is_refused_and_stays() {
         (directory.to_str().unwrap(), "it has no _metadata"),
         ("/", "it has no _metadata"),
         ("/no/such/directory", "it has no _metadata"),
-        ("relative/path", "is absolute"),
+        ("relative/path", "need an absolute path"),
         ("gopher:///x", "scheme"),
         ("file://x", "did you forget a slash"),
     ] {

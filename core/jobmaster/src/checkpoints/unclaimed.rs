@@ -130,7 +130,7 @@ mod tests {
         assert!(said.contains("--allowNonRestoredState"), "{said}");
         let mut without = savepoint(128);
         assert_eq!(check(&mut without, &other, true), Ok(()));
-        assert_eq!(without.committables, [], "nobody can publish it");
+        assert_eq!(without.committables, [], "the job has no sink for it");
     }
 
     #[test]

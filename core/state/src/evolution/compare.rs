@@ -399,7 +399,7 @@ impl Node {
         }
     }
 
-    /// Leaves to postcard what is the same.
+    /// Leaves parts that have not changed to postcard.
     fn collapse(&mut self, types: &[bool]) {
         if self.is_same(types) {
             *self = Self::Same;

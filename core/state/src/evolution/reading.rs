@@ -151,7 +151,7 @@ impl<'a, 'de> Walker<'a, 'de> {
         }
     }
 
-    /// Offers the visitor what is there.
+    /// Offers the visitor the parts that were written.
     fn walk<V: Visitor<'de>>(mut self, visitor: V) -> Result<V::Value, Fault> {
         if self.depth > DEPTH_MAX {
             return Err(Fault::too_deep());
