@@ -30,7 +30,7 @@ mod random_tests;
 #[cfg(test)]
 mod tests;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Instant;
 
 use millstream_types::{CheckpointId, TriggerId};
@@ -39,7 +39,7 @@ use crate::commits::Commits;
 use crate::history::History;
 use crate::messages::{Action, Answer, Completed, Event, Now, Request};
 use crate::pending::Pending;
-use crate::plan::Plan;
+use crate::plan::{Plan, Subtask};
 use crate::policy::Policy;
 use crate::retention::Retention;
 use crate::settings::Settings;
@@ -98,6 +98,9 @@ pub struct Coordinator {
     history: History,
     mode: Mode,
     end: End,
+    /// The subtasks of regions that restart when the outcome of all checkpoints that are being
+    /// stored is known.
+    restarting: BTreeSet<Subtask>,
     /// The newest id in use.
     last: CheckpointId,
     pending: BTreeMap<CheckpointId, Pending>,
@@ -129,6 +132,7 @@ impl Coordinator {
             history: History::new(settings.history),
             mode: Mode::Idle,
             end: if known.has_ended { End::Committing } else { End::None },
+            restarting: BTreeSet::new(),
             last: last.unwrap_or(CheckpointId::new(0)),
             pending: BTreeMap::new(),
             requests: VecDeque::new(),
@@ -149,6 +153,9 @@ impl Coordinator {
         match event {
             Event::Tick => {}
             Event::Restarting { attempt } => self.on_restarting(now, attempt),
+            Event::RegionsRestarting { tasks, attempt } => {
+                self.on_regions_restarting(now, tasks, attempt);
+            }
             Event::TaskRunning(task) => self.on_task_running(now, task),
             Event::TaskFinished { task, report } => self.on_task_finished(now, task, *report),
             Event::TaskFailed(task) => self.on_task_failed(now, task),
@@ -185,6 +192,7 @@ impl Coordinator {
         self.store_next(now);
         self.look_again(now.instant);
         self.settle(now);
+        self.settle_regions(now);
         if self.mode == Mode::Running && self.tasks.are_ready() {
             self.policy.on_ready(now.instant);
         }

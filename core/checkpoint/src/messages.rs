@@ -193,6 +193,14 @@ pub enum Event {
         /// The attempt that will run. Whatever tasks of earlier ones say is ignored.
         attempt: u32,
     },
+    /// Some tasks have been told to stop and will be started again, while the others run. Ignored
+    /// while all tasks do.
+    RegionsRestarting {
+        /// The tasks: all of each region that restarts.
+        tasks: Vec<Subtask>,
+        /// The attempt that will run. Whatever these tasks say of earlier ones is ignored.
+        attempt: u32,
+    },
     /// A task runs.
     TaskRunning(ExecutionAttemptId),
     /// A task has finished.
@@ -392,6 +400,13 @@ pub enum Action {
         from: Option<CheckpointId>,
         /// Subtasks that had finished: they are not run. If these are all, the final checkpoint
         /// follows at once.
+        finished: Vec<Subtask>,
+    },
+    /// Start the tasks of [`Event::RegionsRestarting`] from this checkpoint, or from the beginning.
+    RestoreRegions {
+        /// The newest complete checkpoint.
+        from: Option<CheckpointId>,
+        /// Those of them that had finished: they are not run.
         finished: Vec<Subtask>,
     },
     /// Fail the tasks that run, for this reason; the restart strategy decides what follows.

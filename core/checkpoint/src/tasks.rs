@@ -117,6 +117,28 @@ impl Tasks {
         reports
     }
 
+    /// As [`Tasks::restart`], of these subtasks alone.
+    pub(crate) fn restart_some(
+        &mut self,
+        subtasks: &[Subtask],
+        attempt: u32,
+    ) -> Vec<Arc<FinalReport>> {
+        let mut reports = Vec::new();
+        for subtask in subtasks {
+            let Some(entry) = self.entries.get_mut(subtask) else { continue };
+            entry.next_attempt = entry.next_attempt.max(attempt);
+            match std::mem::replace(&mut entry.state, State::Away) {
+                State::Away => {}
+                State::Running { .. } => self.running -= 1,
+                State::Finished { report, .. } => {
+                    self.finished -= 1;
+                    reports.push(report);
+                }
+            }
+        }
+        reports
+    }
+
     /// Takes in that a subtask had finished in the checkpoint that is restored.
     pub(crate) fn restore_finished(&mut self, subtask: Subtask, report: Arc<FinalReport>) {
         if let Some(entry) = self.entries.get_mut(&subtask)

@@ -41,6 +41,8 @@ pub(super) enum Cause<'a> {
     Subsumed(CheckpointId),
     /// The job restarts.
     Restart,
+    /// Some regions of the job restart.
+    RegionsRestart,
     /// The job has ended.
     Ended,
 }
@@ -62,6 +64,7 @@ impl Cause<'_> {
             | Self::HostLost
             | Self::Subsumed(_)
             | Self::Restart
+            | Self::RegionsRestart
             | Self::Ended => false,
         }
     }
@@ -88,6 +91,7 @@ impl Coordinator {
             Cause::HostLost => "the coordinator host is lost".to_owned(),
             Cause::Subsumed(by) => format!("{by} is complete"),
             Cause::Restart => "the job restarts".to_owned(),
+            Cause::RegionsRestart => "some of the job's tasks restart".to_owned(),
             Cause::Ended => "the job has ended".to_owned(),
         };
         format!("{kind} {id} failed: {why}")
@@ -173,6 +177,7 @@ impl Coordinator {
 
     pub(super) fn on_restarting(&mut self, now: Now, attempt: u32) {
         self.mode = Mode::Settling;
+        self.restarting.clear();
         self.abort_open(now, Cause::Restart);
         self.final_again = None;
         for report in self.tasks.restart(attempt) {
@@ -180,6 +185,35 @@ impl Coordinator {
         }
         self.policy.on_restart();
         self.refuse_requests("the job restarts");
+    }
+
+    /// Takes in that some tasks restart. If they fail a stop with their savepoint, all will.
+    pub(super) fn on_regions_restarting(
+        &mut self,
+        now: Now,
+        tasks: Vec<Subtask>,
+        attempt: u32,
+    ) {
+        if self.mode != Mode::Running || self.end != End::None {
+            return;
+        }
+        self.abort_open(now, Cause::RegionsRestart);
+        for report in self.tasks.restart_some(&tasks, attempt) {
+            self.retention.release(files::of(&report.snapshots), self.last);
+        }
+        self.policy.on_restart();
+        self.restarting.extend(tasks);
+    }
+
+    /// Lets regions restart from the newest checkpoint, when it is certain which one that is.
+    pub(super) fn settle_regions(&mut self, now: Now) {
+        let may_run = self.mode == Mode::Running && self.end == End::None;
+        if self.restarting.is_empty() || !may_run || self.is_storing() {
+            return;
+        }
+        let tasks = std::mem::take(&mut self.restarting);
+        let (from, finished) = self.restore(now, |subtask| tasks.contains(&subtask));
+        self.actions.push(Action::RestoreRegions { from, finished });
     }
 
     /// Lets the job restart, from the newest checkpoint, when it is certain which one that is. A
@@ -193,10 +227,21 @@ impl Coordinator {
         if self.end != End::None {
             return;
         }
+        let (from, finished) = self.restore(now, |_| true);
+        self.actions.push(Action::Restore { from, finished });
+    }
+
+    /// The newest checkpoint, and those of the tasks that restart which had finished in it.
+    fn restore(
+        &mut self,
+        now: Now,
+        restarts: impl Fn(Subtask) -> bool,
+    ) -> (Option<CheckpointId>, Vec<Subtask>) {
         let mut finished = Vec::new();
         let latest = self.retention.latest().cloned();
         if let Some(Completed { metadata, directory, .. }) = &latest {
-            for (subtask, report) in finished_in(&self.plan, metadata) {
+            let those = finished_in(&self.plan, metadata).into_iter();
+            for (subtask, report) in those.filter(|(subtask, _)| restarts(*subtask)) {
                 self.retention.hold(files::of(&report.snapshots));
                 self.tasks.restore_finished(subtask, Arc::new(report));
                 finished.push(subtask);
@@ -205,8 +250,7 @@ impl Coordinator {
             let directory = directory.clone();
             self.history.on_restored(Restored { id, kind, at: now.wall, directory });
         }
-        let from = latest.map(|latest| latest.id());
-        self.actions.push(Action::Restore { from, finished });
+        (latest.map(|latest| latest.id()), finished)
     }
 
     pub(super) fn on_host_ready(&mut self) {

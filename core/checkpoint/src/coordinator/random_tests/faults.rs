@@ -110,6 +110,7 @@ impl Seen {
             "answered",
             "refused",
             "restored in doubt",
+            "regions restored",
             "committed",
             "complete while restarting",
             "inventory",

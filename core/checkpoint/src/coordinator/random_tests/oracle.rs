@@ -115,6 +115,16 @@ impl Oracle {
         self.attempts = Attempts { floor: attempt, ..Attempts::default() };
     }
 
+    pub(super) fn on_regions_restarting(&mut self, tasks: &[Subtask], attempt: u32) {
+        let attempts = &mut self.attempts;
+        for task in tasks {
+            attempts.running.remove(task);
+            attempts.finished.remove(task);
+            let next = attempts.next.entry(*task).or_insert(attempts.floor);
+            *next = attempt.max(*next);
+        }
+    }
+
     pub(super) fn on_acknowledged(
         &mut self,
         id: CheckpointId,

@@ -65,6 +65,10 @@ pub(super) struct World {
     attempt: u32,
     /// Whether the JobMaster is about to restart the tasks.
     restarts: bool,
+    /// The tasks that have failed, as long as it may do with a restart of their regions.
+    failed: BTreeSet<Subtask>,
+    /// The tasks of regions that wait for what they restart from.
+    away: BTreeSet<Subtask>,
     host: bool,
     orders: VecDeque<(CommitId, Vec<Arc<Committables>>)>,
     published: BTreeSet<Key>,
@@ -166,6 +170,8 @@ impl World {
             tasks: BTreeMap::new(),
             attempt: 0,
             restarts: false,
+            failed: BTreeSet::new(),
+            away: BTreeSet::new(),
             host: false,
             orders: VecDeque::new(),
             published: BTreeSet::new(),
@@ -224,6 +230,9 @@ impl World {
             Event::TaskFinished { task, report } => self.oracle.on_finished(*task, report),
             Event::TaskFailed(task) => self.oracle.on_failed(*task),
             Event::Restarting { attempt } => self.oracle.on_restarting(*attempt),
+            Event::RegionsRestarting { tasks, attempt } => {
+                self.oracle.on_regions_restarting(tasks, *attempt);
+            }
             Event::Committed(commit) => self.oracle.on_committed(*commit),
             Event::CoordinatorHostLost => self.oracle.orders.clear(),
             Event::Acknowledged { id, task, ack } => {
@@ -244,7 +253,8 @@ impl World {
             }
             Event::NotDiscarded(id) if pointer => Event::Discarded(*id),
             Event::Acknowledged { task, .. } if old => {
-                task.attempt = self.attempt;
+                let present = self.oracle.attempts.running.get(&(*task).into());
+                task.attempt = present.copied().unwrap_or(task.attempt);
                 event
             }
             Event::Committed(_) if self.faulty(Fault::ForgetsConfirmation) => {
@@ -346,10 +356,19 @@ impl World {
                     Answer::Failed(_) => "refused",
                 });
             }
-            Action::Restore { from, finished } => self.on_restore(from, &finished),
+            Action::Restore { from, finished } => {
+                let all = self.plan.subtasks().collect();
+                self.on_restore(from, &finished, all);
+            }
+            Action::RestoreRegions { from, finished } => {
+                self.seen.one("regions restored");
+                let away = std::mem::take(&mut self.away);
+                self.on_restore(from, &finished, away);
+            }
             Action::FailJob(reason) => {
                 assert!(reason.contains("chk-"), "{reason}");
                 self.seen.one("failed job");
+                self.failed.clear();
                 self.restarts = true;
             }
             Action::Finish => {
@@ -373,9 +392,9 @@ impl World {
         self.oracle.on_trigger(id, kind, base, &tasks, all, max);
         assert!(!self.ended, "{id} starts after the last checkpoint");
         assert!(base.is_none_or(|base| self.store.pointers.contains_key(&base)));
-        if self.attempt > 0 && self.random.one_in(4) {
+        if tasks[0].attempt > 0 && self.random.one_in(4) {
             // A task of an old attempt, on a worker that was cut off, has met the barrier.
-            let old = ExecutionAttemptId { attempt: self.attempt - 1, ..tasks[0] };
+            let old = ExecutionAttemptId { attempt: tasks[0].attempt - 1, ..tasks[0] };
             let snapshots = vec![snapshot(old, &["file-of-a-zombie".to_owned()])];
             let ack = Box::new(Ack { snapshots, ..Ack::default() });
             self.send(Event::Acknowledged { id, task: old, ack });
@@ -422,7 +441,12 @@ impl World {
         }
     }
 
-    fn on_restore(&mut self, from: Option<CheckpointId>, finished: &[Subtask]) {
+    fn on_restore(
+        &mut self,
+        from: Option<CheckpointId>,
+        finished: &[Subtask],
+        tasks: BTreeSet<Subtask>,
+    ) {
         let mut from = from;
         if self.faulty(Fault::RestoresOlder) {
             from = self.coordinator.retained().next().map(Completed::id);
@@ -439,7 +463,8 @@ impl World {
             self.seen.one("final follows a restore");
         }
         let restored = newest.map(|id| self.store.pointers[&id].metadata.clone());
-        for subtask in self.plan.subtasks().collect::<Vec<_>>() {
+        assert!(finished.iter().all(|subtask| tasks.contains(subtask)), "others run");
+        for subtask in tasks {
             let operator = operator_id(place_of(subtask.vertex));
             let stored = restored.iter().flat_map(|it| &it.operators);
             let mut parts = stored.filter(|one| one.id == operator);

@@ -132,6 +132,7 @@ impl World {
             let task = self.tasks.remove(&subtask).unwrap();
             self.send(Event::TaskFailed(subtask.attempt(task.attempt)));
             self.restarts = true;
+            self.failed.insert(subtask);
         }
     }
 
@@ -176,15 +177,27 @@ impl World {
     fn late_task_runs(&mut self) {
         let subtasks: Vec<Subtask> = self.plan.subtasks().collect();
         let subtask = subtasks[self.random.below(subtasks.len())];
-        let attempt = u32::try_from(self.random.below(self.attempt as usize + 1)).unwrap();
-        if attempt < self.attempt {
+        let present = self.tasks.get(&subtask).map_or(self.attempt, |task| task.attempt);
+        let attempt = u32::try_from(self.random.below(present as usize + 1)).unwrap();
+        if attempt < present {
             self.send(Event::TaskRunning(subtask.attempt(attempt)));
         }
     }
 
+    /// All tasks restart, or those that have failed with some others.
     fn restart(&mut self) {
         self.restarts = false;
         self.attempt += 1;
+        let mut regions = std::mem::take(&mut self.failed);
+        if !regions.is_empty() && !self.ended && self.random.one_in(2) {
+            let others = self.plan.subtasks().filter(|_| self.random.one_in(4));
+            regions.extend(others);
+            self.tasks.retain(|subtask, _| !regions.contains(subtask));
+            self.away.extend(regions.iter().copied());
+            let tasks = regions.into_iter().collect();
+            return self.event(Event::RegionsRestarting { tasks, attempt: self.attempt });
+        }
+        self.away.clear();
         self.tasks.clear();
         if self.oracle.tracked.values().any(|tracked| tracked.is_stored) {
             self.seen.one("restored in doubt");
@@ -262,6 +275,7 @@ impl World {
         };
         self.messages.retain(from_tasks);
         self.requests.clear();
+        self.failed.clear();
         let completed: Vec<Completed> = self.store.pointers.values().cloned().collect();
         let newest = completed.last();
         let committables = newest.map_or(&[][..], |one| &one.metadata.committables);
