@@ -16,10 +16,12 @@ use crate::sink::{Committer, Uncommitted};
 pub type Replies = Vec<(u32, Vec<u8>)>;
 
 /// The beginning of an attempt, as coordinators need to know it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Opening {
-    /// The attempt.
+    /// The newest attempt.
     pub attempt: AttemptId,
+    /// Earlier attempts of which tasks run on.
+    pub running: Vec<AttemptId>,
     /// Whether the job takes checkpoints: then committers begin with an order to recover.
     pub takes_checkpoints: bool,
 }
@@ -31,6 +33,17 @@ pub struct CommitOrder {
     pub recovers: bool,
     /// The committables of each writer, encoded with the checkpoint that they were made for.
     pub committables: Vec<Vec<u8>>,
+}
+
+/// Some subtasks of an operator have ended and begin again, while others may run on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Restart {
+    /// The attempt that begins.
+    pub attempt: AttemptId,
+    /// The subtasks.
+    pub subtasks: Vec<u32>,
+    /// The checkpoint that they begin from; `None`: from nothing.
+    pub restored: Option<CheckpointId>,
 }
 
 /// An operator's coordinator.
@@ -58,8 +71,24 @@ pub trait OperatorCoordinator: Send {
     ///
     /// # Errors
     /// The state cannot be told; the checkpoint fails.
-    fn snapshot(&mut self) -> Result<Option<Vec<u8>>> {
+    fn snapshot(&mut self, id: CheckpointId) -> Result<Option<Vec<u8>>> {
+        let _ = id;
         Ok(None)
+    }
+
+    /// Some subtasks begin again; everything that they have said in their attempts before has been
+    /// handled.
+    ///
+    /// # Errors
+    /// The job fails.
+    fn restart(&mut self, restart: &Restart) -> Result<()> {
+        let _ = restart;
+        Ok(())
+    }
+
+    /// A checkpoint is complete: no restart begins from an earlier one.
+    fn on_complete(&mut self, id: CheckpointId) {
+        let _ = id;
     }
 
     /// Publishes what complete checkpoints carry.
@@ -159,9 +188,13 @@ pub type PreCommitted<C> = (CheckpointId, Vec<C>);
 pub struct SinkCoordinator<C: Committer> {
     committer: C,
     uncommitted: Uncommitted<C::Committable>,
-    /// The attempt that runs and all before it.
+    /// The newest attempt and all before it.
     attempts: Vec<AttemptId>,
+    /// Earlier attempts of which tasks may run.
+    running: Vec<AttemptId>,
     takes_checkpoints: bool,
+    /// Some subtasks have begun again while others ran on.
+    has_restarted: bool,
 }
 
 impl<C: Committer> SinkCoordinator<C> {
@@ -169,7 +202,8 @@ impl<C: Committer> SinkCoordinator<C> {
     #[must_use]
     pub fn new(committer: C) -> Self {
         let (uncommitted, attempts) = (Uncommitted::default(), Vec::new());
-        Self { committer, uncommitted, attempts, takes_checkpoints: false }
+        let (running, takes_checkpoints, has_restarted) = (Vec::new(), false, false);
+        Self { committer, uncommitted, attempts, running, takes_checkpoints, has_restarted }
     }
 }
 
@@ -178,8 +212,10 @@ where
     C::Committable: DeserializeOwned + Send,
 {
     fn open(&mut self, opening: Opening) -> Result<()> {
-        let Opening { attempt, takes_checkpoints } = opening;
+        let Opening { attempt, running, takes_checkpoints } = opening;
         self.attempts = attempt.earlier().collect();
+        self.has_restarted = !running.is_empty();
+        self.running = running;
         self.takes_checkpoints = takes_checkpoints;
         if takes_checkpoints {
             self.attempts.push(attempt);
@@ -212,14 +248,26 @@ where
         }
         let pending = pending.take_all();
         if recovers {
-            let ended = self.attempts.split_last().map_or(&[][..], |(_, ended)| ended);
-            return self.committer.recover(pending, ended);
+            let mut ended = self.attempts.clone();
+            ended.pop();
+            ended.retain(|attempt| !self.running.contains(attempt));
+            return self.committer.recover(pending, &ended);
         }
         pending.into_iter().try_for_each(|(id, it)| self.committer.commit(id, it))
     }
 
+    fn restart(&mut self, restart: &Restart) -> Result<()> {
+        self.attempts.push(restart.attempt);
+        self.has_restarted = true;
+        Ok(())
+    }
+
     fn commit(&mut self) -> Result<()> {
         if self.takes_checkpoints {
+            if self.has_restarted {
+                // Everything is published; what is left is of tasks that have begun again.
+                self.committer.recover(Vec::new(), &self.attempts)?;
+            }
             return self.committer.close();
         }
         let mut pending = self.uncommitted.take_through(CheckpointId::FIRST);
@@ -266,6 +314,44 @@ mod tests {
         fn abort(&mut self, _: &[AttemptId]) -> Result<()> {
             Ok(())
         }
+    }
+
+    /// Notes the attempts whose rest it is to discard.
+    #[derive(Default)]
+    struct Noting(Arc<Mutex<Vec<Vec<AttemptId>>>>);
+
+    impl Committer for Noting {
+        type Committable = u8;
+
+        fn recover(&mut self, _: Vec<(CheckpointId, Vec<u8>)>, ended: &[AttemptId]) -> Result<()> {
+            self.0.lock().unwrap().push(ended.to_vec());
+            Ok(())
+        }
+
+        fn commit(&mut self, _: CheckpointId, _: Vec<u8>) -> Result<()> {
+            Ok(())
+        }
+
+        fn abort(&mut self, _: &[AttemptId]) -> Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn committers_that_take_over_leave_the_files_of_running_writers() {
+        let noting = Noting::default();
+        let noted = Arc::clone(&noting.0);
+        let mut sink = SinkCoordinator::new(noting);
+        let attempts = |numbers: &[u32]| numbers.iter().map(|n| AttemptId::new(*n)).collect();
+        let (attempt, running) = (AttemptId::new(3), attempts(&[0, 3]));
+        sink.open(Opening { attempt, running, takes_checkpoints: true }).unwrap();
+        sink.publish(CommitOrder { recovers: true, committables: Vec::new() }).unwrap();
+        let (attempt, subtasks) = (AttemptId::new(4), vec![0]);
+        sink.restart(&Restart { attempt, subtasks, restored: None }).unwrap();
+        // At the end nothing runs, and all that is left goes.
+        sink.commit().unwrap();
+        let noted = noted.lock().unwrap().clone();
+        assert_eq!(noted, [attempts(&[1, 2]), attempts(&[0, 1, 2, 3, 4])]);
     }
 
     #[test]

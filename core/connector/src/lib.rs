@@ -17,7 +17,7 @@ mod source;
 pub use anyhow::{Context as ErrorContext, Error, anyhow as error, bail, ensure};
 pub use coordinator::{
     CommitOrder, EventMailbox, EventSender, Mail, Opening, OperatorCoordinator, PreCommitted,
-    Replies, SinkCoordinator, decode, encode,
+    Replies, Restart, SinkCoordinator, decode, encode,
 };
 pub use metrics::{Counter, Gauge, Histogram, UserMetrics};
 pub use millstream_graph::Boundedness;

@@ -1,14 +1,14 @@
 //! The coordinator of a source: its enumerator, and its seat in an alignment group.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use millstream_connector::{
-    NextSplit, Opening, OperatorCoordinator, Replies, SplitEnumerator, decode, encode,
+    NextSplit, Opening, OperatorCoordinator, Replies, Restart, SplitEnumerator, decode, encode,
 };
 use millstream_event_time::AlignmentGroups;
-use millstream_types::{OperatorId, Timestamp};
+use millstream_types::{CheckpointId, OperatorId, Timestamp};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
@@ -41,8 +41,16 @@ pub(crate) struct Seat {
 const DELAY_MIN: Duration = Duration::from_millis(1);
 const DELAY_MAX: Duration = Duration::from_secs(365 * 24 * 3600);
 
+/// A split that a subtask was given, until a complete checkpoint has it.
+struct Handed<S> {
+    /// The newest snapshot before it; 0: none.
+    after: u64,
+    subtask: u32,
+    split: S,
+}
+
 /// Serves the readers of one source.
-pub(crate) struct SourceCoordinator<E> {
+pub(crate) struct SourceCoordinator<E: SplitEnumerator> {
     /// `None` for a source that hands out no splits.
     enumerator: Option<E>,
     seat: Option<Seat>,
@@ -50,12 +58,27 @@ pub(crate) struct SourceCoordinator<E> {
     waiting: VecDeque<u32>,
     next_discovery: Option<Instant>,
     discovered: bool,
+    /// The splits that a restart may give back; none if the job takes no checkpoints.
+    handed: Vec<Handed<E::Split>>,
+    takes_checkpoints: bool,
+    /// The first and the newest snapshot; 0: none.
+    first_snapshot: u64,
+    snapshot: u64,
 }
 
-impl<E> SourceCoordinator<E> {
+impl<E: SplitEnumerator> SourceCoordinator<E> {
     pub(crate) const fn new(enumerator: Option<E>, seat: Option<Seat>) -> Self {
-        let waiting = VecDeque::new();
-        Self { enumerator, seat, waiting, next_discovery: None, discovered: false }
+        Self {
+            enumerator,
+            seat,
+            waiting: VecDeque::new(),
+            next_discovery: None,
+            discovered: false,
+            handed: Vec::new(),
+            takes_checkpoints: false,
+            first_snapshot: 0,
+            snapshot: 0,
+        }
     }
 }
 
@@ -70,7 +93,16 @@ where
             let Some(subtask) = self.waiting.pop_front() else { break };
             match enumerator.next_split(subtask)? {
                 NextSplit::Split(split) => {
-                    replies.push((subtask, encode(&SourceEvent::Splits(vec![split]))?));
+                    let splits = SourceEvent::Splits(vec![split]);
+                    replies.push((subtask, encode(&splits)?));
+                    if let SourceEvent::Splits(splits) = splits
+                        && self.takes_checkpoints
+                    {
+                        let after = self.snapshot;
+                        let handed =
+                            splits.into_iter().map(|split| Handed { after, subtask, split });
+                        self.handed.extend(handed);
+                    }
                 }
                 NextSplit::NoMore => {
                     replies.push((subtask, encode(&SourceEvent::<E::Split>::NoMoreSplits)?));
@@ -92,9 +124,10 @@ where
 
 impl<E: SplitEnumerator> OperatorCoordinator for SourceCoordinator<E>
 where
-    E::Split: Serialize + DeserializeOwned,
+    E::Split: Serialize + DeserializeOwned + Send,
 {
-    fn open(&mut self, _opening: Opening) -> Result<()> {
+    fn open(&mut self, opening: Opening) -> Result<()> {
+        self.takes_checkpoints = opening.takes_checkpoints;
         Ok(())
     }
 
@@ -128,9 +161,34 @@ where
         Ok(self.next_discovery)
     }
 
-    fn snapshot(&mut self) -> Result<Option<Vec<u8>>> {
+    fn snapshot(&mut self, id: CheckpointId) -> Result<Option<Vec<u8>>> {
+        self.snapshot = id.get();
+        if self.first_snapshot == 0 {
+            self.first_snapshot = id.get();
+        }
         let Some(enumerator) = &mut self.enumerator else { return Ok(None) };
         Ok(Some(encode(&enumerator.snapshot()?)?))
+    }
+
+    /// Gives back the splits that subtasks got behind the checkpoint that they begin from.
+    fn restart(&mut self, restart: &Restart) -> Result<()> {
+        self.waiting.retain(|subtask| !restart.subtasks.contains(subtask));
+        // One before the first snapshot here is the one that this coordinator began from, too.
+        let restored = restart.restored.map_or(0, CheckpointId::get);
+        let restored = if restored < self.first_snapshot { 0 } else { restored };
+        let mut back: BTreeMap<u32, Vec<E::Split>> = BTreeMap::new();
+        let is_back = |one: &mut Handed<E::Split>| restart.subtasks.contains(&one.subtask);
+        for Handed { after, subtask, split } in self.handed.extract_if(.., is_back) {
+            if after >= restored {
+                back.entry(subtask).or_default().push(split);
+            }
+        }
+        let Some(enumerator) = &mut self.enumerator else { return Ok(()) };
+        back.into_iter().try_for_each(|(subtask, splits)| enumerator.give_back(subtask, splits))
+    }
+
+    fn on_complete(&mut self, id: CheckpointId) {
+        self.handed.retain(|one| one.after >= id.get());
     }
 
     fn commit(&mut self) -> Result<()> {
@@ -144,6 +202,8 @@ where
 
 #[cfg(test)]
 mod tests {
+    use millstream_types::AttemptId;
+
     use super::*;
 
     /// Answers from lists; `None` and no more once they are used up.
@@ -156,7 +216,8 @@ mod tests {
         type Split = u32;
         type State = ();
 
-        fn give_back(&mut self, _subtask: u32, _splits: Vec<u32>) -> Result<()> {
+        fn give_back(&mut self, _subtask: u32, splits: Vec<u32>) -> Result<()> {
+            self.splits.extend(splits.into_iter().map(NextSplit::Split));
             Ok(())
         }
 
@@ -229,6 +290,69 @@ mod tests {
         let mut replies = Replies::new();
         source.tick(Instant::now(), &mut replies).unwrap();
         assert_eq!(replies.len(), 1);
+    }
+
+    /// The splits that a subtask gets for a question.
+    fn ask(coordinator: &mut SourceCoordinator<Scripted>, subtask: u32) -> Vec<u32> {
+        let mut replies = Replies::new();
+        let request = encode(&SourceEvent::<u32>::RequestSplit).unwrap();
+        coordinator.on_event(subtask, &request, &mut replies).unwrap();
+        let splits = replies.iter().flat_map(|(to, payload)| {
+            assert_eq!(*to, subtask);
+            match decode(payload).unwrap() {
+                SourceEvent::Splits(splits) => splits,
+                SourceEvent::NoMoreSplits => Vec::new(),
+                other => panic!("{other:?}"),
+            }
+        });
+        splits.collect()
+    }
+
+    fn restart(coordinator: &mut SourceCoordinator<Scripted>, subtask: u32, restored: u64) {
+        let restored = (restored > 0).then(|| CheckpointId::new(restored));
+        let restart = Restart { attempt: AttemptId::new(1), subtasks: vec![subtask], restored };
+        coordinator.restart(&restart).unwrap();
+    }
+
+    #[test]
+    fn a_restart_gives_back_what_was_handed_out_behind_its_checkpoint() {
+        let splits = [1, 2, 3, 4, 5].map(NextSplit::Split);
+        let mut source = coordinator([None], splits);
+        let opening =
+            Opening { attempt: AttemptId::new(0), running: Vec::new(), takes_checkpoints: true };
+        source.open(opening).unwrap();
+        source.tick(Instant::now(), &mut Replies::new()).unwrap();
+        assert_eq!((ask(&mut source, 0), ask(&mut source, 1)), (vec![1], vec![2]));
+        source.snapshot(CheckpointId::new(7)).unwrap();
+        assert_eq!((ask(&mut source, 0), ask(&mut source, 1)), (vec![3], vec![4]));
+        // The first one is in the checkpoint; the other subtask keeps what it has.
+        restart(&mut source, 0, 7);
+        assert_eq!((ask(&mut source, 0), ask(&mut source, 0)), (vec![5], vec![3]));
+        // Of what was handed out a second time nothing is lost either.
+        restart(&mut source, 0, 7);
+        assert_eq!((ask(&mut source, 0), ask(&mut source, 0)), (vec![5], vec![3]));
+        assert_eq!(ask(&mut source, 0), []);
+        source.on_complete(CheckpointId::new(7));
+        restart(&mut source, 1, 7);
+        assert_eq!((ask(&mut source, 1), ask(&mut source, 1)), (vec![4], vec![]));
+        source.snapshot(CheckpointId::new(8)).unwrap();
+        source.on_complete(CheckpointId::new(8));
+        assert!(source.handed.is_empty(), "a complete checkpoint has them");
+    }
+
+    #[test]
+    fn a_restart_from_nothing_and_from_the_beginning_gives_everything_back() {
+        for restored in [0, 6] {
+            let mut source = coordinator([None], [NextSplit::Split(1), NextSplit::Split(2)]);
+            let (attempt, running) = (AttemptId::new(0), Vec::new());
+            source.open(Opening { attempt, running, takes_checkpoints: true }).unwrap();
+            source.tick(Instant::now(), &mut Replies::new()).unwrap();
+            assert_eq!(ask(&mut source, 0), [1]);
+            source.snapshot(CheckpointId::new(7)).unwrap();
+            assert_eq!(ask(&mut source, 0), [2]);
+            restart(&mut source, 0, restored);
+            assert_eq!((ask(&mut source, 0), ask(&mut source, 0)), (vec![1], vec![2]));
+        }
     }
 
     #[test]

@@ -64,7 +64,7 @@ pub use late::LateRecords;
 pub use map::map;
 pub use millstream_connector::{
     CommitOrder, CommitterInfo, Counter, Error, EventMailbox, EventSender, Mail, Opening,
-    OperatorCoordinator, Replies, Result, UserMetrics, bail, ensure, error,
+    OperatorCoordinator, Replies, Restart, Result, UserMetrics, bail, ensure, error,
 };
 pub use millstream_event_time::{
     Aggregated, AlignmentGroups, AtEnd, Calendar, EveryRecords, EveryStep, Evictor, EvictorContext,

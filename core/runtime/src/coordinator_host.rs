@@ -13,14 +13,14 @@ use std::time::{Duration, Instant};
 use millstream_graph::{ChainedOperator, JobGraph};
 use millstream_operators::{
     AlignmentGroups, CommitOrder, CommitterInfo, CoordinatorContext, Opening, OperatorCoordinator,
-    Program, Replies, Result, error,
+    Program, Replies, Restart, Result, error,
 };
 use millstream_protocol::host::{
-    Begin, CommitCheckpoint, Committed, CoordinatorSnapshot, Failure, OperatorEvent, Ready,
-    Settled, SnapshotCoordinators, from_host, to_host,
+    Begin, CommitCheckpoint, Committed, CoordinatorSnapshot, EndCheckpoint, Failure, OperatorEvent,
+    Ready, RestartSubtasks, Settled, SnapshotCoordinators, SubtasksRestarted, from_host, to_host,
 };
 use millstream_storage::patience::{Waiting, set_waiting};
-use millstream_types::{AttemptId, Clock, JobId, OperatorId};
+use millstream_types::{AttemptId, CheckpointId, Clock, JobId, OperatorId};
 
 use crate::failure::{self, guard};
 use crate::link::{Outbox, ToControl};
@@ -42,6 +42,10 @@ enum Request {
     Snapshot(u64),
     /// Results that complete checkpoints carry are to be published.
     Publish(CommitOrder, Arc<Publishing>),
+    /// Some subtasks begin again.
+    Restart(Restart, Arc<Restarting>),
+    /// A checkpoint is complete.
+    Complete(CheckpointId),
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -89,6 +93,28 @@ impl Publishing {
 
     fn answer(&self) {
         self.outbox.send(from_host::Message::Committed(Committed { commit: self.commit }));
+    }
+}
+
+/// A restart of subtasks, as long as their coordinators do not know of it: the last of them answers
+/// for all. If one fails, so does the host, and there is no answer.
+struct Restarting {
+    outbox: Outbox,
+    attempt: u32,
+    /// The number of coordinators that do not know of it.
+    left: AtomicUsize,
+}
+
+impl Restarting {
+    fn restarted(&self) {
+        if self.left.fetch_sub(1, Ordering::SeqCst) == 1 {
+            self.answer();
+        }
+    }
+
+    fn answer(&self) {
+        let restarted = SubtasksRestarted { attempt: self.attempt };
+        self.outbox.send(from_host::Message::SubtasksRestarted(restarted));
     }
 }
 
@@ -200,6 +226,8 @@ impl CoordinatorHost {
                     Some(to_host::Message::Abort(_)) => self.settle(Settle::Abort)?,
                     Some(to_host::Message::SnapshotCoordinators(asked)) => self.snapshot(&asked)?,
                     Some(to_host::Message::CommitCheckpoint(order)) => self.publish(order)?,
+                    Some(to_host::Message::RestartSubtasks(restart)) => self.restart(restart)?,
+                    Some(to_host::Message::EndCheckpoint(end)) => self.end_checkpoint(&end)?,
                     Some(to_host::Message::Shutdown(_)) => return Ok(()),
                     Some(
                         to_host::Message::Begin(_)
@@ -207,7 +235,6 @@ impl CoordinatorHost {
                         | to_host::Message::Cancel(_)
                         | to_host::Message::Credentials(_)
                         | to_host::Message::TriggerCheckpoint(_)
-                        | to_host::Message::EndCheckpoint(_)
                         | to_host::Message::Answer(_),
                     )
                     | None => {}
@@ -235,6 +262,36 @@ impl CoordinatorHost {
         operators
             .filter_map(|id| self.coordinators.get(&OperatorId::try_from(id.as_slice()).ok()?))
             .try_for_each(|coordinator| coordinator.tell(Request::Snapshot(asked.checkpoint)))
+    }
+
+    /// Tells the coordinators of subtasks that begin again.
+    fn restart(&self, restart: RestartSubtasks) -> Result<(), Failure> {
+        let RestartSubtasks { attempt, restored, operators } = restart;
+        let known = operators.into_iter().filter_map(|one| {
+            let operator = OperatorId::try_from(one.operator_id.as_slice()).ok()?;
+            Some((self.coordinators.get(&operator)?, one.subtasks))
+        });
+        let known: Vec<_> = known.collect();
+        let (outbox, left) = (self.outbox.clone(), AtomicUsize::new(known.len()));
+        let restarting = Arc::new(Restarting { outbox, attempt, left });
+        if known.is_empty() {
+            restarting.answer();
+        }
+        let (attempt, restored) = (AttemptId::new(attempt), (restored > 0).then_some(restored));
+        known.into_iter().try_for_each(|(coordinator, subtasks)| {
+            let restored = restored.map(CheckpointId::new);
+            let restart = Restart { attempt, subtasks, restored };
+            coordinator.tell(Request::Restart(restart, Arc::clone(&restarting)))
+        })
+    }
+
+    /// Tells coordinators that a restart begins from no earlier checkpoint.
+    fn end_checkpoint(&self, end: &EndCheckpoint) -> Result<(), Failure> {
+        if !end.complete || !end.commits {
+            return Ok(());
+        }
+        let id = CheckpointId::new(end.checkpoint);
+        self.coordinators.values().try_for_each(|it| it.tell(Request::Complete(id)))
     }
 
     /// Hands each committer what it is to publish.
@@ -322,6 +379,11 @@ impl Coordinator {
                     }));
                 }
                 Ok(Request::Snapshot(checkpoint)) => self.snapshot(checkpoint),
+                Ok(Request::Restart(restart, restarting)) => {
+                    self.guard(|it| it.restart(&restart))?;
+                    restarting.restarted();
+                }
+                Ok(Request::Complete(id)) => self.coordinator.on_complete(id),
                 Ok(Request::Publish(order, publishing)) => {
                     self.guard(|it| it.publish(order))?;
                     publishing.published();
@@ -333,7 +395,7 @@ impl Coordinator {
     }
 
     fn snapshot(&mut self, checkpoint: u64) {
-        let (state, failure) = match self.guard(|it| it.snapshot()) {
+        let (state, failure) = match self.guard(|it| it.snapshot(CheckpointId::new(checkpoint))) {
             Ok(state) => (state.unwrap_or_default(), None),
             Err(failure) => (Vec::new(), Some(failure)),
         };
@@ -391,9 +453,9 @@ pub(crate) struct CoordinatorsStart {
 
 impl CoordinatorsStart {
     /// Without checkpoints.
-    pub(crate) const fn first() -> Self {
+    pub(crate) fn first() -> Self {
         let attempt = AttemptId::new(0);
-        let opening = Opening { attempt, takes_checkpoints: false };
+        let opening = Opening { attempt, running: Vec::new(), takes_checkpoints: false };
         Self { opening, restored: BTreeMap::new() }
     }
 
@@ -404,7 +466,10 @@ impl CoordinatorsStart {
             Some((operator, one.state.clone()))
         });
         let takes_checkpoints = begin.checkpointing.is_some();
-        let opening = Opening { attempt: AttemptId::new(begin.attempt), takes_checkpoints };
+        let running = begin.checkpointing.iter().flat_map(|it| &it.running);
+        let running = running.map(|attempt| AttemptId::new(*attempt)).collect();
+        let attempt = AttemptId::new(begin.attempt);
+        let opening = Opening { attempt, running, takes_checkpoints };
         Self { opening, restored: restored.collect() }
     }
 }
@@ -427,7 +492,7 @@ pub(crate) fn open_coordinators(
                 let mut coordinator = program
                     .build_coordinator(operator.node, context)?
                     .ok_or_else(|| error!("the program has no coordinator for it"))?;
-                coordinator.open(start.opening)?;
+                coordinator.open(start.opening.clone())?;
                 Ok(coordinator)
             });
             let coordinator =

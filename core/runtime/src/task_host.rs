@@ -189,6 +189,7 @@ impl TaskHost {
                 | to_host::Message::Abort(_)
                 | to_host::Message::SnapshotCoordinators(_)
                 | to_host::Message::CommitCheckpoint(_)
+                | to_host::Message::RestartSubtasks(_)
                 | to_host::Message::Answer(_),
             )
             | None => {}

@@ -145,6 +145,7 @@ fn of_host() -> Vec<FromHost> {
             committables: vec![committables()],
             metrics: Some(host::CheckpointMetrics { sync_ns: 9, ..Default::default() }),
         }),
+        from_host::Message::SubtasksRestarted(host::SubtasksRestarted { attempt: 3 }),
     ]
     .map(|message| FromHost { message: Some(message) })
     .to_vec()
@@ -204,6 +205,14 @@ fn to_host() -> Vec<ToHost> {
             checkpoint: 7,
             recover: true,
             committables: vec![committables()],
+        }),
+        to_host::Message::RestartSubtasks(host::RestartSubtasks {
+            attempt: 3,
+            restored: 7,
+            operators: vec![host::OperatorSubtasks {
+                operator_id: vec![1; 16],
+                subtasks: vec![0, 5],
+            }],
         }),
     ]
     .map(|message| ToHost { message: Some(message) })
