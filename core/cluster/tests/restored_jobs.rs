@@ -11,6 +11,8 @@
 mod functions;
 #[path = "restored_jobs/golden.rs"]
 mod golden;
+#[path = "restored_jobs/regions.rs"]
+mod regions;
 #[path = "restored_jobs/savepoints.rs"]
 mod savepoints;
 
@@ -127,6 +129,8 @@ struct Run {
     /// Whether state of operators that the job lacks is left out.
     ignores: bool,
     stops: Option<Stop>,
+    /// Settings of the job beside those of every run.
+    settings: Vec<(&'static str, &'static str)>,
 }
 
 impl Run {
@@ -142,6 +146,7 @@ impl Run {
             claims: false,
             ignores: false,
             stops: None,
+            settings: Vec::new(),
         }
     }
 
@@ -257,6 +262,7 @@ fn run_job(
     if run.claims {
         config.insert("execution.state-recovery.claim-mode", "CLAIM".to_owned());
     }
+    config.extend(run.settings.iter().map(|(key, value)| (*key, (*value).to_owned())));
     let config = config.into_iter().map(|(key, value)| (key.to_owned(), value)).collect();
     let parallelism = run.parallelism;
     let mut settings = JobSettings { parallelism, config, ..JobSettings::default() };
@@ -343,10 +349,11 @@ fn check(failures: u32, build: impl Fn(&mut Environment, &Run) -> Stream<String>
     let (expected, _) = lines_of(0, &build);
     assert!(expected.len() > 50, "{expected:?}");
     let (lines, job) = lines_of(failures, &build);
-    assert_eq!(job.restarts, failures);
+    // Where nothing connects the subtasks, each of them fails so often.
+    assert!(job.restarts >= failures);
     let report = &job.checkpoints.as_ref().unwrap().report;
     let restored = report.latest_restored.as_ref().unwrap().id.get();
-    assert!(restored > 0 && report.counts.restored == u64::from(failures), "{report:?}");
+    assert!(restored > 0 && report.counts.restored >= u64::from(failures), "{report:?}");
     check_lines(&expected, &lines);
     check_lines(&expected, &lines_of_stopped(&build));
 }

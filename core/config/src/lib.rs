@@ -40,7 +40,7 @@ pub use loader::{CONF_DIR_VARIABLE, HOME_VARIABLE, Loaded, Loader, PROPERTIES_VA
 pub use option::{ConfigOption, KeyPrefix, OptionInfo, OptionTable, OptionValue};
 pub use reference::render_reference;
 pub use values::{
-    CheckpointInterval, CheckpointRetention, CheckpointingMode, ClaimMode, LogLevel, PortRange,
-    RestartStrategyType, Seconds, one_of,
+    CheckpointInterval, CheckpointRetention, CheckpointingMode, ClaimMode, FailoverStrategy,
+    LogLevel, PortRange, RestartStrategyType, Seconds, one_of,
 };
 pub use worker_memory::WorkerMemory;

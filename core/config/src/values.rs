@@ -375,6 +375,28 @@ impl OptionValue for ClaimMode {
     }
 }
 
+/// The tasks that restart after a failure.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum FailoverStrategy {
+    /// Those that failed, and all that channels connect with them.
+    #[default]
+    Region,
+    /// All of the job.
+    Full,
+    /// Those that failed. Where channels connect them with others it is [`Self::Region`].
+    Individual,
+}
+
+impl OptionValue for FailoverStrategy {
+    const KIND: &'static str = "region, full or individual";
+
+    fn read(text: &str) -> Result<Self, String> {
+        let values =
+            [("region", Self::Region), ("full", Self::Full), ("individual", Self::Individual)];
+        one_of(text, &values)
+    }
+}
+
 /// From which importance on a process writes log lines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LogLevel {

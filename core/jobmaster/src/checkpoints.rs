@@ -40,6 +40,8 @@ const MEMORY_STATE_MAX: u64 = 5 << 20;
 pub(crate) enum Event {
     /// All tasks are told to stop, or none runs yet; the next attempt has this number.
     Attempt(u32),
+    /// These tasks are told to stop while the others run; their next attempt has this number.
+    Regions(Vec<Subtask>, u32),
     /// A task of the present attempt has entered a state.
     Task(Box<TaskNews>),
     /// The coordinator host takes commands.
@@ -128,6 +130,8 @@ pub(crate) enum Action {
     SetTimer(Duration),
     /// The next attempt begins from here.
     Restore(Restoring),
+    /// The tasks of [`Event::Regions`] begin from here.
+    RestoreRegions(Restoring),
     /// The committers of the coordinator host have recovered, or there are none.
     Recovered,
     /// A request has ended.
@@ -234,6 +238,9 @@ impl Checkpoints {
     pub(crate) fn on_event(&mut self, now: Now, event: Event) -> Vec<Action> {
         match event {
             Event::Attempt(attempt) => self.news.push_back(News::Restarting { attempt }),
+            Event::Regions(tasks, attempt) => {
+                self.news.push_back(News::RegionsRestarting { tasks, attempt });
+            }
             Event::Task(news) => self.on_task(*news),
             Event::HostReady => {
                 self.news.push_back(News::CoordinatorHostReady);
@@ -327,6 +334,7 @@ impl Checkpoints {
             inline_max: self.inline_max,
             restores: restoring.metadata.is_some(),
             coordinators: restoring.coordinators(),
+            running: Vec::new(),
         }
     }
 
@@ -450,7 +458,17 @@ impl Checkpoints {
             Decision::Answer { trigger, answer } => {
                 self.actions.push(Action::Answer(trigger, answer));
             }
-            Decision::Restore { from, finished } => self.restore(from, finished),
+            Decision::Restore { from, finished } => {
+                // What was held back was for tasks that are gone.
+                self.parked.clear();
+                self.gathering = None;
+                let restoring = self.restoring(from, finished);
+                self.actions.push(Action::Restore(restoring));
+            }
+            Decision::RestoreRegions { from, finished } => {
+                let restoring = self.restoring(from, finished);
+                self.actions.push(Action::RestoreRegions(restoring));
+            }
             Decision::FailJob(reason) => self.actions.push(Action::Fail(reason)),
             Decision::Finish => {
                 self.has_finished = true;
@@ -505,20 +523,24 @@ impl Checkpoints {
     }
 
     fn end(&mut self, id: CheckpointId, complete: bool, commits: bool) {
-        let end = EndCheckpoint { checkpoint: id.get(), complete, commits };
-        self.actions.push(Action::TellAll(to_host::Message::EndCheckpoint(end)));
+        let end = to_host::Message::EndCheckpoint(EndCheckpoint {
+            checkpoint: id.get(),
+            complete,
+            commits,
+        });
+        if complete && commits {
+            self.actions.push(Action::TellCoordinator(end.clone()));
+        }
+        self.actions.push(Action::TellAll(end));
     }
 
-    fn restore(&mut self, from: Option<CheckpointId>, finished: Vec<Subtask>) {
-        // What was held back was for tasks that are gone.
-        self.parked.clear();
-        self.gathering = None;
+    fn restoring(&self, from: Option<CheckpointId>, finished: Vec<Subtask>) -> Restoring {
         let mut retained = self.coordinator.retained();
         let metadata = from.and_then(|from| retained.find(|one| one.id() == from));
         let metadata = metadata.map(|Completed { metadata, .. }| Arc::clone(metadata));
         let finished = finished.into_iter().collect();
         let graph = Some(Arc::clone(&self.graph));
-        self.actions.push(Action::Restore(Restoring { graph, metadata, finished }));
+        Restoring { graph, metadata, finished }
     }
 
     /// Asks for a tick when the next thing is due, unless one comes before.

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use millstream_config::flink::{self, FlinkKey};
-use millstream_config::{ConfigError, Configuration, options};
+use millstream_config::{ConfigError, Configuration, FailoverStrategy, options};
 use millstream_graph::{JobGraph, RuntimeMode};
 use millstream_security::Authority;
 use millstream_types::{ByteSize, LeaderEpoch};
@@ -17,10 +17,11 @@ pub use checkpointing::{CheckpointingConfig, Recovery, Retention};
 pub use restarts::{RestartConfig, RestartStrategy};
 
 /// Keys that a job may set for itself; everything else in its settings is for others.
-const JOB_KEYS: [&str; 6] = [
+const JOB_KEYS: [&str; 7] = [
     "execution.checkpointing.",
     "execution.state-recovery.",
     "restart-strategy",
+    "jobmanager.execution.failover-strategy",
     "slot.request.timeout",
     "millstream.task.cancel-timeout",
     "millstream.sink.",
@@ -75,6 +76,8 @@ pub struct JobMasterConfig {
     pub explanation_wait: Duration,
     /// The scheduling strategy; unset: eager, and lazy in batch mode.
     pub scheduling: Option<SchedulingStrategy>,
+    /// Whether a failure restarts the regions that it concerns, or all tasks.
+    pub failover: FailoverStrategy,
     /// The restart strategy.
     pub restarts: RestartConfig,
     /// The settings of checkpoints.
@@ -106,6 +109,7 @@ impl Default for JobMasterConfig {
             // A NodeManager and a JobManager each speak to YARN within some seconds.
             explanation_wait: Duration::from_secs(10),
             scheduling: None,
+            failover: FailoverStrategy::Region,
             restarts: RestartConfig::default(),
             checkpointing: CheckpointingConfig::default(),
             authority: None,
@@ -132,6 +136,7 @@ impl JobMasterConfig {
             committables_max: configuration.get(&options::SINK_COMMITTABLES_MAX)?,
             exception_history_size: configuration.get(&options::WEB_EXCEPTION_HISTORY_SIZE)?
                 as usize,
+            failover: configuration.get(&options::JOBMANAGER_EXECUTION_FAILOVER_STRATEGY)?,
             restarts,
             checkpointing: CheckpointingConfig::from_configuration(configuration)?,
             ..Self::default()
@@ -153,6 +158,7 @@ impl JobMasterConfig {
                 }
             };
         }
+        override_with!(failover, JOBMANAGER_EXECUTION_FAILOVER_STRATEGY);
         override_with!(slot_request_timeout, SLOT_REQUEST_TIMEOUT);
         override_with!(cancel_timeout, TASK_CANCEL_TIMEOUT);
         override_with!(commit_timeout, SINK_COMMIT_TIMEOUT);

@@ -293,11 +293,18 @@ impl ExecutionGraph {
         execution.host().filter(|_| execution.attempt() == task.attempt)
     }
 
+    /// The task of this subtask of an operator.
+    #[must_use]
+    pub fn of_operator(&self, operator: &[u8], subtask: u32) -> Option<Subtask> {
+        let vertex = *self.operators.get(&OperatorId::try_from(operator).ok()?)?;
+        let task = Subtask { vertex, index: subtask as usize };
+        self.get(task).map(|_| task)
+    }
+
     /// The process that runs this subtask of an operator's vertex.
     #[must_use]
     pub fn host_of_operator(&self, operator: &[u8], subtask: u32) -> Option<HostId> {
-        let vertex = *self.operators.get(&OperatorId::try_from(operator).ok()?)?;
-        self.get(Subtask { vertex, index: subtask as usize })?.host()
+        self.get(self.of_operator(operator, subtask)?)?.host()
     }
 
     /// The name of a subtask for people: `Map (2/4)`.
@@ -350,11 +357,17 @@ impl ExecutionGraph {
         }
     }
 
-    /// Puts the subtasks of this number of a slot sharing group into a slot.
-    pub(crate) fn place(&mut self, (group, number): (&str, u32), place: &Place) {
+    /// Puts subtasks of this number of a slot sharing group into a slot: those that are asked for.
+    pub(crate) fn place(
+        &mut self,
+        (group, number): (&str, u32),
+        place: &Place,
+        is_asked_for: impl Fn(&Subtask) -> bool,
+    ) {
         let index = number as usize;
         for (vertex, state) in self.vertices.iter_mut().enumerate() {
             if state.group == group
+                && is_asked_for(&Subtask { vertex, index })
                 && let Some(execution) = state.subtasks.get_mut(index)
             {
                 let shown = Arc::make_mut(&mut execution.shown);
@@ -418,28 +431,83 @@ impl ExecutionGraph {
 
     /// Cancels every attempt that has not ended: CANCELING if a host knows it, else CANCELED.
     pub(crate) fn cancel(&mut self, now: Timestamp) {
-        for vertex in &mut self.vertices {
-            for index in 0..vertex.subtasks.len() {
-                vertex.update(index, |execution| {
-                    let canceled = match execution.deployed {
-                        true => ExecutionState::Canceling,
-                        false => ExecutionState::Canceled,
-                    };
-                    execution.enter(now, canceled)
-                });
-            }
+        let all: Vec<Subtask> = self.iter().map(|(subtask, _)| subtask).collect();
+        self.cancel_some(now, &all);
+    }
+
+    /// As [`ExecutionGraph::cancel`], of these subtasks alone.
+    pub(crate) fn cancel_some<'a>(
+        &mut self,
+        now: Timestamp,
+        subtasks: impl IntoIterator<Item = &'a Subtask>,
+    ) {
+        for subtask in subtasks {
+            self.update(*subtask, |execution| {
+                let canceled = match execution.deployed {
+                    true => ExecutionState::Canceling,
+                    false => ExecutionState::Canceled,
+                };
+                execution.enter(now, canceled)
+            });
         }
     }
 
-    /// The next attempt of every subtask.
-    pub(crate) fn reset(&mut self, now: Timestamp) {
+    /// The process that a subtask is placed in, if it has not ended.
+    pub(crate) fn active_host(&self, subtask: Subtask) -> Option<HostId> {
+        let execution = self.get(subtask)?;
+        execution.host().filter(|_| !execution.state().is_terminal())
+    }
+
+    /// The attempts of subtasks that have not ended.
+    pub(crate) fn running_attempts(&self) -> Vec<u32> {
+        let running = self.iter().filter(|(_, execution)| !execution.state().is_terminal());
+        let attempts: BTreeSet<u32> = running.map(|(_, execution)| execution.attempt()).collect();
+        attempts.into_iter().collect()
+    }
+
+    /// The operators of subtasks that have coordinators, with the subtasks of each.
+    pub(crate) fn coordinated<'a>(
+        &self,
+        graph: &'a JobGraph,
+        subtasks: &BTreeSet<Subtask>,
+    ) -> BTreeMap<OperatorId, Vec<u32>> {
+        let mut coordinated: BTreeMap<OperatorId, Vec<u32>> = BTreeMap::new();
+        for subtask in subtasks {
+            let operators = graph.vertices.get(subtask.vertex).map(|vertex| &vertex.operators);
+            for operator in operators.into_iter().flatten().filter(|it| it.coordinated) {
+                let number = u32::try_from(subtask.index).unwrap_or(u32::MAX);
+                coordinated.entry(operator.id).or_default().push(number);
+            }
+        }
+        coordinated
+    }
+
+    /// Begins an attempt of every subtask.
+    pub(crate) fn reset(&mut self, now: Timestamp, attempt: u32) {
         self.hosted.clear();
         for vertex in &mut self.vertices {
             for execution in &mut vertex.subtasks {
-                let SubtaskDetails { subtask, attempt, .. } = *execution.shown;
-                *execution = Execution::new(subtask, attempt + 1, now);
+                *execution = Execution::new(execution.shown.subtask, attempt, now);
             }
             vertex.counts = Counts::of(&vertex.subtasks);
+        }
+    }
+
+    /// Begins an attempt of these subtasks, which have ended.
+    pub(crate) fn reset_some(
+        &mut self,
+        now: Timestamp,
+        subtasks: &BTreeSet<Subtask>,
+        attempt: u32,
+    ) {
+        for hosted in self.hosted.values_mut() {
+            hosted.retain(|subtask| !subtasks.contains(subtask));
+        }
+        self.hosted.retain(|_, hosted| !hosted.is_empty());
+        for subtask in subtasks {
+            self.update(*subtask, |execution| {
+                *execution = Execution::new(execution.shown.subtask, attempt, now);
+            });
         }
     }
 

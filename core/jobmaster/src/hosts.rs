@@ -6,14 +6,15 @@
 //! may still be unread.
 //!
 //! # Restart policy
-//! A task host is not replaced within an attempt: its region begins the next attempt with hosts of
-//! its own. The coordinator host is replaced once, because a host must discard the unpublished
-//! results.
+//! A task host that is lost is replaced when the regions begin again that had tasks in it, or when
+//! all do: then every host is a new one. The coordinator host is replaced once, because a host must
+//! discard the unpublished results; and as often as the restart strategy allows where nothing but
+//! committers run in it.
 
 #[cfg(test)]
 mod random_tests;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -68,8 +69,9 @@ pub(crate) enum Event {
         /// The part of its processes in checkpoints, if the job takes any.
         checkpointing: Option<Checkpointing>,
     },
-    /// Earlier coordinator hosts of the attempt do not count any more.
-    ForgetCoordinators,
+    /// Earlier coordinator hosts of the attempt do not count any more, and the next one begins so:
+    /// under the newest attempt of a task.
+    ReplaceCoordinators { attempt: u32, checkpointing: Option<Checkpointing> },
     /// A host is needed.
     Need(Need),
     /// A message came from a host.
@@ -238,6 +240,8 @@ pub(crate) struct Hosts {
     now: Timestamp,
     attempt: u32,
     checkpointing: Option<Checkpointing>,
+    /// The same of the next coordinator host.
+    coordinators_begin: (u32, Option<Checkpointing>),
     /// The secret that the attempt's task hosts share.
     token: Vec<u8>,
     /// The number of coordinator hosts that this attempt has started.
@@ -270,6 +274,7 @@ impl Hosts {
             now,
             attempt: 0,
             checkpointing: None,
+            coordinators_begin: (0, None),
             token: Vec::new(),
             coordinators_started: 0,
             table: BTreeMap::new(),
@@ -285,11 +290,15 @@ impl Hosts {
         match event {
             Event::Attempt { number, checkpointing } => {
                 self.attempt = number;
+                self.coordinators_begin = (number, checkpointing.clone());
                 self.checkpointing = checkpointing;
                 self.token = self.ids.token().to_vec();
                 self.coordinators_started = 0;
             }
-            Event::ForgetCoordinators => self.coordinators_started = 0,
+            Event::ReplaceCoordinators { attempt, checkpointing } => {
+                self.coordinators_started = 0;
+                self.coordinators_begin = (attempt, checkpointing);
+            }
             Event::Need(need) => self.start(need),
             Event::Heard(host) => {
                 if let Some(host) = self.table.get_mut(&host) {
@@ -325,6 +334,12 @@ impl Hosts {
         self.table.get(&host).map(|host| (host.user, host.is_ready()))
     }
 
+    /// The task hosts that are up and none of these.
+    pub(crate) fn others(&self, than: &BTreeSet<HostId>) -> Vec<HostId> {
+        let hosts = self.table.iter().filter(|(_, host)| host.user == User::Region);
+        hosts.map(|(id, _)| *id).filter(|id| !than.contains(id)).collect()
+    }
+
     /// The number of hosts that are up.
     pub(crate) fn count(&self) -> usize {
         self.table.len()
@@ -351,6 +366,7 @@ impl Hosts {
             Need::Coordinator => {
                 self.coordinators_started += 1;
                 begin.role = Role::Coordinator.into();
+                (begin.attempt, begin.checkpointing) = self.coordinators_begin.clone();
                 let on = Arc::clone(&self.coordinators);
                 (User::Settlement, on, String::new(), Vec::new())
             }

@@ -21,6 +21,7 @@ mod hosts;
 mod ids;
 mod master;
 mod region;
+mod regions;
 mod requests;
 mod restarts;
 mod settlement;

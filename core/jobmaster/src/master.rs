@@ -27,6 +27,7 @@
 mod checkpointing;
 mod ending;
 mod explanations;
+mod failover;
 #[cfg(test)]
 pub(crate) mod fixture;
 #[cfg(test)]
@@ -54,11 +55,13 @@ use crate::history::History;
 use crate::hosts::{self, Hosts};
 use crate::ids::IdSource;
 use crate::region::{self, Region, WaitsFor};
+use crate::regions::Regions;
 use crate::requests::Requests;
 use crate::restarts::Restarts;
 use crate::settlement::{self, Settlement};
 use crate::slots::SlotPool;
 use crate::timer::{Owner, Timer, TimerKind};
+use failover::Failover;
 
 /// An event of a job.
 #[derive(Debug)]
@@ -148,7 +151,7 @@ fn may_follow(from: JobStatus, to: JobStatus) -> bool {
         S::Initializing => matches!(to, S::Created | S::Cancelling),
         S::Created => matches!(to, S::Running | S::Failing | S::Cancelling),
         S::Running => matches!(to, S::Failing | S::Restarting | S::Cancelling | S::Finished),
-        S::Restarting => matches!(to, S::Running | S::Cancelling),
+        S::Restarting => matches!(to, S::Running | S::Failing | S::Cancelling),
         S::Failing => matches!(to, S::Failed | S::Cancelling),
         S::Cancelling => matches!(to, S::Canceled),
         S::Failed | S::Canceled | S::Finished | S::Suspended | S::Reconciling => false,
@@ -162,6 +165,9 @@ pub struct JobMaster {
     /// The error in its settings that keeps the job from starting.
     refused: Option<FailureCause>,
     region: Region,
+    regions: Regions,
+    /// The restarts of some regions while the others run, by their attempts.
+    failovers: BTreeMap<u32, Failover>,
     hosts: Hosts,
     settlement: Settlement,
     /// `None` if the job takes none.
@@ -225,6 +231,8 @@ impl JobMaster {
         let strategy = config.restarts.of_job(checkpoints.is_some());
         Self {
             region: Region::new(&graph, &config, now),
+            regions: Regions::new(&graph),
+            failovers: BTreeMap::new(),
             hosts: Hosts::new(submission.clone(), &config, coordinators, ids, now),
             settlement: Settlement::new(&graph, &config),
             checkpoints,
@@ -283,6 +291,11 @@ impl JobMaster {
     fn on_timer(&mut self, Timer { owner, kind, generation }: Timer) {
         match owner {
             Owner::Region => self.tell_region(region::Event::Timer { kind, generation }),
+            Owner::Failover if kind == TimerKind::Restart => self.go_on_with_failovers(),
+            Owner::Failover => {
+                let attempt = u32::try_from(generation).unwrap_or(u32::MAX);
+                self.tell_region(region::Event::FailoverTimer { attempt, kind });
+            }
             Owner::Hosts => self.tell_hosts(hosts::Event::Heartbeat { generation }),
             Owner::Settlement => {
                 self.tell_settlement(settlement::Event::Timer { kind, generation });
@@ -334,7 +347,7 @@ impl JobMaster {
         let restoring = self.begin_attempt();
         self.actions.push(Action::DeclareSlots(self.slots.requirements()));
         let slots = self.slots.assign();
-        self.tell_region(region::Event::Start(slots, restoring));
+        self.tell_region(region::Event::Start(self.restarts, slots, restoring));
     }
 
     fn on_slots_granted(&mut self, granted: Vec<AllocatedSlot>) {
@@ -358,7 +371,7 @@ impl JobMaster {
         if !surplus.is_empty() {
             self.actions.push(Action::ReleaseSlots(surplus));
         }
-        if self.region.waits_for() == WaitsFor::Slots {
+        if self.region.needs_slots() {
             self.unseen = Unseen::State;
             if let Some(slots) = self.slots.assign() {
                 self.tell_region(region::Event::Slots(slots));

@@ -9,16 +9,17 @@
 //!                                                   Cancelling ------------> Idle
 //! ```
 //! The region reports a failure and goes on as it is until it is told to cancel: what follows a
-//! failure is the job's decision.
+//! failure is the job's decision. While it runs, some of its tasks may restart: see [`failover`].
 
 mod deployment;
+mod failover;
 #[cfg(test)]
 mod random_tests;
 mod reports;
 
 pub(crate) use reports::attempt_of;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -27,13 +28,14 @@ use millstream_gateway::{
 };
 use millstream_graph::JobGraph;
 use millstream_protocol::host::{self, Cancel, to_host};
-use millstream_types::{HostId, TaskManagerId, Timestamp};
+use millstream_types::{ExecutionState, HostId, TaskManagerId, Timestamp};
 
 use crate::checkpoints::{Restoring, TaskNews};
 use crate::config::{JobMasterConfig, SchedulingStrategy};
 use crate::execution_graph::{ExecutionGraph, Subtask};
 use crate::slots::SharedSlot;
 use crate::timer::TimerKind;
+use failover::Failover;
 
 /// Every slot of the region, with its subtasks.
 pub(crate) type Slots = Vec<(SharedSlot, AllocatedSlot)>;
@@ -41,8 +43,14 @@ pub(crate) type Slots = Vec<(SharedSlot, AllocatedSlot)>;
 /// An event of a region.
 #[derive(Debug)]
 pub(crate) enum Event {
-    /// The region shall run, on these slots if there are enough already, and begin from here.
-    Start(Option<Slots>, Restoring),
+    /// The region shall run under this attempt, on these slots if there are enough already, and
+    /// begin from here.
+    Start(u32, Option<Slots>, Restoring),
+    /// These tasks shall stop and begin again under this attempt, while the others run. A restart of
+    /// some of them that is under way is part of this one.
+    Restart(u32, BTreeSet<Subtask>),
+    /// The tasks of that restart, which have stopped, shall begin.
+    Begin(u32, Option<Slots>, Restoring),
     /// There are enough slots now.
     Slots(Slots),
     /// The process on a TaskManager has this name.
@@ -63,6 +71,8 @@ pub(crate) enum Event {
     Cancel,
     /// A timer has run out.
     Timer { kind: TimerKind, generation: u64 },
+    /// A timer of a restart has run out.
+    FailoverTimer { attempt: u32, kind: TimerKind },
 }
 
 /// An instruction for the router, or a result.
@@ -81,8 +91,16 @@ pub(crate) enum Action {
     Deployed,
     /// Slots did not come in time.
     SlotsLate,
-    /// The region has failed.
-    Failed(ExceptionEntry),
+    /// These tasks have failed.
+    Failed(ExceptionEntry, Vec<Subtask>),
+    /// More processes are needed for the tasks of these slots.
+    NeedMoreHosts(Vec<Share>),
+    /// As [`Action::SetTimer`], of the restart of this attempt.
+    SetFailoverTimer { attempt: u32, kind: TimerKind, after: Duration },
+    /// The tasks of the restart of this attempt have stopped.
+    FailoverStopped(u32),
+    /// The tasks of the restart of this attempt run.
+    FailoverDone(u32),
     /// A further failure on the way to [`Action::Stopped`].
     Consequence(ExceptionEntry),
     /// All tasks have finished.
@@ -128,8 +146,8 @@ enum Phase {
     WaitingForSlots,
     StartingHosts,
     Running {
-        /// A broken exchange, until what broke it is known.
-        held: Option<ExceptionEntry>,
+        /// A broken exchange, with the tasks that it failed, until what broke it is known.
+        held: Option<(ExceptionEntry, Vec<Subtask>)>,
         /// A host that ended although its tasks had no need of it any more.
         exited: Option<ExceptionEntry>,
     },
@@ -141,6 +159,8 @@ enum Phase {
 struct RegionHost {
     on: TaskManagerId,
     address: String,
+    /// The numbers of its slots.
+    slots: Vec<u32>,
     /// The address of its data port, once it is ready.
     data_address: Option<String>,
 }
@@ -170,6 +190,10 @@ pub(crate) struct Region {
     slots: BTreeMap<TaskManagerId, Slots>,
     /// The processes of the attempt that are not lost.
     hosts: BTreeMap<HostId, RegionHost>,
+    /// The slots of the process that is being started on a TaskManager.
+    shares: BTreeMap<TaskManagerId, Vec<u32>>,
+    /// The restarts of some tasks, by their attempts. No task is part of two.
+    failovers: BTreeMap<u32, Failover>,
     actions: Vec<Action>,
 }
 
@@ -193,6 +217,8 @@ impl Region {
             restoring: Restoring::default(),
             slots: BTreeMap::new(),
             hosts: BTreeMap::new(),
+            shares: BTreeMap::new(),
+            failovers: BTreeMap::new(),
             actions: Vec::new(),
         }
     }
@@ -201,15 +227,17 @@ impl Region {
     pub(crate) fn on_event(&mut self, now: Timestamp, event: Event) -> Vec<Action> {
         self.now = now;
         match event {
-            Event::Start(slots, restoring) => {
+            Event::Start(attempt, slots, restoring) => {
                 self.restoring = restoring;
-                self.start(slots);
+                self.start(attempt, slots);
             }
-            Event::Slots(slots) => {
-                if matches!(self.phase, Phase::WaitingForSlots) {
-                    self.start_hosts(slots);
-                }
-            }
+            Event::Restart(attempt, tasks) => self.restart(attempt, tasks),
+            Event::Begin(attempt, slots, restoring) => self.begin(attempt, slots, restoring),
+            Event::Slots(slots) => match self.phase {
+                Phase::WaitingForSlots => self.start_hosts(slots),
+                Phase::Running { .. } => self.start_waiting(&slots),
+                Phase::Idle | Phase::StartingHosts | Phase::Cancelling => {}
+            },
             Event::HostStarted { host, on } => self.on_host_started(host, on),
             Event::HostReady { host, data_address } => self.on_host_ready(host, data_address),
             Event::CoordinatorReady => {
@@ -221,6 +249,7 @@ impl Region {
             Event::HostLost { host, entry } => self.on_host_lost(host, entry),
             Event::HostSilent { host, entry } => self.on_host_silent(host, entry),
             Event::Cancel => self.cancel(),
+            Event::FailoverTimer { attempt, kind } => self.on_failover_timer(attempt, kind),
             Event::Timer { kind, generation } => {
                 if generation == self.generation {
                     self.on_timer(kind);
@@ -235,6 +264,11 @@ impl Region {
         self.hosts.keys().copied()
     }
 
+    /// Whether its processes were told to run tasks.
+    pub(crate) const fn is_deployed(&self) -> bool {
+        self.deployed && matches!(self.phase, Phase::Running { .. })
+    }
+
     /// The region's tasks.
     pub(crate) fn executions(&self) -> &ExecutionGraph {
         &self.executions
@@ -243,7 +277,8 @@ impl Region {
     /// The thing that the region waits for.
     pub(crate) fn waits_for(&self) -> WaitsFor {
         match self.phase {
-            Phase::Idle | Phase::Running { .. } => WaitsFor::Nothing,
+            Phase::Idle => WaitsFor::Nothing,
+            Phase::Running { .. } => self.failovers_wait_for(),
             Phase::WaitingForSlots => WaitsFor::Slots,
             Phase::StartingHosts => WaitsFor::Hosts,
             Phase::Cancelling => WaitsFor::Tasks(self.executions.active()),
@@ -265,11 +300,12 @@ impl Region {
             (Phase::WaitingForSlots, TimerKind::SlotRequest) => {
                 self.actions.push(Action::SlotsLate);
             }
-            (Phase::StartingHosts, TimerKind::HostStart) => self.on_hosts_late(),
+            (Phase::StartingHosts, TimerKind::HostStart) => self.on_hosts_late(Vec::new()),
             (Phase::Running { held, .. }, TimerKind::ExchangeHold) => {
-                self.actions.extend(held.take().map(Action::Failed));
+                let failed = held.take().map(|(entry, tasks)| Action::Failed(entry, tasks));
+                self.actions.extend(failed);
             }
-            (Phase::Cancelling, TimerKind::Cancel) => self.on_tasks_stuck(),
+            (Phase::Cancelling, TimerKind::Cancel) => self.on_tasks_stuck(self.busy_hosts()),
             _ => {}
         }
     }
@@ -290,6 +326,7 @@ impl Region {
 
     /// Stops every task.
     fn cancel(&mut self) {
+        self.failovers.clear();
         self.executions.cancel(self.now);
         self.enter(Phase::Cancelling);
         let busy = self.busy_hosts();
@@ -317,10 +354,14 @@ impl Region {
     }
 
     /// Tasks do not stop: their processes are killed, which ends them.
-    fn on_tasks_stuck(&mut self) {
+    fn on_tasks_stuck(&mut self, hosts: Vec<HostId>) {
         let timeout = self.cancel_timeout;
-        for id in self.busy_hosts() {
-            let stuck = self.executions.active_on(id);
+        for id in hosts {
+            let is_stuck = |task: &Subtask| {
+                self.executions.get(*task).is_some_and(|it| it.state() == ExecutionState::Canceling)
+            };
+            let active = self.executions.active_on(id).into_iter();
+            let stuck: Vec<Subtask> = active.filter(is_stuck).collect();
             let Some(first) = stuck.first().map(|task| self.executions.name(*task)) else {
                 continue;
             };

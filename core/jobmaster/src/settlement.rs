@@ -190,6 +190,11 @@ impl Settlement {
         std::mem::take(&mut self.actions)
     }
 
+    /// Whether the coordinator host takes commands.
+    pub(crate) fn is_ready(&self) -> bool {
+        self.coordinator.as_ref().is_some_and(|it| it.state == State::Ready)
+    }
+
     fn enter(&mut self, phase: Phase) {
         self.generation += 1;
         self.phase = phase;

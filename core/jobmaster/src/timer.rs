@@ -8,6 +8,8 @@ pub enum Owner {
     Job,
     /// The region of the job's tasks.
     Region,
+    /// The restart of some tasks, whose attempt is the generation.
+    Failover,
     /// The job's processes.
     Hosts,
     /// The publication of results.

@@ -188,12 +188,7 @@ impl Coordinator {
     }
 
     /// Takes in that some tasks restart. If they fail a stop with their savepoint, all will.
-    pub(super) fn on_regions_restarting(
-        &mut self,
-        now: Now,
-        tasks: Vec<Subtask>,
-        attempt: u32,
-    ) {
+    pub(super) fn on_regions_restarting(&mut self, now: Now, tasks: Vec<Subtask>, attempt: u32) {
         if self.mode != Mode::Running || self.end != End::None {
             return;
         }

@@ -32,6 +32,11 @@ impl Restoring {
         states.collect()
     }
 
+    /// The checkpoint; 0: none.
+    pub(crate) fn checkpoint(&self) -> u64 {
+        self.metadata.as_ref().map_or(0, |metadata| metadata.checkpoint.get())
+    }
+
     /// Adds to a task what it begins from.
     pub(crate) fn add_to(&self, task: &mut host::Task) {
         let Some(metadata) = &self.metadata else { return };

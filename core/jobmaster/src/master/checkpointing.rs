@@ -7,8 +7,8 @@ use millstream_gateway::{CauseKind, ExceptionEntry, FailureCause};
 use millstream_protocol::host::{TaskId, TriggerCheckpoint, to_host};
 use millstream_types::{ExecutionAttemptId, HostId, JobStatus};
 
-use super::{Action, JobMaster, Phase, Unseen};
-use crate::checkpoints::{self, Checkpoints, StorageRequest};
+use super::{Action, JobMaster, Outcome, Phase, Unseen};
+use crate::checkpoints::{self, Checkpoints, Restoring, StorageRequest};
 use crate::hosts::How;
 use crate::region::attempt_of;
 use crate::timer::{Owner, Timer, TimerKind};
@@ -22,6 +22,13 @@ impl JobMaster {
         self.unseen = self.unseen.max(Unseen::Metrics);
         for action in actions {
             self.obey_checkpoints(action);
+        }
+        if !self.failovers.is_empty()
+            && self.checkpoints.as_ref().is_some_and(Checkpoints::has_ended)
+        {
+            // A stop that was being stored is complete: no task runs again.
+            self.set_restarting();
+            self.cancel_tasks(Outcome::Restart { due: self.now });
         }
         if self.waits_to_abort {
             self.abort_if_settled();
@@ -43,14 +50,7 @@ impl JobMaster {
                     self.tell_hosts(hosts::Event::Tell(host, message.clone()));
                 }
             }
-            checkpoints::Action::Deliver(event) => {
-                let executions = self.region.executions();
-                let host = executions.host_of_operator(&event.operator_id, event.subtask);
-                if let Some(host) = host {
-                    let event = to_host::Message::OperatorEvent(event);
-                    self.tell_hosts(hosts::Event::Tell(host, event));
-                }
-            }
+            checkpoints::Action::Deliver(event) => self.deliver(event),
             checkpoints::Action::Storage(request) => self.actions.push(Action::Storage(request)),
             checkpoints::Action::SetTimer(after) => {
                 let (owner, kind) = (Owner::Checkpoints, TimerKind::Checkpoint);
@@ -63,6 +63,7 @@ impl JobMaster {
                     self.restart();
                 }
             }
+            checkpoints::Action::RestoreRegions(restoring) => self.on_restore_regions(&restoring),
             checkpoints::Action::Recovered => self.tell_region(region::Event::CoordinatorReady),
             checkpoints::Action::Answer(trigger, answer) => self.on_answer(trigger, answer),
             checkpoints::Action::Fail(reason) => {
@@ -105,8 +106,19 @@ impl JobMaster {
         attempt_of(task)
     }
 
-    /// All tasks have finished, and the committers are gone before everything was published:
-    /// others publish the rest, as often as the restart strategy allows.
+    /// Whether the tasks run on while another coordinator host takes the place of one that is lost:
+    /// committers begin with what the checkpoints carry, enumerators would have to know what their
+    /// readers hold.
+    pub(super) fn has_committers_alone(&self) -> bool {
+        let operators = self.submission.graph.vertices.iter().flat_map(|it| &it.operators);
+        let mut coordinated = operators.filter(|operator| operator.coordinated);
+        self.checkpoints.is_some()
+            && self.region.is_deployed()
+            && self.failovers.is_empty()
+            && coordinated.all(|operator| !operator.source)
+    }
+
+    /// The committers are gone: others publish the rest, as often as the restart strategy allows.
     pub(super) fn on_committers_lost(&mut self, how: &How, entry: ExceptionEntry) {
         if !matches!(how, How::Ended { .. }) {
             return self.history.add(entry);
@@ -115,7 +127,12 @@ impl JobMaster {
             return self.fail(entry);
         }
         self.history.add(entry);
-        self.tell_hosts(hosts::Event::ForgetCoordinators);
+        let attempt = self.restarts;
+        let mut checkpointing = self.checkpoints.as_ref().map(|it| it.begin(&Restoring::default()));
+        if let Some(checkpointing) = &mut checkpointing {
+            checkpointing.running = self.region.executions().running_attempts();
+        }
+        self.tell_hosts(hosts::Event::ReplaceCoordinators { attempt, checkpointing });
         self.tell_settlement(settlement::Event::Open);
     }
 

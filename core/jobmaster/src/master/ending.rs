@@ -3,11 +3,14 @@
 //! All of them stop the tasks first, then have the results published or discarded, then stop the
 //! hosts, and only when every host is gone does the job end or begin again.
 
+use std::collections::BTreeSet;
+
 use millstream_gateway::{CauseKind, ExceptionEntry};
 use millstream_types::JobStatus;
 
 use super::{Action, JobMaster, Outcome, Phase};
 use crate::checkpoints::{self, Checkpoints};
+use crate::execution_graph::Subtask;
 use crate::timer::TimerKind;
 use crate::{hosts, region, settlement};
 
@@ -24,6 +27,15 @@ impl JobMaster {
     /// The attempt has failed. Once results may have been published a restart from the beginning
     /// would publish them twice, so then the job fails.
     pub(super) fn fail(&mut self, entry: ExceptionEntry) {
+        self.fail_regions(entry, None);
+    }
+
+    /// As [`JobMaster::fail`]; these tasks alone restart, if the job restarts and there are any.
+    pub(super) fn fail_regions(
+        &mut self,
+        entry: ExceptionEntry,
+        regions: Option<BTreeSet<Subtask>>,
+    ) {
         let published = match self.phase {
             Phase::Running => false,
             Phase::Committing => true,
@@ -40,14 +52,18 @@ impl JobMaster {
         self.history.add(entry);
         if !published && self.checkpoints.as_ref().is_some_and(Checkpoints::has_ended) {
             // The tasks had only to say that they have finished.
-            self.set_status(JobStatus::Restarting);
+            self.set_restarting();
             return self.cancel_tasks(Outcome::Restart { due: self.now });
         }
         let pause = if is_final { None } else { self.strategy.on_failure(self.now, counts) };
         match pause {
             Some(pause) => {
-                self.set_status(JobStatus::Restarting);
-                self.cancel_tasks(Outcome::Restart { due: self.now.saturating_add(pause) });
+                self.set_restarting();
+                let due = self.now.saturating_add(pause);
+                match regions {
+                    Some(tasks) => self.restart_regions(tasks, due),
+                    None => self.cancel_tasks(Outcome::Restart { due }),
+                }
             }
             None => {
                 self.set_status(JobStatus::Failing);
@@ -111,6 +127,7 @@ impl JobMaster {
     pub(super) fn cancel_tasks(&mut self, then: Outcome) {
         self.declare_nothing_after(then);
         self.enter(Phase::Cancelling { then });
+        self.failovers.clear();
         self.tell_checkpoints(checkpoints::Event::Attempt(self.restarts + 1));
         self.tell_hosts(hosts::Event::Unwatch);
         self.tell_region(region::Event::Cancel);

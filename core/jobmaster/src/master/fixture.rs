@@ -135,6 +135,30 @@ pub(crate) fn graph(vertices: &[(&str, u32, &str)]) -> JobGraph {
     }
 }
 
+/// Vertices with these edges alone.
+pub(crate) fn connected(
+    vertices: &[(&str, u32, &str)],
+    edges: &[(usize, usize, Partitioner)],
+) -> JobGraph {
+    let mut graph = graph(vertices);
+    let edge = |(at, (source, target, partitioner)): (usize, &(usize, usize, Partitioner))| {
+        let (id, input, partitioner) = (EdgeId(at as u32), 0, *partitioner);
+        let (source_node, target_node) = (NodeId(*source as u32), NodeId(*target as u32));
+        let (source, target) = (vertex_id(*source), vertex_id(*target));
+        let output = OutputName::Main;
+        JobEdge { id, source, source_node, output, target, target_node, input, partitioner }
+    };
+    graph.edges = edges.iter().enumerate().map(edge).collect();
+    graph
+}
+
+/// Source and sink, of which each subtask has channels to the one of its number alone.
+pub(crate) fn forward(parallelism: u32) -> JobGraph {
+    let mut graph = pipeline(parallelism);
+    graph.edges[0].partitioner = Partitioner::Forward;
+    graph
+}
+
 /// Source and sink in one group.
 pub(crate) fn pipeline(parallelism: u32) -> JobGraph {
     graph(&[("Source", parallelism, "default"), ("Sink", parallelism, "default")])

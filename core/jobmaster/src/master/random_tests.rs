@@ -15,6 +15,7 @@ use millstream_gateway::{
     AllocatedSlot, CauseKind, CheckpointRequest, Explanation, FailureCause, HostExit,
     JobMasterEvent, RequestState,
 };
+use millstream_graph::Partitioner;
 use millstream_protocol::host::{
     self, Alive, Execution, FromHost, Ready, Settled, Task, TaskId, TaskState, from_host, to_host,
 };
@@ -41,6 +42,8 @@ struct Process {
     /// Its tasks and how far they are; those that ended are gone.
     tasks: Vec<(Task, Execution)>,
     cancelled: bool,
+    /// Those that were told to stop by themselves.
+    cancelled_tasks: Vec<TaskId>,
     /// Commits and aborts that it has not answered.
     settles: usize,
     /// Its next messages about checkpoints.
@@ -56,6 +59,13 @@ struct World {
     random: Random,
     job: Job,
     coordinated: bool,
+    /// Each source has a channel to the sink of its number alone.
+    has_regions: bool,
+    /// The attempts of tasks that hosts were told to run.
+    deployed_ever: BTreeSet<(Vec<u8>, u32, u32)>,
+    /// The restarts that coordinators were told of, and those of which they have said so.
+    restarts_told: BTreeSet<u32>,
+    restarts_known: BTreeSet<u32>,
     /// Events on their way to the JobMaster, in order per sender.
     streams: BTreeMap<String, VecDeque<JobMasterEvent>>,
     timers: Vec<(Timestamp, Timer)>,
@@ -78,6 +88,8 @@ struct World {
     deployed: bool,
     aborted: bool,
     published: bool,
+    /// When hosts were stopped for the last time, there were results of a savepoint.
+    kept: bool,
 
     takes_checkpoints: bool,
     storage: VecDeque<StorageRequest>,
@@ -106,6 +118,7 @@ struct Seen {
     final_ones: u64,
     savepoints: u64,
     stops: u64,
+    regions: u64,
 }
 
 impl World {
@@ -113,7 +126,14 @@ impl World {
         let mut random = Random::new(seed);
         let parallelism = 1 + random.below(4) as u32;
         let coordinated_job = !random.one_in(3);
-        let graph = if coordinated_job { coordinated(parallelism) } else { pipeline(parallelism) };
+        let mut graph =
+            if coordinated_job { coordinated(parallelism) } else { pipeline(parallelism) };
+        // Without enumerators the coordinator host is replaced while tasks run.
+        graph.vertices[0].operators[0].coordinated &= random.one_in(2);
+        let has_regions = random.one_in(2);
+        if has_regions {
+            graph.edges[0].partitioner = Partitioner::Forward;
+        }
         let takes_checkpoints = random.one_in(2);
         let restarts = random.below(if takes_checkpoints { 12 } else { 4 });
         let graph = with_restarts(graph, restarts as u32);
@@ -129,6 +149,10 @@ impl World {
             random,
             job: Job::with_config(graph, &config),
             coordinated: coordinated_job,
+            has_regions,
+            deployed_ever: BTreeSet::new(),
+            restarts_told: BTreeSet::new(),
+            restarts_known: BTreeSet::new(),
             streams: BTreeMap::new(),
             timers: Vec::new(),
             processes: BTreeMap::new(),
@@ -148,6 +172,7 @@ impl World {
             deployed: false,
             aborted: false,
             published: false,
+            kept: false,
             takes_checkpoints,
             storage: VecDeque::new(),
             stored: BTreeSet::new(),
@@ -225,6 +250,7 @@ impl World {
             Action::StopHost(_, host, _) => {
                 assert!(!self.hosts_gone.contains(&host), "a dead host is stopped");
                 assert!(self.hosts_stopped.insert(host), "a host is stopped twice");
+                self.kept = self.keeps_results();
                 if let Some(process) = self.processes.get_mut(&host) {
                     process.stopping = true;
                 }
@@ -261,6 +287,7 @@ impl World {
             hangs: self.random.one_in(20),
             tasks: Vec::new(),
             cancelled: false,
+            cancelled_tasks: Vec::new(),
             settles: 0,
             answers: VecDeque::new(),
             recovered: false,
@@ -279,6 +306,16 @@ impl World {
         if let to_host::Message::Deploy(deploy) = &message {
             assert!(deploy.tasks.is_empty() || !self.has_stopped, "it runs behind its stop");
             self.check_restore(deploy);
+            for task in &deploy.tasks {
+                let name = (task.vertex.clone(), task.subtask, task.attempt);
+                assert!(self.deployed_ever.insert(name), "{task:?} is deployed twice");
+                let is_known = self.restarts_known.contains(&task.attempt);
+                let is_told = self.restarts_told.contains(&task.attempt);
+                assert!(is_known || !is_told, "coordinators do not know of {task:?}");
+            }
+        }
+        if let to_host::Message::RestartSubtasks(restart) = &message {
+            assert!(self.restarts_told.insert(restart.attempt), "told twice of {restart:?}");
         }
         let Some(process) = self.processes.get_mut(&host) else { return };
         assert!(process.ready, "a host is told something before it is ready");
@@ -318,7 +355,14 @@ impl World {
                 let tasks = deploy.tasks.into_iter();
                 process.tasks.extend(tasks.map(|task| (task, Execution::Unspecified)));
             }
-            to_host::Message::Cancel(_) => process.cancelled = true,
+            to_host::Message::Cancel(cancel) => {
+                process.cancelled |= cancel.tasks.is_empty();
+                process.cancelled_tasks.extend(cancel.tasks);
+            }
+            to_host::Message::RestartSubtasks(restart) => {
+                let restarted = host::SubtasksRestarted { attempt: restart.attempt };
+                process.answers.push_back(from_host::Message::SubtasksRestarted(restarted));
+            }
             to_host::Message::Commit(_) | to_host::Message::Abort(_) => process.settles += 1,
             other => panic!("unexpected {other:?}"),
         }
@@ -443,17 +487,44 @@ impl World {
             .iter()
             .flat_map(|vertex| vertex.subtasks.iter().map(|subtask| subtask.attempt))
             .collect();
-        assert!(attempts.iter().all(|attempt| *attempt == details.restarts));
+        assert!(attempts.iter().all(|attempt| *attempt <= details.restarts));
         if self.attempts != attempts {
-            assert!(self.attempts.iter().zip(&attempts).all(|(old, new)| old < new));
+            let steps = || self.attempts.iter().zip(&attempts);
+            if !attempts.iter().all(|attempt| *attempt == details.restarts) {
+                self.check_regions(&attempts);
+                self.seen.regions += 1;
+                self.attempts = attempts;
+                return self.check_status(details.status);
+            }
+            assert!(steps().all(|(old, new)| old < new));
             let is_kept = self.takes_checkpoints || !self.coordinated || !self.deployed;
             assert!(is_kept || self.was_cleaned_up());
             self.deployed = false;
             self.attempts = attempts;
         }
-        if details.status != self.status {
+        self.check_status(details.status);
+    }
+
+    /// Subtasks of one number begin again together, and nothing else does.
+    fn check_regions(&self, attempts: &[u32]) {
+        assert!(
+            self.has_regions,
+            "all tasks are connected: {attempts:?} follow {:?}",
+            self.attempts
+        );
+        let (old, new) = (&self.attempts, attempts);
+        for (source, sink) in (0..new.len() / 2).zip(new.len() / 2..) {
+            assert_eq!((old[source], new[source]), (old[sink], new[sink]), "of one region");
+            assert!(old[source] <= new[source], "{old:?} {new:?}");
+        }
+        let kept = self.takes_checkpoints || !self.coordinated;
+        assert!(kept, "sources and sinks without checkpoints begin again alone");
+    }
+
+    fn check_status(&mut self, status: JobStatus) {
+        if status != self.status {
             assert!(!self.status.is_globally_terminal(), "a status follows {}", self.status);
-            self.status = details.status;
+            self.status = status;
         }
         assert_eq!(self.status.is_globally_terminal(), self.ended > 0);
         assert!(self.ended <= 1, "the job ends twice");
@@ -548,6 +619,9 @@ impl World {
             if faults && self.random.one_in(10) {
                 answer = self.badly(answer);
             }
+            if let from_host::Message::SubtasksRestarted(restarted) = &answer {
+                self.restarts_known.insert(restarted.attempt);
+            }
             self.says(host, answer);
             return true;
         }
@@ -572,7 +646,7 @@ impl World {
                 })
             }
             // A committer that fails takes its host with it.
-            from_host::Message::Committed(_) => {
+            from_host::Message::Committed(_) | from_host::Message::SubtasksRestarted(_) => {
                 from_host::Message::Failure(failure("error", "the disk is full"))
             }
             other => other,
@@ -586,9 +660,13 @@ impl World {
         }
         let at = self.random.below(process.tasks.len());
         let (task, state) = process.tasks[at].clone();
+        let is_it = |id: &TaskId| {
+            (&id.vertex, id.subtask, id.attempt) == (&task.vertex, task.subtask, task.attempt)
+        };
+        let cancelled = process.cancelled || process.cancelled_tasks.iter().any(is_it);
         let failed = faults && self.random.one_in(if self.takes_checkpoints { 90 } else { 30 });
         let (next, cause) = match state {
-            _ if process.cancelled => (Execution::Canceled, None),
+            _ if cancelled => (Execution::Canceled, None),
             _ if failed => {
                 let kind = self.random.pick(&["panic", "error", "exchange"]).expect("three kinds");
                 (Execution::Failed, Some(failure(kind, kind)))
@@ -758,7 +836,7 @@ impl World {
         if self.status == JobStatus::Finished {
             assert!(!self.coordinated || self.published, "finished without publication");
         } else {
-            let is_kept = self.keeps_results();
+            let is_kept = self.kept || self.keeps_results();
             assert!(is_kept || !self.coordinated || !self.deployed || self.was_cleaned_up());
         }
     }
@@ -786,6 +864,7 @@ fn whatever_happens_a_job_ends_once_and_leaves_nothing() {
         ("final", seen(|seen| seen.final_ones)),
         ("savepoints", seen(|seen| seen.savepoints)),
         ("stops", seen(|seen| seen.stops)),
+        ("regions", seen(|seen| seen.regions)),
     ];
     let statuses: Vec<JobStatus> = worlds.iter().map(|(status, _)| *status).collect();
     for (name, count) in counts {

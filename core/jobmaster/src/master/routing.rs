@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use millstream_gateway::{CauseKind, ExceptionEntry, FailureCause, JobMasterEvent};
 use millstream_protocol::HOST_PROTOCOL;
-use millstream_protocol::host::{FromHost, Hello, OperatorEvent, from_host, to_host};
+use millstream_protocol::host::{FromHost, Hello, OperatorEvent, from_host};
 use millstream_types::HostId;
 
 use super::{Action, JobMaster, Outcome, Phase, Unseen};
@@ -78,6 +78,9 @@ impl JobMaster {
             Some(from_host::Message::Committed(committed)) if user == User::Settlement => {
                 self.tell_checkpoints(checkpoints::Event::Committed(committed.commit));
             }
+            Some(from_host::Message::SubtasksRestarted(restarted)) if user == User::Settlement => {
+                self.on_subtasks_restarted(restarted.attempt);
+            }
             Some(from_host::Message::Failure(failure)) => {
                 self.tell_hosts(broken(causes::of_failure(failure)));
             }
@@ -101,6 +104,7 @@ impl JobMaster {
                 | from_host::Message::JobQuery(_)
                 | from_host::Message::CoordinatorSnapshot(_)
                 | from_host::Message::Committed(_)
+                | from_host::Message::SubtasksRestarted(_)
                 | from_host::Message::Settled(_),
             )
             | None => {}
@@ -120,8 +124,7 @@ impl JobMaster {
                     None => Some(event),
                 };
                 if let Some(event) = free {
-                    let event = to_host::Message::OperatorEvent(event);
-                    self.tell_hosts(hosts::Event::Tell(host, event));
+                    self.deliver(event);
                 }
             }
             User::Region if host == from => {
@@ -193,6 +196,9 @@ impl JobMaster {
             User::Region => self.tell_region(region::Event::HostLost { host, entry }),
             User::Settlement => self.on_coordinator_lost(&how, entry),
         }
+        if ended {
+            self.go_on_with_failovers();
+        }
         if ended && let Phase::StoppingHosts { then } = self.phase {
             self.end_if_stopped(then);
         }
@@ -206,6 +212,7 @@ impl JobMaster {
         self.tell_checkpoints(checkpoints::Event::HostLost);
         match self.phase {
             Phase::Committing if self.checkpoints.is_some() => self.on_committers_lost(how, entry),
+            Phase::Running if self.has_committers_alone() => self.on_committers_lost(how, entry),
             Phase::Running | Phase::Committing => self.fail(entry),
             Phase::Cancelling { .. } if *how == How::Silent => self.history.add_consequence(entry),
             Phase::New
@@ -238,7 +245,13 @@ impl JobMaster {
                     self.tell_hosts(hosts::Event::Watch);
                 }
                 region::Action::SlotsLate => self.on_slots_late(),
-                region::Action::Failed(entry) => self.fail(entry),
+                region::Action::Failed(entry, tasks) => self.fail_tasks(entry, &tasks),
+                region::Action::NeedMoreHosts(shares) => self.start_task_hosts(shares),
+                region::Action::SetFailoverTimer { attempt, kind, after } => {
+                    self.set_failover_timer(attempt, kind, after);
+                }
+                region::Action::FailoverStopped(attempt) => self.on_failover_stopped(attempt),
+                region::Action::FailoverDone(attempt) => self.on_failover_done(attempt),
                 region::Action::Consequence(entry) => self.history.add_consequence(entry),
                 region::Action::Finished => self.commit(),
                 region::Action::Stopped => self.abort(),
@@ -252,10 +265,14 @@ impl JobMaster {
     }
 
     fn start_hosts(&mut self, shares: Vec<Share>) {
+        self.start_task_hosts(shares);
+        self.tell_settlement(settlement::Event::Open);
+    }
+
+    fn start_task_hosts(&mut self, shares: Vec<Share>) {
         for Share { on, address, slots } in shares {
             self.tell_hosts(hosts::Event::Need(Need::Tasks { on, address, slots }));
         }
-        self.tell_settlement(settlement::Event::Open);
     }
 
     // --- the settlement ---

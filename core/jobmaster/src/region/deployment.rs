@@ -2,12 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use millstream_gateway::{CauseKind, FailureCause, TaskLocation};
+use millstream_gateway::{AllocatedSlot, CauseKind, FailureCause, TaskLocation};
 use millstream_protocol::host::{Deploy, OperatorSnapshot, PeerHost, Placement, Task, to_host};
 use millstream_types::{HostId, TaskManagerId};
 use prost::Message as _;
 
 use super::{Action, Phase, Region, RegionHost, Share, Slots};
+use crate::checkpoints::Restoring;
 use crate::execution_graph::{Place, Subtask};
 use crate::timer::TimerKind;
 
@@ -34,12 +35,14 @@ fn in_lots(tasks: Vec<Task>) -> Vec<Vec<Task>> {
 
 impl Region {
     /// Begins an attempt.
-    pub(super) fn start(&mut self, slots: Option<Slots>) {
+    pub(super) fn start(&mut self, attempt: u32, slots: Option<Slots>) {
         if self.started {
-            self.executions.reset(self.now);
+            self.executions.reset(self.now, attempt);
         }
         (self.started, self.deployed, self.coordinator_ready) = (true, false, false);
         self.hosts.clear();
+        self.shares.clear();
+        self.failovers.clear();
         let first = self.executions.deployable(self.eager);
         self.executions.schedule(self.now, &first);
         self.enter(Phase::WaitingForSlots);
@@ -51,40 +54,71 @@ impl Region {
 
     /// One task host for all slots of a TaskManager, and the coordinator host.
     pub(super) fn start_hosts(&mut self, slots: Slots) {
-        let mut shares: BTreeMap<TaskManagerId, Share> = BTreeMap::new();
-        self.slots.clear();
-        for (shared, slot) in slots {
-            let on = slot.slot.task_manager.clone();
-            let share = shares.entry(on.clone()).or_insert_with(|| Share {
-                on: slot.gateway.clone(),
-                address: slot.address.clone(),
-                slots: Vec::new(),
-            });
-            share.slots.push(slot.slot.index);
-            self.slots.entry(on).or_default().push((shared, slot));
-        }
+        self.take_slots(&slots);
         let first = self.executions.deployable(self.eager);
         self.executions.start_deploying(self.now, &first);
         self.enter(Phase::StartingHosts);
-        self.actions.push(Action::NeedHosts(shares.into_values().collect()));
+        let shares = self.shares_without_host();
+        self.actions.push(Action::NeedHosts(shares));
         self.set_timer(TimerKind::HostStart, self.host_start_timeout);
     }
 
-    /// Puts the subtasks of a TaskManager's slots where its host is.
+    /// Takes in where the slots are.
+    pub(super) fn take_slots(&mut self, slots: &Slots) {
+        self.slots.clear();
+        for (shared, slot) in slots {
+            let on = slot.slot.task_manager.clone();
+            self.slots.entry(on).or_default().push((shared.clone(), slot.clone()));
+        }
+    }
+
+    /// The slots that are none of a process's, by TaskManager.
+    pub(super) fn shares_without_host(&mut self) -> Vec<Share> {
+        let mut shares = Vec::new();
+        for (on, slots) in &self.slots {
+            let has_host = |slot: &AllocatedSlot| {
+                let index = slot.slot.index;
+                self.hosts.values().any(|host| host.on == *on && host.slots.contains(&index))
+            };
+            let slots: Vec<_> =
+                slots.iter().map(|(_, slot)| slot).filter(|slot| !has_host(slot)).collect();
+            let Some(first) = slots.first() else { continue };
+            let (gateway, address) = (first.gateway.clone(), first.address.clone());
+            let slots: Vec<u32> = slots.iter().map(|slot| slot.slot.index).collect();
+            self.shares.insert(on.clone(), slots.clone());
+            shares.push(Share { on: gateway, address, slots });
+        }
+        shares
+    }
+
+    /// Puts the subtasks of a process's slots there.
     pub(super) fn on_host_started(&mut self, host: HostId, on: TaskManagerId) {
-        let mut address = String::new();
-        for (shared, slot) in self.slots.get(&on).into_iter().flatten() {
-            address.clone_from(&slot.address);
+        let slots = self.shares.remove(&on).unwrap_or_default();
+        let address = self.slots.get(&on).and_then(|slots| slots.first());
+        let address = address.map(|(_, slot)| slot.address.clone()).unwrap_or_default();
+        self.hosts.insert(host, RegionHost { on, address, slots, data_address: None });
+        self.place_on(host);
+    }
+
+    /// Puts the subtasks of a process's slots there that begin and are nowhere yet.
+    pub(super) fn place_on(&mut self, id: HostId) {
+        let Some(host) = self.hosts.get(&id) else { return };
+        let data_port = host.data_address.as_deref().and_then(crate::hosts::port_of);
+        let (failovers, runs) = (&self.failovers, matches!(self.phase, Phase::Running { .. }));
+        let begins = |task: &Subtask| !runs || failovers.values().any(|it| it.places(task));
+        for (shared, slot) in self.slots.get(&host.on).into_iter().flatten() {
+            if !host.slots.contains(&slot.slot.index) {
+                continue;
+            }
             let location = TaskLocation {
-                task_manager: on.clone(),
+                task_manager: host.on.clone(),
                 address: slot.address.clone(),
-                host,
-                data_port: None,
+                host: id,
+                data_port,
             };
             let place = Place { location, slot: slot.slot.index };
-            self.executions.place((&shared.group, shared.index), &place);
+            self.executions.place((&shared.group, shared.index), &place, begins);
         }
-        self.hosts.insert(host, RegionHost { on, address, data_address: None });
     }
 
     pub(super) fn on_host_ready(&mut self, id: HostId, data_address: String) {
@@ -92,6 +126,7 @@ impl Region {
         self.executions.set_data_port(id, crate::hosts::port_of(&data_address));
         host.data_address = Some(data_address);
         self.run_if_ready();
+        self.run_failovers();
     }
 
     pub(super) fn run_if_ready(&mut self) {
@@ -106,7 +141,8 @@ impl Region {
         }
     }
 
-    pub(super) fn on_hosts_late(&mut self) {
+    /// Processes that these tasks wait for are late.
+    pub(super) fn on_hosts_late(&mut self, tasks: Vec<Subtask>) {
         let late = self.hosts.iter().find(|(_, host)| host.data_address.is_none());
         let (name, location) = match late {
             Some((id, host)) => {
@@ -117,13 +153,14 @@ impl Region {
         let message = format!("{name} was not ready within {:?}", self.host_start_timeout);
         let mut entry = self.entry(FailureCause::new(CauseKind::Start, message));
         entry.location = location;
-        self.actions.push(Action::Failed(entry));
+        self.actions.push(Action::Failed(entry, tasks));
     }
 
     /// Tells hosts to run the tasks that can run now. With the first deployment every host learns
     /// the addresses of its peers.
     pub(super) fn deploy(&mut self) {
-        let subtasks = self.executions.deployable(self.eager);
+        let mut subtasks = self.executions.deployable(self.eager);
+        subtasks.retain(|task| !self.failovers.values().any(|it| it.tasks.contains(task)));
         let first = !self.deployed;
         if subtasks.is_empty() && !first {
             return;
@@ -136,11 +173,17 @@ impl Region {
             self.actions.push(Action::Deployed);
         }
         self.actions.push(Action::Changed);
+        let tasks = self.tasks_by_host(&subtasks, &self.restoring);
+        self.tell_tasks(tasks, first);
+    }
+
+    /// Tells hosts their tasks; those without tasks are told where the others are, if they are to
+    /// know.
+    pub(super) fn tell_tasks(&mut self, mut tasks: BTreeMap<HostId, Vec<Task>>, all: bool) {
         let (peers, placements) = (self.peers(), self.placements());
-        let mut tasks = self.tasks_by_host(&subtasks);
         for id in self.hosts.keys() {
             let tasks = tasks.remove(id).unwrap_or_default();
-            if tasks.is_empty() && !first {
+            if tasks.is_empty() && !all {
                 continue;
             }
             for tasks in in_lots(tasks) {
@@ -169,7 +212,11 @@ impl Region {
             .collect()
     }
 
-    fn tasks_by_host(&self, subtasks: &[Subtask]) -> BTreeMap<HostId, Vec<Task>> {
+    pub(super) fn tasks_by_host<'a>(
+        &self,
+        subtasks: impl IntoIterator<Item = &'a Subtask>,
+        restoring: &Restoring,
+    ) -> BTreeMap<HostId, Vec<Task>> {
         let mut tasks: BTreeMap<HostId, Vec<Task>> = BTreeMap::new();
         for at in subtasks {
             let Some(execution) = self.executions.get(*at) else { continue };
@@ -177,7 +224,7 @@ impl Region {
             let (vertex, subtask) = self.executions.message_id(*at);
             let attempt = execution.attempt();
             let mut task = Task { vertex, subtask, attempt, slot, ..Task::default() };
-            self.restoring.add_to(&mut task);
+            restoring.add_to(&mut task);
             tasks.entry(location.host).or_default().push(task);
         }
         tasks

@@ -108,7 +108,7 @@ impl World {
                     assert_eq!(self.asked, Asked::Cancel);
                 }
                 Action::SetTimer { kind, generation, .. } => self.timer = Some((kind, generation)),
-                Action::Failed(_) => {
+                Action::Failed(..) => {
                     assert_eq!(self.asked, Asked::Start, "it fails while it runs");
                     self.failed = true;
                 }
@@ -126,6 +126,10 @@ impl World {
                     self.stopped += 1;
                 }
                 Action::SlotsLate => self.failed = true,
+                Action::NeedMoreHosts(_)
+                | Action::SetFailoverTimer { .. }
+                | Action::FailoverStopped(_)
+                | Action::FailoverDone(_) => panic!("no task restarts alone: {action:?}"),
                 Action::Deployed | Action::Changed | Action::Measured | Action::Task(_) => {}
             }
         }
@@ -140,9 +144,9 @@ impl World {
         self.asked = Asked::Start;
         let slots = self.slots();
         if self.random.one_in(2) {
-            self.event(Event::Start(Some(slots), Restoring::default()));
+            self.event(Event::Start(self.attempt, Some(slots), Restoring::default()));
         } else {
-            self.event(Event::Start(None, Restoring::default()));
+            self.event(Event::Start(self.attempt, None, Restoring::default()));
             self.event(Event::Slots(slots));
         }
         let attempts: Vec<u32> =

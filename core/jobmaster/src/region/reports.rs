@@ -38,6 +38,7 @@ impl Region {
             self.actions.push(Action::Task(Box::new(news)));
         }
         match &self.phase {
+            Phase::Running { .. } if self.is_stopping(subtask) => self.on_failover_progress(),
             Phase::Running { .. } => {
                 let cause = report.cause.map(causes::of_failure);
                 self.on_progress(id, subtask, state, cause);
@@ -57,30 +58,40 @@ impl Region {
         let unexplained = match state {
             ExecutionState::Failed => "the task failed without saying why",
             ExecutionState::Canceled => "the task stopped without being told to",
-            ExecutionState::Finished if self.executions.is_finished() => {
+            ExecutionState::Running | ExecutionState::Finished => {
+                self.on_failover_progress();
+                if state == ExecutionState::Running || !self.executions.is_finished() {
+                    return self.deploy();
+                }
                 self.enter(Phase::Idle);
                 return self.actions.push(Action::Finished);
             }
-            ExecutionState::Running | ExecutionState::Finished => return self.deploy(),
             _ => return,
         };
         let unexplained = || FailureCause::new(CauseKind::Error, unexplained);
         let mut entry = self.entry(cause.unwrap_or_else(unexplained));
         entry.task = Some(self.executions.name(subtask));
         entry.location = self.location(id);
-        self.on_task_failed(entry);
+        self.on_task_failed(entry, vec![subtask]);
     }
 
     /// A broken exchange is mostly the echo of another end, whose news may come a little later.
-    fn on_task_failed(&mut self, entry: ExceptionEntry) {
+    fn on_task_failed(&mut self, entry: ExceptionEntry, mut tasks: Vec<Subtask>) {
         let Phase::Running { held, exited } = &mut self.phase else { return };
-        if entry.cause.kind != CauseKind::Exchange {
-            self.actions.push(Action::Failed(entry));
-        } else if let Some(reason) = exited.take() {
-            self.actions.push(Action::Failed(reason));
-        } else if held.is_none() {
-            *held = Some(entry);
-            self.set_timer(TimerKind::ExchangeHold, self.exchange_hold);
+        let reason = match entry.cause.kind {
+            CauseKind::Exchange => exited.take(),
+            _ => Some(entry.clone()),
+        };
+        match (reason, held) {
+            (Some(reason), held) => {
+                tasks.extend(held.take().into_iter().flat_map(|(_, others)| others));
+                self.actions.push(Action::Failed(reason, tasks));
+            }
+            (None, Some((_, others))) => others.extend(tasks),
+            (None, held) => {
+                *held = Some((entry, tasks));
+                self.set_timer(TimerKind::ExchangeHold, self.exchange_hold);
+            }
         }
     }
 
@@ -99,17 +110,20 @@ impl Region {
         if !matches!(self.phase, Phase::StartingHosts) && entry.task.is_none() {
             entry.task = self.suspects(&active);
         }
+        let mut failed = active.clone();
+        failed.retain(|task| !self.is_stopping(*task));
         self.executions.fail(self.now, &active);
-        self.hosts.remove(&id);
+        let was_known = self.hosts.remove(&id).is_some();
         self.actions.push(Action::Changed);
         match &mut self.phase {
-            Phase::StartingHosts => self.actions.push(Action::Failed(entry)),
+            Phase::StartingHosts => self.actions.push(Action::Failed(entry, failed)),
             Phase::Running { held, exited } => {
-                if !active.is_empty() || held.is_some() {
-                    self.on_task_failed(entry);
-                } else {
+                if !failed.is_empty() || (was_known && held.is_some()) {
+                    self.on_task_failed(entry, failed);
+                } else if was_known && active.is_empty() {
                     exited.get_or_insert(entry);
                 }
+                self.on_failover_progress();
             }
             Phase::Cancelling => self.stop_if_ended(),
             Phase::Idle | Phase::WaitingForSlots => {}
@@ -118,13 +132,15 @@ impl Region {
 
     /// The host's tasks end when its process has.
     pub(super) fn on_host_silent(&mut self, id: HostId, entry: ExceptionEntry) {
-        let works = !self.executions.active_on(id).is_empty();
+        let mut works = self.executions.active_on(id);
+        works.retain(|task| !self.is_stopping(*task));
         if let Some(host) = self.hosts.get_mut(&id) {
             host.data_address = None;
         }
         match &mut self.phase {
-            Phase::Running { held, .. } if works || held.is_some() => {
-                self.actions.push(Action::Failed(entry));
+            Phase::Running { held, .. } if !works.is_empty() || held.is_some() => {
+                works.extend(held.take().into_iter().flat_map(|(_, others)| others));
+                self.actions.push(Action::Failed(entry, works));
             }
             Phase::Running { exited, .. } => {
                 exited.get_or_insert(entry);

@@ -1,0 +1,241 @@
+//! Restarts of some regions while the others run.
+//!
+//! A region begins again when its tasks have stopped, the checkpoint that it begins from is certain,
+//! the coordinators have taken back what its tasks were given behind that checkpoint, the restart
+//! strategy's pause is over, and no process that it has lost is left.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use millstream_checkpoint::plan;
+use millstream_config::FailoverStrategy;
+use millstream_gateway::ExceptionEntry;
+use millstream_protocol::host::{OperatorEvent, OperatorSubtasks, RestartSubtasks, to_host};
+use millstream_types::{HostId, JobStatus, Timestamp, VertexId};
+
+use super::{Action, JobMaster, Phase};
+use crate::checkpoints::{self, Restoring};
+use crate::config::SchedulingStrategy;
+use crate::execution_graph::Subtask;
+use crate::timer::{Owner, Timer, TimerKind};
+use crate::{hosts, region, settlement};
+
+/// Whether the coordinators know of a restart.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Coordinators {
+    NotTold,
+    Told,
+    Know,
+}
+
+/// A restart of some regions.
+#[derive(Debug)]
+pub(super) struct Failover {
+    tasks: BTreeSet<Subtask>,
+    /// The end of the restart strategy's pause.
+    due: Timestamp,
+    stopped: bool,
+    /// The beginning of its tasks, once that is certain.
+    restoring: Option<Restoring>,
+    coordinators: Coordinators,
+    begun: bool,
+}
+
+impl JobMaster {
+    /// These tasks have failed: their regions restart, or all tasks if it has to be.
+    pub(super) fn fail_tasks(&mut self, entry: ExceptionEntry, tasks: &[Subtask]) {
+        let regions = self.regions.around(tasks);
+        let regions = match self.reason_to_restart_all(&regions) {
+            None => {
+                let individual = self.config.failover == FailoverStrategy::Individual;
+                if individual && regions.len() > tasks.len() {
+                    tracing::info!(
+                        job = %self.submission.job,
+                        "the tasks that failed restart with those that channels connect with them"
+                    );
+                }
+                Some(regions)
+            }
+            Some(reason) => {
+                if matches!(self.phase, Phase::Running) {
+                    tracing::info!(job = %self.submission.job, reason, "all tasks restart");
+                }
+                None
+            }
+        };
+        self.fail_regions(entry, regions);
+    }
+
+    /// The reason why these regions cannot restart without the others.
+    fn reason_to_restart_all(&self, regions: &BTreeSet<Subtask>) -> Option<&'static str> {
+        let graph = &self.submission.graph;
+        let coordinated = || !self.region.executions().coordinated(graph, regions).is_empty();
+        if !matches!(self.phase, Phase::Running) || regions.is_empty() {
+            Some("the tasks are not running")
+        } else if regions.len() == self.regions.task_count() {
+            Some("channels connect all tasks with those that failed")
+        } else if self.config.failover == FailoverStrategy::Full {
+            Some("the failover strategy says so")
+        } else if self.config.scheduling_of(graph) != SchedulingStrategy::Eager {
+            Some("tasks are scheduled one after the other")
+        } else if !self.region.is_deployed() {
+            Some("not all tasks were told to run")
+        } else if self.checkpoints.is_none() && coordinated() {
+            Some("without checkpoints sources and sinks cannot go back for some tasks alone")
+        } else if !self.settlement.is_ready() && coordinated() {
+            Some("the coordinator host is away")
+        } else {
+            None
+        }
+    }
+
+    /// Restarts these regions, and those of restarts under way that are among them.
+    pub(super) fn restart_regions(&mut self, mut tasks: BTreeSet<Subtask>, due: Timestamp) {
+        self.restarts += 1;
+        let attempt = self.restarts;
+        let absorbed = self.failovers.extract_if(.., |_, it| !it.tasks.is_disjoint(&tasks));
+        let absorbed: Vec<Failover> = absorbed.map(|(_, failover)| failover).collect();
+        tasks.extend(absorbed.into_iter().flat_map(|failover| failover.tasks));
+        let failover = Failover {
+            tasks: tasks.clone(),
+            due,
+            stopped: false,
+            restoring: self.checkpoints.is_none().then(Restoring::default),
+            coordinators: Coordinators::NotTold,
+            begun: false,
+        };
+        self.failovers.insert(attempt, failover);
+        let wait = due.saturating_since(self.now);
+        if !wait.is_zero() {
+            self.set_failover_timer(attempt, TimerKind::Restart, wait);
+        }
+        let vertices = &self.submission.graph.vertices;
+        let named = tasks.iter().filter_map(|task| {
+            let vertex: VertexId = vertices.get(task.vertex)?.id;
+            let index = u32::try_from(task.index).unwrap_or(u32::MAX);
+            Some(plan::Subtask { vertex, index })
+        });
+        let named = named.collect();
+        self.tell_checkpoints(checkpoints::Event::Regions(named, attempt));
+        // A stop that has failed by that restarts all tasks.
+        if self.failovers.contains_key(&attempt) {
+            self.tell_region(region::Event::Restart(attempt, tasks));
+        }
+    }
+
+    pub(super) fn set_failover_timer(&mut self, attempt: u32, kind: TimerKind, after: Duration) {
+        let timer = Timer { owner: Owner::Failover, kind, generation: u64::from(attempt) };
+        self.actions.push(Action::SetTimer(timer, after));
+    }
+
+    pub(super) fn set_restarting(&mut self) {
+        if self.status != JobStatus::Restarting {
+            self.set_status(JobStatus::Restarting);
+        }
+    }
+
+    pub(super) fn on_failover_stopped(&mut self, attempt: u32) {
+        if let Some(failover) = self.failovers.get_mut(&attempt) {
+            failover.stopped = true;
+            self.go_on_with_failovers();
+        }
+    }
+
+    /// It is certain which checkpoint is the newest one.
+    pub(super) fn on_restore_regions(&mut self, restoring: &Restoring) {
+        for failover in self.failovers.values_mut() {
+            failover.restoring.get_or_insert_with(|| restoring.clone());
+        }
+        self.go_on_with_failovers();
+    }
+
+    pub(super) fn on_subtasks_restarted(&mut self, attempt: u32) {
+        if let Some(failover) = self.failovers.get_mut(&attempt)
+            && failover.coordinators == Coordinators::Told
+        {
+            failover.coordinators = Coordinators::Know;
+            self.go_on_with_failovers();
+        }
+    }
+
+    /// Takes each restart as far as it can go.
+    pub(super) fn go_on_with_failovers(&mut self) {
+        let waiting = self.failovers.iter().filter(|(_, it)| !it.begun && it.stopped);
+        let waiting: Vec<u32> = waiting.map(|(attempt, _)| *attempt).collect();
+        for attempt in waiting {
+            self.tell_coordinators(attempt);
+            self.begin_failover(attempt);
+        }
+    }
+
+    /// Has coordinators take back what the tasks were given behind the checkpoint.
+    fn tell_coordinators(&mut self, attempt: u32) {
+        let Some(failover) = self.failovers.get_mut(&attempt) else { return };
+        let Some(restoring) = &failover.restoring else { return };
+        if failover.coordinators != Coordinators::NotTold {
+            return;
+        }
+        let restored = restoring.checkpoint();
+        let graph = &self.submission.graph;
+        let coordinated = self.region.executions().coordinated(graph, &failover.tasks);
+        if coordinated.is_empty() {
+            failover.coordinators = Coordinators::Know;
+            return;
+        }
+        failover.coordinators = Coordinators::Told;
+        let operators = coordinated.into_iter().map(|(operator, subtasks)| OperatorSubtasks {
+            operator_id: operator.as_bytes().to_vec(),
+            subtasks,
+        });
+        let operators = operators.collect();
+        let restart = RestartSubtasks { attempt, restored, operators };
+        let restart = to_host::Message::RestartSubtasks(restart);
+        self.tell_settlement(settlement::Event::Tell(restart));
+    }
+
+    fn begin_failover(&mut self, attempt: u32) {
+        let living: BTreeSet<HostId> = self.region.hosts().collect();
+        let Some(failover) = self.failovers.get(&attempt) else { return };
+        let is_due = failover.due.saturating_since(self.now).is_zero();
+        let know = failover.coordinators == Coordinators::Know;
+        if !is_due || !know {
+            return;
+        }
+        let Some(restoring) = failover.restoring.clone() else { return };
+        // One that said that it cannot go on ends soon; its slots are in use until then.
+        let leaving = self.hosts.others(&living);
+        if !leaving.is_empty() {
+            let grace = self.config.stop_grace;
+            leaving.into_iter().for_each(|host| self.tell_hosts(hosts::Event::Stop(host, grace)));
+            return;
+        }
+        if let Some(failover) = self.failovers.get_mut(&attempt) {
+            failover.begun = true;
+        }
+        let slots = self.slots.assign();
+        self.tell_region(region::Event::Begin(attempt, slots, restoring));
+    }
+
+    pub(super) fn on_failover_done(&mut self, attempt: u32) {
+        self.failovers.remove(&attempt);
+        if self.failovers.is_empty() && self.status == JobStatus::Restarting {
+            self.set_status(JobStatus::Running);
+        }
+    }
+
+    /// Passes on what a coordinator says to a task, unless it is for an attempt that is over.
+    pub(super) fn deliver(&mut self, event: OperatorEvent) {
+        let executions = self.region.executions();
+        let Some(task) = executions.of_operator(&event.operator_id, event.subtask) else { return };
+        let is_over = |failover: &Failover| {
+            failover.coordinators != Coordinators::Know && failover.tasks.contains(&task)
+        };
+        if self.failovers.values().any(is_over) {
+            return;
+        }
+        if let Some(host) = executions.active_host(task) {
+            let event = to_host::Message::OperatorEvent(event);
+            self.tell_hosts(hosts::Event::Tell(host, event));
+        }
+    }
+}
