@@ -280,9 +280,8 @@ fn windows_have_the_records_between_their_bounds() {
 
 /// Features that `docs/compared-with-flink.md` lists as absent, with the names that they would
 /// have.
-const NOT_YET: [(&str, &[&str]); 12] = [
+const NOT_YET: [(&str, &[&str]); 11] = [
     ("Unaligned checkpoints", &["enable_unaligned_checkpoints", "ChannelState"]),
-    ("Recovery of the failed region", &["RestartPipelinedRegion", "regions_to_restart"]),
     ("Another parallelism", &["AdaptiveScheduler", "update_parallelism"]),
     ("Broadcast state", &["apply_to_keyed_state"]),
     ("Other state", &["OperatorListState", "operator_list"]),

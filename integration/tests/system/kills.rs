@@ -18,7 +18,7 @@ const RESTARTS: [&str; 8] = [
     "restart-strategy.fixed-delay.delay=200ms",
 ];
 
-fn kill_9(pid: u32) {
+pub(crate) fn kill_9(pid: u32) {
     let pid = libc::pid_t::try_from(pid).unwrap();
     // SAFETY: takes no pointers.
     assert_eq!(unsafe { libc::kill(pid, libc::SIGKILL) }, 0);

@@ -17,6 +17,7 @@ mod large_jobs;
 mod many_jobs;
 mod misbehaviour;
 mod neighbour;
+mod regions;
 mod savepoints;
 mod scripts;
 mod standalone_job;

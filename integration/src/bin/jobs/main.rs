@@ -22,6 +22,7 @@ fn jobs(env: &mut Environment, args: Args) -> Result<()> {
         "neighbour" => neighbour::build(env, &args),
         "pressure" => pressure::build(env, &args),
         "copy" => copy(env, &args, args.required("output")?),
+        "lanes" => lanes(env, &args),
         "twice" => {
             let output = args.required("output")?;
             copy(env, &args, &format!("{output}/first"))?;
@@ -96,5 +97,15 @@ fn copy(env: &mut Environment, args: &Args, output: &str) -> Result<()> {
         }),
     );
     env.execute("copy")?;
+    Ok(())
+}
+
+/// Writes numbers to files at a limited rate, one a line. Nothing connects the subtasks.
+fn lanes(env: &mut Environment, args: &Args) -> Result<()> {
+    let (records, rate) = (args.required("records")?.parse()?, args.required("rate")?.parse()?);
+    let numbers = env.source("numbers", Datagen::sequence(0..records).rate_per_second(rate));
+    let lines = numbers.map(|number| Ok(number.to_string()));
+    lines.sink("files", FileSink::lines(args.required("output")?.to_owned()));
+    env.execute("lanes")?;
     Ok(())
 }
