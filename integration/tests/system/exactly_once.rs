@@ -52,7 +52,8 @@ fn a_job_whose_hosts_are_killed_is_exact_and_its_run_counts() {
     assert_eq!(evidence.counts(), Ok(()));
     assert_eq!((evidence.results, evidence.kills, evidence.coordinator_kills), (16_000, 2, 1));
     assert_eq!((evidence.faults, evidence.faults_in_flight), (2, 2));
-    assert!(evidence.restores >= 2, "{evidence}");
+    // The coordinator host has committers alone, and is replaced without a restart.
+    assert!(evidence.restores >= 1, "{evidence}");
 }
 
 #[test]
