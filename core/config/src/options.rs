@@ -104,9 +104,10 @@ crate::declare_options! {
 
     /// Time for which a job waits for slots before it fails.
     SLOT_REQUEST_TIMEOUT: Duration = "slot.request.timeout", default "5 min", not 0;
-    /// The tasks that restart after a failure: those that failed with all that channels connect with
-    /// them, or all of the job. Sources and sinks can go back for some of their subtasks only if
-    /// the job takes checkpoints; without, `region` restarts all tasks where these are concerned.
+    /// The tasks that restart after a failure: those that failed with all that channels connect
+    /// with them, or all of the job. Sources and sinks can go back for some of their subtasks only
+    /// if the job takes checkpoints; without, `region` restarts all tasks where these are
+    /// concerned.
     JOBMANAGER_EXECUTION_FAILOVER_STRATEGY: FailoverStrategy =
         "jobmanager.execution.failover-strategy", default "region";
     /// Time limit for the registration of a worker that was started.

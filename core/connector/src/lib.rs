@@ -8,6 +8,7 @@
 
 pub mod conformance;
 mod coordinator;
+mod handed;
 mod metrics;
 mod plan;
 mod reader_output;
@@ -19,6 +20,7 @@ pub use coordinator::{
     CommitOrder, EventMailbox, EventSender, Mail, Opening, OperatorCoordinator, PreCommitted,
     Replies, Restart, SinkCoordinator, decode, encode,
 };
+pub use handed::HandedSplits;
 pub use metrics::{Counter, Gauge, Histogram, UserMetrics};
 pub use millstream_graph::Boundedness;
 pub use millstream_network::{Batch, BatchLimit, Data, Flow, Records, TimesError};

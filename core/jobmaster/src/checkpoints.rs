@@ -458,13 +458,7 @@ impl Checkpoints {
             Decision::Answer { trigger, answer } => {
                 self.actions.push(Action::Answer(trigger, answer));
             }
-            Decision::Restore { from, finished } => {
-                // What was held back was for tasks that are gone.
-                self.parked.clear();
-                self.gathering = None;
-                let restoring = self.restoring(from, finished);
-                self.actions.push(Action::Restore(restoring));
-            }
+            Decision::Restore { from, finished } => self.restore(from, finished),
             Decision::RestoreRegions { from, finished } => {
                 let restoring = self.restoring(from, finished);
                 self.actions.push(Action::RestoreRegions(restoring));
@@ -532,6 +526,14 @@ impl Checkpoints {
             self.actions.push(Action::TellCoordinator(end.clone()));
         }
         self.actions.push(Action::TellAll(end));
+    }
+
+    fn restore(&mut self, from: Option<CheckpointId>, finished: Vec<Subtask>) {
+        // What was held back was for tasks that are gone.
+        self.parked.clear();
+        self.gathering = None;
+        let restoring = self.restoring(from, finished);
+        self.actions.push(Action::Restore(restoring));
     }
 
     fn restoring(&self, from: Option<CheckpointId>, finished: Vec<Subtask>) -> Restoring {

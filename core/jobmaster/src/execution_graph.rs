@@ -466,9 +466,9 @@ impl ExecutionGraph {
     }
 
     /// The operators of subtasks that have coordinators, with the subtasks of each.
-    pub(crate) fn coordinated<'a>(
+    pub(crate) fn coordinated(
         &self,
-        graph: &'a JobGraph,
+        graph: &JobGraph,
         subtasks: &BTreeSet<Subtask>,
     ) -> BTreeMap<OperatorId, Vec<u32>> {
         let mut coordinated: BTreeMap<OperatorId, Vec<u32>> = BTreeMap::new();

@@ -46,8 +46,8 @@ pub(crate) enum Event {
     /// The region shall run under this attempt, on these slots if there are enough already, and
     /// begin from here.
     Start(u32, Option<Slots>, Restoring),
-    /// These tasks shall stop and begin again under this attempt, while the others run. A restart of
-    /// some of them that is under way is part of this one.
+    /// These tasks shall stop and begin again under this attempt, while the others run. A restart
+    /// of some of them that is under way is part of this one.
     Restart(u32, BTreeSet<Subtask>),
     /// The tasks of that restart, which have stopped, shall begin.
     Begin(u32, Option<Slots>, Restoring),

@@ -1,5 +1,5 @@
-//! The regions of a job: tasks that channels connect, directly or over others. No channel leads from
-//! one region to another, so that one can begin again while the others run.
+//! The regions of a job: tasks that channels connect, directly or over others. No channel leads
+//! from one region to another, so that one can begin again while the others run.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 

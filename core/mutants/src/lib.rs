@@ -62,7 +62,7 @@ mutants! {
     FiresTwice = "fires-twice",
     /// A task forgets what it named for a checkpoint that was given up.
     ForgetsCommittables = "forgets-committables",
-    /// What a checkpoint carries is never published if a newer one replaces it first.
+    /// The results of a checkpoint are never published if a newer one replaces it first.
     NeverCommitsSubsumed = "never-commits-subsumed",
     /// A committer that recovers discards the files of writers that run.
     RecoverDeletesRunning = "recover-deletes-running",

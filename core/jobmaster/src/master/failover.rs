@@ -1,8 +1,8 @@
 //! Restarts of some regions while the others run.
 //!
-//! A region begins again when its tasks have stopped, the checkpoint that it begins from is certain,
-//! the coordinators have taken back what its tasks were given behind that checkpoint, the restart
-//! strategy's pause is over, and no process that it has lost is left.
+//! A region begins again when its tasks have stopped, the checkpoint that it begins from is
+//! certain, the coordinators have taken back what its tasks were given behind that checkpoint, the
+//! restart strategy's pause is over, and no process that it has lost is left.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -237,5 +237,132 @@ impl JobMaster {
             let event = to_host::Message::OperatorEvent(event);
             self.tell_hosts(hosts::Event::Tell(host, event));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use millstream_gateway::{CauseKind, FailureCause};
+    use millstream_protocol::host::{Execution, from_host, to_host};
+
+    use super::*;
+    use crate::master::Event;
+    use crate::master::fixture::{
+        Job, commands, coordinated, deployments, failure, forward, pipeline, stops, with_restarts,
+    };
+
+    const TWO: [(&str, u32); 2] = [("tm1", 0), ("tm2", 0)];
+
+    /// The attempts of the subtasks of each vertex.
+    fn attempts(job: &Job) -> Vec<Vec<u32>> {
+        let vertices = job.details().vertices.into_iter();
+        vertices.map(|it| it.subtasks.iter().map(|subtask| subtask.attempt).collect()).collect()
+    }
+
+    /// The task fails.
+    fn fails(job: &mut Job, task: (usize, u32)) -> Vec<super::Action> {
+        job.reports(task, Execution::Failed, Some(failure("error", "no")))
+    }
+
+    #[test]
+    fn the_tasks_of_other_regions_are_told_nothing() {
+        let mut job = Job::running_on(with_restarts(forward(2), 3), &TWO);
+        let hosts = job.started.len();
+        let actions = fails(&mut job, (0, 0));
+        let [(host, to_host::Message::Cancel(cancel))] = &commands(&actions)[..] else {
+            panic!("{actions:?}");
+        };
+        assert_eq!((*host, cancel.tasks.len()), (job.host("tm1"), 1), "the sink of its region");
+        assert_eq!(job.status(), JobStatus::Restarting);
+        job.reports((1, 0), Execution::Canceled, None);
+        let actions = job.time_out(TimerKind::Restart);
+        let deployed = deployments(&actions);
+        assert_eq!(deployed.keys().copied().collect::<Vec<_>>(), [job.host("tm1")]);
+        assert_eq!((job.started.len(), attempts(&job)), (hosts, vec![vec![1, 0], vec![1, 0]]));
+        for state in [Execution::Initializing, Execution::Running] {
+            job.reports((0, 0), state, None);
+            job.reports((1, 0), state, None);
+        }
+        assert_eq!((job.status(), job.details().restarts), (JobStatus::Running, 1));
+        assert!(stops(&actions).is_empty());
+    }
+
+    #[test]
+    fn a_failure_in_another_region_is_a_restart_of_its_own() {
+        let mut job =
+            Job::running_on(with_restarts(forward(3), 9), &[("tm1", 0), ("tm2", 0), ("tm3", 0)]);
+        fails(&mut job, (0, 0));
+        fails(&mut job, (1, 2));
+        job.reports((1, 0), Execution::Canceled, None);
+        job.reports((0, 2), Execution::Canceled, None);
+        job.time_out(TimerKind::Restart);
+        job.time_out(TimerKind::Restart);
+        assert_eq!(attempts(&job), [[1, 0, 2], [1, 0, 2]]);
+        // A second failure of a region on its way begins anew.
+        job.reports((0, 0), Execution::Initializing, None);
+        fails(&mut job, (0, 0));
+        job.reports((1, 0), Execution::Canceled, None);
+        job.time_out(TimerKind::Restart);
+        assert_eq!(attempts(&job), [[3, 0, 2], [3, 0, 2]]);
+    }
+
+    #[test]
+    fn a_lost_host_restarts_the_regions_that_had_tasks_in_it() {
+        let mut job =
+            Job::running_on(with_restarts(forward(3), 3), &[("tm1", 0), ("tm1", 1), ("tm2", 0)]);
+        let (lost, hosts) = (job.host("tm1"), job.started.len());
+        job.exits(lost, FailureCause::new(CauseKind::Signal, "killed by signal 9"), "");
+        job.time_out(TimerKind::Restart);
+        assert_eq!(job.started.len(), hosts + 1);
+        assert_eq!(attempts(&job), [[1, 1, 0], [1, 1, 0]]);
+        let actions = job.ready("tm1");
+        let deployed = deployments(&actions);
+        assert_eq!(deployed[&job.host("tm1")].tasks.len(), 4);
+        assert_eq!(deployed.len(), 1, "the other host is not touched");
+    }
+
+    #[test]
+    fn all_tasks_restart_where_they_are_connected_or_cannot_go_back() {
+        for graph in [pipeline(2), coordinated_forward()] {
+            let mut job = Job::new(with_restarts(graph, 3));
+            job.start();
+            job.run_on(&TWO);
+            if job.started.iter().any(|(on, _)| on == "coordinators") {
+                job.ready("coordinators");
+                job.all_report(Execution::Initializing);
+                job.all_report(Execution::Running);
+            }
+            let actions = fails(&mut job, (0, 0));
+            let told = commands(&actions);
+            let cancels = told.iter().filter(|(_, it)| matches!(it, to_host::Message::Cancel(_)));
+            assert_eq!(cancels.count(), 2, "{told:?}");
+        }
+    }
+
+    fn coordinated_forward() -> millstream_graph::JobGraph {
+        let mut graph = coordinated(2);
+        graph.edges[0].partitioner = millstream_graph::Partitioner::Forward;
+        graph
+    }
+
+    #[test]
+    fn the_restart_strategy_ends_a_job_whose_region_fails_too_often() {
+        let mut job = Job::running_on(with_restarts(forward(2), 1), &TWO);
+        fails(&mut job, (0, 0));
+        job.reports((1, 0), Execution::Canceled, None);
+        job.time_out(TimerKind::Restart);
+        job.reports((0, 0), Execution::Initializing, None);
+        let actions = fails(&mut job, (0, 0));
+        assert_eq!(job.status(), JobStatus::Failing);
+        let cancelled = commands(&actions);
+        assert_eq!(cancelled.len(), 2, "every host is told: {cancelled:?}");
+        let late = from_host::Message::SubtasksRestarted(Default::default());
+        job.says(job.host("tm1"), late);
+        job.event(Event::Timer(Timer {
+            owner: Owner::Failover,
+            kind: TimerKind::Restart,
+            generation: 1,
+        }));
+        assert_eq!(job.status(), JobStatus::Failing);
     }
 }

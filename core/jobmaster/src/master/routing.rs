@@ -85,12 +85,7 @@ impl JobMaster {
                 self.tell_hosts(broken(causes::of_failure(failure)));
             }
             Some(from_host::Message::Finished(finished)) => {
-                let none = || {
-                    let message = "the program returned without reaching the execute() that it was \
-                                   planned at: it behaves differently in a host";
-                    FailureCause::new(CauseKind::Mismatch, message)
-                };
-                let cause = finished.failure.map_or_else(none, causes::of_failure);
+                let cause = finished.failure.map_or_else(no_execute, causes::of_failure);
                 self.tell_hosts(broken(cause));
             }
             Some(from_host::Message::Hello(hello)) if hello.major != HOST_PROTOCOL.major => {
@@ -302,6 +297,13 @@ impl JobMaster {
             }
         }
     }
+}
+
+/// The failure of a host whose program has returned.
+fn no_execute() -> FailureCause {
+    let message = "the program returned without reaching the execute() that it was planned at: it \
+                   behaves differently in a host";
+    FailureCause::new(CauseKind::Mismatch, message)
 }
 
 fn other_protocol(hello: &Hello) -> FailureCause {

@@ -1,9 +1,9 @@
 //! Restarts of some tasks while the others run.
 //!
 //! ```text
-//!        Restart              all have ended         Begin             slots        hosts ready
-//! Running -----> Stopping -----------------> Stopped -----> Waiting --------> Starting --> Deployed
-//!                                                                       all run: done <------+
+//!    Restart           all have ended         Begin          slots          hosts ready
+//! ---------> Stopping ---------------> Stopped -----> Waiting -----> Starting ---> Deployed
+//!                                                                    all run: done <---+
 //! ```
 //! A failure on the way is reported as any other; the restart that follows takes this one's place.
 
