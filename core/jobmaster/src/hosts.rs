@@ -37,8 +37,8 @@ const COORDINATORS_MAX: u32 = 2;
 /// The part of the JobMaster that needs a host and hears of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum User {
-    /// The region whose tasks run in it.
-    Region,
+    /// The tasks that run in it.
+    Tasks,
     /// The settlement, whose enumerators and committers run in it.
     Settlement,
 }
@@ -195,7 +195,7 @@ impl Host {
             State::Ready { data_port } => data_port,
             State::Starting | State::Broken | State::Stopping => None,
         };
-        (self.user == User::Region).then(|| TaskLocation {
+        (self.user == User::Tasks).then(|| TaskLocation {
             task_manager: self.on.id().clone(),
             address: self.address.clone(),
             host,
@@ -206,7 +206,7 @@ impl Host {
     /// A description for people.
     fn description(&self) -> String {
         match self.user {
-            User::Region => format!("the task host on TaskManager {}", self.on.id()),
+            User::Tasks => format!("the task host on TaskManager {}", self.on.id()),
             User::Settlement => "the coordinator host".to_owned(),
         }
     }
@@ -336,7 +336,7 @@ impl Hosts {
 
     /// The task hosts that are up and none of these.
     pub(crate) fn others(&self, than: &BTreeSet<HostId>) -> Vec<HostId> {
-        let hosts = self.table.iter().filter(|(_, host)| host.user == User::Region);
+        let hosts = self.table.iter().filter(|(_, host)| host.user == User::Tasks);
         hosts.map(|(id, _)| *id).filter(|id| !than.contains(id)).collect()
     }
 
@@ -358,7 +358,7 @@ impl Hosts {
                 begin.role = Role::TaskHost.into();
                 begin.exchange_token.clone_from(&self.token);
                 begin.credentials = self.ids.host_credentials(self.submission.job, id);
-                (User::Region, on, address, slots)
+                (User::Tasks, on, address, slots)
             }
             Need::Coordinator if self.coordinators_started == COORDINATORS_MAX => {
                 return self.actions.push(Action::NotReplaced);

@@ -20,13 +20,13 @@ mod history;
 mod hosts;
 mod ids;
 mod master;
-mod region;
 mod regions;
 mod requests;
 mod restarts;
 mod settlement;
 mod slots;
 mod storage;
+mod tasks;
 mod timer;
 
 pub use actor::Factory;

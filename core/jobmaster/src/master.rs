@@ -3,7 +3,7 @@
 //!
 //! | part | decides |
 //! |---|---|
-//! | [`crate::region`] | how tasks get slots and hosts, run, and stop |
+//! | [`crate::tasks`] | how tasks get slots and hosts, run, and stop |
 //! | [`crate::hosts`] | which processes are up and whether they live |
 //! | [`crate::settlement`] | how results are published or discarded |
 //! | [`crate::restarts`] | whether a job restarts after a failure, and when |
@@ -54,12 +54,12 @@ use crate::config::{JobMasterConfig, Recovery};
 use crate::history::History;
 use crate::hosts::{self, Hosts};
 use crate::ids::IdSource;
-use crate::region::{self, Region, WaitsFor};
 use crate::regions::Regions;
 use crate::requests::Requests;
 use crate::restarts::Restarts;
 use crate::settlement::{self, Settlement};
 use crate::slots::SlotPool;
+use crate::tasks::{self, Tasks, WaitsFor};
 use crate::timer::{Owner, Timer, TimerKind};
 use failover::Failover;
 
@@ -108,11 +108,11 @@ pub enum Action {
 #[derive(Debug, Clone, Copy)]
 enum Phase {
     New,
-    /// The region gets its slots and hosts, and runs.
+    /// The tasks get their slots and hosts, and run.
     Running,
     /// The results are being published.
     Committing,
-    /// The region's tasks are being stopped.
+    /// The tasks are being stopped.
     Cancelling {
         then: Outcome,
     },
@@ -164,7 +164,7 @@ pub struct JobMaster {
     config: JobMasterConfig,
     /// The error in its settings that keeps the job from starting.
     refused: Option<FailureCause>,
-    region: Region,
+    tasks: Tasks,
     regions: Regions,
     /// The restarts of some regions while the others run, by their attempts.
     failovers: BTreeMap<u32, Failover>,
@@ -230,7 +230,7 @@ impl JobMaster {
         let checkpoints = Checkpoints::new(submission.job, &graph, &config);
         let strategy = config.restarts.of_job(checkpoints.is_some());
         Self {
-            region: Region::new(&graph, &config, now),
+            tasks: Tasks::new(&graph, &config, now),
             regions: Regions::new(&graph),
             failovers: BTreeMap::new(),
             hosts: Hosts::new(submission.clone(), &config, coordinators, ids, now),
@@ -290,11 +290,11 @@ impl JobMaster {
 
     fn on_timer(&mut self, Timer { owner, kind, generation }: Timer) {
         match owner {
-            Owner::Region => self.tell_region(region::Event::Timer { kind, generation }),
+            Owner::Tasks => self.tell_tasks(tasks::Event::Timer { kind, generation }),
             Owner::Failover if kind == TimerKind::Restart => self.go_on_with_failovers(),
             Owner::Failover => {
                 let attempt = u32::try_from(generation).unwrap_or(u32::MAX);
-                self.tell_region(region::Event::FailoverTimer { attempt, kind });
+                self.tell_tasks(tasks::Event::FailoverTimer { attempt, kind });
             }
             Owner::Hosts => self.tell_hosts(hosts::Event::Heartbeat { generation }),
             Owner::Settlement => {
@@ -330,7 +330,7 @@ impl JobMaster {
         !self.waits_for_restore
     }
 
-    /// Tells all but the region that an attempt begins.
+    /// Tells all but the tasks that an attempt begins.
     fn begin_attempt(&mut self) -> Restoring {
         let restoring = self.restoring.take().unwrap_or_default();
         self.owes_abort = false;
@@ -347,7 +347,7 @@ impl JobMaster {
         let restoring = self.begin_attempt();
         self.actions.push(Action::DeclareSlots(self.slots.requirements()));
         let slots = self.slots.assign();
-        self.tell_region(region::Event::Start(self.restarts, slots, restoring));
+        self.tell_tasks(tasks::Event::Start(self.restarts, slots, restoring));
     }
 
     fn on_slots_granted(&mut self, granted: Vec<AllocatedSlot>) {
@@ -371,10 +371,10 @@ impl JobMaster {
         if !surplus.is_empty() {
             self.actions.push(Action::ReleaseSlots(surplus));
         }
-        if self.region.needs_slots() {
+        if self.tasks.needs_slots() {
             self.unseen = Unseen::State;
             if let Some(slots) = self.slots.assign() {
-                self.tell_region(region::Event::Slots(slots));
+                self.tell_tasks(tasks::Event::Slots(slots));
             }
         }
     }
@@ -464,7 +464,7 @@ impl JobMaster {
             status_times: self.status_times.clone(),
             start_time: self.start_time,
             end_time: ended.then(|| self.status_times.get(&self.status).copied()).flatten(),
-            vertices: self.region.executions().details(),
+            vertices: self.tasks.executions().details(),
             exceptions: self.history.entries(),
             exceptions_truncated: self.history.is_truncated(),
             restarts: self.restarts,
@@ -477,7 +477,7 @@ impl JobMaster {
     fn waiting_for(&self) -> Option<String> {
         match &self.phase {
             Phase::New | Phase::Ended => None,
-            Phase::Running | Phase::Cancelling { .. } => self.region_waits_for(),
+            Phase::Running | Phase::Cancelling { .. } => self.tasks_wait_for(),
             Phase::Committing => Some("its sinks to publish their results".to_owned()),
             Phase::Aborting { .. } => {
                 Some("its sinks to discard what they did not publish".to_owned())
@@ -492,8 +492,8 @@ impl JobMaster {
         }
     }
 
-    fn region_waits_for(&self) -> Option<String> {
-        match self.region.waits_for() {
+    fn tasks_wait_for(&self) -> Option<String> {
+        match self.tasks.waits_for() {
             WaitsFor::Nothing => None,
             WaitsFor::Slots => {
                 let slots = format!("{} of {} slots", self.slots.missing(), self.slots.needed());

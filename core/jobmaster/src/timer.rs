@@ -6,8 +6,8 @@
 pub enum Owner {
     /// The job itself.
     Job,
-    /// The region of the job's tasks.
-    Region,
+    /// The job's tasks.
+    Tasks,
     /// The restart of some tasks, whose attempt is the generation.
     Failover,
     /// The job's processes.

@@ -104,7 +104,7 @@ impl World {
 
     fn check_loss(&mut self, loss: &Loss) {
         let seen = self.seen.get_mut(&loss.host).expect("a host that lives is lost");
-        assert_eq!((loss.user, loss.location.is_some()), (seen.user, seen.user == User::Region));
+        assert_eq!((loss.user, loss.location.is_some()), (seen.user, seen.user == User::Tasks));
         match &loss.how {
             How::Broken => {
                 assert!(!seen.broken && !seen.stopped);

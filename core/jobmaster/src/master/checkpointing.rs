@@ -10,9 +10,9 @@ use millstream_types::{ExecutionAttemptId, HostId, JobStatus};
 use super::{Action, JobMaster, Outcome, Phase, Unseen};
 use crate::checkpoints::{self, Checkpoints, Restoring, StorageRequest};
 use crate::hosts::How;
-use crate::region::attempt_of;
+use crate::tasks::attempt_of;
 use crate::timer::{Owner, Timer, TimerKind};
-use crate::{hosts, region, settlement};
+use crate::{hosts, settlement, tasks};
 
 impl JobMaster {
     pub(super) fn tell_checkpoints(&mut self, event: checkpoints::Event) {
@@ -45,7 +45,7 @@ impl JobMaster {
             }
             checkpoints::Action::Trigger(trigger, tasks) => self.trigger(&trigger, tasks),
             checkpoints::Action::TellAll(message) => {
-                let hosts: Vec<HostId> = self.region.hosts().collect();
+                let hosts: Vec<HostId> = self.tasks.hosts().collect();
                 for host in hosts {
                     self.tell_hosts(hosts::Event::Tell(host, message.clone()));
                 }
@@ -64,7 +64,7 @@ impl JobMaster {
                 }
             }
             checkpoints::Action::RestoreRegions(restoring) => self.on_restore_regions(&restoring),
-            checkpoints::Action::Recovered => self.tell_region(region::Event::CoordinatorReady),
+            checkpoints::Action::Recovered => self.tell_tasks(tasks::Event::CoordinatorReady),
             checkpoints::Action::Answer(trigger, answer) => self.on_answer(trigger, answer),
             checkpoints::Action::Fail(reason) => {
                 let cause = FailureCause::new(CauseKind::Checkpoint, reason);
@@ -82,7 +82,7 @@ impl JobMaster {
     fn trigger(&mut self, trigger: &TriggerCheckpoint, tasks: Vec<ExecutionAttemptId>) {
         let mut by_host: BTreeMap<HostId, Vec<TaskId>> = BTreeMap::new();
         for task in tasks {
-            if let Some(host) = self.region.executions().host_of(task) {
+            if let Some(host) = self.tasks.executions().host_of(task) {
                 let vertex = task.vertex.as_bytes().to_vec();
                 let (subtask, attempt) = (task.subtask, task.attempt);
                 by_host.entry(host).or_default().push(TaskId { vertex, subtask, attempt });
@@ -102,7 +102,7 @@ impl JobMaster {
         task: Option<&TaskId>,
     ) -> Option<ExecutionAttemptId> {
         let task = task?;
-        self.region.executions().find(host, task)?;
+        self.tasks.executions().find(host, task)?;
         attempt_of(task)
     }
 
@@ -113,7 +113,7 @@ impl JobMaster {
         let operators = self.submission.graph.vertices.iter().flat_map(|it| &it.operators);
         let mut coordinated = operators.filter(|operator| operator.coordinated);
         self.checkpoints.is_some()
-            && self.region.is_deployed()
+            && self.tasks.is_deployed()
             && self.failovers.is_empty()
             && coordinated.all(|operator| !operator.source)
     }
@@ -130,7 +130,7 @@ impl JobMaster {
         let attempt = self.restarts;
         let mut checkpointing = self.checkpoints.as_ref().map(|it| it.begin(&Restoring::default()));
         if let Some(checkpointing) = &mut checkpointing {
-            checkpointing.running = self.region.executions().running_attempts();
+            checkpointing.running = self.tasks.executions().running_attempts();
         }
         self.tell_hosts(hosts::Event::ReplaceCoordinators { attempt, checkpointing });
         self.tell_settlement(settlement::Event::Open);

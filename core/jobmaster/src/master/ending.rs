@@ -12,7 +12,7 @@ use super::{Action, JobMaster, Outcome, Phase};
 use crate::checkpoints::{self, Checkpoints};
 use crate::execution_graph::Subtask;
 use crate::timer::TimerKind;
-use crate::{hosts, region, settlement};
+use crate::{hosts, settlement, tasks};
 
 impl JobMaster {
     /// All tasks have finished.
@@ -130,7 +130,7 @@ impl JobMaster {
         self.failovers.clear();
         self.tell_checkpoints(checkpoints::Event::Attempt(self.restarts + 1));
         self.tell_hosts(hosts::Event::Unwatch);
-        self.tell_region(region::Event::Cancel);
+        self.tell_tasks(tasks::Event::Cancel);
     }
 
     /// No task runs any more: unpublished results are discarded.

@@ -18,7 +18,7 @@ use crate::checkpoints::{self, Restoring};
 use crate::config::SchedulingStrategy;
 use crate::execution_graph::Subtask;
 use crate::timer::{Owner, Timer, TimerKind};
-use crate::{hosts, region, settlement};
+use crate::{hosts, settlement, tasks};
 
 /// Whether the coordinators know of a restart.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -69,7 +69,7 @@ impl JobMaster {
     /// The reason why these regions cannot restart without the others.
     fn reason_to_restart_all(&self, regions: &BTreeSet<Subtask>) -> Option<&'static str> {
         let graph = &self.submission.graph;
-        let coordinated = || !self.region.executions().coordinated(graph, regions).is_empty();
+        let coordinated = || !self.tasks.executions().coordinated(graph, regions).is_empty();
         if !matches!(self.phase, Phase::Running) || regions.is_empty() {
             Some("the tasks are not running")
         } else if regions.len() == self.regions.task_count() {
@@ -78,7 +78,7 @@ impl JobMaster {
             Some("the failover strategy says so")
         } else if self.config.scheduling_of(graph) != SchedulingStrategy::Eager {
             Some("tasks are scheduled one after the other")
-        } else if !self.region.is_deployed() {
+        } else if !self.tasks.is_deployed() {
             Some("not all tasks were told to run")
         } else if self.checkpoints.is_none() && coordinated() {
             Some("without checkpoints sources and sinks cannot go back for some tasks alone")
@@ -119,7 +119,7 @@ impl JobMaster {
         self.tell_checkpoints(checkpoints::Event::Regions(named, attempt));
         // A stop that has failed by that restarts all tasks.
         if self.failovers.contains_key(&attempt) {
-            self.tell_region(region::Event::Restart(attempt, tasks));
+            self.tell_tasks(tasks::Event::Restart(attempt, tasks));
         }
     }
 
@@ -177,7 +177,7 @@ impl JobMaster {
         }
         let restored = restoring.checkpoint();
         let graph = &self.submission.graph;
-        let coordinated = self.region.executions().coordinated(graph, &failover.tasks);
+        let coordinated = self.tasks.executions().coordinated(graph, &failover.tasks);
         if coordinated.is_empty() {
             failover.coordinators = Coordinators::Know;
             return;
@@ -194,7 +194,7 @@ impl JobMaster {
     }
 
     fn begin_failover(&mut self, attempt: u32) {
-        let living: BTreeSet<HostId> = self.region.hosts().collect();
+        let living: BTreeSet<HostId> = self.tasks.hosts().collect();
         let Some(failover) = self.failovers.get(&attempt) else { return };
         let is_due = failover.due.saturating_since(self.now).is_zero();
         let know = failover.coordinators == Coordinators::Know;
@@ -213,7 +213,7 @@ impl JobMaster {
             failover.begun = true;
         }
         let slots = self.slots.assign();
-        self.tell_region(region::Event::Begin(attempt, slots, restoring));
+        self.tell_tasks(tasks::Event::Begin(attempt, slots, restoring));
     }
 
     pub(super) fn on_failover_done(&mut self, attempt: u32) {
@@ -225,7 +225,7 @@ impl JobMaster {
 
     /// Passes on what a coordinator says to a task, unless it is for an attempt that is over.
     pub(super) fn deliver(&mut self, event: OperatorEvent) {
-        let executions = self.region.executions();
+        let executions = self.tasks.executions();
         let Some(task) = executions.of_operator(&event.operator_id, event.subtask) else { return };
         let is_over = |failover: &Failover| {
             failover.coordinators != Coordinators::Know && failover.tasks.contains(&task)

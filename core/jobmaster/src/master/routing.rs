@@ -11,8 +11,8 @@ use super::{Action, JobMaster, Outcome, Phase, Unseen};
 use crate::causes;
 use crate::checkpoints;
 use crate::hosts::{self, How, Loss, Need, User};
-use crate::region::{self, Share};
 use crate::settlement;
+use crate::tasks::{self, Share};
 use crate::timer::{Owner, Timer, TimerKind};
 
 impl JobMaster {
@@ -49,10 +49,10 @@ impl JobMaster {
             }
             Some(from_host::Message::TaskState(state)) => {
                 let report = Box::new(state);
-                self.tell_region(region::Event::Reported { host: id, report });
+                self.tell_tasks(tasks::Event::Reported { host: id, report });
             }
             Some(from_host::Message::Metrics(metrics)) => {
-                self.tell_region(region::Event::Measured { host: id, metrics });
+                self.tell_tasks(tasks::Event::Measured { host: id, metrics });
             }
             Some(from_host::Message::OperatorEvent(event)) => {
                 self.on_operator_event(id, user, event);
@@ -108,7 +108,7 @@ impl JobMaster {
 
     /// From a task to the coordinator host, or from there to the task's host.
     fn on_operator_event(&mut self, from: HostId, user: User, event: OperatorEvent) {
-        let executions = self.region.executions();
+        let executions = self.tasks.executions();
         let Some(host) = executions.host_of_operator(&event.operator_id, event.subtask) else {
             return;
         };
@@ -122,10 +122,10 @@ impl JobMaster {
                     self.deliver(event);
                 }
             }
-            User::Region if host == from => {
+            User::Tasks if host == from => {
                 self.tell_settlement(settlement::Event::OperatorEvent(event));
             }
-            User::Region => {}
+            User::Tasks => {}
         }
     }
 
@@ -146,8 +146,8 @@ impl JobMaster {
                         Timer { owner: Owner::Hosts, kind: TimerKind::Heartbeat, generation };
                     self.actions.push(Action::SetTimer(timer, after));
                 }
-                hosts::Action::Started { user: User::Region, host, on } => {
-                    self.tell_region(region::Event::HostStarted { host, on });
+                hosts::Action::Started { user: User::Tasks, host, on } => {
+                    self.tell_tasks(tasks::Event::HostStarted { host, on });
                 }
                 hosts::Action::Started { user: User::Settlement, host, .. } => {
                     self.tell_settlement(settlement::Event::HostStarted(host));
@@ -155,15 +155,15 @@ impl JobMaster {
                 hosts::Action::NotReplaced => {
                     self.tell_settlement(settlement::Event::NotReplaced);
                 }
-                hosts::Action::Ready { user: User::Region, host, data_address } => {
-                    self.tell_region(region::Event::HostReady { host, data_address });
+                hosts::Action::Ready { user: User::Tasks, host, data_address } => {
+                    self.tell_tasks(tasks::Event::HostReady { host, data_address });
                 }
                 hosts::Action::Ready { user: User::Settlement, .. } => {
                     // Committers recover before they are told anything else.
                     self.tell_checkpoints(checkpoints::Event::HostReady);
                     self.tell_settlement(settlement::Event::HostReady);
                     if self.checkpoints.is_none() {
-                        self.tell_region(region::Event::CoordinatorReady);
+                        self.tell_tasks(tasks::Event::CoordinatorReady);
                     }
                 }
                 hosts::Action::Lost(loss) => self.on_host_lost(loss),
@@ -185,10 +185,10 @@ impl JobMaster {
             }
         }
         match user {
-            User::Region if how == How::Silent => {
-                self.tell_region(region::Event::HostSilent { host, entry });
+            User::Tasks if how == How::Silent => {
+                self.tell_tasks(tasks::Event::HostSilent { host, entry });
             }
-            User::Region => self.tell_region(region::Event::HostLost { host, entry }),
+            User::Tasks => self.tell_tasks(tasks::Event::HostLost { host, entry }),
             User::Settlement => self.on_coordinator_lost(&how, entry),
         }
         if ended {
@@ -219,42 +219,42 @@ impl JobMaster {
         }
     }
 
-    // --- the region ---
+    // --- the tasks ---
 
-    pub(super) fn tell_region(&mut self, event: region::Event) {
-        for action in self.region.on_event(self.now, event) {
+    pub(super) fn tell_tasks(&mut self, event: tasks::Event) {
+        for action in self.tasks.on_event(self.now, event) {
             match action {
-                region::Action::NeedHosts(shares) => self.start_hosts(shares),
-                region::Action::Tell(host, message) => {
+                tasks::Action::NeedHosts(shares) => self.start_hosts(shares),
+                tasks::Action::Tell(host, message) => {
                     self.tell_hosts(hosts::Event::Tell(host, message));
                 }
-                region::Action::Kill(host) => {
+                tasks::Action::Kill(host) => {
                     self.tell_hosts(hosts::Event::Stop(host, Duration::ZERO));
                 }
-                region::Action::SetTimer { kind, generation, after } => {
-                    let timer = Timer { owner: Owner::Region, kind, generation };
+                tasks::Action::SetTimer { kind, generation, after } => {
+                    let timer = Timer { owner: Owner::Tasks, kind, generation };
                     self.actions.push(Action::SetTimer(timer, after));
                 }
-                region::Action::Deployed => {
+                tasks::Action::Deployed => {
                     self.tell_settlement(settlement::Event::Deployed);
                     self.tell_hosts(hosts::Event::Watch);
                 }
-                region::Action::SlotsLate => self.on_slots_late(),
-                region::Action::Failed(entry, tasks) => self.fail_tasks(entry, &tasks),
-                region::Action::NeedMoreHosts(shares) => self.start_task_hosts(shares),
-                region::Action::SetFailoverTimer { attempt, kind, after } => {
+                tasks::Action::SlotsLate => self.on_slots_late(),
+                tasks::Action::Failed(entry, tasks) => self.fail_tasks(entry, &tasks),
+                tasks::Action::NeedMoreHosts(shares) => self.start_task_hosts(shares),
+                tasks::Action::SetFailoverTimer { attempt, kind, after } => {
                     self.set_failover_timer(attempt, kind, after);
                 }
-                region::Action::FailoverStopped(attempt) => self.on_failover_stopped(attempt),
-                region::Action::FailoverDone(attempt) => self.on_failover_done(attempt),
-                region::Action::Consequence(entry) => self.history.add_consequence(entry),
-                region::Action::Finished => self.commit(),
-                region::Action::Stopped => self.abort(),
-                region::Action::Changed => self.unseen = Unseen::State,
-                region::Action::Task(news) => {
+                tasks::Action::FailoverStopped(attempt) => self.on_failover_stopped(attempt),
+                tasks::Action::FailoverDone(attempt) => self.on_failover_done(attempt),
+                tasks::Action::Consequence(entry) => self.history.add_consequence(entry),
+                tasks::Action::Finished => self.commit(),
+                tasks::Action::Stopped => self.abort(),
+                tasks::Action::Changed => self.unseen = Unseen::State,
+                tasks::Action::Task(news) => {
                     self.tell_checkpoints(checkpoints::Event::Task(news));
                 }
-                region::Action::Measured => self.unseen = self.unseen.max(Unseen::Metrics),
+                tasks::Action::Measured => self.unseen = self.unseen.max(Unseen::Metrics),
             }
         }
     }

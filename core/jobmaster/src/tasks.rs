@@ -1,4 +1,4 @@
-//! A region: tasks that start, fail and stop together. A job has one, of all its tasks.
+//! The tasks of a job: from slots and hosts to tasks that run, and how they stop.
 //!
 //! ```text
 //!         Start                 Slots              all ready          all finished
@@ -8,7 +8,7 @@
 //!                                                       v     no task runs
 //!                                                   Cancelling ------------> Idle
 //! ```
-//! The region reports a failure and goes on as it is until it is told to cancel: what follows a
+//! This decider reports a failure and goes on as it is until it is told to cancel: what follows a
 //! failure is the job's decision. While it runs, some of its tasks may restart: see [`failover`].
 
 mod deployment;
@@ -37,13 +37,13 @@ use crate::slots::SharedSlot;
 use crate::timer::TimerKind;
 use failover::Failover;
 
-/// Every slot of the region, with its subtasks.
+/// Every slot of the job, with its subtasks.
 pub(crate) type Slots = Vec<(SharedSlot, AllocatedSlot)>;
 
-/// An event of a region.
+/// An event of the tasks.
 #[derive(Debug)]
 pub(crate) enum Event {
-    /// The region shall run under this attempt, on these slots if there are enough already, and
+    /// All tasks shall run under this attempt, on these slots if there are enough already, and
     /// begin from here.
     Start(u32, Option<Slots>, Restoring),
     /// These tasks shall stop and begin again under this attempt, while the others run. A restart
@@ -107,7 +107,7 @@ pub(crate) enum Action {
     Finished,
     /// No task runs any more, as was asked for.
     Stopped,
-    /// The state of the region or of a task has changed.
+    /// The state of a task, or of all of them, has changed.
     Changed,
     /// Counters have changed.
     Measured,
@@ -126,20 +126,20 @@ pub(crate) struct Share {
     pub(crate) slots: Vec<u32>,
 }
 
-/// The thing that a region waits for.
+/// The thing that the tasks wait for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum WaitsFor {
-    /// The end of its input, or to be started.
+    /// The end of their input, or to be started.
     Nothing,
-    /// Its slots.
+    /// Their slots.
     Slots,
-    /// Its processes, and the coordinator host.
+    /// Their processes, and the coordinator host.
     Hosts,
     /// So many tasks to stop.
     Tasks(usize),
 }
 
-#[expect(clippy::large_enum_variant, reason = "one per region")]
+#[expect(clippy::large_enum_variant, reason = "one per job")]
 #[derive(Debug)]
 enum Phase {
     Idle,
@@ -154,9 +154,9 @@ enum Phase {
     Cancelling,
 }
 
-/// One of the region's processes.
+/// One of the processes.
 #[derive(Debug)]
-struct RegionHost {
+struct TaskHost {
     on: TaskManagerId,
     address: String,
     /// The numbers of its slots.
@@ -165,9 +165,9 @@ struct RegionHost {
     data_address: Option<String>,
 }
 
-/// The decider of a region.
+/// The decider of a job's tasks.
 #[derive(Debug)]
-pub(crate) struct Region {
+pub(crate) struct Tasks {
     needs_coordinator: bool,
     eager: bool,
     slot_request_timeout: Duration,
@@ -189,7 +189,7 @@ pub(crate) struct Region {
     /// The slots of the attempt, by TaskManager.
     slots: BTreeMap<TaskManagerId, Slots>,
     /// The processes of the attempt that are not lost.
-    hosts: BTreeMap<HostId, RegionHost>,
+    hosts: BTreeMap<HostId, TaskHost>,
     /// The slots of the process that is being started on a TaskManager.
     shares: BTreeMap<TaskManagerId, Vec<u32>>,
     /// The restarts of some tasks, by their attempts. No task is part of two.
@@ -197,7 +197,7 @@ pub(crate) struct Region {
     actions: Vec<Action>,
 }
 
-impl Region {
+impl Tasks {
     /// All tasks of `graph`, of which none runs.
     pub(crate) fn new(graph: &JobGraph, config: &JobMasterConfig, now: Timestamp) -> Self {
         Self {
@@ -269,12 +269,12 @@ impl Region {
         self.deployed && matches!(self.phase, Phase::Running { .. })
     }
 
-    /// The region's tasks.
+    /// Each of them.
     pub(crate) fn executions(&self) -> &ExecutionGraph {
         &self.executions
     }
 
-    /// The thing that the region waits for.
+    /// The thing that they wait for.
     pub(crate) fn waits_for(&self) -> WaitsFor {
         match self.phase {
             Phase::Idle => WaitsFor::Nothing,

@@ -7,7 +7,7 @@ use millstream_protocol::host::{Deploy, OperatorSnapshot, PeerHost, Placement, T
 use millstream_types::{HostId, TaskManagerId};
 use prost::Message as _;
 
-use super::{Action, Phase, Region, RegionHost, Share, Slots};
+use super::{Action, Phase, Share, Slots, TaskHost, Tasks};
 use crate::checkpoints::Restoring;
 use crate::execution_graph::{Place, Subtask};
 use crate::timer::TimerKind;
@@ -33,7 +33,7 @@ fn in_lots(tasks: Vec<Task>) -> Vec<Vec<Task>> {
     lots
 }
 
-impl Region {
+impl Tasks {
     /// Begins an attempt.
     pub(super) fn start(&mut self, attempt: u32, slots: Option<Slots>) {
         if self.started {
@@ -96,7 +96,7 @@ impl Region {
         let slots = self.shares.remove(&on).unwrap_or_default();
         let address = self.slots.get(&on).and_then(|slots| slots.first());
         let address = address.map(|(_, slot)| slot.address.clone()).unwrap_or_default();
-        self.hosts.insert(host, RegionHost { on, address, slots, data_address: None });
+        self.hosts.insert(host, TaskHost { on, address, slots, data_address: None });
         self.place_on(host);
     }
 
@@ -194,7 +194,7 @@ impl Region {
     }
 
     fn peers(&self) -> Vec<PeerHost> {
-        let peer = |(id, host): (&HostId, &RegionHost)| {
+        let peer = |(id, host): (&HostId, &TaskHost)| {
             let data_address = host.data_address.clone()?;
             Some(PeerHost { host_id: id.as_bytes().to_vec(), data_address })
         };

@@ -12,7 +12,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use millstream_protocol::host::{Cancel, TaskId, to_host};
 use millstream_types::{ExecutionState, HostId};
 
-use super::{Action, Phase, Region, Slots, WaitsFor};
+use super::{Action, Phase, Slots, Tasks, WaitsFor};
 use crate::checkpoints::Restoring;
 use crate::execution_graph::Subtask;
 use crate::timer::TimerKind;
@@ -47,7 +47,7 @@ impl Failover {
     }
 }
 
-impl Region {
+impl Tasks {
     /// Whether a task was told to stop, so that it begins again.
     pub(super) fn is_stopping(&self, task: Subtask) -> bool {
         let mut stopping = self.failovers.values().filter(|it| it.step == Step::Stopping);

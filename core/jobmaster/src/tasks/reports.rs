@@ -5,13 +5,13 @@ use millstream_protocol::host::{self, user_metric::Value};
 use millstream_types::metrics::{self, HistogramSummary, MetricValue};
 use millstream_types::{ExecutionAttemptId, ExecutionState, HostId, Timestamp, VertexId};
 
-use super::{Action, Phase, Region};
+use super::{Action, Phase, Tasks};
 use crate::causes;
 use crate::checkpoints::TaskNews;
 use crate::execution_graph::Subtask;
 use crate::timer::TimerKind;
 
-impl Region {
+impl Tasks {
     pub(super) fn on_report(&mut self, id: HostId, report: host::TaskState) {
         let Some(subtask) = report.task.as_ref().and_then(|task| self.executions.find(id, task))
         else {

@@ -1,5 +1,5 @@
-//! A region by itself: hosts that start, report, die or fall silent, in any order; it finishes only
-//! when all tasks have, and stops once when it is told to.
+//! The tasks by themselves: hosts that start, report, die or fall silent, in any order; they finish
+//! once all have finished, and stop once when they are told to.
 
 use millstream_gateway::testing::TestingTaskManager;
 use millstream_protocol::host::{Execution, Failure, Task, TaskId, TaskState};
@@ -21,7 +21,7 @@ enum Asked {
 
 struct World {
     random: Random,
-    region: Region,
+    tasks: Tasks,
     pool: SlotPool,
     parallelism: u32,
     workers: u128,
@@ -47,7 +47,7 @@ impl World {
         let config = JobMasterConfig { scheduling, ..JobMasterConfig::default() };
         Self {
             random,
-            region: Region::new(&graph, &config, Timestamp::from_millis(0)),
+            tasks: Tasks::new(&graph, &config, Timestamp::from_millis(0)),
             pool: SlotPool::new(&graph),
             parallelism,
             workers: 0,
@@ -81,8 +81,8 @@ impl World {
     }
 
     fn event(&mut self, event: Event) {
-        let actions = self.region.on_event(self.now, event);
-        self.region.executions().check_counts();
+        let actions = self.tasks.on_event(self.now, event);
+        self.tasks.executions().check_counts();
         for action in actions {
             match action {
                 Action::NeedHosts(shares) => {
@@ -114,13 +114,13 @@ impl World {
                 }
                 Action::Consequence(_) => assert_eq!(self.asked, Asked::Cancel),
                 Action::Finished => {
-                    assert!(self.region.executions().is_finished());
+                    assert!(self.tasks.executions().is_finished());
                     assert_eq!(self.asked, Asked::Start);
                     self.asked = Asked::Nothing;
                     self.finished += 1;
                 }
                 Action::Stopped => {
-                    assert_eq!(self.region.executions().active(), 0);
+                    assert_eq!(self.tasks.executions().active(), 0);
                     assert_eq!(self.asked, Asked::Cancel);
                     self.asked = Asked::Nothing;
                     self.stopped += 1;
@@ -150,7 +150,7 @@ impl World {
             self.event(Event::Slots(slots));
         }
         let attempts: Vec<u32> =
-            self.region.executions().iter().map(|(_, execution)| execution.attempt()).collect();
+            self.tasks.executions().iter().map(|(_, execution)| execution.attempt()).collect();
         assert!(attempts.iter().all(|attempt| *attempt == self.attempt), "{attempts:?}");
         assert_eq!(self.hosts.len(), self.parallelism as usize, "a host for each slot");
     }
@@ -162,7 +162,7 @@ impl World {
     }
 
     fn entry(&self) -> ExceptionEntry {
-        self.region.entry(FailureCause::new(CauseKind::Signal, "killed"))
+        self.tasks.entry(FailureCause::new(CauseKind::Signal, "killed"))
     }
 
     fn lose(&mut self, host: HostId) {
@@ -216,7 +216,7 @@ impl World {
                 }
             }
             3..7 => {
-                if matches!(self.region.waits_for(), WaitsFor::Hosts) {
+                if matches!(self.tasks.waits_for(), WaitsFor::Hosts) {
                     self.event(Event::HostReady { host, data_address: format!("{host}:1") });
                 }
             }
@@ -238,7 +238,7 @@ impl World {
                 self.work(host)
             }
             turns += 1;
-            assert!(turns < 1_000, "it does not stop: {:?}", self.region);
+            assert!(turns < 1_000, "it does not stop: {:?}", self.tasks);
         }
     }
 
@@ -254,7 +254,7 @@ impl World {
             }
             let finished = self.asked == Asked::Nothing;
             if finished {
-                let states = self.region.executions().iter().map(|(_, it)| it.state());
+                let states = self.tasks.executions().iter().map(|(_, it)| it.state());
                 assert!(states.into_iter().all(|state| state == ExecutionState::Finished));
             }
             self.stop();
@@ -264,7 +264,7 @@ impl World {
 }
 
 #[test]
-fn whatever_happens_a_region_finishes_or_stops() {
+fn whatever_happens_tasks_finish_or_stop() {
     let finished = for_seeds(SEEDS, |seed| {
         let mut world = World::new(seed);
         world.run();
