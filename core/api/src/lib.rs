@@ -25,11 +25,11 @@ pub use job::{JobClient, JobHandle, JobResult};
 pub use joins::{CoGroupedStreams, IntervalJoined, JoinedStreams, WindowedCoGroup, WindowedJoin};
 pub use keyed_stream::KeyedStream;
 pub use millstream_connector::{
-    AttemptId, Batch, Boundedness, CheckpointId, Committer, CommitterInfo, Counter, Data, Error,
-    ErrorContext, Flow, Gauge, Histogram, JobId, NextSplit, NoCommitter, NoEnumerator, OperatorId,
-    PlanContext, Polled, ReaderContext, ReaderOutput, Records, Result, Sink, SinkWriter, Source,
-    SourceReader, SplitEnumerator, TimesError, UserMetrics, WriterInfo, bail, conformance, ensure,
-    error,
+    AttemptId, Batch, Blocks, Boundedness, CheckpointId, Committer, CommitterInfo, Counter, Data,
+    Error, ErrorContext, Flow, Gauge, Histogram, JobId, NextSplit, NoCommitter, NoEnumerator,
+    OperatorId, PlanContext, Polled, ReaderContext, ReaderOutput, Records, Result, Sink,
+    SinkWriter, Source, SourceReader, SplitEnumerator, TimesError, UserMetrics, WriterInfo, bail,
+    conformance, ensure, error,
 };
 pub use millstream_graph::RuntimeMode;
 pub use millstream_network::Event;

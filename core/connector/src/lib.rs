@@ -6,6 +6,7 @@
 //! checked and completed while the job is planned ([`PlanContext`]). [`OperatorCoordinator`] is
 //! either of the two as its host drives it.
 
+mod beside;
 pub mod conformance;
 mod coordinator;
 mod handed;
@@ -16,6 +17,7 @@ mod sink;
 mod source;
 
 pub use anyhow::{Context as ErrorContext, Error, anyhow as error, bail, ensure};
+pub use beside::{Answer, Beside, PlacedWriter};
 pub use coordinator::{
     CommitOrder, EventMailbox, EventSender, Mail, Opening, OperatorCoordinator, PreCommitted,
     Replies, Restart, SinkCoordinator, decode, encode,
@@ -28,7 +30,7 @@ pub use millstream_types::{AttemptId, CheckpointId, JobId, OperatorId};
 pub use plan::{PlanContext, WorkingDirectory};
 pub use reader_output::{ReaderOutput, SplitError, SplitNotes};
 pub use sink::{
-    COMMITTABLES_MAX, Committer, CommitterInfo, NoCommitter, Sink, SinkWriter, Uncommitted,
+    Blocks, COMMITTABLES_MAX, Committer, CommitterInfo, NoCommitter, Sink, SinkWriter, Uncommitted,
     WriterInfo,
 };
 pub use source::{

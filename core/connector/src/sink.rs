@@ -167,12 +167,31 @@ pub trait Sink<T>: Send + Sync + 'static {
     }
 }
 
-/// Writes records on its task's thread.
+/// The calls of a writer that may block: by waiting for a disk, a network or another process.
+///
+/// They run on a thread beside the slot of the writer's task, one at a time, while the other tasks
+/// of that slot go on. The task itself waits for them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Blocks {
+    /// No call blocks.
+    Nothing,
+    /// [`SinkWriter::pre_commit`] alone may block.
+    PreCommit,
+    /// Every call may block. Each costs a change of threads, which takes some microseconds.
+    Everything,
+}
+
+/// Writes records, on its task's thread or beside it ([`SinkWriter::blocks`]).
 ///
 /// See [`Sink`] for an example.
 pub trait SinkWriter<T>: Send {
     /// Names what it wrote.
     type Committable;
+
+    /// The calls that may block. Asked once, when the writer has been made.
+    fn blocks(&self) -> Blocks {
+        Blocks::PreCommit
+    }
 
     /// Writes a batch. [`Flow::Full`] says that the batch was taken and that no more can be: the
     /// task is suspended until the writer wakes it, and then only
@@ -192,7 +211,7 @@ pub trait SinkWriter<T>: Send {
 
     /// Does what is due at a time, and may answer [`Flow::Full`] as [`SinkWriter::write`] does.
     /// Called after each step of the task while the writer is ready, and at
-    /// [`SinkWriter::next_time`].
+    /// [`SinkWriter::next_time`]; at that time alone if every call may block.
     ///
     /// # Errors
     /// What is due cannot be done.
@@ -208,8 +227,9 @@ pub trait SinkWriter<T>: Send {
 
     /// Makes everything durable that was written since the last call, without publishing it, and
     /// names it. Called at each checkpoint and at the end of the input, after the last record that
-    /// belongs to it; never while the writer is full. The runtime keeps the committables until a
-    /// checkpoint that carries them is complete; whether this checkpoint will be is not known.
+    /// belongs to it; never while the writer is full. It may block unless [`SinkWriter::blocks`]
+    /// says that it does not. The runtime keeps the committables until a checkpoint that carries
+    /// them is complete; whether this checkpoint will be is not known.
     ///
     /// # Errors
     /// What was written cannot be made durable.

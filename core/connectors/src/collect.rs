@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use millstream_connector::{
-    AttemptId, Batch, CheckpointId, Flow, NoCommitter, Result, Sink, SinkWriter, WriterInfo,
+    AttemptId, Batch, Blocks, CheckpointId, Flow, NoCommitter, Result, Sink, SinkWriter, WriterInfo,
 };
 
 /// The records that the subtasks of the latest attempt have collected.
@@ -80,6 +80,10 @@ pub struct CollectWriter<T> {
 
 impl<T: Send> SinkWriter<T> for CollectWriter<T> {
     type Committable = ();
+
+    fn blocks(&self) -> Blocks {
+        Blocks::Nothing
+    }
 
     fn write(&mut self, batch: Batch<T>) -> Result<Flow> {
         self.records.append(&mut batch.into_records());

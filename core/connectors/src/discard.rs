@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use millstream_connector::{
-    Batch, CheckpointId, Flow, NoCommitter, Result, Sink, SinkWriter, WriterInfo,
+    Batch, Blocks, CheckpointId, Flow, NoCommitter, Result, Sink, SinkWriter, WriterInfo,
 };
 
 /// Throws records away. Where the job runs in this process, [`DiscardSink::count`] says how many.
@@ -55,6 +55,10 @@ pub struct DiscardWriter {
 
 impl<T> SinkWriter<T> for DiscardWriter {
     type Committable = ();
+
+    fn blocks(&self) -> Blocks {
+        Blocks::Nothing
+    }
 
     fn write(&mut self, batch: Batch<T>) -> Result<Flow> {
         self.count.fetch_add(batch.len() as u64, Ordering::Relaxed);

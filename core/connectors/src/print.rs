@@ -5,7 +5,8 @@ use std::io::{self, Stdout, Write};
 use std::marker::PhantomData;
 
 use millstream_connector::{
-    Batch, CheckpointId, ErrorContext, Flow, NoCommitter, Result, Sink, SinkWriter, WriterInfo,
+    Batch, Blocks, CheckpointId, ErrorContext, Flow, NoCommitter, Result, Sink, SinkWriter,
+    WriterInfo,
 };
 
 /// Prints a line per record, as `2> record` if the sink has several subtasks (this one is the
@@ -95,6 +96,10 @@ where
     W: Write + Send,
 {
     type Committable = ();
+
+    fn blocks(&self) -> Blocks {
+        Blocks::Nothing
+    }
 
     fn write(&mut self, batch: Batch<T>) -> Result<Flow> {
         self.buffer.clear();

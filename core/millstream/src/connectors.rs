@@ -61,7 +61,7 @@ pub use millstream_storage::FilePath;
 pub mod interface {
     #[doc(inline)]
     pub use millstream_api::{
-        AttemptId, Batch, Boundedness, CheckpointId, Committer, CommitterInfo, Flow, JobId,
+        AttemptId, Batch, Blocks, Boundedness, CheckpointId, Committer, CommitterInfo, Flow, JobId,
         NextSplit, NoCommitter, NoEnumerator, OperatorId, PlanContext, Polled, ReaderContext,
         ReaderOutput, Records, Sink, SinkWriter, Source, SourceReader, SplitEnumerator, TimesError,
         WriterInfo,

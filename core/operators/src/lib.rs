@@ -63,7 +63,7 @@ pub use keyed::{Context, KeyedProcess, keyed_process};
 pub use late::LateRecords;
 pub use map::map;
 pub use millstream_connector::{
-    CommitOrder, CommitterInfo, Counter, Error, EventMailbox, EventSender, Mail, Opening,
+    Beside, CommitOrder, CommitterInfo, Counter, Error, EventMailbox, EventSender, Mail, Opening,
     OperatorCoordinator, Replies, Restart, Result, UserMetrics, bail, ensure, error,
 };
 pub use millstream_event_time::{

@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use millstream_connector::{
-    Committer, EventSender, OperatorCoordinator, PreCommitted, Sink, SinkCoordinator, SinkWriter,
-    WriterInfo, encode,
+    Answer, Committer, EventSender, OperatorCoordinator, PlacedWriter, PreCommitted, Sink,
+    SinkCoordinator, SinkWriter, WriterInfo, encode,
 };
 use millstream_network::{Batch, Event, Flow};
 use millstream_task_checkpoint::{PreCommitted as Kept, TaskCheckpoints};
@@ -31,13 +31,16 @@ pub fn sink<I: Send + 'static, S: Sink<I>>(sink: &Arc<S>) -> StageMaker {
     let sink = Arc::clone(sink);
     let coordinated = S::Committer::EXISTS;
     Arc::new(move |ctx, _outputs| {
-        let writer = sink.writer(&WriterInfo {
-            job: ctx.task.job,
-            operator: ctx.operator,
-            subtask: ctx.task.subtask,
-            parallelism: ctx.task.parallelism,
-            attempt: AttemptId::new(ctx.task.attempt),
-            waker: ctx.task.waker.clone(),
+        let (name, beside) = (ctx.name.to_owned(), ctx.task.beside.clone());
+        let writer = PlacedWriter::new(name, &ctx.task.waker, beside, |waker| {
+            sink.writer(&WriterInfo {
+                job: ctx.task.job,
+                operator: ctx.operator,
+                subtask: ctx.task.subtask,
+                parallelism: ctx.task.parallelism,
+                attempt: AttemptId::new(ctx.task.attempt),
+                waker,
+            })
         })?;
         Ok(erase::<I>(Box::new(SinkStage {
             writer,
@@ -63,9 +66,9 @@ pub fn sink_coordinator<I: Send + 'static, S: Sink<I>>(sink: &Arc<S>) -> Option<
     })
 }
 
-/// Hands batches to a writer.
-pub(crate) struct SinkStage<W> {
-    pub(crate) writer: W,
+/// Hands batches to a writer. While a call of it runs beside the slot the stage is full.
+pub(crate) struct SinkStage<T, W: SinkWriter<T>> {
+    pub(crate) writer: PlacedWriter<T, W>,
     pub(crate) operator: OperatorId,
     pub(crate) name: String,
     pub(crate) subtask: u32,
@@ -73,25 +76,29 @@ pub(crate) struct SinkStage<W> {
     pub(crate) to_committer: Option<EventSender>,
     /// `None` if the job takes no checkpoints: then the end of the input is the only one.
     pub(crate) checkpoints: Option<Arc<TaskCheckpoints>>,
-    /// The writer's last answer.
+    /// The last answer.
     pub(crate) flow: Flow,
 }
 
-impl<W> SinkStage<W> {
+impl<T, W: SinkWriter<T>> SinkStage<T, W> {
     fn explain(&self, error: crate::Error) -> crate::Error {
         error.context(format!("sink {:?} failed", self.name))
     }
-}
 
-impl<W> SinkStage<W> {
-    /// Lets the writer complete what it has written, for this checkpoint.
-    fn pre_commit<T>(&mut self, id: CheckpointId) -> Result<()>
+    /// Takes the writer's answer.
+    fn take(&mut self, answer: Result<Answer<W::Committable>>) -> Result<Flow>
     where
-        W: SinkWriter<T>,
         W::Committable: Serialize,
     {
-        let committables = self.writer.pre_commit(id).map_err(|error| self.explain(error))?;
-        self.send((id, committables))
+        self.flow = match answer.map_err(|error| self.explain(error))? {
+            Answer::Flow(flow) => flow,
+            Answer::Later => Flow::Full,
+            Answer::PreCommitted(id, committables) => {
+                self.send((id, committables))?;
+                Flow::Ready
+            }
+        };
+        Ok(self.flow)
     }
 
     /// Keeps committables for the checkpoints that carry them. A job that takes none sends them to
@@ -129,45 +136,46 @@ impl<W> SinkStage<W> {
     }
 }
 
-impl<T, W> Stage<T> for SinkStage<W>
+impl<T, W> Stage<T> for SinkStage<T, W>
 where
     T: Send + 'static,
-    W: SinkWriter<T>,
-    W::Committable: Serialize,
+    W: SinkWriter<T> + 'static,
+    W::Committable: Serialize + Send + 'static,
 {
     fn open(&mut self) -> Result<()> {
         Ok(())
     }
 
     fn push(&mut self, batch: Batch<T>) -> Result<Flow> {
-        self.flow = self.writer.write(batch).map_err(|error| self.explain(error))?;
-        Ok(self.flow)
+        let answer = self.writer.write(batch);
+        self.take(answer)
     }
 
     fn event(&mut self, event: Event) -> Result<Flow> {
-        match (event, &self.checkpoints) {
-            (Event::Barrier(barrier), Some(_)) => self.pre_commit(barrier.checkpoint)?,
-            (Event::EndOfInput, Some(checkpoints)) => {
-                let id = checkpoints.id_at_end();
-                self.pre_commit(id)?;
-            }
+        let id = match (event, &self.checkpoints) {
+            (Event::Barrier(barrier), Some(_)) => barrier.checkpoint,
+            (Event::EndOfInput, Some(checkpoints)) => checkpoints.id_at_end(),
             // The end of the input is the one checkpoint of a job that takes none.
-            (Event::EndOfInput, None) => self.pre_commit(CheckpointId::FIRST)?,
-            (Event::Barrier(_) | Event::Watermark(_) | Event::Idle(_), _) => {}
-        }
-        Ok(Flow::Ready)
+            (Event::EndOfInput, None) => CheckpointId::FIRST,
+            (Event::Barrier(_) | Event::Watermark(_) | Event::Idle(_), _) => {
+                return Ok(Flow::Ready);
+            }
+        };
+        let answer = self.writer.pre_commit(id);
+        self.take(answer)
     }
 
     fn resume(&mut self) -> Result<Flow> {
         if self.flow == Flow::Full {
-            self.flow = self.writer.resume().map_err(|error| self.explain(error))?;
+            let answer = self.writer.resume();
+            return self.take(answer);
         }
         Ok(self.flow)
     }
 
     fn on_time(&mut self, moment: Moment) -> Result<Flow> {
-        self.flow = self.writer.on_time(moment.now).map_err(|error| self.explain(error))?;
-        Ok(self.flow)
+        let answer = self.writer.on_time(moment.now);
+        self.take(answer)
     }
 
     fn next_time(&self) -> Option<Instant> {
@@ -183,6 +191,7 @@ where
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
+    use std::task::Waker;
 
     use super::*;
 
@@ -207,7 +216,8 @@ mod tests {
             let operator = OperatorId::from_u128(1);
             let to_committer: EventSender = Arc::new(|_, _, _| {});
             let (name, to_committer) = ("files".to_owned(), Some(to_committer));
-            let writer = Naming(bytes);
+            let naming = |_| Ok(Naming(bytes));
+            let writer = PlacedWriter::new(name.clone(), Waker::noop(), None, naming).unwrap();
             let flow = Flow::Ready;
             SinkStage { writer, operator, name, subtask: 0, to_committer, checkpoints: None, flow }
                 .event(Event::EndOfInput)

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::task::Waker;
 use std::time::{Duration, Instant};
 
-use millstream_connector::{EventMailbox, EventSender, Result, UserMetrics};
+use millstream_connector::{Beside, EventMailbox, EventSender, Result, UserMetrics};
 use millstream_network::{
     Data, Exchange, Flow, Gate, Generation, Inbox, InputChannels, TaskCounters,
 };
@@ -50,6 +50,8 @@ pub struct TaskContext {
     pub checkpoints: Option<Arc<TaskCheckpoints>>,
     /// Whether the task had finished in the checkpoint that is restored: it only hands on the end.
     pub has_finished: bool,
+    /// What runs beside the slot; `None` in a job that a test steps, where nothing does.
+    pub beside: Option<Arc<Beside>>,
 }
 
 /// Context for building one operator of a task.

@@ -12,8 +12,8 @@ use millstream_graph::{
 use millstream_network::{ChannelLayout, EndId, Exchange, Generation, InputChannels, TaskCounters};
 use millstream_operators::writer::{WriterContext, sources, targets};
 use millstream_operators::{
-    Built, ErasedStage, EventMailbox, EventSender, InputContext, OUTPUT_BYTES, OperatorContext,
-    Program, Result, TaskBody, TaskContext, UserMetrics, bail, error,
+    Beside, Built, ErasedStage, EventMailbox, EventSender, InputContext, OUTPUT_BYTES,
+    OperatorContext, Program, Result, TaskBody, TaskContext, UserMetrics, bail, error,
 };
 use millstream_task_checkpoint::TaskCheckpoints;
 use millstream_types::{Clock, ExecutionAttemptId, HostId, JobId, OperatorId, VertexId};
@@ -77,6 +77,7 @@ impl Blueprint {
             batch: self.is_batch(),
             checkpoints: own.checkpoints,
             has_finished: own.has_finished,
+            beside: own.beside,
         }
     }
 
@@ -157,6 +158,7 @@ pub(crate) struct TaskOwn {
     pub(crate) metrics: Arc<UserMetrics>,
     pub(crate) checkpoints: Option<Arc<TaskCheckpoints>>,
     pub(crate) has_finished: bool,
+    pub(crate) beside: Option<Arc<Beside>>,
 }
 
 /// The hosts of the subtasks that are placed.

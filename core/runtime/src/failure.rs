@@ -34,6 +34,11 @@ pub fn install_panic_hook() {
     });
 }
 
+/// Takes the place of the last panic of this thread.
+pub(crate) fn place_of_panic() -> Option<String> {
+    PLACE.with(|slot| slot.borrow_mut().take())
+}
+
 fn panic_message(payload: &(dyn Any + Send)) -> &str {
     payload
         .downcast_ref::<&str>()
@@ -55,7 +60,7 @@ pub fn guard<R>(run: impl FnOnce() -> millstream_operators::Result<R>) -> Result
 }
 
 fn of_panic(payload: &(dyn Any + Send)) -> Failure {
-    let place = PLACE.with(|slot| slot.borrow_mut().take());
+    let place = place_of_panic();
     let message = panic_message(payload);
     let message = match &place {
         Some(place) => format!("user code panicked at {place}: {message}"),

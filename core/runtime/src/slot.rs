@@ -14,7 +14,7 @@ use std::task::{Wake, Waker};
 use std::thread::Thread;
 use std::time::{Duration, Instant};
 
-use millstream_operators::{Step, TaskBody, turn};
+use millstream_operators::{Beside, Step, TaskBody, turn};
 use millstream_protocol::host::{Execution, Failure};
 use millstream_types::{Clock, ExecutionAttemptId};
 
@@ -69,6 +69,8 @@ pub(crate) struct NewTask {
     pub(crate) build: BuildTask,
     /// Number of batches that wait at the inputs, for the metrics.
     pub(crate) inputs_waiting: Arc<std::sync::atomic::AtomicU64>,
+    /// What of it runs beside the slot.
+    pub(crate) beside: Arc<Beside>,
 }
 
 enum Command {
@@ -182,11 +184,17 @@ struct RunningTask {
     deadline: Option<Instant>,
     /// A barrier that stops the job has left it.
     stopped: bool,
+    beside: Arc<Beside>,
+    /// Its end, once nothing of it runs beside the slot any more.
+    ending: Option<(Execution, Option<Failure>)>,
 }
 
 impl RunningTask {
     fn is_woken(&self) -> bool {
-        self.wake.ready.load(Ordering::SeqCst) && !self.stopped
+        match self.ending {
+            None => self.wake.ready.load(Ordering::SeqCst) && !self.stopped,
+            Some(_) => !self.beside.is_working(),
+        }
     }
 }
 
@@ -239,6 +247,9 @@ impl SlotLoop {
 
     fn is_ready(&self, at: usize, now: Instant) -> bool {
         self.tasks.get(at).is_some_and(|task| {
+            if task.ending.is_some() {
+                return !task.beside.is_working();
+            }
             let is_due = || task.deadline.is_some_and(|due| now >= due);
             (task.wake.ready.load(Ordering::Relaxed) || is_due()) && !task.stopped
         })
@@ -270,6 +281,9 @@ impl SlotLoop {
     fn step(&mut self, at: usize, now: Instant) -> (bool, Instant) {
         let clock = &self.clock;
         let Some(task) = self.tasks.get_mut(at) else { return (true, now) };
+        if let Some((state, cause)) = task.ending.take() {
+            return (self.end(at, state, cause), self.clock.now());
+        }
         // Cleared before the step: what wakes the task during it counts.
         task.wake.ready.store(false, Ordering::SeqCst);
         task.time.turn_to(Activity::Busy, now);
@@ -285,6 +299,7 @@ impl SlotLoop {
                 match step {
                     Step::Progress => task.wake.ready.store(true, Ordering::SeqCst),
                     Step::Idle(_) => task.time.turn_to(Activity::Idle, clock.now()),
+                    Step::Full if task.beside.is_working() => {}
                     Step::Full => task.time.turn_to(Activity::Backpressured, clock.now()),
                     Step::Stopped => {
                         task.stopped = true;
@@ -297,16 +312,19 @@ impl SlotLoop {
         };
         match ended {
             None => (false, after),
-            Some((state, cause)) => {
-                self.end(at, state, cause);
-                (true, self.clock.now())
-            }
+            Some((state, cause)) => (self.end(at, state, cause), self.clock.now()),
         }
     }
 
-    /// Drops a task's operators, then reports its end.
-    fn end(&mut self, at: usize, state: Execution, cause: Option<Failure>) {
+    /// Drops a task's operators, then reports its end; `false` if that must wait until nothing of
+    /// the task runs beside the slot: the other tasks have their turns meanwhile.
+    fn end(&mut self, at: usize, state: Execution, cause: Option<Failure>) -> bool {
+        if let Some(task) = self.tasks.get_mut(at).filter(|task| task.beside.is_working()) {
+            task.ending.get_or_insert((state, cause));
+            return false;
+        }
         let task = self.tasks.remove(at);
+        let (state, cause) = task.ending.unwrap_or((state, cause));
         let dropped = guard(|| {
             drop(task.body);
             Ok(())
@@ -317,6 +335,7 @@ impl SlotLoop {
             (state, _) => (state, cause),
         };
         self.report(task.id, state, cause);
+        true
     }
 
     /// Carries out the commands that wait; `true` if there were any.
@@ -344,13 +363,15 @@ impl SlotLoop {
                 }
             }
             Command::FinishStopped => {
-                while let Some(at) = self.tasks.iter().position(|task| task.stopped) {
+                let has_stopped = |task: &RunningTask| task.stopped && task.ending.is_none();
+                while let Some(at) = self.tasks.iter().position(has_stopped) {
                     self.end(at, Execution::Finished, None);
                 }
             }
             Command::CancelAll => {
-                while !self.tasks.is_empty() {
-                    self.end(0, Execution::Canceled, None);
+                let mut at = 0;
+                while at < self.tasks.len() {
+                    at += usize::from(!self.end(at, Execution::Canceled, None));
                 }
             }
         }
@@ -379,6 +400,8 @@ impl SlotLoop {
                     inputs_waiting: task.inputs_waiting,
                     deadline: None,
                     stopped: false,
+                    beside: task.beside,
+                    ending: None,
                 });
             }
         }
@@ -435,6 +458,7 @@ mod tests {
             time,
             build: Box::new(build),
             inputs_waiting: Arc::default(),
+            beside: Arc::new(Beside::new(|| None)),
         });
     }
 

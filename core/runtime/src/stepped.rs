@@ -203,6 +203,7 @@ impl SteppedJob {
                     metrics: Arc::default(),
                     checkpoints: None,
                     has_finished: false,
+                    beside: None,
                 },
             ),
             inputs: blueprint.inputs(vertex, (subtask, generation), placements)?,

@@ -11,7 +11,9 @@ use std::time::{Duration, Instant};
 
 use millstream_graph::JobGraph;
 use millstream_network::{Exchange, ExchangeConfig, Generation, PeerAddress, TaskCounters};
-use millstream_operators::{EventMailbox, EventSender, Mail, Program, Result, UserMetrics, error};
+use millstream_operators::{
+    Beside, EventMailbox, EventSender, Mail, Program, Result, UserMetrics, error,
+};
 use millstream_protocol::host::{
     self, Execution, Failure, Metrics, OperatorEvent, Ready, TaskId, TaskMetrics, TaskState,
     UserMetric, from_host, to_host, user_metric::Value,
@@ -29,7 +31,7 @@ use crate::build::{Blueprint, Placements, TaskOwn, TaskParts, task_name};
 use crate::checkpoints::{
     HostCheckpointing, Owner, Restore, Upload, Uploads, all_committables, barrier,
 };
-use crate::failure;
+use crate::failure::{self, place_of_panic};
 use crate::link::{Outbox, TaskReport, ToControl};
 use crate::memory;
 use crate::slot::{NewTask, Slot};
@@ -267,6 +269,7 @@ impl TaskHost {
         let restore = restore.map(|it| Restore::new(task.snapshots, id.subtask, vertex, it));
         let mailboxes: BTreeMap<_, Arc<EventMailbox>> =
             vertex.operators.iter().map(|operator| (operator.id, Arc::default())).collect();
+        let beside = Arc::new(Beside::new(place_of_panic));
         let parts = TaskParts {
             blueprint: Arc::clone(&blueprint),
             exchange: Arc::clone(&self.exchange),
@@ -284,6 +287,7 @@ impl TaskHost {
                     metrics: Arc::clone(&metrics),
                     checkpoints: checkpoints.clone(),
                     has_finished: task.finished,
+                    beside: Some(Arc::clone(&beside)),
                 },
             ),
             inputs,
@@ -298,6 +302,7 @@ impl TaskHost {
             time: Arc::clone(&time),
             build: Box::new(move || parts.build()),
             inputs_waiting: Arc::clone(&inputs_waiting),
+            beside,
         });
         let hosted = HostedTask {
             slot,

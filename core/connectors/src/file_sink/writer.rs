@@ -6,7 +6,9 @@ use std::thread;
 use std::time::Instant;
 
 use bytes::Bytes;
-use millstream_connector::{AttemptId, Batch, CheckpointId, Flow, Result, SinkWriter, WriterInfo};
+use millstream_connector::{
+    AttemptId, Batch, Blocks, CheckpointId, Flow, Result, SinkWriter, WriterInfo,
+};
 use millstream_storage::{CreateOptions, FilePath, StorageError, block_on};
 use millstream_types::JobId;
 use serde::{Deserialize, Serialize};
@@ -192,6 +194,12 @@ impl Places {
 
 impl<T, E: Encoder<T>> SinkWriter<T> for FileSinkWriter<E> {
     type Committable = FinishedFile;
+
+    /// A local disk takes bytes into memory, and blocks when a file is completed; elsewhere a file
+    /// is created and written by way of the network.
+    fn blocks(&self) -> Blocks {
+        if self.places.output.local().is_some() { Blocks::PreCommit } else { Blocks::Everything }
+    }
 
     fn write(&mut self, batch: Batch<T>) -> Result<Flow> {
         if batch.is_empty() {

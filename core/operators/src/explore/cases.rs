@@ -107,6 +107,7 @@ pub(crate) fn task(batch: bool) -> TaskContext {
         batch,
         checkpoints: None,
         has_finished: false,
+        beside: None,
     }
 }
 
