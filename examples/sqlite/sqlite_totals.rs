@@ -45,9 +45,11 @@ fn sum(orders: Stream<Cents>) -> Stream<Cents> {
 
 #[cfg(test)]
 mod tests {
-    use std::path::Path;
+    use std::path::{Path, PathBuf};
     use std::process::Command;
+    use std::sync::atomic::{AtomicU32, Ordering};
 
+    use millstream::ensure;
     use millstream::testing::{self, conformance};
     use rusqlite::Connection;
 
@@ -142,5 +144,138 @@ mod tests {
     #[test]
     fn the_sink_publishes_every_row_once_whatever_happens() {
         conformance::check_sink(|| Ok(Totals(tempfile::tempdir()?)), 0..20).unwrap();
+    }
+
+    /// The settings of a job that takes checkpoints here, with more.
+    fn settings<'a>(checkpoints: &'a str, more: &[(&'a str, &'a str)]) -> Vec<(&'a str, &'a str)> {
+        let mut settings = vec![
+            ("execution.checkpointing.interval", "10 ms"),
+            ("execution.checkpointing.dir", checkpoints),
+            ("restart-strategy.type", "fixed-delay"),
+            ("restart-strategy.fixed-delay.attempts", "3"),
+            ("restart-strategy.fixed-delay.delay", "1 ms"),
+        ];
+        settings.extend(more);
+        settings
+    }
+
+    /// The rows of an output so far.
+    fn count_rows(output: &Path) -> i64 {
+        let count = |database: Connection| {
+            database.query_row("SELECT COUNT(*) FROM totals", (), |row| row.get(0))
+        };
+        Connection::open(output).and_then(count).unwrap_or(0)
+    }
+
+    /// Copies orders one by one, so that each is a row of the output. The first attempt fails in
+    /// the second half if it should, once some rows are there.
+    fn copy_orders(
+        input: &Path,
+        table: TotalsTable,
+        fails: Option<&Path>,
+        settings: &[(&str, &str)],
+    ) -> Result<()> {
+        let mut env = testing::environment_with(settings.iter().copied());
+        env.set_parallelism(2);
+        env.set_runtime_mode(RuntimeMode::Streaming);
+        let orders = env.source("orders", OrdersTable::new(input).rows_per_split(100));
+        let output = fails.map(Path::to_owned);
+        let orders = orders.map_with(move |ctx| {
+            let output = output.clone().filter(|_| ctx.attempt() == 0);
+            Ok(move |order: Cents| {
+                std::thread::sleep(std::time::Duration::from_micros(300));
+                let fails = |output: &PathBuf| order.cents >= 1_500 && count_rows(output) > 0;
+                ensure!(!output.as_ref().is_some_and(fails), "it fails at {}", order.cents);
+                Ok(order)
+            })
+        });
+        orders.sink("rows", table);
+        env.execute("rows")?;
+        Ok(())
+    }
+
+    /// Checks that all orders are in the output, each once.
+    fn check_rows(input: &Path, output: &Path) {
+        let rows = |table| format!("SELECT customer, cents FROM {table} ORDER BY cents");
+        assert_eq!(python(output, &rows("totals")), python(input, &rows("orders")));
+    }
+
+    #[test]
+    fn a_job_that_fails_in_the_middle_has_each_row_once() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = |name| directory.path().join(name);
+        let (input, output) = (path("in.db"), path("out.db"));
+        make_orders(&input, 3_000);
+        let checkpoints = path("checkpoints").display().to_string();
+        let settings = settings(&checkpoints, &[]);
+        static MOVES: AtomicU32 = AtomicU32::new(0);
+        let table = TotalsTable::new(&output).on_moved(|| {
+            MOVES.fetch_add(1, Ordering::SeqCst);
+        });
+        copy_orders(&input, table, Some(&output), &settings).unwrap();
+        assert!(MOVES.load(Ordering::SeqCst) > 2, "its rows have come by and by");
+        check_rows(&input, &output);
+        assert_eq!(python(&output, "SELECT COUNT(*) FROM prepared"), "0\n");
+        let attempts = "SELECT COUNT(DISTINCT attempt) FROM committed";
+        assert_eq!(python(&output, attempts), "2\n", "it has failed once");
+    }
+
+    /// The directory of a process that is to die, in its environment.
+    const DIES_IN: &str = "SQLITE_TOTALS_DIES_IN";
+
+    /// The newest checkpoint below a directory.
+    fn newest_checkpoint(directory: &Path) -> PathBuf {
+        let jobs = std::fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path());
+        let all = jobs.flat_map(|job| std::fs::read_dir(job).unwrap());
+        let all = all.map(|entry| entry.unwrap().path());
+        let number = |path: &PathBuf| {
+            let name = path.file_name()?.to_str()?.strip_prefix("chk-")?;
+            name.parse::<u64>().ok().filter(|_| path.join("_metadata").exists())
+        };
+        all.max_by_key(number).filter(|path| number(path).is_some()).expect("no checkpoint")
+    }
+
+    #[test]
+    fn a_process_that_dies_between_a_commit_and_its_confirmation_doubles_no_row() {
+        if let Some(directory) = std::env::var_os(DIES_IN).map(PathBuf::from) {
+            let checkpoints = directory.join("checkpoints").display().to_string();
+            let table = TotalsTable::new(directory.join("out.db")).on_moved(|| {
+                static MOVES: AtomicU32 = AtomicU32::new(0);
+                if MOVES.fetch_add(1, Ordering::SeqCst) == 2 {
+                    std::process::abort();
+                }
+            });
+            copy_orders(&directory.join("in.db"), table, None, &settings(&checkpoints, &[]))
+                .unwrap();
+            return;
+        }
+        let directory = tempfile::tempdir().unwrap();
+        let path = |name| directory.path().join(name);
+        let (input, output) = (path("in.db"), path("out.db"));
+        make_orders(&input, 3_000);
+        let this = std::env::current_exe().unwrap();
+        let test = "a_process_that_dies_between_a_commit_and_its_confirmation_doubles_no_row";
+        let dies = Command::new(this)
+            .args(["--exact", &format!("tests::{test}")])
+            .env(DIES_IN, directory.path())
+            .output()
+            .unwrap();
+        assert_eq!(
+            std::os::unix::process::ExitStatusExt::signal(&dies.status),
+            Some(6),
+            "{dies:?}"
+        );
+        assert!((1..3_000).contains(&count_rows(&output)));
+        let from = newest_checkpoint(&path("checkpoints"));
+        // The checkpoint names rows that are moved already: their commit comes again.
+        let metadata = std::fs::read(from.join("_metadata")).unwrap();
+        let moved = python(&output, "SELECT batch FROM committed");
+        let is_named = |batch: &str| metadata.windows(batch.len()).any(|it| it == batch.as_bytes());
+        assert!(moved.lines().any(is_named), "{moved}");
+        let from = from.display().to_string();
+        let checkpoints = path("later").display().to_string();
+        let settings = settings(&checkpoints, &[("execution.state-recovery.path", &from)]);
+        copy_orders(&input, TotalsTable::new(&output), None, &settings).unwrap();
+        check_rows(&input, &output);
     }
 }

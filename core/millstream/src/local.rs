@@ -157,7 +157,19 @@ fn wait_for(cluster: MiniCluster) -> Result<JobResult, JobFailed> {
 
 /// An environment whose jobs run here.
 pub(crate) fn environment(args: Vec<String>, parallelism: u32, jobs: &Rc<Jobs>) -> Environment {
-    let settings = JobSettings { args, parallelism, ..JobSettings::default() };
+    environment_with(args, parallelism, [], jobs)
+}
+
+/// One with settings of the configuration.
+pub(crate) fn environment_with<'a>(
+    args: Vec<String>,
+    parallelism: u32,
+    config: impl IntoIterator<Item = (&'a str, &'a str)>,
+    jobs: &Rc<Jobs>,
+) -> Environment {
+    let config = config.into_iter().map(|(key, value)| (key.to_owned(), value.to_owned()));
+    let settings =
+        JobSettings { args, parallelism, config: config.collect(), ..JobSettings::default() };
     Environment::new(Box::new(Local { settings, jobs: Rc::clone(jobs) }))
 }
 

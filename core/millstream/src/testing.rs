@@ -48,9 +48,32 @@ use crate::{Data, Environment, Result, Stream};
 #[cfg(feature = "local")]
 #[must_use]
 pub fn environment() -> Environment {
+    environment_with([])
+}
+
+/// An environment as [`environment`] makes it, with settings of the configuration: a job that takes
+/// checkpoints and restarts when it fails, for example.
+///
+/// ```
+/// use millstream::prelude::*;
+///
+/// let directory = tempfile::tempdir()?;
+/// let mut env = millstream::testing::environment_with([
+///     ("execution.checkpointing.interval", "10 ms"),
+///     ("execution.checkpointing.dir", directory.path().to_str().context("no UTF-8")?),
+/// ]);
+/// let numbers = CollectSink::new();
+/// env.source("numbers", Datagen::sequence(0..3)).sink("collect", numbers.clone());
+/// env.execute("collect numbers")?;
+/// assert_eq!(numbers.take(), [0, 1, 2]);
+/// # Ok::<(), millstream::Error>(())
+/// ```
+#[cfg(feature = "local")]
+#[must_use]
+pub fn environment_with<'a>(settings: impl IntoIterator<Item = (&'a str, &'a str)>) -> Environment {
     crate::__private::register_file_systems();
     let jobs = std::rc::Rc::default();
-    let mut environment = crate::local::environment(Vec::new(), 1, &jobs);
+    let mut environment = crate::local::environment_with(Vec::new(), 1, settings, &jobs);
     environment.set_serialize_always(true);
     environment
 }
