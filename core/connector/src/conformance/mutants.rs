@@ -251,9 +251,15 @@ enum SinkFault {
     DiscardsNothing,
     /// Closing leaves things behind.
     CloseForgets,
+    /// A commit of what is gone is answered as one of what is published.
+    LostIgnored,
+    /// What was committed without a confirmation stays when its attempt is aborted.
+    AbortKeepsPublished,
+    /// Names become others on their way.
+    NamesChange,
 }
 
-const SINK_FAULTS: [SinkFault; 8] = [
+const SINK_FAULTS: [SinkFault; 11] = [
     SinkFault::PublishesEarly,
     SinkFault::PreCommitForgets,
     SinkFault::CommitRepeats,
@@ -262,10 +268,15 @@ const SINK_FAULTS: [SinkFault; 8] = [
     SinkFault::DiscardsPublished,
     SinkFault::DiscardsNothing,
     SinkFault::CloseForgets,
+    SinkFault::LostIgnored,
+    SinkFault::AbortKeepsPublished,
+    SinkFault::NamesChange,
 ];
 
-/// Names what one writer wrote between two checkpoints.
-type Name = (AttemptId, u32, u64);
+/// Names what one writer wrote between two checkpoints: attempt, subtask, number, and a part that
+/// does not travel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+struct Name(AttemptId, u32, u64, #[serde(skip)] u64);
 
 /// A store with a part that no reader sees.
 #[derive(Debug, Default)]
@@ -349,7 +360,8 @@ impl SinkWriter<u64> for MemoryWriter {
             self.buffer.extend(records.pop());
         }
         self.number += 1;
-        let name = (self.attempt, self.subtask, self.number);
+        let part = u64::from(self.memory.fault == SinkFault::NamesChange);
+        let name = Name(self.attempt, self.subtask, self.number, part);
         self.memory.store.lock().unwrap().staged.insert(name, records);
         Ok(vec![name])
     }
@@ -384,12 +396,13 @@ impl Committer for Memory {
         for name in names {
             match store.staged.remove(&name) {
                 Some(records) => drop(store.published.insert(name, records)),
+                None if self.fault == SinkFault::LostIgnored => {}
                 None if !store.published.contains_key(&name) => {
                     crate::bail!("{id}: {name:?} is neither staged nor published")
                 }
                 None if self.fault == SinkFault::CommitRepeats => {
                     let again = store.published.get(&name).cloned().unwrap_or_default();
-                    store.published.insert((name.0, name.1, name.2 + 1_000_000), again);
+                    store.published.insert(Name(name.0, name.1, name.2 + 1_000_000, 0), again);
                 }
                 None => {}
             }
@@ -400,13 +413,15 @@ impl Committer for Memory {
     fn abort(&mut self, ended: &[AttemptId]) -> Result<()> {
         let mut store = self.store.lock().unwrap();
         store.staged.retain(|name, _| !ended.contains(&name.0));
-        store.published.retain(|name, _| !ended.contains(&name.0));
+        if self.fault != SinkFault::AbortKeepsPublished {
+            store.published.retain(|name, _| !ended.contains(&name.0));
+        }
         Ok(())
     }
 
     fn close(&mut self) -> Result<()> {
         if self.fault == SinkFault::CloseForgets {
-            let left = (AttemptId::new(0), 0, 0);
+            let left = Name(AttemptId::new(0), 0, 0, 0);
             self.store.lock().unwrap().staged.insert(left, Vec::new());
         }
         Ok(())

@@ -59,7 +59,8 @@ pub trait SinkTarget {
 /// For each seed it writes with one to four writers, takes checkpoints, some of which come to
 /// nothing, commits late, twice or halfway, and kills: everything, to go on from the last complete
 /// checkpoint with another number of writers, one writer while the others go on, or the committer
-/// alone.
+/// alone. Before the seeds it plays a job without checkpoints that publishes, whose commit is not
+/// confirmed, and that begins anew.
 ///
 /// # Errors
 /// A record was lost, doubled, published too early or taken back, something was left, or a call
@@ -69,6 +70,10 @@ pub fn check_sink<T: SinkTarget>(make: impl Fn() -> Result<T>, seeds: Range<u64>
         <T::Sink as Sink<T::Record>>::Committer::EXISTS,
         "the sink has NoCommitter, so it publishes nothing exactly once"
     );
+    let target = make()?;
+    World::start(&target, 0)
+        .and_then(World::begin_anew)
+        .map_err(|error| error.context("of a job without checkpoints that begins anew"))?;
     for seed in seeds {
         let target = make()?;
         of_seed(seed, World::start(&target, seed).and_then(World::run))?;
@@ -195,6 +200,89 @@ impl<'a, T: SinkTarget> World<'a, T> {
             }
         }
         bail!("not all was written after {STEPS_MAX} steps")
+    }
+
+    /// What a job without checkpoints does: the commit at its end dies, everything of the attempt is
+    /// discarded, and another attempt begins.
+    fn begin_anew(mut self) -> Result<()> {
+        self.tasks.clear();
+        let lost = self.publish_some()?;
+        self.ended.extend(lost.first().map(|(attempt, ..)| *attempt));
+        let ended = self.ended.clone();
+        self.new_committer()?;
+        for _ in 0..2 {
+            self.committer.abort(&ended)?;
+            self.committer.recover(Vec::new(), &ended)?;
+            self.check_published(0, "an attempt that was aborted has published them")?;
+        }
+        self.commit_lost(&lost)?;
+        self.committer.abort(&ended)?;
+        self.committer.recover(Vec::new(), &ended)?;
+        self.publish_some()?;
+        self.committer.close()?;
+        self.check_published(PART_RECORDS, "the attempt that counts is complete")?;
+        let left = self.target.leftovers()?;
+        ensure!(left.is_empty(), "the sink is closed and has left {left:?}");
+        Ok(())
+    }
+
+    /// One attempt that writes some records and commits them, and then nothing.
+    fn publish_some(&mut self) -> Result<Vec<(AttemptId, CheckpointId, Vec<u8>)>> {
+        let attempt = self.next_attempt();
+        let mut task = self.task(0, 1, attempt)?;
+        for first in (0..PART_RECORDS).step_by(10) {
+            let records = (first..first + 10).map(|number| self.target.record(number)).collect();
+            let flow = task.writer.write(Batch::of(records))?;
+            task.settle(flow)?;
+        }
+        task.pre_commit(CheckpointId::FIRST)?;
+        self.check_published(0, "they are pre-committed, and nothing is committed")?;
+        let named: Vec<(CheckpointId, Vec<u8>)> = task
+            .kept
+            .iter()
+            .flat_map(|(id, all)| all.iter().map(move |one| (id, one.clone())))
+            .collect();
+        ensure!(!named.is_empty(), "pre_commit has named nothing, and records were written");
+        let ids = [CheckpointId::FIRST, CheckpointId::FIRST.next()];
+        task.pre_commit(ids[1])?; // of nothing that was written
+        for (id, committables) in task.kept.take_through(ids[1]) {
+            let committables = committables.iter().map(|it| restored(it)).collect::<Result<_>>()?;
+            self.committer.commit(id, committables)?;
+        }
+        self.check_published(PART_RECORDS, "they are committed")?;
+        Ok(named.into_iter().map(|(id, bytes)| (attempt, id, bytes)).collect())
+    }
+
+    /// Commits what was discarded: the sink says so, unless its committables have the records.
+    fn commit_lost(&mut self, lost: &[(AttemptId, CheckpointId, Vec<u8>)]) -> Result<()> {
+        let mut published = 0;
+        for (_, id, bytes) in lost {
+            match self.committer.commit(*id, vec![restored(bytes)?]) {
+                Ok(()) => published += 1,
+                Err(error) => ensure!(
+                    !format!("{error:#}").is_empty(),
+                    "the error of a commit of what is gone says nothing"
+                ),
+            }
+        }
+        let count = self.target.published()?.len();
+        ensure!(
+            published == 0 || count > 0,
+            "a commit of what is neither prepared nor published was answered with Ok"
+        );
+        ensure!(published > 0 || count == 0, "a commit has failed and published {count} records");
+        Ok(())
+    }
+
+    /// Checks that so many records are published, each once.
+    fn check_published(&self, count: u64, why: &str) -> Result<()> {
+        let mut numbers = self.target.published()?;
+        numbers.sort_unstable();
+        ensure!(
+            numbers.iter().copied().eq(0..count),
+            "{count} records should be published, because {why}, and there are {numbers:?}"
+        );
+        Ok(())
     }
 
     /// A batch to one of the writers.
