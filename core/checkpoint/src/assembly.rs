@@ -21,10 +21,43 @@ pub(crate) struct Head {
     pub(crate) triggered: Timestamp,
 }
 
+/// The most bytes of committables that wait for their commit: those of a recovery are one order,
+/// which is one message of at most 64 MiB.
+const COMMITTABLES_BYTES_MAX: usize = 48 << 20;
+/// The most bytes that each of them takes beside its own.
+const COMMITTABLES_HEAD_BYTES: usize = 80;
+
+/// Refuses more committables than an order can carry, in a sentence that names the largest sink.
+fn check_room(plan: &Plan, committables: &[Arc<Committables>]) -> Result<(), String> {
+    let size = |one: &Committables| one.bytes.len() + COMMITTABLES_HEAD_BYTES;
+    let bytes: usize = committables.iter().map(|one| size(one)).sum();
+    if bytes <= COMMITTABLES_BYTES_MAX {
+        return Ok(());
+    }
+    let mut of_sinks: BTreeMap<OperatorId, (usize, u64)> = BTreeMap::new();
+    for one in committables {
+        let (bytes, count) = of_sinks.entry(one.operator).or_default();
+        *bytes += size(one);
+        *count += u64::from(one.count);
+    }
+    let most = of_sinks.into_iter().max_by_key(|(_, (bytes, _))| *bytes);
+    let (sink, (of_sink, count)) = most.unwrap_or((OperatorId::from_u128(0), (0, 0)));
+    let mut operators = plan.vertices.iter().flat_map(|vertex| &vertex.operators);
+    let name = operators.find(|operator| operator.id == sink).map(|operator| &operator.name);
+    let name = name.map_or_else(|| sink.to_string(), |name| format!("{name:?}"));
+    Err(format!(
+        "the results that wait for their commit are named in {bytes} bytes, and \
+         {COMMITTABLES_BYTES_MAX} are the most that one order to the committers carries; {count} \
+         of them with {of_sink} bytes are of sink {name}: let it write fewer and larger ones, or \
+         take checkpoints more often"
+    ))
+}
+
 /// Makes the metadata.
 ///
 /// # Errors
-/// Subtasks of an operator contradict each other; the error is a sentence.
+/// Subtasks of an operator contradict each other, or there are too many committables; the error is
+/// a sentence.
 pub(crate) fn assemble(
     plan: &Plan,
     head: Head,
@@ -32,6 +65,7 @@ pub(crate) fn assemble(
     reports: BTreeMap<Subtask, Report>,
     committables: Vec<Arc<Committables>>,
 ) -> Result<Metadata, String> {
+    check_room(plan, &committables)?;
     let mut coordinators: BTreeMap<_, _> = coordinators.into_iter().collect();
     let mut operators = BTreeMap::new();
     let mut of_subtasks = by_subtask(reports);
@@ -186,4 +220,26 @@ pub(crate) fn check_contribution(
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::coordinator::fixture::{committables, plan, task};
+
+    #[test]
+    fn more_committables_than_an_order_carries_are_refused_with_their_sink() {
+        let plan = plan(&[2, 2], false);
+        let of = |subtask, bytes| {
+            let mut one = Committables::clone(&committables(task(1, subtask, 0), 1));
+            one.bytes = vec![0; bytes];
+            Arc::new(one)
+        };
+        let half = COMMITTABLES_BYTES_MAX / 2 - COMMITTABLES_HEAD_BYTES;
+        assert_eq!(check_room(&plan, &[of(0, half), of(1, half)]), Ok(()));
+        let error = check_room(&plan, &[of(0, half), of(1, half + 1)]).unwrap_err();
+        let name = &plan.vertices[1].operators[0].name;
+        assert!(error.contains(&format!("of sink {name:?}")), "{error}");
+        assert!(error.contains("50331649 bytes, and 50331648 are the most"), "{error}");
+    }
 }

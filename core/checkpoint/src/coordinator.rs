@@ -24,7 +24,7 @@ mod queries;
 mod starting;
 
 #[cfg(test)]
-mod fixture;
+pub(crate) mod fixture;
 #[cfg(test)]
 mod random_tests;
 #[cfg(test)]

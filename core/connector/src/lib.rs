@@ -30,8 +30,8 @@ pub use millstream_types::{AttemptId, CheckpointId, JobId, OperatorId};
 pub use plan::{PlanContext, WorkingDirectory};
 pub use reader_output::{ReaderOutput, SplitError, SplitNotes};
 pub use sink::{
-    Blocks, COMMITTABLES_MAX, Committer, CommitterInfo, NoCommitter, Sink, SinkWriter, Uncommitted,
-    WriterInfo,
+    Blocks, COMMITTABLES_BYTES_MAX, COMMITTABLES_MAX, Committer, CommitterInfo, NoCommitter, Sink,
+    SinkWriter, Uncommitted, WriterInfo, check_names,
 };
 pub use source::{
     NextSplit, NoEnumerator, Polled, ReaderContext, Source, SourceReader, SplitEnumerator,

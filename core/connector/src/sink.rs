@@ -356,6 +356,22 @@ impl<C> Committer for NoCommitter<C> {
 /// The most committables that wait for their commit.
 pub const COMMITTABLES_MAX: usize = 1_000_000;
 
+/// The most bytes in which a task names results: they travel in one message.
+pub const COMMITTABLES_BYTES_MAX: usize = 48 << 20;
+
+/// Checks that results are named in so few bytes that a message holds them.
+///
+/// # Errors
+/// They are too many.
+pub fn check_names(bytes: usize) -> Result<()> {
+    anyhow::ensure!(
+        bytes <= COMMITTABLES_BYTES_MAX,
+        "its writer named its results in {bytes} bytes, and {COMMITTABLES_BYTES_MAX} are the most: \
+         let it write fewer and larger ones"
+    );
+    Ok(())
+}
+
 /// Committables that are not published yet, by the checkpoint for which they were pre-committed.
 ///
 /// A task keeps all that its writers gave until it learns that a checkpoint that carries them is

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use millstream_connector::{
     Answer, Committer, EventSender, OperatorCoordinator, PlacedWriter, PreCommitted, Sink,
-    SinkCoordinator, SinkWriter, WriterInfo, encode,
+    SinkCoordinator, SinkWriter, WriterInfo, check_names, encode,
 };
 use millstream_network::{Batch, Event, Flow};
 use millstream_task_checkpoint::{PreCommitted as Kept, TaskCheckpoints};
@@ -15,16 +15,6 @@ use serde::Serialize;
 use crate::Result;
 use crate::program::{CoordinatorMaker, StageMaker};
 use crate::stage::{Moment, Stage, erase};
-
-/// The most bytes in which a writer names its results: they travel in one message.
-const COMMITTABLES_BYTES_MAX: usize = 48 << 20;
-
-fn too_long(bytes: usize) -> crate::Error {
-    anyhow::anyhow!(
-        "its writer named its results in {bytes} bytes, and {COMMITTABLES_BYTES_MAX} are the most: \
-         let it write fewer and larger ones"
-    )
-}
 
 /// The operator that writes into a sink.
 pub fn sink<I: Send + 'static, S: Sink<I>>(sink: &Arc<S>) -> StageMaker {
@@ -118,20 +108,19 @@ impl<T, W: SinkWriter<T>> SinkStage<T, W> {
             send(self.operator, self.subtask, self.encoded(&committables)?);
             return Ok(());
         };
-        checkpoints.keep(Kept {
+        let kept = checkpoints.keep(Kept {
             operator: self.operator,
             checkpoint: committables.0,
             count: u32::try_from(committables.1.len())?,
             bytes: self.encoded(&committables)?,
         });
-        Ok(())
+        let long = "no checkpoint was complete for long: see why checkpoints fail";
+        check_names(kept).map_err(|error| self.explain(error.context(long)))
     }
 
     fn encoded<M: Serialize>(&self, committables: &M) -> Result<Vec<u8>> {
         let payload = encode(committables)?;
-        if payload.len() > COMMITTABLES_BYTES_MAX {
-            return Err(self.explain(too_long(payload.len())));
-        }
+        check_names(payload.len()).map_err(|error| self.explain(error))?;
         Ok(payload)
     }
 }
@@ -193,6 +182,9 @@ mod tests {
     use std::sync::Arc;
     use std::task::Waker;
 
+    use millstream_connector::COMMITTABLES_BYTES_MAX;
+    use millstream_types::{Barrier, BarrierKind, Clock};
+
     use super::*;
 
     /// Names one result of so many bytes.
@@ -225,5 +217,34 @@ mod tests {
         assert!(end(1_000).is_ok());
         let error = format!("{:#}", end(COMMITTABLES_BYTES_MAX).unwrap_err());
         assert!(error.contains("\"files\"") && error.contains("fewer and larger"), "{error}");
+    }
+
+    #[test]
+    fn results_of_checkpoints_that_fail_have_the_same_limit() {
+        let checkpoints = TaskCheckpoints::new(None, Arc::new(|_| {}), Clock::system());
+        let checkpoints = Arc::new(checkpoints);
+        let name = "files".to_owned();
+        let naming = |_| Ok(Naming(20 << 20));
+        let mut stage = SinkStage {
+            writer: PlacedWriter::new(name.clone(), Waker::noop(), None, naming).unwrap(),
+            operator: OperatorId::from_u128(1),
+            name,
+            subtask: 0,
+            to_committer: Some(Arc::new(|_, _, _| {})),
+            checkpoints: Some(Arc::clone(&checkpoints)),
+            flow: Flow::Ready,
+        };
+        let mut barrier = |id| {
+            stage
+                .event(Event::Barrier(Barrier::new(CheckpointId::new(id), BarrierKind::Checkpoint)))
+        };
+        for id in 1..=3 {
+            assert_eq!(barrier(id).unwrap(), Flow::Ready);
+            if id == 1 {
+                checkpoints.on_committed(CheckpointId::new(1));
+            }
+        }
+        let error = format!("{:#}", barrier(4).unwrap_err());
+        assert!(error.contains("\"files\"") && error.contains("why checkpoints fail"), "{error}");
     }
 }

@@ -182,11 +182,14 @@ impl TaskCheckpoints {
         self.add_lists(operator, watermark_list(watermark).map(|list| vec![list]));
     }
 
-    /// Keeps committables until a checkpoint that carries them is complete.
-    pub fn keep(&self, committables: PreCommitted) {
+    /// Keeps committables until a checkpoint that carries them is complete; the bytes of all that
+    /// are kept now, which each snapshot has.
+    pub fn keep(&self, committables: PreCommitted) -> usize {
+        let mut inner = self.inner();
         if committables.count > 0 {
-            self.inner().committables.push(Arc::new(committables));
+            inner.committables.push(Arc::new(committables));
         }
+        inner.committables.iter().map(|kept| kept.bytes.len()).sum()
     }
 
     /// The number for committables that no barrier takes: those at the end of the input.
