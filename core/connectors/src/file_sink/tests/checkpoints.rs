@@ -255,6 +255,27 @@ fn a_file_that_has_both_names_is_published() {
 }
 
 #[test]
+fn a_published_file_with_another_content_is_no_commit() {
+    let directory = tempfile::tempdir().unwrap();
+    let sink = FileSink::lines(directory.path());
+    let mut committer = committer(&sink, 0);
+    let mut writer = writer(&sink, 0, 0);
+    write(&mut writer, "x");
+    let files = pre_commit(&mut writer, 1);
+    committer.commit(CheckpointId::FIRST, files.clone()).unwrap();
+    let published = directory.path().join(format!("{PUBLISHED}0-0"));
+    // Longer, and then of the same length: the length alone does not tell.
+    for content in ["x and more\n", "y\n"] {
+        fs::write(&published, content).unwrap();
+        let error = committer.commit(CheckpointId::FIRST, files.clone()).unwrap_err();
+        assert!(format!("{error:#}").contains(&published.display().to_string()), "{error:#}");
+        assert_eq!(fs::read_to_string(&published).unwrap(), content);
+    }
+    fs::write(&published, "x\n").unwrap();
+    committer.commit(CheckpointId::FIRST, files).unwrap();
+}
+
+#[test]
 fn files_that_are_away_are_published_when_they_are_back() {
     let directory = tempfile::tempdir().unwrap();
     let output = directory.path().join("output");
