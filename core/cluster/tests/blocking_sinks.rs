@@ -29,7 +29,7 @@ const MEANWHILE: u64 = 300;
 /// Far longer than anything here takes.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// What the tests and the sinks of a job share.
+/// The counters and results that the tests share with the sinks of a job.
 #[derive(Default)]
 struct Shared {
     /// The records that the other pipeline has delivered.

@@ -104,7 +104,7 @@ impl<T> Call<T> {
 pub enum Answer<C> {
     /// Whether the writer takes more.
     Flow(Flow),
-    /// What it has named for this checkpoint.
+    /// The committables that it has named for this checkpoint.
     PreCommitted(CheckpointId, Vec<C>),
     /// None yet: the call runs beside the slot, and the task will be woken.
     Later,

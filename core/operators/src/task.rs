@@ -50,7 +50,7 @@ pub struct TaskContext {
     pub checkpoints: Option<Arc<TaskCheckpoints>>,
     /// Whether the task had finished in the checkpoint that is restored: it only hands on the end.
     pub has_finished: bool,
-    /// What runs beside the slot; `None` in a job that a test steps, where nothing does.
+    /// The calls beside the slot; `None` in a job that a test steps, where none is.
     pub beside: Option<Arc<Beside>>,
 }
 

@@ -69,7 +69,7 @@ pub(crate) struct NewTask {
     pub(crate) build: BuildTask,
     /// Number of batches that wait at the inputs, for the metrics.
     pub(crate) inputs_waiting: Arc<std::sync::atomic::AtomicU64>,
-    /// What of it runs beside the slot.
+    /// Its calls beside the slot.
     pub(crate) beside: Arc<Beside>,
 }
 

@@ -261,8 +261,7 @@ impl TaskHost {
         let vertex = blueprint.vertex(id.vertex)?;
         let inputs = blueprint.inputs(vertex, (id.subtask, generation), &self.placements)?;
         let (waker, wake) = self.slot(slot)?.waker();
-        let counters = Arc::new(TaskCounters::default());
-        let metrics = Arc::<UserMetrics>::default();
+        let (counters, metrics) = (Arc::<TaskCounters>::default(), Arc::<UserMetrics>::default());
         let name = task_name(vertex, id.subtask);
         let checkpoints = self.checkpoints_of(id, task.restored);
         let restore = self.config.checkpointing.as_ref();
@@ -270,26 +269,24 @@ impl TaskHost {
         let mailboxes: BTreeMap<_, Arc<EventMailbox>> =
             vertex.operators.iter().map(|operator| (operator.id, Arc::default())).collect();
         let beside = Arc::new(Beside::new(place_of_panic));
+        let own = TaskOwn {
+            job: self.config.job,
+            subtask: id.subtask,
+            attempt: id.attempt,
+            generation,
+            waker: waker.clone(),
+            clock: self.config.clock.clone(),
+            counters: Arc::clone(&counters),
+            metrics: Arc::clone(&metrics),
+            checkpoints: checkpoints.clone(),
+            has_finished: task.finished,
+            beside: Some(Arc::clone(&beside)),
+        };
         let parts = TaskParts {
             blueprint: Arc::clone(&blueprint),
             exchange: Arc::clone(&self.exchange),
             vertex: id.vertex,
-            context: blueprint.task_context(
-                vertex,
-                TaskOwn {
-                    job: self.config.job,
-                    subtask: id.subtask,
-                    attempt: id.attempt,
-                    generation,
-                    waker: waker.clone(),
-                    clock: self.config.clock.clone(),
-                    counters: Arc::clone(&counters),
-                    metrics: Arc::clone(&metrics),
-                    checkpoints: checkpoints.clone(),
-                    has_finished: task.finished,
-                    beside: Some(Arc::clone(&beside)),
-                },
-            ),
+            context: blueprint.task_context(vertex, own),
             inputs,
             to_coordinator: self.event_sender(),
             mailboxes: mailboxes.clone(),

@@ -253,7 +253,7 @@ enum SinkFault {
     CloseForgets,
     /// A commit of what is gone is answered as one of what is published.
     LostIgnored,
-    /// What was committed without a confirmation stays when its attempt is aborted.
+    /// Results of a commit without confirmation stay when their attempt is aborted.
     AbortKeepsPublished,
     /// Names become others on their way.
     NamesChange,

@@ -202,8 +202,8 @@ impl<'a, T: SinkTarget> World<'a, T> {
         bail!("not all was written after {STEPS_MAX} steps")
     }
 
-    /// What a job without checkpoints does: the commit at its end dies, everything of the attempt is
-    /// discarded, and another attempt begins.
+    /// Plays a job without checkpoints: the commit at its end is not confirmed, everything of the
+    /// attempt is discarded, and another attempt begins.
     fn begin_anew(mut self) -> Result<()> {
         self.tasks.clear();
         let lost = self.publish_some()?;
@@ -246,7 +246,8 @@ impl<'a, T: SinkTarget> World<'a, T> {
         let ids = [CheckpointId::FIRST, CheckpointId::FIRST.next()];
         task.pre_commit(ids[1])?; // of nothing that was written
         for (id, committables) in task.kept.take_through(ids[1]) {
-            let committables = committables.iter().map(|it| restored(it)).collect::<Result<_>>()?;
+            let committables = committables.iter().map(|it| restored(it));
+            let committables = committables.collect::<Result<_>>()?;
             self.committer.commit(id, committables)?;
         }
         self.check_published(PART_RECORDS, "they are committed")?;
