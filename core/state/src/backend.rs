@@ -7,10 +7,11 @@ use std::ops::Range;
 use millstream_types::{Clock, Key, MaxParallelism, Schema, State};
 
 use crate::cleaning::Cleaning;
+use crate::copying::{SharedWritten, SliceBudget};
 use crate::error::StateError;
 use crate::expiry::{Ages, Expire, Ttl};
 use crate::keyed::{Backing, Table};
-use crate::snapshot::{GroupSnapshot, Restored, StateKind, StateSnapshot};
+use crate::snapshot::{Restored, StateKind};
 use crate::table::GroupTable;
 use crate::timer_queue::AllTimers;
 
@@ -54,6 +55,15 @@ pub struct KeyedBackend<K> {
     paused_undo: Option<RefCell<Vec<Undo<K>>>>,
     ages: Ages,
     pub(crate) restored: Restored,
+    /// The snapshot that is being written.
+    pub(crate) slices: Option<BackendSlices>,
+}
+
+/// A snapshot that is being written: the states and timers in the order of their declaration.
+#[derive(Debug)]
+pub(crate) struct BackendSlices {
+    pub(crate) states: Vec<SharedWritten>,
+    pub(crate) timers: Vec<SharedWritten>,
 }
 
 #[derive(Debug)]
@@ -81,12 +91,9 @@ trait AnyTable<K>: Send {
     fn contains(&self, hash: u64, key: &K, now: i64) -> Result<bool, StateError>;
     fn keys_of_group(&self, at: usize, now: i64) -> Result<Vec<K>, StateError>;
     fn clean(&mut self, now: i64, records: usize) -> Result<(), StateError>;
-    fn write_group(
-        &self,
-        state: &'static str,
-        at: usize,
-        now: i64,
-    ) -> Result<(u64, Vec<u8>), StateError>;
+    fn begin_copy(&mut self, state: &'static str, now: i64) -> Result<SharedWritten, StateError>;
+    fn copy_some(&mut self, budget: &mut SliceBudget) -> bool;
+    fn drop_copy(&mut self);
 }
 
 impl<K: Key, V: State> AnyTable<K> for Held<K, V> {
@@ -139,14 +146,17 @@ impl<K: Key, V: State> AnyTable<K> for Held<K, V> {
         }
     }
 
-    fn write_group(
-        &self,
-        state: &'static str,
-        at: usize,
-        now: i64,
-    ) -> Result<(u64, Vec<u8>), StateError> {
+    fn begin_copy(&mut self, state: &'static str, now: i64) -> Result<SharedWritten, StateError> {
         let live = self.cleaning.as_ref().map(|cleaning| cleaning.live(now));
-        self.table.write_group(state, at, live)
+        self.table.begin_copy(state, live)
+    }
+
+    fn copy_some(&mut self, budget: &mut SliceBudget) -> bool {
+        self.table.copy_some(budget)
+    }
+
+    fn drop_copy(&mut self) {
+        self.table.drop_copy();
     }
 }
 
@@ -196,6 +206,7 @@ impl<K: Key> KeyedBackend<K> {
             paused_undo: None,
             ages,
             restored: Restored::default(),
+            slices: None,
         }
     }
 
@@ -255,12 +266,14 @@ impl<K: Key> KeyedBackend<K> {
     }
 
     /// Deletes expired values, of which it looks for a few: so many records pay for it. An operator
-    /// calls this once per batch, before any key of it is set.
+    /// calls this once per batch, before any key of it is set. While a snapshot is being written
+    /// nothing is deleted: what it has not written yet would be.
     ///
     /// # Errors
     /// The store fails; never on the heap.
     pub fn clean(&mut self, records: usize) -> Result<(), StateError> {
-        if self.declared.iter().all(|declared| declared.ttl.is_none()) {
+        let none_expires = self.declared.iter().all(|declared| declared.ttl.is_none());
+        if none_expires || self.slices.is_some() {
             return Ok(());
         }
         let now = self.ages.now();
@@ -366,6 +379,11 @@ impl<K: Key> KeyedBackend<K> {
         Ok(Some(keys))
     }
 
+    #[cfg(any(test, feature = "test-util"))]
+    pub(crate) const fn backing(&self) -> &Backing {
+        &self.backing
+    }
+
     pub(crate) fn groups(&self) -> Range<u16> {
         self.groups.clone()
     }
@@ -374,24 +392,29 @@ impl<K: Key> KeyedBackend<K> {
         self.max_parallelism
     }
 
-    /// The states, without timers.
-    pub(crate) fn snapshot_states(&mut self) -> Result<Vec<StateSnapshot>, StateError> {
+    /// Begins copies of the states, without timers.
+    pub(crate) fn begin_copies(&mut self) -> Result<Vec<SharedWritten>, StateError> {
         self.leave_key()?;
         let now = self.ages.now();
-        let tables = self.tables.iter().map(Box::as_ref);
-        let state = |(declared, table): (&Declared, &dyn AnyTable<K>)| {
-            let mut groups = Vec::new();
-            for (at, group) in self.groups.clone().enumerate() {
-                let (entries, bytes) = table.write_group(declared.name, at, now)?;
-                if entries > 0 {
-                    groups.push(GroupSnapshot { group, entries, bytes });
-                }
-            }
-            let Declared { name, schema, ttl } = declared;
+        let tables = self.declared.iter().zip(&mut self.tables);
+        tables.map(|(declared, table)| table.begin_copy(declared.name, now)).collect()
+    }
+
+    /// Goes on with the copies of the states; whether they are whole.
+    pub(crate) fn copy_some(&mut self, budget: &mut SliceBudget) -> bool {
+        self.tables.iter_mut().all(|table| table.copy_some(budget))
+    }
+
+    pub(crate) fn drop_copies(&mut self) {
+        self.tables.iter_mut().for_each(|table| table.drop_copy());
+    }
+
+    /// The names and kinds of the states, without timers.
+    pub(crate) fn kinds(&self) -> impl Iterator<Item = (&'static str, StateKind)> {
+        self.declared.iter().map(|Declared { name, schema, ttl }| {
             let kind = StateKind::Values { schema: schema.clone(), expires: ttl.is_some() };
-            Ok(StateSnapshot { name: (*name).to_owned(), kind, groups })
-        };
-        self.declared.iter().zip(tables).map(state).collect()
+            (*name, kind)
+        })
     }
 
     /// From now on remembers how to undo what is done to the state of the key at hand. Changes cost

@@ -48,6 +48,7 @@ pub(crate) fn on_read_one<K: Key, S: State, V: State, E: Expiry>(
     if !expiry.renews_on_read() {
         return;
     }
+    backend.copy_current(table);
     let Some(until) = expiry.read(kept, now) else { return };
     table.touch();
     if backend.keeps_undo() {
@@ -76,6 +77,7 @@ pub(crate) fn on_read_all<'a, K: Key, S: State, V: State, E: Expiry>(
     if !expiry.renews_on_read() {
         return Ok(());
     }
+    backend.copy_current(table);
     if backend.keeps_undo() {
         let before = encode(slot.name(), all, Vec::new())?;
         backend.on_take_back_read(slot, restore_bytes::<_, S>(slot.name(), Some(before)));

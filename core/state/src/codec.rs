@@ -1,19 +1,56 @@
 //! The bytes of keys and values: postcard.
 
+use postcard::ser_flavors::Flavor;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::error::{StateError, incompatible};
 use crate::evolution::Conversion;
 
+/// Bytes to which values are added: a whole slice at a time, unlike those of `to_extend`.
+struct Added<'a>(&'a mut Vec<u8>);
+
+impl Flavor for Added<'_> {
+    type Output = ();
+
+    #[inline]
+    fn try_extend(&mut self, bytes: &[u8]) -> postcard::Result<()> {
+        self.0.extend_from_slice(bytes);
+        Ok(())
+    }
+
+    #[inline]
+    fn try_push(&mut self, byte: u8) -> postcard::Result<()> {
+        self.0.push(byte);
+        Ok(())
+    }
+
+    fn finalize(self) -> postcard::Result<()> {
+        Ok(())
+    }
+}
+
+/// Adds the bytes of a value of this state to others; none of them if it has none.
+pub(crate) fn encode_into<T: Serialize>(
+    state: &'static str,
+    value: &T,
+    bytes: &mut Vec<u8>,
+) -> Result<(), StateError> {
+    let before = bytes.len();
+    postcard::serialize_with_flavor(value, Added(bytes)).map_err(|error| {
+        bytes.truncate(before);
+        StateError::Codec { state, reason: error.to_string() }
+    })
+}
+
 /// The bytes of a value of this state.
 pub(crate) fn encode<T: Serialize>(
     state: &'static str,
     value: &T,
-    start: Vec<u8>,
+    mut start: Vec<u8>,
 ) -> Result<Vec<u8>, StateError> {
-    postcard::to_extend(value, start)
-        .map_err(|error| StateError::Codec { state, reason: error.to_string() })
+    encode_into(state, value, &mut start)?;
+    Ok(start)
 }
 
 /// The value of these bytes.

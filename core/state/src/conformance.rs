@@ -7,10 +7,12 @@ use millstream_types::{Key, KeyGroup, MaxParallelism};
 
 use crate::backend::KeyedBackend;
 use crate::combined::{AggregatingState, ReducingState};
+use crate::copying::SliceBudget;
 use crate::error::StateError;
 use crate::handles::{ListState, ValueState};
 use crate::keyed::Backing;
 use crate::maps::MapState;
+use crate::slices::InSlices;
 use crate::snapshot::KeyedSnapshot;
 
 /// The state of one key.
@@ -92,10 +94,14 @@ fn run_seed(seed: u64, backing: &impl Fn() -> Backing, keeps_undo: bool) -> Resu
         let group = KeyGroup::of_hash(key.stable_hash(), groups);
         GROUPS.contains(&group.get())
     };
-    let keys: Vec<String> = (0..).map(|n| format!("key {n}")).filter(owned).take(12).collect();
+    // Many keys make tables grow.
+    let count = if seed.is_multiple_of(2) { 12 } else { 120 };
+    let keys: Vec<String> = (0..).map(|n| format!("key {n}")).filter(owned).take(count).collect();
     let mut random = Random(seed << 32);
     let mut models: BTreeMap<String, Model> = BTreeMap::new();
+    let mut slices = Slices::default();
     for step in 0..STEPS {
+        slices.step(&mut backend, backing, &models, &mut random)?;
         if step % 16 == 0 {
             backend.prepare(keys.iter().step_by(2).map(|key| (key.clone(), key.stable_hash())))?;
         }
@@ -119,6 +125,7 @@ fn run_seed(seed: u64, backing: &impl Fn() -> Backing, keeps_undo: bool) -> Resu
         }
         models.insert(key.clone(), model);
     }
+    slices.check(&backend);
     models.retain(|_, model| !model.is_empty());
     let mut found = BTreeSet::new();
     let mut at = 0;
@@ -146,6 +153,59 @@ fn run_seed(seed: u64, backing: &impl Fn() -> Backing, keeps_undo: bool) -> Resu
     Ok(())
 }
 
+/// Snapshots in slices between the steps of a run.
+#[derive(Debug, Default)]
+struct Slices {
+    /// The state at the begin of the snapshot that is being written.
+    begun: Option<BTreeMap<String, Model>>,
+    /// The number of snapshots that were written to their ends.
+    whole: u32,
+    /// The number of those after whose begin the state changed.
+    changed: u32,
+}
+
+impl Slices {
+    fn check(&self, backend: &KeyedBackend<String>) {
+        let Self { whole, changed, .. } = self;
+        // A store's snapshots are written at once.
+        let is_sliced = matches!(backend.backing(), Backing::Heap);
+        assert!(*whole > 0 && (*changed > 0 || !is_sliced), "{whole} whole, {changed} in slices");
+    }
+
+    fn step(
+        &mut self,
+        backend: &mut KeyedBackend<String>,
+        backing: &impl Fn() -> Backing,
+        models: &BTreeMap<String, Model>,
+        random: &mut Random,
+    ) -> Result<(), StateError> {
+        match random.below(16) {
+            // Seldom in the place of one that is being written.
+            0 if self.begun.is_none() || random.below(8) == 0 => {
+                backend.begin_slices()?;
+                self.begun = Some(models.clone());
+            }
+            1 if random.below(8) == 0 => {
+                backend.drop_slices();
+                self.begun = None;
+            }
+            2..12 => {}
+            _ => return Ok(()),
+        }
+        let most = 1 << random.below(14);
+        let Some(snapshot) = backend.write_slice(&mut SliceBudget::of(most as usize))? else {
+            return Ok(());
+        };
+        let begun = self.begun.take().unwrap_or_default();
+        self.whole += 1;
+        self.changed += u32::from(begun != *models);
+        for (backing, groups) in [(Backing::Heap, 3..6), (backing(), 6..9)] {
+            check_restored(&snapshot, backing, groups, &begun)?;
+        }
+        Ok(())
+    }
+}
+
 fn max_parallelism() -> MaxParallelism {
     MaxParallelism::new(16).unwrap_or(MaxParallelism::DEFAULT)
 }
@@ -164,22 +224,26 @@ fn check_restored(
     let is_owned = |key: &String| {
         groups.contains(&KeyGroup::of_hash(key.stable_hash(), max_parallelism()).get())
     };
+    let mut count = 0;
+    while let Some(keys) = backend.keys_of_group(count)? {
+        assert!(keys.iter().all(|key| models.contains_key(key)), "{keys:?} are too many");
+        count += 1;
+    }
     for (key, model) in models.iter().filter(|(key, _)| is_owned(key)) {
         backend.set_key(key.clone(), key.stable_hash())?;
         check(&backend, &states, model)?;
     }
     // The same entries, though perhaps in another order.
-    let entries =
-        |snapshot: &KeyedSnapshot| -> Vec<(String, u16, u64, usize)> {
-            let mut entries = Vec::new();
-            for state in &snapshot.states {
-                let owned = state.groups.iter().filter(|group| groups.contains(&group.group));
-                entries.extend(owned.map(|group| {
-                    (state.name.clone(), group.group, group.entries, group.bytes.len())
-                }));
+    let entries = |snapshot: &KeyedSnapshot| {
+        let mut entries = BTreeMap::<(String, u16), (u64, usize)>::new();
+        for state in &snapshot.states {
+            for group in state.groups.iter().filter(|group| groups.contains(&group.group)) {
+                let sums = entries.entry((state.name.clone(), group.group)).or_default();
+                *sums = (sums.0 + group.entries, sums.1 + group.bytes.len());
             }
-            entries
-        };
+        }
+        entries
+    };
     assert_eq!(entries(&backend.snapshot()?), entries(snapshot));
     Ok(())
 }

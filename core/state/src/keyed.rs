@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use millstream_types::{Key, MaxParallelism, State};
 
-use crate::codec::encode;
+use crate::copying::{GroupBytes, SharedWritten, SliceBudget, Written};
 use crate::error::StateError;
 use crate::store::{ByteStore, Live, StoreTable, Visited};
 use crate::table::{GroupTable, Place};
@@ -290,27 +290,56 @@ impl<K: Key, V: State> Table<K, V> {
         }
     }
 
-    /// The number and the bytes of the entries of the group at this place (from 0) that are live if
-    /// that is asked: each is its key and its value.
-    pub(crate) fn write_group(
-        &self,
+    /// Begins a copy of the entries that are live if that is asked: each is its key and its value.
+    /// A store's entries are copied at once.
+    ///
+    /// # Errors
+    /// The store fails.
+    pub(crate) fn begin_copy(
+        &mut self,
         state: &'static str,
-        at: usize,
         live: Option<Live<V>>,
-    ) -> Result<(u64, Vec<u8>), StateError> {
-        match &self.0 {
-            Kind::Heap(values) => {
-                let entries = values.entries_of_group(at);
-                entries
-                    .filter(|(_, value)| is_live(value, live))
-                    .try_fold((0, Vec::new()), |(count, bytes), entry| {
-                        Ok((count + 1, encode(state, entry, bytes)?))
-                    })
+    ) -> Result<SharedWritten, StateError> {
+        match &mut self.0 {
+            Kind::Heap(table) => {
+                let written = Written::of(table.range()).shared();
+                let write = move |key: &K, value: &V, bytes: &mut GroupBytes| match live {
+                    Some((is_live, now)) if !is_live(value, now) => Ok(()),
+                    Some(_) | None => bytes.add(state, &(key, value)),
+                };
+                table.begin_copy(&written, Box::new(write));
+                Ok(written)
             }
-            Kind::Store { values, groups } => match groups.clone().nth(at) {
-                Some(group) => values.write_group(group, live),
-                None => Ok((0, Vec::new())),
-            },
+            Kind::Store { values, groups } => {
+                let all = groups.clone().map(|group| values.write_group(group, live));
+                let all = all.collect::<Result<Vec<_>, _>>()?;
+                Ok(Written::whole(groups.start, all).shared())
+            }
+        }
+    }
+
+    /// Goes on with the copy; whether it is whole, or there is none.
+    pub(crate) fn copy_some(&mut self, budget: &mut SliceBudget) -> bool {
+        match &mut self.0 {
+            Kind::Heap(table) => table.copy_some(budget),
+            Kind::Store { .. } => true,
+        }
+    }
+
+    /// Drops the copy.
+    pub(crate) fn drop_copy(&mut self) {
+        match &mut self.0 {
+            Kind::Heap(table) => table.drop_copy(),
+            Kind::Store { .. } => {}
+        }
+    }
+
+    /// Copies the entry of a key that is about to change while it is shared.
+    #[inline]
+    pub(crate) fn copy_before(&self, hash: u64, key: &K) {
+        match &self.0 {
+            Kind::Heap(table) => table.copy_before(hash, key),
+            Kind::Store { .. } => {}
         }
     }
 

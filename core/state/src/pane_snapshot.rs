@@ -6,9 +6,9 @@
 
 use std::ops::Range;
 
-use millstream_types::{Key, KeyGroup, MaxParallelism, Schema, State};
+use millstream_types::{Key, MaxParallelism, Schema, State};
 
-use crate::codec::encode;
+use crate::copying::{GroupBytes, SharedWritten, SliceBudget, Written, lock};
 use crate::error::{StateError, incompatible};
 use crate::panes::{ClosedPanes, OpenPanes};
 use crate::restoring::{check_fit, hash_in};
@@ -23,35 +23,58 @@ fn kind<V: State>() -> StateKind {
     StateKind::Values { schema: Schema::of::<(i64, V)>(), expires: false }
 }
 
-/// Writes the values of all panes of these key groups.
-///
-/// # Errors
-/// A key or value has no bytes.
-pub fn snapshot_panes<K: Key, V: State + Clone>(
-    open: &OpenPanes<K, V>,
-    closed: &ClosedPanes<K, V>,
-    groups: Range<u16>,
-    max_parallelism: MaxParallelism,
-) -> Result<KeyedSnapshot, StateError> {
-    let first = groups.start;
-    let mut all: Vec<_> =
-        groups.map(|group| GroupSnapshot { group, entries: 0, bytes: Vec::new() }).collect();
-    let mut write = |key: &K, pane: i64, value: &V| {
-        let group = KeyGroup::of_hash(key.stable_hash(), max_parallelism).get();
-        let Some(group) = all.get_mut(usize::from(group.wrapping_sub(first))) else {
-            return Ok(());
+/// A snapshot of all panes that is being written. Panes whose windows are fired meanwhile are part
+/// of it: each key group is written before it is taken out of its pane.
+#[derive(Debug)]
+pub struct PaneSlices(SharedWritten);
+
+impl PaneSlices {
+    /// Begins with the values as they are now.
+    #[must_use]
+    pub fn begin<K: Key, V: State + Clone>(
+        open: &mut OpenPanes<K, V>,
+        closed: &mut ClosedPanes<K, V>,
+    ) -> Self {
+        let written = Written::of(open.groups().0).shared();
+        let write = |key: &K, pane: i64, value: &V, bytes: &mut GroupBytes| {
+            bytes.add(PANES, &(key, pane, value))
         };
-        group.entries += 1;
-        let bytes = std::mem::take(&mut group.bytes);
-        group.bytes = encode(PANES, &(key, pane, value), bytes)?;
-        Ok(())
-    };
-    open.each(&mut write)?;
-    closed.each(&mut write)?;
-    all.retain(|group| group.entries > 0);
-    let state = StateSnapshot { name: PANES.to_owned(), kind: kind::<V>(), groups: all };
-    let max_parallelism = max_parallelism.get();
-    Ok(KeyedSnapshot { key: Schema::of::<K>(), max_parallelism, states: vec![state] })
+        open.begin_copy(&written, write);
+        closed.begin_copy(&written, write);
+        Self(written)
+    }
+
+    /// Writes a part of it; the snapshot once it is whole.
+    ///
+    /// # Errors
+    /// A key or value has no bytes.
+    pub fn write<K: Key, V: State + Clone>(
+        &self,
+        open: &mut OpenPanes<K, V>,
+        closed: &mut ClosedPanes<K, V>,
+        budget: &mut SliceBudget,
+    ) -> Result<Option<KeyedSnapshot>, StateError> {
+        let are_whole = open.copy_some(budget) && closed.copy_some(budget);
+        let mut written = lock(&self.0);
+        // Others are being taken apart.
+        if !are_whole || written.tables > 0 {
+            return Ok(None);
+        }
+        let groups = GroupSnapshot::all(written.take()?);
+        let state = StateSnapshot { name: PANES.to_owned(), kind: kind::<V>(), groups };
+        let max_parallelism = open.groups().1.get();
+        Ok(Some(KeyedSnapshot { key: Schema::of::<K>(), max_parallelism, states: vec![state] }))
+    }
+
+    /// Drops it.
+    pub fn end<K: Key, V: State + Clone>(
+        self,
+        open: &mut OpenPanes<K, V>,
+        closed: &mut ClosedPanes<K, V>,
+    ) {
+        open.drop_copy();
+        closed.drop_copy();
+    }
 }
 
 /// The values of panes out of snapshots: those of all subtasks that had any of these key groups.

@@ -13,8 +13,9 @@ use std::ops::Range;
 
 use hashbrown::HashTable;
 use hashbrown::hash_table::IntoIter;
-use millstream_types::{Key, MaxParallelism};
+use millstream_types::{Key, KeyGroup, MaxParallelism};
 
+use crate::copying::{GroupBytes, SharedWritten, SliceBudget, lock};
 use crate::error::StateError;
 use crate::keyed::KeyedValues;
 use crate::table::{GroupTable, Place};
@@ -26,6 +27,9 @@ const MANY: usize = 32;
 /// are open or the one before has got half as many keys by now: room in many panes that records
 /// come to by turns would be worth more than the time to grow.
 const ROOMY_PANES: usize = 4;
+
+/// Writes a value with its key and the first time of its pane.
+pub(crate) type WritePane<K, V> = fn(&K, i64, &V, &mut GroupBytes) -> Result<(), StateError>;
 
 /// The values of the keys in one pane.
 #[derive(Debug)]
@@ -118,7 +122,7 @@ pub struct OpenPanes<K, V> {
     newest: Option<i64>,
 }
 
-impl<K: Key, V> OpenPanes<K, V> {
+impl<K: Key, V: 'static> OpenPanes<K, V> {
     /// No pane yet, for these key groups of `max_parallelism`.
     #[must_use]
     pub const fn new(groups: Range<u16>, max_parallelism: MaxParallelism) -> Self {
@@ -169,22 +173,48 @@ impl<K: Key, V> OpenPanes<K, V> {
         self.settle(first);
     }
 
-    /// Hands each value to `write`: with its key and the first time of its pane.
-    pub(crate) fn each(
-        &self,
-        write: &mut impl FnMut(&K, i64, &V) -> Result<(), StateError>,
-    ) -> Result<(), StateError> {
-        for (first, (_, values)) in &self.panes {
+    /// Begins a copy of the values as they are now. Those of panes with few keys are copied at
+    /// once.
+    pub(crate) fn begin_copy(&mut self, written: &SharedWritten, write: WritePane<K, V>) {
+        let first_group = self.groups.start;
+        for (first, (_, values)) in &mut self.panes {
+            let first = *first;
             match values {
                 PaneValues::Few(FewKeys(table)) => {
-                    table.iter().try_for_each(|(key, value)| write(key, *first, value))?;
+                    let mut written = lock(written);
+                    for (key, value) in &*table {
+                        let group = KeyGroup::of_hash(key.stable_hash(), self.max_parallelism);
+                        let group = usize::from(group.get().wrapping_sub(first_group));
+                        written.add(group, |bytes| write(key, first, value, bytes));
+                    }
                 }
                 PaneValues::Many(table) => {
-                    table.entries().try_for_each(|(key, value)| write(key, *first, value))?;
+                    let write =
+                        move |key: &K, value: &V, bytes: &mut _| write(key, first, value, bytes);
+                    table.begin_copy(written, Box::new(write));
                 }
             }
         }
-        Ok(())
+    }
+
+    /// Goes on with the copy; whether that of all panes is whole.
+    pub(crate) fn copy_some(&mut self, budget: &mut SliceBudget) -> bool {
+        self.tables().all(|table| table.copy_some(budget))
+    }
+
+    pub(crate) fn drop_copy(&mut self) {
+        self.tables().for_each(GroupTable::drop_copy);
+    }
+
+    fn tables(&mut self) -> impl Iterator<Item = &mut GroupTable<K, V>> {
+        self.panes.values_mut().filter_map(|(_, values)| match values {
+            PaneValues::Few(_) => None,
+            PaneValues::Many(table) => Some(table),
+        })
+    }
+
+    pub(crate) fn groups(&self) -> (Range<u16>, MaxParallelism) {
+        (self.groups.clone(), self.max_parallelism)
     }
 
     /// Gives a pane that has got many keys a table for each key group.
@@ -321,15 +351,24 @@ impl<K: Key, V: Clone> ClosedPanes<K, V> {
         }
     }
 
-    /// Hands each value to `write`: with its key and the first time of its pane.
-    pub(crate) fn each(
-        &self,
-        write: &mut impl FnMut(&K, i64, &V) -> Result<(), StateError>,
-    ) -> Result<(), StateError> {
-        for (key, KeyPanes(panes)) in self.0.entries() {
-            panes.iter().try_for_each(|(first, value)| write(key, *first, value))?;
-        }
-        Ok(())
+    /// Begins a copy of the values as they are now.
+    pub(crate) fn begin_copy(&mut self, written: &SharedWritten, write: WritePane<K, V>)
+    where
+        V: 'static,
+    {
+        let each = move |key: &K, KeyPanes(panes): &KeyPanes<V>, bytes: &mut _| {
+            panes.iter().try_for_each(|(first, value)| write(key, *first, value, bytes))
+        };
+        self.0.begin_copy(written, Box::new(each));
+    }
+
+    /// Goes on with the copy; whether it is whole.
+    pub(crate) fn copy_some(&mut self, budget: &mut SliceBudget) -> bool {
+        self.0.copy_some(budget)
+    }
+
+    pub(crate) fn drop_copy(&mut self) {
+        self.0.drop_copy();
     }
 
     /// Forgets a key that has no values.

@@ -1,52 +1,17 @@
-//! An operator's keyed states and timers, written into a snapshot and restored from some.
+//! An operator's keyed states and timers, restored from snapshots.
 
 use std::collections::BTreeSet;
 
 use millstream_types::{Key, KeyGroup, MaxParallelism, Schema, State};
 
 use crate::backend::KeyedBackend;
-use crate::codec::encode;
 use crate::error::{StateError, incompatible};
 use crate::evolution::{Compatibility, compare};
 use crate::keyed::Table;
-use crate::snapshot::{GroupSnapshot, KeyedSnapshot, StateKind, StateSnapshot, read_entries};
+use crate::snapshot::{KeyedSnapshot, StateKind, read_entries};
 use crate::timer_queue::{Alarm, Timers};
 
 impl<K: Key> KeyedBackend<K> {
-    /// Writes all states and timers. Values that have expired are left out.
-    ///
-    /// # Errors
-    /// The store fails, or a value cannot be written.
-    pub fn snapshot(&mut self) -> Result<KeyedSnapshot, StateError> {
-        let states = self.snapshot_states()?;
-        let timers = self.timers.names.iter().map(|timers| self.snapshot_timers(*timers));
-        let timers = timers.collect::<Result<Vec<_>, _>>()?;
-        let states = states.into_iter().chain(timers).collect();
-        let max_parallelism = self.max_parallelism().get();
-        Ok(KeyedSnapshot { key: Schema::of::<K>(), max_parallelism, states })
-    }
-
-    fn snapshot_timers(&self, timers: Timers) -> Result<StateSnapshot, StateError> {
-        let (groups, max_parallelism) = (self.groups(), self.max_parallelism());
-        let mut all: Vec<_> =
-            groups.map(|group| GroupSnapshot { group, entries: 0, bytes: Vec::new() }).collect();
-        let first = self.groups().start;
-        for (alarm, key) in self.timers.queue(timers.domain).iter() {
-            if alarm.number != timers.number {
-                continue;
-            }
-            let group = KeyGroup::of_hash(alarm.hash, max_parallelism).get();
-            let at = usize::from(group.wrapping_sub(first));
-            let Some(group) = all.get_mut(at) else { continue };
-            group.entries += 1;
-            let bytes = std::mem::take(&mut group.bytes);
-            group.bytes = encode(timers.name, &(alarm.millis, key), bytes)?;
-        }
-        all.retain(|group| group.entries > 0);
-        let kind = StateKind::Timers(timers.domain);
-        Ok(StateSnapshot { name: timers.name.to_owned(), kind, groups: all })
-    }
-
     /// Gives the states and timers that are declared from now on the entries that these snapshots
     /// have of this subtask's key groups: those of all subtasks that had any of them.
     ///

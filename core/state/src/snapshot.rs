@@ -39,7 +39,8 @@ pub struct StateSnapshot {
     pub name: String,
     /// The kind of its entries.
     pub kind: StateKind,
-    /// The key groups that have entries.
+    /// The key groups that have entries, in order. A large one is in several parts, one behind the
+    /// other.
     pub groups: Vec<GroupSnapshot>,
 }
 
@@ -57,7 +58,7 @@ pub enum StateKind {
     Timers(TimeDomain),
 }
 
-/// The entries of one key group.
+/// The entries of one key group, or a part of them.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct GroupSnapshot {
     /// The key group.
@@ -66,6 +67,14 @@ pub struct GroupSnapshot {
     pub entries: u64,
     /// The entries.
     pub bytes: Vec<u8>,
+}
+
+impl GroupSnapshot {
+    /// Parts of groups, each with its group and the number of its entries.
+    pub(crate) fn all(parts: Vec<(u16, u64, Vec<u8>)>) -> Vec<Self> {
+        let of = |(group, entries, bytes)| Self { group, entries, bytes };
+        parts.into_iter().map(of).collect()
+    }
 }
 
 impl StateKind {

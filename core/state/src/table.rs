@@ -1,10 +1,13 @@
 //! A hash table per key group.
 
+use std::cell::RefCell;
 use std::ops::Range;
 
 use hashbrown::HashTable;
 use hashbrown::hash_table::{Entry, IntoIter};
 use millstream_types::{Key, KeyGroup, MaxParallelism, prefetch};
+
+use crate::copying::{Copying, SharedWritten, SliceBudget, WriteEntry};
 
 /// Values by key, for a range of key groups. The stable hash of a key is computed once by the
 /// caller: its middle bits choose the group, its low bits the bucket, its top bits the tag.
@@ -13,6 +16,8 @@ pub struct GroupTable<K, V> {
     max_parallelism: MaxParallelism,
     first: u16,
     groups: Vec<HashTable<(K, V)>>,
+    /// The copy for a snapshot that is being written: each entry is copied before it changes.
+    copying: Option<Box<RefCell<Copying<K, V>>>>,
 }
 
 /// The place in its key group where an entry probably is: a hint and no more.
@@ -36,6 +41,7 @@ impl<K: Key, V> GroupTable<K, V> {
             max_parallelism,
             first: groups.start,
             groups: groups.map(|_| HashTable::new()).collect(),
+            copying: None,
         }
     }
 
@@ -48,13 +54,14 @@ impl<K: Key, V> GroupTable<K, V> {
         let first = groups.start;
         let sizes = groups.zip(sizes.chain(std::iter::repeat(0)));
         let groups = sizes.map(|(_, size)| HashTable::with_capacity(size)).collect();
-        Self { max_parallelism, first, groups }
+        Self { max_parallelism, first, groups, copying: None }
     }
 
     /// An empty table for the same groups.
     pub(crate) fn with_same_groups<W>(&self) -> GroupTable<K, W> {
         let groups = self.groups.iter().map(|_| HashTable::new()).collect();
-        GroupTable { max_parallelism: self.max_parallelism, first: self.first, groups }
+        let Self { max_parallelism, first, .. } = *self;
+        GroupTable { max_parallelism, first, groups, copying: None }
     }
 
     /// The number of keys of each group.
@@ -85,6 +92,9 @@ impl<K: Key, V> GroupTable<K, V> {
         key: &K,
         vacant: impl FnOnce() -> V,
     ) -> (&mut V, bool) {
+        if self.copying.is_some() {
+            return self.get_or_insert_beside_copy(hash, key, vacant);
+        }
         match self.owned(hash).entry(hash, |(k, _)| k == key, |(k, _)| k.stable_hash()) {
             Entry::Occupied(entry) => (&mut entry.into_mut().1, true),
             Entry::Vacant(entry) => {
@@ -121,6 +131,9 @@ impl<K: Key, V> GroupTable<K, V> {
     /// this place. The table may have changed since.
     #[inline]
     pub fn get_mut_at(&mut self, hash: u64, place: Place, key: &K) -> Option<&mut V> {
+        if self.copying.is_some() {
+            return self.get_beside_copy(hash, key);
+        }
         let group = self.group(hash);
         let table = self.groups.get_mut(group)?;
         if place != Place::NOWHERE {
@@ -142,6 +155,9 @@ impl<K: Key, V> GroupTable<K, V> {
     /// The value of a key, to change it.
     #[inline]
     pub fn get_mut(&mut self, hash: u64, key: &K) -> Option<&mut V> {
+        if self.copying.is_some() {
+            return self.get_beside_copy(hash, key);
+        }
         let group = self.group(hash);
         let table = self.groups.get_mut(group)?;
         table.find_mut(hash, |(k, _)| k == key).map(|(_, value)| value)
@@ -160,6 +176,9 @@ impl<K: Key, V> GroupTable<K, V> {
     /// # Panics
     /// As [`GroupTable::get_or_insert_with`].
     pub fn replace(&mut self, hash: u64, key: &K, value: V) -> Option<V> {
+        if self.copying.is_some() {
+            return self.replace_beside_copy(hash, key, value);
+        }
         match self.owned(hash).entry(hash, |(k, _)| k == key, |(k, _)| k.stable_hash()) {
             Entry::Occupied(entry) => Some(std::mem::replace(&mut entry.into_mut().1, value)),
             Entry::Vacant(entry) => {
@@ -174,12 +193,18 @@ impl<K: Key, V> GroupTable<K, V> {
     /// # Panics
     /// As [`GroupTable::get_or_insert_with`].
     pub fn insert_new(&mut self, hash: u64, key: K, value: V) -> &mut V {
+        if self.copying.is_some() {
+            return self.insert_beside_copy(hash, key, value);
+        }
         let table = self.owned(hash);
         &mut table.insert_unique(hash, (key, value), |(k, _)| k.stable_hash()).into_mut().1
     }
 
     /// Forgets a key; its value if it had one.
     pub fn remove(&mut self, hash: u64, key: &K) -> Option<V> {
+        if self.copying.is_some() {
+            self.copy_before(hash, key);
+        }
         let group = self.group(hash);
         let table = self.groups.get_mut(group)?;
         let entry = table.find_entry(hash, |(k, _)| k == key).ok()?;
@@ -209,9 +234,10 @@ impl<K: Key, V> GroupTable<K, V> {
         self.groups.len()
     }
 
-    /// All entries, group by group.
-    pub(crate) fn entries(&self) -> impl Iterator<Item = &(K, V)> {
-        self.groups.iter().flatten()
+    /// The groups.
+    pub(crate) fn range(&self) -> Range<u16> {
+        let count = u16::try_from(self.groups.len()).unwrap_or(u16::MAX);
+        self.first..self.first.saturating_add(count)
     }
 
     /// The entries of the group at this place (from 0, in the order of the range).
@@ -227,6 +253,7 @@ impl<K: Key, V> GroupTable<K, V> {
         bucket: usize,
         keep: impl FnOnce(&mut V) -> bool,
     ) -> bool {
+        self.copy_at(group, bucket);
         let table = self.groups.get_mut(group).filter(|table| bucket < table.num_buckets());
         let Some(table) = table else { return false };
         if let Ok(mut entry) = table.get_bucket_entry(bucket)
@@ -239,11 +266,13 @@ impl<K: Key, V> GroupTable<K, V> {
 
     /// Takes the last group out, with all its keys; `None` once all are taken.
     pub fn pop_group(&mut self) -> Option<IntoIter<(K, V)>> {
+        self.finish_group(self.groups.len().wrapping_sub(1));
         self.groups.pop().map(HashTable::into_iter)
     }
 
     /// Takes the keys of the group at this place out.
     pub(crate) fn take_group(&mut self, at: usize) -> IntoIter<(K, V)> {
+        self.finish_group(at);
         self.groups.get_mut(at).map(std::mem::take).unwrap_or_default().into_iter()
     }
 
@@ -261,15 +290,127 @@ impl<K: Key, V> GroupTable<K, V> {
 
     /// The entry at a place in the group at a place.
     pub(crate) fn entry_at(&mut self, group: usize, at: usize) -> Option<&mut (K, V)> {
+        self.copy_at(group, at);
         self.groups.get_mut(group)?.get_bucket_mut(at)
     }
 
     /// Forgets the entry at a place in the group at a place. Others stay where they are.
     pub(crate) fn remove_at(&mut self, group: usize, at: usize) {
+        self.copy_at(group, at);
         if let Some(Ok(entry)) = self.groups.get_mut(group).map(|table| table.get_bucket_entry(at))
         {
             entry.remove();
         }
+    }
+}
+
+/// Copies for snapshots in slices.
+impl<K: Key, V> GroupTable<K, V> {
+    /// Begins a copy of the entries as they are now.
+    pub(crate) fn begin_copy(&mut self, written: &SharedWritten, write: WriteEntry<K, V>) {
+        let copying = Copying::new(self.groups.len(), written, write);
+        self.copying = Some(Box::new(RefCell::new(copying)));
+    }
+
+    /// Goes on with the copy; whether it is whole, or there is none.
+    pub(crate) fn copy_some(&mut self, budget: &mut SliceBudget) -> bool {
+        let Some(copying) = &mut self.copying else { return true };
+        let is_whole = copying.get_mut().slice(&self.groups, budget);
+        if is_whole {
+            self.copying = None;
+        }
+        is_whole
+    }
+
+    /// Drops the copy.
+    pub(crate) fn drop_copy(&mut self) {
+        self.copying = None;
+    }
+
+    /// Copies the entry of a key that is about to change, if it has one.
+    #[cold]
+    pub(crate) fn copy_before(&self, hash: u64, key: &K) {
+        let group = self.group(hash);
+        if let (Some(copying), Some(table)) = (&self.copying, self.groups.get(group))
+            && !copying.borrow().is_done(group)
+            && let Some(at) = table.find_bucket_index(hash, |(k, _)| k == key)
+        {
+            copying.borrow_mut().copy_entry(group, at, table);
+        }
+    }
+
+    /// Copies the entry at a place that is about to change, if there is one.
+    #[inline]
+    fn copy_at(&self, group: usize, at: usize) {
+        if let (Some(copying), Some(table)) = (&self.copying, self.groups.get(group)) {
+            copying.borrow_mut().copy_entry(group, at, table);
+        }
+    }
+
+    /// Copies the rest of a group that goes.
+    fn finish_group(&self, at: usize) {
+        if let (Some(copying), Some(table)) = (&self.copying, self.groups.get(at)) {
+            copying.borrow_mut().finish_group(at, table);
+        }
+    }
+
+    /// As [`GroupTable::get_or_insert_with`]. An entry of the table itself would move others also
+    /// if the key is there.
+    #[cold]
+    fn get_or_insert_beside_copy(
+        &mut self,
+        hash: u64,
+        key: &K,
+        vacant: impl FnOnce() -> V,
+    ) -> (&mut V, bool) {
+        let group = self.group(hash);
+        let table = self.groups.get(group).expect("a record reached the owner of its key group");
+        match table.find_bucket_index(hash, |(k, _)| k == key) {
+            Some(at) => {
+                self.copy_at(group, at);
+                let entry = self.groups.get_mut(group).and_then(|table| table.get_bucket_mut(at));
+                (&mut entry.expect("it was found just now").1, true)
+            }
+            None => (self.insert_beside_copy(hash, key.clone(), vacant()), false),
+        }
+    }
+
+    /// As [`GroupTable::get_mut`].
+    #[cold]
+    fn get_beside_copy(&mut self, hash: u64, key: &K) -> Option<&mut V> {
+        let group = self.group(hash);
+        let table = self.groups.get_mut(group)?;
+        let at = table.find_bucket_index(hash, |(k, _)| k == key)?;
+        if let Some(copying) = &mut self.copying {
+            copying.get_mut().copy_entry(group, at, table);
+        }
+        table.get_bucket_mut(at).map(|(_, value)| value)
+    }
+
+    /// As [`GroupTable::replace`].
+    #[cold]
+    fn replace_beside_copy(&mut self, hash: u64, key: &K, value: V) -> Option<V> {
+        if let Some(found) = self.get_mut(hash, key) {
+            return Some(std::mem::replace(found, value));
+        }
+        self.insert_beside_copy(hash, key.clone(), value);
+        None
+    }
+
+    /// As [`GroupTable::insert_new`], of an entry that is no part of the copy.
+    #[cold]
+    fn insert_beside_copy(&mut self, hash: u64, key: K, value: V) -> &mut V {
+        let group = self.group(hash);
+        let table = self.groups.get_mut(group).expect("a record reached the owner of its group");
+        let mut copying = self.copying.as_mut().map(|copying| copying.get_mut());
+        if let Some(copying) = &mut copying {
+            copying.make_room(group, table);
+        }
+        let entry = table.insert_unique(hash, (key, value), |(k, _)| k.stable_hash());
+        if let Some(copying) = copying {
+            copying.on_new(group, entry.bucket_index());
+        }
+        &mut entry.into_mut().1
     }
 }
 

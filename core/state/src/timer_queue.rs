@@ -5,8 +5,10 @@ use std::collections::BinaryHeap;
 
 use hashbrown::HashTable;
 use hashbrown::hash_table::Entry;
-use millstream_types::Key;
+use millstream_types::{Key, KeyGroup, MaxParallelism};
 use serde::{Deserialize, Serialize};
+
+use crate::copying::{Marks, SharedWritten, SliceBudget, lock};
 
 /// The clock of a timer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -143,7 +145,45 @@ pub(crate) struct TimerQueue<K> {
     /// The places in the slab by [`Alarm::mixed`].
     table: HashTable<u32>,
     pub(crate) is_closed: bool,
+    /// The copy for a snapshot that is being written: each timer is copied before it goes.
+    copying: Option<Box<TimerCopy>>,
 }
+
+/// The copy of a queue that is being written.
+#[derive(Debug)]
+struct TimerCopy {
+    max_parallelism: MaxParallelism,
+    /// The name of each timer's number, and what is written of it; `None`: of the other kind.
+    written: Vec<Option<(&'static str, SharedWritten)>>,
+    /// The first group.
+    first: u16,
+    /// The places from this one to the end are left.
+    next: usize,
+    end: usize,
+    /// Places of those that are copied, or new.
+    marks: Marks,
+}
+
+impl TimerCopy {
+    /// Copies the timer at a place, if it has one, unless that is done; the number of bytes.
+    fn copy<K: Key>(&mut self, at: usize, slab: &[Place<K>]) -> usize {
+        if at < self.next || at >= self.end || self.marks.has(at) {
+            return 0;
+        }
+        let Some(Content::Timer(alarm, key)) = slab.get(at).map(|place| &place.content) else {
+            return 0;
+        };
+        self.marks.set(at);
+        let written = self.written.get(usize::from(alarm.number));
+        let Some(Some((name, written))) = written else { return 0 };
+        let group = KeyGroup::of_hash(alarm.hash, self.max_parallelism).get();
+        let group = usize::from(group.wrapping_sub(self.first));
+        lock(written).add(group, |bytes| bytes.add(name, &(alarm.millis, key)))
+    }
+}
+
+/// A place of the slab that is looked at costs about as much time as writing so many bytes.
+const COPY_LOOK: usize = 4;
 
 /// A timer's time and place. Places are used again, so a timer is there if its version is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -174,19 +214,12 @@ impl<K> TimerQueue<K> {
             heap: BinaryHeap::new(),
             table: HashTable::new(),
             is_closed: false,
+            copying: None,
         }
     }
 
     pub(crate) fn len(&self) -> usize {
         self.table.len()
-    }
-
-    /// The timers that are set, in no order.
-    pub(crate) fn iter(&self) -> impl Iterator<Item = (Alarm, &K)> {
-        self.slab.iter().filter_map(|place| match &place.content {
-            Content::Timer(alarm, key) => Some((*alarm, key)),
-            Content::Free(_) => None,
-        })
     }
 
     /// The top of the heap is always a timer that is set.
@@ -209,9 +242,14 @@ impl<K> TimerQueue<K> {
             self.heap.pop();
         }
     }
+}
 
+impl<K: Key> TimerQueue<K> {
     /// Empties a place of the slab.
     fn empty(&mut self, number: u32) -> Option<(Alarm, K)> {
+        if let Some(copying) = &mut self.copying {
+            copying.copy(number as usize, &self.slab);
+        }
         let place = self.slab.get_mut(number as usize)?;
         place.version = place.version.wrapping_add(1);
         let content = std::mem::replace(&mut place.content, Content::Free(self.free));
@@ -221,9 +259,38 @@ impl<K> TimerQueue<K> {
             Content::Free(_) => None,
         }
     }
-}
 
-impl<K: Key> TimerQueue<K> {
+    /// Begins a copy of the timers as they are now, of those whose numbers have something to write
+    /// to. `first` is the first key group.
+    pub(crate) fn begin_copy(
+        &mut self,
+        written: Vec<Option<(&'static str, SharedWritten)>>,
+        first: u16,
+        max_parallelism: MaxParallelism,
+    ) {
+        let (next, end, marks) = (0, self.slab.len(), Marks::default());
+        let copying = TimerCopy { max_parallelism, written, first, next, end, marks };
+        self.copying = Some(Box::new(copying));
+    }
+
+    /// Goes on with the copy; whether it is whole, or there is none.
+    pub(crate) fn copy_some(&mut self, budget: &mut SliceBudget) -> bool {
+        let Some(copying) = &mut self.copying else { return true };
+        while copying.next < copying.end {
+            if budget.is_spent() {
+                return false;
+            }
+            budget.spend(COPY_LOOK + copying.copy(copying.next, &self.slab));
+            copying.next += 1;
+        }
+        self.copying = None;
+        true
+    }
+
+    pub(crate) fn drop_copy(&mut self) {
+        self.copying = None;
+    }
+
     /// Sets a timer; `false` if it is set already.
     pub(crate) fn set(&mut self, at: Alarm, key: &K) -> bool {
         if self.is_closed {
@@ -244,6 +311,9 @@ impl<K: Key> TimerQueue<K> {
             Some(number) if let Some(place) = slab.get_mut(number as usize) => {
                 if let Content::Free(next) = std::mem::replace(&mut place.content, content) {
                     self.free = next;
+                }
+                if let Some(copying) = &mut self.copying {
+                    copying.marks.set(number as usize);
                 }
                 (number, place.version)
             }

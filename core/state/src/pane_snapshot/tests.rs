@@ -2,9 +2,11 @@
 
 use std::collections::BTreeMap;
 
+use millstream_types::KeyGroup;
+
 use super::*;
-use crate::panes::PaneValues;
-use crate::{KeyedValues, Place};
+use crate::panes::{Cursor, PaneEntries, PaneValues};
+use crate::{GroupTable, KeyedValues, Place};
 
 const MAX: MaxParallelism = MaxParallelism::DEFAULT;
 const CLOSED: i64 = 40;
@@ -37,8 +39,31 @@ impl Subtask {
         pane % 10 == 0
     }
 
-    fn snapshot(&self) -> KeyedSnapshot {
-        snapshot_panes(&self.open, &self.closed, self.groups.clone(), MAX).unwrap()
+    fn snapshot(mut self) -> KeyedSnapshot {
+        let slices = PaneSlices::begin(&mut self.open, &mut self.closed);
+        self.slice(&slices, SliceBudget::unlimited()).unwrap()
+    }
+
+    fn slice(&mut self, slices: &PaneSlices, mut budget: SliceBudget) -> Option<KeyedSnapshot> {
+        slices.write(&mut self.open, &mut self.closed, &mut budget).unwrap()
+    }
+
+    /// Changes a value, wherever it is.
+    fn change(&mut self, key: u64, pane: i64) {
+        let hash = key.stable_hash();
+        if let Some((_, _, values)) = self.open.find(pane) {
+            let value = match values {
+                PaneValues::Few(few) => few.value_mut(hash, Place::NOWHERE, &key),
+                PaneValues::Many(many) => many.value_mut(hash, Place::NOWHERE, &key),
+            };
+            value.unwrap().map(|value| *value += 1);
+        } else {
+            let panes = self.closed.of_key(hash, &key);
+            match panes.find(pane) {
+                Ok(value) => *value += 1,
+                Err(at) => panes.insert(at, pane, 1),
+            }
+        }
     }
 
     fn restore(&mut self, snapshots: Vec<KeyedSnapshot>) -> Result<(), StateError> {
@@ -103,7 +128,7 @@ fn panes_are_restored_by_any_number_of_subtasks() {
     let wanted = entries();
     for before in [1, 2, 3] {
         let snapshots = subtasks_with(&wanted, before);
-        let snapshots: Vec<_> = snapshots.iter().map(Subtask::snapshot).collect();
+        let snapshots: Vec<_> = snapshots.into_iter().map(Subtask::snapshot).collect();
         for after in [1, 2, 3] {
             let mut found = Entries::new();
             for mut subtask in Subtask::all(after) {
@@ -143,4 +168,88 @@ fn panes_of_other_windows_keys_and_values_are_refused() {
     );
     let said = RestoredPanes::of::<u32, u64>(vec![snapshot], &groups, MAX).unwrap_err();
     assert!(matches!(said, StateError::KeyType { .. }), "{said}");
+}
+
+/// The windows that are fired while a snapshot is being written.
+#[derive(Default)]
+struct Fired {
+    /// A pane that is taken into the closed ones, group by group.
+    closing: Option<(Cursor, Vec<(i64, GroupTable<u64, u64>)>)>,
+    /// One that is in no window to come.
+    last: Option<PaneEntries<u64, u64>>,
+    steps: u32,
+}
+
+impl Fired {
+    /// Goes on; each time for a few groups and keys.
+    fn step(&mut self, subtask: &mut Subtask) {
+        self.steps += 1;
+        let Subtask { open, closed, .. } = subtask;
+        match (self.steps, &mut self.closing) {
+            (2, _) => {
+                let (first, values) = open.take_earliest(i128::MAX).unwrap();
+                self.closing = Some((Cursor::default(), vec![(first, closed.grouped(values))]));
+            }
+            (_, Some((cursor, closing))) => {
+                closed.take_in(*cursor, closing);
+                while closed.next_entry(cursor) {
+                    let (key, panes) = closed.entry(*cursor).unwrap();
+                    if *key % 3 == 0 && !panes.keep_from(i128::from(CLOSED)) || *key % 7 == 0 {
+                        closed.forget(*cursor);
+                    }
+                }
+                if !closed.next_group(cursor) {
+                    self.closing = None;
+                }
+            }
+            (_, None) => {}
+        }
+        match (self.steps, &mut self.last) {
+            (4, _) => {
+                let few = open.take_earliest(i128::MAX).unwrap().1;
+                assert_eq!(few.into_entries().count(), 5);
+                self.last = open.take_earliest(i128::MAX).map(|(_, many)| many.into_entries());
+            }
+            (_, Some(entries)) => {
+                if entries.by_ref().take(5).count() < 5 {
+                    self.last = None;
+                }
+            }
+            (_, None) => {}
+        }
+    }
+}
+
+#[test]
+fn a_snapshot_in_slices_has_the_panes_of_its_begin_whatever_is_done_meanwhile() {
+    let wanted = entries();
+    for seed in 0..60 {
+        let mut subtask = subtasks_with(&wanted, 1).remove(0);
+        let slices = PaneSlices::begin(&mut subtask.open, &mut subtask.closed);
+        let (mut fired, mut random) = (Fired::default(), seed << 32);
+        let snapshot = loop {
+            let mut below = |end: u64| {
+                random += 1;
+                u64::stable_hash(&random) % end
+            };
+            // Many slices, or none until all windows have been fired.
+            let most = if seed % 3 == 0 { 1 } else { below(300) };
+            if let Some(snapshot) = subtask.slice(&slices, SliceBudget::of(most as usize)) {
+                break snapshot;
+            }
+            for _ in 0..below(20) {
+                subtask.change(below(400), below(9).cast_signed() * 10);
+            }
+            fired.step(&mut subtask);
+        };
+        let mut restored = Subtask::all(1).remove(0);
+        restored.restore(vec![snapshot]).unwrap();
+        let mut found = Entries::new();
+        restored.add_to(&mut found, &wanted);
+        assert_eq!(found, wanted, "seed {seed}");
+        let again = restored.snapshot();
+        let count: u64 = again.states[0].groups.iter().map(|group| group.entries).sum();
+        assert_eq!(count, wanted.len() as u64, "seed {seed}");
+        assert!(fired.steps > 4);
+    }
 }

@@ -6,9 +6,10 @@ use millstream_types::ManualClock;
 
 use super::*;
 use crate::broadcast::{BroadcastBackend, BroadcastState};
+use crate::copying::SliceBudget;
 use crate::expiry::Ttl;
 use crate::lists::{ListKind, ListSnapshot, RestoredLists};
-use crate::pane_snapshot::{RestoredPanes, snapshot_panes};
+use crate::pane_snapshot::{PaneSlices, RestoredPanes};
 use crate::panes::{ClosedPanes, OpenPanes};
 
 type Backend = KeyedBackend<u32>;
@@ -188,7 +189,9 @@ fn panes_of_windows_are_converted() {
     open.put_back((0, 9), 7_u32.stable_hash(), 7, page(1));
     let mut closed = ClosedPanes::<u32, v1::Click>::new(0..128, max);
     closed.put_back(-10, 7_u32.stable_hash(), &7, page(2));
-    let snapshot = snapshot_panes(&open, &closed, 0..128, max).unwrap();
+    let slices = PaneSlices::begin(&mut open, &mut closed);
+    let snapshot = slices.write(&mut open, &mut closed, &mut SliceBudget::unlimited());
+    let snapshot = snapshot.unwrap().unwrap();
     let restored = RestoredPanes::of::<u32, v2::Click>(vec![snapshot.clone()], &(0..128), max);
     let mut values = BTreeMap::new();
     let put =
