@@ -4,11 +4,12 @@ use std::time::Instant;
 
 use millstream_event_time::ChannelEvents;
 use millstream_network::{Data, Event, Flow, Gate, Received};
+use millstream_state::SliceBudget;
 use millstream_task_checkpoint::Passage;
 
 use crate::Result;
 use crate::stage::{ErasedStage, Moment, Stage, reveal};
-use crate::task::{InputContext, Step, TaskBody, TaskContext, gate};
+use crate::task::{InputContext, Step, TaskBody, TaskContext, finish_snapshot, gate};
 
 /// Where a task stands with its input.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -88,6 +89,7 @@ impl<I: Data> OneInputBody<I> {
             if event == Event::EndOfInput {
                 self.state = Upstream::Ending;
             }
+            finish_snapshot(self, event);
             self.passage.before(event);
             flow = self.stage.event(event)?;
             self.passage.after(flow);
@@ -136,6 +138,15 @@ impl<I: Data> TaskBody for OneInputBody<I> {
 
     fn has_stopped(&self) -> bool {
         self.passage.has_stopped()
+    }
+
+    fn has_slices(&self) -> bool {
+        self.passage.is_open()
+    }
+
+    fn slice(&mut self, budget: SliceBudget) -> bool {
+        let stage = &mut self.stage;
+        self.passage.slice(budget, |slice| stage.slice(slice))
     }
 
     #[cfg(test)]

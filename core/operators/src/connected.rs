@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use millstream_event_time::ChannelEvents;
 use millstream_network::{Batch, Data, Event, Flow, Gate, Received, Records};
-use millstream_state::{KeySelector, Timer};
+use millstream_state::{KeySelector, SliceBudget, Timer};
 use millstream_task_checkpoint::Passage;
 use millstream_types::Key;
 
@@ -21,7 +21,7 @@ use crate::program::TwoInputMaker;
 use crate::results::Results;
 use crate::runtime_context::KeyedRuntimeContext;
 use crate::stage::Moment;
-use crate::task::{OperatorContext, Step, TaskBody, gate};
+use crate::task::{OperatorContext, Step, TaskBody, finish_snapshot, gate};
 
 /// The function of a two-input operator, called with a record of either side.
 pub(crate) trait TwoInputFunction<A, B>: TimedFunction {
@@ -454,6 +454,7 @@ impl<A: Data, B: Data, F: TwoInputFunction<A, B>> TwoInputBody<A, B, F> {
             if event == Event::EndOfInput {
                 self.state = Upstream::Ending;
             }
+            finish_snapshot(self, event);
             self.passage.before(event);
             self.duties.on_event(event, &mut self.function);
         }
@@ -532,6 +533,18 @@ impl<A: Data, B: Data, F: TwoInputFunction<A, B>> TaskBody for TwoInputBody<A, B
 
     fn has_stopped(&self) -> bool {
         self.passage.has_stopped()
+    }
+
+    fn has_slices(&self) -> bool {
+        self.passage.is_open()
+    }
+
+    fn slice(&mut self, budget: SliceBudget) -> bool {
+        let (function, output) = (&mut self.function, &mut self.output);
+        self.passage.slice(budget, |slice| {
+            function.slice(slice);
+            output.slice(slice);
+        })
     }
 
     #[cfg(test)]

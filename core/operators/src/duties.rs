@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use millstream_network::{Data, Event, Flow, batch_capacity};
 use millstream_state::{TimeDomain, Timer};
+use millstream_task_checkpoint::Slice;
 use millstream_types::{Clock, Timestamp};
 
 use crate::collector::Collector;
@@ -48,6 +49,11 @@ pub(crate) trait TimedFunction: Send {
 
     /// The barrier of a checkpoint passes: the state is part of it as it is now.
     fn on_barrier(&mut self) {}
+
+    /// Writes a part of its state's snapshot, if one is being written.
+    fn slice(&mut self, slice: &mut Slice<'_>) {
+        let _ = slice;
+    }
 
     /// Fires a timer.
     fn on_timer(&mut self, timer: Timer, out: &mut Collector<'_, Self::Out>) -> Result<()> {

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use millstream_network::{Batch, Data, Event, Flow, Records};
+use millstream_task_checkpoint::Slice;
 
 use crate::Result;
 use crate::on_error::{BadRecords, OnError, continue_while};
@@ -127,6 +128,10 @@ where
 
     fn next_time(&self) -> Option<Instant> {
         self.output.next_time()
+    }
+
+    fn slice(&mut self, slice: &mut Slice<'_>) {
+        self.output.slice(slice);
     }
 
     #[cfg(test)]

@@ -9,7 +9,7 @@ use std::vec::IntoIter;
 
 use millstream_network::{Batch, Data, Event, Flow};
 use millstream_state::{Backed, Group, KeySelector, KeyedBackend, KeyedValues, Place, ValueState};
-use millstream_task_checkpoint::TaskCheckpoints;
+use millstream_task_checkpoint::{Slice, TaskCheckpoints};
 use millstream_types::{OperatorId, State, Timestamp};
 
 use crate::ahead::{Ahead, hash_all, most_point};
@@ -325,7 +325,7 @@ where
             return self.run(Flow::Ready);
         }
         if let (Event::Barrier(_), Some(checkpoints)) = (event, &self.checkpoints) {
-            checkpoints.add_keyed(self.operator, self.backend.snapshot());
+            checkpoints.begin_keyed(self.operator, &mut self.backend);
         }
         self.output.event(event)
     }
@@ -341,6 +341,11 @@ where
 
     fn next_time(&self) -> Option<Instant> {
         self.output.next_time()
+    }
+
+    fn slice(&mut self, slice: &mut Slice<'_>) {
+        slice.write(self.operator, &mut self.backend);
+        self.output.slice(slice);
     }
 
     #[cfg(test)]

@@ -9,7 +9,7 @@ use millstream_state::{
     BroadcastBackend, KeySelector, KeyedBackend, KeyedContext, RestoredLists, StateError,
     TimeDomain, Timer,
 };
-use millstream_task_checkpoint::{RestoredOperator, TaskCheckpoints};
+use millstream_task_checkpoint::{RestoredOperator, Slice, TaskCheckpoints};
 use millstream_types::{Clock, Key, OperatorId, Timestamp};
 
 use crate::ahead::Upcoming;
@@ -148,7 +148,7 @@ impl<K: Key> KeyedParts<K> {
     /// Adds the states and timers to the snapshot of the barrier that passes.
     fn add_snapshot(&mut self) {
         if let Some(checkpoints) = &self.checkpoints {
-            checkpoints.add_keyed(self.operator, self.backend.snapshot());
+            checkpoints.begin_keyed(self.operator, &mut self.backend);
             checkpoints.add_watermark(self.operator, self.watermark);
         }
     }
@@ -276,6 +276,11 @@ impl<F: KeyedTimed> TimedFunction for F {
     fn on_barrier(&mut self) {
         self.parts_mut().add_snapshot();
         self.add_lists();
+    }
+
+    fn slice(&mut self, slice: &mut Slice<'_>) {
+        let KeyedParts { operator, backend, .. } = self.parts_mut();
+        slice.write(*operator, backend);
     }
 
     #[inline]

@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use millstream_network::{Batch, Data, Event, Flow};
 use millstream_state::{ListKind, ListSnapshot};
-use millstream_task_checkpoint::TaskCheckpoints;
+use millstream_task_checkpoint::{Slice, TaskCheckpoints};
 use millstream_types::{Opaque, OperatorId, Schema, Timestamp};
 
 use crate::Result;
@@ -167,6 +167,10 @@ impl<T: Data> Stage<T> for OrderStage<T> {
 
     fn next_time(&self) -> Option<Instant> {
         self.output.next_time()
+    }
+
+    fn slice(&mut self, slice: &mut Slice<'_>) {
+        self.output.slice(slice);
     }
 
     #[cfg(test)]

@@ -3,6 +3,7 @@
 use std::time::Instant;
 
 use millstream_network::{Batch, Event, Flow};
+use millstream_task_checkpoint::Slice;
 
 use crate::Result;
 use crate::results::Results;
@@ -154,5 +155,10 @@ impl<O: 'static> Output<O> {
     pub(crate) fn next_time(&self) -> Option<Instant> {
         let sides = self.sides.all.iter().filter_map(|(_, side)| side.next_time());
         sides.chain(self.main.next_time()).min()
+    }
+
+    pub(crate) fn slice(&mut self, slice: &mut Slice<'_>) {
+        self.main.slice(slice);
+        self.sides.all.iter_mut().for_each(|(_, side)| side.slice(slice));
     }
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use millstream_network::{Batch, Data, Event, Flow, Records};
+use millstream_task_checkpoint::Slice;
 
 use crate::Result;
 use crate::collector::Collector;
@@ -191,6 +192,11 @@ impl<I: Send + 'static, F: RecordFunction<I>> Stage<I> for ProcessStage<I, F> {
     fn next_time(&self) -> Option<Instant> {
         let own = self.duties.next_time(&self.function);
         self.output.next_time().into_iter().chain(own).min()
+    }
+
+    fn slice(&mut self, slice: &mut Slice<'_>) {
+        self.function.slice(slice);
+        self.output.slice(slice);
     }
 
     #[cfg(test)]

@@ -3,6 +3,7 @@
 use std::time::Instant;
 
 use millstream_network::{Batch, Data, Event, Flow, send_through_rows};
+use millstream_task_checkpoint::Slice;
 
 use crate::Result;
 use crate::stage::{Moment, Stage};
@@ -35,6 +36,10 @@ impl<T: Data> Stage<T> for RowsStage<T> {
 
     fn next_time(&self) -> Option<Instant> {
         self.next.next_time()
+    }
+
+    fn slice(&mut self, slice: &mut Slice<'_>) {
+        self.next.slice(slice);
     }
 
     #[cfg(test)]

@@ -5,6 +5,7 @@ use std::marker::PhantomData;
 use std::time::Instant;
 
 use millstream_network::{Data, Event, Flow};
+use millstream_task_checkpoint::Slice;
 
 use crate::Result;
 use crate::results::Results;
@@ -94,6 +95,7 @@ pub trait Side: Send {
     fn resume(&mut self) -> Result<Flow>;
     fn on_time(&mut self, moment: Moment) -> Result<Flow>;
     fn next_time(&self) -> Option<Instant>;
+    fn slice(&mut self, slice: &mut Slice<'_>);
     fn as_any(&mut self) -> &mut dyn Any;
 }
 
@@ -164,6 +166,10 @@ impl<S: Send + 'static> Side for SideBuffer<S> {
 
     fn next_time(&self) -> Option<Instant> {
         self.stage.next_time()
+    }
+
+    fn slice(&mut self, slice: &mut Slice<'_>) {
+        self.stage.slice(slice);
     }
 
     fn as_any(&mut self) -> &mut dyn Any {

@@ -13,7 +13,8 @@ use millstream_connector::{
 };
 use millstream_event_time::Begin;
 use millstream_network::{Batch, BatchLimit, Data, Event, Flow, TimesError};
-use millstream_task_checkpoint::{Passage, TaskCheckpoints};
+use millstream_state::SliceBudget;
+use millstream_task_checkpoint::{Passage, Slice, TaskCheckpoints};
 use millstream_types::{Barrier, BarrierKind, OperatorId, Timestamp, counters};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -23,7 +24,7 @@ use crate::coordinator::{Seat, SourceCoordinator, SourceEvent};
 use crate::output::{Output, Outputs};
 use crate::program::{CoordinatorMaker, ErasedSourceTimes, SourceMaker};
 use crate::stage::{Moment, Stage};
-use crate::task::{OperatorContext, Step, TaskBody};
+use crate::task::{OperatorContext, Step, TaskBody, finish_snapshot};
 use crate::watermarks::{SourceTimes, TimestampStage};
 use crate::{Result, bail, error};
 
@@ -199,6 +200,13 @@ impl<T: Data> SourceOutput<T> {
             Self::Timed { stage, .. } => stage.next_time(),
         }
     }
+
+    fn slice(&mut self, slice: &mut Slice<'_>) {
+        match self {
+            Self::Plain(output) => output.slice(slice),
+            Self::Timed { stage, .. } => stage.slice(slice),
+        }
+    }
 }
 
 /// Whether the source hands out splits.
@@ -347,6 +355,7 @@ where
     /// Emits a barrier. The positions of the reader's splits are behind all records before it.
     fn emit_barrier(&mut self, barrier: Barrier) -> Result<Step> {
         let event = Event::Barrier(barrier);
+        finish_snapshot(self, event);
         self.passage.before(event);
         if let Some(checkpoints) = &self.checkpoints {
             let splits = self.reader.snapshot()?;
@@ -440,6 +449,15 @@ where
 
     fn has_stopped(&self) -> bool {
         self.passage.has_stopped()
+    }
+
+    fn has_slices(&self) -> bool {
+        self.passage.is_open()
+    }
+
+    fn slice(&mut self, budget: SliceBudget) -> bool {
+        let output = &mut self.output;
+        self.passage.slice(budget, |slice| output.slice(slice))
     }
 
     #[cfg(test)]

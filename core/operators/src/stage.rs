@@ -9,6 +9,7 @@ use std::any::Any;
 use std::time::Instant;
 
 use millstream_network::{Batch, Event, Flow};
+use millstream_task_checkpoint::Slice;
 
 use crate::Result;
 
@@ -55,6 +56,12 @@ pub trait Stage<I>: Send {
 
     /// The time when work will be due, as far as the last `on_time` could know.
     fn next_time(&self) -> Option<Instant>;
+
+    /// Writes a part of the snapshot that is being written of this stage's state, and then of the
+    /// stages behind it. Called between two steps, also while the stage is full.
+    fn slice(&mut self, slice: &mut Slice<'_>) {
+        let _ = slice;
+    }
 
     /// Names the kind of stage, so that the tests have a case for each.
     #[cfg(test)]
@@ -146,6 +153,10 @@ impl<I: Send> Stage<I> for FanOut<I> {
 
     fn next_time(&self) -> Option<Instant> {
         self.branches.iter().filter_map(|branch| branch.next_time()).min()
+    }
+
+    fn slice(&mut self, slice: &mut Slice<'_>) {
+        self.branches.iter_mut().for_each(|branch| branch.slice(slice));
     }
 
     #[cfg(test)]

@@ -6,8 +6,9 @@ use std::time::{Duration, Instant};
 
 use millstream_connector::{Beside, EventMailbox, EventSender, Result, UserMetrics};
 use millstream_network::{
-    Data, Exchange, Flow, Gate, Generation, Inbox, InputChannels, TaskCounters,
+    Data, Event, Exchange, Flow, Gate, Generation, Inbox, InputChannels, TaskCounters,
 };
+use millstream_state::SliceBudget;
 use millstream_task_checkpoint::TaskCheckpoints;
 use millstream_types::{Clock, JobId, KeyGroup, MaxParallelism, OperatorId};
 
@@ -159,18 +160,49 @@ pub trait TaskBody: Send {
         false
     }
 
+    /// Whether a snapshot of the task is not whole, so that slices of it may be left.
+    fn has_slices(&self) -> bool {
+        false
+    }
+
+    /// Writes a slice of the task's snapshot, if one is being written; whether more of it is left.
+    /// Called between two steps, also while the task's output is full.
+    fn slice(&mut self, budget: SliceBudget) -> bool {
+        let _ = budget;
+        false
+    }
+
     /// Names the kind of body, so that the tests have a case for each.
     #[cfg(test)]
     fn kind(&self) -> crate::explore::BodyKind;
 }
 
+/// Before a barrier is handed on: what is left of the snapshot of the one before it is written at
+/// once.
+pub(crate) fn finish_snapshot(body: &mut impl TaskBody, next: Event) {
+    if matches!(next, Event::Barrier(_)) {
+        body.slice(SliceBudget::unlimited());
+    }
+}
+
 /// One turn of a task: a step, and then the work that is due if its output takes more. Returns the
 /// outcome of the step, and the time when the task must have its next turn if nothing wakes it
-/// before.
+/// before. At the end of the task what is left of its snapshot is written at once.
 ///
 /// # Errors
 /// The step or the work failed; the task fails.
 pub fn turn(
+    body: &mut dyn TaskBody,
+    clock: impl FnOnce() -> Instant,
+) -> Result<(Step, Option<Instant>)> {
+    let done = step_and_work(body, clock)?;
+    if matches!(done.0, Step::Finished | Step::Stopped) {
+        body.slice(SliceBudget::unlimited());
+    }
+    Ok(done)
+}
+
+fn step_and_work(
     body: &mut dyn TaskBody,
     clock: impl FnOnce() -> Instant,
 ) -> Result<(Step, Option<Instant>)> {

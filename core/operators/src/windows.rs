@@ -10,7 +10,6 @@
 mod assigner;
 mod functions;
 mod kinds;
-mod panes;
 mod session;
 mod stage;
 mod triggered;

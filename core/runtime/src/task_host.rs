@@ -385,15 +385,21 @@ impl TaskHost {
         {
             uploads.end_savepoint(id);
         }
+        if !end.complete {
+            self.checkpoints().for_each(|checkpoints| checkpoints.on_aborted(id));
+        }
         if !end.complete || !end.commits {
             return;
         }
-        for checkpoints in self.tasks.running().filter_map(|(_, task)| task.checkpoints.as_ref()) {
-            checkpoints.on_committed(id);
-        }
+        self.checkpoints().for_each(|checkpoints| checkpoints.on_committed(id));
         if self.stop == Some(id) {
             self.slots.values().for_each(Slot::finish_stopped);
         }
+    }
+
+    /// The parts of the running tasks in checkpoints.
+    fn checkpoints(&self) -> impl Iterator<Item = &Arc<TaskCheckpoints>> {
+        self.tasks.running().filter_map(|(_, task)| task.checkpoints.as_ref())
     }
 
     /// The thread of a slot.

@@ -52,9 +52,16 @@ pub(crate) struct TimeSpent(Mutex<Account>);
 impl TimeSpent {
     /// From `now` on the task does this.
     pub(crate) fn turn_to(&self, activity: Activity, now: Instant) {
+        self.replace(activity, now);
+    }
+
+    /// As [`Self::turn_to`]; the activity before.
+    pub(crate) fn replace(&self, activity: Activity, now: Instant) -> Activity {
         let mut account = self.account();
+        let before = account.current.map_or(activity, |(before, _)| before);
         account.close(now);
         account.current = Some((activity, now));
+        before
     }
 
     /// The task has ended.

@@ -3,7 +3,9 @@
 //! [`TaskCheckpoints`] is shared by the operators of a task and its host. When the barrier of a
 //! checkpoint passes an operator, the operator adds its part; when the barrier has left the task,
 //! the parts together are the task's snapshot, which goes to the host. [`Passage`] is the body's
-//! side of it. Operators take the state that they begin from when they are built.
+//! side of it. Small keyed states are written while the barrier passes. Large ones only begin then:
+//! they are written in slices, each a [`Slice`], between the task's steps. Operators take the state
+//! that they begin from when they are built.
 //!
 //! Committables are kept here until a checkpoint that carries them is complete.
 
@@ -12,5 +14,6 @@ mod task;
 
 pub use passage::Passage;
 pub use task::{
-    OperatorPart, PreCommitted, RestoredOperator, SnapshotSender, TaskCheckpoints, TaskSnapshot,
+    OperatorPart, PreCommitted, RestoredOperator, SLICE_BYTES, Slice, SnapshotSender,
+    TaskCheckpoints, TaskSnapshot,
 };

@@ -5,7 +5,9 @@ use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use millstream_state::{KeyedSnapshot, ListSnapshot, RestoredLists, StateError, watermark_list};
+use millstream_state::{
+    InSlices, KeyedSnapshot, ListSnapshot, RestoredLists, SliceBudget, StateError, watermark_list,
+};
 use millstream_types::{Barrier, CheckpointId, Clock, OperatorId, Timestamp};
 
 /// An operator's part in a checkpoint.
@@ -56,10 +58,44 @@ pub struct TaskSnapshot {
     pub committables: Vec<Arc<PreCommitted>>,
     /// The time for which the task stood still.
     pub sync: Duration,
+    /// The time when its barrier had left the task. What was left then was written beside the
+    /// task's work.
+    pub left: Instant,
 }
 
 /// Takes the snapshots of a task.
 pub type SnapshotSender = Arc<dyn Fn(TaskSnapshot) + Send + Sync>;
+
+/// The bytes that an operator writes at once: at the barrier, and then in each slice. The work of a
+/// task stands still for the time that this takes, a few tenths of a millisecond.
+pub const SLICE_BYTES: usize = 256 << 10;
+
+/// One slice of a task's snapshot, which its operators share.
+#[derive(Debug)]
+pub struct Slice<'a> {
+    checkpoints: &'a TaskCheckpoints,
+    budget: SliceBudget,
+    /// The checkpoint was aborted: what is left of it is dropped.
+    drops: bool,
+}
+
+impl Slice<'_> {
+    /// Ends it; whether more slices are left.
+    pub(crate) fn end(&self) -> bool {
+        self.checkpoints.after_slice(self)
+    }
+
+    /// Writes a part of an operator's keyed states, if their snapshot is being written.
+    pub fn write(&mut self, operator: OperatorId, states: &mut impl InSlices) {
+        if self.drops {
+            states.drop_slices();
+        } else if !self.budget.is_spent()
+            && let Some(written) = states.write_slice(&mut self.budget).transpose()
+        {
+            self.checkpoints.end_keyed(operator, written);
+        }
+    }
+}
 
 /// A snapshot that operators add to.
 #[derive(Debug)]
@@ -68,6 +104,11 @@ struct Taking {
     since: Instant,
     parts: Vec<OperatorPart>,
     refusal: Option<String>,
+    /// The operators whose keyed states are being written in slices.
+    in_slices: Vec<OperatorId>,
+    /// The barrier has left the task: then, and after so long.
+    left: Option<(Instant, Duration)>,
+    is_aborted: bool,
 }
 
 #[derive(Debug)]
@@ -150,8 +191,31 @@ impl TaskCheckpoints {
         }
     }
 
+    /// Begins with the keyed states of an operator, as they are now: small ones are written at
+    /// once, others in slices.
+    pub fn begin_keyed(&self, operator: OperatorId, states: &mut impl InSlices) {
+        let begun = states.begin_slices();
+        let written = begun.and_then(|()| states.write_slice(&mut SliceBudget::of(SLICE_BYTES)));
+        match written.transpose() {
+            Some(written) => self.add_keyed(operator, written),
+            None => {
+                if let Some(taking) = &mut self.inner().taking {
+                    taking.in_slices.push(operator);
+                }
+            }
+        }
+    }
+
+    /// The keyed states of an operator that were written in slices are whole.
+    fn end_keyed(&self, operator: OperatorId, keyed: Result<KeyedSnapshot, StateError>) {
+        if let Some(taking) = &mut self.inner().taking {
+            taking.in_slices.retain(|other| *other != operator);
+        }
+        self.add_keyed(operator, keyed);
+    }
+
     /// Adds the keyed states of an operator, or the reason why there are none.
-    pub fn add_keyed(&self, operator: OperatorId, keyed: Result<KeyedSnapshot, StateError>) {
+    fn add_keyed(&self, operator: OperatorId, keyed: Result<KeyedSnapshot, StateError>) {
         let mut inner = self.inner();
         match keyed {
             Ok(keyed) => {
@@ -206,22 +270,71 @@ impl TaskCheckpoints {
         let mut inner = self.inner();
         inner.last = inner.last.max(barrier.checkpoint);
         inner.last_barrier = Some(barrier.checkpoint);
-        inner.taking = Some(Taking { barrier, since, parts: Vec::new(), refusal: None });
+        inner.taking = Some(Taking {
+            barrier,
+            since,
+            parts: Vec::new(),
+            refusal: None,
+            in_slices: Vec::new(),
+            left: None,
+            is_aborted: false,
+        });
     }
 
-    /// The barrier has left the task.
-    pub(crate) fn finish(&self) {
+    /// The barrier has left the task; whether slices of its snapshot are left.
+    pub(crate) fn finish(&self) -> bool {
+        let now = self.clock.now();
+        let is_open = self.inner().taking.as_mut().is_some_and(|taking| {
+            taking.left = Some((now, now.saturating_duration_since(taking.since)));
+            !taking.in_slices.is_empty()
+        });
+        if !is_open {
+            self.send();
+        }
+        is_open
+    }
+
+    /// A slice of the snapshot that is being written, if there is one.
+    pub(crate) fn slice(&self, budget: SliceBudget) -> Option<Slice<'_>> {
+        let inner = self.inner();
+        let taking = inner.taking.as_ref().filter(|taking| !taking.in_slices.is_empty())?;
+        Some(Slice { checkpoints: self, budget, drops: taking.is_aborted })
+    }
+
+    /// A slice was written; whether more of them are left.
+    fn after_slice(&self, slice: &Slice<'_>) -> bool {
+        {
+            let mut inner = self.inner();
+            let Some(taking) = &mut inner.taking else { return false };
+            if slice.drops && taking.left.is_some() {
+                inner.taking = None;
+                return false;
+            }
+            if slice.drops {
+                taking.in_slices.clear();
+                taking.refusal.get_or_insert_with(|| "the checkpoint was aborted".to_owned());
+            }
+            if !taking.in_slices.is_empty() {
+                return true;
+            }
+            if taking.left.is_none() {
+                return false;
+            }
+        }
+        self.send();
+        false
+    }
+
+    /// Hands the snapshot, which is whole, to the host.
+    fn send(&self) {
         let snapshot = {
             let mut inner = self.inner();
-            let Some(Taking { barrier, since, parts, refusal }) = inner.taking.take() else {
+            let Some(Taking { barrier, parts, refusal, left, .. }) = inner.taking.take() else {
                 return;
             };
-            TaskSnapshot {
-                barrier,
-                parts: refusal.map_or(Ok(parts), Err),
-                committables: inner.committables.clone(),
-                sync: self.clock.now().saturating_duration_since(since),
-            }
+            let Some((left, sync)) = left else { return };
+            let parts = refusal.map_or(Ok(parts), Err);
+            TaskSnapshot { barrier, parts, committables: inner.committables.clone(), sync, left }
         };
         (self.sender)(snapshot);
     }
@@ -238,6 +351,13 @@ impl TaskCheckpoints {
         self.inner().committables.retain(|kept| kept.checkpoint > id);
     }
 
+    /// A checkpoint was aborted: what is left to write of it is dropped.
+    pub fn on_aborted(&self, id: CheckpointId) {
+        if let Some(taking) = &mut self.inner().taking {
+            taking.is_aborted |= taking.barrier.checkpoint == id;
+        }
+    }
+
     /// The last checkpoint whose barrier the task has taken, and all committables that it keeps.
     #[must_use]
     pub fn at_end(&self) -> (Option<CheckpointId>, Vec<Arc<PreCommitted>>) {
@@ -248,9 +368,12 @@ impl TaskCheckpoints {
 
 #[cfg(test)]
 mod tests {
-    use millstream_types::BarrierKind;
+    use millstream_network::{Event, Flow};
+    use millstream_state::{KeyedBackend, ValueState};
+    use millstream_types::{BarrierKind, Key, MaxParallelism};
 
     use super::*;
+    use crate::passage::Passage;
 
     fn barrier(id: u64) -> Barrier {
         Barrier::new(CheckpointId::new(id), BarrierKind::Checkpoint)
@@ -322,5 +445,110 @@ mod tests {
         let sent = sent.lock().unwrap();
         assert_eq!(*sent[0].parts.as_ref().unwrap_err(), StateError::TooMany.to_string());
         assert!(sent[1].parts.is_ok());
+    }
+
+    /// A state that is larger than a slice.
+    fn large() -> (KeyedBackend<u64>, ValueState<String>) {
+        let mut backend = KeyedBackend::new(0..4, MaxParallelism::new(4).unwrap());
+        let state = backend.value("text").unwrap();
+        for key in 0..3_000_u64 {
+            backend.set_key(key, key.stable_hash()).unwrap();
+            state.set(&mut backend, "begin".repeat(100)).unwrap();
+        }
+        (backend, state)
+    }
+
+    fn budget() -> SliceBudget {
+        SliceBudget::of(100_000)
+    }
+
+    /// The number of keys with this value in a snapshot.
+    fn count(snapshot: &TaskSnapshot, value: &str) -> usize {
+        let keyed = snapshot.parts.as_ref().unwrap()[0].keyed.clone().unwrap();
+        let mut backend = KeyedBackend::<u64>::new(0..4, MaxParallelism::new(4).unwrap());
+        backend.restore(vec![keyed]).unwrap();
+        let state: ValueState<String> = backend.value("text").unwrap();
+        let is_it = |key: &u64| {
+            backend.set_key(*key, key.stable_hash()).unwrap();
+            state.get(&backend).unwrap().is_some_and(|text| text == value)
+        };
+        (0..10_000).filter(is_it).count()
+    }
+
+    #[test]
+    fn a_large_state_is_written_in_slices_behind_the_barrier() {
+        let (task, sent) = task(0);
+        let (operator, (mut backend, state)) = (OperatorId::from_u128(2), large());
+        task.begin(barrier(1));
+        task.begin_keyed(operator, &mut backend);
+        task.add_watermark(operator, Timestamp::MIN);
+        assert!(task.finish(), "slices are left");
+        let mut slices = 0;
+        for key in (0..).step_by(7) {
+            backend.set_key(key, key.stable_hash()).unwrap();
+            state.set(&mut backend, "later".to_owned()).unwrap();
+            assert!(sent.lock().unwrap().is_empty());
+            let mut slice = task.slice(budget()).unwrap();
+            slice.write(operator, &mut backend);
+            slices += 1;
+            if !task.after_slice(&slice) {
+                break;
+            }
+        }
+        assert!(slices > 5, "{slices}");
+        let sent = sent.lock().unwrap();
+        assert_eq!((sent.len(), count(&sent[0], &"begin".repeat(100))), (1, 3_000));
+        assert_eq!(sent[0].parts.as_ref().unwrap()[0].lists.len(), 1);
+        assert!(task.slice(budget()).is_none());
+    }
+
+    #[test]
+    fn what_is_left_of_an_aborted_checkpoint_is_dropped() {
+        let (task, sent) = task(0);
+        let (operator, (mut backend, _)) = (OperatorId::from_u128(2), large());
+        task.begin(barrier(1));
+        task.begin_keyed(operator, &mut backend);
+        task.finish();
+        task.on_aborted(CheckpointId::new(7));
+        let mut slice = task.slice(budget()).unwrap();
+        slice.write(operator, &mut backend);
+        assert!(task.after_slice(&slice), "another one was aborted");
+        task.on_aborted(CheckpointId::new(1));
+        let mut slice = task.slice(budget()).unwrap();
+        slice.write(operator, &mut backend);
+        assert!(!task.after_slice(&slice) && sent.lock().unwrap().is_empty());
+        assert!(backend.write_slice(&mut SliceBudget::unlimited()).unwrap().is_none());
+        task.begin(barrier(2));
+        task.begin_keyed(operator, &mut backend);
+        assert!(task.finish());
+    }
+
+    #[test]
+    fn a_small_state_leaves_with_the_barrier() {
+        let (task, sent) = task(0);
+        let mut backend = KeyedBackend::<u64>::new(0..4, MaxParallelism::new(4).unwrap());
+        let _: ValueState<String> = backend.value("text").unwrap();
+        task.begin(barrier(1));
+        task.begin_keyed(OperatorId::from_u128(2), &mut backend);
+        assert!(!task.finish());
+        assert!(sent.lock().unwrap()[0].parts.as_ref().unwrap()[0].keyed.is_some());
+    }
+
+    #[test]
+    fn slices_are_written_also_while_the_barrier_is_under_way() {
+        let (task, sent) = task(0);
+        let (operator, (mut backend, _)) = (OperatorId::from_u128(2), large());
+        let task = Arc::new(task);
+        let mut passage = Passage::new(Some(Arc::clone(&task)));
+        passage.before(Event::Barrier(barrier(1)));
+        assert!(!passage.slice(budget(), |_| panic!("no operator has begun")));
+        task.begin_keyed(operator, &mut backend);
+        passage.after(Flow::Full);
+        while passage.slice(budget(), |slice| slice.write(operator, &mut backend)) {
+            assert!(passage.is_open());
+        }
+        assert!(sent.lock().unwrap().is_empty() && passage.is_open());
+        passage.after(Flow::Ready);
+        assert!(sent.lock().unwrap().len() == 1 && !passage.is_open());
     }
 }

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use millstream_connector::{SplitError, SplitNotes};
 use millstream_event_time::{Begin, FindTimes, WatermarkStrategy, Watermarks};
 use millstream_network::{Batch, Data, Event, Flow};
+use millstream_task_checkpoint::Slice;
 use millstream_types::Timestamp;
 
 use crate::on_error::{BadRecords, OnError};
@@ -356,6 +357,10 @@ impl<T: Data> Stage<T> for TimestampStage<T> {
 
     fn next_time(&self) -> Option<Instant> {
         self.output.next_time().into_iter().chain(self.watermarks.next_time()).min()
+    }
+
+    fn slice(&mut self, slice: &mut Slice<'_>) {
+        self.output.slice(slice);
     }
 
     #[cfg(test)]

@@ -5,15 +5,14 @@ use std::task::Waker;
 use std::time::Instant;
 use std::vec::IntoIter;
 
-use millstream_event_time::{Grid, Sliding, Tumbling, WindowFold};
+use millstream_event_time::{Firing, Grid, Panes, Sliding, Standing, Tumbling, Walk, WindowFold};
 use millstream_network::{Batch, Event, Flow};
 use millstream_state::{KeySelector, KeyedValues, PaneEntries, PaneValues};
-use millstream_task_checkpoint::TaskCheckpoints;
+use millstream_task_checkpoint::{RestoredOperator, Slice, TaskCheckpoints};
 use millstream_types::OperatorId;
 
 use super::assigner::{Spans, WindowAssigner, WindowSettings};
 use super::functions::{Silent, WindowFunction};
-use super::panes::{Firing, Panes, Standing, Walk};
 use crate::ahead::{Ahead, hash_all, most_point};
 use crate::collector::Collector;
 use crate::fold::Adding;
@@ -75,7 +74,8 @@ impl<T: Send + 'static> WindowAssigner<T> for Sliding {
             let lateness = i128::try_from(settings.lateness.as_millis()).unwrap_or(i128::MAX >> 1);
             let groups = groups(ctx.task);
             let mut panes = Panes::new(grid, lateness, groups, ctx.task.max_parallelism);
-            let restored = panes.restore(take_restored(ctx));
+            let RestoredOperator { keyed, lists, .. } = take_restored(ctx);
+            let restored = panes.restore(keyed, lists);
             restored.map_err(|error| not_restored(error, ctx))?;
             Ok(erase::<T>(Box::new(WindowStage {
                 selector: selector.clone(),
@@ -355,9 +355,9 @@ where
 
     /// Adds the panes to the snapshot of the barrier that passes. It comes between two firings:
     /// while windows are fired the stage takes no event.
-    fn add_snapshot(&self) {
+    fn add_snapshot(&mut self) {
         if let Some(checkpoints) = &self.checkpoints {
-            checkpoints.add_keyed(self.id, self.panes.snapshot());
+            checkpoints.begin_keyed(self.id, &mut self.panes);
             checkpoints.add_watermark(self.id, self.panes.watermark());
         }
     }
@@ -473,6 +473,11 @@ where
 
     fn next_time(&self) -> Option<Instant> {
         self.output.next_time()
+    }
+
+    fn slice(&mut self, slice: &mut Slice<'_>) {
+        slice.write(self.id, &mut self.panes);
+        self.output.slice(slice);
     }
 
     #[cfg(test)]

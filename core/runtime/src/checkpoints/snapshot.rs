@@ -7,7 +7,9 @@ use std::sync::Arc;
 
 use millstream_operators::Result;
 use millstream_protocol::host;
-use millstream_state::{KeyedSnapshot, ListKind, ListSnapshot, StateKind, StateSnapshot};
+use millstream_state::{
+    GroupSnapshot, KeyedSnapshot, ListKind, ListSnapshot, StateKind, StateSnapshot,
+};
 use millstream_task_checkpoint::{OperatorPart, PreCommitted};
 use millstream_types::LeaderEpoch;
 
@@ -87,11 +89,19 @@ fn handle(
     let length = state.groups.iter().map(|group| group.bytes.len() + size_of::<u64>()).sum();
     let mut content = Vec::with_capacity(length);
     let mut groups = Vec::with_capacity(state.groups.len());
-    for group in state.groups {
-        let offset = content.len() as u64;
-        groups.push(host::GroupOffset { group: u32::from(group.group), offset });
-        content.extend(group.entries.to_le_bytes());
-        content.extend(group.bytes);
+    let mut parts = state.groups.into_iter().peekable();
+    while let Some(GroupSnapshot { group, mut entries, bytes }) = parts.next() {
+        let offset = content.len();
+        groups.push(host::GroupOffset { group: u32::from(group), offset: offset as u64 });
+        content.extend(entries.to_le_bytes());
+        content.extend(bytes);
+        while let Some(part) = parts.next_if(|part| part.group == group) {
+            entries += part.entries;
+            content.extend(part.bytes);
+        }
+        if let Some(count) = content.get_mut(offset..offset + size_of::<u64>()) {
+            count.copy_from_slice(&entries.to_le_bytes());
+        }
     }
     contents.push(content);
     let Owner { epoch, attempt } = owner;

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bytes::Bytes;
 use millstream_checkpoint_storage::CheckpointFiles;
@@ -159,14 +159,14 @@ impl Uploader {
     /// Writes a snapshot: its acknowledgement, or why there is none.
     fn upload(&self, mut upload: Upload) -> from_host::Message {
         let parts = std::mem::replace(&mut upload.snapshot.parts, Ok(Vec::new()));
-        let (started, mut contents) = (self.clock.now(), Vec::new());
+        let mut contents = Vec::new();
         let written = match parts {
             Err(why) => return declined(&upload, why),
             Ok(parts) => operators(parts, upload.owner, &mut contents)
                 .and_then(|operators| self.write(&upload, operators, contents)),
         };
         match written {
-            Ok((snapshots, bytes)) => self.acknowledged(&upload, snapshots, bytes, started),
+            Ok((snapshots, bytes)) => self.acknowledged(&upload, snapshots, bytes),
             Err(error) => declined(&upload, format!("{error:#}")),
         }
     }
@@ -176,12 +176,11 @@ impl Uploader {
         upload: &Upload,
         snapshots: Vec<host::OperatorSnapshot>,
         bytes: u64,
-        started: Instant,
     ) -> from_host::Message {
         let Upload { task, owner, snapshot } = upload;
         let metrics = host::CheckpointMetrics {
             sync_ns: nanos(snapshot.sync),
-            async_ns: nanos(self.clock.now().saturating_duration_since(started)),
+            async_ns: nanos(self.clock.now().saturating_duration_since(snapshot.left)),
             checkpointed_bytes: bytes,
             ..host::CheckpointMetrics::default()
         };

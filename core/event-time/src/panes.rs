@@ -4,34 +4,39 @@ use std::collections::BTreeSet;
 use std::ops::Range;
 
 use millstream_state::{
-    ClosedPanes, Cursor, GroupTable, KeyedSnapshot, OpenPanes, PaneEntries, RestoredPanes,
-    StateError, snapshot_panes,
+    ClosedPanes, Cursor, GroupTable, InSlices, KeyedSnapshot, OpenPanes, PaneEntries, PaneSlices,
+    RestoredLists, RestoredPanes, SliceBudget, StateError,
 };
-use millstream_task_checkpoint::RestoredOperator;
 use millstream_types::{Key, MaxParallelism, State, Timestamp};
 
-use millstream_event_time::{Grid, clamp};
+use crate::grid::{Grid, clamp};
 
 /// The panes of which records have come, and the time that the watermark has reached.
-pub(super) struct Panes<K, V> {
-    pub(super) grid: Grid,
+#[derive(Debug)]
+pub struct Panes<K, V> {
+    /// The windows.
+    pub grid: Grid,
     /// A window is kept for so many milliseconds after the watermark has reached its end.
     lateness: i128,
     groups: Range<u16>,
     max_parallelism: MaxParallelism,
-    pub(super) open: OpenPanes<K, V>,
-    pub(super) closed: ClosedPanes<K, V>,
+    /// The panes of which no window is complete.
+    pub open: OpenPanes<K, V>,
+    /// The others.
+    pub closed: ClosedPanes<K, V>,
     /// The first times of the closed panes.
     starts: BTreeSet<i64>,
     /// Below all times before the first watermark, above all when the input has ended.
     reached: i128,
     /// All windows up to this end have been fired.
     fired: i128,
+    /// The snapshot that is being written.
+    slices: Option<PaneSlices>,
 }
 
 /// The place of a record among the windows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Standing {
+pub enum Standing {
     /// In a pane with these first and last times, of which no window is complete.
     Timely(i64, i64),
     /// In a pane with this first time, of which windows are complete and some are kept.
@@ -43,28 +48,65 @@ pub(super) enum Standing {
 }
 
 /// The windows of one end that are being fired.
-pub(super) enum Firing<K, V> {
+#[derive(Debug)]
+pub enum Firing<K, V> {
     /// Of one pane, which is in no window to come.
-    Last { end: i128, entries: PaneEntries<K, V> },
+    Last {
+        /// The end of the windows.
+        end: i128,
+        /// The values that are left.
+        entries: PaneEntries<K, V>,
+    },
     /// Of the closed panes.
     Walk(Walk<K, V>),
 }
 
 /// A walk over all keys of the closed panes.
-pub(super) struct Walk<K, V> {
+#[derive(Debug)]
+pub struct Walk<K, V> {
     /// The end of the windows that are fired; `None` if values are forgotten only.
-    pub(super) end: Option<i128>,
+    pub end: Option<i128>,
     /// The panes that are closed now.
     closing: Vec<(i64, GroupTable<K, V>)>,
     /// Panes before this time are forgotten.
-    pub(super) keep_from: i128,
-    pub(super) cursor: Cursor,
+    pub keep_from: i128,
+    /// The key at hand.
+    pub cursor: Cursor,
     /// The walk is within a group.
     is_inside: bool,
 }
 
-impl<K: Key, V: Clone> Panes<K, V> {
-    pub(super) fn new(
+/// A snapshot begins between two firings: while windows are fired no barrier comes.
+impl<K: Key, V: State + Clone> InSlices for Panes<K, V> {
+    fn begin_slices(&mut self) -> Result<(), StateError> {
+        self.drop_slices();
+        self.slices = Some(PaneSlices::begin(&mut self.open, &mut self.closed));
+        Ok(())
+    }
+
+    fn write_slice(
+        &mut self,
+        budget: &mut SliceBudget,
+    ) -> Result<Option<KeyedSnapshot>, StateError> {
+        let Some(slices) = &self.slices else { return Ok(None) };
+        let written = slices.write(&mut self.open, &mut self.closed, budget);
+        if !matches!(written, Ok(None)) {
+            self.drop_slices();
+        }
+        written
+    }
+
+    fn drop_slices(&mut self) {
+        if let Some(slices) = self.slices.take() {
+            slices.end(&mut self.open, &mut self.closed);
+        }
+    }
+}
+
+impl<K: Key, V: Clone + 'static> Panes<K, V> {
+    /// No pane yet, of these key groups of `max_parallelism`.
+    #[must_use]
+    pub fn new(
         grid: Grid,
         lateness: i128,
         groups: Range<u16>,
@@ -80,29 +122,29 @@ impl<K: Key, V: Clone> Panes<K, V> {
             starts: BTreeSet::new(),
             reached: i128::MIN,
             fired: i128::MIN,
+            slices: None,
         }
     }
 
     /// The watermark.
-    pub(super) fn watermark(&self) -> Timestamp {
+    #[must_use]
+    pub fn watermark(&self) -> Timestamp {
         Timestamp::from_millis(clamp(self.reached))
-    }
-
-    /// Writes all values, between two firings.
-    pub(super) fn snapshot(&self) -> Result<KeyedSnapshot, StateError>
-    where
-        V: State,
-    {
-        snapshot_panes(&self.open, &self.closed, self.groups.clone(), self.max_parallelism)
     }
 
     /// Begins with the values and the watermark of a checkpoint, whose windows up to there have
     /// been fired.
-    pub(super) fn restore(&mut self, restored: RestoredOperator) -> Result<(), StateError>
+    ///
+    /// # Errors
+    /// They are those of other windows, or damaged.
+    pub fn restore(
+        &mut self,
+        keyed: Vec<KeyedSnapshot>,
+        mut lists: RestoredLists,
+    ) -> Result<(), StateError>
     where
         V: State,
     {
-        let RestoredOperator { keyed, mut lists, .. } = restored;
         let watermark = lists.take_watermark()?;
         if watermark > Timestamp::MIN {
             self.reached = watermark.as_millis().into();
@@ -127,12 +169,13 @@ impl<K: Key, V: Clone> Panes<K, V> {
     }
 
     /// The watermark has come so far.
-    pub(super) fn reach(&mut self, time: i128) {
+    pub fn reach(&mut self, time: i128) {
         self.reached = self.reached.max(time);
     }
 
     /// Where a record of this time stands, unless it is in a pane that is open.
-    pub(super) fn standing(&self, time: i64) -> Standing {
+    #[must_use]
+    pub fn standing(&self, time: i64) -> Standing {
         let (first, last) = self.grid.pane(time);
         let Some((first_end, last_end)) = self.grid.ends(time) else { return Standing::Gap };
         if first_end - 1 > self.reached {
@@ -150,12 +193,13 @@ impl<K: Key, V: Clone> Panes<K, V> {
     }
 
     /// Notes that a closed pane has values.
-    pub(super) fn note_closed(&mut self, first: i64) {
+    pub fn note_closed(&mut self, first: i64) {
         self.starts.insert(first);
     }
 
     /// The ends of the windows with this time which have been fired and are still kept.
-    pub(super) fn kept_ends(&self, time: i64) -> impl Iterator<Item = i128> + use<K, V> {
+    #[must_use]
+    pub fn kept_ends(&self, time: i64) -> impl Iterator<Item = i128> + use<K, V> {
         let (slide, reached) = (self.grid.slide(), self.reached);
         // Windows up to this end are no longer kept.
         let over = self.reached.saturating_sub(self.lateness).saturating_add(1);
@@ -166,7 +210,7 @@ impl<K: Key, V: Clone> Panes<K, V> {
     }
 
     /// The next windows that are complete, or values that are no longer kept.
-    pub(super) fn next_firing(&mut self) -> Option<Firing<K, V>> {
+    pub fn next_firing(&mut self) -> Option<Firing<K, V>> {
         let open_end = self.open.earliest().and_then(|at| self.grid.end_after(at, self.fired));
         // Panes before are in no window to come.
         let from = clamp(self.grid.begin(self.fired.max(i128::from(i64::MIN))));
@@ -214,7 +258,7 @@ impl<K: Key, V: Clone> Panes<K, V> {
 
     /// Goes on to the next key of a walk; `false` at its end.
     #[inline]
-    pub(super) fn walk_on(&mut self, walk: &mut Walk<K, V>) -> bool {
+    pub fn walk_on(&mut self, walk: &mut Walk<K, V>) -> bool {
         loop {
             if !walk.is_inside {
                 self.closed.take_in(walk.cursor, &mut walk.closing);
