@@ -384,6 +384,43 @@ fn sums_go_on() {
     });
 }
 
+/// A text that makes the states of some thousand keys larger than a slice of a snapshot.
+fn long_text() -> String {
+    "text ".repeat(400)
+}
+
+#[test]
+fn sums_that_are_written_in_slices_go_on() {
+    check(2, |env, run| {
+        let sums = run.numbers(env, 2).map(|n| Ok((n % 2_000, 1, long_text())));
+        let sums = sums.key_by(|(key, ..)| *key).reduce("sums", |sum, (_, n, _)| {
+            sum.1 += n;
+            Ok(())
+        });
+        sums.map(|(key, sum, text)| Ok(format!("{key} {sum} {}", text.len())))
+    });
+}
+
+#[test]
+fn windows_that_are_written_in_slices_go_on() {
+    check(2, |env, run| {
+        let windows = Sliding::event_time(millis(1_000), millis(500));
+        run.timed(env).key_by(|n| n % 1_000).window(windows).aggregate(
+            "sums",
+            || (0, long_text()),
+            |sum, n| {
+                sum.0 += n;
+                Ok(())
+            },
+            |sum, later| {
+                sum.0 += later.0;
+                Ok(())
+            },
+            |key, window, (sum, text)| Ok(format!("{key} {window} {sum} {}", text.len())),
+        )
+    });
+}
+
 /// The sums and counts of windows of 40 keys.
 fn sums<A: WindowAssigner<u64>>(numbers: Stream<u64>, windows: A) -> Stream<String> {
     numbers.key_by(|n| n % 40).window(windows).aggregate(
