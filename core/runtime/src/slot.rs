@@ -281,10 +281,7 @@ impl SlotLoop {
                 task.time.turn_to(before, after);
                 (false, after)
             }
-            Err(failure) => {
-                self.end(at, Execution::Failed, Some(failure));
-                (true, self.clock.now())
-            }
+            Err(failure) => (self.end(at, Execution::Failed, Some(failure)), self.clock.now()),
         }
     }
 
