@@ -10,6 +10,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use millstream_mutants::Mutant;
 use millstream_types::{CheckpointId, OperatorId};
 
 use crate::messages::CommitId;
@@ -69,6 +70,10 @@ impl Commits {
     /// being stored do not come back.
     pub(crate) fn complete(&mut self, id: CheckpointId, carried: &[Arc<Committables>]) {
         let through = self.through;
+        if Mutant::NeverCommitsSubsumed.lives() {
+            self.entries.retain(|_, entry| entry.told.is_some());
+            self.count = self.entries.values().map(|it| u64::from(it.committables.count)).sum();
+        }
         carried.iter().filter(|one| one.checkpoint > through).for_each(|one| self.insert(one));
         self.through = through.max(id);
     }

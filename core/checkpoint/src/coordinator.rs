@@ -33,6 +33,7 @@ mod tests;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Instant;
 
+use millstream_mutants::Mutant;
 use millstream_types::{CheckpointId, TriggerId};
 
 use crate::commits::Commits;
@@ -121,7 +122,8 @@ impl Coordinator {
     pub fn new(settings: Settings, plan: Plan, known: Known) -> Self {
         let latest = known.completed.last();
         let newest = latest.map_or(CheckpointId::new(0), Completed::id);
-        let last = known.completed.iter().map(Completed::id).chain(known.last_id).max();
+        let counter = known.last_id.filter(|_| !Mutant::ReusesId.lives());
+        let last = known.completed.iter().map(Completed::id).chain(counter).max();
         let carried = latest.map_or(&[][..], |latest| &latest.metadata.committables);
         let retained_max = usize::try_from(settings.retained.get()).unwrap_or(usize::MAX);
         Self {

@@ -13,6 +13,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Instant;
 
+use millstream_mutants::Mutant;
 use millstream_types::CheckpointId;
 
 use crate::files::Files;
@@ -77,7 +78,7 @@ impl Retention {
     }
 
     /// Those that are kept, oldest first.
-    pub(crate) fn retained(&self) -> impl Iterator<Item = &Completed> {
+    pub(crate) fn retained(&self) -> impl DoubleEndedIterator<Item = &Completed> {
         self.retained.iter()
     }
 
@@ -162,7 +163,11 @@ impl Retention {
             return None;
         }
         let removed = self.removed.remove(&id)?;
-        Some(self.files.remove(removed.metadata.files()))
+        let unused = self.files.remove(removed.metadata.files());
+        if Mutant::DeletesSharedFile.lives() {
+            return Some(removed.metadata.files().map(str::to_owned).collect());
+        }
+        Some(unused)
     }
 
     /// Takes in that a pointer may still be there; false if nothing was being removed.

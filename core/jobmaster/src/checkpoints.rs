@@ -21,6 +21,7 @@ use millstream_checkpoint::stats::Overview;
 use millstream_checkpoint::{Action as Decision, Coordinator, Event as News, Settings};
 use millstream_config::ClaimMode;
 use millstream_graph::JobGraph;
+use millstream_mutants::Mutant;
 use millstream_protocol::host::{
     self, CommitCheckpoint, EndCheckpoint, OperatorEvent, SnapshotCoordinators, TriggerCheckpoint,
     to_host,
@@ -304,6 +305,8 @@ impl Checkpoints {
         let operator = OperatorId::try_from(event.operator_id.as_slice()).ok();
         match operator.and_then(|operator| self.parked.get_mut(&operator)) {
             None => Some(event),
+            Some(_) if Mutant::OvertakesBarrier.lives() => Some(event),
+            Some(_) if Mutant::LosesParkedEvent.lives() => None,
             Some(parked) => {
                 parked.push(event);
                 None

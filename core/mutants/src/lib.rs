@@ -42,7 +42,7 @@ macro_rules! mutants {
 mutants! {
     /// A keyed function loses a record now and then.
     DropsRecord = "drops-record",
-    /// A source emits a batch twice now and then.
+    /// A source emits a batch between its snapshot and its barrier, so that a restore replays it.
     ReplaysBatch = "replays-batch",
     /// A task takes its snapshot at the first barrier, without waiting for its other inputs.
     IgnoresAlignment = "ignores-alignment",
@@ -54,11 +54,11 @@ mutants! {
     RestoresOlderCheckpoint = "restores-older-checkpoint",
     /// A snapshot of a source lacks a split.
     LosesSplit = "loses-split",
-    /// A restore at another parallelism skips a key group.
+    /// A subtask does not restore the values of its first key group.
     SkipsKeyGroup = "skips-key-group",
     /// A window takes records that are too late for it.
     KeepsLateData = "keeps-late-data",
-    /// A window fires twice.
+    /// A window fires twice for a key now and then.
     FiresTwice = "fires-twice",
     /// A task forgets what it named for a checkpoint that was given up.
     ForgetsCommittables = "forgets-committables",
@@ -74,6 +74,18 @@ mutants! {
     TakesOldAck = "takes-old-ack",
     /// A number of a checkpoint is used again after a restart.
     ReusesId = "reuses-id",
+    /// A channel is not held back behind its barrier while the others are waited for.
+    ReadsBehindBarrier = "reads-behind-barrier",
+    /// An event of a coordinator overtakes the barrier of the checkpoint that it comes behind.
+    OvertakesBarrier = "overtakes-barrier",
+    /// Each subtask begins from the splits and lists of the first one.
+    RestoresOtherSubtask = "restores-other-subtask",
+    /// An operator forgets its watermark at a restore.
+    ForgetsWatermark = "forgets-watermark",
+    /// The removal of a checkpoint deletes files that others refer to.
+    DeletesSharedFile = "deletes-shared-file",
+    /// A checkpoint whose outcome is not known is given up.
+    TakesDoubtForFailure = "takes-doubt-for-failure",
 }
 
 impl Mutant {
@@ -91,6 +103,25 @@ impl Mutant {
             std::env::var(VARIABLE).ok().and_then(|name| Mutant::of_name(&name))
         });
         *CHOSEN == Some(self)
+    }
+
+    /// True if this process has the fault, and this is one of so many calls: the last one. The
+    /// calls are counted over the whole process.
+    #[cfg(feature = "mutants")]
+    #[must_use]
+    pub fn strikes(self, every: u64) -> bool {
+        use std::sync::atomic::{AtomicU64, Ordering};
+        static CALLS: AtomicU64 = AtomicU64::new(1);
+        self.lives() && CALLS.fetch_add(1, Ordering::Relaxed).is_multiple_of(every)
+    }
+
+    /// As [`Self::lives`], for a fault that shows now and then: never, without the feature.
+    #[cfg(not(feature = "mutants"))]
+    #[inline(always)]
+    #[must_use]
+    pub const fn strikes(self, every: u64) -> bool {
+        let _ = (self, every);
+        false
     }
 
     /// True if this process has the fault: never, without the feature `mutants`.

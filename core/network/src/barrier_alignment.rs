@@ -18,6 +18,7 @@
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
+use millstream_mutants::Mutant;
 use millstream_types::{Barrier, CheckpointId};
 
 /// The most checkpoints that are remembered as aborted before one of their barriers has come. One
@@ -93,6 +94,7 @@ impl BarrierAlignment {
         self.pending.as_ref().is_some_and(|pending| {
             let had = Some(pending.barrier.checkpoint);
             matches!(self.channels.get(channel), Some(Channel::Open(last)) if *last == had)
+                && !Mutant::ReadsBehindBarrier.lives()
         })
     }
 
@@ -142,7 +144,8 @@ impl BarrierAlignment {
             Channel::Ended => false,
         });
         if !left_out && !self.aborted.contains(&checkpoint) {
-            self.pending = Some(Pending { barrier, since: now, missing: self.open - 1 });
+            let missing = if Mutant::IgnoresAlignment.lives() { 0 } else { self.open - 1 };
+            self.pending = Some(Pending { barrier, since: now, missing });
         }
         BarrierOutcome { abandoned, barrier: self.align(now) }
     }

@@ -5,6 +5,7 @@ use std::collections::BinaryHeap;
 
 use hashbrown::HashTable;
 use hashbrown::hash_table::Entry;
+use millstream_mutants::Mutant;
 use millstream_types::{Key, KeyGroup, MaxParallelism};
 use serde::{Deserialize, Serialize};
 
@@ -176,6 +177,9 @@ impl TimerCopy {
         self.marks.set(at);
         let written = self.written.get(usize::from(alarm.number));
         let Some(Some((name, written))) = written else { return 0 };
+        if Mutant::ForgetsTimer.strikes(16) {
+            return 0;
+        }
         let group = KeyGroup::of_hash(alarm.hash, self.max_parallelism).get();
         let group = usize::from(group.wrapping_sub(self.first));
         lock(written).add(group, |bytes| bytes.add(name, &(alarm.millis, key)))

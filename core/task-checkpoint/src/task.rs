@@ -5,6 +5,7 @@ use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use millstream_mutants::Mutant;
 use millstream_state::{
     InSlices, KeyedSnapshot, ListSnapshot, RestoredLists, SliceBudget, StateError, watermark_list,
 };
@@ -270,6 +271,9 @@ impl TaskCheckpoints {
         let mut inner = self.inner();
         inner.last = inner.last.max(barrier.checkpoint);
         inner.last_barrier = Some(barrier.checkpoint);
+        if Mutant::ForgetsCommittables.lives() {
+            inner.committables.clear();
+        }
         inner.taking = Some(Taking {
             barrier,
             since,

@@ -8,6 +8,10 @@
 //!   with the minutes and is complete at [`FULL_MINUTES`].
 //! - A test that repeats itself iterates over [`rounds`]: its long form ends in order when its
 //!   share of the minutes is used, and says how far it got.
+//!
+//! Seeded worlds have sizes of their own, see [`simulation`].
+
+pub mod simulation;
 
 use std::io::Write;
 use std::time::{Duration, Instant};

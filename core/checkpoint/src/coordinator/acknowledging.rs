@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use millstream_mutants::Mutant;
 use millstream_types::{CheckpointId, ExecutionAttemptId};
 
 use super::Coordinator;
@@ -11,6 +12,7 @@ use crate::files;
 use crate::messages::{Ack, FinalReport, Now, WaitsFor};
 use crate::metadata::Kind;
 use crate::pending::{Fit, Pending, Report};
+use crate::plan::Subtask;
 use crate::stats::Blocked;
 
 impl Coordinator {
@@ -116,6 +118,12 @@ impl Coordinator {
         task: ExecutionAttemptId,
         ack: Box<Ack>,
     ) {
+        let mut task = task;
+        if Mutant::TakesOldAck.lives() {
+            let mut running = self.tasks.running();
+            let present = |it: &ExecutionAttemptId| Subtask::from(*it) == Subtask::from(task);
+            task = running.find(present).unwrap_or(task);
+        }
         if !self.fits(id, task) {
             return;
         }

@@ -4,6 +4,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use millstream_mutants::Mutant;
 use millstream_types::CheckpointId;
 
 use super::ending::Cause;
@@ -62,6 +63,9 @@ impl Coordinator {
             Ok(Some(metadata)) => {
                 self.retention.hold(metadata.files());
                 self.retention.release(held.iter().map(String::as_str), self.last);
+                if Mutant::CommitsBeforeCompletion.lives() {
+                    self.commits.complete(id, &metadata.committables);
+                }
                 self.actions.push(Action::Store { id, metadata, directory });
             }
             Err(why) => {
@@ -87,6 +91,8 @@ impl Coordinator {
         let is_first = self.pending.get(&id).is_some_and(is_storing);
         if !self.pending.get_mut(&id).is_some_and(|pending| pending.on_unknown(look_at, reason)) {
             self.ignored.unknown_checkpoint += 1;
+        } else if Mutant::TakesDoubtForFailure.lives() {
+            self.abort(now, id, Cause::Store("its outcome is not known"));
         } else if is_first {
             self.actions.push(Action::ReadBack(id));
         }

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use millstream_mutants::Mutant;
 use millstream_types::{CheckpointId, ExecutionAttemptId};
 
 use super::completing::files_of;
@@ -233,7 +234,10 @@ impl Coordinator {
         restarts: impl Fn(Subtask) -> bool,
     ) -> (Option<CheckpointId>, Vec<Subtask>) {
         let mut finished = Vec::new();
-        let latest = self.retention.latest().cloned();
+        let mut latest = self.retention.latest().cloned();
+        if Mutant::RestoresOlderCheckpoint.lives() {
+            latest = self.retention.retained().rev().take(2).last().cloned();
+        }
         if let Some(Completed { metadata, directory, .. }) = &latest {
             let those = finished_in(&self.plan, metadata).into_iter();
             for (subtask, report) in those.filter(|(subtask, _)| restarts(*subtask)) {

@@ -1,6 +1,5 @@
 //! Small builders for the coordinator's tests.
 
-use std::panic::{RefUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -33,26 +32,6 @@ impl Random {
     pub(crate) fn one_in(&mut self, bound: usize) -> bool {
         self.below(bound) == 0
     }
-}
-
-fn number(variable: &str) -> Option<u64> {
-    std::env::var(variable).ok()?.parse().ok()
-}
-
-/// Runs `world` with one seed after the other and returns what each run saw; a failure prints its
-/// seed, and `SIM_SEED=<seed>` replays that one alone.
-pub(crate) fn for_seeds<T>(count: u64, world: impl Fn(u64) -> T + RefUnwindSafe) -> Vec<T> {
-    let seeds = match number("SIM_SEED") {
-        Some(seed) => seed..seed + 1,
-        None => 0..number("SIM_SEEDS").unwrap_or(count),
-    };
-    let run = |seed| {
-        catch_unwind(|| world(seed)).unwrap_or_else(|panic| {
-            eprintln!("replay with SIM_SEED={seed}");
-            resume_unwind(panic)
-        })
-    };
-    seeds.map(run).collect()
 }
 
 /// A clock that a test moves.

@@ -11,48 +11,48 @@ mod world;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use super::fixture::for_seeds;
-use faults::{Fault, Seen};
+use millstream_soak::simulation::{self, STEPS_LEAST, Seen, Trace};
+
+use faults::{Fault, LEAST};
 use world::World;
 
-const SEEDS: u64 = 3_000;
+const WORLD: simulation::World =
+    simulation::World { name: "checkpoints", seeds: 3_000, least: LEAST };
+
 const STEPS: usize = 800;
+/// The most jobs of a seed: most of them take checkpoints for long enough.
+const JOBS_MAX: u64 = 50;
 /// The seeds with which each fault is looked for.
 const SEEDS_OF_FAULT: u64 = 400;
 
-fn run(seed: u64, fault: Option<Fault>) -> Seen {
-    let mut world = World::new(seed, fault);
-    world.start();
-    for _ in 0..STEPS {
-        world.step();
+/// One job after the other, until enough has happened behind complete checkpoints.
+fn run(seed: u64, fault: Option<Fault>, trace: &Trace) -> Seen {
+    let mut seen = Seen::default();
+    for job in 0..JOBS_MAX {
+        let mut world = World::new(seed ^ job << 48, fault, trace.clone());
+        world.start();
+        for _ in 0..STEPS {
+            world.step();
+        }
+        world.recover();
+        seen.add(&world.seen);
+        if seen.count(simulation::STEPS) >= STEPS_LEAST {
+            return seen;
+        }
     }
-    world.recover();
-    world.seen
+    panic!("too little happens behind complete checkpoints: {seen}");
 }
 
 #[test]
 fn whatever_happens_checkpoints_keep_their_promises() {
-    let seen = for_seeds(SEEDS, |seed| run(seed, None));
-    let mut sum = Seen::default();
-    seen.iter().for_each(|one| sum.add(one));
-    eprintln!("{sum:?}");
-    if seen.len() as u64 == SEEDS {
-        sum.assert_enough();
-    }
-}
-
-#[test]
-fn the_same_seed_does_the_same() {
-    for seed in 0..20 {
-        assert_eq!(run(seed, None), run(seed, None), "seed {seed}");
-    }
+    WORLD.simulate(|seed, trace| run(seed, None, trace));
 }
 
 #[test]
 fn faults_of_a_coordinator_are_found() {
     for fault in Fault::ALL {
         let found = (0..SEEDS_OF_FAULT).find_map(|seed| {
-            let world = AssertUnwindSafe(|| run(seed, Some(fault)));
+            let world = AssertUnwindSafe(|| run(seed, Some(fault), &Trace::default()));
             let panic = catch_unwind(world).err()?;
             let text = panic.downcast_ref::<String>().cloned();
             Some((seed, text.or_else(|| panic.downcast_ref::<&str>().map(|it| (*it).to_owned()))))

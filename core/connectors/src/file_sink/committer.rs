@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, HashSet};
 use std::ffi::OsStr;
 
 use millstream_connector::{AttemptId, CheckpointId, Committer, Result};
+use millstream_mutants::Mutant;
 use millstream_storage::{FilePath, FileStatus, IfExists, StorageError, block_on};
 use millstream_types::JobId;
 
@@ -63,6 +64,12 @@ impl FileCommitter {
             return Ok(());
         }
         let present = self.entries(&self.places.hidden)?;
+        if Mutant::RecoverDeletesRunning.lives() {
+            for entry in present.iter().filter(|entry| entry.is_directory()) {
+                block_on(self.places.system.delete(&entry.path, true))?;
+            }
+            return Ok(());
+        }
         let present: HashSet<FilePath> = present.into_iter().map(|entry| entry.path).collect();
         let directories = ended.iter().map(|attempt| self.places.attempt(*attempt));
         for directory in directories.filter(|directory| present.contains(directory)) {

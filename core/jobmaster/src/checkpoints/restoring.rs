@@ -6,6 +6,7 @@ use std::sync::Arc;
 use millstream_checkpoint::metadata::{Handle, Metadata, OperatorState, StateKind};
 use millstream_checkpoint::plan::Subtask;
 use millstream_graph::{JobGraph, JobVertex};
+use millstream_mutants::Mutant;
 use millstream_protocol::host;
 use millstream_types::{KeyGroup, VertexId};
 
@@ -64,7 +65,7 @@ impl Restoring {
 fn snapshot(operator: &OperatorState, vertex: &JobVertex, subtask: u32) -> host::OperatorSnapshot {
     let (parallelism, max) = (vertex.parallelism.max(1), vertex.max_parallelism);
     let groups = KeyGroup::range_of(subtask, max, parallelism);
-    let index = subtask as usize;
+    let index = if Mutant::RestoresOtherSubtask.lives() { 0 } else { subtask as usize };
     let is_rescaled = operator.subtasks.len() != parallelism as usize;
     let (mut handles, mut copied) = (Vec::new(), BTreeSet::new());
     for (number, part) in operator.subtasks.iter().enumerate() {

@@ -18,6 +18,7 @@ use millstream_graph::{
 use millstream_protocol::host::{
     self, Deploy, Failure, FromHost, Ready, TaskId, from_host, to_host,
 };
+use millstream_soak::simulation;
 use millstream_types::{
     AllocationId, ArtifactHash, ExecutionState, HostId, JobId, JobStatus, MaxParallelism,
     OperatorId, ResourceProfile, SlotId, TaskManagerId, Timestamp, VertexId,
@@ -52,25 +53,17 @@ impl Random {
     }
 }
 
-/// A number in the environment.
-pub(crate) fn number(variable: &str) -> Option<u64> {
-    std::env::var(variable).ok()?.parse().ok()
-}
-
 /// Runs `world` with one seed after the other and returns what each run saw; a failure prints its
-/// seed, and `SIM_SEED=<seed>` replays that one alone.
+/// seed. The environment can ask for others, see [`millstream_soak::simulation`].
 pub(crate) fn for_seeds<T>(count: u64, world: impl Fn(u64) -> T + RefUnwindSafe) -> Vec<T> {
-    let seeds = match number("SIM_SEED") {
-        Some(seed) => seed..seed + 1,
-        None => 0..number("SIM_SEEDS").unwrap_or(count),
-    };
+    let asked = simulation::asked();
     let run = |seed| {
         catch_unwind(|| world(seed)).unwrap_or_else(|panic| {
             eprintln!("replay with SIM_SEED={seed}");
             resume_unwind(panic)
         })
     };
-    seeds.map(run).collect()
+    asked.unwrap_or(1..=count).map(run).collect()
 }
 
 /// Fills with a counter, so that ids are small numbers.

@@ -3,8 +3,10 @@
 //! tasks decline and a storage loses or does not tell of, and savepoints on request. The
 //! invariants hold after every step.
 //!
-//! A failure prints its seed; `SIM_SEED=<seed>` replays that one alone, `SIM_SEEDS=<count>` runs
-//! more of them.
+//! The environment can ask for seeds, see [`millstream_soak::simulation`].
+
+mod requests;
+mod sums;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
@@ -19,16 +21,19 @@ use millstream_graph::Partitioner;
 use millstream_protocol::host::{
     self, Alive, Execution, FromHost, Ready, Settled, Task, TaskId, TaskState, from_host, to_host,
 };
+use millstream_soak::simulation::{self, STEPS_LEAST, Seen, Trace};
 use millstream_types::{
     AllocationId, CheckpointId, HostId, JobStatus, TaskManagerId, Timestamp, TriggerId,
 };
 
-use super::fixture::{Job, Random, coordinated, failure, for_seeds, pipeline, with_restarts};
+use super::fixture::{Job, Random, coordinated, failure, pipeline, with_restarts};
 use super::{Action, Event, Timer, TimerKind};
 use crate::checkpoints::{StorageAnswer, StorageRequest};
 use crate::config::{JobMasterConfig, SchedulingStrategy};
 
-const SEEDS: u64 = 1_000;
+const SEEDS: u64 = 200;
+/// The most jobs of a seed.
+const JOBS_MAX: u64 = 1_000;
 const CHAOS_STEPS: usize = 150;
 const CALM_STEPS_MAX: usize = 2_000;
 const SLOTS_PER_WORKER: u32 = 2;
@@ -100,30 +105,19 @@ struct World {
     directories: BTreeSet<String>,
     /// The newest one that the JobMaster was told of.
     newest: u64,
+    /// The newest one that it knew before it was cancelled.
+    newest_in_time: u64,
     /// The job was told that its stop savepoint is complete.
     has_stopped: bool,
     /// The number of requests.
     requests: u128,
-    /// Committables of complete checkpoints, and those that were published.
     seen: Seen,
-}
-
-/// The number of times that things happened.
-#[derive(Debug, Clone, Copy, Default)]
-struct Seen {
-    complete: u64,
-    restored: u64,
-    in_doubt: u64,
-    recovered: u64,
-    final_ones: u64,
-    savepoints: u64,
-    stops: u64,
-    regions: u64,
+    trace: Trace,
 }
 
 impl World {
-    fn new(seed: u64) -> Self {
-        let mut random = Random::new(seed);
+    fn new(seed: u64, job: u64, trace: Trace) -> Self {
+        let mut random = Random::new(seed ^ job << 48);
         let parallelism = 1 + random.below(4) as u32;
         let coordinated_job = !random.one_in(3);
         let mut graph =
@@ -134,8 +128,8 @@ impl World {
         if has_regions {
             graph.edges[0].partitioner = Partitioner::Forward;
         }
-        let takes_checkpoints = random.one_in(2);
-        let restarts = random.below(if takes_checkpoints { 12 } else { 4 });
+        let takes_checkpoints = job > 0 || random.one_in(2);
+        let restarts = random.below(if takes_checkpoints { 12 + 60 * job as usize } else { 4 });
         let graph = with_restarts(graph, restarts as u32);
         let scheduling = random.one_in(3).then_some(SchedulingStrategy::LazyFromSource);
         let mut config = JobMasterConfig { scheduling, ..JobMasterConfig::default() };
@@ -179,9 +173,11 @@ impl World {
             savepoints: BTreeSet::new(),
             directories: BTreeSet::new(),
             newest: 0,
+            newest_in_time: 0,
             has_stopped: false,
             requests: 0,
             seen: Seen::default(),
+            trace,
         };
         world.add_worker();
         world.add_worker();
@@ -223,6 +219,7 @@ impl World {
             | Event::Storage(_)
             | Event::Timer(_) => {}
         }
+        self.trace.note(&std::mem::discriminant(&event));
         let actions = self.job.event(event);
         let shown = actions.iter().any(|action| matches!(action, Action::Publish));
         actions.into_iter().for_each(|action| self.carry_out(action));
@@ -231,6 +228,7 @@ impl World {
     }
 
     fn carry_out(&mut self, action: Action) {
+        self.trace.note(&std::mem::discriminant(&action));
         match action {
             Action::DeclareSlots(slots) => {
                 self.declared = slots.iter().map(|slots| slots.count).sum();
@@ -245,6 +243,7 @@ impl World {
                 assert!(!self.hosts_gone.contains(&command.host), "a dead host is told something");
                 assert!(!self.hosts_stopped.contains(&command.host), "told after its stop");
                 let message = command.message.message.expect("a command has a message");
+                self.trace.note(&message);
                 self.hear(command.host, message);
             }
             Action::StopHost(_, host, _) => {
@@ -379,10 +378,10 @@ impl World {
             assert!(task.restored >= self.newest, "it begins from an old checkpoint");
             assert!(task.restored <= newest, "it begins from a checkpoint that is not stored");
         }
-        self.seen.restored += u64::from(newest > 0);
+        self.seen.many("restored", u64::from(newest > 0));
         if self.coordinated {
             let mut committers = self.processes.values().filter(|it| it.recovered);
-            self.seen.recovered += u64::from(committers.next().is_some());
+            self.seen.many("recovered", u64::from(committers.next().is_some()));
         }
     }
 
@@ -412,8 +411,8 @@ impl World {
                 Answer::StoreFailed { id, reason: reason() }
             }
             StorageRequest::Store(id, metadata, directory) => {
-                self.seen.final_ones += u64::from(metadata.kind == Kind::Final);
-                self.seen.stops += u64::from(directory.is_some());
+                self.seen.many("final", u64::from(metadata.kind == Kind::Final));
+                self.seen.many("stop", u64::from(directory.is_some()));
                 self.store_one(luck, id, directory.is_some())
             }
             StorageRequest::ReadBack(id, directory) => {
@@ -442,7 +441,7 @@ impl World {
 
     fn store_savepoint(&mut self, luck: usize, id: CheckpointId, directory: &str) -> Answer {
         let reason = "the disk is full".to_owned();
-        self.seen.savepoints += 1;
+        self.seen.one("savepoint");
         match luck {
             0 => Answer::StoreFailed { id, reason },
             1..=3 => Answer::StoreUnknown { id, reason },
@@ -463,7 +462,7 @@ impl World {
                 if luck % 2 == 1 {
                     self.stored.insert(id.get());
                 }
-                self.seen.in_doubt += 1;
+                self.seen.one("in doubt");
                 Answer::StoreUnknown { id, reason }
             }
             _ => {
@@ -477,7 +476,10 @@ impl World {
 
     fn is_complete(&mut self, id: u64) {
         self.newest = self.newest.max(id);
-        self.seen.complete += 1;
+        if self.status != JobStatus::Cancelling {
+            self.newest_in_time = self.newest;
+        }
+        self.seen.one("complete");
     }
 
     fn check_progress(&mut self) {
@@ -492,7 +494,7 @@ impl World {
             let steps = || self.attempts.iter().zip(&attempts);
             if !attempts.iter().all(|attempt| *attempt == details.restarts) {
                 self.check_regions(&attempts);
-                self.seen.regions += 1;
+                self.seen.one("regions restarted");
                 self.attempts = attempts;
                 return self.check_status(details.status);
             }
@@ -665,6 +667,7 @@ impl World {
         };
         let cancelled = process.cancelled || process.cancelled_tasks.iter().any(is_it);
         let failed = faults && self.random.one_in(if self.takes_checkpoints { 90 } else { 30 });
+        self.seen.many("task failed", u64::from(failed));
         let (next, cause) = match state {
             _ if cancelled => (Execution::Canceled, None),
             _ if failed => {
@@ -701,6 +704,7 @@ impl World {
     }
 
     fn exit(&mut self, host: HostId, cause: FailureCause) {
+        self.seen.one("host ended");
         let process = self.processes.remove(&host).expect("it lives");
         let stderr_tail = String::new();
         self.post(&process.on, JobMasterEvent::HostExited(HostExit { host, cause, stderr_tail }));
@@ -709,6 +713,7 @@ impl World {
     fn kill_worker(&mut self) {
         let workers: Vec<String> = self.workers.iter().cloned().collect();
         let Some(worker) = self.random.pick(&workers) else { return };
+        self.seen.one("TaskManager killed");
         self.workers.remove(&worker);
         self.streams.remove(&worker);
         self.free.retain(|(on, _)| *on != worker);
@@ -732,38 +737,6 @@ impl World {
             self.post("resourcemanager", news);
         }
         self.add_worker();
-    }
-
-    /// A user asks for a checkpoint, or asks for one again.
-    fn request(&mut self) {
-        let is_new = self.requests == 0 || !self.random.one_in(4);
-        self.requests += u128::from(is_new);
-        let cancel = self.random.one_in(4);
-        let request = match self.random.below(4) {
-            0 => CheckpointRequest::Checkpoint,
-            1 | 2 => CheckpointRequest::Savepoint { target: None, cancel },
-            _ => CheckpointRequest::Stop { target: None, drain: false },
-        };
-        let trigger = TriggerId::from_u128(self.requests << 80);
-        self.post("user", JobMasterEvent::Request { trigger, request });
-    }
-
-    /// Every request has ended, and a stop as the job has.
-    fn check_requests(&self) {
-        for known in self.job.details().requests {
-            let RequestState::Complete { location, .. } = &known.state else {
-                assert!(known.state != RequestState::InProgress, "{known:?} does not end");
-                continue;
-            };
-            let (is_placed, status) = match known.request {
-                CheckpointRequest::Checkpoint => (false, None),
-                CheckpointRequest::Savepoint { cancel: false, .. } => (true, None),
-                CheckpointRequest::Savepoint { .. } => (true, Some(JobStatus::Canceled)),
-                CheckpointRequest::Stop { .. } => (true, Some(JobStatus::Finished)),
-            };
-            assert_eq!(location.is_some(), is_placed, "{known:?}");
-            assert!(status.is_none_or(|status| status == self.status), "{known:?}");
-        }
     }
 
     fn chaos(&mut self) {
@@ -827,10 +800,19 @@ impl World {
         self.event(Event::Start);
         let steps = if self.takes_checkpoints { 4 * CHAOS_STEPS } else { CHAOS_STEPS };
         for _ in 0..steps {
+            let is_behind = self.newest > 0 && self.ended == 0;
+            self.seen.many(simulation::STEPS, u64::from(is_behind));
             self.chaos();
         }
         self.calm();
         while self.deliver() || self.time_passes() {}
+        self.seen.one(match self.status {
+            JobStatus::Finished => "finished",
+            JobStatus::Canceled => "canceled",
+            _ => "failed",
+        });
+        let millis = self.job.now.as_millis().cast_unsigned();
+        self.seen.many("virtual seconds", millis / 1_000);
         assert!(self.granted.is_empty(), "slots leak: {:?}", self.granted.keys());
         self.check_requests();
         if self.status == JobStatus::Finished {
@@ -844,35 +826,26 @@ impl World {
     /// Whether results that are not published may be those of a savepoint.
     fn keeps_results(&self) -> bool {
         let newest = self.savepoints.last().copied().unwrap_or(0);
-        self.has_stopped || newest > self.newest
+        self.has_stopped || newest > self.newest_in_time
     }
+}
+
+/// One job after the other: if they take checkpoints, until enough has happened behind complete
+/// ones.
+fn run(seed: u64, trace: &Trace) -> Seen {
+    let mut seen = Seen::default();
+    for job in 0..JOBS_MAX {
+        let mut world = World::new(seed, job, trace.clone());
+        world.run();
+        seen.add(&world.seen);
+        if seen.count(simulation::STEPS) >= STEPS_LEAST {
+            return seen;
+        }
+    }
+    panic!("too little happens behind complete checkpoints: {seen}");
 }
 
 #[test]
 fn whatever_happens_a_job_ends_once_and_leaves_nothing() {
-    let worlds = for_seeds(SEEDS, |seed| {
-        let mut world = World::new(seed);
-        world.run();
-        (world.status, world.seen)
-    });
-    let seen = |of: fn(&Seen) -> u64| worlds.iter().map(|(_, seen)| of(seen)).sum::<u64>();
-    let counts = [
-        ("complete", seen(|seen| seen.complete)),
-        ("restored", seen(|seen| seen.restored)),
-        ("in doubt", seen(|seen| seen.in_doubt)),
-        ("recovered", seen(|seen| seen.recovered)),
-        ("final", seen(|seen| seen.final_ones)),
-        ("savepoints", seen(|seen| seen.savepoints)),
-        ("stops", seen(|seen| seen.stops)),
-        ("regions", seen(|seen| seen.regions)),
-    ];
-    let statuses: Vec<JobStatus> = worlds.iter().map(|(status, _)| *status).collect();
-    for (name, count) in counts {
-        assert!(statuses.len() < SEEDS as usize || count > 20, "{name}: {count} times only");
-    }
-    let all = statuses.len() as u64 == SEEDS;
-    for status in [JobStatus::Finished, JobStatus::Failed, JobStatus::Canceled] {
-        let ended = statuses.iter().filter(|end| **end == status).count();
-        assert!(!all || ended > 10, "too few jobs end {status}: {ended}");
-    }
+    simulation::World { name: "jobs", seeds: SEEDS, least: sums::LEAST }.simulate(run);
 }

@@ -6,6 +6,7 @@ use std::time::Instant;
 use std::vec::IntoIter;
 
 use millstream_event_time::{Firing, Grid, Panes, Sliding, Standing, Tumbling, Walk, WindowFold};
+use millstream_mutants::Mutant;
 use millstream_network::{Batch, Event, Flow};
 use millstream_state::{KeySelector, KeyedValues, PaneEntries, PaneValues};
 use millstream_task_checkpoint::{RestoredOperator, Slice, TaskCheckpoints};
@@ -309,6 +310,9 @@ where
                 is_over = true;
                 break;
             };
+            if Mutant::FiresTwice.strikes(16) {
+                self.function.process(key.clone(), window, value.clone(), &mut out)?;
+            }
             let done = self.function.process(key, window, value, &mut out);
             done.map_err(|error| failed(error, &self.operator, end))?;
             keys += 1;

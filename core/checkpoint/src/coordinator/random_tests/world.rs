@@ -8,9 +8,10 @@ use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
+use millstream_soak::simulation::{self, Seen, Trace};
 use millstream_types::{CheckpointId, ExecutionAttemptId, JobId, Timestamp, TriggerId, VertexId};
 
-use super::faults::{Fault, Seen};
+use super::faults::Fault;
 use super::oracle::{Finished, Key, Oracle, key_of, keys_of};
 use crate::coordinator::fixture::{
     Random, Time, committables, id, operator_id, place_of, plan, snapshot,
@@ -60,6 +61,7 @@ pub(super) struct World {
     coordinator: Coordinator,
     oracle: Oracle,
     pub(super) seen: Seen,
+    trace: Trace,
     messages: Vec<Event>,
     tasks: BTreeMap<Subtask, Task>,
     attempt: u32,
@@ -123,7 +125,7 @@ fn last_vertex(plan: &Plan) -> VertexId {
 }
 
 impl World {
-    pub(super) fn new(seed: u64, fault: Option<Fault>) -> Self {
+    pub(super) fn new(seed: u64, fault: Option<Fault>, trace: Trace) -> Self {
         let mut random = Random::new(seed);
         let shapes: [&[u32]; 5] = [&[1], &[2], &[1, 2], &[2, 1], &[2, 2, 1]];
         let plan = plan(shapes[random.below(shapes.len())], random.one_in(2));
@@ -166,6 +168,7 @@ impl World {
             coordinator,
             oracle,
             seen: Seen::default(),
+            trace,
             messages: Vec::new(),
             tasks: BTreeMap::new(),
             attempt: 0,
@@ -205,11 +208,13 @@ impl World {
     fn event(&mut self, event: Event) {
         self.note(&event);
         let event = self.changed(event);
+        self.trace.note(&event);
         let before = self.coordinator.ignored();
         for event in self.invented(&event) {
             let _ = self.coordinator.on_event(self.time.now(), event);
         }
         let actions = self.coordinator.on_event(self.time.now(), event);
+        self.trace.note(&actions);
         let after = self.coordinator.ignored();
         for (name, before, after) in [
             ("old attempt ignored", before.old_attempt, after.old_attempt),

@@ -7,6 +7,9 @@ impl World {
         if self.finished {
             return;
         }
+        if self.completions > 0 {
+            self.seen.one(simulation::STEPS);
+        }
         match self.random.below(24) {
             0..=6 => self.deliver(),
             7..=12 => self.task_lives(),
@@ -320,6 +323,7 @@ impl World {
             (0..4).for_each(|_| self.task_lives());
             self.commits();
         }
+        self.seen.many("virtual seconds", self.time.ms / 1_000);
         assert_eq!(self.published, self.oracle.due, "results are lost");
         assert!(self.requests.is_empty(), "{:?} were not answered", self.requests);
         self.check_inventory();
