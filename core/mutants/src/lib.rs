@@ -54,7 +54,7 @@ mutants! {
     RestoresOlderCheckpoint = "restores-older-checkpoint",
     /// A snapshot of a source lacks a split.
     LosesSplit = "loses-split",
-    /// A subtask does not restore the values of its first key group.
+    /// A subtask does not restore the values of its first key groups.
     SkipsKeyGroup = "skips-key-group",
     /// A window takes records that are too late for it.
     KeepsLateData = "keeps-late-data",

@@ -13,8 +13,8 @@
 //! - nothing is pushed into what is full, and nothing comes after the end;
 //! - once everything is ready and the time has passed, nothing is kept back.
 //!
-//! A seed that fails is printed with a small schedule that fails too. `SIM_SEED=<seed>` replays
-//! that seed alone.
+//! A seed that fails is printed with a small schedule that fails too. The environment can ask for
+//! seeds, see [`millstream_soak::simulation`].
 
 mod barriers;
 mod bodies;
@@ -146,9 +146,11 @@ impl Case {
 
 /// Gates on the fixed seeds; says what a seed of the day finds.
 fn explore(case: &Case) {
-    if let Some(seed) = std::env::var("SIM_SEED").ok().and_then(|seed| seed.parse().ok()) {
-        let failed = case.first_failure(std::iter::once(seed));
+    if let Some(seeds) = millstream_soak::simulation::asked() {
+        let count = seeds.clone().count();
+        let failed = case.first_failure(seeds);
         assert!(failed.is_none(), "{}", failed.unwrap().1);
+        let _ = writeln!(std::io::stderr(), "simulation {}: seeds {count}", case.name);
         return;
     }
     let rounds = millstream_soak::rounds(case.name, 0.004, SEEDS, 100 * SEEDS);

@@ -2,8 +2,8 @@
 //! nothing of chains, tasks, channels or threads.
 //!
 //! Every sink must receive exactly the records that the interpreter says, each in a subtask that
-//! its way through the graph allows. A failure prints its seed: `SIM_SEED=<seed>` replays that one
-//! alone, `SIM_SEEDS=<count>` runs more of them.
+//! its way through the graph allows. A failure prints its seed; the environment can ask for others,
+//! see [`millstream_soak::simulation`].
 
 #![expect(clippy::unwrap_used, reason = "a test ends where a step fails")]
 
@@ -12,10 +12,11 @@ mod interpreter;
 mod job;
 
 use std::collections::BTreeMap;
+use std::io::Write;
 use std::panic::catch_unwind;
 
 use graph::{Graph, Record};
-use millstream_soak::rounds;
+use millstream_soak::{rounds, simulation};
 
 /// Number of seeds in a run of the tests.
 const SEEDS: u64 = 1_000;
@@ -28,11 +29,11 @@ type Mask = u32;
 
 #[test]
 fn random_graphs_run_as_the_interpreter_says() {
-    let number = |name: &str| std::env::var(name).ok().map(|text| text.parse::<u64>().unwrap());
-    let seeds: Box<dyn Iterator<Item = u64>> = match (number("SIM_SEED"), number("SIM_SEEDS")) {
-        (Some(seed), _) => Box::new(std::iter::once(seed)),
-        (None, Some(count)) => Box::new(0..count),
-        (None, None) => Box::new(rounds("random graphs", 0.1, SEEDS, 20 * SEEDS)),
+    let asked = simulation::asked();
+    let is_asked = asked.is_some();
+    let seeds: Box<dyn Iterator<Item = u64>> = match asked {
+        Some(seeds) => Box::new(seeds),
+        None => Box::new(rounds("random graphs", 0.1, SEEDS, 20 * SEEDS)),
     };
     let (mut all, mut failed) = (0, Vec::new());
     for seed in seeds {
@@ -45,6 +46,9 @@ fn random_graphs_run_as_the_interpreter_says() {
     }
     let count = failed.len();
     failed.truncate(10);
+    if is_asked {
+        let _ = writeln!(std::io::stderr(), "simulation graphs: seeds {all}");
+    }
     assert!(failed.is_empty(), "{count} of {all} graphs failed; first seeds: {failed:?}");
 }
 

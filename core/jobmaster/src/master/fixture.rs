@@ -1,6 +1,7 @@
 //! Shared by the deciders' tests: small graphs, a counting id source, and a driver of one job.
 
 use std::collections::BTreeMap;
+use std::io::Write;
 use std::panic::{RefUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant};
@@ -59,11 +60,16 @@ pub(crate) fn for_seeds<T>(count: u64, world: impl Fn(u64) -> T + RefUnwindSafe)
     let asked = simulation::asked();
     let run = |seed| {
         catch_unwind(|| world(seed)).unwrap_or_else(|panic| {
-            eprintln!("replay with SIM_SEED={seed}");
+            let _ = writeln!(std::io::stderr(), "simulation: seed {seed} fails");
             resume_unwind(panic)
         })
     };
-    asked.unwrap_or(1..=count).map(run).collect()
+    let seen: Vec<T> = asked.clone().unwrap_or(1..=count).map(run).collect();
+    if asked.is_some() {
+        let test = std::thread::current().name().unwrap_or_default().to_owned();
+        let _ = writeln!(std::io::stderr(), "simulation {test}: seeds {}", seen.len());
+    }
+    seen
 }
 
 /// Fills with a counter, so that ids are small numbers.

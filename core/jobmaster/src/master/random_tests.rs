@@ -5,6 +5,7 @@
 //!
 //! The environment can ask for seeds, see [`millstream_soak::simulation`].
 
+mod events;
 mod requests;
 mod sums;
 
@@ -53,6 +54,7 @@ struct Process {
     settles: usize,
     /// Its next messages about checkpoints.
     answers: VecDeque<from_host::Message>,
+    heard: events::Heard,
     /// Whether its committers were told to recover, and have.
     recovered: bool,
     /// The savepoint with which its tasks stop, and whether that is complete.
@@ -289,6 +291,7 @@ impl World {
             cancelled_tasks: Vec::new(),
             settles: 0,
             answers: VecDeque::new(),
+            heard: events::Heard::default(),
             recovered: false,
             stop: None,
             has_stopped: false,
@@ -319,7 +322,12 @@ impl World {
         let Some(process) = self.processes.get_mut(&host) else { return };
         assert!(process.ready, "a host is told something before it is ready");
         match message {
+            to_host::Message::OperatorEvent(event) => process.heard.event(&event),
             to_host::Message::TriggerCheckpoint(trigger) => {
+                // A job whose coordinators have no state sends none.
+                if self.coordinated {
+                    process.heard.barrier(&trigger);
+                }
                 let is_stop = trigger.kind() == host::CheckpointKind::Stop;
                 process.stop = is_stop.then_some(trigger.checkpoint).or(process.stop);
                 let acks = trigger.tasks.into_iter().map(|task| {
@@ -332,14 +340,14 @@ impl World {
                 process.answers.extend(acks);
             }
             to_host::Message::SnapshotCoordinators(asked) => {
-                let answers = asked.operator_ids.into_iter().map(|operator_id| {
+                let answers = asked.operator_ids.iter().cloned().map(|operator_id| {
                     from_host::Message::CoordinatorSnapshot(host::CoordinatorSnapshot {
                         checkpoint: asked.checkpoint,
                         operator_id,
                         ..host::CoordinatorSnapshot::default()
                     })
                 });
-                process.answers.extend(answers);
+                process.answers.extend(answers.chain(events::behind(&asked)));
             }
             to_host::Message::CommitCheckpoint(order) => {
                 assert_eq!(order.recover, !process.recovered, "committers recover once, first");

@@ -3,6 +3,7 @@
 //! reason. A failure prints the seed and the step that lead to it; `SIM_SEED=…` replays one.
 
 use std::collections::BTreeSet;
+use std::io::Write;
 
 use super::*;
 use crate::proto::yarn::ResourceBlacklistRequestProto;
@@ -397,10 +398,13 @@ impl World {
 
 #[test]
 fn nothing_leaks_and_nothing_is_answered_twice_whatever_yarn_does() {
-    let seeds: Box<dyn Iterator<Item = u64>> = match std::env::var("SIM_SEED") {
-        Ok(seed) => Box::new(std::iter::once(seed.parse().unwrap())),
-        Err(_) => Box::new(millstream_soak::rounds("YARN simulated", 0.1, 300, 20_000)),
+    let asked = millstream_soak::simulation::asked();
+    let is_asked = asked.is_some();
+    let seeds: Box<dyn Iterator<Item = u64>> = match asked {
+        Some(seeds) => Box::new(seeds),
+        None => Box::new(millstream_soak::rounds("YARN simulated", 0.1, 300, 20_000)),
     };
+    let mut count = 0;
     for seed in seeds {
         let mut world = World::new(seed);
         let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
@@ -416,5 +420,9 @@ fn nothing_leaks_and_nothing_is_answered_twice_whatever_yarn_does() {
             assert!(world.master.starting.is_empty());
         }));
         assert!(outcome.is_ok(), "SIM_SEED={seed}");
+        count += 1;
+    }
+    if is_asked {
+        let _ = writeln!(std::io::stderr(), "simulation yarn: seeds {count}");
     }
 }
