@@ -72,7 +72,7 @@ takes-doubt-for-failure checkpoints
 TABLE
 }
 
-packages=(checkpoint jobmaster operators cluster rm-yarn)
+packages=(checkpoint jobmaster operators cluster)
 seeds='' first=1 mode=worlds chosen=''
 while (($# > 0)); do
     case $1 in
@@ -106,8 +106,7 @@ if [[ ! $seeds =~ ^[0-9]+$ || $seeds =~ ^0+$ || ! $first =~ ^[0-9]+$ ]]; then
     exit 2
 fi
 
-tests=(--lib --test random_graphs)
-options=()
+tests=(--lib) options=()
 if [[ $mode == mutants ]]; then
     # A place of its own: what is built there has faults.
     export CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-target}/mutants
@@ -124,6 +123,10 @@ if [[ $mode == mutants ]]; then
         echo "simulate.sh: there is no fault '$chosen': $(faults | cut -d' ' -f1 | xargs)" >&2
         exit 2
     }
+fi
+if [[ $mode == worlds ]]; then
+    packages+=(rm-yarn)
+    tests+=(--test random_graphs)
 fi
 logs=$(mktemp -d)
 trap 'rm -rf "$logs"' EXIT
