@@ -47,7 +47,7 @@ worlds=(checkpoints jobs hosts regions settlements stages bodies graphs yarn)
 faults() {
     cat <<'TABLE'
 drops-record process
-replays-batch files
+replays-batch sums
 ignores-alignment bodies
 commits-before-completion checkpoints
 forgets-timer timers

@@ -6,6 +6,7 @@ use millstream_connector::{
     Boundedness, Data, NoEnumerator, Polled, ReaderContext, ReaderOutput, Result, Source,
     SourceReader,
 };
+use millstream_mutants::Mutant;
 use millstream_network::batch_capacity;
 use serde::{Deserialize, Serialize};
 
@@ -390,6 +391,9 @@ where
 
     fn snapshot(&mut self) -> Result<Vec<DatagenSplit>> {
         let splits = self.now.splits().chain(self.later.iter().copied());
+        let back = u64::from(Mutant::ReplaysBatch.lives());
+        let splits =
+            splits.map(|split| DatagenSplit { next: split.next.saturating_sub(back), ..split });
         Ok(splits.filter(|split| split.next < self.count).collect())
     }
 }

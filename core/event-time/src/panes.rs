@@ -3,7 +3,6 @@
 use std::collections::BTreeSet;
 use std::ops::Range;
 
-use millstream_mutants::Mutant;
 use millstream_state::{
     ClosedPanes, Cursor, GroupTable, InSlices, KeyedSnapshot, OpenPanes, PaneEntries, PaneSlices,
     RestoredLists, RestoredPanes, SliceBudget, StateError,
@@ -113,7 +112,6 @@ impl<K: Key, V: Clone + 'static> Panes<K, V> {
         groups: Range<u16>,
         max_parallelism: MaxParallelism,
     ) -> Self {
-        let lateness = if Mutant::KeepsLateData.lives() { lateness + 1_000 } else { lateness };
         Self {
             grid,
             lateness,

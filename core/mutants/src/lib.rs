@@ -42,7 +42,7 @@ macro_rules! mutants {
 mutants! {
     /// A keyed function loses a record now and then.
     DropsRecord = "drops-record",
-    /// A source emits a batch between its snapshot and its barrier, so that a restore replays it.
+    /// A generator's snapshot is a record behind its barrier, so that a restore replays it.
     ReplaysBatch = "replays-batch",
     /// A task takes its snapshot at the first barrier, without waiting for its other inputs.
     IgnoresAlignment = "ignores-alignment",
@@ -62,13 +62,13 @@ mutants! {
     FiresTwice = "fires-twice",
     /// A task forgets what it named for a checkpoint that was given up.
     ForgetsCommittables = "forgets-committables",
-    /// The results of a checkpoint are never published if a newer one replaces it first.
+    /// Committables of a checkpoint are never published if a newer one replaces it first.
     NeverCommitsSubsumed = "never-commits-subsumed",
     /// A committer that recovers discards the files of writers that run.
     RecoverDeletesRunning = "recover-deletes-running",
     /// An event that waits for a checkpoint's trigger is lost.
     LosesParkedEvent = "loses-parked-event",
-    /// A split that has been read is handed out again after a restore.
+    /// A split that has been read is handed out again after a restore: enumerators begin anew.
     ReassignsFinishedSplit = "reassigns-finished-split",
     /// The acknowledgement of a task's earlier attempt counts for the present one.
     TakesOldAck = "takes-old-ack",

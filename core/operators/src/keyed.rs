@@ -4,7 +4,6 @@ use std::marker::PhantomData;
 use std::sync::Arc;
 use std::vec::IntoIter;
 
-use millstream_mutants::Mutant;
 use millstream_network::Data;
 use millstream_state::{
     BroadcastBackend, KeySelector, KeyedBackend, KeyedContext, RestoredLists, StateError,
@@ -558,7 +557,7 @@ where
     fn process(&mut self, record: I, out: &mut Collector<'_, P::Out>) -> Result<()> {
         let parts = &mut self.parts;
         let hash = parts.upcoming.next(&record, &self.selector, &parts.backend);
-        if Mutant::DropsRecord.strikes(97) {
+        if millstream_mutants::Mutant::DropsRecord.strikes(97) {
             return Ok(());
         }
         self.selector.make_current(&record, hash, &mut parts.backend)?;

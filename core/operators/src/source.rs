@@ -12,7 +12,6 @@ use millstream_connector::{
     Source, SourceReader, SplitEnumerator, SplitNotes, decode, encode,
 };
 use millstream_event_time::Begin;
-use millstream_mutants::Mutant;
 use millstream_network::{Batch, BatchLimit, Data, Event, Flow, TimesError};
 use millstream_state::SliceBudget;
 use millstream_task_checkpoint::{Passage, Slice, TaskCheckpoints};
@@ -220,9 +219,8 @@ pub const fn has_enumerator<S: Source>() -> bool {
 pub fn source_coordinator<S: Source>(source: &Arc<S>) -> CoordinatorMaker {
     let source = Arc::clone(source);
     Arc::new(move |ctx| {
-        let restored = ctx.restored.filter(|_| !Mutant::ReassignsFinishedSplit.lives());
         let enumerator = match has_enumerator::<S>() {
-            true => Some(source.enumerator(restored.map(decode).transpose()?)?),
+            true => Some(source.enumerator(ctx.restored.map(decode).transpose()?)?),
             false => None,
         };
         let seat = ctx.alignment().map(|alignment| {
@@ -360,19 +358,9 @@ where
         finish_snapshot(self, event);
         self.passage.before(event);
         if let Some(checkpoints) = &self.checkpoints {
-            let mut splits = self.reader.snapshot()?;
-            if Mutant::LosesSplit.strikes(3) {
-                splits.pop();
-            }
+            let splits = self.reader.snapshot()?;
             let positions = splits.iter().map(encode).collect::<Result<_>>()?;
             checkpoints.add_positions(self.coordinator.operator, positions);
-        }
-        if Mutant::ReplaysBatch.lives() {
-            let batch = self.poll()?.0;
-            if self.output.push(batch)? == Flow::Full {
-                self.barrier = Some(barrier);
-                return Ok(self.state.after(Flow::Full));
-            }
         }
         let flow = self.output.event(event)?;
         self.passage.after(flow);

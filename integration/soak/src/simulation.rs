@@ -52,12 +52,12 @@ fn range(first: Option<u64>, count: Option<u64>) -> Option<RangeInclusive<u64>> 
 pub struct Seen(BTreeMap<&'static str, u64>);
 
 impl Seen {
-    /// Something happened.
+    /// Counts one of these.
     pub fn one(&mut self, name: &'static str) {
         self.many(name, 1);
     }
 
-    /// Something happened so often.
+    /// Counts so many of these.
     pub fn many(&mut self, name: &'static str, count: u64) {
         *self.0.entry(name).or_default() += count;
     }

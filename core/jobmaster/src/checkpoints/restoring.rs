@@ -25,7 +25,8 @@ pub(crate) struct Restoring {
 impl Restoring {
     /// The states of the coordinators.
     pub(super) fn coordinators(&self) -> Vec<host::CoordinatorState> {
-        let operators = self.metadata.iter().flat_map(|metadata| &metadata.operators);
+        let metadata = self.metadata.as_ref().filter(|_| !Mutant::ReassignsFinishedSplit.lives());
+        let operators = metadata.into_iter().flat_map(|metadata| &metadata.operators);
         let states = operators.filter_map(|operator| {
             let state = operator.coordinator.clone()?;
             Some(host::CoordinatorState { operator_id: operator.id.as_bytes().to_vec(), state })

@@ -6,7 +6,6 @@ use std::time::Instant;
 use std::vec::IntoIter;
 
 use millstream_event_time::{Firing, Grid, Panes, Sliding, Standing, Tumbling, Walk, WindowFold};
-use millstream_mutants::Mutant;
 use millstream_network::{Batch, Event, Flow};
 use millstream_state::{KeySelector, KeyedValues, PaneEntries, PaneValues};
 use millstream_task_checkpoint::{RestoredOperator, Slice, TaskCheckpoints};
@@ -74,7 +73,8 @@ impl<T: Send + 'static> WindowAssigner<T> for Sliding {
             let grid = self.grid()?;
             let lateness = i128::try_from(settings.lateness.as_millis()).unwrap_or(i128::MAX >> 1);
             let groups = groups(ctx.task);
-            let mut panes = Panes::new(grid, lateness, groups, ctx.task.max_parallelism);
+            let more = i128::from(millstream_mutants::Mutant::KeepsLateData.lives()) * 1_000;
+            let mut panes = Panes::new(grid, lateness + more, groups, ctx.task.max_parallelism);
             let RestoredOperator { keyed, lists, .. } = take_restored(ctx);
             let restored = panes.restore(keyed, lists);
             restored.map_err(|error| not_restored(error, ctx))?;
@@ -310,7 +310,7 @@ where
                 is_over = true;
                 break;
             };
-            if Mutant::FiresTwice.strikes(16) {
+            if millstream_mutants::Mutant::FiresTwice.strikes(16) {
                 self.function.process(key.clone(), window, value.clone(), &mut out)?;
             }
             let done = self.function.process(key, window, value, &mut out);
