@@ -27,6 +27,7 @@ pub struct ClusterBuilder {
     task_managers: usize,
     config: Vec<(String, String)>,
     job_manager_wrapper: Vec<String>,
+    variable: Option<(String, String)>,
 }
 
 impl ClusterBuilder {
@@ -62,6 +63,13 @@ impl ClusterBuilder {
     #[must_use]
     pub fn job_manager_through(mut self, wrapper: &[&str]) -> Self {
         self.job_manager_wrapper = wrapper.iter().map(|&word| word.to_owned()).collect();
+        self
+    }
+
+    /// A variable in the environment of all its processes.
+    #[must_use]
+    pub fn variable(mut self, name: &str, value: &str) -> Self {
+        self.variable = Some((name.to_owned(), value.to_owned()));
         self
     }
 
@@ -113,6 +121,7 @@ impl ClusterBuilder {
             started: 0,
             is_kept: false,
             job_manager_wrapper: self.job_manager_wrapper.clone(),
+            variable: self.variable.clone(),
         }
     }
 }
@@ -134,6 +143,7 @@ pub struct Cluster {
     /// Its directory stays when it ends, as after a panic.
     is_kept: bool,
     job_manager_wrapper: Vec<String>,
+    variable: Option<(String, String)>,
 }
 
 impl Cluster {
@@ -141,7 +151,9 @@ impl Cluster {
     #[must_use]
     pub fn builder() -> ClusterBuilder {
         let config = Vec::new();
-        let builder = ClusterBuilder { task_managers: 1, config, job_manager_wrapper: Vec::new() };
+        let job_manager_wrapper = Vec::new();
+        let builder =
+            ClusterBuilder { task_managers: 1, config, job_manager_wrapper, variable: None };
         builder.slots_with_memory(2, 256)
     }
 
@@ -183,7 +195,8 @@ impl Cluster {
             .env("MILLSTREAM_LOG_DIR", self.dir().join("log"))
             .env("MILLSTREAM_PID_DIR", self.dir().join("pid"))
             .env_remove("MILLSTREAM_PROPERTIES")
-            .env_remove("XDG_STATE_HOME");
+            .env_remove("XDG_STATE_HOME")
+            .envs(self.variable.clone());
         command
     }
 

@@ -43,7 +43,7 @@ pub use daemon::Daemon;
 pub use hadoop::{Hadoop, HadoopBuilder, USER};
 pub use job::Job;
 pub use millstream_soak::{is_long, rounds, scale};
-pub use on_yarn::{OnYarn, application_id};
+pub use on_yarn::{OnHdfs, OnYarn, application_id};
 pub use rest::{Answer, Rest};
 pub use secrets::Secrets;
 pub use text::{make_text, reference_counts, sorted_lines};

@@ -5,10 +5,12 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, UNIX_EPOCH};
+use std::{fmt, io};
 
 use bytes::Bytes;
 use millstream_hadoop_config::HadoopConfiguration;
+use millstream_oracle::committed::{Published, PublishedFile};
 use millstream_security::Credentials;
 use millstream_storage::{CreateOptions, FilePath, FileSystem, block_on, read_all, write_all};
 use millstream_storage_hdfs::Hdfs;
@@ -160,6 +162,12 @@ impl OnYarn {
         }
     }
 
+    /// The published files of a directory of HDFS.
+    #[must_use]
+    pub fn files(&self, directory: &str) -> OnHdfs {
+        OnHdfs { files: Arc::clone(&self.files), directory: FilePath::from(directory) }
+    }
+
     /// The directories that applications have staged files in.
     #[must_use]
     pub fn staged(&self) -> Vec<String> {
@@ -229,6 +237,45 @@ impl OnYarn {
         let marked = crate::census::processes_marked(&format!("{name}={value}"));
         let ours = |line: &String| line.contains("./millstream yarn-") || line.contains("artifact");
         marked.into_iter().filter(|(_, line)| ours(line)).collect()
+    }
+}
+
+/// A directory of HDFS. Names that begin with a dot are not published.
+pub struct OnHdfs {
+    files: Arc<dyn FileSystem>,
+    directory: FilePath,
+}
+
+impl fmt::Debug for OnHdfs {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(out, "{}", self.directory)
+    }
+}
+
+impl Published for OnHdfs {
+    fn list(&self) -> io::Result<Vec<PublishedFile>> {
+        let listed = match block_on(self.files.list(&self.directory)) {
+            Ok(listed) => listed,
+            Err(error) if error.is_not_found() => return Ok(Vec::new()),
+            Err(error) => return Err(io::Error::other(error)),
+        };
+        let published = listed.into_iter().filter_map(|status| {
+            let name = status.path.file_name()?.to_string_lossy().into_owned();
+            let modified = status.modified.duration_since(UNIX_EPOCH).unwrap_or_default();
+            let stamp = modified.as_millis();
+            let file = PublishedFile { name, length: status.length, stamp };
+            (!file.name.starts_with('.')).then_some(file)
+        });
+        Ok(published.collect())
+    }
+
+    fn read(&self, name: &str) -> io::Result<Vec<u8>> {
+        let file = self.directory.join(name);
+        let read = block_on(read_all(self.files.as_ref(), &file, FILE_BYTES_MAX));
+        read.map_err(|error| match error.is_not_found() {
+            true => io::ErrorKind::NotFound.into(),
+            false => io::Error::other(error),
+        })
     }
 }
 

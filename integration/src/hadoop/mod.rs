@@ -118,6 +118,7 @@ impl HadoopBuilder {
             specs: Vec::new(),
             node_managers: self.node_managers,
             noexec: self.noexec,
+            is_kept: false,
             settings,
         };
         cluster.start_daemons();
@@ -142,6 +143,7 @@ pub struct Hadoop {
     specs: Vec<Spec>,
     node_managers: usize,
     noexec: bool,
+    is_kept: bool,
     settings: Settings,
 }
 
@@ -172,6 +174,12 @@ impl Hadoop {
     #[must_use]
     pub fn dir(&self) -> &Path {
         &self.dir
+    }
+
+    /// Has its files stay when it ends, and returns their directory.
+    pub fn keep(&mut self) -> PathBuf {
+        self.is_kept = true;
+        self.dir.clone()
     }
 
     /// The directory for `HADOOP_CONF_DIR` of clients.
@@ -419,7 +427,7 @@ impl Drop for Hadoop {
         let _ = self.guardian.wait();
         if std::thread::panicking() {
             eprintln!("the logs of Hadoop are in {}", self.dir.display());
-        } else {
+        } else if !self.is_kept {
             let _ = fs::remove_dir_all(&self.dir);
         }
     }
