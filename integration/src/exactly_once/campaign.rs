@@ -1,38 +1,13 @@
 //! Several runs with one verdict.
 
-use std::fmt;
 use std::io::{self, Write};
-use std::str::FromStr;
+
+use millstream_oracle::committed::Workload;
 
 use super::evidence::Evidence;
+use super::place::Surroundings;
 use super::plan::Plan;
 use super::run::{Report, run};
-
-/// The job of a run.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Workload {
-    /// Sums by key: one operator with state between a source and files.
-    KeyedSum,
-}
-
-impl FromStr for Workload {
-    type Err = String;
-
-    fn from_str(name: &str) -> Result<Self, String> {
-        match name {
-            "keyed-sum" => Ok(Self::KeyedSum),
-            _ => Err("there is no such workload; there is keyed-sum".to_owned()),
-        }
-    }
-}
-
-impl fmt::Display for Workload {
-    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::KeyedSum => write!(out, "keyed-sum"),
-        }
-    }
-}
 
 /// Runs whose seeds follow each other.
 #[derive(Debug, Clone, Copy)]
@@ -43,13 +18,16 @@ pub struct Campaign {
     pub seed: u64,
     /// Number of faults in each run: kills of one process or two, and stops.
     pub kills: u32,
-    /// The job.
-    pub workload: Workload,
+    /// The job; by turns all of them if there is none.
+    pub workload: Option<Workload>,
+    /// The place of the runs, and the fault that they must notice.
+    pub surroundings: Surroundings,
 }
 
 impl Campaign {
     /// Carries out the runs up to the first that is not exact or does not count, and returns
-    /// whether there was none. What happens is written to `out`; the last line is the verdict.
+    /// whether there was none. With a mutant it is the other way round: it returns whether one of
+    /// the runs is not exact. What happens is written to `out`; the last line is the verdict.
     ///
     /// # Errors
     /// `out` refuses the verdict.
@@ -57,7 +35,7 @@ impl Campaign {
     /// # Panics
     /// A cluster does not start, or the job is refused.
     pub fn carry_out(&self, out: &mut dyn Write) -> io::Result<bool> {
-        self.judge(out, |plan, out| run(plan, out))
+        self.judge(out, |plan, out| run(plan, &self.surroundings, out))
     }
 
     /// The same with any way to carry out a plan.
@@ -69,8 +47,8 @@ impl Campaign {
         let mut sum = Evidence::default();
         for number in 1..=self.runs {
             let seed = self.seed.wrapping_add(u64::from(number - 1));
-            let plan = Plan::draw(seed, self.kills);
-            writeln!(out, "run {number} of {}: {}, {plan}", self.runs, self.workload)?;
+            let plan = Plan::draw(seed, self.kills, self.workload);
+            writeln!(out, "run {number} of {}: {plan}", self.runs)?;
             let report = run(&plan, out);
             if report.output.is_ok() {
                 writeln!(out, "run {number}: the output is exact; {}", report.evidence)?;
@@ -78,11 +56,24 @@ impl Campaign {
             if let Some(kept) = &report.kept {
                 writeln!(out, "the output and the logs are in {}", kept.display())?;
             }
-            if let Err(verdict) = verdict(&report) {
-                writeln!(out, "run {number} {verdict} (seed {seed} repeats it)")?;
-                return Ok(false);
+            match (self.surroundings.mutant, verdict(&report)) {
+                (None, Err(verdict)) => {
+                    writeln!(out, "run {number} {verdict} (seed {seed} repeats it)")?;
+                    return Ok(false);
+                }
+                (Some(mutant), Err(verdict)) if report.output.is_err() => {
+                    let (name, runs) = (mutant.name(), self.runs);
+                    writeln!(out, "{name} is caught in run {number} of {runs}, which {verdict}")?;
+                    return Ok(true);
+                }
+                (Some(_), Err(verdict)) => writeln!(out, "run {number} {verdict}")?,
+                (_, Ok(())) => {}
             }
             sum += report.evidence;
+        }
+        if let Some(mutant) = self.surroundings.mutant {
+            writeln!(out, "{} is NOT caught in {} runs: {sum}", mutant.name(), self.runs)?;
+            return Ok(false);
         }
         writeln!(out, "{0}/{0} exact: {0} runs, {sum}", self.runs)?;
         Ok(true)
@@ -99,6 +90,8 @@ fn verdict(report: &Report) -> Result<(), String> {
 mod tests {
     use std::time::Duration;
 
+    use millstream_mutants::Mutant;
+
     use super::*;
 
     const ENOUGH: Evidence = Evidence {
@@ -110,17 +103,24 @@ mod tests {
         checkpoints: 60,
         hindrance: None,
         restores: 1,
-        results: 5_000,
+        stops: 0,
+        resumes: 0,
+        results: [0, 0, 5_000, 0, 0, 0, 0],
         longest_pause: Duration::from_millis(1_500),
     };
 
     /// The result of the runs with the seeds 7, 8 and so on, the last line, and the seeds.
     fn judge(reports: Vec<Report>) -> (bool, String, Vec<u64>) {
+        judge_with(None, reports)
+    }
+
+    fn judge_with(mutant: Option<Mutant>, reports: Vec<Report>) -> (bool, String, Vec<u64>) {
         let runs = u32::try_from(reports.len()).unwrap();
-        let campaign = Campaign { runs, seed: 7, kills: 2, workload: Workload::KeyedSum };
+        let surroundings = Surroundings { mutant, ..Surroundings::default() };
+        let campaign = Campaign { runs, seed: 7, kills: 2, workload: None, surroundings };
         let (mut out, mut seeds, mut reports) = (Vec::new(), Vec::new(), reports.into_iter());
         let is_exact = campaign.judge(&mut out, |plan, _| {
-            seeds.push(plan.seed);
+            seeds.push(plan.input.seed);
             reports.next().unwrap()
         });
         let text = String::from_utf8(out).unwrap();
@@ -140,7 +140,8 @@ mod tests {
             last,
             "2/2 exact: 2 runs, 4 of 4 faults with records in flight (2 of them kills, 2 of the \
              coordinator host, 2 of two processes), 120 completed checkpoints, 2 restores from a \
-             checkpoint, 10000 committed results, longest pause 1.5 s"
+             checkpoint, 0 stops with a savepoint and starts from it, longest pause 1.5 s, \
+             committed results: tumbling 10000"
         );
         assert_eq!(seeds, [7, 8]);
     }
@@ -169,9 +170,19 @@ mod tests {
     }
 
     #[test]
-    fn a_workload_is_known_by_its_name() {
-        assert_eq!(Workload::KeyedSum.to_string().parse(), Ok(Workload::KeyedSum));
-        let refusal = "windows".parse::<Workload>().unwrap_err();
-        assert_eq!(refusal, "there is no such workload; there is keyed-sum");
+    fn a_mutant_is_caught_by_a_run_that_differs_and_by_no_other() {
+        let mutant = Some(Mutant::FiresTwice);
+        let differs = || report(Err("part-0, line 3: too much"), ENOUGH);
+        let lacks = || report(Ok(()), Evidence::default());
+        let exact = || report(Ok(()), ENOUGH);
+        let (is_caught, last, seeds) =
+            judge_with(mutant, vec![exact(), lacks(), differs(), exact()]);
+        assert!(is_caught);
+        let verdict =
+            "fires-twice is caught in run 3 of 4, which differs: part-0, line 3: too much";
+        assert_eq!((last.as_str(), seeds.len()), (verdict, 3));
+        let (is_caught, last, _) = judge_with(mutant, vec![exact(), lacks()]);
+        assert!(!is_caught);
+        assert!(last.starts_with("fires-twice is NOT caught in 2 runs: "), "{last}");
     }
 }

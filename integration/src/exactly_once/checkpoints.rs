@@ -17,6 +17,11 @@ pub struct Checkpoints {
 }
 
 impl Checkpoints {
+    /// The counts of a job that starts from a savepoint, which is no restore.
+    pub fn of_resumed() -> Self {
+        Self { restored: 1, ..Self::default() }
+    }
+
     /// Takes an answer in: its status and body. Any status but 200 says that the job takes no
     /// checkpoints.
     pub fn on_answer(&mut self, status: u16, body: &Value) {

@@ -4,6 +4,8 @@ use std::fmt;
 use std::ops::AddAssign;
 use std::time::Duration;
 
+use millstream_oracle::committed::Workload;
+
 /// The fewest checkpoints that must be complete.
 const CHECKPOINTS_MIN: u64 = 10;
 /// The fewest results that must be published.
@@ -31,8 +33,12 @@ pub struct Evidence {
     pub hindrance: Option<String>,
     /// Number of restores from a checkpoint with a number above 0.
     pub restores: u64,
-    /// Number of published results.
-    pub results: u64,
+    /// Number of stops with a savepoint in the plan.
+    pub stops: u64,
+    /// Number of those from whose savepoint the job went on.
+    pub resumes: u64,
+    /// Number of published results of each workload, in the order of [`Workload::ALL`].
+    pub results: [u64; Workload::ALL.len()],
     /// The longest time without a new published result.
     pub longest_pause: Duration,
 }
@@ -43,7 +49,7 @@ impl Evidence {
     /// # Errors
     /// The run does not count, for the first of the reasons.
     pub fn counts(&self) -> Result<(), String> {
-        let Self { faults, faults_in_flight, kills, checkpoints, restores, results, .. } = *self;
+        let Self { faults, faults_in_flight, kills, checkpoints, restores, .. } = *self;
         if checkpoints < CHECKPOINTS_MIN {
             let reason = self.hindrance.as_ref().filter(|_| checkpoints == 0);
             let reason = reason.map(|reason| format!(": {reason}")).unwrap_or_default();
@@ -62,6 +68,10 @@ impl Evidence {
                  {restores} times"
             ));
         }
+        if self.resumes < self.stops {
+            return Err("the job did not go on from a savepoint".to_owned());
+        }
+        let results: u64 = self.results.iter().sum();
         if results < RESULTS_MIN {
             return Err(format!("{results} of at least {RESULTS_MIN} results were published"));
         }
@@ -84,18 +94,26 @@ impl AddAssign for Evidence {
         self.double_kills += other.double_kills;
         self.checkpoints += other.checkpoints;
         self.restores += other.restores;
-        self.results += other.results;
+        self.stops += other.stops;
+        self.resumes += other.resumes;
+        for (sum, results) in self.results.iter_mut().zip(other.results) {
+            *sum += results;
+        }
         self.longest_pause = self.longest_pause.max(other.longest_pause);
     }
 }
 
 impl fmt::Display for Evidence {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let results = Workload::ALL.iter().zip(self.results).filter(|(_, count)| *count > 0);
+        let results: Vec<String> =
+            results.map(|(workload, count)| format!("{workload} {count}")).collect();
         write!(
             out,
             "{} of {} faults with records in flight ({} of them kills, {} of the coordinator \
              host, {} of two processes), {} completed checkpoints, {} restores from a checkpoint, \
-             {} committed results, longest pause {:.1} s",
+             {} stops with a savepoint and starts from it, longest pause {:.1} s, committed \
+             results: {}",
             self.faults_in_flight,
             self.faults,
             self.kills,
@@ -103,8 +121,9 @@ impl fmt::Display for Evidence {
             self.double_kills,
             self.checkpoints,
             self.restores,
-            self.results,
-            self.longest_pause.as_secs_f64()
+            self.resumes,
+            self.longest_pause.as_secs_f64(),
+            results.join(", ")
         )
     }
 }
@@ -122,7 +141,9 @@ mod tests {
         checkpoints: 10,
         hindrance: None,
         restores: 2,
-        results: 1_000,
+        stops: 1,
+        resumes: 1,
+        results: [1_000, 0, 0, 0, 0, 0, 0],
         longest_pause: Duration::from_secs(30),
     };
 
@@ -148,7 +169,11 @@ mod tests {
                 Evidence { restores: 1, ..ENOUGH },
                 "2 faults killed processes, and the job was restored from a checkpoint 1 times",
             ),
-            (Evidence { results: 999, ..ENOUGH }, "999 of at least 1000 results were published"),
+            (Evidence { resumes: 0, ..ENOUGH }, "the job did not go on from a savepoint"),
+            (
+                Evidence { results: [0, 0, 999, 0, 0, 0, 0], ..ENOUGH },
+                "999 of at least 1000 results were published",
+            ),
             (
                 Evidence { longest_pause, ..ENOUGH },
                 "no new result was published for 31 s, and at most 30 s are allowed",
@@ -163,12 +188,14 @@ mod tests {
     fn the_evidence_of_runs_adds_up() {
         let mut sum = Evidence::default();
         sum += ENOUGH;
-        sum += Evidence { longest_pause: Duration::from_millis(100), ..ENOUGH };
+        let results = [0, 0, 0, 0, 0, 7, 0];
+        sum += Evidence { longest_pause: Duration::from_millis(100), results, ..ENOUGH };
         assert_eq!(
             sum.to_string(),
             "6 of 6 faults with records in flight (4 of them kills, 2 of the coordinator host, 0 \
-             of two processes), 20 completed checkpoints, 4 restores from a checkpoint, 2000 \
-             committed results, longest pause 30.0 s"
+             of two processes), 20 completed checkpoints, 4 restores from a checkpoint, 2 stops \
+             with a savepoint and starts from it, longest pause 30.0 s, committed results: \
+             keyed-sum 1000, interval-join 7"
         );
     }
 }

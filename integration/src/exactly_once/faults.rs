@@ -1,8 +1,6 @@
 //! Carries faults out on the processes of a cluster.
 
-use crate::cluster::Cluster;
-use crate::command_line::kill;
-
+use super::place::Place;
 use super::plan::Process;
 
 /// A process that a fault hits.
@@ -18,16 +16,16 @@ pub(super) struct Victim {
 
 impl Victim {
     /// The process of a kind that `pick` selects; `None` if there is none.
-    pub(super) fn find(cluster: &Cluster, kind: Process, pick: u64) -> Option<Self> {
-        select(all(cluster, kind), pick)
+    pub(super) fn find(place: &Place, kind: Process, pick: u64) -> Option<Self> {
+        select(all(place, kind), pick)
     }
 
     /// The same beside a process that is killed too: one that does not die with it. If there is
     /// none of the kind, one of another kind.
-    pub(super) fn find_beside(&self, cluster: &Cluster, kind: Process, pick: u64) -> Option<Self> {
+    pub(super) fn find_beside(&self, place: &Place, kind: Process, pick: u64) -> Option<Self> {
         let kinds = [kind, Process::CoordinatorHost, Process::TaskHost];
         kinds.into_iter().find_map(|kind| {
-            let mut others = all(cluster, kind);
+            let mut others = all(place, kind);
             others.retain(|other| !self.takes_along(other) && !other.takes_along(self));
             select(others, pick)
         })
@@ -39,32 +37,18 @@ impl Victim {
     }
 
     /// Kills it with signal 9; a TaskManager is replaced.
-    pub(super) fn kill(&self, cluster: &mut Cluster) {
-        let place = cluster.task_managers.iter().position(|it| it.pid() == self.pid);
-        match place {
-            None => kill(self.pid, libc::SIGKILL),
-            Some(at) => {
-                cluster.task_managers.remove(at).kill();
-                cluster.start_task_manager();
-            }
-        }
+    pub(super) fn kill(&self, place: &mut Place) {
+        place.kill(self.pid);
     }
 
     /// Stops it where it is.
-    pub(super) fn pause(&self, cluster: &Cluster) {
-        match cluster.task_managers.iter().find(|it| it.pid() == self.pid) {
-            None => kill(self.pid, libc::SIGSTOP),
-            Some(task_manager) => task_manager.pause(),
-        }
+    pub(super) fn pause(&self, place: &Place) {
+        place.pause(self.pid);
     }
 
     /// Lets it go on, if it still exists.
-    pub(super) fn resume(&self, cluster: &Cluster) {
-        match cluster.task_managers.iter().find(|it| it.pid() == self.pid) {
-            Some(task_manager) => task_manager.resume(),
-            None if cluster.children().contains(&self.pid) => kill(self.pid, libc::SIGCONT),
-            None => {}
-        }
+    pub(super) fn resume(&self, place: &Place) {
+        place.resume(self.pid);
     }
 }
 
@@ -75,34 +59,31 @@ fn select(mut victims: Vec<Victim>, pick: u64) -> Option<Victim> {
 
 /// The processes of a kind in the order of their TaskManagers' start, so that the same pick means
 /// the same place. TaskManagers are those that have a task host, or all if none has.
-fn all(cluster: &Cluster, kind: Process) -> Vec<Victim> {
-    let task_manager = |daemon: &crate::daemon::Daemon| Victim {
-        kind: Process::TaskManager,
-        pid: daemon.pid(),
-        task_manager: Some(daemon.pid()),
-        name: daemon.name.clone(),
-    };
-    let mut hosts = Vec::new();
-    let mut busy = Vec::new();
-    for daemon in &cluster.task_managers {
-        for pid in cluster.children_of(daemon) {
-            let name = format!("task host {pid} of {}", daemon.name);
-            let task_manager = Some(daemon.pid());
-            hosts.push(Victim { kind: Process::TaskHost, pid, task_manager, name });
-            busy.push(daemon);
-        }
-    }
+fn all(place: &Place, kind: Process) -> Vec<Victim> {
+    let task_managers = place.task_managers();
+    let (hosts, coordinators) = place.hosts(&task_managers);
+    let has_hosts = hosts.iter().any(|hosts| !hosts.is_empty());
+    let with_hosts = task_managers.iter().zip(hosts);
     match kind {
-        Process::TaskHost => hosts,
-        Process::TaskManager if hosts.is_empty() => {
-            cluster.task_managers.iter().map(task_manager).collect()
-        }
-        Process::TaskManager => busy.into_iter().map(task_manager).collect(),
+        Process::TaskHost => with_hosts
+            .flat_map(|(it, hosts)| {
+                let name = |pid| format!("task host {pid} of {}", it.name);
+                let victim =
+                    move |pid| Victim { kind, pid, task_manager: Some(it.pid), name: name(pid) };
+                hosts.into_iter().map(victim)
+            })
+            .collect(),
+        Process::TaskManager => with_hosts
+            .filter(|(_, hosts)| !has_hosts || !hosts.is_empty())
+            .map(|(it, _)| {
+                let (pid, name) = (it.pid, it.name.clone());
+                Victim { kind, pid, task_manager: Some(pid), name }
+            })
+            .collect(),
         Process::CoordinatorHost => {
-            let daemons = cluster.job_manager.iter();
-            let pids = daemons.flat_map(|daemon| cluster.children_of(daemon));
             let name = |pid| format!("coordinator host {pid}");
-            pids.map(|pid| Victim { kind, pid, task_manager: None, name: name(pid) }).collect()
+            let victim = |pid| Victim { kind, pid, task_manager: None, name: name(pid) };
+            coordinators.into_iter().map(victim).collect()
         }
     }
 }

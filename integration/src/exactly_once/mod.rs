@@ -14,12 +14,15 @@ mod checkpoint_files;
 mod checkpoints;
 mod evidence;
 mod faults;
+mod place;
 mod plan;
 mod run;
 mod status;
 
-pub use campaign::{Campaign, Workload};
+pub use campaign::Campaign;
 pub use checkpoints::Checkpoints;
 pub use evidence::Evidence;
-pub use plan::{CheckpointPlan, Fault, Harm, Moment, Plan, Process, Second, Storage};
+pub use millstream_oracle::committed::Workload;
+pub use place::Surroundings;
+pub use plan::{CheckpointPlan, Fault, Harm, Moment, Plan, Process, Rescale, Second, Storage};
 pub use run::{Report, run};

@@ -4,6 +4,7 @@ use std::fmt;
 use std::time::Duration;
 
 use millstream_oracle::Random;
+use millstream_oracle::committed::{Input, LANES, Workload};
 
 /// Milliseconds for which the source has records, without faults.
 const RUN_MS: u64 = 12_000;
@@ -16,6 +17,8 @@ const WAIT_MS_MIN: u64 = 300;
 const PAIR_MS_MAX: u64 = 25;
 /// The longest wait for a second kill after the restart has begun.
 const RESTART_MS_MAX: u64 = 200;
+/// The largest parallelism.
+const PARALLELISM_MAX: u64 = 4;
 /// The shortest and the longest interval of checkpoints.
 const INTERVAL_MS: (u64, u64) = (50, 400);
 
@@ -195,15 +198,29 @@ impl fmt::Display for CheckpointPlan {
     }
 }
 
+/// A stop with a savepoint, from which the job goes on at another parallelism.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Rescale {
+    /// It comes behind so many of the faults.
+    pub after: usize,
+    /// The parallelism from then on.
+    pub parallelism: u64,
+}
+
+impl Rescale {
+    /// One run in three has one.
+    fn draw(random: &mut Random, faults: usize, parallelism: u64) -> Option<Self> {
+        let (is_drawn, after) = (random.below(3) == 0, random.below(faults as u64 + 1) as usize);
+        let other = (parallelism + random.below(PARALLELISM_MAX - 1)) % PARALLELISM_MAX + 1;
+        is_drawn.then_some(Self { after, parallelism: other })
+    }
+}
+
 /// The input of a run, its cluster, and its faults.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Plan {
-    /// The seed of the input.
-    pub seed: u64,
-    /// Number of records of the input.
-    pub records: u64,
-    /// Number of keys in each of the input's lanes.
-    pub keys_per_lane: u64,
+    /// The job and its records.
+    pub input: Input,
     /// Number of records that the source makes per second.
     pub rate: u64,
     /// The parallelism of the job.
@@ -214,16 +231,21 @@ pub struct Plan {
     pub checkpoints: Option<CheckpointPlan>,
     /// The faults in their order.
     pub faults: Vec<Fault>,
+    /// The stop amid them.
+    pub rescale: Option<Rescale>,
 }
 
 impl Plan {
-    /// Draws the plan of a seed, with this number of faults; the first is a kill.
+    /// Draws the plan of a seed, with this number of faults, of which the first is a kill. Seeds
+    /// that follow each other have the workloads by turns, unless one is given.
     #[must_use]
-    pub fn draw(seed: u64, faults: u32) -> Self {
+    pub fn draw(seed: u64, faults: u32, workload: Option<Workload>) -> Self {
+        let turn = (seed % Workload::ALL.len() as u64) as usize;
+        let workload = workload.unwrap_or(Workload::ALL[turn]);
         let mut random = Random::new(seed);
         let task_managers = 2 + random.below(2);
         let rate = 1_000 * (2 + random.below(4));
-        let parallelism = 2 + random.below(2 * task_managers - 1);
+        let parallelism = 1 + random.below(PARALLELISM_MAX);
         let keys_per_lane = 1 + random.below(8);
         let checkpoints = Some(CheckpointPlan::draw(&mut random));
         let mut drawn: Vec<Fault> = Vec::new();
@@ -233,14 +255,15 @@ impl Plan {
                 drawn.push(fault);
             }
         }
+        let span_ms = (400 + random.below(1_200)).cast_signed();
+        let records = rate * (RUN_MS + FAULT_MS * u64::from(faults)) / 1_000;
         Self {
-            seed,
-            records: rate * (RUN_MS + FAULT_MS * u64::from(faults)) / 1_000,
-            keys_per_lane,
+            input: Input { workload, seed, records, keys_per_lane, span_ms },
             rate,
             parallelism,
             task_managers: task_managers as usize,
             checkpoints,
+            rescale: Rescale::draw(&mut random, drawn.len(), parallelism),
             faults: drawn,
         }
     }
@@ -248,7 +271,7 @@ impl Plan {
     /// The time for which the source has records, without faults.
     #[must_use]
     pub fn duration(&self) -> Duration {
-        Duration::from_millis(self.records.saturating_mul(1_000) / self.rate.max(1))
+        Duration::from_millis(self.input.records.saturating_mul(1_000) / self.rate.max(1))
     }
 }
 
@@ -256,11 +279,13 @@ impl fmt::Display for Plan {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             out,
-            "seed {}, {} records at {} per second, {} keys, parallelism {} on {} TaskManagers, ",
-            self.seed,
-            self.records,
+            "{}, seed {}, {} records at {} per second, {} keys, parallelism {} on {} \
+             TaskManagers, ",
+            self.input.workload,
+            self.input.seed,
+            self.input.records,
             self.rate,
-            self.keys_per_lane * millstream_oracle::committed::LANES,
+            self.input.keys_per_lane * LANES,
             self.parallelism,
             self.task_managers
         )?;
@@ -268,7 +293,14 @@ impl fmt::Display for Plan {
             Some(checkpoints) => write!(out, "{checkpoints}")?,
             None => write!(out, "no checkpoints")?,
         }
-        write!(out, ", {} faults", self.faults.len())
+        write!(out, ", {} faults", self.faults.len())?;
+        match self.rescale {
+            Some(Rescale { after, parallelism }) => write!(
+                out,
+                ", stop with a savepoint behind {after} of them and parallelism {parallelism}"
+            ),
+            None => Ok(()),
+        }
     }
 }
 
@@ -278,20 +310,24 @@ mod tests {
 
     use super::*;
 
+    fn draw(seed: u64, faults: u32) -> Plan {
+        Plan::draw(seed, faults, None)
+    }
+
     #[test]
     fn a_plan_depends_on_its_seed_alone() {
-        assert_eq!(Plan::draw(42, 5), Plan::draw(42, 5));
-        assert_ne!(Plan::draw(42, 5).faults, Plan::draw(43, 5).faults);
+        assert_eq!(draw(42, 5), draw(42, 5));
+        assert_ne!(draw(42, 5).faults, draw(43, 5).faults);
     }
 
     #[test]
     fn plans_are_within_what_a_cluster_can_run_and_all_kinds_of_faults_come() {
         let mut kinds: BTreeMap<String, u32> = BTreeMap::new();
         for seed in 0..300 {
-            let plan = Plan::draw(seed, 4);
+            let plan = draw(seed, 4);
             assert!((2..=3).contains(&plan.task_managers), "{plan}");
-            assert!((2..=2 * plan.task_managers as u64).contains(&plan.parallelism), "{plan}");
-            assert!(plan.records >= 1_000 && plan.faults.len() == 4, "{plan}");
+            assert!((1..=4).contains(&plan.parallelism), "{plan}");
+            assert!(plan.input.records >= 1_000 && plan.faults.len() == 4, "{plan}");
             let waits: Duration = plan.faults.iter().map(|fault| fault.wait).sum();
             assert!(waits + Duration::from_secs(10) <= plan.duration(), "{plan}");
             assert!(plan.faults[0].harm.is_kill(), "{plan}");
@@ -313,7 +349,7 @@ mod tests {
 
     #[test]
     fn two_of_three_runs_keep_their_checkpoints_in_a_directory() {
-        let drawn = (0..300).filter_map(|seed| Plan::draw(seed, 0).checkpoints);
+        let drawn = (0..300).filter_map(|seed| draw(seed, 0).checkpoints);
         let drawn: Vec<CheckpointPlan> = drawn.collect();
         assert_eq!(drawn.len(), 300);
         let count = |storage| drawn.iter().filter(|plan| plan.storage == storage).count();
@@ -325,18 +361,45 @@ mod tests {
     }
 
     #[test]
+    fn one_run_in_three_stops_and_goes_on_at_another_parallelism() {
+        let drawn: Vec<Plan> = (0..300).map(|seed| draw(seed, 4)).collect();
+        let stops: Vec<(u64, Rescale)> =
+            drawn.iter().filter_map(|plan| Some((plan.parallelism, plan.rescale?))).collect();
+        assert!((70..130).contains(&stops.len()), "{}", stops.len());
+        assert!(stops.iter().all(|(before, stop)| stop.parallelism != *before));
+        assert!(stops.iter().all(|(_, stop)| (1..=4).contains(&stop.parallelism)));
+        for after in 0..=4 {
+            assert!(stops.iter().any(|(_, stop)| stop.after == after), "{after}");
+        }
+    }
+
+    #[test]
+    fn seeds_have_the_workloads_by_turns_unless_one_is_given() {
+        let workloads = (0..14).map(|seed| draw(seed, 0).input.workload);
+        let twice = [Workload::ALL, Workload::ALL].concat();
+        assert_eq!(workloads.collect::<Vec<_>>(), twice);
+        let session = Plan::draw(3, 0, Some(Workload::Session));
+        assert_eq!(session.input.workload, Workload::Session);
+        assert_eq!(session.faults, draw(3, 0).faults);
+    }
+
+    #[test]
     fn a_plan_says_what_repeats_it() {
-        let plan = Plan { faults: Vec::new(), ..Plan::draw(1, 2) };
+        let plan = Plan { faults: Vec::new(), rescale: None, ..draw(1, 2) };
         let checkpoints =
             CheckpointPlan { interval: Duration::from_millis(70), storage: Storage::Directory };
         let with = Plan { checkpoints: Some(checkpoints), ..plan.clone() }.to_string();
         assert!(with.ends_with(", checkpoints every 70ms in a directory, 0 faults"), "{with}");
-        let without = Plan { checkpoints: None, ..plan }.to_string();
-        assert!(without.ends_with(", no checkpoints, 0 faults"), "{without}");
+        assert!(with.starts_with("timers, seed 1, "), "{with}");
+        let rescale = Some(Rescale { after: 0, parallelism: 3 });
+        let without = Plan { checkpoints: None, rescale, ..plan }.to_string();
+        let end = ", no checkpoints, 0 faults, stop with a savepoint behind 0 of them and \
+            parallelism 3";
+        assert!(without.ends_with(end), "{without}");
     }
 
     #[test]
     fn a_plan_may_have_no_faults() {
-        assert_eq!(Plan::draw(1, 0).faults, []);
+        assert_eq!(draw(1, 0).faults, []);
     }
 }

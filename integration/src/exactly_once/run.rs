@@ -5,15 +5,15 @@ use std::io::Write;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use millstream_oracle::committed::{Directory, Expected, KeyedSum, Watcher};
+use millstream_oracle::committed::{Expected, Progress, Watcher};
 
 use super::checkpoint_files::CheckpointFiles;
 use super::checkpoints::Checkpoints;
 use super::evidence::Evidence;
 use super::faults::Victim;
-use super::plan::{CheckpointPlan, Fault, Harm, Moment, Plan, Process, Second, Storage};
+use super::place::{Output, Place, Surroundings};
+use super::plan::{CheckpointPlan, Fault, Harm, Moment, Plan, Process, Rescale, Second, Storage};
 use super::status::Status;
-use crate::cluster::Cluster;
 use crate::job::Job;
 
 /// Interval of the looks at the output and at the job.
@@ -25,11 +25,11 @@ const RUNS_WITHIN: Duration = Duration::from_secs(90);
 const ENDS_WITHIN: u32 = 6;
 /// Time limit for the removal of the checkpoints after the end of the job.
 const REMOVED_WITHIN: Duration = Duration::from_secs(10);
+/// The wait before a stop, from the moment on at which the job is seen to make records.
+const SETTLED: Duration = Duration::from_millis(500);
 /// The most moments at which a fault is tried on a job that is not restarting.
 const MOMENTS_MAX: u32 = 10;
 
-/// The settings of a cluster that notices faults early.
-const CLUSTER: [(&str, &str); 2] = [("heartbeat.interval", "500 ms"), ("heartbeat.timeout", "3 s")];
 /// The settings of the job.
 const JOB: [&str; 3] = [
     "restart-strategy.type=fixed-delay",
@@ -54,65 +54,74 @@ pub struct Report {
 ///
 /// # Panics
 /// The cluster does not start, or the job is refused.
-pub fn run(plan: &Plan, log: &mut dyn Write) -> Report {
-    let mut builder = Cluster::builder().task_managers(plan.task_managers);
-    builder = builder.slots_with_memory(2, 128);
-    for (key, value) in CLUSTER {
-        builder = builder.set(key, value);
-    }
-    let cluster = builder.start();
-    let expected = Expected::of(&KeyedSum::new(plan.seed, plan.records, plan.keys_per_lane));
+pub fn run(plan: &Plan, surroundings: &Surroundings, log: &mut dyn Write) -> Report {
+    let expected = Expected::of(&plan.input);
+    let place = Place::start(plan, surroundings);
     let start = Instant::now();
-    let job = submit(&cluster, plan);
-    let directory = cluster.data("checkpoints").join(&job.id);
+    let job = submit(&place, plan, plan.parallelism, None);
+    let evidence = Evidence {
+        faults: plan.faults.len() as u64,
+        stops: u64::from(plan.rescale.is_some()),
+        ..Evidence::default()
+    };
     let mut run = Run {
+        output: place.output(),
+        files: checkpoint_files(&place, &job, plan.parallelism),
         job,
-        output: Directory(cluster.data("output")),
-        // A file for each state of a task and of the coordinators, and the metadata twice.
-        files: CheckpointFiles::new(directory, 8 + 4 * plan.parallelism as usize),
-        cluster,
+        place,
         watcher: Watcher::new(expected),
         checkpoints: Checkpoints::default(),
         start,
-        evidence: Evidence { faults: plan.faults.len() as u64, ..Evidence::default() },
+        evidence,
         log,
     };
     let output = run.carry_out(plan);
-    let Checkpoints { completed, restores, hindrance, .. } = run.checkpoints;
-    let evidence = Evidence { checkpoints: completed, restores, hindrance, ..run.evidence };
+    run.add_checkpoints();
+    let evidence = run.evidence;
     let is_evident = output.is_ok() && (plan.checkpoints.is_none() || evidence.counts().is_ok());
-    let kept = (!is_evident).then(|| run.cluster.keep());
+    let kept = (!is_evident).then(|| run.place.keep());
     Report { evidence, output, kept }
 }
 
-fn submit(cluster: &Cluster, plan: &Plan) -> Job {
-    let parallelism = plan.parallelism.to_string();
+/// The files of a job's checkpoints, which the local disk has.
+fn checkpoint_files(place: &Place, job: &Job, parallelism: u64) -> Option<CheckpointFiles> {
+    let Place::Local(cluster) = place else { return None };
+    let directory = cluster.data("checkpoints").join(&job.id);
+    // A file for each state of a task and of the coordinators, and the metadata twice.
+    Some(CheckpointFiles::new(directory, 8 + 6 * parallelism as usize))
+}
+
+/// Submits the job, with the state of a savepoint if there is one.
+fn submit(place: &Place, plan: &Plan, parallelism: u64, savepoint: Option<&str>) -> Job {
+    let parallelism = parallelism.to_string();
     let mut settings: Vec<String> = JOB.iter().map(|&setting| setting.to_owned()).collect();
-    settings.extend(plan.checkpoints.iter().flat_map(|plan| checkpointing(cluster, *plan)));
+    settings.extend(plan.checkpoints.iter().flat_map(|plan| checkpointing(place, *plan)));
     let mut options = vec!["-p", &parallelism];
     for setting in &settings {
         options.extend(["-D", setting]);
     }
-    let numbers = [plan.seed, plan.records, plan.keys_per_lane, plan.rate];
-    let [seed, records, keys_per_lane, rate] = numbers.map(|number| number.to_string());
-    let output = cluster.data("output").display().to_string();
-    let arguments = [
-        ["--job", "keyed-sum"],
-        ["--seed", &seed],
-        ["--records", &records],
-        ["--keys-per-lane", &keys_per_lane],
-        ["--rate", &rate],
-        ["--output", &output],
+    options.extend(savepoint.iter().flat_map(|savepoint| ["-s", savepoint]));
+    let input = &plan.input;
+    let numbers = [
+        ("--seed", input.seed),
+        ("--records", input.records),
+        ("--keys-per-lane", input.keys_per_lane),
+        ("--span", input.span_ms.unsigned_abs()),
+        ("--rate", plan.rate),
     ];
-    cluster.submit_job(&options, &arguments.concat())
+    let numbers = numbers.map(|(name, number)| (name, number.to_string()));
+    let output = place.path("output");
+    let mut arguments = vec!["--output", &output];
+    arguments.extend(numbers.iter().flat_map(|(name, number)| [*name, number.as_str()]));
+    place.submit(input.workload.name(), &options, &arguments)
 }
 
 /// The settings of a job's checkpoints.
-fn checkpointing(cluster: &Cluster, plan: CheckpointPlan) -> Vec<String> {
+fn checkpointing(place: &Place, plan: CheckpointPlan) -> Vec<String> {
     let interval = plan.interval.as_millis();
     let mut settings = vec![format!("execution.checkpointing.interval={interval}ms")];
     if plan.storage != Storage::Memory {
-        let directory = cluster.data("checkpoints").display().to_string();
+        let directory = place.path("checkpoints");
         settings.push(format!("execution.checkpointing.dir={directory}"));
     }
     if plan.storage == Storage::DirectoryOfStates {
@@ -122,10 +131,11 @@ fn checkpointing(cluster: &Cluster, plan: CheckpointPlan) -> Vec<String> {
 }
 
 struct Run<'a> {
-    cluster: Cluster,
+    place: Place,
     job: Job,
-    output: Directory,
-    files: CheckpointFiles,
+    output: Output,
+    /// On the local disk alone.
+    files: Option<CheckpointFiles>,
     watcher: Watcher,
     checkpoints: Checkpoints,
     start: Instant,
@@ -139,10 +149,13 @@ impl Run<'_> {
     fn carry_out(&mut self, plan: &Plan) -> Result<(), String> {
         self.wait("the job runs", RUNS_WITHIN, |status| status.all_run)?;
         self.say("the job runs");
-        for fault in &plan.faults {
-            if !self.fault(fault)? {
-                break;
-            }
+        let stop = plan.rescale.map_or(plan.faults.len(), |stop| stop.after);
+        let (before, after) = plan.faults.split_at(stop.min(plan.faults.len()));
+        if self.faults(before)?
+            && let Some(rescale) = plan.rescale
+            && self.rescale(plan, rescale)?
+        {
+            self.faults(after)?;
         }
         let limit = RUNS_WITHIN + ENDS_WITHIN * plan.duration();
         self.wait("the job is finished", limit, Status::is_finished)?;
@@ -150,24 +163,76 @@ impl Run<'_> {
         self.wait_for_removal()?;
         let progress = self.watcher.finish(&self.output, self.start.elapsed());
         let progress = progress.map_err(|difference| difference.to_string())?;
-        let (directories, files) = (self.files.directories, self.files.files);
+        let checkpoints = self.files.as_ref().map(|it| (it.directories, it.files));
+        let (directories, files) = checkpoints.unwrap_or_default();
         self.say(format_args!(
             "the job is finished: {} files; at most {directories} checkpoints with {files} files \
              at once",
             progress.files
         ));
-        self.evidence.results = progress.results;
-        self.evidence.longest_pause = progress.longest_pause;
+        self.note(&progress);
         Ok(())
+    }
+
+    /// Carries out faults one after the other. False if the job finishes before.
+    fn faults(&mut self, faults: &[Fault]) -> Result<bool, String> {
+        for fault in faults {
+            if !self.fault(fault)? {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    /// Stops the job with a savepoint and lets it go on from that. False if the job finishes
+    /// before.
+    fn rescale(&mut self, plan: &Plan, rescale: Rescale) -> Result<bool, String> {
+        if self.moment(SETTLED)?.is_none() {
+            self.say("the job was finished before its stop");
+            return Ok(false);
+        }
+        let stopped = self.place.stop(&self.job, &self.place.path("savepoints"));
+        let path = stopped.stdout.split_once("Savepoint completed. Path: ");
+        let Some(path) = path.and_then(|(_, path)| path.split_whitespace().next()) else {
+            return Err(format!("the job was not stopped with a savepoint: {}", stopped.stderr));
+        };
+        self.wait("the stopped job is finished", RUNS_WITHIN, Status::is_finished)?;
+        self.ask_for_checkpoints();
+        self.wait_for_removal()?;
+        self.add_checkpoints();
+        self.say(format_args!("the job is stopped; it goes on from {path}"));
+        let Rescale { parallelism, .. } = rescale;
+        self.job = submit(&self.place, plan, parallelism, Some(path));
+        self.checkpoints = Checkpoints::of_resumed();
+        self.files = checkpoint_files(&self.place, &self.job, parallelism);
+        self.wait("the job runs from the savepoint", RUNS_WITHIN, |status| {
+            status.is_finished() || status.all_run
+        })?;
+        self.say(format_args!("the job runs at parallelism {parallelism}"));
+        self.evidence.resumes += 1;
+        Ok(true)
+    }
+
+    /// Adds the counts of the job's checkpoints to the evidence.
+    fn add_checkpoints(&mut self) {
+        let Checkpoints { completed, restores, hindrance, .. } = &mut self.checkpoints;
+        self.evidence.checkpoints += std::mem::take(completed);
+        self.evidence.restores += std::mem::take(restores);
+        self.evidence.hindrance = hindrance.take();
+    }
+
+    fn note(&mut self, progress: &Progress) {
+        self.evidence.results[self.watcher.workload() as usize] = progress.results;
+        self.evidence.longest_pause = progress.longest_pause;
     }
 
     /// Carries out one fault and waits until the job runs again. False if the job finishes before.
     fn fault(&mut self, fault: &Fault) -> Result<bool, String> {
-        let Some(before) = self.moment(fault)? else {
+        let Some(before) = self.moment(fault.wait)? else {
             self.say(format_args!("the job was finished before the {fault}"));
             return Ok(false);
         };
-        let victim = Victim::find(&self.cluster, fault.process, fault.pick);
+        let victim = Victim::find(&self.place, fault.process, fault.pick);
         let victim = victim.ok_or_else(|| format!("no process was found for the {fault}"))?;
         let is_kill = fault.harm.is_kill();
         let mut hit = before.all_run;
@@ -175,17 +240,17 @@ impl Run<'_> {
         let mut restarts = before.restarts;
         match fault.harm {
             Harm::Kill => {
-                victim.kill(&mut self.cluster);
+                victim.kill(&mut self.place);
                 self.say(format_args!("{fault}: {}", victim.name));
             }
             Harm::KillTwo(second) => restarts = self.kill_two(fault, &victim, second, restarts)?,
             Harm::Pause(pause) => {
-                victim.pause(&self.cluster);
+                victim.pause(&self.place);
                 self.say(format_args!("{fault}: {}", victim.name));
                 let from = Instant::now();
                 self.wait("the end of the pause", RUNS_WITHIN, |_| from.elapsed() >= pause)?;
                 hit &= !Status::of(&self.job.details()).is_finished();
-                victim.resume(&self.cluster);
+                victim.resume(&self.place);
             }
         }
         let status = self.wait("the job runs again", RUNS_WITHIN, |status| {
@@ -214,7 +279,7 @@ impl Run<'_> {
 
     /// Waits for the moment of a fault, at which all tasks run and records are made. `None` if the
     /// job finishes before.
-    fn moment(&mut self, fault: &Fault) -> Result<Option<Status>, String> {
+    fn moment(&mut self, wait: Duration) -> Result<Option<Status>, String> {
         let mut moments = 0;
         loop {
             moments += 1;
@@ -226,7 +291,7 @@ impl Run<'_> {
             })?;
             let from = Instant::now();
             self.wait("the time of the fault", RUNS_WITHIN, |status| {
-                status.is_finished() || from.elapsed() >= fault.wait
+                status.is_finished() || from.elapsed() >= wait
             })?;
             let status = Status::of(&self.job.details());
             if status.is_finished() {
@@ -248,9 +313,9 @@ impl Run<'_> {
         Second { process, pick, moment }: Second,
         restarts: u64,
     ) -> Result<u64, String> {
-        let mut second = first.find_beside(&self.cluster, process, pick);
+        let mut second = first.find_beside(&self.place, process, pick);
         let killed = Instant::now();
-        first.kill(&mut self.cluster);
+        first.kill(&mut self.place);
         let mut before = restarts;
         match moment {
             Moment::After(time) => std::thread::sleep(time.saturating_sub(killed.elapsed())),
@@ -260,10 +325,10 @@ impl Run<'_> {
                 })?;
                 let from = Instant::now();
                 self.wait("the second kill", RUNS_WITHIN, |_| from.elapsed() >= time)?;
-                second = Victim::find(&self.cluster, process, pick);
+                second = Victim::find(&self.place, process, pick);
                 while second.is_none() && from.elapsed() < RUNS_WITHIN {
                     self.look()?;
-                    second = Victim::find(&self.cluster, process, pick);
+                    second = Victim::find(&self.place, process, pick);
                 }
                 let status = Status::of(&self.job.details());
                 if status.all_ran {
@@ -274,7 +339,7 @@ impl Run<'_> {
         let Some(second) = second else {
             return Err(format!("no second process was found for the {fault}"));
         };
-        second.kill(&mut self.cluster);
+        second.kill(&mut self.place);
         let gap = killed.elapsed();
         let (first, second) = (&first.name, &second.name);
         self.say(format_args!("{fault}: {first}, and {gap:.0?} later {second}"));
@@ -283,13 +348,14 @@ impl Run<'_> {
 
     /// Waits until the job's checkpoints are gone, which nobody asked to stay.
     fn wait_for_removal(&mut self) -> Result<(), String> {
+        let Some(files) = &self.files else { return Ok(()) };
         let from = Instant::now();
-        while !self.files.are_gone() {
+        while !files.are_gone() {
             if from.elapsed() > REMOVED_WITHIN {
                 return Err(format!(
                     "{REMOVED_WITHIN:?} after the end of the job its checkpoints are still there: \
                      {}",
-                    self.files.left()
+                    files.left()
                 ));
             }
             std::thread::sleep(LOOK_EVERY);
@@ -325,15 +391,14 @@ impl Run<'_> {
     fn look(&mut self) -> Result<Status, String> {
         let progress = self.watcher.look(&self.output, self.start.elapsed());
         let progress = progress.map_err(|difference| difference.to_string())?;
-        self.evidence.results = progress.results;
-        self.evidence.longest_pause = progress.longest_pause;
+        self.note(&progress);
         self.ask_for_checkpoints();
-        self.files.look()?;
+        self.files.as_mut().map_or(Ok(()), CheckpointFiles::look)?;
         Ok(Status::of(&self.job.details()))
     }
 
     fn ask_for_checkpoints(&mut self) {
-        let answer = self.cluster.rest.get(&format!("/v1/jobs/{}/checkpoints", self.job.id));
+        let answer = self.job.rest.get(&format!("/v1/jobs/{}/checkpoints", self.job.id));
         self.checkpoints.on_answer(answer.status, &answer.json);
     }
 

@@ -6,10 +6,12 @@ use std::process::Command;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use millstream_integration::exactly_once::{
-    Campaign, CheckpointPlan, Evidence, Fault, Harm, Plan, Process, Storage, Workload, run,
+    Campaign, CheckpointPlan, Evidence, Fault, Harm, Plan, Process, Rescale, Storage, Surroundings,
+    Workload, run,
 };
 use millstream_integration::{Cluster, Outcome, binary, until, workspace};
-use millstream_oracle::committed::{Directory, Published};
+use millstream_mutants::{Mutant, VARIABLE};
+use millstream_oracle::committed::{Directory, Input, Published};
 use millstream_soak::{is_long, rounds};
 
 fn oracle(arguments: &[&str]) -> Outcome {
@@ -18,10 +20,16 @@ fn oracle(arguments: &[&str]) -> Outcome {
     Outcome::of(command)
 }
 
+/// A plan without faults, with this many records of a workload at a rate.
+fn plan(workload: Workload, records: u64, rate: u64) -> Plan {
+    let plan = Plan::draw(1, 0, Some(workload));
+    Plan { input: Input { records, ..plan.input }, rate, rescale: None, ..plan }
+}
+
 /// Carries a plan out; its output must be exact.
 fn evidence_of(plan: &Plan) -> Evidence {
     let mut log = Vec::new();
-    let report = run(plan, &mut log);
+    let report = run(plan, &Surroundings::default(), &mut log);
     let log = String::from_utf8(log).unwrap();
     let (plan, evidence) = (plan.to_string(), report.evidence);
     assert_eq!(report.output, Ok(()), "{plan}: {log} {:?}", report.kept);
@@ -43,24 +51,27 @@ fn a_job_whose_hosts_are_killed_is_exact_and_its_run_counts() {
     };
     let faults = vec![kill(Process::TaskHost, 700), kill(Process::CoordinatorHost, 500)];
     let evidence = evidence_of(&Plan {
-        records: 16_000,
-        rate: 2_000,
+        parallelism: 2,
         checkpoints: Some(checkpoints),
         faults,
-        ..Plan::draw(1, 0)
+        rescale: Some(Rescale { after: 1, parallelism: 3 }),
+        ..plan(Workload::KeyedSum, 20_000, 2_000)
     });
     assert_eq!(evidence.counts(), Ok(()));
-    assert_eq!((evidence.results, evidence.kills, evidence.coordinator_kills), (16_000, 2, 1));
+    assert_eq!((evidence.results[0], evidence.kills, evidence.coordinator_kills), (20_000, 2, 1));
     assert_eq!((evidence.faults, evidence.faults_in_flight), (2, 2));
+    assert_eq!((evidence.stops, evidence.resumes), (1, 1));
     // The coordinator host has committers alone, and is replaced without a restart.
     assert!(evidence.restores >= 1, "{evidence}");
 }
 
 #[test]
 fn a_job_without_checkpoints_is_exact_and_its_run_does_not_count() {
-    let plan = Plan { records: 6_000, rate: 3_000, checkpoints: None, ..Plan::draw(1, 0) };
+    let plan = Plan { checkpoints: None, ..plan(Workload::Session, 6_000, 3_000) };
     let evidence = evidence_of(&plan);
-    assert_eq!((evidence.results, evidence.checkpoints, evidence.restores), (6_000, 0, 0));
+    let results: u64 = evidence.results.iter().sum();
+    assert!(results > 1_000 && results == evidence.results[4], "{evidence}");
+    assert_eq!((evidence.checkpoints, evidence.restores), (0, 0));
     assert_eq!((evidence.faults, evidence.kills), (0, 0));
     // Results are published when the job has finished.
     assert!(evidence.longest_pause > Duration::from_secs(1), "{evidence}");
@@ -69,15 +80,17 @@ fn a_job_without_checkpoints_is_exact_and_its_run_does_not_count() {
     assert!(reason.starts_with(count) && reason.len() > count.len(), "{reason}");
 }
 
-/// Other seeds each day: what a day's runs find is repeated by the seed that they print.
+/// Other seeds each day: what a day's runs find is repeated by the seed that they print. They have
+/// the workloads by turns, so that those of three days in a row have all of them.
 #[test]
 fn the_runs_of_the_day_are_exact() {
     let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
     let day = since_1970.as_secs() / (24 * 60 * 60);
     let kills = if is_long() { 5 } else { 3 };
     for round in rounds("runs of the oracle", 0.2, 3, 50) {
-        let seed = 100 * day + round;
-        let campaign = Campaign { runs: 1, seed, kills, workload: Workload::KeyedSum };
+        let seed = 101 * day + round;
+        let surroundings = Surroundings::default();
+        let campaign = Campaign { runs: 1, seed, kills, workload: None, surroundings };
         let mut log = Vec::new();
         let is_exact = campaign.carry_out(&mut log).unwrap();
         let log = String::from_utf8(log).unwrap();
@@ -144,8 +157,9 @@ fn the_commands_of_the_guide_take_checkpoints() {
 #[test]
 fn the_oracle_refuses_options_that_it_does_not_know() {
     for (arguments, complaint) in [
-        (&["--mutant", "drops-a-record"][..], "unexpected argument '--mutant' found"),
-        (&["--workload", "windows"][..], "there is no such workload; there is keyed-sum"),
+        (&["--mutant", "drops-record"][..], "this program has no deliberate faults"),
+        (&["--workload", "windows"][..], "there is no such workload; there are all, keyed-sum, "),
+        (&["--hdfs", "yes"][..], "unexpected argument 'yes' found"),
         (&["--runs", "0"][..], "0 is not in 1..=1000"),
         (&["--kills", "some"][..], "invalid value 'some' for '--kills <K>'"),
     ] {
@@ -169,4 +183,25 @@ fn the_script_says_all_options_of_the_oracle() {
     let mut known = options(&oracle(&["--help"]).success().stdout);
     assert!(known.remove("--help") && known.len() > 3, "{known:?}");
     assert_eq!(options(&usage), known);
+}
+
+#[test]
+fn mutants_are_listed_with_what_they_do() {
+    let listed = oracle(&["--list-mutants"]).success().stdout;
+    let lines: Vec<(&str, &str)> = listed.lines().filter_map(|it| it.split_once(' ')).collect();
+    assert_eq!(lines.len(), Mutant::ALL.len(), "{listed}");
+    for (mutant, (name, description)) in Mutant::ALL.iter().zip(lines) {
+        assert_eq!((mutant.name(), mutant.description()), (name, description.trim()));
+    }
+}
+
+/// A program with mutants reads the variable that chooses one.
+#[test]
+fn the_programs_have_no_mutants() {
+    for name in ["millstream", "jobs"] {
+        let program = std::fs::read(binary(name)).unwrap();
+        let has = |text: &str| memchr::memmem::find(&program, text.as_bytes()).is_some();
+        assert!(!has(VARIABLE), "{name} reads {VARIABLE}");
+        assert!(has("MILLSTREAM_CONF_DIR"), "the variables that {name} reads are not in it");
+    }
 }

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use millstream_integration::{Cluster, Job, Outcome, until};
-use millstream_oracle::committed::{Expected, KeyedSum};
+use millstream_oracle::committed::{Expected, Input};
 use serde_json::Value;
 
 const RECORDS: u64 = 12_000;
@@ -75,12 +75,9 @@ impl Sums {
 
     /// Checks that each result is published once.
     fn assert_exact(&self) {
-        let expected = Expected::of(&KeyedSum::new(7, RECORDS, KEYS_PER_LANE));
-        let results = (0..expected.keys())
-            .flat_map(|key| (1..=expected.results_of(key)).map(move |sequence| (key, sequence)));
+        let expected = Expected::of(&Input::keyed_sum(7, RECORDS, KEYS_PER_LANE));
         let mut lines = published(&self.output);
-        for (key, sequence) in results {
-            let line = format!("{key} {sequence} {}", expected.sum(key, sequence).unwrap());
+        for line in expected.lines() {
             assert_eq!(lines.remove(&line), Some(1), "how often {line:?} is published");
         }
         assert_eq!(lines, BTreeMap::new(), "no results");

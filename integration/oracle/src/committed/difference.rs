@@ -53,39 +53,35 @@ pub enum Difference {
         at: Place,
         /// The line.
         text: String,
+        /// The names of the integers that a line has.
+        fields: String,
     },
-    /// The input has no record for a result.
+    /// The input has no such result.
     NotInInput {
         /// The place of the result.
         at: Place,
-        /// The key.
-        key: u64,
-        /// The number of the result among those of the key.
-        sequence: u64,
-        /// Number of records that the key has in the input.
-        records: u64,
+        /// The name of the result.
+        result: String,
+        /// Number of results that its key has.
+        results_of_key: u64,
     },
-    /// The sum of a result is wrong.
-    WrongSum {
+    /// A result is another one than that of the input.
+    Wrong {
         /// The place of the result.
         at: Place,
-        /// The key.
-        key: u64,
-        /// The number of the result among those of the key.
-        sequence: u64,
-        /// The sum that was published.
-        sum: u64,
-        /// The sum of the input.
-        expected: u64,
+        /// The name of the result.
+        result: String,
+        /// The published integers.
+        computed: String,
+        /// Those of the input.
+        expected: String,
     },
     /// A result was published before.
     Repeated {
         /// The place of the second one.
         at: Place,
-        /// The key.
-        key: u64,
-        /// The number of the result among those of the key.
-        sequence: u64,
+        /// The name of the result.
+        result: String,
         /// The file of the first one.
         first: String,
     },
@@ -93,12 +89,10 @@ pub enum Difference {
     Disordered {
         /// The place of the result.
         at: Place,
-        /// The key.
-        key: u64,
-        /// The number of the result among those of the key.
-        sequence: u64,
-        /// The number of the result before it.
-        before: u64,
+        /// The name of the result.
+        result: String,
+        /// The name of the result before it.
+        before: String,
     },
     /// The job has finished, and not all results are published.
     Missing {
@@ -106,14 +100,12 @@ pub enum Difference {
         missing: u64,
         /// Number of all results.
         results: u64,
-        /// The key of the first that is missing.
-        key: u64,
-        /// The number of that result among those of the key.
-        sequence: u64,
-        /// Number of results of that key.
+        /// The name of the first that is missing.
+        result: String,
+        /// Its integers.
+        expected: String,
+        /// Number of results that its key has.
         results_of_key: u64,
-        /// The sum of all amounts of that key.
-        total: u64,
     },
 }
 
@@ -138,29 +130,26 @@ impl fmt::Display for Difference {
             Self::Torn { at, text } => {
                 write!(out, "{at}: the file ends within the line {text:?}, without a newline")
             }
-            Self::Malformed { at, text } => {
-                write!(out, "{at}: {text:?} is not a key, a sequence number and a sum")
+            Self::Malformed { at, text, fields } => {
+                write!(out, "{at}: {text:?} is not the integers {fields}")
             }
-            Self::NotInInput { at, key, sequence, records } => write!(
+            Self::NotInInput { at, result, results_of_key } => write!(
                 out,
-                "{at}: the input has no record for result {sequence} of key {key}, which has \
-                 {records} records"
+                "{at}: the input has no result {result}; the key has {results_of_key} results"
             ),
-            Self::WrongSum { at, key, sequence, sum, expected } => write!(
-                out,
-                "{at}: result {sequence} of key {key} has the sum {sum}, and must have {expected}"
-            ),
-            Self::Repeated { at, key, sequence, first } => {
-                write!(out, "{at}: result {sequence} of key {key} was published before, in {first}")
+            Self::Wrong { at, result, computed, expected } => {
+                write!(out, "{at}: the result {result} has {computed}, and must have {expected}")
             }
-            Self::Disordered { at, key, sequence, before } => write!(
+            Self::Repeated { at, result, first } => {
+                write!(out, "{at}: the result {result} was published before, in {first}")
+            }
+            Self::Disordered { at, result, before } => {
+                write!(out, "{at}: the result {result} stands behind the result {before}")
+            }
+            Self::Missing { missing, results, result, expected, results_of_key } => write!(
                 out,
-                "{at}: result {sequence} of key {key} stands behind its result {before}"
-            ),
-            Self::Missing { missing, results, key, sequence, results_of_key, total } => write!(
-                out,
-                "{missing} of {results} results are missing, the first of them result {sequence} \
-                 of key {key}, which must have {results_of_key} results and the total {total}"
+                "{missing} of {results} results are missing, the first of them {result} with \
+                 {expected}; its key must have {results_of_key} results"
             ),
         }
     }

@@ -4,11 +4,12 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::{
-    Difference, Directory, Expected, KeyedSum, Place, Progress, Published, PublishedFile, Watcher,
+    Difference, Directory, Expected, Input, Outcome, Place, Progress, Published, PublishedFile,
+    Watcher, Workload,
 };
 
 const RECORDS: u64 = 600;
-const INPUT: KeyedSum = KeyedSum::new(42, RECORDS, 2);
+const INPUT: Input = Input::keyed_sum(42, RECORDS, 2);
 /// The file that tests change, and how many files there are before the last ones.
 const FILE: &str = "part-1-0";
 
@@ -18,17 +19,18 @@ fn second(number: u64) -> Duration {
     Duration::from_secs(number)
 }
 
-/// The right output of an input: files of two writers for each third of the input.
-fn output_of(input: &KeyedSum) -> Files {
-    let mut states = BTreeMap::<u64, (u64, u64)>::new();
+/// The right output of an input: three files of each of two writers.
+fn output_of(input: &Input) -> Files {
+    let expected = Expected::of(input);
+    let mut seen = BTreeMap::<i64, u64>::new();
     let mut files = Files::new();
-    for number in 0..RECORDS {
-        let record = input.record(number);
-        let (sequence, sum) = states.entry(record.key).or_default();
-        *sequence += 1;
-        *sum += record.value;
-        let name = format!("part-{}-{}", record.key % 2, number / (RECORDS / 3));
-        let line = format!("{} {sequence} {sum}\n", record.key);
+    for outcome in expected.outcomes() {
+        let key = outcome.identity[0];
+        let before = seen.entry(key).or_default();
+        *before += 1;
+        let third = 3 * (*before - 1) / expected.results_of(key);
+        let name = format!("part-{}-{third}", key % 2);
+        let line = outcome.line(input.workload) + "\n";
         files.entry(name).or_default().extend(line.into_bytes());
     }
     files
@@ -56,13 +58,98 @@ fn put(files: &mut Files, lines: &[String]) {
     files.insert(FILE.to_owned(), (lines.join("\n") + "\n").into_bytes());
 }
 
-fn fields(line: &str) -> [u64; 3] {
-    let fields: Vec<u64> = line.split(' ').map(|field| field.parse().unwrap()).collect();
+fn fields(line: &str) -> [i64; 3] {
+    let fields: Vec<i64> = line.split(' ').map(|field| field.parse().unwrap()).collect();
     fields.try_into().unwrap()
+}
+
+fn named(key: i64, sequence: i64) -> String {
+    format!("key {key}, sequence {sequence}")
 }
 
 fn at(line: usize) -> Place {
     Place { file: FILE.to_owned(), line }
+}
+
+/// The inputs of all workloads.
+fn inputs() -> impl Iterator<Item = Input> {
+    Workload::ALL.into_iter().map(|workload| Input { workload, span_ms: 400, ..INPUT })
+}
+
+#[test]
+fn a_right_output_of_each_workload_passes_and_one_record_more_or_less_does_not() {
+    for input in inputs() {
+        let judge = |files: &Files| Watcher::new(Expected::of(&input)).finish(files, second(1));
+        let (right, workload) = (output_of(&input), input.workload);
+        let progress = judge(&right).unwrap();
+        assert!(progress.results > 100 && progress.files == 6, "{workload}: {progress:?}");
+
+        let mut dropped = right.clone();
+        let mut kept = lines(&right);
+        let one = Outcome::parse(workload, &kept.remove(5)).unwrap();
+        put(&mut dropped, &kept);
+        let Difference::Missing { missing: 1, result, expected, .. } = judge(&dropped).unwrap_err()
+        else {
+            panic!("{workload}")
+        };
+        assert_eq!((result, expected), (one.name(workload), one.computed(workload)));
+
+        let mut doubled = right.clone();
+        doubled.insert("part-2-0".to_owned(), (one.line(workload) + "\n").into_bytes());
+        let (result, first) = (one.name(workload), FILE.to_owned());
+        let second_one = Place { file: "part-2-0".to_owned(), line: 1 };
+        let repeated = Difference::Repeated { at: second_one, result, first };
+        assert_eq!(judge(&doubled), Err(repeated), "{workload}");
+    }
+}
+
+#[test]
+fn a_result_of_each_workload_that_is_moved_by_one_millisecond_is_found() {
+    // A sum has no time; its number is moved.
+    let place = |workload| match workload {
+        Workload::KeyedSum | Workload::Timers => (1, false),
+        Workload::Tumbling | Workload::Sliding | Workload::Session => (2, false),
+        Workload::IntervalJoin | Workload::Broadcast => (0, true),
+    };
+    for input in inputs() {
+        let (right, workload) = (output_of(&input), input.workload);
+        let all = lines(&right);
+        for by in [-1, 1] {
+            let mut moved = Outcome::parse(workload, &all[5]).unwrap();
+            match place(workload) {
+                (at, false) => moved.identity[at] += by,
+                (at, true) => moved.content[at] += by,
+            }
+            let (mut files, mut altered) = (right.clone(), all.clone());
+            altered[5] = moved.line(workload);
+            put(&mut files, &altered);
+            let verdict = Watcher::new(Expected::of(&input)).look(&files, second(1));
+            let found = match verdict.unwrap_err() {
+                Difference::NotInInput { at: found, .. } => found,
+                Difference::Wrong { at: found, .. } => found,
+                other => panic!("{workload}: {other}"),
+            };
+            assert_eq!(found, at(6), "{workload}");
+        }
+    }
+}
+
+#[test]
+fn a_record_that_is_counted_twice_or_not_is_found_in_each_workload() {
+    for input in inputs() {
+        let (right, workload) = (output_of(&input), input.workload);
+        let all = lines(&right);
+        for by in [-1, 1] {
+            let mut other = Outcome::parse(workload, &all[5]).unwrap();
+            let last = workload.fields().content.len() - 1;
+            other.content[last] += by;
+            let (mut files, mut altered) = (right.clone(), all.clone());
+            altered[5] = other.line(workload);
+            put(&mut files, &altered);
+            let verdict = Watcher::new(Expected::of(&input)).look(&files, second(1)).unwrap_err();
+            assert!(matches!(verdict, Difference::Wrong { .. }), "{workload}: {verdict}");
+        }
+    }
 }
 
 #[test]
@@ -97,22 +184,20 @@ fn an_output_without_results_is_as_long_a_pause_as_the_run() {
 fn a_dropped_line_is_missing_at_the_end_and_not_before() {
     let mut files = output();
     let mut kept = lines(&files);
-    let [key, sequence, _] = fields(&kept.remove(5));
+    let [key, sequence, sum] = fields(&kept.remove(5));
     put(&mut files, &kept);
     let mut watcher = watcher();
     assert_eq!(watcher.look(&files, second(1)).unwrap().results, RECORDS - 1);
-    let of_key = |number: &u64| INPUT.record(*number).key == key;
-    let amounts: Vec<u64> =
-        (0..RECORDS).filter(of_key).map(|number| INPUT.record(number).value).collect();
-    let (results_of_key, total) = (amounts.len() as u64, amounts.iter().sum());
+    let results_of_key = Expected::of(&INPUT).results_of(key);
+    let (result, expected) = (named(key, sequence), format!("sum {sum}"));
     let missing =
-        Difference::Missing { missing: 1, results: RECORDS, key, sequence, results_of_key, total };
+        Difference::Missing { missing: 1, results: RECORDS, result, expected, results_of_key };
     assert_eq!(watcher.finish(&files, second(2)), Err(missing.clone()));
     assert_eq!(
         missing.to_string(),
         format!(
-            "1 of 600 results are missing, the first of them result {sequence} of key {key}, which \
-             must have {results_of_key} results and the total {total}"
+            "1 of 600 results are missing, the first of them key {key}, sequence {sequence} with \
+             sum {sum}; its key must have {results_of_key} results"
         )
     );
 }
@@ -133,7 +218,7 @@ fn a_doubled_line_is_found_in_its_file_and_in_another_one() {
     let line = doubled[5].clone() + "\n";
     put(&mut files, &doubled);
     let first = FILE.to_owned();
-    let repeated = Difference::Repeated { at: at(last), key, sequence, first };
+    let repeated = Difference::Repeated { at: at(last), result: named(key, sequence), first };
     assert_eq!(judge(&files), Err(repeated));
 
     let mut files = output();
@@ -142,7 +227,8 @@ fn a_doubled_line_is_found_in_its_file_and_in_another_one() {
     assert_eq!(
         verdict,
         format!(
-            "part-2-0, line 1: result {sequence} of key {key} was published before, in part-1-0"
+            "part-2-0, line 1: the result key {key}, sequence {sequence} was published before, in \
+             part-1-0"
         )
     );
 }
@@ -163,15 +249,17 @@ fn a_sum_that_is_wrong_by_one_is_found() {
     for sum in [expected + 1, expected - 1] {
         altered[5] = format!("{key} {sequence} {sum}");
         put(&mut files, &altered);
-        let wrong = Difference::WrongSum { at: at(6), key, sequence, sum, expected };
+        let [computed, expected] = [sum, expected].map(|sum| format!("sum {sum}"));
+        let result = named(key, sequence);
+        let wrong = Difference::Wrong { at: at(6), result, computed, expected };
         assert_eq!(judge(&files), Err(wrong));
     }
     let sum = expected - 1;
     assert_eq!(
         judge(&files).unwrap_err().to_string(),
         format!(
-            "part-1-0, line 6: result {sequence} of key {key} has the sum {sum}, and must have \
-             {expected}"
+            "part-1-0, line 6: the result key {key}, sequence {sequence} has sum {sum}, and must \
+             have sum {expected}"
         )
     );
 }
@@ -180,21 +268,23 @@ fn a_sum_that_is_wrong_by_one_is_found() {
 fn a_sequence_or_a_key_that_the_input_lacks_is_found() {
     let original = output();
     let [key, _, sum] = fields(&lines(&original)[5]);
-    let records = Expected::of(&INPUT).results_of(key);
-    let cases = [(key, 0, records), (key, records + 1, records), (256, 1, 0), (u64::MAX, 1, 0)];
-    for (key, sequence, records) in cases {
+    let results = Expected::of(&INPUT).results_of(key);
+    let next = results.cast_signed() + 1;
+    let cases = [(key, 0, results), (key, next, results), (256, 1, 0), (i64::MIN, 1, 0)];
+    for (key, sequence, results_of_key) in cases {
         let mut files = original.clone();
         let mut altered = lines(&files);
         altered[5] = format!("{key} {sequence} {sum}");
         put(&mut files, &altered);
-        let wrong = Difference::NotInInput { at: at(6), key, sequence, records };
+        let result = named(key, sequence);
+        let wrong = Difference::NotInInput { at: at(6), result, results_of_key };
         assert_eq!(judge(&files), Err(wrong));
     }
 }
 
 #[test]
 fn a_line_of_another_run_is_found() {
-    let other = output_of(&KeyedSum::new(43, RECORDS, 2));
+    let other = output_of(&Input { seed: 43, ..INPUT });
     let mut files = output();
     let mut altered = lines(&files);
     altered[5] = lines(&other)[5].clone();
@@ -222,13 +312,14 @@ fn a_torn_last_line_and_one_without_newline_are_found() {
 #[test]
 fn lines_that_are_no_results_are_found() {
     let texts =
-        ["", "1", "1 2", "1 2 3 4", "1  2 3", "1 2 3 ", "01 2 3", "+1 2 3", "1 2 -3", "a b c"];
+        ["", "1", "1 2", "1 2 3 4", "1  2 3", "1 2 3 ", "01 2 3", "+1 2 3", "1 2 -0", "a b c"];
     for text in texts {
         let mut files = output();
         let mut altered = lines(&files);
         altered[5] = text.to_owned();
         put(&mut files, &altered);
-        let malformed = Difference::Malformed { at: at(6), text: text.to_owned() };
+        let (text, fields) = (text.to_owned(), "key, sequence, sum".to_owned());
+        let malformed = Difference::Malformed { at: at(6), text, fields };
         assert_eq!(judge(&files), Err(malformed));
     }
     let mut files = output();
@@ -250,7 +341,8 @@ fn results_of_a_key_that_change_places_within_a_file_are_found() {
     let [key, sequence, _] = fields(&swapped[one]);
     swapped.swap(one, two);
     put(&mut files, &swapped);
-    let disordered = Difference::Disordered { at: at(two + 1), key, sequence, before };
+    let (result, before) = (named(key, sequence), named(key, before));
+    let disordered = Difference::Disordered { at: at(two + 1), result, before };
     assert_eq!(judge(&files), Err(disordered));
 }
 

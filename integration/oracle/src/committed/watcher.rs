@@ -6,8 +6,9 @@ use std::io;
 use std::time::Duration;
 
 use super::difference::{Difference, Place};
-use super::keyed_sum::Expected;
+use super::expected::{Expected, Outcome};
 use super::published::{Published, PublishedFile};
+use super::workload::Workload;
 
 /// The state of the output at one look.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -63,6 +64,12 @@ impl Watcher {
         }
     }
 
+    /// The job.
+    #[must_use]
+    pub const fn workload(&self) -> Workload {
+        self.expected.workload()
+    }
+
     /// Looks at the output at time `now`, counted from the start of the run.
     ///
     /// # Errors
@@ -106,14 +113,13 @@ impl Watcher {
         let Some(first) = self.seen.iter().position(|file| *file == 0) else {
             return Ok(progress);
         };
-        let (key, sequence) = self.expected.result(first);
+        let (workload, outcome) = (self.expected.workload(), self.expected.outcomes()[first]);
         Err(Difference::Missing {
             missing: self.expected.results() - self.results,
             results: self.expected.results(),
-            key,
-            sequence,
-            results_of_key: self.expected.results_of(key),
-            total: self.expected.total_of(key),
+            result: outcome.name(workload),
+            expected: outcome.computed(workload),
+            results_of_key: self.expected.results_of(outcome.identity[0]),
         })
     }
 
@@ -151,47 +157,53 @@ impl Watcher {
 
     /// Judges the lines of the newest file.
     fn judge(&mut self, name: &str, content: &[u8]) -> Result<(), Difference> {
-        let number = u32::try_from(self.known.len()).unwrap_or(u32::MAX);
-        let mut last = HashMap::new();
+        let fields = self.expected.workload().fields();
+        let mut last = HashMap::<i64, Outcome>::new();
         for (line, text) in (1..).zip(content.split_inclusive(|byte| *byte == b'\n')) {
-            let at = || Place { file: name.to_owned(), line };
+            let at = Place { file: name.to_owned(), line };
             let shown = || String::from_utf8_lossy(text).trim_end_matches('\n').to_owned();
             let Some(text) = text.strip_suffix(b"\n") else {
-                return Err(Difference::Torn { at: at(), text: shown() });
+                return Err(Difference::Torn { at, text: shown() });
             };
-            let Some((key, sequence, sum)) = parse(text) else {
-                return Err(Difference::Malformed { at: at(), text: shown() });
+            let text = str::from_utf8(text).ok();
+            let workload = self.expected.workload();
+            let Some(outcome) = text.and_then(|text| Outcome::parse(workload, text)) else {
+                let fields = [fields.identity, fields.content].concat().join(", ");
+                return Err(Difference::Malformed { at, text: shown(), fields });
             };
-            let index = self.expected.index(key, sequence);
-            let expected = self.expected.sum(key, sequence);
-            let (Some(index), Some(expected)) = (index, expected) else {
-                let records = self.expected.results_of(key);
-                return Err(Difference::NotInInput { at: at(), key, sequence, records });
-            };
-            if sum != expected {
-                return Err(Difference::WrongSum { at: at(), key, sequence, sum, expected });
-            }
-            if self.seen[index] != 0 {
-                let first = self.known.get(self.seen[index] as usize - 1);
-                let first = first.map(|known| known.file.name.clone()).unwrap_or_default();
-                return Err(Difference::Repeated { at: at(), key, sequence, first });
-            }
-            self.seen[index] = number;
-            self.results += 1;
-            if let Some(before) = last.insert(key, sequence).filter(|before| *before > sequence) {
-                return Err(Difference::Disordered { at: at(), key, sequence, before });
+            self.take(&at, &outcome)?;
+            let before = last.insert(outcome.identity[0], outcome);
+            if let Some(before) = before.filter(|it| fields.ordered && *it > outcome) {
+                let (result, before) = (outcome.name(workload), before.name(workload));
+                return Err(Difference::Disordered { at, result, before });
             }
         }
         Ok(())
     }
-}
 
-/// Reads the key, the sequence and the sum of a line, which are written in one way only.
-fn parse(line: &[u8]) -> Option<(u64, u64, u64)> {
-    let text = str::from_utf8(line).ok()?;
-    let mut fields = text.split(' ').map(|field| field.parse::<u64>().ok());
-    let (key, sequence, sum) = (fields.next()??, fields.next()??, fields.next()??);
-    (format!("{key} {sequence} {sum}") == text).then_some((key, sequence, sum))
+    /// Takes a result of the newest file in.
+    fn take(&mut self, at: &Place, outcome: &Outcome) -> Result<(), Difference> {
+        let workload = self.expected.workload();
+        let at = || at.clone();
+        let result = || outcome.name(workload);
+        let Some(index) = self.expected.index(&outcome.identity) else {
+            let results_of_key = self.expected.results_of(outcome.identity[0]);
+            return Err(Difference::NotInInput { at: at(), result: result(), results_of_key });
+        };
+        let expected = self.expected.outcomes()[index];
+        if *outcome != expected {
+            let (computed, expected) = (outcome.computed(workload), expected.computed(workload));
+            return Err(Difference::Wrong { at: at(), result: result(), computed, expected });
+        }
+        if self.seen[index] != 0 {
+            let first = self.known.get(self.seen[index] as usize - 1);
+            let first = first.map(|known| known.file.name.clone()).unwrap_or_default();
+            return Err(Difference::Repeated { at: at(), result: result(), first });
+        }
+        self.seen[index] = u32::try_from(self.known.len()).unwrap_or(u32::MAX);
+        self.results += 1;
+        Ok(())
+    }
 }
 
 /// Reads a file of a listing; it is as long as the listing says, since it is complete.

@@ -1,10 +1,10 @@
 //! The jobs of the system tests: `--job NAME`, or `-c NAME`, and the job's own options.
 
-mod keyed_sum;
 mod mesh;
 mod misbehave;
 mod neighbour;
 mod pressure;
+mod trial;
 
 use std::io::Write as _;
 use std::time::Duration;
@@ -16,7 +16,6 @@ use millstream::prelude::*;
 fn jobs(env: &mut Environment, args: Args) -> Result<()> {
     let entry = env.entry().map(str::to_owned);
     match entry.map_or_else(|| args.required("job").map(str::to_owned), Ok)?.as_str() {
-        "keyed-sum" => keyed_sum::build(env, &args),
         "mesh" => mesh::build(env, &args),
         "misbehave" => misbehave::build(env, &args),
         "neighbour" => neighbour::build(env, &args),
@@ -31,7 +30,10 @@ fn jobs(env: &mut Environment, args: Args) -> Result<()> {
         "cancels" => cancels(env),
         "parse" => parse(env, &args),
         "surroundings" => surroundings(env, &args),
-        other => Err(millstream::error!("there is no job {other:?}")),
+        other => match trial::build(other, env, &args)? {
+            true => Ok(()),
+            false => Err(millstream::error!("there is no job {other:?}")),
+        },
     }
 }
 
