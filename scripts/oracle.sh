@@ -23,7 +23,7 @@ set -euo pipefail
 cd "$(dirname "$(readlink -f "$0")")/.."
 
 target=${CARGO_TARGET_DIR:-target}
-features=()
+features=millstream/hdfs
 for word in "$@"; do
     case $word in
     -h | --help)
@@ -33,7 +33,7 @@ for word in "$@"; do
     # Programs with faults are kept apart from those that anything else uses.
     --mutant | --mutant=*)
         target=$target/mutants
-        features=(--features millstream-cli/mutants,millstream-integration/mutants)
+        features+=,millstream-cli/mutants,millstream-integration/mutants
         ;;
     --hdfs)
         scripts/setup.sh --test
@@ -41,7 +41,7 @@ for word in "$@"; do
     esac
 done
 
-cargo build --quiet --release --workspace --target-dir "$target" "${features[@]}" \
+cargo build --quiet --release --workspace --target-dir "$target" --features "$features" \
     --bin millstream --bin jobs --bin oracle
 export CARGO_MANIFEST_DIR=$PWD/integration
 exec "$target/release/oracle" "$@"

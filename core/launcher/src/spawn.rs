@@ -77,7 +77,7 @@ pub(crate) fn command(spec: &HostSpec) -> Result<Prepared, SpawnError> {
     let mut command = Command::new(&spec.executable);
     command.args(&spec.args).stdin(Stdio::null());
     if spec.environment == HostEnvironment::Clean {
-        command.env_clear().envs(HostSpec::kept_variables());
+        command.env_clear().envs(HostSpec::kept_variables()).envs(millstream_mutants::variable());
     }
     if let Some(dir) = &spec.temp_dir {
         command.env("TMPDIR", dir);

@@ -8,6 +8,16 @@
 /// The environment variable that names a process's fault.
 pub const VARIABLE: &str = "MILLSTREAM_MUTANT";
 
+/// The variable with this process's fault, for the processes that it starts: none without the
+/// feature `mutants`.
+#[must_use]
+pub fn variable() -> Option<(&'static str, std::ffi::OsString)> {
+    if !cfg!(feature = "mutants") {
+        return None;
+    }
+    std::env::var_os(VARIABLE).map(|value| (VARIABLE, value))
+}
+
 macro_rules! mutants {
     ($($(#[doc = $doc:literal])* $variant:ident = $name:literal,)*) => {
         /// A deliberate fault.

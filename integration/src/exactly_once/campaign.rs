@@ -47,7 +47,10 @@ impl Campaign {
         let mut sum = Evidence::default();
         for number in 1..=self.runs {
             let seed = self.seed.wrapping_add(u64::from(number - 1));
-            let plan = Plan::draw(seed, self.kills, self.workload);
+            let mut plan = Plan::draw(seed, self.kills, self.workload);
+            if self.surroundings.hdfs {
+                plan = plan.on_hdfs();
+            }
             writeln!(out, "run {number} of {}: {plan}", self.runs)?;
             let report = run(&plan, out);
             if report.output.is_ok() {

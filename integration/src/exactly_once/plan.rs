@@ -22,6 +22,9 @@ const PARALLELISM_MAX: u64 = 4;
 /// The shortest and the longest interval of checkpoints.
 const INTERVAL_MS: (u64, u64) = (50, 400);
 
+/// The shortest interval of checkpoints on HDFS.
+const HDFS_INTERVAL_MIN: Duration = Duration::from_millis(200);
+
 /// A kind of process that a fault hits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Process {
@@ -268,6 +271,18 @@ impl Plan {
         }
     }
 
+    /// The same on HDFS, where a checkpoint and a restart take longer: checkpoints are fewer and kept
+    /// in a directory, and there are twice as many records.
+    #[must_use]
+    pub fn on_hdfs(self) -> Self {
+        let checkpoints = self.checkpoints.map(|CheckpointPlan { interval, storage }| {
+            let storage = if storage == Storage::Memory { Storage::Directory } else { storage };
+            CheckpointPlan { interval: 2 * interval + HDFS_INTERVAL_MIN, storage }
+        });
+        let input = Input { records: 2 * self.input.records, ..self.input };
+        Self { input, checkpoints, ..self }
+    }
+
     /// The time for which the source has records, without faults.
     #[must_use]
     pub fn duration(&self) -> Duration {
@@ -396,6 +411,18 @@ mod tests {
         let end = ", no checkpoints, 0 faults, stop with a savepoint behind 0 of them and \
             parallelism 3";
         assert!(without.ends_with(end), "{without}");
+    }
+
+    #[test]
+    fn no_checkpoint_is_in_memory_on_hdfs() {
+        for seed in 0..50 {
+            let (local, plan) = (draw(seed, 2), draw(seed, 2).on_hdfs());
+            let checkpoints = plan.checkpoints.unwrap();
+            assert_ne!(checkpoints.storage, Storage::Memory);
+            assert!((300..=1_000).contains(&checkpoints.interval.as_millis()), "{plan}");
+            assert_eq!(plan.input.records, 2 * local.input.records);
+            assert_eq!(plan.faults, local.faults);
+        }
     }
 
     #[test]
