@@ -90,6 +90,8 @@ pub enum Moment {
 pub struct Fault {
     /// The wait before it, from the moment on at which the job is seen to make records.
     pub wait: Duration,
+    /// Behind the wait it comes as soon as a file is published: amid a commit.
+    pub at_commit: bool,
     /// The kind of the process.
     pub process: Process,
     /// Selects the process among those of its kind.
@@ -120,7 +122,7 @@ impl Fault {
         };
         let pick = random.below(u64::MAX);
         let harm = if is_kill { Self::kill(random, process) } else { Harm::Pause(pause) };
-        Self { wait, process, pick, harm }
+        Self { wait, at_commit: random.below(4) == 0, process, pick, harm }
     }
 
     /// One kill in three has a second one.
@@ -144,6 +146,9 @@ impl Fault {
 impl fmt::Display for Fault {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         let process = self.process;
+        if self.at_commit {
+            out.write_str("amid a commit: ")?;
+        }
         match self.harm {
             Harm::Kill => write!(out, "kill -9 of {process}"),
             Harm::KillTwo(Second { process: second, moment: Moment::After(time), .. }) => {
@@ -347,6 +352,9 @@ mod tests {
             assert!(waits + Duration::from_secs(10) <= plan.duration(), "{plan}");
             assert!(plan.faults[0].harm.is_kill(), "{plan}");
             for fault in plan.faults {
+                if fault.at_commit {
+                    *kinds.entry("at commit".to_owned()).or_default() += 1;
+                }
                 let name = format!("{:?} {:?}", fault.process, fault.harm);
                 let kind = name.split('(').next().unwrap().to_owned();
                 *kinds.entry(kind).or_default() += 1;
@@ -357,8 +365,8 @@ mod tests {
                 }
             }
         }
-        // Three processes with three harms each; three second ones at two moments.
-        assert_eq!(kinds.len(), 15, "{kinds:?}");
+        // Three processes with three harms each; three second ones at two moments; some at commit.
+        assert_eq!(kinds.len(), 16, "{kinds:?}");
         assert!(kinds.values().all(|count| *count >= 15), "{kinds:?}");
     }
 

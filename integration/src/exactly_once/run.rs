@@ -5,7 +5,7 @@ use std::io::Write;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use millstream_oracle::committed::{Expected, Progress, Watcher};
+use millstream_oracle::committed::{Expected, Progress, Published, Watcher};
 
 use super::checkpoint_files::CheckpointFiles;
 use super::checkpoints::Checkpoints;
@@ -25,6 +25,10 @@ const RUNS_WITHIN: Duration = Duration::from_secs(90);
 const ENDS_WITHIN: u32 = 6;
 /// Time limit for the removal of the checkpoints after the end of the job.
 const REMOVED_WITHIN: Duration = Duration::from_secs(10);
+/// Interval of the looks for a commit.
+const COMMIT_LOOK_EVERY: Duration = Duration::from_millis(1);
+/// The longest wait for a commit.
+const COMMITS_WITHIN: Duration = Duration::from_secs(3);
 /// The wait before a stop, from the moment on at which the job is seen to make records.
 const SETTLED: Duration = Duration::from_millis(500);
 /// The most moments at which a fault is tried on a job that is not restarting.
@@ -232,6 +236,9 @@ impl Run<'_> {
             self.say(format_args!("the job was finished before the {fault}"));
             return Ok(false);
         };
+        if fault.at_commit {
+            self.wait_for_commit();
+        }
         let victim = Victim::find(&self.place, fault.process, fault.pick);
         let victim = victim.ok_or_else(|| format!("no process was found for the {fault}"))?;
         let is_kill = fault.harm.is_kill();
@@ -301,6 +308,15 @@ impl Run<'_> {
             if status.all_run || moments == MOMENTS_MAX {
                 return Ok(Some(status));
             }
+        }
+    }
+
+    /// Waits until one more file is published, for a while: others may follow right behind it.
+    fn wait_for_commit(&self) {
+        let files = || self.output.list().map_or(0, |files| files.len());
+        let (from, before) = (Instant::now(), files());
+        while files() <= before && from.elapsed() < COMMITS_WITHIN {
+            std::thread::sleep(COMMIT_LOOK_EVERY);
         }
     }
 

@@ -40,7 +40,8 @@ fn evidence_of(plan: &Plan) -> Evidence {
 
 fn kill(process: Process, milliseconds: u64) -> Fault {
     let wait = Duration::from_millis(milliseconds);
-    Fault { wait, process, pick: 1, harm: Harm::Kill }
+    let at_commit = process == Process::TaskHost;
+    Fault { wait, at_commit, process, pick: 1, harm: Harm::Kill }
 }
 
 #[test]

@@ -19,6 +19,7 @@ use millstream_rm_yarn::proto::yarn::{
 mod bad_input;
 mod deployer;
 mod driver;
+mod exactly_once;
 mod faults;
 mod modes;
 mod nodes;
