@@ -8,7 +8,8 @@ use millstream_oracle::committed::{Input, LANES, Workload};
 
 /// Milliseconds for which the source has records, without faults.
 const RUN_MS: u64 = 12_000;
-/// Milliseconds for which it has records more with each fault: the longest wait for one.
+/// Milliseconds for which it has records more with each fault, beside a pause: the longest wait for
+/// one.
 const FAULT_MS: u64 = 2_500;
 /// The shortest wait for a fault.
 const WAIT_MS_MIN: u64 = 300;
@@ -101,6 +102,14 @@ pub struct Fault {
 }
 
 impl Fault {
+    /// The time for which the source needs records at most, until the job runs again.
+    fn time_ms(&self) -> u64 {
+        match self.harm {
+            Harm::Kill | Harm::KillTwo(_) => FAULT_MS,
+            Harm::Pause(pause) => FAULT_MS + pause.as_millis() as u64,
+        }
+    }
+
     /// The second process that it kills.
     pub(super) fn second(&self) -> Option<Second> {
         match self.harm {
@@ -264,7 +273,8 @@ impl Plan {
             }
         }
         let span_ms = (400 + random.below(1_200)).cast_signed();
-        let records = rate * (RUN_MS + FAULT_MS * u64::from(faults)) / 1_000;
+        let time_ms = RUN_MS + drawn.iter().map(Fault::time_ms).sum::<u64>();
+        let records = rate * time_ms / 1_000;
         Self {
             input: Input { workload, seed, records, keys_per_lane, span_ms },
             rate,
@@ -276,8 +286,8 @@ impl Plan {
         }
     }
 
-    /// The same on HDFS, where a checkpoint and a restart take longer: checkpoints are fewer and kept
-    /// in a directory, and there are twice as many records.
+    /// The same on HDFS, where a checkpoint and a restart take longer: checkpoints are fewer and
+    /// kept in a directory, and there are twice as many records.
     #[must_use]
     pub fn on_hdfs(self) -> Self {
         let checkpoints = self.checkpoints.map(|CheckpointPlan { interval, storage }| {
