@@ -64,9 +64,8 @@ impl Campaign {
                     writeln!(out, "run {number} {verdict} (seed {seed} repeats it)")?;
                     return Ok(false);
                 }
-                (Some(mutant), Err(verdict)) if report.output.is_err() => {
-                    let (name, runs) = (mutant.name(), self.runs);
-                    writeln!(out, "{name} is caught in run {number} of {runs}, which {verdict}")?;
+                (Some(_), Err(_)) if let Err(difference) = &report.output => {
+                    writeln!(out, "caught in run {number} of {}: {difference}", self.runs)?;
                     return Ok(true);
                 }
                 (Some(_), Err(verdict)) => writeln!(out, "run {number} {verdict}")?,
@@ -74,8 +73,8 @@ impl Campaign {
             }
             sum += report.evidence;
         }
-        if let Some(mutant) = self.surroundings.mutant {
-            writeln!(out, "{} is NOT caught in {} runs: {sum}", mutant.name(), self.runs)?;
+        if self.surroundings.mutant.is_some() {
+            writeln!(out, "NOT caught in {} runs: {sum}", self.runs)?;
             return Ok(false);
         }
         writeln!(out, "{0}/{0} exact: {0} runs, {sum}", self.runs)?;
@@ -181,11 +180,10 @@ mod tests {
         let (is_caught, last, seeds) =
             judge_with(mutant, vec![exact(), lacks(), differs(), exact()]);
         assert!(is_caught);
-        let verdict =
-            "fires-twice is caught in run 3 of 4, which differs: part-0, line 3: too much";
+        let verdict = "caught in run 3 of 4: part-0, line 3: too much";
         assert_eq!((last.as_str(), seeds.len()), (verdict, 3));
         let (is_caught, last, _) = judge_with(mutant, vec![exact(), lacks()]);
         assert!(!is_caught);
-        assert!(last.starts_with("fires-twice is NOT caught in 2 runs: "), "{last}");
+        assert!(last.starts_with("NOT caught in 2 runs: "), "{last}");
     }
 }
