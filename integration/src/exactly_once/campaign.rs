@@ -101,6 +101,7 @@ mod tests {
         faults_in_flight: 2,
         kills: 1,
         coordinator_kills: 1,
+        worker_kills: 1,
         double_kills: 1,
         checkpoints: 60,
         hindrance: None,

@@ -25,6 +25,8 @@ pub struct Evidence {
     pub kills: u64,
     /// Number of those that killed the coordinator host, maybe as the second process.
     pub coordinator_kills: u64,
+    /// Number of those that killed a TaskManager or a task host.
+    pub worker_kills: u64,
     /// Number of those that killed two processes.
     pub double_kills: u64,
     /// Number of checkpoints that were complete.
@@ -49,7 +51,7 @@ impl Evidence {
     /// # Errors
     /// The run does not count, for the first of the reasons.
     pub fn counts(&self) -> Result<(), String> {
-        let Self { faults, faults_in_flight, kills, checkpoints, restores, .. } = *self;
+        let Self { faults, faults_in_flight, worker_kills, checkpoints, restores, .. } = *self;
         if checkpoints < CHECKPOINTS_MIN {
             let reason = self.hindrance.as_ref().filter(|_| checkpoints == 0);
             let reason = reason.map(|reason| format!(": {reason}")).unwrap_or_default();
@@ -62,9 +64,10 @@ impl Evidence {
                 "{faults_in_flight} of {faults} faults hit a job with records in flight"
             ));
         }
-        if restores < kills {
+        // A coordinator host in which committers alone run is replaced without a restart.
+        if restores < worker_kills {
             return Err(format!(
-                "{kills} faults killed processes, and the job was restored from a checkpoint \
+                "{worker_kills} faults killed workers, and the job was restored from a checkpoint \
                  {restores} times"
             ));
         }
@@ -91,6 +94,7 @@ impl AddAssign for Evidence {
         self.faults_in_flight += other.faults_in_flight;
         self.kills += other.kills;
         self.coordinator_kills += other.coordinator_kills;
+        self.worker_kills += other.worker_kills;
         self.double_kills += other.double_kills;
         self.checkpoints += other.checkpoints;
         self.restores += other.restores;
@@ -137,6 +141,7 @@ mod tests {
         faults_in_flight: 3,
         kills: 2,
         coordinator_kills: 1,
+        worker_kills: 2,
         double_kills: 0,
         checkpoints: 10,
         hindrance: None,
@@ -167,7 +172,7 @@ mod tests {
             ),
             (
                 Evidence { restores: 1, ..ENOUGH },
-                "2 faults killed processes, and the job was restored from a checkpoint 1 times",
+                "2 faults killed workers, and the job was restored from a checkpoint 1 times",
             ),
             (Evidence { resumes: 0, ..ENOUGH }, "the job did not go on from a savepoint"),
             (

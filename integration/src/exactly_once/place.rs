@@ -16,7 +16,12 @@ use crate::job::Job;
 use crate::on_yarn::{OnHdfs, OnYarn, application_id};
 
 /// The settings of a cluster that notices faults early.
-const CLUSTER: [(&str, &str); 2] = [("heartbeat.interval", "500 ms"), ("heartbeat.timeout", "3 s")];
+const CLUSTER: [(&str, &str); 3] = [
+    ("heartbeat.interval", "500 ms"),
+    ("heartbeat.timeout", "3 s"),
+    // The trial counts the failures.
+    ("web.exception-history-size", "1000"),
+];
 
 /// The surroundings of a campaign's runs.
 #[derive(Debug, Clone, Copy, Default)]

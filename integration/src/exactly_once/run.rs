@@ -243,25 +243,25 @@ impl Run<'_> {
         let victim = victim.ok_or_else(|| format!("no process was found for the {fault}"))?;
         let is_kill = fault.harm.is_kill();
         let mut hit = before.all_run;
-        // The restarts that the job must have more than.
-        let mut restarts = before.restarts;
+        // The failures that the job must have more than.
+        let mut failures = before.failures;
         match fault.harm {
             Harm::Kill => {
                 victim.kill(&mut self.place);
                 self.say(format_args!("{fault}: {}", victim.name));
             }
-            Harm::KillTwo(second) => restarts = self.kill_two(fault, &victim, second, restarts)?,
+            Harm::KillTwo(second) => failures = self.kill_two(fault, &victim, second, failures)?,
             Harm::Pause(pause) => {
                 victim.pause(&self.place);
                 self.say(format_args!("{fault}: {}", victim.name));
                 let from = Instant::now();
                 self.wait("the end of the pause", RUNS_WITHIN, |_| from.elapsed() >= pause)?;
-                hit &= !Status::of(&self.job.details()).is_finished();
+                hit &= !self.status().is_finished();
                 victim.resume(&self.place);
             }
         }
         let status = self.wait("the job runs again", RUNS_WITHIN, |status| {
-            let went_on = !is_kill || status.restarts > restarts;
+            let went_on = !is_kill || status.failures > failures;
             status.is_finished() || (status.all_ran && went_on)
         })?;
         if is_kill {
@@ -270,15 +270,18 @@ impl Run<'_> {
             let kinds = [Some(fault.process), second];
             let kills_coordinator = kinds.contains(&Some(Process::CoordinatorHost));
             self.evidence.coordinator_kills += u64::from(kills_coordinator);
+            let is_worker = |kind: &Process| *kind != Process::CoordinatorHost;
+            let kills_worker = kinds.iter().flatten().any(is_worker);
+            self.evidence.worker_kills += u64::from(kills_worker);
             self.evidence.double_kills += u64::from(second.is_some());
-            hit &= status.restarts > before.restarts;
+            hit &= status.failures > before.failures;
         }
         self.evidence.faults_in_flight += u64::from(hit);
         let causes = self.job.causes().into_iter();
-        let restarts = status.restarts.saturating_sub(before.restarts);
-        let cause = match restarts {
-            0 => "the job did not restart".to_owned(),
-            _ => causes.take(restarts as usize).collect::<Vec<_>>().join(" | "),
+        let failures = status.failures.saturating_sub(before.failures);
+        let cause = match failures {
+            0 => "the job did not fail".to_owned(),
+            _ => causes.take(failures as usize).collect::<Vec<_>>().join(" | "),
         };
         self.say(format_args!("the job runs again: {cause}"));
         Ok(true)
@@ -300,7 +303,7 @@ impl Run<'_> {
             self.wait("the time of the fault", RUNS_WITHIN, |status| {
                 status.is_finished() || from.elapsed() >= wait
             })?;
-            let status = Status::of(&self.job.details());
+            let status = self.status();
             if status.is_finished() {
                 return Ok(None);
             }
@@ -320,24 +323,24 @@ impl Run<'_> {
         }
     }
 
-    /// Kills two processes and returns the number of restarts before the second kill, which makes
-    /// the job restart once more if it ran again.
+    /// Kills two processes and returns the number of failures before the second kill, which makes
+    /// the job fail once more if it ran again.
     fn kill_two(
         &mut self,
         fault: &Fault,
         first: &Victim,
         Second { process, pick, moment }: Second,
-        restarts: u64,
+        failures: u64,
     ) -> Result<u64, String> {
         let mut second = first.find_beside(&self.place, process, pick);
         let killed = Instant::now();
         first.kill(&mut self.place);
-        let mut before = restarts;
+        let mut before = failures;
         match moment {
             Moment::After(time) => std::thread::sleep(time.saturating_sub(killed.elapsed())),
             Moment::Restarting(time) => {
                 self.wait("the job restarts", RUNS_WITHIN, |status| {
-                    status.is_finished() || status.restarts > restarts || !status.all_ran
+                    status.is_finished() || status.failures > failures || !status.all_ran
                 })?;
                 let from = Instant::now();
                 self.wait("the second kill", RUNS_WITHIN, |_| from.elapsed() >= time)?;
@@ -346,9 +349,9 @@ impl Run<'_> {
                     self.look()?;
                     second = Victim::find(&self.place, process, pick);
                 }
-                let status = Status::of(&self.job.details());
+                let status = self.status();
                 if status.all_ran {
-                    before = status.restarts;
+                    before = status.failures;
                 }
             }
         }
@@ -410,7 +413,11 @@ impl Run<'_> {
         self.note(&progress);
         self.ask_for_checkpoints();
         self.files.as_mut().map_or(Ok(()), CheckpointFiles::look)?;
-        Ok(Status::of(&self.job.details()))
+        Ok(self.status())
+    }
+
+    fn status(&self) -> Status {
+        Status::of(&self.job.details(), self.job.causes().len())
     }
 
     fn ask_for_checkpoints(&mut self) {

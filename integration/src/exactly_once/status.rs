@@ -6,8 +6,8 @@ use serde_json::Value;
 pub(super) struct Status {
     /// Its name as Flink's.
     pub(super) state: String,
-    /// Number of restarts so far.
-    pub(super) restarts: u64,
+    /// Number of failures so far: each of them restarted tasks, or committers alone.
+    pub(super) failures: u64,
     /// All tasks run at this moment.
     pub(super) all_run: bool,
     /// All tasks run or have run to their end.
@@ -17,8 +17,8 @@ pub(super) struct Status {
 }
 
 impl Status {
-    /// Reads the details of a job.
-    pub(super) fn of(details: &Value) -> Self {
+    /// Reads the details of a job that has failed so often.
+    pub(super) fn of(details: &Value, failures: usize) -> Self {
         let vertices = details["vertices"].as_array().map_or(&[][..], Vec::as_slice);
         let count = |vertex: &Value, path: &str| vertex.pointer(path).and_then(Value::as_u64);
         let tasks = |vertex: &Value, states: &[&str]| {
@@ -31,7 +31,7 @@ impl Status {
         let emitted = vertices.iter().map(|vertex| count(vertex, "/metrics/write-records"));
         Self {
             state: details["state"].as_str().unwrap_or_default().to_owned(),
-            restarts: details["millstream"]["restarts"].as_u64().unwrap_or(0),
+            failures: failures as u64,
             all_run: all(&["RUNNING"]),
             all_ran: all(&["RUNNING", "FINISHED"]),
             emitted: emitted.flatten().sum(),
@@ -55,20 +55,19 @@ mod tests {
                 "metrics": {"write-records": 10 * running}})
         };
         let vertices = running.map(vertex);
-        Status::of(&json!({"state": "RUNNING", "millstream": {"restarts": 3},
-            "vertices": vertices}))
+        Status::of(&json!({"state": "RUNNING", "vertices": vertices}), 3)
     }
 
     #[test]
     fn the_state_of_a_job_is_read_from_its_details() {
         let all = status([2, 2], 0);
-        assert_eq!((all.state.as_str(), all.restarts, all.emitted), ("RUNNING", 3, 40));
+        assert_eq!((all.state.as_str(), all.failures, all.emitted), ("RUNNING", 3, 40));
         assert!(all.all_run && all.all_ran && !all.is_finished());
         let some = status([2, 1], 0);
         assert!(!some.all_run && !some.all_ran);
         let ending = status([1, 1], 1);
         assert!(!ending.all_run && ending.all_ran);
-        let nothing = Status::of(&json!({"state": "FINISHED"}));
+        let nothing = Status::of(&json!({"state": "FINISHED"}), 0);
         assert!(!nothing.all_run && !nothing.all_ran && nothing.is_finished());
     }
 }
