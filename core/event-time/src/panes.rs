@@ -198,7 +198,6 @@ impl<K: Key, V: Clone + 'static> Panes<K, V> {
     }
 
     /// The ends of the windows with this time which have been fired and are still kept.
-    #[must_use]
     pub fn kept_ends(&self, time: i64) -> impl Iterator<Item = i128> + use<K, V> {
         let (slide, reached) = (self.grid.slide(), self.reached);
         // Windows up to this end are no longer kept.

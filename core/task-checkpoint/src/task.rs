@@ -107,9 +107,19 @@ struct Taking {
     refusal: Option<String>,
     /// The operators whose keyed states are being written in slices.
     in_slices: Vec<OperatorId>,
-    /// The barrier has left the task: then, and after so long.
-    left: Option<(Instant, Duration)>,
+    /// The barrier has left the task.
+    left: Option<Left>,
     is_aborted: bool,
+}
+
+/// The moment at which a barrier left.
+#[derive(Debug)]
+struct Left {
+    at: Instant,
+    sync: Duration,
+    /// Those that the task kept then. Later ones, as those of the end of the input, are no part of
+    /// the snapshot.
+    committables: Vec<Arc<PreCommitted>>,
 }
 
 #[derive(Debug)]
@@ -291,10 +301,15 @@ impl TaskCheckpoints {
     /// The barrier has left the task; whether slices of its snapshot are left.
     pub(crate) fn finish(&self) -> bool {
         let now = self.clock.now();
-        let is_open = self.inner().taking.as_mut().is_some_and(|taking| {
-            taking.left = Some((now, now.saturating_duration_since(taking.since)));
-            !taking.in_slices.is_empty()
-        });
+        let is_open = {
+            let mut inner = self.inner();
+            let committables = inner.committables.clone();
+            inner.taking.as_mut().is_some_and(|taking| {
+                let sync = now.saturating_duration_since(taking.since);
+                taking.left = Some(Left { at: now, sync, committables });
+                !taking.in_slices.is_empty()
+            })
+        };
         if !is_open {
             self.send();
         }
@@ -339,9 +354,9 @@ impl TaskCheckpoints {
             let Some(Taking { barrier, parts, refusal, left, .. }) = inner.taking.take() else {
                 return;
             };
-            let Some((left, sync)) = left else { return };
+            let Some(Left { at: left, sync, committables }) = left else { return };
             let parts = refusal.map_or(Ok(parts), Err);
-            TaskSnapshot { barrier, parts, committables: inner.committables.clone(), sync, left }
+            TaskSnapshot { barrier, parts, committables, sync, left }
         };
         (self.sender)(snapshot);
     }
@@ -489,7 +504,9 @@ mod tests {
         task.begin(barrier(1));
         task.begin_keyed(operator, &mut backend);
         task.add_watermark(operator, Timestamp::MIN);
+        task.keep(committables(CheckpointId::new(1)));
         assert!(task.finish(), "slices are left");
+        task.keep(committables(task.id_at_end()));
         let mut slices = 0;
         for key in (0..).step_by(7) {
             backend.set_key(key, key.stable_hash()).unwrap();
@@ -506,6 +523,7 @@ mod tests {
         let sent = sent.lock().unwrap();
         assert_eq!((sent.len(), count(&sent[0], &"begin".repeat(100))), (1, 3_000));
         assert_eq!(sent[0].parts.as_ref().unwrap()[0].lists.len(), 1);
+        assert_eq!(*sent[0].committables, [Arc::new(committables(CheckpointId::new(1)))]);
         assert!(task.slice(budget()).is_none());
     }
 
