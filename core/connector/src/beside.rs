@@ -310,7 +310,6 @@ impl<T, W: SinkWriter<T>> Drop for PlacedWriter<T, W> {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::mpsc::channel;
     use std::time::Duration;
 
     use super::*;
@@ -330,7 +329,7 @@ mod tests {
         left: u32,
         resumed: Arc<AtomicUsize>,
         /// Where the waker is called once more.
-        later: std::sync::mpsc::Sender<Waker>,
+        later: SyncSender<Waker>,
     }
 
     impl Filling {
@@ -386,7 +385,7 @@ mod tests {
     #[test]
     fn no_call_of_a_waker_is_lost_and_none_comes_without_it() {
         let (bell, woken) = sync_channel(1);
-        let (later, wakers) = channel::<Waker>();
+        let (later, wakers) = sync_channel::<Waker>(16);
         let waking = thread::spawn(move || wakers.iter().for_each(|waker| waker.wake()));
         let (resumed, beside) = (Arc::<AtomicUsize>::default(), Arc::new(Beside::new(|| None)));
         let make = |waker| {

@@ -392,8 +392,7 @@ where
     fn snapshot(&mut self) -> Result<Vec<DatagenSplit>> {
         let splits = self.now.splits().chain(self.later.iter().copied());
         let back = u64::from(Mutant::ReplaysBatch.lives());
-        let splits =
-            splits.map(|split| DatagenSplit { next: split.next.saturating_sub(back), ..split });
+        let splits = splits.map(|split| DatagenSplit { next: split.next.saturating_sub(back) });
         Ok(splits.filter(|split| split.next < self.count).collect())
     }
 }

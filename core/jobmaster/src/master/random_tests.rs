@@ -6,7 +6,9 @@
 //! The environment can ask for seeds, see [`millstream_soak::simulation`].
 
 mod events;
+mod regions;
 mod requests;
+mod storage;
 mod sums;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -308,13 +310,7 @@ impl World {
         if let to_host::Message::Deploy(deploy) = &message {
             assert!(deploy.tasks.is_empty() || !self.has_stopped, "it runs behind its stop");
             self.check_restore(deploy);
-            for task in &deploy.tasks {
-                let name = (task.vertex.clone(), task.subtask, task.attempt);
-                assert!(self.deployed_ever.insert(name), "{task:?} is deployed twice");
-                let is_known = self.restarts_known.contains(&task.attempt);
-                let is_told = self.restarts_told.contains(&task.attempt);
-                assert!(is_known || !is_told, "coordinators do not know of {task:?}");
-            }
+            self.check_deployment(deploy);
         }
         if let to_host::Message::RestartSubtasks(restart) = &message {
             assert!(self.restarts_told.insert(restart.attempt), "told twice of {restart:?}");
@@ -393,95 +389,6 @@ impl World {
         }
     }
 
-    /// The storage answers the oldest request, as it is or badly.
-    fn store(&mut self, faults: bool) -> bool {
-        let Some(request) = self.storage.pop_front().filter(|_| self.ended == 0) else {
-            return false;
-        };
-        let luck = if faults { self.random.below(10) } else { 9 };
-        let reason = || "the disk is full".to_owned();
-        let answer = match request {
-            StorageRequest::Prepare(trigger, directory) => {
-                assert!(self.directories.insert(directory), "a directory is used twice");
-                let prepared = if luck == 0 { Err(reason()) } else { Ok(()) };
-                self.event(Event::Storage(StorageAnswer::Prepared(trigger, prepared)));
-                return true;
-            }
-            StorageRequest::Remove(directory) => {
-                assert!(self.directories.remove(&directory), "it was complete, or never begun");
-                return true;
-            }
-            StorageRequest::Store(id, metadata, directory) if !metadata.kind.commits() => {
-                self.store_savepoint(luck, id, &directory.expect("it has one"))
-            }
-            StorageRequest::ReadBack(id, Some(_)) if !self.stored.contains(&id.get()) => {
-                assert!(!self.savepoints.contains(&id.get()), "its outcome is known");
-                Answer::StoreFailed { id, reason: reason() }
-            }
-            StorageRequest::Store(id, metadata, directory) => {
-                self.seen.many("final", u64::from(metadata.kind == Kind::Final));
-                self.seen.many("stop", u64::from(directory.is_some()));
-                self.store_one(luck, id, directory.is_some())
-            }
-            StorageRequest::ReadBack(id, directory) => {
-                match (luck, self.stored.contains(&id.get())) {
-                    (0, _) => Answer::StoreUnknown { id, reason: reason() },
-                    (_, true) => {
-                        self.is_complete(id.get());
-                        self.has_stopped |= directory.is_some();
-                        Answer::Stored(id)
-                    }
-                    (_, false) => Answer::StoreFailed { id, reason: reason() },
-                }
-            }
-            StorageRequest::Discard(id) if luck == 0 => Answer::NotDiscarded(id),
-            StorageRequest::Discard(id) => {
-                assert!(id.get() < self.newest, "the newest checkpoint is removed");
-                self.stored.remove(&id.get());
-                Answer::Discarded(id)
-            }
-            StorageRequest::Delete(..) => return true,
-            StorageRequest::DeleteAll | StorageRequest::DeleteClaimed => return true,
-        };
-        self.event(Event::Storage(StorageAnswer::News(answer)));
-        true
-    }
-
-    fn store_savepoint(&mut self, luck: usize, id: CheckpointId, directory: &str) -> Answer {
-        let reason = "the disk is full".to_owned();
-        self.seen.one("savepoint");
-        match luck {
-            0 => Answer::StoreFailed { id, reason },
-            1..=3 => Answer::StoreUnknown { id, reason },
-            _ => {
-                self.savepoints.insert(id.get());
-                self.directories.remove(directory);
-                Answer::Stored(id)
-            }
-        }
-    }
-
-    /// Stores a checkpoint, or the savepoint with which the job stops.
-    fn store_one(&mut self, luck: usize, id: CheckpointId, stops: bool) -> Answer {
-        let reason = "the disk is full".to_owned();
-        match luck {
-            0 => Answer::StoreFailed { id, reason },
-            1..=6 => {
-                if luck % 2 == 1 {
-                    self.stored.insert(id.get());
-                }
-                self.seen.one("in doubt");
-                Answer::StoreUnknown { id, reason }
-            }
-            _ => {
-                self.stored.insert(id.get());
-                self.is_complete(id.get());
-                self.has_stopped |= stops;
-                Answer::Stored(id)
-            }
-        }
-    }
-
     fn is_complete(&mut self, id: u64) {
         self.newest = self.newest.max(id);
         if self.status != JobStatus::Cancelling {
@@ -513,22 +420,6 @@ impl World {
             self.attempts = attempts;
         }
         self.check_status(details.status);
-    }
-
-    /// Subtasks of one number begin again together, and nothing else does.
-    fn check_regions(&self, attempts: &[u32]) {
-        assert!(
-            self.has_regions,
-            "all tasks are connected: {attempts:?} follow {:?}",
-            self.attempts
-        );
-        let (old, new) = (&self.attempts, attempts);
-        for (source, sink) in (0..new.len() / 2).zip(new.len() / 2..) {
-            assert_eq!((old[source], new[source]), (old[sink], new[sink]), "of one region");
-            assert!(old[source] <= new[source], "{old:?} {new:?}");
-        }
-        let kept = self.takes_checkpoints || !self.coordinated;
-        assert!(kept, "sources and sinks without checkpoints begin again alone");
     }
 
     fn check_status(&mut self, status: JobStatus) {

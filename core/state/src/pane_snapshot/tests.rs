@@ -56,7 +56,9 @@ impl Subtask {
                 PaneValues::Few(few) => few.value_mut(hash, Place::NOWHERE, &key),
                 PaneValues::Many(many) => many.value_mut(hash, Place::NOWHERE, &key),
             };
-            value.unwrap().map(|value| *value += 1);
+            if let Some(value) = value.unwrap() {
+                *value += 1;
+            }
         } else {
             let panes = self.closed.of_key(hash, &key);
             match panes.find(pane) {
@@ -170,11 +172,14 @@ fn panes_of_other_windows_keys_and_values_are_refused() {
     assert!(matches!(said, StateError::KeyType { .. }), "{said}");
 }
 
+/// The panes of each group, by their numbers.
+type Groups = Vec<(i64, GroupTable<u64, u64>)>;
+
 /// The windows that are fired while a snapshot is being written.
 #[derive(Default)]
 struct Fired {
     /// A pane that is taken into the closed ones, group by group.
-    closing: Option<(Cursor, Vec<(i64, GroupTable<u64, u64>)>)>,
+    closing: Option<(Cursor, Groups)>,
     /// One that is in no window to come.
     last: Option<PaneEntries<u64, u64>>,
     steps: u32,

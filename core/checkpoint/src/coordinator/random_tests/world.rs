@@ -308,20 +308,22 @@ impl World {
         }
     }
 
+    fn on_reserve(&mut self, id: CheckpointId) {
+        self.oracle.on_reserve(id, self.settings.concurrent_max.get());
+        if self.faulty(Fault::GivesUpFinal) && self.have_finished() {
+            return;
+        }
+        if self.bad_luck(25) {
+            let reason = "away".to_owned();
+            return self.send(Event::IdNotReserved { id, reason });
+        }
+        self.store.counter = self.store.counter.max(id.get());
+        self.send(Event::IdReserved(id));
+    }
+
     fn act(&mut self, action: Action) {
         match action {
-            Action::ReserveId(id) => {
-                self.oracle.on_reserve(id, self.settings.concurrent_max.get());
-                if self.faulty(Fault::GivesUpFinal) && self.have_finished() {
-                    return;
-                }
-                if self.bad_luck(25) {
-                    let reason = "away".to_owned();
-                    return self.send(Event::IdNotReserved { id, reason });
-                }
-                self.store.counter = self.store.counter.max(id.get());
-                self.send(Event::IdReserved(id));
-            }
+            Action::ReserveId(id) => self.on_reserve(id),
             Action::SnapshotCoordinators { id, operators } => {
                 assert!(!self.oracle.attempts.running.is_empty(), "{id} needs no coordinator");
                 if self.host && self.bad_luck(25) {
@@ -361,14 +363,10 @@ impl World {
                     Answer::Failed(_) => "refused",
                 });
             }
-            Action::Restore { from, finished } => {
-                let all = self.plan.subtasks().collect();
-                self.on_restore(from, &finished, all);
-            }
+            Action::Restore { from, finished } => self.on_restore(from, &finished, None),
             Action::RestoreRegions { from, finished } => {
-                self.seen.one("regions restored");
                 let away = std::mem::take(&mut self.away);
-                self.on_restore(from, &finished, away);
+                self.on_restore(from, &finished, Some(away));
             }
             Action::FailJob(reason) => {
                 assert!(reason.contains("chk-"), "{reason}");
@@ -450,8 +448,10 @@ impl World {
         &mut self,
         from: Option<CheckpointId>,
         finished: &[Subtask],
-        tasks: BTreeSet<Subtask>,
+        away: Option<BTreeSet<Subtask>>,
     ) {
+        self.seen.many("regions restored", u64::from(away.is_some()));
+        let tasks = away.unwrap_or_else(|| self.plan.subtasks().collect());
         let mut from = from;
         if self.faulty(Fault::RestoresOlder) {
             from = self.coordinator.retained().next().map(Completed::id);
