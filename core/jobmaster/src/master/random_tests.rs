@@ -68,6 +68,7 @@ struct World {
     random: Random,
     job: Job,
     coordinated: bool,
+    has_enumerator: bool,
     /// Each source has a channel to the sink of its number alone.
     has_regions: bool,
     /// The attempts of tasks that hosts were told to run.
@@ -128,6 +129,7 @@ impl World {
             if coordinated_job { coordinated(parallelism) } else { pipeline(parallelism) };
         // Without enumerators the coordinator host is replaced while tasks run.
         graph.vertices[0].operators[0].coordinated &= random.one_in(2);
+        let has_enumerator = graph.vertices[0].operators[0].coordinated;
         let has_regions = random.one_in(2);
         if has_regions {
             graph.edges[0].partitioner = Partitioner::Forward;
@@ -147,6 +149,7 @@ impl World {
             random,
             job: Job::with_config(graph, &config),
             coordinated: coordinated_job,
+            has_enumerator,
             has_regions,
             deployed_ever: BTreeSet::new(),
             restarts_told: BTreeSet::new(),
@@ -320,8 +323,8 @@ impl World {
         match message {
             to_host::Message::OperatorEvent(event) => process.heard.event(&event),
             to_host::Message::TriggerCheckpoint(trigger) => {
-                // A job whose coordinators have no state sends none.
-                if self.coordinated {
+                // Without an enumerator there are no events.
+                if self.has_enumerator {
                     process.heard.barrier(&trigger);
                 }
                 let is_stop = trigger.kind() == host::CheckpointKind::Stop;
@@ -355,6 +358,7 @@ impl World {
                 process.has_stopped |= end.complete && process.stop == Some(end.checkpoint);
             }
             to_host::Message::Deploy(deploy) => {
+                process.heard.deployment(&deploy);
                 let tasks = deploy.tasks.into_iter();
                 process.tasks.extend(tasks.map(|task| (task, Execution::Unspecified)));
             }

@@ -192,9 +192,18 @@ impl Tasks {
                 self.on_tasks_stuck(hosts.into_iter().collect());
             }
             (Step::Waiting, TimerKind::SlotRequest) => self.actions.push(Action::SlotsLate),
-            (Step::Starting, TimerKind::HostStart) => self.on_hosts_late(tasks),
+            (Step::Starting, TimerKind::HostStart) => {
+                self.on_hosts_late(tasks);
+                self.kill_late_hosts();
+            }
             _ => {}
         }
+    }
+
+    /// Gives up processes that do not get ready: the next restart begins with others.
+    fn kill_late_hosts(&mut self) {
+        let late = self.hosts.extract_if(.., |_, host| host.data_address.is_none());
+        self.actions.extend(late.map(|(host, _)| Action::Kill(host)));
     }
 
     /// The thing that the restarts wait for.

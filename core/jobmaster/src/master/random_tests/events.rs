@@ -32,6 +32,14 @@ impl Heard {
         self.event = self.event.max(u64::from_be_bytes(payload));
     }
 
+    /// Begins anew with an attempt of that subtask.
+    pub(super) fn deployment(&mut self, deploy: &host::Deploy) {
+        let is_first = |task: &Task| task.vertex == vertex_id(0).as_bytes() && task.subtask == 0;
+        if deploy.tasks.iter().any(is_first) {
+            *self = Self::default();
+        }
+    }
+
     pub(super) fn barrier(&mut self, trigger: &TriggerCheckpoint) {
         let is_first = |task: &TaskId| task.vertex == vertex_id(0).as_bytes() && task.subtask == 0;
         let (number, before) = (trigger.checkpoint, self.barrier);
