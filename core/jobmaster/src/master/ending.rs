@@ -140,18 +140,20 @@ impl JobMaster {
             self.owes_abort = true;
             return self.stop_hosts(then);
         }
-        if self.has_unpublished_savepoint() {
-            return self.stop_hosts(then);
-        }
         self.enter(Phase::Aborting { then });
         self.abort_if_settled();
     }
 
     /// While it is not certain which checkpoint is the last one, it is not certain either what is
-    /// to be discarded.
+    /// to be discarded, and whether the results of a savepoint are to stay.
     pub(super) fn abort_if_settled(&mut self) {
         self.waits_to_abort = !self.checkpoints.as_ref().is_none_or(Checkpoints::is_settled);
-        if !self.waits_to_abort {
+        if self.waits_to_abort {
+            return;
+        }
+        if self.has_unpublished_savepoint() {
+            self.on_discarded();
+        } else {
             self.tell_settlement(settlement::Event::Abort);
         }
     }
@@ -180,9 +182,7 @@ impl JobMaster {
         }
         match then {
             // It was going to restart.
-            Outcome::Cancel | Outcome::Fail
-                if std::mem::take(&mut self.owes_abort) && !self.has_unpublished_savepoint() =>
-            {
+            Outcome::Cancel | Outcome::Fail if std::mem::take(&mut self.owes_abort) => {
                 self.enter(Phase::Aborting { then });
                 self.abort_if_settled();
             }

@@ -98,8 +98,6 @@ struct World {
     deployed: bool,
     aborted: bool,
     published: bool,
-    /// When hosts were stopped for the last time, there were results of a savepoint.
-    kept: bool,
 
     takes_checkpoints: bool,
     storage: VecDeque<StorageRequest>,
@@ -110,8 +108,6 @@ struct World {
     directories: BTreeSet<String>,
     /// The newest one that the JobMaster was told of.
     newest: u64,
-    /// The newest one that it knew before it was cancelled.
-    newest_in_time: u64,
     /// The job was told that its stop savepoint is complete.
     has_stopped: bool,
     /// The number of requests.
@@ -173,14 +169,12 @@ impl World {
             deployed: false,
             aborted: false,
             published: false,
-            kept: false,
             takes_checkpoints,
             storage: VecDeque::new(),
             stored: BTreeSet::new(),
             savepoints: BTreeSet::new(),
             directories: BTreeSet::new(),
             newest: 0,
-            newest_in_time: 0,
             has_stopped: false,
             requests: 0,
             seen: Seen::default(),
@@ -256,7 +250,6 @@ impl World {
             Action::StopHost(_, host, _) => {
                 assert!(!self.hosts_gone.contains(&host), "a dead host is stopped");
                 assert!(self.hosts_stopped.insert(host), "a host is stopped twice");
-                self.kept = self.keeps_results();
                 if let Some(process) = self.processes.get_mut(&host) {
                     process.stopping = true;
                 }
@@ -395,9 +388,6 @@ impl World {
 
     fn is_complete(&mut self, id: u64) {
         self.newest = self.newest.max(id);
-        if self.status != JobStatus::Cancelling {
-            self.newest_in_time = self.newest;
-        }
         self.seen.one("complete");
     }
 
@@ -721,7 +711,7 @@ impl World {
         if self.status == JobStatus::Finished {
             assert!(!self.coordinated || self.published, "finished without publication");
         } else {
-            let is_kept = self.kept || self.keeps_results();
+            let is_kept = self.keeps_results();
             assert!(is_kept || !self.coordinated || !self.deployed || self.was_cleaned_up());
         }
     }
@@ -729,7 +719,7 @@ impl World {
     /// Whether results that are not published may be those of a savepoint.
     fn keeps_results(&self) -> bool {
         let newest = self.savepoints.last().copied().unwrap_or(0);
-        self.has_stopped || newest > self.newest_in_time
+        self.has_stopped || newest > self.newest
     }
 }
 
