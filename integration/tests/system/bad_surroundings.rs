@@ -1,9 +1,10 @@
 //! Clusters in bad surroundings: too few slots, ports taken, disks full.
 
 use std::os::unix::fs::symlink;
+use std::path::Path;
 use std::time::Duration;
 
-use millstream_integration::{Cluster, example, free_port, until};
+use millstream_integration::{Cluster, binary, example, free_port, until};
 
 use crate::neighbour::Neighbour;
 
@@ -110,8 +111,10 @@ fn full_logs_stop_nobody() {
 fn a_full_disk_for_uploads_is_told_and_passes() {
     let disk = tempfile::tempdir().unwrap();
     // Room for one of the two programs. The mount is the process's own and ends with it.
-    let script =
-        format!("mount -t tmpfs -o size=90m tmpfs {} && exec \"$0\" \"$@\"", disk.path().display());
+    let size = |program: &Path| std::fs::metadata(program).unwrap().len();
+    let room = size(&binary("jobs")) + size(&example("word_count")) / 2;
+    let disk_path = disk.path().display();
+    let script = format!("mount -t tmpfs -o size={room} tmpfs {disk_path} && exec \"$0\" \"$@\"");
     // SAFETY: takes nothing.
     let unshare = if unsafe { libc::geteuid() } == 0 { "-m" } else { "-Urm" };
     let mut cluster = Cluster::builder()
