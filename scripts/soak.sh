@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # The long forms of the tests: the same programs as scripts/test.sh runs, with larger numbers (more
 # seeds, more kills, more data). They end in order when their share of the minutes is used, and say
-# how far they got; on top of the minutes comes the time of the short forms, as in scripts/test.sh,
-# and without arguments of cargo test that of scripts/simulate.sh with 200 seeds for each minute.
+# how far they got; on top of the minutes comes the time of the short forms, as in scripts/test.sh.
+# More seeds of the simulated worlds: scripts/simulate.sh.
 #
 # usage: soak.sh [--minutes N] [arguments of cargo test]
 #   --minutes N   what the long forms may take together (30)
@@ -34,8 +34,5 @@ fi
 export MILLSTREAM_SOAK=1 MILLSTREAM_SOAK_MINUTES=$minutes
 scripts/setup.sh --test
 cargo build --release --workspace --bins --examples
-if (($# == 0)); then
-    set -- --workspace
-    scripts/simulate.sh --seeds $((minutes * 200))
-fi
+(($# > 0)) || set -- --workspace
 time cargo test --release --no-fail-fast "$@"

@@ -217,7 +217,9 @@ mod tests {
         check_rows(&input, &output);
         assert_eq!(python(&output, "SELECT COUNT(*) FROM prepared"), "0\n");
         let attempts = "SELECT COUNT(DISTINCT attempt) FROM committed";
-        assert_eq!(python(&output, attempts), "2\n", "it has failed once");
+        // Nothing connects the two subtasks: each of them may have failed by itself.
+        let attempts: u32 = python(&output, attempts).trim().parse().unwrap();
+        assert!((2..=3).contains(&attempts), "{attempts} attempts");
     }
 
     /// The directory of a process that is to die, in its environment.
