@@ -131,7 +131,7 @@ where
             for (mut writer, call, running) in waiting {
                 let outcome = catch_unwind(AssertUnwindSafe(|| call.make(&mut writer)));
                 let outcome = outcome.map_err(|panic| with_place(panic, place_of_panic()));
-                // Its task waits for this before it ends, so somebody takes it.
+                // The task takes the answer, or waits for it before it ends.
                 let _ = sender.send((writer, outcome));
                 drop(running);
             }
@@ -302,7 +302,7 @@ where
 impl<T, W: SinkWriter<T>> Drop for PlacedWriter<T, W> {
     fn drop(&mut self) {
         if let (None, Some(caller)) = (&self.writer, &self.caller) {
-            // Whoever hears of the end of its task may rely on it.
+            // The end of the task is told when the call has ended: committers rely on that.
             drop(caller.answers.recv());
         }
     }
@@ -376,7 +376,7 @@ mod tests {
         mut answer: Answer<()>,
     ) -> Answer<()> {
         while matches!(answer, Answer::Later | Answer::Flow(Flow::Full)) {
-            woken.recv_timeout(Duration::from_secs(30)).expect("nobody wakes the task");
+            woken.recv_timeout(Duration::from_secs(30)).expect("the task is not woken");
             answer = writer.resume().unwrap();
         }
         answer
