@@ -4,8 +4,8 @@
 //! carries the actions out; [`Factory`] starts it. The job's picture is the [`ExecutionGraph`].
 //!
 //! # Invariants
-//! - A restart of all tasks has hosts of its own, one of some regions uses the hosts that live: what
-//!   an earlier host or an attempt that is over says is stale.
+//! - A restart of all tasks has hosts of its own, one of some regions uses the hosts that live.
+//!   News of an earlier host, or of an attempt that is over, is stale.
 //! - A status that nothing follows (`FINISHED`, `FAILED`, `CANCELED`) is reached once, and only
 //!   after every host that was started has ended and everything unpublished was discarded.
 //! - Every slot that was granted is given back, or its TaskManager was lost.
