@@ -170,6 +170,12 @@ impl Run {
 
     /// The numbers from files of a few hundred lines, read no faster than by [`RATE`].
     fn numbers_of_files(&self, env: &mut Environment, parallelism: u32) -> Stream<u64> {
+        let numbers = self.steady_numbers_of_files(env, parallelism);
+        self.failing(numbers, parallelism)
+    }
+
+    /// As [`Run::numbers_of_files`], of a job that fails elsewhere.
+    fn steady_numbers_of_files(&self, env: &mut Environment, parallelism: u32) -> Stream<u64> {
         let directory = self.files.with_file_name("input");
         std::fs::create_dir_all(&directory).unwrap();
         for first in (0..COUNT).step_by(300) {
@@ -183,7 +189,7 @@ impl Run {
             std::thread::sleep(pause);
             Ok(line.parse()?)
         });
-        self.failing(numbers.parallelism(parallelism), parallelism)
+        numbers.parallelism(parallelism)
     }
 
     fn failing(&self, numbers: Stream<u64>, parallelism: u32) -> Stream<u64> {

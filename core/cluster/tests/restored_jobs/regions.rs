@@ -77,7 +77,7 @@ fn a_region_that_panics_goes_on_alone() {
 #[test]
 fn files_that_a_failed_region_was_given_are_read_once() {
     check_regions(3, |env, run| {
-        let numbers = run.numbers_of_files(env, 2);
+        let numbers = run.steady_numbers_of_files(env, 2);
         first_fails(numbers, run, How::Error)
     });
 }
