@@ -170,16 +170,16 @@ impl Run {
 
     /// The numbers from files of a few hundred lines, read no faster than by [`RATE`].
     fn numbers_of_files(&self, env: &mut Environment, parallelism: u32) -> Stream<u64> {
-        let numbers = self.steady_numbers_of_files(env, parallelism);
+        let numbers = self.read_files(env, parallelism, 1);
         self.failing(numbers, parallelism)
     }
 
-    /// As [`Run::numbers_of_files`], of a job that fails elsewhere.
-    fn steady_numbers_of_files(&self, env: &mut Environment, parallelism: u32) -> Stream<u64> {
+    /// As [`Run::numbers_of_files`], of lines of this width, and of a job that fails elsewhere.
+    fn read_files(&self, env: &mut Environment, parallelism: u32, width: usize) -> Stream<u64> {
         let directory = self.files.with_file_name("input");
         std::fs::create_dir_all(&directory).unwrap();
         for first in (0..COUNT).step_by(300) {
-            let lines: String = (first..first + 300).map(|n| format!("{n}\n")).collect();
+            let lines: String = (first..first + 300).map(|n| format!("{n:0width$}\n")).collect();
             std::fs::write(directory.join(format!("{first:05}")), lines).unwrap();
         }
         let lines = env.source("lines", FileSource::text(directory.display().to_string()));
