@@ -10,7 +10,7 @@
 #        simulate.sh (--mutant NAME | --mutants) [--seeds N] [--seed FIRST]
 #   --seeds N        the number of seeds (1000; 500 for a fault)
 #   --seed FIRST     the first seed (1)
-#   --world NAME     this world alone: checkpoints, jobs, hosts, regions, settlements, stages,
+#   --world NAME     this world alone: checkpoints, jobs, hosts, tasks, settlements, stages,
 #                    bodies, graphs or yarn
 #   --mutant NAME    whether this fault of core/mutants is noticed
 #   --mutants        whether each of them is
@@ -25,7 +25,7 @@ programs() {
 checkpoints core/checkpoint millstream_checkpoint coordinator::random_tests::whatever_happens
 jobs core/jobmaster millstream_jobmaster master::random_tests::whatever_happens
 hosts core/jobmaster millstream_jobmaster hosts::random_tests::whatever_happens
-regions core/jobmaster millstream_jobmaster region::random_tests::whatever_happens
+tasks core/jobmaster millstream_jobmaster tasks::random_tests::whatever_happens
 settlements core/jobmaster millstream_jobmaster settlement::random_tests::whatever_happens
 stages core/operators millstream_operators explore::every_stage
 bodies core/operators millstream_operators explore::every_body
@@ -41,7 +41,7 @@ sums core/cluster restored_jobs sums_go_on
 late core/cluster restored_jobs late_
 TABLE
 }
-worlds=(checkpoints jobs hosts regions settlements stages bodies graphs yarn)
+worlds=(checkpoints jobs hosts tasks settlements stages bodies graphs yarn)
 
 # The faults, and the programs that may notice them, in the order in which they are asked.
 faults() {
@@ -161,8 +161,10 @@ if [[ $mode == worlds ]]; then
             exit 1
         }
         grep -o 'simulation .*' "$logs/$world" | tee -a "$logs/sums" | cut -c1-2000
-        # A world that is not there has seen nothing.
-        grep -q '^simulation .*: seeds ' "$logs/sums"
+        grep -q 'simulation .*: seeds ' "$logs/$world" || {
+            echo "simulate.sh: world $world has seen nothing: is its test named otherwise?" >&2
+            exit 1
+        }
     done
     sed 's/^[^:]*\(::[^ ]*\)*: //; s/, /\n/g' "$logs/sums" | awk -v seconds=$SECONDS '
         { count = $NF; sub(/ [0-9]+$/, ""); if (!($0 in sums)) names[++n] = $0; sums[$0] += count }
