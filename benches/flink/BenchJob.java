@@ -89,6 +89,9 @@ public final class BenchJob {
             case "keyed-sum":
                 keyedSum();
                 break;
+            case "wide-sum":
+                wideSum();
+                break;
             case "timed-sum":
                 timedSum();
                 break;
@@ -206,6 +209,16 @@ public final class BenchJob {
                             sum.f1 = sum.f1 + pair.f1;
                             return sum;
                         })
+                .sinkTo(new DigestSink<>(output, pair -> Records.pair(pair.f0, pair.f1)));
+    }
+
+    private void wideSum() {
+        numbers()
+                .map(new MakeOne(seed, keys))
+                .returns(PAIR)
+                .keyBy(pair -> pair.f0, Types.LONG)
+                .process(new WideSum())
+                .returns(PAIR)
                 .sinkTo(new DigestSink<>(output, pair -> Records.pair(pair.f0, pair.f1)));
     }
 

@@ -47,6 +47,13 @@ impl RunDirectory {
              io.tmp.dirs: {}\n",
             path.join("tmp").display()
         );
+        if let Some(interval) = &engine.checkpoints {
+            config.push_str(&format!(
+                "execution.checkpointing.interval: {interval}\n\
+                 execution.checkpointing.dir: file://{}\n",
+                path.join("checkpoints").display()
+            ));
+        }
         for (key, value) in tuning {
             config.push_str(&format!("{key}: {value}\n"));
         }

@@ -26,6 +26,8 @@ pub struct Engine {
     preloads: bool,
     /// Seconds for which its jobs run before the first measurement.
     pub warm_up_s: u64,
+    /// The interval of checkpoints of its jobs, if they take any.
+    pub checkpoints: Option<String>,
 }
 
 impl Engine {
@@ -45,6 +47,7 @@ impl Engine {
             ],
             preloads: true,
             warm_up_s: 10,
+            checkpoints: None,
         }
     }
 
@@ -60,6 +63,7 @@ impl Engine {
             tuning: &[],
             preloads: false,
             warm_up_s: 0,
+            checkpoints: None,
         }
     }
 
@@ -67,6 +71,18 @@ impl Engine {
     #[must_use]
     pub fn before(home: PathBuf, job: PathBuf) -> Self {
         Self { name: "before", ..Self::millstream(home, job) }
+    }
+
+    /// The same with checkpoints at this interval, if there is one.
+    #[must_use]
+    pub fn with_checkpoints(self, interval: Option<&str>) -> Self {
+        Self { checkpoints: interval.map(str::to_owned), ..self }
+    }
+
+    /// The other side of a pair with itself.
+    #[must_use]
+    pub fn without_checkpoints(&self) -> Self {
+        Self { name: "without", checkpoints: None, ..self.clone() }
     }
 
     /// The artifact that has a job. Ours are two programs, side by side.

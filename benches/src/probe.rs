@@ -8,7 +8,9 @@ mod shaped;
 use crate::paced::Times;
 use crate::process::{monotonic_ns, own_cpu, resident_bytes};
 use crate::records::{self, Digest, Wide};
-use crate::rows::{GAP_MS, Job, Kind, NEAR_MS, SEED, Spans, StartFigure, Throughput, YarnFigure};
+use crate::rows::{
+    GAP_MS, Job, Kind, NEAR_MS, SEED, Spans, StartFigure, TEXT_BYTES, Throughput, YarnFigure,
+};
 use anyhow::{Context, Result, bail};
 use hashbrown::HashMap;
 use std::collections::{BTreeSet, VecDeque};
@@ -49,6 +51,7 @@ pub fn throughput(row: &Throughput, text: &Path) -> Result<Found> {
         Job::WideRebalance | Job::WideHash => (half_wire(row.records)?, row.records),
         Job::WideWire => (wire(0..row.records)?, row.records),
         Job::KeyedSum => (keyed_sum(row.records, row.keys), row.records),
+        Job::WideSum => (wide_sum(row.records, row.keys), row.records),
         Job::TimedSum => (timed_sum(row.records, row.keys), row.records),
         Job::Windows(spans) => (windows(row, spans), row.records),
         Job::Sessions => (sessions(row), row.records),
@@ -268,6 +271,19 @@ fn keyed_sum(records: u64, keys: u64) -> Digest {
     for index in 0..records {
         let key = records::key(SEED, index, keys);
         let sum = sums.entry(key).or_insert(0);
+        *sum += 1;
+        digest.add(records::pair(key, *sum));
+    }
+    digest
+}
+
+/// As [`keyed_sum`], with a text beside each sum.
+fn wide_sum(records: u64, keys: u64) -> Digest {
+    let mut sums: HashMap<u64, (u64, String)> = HashMap::new();
+    let mut digest = Digest::default();
+    for index in 0..records {
+        let key = records::key(SEED, index, keys);
+        let (sum, _) = sums.entry(key).or_insert_with(|| (0, "x".repeat(TEXT_BYTES)));
         *sum += 1;
         digest.add(records::pair(key, *sum));
     }

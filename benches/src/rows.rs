@@ -206,6 +206,8 @@ pub enum Job {
     WideWire,
     /// A running sum per key.
     KeyedSum,
+    /// A running sum per key, in a state of 1 KB.
+    WideSum,
     /// A running sum per key, and a timer that each record sets anew.
     TimedSum,
     /// Counts per key and window.
@@ -232,6 +234,9 @@ pub enum Job {
     /// Records of one shape through an exchange.
     Shape(Listed, Way),
 }
+
+/// Bytes of a key's text in the state of [`Job::WideSum`].
+pub const TEXT_BYTES: usize = 1_000;
 
 /// The windows of a job; the event time of its records advances by a second for each million.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -287,6 +292,7 @@ impl Job {
             Self::WideHash => "wide-hash",
             Self::WideWire => "wide-wire",
             Self::KeyedSum => "keyed-sum",
+            Self::WideSum => "wide-sum",
             Self::TimedSum => "timed-sum",
             Self::Windows(Spans::Second) => "tumbling",
             Self::Sessions => "sessions",
@@ -358,6 +364,7 @@ pub fn all() -> Vec<Row> {
         of("p8-session", local(Job::Sessions, 20 * M, 100_000, 2)),
         of("p8-join", local(Job::IntervalJoin, 5 * M, 100_000, 2)),
         of("p8-timers", local(Job::TimedSum, 20 * M, 100_000, 2)),
+        of("p15", local(Job::WideSum, 20 * M, M, 2)),
         of("text-sum", local(Job::TextSum, 20 * M, M, 2)),
         of("p12", local(Job::WordCount, 0, 1, 2)),
         of("json-lines", local(Job::JsonLines { all: false }, 0, 1, 2)),

@@ -12,7 +12,7 @@ use millstream::{
 };
 use millstream_benches::ends::{DigestSink, Sequence};
 use millstream_benches::records::{self, Wide};
-use millstream_benches::rows::{GAP_MS, NEAR_MS, Spans};
+use millstream_benches::rows::{GAP_MS, NEAR_MS, Spans, TEXT_BYTES};
 use millstream_benches::wide_start;
 use millstream_benches::words::Words;
 
@@ -61,6 +61,7 @@ impl Bench {
             // Two groups never share a slot: every record crosses from one worker to the other.
             "wide-wire" => self.finish_wide(self.wide(env, "left").rebalance(), "right"),
             "keyed-sum" => self.keyed_sum(env),
+            "wide-sum" => self.wide_sum(env),
             "timed-sum" => self.timed_sum(env),
             "tumbling" => self.windows(env, Spans::Second),
             "sessions" => self.in_windows(env, Session::event_time(millis(GAP_MS))),
@@ -123,6 +124,15 @@ impl Bench {
                 sum.1 += pair.1;
                 Ok(())
             })
+            .sink("digest", self.digest(|pair: &Pair| records::pair(pair.0, pair.1)));
+    }
+
+    fn wide_sum(&self, env: &mut Environment) {
+        let (seed, keys) = (self.seed, self.keys);
+        self.numbers(env)
+            .map(move |index| Ok((records::key(seed, index, keys), 1u64)))
+            .key_by(|pair| pair.0)
+            .process("sum", |ctx| Ok(WideSum(ctx.value("sum")?)))
             .sink("digest", self.digest(|pair: &Pair| records::pair(pair.0, pair.1)));
     }
 
@@ -232,6 +242,25 @@ impl Bench {
 
 const fn millis(millis: u64) -> Duration {
     Duration::from_millis(millis)
+}
+
+/// A running sum per key, with a text that never changes.
+struct WideSum(ValueState<(u64, String)>);
+
+impl KeyedProcess<u64, Pair> for WideSum {
+    type Out = Pair;
+
+    fn process(
+        &mut self,
+        pair: Pair,
+        ctx: &mut Context<'_, u64>,
+        out: &mut Collector<'_, Pair>,
+    ) -> Result<()> {
+        let state = self.0.get_or_insert_with(ctx, || (0, "x".repeat(TEXT_BYTES)))?;
+        state.0 += pair.1;
+        out.emit((pair.0, state.0));
+        Ok(())
+    }
 }
 
 /// A running sum per key, which is forgotten when the key has been silent for a minute.

@@ -24,6 +24,12 @@ struct Options {
     /// Runs one side alone: no ratio.
     #[arg(long)]
     only: Option<Side>,
+    /// Has the jobs take checkpoints at this interval, such as `10s`, on both sides.
+    #[arg(long)]
+    checkpoints: Option<String>,
+    /// The other side is ours without checkpoints: the ratio shows what they cost.
+    #[arg(long, requires = "checkpoints")]
+    cost_of_checkpoints: bool,
     /// Prints the rows of the group `shapes` as a table at the end, too.
     #[arg(long)]
     table: bool,
@@ -75,21 +81,7 @@ fn main() -> ExitCode {
 fn run(options: Options) -> Result<()> {
     let mut rows = choose(&options.rows)?;
     rows.iter_mut().for_each(|row| row.lengthen(options.longer));
-    let peer = match (options.only, options.before_home, options.before_job) {
-        (Some(Side::Ours), _, _) => None,
-        (_, Some(home), Some(job)) => Some(Engine::before(home, job)),
-        _ => Some(Engine::flink(
-            options.flink_home.context("--flink-home is missing")?,
-            options.flink_jobs.context("--flink-jobs is missing")?,
-        )),
-    };
-    let ours = match options.only {
-        Some(Side::Peer) => None,
-        _ => Some(Engine::millstream(
-            options.millstream_home.context("--millstream-home is missing")?,
-            options.millstream_job.context("--millstream-job is missing")?,
-        )),
-    };
+    let (peer, ours) = sides(&options)?;
     let (rounds, as_shipped) = (options.rounds, options.hadoop_as_shipped);
     let cache = options.cache;
     let pairing = Pairing { peer, ours, rounds, as_shipped, cache, progress: say };
@@ -116,6 +108,29 @@ fn run(options: Options) -> Result<()> {
         bail!("{failed} of the rows failed");
     }
     Ok(())
+}
+
+/// The other side and ours.
+fn sides(options: &Options) -> Result<(Option<Engine>, Option<Engine>)> {
+    let path = |path: &Option<PathBuf>, name| path.clone().context(format!("{name} is missing"));
+    let checkpointed = |engine: Engine| engine.with_checkpoints(options.checkpoints.as_deref());
+    let ours = match options.only {
+        Some(Side::Peer) => None,
+        _ => Some(checkpointed(Engine::millstream(
+            path(&options.millstream_home, "--millstream-home")?,
+            path(&options.millstream_job, "--millstream-job")?,
+        ))),
+    };
+    let peer = match (options.only, &options.before_home, &options.before_job) {
+        (Some(Side::Ours), _, _) => None,
+        _ if options.cost_of_checkpoints => ours.as_ref().map(Engine::without_checkpoints),
+        (_, Some(home), Some(job)) => Some(checkpointed(Engine::before(home.clone(), job.clone()))),
+        _ => Some(checkpointed(Engine::flink(
+            path(&options.flink_home, "--flink-home")?,
+            path(&options.flink_jobs, "--flink-jobs")?,
+        ))),
+    };
+    Ok((peer, ours))
 }
 
 fn choose(names: &[String]) -> Result<Vec<rows::Row>> {

@@ -197,6 +197,11 @@ pub(crate) struct Copying<K, V> {
     at: usize,
 }
 
+/// The number of places of which one is about to change that are copied together, about, and the
+/// number of bytes behind which no more of them are.
+const BESIDE_PLACES: usize = 64;
+const BESIDE: usize = 512;
+
 /// The copy of one group.
 #[derive(Debug, Default)]
 struct GroupCopy {
@@ -217,15 +222,33 @@ impl<K, V> Copying<K, V> {
         Self { write, written: Arc::clone(written), groups, at: 0 }
     }
 
-    /// Copies an entry as it is, unless that is done.
+    /// Copies an entry as it is, unless that is done, and entries beside it as far as they are
+    /// small: one that follows is in memory that was fetched already, and is not looked for again.
+    #[inline]
     pub(crate) fn copy_entry(&mut self, group: usize, at: usize, table: &HashTable<(K, V)>) {
-        let Some(copy) = self.groups.get_mut(group) else { return };
-        if at < copy.next || copy.marks.has(at) {
-            return;
+        let copy = self.groups.get(group);
+        if copy.is_some_and(|copy| at >= copy.next && !copy.marks.has(at)) {
+            self.copy_beside(group, at, table);
         }
-        if let Some((key, value)) = table.get_bucket(at) {
+    }
+
+    fn copy_beside(&mut self, group: usize, at: usize, table: &HashTable<(K, V)>) {
+        let Some(copy) = self.groups.get_mut(group) else { return };
+        let mut written = lock(&self.written);
+        let mut budget = SliceBudget::of(BESIDE);
+        let first = at / BESIDE_PLACES * BESIDE_PLACES;
+        let end = (first + BESIDE_PLACES).min(table.num_buckets());
+        for at in [at].into_iter().chain(first.max(copy.next)..end) {
+            if budget.is_spent() {
+                break;
+            }
+            if copy.marks.has(at) {
+                continue;
+            }
             copy.marks.set(at);
-            lock(&self.written).add(group, |bytes| (self.write)(key, value, bytes));
+            if let Some((key, value)) = table.get_bucket(at) {
+                budget.spend(written.add(group, |bytes| (self.write)(key, value, bytes)));
+            }
         }
     }
 

@@ -132,7 +132,7 @@ impl<K: Key, V> GroupTable<K, V> {
     #[inline]
     pub fn get_mut_at(&mut self, hash: u64, place: Place, key: &K) -> Option<&mut V> {
         if self.copying.is_some() {
-            return self.get_beside_copy(hash, key);
+            return self.get_beside_copy(hash, place, key);
         }
         let group = self.group(hash);
         let table = self.groups.get_mut(group)?;
@@ -156,7 +156,7 @@ impl<K: Key, V> GroupTable<K, V> {
     #[inline]
     pub fn get_mut(&mut self, hash: u64, key: &K) -> Option<&mut V> {
         if self.copying.is_some() {
-            return self.get_beside_copy(hash, key);
+            return self.get_beside_copy(hash, Place::NOWHERE, key);
         }
         let group = self.group(hash);
         let table = self.groups.get_mut(group)?;
@@ -375,12 +375,15 @@ impl<K: Key, V> GroupTable<K, V> {
         }
     }
 
-    /// As [`GroupTable::get_mut`].
+    /// As [`GroupTable::get_mut_at`].
     #[cold]
-    fn get_beside_copy(&mut self, hash: u64, key: &K) -> Option<&mut V> {
+    fn get_beside_copy(&mut self, hash: u64, place: Place, key: &K) -> Option<&mut V> {
         let group = self.group(hash);
         let table = self.groups.get_mut(group)?;
-        let at = table.find_bucket_index(hash, |(k, _)| k == key)?;
+        let at = match table.get_bucket(place.index()) {
+            Some((k, _)) if k == key => place.index(),
+            _ => table.find_bucket_index(hash, |(k, _)| k == key)?,
+        };
         if let Some(copying) = &mut self.copying {
             copying.get_mut().copy_entry(group, at, table);
         }
