@@ -2,11 +2,12 @@
 
 use std::collections::BTreeSet;
 use std::collections::hash_map::RandomState;
-use std::hash::{BuildHasher, Hasher};
+use std::hash::{BuildHasher, Hasher as _};
 use std::path::{Component, PathBuf};
 use std::sync::Arc;
 
 use bytes::Bytes;
+use crc32fast::Hasher;
 use millstream_storage::{
     CreateOptions, FilePath, FileSystem, FileSystems, FileWriter, IfExists, StorageError, read_all,
     write_all,
@@ -35,6 +36,8 @@ pub struct WrittenFile {
     pub length: u64,
     /// CRC-32 of its bytes.
     pub crc32: u32,
+    /// CRC-32 of the bytes of each of its contents, in order.
+    pub contents: Vec<u32>,
 }
 
 /// The place of a checkpoint's files.
@@ -154,8 +157,9 @@ impl CheckpointFiles {
         proof
     }
 
-    /// Writes a file of state for a checkpoint. When this returns, its bytes are on disk, and its
-    /// name is when the checkpoint's metadata is stored.
+    /// Writes a file of state for a checkpoint: contents one behind the other, each in chunks. When
+    /// this returns, its bytes are on disk, and its name is when the checkpoint's metadata is
+    /// stored.
     ///
     /// # Errors
     /// The name is none of a single file, or exists already; or the file cannot be written: then
@@ -164,15 +168,21 @@ impl CheckpointFiles {
         &self,
         id: CheckpointId,
         name: &str,
-        chunks: Vec<Bytes>,
+        contents: Vec<Vec<Bytes>>,
     ) -> Result<WrittenFile, StorageError> {
         let path = self.directory(id).join(name);
         if let Some(reason) = fault_of_name(name) {
             return Err(StorageError::Other { action: "create", path, reason });
         }
         let writer = self.create(&path).await?;
-        match write(writer, chunks).await {
-            Ok((length, crc32)) => Ok(WrittenFile { path: path.to_string(), length, crc32 }),
+        match write(writer, contents).await {
+            Ok((length, contents)) => {
+                let mut whole = Hasher::new();
+                contents.iter().for_each(|content| whole.combine(content));
+                let contents = contents.into_iter().map(Hasher::finalize).collect();
+                let crc32 = whole.finalize();
+                Ok(WrittenFile { path: path.to_string(), length, crc32, contents })
+            }
             Err(error) => {
                 self.clear(&path).await;
                 Err(error)
@@ -278,7 +288,7 @@ impl CheckpointFiles {
         let room =
             usize::try_from(length).ok().filter(|room| bytes.try_reserve_exact(*room).is_ok());
         let Some(room) = room else { return Err(ReadError::TooLarge { path: name, length }) };
-        let (mut checksum, mut filled) = (crc32fast::Hasher::new(), 0);
+        let (mut checksum, mut filled) = (Hasher::new(), 0);
         while filled < room {
             bytes.resize(room.min(filled + READ_BYTES), 0);
             let buffer = bytes.get_mut(filled..).unwrap_or_default();
@@ -311,7 +321,7 @@ impl CheckpointFiles {
             Err(error) => return Outcome::Failed(error.to_string()),
         };
         let bytes = Bytes::from(bytes);
-        if let Err(error) = write(writer, vec![bytes.clone()]).await {
+        if let Err(error) = write(writer, vec![vec![bytes.clone()]]).await {
             self.clear(&new).await;
             return Outcome::Failed(error.to_string());
         }
@@ -491,17 +501,21 @@ const fn is_open(error: &StorageError) -> bool {
     }
 }
 
-/// Writes and completes a file; its length and its checksum.
+/// Writes and completes a file; its length and the checksum of each of its contents.
 async fn write(
     mut writer: Box<dyn FileWriter>,
-    chunks: Vec<Bytes>,
-) -> Result<(u64, u32), StorageError> {
-    let (mut length, mut checksum) = (0, crc32fast::Hasher::new());
-    for chunk in chunks {
-        length += chunk.len() as u64;
-        checksum.update(&chunk);
-        writer.write(chunk).await?;
+    contents: Vec<Vec<Bytes>>,
+) -> Result<(u64, Vec<Hasher>), StorageError> {
+    let (mut length, mut checksums) = (0, Vec::with_capacity(contents.len()));
+    for chunks in contents {
+        let mut checksum = Hasher::new();
+        for chunk in chunks {
+            length += chunk.len() as u64;
+            checksum.update(&chunk);
+            writer.write(chunk).await?;
+        }
+        checksums.push(checksum);
     }
     writer.close().await?;
-    Ok((length, checksum.finalize()))
+    Ok((length, checksums))
 }

@@ -31,7 +31,7 @@ fn write(
     chunks: &[&str],
 ) -> Result<WrittenFile, StorageError> {
     let chunks = chunks.iter().map(|chunk| Bytes::copy_from_slice(chunk.as_bytes())).collect();
-    block_on(files.write_state(ID, name, chunks))
+    block_on(files.write_state(ID, name, vec![chunks]))
 }
 
 fn store(files: &CheckpointFiles, text: &str) -> Outcome {
@@ -179,7 +179,7 @@ fn large_files_are_read_in_pieces() {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).build().unwrap();
     runtime.block_on(async {
         let task = tokio::spawn(async move {
-            let file = files.write_state(ID, "large", chunks).await.unwrap();
+            let file = files.write_state(ID, "large", vec![chunks]).await.unwrap();
             assert_eq!(file.length, 10_000_000);
             let read = files.read(&file.path, 0, file.length, file.crc32).await.unwrap();
             assert!(read == bytes);
@@ -189,6 +189,19 @@ fn large_files_are_read_in_pieces() {
         });
         task.await.unwrap();
     });
+}
+
+#[test]
+fn each_content_of_a_file_has_a_checksum() {
+    let directory = tempfile::tempdir().unwrap();
+    let files = files(directory.path());
+    let bytes = |text: &'static str| Bytes::from_static(text.as_bytes());
+    let contents = vec![vec![bytes("ab"), bytes("c")], vec![], vec![bytes("defg")]];
+    let file = block_on(files.write_state(ID, "three", contents)).unwrap();
+    assert_eq!((file.length, file.crc32), (7, crc32fast::hash(b"abcdefg")));
+    assert_eq!(file.contents, [b"abc".as_slice(), b"", b"defg"].map(crc32fast::hash));
+    let second = block_on(files.read(&file.path, 3, 4, file.contents[2])).unwrap();
+    assert_eq!(second, b"defg");
 }
 
 #[test]

@@ -182,7 +182,7 @@ mod tests {
         let mut contents = Vec::new();
         let mut snapshots = operators(vec![part], owner, &mut contents).unwrap();
         let mut snapshot = snapshots.remove(0);
-        snapshot.handles[0].content = Some(Content::Inline(contents.remove(0)));
+        snapshot.handles[0].content = Some(Content::Inline(contents.remove(0).into_bytes()));
         let checkpointing = HostCheckpointing { files: None, inline_max: 0 };
         let (keyed, lists) = states(snapshot.clone(), &checkpointing).unwrap();
         assert!(keyed.is_none());

@@ -5,6 +5,7 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use millstream_operators::Result;
 use millstream_protocol::host;
 use millstream_state::{
@@ -18,6 +19,55 @@ use millstream_types::LeaderEpoch;
 pub(crate) struct Owner {
     pub(crate) epoch: LeaderEpoch,
     pub(crate) attempt: u32,
+}
+
+/// The bytes of one state. Large parts of them are chunks that are not moved again.
+#[derive(Debug, Default)]
+pub(crate) struct Content {
+    chunks: Vec<Bytes>,
+    /// What is behind the chunks.
+    last: Vec<u8>,
+    /// The number of bytes.
+    pub(crate) length: u64,
+}
+
+/// Parts of fewer bytes are put together.
+const CHUNK_MIN: usize = 32 << 10;
+
+impl Content {
+    fn add(&mut self, bytes: &[u8]) {
+        self.length += bytes.len() as u64;
+        self.last.extend(bytes);
+    }
+
+    fn push(&mut self, bytes: Vec<u8>) {
+        if bytes.len() < CHUNK_MIN {
+            return self.add(&bytes);
+        }
+        self.length += bytes.len() as u64;
+        self.cut();
+        self.chunks.push(bytes.into());
+    }
+
+    fn cut(&mut self) {
+        if !self.last.is_empty() {
+            self.chunks.push(std::mem::take(&mut self.last).into());
+        }
+    }
+
+    /// The bytes in chunks.
+    pub(crate) fn into_chunks(mut self) -> Vec<Bytes> {
+        self.cut();
+        self.chunks
+    }
+
+    /// The bytes in one piece.
+    pub(crate) fn into_bytes(self) -> Vec<u8> {
+        match &self.chunks[..] {
+            [] => self.last,
+            _ => self.into_chunks().concat(),
+        }
+    }
 }
 
 /// Committables as a message.
@@ -42,7 +92,7 @@ fn committables(
 pub(crate) fn operators(
     parts: Vec<OperatorPart>,
     owner: Owner,
-    contents: &mut Vec<Vec<u8>>,
+    contents: &mut Vec<Content>,
 ) -> Result<Vec<host::OperatorSnapshot>> {
     let mut snapshots: Vec<host::OperatorSnapshot> = Vec::new();
     for OperatorPart { operator, positions, keyed, lists } in parts {
@@ -84,24 +134,20 @@ fn handle(
     number: u32,
     state: StateSnapshot,
     owner: Owner,
-    contents: &mut Vec<Vec<u8>>,
+    contents: &mut Vec<Content>,
 ) -> host::StateHandle {
-    let length = state.groups.iter().map(|group| group.bytes.len() + size_of::<u64>()).sum();
-    let mut content = Vec::with_capacity(length);
+    let mut content = Content::default();
     let mut groups = Vec::with_capacity(state.groups.len());
     let mut parts = state.groups.into_iter().peekable();
     while let Some(GroupSnapshot { group, mut entries, bytes }) = parts.next() {
-        let offset = content.len();
-        groups.push(host::GroupOffset { group: u32::from(group), offset: offset as u64 });
-        content.extend(entries.to_le_bytes());
-        content.extend(bytes);
+        groups.push(host::GroupOffset { group: u32::from(group), offset: content.length });
+        let mut of_group = vec![bytes];
         while let Some(part) = parts.next_if(|part| part.group == group) {
             entries += part.entries;
-            content.extend(part.bytes);
+            of_group.push(part.bytes);
         }
-        if let Some(count) = content.get_mut(offset..offset + size_of::<u64>()) {
-            count.copy_from_slice(&entries.to_le_bytes());
-        }
+        content.add(&entries.to_le_bytes());
+        of_group.into_iter().for_each(|bytes| content.push(bytes));
     }
     contents.push(content);
     let Owner { epoch, attempt } = owner;
@@ -122,13 +168,12 @@ fn list_handle(
     number: u32,
     list: &ListSnapshot,
     owner: Owner,
-    contents: &mut Vec<Vec<u8>>,
+    contents: &mut Vec<Content>,
 ) -> host::StateHandle {
-    let length = list.items.iter().map(|item| item.len() + size_of::<u64>()).sum();
-    let mut content = Vec::with_capacity(length);
+    let mut content = Content::default();
     for item in &list.items {
-        content.extend((item.len() as u64).to_le_bytes());
-        content.extend(item);
+        content.add(&(item.len() as u64).to_le_bytes());
+        content.add(item);
     }
     contents.push(content);
     let Owner { epoch, attempt } = owner;

@@ -7,7 +7,6 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::time::Duration;
 
-use bytes::Bytes;
 use millstream_checkpoint_storage::CheckpointFiles;
 use millstream_operators::{Result, bail, ensure};
 use millstream_protocol::host::{self, from_host, state_handle::Content};
@@ -16,7 +15,7 @@ use millstream_task_checkpoint::TaskSnapshot;
 use millstream_types::{Barrier, BarrierKind, CheckpointId, Clock, ExecutionAttemptId};
 
 use super::HostCheckpointing;
-use super::snapshot::{Owner, all_committables, operators};
+use super::snapshot::{self, Owner, all_committables, operators};
 use crate::link::Outbox;
 use crate::tasks::task_id;
 
@@ -198,33 +197,35 @@ impl Uploader {
         &self,
         upload: &Upload,
         mut operators: Vec<host::OperatorSnapshot>,
-        contents: Vec<Vec<u8>>,
+        contents: Vec<snapshot::Content>,
     ) -> Result<(Vec<host::OperatorSnapshot>, u64)> {
         let (files, inline_max) = self.files_for(upload)?;
-        let (mut bytes, mut in_file, mut chunks) = (0, 0, Vec::new());
+        let (mut bytes, mut in_file, mut filed) = (0, 0, Vec::new());
         let handles = operators.iter_mut().flat_map(|operator| &mut operator.handles);
         for (handle, content) in handles.zip(contents) {
-            let length = content.len() as u64;
+            let length = content.length;
             bytes += length;
             handle.content = Some(if length <= inline_max {
-                Content::Inline(content)
+                Content::Inline(content.into_bytes())
             } else {
                 ensure!(files.is_some(), "{}", too_large(length, inline_max));
-                let crc32 = crc32fast::hash(&content);
-                let (path, offset) = (String::new(), in_file);
+                // Path and checksum are known when it is written.
+                let (path, offset, crc32) = (String::new(), in_file, 0);
                 in_file += length;
-                chunks.push(Bytes::from(content));
+                filed.push(content.into_chunks());
                 Content::File(host::FileSegment { path, offset, length, crc32 })
             });
         }
-        if let (Some(files), false) = (files, chunks.is_empty()) {
+        if let (Some(files), false) = (files, filed.is_empty()) {
             let id = upload.snapshot.barrier.checkpoint;
-            let written = block_on(files.write_state(id, &file_name(upload), chunks))?;
+            let written = block_on(files.write_state(id, &file_name(upload), filed))?;
             let handles = operators.iter_mut().flat_map(|operator| &mut operator.handles);
-            for handle in handles {
-                if let Some(Content::File(segment)) = &mut handle.content {
-                    segment.path.clone_from(&written.path);
-                }
+            let segments = handles.filter_map(|handle| match &mut handle.content {
+                Some(Content::File(segment)) => Some(segment),
+                Some(Content::Inline(_)) | None => None,
+            });
+            for (segment, crc32) in segments.zip(written.contents) {
+                (segment.path, segment.crc32) = (written.path.clone(), crc32);
             }
         }
         Ok((operators, bytes))
