@@ -2,7 +2,7 @@
 # Pairs Millstream with Apache Flink: one JSON line per row on standard output.
 #
 # usage: paired.sh [--rounds N] [--longer N] [--only peer|ours] [--table] [--hadoop-as-shipped]
-#                  [--before COMMIT] [ROW...]
+#                  [--before COMMIT] [--checkpoints INTERVAL [--cost-of-checkpoints]] [ROW...]
 #
 # Downloads Flink once into ${MILLSTREAM_CACHE:-$HOME/.cache/millstream}. With --before, the other
 # side is Millstream of that commit, which is built in a directory of its own. README.md has the rows.
@@ -32,22 +32,8 @@ finish() {
 }
 trap finish EXIT
 
-# Builds the tree $1 and lays $2 out as the distribution is.
-lay_out() {
-    local tree=$1 home=$2 release script program
-    release=${CARGO_TARGET_DIR:-$tree/target}/release
-    (cd "$tree" && cargo build --quiet --release --workspace --bins --examples)
-    mkdir -p "$home/bin"
-    cp -rp "$tree/scripts/conf" "$home/"
-    for script in engine start-cluster stop-cluster jobmanager taskmanager standalone-job yarn-session; do
-        cp -p "$tree/scripts/$script.sh" "$home/bin/"
-    done
-    strip -o "$home/bin/millstream" "$release/millstream"
-    for program in bench_job record_job; do
-        # An earlier commit may have fewer programs.
-        [[ ! -f $release/$program ]] || strip -o "$home/$program" "$release/$program"
-    done
-}
+# shellcheck source=lay_out.sh
+. "$here/lay_out.sh"
 
 home=$TMPDIR/home
 if [[ -n $before ]]; then

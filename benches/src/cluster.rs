@@ -119,6 +119,8 @@ pub struct Cluster {
     run: RunDirectory,
     engine: Engine,
     outputs: u32,
+    /// The time that a job has.
+    limit: Duration,
 }
 
 /// A steady rate of records.
@@ -148,6 +150,16 @@ pub struct Finished {
     pub cpu: Duration,
     /// From before the submission until the end.
     pub took: Duration,
+}
+
+/// A job that was watched.
+pub struct Watched {
+    /// The directory of its output.
+    pub output: PathBuf,
+    /// From its submission until its end, as the JobManager says.
+    pub took: Duration,
+    /// CPU time of all worker processes.
+    pub cpu: Duration,
 }
 
 impl Cluster {
@@ -200,7 +212,7 @@ impl Cluster {
             (0..size.workers).map(|number| daemon("taskmanager", number)).collect();
         let workers = started?;
         run.wait_for_workers(size.workers, size.workers * size.slots)?;
-        Ok(Self { workers, jobmanager, run, engine: engine.clone(), outputs: 0 })
+        Ok(Self { workers, jobmanager, run, engine: engine.clone(), outputs: 0, limit: JOB_LIMIT })
     }
 
     /// Resident memory of the JobManager and of the first TaskManager, in bytes.
@@ -258,6 +270,35 @@ impl Cluster {
         let (got, expected) = (Digest::read(&output)?, probe::paced(pace.records()));
         got.must_be(expected)?;
         Ok(output)
+    }
+
+    /// Runs a job with more arguments until it ends, for which it has this long, and looks again
+    /// and again at what REST says of its checkpoints.
+    pub fn run_watched(
+        &mut self,
+        artifact: &str,
+        row: &Throughput,
+        more: &[String],
+        limit: Duration,
+        mut look: impl FnMut(&Value),
+    ) -> Result<Watched> {
+        let output = self.output()?;
+        let mut args = arguments(row.job, row.records, row.parallelism, &output);
+        args.extend(["--keys".into(), row.keys.to_string()]);
+        args.extend_from_slice(more);
+        let before = self.worker_cpu()?;
+        let job = self.submit(artifact, &args)?;
+        let path = format!("/jobs/{job}/checkpoints");
+        self.limit = limit;
+        self.wait_until_finished(&job, || {
+            std::thread::sleep(Duration::from_millis(500));
+            self.run.rest.get(&path).map(|checkpoints| look(&checkpoints))
+        })?;
+        let details = self.run.rest.get(&format!("/jobs/{job}"))?;
+        let took = details.get("duration").and_then(Value::as_u64).context("no duration")?;
+        look(&self.run.rest.get(&path)?);
+        let cpu = self.worker_cpu()? - before;
+        Ok(Watched { output, took: Duration::from_millis(took), cpu })
     }
 
     /// Submits the stamp job by the command line or over REST; seconds until its first record.
@@ -356,7 +397,7 @@ impl Cluster {
                 }
                 _ => {}
             }
-            if start.elapsed() > JOB_LIMIT {
+            if start.elapsed() > self.limit {
                 let logs = self.run.keep_logs();
                 bail!(
                     "job {job} of {} takes too long; logs in {}",

@@ -62,7 +62,7 @@ pub fn throughput(row: &Throughput, text: &Path) -> Result<Found> {
             (digest, digest.count)
         }
         Job::JsonLines { .. } => crate::json::sums(text)?,
-        Job::Stamp | Job::WideStart | Job::Paced | Job::Shape(..) => {
+        Job::Stamp | Job::WideStart | Job::Paced | Job::Shape(..) | Job::Trillion => {
             bail!("this job has no throughput here")
         }
     };

@@ -229,6 +229,8 @@ pub enum Job {
     Paced,
     /// A thousand records; the first one leaves a time stamp.
     Stamp,
+    /// Counts per key and second at a steady rate, into files.
+    Trillion,
     /// Four vertices, all of whose subtasks are connected, and no record.
     WideStart,
     /// Records of one shape through an exchange.
@@ -305,6 +307,7 @@ impl Job {
             Self::JsonLines { all: true } => "json-lines-12",
             Self::Paced => "paced",
             Self::Stamp => "stamp",
+            Self::Trillion => "trillion",
             Self::WideStart => "wide-start",
             Self::Shape(_, Way::Rebalance) => "shape-rebalance",
             Self::Shape(_, Way::Hash) => "shape-hash",

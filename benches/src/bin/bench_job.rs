@@ -5,10 +5,10 @@ use std::fs;
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use millstream::connectors::FileSource;
+use millstream::connectors::{Datagen, FileSink, FileSource};
 use millstream::{
     Args, Collector, Context, Environment, KeyedProcess, Result, Session, Sliding, Str, Stream,
-    Timer, Timers, ValueState, WatermarkStrategy, WindowAssigner, bail,
+    Timer, Timers, Tumbling, ValueState, WatermarkStrategy, WindowAssigner, bail,
 };
 use millstream_benches::ends::{DigestSink, Sequence};
 use millstream_benches::records::{self, Wide};
@@ -30,6 +30,7 @@ fn bench_job(env: &mut Environment, args: Args) -> Result<()> {
         records: args.optional("records")?.unwrap_or(0),
         keys: args.optional("keys")?.unwrap_or(1),
         seed: args.optional("seed")?.unwrap_or(0),
+        rate: args.optional("rate")?.unwrap_or(0),
         input: args.optional("input")?.unwrap_or_default(),
         output: PathBuf::from(args.required("output")?),
     };
@@ -43,6 +44,8 @@ struct Bench {
     records: u64,
     keys: u64,
     seed: u64,
+    /// Records per second, where they come at a steady rate.
+    rate: u64,
     input: String,
     output: PathBuf,
 }
@@ -71,6 +74,7 @@ impl Bench {
             "text-sum" => self.text_sum(env),
             "word-count" => self.word_count(env),
             "stamp" => self.stamp(env),
+            "trillion" => self.trillion(env),
             "wide-start" => wide_start::build(env),
             _ => bail!("there is no job {job}"),
         }
@@ -233,6 +237,23 @@ impl Bench {
                 Ok(number)
             })
             .sink("digest", self.digest(|number: &u64| *number));
+    }
+
+    /// Counts per key and second of the records' times, into files. Each time is the one at which
+    /// the record is due.
+    fn trillion(&self, env: &mut Environment) {
+        let Self { seed, keys, rate, records, .. } = *self;
+        let due = move |n: &u64| Ok((n * 1_000 / rate).cast_signed());
+        env.source("numbers", Datagen::sequence(0..records).rate_per_second(rate))
+            .assign_timestamps(WatermarkStrategy::monotonous().timestamps(due))
+            .map(move |n| Ok((n / rate, records::key(seed, n, keys), 1u64)))
+            .key_by(|(_, key, _)| *key)
+            .window(Tumbling::event_time(millis(1_000)))
+            .reduce("counts", |sum, (.., count)| {
+                sum.2 += count;
+                Ok(())
+            })
+            .sink("files", FileSink::csv(self.output.join("counts")));
     }
 
     fn digest<T, W: Fn(&T) -> u64>(&self, word: W) -> DigestSink<W> {
