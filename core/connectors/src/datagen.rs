@@ -203,7 +203,11 @@ where
             now: Numbers::default(),
             later: Vec::new(),
             made: 0,
-            pace: self.rate.map(|rate| Pace { rate: rate / parallelism, started: None }),
+            pace: self.rate.map(|rate| Pace {
+                rate: rate / parallelism,
+                started: None,
+                rests: false,
+            }),
         })
     }
 }
@@ -220,6 +224,8 @@ struct Pace {
     /// Records per second.
     rate: f64,
     started: Option<Instant>,
+    /// Nothing is due any more: more records come together after a pause, not one by one.
+    rests: bool,
 }
 
 impl Pace {
@@ -360,10 +366,12 @@ impl<F> DatagenReader<F> {
         }
         if let Some(pace) = &mut self.pace {
             let now = now();
-            most = most.min(pace.due(now).saturating_sub(self.made));
-            if most == 0 {
+            let due = pace.due(now).saturating_sub(self.made);
+            if std::mem::take(&mut pace.rests) || due == 0 {
                 return Ok(Polled::Pending(Some(pace.next(self.made, now))));
             }
+            pace.rests = due <= most;
+            most = most.min(due);
         }
         self.made += self.now.make(most, &self.function, out)?;
         Ok(Polled::Ready)
@@ -499,6 +507,30 @@ mod tests {
         }
         assert!((99_990..=100_011).contains(&reader.made), "{} records", reader.made);
         assert!(largest <= 12, "{largest} records in one batch");
+    }
+
+    #[test]
+    fn a_high_rate_has_a_pause_between_two_batches() {
+        let (ctx, _) = context(0, 1);
+        let source = Datagen::from_fn(|i| i).rate_per_second(10_000_000);
+        let mut reader = reader_of(&source, &ctx);
+        let start = Instant::now();
+        let mut now = start;
+        let mut polls = 0;
+        while now < start + Duration::from_millis(100) {
+            let mut batch = Batch::empty(false);
+            let mut limit = BatchLimit::new();
+            let mut out = ReaderOutput::new(&mut batch, &mut limit);
+            match reader.poll_at(|| now, &mut out).unwrap() {
+                Polled::Pending(Some(until)) => now = until,
+                // A batch takes time, in which other records become due.
+                _ => now += Duration::from_nanos(5_000 + batch.len() as u64),
+            }
+            polls += 1;
+        }
+        let least = 1_000_000 / batch_capacity::<u64>();
+        assert!(polls < 2 * least, "{polls} batches and pauses, of {least} full ones");
+        assert!(reader.made > 980_000, "{} records", reader.made);
     }
 
     #[test]
