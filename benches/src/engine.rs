@@ -30,6 +30,15 @@ pub struct Engine {
     pub checkpoints: Option<String>,
 }
 
+/// Flink's tuning, and with it the option that sends each record at once.
+const FLINK_PROMPT: &[(&str, &str)] = &[
+    ("execution.buffer-timeout.interval", "0 ms"),
+    ("classloader.resolve-order", "parent-first"),
+    ("taskmanager.memory.managed.size", "0"),
+    ("state.backend.type", "hashmap"),
+];
+const FLINK_TUNING: &[(&str, &str)] = FLINK_PROMPT.split_at(1).1;
+
 impl Engine {
     /// Flink at its best: heap state with all memory for the heap, warm classes.
     #[must_use]
@@ -40,11 +49,7 @@ impl Engine {
             cli: "flink",
             artifact: jobs,
             prefix: "FLINK",
-            tuning: &[
-                ("classloader.resolve-order", "parent-first"),
-                ("taskmanager.memory.managed.size", "0"),
-                ("state.backend.type", "hashmap"),
-            ],
+            tuning: FLINK_TUNING,
             preloads: true,
             warm_up_s: 10,
             checkpoints: None,
@@ -77,6 +82,14 @@ impl Engine {
     #[must_use]
     pub fn with_checkpoints(self, interval: Option<&str>) -> Self {
         Self { checkpoints: interval.map(str::to_owned), ..self }
+    }
+
+    /// The same with a short latency instead of a high throughput: Flink sends each record at
+    /// once; ours, as it is, whenever it has nothing else to do.
+    #[must_use]
+    pub fn prompt(self) -> Self {
+        let tuning = if self.is_flink() { FLINK_PROMPT } else { self.tuning };
+        Self { tuning, ..self }
     }
 
     /// The other side of a pair with itself.

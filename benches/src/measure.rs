@@ -42,8 +42,8 @@ pub struct Pairing {
 pub struct Shared {
     jobmanager: Vec<Round>,
     taskmanager: Vec<Round>,
-    /// By the rate.
-    latency: HashMap<u64, Vec<[Times; 3]>>,
+    /// By the rate, and whether there are checkpoints.
+    latency: HashMap<(u64, bool), Vec<[Times; 3]>>,
 }
 
 impl Pairing {
@@ -51,7 +51,9 @@ impl Pairing {
     pub fn measure(&self, row: &Row, shared: &mut Shared) -> Result<Vec<Round>> {
         match &row.kind {
             Kind::Throughput(throughput) => self.throughput(row, throughput),
-            Kind::Latency { rate, part } => self.latency(row, *rate, *part, shared),
+            Kind::Latency { rate, part, checkpoints } => {
+                self.latency(row, (*rate, *checkpoints), *part, shared)
+            }
             Kind::Memory { parallelism, workers } => self.memory(row, *parallelism, *workers),
             Kind::ColdStart => self.rounds(row, cold_start_s),
             Kind::List => self.list(row),
@@ -106,10 +108,16 @@ impl Pairing {
         }
     }
 
-    fn latency(&self, row: &Row, rate: u64, part: f64, all: &mut Shared) -> Result<Vec<Round>> {
-        let measured = match all.latency.entry(rate) {
+    fn latency(
+        &self,
+        row: &Row,
+        load: (u64, bool),
+        part: f64,
+        all: &mut Shared,
+    ) -> Result<Vec<Round>> {
+        let measured = match all.latency.entry(load) {
             Entry::Occupied(measured) => measured.into_mut(),
-            Entry::Vacant(place) => place.insert(self.latency_rounds(rate)?),
+            Entry::Vacant(place) => place.insert(self.latency_rounds(load)?),
         };
         let mut rounds = Vec::new();
         for (number, [peer, ours, limit]) in (1..).zip(measured) {
@@ -125,11 +133,17 @@ impl Pairing {
     }
 
     /// The times of the peer, of ours and of the limit.
-    fn latency_rounds(&self, rate: u64) -> Result<Vec<[Times; 3]>> {
+    fn latency_rounds(&self, (rate, checkpoints): (u64, bool)) -> Result<Vec<[Times; 3]>> {
         let pace = Pace { rate, seconds: 20, parallelism: 2, tick_ms: 1 };
         let size = Size { workers: 1, slots: 2, tls: false, memory_mb: 4_096 };
         let (mut peer, mut ours) = self.map_sides(|engine| {
-            let mut cluster = Cluster::tuned(engine, size)?;
+            let mut cluster = match checkpoints {
+                true => {
+                    let prompt = engine.clone().prompt().with_checkpoints(Some("1s"));
+                    Cluster::tuned(&prompt, size)?
+                }
+                false => Cluster::tuned(engine, size)?,
+            };
             let artifact = cluster.upload(Job::Paced)?;
             // One job takes as long as the warm-up.
             cluster.run_paced(&artifact, &pace, |_| Ok(()))?;

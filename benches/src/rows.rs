@@ -40,6 +40,8 @@ pub enum Kind {
         rate: u64,
         /// The part of the records that did not take longer.
         part: f64,
+        /// With a checkpoint each second, and the peer tuned for it.
+        checkpoints: bool,
     },
     /// Memory of all workers while records flow from each subtask to each.
     Memory {
@@ -345,6 +347,10 @@ fn spread(job: Job, records: u64, parallelism: u32) -> Throughput {
     Throughput { size, ..local(job, records, 1, parallelism) }
 }
 
+const fn latency(rate: u64, part: f64, checkpoints: bool) -> Kind {
+    Kind::Latency { rate, part, checkpoints }
+}
+
 /// All rows in the order in which they run.
 #[must_use]
 pub fn all() -> Vec<Row> {
@@ -376,10 +382,12 @@ pub fn all() -> Vec<Row> {
     rows.extend(wires());
     rows.extend(blobs());
     rows.extend([
-        row("latency-100k", Kind::Latency { rate: 100_000, part: 0.99 }),
-        row("latency-100k-p50", Kind::Latency { rate: 100_000, part: 0.5 }),
-        row("latency-1k", Kind::Latency { rate: 1_000, part: 0.99 }),
-        row("latency-1k-p50", Kind::Latency { rate: 1_000, part: 0.5 }),
+        row("latency-100k", latency(100_000, 0.99, false)),
+        row("latency-100k-p50", latency(100_000, 0.5, false)),
+        row("latency-1k", latency(1_000, 0.99, false)),
+        row("latency-1k-p50", latency(1_000, 0.5, false)),
+        row("p14", latency(100_000, 0.99, true)),
+        row("p14-p50", latency(100_000, 0.5, true)),
         row("memory-200", Kind::Memory { parallelism: 200, workers: 2 }),
         row("memory-200-local", Kind::Memory { parallelism: 200, workers: 1 }),
         row("memory-400", Kind::Memory { parallelism: 400, workers: 2 }),
