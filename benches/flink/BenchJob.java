@@ -2,11 +2,13 @@ import java.nio.charset.StandardCharsets;
 import java.time.Duration;
 import org.apache.flink.api.common.eventtime.WatermarkStrategy;
 import org.apache.flink.api.common.functions.MapFunction;
+import org.apache.flink.api.common.serialization.SimpleStringEncoder;
 import org.apache.flink.api.common.typeinfo.TypeInformation;
 import org.apache.flink.api.common.typeinfo.Types;
 import org.apache.flink.api.java.tuple.Tuple2;
 import org.apache.flink.configuration.Configuration;
 import org.apache.flink.configuration.PipelineOptions;
+import org.apache.flink.connector.file.sink.FileSink;
 import org.apache.flink.connector.file.src.FileSource;
 import org.apache.flink.connector.file.src.reader.TextLineInputFormat;
 import org.apache.flink.core.fs.Path;
@@ -14,6 +16,8 @@ import org.apache.flink.streaming.api.datastream.DataStream;
 import org.apache.flink.streaming.api.datastream.SingleOutputStreamOperator;
 import org.apache.flink.streaming.api.environment.StreamExecutionEnvironment;
 import org.apache.flink.streaming.api.functions.co.ProcessJoinFunction;
+import org.apache.flink.streaming.api.functions.sink.filesystem.bucketassigners.BasePathBucketAssigner;
+import org.apache.flink.streaming.api.functions.sink.filesystem.rollingpolicies.OnCheckpointRollingPolicy;
 import org.apache.flink.streaming.api.windowing.assigners.EventTimeSessionWindows;
 import org.apache.flink.streaming.api.windowing.assigners.SlidingEventTimeWindows;
 import org.apache.flink.streaming.api.windowing.assigners.TumblingEventTimeWindows;
@@ -91,6 +95,9 @@ public final class BenchJob {
                 break;
             case "wide-sum":
                 wideSum();
+                break;
+            case "recover":
+                recover(args);
                 break;
             case "timed-sum":
                 timedSum();
@@ -220,6 +227,29 @@ public final class BenchJob {
                 .process(new WideSum())
                 .returns(PAIR)
                 .sinkTo(new DigestSink<>(output, pair -> Records.pair(pair.f0, pair.f1)));
+    }
+
+    private void recover(ParameterTool args) {
+        long keys = this.keys;
+        FileSink<String> sink =
+                FileSink.<String>forRowFormat(
+                                new Path(output, "lines"), new SimpleStringEncoder<>("UTF-8"))
+                        .withBucketAssigner(new BasePathBucketAssigner<>())
+                        .withRollingPolicy(OnCheckpointRollingPolicy.build())
+                        .build();
+        Paced source = new Paced(seed, records, args.getLong("rate"), 1);
+        env.fromSource(source, WatermarkStrategy.noWatermarks(), "paced", PAIR)
+                .map(
+                        pair -> {
+                            pair.f0 = ((pair.f0 >>> 32) * keys) >>> 32;
+                            pair.f1 = 1L;
+                            return pair;
+                        })
+                .returns(PAIR)
+                .keyBy(pair -> pair.f0, Types.LONG)
+                .process(new WhereSum())
+                .returns(Types.STRING)
+                .sinkTo(sink);
     }
 
     private void timedSum() {

@@ -165,8 +165,14 @@ pub struct Watched {
 impl Cluster {
     /// Starts a cluster for throughput: tuned.
     pub fn tuned(engine: &Engine, size: Size) -> Result<Self> {
+        Self::tuned_with(engine, size, &[])
+    }
+
+    /// The same with more settings.
+    pub fn tuned_with(engine: &Engine, size: Size, more: &[(&str, &str)]) -> Result<Self> {
         let memory = format!("{}m", size.memory_mb / size.workers.max(1));
         let mut tuning = engine.tuning.to_vec();
+        tuning.extend_from_slice(more);
         tuning.push(("taskmanager.memory.process.size", &memory));
         tuning.push(("jobmanager.memory.process.size", "1600m"));
         if engine.is_flink() && size.slots > MANY_SLOTS {
@@ -282,12 +288,8 @@ impl Cluster {
         limit: Duration,
         mut look: impl FnMut(&Value),
     ) -> Result<Watched> {
-        let output = self.output()?;
-        let mut args = arguments(row.job, row.records, row.parallelism, &output);
-        args.extend(["--keys".into(), row.keys.to_string()]);
-        args.extend_from_slice(more);
         let before = self.worker_cpu()?;
-        let job = self.submit(artifact, &args)?;
+        let (job, output) = self.begin(artifact, row, more)?;
         let path = format!("/jobs/{job}/checkpoints");
         self.limit = limit;
         self.wait_until_finished(&job, || {
@@ -299,6 +301,37 @@ impl Cluster {
         look(&self.run.rest.get(&path)?);
         let cpu = self.worker_cpu()? - before;
         Ok(Watched { output, took: Duration::from_millis(took), cpu })
+    }
+
+    /// Submits a job that goes on; its id, and the directory of its output.
+    pub fn begin(
+        &mut self,
+        artifact: &str,
+        row: &Throughput,
+        more: &[String],
+    ) -> Result<(String, PathBuf)> {
+        let output = self.output()?;
+        let mut args = arguments(row.job, row.records, row.parallelism, &output);
+        args.extend(["--keys".into(), row.keys.to_string()]);
+        args.extend_from_slice(more);
+        Ok((self.submit(artifact, &args)?, output))
+    }
+
+    /// What REST says of a job's checkpoints.
+    pub fn checkpoints(&self, job: &str) -> Result<Value> {
+        self.run.rest.get(&format!("/jobs/{job}/checkpoints"))
+    }
+
+    /// Kills the worker that this process belongs to, with all its processes, which are returned.
+    pub fn kill_worker_of(&self, pid: u32) -> Result<Vec<u32>> {
+        for worker in &self.workers {
+            let tree = process::tree_of(worker.pid())?;
+            if tree.contains(&pid) {
+                tree.iter().for_each(|pid| process::kill(*pid));
+                return Ok(tree);
+            }
+        }
+        bail!("process {pid} belongs to no worker")
     }
 
     /// Submits the stamp job by the command line or over REST; seconds until its first record.

@@ -17,6 +17,7 @@ pub mod paced;
 pub mod probe;
 pub mod process;
 pub mod records;
+pub mod recovery;
 pub mod report;
 pub mod rows;
 pub mod shapes;

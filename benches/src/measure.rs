@@ -6,6 +6,7 @@ use crate::json;
 use crate::paced::Times;
 use crate::probe;
 use crate::process;
+use crate::recovery;
 use crate::report::Round;
 use crate::rows::{Job, Kind, Row, Size, Throughput, YarnFigure};
 use crate::start;
@@ -60,6 +61,7 @@ impl Pairing {
             Kind::Submit { rest } => self.submit(row, *rest),
             Kind::IdleJobManager | Kind::IdleTaskManager => self.idle(row, shared),
             Kind::Start(figure) => self.rounds(row, |engine| start::measure(*figure, engine)),
+            Kind::Recovery => self.rounds(row, recovery::measure),
             Kind::Yarn(figure) => self.on_yarn(row, *figure),
         }
     }

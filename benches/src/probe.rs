@@ -8,6 +8,7 @@ mod shaped;
 use crate::paced::Times;
 use crate::process::{monotonic_ns, own_cpu, resident_bytes};
 use crate::records::{self, Digest, Wide};
+use crate::recovery;
 use crate::rows::{
     GAP_MS, Job, Kind, NEAR_MS, SEED, Spans, StartFigure, TEXT_BYTES, Throughput, YarnFigure,
 };
@@ -62,7 +63,12 @@ pub fn throughput(row: &Throughput, text: &Path) -> Result<Found> {
             (digest, digest.count)
         }
         Job::JsonLines { .. } => crate::json::sums(text)?,
-        Job::Stamp | Job::WideStart | Job::Paced | Job::Shape(..) | Job::Trillion => {
+        Job::Stamp
+        | Job::WideStart
+        | Job::Paced
+        | Job::Shape(..)
+        | Job::Recover
+        | Job::Trillion => {
             bail!("this job has no throughput here")
         }
     };
@@ -97,6 +103,7 @@ pub fn simple(kind: &Kind) -> Result<f64> {
             sleeper.wait()?;
             Ok(bytes? as f64)
         }
+        Kind::Recovery => recovery::limit_s(),
         Kind::Throughput(_) | Kind::Latency { .. } | Kind::Yarn(_) => {
             bail!("this row has a probe of its own")
         }

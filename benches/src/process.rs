@@ -207,6 +207,17 @@ pub fn check(mut command: Command) -> Result<()> {
     Ok(())
 }
 
+/// A process that this program started, and all below it.
+pub fn tree_of(root: u32) -> Result<Vec<u32>> {
+    Ok(tree(root)?.0)
+}
+
+/// Kills a process that this program started, or one below it, with no time to do anything.
+pub fn kill(pid: u32) {
+    // SAFETY: a signal to a process by its id.
+    unsafe { libc::kill(pid as libc::pid_t, libc::SIGKILL) };
+}
+
 /// Asks a process to end, and kills it when it has not after five seconds.
 pub fn end(pid: u32) {
     for (signal, patience_ms) in [(libc::SIGTERM, 5_000), (libc::SIGKILL, 5_000)] {

@@ -65,6 +65,8 @@ pub enum Kind {
     IdleTaskManager,
     /// The start of a large job.
     Start(StartFigure),
+    /// From the death of a worker until a record of its keys is published, seconds.
+    Recovery,
     /// On YARN.
     Yarn(YarnFigure),
 }
@@ -128,7 +130,7 @@ impl Kind {
             Self::Throughput(row) if row.job == Job::WordCount => "words/cpu-s",
             Self::Throughput(_) => "records/cpu-s",
             Self::Start(figure) => figure.unit(),
-            Self::ColdStart | Self::Submit { .. } | Self::Latency { .. } => "s",
+            Self::ColdStart | Self::Submit { .. } | Self::Latency { .. } | Self::Recovery => "s",
             Self::List => "cpu-s",
             Self::IdleJobManager
             | Self::IdleTaskManager
@@ -231,6 +233,8 @@ pub enum Job {
     Paced,
     /// A thousand records; the first one leaves a time stamp.
     Stamp,
+    /// Sums in states of 1 KB at a steady rate, into files that say where they were made.
+    Recover,
     /// Counts per key and second at a steady rate, into files.
     Trillion,
     /// Four vertices, all of whose subtasks are connected, and no record.
@@ -309,6 +313,7 @@ impl Job {
             Self::JsonLines { all: true } => "json-lines-12",
             Self::Paced => "paced",
             Self::Stamp => "stamp",
+            Self::Recover => "recover",
             Self::Trillion => "trillion",
             Self::WideStart => "wide-start",
             Self::Shape(_, Way::Rebalance) => "shape-rebalance",
@@ -392,6 +397,7 @@ pub fn all() -> Vec<Row> {
         row("memory-200-local", Kind::Memory { parallelism: 200, workers: 1 }),
         row("memory-400", Kind::Memory { parallelism: 400, workers: 2 }),
         row("memory-400-local", Kind::Memory { parallelism: 400, workers: 1 }),
+        row("p16", Kind::Recovery),
         row("p17-start-3200", Kind::Start(StartFigure::Seconds)),
         row("p17-start-3200-jm", Kind::Start(StartFigure::JobManagerCpu)),
         row("p18-slots", Kind::Start(StartFigure::Slots)),

@@ -11,6 +11,7 @@ use millstream::{
     Timer, Timers, Tumbling, ValueState, WatermarkStrategy, WindowAssigner, bail,
 };
 use millstream_benches::ends::{DigestSink, Sequence};
+use millstream_benches::paced::Paced;
 use millstream_benches::records::{self, Wide};
 use millstream_benches::rows::{GAP_MS, NEAR_MS, Spans, TEXT_BYTES};
 use millstream_benches::wide_start;
@@ -74,6 +75,7 @@ impl Bench {
             "text-sum" => self.text_sum(env),
             "word-count" => self.word_count(env),
             "stamp" => self.stamp(env),
+            "recover" => self.recover(env),
             "trillion" => self.trillion(env),
             "wide-start" => wide_start::build(env),
             _ => bail!("there is no job {job}"),
@@ -239,6 +241,18 @@ impl Bench {
             .sink("digest", self.digest(|number: &u64| *number));
     }
 
+    /// As wide-sum at a steady rate, into files whose lines say which process wrote them.
+    fn recover(&self, env: &mut Environment) {
+        let Self { seed, keys, rate, records, .. } = *self;
+        env.source("paced", Paced { seed, records, rate, tick: millis(1) })
+            .map(move |(number, _)| Ok((((number >> 32) * keys) >> 32, 1u64)))
+            .key_by(|pair| pair.0)
+            .process("sum", |ctx| {
+                Ok(WhereSum { sum: WideSum(ctx.value("sum")?), at: ctx.subtask() })
+            })
+            .sink("files", FileSink::csv(self.output.join("lines")));
+    }
+
     /// Counts per key and second of the records' times, into files. Each time is the one at which
     /// the record is due.
     fn trillion(&self, env: &mut Environment) {
@@ -277,9 +291,36 @@ impl KeyedProcess<u64, Pair> for WideSum {
         ctx: &mut Context<'_, u64>,
         out: &mut Collector<'_, Pair>,
     ) -> Result<()> {
+        out.emit((pair.0, self.add(pair.1, ctx)?));
+        Ok(())
+    }
+}
+
+impl WideSum {
+    fn add(&mut self, number: u64, ctx: &mut Context<'_, u64>) -> Result<u64> {
         let state = self.0.get_or_insert_with(ctx, || (0, "x".repeat(TEXT_BYTES)))?;
-        state.0 += pair.1;
-        out.emit((pair.0, state.0));
+        state.0 += number;
+        Ok(state.0)
+    }
+}
+
+/// A running sum per key, with the subtask and the process that made it.
+struct WhereSum {
+    sum: WideSum,
+    at: u32,
+}
+
+impl KeyedProcess<u64, Pair> for WhereSum {
+    type Out = (u32, u32, u64, u64);
+
+    fn process(
+        &mut self,
+        pair: Pair,
+        ctx: &mut Context<'_, u64>,
+        out: &mut Collector<'_, Self::Out>,
+    ) -> Result<()> {
+        let sum = self.sum.add(pair.1, ctx)?;
+        out.emit((self.at, std::process::id(), pair.0, sum));
         Ok(())
     }
 }
