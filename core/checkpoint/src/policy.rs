@@ -13,6 +13,8 @@ pub(crate) struct Policy {
     tolerable_failures: u32,
     /// When the next periodic checkpoint is due by the interval.
     due: Option<Instant>,
+    /// When it would have been due, had tasks not been restarted.
+    missed: Option<Instant>,
     last_end: Option<Instant>,
     failures: u32,
 }
@@ -23,19 +25,23 @@ impl Policy {
         min_pause: Duration,
         tolerable_failures: u32,
     ) -> Self {
-        Self { interval, min_pause, tolerable_failures, due: None, last_end: None, failures: 0 }
+        let (due, missed, last_end) = (None, None, None);
+        Self { interval, min_pause, tolerable_failures, due, missed, last_end, failures: 0 }
     }
 
-    /// Takes in that all tasks run: from now on the interval counts.
+    /// Takes in that all tasks run: from now on the interval counts. After a restart the checkpoint
+    /// that was due meanwhile comes at once, since results wait for it.
     pub(crate) fn on_ready(&mut self, now: Instant) {
         if self.due.is_none() {
-            self.due = self.interval.and_then(|interval| now.checked_add(interval));
+            let first = self.interval.and_then(|interval| now.checked_add(interval));
+            let missed = self.missed.take().map(|missed| missed.max(now));
+            self.due = first.map(|first| missed.map_or(first, |missed| missed.min(first)));
         }
     }
 
     /// Takes in that tasks do not run any more.
-    pub(crate) const fn on_restart(&mut self) {
-        self.due = None;
+    pub(crate) fn on_restart(&mut self) {
+        self.missed = self.due.take().or(self.missed);
         self.failures = 0;
     }
 
@@ -100,6 +106,28 @@ mod tests {
         assert_eq!(policy.next_periodic(), Some(start + secs(30)));
         policy.on_periodic(start + secs(55));
         assert_eq!(policy.next_periodic(), Some(start + secs(65)), "two were missed");
+    }
+
+    #[test]
+    fn a_checkpoint_that_is_due_while_tasks_restart_comes_behind_that() {
+        let start = Instant::now();
+        let mut policy = Policy::new(Some(secs(10)), secs(4), 0);
+        policy.on_restart();
+        policy.on_ready(start);
+        assert_eq!(policy.next_periodic(), Some(start + secs(10)), "nothing was due before");
+        policy.on_restart();
+        policy.on_ready(start + secs(3));
+        assert_eq!(policy.next_periodic(), Some(start + secs(10)), "it is not due yet");
+        policy.on_restart();
+        policy.on_restart();
+        policy.on_ready(start + secs(15));
+        assert_eq!(policy.next_periodic(), Some(start + secs(15)));
+        policy.on_periodic(start + secs(15));
+        assert_eq!(policy.next_periodic(), Some(start + secs(25)));
+        policy.on_end(start + secs(16));
+        policy.on_restart();
+        policy.on_ready(start + secs(17));
+        assert_eq!(policy.next_periodic(), Some(start + secs(25)));
     }
 
     #[test]
