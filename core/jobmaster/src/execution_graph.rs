@@ -301,12 +301,6 @@ impl ExecutionGraph {
         self.get(task).map(|_| task)
     }
 
-    /// The process that runs this subtask of an operator's vertex.
-    #[must_use]
-    pub fn host_of_operator(&self, operator: &[u8], subtask: u32) -> Option<HostId> {
-        self.get(self.of_operator(operator, subtask)?)?.host()
-    }
-
     /// The name of a subtask for people: `Map (2/4)`.
     #[must_use]
     pub fn name(&self, subtask: Subtask) -> String {

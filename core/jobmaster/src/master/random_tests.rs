@@ -20,7 +20,7 @@ use millstream_gateway::{
     AllocatedSlot, CauseKind, CheckpointRequest, Explanation, FailureCause, HostExit,
     JobMasterEvent, RequestState,
 };
-use millstream_graph::Partitioner;
+use millstream_graph::{JobGraph, Partitioner};
 use millstream_protocol::host::{
     self, Alive, Execution, FromHost, Ready, Settled, Task, TaskId, TaskState, from_host, to_host,
 };
@@ -29,7 +29,7 @@ use millstream_types::{
     AllocationId, CheckpointId, HostId, JobStatus, TaskManagerId, Timestamp, TriggerId,
 };
 
-use super::fixture::{Job, Random, coordinated, failure, pipeline, with_restarts};
+use super::fixture::{Job, Random, connected, failure, with_restarts};
 use super::{Action, Event, Timer, TimerKind};
 use crate::checkpoints::{StorageAnswer, StorageRequest};
 use crate::config::{JobMasterConfig, SchedulingStrategy};
@@ -56,6 +56,7 @@ struct Process {
     settles: usize,
     /// Its next messages about checkpoints.
     answers: VecDeque<from_host::Message>,
+    said: events::Said,
     heard: events::Heard,
     /// Whether its committers were told to recover, and have.
     recovered: bool,
@@ -64,11 +65,32 @@ struct Process {
     has_stopped: bool,
 }
 
+/// Sources and the sink that they have in common.
+fn graph_of(
+    parallelism: u32,
+    sources: usize,
+    partitioner: Partitioner,
+    is_coordinated: impl Fn(bool) -> bool,
+) -> JobGraph {
+    let vertices = ["Source", "Sink", "Other"].map(|name| (name, parallelism, "default"));
+    let edges = events::SOURCES.map(|source| (source, 1, partitioner));
+    let mut graph = connected(&vertices[..=sources], &edges[..sources]);
+    for (at, vertex) in graph.vertices.iter_mut().enumerate() {
+        let operator = &mut vertex.operators[0];
+        operator.source = events::SOURCES.contains(&at);
+        operator.coordinated = is_coordinated(operator.source);
+    }
+    graph
+}
+
 struct World {
     random: Random,
     job: Job,
+    parallelism: usize,
     coordinated: bool,
     has_enumerator: bool,
+    /// The part of the events that the coordinators' snapshots know of.
+    snapshots: events::Snapshots,
     /// Each source has a channel to the sink of its number alone.
     has_regions: bool,
     /// The attempts of tasks that hosts were told to run.
@@ -121,15 +143,15 @@ impl World {
         let mut random = Random::new(seed ^ job << 48);
         let parallelism = 1 + random.below(4) as u32;
         let coordinated_job = !random.one_in(3);
-        let mut graph =
-            if coordinated_job { coordinated(parallelism) } else { pipeline(parallelism) };
         // Without enumerators the coordinator host is replaced while tasks run.
-        graph.vertices[0].operators[0].coordinated &= random.one_in(2);
-        let has_enumerator = graph.vertices[0].operators[0].coordinated;
+        let has_enumerator = coordinated_job && random.one_in(2);
         let has_regions = random.one_in(2);
-        if has_regions {
-            graph.edges[0].partitioner = Partitioner::Forward;
-        }
+        let graph = graph_of(
+            parallelism,
+            1 + random.below(2),
+            if has_regions { Partitioner::Forward } else { Partitioner::Rebalance },
+            |is_source| coordinated_job && (has_enumerator || !is_source),
+        );
         let takes_checkpoints = job > 0 || random.one_in(2);
         let restarts = random.below(if takes_checkpoints { 12 + 60 * job as usize } else { 4 });
         let graph = with_restarts(graph, restarts as u32);
@@ -144,8 +166,10 @@ impl World {
         let mut world = Self {
             random,
             job: Job::with_config(graph, &config),
+            parallelism: parallelism as usize,
             coordinated: coordinated_job,
             has_enumerator,
+            snapshots: events::Snapshots::default(),
             has_regions,
             deployed_ever: BTreeSet::new(),
             restarts_told: BTreeSet::new(),
@@ -222,6 +246,10 @@ impl World {
         }
         self.trace.note(&std::mem::discriminant(&event));
         let actions = self.job.event(event);
+        let barrier = actions.iter().position(|it| is_told(it, events::is_barrier));
+        let behind = &actions[barrier.unwrap_or(actions.len())..];
+        let held_back = behind.iter().filter(|action| is_told(action, events::is_event)).count();
+        self.seen.many("event held back", held_back as u64);
         let shown = actions.iter().any(|action| matches!(action, Action::Publish));
         actions.into_iter().for_each(|action| self.carry_out(action));
         assert!(shown || self.job.details().status == self.status, "a status nobody sees");
@@ -289,6 +317,7 @@ impl World {
             cancelled_tasks: Vec::new(),
             settles: 0,
             answers: VecDeque::new(),
+            said: events::Said::default(),
             heard: events::Heard::default(),
             recovered: false,
             stop: None,
@@ -314,12 +343,15 @@ impl World {
         let Some(process) = self.processes.get_mut(&host) else { return };
         assert!(process.ready, "a host is told something before it is ready");
         match message {
-            to_host::Message::OperatorEvent(event) => process.heard.event(&event),
+            to_host::Message::OperatorEvent(event) if process.on == "coordinators" => {
+                process.said.register(event);
+            }
+            to_host::Message::OperatorEvent(event) => {
+                process.heard.event(&event);
+                self.seen.one("event");
+            }
             to_host::Message::TriggerCheckpoint(trigger) => {
-                // Without an enumerator there are no events.
-                if self.has_enumerator {
-                    process.heard.barrier(&trigger);
-                }
+                process.heard.barrier(&trigger, &self.snapshots);
                 let is_stop = trigger.kind() == host::CheckpointKind::Stop;
                 process.stop = is_stop.then_some(trigger.checkpoint).or(process.stop);
                 let acks = trigger.tasks.into_iter().map(|task| {
@@ -332,14 +364,8 @@ impl World {
                 process.answers.extend(acks);
             }
             to_host::Message::SnapshotCoordinators(asked) => {
-                let answers = asked.operator_ids.iter().cloned().map(|operator_id| {
-                    from_host::Message::CoordinatorSnapshot(host::CoordinatorSnapshot {
-                        checkpoint: asked.checkpoint,
-                        operator_id,
-                        ..host::CoordinatorSnapshot::default()
-                    })
-                });
-                process.answers.extend(answers.chain(events::behind(&asked)));
+                let (random, snapshots) = (&mut self.random, &mut self.snapshots);
+                process.answers.extend(process.said.snapshots(random, &asked, snapshots));
             }
             to_host::Message::CommitCheckpoint(order) => {
                 assert_eq!(order.recover, !process.recovered, "committers recover once, first");
@@ -360,6 +386,7 @@ impl World {
                 process.cancelled_tasks.extend(cancel.tasks);
             }
             to_host::Message::RestartSubtasks(restart) => {
+                process.said.restart(&restart);
                 let restarted = host::SubtasksRestarted { attempt: restart.attempt };
                 process.answers.push_back(from_host::Message::SubtasksRestarted(restarted));
             }
@@ -520,6 +547,15 @@ impl World {
             self.says(host, answer);
             return true;
         }
+        // Coordinators have no tasks.
+        if faults
+            && self.random.one_in(4)
+            && let Some(process) = self.processes.get_mut(&host)
+            && let Some(event) = process.said.event(&mut self.random, None)
+        {
+            self.says(host, event);
+            return true;
+        }
         self.step_task(host, faults)
     }
 
@@ -586,9 +622,13 @@ impl World {
                 _ => true,
             });
         }
+        let registers = self.has_enumerator && next == Execution::Running;
         match next {
             Execution::Initializing | Execution::Running => process.tasks[at].1 = next,
             _ => drop(process.tasks.swap_remove(at)),
+        }
+        if let Some(registration) = registers.then(|| events::registration(&task)).flatten() {
+            self.says(host, registration);
         }
         let report =
             TaskState { task: Some(id), state: next.into(), cause, ..TaskState::default() };
@@ -720,6 +760,13 @@ impl World {
     fn keeps_results(&self) -> bool {
         let newest = self.savepoints.last().copied().unwrap_or(0);
         self.has_stopped || newest > self.newest
+    }
+}
+
+fn is_told(action: &Action, what: fn(&to_host::Message) -> bool) -> bool {
+    match action {
+        Action::Command(_, command) => command.message.message.as_ref().is_some_and(what),
+        _ => false,
     }
 }
 

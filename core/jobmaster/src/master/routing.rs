@@ -106,12 +106,12 @@ impl JobMaster {
         }
     }
 
-    /// From a task to the coordinator host, or from there to the task's host.
+    /// From a task to the coordinator host, or from there to the task's host. A task that has ended
+    /// says and hears nothing more: its coordinator may know already that it begins again.
     fn on_operator_event(&mut self, from: HostId, user: User, event: OperatorEvent) {
         let executions = self.tasks.executions();
-        let Some(host) = executions.host_of_operator(&event.operator_id, event.subtask) else {
-            return;
-        };
+        let task = executions.of_operator(&event.operator_id, event.subtask);
+        let Some(host) = task.and_then(|task| executions.active_host(task)) else { return };
         match user {
             User::Settlement => {
                 let free = match &mut self.checkpoints {

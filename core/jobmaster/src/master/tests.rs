@@ -776,6 +776,23 @@ fn operator_events_travel_between_task_and_coordinator_host() {
     assert!(job.says(coordinator, from_host::Message::OperatorEvent(unknown)).is_empty());
 }
 
+#[test]
+fn a_task_that_has_ended_tells_its_coordinator_nothing() {
+    let mut job = Job::running_on(coordinated(2), &[("tm1", 0), ("tm2", 0)]);
+    let (tm1, tm2, coordinator) = (job.host("tm1"), job.host("tm2"), job.host("coordinators"));
+    let said = |subtask| {
+        let operator_id = operator_id(0).as_bytes().to_vec();
+        from_host::Message::OperatorEvent(OperatorEvent { operator_id, subtask, payload: vec![1] })
+    };
+    job.reports((0, 0), Execution::Finished, None);
+    assert!(commands(&job.says(tm1, said(0))).is_empty());
+    assert!(commands(&job.says(coordinator, said(0))).is_empty());
+    assert_eq!(commands(&job.says(tm2, said(1))).len(), 1);
+    // Its process may go on for a while, and its coordinator know already of the restart.
+    job.says(tm2, from_host::Message::Failure(failure("error", "cannot go on")));
+    assert!(commands(&job.says(tm2, said(1))).is_empty());
+}
+
 fn counted(vertex: usize, records: u64) -> TaskMetrics {
     let id = vertex_id(vertex).as_bytes().to_vec();
     let task = Some(TaskId { vertex: id, subtask: 0, attempt: 0 });

@@ -21,9 +21,10 @@ impl World {
             self.attempts
         );
         let (old, new) = (&self.attempts, attempts);
-        for (source, sink) in (0..new.len() / 2).zip(new.len() / 2..) {
-            assert_eq!((old[source], new[source]), (old[sink], new[sink]), "of one region");
-            assert!(old[source] <= new[source], "{old:?} {new:?}");
+        let parallelism = self.parallelism;
+        for (at, other) in (0..new.len()).map(|at| (at, at % parallelism)) {
+            assert_eq!((old[at], new[at]), (old[other], new[other]), "of one region");
+            assert!(old[at] <= new[at], "{old:?} {new:?}");
         }
         let kept = self.takes_checkpoints || !self.coordinated;
         assert!(kept, "sources and sinks without checkpoints begin again alone");

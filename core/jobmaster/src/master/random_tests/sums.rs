@@ -7,6 +7,8 @@ pub(super) const LEAST: &[(&str, u64)] = &[
     ("asked", 100_000),
     ("canceled", 2_000),
     ("complete", 4_000),
+    ("event", 5_000),
+    ("event held back", 50),
     ("failed", 400),
     ("final", 2_000),
     ("finished", 2_000),
