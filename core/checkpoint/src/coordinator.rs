@@ -34,7 +34,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Instant;
 
 use millstream_mutants::Mutant;
-use millstream_types::{CheckpointId, TriggerId};
+use millstream_types::{CheckpointId, ExecutionAttemptId, TriggerId};
 
 use crate::commits::Commits;
 use crate::history::History;
@@ -105,6 +105,8 @@ pub struct Coordinator {
     /// The newest id in use.
     last: CheckpointId,
     pending: BTreeMap<CheckpointId, Pending>,
+    /// Tasks that had not acknowledged a checkpoint when it failed, and may do so still.
+    late: BTreeSet<(CheckpointId, ExecutionAttemptId)>,
     requests: VecDeque<(TriggerId, Request)>,
     /// When a final checkpoint that failed is tried again.
     final_again: Option<Instant>,
@@ -137,6 +139,7 @@ impl Coordinator {
             restarting: BTreeSet::new(),
             last: last.unwrap_or(CheckpointId::new(0)),
             pending: BTreeMap::new(),
+            late: BTreeSet::new(),
             requests: VecDeque::new(),
             final_again: None,
             host_ready: !plan.needs_coordinator_host(),

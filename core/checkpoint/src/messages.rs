@@ -134,7 +134,7 @@ pub struct FinalReport {
 /// The thing that a task waits for before it acknowledges a checkpoint.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub enum WaitsFor {
-    /// It has said nothing yet: the barrier has not come.
+    /// It has said nothing yet: the barrier has not come, or its state is being written.
     #[default]
     Barrier,
     /// Barriers have come on some channels and not on all.
@@ -153,7 +153,7 @@ pub enum WaitsFor {
 impl fmt::Display for WaitsFor {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Barrier => f.write_str("the barrier"),
+            Self::Barrier => f.write_str("the barrier, or for its state to be written"),
             Self::Alignment { channel } => write!(f, "the barrier on {channel}"),
             Self::Output => f.write_str("room in its output"),
             Self::Snapshot => f.write_str("the copy of its state"),

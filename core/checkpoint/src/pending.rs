@@ -83,6 +83,11 @@ pub(crate) struct Contributions {
 pub(crate) type CoordinatorStates = Vec<(OperatorId, Vec<u8>)>;
 
 impl Contributions {
+    /// The tasks that have not acknowledged.
+    pub(crate) fn waiting(&self) -> impl Iterator<Item = ExecutionAttemptId> {
+        self.waiting.iter().map(|(subtask, waiting)| subtask.attempt(waiting.attempt))
+    }
+
     /// The states of the coordinators and the reports of all subtasks.
     pub(crate) fn into_parts(self) -> (CoordinatorStates, BTreeMap<Subtask, Report>) {
         (self.coordinators, self.reports)

@@ -421,7 +421,10 @@ mod tests {
     #[test]
     fn three_tasks_that_are_waited_for_are_named() {
         let one = WaitingFor::Tasks(vec![missing(2, WaitsFor::Barrier)]);
-        assert_eq!(one.to_string(), "Map (2/9) waits for the barrier");
+        assert_eq!(
+            one.to_string(),
+            "Map (2/9) waits for the barrier, or for its state to be written"
+        );
         let five = (1..=5).map(|number| missing(number, WaitsFor::Upload)).collect();
         let sentence = WaitingFor::Tasks(five).to_string();
         let end = "Map (3/9) waits for the upload of its state, and 2 more";

@@ -284,6 +284,16 @@ impl Checkpoints {
         self.coordinator.latest().map(Completed::id)
     }
 
+    /// The directory of the checkpoint or savepoint from which the tasks began last, if it has one.
+    pub(crate) fn origin(&self) -> Option<String> {
+        let restored = self.coordinator.report().latest_restored?;
+        let own = || {
+            let directory = self.directory.as_ref()?;
+            Some(format!("{}/{}/{}", directory.trim_end_matches('/'), self.job, restored.id))
+        };
+        restored.directory.clone().or_else(own)
+    }
+
     /// Whether it is certain from which checkpoint a restart begins.
     pub(crate) fn is_settled(&self) -> bool {
         self.coordinator.is_settled()

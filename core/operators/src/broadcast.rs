@@ -17,7 +17,8 @@ use crate::collector::Collector;
 use crate::connected::{TwoInputFunction, two_inputs};
 use crate::duties::TimedFunction;
 use crate::keyed::{
-    Context, KeyedParts, KeyedTimed, all_declared, is_declared, take_restored, without_on_timer,
+    Context, KeyedParts, KeyedTimed, all_declared, is_declared, made, take_restored,
+    without_on_timer,
 };
 use crate::on_error::OnError;
 use crate::program::TwoInputMaker;
@@ -434,7 +435,8 @@ where
         let (mut parts, lists) = KeyedParts::with_lists(ctx)?;
         let mut broadcast = BroadcastBackend::restored(lists);
         let stream = KeyedRuntimeContext::new(ctx.task, &mut parts.backend, timed);
-        let process = make(&mut BroadcastRuntimeContext { stream, backend: &mut broadcast })?;
+        let process = make(&mut BroadcastRuntimeContext { stream, backend: &mut broadcast });
+        let process = made(process, ctx)?;
         all_declared(&parts.backend, ctx)?;
         is_declared(broadcast.not_declared(), ctx)?;
         let (selector, records) = (selector.clone(), PhantomData);
@@ -458,7 +460,8 @@ where
     two_inputs(on_error, move |ctx, _| {
         let mut broadcast = BroadcastBackend::restored(take_restored(ctx).lists);
         let stream = RuntimeContext::new(ctx.task);
-        let process = make(&mut BroadcastRuntimeContext { stream, backend: &mut broadcast })?;
+        let process = make(&mut BroadcastRuntimeContext { stream, backend: &mut broadcast });
+        let process = made(process, ctx)?;
         is_declared(broadcast.not_declared(), ctx)?;
         let (operator, checkpoints) = (ctx.operator, ctx.task.checkpoints.clone());
         let (finished, records) = (false, PhantomData);

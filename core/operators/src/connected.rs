@@ -14,7 +14,7 @@ use crate::Result;
 use crate::body::Upstream;
 use crate::collector::Collector;
 use crate::duties::{Duties, TimedFunction};
-use crate::keyed::{Context, KeyedParts, KeyedTimed, all_declared, without_on_timer};
+use crate::keyed::{Context, KeyedParts, KeyedTimed, all_declared, made, without_on_timer};
 use crate::on_error::{BadRecords, OnError, continue_while};
 use crate::output::Output;
 use crate::program::TwoInputMaker;
@@ -320,7 +320,8 @@ where
 {
     two_inputs(on_error, move |ctx, timed| {
         let mut parts = KeyedParts::new(ctx)?;
-        let process = make(&mut KeyedRuntimeContext::new(ctx.task, &mut parts.backend, timed))?;
+        let process = make(&mut KeyedRuntimeContext::new(ctx.task, &mut parts.backend, timed));
+        let process = made(process, ctx)?;
         all_declared(&parts.backend, ctx)?;
         let (left, right) = (left.clone(), right.clone());
         Ok(Keyed { process, left, right, parts, records: PhantomData })

@@ -195,6 +195,17 @@ pub(crate) fn not_restored(error: StateError, ctx: &OperatorContext<'_>) -> Erro
     Error::from(error).context(format!("operator {:?} cannot be restored", ctx.name))
 }
 
+/// The function of an operator, or why it cannot declare its states; if that is because of the
+/// checkpoint, the operator is named.
+pub(crate) fn made<P>(process: Result<P>, ctx: &OperatorContext<'_>) -> Result<P> {
+    process.map_err(|error| match error.downcast_ref() {
+        Some(StateError::Incompatible { .. }) => {
+            error.context(format!("operator {:?} cannot be restored", ctx.name))
+        }
+        Some(_) | None => error,
+    })
+}
+
 /// Has states and timers begin with what a checkpoint has of them, when they are declared; the
 /// states without keys.
 pub(crate) fn restore<K: Key>(
@@ -526,7 +537,8 @@ where
         let bad = BadRecords::of(&on_error, ctx);
         let mut parts = KeyedParts::new(ctx)?;
         let timed = outputs.timed;
-        let process = make(&mut KeyedRuntimeContext::new(ctx.task, &mut parts.backend, timed))?;
+        let process = make(&mut KeyedRuntimeContext::new(ctx.task, &mut parts.backend, timed));
+        let process = made(process, ctx)?;
         all_declared(&parts.backend, ctx)?;
         if bad.goes_on() {
             parts.backend.keep_undo();

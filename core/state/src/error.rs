@@ -78,6 +78,17 @@ pub enum StateError {
     },
 }
 
+/// What a snapshot has is not read: it never will be, other than what a running task cannot read.
+pub(crate) fn unreadable(error: StateError) -> StateError {
+    match error {
+        StateError::Codec { state, reason } => {
+            let why = "check that its Deserialize reads what its Serialize writes";
+            incompatible(state, format!("a value or key in it cannot be read ({reason}): {why}"))
+        }
+        other => other,
+    }
+}
+
 /// A state of the snapshot is not that of the program.
 pub(crate) fn incompatible(state: &str, reason: String) -> StateError {
     StateError::Incompatible { state: state.to_owned(), reason }

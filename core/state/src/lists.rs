@@ -9,8 +9,8 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::codec::{decode, decode_converted, encode};
-use crate::error::StateError;
 use crate::error::incompatible;
+use crate::error::{StateError, unreadable};
 use crate::evolution::{Compatibility, Conversion, compare};
 
 /// The way in which the items of a list come to the subtasks that restore it.
@@ -134,8 +134,7 @@ impl RestoredLists {
     /// Takes the items of a list for this subtask; none if there is no such list.
     ///
     /// # Errors
-    /// [`StateError::Incompatible`]: its items are of another type. [`StateError::Codec`]: they
-    /// are damaged.
+    /// [`StateError::Incompatible`]: its items are of another type, or damaged.
     pub fn take<T: DeserializeOwned>(
         &mut self,
         name: &'static str,
@@ -150,7 +149,7 @@ impl RestoredLists {
             Some(_) | None => (0, 1),
         };
         let mine = items.bytes.iter().skip(first).step_by(step);
-        mine.map(|item| items.decode(name, item)).collect()
+        mine.map(|item| items.decode(name, item).map_err(unreadable)).collect()
     }
 
     /// Takes the watermark from which the operator begins: its own, or the least of all subtasks

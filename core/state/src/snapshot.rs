@@ -17,7 +17,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::codec::{take, take_converted};
-use crate::error::{StateError, incompatible};
+use crate::error::{StateError, incompatible, unreadable};
 use crate::evolution::{Compatibility, Conversion, compare};
 use crate::timer_queue::TimeDomain;
 
@@ -168,9 +168,9 @@ pub(crate) fn read_entries<A: DeserializeOwned, B: DeserializeOwned>(
     let RestoredGroup { group, conversion } = group;
     let mut rest = &group.bytes[..];
     for _ in 0..group.entries {
-        let first = take(state, &mut rest)?;
+        let first = take(state, &mut rest).map_err(unreadable)?;
         let second = match conversion {
-            None => take(state, &mut rest)?,
+            None => take(state, &mut rest).map_err(unreadable)?,
             Some(conversion) => take_converted(state, conversion, &mut rest)?,
         };
         put(first, second)?;
@@ -179,5 +179,5 @@ pub(crate) fn read_entries<A: DeserializeOwned, B: DeserializeOwned>(
         return Ok(());
     }
     let left = format!("{} bytes behind {} entries are left over", rest.len(), group.entries);
-    Err(StateError::Codec { state, reason: left })
+    Err(incompatible(state, left))
 }

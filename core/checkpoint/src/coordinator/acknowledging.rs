@@ -125,7 +125,7 @@ impl Coordinator {
             task = running.find(present).unwrap_or(task);
         }
         if !self.fits(id, task) {
-            return;
+            return self.on_late(id, task, &ack);
         }
         let checked =
             check_contribution(&self.plan, task.into(), &ack.snapshots, &ack.committables, id);
@@ -136,6 +136,14 @@ impl Coordinator {
         let Some(pending) = self.pending.get_mut(&id) else { return };
         self.retention.hold(files::of(&ack.snapshots));
         pending.on_report(task, Report::Acknowledged(ack), now.wall);
+    }
+
+    /// The files of an acknowledgement that comes too late are of no use to anything.
+    fn on_late(&mut self, id: CheckpointId, task: ExecutionAttemptId, ack: &Ack) {
+        if self.late.remove(&(id, task)) {
+            self.retention.hold(files::of(&ack.snapshots));
+            self.retention.release(files::of(&ack.snapshots), self.last);
+        }
     }
 
     pub(super) fn on_declined(

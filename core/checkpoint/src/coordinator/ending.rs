@@ -15,6 +15,9 @@ use crate::plan::{Plan, Subtask};
 use crate::policy::RETRY_PAUSE;
 use crate::stats::{Outcome, Restored};
 
+/// The most late acknowledgements that are waited for, to delete their files.
+const LATE_MAX: usize = 100_000;
+
 /// The reason why a checkpoint is aborted.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Cause<'a> {
@@ -110,6 +113,10 @@ impl Coordinator {
             Phase::Reserving | Phase::Coordinators => {}
             Phase::Tasks(contributions) | Phase::Queued(contributions) => {
                 let held = files_of(&contributions);
+                self.late.extend(contributions.waiting().map(|task| (id, task)));
+                while self.late.len() > LATE_MAX {
+                    self.late.pop_first();
+                }
                 self.retention.release(held.iter().map(String::as_str), self.last);
             }
             Phase::Storing(metadata) | Phase::InDoubt { metadata, .. } => {

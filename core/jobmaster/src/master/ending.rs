@@ -4,6 +4,7 @@
 //! hosts, and only when every host is gone does the job end or begin again.
 
 use std::collections::BTreeSet;
+use std::fmt::Write as _;
 
 use millstream_gateway::{CauseKind, ExceptionEntry};
 use millstream_types::JobStatus;
@@ -33,7 +34,7 @@ impl JobMaster {
     /// As [`JobMaster::fail`]; these tasks alone restart, if the job restarts and there are any.
     pub(super) fn fail_regions(
         &mut self,
-        entry: ExceptionEntry,
+        mut entry: ExceptionEntry,
         regions: Option<BTreeSet<Subtask>>,
     ) {
         let published = match self.phase {
@@ -48,7 +49,12 @@ impl JobMaster {
         };
         let counts = self.counts(&entry);
         // Every attempt would begin from the same state.
-        let is_final = published || entry.cause.kind == CauseKind::State;
+        let is_of_state = entry.cause.kind == CauseKind::State;
+        let is_final = published || is_of_state;
+        if is_of_state && let Some(place) = self.checkpoints.as_ref().and_then(Checkpoints::origin)
+        {
+            let _ = write!(entry.cause.message, "; it began from {place}");
+        }
         self.history.add(entry);
         if !published && self.checkpoints.as_ref().is_some_and(Checkpoints::has_ended) {
             // The tasks had only to say that they have finished.

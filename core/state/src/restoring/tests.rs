@@ -145,14 +145,14 @@ fn damaged_bytes_never_panic() {
     for state in 0..2 {
         let mut cut = snapshot();
         cut.states[state].groups[0].bytes.pop();
-        assert!(matches!(restore(cut), Err(StateError::Codec { .. })));
+        assert!(matches!(restore(cut), Err(StateError::Incompatible { .. })));
         let mut long = snapshot();
         long.states[state].groups[0].bytes.push(0);
         let said = restore(long).unwrap_err().to_string();
         assert!(said.contains("1 bytes behind 1 entries are left over"), "{said}");
         let mut more = snapshot();
         more.states[state].groups[0].entries = u64::MAX;
-        assert!(matches!(restore(more), Err(StateError::Codec { .. })));
+        assert!(matches!(restore(more), Err(StateError::Incompatible { .. })));
         for bit in 0..8 * snapshot().states[state].groups[0].bytes.len() {
             let mut flipped = snapshot();
             flipped.states[state].groups[0].bytes[bit / 8] ^= 1 << (bit % 8);
