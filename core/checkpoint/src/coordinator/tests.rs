@@ -199,6 +199,22 @@ fn a_late_checkpoint_names_the_subtasks_that_it_waits_for() {
 }
 
 #[test]
+fn files_of_an_acknowledgement_that_comes_too_late_are_deleted() {
+    let mut job = Job::running(every_second());
+    job.at(1_000).ack(1, task(0, 0, 0), &["in time"]);
+    job.at(11_000).ack(1, task(1, 0, 0), &["late"]);
+    // A repeated message says nothing new, and files in use are others.
+    job.ack(1, task(1, 0, 0), &["late"]);
+    job.ack_all(2);
+    let deleted = |action| match action {
+        Action::Delete { files, .. } => files,
+        _ => Vec::new(),
+    };
+    let deleted: Vec<String> = job.take().into_iter().flat_map(deleted).collect();
+    assert_eq!(deleted, ["in time", "late"]);
+}
+
+#[test]
 fn failures_in_a_row_fail_the_job_beyond_the_tolerable_number() {
     let mut job = Job::running(Settings { tolerable_failures: 1, ..every_second() });
     job.at(1_000).decline(1);

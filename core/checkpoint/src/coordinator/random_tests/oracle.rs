@@ -62,6 +62,9 @@ pub(super) struct Oracle {
     pub(super) orders: BTreeMap<CommitId, BTreeSet<Key>>,
     /// Files that the present master has been told of.
     pub(super) told_files: BTreeSet<String>,
+    /// Files of acknowledgements that came when their checkpoint had ended. Some may be those of
+    /// its base, which are gone already, and are deleted once more.
+    pub(super) late_files: BTreeSet<String>,
     pub(super) last_reserved: u64,
     pub(super) last_triggered: u64,
     pub(super) last_complete: u64,
@@ -133,7 +136,9 @@ impl Oracle {
         files: BTreeSet<String>,
     ) {
         let runs = self.runs(task);
-        let Some(tracked) = self.tracked.get_mut(&id) else { return };
+        let Some(tracked) = self.tracked.get_mut(&id) else {
+            return self.late_files.extend(files);
+        };
         if runs && tracked.waits.as_mut().is_some_and(|waits| waits.remove(&task)) {
             tracked.keys.extend(keys_of(committables));
             self.told_files.extend(files.iter().cloned());
