@@ -12,6 +12,8 @@ use crate::messages::{Ack, CommitId, FinalReport, WaitsFor};
 use crate::metadata::{Committables, Kind, Metadata};
 use crate::stats::{Blocked, Outcome, WaitingFor};
 
+mod points_of_failure;
+
 const TRIGGER: TriggerId = TriggerId::from_u128(1);
 
 /// A coordinator and its clock. Ids and stores succeed at once unless a test wants otherwise.
