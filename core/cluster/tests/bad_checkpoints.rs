@@ -8,6 +8,7 @@ mod disk;
 #[path = "bad_checkpoints/job.rs"]
 mod job;
 
+use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
 use millstream_gateway::CauseKind;
@@ -57,7 +58,10 @@ fn set(test: usize, fault: Fault) {
     FAULTS.lock().unwrap()[test] = fault;
 }
 
-/// What comes of a checkpoint.
+/// The test whose state has a key for each number.
+const MANY_KEYS: usize = 5;
+
+/// The fate of a checkpoint.
 #[derive(Debug, Clone, Copy)]
 enum Outcome {
     /// It is declined.
@@ -98,7 +102,6 @@ fn each_point_of_failure_is_followed_by_a_good_checkpoint() {
             let reason = job.checkpoint().expect_err("it is complete");
             set(TEST, Fault::None);
             let reason = reason.replace(job.directory.to_str().unwrap(), "DIRECTORY");
-            eprintln!("{fault:?}: {reason}");
             for name in *names {
                 assert!(reason.contains(name), "{fault:?}: {name} is missing in: {reason}");
             }
@@ -143,7 +146,6 @@ fn a_slow_disk_costs_the_checkpoints_that_it_is_too_slow_for() {
         for _ in 0..2 {
             set(TEST, Fault::Slow);
             let reason = job.checkpoint().expect_err("it is complete");
-            eprintln!("{reason}");
             assert!(reason.contains("not acknowledged within 500ms"), "{reason}");
             set(TEST, Fault::None);
             job.good_checkpoint();
@@ -185,7 +187,6 @@ fn check_unreadable(ended: &Ended, directory: &str, restarts: u32) {
     assert!(ended.result.is_err());
     let cause = &ended.job.exceptions[0].cause;
     let message = &cause.message;
-    eprintln!("{message}");
     assert_eq!((cause.kind, ended.job.restarts), (CauseKind::State, restarts), "{message}");
     for name in ["\"sums\"", "\"sum of numbers\"", "cannot be read", directory] {
         assert!(message.contains(name), "{name} is missing in: {message}");
@@ -212,4 +213,72 @@ fn a_state_that_cannot_be_read_fails_the_job_at_once() {
     set(TEST, Fault::None);
     let ended = run::<TEST>(directory.path(), &from, |job| job.stop());
     ended.check_from(ended.committed[0]);
+}
+
+/// The files of a savepoint, each with its bytes.
+fn files_of(savepoint: &Path) -> Vec<(PathBuf, Vec<u8>)> {
+    let entries = std::fs::read_dir(savepoint).unwrap().map(|entry| entry.unwrap().path());
+    let with_bytes = |path: PathBuf| (path.clone(), std::fs::read(path).unwrap());
+    let mut files: Vec<_> = entries.map(with_bytes).collect();
+    files.sort();
+    files
+}
+
+/// Starts a job from a savepoint of which one file is damaged: it is refused with the name of the
+/// file, at once and without a change; or the damage is where nothing is read, and the job goes on.
+/// Returns whether it was refused.
+fn is_refused(savepoint: &str, (file, good): &(PathBuf, Vec<u8>), damaged: &[u8]) -> bool {
+    std::fs::write(file, damaged).unwrap();
+    let before = files_of(Path::new(savepoint));
+    let directory = tempfile::tempdir().unwrap();
+    let from = [("execution.state-recovery.path", savepoint)];
+    let ended = run::<MANY_KEYS>(directory.path(), &from, |job| {
+        if job.runs() {
+            job.stop();
+        }
+    });
+    assert!(files_of(Path::new(savepoint)) == before, "something has changed");
+    std::fs::write(file, good).unwrap();
+    if ended.result.is_ok() {
+        ended.check_from(ended.committed[0]);
+        return false;
+    }
+    let cause = &ended.job.exceptions[0].cause;
+    assert!(matches!(cause.kind, CauseKind::Checkpoint | CauseKind::State), "{cause:?}");
+    assert!(cause.message.contains(file.to_str().unwrap()), "{cause:?}");
+    assert_eq!(ended.job.restarts, 0, "{cause:?}");
+    true
+}
+
+#[test]
+fn a_damaged_savepoint_is_refused_wherever_the_damage_is() {
+    let directory = tempfile::tempdir().unwrap();
+    let ended = run::<MANY_KEYS>(directory.path(), &[], |job| {
+        job.wait_for_numbers(2_000);
+        job.stop();
+    });
+    ended.check();
+    let savepoint = ended.savepoint();
+    let files = files_of(Path::new(&savepoint));
+    let bytes: usize = files.iter().map(|(_, bytes)| bytes.len()).sum();
+    assert!((10_000..1_000_000).contains(&bytes), "{bytes}");
+    // A thousand places take a minute.
+    for round in millstream_soak::rounds("flipped bits of a savepoint", 0.01, 40, 1_000) {
+        let mut at = (round as usize).wrapping_mul(7_919_003) % bytes;
+        let holds = |(_, bytes): &&(PathBuf, Vec<u8>)| {
+            let is_here = at < bytes.len();
+            at -= if is_here { 0 } else { bytes.len() };
+            is_here
+        };
+        let file = files.iter().find(holds).unwrap();
+        let mut damaged = file.1.clone();
+        damaged[at] ^= 1 << (round % 8);
+        assert!(is_refused(&savepoint, file, &damaged), "byte {at} of {}", file.0.display());
+    }
+    for file in &files {
+        for length in (0..file.1.len()).step_by((file.1.len() / 10).clamp(1, 1_000)) {
+            assert!(is_refused(&savepoint, file, &file.1[..length]));
+        }
+    }
+    assert!(!is_refused(&savepoint, &files[0], &files[0].1), "it is as good as before");
 }

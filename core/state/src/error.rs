@@ -78,7 +78,8 @@ pub enum StateError {
     },
 }
 
-/// What a snapshot has is not read: it never will be, other than what a running task cannot read.
+/// The error of a snapshot that is not read: it never will be, other than what a running task cannot
+/// read.
 pub(crate) fn unreadable(error: StateError) -> StateError {
     match error {
         StateError::Codec { state, reason } => {

@@ -18,7 +18,7 @@ use millstream_types::schema::{Kind, SchemaBuilder, State};
 use millstream_types::{ExecutionState, TriggerId};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use super::{Fault, fault, set};
+use super::{Fault, MANY_KEYS, fault, set};
 
 /// Far longer than anything here takes.
 pub(super) const PATIENCE: Duration = Duration::from_secs(60);
@@ -308,8 +308,9 @@ pub(super) fn run<const TEST: usize>(
     let mut env = Environment::new(Box::new(local));
     env.set_runtime_mode(RuntimeMode::Streaming);
     let numbers = env.source("numbers", Numbers { test: TEST });
+    let keys = if TEST == MANY_KEYS { u64::MAX } else { 10 };
     let sums = numbers
-        .key_by(|n| n % 10)
+        .key_by(move |n| n % keys)
         .process("sums", |states| Ok(Sums::<TEST>(states.value("sum of numbers")?)));
     let failing = sums.map(|n| {
         let then = match fault(TEST) {
@@ -387,6 +388,26 @@ impl Running<'_> {
             std::thread::sleep(Duration::from_millis(1));
         }
         panic!("beside chk-{id} there is {left:?}");
+    }
+
+    /// Whether the job has come to run, or has ended before.
+    pub(super) fn runs(&self) -> bool {
+        wait_until("the tasks or the end", || {
+            let job = self.details();
+            let mut tasks = job.vertices.iter().flat_map(|vertex| &vertex.subtasks);
+            let is_over = job.status.is_globally_terminal();
+            let run = tasks.all(|task| task.state == ExecutionState::Running);
+            (run || is_over).then_some(!is_over)
+        })
+    }
+
+    /// Waits until the function has seen so many numbers.
+    pub(super) fn wait_for_numbers(&self, count: u64) {
+        wait_until("the numbers", || {
+            let job = self.details();
+            let mut tasks = job.vertices.iter().flat_map(|vertex| &vertex.subtasks);
+            tasks.any(|task| task.metrics.records_in >= count).then_some(())
+        });
     }
 
     /// Stops the job with a savepoint.
