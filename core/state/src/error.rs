@@ -78,8 +78,7 @@ pub enum StateError {
     },
 }
 
-/// The error of a snapshot that is not read: it never will be, other than what a running task cannot
-/// read.
+/// The error of a snapshot that cannot be read and never will be.
 pub(crate) fn unreadable(error: StateError) -> StateError {
     match error {
         StateError::Codec { state, reason } => {

@@ -73,7 +73,8 @@ impl<T: Send + 'static> WindowAssigner<T> for Sliding {
             let grid = self.grid()?;
             let lateness = i128::try_from(settings.lateness.as_millis()).unwrap_or(i128::MAX >> 1);
             let groups = groups(ctx.task);
-            let more = i128::from(millstream_mutants::Mutant::KeepsLateData.lives()) * 1_000;
+            let days = 2 * i128::from(millstream_mutants::Mutant::KeepsLateData.lives());
+            let more = days * 24 * 60 * 60 * 1_000;
             let mut panes = Panes::new(grid, lateness + more, groups, ctx.task.max_parallelism);
             let RestoredOperator { keyed, lists, .. } = take_restored(ctx);
             let restored = panes.restore(keyed, lists);
