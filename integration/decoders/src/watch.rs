@@ -97,6 +97,8 @@ pub fn run(name: &str, thousands: u64, good: &[Vec<u8>], mut decode: impl FnMut(
         };
         panic!("{name}, seed {seed}: {wrong} on {}", input.escape_ascii());
     }
+    let seeds = current.load(Ordering::Relaxed) + 1;
+    eprintln!("{name}: {seeds} inputs");
 }
 
 /// Ends the process when one input takes too long; nothing else can.

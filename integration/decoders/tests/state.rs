@@ -7,9 +7,12 @@ use millstream_checkpoint::metadata::{
     Committables, Content, FileSegment, GroupOffset, Handle, Kind, OperatorState, Owner,
     StateDescription, StateKind, SubtaskState,
 };
-use millstream_state::{GroupSnapshot, KeyedBackend, KeyedSnapshot, StateError, TimeDomain};
+use millstream_state::{
+    GroupSnapshot, KeyedBackend, KeyedSnapshot, ListKind, ListSnapshot, RestoredLists, StateError,
+    TimeDomain,
+};
 use millstream_types::{
-    CheckpointId, JobId, Key, KeyGroup, LeaderEpoch, MaxParallelism, OperatorId, Timestamp,
+    CheckpointId, JobId, Key, KeyGroup, LeaderEpoch, MaxParallelism, OperatorId, Schema, Timestamp,
 };
 
 use millstream_decoders::run;
@@ -130,5 +133,30 @@ fn snapshots_of_keyed_state() {
         let _ = backend.list::<(u64, Option<String>)>("list");
         let _ = backend.value::<(Vec<u8>, bool)>("value");
         let _ = backend.timers("timers", TimeDomain::Event);
+    });
+}
+
+#[test]
+fn snapshots_of_lists() {
+    let good = [(7_u64, Some("text".to_owned())), (8, None)].map(|item| {
+        let mut backend = backend();
+        let list = backend.value::<(u64, Option<String>)>("item").unwrap();
+        backend.set_key(String::new(), 0).unwrap();
+        list.set(&mut backend, item).unwrap();
+        let snapshot = backend.snapshot().unwrap();
+        // Behind the empty key stand the bytes of the value.
+        snapshot.states[0].groups[0].bytes[1..].to_vec()
+    });
+    let schema = Schema::of::<(u64, Option<String>)>();
+    run("snapshots of lists", 100, &good, |bytes| {
+        for kind in [ListKind::Divided, ListKind::Union] {
+            let (name, schema, items) = ("list".to_owned(), schema.clone(), vec![bytes.to_vec()]);
+            let list = ListSnapshot { name, kind, schema: schema.clone(), items };
+            let taken = RestoredLists::rescaled(vec![list], 0, 2)
+                .take::<(u64, Option<String>)>("list", kind, &schema);
+            if good.iter().any(|good| good == bytes) {
+                assert_eq!(taken.map(|items| items.len()).ok(), Some(1));
+            }
+        }
     });
 }
