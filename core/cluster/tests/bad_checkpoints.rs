@@ -197,7 +197,10 @@ fn check_unreadable(ended: &Ended, directory: &str, restarts: u32) {
 fn a_state_that_cannot_be_read_fails_the_job_at_once() {
     const TEST: usize = 4;
     let directory = tempfile::tempdir().unwrap();
-    let ended = run::<TEST>(directory.path(), &[], |job| job.stop());
+    let ended = run::<TEST>(directory.path(), &[], |job| {
+        job.wait_for_numbers(100);
+        job.stop();
+    });
     ended.check();
     let savepoint = ended.savepoint();
     set(TEST, Fault::Read);
@@ -211,7 +214,10 @@ fn a_state_that_cannot_be_read_fails_the_job_at_once() {
     });
     check_unreadable(&ended, checkpoints, 1);
     set(TEST, Fault::None);
-    let ended = run::<TEST>(directory.path(), &from, |job| job.stop());
+    let ended = run::<TEST>(directory.path(), &from, |job| {
+        job.wait_for_numbers(100);
+        job.stop();
+    });
     ended.check_from(ended.committed[0]);
 }
 

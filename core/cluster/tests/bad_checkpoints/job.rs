@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -353,25 +354,30 @@ impl Running<'_> {
         });
     }
 
-    fn request(&self, request: CheckpointRequest) -> TriggerId {
-        let trigger = TriggerId::from_u128(1 + self.details().requests.len() as u128);
+    /// Asks for a checkpoint or a savepoint and waits for it: its number, or why there is none;
+    /// `None` if the job ends before.
+    fn request(&self, request: CheckpointRequest) -> Option<Result<u64, String>> {
+        static LAST: AtomicU64 = AtomicU64::new(0);
+        let trigger = TriggerId::from_u128(1 + u128::from(LAST.fetch_add(1, Ordering::Relaxed)));
         self.cluster.request(trigger, request);
-        trigger
+        wait_until("the checkpoint", || {
+            let job = self.details();
+            let asked = job.requests.iter().find(|request| request.trigger == trigger);
+            match asked.map(|asked| &asked.state) {
+                Some(RequestState::Complete { checkpoint, .. }) => Some(Some(Ok(checkpoint.get()))),
+                Some(RequestState::Failed(reason)) => Some(Some(Err(reason.clone()))),
+                Some(RequestState::InProgress) | None => {
+                    job.status.is_globally_terminal().then_some(None)
+                }
+            }
+        })
     }
 
     /// Takes a checkpoint: its number, or why there is none.
     pub(super) fn checkpoint(&self) -> Result<u64, String> {
         self.wait_for_tasks();
-        let trigger = self.request(CheckpointRequest::Checkpoint);
-        wait_until("the checkpoint", || {
-            let job = self.details();
-            let request = job.requests.iter().find(|request| request.trigger == trigger);
-            match &request?.state {
-                RequestState::InProgress => None,
-                RequestState::Complete { checkpoint, .. } => Some(Ok(checkpoint.get())),
-                RequestState::Failed(reason) => Some(Err(reason.clone())),
-            }
-        })
+        let outcome = self.request(CheckpointRequest::Checkpoint);
+        outcome.unwrap_or_else(|| panic!("{:#?}", self.details().exceptions))
     }
 
     /// Takes a checkpoint, which is complete, and all that is left of the earlier ones.
@@ -410,11 +416,14 @@ impl Running<'_> {
         });
     }
 
-    /// Stops the job with a savepoint.
+    /// Stops the job with a savepoint, however often one is refused.
     pub(super) fn stop(&self) {
-        self.wait_for_tasks();
         let target = Some(self.directory.join("savepoints").display().to_string());
-        self.request(CheckpointRequest::Stop { target, drain: false });
+        let stop = CheckpointRequest::Stop { target, drain: false };
+        wait_until("the stop", || match self.request(stop.clone()) {
+            Some(Err(_)) => None,
+            Some(Ok(_)) | None => Some(()),
+        });
     }
 }
 
