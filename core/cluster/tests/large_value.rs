@@ -3,12 +3,7 @@
 //!
 //! A program of its own, because its memory is measured. In CI the value has 16 MiB.
 
-#![expect(
-    clippy::unwrap_used,
-    clippy::panic,
-    clippy::print_stderr,
-    reason = "a test ends where a step fails, and says what it has measured"
-)]
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test ends where a step fails")]
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
