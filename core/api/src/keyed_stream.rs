@@ -72,7 +72,7 @@ impl<T: Data, S: KeySelector<T> + Sync> KeyedStream<T, S> {
     pub(crate) fn partitioned(self) -> (Stream<T>, S) {
         let selector = self.selector.clone();
         let writer: WriterMaker =
-            Arc::new(move |ctx| Ok(writer::by_key::<T, S>(ctx, selector.clone())));
+            Arc::new(move |ctx| writer::by_key::<T, S>(ctx, selector.clone()));
         (self.stream.partition(Partitioner::Hash, &writer), self.selector)
     }
 

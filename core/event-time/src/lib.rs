@@ -26,7 +26,7 @@ mod window_fold;
 pub use alignment::{Aligner, Alignment, AlignmentGroups};
 pub use by_split::{Begin, Watermarks};
 pub use calendar::Calendar;
-pub use channel_events::ChannelEvents;
+pub use channel_events::{ChannelEvents, Gates, Noted};
 pub use contents::{Contents, Evicted, Folded};
 pub use evictor::{Evictor, EvictorContext, KeepAfter, KeepLast, KeepNear, KeepRecent};
 pub use grid::{Grid, Sliding, Tumbling, Window, clamp, whole_millis};

@@ -82,6 +82,12 @@ impl WatermarkTracker {
         self.channels.get(number).is_none_or(|channel| channel.part == Part::Ended)
     }
 
+    /// The watermark of a channel that has not ended, if it has one.
+    pub fn channel_watermark(&self, number: usize) -> Option<Timestamp> {
+        let open = self.channels.get(number).filter(|channel| channel.part != Part::Ended)?;
+        (open.watermark > Timestamp::MIN).then_some(open.watermark)
+    }
+
     /// The least watermark of the active channels; `None` if there is none.
     pub fn least_active(&self) -> Option<Timestamp> {
         self.heap.first().map(|first| self.watermark(*first))

@@ -492,9 +492,13 @@ impl Checkpoints {
         tasks: Vec<ExecutionAttemptId>,
     ) {
         self.savepoints.extend(directory.clone().map(|directory| (id, directory)));
+        let kind = match kind {
+            Kind::Checkpoint if self.settings.unaligned => host::CheckpointKind::Unaligned,
+            kind => convert::kind(kind),
+        };
         let trigger = TriggerCheckpoint {
             checkpoint: id.get(),
-            kind: convert::kind(kind).into(),
+            kind: kind.into(),
             directory: directory.unwrap_or_default(),
             tasks: Vec::new(),
         };

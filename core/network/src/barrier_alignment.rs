@@ -14,6 +14,9 @@
 //! - A channel that has ended has had all barriers that are still to come.
 //! - The barriers of a channel grow, so one that a channel has left out will never come from it: a
 //!   later one abandons it.
+//!
+//! An unaligned barrier holds nothing back. The first one of a checkpoint begins it, and what comes
+//! of each other channel before its barrier is noted as being in flight.
 
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
@@ -32,7 +35,9 @@ pub struct BarrierAlignment {
     /// The number of channels that have not ended.
     open: usize,
     pending: Option<Pending>,
-    /// The last checkpoint that was aligned or abandoned.
+    /// The unaligned checkpoint whose records in flight are noted.
+    noting: Option<Pending>,
+    /// The last checkpoint that was aligned, abandoned, or begun without alignment.
     last: Option<CheckpointId>,
     /// Aborted ones that are later than that.
     aborted: BTreeSet<CheckpointId>,
@@ -82,6 +87,7 @@ impl BarrierAlignment {
             channels: vec![Channel::Open(None); channels],
             open: channels,
             pending: None,
+            noting: None,
             last: None,
             aborted: BTreeSet::new(),
         }
@@ -150,12 +156,92 @@ impl BarrierAlignment {
         BarrierOutcome { abandoned, barrier: self.align(now) }
     }
 
+    /// An unaligned barrier has come before what waits of its channel; whether its checkpoint
+    /// begins now. Then no channel is held back any more, and everything that waits, or comes
+    /// before the barrier of its channel, is in flight.
+    pub fn begin_unaligned(&mut self, now: Instant, barrier: Barrier) -> bool {
+        let checkpoint = barrier.checkpoint;
+        let is_late = |other: &Pending| checkpoint < other.barrier.checkpoint;
+        if self.last.is_some_and(|last| checkpoint <= last)
+            || self.pending.as_ref().is_some_and(is_late)
+            || self.aborted.contains(&checkpoint)
+        {
+            return false;
+        }
+        self.pending = None;
+        let lacks = |channel: &&Channel| Self::lacks(**channel, checkpoint);
+        let missing = self.channels.iter().filter(lacks).count();
+        self.noting = Some(Pending { barrier, since: now, missing });
+        self.pass(checkpoint);
+        true
+    }
+
+    fn lacks(channel: Channel, checkpoint: CheckpointId) -> bool {
+        matches!(channel, Channel::Open(last) if last < Some(checkpoint))
+    }
+
+    /// The checkpoint whose records in flight are noted.
+    #[inline]
+    #[must_use]
+    pub fn noting(&self) -> Option<CheckpointId> {
+        self.noting.as_ref().map(|noting| noting.barrier.checkpoint)
+    }
+
+    /// Whether what comes of a channel is in flight in that checkpoint.
+    #[must_use]
+    pub fn notes(&self, channel: usize) -> bool {
+        let state = self.channels.get(channel).copied();
+        self.noting().is_some_and(|noting| state.is_some_and(|it| Self::lacks(it, noting)))
+    }
+
+    /// While records in flight are noted: the barrier of a channel has come in its place among
+    /// them. One of a later checkpoint gives up the present one, which the channel has left out.
+    pub fn note_barrier(&mut self, channel: usize, checkpoint: CheckpointId) {
+        let Some(noting) = self.noting() else { return };
+        if checkpoint < noting || !self.notes(channel) {
+            return;
+        }
+        if checkpoint > noting {
+            self.noting = None;
+            return;
+        }
+        if let Some(state) = self.channels.get_mut(channel) {
+            *state = Channel::Open(Some(checkpoint));
+        }
+        if let Some(noting) = &mut self.noting {
+            noting.missing -= 1;
+        }
+    }
+
+    /// While records in flight are noted: the end of a channel has come.
+    pub fn note_end(&mut self, channel: usize) {
+        if let Some(noting) = self.noting() {
+            self.note_barrier(channel, noting);
+        }
+    }
+
+    /// Ends the noting once the barrier has come from all channels: the time since the first one.
+    pub fn end_noting(&mut self, now: Instant) -> Option<Duration> {
+        let noted = self.noting.take_if(|noting| noting.missing == 0)?;
+        Some(now.saturating_duration_since(noted.since))
+    }
+
+    /// Notes no records any more.
+    pub fn stop_noting(&mut self) {
+        self.noting = None;
+    }
+
     /// A channel has ended. It must not be held back.
     pub fn on_end(&mut self, now: Instant, channel: usize) -> BarrierOutcome {
         debug_assert!(!self.holds(channel), "nothing is taken of a channel that is held back");
         let Some(state @ Channel::Open(_)) = self.channels.get_mut(channel) else {
             return BarrierOutcome::default();
         };
+        if let (Channel::Open(last), Some(noting)) = (*state, &mut self.noting)
+            && last < Some(noting.barrier.checkpoint)
+        {
+            noting.missing -= 1;
+        }
         *state = Channel::Ended;
         self.open -= 1;
         if let Some(pending) = &mut self.pending {

@@ -5,6 +5,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use millstream_types::Barrier;
 
 use crate::batch::Batch;
 use crate::counters::TaskCounters;
@@ -13,6 +14,7 @@ use crate::flight::Flight;
 use crate::inbox::Inbox;
 use crate::outgoing::ConnectionHandle;
 use crate::outlet::{Flow, Outlet, Target};
+use crate::overdraft::Overdraft;
 use crate::rows::encoded_bytes;
 use crate::wire::{self, Data, Element, Event, FrameBuffer};
 
@@ -42,6 +44,8 @@ pub struct ChannelWriter<T> {
     encodes_always: bool,
     /// Whether a record was encoded and read back.
     checked: bool,
+    /// Room beyond credits, which the channels of a task share.
+    overdraft: Option<Arc<Overdraft>>,
 }
 
 impl<T: Data> ChannelWriter<T> {
@@ -54,7 +58,70 @@ impl<T: Data> ChannelWriter<T> {
             counters,
             encodes_always,
             checked: false,
+            overdraft: None,
         }
+    }
+
+    /// Gives it a share of a task's room beyond credits.
+    #[must_use]
+    pub fn with_overdraft(mut self, overdraft: Option<Arc<Overdraft>>) -> Self {
+        self.overdraft = overdraft;
+        self
+    }
+
+    /// Whether there is room beyond credits.
+    fn has_overdraft(&self) -> bool {
+        self.overdraft.as_ref().is_some_and(|overdraft| overdraft.is_open())
+    }
+
+    /// Keeps a batch for which there is no credit.
+    fn keep(&mut self, batch: Batch<T>) {
+        if let Some(overdraft) = self.overdraft.as_ref().filter(|it| it.is_open()) {
+            overdraft.charge(bytes_of(&batch));
+        }
+        self.waiting.push_back(Element::Data(batch));
+    }
+
+    /// Keeps what was in flight in the checkpoint that is restored.
+    pub fn restore(&mut self, element: Element<T>) {
+        self.waiting.push_back(element);
+    }
+
+    /// Sends a barrier before everything that waits; `note` is shown what it overtakes, in order.
+    ///
+    /// # Errors
+    /// `note` fails, or the consumer is not the one that was planned.
+    pub fn overtake(
+        &mut self,
+        barrier: Barrier,
+        note: impl FnMut(&Element<T>) -> Result<(), ExchangeError>,
+    ) -> Result<(), ExchangeError> {
+        self.waiting.iter().try_for_each(note)?;
+        self.find_local()?;
+        if let Some((inbox, channel)) = &self.local {
+            inbox.push_overtaking(*channel, barrier);
+        } else if let Some(Target::Remote(connection)) = self.outlet.target() {
+            let frame = wire::overtaking_frame(self.outlet.channel(), barrier);
+            self.counters.add_bytes_out(frame.len() as u64);
+            connection.send(&frame);
+        } else {
+            // The consumer has not come yet, so nothing was sent: it is the first that it gets.
+            self.waiting.push_front(Element::Event(Event::Barrier(barrier)));
+        }
+        Ok(())
+    }
+
+    /// Notes the consumer's inbox, if it is in this process.
+    fn find_local(&mut self) -> Result<(), ExchangeError> {
+        if self.local.is_none()
+            && let Some(Target::Local { inbox, channel }) = self.outlet.target()
+        {
+            let inbox = Arc::clone(inbox).downcast::<Inbox<T>>().map_err(|_| {
+                ExchangeError::Lost("the two ends disagree on the record type".into())
+            })?;
+            self.local = Some((inbox, *channel));
+        }
+        Ok(())
     }
 
     /// Encodes the channel's first record and reads it back, for a consumer in any process, so that
@@ -83,7 +150,7 @@ impl<T: Data> ChannelWriter<T> {
         if self.waiting.is_empty() && self.take_credit() {
             self.transmit(Element::Data(batch))?;
         } else {
-            self.waiting.push_back(Element::Data(batch));
+            self.keep(batch);
         }
         if self.waiting.is_empty() { Ok(Flow::Ready) } else { self.drain() }
     }
@@ -161,7 +228,7 @@ impl<T: Data> ChannelWriter<T> {
             }
             // Announce the wait first, then look again: a grant in between is not lost.
             if self.outlet.announce_wait() || !self.can_send() {
-                return Ok(Flow::Full);
+                return Ok(if self.has_overdraft() { Flow::Ready } else { Flow::Full });
             }
         }
     }
@@ -192,12 +259,7 @@ impl<T: Data> ChannelWriter<T> {
                     }
                     return Ok(());
                 }
-                Some(Target::Local { inbox, channel }) => {
-                    let inbox = Arc::clone(inbox).downcast::<Inbox<T>>().map_err(|_| {
-                        ExchangeError::Lost("the two ends disagree on the record type".into())
-                    })?;
-                    self.local = Some((inbox, *channel));
-                }
+                Some(Target::Local { .. }) => self.find_local()?,
                 None => return Err(ExchangeError::Lost("a credit came before its grantor".into())),
             }
         }

@@ -2,7 +2,8 @@
 
 use millstream_security::SecurityError;
 
-use crate::wire::EncodeError;
+use crate::in_flight::IN_FLIGHT_BYTES_MAX;
+use crate::wire::{EncodeError, InboxError};
 
 /// Why data cannot be exchanged.
 #[derive(Debug, thiserror::Error)]
@@ -25,4 +26,21 @@ pub enum ExchangeError {
     /// A record could not be encoded.
     #[error(transparent)]
     Encode(#[from] EncodeError),
+    /// Records in flight of a checkpoint cannot be read.
+    #[error("the records in flight of the checkpoint cannot be read")]
+    InFlight(#[from] InboxError),
+    /// There are more of them than one task stores.
+    #[error("more than {IN_FLIGHT_BYTES_MAX} bytes of records are in flight to one task")]
+    InFlightTooMuch,
+    /// They are of another type than the program's.
+    #[error(
+        "the checkpoint has records in flight of type {stored}, and the program's are of type \
+         {declared}: start from a savepoint, which has none"
+    )]
+    InFlightType {
+        /// The type in the checkpoint.
+        stored: String,
+        /// The program's type.
+        declared: &'static str,
+    },
 }

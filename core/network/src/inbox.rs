@@ -6,12 +6,12 @@
 
 use std::collections::VecDeque;
 use std::ops::Range;
-use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::task::Waker;
 
 use bytes::Bytes;
-use millstream_types::HostId;
+use millstream_types::{Barrier, HostId};
 
 use crate::batch::Batch;
 use crate::channel_id::{ChannelId, InputChannels};
@@ -19,7 +19,7 @@ use crate::counters::TaskCounters;
 use crate::flight::FLIGHT_BYTES;
 use crate::outgoing::ConnectionHandle;
 use crate::outlet::{CREDITS_MAX, Outlet};
-use crate::wire::{self, Credits, Data, Event, InboxError, WireError};
+use crate::wire::{self, Credits, Data, Element, Event, InboxError, WireError};
 
 /// The next element of an input.
 #[derive(Debug)]
@@ -38,6 +38,10 @@ pub(crate) enum Delivery<T> {
     Batch(Batch<T>),
     Frame(Bytes),
     Event(Event),
+    /// A barrier that has overtaken what waited at its sender. It came without a credit.
+    Overtaking(Barrier),
+    /// A batch or an event that was in flight in the checkpoint that is restored.
+    Restored(Element<T>),
     Lost(String),
 }
 
@@ -72,6 +76,8 @@ pub struct Inbox<T> {
     queue: Mutex<Queue<T>>,
     /// The length of the queue.
     waiting: AtomicUsize,
+    /// A barrier that overtakes has come since this was asked last.
+    overtaking: AtomicBool,
     inputs: Vec<InputChannels>,
     /// The channels of all inputs.
     channels: Box<[ChannelEnd]>,
@@ -94,6 +100,7 @@ pub(crate) trait FrameSink: Send + Sync {
 pub(crate) enum RemoteDelivery {
     Data(Bytes),
     Event(Event),
+    Overtaking(Barrier),
 }
 
 impl<T: Data> Inbox<T> {
@@ -111,7 +118,8 @@ impl<T: Data> Inbox<T> {
         let queue = Queue { deliveries: VecDeque::new(), consumer_waits: false };
         let (queue, waiting) = (Mutex::new(queue), AtomicUsize::new(0));
         let credits = credits.clamp(1, CREDITS_MAX);
-        Arc::new(Self { queue, waiting, inputs, channels, credits, waker, counters })
+        let overtaking = AtomicBool::new(false);
+        Arc::new(Self { queue, waiting, overtaking, inputs, channels, credits, waker, counters })
     }
 
     fn lock(&self) -> MutexGuard<'_, Queue<T>> {
@@ -159,6 +167,38 @@ impl<T: Data> Inbox<T> {
 
     pub(crate) fn push_event(&self, channel: u32, event: Event) {
         self.push_local(channel, Delivery::Event(event));
+    }
+
+    /// Takes a barrier that has overtaken what waited at its sender, and wakes the task although it
+    /// may wait for its output. It takes the place of an earlier one of its channel, so there are
+    /// never more than channels.
+    pub(crate) fn push_overtaking(&self, channel: u32, barrier: Barrier) {
+        let mut queue = self.lock();
+        queue.deliveries.retain(|(of, delivery)| {
+            *of != channel || !matches!(delivery, Delivery::Overtaking(_))
+        });
+        queue.deliveries.push_back((channel, Delivery::Overtaking(barrier)));
+        self.waiting.store(queue.deliveries.len(), Ordering::Relaxed);
+        queue.consumer_waits = false;
+        drop(queue);
+        self.overtaking.store(true, Ordering::Release);
+        self.waker.wake_by_ref();
+    }
+
+    /// Whether a barrier that overtakes has come since everything was taken.
+    #[inline]
+    pub(crate) fn is_overtaken(&self) -> bool {
+        self.overtaking.load(Ordering::Acquire)
+    }
+
+    /// Takes everything that waits; the credits stay taken until the deliveries are opened. The
+    /// task is woken by what comes next.
+    pub(crate) fn take_all(&self, into: &mut VecDeque<(u32, Delivery<T>)>) {
+        self.overtaking.store(false, Ordering::Release);
+        let mut queue = self.lock();
+        into.append(&mut queue.deliveries);
+        queue.consumer_waits = true;
+        self.waiting.store(0, Ordering::Relaxed);
     }
 
     /// Says that the producer of a channel is gone.
@@ -252,6 +292,12 @@ impl<T: Data> Inbox<T> {
                 self.grant(channel, 0);
                 Ok(Received::Event(channel, event))
             }
+            Delivery::Overtaking(barrier) => Ok(Received::Event(channel, Event::Barrier(barrier))),
+            Delivery::Restored(Element::Data(batch)) => {
+                self.counters.add_records_in(batch.len() as u64);
+                Ok(Received::Batch(channel, batch))
+            }
+            Delivery::Restored(Element::Event(event)) => Ok(Received::Event(channel, event)),
             Delivery::Lost(why) => Err(InboxError::Lost(why)),
         }
     }
@@ -309,14 +355,16 @@ impl<T: Data> FrameSink for Inbox<T> {
         if !end.is_some_and(|end| end.comes_from(peer)) {
             return Err(WireError("data came for a channel that is not read from this host"));
         }
+        let delivery = match delivery {
+            RemoteDelivery::Event(event) => Delivery::Event(event),
+            RemoteDelivery::Data(payload) => Delivery::Frame(payload),
+            RemoteDelivery::Overtaking(barrier) => {
+                self.push_overtaking(channel, barrier);
+                return Ok(());
+            }
+        };
         self.hold(channel)?;
-        self.push(
-            channel,
-            match delivery {
-                RemoteDelivery::Event(event) => Delivery::Event(event),
-                RemoteDelivery::Data(payload) => Delivery::Frame(payload),
-            },
-        );
+        self.push(channel, delivery);
         Ok(())
     }
 

@@ -196,6 +196,10 @@ impl Registry {
                 let event = wire::decode_event(&payload)?;
                 self.deliver(from, head.channel, RemoteDelivery::Event(event))
             }
+            Kind::Overtaking => {
+                let barrier = wire::decode_overtaking(&payload)?;
+                self.deliver(from, head.channel, RemoteDelivery::Overtaking(barrier))
+            }
         }
     }
 

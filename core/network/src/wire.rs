@@ -11,8 +11,9 @@
 //! | data | `u32` number of records, `u8` whether timed, records as rows, times (8 bytes each) |
 //! | event | `u8` which, `i64` value |
 //! | credit | `u32` number of frames, `u32` number of channels |
+//! | overtaking | as event: a barrier that has overtaken what waits at the sender |
 //!
-//! A data or event frame takes one credit of its channel. A credit frame grants the same to the
+//! A data or event frame takes one credit of its channel, and an overtaking one none. A credit frame grants the same to the
 //! channels of as many producers, from that of its head on, to one consumer.
 //!
 //! The proof is the HMAC-SHA-256, under the token that the hosts of one attempt share, of what the
@@ -167,6 +168,7 @@ pub(crate) enum Kind {
     Data = 2,
     Event = 3,
     Credit = 4,
+    Overtaking = 5,
 }
 
 /// A frame's head.
@@ -188,6 +190,7 @@ impl Head {
             2 => Kind::Data,
             3 => Kind::Event,
             4 => Kind::Credit,
+            5 => Kind::Overtaking,
             _ => return Err(WireError("a frame is of an unknown kind")),
         };
         bytes.advance(3);
@@ -243,8 +246,9 @@ pub(crate) fn decode_credit(mut payload: &[u8]) -> Result<Credits, WireError> {
     }
 }
 
-const KINDS: [BarrierKind; 4] = [
+const KINDS: [BarrierKind; 5] = [
     BarrierKind::Checkpoint,
+    BarrierKind::Unaligned,
     BarrierKind::Savepoint,
     BarrierKind::Stop { drain: false },
     BarrierKind::Stop { drain: true },
@@ -257,10 +261,20 @@ const fn kind_number(kind: BarrierKind) -> u8 {
         BarrierKind::Savepoint => 5,
         BarrierKind::Stop { drain: false } => 6,
         BarrierKind::Stop { drain: true } => 7,
+        BarrierKind::Unaligned => 8,
     }
 }
 
 pub(crate) fn event_frame(channel: ChannelId, event: Event) -> Bytes {
+    frame_of_event(Kind::Event, channel, event)
+}
+
+/// The frame of a barrier that has overtaken what waits at its sender.
+pub(crate) fn overtaking_frame(channel: ChannelId, barrier: Barrier) -> Bytes {
+    frame_of_event(Kind::Overtaking, channel, Event::Barrier(barrier))
+}
+
+fn frame_of_event(kind: Kind, channel: ChannelId, event: Event) -> Bytes {
     let (which, value) = match event {
         Event::Watermark(time) => (1, time.as_millis()),
         Event::Barrier(barrier) => {
@@ -269,10 +283,18 @@ pub(crate) fn event_frame(channel: ChannelId, event: Event) -> Bytes {
         Event::Idle(idle) => (3, i64::from(idle)),
         Event::EndOfInput => (4, 0),
     };
-    frame(Kind::Event, channel, |bytes| {
+    frame(kind, channel, |bytes| {
         bytes.put_u8(which);
         bytes.put_i64_le(value);
     })
+}
+
+/// The barrier of an overtaking frame.
+pub(crate) fn decode_overtaking(payload: &[u8]) -> Result<Barrier, WireError> {
+    match decode_event(payload)? {
+        Event::Barrier(barrier) if barrier.kind == BarrierKind::Unaligned => Ok(barrier),
+        _ => Err(WireError("something overtakes that is no unaligned barrier")),
+    }
 }
 
 pub(crate) fn decode_event(mut payload: &[u8]) -> Result<Event, WireError> {
@@ -309,6 +331,16 @@ impl FrameBuffer {
         channel: ChannelId,
         batch: &Batch<T>,
     ) -> Result<(&[u8], usize), EncodeError> {
+        self.frame_of(channel, batch.records(), batch.timestamps())
+    }
+
+    /// As [`FrameBuffer::data_frame`], of records with as many times, or without.
+    pub(crate) fn frame_of<T: Data>(
+        &mut self,
+        channel: ChannelId,
+        records: &[T],
+        timestamps: Option<&[i64]>,
+    ) -> Result<(&[u8], usize), EncodeError> {
         if self.bytes.len() > 2 * DATA_BYTES {
             // It held a giant once; that is no reason to keep so much.
             self.bytes = Vec::new();
@@ -317,9 +349,8 @@ impl FrameBuffer {
             // A batch without records has a head too.
             self.grow().map_err(EncodeError::new::<T>)?;
         }
-        let (mut count, end, last) =
-            self.records(batch.records()).map_err(EncodeError::new::<T>)?;
-        let times = batch.timestamps().unwrap_or_default();
+        let (mut count, end, last) = self.records(records).map_err(EncodeError::new::<T>)?;
+        let times = timestamps.unwrap_or_default();
         let mut with_times = |count: usize, end: usize| {
             let times = times.get(..count).unwrap_or_default();
             self.append(end, |room| rows::encode_all(times, room))
@@ -340,7 +371,7 @@ impl FrameBuffer {
         let mut start = self.bytes.get_mut(..end).unwrap_or_default();
         put_head(&mut start, Kind::Data, channel, length);
         start.put_u32_le(number);
-        start.put_u8(u8::from(batch.is_timed()));
+        start.put_u8(u8::from(timestamps.is_some()));
         Ok((self.bytes.get(..end).unwrap_or_default(), count))
     }
 

@@ -3,9 +3,10 @@
 use std::time::Instant;
 
 use millstream_event_time::ChannelEvents;
-use millstream_network::{Data, Event, Flow, Gate, Received};
+use millstream_network::{Data, Event, Flow, Gate, InFlightItems, Received};
 use millstream_state::SliceBudget;
 use millstream_task_checkpoint::Passage;
+use millstream_types::OperatorId;
 
 use crate::Result;
 use crate::stage::{ErasedStage, Moment, Stage, reveal};
@@ -25,6 +26,14 @@ pub(crate) enum Upstream {
 }
 
 impl Upstream {
+    /// At the start of a task. What its output restores is sent before anything is read.
+    pub(crate) fn at_first(task: &TaskContext) -> Self {
+        match task.checkpoints.as_ref().is_some_and(|it| it.must_resume()) {
+            true => Self::Blocked,
+            false => Self::Reading,
+        }
+    }
+
     /// Whether the chain must be resumed before it is given anything.
     pub(crate) const fn must_resume(self) -> bool {
         matches!(self, Self::Blocked | Self::Ending | Self::Ended)
@@ -58,16 +67,68 @@ impl Upstream {
     }
 }
 
+/// The streams that end at a task, whose records in flight it stores.
+pub(crate) struct Streams {
+    /// The task's first operator, which has them in checkpoints.
+    operator: OperatorId,
+    /// Their names there, by input.
+    names: Vec<Vec<String>>,
+    /// The number of subtasks.
+    pub(crate) subtasks: u32,
+}
+
+impl Streams {
+    pub(crate) fn of(task: &TaskContext, inputs: &InputContext<'_>) -> Self {
+        let names = inputs.overtaken.clone().unwrap_or_default();
+        Self { operator: inputs.operator, names, subtasks: task.parallelism }
+    }
+
+    /// Before a look at the gates.
+    pub(crate) fn begin(&self, events: &mut ChannelEvents, passage: &Passage) {
+        if passage.is_void() {
+            events.stop_noting();
+        }
+    }
+
+    /// After it: a barrier that is to be handed on makes room for what was accepted before.
+    pub(crate) fn end(&self, events: &mut ChannelEvents, passage: &mut Passage, state: Upstream) {
+        if state.must_resume() && events.is_overtaken() {
+            passage.prepare();
+        }
+        self.settle(events, passage, Flow::Ready);
+    }
+
+    /// Hands over the records in flight once they and the barrier are all there.
+    pub(crate) fn settle(&self, events: &mut ChannelEvents, passage: &mut Passage, flow: Flow) {
+        if flow == Flow::Full && events.is_overtaken() {
+            passage.fall_back();
+        }
+        if !passage.awaits_input() {
+            return;
+        }
+        let Some(noted) = events.take_noted() else { return };
+        let streams = noted.inputs.map(|inputs| {
+            let streams = inputs.into_iter().flatten().map(InFlightItems::into_items);
+            let names = self.names.iter().flatten();
+            let named = streams.zip(names);
+            named.map(|(items, name)| (self.operator, name.clone(), items)).collect()
+        });
+        passage.end_input(noted.took, streams);
+    }
+}
+
 /// Puts an input before an operator, behind a fresh inbox.
 pub(crate) fn put_input_before<T: Data>(
     task: &TaskContext,
     inputs: &InputContext<'_>,
     stage: ErasedStage,
 ) -> Result<Box<dyn TaskBody>> {
-    let (gate, stage) = (gate::<T>(task, inputs, 0), reveal::<T>(stage)?);
+    let (gate, stage) = (gate::<T>(task, inputs, 0)?, reveal::<T>(stage)?);
     let events = ChannelEvents::new(gate.channels(), &task.counters, &task.clock);
+    let events = events.overtaken(inputs.overtaken.is_some());
     let passage = Passage::new(task.checkpoints.clone());
-    Ok(Box::new(OneInputBody { gate, stage, events, passage, state: Upstream::Reading }))
+    let (state, streams) = (Upstream::at_first(task), Streams::of(task, inputs));
+    Ok(Box::new(OneInputBody { gate, stage, events, passage, state, streams }))
 }
 
 /// The body of a task whose first operator has one input.
@@ -77,12 +138,27 @@ pub(crate) struct OneInputBody<I> {
     events: ChannelEvents,
     passage: Passage,
     state: Upstream,
+    streams: Streams,
 }
 
 impl<I: Data> OneInputBody<I> {
+    /// Notes the chain's answer: it goes on with what a barrier has overtaken in it.
+    fn after(&mut self, flow: Flow) -> Result<Flow> {
+        if self.passage.after(flow) { self.stage.resume() } else { Ok(flow) }
+    }
+
+    /// Looks for barriers that overtake, and notes what is in flight.
+    #[cold]
+    fn look(&mut self) -> Result<()> {
+        self.streams.begin(&mut self.events, &self.passage);
+        self.events.look(&mut [&mut self.gate], self.streams.subtasks)?;
+        self.streams.end(&mut self.events, &mut self.passage, self.state);
+        Ok(())
+    }
+
     /// Hands events on as far as the chain takes them.
-    fn hand_on(&mut self, mut flow: Flow) -> Result<Step> {
-        self.passage.after(flow);
+    fn hand_on(&mut self, flow: Flow) -> Result<Step> {
+        let mut flow = self.after(flow)?;
         while flow == Flow::Ready
             && let Some(event) = self.events.take_next()
         {
@@ -90,9 +166,12 @@ impl<I: Data> OneInputBody<I> {
                 self.state = Upstream::Ending;
             }
             finish_snapshot(self, event);
-            self.passage.before(event);
+            self.passage.before_with_input(event);
             flow = self.stage.event(event)?;
-            self.passage.after(flow);
+            flow = self.after(flow)?;
+        }
+        if self.events.is_noting() {
+            self.streams.settle(&mut self.events, &mut self.passage, flow);
         }
         Ok(self.state.after(flow))
     }
@@ -104,6 +183,9 @@ impl<I: Data> TaskBody for OneInputBody<I> {
     }
 
     fn step(&mut self) -> Result<Step> {
+        if self.gate.is_overtaken() || self.events.is_noting() {
+            self.look()?;
+        }
         if self.state.must_resume() {
             let flow = self.stage.resume()?;
             return self.hand_on(flow);

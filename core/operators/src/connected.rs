@@ -11,7 +11,7 @@ use millstream_task_checkpoint::Passage;
 use millstream_types::Key;
 
 use crate::Result;
-use crate::body::Upstream;
+use crate::body::{Streams, Upstream};
 use crate::collector::Collector;
 use crate::duties::{Duties, TimedFunction};
 use crate::keyed::{Context, KeyedParts, KeyedTimed, all_declared, made, without_on_timer};
@@ -335,13 +335,17 @@ pub(crate) fn two_inputs<A: Data, B: Data, F: TwoInputFunction<A, B> + 'static>(
     make: impl Fn(&OperatorContext<'_>, bool) -> Result<F> + Send + Sync + 'static,
 ) -> TwoInputMaker {
     Arc::new(move |ctx, inputs, outputs| {
-        let gates = (gate::<A>(ctx.task, &inputs, 0), gate::<B>(ctx.task, &inputs, 1));
+        let gates = (gate::<A>(ctx.task, &inputs, 0)?, gate::<B>(ctx.task, &inputs, 1)?);
+        let streams = Streams::of(ctx.task, &inputs);
+        let overtaken = inputs.overtaken.is_some();
         let bad = (BadRecords::of(&on_error.0, ctx), BadRecords::of(&on_error.1, ctx));
         let mut function = make(ctx, outputs.timed)?;
         if bad.0.goes_on() || bad.1.goes_on() {
             function.keep_undo();
         }
-        Ok(Box::new(TwoInputBody::new(ctx, gates, function, Output::new(outputs)?, bad)))
+        let output = Output::new(outputs)?;
+        let body = TwoInputBody::new(ctx, gates, function, output, bad);
+        Ok(Box::new(body.overtaken(overtaken, streams)))
     })
 }
 
@@ -360,6 +364,7 @@ pub(crate) struct TwoInputBody<A, B, F: TwoInputFunction<A, B>> {
     right_next: bool,
     duties: Duties,
     passage: Passage,
+    streams: Option<Streams>,
 }
 
 impl<A: Data, B: Data, F: TwoInputFunction<A, B>> TwoInputBody<A, B, F> {
@@ -383,10 +388,28 @@ impl<A: Data, B: Data, F: TwoInputFunction<A, B>> TwoInputBody<A, B, F> {
             bad_right: bad.1,
             pending: Pending::Left(Batch::empty(false).into_iter()),
             events,
-            state: Upstream::Reading,
+            state: Upstream::at_first(ctx.task),
             right_next: false,
             passage: Passage::new(ctx.task.checkpoints.clone()),
+            streams: None,
         }
+    }
+
+    /// The same; barriers may overtake the records of these streams, or of none.
+    fn overtaken(mut self, overtaken: bool, streams: Streams) -> Self {
+        self.events = self.events.overtaken(overtaken);
+        self.streams = Some(streams);
+        self
+    }
+
+    /// Looks for barriers that overtake, and notes what is in flight.
+    #[cold]
+    fn look(&mut self) -> Result<()> {
+        let Some(streams) = &self.streams else { return Ok(()) };
+        streams.begin(&mut self.events, &self.passage);
+        self.events.look(&mut [&mut self.left, &mut self.right], streams.subtasks)?;
+        streams.end(&mut self.events, &mut self.passage, self.state);
+        Ok(())
     }
 
     fn advance(&mut self) -> Result<Option<Flow>> {
@@ -447,16 +470,22 @@ impl<A: Data, B: Data, F: TwoInputFunction<A, B>> TwoInputBody<A, B, F> {
         loop {
             let (function, output) = (&mut self.function, &mut self.output);
             flow = self.duties.run(flow, function, &mut self.results, output)?;
+            if flow == Flow::Ready && self.passage.after(flow) {
+                // A barrier has overtaken what waits.
+                flow = self.output.resume()?;
+            }
+            if let (true, Some(streams)) = (self.events.is_noting(), &self.streams) {
+                streams.settle(&mut self.events, &mut self.passage, flow);
+            }
             if flow == Flow::Full {
                 return Ok(flow);
             }
-            self.passage.after(flow);
             let Some(event) = self.events.take_next() else { return Ok(flow) };
             if event == Event::EndOfInput {
                 self.state = Upstream::Ending;
             }
             finish_snapshot(self, event);
-            self.passage.before(event);
+            self.passage.before_with_input(event);
             self.duties.on_event(event, &mut self.function);
         }
     }
@@ -504,6 +533,10 @@ impl<A: Data, B: Data, F: TwoInputFunction<A, B>> TaskBody for TwoInputBody<A, B
     }
 
     fn step(&mut self) -> Result<Step> {
+        let is_overtaken = self.left.is_overtaken() || self.right.is_overtaken();
+        if is_overtaken || self.events.is_noting() {
+            self.look()?;
+        }
         if self.state.must_resume() {
             let flow = self.output.resume()?;
             let flow = self.run(flow)?;

@@ -67,7 +67,7 @@ pub fn source<S: Source>(source: &Arc<S>, uid: &str) -> SourceMaker {
             from: Arc::clone(ctx.from_coordinator),
         };
         let requests = coordinated.then(Requests::default);
-        let (state, uid) = (Upstream::Reading, uid.clone());
+        let (state, uid) = (Upstream::at_first(ctx.task), uid.clone());
         let timed = output.takes_times(source.has_timestamps());
         let (is_read, limit) = (ctx.task.has_finished, BatchLimit::new());
         Ok(Box::new(SourceBody {
@@ -363,7 +363,36 @@ where
             checkpoints.add_positions(self.coordinator.operator, positions);
         }
         let flow = self.output.event(event)?;
-        self.passage.after(flow);
+        let flow = self.after(flow)?;
+        Ok(self.state.after(flow))
+    }
+
+    /// Notes the output's answer: it goes on with what a barrier has overtaken there.
+    fn after(&mut self, flow: Flow) -> Result<Flow> {
+        if self.passage.after(flow) { self.output.resume() } else { Ok(flow) }
+    }
+
+    /// Goes on with what is blocked. An unaligned barrier that has come makes room for it.
+    fn resume(&mut self) -> Result<Step> {
+        if self.state == Upstream::Blocked && self.barrier.is_none() {
+            self.take_answers()?;
+        }
+        let overtaking = self.barrier.filter(|it| it.kind == BarrierKind::Unaligned);
+        let overtaking = overtaking.filter(|_| self.state == Upstream::Blocked);
+        if overtaking.is_some() {
+            self.passage.prepare();
+        }
+        let flow = self.output.resume()?;
+        let flow = self.after(flow)?;
+        if flow == Flow::Ready && self.state == Upstream::Blocked {
+            if let Some(barrier) = overtaking {
+                self.barrier = None;
+                return self.emit(barrier);
+            }
+            if self.is_read {
+                return self.end();
+            }
+        }
         Ok(self.state.after(flow))
     }
 
@@ -399,12 +428,7 @@ where
 
     fn step(&mut self) -> Result<Step> {
         if self.state.must_resume() {
-            let flow = self.output.resume()?;
-            self.passage.after(flow);
-            if flow == Flow::Ready && self.state == Upstream::Blocked && self.is_read {
-                return self.end();
-            }
-            return Ok(self.state.after(flow));
+            return self.resume();
         }
         if self.is_read {
             return self.end();

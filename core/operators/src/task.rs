@@ -9,9 +9,10 @@ use millstream_network::{
     Data, Event, Exchange, Flow, Gate, Generation, Inbox, InputChannels, TaskCounters,
 };
 use millstream_state::SliceBudget;
-use millstream_task_checkpoint::TaskCheckpoints;
+use millstream_task_checkpoint::{RestoredInFlight, TaskCheckpoints};
 use millstream_types::{Clock, JobId, KeyGroup, MaxParallelism, OperatorId};
 
+use crate::ensure;
 use crate::stage::Moment;
 
 /// Context that a task's operators share.
@@ -75,6 +76,11 @@ pub struct InputContext<'a> {
     pub exchange: &'a Exchange,
     /// The channels of each input, by exchange.
     pub inputs: Vec<Vec<InputChannels>>,
+    /// The task's first operator.
+    pub operator: OperatorId,
+    /// The names of those exchanges in checkpoints with records in flight; none if the records of
+    /// some of them cannot be overtaken.
+    pub overtaken: Option<Vec<Vec<String>>>,
 }
 
 /// The most bytes of records that wait in the buffers of one output of a task, about: each of its
@@ -93,18 +99,40 @@ fn credits(channels: u32) -> u32 {
     (INPUT_CREDITS / channels.max(1)).clamp(2, CHANNEL_CREDITS)
 }
 
-/// The end of one input, its channels attached to their producers.
+/// The end of one input, its channels attached to their producers, behind the records that were in
+/// flight to it in the checkpoint that is restored.
 pub(crate) fn gate<T: Data>(
     task: &TaskContext,
     inputs: &InputContext<'_>,
     input: usize,
-) -> Gate<T> {
+) -> Result<Gate<T>> {
     let channels = inputs.inputs.get(input).cloned().unwrap_or_default();
     let counters = Arc::clone(&task.counters);
     let count = channels.iter().map(InputChannels::count).sum();
     let inbox = Inbox::new(channels, credits(count), task.waker.clone(), counters);
     inputs.exchange.attach(&inbox);
-    Gate::new(inbox)
+    let mut gate = Gate::new(inbox);
+    let names = inputs.overtaken.as_ref().and_then(|names| names.get(input));
+    if let (Some(checkpoints), Some(names)) = (&task.checkpoints, names) {
+        let mut streams = Vec::with_capacity(names.len());
+        for name in names {
+            let restored = checkpoints.take_in_flight(inputs.operator, name);
+            check_not_rescaled(&restored)?;
+            streams.push(restored.items);
+        }
+        gate.restore(&streams, (task.subtask, task.parallelism))?;
+    }
+    Ok(gate)
+}
+
+/// Refuses records in flight of another parallelism.
+pub(crate) fn check_not_rescaled(restored: &RestoredInFlight) -> Result<()> {
+    ensure!(
+        !restored.rescaled || restored.items.is_empty(),
+        "the checkpoint has records in flight, and its parallelism was another one: start from a \
+         savepoint, which has none"
+    );
+    Ok(())
 }
 
 /// The key groups of a task.

@@ -5,15 +5,20 @@
 //! core had read last was up to twice as slow.) Whole batches that can travel as they are do.
 
 use std::ops::Range;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use millstream_graph::{EdgeId, Partitioner};
-use millstream_network::{Batch, Data, EndId, Event, Exchange, Flow};
+use millstream_network::{
+    Batch, Data, Element, EndId, Event, Exchange, FlightChannel, Flow, InFlight, InFlightItems,
+    read_in_flight,
+};
 use millstream_state::KeySelector;
-use millstream_types::{Key, KeyGroup, MaxParallelism};
+use millstream_task_checkpoint::TaskCheckpoints;
+use millstream_types::{Barrier, BarrierKind, Key, KeyGroup, MaxParallelism, OperatorId};
 
 use crate::stage::{ErasedStage, Moment, Stage, erase};
-use crate::task::TaskContext;
+use crate::task::{TaskContext, check_not_rescaled};
 use crate::{Result, ensure};
 
 mod lanes;
@@ -36,6 +41,22 @@ pub struct WriterContext<'a> {
     pub target_max_parallelism: MaxParallelism,
     /// Whether the records have event times.
     pub timed: bool,
+    /// The operator that the records are of, and the name of the exchange in its checkpoints with
+    /// records in flight; none if barriers may not overtake them.
+    pub overtaken: Option<(OperatorId, String)>,
+}
+
+/// Whether barriers may overtake the records of such an exchange. Those of the others belong to
+/// their channels, so that they cannot be restored at another parallelism.
+#[must_use]
+pub const fn may_be_overtaken(partitioner: Partitioner) -> bool {
+    match partitioner {
+        Partitioner::Rebalance
+        | Partitioner::Hash
+        | Partitioner::Broadcast
+        | Partitioner::Global => true,
+        Partitioner::Forward | Partitioner::Rescale | Partitioner::Custom => false,
+    }
 }
 
 /// The consuming subtasks that subtask `from` of `producers` sends to.
@@ -82,12 +103,64 @@ pub(crate) trait Route<T>: Send {
     fn route(&mut self, batch: Batch<T>, lanes: &mut Lanes<T>) -> Result<()>;
 }
 
+/// The records in flight of an exchange, in checkpoints.
+struct Overtaken {
+    checkpoints: Arc<TaskCheckpoints>,
+    operator: OperatorId,
+    name: String,
+    /// The subtask, and the numbers of producers and consumers.
+    from: u32,
+    producers: u32,
+    consumers: u32,
+}
+
 struct ExchangeWriter<T, R> {
     route: R,
     lanes: Lanes<T>,
     timeout: Option<Duration>,
     /// Time when the lanes' records are sent on; known from the first look at the time.
     due: Option<Instant>,
+    overtaken: Option<Overtaken>,
+}
+
+impl<T: Data, R: Route<T>> ExchangeWriter<T, R> {
+    /// Sends a barrier before everything that waits, which becomes part of its checkpoint.
+    #[cold]
+    fn overtake(&mut self, barrier: Barrier) -> Result<()> {
+        self.lanes.flush_all()?;
+        if let Some(it) = &self.overtaken {
+            let mut items = InFlightItems::of::<T>(it.producers, it.consumers);
+            self.lanes.overtake(barrier, |to, element| {
+                let channel = FlightChannel { from: it.from, to };
+                match element {
+                    Element::Data(batch) => items.add_batch(channel, batch)?,
+                    Element::Event(event) => items.add_event(channel, *event),
+                }
+                Ok(())
+            })?;
+            it.checkpoints.add_in_flight(it.operator, &it.name, items.into_items());
+        }
+        // What waits is sent when the task is resumed.
+        self.lanes.answer();
+        Ok(())
+    }
+
+    /// Begins with what was in flight in the checkpoint that is restored.
+    fn restore(&mut self) -> Result<()> {
+        let Some(it) = &self.overtaken else { return Ok(()) };
+        let restored = it.checkpoints.take_in_flight(it.operator, &it.name);
+        check_not_rescaled(&restored)?;
+        for (channel, found) in read_in_flight::<T>(&restored.items, (it.producers, it.consumers))?
+        {
+            it.checkpoints.resume_first();
+            let element = match found {
+                InFlight::Batch(batch) => Element::Data(batch),
+                InFlight::Watermark(time) => Element::Event(Event::Watermark(time)),
+            };
+            self.lanes.restore(channel.to, element)?;
+        }
+        Ok(())
+    }
 }
 
 impl<T: Data, R: Route<T>> Stage<T> for ExchangeWriter<T, R> {
@@ -108,6 +181,13 @@ impl<T: Data, R: Route<T>> Stage<T> for ExchangeWriter<T, R> {
     }
 
     fn event(&mut self, event: Event) -> Result<Flow> {
+        if let Event::Barrier(barrier) = event
+            && barrier.kind == BarrierKind::Unaligned
+            && self.overtaken.is_some()
+        {
+            self.overtake(barrier)?;
+            return Ok(Flow::Ready);
+        }
         self.lanes.send_event(event)?;
         Ok(self.lanes.answer())
     }
@@ -198,18 +278,32 @@ impl<T: Data, F: FnMut(&T, usize) -> usize + Send> Route<T> for ByFunction<F> {
     }
 }
 
-fn build<T: Data, R: Route<T> + 'static>(ctx: &WriterContext<'_>, route: R) -> ErasedStage {
+fn build<T: Data, R: Route<T> + 'static>(ctx: &WriterContext<'_>, route: R) -> Result<ErasedStage> {
     let task = ctx.task;
     let EdgeId(edge) = ctx.edge;
     let output = EndId { edge, subtask: task.subtask, generation: task.generation };
     let to = targets(ctx.partitioner, task.subtask, task.parallelism, ctx.target_parallelism);
-    let channels = ctx.exchange.writers(output, to, task.waker.clone(), &task.counters).collect();
-    erase::<T>(Box::new(ExchangeWriter {
+    let channels = ctx.exchange.writers(output, to, task.waker.clone(), &task.counters);
+    let overdraft = task.checkpoints.as_ref().map(|checkpoints| checkpoints.overdraft());
+    let channels = channels.map(|channel| channel.with_overdraft(overdraft.cloned())).collect();
+    let overtaken = task.checkpoints.as_ref().zip(ctx.overtaken.as_ref());
+    let overtaken = overtaken.map(|(checkpoints, (operator, name))| Overtaken {
+        checkpoints: Arc::clone(checkpoints),
+        operator: *operator,
+        name: name.clone(),
+        from: task.subtask,
+        producers: task.parallelism,
+        consumers: ctx.target_parallelism,
+    });
+    let mut writer = ExchangeWriter {
         route,
         lanes: Lanes::new(channels, task.output_bytes, ctx.timed),
         timeout: task.buffer_timeout,
         due: None,
-    }))
+        overtaken,
+    };
+    writer.restore()?;
+    Ok(erase::<T>(Box::new(writer)))
 }
 
 /// A writer that does not look at the records.
@@ -218,7 +312,7 @@ fn build<T: Data, R: Route<T> + 'static>(ctx: &WriterContext<'_>, route: R) -> E
 /// The exchange is one that looks at them.
 pub fn plain<T: Data>(ctx: &WriterContext<'_>) -> Result<ErasedStage> {
     match ctx.partitioner {
-        Partitioner::Forward | Partitioner::Global => Ok(build::<T, _>(ctx, OneLane)),
+        Partitioner::Forward | Partitioner::Global => build::<T, _>(ctx, OneLane),
         Partitioner::Rebalance | Partitioner::Rescale => {
             // Subtasks start at different lanes, so that the first batches spread too.
             let next = ctx.task.subtask as usize;
@@ -228,7 +322,7 @@ pub fn plain<T: Data>(ctx: &WriterContext<'_>) -> Result<ErasedStage> {
                 ctx.task.parallelism,
                 ctx.target_parallelism,
             );
-            Ok(build::<T, _>(ctx, RoundRobin { next: next % lanes.len().max(1) }))
+            build::<T, _>(ctx, RoundRobin { next: next % lanes.len().max(1) })
         }
         Partitioner::Hash | Partitioner::Broadcast | Partitioner::Custom => Err(anyhow::anyhow!(
             "a {} exchange needs its function",
@@ -238,21 +332,32 @@ pub fn plain<T: Data>(ctx: &WriterContext<'_>) -> Result<ErasedStage> {
 }
 
 /// A writer that sends everything everywhere.
-#[must_use]
-pub fn broadcast<T: Data + Clone>(ctx: &WriterContext<'_>) -> ErasedStage {
+///
+/// # Errors
+/// What was in flight in the checkpoint that is restored cannot be read.
+pub fn broadcast<T: Data + Clone>(ctx: &WriterContext<'_>) -> Result<ErasedStage> {
     build::<T, _>(ctx, ToAll { clone: Batch::clone })
 }
 
 /// A writer that sends each record where a function says; `choose` is given the number of subtasks.
+///
+/// # Errors
+/// As [`broadcast`].
 pub fn by_function<T: Data>(
     ctx: &WriterContext<'_>,
     choose: impl FnMut(&T, usize) -> usize + Send + 'static,
-) -> ErasedStage {
+) -> Result<ErasedStage> {
     build::<T, _>(ctx, ByFunction(choose))
 }
 
 /// A writer that sends each record to the owner of its key's group.
-pub fn by_key<T: Data, S: KeySelector<T>>(ctx: &WriterContext<'_>, selector: S) -> ErasedStage {
+///
+/// # Errors
+/// As [`broadcast`].
+pub fn by_key<T: Data, S: KeySelector<T>>(
+    ctx: &WriterContext<'_>,
+    selector: S,
+) -> Result<ErasedStage> {
     let (groups, parallelism) = (ctx.target_max_parallelism, ctx.target_parallelism);
     let owners: Vec<u32> = (0..groups.get())
         .map(|group| u16::try_from(group).unwrap_or(u16::MAX))

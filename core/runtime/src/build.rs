@@ -10,7 +10,7 @@ use millstream_graph::{
     RuntimeMode, StreamEdgeId, carriers,
 };
 use millstream_network::{ChannelLayout, EndId, Exchange, Generation, InputChannels, TaskCounters};
-use millstream_operators::writer::{WriterContext, sources, targets};
+use millstream_operators::writer::{WriterContext, may_be_overtaken, sources, targets};
 use millstream_operators::{
     Beside, Built, ErasedStage, EventMailbox, EventSender, InputContext, OUTPUT_BYTES,
     OperatorContext, Program, Result, TaskBody, TaskContext, UserMetrics, bail, error,
@@ -102,6 +102,48 @@ impl Blueprint {
             channels.push(InputChannels { end, from, hosts });
         }
         Ok(inputs)
+    }
+
+    /// The operator of a node.
+    fn operator_of(&self, vertex: VertexId, node: NodeId) -> Result<OperatorId> {
+        let operators = &self.vertex(vertex)?.operators;
+        let found = operators.iter().find(|operator| operator.node == node);
+        Ok(found.ok_or_else(|| error!("vertex {vertex} has no node {}", node.0))?.id)
+    }
+
+    /// The names, in checkpoints with records in flight, of the exchanges of each input of a vertex;
+    /// none if the records of one of them cannot be overtaken.
+    fn overtaken_inputs(&self, vertex: &JobVertex) -> Result<Option<Vec<Vec<String>>>> {
+        let mut names: Vec<Vec<String>> = Vec::new();
+        for edge in self.graph.inputs(vertex.id) {
+            if !may_be_overtaken(edge.partitioner) {
+                return Ok(None);
+            }
+            let at = usize::from(edge.input);
+            if names.len() <= at {
+                names.resize_with(at + 1, Vec::new);
+            }
+            let source = self.operator_of(edge.source, edge.source_node)?;
+            let strategy = edge.partitioner.ship_strategy();
+            let name = format!("to input {at}: {strategy} from {source}, {}", edge.output);
+            if let Some(names) = names.get_mut(at) {
+                names.push(name);
+            }
+        }
+        Ok(Some(names))
+    }
+
+    /// The name of an exchange in checkpoints with records in flight, and the operator that has it
+    /// there; none if its records cannot be overtaken, or some other ones of its consumer cannot.
+    fn overtaken_output(&self, edge: &JobEdge) -> Result<Option<(OperatorId, String)>> {
+        if !may_be_overtaken(edge.partitioner) {
+            return Ok(None);
+        }
+        let source = self.operator_of(edge.source, edge.source_node)?;
+        let target = self.operator_of(edge.target, edge.target_node)?;
+        let strategy = edge.partitioner.ship_strategy();
+        let name = format!("from {}: {strategy} to {target}, input {}", edge.output, edge.input);
+        Ok(Some((source, name)))
     }
 
     /// The ends at a task of the channels that arrive there.
@@ -232,9 +274,12 @@ impl TaskParts {
             let readers = self.readers(&blueprint, vertex, operator, &mut built)?;
             let outputs =
                 blueprint.program.build_outputs(operator.node, operator.timed, readers)?;
+            let overtaken = blueprint.overtaken_inputs(vertex)?;
             let inputs = (at == 0 && !operator.source).then(|| InputContext {
                 exchange: &self.exchange,
                 inputs: std::mem::take(&mut self.inputs),
+                operator: operator.id,
+                overtaken,
             });
             let ctx = OperatorContext {
                 task: &self.context,
@@ -244,7 +289,16 @@ impl TaskParts {
                 from_coordinator: self.mailbox(operator)?,
             };
             match blueprint.program.build_operator(operator.node, &ctx, inputs, outputs)? {
-                Built::Body(body) if at == 0 => return Ok(body),
+                Built::Body(body) if at == 0 => {
+                    let left = self.context.checkpoints.as_ref().and_then(|it| it.in_flight_left());
+                    if let Some(left) = left {
+                        bail!(
+                            "the checkpoint has records {left:?}, and the job has no such stream \
+                             now: start from a savepoint, which has no records in flight"
+                        );
+                    }
+                    return Ok(body);
+                }
                 Built::Stage(stage) if at > 0 => {
                     built.insert(operator.node, stage);
                 }
@@ -315,6 +369,7 @@ impl TaskParts {
             target_parallelism: target.parallelism,
             target_max_parallelism: target.max_parallelism,
             timed,
+            overtaken: blueprint.overtaken_output(edge)?,
         };
         blueprint.program.build_writer(number, &ctx)
     }

@@ -171,6 +171,17 @@ impl RestoredLists {
         Ok(least.unwrap_or(Timestamp::MIN))
     }
 
+    /// Takes out the divided lists whose names begin so: the name of each, its items as they were
+    /// written, and whether they are those of all subtasks, of which there was another number.
+    pub fn take_named(&mut self, prefix: &str) -> Vec<(String, Vec<Vec<u8>>, bool)> {
+        let is_it = |list: &mut ListSnapshot| {
+            list.kind == ListKind::Divided && list.name.starts_with(prefix)
+        };
+        let named = self.lists.extract_if(.., is_it);
+        let is_rescaled = self.rescaled.is_some();
+        named.map(|list| (list.name, list.items, is_rescaled)).collect()
+    }
+
     /// The name of a list of this kind that was not taken.
     #[must_use]
     pub fn not_taken(&self, kind: ListKind) -> Option<&str> {

@@ -14,6 +14,6 @@ mod task;
 
 pub use passage::Passage;
 pub use task::{
-    OperatorPart, PreCommitted, RestoredOperator, SLICE_BYTES, Slice, SnapshotSender,
-    TaskCheckpoints, TaskSnapshot,
+    InFlightSummary, OperatorPart, PreCommitted, RestoredInFlight, RestoredOperator, SLICE_BYTES,
+    Slice, SnapshotSender, TaskCheckpoints, TaskSnapshot,
 };

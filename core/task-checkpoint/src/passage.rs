@@ -1,10 +1,11 @@
 //! The way of a barrier through a task, as the task's body follows it.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use millstream_network::{Event, Flow};
 use millstream_state::SliceBudget;
-use millstream_types::BarrierKind;
+use millstream_types::{BarrierKind, CheckpointId, OperatorId};
 
 use crate::task::{Slice, TaskCheckpoints};
 
@@ -19,14 +20,28 @@ pub struct Passage {
     /// The barrier that is under way stops the job.
     stops: bool,
     has_stopped: bool,
+    /// The barrier that is under way overtakes records.
+    overtakes: bool,
+    /// The checkpoint whose snapshot waits for the records that are in flight to the task.
+    awaits_input: Option<CheckpointId>,
+    /// The task waited for its output although it had room beyond credits.
+    fell_back: bool,
 }
 
 impl Passage {
     /// No barrier is under way.
     #[must_use]
     pub const fn new(checkpoints: Option<Arc<TaskCheckpoints>>) -> Self {
-        let (is_under_way, is_open) = (false, false);
-        Self { checkpoints, is_under_way, is_open, stops: false, has_stopped: false }
+        Self {
+            checkpoints,
+            is_under_way: false,
+            is_open: false,
+            stops: false,
+            has_stopped: false,
+            overtakes: false,
+            awaits_input: None,
+            fell_back: false,
+        }
     }
 
     /// Notes an event that is handed on next.
@@ -36,20 +51,94 @@ impl Passage {
             self.is_under_way = true;
             self.is_open = true;
             self.stops = matches!(barrier.kind, BarrierKind::Stop { .. });
+            self.overtakes = barrier.kind == BarrierKind::Unaligned;
+            self.awaits_input = None;
+            if self.overtakes {
+                checkpoints.overdraft().open();
+            }
         }
     }
 
+    /// As [`Passage::before`]. The snapshot of an unaligned barrier waits for the records that are
+    /// in flight to the task.
+    pub fn before_with_input(&mut self, event: Event) {
+        self.before(event);
+        if let (Event::Barrier(barrier), Some(checkpoints)) = (event, &self.checkpoints)
+            && self.overtakes
+        {
+            checkpoints.await_input(std::mem::take(&mut self.fell_back));
+            self.awaits_input = Some(barrier.checkpoint);
+        }
+    }
+
+    /// An unaligned barrier waits until what was accepted before it is handed on: there is room for
+    /// that beyond credits.
+    pub fn prepare(&mut self) {
+        if let Some(checkpoints) = &self.checkpoints {
+            checkpoints.overdraft().open();
+        }
+    }
+
+    /// The output is full although there was room beyond credits: the barrier waits for it.
+    pub fn fall_back(&mut self) {
+        self.fell_back = true;
+    }
+
+    /// Whether the snapshot waits for the records that are in flight to the task.
+    #[must_use]
+    pub const fn awaits_input(&self) -> bool {
+        self.awaits_input.is_some()
+    }
+
+    /// Whether the snapshot that waits for records in flight has become void.
+    #[must_use]
+    pub fn is_void(&self) -> bool {
+        let wants = |id| self.checkpoints.as_ref().is_some_and(|it| it.wants_input(id));
+        self.awaits_input.is_some_and(|id| !wants(id))
+    }
+
+    /// Ends the wait for the records in flight, which are these of each operator's streams, or
+    /// cannot be stored.
+    pub fn end_input(
+        &mut self,
+        alignment: Duration,
+        streams: Result<Vec<(OperatorId, String, Vec<Vec<u8>>)>, String>,
+    ) {
+        self.awaits_input = None;
+        let Some(checkpoints) = &self.checkpoints else { return };
+        let refusal = match streams {
+            Ok(streams) => {
+                for (operator, name, items) in streams {
+                    checkpoints.add_in_flight(operator, &name, items);
+                }
+                None
+            }
+            Err(why) => Some(why),
+        };
+        checkpoints.end_input(refusal, alignment);
+    }
+
     /// Notes the answer of the first operator. Once that is [`Flow::Ready`] the barrier has left
-    /// the task, and its snapshot goes to the host as soon as it is whole.
+    /// the task, and its snapshot goes to the host as soon as it is whole. Returns whether the first
+    /// operator must be resumed now: the barrier has overtaken records, and there is room for them
+    /// no more.
     #[inline]
-    pub fn after(&mut self, flow: Flow) {
-        if self.is_under_way && flow == Flow::Ready {
-            self.is_under_way = false;
-            self.has_stopped = self.stops;
-            if let Some(checkpoints) = &self.checkpoints {
-                self.is_open = checkpoints.finish();
+    #[must_use]
+    pub fn after(&mut self, flow: Flow) -> bool {
+        self.is_under_way && flow == Flow::Ready && self.leave()
+    }
+
+    #[cold]
+    fn leave(&mut self) -> bool {
+        self.is_under_way = false;
+        self.has_stopped = self.stops;
+        if let Some(checkpoints) = &self.checkpoints {
+            self.is_open = checkpoints.finish();
+            if self.overtakes {
+                checkpoints.overdraft().close();
             }
         }
+        std::mem::take(&mut self.overtakes)
     }
 
     /// Whether a snapshot is not whole, so that slices of it may be left.

@@ -6,10 +6,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use millstream_mutants::Mutant;
+use millstream_network::Overdraft;
 use millstream_state::{
-    InSlices, KeyedSnapshot, ListSnapshot, RestoredLists, SliceBudget, StateError, watermark_list,
+    InSlices, KeyedSnapshot, ListKind, ListSnapshot, RestoredLists, SliceBudget, StateError,
+    watermark_list,
 };
-use millstream_types::{Barrier, CheckpointId, Clock, OperatorId, Timestamp};
+use millstream_types::{Barrier, BarrierKind, CheckpointId, Clock, OperatorId, Schema, Timestamp};
 
 /// An operator's part in a checkpoint.
 #[derive(Debug)]
@@ -57,11 +59,38 @@ pub struct TaskSnapshot {
     pub parts: Result<Vec<OperatorPart>, String>,
     /// All committables that the task keeps.
     pub committables: Vec<Arc<PreCommitted>>,
+    /// The records in flight that it stores.
+    pub in_flight: InFlightSummary,
     /// The time for which the task stood still.
     pub sync: Duration,
     /// The time when its barrier had left the task. What was left then was written beside the
     /// task's work.
     pub left: Instant,
+}
+
+/// The records in flight in a task's snapshot.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct InFlightSummary {
+    /// Whether its barrier overtook records.
+    pub unaligned: bool,
+    /// The bytes of those that are stored.
+    pub bytes: u64,
+    /// The time from the first barrier to the last.
+    pub alignment: Duration,
+    /// Whether the task had to wait for its output, or for a writer, before its snapshot.
+    pub fell_back: bool,
+}
+
+/// The name with which every list of records in flight begins.
+const IN_FLIGHT: &str = "in flight ";
+
+/// Records in flight that an operator's subtask restores.
+#[derive(Debug, Default)]
+pub struct RestoredInFlight {
+    /// The items of the stream, as they were written.
+    pub items: Vec<Vec<u8>>,
+    /// Whether they are those of all subtasks, of which there was another number.
+    pub rescaled: bool,
 }
 
 /// Takes the snapshots of a task.
@@ -110,6 +139,9 @@ struct Taking {
     /// The barrier has left the task.
     left: Option<Left>,
     is_aborted: bool,
+    /// Records are in flight to the task that are not all noted.
+    awaits_input: bool,
+    in_flight: InFlightSummary,
 }
 
 /// The moment at which a barrier left.
@@ -132,6 +164,10 @@ struct Inner {
     committables: Vec<Arc<PreCommitted>>,
     /// The operators that the restored checkpoint knows, until they take their parts.
     restored: BTreeMap<OperatorId, RestoredOperator>,
+    /// The restored records in flight, by operator and name, until they are taken.
+    in_flight: BTreeMap<(OperatorId, String), RestoredInFlight>,
+    /// Some of them wait in the task's output.
+    resumes: bool,
 }
 
 impl Inner {
@@ -157,6 +193,7 @@ impl Inner {
 /// The part of one task in the checkpoints of its job.
 pub struct TaskCheckpoints {
     inner: Mutex<Inner>,
+    overdraft: Arc<Overdraft>,
     sender: SnapshotSender,
     clock: Clock,
 }
@@ -177,8 +214,10 @@ impl TaskCheckpoints {
             taking: None,
             committables: Vec::new(),
             restored: BTreeMap::new(),
+            in_flight: BTreeMap::new(),
+            resumes: false,
         };
-        Self { inner: Mutex::new(inner), sender, clock }
+        Self { inner: Mutex::new(inner), overdraft: Arc::default(), sender, clock }
     }
 
     fn inner(&self) -> MutexGuard<'_, Inner> {
@@ -193,6 +232,56 @@ impl TaskCheckpoints {
     #[must_use]
     pub fn take_restored(&self, operator: OperatorId) -> Option<RestoredOperator> {
         self.inner().restored.remove(&operator)
+    }
+
+    /// The task's room beyond credits.
+    #[must_use]
+    pub const fn overdraft(&self) -> &Arc<Overdraft> {
+        &self.overdraft
+    }
+
+    /// Takes the records in flight of a stream that an operator stored under this name.
+    #[must_use]
+    pub fn take_in_flight(&self, operator: OperatorId, name: &str) -> RestoredInFlight {
+        let key = (operator, format!("{IN_FLIGHT}{name}"));
+        self.inner().in_flight.remove(&key).unwrap_or_default()
+    }
+
+    /// The name of restored records in flight that no stream has taken.
+    #[must_use]
+    pub fn in_flight_left(&self) -> Option<String> {
+        self.inner().in_flight.keys().next().map(|(_, name)| name.clone())
+    }
+
+    /// Notes that restored records wait in the task's output.
+    pub fn resume_first(&self) {
+        self.inner().resumes = true;
+    }
+
+    /// Whether restored records wait in the task's output, so that it must be resumed first.
+    #[must_use]
+    pub fn must_resume(&self) -> bool {
+        self.inner().resumes
+    }
+
+    /// Adds records in flight of a stream to the snapshot of the barrier that passes.
+    pub fn add_in_flight(&self, operator: OperatorId, name: &str, items: Vec<Vec<u8>>) {
+        if items.is_empty() {
+            return;
+        }
+        let bytes: usize = items.iter().map(Vec::len).sum();
+        let mut inner = self.inner();
+        if let Some(taking) = &mut inner.taking {
+            taking.in_flight.bytes += bytes as u64;
+        }
+        if let Some(part) = inner.part_of(operator) {
+            part.lists.push(ListSnapshot {
+                name: format!("{IN_FLIGHT}{name}"),
+                kind: ListKind::Divided,
+                schema: Schema::of::<Vec<u8>>(),
+                items,
+            });
+        }
     }
 
     /// Adds the splits of an operator to the snapshot of the barrier that passes.
@@ -295,22 +384,58 @@ impl TaskCheckpoints {
             in_slices: Vec::new(),
             left: None,
             is_aborted: false,
+            awaits_input: false,
+            in_flight: InFlightSummary {
+                unaligned: barrier.kind == BarrierKind::Unaligned,
+                ..InFlightSummary::default()
+            },
         });
+    }
+
+    /// The snapshot waits until all records are noted that are in flight to the task.
+    pub(crate) fn await_input(&self, fell_back: bool) {
+        if let Some(taking) = &mut self.inner().taking {
+            taking.awaits_input = true;
+            taking.in_flight.fell_back = fell_back;
+        }
+    }
+
+    /// Whether the snapshot of this checkpoint waits for records in flight.
+    pub(crate) fn wants_input(&self, id: CheckpointId) -> bool {
+        let inner = self.inner();
+        inner.taking.as_ref().is_some_and(|it| it.barrier.checkpoint == id && !it.is_aborted)
+    }
+
+    /// All records are noted that are in flight to the task, or why they cannot be stored.
+    pub(crate) fn end_input(&self, refusal: Option<String>, alignment: Duration) {
+        let is_whole = {
+            let mut inner = self.inner();
+            let Some(taking) = &mut inner.taking else { return };
+            taking.awaits_input = false;
+            taking.in_flight.alignment = alignment;
+            if let Some(why) = refusal {
+                taking.refusal.get_or_insert(why);
+            }
+            taking.left.is_some() && taking.in_slices.is_empty()
+        };
+        if is_whole {
+            self.send();
+        }
     }
 
     /// The barrier has left the task; whether slices of its snapshot are left.
     pub(crate) fn finish(&self) -> bool {
         let now = self.clock.now();
-        let is_open = {
+        let (is_open, awaits_input) = {
             let mut inner = self.inner();
             let committables = inner.committables.clone();
-            inner.taking.as_mut().is_some_and(|taking| {
+            inner.taking.as_mut().map_or((false, false), |taking| {
                 let sync = now.saturating_duration_since(taking.since);
                 taking.left = Some(Left { at: now, sync, committables });
-                !taking.in_slices.is_empty()
+                (!taking.in_slices.is_empty(), taking.awaits_input)
             })
         };
-        if !is_open {
+        if !is_open && !awaits_input {
             self.send();
         }
         is_open
@@ -339,7 +464,7 @@ impl TaskCheckpoints {
             if !taking.in_slices.is_empty() {
                 return true;
             }
-            if taking.left.is_none() {
+            if taking.left.is_none() || taking.awaits_input {
                 return false;
             }
         }
@@ -351,12 +476,11 @@ impl TaskCheckpoints {
     fn send(&self) {
         let snapshot = {
             let mut inner = self.inner();
-            let Some(Taking { barrier, parts, refusal, left, .. }) = inner.taking.take() else {
-                return;
-            };
+            let Some(taking) = inner.taking.take() else { return };
+            let Taking { barrier, parts, refusal, left, in_flight, .. } = taking;
             let Some(Left { at: left, sync, committables }) = left else { return };
             let parts = refusal.map_or(Ok(parts), Err);
-            TaskSnapshot { barrier, parts, committables, sync, left }
+            TaskSnapshot { barrier, parts, committables, in_flight, sync, left }
         };
         (self.sender)(snapshot);
     }
@@ -364,8 +488,14 @@ impl TaskCheckpoints {
     // --- for the host ---
 
     /// Says what the operators begin from, before they are built.
-    pub fn restore(&self, operators: BTreeMap<OperatorId, RestoredOperator>) {
-        self.inner().restored = operators;
+    pub fn restore(&self, mut operators: BTreeMap<OperatorId, RestoredOperator>) {
+        let mut inner = self.inner();
+        for (operator, restored) in &mut operators {
+            for (name, items, rescaled) in restored.lists.take_named(IN_FLIGHT) {
+                inner.in_flight.insert((*operator, name), RestoredInFlight { items, rescaled });
+            }
+        }
+        inner.restored = operators;
     }
 
     /// A checkpoint that publishes is complete: what it carries is not kept any more.
@@ -392,7 +522,7 @@ impl TaskCheckpoints {
 mod tests {
     use millstream_network::{Event, Flow};
     use millstream_state::{KeyedBackend, ValueState};
-    use millstream_types::{BarrierKind, Key, MaxParallelism};
+    use millstream_types::{Key, MaxParallelism};
 
     use super::*;
     use crate::passage::Passage;
@@ -568,12 +698,12 @@ mod tests {
         passage.before(Event::Barrier(barrier(1)));
         assert!(!passage.slice(budget(), |_| panic!("no operator has begun")));
         task.begin_keyed(operator, &mut backend);
-        passage.after(Flow::Full);
+        assert!(!passage.after(Flow::Full));
         while passage.slice(budget(), |slice| slice.write(operator, &mut backend)) {
             assert!(passage.is_open());
         }
         assert!(sent.lock().unwrap().is_empty() && passage.is_open());
-        passage.after(Flow::Ready);
+        assert!(!passage.after(Flow::Ready));
         assert!(sent.lock().unwrap().len() == 1 && !passage.is_open());
     }
 }

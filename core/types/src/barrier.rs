@@ -25,6 +25,8 @@ pub struct Barrier {
 pub enum BarrierKind {
     /// The job may go on from it after a failure.
     Checkpoint,
+    /// As [`BarrierKind::Checkpoint`]; it overtakes records, which are part of the checkpoint then.
+    Unaligned,
     /// A user has asked for it and keeps it; the job goes on.
     Savepoint,
     /// A savepoint behind which no record is emitted: the job stops.
@@ -46,6 +48,7 @@ impl fmt::Display for Barrier {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let kind = match self.kind {
             BarrierKind::Checkpoint => return self.checkpoint.fmt(f),
+            BarrierKind::Unaligned => "unaligned",
             BarrierKind::Savepoint => "savepoint",
             BarrierKind::Stop { drain: false } => "stop",
             BarrierKind::Stop { drain: true } => "stop and drain",

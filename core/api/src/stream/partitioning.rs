@@ -79,7 +79,7 @@ impl<T: Data> Stream<T> {
     where
         T: Clone,
     {
-        let writer: WriterMaker = Arc::new(|ctx| Ok(writer::broadcast::<T>(ctx)));
+        let writer: WriterMaker = Arc::new(writer::broadcast::<T>);
         self.partition(Partitioner::Broadcast, &writer)
     }
 
@@ -95,7 +95,7 @@ impl<T: Data> Stream<T> {
     /// ```
     pub fn partition_custom<F: FnMut(&T, usize) -> usize + Function>(self, choose: F) -> Self {
         let writer: WriterMaker =
-            Arc::new(move |ctx| Ok(writer::by_function::<T>(ctx, choose.clone())));
+            Arc::new(move |ctx| writer::by_function::<T>(ctx, choose.clone()));
         self.partition(Partitioner::Custom, &writer)
     }
 }

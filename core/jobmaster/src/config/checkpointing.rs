@@ -109,10 +109,19 @@ impl CheckpointingConfig {
             EXECUTION_CHECKPOINTING_CHECKPOINTS_AFTER_TASKS_FINISH,
             to.after_tasks_finished
         );
+        to.unaligned = value_of!(EXECUTION_CHECKPOINTING_UNALIGNED_ENABLED, to.unaligned);
         // The table refuses 0 for both.
         let concurrent =
             value_of!(EXECUTION_CHECKPOINTING_MAX_CONCURRENT_CHECKPOINTS, to.concurrent_max.get());
         to.concurrent_max = NonZeroU32::new(concurrent).unwrap_or(NonZeroU32::MIN);
+        if to.unaligned && to.concurrent_max > NonZeroU32::MIN {
+            return Err(ConfigError::Conflict(format!(
+                "{} is true and {} is {}: an unaligned checkpoint needs to be the only one, set 1",
+                options::EXECUTION_CHECKPOINTING_UNALIGNED_ENABLED.key(),
+                options::EXECUTION_CHECKPOINTING_MAX_CONCURRENT_CHECKPOINTS.key(),
+                to.concurrent_max
+            )));
+        }
         let retained = value_of!(EXECUTION_CHECKPOINTING_NUM_RETAINED, to.retained.get());
         to.retained = NonZeroU32::new(retained).unwrap_or(NonZeroU32::MIN);
 
@@ -181,6 +190,8 @@ mod tests {
             ("state.savepoints.dir", "hdfs:///savepoints"),
             ("web.checkpoints.history", "7"),
         ]);
+        let unaligned = cluster(&[("execution.checkpointing.unaligned.enabled", "true")]).unwrap();
+        assert!(unaligned.checkpointing.settings.unaligned);
         let settings = Settings {
             interval: Some(Duration::from_secs(3)),
             timeout: Duration::from_secs(60),

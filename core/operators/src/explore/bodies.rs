@@ -304,7 +304,12 @@ pub(super) fn drive(
     let mut numbers = (0..count).map(|at| InputChannels::one(channel(at), HOST));
     let inputs = explored.inputs.iter();
     let inputs = inputs.map(|channels| numbers.by_ref().take(*channels).collect()).collect();
-    let inputs = InputContext { exchange: &sent.exchange, inputs };
+    let inputs = InputContext {
+        exchange: &sent.exchange,
+        inputs,
+        operator: OperatorId::from_u128(1),
+        overtaken: None,
+    };
     let parts = Parts { timed: schedule.is_timed(), ..Parts::default() };
     let body = build(explored.operator, &bell, Some(inputs), &outputs, &parts);
     let mut slot = Slot::start(kind, wrap(body), outputs, bell)?;

@@ -86,6 +86,7 @@ impl Programs {
                 target_parallelism: EXCHANGES[at].1,
                 target_max_parallelism: MaxParallelism::DEFAULT,
                 timed,
+                overtaken: None,
             })
         });
         let main = wrap(FanOut { branches: vec![spread, along], clone: Batch::clone });

@@ -112,7 +112,12 @@ fn run(operator: &Operator, schedule: &Schedule) -> Result<(), String> {
     let mut writers: Vec<ChannelWriter<u64>> = (0..2).map(writer).collect();
     let (bell, outputs) = (Arc::new(Bell::default()), outputs(schedule, OUTPUTS));
     let inputs = (0..2).map(|at| vec![InputChannels::one(channel(at), HOST)]).collect();
-    let inputs = InputContext { exchange: &exchange, inputs };
+    let inputs = InputContext {
+        exchange: &exchange,
+        inputs,
+        operator: millstream_types::OperatorId::from_u128(1),
+        overtaken: None,
+    };
     let parts = Parts { timed: true, ..Parts::default() };
     let body = build(operator, &bell, Some(inputs), &outputs, &parts);
     let mut slot = Slot::start(BodyKind::TwoInput, body, outputs, bell)?;

@@ -113,8 +113,9 @@ pub(super) fn writer(ctx: &WriterContext<'_>) -> Box<dyn Stage<u64>> {
         Partitioner::Forward
         | Partitioner::Global
         | Partitioner::Rebalance
-        | Partitioner::Rescale => plain::<u64>(ctx).unwrap(),
+        | Partitioner::Rescale => plain::<u64>(ctx),
     };
+    let stage = stage.unwrap();
     reveal(stage).unwrap()
 }
 
@@ -135,6 +136,7 @@ impl Run {
             target_parallelism: setting.lanes,
             target_max_parallelism: MaxParallelism::DEFAULT,
             timed: schedule.is_timed(),
+            overtaken: None,
         });
         let consumers = 0..setting.lanes;
         let consumers = consumers.map(|to| Consumer::new(edge, to, setting.credits)).collect();

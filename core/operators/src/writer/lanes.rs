@@ -4,7 +4,10 @@
 //! channel is next. So their memory follows the records that wait, and has a limit that is known
 //! before: the bytes of one output of a task, divided by its channels.
 
-use millstream_network::{Batch, BatchLimit, ChannelWriter, Data, Event, Flow};
+use millstream_network::{
+    Batch, BatchLimit, ChannelWriter, Data, Element, Event, ExchangeError, Flow,
+};
+use millstream_types::Barrier;
 
 use crate::Result;
 use crate::results::Results;
@@ -286,6 +289,25 @@ impl<T: Data> Lanes<T> {
         for lane in &mut self.lanes {
             self.flow = self.flow.and(lane.channel.send_event(event)?);
         }
+        Ok(())
+    }
+
+    /// Sends a barrier through all lanes, before what waits in each, which `note` is shown.
+    pub(crate) fn overtake(
+        &mut self,
+        barrier: Barrier,
+        mut note: impl FnMut(u32, &Element<T>) -> Result<(), ExchangeError>,
+    ) -> Result<()> {
+        for (to, lane) in (0..).zip(&mut self.lanes) {
+            lane.channel.overtake(barrier, |element| note(to, element))?;
+        }
+        Ok(())
+    }
+
+    /// Puts what was in flight through a lane behind what waits there.
+    pub(crate) fn restore(&mut self, to: u32, element: Element<T>) -> Result<()> {
+        let lane = self.lanes.get_mut(to as usize).ok_or_else(|| no_lane(to as usize))?;
+        lane.channel.restore(element);
         Ok(())
     }
 

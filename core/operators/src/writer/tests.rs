@@ -50,7 +50,16 @@ fn one_lane(timeout: Duration) -> (ExchangeWriter<u64, OneLane>, Arc<Inbox<u64>>
     exchange.attach(&inbox);
     let channel = exchange.writer(id, waker, Arc::default());
     let lanes = Lanes::new(vec![channel], OUTPUT_BYTES, false);
-    (ExchangeWriter { route: OneLane, lanes, timeout: Some(timeout), due: None }, inbox)
+    (
+        ExchangeWriter {
+            route: OneLane,
+            lanes,
+            timeout: Some(timeout),
+            due: None,
+            overtaken: None,
+        },
+        inbox,
+    )
 }
 
 /// Between two steps of a task that has input.

@@ -46,6 +46,7 @@ pub(crate) fn barrier(trigger: &host::TriggerCheckpoint) -> Result<Barrier> {
     let kind = match trigger.kind() {
         host::CheckpointKind::Unspecified => bail!("a checkpoint of an unknown kind"),
         host::CheckpointKind::Checkpoint => BarrierKind::Checkpoint,
+        host::CheckpointKind::Unaligned => BarrierKind::Unaligned,
         host::CheckpointKind::Savepoint => BarrierKind::Savepoint,
         host::CheckpointKind::Stop => BarrierKind::Stop { drain: false },
         host::CheckpointKind::StopAndDrain => BarrierKind::Stop { drain: true },

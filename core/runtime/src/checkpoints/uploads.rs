@@ -132,7 +132,8 @@ impl Uploader {
     /// before this one, and their barriers were faster.
     fn is_early(&self, upload: &Upload) -> bool {
         let Barrier { checkpoint, kind, .. } = upload.snapshot.barrier;
-        kind != BarrierKind::Checkpoint && !self.savepoints.contains_key(&checkpoint)
+        let is_checkpoint = matches!(kind, BarrierKind::Checkpoint | BarrierKind::Unaligned);
+        !is_checkpoint && !self.savepoints.contains_key(&checkpoint)
     }
 
     fn begin_savepoint(&mut self, id: CheckpointId, directory: &str) {
@@ -181,6 +182,9 @@ impl Uploader {
             sync_ns: nanos(snapshot.sync),
             async_ns: nanos(self.clock.now().saturating_duration_since(snapshot.left)),
             checkpointed_bytes: bytes,
+            persisted_bytes: snapshot.in_flight.bytes,
+            unaligned: snapshot.in_flight.unaligned,
+            alignment_ns: nanos(snapshot.in_flight.alignment),
             ..host::CheckpointMetrics::default()
         };
         from_host::Message::CheckpointAck(host::CheckpointAck {

@@ -1,0 +1,165 @@
+//! Records in flight, which an unaligned barrier has overtaken, as checkpoints have them.
+//!
+//! Those of one stream between two tasks are a list of items: first a head, then batches and
+//! watermarks in their order, each with its channel. Batches are written as rows, like the frames
+//! between processes. Idleness is left out, as its channel would be held to be idle after a
+//! restore although records come; so is the end of the input, which the producer says again.
+
+use std::any::type_name;
+
+use bytes::{Buf, BufMut};
+use millstream_types::Timestamp;
+
+use crate::batch::Batch;
+use crate::channel_id::{ChannelId, Generation};
+use crate::error::ExchangeError;
+use crate::wire::{self, Data, EncodeError, Event, FrameBuffer, InboxError, WireError};
+
+const HEAD: u8 = 0;
+const RECORDS: u8 = 1;
+const WATERMARK: u8 = 2;
+
+/// The most bytes of records in flight that one task stores in one checkpoint.
+pub const IN_FLIGHT_BYTES_MAX: usize = 256 << 20;
+
+/// A channel of a stream, by its two subtasks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct FlightChannel {
+    /// The producing subtask.
+    pub from: u32,
+    /// The consuming subtask.
+    pub to: u32,
+}
+
+/// The records in flight of one stream, as they are written.
+#[derive(Debug, Default)]
+pub struct InFlightItems {
+    items: Vec<Vec<u8>>,
+    bytes: usize,
+    buffer: FrameBuffer,
+}
+
+impl InFlightItems {
+    /// None yet, of a stream of this type between so many producers and consumers.
+    #[must_use]
+    pub fn of<T: Data>(producers: u32, consumers: u32) -> Self {
+        let mut items = Self::default();
+        let mut head = vec![HEAD];
+        head.put_u32_le(producers);
+        head.put_u32_le(consumers);
+        head.put_slice(type_name::<T>().as_bytes());
+        items.items.push(head);
+        items
+    }
+
+    fn add(&mut self, kind: u8, channel: FlightChannel, content: &[u8]) {
+        let mut item = Vec::with_capacity(9 + content.len());
+        item.put_u8(kind);
+        item.put_u32_le(channel.from);
+        item.put_u32_le(channel.to);
+        item.put_slice(content);
+        self.bytes += item.len();
+        self.items.push(item);
+    }
+
+    /// Adds a batch of a channel.
+    ///
+    /// # Errors
+    /// A record cannot be encoded.
+    pub fn add_batch<T: Data>(
+        &mut self,
+        channel: FlightChannel,
+        batch: &Batch<T>,
+    ) -> Result<(), EncodeError> {
+        let (mut records, mut times) = (batch.records(), batch.timestamps());
+        let mut buffer = std::mem::take(&mut self.buffer);
+        while !records.is_empty() {
+            let name = ChannelId::of_wire(0, Generation::FIRST);
+            let (frame, count) = buffer.frame_of(name, records, times)?;
+            self.add(RECORDS, channel, frame.get(wire::HEAD_BYTES..).unwrap_or_default());
+            records = records.get(count..).unwrap_or_default();
+            times = times.map(|times| times.get(count..).unwrap_or_default());
+        }
+        self.buffer = buffer;
+        Ok(())
+    }
+
+    /// Adds the payload of a data frame that came through a channel.
+    pub(crate) fn add_frame(&mut self, channel: FlightChannel, payload: &[u8]) {
+        self.add(RECORDS, channel, payload);
+    }
+
+    /// Adds an event of a channel, if it must come again.
+    pub fn add_event(&mut self, channel: FlightChannel, event: Event) {
+        match event {
+            Event::Watermark(time) => {
+                self.add(WATERMARK, channel, &time.as_millis().to_le_bytes());
+            }
+            Event::Barrier(_) | Event::Idle(_) | Event::EndOfInput => {}
+        }
+    }
+
+    /// The number of bytes.
+    #[must_use]
+    pub const fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// The items; none if only the head is there.
+    #[must_use]
+    pub fn into_items(self) -> Vec<Vec<u8>> {
+        if self.items.len() > 1 { self.items } else { Vec::new() }
+    }
+}
+
+/// A batch or a watermark that was in flight.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum InFlight<T> {
+    /// Records.
+    Batch(Batch<T>),
+    /// A watermark, of a stream whose channels are the same as before.
+    Watermark(Timestamp),
+}
+
+/// Reads the items of a stream, in order. Watermarks are left out if its channels are not those of
+/// `producers` and `consumers` now: a channel that takes the place of others starts without one.
+///
+/// # Errors
+/// They are damaged, or of another record type, which the error names.
+pub fn read_in_flight<T: Data>(
+    items: &[Vec<u8>],
+    (producers, consumers): (u32, u32),
+) -> Result<Vec<(FlightChannel, InFlight<T>)>, ExchangeError> {
+    let damaged = || WireError("an item of records in flight is cut off");
+    let (mut all, mut is_same) = (Vec::with_capacity(items.len()), false);
+    for item in items {
+        let mut item = item.as_slice();
+        if item.len() < 9 {
+            return Err(InboxError::from(damaged()).into());
+        }
+        let kind = item.get_u8();
+        let (from, to) = (item.get_u32_le(), item.get_u32_le());
+        let channel = FlightChannel { from, to };
+        match kind {
+            HEAD => {
+                is_same = (from, to) == (producers, consumers);
+                let stored = String::from_utf8_lossy(item);
+                if stored != type_name::<T>() {
+                    return Err(ExchangeError::InFlightType {
+                        stored: stored.into_owned(),
+                        declared: type_name::<T>(),
+                    });
+                }
+            }
+            RECORDS => all.push((channel, InFlight::Batch(wire::decode_data(item)?))),
+            WATERMARK if item.len() == 8 => {
+                if is_same {
+                    let time = Timestamp::from_millis(item.get_i64_le());
+                    all.push((channel, InFlight::Watermark(time)));
+                }
+            }
+            _ => return Err(InboxError::from(damaged()).into()),
+        }
+    }
+    Ok(all)
+}
