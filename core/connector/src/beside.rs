@@ -243,6 +243,18 @@ where
         }
     }
 
+    /// What the writer has taken and not begun to write, if it is full and gives it back. It is not
+    /// asked while a call runs, or if all of its calls may block.
+    ///
+    /// # Errors
+    /// The writer has lost it.
+    pub fn hand_back(&mut self) -> Result<Option<Batch<T>>> {
+        match (&mut self.writer, self.blocks) {
+            (Some(writer), Blocks::Nothing | Blocks::PreCommit) => writer.hand_back(),
+            (None, _) | (_, Blocks::Everything) => Ok(None),
+        }
+    }
+
     fn call(&mut self, call: Call<T>) -> Result<Answer<W::Committable>> {
         let may_block = match self.blocks {
             Blocks::Nothing => false,

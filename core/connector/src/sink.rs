@@ -209,6 +209,17 @@ pub trait SinkWriter<T>: Send {
         Ok(Flow::Ready)
     }
 
+    /// Gives back what the writer has taken and not begun to write, while it is full: an unaligned
+    /// checkpoint stores these records, and they come again by [`SinkWriter::write`]. After that the
+    /// writer is ready. The default is `None`: then the checkpoint waits until the writer is ready
+    /// by itself. Not called of a writer all of whose calls may block.
+    ///
+    /// # Errors
+    /// What it has taken is lost.
+    fn hand_back(&mut self) -> Result<Option<Batch<T>>> {
+        Ok(None)
+    }
+
     /// Does what is due at a time, and may answer [`Flow::Full`] as [`SinkWriter::write`] does.
     /// Called after each step of the task while the writer is ready, and at
     /// [`SinkWriter::next_time`]; at that time alone if every call may block.

@@ -76,6 +76,12 @@ impl ChannelEvents {
         self
     }
 
+    /// Whether barriers may overtake the records of all channels.
+    #[must_use]
+    pub const fn may_be_overtaken(&self) -> bool {
+        self.overtaken
+    }
+
     /// Whether records in flight are noted, so that the gates must be looked at before each step.
     #[inline]
     #[must_use]

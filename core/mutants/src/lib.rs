@@ -90,6 +90,8 @@ mutants! {
     OvertakesBarrier = "overtakes-barrier",
     /// Each subtask begins from the splits and lists of the first one.
     RestoresOtherSubtask = "restores-other-subtask",
+    /// Records in flight go to another owner of key groups when they are restored.
+    RestoresInFlightElsewhere = "restores-in-flight-elsewhere",
     /// An operator forgets its watermark at a restore.
     ForgetsWatermark = "forgets-watermark",
     /// The removal of a checkpoint deletes files that others refer to.

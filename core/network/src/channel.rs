@@ -23,7 +23,8 @@ thread_local! {
 }
 
 /// About the bytes of a batch, taking its records to be like the first.
-fn bytes_of<T: Data>(batch: &Batch<T>) -> usize {
+#[must_use]
+pub fn bytes_of<T: Data>(batch: &Batch<T>) -> usize {
     let size = match batch.records().first() {
         Some(first) if std::mem::needs_drop::<T>() => encoded_bytes(first).max(size_of::<T>()),
         _ => size_of::<T>(),

@@ -8,8 +8,7 @@ use std::sync::Arc;
 use millstream_types::{Barrier, BarrierKind};
 
 use crate::barrier_alignment::BarrierAlignment;
-use crate::channel_id::InputChannels;
-use crate::in_flight::{FlightChannel, InFlight, InFlightItems, read_in_flight};
+use crate::in_flight::{FlightChannel, InFlight, InFlightItems};
 use crate::inbox::{Delivery, Inbox, Received};
 use crate::wire::{Data, Element, Event, InboxError};
 use crate::{ExchangeError, IN_FLIGHT_BYTES_MAX};
@@ -143,34 +142,21 @@ impl<T: Data> Gate<T> {
         self.inbox.is_overtaken()
     }
 
-    /// Puts what was in flight in the checkpoint that is restored before everything else: the items
-    /// of each stream that ends here, for the consuming subtask `to` of so many. What is not for it
-    /// by its channel is left out.
-    ///
-    /// # Errors
-    /// They cannot be read.
-    pub fn restore(
-        &mut self,
-        streams: &[Vec<Vec<u8>>],
-        (to, consumers): (u32, u32),
-    ) -> Result<(), ExchangeError> {
-        let inputs: Vec<(u32, InputChannels)> =
-            self.inbox.inputs().map(|(base, input)| (base, input.clone())).collect();
-        for (items, (base, input)) in streams.iter().zip(inputs) {
-            for (channel, found) in read_in_flight::<T>(items, (input.count(), consumers))? {
-                if channel.to != to {
-                    continue;
-                }
-                let at = channel.from.checked_sub(input.from.start).unwrap_or(0);
-                let at = base + at.min(input.count().saturating_sub(1));
-                let element = match found {
-                    InFlight::Batch(batch) => Element::Data(batch),
-                    InFlight::Watermark(time) => Element::Event(Event::Watermark(time)),
-                };
-                self.released.push_back((at, Delivery::Restored(element)));
-            }
+    /// Puts what was in flight in the checkpoint that is restored before everything else: what came
+    /// from producing subtasks of one of the streams that end here, in order.
+    pub fn restore(&mut self, stream: usize, items: impl IntoIterator<Item = (u32, InFlight<T>)>) {
+        let found = self.inbox.inputs().nth(stream);
+        let found = found.map(|(base, input)| (base, input.count(), input.from.start));
+        let Some((base, channels, first)) = found else { return };
+        for (from, found) in items {
+            // A producer that is no more is taken for one that is.
+            let at = from.saturating_sub(first).min(channels.saturating_sub(1));
+            let element = match found {
+                InFlight::Batch(batch) => Element::Data(batch),
+                InFlight::Watermark(time) => Element::Event(Event::Watermark(time)),
+            };
+            self.released.push_back((base + at, Delivery::Restored(element)));
         }
-        Ok(())
     }
 
     /// Lets the deliveries that are aside come before all others.

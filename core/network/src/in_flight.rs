@@ -121,17 +121,27 @@ pub enum InFlight<T> {
     Watermark(Timestamp),
 }
 
-/// Reads the items of a stream, in order. Watermarks are left out if its channels are not those of
-/// `producers` and `consumers` now: a channel that takes the place of others starts without one.
+/// The records in flight of a stream, as they are read.
+#[derive(Debug)]
+pub struct ReadInFlight<T> {
+    /// In order.
+    pub items: Vec<(FlightChannel, InFlight<T>)>,
+    /// The number of consumers that there were.
+    pub consumers: u32,
+}
+
+/// Reads the items of a stream. Watermarks are left out if its channels are not those of `producers`
+/// and `consumers` now: a channel that takes the place of others starts without one.
 ///
 /// # Errors
 /// They are damaged, or of another record type, which the error names.
 pub fn read_in_flight<T: Data>(
     items: &[Vec<u8>],
     (producers, consumers): (u32, u32),
-) -> Result<Vec<(FlightChannel, InFlight<T>)>, ExchangeError> {
+) -> Result<ReadInFlight<T>, ExchangeError> {
     let damaged = || WireError("an item of records in flight is cut off");
     let (mut all, mut is_same) = (Vec::with_capacity(items.len()), false);
+    let mut stored_consumers = consumers;
     for item in items {
         let mut item = item.as_slice();
         if item.len() < 9 {
@@ -143,6 +153,7 @@ pub fn read_in_flight<T: Data>(
         match kind {
             HEAD => {
                 is_same = (from, to) == (producers, consumers);
+                stored_consumers = to;
                 let stored = String::from_utf8_lossy(item);
                 if stored != type_name::<T>() {
                     return Err(ExchangeError::InFlightType {
@@ -161,5 +172,5 @@ pub fn read_in_flight<T: Data>(
             _ => return Err(InboxError::from(damaged()).into()),
         }
     }
-    Ok(all)
+    Ok(ReadInFlight { items: all, consumers: stored_consumers })
 }

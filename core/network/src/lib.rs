@@ -51,13 +51,15 @@ mod wire;
 pub use barrier_alignment::{BarrierAlignment, BarrierOutcome};
 pub use batch::{BATCH_BYTES, BATCH_RECORDS, Batch, Records, TimesError, batch_capacity};
 pub use batch_limit::BatchLimit;
-pub use channel::ChannelWriter;
+pub use channel::{ChannelWriter, bytes_of};
 pub use channel_id::{ChannelId, ChannelLayout, EndId, Generation, InputChannels};
 pub use counters::{CounterValues, TaskCounters};
 pub use error::ExchangeError;
 pub use exchange::{Exchange, ExchangeConfig, PeerAddress};
 pub use gate::{Gate, Overtaken};
-pub use in_flight::{FlightChannel, IN_FLIGHT_BYTES_MAX, InFlight, InFlightItems, read_in_flight};
+pub use in_flight::{
+    FlightChannel, IN_FLIGHT_BYTES_MAX, InFlight, InFlightItems, ReadInFlight, read_in_flight,
+};
 pub use in_place::filter_map_in_place;
 pub use inbox::{Inbox, Received};
 pub use outlet::{CREDITS_MAX, Flow};

@@ -9,6 +9,7 @@ use millstream_task_checkpoint::Passage;
 use millstream_types::OperatorId;
 
 use crate::Result;
+use crate::in_flight::InputStream;
 use crate::stage::{ErasedStage, Moment, Stage, reveal};
 use crate::task::{InputContext, Step, TaskBody, TaskContext, finish_snapshot, gate};
 
@@ -79,7 +80,9 @@ pub(crate) struct Streams {
 
 impl Streams {
     pub(crate) fn of(task: &TaskContext, inputs: &InputContext<'_>) -> Self {
-        let names = inputs.overtaken.clone().unwrap_or_default();
+        let names =
+            |streams: &Vec<InputStream>| streams.iter().map(|stream| stream.name.clone()).collect();
+        let names = inputs.overtaken.iter().flatten().map(names).collect();
         Self { operator: inputs.operator, names, subtasks: task.parallelism }
     }
 
@@ -120,7 +123,7 @@ impl Streams {
 /// Puts an input before an operator, behind a fresh inbox.
 pub(crate) fn put_input_before<T: Data>(
     task: &TaskContext,
-    inputs: &InputContext<'_>,
+    inputs: &mut InputContext<'_>,
     stage: ErasedStage,
 ) -> Result<Box<dyn TaskBody>> {
     let (gate, stage) = (gate::<T>(task, inputs, 0)?, reveal::<T>(stage)?);
@@ -166,7 +169,7 @@ impl<I: Data> OneInputBody<I> {
                 self.state = Upstream::Ending;
             }
             finish_snapshot(self, event);
-            self.passage.before_with_input(event);
+            self.passage.before_with_input(event, self.events.may_be_overtaken());
             flow = self.stage.event(event)?;
             flow = self.after(flow)?;
         }

@@ -334,8 +334,9 @@ pub(crate) fn two_inputs<A: Data, B: Data, F: TwoInputFunction<A, B> + 'static>(
     on_error: (OnError<A>, OnError<B>),
     make: impl Fn(&OperatorContext<'_>, bool) -> Result<F> + Send + Sync + 'static,
 ) -> TwoInputMaker {
-    Arc::new(move |ctx, inputs, outputs| {
-        let gates = (gate::<A>(ctx.task, &inputs, 0)?, gate::<B>(ctx.task, &inputs, 1)?);
+    Arc::new(move |ctx, mut inputs, outputs| {
+        let left = gate::<A>(ctx.task, &mut inputs, 0)?;
+        let gates = (left, gate::<B>(ctx.task, &mut inputs, 1)?);
         let streams = Streams::of(ctx.task, &inputs);
         let overtaken = inputs.overtaken.is_some();
         let bad = (BadRecords::of(&on_error.0, ctx), BadRecords::of(&on_error.1, ctx));
@@ -485,7 +486,7 @@ impl<A: Data, B: Data, F: TwoInputFunction<A, B>> TwoInputBody<A, B, F> {
                 self.state = Upstream::Ending;
             }
             finish_snapshot(self, event);
-            self.passage.before_with_input(event);
+            self.passage.before_with_input(event, self.events.may_be_overtaken());
             self.duties.on_event(event, &mut self.function);
         }
     }

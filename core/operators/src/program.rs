@@ -11,9 +11,11 @@ use millstream_graph::{
     StreamNode,
 };
 use millstream_network::{Batch, Data, EncodeError, check_travels};
+use millstream_task_checkpoint::RestoredInFlight;
 
 use crate::Result;
 use crate::body::put_input_before;
+use crate::in_flight::replay;
 use crate::on_error::{OnError, Policy};
 use crate::output::Outputs;
 use crate::rows::RowsStage;
@@ -43,7 +45,7 @@ pub struct ErasedSourceTimes {
 pub type StageMaker =
     Maker<dyn Fn(&OperatorContext<'_>, Outputs) -> Result<ErasedStage> + Send + Sync>;
 /// Puts an input before an operator with one input.
-type InputMaker = fn(&TaskContext, &InputContext<'_>, ErasedStage) -> Result<Box<dyn TaskBody>>;
+type InputMaker = fn(&TaskContext, &mut InputContext<'_>, ErasedStage) -> Result<Box<dyn TaskBody>>;
 /// Builds the task of an operator with two inputs.
 pub type TwoInputMaker = Maker<
     dyn Fn(&OperatorContext<'_>, InputContext<'_>, Outputs) -> Result<Box<dyn TaskBody>>
@@ -143,6 +145,10 @@ struct Node {
     coordinator: Option<CoordinatorMaker>,
 }
 
+/// Puts records in flight of an exchange that has become a chain before its consumer.
+type Replay =
+    fn(ErasedStage, &TaskContext, &RestoredInFlight, &RestoredInFlight) -> Result<ErasedStage>;
+
 /// Brings the readers of one output together.
 #[derive(Clone, Copy)]
 pub struct OutputMaker {
@@ -150,6 +156,7 @@ pub struct OutputMaker {
     side: fn(ErasedStage, bool) -> Result<Box<dyn Side>>,
     record: TypeId,
     rows: fn(ErasedStage) -> Result<ErasedStage>,
+    replay: Replay,
     travels: fn() -> Result<(), EncodeError>,
 }
 
@@ -162,6 +169,7 @@ impl OutputMaker {
             side: SideBuffer::<T>::erased,
             record: TypeId::of::<T>(),
             rows: behind_rows::<T>,
+            replay: replay::<T>,
             travels: check_travels::<T>,
         }
     }
@@ -426,6 +434,21 @@ impl Program {
         (self.output(node, output)?.rows)(stage)
     }
 
+    /// Puts the records in flight of an exchange that has become a chain before its consumer: those
+    /// that waited in the output, and those that had come to the consumer.
+    ///
+    /// # Errors
+    /// They cannot be read, or the graph connects what does not fit.
+    pub fn put_in_flight_before(
+        &self,
+        (node, output): (NodeId, &OutputName),
+        stage: ErasedStage,
+        task: &TaskContext,
+        (from, to): (&RestoredInFlight, &RestoredInFlight),
+    ) -> Result<ErasedStage> {
+        (self.output(node, output)?.replay)(stage, task, from, to)
+    }
+
     fn output(&self, node: NodeId, output: &OutputName) -> Result<&OutputMaker> {
         self.outputs
             .get(&(node, output.clone()))
@@ -471,8 +494,8 @@ impl Program {
                 source(ctx, outputs, times.as_ref()).map(Built::Body)
             }
             (MakerKind::Stage { stage, .. }, None) => stage(ctx, outputs).map(Built::Stage),
-            (MakerKind::Stage { stage, input }, Some(inputs)) => {
-                input(ctx.task, &inputs, stage(ctx, outputs)?).map(Built::Body)
+            (MakerKind::Stage { stage, input }, Some(mut inputs)) => {
+                input(ctx.task, &mut inputs, stage(ctx, outputs)?).map(Built::Body)
             }
             (MakerKind::TwoInput(make), Some(inputs)) => {
                 make(ctx, inputs, outputs).map(Built::Body)

@@ -1,5 +1,6 @@
 //! The last stage of a chain that ends in a sink.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -7,17 +8,20 @@ use millstream_connector::{
     Answer, Committer, EventSender, OperatorCoordinator, PlacedWriter, PreCommitted, Sink,
     SinkCoordinator, SinkWriter, WriterInfo, check_names, encode,
 };
-use millstream_network::{Batch, Event, Flow};
+use millstream_network::{
+    Batch, Data, Event, FlightChannel, Flow, InFlight, InFlightItems, bytes_of, read_in_flight,
+};
 use millstream_task_checkpoint::{PreCommitted as Kept, TaskCheckpoints};
-use millstream_types::{AttemptId, CheckpointId, OperatorId};
+use millstream_types::{AttemptId, BarrierKind, CheckpointId, OperatorId};
 use serde::Serialize;
 
 use crate::Result;
 use crate::program::{CoordinatorMaker, StageMaker};
 use crate::stage::{Moment, Stage, erase};
+use crate::task::OperatorContext;
 
 /// The operator that writes into a sink.
-pub fn sink<I: Send + 'static, S: Sink<I>>(sink: &Arc<S>) -> StageMaker {
+pub fn sink<I: Data, S: Sink<I>>(sink: &Arc<S>) -> StageMaker {
     let sink = Arc::clone(sink);
     let coordinated = S::Committer::EXISTS;
     Arc::new(move |ctx, _outputs| {
@@ -32,7 +36,10 @@ pub fn sink<I: Send + 'static, S: Sink<I>>(sink: &Arc<S>) -> StageMaker {
                 waker,
             })
         })?;
+        let unwritten = restored::<I>(ctx)?;
         Ok(erase::<I>(Box::new(SinkStage {
+            unwritten,
+            parallelism: ctx.task.parallelism,
             writer,
             operator: ctx.operator,
             name: ctx.name.to_owned(),
@@ -42,6 +49,25 @@ pub fn sink<I: Send + 'static, S: Sink<I>>(sink: &Arc<S>) -> StageMaker {
             flow: Flow::Ready,
         })))
     })
+}
+
+/// The name of records that a writer has not written, in checkpoints with records in flight.
+const UNWRITTEN: &str = "not written";
+
+/// The records that the writer of a subtask has not written in the checkpoint that is restored.
+fn restored<I: Data>(ctx: &OperatorContext<'_>) -> Result<VecDeque<Batch<I>>> {
+    let mut unwritten = VecDeque::new();
+    let Some(checkpoints) = &ctx.task.checkpoints else { return Ok(unwritten) };
+    let restored = checkpoints.take_in_flight(ctx.operator, UNWRITTEN);
+    let parallelism = ctx.task.parallelism.max(1);
+    for (channel, found) in read_in_flight::<I>(&restored.items, (1, parallelism))?.items {
+        let is_mine = channel.to % parallelism == ctx.task.subtask;
+        if let (InFlight::Batch(batch), true) = (found, is_mine) {
+            unwritten.push_back(batch);
+            checkpoints.resume_first();
+        }
+    }
+    Ok(unwritten)
 }
 
 /// The coordinator of a sink, if it has a committer.
@@ -68,6 +94,27 @@ pub(crate) struct SinkStage<T, W: SinkWriter<T>> {
     pub(crate) checkpoints: Option<Arc<TaskCheckpoints>>,
     /// The last answer.
     pub(crate) flow: Flow,
+    /// Records that the writer has given back, those that came behind them, or restored ones.
+    pub(crate) unwritten: VecDeque<Batch<T>>,
+    /// The number of subtasks.
+    pub(crate) parallelism: u32,
+}
+
+impl<T: Data, W: SinkWriter<T>> SinkStage<T, W> {
+    /// Whether records may be kept for a barrier that is to overtake them.
+    fn keeps(&self) -> bool {
+        self.checkpoints.as_ref().is_some_and(|checkpoints| checkpoints.overdraft().is_open())
+    }
+
+    /// Makes what is not written part of the checkpoint whose unaligned barrier passes.
+    fn store_unwritten(&self, checkpoints: &TaskCheckpoints) -> Result<()> {
+        let mut items = InFlightItems::of::<T>(1, self.parallelism);
+        for batch in &self.unwritten {
+            items.add_batch(FlightChannel { from: 0, to: self.subtask }, batch)?;
+        }
+        checkpoints.add_in_flight(self.operator, UNWRITTEN, items.into_items());
+        Ok(())
+    }
 }
 
 impl<T, W: SinkWriter<T>> SinkStage<T, W> {
@@ -127,7 +174,7 @@ impl<T, W: SinkWriter<T>> SinkStage<T, W> {
 
 impl<T, W> Stage<T> for SinkStage<T, W>
 where
-    T: Send + 'static,
+    T: Data,
     W: SinkWriter<T> + 'static,
     W::Committable: Serialize + Send + 'static,
 {
@@ -136,6 +183,14 @@ where
     }
 
     fn push(&mut self, batch: Batch<T>) -> Result<Flow> {
+        if !self.unwritten.is_empty() {
+            // What comes before is not written yet.
+            if let Some(checkpoints) = &self.checkpoints {
+                checkpoints.overdraft().charge(bytes_of(&batch));
+            }
+            self.unwritten.push_back(batch);
+            return Ok(if self.keeps() { Flow::Ready } else { Flow::Full });
+        }
         let answer = self.writer.write(batch);
         self.take(answer)
     }
@@ -150,14 +205,34 @@ where
                 return Ok(Flow::Ready);
             }
         };
+        if let (Event::Barrier(barrier), Some(checkpoints)) = (event, &self.checkpoints)
+            && barrier.kind == BarrierKind::Unaligned
+        {
+            self.store_unwritten(checkpoints)?;
+        }
         let answer = self.writer.pre_commit(id);
         self.take(answer)
     }
 
     fn resume(&mut self) -> Result<Flow> {
         if self.flow == Flow::Full {
+            if self.keeps()
+                && let Some(batch) = self.writer.hand_back()?
+            {
+                self.unwritten.push_front(batch);
+                self.flow = Flow::Ready;
+                return Ok(Flow::Ready);
+            }
             let answer = self.writer.resume();
-            return self.take(answer);
+            self.take(answer)?;
+        }
+        // A barrier that is to overtake them comes first.
+        while self.flow == Flow::Ready
+            && !self.keeps()
+            && let Some(batch) = self.unwritten.pop_front()
+        {
+            let answer = self.writer.write(batch);
+            self.take(answer)?;
         }
         Ok(self.flow)
     }
@@ -210,9 +285,20 @@ mod tests {
             let (name, to_committer) = ("files".to_owned(), Some(to_committer));
             let naming = |_| Ok(Naming(bytes));
             let writer = PlacedWriter::new(name.clone(), Waker::noop(), None, naming).unwrap();
-            let flow = Flow::Ready;
-            SinkStage { writer, operator, name, subtask: 0, to_committer, checkpoints: None, flow }
-                .event(Event::EndOfInput)
+            let (flow, unwritten) = (Flow::Ready, VecDeque::new());
+            let (checkpoints, subtask, parallelism) = (None, 0, 1);
+            SinkStage {
+                writer,
+                operator,
+                name,
+                subtask,
+                to_committer,
+                checkpoints,
+                flow,
+                unwritten,
+                parallelism,
+            }
+            .event(Event::EndOfInput)
         };
         assert!(end(1_000).is_ok());
         let error = format!("{:#}", end(COMMITTABLES_BYTES_MAX).unwrap_err());
@@ -233,6 +319,8 @@ mod tests {
             to_committer: Some(Arc::new(|_, _, _| {})),
             checkpoints: Some(Arc::clone(&checkpoints)),
             flow: Flow::Ready,
+            unwritten: VecDeque::new(),
+            parallelism: 1,
         };
         let mut barrier = |id| {
             stage

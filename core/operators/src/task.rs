@@ -9,10 +9,10 @@ use millstream_network::{
     Data, Event, Exchange, Flow, Gate, Generation, Inbox, InputChannels, TaskCounters,
 };
 use millstream_state::SliceBudget;
-use millstream_task_checkpoint::{RestoredInFlight, TaskCheckpoints};
+use millstream_task_checkpoint::TaskCheckpoints;
 use millstream_types::{Clock, JobId, KeyGroup, MaxParallelism, OperatorId};
 
-use crate::ensure;
+use crate::in_flight::{InputStream, to_task};
 use crate::stage::Moment;
 
 /// Context that a task's operators share.
@@ -78,9 +78,9 @@ pub struct InputContext<'a> {
     pub inputs: Vec<Vec<InputChannels>>,
     /// The task's first operator.
     pub operator: OperatorId,
-    /// The names of those exchanges in checkpoints with records in flight; none if the records of
-    /// some of them cannot be overtaken.
-    pub overtaken: Option<Vec<Vec<String>>>,
+    /// Those exchanges as checkpoints with records in flight have them; none if the records of some
+    /// of them cannot be overtaken.
+    pub overtaken: Option<Vec<Vec<InputStream>>>,
 }
 
 /// The most bytes of records that wait in the buffers of one output of a task, about: each of its
@@ -103,36 +103,27 @@ fn credits(channels: u32) -> u32 {
 /// flight to it in the checkpoint that is restored.
 pub(crate) fn gate<T: Data>(
     task: &TaskContext,
-    inputs: &InputContext<'_>,
+    inputs: &mut InputContext<'_>,
     input: usize,
 ) -> Result<Gate<T>> {
     let channels = inputs.inputs.get(input).cloned().unwrap_or_default();
     let counters = Arc::clone(&task.counters);
-    let count = channels.iter().map(InputChannels::count).sum();
+    let producers: Vec<u32> = channels.iter().map(InputChannels::count).collect();
+    let count = producers.iter().sum();
     let inbox = Inbox::new(channels, credits(count), task.waker.clone(), counters);
     inputs.exchange.attach(&inbox);
     let mut gate = Gate::new(inbox);
-    let names = inputs.overtaken.as_ref().and_then(|names| names.get(input));
-    if let (Some(checkpoints), Some(names)) = (&task.checkpoints, names) {
-        let mut streams = Vec::with_capacity(names.len());
-        for name in names {
-            let restored = checkpoints.take_in_flight(inputs.operator, name);
-            check_not_rescaled(&restored)?;
-            streams.push(restored.items);
+    let streams = inputs.overtaken.as_mut().and_then(|streams| streams.get_mut(input));
+    if let (Some(checkpoints), Some(streams)) = (&task.checkpoints, streams) {
+        for (number, stream) in streams.iter_mut().enumerate() {
+            let restored = checkpoints.take_in_flight(inputs.operator, &stream.name);
+            if !restored.items.is_empty() {
+                let producers = producers.get(number).copied().unwrap_or_default();
+                gate.restore(number, to_task::<T>(&restored, task, producers, stream)?);
+            }
         }
-        gate.restore(&streams, (task.subtask, task.parallelism))?;
     }
     Ok(gate)
-}
-
-/// Refuses records in flight of another parallelism.
-pub(crate) fn check_not_rescaled(restored: &RestoredInFlight) -> Result<()> {
-    ensure!(
-        !restored.rescaled || restored.items.is_empty(),
-        "the checkpoint has records in flight, and its parallelism was another one: start from a \
-         savepoint, which has none"
-    );
-    Ok(())
 }
 
 /// The key groups of a task.

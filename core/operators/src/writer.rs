@@ -11,14 +11,15 @@ use std::time::{Duration, Instant};
 use millstream_graph::{EdgeId, Partitioner};
 use millstream_network::{
     Batch, Data, Element, EndId, Event, Exchange, FlightChannel, Flow, InFlight, InFlightItems,
-    read_in_flight,
+    ReadInFlight, read_in_flight,
 };
 use millstream_state::KeySelector;
 use millstream_task_checkpoint::TaskCheckpoints;
 use millstream_types::{Barrier, BarrierKind, Key, KeyGroup, MaxParallelism, OperatorId};
 
+use crate::in_flight::{Sieve, is_from_task};
 use crate::stage::{ErasedStage, Moment, Stage, erase};
-use crate::task::{TaskContext, check_not_rescaled};
+use crate::task::TaskContext;
 use crate::{Result, ensure};
 
 mod lanes;
@@ -44,6 +45,8 @@ pub struct WriterContext<'a> {
     /// The operator that the records are of, and the name of the exchange in its checkpoints with
     /// records in flight; none if barriers may not overtake them.
     pub overtaken: Option<(OperatorId, String)>,
+    /// Whether not the writer is made, but what says where each record goes.
+    pub sieves: bool,
 }
 
 /// Whether barriers may overtake the records of such an exchange. Those of the others belong to
@@ -101,6 +104,14 @@ pub fn sources(partitioner: Partitioner, to: u32, producers: u32, consumers: u32
 /// Decides which channels a batch's records go to.
 pub(crate) trait Route<T>: Send {
     fn route(&mut self, batch: Batch<T>, lanes: &mut Lanes<T>) -> Result<()>;
+
+    /// The function behind it, if each record chooses its channel.
+    fn sieve(self) -> Option<Sieve<T>>
+    where
+        Self: Sized,
+    {
+        None
+    }
 }
 
 /// The records in flight of an exchange, in checkpoints.
@@ -146,19 +157,36 @@ impl<T: Data, R: Route<T>> ExchangeWriter<T, R> {
     }
 
     /// Begins with what was in flight in the checkpoint that is restored.
-    fn restore(&mut self) -> Result<()> {
+    fn restore(&mut self, task: &TaskContext, partitioner: Partitioner) -> Result<()> {
         let Some(it) = &self.overtaken else { return Ok(()) };
         let restored = it.checkpoints.take_in_flight(it.operator, &it.name);
-        check_not_rescaled(&restored)?;
-        for (channel, found) in read_in_flight::<T>(&restored.items, (it.producers, it.consumers))?
-        {
-            it.checkpoints.resume_first();
-            let element = match found {
-                InFlight::Batch(batch) => Element::Data(batch),
-                InFlight::Watermark(time) => Element::Event(Event::Watermark(time)),
-            };
-            self.lanes.restore(channel.to, element)?;
+        if restored.items.is_empty() {
+            return Ok(());
         }
+        it.checkpoints.resume_first();
+        let all = (it.producers, it.consumers);
+        let ReadInFlight { items, consumers } = read_in_flight::<T>(&restored.items, all)?;
+        let is_mine = |channel| is_from_task(&restored, task, channel);
+        for (channel, found) in items.into_iter().filter(|(channel, _)| is_mine(*channel)) {
+            match found {
+                InFlight::Watermark(time) => {
+                    let watermark = Element::Event(Event::Watermark(time));
+                    self.lanes.restore(channel.to, watermark)?;
+                }
+                InFlight::Batch(batch) if consumers == it.consumers => {
+                    self.lanes.restore(channel.to, Element::Data(batch))?;
+                }
+                InFlight::Batch(batch) => match partitioner {
+                    Partitioner::Broadcast if channel.to > 0 => {}
+                    Partitioner::Hash | Partitioner::Broadcast => {
+                        self.route.route(batch, &mut self.lanes)?;
+                    }
+                    _ => self.lanes.restore(channel.to % it.consumers, Element::Data(batch))?,
+                },
+            }
+        }
+        self.lanes.flush_all()?;
+        self.lanes.answer();
         Ok(())
     }
 }
@@ -271,14 +299,22 @@ impl<T: Data> Route<T> for ToAll<T> {
 /// To the lane that the function names.
 struct ByFunction<F>(F);
 
-impl<T: Data, F: FnMut(&T, usize) -> usize + Send> Route<T> for ByFunction<F> {
+impl<T: Data, F: FnMut(&T, usize) -> usize + Send + 'static> Route<T> for ByFunction<F> {
     fn route(&mut self, batch: Batch<T>, lanes: &mut Lanes<T>) -> Result<()> {
         let count = lanes.len();
         lanes.put_each(batch, |record| (self.0)(record, count))
     }
+
+    fn sieve(self) -> Option<Sieve<T>> {
+        Some(Sieve(Box::new(self.0)))
+    }
 }
 
 fn build<T: Data, R: Route<T> + 'static>(ctx: &WriterContext<'_>, route: R) -> Result<ErasedStage> {
+    if ctx.sieves {
+        let sieve = route.sieve().ok_or_else(|| anyhow::anyhow!("no record chooses its lane"))?;
+        return Ok(Box::new(sieve));
+    }
     let task = ctx.task;
     let EdgeId(edge) = ctx.edge;
     let output = EndId { edge, subtask: task.subtask, generation: task.generation };
@@ -302,7 +338,7 @@ fn build<T: Data, R: Route<T> + 'static>(ctx: &WriterContext<'_>, route: R) -> R
         due: None,
         overtaken,
     };
-    writer.restore()?;
+    writer.restore(task, ctx.partitioner)?;
     Ok(erase::<T>(Box::new(writer)))
 }
 

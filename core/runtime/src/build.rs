@@ -7,12 +7,12 @@ use std::time::Duration;
 
 use millstream_graph::{
     Carrier, ChainedOperator, EdgeId, JobEdge, JobGraph, JobVertex, NodeId, OutputName,
-    RuntimeMode, StreamEdgeId, carriers,
+    Partitioner, RuntimeMode, StreamEdge, StreamEdgeId, carriers,
 };
 use millstream_network::{ChannelLayout, EndId, Exchange, Generation, InputChannels, TaskCounters};
 use millstream_operators::writer::{WriterContext, may_be_overtaken, sources, targets};
 use millstream_operators::{
-    Beside, Built, ErasedStage, EventMailbox, EventSender, InputContext, OUTPUT_BYTES,
+    Beside, Built, ErasedStage, EventMailbox, EventSender, InputContext, InputStream, OUTPUT_BYTES,
     OperatorContext, Program, Result, TaskBody, TaskContext, UserMetrics, bail, error,
 };
 use millstream_task_checkpoint::TaskCheckpoints;
@@ -111,26 +111,36 @@ impl Blueprint {
         Ok(found.ok_or_else(|| error!("vertex {vertex} has no node {}", node.0))?.id)
     }
 
-    /// The names, in checkpoints with records in flight, of the exchanges of each input of a vertex;
-    /// none if the records of one of them cannot be overtaken.
-    fn overtaken_inputs(&self, vertex: &JobVertex) -> Result<Option<Vec<Vec<String>>>> {
-        let mut names: Vec<Vec<String>> = Vec::new();
+    /// The exchanges of each input of a vertex as checkpoints with records in flight have them; none
+    /// if the records of one of them cannot be overtaken.
+    fn overtaken_inputs(&self, vertex: &JobVertex) -> Result<Option<Vec<Vec<InputStream>>>> {
+        let mut streams: Vec<Vec<InputStream>> = Vec::new();
         for edge in self.graph.inputs(vertex.id) {
             if !may_be_overtaken(edge.partitioner) {
                 return Ok(None);
             }
             let at = usize::from(edge.input);
-            if names.len() <= at {
-                names.resize_with(at + 1, Vec::new);
+            if streams.len() <= at {
+                streams.resize_with(at + 1, Vec::new);
             }
             let source = self.operator_of(edge.source, edge.source_node)?;
-            let strategy = edge.partitioner.ship_strategy();
-            let name = format!("to input {at}: {strategy} from {source}, {}", edge.output);
-            if let Some(names) = names.get_mut(at) {
-                names.push(name);
+            let partitioner = edge.partitioner;
+            let name = arrived(edge.input, partitioner, source, &edge.output);
+            if let Some(streams) = streams.get_mut(at) {
+                streams.push(InputStream { name, partitioner, sieve: None });
             }
         }
-        Ok(Some(names))
+        Ok(Some(streams))
+    }
+
+    /// The stream of an exchange.
+    fn stream_of(&self, exchange: EdgeId) -> Result<StreamEdgeId> {
+        let mut streams = self.outputs.values().flatten();
+        let found = streams.find(|(_, carrier)| match carrier {
+            Carrier::Exchange(edge) => *edge == exchange,
+            Carrier::Chain => false,
+        });
+        Ok(found.ok_or_else(|| error!("exchange {} has no stream", exchange.0))?.0)
     }
 
     /// The name of an exchange in checkpoints with records in flight, and the operator that has it
@@ -141,9 +151,7 @@ impl Blueprint {
         }
         let source = self.operator_of(edge.source, edge.source_node)?;
         let target = self.operator_of(edge.target, edge.target_node)?;
-        let strategy = edge.partitioner.ship_strategy();
-        let name = format!("from {}: {strategy} to {target}, input {}", edge.output, edge.input);
-        Ok(Some((source, name)))
+        Ok(Some((source, waiting(&edge.output, edge.partitioner, target, edge.input))))
     }
 
     /// The ends at a task of the channels that arrive there.
@@ -181,6 +189,16 @@ impl Blueprint {
             _ => 0..0,
         })
     }
+}
+
+/// The name of the records in flight that had come to a task, among the states of its first operator.
+fn arrived(input: u8, by: Partitioner, source: OperatorId, output: &OutputName) -> String {
+    format!("to input {input}: {} from {source}, {output}", by.ship_strategy())
+}
+
+/// The name of those that waited in a task's output, among the states of the operator that made them.
+fn waiting(output: &OutputName, by: Partitioner, target: OperatorId, input: u8) -> String {
+    format!("from {output}: {} to {target}, input {input}", by.ship_strategy())
 }
 
 /// The name of a task with its number, as `Map (2/4)`.
@@ -274,7 +292,10 @@ impl TaskParts {
             let readers = self.readers(&blueprint, vertex, operator, &mut built)?;
             let outputs =
                 blueprint.program.build_outputs(operator.node, operator.timed, readers)?;
-            let overtaken = blueprint.overtaken_inputs(vertex)?;
+            let overtaken = match at {
+                0 => self.overtaken_inputs(&blueprint, vertex)?,
+                _ => None,
+            };
             let inputs = (at == 0 && !operator.source).then(|| InputContext {
                 exchange: &self.exchange,
                 inputs: std::mem::take(&mut self.inputs),
@@ -334,6 +355,7 @@ impl TaskParts {
                     let stage = built
                         .remove(&edge.target)
                         .ok_or_else(|| error!("the chain of {:?} is out of order", vertex.name))?;
+                    let stage = self.behind_in_flight(blueprint, vertex, edge, stage)?;
                     if blueprint.graph.settings.serializes_always() {
                         blueprint.program.put_rows_before(operator.node, &edge.output, stage)?
                     } else {
@@ -347,6 +369,68 @@ impl TaskParts {
             readers.entry(edge.output.clone()).or_default().push(stage);
         }
         Ok(readers.into_iter().collect())
+    }
+
+    /// The exchanges of each input. What says where their records go is made only if it is needed.
+    fn overtaken_inputs(
+        &self,
+        blueprint: &Blueprint,
+        vertex: &JobVertex,
+    ) -> Result<Option<Vec<Vec<InputStream>>>> {
+        let mut streams = blueprint.overtaken_inputs(vertex)?;
+        let checkpoints = self.context.checkpoints.as_ref();
+        if !checkpoints.is_some_and(|it| it.is_in_flight_rescaled()) {
+            return Ok(streams);
+        }
+        let mut places = vec![0; streams.as_ref().map_or(0, Vec::len)];
+        for edge in blueprint.graph.inputs(vertex.id) {
+            let Some(place) = places.get_mut(usize::from(edge.input)) else { continue };
+            let stream = streams.as_mut().and_then(|it| it.get_mut(usize::from(edge.input)));
+            let stream = stream.and_then(|it| it.get_mut(*place));
+            *place += 1;
+            if let (Some(stream), Partitioner::Hash) = (stream, edge.partitioner) {
+                let ctx = WriterContext {
+                    task: &self.context,
+                    exchange: &self.exchange,
+                    edge: edge.id,
+                    partitioner: edge.partitioner,
+                    target_parallelism: vertex.parallelism,
+                    target_max_parallelism: vertex.max_parallelism,
+                    timed: false,
+                    overtaken: None,
+                    sieves: true,
+                };
+                let number = blueprint.stream_of(edge.id)?;
+                stream.sieve = Some(blueprint.program.build_writer(number, &ctx)?);
+            }
+        }
+        Ok(streams)
+    }
+
+    /// A chained stage behind the records that were in flight to it when there was an exchange in
+    /// the chain's place, at another parallelism.
+    fn behind_in_flight(
+        &self,
+        blueprint: &Blueprint,
+        vertex: &JobVertex,
+        edge: &StreamEdge,
+        stage: ErasedStage,
+    ) -> Result<ErasedStage> {
+        let Some(checkpoints) = &self.context.checkpoints else { return Ok(stage) };
+        if !checkpoints.is_in_flight_rescaled() {
+            return Ok(stage);
+        }
+        let source = blueprint.operator_of(vertex.id, edge.source)?;
+        let target = blueprint.operator_of(vertex.id, edge.target)?;
+        let by = Partitioner::Rebalance;
+        let name = waiting(&edge.output, by, target, edge.input);
+        let from = checkpoints.take_in_flight(source, &name);
+        let to = checkpoints.take_in_flight(target, &arrived(edge.input, by, source, &edge.output));
+        if from.items.is_empty() && to.items.is_empty() {
+            return Ok(stage);
+        }
+        let output = (edge.source, &edge.output);
+        blueprint.program.put_in_flight_before(output, stage, &self.context, (&from, &to))
     }
 
     fn writer(
@@ -370,6 +454,7 @@ impl TaskParts {
             target_max_parallelism: target.max_parallelism,
             timed,
             overtaken: blueprint.overtaken_output(edge)?,
+            sieves: false,
         };
         blueprint.program.build_writer(number, &ctx)
     }

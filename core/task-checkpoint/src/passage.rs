@@ -24,6 +24,8 @@ pub struct Passage {
     overtakes: bool,
     /// The checkpoint whose snapshot waits for the records that are in flight to the task.
     awaits_input: Option<CheckpointId>,
+    /// There is room beyond credits for the barrier that waits.
+    is_prepared: bool,
     /// The task waited for its output although it had room beyond credits.
     fell_back: bool,
 }
@@ -40,6 +42,7 @@ impl Passage {
             has_stopped: false,
             overtakes: false,
             awaits_input: None,
+            is_prepared: false,
             fell_back: false,
         }
     }
@@ -59,12 +62,13 @@ impl Passage {
         }
     }
 
-    /// As [`Passage::before`]. The snapshot of an unaligned barrier waits for the records that are
-    /// in flight to the task.
-    pub fn before_with_input(&mut self, event: Event) {
+    /// As [`Passage::before`]. If barriers may overtake the records of all inputs, the snapshot of
+    /// an unaligned one waits for those that are in flight to the task.
+    pub fn before_with_input(&mut self, event: Event, may_be_overtaken: bool) {
         self.before(event);
         if let (Event::Barrier(barrier), Some(checkpoints)) = (event, &self.checkpoints)
             && self.overtakes
+            && may_be_overtaken
         {
             checkpoints.await_input(std::mem::take(&mut self.fell_back));
             self.awaits_input = Some(barrier.checkpoint);
@@ -72,9 +76,11 @@ impl Passage {
     }
 
     /// An unaligned barrier waits until what was accepted before it is handed on: there is room for
-    /// that beyond credits.
+    /// that beyond credits, once for each barrier that leaves.
     pub fn prepare(&mut self) {
-        if let Some(checkpoints) = &self.checkpoints {
+        if let Some(checkpoints) = &self.checkpoints
+            && !std::mem::replace(&mut self.is_prepared, true)
+        {
             checkpoints.overdraft().open();
         }
     }
@@ -132,6 +138,7 @@ impl Passage {
     fn leave(&mut self) -> bool {
         self.is_under_way = false;
         self.has_stopped = self.stops;
+        self.is_prepared = false;
         if let Some(checkpoints) = &self.checkpoints {
             self.is_open = checkpoints.finish();
             if self.overtakes {

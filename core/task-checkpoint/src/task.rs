@@ -247,6 +247,12 @@ impl TaskCheckpoints {
         self.inner().in_flight.remove(&key).unwrap_or_default()
     }
 
+    /// Whether records in flight are restored at another parallelism than they had.
+    #[must_use]
+    pub fn is_in_flight_rescaled(&self) -> bool {
+        self.inner().in_flight.values().any(|restored| restored.rescaled)
+    }
+
     /// The name of restored records in flight that no stream has taken.
     #[must_use]
     pub fn in_flight_left(&self) -> Option<String> {

@@ -26,7 +26,7 @@ fn copy(from: &Path, to: &Path) {
 }
 
 /// The only checkpoint that a job has left.
-fn retained(run: &Run, job: &JobDetails) -> PathBuf {
+pub(super) fn retained(run: &Run, job: &JobDetails) -> PathBuf {
     let checkpoints = run.files.with_file_name("checkpoints").join(job.job.to_string());
     let mut complete = published(&checkpoints).filter(|it| it.join("_metadata").exists());
     complete.next().unwrap()

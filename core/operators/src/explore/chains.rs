@@ -87,6 +87,7 @@ impl Programs {
                 target_max_parallelism: MaxParallelism::DEFAULT,
                 timed,
                 overtaken: None,
+                sieves: false,
             })
         });
         let main = wrap(FanOut { branches: vec![spread, along], clone: Batch::clone });

@@ -137,6 +137,7 @@ impl Run {
             target_max_parallelism: MaxParallelism::DEFAULT,
             timed: schedule.is_timed(),
             overtaken: None,
+            sieves: false,
         });
         let consumers = 0..setting.lanes;
         let consumers = consumers.map(|to| Consumer::new(edge, to, setting.credits)).collect();
