@@ -39,6 +39,7 @@ timers core/cluster restored_jobs a_keyed_function_keeps_its_states_and_timers
 files core/cluster restored_jobs files_are_read_on_from_where_their_readers_were
 sums core/cluster restored_jobs sums_go_on
 late core/cluster restored_jobs late_
+flight core/cluster restored_jobs unaligned::records_in_flight_go_to_the_new_owners
 TABLE
 }
 worlds=(checkpoints jobs hosts tasks settlements stages bodies graphs yarn)
@@ -66,6 +67,7 @@ reuses-id checkpoints
 reads-behind-barrier bodies
 overtakes-barrier jobs
 restores-other-subtask files
+restores-in-flight-elsewhere flight
 forgets-watermark late
 deletes-shared-file checkpoints
 takes-doubt-for-failure checkpoints

@@ -148,9 +148,7 @@ impl Run {
             claims: false,
             ignores: false,
             stops: None,
-            settings: std::env::var("XU")
-                .map(|_| vec![("execution.checkpointing.unaligned.enabled", "true")])
-                .unwrap_or_default(),
+            settings: Vec::new(),
         }
     }
 

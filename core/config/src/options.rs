@@ -185,9 +185,9 @@ crate::declare_options! {
     /// Number of checkpoints that may be pending at once; savepoints do not count.
     EXECUTION_CHECKPOINTING_MAX_CONCURRENT_CHECKPOINTS: u32 =
         "execution.checkpointing.max-concurrent-checkpoints", default "1", not 0;
-    /// Whether barriers overtake the records that wait for tasks, which become part of the checkpoint:
-    /// then it does not wait for slow tasks. Needs one pending checkpoint at a time. Savepoints are
-    /// aligned in any case.
+    /// Whether barriers overtake the records that wait for tasks, which become part of the
+    /// checkpoint: then it does not wait for slow tasks. Needs one pending checkpoint at a time.
+    /// Savepoints are aligned in any case.
     EXECUTION_CHECKPOINTING_UNALIGNED_ENABLED: bool =
         "execution.checkpointing.unaligned.enabled", default "false";
     /// Number of checkpoints that may fail in a row; one more fails the job, and the restart

@@ -243,11 +243,11 @@ where
         }
     }
 
-    /// What the writer has taken and not begun to write, if it is full and gives it back. It is not
-    /// asked while a call runs, or if all of its calls may block.
+    /// The records that the writer has taken and not begun to write, if it gives them back. It is
+    /// not asked while a call runs, or if all of its calls may block.
     ///
     /// # Errors
-    /// The writer has lost it.
+    /// The writer has lost them.
     pub fn hand_back(&mut self) -> Result<Option<Batch<T>>> {
         match (&mut self.writer, self.blocks) {
             (Some(writer), Blocks::Nothing | Blocks::PreCommit) => writer.hand_back(),

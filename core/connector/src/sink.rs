@@ -210,12 +210,12 @@ pub trait SinkWriter<T>: Send {
     }
 
     /// Gives back what the writer has taken and not begun to write, while it is full: an unaligned
-    /// checkpoint stores these records, and they come again by [`SinkWriter::write`]. After that the
-    /// writer is ready. The default is `None`: then the checkpoint waits until the writer is ready
-    /// by itself. Not called of a writer all of whose calls may block.
+    /// checkpoint stores these records, and they come again by [`SinkWriter::write`]. After that
+    /// the writer is ready. The default is `None`: then the checkpoint waits until the writer is
+    /// ready by itself. Not called of a writer all of whose calls may block.
     ///
     /// # Errors
-    /// What it has taken is lost.
+    /// The records that it has taken are lost.
     fn hand_back(&mut self) -> Result<Option<Batch<T>>> {
         Ok(None)
     }

@@ -29,7 +29,7 @@ pub struct ChannelEvents {
     clock: Clock,
     /// Whether barriers may overtake the records of all channels. If not, all are aligned.
     overtaken: bool,
-    /// What is in flight in the checkpoint that has begun, if its barrier was unaligned.
+    /// The records in flight in the checkpoint that has begun, if its barrier was unaligned.
     noted: Option<Box<Noted>>,
 }
 

@@ -280,8 +280,7 @@ fn windows_have_the_records_between_their_bounds() {
 
 /// Features that `docs/compared-with-flink.md` lists as absent, with the names that they would
 /// have.
-const NOT_YET: [(&str, &[&str]); 11] = [
-    ("Unaligned checkpoints", &["enable_unaligned_checkpoints", "ChannelState"]),
+const NOT_YET: [(&str, &[&str]); 10] = [
     ("Another parallelism", &["AdaptiveScheduler", "update_parallelism"]),
     ("Broadcast state", &["apply_to_keyed_state"]),
     ("Other state", &["OperatorListState", "operator_list"]),

@@ -439,4 +439,51 @@ mod tests {
         assert_eq!(task.barrier(0, 0, 9_999), NOTHING);
         assert_eq!(task.barrier(0, 0, 10_000), (0, 10_000, 0));
     }
+
+    fn unaligned(number: u64) -> Barrier {
+        Barrier::new(CheckpointId::new(number), BarrierKind::Unaligned)
+    }
+
+    #[test]
+    fn an_unaligned_barrier_holds_nothing_and_notes_each_channel_up_to_its_own() {
+        let (now, one) = (Instant::now(), CheckpointId::new(1));
+        let mut alignment = BarrierAlignment::new(3);
+        assert!(alignment.begin_unaligned(now, unaligned(1)));
+        assert!(!alignment.begin_unaligned(now, unaligned(1)), "the others change nothing");
+        assert_eq!(alignment.noting(), Some(one));
+        assert!((0..3).all(|channel| alignment.notes(channel) && !alignment.holds(channel)));
+        alignment.note_barrier(1, one);
+        assert!(alignment.notes(0) && !alignment.notes(1) && alignment.notes(2));
+        alignment.note_end(2);
+        assert_eq!(alignment.end_noting(now), None);
+        alignment.note_barrier(0, one);
+        alignment.note_barrier(0, one);
+        assert_eq!(alignment.end_noting(now), Some(Duration::ZERO));
+        assert_eq!(alignment.noting(), None);
+        assert_eq!(alignment.on_barrier(now, 0, unaligned(1)), BarrierOutcome::default());
+    }
+
+    #[test]
+    fn a_later_barrier_gives_up_what_is_noted() {
+        let now = Instant::now();
+        let mut alignment = BarrierAlignment::new(2);
+        assert!(alignment.begin_unaligned(now, unaligned(1)));
+        alignment.note_barrier(0, CheckpointId::new(2));
+        assert_eq!(alignment.noting(), None, "the channel has left out the first one");
+        assert!(alignment.begin_unaligned(now, unaligned(3)));
+        assert!(alignment.begin_unaligned(now, unaligned(4)));
+        assert_eq!(alignment.noting(), Some(CheckpointId::new(4)));
+        assert!(!alignment.begin_unaligned(now, unaligned(3)));
+    }
+
+    #[test]
+    fn an_unaligned_barrier_releases_channels_that_an_earlier_one_holds() {
+        let now = Instant::now();
+        let mut alignment = BarrierAlignment::new(2);
+        let savepoint = Barrier::new(CheckpointId::new(1), BarrierKind::Savepoint);
+        assert!(!alignment.on_barrier(now, 0, savepoint).releases());
+        assert!(alignment.holds(0));
+        assert!(alignment.begin_unaligned(now, unaligned(2)));
+        assert!(!alignment.holds(0) && !alignment.is_pending());
+    }
 }

@@ -2,7 +2,7 @@
 
 use millstream_security::SecurityError;
 
-use crate::in_flight::IN_FLIGHT_BYTES_MAX;
+use crate::overdraft::IN_FLIGHT_BYTES_MAX;
 use crate::wire::{EncodeError, InboxError};
 
 /// Why data cannot be exchanged.

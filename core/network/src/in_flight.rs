@@ -19,9 +19,6 @@ const HEAD: u8 = 0;
 const RECORDS: u8 = 1;
 const WATERMARK: u8 = 2;
 
-/// The most bytes of records in flight that one task stores in one checkpoint.
-pub const IN_FLIGHT_BYTES_MAX: usize = 256 << 20;
-
 /// A channel of a stream, by its two subtasks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct FlightChannel {
@@ -130,8 +127,8 @@ pub struct ReadInFlight<T> {
     pub consumers: u32,
 }
 
-/// Reads the items of a stream. Watermarks are left out if its channels are not those of `producers`
-/// and `consumers` now: a channel that takes the place of others starts without one.
+/// Reads the items of a stream. Watermarks are left out if its channels are not those of these
+/// producers and consumers: a channel that takes the place of others starts without one.
 ///
 /// # Errors
 /// They are damaged, or of another record type, which the error names.
@@ -173,4 +170,74 @@ pub fn read_in_flight<T: Data>(
         }
     }
     Ok(ReadInFlight { items: all, consumers: stored_consumers })
+}
+
+#[cfg(test)]
+mod tests {
+    use millstream_types::{Barrier, BarrierKind, CheckpointId};
+
+    use super::*;
+
+    const TO_ONE: FlightChannel = FlightChannel { from: 0, to: 1 };
+    const TO_TWO: FlightChannel = FlightChannel { from: 3, to: 2 };
+
+    fn items() -> Vec<Vec<u8>> {
+        let mut items = InFlightItems::of::<String>(4, 3);
+        let long = Batch::timed(vec!["x".repeat(900_000); 3], vec![1, 2, 3]).unwrap();
+        items.add_batch(TO_ONE, &long).unwrap();
+        items.add_event(TO_ONE, Event::Watermark(Timestamp::from_millis(2)));
+        items.add_event(TO_ONE, Event::Idle(true));
+        items.add_event(TO_TWO, Event::EndOfInput);
+        let barrier = Barrier::new(CheckpointId::FIRST, BarrierKind::Unaligned);
+        items.add_event(TO_TWO, Event::Barrier(barrier));
+        items.add_batch(TO_TWO, &Batch::of(vec!["a".to_owned()])).unwrap();
+        assert!(items.bytes() > 2_700_000);
+        items.into_items()
+    }
+
+    #[test]
+    fn batches_and_watermarks_come_back_in_order_with_their_channels() {
+        let read = read_in_flight::<String>(&items(), (4, 3)).unwrap();
+        assert_eq!(read.consumers, 3);
+        let channels: Vec<FlightChannel> = read.items.iter().map(|(at, _)| *at).collect();
+        assert_eq!(channels, [TO_ONE, TO_ONE, TO_ONE, TO_TWO], "two frames of the long records");
+        let records = read.items.iter().filter_map(|(_, found)| match found {
+            InFlight::Batch(batch) => Some(batch.len()),
+            InFlight::Watermark(time) => {
+                assert_eq!(*time, Timestamp::from_millis(2));
+                None
+            }
+        });
+        assert_eq!(records.sum::<usize>(), 4);
+    }
+
+    #[test]
+    fn other_channels_start_without_watermarks() {
+        for now in [(4, 2), (5, 3)] {
+            let read = read_in_flight::<String>(&items(), now).unwrap();
+            assert!(read.items.iter().all(|(_, found)| matches!(found, InFlight::Batch(_))));
+            assert_eq!((read.items.len(), read.consumers), (3, 3));
+        }
+    }
+
+    #[test]
+    fn another_type_and_damaged_items_are_refused() {
+        let error = read_in_flight::<u64>(&items(), (4, 3)).unwrap_err().to_string();
+        assert!(error.contains("alloc::string::String") && error.contains("u64"), "{error}");
+        let whole = items();
+        for item in 0..whole.len() {
+            let length = whole[item].len();
+            for cut in (0..length).step_by(length / 9 + 1) {
+                let mut damaged = whole.clone();
+                damaged[item].truncate(cut);
+                // The type's name may be cut off so that it is another one.
+                assert!(read_in_flight::<String>(&damaged, (4, 3)).is_err(), "{item} at {cut}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_stream_with_nothing_in_flight_has_no_items() {
+        assert!(InFlightItems::of::<u64>(1, 1).into_items().is_empty());
+    }
 }

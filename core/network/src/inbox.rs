@@ -381,6 +381,8 @@ impl<T: Data> FrameSink for Inbox<T> {
 mod tests {
     use super::*;
     use crate::channel_id::{EndId, Generation};
+    use millstream_types::{BarrierKind, CheckpointId};
+
     use crate::wire::BARRIER;
 
     const PEER: HostId = HostId::from_u128(2);
@@ -442,5 +444,25 @@ mod tests {
             }
             assert_eq!(deliver(&inbox, 0).is_ok(), granted, "the only credit is taken");
         }
+    }
+
+    #[test]
+    fn a_barrier_that_overtakes_needs_no_credit_and_takes_the_place_of_an_earlier_one() {
+        let inbox = inbox(2, 1);
+        deliver(&inbox, 0).unwrap();
+        assert!(!inbox.is_overtaken());
+        for number in 1..=100 {
+            let barrier = Barrier::new(CheckpointId::new(number), BarrierKind::Unaligned);
+            let barrier = RemoteDelivery::Overtaking(barrier);
+            assert!(inbox.deliver(0, PEER, barrier).is_ok());
+        }
+        assert!(inbox.is_overtaken());
+        let mut taken = VecDeque::new();
+        inbox.take_all(&mut taken);
+        assert!(!inbox.is_overtaken() && inbox.waiting() == 0);
+        let last = Barrier::new(CheckpointId::new(100), BarrierKind::Unaligned);
+        let is_last = matches!(&taken[1], (0, Delivery::Overtaking(barrier)) if *barrier == last);
+        assert!(taken.len() == 2 && is_last, "{taken:?}");
+        assert!(deliver(&inbox, 0).is_err(), "the credit of the first delivery is still taken");
     }
 }

@@ -11,8 +11,8 @@
 //!   it granted. One that sends or grants more than any honest peer is refused.
 //! - Frames of another attempt than the channel's are dropped and counted, and so are hosts of
 //!   another attempt than this one's. An attempt is a leader's epoch and a number.
-//! - Data and events of one channel arrive in the order in which they were sent. An unaligned barrier
-//!   alone overtakes what waits at its sender, which has noted it before.
+//! - Data and events of one channel arrive in the order in which they were sent. An unaligned
+//!   barrier alone overtakes what waits at its sender, which has noted it before.
 //! - A barrier is aligned when each channel is read up to it and no further.
 //! - Nothing here blocks: who finds no input or no credit is woken through its task's `Waker`.
 //! - Bytes from another process never panic, and a length alone never allocates.
@@ -57,13 +57,11 @@ pub use counters::{CounterValues, TaskCounters};
 pub use error::ExchangeError;
 pub use exchange::{Exchange, ExchangeConfig, PeerAddress};
 pub use gate::{Gate, Overtaken};
-pub use in_flight::{
-    FlightChannel, IN_FLIGHT_BYTES_MAX, InFlight, InFlightItems, ReadInFlight, read_in_flight,
-};
+pub use in_flight::{FlightChannel, InFlight, InFlightItems, ReadInFlight, read_in_flight};
 pub use in_place::filter_map_in_place;
 pub use inbox::{Inbox, Received};
 pub use outlet::{CREDITS_MAX, Flow};
-pub use overdraft::Overdraft;
+pub use overdraft::{IN_FLIGHT_BYTES_MAX, Overdraft};
 pub use rows::encoded_bytes;
 pub use wire::{
     Data, DecodeError, Element, EncodeError, Event, InboxError, WireError, check_travels,

@@ -2,6 +2,9 @@
 
 use std::sync::atomic::{AtomicI64, Ordering};
 
+/// The most bytes of records in flight that one task stores in one checkpoint.
+pub const IN_FLIGHT_BYTES_MAX: usize = 256 << 20;
+
 /// The most bytes of records that the channels of a task take beyond their credits, so that a chain
 /// which is suspended can finish what it has accepted.
 const OVERDRAFT_BYTES: i64 = 8 << 20;
@@ -9,7 +12,7 @@ const OVERDRAFT_BYTES: i64 = 8 << 20;
 /// Room beyond credits, for all channels of a task. Closed at first.
 #[derive(Debug, Default)]
 pub struct Overdraft {
-    /// What is left of it; none while it is closed.
+    /// The rest of it; none while it is closed.
     left: AtomicI64,
 }
 

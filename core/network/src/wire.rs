@@ -13,8 +13,9 @@
 //! | credit | `u32` number of frames, `u32` number of channels |
 //! | overtaking | as event: a barrier that has overtaken what waits at the sender |
 //!
-//! A data or event frame takes one credit of its channel, and an overtaking one none. A credit frame grants the same to the
-//! channels of as many producers, from that of its head on, to one consumer.
+//! A data or event frame takes one credit of its channel, and an overtaking one none. A credit
+//! frame grants the same to the channels of as many producers, from that of its head on, to one
+//! consumer.
 //!
 //! The proof is the HMAC-SHA-256, under the token that the hosts of one attempt share, of what the
 //! hello says and the host that it is for: so it is good for this pair of hosts in this direction

@@ -11,7 +11,6 @@ use millstream_network::{
 use millstream_task_checkpoint::{RestoredInFlight, Slice};
 
 use crate::stage::{ErasedStage, Moment, Stage, erase, reveal};
-use crate::task::TaskContext;
 use crate::{Result, error};
 
 /// A stream that ends at a task and whose records barriers may overtake.
@@ -25,8 +24,11 @@ pub struct InputStream {
     pub sieve: Option<ErasedStage>,
 }
 
-/// The function that says which subtask a record goes to, of so many.
-pub(crate) struct Sieve<T>(pub(crate) Box<dyn FnMut(&T, usize) -> usize + Send>);
+/// Says which subtask a record goes to, of so many.
+pub(crate) type Choose<T> = dyn FnMut(&T, usize) -> usize + Send;
+
+/// The function that says where records go.
+pub(crate) struct Sieve<T>(pub(crate) Box<Choose<T>>);
 
 impl<T: Data> Sieve<T> {
     /// The records of a batch that go to this subtask.
@@ -53,20 +55,19 @@ impl<T: Data> Sieve<T> {
 /// and of what was broadcast each subtask takes one copy.
 pub(crate) fn to_task<T: Data>(
     restored: &RestoredInFlight,
-    task: &TaskContext,
+    own: (u32, u32),
     producers: u32,
     stream: &mut InputStream,
 ) -> Result<Vec<(u32, InFlight<T>)>> {
-    let own = (task.subtask, task.parallelism);
     let ReadInFlight { items, .. } = read_in_flight::<T>(&restored.items, (producers, own.1))?;
     let is_by_key = restored.rescaled && stream.partitioner == Partitioner::Hash;
     let mut taken = Vec::with_capacity(items.len());
     for (channel, found) in items {
         let is_mine = match stream.partitioner {
-            _ if !restored.rescaled => channel.to == task.subtask,
+            _ if !restored.rescaled => channel.to == own.0,
             Partitioner::Hash => true,
             Partitioner::Broadcast => channel.to == 0,
-            _ => channel.to % task.parallelism.max(1) == task.subtask,
+            _ => channel.to % own.1.max(1) == own.0,
         };
         let found = match found {
             InFlight::Batch(batch) if is_by_key => {
@@ -83,39 +84,35 @@ pub(crate) fn to_task<T: Data>(
     Ok(taken)
 }
 
-/// Whether a subtask takes what was in a channel of an output, of which it has its own part, or
-/// those of all subtasks of another parallelism.
+/// Whether a subtask, of so many, takes what was in a channel of an output: it has its own part,
+/// or those of all subtasks of another parallelism.
 pub(crate) const fn is_from_task(
     restored: &RestoredInFlight,
-    task: &TaskContext,
+    (subtask, parallelism): (u32, u32),
     channel: FlightChannel,
 ) -> bool {
-    let parallelism = if task.parallelism == 0 { 1 } else { task.parallelism };
-    !restored.rescaled || channel.from % parallelism == task.subtask
+    let parallelism = if parallelism == 0 { 1 } else { parallelism };
+    !restored.rescaled || channel.from % parallelism == subtask
 }
 
 /// Puts records in flight of an exchange that has become a chain before its consumer: those that
 /// waited in the output of the producing operator, and those that had come to the consuming one.
 pub(crate) fn replay<T: Data>(
     stage: ErasedStage,
-    task: &TaskContext,
+    own: (u32, u32),
     from: &RestoredInFlight,
     to: &RestoredInFlight,
 ) -> Result<ErasedStage> {
-    let parallelism = task.parallelism.max(1);
-    let is_to = |to_one: FlightChannel| !to.rescaled || to_one.to % parallelism == task.subtask;
+    let is_to = |channel: FlightChannel| !to.rescaled || channel.to % own.1.max(1) == own.0;
     let arrived = read_in_flight::<T>(&to.items, (0, 0))?.items;
     let arrived = arrived.into_iter().filter(|(channel, _)| is_to(*channel));
     let waiting = read_in_flight::<T>(&from.items, (0, 0))?.items;
-    let waiting = waiting.into_iter().filter(|(channel, _)| is_from_task(from, task, *channel));
+    let waiting = waiting.into_iter().filter(|(channel, _)| is_from_task(from, own, *channel));
     let mut batches = VecDeque::new();
     for (_, found) in arrived.chain(waiting) {
         if let InFlight::Batch(batch) = found {
             batches.push_back(batch);
         }
-    }
-    if let Some(checkpoints) = &task.checkpoints {
-        checkpoints.resume_first();
     }
     Ok(erase::<T>(Box::new(ReplayStage { batches, next: reveal::<T>(stage)? })))
 }

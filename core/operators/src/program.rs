@@ -147,7 +147,7 @@ struct Node {
 
 /// Puts records in flight of an exchange that has become a chain before its consumer.
 type Replay =
-    fn(ErasedStage, &TaskContext, &RestoredInFlight, &RestoredInFlight) -> Result<ErasedStage>;
+    fn(ErasedStage, (u32, u32), &RestoredInFlight, &RestoredInFlight) -> Result<ErasedStage>;
 
 /// Brings the readers of one output together.
 #[derive(Clone, Copy)]
@@ -435,7 +435,8 @@ impl Program {
     }
 
     /// Puts the records in flight of an exchange that has become a chain before its consumer: those
-    /// that waited in the output, and those that had come to the consumer.
+    /// that waited in the output, and those that had come to the consumer; `own` is the subtask and
+    /// the number of them.
     ///
     /// # Errors
     /// They cannot be read, or the graph connects what does not fit.
@@ -443,10 +444,10 @@ impl Program {
         &self,
         (node, output): (NodeId, &OutputName),
         stage: ErasedStage,
-        task: &TaskContext,
+        own: (u32, u32),
         (from, to): (&RestoredInFlight, &RestoredInFlight),
     ) -> Result<ErasedStage> {
-        (self.output(node, output)?.replay)(stage, task, from, to)
+        (self.output(node, output)?.replay)(stage, own, from, to)
     }
 
     fn output(&self, node: NodeId, output: &OutputName) -> Result<&OutputMaker> {

@@ -119,7 +119,8 @@ pub(crate) fn gate<T: Data>(
             let restored = checkpoints.take_in_flight(inputs.operator, &stream.name);
             if !restored.items.is_empty() {
                 let producers = producers.get(number).copied().unwrap_or_default();
-                gate.restore(number, to_task::<T>(&restored, task, producers, stream)?);
+                let own = (task.subtask, task.parallelism);
+                gate.restore(number, to_task::<T>(&restored, own, producers, stream)?);
             }
         }
     }

@@ -157,16 +157,17 @@ impl<T: Data, R: Route<T>> ExchangeWriter<T, R> {
     }
 
     /// Begins with what was in flight in the checkpoint that is restored.
-    fn restore(&mut self, task: &TaskContext, partitioner: Partitioner) -> Result<()> {
+    fn restore(&mut self, partitioner: Partitioner) -> Result<()> {
         let Some(it) = &self.overtaken else { return Ok(()) };
         let restored = it.checkpoints.take_in_flight(it.operator, &it.name);
         if restored.items.is_empty() {
             return Ok(());
         }
         it.checkpoints.resume_first();
+        let own = (it.from, it.producers);
         let all = (it.producers, it.consumers);
         let ReadInFlight { items, consumers } = read_in_flight::<T>(&restored.items, all)?;
-        let is_mine = |channel| is_from_task(&restored, task, channel);
+        let is_mine = |channel| is_from_task(&restored, own, channel);
         for (channel, found) in items.into_iter().filter(|(channel, _)| is_mine(*channel)) {
             match found {
                 InFlight::Watermark(time) => {
@@ -338,7 +339,7 @@ fn build<T: Data, R: Route<T> + 'static>(ctx: &WriterContext<'_>, route: R) -> R
         due: None,
         overtaken,
     };
-    writer.restore(task, ctx.partitioner)?;
+    writer.restore(ctx.partitioner)?;
     Ok(erase::<T>(Box::new(writer)))
 }
 

@@ -111,8 +111,8 @@ impl Blueprint {
         Ok(found.ok_or_else(|| error!("vertex {vertex} has no node {}", node.0))?.id)
     }
 
-    /// The exchanges of each input of a vertex as checkpoints with records in flight have them; none
-    /// if the records of one of them cannot be overtaken.
+    /// The exchanges of each input of a vertex as checkpoints with records in flight have them;
+    /// none if the records of one of them cannot be overtaken.
     fn overtaken_inputs(&self, vertex: &JobVertex) -> Result<Option<Vec<Vec<InputStream>>>> {
         let mut streams: Vec<Vec<InputStream>> = Vec::new();
         for edge in self.graph.inputs(vertex.id) {
@@ -191,12 +191,14 @@ impl Blueprint {
     }
 }
 
-/// The name of the records in flight that had come to a task, among the states of its first operator.
+/// The name of the records in flight that had come to a task, among the states of its first
+/// operator.
 fn arrived(input: u8, by: Partitioner, source: OperatorId, output: &OutputName) -> String {
     format!("to input {input}: {} from {source}, {output}", by.ship_strategy())
 }
 
-/// The name of those that waited in a task's output, among the states of the operator that made them.
+/// The name of those that waited in a task's output, among the states of the operator that made
+/// them.
 fn waiting(output: &OutputName, by: Partitioner, target: OperatorId, input: u8) -> String {
     format!("from {output}: {} to {target}, input {input}", by.ship_strategy())
 }
@@ -430,7 +432,9 @@ impl TaskParts {
             return Ok(stage);
         }
         let output = (edge.source, &edge.output);
-        blueprint.program.put_in_flight_before(output, stage, &self.context, (&from, &to))
+        checkpoints.resume_first();
+        let own = (self.context.subtask, self.context.parallelism.max(1));
+        blueprint.program.put_in_flight_before(output, stage, own, (&from, &to))
     }
 
     fn writer(

@@ -12,7 +12,7 @@
 mod passage;
 mod task;
 
-pub use passage::Passage;
+pub use passage::{Passage, StreamItems};
 pub use task::{
     InFlightSummary, OperatorPart, PreCommitted, RestoredInFlight, RestoredOperator, SLICE_BYTES,
     Slice, SnapshotSender, TaskCheckpoints, TaskSnapshot,

@@ -9,6 +9,9 @@ use millstream_types::{BarrierKind, CheckpointId, OperatorId};
 
 use crate::task::{Slice, TaskCheckpoints};
 
+/// The operator that stores the records in flight of a stream, the stream's name, and the items.
+pub type StreamItems = (OperatorId, String, Vec<Vec<u8>>);
+
 /// Follows the barriers that a body hands to its first operator.
 #[derive(Debug)]
 pub struct Passage {
@@ -105,11 +108,7 @@ impl Passage {
 
     /// Ends the wait for the records in flight, which are these of each operator's streams, or
     /// cannot be stored.
-    pub fn end_input(
-        &mut self,
-        alignment: Duration,
-        streams: Result<Vec<(OperatorId, String, Vec<Vec<u8>>)>, String>,
-    ) {
+    pub fn end_input(&mut self, alignment: Duration, streams: Result<Vec<StreamItems>, String>) {
         self.awaits_input = None;
         let Some(checkpoints) = &self.checkpoints else { return };
         let refusal = match streams {
@@ -125,9 +124,9 @@ impl Passage {
     }
 
     /// Notes the answer of the first operator. Once that is [`Flow::Ready`] the barrier has left
-    /// the task, and its snapshot goes to the host as soon as it is whole. Returns whether the first
-    /// operator must be resumed now: the barrier has overtaken records, and there is room for them
-    /// no more.
+    /// the task, and its snapshot goes to the host as soon as it is whole. Returns whether the
+    /// first operator must be resumed now: the barrier has overtaken records, and there is no more
+    /// room for them.
     #[inline]
     #[must_use]
     pub fn after(&mut self, flow: Flow) -> bool {

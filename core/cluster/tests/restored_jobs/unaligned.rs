@@ -159,7 +159,7 @@ fn records_in_flight_to_both_inputs_come_again() {
 struct Place {
     is_open: AtomicBool,
     wakers: Mutex<Vec<Waker>>,
-    /// What each committable has published.
+    /// The records that each committable has published.
     published: Mutex<BTreeMap<String, Vec<(u64, u64)>>>,
 }
 

@@ -233,6 +233,20 @@ mod tests {
     }
 
     #[test]
+    fn unaligned_checkpoints_are_taken_one_at_a_time() {
+        let unaligned = ("execution.checkpointing.unaligned.enabled", "true");
+        let two = ("execution.checkpointing.max-concurrent-checkpoints", "2");
+        let refused = cluster(&[unaligned, two]).unwrap_err().to_string();
+        assert!(refused.contains(unaligned.0) && refused.contains(two.0), "{refused}");
+        let of_job = job_of(&cluster(&[two]).unwrap(), &[unaligned]).unwrap_err().to_string();
+        assert!(of_job.contains("set 1"), "{of_job}");
+        assert!(job_of(&cluster(&[unaligned]).unwrap(), &[]).unwrap().settings.unaligned);
+        let off = ("execution.checkpointing.unaligned.enabled", "false");
+        let both = job_of(&cluster(&[unaligned]).unwrap(), &[off, two]).unwrap();
+        assert!(!both.settings.unaligned && both.settings.concurrent_max.get() == 2);
+    }
+
+    #[test]
     fn impossible_values_are_refused_with_their_key() {
         for (key, value, part) in [
             ("interval", "9 ms", "expected at least 10 ms"),

@@ -178,6 +178,15 @@ impl Uploader {
         bytes: u64,
     ) -> from_host::Message {
         let Upload { task, owner, snapshot } = upload;
+        if snapshot.in_flight.fell_back {
+            tracing::info!(
+                vertex = %task.vertex,
+                subtask = task.subtask,
+                checkpoint = %snapshot.barrier.checkpoint,
+                "the barrier could not overtake at once: a writer keeps what it has taken, or what \
+                 the task had accepted makes more results than fit beyond credits",
+            );
+        }
         let metrics = host::CheckpointMetrics {
             sync_ns: nanos(snapshot.sync),
             async_ns: nanos(self.clock.now().saturating_duration_since(snapshot.left)),
