@@ -317,7 +317,7 @@ impl Cluster {
         Ok((self.submit(artifact, &args)?, output))
     }
 
-    /// What REST says of a job's checkpoints.
+    /// The checkpoints of a job, as REST says it.
     pub fn checkpoints(&self, job: &str) -> Result<Value> {
         self.run.rest.get(&format!("/jobs/{job}/checkpoints"))
     }

@@ -8,7 +8,6 @@ mod shaped;
 use crate::paced::Times;
 use crate::process::{monotonic_ns, own_cpu, resident_bytes};
 use crate::records::{self, Digest, Wide};
-use crate::recovery;
 use crate::rows::{
     GAP_MS, Job, Kind, NEAR_MS, SEED, Spans, StartFigure, TEXT_BYTES, Throughput, YarnFigure,
 };
@@ -103,11 +102,20 @@ pub fn simple(kind: &Kind) -> Result<f64> {
             sleeper.wait()?;
             Ok(bytes? as f64)
         }
-        Kind::Recovery => recovery::limit_s(),
+        Kind::Recovery => read_back_s(),
         Kind::Throughput(_) | Kind::Latency { .. } | Kind::Yarn(_) => {
             bail!("this row has a probe of its own")
         }
     }
+}
+
+/// The time of reading half of 1 GB from a file that the system has in memory.
+fn read_back_s() -> Result<f64> {
+    let file = tempfile::NamedTempFile::new()?;
+    fs::write(file.path(), vec![b'x'; 500_000_000])?;
+    let start = Instant::now();
+    std::hint::black_box(fs::read(file.path())?);
+    Ok(start.elapsed().as_secs_f64())
 }
 
 /// The records of the paced job.

@@ -12,6 +12,7 @@ mod job_graph;
 mod planner;
 mod render;
 mod resolve;
+mod routes;
 mod stream_graph;
 #[cfg(test)]
 mod testing;
@@ -25,6 +26,7 @@ pub use job_graph::{
 pub use millstream_types::RuntimeMode;
 pub use planner::{Carrier, carriers, plan};
 pub use render::{PlanInfo, PlanInput, PlanNode, plan_info, plan_text};
+pub use routes::{sources, targets};
 pub use stream_graph::{
     Boundedness, Chaining, MAX_NAME_BYTES, NodeId, NodeKind, OutputName, Partitioner, StreamEdge,
     StreamEdgeId, StreamGraph, StreamNode,

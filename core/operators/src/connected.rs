@@ -18,10 +18,10 @@ use crate::keyed::{Context, KeyedParts, KeyedTimed, all_declared, made, without_
 use crate::on_error::{BadRecords, OnError, continue_while};
 use crate::output::Output;
 use crate::program::TwoInputMaker;
-use crate::results::Results;
 use crate::runtime_context::KeyedRuntimeContext;
 use crate::stage::Moment;
 use crate::task::{OperatorContext, Step, TaskBody, finish_snapshot, gate};
+use millstream_output_buffers::Results;
 
 /// The function of a two-input operator, called with a record of either side.
 pub(crate) trait TwoInputFunction<A, B>: TimedFunction {

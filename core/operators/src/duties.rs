@@ -12,10 +12,10 @@ use millstream_types::{Clock, Timestamp};
 use crate::collector::Collector;
 use crate::on_error::continue_while;
 use crate::output::Output;
-use crate::results::Results;
 use crate::stint::Stint;
 use crate::task::OperatorContext;
 use crate::{Error, Result};
+use millstream_output_buffers::Results;
 
 /// A function that is called when a time has come, and at the end of the input.
 pub(crate) trait TimedFunction: Send {

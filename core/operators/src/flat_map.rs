@@ -10,9 +10,9 @@ use crate::Result;
 use crate::on_error::{BadRecords, OnError, continue_while};
 use crate::output::Output;
 use crate::program::StageMaker;
-use crate::results::{Results, append};
 use crate::runtime_context::RuntimeContext;
 use crate::stage::{Moment, Stage, erase};
+use millstream_output_buffers::{Results, append};
 
 /// The operator that turns each record into any number of them.
 pub fn flat_map<I, It, F>(

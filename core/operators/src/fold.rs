@@ -17,10 +17,10 @@ use crate::keyed::restore;
 use crate::on_error::{BadRecords, OnError, continue_while};
 use crate::output::Output;
 use crate::program::StageMaker;
-use crate::results::{Results, append};
 use crate::stage::{Moment, Stage, erase};
 use crate::task::groups;
 use crate::{Error, Result};
+use millstream_output_buffers::{Results, append};
 
 /// Makes the value of a key from its records, and results from values.
 pub trait Fold<T, K>: Send {

@@ -36,7 +36,6 @@ mod order;
 mod output;
 mod process;
 mod program;
-mod results;
 mod rows;
 mod runtime_context;
 mod side;
@@ -54,7 +53,7 @@ pub use broadcast::{
     BroadcastProcess, BroadcastRuntimeContext, KeyedBroadcastProcess, broadcast_process,
     keyed_broadcast_process,
 };
-pub use collect::{CollectQueue, Taken, collect};
+pub use collect::collect;
 pub use collector::Collector;
 pub use connected::{KeyedCoProcess, co_flat_map, co_process};
 pub use flat_map::flat_map;
@@ -74,6 +73,7 @@ pub use millstream_event_time::{
     Sliding, Summed, Trigger, TriggerContext, Tumbling, WatermarkGenerator, WatermarkOutput,
     WatermarkStrategy, Window, WindowFold,
 };
+pub use millstream_output_buffers::{CollectQueue, Taken};
 pub use millstream_state::{ByRef, ByValue, KeySelector};
 pub use on_error::OnError;
 pub use order::order_by_time;

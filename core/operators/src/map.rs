@@ -10,9 +10,9 @@ use crate::Result;
 use crate::on_error::{BadRecords, OnError, Policy};
 use crate::output::Output;
 use crate::program::StageMaker;
-use crate::results::Results;
 use crate::runtime_context::RuntimeContext;
 use crate::stage::{Moment, Stage, erase};
+use millstream_output_buffers::Results;
 
 /// The operator that turns each record into one or none.
 pub fn map<I, O, F>(

@@ -16,9 +16,9 @@ use crate::late::{Late, LateRecords};
 use crate::on_error::continue_while;
 use crate::output::Output;
 use crate::program::StageMaker;
-use crate::results::Results;
 use crate::stage::{Moment, Stage, erase};
 use crate::stint::Stint;
+use millstream_output_buffers::Results;
 
 /// The operator that keeps records until the watermark has reached their event times, and hands
 /// them on in order of time.

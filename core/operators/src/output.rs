@@ -6,9 +6,9 @@ use millstream_network::{Batch, Event, Flow};
 use millstream_task_checkpoint::Slice;
 
 use crate::Result;
-use crate::results::Results;
 use crate::side::{OutputTag, Side, SideBuffer};
 use crate::stage::{Discard, ErasedStage, Moment, Stage, reveal};
+use millstream_output_buffers::Results;
 
 /// Where an operator's results go, their types hidden.
 #[derive(Default)]

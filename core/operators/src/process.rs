@@ -13,10 +13,10 @@ use crate::duties::{Duties, TimedFunction};
 use crate::on_error::{BadRecords, OnError, continue_while};
 use crate::output::Output;
 use crate::program::StageMaker;
-use crate::results::Results;
 use crate::runtime_context::RuntimeContext;
 use crate::stage::{Moment, Stage, erase};
 use crate::task::OperatorContext;
+use millstream_output_buffers::Results;
 
 /// A function on a stream without a key, with a main output and side outputs. One instance per
 /// subtask serves all its records. See [`Collector`] for an example.

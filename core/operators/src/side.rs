@@ -8,8 +8,8 @@ use millstream_network::{Data, Event, Flow};
 use millstream_task_checkpoint::Slice;
 
 use crate::Result;
-use crate::results::Results;
 use crate::stage::{ErasedStage, Moment, Stage, reveal};
+use millstream_output_buffers::Results;
 
 /// Names a side output and the type of its records. Usually a `static`.
 ///

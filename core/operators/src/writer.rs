@@ -4,11 +4,10 @@
 //! full or has waited for the buffer timeout. (Scattering straight into buffers that the consumer's
 //! core had read last was up to twice as slow.) Whole batches that can travel as they are do.
 
-use std::ops::Range;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use millstream_graph::{EdgeId, Partitioner};
+use millstream_graph::{EdgeId, Partitioner, targets};
 use millstream_network::{
     Batch, Data, Element, EndId, Event, Exchange, FlightChannel, Flow, InFlight, InFlightItems,
     ReadInFlight, read_in_flight,
@@ -22,9 +21,7 @@ use crate::stage::{ErasedStage, Moment, Stage, erase};
 use crate::task::TaskContext;
 use crate::{Result, ensure};
 
-mod lanes;
-
-use lanes::Lanes;
+use millstream_output_buffers::Lanes;
 
 /// Context for building one edge's writer.
 pub struct WriterContext<'a> {
@@ -59,45 +56,6 @@ pub const fn may_be_overtaken(partitioner: Partitioner) -> bool {
         | Partitioner::Broadcast
         | Partitioner::Global => true,
         Partitioner::Forward | Partitioner::Rescale | Partitioner::Custom => false,
-    }
-}
-
-/// The consuming subtasks that subtask `from` of `producers` sends to.
-#[must_use]
-pub fn targets(partitioner: Partitioner, from: u32, producers: u32, consumers: u32) -> Range<u32> {
-    let only = |to: u32| to..to + 1;
-    match partitioner {
-        Partitioner::Forward => only(from),
-        Partitioner::Global => only(0),
-        Partitioner::Rescale if consumers >= producers => {
-            from * consumers / producers..(from + 1) * consumers / producers
-        }
-        Partitioner::Rescale => only(from * consumers / producers),
-        Partitioner::Rebalance
-        | Partitioner::Hash
-        | Partitioner::Broadcast
-        | Partitioner::Custom => 0..consumers,
-    }
-}
-
-/// The producing subtasks that subtask `to` of `consumers` receives from.
-#[must_use]
-pub fn sources(partitioner: Partitioner, to: u32, producers: u32, consumers: u32) -> Range<u32> {
-    match partitioner {
-        Partitioner::Forward => to..to + 1,
-        Partitioner::Global if to > 0 => 0..0,
-        Partitioner::Rescale => {
-            // The producers that `targets` would send to `to`: the first whose range goes beyond
-            // it, or those that share it.
-            let first = |to: u32| (to * producers).div_ceil(consumers);
-            let end = first(to + 1);
-            if consumers >= producers { end - 1..end } else { first(to)..end }
-        }
-        Partitioner::Global
-        | Partitioner::Rebalance
-        | Partitioner::Hash
-        | Partitioner::Broadcast
-        | Partitioner::Custom => 0..producers,
     }
 }
 

@@ -7,10 +7,10 @@ use std::time::Duration;
 
 use millstream_graph::{
     Carrier, ChainedOperator, EdgeId, JobEdge, JobGraph, JobVertex, NodeId, OutputName,
-    Partitioner, RuntimeMode, StreamEdge, StreamEdgeId, carriers,
+    Partitioner, RuntimeMode, StreamEdge, StreamEdgeId, carriers, sources, targets,
 };
 use millstream_network::{ChannelLayout, EndId, Exchange, Generation, InputChannels, TaskCounters};
-use millstream_operators::writer::{WriterContext, may_be_overtaken, sources, targets};
+use millstream_operators::writer::{WriterContext, may_be_overtaken};
 use millstream_operators::{
     Beside, Built, ErasedStage, EventMailbox, EventSender, InputContext, InputStream, OUTPUT_BYTES,
     OperatorContext, Program, Result, TaskBody, TaskContext, UserMetrics, bail, error,

@@ -11,6 +11,7 @@ use millstream_connector::{
 use millstream_event_time::{WatermarkGenerator, WatermarkOutput, WatermarkStrategy};
 use millstream_graph::{NodeId, NodeKind, OutputName};
 use millstream_network::{Batch, Event, Flow, Generation};
+use millstream_output_buffers::{CollectQueue, Taken};
 use millstream_state::{ByValue, ValueState};
 use millstream_types::{AttemptId, CheckpointId, JobId, MaxParallelism, OperatorId, Timestamp};
 
@@ -24,7 +25,7 @@ use super::{
 };
 use crate::Result;
 use crate::aggregate::{Aggregate, Reduce, Summary};
-use crate::collect::{CollectQueue, CollectStage, Taken};
+use crate::collect::CollectStage;
 use crate::collector::Collector;
 use crate::flat_map::flat_map;
 use crate::fold::fold;

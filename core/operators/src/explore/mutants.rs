@@ -273,7 +273,7 @@ fn flat_map(outputs: &[Shared], timed: bool) -> Results {
         output: Output::new(three(outputs, same, timed)).unwrap(),
         records: Batch::empty(timed).into_iter(),
         current: None,
-        results: crate::results::Results::new(timed),
+        results: millstream_output_buffers::Results::new(timed),
     }
 }
 

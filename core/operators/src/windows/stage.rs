@@ -21,12 +21,12 @@ use crate::late::Late;
 use crate::on_error::{BadRecords, OnError, continue_while};
 use crate::output::Output;
 use crate::program::StageMaker;
-use crate::results::Results;
 use crate::runtime_context::RuntimeContext;
 use crate::stage::{Moment, Stage, erase};
 use crate::stint::Stint;
 use crate::task::groups;
 use crate::{Error, Result};
+use millstream_output_buffers::Results;
 
 impl<T: Send + 'static> WindowAssigner<T> for Tumbling {
     fn fault(&self) -> Option<String> {

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::task::Waker;
 
+use millstream_graph::sources;
 use millstream_network::{
     ChannelId, ChannelLayout, ExchangeConfig, Generation, Inbox, InputChannels,
 };

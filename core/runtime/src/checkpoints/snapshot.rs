@@ -25,7 +25,7 @@ pub(crate) struct Owner {
 #[derive(Debug, Default)]
 pub(crate) struct Content {
     chunks: Vec<Bytes>,
-    /// What is behind the chunks.
+    /// The bytes behind the chunks.
     last: Vec<u8>,
     /// The number of bytes.
     pub(crate) length: u64,

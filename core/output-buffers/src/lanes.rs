@@ -9,8 +9,8 @@ use millstream_network::{
 };
 use millstream_types::Barrier;
 
-use crate::Result;
 use crate::results::Results;
+use crate::{Error, Result};
 
 /// The room of a buffer at first; it grows to what the channel's share allows.
 const ROOM_MIN: usize = 16;
@@ -29,7 +29,7 @@ struct Lane<T> {
 }
 
 /// The channels of one exchange with their buffers.
-pub(crate) struct Lanes<T> {
+pub struct Lanes<T> {
     lanes: Vec<Lane<T>>,
     /// The lanes that have records, in any order.
     filled: Vec<usize>,
@@ -47,7 +47,8 @@ pub(crate) struct Lanes<T> {
 
 impl<T: Data> Lanes<T> {
     /// One for each channel; all of them together keep about so many bytes of records.
-    pub(crate) fn new(channels: Vec<ChannelWriter<T>>, bytes: usize, timed: bool) -> Self {
+    #[must_use]
+    pub fn new(channels: Vec<ChannelWriter<T>>, bytes: usize, timed: bool) -> Self {
         let share = bytes / channels.len().max(1);
         let lane = |channel| {
             let buffer = Results::limited_by(BatchLimit::within(share), timed);
@@ -64,22 +65,26 @@ impl<T: Data> Lanes<T> {
         }
     }
 
-    pub(crate) const fn len(&self) -> usize {
+    /// The number of lanes.
+    #[must_use]
+    pub const fn len(&self) -> usize {
         self.lanes.len()
     }
 
     /// Whether the records have event times.
-    pub(crate) const fn is_timed(&self) -> bool {
+    #[must_use]
+    pub const fn is_timed(&self) -> bool {
         self.timed
     }
 
     /// The most records of a batch.
-    pub(crate) const fn capacity(&self) -> usize {
+    #[must_use]
+    pub const fn capacity(&self) -> usize {
         self.limit.capacity()
     }
 
     /// Whether the channels take more, as far as they were sent anything since the last answer.
-    pub(crate) const fn answer(&mut self) -> Flow {
+    pub const fn answer(&mut self) -> Flow {
         std::mem::replace(&mut self.flow, Flow::Ready)
     }
 
@@ -173,12 +178,11 @@ impl<T: Data> Lanes<T> {
 
     /// Puts every record into the lane that `choose` returns. All lanes are chosen first: a record
     /// whose address is taken while it moves is copied once more.
+    ///
+    /// # Errors
+    /// There is no such lane, or the records cannot be sent.
     #[inline]
-    pub(crate) fn put_each(
-        &mut self,
-        batch: Batch<T>,
-        choose: impl FnMut(&T) -> usize,
-    ) -> Result<()> {
+    pub fn put_each(&mut self, batch: Batch<T>, choose: impl FnMut(&T) -> usize) -> Result<()> {
         let mut chosen = std::mem::take(&mut self.chosen);
         chosen.clear();
         chosen.extend(batch.records().iter().map(choose));
@@ -201,7 +205,10 @@ impl<T: Data> Lanes<T> {
     }
 
     /// Calls `put` with a batch, or with parts of it that are no larger than a lane's share.
-    pub(crate) fn in_parts(
+    ///
+    /// # Errors
+    /// Those of `put`.
+    pub fn in_parts(
         &mut self,
         mut batch: Batch<T>,
         mut put: impl FnMut(&mut Self, Batch<T>) -> Result<()>,
@@ -217,7 +224,10 @@ impl<T: Data> Lanes<T> {
     }
 
     /// Sends a whole batch through one lane, as it is if it is large.
-    pub(crate) fn put_batch(&mut self, lane: usize, batch: Batch<T>) -> Result<()> {
+    ///
+    /// # Errors
+    /// There is no such lane, or the records cannot be sent.
+    pub fn put_batch(&mut self, lane: usize, batch: Batch<T>) -> Result<()> {
         let Some(target) = self.lanes.get_mut(lane) else { return Err(no_lane(lane)) };
         let most = self.limit.capacity();
         let large = batch.len() * 2 >= most;
@@ -256,7 +266,11 @@ impl<T: Data> Lanes<T> {
         Ok(())
     }
 
-    pub(crate) fn flush_all(&mut self) -> Result<()> {
+    /// Sends all records that wait for others to become a batch.
+    ///
+    /// # Errors
+    /// They cannot be sent.
+    pub fn flush_all(&mut self) -> Result<()> {
         while let Some(lane) = self.filled.last() {
             self.flush(*lane)?;
         }
@@ -265,7 +279,10 @@ impl<T: Data> Lanes<T> {
 
     /// Sends what waits for consumers that may be waiting for it. They have taken most of what was
     /// sent before, so a consumer that is slow still gets large batches.
-    pub(crate) fn flush_awaited(&mut self) -> Result<()> {
+    ///
+    /// # Errors
+    /// It cannot be sent.
+    pub fn flush_awaited(&mut self) -> Result<()> {
         let mut at = 0;
         while let Some(&lane) = self.filled.get(at) {
             if self.lanes.get(lane).is_some_and(|lane| lane.channel.is_awaited()) {
@@ -279,12 +296,16 @@ impl<T: Data> Lanes<T> {
     }
 
     /// Whether no record waits.
-    pub(crate) const fn is_empty(&self) -> bool {
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
         self.filled.is_empty()
     }
 
     /// Sends an event through all lanes, behind the records that wait.
-    pub(crate) fn send_event(&mut self, event: Event) -> Result<()> {
+    ///
+    /// # Errors
+    /// They or the event cannot be sent.
+    pub fn send_event(&mut self, event: Event) -> Result<()> {
         self.flush_all()?;
         for lane in &mut self.lanes {
             self.flow = self.flow.and(lane.channel.send_event(event)?);
@@ -293,7 +314,10 @@ impl<T: Data> Lanes<T> {
     }
 
     /// Sends a barrier through all lanes, before what waits in each, which `note` is shown.
-    pub(crate) fn overtake(
+    ///
+    /// # Errors
+    /// `note` fails, or the barrier cannot be sent.
+    pub fn overtake(
         &mut self,
         barrier: Barrier,
         mut note: impl FnMut(u32, &Element<T>) -> Result<(), ExchangeError>,
@@ -305,27 +329,33 @@ impl<T: Data> Lanes<T> {
     }
 
     /// Puts what was in flight through a lane behind what waits there.
-    pub(crate) fn restore(&mut self, to: u32, element: Element<T>) -> Result<()> {
+    ///
+    /// # Errors
+    /// There is no such lane.
+    pub fn restore(&mut self, to: u32, element: Element<T>) -> Result<()> {
         let lane = self.lanes.get_mut(to as usize).ok_or_else(|| no_lane(to as usize))?;
         lane.channel.restore(element);
         Ok(())
     }
 
     /// Sends what waits for credits.
-    pub(crate) fn drain(&mut self) -> Result<Flow> {
+    ///
+    /// # Errors
+    /// It cannot be sent.
+    pub fn drain(&mut self) -> Result<Flow> {
         self.lanes
             .iter_mut()
             .try_fold(Flow::Ready, |flow, lane| Ok(flow.and(lane.channel.drain()?)))
     }
 
     /// Number of batches and events that wait for credits.
-    #[cfg(test)]
-    pub(crate) fn waiting(&self) -> usize {
+    #[must_use]
+    pub fn waiting(&self) -> usize {
         self.lanes.iter().map(|lane| lane.channel.waiting()).sum()
     }
 }
 
 #[cold]
-fn no_lane(lane: usize) -> crate::Error {
+fn no_lane(lane: usize) -> Error {
     anyhow::anyhow!("the partitioner chose subtask {lane}, which does not exist")
 }
