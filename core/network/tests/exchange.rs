@@ -472,3 +472,44 @@ fn knock((low, high): (Exchange, Exchange)) {
     eventually(|| (writer.drain().unwrap() == Flow::Ready).then_some(()));
     assert!(matches!(next(&inbox), Received::Batch(..)), "the port still works");
 }
+
+#[test]
+fn a_barrier_overtakes_what_waits_at_its_sender_and_nothing_that_was_sent() {
+    PAIRS.into_iter().for_each(|pair| overtaking(pair()));
+}
+
+fn overtaking((low, high): (Exchange, Exchange)) {
+    let (mut writer, inbox) = ends(&low, &high);
+    let mut sent = 0;
+    let record = |number: u64| Batch::of(vec![(number, "x".to_owned())]);
+    // All credits are used, and three batches wait.
+    eventually(|| {
+        writer.drain().unwrap();
+        if writer.waiting() < 3 {
+            writer.send_batch(record(sent)).unwrap();
+            sent += 1;
+        }
+        (writer.waiting() == 3 && inbox.waiting() == 4).then_some(())
+    });
+    let gate = Gate::new(Arc::clone(&inbox));
+    assert!(!gate.is_overtaken());
+    let barrier = Barrier::new(CheckpointId::new(7), BarrierKind::Unaligned);
+    let mut noted = Vec::new();
+    let note = |element: &Element<Record>| {
+        if let Element::Data(batch) = element {
+            noted.extend(batch.records().iter().map(|(number, _)| *number));
+        }
+        Ok(())
+    };
+    writer.overtake(barrier, note).unwrap();
+    assert_eq!(noted, [sent - 3, sent - 2, sent - 1]);
+    assert_eq!(writer.waiting(), 3, "what it has overtaken is still to be sent");
+    eventually(|| gate.is_overtaken().then_some(()));
+    for number in 0..sent - 3 {
+        assert_eq!(next_batch(&mut writer, &inbox).records()[0].0, number);
+    }
+    assert!(matches!(next(&inbox), Received::Event(0, Event::Barrier(it)) if it == barrier));
+    for number in sent - 3..sent {
+        assert_eq!(next_batch(&mut writer, &inbox).records()[0].0, number);
+    }
+}
