@@ -1,9 +1,10 @@
 //! Where user functions put their results.
 
+use millstream_output_buffers::append;
+
 use crate::Result;
 use crate::output::Output;
 use crate::side::OutputTag;
-use millstream_output_buffers::append;
 
 /// Takes the results of a function: those of the main output and those of side outputs. Each gets
 /// the event time of the record or timer at hand.

@@ -6,6 +6,7 @@ use std::time::Instant;
 
 use millstream_event_time::ChannelEvents;
 use millstream_network::{Batch, Data, Event, Flow, Gate, Received, Records};
+use millstream_output_buffers::Results;
 use millstream_state::{KeySelector, SliceBudget, Timer};
 use millstream_task_checkpoint::Passage;
 use millstream_types::Key;
@@ -21,7 +22,6 @@ use crate::program::TwoInputMaker;
 use crate::runtime_context::KeyedRuntimeContext;
 use crate::stage::Moment;
 use crate::task::{OperatorContext, Step, TaskBody, finish_snapshot, gate};
-use millstream_output_buffers::Results;
 
 /// The function of a two-input operator, called with a record of either side.
 pub(crate) trait TwoInputFunction<A, B>: TimedFunction {

@@ -5,6 +5,7 @@ use std::task::Waker;
 use std::time::{Duration, Instant};
 
 use millstream_network::{Data, Event, Flow, batch_capacity};
+use millstream_output_buffers::Results;
 use millstream_state::{TimeDomain, Timer};
 use millstream_task_checkpoint::Slice;
 use millstream_types::{Clock, Timestamp};
@@ -15,7 +16,6 @@ use crate::output::Output;
 use crate::stint::Stint;
 use crate::task::OperatorContext;
 use crate::{Error, Result};
-use millstream_output_buffers::Results;
 
 /// A function that is called when a time has come, and at the end of the input.
 pub(crate) trait TimedFunction: Send {

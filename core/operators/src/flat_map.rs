@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use millstream_network::{Batch, Data, Event, Flow, Records};
+use millstream_output_buffers::{Results, append};
 use millstream_task_checkpoint::Slice;
 
 use crate::Result;
@@ -12,7 +13,6 @@ use crate::output::Output;
 use crate::program::StageMaker;
 use crate::runtime_context::RuntimeContext;
 use crate::stage::{Moment, Stage, erase};
-use millstream_output_buffers::{Results, append};
 
 /// The operator that turns each record into any number of them.
 pub fn flat_map<I, It, F>(

@@ -8,6 +8,7 @@ use std::time::Instant;
 use std::vec::IntoIter;
 
 use millstream_network::{Batch, Data, Event, Flow};
+use millstream_output_buffers::{Results, append};
 use millstream_state::{Backed, Group, KeySelector, KeyedBackend, KeyedValues, Place, ValueState};
 use millstream_task_checkpoint::{Slice, TaskCheckpoints};
 use millstream_types::{OperatorId, State, Timestamp};
@@ -20,7 +21,6 @@ use crate::program::StageMaker;
 use crate::stage::{Moment, Stage, erase};
 use crate::task::groups;
 use crate::{Error, Result};
-use millstream_output_buffers::{Results, append};
 
 /// Makes the value of a key from its records, and results from values.
 pub trait Fold<T, K>: Send {

@@ -6,6 +6,7 @@ use std::task::Waker;
 use std::time::Instant;
 
 use millstream_network::{Batch, Data, Event, Flow};
+use millstream_output_buffers::Results;
 use millstream_state::{ListKind, ListSnapshot};
 use millstream_task_checkpoint::{Slice, TaskCheckpoints};
 use millstream_types::{Opaque, OperatorId, Schema, Timestamp};
@@ -18,7 +19,6 @@ use crate::output::Output;
 use crate::program::StageMaker;
 use crate::stage::{Moment, Stage, erase};
 use crate::stint::Stint;
-use millstream_output_buffers::Results;
 
 /// The operator that keeps records until the watermark has reached their event times, and hands
 /// them on in order of time.

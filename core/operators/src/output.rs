@@ -3,12 +3,12 @@
 use std::time::Instant;
 
 use millstream_network::{Batch, Event, Flow};
+use millstream_output_buffers::Results;
 use millstream_task_checkpoint::Slice;
 
 use crate::Result;
 use crate::side::{OutputTag, Side, SideBuffer};
 use crate::stage::{Discard, ErasedStage, Moment, Stage, reveal};
-use millstream_output_buffers::Results;
 
 /// Where an operator's results go, their types hidden.
 #[derive(Default)]

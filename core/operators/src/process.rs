@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use millstream_network::{Batch, Data, Event, Flow, Records};
+use millstream_output_buffers::Results;
 use millstream_task_checkpoint::Slice;
 
 use crate::Result;
@@ -16,7 +17,6 @@ use crate::program::StageMaker;
 use crate::runtime_context::RuntimeContext;
 use crate::stage::{Moment, Stage, erase};
 use crate::task::OperatorContext;
-use millstream_output_buffers::Results;
 
 /// A function on a stream without a key, with a main output and side outputs. One instance per
 /// subtask serves all its records. See [`Collector`] for an example.

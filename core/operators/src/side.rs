@@ -5,11 +5,11 @@ use std::marker::PhantomData;
 use std::time::Instant;
 
 use millstream_network::{Data, Event, Flow};
+use millstream_output_buffers::Results;
 use millstream_task_checkpoint::Slice;
 
 use crate::Result;
 use crate::stage::{ErasedStage, Moment, Stage, reveal};
-use millstream_output_buffers::Results;
 
 /// Names a side output and the type of its records. Usually a `static`.
 ///

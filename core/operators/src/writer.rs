@@ -12,6 +12,7 @@ use millstream_network::{
     Batch, Data, Element, EndId, Event, Exchange, FlightChannel, Flow, InFlight, InFlightItems,
     ReadInFlight, read_in_flight,
 };
+use millstream_output_buffers::Lanes;
 use millstream_state::KeySelector;
 use millstream_task_checkpoint::TaskCheckpoints;
 use millstream_types::{Barrier, BarrierKind, Key, KeyGroup, MaxParallelism, OperatorId};
@@ -20,8 +21,6 @@ use crate::in_flight::{Sieve, is_from_task};
 use crate::stage::{ErasedStage, Moment, Stage, erase};
 use crate::task::TaskContext;
 use crate::{Result, ensure};
-
-use millstream_output_buffers::Lanes;
 
 /// Context for building one edge's writer.
 pub struct WriterContext<'a> {

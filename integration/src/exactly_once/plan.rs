@@ -189,6 +189,8 @@ pub struct CheckpointPlan {
     pub interval: Duration,
     /// The place where they are kept.
     pub storage: Storage,
+    /// Whether their barriers overtake records.
+    pub unaligned: bool,
 }
 
 impl CheckpointPlan {
@@ -200,7 +202,7 @@ impl CheckpointPlan {
             1 => Storage::Directory,
             _ => Storage::DirectoryOfStates,
         };
-        Self { interval, storage }
+        Self { interval, storage, unaligned: random.below(3) == 0 }
     }
 }
 
@@ -211,7 +213,8 @@ impl fmt::Display for CheckpointPlan {
             Storage::Directory => "in a directory",
             Storage::DirectoryOfStates => "in a directory with files of state",
         };
-        write!(out, "checkpoints every {:?} {place}", self.interval)
+        let kind = if self.unaligned { "unaligned checkpoints" } else { "checkpoints" };
+        write!(out, "{kind} every {:?} {place}", self.interval)
     }
 }
 
@@ -290,9 +293,10 @@ impl Plan {
     /// kept in a directory, and there are twice as many records.
     #[must_use]
     pub fn on_hdfs(self) -> Self {
-        let checkpoints = self.checkpoints.map(|CheckpointPlan { interval, storage }| {
+        let checkpoints = self.checkpoints.map(|plan| {
+            let CheckpointPlan { interval, storage, .. } = plan;
             let storage = if storage == Storage::Memory { Storage::Directory } else { storage };
-            CheckpointPlan { interval: 2 * interval + HDFS_INTERVAL_MIN, storage }
+            CheckpointPlan { interval: 2 * interval + HDFS_INTERVAL_MIN, storage, ..plan }
         });
         let input = Input { records: 2 * self.input.records, ..self.input };
         Self { input, checkpoints, ..self }
@@ -386,6 +390,8 @@ mod tests {
         let drawn: Vec<CheckpointPlan> = drawn.collect();
         assert_eq!(drawn.len(), 300);
         let count = |storage| drawn.iter().filter(|plan| plan.storage == storage).count();
+        let unaligned = drawn.iter().filter(|plan| plan.unaligned).count();
+        assert!((70..130).contains(&unaligned), "{unaligned}");
         let places = [Storage::Memory, Storage::Directory, Storage::DirectoryOfStates];
         assert!(places.map(count).iter().all(|count| (70..130).contains(count)));
         let intervals = drawn.iter().map(|plan| plan.interval.as_millis());
@@ -419,11 +425,13 @@ mod tests {
     #[test]
     fn a_plan_says_what_repeats_it() {
         let plan = Plan { faults: Vec::new(), rescale: None, ..draw(1, 2) };
-        let checkpoints =
-            CheckpointPlan { interval: Duration::from_millis(70), storage: Storage::Directory };
+        let (interval, storage) = (Duration::from_millis(70), Storage::Directory);
+        let checkpoints = CheckpointPlan { interval, storage, unaligned: false };
         let with = Plan { checkpoints: Some(checkpoints), ..plan.clone() }.to_string();
         assert!(with.ends_with(", checkpoints every 70ms in a directory, 0 faults"), "{with}");
         assert!(with.starts_with("timers, seed 1, "), "{with}");
+        let unaligned = CheckpointPlan { unaligned: true, ..checkpoints }.to_string();
+        assert_eq!(unaligned, "unaligned checkpoints every 70ms in a directory");
         let rescale = Some(Rescale { after: 0, parallelism: 3 });
         let without = Plan { checkpoints: None, rescale, ..plan }.to_string();
         let end = ", no checkpoints, 0 faults, stop with a savepoint behind 0 of them and \

@@ -124,6 +124,9 @@ fn submit(place: &Place, plan: &Plan, parallelism: u64, savepoint: Option<&str>)
 fn checkpointing(place: &Place, plan: CheckpointPlan) -> Vec<String> {
     let interval = plan.interval.as_millis();
     let mut settings = vec![format!("execution.checkpointing.interval={interval}ms")];
+    if plan.unaligned {
+        settings.push("execution.checkpointing.unaligned.enabled=true".to_owned());
+    }
     if plan.storage != Storage::Memory {
         let directory = place.path("checkpoints");
         settings.push(format!("execution.checkpointing.dir={directory}"));

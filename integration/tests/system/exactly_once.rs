@@ -46,10 +46,17 @@ fn kill(process: Process, milliseconds: u64) -> Fault {
 
 #[test]
 fn a_job_whose_hosts_are_killed_is_exact_and_its_run_counts() {
-    let checkpoints = CheckpointPlan {
-        interval: Duration::from_millis(100),
-        storage: Storage::DirectoryOfStates,
-    };
+    check_kills(false);
+}
+
+#[test]
+fn a_job_whose_barriers_overtake_is_exact_too() {
+    check_kills(true);
+}
+
+fn check_kills(unaligned: bool) {
+    let (interval, storage) = (Duration::from_millis(100), Storage::DirectoryOfStates);
+    let checkpoints = CheckpointPlan { interval, storage, unaligned };
     let faults = vec![kill(Process::TaskHost, 700), kill(Process::CoordinatorHost, 500)];
     let evidence = evidence_of(&Plan {
         parallelism: 2,

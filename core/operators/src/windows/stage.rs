@@ -7,6 +7,7 @@ use std::vec::IntoIter;
 
 use millstream_event_time::{Firing, Grid, Panes, Sliding, Standing, Tumbling, Walk, WindowFold};
 use millstream_network::{Batch, Event, Flow};
+use millstream_output_buffers::Results;
 use millstream_state::{KeySelector, KeyedValues, PaneEntries, PaneValues};
 use millstream_task_checkpoint::{RestoredOperator, Slice, TaskCheckpoints};
 use millstream_types::OperatorId;
@@ -26,7 +27,6 @@ use crate::stage::{Moment, Stage, erase};
 use crate::stint::Stint;
 use crate::task::groups;
 use crate::{Error, Result};
-use millstream_output_buffers::Results;
 
 impl<T: Send + 'static> WindowAssigner<T> for Tumbling {
     fn fault(&self) -> Option<String> {
