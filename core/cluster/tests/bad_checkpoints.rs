@@ -7,6 +7,7 @@
 mod disk;
 #[path = "bad_checkpoints/job.rs"]
 mod job;
+mod watched;
 
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;

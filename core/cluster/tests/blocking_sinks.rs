@@ -6,9 +6,9 @@
 
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test ends where a step fails")]
 
-use std::cell::RefCell;
+mod watched;
+
 use std::collections::{BTreeMap, HashSet};
-use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::ThreadId;
@@ -18,8 +18,7 @@ use millstream_api::*;
 use millstream_cluster::MiniCluster;
 use millstream_connectors::Datagen;
 use millstream_gateway::{CheckpointRequest, JobDetails, RequestState};
-use millstream_graph::{JobGraph, JobSettings};
-use millstream_jobmaster::JobMasterConfig;
+use millstream_graph::JobSettings;
 use millstream_types::{JobStatus, TriggerId};
 
 /// The records of the pipeline with the sink that blocks.
@@ -228,39 +227,6 @@ impl SinkWriter<u64> for Delivered {
     }
 }
 
-/// The job as it was when it ended.
-type Seen = Rc<RefCell<Option<Arc<JobDetails>>>>;
-type Watch = Box<dyn FnOnce(&MiniCluster)>;
-
-/// Runs a job on a cluster that a test looks at.
-struct Local {
-    settings: JobSettings,
-    watch: Option<Watch>,
-    seen: Seen,
-}
-
-impl Executor for Local {
-    fn settings(&self) -> JobSettings {
-        self.settings.clone()
-    }
-
-    fn plan_value(&self, _name: &str) -> Option<Vec<u8>> {
-        None
-    }
-
-    fn execute(&mut self, program: Program, graph: JobGraph, _wait: bool) -> Result<Execution> {
-        let config = JobMasterConfig::default().for_job(&graph.settings.config)?;
-        let cluster = MiniCluster::start(program, graph, config)?;
-        let details = cluster.details();
-        if let Some(watch) = self.watch.take() {
-            watch(&cluster);
-        }
-        let result = cluster.wait();
-        *self.seen.borrow_mut() = Some(Arc::clone(&details.borrow()));
-        Ok(Execution::Finished(result?))
-    }
-}
-
 /// One run of the job.
 struct Run {
     result: Result<()>,
@@ -294,12 +260,9 @@ fn run_with(
     watch: impl FnOnce(&MiniCluster, &Shared) + 'static,
 ) -> Run {
     let shared = Arc::<Shared>::default();
-    let (watched, seen) = (Arc::clone(&shared), Seen::default());
+    let watched = Arc::clone(&shared);
     let settings = JobSettings { parallelism: 1, config, ..JobSettings::default() };
-    let watch: Watch = Box::new(move |it| watch(it, &watched));
-    let local = Local { settings, watch: Some(watch), seen: Rc::clone(&seen) };
-    let mut env = Environment::new(Box::new(local));
-    env.set_runtime_mode(RuntimeMode::Streaming);
+    let (mut env, seen) = watched::environment(settings, move |it| watch(it, &watched));
     let numbers = env.source("numbers", Datagen::sequence(0..COUNT).rate_per_second(3_000));
     for (at, way) in ways.iter().enumerate() {
         let sink = Blocking { way: *way, shared: Arc::clone(&shared) };
@@ -312,7 +275,7 @@ fn run_with(
     let others = Datagen::sequence(0..20_000).rate_per_second(8_000);
     env.source("others", others).sink("delivered", Delivered(Arc::clone(&shared)));
     let result = env.execute("test").map(drop);
-    let job = seen.borrow_mut().take().unwrap_or_else(|| panic!("{result:?}"));
+    let job = seen.take(&result);
     assert_eq!(shared.threads.lock().unwrap().len(), 1, "they are in one slot");
     assert_eq!(shared.writers.load(Ordering::SeqCst), 0, "a writer is left");
     Run { result, job, shared }

@@ -5,6 +5,8 @@
 
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test ends where a step fails")]
 
+mod watched;
+
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -17,8 +19,7 @@ use millstream_api::*;
 use millstream_cluster::MiniCluster;
 use millstream_connectors::{Datagen, DiscardSink};
 use millstream_gateway::{CheckpointRequest, JobDetails, RequestState};
-use millstream_graph::{JobGraph, JobSettings};
-use millstream_jobmaster::JobMasterConfig;
+use millstream_graph::JobSettings;
 use millstream_types::TriggerId;
 
 /// Copies of the value in memory, at most: the value, its bytes in the snapshot, and those of the
@@ -55,37 +56,6 @@ impl KeyedProcess<u64, u64> for Long {
     }
 }
 
-type Seen = Rc<RefCell<Option<Arc<JobDetails>>>>;
-type Watch = Box<dyn FnOnce(&MiniCluster)>;
-
-struct Local {
-    settings: JobSettings,
-    watch: Option<Watch>,
-    seen: Seen,
-}
-
-impl Executor for Local {
-    fn settings(&self) -> JobSettings {
-        self.settings.clone()
-    }
-
-    fn plan_value(&self, _: &str) -> Option<Vec<u8>> {
-        None
-    }
-
-    fn execute(&mut self, program: Program, graph: JobGraph, _: bool) -> Result<Execution> {
-        let config = JobMasterConfig::default().for_job(&graph.settings.config)?;
-        let cluster = MiniCluster::start(program, graph, config)?;
-        let details = cluster.details();
-        if let Some(watch) = self.watch.take() {
-            watch(&cluster);
-        }
-        let result = cluster.wait();
-        *self.seen.borrow_mut() = Some(Arc::clone(&details.borrow()));
-        Ok(Execution::Finished(result?))
-    }
-}
-
 fn wait_until<T>(what: &str, mut found: impl FnMut() -> Option<T>) -> T {
     let begun = Instant::now();
     loop {
@@ -115,7 +85,7 @@ fn checkpoint(bytes: usize, directory: Option<&Path>) -> (RequestState, Arc<JobD
     let named = directory.map(|directory| directory.display().to_string());
     config.extend(named.map(|directory| ("execution.checkpointing.dir", directory)));
     let config = config.into_iter().map(|(key, value)| (key.to_owned(), value)).collect();
-    let (seen, numbers) = (Seen::default(), Arc::<AtomicU64>::default());
+    let numbers = Arc::<AtomicU64>::default();
     let (outcome, passed) = (Rc::new(RefCell::new(None)), Arc::clone(&numbers));
     let told = Rc::clone(&outcome);
     let watch = move |cluster: &MiniCluster| {
@@ -139,16 +109,14 @@ fn checkpoint(bytes: usize, directory: Option<&Path>) -> (RequestState, Arc<JobD
         cluster.cancel();
     };
     let settings = JobSettings { parallelism: 1, config, ..JobSettings::default() };
-    let local = Local { settings, watch: Some(Box::new(watch)), seen: Rc::clone(&seen) };
-    let mut env = Environment::new(Box::new(local));
-    env.set_runtime_mode(RuntimeMode::Streaming);
+    let (mut env, seen) = watched::environment(settings, watch);
     let source = env.source("numbers", Datagen::from_fn(|n| n).rate_per_second(100));
     let lengths = source.key_by(|_| 0).process("long", move |states| {
         Ok(Long { text: states.value("text")?, bytes, seen: Arc::clone(&numbers) })
     });
     lengths.sink("out", DiscardSink::new());
     let result = env.execute("test").map(drop);
-    let job = seen.borrow_mut().take().unwrap_or_else(|| panic!("{result:?}"));
+    let job = seen.take(&result);
     let outcome = outcome.borrow_mut().take().unwrap();
     (outcome, job)
 }

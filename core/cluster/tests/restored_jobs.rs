@@ -17,11 +17,10 @@ mod regions;
 mod savepoints;
 #[path = "restored_jobs/unaligned.rs"]
 mod unaligned;
+mod watched;
 
-use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
@@ -30,8 +29,7 @@ use millstream_api::*;
 use millstream_cluster::MiniCluster;
 use millstream_connectors::{Datagen, FileSink, FileSource};
 use millstream_gateway::{CheckpointRequest, JobDetails, RequestState};
-use millstream_graph::{JobGraph, JobSettings};
-use millstream_jobmaster::JobMasterConfig;
+use millstream_graph::JobSettings;
 use millstream_types::{ExecutionState, JobStatus, TriggerId};
 
 use functions::{Allowed, Buckets, Punctual, Rules};
@@ -39,15 +37,6 @@ use functions::{Allowed, Buckets, Punctual, Rules};
 /// The numbers that a job reads, and how many of them in a second.
 const COUNT: u64 = 6_000;
 const RATE: u64 = 4_000;
-
-type Seen = Rc<RefCell<Option<Arc<JobDetails>>>>;
-
-struct Local {
-    settings: JobSettings,
-    seen: Seen,
-    /// The job is stopped so once it has published more files here.
-    stop: Option<(PathBuf, Stop)>,
-}
 
 /// The ways to stop a job.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -90,28 +79,6 @@ fn stop(cluster: &MiniCluster, files: &Path, how: Stop) {
             std::thread::sleep(millis(1));
         }
         cluster.cancel();
-    }
-}
-
-impl Executor for Local {
-    fn settings(&self) -> JobSettings {
-        self.settings.clone()
-    }
-
-    fn plan_value(&self, _name: &str) -> Option<Vec<u8>> {
-        None
-    }
-
-    fn execute(&mut self, program: Program, graph: JobGraph, _wait: bool) -> Result<Execution> {
-        let config = JobMasterConfig::default().for_job(&graph.settings.config)?;
-        let cluster = MiniCluster::start(program, graph, config)?;
-        let details = cluster.details();
-        if let Some((files, how)) = &self.stop {
-            stop(&cluster, files, *how);
-        }
-        let result = cluster.wait();
-        *self.seen.borrow_mut() = Some(Arc::clone(&details.borrow()));
-        Ok(Execution::Finished(result?))
     }
 }
 
@@ -275,15 +242,16 @@ fn run_job(
     let parallelism = run.parallelism;
     let mut settings = JobSettings { parallelism, config, ..JobSettings::default() };
     settings.set_watermark_interval(millis(10));
-    let seen = Seen::default();
-    let stop = run.stops.map(|how| (run.files.clone(), how));
-    let mut env = Environment::new(Box::new(Local { settings, seen: Rc::clone(&seen), stop }));
-    env.set_runtime_mode(RuntimeMode::Streaming);
+    let stops = run.stops.map(|how| (run.files.clone(), how));
+    let (mut env, seen) = watched::environment(settings, move |cluster| {
+        if let Some((files, how)) = stops {
+            stop(cluster, &files, how);
+        }
+    });
     let sink = FileSink::lines(run.files.display().to_string()).roll_at_bytes(1_000);
     build(&mut env, run).sink("files", sink);
     let result = env.execute("test").map(drop);
-    let seen = seen.borrow_mut().take();
-    let seen = seen.unwrap_or_else(|| panic!("{:?}", result.as_ref().err()));
+    let seen = seen.take(&result);
     let is_cancelled = matches!(run.stops, Some(Stop::Cancel | Stop::CancelLater | Stop::Retain));
     let is_wanted = is_cancelled && seen.status == JobStatus::Canceled;
     (if is_wanted { Ok(()) } else { result }, seen)

@@ -1,11 +1,9 @@
 //! A job without an end whose every part fails as its test says: numbers that an enumerator hands
 //! out, a sum of them for each key, and a sink that commits them.
 
-use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
-use std::rc::Rc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -13,13 +11,12 @@ use std::time::{Duration, Instant};
 use millstream_api::*;
 use millstream_cluster::MiniCluster;
 use millstream_gateway::{CheckpointRequest, JobDetails, RequestState};
-use millstream_graph::{JobGraph, JobSettings};
-use millstream_jobmaster::JobMasterConfig;
+use millstream_graph::JobSettings;
 use millstream_types::schema::{Kind, SchemaBuilder, State};
 use millstream_types::{ExecutionState, TriggerId};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use super::{Fault, MANY_KEYS, fault, set};
+use super::{Fault, MANY_KEYS, fault, set, watched};
 
 /// Far longer than anything here takes.
 pub(super) const PATIENCE: Duration = Duration::from_secs(60);
@@ -234,38 +231,6 @@ pub(super) struct Ended {
     pub(super) committed: Vec<u64>,
 }
 
-type Seen = Rc<RefCell<Option<Arc<JobDetails>>>>;
-type Watch = Box<dyn FnOnce(&Running<'_>)>;
-
-struct Local {
-    settings: JobSettings,
-    directory: PathBuf,
-    watch: Option<Watch>,
-    seen: Seen,
-}
-
-impl Executor for Local {
-    fn settings(&self) -> JobSettings {
-        self.settings.clone()
-    }
-
-    fn plan_value(&self, _: &str) -> Option<Vec<u8>> {
-        None
-    }
-
-    fn execute(&mut self, program: Program, graph: JobGraph, _: bool) -> Result<Execution> {
-        let config = JobMasterConfig::default().for_job(&graph.settings.config)?;
-        let cluster = MiniCluster::start(program, graph, config)?;
-        let details = cluster.details();
-        if let Some(watch) = self.watch.take() {
-            watch(&Running { cluster: &cluster, directory: self.directory.clone() });
-        }
-        let result = cluster.wait();
-        *self.seen.borrow_mut() = Some(Arc::clone(&details.borrow()));
-        Ok(Execution::Finished(result?))
-    }
-}
-
 pub(super) fn wait_until<T>(what: &str, mut found: impl FnMut() -> Option<T>) -> T {
     let begun = Instant::now();
     loop {
@@ -299,15 +264,11 @@ pub(super) fn run<const TEST: usize>(
         .chain(settings)
         .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()))
         .collect();
-    let (seen, committed) = (Seen::default(), Arc::<Mutex<Vec<u64>>>::default());
-    let local = Local {
-        settings: JobSettings { parallelism: 1, config, ..JobSettings::default() },
-        directory: directory.to_path_buf(),
-        watch: Some(Box::new(watch)),
-        seen: Rc::clone(&seen),
-    };
-    let mut env = Environment::new(Box::new(local));
-    env.set_runtime_mode(RuntimeMode::Streaming);
+    let committed = Arc::<Mutex<Vec<u64>>>::default();
+    let settings = JobSettings { parallelism: 1, config, ..JobSettings::default() };
+    let directory = directory.to_path_buf();
+    let watch = move |cluster: &MiniCluster| watch(&Running { cluster, directory });
+    let (mut env, seen) = watched::environment(settings, watch);
     let numbers = env.source("numbers", Numbers { test: TEST });
     let keys = if TEST == MANY_KEYS { u64::MAX } else { 10 };
     let sums = numbers
@@ -324,7 +285,7 @@ pub(super) fn run<const TEST: usize>(
     });
     failing.sink("kept", Kept { test: TEST, committed: Arc::clone(&committed) });
     let result = env.execute("test").map(drop);
-    let job = seen.borrow_mut().take().unwrap_or_else(|| panic!("{result:?}"));
+    let job = seen.take(&result);
     let mut committed = std::mem::take(&mut *committed.lock().unwrap());
     committed.sort_unstable();
     Ended { result, job, committed }

@@ -245,33 +245,6 @@ impl SinkWriter<(u64, u64, String)> for StallingWriter {
     }
 }
 
-/// Runs a job until `watch` has ended.
-struct Watched {
-    settings: JobSettings,
-    watch: fn(&MiniCluster),
-    seen: Seen,
-}
-
-impl Executor for Watched {
-    fn settings(&self) -> JobSettings {
-        self.settings.clone()
-    }
-
-    fn plan_value(&self, _name: &str) -> Option<Vec<u8>> {
-        None
-    }
-
-    fn execute(&mut self, program: Program, graph: JobGraph, _wait: bool) -> Result<Execution> {
-        let config = JobMasterConfig::default().for_job(&graph.settings.config)?;
-        let cluster = MiniCluster::start(program, graph, config)?;
-        let details = cluster.details();
-        (self.watch)(&cluster);
-        let result = cluster.wait();
-        *self.seen.borrow_mut() = Some(Arc::clone(&details.borrow()));
-        Ok(Execution::Finished(result?))
-    }
-}
-
 const RECORDS: u64 = 20_000;
 const KEYS: u64 = 97;
 
@@ -295,10 +268,7 @@ fn count_into(
     let from = from.map(|from| from.display().to_string());
     config.extend(from.map(|from| ("execution.state-recovery.path".to_owned(), from)));
     let settings = JobSettings { parallelism, config, ..JobSettings::default() };
-    let seen = Seen::default();
-    let watched = Watched { settings, watch, seen: Rc::clone(&seen) };
-    let mut env = Environment::new(Box::new(watched));
-    env.set_runtime_mode(RuntimeMode::Streaming);
+    let (mut env, seen) = watched::environment(settings, watch);
     let numbers = env.source("numbers", Datagen::sequence(0..RECORDS));
     let long = numbers.map(|n| Ok((n, 1, "x".repeat(1_000))));
     let counts = long.key_by(|(n, ..)| n % KEYS).reduce("counts", |sum, (n, one, _)| {
@@ -308,7 +278,7 @@ fn count_into(
     });
     counts.sink("stalling", sink.clone());
     let result = env.execute("counts").map(drop);
-    let job = seen.borrow_mut().take().unwrap();
+    let job = seen.take(&result);
     (result, job)
 }
 
