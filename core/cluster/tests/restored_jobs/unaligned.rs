@@ -10,15 +10,19 @@ use millstream_types::{AttemptId, CheckpointId};
 use super::golden::retained;
 use super::*;
 
+/// The time that a slow function takes for a record: more than passes until the next one comes to
+/// its subtask, of two.
+const PAUSE: Duration = Duration::from_micros(2_400_000 / RATE);
+
 /// Lets barriers overtake.
 const UNALIGNED: (&str, &str) = ("execution.checkpointing.unaligned.enabled", "true");
 
-/// Hands on what comes, less fast than it does.
+/// Hands on what comes, less fast than it does: some always waits.
 fn slowly(numbers: Stream<u64>, run: &Run) -> Stream<u64> {
     let is_slow = run.is_slow();
     numbers.map(move |n| {
-        if is_slow && n % 4 == 0 {
-            std::thread::sleep(Duration::from_micros(500));
+        if is_slow {
+            std::thread::sleep(PAUSE);
         }
         Ok(n)
     })
@@ -87,8 +91,8 @@ fn records_in_flight_go_to_the_new_owners_of_their_keys() {
         });
         let is_slow = run.is_slow();
         sums.map(move |sum| {
-            if is_slow && sum.1 % 4 == 0 {
-                std::thread::sleep(millis(1));
+            if is_slow {
+                std::thread::sleep(PAUSE);
             }
             Ok(format!("{sum:?}"))
         })
