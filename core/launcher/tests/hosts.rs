@@ -42,8 +42,9 @@ async fn check(behaviour: &str, kind: CauseKind, sentence: &str) {
 async fn bad_starts_have_their_cause() {
     check("exit at once", CauseKind::Start, "code 3 before it said hello").await;
     check("silent", CauseKind::Start, "did not say hello within 1s and was killed").await;
-    check("old", CauseKind::Mismatch, "speaks version 2.0 of the host protocol (millstream 9.9)")
-        .await;
+    let theirs = HOST_PROTOCOL.major + 1;
+    let theirs = format!("speaks version {theirs}.0 of the host protocol (millstream 9.9)");
+    check("old", CauseKind::Mismatch, &theirs).await;
     let ours = format!("the cluster speaks {HOST_PROTOCOL}: rebuild the artifact with");
     check("old", CauseKind::Mismatch, &ours).await;
     check("garbage", CauseKind::Mismatch, "does not keep to the host protocol").await;
