@@ -1,5 +1,6 @@
 import java.util.Arrays;
 import org.apache.flink.api.common.functions.OpenContext;
+import org.apache.flink.api.common.functions.RuntimeContext;
 import org.apache.flink.api.common.state.ValueState;
 import org.apache.flink.api.common.state.ValueStateDescriptor;
 import org.apache.flink.api.common.typeinfo.PrimitiveArrayTypeInfo;
@@ -14,32 +15,38 @@ final class WideSum extends KeyedProcessFunction<Long, Tuple2<Long, Long>, Tuple
 
     private transient ValueState<Tuple2<Long, byte[]>> wide;
 
-    @Override
-    public void open(OpenContext context) {
-        wide =
-                getRuntimeContext()
-                        .getState(
-                                new ValueStateDescriptor<>(
-                                        "sum",
-                                        Types.TUPLE(
-                                                Types.LONG,
-                                                PrimitiveArrayTypeInfo
-                                                        .BYTE_PRIMITIVE_ARRAY_TYPE_INFO)));
+    static ValueState<Tuple2<Long, byte[]>> state(RuntimeContext context) {
+        return context.getState(
+                new ValueStateDescriptor<>(
+                        "sum",
+                        Types.TUPLE(
+                                Types.LONG,
+                                PrimitiveArrayTypeInfo.BYTE_PRIMITIVE_ARRAY_TYPE_INFO)));
     }
 
-    @Override
-    public void processElement(
-            Tuple2<Long, Long> pair, Context context, Collector<Tuple2<Long, Long>> out)
-            throws Exception {
+    /** Adds a number to the sum of the key at hand, which is returned. */
+    static long add(ValueState<Tuple2<Long, byte[]>> wide, long number) throws Exception {
         Tuple2<Long, byte[]> state = wide.value();
         if (state == null) {
             byte[] text = new byte[TEXT_BYTES];
             Arrays.fill(text, (byte) 'x');
             state = Tuple2.of(0L, text);
         }
-        state.f0 += pair.f1;
+        state.f0 += number;
         wide.update(state);
-        pair.f1 = state.f0;
+        return state.f0;
+    }
+
+    @Override
+    public void open(OpenContext context) {
+        wide = state(getRuntimeContext());
+    }
+
+    @Override
+    public void processElement(
+            Tuple2<Long, Long> pair, Context context, Collector<Tuple2<Long, Long>> out)
+            throws Exception {
+        pair.f1 = add(wide, pair.f1);
         out.collect(pair);
     }
 }

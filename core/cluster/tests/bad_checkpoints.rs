@@ -1,5 +1,5 @@
-//! Checkpoints that fail at each point where they can: each says why, the job goes on, the next one
-//! is good and has what was not committed with the one before, of which nothing is left.
+//! Checkpoints that fail at each point where they can: each says why, and the job goes on. The next
+//! checkpoint is complete and carries the committables of the failed one, which leaves no file.
 
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test ends where a step fails")]
 

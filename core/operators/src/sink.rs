@@ -106,7 +106,7 @@ impl<T: Data, W: SinkWriter<T>> SinkStage<T, W> {
         self.checkpoints.as_ref().is_some_and(|checkpoints| checkpoints.overdraft().is_open())
     }
 
-    /// Makes what is not written part of the checkpoint whose unaligned barrier passes.
+    /// Adds the records that are not written to the checkpoint whose unaligned barrier passes.
     fn store_unwritten(&self, checkpoints: &TaskCheckpoints) -> Result<()> {
         let mut items = InFlightItems::of::<T>(1, self.parallelism);
         for batch in &self.unwritten {
