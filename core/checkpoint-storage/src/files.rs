@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::collections::hash_map::RandomState;
+use std::fmt;
 use std::hash::{BuildHasher, Hasher as _};
 use std::path::{Component, PathBuf};
 use std::sync::Arc;
@@ -27,17 +28,81 @@ const READ_BYTES: usize = 4 << 20;
 /// The number of times that a directory is made because it has gone meanwhile.
 const DIRECTORY_TRIES: u32 = 20;
 
-/// A state file that was written.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct WrittenFile {
-    /// Its absolute name, as metadata names it.
-    pub path: String,
-    /// Its length in bytes.
+/// Some bytes of a state file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Segment {
+    /// The place of the first one.
+    pub offset: u64,
+    /// The number of bytes.
     pub length: u64,
-    /// CRC-32 of its bytes.
+    /// CRC-32 of the bytes.
     pub crc32: u32,
-    /// CRC-32 of the bytes of each of its contents, in order.
-    pub contents: Vec<u32>,
+}
+
+/// A state file that is being written: contents one behind the other. One that is dropped stays
+/// behind as it is; see [`StateFile::discard`].
+pub struct StateFile {
+    files: CheckpointFiles,
+    path: FilePath,
+    writer: Box<dyn FileWriter>,
+    length: u64,
+    /// The beginning of the content at hand.
+    begin: u64,
+    checksum: Hasher,
+}
+
+impl StateFile {
+    /// Its absolute name, as metadata names it.
+    #[must_use]
+    pub fn path(&self) -> String {
+        self.path.to_string()
+    }
+
+    /// Adds bytes to the content at hand.
+    ///
+    /// # Errors
+    /// They cannot be written. The file is of no use any more.
+    pub async fn write(&mut self, bytes: Bytes) -> Result<(), StorageError> {
+        self.length += bytes.len() as u64;
+        self.checksum.update(&bytes);
+        self.writer.write(bytes).await
+    }
+
+    /// Ends the content at hand, and begins the next one.
+    pub fn end_content(&mut self) -> Segment {
+        let offset = std::mem::replace(&mut self.begin, self.length);
+        let checksum = std::mem::take(&mut self.checksum);
+        Segment { offset, length: self.length - offset, crc32: checksum.finalize() }
+    }
+
+    /// Ends the file. When this returns, its bytes are on disk, and its name is when the
+    /// checkpoint's metadata is stored.
+    ///
+    /// # Errors
+    /// The file cannot be written; it is deleted, as far as that is possible.
+    pub async fn close(self) -> Result<(), StorageError> {
+        let closed = self.writer.close().await;
+        if closed.is_err() {
+            self.files.clear(&self.path).await;
+        }
+        closed
+    }
+
+    /// Deletes the file, as far as that is possible.
+    pub async fn discard(self) {
+        drop(self.writer);
+        self.files.clear(&self.path).await;
+    }
+}
+
+impl fmt::Debug for StateFile {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { path, length, .. } = self;
+        f.debug_struct("StateFile")
+            .field("path", path)
+            .field("length", length)
+            .finish_non_exhaustive()
+    }
 }
 
 /// The place of a checkpoint's files.
@@ -157,37 +222,22 @@ impl CheckpointFiles {
         proof
     }
 
-    /// Writes a file of state for a checkpoint: contents one behind the other, each in chunks. When
-    /// this returns, its bytes are on disk, and its name is when the checkpoint's metadata is
-    /// stored.
+    /// Creates a file for state of a checkpoint.
     ///
     /// # Errors
-    /// The name is none of a single file, or exists already; or the file cannot be written: then
-    /// what has been written is deleted, as far as that is possible.
-    pub async fn write_state(
+    /// The name is none of a single file, or exists already; or the file cannot be created.
+    pub async fn create_state(
         &self,
         id: CheckpointId,
         name: &str,
-        contents: Vec<Vec<Bytes>>,
-    ) -> Result<WrittenFile, StorageError> {
+    ) -> Result<StateFile, StorageError> {
         let path = self.directory(id).join(name);
         if let Some(reason) = fault_of_name(name) {
             return Err(StorageError::Other { action: "create", path, reason });
         }
         let writer = self.create(&path).await?;
-        match write(writer, contents).await {
-            Ok((length, contents)) => {
-                let mut whole = Hasher::new();
-                contents.iter().for_each(|content| whole.combine(content));
-                let contents = contents.into_iter().map(Hasher::finalize).collect();
-                let crc32 = whole.finalize();
-                Ok(WrittenFile { path: path.to_string(), length, crc32, contents })
-            }
-            Err(error) => {
-                self.clear(&path).await;
-                Err(error)
-            }
-        }
+        let (files, checksum) = (self.clone(), Hasher::new());
+        Ok(StateFile { files, path, writer, length: 0, begin: 0, checksum })
     }
 
     /// Creates a new file, and its directory if it does not exist.
@@ -316,12 +366,16 @@ impl CheckpointFiles {
     pub async fn store_metadata(&self, id: CheckpointId, bytes: Vec<u8>) -> Outcome {
         let directory = self.directory(id);
         let (new, metadata) = (directory.join(METADATA_NEW), directory.join(METADATA));
-        let writer = match self.create(&new).await {
+        let mut writer = match self.create(&new).await {
             Ok(writer) => writer,
             Err(error) => return Outcome::Failed(error.to_string()),
         };
         let bytes = Bytes::from(bytes);
-        if let Err(error) = write(writer, vec![vec![bytes.clone()]]).await {
+        let written = async {
+            writer.write(bytes.clone()).await?;
+            writer.close().await
+        };
+        if let Err(error) = written.await {
             self.clear(&new).await;
             return Outcome::Failed(error.to_string());
         }
@@ -499,23 +553,4 @@ const fn is_open(error: &StorageError) -> bool {
         | StorageError::Lost { .. }
         | StorageError::Other { .. } => true,
     }
-}
-
-/// Writes and completes a file; its length and the checksum of each of its contents.
-async fn write(
-    mut writer: Box<dyn FileWriter>,
-    contents: Vec<Vec<Bytes>>,
-) -> Result<(u64, Vec<Hasher>), StorageError> {
-    let (mut length, mut checksums) = (0, Vec::with_capacity(contents.len()));
-    for chunks in contents {
-        let mut checksum = Hasher::new();
-        for chunk in chunks {
-            length += chunk.len() as u64;
-            checksum.update(&chunk);
-            writer.write(chunk).await?;
-        }
-        checksums.push(checksum);
-    }
-    writer.close().await?;
-    Ok((length, checksums))
 }

@@ -27,4 +27,4 @@ mod double;
 mod tests;
 
 pub use error::{Outcome, ReadError};
-pub use files::{CheckpointFiles, WrittenFile};
+pub use files::{CheckpointFiles, Segment, StateFile};

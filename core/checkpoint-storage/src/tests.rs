@@ -10,7 +10,7 @@ use millstream_storage::{FilePath, StorageError, block_on};
 use millstream_types::{CheckpointId, JobId};
 
 use crate::double::{Fault, Faulty};
-use crate::{CheckpointFiles, Outcome, ReadError, WrittenFile};
+use crate::{CheckpointFiles, Outcome, ReadError, Segment};
 
 const JOB: JobId = JobId::from_u128(7);
 const ID: CheckpointId = CheckpointId::new(7);
@@ -25,13 +25,34 @@ fn faulty(directory: &Path, fault: Fault) -> (CheckpointFiles, Faulty) {
     (CheckpointFiles::on(Arc::new(system.clone()), root), system)
 }
 
-fn write(
+/// A state file with one content.
+#[derive(Debug)]
+struct Written {
+    path: String,
+    length: u64,
+    crc32: u32,
+}
+
+async fn write_chunks(
     files: &CheckpointFiles,
     name: &str,
-    chunks: &[&str],
-) -> Result<WrittenFile, StorageError> {
+    chunks: Vec<Bytes>,
+) -> Result<Written, StorageError> {
+    let mut file = files.create_state(ID, name).await?;
+    for chunk in chunks {
+        if let Err(error) = file.write(chunk).await {
+            file.discard().await;
+            return Err(error);
+        }
+    }
+    let (path, Segment { length, crc32, .. }) = (file.path(), file.end_content());
+    file.close().await?;
+    Ok(Written { path, length, crc32 })
+}
+
+fn write(files: &CheckpointFiles, name: &str, chunks: &[&str]) -> Result<Written, StorageError> {
     let chunks = chunks.iter().map(|chunk| Bytes::copy_from_slice(chunk.as_bytes())).collect();
-    block_on(files.write_state(ID, name, vec![chunks]))
+    block_on(write_chunks(files, name, chunks))
 }
 
 fn store(files: &CheckpointFiles, text: &str) -> Outcome {
@@ -179,7 +200,7 @@ fn large_files_are_read_in_pieces() {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).build().unwrap();
     runtime.block_on(async {
         let task = tokio::spawn(async move {
-            let file = files.write_state(ID, "large", vec![chunks]).await.unwrap();
+            let file = write_chunks(&files, "large", chunks).await.unwrap();
             assert_eq!(file.length, 10_000_000);
             let read = files.read(&file.path, 0, file.length, file.crc32).await.unwrap();
             assert!(read == bytes);
@@ -195,12 +216,20 @@ fn large_files_are_read_in_pieces() {
 fn each_content_of_a_file_has_a_checksum() {
     let directory = tempfile::tempdir().unwrap();
     let files = files(directory.path());
-    let bytes = |text: &'static str| Bytes::from_static(text.as_bytes());
-    let contents = vec![vec![bytes("ab"), bytes("c")], vec![], vec![bytes("defg")]];
-    let file = block_on(files.write_state(ID, "three", contents)).unwrap();
-    assert_eq!((file.length, file.crc32), (7, crc32fast::hash(b"abcdefg")));
-    assert_eq!(file.contents, [b"abc".as_slice(), b"", b"defg"].map(crc32fast::hash));
-    let second = block_on(files.read(&file.path, 3, 4, file.contents[2])).unwrap();
+    let mut file = block_on(files.create_state(ID, "three")).unwrap();
+    let mut write = |text: &'static str| {
+        text.split('|').for_each(|chunk| block_on(file.write(chunk.into())).unwrap());
+        file.end_content()
+    };
+    let written = ["ab|c", "", "defg"].map(&mut write);
+    let path = file.path();
+    block_on(file.close()).unwrap();
+    let is = |offset, text: &str| {
+        let crc32 = crc32fast::hash(text.as_bytes());
+        Segment { offset, length: text.len() as u64, crc32 }
+    };
+    assert_eq!(written, [is(0, "abc"), is(3, ""), is(3, "defg")]);
+    let second = block_on(files.read(&path, 3, 4, written[2].crc32)).unwrap();
     assert_eq!(second, b"defg");
 }
 

@@ -365,9 +365,13 @@ fn long_text() -> String {
     "text ".repeat(400)
 }
 
+/// With so many key groups each of them is large enough for parts that are written before the rest.
+const FEW_GROUPS: u32 = 4;
+
 #[test]
 fn sums_that_are_written_in_slices_go_on() {
     check(2, |env, run| {
+        env.set_max_parallelism(FEW_GROUPS).unwrap();
         let sums = run.numbers(env, 2).map(|n| Ok((n % 2_000, 1, long_text())));
         let sums = sums.key_by(|(key, ..)| *key).reduce("sums", |sum, (_, n, _)| {
             sum.1 += n;
@@ -380,6 +384,7 @@ fn sums_that_are_written_in_slices_go_on() {
 #[test]
 fn windows_that_are_written_in_slices_go_on() {
     check(2, |env, run| {
+        env.set_max_parallelism(FEW_GROUPS).unwrap();
         let windows = Sliding::event_time(millis(1_000), millis(500));
         run.timed(env).key_by(|n| n % 1_000).window(windows).aggregate(
             "sums",

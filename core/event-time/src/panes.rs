@@ -2,10 +2,11 @@
 
 use std::collections::BTreeSet;
 use std::ops::Range;
+use std::sync::Arc;
 
 use millstream_state::{
     ClosedPanes, Cursor, GroupTable, InSlices, KeyedSnapshot, OpenPanes, PaneEntries, PaneSlices,
-    RestoredLists, RestoredPanes, SliceBudget, StateError,
+    PartSink, RestoredLists, RestoredPanes, SliceBudget, StateError,
 };
 use millstream_types::{Key, MaxParallelism, State, Timestamp};
 
@@ -78,9 +79,9 @@ pub struct Walk<K, V> {
 
 /// A snapshot begins between two firings: while windows are fired no barrier comes.
 impl<K: Key, V: State + Clone> InSlices for Panes<K, V> {
-    fn begin_slices(&mut self) -> Result<(), StateError> {
+    fn begin_slices(&mut self, sink: Option<&Arc<dyn PartSink>>) -> Result<(), StateError> {
         self.drop_slices();
-        self.slices = Some(PaneSlices::begin(&mut self.open, &mut self.closed));
+        self.slices = Some(PaneSlices::begin(&mut self.open, &mut self.closed, sink));
         Ok(())
     }
 

@@ -324,11 +324,12 @@ impl TaskHost {
     ) -> Option<Arc<TaskCheckpoints>> {
         let uploads = Arc::clone(self.uploads.as_ref()?);
         let owner = self.owner_of(task);
+        let sinks = uploads.sinks(task, owner);
         let sender: SnapshotSender =
             Arc::new(move |snapshot| uploads.upload(Upload { task, owner, snapshot }));
         let restored = (restored > 0).then(|| CheckpointId::new(restored));
         let clock = self.config.clock.clone();
-        Some(Arc::new(TaskCheckpoints::new(restored, sender, clock)))
+        Some(Arc::new(TaskCheckpoints::new(restored, sender, clock).with_sinks(sinks)))
     }
 
     const fn owner_of(&self, task: ExecutionAttemptId) -> Owner {

@@ -182,7 +182,7 @@ impl Slices {
         match random.below(16) {
             // Seldom in the place of one that is being written.
             0 if self.begun.is_none() || random.below(8) == 0 => {
-                backend.begin_slices()?;
+                backend.begin_slices(None)?;
                 self.begun = Some(models.clone());
             }
             1 if random.below(8) == 0 => {

@@ -14,6 +14,7 @@ use serde::Serialize;
 
 use crate::codec::encode_into;
 use crate::error::StateError;
+use crate::parts::{GroupSnapshot, PartSink};
 
 /// The work that is left to a slice of a snapshot, as the number of bytes that it writes.
 #[derive(Debug)]
@@ -54,6 +55,10 @@ impl SliceBudget {
 pub(crate) struct Written {
     first: u16,
     groups: Vec<GroupBytes>,
+    /// Where full parts go, and the number of the state there.
+    sink: Option<(Arc<dyn PartSink>, u32)>,
+    /// Room for the next group.
+    room: Vec<u8>,
     /// The number of tables that are not written to their ends.
     pub(crate) tables: usize,
     error: Option<StateError>,
@@ -72,6 +77,9 @@ pub(crate) struct GroupBytes {
 /// The size of a part of a group.
 const PART: usize = if cfg!(test) { 100 } else { 256 << 10 };
 
+/// The rest of a group that a sink takes for itself.
+const REST_MIN: usize = PART / 4;
+
 /// The entries that several tables write.
 pub(crate) type SharedWritten = Arc<Mutex<Written>>;
 
@@ -87,14 +95,6 @@ impl GroupBytes {
         Ok(())
     }
 
-    /// Begins a new part if this one is full.
-    fn cut(&mut self) {
-        if self.bytes.len() > PART - PART / 8 {
-            let bytes = std::mem::replace(&mut self.bytes, Vec::with_capacity(PART));
-            self.full.push((std::mem::take(&mut self.entries), bytes));
-        }
-    }
-
     /// All parts that have entries.
     fn into_parts(self) -> impl Iterator<Item = (u64, Vec<u8>)> {
         let parts = self.full.into_iter().chain([(self.entries, self.bytes)]);
@@ -107,33 +107,72 @@ impl Written {
     pub(crate) fn of(groups: std::ops::Range<u16>) -> Self {
         let first = groups.start;
         let groups = groups.map(|_| GroupBytes::default()).collect();
-        Self { first, groups, tables: 0, error: None }
+        Self { first, groups, sink: None, room: Vec::new(), tables: 0, error: None }
     }
 
     /// All entries of key groups from the first on, each with the number of them.
     pub(crate) fn whole(first: u16, groups: Vec<(u64, Vec<u8>)>) -> Self {
         let of = |(entries, bytes)| GroupBytes { entries, bytes, full: Vec::new() };
-        Self { first, groups: groups.into_iter().map(of).collect(), tables: 0, error: None }
+        let groups = groups.into_iter().map(of).collect();
+        Self { first, groups, sink: None, room: Vec::new(), tables: 0, error: None }
+    }
+
+    /// Has a sink take full parts, as those of the state of this number.
+    pub(crate) fn send_parts(&mut self, sink: &Arc<dyn PartSink>, state: u32) {
+        self.sink = Some((Arc::clone(sink), state));
     }
 
     /// Has `write` add to the group at this place (from 0); the number of bytes.
     pub(crate) fn add(
         &mut self,
-        group: usize,
+        at: usize,
         write: impl FnOnce(&mut GroupBytes) -> Result<(), StateError>,
     ) -> usize {
-        let Some(group) = self.groups.get_mut(group) else { return 0 };
+        let Some(group) = self.groups.get_mut(at) else { return 0 };
+        if group.bytes.capacity() == 0 {
+            std::mem::swap(&mut group.bytes, &mut self.room);
+        }
         let before = group.bytes.len();
         match write(group) {
             Ok(()) => {
-                let written = group.bytes.len() - before;
-                group.cut();
-                written
+                let now = group.bytes.len();
+                if now > PART - PART / 8 {
+                    self.cut(at);
+                }
+                now - before
             }
             Err(error) => {
                 self.error.get_or_insert(error);
                 0
             }
+        }
+    }
+
+    /// Begins a new part of a group.
+    fn cut(&mut self, at: usize) {
+        let Some(group) = self.groups.get_mut(at) else { return };
+        let bytes = std::mem::take(&mut group.bytes);
+        let entries = std::mem::take(&mut group.entries);
+        let part = GroupSnapshot { group: self.first + at as u16, entries, bytes };
+        let room = match &self.sink {
+            Some((sink, state)) => sink.take(*state, part),
+            None => Err(part),
+        };
+        group.bytes = room.unwrap_or_else(|part| {
+            group.full.push((part.entries, part.bytes));
+            Vec::with_capacity(PART)
+        });
+    }
+
+    /// Hands on the rest of a group to which a table adds nothing more.
+    fn end_group(&mut self, at: usize) {
+        let is_large = |group: &GroupBytes| group.bytes.len() >= REST_MIN;
+        if self.sink.is_none() || !self.groups.get(at).is_some_and(is_large) {
+            return;
+        }
+        self.cut(at);
+        if let Some(group) = self.groups.get_mut(at) {
+            self.room = std::mem::take(&mut group.bytes);
         }
     }
 
@@ -295,6 +334,7 @@ impl<K, V> Copying<K, V> {
             }
         }
         *copy = GroupCopy { next: END, marks: Marks::default() };
+        written.end_group(group);
         true
     }
 

@@ -5,15 +5,17 @@
 //! states.
 
 use std::ops::Range;
+use std::sync::Arc;
 
 use millstream_types::{Key, MaxParallelism, Schema, State};
 
 use crate::copying::{GroupBytes, SharedWritten, SliceBudget, Written, lock};
 use crate::error::{StateError, incompatible};
 use crate::panes::{ClosedPanes, OpenPanes};
+use crate::parts::{GroupSnapshot, PartSink};
 use crate::restoring::{check_fit, hash_in};
 use crate::snapshot::{
-    GroupSnapshot, KeyedSnapshot, Restored, RestoredGroup, StateKind, StateSnapshot, read_entries,
+    KeyedSnapshot, Restored, RestoredGroup, StateKind, StateSnapshot, read_entries,
 };
 
 /// The name of the state.
@@ -29,13 +31,19 @@ fn kind<V: State>() -> StateKind {
 pub struct PaneSlices(SharedWritten);
 
 impl PaneSlices {
-    /// Begins with the values as they are now.
+    /// Begins with the values as they are now. The parts that a sink takes are not in the
+    /// snapshot.
     #[must_use]
     pub fn begin<K: Key, V: State + Clone>(
         open: &mut OpenPanes<K, V>,
         closed: &mut ClosedPanes<K, V>,
+        sink: Option<&Arc<dyn PartSink>>,
     ) -> Self {
-        let written = Written::of(open.groups().0).shared();
+        let mut written = Written::of(open.groups().0);
+        if let Some(sink) = sink {
+            written.send_parts(sink, 0);
+        }
+        let written = written.shared();
         let write = |key: &K, pane: i64, value: &V, bytes: &mut GroupBytes| {
             bytes.add(PANES, &(key, pane, value))
         };

@@ -1,21 +1,25 @@
 //! The snapshot of an operator's keyed states and timers, at once or in slices.
 
+use std::sync::Arc;
+
 use millstream_types::{Key, Schema, State};
 
 use crate::backend::{BackendSlices, KeyedBackend};
 use crate::copying::{SharedWritten, SliceBudget, Written, lock};
 use crate::error::StateError;
 use crate::keyed::Table;
-use crate::snapshot::{GroupSnapshot, KeyedSnapshot, StateKind, StateSnapshot};
+use crate::parts::{GroupSnapshot, PartSink};
+use crate::snapshot::{KeyedSnapshot, StateKind, StateSnapshot};
 use crate::timer_queue::TimeDomain;
 
 /// Keyed states of which a snapshot is written in slices.
 pub trait InSlices {
-    /// Begins a snapshot of the states as they are now; one that is being written is dropped.
+    /// Begins a snapshot of the states as they are now; one that is being written is dropped. The
+    /// parts that a sink takes are not in the snapshot; it is dropped with it.
     ///
     /// # Errors
     /// The store fails, or a value cannot be written.
-    fn begin_slices(&mut self) -> Result<(), StateError>;
+    fn begin_slices(&mut self, sink: Option<&Arc<dyn PartSink>>) -> Result<(), StateError>;
 
     /// Writes a part of the snapshot; the snapshot once it is whole. Without one it does nothing.
     ///
@@ -36,7 +40,7 @@ impl<K: Key> KeyedBackend<K> {
     /// # Errors
     /// The store fails, or a value cannot be written.
     pub fn snapshot(&mut self) -> Result<KeyedSnapshot, StateError> {
-        self.begin_slices()?;
+        self.begin_slices(None)?;
         let snapshot = self.write_slice(&mut SliceBudget::unlimited())?;
         Ok(snapshot.expect("a slice without a limit writes all that is left"))
     }
@@ -84,7 +88,7 @@ impl<K: Key> KeyedBackend<K> {
 }
 
 impl<K: Key> InSlices for KeyedBackend<K> {
-    fn begin_slices(&mut self) -> Result<(), StateError> {
+    fn begin_slices(&mut self, sink: Option<&Arc<dyn PartSink>>) -> Result<(), StateError> {
         self.drop_slices();
         let begun = self.begin_copies();
         let Ok(states) = begun else {
@@ -92,6 +96,10 @@ impl<K: Key> InSlices for KeyedBackend<K> {
             return begun.map(|_| ());
         };
         let timers = self.begin_timers();
+        if let Some(sink) = sink {
+            let all = (0..).zip(states.iter().chain(&timers));
+            all.for_each(|(state, written)| lock(written).send_parts(sink, state));
+        }
         self.slices = Some(BackendSlices { states, timers });
         Ok(())
     }

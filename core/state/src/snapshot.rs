@@ -19,6 +19,7 @@ use serde::{Deserialize, Serialize};
 use crate::codec::{take, take_converted};
 use crate::error::{StateError, incompatible, unreadable};
 use crate::evolution::{Compatibility, Conversion, compare};
+use crate::parts::GroupSnapshot;
 use crate::timer_queue::TimeDomain;
 
 /// The keyed states and timers of one operator's subtask at one moment.
@@ -56,25 +57,6 @@ pub enum StateKind {
     },
     /// Timers of this kind.
     Timers(TimeDomain),
-}
-
-/// The entries of one key group, or a part of them.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct GroupSnapshot {
-    /// The key group.
-    pub group: u16,
-    /// The number of entries.
-    pub entries: u64,
-    /// The entries.
-    pub bytes: Vec<u8>,
-}
-
-impl GroupSnapshot {
-    /// Parts of groups, each with its group and the number of its entries.
-    pub(crate) fn all(parts: Vec<(u16, u64, Vec<u8>)>) -> Vec<Self> {
-        let of = |(group, entries, bytes)| Self { group, entries, bytes };
-        parts.into_iter().map(of).collect()
-    }
 }
 
 impl StateKind {

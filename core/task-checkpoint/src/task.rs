@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 use millstream_mutants::Mutant;
 use millstream_network::Overdraft;
 use millstream_state::{
-    InSlices, KeyedSnapshot, ListKind, ListSnapshot, RestoredLists, SliceBudget, StateError,
-    watermark_list,
+    InSlices, KeyedSnapshot, ListKind, ListSnapshot, PartSink, RestoredLists, SliceBudget,
+    StateError, watermark_list,
 };
 use millstream_types::{Barrier, BarrierKind, CheckpointId, Clock, OperatorId, Schema, Timestamp};
 
@@ -96,6 +96,10 @@ pub struct RestoredInFlight {
 /// Takes the snapshots of a task.
 pub type SnapshotSender = Arc<dyn Fn(TaskSnapshot) + Send + Sync>;
 
+/// Makes the sinks for parts of an operator's keyed states in a checkpoint. A sink that is dropped
+/// before the snapshot was handed to the [`SnapshotSender`] belongs to a snapshot without an end.
+pub type PartSinks = Arc<dyn Fn(CheckpointId, OperatorId) -> Arc<dyn PartSink> + Send + Sync>;
+
 /// The bytes that an operator writes at once: at the barrier, and then in each slice. The work of a
 /// task stands still for the time that this takes, a few tenths of a millisecond.
 pub const SLICE_BYTES: usize = 256 << 10;
@@ -136,6 +140,8 @@ struct Taking {
     refusal: Option<String>,
     /// The operators whose keyed states are being written in slices.
     in_slices: Vec<OperatorId>,
+    /// The sinks that take parts of them before the snapshot is sent.
+    sinks: Vec<Arc<dyn PartSink>>,
     /// The barrier has left the task.
     left: Option<Left>,
     is_aborted: bool,
@@ -195,6 +201,7 @@ pub struct TaskCheckpoints {
     inner: Mutex<Inner>,
     overdraft: Arc<Overdraft>,
     sender: SnapshotSender,
+    sinks: Option<PartSinks>,
     clock: Clock,
 }
 
@@ -217,7 +224,15 @@ impl TaskCheckpoints {
             in_flight: BTreeMap::new(),
             resumes: false,
         };
-        Self { inner: Mutex::new(inner), overdraft: Arc::default(), sender, clock }
+        Self { inner: Mutex::new(inner), overdraft: Arc::default(), sender, sinks: None, clock }
+    }
+
+    /// Has sinks take parts of large states while they are being written. Those of savepoints wait
+    /// for the whole snapshot.
+    #[must_use]
+    pub fn with_sinks(mut self, sinks: Option<PartSinks>) -> Self {
+        self.sinks = sinks;
+        self
     }
 
     fn inner(&self) -> MutexGuard<'_, Inner> {
@@ -303,7 +318,8 @@ impl TaskCheckpoints {
     /// Begins with the keyed states of an operator, as they are now: small ones are written at
     /// once, others in slices.
     pub fn begin_keyed(&self, operator: OperatorId, states: &mut impl InSlices) {
-        let begun = states.begin_slices();
+        let sink = self.sink(operator);
+        let begun = states.begin_slices(sink.as_ref());
         let written = begun.and_then(|()| states.write_slice(&mut SliceBudget::of(SLICE_BYTES)));
         match written.transpose() {
             Some(written) => self.add_keyed(operator, written),
@@ -313,6 +329,19 @@ impl TaskCheckpoints {
                 }
             }
         }
+    }
+
+    /// The sink for parts of an operator's states in the snapshot that is taken.
+    fn sink(&self, operator: OperatorId) -> Option<Arc<dyn PartSink>> {
+        let (sinks, mut inner) = (self.sinks.as_ref()?, self.inner());
+        let taking = inner.taking.as_mut()?;
+        let Barrier { checkpoint, kind, .. } = taking.barrier;
+        if !matches!(kind, BarrierKind::Checkpoint | BarrierKind::Unaligned) {
+            return None;
+        }
+        let sink = sinks(checkpoint, operator);
+        taking.sinks.push(Arc::clone(&sink));
+        Some(sink)
     }
 
     /// The keyed states of an operator that were written in slices are whole.
@@ -388,6 +417,7 @@ impl TaskCheckpoints {
             parts: Vec::new(),
             refusal: None,
             in_slices: Vec::new(),
+            sinks: Vec::new(),
             left: None,
             is_aborted: false,
             awaits_input: false,
@@ -480,13 +510,13 @@ impl TaskCheckpoints {
 
     /// Hands the snapshot, which is whole, to the host.
     fn send(&self) {
-        let snapshot = {
+        let (snapshot, _sinks) = {
             let mut inner = self.inner();
             let Some(taking) = inner.taking.take() else { return };
-            let Taking { barrier, parts, refusal, left, in_flight, .. } = taking;
+            let Taking { barrier, parts, refusal, left, in_flight, sinks, .. } = taking;
             let Some(Left { at: left, sync, committables }) = left else { return };
             let parts = refusal.map_or(Ok(parts), Err);
-            TaskSnapshot { barrier, parts, committables, in_flight, sync, left }
+            (TaskSnapshot { barrier, parts, committables, in_flight, sync, left }, sinks)
         };
         (self.sender)(snapshot);
     }

@@ -59,7 +59,7 @@ fn check_handle(operator: &OperatorState, handle: &Handle) -> Result<(), Fault> 
     let mut before = None;
     for at in &handle.groups {
         let group = at.group.get();
-        let is_next = before.is_none_or(|(last, offset)| last < group && offset <= at.offset);
+        let is_next = before.is_none_or(|(last, offset)| last <= group && offset <= at.offset);
         let is_within = u32::from(group) < operator.max_parallelism.get()
             && at.offset <= handle.content.length();
         if !is_next || !is_within {

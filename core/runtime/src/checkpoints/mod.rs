@@ -1,6 +1,7 @@
 //! The checkpoints of a host's tasks: what travels to the JobMaster and back, and the thread that
 //! writes state beside the tasks' work.
 
+mod parts;
 mod restore;
 mod snapshot;
 mod uploads;

@@ -2,19 +2,22 @@
 //! its state is durable. What a task says at its end waits for what it has said before.
 
 use std::collections::BTreeMap;
-use std::io;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::time::Duration;
+use std::{fmt, io};
 
 use millstream_checkpoint_storage::CheckpointFiles;
-use millstream_operators::{Result, bail, ensure};
+use millstream_operators::{Result, bail, error};
 use millstream_protocol::host::{self, from_host, state_handle::Content};
+use millstream_state::{GroupSnapshot, PartSink};
 use millstream_storage::block_on;
-use millstream_task_checkpoint::TaskSnapshot;
-use millstream_types::{Barrier, BarrierKind, CheckpointId, Clock, ExecutionAttemptId};
+use millstream_task_checkpoint::{PartSinks, TaskSnapshot};
+use millstream_types::{Barrier, BarrierKind, CheckpointId, Clock, ExecutionAttemptId, OperatorId};
 
 use super::HostCheckpointing;
+use super::parts::{AllParts, Parts, Rooms, SnapshotId, StatePart, file_name, segment};
 use super::snapshot::{self, Owner, all_committables, operators};
 use crate::link::Outbox;
 use crate::tasks::task_id;
@@ -35,6 +38,10 @@ pub(crate) struct Upload {
 
 enum Request {
     Upload(Upload),
+    /// A part of a snapshot that is being made.
+    Part(StatePart),
+    /// A snapshot comes to no end.
+    Discard(SnapshotId),
     /// To be sent behind everything before it.
     Send(from_host::Message),
     /// The states of a savepoint go into this directory.
@@ -47,6 +54,9 @@ enum Request {
 pub(crate) struct Uploads {
     requests: SyncSender<Request>,
     outbox: Outbox,
+    rooms: Arc<Rooms>,
+    /// Whether parts can go to a file before their snapshots.
+    takes_parts: bool,
 }
 
 impl Uploads {
@@ -57,12 +67,37 @@ impl Uploads {
         clock: Clock,
     ) -> io::Result<Self> {
         let (requests, received) = sync_channel(WAITING_MAX);
-        let (savepoints, early) = (BTreeMap::new(), Vec::new());
-        let mut uploader =
-            Uploader { checkpointing, outbox: outbox.clone(), clock, savepoints, early };
+        let (rooms, takes_parts) = (Arc::<Rooms>::default(), checkpointing.files.is_some());
+        let mut uploader = Uploader {
+            checkpointing,
+            outbox: outbox.clone(),
+            clock,
+            savepoints: BTreeMap::new(),
+            early: Vec::new(),
+            parts: AllParts::default(),
+            rooms: Arc::clone(&rooms),
+        };
         let thread = std::thread::Builder::new().name("checkpoint-writer".to_owned());
         thread.spawn(move || uploader.run(&received))?;
-        Ok(Self { requests, outbox })
+        Ok(Self { requests, outbox, rooms, takes_parts })
+    }
+
+    /// The sinks for parts of a task's snapshots, if these go into files.
+    pub(crate) fn sinks(&self, task: ExecutionAttemptId, owner: Owner) -> Option<PartSinks> {
+        if !self.takes_parts {
+            return None;
+        }
+        let (requests, rooms) = (self.requests.clone(), Arc::clone(&self.rooms));
+        Some(Arc::new(move |checkpoint, operator| {
+            Arc::new(OperatorParts {
+                id: (task, checkpoint),
+                owner,
+                operator,
+                requests: requests.clone(),
+                rooms: Arc::clone(&rooms),
+                begun: AtomicBool::new(false),
+            })
+        }))
     }
 
     /// Has a snapshot written and acknowledged; refused if too many wait.
@@ -94,6 +129,53 @@ impl Uploads {
     }
 }
 
+/// Hands the parts of one operator's states to the thread that writes.
+struct OperatorParts {
+    id: SnapshotId,
+    owner: Owner,
+    operator: OperatorId,
+    requests: SyncSender<Request>,
+    rooms: Arc<Rooms>,
+    /// Whether it has taken any.
+    begun: AtomicBool,
+}
+
+impl PartSink for OperatorParts {
+    fn take(&self, state: u32, part: GroupSnapshot) -> Result<Vec<u8>, GroupSnapshot> {
+        if !self.rooms.enter() {
+            return Err(part);
+        }
+        let Self { id, owner, operator, .. } = *self;
+        let part = StatePart { id, owner, operator, state, part };
+        match self.requests.try_send(Request::Part(part)) {
+            Ok(()) => {
+                self.begun.store(true, Ordering::Relaxed);
+                Ok(self.rooms.get())
+            }
+            Err(TrySendError::Full(request) | TrySendError::Disconnected(request)) => {
+                self.rooms.leave();
+                let Request::Part(part) = request else { return Ok(Vec::new()) };
+                Err(part.part)
+            }
+        }
+    }
+}
+
+impl Drop for OperatorParts {
+    fn drop(&mut self) {
+        if self.begun.load(Ordering::Relaxed) {
+            // If there is no room the file goes with the task's next snapshot.
+            let _ = self.requests.try_send(Request::Discard(self.id));
+        }
+    }
+}
+
+impl fmt::Debug for OperatorParts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("OperatorParts").field("operator", &self.operator).finish_non_exhaustive()
+    }
+}
+
 fn declined(upload: &Upload, reason: String) -> from_host::Message {
     from_host::Message::CheckpointDeclined(host::CheckpointDeclined {
         task: Some(task_id(upload.task)),
@@ -110,6 +192,8 @@ struct Uploader {
     savepoints: BTreeMap<CheckpointId, Result<CheckpointFiles, String>>,
     /// Snapshots for savepoints whose directory is not known yet.
     early: Vec<Upload>,
+    parts: AllParts,
+    rooms: Arc<Rooms>,
 }
 
 impl Uploader {
@@ -118,7 +202,18 @@ impl Uploader {
             match request {
                 Request::Send(message) => self.outbox.send(message),
                 Request::Upload(upload) if self.is_early(&upload) => self.early.push(upload),
-                Request::Upload(upload) => self.outbox.send(self.upload(upload)),
+                Request::Upload(upload) => {
+                    let said = self.upload(upload);
+                    self.outbox.send(said);
+                    self.parts.rest(&self.rooms);
+                }
+                Request::Part(part) => {
+                    self.parts.write(self.checkpointing.files.as_ref(), part, &self.rooms);
+                }
+                Request::Discard(id) => {
+                    self.parts.discard(id);
+                    self.parts.rest(&self.rooms);
+                }
                 Request::BeginSavepoint(id, directory) => self.begin_savepoint(id, &directory),
                 Request::EndSavepoint(id) => {
                     self.savepoints.remove(&id);
@@ -142,7 +237,8 @@ impl Uploader {
         let is_known = |upload: &mut Upload| upload.snapshot.barrier.checkpoint == id;
         let known: Vec<Upload> = self.early.extract_if(.., is_known).collect();
         for upload in known {
-            self.outbox.send(self.upload(upload));
+            let said = self.upload(upload);
+            self.outbox.send(said);
         }
     }
 
@@ -157,13 +253,19 @@ impl Uploader {
     }
 
     /// Writes a snapshot: its acknowledgement, or why there is none.
-    fn upload(&self, mut upload: Upload) -> from_host::Message {
+    fn upload(&mut self, mut upload: Upload) -> from_host::Message {
         let parts = std::mem::replace(&mut upload.snapshot.parts, Ok(Vec::new()));
+        let id = (upload.task, upload.snapshot.barrier.checkpoint);
         let mut contents = Vec::new();
         let written = match parts {
-            Err(why) => return declined(&upload, why),
-            Ok(parts) => operators(parts, upload.owner, &mut contents)
-                .and_then(|operators| self.write(&upload, operators, contents)),
+            Err(why) => {
+                self.parts.discard(id);
+                return declined(&upload, why);
+            }
+            Ok(parts) => operators(parts, upload.owner, &mut contents).and_then(|operators| {
+                let before = self.parts.take(id).map_err(|why| error!("{why}"))?;
+                self.write(&upload, operators, contents, before)
+            }),
         };
         match written {
             Ok((snapshots, bytes)) => self.acknowledged(&upload, snapshots, bytes),
@@ -205,50 +307,73 @@ impl Uploader {
         })
     }
 
-    /// Gives each handle its content; the number of bytes. Large contents are one file.
+    /// Gives each handle its content; the number of bytes. Large contents are one file, behind the
+    /// parts that stand in it already.
     fn write(
         &self,
         upload: &Upload,
         mut operators: Vec<host::OperatorSnapshot>,
         contents: Vec<snapshot::Content>,
+        before: Option<Parts>,
     ) -> Result<(Vec<host::OperatorSnapshot>, u64)> {
         let (files, inline_max) = self.files_for(upload)?;
-        let (mut bytes, mut in_file, mut filed) = (0, 0, Vec::new());
-        let handles = operators.iter_mut().flat_map(|operator| &mut operator.handles);
-        for (handle, content) in handles.zip(contents) {
-            let length = content.length;
-            bytes += length;
-            handle.content = Some(if length <= inline_max {
-                Content::Inline(content.into_bytes())
-            } else {
-                ensure!(files.is_some(), "{}", too_large(length, inline_max));
-                // Path and checksum are known when it is written.
-                let (path, offset, crc32) = (String::new(), in_file, 0);
-                in_file += length;
-                filed.push(content.into_chunks());
-                Content::File(host::FileSegment { path, offset, length, crc32 })
-            });
+        let id = upload.snapshot.barrier.checkpoint;
+        let (mut bytes, mut file) = (0, None);
+        if let Some(Parts { file: begun, handles, .. }) = before {
+            file = Some(begun);
+            bytes += add_handles(&mut operators, handles)?;
         }
-        if let (Some(files), false) = (files, filed.is_empty()) {
-            let id = upload.snapshot.barrier.checkpoint;
-            let written = block_on(files.write_state(id, &file_name(upload), filed))?;
-            let handles = operators.iter_mut().flat_map(|operator| &mut operator.handles);
-            let segments = handles.filter_map(|handle| match &mut handle.content {
-                Some(Content::File(segment)) => Some(segment),
-                Some(Content::Inline(_)) | None => None,
-            });
-            for (segment, crc32) in segments.zip(written.contents) {
-                (segment.path, segment.crc32) = (written.path.clone(), crc32);
+        let handles = operators.iter_mut().flat_map(|operator| &mut operator.handles);
+        let open = handles.filter(|handle| handle.content.is_none());
+        let written = block_on(async {
+            for (handle, content) in open.zip(contents) {
+                let length = content.length;
+                bytes += length;
+                handle.content = Some(if length <= inline_max {
+                    Content::Inline(content.into_bytes())
+                } else {
+                    let Some(files) = files else { bail!("{}", too_large(length, inline_max)) };
+                    let to = match &mut file {
+                        Some(file) => file,
+                        None => file.insert(
+                            files.create_state(id, &file_name(upload.task, upload.owner)).await?,
+                        ),
+                    };
+                    for chunk in content.into_chunks() {
+                        to.write(chunk).await?;
+                    }
+                    Content::File(segment(to.path(), to.end_content()))
+                });
+            }
+            Ok(())
+        });
+        match (written, file) {
+            (Ok(()), Some(file)) => block_on(file.close())?,
+            (Ok(()), None) => {}
+            (Err(error), file) => {
+                file.into_iter().for_each(|file| block_on(file.discard()));
+                return Err(error);
             }
         }
         Ok((operators, bytes))
     }
 }
 
-/// The name of the file for a task's state, which no other attempt of it uses.
-fn file_name(upload: &Upload) -> String {
-    let Upload { task, owner: Owner { epoch, attempt }, .. } = upload;
-    format!("{}-{}-{}-{attempt}", task.vertex, task.subtask, epoch.get())
+/// Adds handles of parts to those of their operators; the number of their bytes.
+fn add_handles(
+    operators: &mut [host::OperatorSnapshot],
+    handles: Vec<(OperatorId, host::StateHandle)>,
+) -> Result<u64> {
+    let mut bytes = 0;
+    for (operator, handle) in handles {
+        if let Some(Content::File(segment)) = &handle.content {
+            bytes += segment.length;
+        }
+        let of = operators.iter_mut().find(|of| of.operator_id == operator.as_bytes());
+        let of = of.ok_or_else(|| error!("parts of operator {operator}, which has no snapshot"))?;
+        of.handles.push(handle);
+    }
+    Ok(bytes)
 }
 
 fn too_large(length: u64, most: u64) -> String {

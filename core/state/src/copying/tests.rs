@@ -8,10 +8,7 @@ use millstream_types::{Key, ManualClock, MaxParallelism};
 use serde::de::DeserializeOwned;
 
 use super::*;
-use crate::{
-    Expiry, GroupSnapshot, GroupTable, InSlices, KeyedBackend, KeyedSnapshot, MapState, TimeDomain,
-    Ttl,
-};
+use crate::{Expiry, GroupTable, InSlices, KeyedBackend, KeyedSnapshot, MapState, TimeDomain, Ttl};
 
 /// Random numbers of a seed.
 struct Random(u64);
@@ -27,6 +24,50 @@ const GROUPS: std::ops::Range<u16> = 0..4;
 
 fn groups() -> MaxParallelism {
     MaxParallelism::new(4).unwrap()
+}
+
+/// Takes two parts of three.
+#[derive(Debug, Default)]
+struct Shelf(Mutex<(u32, Vec<(u32, GroupSnapshot)>)>);
+
+impl PartSink for Shelf {
+    fn take(&self, state: u32, part: GroupSnapshot) -> Result<Vec<u8>, GroupSnapshot> {
+        let (asked, parts) = &mut *self.0.lock().unwrap();
+        *asked += 1;
+        if *asked % 3 == 0 {
+            return Err(part);
+        }
+        parts.push((state, part));
+        Ok(Vec::new())
+    }
+}
+
+impl Shelf {
+    /// The sink, for half of all numbers.
+    fn of_half(number: u64) -> (Arc<Self>, Option<Arc<dyn PartSink>>) {
+        let shelf = Arc::<Self>::default();
+        let sink: Arc<dyn PartSink> = Arc::clone(&shelf) as _;
+        (shelf, (number % 2 == 1).then_some(sink))
+    }
+
+    fn has_parts(&self) -> bool {
+        !self.0.lock().unwrap().1.is_empty()
+    }
+
+    /// The parts of a state, and the rest of it.
+    fn with(&self, state: u32, rest: Vec<GroupSnapshot>) -> Vec<GroupSnapshot> {
+        let parts = &self.0.lock().unwrap().1;
+        let own = parts.iter().filter(|(of, _)| *of == state).map(|(_, part)| part.clone());
+        own.chain(rest).collect()
+    }
+
+    /// A snapshot with its parts.
+    fn complete(&self, mut snapshot: KeyedSnapshot) -> KeyedSnapshot {
+        for (number, state) in (0..).zip(&mut snapshot.states) {
+            state.groups = self.with(number, std::mem::take(&mut state.groups));
+        }
+        snapshot
+    }
 }
 
 /// The entries of all groups, each of which is there once.
@@ -112,7 +153,7 @@ fn change(table: &mut GroupTable<u64, u64>, model: &mut BTreeMap<u64, u64>, rand
 
 #[test]
 fn a_copy_has_the_entries_of_its_begin_whatever_is_done_meanwhile() {
-    let mut copies = 0;
+    let (mut copies, mut in_parts) = (0, 0);
     for seed in 0..200 {
         let mut random = Random(seed << 32);
         let mut table = GroupTable::<u64, u64>::new(GROUPS, groups());
@@ -121,7 +162,10 @@ fn a_copy_has_the_entries_of_its_begin_whatever_is_done_meanwhile() {
             for _ in 0..random.below(200) {
                 change(&mut table, &mut model, &mut random);
             }
-            let (begun, written) = (model.clone(), Written::of(GROUPS).shared());
+            let (begun, mut written) = (model.clone(), Written::of(GROUPS));
+            let (shelf, sink) = Shelf::of_half(seed);
+            sink.iter().for_each(|sink| written.send_parts(sink, 7));
+            let written = written.shared();
             let write = |key: &u64, value: &u64, bytes: &mut GroupBytes| {
                 bytes.add("numbers", &(key, value))
             };
@@ -131,13 +175,15 @@ fn a_copy_has_the_entries_of_its_begin_whatever_is_done_meanwhile() {
                     change(&mut table, &mut model, &mut random);
                 }
             }
-            let found: BTreeMap<u64, u64> =
-                entries(&GroupSnapshot::all(lock(&written).take().unwrap()));
+            let rest = GroupSnapshot::all(lock(&written).take().unwrap());
+            let found: BTreeMap<u64, u64> = entries(&shelf.with(7, rest));
+            in_parts += usize::from(shelf.has_parts());
             assert_eq!(found, begun, "seed {seed}");
             assert_eq!(lock(&written).tables, 0);
             copies += usize::from(found != model);
         }
     }
+    assert!(in_parts > 1_000, "{in_parts}");
     assert!(copies > 1_000, "only {copies} copies were not those of their end");
 }
 
@@ -159,6 +205,7 @@ fn a_table_that_is_taken_apart_leaves_a_whole_copy() {
 
 #[test]
 fn timers_are_those_of_the_begin_whatever_is_done_meanwhile() {
+    let mut in_parts = 0;
     for seed in 0..100 {
         let mut random = Random(seed << 32);
         let mut backend = KeyedBackend::<u16>::new(GROUPS, groups());
@@ -189,7 +236,8 @@ fn timers_are_those_of_the_begin_whatever_is_done_meanwhile() {
         for _ in 0..10 {
             work(&mut backend, &mut random);
             let begun = read(&backend.snapshot().unwrap());
-            backend.begin_slices().unwrap();
+            let (shelf, sink) = Shelf::of_half(seed);
+            backend.begin_slices(sink.as_ref()).unwrap();
             let snapshot = loop {
                 let mut budget = SliceBudget::of(random.below(200) as usize);
                 if let Some(snapshot) = backend.write_slice(&mut budget).unwrap() {
@@ -197,9 +245,11 @@ fn timers_are_those_of_the_begin_whatever_is_done_meanwhile() {
                 }
                 work(&mut backend, &mut random);
             };
-            assert_eq!(read(&snapshot), begun, "seed {seed}");
+            assert_eq!(read(&shelf.complete(snapshot)), begun, "seed {seed}");
+            in_parts += usize::from(shelf.has_parts());
         }
     }
+    assert!(in_parts > 50, "{in_parts}");
 }
 
 fn keys<A: Ord, B>(map: BTreeMap<A, B>) -> BTreeSet<A> {
@@ -225,7 +275,8 @@ fn values_that_expire_are_those_of_the_begin_also_if_a_read_renews_them() {
         for _ in 0..30 {
             work(&mut backend, &map, &manual, &mut random);
             let begun = expiring(&backend.snapshot().unwrap());
-            backend.begin_slices().unwrap();
+            let (shelf, sink) = Shelf::of_half(seed / 2);
+            backend.begin_slices(sink.as_ref()).unwrap();
             let snapshot = loop {
                 let mut budget = SliceBudget::of(random.below(200) as usize);
                 if let Some(snapshot) = backend.write_slice(&mut budget).unwrap() {
@@ -233,7 +284,7 @@ fn values_that_expire_are_those_of_the_begin_also_if_a_read_renews_them() {
                 }
                 work(&mut backend, &map, &manual, &mut random);
             };
-            assert_eq!(expiring(&snapshot), begun, "seed {seed}");
+            assert_eq!(expiring(&shelf.complete(snapshot)), begun, "seed {seed}");
             changed += u32::from(expiring(&backend.snapshot().unwrap()) != begun);
         }
         assert!(changed > 5, "{changed}");

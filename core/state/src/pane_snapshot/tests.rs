@@ -40,7 +40,7 @@ impl Subtask {
     }
 
     fn snapshot(mut self) -> KeyedSnapshot {
-        let slices = PaneSlices::begin(&mut self.open, &mut self.closed);
+        let slices = PaneSlices::begin(&mut self.open, &mut self.closed, None);
         self.slice(&slices, SliceBudget::unlimited()).unwrap()
     }
 
@@ -230,7 +230,7 @@ fn a_snapshot_in_slices_has_the_panes_of_its_begin_whatever_is_done_meanwhile() 
     let wanted = entries();
     for seed in 0..60 {
         let mut subtask = subtasks_with(&wanted, 1).remove(0);
-        let slices = PaneSlices::begin(&mut subtask.open, &mut subtask.closed);
+        let slices = PaneSlices::begin(&mut subtask.open, &mut subtask.closed, None);
         let (mut fired, mut random) = (Fired::default(), seed << 32);
         let snapshot = loop {
             let mut below = |end: u64| {

@@ -189,7 +189,7 @@ fn panes_of_windows_are_converted() {
     open.put_back((0, 9), 7_u32.stable_hash(), 7, page(1));
     let mut closed = ClosedPanes::<u32, v1::Click>::new(0..128, max);
     closed.put_back(-10, 7_u32.stable_hash(), &7, page(2));
-    let slices = PaneSlices::begin(&mut open, &mut closed);
+    let slices = PaneSlices::begin(&mut open, &mut closed, None);
     let snapshot = slices.write(&mut open, &mut closed, &mut SliceBudget::unlimited());
     let snapshot = snapshot.unwrap().unwrap();
     let restored = RestoredPanes::of::<u32, v2::Click>(vec![snapshot.clone()], &(0..128), max);
