@@ -107,6 +107,8 @@ pub struct Coordinator {
     pending: BTreeMap<CheckpointId, Pending>,
     /// Tasks that had not acknowledged a checkpoint when it failed, and may do so still.
     late: BTreeSet<(CheckpointId, ExecutionAttemptId)>,
+    /// The next checkpoint takes the place of one whose barriers waited too long.
+    overtakes: bool,
     requests: VecDeque<(TriggerId, Request)>,
     /// When a final checkpoint that failed is tried again.
     final_again: Option<Instant>,
@@ -140,6 +142,7 @@ impl Coordinator {
             last: last.unwrap_or(CheckpointId::new(0)),
             pending: BTreeMap::new(),
             late: BTreeSet::new(),
+            overtakes: false,
             requests: VecDeque::new(),
             final_again: None,
             host_ready: !plan.needs_coordinator_host(),
@@ -194,6 +197,7 @@ impl Coordinator {
     /// Does everything that is due, after any event.
     fn proceed(&mut self, now: Now) {
         self.give_up_late(now);
+        self.give_up_aligned(now);
         self.store_next(now);
         self.look_again(now.instant);
         self.settle(now);

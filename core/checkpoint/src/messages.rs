@@ -329,6 +329,8 @@ pub enum Action {
         id: CheckpointId,
         /// Its kind.
         kind: Kind,
+        /// Whether its barriers overtake records.
+        unaligned: bool,
         /// A complete checkpoint whose files may be used again.
         base: Option<CheckpointId>,
         /// The directory of a savepoint.

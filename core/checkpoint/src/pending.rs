@@ -13,7 +13,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use millstream_types::{CheckpointId, ExecutionAttemptId, OperatorId, Timestamp, TriggerId};
 
@@ -142,6 +142,9 @@ pub(crate) struct Pending {
     base: Option<CheckpointId>,
     start: Now,
     deadline: Option<Instant>,
+    unaligned: bool,
+    /// When to give up an aligned one whose barriers still wait.
+    align_until: Option<Instant>,
     phase: Phase,
     stats: CheckpointStats,
 }
@@ -152,6 +155,10 @@ pub(crate) struct Start {
     pub(crate) kind: Kind,
     pub(crate) trigger: Option<TriggerId>,
     pub(crate) directory: Option<String>,
+    /// Whether its barriers overtake records.
+    pub(crate) unaligned: bool,
+    /// The time after which it is given up, if its barriers still wait for records.
+    pub(crate) aligned_timeout: Option<Duration>,
 }
 
 impl Pending {
@@ -162,6 +169,7 @@ impl Pending {
         now: Now,
         deadline: Option<Instant>,
     ) -> Self {
+        let align_until = start.aligned_timeout.and_then(|after| now.instant.checked_add(after));
         let mut stats = CheckpointStats::new(id, start.kind, now.wall);
         stats.directory.clone_from(&start.directory);
         Self {
@@ -171,6 +179,8 @@ impl Pending {
             base,
             start: now,
             deadline,
+            unaligned: start.unaligned,
+            align_until,
             phase: Phase::Reserving,
             stats,
         }
@@ -238,6 +248,34 @@ impl Pending {
             Phase::Reserving | Phase::Coordinators | Phase::Tasks(_) => self.deadline,
             Phase::Queued(_) | Phase::Storing(_) | Phase::InDoubt { .. } => None,
         }
+    }
+
+    /// Whether its barriers overtake records.
+    pub(crate) const fn is_unaligned(&self) -> bool {
+        self.unaligned
+    }
+
+    /// When to look whether its barriers still wait.
+    pub(crate) const fn align_until(&self) -> Option<Instant> {
+        match self.phase {
+            Phase::Tasks(_) => self.align_until,
+            Phase::Reserving
+            | Phase::Coordinators
+            | Phase::Queued(_)
+            | Phase::Storing(_)
+            | Phase::InDoubt { .. } => None,
+        }
+    }
+
+    /// Whether the time of its alignment is over and its barriers have not left all tasks. If they
+    /// have, it is not asked again.
+    pub(crate) fn waits_too_long(&mut self, now: Instant) -> bool {
+        let Phase::Tasks(contributions) = &self.phase else { return false };
+        if self.align_until.take_if(|until| *until <= now).is_none() {
+            return false;
+        }
+        let mut waiting = contributions.waiting.values();
+        waiting.any(|waiting| !matches!(waiting.waits_for, WaitsFor::Snapshot | WaitsFor::Upload))
     }
 
     /// Goes on from `Reserving`; false in any other phase.

@@ -23,6 +23,9 @@ pub struct Settings {
     pub after_tasks_finished: bool,
     /// Whether barriers may overtake records. No such checkpoint starts beside a savepoint.
     pub unaligned: bool,
+    /// The time after which a checkpoint whose barriers wait for records is given up, and one whose
+    /// barriers overtake takes its place; zero: they overtake from the start.
+    pub aligned_timeout: Duration,
     /// While more committables than this wait for their commit, no checkpoint starts.
     pub uncommitted_max: u64,
     /// The number of ended checkpoints whose statistics are kept.
@@ -41,6 +44,7 @@ impl Default for Settings {
             retained: NonZeroU32::MIN,
             after_tasks_finished: true,
             unaligned: false,
+            aligned_timeout: Duration::ZERO,
             uncommitted_max: 1_000_000,
             history: 10,
         }

@@ -190,6 +190,11 @@ crate::declare_options! {
     /// Savepoints are aligned in any case.
     EXECUTION_CHECKPOINTING_UNALIGNED_ENABLED: bool =
         "execution.checkpointing.unaligned.enabled", default "false";
+    /// Where barriers may overtake: time after which a checkpoint whose barriers have not left all
+    /// tasks is given up, and one whose barriers overtake takes its place at once; `0 ms`: they
+    /// overtake from the start.
+    EXECUTION_CHECKPOINTING_ALIGNED_CHECKPOINT_TIMEOUT: Duration =
+        "execution.checkpointing.aligned-checkpoint-timeout", default "0 ms";
     /// Number of checkpoints that may fail in a row; one more fails the job, and the restart
     /// strategy decides what follows.
     EXECUTION_CHECKPOINTING_TOLERABLE_FAILED_CHECKPOINTS: u32 =

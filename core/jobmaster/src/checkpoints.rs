@@ -14,7 +14,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use millstream_checkpoint::coordinator::Known;
-use millstream_checkpoint::messages::{Answer, CommitId, Completed, FinalReport, Now, Request};
+use millstream_checkpoint::messages::{
+    Answer, CommitId, Completed, FinalReport, Now, Request, WaitsFor,
+};
 use millstream_checkpoint::metadata::{Kind, Metadata};
 use millstream_checkpoint::plan::Subtask;
 use millstream_checkpoint::stats::Overview;
@@ -51,6 +53,8 @@ pub(crate) enum Event {
     HostLost,
     /// A task has acknowledged a checkpoint.
     Acknowledged(ExecutionAttemptId, Box<host::CheckpointAck>),
+    /// The barriers up to that of a checkpoint have left a task.
+    Passed(ExecutionAttemptId, CheckpointId),
     /// A task takes no part in a checkpoint.
     Declined(ExecutionAttemptId, host::CheckpointDeclined),
     /// A coordinator has its snapshot, or none.
@@ -259,6 +263,10 @@ impl Checkpoints {
                 let id = CheckpointId::new(checkpoint);
                 self.news.push_back(News::Declined { id, task, reason });
             }
+            Event::Passed(task, last) => {
+                let upload = |id| News::Progress { id, task, waits_for: WaitsFor::Upload };
+                self.news.extend(self.coordinator.pending_until(last).map(upload));
+            }
             Event::Coordinator(snapshot) => self.on_coordinator(snapshot),
             Event::Committed(commit) => self.on_committed(commit),
             Event::Storage(news) => self.news.push_back(news),
@@ -282,6 +290,11 @@ impl Checkpoints {
     /// The newest checkpoint whose results are published, or will be.
     pub(crate) fn latest(&self) -> Option<CheckpointId> {
         self.coordinator.latest().map(Completed::id)
+    }
+
+    /// Whether a checkpoint up to this one is pending.
+    pub(crate) fn is_awaited(&self, last: CheckpointId) -> bool {
+        self.coordinator.pending_until(last).next().is_some()
     }
 
     /// The directory of the checkpoint or savepoint from which the tasks began last, if it has one.
@@ -420,8 +433,8 @@ impl Checkpoints {
         match decision {
             Decision::ReserveId(id) => self.news.push_back(News::IdReserved(id)),
             Decision::SnapshotCoordinators { id, operators } => self.gather(id, operators),
-            Decision::Trigger { id, kind, directory, tasks, base: _ } => {
-                self.trigger(id, kind, directory, tasks);
+            Decision::Trigger { id, kind, unaligned, directory, tasks, base: _ } => {
+                self.trigger(id, (kind, unaligned), directory, tasks);
             }
             Decision::Abort { id, tasks } => {
                 self.savepoints.remove(&id);
@@ -487,13 +500,13 @@ impl Checkpoints {
     fn trigger(
         &mut self,
         id: CheckpointId,
-        kind: Kind,
+        (kind, unaligned): (Kind, bool),
         directory: Option<String>,
         tasks: Vec<ExecutionAttemptId>,
     ) {
         self.savepoints.extend(directory.clone().map(|directory| (id, directory)));
         let kind = match kind {
-            Kind::Checkpoint if self.settings.unaligned => host::CheckpointKind::Unaligned,
+            Kind::Checkpoint if unaligned => host::CheckpointKind::Unaligned,
             kind => convert::kind(kind),
         };
         let trigger = TriggerCheckpoint {

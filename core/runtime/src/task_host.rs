@@ -563,6 +563,7 @@ fn task_metrics(id: ExecutionAttemptId, task: &HostedTask, now: Instant) -> Task
         watermark: values.watermark.map(Timestamp::as_millis),
         watermark_left: left.map(Timestamp::as_millis),
         watermark_right: right.map(Timestamp::as_millis),
+        last_barrier: task.checkpoints.as_ref().map_or(0, |it| it.last_left().get()),
     }
 }
 

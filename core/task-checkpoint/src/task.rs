@@ -546,6 +546,15 @@ impl TaskCheckpoints {
         }
     }
 
+    /// The last checkpoint whose barrier has left the task; 0: none.
+    #[must_use]
+    pub fn last_left(&self) -> CheckpointId {
+        let inner = self.inner();
+        let taking = inner.taking.as_ref().filter(|taking| taking.left.is_none());
+        let last = inner.last_barrier.unwrap_or(CheckpointId::new(0));
+        taking.map_or(last, |taking| CheckpointId::new(taking.barrier.checkpoint.get() - 1))
+    }
+
     /// The last checkpoint whose barrier the task has taken, and all committables that it keeps.
     #[must_use]
     pub fn at_end(&self) -> (Option<CheckpointId>, Vec<Arc<PreCommitted>>) {

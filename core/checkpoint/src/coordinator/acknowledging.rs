@@ -104,8 +104,9 @@ impl Coordinator {
         task: ExecutionAttemptId,
         waits_for: WaitsFor,
     ) {
-        if self.fits(id, task)
-            && let Some(pending) = self.pending.get_mut(&id)
+        // One that has said more since says it again.
+        if let Some(pending) = self.pending.get_mut(&id)
+            && pending.fit(task) == Fit::Fits
         {
             pending.on_progress(task, waits_for);
         }

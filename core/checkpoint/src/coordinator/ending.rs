@@ -8,7 +8,7 @@ use millstream_types::{CheckpointId, ExecutionAttemptId};
 use super::completing::files_of;
 use super::{Coordinator, End, Mode};
 use crate::files;
-use crate::messages::{Action, Answer, Completed, FinalReport, Now, OperatorSnapshot};
+use crate::messages::{Action, Answer, Completed, FinalReport, Now, OperatorSnapshot, Request};
 use crate::metadata::{Kind, Metadata};
 use crate::pending::{Pending, Phase};
 use crate::plan::{Plan, Subtask};
@@ -29,6 +29,8 @@ pub(super) enum Cause<'a> {
     Declined(ExecutionAttemptId, &'a str),
     /// It was not acknowledged in time.
     Timeout,
+    /// Its barriers wait for records; one whose barriers overtake takes its place.
+    NotAligned,
     /// Subtasks contradict each other.
     Contradiction(&'a str),
     /// It could not be stored.
@@ -62,6 +64,7 @@ impl Cause<'_> {
             | Self::Contradiction(_)
             | Self::Store(_) => true,
             Self::Id(_)
+            | Self::NotAligned
             | Self::TaskFailed(_)
             | Self::TaskFinished(_)
             | Self::TaskGone
@@ -87,6 +90,12 @@ impl Coordinator {
                 let reason = pending.reason_of_delay(&self.plan);
                 format!("it was not acknowledged within {:?}: {reason}", self.settings.timeout)
             }
+            Cause::NotAligned => format!(
+                "its barriers have not left all tasks within {:?}: one whose barriers overtake \
+                 takes its place: {}",
+                self.settings.aligned_timeout,
+                pending.reason_of_delay(&self.plan)
+            ),
             Cause::Contradiction(reason) => reason.to_owned(),
             Cause::Store(reason) => format!("it could not be stored: {reason}"),
             Cause::TaskFailed(task) => format!("{} failed", name(task)),
@@ -128,7 +137,12 @@ impl Coordinator {
         self.policy.on_end(now.instant);
         let tasks = if was_told { self.tasks.running().collect() } else { Vec::new() };
         self.actions.push(Action::Abort { id, tasks });
-        self.answer(trigger, || Answer::Failed(reason.clone()));
+        match (cause, trigger) {
+            (Cause::NotAligned, Some(trigger)) => {
+                self.requests.push_front((trigger, Request::Checkpoint));
+            }
+            (_, trigger) => self.answer(trigger, || Answer::Failed(reason.clone())),
+        }
         match kind {
             // Without tasks there is nothing to restart: the final checkpoint is still to come.
             Kind::Checkpoint if cause.counts() && !self.tasks.have_finished() => {
@@ -168,6 +182,18 @@ impl Coordinator {
         self.abort_those(now, Cause::Timeout, is_late);
     }
 
+    /// Gives up checkpoints whose barriers wait for records too long.
+    pub(super) fn give_up_aligned(&mut self, now: Now) {
+        let late = self
+            .pending
+            .iter_mut()
+            .find_map(|(id, pending)| pending.waits_too_long(now.instant).then_some(*id));
+        if let Some(id) = late {
+            self.overtakes = true;
+            self.abort(now, id, Cause::NotAligned);
+        }
+    }
+
     /// Fails the tasks, once: the job restarts.
     pub(super) fn fail_job(&mut self, reason: String) {
         if self.mode == Mode::Running && self.end == End::None {
@@ -185,6 +211,7 @@ impl Coordinator {
 
     pub(super) fn on_restarting(&mut self, now: Now, attempt: u32) {
         self.mode = Mode::Settling;
+        self.overtakes = false;
         self.restarting.clear();
         self.abort_open(now, Cause::Restart);
         self.final_again = None;

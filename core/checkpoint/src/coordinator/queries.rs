@@ -14,6 +14,7 @@ impl Coordinator {
     #[must_use]
     pub fn next_time(&self) -> Option<Instant> {
         let deadlines = self.pending.values().filter_map(Pending::deadline);
+        let deadlines = deadlines.chain(self.pending.values().filter_map(Pending::align_until));
         let looks = self.pending.values().filter_map(Pending::look_at);
         let others = self.next_start().into_iter().chain(self.retention.next_time());
         deadlines.chain(looks).chain(others).min()
@@ -28,6 +29,11 @@ impl Coordinator {
     /// The complete checkpoints that are kept, oldest first.
     pub fn retained(&self) -> impl Iterator<Item = &Completed> {
         self.retention.retained()
+    }
+
+    /// The pending checkpoints up to this one.
+    pub fn pending_until(&self, last: CheckpointId) -> impl Iterator<Item = CheckpointId> {
+        self.pending.range(..=last).map(|(id, _)| *id)
     }
 
     /// Whether it is certain which checkpoint a restart begins from: none is being stored.

@@ -15,6 +15,8 @@ use crate::stats::Blocked;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Reason {
     Periodic,
+    /// One whose barriers waited too long was given up.
+    Instead,
     Final,
     /// The request at this place.
     Request(usize),
@@ -149,8 +151,13 @@ impl Coordinator {
         if !self.requests.is_empty() {
             return Some((Reason::Request(0), None));
         }
-        let at = self.policy.next_periodic()?;
-        self.periodic_blocked().is_none().then_some((Reason::Periodic, Some(at)))
+        if self.periodic_blocked().is_some() {
+            return None;
+        }
+        if self.overtakes {
+            return Some((Reason::Instead, None));
+        }
+        Some((Reason::Periodic, Some(self.policy.next_periodic()?)))
     }
 
     /// The time of the next start that only waits for its time.
@@ -164,19 +171,26 @@ impl Coordinator {
         if at.is_some_and(|at| at > now.instant) {
             return;
         }
-        let of_kind = |kind| Start { kind, trigger: None, directory: None };
-        let start = match reason {
+        let (kind, trigger, directory) = match reason {
             Reason::Periodic => {
                 self.policy.on_periodic(now.instant);
-                of_kind(Kind::Checkpoint)
+                (Kind::Checkpoint, None, None)
             }
-            Reason::Final => of_kind(Kind::Final),
+            Reason::Instead => (Kind::Checkpoint, None, None),
+            Reason::Final => (Kind::Final, None, None),
             Reason::Request(at) => match self.requests.remove(at) {
-                Some((trigger, request)) => requested(trigger, request),
+                Some((trigger, request)) => {
+                    let (kind, directory) = requested(request);
+                    (kind, Some(trigger), directory)
+                }
                 None => return,
             },
         };
-        self.start(now, start);
+        let timeout = self.settings.aligned_timeout;
+        let may_overtake = kind == Kind::Checkpoint && self.settings.unaligned;
+        let unaligned = may_overtake && (timeout.is_zero() || std::mem::take(&mut self.overtakes));
+        let aligned_timeout = (may_overtake && !unaligned).then_some(timeout);
+        self.start(now, Start { kind, trigger, directory, unaligned, aligned_timeout });
     }
 
     fn start(&mut self, now: Now, start: Start) {
@@ -266,6 +280,7 @@ impl Coordinator {
         self.actions.push(Action::Trigger {
             id,
             kind: pending.kind(),
+            unaligned: pending.is_unaligned(),
             base: pending.base(),
             directory: pending.directory(),
             tasks: self.tasks.running().collect(),
@@ -273,15 +288,11 @@ impl Coordinator {
     }
 }
 
-fn requested(trigger: TriggerId, request: Request) -> Start {
-    let trigger = Some(trigger);
+/// The kind of a checkpoint that is asked for, and its directory.
+fn requested(request: Request) -> (Kind, Option<String>) {
     match request {
-        Request::Checkpoint => Start { kind: Kind::Checkpoint, trigger, directory: None },
-        Request::Savepoint { directory } => {
-            Start { kind: Kind::Savepoint, trigger, directory: Some(directory) }
-        }
-        Request::Stop { directory, drain } => {
-            Start { kind: Kind::Stop { drain }, trigger, directory: Some(directory) }
-        }
+        Request::Checkpoint => (Kind::Checkpoint, None),
+        Request::Savepoint { directory } => (Kind::Savepoint, Some(directory)),
+        Request::Stop { directory, drain } => (Kind::Stop { drain }, Some(directory)),
     }
 }

@@ -200,6 +200,73 @@ fn a_late_checkpoint_names_the_subtasks_that_it_waits_for() {
     assert!(matches!(failed.outcome, Outcome::Failed { .. }));
 }
 
+/// Barriers overtake after so many milliseconds.
+fn overtaking(ms: u64) -> Settings {
+    let aligned_timeout = Duration::from_millis(ms);
+    Settings { unaligned: true, aligned_timeout, tolerable_failures: 0, ..every_second() }
+}
+
+/// The triggered checkpoints, and whether their barriers overtake.
+fn overtakes(job: &mut Job) -> Vec<(u64, bool)> {
+    let actions = job.take().into_iter();
+    let triggers = actions.filter_map(|action| match action {
+        Action::Trigger { id, unaligned, .. } => Some((id.get(), unaligned)),
+        _ => None,
+    });
+    triggers.collect()
+}
+
+#[test]
+fn one_whose_barriers_overtake_takes_the_place_of_one_whose_barriers_wait_too_long() {
+    let mut job = Job::running(overtaking(300));
+    assert_eq!(overtakes(job.at(1_000)), [(1, false)]);
+    job.ack(1, task(0, 0, 0), &["given up"]);
+    assert_eq!(overtakes(job.at(1_299)), []);
+    assert_eq!(overtakes(job.at(1_300)), [(2, true)], "at once");
+    let failed = job.coordinator.report().latest_failed.unwrap();
+    let Outcome::Failed { reason, .. } = &failed.outcome else { panic!("{failed:?}") };
+    assert_eq!(
+        reason,
+        "checkpoint chk-1 failed: its barriers have not left all tasks within 300ms: one whose \
+         barriers overtake takes its place: 1 of 2 subtasks have not acknowledged it: v1 (1/1) \
+         waits for the barrier, or for its state to be written"
+    );
+    job.at(1_900).ack_all(2);
+    assert_eq!(job.failures(), [""; 0], "none of them counts as a failure");
+    assert_eq!(overtakes(job.at(2_000)), [(3, false)], "the next one is aligned again");
+}
+
+#[test]
+fn a_checkpoint_whose_barriers_have_left_all_tasks_is_waited_for() {
+    let mut job = Job::running(overtaking(300));
+    job.at(1_000).ack(1, task(0, 0, 0), &[]);
+    let (id, task) = (id(1), task(1, 0, 0));
+    job.event(Event::Progress { id, task, waits_for: WaitsFor::Upload });
+    assert_eq!(job.at(9_000).triggered(), [(1, Kind::Checkpoint)]);
+    job.ack(1, task, &[]);
+    assert_eq!(job.coordinator.latest().map(Completed::id), Some(id));
+    assert!(job.coordinator.report().latest_failed.is_none());
+}
+
+#[test]
+fn a_request_for_a_checkpoint_that_is_given_up_is_answered_by_the_one_in_its_place() {
+    let mut job = Job::running(overtaking(300));
+    job.ask(Request::Checkpoint);
+    assert_eq!(overtakes(&mut job), [(1, false)]);
+    assert_eq!(overtakes(job.at(400)), [(2, true)]);
+    job.ack_all(2);
+    assert!(matches!(&job.answers()[..], [Answer::Complete { .. }]), "once");
+}
+
+#[test]
+fn barriers_overtake_from_the_start_without_a_timeout() {
+    let mut job = Job::running(overtaking(0));
+    assert_eq!(overtakes(job.at(1_000)), [(1, true)]);
+    let mut aligned = Job::running(Settings { unaligned: false, ..overtaking(300) });
+    assert_eq!(overtakes(aligned.at(1_000)), [(1, false)]);
+    assert_eq!(overtakes(aligned.at(1_900)), [], "it has the whole timeout");
+}
+
 #[test]
 fn files_of_an_acknowledgement_that_comes_too_late_are_deleted() {
     let mut job = Job::running(every_second());

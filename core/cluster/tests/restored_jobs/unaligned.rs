@@ -252,10 +252,11 @@ impl SinkWriter<(u64, u64, String)> for StallingWriter {
 const RECORDS: u64 = 20_000;
 const KEYS: u64 = 97;
 
-/// Counts records of 1 KB by key, at full speed, into a sink.
+/// Counts records of 1 KB by key, at full speed, into a sink. Barriers overtake after a time.
 fn count_into(
     sink: &Stalling,
     directory: &Path,
+    timeout: &str,
     parallelism: u32,
     from: Option<&Path>,
     watch: fn(&MiniCluster),
@@ -263,6 +264,7 @@ fn count_into(
     let mut config = BTreeMap::from([
         ("execution.checkpointing.interval".to_owned(), "20 ms".to_owned()),
         (UNALIGNED.0.to_owned(), UNALIGNED.1.to_owned()),
+        ("execution.checkpointing.aligned-checkpoint-timeout".to_owned(), timeout.to_owned()),
         ("execution.checkpointing.dir".to_owned(), format!("file://{}", directory.display())),
         (
             "execution.checkpointing.externalized-checkpoint-retention".to_owned(),
@@ -304,15 +306,31 @@ fn until_it_stalls(cluster: &MiniCluster) {
 
 #[test]
 fn a_sink_that_stalls_holds_up_no_checkpoint_and_what_is_in_flight_moves_to_other_subtasks() {
+    check_stalled("0 ms");
+}
+
+#[test]
+fn a_sink_that_stalls_has_barriers_overtake_after_the_timeout_of_aligned_ones() {
+    let job = check_stalled("10 ms");
+    let failed = job.checkpoints.as_ref().unwrap().report.latest_failed.clone().unwrap();
+    let outcome = format!("{:?}", failed.outcome);
+    assert!(outcome.contains("have not left all tasks within 10ms"), "{outcome}");
+    assert_eq!(job.restarts, 0);
+}
+
+/// Has a job stall whose barriers overtake after a time, and go on at another parallelism: the job
+/// that stalls.
+fn check_stalled(timeout: &str) -> Arc<JobDetails> {
     let directory = tempfile::tempdir().unwrap();
     let sink = Stalling::default();
-    let (_, job) = count_into(&sink, directory.path(), 2, None, until_it_stalls);
+    let (_, stalled) = count_into(&sink, directory.path(), timeout, 2, None, until_it_stalls);
+    let job = &stalled;
     assert_eq!(job.status, JobStatus::Canceled, "{:#?}", job.exceptions);
     let checkpoints = directory.path().join(job.job.to_string());
     let from = published(&checkpoints).find(|it| it.join("_metadata").exists()).unwrap();
 
     sink.0.is_open.store(true, Ordering::SeqCst);
-    let (result, job) = count_into(&sink, directory.path(), 3, Some(&from), |_| {});
+    let (result, job) = count_into(&sink, directory.path(), timeout, 3, Some(&from), |_| {});
     assert!(result.is_ok(), "{:?}: {:#?}", result.err(), job.exceptions);
     let published = sink.0.published.lock().unwrap();
     let mut numbers: Vec<u64> = published.values().flatten().map(|(n, _)| *n).collect();
@@ -324,4 +342,5 @@ fn a_sink_that_stalls_holds_up_no_checkpoint_and_what_is_in_flight_moves_to_othe
     let of_key = |key: u64| (key..RECORDS).step_by(KEYS as usize).zip(1..);
     let expected = (0..KEYS).flat_map(|key| of_key(key).map(move |(_, count)| (key, count)));
     assert!(counts.into_iter().eq(expected), "each count of a key once");
+    stalled
 }

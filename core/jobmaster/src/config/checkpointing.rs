@@ -110,6 +110,8 @@ impl CheckpointingConfig {
             to.after_tasks_finished
         );
         to.unaligned = value_of!(EXECUTION_CHECKPOINTING_UNALIGNED_ENABLED, to.unaligned);
+        to.aligned_timeout =
+            value_of!(EXECUTION_CHECKPOINTING_ALIGNED_CHECKPOINT_TIMEOUT, to.aligned_timeout);
         // The table refuses 0 for both.
         let concurrent =
             value_of!(EXECUTION_CHECKPOINTING_MAX_CONCURRENT_CHECKPOINTS, to.concurrent_max.get());

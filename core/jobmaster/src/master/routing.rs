@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use millstream_gateway::{CauseKind, ExceptionEntry, FailureCause, JobMasterEvent};
 use millstream_protocol::HOST_PROTOCOL;
-use millstream_protocol::host::{FromHost, Hello, OperatorEvent, from_host};
-use millstream_types::HostId;
+use millstream_protocol::host::{FromHost, Hello, Metrics, OperatorEvent, from_host};
+use millstream_types::{CheckpointId, HostId};
 
 use super::{Action, JobMaster, Outcome, Phase, Unseen};
 use crate::causes;
@@ -52,6 +52,7 @@ impl JobMaster {
                 self.tell_tasks(tasks::Event::Reported { host: id, report });
             }
             Some(from_host::Message::Metrics(metrics)) => {
+                self.on_barriers(id, &metrics);
                 self.tell_tasks(tasks::Event::Measured { host: id, metrics });
             }
             Some(from_host::Message::OperatorEvent(event)) => {
@@ -103,6 +104,18 @@ impl JobMaster {
                 | from_host::Message::Settled(_),
             )
             | None => {}
+        }
+    }
+
+    /// Takes in which barriers have left tasks, where a checkpoint waits for them.
+    fn on_barriers(&mut self, host: HostId, metrics: &Metrics) {
+        for task in &metrics.tasks {
+            let last = CheckpointId::new(task.last_barrier);
+            if self.checkpoints.as_ref().is_some_and(|it| it.is_awaited(last))
+                && let Some(task) = self.attempt_on(host, task.task.as_ref())
+            {
+                self.tell_checkpoints(checkpoints::Event::Passed(task, last));
+            }
         }
     }
 

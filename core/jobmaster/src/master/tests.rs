@@ -814,6 +814,25 @@ fn metrics_are_shown_ten_times_a_second_at_most() {
 }
 
 #[test]
+fn a_checkpoint_whose_barrier_has_left_a_task_waits_for_its_state() {
+    let mut config = JobMasterConfig::default();
+    config.checkpointing.settings.interval = Some(Duration::from_secs(1));
+    let mut job = Job::with_config(graph(&[("Source", 1, "default")]), &config);
+    job.start();
+    job.run_on(&[("tm1", 0)]);
+    job.now = job.now.saturating_add(Duration::from_secs(1));
+    job.time_out(TimerKind::Checkpoint);
+    let host = job.host("tm1");
+    let waits = |job: &Job| format!("{:?}", job.details().checkpoints.unwrap().status.pending);
+    assert!(waits(&job).contains("waits_for: Barrier"), "{}", waits(&job));
+    let passed = |last_barrier| TaskMetrics { last_barrier, ..counted(0, 0) };
+    job.says(host, from_host::Message::Metrics(Metrics { tasks: vec![passed(0)] }));
+    assert!(waits(&job).contains("waits_for: Barrier"), "{}", waits(&job));
+    job.says(host, from_host::Message::Metrics(Metrics { tasks: vec![passed(1)] }));
+    assert!(waits(&job).contains("waits_for: Upload"), "{}", waits(&job));
+}
+
+#[test]
 fn the_counters_of_the_end_stay() {
     let mut job = Job::running_on(pipeline(1), &[("tm1", 0)]);
     let host = job.host("tm1");

@@ -23,6 +23,7 @@ use crate::messages::{
 use crate::metadata::{Committables, Kind, Metadata, OperatorState};
 use crate::plan::{Plan, Subtask};
 use crate::settings::Settings;
+use crate::stats::Outcome;
 
 /// A message of the master to a task.
 #[derive(Debug)]
@@ -67,6 +68,10 @@ pub(super) struct World {
     attempt: u32,
     /// Whether the JobMaster is about to restart the tasks.
     restarts: bool,
+    /// The next checkpoint takes the place of one that was given up.
+    replaces: bool,
+    /// The last one that did.
+    instead: Option<CheckpointId>,
     /// The tasks that have failed, as long as it may do with a restart of their regions.
     failed: BTreeSet<Subtask>,
     /// The tasks of regions that wait for what they restart from.
@@ -141,6 +146,7 @@ impl World {
             retained: few(&mut random),
             after_tasks_finished: !random.one_in(4),
             unaligned: random.one_in(2),
+            aligned_timeout: Duration::from_millis(random.below(4) as u64 * 300),
             uncommitted_max: if random.one_in(3) { 3 } else { 1_000 },
             history: 3,
         };
@@ -173,6 +179,8 @@ impl World {
             tasks: BTreeMap::new(),
             attempt: 0,
             restarts: false,
+            replaces: false,
+            instead: None,
             failed: BTreeSet::new(),
             away: BTreeSet::new(),
             host: false,
@@ -199,6 +207,43 @@ impl World {
         self.random.one_in(if self.rough { of } else { of * 6 }) && !self.calm
     }
 
+    /// Whether a checkpoint was given up since its barriers wait for records.
+    fn is_given_up(&self, id: CheckpointId) -> bool {
+        let failed = self.coordinator.report().latest_failed;
+        failed.filter(|failed| failed.id == id).is_some_and(|failed| match &failed.outcome {
+            Outcome::Failed { reason, .. } => reason.contains("takes its place"),
+            Outcome::InProgress | Outcome::Completed { .. } => false,
+        })
+    }
+
+    /// Notes a checkpoint that takes the place of one that was given up.
+    fn on_start(&mut self, id: CheckpointId) {
+        let pending = self.coordinator.status(self.time.now().instant).pending;
+        let started = pending.iter().find(|pending| pending.id == id);
+        if started.is_some_and(|pending| pending.kind == Kind::Checkpoint)
+            && std::mem::take(&mut self.replaces)
+        {
+            self.instead = Some(id);
+        }
+    }
+
+    /// Barriers overtake where that is wanted, and beside no savepoint; with a timeout only in
+    /// place of a checkpoint that was given up.
+    fn check_overtaking(&mut self, id: CheckpointId, kind: Kind, unaligned: bool) {
+        let Settings { unaligned: may, aligned_timeout, .. } = self.settings;
+        let may = may && kind == Kind::Checkpoint;
+        assert!(may || !unaligned, "{kind} {id} overtakes");
+        if may && aligned_timeout.is_zero() {
+            assert!(unaligned, "{id} is aligned");
+        } else if may {
+            assert_eq!(unaligned, self.instead == Some(id), "{id}");
+            self.seen.many("unaligned instead", u64::from(unaligned));
+        }
+        let others = self.coordinator.status(self.time.now().instant).pending;
+        let mut others = others.iter().filter(|other| other.id < id);
+        assert!(!unaligned || !others.any(|other| other.kind.is_savepoint()), "{id}");
+    }
+
     fn faulty(&self, fault: Fault) -> bool {
         self.fault == Some(fault)
     }
@@ -207,6 +252,7 @@ impl World {
     /// makes of it.
     fn event(&mut self, event: Event) {
         self.note(&event);
+        self.replaces &= !matches!(event, Event::Restarting { .. });
         let event = self.changed(event);
         self.trace.note(&event);
         let before = self.coordinator.ignored();
@@ -323,7 +369,10 @@ impl World {
 
     fn act(&mut self, action: Action) {
         match action {
-            Action::ReserveId(id) => self.on_reserve(id),
+            Action::ReserveId(id) => {
+                self.on_start(id);
+                self.on_reserve(id);
+            }
             Action::SnapshotCoordinators { id, operators } => {
                 assert!(!self.oracle.attempts.running.is_empty(), "{id} needs no coordinator");
                 if self.host && self.bad_luck(25) {
@@ -334,12 +383,14 @@ impl World {
                     self.send(Event::CoordinatorsSnapshot { id, states: states.collect() });
                 }
             }
-            Action::Trigger { id, kind, base, directory, tasks } => {
+            Action::Trigger { id, kind, unaligned, base, directory, tasks } => {
                 assert_eq!(directory.is_some(), kind.is_savepoint());
+                self.check_overtaking(id, kind, unaligned);
                 self.on_trigger(id, kind, base, tasks);
             }
             Action::Abort { id, .. } => {
                 self.seen.one("aborted");
+                self.replaces |= self.is_given_up(id);
                 self.oracle.tracked.remove(&id).expect("it was pending");
             }
             Action::Store { id, metadata, directory } => self.on_store(id, metadata, directory),

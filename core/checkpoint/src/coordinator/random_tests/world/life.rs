@@ -264,6 +264,7 @@ impl World {
     /// Another master takes over; all tasks end with the old one. It knows what is stored.
     fn take_over(&mut self) {
         self.seen.one("takeover");
+        self.replaces = false;
         self.lose_host();
         let from_tasks = |event: &Event| {
             matches!(
