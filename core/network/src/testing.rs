@@ -104,3 +104,8 @@ impl Wire {
         Ok(count > 0)
     }
 }
+
+/// Has an exchange lose its connection to a host, for this reason.
+pub fn lose(exchange: &Exchange, peer: HostId, why: &str) {
+    exchange.registry().lose(peer, why);
+}

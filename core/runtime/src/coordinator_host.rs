@@ -24,6 +24,7 @@ use millstream_types::{AttemptId, CheckpointId, Clock, JobId, OperatorId};
 
 use crate::failure::{self, guard};
 use crate::link::{Outbox, ToControl};
+use crate::turns::{Part, Run, Threads};
 
 /// The most messages of its tasks that a coordinator leaves unread. Each subtask has one at a time.
 const UNREAD_MAX: usize = 16_384;
@@ -131,6 +132,7 @@ pub type OnFailure = Arc<dyn Fn(Failure) + Send + Sync>;
 
 /// One job's coordinators.
 pub struct CoordinatorHost {
+    threads: Threads,
     coordinators: BTreeMap<OperatorId, Handle>,
     outbox: Outbox,
     /// Given to each thread; closed once all of them have ended.
@@ -156,21 +158,44 @@ impl CoordinatorHost {
         outbox: Outbox,
         clock: Clock,
     ) -> Result<Self, Failure> {
-        failure::install_panic_hook();
-        let mut host = Self::empty(on_failure, outbox, clock);
-        let start = CoordinatorsStart::of(begin);
-        open_coordinators(job, &start, program, graph, |operator, coordinator| {
-            host.add(operator, coordinator)
-        })?;
-        set_waiting(Waiting::Running);
-        host.outbox.send(from_host::Message::Ready(Ready::default()));
-        Ok(host)
+        Self::empty(Threads::Own, on_failure, outbox, clock).open(begin, (job, program, graph))
     }
 
-    fn empty(on_failure: OnFailure, outbox: Outbox, clock: Clock) -> Self {
+    /// As [`CoordinatorHost::start`] for a simulation, which takes the coordinators from the other
+    /// end of `parts` and gives turns to them, and messages to [`CoordinatorHost::on_control`].
+    ///
+    /// # Errors
+    /// As [`CoordinatorHost::start`].
+    pub fn stepped(
+        begin: &Begin,
+        job: (JobId, &Program, &JobGraph),
+        parts: SyncSender<Box<dyn Part>>,
+        on_failure: OnFailure,
+        outbox: Outbox,
+        clock: Clock,
+    ) -> Result<Self, Failure> {
+        Self::empty(Threads::None(parts), on_failure, outbox, clock).open(begin, job)
+    }
+
+    fn open(
+        mut self,
+        begin: &Begin,
+        (job, program, graph): (JobId, &Program, &JobGraph),
+    ) -> Result<Self, Failure> {
+        failure::install_panic_hook();
+        let start = CoordinatorsStart::of(begin);
+        open_coordinators(job, &start, program, graph, |operator, coordinator| {
+            self.add(operator, coordinator)
+        })?;
+        set_waiting(Waiting::Running);
+        self.outbox.send(from_host::Message::Ready(Ready::default()));
+        Ok(self)
+    }
+
+    fn empty(threads: Threads, on_failure: OnFailure, outbox: Outbox, clock: Clock) -> Self {
         let (running, ended) = sync_channel(0);
         let (coordinators, running) = (BTreeMap::new(), Some(running));
-        Self { coordinators, outbox, running, ended, on_failure, clock }
+        Self { threads, coordinators, outbox, running, ended, on_failure, clock }
     }
 
     /// Starts a coordinator's thread.
@@ -181,7 +206,7 @@ impl CoordinatorHost {
     ) -> Result<(), Failure> {
         let name = described(operator);
         let (requests, received) = sync_channel(UNREAD_MAX);
-        let thread = Coordinator {
+        let coordinator = Coordinator {
             operator: operator.id,
             name: name.clone(),
             coordinator,
@@ -189,16 +214,15 @@ impl CoordinatorHost {
             clock: self.clock.clone(),
             next_tick: None,
         };
-        let (on_failure, running) = (Arc::clone(&self.on_failure), self.running.clone());
-        let run = move || {
-            if let Err(failure) = thread.run(&received) {
-                on_failure(failure);
-            }
-            drop(running);
+        let serving = Serving {
+            coordinator,
+            requests: received,
+            on_failure: Some(Arc::clone(&self.on_failure)),
+            _running: self.running.clone(),
         };
-        let spawned = std::thread::Builder::new().name("coordinator".to_owned()).spawn(run);
+        let started = self.threads.start("coordinator".to_owned(), serving);
         let no_thread = |error| failure::of_kind("start", format!("{name}: no thread: {error}"));
-        spawned.map_err(no_thread)?;
+        started.map_err(no_thread)?;
         let settles = !operator.source;
         self.coordinators.insert(operator.id, Handle { name, settles, requests });
         Ok(())
@@ -218,32 +242,44 @@ impl CoordinatorHost {
     }
 
     fn listen(&self, control: &Receiver<ToControl>) -> Result<(), Failure> {
-        loop {
-            match control.recv() {
-                Ok(ToControl::Parent(parent)) => match parent.message {
-                    Some(to_host::Message::OperatorEvent(event)) => self.on_event(event)?,
-                    Some(to_host::Message::Commit(_)) => self.settle(Settle::Commit)?,
-                    Some(to_host::Message::Abort(_)) => self.settle(Settle::Abort)?,
-                    Some(to_host::Message::SnapshotCoordinators(asked)) => self.snapshot(&asked)?,
-                    Some(to_host::Message::CommitCheckpoint(order)) => self.publish(order)?,
-                    Some(to_host::Message::RestartSubtasks(restart)) => self.restart(restart)?,
-                    Some(to_host::Message::EndCheckpoint(end)) => self.end_checkpoint(&end)?,
-                    Some(to_host::Message::Shutdown(_)) => return Ok(()),
-                    Some(
-                        to_host::Message::Begin(_)
-                        | to_host::Message::Deploy(_)
-                        | to_host::Message::Cancel(_)
-                        | to_host::Message::Credentials(_)
-                        | to_host::Message::TriggerCheckpoint(_)
-                        | to_host::Message::Answer(_),
-                    )
-                    | None => {}
-                },
-                Ok(ToControl::CoordinatorFailed(failure)) => return Err(*failure),
-                Ok(ToControl::ParentGone) | Err(_) => return Ok(()),
-                Ok(ToControl::Task(_)) => {}
+        while let Ok(message) = control.recv() {
+            if !self.on_control(message)? {
+                break;
             }
         }
+        Ok(())
+    }
+
+    /// Does what one message to the control thread asks for; `false` when the host is to stop.
+    ///
+    /// # Errors
+    /// A coordinator failed: the job does.
+    pub fn on_control(&self, message: ToControl) -> Result<bool, Failure> {
+        match message {
+            ToControl::Parent(parent) => match parent.message {
+                Some(to_host::Message::OperatorEvent(event)) => self.on_event(event)?,
+                Some(to_host::Message::Commit(_)) => self.settle(Settle::Commit)?,
+                Some(to_host::Message::Abort(_)) => self.settle(Settle::Abort)?,
+                Some(to_host::Message::SnapshotCoordinators(asked)) => self.snapshot(&asked)?,
+                Some(to_host::Message::CommitCheckpoint(order)) => self.publish(order)?,
+                Some(to_host::Message::RestartSubtasks(restart)) => self.restart(restart)?,
+                Some(to_host::Message::EndCheckpoint(end)) => self.end_checkpoint(&end)?,
+                Some(to_host::Message::Shutdown(_)) => return Ok(false),
+                Some(
+                    to_host::Message::Begin(_)
+                    | to_host::Message::Deploy(_)
+                    | to_host::Message::Cancel(_)
+                    | to_host::Message::Credentials(_)
+                    | to_host::Message::TriggerCheckpoint(_)
+                    | to_host::Message::Answer(_),
+                )
+                | None => {}
+            },
+            ToControl::CoordinatorFailed(failure) => return Err(*failure),
+            ToControl::ParentGone => return Ok(false),
+            ToControl::Task(_) => {}
+        }
+        Ok(true)
     }
 
     fn on_event(&self, event: OperatorEvent) -> Result<(), Failure> {
@@ -361,37 +397,92 @@ struct Coordinator {
     next_tick: Option<Instant>,
 }
 
-impl Coordinator {
+/// A coordinator with what it is asked for.
+struct Serving {
+    coordinator: Coordinator,
+    requests: Receiver<Request>,
+    /// `None` once it has failed.
+    on_failure: Option<OnFailure>,
+    /// Dropped at its end, for which the end of the host waits.
+    _running: Option<SyncSender<()>>,
+}
+
+impl Serving {
     /// Handles requests until no more can come.
-    fn run(mut self, requests: &Receiver<Request>) -> Result<(), Failure> {
+    fn serve(&mut self) -> Result<(), Failure> {
         loop {
-            self.tick()?;
-            let request = match self.next_tick {
-                None => requests.recv().map_err(|_| RecvTimeoutError::Disconnected),
-                Some(next) => requests.recv_timeout(self.clock.sleep_until(next)),
+            self.coordinator.tick()?;
+            let request = match self.coordinator.next_tick {
+                None => self.requests.recv().map_err(|_| RecvTimeoutError::Disconnected),
+                Some(next) => self.requests.recv_timeout(self.coordinator.clock.sleep_until(next)),
             };
             match request {
-                Ok(Request::Event(event)) => self.on_event(&event)?,
-                Ok(Request::Settle(settle, settling)) => {
-                    settling.settled(self.guard(|it| match settle {
-                        Settle::Commit => it.commit(),
-                        Settle::Abort => it.abort(),
-                    }));
-                }
-                Ok(Request::Snapshot(checkpoint)) => self.snapshot(checkpoint),
-                Ok(Request::Restart(restart, restarting)) => {
-                    self.guard(|it| it.restart(&restart))?;
-                    restarting.restarted();
-                }
-                Ok(Request::Complete(id)) => self.coordinator.on_complete(id),
-                Ok(Request::Publish(order, publishing)) => {
-                    self.guard(|it| it.publish(order))?;
-                    publishing.published();
-                }
+                Ok(request) => self.coordinator.serve(request)?,
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => return Ok(()),
             }
         }
+    }
+
+    fn fail(&mut self, failure: Failure) {
+        if let Some(on_failure) = self.on_failure.take() {
+            on_failure(failure);
+        }
+    }
+}
+
+impl Run for Serving {
+    fn run(mut self) {
+        if let Err(failure) = self.serve() {
+            self.fail(failure);
+        }
+    }
+}
+
+impl Part for Serving {
+    fn turn(&mut self, _choice: usize) -> bool {
+        if self.on_failure.is_none() {
+            return false;
+        }
+        let now = self.coordinator.clock.now();
+        let done = if self.coordinator.next_tick.is_some_and(|next| next <= now) {
+            self.coordinator.tick()
+        } else if let Ok(request) = self.requests.try_recv() {
+            self.coordinator.serve(request)
+        } else {
+            return false;
+        };
+        done.unwrap_or_else(|failure| self.fail(failure));
+        true
+    }
+
+    fn next_time(&self) -> Option<Instant> {
+        self.coordinator.next_tick.filter(|_| self.on_failure.is_some())
+    }
+}
+
+impl Coordinator {
+    fn serve(&mut self, request: Request) -> Result<(), Failure> {
+        match request {
+            Request::Event(event) => self.on_event(&event)?,
+            Request::Settle(settle, settling) => {
+                settling.settled(self.guard(|it| match settle {
+                    Settle::Commit => it.commit(),
+                    Settle::Abort => it.abort(),
+                }));
+            }
+            Request::Snapshot(checkpoint) => self.snapshot(checkpoint),
+            Request::Restart(restart, restarting) => {
+                self.guard(|it| it.restart(&restart))?;
+                restarting.restarted();
+            }
+            Request::Complete(id) => self.coordinator.on_complete(id),
+            Request::Publish(order, publishing) => {
+                self.guard(|it| it.publish(order))?;
+                publishing.published();
+            }
+        }
+        Ok(())
     }
 
     fn snapshot(&mut self, checkpoint: u64) {
@@ -607,7 +698,8 @@ mod tests {
             let on_failure = Arc::new(move |failure| {
                 let _ = failed.send(ToControl::CoordinatorFailed(Box::new(failure)));
             });
-            let mut host = CoordinatorHost::empty(on_failure, outbox, Clock::system());
+            let mut host =
+                CoordinatorHost::empty(Threads::Own, on_failure, outbox, Clock::system());
             for (operator, coordinator) in coordinators {
                 host.add(&operator, coordinator).unwrap();
             }

@@ -26,6 +26,7 @@ mod stepped;
 mod task_host;
 mod tasks;
 mod time_spent;
+mod turns;
 
 pub use checkpoints::HostCheckpointing;
 pub use coordinator_host::{CoordinatorHost, OnFailure};
@@ -34,3 +35,4 @@ pub use link::{Outbox, ToControl, control_queue};
 pub use millstream_protocol::NEVER_EXECUTED;
 pub use stepped::{Pushed, PushedInput, SteppedJob};
 pub use task_host::{TaskHost, TaskHostConfig};
+pub use turns::Part;

@@ -96,6 +96,13 @@ pub struct Outgoing {
     silence_max: Arc<AtomicU64>,
 }
 
+impl Outgoing {
+    /// The next message, if one waits. Signs of life are left to the caller.
+    pub fn take_waiting(&mut self) -> Option<FromHost> {
+        self.messages.try_recv().ok()
+    }
+}
+
 impl Iterator for Outgoing {
     type Item = FromHost;
 

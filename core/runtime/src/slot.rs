@@ -24,6 +24,7 @@ use millstream_types::{Clock, ExecutionAttemptId};
 use crate::failure::guard;
 use crate::link::{TaskReport, ToControl};
 use crate::time_spent::{Activity, TimeSpent};
+use crate::turns::{Part, Run, Threads};
 
 /// A slot thread that is parked, or will notice before it parks.
 #[derive(Debug)]
@@ -120,9 +121,10 @@ pub(crate) struct Slot {
 }
 
 impl Slot {
-    /// Starts the thread.
+    /// Starts the thread, if there are to be any.
     pub(crate) fn start(
         index: u32,
+        threads: &Threads,
         control: SyncSender<ToControl>,
         clock: Clock,
     ) -> std::io::Result<Self> {
@@ -130,12 +132,9 @@ impl Slot {
         let received = Arc::clone(&commands);
         let parker = Arc::new(Parker { parked: AtomicBool::new(false), thread: Mutex::default() });
         let shared = Arc::clone(&parker);
-        let thread = std::thread::Builder::new()
-            .name(format!("slot-{index}"))
-            .spawn(move || SlotLoop::new(received, shared, control, clock).run())?;
-        let mut slot = parker.thread.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        *slot = Some(thread.thread().clone());
-        drop(slot);
+        let thread = threads
+            .start(format!("slot-{index}"), SlotLoop::new(received, shared, control, clock))?;
+        *parker.thread.lock().unwrap_or_else(PoisonError::into_inner) = thread;
         Ok(Self { commands, parker })
     }
 
@@ -226,29 +225,18 @@ impl SlotLoop {
         let _ = self.control.send(ToControl::Task(TaskReport::State(id, state, cause)));
     }
 
-    fn run(mut self) {
-        let mut now = self.clock.now();
-        while self.open {
-            if self.take_commands() {
-                now = self.clock.now();
-            }
-            let mut at = 0;
-            while at < self.tasks.len() {
-                let is_ready = self.is_ready(at, now);
-                let mut ended = false;
-                if is_ready {
-                    (ended, now) = self.turn(at, now);
-                }
-                if !ended && (is_ready || self.has_slices(at)) {
-                    (ended, now) = self.slice(at, now);
-                }
-                at += usize::from(!ended);
-            }
-            if !self.tasks.iter().any(|task| task.is_woken() || task.slices) {
-                self.park();
-                now = self.clock.now();
-            }
+    /// Gives one task its turn, if it is ready or has slices to write: whether it ended, and the
+    /// time after it.
+    fn visit(&mut self, at: usize, mut now: Instant) -> (bool, Instant) {
+        let is_ready = self.is_ready(at, now);
+        let mut ended = false;
+        if is_ready {
+            (ended, now) = self.turn(at, now);
         }
+        if !ended && (is_ready || self.has_slices(at)) {
+            (ended, now) = self.slice(at, now);
+        }
+        (ended, now)
     }
 
     fn is_ready(&self, at: usize, now: Instant) -> bool {
@@ -453,6 +441,49 @@ impl SlotLoop {
             None => std::thread::park(),
         }
         self.parker.parked.store(false, Ordering::SeqCst);
+    }
+}
+
+impl Run for SlotLoop {
+    fn run(mut self) {
+        let mut now = self.clock.now();
+        while self.open {
+            if self.take_commands() {
+                now = self.clock.now();
+            }
+            let mut at = 0;
+            while at < self.tasks.len() {
+                let ended;
+                (ended, now) = self.visit(at, now);
+                at += usize::from(!ended);
+            }
+            if !self.tasks.iter().any(|task| task.is_woken() || task.slices) {
+                self.park();
+                now = self.clock.now();
+            }
+        }
+    }
+}
+
+impl Part for SlotLoop {
+    /// Carries out commands, or visits one of the tasks that are ready.
+    fn turn(&mut self, choice: usize) -> bool {
+        if self.take_commands() {
+            return true;
+        }
+        let now = self.clock.now();
+        let is_ready = |at: &usize| self.is_ready(*at, now) || self.has_slices(*at);
+        let ready = (0..self.tasks.len()).filter(is_ready).count();
+        let Some(chosen) = choice.checked_rem(ready) else { return false };
+        if let Some(at) = (0..self.tasks.len()).filter(is_ready).nth(chosen) {
+            self.visit(at, now);
+        }
+        true
+    }
+
+    fn next_time(&self) -> Option<Instant> {
+        let running = self.tasks.iter().filter(|task| !task.stopped && task.ending.is_none());
+        running.filter_map(|task| task.deadline).min()
     }
 }
 
@@ -667,7 +698,7 @@ mod tests {
     #[test]
     fn a_task_without_input_and_one_whose_output_is_full_go_on_with_their_slices() {
         let (control, _reports) = std::sync::mpsc::sync_channel(64);
-        let slot = Slot::start(0, control, Clock::system()).unwrap();
+        let slot = Slot::start(0, &Threads::Own, control, Clock::system()).unwrap();
         let tasks =
             [(Step::Idle(None), 50), (Step::Full, 50), (Step::Progress, 20)].map(|(step, left)| {
                 (step, Arc::new(AtomicU32::new(left)), Arc::<AtomicU32>::default())
@@ -688,7 +719,7 @@ mod tests {
     fn a_task_reads_what_waits_for_it_before_the_others_have_their_turns() {
         let (manual, steps) = (ManualClock::new(), Arc::<Mutex<String>>::default());
         let (control, reports) = std::sync::mpsc::sync_channel(64);
-        let slot = Slot::start(0, control, manual.clock()).unwrap();
+        let slot = Slot::start(0, &Threads::Own, control, manual.clock()).unwrap();
         // Both are there before the first turn: their slot waits until the first is built.
         let (go, begin) = std::sync::mpsc::channel::<()>();
         let mut begin = Some(begin);
@@ -713,7 +744,7 @@ mod tests {
     fn a_flush_at_the_end_of_a_step_is_work() {
         let (manual, time) = (ManualClock::new(), Arc::<TimeSpent>::default());
         let (control, _reports) = std::sync::mpsc::sync_channel(64);
-        let slot = Slot::start(0, control, manual.clock()).unwrap();
+        let slot = Slot::start(0, &Threads::Own, control, manual.clock()).unwrap();
         let body = SlowFlush { manual: manual.clone(), flushed: false };
         run(&slot, 0, Arc::clone(&time), move || Ok(Box::new(body)));
         let hour = 3_600_000_000_000;
@@ -728,7 +759,7 @@ mod tests {
         due: Option<Duration>,
     ) -> (Slot, Arc<TimeSpent>, Arc<Seen>) {
         let (control, reports) = std::sync::mpsc::sync_channel(64);
-        let slot = Slot::start(0, control, manual.clock()).unwrap();
+        let slot = Slot::start(0, &Threads::Own, control, manual.clock()).unwrap();
         let (time, seen) = (Arc::<TimeSpent>::default(), Arc::<Seen>::default());
         let due = due.map(|due| manual.clock().now() + due);
         let body = Waiting { due, seen: Arc::clone(&seen) };
@@ -783,7 +814,7 @@ mod tests {
     #[test]
     fn the_times_of_all_tasks_of_a_slot_add_up_in_every_sample() {
         let (control, reports) = std::sync::mpsc::sync_channel(64);
-        let slot = Slot::start(0, control, Clock::system()).unwrap();
+        let slot = Slot::start(0, &Threads::Own, control, Clock::system()).unwrap();
         let bodies = [
             Fixed(Duration::from_millis(40), Step::Progress),
             Fixed(Duration::ZERO, Step::Full),

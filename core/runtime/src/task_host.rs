@@ -37,6 +37,7 @@ use crate::memory;
 use crate::slot::{NewTask, Slot};
 use crate::tasks::{Tasks, task_id};
 use crate::time_spent::TimeSpent;
+use crate::turns::{Part, Threads};
 
 /// Interval of metrics while a task runs.
 const METRICS_EVERY: Duration = Duration::from_millis(250);
@@ -86,6 +87,7 @@ struct HostedTask {
 /// One job's tasks in this process.
 pub struct TaskHost {
     config: TaskHostConfig,
+    threads: Threads,
     blueprint: Arc<Blueprint>,
     exchange: Arc<Exchange>,
     control: SyncSender<ToControl>,
@@ -114,6 +116,31 @@ impl TaskHost {
         control: SyncSender<ToControl>,
         outbox: Outbox,
     ) -> Result<Self> {
+        Self::start_with(Threads::Own, config, (program, graph), control, outbox)
+    }
+
+    /// As [`TaskHost::start`] for a simulation, which takes the host's parts from the other end of
+    /// `parts` and gives turns to them, and messages to [`TaskHost::on_control`].
+    ///
+    /// # Errors
+    /// As [`TaskHost::start`].
+    pub fn stepped(
+        config: TaskHostConfig,
+        job: (Arc<Program>, JobGraph),
+        parts: SyncSender<Box<dyn Part>>,
+        control: SyncSender<ToControl>,
+        outbox: Outbox,
+    ) -> Result<Self> {
+        Self::start_with(Threads::None(parts), config, job, control, outbox)
+    }
+
+    fn start_with(
+        threads: Threads,
+        config: TaskHostConfig,
+        (program, graph): (Arc<Program>, JobGraph),
+        control: SyncSender<ToControl>,
+        outbox: Outbox,
+    ) -> Result<Self> {
         failure::install_panic_hook();
         let blueprint = Blueprint::new(program, graph);
         let exchange = Exchange::start(ExchangeConfig {
@@ -127,13 +154,15 @@ impl TaskHost {
         .encoding_always(blueprint.graph.settings.serializes_always());
         let address = exchange.address().map_or_else(String::new, |address| address.to_string());
         let uploads = config.checkpointing.clone().map(|checkpointing| {
-            Uploads::start(checkpointing, outbox.clone(), config.clock.clone()).map(Arc::new)
+            Uploads::start(&threads, checkpointing, outbox.clone(), config.clock.clone())
+                .map(Arc::new)
         });
         let uploads = uploads.transpose()?;
         set_waiting(Waiting::Running);
         outbox.send(from_host::Message::Ready(Ready { data_address: address }));
         Ok(Self {
             config,
+            threads,
             blueprint: Arc::new(blueprint),
             exchange: Arc::new(exchange),
             control,
@@ -156,14 +185,13 @@ impl TaskHost {
         loop {
             let wait = clock.sleep_until(next_metrics);
             match control.recv_timeout(wait) {
-                Ok(ToControl::Parent(message)) => {
-                    if !self.on_parent(message.message) {
+                Ok(message) => {
+                    if !self.on_control(message) {
                         return;
                     }
                 }
-                Ok(ToControl::ParentGone) | Err(RecvTimeoutError::Disconnected) => return,
-                Ok(ToControl::Task(report)) => self.on_report(report),
-                Ok(ToControl::CoordinatorFailed(_)) | Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => return,
+                Err(RecvTimeoutError::Timeout) => {}
             }
             if clock.now() >= next_metrics {
                 self.send_metrics();
@@ -174,6 +202,23 @@ impl TaskHost {
                 next_metrics = clock.now() + METRICS_EVERY;
             }
         }
+    }
+
+    /// Does what one message to the control thread asks for; `false` when the host is to stop.
+    pub fn on_control(&mut self, message: ToControl) -> bool {
+        match message {
+            ToControl::Parent(message) => return self.on_parent(message.message),
+            ToControl::ParentGone => return false,
+            ToControl::Task(report) => self.on_report(report),
+            ToControl::CoordinatorFailed(_) => {}
+        }
+        true
+    }
+
+    /// The host's end of the exchanges.
+    #[must_use]
+    pub const fn exchange(&self) -> &Arc<Exchange> {
+        &self.exchange
     }
 
     /// `false` when the host is to stop.
@@ -405,11 +450,11 @@ impl TaskHost {
 
     /// The thread of a slot.
     fn slot(&mut self, slot: u32) -> Result<&Slot> {
-        let (control, clock) = (&self.control, &self.config.clock);
+        let (threads, control, clock) = (&self.threads, &self.control, &self.config.clock);
         Ok(match self.slots.entry(slot) {
             Entry::Occupied(thread) => thread.into_mut(),
             Entry::Vacant(place) => {
-                place.insert(Slot::start(slot, control.clone(), clock.clone())?)
+                place.insert(Slot::start(slot, threads, control.clone(), clock.clone())?)
             }
         })
     }
@@ -509,7 +554,8 @@ impl TaskHost {
         self.outbox.send(from_host::Message::TaskState(state));
     }
 
-    fn send_metrics(&self) {
+    /// Tells the metrics of the running tasks.
+    pub fn send_metrics(&self) {
         let (running, now) = (self.tasks.running(), self.config.clock.now());
         let mut tasks = running.map(|(id, task)| task_metrics(id, task, now)).peekable();
         while tasks.peek().is_some() {

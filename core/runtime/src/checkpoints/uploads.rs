@@ -21,6 +21,7 @@ use super::parts::{AllParts, Parts, Rooms, SnapshotId, StatePart, file_name, seg
 use super::snapshot::{self, Owner, all_committables, operators};
 use crate::link::Outbox;
 use crate::tasks::task_id;
+use crate::turns::{Part, Run, Threads};
 
 /// The most snapshots that wait for their upload, each with the state of one task.
 const WAITING_MAX: usize = 4096;
@@ -60,15 +61,16 @@ pub(crate) struct Uploads {
 }
 
 impl Uploads {
-    /// Starts the thread, which ends with this.
+    /// Starts the thread, if there are to be any; it ends with this.
     pub(crate) fn start(
+        threads: &Threads,
         checkpointing: Arc<HostCheckpointing>,
         outbox: Outbox,
         clock: Clock,
     ) -> io::Result<Self> {
         let (requests, received) = sync_channel(WAITING_MAX);
         let (rooms, takes_parts) = (Arc::<Rooms>::default(), checkpointing.files.is_some());
-        let mut uploader = Uploader {
+        let uploader = Uploader {
             checkpointing,
             outbox: outbox.clone(),
             clock,
@@ -77,8 +79,7 @@ impl Uploads {
             parts: AllParts::default(),
             rooms: Arc::clone(&rooms),
         };
-        let thread = std::thread::Builder::new().name("checkpoint-writer".to_owned());
-        thread.spawn(move || uploader.run(&received))?;
+        threads.start("checkpoint-writer".to_owned(), Writer { uploader, requests: received })?;
         Ok(Self { requests, outbox, rooms, takes_parts })
     }
 
@@ -196,29 +197,55 @@ struct Uploader {
     rooms: Arc<Rooms>,
 }
 
+/// The uploader with what it is asked for.
+struct Writer {
+    uploader: Uploader,
+    requests: Receiver<Request>,
+}
+
+impl Run for Writer {
+    fn run(mut self) {
+        for request in &self.requests {
+            self.uploader.serve(request);
+        }
+    }
+}
+
+impl Part for Writer {
+    fn turn(&mut self, _choice: usize) -> bool {
+        let request = self.requests.try_recv();
+        request.is_ok_and(|request| {
+            self.uploader.serve(request);
+            true
+        })
+    }
+
+    fn writes_snapshots(&self) -> bool {
+        true
+    }
+}
+
 impl Uploader {
-    fn run(&mut self, requests: &Receiver<Request>) {
-        for request in requests {
-            match request {
-                Request::Send(message) => self.outbox.send(message),
-                Request::Upload(upload) if self.is_early(&upload) => self.early.push(upload),
-                Request::Upload(upload) => {
-                    let said = self.upload(upload);
-                    self.outbox.send(said);
-                    self.parts.rest(&self.rooms);
-                }
-                Request::Part(part) => {
-                    self.parts.write(self.checkpointing.files.as_ref(), part, &self.rooms);
-                }
-                Request::Discard(id) => {
-                    self.parts.discard(id);
-                    self.parts.rest(&self.rooms);
-                }
-                Request::BeginSavepoint(id, directory) => self.begin_savepoint(id, &directory),
-                Request::EndSavepoint(id) => {
-                    self.savepoints.remove(&id);
-                    self.early.retain(|upload| upload.snapshot.barrier.checkpoint > id);
-                }
+    fn serve(&mut self, request: Request) {
+        match request {
+            Request::Send(message) => self.outbox.send(message),
+            Request::Upload(upload) if self.is_early(&upload) => self.early.push(upload),
+            Request::Upload(upload) => {
+                let said = self.upload(upload);
+                self.outbox.send(said);
+                self.parts.rest(&self.rooms);
+            }
+            Request::Part(part) => {
+                self.parts.write(self.checkpointing.files.as_ref(), part, &self.rooms);
+            }
+            Request::Discard(id) => {
+                self.parts.discard(id);
+                self.parts.rest(&self.rooms);
+            }
+            Request::BeginSavepoint(id, directory) => self.begin_savepoint(id, &directory),
+            Request::EndSavepoint(id) => {
+                self.savepoints.remove(&id);
+                self.early.retain(|upload| upload.snapshot.barrier.checkpoint > id);
             }
         }
     }

@@ -279,7 +279,7 @@ pub(in crate::rest) fn config(overview: &Overview) -> CheckpointConfigInfo {
         .to_owned(),
         unaligned_checkpoints: settings.unaligned,
         tolerable_failed_checkpoints: settings.tolerable_failures,
-        aligned_checkpoint_timeout: millis(settings.aligned_timeout),
+        aligned_checkpoint_timeout: signed_millis(settings.aligned_timeout),
         checkpoints_after_tasks_finish: settings.after_tasks_finished,
         state_changelog_enabled: false,
         changelog_periodic_materialization_interval: -1,

@@ -1,0 +1,163 @@
+//! Sources of numbers, some at a time, by a clock that the world moves.
+
+use std::time::Duration;
+
+use millstream_api::{
+    Boundedness, NextSplit, NoEnumerator, Polled, ReaderContext, ReaderOutput, Result, Source,
+    SourceReader, SplitEnumerator,
+};
+use millstream_types::Clock;
+use serde::{Deserialize, Serialize};
+
+/// The splits of a source that has no enumerator: each has every eighth number.
+const SPLITS: u64 = 8;
+
+/// The numbers of a split in an enumerator's hands.
+const CHUNK: u64 = 40;
+
+/// The numbers `next`, `next + step` and so on below `end`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Split {
+    next: u64,
+    step: u64,
+    end: u64,
+}
+
+/// The pace of each reader.
+#[derive(Debug, Clone)]
+pub struct Pace {
+    /// Numbers of one poll.
+    pub per_poll: usize,
+    /// The time between two polls that have some.
+    pub pause: Duration,
+    pub clock: Clock,
+}
+
+/// The numbers below a count in splits that are known from the start.
+pub struct Listed(pub u64, pub Pace);
+
+impl Source for Listed {
+    type Out = u64;
+    type Split = Split;
+    type Reader = Reader;
+    type Enumerator = NoEnumerator<Split>;
+
+    fn boundedness(&self) -> Boundedness {
+        Boundedness::Bounded
+    }
+
+    fn splits(&self) -> Result<Vec<Split>> {
+        Ok((0..SPLITS).map(|next| Split { next, step: SPLITS, end: self.0 }).collect())
+    }
+
+    fn reader(&self, _ctx: &ReaderContext) -> Result<Reader> {
+        Ok(Reader { splits: Vec::new(), pace: self.1.clone(), rests: false })
+    }
+}
+
+/// The numbers below a count in splits that an enumerator finds one after the other.
+pub struct Handed(pub u64, pub Pace);
+
+impl Source for Handed {
+    type Out = u64;
+    type Split = Split;
+    type Reader = Reader;
+    type Enumerator = Chunks;
+
+    fn boundedness(&self) -> Boundedness {
+        Boundedness::Bounded
+    }
+
+    fn reader(&self, _ctx: &ReaderContext) -> Result<Reader> {
+        Ok(Reader { splits: Vec::new(), pace: self.1.clone(), rests: false })
+    }
+
+    fn enumerator(&self, restored: Option<Found>) -> Result<Chunks> {
+        let found = restored.unwrap_or_default();
+        Ok(Chunks { count: self.0, found })
+    }
+}
+
+/// The part of an enumerator that checkpoints keep.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct Found {
+    /// Splits that begin below this number are known.
+    known: u64,
+    /// Splits that begin below this number are handed out.
+    handed: u64,
+    returned: Vec<Split>,
+}
+
+pub struct Chunks {
+    count: u64,
+    found: Found,
+}
+
+impl SplitEnumerator for Chunks {
+    type Split = Split;
+    type State = Found;
+
+    fn discover(&mut self) -> Result<Option<Duration>> {
+        self.found.known = (self.found.known + 5 * CHUNK).min(self.count);
+        Ok((self.found.known < self.count).then_some(Duration::from_millis(6)))
+    }
+
+    fn next_split(&mut self, _subtask: u32) -> Result<NextSplit<Split>> {
+        if let Some(split) = self.found.returned.pop() {
+            return Ok(NextSplit::Split(split));
+        }
+        let next = self.found.handed;
+        if next >= self.found.known {
+            let is_all = self.found.known == self.count;
+            return Ok(if is_all { NextSplit::NoMore } else { NextSplit::Later });
+        }
+        self.found.handed = (next + CHUNK).min(self.count);
+        Ok(NextSplit::Split(Split { next, step: 1, end: self.found.handed }))
+    }
+
+    fn give_back(&mut self, _subtask: u32, splits: Vec<Split>) -> Result<()> {
+        self.found.returned.extend(splits);
+        Ok(())
+    }
+
+    fn snapshot(&mut self) -> Result<Found> {
+        Ok(self.found.clone())
+    }
+}
+
+/// Reads the split with the least number first.
+pub struct Reader {
+    splits: Vec<Split>,
+    pace: Pace,
+    /// The last poll had numbers.
+    rests: bool,
+}
+
+impl SourceReader for Reader {
+    type Out = u64;
+    type Split = Split;
+
+    fn add_splits(&mut self, splits: Vec<Split>) -> Result<()> {
+        self.splits.extend(splits);
+        Ok(())
+    }
+
+    fn poll(&mut self, out: &mut ReaderOutput<'_, u64>) -> Result<Polled> {
+        if std::mem::take(&mut self.rests) && !self.pace.pause.is_zero() {
+            return Ok(Polled::Pending(Some(self.pace.clock.now() + self.pace.pause)));
+        }
+        for _ in 0..self.pace.per_poll {
+            let splits = self.splits.iter_mut().filter(|split| split.next < split.end);
+            let Some(split) = splits.min_by_key(|split| split.next) else { break };
+            out.push(split.next)?;
+            split.next += split.step;
+        }
+        self.splits.retain(|split| split.next < split.end);
+        self.rests = !out.is_empty();
+        Ok(if out.is_empty() { Polled::NeedSplit } else { Polled::Ready })
+    }
+
+    fn snapshot(&mut self) -> Result<Vec<Split>> {
+        Ok(self.splits.clone())
+    }
+}
