@@ -35,8 +35,6 @@ pub struct Host {
     outgoing: Outgoing,
     /// The TaskManager on which it runs.
     pub on: String,
-    /// The job's attempt for which it was started, which its exchange belongs to.
-    pub attempt: u32,
     /// It does nothing until then.
     pub silent_until: Option<Instant>,
     /// Its snapshots are not written until then.
@@ -102,7 +100,6 @@ impl Host {
             received,
             outgoing,
             on: on.to_owned(),
-            attempt: begin.attempt,
             silent_until: None,
             slow_until: None,
             killed_at: None,

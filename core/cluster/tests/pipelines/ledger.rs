@@ -11,6 +11,8 @@ use millstream_api::{
 };
 use serde::{Deserialize, Serialize};
 
+use crate::program::Trouble;
+
 /// A result of any of the programs.
 pub type Record = (u64, i64, u64);
 
@@ -53,15 +55,20 @@ struct Pages {
 
 /// Clones are the same ledger.
 #[derive(Debug, Clone, Default)]
-pub struct Ledger(Arc<Mutex<Pages>>);
+pub struct Ledger {
+    pages: Arc<Mutex<Pages>>,
+    /// Has the committer fail.
+    pub trouble: Trouble,
+}
 
 impl Ledger {
     pub fn new(expected: BTreeMap<Record, u64>) -> Self {
-        Self(Arc::new(Mutex::new(Pages { left: expected, ..Pages::default() })))
+        let pages = Mutex::new(Pages { left: expected, ..Pages::default() });
+        Self { pages: Arc::new(pages), trouble: Trouble::default() }
     }
 
     fn pages(&self) -> MutexGuard<'_, Pages> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.pages.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// A checkpoint is in the storage.
@@ -224,6 +231,7 @@ impl Committer for Publisher {
         pending: Vec<(CheckpointId, Vec<Name>)>,
         ended: &[AttemptId],
     ) -> Result<()> {
+        self.0.trouble.strike()?;
         let mut pages = self.0.pages();
         pending.into_iter().flat_map(|(_, names)| names).for_each(|name| pages.publish(name));
         pages.discard(ended);
@@ -231,6 +239,7 @@ impl Committer for Publisher {
     }
 
     fn commit(&mut self, _id: CheckpointId, names: Vec<Name>) -> Result<()> {
+        self.0.trouble.strike()?;
         let mut pages = self.0.pages();
         names.into_iter().for_each(|name| pages.publish(name));
         Ok(())

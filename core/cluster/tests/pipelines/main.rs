@@ -6,6 +6,7 @@
 
 #![expect(clippy::expect_used, clippy::panic, reason = "a test ends where a step fails")]
 
+mod faults;
 mod host;
 mod ledger;
 mod network;
@@ -46,7 +47,8 @@ fn run(seed: u64, trace: &Trace) -> Seen {
     for job in 0..JOBS_MAX {
         let mut random = Random::new(seed, job);
         let plan = Plan::random(&mut random);
-        let mut world = World::new(plan, random, trace.clone());
+        let faults = random.below(9);
+        let mut world = World::new(plan, random, faults, trace.clone());
         world.run();
         seen.add(&world.seen);
         if seen.count(simulation::STEPS) >= STEPS_LEAST {

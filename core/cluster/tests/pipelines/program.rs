@@ -210,7 +210,8 @@ impl Trouble {
         self.0.store(1 + u8::from(panics), Ordering::Relaxed);
     }
 
-    fn strike(&self) -> Result<()> {
+    /// Fails if it is to.
+    pub fn strike(&self) -> Result<()> {
         match self.0.swap(0, Ordering::Relaxed) {
             0 => Ok(()),
             1 => bail!("{TROUBLE}"),

@@ -64,6 +64,8 @@ enum Turn {
     Storage,
     Grant,
     Timer,
+    /// What lasted for a while is over.
+    Recovery,
     Part(HostId, usize),
     Wire(HostId, HostId),
 }
@@ -77,7 +79,7 @@ pub struct World {
     pub ledger: Ledger,
     pub trouble: Trouble,
     /// News on their way to the JobMaster, in order of each sender.
-    streams: BTreeMap<String, VecDeque<(Instant, JobMasterEvent)>>,
+    pub streams: BTreeMap<String, VecDeque<(Instant, JobMasterEvent)>>,
     /// Orders on their way to TaskManagers, in order.
     orders: BTreeMap<String, VecDeque<(Instant, Order)>>,
     timers: Vec<(Instant, Timer)>,
@@ -92,6 +94,10 @@ pub struct World {
     allocations: u128,
     /// The faults that are still to come.
     pub faults_left: u64,
+    /// The sink takes nothing until then.
+    pub stalled_until: Option<Instant>,
+    /// So many of the next snapshots cannot be written.
+    pub declines: u64,
     has_ended: bool,
     status: JobStatus,
     pub seen: Seen,
@@ -99,7 +105,7 @@ pub struct World {
 }
 
 impl World {
-    pub fn new(plan: Plan, random: Random, trace: Trace) -> Self {
+    pub fn new(plan: Plan, random: Random, faults_left: u64, trace: Trace) -> Self {
         let clock = ManualClock::at(Timestamp::from_millis(1_000_000));
         let (ledger, trouble) = (Ledger::new(plan.expected()), Trouble::default());
         let (program, graph) = plan.build(&clock.clock(), &ledger, &trouble);
@@ -139,7 +145,9 @@ impl World {
             declared: 0,
             granted: BTreeMap::new(),
             allocations: 0,
-            faults_left: 0,
+            faults_left,
+            stalled_until: None,
+            declines: 0,
             has_ended: false,
             status: JobStatus::Initializing,
             seen: Seen::default(),
@@ -154,7 +162,14 @@ impl World {
         self.clock.clock().now()
     }
 
-    fn add_worker(&mut self) {
+    /// Takes no more orders to a TaskManager.
+    pub fn forget_worker(&mut self, worker: &str) {
+        self.workers.remove(worker);
+        self.free.retain(|(on, _)| on != worker);
+        self.granted.retain(|_, slot| slot.task_manager.as_str() != worker);
+    }
+
+    pub fn add_worker(&mut self) {
         self.workers_ever += 1;
         let name = format!("tm{}", self.workers_ever);
         self.free.extend((0..SLOTS_PER_WORKER).map(|slot| (name.clone(), slot)));
@@ -173,18 +188,38 @@ impl World {
     }
 
     pub fn post(&mut self, from: &str, news: JobMasterEvent) {
-        let due = self.arrival();
+        let is_worker = from.starts_with("tm");
+        let late = if is_worker && !self.workers.contains_key(from) { 500 } else { 1 };
+        let due = self.arrival() + Duration::from_millis(self.random.below(late));
         self.streams.entry(from.to_owned()).or_default().push_back((due, news));
     }
 
     // --- the JobMaster's side ---
 
     pub fn event(&mut self, event: Event) {
-        self.trace.note(&event);
+        match &event {
+            // A gateway shows where it is in memory.
+            Event::Gateway(JobMasterEvent::SlotsGranted(slots)) => self.trace.note(&slots.len()),
+            Event::Gateway(JobMasterEvent::HostMessage { host, message }) => {
+                self.trace.note(host);
+                self.note(message);
+            }
+            event => self.trace.note(event),
+        }
         let clock = self.clock.clock();
         let now = Now { instant: clock.now(), wall: clock.wall() };
         for action in self.master.on_event(now, event) {
             self.carry_out(action);
+        }
+    }
+
+    /// Notes a message. The order of a map's entries in a snapshot is not always the same.
+    fn note(&self, message: &FromHost) {
+        match &message.message {
+            Some(from_host::Message::CheckpointAck(ack)) => {
+                self.trace.note(&(&ack.task, ack.checkpoint, &ack.metrics, &ack.committables));
+            }
+            other => self.trace.note(other),
         }
     }
 
@@ -234,6 +269,8 @@ impl World {
         }
         if let JobMasterEvent::HostMessage { message, .. } = &news {
             self.count(message);
+            let is_lost = from.starts_with("tm") && !self.workers.contains_key(from);
+            self.seen.many("heard of a lost host", u64::from(is_lost));
         }
         self.event(Event::Gateway(news));
         true
@@ -307,6 +344,7 @@ impl World {
             said.push(message);
         }
         for message in said {
+            let message = self.said(message);
             self.post(&on, JobMasterEvent::HostMessage { host: id, message: Box::new(message) });
         }
     }
@@ -398,7 +436,7 @@ impl World {
 
     /// All who may have something to do.
     fn turns(&mut self) -> Vec<Turn> {
-        let mut turns = vec![Turn::Storage, Turn::Grant, Turn::Timer];
+        let mut turns = vec![Turn::Storage, Turn::Grant, Turn::Timer, Turn::Recovery];
         turns.extend(self.streams.keys().cloned().map(Turn::News));
         turns.extend(self.orders.keys().cloned().map(Turn::Order));
         for (id, host) in &mut self.hosts {
@@ -415,13 +453,15 @@ impl World {
             Turn::Storage => self.answer(),
             Turn::Grant => self.grant(),
             Turn::Timer => self.time_out(),
+            Turn::Recovery => self.recover(),
             Turn::Part(host, part) => self.part(*host, *part),
             Turn::Wire(from, to) => self.carry((*from, *to)),
         }
     }
 
     /// Somebody does the next thing; if nobody can, time passes until something is due.
-    fn step(&mut self) {
+    pub fn step(&mut self) {
+        self.break_something();
         let turns = self.turns();
         let first = self.random.below(turns.len() as u64) as usize;
         let order = turns[first..].iter().chain(&turns[..first]);
@@ -446,7 +486,7 @@ impl World {
         let timers = self.timers.iter().map(|(due, _)| *due);
         let hosts = self.hosts.values().filter_map(|host| host.next_time(now));
         let all = streams.chain(orders).chain(timers).chain(hosts);
-        all.chain(self.storage.next_time()).min()
+        all.chain(self.storage.next_time()).chain(self.stalled_until).min()
     }
 
     pub fn run(&mut self) {
