@@ -49,7 +49,8 @@ pub(crate) enum Event {
     Deployed,
     /// An event of a task for its operator's coordinator.
     OperatorEvent(OperatorEvent),
-    /// All tasks have finished: the results are to be published.
+    /// All tasks have finished: the results are to be published. Comes again if the coordinator
+    /// host that was told so is replaced.
     Commit,
     /// No task runs and the attempt has failed: its output is to be discarded.
     Abort,
@@ -264,6 +265,10 @@ impl Settlement {
     fn commit(&mut self) {
         if !self.needed {
             return self.actions.push(Action::Committed);
+        }
+        let is_told = self.coordinator.as_ref().is_some_and(|coordinator| coordinator.owes > 0);
+        if self.phase == Phase::Committing && is_told {
+            return;
         }
         self.enter(Phase::Committing);
         self.tell(to_host::Message::Commit(Commit {}));

@@ -47,6 +47,7 @@ impl IdSource for Counting {
 }
 
 /// A message of the JobMaster on its way to a TaskManager.
+#[derive(Debug)]
 enum Order {
     Start(HostId, Box<Begin>),
     Tell(HostId, ToHost),
@@ -102,6 +103,8 @@ pub struct World {
     status: JobStatus,
     pub seen: Seen,
     trace: Trace,
+    shows: bool,
+    start: Instant,
 }
 
 impl World {
@@ -152,6 +155,8 @@ impl World {
             status: JobStatus::Initializing,
             seen: Seen::default(),
             trace,
+            shows: std::env::var_os("PIPELINES_SHOW").is_some(),
+            start: now.instant,
         };
         world.add_worker();
         world.add_worker();
@@ -199,12 +204,12 @@ impl World {
     pub fn event(&mut self, event: Event) {
         match &event {
             // A gateway shows where it is in memory.
-            Event::Gateway(JobMasterEvent::SlotsGranted(slots)) => self.trace.note(&slots.len()),
+            Event::Gateway(JobMasterEvent::SlotsGranted(slots)) => self.noted(&slots.len()),
             Event::Gateway(JobMasterEvent::HostMessage { host, message }) => {
-                self.trace.note(host);
+                self.noted(host);
                 self.note(message);
             }
-            event => self.trace.note(event),
+            event => self.noted(event),
         }
         let clock = self.clock.clock();
         let now = Now { instant: clock.now(), wall: clock.wall() };
@@ -213,13 +218,22 @@ impl World {
         }
     }
 
+    /// Notes what happens, and shows it if the environment asks for it by `PIPELINES_SHOW`.
+    pub fn noted(&self, what: &impl std::fmt::Debug) {
+        if self.shows {
+            let at = self.now().saturating_duration_since(self.start);
+            println!("{:>9} us {what:?}", at.as_micros());
+        }
+        self.trace.note(what);
+    }
+
     /// Notes a message. The order of a map's entries in a snapshot is not always the same.
     fn note(&self, message: &FromHost) {
         match &message.message {
             Some(from_host::Message::CheckpointAck(ack)) => {
-                self.trace.note(&(&ack.task, ack.checkpoint, &ack.metrics, &ack.committables));
+                self.noted(&(&ack.task, ack.checkpoint, &ack.metrics, &ack.committables));
             }
-            other => self.trace.note(other),
+            other => self.noted(other),
         }
     }
 
@@ -300,6 +314,7 @@ impl World {
         if on != COORDINATORS && !self.workers.contains_key(on) {
             return true; // The news of its loss is on its way.
         }
+        self.noted(&order);
         match order {
             Order::Start(host, begin) => self.start(host, on, &begin),
             Order::Tell(host, message) => self.tell(host, message),
@@ -466,7 +481,7 @@ impl World {
         let first = self.random.below(turns.len() as u64) as usize;
         let order = turns[first..].iter().chain(&turns[..first]);
         let taken = order.into_iter().find(|turn| self.take(turn));
-        self.trace.note(&taken);
+        self.noted(&taken);
         let passed = match taken {
             Some(_) => Duration::from_nanos(self.random.below(STEP_NS)),
             None => {
@@ -490,7 +505,6 @@ impl World {
     }
 
     pub fn run(&mut self) {
-        let start = self.now();
         self.event(Event::Start);
         let mut steps = 0;
         while !self.has_ended {
@@ -502,16 +516,18 @@ impl World {
             }
             assert!(steps < STEPS_MAX, "the job does not end: {:#?}", self.master.details());
         }
-        self.finish(start, steps);
+        self.finish(steps);
     }
 
-    fn finish(&mut self, start: Instant, steps: u64) {
+    fn finish(&mut self, steps: u64) {
         let details = self.master.details();
         let ended = (details.status, self.ledger.missing());
-        assert_eq!(ended, (JobStatus::Finished, None), "{:?} {details:#?}", self.plan);
+        let causes = details.exceptions.iter().map(|it| it.cause.message.as_str());
+        let causes: Vec<&str> = causes.collect();
+        assert_eq!(ended, (JobStatus::Finished, None), "{:?} {causes:#?}", self.plan);
         self.seen.many("steps", steps);
         self.seen.one("finished");
-        let passed = self.now().saturating_duration_since(start);
+        let passed = self.now().saturating_duration_since(self.start);
         self.seen.many("virtual milliseconds", passed.as_millis() as u64);
         let [results, full, repeated, discarded, back] = self.ledger.counts();
         self.seen.many("result published", results);

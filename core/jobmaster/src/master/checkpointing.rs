@@ -64,7 +64,10 @@ impl JobMaster {
                 }
             }
             checkpoints::Action::RestoreRegions(restoring) => self.on_restore_regions(&restoring),
-            checkpoints::Action::Recovered => self.tell_tasks(tasks::Event::CoordinatorReady),
+            checkpoints::Action::Recovered => {
+                self.tell_tasks(tasks::Event::CoordinatorReady);
+                self.commit_again();
+            }
             checkpoints::Action::Answer(trigger, answer) => self.on_answer(trigger, answer),
             checkpoints::Action::Fail(reason) => {
                 let cause = FailureCause::new(CauseKind::Checkpoint, reason);
@@ -75,6 +78,14 @@ impl JobMaster {
                     self.tell_settlement(settlement::Event::Commit);
                 }
             }
+        }
+    }
+
+    /// The committers may be others than those that were told that all results are published.
+    fn commit_again(&mut self) {
+        let has_finished = self.checkpoints.as_ref().is_some_and(Checkpoints::has_finished);
+        if has_finished && matches!(self.phase, Phase::Committing) {
+            self.tell_settlement(settlement::Event::Commit);
         }
     }
 
@@ -153,5 +164,79 @@ impl JobMaster {
         if status == JobStatus::Finished {
             self.actions.push(Action::Storage(StorageRequest::DeleteClaimed));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use millstream_gateway::{CauseKind, FailureCause};
+    use millstream_protocol::host::{
+        Committed, CoordinatorSnapshot, Execution, Settled, from_host, to_host,
+    };
+    use millstream_types::JobStatus;
+
+    use crate::config::JobMasterConfig;
+    use crate::master::fixture::{Job, commands, coordinated, with_restarts};
+    use crate::master::{Action, TimerKind};
+
+    /// The coordinator host does what it is told; whether it is told that all is published.
+    fn obeys(job: &mut Job, mut actions: Vec<Action>) -> bool {
+        let mut is_told = false;
+        while !actions.is_empty() {
+            let (told, host) = (commands(&actions), job.host("coordinators"));
+            actions = Vec::new();
+            for (_, message) in told.into_iter().filter(|(to, _)| *to == host) {
+                is_told |= matches!(message, to_host::Message::Commit(_));
+                let answers: Vec<from_host::Message> = match message {
+                    to_host::Message::CommitCheckpoint(order) => {
+                        vec![from_host::Message::Committed(Committed { commit: order.commit })]
+                    }
+                    to_host::Message::SnapshotCoordinators(asked) => {
+                        let snapshot = |operator_id| CoordinatorSnapshot {
+                            operator_id,
+                            checkpoint: asked.checkpoint,
+                            ..CoordinatorSnapshot::default()
+                        };
+                        let snapshots = asked.operator_ids.into_iter().map(snapshot);
+                        snapshots.map(from_host::Message::CoordinatorSnapshot).collect()
+                    }
+                    _ => Vec::new(),
+                };
+                for answer in answers {
+                    actions.extend(job.says(host, answer));
+                }
+            }
+        }
+        is_told
+    }
+
+    #[test]
+    fn a_host_that_dies_before_the_end_is_told_leaves_it_to_the_next_one() {
+        let mut config = JobMasterConfig::default();
+        config.checkpointing.settings.interval = Some(Duration::from_secs(1));
+        let mut job = Job::with_config(with_restarts(coordinated(1), 3), &config);
+        job.start();
+        job.grant(&[("tm1", 0)]);
+        job.ready("tm1");
+        let ready = job.ready("coordinators");
+        obeys(&mut job, ready);
+        job.all_report(Execution::Initializing);
+        job.all_report(Execution::Running);
+        let mut finished = job.all_report(Execution::Finished);
+        // The last checkpoint may have to wait for its time.
+        if !obeys(&mut job, std::mem::take(&mut finished)) {
+            let due = job.time_out(TimerKind::Checkpoint);
+            assert!(obeys(&mut job, due), "{:?}", job.details());
+        }
+        let killed = FailureCause::new(CauseKind::Signal, "killed by signal 9");
+        job.exits(job.host("coordinators"), killed, "");
+        let ready = job.ready("coordinators");
+        assert!(obeys(&mut job, ready), "nobody says that the results are published");
+        job.says(job.host("coordinators"), from_host::Message::Settled(Settled { failure: None }));
+        job.obeys("tm1");
+        job.obeys("coordinators");
+        assert_eq!(job.status(), JobStatus::Finished);
     }
 }
