@@ -20,7 +20,7 @@ pub type Replies = Vec<(u32, Vec<u8>)>;
 pub struct Opening {
     /// The newest attempt.
     pub attempt: AttemptId,
-    /// Earlier attempts of which tasks run on.
+    /// Earlier attempts of which tasks run on, or have finished.
     pub running: Vec<AttemptId>,
     /// Whether the job takes checkpoints: then committers begin with an order to recover.
     pub takes_checkpoints: bool,
@@ -190,7 +190,7 @@ pub struct SinkCoordinator<C: Committer> {
     uncommitted: Uncommitted<C::Committable>,
     /// The newest attempt and all before it.
     attempts: Vec<AttemptId>,
-    /// Earlier attempts of which tasks may run.
+    /// Earlier attempts of which tasks may run, or have finished.
     running: Vec<AttemptId>,
     takes_checkpoints: bool,
     /// Some subtasks have begun again while others ran on.

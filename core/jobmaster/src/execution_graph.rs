@@ -452,10 +452,11 @@ impl ExecutionGraph {
         execution.host().filter(|_| !execution.state().is_terminal())
     }
 
-    /// The attempts of subtasks that have not ended.
-    pub(crate) fn running_attempts(&self) -> Vec<u32> {
-        let running = self.iter().filter(|(_, execution)| !execution.state().is_terminal());
-        let attempts: BTreeSet<u32> = running.map(|(_, execution)| execution.attempt()).collect();
+    /// The present attempts of all subtasks. What those have written that have finished may not be
+    /// published yet.
+    pub(crate) fn attempts(&self) -> Vec<u32> {
+        let attempts: BTreeSet<u32> =
+            self.iter().map(|(_, execution)| execution.attempt()).collect();
         attempts.into_iter().collect()
     }
 

@@ -141,7 +141,7 @@ impl JobMaster {
         let attempt = self.restarts;
         let mut checkpointing = self.checkpoints.as_ref().map(|it| it.begin(&Restoring::default()));
         if let Some(checkpointing) = &mut checkpointing {
-            checkpointing.running = self.tasks.executions().running_attempts();
+            checkpointing.running = self.tasks.executions().attempts();
         }
         self.tell_hosts(hosts::Event::ReplaceCoordinators { attempt, checkpointing });
         self.tell_settlement(settlement::Event::Open);
@@ -172,13 +172,15 @@ mod tests {
     use std::time::Duration;
 
     use millstream_gateway::{CauseKind, FailureCause};
+    use millstream_graph::JobGraph;
     use millstream_protocol::host::{
-        Committed, CoordinatorSnapshot, Execution, Settled, from_host, to_host,
+        Committed, CoordinatorSnapshot, Execution, RestartSubtasks, Settled, SubtasksRestarted,
+        from_host, to_host,
     };
     use millstream_types::JobStatus;
 
     use crate::config::JobMasterConfig;
-    use crate::master::fixture::{Job, commands, coordinated, with_restarts};
+    use crate::master::fixture::{Job, commands, coordinated, failure, forward, with_restarts};
     use crate::master::{Action, TimerKind};
 
     /// The coordinator host does what it is told; whether it is told that all is published.
@@ -202,6 +204,10 @@ mod tests {
                         let snapshots = asked.operator_ids.into_iter().map(snapshot);
                         snapshots.map(from_host::Message::CoordinatorSnapshot).collect()
                     }
+                    to_host::Message::RestartSubtasks(RestartSubtasks { attempt, .. }) => {
+                        let restarted = SubtasksRestarted { attempt };
+                        vec![from_host::Message::SubtasksRestarted(restarted)]
+                    }
                     _ => Vec::new(),
                 };
                 for answer in answers {
@@ -212,26 +218,58 @@ mod tests {
         is_told
     }
 
-    #[test]
-    fn a_host_that_dies_before_the_end_is_told_leaves_it_to_the_next_one() {
+    /// A job that takes checkpoints and runs.
+    fn running(graph: JobGraph, slots: &[(&str, u32)]) -> Job {
         let mut config = JobMasterConfig::default();
         config.checkpointing.settings.interval = Some(Duration::from_secs(1));
-        let mut job = Job::with_config(with_restarts(coordinated(1), 3), &config);
+        let mut job = Job::with_config(with_restarts(graph, 3), &config);
         job.start();
-        job.grant(&[("tm1", 0)]);
+        job.grant(slots);
         job.ready("tm1");
         let ready = job.ready("coordinators");
         obeys(&mut job, ready);
         job.all_report(Execution::Initializing);
         job.all_report(Execution::Running);
-        let mut finished = job.all_report(Execution::Finished);
+        job
+    }
+
+    fn kill_coordinators(job: &mut Job) {
+        let killed = FailureCause::new(CauseKind::Signal, "killed by signal 9");
+        job.exits(job.host("coordinators"), killed, "");
+    }
+
+    #[test]
+    fn committers_that_begin_again_touch_nothing_of_attempts_that_have_finished() {
+        let mut graph = forward(2);
+        graph.vertices[1].operators[0].coordinated = true;
+        let mut job = running(graph, &[("tm1", 0), ("tm1", 1)]);
+        job.reports((0, 1), Execution::Failed, Some(failure("error", "no")));
+        let stopped = job.reports((1, 1), Execution::Canceled, None);
+        obeys(&mut job, stopped);
+        let again = job.time_out(TimerKind::Restart);
+        obeys(&mut job, again);
+        for state in [Execution::Initializing, Execution::Running] {
+            job.reports((0, 1), state, None);
+            job.reports((1, 1), state, None);
+        }
+        job.reports((0, 0), Execution::Finished, None);
+        job.reports((1, 0), Execution::Finished, None);
+        kill_coordinators(&mut job);
+        let (_, start) = job.started.last().unwrap();
+        let begin = start.begin.checkpointing.as_ref().unwrap();
+        assert_eq!((start.begin.attempt, &begin.running[..]), (1, &[0, 1][..]));
+    }
+
+    #[test]
+    fn a_host_that_dies_before_the_end_is_told_leaves_it_to_the_next_one() {
+        let mut job = running(coordinated(1), &[("tm1", 0)]);
+        let finished = job.all_report(Execution::Finished);
         // The last checkpoint may have to wait for its time.
-        if !obeys(&mut job, std::mem::take(&mut finished)) {
+        if !obeys(&mut job, finished) {
             let due = job.time_out(TimerKind::Checkpoint);
             assert!(obeys(&mut job, due), "{:?}", job.details());
         }
-        let killed = FailureCause::new(CauseKind::Signal, "killed by signal 9");
-        job.exits(job.host("coordinators"), killed, "");
+        kill_coordinators(&mut job);
         let ready = job.ready("coordinators");
         assert!(obeys(&mut job, ready), "nobody says that the results are published");
         job.says(job.host("coordinators"), from_host::Message::Settled(Settled { failure: None }));
