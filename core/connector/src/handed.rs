@@ -46,8 +46,10 @@ impl<S> HandedSplits<S> {
     /// Takes out the splits of a subtask that begins again from a checkpoint, or from nothing:
     /// those that are not in it, in the order in which they were given.
     pub fn take_back(&mut self, subtask: u32, restored: Option<CheckpointId>) -> Vec<S> {
-        // A checkpoint before the first snapshot is the one that the enumerator began from.
-        let restored = restored.map(CheckpointId::get).filter(|it| *it >= self.first);
+        // A checkpoint before the first snapshot is the one that the enumerator began from, and so
+        // is any if there is no snapshot yet.
+        let is_own = |id: &u64| self.first > 0 && *id >= self.first;
+        let restored = restored.map(CheckpointId::get).filter(is_own);
         let restored = restored.unwrap_or(0);
         let of_subtask = self.splits.extract_if(.., |one| one.subtask == subtask);
         of_subtask.filter(|one| one.after >= restored).map(|one| one.split).collect()
@@ -99,6 +101,14 @@ mod tests {
         for restored in [None, Some(CheckpointId::new(6))] {
             assert_eq!(handed().take_back(1, restored), [2, 4]);
         }
+    }
+
+    #[test]
+    fn a_restart_before_the_first_snapshot_takes_everything_back() {
+        let mut handed = HandedSplits::new();
+        handed.add(0, 1);
+        handed.add(1, 2);
+        assert_eq!(handed.take_back(0, Some(SEVEN)), [1], "the enumerator began from there");
     }
 
     #[test]

@@ -6,10 +6,10 @@ use millstream_gateway::{CauseKind, Explanation, FailureCause, JobMasterEvent};
 use millstream_protocol::host::{CheckpointDeclined, FromHost, from_host};
 use millstream_types::{HostId, TaskManagerId};
 
-use crate::world::World;
+use crate::world::{Victim, World};
 
 /// One step of so many has a fault, while some are to come.
-const FAULT_EVERY: u64 = 300;
+const FAULT_EVERY: u64 = 250;
 
 impl World {
     /// Now and then something breaks.
@@ -46,21 +46,34 @@ impl World {
     }
 
     /// A process gets a signal: what it was doing is lost.
-    pub fn kill(&mut self, host: HostId) {
+    fn kill(&mut self, host: HostId) {
         self.end(host, FailureCause::new(CauseKind::Signal, "killed by signal 9"));
     }
 
-    pub fn kill_host(&mut self) {
+    fn kill_host(&mut self) {
         if let Some(host) = self.pick_host() {
             self.seen.one("task host killed");
             self.kill(host);
         }
     }
 
-    pub fn kill_coordinators(&mut self) {
+    fn kill_coordinators(&mut self) {
         let host = self.hosts.iter().find(|(_, host)| !host.has_tasks()).map(|(id, _)| *id);
         if let Some(host) = host {
             self.seen.one("coordinator host killed");
+            self.kill(host);
+        }
+    }
+
+    pub fn kill_victim(&mut self, victim: Victim) {
+        let mut hosts = self.hosts.iter().filter(|(_, host)| host.has_tasks()).map(|(id, _)| *id);
+        let host = match victim {
+            Victim::FirstTasks => hosts.next(),
+            Victim::LastTasks => hosts.last(),
+            Victim::Coordinators => return self.kill_coordinators(),
+        };
+        if let Some(host) = host {
+            self.seen.one("task host killed");
             self.kill(host);
         }
     }

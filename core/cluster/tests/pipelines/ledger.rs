@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
 
 use millstream_api::{
-    AttemptId, Batch, Blocks, CheckpointId, Committer, CommitterInfo, Flow, Result, Sink,
+    AttemptId, Batch, Blocks, CheckpointId, Committer, CommitterInfo, Flow, JobId, Result, Sink,
     SinkWriter, WriterInfo, bail,
 };
 use serde::{Deserialize, Serialize};
@@ -16,10 +16,11 @@ use crate::program::Trouble;
 /// A result of any of the programs.
 pub type Record = (u64, i64, u64);
 
-/// Names what a writer wrote for one checkpoint: its attempt, its subtask, and the number of its
+/// Names what a writer wrote for one checkpoint: its job and attempt, its subtask, and the number of its
 /// parts before it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Name {
+    job: JobId,
     attempt: AttemptId,
     subtask: u32,
     part: u32,
@@ -133,9 +134,9 @@ impl Pages {
         }
     }
 
-    fn discard(&mut self, ended: &[AttemptId]) {
+    fn discard(&mut self, job: JobId, ended: &[AttemptId]) {
         let before = self.staged.len();
-        self.staged.retain(|name, _| !ended.contains(&name.attempt));
+        self.staged.retain(|name, _| name.job != job || !ended.contains(&name.attempt));
         self.discarded += (before - self.staged.len()) as u64;
     }
 }
@@ -146,18 +147,18 @@ impl Sink<Record> for Ledger {
     type Committer = Publisher;
 
     fn writer(&self, info: &WriterInfo) -> Result<Writer> {
-        let (attempt, subtask) = (info.attempt, info.subtask);
+        let (job, attempt, subtask) = (info.job, info.attempt, info.subtask);
         Ok(Writer {
             ledger: self.clone(),
-            next: Name { attempt, subtask, part: 0, checkpoint: 0 },
+            next: Name { job, attempt, subtask, part: 0, checkpoint: 0 },
             records: Vec::new(),
             taken: None,
             waker: info.waker.clone(),
         })
     }
 
-    fn committer(&self, _info: &CommitterInfo) -> Result<Publisher> {
-        Ok(Publisher(self.clone()))
+    fn committer(&self, info: &CommitterInfo) -> Result<Publisher> {
+        Ok(Publisher(self.clone(), info.job))
     }
 }
 
@@ -221,7 +222,7 @@ impl SinkWriter<Record> for Writer {
     }
 }
 
-pub struct Publisher(Ledger);
+pub struct Publisher(Ledger, JobId);
 
 impl Committer for Publisher {
     type Committable = Name;
@@ -234,7 +235,7 @@ impl Committer for Publisher {
         self.0.trouble.strike()?;
         let mut pages = self.0.pages();
         pending.into_iter().flat_map(|(_, names)| names).for_each(|name| pages.publish(name));
-        pages.discard(ended);
+        pages.discard(self.1, ended);
         Ok(())
     }
 
@@ -247,10 +248,11 @@ impl Committer for Publisher {
 
     fn abort(&mut self, ended: &[AttemptId]) -> Result<()> {
         let mut pages = self.0.pages();
-        if let Some(name) = pages.published.iter().find(|name| ended.contains(&name.attempt)) {
+        let is_ended = |name: &&Name| name.job == self.1 && ended.contains(&name.attempt);
+        if let Some(name) = pages.published.iter().find(is_ended) {
             bail!("{name:?} is published and was to be given up");
         }
-        pages.discard(ended);
+        pages.discard(self.1, ended);
         Ok(())
     }
 }

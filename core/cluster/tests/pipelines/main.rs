@@ -6,9 +6,11 @@
 
 #![expect(clippy::expect_used, clippy::panic, reason = "a test ends where a step fails")]
 
+mod every_step;
 mod faults;
 mod host;
 mod ledger;
+mod legs;
 mod network;
 mod program;
 mod source;
@@ -28,7 +30,7 @@ const SEEDS: u64 = 100;
 const JOBS_MAX: u64 = 20;
 
 /// Failures that the world causes are not printed.
-fn hide_trouble() {
+pub fn hide_trouble() {
     static ONCE: std::sync::Once = std::sync::Once::new();
     ONCE.call_once(|| {
         let before = std::panic::take_hook();
@@ -47,8 +49,8 @@ fn run(seed: u64, trace: &Trace) -> Seen {
     for job in 0..JOBS_MAX {
         let mut random = Random::new(seed, job);
         let plan = Plan::random(&mut random);
-        let faults = random.below(9);
-        let mut world = World::new(plan, random, faults, trace.clone());
+        let (faults, legs) = (random.below(9), random.below(5).saturating_sub(2));
+        let mut world = World::new(plan, random, faults, legs, trace.clone());
         world.run();
         seen.add(&world.seen);
         if seen.count(simulation::STEPS) >= STEPS_LEAST {

@@ -53,6 +53,10 @@ pub struct Plan {
     pub buffer_timeout: Duration,
     /// The time between two checkpoints.
     pub interval: Duration,
+    /// The number of complete checkpoints that are kept.
+    pub retained: u32,
+    /// The slots of each TaskManager.
+    pub per_worker: u32,
 }
 
 impl Plan {
@@ -72,10 +76,12 @@ impl Plan {
             chaining: random.below(3) > 0,
             buffer_timeout: millis(random.below(3)),
             interval: millis(10 + random.below(20)),
+            retained: 1 + random.below(3) as u32,
+            per_worker: 1 + random.below(2) as u32,
         }
     }
 
-    fn settings(&self) -> JobSettings {
+    fn settings(&self, from: Option<&str>) -> JobSettings {
         let config = [
             ("execution.checkpointing.interval", format!("{} ms", self.interval.as_millis())),
             ("execution.checkpointing.timeout", "500 ms".to_owned()),
@@ -84,21 +90,35 @@ impl Plan {
             // No task opens a file there, and the world answers for the storage.
             ("execution.checkpointing.dir", "/simulated".to_owned()),
             ("execution.checkpointing.data-inline-threshold", "1 mb".to_owned()),
+            ("execution.checkpointing.num-retained", self.retained.to_string()),
+            (
+                "execution.checkpointing.externalized-checkpoint-retention",
+                "RETAIN_ON_CANCELLATION".to_owned(),
+            ),
             ("restart-strategy.type", "fixed-delay".to_owned()),
             ("restart-strategy.fixed-delay.attempts", "1000".to_owned()),
             ("restart-strategy.fixed-delay.delay", "5 ms".to_owned()),
         ];
-        let config = config.map(|(key, value)| (key.to_owned(), value)).into();
+        let mut config: BTreeMap<String, String> =
+            config.map(|(key, value)| (key.to_owned(), value)).into();
+        let from = from.map(|from| ("execution.state-recovery.path".to_owned(), from.to_owned()));
+        config.extend(from);
         let (parallelism, chaining) = (self.parallelism, self.chaining);
         let mut settings = JobSettings { parallelism, chaining, config, ..JobSettings::default() };
         settings.set_watermark_interval(Duration::from_millis(2));
         settings
     }
 
-    /// The program with its plan.
-    pub fn build(&self, clock: &Clock, ledger: &Ledger, trouble: &Trouble) -> (Program, JobGraph) {
+    /// The program with its plan, to start from a checkpoint or from nothing.
+    pub fn build(
+        &self,
+        from: Option<&str>,
+        clock: &Clock,
+        ledger: &Ledger,
+        trouble: &Trouble,
+    ) -> (Program, JobGraph) {
         let taken = Rc::new(RefCell::new(None));
-        let capture = Capture { settings: self.settings(), taken: Rc::clone(&taken) };
+        let capture = Capture { settings: self.settings(from), taken: Rc::clone(&taken) };
         let mut env = Environment::new(Box::new(capture));
         env.set_runtime_mode(RuntimeMode::Streaming);
         env.set_buffer_timeout(Some(self.buffer_timeout));

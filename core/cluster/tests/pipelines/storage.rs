@@ -1,6 +1,6 @@
 //! The storage of checkpoints, which answers as it is or badly.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, VecDeque};
 use std::time::Instant;
 
 use millstream_checkpoint::metadata::Kind;
@@ -13,13 +13,21 @@ use crate::world::World;
 /// The metadata that is there, and the requests that are on their way.
 #[derive(Debug, Default)]
 pub struct Storage {
-    stored: BTreeSet<CheckpointId>,
-    requests: std::collections::VecDeque<(Instant, StorageRequest)>,
+    pub stored: BTreeMap<CheckpointId, Vec<u8>>,
+    /// Savepoints, by their directories.
+    pub savepoints: BTreeMap<String, Vec<u8>>,
+    requests: VecDeque<(Instant, StorageRequest)>,
 }
 
 impl Storage {
     pub fn ask(&mut self, due: Instant, request: StorageRequest) {
         self.requests.push_back((due, request));
+    }
+
+    /// The job has ended, and the next one has a directory of its own.
+    pub fn clear(&mut self) {
+        self.stored.clear();
+        self.requests.clear();
     }
 
     pub fn next_time(&self) -> Option<Instant> {
@@ -47,8 +55,10 @@ impl World {
                 self.event(Event::Storage(StorageAnswer::Prepared(trigger, prepared)));
                 return true;
             }
-            StorageRequest::Store(id, metadata, _) => self.store(luck, id, &metadata),
-            StorageRequest::ReadBack(id, _) => match (luck, self.storage.stored.contains(&id)) {
+            StorageRequest::Store(id, metadata, directory) => {
+                self.store(luck, id, &metadata, directory)
+            }
+            StorageRequest::ReadBack(id, directory) => match (luck, self.has(id, directory)) {
                 (0, _) => Answer::StoreUnknown { id, reason: reason() },
                 (_, true) => Answer::Stored(id),
                 (_, false) => Answer::StoreFailed { id, reason: reason() },
@@ -58,8 +68,11 @@ impl World {
                 self.storage.stored.remove(&id);
                 Answer::Discarded(id)
             }
-            StorageRequest::Remove(_)
-            | StorageRequest::Delete(..)
+            StorageRequest::Remove(directory) => {
+                self.storage.savepoints.remove(&directory);
+                return true;
+            }
+            StorageRequest::Delete(..)
             | StorageRequest::DeleteAll
             | StorageRequest::DeleteClaimed => return true,
         };
@@ -67,7 +80,20 @@ impl World {
         true
     }
 
-    fn store(&mut self, luck: u64, id: CheckpointId, metadata: &Metadata) -> Answer {
+    fn has(&self, id: CheckpointId, directory: Option<String>) -> bool {
+        match directory {
+            Some(directory) => self.storage.savepoints.contains_key(&directory),
+            None => self.storage.stored.contains_key(&id),
+        }
+    }
+
+    fn store(
+        &mut self,
+        luck: u64,
+        id: CheckpointId,
+        metadata: &Metadata,
+        directory: Option<String>,
+    ) -> Answer {
         let bytes = metadata.encode().expect("metadata is encoded");
         let read = Metadata::decode("_metadata", &bytes).expect("and decoded");
         assert_eq!(&read, metadata, "it is not what was stored");
@@ -77,9 +103,19 @@ impl World {
             return Answer::StoreFailed { id, reason };
         }
         if luck != 1 {
-            self.storage.stored.insert(id);
-            self.ledger.on_stored(id.get());
-            self.seen.one("checkpoint stored");
+            if metadata.kind.commits() {
+                self.ledger.on_stored(id.get());
+            }
+            match directory {
+                Some(directory) => {
+                    self.storage.savepoints.insert(directory, bytes);
+                    self.seen.one("savepoint stored");
+                }
+                None => {
+                    self.storage.stored.insert(id, bytes);
+                    self.seen.one("checkpoint stored");
+                }
+            }
             self.seen.many("final checkpoint", u64::from(metadata.kind == Kind::Final));
         }
         if luck < 4 {

@@ -12,6 +12,7 @@ use millstream_gateway::{
     AllocatedSlot, CauseKind, FailureCause, HostExit, JobMasterEvent, JobSubmission,
     TaskManagerGateway,
 };
+use millstream_graph::JobGraph;
 use millstream_jobmaster::{Action, Event, IdSource, JobMaster, JobMasterConfig, Timer, TimerKind};
 use millstream_protocol::host::{Alive, Begin, FromHost, Shutdown, ToHost, from_host, to_host};
 use millstream_soak::simulation::{self, Seen, Trace};
@@ -22,13 +23,13 @@ use millstream_types::{
 
 use crate::host::{End, Host};
 use crate::ledger::Ledger;
+use crate::legs::Leave;
 use crate::network::Network;
 use crate::program::{Plan, Trouble};
 use crate::storage::Storage;
 
 /// The most steps of a job.
 const STEPS_MAX: u64 = 300_000;
-const SLOTS_PER_WORKER: u32 = 2;
 /// The longest time of a step, in nanoseconds.
 const STEP_NS: u64 = 60_000;
 /// The name of the place where the coordinator host runs.
@@ -71,12 +72,39 @@ enum Turn {
     Wire(HostId, HostId),
 }
 
+/// The process that is to be killed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Victim {
+    FirstTasks,
+    LastTasks,
+    Coordinators,
+}
+
+/// The JobMaster of a job with this number.
+fn master_of(job: u128, graph: JobGraph, clock: &ManualClock) -> JobMaster {
+    let submission = JobSubmission {
+        job: JobId::from_u128(job << 96),
+        graph: Arc::new(graph),
+        artifact: ArtifactHash::new([0; 32]),
+        artifact_size: 0,
+    };
+    let config = JobMasterConfig {
+        heartbeat_timeout: Duration::from_secs(1),
+        heartbeat_interval: Duration::from_millis(200),
+        exchange_hold: Duration::from_millis(20),
+        ..JobMasterConfig::default()
+    };
+    let now = Now { instant: clock.clock().now(), wall: clock.clock().wall() };
+    let (coordinators, _) = TestingTaskManager::new(COORDINATORS);
+    JobMaster::new(submission, &config, coordinators, Box::new(Counting(job << 32)), now)
+}
+
 pub struct World {
     pub random: Random,
     pub plan: Plan,
-    clock: ManualClock,
+    pub clock: ManualClock,
     master: JobMaster,
-    program: Arc<Program>,
+    pub program: Arc<Program>,
     pub ledger: Ledger,
     pub trouble: Trouble,
     /// News on their way to the JobMaster, in order of each sender.
@@ -99,6 +127,13 @@ pub struct World {
     pub stalled_until: Option<Instant>,
     /// So many of the next snapshots cannot be written.
     pub declines: u64,
+    /// The jobs that are still to follow.
+    pub legs_left: u64,
+    pub leave: Option<Leave>,
+    pub requests: u128,
+    jobs: u128,
+    /// Kills a process at a step.
+    pub kill: Option<(u64, Victim)>,
     has_ended: bool,
     status: JobStatus,
     pub seen: Seen,
@@ -108,26 +143,12 @@ pub struct World {
 }
 
 impl World {
-    pub fn new(plan: Plan, random: Random, faults_left: u64, trace: Trace) -> Self {
+    pub fn new(plan: Plan, random: Random, faults_left: u64, legs_left: u64, trace: Trace) -> Self {
         let clock = ManualClock::at(Timestamp::from_millis(1_000_000));
+        let start = clock.clock().now();
         let (ledger, trouble) = (Ledger::new(plan.expected()), Trouble::default());
-        let (program, graph) = plan.build(&clock.clock(), &ledger, &trouble);
-        let submission = JobSubmission {
-            job: JobId::from_u128(7),
-            graph: Arc::new(graph),
-            artifact: ArtifactHash::new([0; 32]),
-            artifact_size: 0,
-        };
-        let config = JobMasterConfig {
-            heartbeat_timeout: Duration::from_secs(1),
-            heartbeat_interval: Duration::from_millis(200),
-            exchange_hold: Duration::from_millis(20),
-            ..JobMasterConfig::default()
-        };
-        let now = Now { instant: clock.clock().now(), wall: clock.clock().wall() };
-        let (coordinators, _) = TestingTaskManager::new(COORDINATORS);
-        let ids = Box::new(Counting(0));
-        let master = JobMaster::new(submission, &config, coordinators, ids, now);
+        let (program, graph) = plan.build(None, &clock.clock(), &ledger, &trouble);
+        let master = master_of(1, graph, &clock);
         let mut world = Self {
             random,
             plan,
@@ -151,16 +172,31 @@ impl World {
             faults_left,
             stalled_until: None,
             declines: 0,
+            legs_left,
+            leave: None,
+            requests: 0,
+            jobs: 1,
+            kill: None,
             has_ended: false,
             status: JobStatus::Initializing,
             seen: Seen::default(),
             trace,
             shows: std::env::var_os("PIPELINES_SHOW").is_some(),
-            start: now.instant,
+            start,
         };
-        world.add_worker();
-        world.add_worker();
+        // Enough for any parallelism.
+        (0..4 - world.plan.per_worker).for_each(|_| world.add_worker());
         world
+    }
+
+    /// The next job begins where one has ended.
+    pub fn begin_job(&mut self, graph: JobGraph) {
+        self.jobs += 1;
+        self.master = master_of(self.jobs, graph, &self.clock);
+        self.timers.clear();
+        self.orders.clear();
+        (self.has_ended, self.declared, self.status) = (false, 0, JobStatus::Initializing);
+        assert!(self.granted.is_empty(), "slots leak: {:?}", self.granted);
     }
 
     pub fn now(&self) -> Instant {
@@ -177,7 +213,7 @@ impl World {
     pub fn add_worker(&mut self) {
         self.workers_ever += 1;
         let name = format!("tm{}", self.workers_ever);
-        self.free.extend((0..SLOTS_PER_WORKER).map(|slot| (name.clone(), slot)));
+        self.free.extend((0..self.plan.per_worker).map(|slot| (name.clone(), slot)));
         let (gateway, _) = TestingTaskManager::new(&name);
         self.workers.insert(name, gateway);
     }
@@ -314,7 +350,10 @@ impl World {
         if on != COORDINATORS && !self.workers.contains_key(on) {
             return true; // The news of its loss is on its way.
         }
-        self.noted(&order);
+        match &order {
+            Order::Tell(host, _) => self.noted(host),
+            order => self.noted(order),
+        }
         match order {
             Order::Start(host, begin) => self.start(host, on, &begin),
             Order::Tell(host, message) => self.tell(host, message),
@@ -477,6 +516,7 @@ impl World {
     /// Somebody does the next thing; if nobody can, time passes until something is due.
     pub fn step(&mut self) {
         self.break_something();
+        self.have_job_leave();
         let turns = self.turns();
         let first = self.random.below(turns.len() as u64) as usize;
         let order = turns[first..].iter().chain(&turns[..first]);
@@ -504,10 +544,16 @@ impl World {
         all.chain(self.storage.next_time()).chain(self.stalled_until).min()
     }
 
-    pub fn run(&mut self) {
+    /// Runs until the results are complete: the number of steps.
+    pub fn run(&mut self) -> u64 {
         self.event(Event::Start);
         let mut steps = 0;
-        while !self.has_ended {
+        while !self.has_ended || self.go_on(&self.master.details()) {
+            if let Some((at, victim)) = self.kill
+                && at == steps
+            {
+                self.kill_victim(victim);
+            }
             self.step();
             steps += 1;
             self.seen.many(simulation::STEPS, u64::from(self.storage.has_any()));
@@ -517,6 +563,7 @@ impl World {
             assert!(steps < STEPS_MAX, "the job does not end: {:#?}", self.master.details());
         }
         self.finish(steps);
+        steps
     }
 
     fn finish(&mut self, steps: u64) {
