@@ -23,6 +23,7 @@ const fn plan(kind: Kind, unaligned: bool) -> Plan {
         per_poll: 4,
         pause: Duration::from_millis(1),
         enumerated: matches!(kind, Kind::Rounds),
+        two_sources: false,
         unaligned,
         encodes: false,
         chaining: true,

@@ -232,7 +232,10 @@ impl Committer for Publisher {
         pending: Vec<(CheckpointId, Vec<Name>)>,
         ended: &[AttemptId],
     ) -> Result<()> {
-        self.0.trouble.strike()?;
+        // A failure of the last call, which has nothing to publish, fails the job for good.
+        if !pending.is_empty() {
+            self.0.trouble.strike()?;
+        }
         let mut pages = self.0.pages();
         pending.into_iter().flat_map(|(_, names)| names).for_each(|name| pages.publish(name));
         pages.discard(self.1, ended);

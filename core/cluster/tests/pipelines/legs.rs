@@ -88,6 +88,13 @@ impl World {
         true
     }
 
+    /// What comes to a job that has ended: slots that were granted meanwhile go back.
+    pub fn hand_in_late_news(&mut self) {
+        for (_, news) in std::mem::take(&mut self.streams).into_values().flatten() {
+            self.event(Event::Gateway(news));
+        }
+    }
+
     /// What is left of a job that has ended is gone.
     fn next_job(&mut self, from: Option<&str>) {
         let hosts: Vec<_> = self.hosts.keys().copied().collect();
@@ -95,7 +102,7 @@ impl World {
             drop(self.hosts.remove(&host));
             self.disconnect(host);
         }
-        self.streams.clear();
+        self.hand_in_late_news();
         self.storage.clear();
         let (program, graph) =
             self.plan.build(from, &self.clock.clock(), &self.ledger, &self.trouble);

@@ -33,6 +33,8 @@ pub enum Kind {
     Timers,
     /// Sums of each key in windows.
     Windows,
+    /// The same of numbers of which every other one is late.
+    Late,
 }
 
 /// A program and its settings, as a seed chooses them.
@@ -46,6 +48,8 @@ pub struct Plan {
     pub pause: Duration,
     /// Whether an enumerator hands out the splits.
     pub enumerated: bool,
+    /// Whether two enumerators do, each of its half.
+    pub two_sources: bool,
     pub unaligned: bool,
     /// Whether records are encoded within a host, too.
     pub encodes: bool,
@@ -61,8 +65,9 @@ pub struct Plan {
 
 impl Plan {
     pub fn random(random: &mut Random) -> Self {
-        let kinds = [Kind::Forward, Kind::Counts, Kind::Rounds, Kind::Timers, Kind::Windows];
-        let kind = kinds[random.below(5) as usize];
+        let untimed = [Kind::Forward, Kind::Counts, Kind::Rounds];
+        let timed = [Kind::Timers, Kind::Windows, Kind::Late];
+        let kind = [untimed, timed].as_flattened()[random.below(6) as usize];
         let millis = |millis| Duration::from_millis(millis);
         Self {
             kind,
@@ -70,7 +75,8 @@ impl Plan {
             count: 600 + random.below(600),
             per_poll: 2 + random.below(6) as usize,
             pause: Duration::from_micros(random.below(3_000)),
-            enumerated: !matches!(kind, Kind::Timers | Kind::Windows) && random.below(2) == 0,
+            enumerated: untimed.contains(&kind) && random.below(2) == 0,
+            two_sources: random.below(2) == 0,
             unaligned: random.below(3) == 0,
             encodes: random.below(2) == 0,
             chaining: random.below(3) > 0,
@@ -124,14 +130,11 @@ impl Plan {
         env.set_buffer_timeout(Some(self.buffer_timeout));
         env.set_serialize_always(self.encodes);
         let pace = Pace { per_poll: self.per_poll, pause: self.pause, clock: clock.clone() };
-        let numbers = match self.enumerated {
-            true => env.source("numbers", Handed(self.count, pace)),
-            false => env.source("numbers", Listed(self.count, pace)),
-        };
+        let numbers = self.numbers(&mut env, pace);
         let trouble = trouble.clone();
         let numbers = match self.kind {
             Kind::Rounds => numbers.rebalance(),
-            Kind::Forward | Kind::Counts | Kind::Timers | Kind::Windows => numbers,
+            _ => numbers,
         };
         let numbers = numbers.map(move |n| {
             trouble.strike()?;
@@ -140,6 +143,22 @@ impl Plan {
         self.results(numbers).sink("ledger", ledger.clone());
         env.execute("pipeline").expect("the program is planned");
         taken.take().expect("the job was handed over")
+    }
+
+    fn numbers(&self, env: &mut Environment, pace: Pace) -> Stream<u64> {
+        let half = self.count / 2;
+        match (self.enumerated, self.two_sources) {
+            (true, true) => {
+                let first = env.source("numbers", Handed(0..half, pace.clone()));
+                first.union(env.source("more numbers", Handed(half..self.count, pace)))
+            }
+            (true, false) => env.source("numbers", Handed(0..self.count, pace)),
+            (false, _) => {
+                let numbers = env.source("numbers", Listed(self.count, pace));
+                // Whether a record is late would depend on the other subtasks.
+                if self.kind == Kind::Late { numbers.parallelism(1) } else { numbers }
+            }
+        }
     }
 
     fn results(&self, numbers: Stream<u64>) -> Stream<Record> {
@@ -156,23 +175,8 @@ impl Plan {
             Kind::Timers => timed(numbers).key_by(|n| n % KEYS).process("timers", |states| {
                 Ok(Buckets { counts: states.map("counts")?, over: states.event_timers("over")? })
             }),
-            Kind::Windows => {
-                let windows = Tumbling::event_time(Duration::from_millis(WINDOW as u64));
-                let windows = timed(numbers).key_by(|n| n % KEYS).window(windows);
-                windows.aggregate(
-                    "sums",
-                    || 0,
-                    |sum, n| {
-                        *sum += n;
-                        Ok(())
-                    },
-                    |sum, later| {
-                        *sum += later;
-                        Ok(())
-                    },
-                    |key, window, sum| Ok((key, window.start, sum)),
-                )
-            }
+            Kind::Windows => windows(timed(numbers)),
+            Kind::Late => windows(half_late(numbers.parallelism(1))),
         }
     }
 
@@ -192,10 +196,12 @@ impl Plan {
                     expected.extend((1..=all).map(|count| (result(count), 1)));
                 }
             }
-            Kind::Timers | Kind::Windows => {
+            Kind::Timers | Kind::Windows | Kind::Late => {
                 let mut windows: BTreeMap<(u64, i64), (u64, u64)> = BTreeMap::new();
-                for n in 0..self.count {
-                    let of = windows.entry((n % KEYS, time(n) / WINDOW * WINDOW)).or_default();
+                let is_late = |n: &u64| self.kind == Kind::Late && !n.is_multiple_of(2);
+                for n in (0..self.count).filter(|n| !is_late(n)) {
+                    let time = if self.kind == Kind::Late { n.cast_signed() } else { time(n) };
+                    let of = windows.entry((n % KEYS, time / WINDOW * WINDOW)).or_default();
                     *of = (of.0 + 1, of.1 + n);
                 }
                 let is_timers = self.kind == Kind::Timers;
@@ -216,6 +222,39 @@ const fn time(n: u64) -> i64 {
 fn timed(numbers: Stream<u64>) -> Stream<u64> {
     let strategy = WatermarkStrategy::bounded_out_of_orderness(Duration::from_millis(60));
     numbers.assign_timestamps(strategy.timestamps(|n| Ok(time(*n))))
+}
+
+/// Every other number is half a second late, right behind a restore, too.
+fn half_late(numbers: Stream<u64>) -> Stream<u64> {
+    let times = |n: &u64| Ok(n.cast_signed() - if n.is_multiple_of(2) { 0 } else { 500 });
+    let strategy = WatermarkStrategy::generator(|| Punctual).timestamps(times);
+    numbers.assign_timestamps(strategy).parallelism(1)
+}
+
+/// Emits a watermark behind each record that is not late.
+struct Punctual;
+
+impl WatermarkGenerator<u64> for Punctual {
+    fn on_record(&mut self, _: &u64, time: i64, out: &mut WatermarkOutput) {
+        out.emit(time - 1);
+    }
+}
+
+fn windows(numbers: Stream<u64>) -> Stream<Record> {
+    let windows = Tumbling::event_time(Duration::from_millis(WINDOW as u64));
+    numbers.key_by(|n| n % KEYS).window(windows).aggregate(
+        "sums",
+        || 0,
+        |sum, n| {
+            *sum += n;
+            Ok(())
+        },
+        |sum, later| {
+            *sum += later;
+            Ok(())
+        },
+        |key, window, sum| Ok((key, window.start, sum)),
+    )
 }
 
 /// Has a function fail once.

@@ -1,5 +1,6 @@
 //! Sources of numbers, some at a time, by a clock that the world moves.
 
+use std::ops::Range;
 use std::time::Duration;
 
 use millstream_api::{
@@ -55,8 +56,8 @@ impl Source for Listed {
     }
 }
 
-/// The numbers below a count in splits that an enumerator finds one after the other.
-pub struct Handed(pub u64, pub Pace);
+/// The numbers of a range in splits that an enumerator finds one after the other.
+pub struct Handed(pub Range<u64>, pub Pace);
 
 impl Source for Handed {
     type Out = u64;
@@ -73,13 +74,14 @@ impl Source for Handed {
     }
 
     fn enumerator(&self, restored: Option<Found>) -> Result<Chunks> {
-        let found = restored.unwrap_or_default();
-        Ok(Chunks { count: self.0, found })
+        let Range { start, end } = self.0;
+        let first = Found { known: start, handed: start, returned: Vec::new() };
+        Ok(Chunks { end, found: restored.unwrap_or(first) })
     }
 }
 
 /// The part of an enumerator that checkpoints keep.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Found {
     /// Splits that begin below this number are known.
     known: u64,
@@ -89,7 +91,8 @@ pub struct Found {
 }
 
 pub struct Chunks {
-    count: u64,
+    /// The number behind the last one.
+    end: u64,
     found: Found,
 }
 
@@ -98,8 +101,8 @@ impl SplitEnumerator for Chunks {
     type State = Found;
 
     fn discover(&mut self) -> Result<Option<Duration>> {
-        self.found.known = (self.found.known + 5 * CHUNK).min(self.count);
-        Ok((self.found.known < self.count).then_some(Duration::from_millis(6)))
+        self.found.known = (self.found.known + 5 * CHUNK).min(self.end);
+        Ok((self.found.known < self.end).then_some(Duration::from_millis(6)))
     }
 
     fn next_split(&mut self, _subtask: u32) -> Result<NextSplit<Split>> {
@@ -108,10 +111,10 @@ impl SplitEnumerator for Chunks {
         }
         let next = self.found.handed;
         if next >= self.found.known {
-            let is_all = self.found.known == self.count;
+            let is_all = self.found.known == self.end;
             return Ok(if is_all { NextSplit::NoMore } else { NextSplit::Later });
         }
-        self.found.handed = (next + CHUNK).min(self.count);
+        self.found.handed = (next + CHUNK).min(self.end);
         Ok(NextSplit::Split(Split { next, step: 1, end: self.found.handed }))
     }
 

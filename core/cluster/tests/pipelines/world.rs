@@ -245,6 +245,7 @@ impl World {
                 self.noted(host);
                 self.note(message);
             }
+            Event::StartFrom(loaded) => self.noted(&loaded.metadata.checkpoint),
             event => self.noted(event),
         }
         let clock = self.clock.clock();
@@ -567,6 +568,8 @@ impl World {
     }
 
     fn finish(&mut self, steps: u64) {
+        self.hand_in_late_news();
+        assert!(self.granted.is_empty(), "slots leak: {:?}", self.granted);
         let details = self.master.details();
         let ended = (details.status, self.ledger.missing());
         let causes = details.exceptions.iter().map(|it| it.cause.message.as_str());
