@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Seeded worlds: deciders and operators among faults that a seed draws, in one thread and without a
-# clock. Prints what each world has seen, and in the last line the sums. A world in which too little
+# Seeded worlds: deciders, operators and whole jobs among faults that a seed draws, in one thread and
+# without a clock. Prints what each world has seen, and in the last line the sums. A world in which too little
 # has happened fails, and so does a seed that does something else when it runs again.
 #
 # With --mutant or --mutants the engine has a deliberate fault, which a world or another test must
@@ -11,7 +11,8 @@
 #   --seeds N        the number of seeds (1000; 500 for a fault)
 #   --seed FIRST     the first seed (1)
 #   --world NAME     this world alone: checkpoints, jobs, hosts, tasks, settlements, stages,
-#                    bodies, graphs or yarn
+#                    bodies, graphs, pipelines, steps or yarn; steps has one seed, and with
+#                    SIM_EVERY_STEP=1 it tries every step, not one of 16
 #   --mutant NAME    whether this fault of core/mutants is noticed
 #   --mutants        whether each of them is
 # for example: simulate.sh --world checkpoints --seeds 20000
@@ -30,6 +31,8 @@ settlements core/jobmaster millstream_jobmaster settlement::random_tests::whatev
 stages core/operators millstream_operators explore::every_stage
 bodies core/operators millstream_operators explore::every_body
 graphs core/cluster random_graphs random_graphs_run_as_the_interpreter_says
+pipelines core/cluster pipelines whatever_happens_the_results_are_exact
+steps core/cluster pipelines every_step::a_kill_at_any_step
 yarn rm-yarn millstream_rm_yarn simulation::nothing_leaks
 process core/operators millstream_operators explore::every_stage::process
 windows core/operators millstream_operators explore::every_stage::window
@@ -42,29 +45,29 @@ late core/cluster restored_jobs late_
 flight core/cluster restored_jobs unaligned::records_in_flight_go_to_the_new_owners
 TABLE
 }
-worlds=(checkpoints jobs hosts tasks settlements stages bodies graphs yarn)
+worlds=(checkpoints jobs hosts tasks settlements stages bodies graphs pipelines steps yarn)
 
 # The faults, and the programs that may notice them, in the order in which they are asked.
 faults() {
     cat <<'TABLE'
 drops-record process
 replays-batch sums
-ignores-alignment bodies
-commits-before-completion checkpoints
+ignores-alignment bodies pipelines
+commits-before-completion checkpoints pipelines
 forgets-timer timers
-restores-older-checkpoint checkpoints
+restores-older-checkpoint checkpoints pipelines
 loses-split files
 skips-key-group sums timers
 keeps-late-data windows
 fires-twice windows
-forgets-committables task
-never-commits-subsumed checkpoints
+forgets-committables task pipelines
+never-commits-subsumed checkpoints pipelines
 recover-deletes-running sink
 loses-parked-event jobs
 reassigns-finished-split files
 takes-old-ack checkpoints
 reuses-id checkpoints
-reads-behind-barrier bodies
+reads-behind-barrier bodies pipelines
 overtakes-barrier jobs
 restores-other-subtask files
 restores-in-flight-elsewhere flight
@@ -113,7 +116,7 @@ if [[ $mode == mutants ]]; then
     # A place of its own: what is built there has faults.
     export CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-target}/mutants
     packages+=(mutants connectors task-checkpoint)
-    tests+=(--test restored_jobs)
+    tests+=(--test restored_jobs --test pipelines)
     options+=(--features millstream-mutants/mutants)
     unlisted=$(sed -n 's/^    [A-Z][A-Za-z]* = "\(.*\)",$/\1/p' core/mutants/src/lib.rs |
         grep -vxFf <(faults | cut -d' ' -f1) || true)
@@ -128,7 +131,7 @@ if [[ $mode == mutants ]]; then
 fi
 if [[ $mode == worlds ]]; then
     packages+=(rm-yarn)
-    tests+=(--test random_graphs)
+    tests+=(--test random_graphs --test pipelines)
 fi
 logs=$(mktemp -d)
 trap 'rm -rf "$logs"' EXIT

@@ -69,7 +69,7 @@ impl World {
         let mut hosts = self.hosts.iter().filter(|(_, host)| host.has_tasks()).map(|(id, _)| *id);
         let host = match victim {
             Victim::FirstTasks => hosts.next(),
-            Victim::LastTasks => hosts.last(),
+            Victim::LastTasks => hosts.next_back(),
             Victim::Coordinators => return self.kill_coordinators(),
         };
         if let Some(host) = host {
@@ -169,7 +169,7 @@ impl World {
         }
     }
 
-    /// What a host says, if its upload has not failed.
+    /// The message of a host, or that its upload has failed.
     pub fn said(&mut self, message: FromHost) -> FromHost {
         match message.message {
             Some(from_host::Message::CheckpointAck(ack)) if self.declines > 0 => {

@@ -20,7 +20,7 @@ use millstream_types::{Clock, HostId, JobId, LeaderEpoch};
 const PARTS_MAX: usize = 64;
 
 enum Inside {
-    Tasks(TaskHost),
+    Tasks(Box<TaskHost>),
     Coordinators(CoordinatorHost),
 }
 
@@ -90,7 +90,7 @@ impl Host {
             };
             let job = (Arc::clone(program), graph);
             let host = TaskHost::stepped(config, job, parts, control.clone(), outbox);
-            Inside::Tasks(host.map_err(|error| format!("{error:#}"))?)
+            Inside::Tasks(Box::new(host.map_err(|error| format!("{error:#}"))?))
         };
         Ok(Self {
             parts: Vec::new(),
@@ -163,7 +163,7 @@ impl Host {
         parts.chain(slow).chain(self.killed_at).min()
     }
 
-    pub const fn exchange(&self) -> Option<&Arc<Exchange>> {
+    pub fn exchange(&self) -> Option<&Arc<Exchange>> {
         match &self.inside {
             Inside::Tasks(host) => Some(host.exchange()),
             Inside::Coordinators(_) => None,

@@ -16,8 +16,8 @@ use crate::program::Trouble;
 /// A result of any of the programs.
 pub type Record = (u64, i64, u64);
 
-/// Names what a writer wrote for one checkpoint: its job and attempt, its subtask, and the number of its
-/// parts before it.
+/// Names what a writer wrote for one checkpoint: its job, attempt and subtask, and the number of
+/// its parts before it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Name {
     job: JobId,
@@ -27,7 +27,7 @@ pub struct Name {
     checkpoint: u64,
 }
 
-/// What there is outside of the job.
+/// The results outside of the job.
 #[derive(Debug, Default)]
 struct Pages {
     /// Written and not published.

@@ -88,14 +88,15 @@ impl World {
         true
     }
 
-    /// What comes to a job that has ended: slots that were granted meanwhile go back.
+    /// Hands in the news that come to a job that has ended: slots that were granted meanwhile go
+    /// back.
     pub fn hand_in_late_news(&mut self) {
         for (_, news) in std::mem::take(&mut self.streams).into_values().flatten() {
             self.event(Event::Gateway(news));
         }
     }
 
-    /// What is left of a job that has ended is gone.
+    /// The next job begins, and nothing is left of the one before.
     fn next_job(&mut self, from: Option<&str>) {
         let hosts: Vec<_> = self.hosts.keys().copied().collect();
         for host in hosts {

@@ -1,6 +1,7 @@
 //! The world around a job: who has the next turn, and the way of each message.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::io::Write;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -51,12 +52,12 @@ impl IdSource for Counting {
 #[derive(Debug)]
 enum Order {
     Start(HostId, Box<Begin>),
-    Tell(HostId, ToHost),
+    Tell(HostId, Box<ToHost>),
     /// By force after so long.
     Stop(HostId, Duration),
 }
 
-/// Who may have the next turn.
+/// A turn of one part of the world.
 #[derive(Debug, Clone)]
 enum Turn {
     /// News of this sender arrive at the JobMaster.
@@ -66,7 +67,7 @@ enum Turn {
     Storage,
     Grant,
     Timer,
-    /// What lasted for a while is over.
+    /// A fault that lasted for a while is over.
     Recovery,
     Part(HostId, usize),
     Wire(HostId, HostId),
@@ -259,7 +260,7 @@ impl World {
     pub fn noted(&self, what: &impl std::fmt::Debug) {
         if self.shows {
             let at = self.now().saturating_duration_since(self.start);
-            println!("{:>9} us {what:?}", at.as_micros());
+            let _ = writeln!(std::io::stdout(), "{:>9} us {what:?}", at.as_micros());
         }
         self.trace.note(what);
     }
@@ -293,7 +294,7 @@ impl World {
                 self.order(&on, Order::Start(start.host, Box::new(start.begin)));
             }
             Action::Command(on, command) => {
-                self.order(&on, Order::Tell(command.host, command.message));
+                self.order(&on, Order::Tell(command.host, Box::new(command.message)));
             }
             Action::StopHost(on, host, grace) => self.order(&on, Order::Stop(host, grace)),
             Action::SetTimer(timer, after) => self.timers.push((self.now() + after, timer)),
@@ -357,7 +358,7 @@ impl World {
         }
         match order {
             Order::Start(host, begin) => self.start(host, on, &begin),
-            Order::Tell(host, message) => self.tell(host, message),
+            Order::Tell(host, message) => self.tell(host, *message),
             Order::Stop(host, grace) => {
                 self.tell(host, ToHost { message: Some(to_host::Message::Shutdown(Shutdown {})) });
                 if let Some(host) = self.hosts.get_mut(&host) {
@@ -489,7 +490,7 @@ impl World {
 
     // --- turns ---
 
-    /// All who may have something to do.
+    /// The turns of all parts that may have something to do.
     fn turns(&mut self) -> Vec<Turn> {
         let mut turns = vec![Turn::Storage, Turn::Grant, Turn::Timer, Turn::Recovery];
         turns.extend(self.streams.keys().cloned().map(Turn::News));
@@ -514,7 +515,7 @@ impl World {
         }
     }
 
-    /// Somebody does the next thing; if nobody can, time passes until something is due.
+    /// One part of the world does the next thing; if none can, time passes until something is due.
     pub fn step(&mut self) {
         self.break_something();
         self.have_job_leave();
