@@ -20,7 +20,7 @@ const fn plan(kind: Kind, unaligned: bool) -> Plan {
     Plan {
         kind,
         parallelism: 2,
-        count: 1_200,
+        count: 900,
         per_poll: 4,
         pause: Duration::from_millis(1),
         enumerated: matches!(kind, Kind::Rounds),

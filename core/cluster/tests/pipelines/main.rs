@@ -25,7 +25,7 @@ use program::{Plan, TROUBLE};
 use world::World;
 
 /// The number of seeds in a run of the tests.
-const SEEDS: u64 = 100;
+const SEEDS: u64 = 300;
 /// The most jobs of a seed.
 const JOBS_MAX: u64 = 20;
 
