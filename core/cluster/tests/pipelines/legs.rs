@@ -31,7 +31,9 @@ impl World {
         }
         let target = Some("/savepoints".to_owned());
         let leaves = [Leave::Stop, Leave::Savepoint, Leave::Retain];
-        let leave = leaves[self.random.below(3) as usize];
+        // Records are in flight in checkpoints alone, and in none of the savepoints.
+        let is_retained = self.plan.unaligned && self.random.below(2) == 0;
+        let leave = leaves[if is_retained { 2 } else { self.random.below(3) as usize }];
         self.leave = Some(leave);
         self.requests += 1;
         let trigger = TriggerId::from_u128(self.requests << 96);
