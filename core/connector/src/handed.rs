@@ -12,8 +12,9 @@ struct Handed<S> {
 /// The splits that readers got behind the checkpoint that a restart of theirs begins from.
 pub struct HandedSplits<S> {
     splits: Vec<Handed<S>>,
-    /// The first and the newest snapshot; 0: none.
-    first: u64,
+    /// The first snapshot, if there was one.
+    first: Option<u64>,
+    /// The newest one; 0: none.
     newest: u64,
 }
 
@@ -21,7 +22,7 @@ impl<S> HandedSplits<S> {
     /// None was given to anyone.
     #[must_use]
     pub const fn new() -> Self {
-        Self { splits: Vec::new(), first: 0, newest: 0 }
+        Self { splits: Vec::new(), first: None, newest: 0 }
     }
 
     /// Takes in that a subtask was given a split.
@@ -33,8 +34,8 @@ impl<S> HandedSplits<S> {
     /// the readers' snapshots.
     pub const fn on_snapshot(&mut self, id: CheckpointId) {
         self.newest = id.get();
-        if self.first == 0 {
-            self.first = id.get();
+        if self.first.is_none() {
+            self.first = Some(id.get());
         }
     }
 
@@ -46,10 +47,9 @@ impl<S> HandedSplits<S> {
     /// Takes out the splits of a subtask that begins again from a checkpoint, or from nothing:
     /// those that are not in it, in the order in which they were given.
     pub fn take_back(&mut self, subtask: u32, restored: Option<CheckpointId>) -> Vec<S> {
-        // A checkpoint before the first snapshot is the one that the enumerator began from, and so
-        // is any if there is no snapshot yet.
-        let is_own = |id: &u64| self.first > 0 && *id >= self.first;
-        let restored = restored.map(CheckpointId::get).filter(is_own);
+        // A checkpoint before the first snapshot is the one that the enumerator began from.
+        let restored = restored.map(CheckpointId::get);
+        let restored = restored.filter(|it| self.first.is_some_and(|first| *it >= first));
         let restored = restored.unwrap_or(0);
         let of_subtask = self.splits.extract_if(.., |one| one.subtask == subtask);
         of_subtask.filter(|one| one.after >= restored).map(|one| one.split).collect()
@@ -107,8 +107,7 @@ mod tests {
     fn a_restart_before_the_first_snapshot_takes_everything_back() {
         let mut handed = HandedSplits::new();
         handed.add(0, 1);
-        handed.add(1, 2);
-        assert_eq!(handed.take_back(0, Some(SEVEN)), [1], "the enumerator began from there");
+        assert_eq!(handed.take_back(0, Some(SEVEN)), [1], "the enumerator began from it");
     }
 
     #[test]
