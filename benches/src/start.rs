@@ -123,6 +123,7 @@ fn graph(parallelism: u32) -> JobGraph {
             uid: None,
             name: format!("operator {number}"),
             coordinated: false,
+            restarts_alone: false,
             source: number == 0,
             upstream: None,
             output_type: "u64".to_owned(),

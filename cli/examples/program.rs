@@ -62,7 +62,11 @@ fn graph() -> StreamGraph {
         chaining: Chaining::Always,
         output_type: "u64".to_owned(),
     };
-    let source = NodeKind::Source { boundedness: Boundedness::Bounded, coordinated: false };
+    let source = NodeKind::Source {
+        boundedness: Boundedness::Bounded,
+        coordinated: false,
+        restarts_alone: true,
+    };
     StreamGraph {
         nodes: vec![
             node(0, "numbers", source),

@@ -269,6 +269,7 @@ impl Environment {
             timed: source.has_timestamps(),
             maker: operators::source(&source, uid),
             coordinated: operators::has_enumerator::<S>(),
+            restarts_alone: operators::restarts_alone::<S>(),
             coordinator: Some(operators::source_coordinator(&source)),
         })
     }
@@ -282,8 +283,15 @@ impl Environment {
         maker: SourceMaker,
     ) -> Stream<T> {
         let boundedness = Boundedness::Bounded;
-        let (coordinated, coordinator) = (false, None);
-        self.add_source(NewSource { uid, boundedness, timed, maker, coordinated, coordinator })
+        self.add_source(NewSource {
+            uid,
+            boundedness,
+            timed,
+            maker,
+            coordinated: false,
+            restarts_alone: true,
+            coordinator: None,
+        })
     }
 
     fn add_source<T: Data>(&mut self, source: NewSource<'_>) -> Stream<T> {
@@ -293,6 +301,7 @@ impl Environment {
             kind: NodeKind::Source {
                 boundedness: source.boundedness,
                 coordinated: source.coordinated,
+                restarts_alone: source.restarts_alone,
             },
             stateful: false,
             assigns_times: source.timed,
@@ -387,6 +396,7 @@ struct NewSource<'a> {
     timed: bool,
     maker: SourceMaker,
     coordinated: bool,
+    restarts_alone: bool,
     coordinator: Option<CoordinatorMaker>,
 }
 

@@ -38,7 +38,11 @@ fn write_graph(file: &Path) {
         chaining: Chaining::Always,
         output_type: "u64".to_owned(),
     };
-    let source = NodeKind::Source { boundedness: Boundedness::Bounded, coordinated: false };
+    let source = NodeKind::Source {
+        boundedness: Boundedness::Bounded,
+        coordinated: false,
+        restarts_alone: true,
+    };
     let nodes = vec![node(0, "in", source), node(1, "out", NodeKind::Sink { coordinated: false })];
     let edge = StreamEdge {
         source: NodeId(0),

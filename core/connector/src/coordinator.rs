@@ -12,8 +12,20 @@ use serde::de::DeserializeOwned;
 use crate::Result;
 use crate::sink::{Committer, Uncommitted};
 
-/// Messages for subtasks: subtask, encoded message.
-pub type Replies = Vec<(u32, Vec<u8>)>;
+/// A message of a coordinator for a subtask.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Reply {
+    /// The subtask.
+    pub subtask: u32,
+    /// The message, encoded.
+    pub payload: Vec<u8>,
+    /// Whether it hands out what is in no snapshot of the coordinator from then on: a coordinator
+    /// that takes the place of this one is told of it.
+    pub hands_out: bool,
+}
+
+/// Messages for subtasks.
+pub type Replies = Vec<Reply>;
 
 /// The beginning of an attempt, as coordinators need to know it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -44,6 +56,31 @@ pub struct Restart {
     pub subtasks: Vec<u32>,
     /// The checkpoint that they begin from; `None`: from nothing.
     pub restored: Option<CheckpointId>,
+}
+
+/// The messages of the coordinator before to tasks that run on, as far as they have handed out what
+/// the state does not know of from which this one began.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TakeOver {
+    /// The checkpoint of that state; 0: there is none.
+    pub from: u64,
+    /// The newest checkpoint of which tasks were told; 0: none.
+    pub newest: u64,
+    /// The subtasks that have finished.
+    pub ended: Vec<u32>,
+    /// The messages.
+    pub handed: Vec<HandedOut>,
+}
+
+/// A message by which a coordinator handed something out.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HandedOut {
+    /// The subtask that has got it.
+    pub subtask: u32,
+    /// The newest checkpoint whose barrier the subtask was told before; 0: none.
+    pub after: u64,
+    /// The message, encoded.
+    pub payload: Vec<u8>,
 }
 
 /// An operator's coordinator.
@@ -83,6 +120,16 @@ pub trait OperatorCoordinator: Send {
     /// The job fails.
     fn restart(&mut self, restart: &Restart) -> Result<()> {
         let _ = restart;
+        Ok(())
+    }
+
+    /// It takes the place of a coordinator whose host has died while tasks run on. Called after
+    /// [`OperatorCoordinator::open`] and before everything else, more than once if there is much.
+    ///
+    /// # Errors
+    /// What was handed out cannot be told apart from the rest; the job fails.
+    fn take_over(&mut self, before: TakeOver) -> Result<()> {
+        let _ = before;
         Ok(())
     }
 
@@ -147,6 +194,8 @@ pub enum Mail {
     /// A source is to emit this barrier. Its coordinator has sent the messages before it ahead of
     /// its own snapshot, and those behind it afterwards.
     Barrier(Barrier),
+    /// The coordinator is another one, which knows of no question that it has not answered.
+    Repeat,
 }
 
 /// Messages to one operator's subtask. A coordinator only answers requests, so few ever wait.

@@ -25,6 +25,18 @@ impl<S> HandedSplits<S> {
         Self { splits: Vec::new(), first: None, newest: 0 }
     }
 
+    /// Those of an enumerator that begins from the checkpoint `first` (0: from nothing) in place of
+    /// another one, of whose snapshots `newest` was the last one that readers were told of.
+    #[must_use]
+    pub const fn taken_over(first: u64, newest: u64) -> Self {
+        Self { splits: Vec::new(), first: Some(first), newest }
+    }
+
+    /// Takes in that a subtask was given a split by the enumerator before, behind this snapshot.
+    pub fn add_behind(&mut self, after: u64, subtask: u32, split: S) {
+        self.splits.push(Handed { after, subtask, split });
+    }
+
     /// Takes in that a subtask was given a split.
     pub fn add(&mut self, subtask: u32, split: S) {
         self.splits.push(Handed { after: self.newest, subtask, split });
@@ -108,6 +120,23 @@ mod tests {
         let mut handed = HandedSplits::new();
         handed.add(0, 1);
         assert_eq!(handed.take_back(0, Some(SEVEN)), [1], "the enumerator began from it");
+    }
+
+    #[test]
+    fn what_was_taken_over_counts_from_where_it_was_given() {
+        let handed = || {
+            // The enumerator begins from 5; 7 was being stored when the one before was lost.
+            let mut handed = HandedSplits::taken_over(5, 7);
+            handed.add_behind(5, 0, 1);
+            handed.add_behind(7, 0, 2);
+            handed.add(0, 3);
+            handed
+        };
+        assert_eq!(handed().take_back(0, Some(CheckpointId::new(5))), [1, 2, 3]);
+        assert_eq!(handed().take_back(0, Some(SEVEN)), [2, 3]);
+        let mut handed = handed();
+        handed.on_complete(SEVEN);
+        assert_eq!(handed.take_back(0, Some(SEVEN)), [2, 3], "it is complete without them");
     }
 
     #[test]

@@ -19,8 +19,8 @@ mod source;
 pub use anyhow::{Context as ErrorContext, Error, anyhow as error, bail, ensure};
 pub use beside::{Answer, Beside, PlacedWriter};
 pub use coordinator::{
-    CommitOrder, EventMailbox, EventSender, Mail, Opening, OperatorCoordinator, PreCommitted,
-    Replies, Restart, SinkCoordinator, decode, encode,
+    CommitOrder, EventMailbox, EventSender, HandedOut, Mail, Opening, OperatorCoordinator,
+    PreCommitted, Replies, Reply, Restart, SinkCoordinator, TakeOver, decode, encode,
 };
 pub use handed::HandedSplits;
 pub use metrics::{Counter, Gauge, Histogram, UserMetrics};

@@ -353,6 +353,17 @@ pub trait SplitEnumerator: Send {
     #[doc(hidden)]
     const EXISTS: bool = true;
 
+    /// Whether another enumerator takes the place of this one while the readers read on, if the
+    /// process of the enumerators has died and the job takes checkpoints. If any source of the job
+    /// says `false`, all tasks restart then.
+    ///
+    /// A source that says `true` promises that [`SplitEnumerator::was_handed_out`] and the state
+    /// of the newest checkpoint are enough to go on: the splits that were handed out behind that
+    /// checkpoint can be told apart from those that were not, and what was found behind it and not
+    /// handed out is found again by [`SplitEnumerator::discover`].
+    /// [`conformance::check_source`](crate::conformance::check_source) tries it.
+    const RESTARTS_ALONE: bool = false;
+
     /// Looks for work. Called once at the start, also after a restore, and again after the time
     /// that it answered, from a millisecond to a year. After `None` it is not called again, and
     /// [`SplitEnumerator::next_split`] must no longer answer [`NextSplit::Later`].
@@ -374,6 +385,23 @@ pub trait SplitEnumerator: Send {
     /// # Errors
     /// The splits cannot be handed out again.
     fn give_back(&mut self, subtask: u32, splits: Vec<Self::Split>) -> Result<()>;
+
+    /// Takes in that the enumerator before has handed out these splits, each to a subtask, behind
+    /// the snapshot from which this one was made. They are being read, or read already: neither
+    /// [`SplitEnumerator::discover`] nor [`SplitEnumerator::next_split`] finds them again, but a
+    /// reader that fails later gives them back. Called before the first `discover`, in parts if
+    /// there are many, and only if [`SplitEnumerator::RESTARTS_ALONE`].
+    ///
+    /// # Errors
+    /// The job fails.
+    fn was_handed_out(&mut self, splits: Vec<(u32, Self::Split)>) -> Result<()> {
+        let _ = splits;
+        Err(anyhow::anyhow!(
+            "the enumerator {} says that it restarts alone: implement \
+             SplitEnumerator::was_handed_out()",
+            std::any::type_name::<Self>()
+        ))
+    }
 
     /// Returns what [`Source::enumerator`] needs to go on from here: splits that were handed out
     /// belong to their readers and are not part of it.

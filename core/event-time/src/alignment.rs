@@ -113,6 +113,12 @@ impl Aligner {
         self.awaits_answer = false;
     }
 
+    /// The group has forgotten this member: its next report is due at once.
+    pub const fn on_forgotten(&mut self) {
+        self.reported = None;
+        self.awaits_answer = false;
+    }
+
     /// A split waits while its watermark is later than this, if `least` is the least watermark of
     /// the own splits.
     #[must_use]
@@ -204,6 +210,8 @@ mod tests {
         assert_eq!(aligner.report(start), Some(Some(Timestamp::MIN)), "the first is due at once");
         assert_eq!(aligner.report(start + 10 * REPORT_MAX), None, "it is not answered");
         assert_eq!(aligner.next_time(), None);
+        aligner.on_forgotten();
+        assert_eq!(aligner.report(start), Some(Some(Timestamp::MIN)), "of another coordinator");
         aligner.on_answer(None);
         aligner.note(at(0), false);
         assert_eq!(aligner.next_time(), Some(start + REPORT_MIN), "it has a watermark");

@@ -294,6 +294,13 @@ impl<T: 'static> Watermarks<T> {
         }
     }
 
+    /// The group has forgotten this source: its next report is due at once.
+    pub const fn on_forgotten(&mut self) {
+        if let Some(aligner) = &mut self.aligner {
+            aligner.on_forgotten();
+        }
+    }
+
     /// The report to the group that is due, if one is: the least watermark of the splits.
     pub fn report(&mut self, now: Instant) -> Option<Option<Timestamp>> {
         // Splits may have become idle, without a poll.

@@ -118,6 +118,8 @@ pub struct ChainedOperator {
     pub name: String,
     /// Whether a part of it lives in the coordinator host.
     pub coordinated: bool,
+    /// Whether that part can be replaced while the tasks run on.
+    pub restarts_alone: bool,
     /// Whether it is a source (and so has no input).
     pub source: bool,
     /// The operator of its chain that feeds it; none for the first.

@@ -236,6 +236,7 @@ fn chained_operator(resolved: &ResolvedNode<'_>, upstream: Option<NodeId>) -> Ch
         uid: node.uid.clone(),
         name: format!("{prefix}{}", node.name),
         coordinated: node.kind.is_coordinated(),
+        restarts_alone: node.kind.restarts_alone(),
         source: matches!(node.kind, NodeKind::Source { .. }),
         upstream,
         output_type: node.output_type.clone(),

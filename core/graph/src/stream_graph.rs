@@ -89,6 +89,8 @@ pub enum NodeKind {
         boundedness: Boundedness,
         /// Whether it has an enumerator in the coordinator host, or is in an alignment group.
         coordinated: bool,
+        /// Whether that part can be replaced while its tasks run on.
+        restarts_alone: bool,
     },
     /// Turns records into records.
     Operator,
@@ -104,6 +106,16 @@ impl NodeKind {
     #[must_use]
     pub const fn has_output(self) -> bool {
         !matches!(self, Self::Sink { .. })
+    }
+
+    /// Whether the part that lives in the coordinator host can be replaced while tasks run on:
+    /// committers always can.
+    #[must_use]
+    pub const fn restarts_alone(self) -> bool {
+        match self {
+            Self::Source { restarts_alone, .. } => restarts_alone,
+            Self::Operator | Self::Sink { .. } => true,
+        }
     }
 
     /// Whether a part of it lives in the coordinator host.

@@ -7,10 +7,16 @@ use crate::{
     PlanErrors, StreamEdge, StreamGraph, StreamNode, plan,
 };
 
-pub(crate) const BOUNDED: NodeKind =
-    NodeKind::Source { boundedness: Boundedness::Bounded, coordinated: true };
-pub(crate) const UNBOUNDED: NodeKind =
-    NodeKind::Source { boundedness: Boundedness::Unbounded, coordinated: true };
+pub(crate) const BOUNDED: NodeKind = NodeKind::Source {
+    boundedness: Boundedness::Bounded,
+    coordinated: true,
+    restarts_alone: false,
+};
+pub(crate) const UNBOUNDED: NodeKind = NodeKind::Source {
+    boundedness: Boundedness::Unbounded,
+    coordinated: true,
+    restarts_alone: false,
+};
 pub(crate) const SINK: NodeKind = NodeKind::Sink { coordinated: false };
 
 #[derive(Debug, Default)]

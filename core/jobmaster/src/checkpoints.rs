@@ -176,6 +176,8 @@ pub(crate) struct Checkpoints {
     has_finished: bool,
     /// The directories of the savepoints that are being taken.
     savepoints: BTreeMap<CheckpointId, String>,
+    /// The newest checkpoint or savepoint of which tasks were told; 0: none.
+    newest_told: u64,
     /// The checkpoint of a user that the job has taken over.
     claimed: Option<CheckpointId>,
     news: VecDeque<News>,
@@ -216,6 +218,7 @@ impl Checkpoints {
             timer_at: None,
             has_finished: false,
             savepoints: BTreeMap::new(),
+            newest_told: 0,
             claimed: None,
             news: VecDeque::new(),
             actions: Vec::new(),
@@ -295,6 +298,17 @@ impl Checkpoints {
     /// Whether a checkpoint up to this one is pending.
     pub(crate) fn is_awaited(&self, last: CheckpointId) -> bool {
         self.coordinator.pending_until(last).next().is_some()
+    }
+
+    /// The beginning of coordinators that take the place of others while tasks run on: the newest
+    /// complete checkpoint.
+    pub(crate) fn newest(&self) -> Restoring {
+        self.restoring(self.latest(), Vec::new())
+    }
+
+    /// The newest checkpoint or savepoint of which tasks were told; 0: none.
+    pub(crate) const fn newest_told(&self) -> u64 {
+        self.newest_told
     }
 
     /// The directory of the checkpoint or savepoint from which the tasks began last, if it has one.
@@ -505,6 +519,7 @@ impl Checkpoints {
         tasks: Vec<ExecutionAttemptId>,
     ) {
         self.savepoints.extend(directory.clone().map(|directory| (id, directory)));
+        self.newest_told = id.get();
         let kind = match kind {
             Kind::Checkpoint if unaligned => host::CheckpointKind::Unaligned,
             kind => convert::kind(kind),

@@ -452,6 +452,11 @@ impl ExecutionGraph {
         execution.host().filter(|_| !execution.state().is_terminal())
     }
 
+    /// The process that runs a subtask, or has run it to its end.
+    pub(crate) fn last_host(&self, subtask: Subtask) -> Option<HostId> {
+        self.get(subtask)?.host()
+    }
+
     /// The present attempts of all subtasks. What those have written that have finished may not be
     /// published yet.
     pub(crate) fn attempts(&self) -> Vec<u32> {

@@ -34,6 +34,7 @@ pub(crate) mod fixture;
 mod random_tests;
 mod requesting;
 mod routing;
+mod takeover;
 #[cfg(test)]
 mod tests;
 
@@ -62,6 +63,7 @@ use crate::slots::SlotPool;
 use crate::tasks::{self, Tasks, WaitsFor};
 use crate::timer::{Owner, Timer, TimerKind};
 use failover::Failover;
+use takeover::Takeover;
 
 /// An event of a job.
 #[derive(Debug)]
@@ -173,6 +175,10 @@ pub struct JobMaster {
     /// `None` if the job takes none.
     checkpoints: Option<Checkpoints>,
     requests: Requests,
+    /// Another coordinator host is on its way into the place of one that has died.
+    takeover: Option<Takeover>,
+    /// The number of takeovers so far.
+    takeovers: u64,
     /// The beginning of the next attempt, once that is certain.
     restoring: Option<Restoring>,
     /// The next attempt waits for that alone.
@@ -237,6 +243,8 @@ impl JobMaster {
             settlement: Settlement::new(&graph, &config),
             checkpoints,
             requests: Requests::default(),
+            takeover: None,
+            takeovers: 0,
             restoring: None,
             waits_for_restore: false,
             waits_to_abort: false,

@@ -128,6 +128,7 @@ fn after_hello(behaviour: &str, mut socket: UnixStream) {
                     operator_id: Vec::new(),
                     subtask: number,
                     payload: vec![7; 1 << 10],
+                    hands_out: false,
                 };
                 say(&mut socket, from_host::Message::OperatorEvent(event));
                 println!("{number}");

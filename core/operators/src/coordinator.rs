@@ -1,12 +1,12 @@
 //! The coordinator of a source: its enumerator, and its seat in an alignment group.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use millstream_connector::{
-    HandedSplits, NextSplit, Opening, OperatorCoordinator, Replies, Restart, SplitEnumerator,
-    decode, encode,
+    HandedOut, HandedSplits, NextSplit, Opening, OperatorCoordinator, Replies, Reply, Restart,
+    SplitEnumerator, TakeOver, decode, encode,
 };
 use millstream_event_time::AlignmentGroups;
 use millstream_types::{CheckpointId, OperatorId, Timestamp};
@@ -18,8 +18,9 @@ use crate::Result;
 /// A message between a source's subtask and its coordinator.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) enum SourceEvent<S> {
-    /// Subtask: I have nothing to read.
-    RequestSplit,
+    /// Subtask: I have nothing to read. The number is that of the request: one that is repeated
+    /// has the same.
+    RequestSplit(u64),
     /// Enumerator: read these.
     Splits(Vec<S>),
     /// Enumerator: there will never be more.
@@ -28,6 +29,19 @@ pub(crate) enum SourceEvent<S> {
     Least(Option<Timestamp>),
     /// Alignment group: the least one of all other members is this; `None`: there is none.
     Others(Option<Timestamp>),
+}
+
+fn reply<S: Serialize>(subtask: u32, event: &SourceEvent<S>) -> Result<Reply> {
+    let hands_out = matches!(event, SourceEvent::Splits(_));
+    Ok(Reply { subtask, payload: encode(event)?, hands_out })
+}
+
+/// The splits that a message hands out.
+fn splits_of<S: DeserializeOwned>(payload: &[u8]) -> Result<Vec<S>> {
+    match decode(payload)? {
+        SourceEvent::Splits(splits) => Ok(splits),
+        _ => Ok(Vec::new()),
+    }
 }
 
 /// A source's place in its alignment group.
@@ -49,6 +63,8 @@ pub(crate) struct SourceCoordinator<E: SplitEnumerator> {
     seat: Option<Seat>,
     /// The subtasks that have asked for a split, each once.
     waiting: VecDeque<u32>,
+    /// The number of the last request of each subtask.
+    requests: BTreeMap<u32, u64>,
     next_discovery: Option<Instant>,
     discovered: bool,
     /// The splits that a restart gives back; `None` if the job takes no checkpoints.
@@ -61,6 +77,7 @@ impl<E: SplitEnumerator> SourceCoordinator<E> {
             enumerator,
             seat,
             waiting: VecDeque::new(),
+            requests: BTreeMap::new(),
             next_discovery: None,
             discovered: false,
             handed: None,
@@ -80,14 +97,14 @@ where
             match enumerator.next_split(subtask)? {
                 NextSplit::Split(split) => {
                     let splits = SourceEvent::Splits(vec![split]);
-                    replies.push((subtask, encode(&splits)?));
+                    replies.push(reply(subtask, &splits)?);
                     if let (SourceEvent::Splits(splits), Some(handed)) = (splits, &mut self.handed)
                     {
                         splits.into_iter().for_each(|split| handed.add(subtask, split));
                     }
                 }
                 NextSplit::NoMore => {
-                    replies.push((subtask, encode(&SourceEvent::<E::Split>::NoMoreSplits)?));
+                    replies.push(reply(subtask, &SourceEvent::<E::Split>::NoMoreSplits)?);
                 }
                 NextSplit::Later if self.next_discovery.is_none() => {
                     return Err(anyhow::anyhow!(
@@ -116,12 +133,16 @@ where
     fn on_event(&mut self, subtask: u32, payload: &[u8], replies: &mut Replies) -> Result<()> {
         match decode::<SourceEvent<E::Split>>(payload)? {
             // A restarted subtask asks again while its question before waits: it gets one split.
-            SourceEvent::RequestSplit if self.waiting.contains(&subtask) => {}
-            SourceEvent::RequestSplit => self.waiting.push_back(subtask),
+            SourceEvent::RequestSplit(number) => {
+                let is_repeated = self.requests.insert(subtask, number) == Some(number);
+                if !is_repeated && !self.waiting.contains(&subtask) {
+                    self.waiting.push_back(subtask);
+                }
+            }
             SourceEvent::Least(least) => {
                 if let Some(Seat { groups, group, source }) = &self.seat {
                     let others = groups.tell(group, (*source, subtask), least);
-                    replies.push((subtask, encode(&SourceEvent::<E::Split>::Others(others))?));
+                    replies.push(reply(subtask, &SourceEvent::<E::Split>::Others(others))?);
                 }
             }
             SourceEvent::Splits(_) | SourceEvent::NoMoreSplits | SourceEvent::Others(_) => {}
@@ -154,6 +175,7 @@ where
     /// Gives back the splits that subtasks got behind the checkpoint that they begin from.
     fn restart(&mut self, restart: &Restart) -> Result<()> {
         self.waiting.retain(|subtask| !restart.subtasks.contains(subtask));
+        self.requests.retain(|subtask, _| !restart.subtasks.contains(subtask));
         let (Some(enumerator), Some(handed)) = (&mut self.enumerator, &mut self.handed) else {
             return Ok(());
         };
@@ -161,6 +183,30 @@ where
             let back = handed.take_back(*subtask, restart.restored);
             if back.is_empty() { Ok(()) } else { enumerator.give_back(*subtask, back) }
         })
+    }
+
+    fn take_over(&mut self, before: TakeOver) -> Result<()> {
+        let TakeOver { from, newest, ended, handed } = before;
+        if let Some(Seat { groups, group, source }) = &self.seat {
+            for subtask in ended {
+                groups.tell(group, (*source, subtask), None);
+            }
+        }
+        let Some(enumerator) = &mut self.enumerator else { return Ok(()) };
+        if self.handed.as_ref().is_none_or(HandedSplits::is_empty) {
+            self.handed = Some(HandedSplits::taken_over(from, newest));
+        }
+        let mut splits = Vec::new();
+        for HandedOut { subtask, after, payload } in handed {
+            // One for the enumerator, and one to give back.
+            splits.extend(splits_of(&payload)?.into_iter().map(|split| (subtask, split)));
+            for split in splits_of(&payload)? {
+                if let Some(handed) = &mut self.handed {
+                    handed.add_behind(after, subtask, split);
+                }
+            }
+        }
+        if splits.is_empty() { Ok(()) } else { enumerator.was_handed_out(splits) }
     }
 
     fn on_complete(&mut self, id: CheckpointId) {
@@ -222,7 +268,8 @@ mod tests {
 
     fn request(coordinator: &mut SourceCoordinator<Scripted>) -> Result<Replies> {
         let mut replies = Replies::new();
-        let request = encode(&SourceEvent::<u32>::RequestSplit).unwrap();
+        let number = coordinator.requests.get(&3).map_or(1, |number| number + 1);
+        let request = encode(&SourceEvent::<u32>::RequestSplit(number)).unwrap();
         coordinator.on_event(3, &request, &mut replies)?;
         Ok(replies)
     }
@@ -273,9 +320,10 @@ mod tests {
     /// The splits that a subtask gets for a question.
     fn ask(coordinator: &mut SourceCoordinator<Scripted>, subtask: u32) -> Vec<u32> {
         let mut replies = Replies::new();
-        let request = encode(&SourceEvent::<u32>::RequestSplit).unwrap();
+        let number = coordinator.requests.get(&subtask).map_or(1, |number| number + 1);
+        let request = encode(&SourceEvent::<u32>::RequestSplit(number)).unwrap();
         coordinator.on_event(subtask, &request, &mut replies).unwrap();
-        let splits = replies.iter().flat_map(|(to, payload)| {
+        let splits = replies.iter().flat_map(|Reply { subtask: to, payload, .. }| {
             assert_eq!(*to, subtask);
             match decode::<SourceEvent<u32>>(payload).unwrap() {
                 SourceEvent::Splits(splits) => splits,
@@ -342,7 +390,7 @@ mod tests {
             let mut replies = Replies::new();
             let payload = encode(&SourceEvent::<u32>::Least(least)).unwrap();
             coordinator.on_event(0, &payload, &mut replies).unwrap();
-            let [(0, payload)] = &replies[..] else { panic!("{replies:?}") };
+            let [Reply { subtask: 0, payload, .. }] = &replies[..] else { panic!("{replies:?}") };
             match decode::<SourceEvent<u32>>(payload).unwrap() {
                 SourceEvent::Others(others) => others.map(Timestamp::as_millis),
                 other => panic!("{other:?}"),

@@ -64,8 +64,9 @@ pub use keyed::{Context, KeyedProcess, keyed_process};
 pub use late::LateRecords;
 pub use map::map;
 pub use millstream_connector::{
-    Beside, CommitOrder, CommitterInfo, Counter, Error, EventMailbox, EventSender, Mail, Opening,
-    OperatorCoordinator, Replies, Restart, Result, UserMetrics, bail, ensure, error,
+    Beside, CommitOrder, CommitterInfo, Counter, Error, EventMailbox, EventSender, HandedOut, Mail,
+    Opening, OperatorCoordinator, Replies, Reply, Restart, Result, TakeOver, UserMetrics, bail,
+    ensure, error,
 };
 pub use millstream_event_time::{
     Aggregated, AlignmentGroups, AtEnd, Calendar, EveryRecords, EveryStep, Evictor, EvictorContext,
@@ -86,7 +87,7 @@ pub use program::{
 pub use runtime_context::{KeyedRuntimeContext, RuntimeContext};
 pub use side::{OutputTag, Side};
 pub use sink::{sink, sink_coordinator};
-pub use source::{has_enumerator, source, source_coordinator};
+pub use source::{has_enumerator, restarts_alone, source, source_coordinator};
 pub use stage::{ErasedStage, Moment, Stage, erase, reveal};
 pub use task::{InputContext, OUTPUT_BYTES, OperatorContext, Step, TaskBody, TaskContext, turn};
 pub use watermarks::{assign_timestamps, watermarks_per_split};

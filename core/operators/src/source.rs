@@ -150,6 +150,13 @@ impl<T: Data> SourceOutput<T> {
         }
     }
 
+    /// The alignment group has forgotten this source.
+    const fn on_forgotten(&mut self) {
+        if let Self::Timed { stage, .. } = self {
+            stage.on_forgotten();
+        }
+    }
+
     /// The report to the alignment group that is due, if one is.
     fn report(&mut self, now: Instant) -> Option<Option<Timestamp>> {
         match self {
@@ -209,6 +216,13 @@ impl<T: Data> SourceOutput<T> {
     }
 }
 
+/// Whether the coordinator of the source can be replaced while its readers read on: one that hands
+/// out nothing can.
+#[must_use]
+pub const fn restarts_alone<S: Source>() -> bool {
+    !S::Enumerator::EXISTS || S::Enumerator::RESTARTS_ALONE
+}
+
 /// Whether the source hands out splits.
 #[must_use]
 pub const fn has_enumerator<S: Source>() -> bool {
@@ -253,6 +267,8 @@ impl Coordination {
 struct Requests {
     /// A request is not answered yet.
     requested: bool,
+    /// The number of the last request.
+    number: u64,
     no_more: bool,
 }
 
@@ -292,6 +308,11 @@ where
                     self.barrier = Some(barrier);
                     return Ok(());
                 }
+                Mail::Repeat => {
+                    self.output.on_forgotten();
+                    self.repeat()?;
+                    continue;
+                }
             };
             match decode::<SourceEvent<R::Split>>(&payload)? {
                 SourceEvent::Splits(found) => {
@@ -303,11 +324,11 @@ where
                 }
                 SourceEvent::NoMoreSplits => {
                     if let Some(requests) = &mut self.requests {
-                        requests.no_more = true;
+                        (requests.requested, requests.no_more) = (false, true);
                     }
                 }
                 SourceEvent::Others(others) => self.output.on_others(others),
-                SourceEvent::RequestSplit | SourceEvent::Least(_) => {}
+                SourceEvent::RequestSplit(_) | SourceEvent::Least(_) => {}
             }
         }
         Ok(())
@@ -320,9 +341,20 @@ where
             return Ok(true);
         }
         if !std::mem::replace(&mut requests.requested, true) {
-            self.coordinator.send(&SourceEvent::<R::Split>::RequestSplit)?;
+            requests.number += 1;
+            self.repeat()?;
         }
         Ok(false)
+    }
+
+    /// Sends the request that is not answered yet, if there is one.
+    fn repeat(&self) -> Result<()> {
+        match &self.requests {
+            Some(Requests { requested: true, number, .. }) => {
+                self.coordinator.send(&SourceEvent::<R::Split>::RequestSplit(*number))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Lets the reader add records, which must have event times if the source says so.

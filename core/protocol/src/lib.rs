@@ -39,7 +39,7 @@ mod generated {
 }
 
 /// The version of the host protocol and the JobGraph; majors must match.
-pub const HOST_PROTOCOL: Version = Version { major: 2, minor: 0 };
+pub const HOST_PROTOCOL: Version = Version { major: 2, minor: 1 };
 
 /// The version of the control plane; majors must match.
 pub const CLUSTER_PROTOCOL: Version = Version { major: 1, minor: 0 };

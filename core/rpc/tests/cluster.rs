@@ -16,7 +16,12 @@ use millstream_types::{ArtifactHash, ByteSize, HostId, TaskManagerId};
 use tokio::sync::mpsc::UnboundedReceiver;
 
 fn event(number: u32) -> ToHost {
-    let event = OperatorEvent { operator_id: Vec::new(), subtask: number, payload: vec![1; 64] };
+    let event = OperatorEvent {
+        operator_id: Vec::new(),
+        subtask: number,
+        payload: vec![1; 64],
+        hands_out: false,
+    };
     ToHost { message: Some(to_host::Message::OperatorEvent(event)) }
 }
 

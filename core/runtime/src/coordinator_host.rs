@@ -12,12 +12,13 @@ use std::time::{Duration, Instant};
 
 use millstream_graph::{ChainedOperator, JobGraph};
 use millstream_operators::{
-    AlignmentGroups, CommitOrder, CommitterInfo, CoordinatorContext, Opening, OperatorCoordinator,
-    Program, Replies, Restart, Result, error,
+    AlignmentGroups, CommitOrder, CommitterInfo, CoordinatorContext, HandedOut, Opening,
+    OperatorCoordinator, Program, Replies, Reply, Restart, Result, TakeOver, error,
 };
 use millstream_protocol::host::{
-    Begin, CommitCheckpoint, Committed, CoordinatorSnapshot, EndCheckpoint, Failure, OperatorEvent,
-    Ready, RestartSubtasks, Settled, SnapshotCoordinators, SubtasksRestarted, from_host, to_host,
+    self, Begin, CommitCheckpoint, Committed, CoordinatorSnapshot, EndCheckpoint, Failure,
+    HandedEvent, OperatorEvent, Ready, RestartSubtasks, Settled, SnapshotCoordinators,
+    SubtasksRestarted, from_host, to_host,
 };
 use millstream_storage::patience::{Waiting, set_waiting};
 use millstream_types::{AttemptId, CheckpointId, Clock, JobId, OperatorId};
@@ -45,6 +46,8 @@ enum Request {
     Publish(CommitOrder, Arc<Publishing>),
     /// Some subtasks begin again.
     Restart(Restart, Arc<Restarting>),
+    /// Tasks run on that the coordinator before has served.
+    TakeOver(TakeOver),
     /// A checkpoint is complete.
     Complete(CheckpointId),
 }
@@ -264,6 +267,7 @@ impl CoordinatorHost {
                 Some(to_host::Message::CommitCheckpoint(order)) => self.publish(order)?,
                 Some(to_host::Message::RestartSubtasks(restart)) => self.restart(restart)?,
                 Some(to_host::Message::EndCheckpoint(end)) => self.end_checkpoint(&end)?,
+                Some(to_host::Message::TakeOver(before)) => self.take_over(before)?,
                 Some(to_host::Message::Shutdown(_)) => return Ok(false),
                 Some(
                     to_host::Message::Begin(_)
@@ -271,6 +275,7 @@ impl CoordinatorHost {
                     | to_host::Message::Cancel(_)
                     | to_host::Message::Credentials(_)
                     | to_host::Message::TriggerCheckpoint(_)
+                    | to_host::Message::ReportHandedOut(_)
                     | to_host::Message::Answer(_),
                 )
                 | None => {}
@@ -318,6 +323,33 @@ impl CoordinatorHost {
             let restored = restored.map(CheckpointId::new);
             let restart = Restart { attempt, subtasks, restored };
             coordinator.tell(Request::Restart(restart, Arc::clone(&restarting)))
+        })
+    }
+
+    /// Tells the coordinators of sources what those before them have handed out.
+    fn take_over(&self, before: host::TakeOver) -> Result<(), Failure> {
+        let host::TakeOver { from, newest, events, ended } = before;
+        let sources = self.coordinators.iter().filter(|(_, it)| !it.settles);
+        let none = || TakeOver { from, newest, ended: Vec::new(), handed: Vec::new() };
+        let mut of_each: BTreeMap<_, _> = sources.map(|(id, _)| (*id, none())).collect();
+        for event in events {
+            let HandedEvent { operator_id, subtask, after, payload } = event;
+            let operator = OperatorId::try_from(operator_id.as_slice()).ok();
+            if let Some(before) = operator.and_then(|operator| of_each.get_mut(&operator)) {
+                before.handed.push(HandedOut { subtask, after, payload });
+            }
+        }
+        for one in ended {
+            let operator = OperatorId::try_from(one.operator_id.as_slice()).ok();
+            if let Some(before) = operator.and_then(|operator| of_each.get_mut(&operator)) {
+                before.ended = one.subtasks;
+            }
+        }
+        of_each.into_iter().try_for_each(|(operator, before)| {
+            match self.coordinators.get(&operator) {
+                Some(coordinator) => coordinator.tell(Request::TakeOver(before)),
+                None => Ok(()),
+            }
         })
     }
 
@@ -476,6 +508,7 @@ impl Coordinator {
                 self.guard(|it| it.restart(&restart))?;
                 restarting.restarted();
             }
+            Request::TakeOver(before) => self.guard(|it| it.take_over(before))?,
             Request::Complete(id) => self.coordinator.on_complete(id),
             Request::Publish(order, publishing) => {
                 self.guard(|it| it.publish(order))?;
@@ -525,11 +558,12 @@ impl Coordinator {
     }
 
     fn send(&self, replies: Replies) {
-        for (subtask, payload) in replies {
+        for Reply { subtask, payload, hands_out } in replies {
             self.outbox.send(from_host::Message::OperatorEvent(OperatorEvent {
                 operator_id: self.operator.as_bytes().to_vec(),
                 subtask,
                 payload,
+                hands_out,
             }));
         }
     }
@@ -676,6 +710,7 @@ mod tests {
             uid: Some("orders".to_owned()),
             name: name.to_owned(),
             coordinated: true,
+            restarts_alone: false,
             source,
             upstream: None,
             output_type: "u64".to_owned(),
@@ -723,7 +758,7 @@ mod tests {
         fn tell_event(&self, operator: u32) {
             let id = OperatorId::from_u128(u128::from(operator));
             let operator_id = id.as_bytes().to_vec();
-            let event = OperatorEvent { operator_id, subtask: 0, payload: Vec::new() };
+            let event = OperatorEvent { operator_id, ..OperatorEvent::default() };
             self.tell(to_host::Message::OperatorEvent(event));
         }
 

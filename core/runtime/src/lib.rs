@@ -19,6 +19,7 @@ mod build;
 mod checkpoints;
 mod coordinator_host;
 pub mod failure;
+mod handed;
 pub mod link;
 mod memory;
 mod slot;

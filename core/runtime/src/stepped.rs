@@ -23,8 +23,8 @@ use std::time::{Duration, Instant};
 use millstream_graph::{ChainedOperator, JobGraph};
 use millstream_network::{Exchange, ExchangeConfig, Generation};
 use millstream_operators::{
-    EventMailbox, EventSender, Mail, OperatorCoordinator, Program, Replies, Result, Step, TaskBody,
-    error, turn,
+    EventMailbox, EventSender, Mail, OperatorCoordinator, Program, Replies, Reply, Result, Step,
+    TaskBody, error, turn,
 };
 use millstream_protocol::host::Failure;
 use millstream_security::Secret;
@@ -348,7 +348,7 @@ impl SteppedJob {
     }
 
     fn answer(&mut self, operator: OperatorId, replies: Replies) -> Result<()> {
-        for (subtask, payload) in replies {
+        for Reply { subtask, payload, .. } in replies {
             let mut of_subtask = self.tasks.iter().filter(|task| task.subtask == subtask);
             let found = of_subtask.find_map(|task| Some((task, task.mailboxes.get(&operator)?)));
             if let Some((task, mailbox)) = found {

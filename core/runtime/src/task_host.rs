@@ -32,6 +32,7 @@ use crate::checkpoints::{
     HostCheckpointing, Owner, Restore, Upload, Uploads, all_committables, barrier,
 };
 use crate::failure::{self, place_of_panic};
+use crate::handed::HandedOut;
 use crate::link::{Outbox, TaskReport, ToControl};
 use crate::memory;
 use crate::slot::{NewTask, Slot};
@@ -99,6 +100,8 @@ pub struct TaskHost {
     uploads: Option<Arc<Uploads>>,
     /// The savepoints that are being taken.
     savepoints: BTreeSet<CheckpointId>,
+    /// The messages that another coordinator host would have to know.
+    handed: HandedOut,
     /// The savepoint with which the job stops.
     stop: Option<CheckpointId>,
 }
@@ -172,6 +175,7 @@ impl TaskHost {
             placements: Placements::default(),
             uploads,
             savepoints: BTreeSet::new(),
+            handed: HandedOut::default(),
             stop: None,
         })
     }
@@ -229,6 +233,7 @@ impl TaskHost {
             Some(to_host::Message::OperatorEvent(event)) => self.on_operator_event(event),
             Some(to_host::Message::TriggerCheckpoint(trigger)) => self.trigger(&trigger),
             Some(to_host::Message::EndCheckpoint(end)) => self.end_checkpoint(&end),
+            Some(to_host::Message::ReportHandedOut(asked)) => self.report_handed_out(&asked),
             Some(to_host::Message::Shutdown(_)) => return false,
             Some(
                 to_host::Message::Begin(_)
@@ -237,6 +242,7 @@ impl TaskHost {
                 | to_host::Message::SnapshotCoordinators(_)
                 | to_host::Message::CommitCheckpoint(_)
                 | to_host::Message::RestartSubtasks(_)
+                | to_host::Message::TakeOver(_)
                 | to_host::Message::Answer(_),
             )
             | None => {}
@@ -358,6 +364,9 @@ impl TaskHost {
             checkpoints,
         };
         self.tasks.insert(id, hosted);
+        if self.uploads.is_some() {
+            self.handed.begin(id, vertex, task.restored);
+        }
         Ok(())
     }
 
@@ -393,6 +402,11 @@ impl TaskHost {
         {
             self.savepoints.insert(barrier.checkpoint);
             uploads.begin_savepoint(barrier.checkpoint, trigger.directory.clone());
+        }
+        for task in &trigger.tasks {
+            if let Some((task, _)) = self.hosted(task) {
+                self.handed.on_barrier(task, barrier.checkpoint);
+            }
         }
         for (task, hosted) in trigger.tasks.iter().filter_map(|task| self.hosted(task)) {
             let Ok(vertex) = self.blueprint.vertex(task.vertex) else { continue };
@@ -437,6 +451,7 @@ impl TaskHost {
         if !end.complete || !end.commits {
             return;
         }
+        self.handed.on_complete(id);
         self.checkpoints().for_each(|checkpoints| checkpoints.on_committed(id));
         if self.stop == Some(id) {
             self.slots.values().for_each(Slot::finish_stopped);
@@ -485,18 +500,38 @@ impl TaskHost {
         }
     }
 
-    fn on_operator_event(&self, event: OperatorEvent) {
+    /// Says what tasks were given, and has their readers ask again: the coordinators that are to
+    /// know of it are others.
+    fn report_handed_out(&self, asked: &host::ReportHandedOut) {
+        for part in self.handed.report(asked) {
+            self.outbox.send(from_host::Message::HandedOut(part));
+        }
+        for (id, task) in self.tasks.running() {
+            let Ok(vertex) = self.blueprint.vertex(id.vertex) else { continue };
+            let source = vertex.operators.first().filter(|first| first.source);
+            if let Some(mailbox) = source.and_then(|source| task.mailboxes.get(&source.id)) {
+                self.push(task, mailbox, Mail::Repeat);
+            }
+        }
+    }
+
+    fn on_operator_event(&mut self, event: OperatorEvent) {
         let Ok(operator) = OperatorId::try_from(event.operator_id.as_slice()) else { return };
         let mut of_subtask = self.tasks.running().filter(|(id, _)| id.subtask == event.subtask);
-        let hosted = of_subtask.find_map(|(_, task)| Some((task, task.mailboxes.get(&operator)?)));
-        if let Some((task, mailbox)) = hosted {
-            match mailbox.push(Mail::Event(event.payload)) {
-                Ok(()) => task.waker.wake_by_ref(),
-                Err(error) => {
-                    let message = format!("{}: {error}", task.name);
-                    let failure = failure::of_kind("stuck", message);
-                    self.outbox.send(from_host::Message::Failure(failure));
-                }
+        let hosted =
+            of_subtask.find_map(|(id, task)| Some((id, task, task.mailboxes.get(&operator)?)));
+        let Some((id, task, mailbox)) = hosted else { return };
+        self.handed.on_event(id, &event);
+        self.push(task, mailbox, Mail::Event(event.payload));
+    }
+
+    fn push(&self, task: &HostedTask, mailbox: &EventMailbox, mail: Mail) {
+        match mailbox.push(mail) {
+            Ok(()) => task.waker.wake_by_ref(),
+            Err(error) => {
+                let message = format!("{}: {error}", task.name);
+                let failure = failure::of_kind("stuck", message);
+                self.outbox.send(from_host::Message::Failure(failure));
             }
         }
     }
@@ -508,6 +543,7 @@ impl TaskHost {
                     operator_id: operator.as_bytes().to_vec(),
                     subtask,
                     payload,
+                    hands_out: false,
                 }));
             }
             TaskReport::State(id, state, cause) => {
@@ -518,6 +554,9 @@ impl TaskHost {
                     && !self.config.bind.is_empty()
                 {
                     failure::note(self.config.job, Some(&task.name), &cause.message);
+                }
+                if terminal {
+                    self.handed.end(id, state == Execution::Finished);
                 }
                 let ended = if terminal { self.tasks.end(id) } else { None };
                 let checkpoints = ended.as_ref().and_then(|task| task.checkpoints.clone());

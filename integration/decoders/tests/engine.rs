@@ -48,6 +48,7 @@ fn graph() -> job::JobGraph {
             uid: Some(format!("uid {number}")),
             name: "operator".to_owned(),
             coordinated: true,
+            restarts_alone: false,
             source,
             upstream: None,
             output_type: "u64".to_owned(),
@@ -146,9 +147,22 @@ fn of_host() -> Vec<FromHost> {
             metrics: Some(host::CheckpointMetrics { sync_ns: 9, ..Default::default() }),
         }),
         from_host::Message::SubtasksRestarted(host::SubtasksRestarted { attempt: 3 }),
+        from_host::Message::HandedOut(host::HandedOut {
+            instance: 2,
+            tasks: vec![host::TaskHanded {
+                task: Some(task()),
+                ended: true,
+                events: vec![handed()],
+            }],
+            last: true,
+        }),
     ]
     .map(|message| FromHost { message: Some(message) })
     .to_vec()
+}
+
+fn handed() -> host::HandedEvent {
+    host::HandedEvent { operator_id: vec![1; 16], subtask: 1, after: 7, payload: vec![2; 12] }
 }
 
 fn committables() -> host::Committables {
@@ -194,7 +208,12 @@ fn to_host() -> Vec<ToHost> {
             ..host::Task::default()
         }],
     };
-    let event = host::OperatorEvent { operator_id: vec![1; 16], subtask: 1, payload: vec![0; 20] };
+    let event = host::OperatorEvent {
+        operator_id: vec![1; 16],
+        subtask: 1,
+        payload: vec![0; 20],
+        hands_out: true,
+    };
     [
         to_host::Message::Begin(begin()),
         to_host::Message::Deploy(deploy),
@@ -213,6 +232,13 @@ fn to_host() -> Vec<ToHost> {
                 operator_id: vec![1; 16],
                 subtasks: vec![0, 5],
             }],
+        }),
+        to_host::Message::ReportHandedOut(host::ReportHandedOut { instance: 2, from: 7 }),
+        to_host::Message::TakeOver(host::TakeOver {
+            from: 7,
+            newest: 8,
+            events: vec![handed()],
+            ended: vec![host::OperatorSubtasks { operator_id: vec![1; 16], subtasks: vec![0, 5] }],
         }),
     ]
     .map(|message| ToHost { message: Some(message) })

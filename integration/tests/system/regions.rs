@@ -114,6 +114,44 @@ fn a_killed_coordinator_host_of_committers_restarts_alone() {
     check(&output);
 }
 
+/// The task hosts of each worker.
+fn hosts_of(cluster: &Cluster) -> Vec<Vec<u32>> {
+    cluster.task_managers.iter().map(|worker| cluster.children_of(worker)).collect()
+}
+
+#[test]
+fn a_killed_coordinator_host_that_hands_out_files_restarts_alone() {
+    let cluster = Cluster::builder().task_managers(2).slots_with_memory(1, 128).start();
+    let (input, output) = (cluster.data("input"), cluster.data("output"));
+    let lines: Vec<String> = (0..RECORDS).map(|number| number.to_string()).collect();
+    std::fs::write(&input, lines.join("\n")).unwrap();
+    let (read, written) = (input.display().to_string(), output.display().to_string());
+    let job = cluster.submit_job(
+        &OPTIONS,
+        &["--job", "lines", "--input", &read, "--pause-us", "500", "--output", &written],
+    );
+    wait_for_more(&output);
+    let hosts = hosts_of(&cluster);
+    let coordinators = || cluster.children_of(cluster.job_manager.as_ref().unwrap());
+    let mut killed = Vec::new();
+    for _ in 0..3 {
+        let [coordinator] = coordinators()[..] else {
+            panic!("there is not one: {:?}", coordinators())
+        };
+        assert!(!killed.contains(&coordinator), "{coordinator} was killed and lives");
+        kill_9(coordinator);
+        killed.push(coordinator);
+        // Checkpoints go on, so that the next one begins from another one.
+        wait_for_more(&output);
+    }
+    assert_eq!(job.attempts(), [0, 0], "tasks were restarted");
+    assert_eq!(hosts_of(&cluster), hosts);
+    job.wait_for("FINISHED");
+    assert_eq!(job.attempts(), [0, 0]);
+    assert_eq!(job.causes().len(), 3, "{:?}", job.causes());
+    check(&output);
+}
+
 #[test]
 fn the_region_of_a_lost_worker_moves_to_another_one() {
     let mut cluster = Cluster::builder().task_managers(3).slots_with_memory(1, 128).start();

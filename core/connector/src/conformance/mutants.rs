@@ -1,6 +1,6 @@
 //! Faults that sources and sinks could have: the suites must find each.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -37,6 +37,10 @@ enum SourceFault {
     GivenBackLost,
     /// They are read from their beginning.
     GivenBackAnew,
+    /// Splits that an enumerator before has handed out are handed out again.
+    HandedOutIgnored,
+    /// With them others are taken for handed out.
+    HandedOutTakesOthers,
     /// The state of the enumerator has too few splits.
     StateForgets,
     /// The enumerator begins anew after a restore.
@@ -49,7 +53,7 @@ enum SourceFault {
     EndsSplitEarly,
 }
 
-const SOURCE_FAULTS: [SourceFault; 13] = [
+const SOURCE_FAULTS: [SourceFault; 15] = [
     SourceFault::PositionAhead,
     SourceFault::PositionForgotten,
     SourceFault::WaitingSplitsForgotten,
@@ -58,6 +62,8 @@ const SOURCE_FAULTS: [SourceFault; 13] = [
     SourceFault::Reordered,
     SourceFault::GivenBackLost,
     SourceFault::GivenBackAnew,
+    SourceFault::HandedOutIgnored,
+    SourceFault::HandedOutTakesOthers,
     SourceFault::StateForgets,
     SourceFault::StateIgnored,
     SourceFault::LosesRecord,
@@ -90,6 +96,8 @@ struct Reader {
 struct Found {
     next: u64,
     returned: Vec<Split>,
+    /// The beginnings of splits behind the next one that were handed out already.
+    handed: BTreeSet<u64>,
 }
 
 struct Enumerator(SourceFault, Found);
@@ -175,6 +183,8 @@ impl SplitEnumerator for Enumerator {
     type Split = Split;
     type State = Found;
 
+    const RESTARTS_ALONE: bool = true;
+
     fn discover(&mut self) -> Result<Option<Duration>> {
         Ok(None)
     }
@@ -182,6 +192,9 @@ impl SplitEnumerator for Enumerator {
     fn next_split(&mut self, _subtask: u32) -> Result<NextSplit<Split>> {
         if let Some(split) = self.1.returned.pop() {
             return Ok(NextSplit::Split(split));
+        }
+        while self.1.handed.remove(&self.1.next) {
+            self.1.next += 10;
         }
         let begin = self.1.next;
         if begin >= COUNT {
@@ -199,6 +212,23 @@ impl SplitEnumerator for Enumerator {
                 self.1.returned.extend(anew);
             }
             _ => self.1.returned.extend(splits),
+        }
+        Ok(())
+    }
+
+    fn was_handed_out(&mut self, splits: Vec<(u32, Split)>) -> Result<()> {
+        for (_, Split { begin, .. }) in splits {
+            match self.0 {
+                SourceFault::HandedOutIgnored => {}
+                SourceFault::HandedOutTakesOthers => self.1.next = self.1.next.max(begin + 10),
+                _ => {
+                    let before = self.1.returned.len();
+                    self.1.returned.retain(|split| split.begin != begin);
+                    if self.1.returned.len() == before {
+                        self.1.handed.insert(begin);
+                    }
+                }
+            }
         }
         Ok(())
     }

@@ -262,6 +262,8 @@ struct World<'a, S: Source, M> {
     /// `None`: the job begins anew.
     checkpoint: Option<Checkpoint>,
     kills_left: usize,
+    /// Splits of the checkpoint were given back since, of which its enumerator knows nothing.
+    gave_held: bool,
 }
 
 impl<'a, S, M> World<'a, S, M>
@@ -283,6 +285,7 @@ where
             read: Vec::new(),
             checkpoint: None,
             kills_left,
+            gave_held: false,
         };
         world.restore()?;
         Ok(world)
@@ -292,6 +295,7 @@ where
     fn restore(&mut self) -> Result<()> {
         self.readers.clear();
         self.enumerator = None;
+        self.gave_held = false;
         self.source = (self.make)();
         let parallelism = 1 + self.random.below(READERS_MAX);
         let state = self.checkpoint.as_ref().and_then(|it| it.enumerator.as_deref());
@@ -342,9 +346,13 @@ where
                 70..85 => self.take_checkpoint()?,
                 85..90 => drop(self.snapshots()?), // of a checkpoint that comes to nothing
                 _ if self.kills_left == 0 => self.poll(at)?,
-                90..95 => {
+                90..94 => {
                     self.kills_left -= 1;
                     self.restore()?;
+                }
+                94..96 if S::Enumerator::RESTARTS_ALONE && !self.gave_held => {
+                    self.kills_left -= 1;
+                    self.kill_enumerator()?;
                 }
                 _ => {
                     self.kills_left -= 1;
@@ -408,6 +416,7 @@ where
         let (enumerator, splits) = self.snapshots()?;
         let (read, all) = (self.read.clone(), splits.concat());
         self.checkpoint = Some(Checkpoint { enumerator, splits: all, read });
+        self.gave_held = false;
         for (running, held) in self.readers.iter_mut().zip(splits) {
             running.held = held;
             running.given.clear();
@@ -429,6 +438,7 @@ where
         if let Some(enumerator) = &mut self.enumerator {
             if self.random.chance(50) {
                 given.append(&mut held);
+                self.gave_held = true;
             }
             if !given.is_empty() {
                 let splits = given.iter().map(|split| restored(split)).collect::<Result<_>>()?;
@@ -438,6 +448,33 @@ where
         let next = self.reader(at, parallelism, held)?;
         if let Some(failed) = self.readers.get_mut(at) {
             *failed = next;
+        }
+        Ok(())
+    }
+
+    /// The enumerator fails and another one takes its place; all readers read on.
+    fn kill_enumerator(&mut self) -> Result<()> {
+        let state = self.checkpoint.as_ref().and_then(|it| it.enumerator.as_deref());
+        let mut enumerator = (self.make)().enumerator(state.map(restored).transpose()?)?;
+        let mut handed = Vec::new();
+        for (subtask, running) in (0..).zip(&self.readers) {
+            handed.extend(running.given.iter().map(|split| (subtask, split)));
+        }
+        // In two parts, in any order.
+        while !handed.is_empty() {
+            let at = self.random.below(handed.len());
+            handed.rotate_left(at);
+            let rest = handed.split_off(handed.len().div_ceil(2));
+            let part = handed.into_iter().map(|(subtask, split)| Ok((subtask, restored(split)?)));
+            enumerator.was_handed_out(part.collect::<Result<_>>()?)?;
+            handed = rest;
+        }
+        self.enumerator = Some(enumerator);
+        if self.random.chance(20) {
+            self.take_checkpoint()?;
+        }
+        if let Some(enumerator) = &mut self.enumerator {
+            enumerator.discover()?;
         }
         Ok(())
     }

@@ -1,10 +1,10 @@
 //! Lists files and cuts them into splits; runs in the coordinator host.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use millstream_connector::{NextSplit, Result, SplitEnumerator};
 use millstream_storage::{
@@ -14,7 +14,7 @@ use millstream_types::with_sources;
 use serde::{Deserialize, Serialize};
 
 use crate::file::input::may_be_compressed;
-use crate::file::{FileError, FileRange, FileSplit, PATIENCE, say};
+use crate::file::{FileError, FileRange, FileSplit, PATIENCE, Version, say};
 
 /// Largest depth of directories in which files are looked for.
 const DEPTH_MAX: usize = 64;
@@ -27,27 +27,46 @@ const LOOKS_MAX: u32 = 3;
 const TOGETHER_BYTES: u64 = 1 << 20;
 const TOGETHER_FILES: usize = 256;
 
-/// A file of which the bytes from `start` on are not handed out yet.
+/// A piece of a file of which the bytes from `start` to `end` are not handed out yet; it is the
+/// rest of the file, unless an enumerator before has handed out what is behind it.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 struct Unread {
     path: FilePath,
+    version: Version,
     start: u64,
-    len: u64,
+    end: u64,
     block_bytes: Option<u64>,
 }
 
 impl Unread {
     /// Bytes of a split, which never lies in two blocks.
     fn next_bytes(&self, split_bytes: Option<u64>) -> u64 {
-        let left = self.len - self.start;
+        let left = self.end - self.start;
         let Some(split_bytes) = split_bytes else { return left };
         let in_block = self.block_bytes.map_or(left, |block| block - self.start % block);
         left.min(split_bytes).min(in_block)
     }
-}
 
-/// The version of a file.
-type Version = (SystemTime, u64);
+    /// The length of the file.
+    const fn len(&self) -> u64 {
+        self.version.1
+    }
+
+    /// The pieces that are left without these ranges.
+    fn without(self, ranges: &[(u64, u64)]) -> Vec<Self> {
+        if self.len() == 0 {
+            return Vec::new();
+        }
+        let mut left = vec![(self.start, self.end)];
+        for (from, to) in ranges {
+            let parts = left
+                .into_iter()
+                .flat_map(|(start, end)| [(start, end.min(*from)), (start.max(*to), end)]);
+            left = parts.filter(|(start, end)| start < end).collect();
+        }
+        left.into_iter().map(|(start, end)| Self { start, end, ..self.clone() }).collect()
+    }
+}
 
 /// A version of a file that was handed out.
 #[derive(Debug)]
@@ -124,21 +143,22 @@ impl FileEnumerator {
         let raw = self.raw;
         let file = self.unread.front_mut()?;
         let mut size = file.next_bytes(self.split_bytes);
-        let mut whole = self.split_bytes.is_none() || file.len == 0;
+        let mut whole = self.split_bytes.is_none() || file.len() == 0;
         if taken > 0 && taken + size > TOGETHER_BYTES {
             return None;
         }
-        if file.start == 0 && size < file.len && !raw && may_be_compressed(&file.path) {
-            (size, whole) = (file.len, true);
+        let is_untouched = file.start == 0 && file.end == file.len();
+        if is_untouched && size < file.len() && !raw && may_be_compressed(&file.path) {
+            (size, whole) = (file.len(), true);
         }
-        let path = file.path.clone();
-        let (start, is_cut) = (file.start, size < file.len);
+        let (path, version) = (file.path.clone(), file.version);
+        let (start, is_cut) = (file.start, size < file.len());
         file.start += size;
         let end = if whole { u64::MAX } else { file.start };
-        if file.start >= file.len {
+        if file.start >= file.end {
             self.unread.pop_front();
         }
-        Some((FileRange { path, start, end, is_cut, position: None }, size))
+        Some((FileRange { path, version, start, end, is_cut, position: None }, size))
     }
 
     /// Lists the files. Where a directory is watched that was there before, it may be away for a
@@ -197,6 +217,8 @@ impl SplitEnumerator for FileEnumerator {
     type Split = FileSplit;
     type State = FoundFiles;
 
+    const RESTARTS_ALONE: bool = true;
+
     fn discover(&mut self) -> Result<Option<Duration>> {
         if self.has_listed && self.watch.is_none() {
             return Ok(None); // before a restore
@@ -206,12 +228,15 @@ impl SplitEnumerator for FileEnumerator {
         self.tell_left_out(&left_out);
         for FileStatus { path, length: len, modified, block_bytes, .. } in files {
             let version = (modified, len);
-            let is_new = self.seen.get(&path).is_none_or(|seen| seen.version != version);
+            // Where no directory is watched each file is read once.
+            let is_other = |seen: &Seen| self.watch.is_some() && seen.version != version;
+            let is_new = self.seen.get(&path).is_none_or(is_other);
             // The size of a file of the system, as in /proc, is 0 whatever is in it. In a watched
             // directory a file that is empty now is read when it is not.
             let may_have_bytes = len > 0 || self.watch.is_none() && path.local().is_some();
             if is_new && may_have_bytes {
-                self.unread.push_back(Unread { path: path.clone(), start: 0, len, block_bytes });
+                let path = path.clone();
+                self.unread.push_back(Unread { path, version, start: 0, end: len, block_bytes });
             }
             if self.watch.is_some() {
                 self.seen.insert(path, Seen { version, listed: now });
@@ -242,6 +267,41 @@ impl SplitEnumerator for FileEnumerator {
 
     fn give_back(&mut self, _subtask: u32, splits: Vec<FileSplit>) -> Result<()> {
         self.returned.extend(splits);
+        Ok(())
+    }
+
+    /// Files that were listed behind the snapshot count as listed.
+    fn was_handed_out(&mut self, splits: Vec<(u32, FileSplit)>) -> Result<()> {
+        // Older versions of a file come first.
+        let mut handed: BTreeMap<(Version, FilePath), Vec<(u64, u64)>> = BTreeMap::new();
+        for (_, split) in splits {
+            if let Some(at) = self.returned.iter().position(|returned| *returned == split) {
+                self.returned.swap_remove(at);
+                continue;
+            }
+            for FileRange { path, version, start, end, .. } in split.ranges {
+                handed.entry((version, path)).or_default().push((start, end));
+            }
+        }
+        let listed = Instant::now();
+        let known: BTreeSet<(Version, FilePath)> =
+            self.unread.iter().map(|file| (file.version, file.path.clone())).collect();
+        for (version, path) in handed.keys() {
+            let is_seen = self.seen.get(path).is_some_and(|seen| seen.version == *version);
+            let may_be_new = self.watch.is_some() || !self.has_listed;
+            if !is_seen && may_be_new && !known.contains(&(*version, path.clone())) {
+                self.seen.insert(path.clone(), Seen { version: *version, listed });
+                let (path, version, end) = (path.clone(), *version, version.1);
+                self.unread.push_back(Unread { path, version, start: 0, end, block_bytes: None });
+            }
+        }
+        let unread = std::mem::take(&mut self.unread).into_iter();
+        self.unread = unread
+            .flat_map(|file| match handed.get(&(file.version, file.path.clone())) {
+                Some(ranges) => file.without(ranges),
+                None => vec![file],
+            })
+            .collect();
         Ok(())
     }
 

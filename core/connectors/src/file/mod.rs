@@ -23,7 +23,7 @@ pub(crate) mod place;
 pub(crate) mod reader;
 
 use std::io::{self, Write};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use millstream_connector::{Boundedness, Data, PlanContext, ReaderContext, Result, Source};
 use millstream_storage::{FilePath, StorageError};
@@ -164,10 +164,15 @@ pub enum OnBadRecord {
     Drop,
 }
 
+/// The version of a file: the time of its last change, and its length.
+type Version = (SystemTime, u64);
+
 /// A piece of a file: the lines that begin in it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FileRange {
     pub(crate) path: FilePath,
+    /// The version of the file that was listed.
+    pub(crate) version: Version,
     pub(crate) start: u64,
     pub(crate) end: u64,
     /// Whether other ranges hold the rest of the file.

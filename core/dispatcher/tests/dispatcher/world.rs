@@ -421,6 +421,7 @@ pub fn graph() -> JobGraph {
     let source = NodeKind::Source {
         boundedness: millstream_graph::Boundedness::Unbounded,
         coordinated: false,
+        restarts_alone: true,
     };
     let stream = StreamGraph {
         nodes: vec![

@@ -8,7 +8,7 @@ use millstream_protocol::host::{TaskId, TriggerCheckpoint, to_host};
 use millstream_types::{ExecutionAttemptId, HostId, JobStatus};
 
 use super::{Action, JobMaster, Outcome, Phase, Unseen};
-use crate::checkpoints::{self, Checkpoints, Restoring, StorageRequest};
+use crate::checkpoints::{self, Checkpoints, StorageRequest};
 use crate::hosts::How;
 use crate::tasks::attempt_of;
 use crate::timer::{Owner, Timer, TimerKind};
@@ -117,20 +117,8 @@ impl JobMaster {
         attempt_of(task)
     }
 
-    /// Whether the tasks run on while another coordinator host takes the place of one that is lost:
-    /// committers begin with what the checkpoints carry, enumerators would have to know what their
-    /// readers hold.
-    pub(super) fn has_committers_alone(&self) -> bool {
-        let operators = self.submission.graph.vertices.iter().flat_map(|it| &it.operators);
-        let mut coordinated = operators.filter(|operator| operator.coordinated);
-        self.checkpoints.is_some()
-            && self.tasks.is_deployed()
-            && self.failovers.is_empty()
-            && coordinated.all(|operator| !operator.source)
-    }
-
-    /// The committers are gone: others publish the rest, as often as the restart strategy allows.
-    pub(super) fn on_committers_lost(&mut self, how: &How, entry: ExceptionEntry) {
+    /// The coordinators are gone: others take their place, as often as the restart strategy allows.
+    pub(super) fn replace_coordinators(&mut self, how: &How, entry: ExceptionEntry) {
         if !matches!(how, How::Ended { .. }) {
             return self.history.add(entry);
         }
@@ -138,13 +126,19 @@ impl JobMaster {
             return self.fail(entry);
         }
         self.history.add(entry);
-        let attempt = self.restarts;
-        let mut checkpointing = self.checkpoints.as_ref().map(|it| it.begin(&Restoring::default()));
+        let (attempt, runs) = (self.restarts, matches!(self.phase, Phase::Running));
+        // When all tasks have finished, enumerators have nothing left to do.
+        let newest = self.checkpoints.as_ref().filter(|_| runs).map(Checkpoints::newest);
+        let restoring = newest.unwrap_or_default();
+        let mut checkpointing = self.checkpoints.as_ref().map(|it| it.begin(&restoring));
         if let Some(checkpointing) = &mut checkpointing {
             checkpointing.running = self.tasks.executions().attempts();
         }
         self.tell_hosts(hosts::Event::ReplaceCoordinators { attempt, checkpointing });
         self.tell_settlement(settlement::Event::Open);
+        if runs {
+            self.begin_takeover(restoring.checkpoint());
+        }
     }
 
     /// Removes the checkpoints of a job that has ended, unless they are to be kept.

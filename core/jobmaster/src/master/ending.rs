@@ -18,6 +18,7 @@ use crate::{hosts, settlement, tasks};
 impl JobMaster {
     /// All tasks have finished.
     pub(super) fn commit(&mut self) {
+        self.give_up_takeover();
         self.enter(Phase::Committing);
         // What checkpoints carry is published before.
         if self.checkpoints.as_ref().is_none_or(Checkpoints::has_finished) {
@@ -135,6 +136,7 @@ impl JobMaster {
         self.enter(Phase::Cancelling { then });
         self.failovers.clear();
         self.tell_checkpoints(checkpoints::Event::Attempt(self.restarts + 1));
+        self.give_up_takeover();
         self.tell_hosts(hosts::Event::Unwatch);
         self.tell_tasks(tasks::Event::Cancel);
     }

@@ -82,7 +82,7 @@ impl JobMaster {
             Some("not all tasks were told to run")
         } else if self.checkpoints.is_none() && coordinated() {
             Some("without checkpoints sources and sinks cannot go back for some tasks alone")
-        } else if !self.settlement.is_ready() && coordinated() {
+        } else if (!self.settlement.is_ready() || self.takeover.is_some()) && coordinated() {
             Some("the coordinator host is away")
         } else {
             None

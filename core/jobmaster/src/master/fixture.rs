@@ -105,6 +105,7 @@ pub(crate) fn graph(vertices: &[(&str, u32, &str)]) -> JobGraph {
             uid: None,
             name: (*name).to_owned(),
             coordinated: false,
+            restarts_alone: false,
             source: at == 0,
             upstream: None,
             output_type: "u64".to_owned(),

@@ -82,6 +82,9 @@ impl JobMaster {
             Some(from_host::Message::SubtasksRestarted(restarted)) if user == User::Settlement => {
                 self.on_subtasks_restarted(restarted.attempt);
             }
+            Some(from_host::Message::HandedOut(said)) if user == User::Tasks => {
+                self.on_handed_out(id, said);
+            }
             Some(from_host::Message::Failure(failure)) => {
                 self.tell_hosts(broken(causes::of_failure(failure)));
             }
@@ -101,6 +104,7 @@ impl JobMaster {
                 | from_host::Message::CoordinatorSnapshot(_)
                 | from_host::Message::Committed(_)
                 | from_host::Message::SubtasksRestarted(_)
+                | from_host::Message::HandedOut(_)
                 | from_host::Message::Settled(_),
             )
             | None => {}
@@ -135,9 +139,7 @@ impl JobMaster {
                     self.deliver(event);
                 }
             }
-            User::Tasks if host == from => {
-                self.tell_settlement(settlement::Event::OperatorEvent(event));
-            }
+            User::Tasks if host == from => self.on_event_of_task(from, event),
             User::Tasks => {}
         }
     }
@@ -172,12 +174,7 @@ impl JobMaster {
                     self.tell_tasks(tasks::Event::HostReady { host, data_address });
                 }
                 hosts::Action::Ready { user: User::Settlement, .. } => {
-                    // Committers recover before they are told anything else.
-                    self.tell_checkpoints(checkpoints::Event::HostReady);
-                    self.tell_settlement(settlement::Event::HostReady);
-                    if self.checkpoints.is_none() {
-                        self.tell_tasks(tasks::Event::CoordinatorReady);
-                    }
+                    self.on_coordinator_ready();
                 }
                 hosts::Action::Lost(loss) => self.on_host_lost(loss),
             }
@@ -201,7 +198,10 @@ impl JobMaster {
             User::Tasks if how == How::Silent => {
                 self.tell_tasks(tasks::Event::HostSilent { host, entry });
             }
-            User::Tasks => self.tell_tasks(tasks::Event::HostLost { host, entry }),
+            User::Tasks => {
+                self.tell_tasks(tasks::Event::HostLost { host, entry });
+                self.on_reporter_lost(host);
+            }
             User::Settlement => self.on_coordinator_lost(&how, entry),
         }
         if ended {
@@ -218,9 +218,14 @@ impl JobMaster {
             How::Broken | How::Silent => settlement::Event::HostUnusable,
         });
         self.tell_checkpoints(checkpoints::Event::HostLost);
+        self.takeover = None;
         match self.phase {
-            Phase::Committing if self.checkpoints.is_some() => self.on_committers_lost(how, entry),
-            Phase::Running if self.has_committers_alone() => self.on_committers_lost(how, entry),
+            Phase::Committing if self.checkpoints.is_some() => {
+                self.replace_coordinators(how, entry);
+            }
+            Phase::Running if self.can_replace_coordinators() => {
+                self.replace_coordinators(how, entry);
+            }
             Phase::Running | Phase::Committing => self.fail(entry),
             Phase::Cancelling { .. } if *how == How::Silent => self.history.add_consequence(entry),
             Phase::New

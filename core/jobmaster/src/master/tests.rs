@@ -766,6 +766,7 @@ fn operator_events_travel_between_task_and_coordinator_host() {
         operator_id: operator_id(0).as_bytes().to_vec(),
         subtask: 1,
         payload: vec![1, 2],
+        hands_out: false,
     };
     let said = || from_host::Message::OperatorEvent(event.clone());
     let heard = to_host::Message::OperatorEvent(event.clone());
@@ -782,7 +783,12 @@ fn a_task_that_has_ended_tells_its_coordinator_nothing() {
     let (tm1, tm2, coordinator) = (job.host("tm1"), job.host("tm2"), job.host("coordinators"));
     let said = |subtask| {
         let operator_id = operator_id(0).as_bytes().to_vec();
-        from_host::Message::OperatorEvent(OperatorEvent { operator_id, subtask, payload: vec![1] })
+        from_host::Message::OperatorEvent(OperatorEvent {
+            operator_id,
+            subtask,
+            payload: vec![1],
+            hands_out: false,
+        })
     };
     job.reports((0, 0), Execution::Finished, None);
     assert!(commands(&job.says(tm1, said(0))).is_empty());

@@ -117,6 +117,7 @@ impl World {
                     operator_id,
                     subtask: 0,
                     payload,
+                    hands_out: false,
                 }));
             }
             _ => {}
@@ -189,6 +190,7 @@ fn results_that_writers_name_have_a_limit() {
             operator_id,
             subtask: 0,
             payload,
+            hands_out: false,
         }))
     };
     // The first operator is a source: its requests are not kept.

@@ -59,7 +59,12 @@ pub async fn drain(mut events: HostEvents) -> (Vec<FromHost>, HostProcessExit) {
 
 #[allow(dead_code)]
 pub fn event(number: u32, bytes: usize) -> OperatorEvent {
-    OperatorEvent { operator_id: Vec::new(), subtask: number, payload: vec![7; bytes] }
+    OperatorEvent {
+        operator_id: Vec::new(),
+        subtask: number,
+        payload: vec![7; bytes],
+        hands_out: false,
+    }
 }
 
 /// Processes that carry the host's mark.

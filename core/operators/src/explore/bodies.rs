@@ -708,7 +708,7 @@ pub(super) fn source(name: &'static str, has_splits: bool, wrap: Wrap) -> Case {
         let parts = Parts {
             to_coordinator: Arc::new(move |_, _, payload| {
                 let message = decode::<SourceEvent<()>>(&payload).unwrap();
-                assert!(matches!(message, SourceEvent::RequestSplit));
+                assert!(matches!(message, SourceEvent::RequestSplit(_)));
                 *requests.lock().unwrap() += 1;
             }),
             from_coordinator: Arc::default(),

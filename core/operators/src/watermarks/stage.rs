@@ -205,6 +205,11 @@ impl<T: Data> TimestampStage<T> {
         self.watermarks.on_others(others);
     }
 
+    /// The alignment group has forgotten this source.
+    pub(crate) const fn on_forgotten(&mut self) {
+        self.watermarks.on_forgotten();
+    }
+
     /// The report to the alignment group that is due, if one is.
     pub(crate) fn report(&mut self, now: Instant) -> Option<Option<Timestamp>> {
         self.watermarks.report(now)

@@ -22,6 +22,7 @@ fn jobs(env: &mut Environment, args: Args) -> Result<()> {
         "pressure" => pressure::build(env, &args),
         "copy" => copy(env, &args, args.required("output")?),
         "lanes" => lanes(env, &args),
+        "lines" => lines(env, &args),
         "twice" => {
             let output = args.required("output")?;
             copy(env, &args, &format!("{output}/first"))?;
@@ -99,6 +100,20 @@ fn copy(env: &mut Environment, args: &Args, output: &str) -> Result<()> {
         }),
     );
     env.execute("copy")?;
+    Ok(())
+}
+
+/// Copies the lines of a file that is read in many splits, each line after a pause. Nothing connects
+/// the subtasks.
+fn lines(env: &mut Environment, args: &Args) -> Result<()> {
+    let pause = Duration::from_micros(args.required("pause-us")?.parse()?);
+    let input = FileSource::text(args.required("input")?).split_bytes(1_000);
+    let lines = env.source("input", input).map(move |line| {
+        std::thread::sleep(pause);
+        Ok(line)
+    });
+    lines.sink("files", FileSink::lines(args.required("output")?.to_owned()));
+    env.execute("lines")?;
     Ok(())
 }
 

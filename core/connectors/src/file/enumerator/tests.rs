@@ -3,7 +3,7 @@
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use millstream_connector::Source;
 
@@ -56,7 +56,13 @@ fn a_large_file_is_cut_and_small_ones_go_together() {
 fn no_split_lies_in_two_blocks() {
     let mut enumerator = FileEnumerator::new("/nowhere".into(), Some(16), None).of_raw_bytes();
     let path = FilePath::from("/a");
-    enumerator.unread.push_back(Unread { path, start: 0, len: 90, block_bytes: Some(40) });
+    enumerator.unread.push_back(Unread {
+        path,
+        version: (UNIX_EPOCH, 90),
+        start: 0,
+        end: 90,
+        block_bytes: Some(40),
+    });
     let cuts: Vec<_> = splits(&mut enumerator).concat();
     let ends: Vec<u64> = cuts.into_iter().map(|(_, _, end)| end).collect();
     assert_eq!(ends, [16, 32, 40, 56, 72, 80, 90]);

@@ -187,6 +187,7 @@ fn a_file_that_vanished_is_named() {
     let mut reader = source.reader(&ctx).unwrap();
     let range = FileRange {
         path: "/nowhere/gone.txt".into(),
+        version: (std::time::UNIX_EPOCH, 10),
         start: 0,
         end: 10,
         is_cut: false,

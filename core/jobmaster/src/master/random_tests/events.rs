@@ -50,7 +50,7 @@ fn reader_of(vertex: &[u8], subtask: u32) -> Option<Reader> {
 pub(super) fn registration(task: &Task) -> Option<from_host::Message> {
     let (operator_id, subtask) = reader_of(&task.vertex, task.subtask)?;
     let payload = task.attempt.to_be_bytes().to_vec();
-    let event = OperatorEvent { operator_id, subtask, payload };
+    let event = OperatorEvent { operator_id, subtask, payload, hands_out: false };
     Some(from_host::Message::OperatorEvent(event))
 }
 
@@ -91,7 +91,7 @@ impl Said {
         payload.extend(stream.events.to_be_bytes());
         stream.events += 1;
         let (operator_id, subtask) = reader;
-        let event = OperatorEvent { operator_id, subtask, payload };
+        let event = OperatorEvent { operator_id, subtask, payload, hands_out: false };
         Some(from_host::Message::OperatorEvent(event))
     }
 
