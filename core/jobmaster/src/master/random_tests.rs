@@ -10,6 +10,7 @@ mod regions;
 mod requests;
 mod storage;
 mod sums;
+mod takeover;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
@@ -18,7 +19,7 @@ use millstream_checkpoint::Event as Answer;
 use millstream_checkpoint::metadata::Kind;
 use millstream_gateway::{
     AllocatedSlot, CauseKind, CheckpointRequest, Explanation, FailureCause, HostExit,
-    JobMasterEvent, RequestState,
+    JobMasterEvent, RequestState, StartHost,
 };
 use millstream_graph::{JobGraph, Partitioner};
 use millstream_protocol::host::{
@@ -71,6 +72,7 @@ fn graph_of(
     sources: usize,
     partitioner: Partitioner,
     is_coordinated: impl Fn(bool) -> bool,
+    restarts_alone: bool,
 ) -> JobGraph {
     let vertices = ["Source", "Sink", "Other"].map(|name| (name, parallelism, "default"));
     let edges = events::SOURCES.map(|source| (source, 1, partitioner));
@@ -79,6 +81,7 @@ fn graph_of(
         let operator = &mut vertex.operators[0];
         operator.source = events::SOURCES.contains(&at);
         operator.coordinated = is_coordinated(operator.source);
+        operator.restarts_alone = restarts_alone;
     }
     graph
 }
@@ -145,12 +148,14 @@ impl World {
         let coordinated_job = !random.one_in(3);
         // Without enumerators the coordinator host is replaced while tasks run.
         let has_enumerator = coordinated_job && random.one_in(2);
+        let restarts_alone = random.one_in(2);
         let has_regions = random.one_in(2);
         let graph = graph_of(
             parallelism,
             1 + random.below(2),
             if has_regions { Partitioner::Forward } else { Partitioner::Rebalance },
             |is_source| coordinated_job && (has_enumerator || !is_source),
+            restarts_alone,
         );
         let takes_checkpoints = job > 0 || random.one_in(2);
         let restarts = random.below(if takes_checkpoints { 12 + 60 * job as usize } else { 4 });
@@ -246,6 +251,7 @@ impl World {
         }
         self.trace.note(&std::mem::discriminant(&event));
         let actions = self.job.event(event);
+        takeover::check_alone(&actions);
         let barrier = actions.iter().position(|it| is_told(it, events::is_barrier));
         let behind = &actions[barrier.unwrap_or(actions.len())..];
         let held_back = behind.iter().filter(|action| is_told(action, events::is_event)).count();
@@ -266,7 +272,7 @@ impl World {
             Action::StartHost(on, start) => {
                 assert!(self.hosts_ever.insert(start.host), "a host is started twice");
                 assert_eq!(self.ended, 0, "a host is started after the end");
-                self.start_process(on.id().as_str(), start.host);
+                self.start_process(on.id().as_str(), &start);
             }
             Action::Command(_, command) => {
                 assert!(!self.hosts_gone.contains(&command.host), "a dead host is told something");
@@ -303,7 +309,7 @@ impl World {
         }
     }
 
-    fn start_process(&mut self, on: &str, host: HostId) {
+    fn start_process(&mut self, on: &str, start: &StartHost) {
         if on != "coordinators" && !self.workers.contains(on) {
             return; // The news of the worker's loss is on its way.
         }
@@ -317,13 +323,13 @@ impl World {
             cancelled_tasks: Vec::new(),
             settles: 0,
             answers: VecDeque::new(),
-            said: events::Said::default(),
+            said: events::Said::restored(&start.begin),
             heard: events::Heard::default(),
             recovered: false,
             stop: None,
             has_stopped: false,
         };
-        self.processes.insert(host, process);
+        self.processes.insert(start.host, process);
     }
 
     fn hear(&mut self, host: HostId, message: to_host::Message) {
@@ -337,6 +343,12 @@ impl World {
             self.check_restore(deploy);
             self.check_deployment(deploy);
         }
+        if let (to_host::Message::TriggerCheckpoint(trigger), true) =
+            (&message, self.has_enumerator)
+        {
+            let host = self.snapshots.host_of(trigger.checkpoint);
+            assert_eq!(host, Some(self.job.host("coordinators")), "of two instances");
+        }
         if let to_host::Message::RestartSubtasks(restart) = &message {
             assert!(self.restarts_told.insert(restart.attempt), "told twice of {restart:?}");
         }
@@ -344,7 +356,8 @@ impl World {
         assert!(process.ready, "a host is told something before it is ready");
         match message {
             to_host::Message::OperatorEvent(event) if process.on == "coordinators" => {
-                process.said.register(event);
+                let answer = process.said.register(event);
+                process.answers.extend(answer);
             }
             to_host::Message::OperatorEvent(event) => {
                 process.heard.event(&event);
@@ -365,6 +378,7 @@ impl World {
             }
             to_host::Message::SnapshotCoordinators(asked) => {
                 let (random, snapshots) = (&mut self.random, &mut self.snapshots);
+                snapshots.gives(asked.checkpoint, host);
                 process.answers.extend(process.said.snapshots(random, &asked, snapshots));
             }
             to_host::Message::CommitCheckpoint(order) => {
@@ -374,6 +388,7 @@ impl World {
                 process.answers.push_back(from_host::Message::Committed(committed));
             }
             to_host::Message::EndCheckpoint(end) => {
+                process.heard.end_checkpoint(&end);
                 process.has_stopped |= end.complete && process.stop == Some(end.checkpoint);
             }
             to_host::Message::Deploy(deploy) => {
@@ -391,6 +406,11 @@ impl World {
                 process.answers.push_back(from_host::Message::SubtasksRestarted(restarted));
             }
             to_host::Message::Commit(_) | to_host::Message::Abort(_) => process.settles += 1,
+            to_host::Message::ReportHandedOut(asked) => self.report(host, &asked),
+            to_host::Message::TakeOver(before) => {
+                process.said.take_over(&before);
+                self.seen.one("taken over");
+            }
             other => panic!("unexpected {other:?}"),
         }
     }
@@ -559,31 +579,6 @@ impl World {
         self.step_task(host, faults)
     }
 
-    /// The answer of a process that cannot take part.
-    fn badly(&self, answer: from_host::Message) -> from_host::Message {
-        match answer {
-            from_host::Message::CheckpointAck(ack) => {
-                from_host::Message::CheckpointDeclined(host::CheckpointDeclined {
-                    task: ack.task,
-                    checkpoint: ack.checkpoint,
-                    reason: "the disk is full".to_owned(),
-                })
-            }
-            from_host::Message::CoordinatorSnapshot(snapshot) => {
-                let failure = Some(failure("error", "no luck"));
-                from_host::Message::CoordinatorSnapshot(host::CoordinatorSnapshot {
-                    failure,
-                    ..snapshot
-                })
-            }
-            // A committer that fails takes its host with it.
-            from_host::Message::Committed(_) | from_host::Message::SubtasksRestarted(_) => {
-                from_host::Message::Failure(failure("error", "the disk is full"))
-            }
-            other => other,
-        }
-    }
-
     fn step_task(&mut self, host: HostId, faults: bool) -> bool {
         let process = &self.processes[&host];
         if process.tasks.is_empty() {
@@ -610,6 +605,8 @@ impl World {
             _ if process.stop.is_some() => return false,
             // Tasks that take checkpoints go on for a while.
             _ if self.takes_checkpoints && faults && !self.random.one_in(40) => return true,
+            // Its reader waits for an answer.
+            _ if self.has_enumerator && process.heard.waits(&task) => return false,
             _ => (Execution::Finished, None),
         };
         let process = self.processes.get_mut(&host).expect("it lives");
@@ -627,6 +624,7 @@ impl World {
             Execution::Initializing | Execution::Running => process.tasks[at].1 = next,
             _ => drop(process.tasks.swap_remove(at)),
         }
+        process.heard.task(&task, next);
         if let Some(registration) = registers.then(|| events::registration(&task)).flatten() {
             self.says(host, registration);
         }
