@@ -15,6 +15,8 @@ mod golden;
 mod regions;
 #[path = "restored_jobs/savepoints.rs"]
 mod savepoints;
+#[path = "restored_jobs/takeovers.rs"]
+mod takeovers;
 #[path = "restored_jobs/unaligned.rs"]
 mod unaligned;
 mod watched;

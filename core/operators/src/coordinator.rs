@@ -367,6 +367,87 @@ mod tests {
     }
 
     #[test]
+    fn a_request_that_is_repeated_is_answered_once() {
+        let mut source = coordinator([None], [NextSplit::Split(1), NextSplit::Split(2)]);
+        source.tick(Instant::now(), &mut Replies::new()).unwrap();
+        let mut replies = Replies::new();
+        let request = |number| encode(&SourceEvent::<u32>::RequestSplit(number)).unwrap();
+        source.on_event(3, &request(7), &mut replies).unwrap();
+        assert_eq!(replies.len(), 1);
+        source.on_event(3, &request(7), &mut replies).unwrap();
+        assert_eq!(replies.len(), 1, "the answer is on its way");
+        source.on_event(3, &request(8), &mut replies).unwrap();
+        assert_eq!(replies.len(), 2);
+        assert!(replies.iter().all(|reply| reply.hands_out));
+    }
+
+    /// Hands out the numbers up to ten that were not handed out.
+    struct Ten(Vec<u32>);
+
+    impl SplitEnumerator for Ten {
+        type Split = u32;
+        type State = ();
+
+        const RESTARTS_ALONE: bool = true;
+
+        fn give_back(&mut self, _subtask: u32, splits: Vec<u32>) -> Result<()> {
+            self.0.extend(splits);
+            Ok(())
+        }
+
+        fn was_handed_out(&mut self, splits: Vec<(u32, u32)>) -> Result<()> {
+            self.0.retain(|split| splits.iter().all(|(_, handed)| handed != split));
+            Ok(())
+        }
+
+        fn snapshot(&mut self) -> Result<()> {
+            Ok(())
+        }
+
+        fn discover(&mut self) -> Result<Option<Duration>> {
+            Ok(None)
+        }
+
+        fn next_split(&mut self, _subtask: u32) -> Result<NextSplit<u32>> {
+            Ok(self.0.pop().map_or(NextSplit::NoMore, NextSplit::Split))
+        }
+    }
+
+    #[test]
+    fn one_that_takes_over_goes_on_and_gives_back_what_the_one_before_handed_out() {
+        let groups = AlignmentGroups::default();
+        let (group, source) = (Arc::<str>::from("clicks"), OperatorId::from_u128(1));
+        groups.join(&group, source, 2);
+        let seat = Seat { groups: groups.clone(), group: Arc::clone(&group), source };
+        let mut coordinator = SourceCoordinator::new(Some(Ten((0..10).collect())), Some(seat));
+        let attempt = AttemptId::new(0);
+        let opening = Opening { attempt, running: vec![attempt], takes_checkpoints: true };
+        coordinator.open(opening).unwrap();
+        let handed = |after: u64, subtask: u32, splits: &[u32]| HandedOut {
+            subtask,
+            after,
+            payload: encode(&SourceEvent::Splits(splits.to_vec())).unwrap(),
+        };
+        let parts = [vec![handed(5, 0, &[9])], vec![handed(6, 0, &[8]), handed(5, 1, &[7])]];
+        for (ended, handed) in [vec![1], Vec::new()].into_iter().zip(parts) {
+            coordinator.take_over(TakeOver { from: 5, newest: 6, ended, handed }).unwrap();
+        }
+        let others = groups.tell(&group, (source, 0), Some(Timestamp::from_millis(3)));
+        assert_eq!(others, None, "the subtask that has finished holds up no other");
+        let mut replies = Replies::new();
+        coordinator.tick(Instant::now(), &mut replies).unwrap();
+        let request = encode(&SourceEvent::<u32>::RequestSplit(4)).unwrap();
+        coordinator.on_event(0, &request, &mut replies).unwrap();
+        assert_eq!(splits_of::<u32>(&replies[0].payload).unwrap(), [6], "the first that is left");
+        // 6 was the newest checkpoint that tasks knew of, and has become complete.
+        let (subtasks, restored) = (vec![0], Some(CheckpointId::new(6)));
+        let attempt = AttemptId::new(1);
+        coordinator.on_complete(CheckpointId::new(6));
+        coordinator.restart(&Restart { attempt, subtasks, restored }).unwrap();
+        assert_eq!(coordinator.enumerator.unwrap().0, [0, 1, 2, 3, 4, 5, 8, 6]);
+    }
+
+    #[test]
     fn delays_of_nothing_and_of_for_ever_are_bounded() {
         let mut source = coordinator([Some(Duration::ZERO), Some(Duration::MAX)], []);
         let (start, mut replies) = (Instant::now(), Replies::new());

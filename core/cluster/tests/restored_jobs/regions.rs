@@ -34,12 +34,12 @@ fn first_fails(numbers: Stream<u64>, run: &Run, how: How) -> Stream<u64> {
 }
 
 /// The lines of a job that never failed.
-fn numbers() -> BTreeMap<String, usize> {
+pub fn numbers() -> BTreeMap<String, usize> {
     (0..COUNT).map(|n| (n.to_string(), 1)).collect()
 }
 
 /// The attempts of each vertex's subtasks.
-fn attempts(job: &JobDetails) -> Vec<Vec<u32>> {
+pub fn attempts(job: &JobDetails) -> Vec<Vec<u32>> {
     let of = |vertex: &millstream_gateway::VertexDetails| {
         vertex.subtasks.iter().map(|subtask| subtask.attempt).collect()
     };

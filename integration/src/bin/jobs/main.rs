@@ -103,14 +103,14 @@ fn copy(env: &mut Environment, args: &Args, output: &str) -> Result<()> {
     Ok(())
 }
 
-/// Copies the lines of a file that is read in many splits, each line after a pause. Nothing connects
-/// the subtasks.
+/// Copies the numbers of a file that is read in many splits, each number after a pause. Nothing
+/// connects the subtasks.
 fn lines(env: &mut Environment, args: &Args) -> Result<()> {
     let pause = Duration::from_micros(args.required("pause-us")?.parse()?);
-    let input = FileSource::text(args.required("input")?).split_bytes(1_000);
+    let input = FileSource::text(args.required("input")?).split_bytes(1 << 20);
     let lines = env.source("input", input).map(move |line| {
         std::thread::sleep(pause);
-        Ok(line)
+        Ok(line.parse::<u64>()?.to_string())
     });
     lines.sink("files", FileSink::lines(args.required("output")?.to_owned()));
     env.execute("lines")?;

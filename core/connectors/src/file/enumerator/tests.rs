@@ -11,6 +11,9 @@ use super::*;
 use crate::file::FileSource;
 use crate::testing::{context, read_splits};
 
+/// The size of a split that nothing else goes together with.
+const MIB: u64 = 1 << 20;
+
 fn splits(enumerator: &mut FileEnumerator) -> Vec<Vec<(String, u64, u64)>> {
     let mut splits = Vec::new();
     while let NextSplit::Split(split) = enumerator.next_split(0).unwrap() {
@@ -150,6 +153,87 @@ fn a_watched_directory_must_be_there_at_the_start() {
     let watch = Some(Duration::from_millis(1));
     let mut enumerator = FileEnumerator::new("/nowhere/at/all".into(), None, watch);
     enumerator.discover().unwrap_err();
+}
+
+/// The state of an enumerator as a checkpoint keeps it.
+fn kept(enumerator: &mut FileEnumerator) -> FoundFiles {
+    postcard::from_bytes(&postcard::to_stdvec(&enumerator.snapshot().unwrap()).unwrap()).unwrap()
+}
+
+fn next(enumerator: &mut FileEnumerator) -> (u32, FileSplit) {
+    match enumerator.next_split(0).unwrap() {
+        NextSplit::Split(split) => (0, split),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn an_enumerator_that_takes_over_hands_out_the_rest() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = |name: &str| directory.path().join(name);
+    let new = || FileEnumerator::new(directory.path().into(), Some(MIB), None);
+    fs::write(path("a"), vec![b'x'; 5 << 19]).unwrap();
+    let mut before = new();
+    before.discover().unwrap();
+    let first = next(&mut before);
+    before.give_back(0, vec![first.1.clone()]).unwrap();
+    let state = [kept(&mut before), kept(&mut before)];
+    let (given_back, second) = (next(&mut before), next(&mut before));
+    assert_eq!(given_back, first);
+    let (begin, rest) = (vec![range("a", 0, MIB)], vec![range("a", 2 * MIB, 5 << 19)]);
+    // What is not reported was given back, and is a piece of its own then.
+    let cases = [
+        (vec![first, second.clone()], vec![rest.clone()]),
+        (vec![second], vec![begin.clone(), rest.clone()]),
+    ];
+    for ((handed, left), state) in cases.into_iter().zip(state) {
+        let mut after = new().restored(state);
+        after.was_handed_out(handed).unwrap();
+        after.discover().unwrap();
+        assert_eq!(splits(&mut after), left);
+    }
+    // Without any checkpoint files are listed anew.
+    let (mut before, mut after) = (new(), new());
+    before.discover().unwrap();
+    next(&mut before);
+    after.was_handed_out(vec![next(&mut before)]).unwrap();
+    after.discover().unwrap();
+    assert_eq!(splits(&mut after), [begin, rest]);
+}
+
+#[test]
+fn an_enumerator_that_takes_over_knows_files_that_came_behind_the_checkpoint() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = |name: &str| directory.path().join(name);
+    let second = Duration::from_secs(1);
+    let new = || FileEnumerator::new(directory.path().into(), Some(MIB), Some(second));
+    fs::write(path("a"), "old").unwrap();
+    let mut before = new();
+    before.discover().unwrap();
+    next(&mut before);
+    let state = kept(&mut before);
+    let later = SystemTime::now() + Duration::from_secs(60);
+    fs::write(path("a"), "newer").unwrap();
+    fs::File::open(path("a")).unwrap().set_modified(later).unwrap();
+    fs::write(path("b"), vec![b'x'; 5 << 19]).unwrap();
+    fs::write(path("c"), "gone").unwrap();
+    before.discover().unwrap();
+    let mut handed = (0..4).map(|_| next(&mut before)).collect::<Vec<_>>();
+    assert_eq!(before.next_split(0).unwrap(), NextSplit::Later);
+    fs::remove_file(path("c")).unwrap();
+    // All but the second piece of b, which was given back.
+    let given_back = handed.remove(2);
+    assert_eq!(given_back.1.ranges[0].start, MIB);
+    let mut after = new().restored(state);
+    after.was_handed_out(handed).unwrap();
+    for expected in [vec![vec![range("b", MIB, 2 * MIB)]], Vec::new()] {
+        after.discover().unwrap();
+        assert_eq!(splits(&mut after), expected);
+    }
+    fs::write(path("b"), "again").unwrap();
+    fs::File::open(path("b")).unwrap().set_modified(later).unwrap();
+    after.discover().unwrap();
+    assert_eq!(splits(&mut after), [[range("b", 0, 5)]]);
 }
 
 #[test]

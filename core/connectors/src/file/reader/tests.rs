@@ -444,6 +444,11 @@ fn whatever_is_killed_every_record_is_read_once() {
         let source = || FileSource::text(at("plain")).split_bytes(split_bytes);
         conformance::check_source(source, &lines, 0..12).unwrap();
     }
+    // Many splits.
+    let wide: Vec<String> = (0..2_000).map(|n| format!("{n:04000}")).collect();
+    fs::write(at("wide"), wide.join("\n")).unwrap();
+    let source = || FileSource::text(at("wide")).split_bytes(1 << 20);
+    conformance::check_source(source, &wide, 0..20).unwrap();
     fs::write(at("lines.gz"), gzip(&text)).unwrap();
     conformance::check_source(|| FileSource::text(at("lines.gz")), &lines, 0..20).unwrap();
 
