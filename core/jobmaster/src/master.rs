@@ -175,6 +175,8 @@ pub struct JobMaster {
     /// `None` if the job takes none.
     checkpoints: Option<Checkpoints>,
     requests: Requests,
+    /// The coordinator host has died, and another one is started after a pause.
+    coordinators_due: bool,
     /// Another coordinator host is on its way into the place of one that has died.
     takeover: Option<Takeover>,
     /// The number of takeovers so far.
@@ -243,6 +245,7 @@ impl JobMaster {
             settlement: Settlement::new(&graph, &config),
             checkpoints,
             requests: Requests::default(),
+            coordinators_due: false,
             takeover: None,
             takeovers: 0,
             restoring: None,
@@ -311,6 +314,9 @@ impl JobMaster {
             Owner::Checkpoints => self.tell_checkpoints(checkpoints::Event::Timer),
             Owner::Job if kind == TimerKind::Publish => self.publish_timer_set = false,
             Owner::Job if generation != self.generation => {}
+            Owner::Job if kind == TimerKind::Restart && self.coordinators_due => {
+                self.start_coordinators();
+            }
             Owner::Job if kind == TimerKind::Restart => self.restart(),
             Owner::Job => self.end_if_explained(),
         }

@@ -117,15 +117,29 @@ impl JobMaster {
         attempt_of(task)
     }
 
-    /// The coordinators are gone: others take their place, as often as the restart strategy allows.
+    /// The coordinators are gone: others take their place, as often as the restart strategy allows
+    /// and after its pause.
     pub(super) fn replace_coordinators(&mut self, how: &How, entry: ExceptionEntry) {
         if !matches!(how, How::Ended { .. }) {
             return self.history.add(entry);
         }
-        if self.strategy.on_failure(self.now, true).is_none() {
+        let Some(pause) = self.strategy.on_failure(self.now, true) else {
             return self.fail(entry);
-        }
+        };
         self.history.add(entry);
+        self.coordinators_due = true;
+        if pause.is_zero() {
+            self.start_coordinators();
+        } else {
+            self.set_timer(TimerKind::Restart, pause);
+        }
+    }
+
+    /// The pause is over, or there is nothing to wait for any more.
+    pub(super) fn start_coordinators(&mut self) {
+        if !std::mem::take(&mut self.coordinators_due) {
+            return;
+        }
         let (attempt, runs) = (self.restarts, matches!(self.phase, Phase::Running));
         // When all tasks have finished, enumerators have nothing left to do.
         let newest = self.checkpoints.as_ref().filter(|_| runs).map(Checkpoints::newest);

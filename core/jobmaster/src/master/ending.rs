@@ -20,6 +20,7 @@ impl JobMaster {
     pub(super) fn commit(&mut self) {
         self.give_up_takeover();
         self.enter(Phase::Committing);
+        self.start_coordinators();
         // What checkpoints carry is published before.
         if self.checkpoints.as_ref().is_none_or(Checkpoints::has_finished) {
             self.tell_settlement(settlement::Event::Commit);
@@ -135,6 +136,7 @@ impl JobMaster {
         self.declare_nothing_after(then);
         self.enter(Phase::Cancelling { then });
         self.failovers.clear();
+        self.coordinators_due = false;
         self.tell_checkpoints(checkpoints::Event::Attempt(self.restarts + 1));
         self.give_up_takeover();
         self.tell_hosts(hosts::Event::Unwatch);

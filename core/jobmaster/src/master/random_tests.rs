@@ -159,7 +159,11 @@ impl World {
         );
         let takes_checkpoints = job > 0 || random.one_in(2);
         let restarts = random.below(if takes_checkpoints { 12 + 60 * job as usize } else { 4 });
-        let graph = with_restarts(graph, restarts as u32);
+        let mut graph = with_restarts(graph, restarts as u32);
+        if random.one_in(2) {
+            let delay = "restart-strategy.fixed-delay.delay".to_owned();
+            graph.settings.config.insert(delay, "0 s".to_owned());
+        }
         let scheduling = random.one_in(3).then_some(SchedulingStrategy::LazyFromSource);
         let mut config = JobMasterConfig { scheduling, ..JobMasterConfig::default() };
         if takes_checkpoints {

@@ -21,7 +21,7 @@ pub(super) const LEAST: &[(&str, u64)] = &[
     ("savepoint", 500),
     ("steps behind a checkpoint", 200_000),
     ("stop", 400),
-    ("taken over", 500),
+    ("taken over", 250),
     ("task failed", 1_000),
     ("virtual seconds", 10_000_000),
 ];

@@ -50,6 +50,13 @@ fn killed() -> FailureCause {
     FailureCause::new(CauseKind::Signal, "killed by signal 9")
 }
 
+/// The coordinator host dies, and the pause of the restart strategy passes.
+fn dies(job: &mut Job) -> Vec<Action> {
+    let actions = job.exits(job.host("coordinators"), killed(), "");
+    assert!(asked(&actions).is_empty(), "the pause is not over");
+    job.time_out(TimerKind::Restart)
+}
+
 fn task(vertex: usize, subtask: u32) -> TaskId {
     TaskId { vertex: vertex_id(vertex).as_bytes().to_vec(), subtask, attempt: 0 }
 }
@@ -107,12 +114,17 @@ fn cancels(actions: &[Action]) -> usize {
 /// Takes a checkpoint and returns its number.
 fn take_checkpoint(job: &mut Job) -> u64 {
     let actions = job.time_out(TimerKind::Checkpoint);
+    complete(job, &actions).expect("a checkpoint is due")
+}
+
+/// Takes the checkpoint that is started by these actions, if one is.
+fn complete(job: &mut Job, actions: &[Action]) -> Option<u64> {
     let coordinator = job.host("coordinators");
-    let asked = commands(&actions).into_iter().find_map(|(_, message)| match message {
+    let asked = commands(actions).into_iter().find_map(|(_, message)| match message {
         to_host::Message::SnapshotCoordinators(asked) => Some(asked),
         _ => None,
     });
-    let checkpoint = asked.expect("a checkpoint is due").checkpoint;
+    let checkpoint = asked?.checkpoint;
     job.says(
         coordinator,
         from_host::Message::CoordinatorSnapshot(CoordinatorSnapshot {
@@ -129,7 +141,7 @@ fn take_checkpoint(job: &mut Job) -> u64 {
             job.says(host, from_host::Message::CheckpointAck(ack));
         }
     }
-    checkpoint
+    Some(checkpoint)
 }
 
 fn attempts(job: &Job) -> Vec<u32> {
@@ -142,7 +154,7 @@ fn tasks_run_on_while_another_coordinator_host_takes_over() {
     let mut job = running(true);
     let checkpoint = take_checkpoint(&mut job);
     let (tm1, tm2, old) = (job.host("tm1"), job.host("tm2"), job.host("coordinators"));
-    let actions = job.exits(old, killed(), "");
+    let actions = dies(&mut job);
     let question = ReportHandedOut { instance: 1, from: checkpoint };
     assert_eq!(asked(&actions), [(tm1, question), (tm2, question)]);
     let new = job.host("coordinators");
@@ -173,7 +185,8 @@ fn tasks_run_on_while_another_coordinator_host_takes_over() {
     recovers(&mut job, &actions);
 
     assert_eq!((job.status(), attempts(&job)), (JobStatus::Running, vec![0; 4]));
-    assert!(take_checkpoint(&mut job) > checkpoint);
+    // One was due meanwhile.
+    assert!(complete(&mut job, &actions).is_some_and(|next| next > checkpoint));
     assert_eq!(events(&job.says(tm1, say(0, vec![4]))), [(new, event(0, vec![4]))]);
 }
 
@@ -186,7 +199,7 @@ fn a_checkpoint_in_flight_is_aborted_and_none_starts_during_a_takeover() {
         told.iter().any(|(_, it)| matches!(it, to_host::Message::SnapshotCoordinators(_)))
     };
     assert!(asks(&actions));
-    job.exits(job.host("coordinators"), killed(), "");
+    dies(&mut job);
     for _ in 0..3 {
         assert!(!asks(&job.time_out(TimerKind::Checkpoint)), "readers have not reported");
     }
@@ -206,10 +219,9 @@ fn a_checkpoint_in_flight_is_aborted_and_none_starts_during_a_takeover() {
 fn one_that_dies_on_its_way_is_replaced_and_reports_for_it_do_not_count() {
     let mut job = running(true);
     let (tm1, tm2) = (job.host("tm1"), job.host("tm2"));
-    job.exits(job.host("coordinators"), killed(), "");
+    dies(&mut job);
     job.says(tm1, report(1, 0, false, vec![handed(0, vec![7])]));
-    let second = job.host("coordinators");
-    let actions = job.exits(second, killed(), "");
+    let actions = dies(&mut job);
     assert_eq!(asked(&actions).len(), 2);
     assert_eq!(asked(&actions)[0].1.instance, 2);
     job.ready("coordinators");
@@ -224,7 +236,7 @@ fn one_that_dies_on_its_way_is_replaced_and_reports_for_it_do_not_count() {
 #[test]
 fn a_task_that_fails_during_a_takeover_restarts_all() {
     let mut job = running(true);
-    job.exits(job.host("coordinators"), killed(), "");
+    dies(&mut job);
     job.ready("coordinators");
     let actions = job.reports((0, 0), Execution::Failed, Some(failure("error", "no")));
     assert_eq!((job.status(), cancels(&actions)), (JobStatus::Restarting, 2));
@@ -242,7 +254,7 @@ fn what_a_lost_process_would_have_reported_restarts_all() {
     }
     job.exits(tm2, killed(), "");
     assert_eq!(job.status(), JobStatus::Running, "nothing ran in it");
-    let actions = job.exits(job.host("coordinators"), killed(), "");
+    let actions = dies(&mut job);
     assert!(asked(&actions).len() <= 1);
     let tm1 = job.host("tm1");
     job.says(tm1, report(1, 0, false, Vec::new()));
@@ -261,11 +273,34 @@ fn sources_that_do_not_say_that_they_can_restart_their_tasks() {
 #[test]
 fn committers_recover_though_a_takeover_is_given_up() {
     let mut job = running(true);
-    job.exits(job.host("coordinators"), killed(), "");
+    dies(&mut job);
     assert!(commands(&job.ready("coordinators")).is_empty());
     let actions = job.news(millstream_gateway::JobMasterEvent::Cancel);
     let recovers =
         |it: &to_host::Message| matches!(it, to_host::Message::CommitCheckpoint(it) if it.recover);
     assert!(commands(&actions).iter().any(|(_, it)| recovers(it)), "{actions:?}");
     assert_eq!(job.status(), JobStatus::Cancelling);
+}
+
+#[test]
+fn a_task_that_fails_in_the_pause_restarts_all() {
+    let mut job = running(true);
+    job.exits(job.host("coordinators"), killed(), "");
+    let hosts = job.started.len();
+    let actions = job.reports((0, 0), Execution::Failed, Some(failure("error", "no")));
+    assert_eq!((job.status(), cancels(&actions)), (JobStatus::Restarting, 2));
+    assert_eq!(job.started.len(), hosts, "nothing is taken over");
+}
+
+#[test]
+fn committers_do_not_wait_for_the_pause_when_all_tasks_have_finished() {
+    let mut job = running(true);
+    let hosts = job.started.len();
+    job.exits(job.host("coordinators"), killed(), "");
+    assert_eq!(job.started.len(), hosts);
+    let actions = job.all_report(Execution::Finished);
+    assert_eq!((job.started.len(), asked(&actions).len()), (hosts + 1, 0));
+    let recovers =
+        |it: &to_host::Message| matches!(it, to_host::Message::CommitCheckpoint(it) if it.recover);
+    assert!(commands(&job.ready("coordinators")).iter().any(|(_, it)| recovers(it)));
 }
