@@ -8,8 +8,8 @@
 //! # Restart policy
 //! A task host that is lost is replaced when the regions begin again that had tasks in it, or when
 //! all do: then every host is a new one. The coordinator host is replaced once, because a host must
-//! discard the unpublished results; and as often as the restart strategy allows where nothing but
-//! committers run in it.
+//! discard the unpublished results; and as often as the restart strategy allows where its
+//! enumerators restart alone.
 
 #[cfg(test)]
 mod random_tests;
