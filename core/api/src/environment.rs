@@ -10,7 +10,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use millstream_connector::{Data, Result, Source, WorkingDirectory};
+use millstream_connector::{Data, Result, Source, SplitEnumerator, WorkingDirectory};
 use millstream_graph::{
     Boundedness, JobGraph, JobSettings, NodeKind, RuntimeMode, StreamGraph, StreamNode, plan,
 };
@@ -269,7 +269,8 @@ impl Environment {
             timed: source.has_timestamps(),
             maker: operators::source(&source, uid),
             coordinated: operators::has_enumerator::<S>(),
-            restarts_alone: operators::restarts_alone::<S>(),
+            restarts_alone: !operators::has_enumerator::<S>()
+                || <S::Enumerator as SplitEnumerator>::RESTARTS_ALONE,
             coordinator: Some(operators::source_coordinator(&source)),
         })
     }

@@ -38,10 +38,8 @@ fn reply<S: Serialize>(subtask: u32, event: &SourceEvent<S>) -> Result<Reply> {
 
 /// The splits that a message hands out.
 fn splits_of<S: DeserializeOwned>(payload: &[u8]) -> Result<Vec<S>> {
-    match decode(payload)? {
-        SourceEvent::Splits(splits) => Ok(splits),
-        _ => Ok(Vec::new()),
-    }
+    let SourceEvent::Splits(splits) = decode(payload)? else { return Ok(Vec::new()) };
+    Ok(splits)
 }
 
 /// A source's place in its alignment group.

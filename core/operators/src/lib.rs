@@ -87,7 +87,7 @@ pub use program::{
 pub use runtime_context::{KeyedRuntimeContext, RuntimeContext};
 pub use side::{OutputTag, Side};
 pub use sink::{sink, sink_coordinator};
-pub use source::{has_enumerator, restarts_alone, source, source_coordinator};
+pub use source::{has_enumerator, source, source_coordinator};
 pub use stage::{ErasedStage, Moment, Stage, erase, reveal};
 pub use task::{InputContext, OUTPUT_BYTES, OperatorContext, Step, TaskBody, TaskContext, turn};
 pub use watermarks::{assign_timestamps, watermarks_per_split};

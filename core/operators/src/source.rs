@@ -150,13 +150,6 @@ impl<T: Data> SourceOutput<T> {
         }
     }
 
-    /// The alignment group has forgotten this source.
-    const fn on_forgotten(&mut self) {
-        if let Self::Timed { stage, .. } = self {
-            stage.on_forgotten();
-        }
-    }
-
     /// The report to the alignment group that is due, if one is.
     fn report(&mut self, now: Instant) -> Option<Option<Timestamp>> {
         match self {
@@ -214,13 +207,6 @@ impl<T: Data> SourceOutput<T> {
             Self::Timed { stage, .. } => stage.slice(slice),
         }
     }
-}
-
-/// Whether the coordinator of the source can be replaced while its readers read on: one that hands
-/// out nothing can.
-#[must_use]
-pub const fn restarts_alone<S: Source>() -> bool {
-    !S::Enumerator::EXISTS || S::Enumerator::RESTARTS_ALONE
 }
 
 /// Whether the source hands out splits.
@@ -309,7 +295,9 @@ where
                     return Ok(());
                 }
                 Mail::Repeat => {
-                    self.output.on_forgotten();
+                    if let SourceOutput::Timed { stage, .. } = &mut self.output {
+                        stage.on_forgotten();
+                    }
                     self.repeat()?;
                     continue;
                 }

@@ -145,8 +145,11 @@ mod tests {
         OperatorEvent { payload, hands_out: true, ..OperatorEvent::default() }
     }
 
+    /// A subtask, whether it has ended, and its messages.
+    type Reported = (u32, bool, Vec<(u64, Vec<u8>)>);
+
     /// The payloads of a report, each with the checkpoint before it, by task.
-    fn reported(handed: &HandedOut, from: u64) -> Vec<(u32, bool, Vec<(u64, Vec<u8>)>)> {
+    fn reported(handed: &HandedOut, from: u64) -> Vec<Reported> {
         let parts = handed.report(&host::ReportHandedOut { instance: 3, from });
         assert!(parts.iter().all(|part| part.instance == 3));
         let tasks = parts.into_iter().flat_map(|part| part.tasks).map(|it| {

@@ -363,11 +363,15 @@ impl TaskHost {
             mailboxes,
             checkpoints,
         };
-        self.tasks.insert(id, hosted);
-        if self.uploads.is_some() {
-            self.handed.begin(id, vertex, task.restored);
-        }
+        self.add(id, hosted, task.restored);
         Ok(())
+    }
+
+    fn add(&mut self, id: ExecutionAttemptId, hosted: HostedTask, restored: u64) {
+        self.tasks.insert(id, hosted);
+        if let (true, Ok(vertex)) = (self.uploads.is_some(), self.blueprint.vertex(id.vertex)) {
+            self.handed.begin(id, vertex, restored);
+        }
     }
 
     /// A task's part in checkpoints, if the job takes any.

@@ -165,13 +165,7 @@ impl World {
             graph.settings.config.insert(delay, "0 s".to_owned());
         }
         let scheduling = random.one_in(3).then_some(SchedulingStrategy::LazyFromSource);
-        let mut config = JobMasterConfig { scheduling, ..JobMasterConfig::default() };
-        if takes_checkpoints {
-            config.checkpointing.settings.interval = Some(Duration::from_millis(50));
-            config.checkpointing.settings.tolerable_failures = 3;
-            config.checkpointing.directory = Some("/checkpoints".to_owned());
-            config.checkpointing.savepoint_directory = Some("/savepoints".to_owned());
-        }
+        let config = takeover::config_of(scheduling, takes_checkpoints);
         let mut world = Self {
             random,
             job: Job::with_config(graph, &config),
@@ -342,20 +336,7 @@ impl World {
             to_host::Message::Abort(_) => self.aborted = true,
             _ => {}
         }
-        if let to_host::Message::Deploy(deploy) = &message {
-            assert!(deploy.tasks.is_empty() || !self.has_stopped, "it runs behind its stop");
-            self.check_restore(deploy);
-            self.check_deployment(deploy);
-        }
-        if let (to_host::Message::TriggerCheckpoint(trigger), true) =
-            (&message, self.has_enumerator)
-        {
-            let host = self.snapshots.host_of(trigger.checkpoint);
-            assert_eq!(host, Some(self.job.host("coordinators")), "of two instances");
-        }
-        if let to_host::Message::RestartSubtasks(restart) = &message {
-            assert!(self.restarts_told.insert(restart.attempt), "told twice of {restart:?}");
-        }
+        self.check_told(&message);
         let Some(process) = self.processes.get_mut(&host) else { return };
         assert!(process.ready, "a host is told something before it is ready");
         match message {

@@ -82,9 +82,7 @@ impl JobMaster {
             Some(from_host::Message::SubtasksRestarted(restarted)) if user == User::Settlement => {
                 self.on_subtasks_restarted(restarted.attempt);
             }
-            Some(from_host::Message::HandedOut(said)) if user == User::Tasks => {
-                self.on_handed_out(id, said);
-            }
+            Some(from_host::Message::HandedOut(said)) => self.on_handed_out(id, said),
             Some(from_host::Message::Failure(failure)) => {
                 self.tell_hosts(broken(causes::of_failure(failure)));
             }
@@ -104,7 +102,6 @@ impl JobMaster {
                 | from_host::Message::CoordinatorSnapshot(_)
                 | from_host::Message::Committed(_)
                 | from_host::Message::SubtasksRestarted(_)
-                | from_host::Message::HandedOut(_)
                 | from_host::Message::Settled(_),
             )
             | None => {}

@@ -146,7 +146,7 @@ impl JobMaster {
         }
     }
 
-    /// What a task says to its coordinator, unless that waits for a takeover.
+    /// Passes on a message of a task to its coordinator, unless that waits for a takeover.
     pub(super) fn on_event_of_task(&mut self, from: HostId, event: OperatorEvent) {
         match &mut self.takeover {
             Some(takeover) if takeover.operators.contains(&event.operator_id) => {

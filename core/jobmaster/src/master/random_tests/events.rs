@@ -42,7 +42,7 @@ pub(super) struct Snapshots {
     hosts: BTreeMap<u64, HostId>,
 }
 
-/// What one attempt of a reader has heard.
+/// The ears of one attempt of a reader.
 #[derive(Debug)]
 struct Listener {
     task: TaskId,
@@ -105,7 +105,7 @@ impl Snapshots {
 }
 
 impl Said {
-    /// What coordinators know that begin from their states.
+    /// The knowledge of coordinators that begin from their states.
     pub(super) fn restored(begin: &Begin) -> Self {
         let mut streams = BTreeMap::new();
         let states = begin.checkpointing.iter().flat_map(|it| &it.coordinators);

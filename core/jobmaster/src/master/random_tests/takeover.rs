@@ -17,7 +17,38 @@ pub(super) fn check_alone(actions: &[Action]) {
     }
 }
 
+pub(super) fn config_of(
+    scheduling: Option<SchedulingStrategy>,
+    takes_checkpoints: bool,
+) -> JobMasterConfig {
+    let mut config = JobMasterConfig { scheduling, ..JobMasterConfig::default() };
+    if takes_checkpoints {
+        config.checkpointing.settings.interval = Some(Duration::from_millis(50));
+        config.checkpointing.settings.tolerable_failures = 3;
+        config.checkpointing.directory = Some("/checkpoints".to_owned());
+        config.checkpointing.savepoint_directory = Some("/savepoints".to_owned());
+    }
+    config
+}
+
 impl World {
+    /// Checks a message to a host, as far as it is for none other.
+    pub(super) fn check_told(&mut self, message: &to_host::Message) {
+        if let to_host::Message::Deploy(deploy) = message {
+            assert!(deploy.tasks.is_empty() || !self.has_stopped, "it runs behind its stop");
+            self.check_restore(deploy);
+            self.check_deployment(deploy);
+        }
+        if let (to_host::Message::TriggerCheckpoint(trigger), true) = (message, self.has_enumerator)
+        {
+            let host = self.snapshots.host_of(trigger.checkpoint);
+            assert_eq!(host, Some(self.job.host("coordinators")), "of two instances");
+        }
+        if let to_host::Message::RestartSubtasks(restart) = message {
+            assert!(self.restarts_told.insert(restart.attempt), "told twice of {restart:?}");
+        }
+    }
+
     /// A task host says what its tasks were given; then its readers ask again.
     pub(super) fn report(&mut self, host: HostId, asked: &ReportHandedOut) {
         let Some(process) = self.processes.get_mut(&host) else { return };
