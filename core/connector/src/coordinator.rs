@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
-use millstream_types::{AttemptId, Barrier, CheckpointId, OperatorId};
+use millstream_types::{AttemptId, Barrier, BarrierKind, CheckpointId, OperatorId};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -217,6 +217,14 @@ impl EventMailbox {
         }
         messages.push_back(mail);
         Ok(())
+    }
+
+    /// Whether a barrier waits that overtakes records.
+    #[must_use]
+    pub fn has_overtaking(&self) -> bool {
+        let messages = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let overtakes = |mail: &Mail| matches!(mail, Mail::Barrier(barrier) if barrier.kind == BarrierKind::Unaligned);
+        messages.iter().any(overtakes)
     }
 
     /// Takes the oldest message.

@@ -394,8 +394,15 @@ where
 
     /// Goes on with what is blocked. An unaligned barrier that has come makes room for it.
     fn resume(&mut self) -> Result<Step> {
-        if self.state == Upstream::Blocked && self.barrier.is_none() {
-            self.take_answers()?;
+        if self.state == Upstream::Blocked {
+            let is_aligned = self.barrier.is_some_and(|it| it.kind == BarrierKind::Checkpoint);
+            if is_aligned && self.coordinator.from.has_overtaking() {
+                // Its checkpoint was given up, and this one takes its place.
+                self.barrier = None;
+            }
+            if self.barrier.is_none() {
+                self.take_answers()?;
+            }
         }
         let overtaking = self.barrier.filter(|it| it.kind == BarrierKind::Unaligned);
         let overtaking = overtaking.filter(|_| self.state == Upstream::Blocked);

@@ -50,7 +50,11 @@ pub struct Plan {
     pub enumerated: bool,
     /// Whether two enumerators do, each of its half.
     pub two_sources: bool,
+    /// Whether enumerators restart alone.
+    pub alone: bool,
     pub unaligned: bool,
+    /// The time after which barriers overtake.
+    pub aligned_timeout: Duration,
     /// Whether records are encoded within a host, too.
     pub encodes: bool,
     pub chaining: bool,
@@ -77,7 +81,9 @@ impl Plan {
             pause: Duration::from_micros(random.below(3_000)),
             enumerated: untimed.contains(&kind) && random.below(2) == 0,
             two_sources: random.below(2) == 0,
+            alone: random.below(2) == 0,
             unaligned: random.below(3) == 0,
+            aligned_timeout: millis(random.below(2) * random.below(10)),
             encodes: random.below(2) == 0,
             chaining: random.below(3) > 0,
             buffer_timeout: millis(random.below(3)),
@@ -92,6 +98,10 @@ impl Plan {
             ("execution.checkpointing.interval", format!("{} ms", self.interval.as_millis())),
             ("execution.checkpointing.timeout", "500 ms".to_owned()),
             ("execution.checkpointing.unaligned.enabled", self.unaligned.to_string()),
+            (
+                "execution.checkpointing.aligned-checkpoint-timeout",
+                format!("{} ms", self.aligned_timeout.as_millis()),
+            ),
             ("execution.checkpointing.tolerable-failed-checkpoints", "3".to_owned()),
             // No task opens a file there, and the world answers for the storage.
             ("execution.checkpointing.dir", "/simulated".to_owned()),
@@ -146,19 +156,24 @@ impl Plan {
     }
 
     fn numbers(&self, env: &mut Environment, pace: Pace) -> Stream<u64> {
-        let half = self.count / 2;
-        match (self.enumerated, self.two_sources) {
-            (true, true) => {
-                let first = env.source("numbers", Handed(0..half, pace.clone()));
-                first.union(env.source("more numbers", Handed(half..self.count, pace)))
-            }
-            (true, false) => env.source("numbers", Handed(0..self.count, pace)),
+        match (self.enumerated, self.alone) {
+            (true, true) => self.handed::<true>(env, pace),
+            (true, false) => self.handed::<false>(env, pace),
             (false, _) => {
                 let numbers = env.source("numbers", Listed(self.count, pace));
                 // Whether a record is late would depend on the other subtasks.
                 if self.kind == Kind::Late { numbers.parallelism(1) } else { numbers }
             }
         }
+    }
+
+    fn handed<const ALONE: bool>(&self, env: &mut Environment, pace: Pace) -> Stream<u64> {
+        if !self.two_sources {
+            return env.source("numbers", Handed::<ALONE>(0..self.count, pace));
+        }
+        let half = self.count / 2;
+        let first = env.source("numbers", Handed::<ALONE>(0..half, pace.clone()));
+        first.union(env.source("more numbers", Handed::<ALONE>(half..self.count, pace)))
     }
 
     fn results(&self, numbers: Stream<u64>) -> Stream<Record> {

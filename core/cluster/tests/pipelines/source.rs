@@ -56,14 +56,15 @@ impl Source for Listed {
     }
 }
 
-/// The numbers of a range in splits that an enumerator finds one after the other.
-pub struct Handed(pub Range<u64>, pub Pace);
+/// The numbers of a range in splits that an enumerator finds one after the other, and which may
+/// restart alone.
+pub struct Handed<const ALONE: bool>(pub Range<u64>, pub Pace);
 
-impl Source for Handed {
+impl<const ALONE: bool> Source for Handed<ALONE> {
     type Out = u64;
     type Split = Split;
     type Reader = Reader;
-    type Enumerator = Chunks;
+    type Enumerator = Chunks<ALONE>;
 
     fn boundedness(&self) -> Boundedness {
         Boundedness::Bounded
@@ -73,7 +74,7 @@ impl Source for Handed {
         Ok(Reader { splits: Vec::new(), pace: self.1.clone(), rests: false })
     }
 
-    fn enumerator(&self, restored: Option<Found>) -> Result<Chunks> {
+    fn enumerator(&self, restored: Option<Found>) -> Result<Chunks<ALONE>> {
         let Range { start, end } = self.0;
         let first = Found { known: start, handed: start, returned: Vec::new() };
         Ok(Chunks { end, found: restored.unwrap_or(first) })
@@ -90,15 +91,16 @@ pub struct Found {
     returned: Vec<Split>,
 }
 
-pub struct Chunks {
+pub struct Chunks<const ALONE: bool> {
     /// The number behind the last one.
     end: u64,
     found: Found,
 }
 
-impl SplitEnumerator for Chunks {
+impl<const ALONE: bool> SplitEnumerator for Chunks<ALONE> {
     type Split = Split;
     type State = Found;
+    const RESTARTS_ALONE: bool = ALONE;
 
     fn discover(&mut self) -> Result<Option<Duration>> {
         self.found.known = (self.found.known + 5 * CHUNK).min(self.end);
@@ -120,6 +122,18 @@ impl SplitEnumerator for Chunks {
 
     fn give_back(&mut self, _subtask: u32, splits: Vec<Split>) -> Result<()> {
         self.found.returned.extend(splits);
+        Ok(())
+    }
+
+    fn was_handed_out(&mut self, splits: Vec<(u32, Split)>) -> Result<()> {
+        let found = &mut self.found;
+        for (_, split) in splits {
+            match found.returned.iter().position(|returned| *returned == split) {
+                Some(at) => drop(found.returned.swap_remove(at)),
+                None => found.handed = found.handed.max(split.end),
+            }
+        }
+        found.known = found.known.max(found.handed);
         Ok(())
     }
 
