@@ -97,6 +97,15 @@ pub struct Chunks<const ALONE: bool> {
     found: Found,
 }
 
+impl<const ALONE: bool> Chunks<ALONE> {
+    /// The next numbers.
+    fn cut(&mut self) -> Split {
+        let next = self.found.handed;
+        self.found.handed = (next + CHUNK).min(self.end);
+        Split { next, step: 1, end: self.found.handed }
+    }
+}
+
 impl<const ALONE: bool> SplitEnumerator for Chunks<ALONE> {
     type Split = Split;
     type State = Found;
@@ -111,13 +120,11 @@ impl<const ALONE: bool> SplitEnumerator for Chunks<ALONE> {
         if let Some(split) = self.found.returned.pop() {
             return Ok(NextSplit::Split(split));
         }
-        let next = self.found.handed;
-        if next >= self.found.known {
+        if self.found.handed >= self.found.known {
             let is_all = self.found.known == self.end;
             return Ok(if is_all { NextSplit::NoMore } else { NextSplit::Later });
         }
-        self.found.handed = (next + CHUNK).min(self.end);
-        Ok(NextSplit::Split(Split { next, step: 1, end: self.found.handed }))
+        Ok(NextSplit::Split(self.cut()))
     }
 
     fn give_back(&mut self, _subtask: u32, splits: Vec<Split>) -> Result<()> {
@@ -125,15 +132,16 @@ impl<const ALONE: bool> SplitEnumerator for Chunks<ALONE> {
         Ok(())
     }
 
+    /// Splits between them may have been given back and not handed out again.
     fn was_handed_out(&mut self, splits: Vec<(u32, Split)>) -> Result<()> {
-        let found = &mut self.found;
         for (_, split) in splits {
-            match found.returned.iter().position(|returned| *returned == split) {
-                Some(at) => drop(found.returned.swap_remove(at)),
-                None => found.handed = found.handed.max(split.end),
+            while self.found.handed < split.end {
+                let between = self.cut();
+                self.found.returned.push(between);
             }
+            self.found.returned.retain(|returned| returned.end != split.end);
         }
-        found.known = found.known.max(found.handed);
+        self.found.known = self.found.known.max(self.found.handed);
         Ok(())
     }
 

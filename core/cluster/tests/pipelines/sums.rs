@@ -12,6 +12,7 @@ pub const LEAST: &[(&str, u64)] = &[
     ("connection cut", 40),
     ("coordinator fails", 80),
     ("coordinator host killed", 80),
+    ("coordinators taken over", 10),
     ("final checkpoint", 500),
     ("finished", 900),
     ("frames between hosts", 100_000),

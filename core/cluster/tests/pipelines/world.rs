@@ -371,6 +371,8 @@ impl World {
 
     fn tell(&mut self, host: HostId, message: ToHost) {
         let Some(told) = self.hosts.get(&host) else { return };
+        let takes_over = matches!(message.message, Some(to_host::Message::TakeOver(_)));
+        self.seen.many("coordinators taken over", u64::from(takes_over));
         if let Some(to_host::Message::Deploy(deploy)) = &message.message {
             let deploy = deploy.clone();
             told.tell(message);
