@@ -143,7 +143,8 @@ pub struct Handle {
     pub owner: Owner,
     /// Its bytes.
     pub content: Content,
-    /// Its key groups, in ascending order, a large one in several parts; empty for state without keys.
+    /// Its key groups, in ascending order, a large one in several parts; empty for state without
+    /// keys.
     pub groups: Vec<GroupOffset>,
 }
 

@@ -219,12 +219,16 @@ impl EventMailbox {
         Ok(())
     }
 
-    /// Whether a barrier waits that overtakes records.
+    /// Whether a barrier waits that takes the place of this one: it overtakes records, and the
+    /// checkpoint of the aligned one was given up.
     #[must_use]
-    pub fn has_overtaking(&self) -> bool {
+    pub fn replaces(&self, held: Barrier) -> bool {
         let messages = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let overtakes = |mail: &Mail| matches!(mail, Mail::Barrier(barrier) if barrier.kind == BarrierKind::Unaligned);
-        messages.iter().any(overtakes)
+        let mut kinds = messages.iter().filter_map(|mail| match mail {
+            Mail::Barrier(barrier) => Some(barrier.kind),
+            Mail::Event(_) | Mail::Repeat => None,
+        });
+        held.kind == BarrierKind::Checkpoint && kinds.any(|kind| kind == BarrierKind::Unaligned)
     }
 
     /// Takes the oldest message.
@@ -353,6 +357,20 @@ where
 mod tests {
     use super::*;
     use crate::sink::COMMITTABLES_MAX;
+
+    #[test]
+    fn a_barrier_that_overtakes_takes_the_place_of_an_aligned_one_alone() {
+        let barrier = |id, kind| Barrier::new(CheckpointId::new(id), kind);
+        let held = barrier(1, BarrierKind::Checkpoint);
+        let mailbox = EventMailbox::default();
+        mailbox.push(Mail::Event(Vec::new())).unwrap();
+        mailbox.push(Mail::Barrier(barrier(2, BarrierKind::Checkpoint))).unwrap();
+        assert!(!mailbox.replaces(held), "both are wanted");
+        mailbox.push(Mail::Barrier(barrier(3, BarrierKind::Unaligned))).unwrap();
+        assert!(mailbox.replaces(held));
+        let savepoint = barrier(1, BarrierKind::Savepoint);
+        assert!(!mailbox.replaces(savepoint) && mailbox.pop().is_some(), "it stays");
+    }
 
     /// Has nothing to do.
     struct Idle;

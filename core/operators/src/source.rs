@@ -337,12 +337,8 @@ where
 
     /// Sends the request that is not answered yet, if there is one.
     fn repeat(&self) -> Result<()> {
-        match &self.requests {
-            Some(Requests { requested: true, number, .. }) => {
-                self.coordinator.send(&SourceEvent::<R::Split>::RequestSplit(*number))
-            }
-            _ => Ok(()),
-        }
+        let Some(Requests { requested: true, number, .. }) = self.requests else { return Ok(()) };
+        self.coordinator.send(&SourceEvent::<R::Split>::RequestSplit(number))
     }
 
     /// Lets the reader add records, which must have event times if the source says so.
@@ -395,11 +391,7 @@ where
     /// Goes on with what is blocked. An unaligned barrier that has come makes room for it.
     fn resume(&mut self) -> Result<Step> {
         if self.state == Upstream::Blocked {
-            let is_aligned = self.barrier.is_some_and(|it| it.kind == BarrierKind::Checkpoint);
-            if is_aligned && self.coordinator.from.has_overtaking() {
-                // Its checkpoint was given up, and this one takes its place.
-                self.barrier = None;
-            }
+            self.barrier.take_if(|held| self.coordinator.from.replaces(*held));
             if self.barrier.is_none() {
                 self.take_answers()?;
             }

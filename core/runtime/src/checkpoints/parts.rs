@@ -97,7 +97,7 @@ impl Run {
 pub(crate) struct Parts {
     pub(crate) file: StateFile,
     owner: Owner,
-    /// What stands in it, by operator.
+    /// The states that stand in it, by operator.
     pub(crate) handles: Vec<(OperatorId, host::StateHandle)>,
     run: Option<Run>,
 }
