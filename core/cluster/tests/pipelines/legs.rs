@@ -70,7 +70,7 @@ impl World {
     /// Goes on with another job, if this one has made place; `false` if it has finished.
     pub fn go_on(&mut self, details: &JobDetails) -> bool {
         let Some(loaded) = self.left_behind(details) else { return false };
-        assert!(self.leave.is_some(), "nobody has asked for it");
+        assert!(self.leave.is_some(), "no task has asked for it");
         self.seen.one(match self.leave {
             Some(Leave::Stop) => "stopped",
             Some(Leave::Savepoint) => "cancelled with a savepoint",

@@ -75,7 +75,7 @@ fn text_says_where_records_come_from() {
     graph.last_edge().input = 1;
     graph.sink("end", connected);
     expect![[r#"
-        Job "test": STREAMING, vertices 4, exchanges 4, slots 2, fingerprint f8b20d76a0ae4998
+        Job "test": STREAMING, vertices 4, exchanges 4, slots 2, fingerprint d5ab0117be2fe65b
 
         Vertex 1, id bb723dc8a1d63fe8d5a8d5f1b89f66fd, parallelism 2 (at most 128), slot sharing group "default"
           Source: lines: u64

@@ -241,9 +241,11 @@ mod tests {
         job
     }
 
+    /// The coordinator host is killed, and another one started when the strategy allows it.
     fn kill_coordinators(job: &mut Job) {
         let killed = FailureCause::new(CauseKind::Signal, "killed by signal 9");
         job.exits(job.host("coordinators"), killed, "");
+        job.time_out(TimerKind::Restart);
     }
 
     #[test]
@@ -279,7 +281,7 @@ mod tests {
         }
         kill_coordinators(&mut job);
         let ready = job.ready("coordinators");
-        assert!(obeys(&mut job, ready), "nobody says that the results are published");
+        assert!(obeys(&mut job, ready), "the next host is not told of the end");
         job.says(job.host("coordinators"), from_host::Message::Settled(Settled { failure: None }));
         job.obeys("tm1");
         job.obeys("coordinators");
