@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Seeded worlds: deciders, operators and whole jobs among faults that a seed draws, in one thread and
-# without a clock. Prints what each world has seen, and in the last line the sums. A world in which too little
-# has happened fails, and so does a seed that does something else when it runs again.
+# without a clock. Prints what each world has seen, and in the last line the sums. A world in which
+# too little has happened fails, and so does a seed that does something else when it runs again.
 #
 # With --mutant or --mutants the engine has a deliberate fault, which a world or another test must
 # notice: the line of each fault says which one did, and after how many seeds.

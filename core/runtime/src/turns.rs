@@ -37,7 +37,7 @@ pub(crate) trait Run: Part + Sized + 'static {
 pub(crate) enum Threads {
     /// Each on a thread of its own.
     Own,
-    /// Each when what is at the other end gives it a turn.
+    /// The other end of the queue takes them, and gives each its turns.
     None(SyncSender<Box<dyn Part>>),
 }
 
