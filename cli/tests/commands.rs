@@ -576,7 +576,7 @@ fn plans_are_shown() {
     check(
         &execute(&["info", "-p", "2", program]),
         expect![[r#"
-            Job "counting": STREAMING, vertices 2, exchanges 1, slots 2, fingerprint 0aab335c8305a217
+            Job "counting": STREAMING, vertices 2, exchanges 1, slots 2, fingerprint fb277cf09112fc02
 
             Vertex 1, id 9c2b135cb2ef7b3d1ac1e0c0d0e7ad4f, parallelism 2 (at most 128), slot sharing group "default"
               Source: numbers (uid "numbers"): u64
