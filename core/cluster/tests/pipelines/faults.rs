@@ -141,7 +141,7 @@ impl World {
         self.stalled_until = Some(self.now() + Duration::from_millis(millis));
     }
 
-    /// Ends what was to last until now.
+    /// Ends the stall of the sinks if its time is over; whether it has.
     pub fn recover(&mut self) -> bool {
         let now = self.now();
         let ends = self.stalled_until.take_if(|until| *until <= now).is_some();

@@ -1,6 +1,6 @@
 //! A job as it really runs, in one thread: the JobMaster, hosts with real tasks, coordinators and
-//! exchanges, and a seed that chooses who has the next turn, how long messages travel, and what
-//! breaks. The published results must be those of a computation that knows nothing of it.
+//! exchanges. A seed chooses the part that has the next turn, the time that each message travels,
+//! and the faults. The published results must be those of a computation outside of the engine.
 //!
 //! The environment can ask for seeds, see [`millstream_soak::simulation`].
 

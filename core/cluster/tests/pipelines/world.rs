@@ -1,4 +1,4 @@
-//! The world around a job: who has the next turn, and the way of each message.
+//! The world around a job: it gives turns to the parts of hosts, and carries all messages.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::io::Write;

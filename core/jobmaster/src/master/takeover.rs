@@ -1,10 +1,11 @@
 //! Another coordinator host takes the place of one that has died, and the tasks run on.
 //!
-//! The coordinators begin from the newest complete checkpoint. What those before them have handed
-//! out since is known to the task hosts alone: they are asked at the moment at which the checkpoint
-//! is chosen, and keep what is not in it. When all have answered and the coordinator host is there,
-//! it is told everything at once. Until then no checkpoint starts. What tasks say behind their
-//! host's answer is held back, and what they say before it is repeated by them.
+//! The coordinators begin from the newest complete checkpoint. The splits that their predecessors
+//! have handed out since are known to the task hosts alone: the hosts are asked at the moment at
+//! which the checkpoint is chosen, and keep the messages that no complete checkpoint has. When all
+//! of them have answered and the new coordinator host is there, that host is told everything at
+//! once. Until then no checkpoint starts. Events that tasks send behind their host's answer are
+//! held back, and the tasks repeat those that they have sent before it.
 
 use std::collections::{BTreeMap, BTreeSet};
 

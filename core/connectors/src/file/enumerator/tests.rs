@@ -181,7 +181,7 @@ fn an_enumerator_that_takes_over_hands_out_the_rest() {
     let (given_back, second) = (next(&mut before), next(&mut before));
     assert_eq!(given_back, first);
     let (begin, rest) = (vec![range("a", 0, MIB)], vec![range("a", 2 * MIB, 5 << 19)]);
-    // What is not reported was given back, and is a piece of its own then.
+    // A split that is not reported was given back, and its range is a piece of its own then.
     let cases = [
         (vec![first, second.clone()], vec![rest.clone()]),
         (vec![second], vec![begin.clone(), rest.clone()]),
